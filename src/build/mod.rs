@@ -1,0 +1,1 @@
+//! The driver: walks the plan's graph; the only place where IO rooms meet.

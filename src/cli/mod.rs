@@ -1,0 +1,1 @@
+//! Arguments to options to a build; renders events and errors; exit codes.

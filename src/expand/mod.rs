@@ -1,0 +1,1 @@
+//! Words, quotes and variables against a given environment.

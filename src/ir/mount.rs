@@ -1,0 +1,63 @@
+//! `RUN --mount=`.
+
+use crate::diag::Spanned;
+
+use super::Word;
+
+/// One `--mount`; values are as written, variables not expanded yet, so numbers and booleans that
+/// hold no variable have been checked but are still text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// `type=`; bind when absent.
+    pub kind: MountType,
+    /// `target=`, `dst=`, `destination=`.
+    pub target: Option<Word>,
+    /// `source=`, `src=`.
+    pub source: Option<Word>,
+    /// `from=`.
+    pub from: Option<Word>,
+    /// `readonly`/`ro` is true, `readwrite`/`rw` is false; absent: the type's own default.
+    pub read_only: Option<Spanned<bool>>,
+    /// `id=`.
+    pub id: Option<Word>,
+    /// `sharing=`.
+    pub sharing: Option<Spanned<Sharing>>,
+    /// `required`.
+    pub required: Option<Spanned<bool>>,
+    /// `size=`, as written.
+    pub size: Option<Word>,
+    /// `mode=`, octal.
+    pub mode: Option<Word>,
+    /// `uid=`.
+    pub uid: Option<Word>,
+    /// `gid=`.
+    pub gid: Option<Word>,
+    /// `env=`.
+    pub env: Option<Word>,
+}
+
+/// `--mount=type=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MountType {
+    /// Files of the context, a stage or an image.
+    Bind,
+    /// A folder that survives the build.
+    Cache,
+    /// An empty folder in memory.
+    Tmpfs,
+    /// A file or variable that is in no layer.
+    Secret,
+    /// The caller's ssh agent.
+    Ssh,
+}
+
+/// `sharing=` of a cache mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sharing {
+    /// Several steps write at once.
+    Shared,
+    /// Each step at one time has its own.
+    Private,
+    /// One step waits for the other.
+    Locked,
+}

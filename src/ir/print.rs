@@ -1,0 +1,1 @@
+//! The IR as a Dockerfile that parses to the same IR.

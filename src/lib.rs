@@ -1,0 +1,31 @@
+//! rbuild turns a Dockerfile and a folder into an OCI image. `ARCHITECTURE.md` beside this file
+//! is the way in.
+
+pub mod pathio;
+pub mod pool;
+
+pub mod diag;
+pub mod oci;
+
+pub mod ir;
+
+pub mod syntax;
+
+pub mod expand;
+pub mod lint;
+
+pub mod plan;
+
+pub mod tree;
+
+pub mod archive;
+
+pub mod context;
+pub mod image;
+pub mod registry;
+pub mod sandbox;
+pub mod store;
+
+pub mod build;
+
+pub mod cli;

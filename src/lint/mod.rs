@@ -1,0 +1,1 @@
+//! Build checks: style and correctness of a Dockerfile beyond its grammar.

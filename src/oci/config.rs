@@ -1,0 +1,309 @@
+//! The image config: what a container of the image is started with, and how it was made.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{DiffId, Platform};
+
+/// Why bytes are no image config.
+#[derive(Debug, thiserror::Error)]
+#[error("the image config is not valid: {reason}")]
+pub struct ConfigError {
+    reason: String,
+}
+
+/// An image's config (image-spec, config.md, with Docker's extensions). Members that rbuild does
+/// not know survive in `extra`, and are written in their sorted place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// As in `amd64`.
+    #[serde(default)]
+    pub architecture: String,
+    /// As in `linux`.
+    #[serde(default)]
+    pub os: String,
+    /// As in `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// When the image was made, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// From MAINTAINER.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// What a container starts with.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub config: RunConfig,
+    /// The layers.
+    #[serde(default)]
+    pub rootfs: RootFs,
+    /// One entry an instruction, oldest first.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub history: Vec<History>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The layers of an image, base first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootFs {
+    /// Always `layers`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The digest of each layer's uncompressed tar.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub diff_ids: Vec<DiffId>,
+}
+
+impl Default for RootFs {
+    fn default() -> Self {
+        Self { kind: "layers".to_owned(), diff_ids: Vec::new() }
+    }
+}
+
+/// What one instruction did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct History {
+    /// When, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// The instruction, in a form of its own (see `plan`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Which program made the entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// Whether no layer belongs to it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub empty_layer: bool,
+}
+
+/// What a container of the image starts with. Durations are nanoseconds.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RunConfig {
+    /// `user[:group]`, by name or number.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// `80/tcp` and the like.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub exposed_ports: BTreeMap<String, Empty>,
+    /// `NAME=value`, in order of first definition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub env: Vec<String>,
+    /// Before the arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// The arguments, or the whole command when there is no entrypoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// Folders that want a volume.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub volumes: BTreeMap<String, Empty>,
+    /// Where the command starts.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub working_dir: String,
+    /// Free text by name.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub labels: BTreeMap<String, String>,
+    /// As in `SIGTERM`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stop_signal: String,
+    /// Whether CMD was set by a Dockerfile (Docker's mark).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub args_escaped: bool,
+    /// Docker's extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    /// Instructions for images made from this one (Docker's extension).
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub on_build: Vec<String>,
+    /// What shell-form commands are given to (Docker's extension).
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub shell: Vec<String>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The `{}` of Go's `struct{}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// How to see whether a container is well. Durations are nanoseconds; 0 means the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Healthcheck {
+    /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", text]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub test: Vec<String>,
+    /// Between two checks.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interval: i64,
+    /// How long one check may take.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub timeout: i64,
+    /// How long failures do not count after the start.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub start_period: i64,
+    /// Between two checks in the start period.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub start_interval: i64,
+    /// Failures in a row that make it unhealthy.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: i64,
+}
+
+impl ImageConfig {
+    /// The config of an image with nothing in it: FROM scratch.
+    #[must_use]
+    pub fn scratch(platform: &Platform) -> Self {
+        Self {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+            created: None,
+            author: None,
+            config: RunConfig { working_dir: "/".to_owned(), ..RunConfig::default() },
+            rootfs: RootFs::default(),
+            history: Vec::new(),
+            extra: Map::new(),
+        }
+    }
+
+    /// Reads a config.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when `bytes` are no such JSON, or name no platform.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let config: Self = serde_json::from_slice(bytes)
+            .map_err(|error| ConfigError { reason: error.to_string() })?;
+        if config.os.is_empty() || config.architecture.is_empty() {
+            return Err(ConfigError { reason: "it names no `os` or no `architecture`".to_owned() });
+        }
+        Ok(config)
+    }
+
+    /// The one JSON form: compact, top-level members sorted by name, those of `config` in the
+    /// order that Docker writes them.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut sorted: BTreeMap<&str, Member<'_>> =
+            self.extra.iter().map(|(name, value)| (name.as_str(), Member::Other(value))).collect();
+        sorted.insert("architecture", Member::Text(&self.architecture));
+        sorted.insert("os", Member::Text(&self.os));
+        let optional =
+            [("variant", &self.variant), ("created", &self.created), ("author", &self.author)];
+        for (name, value) in optional {
+            sorted.extend(value.iter().map(|value| (name, Member::Text(value))));
+        }
+        sorted.insert("config", Member::Run(&self.config));
+        sorted.insert("rootfs", Member::RootFs(&self.rootfs));
+        sorted.insert("history", Member::History(&self.history));
+        super::compact(&sorted)
+    }
+
+    /// The platform that the image is for.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        Platform::new(&self.os, &self.architecture, self.variant.as_deref())
+    }
+}
+
+impl RunConfig {
+    /// The value of an environment variable.
+    #[must_use]
+    pub fn env(&self, name: &str) -> Option<&str> {
+        self.env.iter().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// Sets an environment variable, in its old place if it has one.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        let pair = format!("{name}={value}");
+        let same =
+            |old: &&mut String| old.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
+        match self.env.iter_mut().find(same) {
+            Some(old) => *old = pair,
+            None => self.env.push(pair),
+        }
+    }
+}
+
+/// A top-level member while it is written.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Member<'a> {
+    Text(&'a str),
+    Run(&'a RunConfig),
+    RootFs(&'a RootFs),
+    History(&'a [History]),
+    Other(&'a Value),
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
+/// Go writes empty slices and maps as `null`.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn config_keeps_unknown_members_and_sorts_the_top_level() {
+        let text = br#"{"os":"linux","architecture":"amd64","zeta":[1],"alpha":{"b":2,"a":1},
+            "config":{"Labels":null,"Env":["A=1"],"Odd":"x","User":"u"},"history":null,
+            "rootfs":{"type":"layers","diff_ids":null}}"#;
+        let config = ImageConfig::parse(text).unwrap();
+        assert_eq!(
+            String::from_utf8(config.to_json()).unwrap(),
+            r#"{"alpha":{"a":1,"b":2},"architecture":"amd64","config":{"User":"u","Env":["A=1"],"Odd":"x"},"history":[],"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"zeta":[1]}"#
+        );
+    }
+
+    #[test]
+    fn set_env_replaces_in_place() {
+        let mut config = RunConfig::default();
+        for (name, value) in [("A", "1"), ("AB", "2"), ("A", "3")] {
+            config.set_env(name, value);
+        }
+        assert_eq!(config.env, ["A=3", "AB=2"]);
+        assert_eq!((config.env("A"), config.env("B")), (Some("3"), None));
+    }
+
+    #[test]
+    fn config_without_a_platform_is_refused() {
+        let error = ImageConfig::parse(b"{}").unwrap_err().to_string();
+        assert_eq!(error, "the image config is not valid: it names no `os` or no `architecture`");
+    }
+}

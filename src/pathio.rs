@@ -1,0 +1,143 @@
+//! The floor under every room that does IO: file calls whose errors carry the verb and the path.
+//!
+//! It knows nothing of images or Dockerfiles, and it never decides whether an error matters.
+#![expect(clippy::disallowed_methods, reason = "this is the one place that wraps these calls")]
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+/// A file-system call that failed: what was attempted, on which path, and the kernel's answer.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} {}", path.display())]
+pub struct PathError {
+    verb: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl PathError {
+    /// Describes `source`, met while doing `verb` (as in "cannot *open* /x") to `path`.
+    pub fn new(verb: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self { verb, path: path.into(), source: source.into() }
+    }
+
+    /// The kind of the underlying error.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// The path that the call named.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Adds verb and path to the error of a call.
+pub trait Context<T> {
+    /// Turns an error into a [`PathError`] about doing `verb` to `path`.
+    ///
+    /// # Errors
+    /// Whatever error `self` held.
+    fn context(self, verb: &'static str, path: &Path) -> Result<T, PathError>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn context(self, verb: &'static str, path: &Path) -> Result<T, PathError> {
+        self.map_err(|source| PathError::new(verb, path, source))
+    }
+}
+
+/// Opens `path` for reading.
+///
+/// # Errors
+/// The kernel's, with the path.
+pub fn open(path: &Path) -> Result<File, PathError> {
+    File::open(path).context("open", path)
+}
+
+/// Creates or truncates `path` for writing.
+///
+/// # Errors
+/// The kernel's, with the path.
+pub fn create(path: &Path) -> Result<File, PathError> {
+    File::create(path).context("create", path)
+}
+
+/// Reads the whole of `path`, at most `max_bytes`.
+///
+/// # Errors
+/// The kernel's, with the path; `FileTooLarge` when the file is longer than `max_bytes`.
+pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, PathError> {
+    let mut bytes = Vec::new();
+    let file = open(path)?;
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).context("read", path)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max_bytes {
+        let too_large = io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than the limit of {max_bytes} bytes"),
+        );
+        return Err(PathError::new("read", path, too_large));
+    }
+    Ok(bytes)
+}
+
+/// Reads the whole of `path` as UTF-8, at most `max_bytes`.
+///
+/// # Errors
+/// As [`read`]; `InvalidData` when it is not UTF-8.
+pub fn read_to_string(path: &Path, max_bytes: u64) -> Result<String, PathError> {
+    let bytes = read(path, max_bytes)?;
+    String::from_utf8(bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        .context("read", path)
+}
+
+/// Writes `bytes` to `path`, replacing what was there.
+///
+/// # Errors
+/// The kernel's, with the path.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    fs::write(path, bytes).context("write", path)
+}
+
+/// Creates `path` and its missing parents.
+///
+/// # Errors
+/// The kernel's, with the path.
+pub fn create_dir_all(path: &Path) -> Result<(), PathError> {
+    fs::create_dir_all(path).context("create folder", path)
+}
+
+/// Renames `from` to `to`; the error names `to`.
+///
+/// # Errors
+/// The kernel's, with the path.
+pub fn rename(from: &Path, to: &Path) -> Result<(), PathError> {
+    fs::rename(from, to).context("rename a file to", to)
+}
+
+/// Removes the file `path`; that it is not there is success.
+///
+/// # Errors
+/// The kernel's, with the path.
+pub fn remove_file(path: &Path) -> Result<(), PathError> {
+    absent_is_fine(fs::remove_file(path)).context("remove", path)
+}
+
+/// Removes the folder `path` with all that it holds; that it is not there is success.
+///
+/// # Errors
+/// The kernel's, with the path.
+pub fn remove_dir_all(path: &Path) -> Result<(), PathError> {
+    absent_is_fine(fs::remove_dir_all(path)).context("remove folder", path)
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

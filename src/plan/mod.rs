@@ -1,0 +1,1 @@
+//! Stages, scopes, the reachable graph of steps, and cache keys.

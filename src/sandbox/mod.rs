@@ -1,0 +1,1 @@
+//! Runs one command in one rootfs; knows nothing of Dockerfiles or images.

@@ -1,0 +1,1 @@
+//! Blobs, layers in their forms, rootfs back ends, cache records, tags, locks.

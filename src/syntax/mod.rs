@@ -1,0 +1,1 @@
+//! Bytes into IR and diagnostics; the only user of nom.

@@ -1,0 +1,5 @@
+//! The one integration binary; its modules mirror the rooms.
+#![expect(clippy::tests_outside_test_module, reason = "this whole crate is tests")]
+
+#[path = "../support/mod.rs"]
+mod support;

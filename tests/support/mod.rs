@@ -1,0 +1,1 @@
+//! What tests share: fixtures and the programs that they need.
