@@ -1,0 +1,441 @@
+//! Reads a word character by character and writes what it stands for.
+
+use std::ops::Range;
+
+use crate::ir::Escape;
+
+use super::pattern::{Pattern, Reach};
+use super::{ExpandError, ExpandErrorKind, Lookup};
+
+/// How deep `${a:-${b:-…}}` may go: deeper ones are no one's intention and would use up the stack.
+const MAX_DEPTH: usize = 100;
+
+/// Whether `'` and `"` quote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quotes {
+    Special,
+    Plain,
+}
+
+/// Whether an escape character vanishes or stays for a later reader (a pattern).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Escapes {
+    Removed,
+    Kept,
+}
+
+/// The text so far, whole and split into words.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    text: String,
+    words: Vec<String>,
+    word: String,
+}
+
+impl Output {
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
+    pub(super) fn into_words(mut self) -> Vec<String> {
+        self.end_word();
+        self.words
+    }
+
+    /// Adds text whose blanks separate words.
+    fn push_split(&mut self, text: &str) {
+        for char in text.chars() {
+            self.text.push(char);
+            if char.is_whitespace() {
+                self.end_word();
+            } else {
+                self.word.push(char);
+            }
+        }
+    }
+
+    /// Adds text that belongs to one word.
+    fn push_whole(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.word.push_str(text);
+    }
+
+    fn end_word(&mut self) {
+        if !self.word.is_empty() {
+            self.words.push(std::mem::take(&mut self.word));
+        }
+    }
+}
+
+pub(super) struct Lexer<'a> {
+    text: &'a str,
+    at: usize,
+    escape: char,
+    quotes: Quotes,
+    escapes: Escapes,
+    env: &'a Lookup<'a>,
+    undefined: Vec<String>,
+    depth: usize,
+}
+
+impl<'a> Lexer<'a> {
+    pub(super) fn new(
+        text: &'a str,
+        escape: Escape,
+        quotes: Quotes,
+        env: &'a Lookup<'_>,
+    ) -> Self {
+        Self {
+            text,
+            at: 0,
+            escape: escape.char(),
+            quotes,
+            escapes: Escapes::Removed,
+            env,
+            undefined: Vec::new(),
+            depth: 0,
+        }
+    }
+
+    /// The whole text's output, and the names that were undefined.
+    ///
+    /// grammar: word
+    pub(super) fn run(mut self) -> Result<(Output, Vec<String>), ExpandError> {
+        let output = self.until(None)?;
+        Ok((output, self.undefined))
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.text.get(self.at..).and_then(|rest| rest.chars().next())
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let char = self.peek()?;
+        self.at += char.len_utf8();
+        Some(char)
+    }
+
+    fn skip(&mut self, char: char) -> bool {
+        let found = self.peek() == Some(char);
+        if found {
+            self.at += char.len_utf8();
+        }
+        found
+    }
+
+    fn error<T>(&self, at: Range<usize>, kind: ExpandErrorKind) -> Result<T, ExpandError> {
+        Err(ExpandError { at, kind, text_bytes: self.text.len() })
+    }
+
+    fn written_since(&self, start: usize) -> String {
+        self.text.get(start..self.at).unwrap_or("").to_owned()
+    }
+
+    /// Reads up to `stop`, which is consumed, or to the end of the text.
+    fn until(&mut self, stop: Option<char>) -> Result<Output, ExpandError> {
+        let mut output = Output::default();
+        while let Some(char) = self.peek() {
+            if Some(char) == stop {
+                self.next();
+                return Ok(output);
+            }
+            match char {
+                '$' => {
+                    let value = self.dollar()?;
+                    output.push_split(&value);
+                }
+                '\'' if self.quotes == Quotes::Special => {
+                    let value = self.single_quoted()?;
+                    output.push_whole(&value);
+                }
+                '"' if self.quotes == Quotes::Special => {
+                    let value = self.double_quoted()?;
+                    output.push_whole(&value);
+                }
+                other => {
+                    self.next();
+                    self.plain(other, &mut output);
+                }
+            }
+        }
+        match stop {
+            None => Ok(output),
+            // The caller, who knows where the expression starts, makes a better error of it.
+            Some(_) => self
+                .error(self.at..self.at, ExpandErrorKind::UnclosedBrace(self.written_since(0))),
+        }
+    }
+
+    fn plain(&mut self, char: char, output: &mut Output) {
+        let mut buffer = [0; 4];
+        if char != self.escape {
+            output.push_split(char.encode_utf8(&mut buffer));
+            return;
+        }
+        if self.escapes == Escapes::Kept {
+            output.push_whole(char.encode_utf8(&mut buffer));
+        }
+        // An escape character at the very end escapes nothing and vanishes.
+        if let Some(escaped) = self.next() {
+            output.push_whole(escaped.encode_utf8(&mut buffer));
+        }
+    }
+
+    /// grammar: single_quoted
+    fn single_quoted(&mut self) -> Result<String, ExpandError> {
+        let start = self.at;
+        self.next();
+        let rest = self.text.get(self.at..).unwrap_or("");
+        let Some(end) = rest.find('\'') else {
+            return self.error(start..self.text.len(), ExpandErrorKind::UnclosedQuote('\''));
+        };
+        self.at += end + 1;
+        Ok(rest.get(..end).unwrap_or("").to_owned())
+    }
+
+    /// grammar: double_quoted
+    fn double_quoted(&mut self) -> Result<String, ExpandError> {
+        let start = self.at;
+        self.next();
+        let mut value = String::new();
+        while let Some(char) = self.peek() {
+            match char {
+                '"' => {
+                    self.next();
+                    return Ok(value);
+                }
+                '$' => value.push_str(&self.dollar()?),
+                _ => {
+                    self.next();
+                    self.quoted_char(char, &mut value);
+                }
+            }
+        }
+        self.error(start..self.text.len(), ExpandErrorKind::UnclosedQuote('"'))
+    }
+
+    fn quoted_char(&mut self, char: char, value: &mut String) {
+        if char != self.escape {
+            value.push(char);
+            return;
+        }
+        if self.escapes == Escapes::Kept {
+            value.push(char);
+        }
+        match self.peek() {
+            None => {}
+            Some(escaped) if escaped == '"' || escaped == '$' || escaped == self.escape => {
+                self.next();
+                value.push(escaped);
+            }
+            Some(_) => value.push(char),
+        }
+    }
+
+    /// grammar: variable
+    fn dollar(&mut self) -> Result<String, ExpandError> {
+        let start = self.at;
+        self.next();
+        if self.peek() != Some('{') {
+            let name = self.name();
+            if name.is_empty() {
+                return Ok("$".to_owned());
+            }
+            return Ok(self.value_or_empty(&name));
+        }
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return self.error(start..self.at, ExpandErrorKind::TooDeep(MAX_DEPTH));
+        }
+        let value = self.braced(start)?;
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    /// grammar: braced
+    fn braced(&mut self, start: usize) -> Result<String, ExpandError> {
+        self.next();
+        match self.peek() {
+            None => return self.unclosed(start),
+            Some('{' | '}' | ':') => {
+                let line = self.text.get(self.at..).unwrap_or("");
+                self.at += line.find('}').map_or(line.len(), |end| end + 1);
+                let written = self.written_since(start);
+                return self
+                    .error(start..self.at, ExpandErrorKind::BadSubstitution(written));
+            }
+            Some(_) => {}
+        }
+        let name = self.name();
+        let operator_at = self.at;
+        match self.next() {
+            None => self.unclosed(start),
+            Some('}') => Ok(self.value_or_empty(&name)),
+            Some('/') => self.replaced(start, &name),
+            Some('#') => self.trimmed(start, &name, '#'),
+            Some('%') => self.trimmed(start, &name, '%'),
+            Some(operator @ ('-' | '+' | '?')) => self.conditional(start, &name, operator, false),
+            Some(':') => match self.peek() {
+                Some(operator @ ('-' | '+' | '?')) => {
+                    self.next();
+                    self.conditional(start, &name, operator, true)
+                }
+                None => self.unclosed(start),
+                Some(_) => {
+                    self.next();
+                    self.bad_modifier(name, operator_at)
+                }
+            },
+            Some(_) => self.bad_modifier(name, operator_at),
+        }
+    }
+
+    fn bad_modifier<T>(&self, name: String, operator_at: usize) -> Result<T, ExpandError> {
+        let modifier = self.written_since(operator_at);
+        self.error(operator_at..self.at, ExpandErrorKind::BadModifier { name, modifier })
+    }
+
+    fn unclosed<T>(&self, start: usize) -> Result<T, ExpandError> {
+        let written = self.text.get(start..).unwrap_or("").to_owned();
+        self.error(start..self.text.len(), ExpandErrorKind::UnclosedBrace(written))
+    }
+
+    /// Reads an operand up to `stop`; `missing` makes the error if the text ends before it.
+    fn operand(
+        &mut self,
+        stop: char,
+        escapes: Escapes,
+        missing: impl FnOnce(&Self) -> ExpandError,
+    ) -> Result<String, ExpandError> {
+        let outer = std::mem::replace(&mut self.escapes, escapes);
+        let result = self.until(Some(stop));
+        self.escapes = outer;
+        match result {
+            Ok(output) => Ok(output.into_text()),
+            Err(error) if error.at.start == self.text.len() => Err(missing(self)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn operand_to_brace(
+        &mut self,
+        start: usize,
+        escapes: Escapes,
+    ) -> Result<String, ExpandError> {
+        self.operand('}', escapes, |lexer| {
+            let written = lexer.text.get(start..).unwrap_or("").to_owned();
+            ExpandError {
+                at: start..lexer.text.len(),
+                kind: ExpandErrorKind::UnclosedBrace(written),
+                text_bytes: lexer.text.len(),
+            }
+        })
+    }
+
+    /// `-`, `+` and `?`, with a colon (`or_empty`) that makes empty count as unset.
+    fn conditional(
+        &mut self,
+        start: usize,
+        name: &str,
+        operator: char,
+        or_empty: bool,
+    ) -> Result<String, ExpandError> {
+        let word = self.operand_to_brace(start, Escapes::Removed)?;
+        let value = self.lookup(name);
+        let unset = value.is_none();
+        let usable = value.filter(|value| !(or_empty && value.is_empty()));
+        match (operator, usable) {
+            ('-', usable) => Ok(usable.unwrap_or(word)),
+            ('+', usable) => Ok(usable.map(|_| word).unwrap_or_default()),
+            (_, Some(value)) => Ok(value),
+            (_, None) => {
+                let reason = if unset {
+                    "is not allowed to be unset"
+                } else {
+                    "is not allowed to be empty"
+                };
+                let message = if word.is_empty() { reason.to_owned() } else { word };
+                let name = name.to_owned();
+                self.error(start..self.at, ExpandErrorKind::Required { name, message })
+            }
+        }
+    }
+
+    /// `#` and `%`, doubled for the longest match.
+    fn trimmed(&mut self, start: usize, name: &str, side: char) -> Result<String, ExpandError> {
+        let word = self.operand_to_brace(start, Escapes::Kept)?;
+        let (text, reach) = match word.strip_prefix(side) {
+            Some(text) => (text, Reach::Longest),
+            None => (word.as_str(), Reach::Shortest),
+        };
+        let pattern = self.pattern(text, start)?;
+        let value = self.value_or_empty(name);
+        Ok(match side {
+            '#' => pattern.trim_prefix(&value, reach),
+            _ => pattern.trim_suffix(&value, reach),
+        }
+        .to_owned())
+    }
+
+    /// `/pattern/replacement` and `//pattern/replacement`.
+    fn replaced(&mut self, start: usize, name: &str) -> Result<String, ExpandError> {
+        let all = self.skip('/');
+        let text = self.operand('/', Escapes::Kept, |lexer| {
+            let written = lexer.text.get(start..).unwrap_or("").to_owned();
+            ExpandError {
+                at: start..lexer.text.len(),
+                kind: ExpandErrorKind::MissingSlash(written),
+                text_bytes: lexer.text.len(),
+            }
+        })?;
+        let with = self.operand_to_brace(start, Escapes::Kept)?;
+        let pattern = self.pattern(&text, start)?;
+        let value = self.value_or_empty(name);
+        Ok(pattern.replace(&value, &with, all))
+    }
+
+    fn pattern(&self, text: &str, start: usize) -> Result<Pattern, ExpandError> {
+        Pattern::parse(text).or_else(|escape| {
+            let pattern = text.to_owned();
+            self.error(start..self.at, ExpandErrorKind::BadPattern { pattern, escape })
+        })
+    }
+
+    /// The longest name from here; positional and special parameters are names too.
+    ///
+    /// grammar: variable_name
+    fn name(&mut self) -> String {
+        let start = self.at;
+        match self.peek() {
+            Some('0'..='9') => while self.peek().is_some_and(|char| char.is_ascii_digit()) {
+                self.next();
+            },
+            Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => {
+                self.next();
+            }
+            _ => {
+                while self.peek().is_some_and(|char| char.is_ascii_alphanumeric() || char == '_') {
+                    self.next();
+                }
+            }
+        }
+        self.written_since(start)
+    }
+
+    /// Special and positional parameters are never set.
+    fn lookup(&self, name: &str) -> Option<String> {
+        is_variable(name).then(|| (self.env)(name)).flatten()
+    }
+
+    fn value_or_empty(&mut self, name: &str) -> String {
+        let value = self.lookup(name);
+        if value.is_none() && is_variable(name) && !self.undefined.iter().any(|n| n == name) {
+            self.undefined.push(name.to_owned());
+        }
+        value.unwrap_or_default()
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    name.starts_with(|char: char| char.is_ascii_alphabetic() || char == '_')
+}
