@@ -79,12 +79,7 @@ pub(super) struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(
-        text: &'a str,
-        escape: Escape,
-        quotes: Quotes,
-        env: &'a Lookup<'_>,
-    ) -> Self {
+    pub(super) fn new(text: &'a str, escape: Escape, quotes: Quotes, env: &'a Lookup<'_>) -> Self {
         Self {
             text,
             at: 0,
@@ -161,8 +156,9 @@ impl<'a> Lexer<'a> {
         match stop {
             None => Ok(output),
             // The caller, who knows where the expression starts, makes a better error of it.
-            Some(_) => self
-                .error(self.at..self.at, ExpandErrorKind::UnclosedBrace(self.written_since(0))),
+            Some(_) => {
+                self.error(self.at..self.at, ExpandErrorKind::UnclosedBrace(self.written_since(0)))
+            }
         }
     }
 
@@ -261,8 +257,7 @@ impl<'a> Lexer<'a> {
                 let line = self.text.get(self.at..).unwrap_or("");
                 self.at += line.find('}').map_or(line.len(), |end| end + 1);
                 let written = self.written_since(start);
-                return self
-                    .error(start..self.at, ExpandErrorKind::BadSubstitution(written));
+                return self.error(start..self.at, ExpandErrorKind::BadSubstitution(written));
             }
             Some(_) => {}
         }
@@ -317,11 +312,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn operand_to_brace(
-        &mut self,
-        start: usize,
-        escapes: Escapes,
-    ) -> Result<String, ExpandError> {
+    fn operand_to_brace(&mut self, start: usize, escapes: Escapes) -> Result<String, ExpandError> {
         self.operand('}', escapes, |lexer| {
             let written = lexer.text.get(start..).unwrap_or("").to_owned();
             ExpandError {
@@ -349,11 +340,8 @@ impl<'a> Lexer<'a> {
             ('+', usable) => Ok(usable.map(|_| word).unwrap_or_default()),
             (_, Some(value)) => Ok(value),
             (_, None) => {
-                let reason = if unset {
-                    "is not allowed to be unset"
-                } else {
-                    "is not allowed to be empty"
-                };
+                let reason =
+                    if unset { "is not allowed to be unset" } else { "is not allowed to be empty" };
                 let message = if word.is_empty() { reason.to_owned() } else { word };
                 let name = name.to_owned();
                 self.error(start..self.at, ExpandErrorKind::Required { name, message })
@@ -407,9 +395,11 @@ impl<'a> Lexer<'a> {
     fn name(&mut self) -> String {
         let start = self.at;
         match self.peek() {
-            Some('0'..='9') => while self.peek().is_some_and(|char| char.is_ascii_digit()) {
-                self.next();
-            },
+            Some('0'..='9') => {
+                while self.peek().is_some_and(|char| char.is_ascii_digit()) {
+                    self.next();
+                }
+            }
             Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => {
                 self.next();
             }

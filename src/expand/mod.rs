@@ -30,11 +30,7 @@ pub struct Expanded<T> {
 ///
 /// # Errors
 /// Any [`ExpandErrorKind`]; `at` is the place in `text`.
-pub fn word(
-    text: &str,
-    escape: Escape,
-    env: &Lookup<'_>,
-) -> Result<Expanded<String>, ExpandError> {
+pub fn word(text: &str, escape: Escape, env: &Lookup<'_>) -> Result<Expanded<String>, ExpandError> {
     let (output, undefined) = Lexer::new(text, escape, Quotes::Special, env).run()?;
     Ok(Expanded { value: output.into_text(), undefined })
 }

@@ -73,9 +73,8 @@ impl Pattern {
         let mut rest = value;
         let mut after_match = false;
         loop {
-            let end = self
-                .match_at_start(rest, Reach::Longest)
-                .filter(|&end| end > 0 || !after_match);
+            let end =
+                self.match_at_start(rest, Reach::Longest).filter(|&end| end > 0 || !after_match);
             if let Some(end) = end {
                 result.push_str(with);
                 rest = rest.get(end..).unwrap_or("");

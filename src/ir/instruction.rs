@@ -182,7 +182,7 @@ pub struct Heredoc {
     pub opening: Word,
     /// Whether the body is subject to expansion: no part of the name was quoted.
     pub expand: bool,
-    /// Whether leading tabs are removed (`<<-`); they still stand in `body`.
+    /// Whether leading tabs are removed (`<<-`).
     pub strip_tabs: bool,
     /// The lines, each with its newline, tabs already removed when `strip_tabs`.
     pub body: Word,

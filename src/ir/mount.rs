@@ -10,6 +10,9 @@ use super::Word;
 pub struct Mount {
     /// `type=`; bind when absent.
     pub kind: MountType,
+    /// The value of `type=` when it holds a variable: `kind` is bind until that is expanded
+    /// ([`MountType::from_name`]), and keys have not been checked against the type.
+    pub kind_variable: Option<Word>,
     /// `target=`, `dst=`, `destination=`.
     pub target: Option<Word>,
     /// `source=`, `src=`.
@@ -51,6 +54,29 @@ pub enum MountType {
     Ssh,
 }
 
+impl MountType {
+    /// Every type.
+    pub const ALL: [Self; 5] = [Self::Bind, Self::Cache, Self::Tmpfs, Self::Secret, Self::Ssh];
+
+    /// The name, as in `type=bind`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Cache => "cache",
+            Self::Tmpfs => "tmpfs",
+            Self::Secret => "secret",
+            Self::Ssh => "ssh",
+        }
+    }
+
+    /// The type of that name, upper or lower case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
+    }
+}
+
 /// `sharing=` of a cache mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sharing {
@@ -60,4 +86,25 @@ pub enum Sharing {
     Private,
     /// One step waits for the other.
     Locked,
+}
+
+impl Sharing {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Shared, Self::Private, Self::Locked];
+
+    /// The name, as in `sharing=shared`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Private => "private",
+            Self::Locked => "locked",
+        }
+    }
+
+    /// The mode of that name, upper or lower case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name().eq_ignore_ascii_case(name))
+    }
 }

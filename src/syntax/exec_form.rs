@@ -1,0 +1,98 @@
+//! The JSON form of arguments: an array of strings.
+
+use nom::branch::alt;
+use nom::bytes::complete::{is_a, take_till1, take_while_m_n};
+use nom::character::complete::{anychar, char};
+use nom::combinator::{all_consuming, consumed, map, map_opt, opt};
+use nom::multi::{fold_many0, separated_list0};
+use nom::sequence::{delimited, preceded};
+use nom::{IResult, Parser as _};
+use serde::de::IgnoredAny;
+
+/// What an instruction's arguments are as JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Parsed<'a> {
+    /// No JSON array: to be read as text.
+    Text,
+    /// An array of strings: each as written with its quotes, and decoded.
+    Strings(Vec<(&'a str, String)>),
+    /// An array that holds something else.
+    NotStrings,
+}
+
+/// Reads `arguments`, which must not have blanks around them.
+pub(super) fn parse(arguments: &str) -> Parsed<'_> {
+    if !arguments.starts_with('[') {
+        return Parsed::Text;
+    }
+    if let Ok((_, strings)) = all_consuming(array).parse(arguments) {
+        return Parsed::Strings(strings);
+    }
+    match serde_json::from_str::<Vec<IgnoredAny>>(arguments) {
+        Ok(_) => Parsed::NotStrings,
+        Err(_) => Parsed::Text,
+    }
+}
+
+/// grammar: exec_form
+fn array(input: &str) -> IResult<&str, Vec<(&str, String)>> {
+    delimited(
+        (char('['), space),
+        separated_list0((space, char(','), space), consumed(string)),
+        (space, char(']')),
+    )
+    .parse(input)
+}
+
+/// Blanks as JSON knows them.
+fn space(input: &str) -> IResult<&str, Option<&str>> {
+    opt(is_a(" \t\r\n")).parse(input)
+}
+
+/// grammar: json_string
+fn string(input: &str) -> IResult<&str, String> {
+    let plain = take_till1(|char: char| matches!(char, '"' | '\\') || char < ' ');
+    let part = alt((
+        map(plain, str::to_owned),
+        map(preceded(char('\\'), escaped), |char| char.to_string()),
+    ));
+    let text = fold_many0(part, String::new, |mut text: String, part| {
+        text.push_str(&part);
+        text
+    });
+    delimited(char('"'), text, char('"')).parse(input)
+}
+
+/// What follows a backslash.
+fn escaped(input: &str) -> IResult<&str, char> {
+    alt((
+        map_opt(anychar, |char| match char {
+            '"' | '\\' | '/' => Some(char),
+            'b' => Some('\x08'),
+            'f' => Some('\x0c'),
+            'n' => Some('\n'),
+            'r' => Some('\r'),
+            't' => Some('\t'),
+            _ => None,
+        }),
+        surrogates,
+        // Half of a pair stands for no character.
+        map(unit, |unit| char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER)),
+    ))
+    .parse(input)
+}
+
+fn surrogates(input: &str) -> IResult<&str, char> {
+    map_opt((unit, preceded(char('\\'), unit)), |(high, low)| {
+        char::decode_utf16([u16::try_from(high).ok()?, u16::try_from(low).ok()?])
+            .next()
+            .and_then(Result::ok)
+            .filter(|char| *char > '\u{ffff}')
+    })
+    .parse(input)
+}
+
+fn unit(input: &str) -> IResult<&str, u32> {
+    let digits = take_while_m_n(4, 4, |char: char| char.is_ascii_hexdigit());
+    preceded(char('u'), map_opt(digits, |digits| u32::from_str_radix(digits, 16).ok())).parse(input)
+}

@@ -1,0 +1,69 @@
+//! Values that flags and options take: booleans, durations, sizes.
+
+use nom::branch::alt;
+use nom::bytes::complete::tag;
+use nom::character::complete::{char, digit0, digit1, one_of};
+use nom::combinator::{all_consuming, opt, value};
+use nom::multi::many1;
+use nom::sequence::preceded;
+use nom::{IResult, Parser as _};
+
+/// The booleans of the flags and mount options.
+pub(super) fn bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A duration such as `1m30s` or `1.5h`, in nanoseconds; `None` if it is none or does not fit.
+///
+/// grammar: duration
+pub(super) fn duration(text: &str) -> Option<i64> {
+    if matches!(text, "0" | "+0" | "-0") {
+        return Some(0);
+    }
+    let parts = many1(duration_part);
+    let (_, (sign, parts)) = all_consuming((opt(one_of("+-")), parts)).parse(text).ok()?;
+    let mut total: i128 = 0;
+    for (whole, fraction, unit) in parts {
+        let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+        total = total.checked_add(whole.checked_mul(unit)?)?;
+        let mut scale = unit;
+        for digit in fraction.chars() {
+            // Below a tenth of a nanosecond no digit counts.
+            scale /= 10;
+            total = total.checked_add(i128::from(digit.to_digit(10)?) * scale)?;
+        }
+    }
+    i64::try_from(if sign == Some('-') { -total } else { total }).ok()
+}
+
+fn duration_part(input: &str) -> IResult<&str, (&str, &str, i128)> {
+    let number = alt((
+        (digit1, opt(preceded(char('.'), digit0))),
+        (tag(""), preceded(char('.'), digit1).map(Some)),
+    ));
+    let unit = alt((
+        value(1, tag("ns")),
+        value(1_000, alt((tag("us"), tag("µs"), tag("μs")))),
+        value(1_000_000, tag("ms")),
+        value(1_000_000_000, tag("s")),
+        value(60_000_000_000, tag("m")),
+        value(3_600_000_000_000, tag("h")),
+    ));
+    let (rest, ((whole, fraction), unit)) = (number, unit).parse(input)?;
+    Ok((rest, (whole, fraction.unwrap_or(""), unit)))
+}
+
+/// Whether `text` is a size such as `64m` or `1.5GiB`.
+///
+/// grammar: size
+pub(super) fn is_size(text: &str) -> bool {
+    let number = (digit1, opt((char('.'), digit1)));
+    let unit = (opt(one_of("kKmMgGtTpP")), opt(one_of("iI")), opt(one_of("bB")));
+    let mut size = all_consuming((number, opt(char(' ')), unit));
+    let parsed: IResult<&str, _> = size.parse(text);
+    parsed.is_ok()
+}
