@@ -13,3 +13,4 @@ pub use instruction::{
     RunNetwork, RunSecurity, ShellOrExec, Stage, Word,
 };
 pub use mount::{Mount, MountType, Sharing};
+pub use print::print;
