@@ -126,17 +126,12 @@ impl Auth {
         endpoint: &Endpoint,
         scope: &Scope,
         what: &str,
-        refused: Response,
+        mut refused: Response,
         used: Option<&Secret>,
     ) -> Result<Secret, RegistryError> {
-        let refuse = |response: Response, advice: &str| match response.into_error(what) {
-            RegistryError::Unauthorized { host, what, why } => {
-                RegistryError::Unauthorized { host, what, why: format!("{why}; {advice}") }
-            }
-            other => other,
-        };
         let Some(challenge) = choose(&refused.headers("www-authenticate")) else {
-            return Err(refuse(refused, "it offers no way to log in that rbuild knows"));
+            let why = "it offers no way to log in that rbuild knows".to_owned();
+            return Err(unauthorized(refused, what, why));
         };
         locked(&self.challenges).insert(endpoint.base.origin(), challenge);
         {
@@ -146,17 +141,12 @@ impl Auth {
                 *token = None;
             }
         }
-        let advice = |verb: &str| {
-            let account = &endpoint.account;
-            format!("{verb} `docker login {account}`, and whether the name is right")
-        };
         match self.header(http, endpoint, scope)? {
-            None => Err(refuse(refused, &advice("no credentials are stored: try"))),
+            None => Err(unauthorized(refused, what, advice(endpoint, false))),
             Some(secret) if Some(&secret) == used => {
-                Err(refuse(refused, &advice("it does not accept the stored credentials: check")))
+                Err(unauthorized(refused, what, advice(endpoint, true)))
             }
             Some(secret) => {
-                let mut refused = refused;
                 refused.discard();
                 Ok(secret)
             }
@@ -252,13 +242,11 @@ fn token_from(
                 url = url.with_query("service", service);
             }
             url = scopes.iter().fold(url, |url, scope| url.with_query("scope", scope));
-            let secret = match credential {
-                Some(Credential::Password { user, password }) => {
-                    url = url.with_query("account", user);
-                    Some(Secret::basic(user, password))
-                }
-                _ => None,
-            };
+            let mut secret = None;
+            if let Some(Credential::Password { user, password }) = credential {
+                url = url.with_query("account", user);
+                secret = Some(Secret::basic(user, password));
+            }
             (Request::new(Method::Get, url), secret)
         }
     };
@@ -270,6 +258,25 @@ fn token_from(
     read_token(&answer, now).ok_or_else(|| protocol(realm, "its answer has no token".to_owned()))
 }
 
+/// What to do about an answer 401.
+fn advice(endpoint: &Endpoint, has_credential: bool) -> String {
+    let account = &endpoint.account;
+    if has_credential {
+        return format!(
+            "it does not accept the stored credentials; log in with `docker login {account}`"
+        );
+    }
+    format!("no credentials are stored; check the name, or log in with `docker login {account}`")
+}
+
+/// An answer 401 as an error: the server's words, if any, and ours.
+fn unauthorized(response: Response, what: &str, why: String) -> RegistryError {
+    let host = response.host();
+    let words = response.words();
+    let why = if words.is_empty() { why } else { format!("{words}; {why}") };
+    RegistryError::Unauthorized { host, what: what.to_owned(), why }
+}
+
 /// What it means that a token server gave no token.
 fn refused(
     response: Response,
@@ -277,25 +284,17 @@ fn refused(
     has_credential: bool,
     scopes: &[String],
 ) -> RegistryError {
-    let status = response.status();
-    let host = response.host();
     let what = scopes.join(" ");
-    match response.into_error(&what) {
-        RegistryError::Unauthorized { why, .. } | RegistryError::Denied { why, .. } => {
-            let verb = if has_credential { "check" } else { "try" };
-            let why = format!("{why}; {verb} `docker login {}`", endpoint.account);
-            RegistryError::Unauthorized { host, what, why }
-        }
-        // A token server that is not there is no missing image.
-        RegistryError::NotFound { .. } => {
-            protocol(&endpoint.base, format!("its token server {host} answered {status}"))
-        }
+    match response.status() {
+        401 | 403 => unauthorized(response, &what, advice(endpoint, has_credential)),
         // A refresh token that is no longer good.
-        RegistryError::Status { status: 400, message, .. } if has_credential => {
-            let why = format!("{message}; check `docker login {}`", endpoint.account);
-            RegistryError::Unauthorized { host, what, why }
+        400 if has_credential => unauthorized(response, &what, advice(endpoint, true)),
+        // A token server that is not there is no missing image.
+        404 => {
+            let why = format!("its token server {} answered 404", response.url());
+            protocol(&endpoint.base, why)
         }
-        other => other,
+        _ => response.into_error(&what),
     }
 }
 

@@ -31,21 +31,18 @@ impl Endpoint {
         Self { base, account: registry.to_owned(), namespace: None }
     }
 
-    /// All servers to pull `name` from, in the order to try them.
-    pub(super) fn to_pull(name: &Reference, options: &Options) -> Result<Vec<Self>, RegistryError> {
+    /// The mirrors of the registry that `name` names, in the order to try them.
+    pub(super) fn mirrors(name: &Reference, options: &Options) -> Result<Vec<Self>, RegistryError> {
         let registry = name.registry();
         let mirrors = options.mirrors.get(registry).into_iter().flatten();
-        let mut all =
-            mirrors.map(|text| Self::mirror(text, registry)).collect::<Result<Vec<_>, _>>()?;
-        all.push(Self::of(name, options));
-        Ok(all)
+        mirrors.map(|text| Self::mirror(text, registry)).collect()
     }
 
     /// The mirror of `registry` at the address `text`.
     pub(super) fn mirror(text: &str, registry: &str) -> Result<Self, RegistryError> {
         let error = |why| {
             let shown = text.rsplit('@').next().unwrap_or_default();
-            RegistryError::Option { option: format!("mirror {shown} of {registry}"), why }
+            RegistryError::BadOption { option: format!("mirror {shown} of {registry}"), why }
         };
         let base = Url::parse(text).ok_or_else(|| {
             error("it must be an address such as https://mirror.example or http://127.0.0.1:5000")
@@ -108,7 +105,8 @@ mod tests {
             ("ghcr.io/a/b", &["https://ghcr.io/v2/a/b/tags/list"][..]),
         ] {
             let name: Reference = name.parse().unwrap();
-            let all = Endpoint::to_pull(&name, &options).unwrap();
+            let mut all = Endpoint::mirrors(&name, &options).unwrap();
+            all.push(Endpoint::of(&name, &options));
             let urls: Vec<String> =
                 all.iter().map(|e| e.url(name.repository(), "tags/list").for_wire()).collect();
             assert_eq!(urls, want);

@@ -117,7 +117,7 @@ pub enum RegistryError {
     },
     /// An option that cannot be used.
     #[error("cannot use the registry option {option}: {why}")]
-    Option {
+    BadOption {
         /// Which one.
         option: String,
         /// What is wrong.
@@ -157,7 +157,7 @@ impl RegistryError {
             | Self::WrongSize { .. }
             | Self::TooLarge { .. }
             | Self::Protocol { .. }
-            | Self::Option { .. }
+            | Self::BadOption { .. }
             | Self::Credentials { .. }
             | Self::Local { .. } => false,
         }
@@ -188,7 +188,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// What a registry says in the body of an error (distribution-spec, "Error Codes"): its codes and
-/// messages, or else the text itself unless it is a page of HTML.
+/// messages, or else the text itself unless it is a page of HTML; empty when there is nothing.
 pub(super) fn message_of(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Body {
@@ -210,7 +210,7 @@ pub(super) fn message_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let Ok(parsed) = serde_json::from_slice::<Body>(body) else {
         let is_text = !text.trim_start().starts_with(['<', '{', '[']) && !text.trim().is_empty();
-        return if is_text { shown(&text) } else { "it gave no reason".to_owned() };
+        return if is_text { shown(&text) } else { String::new() };
     };
     let entries = parsed.errors.iter().map(|entry| match entry.message.as_str() {
         "" => entry.code.clone(),
@@ -218,7 +218,7 @@ pub(super) fn message_of(body: &[u8]) -> String {
     });
     let others = [parsed.details, parsed.error_description];
     let reasons: Vec<String> = entries.chain(others).filter(|reason| !reason.is_empty()).collect();
-    if reasons.is_empty() { "it gave no reason".to_owned() } else { shown(&reasons.join("; ")) }
+    shown(&reasons.join("; "))
 }
 
 #[cfg(test)]
@@ -234,9 +234,9 @@ mod tests {
             ),
             (r#"{"errors":[{"code":"A"},{"code":"B","message":"b"}]}"#, "A; b (B)"),
             (r#"{"details":"incorrect username or password"}"#, "incorrect username or password"),
-            (r#"{"errors":[]}"#, "it gave no reason"),
-            ("", "it gave no reason"),
-            ("<html>502</html>", "it gave no reason"),
+            (r#"{"errors":[]}"#, ""),
+            ("", ""),
+            ("<html>502</html>", ""),
             ("plain \u{1b}[31mwords", "plain [31mwords"),
         ] {
             assert_eq!(message_of(body.as_bytes()), want);

@@ -35,8 +35,11 @@ pub(super) fn get(name: &str, key: &str, limit: Duration) -> Result<Option<Crede
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
         return Err("config.json names a credential helper with an odd name".to_owned());
     }
-    let program = format!("docker-credential-{name}");
-    let (succeeded, answer) = run(&program, key, limit)?;
+    ask(&format!("docker-credential-{name}"), key, limit)
+}
+
+fn ask(program: &str, key: &str, limit: Duration) -> Result<Option<Credential>, String> {
+    let (succeeded, answer) = run(program, key, limit)?;
     if succeeded {
         let bad = |_quotes_the_secret| format!("the answer of {program} is not as it should be");
         let answer: Answer = serde_json::from_slice(&answer).map_err(bad)?;
@@ -96,5 +99,76 @@ fn wait_until(child: &mut Child, deadline: Instant) -> Option<bool> {
                 return None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::pathio;
+
+    /// Asks a helper that is the shell script `body`.
+    fn asked(body: &str, limit: Duration) -> Result<Option<Credential>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("helper");
+        pathio::write(&path, format!("#!/bin/sh\n{body}\n").as_bytes()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let program = path.to_str().unwrap();
+        loop {
+            let answer = ask(program, "h.example", limit);
+            // Another test's child may hold our descriptor of the script until it executes.
+            if !matches!(&answer, Err(why) if why.contains("Text file busy")) {
+                return answer.map_err(|why| why.replace(program, "HELPER"));
+            }
+        }
+    }
+
+    #[test]
+    fn helpers_are_asked_by_key_and_believed() {
+        let password = |password: &str| Credential::Password {
+            user: "u".to_owned(),
+            password: password.to_owned(),
+        };
+        for (body, want) in [
+            (
+                r#"printf '{"ServerURL":"","Username":"u","Secret":"%s-%s"}' "$1" "$(cat)""#,
+                Ok(Some(password("get-h.example"))),
+            ),
+            (
+                r#"echo '{"Username":"<token>","Secret":"id"}'"#,
+                Ok(Some(Credential::Identity("id".to_owned()))),
+            ),
+            ("echo credentials not found in native keychain; exit 1", Ok(None)),
+            ("echo the store is locked; exit 1", Err("HELPER failed: the store is locked")),
+            (
+                r#"echo '{"Username":"u","Secret":"s"}'; exit 1"#,
+                Err("HELPER failed: it gave no reason"),
+            ),
+            ("echo secret", Err("the answer of HELPER is not as it should be")),
+        ] {
+            assert_eq!(asked(body, TIME_LIMIT), want.map_err(str::to_owned), "{body}");
+        }
+    }
+
+    #[test]
+    fn helpers_that_hang_are_ended() {
+        let started = Instant::now();
+        let answer = asked("exec sleep 60", Duration::from_secs(1));
+        assert_eq!(answer, Err("HELPER did not answer within 1 s".to_owned()));
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn helpers_with_odd_names_or_missing_are_errors() {
+        let error = get("../evil", "h.example", TIME_LIMIT).unwrap_err();
+        assert_eq!(error, "config.json names a credential helper with an odd name");
+        let error = get("surely-not-there", "h.example", TIME_LIMIT).unwrap_err();
+        assert_eq!(
+            error,
+            "cannot start docker-credential-surely-not-there, which config.json names (No such \
+             file or directory (os error 2)); is it installed?"
+        );
     }
 }

@@ -249,21 +249,26 @@ impl Response {
         drop(io::copy(&mut (&mut self.body).take(MAX_ERROR_BYTES), &mut io::sink()));
     }
 
-    /// The error that this answer means for `what`.
-    pub(super) fn into_error(mut self, what: &str) -> RegistryError {
+    /// What the server says in the body of an error; may be empty.
+    pub(super) fn words(mut self) -> String {
         let mut bytes = Vec::new();
         // Half a message is better than none.
         drop((&mut self.body).take(MAX_ERROR_BYTES).read_to_end(&mut bytes));
-        let (host, what, message) = (self.host(), what.to_owned(), message_of(&bytes));
-        match self.status() {
+        message_of(&bytes)
+    }
+
+    /// The error that this answer means for `what`.
+    pub(super) fn into_error(self, what: &str) -> RegistryError {
+        let (host, what, status) = (self.host(), what.to_owned(), self.status());
+        let seconds = self.header("retry-after").and_then(|text| text.trim().parse().ok());
+        let retry_after = seconds.map(Duration::from_secs);
+        let words = self.words();
+        let why = if words.is_empty() { "it gives no reason".to_owned() } else { words };
+        match status {
             404 => RegistryError::NotFound { what },
-            401 => RegistryError::Unauthorized { host, what, why: message },
-            403 => RegistryError::Denied { host, what, why: message },
-            status => {
-                let seconds = self.header("retry-after").and_then(|text| text.trim().parse().ok());
-                let retry_after = seconds.map(Duration::from_secs);
-                RegistryError::Status { host, what, status, message, retry_after }
-            }
+            401 => RegistryError::Unauthorized { host, what, why },
+            403 => RegistryError::Denied { host, what, why },
+            _ => RegistryError::Status { host, what, status, message: why, retry_after },
         }
     }
 }
@@ -276,7 +281,23 @@ fn broken(url: &Url, source: io::Error) -> RegistryError {
     RegistryError::Broken { host: url.host().to_owned(), source }
 }
 
+/// Whether an error of this kind is met on a connection rather than while making one.
+fn is_mid_way(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::BrokenPipe
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::UnexpectedEof
+            | Kind::TimedOut
+            | Kind::WouldBlock
+            | Kind::Interrupted
+    )
+}
+
 /// What the library's error means; its own types end here.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum is not ours to exhaust")]
 fn failure(url: &Url, error: ureq::Error) -> RegistryError {
     use io::ErrorKind as Kind;
     let host = url.host().to_owned();
@@ -289,16 +310,10 @@ fn failure(url: &Url, error: ureq::Error) -> RegistryError {
             RegistryError::Tls { host, source: io::Error::other(source) }
         }
         ureq::Error::Tls(why) => RegistryError::Tls { host, source: io::Error::other(why) },
-        ureq::Error::Io(source) => match source.kind() {
-            Kind::BrokenPipe
-            | Kind::ConnectionReset
-            | Kind::ConnectionAborted
-            | Kind::UnexpectedEof
-            | Kind::TimedOut
-            | Kind::WouldBlock
-            | Kind::Interrupted => RegistryError::Broken { host, source },
-            _ => RegistryError::Unreachable { host, source },
-        },
+        ureq::Error::Io(source) if is_mid_way(source.kind()) => {
+            RegistryError::Broken { host, source }
+        }
+        ureq::Error::Io(source) => RegistryError::Unreachable { host, source },
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
             RegistryError::Unreachable { host, source: timed_out("it did not answer in time") }
         }

@@ -20,6 +20,7 @@ mod url;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 pub use error::RegistryError;
@@ -31,6 +32,8 @@ use credentials::Credentials;
 use endpoint::Endpoint;
 use http::{Body, Http, Request, Response};
 use retry::Schedule;
+
+use crate::oci::Reference;
 
 /// How to speak to registries.
 #[derive(Debug, Clone)]
@@ -56,6 +59,8 @@ pub struct Client {
     schedule: Schedule,
     http: Http,
     auth: Auth,
+    /// Origins of mirrors that could not be reached: each costs one time limit, not many.
+    silent: Mutex<BTreeSet<String>>,
 }
 
 impl fmt::Debug for Client {
@@ -68,17 +73,45 @@ impl Client {
     /// A client that has not spoken to anybody yet.
     ///
     /// # Errors
-    /// [`RegistryError::Option`] when a mirror is no address.
+    /// [`RegistryError::BadOption`] when a mirror is no address.
     pub fn new(options: Options) -> Result<Self, RegistryError> {
         for (registry, mirrors) in &options.mirrors {
             for mirror in mirrors {
                 Endpoint::mirror(mirror, registry)?;
             }
         }
-        let schedule = Schedule { retries: options.retries, first_delay: options.first_delay };
+        let (retries, first_delay) = (options.retries, options.first_delay);
+        let schedule = Schedule { retries, first_delay, reconnects: true };
         let http = Http::new(&options.user_agent);
         let auth = Auth::new(Credentials::new(options.docker_config.clone()));
-        Ok(Self { options, schedule, http, auth })
+        Ok(Self { options, schedule, http, auth, silent: Mutex::new(BTreeSet::new()) })
+    }
+
+    /// What the first server that can gives: a mirror of `name`'s registry, or the registry.
+    ///
+    /// That a mirror does not have an image, or cannot be reached, says nothing about the registry
+    /// itself, which is asked last and whose answer counts. Only a failure of our own side ends
+    /// the search.
+    fn ask_each<T>(
+        &self,
+        name: &Reference,
+        mut ask: impl FnMut(&Endpoint, &Schedule) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let once = Schedule { reconnects: false, ..self.schedule };
+        for mirror in Endpoint::mirrors(name, &self.options)? {
+            let origin = mirror.base.origin();
+            // A panic elsewhere leaves the set as good as it was.
+            let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+            if silent().contains(&origin) {
+                continue;
+            }
+            match ask(&mirror, &once) {
+                Err(RegistryError::Unreachable { .. }) => drop(silent().insert(origin)),
+                Err(error) if !error.is_local() => {}
+                result => return result,
+            }
+        }
+        ask(&Endpoint::of(name, &self.options), &self.schedule)
     }
 
     /// Sends `request` to `endpoint` with what `scope` needs; one try, but for a renewed token.

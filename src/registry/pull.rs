@@ -5,6 +5,7 @@ use std::io::Write;
 use super::auth::Scope;
 use super::endpoint::Endpoint;
 use super::http::{Method, Request, Response, protocol};
+use super::retry::Schedule;
 use super::{Client, RegistryError};
 use crate::oci::{Descriptor, Digest, Hasher, Reference};
 
@@ -43,16 +44,10 @@ impl Client {
         let what = format!("blob {} of {}", blob.digest, name.name());
         let (hasher, buffer) = (Hasher::new(), vec![0; BUFFER_BYTES]);
         let mut transfer = Transfer { what, blob, sink, progress, hasher, buffer };
-        let endpoints = Endpoint::to_pull(name, &self.options)?;
-        let n_mirrors = endpoints.len().saturating_sub(1);
-        for (at, endpoint) in endpoints.iter().enumerate() {
-            match self.pull_from(endpoint, name.repository(), &mut transfer) {
-                // Another server can go on, but not take back what went into the sink.
-                Err(error) if at < n_mirrors && !error.is_local() => {}
-                Err(error) => return Err(error),
-                Ok(()) => break,
-            }
-        }
+        // Another server goes on where one gave up.
+        self.ask_each(name, |endpoint, schedule| {
+            self.pull_from(endpoint, schedule, name.repository(), &mut transfer)
+        })?;
         transfer.finish()
     }
 
@@ -87,6 +82,7 @@ impl Client {
     fn pull_from(
         &self,
         endpoint: &Endpoint,
+        schedule: &Schedule,
         repository: &str,
         transfer: &mut Transfer<'_>,
     ) -> Result<(), RegistryError> {
@@ -98,7 +94,7 @@ impl Client {
                 n_failures = 0;
             }
             n_failures += 1;
-            self.schedule.wait(n_failures, error)?;
+            schedule.wait(n_failures, error)?;
         }
     }
 

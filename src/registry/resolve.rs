@@ -3,6 +3,7 @@
 use super::auth::Scope;
 use super::endpoint::Endpoint;
 use super::http::{Method, Request, Response};
+use super::retry::Schedule;
 use super::{Client, RegistryError};
 use crate::oci::{Digest, MediaType, Reference};
 
@@ -27,8 +28,8 @@ impl Client {
     /// # Errors
     /// The last server's: `NotFound`, `Unauthorized`, `Unreachable`, `WrongDigest`, `TooLarge`…
     pub fn manifest(&self, name: &Reference) -> Result<Fetched, RegistryError> {
-        self.from_any(name, |endpoint| {
-            self.schedule.run(|| {
+        self.ask_each(name, |endpoint, schedule| {
+            schedule.run(|| {
                 let response = self.ask_manifest(endpoint, name, Method::Get)?;
                 read_manifest(name, response)
             })
@@ -40,18 +41,18 @@ impl Client {
     /// # Errors
     /// As [`Self::manifest`].
     pub fn digest(&self, name: &Reference) -> Result<Digest, RegistryError> {
-        self.from_any(name, |endpoint| {
-            let head = self.schedule.run(|| self.ask_manifest(endpoint, name, Method::Head));
+        self.ask_each(name, |endpoint, schedule| {
+            let head = schedule.run(|| self.ask_manifest(endpoint, name, Method::Head));
             match head {
                 Ok(response) => match stated_digest(&response) {
                     Some(got) => match name.digest().filter(|want| *want != got) {
                         Some(want) => Err(wrong_digest(name, want, got)),
                         None => Ok(got),
                     },
-                    None => self.fetched_digest(endpoint, name),
+                    None => self.fetched_digest(endpoint, schedule, name),
                 },
                 Err(RegistryError::Status { status: 400..=499, .. }) => {
-                    self.fetched_digest(endpoint, name)
+                    self.fetched_digest(endpoint, schedule, name)
                 }
                 Err(error) => Err(error),
             }
@@ -61,9 +62,10 @@ impl Client {
     fn fetched_digest(
         &self,
         endpoint: &Endpoint,
+        schedule: &Schedule,
         name: &Reference,
     ) -> Result<Digest, RegistryError> {
-        self.schedule.run(|| {
+        schedule.run(|| {
             let response = self.ask_manifest(endpoint, name, Method::Get)?;
             Ok(read_manifest(name, response)?.digest)
         })
@@ -88,27 +90,6 @@ impl Client {
         let what = name.to_string();
         let response = self.call(endpoint, &scope, &what, request)?;
         if response.status() == 200 { Ok(response) } else { Err(response.into_error(&what)) }
-    }
-
-    /// What the first server that can gives; the last one's error if none can.
-    ///
-    /// That a mirror does not have an image, or cannot be reached, says nothing about the registry
-    /// itself, which is asked last and whose answer counts.
-    pub(super) fn from_any<T>(
-        &self,
-        name: &Reference,
-        mut ask: impl FnMut(&Endpoint) -> Result<T, RegistryError>,
-    ) -> Result<T, RegistryError> {
-        let own = Endpoint::of(name, &self.options);
-        for mirror in Endpoint::to_pull(name, &self.options)? {
-            if mirror == own {
-                break;
-            }
-            if let Ok(value) = ask(&mirror) {
-                return Ok(value);
-            }
-        }
-        ask(&own)
     }
 }
 

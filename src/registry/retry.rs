@@ -15,6 +15,8 @@ pub(super) struct Schedule {
     pub(super) retries: u32,
     /// The pause after the first failure; it doubles with each further one.
     pub(super) first_delay: Duration,
+    /// Whether a host that cannot be reached is tried again; not so where there is another host.
+    pub(super) reconnects: bool,
 }
 
 impl Schedule {
@@ -31,7 +33,8 @@ impl Schedule {
 
     /// Waits after `error` if it is worth another try; gives it back if not.
     pub(super) fn wait(&self, n_failures: u32, error: RegistryError) -> Result<(), RegistryError> {
-        if !error.is_transient() {
+        let gives_up = matches!(error, RegistryError::Unreachable { .. }) && !self.reconnects;
+        if gives_up || !error.is_transient() {
             return Err(error);
         }
         match self.pause(n_failures, error.retry_after()) {
@@ -67,7 +70,8 @@ mod tests {
 
     #[test]
     fn pauses_double_and_are_capped() {
-        let schedule = Schedule { retries: 40, first_delay: Duration::from_millis(100) };
+        let schedule =
+            Schedule { retries: 40, first_delay: Duration::from_millis(100), reconnects: true };
         for (n_failures, asked_s, want_ms) in [
             (1, None, Some(100)),
             (2, None, Some(200)),
