@@ -153,6 +153,17 @@ impl Auth {
         }
     }
 
+    /// The error for `refused`, an answer 401 to a request with a fresh header.
+    pub(super) fn refused_again(
+        &self,
+        endpoint: &Endpoint,
+        what: &str,
+        refused: Response,
+    ) -> RegistryError {
+        let has_credential = matches!(self.credentials.of(&endpoint.account), Ok(Some(_)));
+        unauthorized(refused, what, advice(endpoint, has_credential))
+    }
+
     fn slot(&self, endpoint: &Endpoint, scope: &Scope) -> Slot {
         let key = (endpoint.base.origin(), scope.clone());
         Arc::clone(locked(&self.tokens).entry(key).or_default())

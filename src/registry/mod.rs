@@ -137,6 +137,10 @@ impl Client {
             let why = "the token ended during the upload".to_owned();
             return Err(RegistryError::Unauthorized { host, what: what.to_owned(), why });
         }
-        self.http.send(&mut request, Some(&fresh))
+        let response = self.http.send(&mut request, Some(&fresh))?;
+        if response.status() == 401 && endpoint.has_origin_of(response.url()) {
+            return Err(self.auth.refused_again(endpoint, what, response));
+        }
+        Ok(response)
     }
 }
