@@ -2,7 +2,6 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test may start threads, and ends by a panic"
 )]
@@ -223,7 +222,7 @@ fn sources_that_lie_about_their_size_or_fail_are_told_apart() {
     let open = || Err(io::Error::other("gone"));
     let error = client.push_blob(&name, &blob, None, &open, &|_| ()).unwrap_err();
     let RegistryError::Local { verb: "read", what: of, source } = error else { panic!("{error}") };
-    assert_eq!((of, source.to_string()), (what.clone(), "gone".to_owned()));
+    assert_eq!((of, source.to_string()), (what, "gone".to_owned()));
     let open = || Ok(reader(&[0; 1000]));
     let error = client.push_blob(&name, &blob, None, &open, &|_| ()).unwrap_err();
     let RegistryError::Status { status: 400, message, .. } = error else { panic!("{error}") };
@@ -524,6 +523,19 @@ fn configs_that_docker_would_not_write_are_errors_when_needed() {
             path.display()
         )
     );
+}
+
+#[test]
+fn servers_that_do_not_speak_tls_are_told_from_dead_ones() {
+    let plain = DockerRegistry::open();
+    let challenge = format!(r#"Bearer realm="https://{}/token""#, plain.host());
+    let server =
+        Scripted::new(move |_, _| Answer::new(401, "").header("WWW-Authenticate", &challenge));
+    let error = client().manifest(&name(&server.host(), "a")).unwrap_err();
+    let RegistryError::Tls { host, source } = error else { panic!("{error:?}") };
+    assert_eq!(host, plain.host());
+    assert_eq!(source.to_string(), "received corrupt message of type InvalidContentType");
+    assert_eq!(server.requests().len(), 1);
 }
 
 // Redirects.
