@@ -1,1 +1,146 @@
-//! Resolve, pull and push over the distribution API.
+//! Registries: resolve, pull, push, with authorization, mirrors and retries.
+//!
+//! The client speaks the OCI distribution API, blocking, over a pool of connections. It knows
+//! digests and sizes, and verifies them; what is in a manifest, and where a blob goes, it does not
+//! know. The HTTP library shows nowhere outside `http`.
+
+mod auth;
+mod challenge;
+mod credentials;
+mod endpoint;
+mod error;
+mod helper;
+mod http;
+mod pull;
+mod push;
+mod resolve;
+mod retry;
+mod url;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+pub use error::RegistryError;
+pub use push::Pushed;
+pub use resolve::Fetched;
+
+use auth::{Auth, Scope};
+use credentials::Credentials;
+use endpoint::Endpoint;
+use http::{Body, Http, Request, Response};
+use retry::Schedule;
+
+use crate::oci::Reference;
+
+/// How to speak to registries.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// For a registry as it is named in images (`docker.io`), the addresses of its mirrors in the
+    /// order to try them; the registry itself comes last.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Registries (host and port as in image names) to speak plain http to, besides loopback ones.
+    pub plain_http: BTreeSet<String>,
+    /// The folder of docker's `config.json`; without it, everybody is anonymous.
+    pub docker_config: Option<PathBuf>,
+    /// How rbuild introduces itself.
+    pub user_agent: String,
+    /// How often a request that may yet succeed is tried again.
+    pub retries: u32,
+    /// The pause before the first such try; it doubles with each further one, up to a minute.
+    pub first_delay: Duration,
+}
+
+/// A client of all registries; share one, so that connections and tokens are used again.
+pub struct Client {
+    options: Options,
+    schedule: Schedule,
+    http: Http,
+    auth: Auth,
+    /// Origins of mirrors that could not be reached: each costs one time limit, not many.
+    silent: Mutex<BTreeSet<String>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl Client {
+    /// A client that has not spoken to anybody yet.
+    ///
+    /// # Errors
+    /// [`RegistryError::BadOption`] when a mirror is no address.
+    pub fn new(options: Options) -> Result<Self, RegistryError> {
+        for (registry, mirrors) in &options.mirrors {
+            for mirror in mirrors {
+                Endpoint::mirror(mirror, registry)?;
+            }
+        }
+        let (retries, first_delay) = (options.retries, options.first_delay);
+        let schedule = Schedule { retries, first_delay, reconnects: true };
+        let http = Http::new(&options.user_agent);
+        let auth = Auth::new(Credentials::new(options.docker_config.clone()));
+        Ok(Self { options, schedule, http, auth, silent: Mutex::new(BTreeSet::new()) })
+    }
+
+    /// What the first server that can gives: a mirror of `name`'s registry, or the registry.
+    ///
+    /// That a mirror does not have an image, or cannot be reached, says nothing about the registry
+    /// itself, which is asked last and whose answer counts. Only a failure of our own side ends
+    /// the search.
+    fn ask_each<T>(
+        &self,
+        name: &Reference,
+        mut ask: impl FnMut(&Endpoint, &Schedule) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let once = Schedule { reconnects: false, ..self.schedule };
+        for mirror in Endpoint::mirrors(name, &self.options)? {
+            let origin = mirror.base.origin();
+            // A panic elsewhere leaves the set as good as it was.
+            let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+            if silent().contains(&origin) {
+                continue;
+            }
+            match ask(&mirror, &once) {
+                Err(RegistryError::Unreachable { .. }) => drop(silent().insert(origin)),
+                Err(error) if !error.is_local() => {}
+                result => return result,
+            }
+        }
+        ask(&Endpoint::of(name, &self.options), &self.schedule)
+    }
+
+    /// Sends `request` to `endpoint` with what `scope` needs; one try, but for a renewed token.
+    ///
+    /// A streamed body cannot be sent twice: then the answer 401 is an error, and the caller's
+    /// next try will have the new token.
+    fn call(
+        &self,
+        endpoint: &Endpoint,
+        scope: &Scope,
+        what: &str,
+        mut request: Request<'_>,
+    ) -> Result<Response, RegistryError> {
+        let ours = endpoint.has_origin_of(&request.url);
+        let used = if ours { self.auth.header(&self.http, endpoint, scope)? } else { None };
+        let response = self.http.send(&mut request, used.as_ref())?;
+        if response.status() != 401 || !endpoint.has_origin_of(response.url()) {
+            return Ok(response);
+        }
+        let host = response.host();
+        let fresh = self.auth.answer(&self.http, endpoint, scope, what, response, used.as_ref())?;
+        if matches!(request.body, Body::Stream { .. }) {
+            let why = "the token ended during the upload".to_owned();
+            return Err(RegistryError::Unauthorized { host, what: what.to_owned(), why });
+        }
+        let response = self.http.send(&mut request, Some(&fresh))?;
+        if response.status() == 401 && endpoint.has_origin_of(response.url()) {
+            return Err(self.auth.refused_again(endpoint, what, response));
+        }
+        Ok(response)
+    }
+}

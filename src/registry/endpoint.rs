@@ -1,0 +1,133 @@
+//! Where a registry's images can be had: its mirrors in order, then the registry itself.
+
+use super::url::{Scheme, Url, is_loopback};
+use super::{Options, RegistryError};
+use crate::oci::Reference;
+
+/// Docker Hub's name in image names.
+pub(super) const DOCKER_IO: &str = "docker.io";
+/// The host that really serves docker.io.
+const HUB_HOST: &str = "registry-1.docker.io";
+
+/// One server that speaks the registry protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    /// What `/v2/` is appended to.
+    pub(super) base: Url,
+    /// The name under which credentials for it are stored.
+    pub(super) account: String,
+    /// For a mirror: the registry that it stands for, told to it as containerd does.
+    namespace: Option<String>,
+}
+
+impl Endpoint {
+    /// The registry that `name` names.
+    pub(super) fn of(name: &Reference, options: &Options) -> Self {
+        let registry = name.registry();
+        let host = if registry == DOCKER_IO { HUB_HOST } else { registry };
+        let plain = is_loopback(host) || options.plain_http.contains(registry);
+        let scheme = if plain { Scheme::Http } else { Scheme::Https };
+        let base = Url::root(scheme, host);
+        Self { base, account: registry.to_owned(), namespace: None }
+    }
+
+    /// The mirrors of the registry that `name` names, in the order to try them.
+    pub(super) fn mirrors(name: &Reference, options: &Options) -> Result<Vec<Self>, RegistryError> {
+        let registry = name.registry();
+        let mirrors = options.mirrors.get(registry).into_iter().flatten();
+        mirrors.map(|text| Self::mirror(text, registry)).collect()
+    }
+
+    /// The mirror of `registry` at the address `text`.
+    pub(super) fn mirror(text: &str, registry: &str) -> Result<Self, RegistryError> {
+        let error = |why| {
+            let shown = text.rsplit('@').next().unwrap_or_default();
+            RegistryError::BadOption { option: format!("mirror {shown} of {registry}"), why }
+        };
+        let base = Url::parse(text).ok_or_else(|| {
+            error("it must be an address such as https://mirror.example or http://127.0.0.1:5000")
+        })?;
+        if text.contains('@') {
+            return Err(error("credentials belong into docker's config.json, not into an address"));
+        }
+        if text.contains(['?', '#']) {
+            return Err(error("it must not have a query or a fragment"));
+        }
+        let account = base.host().to_owned();
+        Ok(Self { base, account, namespace: Some(registry.to_owned()) })
+    }
+
+    /// The address of `rest` (`manifests/…`, `blobs/…`) in `repository`.
+    pub(super) fn url(&self, repository: &str, rest: &str) -> Url {
+        let url = self.base.below(&format!("v2/{repository}/{rest}"));
+        match &self.namespace {
+            Some(registry) => url.with_query("ns", registry),
+            None => url,
+        }
+    }
+
+    /// Whether a secret for this endpoint may go where `url` points.
+    pub(super) fn has_origin_of(&self, url: &Url) -> bool {
+        self.base.origin() == url.origin()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn mirrors_come_first_and_the_registry_itself_last() {
+        let mirrors = vec!["http://127.0.0.1:5000".to_owned(), "https://m.example/hub/".to_owned()];
+        let options = Options {
+            mirrors: BTreeMap::from([("docker.io".to_owned(), mirrors)]),
+            plain_http: BTreeSet::from(["plain.example:80".to_owned()]),
+            docker_config: None,
+            user_agent: "rbuild".to_owned(),
+            retries: 0,
+            first_delay: Duration::ZERO,
+        };
+        for (name, want) in [
+            (
+                "busybox",
+                &[
+                    "http://127.0.0.1:5000/v2/library/busybox/tags/list?ns=docker.io",
+                    "https://m.example/hub/v2/library/busybox/tags/list?ns=docker.io",
+                    "https://registry-1.docker.io/v2/library/busybox/tags/list",
+                ][..],
+            ),
+            ("localhost:5000/a/b", &["http://localhost:5000/v2/a/b/tags/list"][..]),
+            ("[::1]:5000/a", &["http://[::1]:5000/v2/a/tags/list"][..]),
+            ("plain.example:80/a", &["http://plain.example:80/v2/a/tags/list"][..]),
+            ("ghcr.io/a/b", &["https://ghcr.io/v2/a/b/tags/list"][..]),
+        ] {
+            let name: Reference = name.parse().unwrap();
+            let mut all = Endpoint::mirrors(&name, &options).unwrap();
+            all.push(Endpoint::of(&name, &options));
+            let urls: Vec<String> =
+                all.iter().map(|e| e.url(name.repository(), "tags/list").for_wire()).collect();
+            assert_eq!(urls, want);
+        }
+    }
+
+    #[test]
+    fn mirrors_that_are_no_addresses_are_refused_without_their_secrets() {
+        for (text, want) in [
+            (
+                "mirror.example",
+                "cannot use the registry option mirror mirror.example of docker.io: it must be an \
+                 address such as https://mirror.example or http://127.0.0.1:5000",
+            ),
+            (
+                "https://user:secret@m.example",
+                "cannot use the registry option mirror m.example of docker.io: credentials belong \
+                 into docker's config.json, not into an address",
+            ),
+        ] {
+            assert_eq!(Endpoint::mirror(text, "docker.io").unwrap_err().to_string(), want);
+        }
+    }
+}

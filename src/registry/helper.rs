@@ -1,0 +1,174 @@
+//! Docker's credential helpers: programs that keep secrets in a key store.
+#![expect(clippy::disallowed_methods, reason = "the helpers' protocol is to be started")]
+
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::credentials::{Credential, of_user};
+use super::error::shown;
+use crate::pool;
+
+/// How long a helper may take. It may have to ask its user for a password.
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// The longest answer that is read.
+const MAX_ANSWER_BYTES: u64 = 64 << 10;
+/// How often it is looked whether the helper, whose answer is complete, has ended.
+const POLL: Duration = Duration::from_millis(5);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    username: String,
+    secret: String,
+}
+
+/// Asks `docker-credential-<name>` for the credential stored under `key`.
+///
+/// `Err` has the reason; what a helper wrote to standard error, or a credential that it printed
+/// before it failed, is not in it.
+pub(super) fn get(name: &str, key: &str, limit: Duration) -> Result<Option<Credential>, String> {
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        return Err("config.json names a credential helper with an odd name".to_owned());
+    }
+    ask(&format!("docker-credential-{name}"), key, limit)
+}
+
+fn ask(program: &str, key: &str, limit: Duration) -> Result<Option<Credential>, String> {
+    let (succeeded, answer) = run(program, key, limit)?;
+    if succeeded {
+        let bad = |_quotes_the_secret| format!("the answer of {program} is not as it should be");
+        let answer: Answer = serde_json::from_slice(&answer).map_err(bad)?;
+        return Ok(Some(of_user(&answer.username, &answer.secret)));
+    }
+    let text = shown(&String::from_utf8_lossy(&answer));
+    if text.contains("credentials not found") || text.contains("no credentials server URL") {
+        return Ok(None);
+    }
+    let text = if text.is_empty() || text.contains('{') { "it gave no reason" } else { &text };
+    Err(format!("{program} failed: {text}"))
+}
+
+/// Starts `program`, and gives whether it succeeded and what it printed.
+fn run(program: &str, key: &str, limit: Duration) -> Result<(bool, Vec<u8>), String> {
+    let deadline = Instant::now() + limit;
+    let started = Command::new(program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = started.map_err(|error| {
+        format!("cannot start {program}, which config.json names ({error}); is it installed?")
+    })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A helper that ends without reading says more in its answer. The key fits into the pipe.
+        drop(stdin.write_all(key.as_bytes()));
+    }
+    let (sender, receiver) = mpsc::channel();
+    if let Some(stdout) = child.stdout.take() {
+        // In the background: what a helper leaves running may hold the pipe open for ever.
+        pool::background(move || {
+            let mut bytes = Vec::new();
+            drop(stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes));
+            drop(sender.send(bytes));
+        });
+    }
+    let answer = receiver.recv_timeout(limit);
+    let ended = wait_until(&mut child, deadline);
+    match (answer, ended) {
+        (Ok(bytes), Some(succeeded)) => Ok((succeeded, bytes)),
+        _ => Err(format!("{program} did not answer within {} s", limit.as_secs())),
+    }
+}
+
+/// Whether `child` succeeded; it is killed at the deadline.
+fn wait_until(child: &mut Child, deadline: Instant) -> Option<bool> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status.success()),
+            Ok(None) if Instant::now() < deadline => thread::sleep(POLL),
+            Ok(None) | Err(_) => {
+                // Both fail only for a process that is gone.
+                drop(child.kill());
+                drop(child.wait());
+                return None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::pathio;
+
+    /// Asks a helper that is the shell script `body`.
+    fn asked(body: &str, limit: Duration) -> Result<Option<Credential>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("helper");
+        pathio::write(&path, format!("#!/bin/sh\n{body}\n").as_bytes()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let program = path.to_str().unwrap();
+        loop {
+            let answer = ask(program, "h.example", limit);
+            // Another test's child may hold our descriptor of the script until it executes.
+            if !matches!(&answer, Err(why) if why.contains("Text file busy")) {
+                return answer.map_err(|why| why.replace(program, "HELPER"));
+            }
+        }
+    }
+
+    #[test]
+    fn helpers_are_asked_by_key_and_believed() {
+        let password = |password: &str| Credential::Password {
+            user: "u".to_owned(),
+            password: password.to_owned(),
+        };
+        for (body, want) in [
+            (
+                r#"printf '{"ServerURL":"","Username":"u","Secret":"%s-%s"}' "$1" "$(cat)""#,
+                Ok(Some(password("get-h.example"))),
+            ),
+            (
+                r#"echo '{"Username":"<token>","Secret":"id"}'"#,
+                Ok(Some(Credential::Identity("id".to_owned()))),
+            ),
+            ("echo credentials not found in native keychain; exit 1", Ok(None)),
+            ("echo the store is locked; exit 1", Err("HELPER failed: the store is locked")),
+            (
+                r#"echo '{"Username":"u","Secret":"s"}'; exit 1"#,
+                Err("HELPER failed: it gave no reason"),
+            ),
+            ("echo secret", Err("the answer of HELPER is not as it should be")),
+        ] {
+            assert_eq!(asked(body, TIME_LIMIT), want.map_err(str::to_owned), "{body}");
+        }
+    }
+
+    #[test]
+    fn helpers_that_hang_are_ended() {
+        let started = Instant::now();
+        let answer = asked("exec sleep 60", Duration::from_secs(1));
+        assert_eq!(answer, Err("HELPER did not answer within 1 s".to_owned()));
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn helpers_with_odd_names_or_missing_are_errors() {
+        let error = get("../evil", "h.example", TIME_LIMIT).unwrap_err();
+        assert_eq!(error, "config.json names a credential helper with an odd name");
+        let error = get("surely-not-there", "h.example", TIME_LIMIT).unwrap_err();
+        assert_eq!(
+            error,
+            "cannot start docker-credential-surely-not-there, which config.json names (No such \
+             file or directory (os error 2)); is it installed?"
+        );
+    }
+}

@@ -1,0 +1,342 @@
+//! The one place that sends requests: redirects, time limits, and the end of the HTTP library.
+//!
+//! One call is one try; `retry` knows about more, and `auth` knows what goes into Authorization.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::http;
+use ureq::tls::{RootCerts, TlsConfig};
+
+use super::RegistryError;
+use super::auth::Secret;
+use super::error::message_of;
+use super::url::{Scheme, Url, is_loopback};
+
+/// For name lookup, connection and handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may be silent. A registry that moves a large upload into place is.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Redirects that are followed; storage needs one, sometimes two.
+const MAX_REDIRECTS: u32 = 5;
+/// The part of an error's body that is read.
+const MAX_ERROR_BYTES: u64 = 64 << 10;
+/// As many pulls or pushes as run at a time should find a connection.
+const MAX_IDLE_PER_HOST: usize = 16;
+
+/// The requests that a registry knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+}
+
+/// What a request carries.
+pub(super) enum Body<'a> {
+    Empty,
+    Bytes(&'a [u8]),
+    /// Exactly `n_bytes` of a reader; such a request cannot be repeated.
+    Stream {
+        reader: &'a mut dyn Read,
+        n_bytes: u64,
+    },
+}
+
+/// One request, without credentials.
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Body<'a>,
+}
+
+impl Request<'_> {
+    /// A request without body.
+    pub(super) const fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: Vec::new(), body: Body::Empty }
+    }
+
+    /// The same with one more header.
+    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// An answer; its body is read from it.
+pub(super) struct Response {
+    url: Url,
+    head: http::response::Parts,
+    body: ureq::BodyReader<'static>,
+}
+
+/// Connections, kept open for reuse.
+pub(super) struct Http {
+    /// Through the proxy that the environment names, if any.
+    agent: ureq::Agent,
+    /// For this machine's own servers, which no proxy can reach.
+    direct: ureq::Agent,
+}
+
+impl Http {
+    pub(super) fn new(user_agent: &str) -> Self {
+        let config = || {
+            let provider = rustls::crypto::aws_lc_rs::default_provider();
+            let tls = TlsConfig::builder()
+                .unversioned_rustls_crypto_provider(Arc::new(provider))
+                .root_certs(RootCerts::PlatformVerifier)
+                .build();
+            ureq::config::Config::builder()
+                .tls_config(tls)
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .user_agent(user_agent)
+                .timeout_resolve(Some(CONNECT_TIMEOUT))
+                .timeout_connect(Some(CONNECT_TIMEOUT))
+                .timeout_per_read(Some(IDLE_TIMEOUT))
+                .timeout_per_write(Some(IDLE_TIMEOUT))
+                .max_idle_connections(4 * MAX_IDLE_PER_HOST)
+                .max_idle_connections_per_host(MAX_IDLE_PER_HOST)
+        };
+        let agent = config().build().new_agent();
+        Self { agent, direct: config().proxy(None).build().new_agent() }
+    }
+
+    /// Sends `request`, following redirects of GET and HEAD. `secret` goes to the host that the
+    /// request names, and to no other.
+    pub(super) fn send(
+        &self,
+        request: &mut Request<'_>,
+        secret: Option<&Secret>,
+    ) -> Result<Response, RegistryError> {
+        let origin = request.url.origin();
+        let mut url = request.url.clone();
+        // Once a redirect left the host, coming back to it does not bring the secret back.
+        let mut secret = secret;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut response = self.send_once(request, &url, secret)?;
+            let follows = matches!(request.method, Method::Get | Method::Head)
+                && matches!(response.status(), 301 | 302 | 303 | 307 | 308);
+            if !follows {
+                return Ok(response);
+            }
+            let next = response.location()?;
+            response.discard();
+            url = next;
+            secret = secret.filter(|_| url.origin() == origin);
+        }
+        Err(protocol(&request.url, format!("it redirects more than {MAX_REDIRECTS} times")))
+    }
+
+    fn send_once(
+        &self,
+        request: &mut Request<'_>,
+        url: &Url,
+        secret: Option<&Secret>,
+    ) -> Result<Response, RegistryError> {
+        let mut builder =
+            http::Request::builder().uri(url.for_wire()).method(match request.method {
+                Method::Get => http::Method::GET,
+                Method::Head => http::Method::HEAD,
+                Method::Post => http::Method::POST,
+                Method::Put => http::Method::PUT,
+            });
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if let Some(secret) = secret {
+            builder = builder.header("authorization", secret.for_wire());
+        }
+        if let Body::Stream { n_bytes, .. } = request.body {
+            builder = builder.header("content-length", n_bytes.to_string());
+        }
+        let agent = if is_loopback(url.host()) { &self.direct } else { &self.agent };
+        let invalid = |_invalid: http::Error| {
+            // The text of the error may hold the header, and that the secret.
+            protocol(url, "an address or a header cannot be sent".to_owned())
+        };
+        let answer = match &mut request.body {
+            Body::Empty if matches!(request.method, Method::Get | Method::Head) => {
+                agent.run(builder.body(()).map_err(invalid)?)
+            }
+            Body::Empty => agent.run(builder.body(b"".as_slice()).map_err(invalid)?),
+            Body::Bytes(bytes) => agent.run(builder.body(*bytes).map_err(invalid)?),
+            Body::Stream { reader, .. } => {
+                let body = ureq::SendBody::from_reader(*reader);
+                agent.run(builder.body(body).map_err(invalid)?)
+            }
+        };
+        let (head, body) = answer.map_err(|error| failure(url, error))?.into_parts();
+        Ok(Response { url: url.clone(), head, body: body.into_reader() })
+    }
+}
+
+impl Response {
+    pub(super) fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
+    /// Where the answer came from, after redirects.
+    pub(super) const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    pub(super) fn host(&self) -> String {
+        self.url.host().to_owned()
+    }
+
+    /// A header's first value.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.headers.get(name)?.to_str().ok()
+    }
+
+    /// All values of a header.
+    pub(super) fn headers(&self, name: &str) -> Vec<&str> {
+        self.head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
+    }
+
+    /// The length of the body, if the server says.
+    pub(super) fn content_length(&self) -> Option<u64> {
+        self.header("content-length")?.parse().ok()
+    }
+
+    /// The address in `Location`.
+    pub(super) fn location(&self) -> Result<Url, RegistryError> {
+        let text = self.header("location").unwrap_or_default();
+        let next = self.url.join(text).filter(|_| !text.is_empty());
+        let next = next.ok_or_else(|| {
+            protocol(&self.url, format!("its answer {} has no good Location", self.status()))
+        })?;
+        if self.url.may_lead_to(&next) {
+            return Ok(next);
+        }
+        let why = format!("it leads from https to plain http, to {next}, which is not safe");
+        Err(protocol(&self.url, why))
+    }
+
+    /// Reads the whole body.
+    pub(super) fn read_all(
+        &mut self,
+        what: &str,
+        max_bytes: u64,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let mut bytes = Vec::new();
+        let result = (&mut self.body).take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
+        result.map_err(|error| broken(&self.url, error))?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max_bytes {
+            return Err(RegistryError::TooLarge { what: what.to_owned(), max_bytes });
+        }
+        Ok(bytes)
+    }
+
+    /// Reads some of the body, 0 bytes at its end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RegistryError> {
+        loop {
+            match self.body.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map_err(|error| broken(&self.url, error)),
+            }
+        }
+    }
+
+    /// Reads what is left of a small body, so that the connection can be used again.
+    pub(super) fn discard(&mut self) {
+        // A failure here shows again, if it matters, with the next request.
+        drop(io::copy(&mut (&mut self.body).take(MAX_ERROR_BYTES), &mut io::sink()));
+    }
+
+    /// What the server says in the body of an error; may be empty.
+    pub(super) fn words(mut self) -> String {
+        let mut bytes = Vec::new();
+        // Half a message is better than none.
+        drop((&mut self.body).take(MAX_ERROR_BYTES).read_to_end(&mut bytes));
+        message_of(&bytes)
+    }
+
+    /// The error that this answer means for `what`.
+    pub(super) fn into_error(self, what: &str) -> RegistryError {
+        let (host, what, status) = (self.host(), what.to_owned(), self.status());
+        let seconds = self.header("retry-after").and_then(|text| text.trim().parse().ok());
+        let retry_after = seconds.map(Duration::from_secs);
+        let words = self.words();
+        let why = if words.is_empty() { "it gives no reason".to_owned() } else { words };
+        match status {
+            404 => RegistryError::NotFound { what },
+            401 => RegistryError::Unauthorized { host, what, why },
+            403 => RegistryError::Denied { host, what, why },
+            _ => RegistryError::Status { host, what, status, message: why, retry_after },
+        }
+    }
+}
+
+pub(super) fn protocol(url: &Url, why: String) -> RegistryError {
+    RegistryError::Protocol { host: url.host().to_owned(), why }
+}
+
+fn broken(url: &Url, source: io::Error) -> RegistryError {
+    RegistryError::Broken { host: url.host().to_owned(), source }
+}
+
+/// Whether an error of this kind is met on a connection rather than while making one.
+fn is_mid_way(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::BrokenPipe
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::UnexpectedEof
+            | Kind::TimedOut
+            | Kind::WouldBlock
+            | Kind::Interrupted
+    )
+}
+
+/// What the library's error means; its own types end here.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum is not ours to exhaust")]
+fn failure(url: &Url, error: ureq::Error) -> RegistryError {
+    use io::ErrorKind as Kind;
+    let host = url.host().to_owned();
+    let timed_out = |text: &str| io::Error::new(Kind::TimedOut, text);
+    let is_tls =
+        |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    match error {
+        ureq::Error::Io(source) if is_tls(&source) => RegistryError::Tls { host, source },
+        ureq::Error::Rustls(source) => {
+            RegistryError::Tls { host, source: io::Error::other(source) }
+        }
+        ureq::Error::Tls(why) => RegistryError::Tls { host, source: io::Error::other(why) },
+        ureq::Error::Io(source) if is_mid_way(source.kind()) => {
+            RegistryError::Broken { host, source }
+        }
+        ureq::Error::Io(source) => RegistryError::Unreachable { host, source },
+        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+            RegistryError::Unreachable { host, source: timed_out("it did not answer in time") }
+        }
+        ureq::Error::Timeout(_) => {
+            RegistryError::Broken { host, source: timed_out("it was silent for too long") }
+        }
+        ureq::Error::HostNotFound => {
+            let source = io::Error::new(Kind::NotFound, "there is no host of this name");
+            RegistryError::Unreachable { host, source }
+        }
+        ureq::Error::ConnectionFailed => RegistryError::Unreachable {
+            host,
+            source: io::Error::other("no connection came about"),
+        },
+        ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
+            let source = io::Error::other("the proxy that the environment names does not work");
+            RegistryError::Unreachable { host, source }
+        }
+        // The texts of the others are about bytes on the wire, not about headers that we sent.
+        ureq::Error::Protocol(error) => {
+            let hint = if url.scheme() == Scheme::Http { "; does it want https?" } else { "" };
+            RegistryError::Protocol { host, why: format!("{error}{hint}") }
+        }
+        _ => RegistryError::Protocol { host, why: "its answer is no HTTP".to_owned() },
+    }
+}

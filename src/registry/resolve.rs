@@ -1,0 +1,155 @@
+//! What a name means: manifests and indexes by tag or digest.
+
+use super::auth::Scope;
+use super::endpoint::Endpoint;
+use super::http::{Method, Request, Response};
+use super::retry::Schedule;
+use super::{Client, RegistryError};
+use crate::oci::{Digest, MediaType, Reference};
+
+/// The longest manifest (distribution-spec, "Pushing Manifests", demands no more of registries).
+const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+
+/// A manifest or index as the registry has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Of `bytes`.
+    pub digest: Digest,
+    /// What the registry says that it is, or else what it says of itself.
+    pub media_type: MediaType,
+    /// The document, byte for byte.
+    pub bytes: Vec<u8>,
+}
+
+impl Client {
+    /// Fetches the manifest or index that `name` means, from a mirror or the registry; the bytes
+    /// are those of the digest if one was asked for.
+    ///
+    /// # Errors
+    /// The last server's: `NotFound`, `Unauthorized`, `Unreachable`, `WrongDigest`, `TooLarge`…
+    pub fn manifest(&self, name: &Reference) -> Result<Fetched, RegistryError> {
+        self.ask_each(name, |endpoint, schedule| {
+            schedule.run(|| {
+                let response = self.ask_manifest(endpoint, name, Method::Get)?;
+                read_manifest(name, response)
+            })
+        })
+    }
+
+    /// Finds out which digest `name` has now, without fetching the document if possible.
+    ///
+    /// # Errors
+    /// As [`Self::manifest`].
+    pub fn digest(&self, name: &Reference) -> Result<Digest, RegistryError> {
+        self.ask_each(name, |endpoint, schedule| {
+            let head = schedule.run(|| self.ask_manifest(endpoint, name, Method::Head));
+            match head {
+                Ok(response) => match stated_digest(&response) {
+                    Some(got) => match name.digest().filter(|want| *want != got) {
+                        Some(want) => Err(wrong_digest(name, want, got)),
+                        None => Ok(got),
+                    },
+                    None => self.fetched_digest(endpoint, schedule, name),
+                },
+                Err(RegistryError::Status { status: 400..=499, .. }) => {
+                    self.fetched_digest(endpoint, schedule, name)
+                }
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn fetched_digest(
+        &self,
+        endpoint: &Endpoint,
+        schedule: &Schedule,
+        name: &Reference,
+    ) -> Result<Digest, RegistryError> {
+        schedule.run(|| {
+            let response = self.ask_manifest(endpoint, name, Method::Get)?;
+            Ok(read_manifest(name, response)?.digest)
+        })
+    }
+
+    fn ask_manifest(
+        &self,
+        endpoint: &Endpoint,
+        name: &Reference,
+        method: Method,
+    ) -> Result<Response, RegistryError> {
+        let url = endpoint.url(name.repository(), &format!("manifests/{}", name.selector()));
+        let scope = Scope::pull(name.repository());
+        let accepted = [
+            MediaType::OciIndex,
+            MediaType::OciManifest,
+            MediaType::DockerIndex,
+            MediaType::DockerManifest,
+        ];
+        let accepted = accepted.each_ref().map(MediaType::as_str).join(", ");
+        let request = Request::new(method, url).header("accept", accepted);
+        let what = name.to_string();
+        let response = self.call(endpoint, &scope, &what, request)?;
+        if response.status() == 200 { Ok(response) } else { Err(response.into_error(&what)) }
+    }
+}
+
+fn read_manifest(name: &Reference, mut response: Response) -> Result<Fetched, RegistryError> {
+    let bytes = response.read_all(&name.to_string(), MAX_MANIFEST_BYTES)?;
+    let digest = Digest::of(&bytes);
+    let media_type = media_type_of(response.header("content-type"), &bytes);
+    // The digest of a signed manifest of version 1 is not that of all its bytes.
+    let is_other = matches!(media_type, MediaType::Other(_));
+    let stated = stated_digest(&response).filter(|_| !is_other);
+    match name.digest().or(stated).filter(|want| *want != digest) {
+        Some(want) => Err(wrong_digest(name, want, digest)),
+        None => Ok(Fetched { digest, media_type, bytes }),
+    }
+}
+
+fn wrong_digest(name: &Reference, want: Digest, got: Digest) -> RegistryError {
+    RegistryError::WrongDigest { what: name.to_string(), want, got }
+}
+
+/// The digest that the registry states; those of other algorithms do not count.
+pub(super) fn stated_digest(response: &Response) -> Option<Digest> {
+    response.header("docker-content-digest")?.parse().ok()
+}
+
+/// The header's media type if it is a telling one, else the document's own.
+fn media_type_of(header: Option<&str>, bytes: &[u8]) -> MediaType {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document {
+        media_type: Option<String>,
+    }
+    let stated = header.and_then(|value| value.split(';').next()).map(str::trim);
+    let stated = MediaType::from(stated.unwrap_or_default().to_owned());
+    if !matches!(stated, MediaType::Other(_)) {
+        return stated;
+    }
+    let document: Option<Document> = serde_json::from_slice(bytes).ok();
+    document.and_then(|document| document.media_type).map_or(stated, MediaType::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_type_is_the_headers_unless_that_says_nothing() {
+        let own = br#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#;
+        for (header, bytes, want) in [
+            (Some("application/vnd.oci.image.manifest.v1+json"), &own[..], MediaType::OciManifest),
+            (
+                Some("application/vnd.docker.distribution.manifest.v2+json; charset=utf-8"),
+                b"{}",
+                MediaType::DockerManifest,
+            ),
+            (Some("application/json"), own, MediaType::OciIndex),
+            (None, own, MediaType::OciIndex),
+            (Some("text/plain"), b"no json", MediaType::Other("text/plain".into())),
+        ] {
+            assert_eq!(media_type_of(header, bytes), want);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Registries for tests: the real `docker-registry`, and servers that answer as a test says.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may start programs and threads, and ends by a panic"
+)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The program under test's counterpart (Debian's package of the same name).
+const PROGRAM: &str = "docker-registry";
+
+/// A `docker-registry` of the test's own on a free loopback port; it ends with this value.
+pub(crate) struct DockerRegistry {
+    child: Child,
+    host: String,
+    _folder: tempfile::TempDir,
+}
+
+impl DockerRegistry {
+    /// One that lets everybody in.
+    pub(crate) fn open() -> Self {
+        Self::start("")
+    }
+
+    /// One that wants Basic credentials: user `user`, password `geheim`.
+    pub(crate) fn with_password() -> Self {
+        // bcrypt of `geheim`, which is the only form that the registry takes.
+        Self::start("user:$2b$04$9UFW4vDA4zB3EOsqb6qjB.aDVlU0GdtfHXuYaDXodBfDT2ZJ/uXxW\n")
+    }
+
+    fn start(passwords: &str) -> Self {
+        // Between choosing a port and using it, another program may take it.
+        (0..5)
+            .find_map(|_| Self::try_start(passwords))
+            .expect("docker-registry ends at once on five ports; run it by hand to see why")
+    }
+
+    fn try_start(passwords: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut config = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",
+            path("data")
+        );
+        if !passwords.is_empty() {
+            std::fs::write(path("passwords"), passwords).unwrap();
+            config +=
+                &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path("passwords"));
+        }
+        std::fs::write(path("config.yml"), config).unwrap();
+        let mut child = Command::new(PROGRAM)
+            .args(["serve", &path("config.yml")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("these tests need `{PROGRAM}` (Debian package docker-registry): {error}")
+            });
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(address).is_err() {
+            if child.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "{PROGRAM} does not listen within 30 s");
+            thread::sleep(Duration::from_millis(10));
+        }
+        Some(Self { child, host: address.to_string(), _folder: folder })
+    }
+
+    /// Host and port.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A request as it came in.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Request {
+    /// A header's value, by lower-case name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find_map(|(key, value)| (key == name).then_some(value.as_str()))
+    }
+
+    /// `METHOD target`.
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.method, self.target)
+    }
+}
+
+/// What a scripted server does.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// Bytes of the body after which the connection is closed.
+    cut_at: Option<usize>,
+}
+
+impl Answer {
+    pub(crate) fn new(status: u16, body: impl AsRef<[u8]>) -> Self {
+        Self { status, headers: Vec::new(), body: body.as_ref().to_vec(), cut_at: None }
+    }
+
+    /// Closes the connection instead of answering.
+    pub(crate) fn hang_up() -> Self {
+        Self { status: 0, headers: Vec::new(), body: Vec::new(), cut_at: None }
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        self.headers.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Announces the whole body, but sends only so much of it.
+    pub(crate) fn cut_at(mut self, n_bytes: usize) -> Self {
+        self.cut_at = Some(n_bytes);
+        self
+    }
+
+    fn send(&self, to: &mut TcpStream, is_head: bool) -> std::io::Result<()> {
+        if self.status == 0 {
+            return Ok(());
+        }
+        let mut head = format!("HTTP/1.1 {} Scripted\r\nConnection: close\r\n", self.status);
+        for (name, value) in self.headers.iter().filter(|(_, value)| !value.is_empty()) {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if !self.headers.iter().any(|(name, _)| name == "Content-Length") {
+            head += &format!("Content-Length: {}\r\n", self.body.len());
+        }
+        to.write_all(format!("{head}\r\n").as_bytes())?;
+        if !is_head {
+            to.write_all(&self.body[..self.cut_at.unwrap_or(self.body.len())])?;
+        }
+        to.flush()
+    }
+}
+
+/// A server on a free loopback port that answers as a test says, and remembers what it was asked.
+pub(crate) struct Scripted {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Scripted {
+    /// `script` gets each request, and how many came before it.
+    pub(crate) fn new(script: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let ended = Arc::new(AtomicBool::new(false));
+        let server = Self { address, requests: Arc::clone(&requests), ended: Arc::clone(&ended) };
+        let script = Arc::new(script);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (requests, script) = (Arc::clone(&requests), Arc::clone(&script));
+                // A client that goes away in the middle is no fault of the server.
+                thread::spawn(move || stream.and_then(|stream| serve(stream, &requests, &*script)));
+            }
+        });
+        server
+    }
+
+    /// Host and port.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// What came so far, in order.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// The first lines of what came so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.requests().iter().map(Request::line).collect()
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        // Wakes the thread that waits for a connection.
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    requests: &Mutex<Vec<Request>>,
+    script: &(dyn Fn(&Request, usize) -> Answer + Send + Sync),
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(()) };
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let mut request = Request { method, target, headers, body: Vec::new() };
+    let n_bytes = request.header("content-length").map_or(0, |text| text.parse().unwrap());
+    reader.take(n_bytes).read_to_end(&mut request.body)?;
+    let n_before = {
+        let mut requests = requests.lock().unwrap();
+        requests.push(request.clone());
+        requests.len() - 1
+    };
+    let answer = script(&request, n_before);
+    answer.send(&mut stream, request.method == "HEAD")
+}
