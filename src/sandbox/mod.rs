@@ -16,7 +16,7 @@ mod seccomp;
 mod spec;
 mod sys;
 
-pub use idmap::in_user_namespace;
+pub use idmap::{Entered, enter_user_namespace, in_user_namespace};
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
 pub use rootfs::{MAX_LOWERS, Rootfs};
 pub use run::run;
