@@ -4,7 +4,8 @@ use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
 
 use rbuild::sandbox::{
     DEFAULT_SHM_BYTES, Exit, Mount, Network, Output, Rootfs, RunSpec, SandboxError, User,
@@ -47,7 +48,7 @@ impl Fixture {
 
 const APPLETS: &str = "sh ls cat echo true false id pwd hostname env sleep mkdir rm mv touch ln ps \
                        kill mount umount ip stat find test head tail wc sort readlink mknod \
-                       chroot unshare grep sed dd setsid chmod chown ulimit tty";
+                       chroot unshare grep sed dd setsid chmod chown tr ping";
 
 /// Opens a file or folder as callers do.
 pub(crate) fn open(path: &Path) -> OwnedFd {
@@ -96,4 +97,68 @@ pub(crate) fn run_in(rootfs: &Rootfs, spec: &RunSpec) -> Result<Done, SandboxErr
     })?;
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ok(Done { exit, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// An ordinary user with subordinate ids, made when there is none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TestUser {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// The user that `RBUILD_TEST_USER` names; as root a new one when it names none.
+pub(crate) fn test_user() -> Result<TestUser, String> {
+    static USER: OnceLock<Result<TestUser, String>> = OnceLock::new();
+    USER.get_or_init(|| {
+        let named = std::env::var("RBUILD_TEST_USER").ok();
+        let name = named.clone().unwrap_or_else(|| "rbuild-test".to_owned());
+        if named.is_none() && number("-u", &name).is_none() {
+            let _ = Command::new("useradd").args(["--create-home", &name]).status();
+        }
+        let missing = || format!("there is no user {name}");
+        let user = TestUser {
+            uid: number("-u", &name).ok_or_else(missing)?,
+            gid: number("-g", &name).ok_or_else(missing)?,
+        };
+        let has = |file| fs::read_to_string(file).unwrap_or_default().contains(&format!("{name}:"));
+        if has("/etc/subuid") && has("/etc/subgid") {
+            return Ok(user);
+        }
+        Err(format!("the user {name} has no subordinate ids"))
+    })
+    .clone()
+}
+
+fn number(option: &str, user: &str) -> Option<u32> {
+    let output = Command::new("id").args([option, user]).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// Says that a test needs something that is not here; fails when `RBUILD_REQUIRE` is set.
+pub(crate) fn skip(what: &str) {
+    assert!(std::env::var_os("RBUILD_REQUIRE").is_none(), "required, but missing: {what}");
+    eprintln!("SKIP: {what}");
+}
+
+/// Whether this process may do everything itself.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// This test program again, to run only the test `name`, as an ordinary user if this is root.
+pub(crate) fn this_program(name: &str, user: Option<TestUser>) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let mut command = match user {
+        Some(TestUser { uid, gid }) => {
+            let mut command = Command::new("setpriv");
+            command
+                .args([format!("--reuid={uid}"), format!("--regid={gid}")])
+                .args(["--clear-groups", "--inh-caps=-all"])
+                .arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).current_dir("/");
+    command
 }
