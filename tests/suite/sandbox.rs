@@ -587,3 +587,29 @@ fn list(spec: &RunSpec) -> String {
     let lines = sandbox::rootfs_ops(spec).iter().map(SetupOp::to_string).collect::<Vec<_>>();
     lines.join("\n")
 }
+
+/// Prints what `/bin/true` costs when `RBUILD_TEST_COST` says how often to run it.
+#[test]
+fn priv_cost_of_a_step() {
+    let rounds = std::env::var("RBUILD_TEST_COST").ok().and_then(|text| text.parse().ok());
+    let Some(rounds) = rounds else { return };
+    for network in [Network::Host, Network::None] {
+        let mut times: Vec<Duration> = (0..rounds)
+            .map(|_: usize| {
+                let fixture = Fixture::new();
+                for name in ["base/proc", "base/sys", "base/dev"] {
+                    fs::create_dir_all(fixture.path(name)).unwrap();
+                }
+                let mut spec = command(&["/bin/true"]);
+                spec.network = network;
+                let begun = Instant::now();
+                let rootfs = fixture.overlay();
+                assert_eq!(run_in(&rootfs, &spec).unwrap().exit, Exit::Code(0));
+                drop(rootfs);
+                begun.elapsed()
+            })
+            .collect();
+        times.sort();
+        eprintln!("{network:?}: best {:?}, median {:?}", times[0], times[times.len() / 2]);
+    }
+}
