@@ -1,1 +1,25 @@
 //! Runs one command in one rootfs; knows nothing of Dockerfiles or images.
+//!
+//! [`run`] makes a list of operations ([`rootfs_ops`], a pure function), prepares what they need,
+//! and starts a child in new namespaces that applies them one by one and executes the command.
+//! The command is pid 1 of its namespace: when it ends, the kernel ends all that it started.
+//! An ordinary user's rbuild first goes to a user namespace of its own.
+
+mod caps;
+mod child;
+mod idmap;
+mod ops;
+mod prepare;
+mod rootfs;
+mod run;
+mod seccomp;
+mod spec;
+mod sys;
+
+pub use idmap::{Entered, enter_user_namespace, in_user_namespace};
+pub use ops::{MountFlags, SetupOp, rootfs_ops};
+pub use rootfs::{MAX_LOWERS, Rootfs};
+pub use run::run;
+pub use spec::{
+    DEFAULT_SHM_BYTES, Exit, Mount, MountSource, Network, Output, RunSpec, SandboxError, User,
+};

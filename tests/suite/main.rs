@@ -1,6 +1,7 @@
 //! The one integration binary; its modules mirror the rooms.
 #![expect(clippy::tests_outside_test_module, reason = "this whole crate is tests")]
 
+mod sandbox;
 #[path = "../support/mod.rs"]
 mod support;
 

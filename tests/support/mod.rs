@@ -1,3 +1,4 @@
 //! What tests share: fixtures and the programs that they need.
 
 pub(crate) mod registry;
+pub(crate) mod sandbox;

@@ -1,0 +1,58 @@
+//! Capabilities.
+
+use rustix::io::Errno;
+use rustix::thread::{self, CapabilitySet, CapabilitySets};
+
+/// What docker gives to a container: the mask `a80425fb`.
+pub const DOCKER_DEFAULT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// Whether this process may mount and make namespaces.
+pub(super) fn has_sys_admin() -> bool {
+    thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// Removes all but `keep` from the bounding set. Allocates nothing.
+pub(super) fn bound(keep: CapabilitySet) -> rustix::io::Result<()> {
+    for number in 0..u64::BITS {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        if keep.contains(one) {
+            continue;
+        }
+        match thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // The first number that this kernel does not know: there are none above it.
+            Err(Errno::INVAL) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Keeps exactly `keep`; nothing is inheritable, and so nothing ambient. Allocates nothing.
+pub(super) fn restrict(keep: CapabilitySet) -> rustix::io::Result<()> {
+    let inheritable = CapabilitySet::empty();
+    thread::set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_set_is_the_mask_that_docker_shows() {
+        assert_eq!(DOCKER_DEFAULT.bits(), 0xa804_25fb);
+    }
+}

@@ -1,0 +1,353 @@
+//! What happens between clone and exec: a loop over the prepared operations.
+//!
+//! Nothing here allocates, locks, logs or panics: the child has a copy of one thread of many,
+//! and a lock that another thread held stays locked in it for ever.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, Result};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
+};
+use rustix::process::Signal;
+
+use super::caps;
+use super::prepare::{Child, Filesystem, Prepared};
+use super::sys::{clone, exec, filter, mount, net, signal};
+
+/// What the child tells its parent when it cannot execute the command: three words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Report {
+    /// The number of the operation, or [`EXEC`].
+    pub(super) op: u32,
+    /// The kernel's answer.
+    pub(super) errno: i32,
+    /// For [`EXEC`]: 1 when the program exists.
+    pub(super) program_exists: u32,
+}
+
+/// Stands for execve in [`Report::op`].
+pub(super) const EXEC: u32 = u32::MAX;
+
+impl Report {
+    /// The length of a report in bytes.
+    pub(super) const BYTES: usize = 12;
+
+    /// Takes what [`Report::send`] wrote.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (op, rest) = bytes.split_first_chunk()?;
+        let (errno, rest) = rest.split_first_chunk()?;
+        let (program_exists, _) = rest.split_first_chunk()?;
+        Some(Self {
+            op: u32::from_ne_bytes(*op),
+            errno: i32::from_ne_bytes(*errno),
+            program_exists: u32::from_ne_bytes(*program_exists),
+        })
+    }
+
+    /// Writes the report at once: a pipe takes so few bytes whole.
+    fn send(self, status: BorrowedFd<'_>) {
+        let mut bytes = [0; Self::BYTES];
+        let words =
+            [self.op.to_ne_bytes(), self.errno.to_ne_bytes(), self.program_exists.to_ne_bytes()];
+        for (to, from) in bytes.iter_mut().zip(words.as_flattened()) {
+            *to = *from;
+        }
+        // When the parent is gone nobody wants to know.
+        let _ = rustix::io::write(status, &bytes);
+    }
+}
+
+/// The child's ends of the pipes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pipes<'a> {
+    pub(super) status: BorrowedFd<'a>,
+    pub(super) stdout: BorrowedFd<'a>,
+    pub(super) stderr: BorrowedFd<'a>,
+}
+
+/// Applies all operations and executes the command; does not return.
+pub(super) fn main(child: &Child<'_>, pipes: Pipes<'_>) {
+    // Folders and files that are made have exactly the permissions that they are made with.
+    rustix::process::umask(Mode::empty());
+    let mut op = 0;
+    for prepared in &child.ops {
+        if let Err(errno) = apply(prepared, child, pipes) {
+            Report { op, errno: errno.raw_os_error(), program_exists: 0 }.send(pipes.status);
+            clone::exit_now(1);
+        }
+        op = u32::saturating_add(op, 1);
+    }
+    execute(child).send(pipes.status);
+    clone::exit_now(1);
+}
+
+fn apply(op: &Prepared<'_>, child: &Child<'_>, pipes: Pipes<'_>) -> Result<()> {
+    let root = child.root;
+    match op {
+        Prepared::PrivatePropagation => rustix::mount::mount_change(
+            c"/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        ),
+        Prepared::AttachRoot => attach_root(root),
+        Prepared::Filesystem(filesystem) => mount_filesystem(root, filesystem),
+        Prepared::Sys { read_only } => mount_sys(root, *read_only),
+        Prepared::DevFolder(name) => {
+            rustix::fs::mkdirat(resolve(root, c"/dev")?, name.as_c_str(), Mode::from(0o755))
+        }
+        Prepared::DevNode { host, name } => bind_device(root, host, name),
+        Prepared::DevLink { name, to } => {
+            rustix::fs::symlinkat(to.as_c_str(), resolve(root, c"/dev")?, name.as_c_str())
+        }
+        Prepared::ReadOnly(path) => make_read_only(root, path),
+        Prepared::Mask(path) => mask(root, path),
+        Prepared::Bind { mount, target } => {
+            move_onto(mount.as_fd(), resolve(root, target)?.as_fd())
+        }
+        Prepared::Loopback => net::loopback_up(),
+        Prepared::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
+        Prepared::PivotRoot => pivot(root),
+        Prepared::EnterFolder(folder) => rustix::process::chdir(folder.as_c_str()),
+        Prepared::Streams { uid, gid } => connect_streams(pipes, *uid, *gid),
+        Prepared::Signals => {
+            signal::reset_actions();
+            signal::set_mask(signal::Mask::NONE).map(drop)
+        }
+        Prepared::Session => rustix::process::setsid().map(drop),
+        Prepared::Umask(mask) => {
+            rustix::process::umask(Mode::from_bits_truncate(*mask));
+            Ok(())
+        }
+        Prepared::Seccomp(program) => filter::load(program),
+        Prepared::BoundingSet(set) => caps::bound(*set),
+        Prepared::Become { uid, gid, groups } => {
+            rustix::thread::set_thread_groups(groups)?;
+            rustix::thread::set_thread_res_gid(*gid, *gid, *gid)?;
+            rustix::thread::set_thread_res_uid(*uid, *uid, *uid)
+        }
+        Prepared::Capabilities(set) => caps::restrict(*set),
+        Prepared::DieWithParent => die_with_parent(child.parent.as_fd()),
+        Prepared::CloseDescriptors => mount::close_on_exec_from(3),
+    }
+}
+
+/// Mounts the rootfs over the old root folder, and not at some place in it: so the host's disk
+/// has nothing to offer. Paths still lead into the old root, only `root` leads into the new one.
+fn attach_root(root: BorrowedFd<'_>) -> Result<()> {
+    rustix::mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn pivot(root: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(root)?;
+    // The old root ends up on top of the new one, and "." then names the upper of the two
+    // (pivot_root(2), "pivot_root(".", ".")").
+    rustix::process::pivot_root(c".", c".")?;
+    rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")
+}
+
+/// A descriptor of `path` in the rootfs: no symbolic link of an image leads out of it.
+fn resolve(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    open_in(root, path, OFlags::PATH | OFlags::CLOEXEC)
+}
+
+/// How often a lookup is repeated that a rename elsewhere has disturbed.
+const RETRIES: u32 = 16;
+
+fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..RETRIES {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), within) {
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+fn resolve_or_create_folder(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match open_in(root, path, folder) {
+        Err(Errno::NOENT) => {
+            // Only top folders such as /proc are made, so that the name is in the root itself.
+            let name = CStr::from_bytes_with_nul(path.to_bytes_with_nul().trim_prefix_slash())
+                .map_err(|_error| Errno::INVAL)?;
+            rustix::fs::mkdirat(root, name, Mode::from(0o755))?;
+            open_in(root, path, folder)
+        }
+        result => result,
+    }
+}
+
+/// Takes one leading slash away.
+trait TrimPrefixSlash {
+    fn trim_prefix_slash(&self) -> &Self;
+}
+
+impl TrimPrefixSlash for [u8] {
+    fn trim_prefix_slash(&self) -> &Self {
+        self.strip_prefix(b"/").unwrap_or(self)
+    }
+}
+
+fn move_onto(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<()> {
+    let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, c"", place, c"", whole)
+}
+
+fn mount_filesystem(root: BorrowedFd<'_>, filesystem: &Filesystem) -> Result<()> {
+    let Filesystem { kind, options, attributes, target, create } = filesystem;
+    let context = rustix::mount::fsopen(kind.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        if value.is_empty() {
+            rustix::mount::fsconfig_set_flag(context.as_fd(), key.as_c_str())?;
+        } else {
+            rustix::mount::fsconfig_set_string(context.as_fd(), key.as_c_str(), value.as_c_str())?;
+        }
+    }
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    let mount =
+        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, *attributes)?;
+    let place =
+        if *create { resolve_or_create_folder(root, target)? } else { resolve(root, target)? };
+    move_onto(mount.as_fd(), place.as_fd())
+}
+
+const NOTHING_SPECIAL: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// A user namespace that shares the host's network may not mount a sysfs: it then gets the
+/// host's, and where even that is refused, none.
+fn mount_sys(root: BorrowedFd<'_>, read_only: bool) -> Result<()> {
+    let place = resolve_or_create_folder(root, c"/sys")?;
+    let attributes = if read_only {
+        NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_RDONLY)
+    } else {
+        NOTHING_SPECIAL
+    };
+    let mount = match new_sysfs(attributes) {
+        Err(Errno::PERM | Errno::ACCESS | Errno::NODEV) => host_sys(read_only),
+        result => result,
+    };
+    match mount {
+        Ok(mount) => move_onto(mount.as_fd(), place.as_fd()),
+        Err(Errno::PERM | Errno::ACCESS | Errno::NOENT | Errno::INVAL) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn new_sysfs(attributes: MountAttrFlags) -> Result<OwnedFd> {
+    let context = rustix::mount::fsopen(c"sysfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+fn host_sys(read_only: bool) -> Result<OwnedFd> {
+    let tree = clone_path(CWD, c"/sys", OpenTreeFlags::AT_RECURSIVE)?;
+    mount::restrict_tree(tree.as_fd(), if read_only { mount::READ_ONLY } else { 0 })?;
+    Ok(tree)
+}
+
+fn clone_path(folder: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<OwnedFd> {
+    let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    rustix::mount::open_tree(folder, path, copy | more)
+}
+
+fn bind_device(root: BorrowedFd<'_>, host: &CStr, name: &CStr) -> Result<()> {
+    let dev = resolve(root, c"/dev")?;
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(dev.as_fd(), name, new, Mode::from(0o666))?);
+    let device = clone_path(CWD, host, OpenTreeFlags::empty())?;
+    let place = rustix::fs::openat(dev, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    move_onto(device.as_fd(), place.as_fd())
+}
+
+fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+    let place = match resolve(root, path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        place => place?,
+    };
+    let whole = OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+    let tree = clone_path(place.as_fd(), c"", whole)?;
+    let attributes = mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV | mount::NO_EXEC;
+    mount::restrict_tree(tree.as_fd(), attributes)?;
+    move_onto(tree.as_fd(), place.as_fd())
+}
+
+fn mask(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+    let place = match resolve(root, path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        place => place?,
+    };
+    let about = rustix::fs::fstat(&place)?;
+    let empty = if rustix::fs::FileType::from_raw_mode(about.st_mode).is_dir() {
+        empty_folder()?
+    } else {
+        clone_path(CWD, c"/dev/null", OpenTreeFlags::empty())?
+    };
+    move_onto(empty.as_fd(), place.as_fd())
+}
+
+fn empty_folder() -> Result<OwnedFd> {
+    let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), c"size", c"4k")?;
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    let read_only = NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, read_only)
+}
+
+fn connect_streams(
+    pipes: Pipes<'_>,
+    uid: rustix::process::Uid,
+    gid: rustix::process::Gid,
+) -> Result<()> {
+    for pipe in [pipes.stdout, pipes.stderr] {
+        // A program that opens /dev/stdout must be allowed to. Best effort, as in runc.
+        let _ = rustix::fs::fchown(pipe, Some(uid), Some(gid));
+    }
+    rustix::stdio::dup2_stdout(pipes.stdout)?;
+    rustix::stdio::dup2_stderr(pipes.stderr)?;
+    let nothing = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(nothing)
+}
+
+fn die_with_parent(parent: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have died before: its pidfd then is readable. (getppid is 0 in a new namespace.)
+    let mut died = [PollFd::from_borrowed_fd(parent, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut died, Some(&at_once))? {
+        0 => Ok(()),
+        _ => Err(Errno::SRCH),
+    }
+}
+
+/// Tries the candidates as execvp(3) does; returns only when none could be executed.
+fn execute(child: &Child<'_>) -> Report {
+    let mut worst = Report { op: EXEC, errno: Errno::NOENT.raw_os_error(), program_exists: 0 };
+    for program in &child.programs {
+        let errno = exec::execve(program, &child.argv, &child.env);
+        let report = |exists| Report {
+            op: EXEC,
+            errno: errno.raw_os_error(),
+            program_exists: u32::from(exists),
+        };
+        match errno {
+            Errno::NOENT | Errno::NOTDIR => {
+                let found = rustix::fs::statat(CWD, program.as_c_str(), AtFlags::empty()).is_ok();
+                if found {
+                    return report(true);
+                }
+            }
+            // Another folder may have one that may be executed.
+            Errno::ACCESS => worst = report(true),
+            _ => return report(true),
+        }
+    }
+    worst
+}

@@ -1,0 +1,257 @@
+//! Makes everything that the child needs, while allocating is still allowed: C strings,
+//! descriptors, arrays.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::process::{Gid, PidfdFlags, Uid};
+use rustix::thread::CapabilitySet;
+
+use super::ops::{MountFlags, SetupOp};
+use super::rootfs::Rootfs;
+use super::seccomp;
+use super::spec::{MountSource, RunSpec, SandboxError};
+use super::sys::exec::StringArray;
+use super::sys::mount;
+
+/// A new file system and where it goes.
+#[derive(Debug)]
+pub(super) struct Filesystem {
+    pub(super) kind: CString,
+    /// An empty value means a flag.
+    pub(super) options: Vec<(CString, CString)>,
+    pub(super) attributes: MountAttrFlags,
+    pub(super) target: CString,
+    /// Whether a missing target is made.
+    pub(super) create: bool,
+}
+
+/// A [`SetupOp`] with all that it needs at hand.
+#[derive(Debug)]
+pub(super) enum Prepared<'a> {
+    PrivatePropagation,
+    AttachRoot,
+    Filesystem(Filesystem),
+    Sys { read_only: bool },
+    DevFolder(CString),
+    DevNode { host: CString, name: CString },
+    DevLink { name: CString, to: CString },
+    ReadOnly(CString),
+    Mask(CString),
+    Bind { mount: OwnedFd, target: CString },
+    Loopback,
+    Hostname(&'a str),
+    PivotRoot,
+    EnterFolder(CString),
+    Streams { uid: Uid, gid: Gid },
+    Signals,
+    Session,
+    Umask(u32),
+    Seccomp(&'static [libc::sock_filter]),
+    BoundingSet(CapabilitySet),
+    Become { uid: Uid, gid: Gid, groups: Vec<Gid> },
+    Capabilities(CapabilitySet),
+    DieWithParent,
+    CloseDescriptors,
+}
+
+/// All that the child uses.
+#[derive(Debug)]
+pub(super) struct Child<'a> {
+    pub(super) ops: Vec<Prepared<'a>>,
+    pub(super) root: BorrowedFd<'a>,
+    /// Where the child looks for the program, in order.
+    pub(super) programs: Vec<CString>,
+    pub(super) argv: StringArray,
+    pub(super) env: StringArray,
+    /// rbuild itself, to learn whether it still lives.
+    pub(super) parent: OwnedFd,
+}
+
+/// Prepares `ops`, which were made from `spec`.
+pub(super) fn child<'a>(
+    rootfs: &'a Rootfs,
+    spec: &'a RunSpec,
+    ops: &'a [SetupOp],
+) -> Result<Child<'a>, SandboxError> {
+    let prepared = ops
+        .iter()
+        .map(|op| prepare(op, spec).map_err(|errno| SandboxError::setup(op.to_string(), errno)));
+    let ops = prepared.collect::<Result<Vec<_>, _>>()?;
+    let env = spec.env.iter().map(|(name, value)| {
+        let mut entry = name.clone();
+        entry.push("=");
+        entry.push(value);
+        c_string("pass the environment variable", &entry)
+    });
+    let argv = spec.argv.iter().map(|word| c_string("pass the argument", word));
+    let me = rustix::process::getpid();
+    let parent = rustix::process::pidfd_open(me, PidfdFlags::empty())
+        .map_err(|errno| SandboxError::setup("open a descriptor of this process", errno))?;
+    Ok(Child {
+        ops,
+        root: rootfs.as_fd(),
+        programs: programs(spec)?,
+        argv: StringArray::new(argv.collect::<Result<_, _>>()?),
+        env: StringArray::new(env.collect::<Result<_, _>>()?),
+        parent,
+    })
+}
+
+/// The paths at which execvp(3) would look for the program.
+fn programs(spec: &RunSpec) -> Result<Vec<CString>, SandboxError> {
+    let Some(program) = spec.argv.first().filter(|program| !program.is_empty()) else {
+        return Err(SandboxError::NotFound {
+            argv0: spec.argv.first().cloned().unwrap_or_default(),
+        });
+    };
+    if program.as_bytes().contains(&b'/') {
+        return Ok(vec![c_string("execute", program)?]);
+    }
+    let path = spec.env.iter().rev().find(|(name, _)| name == "PATH");
+    let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
+    path.as_bytes()
+        .split(|byte| *byte == b':')
+        .map(|folder| match folder {
+            b"" => Path::new(".").join(program),
+            folder => Path::new(OsStr::from_bytes(folder)).join(program),
+        })
+        .map(|candidate| c_string("execute", candidate.as_os_str()))
+        .collect()
+}
+
+/// Where programs are looked for when the environment does not say: docker's own default.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn c_string(what: &str, text: &OsStr) -> Result<CString, SandboxError> {
+    CString::new(text.as_bytes()).map_err(|error| {
+        SandboxError::setup(format!("{what} `{}`", text.display()), std::io::Error::from(error))
+    })
+}
+
+fn prepare<'a>(op: &'a SetupOp, spec: &RunSpec) -> rustix::io::Result<Prepared<'a>> {
+    Ok(match op {
+        SetupOp::PrivatePropagation => Prepared::PrivatePropagation,
+        SetupOp::AttachRoot => Prepared::AttachRoot,
+        SetupOp::Filesystem { kind, options, flags, target } => {
+            let options = options.iter().map(|(key, value)| Ok((raw(key)?, raw(value)?)));
+            Prepared::Filesystem(Filesystem {
+                kind: raw(kind)?,
+                options: options.collect::<rustix::io::Result<_>>()?,
+                attributes: attributes(*flags),
+                target: raw(target)?,
+                create: true,
+            })
+        }
+        SetupOp::Sys { read_only } => Prepared::Sys { read_only: *read_only },
+        SetupOp::DevFolder(name) => Prepared::DevFolder(raw(name)?),
+        SetupOp::DevNode(name) => {
+            Prepared::DevNode { host: raw(&format!("/dev/{name}"))?, name: raw(name)? }
+        }
+        SetupOp::DevLink { name, to } => Prepared::DevLink { name: raw(name)?, to: raw(to)? },
+        SetupOp::ReadOnly(path) => Prepared::ReadOnly(raw(path)?),
+        SetupOp::Mask(path) => Prepared::Mask(raw(path)?),
+        SetupOp::Bind { index, target, read_only } => {
+            Prepared::Bind { mount: bind(spec, *index, *read_only)?, target: raw(target)? }
+        }
+        SetupOp::Tmpfs { target, bytes, mode, read_only } => {
+            Prepared::Filesystem(tmpfs(target, *bytes, *mode, *read_only)?)
+        }
+        SetupOp::Loopback => Prepared::Loopback,
+        SetupOp::Hostname(name) => Prepared::Hostname(name),
+        SetupOp::PivotRoot => Prepared::PivotRoot,
+        SetupOp::EnterFolder(folder) => Prepared::EnterFolder(raw(folder)?),
+        SetupOp::Streams { uid, gid } => Prepared::Streams { uid: user(*uid)?, gid: group(*gid)? },
+        SetupOp::Signals => Prepared::Signals,
+        SetupOp::Session => Prepared::Session,
+        SetupOp::Umask(mask) => Prepared::Umask(*mask),
+        SetupOp::Seccomp => Prepared::Seccomp(seccomp::docker_default()),
+        SetupOp::BoundingSet(set) => Prepared::BoundingSet(*set),
+        SetupOp::Become(who) => Prepared::Become {
+            uid: user(who.uid)?,
+            gid: group(who.gid)?,
+            groups: who.groups.iter().map(|gid| group(*gid)).collect::<rustix::io::Result<_>>()?,
+        },
+        SetupOp::Capabilities(set) => Prepared::Capabilities(*set),
+        SetupOp::DieWithParent => Prepared::DieWithParent,
+        SetupOp::CloseDescriptors => Prepared::CloseDescriptors,
+    })
+}
+
+/// Clones the mount tree that a caller's descriptor names: only this process's mount namespace
+/// knows it, the child's copy does not.
+fn bind(spec: &RunSpec, index: usize, read_only: bool) -> rustix::io::Result<OwnedFd> {
+    let Some(MountSource::Path { folder }) = spec.mounts.get(index).map(|mount| &mount.source)
+    else {
+        return Err(Errno::INVAL);
+    };
+    let tree = clone_tree(folder.as_fd())?;
+    mount::restrict_tree(tree.as_fd(), if read_only { mount::READ_ONLY } else { 0 })?;
+    Ok(tree)
+}
+
+/// A detached copy of the mounts at and below `place`.
+pub(super) fn clone_tree(place: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    open_tree(
+        place,
+        c"",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE,
+    )
+}
+
+fn tmpfs(
+    target: &Path,
+    bytes: Option<u64>,
+    mode: u32,
+    read_only: bool,
+) -> rustix::io::Result<Filesystem> {
+    let mut options = vec![(raw("mode")?, raw(&format!("{mode:o}"))?)];
+    if let Some(bytes) = bytes {
+        options.push((raw("size")?, raw(&bytes.to_string())?));
+    }
+    let read_only =
+        if read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    Ok(Filesystem {
+        kind: raw("tmpfs")?,
+        options,
+        attributes: read_only
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV,
+        target: raw(target)?,
+        create: false,
+    })
+}
+
+fn attributes(flags: MountFlags) -> MountAttrFlags {
+    match flags {
+        MountFlags::NoSuid => MountAttrFlags::MOUNT_ATTR_NOSUID,
+        MountFlags::NoSuidExec => {
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        }
+        MountFlags::NoSuidExecDev => {
+            MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+        }
+    }
+}
+
+fn raw(text: &(impl AsRef<OsStr> + ?Sized)) -> rustix::io::Result<CString> {
+    CString::new(text.as_ref().as_bytes()).map_err(|_error| Errno::INVAL)
+}
+
+/// The number -1 means "no change" to the kernel, and no user has it.
+fn user(uid: u32) -> rustix::io::Result<Uid> {
+    if uid == u32::MAX { Err(Errno::INVAL) } else { Ok(Uid::from_raw(uid)) }
+}
+
+fn group(gid: u32) -> rustix::io::Result<Gid> {
+    if gid == u32::MAX { Err(Errno::INVAL) } else { Ok(Gid::from_raw(gid)) }
+}

@@ -1,0 +1,258 @@
+//! Compiles rules to the kernel's filter language.
+//!
+//! A filter reads 32-bit words of `struct seccomp_data` (number at 0, architecture at 4, then
+//! from 16 on six arguments of 64 bits) and only jumps forward. Conditional jumps reach 255
+//! instructions far, so that larger leaps go over an unconditional one.
+
+use libc::sock_filter;
+
+use super::table::{Arch, Table, Verdict};
+
+const LOAD: u16 = 0x20;
+const AND: u16 = 0x54;
+const JUMP: u16 = 0x05;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const JUMP_IF_AT_LEAST: u16 = 0x35;
+const RETURN: u16 = 0x06;
+
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+/// The low half of the first argument, on little-endian machines.
+const FIRST_LOW: u32 = 16;
+const FIRST_HIGH: u32 = 20;
+
+const ALLOW: u32 = 0x7fff_0000;
+const FAIL_EPERM: u32 = 0x0005_0000 | 1;
+const FAIL_ENOSYS: u32 = 0x0005_0000 | 38;
+const KILL: u32 = 0x8000_0000;
+
+/// The flags that make namespaces: NEWNS, CGROUP, UTS, IPC, USER, PID, NET.
+const NAMESPACES: u32 = 0x7E02_0000;
+/// `AF_VSOCK`.
+const VSOCK: u32 = 40;
+/// `PER_LINUX`, `PER_LINUX32`, `UNAME26` with either, and "which one is it now?".
+const PERSONAS: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
+/// Set in the numbers of x32 calls, which otherwise are those of x86-64.
+const X32_BIT: u32 = 0x4000_0000;
+
+/// The filter for the machine's architectures; calls of any other end the process.
+pub(super) fn program(architectures: &[(Arch, Table)]) -> Vec<sock_filter> {
+    let mut program = vec![instruction(LOAD, ARCHITECTURE)];
+    for (arch, table) in architectures {
+        let body = body(*arch, table);
+        // Equal: over the leap and into the body. Else: the leap, over the body.
+        program.push(sock_filter { jt: 1, ..instruction(JUMP_IF_EQUAL, arch.audit()) });
+        program.push(instruction(JUMP, len(&body)));
+        program.extend(body);
+    }
+    program.push(instruction(RETURN, KILL));
+    program
+}
+
+fn body(arch: Arch, table: &Table) -> Vec<sock_filter> {
+    let mut body = vec![instruction(LOAD, NUMBER)];
+    if arch == Arch::X86_64 {
+        body.push(instruction(AND, !X32_BIT));
+    }
+    body.extend(search(&ranges(table)));
+    body
+}
+
+/// Calls from this number on, up to the next range, have the same verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) from: u32,
+    pub(super) verdict: Verdict,
+}
+
+/// The table as ranges that cover all numbers; neighbours differ.
+pub(super) fn ranges(table: &Table) -> Vec<Range> {
+    let mut ranges: Vec<Range> = Vec::new();
+    let mut push = |from, verdict| match ranges.last_mut() {
+        Some(last) if last.verdict == verdict => {}
+        Some(last) if last.from == from => last.verdict = verdict,
+        _ => ranges.push(Range { from, verdict }),
+    };
+    let unlisted =
+        |number: u32| if number > table.newest { Verdict::Unknown } else { Verdict::Deny };
+    let mut next = 0;
+    for (number, verdict) in &table.entries {
+        push_gap(&mut push, next, *number, table.newest, unlisted);
+        push(*number, *verdict);
+        next = number.saturating_add(1);
+    }
+    push_gap(&mut push, next, u32::MAX, table.newest, unlisted);
+    ranges
+}
+
+/// The numbers from `next` up to `end` that no entry names: up to the newest they are denied,
+/// after that unknown.
+fn push_gap(
+    push: &mut impl FnMut(u32, Verdict),
+    next: u32,
+    end: u32,
+    newest: u32,
+    unlisted: impl Fn(u32) -> Verdict,
+) {
+    if next >= end {
+        return;
+    }
+    push(next, unlisted(next));
+    if next <= newest && newest < end.saturating_sub(1) {
+        push(newest.saturating_add(1), Verdict::Unknown);
+    }
+}
+
+/// Binary search over `ranges`, with the number in the accumulator.
+fn search(ranges: &[Range]) -> Vec<sock_filter> {
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let (Some(_), Some(middle)) = (low.first(), high.first()) else {
+        let only = high.first().map_or(Verdict::Deny, |range| range.verdict);
+        return leaf(only);
+    };
+    let (low, high) = (search(low), search(high));
+    let mut code = Vec::with_capacity(low.len() + high.len() + 2);
+    match u8::try_from(low.len()) {
+        Ok(over_low) => {
+            code.push(sock_filter { jt: over_low, ..instruction(JUMP_IF_AT_LEAST, middle.from) });
+        }
+        Err(_) => {
+            code.push(sock_filter { jf: 1, ..instruction(JUMP_IF_AT_LEAST, middle.from) });
+            code.push(instruction(JUMP, len(&low)));
+        }
+    }
+    code.extend(low);
+    code.extend(high);
+    code
+}
+
+fn leaf(verdict: Verdict) -> Vec<sock_filter> {
+    let returns = |value| instruction(RETURN, value);
+    match verdict {
+        Verdict::Allow => vec![returns(ALLOW)],
+        Verdict::Deny => vec![returns(FAIL_EPERM)],
+        Verdict::Unknown => vec![returns(FAIL_ENOSYS)],
+        Verdict::NoNewNamespace => vec![
+            instruction(LOAD, FIRST_LOW),
+            instruction(AND, NAMESPACES),
+            sock_filter { jf: 1, ..instruction(JUMP_IF_EQUAL, 0) },
+            returns(ALLOW),
+            returns(FAIL_EPERM),
+        ],
+        // The kernel itself looks at the low half only.
+        Verdict::NotVsock => vec![
+            instruction(LOAD, FIRST_LOW),
+            sock_filter { jt: 1, ..instruction(JUMP_IF_EQUAL, VSOCK) },
+            returns(ALLOW),
+            returns(FAIL_EPERM),
+        ],
+        Verdict::KnownPersona => persona(),
+    }
+}
+
+fn persona() -> Vec<sock_filter> {
+    let mut code = vec![
+        instruction(LOAD, FIRST_HIGH),
+        sock_filter { jt: 1, ..instruction(JUMP_IF_EQUAL, 0) },
+        instruction(RETURN, FAIL_EPERM),
+        instruction(LOAD, FIRST_LOW),
+    ];
+    for persona in PERSONAS {
+        code.push(sock_filter { jf: 1, ..instruction(JUMP_IF_EQUAL, persona) });
+        code.push(instruction(RETURN, ALLOW));
+    }
+    code.push(instruction(RETURN, FAIL_EPERM));
+    code
+}
+
+const fn instruction(code: u16, k: u32) -> sock_filter {
+    sock_filter { code, jt: 0, jf: 0, k }
+}
+
+fn len(code: &[sock_filter]) -> u32 {
+    u32::try_from(code.len()).expect("a filter has fewer than 4096 instructions")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table;
+    use super::*;
+
+    /// What the kernel would do: runs `program` on one call.
+    fn run(program: &[sock_filter], arch: u32, number: u32, first: u64) -> u32 {
+        let mut accumulator = 0;
+        let mut at = 0;
+        loop {
+            let sock_filter { code, jt, jf, k } = program[at];
+            at += 1;
+            match code {
+                LOAD => {
+                    accumulator = match k {
+                        NUMBER => number,
+                        ARCHITECTURE => arch,
+                        FIRST_LOW => u32::try_from(first & 0xffff_ffff).unwrap(),
+                        FIRST_HIGH => u32::try_from(first >> 32).unwrap(),
+                        _ => panic!("load from {k}"),
+                    };
+                }
+                AND => accumulator &= k,
+                JUMP => at += usize::try_from(k).unwrap(),
+                JUMP_IF_EQUAL => at += usize::from(if accumulator == k { jt } else { jf }),
+                JUMP_IF_AT_LEAST => at += usize::from(if accumulator >= k { jt } else { jf }),
+                RETURN => return k,
+                _ => panic!("instruction {code:x}"),
+            }
+        }
+    }
+
+    fn check(pair: [Arch; 2]) {
+        let program = program(&pair.map(|arch| (arch, table::of(arch))));
+        assert!(program.len() < 4096, "{}", program.len());
+        for arch in pair {
+            let table = table::of(arch);
+            for number in (0..1100).chain([983_041, 983_043, 0x3fff_ffff]) {
+                let entry = table.entries.iter().find(|entry| entry.0 == number);
+                let want = match entry.map(|entry| entry.1) {
+                    Some(Verdict::Unknown) => FAIL_ENOSYS,
+                    Some(_) => ALLOW,
+                    None if number > 467 => FAIL_ENOSYS,
+                    None => FAIL_EPERM,
+                };
+                assert_eq!(run(&program, arch.audit(), number, 0), want, "{arch:?} {number}");
+            }
+        }
+        assert_eq!(run(&program, 0xdead, 0, 0), KILL);
+    }
+
+    #[test]
+    fn every_number_gets_the_verdict_of_the_table() {
+        check([Arch::X86_64, Arch::I386]);
+        check([Arch::Aarch64, Arch::Arm]);
+    }
+
+    #[test]
+    fn arguments_decide_over_clone_socket_and_personality() {
+        let program = program(&[(Arch::X86_64, table::of(Arch::X86_64))]);
+        let call = |number, first| run(&program, Arch::X86_64.audit(), number, first);
+        let (clone, socket, personality) = (56, 41, 135);
+        assert_eq!(call(clone, 0x0001_1200), ALLOW);
+        assert_eq!(call(clone, 0x1000_0000), FAIL_EPERM);
+        assert_eq!(call(clone, 0x4000_0011), FAIL_EPERM);
+        assert_eq!(call(socket, 1), ALLOW);
+        assert_eq!(call(socket, 40), FAIL_EPERM);
+        assert_eq!(call(personality, 0x2_0008), ALLOW);
+        assert_eq!(call(personality, 0xffff_ffff), ALLOW);
+        assert_eq!(call(personality, 0x1_0000_0000), FAIL_EPERM);
+        assert_eq!(call(personality, 0x004_0000), FAIL_EPERM);
+    }
+
+    #[test]
+    fn x32_calls_are_judged_by_the_numbers_of_x86_64() {
+        let program = program(&[(Arch::X86_64, table::of(Arch::X86_64))]);
+        let call = |number| run(&program, Arch::X86_64.audit(), X32_BIT | number, 0);
+        assert_eq!(call(1), ALLOW);
+        assert_eq!(call(165), FAIL_EPERM);
+        assert_eq!(call(520), ALLOW);
+        assert_eq!(call(528), FAIL_ENOSYS);
+    }
+}

@@ -1,0 +1,24 @@
+//! Docker's default rules for system calls, as a filter for the kernel.
+//!
+//! Calls by the numbers of the machine's 32-bit architecture are judged by the same rules, so
+//! that 32-bit programs work; on x86-64 x32 ones as well.
+
+mod bpf;
+mod table;
+
+use std::sync::OnceLock;
+
+use table::Arch;
+
+/// The architectures whose programs this machine runs.
+const NATIVE: [Arch; 2] = if cfg!(target_arch = "aarch64") {
+    [Arch::Aarch64, Arch::Arm]
+} else {
+    [Arch::X86_64, Arch::I386]
+};
+
+/// The compiled rules, the same for every step of this process.
+pub(super) fn docker_default() -> &'static [libc::sock_filter] {
+    static PROGRAM: OnceLock<Vec<libc::sock_filter>> = OnceLock::new();
+    PROGRAM.get_or_init(|| bpf::program(&NATIVE.map(|arch| (arch, table::of(arch)))))
+}

@@ -1,0 +1,33 @@
+//! Forks the program, for its move into a user namespace.
+
+use rustix::process::Pid;
+
+/// Which of the two processes goes on.
+#[derive(Debug)]
+pub(in crate::sandbox) enum Forked {
+    /// The one that called; the other has this pid.
+    Parent(Pid),
+    /// The new one.
+    Child,
+}
+
+/// Duplicates the calling process. fork(2).
+///
+/// The caller makes sure that the process has one thread: the child may then do anything.
+pub(in crate::sandbox) fn fork() -> rustix::io::Result<Forked> {
+    // SAFETY: no arguments. By the C library's own fork, so that its notes about the thread are
+    // right in the child.
+    let pid = unsafe { libc::fork() };
+    super::checked(libc::c_long::from(pid))?;
+    Ok(Pid::from_raw(pid).map_or(Forked::Child, Forked::Parent))
+}
+
+/// Moves the calling process into a new user namespace and a new mount namespace of it.
+/// unshare(2), Linux 3.8.
+pub(in crate::sandbox) fn unshare_user_and_mounts() -> rustix::io::Result<()> {
+    // SAFETY: one integer. Nothing here relies on sharing files or memory with a former self.
+    super::checked(libc::c_long::from(unsafe {
+        libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)
+    }))?;
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Signal masks and dispositions, by the kernel's own calls: the C library hides two signals.
+
+use std::ptr;
+
+/// The size of the kernel's signal set in bytes: 64 signals.
+const SET_BYTES: usize = 8;
+/// The highest signal number.
+const LAST: libc::c_int = 64;
+/// The kernel's `struct sigaction` is at most this long, in words of 8 bytes.
+const ACTION_WORDS: usize = 8;
+
+/// The signal mask of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sandbox) struct Mask(u64);
+
+impl Mask {
+    /// No signal is blocked.
+    pub(in crate::sandbox) const NONE: Self = Self(0);
+    /// All are.
+    pub(in crate::sandbox) const ALL: Self = Self(u64::MAX);
+
+    /// Exactly `signals` are blocked.
+    pub(in crate::sandbox) fn of(signals: &[libc::c_int]) -> Self {
+        let bit = |signal: &libc::c_int| {
+            u32::try_from(signal - 1).ok().and_then(|shift| 1_u64.checked_shl(shift)).unwrap_or(0)
+        };
+        Self(signals.iter().map(bit).fold(0, |all, one| all | one))
+    }
+}
+
+/// Replaces the calling thread's mask; returns the one before. `rt_sigprocmask`(2). Allocates
+/// nothing.
+pub(in crate::sandbox) fn set_mask(mask: Mask) -> rustix::io::Result<Mask> {
+    let mut before = 0_u64;
+    // SAFETY: both pointers point to sets of the size given, which outlive the call.
+    super::checked(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask.0,
+            &raw mut before,
+            SET_BYTES,
+        )
+    })?;
+    Ok(Mask(before))
+}
+
+/// Gives every signal its default action: exec alone would keep the ignored ones ignored.
+/// `rt_sigaction`(2). Allocates nothing.
+pub(in crate::sandbox) fn reset_actions() {
+    let default = [0_u64; ACTION_WORDS];
+    for signal in 1..=LAST {
+        // SAFETY: `default` is no shorter than the kernel's struct, in which all zeros means
+        // SIG_DFL with no flags and an empty mask. No handler is installed.
+        let _fails_for_kill_and_stop = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null::<u64>(),
+                SET_BYTES,
+            )
+        };
+    }
+}
+
+/// A signal that was taken: its number, and whether a process sent it rather than the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::sandbox) struct Taken {
+    /// Its number.
+    pub(in crate::sandbox) signal: libc::c_int,
+    /// Sent by a process; a terminal's signals come from the kernel, to the whole process group.
+    pub(in crate::sandbox) from_process: bool,
+}
+
+/// Waits for one of the blocked `signals`. `rt_sigtimedwait`(2).
+pub(in crate::sandbox) fn wait_for(signals: Mask) -> rustix::io::Result<Taken> {
+    // SAFETY: a struct of integers and a union of such, for which zero is a value.
+    let mut about: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set has the size given, `about` is the C library's type for what the kernel
+    // writes, and a null time means "wait for ever".
+    let number = super::checked(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            &raw const signals.0,
+            &raw mut about,
+            ptr::null::<libc::timespec>(),
+            SET_BYTES,
+        )
+    })?;
+    let signal = libc::c_int::try_from(number).map_err(|_error| rustix::io::Errno::INVAL)?;
+    Ok(Taken { signal, from_process: about.si_code <= libc::SI_USER })
+}

@@ -1,0 +1,615 @@
+//! The sandbox, for real: every scenario as root, and as an ordinary user in a user namespace.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rbuild::sandbox::{
+    self, Entered, Exit, Mount, MountSource, Network, Rootfs, RunSpec, SandboxError, SetupOp, User,
+};
+
+use crate::support::sandbox::{
+    Done, Fixture, command, is_root, open, run_in, share, shell, skip, test_user, this_program,
+};
+
+/// The scenario that [`inside`] is to run.
+const SCENARIO: &str = "RBUILD_TEST_SCENARIO";
+
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            #[test]
+            fn priv_as_root() {
+                if super::is_root() {
+                    super::$name();
+                } else {
+                    super::skip("root");
+                }
+            }
+
+            #[test]
+            fn priv_as_user() {
+                super::as_user(stringify!($name));
+            }
+        })*
+
+        fn scenario(name: &str) -> fn() {
+            match name {
+                $(stringify!($name) => $name,)*
+                "sleeping" => sleeping,
+                _ => panic!("no scenario {name}"),
+            }
+        }
+    };
+}
+
+scenarios!(
+    exit_codes_are_passed_on,
+    output_is_whole_and_apart,
+    the_environment_is_exactly_as_given,
+    user_groups_cwd_and_hostname_are_as_given,
+    the_command_is_pid_1_and_alone,
+    only_the_three_streams_are_open,
+    capabilities_are_dockers,
+    namespaces_and_mounts_are_denied,
+    system_calls_are_filtered_for_both_word_sizes,
+    dev_has_what_a_container_has,
+    proc_and_sys_are_masked_and_read_only,
+    no_network_means_loopback_only,
+    mounts_appear_where_asked,
+    hostile_links_do_not_redirect_mounts,
+    changes_appear_in_the_upper_folder,
+    a_plain_folder_is_a_root_too,
+    many_lowers_are_stacked_in_order,
+    what_cannot_be_executed_is_told_apart,
+    descendants_end_with_the_command,
+    cancel_kills,
+    insecure_means_all_capabilities,
+    steps_run_side_by_side,
+    nothing_stays_mounted,
+);
+
+/// Runs a scenario in a process of its own, as an ordinary user.
+fn as_user(name: &str) {
+    let user = match is_root().then(test_user).transpose() {
+        Ok(user) => user,
+        Err(missing) => return skip(&missing),
+    };
+    let output =
+        this_program("sandbox::inside", user).env(SCENARIO, name).output().expect("setpriv");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+/// The body of that process.
+#[test]
+fn inside() {
+    let Ok(name) = std::env::var(SCENARIO) else { return };
+    let entered = sandbox::enter_user_namespace().unwrap();
+    assert!(entered == Entered::Child || name == "sleeping");
+    let passed = std::panic::catch_unwind(scenario(&name)).is_ok();
+    std::process::exit(i32::from(!passed));
+}
+
+#[track_caller]
+fn check(spec: &RunSpec, stdout: &str) {
+    let fixture = Fixture::new();
+    let done = run_in(&fixture.overlay(), spec).unwrap();
+    let want = Done { exit: Exit::Code(0), stdout: stdout.to_owned(), stderr: String::new() };
+    assert_eq!(done, want);
+}
+
+fn exit_codes_are_passed_on() {
+    for (script, code) in [("true", 0), ("exit 7", 7), ("exit 255", 255), ("nonsense", 127)] {
+        let fixture = Fixture::new();
+        let done = run_in(&fixture.overlay(), &shell(script)).unwrap();
+        assert_eq!(done.exit, Exit::Code(code), "{script}");
+    }
+}
+
+fn output_is_whole_and_apart() {
+    let fixture = Fixture::new();
+    let script = "echo one; echo two >&2; echo -n three; head -c 300000 /dev/zero | tr '\\0' x >&2";
+    let done = run_in(&fixture.overlay(), &shell(script)).unwrap();
+    assert_eq!(done.stdout, "one\nthree");
+    assert_eq!(done.stderr, format!("two\n{}", "x".repeat(300_000)));
+}
+
+fn the_environment_is_exactly_as_given() {
+    let mut spec = command(&["env"]);
+    spec.env = vec![("B".into(), "2 ".into()), ("PATH".into(), ":/nowhere:/bin".into())];
+    check(&spec, "B=2 \nPATH=:/nowhere:/bin\n");
+}
+
+fn user_groups_cwd_and_hostname_are_as_given() {
+    let mut spec = shell("id -u; id -g; id -G; pwd; hostname; umask; echo shown > /dev/stdout");
+    spec.user = User { uid: 1000, gid: 1001, groups: vec![1001, 2000] };
+    spec.cwd = "/tmp".into();
+    spec.hostname = "elsewhere".to_owned();
+    check(&spec, "1000\n1001\n1001 2000\n/tmp\nelsewhere\n0022\nshown\n");
+}
+
+fn the_command_is_pid_1_and_alone() {
+    let script = "echo $$; tr '\\0' ' ' < /proc/1/cmdline | head -c 8; echo; cat; \
+                  ls -d /proc/[0-9]* | wc -l";
+    // The three are the shell, `ls` and `wc`.
+    check(&shell(script), "1\n/bin/sh \n3\n");
+    // Not even what this program ignores (SIGPIPE) is ignored, nothing is blocked.
+    let fields = "^(NSpid|SigBlk|SigIgn|SigCgt|NoNewPrivs):";
+    check(
+        &command(&["grep", "-E", fields, "/proc/self/status"]),
+        "NSpid:\t1\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n\
+         SigCgt:\t0000000000000000\nNoNewPrivs:\t0\n",
+    );
+}
+
+fn only_the_three_streams_are_open() {
+    // A descriptor without CLOEXEC, as a careless parent leaves it behind.
+    let leaky = rustix::io::dup(fs::File::open("/etc/passwd").unwrap()).unwrap();
+    // 3 is the folder that `ls` reads.
+    check(&command(&["ls", "/proc/self/fd"]), "0\n1\n2\n3\n");
+    drop(leaky);
+}
+
+fn capabilities_are_dockers() {
+    let mut spec = shell("grep -E '^(Cap|Seccomp:)' /proc/self/status | tr '\\t' ' '");
+    check(
+        &spec,
+        "CapInh: 0000000000000000\nCapPrm: 00000000a80425fb\nCapEff: 00000000a80425fb\n\
+         CapBnd: 00000000a80425fb\nCapAmb: 0000000000000000\nSeccomp: 2\n",
+    );
+    spec.user = User { uid: 1, gid: 1, groups: Vec::new() };
+    check(
+        &spec,
+        "CapInh: 0000000000000000\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\n\
+         CapBnd: 00000000a80425fb\nCapAmb: 0000000000000000\nSeccomp: 2\n",
+    );
+}
+
+fn namespaces_and_mounts_are_denied() {
+    for script in ["unshare -U true", "unshare -n true", "mount -t tmpfs none /tmp", "umount /dev"]
+    {
+        let fixture = Fixture::new();
+        let done = run_in(&fixture.overlay(), &shell(script)).unwrap();
+        assert_eq!(done.exit, Exit::Code(1), "{script}: {}", done.stderr);
+        let why = ["Operation not permitted", "Permission denied", "permission denied"];
+        assert!(why.iter().any(|why| done.stderr.contains(why)), "{script}: {}", done.stderr);
+    }
+}
+
+/// A program of a few instructions that exits with the errno of one system call.
+#[cfg(target_arch = "x86_64")]
+fn probe(bits: u8, number: u32) -> Vec<u8> {
+    let [a, b, c, d] = number.to_le_bytes();
+    let code: Vec<u8> = if bits == 64 {
+        // xor edi,edi; xor esi,esi; xor edx,edx; mov eax,number; syscall; neg eax;
+        // mov edi,eax; mov eax,60; syscall
+        [
+            &[0x31, 0xff, 0x31, 0xf6, 0x31, 0xd2, 0xb8, a, b, c, d, 0x0f, 0x05][..],
+            &[0xf7, 0xd8, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05],
+        ]
+        .concat()
+    } else {
+        // xor ebx,ebx; xor ecx,ecx; mov eax,number; int 0x80; neg eax; mov ebx,eax;
+        // mov eax,1; int 0x80
+        [
+            &[0x31, 0xdb, 0x31, 0xc9, 0xb8, a, b, c, d, 0xcd, 0x80][..],
+            &[0xf7, 0xd8, 0x89, 0xc3, 0xb8, 1, 0, 0, 0, 0xcd, 0x80],
+        ]
+        .concat()
+    };
+    elf(bits, &code)
+}
+
+/// The smallest executable file around `code`.
+#[cfg(target_arch = "x86_64")]
+fn elf(bits: u8, code: &[u8]) -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    let (class, machine, head, program_head) =
+        if bits == 64 { (2_u8, 62_u16, 64_u16, 56_u16) } else { (1, 3, 52, 32) };
+    let size = u64::from(head + program_head) + u64::try_from(code.len()).unwrap();
+    let word = |value: u64| match bits {
+        64 => value.to_le_bytes().to_vec(),
+        _ => u32::try_from(value).unwrap().to_le_bytes().to_vec(),
+    };
+    let mut file = vec![0x7f, b'E', b'L', b'F', class, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    file.extend([2_u16.to_le_bytes(), machine.to_le_bytes()].concat());
+    file.extend(1_u32.to_le_bytes());
+    file.extend(word(BASE + u64::from(head + program_head)));
+    file.extend(word(u64::from(head)));
+    file.extend(word(0));
+    file.extend(0_u32.to_le_bytes());
+    for half in [head, program_head, 1, 0, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    let (load, flags) = (1_u32.to_le_bytes(), 5_u32.to_le_bytes());
+    file.extend(load);
+    if bits == 64 {
+        file.extend(flags);
+    }
+    file.extend([word(0), word(BASE), word(BASE), word(size), word(size)].concat());
+    if bits == 32 {
+        file.extend(flags);
+    }
+    file.extend(word(4096));
+    file.extend(code);
+    file
+}
+
+#[cfg(target_arch = "x86_64")]
+fn system_calls_are_filtered_for_both_word_sizes() {
+    const DENIED: u8 = 1;
+    const UNKNOWN: u8 = 38;
+    let cases = [
+        (64, 250, DENIED),   // keyctl
+        (64, 165, DENIED),   // mount
+        (64, 272, DENIED),   // unshare
+        (64, 425, DENIED),   // io_uring_setup
+        (64, 435, UNKNOWN),  // clone3
+        (64, 1000, UNKNOWN), // not invented yet
+        (64, 39, 255),       // getpid: minus one
+        (32, 288, DENIED),   // keyctl
+        (32, 21, DENIED),    // mount
+        (32, 435, UNKNOWN),  // clone3
+        (32, 20, 255),       // getpid
+    ];
+    for (bits, number, want) in cases {
+        let fixture = Fixture::new();
+        let program = fixture.path("base/bin/probe");
+        fs::write(&program, probe(bits, number)).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        match run_in(&fixture.overlay(), &command(&["probe"])) {
+            Ok(done) => assert_eq!(done.exit, Exit::Code(want), "{bits} {number}"),
+            // A kernel without 32-bit programs.
+            Err(SandboxError::WrongFormat { .. }) if bits == 32 => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn system_calls_are_filtered_for_both_word_sizes() {
+    skip("the probes are x86 programs");
+}
+
+fn dev_has_what_a_container_has() {
+    let script = "ls /dev; readlink /dev/ptmx; readlink /dev/fd; ls /dev/pts; cat /dev/null; \
+                  head -c 3 /dev/urandom | wc -c; stat -f -c %b:%s /dev/shm; stat -c %a /dev/shm; \
+                  touch /dev/mqueue/x; ls /dev/mqueue; [ -c /dev/tty ] && echo tty";
+    check(
+        &shell(script),
+        "core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\n\
+         urandom\nzero\npts/ptmx\n/proc/self/fd\nptmx\n3\n16384:4096\n1777\nx\ntty\n",
+    );
+}
+
+fn proc_and_sys_are_masked_and_read_only() {
+    let script = "wc -c < /proc/keys; wc -c < /proc/timer_list; ls /sys/firmware | wc -l; \
+                  for f in /proc/sysrq-trigger /proc/sys/kernel/hostname /sys/x; do \
+                  (echo b > $f) 2>/dev/null && echo written $f; done; \
+                  grep -c . /proc/self/mountinfo > /dev/null; ls -d /sys/class";
+    check(&shell(script), "0\n0\n0\n/sys/class\n");
+}
+
+fn no_network_means_loopback_only() {
+    let mut spec = shell(
+        "ls /sys/class/net; cat /sys/class/net/lo/flags; ping -c1 -W2 127.0.0.1 \
+                          > /dev/null && echo alive",
+    );
+    spec.network = Network::None;
+    check(&spec, "lo\n0x9\nalive\n");
+}
+
+fn mounts_appear_where_asked() {
+    let fixture = Fixture::new();
+    for name in ["base/data", "base/scratch", "source/inner"] {
+        fs::create_dir_all(fixture.path(name)).unwrap();
+    }
+    fs::write(fixture.path("source/file"), "content\n").unwrap();
+    fs::write(fixture.path("base/etc/hosts"), "").unwrap();
+    let mount =
+        |target: &str, source, read_only| Mount { target: target.into(), source, read_only };
+    let path = |name| MountSource::Path { folder: share(&fixture.path(name)) };
+    let mut spec = shell(
+        "cat /data/file /etc/hosts; (echo x > /etc/hosts) 2>/dev/null || echo read-only; \
+         echo new > /data/written; mkdir /data/inner/deep; stat -f -c %b:%s /scratch; \
+         stat -c %a /scratch; touch /scratch/x; cat /data/inner/file",
+    );
+    spec.mounts = vec![
+        mount("/data", path("source"), false),
+        mount("/etc/hosts", path("source/file"), true),
+        mount("/scratch", MountSource::Tmpfs { bytes: Some(1 << 20), mode: 0o700 }, false),
+        mount("/data/inner", path("source"), true),
+    ];
+    let done = run_in(&fixture.overlay(), &spec).unwrap();
+    assert_eq!(done.stdout, "content\ncontent\nread-only\n256:4096\n700\ncontent\n");
+    assert!(done.stderr.contains("Read-only file system"), "{}", done.stderr);
+    assert_eq!(fs::read_to_string(fixture.path("source/written")).unwrap(), "new\n");
+    assert_eq!(fs::read_dir(fixture.path("upper/data")).map_or(0, Iterator::count), 0);
+
+    spec.mounts = vec![mount("/missing", path("source"), false)];
+    let fixture = Fixture::new();
+    let error = run_in(&fixture.overlay(), &spec).unwrap_err();
+    assert_eq!(error.to_string(), "cannot mount on /missing (writable)");
+}
+
+fn hostile_links_do_not_redirect_mounts() {
+    let fixture = Fixture::new();
+    let outside = fixture.path("outside");
+    fs::create_dir_all(&outside).unwrap();
+    // As absolute paths and as climbing ones; the second exist in the rootfs, as folders.
+    for (name, to) in [("proc", "/root"), ("dev", "../../../../../../tmp"), ("sys", "/etc")] {
+        symlink(to, fixture.path("base").join(name)).unwrap();
+    }
+    fs::create_dir_all(fixture.path("base/data")).unwrap();
+    symlink(&outside, fixture.path("base/data/link")).unwrap();
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let done =
+        run_in(&fixture.overlay(), &shell("cat /root/1/comm; ls /tmp/null; ls -d /etc/class"));
+    assert_eq!(done.unwrap().stdout, "sh\n/tmp/null\n/etc/class\n");
+    let mut spec = shell("true");
+    let source = MountSource::Tmpfs { bytes: None, mode: 0o755 };
+    spec.mounts = vec![Mount { target: "/data/link".into(), source, read_only: false }];
+    // The link's target does not exist inside, however real it is outside.
+    let error = run_in(&Fixture::overlay(&again(&fixture)), &spec).unwrap_err();
+    assert!(matches!(error, SandboxError::Setup { .. }), "{error:?}");
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+}
+
+/// A fixture with a copy of the links in `data`.
+fn again(fixture: &Fixture) -> Fixture {
+    let other = Fixture::new();
+    fs::create_dir_all(other.path("base/data")).unwrap();
+    symlink(fixture.path("outside"), other.path("base/data/link")).unwrap();
+    other
+}
+
+fn changes_appear_in_the_upper_folder() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("base/tmp/old"), "").unwrap();
+    let script = "rm /etc/passwd; rm -r /tmp; mkdir /tmp; echo new > /tmp/new; chown 7:8 /tmp/new";
+    let done = run_in(&fixture.overlay(), &shell(script)).unwrap();
+    assert_eq!((done.exit, done.stderr.as_str()), (Exit::Code(0), ""));
+
+    let gone = fs::symlink_metadata(fixture.path("upper/etc/passwd")).unwrap();
+    assert!(gone.file_type().is_char_device());
+    assert_eq!(gone.rdev(), 0);
+    let opaque =
+        if sandbox::in_user_namespace() { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+    let mut value = [0; 8];
+    let len = rustix::fs::lgetxattr(fixture.path("upper/tmp"), opaque, &mut value).unwrap();
+    assert_eq!(&value[..len], b"y");
+    let new = fs::metadata(fixture.path("upper/tmp/new")).unwrap();
+    assert_eq!((new.uid(), new.gid(), new.len()), (7, 8, 4));
+    // The folders that were made for mounts stay, as BuildKit leaves them.
+    let mut names: Vec<_> =
+        fs::read_dir(fixture.path("upper")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["dev", "etc", "proc", "sys", "tmp"]);
+}
+
+fn a_plain_folder_is_a_root_too() {
+    let fixture = Fixture::new();
+    let base = open(&fixture.path("base"));
+    let rootfs = Rootfs::bind(base.as_fd()).unwrap();
+    let done = run_in(&rootfs, &shell("echo here > /tmp/file; cat /tmp/file")).unwrap();
+    assert_eq!(done.stdout, "here\n");
+    assert_eq!(fs::read_to_string(fixture.path("base/tmp/file")).unwrap(), "here\n");
+    assert_eq!(fs::read_dir(fixture.path("base/proc")).unwrap().count(), 0);
+}
+
+fn many_lowers_are_stacked_in_order() {
+    let fixture = Fixture::new();
+    let folders: Vec<_> = (0..200)
+        .map(|n| {
+            let folder = fixture.path(&format!("lower, with \"odd\": name {n}"));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("top"), format!("{n}\n")).unwrap();
+            fs::write(folder.join(format!("only{n}")), "").unwrap();
+            open(&folder)
+        })
+        .collect();
+    let base = open(&fixture.path("base"));
+    let lowers: Vec<_> =
+        std::iter::once(base.as_fd()).chain(folders.iter().map(|folder| folder.as_fd())).collect();
+    let [upper, work] = ["upper", "work"].map(|name| open(&fixture.path(name)));
+    let rootfs = Rootfs::overlay(&lowers, upper.as_fd(), work.as_fd()).unwrap();
+    let done = run_in(&rootfs, &shell("cat /top; ls / | grep -c only")).unwrap();
+    assert_eq!(done.stdout, "199\n200\n");
+}
+
+fn what_cannot_be_executed_is_told_apart() {
+    let fixture = Fixture::new();
+    for (name, content, mode) in [
+        ("script", "#!/no/interpreter\n", 0o755),
+        ("text", "echo no\n", 0o755),
+        ("secret", "#!/bin/sh\n", 0o644),
+    ] {
+        let path = fixture.path("base/bin").join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let why = |argv: &[&str]| {
+        let [base, upper, work] = ["base", "upper", "work"].map(|name| open(&fixture.path(name)));
+        let _ = fs::remove_dir_all(fixture.path("work/work"));
+        let rootfs = Rootfs::overlay(&[base.as_fd()], upper.as_fd(), work.as_fd()).unwrap();
+        run_in(&rootfs, &command(argv)).unwrap_err().to_string()
+    };
+    assert_eq!(why(&["missing"]), "`missing` was not found in the image");
+    assert_eq!(why(&["/bin/missing"]), "`/bin/missing` was not found in the image");
+    assert_eq!(why(&["/etc/passwd/x"]), "`/etc/passwd/x` was not found in the image");
+    assert!(why(&["script"]).contains("the interpreter that it names is not"));
+    assert!(why(&["text"]).contains("without a `#!` line"));
+    assert!(why(&["secret"]).contains("permission denied"));
+    assert_eq!(why(&[]), "`` was not found in the image");
+
+    let fixture = Fixture::new();
+    let mut spec = shell("true");
+    spec.cwd = "/nowhere".into();
+    let error = run_in(&fixture.overlay(), &spec).unwrap_err();
+    assert_eq!(error.to_string(), "cannot enter the working directory /nowhere");
+}
+
+/// Whether a process anywhere on the machine has `argument` on its command line.
+fn runs_somewhere(argument: &str) -> bool {
+    let folders = fs::read_dir("/proc").unwrap().flatten();
+    folders
+        .map(|folder| fs::read(folder.path().join("cmdline")).unwrap_or_default())
+        .any(|line| line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
+}
+
+fn descendants_end_with_the_command() {
+    let marker = format!("{}.25", 100_000 + std::process::id());
+    let fixture = Fixture::new();
+    let script =
+        format!("sleep {marker} & setsid sleep {marker} & (sleep {marker} &) ; echo started");
+    let begun = Instant::now();
+    let done = run_in(&fixture.overlay(), &shell(&script)).unwrap();
+    assert_eq!(done.stdout, "started\n");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(!runs_somewhere(&marker));
+}
+
+fn cancel_kills() {
+    let fixture = Fixture::new();
+    let (cancel, trigger) = rustix::pipe::pipe().unwrap();
+    let begun = Instant::now();
+    let rootfs = fixture.overlay();
+    let mut trigger = Some(trigger);
+    let exit = sandbox::run(
+        &rootfs,
+        &shell("echo on; sleep 1000"),
+        Some(cancel.as_fd()),
+        &mut |_, bytes| {
+            assert_eq!(bytes, b"on\n");
+            rustix::io::write(trigger.take().unwrap(), b"!").unwrap();
+        },
+    );
+    assert_eq!(exit.unwrap(), Exit::Signal(9));
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+fn insecure_means_all_capabilities() {
+    let script = "grep -E '^Seccomp:' /proc/self/status | tr '\\t' ' '; mount -t tmpfs none /tmp && \
+                  grep -c ' /tmp ' /proc/self/mounts";
+    let mut spec = shell(script);
+    spec.insecure = true;
+    check(&spec, "Seccomp: 0\n1\n");
+}
+
+fn steps_run_side_by_side() {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6)
+            .map(|n| {
+                scope.spawn(move || {
+                    for round in 0..4 {
+                        let want = format!("{n} {round}");
+                        check(&shell(&format!("echo {want}")), &format!("{want}\n"));
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+fn nothing_stays_mounted() {
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    check(&shell("true"), "");
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+}
+
+/// Not a scenario of its own: what [`priv_a_killed_rbuild_takes_the_step_along`] kills.
+fn sleeping() {
+    let fixture = Fixture::new();
+    let marker = std::env::var("RBUILD_TEST_MARKER").unwrap();
+    let spec = shell(&format!("echo started; sleep {marker} & sleep {marker}"));
+    let exit = sandbox::run(&fixture.overlay(), &spec, None, &mut |_, _| println!("\nstarted"));
+    panic!("{exit:?}");
+}
+
+#[test]
+fn priv_a_killed_rbuild_takes_the_step_along() {
+    for user in [None, Some(())] {
+        let user = match user.map(|()| test_user()).transpose() {
+            Ok(user) => user.filter(|_| is_root()),
+            Err(missing) => return skip(&missing),
+        };
+        let marker = format!("{}.5{}", 200_000 + std::process::id(), u8::from(user.is_some()));
+        let mut child = this_program("sandbox::inside", user)
+            .env(SCENARIO, "sleeping")
+            .env("RBUILD_TEST_MARKER", &marker)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "started"));
+        assert!(runs_somewhere(&marker));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let begun = Instant::now();
+        while runs_somewhere(&marker) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the step lives on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn the_setup_of_a_step_is_this_list() {
+    let mut spec = shell("true");
+    spec.network = Network::None;
+    spec.user = User { uid: 7, gid: 8, groups: vec![8, 9] };
+    spec.cwd = "/work".into();
+    spec.mounts = vec![
+        Mount {
+            target: "/etc/hosts".into(),
+            source: MountSource::Path { folder: share(Path::new("/")) },
+            read_only: true,
+        },
+        Mount {
+            target: "/scratch".into(),
+            source: MountSource::Tmpfs { bytes: Some(4096), mode: 0o1777 },
+            read_only: false,
+        },
+    ];
+    insta::assert_snapshot!("sandbox_setup", list(&spec));
+    spec.insecure = true;
+    spec.user = User::root();
+    insta::assert_snapshot!("sandbox_setup_insecure", list(&spec));
+}
+
+fn list(spec: &RunSpec) -> String {
+    let lines = sandbox::rootfs_ops(spec).iter().map(SetupOp::to_string).collect::<Vec<_>>();
+    lines.join("\n")
+}
+
+/// Prints what `/bin/true` costs when `RBUILD_TEST_COST` says how often to run it.
+#[test]
+fn priv_cost_of_a_step() {
+    let rounds = std::env::var("RBUILD_TEST_COST").ok().and_then(|text| text.parse().ok());
+    let Some(rounds) = rounds else { return };
+    for network in [Network::Host, Network::None] {
+        let mut times: Vec<Duration> = (0..rounds)
+            .map(|_: usize| {
+                let fixture = Fixture::new();
+                for name in ["base/proc", "base/sys", "base/dev"] {
+                    fs::create_dir_all(fixture.path(name)).unwrap();
+                }
+                let mut spec = command(&["/bin/true"]);
+                spec.network = network;
+                let begun = Instant::now();
+                let rootfs = fixture.overlay();
+                assert_eq!(run_in(&rootfs, &spec).unwrap().exit, Exit::Code(0));
+                drop(rootfs);
+                begun.elapsed()
+            })
+            .collect();
+        times.sort();
+        eprintln!("{network:?}: best {:?}, median {:?}", times[0], times[times.len() / 2]);
+    }
+}

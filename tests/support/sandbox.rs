@@ -1,0 +1,164 @@
+//! A root file system of busybox, and folders to run commands in.
+
+use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+use rbuild::sandbox::{
+    DEFAULT_SHM_BYTES, Exit, Mount, Network, Output, Rootfs, RunSpec, SandboxError, User,
+};
+use rustix::fs::{Mode, OFlags};
+use tempfile::TempDir;
+
+/// A base folder with busybox, and an empty upper folder over it.
+pub(crate) struct Fixture {
+    folder: TempDir,
+}
+
+impl Fixture {
+    /// Makes the folders; `/proc`, `/sys` and `/dev` are not among them.
+    pub(crate) fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let base = folder.path().join("base");
+        for name in ["base/bin", "base/etc", "base/tmp", "base/root", "upper", "work", "empty"] {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        fs::copy("/bin/busybox", base.join("bin/busybox")).expect("busybox-static is installed");
+        for applet in APPLETS.split_whitespace() {
+            symlink("busybox", base.join("bin").join(applet)).unwrap();
+        }
+        fs::write(base.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+        Self { folder }
+    }
+
+    /// A path below the folder of all.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Mounts the base under the upper folder.
+    pub(crate) fn overlay(&self) -> Rootfs {
+        let [base, upper, work] = ["base", "upper", "work"].map(|name| open(&self.path(name)));
+        Rootfs::overlay(&[base.as_fd()], upper.as_fd(), work.as_fd()).unwrap()
+    }
+}
+
+const APPLETS: &str = "sh ls cat echo true false id pwd hostname env sleep mkdir rm mv touch ln ps \
+                       kill mount umount ip stat find test head tail wc sort readlink mknod \
+                       chroot unshare grep sed dd setsid chmod chown tr ping";
+
+/// Opens a file or folder as callers do.
+pub(crate) fn open(path: &Path) -> OwnedFd {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
+}
+
+/// The same, shared.
+pub(crate) fn share(path: &Path) -> Arc<OwnedFd> {
+    Arc::new(open(path))
+}
+
+/// `sh -c script` as root.
+pub(crate) fn shell(script: &str) -> RunSpec {
+    command(&["/bin/sh", "-c", script])
+}
+
+/// `argv` as root with a small environment.
+pub(crate) fn command(argv: &[&str]) -> RunSpec {
+    RunSpec {
+        argv: argv.iter().map(Into::into).collect(),
+        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        cwd: "/".into(),
+        user: User::root(),
+        hostname: "sandbox".to_owned(),
+        network: Network::Host,
+        mounts: Vec::<Mount>::new(),
+        insecure: false,
+        shm_bytes: DEFAULT_SHM_BYTES,
+    }
+}
+
+/// What a command did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) exit: Exit,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs `spec` in `rootfs` and collects its output.
+pub(crate) fn run_in(rootfs: &Rootfs, spec: &RunSpec) -> Result<Done, SandboxError> {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let exit = rbuild::sandbox::run(rootfs, spec, None, &mut |output, bytes| match output {
+        Output::Stdout => stdout.extend_from_slice(bytes),
+        Output::Stderr => stderr.extend_from_slice(bytes),
+    })?;
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ok(Done { exit, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// An ordinary user with subordinate ids, made when there is none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TestUser {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// The user that `RBUILD_TEST_USER` names; as root a new one when it names none.
+pub(crate) fn test_user() -> Result<TestUser, String> {
+    static USER: OnceLock<Result<TestUser, String>> = OnceLock::new();
+    USER.get_or_init(|| {
+        let named = std::env::var("RBUILD_TEST_USER").ok();
+        let name = named.clone().unwrap_or_else(|| "rbuild-test".to_owned());
+        if named.is_none() && number("-u", &name).is_none() {
+            let _ = Command::new("useradd").args(["--create-home", &name]).status();
+        }
+        let missing = || format!("there is no user {name}");
+        let user = TestUser {
+            uid: number("-u", &name).ok_or_else(missing)?,
+            gid: number("-g", &name).ok_or_else(missing)?,
+        };
+        let has = |file| fs::read_to_string(file).unwrap_or_default().contains(&format!("{name}:"));
+        if has("/etc/subuid") && has("/etc/subgid") {
+            return Ok(user);
+        }
+        Err(format!("the user {name} has no subordinate ids"))
+    })
+    .clone()
+}
+
+fn number(option: &str, user: &str) -> Option<u32> {
+    let output = Command::new("id").args([option, user]).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// Says that a test needs something that is not here; fails when `RBUILD_REQUIRE` is set.
+pub(crate) fn skip(what: &str) {
+    assert!(std::env::var_os("RBUILD_REQUIRE").is_none(), "required, but missing: {what}");
+    eprintln!("SKIP: {what}");
+}
+
+/// Whether this process may do everything itself.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// This test program again, to run only the test `name`, as an ordinary user if this is root.
+pub(crate) fn this_program(name: &str, user: Option<TestUser>) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let mut command = match user {
+        Some(TestUser { uid, gid }) => {
+            let mut command = Command::new("setpriv");
+            command
+                .args([format!("--reuid={uid}"), format!("--regid={gid}")])
+                .args(["--clear-groups", "--inh-caps=-all"])
+                .arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).current_dir("/");
+    command
+}
