@@ -58,15 +58,12 @@ impl<W: Write> GzipWriter<W> {
             1 => Workers::Here(Deflater::new(level)),
             n_threads => Workers::Threads { jobs: start(level, n_threads), n_threads },
         };
-        let mut block = Vec::with_capacity(BLOCK_BYTES);
-        // The header goes out with the first block; a block of its own would cost a write.
-        block.clear();
         Self {
             out,
             compressor,
             pending: VecDeque::new(),
             before: Arc::default(),
-            block,
+            block: Vec::with_capacity(BLOCK_BYTES),
             crc: crc32fast::Hasher::new(),
             n_bytes: 0,
         }
@@ -83,7 +80,7 @@ impl<W: Write> GzipWriter<W> {
         self.n_bytes += u64::try_from(self.block.len()).unwrap_or(0);
         let block = Arc::new(std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK_BYTES)));
         let before = std::mem::replace(&mut self.before, Arc::clone(&block));
-        match &mut self.compressor {
+        match &self.compressor {
             Workers::Here(deflater) => {
                 let packed = deflater.deflate(window(&before), &block)?;
                 self.out.write_all(&packed)
@@ -159,7 +156,7 @@ fn start(level: u32, n_threads: usize) -> Sender<Job> {
     for _ in 0..n_threads {
         let inbox = Arc::clone(&inbox);
         pool::background(move || {
-            let mut deflater = Deflater::new(level);
+            let deflater = Deflater::new(level);
             while let Some(job) = take(&inbox) {
                 let packed = deflater.deflate(window(&job.before), &job.block);
                 // Nobody waits any more when the writer was dropped: that is no error.
@@ -174,25 +171,29 @@ fn take(inbox: &Mutex<Receiver<Job>>) -> Option<Job> {
     inbox.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-struct Deflater(Compress);
+/// Deflates blocks. It keeps no state from one to the next: after `Compress::reset`, zlib-rs 0.6
+/// finds other matches than a fresh one does, and the bytes would depend on which thread did what.
+struct Deflater {
+    level: flate2::Compression,
+}
 
 impl Deflater {
     fn new(level: u32) -> Self {
-        Self(Compress::new(flate2::Compression::new(level.min(9)), false))
+        Self { level: flate2::Compression::new(level.min(9)) }
     }
 
     /// Deflates `block` to whole bytes; the result continues what `before` ended with.
-    fn deflate(&mut self, before: &[u8], block: &[u8]) -> io::Result<Vec<u8>> {
-        self.0.reset();
+    fn deflate(&self, before: &[u8], block: &[u8]) -> io::Result<Vec<u8>> {
+        let mut compress = Compress::new(self.level, false);
         if !before.is_empty() {
-            self.0.set_dictionary(before).map_err(io::Error::other)?;
+            compress.set_dictionary(before).map_err(io::Error::other)?;
         }
         // Incompressible input grows by 5 bytes per 16 KiB and the mark at the end.
         let mut packed = Vec::with_capacity(block.len() + block.len() / 1024 + 64);
         loop {
-            let done = usize::try_from(self.0.total_in()).map_err(io::Error::other)?;
+            let done = usize::try_from(compress.total_in()).map_err(io::Error::other)?;
             let rest = block.get(done..).unwrap_or_default();
-            self.0.compress_vec(rest, &mut packed, FlushCompress::Sync)?;
+            compress.compress_vec(rest, &mut packed, FlushCompress::Sync)?;
             // Room that is left over says that nothing is held back.
             if packed.len() < packed.capacity() {
                 return Ok(packed);

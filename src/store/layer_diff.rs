@@ -1,0 +1,1 @@
+//! What an overlay upper folder says, as a layer.
