@@ -63,6 +63,13 @@ impl LinkMetas {
         Self(known.collect())
     }
 
+    /// Takes what was learned of the file at `path` since.
+    pub(crate) fn update(&mut self, path: &TreePath, meta: &Meta) {
+        if let Some(known) = self.0.get_mut(path) {
+            *known = meta.clone();
+        }
+    }
+
     /// The properties of the file at `target`.
     pub(crate) fn get(&self, path: &TreePath, target: &TreePath) -> Result<&Meta, ArchiveError> {
         self.0.get(target).ok_or_else(|| ArchiveError::Unwritable {

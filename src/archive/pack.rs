@@ -181,6 +181,9 @@ mod tests {
     #[test]
     fn gzip_bytes_are_pinned() {
         let packed = pack(&sample(300_000), Packing::GZIP, 2, 4096);
-        assert_eq!(Digest::of(&packed).hex(), "a4becfeb03ec94c856b144fa718bb5a5033efea82b82d60b48964743fde34be8");
+        assert_eq!(
+            Digest::of(&packed).hex(),
+            "a4becfeb03ec94c856b144fa718bb5a5033efea82b82d60b48964743fde34be8"
+        );
     }
 }

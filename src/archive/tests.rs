@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::oci::Digest;
+use crate::oci::{DiffId, Digest};
 use crate::tree::{
     ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs,
 };
@@ -172,6 +172,35 @@ proptest! {
     }
 
     #[test]
+    fn a_stored_listing_is_read_back(listing in listing()) {
+        let layer = DiffId::new(Digest::of(b"layer"));
+        let mut want = listing.clone();
+        for (at, entry) in want.entries_mut().enumerate() {
+            let Entry { path, item: Item::Node(_, Node::File(file)) } = entry else { continue };
+            let tar_at = u64::try_from(at).unwrap() << (at % 40);
+            file.origin = FileOrigin::Layer { layer, path: path.clone(), tar_at };
+        }
+        prop_assert_eq!(from_bytes(&to_bytes(&want), layer), Ok(want));
+    }
+
+    #[test]
+    fn damaged_listings_never_panic(
+        listing in listing(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let layer = DiffId::new(Digest::of(b"layer"));
+        let mut bytes = to_bytes(&listing);
+        for (at, byte) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        drop(from_bytes(&bytes, layer));
+        bytes.truncate(cut.index(bytes.len()));
+        prop_assert!(from_bytes(&bytes, layer).is_err());
+    }
+
+    #[test]
     fn damaged_archives_never_panic(
         listing in listing(),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
@@ -233,6 +262,17 @@ fn sample() -> LayerListing {
         node(&longer, Meta::root(0o644, 5), file(b"")),
         node("ü", Meta::root(0o644, 5), file(b"u")),
     ])
+}
+
+#[test]
+fn the_stored_form_of_a_listing_is_pinned() {
+    let bytes = to_bytes(&sample());
+    assert_eq!(
+        Digest::of(&bytes).hex(),
+        "74d888c830f666c5f6f5b84a9c87f923d1a3ebf4b15cb8d0f38729499169dda0"
+    );
+    let error = from_bytes(b"rbL\x02", DiffId::new(Digest::of(b""))).unwrap_err();
+    assert_eq!(error, ListingError::UnknownVersion);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! real path of each file is known before a call is made; the calls themselves go through folder
 //! descriptors that are opened without following any link, so that the kernel agrees.
 
-mod folders;
+pub(super) mod folders;
 mod known;
 
 use std::fmt;
@@ -531,14 +531,15 @@ fn clean_name(name: &[u8]) -> Result<Option<TreePath>, UnpackError> {
 
 /// The attributes that a layer may bring: capabilities, and what users set. Others would speak to
 /// this machine's kernel (`trusted.overlay.*`, labels), which an image must not.
+pub(super) fn is_kept_xattr(name: &[u8]) -> bool {
+    let is_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
+    (name == CAPABILITY_XATTR || is_user) && !name.contains(&0)
+}
+
 fn kept(meta: &Meta) -> Meta {
-    let may_stay = |name: &[u8]| {
-        let is_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-        (name == CAPABILITY_XATTR || is_user) && !name.contains(&0)
-    };
     let xattrs: Xattrs = meta
         .xattrs()
-        .filter(|(name, _)| may_stay(name))
+        .filter(|(name, _)| is_kept_xattr(name))
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
     let xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));

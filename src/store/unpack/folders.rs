@@ -13,7 +13,7 @@ const MAX_OPEN: usize = 48;
 
 /// Opens folders by their real paths. A symbolic link on the way is an error, never followed.
 #[derive(Debug)]
-pub(super) struct Folders<'a> {
+pub(in crate::store) struct Folders<'a> {
     root: BorrowedFd<'a>,
     /// From the root down, each with its name in the one before.
     open: Vec<(Box<[u8]>, OwnedFd)>,
@@ -22,12 +22,12 @@ pub(super) struct Folders<'a> {
 }
 
 impl<'a> Folders<'a> {
-    pub(super) const fn new(root: BorrowedFd<'a>) -> Self {
+    pub(in crate::store) const fn new(root: BorrowedFd<'a>) -> Self {
         Self { root, open: Vec::new(), deep: None }
     }
 
     /// The folder that holds `path`, and its name there.
-    pub(super) fn parent<'p>(
+    pub(in crate::store) fn parent<'p>(
         &mut self,
         path: &'p TreePath,
     ) -> Result<(BorrowedFd<'_>, &'p [u8]), PathError> {
@@ -43,12 +43,12 @@ impl<'a> Folders<'a> {
     }
 
     /// The folder at `path`.
-    pub(super) fn open(&mut self, path: &TreePath) -> Result<BorrowedFd<'_>, PathError> {
+    pub(in crate::store) fn open(&mut self, path: &TreePath) -> Result<BorrowedFd<'_>, PathError> {
         self.open_bytes(path.as_bytes())
     }
 
     /// Closes all: names may mean other folders from now on.
-    pub(super) fn forget(&mut self) {
+    pub(in crate::store) fn forget(&mut self) {
         self.open.clear();
         self.deep = None;
     }
