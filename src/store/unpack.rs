@@ -297,7 +297,7 @@ impl<'a> Unpacker<'a> {
         let mut opaque = false;
         if !self.known.is_folder(&path) {
             self.make_parents(&path)?;
-            if self.known.is_other(&path) {
+            if !self.known.is_whiteout(&path) {
                 self.make_room(&path)?;
             }
             opaque = self.make_folder(&path)?;
@@ -309,18 +309,13 @@ impl<'a> Unpacker<'a> {
     /// Makes a folder for nobody else; its mode comes last, when it is full. True if a whiteout
     /// was there: the new folder then hides what that hid.
     fn make_folder(&mut self, path: &TreePath) -> Result<bool, UnpackError> {
-        let (folder, name) = self.folders.parent(path)?;
-        match rustix::fs::mkdirat(folder, name, Mode::RWXU) {
-            Err(Errno::EXIST) if self.known.is_whiteout(path) => {
-                self.remove(path)?;
-                let (folder, name) = self.folders.parent(path)?;
-                rustix::fs::mkdirat(folder, name, Mode::RWXU)
-                    .context("create folder", path.as_path())?;
-                Ok(true)
-            }
-            Err(Errno::EXIST) => Err(not_a_folder(path)),
-            made => Ok(made.map(|()| false).context("create folder", path.as_path())?),
+        let was_whiteout = self.known.is_whiteout(path);
+        if was_whiteout {
+            self.remove(path)?;
         }
+        let (folder, name) = self.folders.parent(path)?;
+        rustix::fs::mkdirat(folder, name, Mode::RWXU).context("create folder", path.as_path())?;
+        Ok(was_whiteout)
     }
 
     /// Removes what the archive put at `path` before.
@@ -510,10 +505,6 @@ impl<'a> Unpacker<'a> {
         }));
         Ok(Unpacked { listing: LayerListing::new(entries), implied })
     }
-}
-
-fn not_a_folder(path: &TreePath) -> UnpackError {
-    UnpackError::Io(PathError::new("create folder", path.as_path(), Errno::NOTDIR))
 }
 
 fn bad_name(name: &[u8]) -> UnpackError {

@@ -21,10 +21,11 @@ pub(super) struct Folder {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     folders: HashMap<TreePath, Folder>,
-    /// All but folders, in the archive's order.
-    entries: Vec<Entry>,
+    /// All but folders, in the archive's order; `None` for what was replaced.
+    entries: Vec<Option<Entry>>,
     /// Where each path stands in `entries`.
     at: HashMap<TreePath, usize>,
+    n_hard_links: usize,
 }
 
 impl Known {
@@ -46,13 +47,15 @@ impl Known {
     }
 
     fn item(&self, path: &TreePath) -> Option<&Item> {
-        self.at.get(path).and_then(|at| self.entries.get(*at)).map(|entry| &entry.item)
+        let entry = self.entries.get(*self.at.get(path)?)?.as_ref()?;
+        Some(&entry.item)
     }
 
     /// Notes something that is no folder.
     pub(super) fn add(&mut self, entry: Entry) {
         self.at.insert(entry.path.clone(), self.entries.len());
-        self.entries.push(entry);
+        self.n_hard_links += usize::from(matches!(entry.item, Item::HardLink(_)));
+        self.entries.push(Some(entry));
     }
 
     /// Notes a folder, or new properties of one; without any it is implied.
@@ -123,20 +126,27 @@ impl Known {
     /// Forgets `path` and all below it. Gives what has to be removed from the disk, in order, and
     /// whether each is a folder.
     pub(super) fn remove(&mut self, path: &TreePath) -> Vec<(TreePath, bool)> {
-        let is_gone = |at: &TreePath| at.below(path).is_some();
+        let mut gone: Vec<TreePath> = Vec::new();
+        let mut dropped: Vec<TreePath> = vec![path.clone()];
+        if self.folders.contains_key(path) {
+            let is_gone = |at: &TreePath| at.below(path).is_some();
+            gone.extend(self.folders.extract_if(|at, _| is_gone(at)).map(|(at, _)| at));
+            dropped = self.at.keys().filter(|at| is_gone(at)).cloned().collect();
+        }
+        let dropped: Vec<Entry> = dropped.iter().filter_map(|at| self.take(at)).collect();
+        if self.n_hard_links > 0 {
+            self.pass_on(&dropped);
+        }
+        let folders = gone.into_iter().map(|path| (path, true));
         let mut gone: Vec<(TreePath, bool)> =
-            self.folders.keys().filter(|at| is_gone(at)).map(|at| (at.clone(), true)).collect();
-        self.folders.retain(|at, _| !is_gone(at));
-        let (dropped, kept) =
-            std::mem::take(&mut self.entries).into_iter().partition(|entry| is_gone(&entry.path));
-        self.entries = kept;
-        let dropped: Vec<Entry> = dropped;
-        self.pass_on(&dropped);
-        gone.extend(dropped.into_iter().map(|entry| (entry.path, false)));
+            folders.chain(dropped.into_iter().map(|entry| (entry.path, false))).collect();
         gone.sort_unstable_by(|a, b| b.cmp(a));
-        let places = self.entries.iter().enumerate();
-        self.at = places.map(|(at, entry)| (entry.path.clone(), at)).collect();
         gone
+    }
+
+    fn take(&mut self, path: &TreePath) -> Option<Entry> {
+        let at = self.at.remove(path)?;
+        self.entries.get_mut(at)?.take()
     }
 
     /// Makes the first remaining link of each dropped file the file itself.
@@ -147,7 +157,7 @@ impl Known {
             .map(|entry| (&entry.path, &entry.item))
             .collect();
         let mut heirs: BTreeMap<TreePath, TreePath> = BTreeMap::new();
-        for entry in &mut self.entries {
+        for entry in self.entries.iter_mut().flatten() {
             let Item::HardLink(target) = &mut entry.item else { continue };
             if let Some(heir) = heirs.get(target) {
                 *target = heir.clone();
@@ -163,7 +173,7 @@ impl Known {
         let folders: BTreeMap<TreePath, Folder> = self.folders.into_iter().collect();
         let implied = folders.iter().filter(|(_, folder)| folder.is_implied);
         let implied = implied.map(|(path, _)| path.clone()).collect();
-        (folders, implied, self.entries)
+        (folders, implied, self.entries.into_iter().flatten().collect())
     }
 }
 
