@@ -1,1 +1,46 @@
 //! Deterministic tar, compression and digesting over streams.
+//!
+//! Pure over `Read` and `Write`: it opens no file. What a layer's tar looks like is decided in
+//! `writer` and nowhere else; what may come out of a foreign archive is decided in `reader`.
+
+mod compress;
+mod digesting;
+mod error;
+mod gzip;
+mod header;
+mod layer;
+mod listing;
+mod pack;
+mod pax;
+mod reader;
+mod sparse;
+mod writer;
+
+pub use compress::{Compression, decoder, detect};
+pub use digesting::{DigestWriter, Mismatch, Pipelined, PipelinedHasher, VerifyReader};
+pub use error::{ArchiveError, ListingError};
+pub use header::is_tar;
+pub(crate) use layer::LinkMetas;
+pub use layer::{HashingReader, OpenFile, write_listing};
+pub use listing::{from_bytes, to_bytes};
+pub use pack::{PackWriter, Packing, packer};
+pub use reader::{ArchiveEntry, EntryKind, MAX_ENTRIES, TarReader};
+pub use writer::TarWriter;
+
+/// What a whiteout's name begins with (image-spec, layer.md, "Whiteouts").
+pub const WHITEOUT_PREFIX: &[u8] = b".wh.";
+
+/// The name that makes its folder opaque (image-spec, layer.md, "Opaque Whiteout").
+pub const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
+
+/// What AUFS's own bookkeeping begins with; nothing of it is for us but [`OPAQUE_NAME`].
+pub const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
+
+/// The only extended attribute that a layer's tar keeps, as BuildKit's does.
+pub const CAPABILITY_XATTR: &[u8] = b"security.capability";
+
+/// Stands for the offset of a file whose bytes are not in the tar as one piece (sparse files).
+pub const NOT_IN_ONE_PIECE: u64 = u64::MAX;
+
+#[cfg(test)]
+mod tests;

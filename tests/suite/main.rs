@@ -6,3 +6,4 @@ mod sandbox;
 mod support;
 
 mod registry;
+mod archive;

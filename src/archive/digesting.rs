@@ -1,0 +1,285 @@
+//! Hashing on the way through.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::oci::{Digest, Hasher};
+use crate::pool;
+
+/// Passes writes on and hashes what the sink took.
+#[derive(Debug)]
+pub struct DigestWriter<W> {
+    out: W,
+    hasher: Hasher,
+}
+
+impl<W> DigestWriter<W> {
+    /// Hashes what goes to `out`.
+    pub fn new(out: W) -> Self {
+        Self { out, hasher: Hasher::new() }
+    }
+
+    /// How many bytes were written.
+    #[must_use]
+    pub const fn n_bytes(&self) -> u64 {
+        self.hasher.n_bytes()
+    }
+
+    /// The sink, the digest, and the number of bytes.
+    #[must_use]
+    pub fn finish(self) -> (W, Digest, u64) {
+        let n_bytes = self.hasher.n_bytes();
+        (self.out, self.hasher.finish(), n_bytes)
+    }
+}
+
+impl<W: Write> Write for DigestWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n_written = self.out.write(bytes)?;
+        self.hasher.update(bytes.get(..n_written).unwrap_or(bytes));
+        Ok(n_written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Passes reads on, and fails where the stream turns out to be another than was promised: at its
+/// end, or as soon as it is too long.
+#[derive(Debug)]
+pub struct VerifyReader<R> {
+    source: R,
+    want: Digest,
+    size: u64,
+    hasher: Option<Hasher>,
+}
+
+/// A stream that is not the promised one; the inner error of what [`VerifyReader`] gives.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// Too short or too long.
+    #[error("it has {got} bytes or more, not {want}")]
+    Size {
+        /// Bytes promised.
+        want: u64,
+        /// Bytes seen.
+        got: u64,
+    },
+    /// Other bytes.
+    #[error("its digest is {got}, not {want}")]
+    Digest {
+        /// The digest promised.
+        want: Digest,
+        /// The digest found.
+        got: Digest,
+    },
+}
+
+impl<R: Read> VerifyReader<R> {
+    /// Expects `size` bytes with the digest `want`.
+    pub fn new(source: R, want: Digest, size: u64) -> Self {
+        Self { source, want, size, hasher: Some(Hasher::new()) }
+    }
+
+    fn check_end(&mut self) -> io::Result<()> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        let n_bytes = hasher.n_bytes();
+        if n_bytes != self.size {
+            return Err(invalid(Mismatch::Size { want: self.size, got: n_bytes }));
+        }
+        let got = hasher.finish();
+        if got != self.want {
+            return Err(invalid(Mismatch::Digest { want: self.want, got }));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(mismatch: Mismatch) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, mismatch)
+}
+
+impl<R: Read> Read for VerifyReader<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if to.is_empty() {
+            return Ok(0);
+        }
+        let n_read = self.source.read(to)?;
+        if n_read == 0 {
+            return self.check_end().map(|()| 0);
+        }
+        let Some(hasher) = &mut self.hasher else {
+            let got = self.size.saturating_add(1);
+            return Err(invalid(Mismatch::Size { want: self.size, got }));
+        };
+        hasher.update(to.get(..n_read).unwrap_or_default());
+        if hasher.n_bytes() > self.size {
+            let got = hasher.n_bytes();
+            return Err(invalid(Mismatch::Size { want: self.size, got }));
+        }
+        Ok(n_read)
+    }
+}
+
+/// Bytes handed over at once; large enough that waking the other thread costs nothing beside it.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// Pieces under way: together with the one being filled, 1.25 MiB.
+const N_PIECES: usize = 4;
+
+/// Runs a sink on a thread of its own, so that whoever fills it does not wait for it.
+pub struct Pipelined<W> {
+    piece: Vec<u8>,
+    full: Option<SyncSender<Vec<u8>>>,
+    empty: Receiver<Vec<u8>>,
+    done: Receiver<io::Result<W>>,
+}
+
+/// SHA-256 on a thread of its own.
+pub type PipelinedHasher = Pipelined<Hasher>;
+
+impl<W> fmt::Debug for Pipelined<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pipelined")
+    }
+}
+
+impl Pipelined<Hasher> {
+    /// Hashes what is written to it.
+    #[must_use]
+    pub fn hasher() -> Self {
+        Self::new(Hasher::new())
+    }
+
+    /// The digest of all that was written, and its length.
+    ///
+    /// # Errors
+    /// Only when the thread died.
+    pub fn digest(self) -> io::Result<(Digest, u64)> {
+        let hasher = self.finish()?;
+        let n_bytes = hasher.n_bytes();
+        Ok((hasher.finish(), n_bytes))
+    }
+}
+
+impl<W: Write + Send + 'static> Pipelined<W> {
+    /// Starts the thread that writes to `out`.
+    #[must_use]
+    pub fn new(mut out: W) -> Self {
+        let (full, inbox) = sync_channel::<Vec<u8>>(N_PIECES);
+        let (back, empty) = sync_channel::<Vec<u8>>(N_PIECES + 2);
+        let (result, done) = sync_channel(1);
+        pool::background(move || {
+            let written = inbox.iter().try_for_each(|mut piece| {
+                out.write_all(&piece)?;
+                piece.clear();
+                // The other end may be gone by now; the buffer is then simply freed.
+                drop(back.try_send(piece));
+                Ok(())
+            });
+            // Drop the inbox first: a writer that waits for room must learn of an error.
+            drop(inbox);
+            drop(result.send(written.and_then(|()| out.flush()).map(|()| out)));
+        });
+        Self { piece: Vec::with_capacity(PIECE_BYTES), full: Some(full), empty, done }
+    }
+
+    /// Waits until all is written and gives the sink back.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn finish(mut self) -> io::Result<W> {
+        if !self.piece.is_empty() {
+            self.hand_over()?;
+        }
+        self.full = None;
+        self.result()
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        let next = self.empty.try_recv().unwrap_or_else(|_none| Vec::with_capacity(PIECE_BYTES));
+        let piece = std::mem::replace(&mut self.piece, next);
+        let sent = self.full.as_ref().is_some_and(|full| full.send(piece).is_ok());
+        if sent { Ok(()) } else { self.result().and(Err(ended_early())) }
+    }
+
+    fn result(&self) -> io::Result<W> {
+        self.done.recv().unwrap_or_else(|_died| Err(ended_early()))
+    }
+}
+
+fn ended_early() -> io::Error {
+    io::Error::other("a writing thread ended early")
+}
+
+impl<W: Write + Send + 'static> Write for Pipelined<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = PIECE_BYTES - self.piece.len();
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        self.piece.extend_from_slice(taken);
+        if self.piece.len() == PIECE_BYTES {
+            self.hand_over()?;
+        }
+        Ok(taken.len())
+    }
+
+    /// Does nothing: [`Pipelined::finish`] does.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipelined_hash_is_the_hash() {
+        for n_bytes in [0, 1, PIECE_BYTES, PIECE_BYTES * 9 + 5] {
+            let bytes = vec![7; n_bytes];
+            let mut hasher = PipelinedHasher::hasher();
+            bytes.chunks(100_001).for_each(|chunk| hasher.write_all(chunk).unwrap());
+            let want = (Digest::of(&bytes), u64::try_from(n_bytes).unwrap());
+            assert_eq!(hasher.digest().unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_pipelined_sink_reaches_the_writer() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut sink = Pipelined::new(Full);
+        let error = loop {
+            if let Err(error) = sink.write_all(&[0; 100_000]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let mut sink = Pipelined::new(Full);
+        sink.write_all(&[0; 10]).unwrap();
+        assert_eq!(sink.finish().err().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_stream_is_verified_at_its_end() {
+        let read = |bytes: &[u8], want: &[u8], size| {
+            let mut reader = VerifyReader::new(bytes, Digest::of(want), size);
+            io::copy(&mut reader, &mut io::sink()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(b"abc", b"abc", 3), Ok(3));
+        assert_eq!(read(b"abc", b"abc", 4), Err("it has 3 bytes or more, not 4".to_owned()));
+        assert_eq!(read(b"abcd", b"abc", 3), Err("it has 4 bytes or more, not 3".to_owned()));
+        let error = read(b"abd", b"abc", 3).unwrap_err();
+        let want = format!("its digest is {}, not {}", Digest::of(b"abd"), Digest::of(b"abc"));
+        assert_eq!(error, want);
+    }
+}

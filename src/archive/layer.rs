@@ -1,0 +1,109 @@
+//! A layer's tar from its listing.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+
+use crate::tree::{ContentHash, Entry, File, Item, LayerListing, Meta, Node, TreePath};
+
+use super::{ArchiveError, TarWriter};
+
+/// Opens the content of a file that a listing names.
+pub type OpenFile<'a> = &'a dyn Fn(&File, &TreePath) -> io::Result<Box<dyn Read>>;
+
+/// Hashes what is read through it with BLAKE3.
+#[derive(Debug)]
+pub struct HashingReader<R> {
+    source: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R: Read> HashingReader<R> {
+    /// Hashes what is read of `source`.
+    pub fn new(source: R) -> Self {
+        Self { source, hasher: blake3::Hasher::new() }
+    }
+
+    /// The hash of what was read.
+    pub fn hash(&self) -> ContentHash {
+        ContentHash::new(self.hasher.finalize().into())
+    }
+}
+
+impl<R: Read> Read for HashingReader<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n_read = self.source.read(to)?;
+        self.hasher.update(to.get(..n_read).unwrap_or_default());
+        Ok(n_read)
+    }
+}
+
+/// Mode and owners of the files that others link to, which each link repeats.
+#[derive(Debug, Default)]
+pub(crate) struct LinkMetas(HashMap<TreePath, Meta>);
+
+impl LinkMetas {
+    /// Collects them from a layer's entries.
+    pub(crate) fn of<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Self {
+        let mut metas: HashMap<TreePath, Option<Meta>> = HashMap::new();
+        for entry in entries.clone() {
+            if let Item::HardLink(target) = &entry.item {
+                metas.insert(target.clone(), None);
+            }
+        }
+        if !metas.is_empty() {
+            for entry in entries {
+                if let Item::Node(meta, _) = &entry.item
+                    && let Some(slot) = metas.get_mut(&entry.path)
+                {
+                    *slot = Some(meta.clone());
+                }
+            }
+        }
+        let known = metas.into_iter().filter_map(|(path, meta)| Some((path, meta?)));
+        Self(known.collect())
+    }
+
+    /// Takes what was learned of the file at `path` since.
+    pub(crate) fn update(&mut self, path: &TreePath, meta: &Meta) {
+        if let Some(known) = self.0.get_mut(path) {
+            *known = meta.clone();
+        }
+    }
+
+    /// The properties of the file at `target`.
+    pub(crate) fn get(&self, path: &TreePath, target: &TreePath) -> Result<&Meta, ArchiveError> {
+        self.0.get(target).ok_or_else(|| ArchiveError::Unwritable {
+            path: path.clone(),
+            what: "it links to a file that the layer does not have",
+        })
+    }
+}
+
+/// Writes the tar of `listing` into `sink`; `open` gives the content of each file.
+///
+/// # Errors
+/// [`ArchiveError::Content`] when a file cannot be opened or read, `SizeChanged` when it is not
+/// as long as the listing says, `Write`.
+pub fn write_listing<W: Write>(
+    listing: &LayerListing,
+    open: OpenFile<'_>,
+    sink: W,
+) -> Result<W, ArchiveError> {
+    let links = LinkMetas::of(listing.entries().iter());
+    let mut tar = TarWriter::new(sink);
+    for Entry { path, item } in listing.entries() {
+        match item {
+            Item::Whiteout => tar.whiteout(path)?,
+            Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
+            Item::Node(meta, node) => {
+                let mut content: Box<dyn Read> = match node {
+                    Node::File(file) if file.size > 0 => open(file, path)
+                        .map_err(|source| ArchiveError::Content { path: path.clone(), source })?,
+                    _ => Box::new(io::empty()),
+                };
+                tar.node(path, meta, node, &mut content)?
+            }
+        };
+    }
+    tar.finish()
+}

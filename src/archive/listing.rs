@@ -1,0 +1,275 @@
+//! A layer's listing as bytes, for the store.
+//!
+//! Magic and version, the number of entries, then each entry: how many bytes of the path it shares
+//! with the one before, the rest of the path, its kind, and what that kind has. Numbers are
+//! LEB128; signed ones zigzag. Where files lie is not kept, but for the offset in the layer's tar.
+
+use crate::oci::DiffId;
+use crate::tree::{
+    ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs,
+};
+
+use super::{ListingError, NOT_IN_ONE_PIECE};
+
+/// `rbuild layer listing`, version 1. Another layout is another number.
+const MAGIC: [u8; 4] = *b"rbL\x01";
+
+/// Of a path, target, attribute; nothing that the kernel takes comes near.
+const MAX_FIELD_BYTES: usize = 1024 * 1024;
+
+const WHITEOUT: u8 = 0;
+const HARD_LINK: u8 = 1;
+const FOLDER: u8 = 2;
+const OPAQUE_FOLDER: u8 = 3;
+const FILE: u8 = 4;
+const SYMLINK: u8 = 5;
+const CHAR_DEVICE: u8 = 6;
+const BLOCK_DEVICE: u8 = 7;
+const FIFO: u8 = 8;
+
+/// Writes `listing`. Equal listings, origins aside, give equal bytes.
+#[must_use]
+pub fn to_bytes(listing: &LayerListing) -> Vec<u8> {
+    let mut out = Out(MAGIC.to_vec());
+    out.length(listing.entries().len());
+    let mut before: &[u8] = &[];
+    for entry in listing.entries() {
+        let path = entry.path.as_bytes();
+        let n_shared = before.iter().zip(path).take_while(|(a, b)| a == b).count();
+        out.length(n_shared);
+        out.field(path.get(n_shared..).unwrap_or_default());
+        out.item(&entry.item);
+        before = path;
+    }
+    out.0
+}
+
+/// Reads what [`to_bytes`] wrote of `layer`.
+///
+/// # Errors
+/// [`ListingError`] when the bytes are anything else.
+pub fn from_bytes(bytes: &[u8], layer: DiffId) -> Result<LayerListing, ListingError> {
+    let rest = bytes.strip_prefix(&MAGIC).ok_or(ListingError::UnknownVersion)?;
+    let mut input = In { whole: bytes.len(), rest };
+    let listing = input.listing(layer);
+    let at = bytes.len() - input.rest.len();
+    listing.filter(|_| input.rest.is_empty()).ok_or(ListingError::Damaged { at })
+}
+
+struct Out(Vec<u8>);
+
+impl Out {
+    fn number(&mut self, mut value: u64) {
+        loop {
+            let [low, ..] = value.to_le_bytes();
+            value >>= 7;
+            if value == 0 {
+                return self.0.push(low & 0x7f);
+            }
+            self.0.push(low | 0x80);
+        }
+    }
+
+    fn length(&mut self, length: usize) {
+        self.number(u64::try_from(length).expect("memory is smaller than 2^64"));
+    }
+
+    fn signed(&mut self, value: i64) {
+        self.number((value.cast_unsigned() << 1) ^ (value >> 63).cast_unsigned());
+    }
+
+    fn field(&mut self, bytes: &[u8]) {
+        self.length(bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn item(&mut self, item: &Item) {
+        match item {
+            Item::Whiteout => self.0.push(WHITEOUT),
+            Item::HardLink(target) => {
+                self.0.push(HARD_LINK);
+                self.field(target.as_bytes());
+            }
+            Item::Node(meta, node) => {
+                self.0.push(kind(node));
+                self.meta(meta);
+                self.node(node);
+            }
+        }
+    }
+
+    fn meta(&mut self, meta: &Meta) {
+        self.number(u64::from(meta.mode));
+        self.number(u64::from(meta.uid));
+        self.number(u64::from(meta.gid));
+        self.signed(meta.mtime_s);
+        self.length(meta.xattrs().count());
+        for (name, value) in meta.xattrs() {
+            self.field(name);
+            self.field(value);
+        }
+    }
+
+    fn node(&mut self, node: &Node) {
+        match node {
+            Node::Directory { .. } | Node::Fifo => {}
+            Node::File(file) => {
+                self.number(file.size);
+                self.0.extend_from_slice(file.content.as_bytes());
+                // Offset + 1: none is common enough (files of a folder) to deserve one byte.
+                let tar_at = match &file.origin {
+                    FileOrigin::Layer { tar_at, .. } => *tar_at,
+                    FileOrigin::Folder { .. } | FileOrigin::Inline(_) => NOT_IN_ONE_PIECE,
+                };
+                self.number(tar_at.wrapping_add(1));
+            }
+            Node::Symlink(target) => self.field(target),
+            Node::CharDevice(device) | Node::BlockDevice(device) => {
+                self.number(u64::from(device.major));
+                self.number(u64::from(device.minor));
+            }
+        }
+    }
+}
+
+const fn kind(node: &Node) -> u8 {
+    match node {
+        Node::Directory { opaque: false } => FOLDER,
+        Node::Directory { opaque: true } => OPAQUE_FOLDER,
+        Node::File(_) => FILE,
+        Node::Symlink(_) => SYMLINK,
+        Node::CharDevice(_) => CHAR_DEVICE,
+        Node::BlockDevice(_) => BLOCK_DEVICE,
+        Node::Fifo => FIFO,
+    }
+}
+
+struct In<'a> {
+    whole: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> In<'a> {
+    fn take(&mut self, n_bytes: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(n_bytes)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*byte)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let part = u64::from(byte & 0x7f);
+            if part << shift >> shift != part {
+                return None;
+            }
+            value |= part << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn small(&mut self) -> Option<u32> {
+        u32::try_from(self.number()?).ok()
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        let value = self.number()?;
+        Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    }
+
+    fn field(&mut self) -> Option<&'a [u8]> {
+        let n_bytes = usize::try_from(self.number()?).ok()?;
+        if n_bytes > MAX_FIELD_BYTES {
+            return None;
+        }
+        self.take(n_bytes)
+    }
+
+    fn listing(&mut self, layer: DiffId) -> Option<LayerListing> {
+        let n_entries = usize::try_from(self.number()?).ok()?;
+        // An entry has three bytes at least, which bounds what is reserved.
+        if n_entries > self.whole / 3 {
+            return None;
+        }
+        let mut entries: Vec<Entry> = Vec::with_capacity(n_entries);
+        let mut path: Vec<u8> = Vec::new();
+        for _ in 0..n_entries {
+            let n_shared = usize::try_from(self.number()?).ok()?;
+            if n_shared > path.len() {
+                return None;
+            }
+            path.truncate(n_shared);
+            path.extend_from_slice(self.field()?);
+            if path.len() > MAX_FIELD_BYTES {
+                return None;
+            }
+            let at = exact_path(&path)?;
+            if at.is_root() || entries.last().is_some_and(|last| last.path >= at) {
+                return None;
+            }
+            let item = self.item(layer, &at)?;
+            entries.push(Entry { path: at, item });
+        }
+        Some(LayerListing::new(entries))
+    }
+
+    fn item(&mut self, layer: DiffId, path: &TreePath) -> Option<Item> {
+        let kind = self.byte()?;
+        match kind {
+            WHITEOUT => return Some(Item::Whiteout),
+            HARD_LINK => return exact_path(self.field()?).map(Item::HardLink),
+            _ => {}
+        }
+        let meta = self.meta()?;
+        let node = match kind {
+            FOLDER => Node::Directory { opaque: false },
+            OPAQUE_FOLDER => Node::Directory { opaque: true },
+            FILE => Node::File(self.file(layer, path)?),
+            SYMLINK => Node::Symlink(self.field()?.into()),
+            CHAR_DEVICE => Node::CharDevice(self.device()?),
+            BLOCK_DEVICE => Node::BlockDevice(self.device()?),
+            FIFO => Node::Fifo,
+            _ => return None,
+        };
+        Some(Item::Node(meta, node))
+    }
+
+    fn meta(&mut self) -> Option<Meta> {
+        let (mode, uid, gid) = (self.small()?, self.small()?, self.small()?);
+        let mtime_s = self.signed()?;
+        let mut xattrs = Xattrs::new();
+        for _ in 0..self.number()? {
+            let (name, value) = (self.field()?, self.field()?);
+            xattrs.insert(name.into(), value.into());
+        }
+        let xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
+        Some(Meta { mode, uid, gid, mtime_s, xattrs })
+    }
+
+    fn file(&mut self, layer: DiffId, path: &TreePath) -> Option<File> {
+        let size = self.number()?;
+        let content = ContentHash::new(self.take(32)?.try_into().ok()?);
+        let tar_at = self.number()?.wrapping_sub(1);
+        let origin = FileOrigin::Layer { layer, path: path.clone(), tar_at };
+        Some(File { size, content, origin })
+    }
+
+    fn device(&mut self) -> Option<Device> {
+        Some(Device { major: self.small()?, minor: self.small()? })
+    }
+}
+
+/// The path that these bytes are, without any tidying.
+fn exact_path(bytes: &[u8]) -> Option<TreePath> {
+    TreePath::new(bytes).ok().filter(|path| path.as_bytes() == bytes)
+}

@@ -1,0 +1,189 @@
+//! How layers are packed for a sink.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+
+use super::gzip::GzipWriter;
+
+/// How a layer's tar is packed, and how hard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Packing {
+    /// As it is.
+    None,
+    /// One gzip member.
+    Gzip {
+        /// 0 to 9; 6 is what everybody uses.
+        level: u32,
+    },
+    /// One zstd frame.
+    Zstd {
+        /// 1 to 22; 3 is zstd's own default.
+        level: i32,
+    },
+}
+
+impl Packing {
+    /// gzip at level 6: what every registry and engine reads.
+    pub const GZIP: Self = Self::Gzip { level: 6 };
+    /// zstd at level 3.
+    pub const ZSTD: Self = Self::Zstd { level: 3 };
+}
+
+/// Packs what is written to it. Dropping it instead of finishing leaves a torn stream.
+pub trait PackWriter<W>: Write {
+    /// Writes what is held back and the end of the stream, and gives the sink back.
+    ///
+    /// # Errors
+    /// The sink's.
+    fn finish(self: Box<Self>) -> io::Result<W>;
+}
+
+impl<W> fmt::Debug for dyn PackWriter<W> + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PackWriter")
+    }
+}
+
+/// Packs into `out` on up to `jobs` threads. The bytes depend on the content and the level only:
+/// not on `jobs`, not on the machine, not on how the content is cut into writes.
+///
+/// # Errors
+/// zstd's, when there is no memory.
+pub fn packer<'a, W: Write + Send + 'a>(
+    out: W,
+    packing: Packing,
+    jobs: NonZeroUsize,
+) -> io::Result<Box<dyn PackWriter<W> + Send + 'a>> {
+    Ok(match packing {
+        Packing::None => Box::new(Plain(out)),
+        Packing::Gzip { level } => Box::new(GzipWriter::new(out, level, jobs)),
+        Packing::Zstd { level } => {
+            let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+            // With no worker at all zstd cuts its jobs elsewhere, and the bytes differ.
+            encoder.multithread(u32::try_from(jobs.get()).unwrap_or(1))?;
+            Box::new(Zstd(encoder))
+        }
+    })
+}
+
+struct Plain<W>(W);
+
+impl<W: Write> Write for Plain<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<W: Write> PackWriter<W> for Plain<W> {
+    fn finish(mut self: Box<Self>) -> io::Result<W> {
+        self.0.flush()?;
+        Ok(self.0)
+    }
+}
+
+struct Zstd<'a, W: Write>(zstd::stream::write::Encoder<'a, W>);
+
+impl<W: Write> Write for Zstd<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    /// Does nothing: a frame's block that ends early would change the bytes.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<W: Write> PackWriter<W> for Zstd<'_, W> {
+    fn finish(self: Box<Self>) -> io::Result<W> {
+        let mut out = self.0.finish()?;
+        out.flush()?;
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::archive::{Compression, decoder};
+    use crate::oci::Digest;
+
+    /// Bytes that compress about as well as a layer does.
+    fn sample(n_bytes: usize) -> Vec<u8> {
+        let mut state = 1_u32;
+        let mut bytes = Vec::with_capacity(n_bytes + 16);
+        while bytes.len() < n_bytes {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let word = state >> 12;
+            bytes.extend_from_slice(word.to_string().as_bytes());
+            if word % 3 == 0 {
+                bytes.extend_from_slice(b"/usr/share/doc/");
+            }
+            if word % 7 == 0 {
+                bytes.extend_from_slice(&state.to_le_bytes());
+            }
+        }
+        bytes.truncate(n_bytes);
+        bytes
+    }
+
+    fn pack(bytes: &[u8], packing: Packing, jobs: usize, piece: usize) -> Vec<u8> {
+        let mut out = packer(Vec::new(), packing, NonZeroUsize::new(jobs).unwrap()).unwrap();
+        for chunk in bytes.chunks(piece) {
+            out.write_all(chunk).unwrap();
+            out.flush().unwrap();
+        }
+        out.finish().unwrap()
+    }
+
+    #[test]
+    fn packed_bytes_are_the_same_for_any_number_of_threads_and_any_cut() {
+        let bytes = sample(3_000_000);
+        for packing in [Packing::None, Packing::GZIP, Packing::ZSTD, Packing::Gzip { level: 1 }] {
+            let want = pack(&bytes, packing, 1, 65_536);
+            for (jobs, piece) in [(1, 1_000_000), (2, 777), (8, 3_000_000)] {
+                assert!(pack(&bytes, packing, jobs, piece) == want, "{packing:?} {jobs} {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_packed_can_be_unpacked() {
+        for n_bytes in [0, 1, 131_071, 131_072, 131_073, 700_000] {
+            let bytes = sample(n_bytes);
+            for (packing, want) in
+                [(Packing::GZIP, Compression::Gzip), (Packing::ZSTD, Compression::Zstd)]
+            {
+                let packed = pack(&bytes, packing, 3, 4096);
+                let (found, mut decoded) = decoder(Box::new(io::Cursor::new(packed))).unwrap();
+                let mut unpacked = Vec::new();
+                decoded.read_to_end(&mut unpacked).unwrap();
+                assert!(found == want && unpacked == bytes, "{packing:?} {n_bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_do_not_compress_grow_by_little() {
+        let mut bytes = vec![0; 1_000_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        let packed = pack(&bytes, Packing::GZIP, 2, 4096);
+        assert!(packed.len() < 1_001_000, "{}", packed.len());
+    }
+
+    #[test]
+    fn gzip_bytes_are_pinned() {
+        let packed = pack(&sample(300_000), Packing::GZIP, 2, 4096);
+        assert_eq!(
+            Digest::of(&packed).hex(),
+            "a4becfeb03ec94c856b144fa718bb5a5033efea82b82d60b48964743fde34be8"
+        );
+    }
+}

@@ -1,0 +1,489 @@
+//! Reads any tar that the world writes: v7, ustar, GNU long names and numbers, PAX, sparse files.
+//!
+//! The `tar` crate lays out the header; the blocks are walked here, because what comes from outside
+//! must be bounded, and because PAX sparse files and binary PAX values must come out right.
+
+use std::fmt;
+use std::io::{self, BufReader, Read};
+
+use tar::Header;
+
+use crate::tree::{Device, Meta};
+
+use super::header::{BLOCK, bytes, is_sealed, number};
+use super::pax::{self, XATTR_PREFIX};
+use super::sparse::{self, Segment};
+use super::{ArchiveError, NOT_IN_ONE_PIECE};
+
+/// Entries in one archive. The largest images have a few hundred thousand.
+pub const MAX_ENTRIES: u64 = 8 * 1024 * 1024;
+
+/// Bytes of one PAX header or long name: Go's limit, so nobody else could read more.
+const MAX_HEADER_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of a path: sixteen times what the kernel takes in one call.
+const MAX_PATH_BYTES: usize = 16 * 4096;
+
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Reads a tar, one entry after the other.
+pub struct TarReader<R: Read> {
+    source: BufReader<R>,
+    offset: u64,
+    n_entries: u64,
+    content: Content,
+}
+
+/// What is still to come of the current entry.
+#[derive(Debug, Default)]
+struct Content {
+    /// Bytes of the entry that the reader gives, holes included.
+    left: u64,
+    /// Bytes in the archive, without padding.
+    stored: u64,
+    /// Zero bytes up to the next block.
+    padding: u64,
+    /// Where the stored bytes belong; `None` for a file in one piece.
+    segments: Option<Vec<Segment>>,
+    /// Position in the expanded file.
+    at: u64,
+}
+
+/// What kind of file an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Directory,
+    /// Another name of the file at this path.
+    HardLink(Vec<u8>),
+    /// A symbolic link to this target.
+    Symlink(Vec<u8>),
+    /// A character device.
+    CharDevice(Device),
+    /// A block device.
+    BlockDevice(Device),
+    /// A named pipe.
+    Fifo,
+}
+
+/// One entry; reading from it gives its content.
+pub struct ArchiveEntry<'a, R: Read> {
+    /// The name as the archive has it: nothing is cleaned or checked, but it is bounded.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Mode, owners, time, extended attributes (all that the archive has).
+    pub meta: Meta,
+    /// Length of the content, holes included.
+    pub size: u64,
+    /// Offset of the content in the tar, or [`NOT_IN_ONE_PIECE`].
+    pub content_at: u64,
+    reader: &'a mut TarReader<R>,
+}
+
+impl<R: Read> fmt::Debug for TarReader<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TarReader(at {})", self.offset)
+    }
+}
+
+impl<R: Read> fmt::Debug for ArchiveEntry<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", String::from_utf8_lossy(&self.path), self.kind)
+    }
+}
+
+/// What PAX and GNU headers say about the entry that follows them.
+#[derive(Debug, Default)]
+struct Extra {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    meta: Meta,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    mtime_s: Option<i64>,
+    size: Option<u64>,
+    sparse: sparse::PaxSparse,
+}
+
+impl<R: Read> TarReader<R> {
+    /// Reads the tar in `source`.
+    pub fn new(source: R) -> Self {
+        let source = BufReader::with_capacity(BUFFER_BYTES, source);
+        Self { source, offset: 0, n_entries: 0, content: Content::default() }
+    }
+
+    /// How many bytes of tar were read.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next entry; what was not read of the one before is skipped. `None` at the end.
+    ///
+    /// # Errors
+    /// [`ArchiveError`] when the bytes are no tar, or not one of sane size.
+    #[expect(clippy::should_implement_trait, reason = "an entry borrows the reader")]
+    pub fn next(&mut self) -> Result<Option<ArchiveEntry<'_, R>>, ArchiveError> {
+        self.skip_content()?;
+        let mut extra = Extra::default();
+        loop {
+            let Some(header) = self.header()? else { return Ok(None) };
+            let kind = header.as_old().linkflag[0];
+            match kind {
+                b'g' => drop(self.header_content(&header)?),
+                b'x' | b'X' => {
+                    let at = self.offset;
+                    extra.read_pax(&self.header_content(&header)?, at)?;
+                }
+                b'L' => extra.path = Some(bytes(&self.header_content(&header)?).to_vec()),
+                b'K' => extra.link = Some(bytes(&self.header_content(&header)?).to_vec()),
+                _ => return self.entry(&header, extra).map(Some),
+            }
+        }
+    }
+
+    /// Reads what follows the archive's end up to the end of the stream, so that a digest over the
+    /// stream is complete.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Read`].
+    pub fn drain(&mut self) -> Result<u64, ArchiveError> {
+        io::copy(&mut self.source, &mut io::sink()).map_err(ArchiveError::Read)
+    }
+
+    /// The next header that is not zero; `None` when the archive or the stream ends.
+    fn header(&mut self) -> Result<Option<Header>, ArchiveError> {
+        let mut header = Header::new_old();
+        if !self.block(header.as_mut_bytes(), true)? {
+            return Ok(None);
+        }
+        if header.as_bytes().iter().all(|byte| *byte == 0) {
+            // One block of zeros ends an archive as well as two: some writers stop short.
+            return Ok(None);
+        }
+        if !is_sealed(&header) {
+            return Err(self.malformed("a header has a wrong checksum"));
+        }
+        self.n_entries += 1;
+        if self.n_entries > MAX_ENTRIES {
+            return Err(self.too_large("a number of entries", MAX_ENTRIES));
+        }
+        Ok(Some(header))
+    }
+
+    /// Fills `block`; false when the stream ends before it and `may_end`.
+    fn block(&mut self, block: &mut [u8; BLOCK], may_end: bool) -> Result<bool, ArchiveError> {
+        let mut filled = 0;
+        while let Some(room) = block.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match self.source.read(room) {
+                Ok(0) if filled == 0 && may_end => return Ok(false),
+                Ok(0) => return Err(ArchiveError::Truncated { at: self.offset }),
+                Ok(n_read) => {
+                    filled += n_read;
+                    self.offset += length(n_read);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ArchiveError::Read(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The content of a header that describes another one.
+    fn header_content(&mut self, header: &Header) -> Result<Vec<u8>, ArchiveError> {
+        let size = self.unsigned(&header.as_old().size, "a header has no proper size")?;
+        if size > MAX_HEADER_BYTES {
+            return Err(self.too_large("a header", MAX_HEADER_BYTES));
+        }
+        self.content = Content::plain(size);
+        let mut content = Vec::new();
+        self.read_to_end(&mut content)?;
+        self.skip_content()?;
+        Ok(content)
+    }
+
+    fn read_to_end(&mut self, to: &mut Vec<u8>) -> Result<(), ArchiveError> {
+        let at = self.offset;
+        ContentReader(self).read_to_end(to).map(drop).map_err(|error| from_io(error, at))
+    }
+
+    fn skip_content(&mut self) -> Result<(), ArchiveError> {
+        let skip = self.content.stored + self.content.padding;
+        self.content = Content::default();
+        let n_skipped = io::copy(&mut self.source.by_ref().take(skip), &mut io::sink())
+            .map_err(ArchiveError::Read)?;
+        self.offset += n_skipped;
+        if n_skipped < skip {
+            return Err(ArchiveError::Truncated { at: self.offset });
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        header: &Header,
+        extra: Extra,
+    ) -> Result<ArchiveEntry<'_, R>, ArchiveError> {
+        let fields = header.as_old();
+        let stored = match extra.size {
+            Some(size) => size,
+            None => self.unsigned(&fields.size, "an entry has no proper size")?,
+        };
+        let path = extra.sparse.path().or(extra.path).unwrap_or_else(|| ustar_name(header));
+        let link = extra.link.unwrap_or_else(|| bytes(&fields.linkname).to_vec());
+        if path.len().max(link.len()) > MAX_PATH_BYTES {
+            return Err(self.too_large("a path", length(MAX_PATH_BYTES)));
+        }
+        let meta = self.meta(header, extra.meta, (extra.uid, extra.gid, extra.mtime_s))?;
+        let flag = fields.linkflag[0];
+        let kind = self.kind(header, flag, &path, link)?;
+        // Only files have content, whatever the size field of a link or folder says.
+        let is_file = kind == EntryKind::File;
+        self.content = Content::plain(if is_file || flag == b'7' { stored } else { 0 });
+        let mut content_at = self.offset;
+        if is_file && let Some(map) = self.sparse_map(header, flag, extra.sparse)? {
+            self.content.expand(map, self.offset)?;
+            content_at = NOT_IN_ONE_PIECE;
+        }
+        let size = self.content.left;
+        Ok(ArchiveEntry { path, kind, meta, size, content_at, reader: self })
+    }
+
+    fn kind(
+        &self,
+        header: &Header,
+        flag: u8,
+        path: &[u8],
+        link: Vec<u8>,
+    ) -> Result<EntryKind, ArchiveError> {
+        Ok(match flag {
+            // Before ustar, a folder was a file whose name ends in a slash.
+            0 if path.ends_with(b"/") => EntryKind::Directory,
+            0 | b'0' | b'7' | b'S' => EntryKind::File,
+            b'1' => EntryKind::HardLink(link),
+            b'2' => EntryKind::Symlink(link),
+            b'3' => EntryKind::CharDevice(self.device(header)?),
+            b'4' => EntryKind::BlockDevice(self.device(header)?),
+            b'5' => EntryKind::Directory,
+            b'6' => EntryKind::Fifo,
+            other => {
+                let kind = char::from(other);
+                return Err(ArchiveError::UnknownKind { at: self.offset, kind });
+            }
+        })
+    }
+
+    fn device(&self, header: &Header) -> Result<Device, ArchiveError> {
+        let wrong = || self.malformed("a device has no proper number");
+        let fields = header.as_ustar().map(|ustar| (&ustar.dev_major, &ustar.dev_minor));
+        let fields = fields.or_else(|| header.as_gnu().map(|gnu| (&gnu.dev_major, &gnu.dev_minor)));
+        let (major, minor) = fields.ok_or_else(wrong)?;
+        let part = |field: &[u8]| number(field).and_then(|value| u32::try_from(value).ok());
+        match (part(major), part(minor)) {
+            (Some(major), Some(minor)) => Ok(Device { major, minor }),
+            _ => Err(wrong()),
+        }
+    }
+
+    fn meta(
+        &self,
+        header: &Header,
+        meta: Meta,
+        (uid, gid, mtime_s): (Option<u32>, Option<u32>, Option<i64>),
+    ) -> Result<Meta, ArchiveError> {
+        let fields = header.as_old();
+        let id = |known: Option<u32>, field: &[u8]| {
+            let read = || number(field).and_then(|id| u32::try_from(id).ok());
+            known.or_else(read).ok_or_else(|| self.malformed("an owner is no 32-bit number"))
+        };
+        let mode = number(&fields.mode).ok_or_else(|| self.malformed("a mode is no number"))?;
+        let mtime_s = mtime_s
+            .or_else(|| number(&fields.mtime))
+            .ok_or_else(|| self.malformed("a time is no number"))?;
+        Ok(Meta {
+            mode: u32::try_from(mode & 0o7777).unwrap_or(0),
+            uid: id(uid, &fields.uid)?,
+            gid: id(gid, &fields.gid)?,
+            mtime_s,
+            xattrs: meta.xattrs,
+        })
+    }
+
+    /// Where the stored bytes belong, if the file has holes.
+    fn sparse_map(
+        &mut self,
+        header: &Header,
+        flag: u8,
+        pax: sparse::PaxSparse,
+    ) -> Result<Option<sparse::Map>, ArchiveError> {
+        let at = self.offset;
+        if flag == b'S' {
+            let mut map = sparse::Map::from_gnu(header, at)?;
+            while map.is_extended {
+                let mut block = [0; BLOCK];
+                self.block(&mut block, false)?;
+                map.extend_gnu(&block, self.offset)?;
+            }
+            return Ok(Some(map));
+        }
+        if !pax.is_sparse() {
+            return Ok(None);
+        }
+        if !pax.map_is_in_content() {
+            return pax.map(at).map(Some);
+        }
+        let mut text = sparse::MapText::default();
+        while !text.is_complete() {
+            let Some(left) = self.content.stored.checked_sub(length(BLOCK)) else {
+                return Err(self.malformed("a sparse file has no complete map"));
+            };
+            let mut block = [0; BLOCK];
+            self.block(&mut block, false)?;
+            self.content.stored = left;
+            text.push(&block, self.offset)?;
+        }
+        pax.map_from(&text, at).map(Some)
+    }
+
+    fn unsigned(&self, field: &[u8], what: &'static str) -> Result<u64, ArchiveError> {
+        let value = number(field).and_then(|value| u64::try_from(value).ok());
+        value.ok_or_else(|| self.malformed(what))
+    }
+
+    const fn malformed(&self, what: &'static str) -> ArchiveError {
+        ArchiveError::Malformed { at: self.offset, what }
+    }
+
+    const fn too_large(&self, what: &'static str, limit: u64) -> ArchiveError {
+        ArchiveError::TooLarge { at: self.offset, what, limit }
+    }
+}
+
+/// The name in the header itself.
+fn ustar_name(header: &Header) -> Vec<u8> {
+    let name = bytes(&header.as_old().name);
+    match header.as_ustar().map(|ustar| bytes(&ustar.prefix)) {
+        Some(prefix) if !prefix.is_empty() => [prefix, b"/", name].concat(),
+        _ => name.to_vec(),
+    }
+}
+
+impl Content {
+    fn plain(size: u64) -> Self {
+        let block = length(BLOCK);
+        // A size near 2^64 wraps to a small padding; the stream ends long before.
+        let padding = (block - size % block) % block;
+        let stored = size.min(u64::MAX - block);
+        Self { left: size, stored, padding, segments: None, at: 0 }
+    }
+
+    /// Makes it the content of a file with holes.
+    fn expand(&mut self, map: sparse::Map, at: u64) -> Result<(), ArchiveError> {
+        if map.stored_bytes() != Some(self.stored) {
+            let what = "a sparse file's map and size differ";
+            return Err(ArchiveError::Malformed { at, what });
+        }
+        self.left = map.real_size;
+        self.segments = Some(map.into_reversed());
+        Ok(())
+    }
+
+    /// How many bytes come next, and whether they are in the archive or a hole.
+    fn next_run(&mut self) -> (u64, bool) {
+        let Some(segments) = &mut self.segments else { return (self.left, true) };
+        while segments.last().is_some_and(|segment| segment.end() <= self.at) {
+            segments.pop();
+        }
+        match segments.last() {
+            Some(segment) if segment.at <= self.at => (segment.end() - self.at, true),
+            Some(segment) => (segment.at - self.at, false),
+            None => (self.left, false),
+        }
+    }
+}
+
+struct ContentReader<'a, R: Read>(&'a mut TarReader<R>);
+
+impl<R: Read> Read for ContentReader<'_, R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let TarReader { source, content, offset, .. } = &mut *self.0;
+        let (run, is_stored) = content.next_run();
+        let want = run.min(content.left).min(length(to.len()));
+        let room = to.get_mut(..usize::try_from(want).unwrap_or(0)).unwrap_or_default();
+        if room.is_empty() {
+            return Ok(0);
+        }
+        let n_read = if is_stored {
+            let n_read = source.read(room)?;
+            if n_read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            content.stored -= length(n_read);
+            *offset += length(n_read);
+            n_read
+        } else {
+            room.fill(0);
+            room.len()
+        };
+        content.left -= length(n_read);
+        content.at += length(n_read);
+        Ok(n_read)
+    }
+}
+
+impl<R: Read> Read for ArchiveEntry<'_, R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        ContentReader(self.reader).read(to)
+    }
+}
+
+impl Extra {
+    fn read_pax(&mut self, bytes: &[u8], at: u64) -> Result<(), ArchiveError> {
+        let wrong = || ArchiveError::Malformed { at, what: "a PAX value is no number" };
+        let id = |value: &[u8]| {
+            pax::decimal(value).and_then(|id| u32::try_from(id).ok()).ok_or_else(wrong)
+        };
+        for (key, value) in pax::decode(bytes, at)? {
+            match key {
+                // An empty value takes a record back; the header then counts.
+                b"path" => self.path = (!value.is_empty()).then(|| value.to_vec()),
+                b"linkpath" => self.link = (!value.is_empty()).then(|| value.to_vec()),
+                b"uid" if !value.is_empty() => self.uid = Some(id(value)?),
+                b"gid" if !value.is_empty() => self.gid = Some(id(value)?),
+                b"size" if !value.is_empty() => {
+                    self.size = Some(pax::decimal(value).ok_or_else(wrong)?);
+                }
+                b"mtime" if !value.is_empty() => {
+                    self.mtime_s = Some(pax::seconds(value).ok_or_else(wrong)?);
+                }
+                _ => self.read_other(key, value, at)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_other(&mut self, key: &[u8], value: &[u8], at: u64) -> Result<(), ArchiveError> {
+        if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
+            let xattrs = self.meta.xattrs.get_or_insert_default();
+            xattrs.insert(name.into(), value.into());
+        } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
+            self.sparse.read(name, value, at)?;
+        }
+        // Other records (comments, times, names of owners) say nothing that a layer keeps.
+        Ok(())
+    }
+}
+
+fn length(n_bytes: usize) -> u64 {
+    u64::try_from(n_bytes).expect("no buffer is longer than 2^64")
+}
+
+fn from_io(error: io::Error, at: u64) -> ArchiveError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => ArchiveError::Truncated { at },
+        _ => ArchiveError::Read(error),
+    }
+}

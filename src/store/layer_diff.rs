@@ -1,0 +1,332 @@
+//! What an overlay upper folder says, as a layer: first which paths changed (no file is read), then
+//! the tar and the hashes of the files in one read of each.
+//!
+//! The kernel marks removals with devices 0:0 and opaque folders with an attribute; layers get
+//! explicit whiteouts of what the lower layers have, as BuildKit writes them.
+
+mod compare;
+mod lowers;
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
+use rustix::io::Errno;
+
+use crate::archive::{ArchiveError, HashingReader, LinkMetas, TarWriter};
+use crate::pathio::{Context as _, PathError};
+use crate::tree::{
+    ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath,
+};
+
+use super::unpack::Origin;
+use super::unpack::folders::Folders;
+use compare::{is_same, read_xattrs};
+use lowers::Lowers;
+
+/// Folders inside one another. Each costs a descriptor and a stack frame; no path that a program
+/// can name in one call is that deep.
+const MAX_DEPTH: usize = 500;
+
+/// Room for the names of one call to `getdents64`.
+const NAMES_BYTES: usize = 32 * 1024;
+
+/// A changed path. A file's content hash is zero and its extended attributes are missing until
+/// [`write_layer`] has read it.
+pub type Changed = Entry;
+
+/// How an upper folder is to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct DiffOptions<'a> {
+    /// Whether the overlay was mounted with `userxattr`.
+    pub user_xattr: bool,
+    /// Paths that are not the step's doing: they are left out, with all below them.
+    pub skip: &'a [TreePath],
+}
+
+impl DiffOptions<'_> {
+    const fn opaque_xattr(&self) -> &'static str {
+        if self.user_xattr { "user.overlay.opaque" } else { "trusted.overlay.opaque" }
+    }
+}
+
+/// Lists what `upper` changes on top of `lowers` (base first), in layer order.
+///
+/// Left out is what is as it was: files copied up that have the same size, mtime, mode, owner,
+/// attributes (and, if the mtime has no nanoseconds to go by, content); folders of which only the
+/// mtime changed and nothing in them; whiteouts of nothing; sockets. A folder above a change is
+/// listed. If one name of a hard-linked file changed, all its names in `upper` are listed.
+///
+/// # Errors
+/// The kernel's, with the path; `ENAMETOOLONG` for folders nested 500 deep.
+pub fn diff_upper(
+    upper: BorrowedFd<'_>,
+    lowers: &[BorrowedFd<'_>],
+    options: &DiffOptions<'_>,
+) -> Result<Vec<Changed>, PathError> {
+    let mut walk = Walk { options, found: Vec::new(), depth: 0 };
+    let root = TreePath::root();
+    let upper = open_folder(upper, b".", &root)?;
+    walk.folder(&upper, &root, &Lowers::roots(lowers, options.opaque_xattr())?, false)?;
+    let mut found = walk.found;
+    found.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+    Ok(changed(found))
+}
+
+/// A path of the upper folder.
+struct Found {
+    entry: Entry,
+    /// Whether the lower layers have the same.
+    is_same: bool,
+    /// Device and inode of a file with several names.
+    inode: Option<(u64, u64)>,
+}
+
+/// Drops what did not change.
+fn changed(mut found: Vec<Found>) -> Vec<Entry> {
+    let groups: HashSet<(u64, u64)> =
+        found.iter().filter(|found| !found.is_same).filter_map(|found| found.inode).collect();
+    let mut first_names = std::collections::HashMap::new();
+    for found in &mut found {
+        let Some(inode) = found.inode.filter(|inode| groups.contains(inode)) else { continue };
+        found.is_same = false;
+        if let Some(first) = first_names.get(&inode) {
+            found.entry.item = Item::HardLink(TreePath::clone(first));
+        } else {
+            first_names.insert(inode, found.entry.path.clone());
+        }
+    }
+    let mut kept: Vec<Entry> = Vec::with_capacity(found.len());
+    for found in found.into_iter().rev() {
+        // What was kept last comes next in layer order: it is in this folder if anything is.
+        let holds_change = || {
+            let next = kept.last();
+            next.is_some_and(|next| next.path.below(&found.entry.path).is_some())
+        };
+        if !found.is_same || holds_change() {
+            kept.push(found.entry);
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+struct Walk<'a> {
+    options: &'a DiffOptions<'a>,
+    found: Vec<Found>,
+    depth: usize,
+}
+
+impl Walk<'_> {
+    /// Lists what is in the folder `at`. With `hides` it, or a folder above it, is opaque.
+    fn folder(
+        &mut self,
+        upper: &OwnedFd,
+        at: &TreePath,
+        lowers: &Lowers,
+        hides: bool,
+    ) -> Result<(), PathError> {
+        if self.depth > MAX_DEPTH {
+            return Err(PathError::new("list", at.as_path(), Errno::NAMETOOLONG));
+        }
+        let names = names(upper.as_fd(), at)?;
+        for name in &names {
+            let path = at.join(name);
+            if self.options.skip.contains(&path) {
+                continue;
+            }
+            self.file(upper, name, path, lowers, hides)?;
+        }
+        if !hides || lowers.is_empty() {
+            return Ok(());
+        }
+        for name in lowers.names(at)? {
+            let path = at.join(&name);
+            if names.binary_search(&name).is_err() && !self.options.skip.contains(&path) {
+                self.add(path, Item::Whiteout, false, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        upper: &OwnedFd,
+        name: &[u8],
+        path: TreePath,
+        lowers: &Lowers,
+        hides: bool,
+    ) -> Result<(), PathError> {
+        let stat = rustix::fs::statat(upper, name, AtFlags::SYMLINK_NOFOLLOW)
+            .context("look at", path.as_path())?;
+        let node = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => return self.sub_folder(upper, name, path, &stat, lowers, hides),
+            FileType::CharacterDevice if stat.st_rdev == 0 => {
+                if lowers.find(name, &path)?.is_some() {
+                    self.add(path, Item::Whiteout, false, None);
+                }
+                return Ok(());
+            }
+            FileType::RegularFile => Node::File(File {
+                size: u64::try_from(stat.st_size).unwrap_or(0),
+                content: ContentHash::new([0; 32]),
+                origin: FileOrigin::Folder { folder: 0, path: path.clone() },
+            }),
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(upper, name, Vec::new());
+                let target = target.context("read link", path.as_path())?;
+                Node::Symlink(target.into_bytes().into_boxed_slice())
+            }
+            FileType::CharacterDevice => Node::CharDevice(device(&stat)),
+            FileType::BlockDevice => Node::BlockDevice(device(&stat)),
+            FileType::Fifo => Node::Fifo,
+            // A socket means nothing without the process that listens on it.
+            FileType::Socket | FileType::Unknown => return Ok(()),
+        };
+        let same = match lowers.find(name, &path)? {
+            Some(lower) => {
+                is_same((upper.as_fd(), &stat), (lower.folder, &lower.stat), name, &path)?
+            }
+            None => false,
+        };
+        let inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
+        self.add(path, Item::Node(meta(&stat), node), same, inode);
+        Ok(())
+    }
+
+    fn sub_folder(
+        &mut self,
+        upper: &OwnedFd,
+        name: &[u8],
+        path: TreePath,
+        stat: &Stat,
+        lowers: &Lowers,
+        hides: bool,
+    ) -> Result<(), PathError> {
+        let opened = open_folder(upper.as_fd(), name, &path)?;
+        let xattrs = read_xattrs(opened.as_fd(), &path)?;
+        let below = lowers.descend(name, &path)?;
+        let hides = hides || is_opaque(opened.as_fd(), self.options.opaque_xattr());
+        let same = match below.top() {
+            Some(lower) => compare::is_same_folder(stat, &xattrs, lower, &path)?,
+            None => false,
+        };
+        let xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
+        let meta = Meta { xattrs, ..meta(stat) };
+        let item = Item::Node(meta, Node::Directory { opaque: false });
+        self.add(path.clone(), item, same, None);
+        self.depth += 1;
+        self.folder(&opened, &path, &below, hides)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn add(&mut self, path: TreePath, item: Item, is_same: bool, inode: Option<(u64, u64)>) {
+        self.found.push(Found { entry: Entry { path, item }, is_same, inode });
+    }
+}
+
+fn meta(stat: &Stat) -> Meta {
+    Meta {
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime_s: stat.st_mtime,
+        xattrs: None,
+    }
+}
+
+fn device(stat: &Stat) -> Device {
+    Device { major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) }
+}
+
+fn open_folder(at: BorrowedFd<'_>, name: &[u8], path: &TreePath) -> Result<OwnedFd, PathError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, name, flags, Mode::empty()).context("open folder", path.as_path())
+}
+
+fn is_opaque(folder: BorrowedFd<'_>, xattr: &str) -> bool {
+    let mut value = [0; 8];
+    // Any error means that there is no such attribute to be read, so no mark.
+    rustix::fs::fgetxattr(folder, xattr, &mut value).is_ok_and(|n_bytes| n_bytes == 1)
+        && value.starts_with(b"y")
+}
+
+/// The sorted names in a folder.
+fn names(folder: BorrowedFd<'_>, at: &TreePath) -> Result<Vec<Vec<u8>>, PathError> {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); NAMES_BYTES];
+    let mut dir = RawDir::new(folder, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = dir.next() {
+        let entry = entry.context("list", at.as_path())?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// A layer that cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// Its tar.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A file of the upper folder.
+    #[error(transparent)]
+    Io(#[from] PathError),
+}
+
+/// Writes the tar of `entries` (sorted, as from [`diff_upper`]) into `sink`, reading each file of
+/// `upper` once; gives the listing with content hashes, capabilities, and the origins that `origin`
+/// makes of paths and tar offsets.
+///
+/// # Errors
+/// [`LayerError`]; also when a file is no longer as long as it was.
+pub fn write_layer(
+    entries: Vec<Changed>,
+    upper: BorrowedFd<'_>,
+    origin: Origin<'_>,
+    sink: &mut dyn Write,
+) -> Result<LayerListing, LayerError> {
+    let mut folders = Folders::new(upper);
+    let mut entries = entries;
+    // Links repeat the attributes of their file, which are read when the file is.
+    let mut links = LinkMetas::of(entries.iter());
+    let mut tar = TarWriter::new(sink);
+    for Entry { path, item } in &mut entries {
+        match item {
+            Item::Whiteout => tar.whiteout(path)?,
+            Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
+            Item::Node(meta, Node::File(file)) => {
+                let (folder, name) = folders.parent(path)?;
+                let opened = open_file(folder, name, path.as_path())?;
+                let xattrs = read_xattrs(opened.as_fd(), path)?;
+                if !xattrs.is_empty() {
+                    meta.xattrs = Some(Box::new(xattrs));
+                    links.update(path, meta);
+                }
+                let mut content = HashingReader::new(std::fs::File::from(opened));
+                let node = Node::File(file.clone());
+                let at = tar.node(path, meta, &node, &mut content)?;
+                file.content = content.hash();
+                file.origin = origin(path, at);
+                at
+            }
+            Item::Node(meta, node) => tar.node(path, meta, node, &mut std::io::empty())?,
+        };
+    }
+    tar.finish()?.flush().map_err(ArchiveError::Write)?;
+    Ok(LayerListing::new(entries))
+}
+
+fn open_file(folder: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<OwnedFd, PathError> {
+    // NONBLOCK, so that something that became a pipe meanwhile cannot stop the build.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::empty()).context("open", path)
+}
