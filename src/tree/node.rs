@@ -436,6 +436,9 @@ mod tests {
         assert_eq!(digest("a", "x", 1), digest("a", "x", 2));
         assert_ne!(digest("a", "x", 1), digest("b", "x", 1));
         assert_ne!(digest("a", "x", 1), digest("a", "y", 1));
-        assert_eq!(format!("{:?}", LayerListing::default().content_digest()), "095e0b7de623a57532f7c37263fd0b0b4a11d3aebccdf618c5b8f69ef86a93b6");
+        assert_eq!(
+            format!("{:?}", LayerListing::default().content_digest()),
+            "095e0b7de623a57532f7c37263fd0b0b4a11d3aebccdf618c5b8f69ef86a93b6"
+        );
     }
 }
