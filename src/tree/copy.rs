@@ -121,3 +121,6 @@ fn write_item(key: &mut ContentWriter, item: &Selected<'_>, request: &CopyReques
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
