@@ -201,3 +201,112 @@ fn check(table: &str) {
 fn copies_are_as_buildkit_makes_them() {
     check(include_str!("../../../testdata/copy/buildkit.tbl"));
 }
+
+#[test]
+fn copies_follow_the_rules_that_no_recorded_case_shows() {
+    check(include_str!("../../../testdata/copy/rules.tbl"));
+}
+
+fn tree(lines: &[&str]) -> Tree {
+    let mut tree = Tree::default();
+    lines.iter().for_each(|line| add(&mut tree, line));
+    tree
+}
+
+fn request<'a>(sources: &'a [CopyInput<'a>], destination: &'a str) -> CopyRequest<'a> {
+    CopyRequest {
+        sources,
+        destination,
+        workdir: "/",
+        owner: None,
+        mode: None,
+        exclude: &[],
+        parents: false,
+        from_context: true,
+        link: false,
+        now_s: 7,
+    }
+}
+
+/// `below` after its layer, and the layer's own paths.
+fn applied(below: &Tree, request: &CopyRequest<'_>) -> (Vec<String>, Vec<String>) {
+    let layer = copy(&Tree::default(), below, request).unwrap();
+    let mut after = below.clone();
+    after.apply(&layer);
+    let paths = layer.entries().iter().map(|entry| entry.path.to_string()).collect();
+    (show(&after), paths)
+}
+
+#[test]
+fn an_unpacked_archive_replaces_what_is_in_the_way_and_follows_links_to_folders() {
+    let archive = tree(&[
+        r#""lib/" 0755 11:22"#,
+        r#""lib/x" 0644 11:22 "x""#,
+        r#""file" 0644 11:22 "was a folder""#,
+        r#""dir/" 0711 11:22"#,
+        r#""dir/y" 0644 11:22 "y""#,
+    ]);
+    let below = tree(&[
+        r#""lib" -> "/real""#,
+        r#""real/" 0755 0:0"#,
+        r#""file/" 0755 0:0"#,
+        r#""file/old" 0644 0:0 "o""#,
+        r#""dir" 0644 0:0 "was a file""#,
+    ]);
+    let sources = [CopyInput::Tree(&archive)];
+    let (after, paths) = applied(&below, &request(&sources, "/"));
+    let want = [
+        r#""dir/" 0711 11:22"#,
+        r#""dir/y" 0644 11:22 "y""#,
+        r#""file" 0644 11:22 "was a folder""#,
+        r#""lib" -> "/real""#,
+        r#""real/" 0755 11:22"#,
+        r#""real/x" 0644 11:22 "x""#,
+    ];
+    assert_eq!(after, want);
+    assert_eq!(paths, ["/dir", "/dir/y", "/file", "/real", "/real/x"]);
+}
+
+#[test]
+fn a_file_of_its_own_takes_its_name_only_in_a_folder() {
+    let below = tree(&[r#""d/" 0700 3:4"#]);
+    let input = || CopyInput::File { name: b"tool", meta: Meta::root(0o600, 9), file: file("t") };
+    let (sources, below_paths) = ([input()], |destination: &str, sources: &[CopyInput<'_>]| {
+        applied(&below, &request(sources, destination)).0
+    });
+    assert_eq!(below_paths("/d", &sources), [r#""d/" 0700 3:4"#, r#""d/tool" 0600 0:0 "t""#]);
+    assert_eq!(below_paths("/e", &sources), [r#""d/" 0700 3:4"#, r#""e" 0600 0:0 "t""#]);
+}
+
+#[test]
+fn a_layer_lists_the_folders_on_the_way_as_they_are() {
+    let below = tree(&[r#""a/" 0711 3:4"#, r#""a/b/" 0700 5:6"#, r#""a/b/old" 0644 0:0 "o""#]);
+    let sources = [CopyInput::File { name: b"n", meta: Meta::root(0o644, 9), file: file("n") }];
+    let (after, paths) = applied(&below, &request(&sources, "/a/b/c/"));
+    assert_eq!(paths, ["/a", "/a/b", "/a/b/c", "/a/b/c/n"]);
+    assert_eq!(after[..2], [r#""a/" 0711 3:4"#, r#""a/b/" 0700 5:6"#]);
+}
+
+fn digest(lines: &[&str], copy_line: &str) -> ContentDigest {
+    let source = tree(lines);
+    Line::parse(copy_line).with("/", |request| select_digest(&source, request).unwrap())
+}
+
+#[test]
+fn the_digest_names_what_is_selected_and_nothing_else() {
+    let base = [r#""d/" 0755 0:0"#, r#""d/f" 0644 3:4 "x""#, r#""other" 0644 0:0 "o""#];
+    let same = |lines: &[&str], line: &str| digest(lines, line) == digest(&base, line);
+    assert!(same(&[base[0], base[1], r#""other" 0600 0:0 "changed""#], "COPY d /x"));
+    assert!(same(&[r#""d/" 0700 9:9"#, base[1]], "COPY d /x"), "only the contents are copied");
+    assert!(same(&[base[0], r#""d/f" 0644 5:6 "x""#], "COPY d /x"), "owners are not kept");
+    assert!(!same(&[base[0], r#""d/f" 0644 5:6 "x""#], "COPY --from=s d /x"));
+    assert!(!same(&[base[0], r#""d/f" 0600 3:4 "x""#], "COPY d /x"));
+    assert!(!same(&[base[0], r#""d/f" 0644 3:4 "y""#], "COPY d /x"));
+    assert!(!same(&[base[0], r#""d/g" 0644 3:4 "x""#], "COPY d /x"));
+    assert!(!same(&[base[0], r#""d/g" 0644 3:4 "x""#], "COPY d/* /x/"), "a new name is a change");
+    assert!(!same(&[base[0], base[1], r#""d/g" = "d/f""#], "COPY d /x"));
+    assert_ne!(
+        digest(&[base[0], r#""d/f" 0644 0:0 "x""#, r#""d/g" = "d/f""#], "COPY d /x"),
+        digest(&[base[0], r#""d/f" 0644 0:0 "x""#, r#""d/g" 0644 0:0 "x""#], "COPY d /x"),
+    );
+}
