@@ -67,3 +67,55 @@ impl IgnoreRules {
         self.patterns.enter(path, folder)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text.as_bytes()).unwrap()
+    }
+
+    fn check(table: &str) {
+        let mut n_paths = 0;
+        for block in table.split("\n\n") {
+            let lines = |mark: char| block.lines().filter_map(move |line| line.strip_prefix(mark));
+            let text = lines('|').collect::<Vec<_>>().join("\n");
+            let rules = parse_ignore(&text).unwrap();
+            for (mark, want) in [('-', true), ('+', false)] {
+                for name in lines(mark) {
+                    n_paths += 1;
+                    assert_eq!(rules.excludes(&path(name.trim())), want, "{name} under\n{text}");
+                }
+            }
+        }
+        assert!(n_paths > 20, "the table was read");
+    }
+
+    #[test]
+    fn files_are_excluded_as_buildkit_does() {
+        check(include_str!("../../testdata/dockerignore/buildkit.tbl"));
+    }
+
+    #[test]
+    fn files_are_excluded_by_the_rules_that_no_recorded_case_shows() {
+        check(include_str!("../../testdata/dockerignore/rules.tbl"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_carriage_returns_are_no_part_of_a_pattern() {
+        let rules = parse_ignore("\u{feff}tmp\r\n*.md\r\n").unwrap();
+        assert!(rules.excludes(&path("tmp/x")) && rules.excludes(&path("a.md")));
+        assert!(!rules.is_empty() && parse_ignore("# only\n\n  \n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_senseless_line_is_named_with_its_number() {
+        let message = |text: &str| parse_ignore(text).unwrap_err().to_string();
+        assert_eq!(message("# c\n\n!\n"), "line 3: `!` needs a pattern after it");
+        assert_eq!(
+            message("ok\na[\n"),
+            "line 2: `a[` is not a pattern: `[` needs characters and a closing `]`"
+        );
+    }
+}
