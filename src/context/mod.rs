@@ -1,1 +1,118 @@
 //! Lists and hashes a build context under its ignore file; never leaves its root.
+//!
+//! Only what a step asks for is read. Every file is opened relative to the root's descriptor and
+//! without following links, so that no link, not even one that appears during the walk, can lead
+//! outside; links named by a step are followed by name inside the root.
+
+mod files;
+mod ignore;
+mod memo;
+mod reach;
+mod walk;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::pathio::{Context as _, PathError};
+use crate::tree::{Meta, Node, Tree, TreeNode, TreePath};
+
+pub use ignore::{IgnoreError, IgnoreRules, parse_ignore};
+pub use memo::HashMemo;
+
+/// What tells that two names are one file: device, inode, and ctime in nanoseconds.
+type Identity = (u64, u64, i64);
+
+/// An opened context folder. What was read once is remembered for later steps.
+#[derive(Debug)]
+pub struct Context {
+    root: OwnedFd,
+    path: PathBuf,
+    ignore: IgnoreRules,
+    folder: u32,
+    memo: HashMemo,
+    /// Files and folders that were read completely, by path. Steps run on several threads.
+    whole: Mutex<HashMap<TreePath, Option<TreeNode>>>,
+    /// Files with several names, so that all of them share one leaf.
+    linked: Mutex<HashMap<Identity, Arc<(Meta, Node)>>>,
+}
+
+impl Context {
+    /// Opens the folder at `path`. Its files' origin will be [`crate::tree::FileOrigin::Folder`]
+    /// with the number `folder`.
+    ///
+    /// # Errors
+    /// The kernel's, when it is no folder or may not be read.
+    pub fn open(
+        path: &Path,
+        ignore: IgnoreRules,
+        folder: u32,
+        memo: HashMemo,
+    ) -> Result<Self, PathError> {
+        let root = files::open_root(path).context("open the build context", path)?;
+        let (whole, linked) = (Mutex::default(), Mutex::default());
+        Ok(Self { root, path: path.to_owned(), ignore, folder, memo, whole, linked })
+    }
+
+    /// The part of the context that these sources of a COPY can name, literal paths or patterns:
+    /// links on the way bring their targets along, ignored files are absent, all belongs to root.
+    ///
+    /// A source that names nothing is no error here.
+    ///
+    /// # Errors
+    /// The kernel's, for a file that is named and cannot be read.
+    pub fn tree(&self, sources: &[&str]) -> Result<Tree, PathError> {
+        reach::tree(self, sources)
+    }
+
+    /// Whether `path` exists, but the ignore file excludes it.
+    #[must_use]
+    pub fn is_ignored(&self, path: &TreePath) -> bool {
+        self.ignore.excludes(path) && files::open_in_root(&self.root, path).is_ok()
+    }
+
+    /// Opens a regular file of this context for reading.
+    ///
+    /// # Errors
+    /// The kernel's; also when a link is on the way, which the path of a
+    /// [`crate::tree::FileOrigin::Folder`] never has.
+    pub fn read(&self, path: &TreePath) -> Result<File, PathError> {
+        files::open_file(&self.root, path)
+            .map(File::from)
+            .map_err(|error| self.error("read", path, error))
+    }
+
+    /// The digest memo for the next build; `None` when nothing new was learned.
+    #[must_use]
+    pub fn memo_bytes(&self) -> Option<Vec<u8>> {
+        self.memo.to_bytes()
+    }
+
+    fn error(&self, verb: &'static str, path: &TreePath, source: rustix::io::Errno) -> PathError {
+        PathError::new(verb, self.path.join(path.as_path()), source)
+    }
+
+    /// What was read before of `path`, alone or as part of a folder.
+    fn remembered(&self, path: &TreePath) -> Option<Option<TreeNode>> {
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut folder = path.clone();
+        loop {
+            if let Some(node) = whole.get(&folder) {
+                let below = path.below(&folder)?;
+                return Some(node.as_ref().and_then(|node| node_below(node, &below)));
+            }
+            folder = folder.parent()?;
+        }
+    }
+
+    fn remember(&self, path: &TreePath, node: Option<&TreeNode>) {
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        whole.insert(path.clone(), node.cloned());
+    }
+}
+
+fn node_below(node: &TreeNode, below: &TreePath) -> Option<TreeNode> {
+    below.names().try_fold(node, |node, name| node.as_dir()?.children.get(name)).cloned()
+}

@@ -3,6 +3,12 @@
 //!
 //! Pure: it opens nothing. File contents are named by hash and by where they can be read.
 
+pub mod copy;
+pub mod glob;
+pub mod mode;
+pub mod passwd;
+pub mod patterns;
+
 mod merged;
 mod node;
 mod path;

@@ -7,3 +7,4 @@ mod support;
 
 mod registry;
 mod archive;
+mod context;

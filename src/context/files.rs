@@ -1,0 +1,209 @@
+//! The system calls of a walk, each relative to a folder's descriptor.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags, fgetxattr,
+    flistxattr, openat, openat2, readlinkat, statx,
+};
+use rustix::io::{Errno, Result, read};
+
+use crate::tree::{ContentHash, Device, TreePath, Xattrs};
+
+use super::memo::{Learned, Stamp};
+
+/// Names of a folder are read in pieces of this size.
+const NAMES_BYTES: usize = 32 * 1024;
+/// Files are read in pieces of at most this size.
+const PIECE_BYTES: u64 = 256 * 1024;
+/// The kernel's limit on a list of extended attributes and on the value of one (xattr(7)).
+const XATTR_MAX_BYTES: usize = 64 * 1024;
+
+/// What a file is, without a look into it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stat {
+    pub(super) kind: FileType,
+    pub(super) mode: u32,
+    pub(super) mtime_s: i64,
+    pub(super) n_links: u32,
+    pub(super) device: Device,
+    pub(super) stamp: Stamp,
+}
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// `NONBLOCK`, or else a pipe that took the file's place would block for ever.
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::NOFOLLOW);
+
+pub(super) fn open_root(path: &Path) -> Result<OwnedFd> {
+    openat(CWD, path, FOLDER, Mode::empty())
+}
+
+/// Opens the folder `path` below `root`; no link may be on the way.
+pub(super) fn open_folder(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> {
+    open_beneath(root, path, FOLDER | OFlags::NOFOLLOW)
+}
+
+/// Opens the regular file `path` below `root` for reading; no link may be on the way.
+pub(super) fn open_file(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> {
+    let file = open_beneath(root, path, FILE)?;
+    match stat_open(&file)?.kind {
+        FileType::RegularFile => Ok(file),
+        // It has become something else since the walk.
+        FileType::Directory => Err(Errno::ISDIR),
+        _ => Err(Errno::STALE),
+    }
+}
+
+/// Whether `path` leads to something when its links are followed inside `root`.
+pub(super) fn open_in_root(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    match openat2(&root, path.as_path(), flags, Mode::empty(), resolve) {
+        Err(Errno::NOSYS | Errno::PERM) => open_beneath(root, path, flags | OFlags::NOFOLLOW),
+        result => result,
+    }
+}
+
+fn open_beneath(root: impl AsFd, path: &TreePath, flags: OFlags) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    match openat2(&root, path.as_path(), flags, Mode::empty(), resolve) {
+        // Kernels before 5.6, and seccomp filters that do not know the call.
+        Err(Errno::NOSYS | Errno::PERM) => open_by_name(root, path, flags),
+        result => result,
+    }
+}
+
+/// The same, name by name.
+fn open_by_name(root: impl AsFd, path: &TreePath, flags: OFlags) -> Result<OwnedFd> {
+    let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut folder = openat(&root, ".", step, Mode::empty())?;
+    let mut names = path.names().peekable();
+    while let Some(name) = names.next() {
+        if names.peek().is_none() {
+            return openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty());
+        }
+        folder = openat(&folder, name, step, Mode::empty())?;
+    }
+    openat(&folder, ".", flags, Mode::empty())
+}
+
+/// What `name` in `folder` is; a link is not followed.
+pub(super) fn stat(folder: impl AsFd, name: &[u8]) -> Result<Stat> {
+    statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).map(|stat| from(&stat))
+}
+
+pub(super) fn stat_open(file: impl AsFd) -> Result<Stat> {
+    statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).map(|stat| from(&stat))
+}
+
+fn from(stat: &Statx) -> Stat {
+    let nanoseconds = |seconds: i64, rest: u32| {
+        seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(rest))
+    };
+    let stamp = Stamp {
+        device: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
+        inode: stat.stx_ino,
+        size: stat.stx_size,
+        mtime_ns: nanoseconds(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+        ctime_ns: nanoseconds(stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+    };
+    Stat {
+        kind: FileType::from_raw_mode(stat.stx_mode.into()),
+        mode: u32::from(stat.stx_mode) & 0o7777,
+        mtime_s: stat.stx_mtime.tv_sec,
+        n_links: stat.stx_nlink,
+        device: Device { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor },
+        stamp,
+    }
+}
+
+/// The names in `folder`, in byte order.
+pub(super) fn names(folder: impl AsFd) -> Result<Vec<Box<[u8]>>> {
+    let mut buffer = [const { MaybeUninit::uninit() }; NAMES_BYTES];
+    let mut entries = RawDir::new(folder, &mut buffer);
+    let mut names: Vec<Box<[u8]>> = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.into());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The target of the symbolic link `name` in `folder`.
+pub(super) fn link_target(folder: impl AsFd, name: &[u8]) -> Result<Box<[u8]>> {
+    readlinkat(folder, name, Vec::new()).map(|target| target.into_bytes().into())
+}
+
+/// Reads the regular file `name` in `folder`: what it was when it was opened, and its digest.
+pub(super) fn learn(folder: impl AsFd, name: &TreePath) -> Result<(Stat, Learned)> {
+    let file = open_file(folder, name)?;
+    let mut stat = stat_open(&file)?;
+    let (content, size) = hash(&file, stat.stamp.size)?;
+    // Shorter than it was: somebody writes to it, and the next build will look again.
+    stat.stamp.size = size;
+    let xattrs = xattrs(&file)?;
+    Ok((stat, Learned { content, xattrs }))
+}
+
+/// Hashes at most `size` bytes; what is appended meanwhile is no part of the file as it was found.
+fn hash(file: &OwnedFd, size: u64) -> Result<(ContentHash, u64)> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; usize::try_from(size.min(PIECE_BYTES)).unwrap_or_default()];
+    let mut left = size;
+    while left > 0 {
+        let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let n_read = match read(file, buffer.get_mut(..want).unwrap_or_default()) {
+            Err(Errno::INTR) => continue,
+            result => result?,
+        };
+        if n_read == 0 {
+            break;
+        }
+        hasher.update(buffer.get(..n_read).unwrap_or_default());
+        left = left.saturating_sub(u64::try_from(n_read).unwrap_or(left));
+    }
+    Ok((ContentHash::new(hasher.finalize().into()), size - left))
+}
+
+/// The extended attributes that an image keeps: `user.*` and file capabilities. A file system
+/// without any has none.
+pub(super) fn xattrs(file: impl AsFd) -> Result<Option<Box<Xattrs>>> {
+    let mut small = [0; 256];
+    let length = match flistxattr(&file, &mut small) {
+        Ok(0) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => return Ok(None),
+        Ok(length) => Some(length),
+        Err(Errno::RANGE) => None,
+        Err(error) => return Err(error),
+    };
+    let mut large = Vec::new();
+    let list = match length {
+        Some(length) => small.get(..length).unwrap_or_default(),
+        None => {
+            large.resize(XATTR_MAX_BYTES, 0);
+            let length = flistxattr(&file, &mut large)?;
+            large.get(..length).unwrap_or_default()
+        }
+    };
+    let kept = |name: &&[u8]| name.starts_with(b"user.") || *name == b"security.capability";
+    let mut xattrs = Xattrs::new();
+    for name in list.split(|byte| *byte == 0).filter(kept) {
+        let mut value = vec![0; XATTR_MAX_BYTES];
+        let length = match fgetxattr(&file, name, &mut value) {
+            // Removed in between.
+            Err(Errno::NODATA) => continue,
+            result => result?,
+        };
+        xattrs.insert(name.into(), value.get(..length).unwrap_or_default().into());
+    }
+    Ok(if xattrs.is_empty() { None } else { Some(Box::new(xattrs)) })
+}

@@ -1,0 +1,121 @@
+//! Ignore files: `.dockerignore` and `<Dockerfile>.dockerignore`.
+
+use crate::tree::TreePath;
+use crate::tree::patterns::{FolderMatch, PatternError, Patterns};
+
+/// The rules of an ignore file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IgnoreRules {
+    patterns: Patterns,
+}
+
+/// A line that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct IgnoreError {
+    /// Which line, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub message: PatternError,
+}
+
+/// Reads an ignore file: one pattern a line, `#` in the first column begins a comment, `!` takes
+/// back, white space around a pattern is cut.
+///
+/// # Errors
+/// [`IgnoreError`] for the first line that is no pattern.
+pub fn parse_ignore(text: &str) -> Result<IgnoreRules, IgnoreError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut patterns = Patterns::default();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
+        patterns.push(line).map_err(|message| IgnoreError { line: at + 1, message })?;
+    }
+    Ok(IgnoreRules { patterns })
+}
+
+impl IgnoreRules {
+    /// Whether `path` is no part of the context.
+    #[must_use]
+    pub fn excludes(&self, path: &TreePath) -> bool {
+        self.patterns.matches_from_root(path)
+    }
+
+    /// Whether something below the excluded folder `dir` may be part of the context.
+    #[must_use]
+    pub fn may_hold_exceptions_below(&self, dir: &TreePath) -> bool {
+        self.patterns.may_hold_exceptions_below(dir)
+    }
+
+    /// Whether there are no rules.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// What holds at the context's root.
+    pub(super) fn at_root(&self) -> FolderMatch {
+        self.patterns.at_root()
+    }
+
+    /// Whether a file is excluded, given what held for its folder.
+    pub(super) fn excludes_in(&self, path: &TreePath, folder: &FolderMatch) -> bool {
+        !self.is_empty() && self.patterns.matches(path, folder)
+    }
+
+    /// The same for a folder, and what holds in it.
+    pub(super) fn enter(&self, path: &TreePath, folder: &FolderMatch) -> (bool, FolderMatch) {
+        self.patterns.enter(path, folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text.as_bytes()).unwrap()
+    }
+
+    fn check(table: &str) {
+        let mut n_paths = 0;
+        for block in table.split("\n\n") {
+            let lines = |mark: char| block.lines().filter_map(move |line| line.strip_prefix(mark));
+            let text = lines('|').collect::<Vec<_>>().join("\n");
+            let rules = parse_ignore(&text).unwrap();
+            for (mark, want) in [('-', true), ('+', false)] {
+                for name in lines(mark) {
+                    n_paths += 1;
+                    assert_eq!(rules.excludes(&path(name.trim())), want, "{name} under\n{text}");
+                }
+            }
+        }
+        assert!(n_paths > 20, "the table was read");
+    }
+
+    #[test]
+    fn files_are_excluded_as_buildkit_does() {
+        check(include_str!("../../testdata/dockerignore/buildkit.tbl"));
+    }
+
+    #[test]
+    fn files_are_excluded_by_the_rules_that_no_recorded_case_shows() {
+        check(include_str!("../../testdata/dockerignore/rules.tbl"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_carriage_returns_are_no_part_of_a_pattern() {
+        let rules = parse_ignore("\u{feff}tmp\r\n*.md\r\n").unwrap();
+        assert!(rules.excludes(&path("tmp/x")) && rules.excludes(&path("a.md")));
+        assert!(!rules.is_empty() && parse_ignore("# only\n\n  \n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_senseless_line_is_named_with_its_number() {
+        let message = |text: &str| parse_ignore(text).unwrap_err().to_string();
+        assert_eq!(message("# c\n\n!\n"), "line 3: `!` needs a pattern after it");
+        assert_eq!(
+            message("ok\na[\n"),
+            "line 2: `a[` is not a pattern: `[` needs characters and a closing `]`"
+        );
+    }
+}

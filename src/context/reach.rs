@@ -1,0 +1,233 @@
+//! Which parts of a context the sources of a COPY can name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use crate::pathio::PathError;
+use crate::tree::glob::{self, DoubleStar, Glob};
+use crate::tree::patterns::FolderMatch;
+use crate::tree::{Dir, Tree, TreeNode, TreePath};
+
+use super::files::Stat;
+use super::{Context, files};
+
+/// Links followed for one source; the copy itself reports a loop.
+const MAX_LINKS: usize = 40;
+
+/// One name of a source.
+#[derive(Clone)]
+enum Step {
+    /// This very name.
+    Plain(Box<[u8]>),
+    /// All names that match.
+    Wild(Glob),
+    /// Any number of folders: all below.
+    Deep,
+    /// `..`, in a link's target.
+    Up,
+}
+
+/// A place and what is still to go from there, last step first.
+struct Work {
+    at: TreePath,
+    steps: Vec<Step>,
+    n_links: usize,
+}
+
+/// See [`Context::tree`].
+pub(super) fn tree(context: &Context, sources: &[&str]) -> Result<Tree, PathError> {
+    let root = context.folder_meta(&context.root, &TreePath::root())?;
+    let dir = Dir { meta: root, children: BTreeMap::new() };
+    let mut reach = Reach { context, tree: Tree::new(Arc::new(dir)) };
+    for source in sources {
+        let steps = source_steps(source);
+        let mut todo = vec![Work { at: TreePath::root(), steps, n_links: 0 }];
+        while let Some(work) = todo.pop() {
+            reach.go(work, &mut todo)?;
+        }
+    }
+    Ok(reach.tree)
+}
+
+/// The steps of a source, last first; `.` and `..` are resolved.
+fn source_steps(source: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for name in source.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(steps.pop()),
+            name => steps.push(step(name)),
+        }
+    }
+    steps.reverse();
+    steps
+}
+
+fn step(name: &str) -> Step {
+    if name.contains("**") {
+        return Step::Deep;
+    }
+    let plain = Step::Plain(name.as_bytes().into());
+    if !glob::has_wildcard(name) && !name.contains('\\') {
+        return plain;
+    }
+    // A senseless pattern names nothing; the copy says what is wrong with it.
+    Glob::new(name, DoubleStar::AsSingle).map_or(plain, Step::Wild)
+}
+
+struct Reach<'a> {
+    context: &'a Context,
+    tree: Tree,
+}
+
+impl Reach<'_> {
+    /// Goes one step, and leaves the rest in `todo`.
+    fn go(&mut self, mut work: Work, todo: &mut Vec<Work>) -> Result<(), PathError> {
+        match work.steps.pop() {
+            None | Some(Step::Deep) => self.take_folder(&work.at),
+            Some(Step::Up) => {
+                work.at = work.at.parent().unwrap_or_default();
+                todo.push(work);
+                Ok(())
+            }
+            Some(Step::Plain(name)) => self.enter(work, &name, todo),
+            Some(Step::Wild(glob)) => {
+                for name in self.names(&work.at)?.into_iter().filter(|name| glob.matches(name)) {
+                    let mut steps = work.steps.clone();
+                    steps.push(Step::Plain(name));
+                    todo.push(Work { at: work.at.clone(), steps, n_links: work.n_links });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn names(&self, folder: &TreePath) -> Result<Vec<Box<[u8]>>, PathError> {
+        if let Some(node) = self.context.remembered(folder) {
+            let node = node.as_ref().and_then(TreeNode::as_dir);
+            return Ok(node.map(|dir| dir.children.keys().cloned().collect()).unwrap_or_default());
+        }
+        let error = |errno| self.context.error("read the folder", folder, errno);
+        let open = files::open_folder(&self.context.root, folder).map_err(error)?;
+        files::names(&open).map_err(error)
+    }
+
+    fn enter(
+        &mut self,
+        mut work: Work,
+        name: &[u8],
+        todo: &mut Vec<Work>,
+    ) -> Result<(), PathError> {
+        let path = work.at.join(name);
+        let Some(stat) = self.stat(&path)? else { return Ok(()) };
+        match stat.kind {
+            FileType::Directory => {
+                work.at = path;
+                todo.push(work);
+            }
+            FileType::Symlink => {
+                self.take_leaf(&path, &stat)?;
+                let target = self.tree.get(&path).and_then(TreeNode::as_symlink);
+                if let Some(target) = target.filter(|_| work.n_links < MAX_LINKS) {
+                    if target.starts_with(b"/") {
+                        work.at = TreePath::root();
+                    }
+                    work.steps.extend(link_steps(target));
+                    work.n_links += 1;
+                    todo.push(work);
+                }
+            }
+            _ if work.steps.is_empty() => self.take_leaf(&path, &stat)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn stat(&self, path: &TreePath) -> Result<Option<Stat>, PathError> {
+        let error = |errno| self.context.error("look at", path, errno);
+        let (folder, name) = (path.parent().unwrap_or_default(), path.name().unwrap_or_default());
+        let result = files::open_folder(&self.context.root, &folder)
+            .and_then(|folder| files::stat(folder, name));
+        match result {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Ok(None),
+            result => result.map(Some).map_err(error),
+        }
+    }
+
+    /// Whether the folder `path` is excluded, and what holds in it.
+    fn ignore_in(&self, path: &TreePath) -> (bool, FolderMatch) {
+        let rules = &self.context.ignore;
+        let mut at = TreePath::root();
+        let mut state = (false, rules.at_root());
+        for name in path.names() {
+            at = at.join(name);
+            state = rules.enter(&at, &state.1);
+        }
+        state
+    }
+
+    /// Takes the folder `path` with all that it holds.
+    fn take_folder(&mut self, path: &TreePath) -> Result<(), PathError> {
+        let node = match self.context.remembered(path) {
+            Some(node) => node,
+            None => {
+                let (excluded, ignore) = self.ignore_in(path);
+                if excluded && !self.context.ignore.may_hold_exceptions_below(path) {
+                    return Ok(());
+                }
+                let node = self.context.whole_folder(path, excluded, ignore)?;
+                self.context.remember(path, node.as_ref());
+                node
+            }
+        };
+        node.map_or(Ok(()), |node| self.insert(path, node))
+    }
+
+    /// Takes one file that is no folder.
+    fn take_leaf(&mut self, path: &TreePath, stat: &Stat) -> Result<(), PathError> {
+        if self.context.ignore.excludes(path) {
+            return Ok(());
+        }
+        let node = match self.context.remembered(path) {
+            Some(node) => node,
+            None => {
+                let (folder, name) = (path.parent().unwrap_or_default(), path.name());
+                let open = files::open_folder(&self.context.root, &folder);
+                let open = open.map_err(|errno| self.context.error("read", path, errno))?;
+                let name = name.unwrap_or_default();
+                let node = self.context.leaf(&open, name, path.clone(), stat)?;
+                self.context.remember(path, Some(&node));
+                Some(node)
+            }
+        };
+        node.map_or(Ok(()), |node| self.insert(path, node))
+    }
+
+    /// Puts `node` into the tree, its folders with what they are.
+    fn insert(&mut self, path: &TreePath, node: TreeNode) -> Result<(), PathError> {
+        let mut folder = TreePath::root();
+        let parent = path.parent().unwrap_or_default();
+        for name in parent.names() {
+            folder = folder.join(name);
+            if self.tree.get(&folder).is_none() {
+                let error = |errno| self.context.error("look at", &folder, errno);
+                let open = files::open_folder(&self.context.root, &folder).map_err(error)?;
+                let meta = self.context.folder_meta(&open, &folder)?;
+                let dir = Dir { meta, children: BTreeMap::new() };
+                self.tree.insert(&folder, TreeNode::Dir(Arc::new(dir)));
+            }
+        }
+        self.tree.insert(path, node);
+        Ok(())
+    }
+}
+
+/// The steps of a link's target, last first.
+fn link_steps(target: &[u8]) -> Vec<Step> {
+    let names = target.split(|byte| *byte == b'/').rev();
+    let names = names.filter(|name| !name.is_empty() && *name != b".");
+    names.map(|name| if name == b".." { Step::Up } else { Step::Plain(name.into()) }).collect()
+}

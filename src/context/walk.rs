@@ -1,0 +1,193 @@
+//! Reads a whole folder, its levels one after the other, the folders of a level side by side.
+//!
+//! Not recursive: a context can be nested as deep as paths can be long.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError};
+
+use rayon::prelude::*;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use crate::pathio::PathError;
+use crate::tree::patterns::FolderMatch;
+use crate::tree::{ContentHash, Dir, File, FileOrigin, Meta, Node, TreeNode, TreePath};
+
+use super::Context;
+use super::files::{self, Stat};
+use super::memo::Learned;
+
+/// A folder that is still to be read.
+struct Todo {
+    path: TreePath,
+    /// Whether the ignore file excludes it, and only what it takes back counts.
+    excluded: bool,
+    ignore: FolderMatch,
+    /// Its parent's place in the list of folders.
+    parent: Option<usize>,
+}
+
+/// A folder that was read.
+struct Found {
+    path: TreePath,
+    excluded: bool,
+    parent: Option<usize>,
+    meta: Meta,
+    leaves: Vec<(Box<[u8]>, TreeNode)>,
+}
+
+impl Context {
+    /// The folder at `path` with all that it holds and the ignore file lets through; `None` when
+    /// it is excluded and nothing in it is taken back.
+    pub(super) fn whole_folder(
+        &self,
+        path: &TreePath,
+        excluded: bool,
+        ignore: FolderMatch,
+    ) -> Result<Option<TreeNode>, PathError> {
+        let mut found: Vec<Found> = Vec::new();
+        let mut level = vec![Todo { path: path.clone(), excluded, ignore, parent: None }];
+        while !level.is_empty() {
+            let n_before = found.len();
+            let results: Vec<_> = level.par_iter().map(|todo| self.one_folder(todo)).collect();
+            let mut next = Vec::new();
+            for (at, result) in results.into_iter().enumerate() {
+                let (folder, mut below) = result?;
+                below.iter_mut().for_each(|todo| todo.parent = Some(n_before + at));
+                found.push(folder);
+                next.append(&mut below);
+            }
+            level = next;
+        }
+        Ok(assemble(found))
+    }
+
+    fn one_folder(&self, todo: &Todo) -> Result<(Found, Vec<Todo>), PathError> {
+        let path = &todo.path;
+        let error = |errno| self.error("read the folder", path, errno);
+        let folder = files::open_folder(&self.root, path).map_err(error)?;
+        let meta = self.folder_meta(&folder, path)?;
+        let (mut below, mut leaves) = (Vec::new(), Vec::new());
+        for name in files::names(&folder).map_err(error)? {
+            let path = path.join(&name);
+            let stat = match files::stat(&folder, &name) {
+                // Removed since its name was read.
+                Err(Errno::NOENT) => continue,
+                result => result.map_err(|errno| self.error("look at", &path, errno))?,
+            };
+            if stat.kind != FileType::Directory {
+                if !self.ignore.excludes_in(&path, &todo.ignore) {
+                    leaves.push((name, path, stat));
+                }
+                continue;
+            }
+            let (excluded, ignore) = self.ignore.enter(&path, &todo.ignore);
+            if !excluded || self.ignore.may_hold_exceptions_below(&path) {
+                below.push(Todo { path, excluded, ignore, parent: None });
+            }
+        }
+        let leaves = self.leaves(&folder, leaves)?;
+        let (excluded, parent) = (todo.excluded, todo.parent);
+        Ok((Found { path: path.clone(), excluded, parent, meta, leaves }, below))
+    }
+
+    fn leaves(
+        &self,
+        folder: &OwnedFd,
+        leaves: Vec<(Box<[u8]>, TreePath, Stat)>,
+    ) -> Result<Vec<(Box<[u8]>, TreeNode)>, PathError> {
+        let read = |(name, path, stat): (Box<[u8]>, TreePath, Stat)| {
+            let node = self.leaf(folder, &name, path, &stat)?;
+            Ok((name, node))
+        };
+        // Most folders are small or need no reading; handing their files around costs more.
+        let needs_reading = |(_, path, stat): &&(_, TreePath, Stat)| {
+            stat.kind == FileType::RegularFile && !self.memo.knows(path.as_bytes(), &stat.stamp)
+        };
+        if leaves.iter().filter(needs_reading).nth(8).is_none() {
+            return leaves.into_iter().map(read).collect();
+        }
+        let results: Vec<Result<_, PathError>> = leaves.into_par_iter().map(read).collect();
+        results.into_iter().collect()
+    }
+
+    /// The file `name` in `folder`, which is no folder.
+    pub(super) fn leaf(
+        &self,
+        folder: &OwnedFd,
+        name: &[u8],
+        path: TreePath,
+        stat: &Stat,
+    ) -> Result<TreeNode, PathError> {
+        let meta = Meta::root(stat.mode, stat.mtime_s);
+        let node = match stat.kind {
+            FileType::RegularFile => return self.regular(folder, name, path, stat),
+            FileType::Symlink => {
+                let target = files::link_target(folder, name);
+                Node::Symlink(target.map_err(|errno| self.error("read the link", &path, errno))?)
+            }
+            FileType::Fifo => Node::Fifo,
+            FileType::CharacterDevice => Node::CharDevice(stat.device),
+            FileType::BlockDevice => Node::BlockDevice(stat.device),
+            // BuildKit makes an empty file of a socket, which a tar cannot hold.
+            FileType::Socket | FileType::Unknown | FileType::Directory => Node::File(File {
+                size: 0,
+                content: ContentHash::of(b""),
+                origin: FileOrigin::Inline([].into()),
+            }),
+        };
+        Ok(TreeNode::Leaf(Arc::new((meta, node))))
+    }
+
+    fn regular(
+        &self,
+        folder: &OwnedFd,
+        name: &[u8],
+        path: TreePath,
+        stat: &Stat,
+    ) -> Result<TreeNode, PathError> {
+        if let Some(learned) = self.memo.get(path.as_bytes(), &stat.stamp) {
+            return Ok(self.file(path, stat, learned));
+        }
+        let learned = files::learn(folder, &TreePath::root().join(name));
+        let (stat, learned) = learned.map_err(|errno| self.error("read", &path, errno))?;
+        self.memo.add(path.as_bytes(), stat.stamp, &learned);
+        Ok(self.file(path, &stat, &learned))
+    }
+
+    fn file(&self, path: TreePath, stat: &Stat, learned: &Learned) -> TreeNode {
+        let origin = FileOrigin::Folder { folder: self.folder, path };
+        let file = File { size: stat.stamp.size, content: learned.content, origin };
+        let meta = Meta { xattrs: learned.xattrs.clone(), ..Meta::root(stat.mode, stat.mtime_s) };
+        let leaf = Arc::new((meta, Node::File(file)));
+        if stat.n_links < 2 {
+            return TreeNode::Leaf(leaf);
+        }
+        let identity = (stat.stamp.device, stat.stamp.inode, stat.stamp.ctime_ns);
+        let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        TreeNode::Leaf(Arc::clone(linked.entry(identity).or_insert(leaf)))
+    }
+
+    /// An open folder's properties.
+    pub(super) fn folder_meta(&self, folder: &OwnedFd, path: &TreePath) -> Result<Meta, PathError> {
+        let error = |errno| self.error("look at", path, errno);
+        let stat = files::stat_open(folder).map_err(error)?;
+        let xattrs = files::xattrs(folder).map_err(error)?;
+        Ok(Meta { xattrs, ..Meta::root(stat.mode, stat.mtime_s) })
+    }
+}
+
+/// Puts folders into their parents, which come before them in the list.
+fn assemble(mut found: Vec<Found>) -> Option<TreeNode> {
+    while let Some(folder) = found.pop() {
+        let children: BTreeMap<_, _> = folder.leaves.into_iter().collect();
+        let is_part = !folder.excluded || !children.is_empty();
+        let node = is_part.then(|| TreeNode::Dir(Arc::new(Dir { meta: folder.meta, children })));
+        let Some(parent) = folder.parent.and_then(|at| found.get_mut(at)) else { return node };
+        if let (Some(node), Some(name)) = (node, folder.path.name()) {
+            parent.leaves.push((name.into(), node));
+        }
+    }
+    None
+}

@@ -1,0 +1,126 @@
+//! What COPY and ADD make of two trees: which files of the source are meant, and where they go on
+//! top of what is there.
+//!
+//! The rules are BuildKit's, as its conformance cases show them. Nothing is read: contents are
+//! named by hash.
+
+mod error;
+mod place;
+mod select;
+
+pub use error::CopyError;
+
+use super::mode::Chmod;
+use super::{ContentDigest, ContentWriter, File, Item, Layer, Meta, Node, Tree};
+
+use place::Placement;
+use select::Selected;
+
+/// One COPY or ADD, expanded.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyRequest<'a> {
+    /// What is copied, as written.
+    pub sources: &'a [CopyInput<'a>],
+    /// Where to, as written: a slash at the end says that it is a folder.
+    pub destination: &'a str,
+    /// Where a relative destination starts.
+    pub workdir: &'a str,
+    /// Uid and gid that `--chown` means.
+    pub owner: Option<(u32, u32)>,
+    /// What `--chmod` says.
+    pub mode: Option<&'a Chmod>,
+    /// The `--exclude` patterns.
+    pub exclude: &'a [String],
+    /// `--parents`: the sources' own folders are kept.
+    pub parents: bool,
+    /// The source is a build context: its files belong to root.
+    pub from_context: bool,
+    /// `--link`: the layer does not depend on what is below.
+    pub link: bool,
+    /// Modification time of folders that are made, seconds since 1970.
+    pub now_s: i64,
+}
+
+/// One source.
+#[derive(Debug, Clone)]
+pub enum CopyInput<'a> {
+    /// A path or pattern in the source tree.
+    Path(&'a str),
+    /// A file of its own, such as a heredoc or a download.
+    File {
+        /// Its name in a destination that is a folder.
+        name: &'a [u8],
+        /// Its properties.
+        meta: Meta,
+        /// Its content.
+        file: File,
+    },
+    /// An unpacked archive or a checkout: what its root holds goes into the destination.
+    Tree(&'a Tree),
+}
+
+/// What a COPY adds on top of `below`: the copied files, the folders that had to be made, and all
+/// folders on the way with what they are.
+///
+/// # Errors
+/// [`CopyError`] when a source is missing or something of another kind is in the way.
+pub fn copy(source: &Tree, below: &Tree, request: &CopyRequest<'_>) -> Result<Layer, CopyError> {
+    let selected = select::all(source, request)?;
+    let empty = Tree::default();
+    let below = if request.link { &empty } else { below };
+    let mut placement = Placement::new(below, request);
+    let several = selected.iter().map(|input| input.items.len()).sum::<usize>() > 1;
+    for input in &selected {
+        for item in &input.items {
+            placement.put(item, several)?;
+        }
+    }
+    Ok(placement.into_layer())
+}
+
+/// Names what a COPY selects, without a look at where it goes: paths, modes, contents, links,
+/// extended attributes, not mtimes. Owners count unless the source is a context.
+///
+/// # Errors
+/// [`CopyError`] when a source is missing.
+pub fn select_digest(source: &Tree, request: &CopyRequest<'_>) -> Result<ContentDigest, CopyError> {
+    let mut key = ContentWriter::new("rbuild/copy-source/v1");
+    for input in &select::all(source, request)? {
+        key.number(u64::try_from(input.items.len()).unwrap_or(u64::MAX));
+        for item in &input.items {
+            key.field(item.name);
+            write_item(&mut key, item, request);
+        }
+    }
+    Ok(key.finish())
+}
+
+fn write_item(key: &mut ContentWriter, item: &Selected<'_>, request: &CopyRequest<'_>) {
+    key.number(u64::from(item.is_dir()));
+    let mut links = place::LinkNames::default();
+    for entry in item.entries() {
+        let (path, node) = (&entry.path, entry.node);
+        key.field(path.as_bytes());
+        key.number(u64::from(entry.on_the_way));
+        if let Some(first) = links.first_name(node, path) {
+            key.item(&Item::HardLink(first.clone()));
+            continue;
+        }
+        // The folder whose contents are copied gives nothing of itself.
+        if path.is_root() && item.is_dir() {
+            continue;
+        }
+        let mut meta = node.meta().clone();
+        if request.from_context && !item.replaces {
+            (meta.uid, meta.gid) = (0, 0);
+        }
+        key.meta(&meta);
+        match node {
+            super::TreeNode::Dir(_) => key.node(&Node::Directory { opaque: false }),
+            super::TreeNode::Leaf(leaf) => key.node(&leaf.1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

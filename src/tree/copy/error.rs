@@ -1,0 +1,83 @@
+//! What can go wrong in a COPY.
+
+use crate::tree::TreePath;
+use crate::tree::patterns::PatternError;
+
+/// Why a COPY cannot be done. `source` numbers count from 0 in the request's list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CopyError {
+    /// A source is not there.
+    #[error("`{path}` does not exist{}", hint(nearest.as_deref()))]
+    NotFound {
+        /// Which source.
+        source_index: usize,
+        /// As written.
+        path: String,
+        /// The name in the same folder that was meant, perhaps.
+        nearest: Option<String>,
+    },
+    /// A source is a symbolic link to nothing inside the tree.
+    #[error("`{path}` is a symbolic link to {target}, which does not exist")]
+    DanglingLink {
+        /// Which source.
+        source_index: usize,
+        /// As written.
+        path: String,
+        /// Where it leads.
+        target: TreePath,
+    },
+    /// A path leads through more links than the kernel would follow.
+    #[error("`{path}` leads through too many symbolic links")]
+    TooManyLinks {
+        /// As written.
+        path: String,
+    },
+    /// A pattern makes no sense.
+    #[error("{reason}")]
+    BadPattern {
+        /// As written.
+        pattern: String,
+        /// What is wrong.
+        reason: PatternError,
+    },
+    /// More than one file, and a destination that is no folder.
+    #[error(
+        "several files cannot be copied to `{destination}`: end it with a slash to make it a folder"
+    )]
+    SeveralToFile {
+        /// As written.
+        destination: String,
+    },
+    /// A folder would have to replace a file.
+    #[error("the folder cannot be copied over {path}, which is a file")]
+    DirOverFile {
+        /// The file in the image.
+        path: TreePath,
+    },
+    /// A folder would have to replace a symbolic link.
+    #[error("the folder cannot be copied over {path}, which is a symbolic link to `{target}`")]
+    DirOverLink {
+        /// The link in the image.
+        path: TreePath,
+        /// Its target.
+        target: String,
+    },
+    /// A file would have to replace a folder.
+    #[error("the file cannot be copied over {path}, which is a folder")]
+    FileOverDir {
+        /// The folder in the image.
+        path: TreePath,
+    },
+    /// The destination is below something that is no folder.
+    #[error("`{destination}` cannot be made: {path} is not a folder")]
+    ThroughFile {
+        /// As written.
+        destination: String,
+        /// The file in the image.
+        path: TreePath,
+    },
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}

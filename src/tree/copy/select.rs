@@ -1,0 +1,353 @@
+//! Which files of the source a COPY means.
+
+use crate::diag;
+use crate::tree::glob::{self, DoubleStar, Glob};
+use crate::tree::patterns::{FolderMatch, PatternError, Patterns};
+use crate::tree::{Dir, LookupError, Tree, TreeNode, TreePath};
+
+use super::{CopyError, CopyInput, CopyRequest};
+
+/// What one source stands for.
+#[derive(Debug)]
+pub(super) struct Input<'a> {
+    pub(super) items: Vec<Selected<'a>>,
+}
+
+/// One file, or one folder whose contents are copied.
+#[derive(Debug)]
+pub(super) struct Selected<'a> {
+    /// The name that it was found by; empty for a folder that stands for its contents only.
+    pub(super) name: &'a [u8],
+    pub(super) what: What<'a>,
+    /// Whether what is in the way is replaced, whatever it is, as when an archive is unpacked.
+    pub(super) replaces: bool,
+    /// Whether `--parents` chose the entries: folders on the way are then made as in the source.
+    pub(super) keeps_parents: bool,
+}
+
+/// What was selected.
+#[derive(Debug)]
+pub(super) enum What<'a> {
+    /// A file, not a folder.
+    Leaf(TreeNode),
+    /// The chosen contents of a folder.
+    Contents(Vec<Chosen<'a>>),
+}
+
+/// A file below a selected folder.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen<'a> {
+    /// Relative to the folder.
+    pub(super) path: TreePath,
+    pub(super) node: &'a TreeNode,
+    /// A folder that was not chosen itself: only something in it.
+    pub(super) on_the_way: bool,
+}
+
+impl Selected<'_> {
+    pub(super) const fn is_dir(&self) -> bool {
+        matches!(self.what, What::Contents(_))
+    }
+
+    /// The chosen files; a single one has the root as its path.
+    pub(super) fn entries(&self) -> Vec<Chosen<'_>> {
+        match &self.what {
+            What::Leaf(node) => {
+                vec![Chosen { path: TreePath::root(), node, on_the_way: false }]
+            }
+            What::Contents(chosen) => chosen.clone(),
+        }
+    }
+}
+
+/// What every source of the request stands for, in order.
+pub(super) fn all<'a>(
+    source: &'a Tree,
+    request: &CopyRequest<'a>,
+) -> Result<Vec<Input<'a>>, CopyError> {
+    let exclude = patterns(request.exclude.iter().map(String::as_str))?;
+    let mut inputs = Vec::with_capacity(request.sources.len());
+    for (index, input) in request.sources.iter().enumerate() {
+        let picker = Picker { source, exclude: &exclude, index };
+        let items = match input {
+            CopyInput::Path(text) if request.parents => vec![picker.with_parents(text)?],
+            CopyInput::Path(text) => picker.path(text)?,
+            CopyInput::File { name, meta, file } => {
+                let leaf = (meta.clone(), crate::tree::Node::File(file.clone()));
+                vec![selected(name, What::Leaf(TreeNode::Leaf(leaf.into())))]
+            }
+            CopyInput::Tree(tree) => {
+                let contents = choose(tree.root(), None, &exclude);
+                vec![Selected { replaces: true, ..selected(b"", What::Contents(contents)) }]
+            }
+        };
+        inputs.push(Input { items });
+    }
+    Ok(inputs)
+}
+
+const fn selected<'a>(name: &'a [u8], what: What<'a>) -> Selected<'a> {
+    Selected { name, what, replaces: false, keeps_parents: false }
+}
+
+fn patterns<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Patterns, CopyError> {
+    let mut patterns = Patterns::default();
+    for text in texts {
+        patterns
+            .push(text)
+            .map_err(|reason| CopyError::BadPattern { pattern: text.to_owned(), reason })?;
+    }
+    Ok(patterns)
+}
+
+/// Finds what one source means.
+struct Picker<'a, 'b> {
+    source: &'a Tree,
+    exclude: &'b Patterns,
+    index: usize,
+}
+
+impl<'a> Picker<'a, '_> {
+    /// A path or pattern without `--parents`.
+    fn path(&self, text: &'a str) -> Result<Vec<Selected<'a>>, CopyError> {
+        if glob::has_wildcard(text) {
+            return self.pattern(text);
+        }
+        match self.resolve(text, text) {
+            Err(CopyError::NotFound { .. }) if text.contains('\\') => {
+                // `a\*` names the file `a*`, unless there is one with the backslash in its name.
+                let plain = glob::unescape(text);
+                let at = self.resolve(&plain, text)?;
+                Ok(vec![self.at(&at, self.name_of(&plain))])
+            }
+            found => Ok(vec![self.at(&found?, self.name_of(text))]),
+        }
+    }
+
+    /// The last name of a path that exists, links in it not followed.
+    fn name_of(&self, text: &str) -> &'a [u8] {
+        let clean = TreePath::clean(text.as_bytes());
+        let at = self.source.resolve_parents(clean.as_bytes()).unwrap_or_default();
+        let folder = at.parent().and_then(|parent| self.source.dir(&parent));
+        let name = at.name().and_then(|name| folder?.children.get_key_value(name));
+        name.map(|(name, _)| &**name).unwrap_or_default()
+    }
+
+    /// The node at the resolved path `at`, found by `name`.
+    fn at(&self, at: &TreePath, name: &'a [u8]) -> Selected<'a> {
+        match self.source.get(at) {
+            Some(TreeNode::Dir(dir)) => {
+                selected(b"", What::Contents(choose(dir, None, self.exclude)))
+            }
+            Some(leaf @ TreeNode::Leaf(_)) => selected(name, What::Leaf(leaf.clone())),
+            None => selected(b"", What::Contents(choose(self.source.root(), None, self.exclude))),
+        }
+    }
+
+    /// Follows all links of `text`; `written` is what the error names.
+    fn resolve(&self, text: &str, written: &str) -> Result<TreePath, CopyError> {
+        let clean = TreePath::clean(text.as_bytes());
+        let at = self.follow(&clean, written)?;
+        if at.is_root() || self.source.get(&at).is_some() {
+            return Ok(at);
+        }
+        let path = written.to_owned();
+        let source_index = self.index;
+        let link = self.source.resolve_parents(clean.as_bytes()).ok();
+        match link.and_then(|link| self.source.get(&link)) {
+            Some(_) => Err(CopyError::DanglingLink { source_index, path, target: at }),
+            None => {
+                let nearest = self.nearest(&at, written);
+                Err(CopyError::NotFound { source_index, path, nearest })
+            }
+        }
+    }
+
+    fn follow(&self, clean: &TreePath, written: &str) -> Result<TreePath, CopyError> {
+        let path = written.to_owned();
+        self.source.resolve(clean.as_bytes()).map_err(|error| match error {
+            LookupError::TooManyLinks(_) => CopyError::TooManyLinks { path },
+            LookupError::NotADirectory(_) => {
+                CopyError::NotFound { source_index: self.index, path, nearest: None }
+            }
+        })
+    }
+
+    /// The path as written with its last name replaced by the nearest one that exists.
+    fn nearest(&self, at: &TreePath, written: &str) -> Option<String> {
+        let siblings = self.source.dir(&at.parent()?)?;
+        let names = siblings.children.keys().filter_map(|name| std::str::from_utf8(name).ok());
+        let name = diag::nearest(std::str::from_utf8(at.name()?).ok()?, names)?;
+        let (folder, _) = written.trim_end_matches('/').rsplit_once('/').unzip();
+        Some(folder.map_or_else(|| name.to_owned(), |folder| format!("{folder}/{name}")))
+    }
+
+    /// All that a pattern matches, in order; nothing is fine.
+    fn pattern(&self, text: &'a str) -> Result<Vec<Selected<'a>>, CopyError> {
+        let names: Vec<&str> = clean_names(text);
+        let n_plain = names.iter().take_while(|name| !glob::has_wildcard(name)).count();
+        let (plain, wild) = names.split_at_checked(n_plain).unwrap_or_default();
+        let globs: Vec<Glob> =
+            wild.iter().map(|name| compile(name, text)).collect::<Result<_, _>>()?;
+        let folder = match self.follow(&TreePath::clean(plain.join("/").as_bytes()), text) {
+            Err(CopyError::NotFound { .. }) => return Ok(Vec::new()),
+            folder => folder?,
+        };
+        let mut found = Vec::new();
+        if let Some(dir) = self.source.dir(&folder) {
+            match_names(dir, &TreePath::root(), &globs, &mut found);
+        }
+        let mut items = Vec::with_capacity(found.len());
+        for (path, name) in found {
+            if self.excluded(&path) {
+                continue;
+            }
+            let whole = folder.join_path(&path);
+            let written = String::from_utf8_lossy(whole.as_bytes()).into_owned();
+            let at = self.resolve_found(&whole, &written)?;
+            items.push(self.at(&at, name));
+        }
+        Ok(items)
+    }
+
+    fn resolve_found(&self, whole: &TreePath, written: &str) -> Result<TreePath, CopyError> {
+        let at = self.follow(whole, written)?;
+        if at.is_root() || self.source.get(&at).is_some() {
+            return Ok(at);
+        }
+        let path = written.to_owned();
+        Err(CopyError::DanglingLink { source_index: self.index, path, target: at })
+    }
+
+    /// Whether `--exclude` leaves out a file that a wildcard named: by its path below the
+    /// pattern's plain part, or by its name.
+    fn excluded(&self, path: &TreePath) -> bool {
+        let name = TreePath::clean(path.name().unwrap_or_default());
+        self.exclude.matches_from_root(path) || self.exclude.matches_from_root(&name)
+    }
+
+    /// `--parents`: the folder before `/./`, or the root, with what the rest selects.
+    fn with_parents(&self, text: &'a str) -> Result<Selected<'a>, CopyError> {
+        let (base, pattern) = text.split_once("/./").unwrap_or(("/", text));
+        let base = self.resolve(base, text)?;
+        let names = clean_names(pattern);
+        let chosen = match self.source.dir(&base) {
+            Some(dir) if names.is_empty() => choose(dir, None, self.exclude),
+            Some(dir) => {
+                let clean = names.join("/");
+                let include = patterns([clean.as_str()])?;
+                let chosen = choose(dir, Some(&include), self.exclude);
+                if chosen.is_empty() && !glob::has_wildcard(pattern) {
+                    self.require(&base, &clean, text)?;
+                }
+                chosen
+            }
+            None => Vec::new(),
+        };
+        Ok(Selected { keeps_parents: true, ..selected(b"", What::Contents(chosen)) })
+    }
+
+    /// A path without wildcards has to exist.
+    fn require(&self, base: &TreePath, clean: &str, text: &str) -> Result<(), CopyError> {
+        let below = TreePath::clean(glob::unescape(clean).as_bytes());
+        if self.source.get(&base.join_path(&below)).is_some() {
+            return Ok(());
+        }
+        let nearest = self.nearest(&base.join_path(&below), text);
+        Err(CopyError::NotFound { source_index: self.index, path: text.to_owned(), nearest })
+    }
+}
+
+fn compile(name: &str, text: &str) -> Result<Glob, CopyError> {
+    Glob::new(name, DoubleStar::AsSingle).map_err(|reason| CopyError::BadPattern {
+        pattern: text.to_owned(),
+        reason: PatternError::Bad { pattern: text.to_owned(), reason },
+    })
+}
+
+/// The names of a source, `.` and `..` resolved.
+fn clean_names(text: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for name in text.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names
+}
+
+/// Collects paths below `dir` that match, name by name. Links are not followed on the way.
+fn match_names<'a>(
+    dir: &'a Dir,
+    at: &TreePath,
+    globs: &[Glob],
+    found: &mut Vec<(TreePath, &'a [u8])>,
+) {
+    let Some((glob, rest)) = globs.split_first() else { return };
+    for (name, child) in dir.children.iter().filter(|(name, _)| glob.matches(name)) {
+        let path = at.join(name);
+        if rest.is_empty() {
+            found.push((path, name));
+        } else if let Some(dir) = child.as_dir() {
+            match_names(dir, &path, rest, found);
+        }
+    }
+}
+
+/// The contents of `dir`: all, or what `include` matches, without what `exclude` matches. A folder
+/// comes before what it holds; one that is not chosen itself, only if something in it is.
+fn choose<'a>(dir: &'a Dir, include: Option<&Patterns>, exclude: &Patterns) -> Vec<Chosen<'a>> {
+    let mut chooser = Chooser { include, exclude, pending: Vec::new(), chosen: Vec::new() };
+    let include_state = include.map(Patterns::at_root).unwrap_or_default();
+    chooser.folder(dir, &TreePath::root(), &include_state, &exclude.at_root());
+    chooser.chosen
+}
+
+struct Chooser<'a, 'b> {
+    include: Option<&'b Patterns>,
+    exclude: &'b Patterns,
+    /// Folders on the way that are still to be chosen.
+    pending: Vec<Chosen<'a>>,
+    chosen: Vec<Chosen<'a>>,
+}
+
+impl<'a> Chooser<'a, '_> {
+    fn folder(
+        &mut self,
+        dir: &'a Dir,
+        at: &TreePath,
+        include_state: &FolderMatch,
+        exclude_state: &FolderMatch,
+    ) {
+        for (name, node) in &dir.children {
+            let path = at.join(name);
+            let TreeNode::Dir(child) = node else {
+                let included = self.include.is_none_or(|p| p.matches(&path, include_state));
+                if included && !self.exclude.matches(&path, exclude_state) {
+                    self.take(Chosen { path, node, on_the_way: false });
+                }
+                continue;
+            };
+            let (included, include_below) = match self.include {
+                Some(patterns) => patterns.enter(&path, include_state),
+                None => (true, FolderMatch::default()),
+            };
+            let (excluded, exclude_below) = self.exclude.enter(&path, exclude_state);
+            let n_pending = self.pending.len();
+            if included && !excluded {
+                self.take(Chosen { path: path.clone(), node, on_the_way: false });
+            } else {
+                self.pending.push(Chosen { path: path.clone(), node, on_the_way: true });
+            }
+            self.folder(child, &path, &include_below, &exclude_below);
+            self.pending.truncate(n_pending);
+        }
+    }
+
+    fn take(&mut self, chosen: Chosen<'a>) {
+        self.chosen.append(&mut self.pending);
+        self.chosen.push(chosen);
+    }
+}

@@ -1,0 +1,217 @@
+//! Users and groups as an image's `/etc/passwd` and `/etc/group` name them.
+
+/// What the two files say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accounts {
+    users: Vec<User>,
+    groups: Vec<Group>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct User {
+    name: String,
+    uid: u32,
+    gid: u32,
+    home: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Group {
+    name: String,
+    gid: u32,
+    members: Vec<String>,
+}
+
+/// Who a command runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedUser {
+    /// The user.
+    pub uid: u32,
+    /// The primary group.
+    pub gid: u32,
+    /// All groups, the primary one first.
+    pub groups: Vec<u32>,
+    /// The home folder, `/` for a user that `/etc/passwd` lacks; `None` when it is left empty
+    /// there.
+    pub home: Option<String>,
+}
+
+/// A name that the image does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// Not in `/etc/passwd`, and no number.
+    #[error("there is no user `{0}` in the image's /etc/passwd")]
+    UnknownUser(String),
+    /// Not in `/etc/group`, and no number.
+    #[error("there is no group `{0}` in the image's /etc/group")]
+    UnknownGroup(String),
+}
+
+impl Accounts {
+    /// Reads `/etc/passwd` (passwd(5)) and `/etc/group` (group(5)); lines that make no sense are
+    /// left out, as C libraries do.
+    #[must_use]
+    pub fn parse(passwd: &[u8], group: &[u8]) -> Self {
+        Self {
+            users: String::from_utf8_lossy(passwd).lines().filter_map(user_line).collect(),
+            groups: String::from_utf8_lossy(group).lines().filter_map(group_line).collect(),
+        }
+    }
+
+    /// Who `USER text` means: a name or number, with or without `:group`.
+    ///
+    /// Without a group the user's own one counts and all that have the user as a member; a number
+    /// that is not in `/etc/passwd` has group 0. With one there is no other group.
+    ///
+    /// # Errors
+    /// [`AccountError`] for a name that the files lack.
+    pub fn user(&self, text: &str) -> Result<ResolvedUser, AccountError> {
+        let (user_text, group_text) = split(text);
+        let known = self.find_user(user_text);
+        let uid = match known {
+            Some(user) => user.uid,
+            None => number(user_text)
+                .or((user_text == "root").then_some(0))
+                .ok_or_else(|| AccountError::UnknownUser(user_text.to_owned()))?,
+        };
+        let home = match known {
+            Some(user) if user.home.is_empty() => None,
+            Some(user) => Some(user.home.clone()),
+            None => Some("/".to_owned()),
+        };
+        if let Some(group_text) = group_text {
+            let gid = self.gid(group_text)?;
+            return Ok(ResolvedUser { uid, gid, groups: vec![gid], home });
+        }
+        let gid = known.map_or(0, |user| user.gid);
+        let mut groups = vec![gid];
+        if let Some(user) = known {
+            let member = |group: &&Group| group.members.contains(&user.name);
+            for group in self.groups.iter().filter(member) {
+                if !groups.contains(&group.gid) {
+                    groups.push(group.gid);
+                }
+            }
+        }
+        Ok(ResolvedUser { uid, gid, groups, home })
+    }
+
+    /// The owner that `--chown=text` means. A name alone has its user's group, a number alone is
+    /// the group too.
+    ///
+    /// # Errors
+    /// [`AccountError`] for a name that the files lack.
+    pub fn owner(&self, text: &str) -> Result<(u32, u32), AccountError> {
+        let (user_text, group_text) = split(text);
+        let (uid, own_gid) = match number(user_text) {
+            Some(uid) => (uid, uid),
+            None => {
+                let user = self.user(user_text)?;
+                (user.uid, user.gid)
+            }
+        };
+        let gid = group_text.map_or(Ok(own_gid), |group| self.gid(group))?;
+        Ok((uid, gid))
+    }
+
+    /// A user by name or, failing that, by number.
+    fn find_user(&self, text: &str) -> Option<&User> {
+        let uid = number(text);
+        let by_name = self.users.iter().find(|user| user.name == text);
+        by_name.or_else(|| self.users.iter().find(|user| Some(user.uid) == uid))
+    }
+
+    fn gid(&self, text: &str) -> Result<u32, AccountError> {
+        let by_name = self.groups.iter().find(|group| group.name == text).map(|group| group.gid);
+        by_name
+            .or_else(|| number(text))
+            .or((text == "root").then_some(0))
+            .ok_or_else(|| AccountError::UnknownGroup(text.to_owned()))
+    }
+}
+
+/// `user:group`; an empty group counts as none.
+fn split(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
+        None => (text, None),
+    }
+}
+
+/// A uid or gid. The largest number means "unchanged" to the kernel and is none.
+fn number(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|id| digits && *id != u32::MAX)
+}
+
+fn user_line(line: &str) -> Option<User> {
+    let mut fields = line.trim().split(':');
+    let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
+    let (uid, gid) = (fields.nth(1)?, fields.next()?);
+    let home = fields.nth(1).unwrap_or_default();
+    Some(User { name: name.into(), uid: number(uid)?, gid: number(gid)?, home: home.into() })
+}
+
+fn group_line(line: &str) -> Option<Group> {
+    let mut fields = line.trim().split(':');
+    let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
+    let gid = number(fields.nth(1)?)?;
+    let members = fields.next().unwrap_or_default().split(',');
+    let members = members.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    Some(Group { name: name.into(), gid, members })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts() -> Accounts {
+        Accounts::parse(
+            b"root:x:0:0:root:/root:/bin/sh\napp:x:70:71::/srv/app:/bin/sh\n# c\nbroken\nbare:x:5:6\n",
+            b"root:x:0:\nstaff:x:72:app,other\nwheel:x:10:other,app\napp:x:71:app\n",
+        )
+    }
+
+    fn user(text: &str) -> (u32, u32, Vec<u32>, Option<String>) {
+        let user = accounts().user(text).unwrap();
+        (user.uid, user.gid, user.groups, user.home)
+    }
+
+    #[test]
+    fn users_have_their_groups_and_home() {
+        let home = |text: &str| Some(text.to_owned());
+        let own = (70, 71, vec![71, 72, 10], home("/srv/app"));
+        assert_eq!(user("app"), own);
+        assert_eq!(user("70"), own);
+        assert_eq!(user("app:"), own);
+        assert_eq!(user("app:staff"), (70, 72, vec![72], home("/srv/app")));
+        assert_eq!(user("app:99"), (70, 99, vec![99], home("/srv/app")));
+        assert_eq!(user("4321"), (4321, 0, vec![0], home("/")));
+        assert_eq!(user("4321:9"), (4321, 9, vec![9], home("/")));
+        assert_eq!(user("bare"), (5, 6, vec![6], None));
+    }
+
+    #[test]
+    fn a_number_alone_owns_with_the_same_number_as_group() {
+        let owner = |text: &str| accounts().owner(text).unwrap();
+        assert_eq!(owner("1234"), (1234, 1234));
+        assert_eq!(owner("70"), (70, 70));
+        assert_eq!(owner("app"), (70, 71));
+        assert_eq!(owner("app:staff"), (70, 72));
+        assert_eq!(owner("9:staff"), (9, 72));
+        assert_eq!(owner("app:9"), (70, 9));
+        assert_eq!(Accounts::default().owner("root:root"), Ok((0, 0)));
+    }
+
+    #[test]
+    fn unknown_names_are_errors() {
+        let owner = |text: &str| accounts().owner(text).unwrap_err().to_string();
+        assert_eq!(owner("nobody"), "there is no user `nobody` in the image's /etc/passwd");
+        assert_eq!(owner("app:no"), "there is no group `no` in the image's /etc/group");
+        let error = |text: &str| accounts().user(text).unwrap_err();
+        assert_eq!(error("x:0"), AccountError::UnknownUser("x".into()));
+        assert_eq!(error("+5"), AccountError::UnknownUser("+5".into()));
+        assert_eq!(error("4294967295"), AccountError::UnknownUser("4294967295".into()));
+        assert_eq!(error("app:x"), AccountError::UnknownGroup("x".into()));
+    }
+}

@@ -1,0 +1,221 @@
+//! Lists of path patterns in which the last match counts: ignore files, `--exclude`, and what
+//! `--parents` selects.
+//!
+//! The rules are those of moby/patternmatcher as BuildKit walks with it: a pattern that matches a
+//! folder holds for all below it, `!` takes back, and each folder's result is handed down to what
+//! it holds.
+
+use super::TreePath;
+use super::glob::{DoubleStar, Glob, GlobError};
+
+/// A list of patterns, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patterns {
+    list: Vec<Pattern>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern {
+    /// Begins with `!`.
+    negated: bool,
+    whole: Glob,
+    /// The names between slashes, up to one that holds `**`; `None` in its place.
+    names: Vec<Option<Glob>>,
+}
+
+/// Which patterns matched a folder or one of its parents.
+#[derive(Debug, Clone, Default)]
+pub struct FolderMatch(Box<[bool]>);
+
+/// Why a pattern of a list was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// `!` and nothing after it.
+    #[error("`!` needs a pattern after it")]
+    LoneNegation,
+    /// Not a pattern.
+    #[error("`{pattern}` is not a pattern: {reason}")]
+    Bad {
+        /// As written.
+        pattern: String,
+        /// What is wrong.
+        reason: GlobError,
+    },
+}
+
+impl Patterns {
+    /// Reads patterns; white space around one is cut, a slash in front dropped, `.` and `..`
+    /// resolved, an empty one ignored.
+    ///
+    /// # Errors
+    /// [`PatternError`] for the first one that makes no sense.
+    pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
+        let mut patterns = Self::default();
+        texts.into_iter().try_for_each(|text| patterns.push(text))?;
+        Ok(patterns)
+    }
+
+    /// Appends one pattern, as [`Patterns::new`] does.
+    ///
+    /// # Errors
+    /// [`PatternError`] when it makes no sense.
+    pub fn push(&mut self, text: &str) -> Result<(), PatternError> {
+        let text = text.trim();
+        let (negated, body) = match text.strip_prefix('!') {
+            Some(body) => (true, body.trim()),
+            None => (false, text),
+        };
+        if body.is_empty() {
+            return if negated { Err(PatternError::LoneNegation) } else { Ok(()) };
+        }
+        let clean = clean(body);
+        let bad = |reason| PatternError::Bad { pattern: body.to_owned(), reason };
+        let glob = |text: &str| Glob::new(text, DoubleStar::Folders).map_err(bad);
+        let whole = glob(&clean)?;
+        let mut names = Vec::new();
+        for name in clean.split('/') {
+            if name.contains("**") {
+                names.push(None);
+                break;
+            }
+            // A class may hold a slash; then the parts are no patterns, and no name is ruled out.
+            names.push(Glob::new(name, DoubleStar::Folders).ok());
+        }
+        self.list.push(Pattern { negated, whole, names });
+        Ok(())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// What holds at the root, where no pattern has matched.
+    #[must_use]
+    pub fn at_root(&self) -> FolderMatch {
+        FolderMatch(vec![false; self.list.len()].into())
+    }
+
+    /// Whether `path` is matched, given what matched the folder that holds it.
+    #[must_use]
+    pub fn matches(&self, path: &TreePath, parent: &FolderMatch) -> bool {
+        self.judge(path, parent, |_, _| {})
+    }
+
+    /// The same for a folder, and what to hand down to what it holds.
+    #[must_use]
+    pub fn enter(&self, path: &TreePath, parent: &FolderMatch) -> (bool, FolderMatch) {
+        let mut own = self.at_root();
+        let matched = self.judge(path, parent, |at, hit| {
+            if let Some(slot) = own.0.get_mut(at) {
+                *slot = hit;
+            }
+        });
+        (matched, own)
+    }
+
+    fn judge(
+        &self,
+        path: &TreePath,
+        parent: &FolderMatch,
+        mut note: impl FnMut(usize, bool),
+    ) -> bool {
+        let mut matched = false;
+        for (at, pattern) in self.list.iter().enumerate() {
+            let inherited = parent.0.get(at).copied().unwrap_or(false);
+            // A pattern that could change nothing is not tried, and so not handed down: BuildKit's
+            // walk does the same, and it shows in lists such as `**/*.md`, `!docs`.
+            if !inherited && (pattern.negated != matched || !pattern.whole.matches(path.as_bytes()))
+            {
+                continue;
+            }
+            note(at, true);
+            matched = !pattern.negated;
+        }
+        matched
+    }
+
+    /// Whether `path` is matched, its parents looked at from the root down.
+    #[must_use]
+    pub fn matches_from_root(&self, path: &TreePath) -> bool {
+        let mut state = self.at_root();
+        let mut at = TreePath::root();
+        let mut matched = false;
+        for name in path.names() {
+            at = at.join(name);
+            (matched, state) = self.enter(&at, &state);
+        }
+        matched
+    }
+
+    /// Whether something below the matched folder `dir` could be taken back by a `!` pattern.
+    #[must_use]
+    pub fn may_hold_exceptions_below(&self, dir: &TreePath) -> bool {
+        self.list.iter().any(|pattern| pattern.negated && pattern.reaches_below(dir))
+    }
+}
+
+impl Pattern {
+    /// Whether a path below `dir` could match.
+    fn reaches_below(&self, dir: &TreePath) -> bool {
+        let mut names = self.names.iter();
+        for name in dir.names() {
+            match names.next() {
+                None => return false,
+                Some(None) => return true,
+                Some(Some(glob)) if !glob.matches(name) => return false,
+                Some(Some(_)) => {}
+            }
+        }
+        names.next().is_some()
+    }
+}
+
+/// Go's `filepath.Clean`, and the slash in front dropped.
+fn clean(pattern: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in pattern.split('/') {
+        match name {
+            "" | "." => {}
+            ".." if names.last().is_some_and(|last| *last != "..") => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn exceptions_are_looked_for_only_where_they_can_be() {
+        let patterns = Patterns::new(["*", "!src/*/keep", "!docs/**/x", "!top"]).unwrap();
+        for (dir, want) in [
+            ("src", true),
+            ("src/a", true),
+            ("src/a/keep", false),
+            ("src/a/other", false),
+            ("docs/a/b/c", true),
+            ("top", false),
+            ("node_modules", false),
+        ] {
+            assert_eq!(patterns.may_hold_exceptions_below(&path(dir)), want, "{dir}");
+        }
+    }
+
+    #[test]
+    fn bad_patterns_are_named() {
+        let message = |text| Patterns::new([text]).unwrap_err().to_string();
+        assert_eq!(message(" ! "), "`!` needs a pattern after it");
+        assert_eq!(
+            message("a/[b"),
+            "`a/[b` is not a pattern: `[` needs characters and a closing `]`"
+        );
+    }
+}

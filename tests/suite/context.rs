@@ -1,0 +1,258 @@
+//! The build context on temporary folders.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rbuild::context::{Context, HashMemo, IgnoreRules, parse_ignore};
+use rbuild::tree::{FileOrigin, Node, Tree, TreeNode, TreePath};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
+use tempfile::TempDir;
+
+/// A folder with these files; a name that ends with `/` is a folder, `a -> b` a link.
+fn folder(entries: &[&str]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for entry in entries {
+        let at = |name: &str| folder.path().join(name.trim());
+        if let Some((name, target)) = entry.split_once("->") {
+            symlink(target.trim(), at(name)).unwrap();
+        } else if entry.ends_with('/') {
+            fs::create_dir_all(at(entry)).unwrap();
+        } else {
+            fs::create_dir_all(at(entry).parent().unwrap()).unwrap();
+            write(&at(entry), entry);
+        }
+    }
+    folder
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+}
+
+fn open(folder: &TempDir, ignore: &str) -> Context {
+    let rules = parse_ignore(ignore).unwrap();
+    Context::open(folder.path(), rules, 3, HashMemo::new(0)).unwrap()
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::new(text.as_bytes()).unwrap()
+}
+
+/// The paths of a tree, folders with a slash and links with their targets.
+fn show(tree: &Tree) -> String {
+    let mut text = String::new();
+    for (path, node) in tree.walk(&TreePath::root()) {
+        let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
+        let end = match (node, node.as_symlink()) {
+            (TreeNode::Dir(_), _) => "/".to_owned(),
+            (_, Some(target)) => format!("->{}", String::from_utf8_lossy(target)),
+            (_, None) => String::new(),
+        };
+        write!(text, "{path}{end} ").unwrap();
+    }
+    text.trim_end().to_owned()
+}
+
+/// What each list of sources brings along.
+fn check(folder: &TempDir, ignore: &str, sources: &[&str], want: &str) {
+    assert_eq!(show(&open(folder, ignore).tree(sources).unwrap()), want, "{sources:?}");
+}
+
+#[test]
+fn only_what_a_source_can_name_is_in_the_tree() {
+    let folder = folder(&["a.txt", "b.md", "d/one", "d/sub/two", "e/one", ".hidden"]);
+    check(&folder, "", &["a.txt"], "a.txt");
+    check(&folder, "", &["/d/../a.txt", "../../b.md"], "a.txt b.md");
+    check(&folder, "", &["d/sub"], "d/ d/sub/ d/sub/two");
+    check(&folder, "", &["*/one"], "d/ d/one e/ e/one");
+    check(&folder, "", &["*.txt"], "a.txt");
+    check(&folder, "", &["d/**/two"], "d/ d/one d/sub/ d/sub/two");
+    check(&folder, "", &["missing", "a.txt/below", "none*"], "");
+    let all = ".hidden a.txt b.md d/ d/one d/sub/ d/sub/two e/ e/one";
+    check(&folder, "", &["."], all);
+    check(&folder, "", &["**/x"], all);
+    check(&folder, "", &["a.txt", "d", "./"], all);
+}
+
+#[test]
+fn links_bring_their_targets_along_but_never_what_is_outside() {
+    let folder = folder(&[
+        "etc/passwd",
+        "d/file",
+        "abs -> /etc/passwd",
+        "up -> ../../../etc/passwd",
+        "dir -> d",
+        "chain -> dir",
+        "loop -> loop",
+        "out -> /nonexistent/x",
+    ]);
+    check(&folder, "", &["abs"], "abs->/etc/passwd etc/ etc/passwd");
+    check(&folder, "", &["up"], "etc/ etc/passwd up->../../../etc/passwd");
+    check(&folder, "", &["chain/file"], "chain->dir d/ d/file dir->d");
+    check(&folder, "", &["di*"], "d/ d/file dir->d");
+    check(&folder, "", &["loop", "out"], "loop->loop out->/nonexistent/x");
+}
+
+#[test]
+fn ignored_files_are_absent() {
+    let folder = folder(&["a.txt", "tmp/keep", "tmp/drop", "node/deep/x", "src/a.md", "src/b"]);
+    let ignore = "tmp\n!tmp/keep\nnode\n**/*.md\n";
+    check(&folder, ignore, &["."], "a.txt src/ src/b tmp/ tmp/keep");
+    check(&folder, ignore, &["tmp"], "tmp/ tmp/keep");
+    check(&folder, ignore, &["tmp/drop", "node", "node/deep", "src/a.md"], "");
+    check(&folder, ignore, &["tmp/*", "src/*"], "src/ src/b tmp/ tmp/keep");
+    let context = open(&folder, ignore);
+    assert!(context.is_ignored(&path("tmp/drop")));
+    assert!(!context.is_ignored(&path("tmp/missing")));
+    assert!(!context.is_ignored(&path("a.txt")));
+}
+
+#[test]
+fn files_that_no_source_names_are_not_read() {
+    let folder = folder(&["used", "loop -> loop"]);
+    fifo(&folder.path().join("pipe"));
+    fs::create_dir(folder.path().join("closed")).unwrap();
+    fs::set_permissions(folder.path().join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    check(&folder, "", &["used"], "used");
+    check(&folder, "closed", &["."], "loop->loop pipe used");
+}
+
+fn fifo(at: &Path) {
+    mknodat(CWD, at, FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
+}
+
+#[test]
+fn every_kind_of_file_becomes_what_an_image_can_hold() {
+    let folder = folder(&["file", "link -> file"]);
+    fifo(&folder.path().join("pipe"));
+    let socket = UnixListener::bind(folder.path().join("socket")).unwrap();
+    let context = open(&folder, "");
+    let tree = context.tree(&["."]).unwrap();
+    let node = |name: &str| match tree.get(&path(name)) {
+        Some(TreeNode::Leaf(leaf)) => (leaf.0.clone(), leaf.1.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(node("pipe").1, Node::Fifo);
+    assert_eq!(node("pipe").0.mode, 0o640);
+    assert!(matches!(node("socket").1, Node::File(file) if file.size == 0));
+    let (meta, Node::File(file)) = node("file") else { panic!("a file") };
+    let on_disk = fs::metadata(folder.path().join("file")).unwrap();
+    assert_eq!((meta.mode, meta.uid, meta.gid), (0o644, 0, 0));
+    assert_eq!((meta.mtime_s, file.size), (on_disk.mtime(), 4));
+    assert_eq!(file.origin, FileOrigin::Folder { folder: 3, path: path("file") });
+    assert_eq!(file.content, rbuild::tree::ContentHash::of(b"file"));
+    let mut text = String::new();
+    context.read(&path("file")).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "file");
+    drop(socket);
+}
+
+#[test]
+fn hard_links_share_a_leaf_and_user_attributes_are_kept() {
+    let folder = folder(&["a", "d/"]);
+    fs::hard_link(folder.path().join("a"), folder.path().join("d/b")).unwrap();
+    let attribute = setxattr(folder.path().join("a"), "user.x", b"1", XattrFlags::empty());
+    let tree = open(&folder, "").tree(&["."]).unwrap();
+    let leaf = |name: &str| match tree.get(&path(name)) {
+        Some(TreeNode::Leaf(leaf)) => leaf.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(std::sync::Arc::ptr_eq(&leaf("a"), &leaf("d/b")));
+    // Not every file system has them.
+    if attribute.is_ok() {
+        let xattrs: Vec<_> = leaf("a").0.xattrs().map(|(n, v)| (n.to_vec(), v.to_vec())).collect();
+        assert_eq!(xattrs, [(b"user.x".to_vec(), b"1".to_vec())]);
+    }
+}
+
+#[test]
+fn a_link_that_took_a_files_place_is_not_followed() {
+    let outside = folder(&["secret"]);
+    let folder = folder(&["d/file", "d2/"]);
+    let context = open(&folder, "");
+    context.tree(&["."]).unwrap();
+    let file = folder.path().join("d/file");
+    fs::remove_file(&file).unwrap();
+    symlink(outside.path().join("secret"), &file).unwrap();
+    let error = context.read(&path("d/file")).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot read {}", file.display()));
+    fs::remove_dir_all(folder.path().join("d")).unwrap();
+    symlink(outside.path(), folder.path().join("d")).unwrap();
+    context.read(&path("d/secret")).unwrap_err();
+}
+
+#[test]
+fn a_pipe_that_took_a_files_place_does_not_block() {
+    let folder = folder(&["file"]);
+    let context = open(&folder, "");
+    fs::remove_file(folder.path().join("file")).unwrap();
+    fifo(&folder.path().join("file"));
+    let error = context.read(&path("file")).unwrap_err();
+    assert_eq!(error.path(), folder.path().join("file"));
+}
+
+/// Nanoseconds since 1970, some time from now.
+fn later(seconds: u64) -> i64 {
+    let time = SystemTime::now() + Duration::from_secs(seconds);
+    i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+fn content(context: &Context, name: &str) -> rbuild::tree::ContentHash {
+    match context.tree(&["."]).unwrap().get(&path(name)) {
+        Some(TreeNode::Leaf(leaf)) => match &leaf.1 {
+            Node::File(file) => file.content,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_remembered_file_is_read_again_only_after_a_change() {
+    let folder = folder(&["a"]);
+    let at = folder.path().join("a");
+    let open = |memo| Context::open(folder.path(), IgnoreRules::default(), 0, memo).unwrap();
+    let first = open(HashMemo::new(later(10)));
+    let before = content(&first, "a");
+    let table = first.memo_bytes().unwrap();
+    // Nothing is learned when nothing has to be read.
+    let second = open(HashMemo::from_bytes(&table, later(10)));
+    assert_eq!(content(&second, "a"), before);
+    assert_eq!(second.memo_bytes(), None);
+    // Same size, and the time put back: only the ctime tells.
+    let time = fs::metadata(&at).unwrap().modified().unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    fs::write(&at, "b").unwrap();
+    File::options().write(true).open(&at).unwrap().set_modified(time).unwrap();
+    let third = open(HashMemo::from_bytes(&table, later(10)));
+    assert_ne!(content(&third, "a"), before);
+    assert!(third.memo_bytes().is_some());
+    // Hashed in the instant of the change: not remembered.
+    let racy = open(HashMemo::from_bytes(&table, later(0)));
+    content(&racy, "a");
+    assert_eq!(racy.memo_bytes(), None);
+}
+
+#[test]
+fn a_context_that_is_no_folder_is_named_in_the_error() {
+    let folder = folder(&["file"]);
+    let at = folder.path().join("file");
+    let error = Context::open(&at, IgnoreRules::default(), 0, HashMemo::new(0)).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot open the build context {}", at.display()));
+}
+
+#[test]
+fn deep_folders_are_walked() {
+    let folder = TempDir::new().unwrap();
+    let deep = "d/".repeat(1500);
+    fs::create_dir_all(folder.path().join(&deep)).unwrap();
+    write(&folder.path().join(&deep).join("f"), "x");
+    let tree = open(&folder, "").tree(&["."]).unwrap();
+    assert!(tree.get(&path(&format!("{deep}f"))).is_some());
+}
