@@ -29,6 +29,12 @@ pub enum ArchiveError {
         /// The length in the listing.
         want: u64,
     },
+    /// A file does not hold what its listing says.
+    #[error("{path} changed while it was being copied; build again when nothing writes to it")]
+    ContentChanged {
+        /// The file's path in the layer.
+        path: TreePath,
+    },
     /// Something that a tar cannot say, such as an entry for the root.
     #[error("{path} cannot stand in an archive: {what}")]
     Unwritable {

@@ -107,3 +107,36 @@ pub fn write_listing<W: Write>(
     }
     tar.finish()
 }
+
+/// As [`write_listing`], and checks each content against its hash on the way; gives the sink and,
+/// for each entry, the offset of its content in the tar.
+///
+/// # Errors
+/// As there, and [`ArchiveError::ContentChanged`] when a file is not what the listing says.
+pub fn write_listing_checked<W: Write>(
+    listing: &LayerListing,
+    open: OpenFile<'_>,
+    sink: W,
+) -> Result<(W, Vec<u64>), ArchiveError> {
+    let links = LinkMetas::of(listing.entries().iter());
+    let mut tar = TarWriter::new(sink);
+    let mut offsets = Vec::with_capacity(listing.entries().len());
+    for Entry { path, item } in listing.entries() {
+        offsets.push(match item {
+            Item::Whiteout => tar.whiteout(path)?,
+            Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
+            Item::Node(meta, node @ Node::File(file)) => {
+                let content = open(file, path)
+                    .map_err(|source| ArchiveError::Content { path: path.clone(), source })?;
+                let mut content = HashingReader::new(content);
+                let at = tar.node(path, meta, node, &mut content)?;
+                if content.hash() != file.content {
+                    return Err(ArchiveError::ContentChanged { path: path.clone() });
+                }
+                at
+            }
+            Item::Node(meta, node) => tar.node(path, meta, node, &mut io::empty())?,
+        });
+    }
+    Ok((tar.finish()?, offsets))
+}

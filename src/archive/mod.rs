@@ -21,7 +21,7 @@ pub use digesting::{DigestWriter, Mismatch, Pipelined, PipelinedHasher, VerifyRe
 pub use error::{ArchiveError, ListingError};
 pub use header::is_tar;
 pub(crate) use layer::LinkMetas;
-pub use layer::{HashingReader, OpenFile, write_listing};
+pub use layer::{HashingReader, OpenFile, write_listing, write_listing_checked};
 pub use listing::{from_bytes, to_bytes};
 pub use pack::{PackWriter, Packing, packer};
 pub use reader::{ArchiveEntry, EntryKind, MAX_ENTRIES, TarReader};

@@ -1,1 +1,24 @@
-//! The driver: walks the plan's graph; the only place where IO rooms meet.
+//! The driver: resolves images, plans, walks the graph of stages, and hands the result to the
+//! sinks. The only place where the rooms that do IO meet.
+//!
+//! Every stage has a thread of its own, which waits where it needs another stage: so independent
+//! steps run at the same time, and what the target does not need never runs.
+
+mod assemble;
+mod copy;
+mod driver;
+mod error;
+mod event;
+mod images;
+mod mountpoint;
+mod run;
+mod slot;
+mod stack;
+mod stop;
+mod workdir;
+
+pub use driver::{BuildOptions, Built, ContextSource, Services, build};
+pub use error::{BuildError, Failure};
+pub use event::{Event, Outcome, StepId, Stream};
+pub use images::pull;
+pub use stop::Stop;

@@ -1,1 +1,6 @@
 //! Where images come from and go to: layouts, archives, folders.
+
+/// Why an image could not be written out.
+#[derive(Debug, thiserror::Error)]
+#[error("x")]
+pub struct ExportError;

@@ -1,1 +1,87 @@
-//! Stages, scopes, the reachable graph of steps, and cache keys.
+//! What has to be done: stages in order, each a chain of operations with everything expanded, and
+//! the config that comes out; and the keys under which results are remembered.
+//!
+//! Pure: a [`plan`] is a function of the Dockerfile, the request and the base images' configs. It
+//! contacts nobody; when a config is missing it says which.
+
+mod args;
+mod fold;
+mod graph;
+mod history;
+mod key;
+mod ports;
+mod signal;
+mod stages;
+mod step;
+
+use std::collections::BTreeMap;
+
+use crate::diag::{Diagnostic, Span};
+use crate::ir;
+use crate::oci::{ImageConfig, Platform, Reference};
+
+pub use graph::{Forms, forms};
+pub use key::{CacheKey, Chain, Component, OperationKey};
+pub use step::{
+    Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation, Plan,
+    PlannedStage, RunOperation, Step, WorkdirOperation,
+};
+
+/// What the caller wants built, beside the Dockerfile.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `--build-arg`, by name.
+    pub build_args: BTreeMap<String, String>,
+    /// `--target`: a stage's name or number.
+    pub target: Option<String>,
+    /// What the image is for.
+    pub platform: Platform,
+    /// What the build runs on.
+    pub build_platform: Platform,
+    /// `--label`, added to the final image.
+    pub labels: Vec<(String, String)>,
+    /// `--network` for steps that do not say.
+    pub network: Network,
+}
+
+/// An image that a plan needs: which, for which platform, and where the Dockerfile names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ImageRequest {
+    /// The image.
+    pub name: Reference,
+    /// For which platform.
+    pub platform: Platform,
+}
+
+/// What planning has to know of an image.
+#[derive(Debug, Clone)]
+pub struct BaseImage {
+    /// Its config.
+    pub config: ImageConfig,
+    /// The instructions of its ONBUILD triggers.
+    pub triggers: Vec<ir::Instruction>,
+}
+
+/// What is known of the images that FROM and `--from` name.
+pub type Images = BTreeMap<ImageRequest, BaseImage>;
+
+/// An answer of [`plan`].
+#[derive(Debug)]
+pub enum Outcome {
+    /// These images' configs are needed first; ask again with them.
+    Needs(Vec<(ImageRequest, Span)>),
+    /// The plan.
+    Ready(Box<Plan>),
+}
+
+/// Plans the build of `file`.
+///
+/// # Errors
+/// Every mistake that stops the build, in order of place.
+pub fn plan(
+    file: &ir::Dockerfile,
+    request: &Request,
+    images: &Images,
+) -> Result<Outcome, Vec<Diagnostic>> {
+    stages::plan(file, request, images)
+}

@@ -1,4 +1,117 @@
-//! Blobs, layers in their forms, rootfs back ends, cache records, tags, locks.
+//! The store: blobs, layers in their forms, cache records, tags; many processes at once, any of
+//! which may be killed at any instant.
+//!
+//! ```text
+//! version               format number
+//! index.db              SQLite, WAL: tags, layers, cache records, the memo of file hashes
+//! blobs/sha256/<hex>    manifests, configs, packed and plain layers
+//! layers/<hex>/fs       the unpacked form of the layer with that DiffId, mountable
+//! layers/<hex>/tree     its listing
+//! cache-mounts/<key>/   for RUN --mount=type=cache
+//! locks/                held while a step is made, and while anything is pruned
+//! tmp/<name>/           unfinished work; swept when the process that made it is gone
+//! ```
+//!
+//! A file with a name outside `tmp` is complete: it was written elsewhere and renamed. What is in
+//! use is protected from `prune` by a shared `flock` for as long as the process lives.
+
+mod blob;
+mod error;
+mod gc;
+mod image;
+mod index;
+mod layer;
+mod lock;
+mod scan;
+mod version;
+mod work;
 
 pub mod layer_diff;
 pub mod unpack;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use crate::oci::DiffId;
+use crate::pathio::{self, PathError};
+use crate::tree::LayerListing;
+
+pub use blob::Draft;
+pub use error::StoreError;
+pub use gc::{PruneOptions, Pruned};
+pub use index::{LayerRecord, PackedRecord, StepRecord, Tag};
+pub use layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
+pub use lock::StepLock;
+pub use work::WorkFolder;
+
+/// An opened store. Shared by reference between threads.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    index: Mutex<index::Index>,
+    /// Held shared for the life of the process: `prune` waits for it.
+    in_use: lock::Lease,
+    /// This process's folder below `tmp`, made when it is first needed.
+    work: Mutex<Option<Arc<work::ProcessFolder>>>,
+    /// Listings that were read or written, by layer.
+    listings: Mutex<BTreeMap<DiffId, Arc<LayerListing>>>,
+    user_namespace: bool,
+}
+
+/// What a store needs to know of the process that opens it.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenOptions {
+    /// Whether the process is root of a user namespace only: overlay marks then live in `user.`
+    /// attributes, and devices cannot be made.
+    pub user_namespace: bool,
+    /// Seconds since 1970, for records of last use.
+    pub now_s: i64,
+}
+
+impl Store {
+    /// Opens the store at `root`; makes it when it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Version`] when another rbuild made it in a form that this one does not know;
+    /// IO and database errors with their path.
+    pub fn open(root: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
+        for folder in ["blobs/sha256", "layers", "cache-mounts", "locks", "tmp"] {
+            ensure_folder(&root.join(folder))?;
+        }
+        version::check(root)?;
+        let in_use = lock::Lease::shared(&root.join("locks/in-use"))?;
+        let index = index::Index::open(&root.join("index.db"), options.now_s)?;
+        work::sweep(&root.join("tmp"));
+        Ok(Self {
+            root: root.to_owned(),
+            index: Mutex::new(index),
+            in_use,
+            work: Mutex::new(None),
+            listings: Mutex::new(BTreeMap::new()),
+            user_namespace: options.user_namespace,
+        })
+    }
+
+    /// The folder that the store lies in.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Runs `work` on the index.
+    fn with_index<R>(&self, work: impl FnOnce(&mut index::Index) -> R) -> R {
+        // A panic while the lock is held leaves SQLite's own transaction rolled back: the index
+        // is as good as before.
+        let mut index = self.index.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        work(&mut index)
+    }
+}
+
+/// `mkdir -p` that costs one call when the folder is there.
+fn ensure_folder(path: &Path) -> Result<(), PathError> {
+    if rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok() {
+        return Ok(());
+    }
+    pathio::create_dir_all(path)
+}

@@ -10,8 +10,10 @@ mod select;
 
 pub use error::CopyError;
 
+use super::glob::{DoubleStar, Glob};
 use super::mode::Chmod;
-use super::{ContentDigest, ContentWriter, File, Item, Layer, Meta, Node, Tree};
+use super::patterns::PatternError;
+use super::{ContentDigest, ContentWriter, File, Item, Layer, Meta, Node, Tree, TreePath};
 
 use place::Placement;
 use select::Selected;
@@ -76,6 +78,29 @@ pub fn copy(source: &Tree, below: &Tree, request: &CopyRequest<'_>) -> Result<La
         }
     }
     Ok(placement.into_layer())
+}
+
+/// The regular files that one source of a COPY, a path or pattern, can mean: links are followed,
+/// folders left out. What is not there is no error here.
+///
+/// # Errors
+/// [`CopyError::BadPattern`].
+pub fn files_meant(source: &Tree, text: &str) -> Result<Vec<TreePath>, CopyError> {
+    let resolved =
+        |path: &[u8]| source.resolve(path).ok().filter(|path| source.file(path).is_some());
+    if !super::glob::has_wildcard(text) {
+        return Ok(resolved(super::glob::unescape(text).as_bytes()).into_iter().collect());
+    }
+    let pattern = TreePath::clean(text.as_bytes());
+    let pattern = String::from_utf8_lossy(pattern.as_bytes()).into_owned();
+    let glob = Glob::new(&pattern, DoubleStar::AsSingle).map_err(|reason| {
+        let pattern = text.to_owned();
+        let reason = PatternError::Bad { pattern: pattern.clone(), reason };
+        CopyError::BadPattern { pattern, reason }
+    })?;
+    let root = TreePath::root();
+    let named = source.walk(&root).filter(|(path, _)| glob.matches(path.as_bytes()));
+    Ok(named.filter_map(|(path, _)| resolved(path.as_bytes())).collect())
 }
 
 /// Names what a COPY selects, without a look at where it goes: paths, modes, contents, links,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Item, LayerListing, Meta, Node, TreePath};
+use super::{File, Item, LayerListing, Meta, Node, TreePath};
 
 /// Symbolic links followed in one look-up before it is taken for a loop (the kernel's own limit,
 /// path_resolution(7)).
@@ -183,6 +183,18 @@ impl Tree {
         None
     }
 
+    /// The regular file at exactly `path`.
+    #[must_use]
+    pub fn file(&self, path: &TreePath) -> Option<&File> {
+        match self.get(path)? {
+            TreeNode::Leaf(leaf) => match &leaf.1 {
+                Node::File(file) => Some(file),
+                _ => None,
+            },
+            TreeNode::Dir(_) => None,
+        }
+    }
+
     /// The folder at exactly `path`, the root included.
     #[must_use]
     pub fn dir(&self, path: &TreePath) -> Option<&Dir> {
@@ -273,7 +285,7 @@ fn names_reversed(path: &[u8]) -> Vec<Box<[u8]>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Entry, TreePath};
+    use super::super::Entry;
     use super::*;
 
     fn path(text: &str) -> TreePath {

@@ -13,9 +13,12 @@ mod merged;
 mod node;
 mod path;
 
+pub use copy::{CopyError, CopyInput, CopyRequest, copy, files_meant, select_digest};
 pub use merged::{Dir, LookupError, Tree, TreeNode};
+pub use mode::{Chmod, ModeError, parse_chmod};
 pub use node::{
     ContentDigest, ContentHash, ContentWriter, Device, Entry, File, FileOrigin, Item, Layer,
     LayerListing, Meta, Node, Xattrs,
 };
+pub use passwd::{AccountError, Accounts, ResolvedUser};
 pub use path::{PathError, TreePath};

@@ -5,6 +5,6 @@ mod sandbox;
 #[path = "../support/mod.rs"]
 mod support;
 
-mod registry;
 mod archive;
 mod context;
+mod registry;

@@ -1,0 +1,133 @@
+//! The image out of its parts: config with history and layers, and the store's own manifest.
+
+use crate::oci::{
+    Descriptor, Digest, History, ImageConfig, LayerCompression, Manifest, MediaType, RootFs, pretty,
+};
+use crate::plan::{Base, HistoryLine};
+
+use super::driver::{Run, StageDone};
+use super::stack::Stack;
+use super::{BuildError, Failure};
+
+/// What Docker's builder writes beside each entry; tools look for it.
+const COMMENT: &str = "buildkit.dockerfile.v0";
+/// For layers of a base whose history does not account for them.
+const COMMENT_EXTRA: &str = "buildkit.exporter.image.v0";
+
+/// One entry of a stage's history, and the stack whose top layer belongs to it.
+#[derive(Debug, Clone)]
+pub(super) struct StageHistory {
+    pub(super) line: HistoryLine,
+    pub(super) layer: Option<Stack>,
+}
+
+/// An image whose documents are in the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Assembled {
+    pub(super) manifest: Digest,
+    pub(super) config: Digest,
+}
+
+/// Writes config and manifest of what came of a stage.
+pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failure> {
+    let planned = run.plan.stages.get(stage.number).expect("a plan names its own stages");
+    let mut config = planned.config.clone();
+    let n_base = config.rootfs.diff_ids.len();
+    config.history = base_history(&config, n_base);
+    append_history(run, &mut config, stage)?;
+    config.rootfs = RootFs { diff_ids: stage.stack.diff_ids()?, ..RootFs::default() };
+    config.created = match run.options.epoch_s {
+        Some(epoch_s) => Some(rfc3339(epoch_s)),
+        None => config.history.iter().rev().find_map(|entry| entry.created.clone()),
+    };
+    let store = run.services.store;
+    let config_bytes = config.to_json();
+    let config_digest = store.put_blob(&config_bytes).map_err(BuildError::from)?;
+    let mut layers = base_layers(run, stage)?;
+    for layer in stage.stack.layers()?.into_iter().skip(layers.len()) {
+        let media_type = MediaType::OciLayer(LayerCompression::None);
+        layers.push(Descriptor::new(media_type, layer.diff_id.digest(), layer.record.tar_bytes));
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(MediaType::OciManifest),
+        config: Descriptor::of(MediaType::OciConfig, &config_bytes),
+        layers,
+        annotations: Default::default(),
+    };
+    let manifest = store.put_blob(&pretty(&manifest)).map_err(BuildError::from)?;
+    Ok(Assembled { manifest, config: config_digest })
+}
+
+/// The base image's own history, made to account for each of its layers.
+fn base_history(config: &ImageConfig, n_layers: usize) -> Vec<History> {
+    let mut history = config.history.clone();
+    let n_entries = history.iter().filter(|entry| !entry.empty_layer).count();
+    let comment = Some(COMMENT_EXTRA.to_owned());
+    let missing = n_layers.saturating_sub(n_entries);
+    history
+        .extend((0..missing).map(|_| History { comment: comment.clone(), ..History::default() }));
+    let mut surplus = n_entries.saturating_sub(n_layers);
+    for entry in history.iter_mut().rev().filter(|entry| !entry.empty_layer) {
+        if surplus == 0 {
+            break;
+        }
+        entry.empty_layer = true;
+        surplus -= 1;
+    }
+    history
+}
+
+/// One entry an instruction; those without a layer have the time of the layer before.
+fn append_history(
+    run: &Run<'_>,
+    config: &mut ImageConfig,
+    stage: &StageDone,
+) -> Result<(), Failure> {
+    let mut times = Vec::new();
+    for entry in stage.history.iter() {
+        let layer = entry.layer.as_ref().map(Stack::top).transpose()?.flatten();
+        times.push(layer.map(|layer| layer.record.created_s));
+    }
+    let first = times.iter().flatten().next().copied();
+    let mut time_s = first.unwrap_or(run.options.now_s);
+    for (entry, own) in stage.history.iter().zip(times) {
+        time_s = own.unwrap_or(time_s);
+        config.history.push(History {
+            created: Some(rfc3339(run.options.epoch_s.unwrap_or(time_s))),
+            created_by: Some(entry.line.created_by.clone()),
+            author: None,
+            comment: Some(COMMENT.to_owned()),
+            empty_layer: entry.line.empty_layer,
+        });
+    }
+    Ok(())
+}
+
+/// The descriptors of the base image's layers as it came, in OCI media types.
+fn base_layers(run: &Run<'_>, stage: &StageDone) -> Result<Vec<Descriptor>, Failure> {
+    let mut at = stage.number;
+    let request = loop {
+        let planned = run.plan.stages.get(at).expect("a plan names its own stages");
+        match &planned.base {
+            Base::Scratch => return Ok(Vec::new()),
+            Base::Stage(parent) => at = *parent,
+            Base::Image(request) => break request,
+        }
+    };
+    run.images.fetch(run, request)?;
+    let image = run.images.get(request);
+    Ok(image.manifest.layers.iter().map(in_oci_type).collect())
+}
+
+fn in_oci_type(layer: &Descriptor) -> Descriptor {
+    let compression = layer.media_type.layer_compression().unwrap_or(LayerCompression::None);
+    Descriptor::new(MediaType::OciLayer(compression), layer.digest, layer.size)
+}
+
+/// Seconds since 1970 as RFC 3339.
+fn rfc3339(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    humantime::format_rfc3339_seconds(time).to_string()
+}

@@ -1,0 +1,365 @@
+//! COPY and ADD: what the sources hold, and the layer that they become.
+
+use std::fs::File as OsFile;
+use std::io::{self, Read};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use crate::archive;
+use crate::diag::{Diagnostic, Span, codes};
+use crate::plan::{CopyFrom, CopyOperation, CopyPart};
+use crate::store::unpack::{self, UnpackOptions, Whiteouts};
+use crate::store::{OpenContent, StoreError, WorkFolder};
+use crate::tree::{
+    self, Accounts, Chmod, ContentDigest, ContentHash, CopyError, CopyInput, CopyRequest, File,
+    FileOrigin, Layer, Meta, Tree, TreePath,
+};
+
+use super::BuildError;
+use super::driver::{CONTEXT_FOLDER, Run};
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// Bytes that tell whether a file is an archive: the first block of a tar.
+const SNIFF_BYTES: u64 = 512;
+
+/// An archive unpacks to no more than this, against those that grow forever.
+const MAX_ARCHIVE_BYTES: u64 = 1 << 40;
+/// And to no more files than this.
+const MAX_ARCHIVE_ENTRIES: u64 = 20_000_000;
+
+/// The sources of one COPY, looked up.
+#[derive(Debug)]
+pub(super) struct Sources {
+    tree: Tree,
+    chmod: Option<Chmod>,
+    archives: Vec<UnpackedArchive>,
+    /// What ADD makes of the parts once archives are told from other files; empty before.
+    told_apart: Vec<AddInput>,
+}
+
+/// One source of ADD.
+#[derive(Debug)]
+enum AddInput {
+    /// A path or pattern that is no archive.
+    Path(String),
+    /// An archive, by number.
+    Archive(usize),
+    /// A heredoc, by the number of its part.
+    Inline(usize),
+}
+
+/// An archive that ADD unpacked aside.
+#[derive(Debug)]
+struct UnpackedArchive {
+    folder: u32,
+    work: WorkFolder,
+    tree: Tree,
+}
+
+/// Looks up the sources and checks the flags; what is in the context is hashed here.
+pub(super) fn sources(run: &Run<'_>, operation: &CopyOperation) -> Result<Sources> {
+    let chmod =
+        operation.chmod.as_ref().map(|(text, span)| parse_chmod(text, *span)).transpose()?;
+    let tree = match &operation.from {
+        CopyFrom::Context => {
+            let paths: Vec<&str> = operation.parts.iter().filter_map(path_of).collect();
+            if paths.is_empty() { Tree::default() } else { run.context()?.tree(&paths)? }
+        }
+        CopyFrom::Stage(number) => run.stage_tree(*number)?,
+        CopyFrom::Image(request) => run.image_tree(request)?,
+    };
+    Ok(Sources { tree, chmod, archives: Vec::new(), told_apart: Vec::new() })
+}
+
+fn parse_chmod(text: &str, span: Span) -> Result<Chmod> {
+    tree::parse_chmod(text).map_err(|error| {
+        let message = format!("invalid chmod parameter: '{text}': {error}");
+        let help = "write octal digits up to 7777, or clauses such as u=rwX,go=rX";
+        Diagnostic::error(codes::BAD_MODE, span, message).help(help).into()
+    })
+}
+
+fn path_of(part: &CopyPart) -> Option<&str> {
+    match part {
+        CopyPart::Path { text, .. } => Some(text),
+        CopyPart::Inline { .. } => None,
+    }
+}
+
+impl Sources {
+    /// What the key says of the files.
+    pub(super) fn digest(
+        &self,
+        run: &Run<'_>,
+        operation: &CopyOperation,
+        span: Span,
+    ) -> Result<ContentDigest> {
+        let inputs = self.inputs(run, operation);
+        let request = self.request(run, operation, &inputs, None);
+        tree::select_digest(&self.tree, &request)
+            .map_err(|error| copy_error(run, operation, span, &error))
+    }
+
+    /// The layer that the COPY adds on top of `below`.
+    pub(super) fn layer(
+        &mut self,
+        run: &Run<'_>,
+        operation: &CopyOperation,
+        below: &Tree,
+        accounts: &Accounts,
+        span: Span,
+    ) -> Result<Layer> {
+        if operation.unpack {
+            self.unpack_archives(run, operation, span)?;
+        }
+        let owner =
+            operation.chown.as_ref().map(|(text, at)| chown(accounts, text, *at)).transpose()?;
+        let inputs = self.inputs(run, operation);
+        let request = self.request(run, operation, &inputs, owner);
+        tree::copy(&self.tree, below, &request)
+            .map_err(|error| copy_error(run, operation, span, &error))
+    }
+
+    fn request<'a>(
+        &'a self,
+        run: &Run<'_>,
+        operation: &'a CopyOperation,
+        inputs: &'a [CopyInput<'a>],
+        owner: Option<(u32, u32)>,
+    ) -> CopyRequest<'a> {
+        CopyRequest {
+            sources: inputs,
+            destination: &operation.destination,
+            workdir: &operation.workdir,
+            owner,
+            mode: self.chmod.as_ref(),
+            exclude: &operation.exclude,
+            parents: operation.parents,
+            from_context: operation.from == CopyFrom::Context,
+            link: operation.link,
+            now_s: run.file_time_s(),
+        }
+    }
+
+    /// The sources in order; archives that were unpacked stand in for their files.
+    fn inputs<'a>(&'a self, run: &Run<'_>, operation: &'a CopyOperation) -> Vec<CopyInput<'a>> {
+        let part = |part: &'a CopyPart| match part {
+            CopyPart::Path { text, .. } => CopyInput::Path(text),
+            CopyPart::Inline { name, content } => inline(name, content, run.file_time_s()),
+        };
+        if self.told_apart.is_empty() {
+            return operation.parts.iter().map(part).collect();
+        }
+        let told = self.told_apart.iter().filter_map(|input| match input {
+            AddInput::Path(text) => Some(CopyInput::Path(text)),
+            AddInput::Archive(at) => self.archives.get(*at).map(|a| CopyInput::Tree(&a.tree)),
+            AddInput::Inline(at) => operation.parts.get(*at).map(part),
+        });
+        told.collect()
+    }
+
+    /// Unpacks the sources that are archives.
+    fn unpack_archives(
+        &mut self,
+        run: &Run<'_>,
+        operation: &CopyOperation,
+        span: Span,
+    ) -> Result<()> {
+        for (at, part) in operation.parts.iter().enumerate() {
+            let Some(text) = path_of(part) else {
+                self.told_apart.push(AddInput::Inline(at));
+                continue;
+            };
+            let paths = tree::files_meant(&self.tree, text)
+                .map_err(|error| copy_error(run, operation, span, &error))?;
+            let mut archives = Vec::new();
+            for path in &paths {
+                archives.push(self.unpack_archive(run, path, span)?);
+            }
+            if archives.iter().all(Option::is_none) {
+                self.told_apart.push(AddInput::Path(text.to_owned()));
+                continue;
+            }
+            for (archive, path) in archives.into_iter().zip(&paths) {
+                let input = match archive {
+                    Some(archive) => AddInput::Archive(self.keep(archive)),
+                    None => AddInput::Path(escaped(&path.to_string())),
+                };
+                self.told_apart.push(input);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, archive: UnpackedArchive) -> usize {
+        self.archives.push(archive);
+        self.archives.len() - 1
+    }
+
+    fn unpack_archive(
+        &self,
+        run: &Run<'_>,
+        path: &TreePath,
+        span: Span,
+    ) -> Result<Option<UnpackedArchive>> {
+        let Some(file) = self.tree.file(path) else { return Ok(None) };
+        let open = || self.open(run, file, path);
+        let name = path.to_string();
+        let bad = |source: &dyn std::error::Error| {
+            let message =
+                format!("cannot unpack the archive {name}: {}", super::error::chain(source));
+            BuildError::from(Diagnostic::error(codes::BAD_ARCHIVE, span, message))
+        };
+        let (compression, mut decoded) =
+            match archive::decoder(open().map_err(|error| bad(&error))?) {
+                Ok(found) => found,
+                Err(error) => return Err(bad(&error)),
+            };
+        let mut first = Vec::new();
+        let sniffed = decoded.by_ref().take(SNIFF_BYTES).read_to_end(&mut first);
+        if compression == archive::Compression::None && sniffed.is_err() {
+            return Ok(None);
+        }
+        if !archive::is_tar(&first) {
+            return Ok(None);
+        }
+        let work = run.services.store.work_folder()?;
+        let into = work.folder("fs").map_err(StoreError::from)?;
+        let options = UnpackOptions {
+            ownership: true,
+            devices: !crate::sandbox::in_user_namespace(),
+            whiteouts: Whiteouts::Keep,
+            max_bytes: MAX_ARCHIVE_BYTES,
+            max_entries: MAX_ARCHIVE_ENTRIES,
+        };
+        let folder = run.next_folder();
+        let origin = |path: &TreePath, _tar_at| FileOrigin::Folder { folder, path: path.clone() };
+        let mut whole = io::Cursor::new(first).chain(decoded);
+        let unpacked = unpack::unpack(&mut whole, into.as_fd(), &options, &origin)
+            .map_err(|error| bad(&error))?;
+        let mut tree = Tree::default();
+        tree.apply(&unpacked.listing);
+        Ok(Some(UnpackedArchive { folder, work, tree }))
+    }
+
+    /// Opens the content of a file of the sources.
+    fn open(
+        &self,
+        run: &Run<'_>,
+        file: &File,
+        _path: &TreePath,
+    ) -> io::Result<Box<dyn Read + Send>> {
+        match &file.origin {
+            FileOrigin::Inline(bytes) => Ok(Box::new(io::Cursor::new(Arc::clone(bytes)))),
+            FileOrigin::Folder { folder, path } if *folder == CONTEXT_FOLDER => {
+                let context = run.context().map_err(io::Error::other)?;
+                Ok(Box::new(context.read(path).map_err(io::Error::other)?))
+            }
+            FileOrigin::Folder { folder, path } => {
+                let mut archives = self.archives.iter();
+                let archive =
+                    archives.find(|a| a.folder == *folder).ok_or(io::ErrorKind::NotFound)?;
+                let path = archive.work.path().join("fs").join(path.as_path());
+                Ok(Box::new(OsFile::from(rustix::fs::open(
+                    path,
+                    rustix::fs::OFlags::RDONLY
+                        | rustix::fs::OFlags::NOFOLLOW
+                        | rustix::fs::OFlags::CLOEXEC,
+                    rustix::fs::Mode::empty(),
+                )?)))
+            }
+            FileOrigin::Layer { layer, path, tar_at } => {
+                let store = run.services.store;
+                store.open_layer_file(*layer, path, *tar_at, file.size).map_err(io::Error::other)
+            }
+        }
+    }
+
+    /// Writes the layer into the store with `write`, which is given what opens the contents.
+    pub(super) fn with_contents<R>(
+        &self,
+        run: &Run<'_>,
+        write: impl FnOnce(&OpenContent<'_>) -> R,
+    ) -> R {
+        write(&|file, path| self.open(run, file, path).map(|content| content as Box<dyn Read>))
+    }
+}
+
+/// A heredoc as a file.
+fn inline<'a>(name: &'a str, content: &str, mtime_s: i64) -> CopyInput<'a> {
+    let bytes: Arc<[u8]> = content.as_bytes().into();
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let content = ContentHash::of(&bytes);
+    let meta = Meta::root(0o644, mtime_s);
+    let file = File { size, content, origin: FileOrigin::Inline(bytes) };
+    CopyInput::File { name: name.as_bytes(), meta, file }
+}
+
+/// A path as a pattern that means just it.
+fn escaped(path: &str) -> String {
+    let special = |c: char| matches!(c, '*' | '?' | '[' | '\\');
+    path.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+fn chown(accounts: &Accounts, text: &str, span: Span) -> Result<(u32, u32)> {
+    accounts.owner(text).map_err(|error| {
+        let message = format!("invalid --chown={text}: {error}");
+        let help = "make the user in an earlier RUN, or use numbers";
+        Diagnostic::error(codes::BAD_USER, span, message).help(help).into()
+    })
+}
+
+/// Points at the source that is wrong, and says whether the ignore file hides it.
+fn copy_error(
+    run: &Run<'_>,
+    operation: &CopyOperation,
+    span: Span,
+    error: &CopyError,
+) -> BuildError {
+    let (code, at, path, nearest) = match error {
+        CopyError::NotFound { source_index: index, path, nearest } => {
+            let at = operation.parts.get(*index).and_then(|part| match part {
+                CopyPart::Path { span, .. } => Some(*span),
+                CopyPart::Inline { .. } => None,
+            });
+            (codes::SOURCE_NOT_FOUND, at, Some(path), nearest.clone())
+        }
+        _ => (codes::COPY_CONFLICT, None, None, None),
+    };
+    let at = at.unwrap_or(span);
+    let diagnostic = Diagnostic::error(code, at, error.to_string());
+    let ignored = operation.from == CopyFrom::Context
+        && path.is_some_and(|path| {
+            let path = TreePath::clean(path.as_bytes());
+            run.context().is_ok_and(|context| context.is_ignored(&path))
+        });
+    let diagnostic = if ignored {
+        diagnostic.help(
+            "the file is there, but excluded by .dockerignore: add a line with `!` and its name",
+        )
+    } else {
+        diagnostic.maybe_help(nearest.map(|name| format!("did you mean `{name}`?")))
+    };
+    diagnostic.into()
+}
+
+/// The accounts of an image, from its tree.
+pub(super) fn accounts(run: &Run<'_>, tree: &Tree) -> Result<Accounts> {
+    let read = |path: &[u8]| -> Result<Vec<u8>> {
+        let Ok(path) = tree.resolve(path) else { return Ok(Vec::new()) };
+        let Some(file) = tree.file(&path) else { return Ok(Vec::new()) };
+        let sources = Sources {
+            tree: Tree::default(),
+            chmod: None,
+            archives: Vec::new(),
+            told_apart: Vec::new(),
+        };
+        let mut bytes = Vec::new();
+        let opened =
+            sources.open(run, file, &path).and_then(|mut file| file.read_to_end(&mut bytes));
+        opened.map_err(|error| crate::pathio::PathError::new("read", path.as_path(), error))?;
+        Ok(bytes)
+    };
+    Ok(Accounts::parse(&read(b"etc/passwd")?, &read(b"etc/group")?))
+}

@@ -1,0 +1,644 @@
+//! The walk through the graph: one thread a stage, one step after the other in each.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use crate::context::{Context, HashMemo, IgnoreRules};
+use crate::diag::Diagnostic;
+use crate::ir;
+use crate::oci::{Digest, Reference};
+use crate::plan::{
+    self, Base, CacheKey, Component, Forms, ImageRequest, Operation, OperationKey, Plan,
+    PlannedStage, Step,
+};
+use crate::pool::{self, Scope};
+use crate::registry::Client;
+use crate::store::{Form, LayerDone, LayerOptions, LowerFolder, StepLock, StepRecord, Store};
+use crate::tree::Tree;
+
+use super::assemble::{self, StageHistory};
+use super::images::ImageTable;
+use super::run::RunDone;
+use super::slot::Slot;
+use super::stack::Stack;
+use super::{BuildError, Event, Failure, Outcome, StepId, Stop, copy, run, workdir};
+
+/// The number of the build context among the folders that files may lie in.
+pub(super) const CONTEXT_FOLDER: u32 = 0;
+
+/// Where the sources of COPY are.
+#[derive(Debug, Clone)]
+pub struct ContextSource {
+    /// The folder.
+    pub path: PathBuf,
+    /// What of it is not there for the build.
+    pub ignore: IgnoreRules,
+}
+
+/// What a build is to do.
+#[derive(Debug)]
+pub struct BuildOptions {
+    /// The Dockerfile.
+    pub dockerfile: ir::Dockerfile,
+    /// The context.
+    pub context: ContextSource,
+    /// Arguments, target, platform, labels.
+    pub request: plan::Request,
+    /// Names for the result.
+    pub tags: Vec<Reference>,
+    /// Whether earlier results are not used.
+    pub no_cache: bool,
+    /// Whether registries are asked even for images that are in the store.
+    pub pull: bool,
+    /// SOURCE_DATE_EPOCH: the time in config and history.
+    pub epoch_s: Option<i64>,
+    /// Whether later file times in new layers become the epoch too.
+    pub clamp: bool,
+    /// Seconds since 1970.
+    pub now_s: i64,
+    /// How many threads may work at once.
+    pub jobs: NonZeroUsize,
+}
+
+/// What a build works with.
+#[derive(Clone, Copy)]
+pub struct Services<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// The registries.
+    pub registry: &'a Client,
+    /// Ends the build.
+    pub stop: &'a Stop,
+    /// Learns what happens.
+    pub events: &'a (dyn Fn(Event) + Sync),
+}
+
+impl std::fmt::Debug for Services<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// An image that was built, in the store.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// Its manifest in the store, in which new layers are plain tars.
+    pub manifest: Digest,
+    /// Its config: the image's id, the same whatever the layers' packing.
+    pub config: Digest,
+    /// What is odd about the Dockerfile.
+    pub warnings: Vec<Diagnostic>,
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Builds an image into the store.
+///
+/// # Errors
+/// The first error in the order of the stages; the other steps were ended.
+pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
+    let shared = Shared::new(services, options);
+    let (plan, images) = make_plan(&shared)?;
+    let run = Run::new(&shared, &plan, &images);
+    run.all_stages()?;
+    let target = run.stage(plan.target)?;
+    let image = assemble::image(&run, &target)?;
+    for tag in &options.tags {
+        services.store.set_tag(tag, image.manifest).map_err(BuildError::from)?;
+    }
+    services.store.make_durable().map_err(BuildError::from)?;
+    Ok(Built { manifest: image.manifest, config: image.config, warnings: plan.warnings })
+}
+
+/// Resolves images until the plan is complete.
+fn make_plan(shared: &Shared<'_>) -> Result<(Plan, ImageTable)> {
+    let mut table = ImageTable::default();
+    let mut known = plan::Images::new();
+    loop {
+        let outcome = plan::plan(&shared.options.dockerfile, &shared.options.request, &known)
+            .map_err(|diagnostics| BuildError::Dockerfile { diagnostics })?;
+        match outcome {
+            plan::Outcome::Ready(plan) => return Ok((*plan, table)),
+            plan::Outcome::Needs(needs) => table.resolve(shared, &needs, &mut known)?,
+        }
+    }
+}
+
+/// What is the same for all stages.
+#[derive(Debug)]
+pub(super) struct Shared<'a> {
+    pub(super) services: &'a Services<'a>,
+    pub(super) options: &'a BuildOptions,
+    next_step: AtomicU32,
+    next_folder: AtomicU32,
+    context: OnceLock<Context>,
+    resolv_conf: OnceLock<Vec<u8>>,
+}
+
+/// A step that is shown.
+#[derive(Debug)]
+pub(super) struct StepRun {
+    pub(super) id: StepId,
+    started: Instant,
+}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(services: &'a Services<'a>, options: &'a BuildOptions) -> Self {
+        Self {
+            services,
+            options,
+            next_step: AtomicU32::new(1),
+            next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),
+            context: OnceLock::new(),
+            resolv_conf: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn event(&self, event: Event) {
+        (self.services.events)(event);
+    }
+
+    pub(super) fn start(&self, name: String) -> StepRun {
+        let id = StepId(self.next_step.fetch_add(1, Ordering::Relaxed));
+        self.event(Event::Started { step: id, name });
+        StepRun { id, started: Instant::now() }
+    }
+
+    pub(super) fn finish(&self, step: StepRun, outcome: Outcome) {
+        let took = step.started.elapsed();
+        self.event(Event::Finished { step: step.id, outcome, took });
+    }
+
+    /// The context, opened when a step first needs it.
+    pub(super) fn context(&self) -> std::result::Result<&Context, BuildError> {
+        if let Some(context) = self.context.get() {
+            return Ok(context);
+        }
+        let source = &self.options.context;
+        let memo = self.services.store.memo(&source.path.to_string_lossy())?.unwrap_or_default();
+        let memo = HashMemo::from_bytes(&memo, self.options.now_s.saturating_mul(1_000_000_000));
+        let context = Context::open(&source.path, source.ignore.clone(), CONTEXT_FOLDER, memo)?;
+        Ok(self.context.get_or_init(|| context))
+    }
+
+    /// Keeps the hashes of the context's files for the next build.
+    fn save_memo(&self) -> std::result::Result<(), BuildError> {
+        if let Some(memo) = self.context.get().and_then(Context::memo_bytes) {
+            let folder = self.options.context.path.to_string_lossy();
+            self.services.store.set_memo(&folder, &memo)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn resolv_conf(&self) -> &[u8] {
+        self.resolv_conf.get_or_init(run::read_resolv_conf)
+    }
+
+    /// A number for a folder that files may lie in.
+    pub(super) fn next_folder(&self) -> u32 {
+        self.next_folder.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The time of files that rbuild itself makes.
+    pub(super) fn file_time_s(&self) -> i64 {
+        self.options.epoch_s.unwrap_or(self.options.now_s)
+    }
+
+    pub(super) fn layer_options(&self) -> LayerOptions {
+        let clamp_s = self.options.epoch_s.filter(|_epoch| self.options.clamp);
+        LayerOptions { clamp_s, created_s: self.options.now_s }
+    }
+
+    /// Why a step ends before its time.
+    pub(super) fn stopped(&self) -> BuildError {
+        if self.services.stop.is_interrupted() {
+            BuildError::Interrupted
+        } else {
+            BuildError::Stopped
+        }
+    }
+}
+
+/// What came of a stage.
+#[derive(Debug, Clone)]
+pub(super) struct StageDone {
+    pub(super) number: usize,
+    pub(super) stack: Stack,
+    pub(super) history: Arc<Vec<StageHistory>>,
+}
+
+/// A plan that is carried out.
+#[derive(Debug)]
+pub(super) struct Run<'a> {
+    shared: &'a Shared<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) images: &'a ImageTable,
+    forms: Forms,
+    stages: Vec<Slot<StageDone>>,
+    /// Steps of this build by definition: equal steps of several stages are one.
+    made: Mutex<BTreeMap<CacheKey, Stack>>,
+}
+
+impl<'a> std::ops::Deref for Run<'a> {
+    type Target = Shared<'a>;
+
+    fn deref(&self) -> &Shared<'a> {
+        self.shared
+    }
+}
+
+/// One step and where it stands.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    stage: usize,
+    number: usize,
+    step: &'a Step,
+}
+
+impl<'a> Run<'a> {
+    fn new(shared: &'a Shared<'a>, plan: &'a Plan, images: &'a ImageTable) -> Self {
+        let stages = plan.stages.iter().map(|_stage| Slot::new()).collect();
+        let made = Mutex::new(BTreeMap::new());
+        Self { shared, plan, images, forms: plan::forms(plan), stages, made }
+    }
+
+    /// What came of a stage; waits for it.
+    pub(super) fn stage(&self, number: usize) -> Result<StageDone> {
+        self.stages.get(number).expect("a plan names its own stages").wait()
+    }
+
+    /// Runs all stages; the error is that of the first stage, in order, which has one of its own.
+    fn all_stages(&self) -> Result<()> {
+        let results = pool::scope(|scope| {
+            let handles: Vec<_> = self
+                .plan
+                .stages
+                .iter()
+                .enumerate()
+                .map(|(number, stage)| scope.spawn(move || self.run_stage(scope, number, stage)))
+                .collect();
+            handles.into_iter().map(pool::join).collect::<Vec<Result<()>>>()
+        });
+        self.save_memo()?;
+        let mut errors: Vec<Failure> = results.into_iter().filter_map(Result::err).collect();
+        let own = errors.iter().position(|error| !error.is_consequence()).unwrap_or(0);
+        if errors.is_empty() { Ok(()) } else { Err(errors.swap_remove(own)) }
+    }
+
+    fn run_stage<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        number: usize,
+        stage: &'scope PlannedStage,
+    ) -> Result<()> {
+        let done = self.stage_steps(scope, number, stage);
+        if done.is_err() {
+            self.services.stop.fail();
+        }
+        let result = done.clone().map(drop);
+        self.stages.get(number).expect("a plan names its own stages").fill(done);
+        result
+    }
+
+    fn stage_steps<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        number: usize,
+        stage: &'scope PlannedStage,
+    ) -> Result<StageDone> {
+        let (mut stack, mut history) = self.base(number, stage)?;
+        for (at, step) in stage.steps.iter().enumerate() {
+            if self.services.stop.is_thrown() {
+                return Err(Failure::new(self.stopped()));
+            }
+            if let Some(operation) = &step.operation {
+                let at = At { stage: number, number: at, step };
+                stack = self.operation(scope, at, operation, &stack)?;
+            }
+            if let Some(line) = &step.history {
+                let layer = step.operation.is_some().then(|| stack.clone());
+                history.push(StageHistory { line: line.clone(), layer });
+            }
+        }
+        Ok(StageDone { number, stack, history: Arc::new(history) })
+    }
+
+    /// The layers and the history that a stage starts with.
+    fn base(&self, number: usize, stage: &PlannedStage) -> Result<(Stack, Vec<StageHistory>)> {
+        match &stage.base {
+            Base::Scratch => Ok((Stack::default(), Vec::new())),
+            Base::Stage(parent) => {
+                let parent = self.stage(*parent)?;
+                Ok((parent.stack, parent.history.to_vec()))
+            }
+            Base::Image(request) => {
+                let total = stage.n_operations() + 1;
+                let name = format!("[{} 1/{total}] FROM {}", stage.name, request.name);
+                let step = self.start(name);
+                self.finish(step, Outcome::Cached);
+                let _ = number;
+                Ok((self.images.get(request).stack(), Vec::new()))
+            }
+        }
+    }
+
+    fn step_name(&self, at: At<'_>) -> String {
+        let Some(stage) = self.plan.stages.get(at.stage) else { return String::new() };
+        let before =
+            stage.steps.iter().take(at.number).filter(|step| step.operation.is_some()).count();
+        format!("[{} {}/{}] {}", stage.name, before + 2, stage.n_operations() + 1, at.step.text)
+    }
+
+    /// Makes the layer of one step, or finds it.
+    fn operation<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        at: At<'scope>,
+        operation: &'scope Operation,
+        stack: &Stack,
+    ) -> Result<Stack> {
+        let shown = self.start(self.step_name(at));
+        let made = match operation {
+            Operation::Run(run) => self.run_step(scope, at, run, stack, &shown),
+            Operation::Copy(copy) => self.copy_step(at, copy, stack),
+            Operation::Workdir(workdir) => self.workdir_step(at, workdir, stack),
+        };
+        let outcome = match &made {
+            Ok((_, outcome)) => *outcome,
+            Err(error) if error.is_consequence() => Outcome::Cancelled,
+            Err(_) => Outcome::Failed,
+        };
+        self.finish(shown, outcome);
+        made.map(|(stack, _)| stack)
+    }
+
+    fn run_step<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        at: At<'scope>,
+        operation: &'scope plan::RunOperation,
+        stack: &Stack,
+        shown: &StepRun,
+    ) -> Result<(Stack, Outcome)> {
+        let key = self.key(OperationKey::run(operation));
+        let found = self.find_or_lock(&key, stack)?;
+        let claim = match found {
+            Found::Made(stack) => return Ok((stack, Outcome::Cached)),
+            Found::Claimed(claim) => claim,
+        };
+        let lowers = self.folders(stack)?;
+        let started = Instant::now();
+        let done = run::run(self, shown, at.step.span, operation, &lowers)?;
+        claim.note_duration(started);
+        let next = stack.with_pending(claim.definition.as_bytes(), Arc::clone(&done.upper));
+        self.made().insert(claim.definition, next.clone());
+        let finish = {
+            let (stack, next) = (stack.clone(), next.clone());
+            move || self.finish_run(&stack, &next, &done, &lowers, &claim)
+        };
+        // Clamped times are set on the files: the next step must not run before.
+        if self.options.clamp || self.options.jobs.get() == 1 {
+            finish();
+            next.top()?;
+        } else {
+            scope.spawn(finish);
+        }
+        Ok((next, Outcome::Done))
+    }
+
+    /// Lists and hashes what a RUN left, and remembers it; the next step is already running.
+    fn finish_run(
+        &self,
+        below: &Stack,
+        next: &Stack,
+        done: &RunDone,
+        lowers: &[LowerFolder],
+        claim: &Claim,
+    ) {
+        let finished = run::commit(self, done, lowers, &self.layer_options())
+            .map_err(Failure::new)
+            .and_then(|layer| self.remember(claim, below, &layer).map(|()| layer));
+        if finished.is_err() {
+            self.services.stop.fail();
+        }
+        next.finish_top(finished);
+    }
+
+    fn copy_step(
+        &self,
+        at: At<'_>,
+        operation: &plan::CopyOperation,
+        stack: &Stack,
+    ) -> Result<(Stack, Outcome)> {
+        let span = at.step.span;
+        let mut sources = copy::sources(self, operation)?;
+        let selected = sources.digest(self, operation, span)?;
+        let key = self.key(OperationKey::copy(operation, &selected));
+        let claim = match self.find_or_lock(&key, stack)? {
+            Found::Made(stack) => return Ok((stack, Outcome::Cached)),
+            Found::Claimed(claim) => claim,
+        };
+        let started = Instant::now();
+        let below = self.tree(stack)?;
+        let accounts = copy::accounts(self, &below)?;
+        let layer = sources.layer(self, operation, &below, &accounts, span)?;
+        let store = self.services.store;
+        let (form, options) = (self.form(at), self.layer_options());
+        let written = sources
+            .with_contents(self, |open| store.layer_from_entries(layer, open, form, &options));
+        claim.note_duration(started);
+        self.done(&claim, stack, written.map_err(BuildError::from)?)
+    }
+
+    fn workdir_step(
+        &self,
+        at: At<'_>,
+        operation: &plan::WorkdirOperation,
+        stack: &Stack,
+    ) -> Result<(Stack, Outcome)> {
+        let key = self.key(OperationKey::workdir(operation));
+        let claim = match self.find_or_lock(&key, stack)? {
+            Found::Made(stack) => return Ok((stack, Outcome::Cached)),
+            Found::Claimed(claim) => claim,
+        };
+        let below = self.tree(stack)?;
+        let accounts = copy::accounts(self, &below)?;
+        let layer = workdir::layer(operation, &below, &accounts, at.step.span, self.file_time_s())?;
+        let none = |_file: &crate::tree::File, _path: &crate::tree::TreePath| {
+            Err(std::io::Error::from(std::io::ErrorKind::NotFound))
+        };
+        let store = self.services.store;
+        let written = store.layer_from_entries(layer, &none, self.form(at), &self.layer_options());
+        self.done(&claim, stack, written.map_err(BuildError::from)?)
+    }
+
+    fn done(
+        &self,
+        claim: &Claim,
+        stack: &Stack,
+        (layer, folder): (LayerDone, Option<LowerFolder>),
+    ) -> Result<(Stack, Outcome)> {
+        let next = stack.with_done(claim.definition.as_bytes(), layer.clone(), folder);
+        self.made().insert(claim.definition, next.clone());
+        self.remember(claim, stack, &layer)?;
+        Ok((next, Outcome::Done))
+    }
+
+    fn form(&self, at: At<'_>) -> Form {
+        if self.forms.is_mounted(at.stage, at.number) { Form::Folder } else { Form::Tar }
+    }
+
+    fn key(&self, key: OperationKey) -> OperationKey {
+        key.clamped(self.layer_options().clamp_s)
+    }
+
+    fn made(&self) -> std::sync::MutexGuard<'_, BTreeMap<CacheKey, Stack>> {
+        // Each use is one call on the map: a panic elsewhere leaves it whole.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks a step up, first by what made it, then by what its parent holds; or claims it, so
+    /// that nobody else makes it at the same time.
+    fn find_or_lock(&self, key: &OperationKey, stack: &Stack) -> Result<Found> {
+        let operation = key.key();
+        let definition = operation.on(stack.definition());
+        if let Some(found) = self.find(key, operation, definition, stack)? {
+            return Ok(Found::Made(found));
+        }
+        let lock = self.services.store.lock_step(definition).map_err(BuildError::from)?;
+        // Whoever held the lock may have made it.
+        if let Some(found) = self.find(key, operation, definition, stack)? {
+            return Ok(Found::Made(found));
+        }
+        let duration_ms = std::sync::atomic::AtomicU64::new(0);
+        let components = components_json(key.components());
+        Ok(Found::Claimed(Claim { operation, definition, components, duration_ms, _lock: lock }))
+    }
+
+    fn find(
+        &self,
+        key: &OperationKey,
+        operation: CacheKey,
+        definition: CacheKey,
+        stack: &Stack,
+    ) -> Result<Option<Stack>> {
+        if let Some(made) = self.made().get(&definition) {
+            return Ok(Some(made.clone()));
+        }
+        if self.options.no_cache {
+            return Ok(None);
+        }
+        let store = self.services.store;
+        let error = BuildError::from;
+        let hit = match store.step_by_definition(definition).map_err(error)? {
+            Some(hit) => Some(hit),
+            // Only a record of the same operation can be found by content: without one there is no
+            // need to wait for the parent's content.
+            None if store.has_operation(operation).map_err(error)? => {
+                let content = operation.on(stack.content()?);
+                let hit = store.step_by_content(content).map_err(error)?;
+                if let Some(hit) = &hit {
+                    let components = components_json(key.components());
+                    let record =
+                        StepRecord { definition, content, operation, components, ..hit.clone() };
+                    store.record_step(&record).map_err(error)?;
+                }
+                hit
+            }
+            None => None,
+        };
+        let Some(hit) = hit else { return Ok(None) };
+        let Some(mut record) = store.layer(hit.layer).map_err(error)? else { return Ok(None) };
+        record.created_s = hit.created_s;
+        let done = LayerDone { diff_id: hit.layer, record };
+        let next = stack.with_done(definition.as_bytes(), done, None);
+        self.made().insert(definition, next.clone());
+        Ok(Some(next))
+    }
+
+    fn remember(&self, claim: &Claim, below: &Stack, layer: &LayerDone) -> Result<()> {
+        let record = StepRecord {
+            definition: claim.definition,
+            content: claim.operation.on(below.content()?),
+            operation: claim.operation,
+            components: claim.components.clone(),
+            layer: layer.diff_id,
+            created_s: layer.record.created_s,
+            duration_ms: claim.duration_ms.load(Ordering::Relaxed),
+        };
+        Ok(self.services.store.record_step(&record).map_err(BuildError::from)?)
+    }
+
+    /// The folders to mount, base first; what is not unpacked yet is now.
+    fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
+        let options = self.layer_options();
+        stack.folders(&|layer, lowers| {
+            self.ensure_layer(layer)?;
+            Ok(self.services.store.unpacked(layer.diff_id, lowers, &options)?)
+        })
+    }
+
+    /// The merged file tree of a stack.
+    pub(super) fn tree(&self, stack: &Stack) -> Result<Tree> {
+        stack.tree(self.services.store, &|layer| self.ensure_layer(layer))
+    }
+
+    /// Pulls the base image that a layer belongs to, if the store lacks the layer.
+    fn ensure_layer(&self, layer: &LayerDone) -> std::result::Result<(), BuildError> {
+        if self.services.store.has_layer(layer.diff_id)? {
+            return Ok(());
+        }
+        self.images.fetch_layer(self, layer.diff_id)
+    }
+
+    pub(super) fn stage_tree(&self, number: usize) -> std::result::Result<Tree, BuildError> {
+        let tree = self.stage(number).and_then(|done| self.tree(&done.stack));
+        tree.map_err(unshared)
+    }
+
+    pub(super) fn image_tree(
+        &self,
+        request: &ImageRequest,
+    ) -> std::result::Result<Tree, BuildError> {
+        self.tree(&self.images.get(request).stack()).map_err(unshared)
+    }
+}
+
+/// An error that another stage has as well: that stage reports it.
+fn unshared(error: Failure) -> BuildError {
+    Arc::try_unwrap(error).unwrap_or(BuildError::Stopped)
+}
+
+enum Found {
+    /// It is there.
+    Made(Stack),
+    /// It has to be made, by us.
+    Claimed(Claim),
+}
+
+/// The right and duty to make a step.
+#[derive(Debug)]
+struct Claim {
+    operation: CacheKey,
+    definition: CacheKey,
+    components: String,
+    duration_ms: std::sync::atomic::AtomicU64,
+    _lock: StepLock,
+}
+
+impl Claim {
+    fn note_duration(&self, started: Instant) {
+        let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.duration_ms.store(took, Ordering::Relaxed);
+    }
+}
+
+fn components_json(components: &[Component]) -> String {
+    let pairs: Vec<(&str, &str)> =
+        components.iter().map(|part| (part.name.as_str(), part.value.as_str())).collect();
+    serde_json::to_string(&pairs).expect("pairs of texts always serialize")
+}

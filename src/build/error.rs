@@ -1,0 +1,164 @@
+//! Why a build ended without an image.
+
+use std::sync::Arc;
+
+use crate::diag::{Diagnostic, Span, codes};
+use crate::oci::{ConfigError, ManifestError};
+use crate::pathio::PathError;
+use crate::registry::RegistryError;
+use crate::sandbox::SandboxError;
+use crate::store::StoreError;
+
+/// An error that several waiting threads may see.
+pub type Failure = Arc<BuildError>;
+
+/// Why a build ended without an image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile has mistakes, or a step met one that has a place in it.
+    #[error("{}", diagnostics.first().map_or("the Dockerfile has an error", |d| d.message.as_str()))]
+    Dockerfile {
+        /// In order of place.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// A RUN ended badly.
+    #[error("process \"{command}\" did not complete successfully: {how}")]
+    Run {
+        /// Where the RUN stands.
+        span: Span,
+        /// The whole command.
+        command: String,
+        /// As in `exit code: 1`.
+        how: String,
+        /// Its last lines.
+        last_lines: Vec<String>,
+        /// What may help.
+        help: Option<String>,
+    },
+    /// The sandbox could not be set up.
+    #[error("cannot run the step")]
+    Sandbox {
+        /// Where the RUN stands.
+        span: Span,
+        /// What failed.
+        source: SandboxError,
+    },
+    /// An image could not be had.
+    #[error("cannot get the image {name}")]
+    Image {
+        /// Where the Dockerfile names it.
+        span: Option<Span>,
+        /// The image.
+        name: String,
+        /// Why.
+        source: RegistryError,
+    },
+    /// An image's manifest is no good.
+    #[error("the image {name} cannot be used")]
+    Manifest {
+        /// The image.
+        name: String,
+        /// Why.
+        source: ManifestError,
+    },
+    /// An image's config is no good.
+    #[error("the image {name} cannot be used")]
+    Config {
+        /// The image.
+        name: String,
+        /// Why.
+        source: ConfigError,
+    },
+    /// An image contradicts itself, or has nothing for the platform.
+    #[error("the image {name} cannot be used: {reason}")]
+    BadImage {
+        /// Where the Dockerfile names it.
+        span: Option<Span>,
+        /// The image.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The image could not be pushed.
+    #[error("cannot push {name}")]
+    Push {
+        /// The name it was to have.
+        name: String,
+        /// Why.
+        source: RegistryError,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Io(#[from] PathError),
+    /// The image could not be written out.
+    #[error(transparent)]
+    Export(#[from] crate::image::ExportError),
+    /// Another step failed first.
+    #[error("another step failed")]
+    Stopped,
+    /// The caller ended it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl BuildError {
+    /// The places in the Dockerfile that it is about; empty when it is about none.
+    #[must_use]
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        match self {
+            Self::Dockerfile { diagnostics } => diagnostics.clone(),
+            Self::Run { span, help, .. } => {
+                let error = Diagnostic::error(codes::RUN_FAILED, *span, self.to_string());
+                vec![error.label(*span, "this step").maybe_help(help.clone())]
+            }
+            Self::Sandbox { span, source } => {
+                let message = chain(source);
+                vec![Diagnostic::error(codes::RUN_FAILED, *span, message)]
+            }
+            Self::Image { span: Some(span), source, .. } => {
+                let message = format!("{self}: {}", chain(source));
+                vec![Diagnostic::error(codes::BASE_UNAVAILABLE, *span, message)]
+            }
+            Self::BadImage { span: Some(span), .. } => {
+                vec![Diagnostic::error(codes::BASE_UNAVAILABLE, *span, self.to_string())]
+            }
+            Self::Image { .. }
+            | Self::BadImage { .. }
+            | Self::Manifest { .. }
+            | Self::Config { .. }
+            | Self::Push { .. }
+            | Self::Store(_)
+            | Self::Io(_)
+            | Self::Export(_)
+            | Self::Stopped
+            | Self::Interrupted => Vec::new(),
+        }
+    }
+
+    /// Whether it is only the consequence of another error.
+    #[must_use]
+    pub const fn is_consequence(&self) -> bool {
+        matches!(self, Self::Stopped)
+    }
+}
+
+impl From<Diagnostic> for BuildError {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Dockerfile { diagnostics: vec![diagnostic] }
+    }
+}
+
+/// An error with all that caused it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

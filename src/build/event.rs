@@ -1,0 +1,73 @@
+//! What happens during a build, as it happens. Only `cli` turns it into text.
+
+use std::time::Duration;
+
+/// Numbers what is shown as one step, in the order in which they start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub u32);
+
+/// Which of a command's outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Its standard output.
+    Stdout,
+    /// Its standard error.
+    Stderr,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was made.
+    Done,
+    /// Its result was in the store.
+    Cached,
+    /// It failed; the build's error says why.
+    Failed,
+    /// It was stopped because another one failed, or by the caller.
+    Cancelled,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Work starts.
+    Started {
+        /// Which.
+        step: StepId,
+        /// As in `[build 2/5] RUN make`.
+        name: String,
+    },
+    /// A command wrote something: any bytes, not cut at line ends.
+    Output {
+        /// Whose.
+        step: StepId,
+        /// Where to.
+        stream: Stream,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Bytes were moved over the network or into a file.
+    Progress {
+        /// By which step.
+        step: StepId,
+        /// How many so far.
+        done_bytes: u64,
+        /// Of how many.
+        total_bytes: u64,
+    },
+    /// Work ended.
+    Finished {
+        /// Which.
+        step: StepId,
+        /// How.
+        outcome: Outcome,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Something odd that stops nothing.
+    Warning {
+        /// What.
+        text: String,
+    },
+}

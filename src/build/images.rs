@@ -1,0 +1,307 @@
+//! Images that FROM and `--from` name: their manifests and configs first, their layers only when
+//! somebody needs them.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::diag::{Diagnostic, Span, codes};
+use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform, Reference};
+use crate::plan::{BaseImage, ImageRequest, Images};
+use crate::pool;
+use crate::registry::RegistryError;
+use crate::store::{LayerDone, LayerRecord, StoreError};
+use crate::syntax;
+use crate::tree::ContentDigest;
+
+use super::driver::Shared;
+use super::stack::Stack;
+use super::{BuildError, Event, Failure, Outcome};
+
+/// A manifest or config is no longer than this.
+pub(super) const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
+/// Layers of one image that are pulled at once.
+const PULLS_AT_ONCE: usize = 4;
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// An image whose documents are in the store.
+#[derive(Debug, Clone)]
+pub(super) struct Resolved {
+    /// Where its layers can be had.
+    name: Reference,
+    pub(super) manifest: Manifest,
+    pub(super) config: ImageConfig,
+}
+
+/// All images that the build has met.
+#[derive(Debug, Default)]
+pub(super) struct ImageTable {
+    resolved: BTreeMap<ImageRequest, Resolved>,
+    /// Stages that need the same image's layers wait for each other.
+    layers: Mutex<()>,
+}
+
+impl ImageTable {
+    pub(super) fn get(&self, request: &ImageRequest) -> &Resolved {
+        self.resolved.get(request).expect("a plan names only images that were resolved")
+    }
+
+    /// Resolves what is missing, all at once, and adds what planning needs of it.
+    pub(super) fn resolve(
+        &mut self,
+        shared: &Shared<'_>,
+        needs: &[(ImageRequest, Span)],
+        images: &mut Images,
+    ) -> Result<()> {
+        let jobs = NonZeroUsize::new(needs.len()).unwrap_or(NonZeroUsize::MIN);
+        let found = pool::map_in_order(needs, jobs, |(request, span)| {
+            let resolved = resolve(shared, &request.name, &request.platform, Some(*span))?;
+            let base = base_image(&resolved.config, *span)?;
+            Ok::<_, BuildError>((request.clone(), resolved, base))
+        });
+        for found in found {
+            let (request, resolved, base) = found?;
+            images.insert(request.clone(), base);
+            self.resolved.insert(request, resolved);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that every layer of the image is in the store in some form.
+    pub(super) fn fetch(&self, shared: &Shared<'_>, request: &ImageRequest) -> Result<()> {
+        let resolved = self.get(request);
+        // A panic while it was held says nothing about the store.
+        let _alone = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        fetch_layers(shared, resolved)
+    }
+
+    /// Pulls the image that has this layer.
+    pub(super) fn fetch_layer(&self, shared: &Shared<'_>, diff_id: DiffId) -> Result<()> {
+        let has = |resolved: &&Resolved| resolved.layers().any(|(layer, _)| layer == diff_id);
+        let Some(resolved) = self.resolved.values().find(has) else {
+            return Err(StoreError::Missing { what: format!("the layer {diff_id}") }.into());
+        };
+        let _alone = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        fetch_layers(shared, resolved)
+    }
+}
+
+impl Resolved {
+    /// The layers, base first, with their identities.
+    pub(super) fn layers(&self) -> impl ExactSizeIterator<Item = (DiffId, &Descriptor)> {
+        self.config.rootfs.diff_ids.iter().copied().zip(&self.manifest.layers)
+    }
+
+    /// The stack of the image's layers, whether or not they are in the store yet.
+    pub(super) fn stack(&self) -> Stack {
+        self.layers().fold(Stack::default(), |stack, (diff_id, _)| {
+            let content = ContentDigest::of_pulled(diff_id);
+            let record = LayerRecord { content, tar_bytes: 0, created_s: 0 };
+            stack.with_pulled(LayerDone { diff_id, record })
+        })
+    }
+}
+
+fn base_image(config: &ImageConfig, span: Span) -> Result<BaseImage> {
+    let mut triggers = Vec::new();
+    for text in &config.config.on_build {
+        let (trigger, diagnostics) = syntax::parse_trigger(text);
+        if let Some(bad) = diagnostics.iter().find(|diagnostic| diagnostic.is_error()) {
+            let message =
+                format!("the image's trigger `ONBUILD {text}` is not valid: {}", bad.message);
+            return Err(Diagnostic::error(codes::BAD_ONBUILD, span, message).into());
+        }
+        triggers.extend(trigger);
+    }
+    Ok(BaseImage { config: config.clone(), triggers })
+}
+
+/// Finds an image: by a tag of the store, by what a registry said earlier, or by asking it.
+fn resolve(
+    shared: &Shared<'_>,
+    name: &Reference,
+    platform: &Platform,
+    span: Option<Span>,
+) -> Result<Resolved> {
+    let store = shared.services.store;
+    if !shared.options.pull {
+        let known = match store.tag(name)? {
+            Some(tagged) => Some(tagged),
+            None => store.resolved(name, platform)?,
+        };
+        if let Some(manifest) = known
+            && let Some(resolved) = from_store(shared, name, manifest)?
+            && resolved.config.platform() == *platform
+        {
+            return Ok(resolved);
+        }
+    }
+    let step = shared.start(format!("[internal] load metadata for {name}"));
+    let resolved = from_registry(shared, name, platform, span);
+    shared.finish(step, if resolved.is_ok() { Outcome::Done } else { Outcome::Failed });
+    resolved
+}
+
+/// The image with this manifest, if all its documents are here.
+fn from_store(shared: &Shared<'_>, name: &Reference, digest: Digest) -> Result<Option<Resolved>> {
+    let store = shared.services.store;
+    if !store.has_blob(digest) {
+        return Ok(None);
+    }
+    let bytes = store.read_blob(digest, MAX_DOCUMENT_BYTES)?;
+    let manifest = match parse_manifest(name, &bytes)? {
+        Parsed::Manifest(manifest) if store.has_blob(manifest.config.digest) => manifest,
+        Parsed::Manifest(_) | Parsed::Index(_) => return Ok(None),
+    };
+    let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
+    let config = parse_config(name, &config)?;
+    checked(Resolved { name: name.clone(), manifest, config }, None).map(Some)
+}
+
+fn parse_manifest(name: &Reference, bytes: &[u8]) -> Result<Parsed> {
+    Parsed::parse(bytes).map_err(|source| BuildError::Manifest { name: name.to_string(), source })
+}
+
+fn parse_config(name: &Reference, bytes: &[u8]) -> Result<ImageConfig> {
+    ImageConfig::parse(bytes)
+        .map_err(|source| BuildError::Config { name: name.to_string(), source })
+}
+
+fn checked(resolved: Resolved, span: Option<Span>) -> Result<Resolved> {
+    let (n_layers, n_ids) = (resolved.manifest.layers.len(), resolved.config.rootfs.diff_ids.len());
+    if n_layers != n_ids {
+        let reason = format!("its manifest has {n_layers} layers, its config {n_ids}");
+        return Err(BuildError::BadImage { span, name: resolved.name.to_string(), reason });
+    }
+    Ok(resolved)
+}
+
+fn from_registry(
+    shared: &Shared<'_>,
+    name: &Reference,
+    platform: &Platform,
+    span: Option<Span>,
+) -> Result<Resolved> {
+    let registry = shared.services.registry;
+    let store = shared.services.store;
+    let failed = |source: RegistryError| BuildError::Image { span, name: name.familiar(), source };
+    let fetched = registry.manifest(name).map_err(failed)?;
+    let (bytes, digest) = match parse_manifest(name, &fetched.bytes)? {
+        Parsed::Manifest(_) => (fetched.bytes, fetched.digest),
+        Parsed::Index(index) => {
+            let Some(entry) = index.select(platform) else {
+                let have: Vec<String> = index
+                    .manifests
+                    .iter()
+                    .filter_map(|entry| entry.platform.as_ref())
+                    .filter(|platform| platform.os != "unknown")
+                    .map(ToString::to_string)
+                    .collect();
+                let reason = format!("it has nothing for {platform}, only {}", have.join(", "));
+                return Err(BuildError::BadImage { span, name: name.familiar(), reason });
+            };
+            let fetched = registry.manifest(&name.with_digest(entry.digest)).map_err(failed)?;
+            (fetched.bytes, fetched.digest)
+        }
+    };
+    let Parsed::Manifest(manifest) = parse_manifest(name, &bytes)? else {
+        let reason = "its index names another index".to_owned();
+        return Err(BuildError::BadImage { span, name: name.familiar(), reason });
+    };
+    if !store.has_blob(manifest.config.digest) {
+        let mut draft = store.draft()?;
+        registry.pull_blob(name, &manifest.config, &mut draft, &|_more| {}).map_err(failed)?;
+        store.publish(draft)?;
+    }
+    let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
+    let config = parse_config(name, &config)?;
+    if config.platform() != *platform {
+        let have = config.platform();
+        let text = format!(
+            "InvalidBaseImagePlatform: base image {name} was pulled with platform \"{have}\", expected \"{platform}\""
+        );
+        shared.event(Event::Warning { text });
+    }
+    let resolved = checked(Resolved { name: name.clone(), manifest, config }, span)?;
+    store.put_blob(&bytes)?;
+    store.set_resolved(name, platform, digest)?;
+    Ok(resolved)
+}
+
+/// Pulls the layers that the store has in no form.
+fn fetch_layers(shared: &Shared<'_>, resolved: &Resolved) -> Result<()> {
+    let store = shared.services.store;
+    let mut missing = Vec::new();
+    for (diff_id, layer) in resolved.layers() {
+        if store.has_layer(diff_id)? {
+            continue;
+        }
+        // The blob may be here without a record: another image's, or of a process that died.
+        if store.has_blob(layer.digest) {
+            record(shared, resolved, diff_id, layer)?;
+        } else {
+            missing.push((diff_id, layer));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let total_bytes = missing.iter().map(|(_, layer)| layer.size).sum();
+    let step = shared.start(format!("[internal] pull {}", resolved.name));
+    let done_bytes = AtomicU64::new(0);
+    let progress = |more: u64| {
+        let done_bytes = done_bytes.fetch_add(more, Ordering::Relaxed) + more;
+        shared.event(Event::Progress { step: step.id, done_bytes, total_bytes });
+    };
+    let jobs = NonZeroUsize::new(PULLS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
+    let pulled = pool::map_in_order(&missing, jobs, |(diff_id, layer)| {
+        let mut draft = store.draft()?;
+        shared.services.registry.pull_blob(&resolved.name, layer, &mut draft, &progress).map_err(
+            |source| BuildError::Image { span: None, name: resolved.name.familiar(), source },
+        )?;
+        store.publish(draft)?;
+        record(shared, resolved, *diff_id, layer)
+    });
+    let pulled: Result<()> = pulled.into_iter().collect();
+    shared.finish(step, if pulled.is_ok() { Outcome::Done } else { Outcome::Failed });
+    pulled
+}
+
+fn record(
+    shared: &Shared<'_>,
+    resolved: &Resolved,
+    diff_id: DiffId,
+    layer: &Descriptor,
+) -> Result<()> {
+    let Some(compression) = layer.media_type.layer_compression() else {
+        let name = resolved.name.to_string();
+        let reason = format!("a layer is of type {}, which is no layer", layer.media_type);
+        return Err(BuildError::BadImage { span: None, name, reason });
+    };
+    Ok(shared.services.store.record_pulled(diff_id, layer, compression)?)
+}
+
+/// Pulls an image into the store and tags it with its own name; gives its manifest.
+///
+/// # Errors
+/// Whatever keeps it from being complete.
+pub fn pull(
+    services: &super::Services<'_>,
+    options: &super::BuildOptions,
+    name: &Reference,
+) -> std::result::Result<Digest, Failure> {
+    let shared = Shared::new(services, options);
+    let pulled = || -> Result<Digest> {
+        let resolved = resolve(&shared, name, &options.request.platform, None)?;
+        fetch_layers(&shared, &resolved)?;
+        let store = services.store;
+        let platform = &options.request.platform;
+        let manifest = store.resolved(name, platform)?.or(store.tag(name)?);
+        let manifest = manifest.expect("a resolved image is remembered by its name");
+        store.set_tag(name, manifest)?;
+        Ok(manifest)
+    };
+    pulled().map_err(Failure::new)
+}

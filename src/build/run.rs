@@ -1,0 +1,294 @@
+//! RUN: one command in a rootfs made of the layers so far.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::diag::{Diagnostic, Span, codes};
+use crate::pathio::{self, Context as _, PathError};
+use crate::plan::{InlineFile, Network, RunOperation};
+use crate::sandbox::{self, Exit, Mount, MountSource, Output, Rootfs, RunSpec, SandboxError, User};
+use crate::store::{LayerOptions, LowerFolder, WorkFolder};
+use crate::tree::{Accounts, ResolvedUser, TreePath};
+
+use super::driver::{Shared, StepRun};
+use super::mountpoint::{self, IN_ROOT, MountPoints};
+use super::{BuildError, Event, Stream};
+
+/// Lines of a failed command that are shown again at the end.
+const LAST_LINES: usize = 20;
+/// /etc/passwd and /etc/group of an image are no longer than this.
+const MAX_ACCOUNTS_BYTES: u64 = 16 << 20;
+/// The host's /etc/resolv.conf is no longer than this.
+const MAX_RESOLV_BYTES: u64 = 1 << 20;
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// What a RUN left: the upper folder and all that it lies in.
+#[derive(Debug)]
+pub(super) struct RunDone {
+    pub(super) work: WorkFolder,
+    pub(super) upper: LowerFolder,
+}
+
+/// Runs the command on top of `lowers`; gives the upper folder that it wrote to.
+pub(super) fn run(
+    shared: &Shared<'_>,
+    step: &StepRun,
+    span: Span,
+    operation: &RunOperation,
+    lowers: &[LowerFolder],
+) -> Result<RunDone> {
+    let work = shared.services.store.work_folder()?;
+    let upper = Arc::new(work.folder("fs")?);
+    let scratch = work.folder("work")?;
+    let sandbox_error = |source| BuildError::Sandbox { span, source };
+    let mut lower_fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
+    let empty;
+    if lower_fds.is_empty() {
+        empty = work.folder("empty")?;
+        lower_fds.push(empty.as_fd());
+    }
+    let rootfs =
+        Rootfs::overlay(&lower_fds, upper.as_fd(), scratch.as_fd()).map_err(sandbox_error)?;
+    let user = resolve_user(rootfs.as_fd(), &operation.user, span)?;
+    mountpoint::make_folders(rootfs.as_fd(), &operation.cwd, (user.uid, user.gid))?;
+    let mut points = MountPoints::default();
+    let mounts = mounts(shared, &work, operation, rootfs.as_fd(), &mut points)?;
+    let spec = spec(operation, &user, mounts);
+    let mut tail = Tail::default();
+    let exit =
+        sandbox::run(&rootfs, &spec, Some(shared.services.stop.as_fd()), &mut |output, bytes| {
+            tail.push(bytes);
+            let stream = match output {
+                Output::Stdout => Stream::Stdout,
+                Output::Stderr => Stream::Stderr,
+            };
+            shared.event(Event::Output { step: step.id, stream, bytes: bytes.to_vec() });
+        });
+    points.remove(rootfs.as_fd());
+    if shared.services.stop.is_thrown() && !matches!(exit, Ok(Exit::Code(0))) {
+        return Err(shared.stopped());
+    }
+    match exit {
+        Ok(Exit::Code(0)) => Ok(RunDone { work, upper }),
+        other => Err(failure(span, operation, other, tail)),
+    }
+}
+
+fn failure(
+    span: Span,
+    operation: &RunOperation,
+    exit: std::result::Result<Exit, SandboxError>,
+    tail: Tail,
+) -> BuildError {
+    let command = operation.argv.join(" ");
+    let program = operation.argv.first().map_or("", String::as_str);
+    let (how, help) = match exit {
+        Ok(Exit::Code(code)) => (format!("exit code: {code}"), known_code(code)),
+        Ok(Exit::Signal(9)) => {
+            let help = "it was killed: perhaps the machine ran out of memory".to_owned();
+            ("signal: 9 (killed)".to_owned(), Some(help))
+        }
+        Ok(Exit::Signal(signal)) => {
+            (format!("signal: {signal}, exit code: {}", 128 + signal), None)
+        }
+        Err(error @ SandboxError::NotFound { .. }) => {
+            let help = format!(
+                "the image has no `{program}`: use a base that has it, or the exec form RUN [\"…\"]"
+            );
+            (format!("exit code: 127: {error}: no such file or directory"), Some(help))
+        }
+        Err(error @ SandboxError::InterpreterNotFound { .. }) => {
+            (format!("exit code: 127: {error}: no such file or directory"), None)
+        }
+        Err(error @ (SandboxError::PermissionDenied { .. } | SandboxError::WrongFormat { .. })) => {
+            (format!("exit code: 126: {error}"), None)
+        }
+        Err(source) => return BuildError::Sandbox { span, source },
+    };
+    BuildError::Run { span, command, how, last_lines: tail.into_lines(), help }
+}
+
+fn known_code(code: u8) -> Option<String> {
+    match code {
+        126 => Some("126 means that a command was found but cannot be executed: `chmod +x` it, or copy it with --chmod=755".to_owned()),
+        127 => Some("127 means that a command was not found: install it in an earlier step, or look at its spelling and PATH".to_owned()),
+        137 => Some("137 means that the command was killed: perhaps the machine ran out of memory".to_owned()),
+        _ => None,
+    }
+}
+
+fn spec(operation: &RunOperation, user: &ResolvedUser, mounts: Vec<Mount>) -> RunSpec {
+    let mut env: Vec<(OsString, OsString)> = operation
+        .env
+        .iter()
+        .chain(&operation.proxy)
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    if !operation.env.iter().any(|(name, _)| name == "HOME") {
+        let home = user.home.clone().unwrap_or_else(|| "/".to_owned());
+        env.push(("HOME".into(), home.into()));
+    }
+    RunSpec {
+        argv: operation.argv.iter().map(OsString::from).collect(),
+        env,
+        cwd: PathBuf::from(&operation.cwd),
+        user: User { uid: user.uid, gid: user.gid, groups: user.groups.clone() },
+        hostname: operation.hostname.clone(),
+        network: match operation.network {
+            Network::Host => sandbox::Network::Host,
+            Network::None => sandbox::Network::None,
+        },
+        mounts,
+        insecure: false,
+        shm_bytes: sandbox::DEFAULT_SHM_BYTES,
+    }
+}
+
+/// Who USER means, by the rootfs's own accounts.
+fn resolve_user(root: BorrowedFd<'_>, user: &str, span: Span) -> Result<ResolvedUser> {
+    let read = |path: &str| -> std::result::Result<Vec<u8>, PathError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let mut bytes = Vec::new();
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), IN_ROOT) {
+            Ok(file) => {
+                let file = File::from(file).take(MAX_ACCOUNTS_BYTES);
+                { file }.read_to_end(&mut bytes).context("read", path.as_ref())?;
+            }
+            Err(_absent) => {}
+        }
+        Ok(bytes)
+    };
+    let accounts = Accounts::parse(&read("etc/passwd")?, &read("etc/group")?);
+    accounts.user(user).map_err(|error| {
+        let message = format!("cannot run as USER {user}: {error}");
+        let help = "make the user in an earlier RUN, or use a number";
+        Diagnostic::error(codes::BAD_USER, span, message).help(help).into()
+    })
+}
+
+/// What is lent to every step: name resolution, and the scripts of heredocs.
+fn mounts(
+    shared: &Shared<'_>,
+    work: &WorkFolder,
+    operation: &RunOperation,
+    root: BorrowedFd<'_>,
+    points: &mut MountPoints,
+) -> Result<Vec<Mount>> {
+    let hosts = hosts_file(&operation.hostname);
+    let resolv = shared.resolv_conf();
+    let mut mounts = Vec::new();
+    for (name, target, content) in
+        [("hosts", "/etc/hosts", hosts.as_bytes()), ("resolv", "/etc/resolv.conf", resolv)]
+    {
+        points.ensure_file(root, target)?;
+        let path = work.path().join(name);
+        pathio::write(&path, content)?;
+        mounts.push(file_mount(&path, target, false)?);
+    }
+    if let Some(InlineFile { target, .. }) = operation.files.first() {
+        let folder = PathBuf::from(target).parent().map(PathBuf::from).unwrap_or_default();
+        let scripts = work.path().join("scripts");
+        pathio::create_dir_all(&scripts)?;
+        for file in &operation.files {
+            let name =
+                PathBuf::from(&file.target).file_name().map(PathBuf::from).unwrap_or_default();
+            let path = scripts.join(name);
+            pathio::write(&path, file.content.as_bytes())?;
+            rustix::fs::chmod(&path, Mode::from_raw_mode(0o755))
+                .context("change the mode of", &path)?;
+        }
+        mounts.push(file_mount(&scripts, &folder.to_string_lossy(), true)?);
+    }
+    Ok(mounts)
+}
+
+fn file_mount(path: &std::path::Path, target: &str, read_only: bool) -> Result<Mount> {
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .context("open", path)?;
+    let source = MountSource::Path { folder: Arc::new(file) };
+    Ok(Mount { target: PathBuf::from(target), source, read_only })
+}
+
+fn hosts_file(hostname: &str) -> String {
+    format!(
+        "127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+    )
+}
+
+/// The host's name servers. Where systemd-resolved writes its own stub there, the stub works for
+/// steps too: they share the host's network.
+pub(super) fn read_resolv_conf() -> Vec<u8> {
+    let path = std::path::Path::new("/etc/resolv.conf");
+    pathio::read(path, MAX_RESOLV_BYTES).unwrap_or_default()
+}
+
+/// Makes the layer of what a RUN left.
+pub(super) fn commit(
+    shared: &Shared<'_>,
+    done: &RunDone,
+    lowers: &[LowerFolder],
+    options: &LayerOptions,
+) -> Result<crate::store::LayerDone> {
+    let skip: [TreePath; 0] = [];
+    let store = shared.services.store;
+    Ok(store.layer_from_upper(&done.work, done.upper.as_fd(), lowers, &skip, options)?)
+}
+
+/// The last lines of an output, whatever its length.
+#[derive(Debug, Default)]
+struct Tail {
+    lines: VecDeque<Vec<u8>>,
+    open: bool,
+}
+
+/// A line of output is kept up to this length.
+const MAX_LINE_BYTES: usize = 4096;
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if !self.open {
+                self.lines.push_back(Vec::new());
+                if self.lines.len() > LAST_LINES {
+                    self.lines.pop_front();
+                }
+            }
+            self.open = !piece.ends_with(b"\n");
+            if let Some(line) = self.lines.back_mut() {
+                let room = MAX_LINE_BYTES.saturating_sub(line.len());
+                line.extend(piece.iter().take(room).filter(|byte| **byte != b'\n'));
+            }
+        }
+    }
+
+    fn into_lines(self) -> Vec<String> {
+        self.lines.into_iter().map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tail_keeps_the_last_lines_across_chunks() {
+        let mut tail = Tail::default();
+        for n in 0..30 {
+            tail.push(format!("line").as_bytes());
+            tail.push(format!(" {n}\n").as_bytes());
+        }
+        tail.push(b"end");
+        let lines = tail.into_lines();
+        assert_eq!(lines.len(), LAST_LINES);
+        assert_eq!(lines.first().map(String::as_str), Some("line 11"));
+        assert_eq!(lines.last().map(String::as_str), Some("end"));
+    }
+}

@@ -1,0 +1,164 @@
+//! The layers of a stage so far, as a list that stages share: what each holds may still be in
+//! the making while the next step runs on it.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::oci::DiffId;
+use crate::plan::Chain;
+use crate::store::{LayerDone, LowerFolder, Store};
+use crate::tree::{ContentDigest, Tree};
+
+use super::slot::Slot;
+use super::{BuildError, Failure};
+
+/// One layer on top of others.
+#[derive(Debug)]
+pub(super) struct StackLayer {
+    parent: Stack,
+    /// What made this stack, without a look at what came of it.
+    definition: Chain,
+    done: Slot<LayerDone>,
+    /// The unpacked form, once somebody has needed it.
+    folder: Mutex<Option<LowerFolder>>,
+    content: OnceLock<Chain>,
+    tree: OnceLock<Tree>,
+    /// A layer of a base image has a name by content that needs no look into it.
+    pulled: bool,
+}
+
+/// A stack of layers; cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stack {
+    top: Option<Arc<StackLayer>>,
+}
+
+impl Stack {
+    /// The stack with a layer that is done on top.
+    pub(super) fn with_done(
+        &self,
+        definition: &[u8; 32],
+        done: LayerDone,
+        folder: Option<LowerFolder>,
+    ) -> Self {
+        self.with(definition, Slot::filled(done), folder, false)
+    }
+
+    /// The stack with a base image's layer on top.
+    pub(super) fn with_pulled(&self, done: LayerDone) -> Self {
+        let name = *ContentDigest::of_pulled(done.diff_id).as_bytes();
+        self.with(&name, Slot::filled(done), None, true)
+    }
+
+    /// The stack with a layer on top that is listed and hashed while the next step runs.
+    pub(super) fn with_pending(&self, definition: &[u8; 32], folder: LowerFolder) -> Self {
+        self.with(definition, Slot::new(), Some(folder), false)
+    }
+
+    fn with(
+        &self,
+        definition: &[u8; 32],
+        done: Slot<LayerDone>,
+        folder: Option<LowerFolder>,
+        pulled: bool,
+    ) -> Self {
+        let layer = StackLayer {
+            parent: self.clone(),
+            definition: self.definition().push(definition),
+            done,
+            folder: Mutex::new(folder),
+            content: OnceLock::new(),
+            tree: OnceLock::new(),
+            pulled,
+        };
+        Self { top: Some(Arc::new(layer)) }
+    }
+
+    /// Fills in the top layer.
+    pub(super) fn finish_top(&self, done: Result<LayerDone, Failure>) {
+        if let Some(top) = &self.top {
+            top.done.fill(done);
+        }
+    }
+
+    /// The name of the stack by what made it.
+    pub(super) fn definition(&self) -> Chain {
+        self.top.as_ref().map_or_else(Chain::empty, |top| top.definition)
+    }
+
+    /// The name of the stack by what it holds; waits for layers in the making.
+    pub(super) fn content(&self) -> Result<Chain, Failure> {
+        let Some(top) = &self.top else { return Ok(Chain::empty()) };
+        if let Some(known) = top.content.get() {
+            return Ok(*known);
+        }
+        let done = top.done.wait()?;
+        let own =
+            if top.pulled { ContentDigest::of_pulled(done.diff_id) } else { done.record.content };
+        let chain = top.parent.content()?.push(own.as_bytes());
+        Ok(*top.content.get_or_init(|| chain))
+    }
+
+    /// The layer on top; waits for it.
+    pub(super) fn top(&self) -> Result<Option<LayerDone>, Failure> {
+        self.top.as_ref().map(|top| top.done.wait()).transpose()
+    }
+
+    /// The layers, base first; waits for those in the making.
+    pub(super) fn layers(&self) -> Result<Vec<LayerDone>, Failure> {
+        self.list().iter().map(|layer| layer.done.wait()).collect()
+    }
+
+    /// Their identities, base first.
+    pub(super) fn diff_ids(&self) -> Result<Vec<DiffId>, Failure> {
+        Ok(self.layers()?.into_iter().map(|layer| layer.diff_id).collect())
+    }
+
+    fn list(&self) -> Vec<&Arc<StackLayer>> {
+        let mut layers = Vec::new();
+        let mut next = &self.top;
+        while let Some(layer) = next {
+            layers.push(layer);
+            next = &layer.parent.top;
+        }
+        layers.reverse();
+        layers
+    }
+
+    /// The layers' folders, base first; those that are not unpacked yet are now.
+    pub(super) fn folders(
+        &self,
+        unpack: &dyn Fn(&LayerDone, &[LowerFolder]) -> Result<LowerFolder, BuildError>,
+    ) -> Result<Vec<LowerFolder>, Failure> {
+        let mut folders: Vec<LowerFolder> = Vec::new();
+        for layer in self.list() {
+            let mut folder = layer.folder.lock().unwrap_or_else(PoisonError::into_inner);
+            if folder.is_none() {
+                *folder = Some(unpack(&layer.done.wait()?, &folders)?);
+            }
+            folders.extend(folder.clone());
+        }
+        Ok(folders)
+    }
+
+    /// The merged file tree; waits for layers in the making. `prepare` sees that a layer's listing
+    /// can be read.
+    pub(super) fn tree(
+        &self,
+        store: &Store,
+        prepare: &dyn Fn(&LayerDone) -> Result<(), BuildError>,
+    ) -> Result<Tree, Failure> {
+        let mut tree = Tree::default();
+        for layer in self.list() {
+            if let Some(known) = layer.tree.get() {
+                tree = known.clone();
+                continue;
+            }
+            let done = layer.done.wait()?;
+            prepare(&done)?;
+            tree.apply(&*store.listing(done.diff_id).map_err(BuildError::from)?);
+            // Another thread may have been first; both trees are the same.
+            let _same = layer.tree.set(tree.clone());
+        }
+        Ok(tree)
+    }
+}

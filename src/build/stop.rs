@@ -1,0 +1,66 @@
+//! One switch that ends a build: thrown by the caller (Ctrl-C) or by the first step that fails.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use rustix::pipe::PipeFlags;
+
+const RUNNING: u8 = 0;
+const FAILED: u8 = 1;
+const INTERRUPTED: u8 = 2;
+
+/// A switch that is thrown once. Running commands watch its descriptor.
+#[derive(Debug)]
+pub struct Stop {
+    state: AtomicU8,
+    watched: OwnedFd,
+    thrown: OwnedFd,
+}
+
+impl Stop {
+    /// A switch that is not thrown.
+    ///
+    /// # Errors
+    /// When the process has too many open files.
+    pub fn new() -> std::io::Result<Self> {
+        let (watched, thrown) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Self { state: AtomicU8::new(RUNNING), watched, thrown })
+    }
+
+    /// Ends the build because the caller wants it.
+    pub fn interrupt(&self) {
+        self.throw(INTERRUPTED);
+    }
+
+    /// Ends the build because a step failed.
+    pub fn fail(&self) {
+        self.throw(FAILED);
+    }
+
+    fn throw(&self, state: u8) {
+        let first = self.state.compare_exchange(RUNNING, state, Ordering::SeqCst, Ordering::SeqCst);
+        if first.is_ok() || state == INTERRUPTED {
+            self.state.store(state, Ordering::SeqCst);
+            // Nobody reads: the descriptor stays readable for every step that watches it.
+            let _written = rustix::io::write(&self.thrown, b"x");
+        }
+    }
+
+    /// Whether it was thrown.
+    #[must_use]
+    pub fn is_thrown(&self) -> bool {
+        self.state.load(Ordering::SeqCst) != RUNNING
+    }
+
+    /// Whether the caller threw it.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == INTERRUPTED
+    }
+
+    /// Readable once it is thrown.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watched.as_fd()
+    }
+}

@@ -1,0 +1,510 @@
+//! Folds one instruction after the other into a stage's config and scope.
+
+use std::path::{Component as PathComponent, Path};
+
+use crate::diag::{Diagnostic, Span, codes};
+use crate::ir::{self, Escape, HealthcheckTest, Kind, ShellOrExec, Word};
+use crate::oci::{DEFAULT_PATH, Healthcheck, ImageConfig, Platform};
+
+use super::args::{Globals, Scope, is_proxy};
+use super::{
+    BaseImage, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
+    Request, RunOperation, Step, WorkdirOperation, history, ports, signal,
+};
+
+/// What RUN sees as its hostname, unless a build argument says otherwise.
+const HOSTNAME: &str = "buildkitsandbox";
+/// Where scripts of `RUN <<EOF` with a `#!` line are put.
+const SCRIPT_FOLDER: &str = "/dev/pipes";
+
+type Result<T> = std::result::Result<T, Box<Diagnostic>>;
+
+/// A stage's state at one line.
+#[derive(Debug, Clone)]
+pub(super) struct Fold {
+    /// The config so far.
+    pub(super) config: ImageConfig,
+    scope: Scope,
+    escape: Escape,
+    /// Whether this stage itself set CMD: then ENTRYPOINT leaves it alone.
+    cmd_set: bool,
+    /// ONBUILD instructions for what is made from this.
+    triggers: Vec<ir::Instruction>,
+}
+
+impl Fold {
+    /// FROM scratch.
+    pub(super) fn scratch(platform: &Platform, escape: Escape) -> Self {
+        Self::new(ImageConfig::scratch(platform), Vec::new(), escape)
+    }
+
+    /// FROM an image.
+    pub(super) fn image(base: &BaseImage, escape: Escape) -> Self {
+        Self::new(base.config.clone(), base.triggers.clone(), escape)
+    }
+
+    fn new(mut config: ImageConfig, triggers: Vec<ir::Instruction>, escape: Escape) -> Self {
+        if config.config.env("PATH").is_none() {
+            config.config.set_env("PATH", DEFAULT_PATH);
+        }
+        config.config.on_build.clear();
+        config.created = None;
+        let scope = Scope::of_env(&config.config.env);
+        Self { config, scope, escape, cmd_set: false, triggers }
+    }
+
+    /// FROM this stage: everything is inherited, ARGs included.
+    pub(super) fn child(&self) -> Self {
+        let mut child = Self { cmd_set: false, ..self.clone() };
+        child.config.config.on_build.clear();
+        child
+    }
+
+    /// The triggers to run right after FROM.
+    pub(super) fn take_triggers(&mut self) -> Vec<ir::Instruction> {
+        std::mem::take(&mut self.triggers)
+    }
+
+    /// Folds one instruction; `from` is what its `--from` names.
+    pub(super) fn instruction(
+        &mut self,
+        instruction: &ir::Instruction,
+        from: CopyFrom,
+        request: &Request,
+        globals: &Globals,
+    ) -> Result<Step> {
+        let (operation, history) = match &instruction.kind {
+            Kind::Run(run) => self.run(run, request)?,
+            Kind::Copy(copy) => {
+                let parents = copy.parents.is_some_and(|parents| parents.value);
+                let operation = self.copy(
+                    "COPY",
+                    &copy.flags,
+                    &copy.sources,
+                    &copy.destination,
+                    parents,
+                    from,
+                )?;
+                copied(operation)
+            }
+            Kind::Add(add) => copied(self.add(add)?),
+            Kind::Workdir(path) => self.workdir(path)?,
+            Kind::Arg(args) => (None, Some(self.arg(args, request, globals)?)),
+            kind => (None, self.metadata(kind)?),
+        };
+        let text = instruction.text.clone();
+        Ok(Step { span: instruction.span, text, operation, history })
+    }
+
+    /// The instructions that change nothing but the config.
+    fn metadata(&mut self, kind: &Kind) -> Result<Option<HistoryLine>> {
+        let line = match kind {
+            Kind::Env(pairs) => self.env(pairs)?,
+            Kind::Label(pairs) => self.label(pairs)?,
+            Kind::User(user) => {
+                let user = self.scope.expand_some(user, self.escape, "USER")?;
+                self.config.config.user.clone_from(&user);
+                format!("USER {user}")
+            }
+            Kind::Expose(expose) => self.expose(&expose.ports)?,
+            Kind::Volume(paths) => self.volume(paths)?,
+            Kind::Cmd(command) => {
+                let argv = self.command(command);
+                self.cmd_set = true;
+                self.config.config.args_escaped = true;
+                let line = format!("CMD {}", history::quoted(&argv));
+                self.config.config.cmd = Some(argv);
+                line
+            }
+            Kind::Entrypoint(command) => {
+                let argv = self.command(command);
+                if !self.cmd_set {
+                    self.config.config.cmd = None;
+                }
+                let line = format!("ENTRYPOINT {}", history::quoted(&argv));
+                self.config.config.entrypoint = Some(argv);
+                line
+            }
+            Kind::Shell(words) => {
+                self.config.config.shell = texts(words);
+                format!("SHELL [{}]", self.config.config.shell.join(" "))
+            }
+            Kind::Stopsignal(word) => self.stopsignal(word)?,
+            Kind::Healthcheck(check) => self.healthcheck(check),
+            Kind::Maintainer(word) => {
+                self.config.author = Some(word.value.clone());
+                format!("MAINTAINER {}", word.value)
+            }
+            Kind::Onbuild(onbuild) => {
+                self.config.config.on_build.push(onbuild.text.value.clone());
+                self.triggers.push((*onbuild.instruction).clone());
+                return Ok(None);
+            }
+            Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_) | Kind::Arg(_) => {
+                unreachable!("handled by the caller")
+            }
+        };
+        Ok(Some(history::metadata(line)))
+    }
+
+    fn arg(
+        &mut self,
+        args: &[ir::Arg],
+        request: &Request,
+        globals: &Globals,
+    ) -> Result<HistoryLine> {
+        let before = self.scope.clone();
+        let mut line = String::from("ARG");
+        for arg in args {
+            let name = before.expand(&arg.name, self.escape)?;
+            let value = match (request.build_args.get(&name), &arg.default) {
+                (Some(given), _) => Some(given.clone()),
+                (None, Some(default)) => Some(before.expand(default, self.escape)?),
+                (None, None) => globals.get(&name).map(str::to_owned),
+            };
+            line.push(' ');
+            line.push_str(&name);
+            if let Some(value) = &value {
+                line.push('=');
+                line.push_str(value);
+            }
+            self.scope.declare(&name, value.as_deref());
+        }
+        Ok(history::metadata(line))
+    }
+
+    /// Expands the pairs as the scope was before the instruction.
+    fn pairs(&self, pairs: &[ir::Pair], what: &str) -> Result<Vec<(String, String)>> {
+        let expand = |pair: &ir::Pair| {
+            let name = self.scope.expand_some(&pair.name, self.escape, what)?;
+            Ok((name, self.scope.expand(&pair.value, self.escape)?))
+        };
+        pairs.iter().map(expand).collect()
+    }
+
+    fn env(&mut self, pairs: &[ir::Pair]) -> Result<String> {
+        let pairs = self.pairs(pairs, "a name of ENV")?;
+        for (name, value) in &pairs {
+            self.scope.set(name, value);
+            self.config.config.set_env(name, value);
+        }
+        Ok(format!("ENV {}", joined(&pairs)))
+    }
+
+    fn label(&mut self, pairs: &[ir::Pair]) -> Result<String> {
+        let pairs = self.pairs(pairs, "a name of LABEL")?;
+        self.config.config.labels.extend(pairs.iter().cloned());
+        Ok(format!("LABEL {}", joined(&pairs)))
+    }
+
+    fn expose(&mut self, words: &[Word]) -> Result<String> {
+        let mut shown = Vec::new();
+        for word in words {
+            for port in self.scope.expand_list(word, self.escape)? {
+                let ports = ports::exposed(&port).map_err(|why| {
+                    let message = format!("EXPOSE {port}: {why}");
+                    Diagnostic::error(codes::BAD_PORT, word.span, message)
+                        .help("write PORT, FIRST-LAST or PORT/udp, as in `EXPOSE 8080 53/udp`")
+                })?;
+                let exposed = &mut self.config.config.exposed_ports;
+                exposed.extend(ports.into_iter().map(|port| (port, Default::default())));
+                shown.push(port);
+            }
+        }
+        Ok(format!("EXPOSE [{}]", shown.join(" ")))
+    }
+
+    fn volume(&mut self, words: &[Word]) -> Result<String> {
+        let expand = |word: &Word| self.scope.expand_some(word, self.escape, "a path of VOLUME");
+        let paths: Vec<String> = words.iter().map(expand).collect::<std::result::Result<_, _>>()?;
+        let volumes = paths.iter().map(|path| (path.clone(), Default::default()));
+        self.config.config.volumes.extend(volumes);
+        Ok(format!("VOLUME [{}]", paths.join(" ")))
+    }
+
+    fn stopsignal(&mut self, word: &Word) -> Result<String> {
+        let name = self.scope.expand(word, self.escape)?;
+        if !signal::is_signal(&name) {
+            let message = format!("invalid signal: {name}");
+            let help = "use a name such as SIGTERM or SIGRTMIN+3, or a number from 1 to 64";
+            return Err(Box::new(
+                Diagnostic::error(codes::BAD_STOPSIGNAL, word.span, message).help(help),
+            ));
+        }
+        self.config.config.stop_signal.clone_from(&name);
+        Ok(format!("STOPSIGNAL {name}"))
+    }
+
+    fn healthcheck(&mut self, check: &ir::Healthcheck) -> String {
+        let test = match &check.test {
+            HealthcheckTest::None => vec!["NONE".to_owned()],
+            HealthcheckTest::Cmd(ShellOrExec::Shell(text)) => {
+                vec!["CMD-SHELL".to_owned(), text.value.clone()]
+            }
+            HealthcheckTest::Cmd(ShellOrExec::Exec(words)) => {
+                std::iter::once("CMD".to_owned()).chain(texts(words)).collect()
+            }
+        };
+        let line = history::healthcheck(&test, check);
+        self.config.config.healthcheck = Some(Healthcheck {
+            test,
+            interval: check.interval.unwrap_or(0),
+            timeout: check.timeout.unwrap_or(0),
+            start_period: check.start_period.unwrap_or(0),
+            start_interval: check.start_interval.unwrap_or(0),
+            retries: check.retries.unwrap_or(0),
+        });
+        line
+    }
+
+    /// The command with the shell in front where it is text.
+    fn command(&self, command: &ShellOrExec) -> Vec<String> {
+        match command {
+            ShellOrExec::Shell(text) => self.with_shell(text.value.clone()),
+            ShellOrExec::Exec(words) => texts(words),
+        }
+    }
+
+    fn with_shell(&self, text: String) -> Vec<String> {
+        let mut argv = self.config.config.shell.clone();
+        if argv.is_empty() {
+            argv.extend(["/bin/sh", "-c"].map(str::to_owned));
+        }
+        argv.push(text);
+        argv
+    }
+
+    fn workdir(&mut self, word: &Word) -> Result<(Option<Operation>, Option<HistoryLine>)> {
+        let path = self.scope.expand_some(word, self.escape, "WORKDIR")?;
+        let path = join_clean(&self.config.config.working_dir, &path);
+        self.config.config.working_dir.clone_from(&path);
+        let line = format!("WORKDIR {path}");
+        if path == "/" {
+            return Ok((None, Some(history::metadata(line))));
+        }
+        let user = self.config.config.user.clone();
+        let operation = Operation::Workdir(WorkdirOperation { path, user });
+        Ok((Some(operation), Some(history::layer(line))))
+    }
+
+    fn run(
+        &self,
+        run: &ir::Run,
+        request: &Request,
+    ) -> Result<(Option<Operation>, Option<HistoryLine>)> {
+        refuse_unsupported_run(run)?;
+        let mut files = Vec::new();
+        let argv = match &run.form {
+            ir::RunForm::Exec(words) => texts(words),
+            ir::RunForm::Shell { text, heredocs } => {
+                let mut script = text.value.clone();
+                for heredoc in heredocs {
+                    script.push('\n');
+                    script.push_str(&heredoc.body.value);
+                    script.push_str(&heredoc.name.value);
+                }
+                self.with_shell(script)
+            }
+            ir::RunForm::Script(heredoc) if heredoc.body.value.starts_with("#!") => {
+                let target = format!("{SCRIPT_FOLDER}/{}", heredoc.name.value);
+                files.push(InlineFile {
+                    target: target.clone(),
+                    content: heredoc.body.value.clone(),
+                });
+                self.with_shell(target)
+            }
+            ir::RunForm::Script(heredoc) => self.with_shell(heredoc.body.value.clone()),
+        };
+        let line = format!("RUN {}{} # buildkit", self.scope.history_prefix(), argv.join(" "));
+        let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
+        let network = run.network.and_then(|network| Option::<Network>::from(network.value));
+        let mut env = self.scope.values().to_vec();
+        if self.scope.get("PATH").is_none() {
+            env.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
+        }
+        let operation = RunOperation {
+            argv,
+            env,
+            proxy: self.proxies(request),
+            cwd: join_clean("/", &self.config.config.working_dir),
+            user: self.config.config.user.clone(),
+            network: network.unwrap_or(request.network),
+            files,
+            hostname: hostname.cloned().unwrap_or_else(|| HOSTNAME.to_owned()),
+            platform: self.config.platform().to_string(),
+        };
+        Ok((Some(Operation::Run(operation)), Some(history::layer(line))))
+    }
+
+    /// Proxy build arguments, in upper and lower case; a variable of the stage hides them.
+    fn proxies(&self, request: &Request) -> Vec<(String, String)> {
+        let given = request.build_args.iter().filter(|(name, _)| is_proxy(name));
+        given
+            .flat_map(|(name, value)| {
+                let cases = [name.to_ascii_uppercase(), name.to_ascii_lowercase()];
+                cases.map(|name| (name, value.clone()))
+            })
+            .filter(|(name, _)| self.scope.get(name).is_none())
+            .collect()
+    }
+
+    fn add(&self, add: &ir::Add) -> Result<(CopyOperation, String)> {
+        let from = CopyFrom::Context;
+        let (mut operation, line) =
+            self.copy("ADD", &add.flags, &add.sources, &add.destination, false, from)?;
+        let first_source = match add.sources.first() {
+            Some(ir::CopySource::Path(word)) => word.span,
+            Some(ir::CopySource::Heredoc(heredoc)) => heredoc.opening.span,
+            None => add.destination.span,
+        };
+        if let Some(checksum) = &add.checksum {
+            let message = "checksum can't be specified for local sources";
+            return Err(Box::new(Diagnostic::error(codes::BAD_FLAG, checksum.span, message)));
+        }
+        if let Some(keep) = add.keep_git_dir.filter(|keep| keep.value) {
+            let message = "--keep-git-dir is only for git sources";
+            let error = Diagnostic::error(codes::BAD_FLAG, keep.span, message);
+            return Err(Box::new(error.label(first_source, "this is a local source")));
+        }
+        operation.unpack = add.unpack.is_none_or(|unpack| unpack.value);
+        Ok((operation, line))
+    }
+
+    fn copy(
+        &self,
+        keyword: &str,
+        flags: &ir::CopyFlags,
+        sources: &[ir::CopySource],
+        destination: &Word,
+        parents: bool,
+        from: CopyFrom,
+    ) -> Result<(CopyOperation, String)> {
+        let flag = |word: &Option<Word>| -> Result<Option<(String, Span)>> {
+            let expand = |word: &Word| Ok((self.scope.expand(word, self.escape)?, word.span));
+            word.as_ref().map(expand).transpose()
+        };
+        let (chown, chmod) = (flag(&flags.chown)?, flag(&flags.chmod)?);
+        let mut line = keyword.to_owned();
+        let shown = [("--chown", &chown), ("--chmod", &chmod)];
+        line.push_str(if parents { " --parents" } else { "" });
+        for (name, value) in shown {
+            line.extend(value.iter().map(|(text, _)| format!(" {name}={text}")));
+        }
+        let mut parts = Vec::new();
+        for source in sources {
+            let part = self.part(keyword, source)?;
+            line.push_str(&match &part {
+                CopyPart::Path { text, .. } => format!(" {text}"),
+                CopyPart::Inline { name, .. } => format!(" <<{name}"),
+            });
+            parts.push(part);
+        }
+        let destination = self.scope.expand(destination, self.escape)?;
+        line.push_str(&format!(" {destination} # buildkit"));
+        let operation = CopyOperation {
+            from,
+            parts,
+            destination,
+            workdir: join_clean("/", &self.config.config.working_dir),
+            chown,
+            chmod,
+            link: flags.link.is_some_and(|link| link.value),
+            parents,
+            exclude: texts(&flags.exclude),
+            unpack: false,
+        };
+        Ok((operation, line))
+    }
+
+    fn part(&self, keyword: &str, source: &ir::CopySource) -> Result<CopyPart> {
+        match source {
+            ir::CopySource::Heredoc(heredoc) => {
+                let content = self.scope.expand_heredoc(heredoc)?;
+                Ok(CopyPart::Inline { name: heredoc.name.value.clone(), content })
+            }
+            ir::CopySource::Path(word) => {
+                let text = self.scope.expand(word, self.escape)?;
+                match remote_kind(&text) {
+                    None => Ok(CopyPart::Path { text, span: word.span }),
+                    Some(kind) if keyword == "COPY" => {
+                        let message = format!("source can't be a {kind} for COPY");
+                        let error = Diagnostic::error(codes::BAD_ARGUMENT, word.span, message);
+                        Err(Box::new(error.help("ADD takes URLs and git repositories")))
+                    }
+                    Some(kind) => {
+                        let message = format!("ADD of a {kind} is not supported yet");
+                        let help =
+                            "download it in a RUN step, or before the build into the context";
+                        let error = Diagnostic::error(codes::NOT_SUPPORTED, word.span, message);
+                        Err(Box::new(error.help(help)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn copied((operation, line): (CopyOperation, String)) -> (Option<Operation>, Option<HistoryLine>) {
+    (Some(Operation::Copy(operation)), Some(history::layer(line)))
+}
+
+/// Whether ADD would fetch this source: a git repository or another URL.
+fn remote_kind(source: &str) -> Option<&'static str> {
+    let scheme =
+        |prefix: &str| source.get(..prefix.len()).is_some_and(|s| s.eq_ignore_ascii_case(prefix));
+    let path = source.split(['#', '?']).next().unwrap_or(source);
+    if scheme("git://") || scheme("ssh://") || scheme("git@") {
+        return Some("git repository");
+    }
+    if scheme("http://") || scheme("https://") {
+        return Some(if path.ends_with(".git") { "git repository" } else { "URL" });
+    }
+    None
+}
+
+fn refuse_unsupported_run(run: &ir::Run) -> Result<()> {
+    let not_yet = |span, what: &str| {
+        let message = format!("{what} is not supported yet");
+        Box::new(Diagnostic::error(codes::NOT_SUPPORTED, span, message).label(span, "this flag"))
+    };
+    if let Some(mount) = run.mounts.first() {
+        return Err(not_yet(mount.span, "RUN --mount"));
+    }
+    if let Some(device) = run.devices.first() {
+        return Err(not_yet(device.span, "RUN --device"));
+    }
+    if let Some(security) = run.security.filter(|s| s.value == ir::RunSecurity::Insecure) {
+        let message = "RUN --security=insecure is not allowed: security.insecure is not granted";
+        return Err(Box::new(Diagnostic::error(codes::NOT_ALLOWED, security.span, message)));
+    }
+    if let Some(network) = run.network.filter(|n| n.value == ir::RunNetwork::Host) {
+        let message = "RUN --network=host is not allowed: network.host is not granted";
+        let help = "steps reach the network without the flag";
+        let error = Diagnostic::error(codes::NOT_ALLOWED, network.span, message);
+        return Err(Box::new(error.help(help)));
+    }
+    Ok(())
+}
+
+fn texts(words: &[Word]) -> Vec<String> {
+    words.iter().map(|word| word.value.clone()).collect()
+}
+
+fn joined(pairs: &[(String, String)]) -> String {
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join(" ")
+}
+
+/// `path` on top of `folder`, absolute and clean: no `.`, no `..`, no doubled or last slash.
+pub(super) fn join_clean(folder: &str, path: &str) -> String {
+    let joined = Path::new("/").join(folder).join(path);
+    let mut names: Vec<&str> = Vec::new();
+    for component in joined.components() {
+        match component {
+            PathComponent::Normal(name) => names.extend(name.to_str()),
+            PathComponent::ParentDir => drop(names.pop()),
+            PathComponent::RootDir | PathComponent::CurDir | PathComponent::Prefix(_) => {}
+        }
+    }
+    format!("/{}", names.join("/"))
+}

@@ -1,0 +1,238 @@
+//! Cache keys: what a step's result is remembered under (`ARCHITECTURE.md`, "Cache keys").
+//!
+//! Bytes that are hashed are written down: a domain tag with a version, then every component with
+//! the lengths of its name and value in front. Changing anything here means a new tag.
+
+use std::fmt;
+
+use crate::tree::{ContentDigest, ContentWriter};
+
+use super::{CopyFrom, CopyOperation, CopyPart, Network, RunOperation, WorkdirOperation};
+
+/// The name of an input: of an operation, or of an operation on a certain parent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CacheKey([u8; 32]);
+
+impl CacheKey {
+    /// Takes the 32 bytes of a key, as the store keeps them.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One part of a key, kept beside its record so that a miss can be explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// As in `env PATH`.
+    pub name: String,
+    /// Its value, or the digest of a long one.
+    pub value: String,
+}
+
+/// The parts of an operation's key, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationKey {
+    domain: &'static str,
+    components: Vec<Component>,
+}
+
+/// A stack of layers by one name: either what made them (a definition) or what they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Chain([u8; 32]);
+
+impl Chain {
+    /// The empty stack.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(*ContentWriter::new("rbuild/chain/v1").finish().as_bytes())
+    }
+
+    /// The stack with what `name` stands for on top.
+    #[must_use]
+    pub fn push(self, name: &[u8; 32]) -> Self {
+        let mut key = ContentWriter::new("rbuild/chain/v1");
+        key.field(&self.0);
+        key.field(name);
+        Self(*key.finish().as_bytes())
+    }
+}
+
+impl OperationKey {
+    /// The key of a RUN.
+    #[must_use]
+    pub fn run(run: &RunOperation) -> Self {
+        let mut key = Self::new("rbuild/run/v1");
+        for (at, argument) in run.argv.iter().enumerate() {
+            key.add(format!("argument {at}"), argument);
+        }
+        for (name, value) in &run.env {
+            key.add(format!("environment variable {name}"), value);
+        }
+        key.add("working folder", &run.cwd);
+        key.add("user", &run.user);
+        key.add(
+            "network",
+            match run.network {
+                Network::Host => "host",
+                Network::None => "none",
+            },
+        );
+        for file in &run.files {
+            key.add(format!("heredoc {}", file.target), &file.content);
+        }
+        key.add("hostname", &run.hostname);
+        key.add("platform", &run.platform);
+        key
+    }
+
+    /// The key of a COPY whose sources hold `selected`; `clamp` as in [`OperationKey::clamped`].
+    #[must_use]
+    pub fn copy(copy: &CopyOperation, selected: &ContentDigest) -> Self {
+        let mut key = Self::new("rbuild/copy/v1");
+        let from_context = matches!(copy.from, CopyFrom::Context);
+        key.add("from", if from_context { "context" } else { "image" });
+        for (at, part) in copy.parts.iter().enumerate() {
+            match part {
+                CopyPart::Path { text, .. } => key.add(format!("source {at}"), text),
+                CopyPart::Inline { name, content } => key.add(format!("heredoc {name}"), content),
+            }
+        }
+        key.add("destination", &copy.destination);
+        key.add("working folder", &copy.workdir);
+        for (name, value) in [("--chown", &copy.chown), ("--chmod", &copy.chmod)] {
+            if let Some((text, _)) = value {
+                key.add(name, text);
+            }
+        }
+        for (name, set) in
+            [("--link", copy.link), ("--parents", copy.parents), ("unpack", copy.unpack)]
+        {
+            if set {
+                key.add(name, "true");
+            }
+        }
+        for pattern in &copy.exclude {
+            key.add("--exclude", pattern);
+        }
+        key.add("files", format!("{selected:?}"));
+        key
+    }
+
+    /// The key of a WORKDIR.
+    #[must_use]
+    pub fn workdir(workdir: &WorkdirOperation) -> Self {
+        let mut key = Self::new("rbuild/workdir/v1");
+        key.add("path", &workdir.path);
+        key.add("user", &workdir.user);
+        key
+    }
+
+    /// Adds the time that file times are clamped to, which changes the layer's bytes.
+    #[must_use]
+    pub fn clamped(mut self, epoch_s: Option<i64>) -> Self {
+        if let Some(epoch_s) = epoch_s {
+            self.add("clamped to", epoch_s.to_string());
+        }
+        self
+    }
+
+    fn new(domain: &'static str) -> Self {
+        Self { domain, components: Vec::new() }
+    }
+
+    fn add(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.components.push(Component { name: name.into(), value: value.into() });
+    }
+
+    /// The components, in order.
+    #[must_use]
+    pub fn components(&self) -> &[Component] {
+        &self.components
+    }
+
+    /// The operation by itself, on whatever parent.
+    #[must_use]
+    pub fn key(&self) -> CacheKey {
+        let mut key = ContentWriter::new(self.domain);
+        for component in &self.components {
+            key.field(component.name.as_bytes());
+            key.field(component.value.as_bytes());
+        }
+        CacheKey(*key.finish().as_bytes())
+    }
+}
+
+impl CacheKey {
+    /// This operation on a parent.
+    #[must_use]
+    pub fn on(self, parent: Chain) -> Self {
+        let mut key = ContentWriter::new("rbuild/step/v1");
+        key.field(&parent.0);
+        key.field(&self.0);
+        Self(*key.finish().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(argv: &[&str], env: &[(&str, &str)]) -> RunOperation {
+        RunOperation {
+            argv: argv.iter().map(|text| (*text).to_owned()).collect(),
+            env: env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            proxy: vec![("HTTP_PROXY".to_owned(), "x".to_owned())],
+            cwd: "/".to_owned(),
+            user: String::new(),
+            network: Network::Host,
+            files: Vec::new(),
+            hostname: "buildkitsandbox".to_owned(),
+            platform: "linux/amd64".to_owned(),
+        }
+    }
+
+    #[test]
+    fn run_key_is_pinned() {
+        let key = OperationKey::run(&run(&["/bin/sh", "-c", "true"], &[("PATH", "/bin")])).key();
+        assert_eq!(
+            key.to_string(),
+            "9fe130f38774163d5188a625e584335d8b4ecb8c6bea3efef346a80ea1d0cd92"
+        );
+    }
+
+    #[test]
+    fn run_key_tells_arguments_from_each_other_and_leaves_out_proxies() {
+        let key = |argv: &[&str]| OperationKey::run(&run(argv, &[])).key();
+        assert_ne!(key(&["a", "b"]), key(&["ab"]));
+        assert_ne!(key(&["a b"]), key(&["a", "b"]));
+        let mut other = run(&["a"], &[]);
+        other.proxy.clear();
+        assert_eq!(OperationKey::run(&other).key(), key(&["a"]));
+    }
+
+    #[test]
+    fn step_key_depends_on_the_parent() {
+        let operation = OperationKey::run(&run(&["a"], &[])).key();
+        let other = Chain::empty().push(&[1; 32]);
+        assert_ne!(operation.on(Chain::empty()), operation.on(other));
+    }
+}

@@ -1,0 +1,73 @@
+//! Signal names, for STOPSIGNAL.
+
+/// Names without SIG and their numbers on Linux (signal(7), the x86 and ARM column).
+const SIGNALS: [(&str, u8); 34] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("IOT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("POLL", 29),
+    ("PWR", 30),
+    ("SYS", 31),
+];
+
+/// First and last real-time signal that a program may use with glibc.
+const REAL_TIME: (u8, u8) = (34, 64);
+
+/// Whether `text` names a signal: a number from 1 to 64, or a name with or without `SIG`.
+pub(super) fn is_signal(text: &str) -> bool {
+    if let Ok(number) = text.parse::<u8>() {
+        return (1..=REAL_TIME.1).contains(&number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = |rest: &str, sign: char| {
+        let offset = rest.strip_prefix(sign).map(str::parse::<u8>);
+        rest.is_empty() || offset.is_some_and(|o| o.is_ok_and(|o| o <= REAL_TIME.1 - REAL_TIME.0))
+    };
+    SIGNALS.iter().any(|(known, _)| *known == name)
+        || name.strip_prefix("RTMIN").is_some_and(|rest| real_time(rest, '+'))
+        || name.strip_prefix("RTMAX").is_some_and(|rest| real_time(rest, '-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_signal;
+
+    #[test]
+    fn signals_are_known_by_name_and_number() {
+        for good in ["SIGTERM", "term", "9", "64", "SIGRTMIN+3", "RTMAX-1", "SIGRTMIN"] {
+            assert!(is_signal(good), "{good}");
+        }
+        for bad in ["0", "65", "SIGFOO", "", "SIG", "RTMIN+99", "-1"] {
+            assert!(!is_signal(bad), "{bad}");
+        }
+    }
+}

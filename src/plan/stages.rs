@@ -1,0 +1,297 @@
+//! Stages: which exist, which the target needs, and in which order they are planned.
+
+use std::collections::BTreeMap;
+
+use crate::diag::{Diagnostic, Span, codes, nearest};
+use crate::ir::{self, Escape, Word};
+use crate::oci::{Platform, Reference};
+
+use super::args::Globals;
+use super::fold::Fold;
+use super::{Base, CopyFrom, ImageRequest, Images, Outcome, Plan, PlannedStage, Request};
+
+pub(super) fn plan(
+    file: &ir::Dockerfile,
+    request: &Request,
+    images: &Images,
+) -> Result<Outcome, Vec<Diagnostic>> {
+    let mut planner = Planner::new(file, request, images);
+    let target = planner.target();
+    let planned = target.and_then(|at| planner.stage(at));
+    if !planner.errors.is_empty() {
+        return Err(planner.errors);
+    }
+    if !planner.needs.is_empty() {
+        return Ok(Outcome::Needs(planner.needs.into_iter().collect()));
+    }
+    let target = planned.expect("without errors and needs the target was planned");
+    let mut stages = planner.planned;
+    if let Some(stage) = stages.get_mut(target) {
+        for (name, value) in &request.labels {
+            stage.config.config.labels.insert(name.clone(), value.clone());
+        }
+    }
+    Ok(Outcome::Ready(Box::new(Plan { stages, target, warnings: Vec::new() })))
+}
+
+/// What a stage looks up while it is planned.
+pub(super) struct Planner<'a> {
+    pub(super) file: &'a ir::Dockerfile,
+    pub(super) request: &'a Request,
+    pub(super) escape: Escape,
+    pub(super) globals: Globals,
+    images: &'a Images,
+    /// Names in lower case; of stages with the same name the last one counts.
+    names: Vec<Option<String>>,
+    /// By number in the file: its number in the plan and its last state; `None` inside while a
+    /// config is missing or it has an error.
+    done: BTreeMap<usize, Option<(usize, Fold)>>,
+    planned: Vec<PlannedStage>,
+    needs: BTreeMap<ImageRequest, Span>,
+    errors: Vec<Diagnostic>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(file: &'a ir::Dockerfile, request: &'a Request, images: &'a Images) -> Self {
+        let escape = file.directives.escape.map_or_else(Escape::default, |escape| escape.value);
+        let mut errors = Vec::new();
+        let globals = Globals::new(file, request, escape, &mut errors);
+        let name = |stage: &ir::Stage| {
+            stage.from.name.as_ref().map(|(_, name)| name.value.to_ascii_lowercase())
+        };
+        Self {
+            file,
+            request,
+            escape,
+            globals,
+            images,
+            names: file.stages.iter().map(name).collect(),
+            done: BTreeMap::new(),
+            planned: Vec::new(),
+            needs: BTreeMap::new(),
+            errors,
+        }
+    }
+
+    /// The number of the stage to build.
+    fn target(&mut self) -> Option<usize> {
+        let last = self.file.stages.len().checked_sub(1)?;
+        let Some(target) = &self.request.target else { return Some(last) };
+        let lower = target.to_ascii_lowercase();
+        let by_name = self.names.iter().rposition(|name| name.as_ref() == Some(&lower));
+        let by_number = || target.parse().ok().filter(|number| *number <= last);
+        let found = by_name.or_else(by_number);
+        if found.is_none() {
+            let names = self.names.iter().flatten().map(String::as_str);
+            let near = nearest(&lower, names).map(|name| format!("did you mean `{name}`?"));
+            let known: Vec<&str> = self.names.iter().flatten().map(String::as_str).collect();
+            let all = match known.as_slice() {
+                [] => "no stage of this Dockerfile has a name".to_owned(),
+                names => format!("the stages are: {}", names.join(", ")),
+            };
+            let span = self.file.stages.last().map_or(Span::default(), |stage| stage.span);
+            let message = format!("target stage \"{target}\" could not be found");
+            let error = Diagnostic::error(codes::UNKNOWN_TARGET, span, message);
+            self.errors.push(error.help(near.unwrap_or(all)));
+        }
+        found
+    }
+
+    /// Plans stage `at` of the file, and first all that it needs; its number in the plan.
+    fn stage(&mut self, at: usize) -> Option<usize> {
+        if let Some(done) = self.done.get(&at) {
+            return done.as_ref().map(|(number, _)| *number);
+        }
+        let file = self.file;
+        let stage = file.stages.get(at)?;
+        let planned = match self.start(at, stage) {
+            Ok(Some((base, fold))) => self.finish(at, stage, base, fold),
+            Ok(None) => {
+                self.note_other_needs(at, stage);
+                None
+            }
+            Err(error) => {
+                self.errors.push(*error);
+                None
+            }
+        };
+        let number = planned.as_ref().map(|(number, _)| *number);
+        self.done.insert(at, planned);
+        number
+    }
+
+    /// What the stage starts from; `None` when an image's config is missing.
+    fn start(
+        &mut self,
+        at: usize,
+        stage: &ir::Stage,
+    ) -> Result<Option<(Base, Fold)>, Box<Diagnostic>> {
+        let from = &stage.from;
+        let image = self.globals.expand(&from.image, self.escape)?;
+        if image.is_empty() {
+            let message = "base name should not be blank: FROM names no image after its variables were expanded";
+            let help = "only ARGs before the first FROM, and --build-arg for them, count here";
+            return Err(Box::new(
+                Diagnostic::error(codes::BAD_BASE, from.image.span, message).help(help),
+            ));
+        }
+        let platform = self.platform(from)?;
+        let lower = image.to_ascii_lowercase();
+        let earlier = self.names.iter().take(at).rposition(|name| name.as_ref() == Some(&lower));
+        if let Some(earlier) = earlier {
+            let Some(number) = self.stage(earlier) else { return Ok(None) };
+            let parent = self.done.get(&earlier).and_then(Option::as_ref);
+            let fold = parent.map(|(_, fold)| fold.child()).expect("a planned stage has a state");
+            return Ok(Some((Base::Stage(number), fold)));
+        }
+        if image == "scratch" {
+            return Ok(Some((Base::Scratch, Fold::scratch(&platform, self.escape))));
+        }
+        let request = self.image_request(&image, &from.image, platform)?;
+        let Some(base) = self.images.get(&request) else {
+            self.needs.insert(request, from.image.span);
+            return Ok(None);
+        };
+        let fold = Fold::image(base, self.escape);
+        Ok(Some((Base::Image(request), fold)))
+    }
+
+    fn platform(&self, from: &ir::From) -> Result<Platform, Box<Diagnostic>> {
+        let Some(word) = &from.platform else { return Ok(self.request.platform.clone()) };
+        let text = self.globals.expand(word, self.escape)?;
+        if text.is_empty() {
+            let message = "--platform is blank: empty platform value from its variables";
+            return Err(Box::new(Diagnostic::error(codes::BAD_PLATFORM, word.span, message)));
+        }
+        text.parse().map_err(|error: crate::oci::PlatformError| {
+            Box::new(Diagnostic::error(codes::BAD_PLATFORM, word.span, error.to_string()))
+        })
+    }
+
+    fn image_request(
+        &self,
+        image: &str,
+        word: &Word,
+        platform: Platform,
+    ) -> Result<ImageRequest, Box<Diagnostic>> {
+        let name: Reference = image.parse().map_err(|error: crate::oci::ReferenceError| {
+            let message = format!("invalid reference format: {error}");
+            let near = nearest(image, self.names.iter().flatten().map(String::as_str));
+            let help = near.map(|name| format!("there is a stage `{name}`"));
+            Box::new(Diagnostic::error(codes::BAD_BASE, word.span, message).maybe_help(help))
+        })?;
+        Ok(ImageRequest { name, platform })
+    }
+
+    /// While a base's config is missing: the other images that the stage names, so that all can
+    /// be had at once.
+    fn note_other_needs(&mut self, at: usize, stage: &ir::Stage) {
+        for instruction in &stage.instructions {
+            let ir::Kind::Copy(copy) = &instruction.kind else { continue };
+            if let Some(from) = &copy.from {
+                // An error here is met again, and reported, when the stage is planned.
+                drop(self.copy_from(at, from));
+            }
+        }
+    }
+
+    /// What `--from` names; `None` while it cannot be planned.
+    fn copy_from(&mut self, at: usize, from: &Word) -> Result<Option<CopyFrom>, Box<Diagnostic>> {
+        let error = |code, message: String| Diagnostic::error(code, from.span, message);
+        let text = from.value.trim_matches(['"', '\'']);
+        if text.contains('$') {
+            let message = "--from takes no variables".to_owned();
+            let help = "name a stage `FROM ${IMAGE} AS name` and use --from=name";
+            return Err(Box::new(error(codes::BAD_FLAG, message).help(help)));
+        }
+        let lower = text.to_ascii_lowercase();
+        let by_name = self.names.iter().take(at).rposition(|name| name.as_ref() == Some(&lower));
+        let by_number = text.parse::<usize>().ok();
+        if let Some(stage) = by_name.or(by_number.filter(|number| *number < at)) {
+            return Ok(self.stage(stage).map(CopyFrom::Stage));
+        }
+        if by_number.is_some() {
+            let message =
+                format!("invalid stage index {text}: --from={text} names no earlier stage");
+            let help = format!("stages are counted from 0, and this is stage {at}");
+            return Err(Box::new(error(codes::UNKNOWN_STAGE, message).help(help)));
+        }
+        if self.names.iter().skip(at).flatten().any(|name| *name == lower) {
+            let own = self.names.get(at).is_some_and(|name| name.as_ref() == Some(&lower));
+            let what = if own { "is the stage itself" } else { "comes later" };
+            let message = format!(
+                "--from={text}: stage `{text}` {what}; it must be defined before current stage"
+            );
+            return Err(Box::new(error(codes::UNKNOWN_STAGE, message)));
+        }
+        let request = self.image_request(text, from, self.request.platform.clone())?;
+        if !self.images.contains_key(&request) {
+            self.needs.insert(request, from.span);
+            return Ok(None);
+        }
+        Ok(Some(CopyFrom::Image(request)))
+    }
+
+    /// Folds the triggers of the base and then the stage's own instructions.
+    fn finish(
+        &mut self,
+        at: usize,
+        stage: &ir::Stage,
+        base: Base,
+        mut fold: Fold,
+    ) -> Option<(usize, Fold)> {
+        let mut steps = Vec::new();
+        let mut complete = true;
+        let triggers = fold.take_triggers();
+        let borrowed = triggers.iter().map(|trigger| (trigger, Some(stage.from.image.span)));
+        let own = stage.instructions.iter().map(|instruction| (instruction, None));
+        for (instruction, place) in borrowed.chain(own) {
+            let from = match copy_from_word(instruction).map(|word| self.copy_from(at, word)) {
+                None => Some(CopyFrom::Context),
+                Some(Ok(from)) => from,
+                Some(Err(error)) => {
+                    self.errors.push(at_place(*error, place));
+                    None
+                }
+            };
+            let Some(from) = from else {
+                complete = false;
+                continue;
+            };
+            match fold.instruction(instruction, from, self.request, &self.globals) {
+                Ok(mut step) => {
+                    step.span = place.unwrap_or(step.span);
+                    steps.push(step);
+                }
+                Err(error) => self.errors.push(at_place(*error, place)),
+            }
+        }
+        if !complete {
+            return None;
+        }
+        let name = match &stage.from.name {
+            Some((_, name)) => name.value.to_ascii_lowercase(),
+            None => format!("stage-{at}"),
+        };
+        let config = fold.config.clone();
+        self.planned.push(PlannedStage { name, base, span: stage.span, steps, config });
+        Some((self.planned.len() - 1, fold))
+    }
+}
+
+fn copy_from_word(instruction: &ir::Instruction) -> Option<&Word> {
+    match &instruction.kind {
+        ir::Kind::Copy(copy) => copy.from.as_ref(),
+        _ => None,
+    }
+}
+
+/// A trigger has no place of its own in the file: its errors are shown at the FROM.
+fn at_place(mut error: Diagnostic, place: Option<Span>) -> Diagnostic {
+    if let Some(place) = place {
+        error.span = place;
+        error.labels.clear();
+        error = error.label(place, "in an ONBUILD trigger of this image");
+    }
+    error
+}

@@ -1,0 +1,124 @@
+//! Blobs by digest, and drafts that become blobs.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::oci::{Digest, Hasher};
+use crate::pathio::{self, Context as _, PathError};
+
+use super::work::ProcessFolder;
+use super::{Store, StoreError};
+
+/// A blob in the making: hashed while it is written, removed when dropped before it is published.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+    published: bool,
+    _process: Arc<ProcessFolder>,
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n_bytes = self.file.write(bytes)?;
+        self.hasher.update(bytes.get(..n_bytes).unwrap_or_default());
+        Ok(n_bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Draft {
+    /// How many bytes were written.
+    #[must_use]
+    pub const fn n_bytes(&self) -> u64 {
+        self.hasher.n_bytes()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.published {
+            let _gone = rustix::fs::unlink(&self.path);
+        }
+    }
+}
+
+impl Store {
+    fn blob_path(&self, digest: Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Starts a blob.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn draft(&self) -> Result<Draft, StoreError> {
+        let process = self.process_folder()?;
+        let path = process.fresh();
+        let file = pathio::create(&path)?;
+        Ok(Draft { path, file, hasher: Hasher::new(), published: false, _process: process })
+    }
+
+    /// Gives the finished draft its name; that the blob is there already is success.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn publish(&self, mut draft: Draft) -> Result<(Digest, u64), StoreError> {
+        let n_bytes = draft.n_bytes();
+        let digest = std::mem::take(&mut draft.hasher).finish();
+        let path = self.blob_path(digest);
+        rustix::fs::fdatasync(&draft.file).context("write", &draft.path)?;
+        pathio::rename(&draft.path, &path)?;
+        draft.published = true;
+        Ok((digest, n_bytes))
+    }
+
+    /// Stores `bytes`.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        if self.has_blob(digest) {
+            return Ok(digest);
+        }
+        let mut draft = self.draft()?;
+        draft.write_all(bytes).context("write", &draft.path)?;
+        Ok(self.publish(draft)?.0)
+    }
+
+    /// Whether the blob is there.
+    #[must_use]
+    pub fn has_blob(&self, digest: Digest) -> bool {
+        rustix::fs::access(self.blob_path(digest), rustix::fs::Access::EXISTS).is_ok()
+    }
+
+    /// Opens a blob.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn open_blob(&self, digest: Digest) -> Result<File, PathError> {
+        pathio::open(&self.blob_path(digest))
+    }
+
+    /// Reads a small blob, such as a manifest, and checks it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it is not what its name says; the kernel's, with the path.
+    pub fn read_blob(&self, digest: Digest, max_bytes: u64) -> Result<Vec<u8>, StoreError> {
+        let path = self.blob_path(digest);
+        let mut bytes = Vec::new();
+        let file = pathio::open(&path)?;
+        file.take(max_bytes).read_to_end(&mut bytes).context("read", &path)?;
+        match Digest::of(&bytes) {
+            got if got == digest => Ok(bytes),
+            got => Err(StoreError::Corrupt { want: digest, got }),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong in the store.
+
+use std::path::PathBuf;
+
+use crate::archive::ArchiveError;
+use crate::oci::{DiffId, Digest};
+use crate::pathio::PathError;
+
+use super::layer_diff::LayerError;
+use super::unpack::UnpackError;
+
+/// What can go wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another rbuild made the store.
+    #[error(
+        "the store {} has format {found}, this rbuild knows {known}; use the rbuild that made it, or another --root",
+        root.display()
+    )]
+    Version {
+        /// The store's folder.
+        root: PathBuf,
+        /// Its format number.
+        found: String,
+        /// The number that this rbuild knows.
+        known: &'static str,
+    },
+    /// A blob does not hold what its name says.
+    #[error("blob {want} holds content {got}; remove it with `rbuild prune --all` and build again")]
+    Corrupt {
+        /// Its name.
+        want: Digest,
+        /// Its content.
+        got: Digest,
+    },
+    /// A layer's bytes are not those that the image's config promises.
+    #[error("a layer unpacks to {got}, but the image's config says {want}: the image is damaged")]
+    WrongDiffId {
+        /// What the config says.
+        want: DiffId,
+        /// What was unpacked.
+        got: DiffId,
+    },
+    /// A blob or layer that a record names is not there.
+    #[error("the store lacks {what}; run the build again with --no-cache")]
+    Missing {
+        /// What is not there.
+        what: String,
+    },
+    /// Another process uses the store.
+    #[error("another rbuild uses the store {}; prune when it is done", root.display())]
+    InUse {
+        /// The store's folder.
+        root: PathBuf,
+    },
+    /// A record in the index is not readable.
+    #[error("a record of the store's index is damaged: {reason}; remove {} and build again", path.display())]
+    Record {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The index could not be used.
+    #[error("cannot use the index {}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// SQLite's own error.
+        source: rusqlite::Error,
+    },
+    /// A layer's archive is not good.
+    #[error("a layer cannot be unpacked")]
+    Unpack(#[from] UnpackError),
+    /// A layer could not be written.
+    #[error("a layer cannot be written")]
+    Archive(#[from] ArchiveError),
+    /// What a step wrote could not be made a layer.
+    #[error("a layer cannot be written")]
+    Layer(#[from] LayerError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Io(#[from] PathError),
+}

@@ -1,0 +1,115 @@
+//! Pruning: removes what no tag needs, when no other process uses the store.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::oci::{DiffId, Digest, ImageConfig, Parsed};
+use crate::pathio::{self, Context as _};
+
+use super::{Store, StoreError};
+
+/// A manifest or config is no longer than this (4 MiB is what registries take).
+const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
+
+/// What `prune` may remove.
+#[derive(Debug, Clone, Copy)]
+pub struct PruneOptions {
+    /// Tagged images too.
+    pub all: bool,
+}
+
+/// What `prune` removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// Unpacked layers.
+    pub n_layers: usize,
+    /// Blobs.
+    pub n_blobs: usize,
+    /// Bytes of both together.
+    pub n_bytes: u64,
+}
+
+/// What tagged images consist of.
+#[derive(Debug, Default)]
+struct Kept {
+    blobs: BTreeSet<Digest>,
+    layers: BTreeSet<DiffId>,
+}
+
+impl Store {
+    /// Forgets every cached step, and removes blobs and layers that no tagged image has.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another process uses the store; the kernel's, with the path.
+    pub fn prune(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
+        if !self.in_use.try_upgrade() {
+            return Err(StoreError::InUse { root: self.root.clone() });
+        }
+        let pruned = self.prune_alone(options);
+        self.in_use.downgrade();
+        pruned
+    }
+
+    fn prune_alone(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
+        if options.all {
+            self.with_index(|index| index.remove_tags())?;
+        }
+        let kept = self.kept()?;
+        self.with_index(|index| index.forget())?;
+        for layer in self.with_index(|index| index.layers())? {
+            if !kept.layers.contains(&layer) {
+                self.with_index(|index| index.remove_layer(layer))?;
+            }
+        }
+        let mut pruned = Pruned::default();
+        let layers: BTreeSet<String> = kept.layers.iter().map(|l| l.digest().hex()).collect();
+        for folder in names_not_in(&self.root.join("layers"), &layers)? {
+            pruned.n_bytes += size_of(&folder);
+            pathio::remove_dir_all(&folder)?;
+            pruned.n_layers += 1;
+        }
+        let blobs: BTreeSet<String> = kept.blobs.iter().map(Digest::hex).collect();
+        for blob in names_not_in(&self.root.join("blobs/sha256"), &blobs)? {
+            pruned.n_bytes += size_of(&blob);
+            pathio::remove_file(&blob)?;
+            pruned.n_blobs += 1;
+        }
+        Ok(pruned)
+    }
+
+    fn kept(&self) -> Result<Kept, StoreError> {
+        let mut kept = Kept::default();
+        for tag in self.with_index(|index| index.tags())? {
+            let bytes = self.read_blob(tag.manifest, MAX_DOCUMENT_BYTES)?;
+            kept.blobs.insert(tag.manifest);
+            let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes) else { continue };
+            kept.blobs.insert(manifest.config.digest);
+            kept.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
+            let config = self.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
+            let Ok(config) = ImageConfig::parse(&config) else { continue };
+            for layer in config.rootfs.diff_ids {
+                kept.layers.insert(layer);
+                kept.blobs.insert(layer.digest());
+                kept.blobs.extend(self.packed(layer)?.iter().map(|packed| packed.blob));
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// The entries of `folder` whose names are not among `kept`.
+fn names_not_in(folder: &Path, kept: &BTreeSet<String>) -> Result<Vec<PathBuf>, StoreError> {
+    let mut rest = Vec::new();
+    for entry in std::fs::read_dir(folder).context("list", folder)? {
+        let entry = entry.context("list", folder)?;
+        if !kept.contains(&*entry.file_name().to_string_lossy()) {
+            rest.push(entry.path());
+        }
+    }
+    Ok(rest)
+}
+
+fn size_of(path: &Path) -> u64 {
+    let entries = walkdir::WalkDir::new(path).into_iter().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
+}

@@ -1,0 +1,130 @@
+//! Images by name, cached steps, and the memo of file hashes: the store's face on its index.
+
+use std::os::fd::AsFd as _;
+
+use crate::oci::{DiffId, Digest, Platform, Reference};
+use crate::pathio::Context as _;
+use crate::plan::CacheKey;
+
+use super::work::open_folder;
+use super::{StepRecord, Store, StoreError, Tag};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+impl Store {
+    /// Names the image with this manifest, which must be a blob of the store.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn set_tag(&self, name: &Reference, manifest: Digest) -> Result<()> {
+        self.with_index(|index| index.put_tag(&name.to_string(), manifest))
+    }
+
+    /// The manifest that a name stands for.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn tag(&self, name: &Reference) -> Result<Option<Digest>> {
+        self.with_index(|index| index.tag(&name.to_string()))
+    }
+
+    /// All names, sorted.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn tags(&self) -> Result<Vec<Tag>> {
+        self.with_index(|index| index.tags())
+    }
+
+    /// Remembers what a registry said that `name` is on `platform`.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn set_resolved(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+        manifest: Digest,
+    ) -> Result<()> {
+        let (name, platform) = (name.to_string(), platform.to_string());
+        self.with_index(|index| index.put_resolved(&name, &platform, manifest))
+    }
+
+    /// What a registry last said that `name` is on `platform`.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn resolved(&self, name: &Reference, platform: &Platform) -> Result<Option<Digest>> {
+        self.with_index(|index| index.resolved(&name.to_string(), &platform.to_string()))
+    }
+
+    /// The step with this key by definition, if its layer is still there.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn step_by_definition(&self, key: CacheKey) -> Result<Option<StepRecord>> {
+        let step = self.with_index(|index| index.step_by_definition(key))?;
+        self.with_layer(step)
+    }
+
+    /// The oldest step with this key by content, if its layer is still there.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn step_by_content(&self, key: CacheKey) -> Result<Option<StepRecord>> {
+        let step = self.with_index(|index| index.step_by_content(key))?;
+        self.with_layer(step)
+    }
+
+    fn with_layer(&self, step: Option<StepRecord>) -> Result<Option<StepRecord>> {
+        let Some(step) = step else { return Ok(None) };
+        Ok(self.layer(step.layer)?.is_some().then_some(step))
+    }
+
+    /// Whether the operation was ever made, on whatever parent.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn has_operation(&self, operation: CacheKey) -> Result<bool> {
+        self.with_index(|index| index.has_operation(operation))
+    }
+
+    /// Remembers a step.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn record_step(&self, step: &StepRecord) -> Result<()> {
+        self.with_index(|index| index.put_step(step))
+    }
+
+    /// The memo of a folder's file hashes.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn memo(&self, folder: &str) -> Result<Option<Vec<u8>>> {
+        self.with_index(|index| index.memo(folder))
+    }
+
+    /// Stores the memo of a folder's file hashes.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn set_memo(&self, folder: &str, hashes: &[u8]) -> Result<()> {
+        self.with_index(|index| index.put_memo(folder, hashes))
+    }
+
+    /// Syncs what was made to the disk, once for the whole build, so that it also survives a crash
+    /// of the machine. Nothing to do when nothing was made.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn make_durable(&self) -> Result<()> {
+        let layers: Vec<DiffId> = self.with_index(|index| index.volatile_layers())?;
+        if layers.is_empty() {
+            return Ok(());
+        }
+        let root = open_folder(self.root())?;
+        rustix::fs::syncfs(root.as_fd()).context("sync", self.root())?;
+        self.with_index(|index| index.mark_durable(&layers))
+    }
+}

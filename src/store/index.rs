@@ -1,0 +1,370 @@
+//! The index: one SQLite database in WAL mode (https://www.sqlite.org/wal.html), which several
+//! processes read and write at once.
+//!
+//! A layer's folder is not synced to the disk when it is made: that would cost more than making
+//! it. Its row says in which boot it was made; after a crash of the machine, rows of an earlier
+//! boot that were never marked durable are not believed.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::oci::{DiffId, Digest, LayerCompression};
+use crate::pathio;
+use crate::plan::CacheKey;
+use crate::tree::ContentDigest;
+
+use super::StoreError;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS layer (
+    diff_id TEXT PRIMARY KEY, content BLOB NOT NULL, tar_bytes INTEGER NOT NULL,
+    created_s INTEGER NOT NULL, boot TEXT NOT NULL, durable INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS packed (
+    blob TEXT PRIMARY KEY, diff_id TEXT NOT NULL, compression TEXT NOT NULL,
+    level INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS packed_diff_id ON packed (diff_id);
+CREATE TABLE IF NOT EXISTS step (
+    definition BLOB PRIMARY KEY, content BLOB NOT NULL, operation BLOB NOT NULL, components TEXT NOT NULL,
+    layer TEXT NOT NULL, created_s INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
+    used_s INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS step_content ON step (content);
+CREATE INDEX IF NOT EXISTS step_operation ON step (operation);
+CREATE TABLE IF NOT EXISTS tag (
+    name TEXT PRIMARY KEY, manifest TEXT NOT NULL, updated_s INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS resolved (
+    name TEXT NOT NULL, platform TEXT NOT NULL, manifest TEXT NOT NULL, updated_s INTEGER NOT NULL,
+    PRIMARY KEY (name, platform)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS memo (
+    folder TEXT PRIMARY KEY, hashes BLOB NOT NULL, used_s INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// The number in SQLite's header that says that the schema is there: the usual open then writes
+/// nothing.
+const SCHEMA_VERSION: i64 = 1;
+
+/// Milliseconds to wait for another process's transaction.
+const BUSY_MS: u32 = 30_000;
+
+/// What is known of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerRecord {
+    /// Its name by content.
+    pub content: ContentDigest,
+    /// Length of its tar, uncompressed.
+    pub tar_bytes: u64,
+    /// When it was made, seconds since 1970.
+    pub created_s: i64,
+}
+
+/// A packed form of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedRecord {
+    /// The blob.
+    pub blob: Digest,
+    /// How it is packed.
+    pub compression: LayerCompression,
+    /// At which level; -1 when somebody else packed it.
+    pub level: i32,
+    /// The blob's length.
+    pub bytes: u64,
+}
+
+/// A step that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepRecord {
+    /// Its key by definition: operation and all that was before it.
+    pub definition: CacheKey,
+    /// Its key by content: operation and what the parent's layers hold.
+    pub content: CacheKey,
+    /// The operation alone.
+    pub operation: CacheKey,
+    /// The operation's parts as JSON: `[[name, value], …]`.
+    pub components: String,
+    /// The layer that came of it.
+    pub layer: DiffId,
+    /// When, seconds since 1970.
+    pub created_s: i64,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+/// A name and the image that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    /// The full reference.
+    pub name: String,
+    /// The image's manifest in the store.
+    pub manifest: Digest,
+    /// When it was set, seconds since 1970.
+    pub updated_s: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct Index {
+    connection: Connection,
+    path: PathBuf,
+    boot: String,
+    now_s: i64,
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+impl Index {
+    pub(super) fn open(path: &Path, now_s: i64) -> Result<Self> {
+        let boot = pathio::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"), 100)
+            .map_or_else(|_unknown| "unknown".to_owned(), |id| id.trim().to_owned());
+        let connection =
+            connect(path).map_err(|source| StoreError::Index { path: path.to_owned(), source })?;
+        Ok(Self { connection, path: path.to_owned(), boot, now_s })
+    }
+
+    fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
+        result.map_err(|source| StoreError::Index { path: self.path.clone(), source })
+    }
+
+    fn damaged(&self, reason: impl ToString) -> StoreError {
+        StoreError::Record { path: self.path.clone(), reason: reason.to_string() }
+    }
+
+    fn digest(&self, text: &str) -> Result<Digest> {
+        text.parse().map_err(|error: crate::oci::DigestError| self.damaged(error))
+    }
+
+    fn hash(&self, bytes: &[u8]) -> Result<[u8; 32]> {
+        bytes.try_into().map_err(|_wrong_length| self.damaged("a key is not 32 bytes long"))
+    }
+
+    pub(super) fn layer(&self, diff_id: DiffId) -> Result<Option<LayerRecord>> {
+        const SQL: &str = "SELECT content, tar_bytes, created_s FROM layer
+            WHERE diff_id = ?1 AND (durable = 1 OR boot = ?2)";
+        let row = self.check(self.connection.prepare_cached(SQL).and_then(|mut statement| {
+            let read =
+                |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?, row.get(2)?));
+            statement.query_row(params![diff_id.to_string(), self.boot], read).optional()
+        }))?;
+        let Some((content, tar_bytes, created_s)) = row else { return Ok(None) };
+        let content = ContentDigest::new(self.hash(&content)?);
+        Ok(Some(LayerRecord { content, tar_bytes: tar_bytes.unsigned_abs(), created_s }))
+    }
+
+    pub(super) fn put_layer(&self, diff_id: DiffId, record: &LayerRecord) -> Result<()> {
+        const SQL: &str = "INSERT INTO layer (diff_id, content, tar_bytes, created_s, boot)
+            VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (diff_id) DO UPDATE SET boot = ?5, durable = 0
+            WHERE durable = 0 AND boot != ?5";
+        let tar_bytes = i64::try_from(record.tar_bytes).unwrap_or(i64::MAX);
+        let content: &[u8] = record.content.as_bytes();
+        let values = params![diff_id.to_string(), content, tar_bytes, record.created_s, self.boot];
+        self.check(self.connection.execute(SQL, values)).map(drop)
+    }
+
+    /// Marks what was made in this boot until now as synced.
+    pub(super) fn mark_durable(&self, layers: &[DiffId]) -> Result<()> {
+        let transaction = self.check(self.connection.unchecked_transaction())?;
+        for layer in layers {
+            const SQL: &str = "UPDATE layer SET durable = 1 WHERE diff_id = ?1 AND boot = ?2";
+            self.check(transaction.execute(SQL, params![layer.to_string(), self.boot]))?;
+        }
+        self.check(transaction.commit())
+    }
+
+    pub(super) fn volatile_layers(&self) -> Result<Vec<DiffId>> {
+        const SQL: &str = "SELECT diff_id FROM layer WHERE durable = 0 AND boot = ?1";
+        let texts = self.texts(SQL, params![self.boot])?;
+        texts.iter().map(|text| self.digest(text).map(DiffId::new)).collect()
+    }
+
+    fn texts(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<String>> {
+        self.check(
+            self.connection
+                .prepare_cached(sql)
+                .and_then(|mut statement| statement.query_map(values, |row| row.get(0))?.collect()),
+        )
+    }
+
+    pub(super) fn layers(&self) -> Result<Vec<DiffId>> {
+        let texts = self.texts("SELECT diff_id FROM layer", [])?;
+        texts.iter().map(|text| self.digest(text).map(DiffId::new)).collect()
+    }
+
+    pub(super) fn packed(&self, diff_id: DiffId) -> Result<Vec<PackedRecord>> {
+        const SQL: &str = "SELECT blob, compression, level, bytes FROM packed WHERE diff_id = ?1";
+        type Raw = (String, String, i32, i64);
+        let rows: Vec<Raw> =
+            self.check(self.connection.prepare_cached(SQL).and_then(|mut statement| {
+                let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+                statement.query_map(params![diff_id.to_string()], read)?.collect()
+            }))?;
+        let record = |(blob, compression, level, bytes): Raw| {
+            let compression = match compression.as_str() {
+                "gzip" => LayerCompression::Gzip,
+                "zstd" => LayerCompression::Zstd,
+                _ => LayerCompression::None,
+            };
+            let bytes = bytes.unsigned_abs();
+            Ok(PackedRecord { blob: self.digest(&blob)?, compression, level, bytes })
+        };
+        rows.into_iter().map(record).collect()
+    }
+
+    pub(super) fn put_packed(&self, diff_id: DiffId, packed: &PackedRecord) -> Result<()> {
+        const SQL: &str = "INSERT OR REPLACE INTO packed (blob, diff_id, compression, level, bytes)
+            VALUES (?1, ?2, ?3, ?4, ?5)";
+        let compression = match packed.compression {
+            LayerCompression::None => "none",
+            LayerCompression::Gzip => "gzip",
+            LayerCompression::Zstd => "zstd",
+        };
+        let bytes = i64::try_from(packed.bytes).unwrap_or(i64::MAX);
+        let values =
+            params![packed.blob.to_string(), diff_id.to_string(), compression, packed.level, bytes];
+        self.check(self.connection.execute(SQL, values)).map(drop)
+    }
+
+    pub(super) fn step_by_definition(&self, key: CacheKey) -> Result<Option<StepRecord>> {
+        self.step("definition = ?1", key)
+    }
+
+    pub(super) fn step_by_content(&self, key: CacheKey) -> Result<Option<StepRecord>> {
+        self.step("content = ?1 ORDER BY created_s LIMIT 1", key)
+    }
+
+    fn step(&self, condition: &str, key: CacheKey) -> Result<Option<StepRecord>> {
+        type Raw = (Vec<u8>, Vec<u8>, Vec<u8>, String, String, i64, i64);
+        let sql = format!(
+            "SELECT definition, content, operation, components, layer, created_s, duration_ms FROM step WHERE {condition}"
+        );
+        let row: Option<Raw> =
+            self.check(self.connection.prepare_cached(&sql).and_then(|mut statement| {
+                let read = |row: &Row<'_>| {
+                    let keys = (row.get(0)?, row.get(1)?, row.get(2)?);
+                    Ok((keys.0, keys.1, keys.2, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+                };
+                statement.query_row(params![key.as_bytes().as_slice()], read).optional()
+            }))?;
+        let Some((definition, content, operation, components, layer, created_s, duration)) = row
+        else {
+            return Ok(None);
+        };
+        let key = |bytes: Vec<u8>| self.hash(&bytes).map(CacheKey::new);
+        Ok(Some(StepRecord {
+            definition: key(definition)?,
+            content: key(content)?,
+            operation: key(operation)?,
+            components,
+            layer: DiffId::new(self.digest(&layer)?),
+            created_s,
+            duration_ms: duration.unsigned_abs(),
+        }))
+    }
+
+    pub(super) fn has_operation(&self, operation: CacheKey) -> Result<bool> {
+        const SQL: &str = "SELECT 1 FROM step WHERE operation = ?1 LIMIT 1";
+        let found = self.connection.prepare_cached(SQL).and_then(|mut statement| {
+            statement.query_row(params![operation.as_bytes().as_slice()], |_row| Ok(())).optional()
+        });
+        self.check(found).map(|found| found.is_some())
+    }
+
+    pub(super) fn put_step(&self, step: &StepRecord) -> Result<()> {
+        const SQL: &str = "INSERT OR REPLACE INTO step
+            (definition, content, operation, components, layer, created_s, duration_ms, used_s)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let duration = i64::try_from(step.duration_ms).unwrap_or(i64::MAX);
+        let values = params![
+            step.definition.as_bytes().as_slice(),
+            step.content.as_bytes().as_slice(),
+            step.operation.as_bytes().as_slice(),
+            step.components,
+            step.layer.to_string(),
+            step.created_s,
+            duration,
+            self.now_s
+        ];
+        self.check(self.connection.execute(SQL, values)).map(drop)
+    }
+
+    pub(super) fn tags(&self) -> Result<Vec<Tag>> {
+        const SQL: &str = "SELECT name, manifest, updated_s FROM tag ORDER BY name";
+        let rows: Vec<(String, String, i64)> =
+            self.check(self.connection.prepare_cached(SQL).and_then(|mut statement| {
+                let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+                statement.query_map([], read)?.collect()
+            }))?;
+        let tag = |(name, manifest, updated_s): (String, String, i64)| {
+            Ok(Tag { name, manifest: self.digest(&manifest)?, updated_s })
+        };
+        rows.into_iter().map(tag).collect()
+    }
+
+    pub(super) fn tag(&self, name: &str) -> Result<Option<Digest>> {
+        let texts = self.texts("SELECT manifest FROM tag WHERE name = ?1", params![name])?;
+        texts.first().map(|text| self.digest(text)).transpose()
+    }
+
+    pub(super) fn put_tag(&self, name: &str, manifest: Digest) -> Result<()> {
+        const SQL: &str =
+            "INSERT OR REPLACE INTO tag (name, manifest, updated_s) VALUES (?1, ?2, ?3)";
+        let values = params![name, manifest.to_string(), self.now_s];
+        self.check(self.connection.execute(SQL, values)).map(drop)
+    }
+
+    pub(super) fn resolved(&self, name: &str, platform: &str) -> Result<Option<Digest>> {
+        const SQL: &str = "SELECT manifest FROM resolved WHERE name = ?1 AND platform = ?2";
+        let texts = self.texts(SQL, params![name, platform])?;
+        texts.first().map(|text| self.digest(text)).transpose()
+    }
+
+    pub(super) fn put_resolved(&self, name: &str, platform: &str, manifest: Digest) -> Result<()> {
+        const SQL: &str = "INSERT OR REPLACE INTO resolved (name, platform, manifest, updated_s) VALUES (?1, ?2, ?3, ?4)";
+        let values = params![name, platform, manifest.to_string(), self.now_s];
+        self.check(self.connection.execute(SQL, values)).map(drop)
+    }
+
+    pub(super) fn memo(&self, folder: &str) -> Result<Option<Vec<u8>>> {
+        const SQL: &str = "SELECT hashes FROM memo WHERE folder = ?1";
+        let row = self.connection.query_row(SQL, params![folder], |row| row.get(0)).optional();
+        self.check(row)
+    }
+
+    pub(super) fn put_memo(&self, folder: &str, hashes: &[u8]) -> Result<()> {
+        const SQL: &str =
+            "INSERT OR REPLACE INTO memo (folder, hashes, used_s) VALUES (?1, ?2, ?3)";
+        let values = params![folder, hashes, self.now_s];
+        self.check(self.connection.execute(SQL, values)).map(drop)
+    }
+
+    /// Forgets every step, every resolved base image and every memo.
+    pub(super) fn forget(&self) -> Result<()> {
+        const SQL: &str = "DELETE FROM step; DELETE FROM resolved; DELETE FROM memo;";
+        self.check(self.connection.execute_batch(SQL))
+    }
+
+    pub(super) fn remove_layer(&self, diff_id: DiffId) -> Result<()> {
+        let text = diff_id.to_string();
+        self.check(self.connection.execute("DELETE FROM layer WHERE diff_id = ?1", params![text]))?;
+        let packed =
+            self.connection.execute("DELETE FROM packed WHERE diff_id = ?1", params![text]);
+        self.check(packed).map(drop)
+    }
+
+    pub(super) fn remove_tags(&self) -> Result<()> {
+        self.check(self.connection.execute("DELETE FROM tag", [])).map(drop)
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS.into()))?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != SCHEMA_VERSION {
+        // The mode is kept in the file, so one process sets it once. The schema is made of
+        // IF NOT EXISTS: two first processes at once do no harm.
+        let _mode: String =
+            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        connection.execute_batch(&format!("BEGIN IMMEDIATE;{SCHEMA}COMMIT;"))?;
+        connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
+    Ok(connection)
+}

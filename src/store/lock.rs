@@ -1,0 +1,97 @@
+//! Locks between processes: `flock`, gone when the process dies.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+
+use crate::pathio::{Context as _, PathError};
+use crate::plan::CacheKey;
+
+use super::Store;
+
+/// A held `flock`; released when dropped.
+#[derive(Debug)]
+pub(super) struct Lease {
+    file: OwnedFd,
+}
+
+impl Lease {
+    /// Waits until it holds the lock shared.
+    pub(super) fn shared(path: &Path) -> Result<Self, PathError> {
+        Self::take(path, FlockOperation::LockShared)
+    }
+
+    /// Waits until it holds the lock alone.
+    pub(super) fn exclusive(path: &Path) -> Result<Self, PathError> {
+        Self::take(path, FlockOperation::LockExclusive)
+    }
+
+    /// Takes the lock alone if nobody holds it.
+    pub(super) fn try_exclusive(path: &Path) -> Result<Option<Self>, PathError> {
+        let file = open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(PathError::new("lock", path, error)),
+        }
+    }
+
+    fn take(path: &Path, operation: FlockOperation) -> Result<Self, PathError> {
+        let file = open(path)?;
+        loop {
+            match flock(&file, operation) {
+                Err(rustix::io::Errno::INTR) => {}
+                done => return done.context("lock", path).map(|()| Self { file }),
+            }
+        }
+    }
+
+    /// Turns a shared lock into one held alone, if nobody else holds it.
+    pub(super) fn try_upgrade(&self) -> bool {
+        flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok()
+    }
+
+    /// The reverse of [`Lease::try_upgrade`].
+    pub(super) fn downgrade(&self) {
+        // Going from alone to shared cannot fail: nobody else can hold it.
+        let _shared = flock(&self.file, FlockOperation::LockShared);
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd, PathError> {
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).context("open", path)
+}
+
+/// Held while a step is made: another process, or stage, that needs the same step waits and then
+/// finds it done.
+#[derive(Debug)]
+pub struct StepLock {
+    path: PathBuf,
+    _lease: Lease,
+}
+
+impl Drop for StepLock {
+    fn drop(&mut self) {
+        // The lock is still held: whoever waits sees that the file is gone and opens a new one.
+        let _gone = rustix::fs::unlink(&self.path);
+    }
+}
+
+impl Store {
+    /// Waits until this process alone makes the step `key`.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock_step(&self, key: CacheKey) -> Result<StepLock, PathError> {
+        let path = self.root.join("locks").join(key.to_string());
+        loop {
+            let lease = Lease::exclusive(&path)?;
+            let held = rustix::fs::fstat(lease.file.as_fd()).context("examine", &path)?;
+            if held.st_nlink > 0 {
+                return Ok(StepLock { path, _lease: lease });
+            }
+        }
+    }
+}
