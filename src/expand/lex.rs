@@ -127,6 +127,8 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads up to `stop`, which is consumed, or to the end of the text.
+    ///
+    /// grammar: word_part
     fn until(&mut self, stop: Option<char>) -> Result<Output, ExpandError> {
         let mut output = Output::default();
         while let Some(char) = self.peek() {
@@ -312,6 +314,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// grammar: operation
     fn operand_to_brace(&mut self, start: usize, escapes: Escapes) -> Result<String, ExpandError> {
         self.operand('}', escapes, |lexer| {
             let written = lexer.text.get(start..).unwrap_or("").to_owned();

@@ -56,8 +56,6 @@ pub(super) fn skipped_checks(comments: &[&str]) -> Vec<String> {
 }
 
 /// `# name = value`
-///
-/// grammar: directive
 fn directive(line: &str) -> IResult<&str, (&str, &str)> {
     preceded(char('#'), assignment).parse(line)
 }
@@ -86,7 +84,7 @@ impl<'a> HeadReader<'a> {
             at += self.line(at).1;
         }
         if let Some(after) = self.foreign_comment(at) {
-            return after;
+            at = after;
         }
         loop {
             let (line, bytes) = self.line(at);
@@ -167,6 +165,7 @@ impl<'a> HeadReader<'a> {
         true
     }
 
+    /// grammar: syntax_directive
     fn syntax(&mut self, value: String, span: Span) {
         if !is_own_frontend(&value) {
             self.diagnostics.push(
@@ -181,6 +180,7 @@ impl<'a> HeadReader<'a> {
         self.directives.syntax = Some(Spanned::new(value, span));
     }
 
+    /// grammar: escape_directive
     fn escape(&mut self, value: &str, span: Span) {
         let escape = match value {
             "\\" => Escape::Backslash,
@@ -200,6 +200,7 @@ impl<'a> HeadReader<'a> {
         self.directives.escape = Some(Spanned::new(escape, span));
     }
 
+    /// grammar: check_directive
     fn check(&mut self, value: &str) -> Check {
         let mut check = Check::default();
         for option in value.split(';').filter(|option| !trim(option).is_empty()) {

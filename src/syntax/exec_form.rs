@@ -21,6 +21,8 @@ pub(super) enum Parsed<'a> {
 }
 
 /// Reads `arguments`, which must not have blanks around them.
+///
+/// grammar: exec_form
 pub(super) fn parse(arguments: &str) -> Parsed<'_> {
     if !arguments.starts_with('[') {
         return Parsed::Text;
@@ -34,7 +36,8 @@ pub(super) fn parse(arguments: &str) -> Parsed<'_> {
     }
 }
 
-/// grammar: exec_form
+/// grammar: exec_words
+/// grammar: json_comma
 fn array(input: &str) -> IResult<&str, Vec<(&str, String)>> {
     delimited(
         (char('['), space),
@@ -45,6 +48,8 @@ fn array(input: &str) -> IResult<&str, Vec<(&str, String)>> {
 }
 
 /// Blanks as JSON knows them.
+///
+/// grammar: json_space
 fn space(input: &str) -> IResult<&str, Option<&str>> {
     opt(is_a(" \t\r\n")).parse(input)
 }
@@ -64,6 +69,8 @@ fn string(input: &str) -> IResult<&str, String> {
 }
 
 /// What follows a backslash.
+///
+/// grammar: json_escape
 fn escaped(input: &str) -> IResult<&str, char> {
     alt((
         map_opt(anychar, |char| match char {

@@ -87,8 +87,6 @@ fn opening(input: &str) -> IResult<&str, (&str, bool, &str)> {
 
 /// One word as a shell would split it, quotes and all. Inside it `\` always escapes, whatever
 /// the `escape` directive says.
-///
-/// grammar: shell_word
 fn shell_word(input: &str) -> IResult<&str, &str> {
     let plain = take_till1(|char| is_blank(char) || matches!(char, '\'' | '"' | '\\' | '$'));
     let single = recognize(delimited(char('\''), take_till(|char| char == '\''), char('\'')));

@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
         Self { source, at, escape, comments: Vec::new() }
     }
 
-    /// grammar: lines
+    /// grammar: gap
     pub(super) fn next(&mut self, diagnostics: &mut Vec<Diagnostic>) -> Option<Logical> {
         loop {
             let line = self.advance(diagnostics)?;
@@ -107,6 +107,7 @@ impl<'a> Reader<'a> {
         Some(line)
     }
 
+    /// grammar: line_end
     fn logical(
         &mut self,
         start: usize,
@@ -129,8 +130,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Joins a line with those that continue it.
-    ///
-    /// grammar: logical_line
     fn fold(&mut self, start: usize, text: &'a str, diagnostics: &mut Vec<Diagnostic>) -> Folded {
         let mut folded = Folded::default();
         let (mut at, mut part) = (start, text);
@@ -177,7 +176,7 @@ impl<'a> Reader<'a> {
 
     /// The lines up to the terminator, and the offset past it.
     ///
-    /// grammar: heredoc_body
+    /// grammar: heredoc_bodies
     fn body(
         &mut self,
         opening: &Opening<'_>,
@@ -212,7 +211,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// grammar: physical_line
+/// grammar: newline
 fn physical(input: &str) -> IResult<&str, (&str, &str)> {
     consumed(terminated(take_till(|char| char == '\n'), opt(char('\n')))).parse(input)
 }

@@ -9,6 +9,8 @@ use nom::sequence::preceded;
 use nom::{IResult, Parser as _};
 
 /// The booleans of the flags and mount options.
+///
+/// grammar: boolean
 pub(super) fn bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -40,6 +42,7 @@ pub(super) fn duration(text: &str) -> Option<i64> {
     i64::try_from(if sign == Some('-') { -total } else { total }).ok()
 }
 
+/// grammar: duration_part
 fn duration_part(input: &str) -> IResult<&str, (&str, &str, i128)> {
     let number = alt((
         (digit1, opt(preceded(char('.'), digit0))),

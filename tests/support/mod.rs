@@ -1,1 +1,4 @@
 //! What tests share: fixtures and the programs that they need.
+
+pub(crate) mod ebnf;
+pub(crate) mod generate;

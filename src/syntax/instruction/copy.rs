@@ -64,6 +64,7 @@ pub(super) fn add<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> 
     Some(Kind::Add(Add { flags: common, keep_git_dir, checksum, unpack, sources, destination }))
 }
 
+/// grammar: common_flags
 fn common_flag(context: &mut Context<'_>, flag: &RawFlag<'_>, common: &mut CopyFlags) {
     match flag.name {
         "chown" => common.chown = Some(context.flag_word(flag)),

@@ -69,6 +69,8 @@ pub(super) fn parse(
 }
 
 /// Reads the trigger in `text`, a part of `line`: what stands behind ONBUILD.
+///
+/// grammar: trigger
 pub(super) fn trigger(
     source: &str,
     line: &Logical,

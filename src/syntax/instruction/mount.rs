@@ -61,7 +61,6 @@ pub(super) fn mount(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<Spa
     good.then(|| Spanned::new(mount, word.span))
 }
 
-/// grammar: csv
 fn fields(input: &str) -> IResult<&str, Vec<(&str, String)>> {
     separated_list1(char(','), consumed(alt((quoted, map(plain, str::to_owned))))).parse(input)
 }
@@ -166,6 +165,7 @@ impl MountReader<'_, '_> {
         }
     }
 
+    /// grammar: mount_owner
     fn number(&mut self, key: &str, value: Word, good: bool, expected: &str) {
         if !good && !value.value.contains('$') {
             let message = format!("invalid value `{}` for `{key}`", value.value);
