@@ -5,6 +5,7 @@
 
 mod error;
 mod lex;
+mod output;
 mod pattern;
 
 pub use error::{ExpandError, ExpandErrorKind};

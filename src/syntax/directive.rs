@@ -242,3 +242,34 @@ fn is_own_frontend(image: &str) -> bool {
     let name = name.split(':').next().unwrap_or("");
     OWN_FRONTENDS.contains(&name) || image == "dockerfile.v0"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comment_above_an_instruction_skips_rules_up_to_the_first_blank() {
+        for (comment, want) in [
+            ("# check=skip=A", "A"),
+            ("#check = skip=A,B because C", "A B"),
+            ("# Check=skip=A;error=true", "A"),
+            ("# check=error=true", ""),
+            ("# checks=skip=A", ""),
+            ("# see check=skip=A", ""),
+        ] {
+            assert_eq!(skipped_checks(&[comment]).join(" "), want, "{comment}");
+        }
+    }
+
+    #[test]
+    fn frontend_of_another_name_is_foreign() {
+        for own in
+            ["docker/dockerfile", "docker/dockerfile:1", "docker.io/docker/dockerfile@sha256:0"]
+        {
+            assert!(is_own_frontend(own), "{own}");
+        }
+        for foreign in ["example.com/docker/dockerfile:1", "docker/dockerfiles", "me/buildpacks"] {
+            assert!(!is_own_frontend(foreign), "{foreign}");
+        }
+    }
+}

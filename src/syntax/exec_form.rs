@@ -103,3 +103,36 @@ fn unit(input: &str) -> IResult<&str, u32> {
     let digits = take_while_m_n(4, 4, |char: char| char.is_ascii_hexdigit());
     preceded(char('u'), map_opt(digits, |digits| u32::from_str_radix(digits, 16).ok())).parse(input)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn array_of_strings_is_decoded_and_anything_else_is_not() {
+        for (text, want) in [
+            ("[]", "[]"),
+            ("[ ]", "[]"),
+            (r#"["a" , "b c"]"#, r#"["a", "b c"]"#),
+            (r#"["\u00e9\n\"\\\/"]"#, r#"["é\n\"\\/"]"#),
+            (r#"["\ud83d\ude00\ud800x"]"#, "[\"😀\u{fffd}x\"]"),
+            ("['a']", "text"),
+            (r#"["a",]"#, "text"),
+            (r#"["a"] b"#, "text"),
+            ("[\"a\tb\"]", "text"),
+            (r#"["\x"]"#, "text"),
+            (r#"["a", 1]"#, "not strings"),
+            ("[null]", "not strings"),
+            (r#"[["a"]]"#, "not strings"),
+        ] {
+            let got = match parse(text) {
+                Parsed::Strings(strings) => {
+                    format!("{:?}", strings.into_iter().map(|(_, text)| text).collect::<Vec<_>>())
+                }
+                Parsed::NotStrings => "not strings".to_owned(),
+                Parsed::Text => "text".to_owned(),
+            };
+            assert_eq!(got, want, "{text}");
+        }
+    }
+}

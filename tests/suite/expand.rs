@@ -1,9 +1,16 @@
 //! The tables of `testdata/expand`: environment, input, what comes out.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test stops where it fails"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use rbuild::diag::{Span, codes};
 use rbuild::expand::{self, ExpandError, Expanded};
 use rbuild::ir::Escape;
 
@@ -29,6 +36,23 @@ fn lists_split_as_the_table_says() {
         let value = list.value.iter().map(|word| format!("<{word}>")).collect();
         Ok(Expanded { value, undefined: list.undefined })
     });
+}
+
+#[test]
+fn error_points_into_its_word_or_at_all_of_a_continued_one() {
+    let error = expand::word("a${x:=y}", Escape::Backslash, &|_| None).unwrap_err();
+    let diagnostic = error.diagnostic(Span::new(100, 108));
+    assert_eq!((diagnostic.span, diagnostic.code), (Span::new(104, 106), codes::BAD_SUBSTITUTION));
+    // Three more bytes in the source: a line ends in the word.
+    let diagnostic = error.diagnostic(Span::new(100, 111));
+    assert_eq!(diagnostic.span, Span::new(100, 111));
+}
+
+#[test]
+fn nesting_beyond_the_limit_is_an_error_and_no_overflow() {
+    let text = "${a:-".repeat(20_000);
+    let error = expand::word(&text, Escape::Backslash, &|_| None).unwrap_err();
+    assert_eq!(error.to_string(), "`${…}` is nested more than 100 deep");
 }
 
 /// Checks each line: `NAME=value … | input | expected`, where `expected` is the text, with
