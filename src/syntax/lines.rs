@@ -122,9 +122,10 @@ impl<'a> Reader<'a> {
         let mut heredocs = Vec::new();
         for opening in heredoc::openings(folded.text(), self.escape) {
             let span = folded.span_of(opening.part);
-            let (heredoc, past) = self.body(&opening, span, diagnostics);
-            end = past;
-            heredocs.push(Opened { at: opening.at, heredoc });
+            if let Some((heredoc, past)) = self.body(&opening, span, diagnostics) {
+                end = past;
+                heredocs.push(Opened { at: opening.at, heredoc });
+            }
         }
         Logical { folded, heredocs, end, skip_checks }
     }
@@ -174,7 +175,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The lines up to the terminator, and the offset past it.
+    /// The lines up to the terminator, and the offset past it; `None` if it is no heredoc after all.
     ///
     /// grammar: heredoc_bodies
     fn body(
@@ -182,8 +183,8 @@ impl<'a> Reader<'a> {
         opening: &Opening<'_>,
         span: Span,
         diagnostics: &mut Vec<Diagnostic>,
-    ) -> (Heredoc, usize) {
-        let start = self.at;
+    ) -> Option<(Heredoc, usize)> {
+        let (start, said) = (self.at, diagnostics.len());
         let mut text = String::new();
         let strip = |line: &'a str| {
             if opening.strip_tabs { line.trim_start_matches('\t') } else { line }
@@ -196,6 +197,11 @@ impl<'a> Reader<'a> {
             }
             text.push_str(strip(line.whole));
         }
+        if end.is_none() && opening.spaced {
+            self.at = start;
+            diagnostics.truncate(said);
+            return None;
+        }
         let (body_end, past) = end.unwrap_or_else(|| {
             diagnostics.push(unterminated(opening, span));
             (self.at, self.at)
@@ -207,7 +213,7 @@ impl<'a> Reader<'a> {
             strip_tabs: opening.strip_tabs,
             body: Spanned::new(text, Span::new(start, body_end)),
         };
-        (heredoc, past)
+        Some((heredoc, past))
     }
 }
 
