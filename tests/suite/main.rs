@@ -8,3 +8,6 @@ mod support;
 mod archive;
 mod context;
 mod registry;
+mod expand;
+mod grammar;
+mod parse;
