@@ -482,8 +482,8 @@ fn length(n_bytes: usize) -> u64 {
 }
 
 fn from_io(error: io::Error, at: u64) -> ArchiveError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => ArchiveError::Truncated { at },
-        _ => ArchiveError::Read(error),
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return ArchiveError::Truncated { at };
     }
+    ArchiveError::Read(error)
 }
