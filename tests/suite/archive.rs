@@ -13,6 +13,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use rbuild::archive::{TarReader, TarWriter, write_listing};
 use rbuild::oci::{DiffId, Digest};
 use rbuild::store::layer_diff::{DiffOptions, diff_upper, write_layer};
@@ -330,6 +331,106 @@ fn priv_of_two_entries_for_one_path_the_later_counts() {
         "i 644 0:0 7 \"new\"",
     ];
     assert_eq!(dump(into.path()), want);
+}
+
+/// Trees as a program could make them: nothing inside a file, links to what is there.
+fn tree() -> impl Strategy<Value = LayerListing> {
+    let name = || prop::sample::select(vec!["a", "b", "c.d", "é", ".wh"]);
+    let at = prop::collection::vec(name(), 1..5).prop_map(|names| path(&names.join("/")));
+    let bytes = || prop::collection::vec(any::<u8>(), 0..700);
+    let kind = prop_oneof![
+        3 => bytes().prop_map(|bytes| Some(inline(&bytes))),
+        2 => any::<bool>().prop_map(|opaque| Some(Node::Directory { opaque })),
+        1 => "[a-c/.]{1,9}".prop_map(|target| Some(Node::Symlink(target.into_bytes().into()))),
+        1 => Just(Some(Node::CharDevice(Device { major: 5, minor: 1 }))),
+        1 => Just(Some(Node::Fifo)),
+        1 => Just(None),
+    ];
+    let entry = (at.clone(), kind, 0_u32..0o10000, any::<u16>(), any::<i32>());
+    let links = prop::collection::vec((at, any::<prop::sample::Index>()), 0..3);
+    (prop::collection::vec(entry, 0..14), links).prop_map(|(entries, links)| {
+        let entries = entries.into_iter().map(|(path, node, mode, id, time)| {
+            let id = u32::from(id);
+            // Linux keeps no mode for a symbolic link and shows this one.
+            let is_link = matches!(node, Some(Node::Symlink(_)));
+            let mode = if is_link { 0o777 } else { mode };
+            let meta = Meta { uid: id, gid: id / 2, ..Meta::root(mode, i64::from(time)) };
+            let item = node.map_or(Item::Whiteout, |node| Item::Node(meta, node));
+            Entry { path, item }
+        });
+        let mut tree: BTreeMap<TreePath, Item> =
+            entries.map(|entry| (entry.path, entry.item)).collect();
+        let files: Vec<TreePath> = tree
+            .iter()
+            .filter(|(_, item)| item.file().is_some())
+            .map(|(path, _)| path.clone())
+            .collect();
+        for (path, target) in links {
+            if !files.is_empty() && !tree.contains_key(&path) {
+                tree.insert(path, Item::HardLink(target.get(&files).clone()));
+            }
+        }
+        consistent(tree)
+    })
+}
+
+/// Every parent becomes a folder, and links whose target was lost on the way go.
+fn consistent(mut tree: BTreeMap<TreePath, Item>) -> LayerListing {
+    let paths: Vec<TreePath> = tree.keys().cloned().collect();
+    for path in paths {
+        let mut above = path.parent();
+        while let Some(folder) = above.filter(|folder| !folder.is_root()) {
+            let item = tree.entry(folder.clone()).or_insert(Item::Whiteout);
+            if !item.is_directory() {
+                let node = Node::Directory { opaque: false };
+                *item = Item::Node(Meta::root(0o755, 3), node);
+            }
+            above = folder.parent();
+        }
+    }
+    let files: Vec<TreePath> = tree
+        .iter()
+        .filter(|(_, item)| item.file().is_some())
+        .map(|(path, _)| path.clone())
+        .collect();
+    tree.retain(|_, item| match item {
+        Item::HardLink(target) => files.contains(target),
+        Item::Node(..) | Item::Whiteout => true,
+    });
+    LayerListing::new(tree.into_iter().map(|(path, item)| Entry { path, item }).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn priv_what_is_written_is_unpacked(listing in tree()) {
+        let into = tempfile::tempdir().unwrap();
+        let tar = write_listing(&listing, &open_inline, Vec::new()).unwrap();
+        let unpacked = unpack_to(into.path(), &tar, &OPTIONS).unwrap();
+        prop_assert_eq!(without_origins(&unpacked.listing), without_origins(&listing));
+        prop_assert_eq!(unpacked.implied, vec![]);
+        // And what is on the disk says the same, but for what hides nothing.
+        let at = open(into.path());
+        let options = DiffOptions { user_xattr: false, skip: &[] };
+        let changed = diff_upper(at.as_fd(), &[], &options).unwrap();
+        let origin = |path: &TreePath, tar_at: u64| FileOrigin::Layer {
+            layer: DiffId::new(Digest::of(b"")),
+            path: path.clone(),
+            tar_at,
+        };
+        let mut again = Vec::new();
+        let found = write_layer(changed, at.as_fd(), &origin, &mut again).unwrap();
+        let shown = listing.entries().iter().filter(|entry| entry.item != Item::Whiteout);
+        let mut want = LayerListing::new(shown.cloned().collect());
+        for entry in want.entries_mut() {
+            if let Item::Node(_, Node::Directory { opaque }) = &mut entry.item {
+                *opaque = false;
+            }
+        }
+        prop_assert_eq!(without_origins(&found), without_origins(&want));
+        prop_assert!(again == write_listing(&want, &open_inline, Vec::new()).unwrap());
+    }
 }
 
 #[test]
