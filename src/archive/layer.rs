@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
-use crate::tree::{ContentHash, Entry, File, Item, LayerListing, Meta, TreePath};
+use crate::tree::{ContentHash, Entry, File, Item, LayerListing, Meta, Node, TreePath};
 
 use super::{ArchiveError, TarWriter};
 

@@ -12,7 +12,7 @@ use crate::diag::Diagnostic;
 use crate::ir;
 use crate::oci::{Digest, Reference};
 use crate::plan::{
-    self, Base, CacheKey, Component, Forms, ImageRequest, Operation, OperationKey, Plan,
+    self, Base, CacheKey, Component, CopyFrom, Forms, ImageRequest, Operation, OperationKey, Plan,
     PlannedStage, Step,
 };
 use crate::pool::{self, Scope};
@@ -128,12 +128,39 @@ fn make_plan(shared: &Shared<'_>) -> Result<(Plan, ImageTable)> {
     }
 }
 
+/// Numbers steps and tells of them.
+#[derive(Debug)]
+pub(super) struct Steps<'a> {
+    pub(super) services: &'a Services<'a>,
+    next: AtomicU32,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) const fn new(services: &'a Services<'a>) -> Self {
+        Self { services, next: AtomicU32::new(1) }
+    }
+
+    pub(super) fn event(&self, event: Event) {
+        (self.services.events)(event);
+    }
+
+    pub(super) fn start(&self, name: String) -> StepRun {
+        let id = StepId(self.next.fetch_add(1, Ordering::Relaxed));
+        self.event(Event::Started { step: id, name });
+        StepRun { id, started: Instant::now() }
+    }
+
+    pub(super) fn finish(&self, step: StepRun, outcome: Outcome) {
+        let took = step.started.elapsed();
+        self.event(Event::Finished { step: step.id, outcome, took });
+    }
+}
+
 /// What is the same for all stages.
 #[derive(Debug)]
 pub(super) struct Shared<'a> {
-    pub(super) services: &'a Services<'a>,
+    steps: Steps<'a>,
     pub(super) options: &'a BuildOptions,
-    next_step: AtomicU32,
     next_folder: AtomicU32,
     context: OnceLock<Context>,
     resolv_conf: OnceLock<Vec<u8>>,
@@ -149,28 +176,12 @@ pub(super) struct StepRun {
 impl<'a> Shared<'a> {
     pub(super) fn new(services: &'a Services<'a>, options: &'a BuildOptions) -> Self {
         Self {
-            services,
+            steps: Steps::new(services),
             options,
-            next_step: AtomicU32::new(1),
             next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),
             context: OnceLock::new(),
             resolv_conf: OnceLock::new(),
         }
-    }
-
-    pub(super) fn event(&self, event: Event) {
-        (self.services.events)(event);
-    }
-
-    pub(super) fn start(&self, name: String) -> StepRun {
-        let id = StepId(self.next_step.fetch_add(1, Ordering::Relaxed));
-        self.event(Event::Started { step: id, name });
-        StepRun { id, started: Instant::now() }
-    }
-
-    pub(super) fn finish(&self, step: StepRun, outcome: Outcome) {
-        let took = step.started.elapsed();
-        self.event(Event::Finished { step: step.id, outcome, took });
     }
 
     /// The context, opened when a step first needs it.
@@ -220,6 +231,14 @@ impl<'a> Shared<'a> {
         } else {
             BuildError::Stopped
         }
+    }
+}
+
+impl<'a> std::ops::Deref for Shared<'a> {
+    type Target = Steps<'a>;
+
+    fn deref(&self) -> &Steps<'a> {
+        &self.steps
     }
 }
 
@@ -361,6 +380,12 @@ impl<'a> Run<'a> {
         operation: &'scope Operation,
         stack: &Stack,
     ) -> Result<Stack> {
+        if let Operation::Copy(copy) = operation
+            && let CopyFrom::Stage(source) = copy.from
+        {
+            // The step starts when what it copies is there.
+            self.stage(source)?;
+        }
         let shown = self.start(self.step_name(at));
         let made = match operation {
             Operation::Run(run) => self.run_step(scope, at, run, stack, &shown),

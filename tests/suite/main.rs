@@ -7,7 +7,7 @@ mod support;
 
 mod archive;
 mod context;
-mod registry;
 mod expand;
 mod grammar;
 mod parse;
+mod registry;

@@ -1,6 +1,6 @@
 //! What tests share: fixtures and the programs that they need.
 
-pub(crate) mod registry;
-pub(crate) mod sandbox;
 pub(crate) mod ebnf;
 pub(crate) mod generate;
+pub(crate) mod registry;
+pub(crate) mod sandbox;
