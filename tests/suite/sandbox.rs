@@ -580,15 +580,24 @@ fn priv_a_killed_rbuild_takes_the_step_along() {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.map_while(Result::ok).any(|line| line == "started"));
-        assert!(runs_somewhere(&marker));
+        let appeared = becomes(true, &marker);
         child.kill().unwrap();
         child.wait().unwrap();
-        let begun = Instant::now();
-        while runs_somewhere(&marker) {
-            assert!(begun.elapsed() < Duration::from_secs(10), "the step lives on");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        assert!(appeared);
+        assert!(becomes(false, &marker), "the step lives on");
     }
+}
+
+/// Waits until whether a process has `argument` on its command line is `wanted`.
+fn becomes(wanted: bool, argument: &str) -> bool {
+    let begun = Instant::now();
+    while runs_somewhere(argument) != wanted {
+        if begun.elapsed() > Duration::from_secs(10) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 /// How a process ends that waits outside while `name` runs in its user namespace.
