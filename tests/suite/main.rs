@@ -7,4 +7,5 @@ mod support;
 
 mod archive;
 mod context;
+mod image;
 mod registry;

@@ -1,4 +1,5 @@
 //! What tests share: fixtures and the programs that they need.
 
+pub(crate) mod image;
 pub(crate) mod registry;
 pub(crate) mod sandbox;
