@@ -202,6 +202,7 @@ impl Fixture {
                 dir("dev"),
                 fifo("dev/pipe"),
                 null_device("dev/null"),
+                dir("etc"),
                 file("etc/base", "changed\n"),
                 file(&format!("{}/deep", "n".repeat(120)), "long name"),
                 dir(&"n".repeat(120)),
