@@ -10,4 +10,5 @@ mod context;
 mod expand;
 mod grammar;
 mod parse;
+mod image;
 mod registry;

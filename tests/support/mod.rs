@@ -2,5 +2,6 @@
 
 pub(crate) mod ebnf;
 pub(crate) mod generate;
+pub(crate) mod image;
 pub(crate) mod registry;
 pub(crate) mod sandbox;

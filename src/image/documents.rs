@@ -1,0 +1,129 @@
+//! The manifest of an image as it goes out, and the blobs that it names.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::archive::Packing;
+use crate::oci::{Descriptor, Digest, LayerCompression, Manifest, MediaType, pretty};
+use crate::pool;
+use crate::store::{PackedRecord, Store};
+
+use super::{ExportOptions, Image, ImageLayer, Result};
+
+/// An image whose layers are packed and whose manifest is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Packed {
+    /// The manifest's bytes.
+    pub manifest: Vec<u8>,
+    /// What describes the manifest, with the platform.
+    pub descriptor: Descriptor,
+    /// The config.
+    pub config: Descriptor,
+    /// The layers, base first; each is a blob of the store.
+    pub layers: Vec<Descriptor>,
+}
+
+/// Packs those layers of `image` that are not packed yet, and writes its manifest. The same image
+/// and options give the same bytes, whatever the number of threads.
+///
+/// # Errors
+/// The store's, when a layer is not there or damaged.
+pub fn pack(store: &Store, image: &Image, options: &ExportOptions) -> Result<Packed> {
+    let jobs = options.jobs;
+    let layers = try_each(image.layers(), jobs, |layer| packed_layer(store, layer, options))?;
+    Ok(Packed::new(image, layers, options))
+}
+
+impl Packed {
+    /// Writes the manifest over `layers`.
+    pub(super) fn new(image: &Image, layers: Vec<Descriptor>, options: &ExportOptions) -> Self {
+        let (manifest_type, config_type) = if options.docker_media_types {
+            (MediaType::DockerManifest, MediaType::DockerConfig)
+        } else {
+            (MediaType::OciManifest, MediaType::OciConfig)
+        };
+        let config = Descriptor::of(config_type, image.config_bytes());
+        let manifest = pretty(&Manifest {
+            schema_version: 2,
+            media_type: Some(manifest_type.clone()),
+            config: config.clone(),
+            layers: layers.clone(),
+            annotations: BTreeMap::new(),
+        });
+        let mut descriptor = Descriptor::of(manifest_type, &manifest);
+        descriptor.platform = Some(image.platform());
+        Self { manifest, descriptor, config, layers }
+    }
+
+    /// The manifest's digest.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.descriptor.digest
+    }
+}
+
+/// Applies `work` to each item in parallel. The first error in the items' order is the result; after
+/// an error no new item is begun.
+pub(super) fn try_each<T: Sync, R: Send>(
+    items: &[T],
+    jobs: std::num::NonZeroUsize,
+    work: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let failed = AtomicBool::new(false);
+    let results = pool::map_in_order(items, jobs, |item| {
+        if failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let result = work(item);
+        failed.fetch_or(result.is_err(), Ordering::Relaxed);
+        Some(result)
+    });
+    // Items are begun in order, so whatever was left out comes after an error.
+    results.into_iter().flatten().collect()
+}
+
+/// The blob that a layer goes out as: as it was pulled, or else packed as the options say.
+pub(super) fn packed_layer(
+    store: &Store,
+    layer: &ImageLayer,
+    options: &ExportOptions,
+) -> Result<Descriptor> {
+    if let Some(kept) = kept_layer(layer, options)
+        && store.has_blob(kept.digest)
+    {
+        return Ok(kept);
+    }
+    let record = store.pack(layer.diff_id, options.packing, options.jobs)?;
+    Ok(described(&record, options))
+}
+
+/// The pulled blob, if there is one and the options allow it to stay as it is. The store need not
+/// have it: the same layer may have come as another blob.
+pub(super) fn kept_layer(layer: &ImageLayer, options: &ExportOptions) -> Option<Descriptor> {
+    let pulled = layer.pulled.as_ref()?;
+    let compression = pulled.media_type.layer_compression()?;
+    if options.force_packing && compression != compression_of(options.packing) {
+        return None;
+    }
+    Some(Descriptor::new(layer_type(compression, options), pulled.digest, pulled.size))
+}
+
+fn described(record: &PackedRecord, options: &ExportOptions) -> Descriptor {
+    Descriptor::new(layer_type(record.compression, options), record.blob, record.bytes)
+}
+
+const fn compression_of(packing: Packing) -> LayerCompression {
+    match packing {
+        Packing::None => LayerCompression::None,
+        Packing::Gzip { .. } => LayerCompression::Gzip,
+        Packing::Zstd { .. } => LayerCompression::Zstd,
+    }
+}
+
+const fn layer_type(compression: LayerCompression, options: &ExportOptions) -> MediaType {
+    if options.docker_media_types {
+        MediaType::DockerLayer(compression)
+    } else {
+        MediaType::OciLayer(compression)
+    }
+}

@@ -1,0 +1,79 @@
+//! What keeps an image from being written out.
+
+use std::path::PathBuf;
+
+use crate::archive::ArchiveError;
+use crate::oci::{ConfigError, Digest, ManifestError};
+use crate::pathio::PathError;
+use crate::registry::RegistryError;
+use crate::store::StoreError;
+
+/// Why an image could not be written out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The store does not give what the image needs.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Io(#[from] PathError),
+    /// An archive could not be written.
+    #[error("the archive cannot be written")]
+    Archive(#[from] ArchiveError),
+    /// The registry does not take the image.
+    #[error("cannot push {name}")]
+    Registry {
+        /// The image's name there.
+        name: String,
+        /// The registry's answer.
+        source: RegistryError,
+    },
+    /// The manifest in the store is none.
+    #[error("the image {manifest} cannot be read")]
+    Manifest {
+        /// Its digest.
+        manifest: Digest,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// The config in the store is none.
+    #[error("the image {manifest} cannot be read")]
+    Config {
+        /// The digest of the manifest.
+        manifest: Digest,
+        /// What is wrong with the config.
+        source: ConfigError,
+    },
+    /// The digest names several images, of which one must be chosen.
+    #[error("{manifest} stands for several images; choose one by its platform")]
+    Index {
+        /// The digest.
+        manifest: Digest,
+    },
+    /// Manifest and config do not belong together.
+    #[error("the manifest {manifest} has {n_layers} layers, but its config {n_diff_ids}")]
+    LayerCount {
+        /// The manifest's digest.
+        manifest: Digest,
+        /// Layers of the manifest.
+        n_layers: usize,
+        /// Layers of the config.
+        n_diff_ids: usize,
+    },
+    /// A layer of the image is of a kind that rbuild does not know.
+    #[error("the image {manifest} has a layer of type {media_type}, which is no layer")]
+    LayerType {
+        /// The manifest's digest.
+        manifest: Digest,
+        /// The type.
+        media_type: String,
+    },
+    /// What is in the target folder is no OCI layout that an image can be added to.
+    #[error("{} is not the index of an OCI layout: {reason}; remove it or choose another folder", path.display())]
+    NoLayout {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}

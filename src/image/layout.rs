@@ -1,0 +1,244 @@
+//! OCI layouts, as a tar or a folder (image-spec, image-layout.md), with docker's own table of
+//! contents where it is wanted.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::archive::TarWriter;
+use crate::oci::{Descriptor, Digest, Index, MediaType, Parsed, Reference, compact, pretty};
+use crate::pathio::{self, PathError};
+use crate::store::Store;
+use crate::tree::{ContentHash, File, FileOrigin, Meta, Node, TreePath};
+
+use super::documents::{Packed, pack};
+use super::{ExportError, ExportOptions, Image, Result};
+
+const LAYOUT_FILE: &str = "oci-layout";
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const INDEX_FILE: &str = "index.json";
+/// What `docker load` before version 25 looks for, and `docker-archive:` of other tools.
+const DOCKER_FILE: &str = "manifest.json";
+const BLOBS: &str = "blobs/sha256";
+
+/// The full name (containerd's annotation, which `docker load` and `ctr import` read).
+const NAME: &str = "io.containerd.image.name";
+/// The tag (image-spec, annotations.md).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const CREATED: &str = "org.opencontainers.image.created";
+
+/// An index that others wrote is no longer than this.
+const MAX_INDEX_BYTES: u64 = 16 << 20;
+
+/// What a layout holds, in the order in which it is written.
+struct Layout {
+    blobs: BTreeMap<Digest, Blob>,
+    /// Files beside the blobs, by name.
+    files: BTreeMap<&'static str, Vec<u8>>,
+}
+
+enum Blob {
+    Bytes(Vec<u8>),
+    /// In the store, with its size.
+    Stored(u64),
+}
+
+/// One image in the table of contents that `docker load` reads.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerEntry {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+/// Writes a layout as a tar: entries sorted, all of root's and from 1970.
+pub(super) fn write_archive(
+    store: &Store,
+    image: &Image,
+    out: &mut dyn Write,
+    options: &ExportOptions,
+    for_docker: bool,
+) -> Result<Descriptor> {
+    let packed = pack(store, image, options)?;
+    let mut layout = Layout::new(image, &packed);
+    let index = index_of(entries(&packed.descriptor, options));
+    layout.files.insert(INDEX_FILE, pretty(&index));
+    layout.files.insert(LAYOUT_FILE, LAYOUT.to_vec());
+    if for_docker {
+        layout.files.insert(DOCKER_FILE, compact(&[docker_entry(&packed, options)]));
+    }
+    let mut tar = TarWriter::new(out);
+    put_folder(&mut tar, "blobs")?;
+    put_folder(&mut tar, BLOBS)?;
+    for (digest, blob) in &layout.blobs {
+        let (size, mut content) = blob.open(store, *digest)?;
+        put_file(&mut tar, &blob_name(*digest), size, &mut content)?;
+    }
+    for (name, bytes) in &layout.files {
+        put_file(&mut tar, name, n_bytes(bytes), &mut bytes.as_slice())?;
+    }
+    tar.finish()?;
+    Ok(packed.descriptor)
+}
+
+/// Writes a layout into a folder, or adds the image to the layout that is there: its names now
+/// stand for this image.
+pub(super) fn write_folder(
+    store: &Store,
+    image: &Image,
+    folder: &Path,
+    options: &ExportOptions,
+) -> Result<Descriptor> {
+    let packed = pack(store, image, options)?;
+    let layout = Layout::new(image, &packed);
+    pathio::create_dir_all(&folder.join(BLOBS))?;
+    let index_path = folder.join(INDEX_FILE);
+    let index = merged(&index_path, entries(&packed.descriptor, options))?;
+    for (digest, blob) in &layout.blobs {
+        let path = folder.join(blob_name(*digest));
+        let (size, mut content) = blob.open(store, *digest)?;
+        // A blob of another length is one that was cut short.
+        if rustix::fs::stat(&path).is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(size)) {
+            continue;
+        }
+        put(&path, |out| io::copy(&mut content, out).map(drop))?;
+    }
+    put(&folder.join(LAYOUT_FILE), |out| out.write_all(LAYOUT))?;
+    put(&index_path, |out| out.write_all(&pretty(&index)))?;
+    Ok(packed.descriptor)
+}
+
+impl Layout {
+    fn new(image: &Image, packed: &Packed) -> Self {
+        let mut blobs: BTreeMap<_, _> =
+            packed.layers.iter().map(|layer| (layer.digest, Blob::Stored(layer.size))).collect();
+        blobs.insert(packed.config.digest, Blob::Bytes(image.config_bytes().to_vec()));
+        blobs.insert(packed.digest(), Blob::Bytes(packed.manifest.clone()));
+        Self { blobs, files: BTreeMap::new() }
+    }
+}
+
+impl Blob {
+    fn open<'a>(&'a self, store: &Store, digest: Digest) -> Result<(u64, Content<'a>)> {
+        Ok(match self {
+            Self::Bytes(bytes) => (n_bytes(bytes), Content::Bytes(bytes)),
+            Self::Stored(size) => (*size, Content::Stored(store.open_blob(digest)?)),
+        })
+    }
+}
+
+enum Content<'a> {
+    Bytes(&'a [u8]),
+    Stored(std::fs::File),
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Bytes(bytes) => bytes.read(to),
+            Self::Stored(file) => file.read(to),
+        }
+    }
+}
+
+fn blob_name(digest: Digest) -> String {
+    format!("{BLOBS}/{}", digest.hex())
+}
+
+fn n_bytes(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// One entry for each name, or one without a name.
+fn entries(manifest: &Descriptor, options: &ExportOptions) -> Vec<Descriptor> {
+    let entry = |name: Option<&Reference>| {
+        let mut entry = manifest.clone();
+        let mut annotate = |key: &str, value: &str| {
+            entry.annotations.insert(key.to_owned(), value.to_owned());
+        };
+        options.created.iter().for_each(|created| annotate(CREATED, created));
+        if let Some(name) = name {
+            annotate(NAME, &name.to_string());
+            name.tag().iter().for_each(|tag| annotate(REF_NAME, tag));
+        }
+        entry
+    };
+    if options.names.is_empty() {
+        return vec![entry(None)];
+    }
+    options.names.iter().map(|name| entry(Some(name))).collect()
+}
+
+const fn index_of(manifests: Vec<Descriptor>) -> Index {
+    let media_type = Some(MediaType::OciIndex);
+    Index { schema_version: 2, media_type, manifests, annotations: BTreeMap::new() }
+}
+
+/// The index at `path` with `ours` in place of what had their names.
+fn merged(path: &Path, ours: Vec<Descriptor>) -> Result<Index> {
+    let bytes = match pathio::read(path, MAX_INDEX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(index_of(ours)),
+        Err(error) => return Err(error.into()),
+    };
+    let bad = |reason: String| ExportError::NoLayout { path: path.to_owned(), reason };
+    let mut index = match Parsed::parse(&bytes).map_err(|error| bad(error.to_string()))? {
+        Parsed::Index(index) => index,
+        Parsed::Manifest(_) => return Err(bad("it is the manifest of one image".to_owned())),
+    };
+    index.manifests.retain(|old| !ours.iter().any(|new| replaces(new, old)));
+    index.manifests.extend(ours);
+    Ok(index)
+}
+
+/// Whether `old` loses its name to `new`, or says no more than it.
+fn replaces(new: &Descriptor, old: &Descriptor) -> bool {
+    let same = |key| old.annotations.get(key) == new.annotations.get(key);
+    let nameless = !old.annotations.contains_key(NAME) && !old.annotations.contains_key(REF_NAME);
+    let is_same_image = new.digest == old.digest;
+    (nameless && is_same_image)
+        || (new.annotations.contains_key(NAME) && same(NAME) && same(REF_NAME))
+}
+
+fn docker_entry(packed: &Packed, options: &ExportOptions) -> DockerEntry {
+    let tagged = options.names.iter().filter(|name| name.tag().is_some());
+    DockerEntry {
+        config: blob_name(packed.config.digest),
+        repo_tags: tagged.map(Reference::familiar).collect(),
+        layers: packed.layers.iter().map(|layer| blob_name(layer.digest)).collect(),
+    }
+}
+
+fn tree_path(name: &str) -> TreePath {
+    TreePath::new(name.as_bytes()).expect("names in a layout are plain")
+}
+
+fn put_folder(tar: &mut TarWriter<impl Write>, name: &str) -> Result<()> {
+    let node = Node::Directory { opaque: false };
+    tar.node(&tree_path(name), &Meta::root(0o755, 0), &node, &mut io::empty())?;
+    Ok(())
+}
+
+fn put_file(
+    tar: &mut TarWriter<impl Write>,
+    name: &str,
+    size: u64,
+    content: &mut dyn Read,
+) -> Result<()> {
+    // The writer looks at the size only; nobody asks for the hash or the place of this file.
+    let origin = FileOrigin::Inline([].into());
+    let node = Node::File(File { size, content: ContentHash::of(b""), origin });
+    tar.node(&tree_path(name), &Meta::root(0o644, 0), &node, content)?;
+    Ok(())
+}
+
+/// Writes a file of the layout, complete or not at all.
+fn put(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    super::place::write(path, |out| {
+        fill(out).map_err(|source| PathError::new("write", path, source))?;
+        Ok(())
+    })
+}

@@ -1,0 +1,138 @@
+//! Images into registries: each layer goes up as soon as it is packed, the manifest last.
+
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+
+use crate::oci::{Descriptor, DiffId, Digest, Reference};
+use crate::registry::{Client, RegistryError};
+use crate::store::Store;
+
+use super::documents::{Packed, kept_layer, packed_layer, try_each};
+use super::{ExportError, ExportOptions, Image, ImageLayer, Result};
+
+/// So many uploads go on at once, even with fewer threads to work: most of the time they wait.
+const UPLOADS_AT_ONCE: usize = 4;
+
+/// What a push works with.
+struct Push<'a> {
+    store: &'a Store,
+    registry: &'a Client,
+    name: &'a Reference,
+    /// Other repositories of the same registry.
+    mount_from: Vec<&'a Reference>,
+    options: &'a ExportOptions,
+    progress: &'a (dyn Fn(u64) + Sync),
+}
+
+/// Something to be sent: it is packed first if it must be.
+enum Part<'a> {
+    Config,
+    Layer(&'a ImageLayer),
+}
+
+/// Pushes `image` as `name` and gives the digest of its manifest. Blobs that the registry has, or
+/// can take from the repositories `mount_from`, are not sent; `progress` is told the number of
+/// bytes as they are.
+///
+/// # Errors
+/// [`ExportError::Registry`]; the store's when a layer is not there or damaged.
+pub fn push(
+    store: &Store,
+    registry: &Client,
+    image: &Image,
+    name: &Reference,
+    mount_from: &[Reference],
+    options: &ExportOptions,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Digest> {
+    let same_registry = |other: &&Reference| {
+        other.registry() == name.registry() && other.repository() != name.repository()
+    };
+    let mount_from = mount_from.iter().filter(same_registry).collect();
+    let push = Push { store, registry, name, mount_from, options, progress };
+    let mut parts = vec![Part::Config];
+    parts.extend(distinct(image.layers()).into_iter().map(Part::Layer));
+    let jobs = NonZeroUsize::new(UPLOADS_AT_ONCE).unwrap_or(NonZeroUsize::MIN).max(options.jobs);
+    let sent = try_each(&parts, jobs, |part| match part {
+        Part::Config => push.config(image).map(|()| None),
+        Part::Layer(layer) => push.layer(layer).map(|sent| Some((layer.diff_id, sent))),
+    })?;
+    let sent: Vec<(DiffId, Descriptor)> = sent.into_iter().flatten().collect();
+    let layers = image.layers().iter().map(|layer| {
+        let found = sent.iter().find(|(diff_id, _)| *diff_id == layer.diff_id);
+        found.expect("every layer was sent").1.clone()
+    });
+    let packed = Packed::new(image, layers.collect(), options);
+    let media_type = &packed.descriptor.media_type;
+    registry.push_manifest(name, media_type, &packed.manifest).map_err(|e| push.failed(e))
+}
+
+/// Each layer once: an image may have the same one twice, such as an empty one.
+fn distinct(layers: &[ImageLayer]) -> Vec<&ImageLayer> {
+    let mut distinct: Vec<&ImageLayer> = Vec::with_capacity(layers.len());
+    for layer in layers {
+        if !distinct.iter().any(|other| other.diff_id == layer.diff_id) {
+            distinct.push(layer);
+        }
+    }
+    distinct
+}
+
+impl Push<'_> {
+    fn failed(&self, source: RegistryError) -> ExportError {
+        ExportError::Registry { name: self.name.familiar(), source }
+    }
+
+    fn config(&self, image: &Image) -> Result<()> {
+        let bytes = image.config_bytes();
+        let config = Packed::new(image, Vec::new(), self.options).config;
+        let open = || -> io::Result<Box<dyn Read + Send>> {
+            Ok(Box::new(io::Cursor::new(bytes.to_vec())))
+        };
+        let pushed = self.registry.push_blob(self.name, &config, None, &open, self.progress);
+        pushed.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Sees to it that the registry has the layer; gives the blob that it has there.
+    fn layer(&self, layer: &ImageLayer) -> Result<Descriptor> {
+        // A base's blob that the store does not have may yet be in the registry.
+        let blob = match kept_layer(layer, self.options) {
+            Some(kept) if self.store.has_blob(kept.digest) || self.is_there(&kept)? => kept,
+            _ => packed_layer(self.store, layer, self.options)?,
+        };
+        let from = self.mountable(&blob)?.map(Reference::repository);
+        let open = || -> io::Result<Box<dyn Read + Send>> {
+            let opened = self.store.open_blob(blob.digest);
+            Ok(Box::new(opened.map_err(|error| io::Error::new(error.kind(), error))?))
+        };
+        let pushed = self.registry.push_blob(self.name, &blob, from, &open, self.progress);
+        pushed.map_err(|error| self.failed(error))?;
+        Ok(blob)
+    }
+
+    fn is_there(&self, blob: &Descriptor) -> Result<bool> {
+        let own = self.registry.blob_exists(self.name, blob.digest);
+        Ok(own.map_err(|error| self.failed(error))? || self.holder(blob).is_some())
+    }
+
+    /// The repository to mount a blob from. One is simply tried; of several, the first that has
+    /// the blob.
+    fn mountable(&self, blob: &Descriptor) -> Result<Option<&Reference>> {
+        match self.mount_from.as_slice() {
+            [] => Ok(None),
+            [only] => Ok(Some(only)),
+            _ => {
+                let own = self.registry.blob_exists(self.name, blob.digest);
+                let own = own.map_err(|error| self.failed(error))?;
+                Ok(if own { None } else { self.holder(blob) })
+            }
+        }
+    }
+
+    /// A repository to mount from that has the blob. One that does not let us look has nothing.
+    fn holder(&self, blob: &Descriptor) -> Option<&Reference> {
+        let has =
+            |other: &&&Reference| self.registry.blob_exists(other, blob.digest).unwrap_or(false);
+        self.mount_from.iter().find(has).copied()
+    }
+}

@@ -1,0 +1,110 @@
+//! An image of the store, read and checked, ready to be written out.
+
+use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Parsed, Platform};
+use crate::store::Store;
+
+use super::{ExportError, Result};
+
+/// Manifests and configs are no longer than this; registries refuse longer ones.
+const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
+
+/// The level of packed forms that came from a registry.
+const LEVEL_OF_OTHERS: i32 = -1;
+
+/// An image of the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    config_bytes: Vec<u8>,
+    config_digest: Digest,
+    config: ImageConfig,
+    layers: Vec<ImageLayer>,
+}
+
+/// A layer of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageLayer {
+    /// Its identity.
+    pub diff_id: DiffId,
+    /// The blob that it came as from a registry; `None` for a layer that was made here.
+    pub pulled: Option<Descriptor>,
+}
+
+impl Image {
+    /// Reads the image with this manifest.
+    ///
+    /// # Errors
+    /// The store's when a document is not there; `Manifest`, `Config`, `Index`, `LayerCount` and
+    /// `LayerType` when it is no image that rbuild can write.
+    pub fn load(store: &Store, manifest: Digest) -> Result<Self> {
+        let bytes = store.read_blob(manifest, MAX_DOCUMENT_BYTES)?;
+        let parsed = Parsed::parse(&bytes);
+        let parsed = parsed.map_err(|source| ExportError::Manifest { manifest, source })?;
+        let Parsed::Manifest(document) = parsed else {
+            return Err(ExportError::Index { manifest });
+        };
+        let config_digest = document.config.digest;
+        let config_bytes = store.read_blob(config_digest, MAX_DOCUMENT_BYTES)?;
+        let config = ImageConfig::parse(&config_bytes);
+        let config = config.map_err(|source| ExportError::Config { manifest, source })?;
+        let (n_layers, n_diff_ids) = (document.layers.len(), config.rootfs.diff_ids.len());
+        if n_layers != n_diff_ids {
+            return Err(ExportError::LayerCount { manifest, n_layers, n_diff_ids });
+        }
+        let mut layers = Vec::with_capacity(n_layers);
+        for (diff_id, layer) in config.rootfs.diff_ids.iter().zip(document.layers) {
+            if layer.media_type.layer_compression().is_none() {
+                let media_type = layer.media_type.to_string();
+                return Err(ExportError::LayerType { manifest, media_type });
+            }
+            let pulled = is_pulled(store, *diff_id, &layer)?.then_some(layer);
+            layers.push(ImageLayer { diff_id: *diff_id, pulled });
+        }
+        Ok(Self { config_bytes, config_digest, config, layers })
+    }
+
+    /// The config.
+    #[must_use]
+    pub const fn config(&self) -> &ImageConfig {
+        &self.config
+    }
+
+    /// The config as it is written, byte for byte.
+    #[must_use]
+    pub fn config_bytes(&self) -> &[u8] {
+        &self.config_bytes
+    }
+
+    /// The config's digest: Docker's "image id".
+    #[must_use]
+    pub const fn config_digest(&self) -> Digest {
+        self.config_digest
+    }
+
+    /// Which machine it is for.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        self.config.platform()
+    }
+
+    /// When it was made, RFC 3339.
+    #[must_use]
+    pub fn created(&self) -> Option<&str> {
+        self.config.created.as_deref()
+    }
+
+    /// The layers, base first.
+    #[must_use]
+    pub fn layers(&self) -> &[ImageLayer] {
+        &self.layers
+    }
+}
+
+/// New layers stand in the store's manifest as plain tars; so may those of a base, but then the
+/// store knows that they were pulled.
+fn is_pulled(store: &Store, diff_id: DiffId, layer: &Descriptor) -> Result<bool> {
+    if layer.digest != diff_id.digest() {
+        return Ok(true);
+    }
+    let packed = store.packed(diff_id)?;
+    Ok(packed.iter().any(|form| form.blob == layer.digest && form.level == LEVEL_OF_OTHERS))
+}
