@@ -475,7 +475,7 @@ impl Store {
         tar_at: u64,
         size: u64,
     ) -> Result<Box<dyn Read + Send>> {
-        if self.has_blob(layer.digest()) {
+        if tar_at != archive::NOT_IN_ONE_PIECE && self.has_blob(layer.digest()) {
             let mut tar = self.open_blob(layer.digest())?;
             tar.seek(SeekFrom::Start(tar_at)).context("read", self.root())?;
             return Ok(Box::new(tar.take(size)));
