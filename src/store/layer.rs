@@ -405,7 +405,9 @@ impl Store {
     pub fn write_tar(&self, diff_id: DiffId, sink: &mut dyn Write) -> Result<u64> {
         let root = self.root().to_owned();
         let mut hashed = DigestWriter::new(sink);
-        if !self.has_blob(diff_id.digest()) && self.has_folder(diff_id) {
+        // A tar that others wrote comes out byte for byte of its blob only, never of its folder.
+        let is_folder_only = !self.has_blob(diff_id.digest()) && self.packed(diff_id)?.is_empty();
+        if is_folder_only && self.has_folder(diff_id) {
             let listing = self.listing(diff_id)?;
             let folder = self.layer_folder(diff_id)?;
             let folder = folder
@@ -473,7 +475,7 @@ impl Store {
         tar_at: u64,
         size: u64,
     ) -> Result<Box<dyn Read + Send>> {
-        if self.has_blob(layer.digest()) && tar_at != archive::NOT_IN_ONE_PIECE {
+        if tar_at != archive::NOT_IN_ONE_PIECE && self.has_blob(layer.digest()) {
             let mut tar = self.open_blob(layer.digest())?;
             tar.seek(SeekFrom::Start(tar_at)).context("read", self.root())?;
             return Ok(Box::new(tar.take(size)));

@@ -17,6 +17,7 @@ use rbuild::archive::Packing;
 use rbuild::image::{self, ExportOptions, Image, Target};
 use rbuild::oci::{Digest, Reference};
 use rbuild::registry::{Client, Options};
+use rbuild::store::Form;
 use serde_json::Value;
 
 use crate::support::image::{Fixture, jobs};
@@ -170,4 +171,111 @@ fn a_pushed_image_is_what_skopeo_reads() {
     let nothing = reference(&format!("{}/team/nothing:1", registry.host()));
     assert_eq!(push(&other, &[nothing, name]), digest);
     assert_eq!(sent.swap(0, Ordering::Relaxed), packed.config.size);
+}
+
+#[test]
+fn a_docker_archive_is_read_by_skopeo() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let path = fixture.path("app.tar");
+    let names = ["app:1", "127.0.0.1:5000/team/app:2"].map(reference).to_vec();
+    for docker_media_types in [false, true] {
+        let options = ExportOptions { names: names.clone(), docker_media_types, ..options() };
+        let target = Target::DockerArchive(path.clone());
+        image::export(&fixture.store, &image, &target, &options).unwrap();
+        for (at, name) in ["", ":app:1", ":127.0.0.1:5000/team/app:2"].iter().enumerate() {
+            let source = format!("docker-archive:{}{name}", shown(&path));
+            let config = skopeo(&["inspect", "--config", &source]);
+            assert_eq!(diff_ids(&config), diff_ids_of(&image));
+            let copy = fixture.path(&format!("copy{docker_media_types}{at}"));
+            run("skopeo", &["copy", "-q", &source, &format!("dir:{}", shown(&copy))]);
+        }
+    }
+}
+
+#[test]
+fn a_second_image_joins_the_layout_folder_and_takes_over_its_name() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let empty = fixture.layer(Vec::new(), Form::Tar);
+    let small = Image::load(&fixture.store, fixture.image(&[(&empty, None)])).unwrap();
+    let folder = fixture.path("layout");
+    let names = |texts: &[&str]| ExportOptions {
+        names: texts.iter().map(|text| reference(text)).collect(),
+        created: None,
+        ..options()
+    };
+    let target = Target::OciFolder(folder.clone());
+    let export = |image: &Image, texts: &[&str]| {
+        image::export(&fixture.store, image, &target, &names(texts)).unwrap()
+    };
+    let one = export(&image, &["app:1", "app:2"]);
+    let two = export(&small, &["app:2"]);
+    for (tag, want) in [("1", &one), ("2", &two)] {
+        let inspected = skopeo(&["inspect", &format!("oci:{}:{tag}", shown(&folder))]);
+        assert_eq!(inspected["Digest"], want.digest.to_string());
+    }
+    let index = json(&std::fs::read_to_string(folder.join("index.json")).unwrap());
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+    std::fs::write(folder.join("index.json"), "{}").unwrap();
+    let error = image::export(&fixture.store, &image, &target, &names(&["app:1"])).unwrap_err();
+    assert!(error.to_string().contains("is not the index of an OCI layout"), "{error}");
+}
+
+#[test]
+fn layers_of_the_base_keep_their_bytes_unless_they_are_to_be_packed_anew() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let base = image.layers()[0].pulled.clone().unwrap();
+    let packed = |packing, force_packing| {
+        let options = ExportOptions { packing, force_packing, ..options() };
+        let packed = image::pack(&fixture.store, &image, &options).unwrap();
+        let types: Vec<String> = packed
+            .layers
+            .iter()
+            .map(|layer| layer.media_type.to_string().rsplit(['+', '.']).next().unwrap().to_owned())
+            .collect();
+        (packed.layers[0].digest == base.digest, types.join(" "))
+    };
+    assert_eq!(packed(Packing::ZSTD, false), (true, "gzip zstd zstd zstd zstd".to_owned()));
+    assert_eq!(packed(Packing::ZSTD, true), (false, "zstd zstd zstd zstd zstd".to_owned()));
+    assert_eq!(packed(Packing::GZIP, true), (true, "gzip gzip gzip gzip gzip".to_owned()));
+    assert_eq!(packed(Packing::None, false), (true, "gzip tar tar tar tar".to_owned()));
+    assert_eq!(packed(Packing::None, true), (false, "tar tar tar tar tar".to_owned()));
+}
+
+#[test]
+fn an_image_without_layers_is_written() {
+    let fixture = Fixture::new();
+    let image = Image::load(&fixture.store, fixture.image(&[])).unwrap();
+    let path = fixture.path("app.tar");
+    let options = ExportOptions { names: Vec::new(), ..options() };
+    image::export(&fixture.store, &image, &Target::DockerArchive(path.clone()), &options).unwrap();
+    let config = skopeo(&["inspect", "--config", &format!("oci-archive:{}", shown(&path))]);
+    assert_eq!(diff_ids(&config), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_that_cannot_be_replaced_is_written_into() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    for link in [false, true] {
+        let (path, kept) = (fixture.path("link.tar"), fixture.path("kept.tar"));
+        if link {
+            std::fs::write(&kept, "old").unwrap();
+            std::os::unix::fs::symlink(&kept, &path).unwrap();
+        }
+        let target = Target::OciArchive(if link { path.clone() } else { "/dev/null".into() });
+        image::export(&fixture.store, &image, &target, &options()).unwrap();
+        assert!(!link || (path.is_symlink() && kept.metadata().unwrap().len() > 10_000));
+    }
+    assert!(!Path::new("/dev/null").is_file());
+    let error = image::export(
+        &fixture.store,
+        &image,
+        &Target::OciArchive(fixture.path("missing/app.tar")),
+        &options(),
+    );
+    let want = format!("cannot create a file in {}", shown(&fixture.path("missing")));
+    assert_eq!(error.unwrap_err().to_string(), want);
 }
