@@ -592,7 +592,7 @@ fn priv_an_opaque_folder_becomes_whiteouts_of_what_it_hides() {
 }
 
 #[test]
-fn priv_hard_links_are_found_and_stay_together() {
+fn priv_hard_links_are_found_among_what_changed() {
     let pair = |text| {
         vec![
             file("a", text),
@@ -601,8 +601,9 @@ fn priv_hard_links_are_found_and_stay_together() {
         ]
     };
     let stack = Stack::new(&[("base", vec![file("a", "1")]), ("upper", pair("1"))]);
-    // A new name for an unchanged file: both are listed, or the new one could not be a link.
-    assert_eq!(stack.diff(&["base"], &[]), ["/a file 644", "/other file 644", "/z = /a"]);
+    // A new name for a file that did not change: its old name is in another layer, where no link
+    // can lead, so the new one is a file of its own (as BuildKit has it).
+    assert_eq!(stack.diff(&["base"], &[]), ["/other file 644", "/z file 644"]);
     let stack = Stack::new(&[("base", pair("1")), ("upper", pair("1"))]);
     assert_eq!(stack.diff(&["base"], &[]), Vec::<String>::new());
 }

@@ -25,7 +25,7 @@ pub(in crate::cli) fn run(
     let image = Image::load(&store, manifest)
         .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let config: Value = serde_json::from_slice(&image.config().to_json()).unwrap_or_default();
-    let layers: Vec<Value> = image.layers().map(|layer| json!(layer.diff_id)).collect();
+    let layers: Vec<Value> = image.layers().iter().map(|layer| json!(layer.diff_id)).collect();
     let shown = json!({
         "Name": name.to_string(),
         "Id": image.config_digest(),
