@@ -14,6 +14,7 @@ mod rootfs;
 mod rootfs_folder;
 mod rootfs_tar;
 mod source;
+mod verify;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -27,6 +28,7 @@ pub use documents::{Packed, pack};
 pub use error::{ExportError, Warning};
 pub use push::push;
 pub use source::{Image, ImageLayer};
+pub use verify::{Verified, VerifyError, verify_layout};
 
 type Result<T> = std::result::Result<T, ExportError>;
 
