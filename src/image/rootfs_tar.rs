@@ -18,11 +18,11 @@ pub(super) fn write(rootfs: &Rootfs, out: &mut dyn Write) -> Result<()> {
             }
             Found::HardLink(target, meta) => tar.hard_link(&path, &target, meta)?,
             Found::Node(meta, node) => {
-                let mut content: Box<dyn Read + '_> = match node {
-                    Node::File(file) => rootfs
-                        .reader(file)
-                        .map_err(|source| ArchiveError::Content { path: path.clone(), source })?,
-                    _ => Box::new(io::empty()),
+                let mut content: Box<dyn Read + '_> = if let Node::File(file) = node {
+                    let opened = rootfs.reader(file);
+                    opened.map_err(|source| ArchiveError::Content { path: path.clone(), source })?
+                } else {
+                    Box::new(io::empty())
                 };
                 tar.node(&path, meta, node, &mut content)?
             }

@@ -28,10 +28,9 @@ impl<R: Read> Read for Hashing<R> {
 
 /// How a layer of this type is packed; `None` when it is no layer's type.
 pub(super) fn compression_of(media_type: &str) -> Option<LayerCompression> {
-    match MediaType::from(media_type.to_owned()) {
-        MediaType::OciLayer(compression) | MediaType::DockerLayer(compression) => Some(compression),
-        _ => None,
-    }
+    let media_type = MediaType::from(media_type.to_owned());
+    let is_current = !matches!(media_type, MediaType::Other(_));
+    media_type.layer_compression().filter(|_| is_current)
 }
 
 fn decoded(source: Box<dyn Read>, compression: LayerCompression) -> io::Result<Box<dyn Read>> {
