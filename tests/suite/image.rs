@@ -3,6 +3,7 @@
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::panic,
     reason = "a test may start programs, and ends by a panic"
 )]
@@ -10,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
+use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -368,8 +370,10 @@ fn the_files_of_an_image_come_out_as_a_folder() {
     let mut warnings = Vec::new();
     let target = Target::Folder(folder.clone());
     let export = |warnings: &mut Vec<image::Warning>| {
-        image::export_with(&fixture.store, &image, &target, &options(), &mut |w| warnings.push(w))
-            .unwrap()
+        image::export_all(&fixture.store, slice::from_ref(&image), &target, &options(), &mut |w| {
+            warnings.push(w)
+        })
+        .unwrap()
     };
     let written = export(&mut warnings);
     assert_eq!(written.digest, image.config_digest());
@@ -422,7 +426,7 @@ fn the_files_of_an_image_come_out_as_a_tar() {
     image::export(&fixture.store, &image, &Target::Tar(path.clone()), &options()).unwrap();
     let mut streamed = Vec::new();
     let form = image::StreamForm::Tar;
-    image::export_stream(&fixture.store, &image, form, &mut streamed, &options()).unwrap();
+    image::export_stream(&fixture.store, &[image], form, &mut streamed, &options()).unwrap();
     assert_eq!(Digest::of(&streamed), Digest::of(&std::fs::read(&path).unwrap()));
     let listed = run("tar", &["--utc", "--numeric-owner", "-tvf", &shown(&path)]);
     let names: Vec<String> = listed
@@ -494,7 +498,7 @@ fn verify_finds_what_does_not_fit_together() {
     let check = |spoil: &dyn Fn(&Path, &mut Value), want: &str| assert_eq!(verdict(spoil), want);
     check(
         &|folder, _| {
-            std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"2"}"#).unwrap()
+            std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"2"}"#).unwrap();
         },
         "the layout has version 2, not 1.0.0",
     );
@@ -580,7 +584,7 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
     let target = Target::Folder(folder.clone());
     let mut warnings = Vec::new();
     let mut warn = |warning: image::Warning| warnings.push(warning.to_string());
-    image::export_with(&fixture.store, &image, &target, &options(), &mut warn).unwrap();
+    image::export_all(&fixture.store, &[image], &target, &options(), &mut warn).unwrap();
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let want = format!(
         "closed d 555 {uid}:{gid} 1600000000\n\
@@ -594,4 +598,59 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
     let device = "/null is a device, which only root can make: it was left out";
     assert_eq!(warnings, [lost, device]);
     rustix::fs::chmod(folder.join("closed"), rustix::fs::Mode::RWXU).unwrap();
+}
+
+#[test]
+fn images_for_several_platforms_go_out_under_an_index() {
+    let fixture = Fixture::new();
+    let registry = DockerRegistry::open();
+    let layer = fixture.layer(vec![dir("a"), file("a/b", "text"), link("a/c", "a/b")], Form::Tar);
+    let platforms = ["linux/amd64", "linux/arm/v7"];
+    let images = platforms.map(|platform| {
+        let manifest = fixture.image_for(platform, &[(&layer, None)]);
+        Image::load(&fixture.store, manifest).unwrap()
+    });
+    let warn = &mut |warning: image::Warning| panic!("{warning}");
+    let mut export_all =
+        |target: Target| image::export_all(&fixture.store, &images, &target, &options(), warn);
+    let archive = fixture.path("app.tar");
+    let written = export_all(Target::OciArchive(archive.clone())).unwrap();
+    let found = image::verify_layout(&archive).unwrap();
+    let named = |found: &image::Verified| (found.name.clone().unwrap(), found.platform.clone());
+    let name = "docker.io/library/app:1".to_owned();
+    let want = [(name.clone(), "linux/amd64".to_owned()), (name, "linux/arm".to_owned())];
+    assert_eq!(found.iter().map(named).collect::<Vec<_>>(), want);
+    let arm = ["--override-arch=arm", "--override-variant=v7", "inspect", "--config"];
+    let source = format!("oci-archive:{}:1", shown(&archive));
+    assert_eq!(skopeo(&[&arm[..], &[&source]].concat())["variant"], "v7");
+
+    let name = reference(&format!("{}/app:1", registry.host()));
+    let none = &|_more| {};
+    let digest =
+        image::push_all(&fixture.store, &client(), &images, &name, &[], &options(), none).unwrap();
+    assert_eq!(digest, written.digest);
+    let source = format!("docker://{name}");
+    let remote = [&arm[..], &["--tls-verify=false", &source]].concat();
+    assert_eq!(skopeo(&remote)["variant"], "v7");
+
+    let (folder, tar) = (fixture.path("files"), fixture.path("files.tar"));
+    export_all(Target::Folder(folder.clone())).unwrap();
+    assert!(folder.join("linux_amd64/a/b").is_file() && folder.join("linux_arm_v7/a/c").is_file());
+    export_all(Target::Tar(tar.clone())).unwrap();
+    assert_eq!(
+        run("tar", &["-tf", &shown(&tar)]).lines().collect::<Vec<_>>(),
+        [
+            "linux_amd64/",
+            "linux_amd64/a/",
+            "linux_amd64/a/b",
+            "linux_amd64/a/c",
+            "linux_arm_v7/",
+            "linux_arm_v7/a/",
+            "linux_arm_v7/a/b",
+            "linux_arm_v7/a/c",
+        ]
+    );
+    let error = export_all(Target::DockerArchive(archive)).unwrap_err().to_string();
+    let want = "a docker archive takes one image, any other target at least one; there are 2";
+    assert_eq!(error, want);
 }
