@@ -654,3 +654,77 @@ fn images_for_several_platforms_go_out_under_an_index() {
     let want = "a docker archive takes one image, any other target at least one; there are 2";
     assert_eq!(error, want);
 }
+
+#[test]
+fn a_base_layer_that_only_the_registry_has_as_a_blob_is_mounted_and_else_packed() {
+    let registry = DockerRegistry::open();
+    let name = |rest: &str| reference(&format!("{}/{rest}", registry.host()));
+    let entries = vec![dir("a"), file("a/b", "text")];
+    let first = Fixture::new();
+    let (base, blob) = first.pulled(entries.clone(), Packing::Gzip { level: 1 });
+    let image = Image::load(&first.store, first.image(&[(&base, Some(blob.clone()))])).unwrap();
+    let none = &|_more| {};
+    image::push(&first.store, &client(), &image, &name("base:1"), &[], &options(), none).unwrap();
+
+    // Another store has the same layer, but made it itself.
+    let second = Fixture::new();
+    let made = second.layer(entries, Form::Tar);
+    assert_eq!(made.diff_id, base.diff_id);
+    let image = Image::load(&second.store, second.image(&[(&made, Some(blob.clone()))])).unwrap();
+    let layer_in_registry = |to: &str, from: &[Reference]| {
+        image::push(&second.store, &client(), &image, &name(to), from, &options(), none).unwrap();
+        let source = format!("docker://{}", name(to));
+        skopeo(&["inspect", "--tls-verify=false", &source])["Layers"][0].clone()
+    };
+    assert_eq!(layer_in_registry("mounted:1", &[name("base:1")]), blob.digest.to_string());
+    let packed = layer_in_registry("packed:1", &[]);
+    assert_ne!(packed, blob.digest.to_string());
+    assert_eq!(
+        packed,
+        image::pack(&second.store, &image, &options()).unwrap().layers[0].digest.to_string()
+    );
+}
+
+#[test]
+fn a_registry_that_refuses_is_named_and_so_is_a_layer_that_is_gone() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let none = &|_more| {};
+    let registry = DockerRegistry::with_password();
+    let name = reference(&format!("{}/team/app:1", registry.host()));
+    let push = |image: &Image, name: &Reference| {
+        image::push(&fixture.store, &client(), image, name, &[], &options(), none).unwrap_err()
+    };
+    let error = push(&image, &name);
+    assert_eq!(error.to_string(), format!("cannot push {name}"));
+    let elsewhere = Fixture::new().layer(vec![dir("a")], Form::Tar);
+    let image = Image::load(&fixture.store, fixture.image(&[(&elsewhere, None)])).unwrap();
+    let error = image::pack(&fixture.store, &image, &options()).unwrap_err().to_string();
+    let want = format!(
+        "the store lacks the layer {}; run the build again with --no-cache",
+        elsewhere.diff_id
+    );
+    assert_eq!(error, want);
+}
+
+#[test]
+fn what_is_no_image_is_not_loaded() {
+    let fixture = Fixture::new();
+    let layer = fixture.layer(Vec::new(), Form::Tar);
+    let check = |manifest: &str, want: &str| {
+        let digest = fixture.store.put_blob(manifest.as_bytes()).unwrap();
+        let error = Image::load(&fixture.store, digest).unwrap_err().to_string();
+        assert_eq!(error.replace(&digest.to_string(), "DIGEST"), want);
+    };
+    check("no JSON", "the image DIGEST cannot be read");
+    let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+    check(index, "DIGEST stands for several images; choose one by its platform");
+    let good = fixture.image(&[(&layer, None)]);
+    let good = String::from_utf8(fixture.store.read_blob(good, 1 << 20).unwrap()).unwrap();
+    let mut manifest = json(&good);
+    manifest["layers"][0]["mediaType"] = "text/plain".into();
+    let want = "the image DIGEST has a layer of type text/plain, which is no layer";
+    check(&manifest.to_string(), want);
+    manifest["layers"] = Value::Array(Vec::new());
+    check(&manifest.to_string(), "the manifest DIGEST has 0 layers, but its config 1");
+}
