@@ -371,7 +371,7 @@ fn the_files_of_an_image_come_out_as_a_folder() {
     let target = Target::Folder(folder.clone());
     let export = |warnings: &mut Vec<image::Warning>| {
         image::export_all(&fixture.store, slice::from_ref(&image), &target, &options(), &mut |w| {
-            warnings.push(w)
+            warnings.push(w);
         })
         .unwrap()
     };
