@@ -1,3 +1,7 @@
 //! The program: hands everything to [`rbuild::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rbuild::cli::main().into()
+}

@@ -96,8 +96,8 @@ pub fn write_listing<W: Write>(
             Item::Whiteout => tar.whiteout(path)?,
             Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
             Item::Node(meta, node) => {
-                let mut content: Box<dyn Read> = match node {
-                    Node::File(file) if file.size > 0 => open(file, path)
+                let mut content: Box<dyn Read> = match item.file() {
+                    Some(file) if file.size > 0 => open(file, path)
                         .map_err(|source| ArchiveError::Content { path: path.clone(), source })?,
                     _ => Box::new(io::empty()),
                 };

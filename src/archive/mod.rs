@@ -4,8 +4,10 @@
 //! `writer` and nowhere else; what may come out of a foreign archive is decided in `reader`.
 
 mod compress;
+mod content;
 mod digesting;
 mod error;
+mod extra;
 mod gzip;
 mod header;
 mod layer;

@@ -123,10 +123,10 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let word = state >> 12;
             bytes.extend_from_slice(word.to_string().as_bytes());
-            if word % 3 == 0 {
+            if word.is_multiple_of(3) {
                 bytes.extend_from_slice(b"/usr/share/doc/");
             }
-            if word % 7 == 0 {
+            if word.is_multiple_of(7) {
                 bytes.extend_from_slice(&state.to_le_bytes());
             }
         }

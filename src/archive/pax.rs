@@ -7,6 +7,9 @@ use super::ArchiveError;
 /// The prefix of extended attributes, as star, GNU tar, Go and BuildKit write them.
 pub(super) const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
+/// A key and its value.
+pub(super) type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Records by key; a tar writes them in this order.
 pub(super) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -31,7 +34,7 @@ pub(super) fn encode(records: &Records) -> Vec<u8> {
 /// Reads records in the order of the archive: keys may repeat (sparse maps of version 0.0).
 ///
 /// The `tar` crate splits them at line ends, but values of extended attributes may hold some.
-pub(super) fn decode(bytes: &[u8], at: u64) -> Result<Vec<(&[u8], &[u8])>, ArchiveError> {
+pub(super) fn decode(bytes: &[u8], at: u64) -> Result<Vec<Record<'_>>, ArchiveError> {
     let mut records = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() && rest.iter().any(|byte| *byte != 0) {
@@ -42,8 +45,6 @@ pub(super) fn decode(bytes: &[u8], at: u64) -> Result<Vec<(&[u8], &[u8])>, Archi
     }
     Ok(records)
 }
-
-type Record<'a> = (&'a [u8], &'a [u8]);
 
 fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let blank = bytes.iter().take(20).position(|byte| *byte == b' ')?;

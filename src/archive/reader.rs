@@ -10,9 +10,10 @@ use tar::Header;
 
 use crate::tree::{Device, Meta};
 
+use super::content::Content;
+use super::extra::Extra;
 use super::header::{BLOCK, bytes, is_sealed, number};
-use super::pax::{self, XATTR_PREFIX};
-use super::sparse::{self, Segment};
+use super::sparse;
 use super::{ArchiveError, NOT_IN_ONE_PIECE};
 
 /// Entries in one archive. The largest images have a few hundred thousand.
@@ -32,21 +33,6 @@ pub struct TarReader<R: Read> {
     offset: u64,
     n_entries: u64,
     content: Content,
-}
-
-/// What is still to come of the current entry.
-#[derive(Debug, Default)]
-struct Content {
-    /// Bytes of the entry that the reader gives, holes included.
-    left: u64,
-    /// Bytes in the archive, without padding.
-    stored: u64,
-    /// Zero bytes up to the next block.
-    padding: u64,
-    /// Where the stored bytes belong; `None` for a file in one piece.
-    segments: Option<Vec<Segment>>,
-    /// Position in the expanded file.
-    at: u64,
 }
 
 /// What kind of file an entry is.
@@ -93,19 +79,6 @@ impl<R: Read> fmt::Debug for ArchiveEntry<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?}", String::from_utf8_lossy(&self.path), self.kind)
     }
-}
-
-/// What PAX and GNU headers say about the entry that follows them.
-#[derive(Debug, Default)]
-struct Extra {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    meta: Meta,
-    uid: Option<u32>,
-    gid: Option<u32>,
-    mtime_s: Option<i64>,
-    size: Option<u64>,
-    sparse: sparse::PaxSparse,
 }
 
 impl<R: Read> TarReader<R> {
@@ -371,40 +344,6 @@ fn ustar_name(header: &Header) -> Vec<u8> {
     }
 }
 
-impl Content {
-    fn plain(size: u64) -> Self {
-        let block = length(BLOCK);
-        // A size near 2^64 wraps to a small padding; the stream ends long before.
-        let padding = (block - size % block) % block;
-        let stored = size.min(u64::MAX - block);
-        Self { left: size, stored, padding, segments: None, at: 0 }
-    }
-
-    /// Makes it the content of a file with holes.
-    fn expand(&mut self, map: sparse::Map, at: u64) -> Result<(), ArchiveError> {
-        if map.stored_bytes() != Some(self.stored) {
-            let what = "a sparse file's map and size differ";
-            return Err(ArchiveError::Malformed { at, what });
-        }
-        self.left = map.real_size;
-        self.segments = Some(map.into_reversed());
-        Ok(())
-    }
-
-    /// How many bytes come next, and whether they are in the archive or a hole.
-    fn next_run(&mut self) -> (u64, bool) {
-        let Some(segments) = &mut self.segments else { return (self.left, true) };
-        while segments.last().is_some_and(|segment| segment.end() <= self.at) {
-            segments.pop();
-        }
-        match segments.last() {
-            Some(segment) if segment.at <= self.at => (segment.end() - self.at, true),
-            Some(segment) => (segment.at - self.at, false),
-            None => (self.left, false),
-        }
-    }
-}
-
 struct ContentReader<'a, R: Read>(&'a mut TarReader<R>);
 
 impl<R: Read> Read for ContentReader<'_, R> {
@@ -440,50 +379,13 @@ impl<R: Read> Read for ArchiveEntry<'_, R> {
     }
 }
 
-impl Extra {
-    fn read_pax(&mut self, bytes: &[u8], at: u64) -> Result<(), ArchiveError> {
-        let wrong = || ArchiveError::Malformed { at, what: "a PAX value is no number" };
-        let id = |value: &[u8]| {
-            pax::decimal(value).and_then(|id| u32::try_from(id).ok()).ok_or_else(wrong)
-        };
-        for (key, value) in pax::decode(bytes, at)? {
-            match key {
-                // An empty value takes a record back; the header then counts.
-                b"path" => self.path = (!value.is_empty()).then(|| value.to_vec()),
-                b"linkpath" => self.link = (!value.is_empty()).then(|| value.to_vec()),
-                b"uid" if !value.is_empty() => self.uid = Some(id(value)?),
-                b"gid" if !value.is_empty() => self.gid = Some(id(value)?),
-                b"size" if !value.is_empty() => {
-                    self.size = Some(pax::decimal(value).ok_or_else(wrong)?);
-                }
-                b"mtime" if !value.is_empty() => {
-                    self.mtime_s = Some(pax::seconds(value).ok_or_else(wrong)?);
-                }
-                _ => self.read_other(key, value, at)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn read_other(&mut self, key: &[u8], value: &[u8], at: u64) -> Result<(), ArchiveError> {
-        if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
-            let xattrs = self.meta.xattrs.get_or_insert_default();
-            xattrs.insert(name.into(), value.into());
-        } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
-            self.sparse.read(name, value, at)?;
-        }
-        // Other records (comments, times, names of owners) say nothing that a layer keeps.
-        Ok(())
-    }
-}
-
-fn length(n_bytes: usize) -> u64 {
+pub(super) fn length(n_bytes: usize) -> u64 {
     u64::try_from(n_bytes).expect("no buffer is longer than 2^64")
 }
 
 fn from_io(error: io::Error, at: u64) -> ArchiveError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => ArchiveError::Truncated { at },
-        _ => ArchiveError::Read(error),
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return ArchiveError::Truncated { at };
     }
+    ArchiveError::Read(error)
 }

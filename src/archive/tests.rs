@@ -27,10 +27,8 @@ fn node(at: &str, meta: Meta, node: Node) -> Entry {
 }
 
 fn open_inline(file: &File, _: &TreePath) -> io::Result<Box<dyn io::Read>> {
-    match &file.origin {
-        FileOrigin::Inline(bytes) => Ok(Box::new(io::Cursor::new(Arc::clone(bytes)))),
-        other => panic!("{other:?}"),
-    }
+    let FileOrigin::Inline(bytes) = &file.origin else { panic!("{:?}", file.origin) };
+    Ok(Box::new(io::Cursor::new(Arc::clone(bytes))))
 }
 
 fn tar_of(listing: &LayerListing) -> Vec<u8> {
@@ -138,7 +136,7 @@ fn listing() -> impl Strategy<Value = LayerListing> {
         let is_file = |at: &TreePath| by_last.get(at).is_some_and(|item| item.file().is_some());
         let kept = by_last.entries().iter().filter(|entry| match &entry.item {
             Item::HardLink(target) => is_file(target),
-            _ => true,
+            Item::Node(..) | Item::Whiteout => true,
         });
         LayerListing::new(kept.cloned().collect())
     })
@@ -154,7 +152,8 @@ proptest! {
 
     #[test]
     fn the_same_layer_gives_the_same_bytes(listing in listing()) {
-        prop_assert!(tar_of(&listing) == tar_of(&listing.clone()));
+        let again = LayerListing::new(listing.entries().iter().rev().cloned().collect());
+        prop_assert!(tar_of(&listing) == tar_of(&again));
     }
 
     #[test]
@@ -174,7 +173,7 @@ proptest! {
     #[test]
     fn a_stored_listing_is_read_back(listing in listing()) {
         let layer = DiffId::new(Digest::of(b"layer"));
-        let mut want = listing.clone();
+        let mut want = listing;
         for (at, entry) in want.entries_mut().enumerate() {
             let Entry { path, item: Item::Node(_, Node::File(file)) } = entry else { continue };
             let tar_at = u64::try_from(at).unwrap() << (at % 40);

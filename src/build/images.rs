@@ -15,7 +15,7 @@ use crate::store::{LayerDone, LayerRecord, StoreError};
 use crate::syntax;
 use crate::tree::ContentDigest;
 
-use super::driver::Shared;
+use super::driver::{Shared, Steps};
 use super::stack::Stack;
 use super::{BuildError, Event, Failure, Outcome};
 
@@ -139,7 +139,7 @@ fn resolve(
         }
     }
     let step = shared.start(format!("[internal] load metadata for {name}"));
-    let resolved = from_registry(shared, name, platform, span);
+    let resolved = from_registry(shared, name, platform, span).map(|(resolved, _)| resolved);
     shared.finish(step, if resolved.is_ok() { Outcome::Done } else { Outcome::Failed });
     resolved
 }
@@ -179,11 +179,11 @@ fn checked(resolved: Resolved, span: Option<Span>) -> Result<Resolved> {
 }
 
 fn from_registry(
-    shared: &Shared<'_>,
+    shared: &Steps<'_>,
     name: &Reference,
     platform: &Platform,
     span: Option<Span>,
-) -> Result<Resolved> {
+) -> Result<(Resolved, Digest)> {
     let registry = shared.services.registry;
     let store = shared.services.store;
     let failed = |source: RegistryError| BuildError::Image { span, name: name.familiar(), source };
@@ -227,11 +227,11 @@ fn from_registry(
     let resolved = checked(Resolved { name: name.clone(), manifest, config }, span)?;
     store.put_blob(&bytes)?;
     store.set_resolved(name, platform, digest)?;
-    Ok(resolved)
+    Ok((resolved, digest))
 }
 
 /// Pulls the layers that the store has in no form.
-fn fetch_layers(shared: &Shared<'_>, resolved: &Resolved) -> Result<()> {
+fn fetch_layers(shared: &Steps<'_>, resolved: &Resolved) -> Result<()> {
     let store = shared.services.store;
     let mut missing = Vec::new();
     for (diff_id, layer) in resolved.layers() {
@@ -270,7 +270,7 @@ fn fetch_layers(shared: &Shared<'_>, resolved: &Resolved) -> Result<()> {
 }
 
 fn record(
-    shared: &Shared<'_>,
+    shared: &Steps<'_>,
     resolved: &Resolved,
     diff_id: DiffId,
     layer: &Descriptor,
@@ -283,24 +283,21 @@ fn record(
     Ok(shared.services.store.record_pulled(diff_id, layer, compression)?)
 }
 
-/// Pulls an image into the store and tags it with its own name; gives its manifest.
+/// Pulls an image into the store, asking its registry, and tags it with its own name; gives its
+/// manifest.
 ///
 /// # Errors
 /// Whatever keeps it from being complete.
 pub fn pull(
     services: &super::Services<'_>,
-    options: &super::BuildOptions,
     name: &Reference,
+    platform: &Platform,
 ) -> std::result::Result<Digest, Failure> {
-    let shared = Shared::new(services, options);
+    let shared = Steps::new(services);
     let pulled = || -> Result<Digest> {
-        let resolved = resolve(&shared, name, &options.request.platform, None)?;
+        let (resolved, manifest) = from_registry(&shared, name, platform, None)?;
         fetch_layers(&shared, &resolved)?;
-        let store = services.store;
-        let platform = &options.request.platform;
-        let manifest = store.resolved(name, platform)?.or(store.tag(name)?);
-        let manifest = manifest.expect("a resolved image is remembered by its name");
-        store.set_tag(name, manifest)?;
+        services.store.set_tag(name, manifest)?;
         Ok(manifest)
     };
     pulled().map_err(Failure::new)

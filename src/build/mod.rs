@@ -18,7 +18,7 @@ mod stop;
 mod workdir;
 
 pub use driver::{BuildOptions, Built, ContextSource, Services, build};
-pub use error::{BuildError, Failure};
+pub use error::{BuildError, Failure, chain};
 pub use event::{Event, Outcome, StepId, Stream};
 pub use images::pull;
 pub use stop::Stop;

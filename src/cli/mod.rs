@@ -1,1 +1,52 @@
-//! Arguments to options to a build; renders events and errors; exit codes.
+//! The rim: arguments and environment become options, events and errors become text, results
+//! become exit codes. Nothing else in rbuild prints, or reads the environment or the clock.
+
+mod args;
+mod commands;
+mod environment;
+mod exit;
+mod interrupt;
+mod output;
+mod progress;
+mod registries;
+mod report;
+
+pub use exit::Exit;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+use environment::Environment;
+use report::Complaint;
+
+/// Runs the program with the process's own arguments.
+#[must_use]
+pub fn main() -> Exit {
+    let environment = Environment::of_process();
+    let arguments = match Arguments::try_parse_from(args::with_default_command(std::env::args_os()))
+    {
+        Ok(arguments) => arguments,
+        Err(error) => return report::usage(&error),
+    };
+    // Before any thread: in a user namespace a child goes on from here.
+    if arguments.command.needs_privileges()
+        && let Err(error) = crate::sandbox::enter_user_namespace()
+    {
+        return report::complaint(&Complaint::from_error(&error, Exit::Environment));
+    }
+    let result = match &arguments.command {
+        Command::Build(build) => commands::build::run(build, &arguments.global, &environment),
+        Command::Push(push) => commands::push::run(push, &arguments.global, &environment),
+        Command::Pull(pull) => commands::pull::run(pull, &arguments.global, &environment),
+        Command::Images => commands::images::run(&arguments.global, &environment),
+        Command::Inspect(inspect) => {
+            commands::inspect::run(inspect, &arguments.global, &environment)
+        }
+        Command::Prune(prune) => commands::prune::run(prune, &arguments.global, &environment),
+        Command::Version => commands::version::run(),
+    };
+    match result {
+        Ok(()) => Exit::Success,
+        Err(complaint) => report::complaint(&complaint),
+    }
+}

@@ -52,12 +52,11 @@ pub(super) fn open_folder(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> {
 /// Opens the regular file `path` below `root` for reading; no link may be on the way.
 pub(super) fn open_file(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> {
     let file = open_beneath(root, path, FILE)?;
-    match stat_open(&file)?.kind {
-        FileType::RegularFile => Ok(file),
+    if stat_open(&file)?.kind != FileType::RegularFile {
         // It has become something else since the walk.
-        FileType::Directory => Err(Errno::ISDIR),
-        _ => Err(Errno::STALE),
+        return Err(Errno::STALE);
     }
+    Ok(file)
 }
 
 /// Whether `path` leads to something when its links are followed inside `root`.

@@ -44,13 +44,16 @@ struct Remembered {
     was_met: AtomicBool,
 }
 
+/// What this build learned of a file.
+type Fresh = (Stamp, Learned);
+
 /// Digests by path, from an earlier build and this one.
 #[derive(Debug)]
 pub struct HashMemo {
     now_ns: i64,
     old: HashMap<Box<[u8]>, Remembered>,
     /// Collected under a lock because all threads of a walk add to it.
-    new: Mutex<HashMap<Box<[u8]>, (Stamp, Learned)>>,
+    new: Mutex<HashMap<Box<[u8]>, Fresh>>,
 }
 
 impl HashMemo {

@@ -123,25 +123,22 @@ impl Reach<'_> {
     ) -> Result<(), PathError> {
         let path = work.at.join(name);
         let Some(stat) = self.stat(&path)? else { return Ok(()) };
-        match stat.kind {
-            FileType::Directory => {
-                work.at = path;
+        if stat.kind == FileType::Directory {
+            work.at = path;
+            todo.push(work);
+        } else if stat.kind == FileType::Symlink {
+            self.take_leaf(&path, &stat)?;
+            let target = self.tree.get(&path).and_then(TreeNode::as_symlink);
+            if let Some(target) = target.filter(|_| work.n_links < MAX_LINKS) {
+                if target.starts_with(b"/") {
+                    work.at = TreePath::root();
+                }
+                work.steps.extend(link_steps(target));
+                work.n_links += 1;
                 todo.push(work);
             }
-            FileType::Symlink => {
-                self.take_leaf(&path, &stat)?;
-                let target = self.tree.get(&path).and_then(TreeNode::as_symlink);
-                if let Some(target) = target.filter(|_| work.n_links < MAX_LINKS) {
-                    if target.starts_with(b"/") {
-                        work.at = TreePath::root();
-                    }
-                    work.steps.extend(link_steps(target));
-                    work.n_links += 1;
-                    todo.push(work);
-                }
-            }
-            _ if work.steps.is_empty() => self.take_leaf(&path, &stat)?,
-            _ => {}
+        } else if work.steps.is_empty() {
+            self.take_leaf(&path, &stat)?;
         }
         Ok(())
     }

@@ -18,6 +18,9 @@ use super::Context;
 use super::files::{self, Stat};
 use super::memo::Learned;
 
+/// A file by its name in its folder.
+type Named = (Box<[u8]>, TreeNode);
+
 /// A folder that is still to be read.
 struct Todo {
     path: TreePath,
@@ -34,7 +37,7 @@ struct Found {
     excluded: bool,
     parent: Option<usize>,
     meta: Meta,
-    leaves: Vec<(Box<[u8]>, TreeNode)>,
+    leaves: Vec<Named>,
 }
 
 impl Context {
@@ -96,7 +99,7 @@ impl Context {
         &self,
         folder: &OwnedFd,
         leaves: Vec<(Box<[u8]>, TreePath, Stat)>,
-    ) -> Result<Vec<(Box<[u8]>, TreeNode)>, PathError> {
+    ) -> Result<Vec<Named>, PathError> {
         let read = |(name, path, stat): (Box<[u8]>, TreePath, Stat)| {
             let node = self.leaf(folder, &name, path, &stat)?;
             Ok((name, node))

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::ir::Escape;
 
+use super::output::Output;
 use super::pattern::{Pattern, Reach};
 use super::{ExpandError, ExpandErrorKind, Lookup};
 
@@ -22,49 +23,6 @@ pub(super) enum Quotes {
 enum Escapes {
     Removed,
     Kept,
-}
-
-/// The text so far, whole and split into words.
-#[derive(Debug, Default)]
-pub(super) struct Output {
-    text: String,
-    words: Vec<String>,
-    word: String,
-}
-
-impl Output {
-    pub(super) fn into_text(self) -> String {
-        self.text
-    }
-
-    pub(super) fn into_words(mut self) -> Vec<String> {
-        self.end_word();
-        self.words
-    }
-
-    /// Adds text whose blanks separate words.
-    fn push_split(&mut self, text: &str) {
-        for char in text.chars() {
-            self.text.push(char);
-            if char.is_whitespace() {
-                self.end_word();
-            } else {
-                self.word.push(char);
-            }
-        }
-    }
-
-    /// Adds text that belongs to one word.
-    fn push_whole(&mut self, text: &str) {
-        self.text.push_str(text);
-        self.word.push_str(text);
-    }
-
-    fn end_word(&mut self) {
-        if !self.word.is_empty() {
-            self.words.push(std::mem::take(&mut self.word));
-        }
-    }
 }
 
 pub(super) struct Lexer<'a> {
@@ -127,6 +85,8 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads up to `stop`, which is consumed, or to the end of the text.
+    ///
+    /// grammar: word_part
     fn until(&mut self, stop: Option<char>) -> Result<Output, ExpandError> {
         let mut output = Output::default();
         while let Some(char) = self.peek() {
@@ -312,6 +272,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// grammar: operation
     fn operand_to_brace(&mut self, start: usize, escapes: Escapes) -> Result<String, ExpandError> {
         self.operand('}', escapes, |lexer| {
             let written = lexer.text.get(start..).unwrap_or("").to_owned();

@@ -5,6 +5,7 @@
 
 mod error;
 mod lex;
+mod output;
 mod pattern;
 
 pub use error::{ExpandError, ExpandErrorKind};
@@ -54,6 +55,8 @@ pub fn words(
 ///
 /// # Errors
 /// Any [`ExpandErrorKind`] but `UnclosedQuote`; `at` is the place in `body`.
+///
+/// grammar: heredoc_text
 pub fn heredoc(body: &str, env: &Lookup<'_>) -> Result<Expanded<String>, ExpandError> {
     let (output, undefined) = Lexer::new(body, Escape::Backslash, Quotes::Plain, env).run()?;
     Ok(Expanded { value: output.into_text(), undefined })

@@ -1,6 +1,8 @@
 //! The patterns of `${x#p}`, `${x%p}` and `${x/p/r}`: `*` and `?`, no brackets.
 
 /// One step of a pattern.
+///
+/// grammar: pattern_part
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Atom {
     Literal(char),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::Digest;
 
 /// The host that stands for Docker Hub in full names.
-pub const DOCKER_IO: &str = "docker.io";
+pub(super) const DOCKER_IO: &str = "docker.io";
 
 /// The longest repository name, host included (distribution `reference.NameTotalLengthMax`).
 const MAX_NAME_BYTES: usize = 255;

@@ -4,7 +4,7 @@ use rustix::io::Errno;
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
 /// What docker gives to a container: the mask `a80425fb`.
-pub const DOCKER_DEFAULT: CapabilitySet = CapabilitySet::CHOWN
+pub(super) const DOCKER_DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::FOWNER)

@@ -173,24 +173,15 @@ fn resolve_or_create_folder(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match open_in(root, path, folder) {
         Err(Errno::NOENT) => {
-            // Only top folders such as /proc are made, so that the name is in the root itself.
-            let name = CStr::from_bytes_with_nul(path.to_bytes_with_nul().trim_prefix_slash())
-                .map_err(|_error| Errno::INVAL)?;
+            // Only top folders such as /proc are missing and made: the name is in the root itself,
+            // and a link of that name is an error.
+            let name = path.to_bytes_with_nul();
+            let name = name.strip_prefix(b"/").unwrap_or(name);
+            let name = CStr::from_bytes_with_nul(name).map_err(|_error| Errno::INVAL)?;
             rustix::fs::mkdirat(root, name, Mode::from(0o755))?;
             open_in(root, path, folder)
         }
         result => result,
-    }
-}
-
-/// Takes one leading slash away.
-trait TrimPrefixSlash {
-    fn trim_prefix_slash(&self) -> &Self;
-}
-
-impl TrimPrefixSlash for [u8] {
-    fn trim_prefix_slash(&self) -> &Self {
-        self.strip_prefix(b"/").unwrap_or(self)
     }
 }
 

@@ -11,10 +11,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
 use super::caps;
 use super::spec::SandboxError;
@@ -76,12 +77,11 @@ pub fn enter_user_namespace() -> Result<Entered, SandboxError> {
     }
 }
 
-/// The signals that the parent passes on, and the one that says that the child has ended.
+/// The signals that the parent passes on.
 const PASSED_ON: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
 fn watched() -> signal::Mask {
-    let [int, term, hup, quit] = PASSED_ON;
-    signal::Mask::of(&[int, term, hup, quit, libc::SIGCHLD])
+    signal::Mask::of(&PASSED_ON)
 }
 
 /// The child's part.
@@ -131,18 +131,25 @@ fn stay_outside(
         told.map_err(|errno| SandboxError::setup("wake the process in the namespace", errno))?;
     }
     drop(mapped);
+    pass_signals_on(child)
+        .map_err(|errno| SandboxError::setup("wait for the process in the namespace", errno))
+}
+
+fn pass_signals_on(child: Pid) -> rustix::io::Result<Infallible> {
+    let signals = signal::descriptor(watched())?;
+    let pidfd = rustix::process::pidfd_open(child, PidfdFlags::empty())?;
     loop {
-        let taken = signal::wait_for(watched());
-        if let Some(status) = ended(child) {
-            clone::exit_now(status);
-        }
+        let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
         // What the terminal sends goes to the whole process group: the child has it already.
-        if let Ok(taken) = taken
+        if let Some(taken) = signal::take(&signals)
             && taken.from_process
             && let Some(signal) = Signal::from_named_raw(taken.signal)
-            && taken.signal != libc::SIGCHLD
         {
-            let _ = rustix::process::kill_process(child, signal);
+            let _ = rustix::process::pidfd_send_signal(&pidfd, signal);
+        }
+        if let Some(status) = ended(child) {
+            clone::exit_now(status);
         }
     }
 }
@@ -322,12 +329,14 @@ fn help_map(program: &str, child: i32, ranges: &[Range]) -> Result<(), SandboxEr
     for Range { inside, outside, count } in ranges {
         command.args([inside, outside, count].map(ToString::to_string));
     }
-    let output = command.output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => SandboxError::NoUserNamespace {
+    let output = command.output().map_err(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            return SandboxError::setup(format!("execute {program}"), error);
+        }
+        SandboxError::NoUserNamespace {
             reason: format!("the program {program} is missing"),
             help: "`sudo apt-get install uidmap` has it (`shadow-utils` on Fedora)".to_owned(),
-        },
-        _ => SandboxError::setup(format!("execute {program}"), error),
+        }
     })?;
     if output.status.success() {
         return Ok(());

@@ -1,5 +1,6 @@
 //! The list of what happens between clone and exec, as data: decided first, then done.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,7 @@ pub enum SetupOp {
         read_only: bool,
     },
     /// A folder in the step's own `/dev`.
-    DevFolder(&'static str),
+    DevFolder(Cow<'static, str>),
     /// A device of the host in the step's own `/dev`.
     DevNode(&'static str),
     /// A symbolic link in the step's own `/dev`.
@@ -127,6 +128,9 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// Folders in `/dev`, for file systems of their own.
+const DEV_FOLDERS: [&str; 3] = ["pts", "shm", "mqueue"];
+
 /// What docker hides: it tells of, or changes, the host.
 const MASKED: [&str; 12] = [
     "/proc/acpi",
@@ -153,13 +157,14 @@ pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::PrivatePropagation, SetupOp::AttachRoot];
     ops.extend(proc_and_sys(spec.insecure));
     ops.extend(dev(spec.shm_bytes));
-    ops.extend(spec.mounts.iter().enumerate().map(|(index, mount)| {
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        ops.extend(new_dev_folder(&mount.target).map(SetupOp::DevFolder));
         let (target, read_only) = (mount.target.clone(), mount.read_only);
-        match mount.source {
+        ops.push(match mount.source {
             MountSource::Path { .. } => SetupOp::Bind { index, target, read_only },
             MountSource::Tmpfs { bytes, mode } => SetupOp::Tmpfs { target, bytes, mode, read_only },
-        }
-    }));
+        });
+    }
     if spec.network == Network::None {
         ops.push(SetupOp::Loopback);
     }
@@ -173,6 +178,13 @@ pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
     ops.push(SetupOp::DieWithParent);
     ops.push(SetupOp::CloseDescriptors);
     ops
+}
+
+/// The name of a mount point right in the step's own `/dev`, where nobody else could make it.
+fn new_dev_folder(target: &Path) -> Option<Cow<'static, str>> {
+    let name = target.strip_prefix("/dev").ok()?.to_str()?;
+    let is_new = !name.is_empty() && !name.contains('/') && !DEV_FOLDERS.contains(&name);
+    is_new.then(|| Cow::Owned(name.to_owned()))
 }
 
 fn proc_and_sys(insecure: bool) -> Vec<SetupOp> {
@@ -201,7 +213,7 @@ fn dev(shm_bytes: u64) -> Vec<SetupOp> {
     }];
     ops.extend(DEVICES.map(SetupOp::DevNode));
     ops.extend(LINKS.map(|(name, to)| SetupOp::DevLink { name, to }));
-    ops.extend(["pts", "shm", "mqueue"].map(SetupOp::DevFolder));
+    ops.extend(DEV_FOLDERS.map(|name| SetupOp::DevFolder(name.into())));
     ops.push(SetupOp::Filesystem {
         kind: "devpts",
         options: vec![

@@ -148,7 +148,7 @@ fn prepare<'a>(op: &'a SetupOp, spec: &RunSpec) -> rustix::io::Result<Prepared<'
             })
         }
         SetupOp::Sys { read_only } => Prepared::Sys { read_only: *read_only },
-        SetupOp::DevFolder(name) => Prepared::DevFolder(raw(name)?),
+        SetupOp::DevFolder(name) => Prepared::DevFolder(raw(name.as_ref())?),
         SetupOp::DevNode(name) => {
             Prepared::DevNode { host: raw(&format!("/dev/{name}"))?, name: raw(name)? }
         }

@@ -3,8 +3,9 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags};
 
 use super::idmap::in_user_namespace;
 use super::prepare::clone_tree;
@@ -71,8 +72,12 @@ fn overlay(
     let context = rustix::mount::fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
     // Top first. By descriptor, so that it does not matter how long or odd the paths are.
-    for lower in lowers.iter().rev() {
-        rustix::mount::fsconfig_set_string(context, c"lowerdir+", path_of(*lower)?.as_c_str())?;
+    for (index, lower) in lowers.iter().rev().enumerate() {
+        match rustix::mount::fsconfig_set_string(context, c"lowerdir+", path_of(*lower)?.as_c_str())
+        {
+            Err(Errno::INVAL) if index == 0 => return overlay_by_path(lowers, upper, work),
+            result => result?,
+        }
     }
     rustix::mount::fsconfig_set_string(context, c"upperdir", path_of(upper)?.as_c_str())?;
     rustix::mount::fsconfig_set_string(context, c"workdir", path_of(work)?.as_c_str())?;
@@ -86,6 +91,42 @@ fn overlay(
     rustix::mount::fsconfig_create(context)?;
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
+
+/// For kernels before 6.8, which take all lowers in one option: mounts at a folder of its own for
+/// a moment, and takes the mount from there.
+fn overlay_by_path(
+    lowers: &[BorrowedFd<'_>],
+    upper: BorrowedFd<'_>,
+    work: BorrowedFd<'_>,
+) -> rustix::io::Result<OwnedFd> {
+    let place = tempfile::tempdir().map_err(|_error| Errno::NOENT)?;
+    let lowers = lowers.iter().rev().map(|lower| Ok(path_of(*lower)?.into_bytes()));
+    let lowers = lowers.collect::<rustix::io::Result<Vec<_>>>()?.join(&b':');
+    let mut all = [b"lowerdir=".as_slice(), &lowers].concat();
+    for (key, folder) in [(c"upperdir", upper), (c"workdir", work)] {
+        let path = path_of(folder)?;
+        all.extend([b",", key.to_bytes(), b"=", path.to_bytes()].concat());
+    }
+    for (key, value) in options(in_user_namespace()) {
+        all.extend([b",", key.to_bytes(), b"=", value.to_bytes()].concat());
+    }
+    all.extend(if in_user_namespace() { b",userxattr,volatile".as_slice() } else { b",volatile" });
+    if all.len() >= MAX_OPTION_BYTES {
+        return Err(Errno::TOOBIG);
+    }
+    let all = CString::new(all).map_err(|_error| Errno::INVAL)?;
+    let (kind, flags) = (c"overlay", MountFlags::empty());
+    rustix::mount::mount(kind, place.path(), kind, flags, all.as_c_str())?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let tree = rustix::fs::open(place.path(), flags, Mode::empty())
+        .and_then(|folder| clone_tree(folder.as_fd()))
+        .and_then(|tree| mount::restrict_tree(tree.as_fd(), 0).map(|()| tree));
+    rustix::mount::unmount(place.path(), UnmountFlags::DETACH)?;
+    tree
+}
+
+/// mount(2) takes a page of options, and more lowers than fit need a newer kernel.
+const MAX_OPTION_BYTES: usize = 4096;
 
 /// What keeps the upper folder a plain picture of the changes: no renames by reference, no
 /// entries without their content, no index.
@@ -115,7 +156,7 @@ fn overlay_error(errno: Errno) -> SandboxError {
              overlay, NFS, FAT, …), or the kernel is older than 6.8; choose another place with \
              `--root`"
         }
-        Errno::TOOBIG => "there are more than 500 layers",
+        Errno::TOOBIG => "there are more than 500 layers, or more than 200 and a kernel before 6.8",
         Errno::PERM | Errno::ACCESS => {
             "not permitted; inside a container, start it with the right to mount, and as an \
              ordinary user the kernel must be 5.11 or newer"
@@ -125,4 +166,44 @@ fn overlay_error(errno: Errno) -> SandboxError {
         _ => "see the kernel's log (`dmesg`) for what it did not like",
     };
     SandboxError::Overlay { help: help.to_owned(), source: errno.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests make their own files")]
+
+    use std::path::Path;
+
+    use super::*;
+
+    fn open(path: &Path) -> OwnedFd {
+        rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn priv_the_way_for_older_kernels_mounts_the_same() {
+        if !super::super::caps::has_sys_admin() {
+            assert!(std::env::var_os("RBUILD_REQUIRE").is_none(), "required: the right to mount");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let folders = ["base", "top", "upper", "work"].map(|name| {
+            let path = folder.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("name"), name).unwrap();
+            open(&path)
+        });
+        std::fs::remove_file(folder.path().join("upper/name")).unwrap();
+        let [base, top, upper, work] = folders.each_ref().map(OwnedFd::as_fd);
+        let before = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let root = overlay_by_path(&[base, top], upper, work).unwrap();
+        assert_eq!(std::fs::read_to_string("/proc/self/mounts").unwrap(), before);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&root, "name", flags, Mode::empty()).unwrap();
+        let mut content = [0; 8];
+        let len = rustix::io::read(file, &mut content).unwrap();
+        assert_eq!(&content[..len], b"top");
+        rustix::fs::unlinkat(&root, "name", rustix::fs::AtFlags::empty()).unwrap();
+        assert!(folder.path().join("upper/name").symlink_metadata().is_ok(), "a whiteout");
+    }
 }

@@ -10,6 +10,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
 use super::child::{self, EXEC, Pipes, Report};
+use super::idmap::in_user_namespace;
 use super::ops::{self, SetupOp};
 use super::prepare;
 use super::rootfs::Rootfs;
@@ -102,8 +103,9 @@ impl Step {
         // parent.
         let before = signal::set_mask(signal::Mask::ALL).map_err(failed)?;
         let started = clone::clone_step(namespaces, body);
+        let step = started.map(|pidfd| Self { pidfd, waited: false });
         signal::set_mask(before).map_err(failed)?;
-        Ok(Self { pidfd: started.map_err(failed)?, waited: false })
+        step.map_err(failed)
     }
 
     fn kill(&self) {
@@ -231,11 +233,25 @@ fn poll(
     Ok(Ready { ended, cancelled })
 }
 
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && in_user_namespace()
+}
+
 /// Makes an error of what the child reported.
 fn failure(report: Report, ops: &[SetupOp], spec: &RunSpec) -> SandboxError {
     let source = io::Error::from_raw_os_error(report.errno);
     if report.op != EXEC {
         let op = usize::try_from(report.op).ok().and_then(|index| ops.get(index));
+        if matches!(op, Some(SetupOp::Filesystem { kind: "proc", .. })) && is_refusal(&source) {
+            return SandboxError::NoUserNamespace {
+                reason: "the kernel refuses a new /proc in it, since part of the present one is \
+                         hidden"
+                    .to_owned(),
+                help: "start the container that rbuild is in with `--security-opt \
+                       systempaths=unconfined`"
+                    .to_owned(),
+            };
+        }
         return SandboxError::setup(op.map_or_else(String::new, ToString::to_string), source);
     }
     let argv0: OsString = spec.argv.first().cloned().unwrap_or_default();

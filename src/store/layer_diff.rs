@@ -7,10 +7,9 @@
 mod compare;
 mod lowers;
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
@@ -85,14 +84,12 @@ struct Found {
     inode: Option<(u64, u64)>,
 }
 
-/// Drops what did not change.
+/// Drops what did not change, and links what did to the first changed name of the same file. A name
+/// that did not change is in a lower layer, where no link of this layer can lead.
 fn changed(mut found: Vec<Found>) -> Vec<Entry> {
-    let groups: HashSet<(u64, u64)> =
-        found.iter().filter(|found| !found.is_same).filter_map(|found| found.inode).collect();
     let mut first_names = std::collections::HashMap::new();
-    for found in &mut found {
-        let Some(inode) = found.inode.filter(|inode| groups.contains(inode)) else { continue };
-        found.is_same = false;
+    for found in found.iter_mut().filter(|found| !found.is_same) {
+        let Some(inode) = found.inode else { continue };
         if let Some(first) = first_names.get(&inode) {
             found.entry.item = Item::HardLink(TreePath::clone(first));
         } else {

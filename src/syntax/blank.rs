@@ -4,11 +4,13 @@ use nom::bytes::complete::{take_till1, take_while, take_while1};
 use nom::{IResult, Parser as _};
 
 /// What separates words. A line feed is none: it never gets into a folded line.
+///
+/// grammar: space
 pub(super) const fn is_blank(char: char) -> bool {
     matches!(char, ' ' | '\t' | '\x0b' | '\x0c' | '\r')
 }
 
-/// grammar: opt_blanks
+/// grammar: spaces
 pub(super) fn blanks0(input: &str) -> IResult<&str, &str> {
     take_while(is_blank).parse(input)
 }
@@ -19,8 +21,6 @@ pub(super) fn blanks1(input: &str) -> IResult<&str, &str> {
 }
 
 /// A run of anything but blanks.
-///
-/// grammar: bare_word
 pub(super) fn bare_word(input: &str) -> IResult<&str, &str> {
     take_till1(is_blank).parse(input)
 }

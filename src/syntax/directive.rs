@@ -56,8 +56,6 @@ pub(super) fn skipped_checks(comments: &[&str]) -> Vec<String> {
 }
 
 /// `# name = value`
-///
-/// grammar: directive
 fn directive(line: &str) -> IResult<&str, (&str, &str)> {
     preceded(char('#'), assignment).parse(line)
 }
@@ -86,7 +84,7 @@ impl<'a> HeadReader<'a> {
             at += self.line(at).1;
         }
         if let Some(after) = self.foreign_comment(at) {
-            return after;
+            at = after;
         }
         loop {
             let (line, bytes) = self.line(at);
@@ -167,6 +165,7 @@ impl<'a> HeadReader<'a> {
         true
     }
 
+    /// grammar: syntax_directive
     fn syntax(&mut self, value: String, span: Span) {
         if !is_own_frontend(&value) {
             self.diagnostics.push(
@@ -181,6 +180,7 @@ impl<'a> HeadReader<'a> {
         self.directives.syntax = Some(Spanned::new(value, span));
     }
 
+    /// grammar: escape_directive
     fn escape(&mut self, value: &str, span: Span) {
         let escape = match value {
             "\\" => Escape::Backslash,
@@ -200,6 +200,7 @@ impl<'a> HeadReader<'a> {
         self.directives.escape = Some(Spanned::new(escape, span));
     }
 
+    /// grammar: check_directive
     fn check(&mut self, value: &str) -> Check {
         let mut check = Check::default();
         for option in value.split(';').filter(|option| !trim(option).is_empty()) {
@@ -240,4 +241,35 @@ fn is_own_frontend(image: &str) -> bool {
     let name = image.split('@').next().unwrap_or("");
     let name = name.split(':').next().unwrap_or("");
     OWN_FRONTENDS.contains(&name) || image == "dockerfile.v0"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comment_above_an_instruction_skips_rules_up_to_the_first_blank() {
+        for (comment, want) in [
+            ("# check=skip=A", "A"),
+            ("#check = skip=A,B because C", "A B"),
+            ("# Check=skip=A;error=true", "A"),
+            ("# check=error=true", ""),
+            ("# checks=skip=A", ""),
+            ("# see check=skip=A", ""),
+        ] {
+            assert_eq!(skipped_checks(&[comment]).join(" "), want, "{comment}");
+        }
+    }
+
+    #[test]
+    fn frontend_of_another_name_is_foreign() {
+        for own in
+            ["docker/dockerfile", "docker/dockerfile:1", "docker.io/docker/dockerfile@sha256:0"]
+        {
+            assert!(is_own_frontend(own), "{own}");
+        }
+        for foreign in ["example.com/docker/dockerfile:1", "docker/dockerfiles", "me/buildpacks"] {
+            assert!(!is_own_frontend(foreign), "{foreign}");
+        }
+    }
 }

@@ -21,6 +21,8 @@ pub(super) enum Parsed<'a> {
 }
 
 /// Reads `arguments`, which must not have blanks around them.
+///
+/// grammar: exec_form
 pub(super) fn parse(arguments: &str) -> Parsed<'_> {
     if !arguments.starts_with('[') {
         return Parsed::Text;
@@ -34,7 +36,8 @@ pub(super) fn parse(arguments: &str) -> Parsed<'_> {
     }
 }
 
-/// grammar: exec_form
+/// grammar: exec_words
+/// grammar: json_comma
 fn array(input: &str) -> IResult<&str, Vec<(&str, String)>> {
     delimited(
         (char('['), space),
@@ -45,6 +48,8 @@ fn array(input: &str) -> IResult<&str, Vec<(&str, String)>> {
 }
 
 /// Blanks as JSON knows them.
+///
+/// grammar: json_space
 fn space(input: &str) -> IResult<&str, Option<&str>> {
     opt(is_a(" \t\r\n")).parse(input)
 }
@@ -64,6 +69,8 @@ fn string(input: &str) -> IResult<&str, String> {
 }
 
 /// What follows a backslash.
+///
+/// grammar: json_escape
 fn escaped(input: &str) -> IResult<&str, char> {
     alt((
         map_opt(anychar, |char| match char {
@@ -95,4 +102,37 @@ fn surrogates(input: &str) -> IResult<&str, char> {
 fn unit(input: &str) -> IResult<&str, u32> {
     let digits = take_while_m_n(4, 4, |char: char| char.is_ascii_hexdigit());
     preceded(char('u'), map_opt(digits, |digits| u32::from_str_radix(digits, 16).ok())).parse(input)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn array_of_strings_is_decoded_and_anything_else_is_not() {
+        for (text, want) in [
+            ("[]", "[]"),
+            ("[ ]", "[]"),
+            (r#"["a" , "b c"]"#, r#"["a", "b c"]"#),
+            (r#"["\u00e9\n\"\\\/"]"#, r#"["é\n\"\\/"]"#),
+            (r#"["\ud83d\ude00\ud800x"]"#, "[\"😀\u{fffd}x\"]"),
+            ("['a']", "text"),
+            (r#"["a",]"#, "text"),
+            (r#"["a"] b"#, "text"),
+            ("[\"a\tb\"]", "text"),
+            (r#"["\x"]"#, "text"),
+            (r#"["a", 1]"#, "not strings"),
+            ("[null]", "not strings"),
+            (r#"[["a"]]"#, "not strings"),
+        ] {
+            let got = match parse(text) {
+                Parsed::Strings(strings) => {
+                    format!("{:?}", strings.into_iter().map(|(_, text)| text).collect::<Vec<_>>())
+                }
+                Parsed::NotStrings => "not strings".to_owned(),
+                Parsed::Text => "text".to_owned(),
+            };
+            assert_eq!(got, want, "{text}");
+        }
+    }
 }

@@ -27,8 +27,6 @@ pub(super) struct RawFlag<'a> {
 }
 
 /// Reads the flags at the start of `input`, and a bare `--` that ends them.
-///
-/// grammar: flags
 pub(super) fn flags(input: &str, escape: Escape) -> (&str, Vec<RawFlag<'_>>) {
     let mut found = Vec::new();
     let mut rest = input;
@@ -43,7 +41,6 @@ pub(super) fn flags(input: &str, escape: Escape) -> (&str, Vec<RawFlag<'_>>) {
     }
 }
 
-/// grammar: flag
 fn raw_flag(input: &str, escape: Escape) -> IResult<&str, RawFlag<'_>> {
     let name = opt(take_till1(|char| is_blank(char) || char == '='));
     let (rest, name) = preceded(tag("--"), name).parse(input)?;
@@ -68,6 +65,7 @@ fn raw_flag(input: &str, escape: Escape) -> IResult<&str, RawFlag<'_>> {
 /// The value without quotes and escapes, and whether every quote is closed.
 ///
 /// grammar: flag_value
+/// grammar: flag_part
 fn flag_value(input: &str, escape: Escape) -> IResult<&str, (String, bool)> {
     let escape = escape.char();
     let escaped = || map(preceded(char(escape), opt(anychar)), |char| (char, true));
@@ -111,8 +109,6 @@ fn flag_value(input: &str, escape: Escape) -> IResult<&str, (String, bool)> {
 
 /// Words of `NAME=value` lists: blanks separate them but in quotes and after the escape
 /// character; everything stays as written.
-///
-/// grammar: pair_word
 pub(super) fn quoted_words(input: &str, escape: Escape) -> Vec<&str> {
     let mut found = Vec::new();
     let mut rest = input;

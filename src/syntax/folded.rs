@@ -60,3 +60,27 @@ impl Folded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_folded_text_are_those_of_the_source() {
+        let mut folded = Folded::default();
+        folded.push(10, "RUN a ");
+        folded.push(20, "  bc");
+        let text = folded.text();
+        for (part, want) in [
+            (text.get(0..3), Span::new(10, 13)),
+            (text.get(4..5), Span::new(14, 15)),
+            (text.get(8..10), Span::new(22, 24)),
+            (text.get(4..10), Span::new(14, 24)),
+            (text.get(0..0), Span::at(10)),
+            (text.get(6..6), Span::at(16)),
+            (text.get(10..10), Span::at(24)),
+        ] {
+            assert_eq!(folded.span_of(part.unwrap()), want, "{part:?}");
+        }
+    }
+}

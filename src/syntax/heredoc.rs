@@ -27,6 +27,8 @@ pub(super) struct Opening<'a> {
     pub(super) expand: bool,
     /// `<<-`
     pub(super) strip_tabs: bool,
+    /// Blanks stand before the name, so that it may be no heredoc but a shift, as in `$((1 << 2))`.
+    pub(super) spaced: bool,
 }
 
 /// The openings of a folded line, in order; none if its instruction takes none, if it is in JSON
@@ -45,10 +47,11 @@ pub(super) fn openings(line: &str, escape: Escape) -> Vec<Opening<'_>> {
             return found;
         }
         match opening(start) {
-            Ok((after, (part, strip_tabs, name))) => {
+            Ok((after, (part, gap, name))) => {
                 if let Some((name, expand)) = unquoted(name) {
                     let at = line.offset(part);
-                    found.push(Opening { part, at, name, expand, strip_tabs });
+                    let (strip_tabs, spaced) = (gap == "-", gap.starts_with(is_blank));
+                    found.push(Opening { part, at, name, expand, strip_tabs, spaced });
                 }
                 input = after;
             }
@@ -62,33 +65,32 @@ pub(super) fn openings(line: &str, escape: Escape) -> Vec<Opening<'_>> {
 
 /// What follows the keyword if it is one of those that take heredocs, below ONBUILD too.
 fn heredoc_arguments(line: &str) -> Option<&str> {
-    let (rest, keyword) = preceded(blanks0, bare_word).parse(line).ok()?;
+    let mut word = preceded(blanks0, bare_word);
+    let (mut rest, mut keyword) = word.parse(line).ok()?;
     if keyword.eq_ignore_ascii_case("ONBUILD") {
-        return heredoc_arguments(rest);
+        (rest, keyword) = word.parse(rest).ok()?;
     }
     let known = ["RUN", "COPY", "ADD"].iter().any(|name| keyword.eq_ignore_ascii_case(name));
     known.then_some(rest)
 }
 
-/// An opening: the whole, whether it has a dash, and the name as written.
+/// An opening: the whole, the dash or blanks before the name, and the name as written.
 ///
 /// grammar: heredoc_opening
-fn opening(input: &str) -> IResult<&str, (&str, bool, &str)> {
-    let mut head =
-        (take_while(|char: char| char.is_ascii_digit()), tag("<<"), opt(char('-')), blanks0);
-    let (after, (_, _, dash, _)) = head.parse(input)?;
+fn opening(input: &str) -> IResult<&str, (&str, &str, &str)> {
+    let gap = alt((tag("-"), blanks0));
+    let mut head = (take_while(|char: char| char.is_ascii_digit()), tag("<<"), gap);
+    let (after, (_, _, gap)) = head.parse(input)?;
     let (rest, name) = shell_word(after)?;
     if name.contains('<') {
         return Err(nom::Err::Error(nom::error::make_error(after, nom::error::ErrorKind::Verify)));
     }
     let part = input.get(..input.offset(rest)).unwrap_or(input);
-    Ok((rest, (part, dash.is_some(), name)))
+    Ok((rest, (part, gap, name)))
 }
 
 /// One word as a shell would split it, quotes and all. Inside it `\` always escapes, whatever
 /// the `escape` directive says.
-///
-/// grammar: shell_word
 fn shell_word(input: &str) -> IResult<&str, &str> {
     let plain = take_till1(|char| is_blank(char) || matches!(char, '\'' | '"' | '\\' | '$'));
     let single = recognize(delimited(char('\''), take_till(|char| char == '\''), char('\'')));
@@ -110,6 +112,7 @@ fn braced(input: &str) -> IResult<&str, &str> {
 fn unquoted(written: &str) -> Option<(String, bool)> {
     let mut name = String::new();
     let mut quote = None;
+    let mut expand = true;
     let mut chars = written.chars().peekable();
     while let Some(char) = chars.next() {
         match (quote, char) {
@@ -120,10 +123,12 @@ fn unquoted(written: &str) -> Option<(String, bool)> {
                 name.push(escaped.unwrap_or('\\'));
             }
             (None, '\\') => name.extend(chars.next()),
-            (None, '\'' | '"') => quote = Some(char),
+            (None, '\'' | '"') => {
+                quote = Some(char);
+                expand = false;
+            }
             (_, char) => name.push(char),
         }
     }
-    let expand = name == written;
     (!name.is_empty()).then_some((name, expand))
 }

@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
         Self { source, at, escape, comments: Vec::new() }
     }
 
-    /// grammar: lines
+    /// grammar: gap
     pub(super) fn next(&mut self, diagnostics: &mut Vec<Diagnostic>) -> Option<Logical> {
         loop {
             let line = self.advance(diagnostics)?;
@@ -107,6 +107,7 @@ impl<'a> Reader<'a> {
         Some(line)
     }
 
+    /// grammar: line_end
     fn logical(
         &mut self,
         start: usize,
@@ -121,16 +122,15 @@ impl<'a> Reader<'a> {
         let mut heredocs = Vec::new();
         for opening in heredoc::openings(folded.text(), self.escape) {
             let span = folded.span_of(opening.part);
-            let (heredoc, past) = self.body(&opening, span, diagnostics);
-            end = past;
-            heredocs.push(Opened { at: opening.at, heredoc });
+            if let Some((heredoc, past)) = self.body(&opening, span, diagnostics) {
+                end = past;
+                heredocs.push(Opened { at: opening.at, heredoc });
+            }
         }
         Logical { folded, heredocs, end, skip_checks }
     }
 
     /// Joins a line with those that continue it.
-    ///
-    /// grammar: logical_line
     fn fold(&mut self, start: usize, text: &'a str, diagnostics: &mut Vec<Diagnostic>) -> Folded {
         let mut folded = Folded::default();
         let (mut at, mut part) = (start, text);
@@ -175,16 +175,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The lines up to the terminator, and the offset past it.
+    /// The lines up to the terminator, and the offset past it; `None` if it is no heredoc after all.
     ///
-    /// grammar: heredoc_body
+    /// grammar: heredoc_bodies
     fn body(
         &mut self,
         opening: &Opening<'_>,
         span: Span,
         diagnostics: &mut Vec<Diagnostic>,
-    ) -> (Heredoc, usize) {
-        let start = self.at;
+    ) -> Option<(Heredoc, usize)> {
+        let (start, said) = (self.at, diagnostics.len());
         let mut text = String::new();
         let strip = |line: &'a str| {
             if opening.strip_tabs { line.trim_start_matches('\t') } else { line }
@@ -197,6 +197,11 @@ impl<'a> Reader<'a> {
             }
             text.push_str(strip(line.whole));
         }
+        if end.is_none() && opening.spaced {
+            self.at = start;
+            diagnostics.truncate(said);
+            return None;
+        }
         let (body_end, past) = end.unwrap_or_else(|| {
             diagnostics.push(unterminated(opening, span));
             (self.at, self.at)
@@ -208,11 +213,11 @@ impl<'a> Reader<'a> {
             strip_tabs: opening.strip_tabs,
             body: Spanned::new(text, Span::new(start, body_end)),
         };
-        (heredoc, past)
+        Some((heredoc, past))
     }
 }
 
-/// grammar: physical_line
+/// grammar: newline
 fn physical(input: &str) -> IResult<&str, (&str, &str)> {
     consumed(terminated(take_till(|char| char == '\n'), opt(char('\n')))).parse(input)
 }

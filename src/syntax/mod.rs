@@ -50,7 +50,7 @@ pub fn parse(text: &str) -> (Dockerfile, Vec<Diagnostic>) {
 /// Parses one instruction, such as an ONBUILD trigger in a base image's config: the escape
 /// character is `\`, and heredoc bodies may follow. Spans are relative to `text`.
 ///
-/// grammar: trigger
+/// grammar: trigger_text
 #[must_use]
 pub fn parse_trigger(text: &str) -> (Option<Instruction>, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
@@ -86,6 +86,7 @@ struct Assembly {
 }
 
 impl Assembly {
+    /// grammar: stage
     fn take(&mut self, parsed: Parsed, line: &lines::Logical, diagnostics: &mut Vec<Diagnostic>) {
         self.any = true;
         match parsed {

@@ -9,6 +9,8 @@ use nom::sequence::preceded;
 use nom::{IResult, Parser as _};
 
 /// The booleans of the flags and mount options.
+///
+/// grammar: boolean
 pub(super) fn bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -40,6 +42,7 @@ pub(super) fn duration(text: &str) -> Option<i64> {
     i64::try_from(if sign == Some('-') { -total } else { total }).ok()
 }
 
+/// grammar: duration_part
 fn duration_part(input: &str) -> IResult<&str, (&str, &str, i128)> {
     let number = alt((
         (digit1, opt(preceded(char('.'), digit0))),
@@ -66,4 +69,40 @@ pub(super) fn is_size(text: &str) -> bool {
     let mut size = all_consuming((number, opt(char(' ')), unit));
     let parsed: IResult<&str, _> = size.parse(text);
     parsed.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duration_is_in_nanoseconds_or_none() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("1ns", Some(1)),
+            ("1.5us", Some(1_500)),
+            ("1µs", Some(1_000)),
+            ("30s", Some(30_000_000_000)),
+            ("1m30s", Some(90_000_000_000)),
+            ("1h.5m", Some(3_630_000_000_000)),
+            ("-2ms", Some(-2_000_000)),
+            ("1.0000000009s", Some(1_000_000_000)),
+            ("", None),
+            ("1", None),
+            (".s", None),
+            ("1d", None),
+            ("1s ", None),
+            ("9999999h", None),
+        ] {
+            assert_eq!(duration(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn size_has_digits_and_at_most_one_unit() {
+        let good = ["1", "64m", "64M", "1.5g", "10kb", "1GiB", "7 MB"];
+        let bad = ["", "m", "-1", "1x", "1mm", "1.m", "one"];
+        assert_eq!(good.map(is_size), [true; 7]);
+        assert_eq!(bad.map(is_size), [false; 7]);
+    }
 }

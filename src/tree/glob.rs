@@ -118,10 +118,7 @@ impl Glob {
 
     /// Looks at the plain bytes only, which settles nearly all paths.
     fn may_match(&self, text: &[u8]) -> bool {
-        let agree = |(token, byte): (&Token, &u8)| match token {
-            Token::Byte(wanted) => Some(wanted == byte),
-            _ => None,
-        };
+        let agree = |(token, byte): (&Token, &u8)| token.byte().map(|wanted| wanted == *byte);
         let first_differs = |found: Option<bool>| found == Some(false);
         let front = self.tokens.iter().zip(text).map(agree).take_while(Option::is_some);
         let back = self.tokens.iter().rev().zip(text.iter().rev()).map(agree);
@@ -171,6 +168,11 @@ fn step(wanted: &Token, token: usize, text: &[u8], at: usize, todo: &mut Vec<(us
 }
 
 impl Token {
+    /// The byte, if it stands for one only.
+    const fn byte(&self) -> Option<u8> {
+        if let Self::Byte(byte) = self { Some(*byte) } else { None }
+    }
+
     /// Whether this character stands for `c`; only for tokens of one character.
     fn takes(&self, c: char) -> bool {
         match self {
@@ -205,14 +207,10 @@ fn relax_leading_double_star(pattern: &str, tokens: &mut [Token]) {
 }
 
 fn longest_run(tokens: &[Token]) -> Box<[u8]> {
-    let plain = |token: &Token| match token {
-        Token::Byte(byte) => Some(*byte),
-        _ => None,
-    };
     tokens
-        .split(|token| plain(token).is_none())
+        .split(|token| token.byte().is_none())
         .max_by_key(|run| run.len())
-        .map(|run| run.iter().filter_map(plain).collect())
+        .map(|run| run.iter().filter_map(Token::byte).collect())
         .unwrap_or_default()
 }
 

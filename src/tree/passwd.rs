@@ -58,7 +58,7 @@ impl Accounts {
         }
     }
 
-    /// Who `USER text` means: a name or number, with or without `:group`.
+    /// Who `USER text` means: a name or number, with or without `:group`; nothing means root.
     ///
     /// Without a group the user's own one counts and all that have the user as a member; a number
     /// that is not in `/etc/passwd` has group 0. With one there is no other group.
@@ -67,6 +67,7 @@ impl Accounts {
     /// [`AccountError`] for a name that the files lack.
     pub fn user(&self, text: &str) -> Result<ResolvedUser, AccountError> {
         let (user_text, group_text) = split(text);
+        let user_text = if user_text.is_empty() { "0" } else { user_text };
         let known = self.find_user(user_text);
         let uid = match known {
             Some(user) => user.uid,

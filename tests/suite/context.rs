@@ -1,4 +1,11 @@
 //! The build context on temporary folders.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failing test may panic, and it prepares folders as a user would"
+)]
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -118,7 +125,7 @@ fn files_that_no_source_names_are_not_read() {
     let folder = folder(&["used", "loop -> loop"]);
     fifo(&folder.path().join("pipe"));
     fs::create_dir(folder.path().join("closed")).unwrap();
-    fs::set_permissions(folder.path().join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.path().join("closed"), fs::Permissions::from_mode(0o0)).unwrap();
     check(&folder, "", &["used"], "used");
     check(&folder, "closed", &["."], "loop->loop pipe used");
 }

@@ -7,5 +7,8 @@ mod support;
 
 mod archive;
 mod context;
+mod expand;
+mod grammar;
 mod image;
+mod parse;
 mod registry;

@@ -1,4 +1,13 @@
 //! The sandbox, for real: every scenario as root, and as an ordinary user in a user namespace.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::exit,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -41,6 +50,8 @@ macro_rules! scenarios {
             match name {
                 $(stringify!($name) => $name,)*
                 "sleeping" => sleeping,
+                "exiting" => || std::process::exit(42),
+                "aborting" => || std::process::abort(),
                 _ => panic!("no scenario {name}"),
             }
         }
@@ -71,6 +82,7 @@ scenarios!(
     insecure_means_all_capabilities,
     steps_run_side_by_side,
     nothing_stays_mounted,
+    setuid_programs_work,
 );
 
 /// Runs a scenario in a process of its own, as an ordinary user.
@@ -269,6 +281,26 @@ fn system_calls_are_filtered_for_both_word_sizes() {
             Err(error) => panic!("{error:?}"),
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn setuid_programs_work() {
+    const GETEUID: u32 = 107;
+    // The probe exits with the negative of what the call returns.
+    for (mode, want) in [(0o755, 100_u8.wrapping_neg()), (0o4755, 0)] {
+        let fixture = Fixture::new();
+        let program = fixture.path("base/bin/probe");
+        fs::write(&program, probe(64, GETEUID)).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+        let mut spec = command(&["probe"]);
+        spec.user = User { uid: 100, gid: 100, groups: Vec::new() };
+        assert_eq!(run_in(&fixture.overlay(), &spec).unwrap().exit, Exit::Code(want), "{mode:o}");
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn setuid_programs_work() {
+    skip("the probes are x86 programs");
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -548,15 +580,53 @@ fn priv_a_killed_rbuild_takes_the_step_along() {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.map_while(Result::ok).any(|line| line == "started"));
-        assert!(runs_somewhere(&marker));
+        let appeared = becomes(true, &marker);
         child.kill().unwrap();
         child.wait().unwrap();
-        let begun = Instant::now();
-        while runs_somewhere(&marker) {
-            assert!(begun.elapsed() < Duration::from_secs(10), "the step lives on");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        assert!(appeared);
+        assert!(becomes(false, &marker), "the step lives on");
     }
+}
+
+/// Waits until whether a process has `argument` on its command line is `wanted`.
+fn becomes(wanted: bool, argument: &str) -> bool {
+    let begun = Instant::now();
+    while runs_somewhere(argument) != wanted {
+        if begun.elapsed() > Duration::from_secs(10) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// How a process ends that waits outside while `name` runs in its user namespace.
+fn outcome(name: &str) -> Option<i32> {
+    let user = test_user().unwrap();
+    let mut child = this_program("sandbox::inside", is_root().then_some(user));
+    child.env(SCENARIO, name).output().unwrap().status.code()
+}
+
+#[test]
+fn priv_the_process_outside_ends_as_the_one_inside() {
+    if let Err(missing) = test_user() {
+        return skip(&missing);
+    }
+    assert_eq!(outcome("exiting"), Some(42));
+    assert_eq!(outcome("aborting"), Some(128 + 6));
+}
+
+#[test]
+fn priv_without_subordinate_ids_the_error_says_what_to_do() {
+    if !is_root() {
+        return skip("root");
+    }
+    // `nobody` has none.
+    let nobody = crate::support::sandbox::TestUser { uid: 65534, gid: 65534 };
+    let output =
+        this_program("sandbox::inside", Some(nobody)).env(SCENARIO, "exiting").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("usermod --add-subuids 100000-165535 nobody"), "{said}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What tests share: fixtures and the programs that they need.
 
+pub(crate) mod ebnf;
+pub(crate) mod generate;
 pub(crate) mod image;
 pub(crate) mod registry;
 pub(crate) mod sandbox;

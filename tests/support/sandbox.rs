@@ -1,4 +1,10 @@
 //! A root file system of busybox, and folders to run commands in.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
 
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};

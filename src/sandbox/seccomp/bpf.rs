@@ -60,47 +60,33 @@ fn body(arch: Arch, table: &Table) -> Vec<sock_filter> {
 
 /// Calls from this number on, up to the next range, have the same verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Range {
-    pub(super) from: u32,
-    pub(super) verdict: Verdict,
+struct Range {
+    from: u32,
+    verdict: Verdict,
 }
 
 /// The table as ranges that cover all numbers; neighbours differ.
-pub(super) fn ranges(table: &Table) -> Vec<Range> {
-    let mut ranges: Vec<Range> = Vec::new();
-    let mut push = |from, verdict| match ranges.last_mut() {
-        Some(last) if last.verdict == verdict => {}
-        Some(last) if last.from == from => last.verdict = verdict,
-        _ => ranges.push(Range { from, verdict }),
-    };
-    let unlisted =
-        |number: u32| if number > table.newest { Verdict::Unknown } else { Verdict::Deny };
+fn ranges(table: &Table) -> Vec<Range> {
+    let mut all = Vec::new();
     let mut next = 0;
     for (number, verdict) in &table.entries {
-        push_gap(&mut push, next, *number, table.newest, unlisted);
-        push(*number, *verdict);
+        all.extend(gap(next, *number, table.newest));
+        all.push(Range { from: *number, verdict: *verdict });
         next = number.saturating_add(1);
     }
-    push_gap(&mut push, next, u32::MAX, table.newest, unlisted);
-    ranges
+    all.extend(gap(next, u32::MAX, table.newest));
+    all.dedup_by_key(|range| range.verdict);
+    all
 }
 
-/// The numbers from `next` up to `end` that no entry names: up to the newest they are denied,
-/// after that unknown.
-fn push_gap(
-    push: &mut impl FnMut(u32, Verdict),
-    next: u32,
-    end: u32,
-    newest: u32,
-    unlisted: impl Fn(u32) -> Verdict,
-) {
-    if next >= end {
-        return;
-    }
-    push(next, unlisted(next));
-    if next <= newest && newest < end.saturating_sub(1) {
-        push(newest.saturating_add(1), Verdict::Unknown);
-    }
+/// The numbers from `next` up to `end` that no entry names: denied up to the newest, after that
+/// unknown.
+fn gap(next: u32, end: u32, newest: u32) -> impl Iterator<Item = Range> {
+    let after = newest.saturating_add(1).max(next);
+    let denied = Range { from: next, verdict: Verdict::Deny };
+    let unknown = Range { from: after, verdict: Verdict::Unknown };
+    let known = (next < end && next <= newest).then_some(denied);
+    known.into_iter().chain((after < end).then_some(unknown))
 }
 
 /// Binary search over `ranges`, with the number in the accumulator.

@@ -26,7 +26,8 @@ pub(in crate::sandbox) fn clone_step(flags: u64, body: &dyn Fn()) -> rustix::io:
     // SAFETY: a struct of integers, for which zero means "not used".
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = flags | CLONE_PIDFD;
-    arguments.pidfd = u64::try_from((&raw mut pidfd).addr()).map_err(|_error| Errno::OVERFLOW)?;
+    arguments.pidfd =
+        u64::try_from((&raw mut pidfd).expose_provenance()).map_err(|_error| Errno::OVERFLOW)?;
     arguments.exit_signal = SIGCHLD;
     // SAFETY: `arguments` is as large as said and outlives the call, its `pidfd` points to a
     // live integer. Without CLONE_VM and with no stack the child gets a copy of this stack, so

@@ -20,12 +20,6 @@ impl StringArray {
         let pointers = strings.iter().map(|string| string.as_ptr()).chain(ends).collect();
         Self { strings, pointers }
     }
-
-    /// How many strings there are.
-    #[cfg(test)]
-    pub(in crate::sandbox) fn len(&self) -> usize {
-        self.strings.len()
-    }
 }
 
 /// Executes `path`; returns only when that failed. execve(2). Allocates nothing.

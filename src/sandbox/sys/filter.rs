@@ -4,6 +4,7 @@ use rustix::io::Errno;
 
 /// `SECCOMP_SET_MODE_FILTER` of `linux/seccomp.h`.
 const SET_MODE_FILTER: libc::c_uint = 1;
+const NO_FLAGS: libc::c_uint = 0;
 
 /// Puts `program` in force for the calling thread and all that it starts, for ever. seccomp(2),
 /// Linux 3.17. Needs `CAP_SYS_ADMIN` in the user namespace. Allocates nothing.
@@ -13,7 +14,7 @@ pub(in crate::sandbox) fn load(program: &[libc::sock_filter]) -> rustix::io::Res
     // SAFETY: `header` and the `len` instructions that it points to outlive the call; the kernel
     // copies the program and does not write to it.
     super::checked(unsafe {
-        libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, 0 as libc::c_uint, &raw const header)
+        libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, NO_FLAGS, &raw const header)
     })?;
     Ok(())
 }

@@ -17,8 +17,10 @@ use rustix::io::Errno;
 /// Turns the result of `libc::syscall` into the kernel's answer; allocates nothing.
 fn checked(result: libc::c_long) -> rustix::io::Result<libc::c_long> {
     if result == -1 {
-        // SAFETY: the C library always returns a valid pointer to this thread's own `errno`.
-        let code = unsafe { *libc::__errno_location() };
+        // SAFETY: takes nothing and only computes an address.
+        let errno = unsafe { libc::__errno_location() };
+        // SAFETY: it is the address of this thread's own `errno`, valid as long as the thread.
+        let code = unsafe { *errno };
         return Err(Errno::from_raw_os_error(code));
     }
     Ok(result)

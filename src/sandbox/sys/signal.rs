@@ -1,5 +1,6 @@
 //! Signal masks and dispositions, by the kernel's own calls: the C library hides two signals.
 
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 
 /// The size of the kernel's signal set in bytes: 64 signals.
@@ -73,21 +74,33 @@ pub(in crate::sandbox) struct Taken {
     pub(in crate::sandbox) from_process: bool,
 }
 
-/// Waits for one of the blocked `signals`. `rt_sigtimedwait`(2).
-pub(in crate::sandbox) fn wait_for(signals: Mask) -> rustix::io::Result<Taken> {
-    // SAFETY: a struct of integers and a union of such, for which zero is a value.
-    let mut about: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set has the size given, `about` is the C library's type for what the kernel
-    // writes, and a null time means "wait for ever".
-    let number = super::checked(unsafe {
+/// A descriptor that is readable while one of `signals`, which are blocked, is pending.
+/// signalfd(2), Linux 2.6.22.
+pub(in crate::sandbox) fn descriptor(signals: Mask) -> rustix::io::Result<OwnedFd> {
+    let new: libc::c_int = -1;
+    // SAFETY: the set has the size given and outlives the call; the kernel copies it.
+    let raw = super::checked(unsafe {
         libc::syscall(
-            libc::SYS_rt_sigtimedwait,
+            libc::SYS_signalfd4,
+            new,
             &raw const signals.0,
-            &raw mut about,
-            ptr::null::<libc::timespec>(),
             SET_BYTES,
+            libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
         )
     })?;
-    let signal = libc::c_int::try_from(number).map_err(|_error| rustix::io::Errno::INVAL)?;
-    Ok(Taken { signal, from_process: about.si_code <= libc::SI_USER })
+    let raw = RawFd::try_from(raw).map_err(|_error| rustix::io::Errno::OVERFLOW)?;
+    // SAFETY: the kernel has just opened it, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Takes a pending signal from such a descriptor, if there is one.
+pub(in crate::sandbox) fn take(descriptor: &OwnedFd) -> Option<Taken> {
+    // `struct signalfd_siginfo` begins with the number, an errno and the code.
+    let mut about = [0; size_of::<libc::signalfd_siginfo>()];
+    rustix::io::read(descriptor, &mut about).ok()?;
+    let (number, rest) = about.split_first_chunk()?;
+    let (_errno, rest) = rest.split_first_chunk::<4>()?;
+    let (code, _) = rest.split_first_chunk()?;
+    let from_process = i32::from_ne_bytes(*code) <= libc::SI_USER;
+    Some(Taken { signal: i32::from_ne_bytes(*number), from_process })
 }

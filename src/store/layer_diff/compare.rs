@@ -1,7 +1,7 @@
 //! Whether a file of the upper folder is still what the lower layers have.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::fs::{FileType, Stat};
@@ -37,7 +37,12 @@ pub(super) fn is_same(
             };
             Ok(target(upper)? == target(lower)?)
         }
-        _ => Ok(upper_stat.st_rdev == lower_stat.st_rdev),
+        FileType::Directory
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Ok(upper_stat.st_rdev == lower_stat.st_rdev),
     }
 }
 
@@ -124,7 +129,7 @@ pub(super) fn read_xattrs(file: BorrowedFd<'_>, path: &TreePath) -> Result<Xattr
             // Gone since it was listed.
             Err(Errno::NODATA) => continue,
             n_bytes => {
-                value.truncate(n_bytes.context("read an extended attribute of", path.as_path())?)
+                value.truncate(n_bytes.context("read an extended attribute of", path.as_path())?);
             }
         }
         xattrs.insert(name.into(), value.into_boxed_slice());

@@ -109,18 +109,18 @@ impl Known {
 
     /// What is at `path`; of a hard link, what it links to.
     fn item_of(&self, path: &TreePath) -> Option<&Item> {
-        match self.item(path)? {
-            Item::HardLink(target) => self.item(target),
-            item => Some(item),
-        }
+        let item = self.item(path)?;
+        if let Item::HardLink(target) = item { self.item(target) } else { Some(item) }
     }
 
     /// The name under which the file at `target` stands in the archive, for a new link at `path`.
     pub(super) fn first_name(&self, path: &TreePath, target: TreePath) -> TreePath {
-        match self.item(&target) {
-            Some(Item::HardLink(first)) if first != path => first.clone(),
-            _ => target,
+        if let Some(Item::HardLink(first)) = self.item(&target)
+            && first != path
+        {
+            return first.clone();
         }
+        target
     }
 
     /// Forgets `path` and all below it. Gives what has to be removed from the disk, in order, and

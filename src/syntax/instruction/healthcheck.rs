@@ -4,7 +4,7 @@ use nom::Parser as _;
 use nom::sequence::pair;
 
 use crate::diag::{Diagnostic, codes};
-use crate::ir::{Healthcheck, HealthcheckTest, Kind};
+use crate::ir::{Healthcheck, HealthcheckTest, Kind, ShellOrExec};
 
 use crate::syntax::blank::{bare_word, blanks0};
 use crate::syntax::context::{Context, KnownFlag, Takes};
@@ -66,8 +66,10 @@ fn test<'a>(context: &mut Context<'a>, arguments: &'a str) -> Option<Healthcheck
         return None;
     }
     match command(context, rest)? {
-        crate::ir::ShellOrExec::Exec(words) if words.is_empty() => needs(context, "a command"),
-        command => Some(HealthcheckTest::Cmd(command)),
+        ShellOrExec::Exec(words) if words.is_empty() => needs(context, "a command"),
+        command @ (ShellOrExec::Exec(_) | ShellOrExec::Shell(_)) => {
+            Some(HealthcheckTest::Cmd(command))
+        }
     }
 }
 

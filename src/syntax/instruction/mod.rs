@@ -69,6 +69,8 @@ pub(super) fn parse(
 }
 
 /// Reads the trigger in `text`, a part of `line`: what stands behind ONBUILD.
+///
+/// grammar: trigger
 pub(super) fn trigger(
     source: &str,
     line: &Logical,
@@ -81,9 +83,10 @@ pub(super) fn trigger(
     if forbidden.contains(&context.keyword) {
         let name = context.keyword.name();
         let part = context.keyword_part;
-        let message = match context.keyword {
-            Keyword::Onbuild => "chaining ONBUILD via `ONBUILD ONBUILD` is not allowed".to_owned(),
-            _ => format!("{name} is not allowed as an ONBUILD trigger"),
+        let message = if context.keyword == Keyword::Onbuild {
+            "chaining ONBUILD via `ONBUILD ONBUILD` is not allowed".to_owned()
+        } else {
+            format!("{name} is not allowed as an ONBUILD trigger")
         };
         context.error(codes::BAD_ONBUILD, part, message, "not allowed here");
         return None;

@@ -15,7 +15,7 @@ use crate::syntax::context::Context;
 use crate::syntax::flag::RawFlag;
 use crate::syntax::value;
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "type",
     "target",
     "dst",
@@ -34,6 +34,7 @@ const KEYS: [&str; 18] = [
     "mode",
     "uid",
     "gid",
+    "env",
 ];
 
 /// Reads the value of a `--mount`; what is wrong is reported and left out.
@@ -61,7 +62,6 @@ pub(super) fn mount(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<Spa
     good.then(|| Spanned::new(mount, word.span))
 }
 
-/// grammar: csv
 fn fields(input: &str) -> IResult<&str, Vec<(&str, String)>> {
     separated_list1(char(','), consumed(alt((quoted, map(plain, str::to_owned))))).parse(input)
 }
@@ -127,7 +127,7 @@ impl MountReader<'_, '_> {
             }
             ("required", value) => self.mount.required = self.flag(value, whole),
             (_, Some(value)) => self.key_value(&key, key_span, value),
-            (known, None) if KEYS.contains(&known) || known == "env" => {
+            (known, None) if KEYS.contains(&known) => {
                 let message = format!("option `{field}` of `--mount` must be a `key=value` pair");
                 self.error(whole, message, "expected a value", None);
             }
@@ -138,12 +138,12 @@ impl MountReader<'_, '_> {
     fn key_value(&mut self, key: &str, key_span: Span, value: Word) {
         let mount = &mut self.mount;
         match key {
-            "type" => return self.kind(value),
-            "sharing" => return self.sharing(value),
+            "type" => self.kind(value),
+            "sharing" => self.sharing(value),
             "from" if value.value.contains('$') => {
                 let message = format!("variables are not expanded in `from={}`", value.value);
                 let help = "add a stage `FROM … AS name`, where global ARGs work, and name it here";
-                return self.error(value.span, message, "must be known before", Some(help.into()));
+                self.error(value.span, message, "must be known before", Some(help.into()));
             }
             "from" => mount.from = Some(value),
             "target" | "dst" | "destination" => mount.target = Some(value),
@@ -152,20 +152,21 @@ impl MountReader<'_, '_> {
             "env" => mount.env = Some(value),
             "size" => {
                 let good = value::is_size(&value.value);
-                return self.number(key, value, good, "a size such as `64m`");
+                self.number(key, value, good, "a size such as `64m`");
             }
             "mode" => {
                 let good = u32::from_str_radix(&value.value, 8).is_ok();
-                return self.number(key, value, good, "an octal mode such as `0755`");
+                self.number(key, value, good, "an octal mode such as `0755`");
             }
             "uid" | "gid" => {
                 let good = value.value.parse::<u32>().is_ok();
-                return self.number(key, value, good, "a number");
+                self.number(key, value, good, "a number");
             }
-            _ => return self.unknown(key, key_span),
+            _ => self.unknown(key, key_span),
         }
     }
 
+    /// grammar: mount_owner
     fn number(&mut self, key: &str, value: Word, good: bool, expected: &str) {
         if !good && !value.value.contains('$') {
             let message = format!("invalid value `{}` for `{key}`", value.value);
@@ -222,7 +223,7 @@ impl MountReader<'_, '_> {
 
     fn unknown(&mut self, key: &str, span: Span) {
         let message = format!("unexpected key `{key}` in `--mount`");
-        let help = choice(key, &[KEYS.as_slice(), ["env"].as_slice()].concat());
+        let help = choice(key, &KEYS);
         self.error(span, message, "no such key", Some(help));
     }
 

@@ -45,6 +45,7 @@ pub(super) fn label<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind
     pairs(context, rest).map(Kind::Label)
 }
 
+/// grammar: pairs
 fn pairs<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Vec<Pair>> {
     let arguments = context.no_flags(rest);
     let keyword = context.keyword.name();
@@ -93,6 +94,7 @@ fn legacy<'a>(context: &mut Context<'a>, arguments: &'a str) -> Option<Pair> {
     Some(Pair { name: context.word(name), value: context.word(value), legacy: true })
 }
 
+/// grammar: pair
 fn named(context: &mut Context<'_>, name: &str, word: &str) -> bool {
     if name.is_empty() {
         let keyword = context.keyword.name();

@@ -10,6 +10,8 @@ use crate::syntax::flag::RawFlag;
 use super::mount;
 use super::simple::{needs, not_strings, words};
 
+/// grammar: run_flag
+/// grammar: run_once
 const FLAGS: [KnownFlag; 4] = [
     ("mount", Takes::List),
     ("network", Takes::Text),
@@ -41,6 +43,7 @@ pub(super) fn run<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> 
     Some(Kind::Run(Run { mounts, network, security, devices, form }))
 }
 
+/// grammar: heredoc_command
 fn run_form<'a>(context: &mut Context<'a>, arguments: &'a str) -> Option<RunForm> {
     if context.line.heredocs.is_empty() {
         return Some(match command(context, arguments)? {

@@ -28,6 +28,8 @@ pub(super) fn maintainer<'a>(context: &mut Context<'a>, rest: &'a str) -> Option
 }
 
 /// The rest of the line as one argument.
+///
+/// grammar: text
 fn line<'a>(context: &mut Context<'a>, rest: &'a str, what: &str) -> Option<Word> {
     let argument = context.no_flags(rest);
     if argument.is_empty() {

@@ -72,7 +72,7 @@ fn owner(text: &str) -> (u32, u32) {
 fn quoted(text: &str) -> (String, &str) {
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<String>();
     let value = stream.next().unwrap().unwrap();
-    (value, text[stream.byte_offset()..].trim())
+    (value, text.split_at(stream.byte_offset()).1.trim())
 }
 
 /// Adds the file that a line of a table describes.
@@ -136,7 +136,9 @@ fn show(tree: &Tree) -> Vec<String> {
                 format!("{} -> {}", json(&name), json(std::str::from_utf8(target).unwrap()))
             }
             Node::Fifo => format!("{} fifo {rest}", json(&name)),
-            other => panic!("{other:?}"),
+            Node::Directory { .. } | Node::File(_) | Node::CharDevice(_) | Node::BlockDevice(_) => {
+                panic!("no table has {leaf:?}")
+            }
         });
     }
     lines

@@ -1,0 +1,218 @@
+//! What may be typed. No IO here: arguments are only told apart.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Examples:
+  rbuild -t app .                                   build ./Dockerfile into the local store
+  rbuild -t registry.example/app:1 --push .         build and push
+  rbuild -f docker/Dockerfile --target test .       another file, one stage
+  rbuild -o type=oci,dest=app.tar .                 write an OCI archive
+  rbuild -o type=docker,dest=app.tar . && docker load -i app.tar
+  rbuild -o rootfs .                                write the image's files into ./rootfs
+  rbuild --reproducible -t app .                    the same bytes every time
+
+The word `build` may be left out. `rbuild COMMAND --help` says more.
+Exit status: 0 done, 1 the build failed, 2 wrong usage, 3 the store, a registry, the disk or the
+kernel failed, 130 interrupted.";
+
+/// Turns a Dockerfile and a folder into an OCI image: no daemon, no root.
+#[derive(Debug, Parser)]
+#[command(name = "rbuild", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// Where images, layers and the cache are kept
+    /// [default: $RBUILD_ROOT, /var/lib/rbuild for root, ~/.local/share/rbuild for others]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Build an image from a Dockerfile (the word `build` may be left out)
+    #[command(after_help = AFTER_HELP)]
+    Build(Box<BuildArgs>),
+    /// Push an image of the local store to its registry
+    Push(NameArgs),
+    /// Pull an image into the local store
+    Pull(PullArgs),
+    /// List the images of the local store
+    Images,
+    /// Show an image's config and layers as JSON
+    Inspect(NameArgs),
+    /// Forget the build cache and remove what no tagged image needs
+    Prune(PruneArgs),
+    /// Print the version
+    Version,
+}
+
+impl Command {
+    /// Whether it handles layers, and so needs to be root at least of a user namespace.
+    pub(super) const fn needs_privileges(&self) -> bool {
+        match self {
+            Self::Build(_) | Self::Push(_) | Self::Pull(_) | Self::Prune(_) => true,
+            Self::Images | Self::Inspect(_) | Self::Version => false,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BuildArgs {
+    /// The folder that COPY and ADD take files from
+    #[arg(value_name = "CONTEXT")]
+    pub(super) context: String,
+    /// Name the image NAME[:TAG]; may be repeated
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(super) tag: Vec<String>,
+    /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// Build this stage, by name or number, instead of the last one
+    #[arg(long, value_name = "STAGE")]
+    pub(super) target: Option<String>,
+    /// Set an ARG; without a value it is taken from the environment; may be repeated
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(super) build_arg: Vec<String>,
+    /// Add a label to the image; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(super) label: Vec<String>,
+    /// Build for this platform, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+    /// Make every step anew
+    #[arg(long)]
+    pub(super) no_cache: bool,
+    /// Ask registries for base images even if they are in the store
+    #[arg(long)]
+    pub(super) pull: bool,
+    /// The network of RUN steps
+    #[arg(long, value_enum, default_value_t = NetworkArg::Default, value_name = "NETWORK")]
+    pub(super) network: NetworkArg,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "STYLE")]
+    pub(super) progress: Progress,
+    /// Print the image's id and nothing else
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Write the image's id into FILE
+    #[arg(long, value_name = "FILE")]
+    pub(super) iidfile: Option<PathBuf>,
+    /// Write the image out: type=oci|docker|local|tar,dest=PATH; may be repeated
+    #[arg(short, long, value_name = "type=TYPE,dest=PATH")]
+    pub(super) output: Vec<String>,
+    /// Push every name of -t to its registry
+    #[arg(long)]
+    pub(super) push: bool,
+    /// Take the clock out of the image: equal steps give equal digests
+    #[arg(long)]
+    pub(super) reproducible: bool,
+    /// How many threads may work at once [default: one a processor]
+    #[arg(long, value_name = "N")]
+    pub(super) jobs: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum NetworkArg {
+    /// That of the machine
+    Default,
+    /// Only loopback
+    None,
+    /// That of the machine
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Progress {
+    /// What fits where the output goes
+    Auto,
+    /// Lines, for logs
+    Plain,
+    /// Nothing
+    Quiet,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NameArgs {
+    /// The image
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(super) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// The image
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(super) name: String,
+    /// For this platform, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PruneArgs {
+    /// Remove tagged images too
+    #[arg(short, long)]
+    pub(super) all: bool,
+}
+
+/// Words after which `build` is not put in.
+const COMMANDS: [&str; 8] =
+    ["build", "push", "pull", "images", "inspect", "prune", "version", "help"];
+const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
+
+/// Puts in the word `build` where it was left out.
+pub(super) fn with_default_command(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut typed: Vec<OsString> = typed.into_iter().collect();
+    let mut at = 1;
+    while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
+        match &*word {
+            "--root" => at += 2,
+            word if word.starts_with("--root=") => at += 1,
+            word if COMMANDS.contains(&word) || OWN_FLAGS.contains(&word) => return typed,
+            _ => {
+                typed.insert(at, "build".into());
+                return typed;
+            }
+        }
+    }
+    typed
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn build_is_put_in_where_no_command_is_typed() {
+        for (typed, want) in [
+            ("rbuild -t a .", "rbuild build -t a ."),
+            ("rbuild .", "rbuild build ."),
+            ("rbuild --root x images", "rbuild --root x images"),
+            ("rbuild --root=x -q .", "rbuild --root=x build -q ."),
+            ("rbuild --help", "rbuild --help"),
+            ("rbuild", "rbuild"),
+        ] {
+            let words = with_default_command(typed.split(' ').map(OsString::from));
+            assert_eq!(words, want.split(' ').collect::<Vec<_>>(), "{typed}");
+        }
+    }
+}

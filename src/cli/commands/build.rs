@@ -1,0 +1,399 @@
+//! `rbuild build CONTEXT`
+#![expect(clippy::print_stdout, reason = "the image's id is what -q asks for")]
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::{Complaint, Environment, Exit, Global, open_store, reference};
+use crate::build::{self, BuildError, BuildOptions, Built, ContextSource, Event, Services, Stop};
+use crate::cli::args::{BuildArgs, NetworkArg, Progress};
+use crate::cli::output::{self, Kind, Output};
+use crate::cli::progress::Plain;
+use crate::cli::{interrupt, registries, report};
+use crate::context::{IgnoreRules, parse_ignore};
+use crate::diag::{self, Diagnostic, SourceFile, Style};
+use crate::image::{self, ExportOptions, Image, Target};
+use crate::ir;
+use crate::oci::{Platform, Reference};
+use crate::pathio::{self, PathError};
+use crate::plan::{Network, Request};
+use crate::registry::Client;
+use crate::store::Store;
+use crate::syntax;
+
+/// A Dockerfile or ignore file is no longer than this.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+type Result<T> = std::result::Result<T, Complaint>;
+
+pub(in crate::cli) fn run(
+    args: &BuildArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<()> {
+    let outputs = outputs(args)?;
+    let context = context_folder(&args.context)?;
+    let (source, name) = read_dockerfile(args, &context)?;
+    let (dockerfile, diagnostics) = syntax::parse(source.text());
+    let style = if environment.colour { Style::Colour } else { Style::Plain };
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(Complaint::new(diag::render(&diagnostics, &source, style), Exit::Build));
+    }
+    let quiet = args.quiet || args.progress == Progress::Quiet;
+    if !quiet && !diagnostics.is_empty() {
+        report::remark(diag::render(&diagnostics, &source, style).trim_end());
+    }
+    let options = options(args, environment, &context, &name, dockerfile, &outputs)?;
+    let store = open_store(global, environment)?;
+    let registry = registries::client(environment)?;
+    let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let plain = Plain::default();
+    let events = |event: Event| {
+        if !quiet {
+            plain.event(&event);
+        }
+    };
+    let services = Services { store: &store, registry: &registry, stop: &stop, events: &events };
+    let done = interrupt::watching(&stop, || {
+        let built = build::build(&services, &options)?;
+        let image = write_out(&services, &options, &built, &outputs, quiet)?;
+        Ok((built, image))
+    });
+    let (built, ()) = done.map_err(|error: build::Failure| complaint(&error, &source, style))?;
+    if !quiet && !built.warnings.is_empty() {
+        report::remark(diag::render(&built.warnings, &source, style).trim_end());
+    }
+    finish(args, &built, &options.tags, quiet)
+}
+
+/// Says what was built, in every way that was asked for.
+fn finish(args: &BuildArgs, built: &Built, tags: &[Reference], quiet: bool) -> Result<()> {
+    if let Some(path) = &args.iidfile {
+        pathio::write(path, built.config.to_string().as_bytes())
+            .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    }
+    if quiet {
+        println!("{}", built.config);
+        return Ok(());
+    }
+    let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
+    let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
+    report::remark(&format!("built {}{named}", built.config));
+    Ok(())
+}
+
+fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
+    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+    let outputs = args.output.iter().map(|text| output::parse(text));
+    let mut outputs: Vec<Output> = outputs.collect::<std::result::Result<_, _>>().map_err(usage)?;
+    if args.push {
+        outputs.push(output::parse("type=registry").map_err(usage)?);
+    }
+    let pushes = outputs.iter().any(|output| output.kind == Kind::Registry);
+    if pushes && args.tag.is_empty() {
+        return Err(usage("pushing needs a name: add -t REGISTRY/NAME:TAG".to_owned()));
+    }
+    Ok(outputs)
+}
+
+fn context_folder(context: &str) -> Result<PathBuf> {
+    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+    let remote = context == "-" || context.contains("://") || context.starts_with("git@");
+    if remote {
+        return Err(usage(format!("a context of `{context}` is not supported yet: give a folder")));
+    }
+    let path = Path::new(context);
+    if !path.is_dir() {
+        let what = if path.exists() { "is no folder" } else { "does not exist" };
+        return Err(usage(format!(
+            "the context {context} {what}: give the folder that COPY takes files from"
+        )));
+    }
+    std::path::absolute(path).map_err(|error| {
+        Complaint::from_error(&PathError::new("resolve", path, error), Exit::Environment)
+    })
+}
+
+/// The Dockerfile's text, and its path for finding its own ignore file.
+fn read_dockerfile(args: &BuildArgs, context: &Path) -> Result<(SourceFile, PathBuf)> {
+    if args.file.as_deref() == Some(Path::new("-")) {
+        let mut bytes = Vec::new();
+        let stdin = std::io::stdin().lock().take(MAX_FILE_BYTES).read_to_end(&mut bytes);
+        stdin.map_err(|error| {
+            Complaint::from_error(&PathError::new("read", "-", error), Exit::Environment)
+        })?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        return Ok((SourceFile::new("Dockerfile", text), context.join("Dockerfile")));
+    }
+    let path = match &args.file {
+        Some(path) => path.clone(),
+        None => {
+            let usual = context.join("Dockerfile");
+            let lower = context.join("dockerfile");
+            if !usual.exists() && lower.exists() { lower } else { usual }
+        }
+    };
+    let bytes =
+        pathio::read(&path, MAX_FILE_BYTES).map_err(|error| no_dockerfile(&error, context))?;
+    let shown = path.file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy());
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok((SourceFile::new(shown, text), path))
+}
+
+fn no_dockerfile(error: &PathError, context: &Path) -> Complaint {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return Complaint::from_error(error, Exit::Build);
+    }
+    let mut found: Vec<String> = walkdir::WalkDir::new(context)
+        .max_depth(2)
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().to_lowercase().contains("dockerfile"))
+        .map(|entry| entry.path().display().to_string())
+        .collect();
+    found.sort();
+    let help = match found.as_slice() {
+        [] => "name another file with -f FILE".to_owned(),
+        found => format!("did you mean -f {}?", found.join(" or -f ")),
+    };
+    let path = error.path().display();
+    Complaint::new(
+        format!("error: there is no Dockerfile: {path}: no such file or directory; {help}"),
+        Exit::Build,
+    )
+}
+
+fn ignore_rules(dockerfile: &Path, context: &Path) -> Result<IgnoreRules> {
+    let own = PathBuf::from(format!("{}.dockerignore", dockerfile.display()));
+    for path in [own, context.join(".dockerignore")] {
+        match pathio::read(&path, MAX_FILE_BYTES) {
+            Ok(bytes) => {
+                return parse_ignore(&String::from_utf8_lossy(&bytes)).map_err(|error| {
+                    Complaint::new(format!("error: {}: {error}", path.display()), Exit::Build)
+                });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Complaint::from_error(&error, Exit::Build)),
+        }
+    }
+    Ok(IgnoreRules::default())
+}
+
+pub(in crate::cli) fn platform(text: Option<&str>) -> Result<Option<Platform>> {
+    let Some(text) = text else { return Ok(None) };
+    if text.contains(',') {
+        let text =
+            "error: several platforms in one build are not supported yet: give one --platform";
+        return Err(Complaint::new(text, Exit::Usage));
+    }
+    let parsed = text.parse();
+    parsed
+        .map(Some)
+        .map_err(|error: crate::oci::PlatformError| Complaint::from_error(&error, Exit::Usage))
+}
+
+fn options(
+    args: &BuildArgs,
+    environment: &Environment,
+    context: &Path,
+    dockerfile_path: &Path,
+    dockerfile: ir::Dockerfile,
+    outputs: &[Output],
+) -> Result<BuildOptions> {
+    let build_args = build_args(args, environment);
+    let epoch_s = epoch(args, &build_args, &dockerfile, context)?;
+    let rewrite = outputs.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
+    let labels = args.label.iter().map(|label| {
+        let (name, value) = label.split_once('=').unwrap_or((label, ""));
+        (name.to_owned(), value.to_owned())
+    });
+    let request = Request {
+        build_args,
+        target: args.target.clone(),
+        platform: platform(args.platform.as_deref())?.unwrap_or_else(Platform::host),
+        build_platform: Platform::host(),
+        labels: labels.collect(),
+        network: match args.network {
+            NetworkArg::Default | NetworkArg::Host => Network::Host,
+            NetworkArg::None => Network::None,
+        },
+    };
+    Ok(BuildOptions {
+        dockerfile,
+        context: ContextSource {
+            path: context.to_owned(),
+            ignore: ignore_rules(dockerfile_path, context)?,
+        },
+        request,
+        tags: args.tag.iter().map(|tag| reference(tag)).collect::<Result<_>>()?,
+        no_cache: args.no_cache,
+        pull: args.pull,
+        epoch_s,
+        clamp: args.reproducible || rewrite,
+        now_s: environment.now_s,
+        jobs: args.jobs.unwrap_or(environment.processors),
+    })
+}
+
+/// The build arguments; SOURCE_DATE_EPOCH of the environment is one, as for docker.
+fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, String> {
+    let mut given = BTreeMap::new();
+    if let Some(epoch) = environment.get("SOURCE_DATE_EPOCH") {
+        given.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());
+    }
+    for argument in &args.build_arg {
+        match argument.split_once('=') {
+            Some((name, value)) => drop(given.insert(name.to_owned(), value.to_owned())),
+            None => {
+                let value = environment.get_or_empty(argument);
+                given.extend(value.map(|value| (argument.clone(), value.to_owned())));
+            }
+        }
+    }
+    given
+}
+
+/// The time that the image gets, if it is not the clock's.
+fn epoch(
+    args: &BuildArgs,
+    build_args: &BTreeMap<String, String>,
+    dockerfile: &ir::Dockerfile,
+    context: &Path,
+) -> Result<Option<i64>> {
+    let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| default_epoch(dockerfile));
+    if let Some(text) = given.filter(|text| !text.is_empty()) {
+        return text.parse().map(Some).map_err(|_bad| {
+            let text = format!("error: SOURCE_DATE_EPOCH={text} is no number of seconds");
+            Complaint::new(text, Exit::Usage)
+        });
+    }
+    Ok(args.reproducible.then(|| newest_commit(context).unwrap_or(0)))
+}
+
+/// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
+fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
+    dockerfile.meta_args.iter().rev().find_map(|instruction| match &instruction.kind {
+        ir::Kind::Arg(args) => {
+            let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
+            named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
+        }
+        _ => None,
+    })
+}
+
+/// When the context's newest git commit was made.
+#[expect(clippy::disallowed_methods, reason = "git knows its own format best")]
+fn newest_commit(context: &Path) -> Option<i64> {
+    let output = std::process::Command::new("git")
+        .args(["-c", "safe.directory=*", "-C"])
+        .arg(context)
+        .args(["log", "-1", "--format=%ct"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}
+
+/// Hands the image to every sink that was asked for.
+fn write_out(
+    services: &Services<'_>,
+    options: &BuildOptions,
+    built: &Built,
+    outputs: &[Output],
+    quiet: bool,
+) -> std::result::Result<(), build::Failure> {
+    let error = |error| build::Failure::new(BuildError::Export(error));
+    if outputs.is_empty() {
+        return Ok(());
+    }
+    let image = Image::load(services.store, built.manifest).map_err(error)?;
+    for output in outputs {
+        let export = ExportOptions {
+            packing: output.packing,
+            force_packing: output.force_packing,
+            docker_media_types: output.docker_media_types,
+            jobs: options.jobs,
+            names: options.tags.clone(),
+            created: image.config().created.clone(),
+        };
+        let target = match &output.kind {
+            Kind::Store => continue,
+            Kind::Registry => {
+                push(services.store, services.registry, &image, options, &export, quiet)?;
+                continue;
+            }
+            Kind::OciArchive(path) => Target::OciArchive(path.clone()),
+            Kind::OciFolder(path) => Target::OciFolder(path.clone()),
+            Kind::DockerArchive(path) => Target::DockerArchive(path.clone()),
+            Kind::Folder(path) => Target::Folder(path.clone()),
+            Kind::Tar(path) => Target::Tar(path.clone()),
+        };
+        image::export(services.store, &image, &target, &export).map_err(error)?;
+        if !quiet {
+            report::remark(&format!("wrote {}", target_path(&output.kind).display()));
+        }
+    }
+    Ok(())
+}
+
+fn target_path(kind: &Kind) -> &Path {
+    match kind {
+        Kind::Store | Kind::Registry => Path::new(""),
+        Kind::OciArchive(path)
+        | Kind::OciFolder(path)
+        | Kind::DockerArchive(path)
+        | Kind::Folder(path)
+        | Kind::Tar(path) => path,
+    }
+}
+
+fn push(
+    store: &Store,
+    registry: &Client,
+    image: &Image,
+    options: &BuildOptions,
+    export: &ExportOptions,
+    quiet: bool,
+) -> std::result::Result<(), build::Failure> {
+    let bases = base_names(&options.dockerfile);
+    for name in &options.tags {
+        let digest = image::push(store, registry, image, name, &bases, export, &|_more| {})
+            .map_err(|error| build::Failure::new(BuildError::Export(error)))?;
+        if !quiet {
+            report::remark(&format!("pushed {name}@{digest}"));
+        }
+    }
+    Ok(())
+}
+
+/// Images that the Dockerfile starts from: their repositories have the layers already.
+fn base_names(dockerfile: &ir::Dockerfile) -> Vec<Reference> {
+    dockerfile.stages.iter().filter_map(|stage| stage.from.image.value.parse().ok()).collect()
+}
+
+/// A failed build as text, and how to exit.
+fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint {
+    let mut text = String::new();
+    if let BuildError::Run { last_lines, .. } = error
+        && !last_lines.is_empty()
+    {
+        text.push_str("------\nlast lines of the failed step:\n");
+        for line in last_lines {
+            text.push_str(&format!("  {line}\n"));
+        }
+        text.push_str("------\n");
+    }
+    let diagnostics = error.diagnostics();
+    let exit = match error {
+        BuildError::Interrupted => Exit::Interrupted,
+        _ if !diagnostics.is_empty() => Exit::Build,
+        _ => Exit::Environment,
+    };
+    if diagnostics.is_empty() {
+        text.push_str(&format!("error: {}", build::chain(error)));
+    } else {
+        text.push_str(&diag::render(&diagnostics, source, style));
+    }
+    Complaint::new(text, exit)
+}

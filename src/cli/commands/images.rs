@@ -1,0 +1,55 @@
+//! `rbuild images`
+#![expect(clippy::print_stdout, reason = "that is what was asked for")]
+
+use std::time::Duration;
+
+use super::{Complaint, Environment, Exit, Global, open_store};
+use crate::cli::progress::size;
+use crate::oci::{Parsed, Reference};
+
+/// Characters of an id that are shown.
+const SHORT_ID: usize = 12;
+/// A manifest is no longer than this.
+const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+
+pub(in crate::cli) fn run(global: &Global, environment: &Environment) -> Result<(), Complaint> {
+    let store = open_store(global, environment)?;
+    let failed = |error| Complaint::from_error(&error, Exit::Environment);
+    println!("{:50} {:12} {:>16} {:>10}", "NAME", "ID", "CREATED", "SIZE");
+    for tag in store.tags().map_err(failed)? {
+        let bytes = store.read_blob(tag.manifest, MAX_MANIFEST_BYTES).map_err(failed)?;
+        let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes) else { continue };
+        let id: String = manifest.config.digest.hex().chars().take(SHORT_ID).collect();
+        let n_bytes = manifest.layers.iter().map(|layer| layer.size).sum();
+        let name = tag.name.parse::<Reference>().map_or(tag.name.clone(), |name| name.familiar());
+        let age = ago(environment.now_s.saturating_sub(tag.updated_s));
+        println!("{name:50} {id:12} {age:>16} {:>10}", size(n_bytes));
+    }
+    Ok(())
+}
+
+/// As in `3 minutes ago`.
+fn ago(seconds: i64) -> String {
+    let age = Duration::from_secs(seconds.try_into().unwrap_or(0)).as_secs();
+    let units = [("day", 86_400), ("hour", 3_600), ("minute", 60)];
+    for (unit, length) in units {
+        let n = age / length;
+        if n > 0 {
+            let plural = if n == 1 { "" } else { "s" };
+            return format!("{n} {unit}{plural} ago");
+        }
+    }
+    "just now".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ago;
+
+    #[test]
+    fn ages_are_rounded_down() {
+        for (seconds, want) in [(-5, "just now"), (60, "1 minute ago"), (7_300, "2 hours ago")] {
+            assert_eq!(ago(seconds), want);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! One file a command: options, one call into the library, what it prints.
+
+pub(super) mod build;
+pub(super) mod images;
+pub(super) mod inspect;
+pub(super) mod prune;
+pub(super) mod pull;
+pub(super) mod push;
+pub(super) mod version;
+
+use crate::oci::Reference;
+use crate::store::{OpenOptions, Store};
+
+use super::Exit;
+use super::args::Global;
+use super::environment::Environment;
+use super::report::Complaint;
+
+/// Opens the store that the command is about.
+fn open_store(global: &Global, environment: &Environment) -> Result<Store, Complaint> {
+    let user_namespace = crate::sandbox::in_user_namespace();
+    let root = global.root.clone().or_else(|| environment.store_root(user_namespace));
+    let root = root.ok_or_else(|| {
+        let text = "error: there is no HOME, so there is no place for the store: give --root DIR";
+        Complaint::new(text, Exit::Usage)
+    })?;
+    let options = OpenOptions { user_namespace, now_s: environment.now_s };
+    Store::open(&root, &options).map_err(|error| Complaint::from_error(&error, Exit::Environment))
+}
+
+/// Reads an image's name from the command line.
+fn reference(text: &str) -> Result<Reference, Complaint> {
+    text.parse()
+        .map_err(|error: crate::oci::ReferenceError| Complaint::from_error(&error, Exit::Usage))
+}

@@ -1,0 +1,28 @@
+//! `rbuild pull NAME`
+#![expect(clippy::print_stdout, reason = "that is what was asked for")]
+
+use super::{Complaint, Environment, Exit, Global, open_store, reference};
+use crate::build::{self, Services, Stop};
+use crate::cli::args::PullArgs;
+use crate::cli::progress::Plain;
+use crate::cli::registries;
+use crate::oci::Platform;
+
+pub(in crate::cli) fn run(
+    args: &PullArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), Complaint> {
+    let name = reference(&args.name)?;
+    let platform = super::build::platform(args.platform.as_deref())?.unwrap_or_else(Platform::host);
+    let store = open_store(global, environment)?;
+    let registry = registries::client(environment)?;
+    let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let plain = Plain::default();
+    let events = |event| plain.event(&event);
+    let services = Services { store: &store, registry: &registry, stop: &stop, events: &events };
+    let digest = build::pull(&services, &name, &platform)
+        .map_err(|error| Complaint::from_error(&*error, Exit::Environment))?;
+    println!("{name} {digest}");
+    Ok(())
+}

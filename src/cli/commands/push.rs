@@ -1,0 +1,40 @@
+//! `rbuild push NAME`
+#![expect(clippy::print_stdout, reason = "that is what was asked for")]
+
+use super::{Complaint, Environment, Exit, Global, open_store, reference};
+use crate::archive::Packing;
+use crate::cli::args::NameArgs;
+use crate::cli::registries;
+use crate::image::{self, ExportOptions, Image};
+
+pub(in crate::cli) fn run(
+    args: &NameArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), Complaint> {
+    let name = reference(&args.name)?;
+    let store = open_store(global, environment)?;
+    let registry = registries::client(environment)?;
+    let failed = |error| Complaint::from_error(&error, Exit::Environment);
+    let Some(manifest) = store.tag(&name).map_err(failed)? else {
+        let text = format!(
+            "error: there is no image {} in the store; build it with `rbuild -t {} .`",
+            args.name, args.name
+        );
+        return Err(Complaint::new(text, Exit::Environment));
+    };
+    let failed = |error| Complaint::from_error(&error, Exit::Environment);
+    let image = Image::load(&store, manifest).map_err(failed)?;
+    let options = ExportOptions {
+        packing: Packing::GZIP,
+        force_packing: false,
+        docker_media_types: false,
+        jobs: environment.processors,
+        names: vec![name.clone()],
+        created: None,
+    };
+    let digest = image::push(&store, &registry, &image, &name, &[], &options, &|_more| {})
+        .map_err(failed)?;
+    println!("{name} {digest}");
+    Ok(())
+}

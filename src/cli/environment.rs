@@ -1,0 +1,90 @@
+//! What is read from around the process, once: environment variables, the clock, processors.
+#![expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What is around the process.
+#[derive(Debug, Clone)]
+pub(super) struct Environment {
+    variables: BTreeMap<String, String>,
+    /// Seconds since 1970.
+    pub(super) now_s: i64,
+    /// Processors that may be used.
+    pub(super) processors: NonZeroUsize,
+    /// Whether messages go to a terminal that shows colours.
+    pub(super) colour: bool,
+}
+
+impl Environment {
+    pub(super) fn of_process() -> Self {
+        let variables: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let set = |name: &str| variables.get(name).is_some_and(|value| !value.is_empty());
+        let dumb = variables.get("TERM").is_some_and(|term| term == "dumb");
+        let colour = std::io::stderr().is_terminal() && !set("NO_COLOR") && !dumb;
+        Self {
+            now_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            processors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            colour,
+            variables,
+        }
+    }
+
+    /// A variable that is set and not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that is set.
+    pub(super) fn get_or_empty(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// All variables whose names begin so, with the rest of their names.
+    pub(super) fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
+        let of = move |(name, value)| {
+            let (name, value): (&String, &String) = (name, value);
+            Some((name.strip_prefix(prefix)?, value.as_str()))
+        };
+        self.variables.iter().filter_map(of)
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.get("HOME").map(PathBuf::from)
+    }
+
+    /// Where the store is when nobody says.
+    pub(super) fn store_root(&self, user_namespace: bool) -> Option<PathBuf> {
+        if let Some(root) = self.get("RBUILD_ROOT") {
+            return Some(root.into());
+        }
+        if !user_namespace && rustix::process::geteuid().is_root() {
+            return Some("/var/lib/rbuild".into());
+        }
+        let data = self.get("XDG_DATA_HOME").map(PathBuf::from);
+        let data = data.or_else(|| self.home().map(|home| home.join(".local/share")));
+        data.map(|data| data.join("rbuild"))
+    }
+
+    /// The folder of docker's `config.json`.
+    pub(super) fn docker_config(&self) -> Option<PathBuf> {
+        let given = self.get("DOCKER_CONFIG").map(PathBuf::from);
+        given.or_else(|| self.home().map(|home| home.join(".docker")))
+    }
+
+    /// Where `registries.toml` may be, the caller's own first.
+    pub(super) fn config_files(&self) -> Vec<PathBuf> {
+        let own = self.get("XDG_CONFIG_HOME").map(PathBuf::from);
+        let own = own.or_else(|| self.home().map(|home| home.join(".config")));
+        own.map(|own| own.join("rbuild/registries.toml"))
+            .into_iter()
+            .chain([PathBuf::from("/etc/rbuild/registries.toml")])
+            .collect()
+    }
+}

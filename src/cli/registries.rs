@@ -1,0 +1,100 @@
+//! How to speak to registries: `registries.toml` and environment variables.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::pathio;
+use crate::registry::{Client, Options};
+
+use super::Exit;
+use super::environment::Environment;
+use super::report::Complaint;
+
+/// Longer than any list of registries.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+const RETRIES: u32 = 4;
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+
+/// `registries.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    registry: BTreeMap<String, Registry>,
+}
+
+/// What it says of one registry.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Registry {
+    #[serde(default)]
+    mirrors: Vec<String>,
+    #[serde(default)]
+    http: bool,
+}
+
+/// A client as the environment wants it.
+pub(super) fn client(environment: &Environment) -> Result<Client, Complaint> {
+    let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut plain_http = BTreeSet::new();
+    for (name, registry) in read(environment)?.registry {
+        if registry.http {
+            plain_http.insert(name.clone());
+        }
+        mirrors.insert(name, registry.mirrors);
+    }
+    for (name, url) in environment.with_prefix("RBUILD_MIRROR_") {
+        let registry = name.to_ascii_lowercase().replace('_', ".");
+        mirrors.entry(registry).or_default().insert(0, url.to_owned());
+    }
+    let options = Options {
+        mirrors,
+        plain_http,
+        docker_config: environment.docker_config(),
+        user_agent: format!("rbuild/{}", env!("CARGO_PKG_VERSION")),
+        retries: RETRIES,
+        first_delay: FIRST_DELAY,
+    };
+    Client::new(options).map_err(|error| Complaint::from_error(&error, Exit::Usage))
+}
+
+/// The first config file that is there.
+fn read(environment: &Environment) -> Result<File, Complaint> {
+    for path in environment.config_files() {
+        match pathio::read_to_string(&path, MAX_CONFIG_BYTES) {
+            Ok(text) => return parse(&path, &text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(Complaint::from_error(&error, Exit::Usage)),
+        }
+    }
+    Ok(File::default())
+}
+
+fn parse(path: &Path, text: &str) -> Result<File, Complaint> {
+    toml::from_str(text).map_err(|error| {
+        Complaint::new(format!("{} is not valid: {error}", path.display()), Exit::Usage)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn config_file_names_mirrors_and_plain_http() {
+        let text = "[registry.\"docker.io\"]\nmirrors = [\"http://127.0.0.1:5000\"]\n[registry.\"a:1\"]\nhttp = true\n";
+        let file = parse(Path::new("x"), text).unwrap();
+        assert_eq!(file.registry["docker.io"].mirrors, ["http://127.0.0.1:5000"]);
+        assert!(file.registry["a:1"].http);
+    }
+
+    #[test]
+    fn config_file_with_an_unknown_key_is_refused() {
+        let error = parse(Path::new("r.toml"), "[registry.x]\nmirror = []\n").unwrap_err();
+        assert!(error.to_string().starts_with("r.toml is not valid: "), "{error}");
+    }
+}
