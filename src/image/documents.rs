@@ -8,7 +8,7 @@ use crate::oci::{Descriptor, Digest, LayerCompression, Manifest, MediaType, pret
 use crate::pool;
 use crate::store::{PackedRecord, Store};
 
-use super::{ExportOptions, Image, ImageLayer, Result};
+use super::{ExportOptions, Image, ImageLayer, Result, config_of};
 
 /// An image whose layers are packed and whose manifest is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,12 +37,9 @@ pub fn pack(store: &Store, image: &Image, options: &ExportOptions) -> Result<Pac
 impl Packed {
     /// Writes the manifest over `layers`.
     pub(super) fn new(image: &Image, layers: Vec<Descriptor>, options: &ExportOptions) -> Self {
-        let (manifest_type, config_type) = if options.docker_media_types {
-            (MediaType::DockerManifest, MediaType::DockerConfig)
-        } else {
-            (MediaType::OciManifest, MediaType::OciConfig)
-        };
-        let config = Descriptor::of(config_type, image.config_bytes());
+        let docker = options.docker_media_types;
+        let manifest_type = if docker { MediaType::DockerManifest } else { MediaType::OciManifest };
+        let config = config_of(image, options);
         let manifest = pretty(&Manifest {
             schema_version: 2,
             media_type: Some(manifest_type.clone()),

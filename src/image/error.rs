@@ -7,6 +7,7 @@ use crate::oci::{ConfigError, Digest, ManifestError};
 use crate::pathio::PathError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
+use crate::tree::TreePath;
 
 /// Why an image could not be written out.
 #[derive(Debug, thiserror::Error)]
@@ -76,4 +77,28 @@ pub enum ExportError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// Something that a folder could not take; the rest was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// A device, which an ordinary user cannot make.
+    #[error("{path} is a device, which only root can make: it was left out")]
+    Device {
+        /// Where it would be.
+        path: TreePath,
+    },
+    /// An extended attribute.
+    #[error(
+        "{path} has lost its attribute {name}: only root can set it, and not on every file system"
+    )]
+    Attribute {
+        /// The file.
+        path: TreePath,
+        /// The attribute's name.
+        name: String,
+    },
+    /// Owners that this user namespace does not have.
+    #[error("some files have lost their owners, which do not exist here")]
+    Owners,
 }

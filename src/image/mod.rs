@@ -10,6 +10,9 @@ mod error;
 mod layout;
 mod place;
 mod push;
+mod rootfs;
+mod rootfs_folder;
+mod rootfs_tar;
 mod source;
 
 use std::io::Write;
@@ -17,11 +20,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::archive::Packing;
-use crate::oci::{Descriptor, Reference};
+use crate::oci::{Descriptor, MediaType, Reference};
 use crate::store::Store;
 
 pub use documents::{Packed, pack};
-pub use error::ExportError;
+pub use error::{ExportError, Warning};
 pub use push::push;
 pub use source::{Image, ImageLayer};
 
@@ -53,6 +56,10 @@ pub enum Target {
     OciFolder(PathBuf),
     /// What `docker load` takes; it is an OCI layout as well.
     DockerArchive(PathBuf),
+    /// The image's files in a folder, over what is there.
+    Folder(PathBuf),
+    /// The image's files as one tar.
+    Tar(PathBuf),
 }
 
 /// What an image is written to a stream as.
@@ -62,10 +69,13 @@ pub enum StreamForm {
     OciArchive,
     /// What `docker load` takes; it is an OCI layout as well.
     DockerArchive,
+    /// The image's files as one tar.
+    Tar,
 }
 
-/// Writes `image` to `target` and gives the descriptor of its manifest. An archive appears under
-/// its name when it is complete; the path `-` is standard output.
+/// Writes `image` to `target` and gives the descriptor of its manifest, or of its config where only
+/// its files are written. A file appears under its name when it is complete; the path `-` is
+/// standard output.
 ///
 /// # Errors
 /// The store's when a layer is not there or damaged; the kernel's, with the path.
@@ -75,10 +85,30 @@ pub fn export(
     target: &Target,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
+    export_with(store, image, target, options, &mut |_warning| {})
+}
+
+/// As [`export`]; `warn` is told what a folder could not take.
+///
+/// # Errors
+/// As there.
+pub fn export_with(
+    store: &Store,
+    image: &Image,
+    target: &Target,
+    options: &ExportOptions,
+    warn: &mut dyn FnMut(Warning),
+) -> Result<Descriptor> {
     let (path, form) = match target {
         Target::OciArchive(path) => (path, StreamForm::OciArchive),
         Target::DockerArchive(path) => (path, StreamForm::DockerArchive),
+        Target::Tar(path) => (path, StreamForm::Tar),
         Target::OciFolder(path) => return layout::write_folder(store, image, path, options),
+        Target::Folder(path) => {
+            let rootfs = rootfs::Rootfs::open(store, image, options)?;
+            rootfs_folder::write(&rootfs, path, warn)?;
+            return Ok(config_of(image, options));
+        }
     };
     place::write(path, |out| export_stream(store, image, form, out, options))
 }
@@ -97,5 +127,16 @@ pub fn export_stream(
     match form {
         StreamForm::OciArchive => layout::write_archive(store, image, out, options, false),
         StreamForm::DockerArchive => layout::write_archive(store, image, out, options, true),
+        StreamForm::Tar => {
+            let rootfs = rootfs::Rootfs::open(store, image, options)?;
+            rootfs_tar::write(&rootfs, out)?;
+            Ok(config_of(image, options))
+        }
     }
+}
+
+fn config_of(image: &Image, options: &ExportOptions) -> Descriptor {
+    let docker = options.docker_media_types;
+    let media_type = if docker { MediaType::DockerConfig } else { MediaType::OciConfig };
+    Descriptor::of(media_type, image.config_bytes())
 }

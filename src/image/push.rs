@@ -8,7 +8,7 @@ use crate::registry::{Client, RegistryError};
 use crate::store::Store;
 
 use super::documents::{Packed, kept_layer, packed_layer, try_each};
-use super::{ExportError, ExportOptions, Image, ImageLayer, Result};
+use super::{ExportError, ExportOptions, Image, ImageLayer, Result, config_of};
 
 /// So many uploads go on at once, even with fewer threads to work: most of the time they wait.
 const UPLOADS_AT_ONCE: usize = 4;
@@ -85,7 +85,7 @@ impl Push<'_> {
 
     fn config(&self, image: &Image) -> Result<()> {
         let bytes = image.config_bytes();
-        let config = Packed::new(image, Vec::new(), self.options).config;
+        let config = config_of(image, self.options);
         let open = || -> io::Result<Box<dyn Read + Send>> {
             Ok(Box::new(io::Cursor::new(bytes.to_vec())))
         };

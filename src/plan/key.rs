@@ -76,6 +76,14 @@ impl Chain {
     }
 }
 
+impl Chain {
+    /// The chain's name in the place of a content's, for a key by definition.
+    #[must_use]
+    pub const fn as_content(self) -> ContentDigest {
+        ContentDigest::new(self.0)
+    }
+}
+
 impl OperationKey {
     /// The key of a RUN.
     #[must_use]

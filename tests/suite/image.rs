@@ -20,8 +20,9 @@ use rbuild::registry::{Client, Options};
 use rbuild::store::Form;
 use serde_json::Value;
 
-use crate::support::image::{Fixture, jobs};
+use crate::support::image::{CAPABILITY, Fixture, dir, file, jobs};
 use crate::support::registry::DockerRegistry;
+use crate::support::sandbox::is_root;
 
 fn options() -> ExportOptions {
     ExportOptions {
@@ -278,4 +279,156 @@ fn a_file_that_cannot_be_replaced_is_written_into() {
     );
     let want = format!("cannot create a file in {}", shown(&fixture.path("missing")));
     assert_eq!(error.unwrap_err().to_string(), want);
+}
+
+/// What a tree of the usual image is, as `find` and `tar` would print it.
+const USUAL_TREE: &str = "\
+app d 755 0:0 1600000000
+app/mine f 4750 1000:100 1600000005 2 4 6d696e65
+app/same f 4750 1000:100 1600000005 2 4 6d696e65
+app/tool f 755 0:0 1600000005 1 300000
+dev d 755 0:0 1600000000
+dev/null c 666 0:0 1600000003 1,3
+dev/pipe p 600 0:0 1600000004
+etc d 755 0:0 1600000000
+etc/base f 644 0:0 1600000001 1 8 6368616e6765640a
+lib l 777 0:0 1600000002 usr/lib
+";
+
+/// Lists a folder with an outside program.
+const LIST_FOLDER: &str = r#"
+import os, stat, sys
+top = os.fsencode(sys.argv[1])
+for folder, folders, files in os.walk(top):
+    folders.sort()
+    for name in folders + files:
+        path = os.path.join(folder, name)
+        s = os.lstat(path)
+        kind = {stat.S_IFDIR: "d", stat.S_IFREG: "f", stat.S_IFLNK: "l", stat.S_IFCHR: "c",
+                stat.S_IFIFO: "p"}[stat.S_IFMT(s.st_mode)]
+        text = f"{os.fsdecode(path[len(top) + 1:])} {kind} {s.st_mode & 0o7777:o} {s.st_uid}:{s.st_gid} {int(s.st_mtime)}"
+        if kind == "f":
+            text += f" {s.st_nlink} {s.st_size}"
+            if s.st_size < 100:
+                text += " " + open(path, "rb").read().hex()
+            if "security.capability" in os.listxattr(path):
+                text += "+" + os.getxattr(path, "security.capability").hex()
+        elif kind == "l":
+            text += " " + os.readlink(os.fsdecode(path))
+        elif kind == "c":
+            text += f" {os.major(s.st_rdev)},{os.minor(s.st_rdev)}"
+        print(text)
+"#;
+
+/// The listing of a folder, sorted, without the long name, and the capabilities of `app/tool`.
+fn list(folder: &Path) -> (String, Option<String>) {
+    let listed = run("python3", &["-c", LIST_FOLDER, &shown(folder)]);
+    let mut lines: Vec<String> = listed.lines().map(str::to_owned).collect();
+    lines.sort();
+    let mut capability = None;
+    let short = lines.into_iter().filter(|line| !line.starts_with("nnn")).map(|line| {
+        let (line, value) = line.split_once('+').unwrap_or((&line, ""));
+        if line.starts_with("app/tool") && !value.is_empty() {
+            capability = Some(value.to_owned());
+        }
+        format!("{line}\n")
+    });
+    let short = short.collect();
+    (short, capability)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn the_files_of_an_image_come_out_as_a_folder() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let folder = fixture.path("rootfs");
+    let mut warnings = Vec::new();
+    let target = Target::Folder(folder.clone());
+    let export = |warnings: &mut Vec<image::Warning>| {
+        image::export_with(&fixture.store, &image, &target, &options(), &mut |w| warnings.push(w))
+            .unwrap()
+    };
+    let written = export(&mut warnings);
+    assert_eq!(written.digest, image.config_digest());
+    assert!(folder.join("n".repeat(120)).join("deep").is_file());
+    if is_root() {
+        let want = (USUAL_TREE.to_owned(), Some(hex(&CAPABILITY)));
+        assert_eq!(list(&folder), want);
+        // Over itself, and over what is of another kind.
+        std::fs::remove_dir_all(folder.join("app")).unwrap();
+        std::os::unix::fs::symlink("/", folder.join("app")).unwrap();
+        std::fs::remove_file(folder.join("lib")).unwrap();
+        std::fs::create_dir_all(folder.join("lib/full")).unwrap();
+        std::fs::write(folder.join("lib/full/x"), "").unwrap();
+        export(&mut warnings);
+        assert_eq!(list(&folder), want);
+        assert_eq!(warnings, []);
+    }
+}
+
+#[test]
+fn a_link_in_the_target_folder_does_not_lead_out_of_it() {
+    let fixture = Fixture::new();
+    let layer = fixture.layer(
+        vec![dir("etc"), file("etc/passwd", "evil"), dir("home"), file("home/x", "evil")],
+        Form::Tar,
+    );
+    let image = Image::load(&fixture.store, fixture.image(&[(&layer, None)])).unwrap();
+    let (folder, outside) = (fixture.path("rootfs"), fixture.path("outside"));
+    std::fs::create_dir_all(folder.join("etc")).unwrap();
+    std::fs::create_dir_all(&outside).unwrap();
+    std::fs::write(outside.join("passwd"), "good").unwrap();
+    std::fs::hard_link(outside.join("passwd"), fixture.path("hard")).unwrap();
+    std::os::unix::fs::symlink(outside.join("passwd"), folder.join("etc/passwd")).unwrap();
+    std::os::unix::fs::symlink(&outside, folder.join("home")).unwrap();
+    std::fs::write(folder.join("kept"), "kept").unwrap();
+    image::export(&fixture.store, &image, &Target::Folder(folder.clone()), &options()).unwrap();
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    assert_eq!(read(&outside.join("passwd")), "good");
+    assert!(!outside.join("x").exists());
+    assert_eq!(read(&folder.join("etc/passwd")), "evil");
+    assert_eq!(read(&folder.join("home/x")), "evil");
+    assert_eq!(read(&folder.join("kept")), "kept");
+}
+
+#[test]
+fn the_files_of_an_image_come_out_as_a_tar() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let path = fixture.path("rootfs.tar");
+    image::export(&fixture.store, &image, &Target::Tar(path.clone()), &options()).unwrap();
+    let mut streamed = Vec::new();
+    let form = image::StreamForm::Tar;
+    image::export_stream(&fixture.store, &image, form, &mut streamed, &options()).unwrap();
+    assert_eq!(Digest::of(&streamed), Digest::of(&std::fs::read(&path).unwrap()));
+    let listed = run("tar", &["--utc", "--numeric-owner", "-tvf", &shown(&path)]);
+    let names: Vec<String> = listed
+        .lines()
+        .map(|line| line.split_whitespace().skip(5).collect::<Vec<_>>().join(" "))
+        .filter(|name| !name.starts_with("nnn"))
+        .collect();
+    let want = [
+        "app/",
+        "app/mine",
+        "app/same link to app/mine",
+        "app/tool",
+        "dev/",
+        "dev/null",
+        "dev/pipe",
+        "etc/",
+        "etc/base",
+        "lib -> usr/lib",
+    ];
+    assert_eq!(names, want);
+    if is_root() {
+        let folder = fixture.path("unpacked");
+        std::fs::create_dir(&folder).unwrap();
+        let args = ["--xattrs", "--xattrs-include=*", "-xpf"];
+        run("tar", &[&args[..], &[&shown(&path), "-C", &shown(&folder)]].concat());
+        assert_eq!(list(&folder), (USUAL_TREE.to_owned(), Some(hex(&CAPABILITY))));
+    }
 }

@@ -326,7 +326,8 @@ fn write_out(
             Kind::OciArchive(path) => Target::OciArchive(path.clone()),
             Kind::OciFolder(path) => Target::OciFolder(path.clone()),
             Kind::DockerArchive(path) => Target::DockerArchive(path.clone()),
-            Kind::Folder(_) | Kind::Tar(_) => continue,
+            Kind::Folder(path) => Target::Folder(path.clone()),
+            Kind::Tar(path) => Target::Tar(path.clone()),
         };
         image::export(services.store, &image, &target, &export).map_err(error)?;
         if !quiet {
