@@ -141,7 +141,16 @@ impl Fixture {
 
     /// Puts config and manifest over `layers`, as a build does.
     pub(crate) fn image(&self, layers: &[(&LayerDone, Option<Descriptor>)]) -> Digest {
-        let mut config = ImageConfig::scratch(&"linux/amd64".parse::<Platform>().unwrap());
+        self.image_for("linux/amd64", layers)
+    }
+
+    /// The same for another machine.
+    pub(crate) fn image_for(
+        &self,
+        platform: &str,
+        layers: &[(&LayerDone, Option<Descriptor>)],
+    ) -> Digest {
+        let mut config = ImageConfig::scratch(&platform.parse::<Platform>().unwrap());
         config.created = Some("2023-11-14T22:13:20Z".to_owned());
         config.config.set_env("PATH", "/bin");
         let entry = |n| History {
