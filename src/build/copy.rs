@@ -282,7 +282,10 @@ impl Sources {
         run: &Run<'_>,
         write: impl FnOnce(&OpenContent<'_>) -> R,
     ) -> R {
-        write(&|file, path| self.open(run, file, path).map(|content| content as Box<dyn Read>))
+        write(&|file, path| {
+            let content: Box<dyn Read> = self.open(run, file, path)?;
+            Ok(content)
+        })
     }
 }
 
@@ -325,7 +328,14 @@ fn copy_error(
             });
             (codes::SOURCE_NOT_FOUND, at, Some(path), nearest.clone())
         }
-        _ => (codes::COPY_CONFLICT, None, None, None),
+        CopyError::DanglingLink { .. }
+        | CopyError::TooManyLinks { .. }
+        | CopyError::BadPattern { .. }
+        | CopyError::SeveralToFile { .. }
+        | CopyError::DirOverFile { .. }
+        | CopyError::DirOverLink { .. }
+        | CopyError::FileOverDir { .. }
+        | CopyError::ThroughFile { .. } => (codes::COPY_CONFLICT, None, None, None),
     };
     let at = at.unwrap_or(span);
     let diagnostic = Diagnostic::error(code, at, error.to_string());

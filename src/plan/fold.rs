@@ -90,7 +90,18 @@ impl Fold {
             Kind::Add(add) => copied(self.add(add)?),
             Kind::Workdir(path) => self.workdir(path)?,
             Kind::Arg(args) => (None, Some(self.arg(args, request, globals)?)),
-            kind => (None, self.metadata(kind)?),
+            kind @ (Kind::Env(_)
+            | Kind::Label(_)
+            | Kind::User(_)
+            | Kind::Expose(_)
+            | Kind::Volume(_)
+            | Kind::Cmd(_)
+            | Kind::Entrypoint(_)
+            | Kind::Shell(_)
+            | Kind::Stopsignal(_)
+            | Kind::Healthcheck(_)
+            | Kind::Onbuild(_)
+            | Kind::Maintainer(_)) => (None, self.metadata(kind)?),
         };
         let text = instruction.text.clone();
         Ok(Step { span: instruction.span, text, operation, history })

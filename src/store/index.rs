@@ -1,4 +1,4 @@
-//! The index: one SQLite database in WAL mode (https://www.sqlite.org/wal.html), which several
+//! The index: one SQLite database in WAL mode (<https://www.sqlite.org/wal.html>), which several
 //! processes read and write at once.
 //!
 //! A layer's folder is not synced to the disk when it is made: that would cost more than making

@@ -308,7 +308,7 @@ impl Store {
     /// Makes a layer of entries whose contents `open` gives, in the form that is needed.
     ///
     /// # Errors
-    /// [`StoreError::Changed`] when a content is not what its hash says.
+    /// [`StoreError::Archive`] when a content is not what its hash says.
     pub fn layer_from_entries(
         &self,
         layer: Layer,

@@ -10,5 +10,7 @@ mod context;
 mod expand;
 mod grammar;
 mod image;
+mod layering;
 mod parse;
 mod registry;
+mod tidy;

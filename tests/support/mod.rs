@@ -5,3 +5,4 @@ pub(crate) mod generate;
 pub(crate) mod image;
 pub(crate) mod registry;
 pub(crate) mod sandbox;
+pub(crate) mod source;
