@@ -6,9 +6,10 @@ mod sandbox;
 mod support;
 
 mod archive;
+mod cli;
 mod context;
 mod expand;
 mod grammar;
-mod parse;
 mod image;
+mod parse;
 mod registry;
