@@ -387,8 +387,8 @@ fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint
     let diagnostics = error.diagnostics();
     let exit = match error {
         BuildError::Interrupted => Exit::Interrupted,
-        _ if !diagnostics.is_empty() => Exit::Build,
-        _ => Exit::Environment,
+        error if error.is_environment() => Exit::Environment,
+        _ => Exit::Build,
     };
     if diagnostics.is_empty() {
         text.push_str(&format!("error: {}", build::chain(error)));
