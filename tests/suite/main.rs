@@ -12,4 +12,6 @@ mod expand;
 mod grammar;
 mod image;
 mod parse;
+mod plan;
 mod registry;
+mod store;

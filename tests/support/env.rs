@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -297,6 +297,9 @@ impl Done {
                 continue;
             };
             let outcome = rest.split(' ').next().unwrap();
+            if rest.starts_with("[internal] ") {
+                continue;
+            }
             if let Some((_, text)) = rest.strip_prefix('[').and_then(|l| l.split_once("] ")) {
                 names.entry(number).or_insert(text);
             } else if ["DONE", "CACHED", "ERROR", "CANCELED"].contains(&outcome)
@@ -317,9 +320,4 @@ impl Done {
         want.sort_unstable();
         assert_eq!(self.steps(), want, "{}", self.stderr);
     }
-}
-
-/// The id of whoever owns a file.
-pub(crate) fn owner(path: &Path) -> u32 {
-    path.metadata().unwrap().uid()
 }
