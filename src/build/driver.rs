@@ -394,7 +394,7 @@ impl<'a> Run<'a> {
         };
         let outcome = match &made {
             Ok((_, outcome)) => *outcome,
-            Err(error) if error.is_consequence() => Outcome::Cancelled,
+            Err(error) if error.is_cancelled() => Outcome::Cancelled,
             Err(_) => Outcome::Failed,
         };
         self.finish(shown, outcome);

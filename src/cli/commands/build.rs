@@ -385,12 +385,10 @@ fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint
         text.push_str("------\n");
     }
     let diagnostics = error.diagnostics();
-    let exit = if matches!(error, BuildError::Interrupted) {
-        Exit::Interrupted
-    } else if diagnostics.is_empty() {
-        Exit::Environment
-    } else {
-        Exit::Build
+    let exit = match error {
+        BuildError::Interrupted => Exit::Interrupted,
+        error if error.is_environment() => Exit::Environment,
+        _ => Exit::Build,
     };
     if diagnostics.is_empty() {
         text.push_str(&format!("error: {}", build::chain(error)));
