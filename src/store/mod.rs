@@ -18,11 +18,13 @@
 mod blob;
 mod downloads;
 mod error;
+mod forms;
 mod gc;
 mod image;
 mod index;
 mod layer;
 mod lock;
+mod make;
 mod scan;
 mod version;
 mod work;
@@ -83,11 +85,8 @@ impl Store {
         }
         version::check(root)?;
         let in_use = lock::Lease::shared(&root.join("locks/in-use"))?;
-        let index = index::Index::open(
-            &root.join("index.db"),
-            &root.join("locks/index"),
-            options.now_s,
-        )?;
+        let index =
+            index::Index::open(&root.join("index.db"), &root.join("locks/index"), options.now_s)?;
         work::sweep(&root.join("tmp"));
         Ok(Self {
             root: root.to_owned(),
