@@ -22,6 +22,7 @@ use crate::tree::Tree;
 
 use super::assemble::{self, StageHistory};
 use super::images::ImageTable;
+use super::remote::Remotes;
 use super::run::RunDone;
 use super::slot::Slot;
 use super::stack::Stack;
@@ -163,6 +164,7 @@ pub(super) struct Shared<'a> {
     pub(super) options: &'a BuildOptions,
     next_folder: AtomicU32,
     context: OnceLock<Context>,
+    pub(super) remotes: Remotes,
     resolv_conf: OnceLock<Vec<u8>>,
 }
 
@@ -180,6 +182,7 @@ impl<'a> Shared<'a> {
             options,
             next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),
             context: OnceLock::new(),
+            remotes: Remotes::default(),
             resolv_conf: OnceLock::new(),
         }
     }
