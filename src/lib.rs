@@ -15,17 +15,19 @@ pub mod syntax;
 pub mod expand;
 pub mod lint;
 
-pub mod plan;
-
 pub mod tree;
+
+pub mod plan;
 
 pub mod archive;
 
 pub mod context;
-pub mod image;
-pub mod registry;
 pub mod sandbox;
 pub mod store;
+
+pub mod registry;
+
+pub mod image;
 
 pub mod build;
 

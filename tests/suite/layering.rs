@@ -1,7 +1,6 @@
 //! The fences between rooms: `src/ARCHITECTURE.md` has the table, this compares it with the code.
 #![expect(
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::string_slice,
     clippy::unwrap_used,
     reason = "tests say what they mean with them"
@@ -15,7 +14,7 @@ use crate::support::source::{self, SourceText};
 const FLOOR: [&str; 2] = ["pathio", "pool"];
 
 /// Crates that have one home: everywhere else they show through that room's own types only.
-const HOMES: [(&str, &str); 12] = [
+const HOMES: [(&str, &str); 13] = [
     ("annotate_snippets", "src/diag/"),
     ("clap", "src/cli/"),
     ("flate2", "src/archive/"),
@@ -25,6 +24,7 @@ const HOMES: [(&str, &str); 12] = [
     ("rustls", "src/registry/"),
     ("sha2", "src/oci/"),
     ("signal_hook", "src/cli/"),
+    ("oci_spec", "src/image/verify"),
     ("tar", "src/archive/"),
     ("toml", "src/cli/"),
     ("ureq", "src/registry/"),
@@ -197,8 +197,10 @@ fn crates_stay_in_their_homes() {
                 let names = line.match_indices(&path).any(|(at, _)| {
                     !line[..at].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c))
                 });
+                // `image::verify` reads with the eyes of others, not with ours.
+                let reader = file.path.starts_with("src/image/verify");
                 assert!(
-                    !names || file.path.starts_with(home),
+                    !names || file.path.starts_with(home) || reader,
                     "{}:{number}: `{name}` is for {home} only",
                     file.path
                 );
