@@ -6,6 +6,7 @@ mod sandbox;
 mod support;
 
 mod archive;
+mod build;
 mod cli;
 mod context;
 mod expand;
