@@ -1,6 +1,7 @@
 //! The cache: what is made anew, and what is not; one store and many processes.
 #![expect(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "tests say what they mean with them"
 )]
@@ -200,16 +201,16 @@ fn builds_killed_at_any_moment_leave_a_good_store(who: Who) {
     env.write("Dockerfile", KILLED);
     env.base_in("never-killed");
     env.base();
-    let args = ["build", "context", "--reproducible", "-t", "app", "-o", "type=oci,dest=app.tar"];
+    let args = &NO_CACHE[..NO_CACHE.len() - 1];
     let started = Instant::now();
-    Done::of(env.command_in("never-killed", &args).output().unwrap()).ok();
+    Done::of(env.command_in("never-killed", args).output().unwrap()).ok();
     let whole = started.elapsed();
     let want = fs::read(env.path("app.tar")).unwrap();
 
     let mut random = Random(seed());
     for at in 0..N {
         // Steps that are done stay done: each time a part of the work is still to do.
-        let mut command = env.command(if at % 4 == 3 { &NO_CACHE } else { &args });
+        let mut command = env.command(if at % 4 == 3 { &NO_CACHE } else { args });
         let mut child = command.stderr(Stdio::null()).process_group(0).spawn().unwrap();
         let moment = whole.mul_f64(f64::from(u32::try_from(random.below(1000)).unwrap()) / 1000.0);
         std::thread::sleep(moment);
@@ -222,17 +223,25 @@ fn builds_killed_at_any_moment_leave_a_good_store(who: Who) {
         child.wait().unwrap();
     }
     wait_until(|| env.processes().is_empty(), &|| env.processes().join("\n"));
-    let done = env.rbuild(&args).ok();
+    let done = env.rbuild(args).ok();
     assert!(fs::read(env.path("app.tar")).unwrap() == want, "{}", done.stderr);
-    let again = env.rbuild(&args).ok();
+    let again = env.rbuild(args).ok();
     assert!(again.steps().iter().all(|step| step.ends_with("CACHED")), "{}", again.stderr);
     assert_eq!(env.leftovers("store"), "");
     env.rbuild(&NO_CACHE).ok();
     assert!(fs::read(env.path("app.tar")).unwrap() == want);
 }
 
-const NO_CACHE: [&str; 6] =
-    ["build", "context", "--reproducible", "--no-cache", "-o", "type=oci,dest=app.tar"];
+const NO_CACHE: [&str; 8] = [
+    "build",
+    "context",
+    "--reproducible",
+    "-t",
+    "app",
+    "-o",
+    "type=oci,dest=app.tar",
+    "--no-cache",
+];
 
 /// The same each time, or as `RBUILD_TEST_SEED` says.
 fn seed() -> u64 {
