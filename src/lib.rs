@@ -1,5 +1,6 @@
-//! rbuild turns a Dockerfile and a folder into an OCI image. `ARCHITECTURE.md` beside this file
-//! is the way in.
+//! rbuild turns a Dockerfile and a folder into an OCI image.
+//!
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod pathio;
 pub mod pool;

@@ -6,11 +6,13 @@
 
 mod assemble;
 mod copy;
+mod download;
 mod driver;
 mod error;
 mod event;
 mod images;
 mod mountpoint;
+mod remote;
 mod run;
 mod slot;
 mod stack;

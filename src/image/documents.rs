@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::archive::Packing;
-use crate::oci::{Descriptor, Digest, LayerCompression, Manifest, MediaType, pretty};
+use crate::oci::{Descriptor, Digest, Index, LayerCompression, Manifest, MediaType, pretty};
 use crate::pool;
 use crate::store::{PackedRecord, Store};
 
@@ -57,6 +57,20 @@ impl Packed {
     pub const fn digest(&self) -> Digest {
         self.descriptor.digest
     }
+}
+
+/// The index over images for several platforms, in their order, and what describes it.
+pub(super) fn index_over(images: &[Packed], options: &ExportOptions) -> (Vec<u8>, Descriptor) {
+    let docker = options.docker_media_types;
+    let media_type = if docker { MediaType::DockerIndex } else { MediaType::OciIndex };
+    let bytes = pretty(&Index {
+        schema_version: 2,
+        media_type: Some(media_type.clone()),
+        manifests: images.iter().map(|image| image.descriptor.clone()).collect(),
+        annotations: BTreeMap::new(),
+    });
+    let descriptor = Descriptor::of(media_type, &bytes);
+    (bytes, descriptor)
 }
 
 /// Applies `work` to each item in parallel. The first error in the items' order is the result; after

@@ -69,6 +69,14 @@ pub enum ExportError {
         /// The type.
         media_type: String,
     },
+    /// Too many images for the target, or none.
+    #[error(
+        "a docker archive takes one image, any other target at least one; there are {n_images}"
+    )]
+    ImageCount {
+        /// How many there are.
+        n_images: usize,
+    },
     /// What is in the target folder is no OCI layout that an image can be added to.
     #[error("{} is not the index of an OCI layout: {reason}; remove it or choose another folder", path.display())]
     NoLayout {

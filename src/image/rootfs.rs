@@ -161,12 +161,11 @@ impl Read for Piece<'_> {
 
 fn layers_in(tree: &Tree) -> BTreeSet<DiffId> {
     let top = TreePath::root();
-    let files = tree.walk(&top).filter_map(|(_path, node)| match node {
-        TreeNode::Leaf(leaf) => match &leaf.1 {
-            Node::File(File { origin: FileOrigin::Layer { layer, .. }, .. }) => Some(*layer),
-            _ => None,
-        },
-        TreeNode::Dir(_) => None,
+    let files = tree.walk(&top).filter_map(|(_path, node)| {
+        let TreeNode::Leaf(leaf) = node else { return None };
+        let Node::File(file) = &leaf.1 else { return None };
+        let FileOrigin::Layer { layer, .. } = &file.origin else { return None };
+        Some(*layer)
     });
     files.collect()
 }

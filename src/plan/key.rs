@@ -7,7 +7,9 @@ use std::fmt;
 
 use crate::tree::{ContentDigest, ContentWriter};
 
-use super::{CopyFrom, CopyOperation, CopyPart, Network, RunOperation, WorkdirOperation};
+use super::{
+    CopyFrom, CopyOperation, CopyPart, Network, Remote, RemotePart, RunOperation, WorkdirOperation,
+};
 
 /// The name of an input: of an operation, or of an operation on a certain parent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +78,14 @@ impl Chain {
     }
 }
 
+impl Chain {
+    /// The chain's name in the place of a content's, for a key by definition.
+    #[must_use]
+    pub const fn as_content(self) -> ContentDigest {
+        ContentDigest::new(self.0)
+    }
+}
+
 impl OperationKey {
     /// The key of a RUN.
     #[must_use]
@@ -114,6 +124,7 @@ impl OperationKey {
             match part {
                 CopyPart::Path { text, .. } => key.add(format!("source {at}"), text),
                 CopyPart::Inline { name, content } => key.add(format!("heredoc {name}"), content),
+                CopyPart::Remote(part) => key.add_remote(at, part),
             }
         }
         key.add("destination", &copy.destination);
@@ -153,6 +164,22 @@ impl OperationKey {
             self.add("clamped to", epoch_s.to_string());
         }
         self
+    }
+
+    /// What a fetched source is beside its content: that is among the files.
+    fn add_remote(&mut self, at: usize, part: &RemotePart) {
+        match &part.source {
+            Remote::Url(url) => self.add(format!("download {at}"), &url.name),
+            Remote::Git(git) => {
+                self.add(format!("repository {at}"), git.shown());
+                self.add(format!("folder {at}"), git.subdir.as_deref().unwrap_or_default());
+                let options = [git.keep_git_dir == Some(true), git.submodules, git.commit_time];
+                self.add(format!("checkout {at}"), format!("{options:?}"));
+            }
+        }
+        if part.unpack {
+            self.add(format!("unpack {at}"), "true");
+        }
     }
 
     fn new(domain: &'static str) -> Self {

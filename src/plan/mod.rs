@@ -4,12 +4,14 @@
 //! Pure: a [`plan`] is a function of the Dockerfile, the request and the base images' configs. It
 //! contacts nobody; when a config is missing it says which.
 
+mod add_remote;
 mod args;
 mod fold;
 mod graph;
 mod history;
 mod key;
 mod ports;
+mod remote;
 mod signal;
 mod stages;
 mod step;
@@ -22,9 +24,10 @@ use crate::oci::{ImageConfig, Platform, Reference};
 
 pub use graph::{Forms, forms};
 pub use key::{CacheKey, Chain, Component, OperationKey};
+pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote, redacted};
 pub use step::{
     Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation, Plan,
-    PlannedStage, RunOperation, Step, WorkdirOperation,
+    PlannedStage, RemotePart, RunOperation, Step, WorkdirOperation,
 };
 
 /// What the caller wants built, beside the Dockerfile.

@@ -308,7 +308,7 @@ impl Store {
     /// Makes a layer of entries whose contents `open` gives, in the form that is needed.
     ///
     /// # Errors
-    /// [`StoreError::Changed`] when a content is not what its hash says.
+    /// [`StoreError::Archive`] when a content is not what its hash says.
     pub fn layer_from_entries(
         &self,
         layer: Layer,
@@ -463,8 +463,8 @@ impl Store {
         Ok(record)
     }
 
-    /// Opens a file of a layer: in its folder, or in its plain tar. A layer that is only packed is
-    /// unpacked first.
+    /// Opens a file of a layer: in its plain tar or in its folder. A layer that is only packed gets
+    /// its plain tar first.
     ///
     /// # Errors
     /// The kernel's, with the path.
@@ -475,7 +475,11 @@ impl Store {
         tar_at: u64,
         size: u64,
     ) -> Result<Box<dyn Read + Send>> {
-        if tar_at != archive::NOT_IN_ONE_PIECE && self.has_blob(layer.digest()) {
+        let in_one_piece = tar_at != archive::NOT_IN_ONE_PIECE;
+        if in_one_piece && !self.has_blob(layer.digest()) && !self.has_folder(layer) {
+            self.make_tar(layer)?;
+        }
+        if in_one_piece && self.has_blob(layer.digest()) {
             let mut tar = self.open_blob(layer.digest())?;
             tar.seek(SeekFrom::Start(tar_at)).context("read", self.root())?;
             return Ok(Box::new(tar.take(size)));
@@ -483,6 +487,18 @@ impl Store {
         let options = LayerOptions { clamp_s: None, created_s: 0 };
         let folder = self.unpacked(layer, &[], &options)?;
         Ok(Box::new(open_in(folder.as_fd(), path).context("open", path.as_path())?))
+    }
+
+    /// Makes the plain form of a packed layer.
+    fn make_tar(&self, diff_id: DiffId) -> Result<()> {
+        let mut draft = self.draft()?;
+        let mut tar = self.open_tar(diff_id)?;
+        io::copy(&mut tar, &mut draft).context("unpack a layer in", self.root())?;
+        let (digest, _n_bytes) = self.publish(draft)?;
+        match DiffId::new(digest) {
+            got if got == diff_id => Ok(()),
+            got => Err(StoreError::WrongDiffId { want: diff_id, got }),
+        }
     }
 }
 

@@ -16,6 +16,7 @@
 //! use is protected from `prune` by a shared `flock` for as long as the process lives.
 
 mod blob;
+mod downloads;
 mod error;
 mod gc;
 mod image;
@@ -38,6 +39,7 @@ use crate::pathio::{self, PathError};
 use crate::tree::LayerListing;
 
 pub use blob::Draft;
+pub use downloads::DownloadRecord;
 pub use error::StoreError;
 pub use gc::{PruneOptions, Pruned};
 pub use index::{LayerRecord, PackedRecord, StepRecord, Tag};
@@ -81,7 +83,11 @@ impl Store {
         }
         version::check(root)?;
         let in_use = lock::Lease::shared(&root.join("locks/in-use"))?;
-        let index = index::Index::open(&root.join("index.db"), options.now_s)?;
+        let index = index::Index::open(
+            &root.join("index.db"),
+            &root.join("locks/index"),
+            options.now_s,
+        )?;
         work::sweep(&root.join("tmp"));
         Ok(Self {
             root: root.to_owned(),

@@ -7,3 +7,4 @@ pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod registry;
 pub(crate) mod sandbox;
+pub(crate) mod source;

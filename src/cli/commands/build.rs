@@ -57,10 +57,10 @@ pub(in crate::cli) fn run(
     let services = Services { store: &store, registry: &registry, stop: &stop, events: &events };
     let done = interrupt::watching(&stop, || {
         let built = build::build(&services, &options)?;
-        let image = write_out(&services, &options, &built, &outputs, quiet)?;
-        Ok((built, image))
+        write_out(&services, &options, &built, &outputs, quiet)?;
+        Ok(built)
     });
-    let (built, ()) = done.map_err(|error: build::Failure| complaint(&error, &source, style))?;
+    let built = done.map_err(|error: build::Failure| complaint(&error, &source, style))?;
     if !quiet && !built.warnings.is_empty() {
         report::remark(diag::render(&built.warnings, &source, style).trim_end());
     }
@@ -273,12 +273,12 @@ fn epoch(
 
 /// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
 fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
-    dockerfile.meta_args.iter().rev().find_map(|instruction| match &instruction.kind {
-        ir::Kind::Arg(args) => {
-            let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
-            named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
-        }
-        _ => None,
+    dockerfile.meta_args.iter().rev().find_map(|instruction| {
+        let ir::Kind::Arg(args) = &instruction.kind else {
+            return None;
+        };
+        let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
+        named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
     })
 }
 
