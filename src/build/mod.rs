@@ -4,13 +4,19 @@
 //! Every stage has a thread of its own, which waits where it needs another stage: so independent
 //! steps run at the same time, and what the target does not need never runs.
 
+mod agent;
 mod assemble;
+mod cache_mount;
 mod copy;
 mod driver;
 mod error;
 mod event;
 mod images;
+mod lent;
+mod mask;
+mod mount_source;
 mod mountpoint;
+mod mounts;
 mod run;
 mod slot;
 mod stack;
@@ -21,4 +27,8 @@ pub use driver::{BuildOptions, Built, ContextSource, Services, build};
 pub use error::{BuildError, Failure, chain};
 pub use event::{Event, Outcome, StepId, Stream};
 pub use images::pull;
+pub use lent::{AgentSource, Lent};
+pub use run::resource;
 pub use stop::Stop;
+
+pub use crate::sandbox::may_raise_limits;

@@ -333,6 +333,16 @@ impl Store {
         Ok((LayerDone { diff_id, record }, folder.map(Arc::new)))
     }
 
+    /// Writes entries whose contents `open` gives as the folder `fs` of a work folder: for a mount
+    /// and not for a layer.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] when a content is not what its hash says.
+    pub fn folder_from_entries(&self, layer: &Layer, open: &OpenContent<'_>) -> Result<WorkFolder> {
+        let (_id, _n_bytes, _listing, work) = self.write_folder_form(layer, open)?;
+        work.map_or_else(|| self.work_folder(), Ok)
+    }
+
     fn write_tar_form(&self, mut listing: LayerListing, open: &OpenContent<'_>) -> Result<Written> {
         let draft = Pipelined::new(self.draft()?);
         let open = |file: &File, path: &TreePath| open(file, path);

@@ -9,6 +9,6 @@ mod archive;
 mod context;
 mod expand;
 mod grammar;
-mod parse;
 mod image;
+mod parse;
 mod registry;
