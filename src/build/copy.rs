@@ -98,6 +98,11 @@ fn path_of(part: &CopyPart) -> Option<&str> {
 }
 
 impl Sources {
+    /// The files by name.
+    pub(super) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// What the key says of the files.
     pub(super) fn digest(
         &self,
@@ -143,6 +148,19 @@ impl Sources {
         let inputs = self.inputs(run, operation);
         let request = self.request(run, operation, &inputs, owner);
         tree::copy(&self.tree, below, &request)
+            .map_err(|error| copy_error(run, operation, span, &error))
+    }
+
+    /// The sources as they would be in an empty root, archives as they are.
+    pub(super) fn plain_layer(
+        &self,
+        run: &Run<'_>,
+        operation: &CopyOperation,
+        span: Span,
+    ) -> Result<Layer> {
+        let inputs = self.inputs(run, operation);
+        let request = self.request(run, operation, &inputs, None);
+        tree::copy(&self.tree, &Tree::default(), &request)
             .map_err(|error| copy_error(run, operation, span, &error))
     }
 
@@ -352,7 +370,7 @@ fn inline<'a>(name: &'a str, content: &str, mtime_s: i64) -> CopyInput<'a> {
 }
 
 /// A path as a pattern that means just it.
-fn escaped(path: &str) -> String {
+pub(super) fn escaped(path: &str) -> String {
     let special = |c: char| matches!(c, '*' | '?' | '[' | '\\');
     path.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }

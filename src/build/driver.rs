@@ -11,8 +11,9 @@ use crate::context::{Context, HashMemo, IgnoreRules};
 use crate::diag::Diagnostic;
 use crate::ir;
 use crate::oci::{Digest, Reference};
+use crate::plan::CopyFrom;
 use crate::plan::{
-    self, Base, CacheKey, Component, CopyFrom, Forms, ImageRequest, Operation, OperationKey, Plan,
+    self, Base, CacheKey, Component, Forms, ImageRequest, Operation, OperationKey, Plan,
     PlannedStage, Step,
 };
 use crate::pool::{self, Scope};
@@ -21,7 +22,10 @@ use crate::store::{Form, LayerDone, LayerOptions, LowerFolder, StepLock, StepRec
 use crate::tree::Tree;
 
 use super::assemble::{self, StageHistory};
+use super::cache_mount::EmptiedCaches;
 use super::images::ImageTable;
+use super::lent::Lent;
+use super::mount_source::{ContextFolders, Inputs};
 use super::remote::Remotes;
 use super::run::RunDone;
 use super::slot::Slot;
@@ -59,6 +63,8 @@ pub struct BuildOptions {
     pub epoch_s: Option<i64>,
     /// Whether later file times in new layers become the epoch too.
     pub clamp: bool,
+    /// Secrets and agents for `RUN --mount`.
+    pub lent: Lent,
     /// Seconds since 1970.
     pub now_s: i64,
     /// How many threads may work at once.
@@ -261,6 +267,8 @@ pub(super) struct Run<'a> {
     pub(super) images: &'a ImageTable,
     forms: Forms,
     stages: Vec<Slot<StageDone>>,
+    pub(super) context_folders: ContextFolders,
+    pub(super) emptied_caches: EmptiedCaches,
     /// Steps of this build by definition: equal steps of several stages are one.
     made: Mutex<BTreeMap<CacheKey, Stack>>,
 }
@@ -285,7 +293,16 @@ impl<'a> Run<'a> {
     fn new(shared: &'a Shared<'a>, plan: &'a Plan, images: &'a ImageTable) -> Self {
         let stages = plan.stages.iter().map(|_stage| Slot::new()).collect();
         let made = Mutex::new(BTreeMap::new());
-        Self { shared, plan, images, forms: plan::forms(plan), stages, made }
+        Self {
+            shared,
+            plan,
+            images,
+            forms: plan::forms(plan),
+            stages,
+            context_folders: ContextFolders::default(),
+            emptied_caches: EmptiedCaches::default(),
+            made,
+        }
     }
 
     /// What came of a stage; waits for it.
@@ -383,10 +400,8 @@ impl<'a> Run<'a> {
         operation: &'scope Operation,
         stack: &Stack,
     ) -> Result<Stack> {
-        if let Operation::Copy(copy) = operation
-            && let CopyFrom::Stage(source) = copy.from
-        {
-            // The step starts when what it copies is there.
+        // The step starts when what it copies or mounts is there.
+        for source in operation.stages() {
             self.stage(source)?;
         }
         let shown = self.start(self.step_name(at));
@@ -412,14 +427,16 @@ impl<'a> Run<'a> {
         stack: &Stack,
         shown: &StepRun,
     ) -> Result<(Stack, Outcome)> {
-        let wanted = Wanted::new(&self.key(OperationKey::run(operation)), stack);
+        let inputs = Inputs::find(self, operation)?;
+        let key = self.key(OperationKey::run(operation, &inputs.digests()));
+        let wanted = Wanted::new(&key, stack);
         let claim = match self.find_or_claim(&wanted, stack)? {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,
         };
         let lowers = self.folders(stack)?;
         let started = Instant::now();
-        let done = run::run(self, shown, at.step.span, operation, &lowers)?;
+        let done = run::run(self, shown, at.step.span, operation, &inputs, &lowers)?;
         claim.note_duration(started);
         let next = stack.with_pending(claim.wanted.definition.as_bytes(), Arc::clone(&done.upper));
         self.made().insert(claim.wanted.definition, next.clone());
@@ -610,7 +627,7 @@ impl<'a> Run<'a> {
     }
 
     /// The folders to mount, base first; what is not unpacked yet is now.
-    fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
+    pub(super) fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
         let options = self.layer_options();
         stack.folders(&|layer, lowers| {
             self.ensure_layer(layer)?;
@@ -654,7 +671,7 @@ impl<'a> Run<'a> {
 }
 
 /// An error that another stage has as well: that stage reports it.
-fn unshared(error: Failure) -> BuildError {
+pub(super) fn unshared(error: Failure) -> BuildError {
     Arc::try_unwrap(error).unwrap_or(BuildError::Stopped)
 }
 

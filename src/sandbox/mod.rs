@@ -16,10 +16,12 @@ mod seccomp;
 mod spec;
 mod sys;
 
+pub use caps::may_raise_limits;
 pub use idmap::{Entered, enter_user_namespace, in_user_namespace};
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
-pub use rootfs::{MAX_LOWERS, Rootfs};
+pub use rootfs::{MAX_LOWERS, Rootfs, memory_folder};
 pub use run::run;
 pub use spec::{
-    DEFAULT_SHM_BYTES, Exit, Mount, MountSource, Network, Output, RunSpec, SandboxError, User,
+    DEFAULT_SHM_BYTES, Exit, Limit, Mount, MountSource, Network, Output, Resource, RunSpec,
+    SandboxError, User,
 };

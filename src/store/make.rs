@@ -92,6 +92,16 @@ impl Store {
         Ok((LayerDone { diff_id, record }, folder.map(Arc::new)))
     }
 
+    /// Writes entries whose contents `open` gives as the folder `fs` of a work folder: for a mount
+    /// and not for a layer.
+    ///
+    /// # Errors
+    /// As [`Store::layer_from_entries`].
+    pub fn folder_from_entries(&self, layer: &Layer, open: &OpenContent<'_>) -> Result<WorkFolder> {
+        let (_id, _n_bytes, _listing, work) = self.write_folder_form(layer, open)?;
+        work.map_or_else(|| self.work_folder(), Ok)
+    }
+
     fn write_tar_form(&self, mut listing: LayerListing, open: &OpenContent<'_>) -> Result<Written> {
         let draft = Pipelined::new(self.draft()?);
         let open = |file: &File, path: &TreePath| open(file, path);

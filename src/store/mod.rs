@@ -16,6 +16,7 @@
 //! use is protected from `prune` by a shared `flock` for as long as the process lives.
 
 mod blob;
+mod cache_mount;
 mod downloads;
 mod error;
 mod forms;
@@ -41,6 +42,7 @@ use crate::pathio::{self, PathError};
 use crate::tree::LayerListing;
 
 pub use blob::Draft;
+pub use cache_mount::{CacheMount, CacheRequest, CacheUse};
 pub use downloads::DownloadRecord;
 pub use error::StoreError;
 pub use gc::{PruneOptions, Pruned};

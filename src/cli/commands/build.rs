@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{self, BuildError, BuildOptions, Built, ContextSource, Event, Services, Stop};
-use crate::cli::args::{BuildArgs, NetworkArg, Progress};
+use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
-use crate::cli::{interrupt, registries, report};
+use crate::cli::{interrupt, registries, report, run_options, secrets};
 use crate::context::{IgnoreRules, parse_ignore};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::image::{self, ExportOptions, Image, Target};
@@ -218,6 +218,9 @@ fn options(
             NetworkArg::Default | NetworkArg::Host => Network::Host,
             NetworkArg::None => Network::None,
         },
+        allow_host_network: args.allow.contains(&Allow::NetworkHost),
+        allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
+        run: run_options::settings(args)?,
     };
     Ok(BuildOptions {
         dockerfile,
@@ -231,6 +234,7 @@ fn options(
         pull: args.pull,
         epoch_s,
         clamp: args.reproducible || rewrite,
+        lent: secrets::lent(args, environment)?,
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
     })
