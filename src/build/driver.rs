@@ -21,8 +21,8 @@ use crate::store::{Form, LayerDone, LayerOptions, LowerFolder, StepLock, StepRec
 use crate::tree::Tree;
 
 use super::assemble::{self, StageHistory};
+use super::fetch::Fetched;
 use super::images::ImageTable;
-use super::remote::Remotes;
 use super::run::RunDone;
 use super::slot::Slot;
 use super::stack::Stack;
@@ -74,6 +74,8 @@ pub struct Services<'a> {
     pub registry: &'a Client,
     /// Ends the build.
     pub stop: &'a Stop,
+    /// Variables for programs of the host, such as git: PATH, proxies, certificates.
+    pub environment: &'a BTreeMap<String, String>,
     /// Learns what happens.
     pub events: &'a (dyn Fn(Event) + Sync),
 }
@@ -164,7 +166,7 @@ pub(super) struct Shared<'a> {
     pub(super) options: &'a BuildOptions,
     next_folder: AtomicU32,
     context: OnceLock<Context>,
-    pub(super) remotes: Remotes,
+    pub(super) fetched: Fetched,
     resolv_conf: OnceLock<Vec<u8>>,
 }
 
@@ -182,7 +184,7 @@ impl<'a> Shared<'a> {
             options,
             next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),
             context: OnceLock::new(),
-            remotes: Remotes::default(),
+            fetched: Fetched::default(),
             resolv_conf: OnceLock::new(),
         }
     }

@@ -10,6 +10,7 @@ mod download;
 mod driver;
 mod error;
 mod event;
+mod fetch;
 mod images;
 mod mountpoint;
 mod remote;
@@ -19,8 +20,10 @@ mod stack;
 mod stop;
 mod workdir;
 
+pub use download::DownloadError;
 pub use driver::{BuildOptions, Built, ContextSource, Services, build};
 pub use error::{BuildError, Failure, chain};
 pub use event::{Event, Outcome, StepId, Stream};
+pub use fetch::FetchError;
 pub use images::pull;
 pub use stop::Stop;
