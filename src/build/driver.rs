@@ -11,9 +11,9 @@ use crate::context::{Context, HashMemo, IgnoreRules};
 use crate::diag::Diagnostic;
 use crate::ir;
 use crate::oci::{Digest, Reference};
-use crate::plan::CopyFrom;
+
 use crate::plan::{
-    self, Base, CacheKey, Component, Forms, ImageRequest, Operation, OperationKey, Plan,
+    self, Base, CacheKey, Component, CopyFrom, Forms, ImageRequest, Operation, OperationKey, Plan,
     PlannedStage, Step,
 };
 use crate::pool::{self, Scope};
@@ -23,10 +23,11 @@ use crate::tree::Tree;
 
 use super::assemble::{self, StageHistory};
 use super::cache_mount::EmptiedCaches;
+use super::fetch::Fetched;
 use super::images::ImageTable;
 use super::lent::Lent;
 use super::mount_source::{ContextFolders, Inputs};
-use super::remote::Remotes;
+
 use super::run::RunDone;
 use super::slot::Slot;
 use super::stack::Stack;
@@ -80,6 +81,8 @@ pub struct Services<'a> {
     pub registry: &'a Client,
     /// Ends the build.
     pub stop: &'a Stop,
+    /// Variables for programs of the host, such as git: PATH, proxies, certificates.
+    pub environment: &'a BTreeMap<String, String>,
     /// Learns what happens.
     pub events: &'a (dyn Fn(Event) + Sync),
 }
@@ -170,7 +173,7 @@ pub(super) struct Shared<'a> {
     pub(super) options: &'a BuildOptions,
     next_folder: AtomicU32,
     context: OnceLock<Context>,
-    pub(super) remotes: Remotes,
+    pub(super) fetched: Fetched,
     resolv_conf: OnceLock<Vec<u8>>,
 }
 
@@ -188,7 +191,7 @@ impl<'a> Shared<'a> {
             options,
             next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),
             context: OnceLock::new(),
-            remotes: Remotes::default(),
+            fetched: Fetched::default(),
             resolv_conf: OnceLock::new(),
         }
     }

@@ -54,7 +54,14 @@ pub(in crate::cli) fn run(
             plain.event(&event);
         }
     };
-    let services = Services { store: &store, registry: &registry, stop: &stop, events: &events };
+    let programs = environment.for_programs();
+    let services = Services {
+        store: &store,
+        registry: &registry,
+        stop: &stop,
+        environment: &programs,
+        events: &events,
+    };
     let done = interrupt::watching(&stop, || {
         let built = build::build(&services, &options)?;
         write_out(&services, &options, &built, &outputs, quiet)?;
