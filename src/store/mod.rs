@@ -18,11 +18,13 @@
 mod blob;
 mod downloads;
 mod error;
+mod forms;
 mod gc;
 mod image;
 mod index;
 mod layer;
 mod lock;
+mod make;
 mod scan;
 mod version;
 mod work;

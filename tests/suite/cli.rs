@@ -11,7 +11,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
+use crate::support::images::{Layout, entries};
 use crate::support::registry::{Answer, DockerRegistry, Scripted};
 
 /// A step that must stay cached whatever fails after it.
@@ -189,7 +192,12 @@ fn outputs_that_cannot_be_written_fail_by_name_after_the_build() {
     env.build(dockerfile, &[]).ok().ended(&["COPY a /: CACHED"]);
 }
 
-as_root_and_as_user!(store_of_a_newer_version_is_refused, ctrl_c_ends_everything);
+as_root_and_as_user!(
+    store_of_a_newer_version_is_refused,
+    ctrl_c_ends_everything,
+    every_output_holds_the_image,
+    images_are_listed_shown_pushed_pulled_and_pruned,
+);
 
 fn store_of_a_newer_version_is_refused(who: Who) {
     let env = Env::of(who);
@@ -255,4 +263,131 @@ fn priv_full_disk_fails_and_is_well_once_there_is_room() {
     assert_eq!(done.stdout, "code 1\ncode 3\n0\n", "{}", done.stderr);
     done.fails(0, &["No space left on device", "did not complete", "No space left on device"]);
     done.fails(0, &["RUN echo kept > /kept\n#2 DONE", "RUN echo kept > /kept\n#2 CACHED"]);
+}
+
+/// Deletes, replaces and links, so that layers must be merged right.
+const OUTPUT: &str = "FROM base:1\nRUN rm /old/file /etc/passwd && rm -r /bin /root /tmp\n\
+                      COPY a /a\nCOPY --chmod=4711 a /old/b\nENTRYPOINT [\"/a\"]\n";
+
+fn every_output_holds_the_image(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.write("a", "content");
+    let outputs = [
+        "type=oci,dest=oci.tar",
+        "type=oci,dest=oci,tar=false,compression=zstd",
+        "type=docker,dest=docker.tar",
+        "type=local,dest=local",
+        "type=tar,dest=files.tar",
+        "plain",
+    ];
+    let mut args = vec!["-t", "app:1", "-t", "app:2", "--reproducible", "--iidfile", "iid"];
+    args.extend(outputs.iter().flat_map(|output| ["-o", *output]));
+    env.build(OUTPUT, &args).ok();
+    let iid = fs::read_to_string(env.path("iid")).unwrap();
+    for name in ["oci-archive:oci.tar:1", "oci:oci:1", "docker-archive:docker.tar:app:2"] {
+        let config = skopeo(&env, &["inspect", "--config", "--raw", name]);
+        assert_eq!(rbuild::oci::Digest::of(config.as_bytes()).to_string(), iid, "{name}");
+    }
+    let image = Layout::read(&env.path("oci"));
+    assert_eq!(image.layers.len(), 4);
+    let types = image.manifest["layers"].as_array().unwrap().iter();
+    let zstd = "application/vnd.oci.image.layer.v1.tar+zstd";
+    assert!({ types }.all(|layer| layer["mediaType"] == zstd), "{}", image.manifest);
+
+    let tar = entries(&fs::read(env.path("files.tar")).unwrap());
+    let lines: Vec<String> = tar.iter().map(|(path, line)| format!("{path} {line}")).collect();
+    let want = [
+        "a file 644 0:0 7 @0",
+        "dev/ dir 755 0:0 @0",
+        "etc/ dir 755 0:0 @0",
+        "etc/group file 644 0:0 10 @0",
+        "old/ dir 755 0:0 @0",
+        "old/b file 4711 0:0 7 @0",
+        "old/folder/ dir 755 0:0 @0",
+        "old/folder/a file 644 0:0 12 @0",
+        "old/folder/b file 644 0:0 12 @0",
+        "proc/ dir 755 0:0 @0",
+        "sys/ dir 755 0:0 @0",
+    ];
+    assert_eq!(lines, want);
+    for folder in ["local", "plain"] {
+        let script = format!("cd {folder} && find . -mindepth 1 -printf '%P %m %T@ %l\\n' | sort");
+        let done = Done::of(env.program("sh").args(["-c", &script]).output().unwrap()).ok();
+        let want = "a 644 0.0000000000 \ndev 755 0.0000000000 \netc 755 0.0000000000 \n\
+                    etc/group 644 0.0000000000 \nold 755 0.0000000000 \n\
+                    old/b 4711 0.0000000000 \nold/folder 755 0.0000000000 \n\
+                    old/folder/a 644 0.0000000000 \nold/folder/b 644 0.0000000000 \n\
+                    proc 755 0.0000000000 \nsys 755 0.0000000000 \n";
+        assert_eq!(done.stdout, want, "{folder}");
+    }
+    let quiet = env.rbuild(&["build", "context", "-q", "--reproducible"]).ok();
+    assert_eq!((quiet.stdout, quiet.stderr), (format!("{iid}\n"), String::new()));
+    let done = env.command(&["build", "context", "-o", "-", "--reproducible"]).output().unwrap();
+    assert!(done.stdout == fs::read(env.path("files.tar")).unwrap());
+}
+
+#[track_caller]
+fn skopeo(env: &Env, args: &[&str]) -> String {
+    Done::of(env.program("skopeo").args(args).output().unwrap()).ok().stdout
+}
+
+fn images_are_listed_shown_pushed_pulled_and_pruned(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.write("a", "content");
+    let registry = DockerRegistry::open();
+    let host = registry.host();
+    let names = [format!("{host}/app:1"), format!("{host}/deep/er/app:two")];
+    let dockerfile = "FROM base:1\nCOPY a /a\n";
+    let args = ["-t", &names[0], "-t", &names[1], "--push", "--iidfile", "iid"];
+    let pushed = env.build(dockerfile, &args).ok();
+    let iid = fs::read_to_string(env.path("iid")).unwrap();
+    for name in &names {
+        let remote = format!("docker://{name}");
+        let config = skopeo(&env, &["inspect", "--config", "--raw", "--tls-verify=false", &remote]);
+        assert_eq!(rbuild::oci::Digest::of(config.as_bytes()).to_string(), iid);
+        let raw = skopeo(&env, &["inspect", "--raw", "--tls-verify=false", &remote]);
+        let digest = rbuild::oci::Digest::of(raw.as_bytes());
+        assert!(pushed.stderr.contains(&format!("pushed {name}@{digest}\n")), "{}", pushed.stderr);
+    }
+
+    let listed = env.rbuild(&["images"]).ok().stdout;
+    let rows: Vec<Vec<&str>> = listed.lines().map(|l| l.split_whitespace().collect()).collect();
+    let id = &iid["sha256:".len()..][..12];
+    assert_eq!(rows[0], ["NAME", "ID", "CREATED", "SIZE"]);
+    let named = |name: &str| rows.iter().find(|row| row[0] == name).unwrap()[1];
+    assert_eq!((named(&names[0]), named(&names[1]), rows.len()), (id, id, 4));
+    let shown: Value =
+        serde_json::from_str(&env.rbuild(&["inspect", &names[0]]).ok().stdout).unwrap();
+    assert_eq!(shown["Id"], iid);
+    assert_eq!(shown["Name"], names[0]);
+    assert_eq!(shown["Config"]["rootfs"]["diff_ids"], shown["Layers"]);
+
+    let fresh = |args: &[&str]| Done::of(env.command_in("fresh", args).output().unwrap());
+    fresh(&["pull", &format!("{host}/nothing")]).fails(3, &["does not exist"]);
+    fresh(&["pull", &names[0]]).ok();
+    let pulled: Value = serde_json::from_str(&fresh(&["inspect", &names[0]]).ok().stdout).unwrap();
+    assert_eq!((&pulled["Id"], &pulled["Layers"]), (&shown["Id"], &shown["Layers"]));
+    let again = format!("{host}/again:1");
+    fs::write(env.path("context/Dockerfile"), format!("FROM {}\nLABEL a=b\n", names[0])).unwrap();
+    fresh(&["build", "context", "-t", &again]).ok();
+    fresh(&["push", &again]).ok();
+    let remote = format!("docker://{again}");
+    skopeo(&env, &["inspect", "--tls-verify=false", &remote]);
+
+    env.build(OUTPUT, &[]).ok();
+    let blobs = |store: &str| fs::read_dir(env.path(store).join("blobs/sha256")).unwrap().count();
+    let before = blobs("store");
+    let pruned = env.rbuild(&["prune"]).ok().stdout;
+    assert!(pruned.starts_with("removed "), "{pruned}");
+    assert!(blobs("store") < before);
+    env.build(dockerfile, &[]).ok().ended(&["COPY a /a: DONE"]);
+    env.rbuild(&["push", &names[0]]).ok();
+    env.rbuild(&["prune", "--all"]).ok();
+    assert_eq!(blobs("store"), 0);
+    assert_eq!(fs::read_dir(env.path("store/layers")).unwrap().count(), 0);
+    assert_eq!(env.rbuild(&["images"]).ok().stdout.lines().count(), 1);
+    env.base();
+    env.build(dockerfile, &[]).ok().ended(&["COPY a /a: DONE"]);
 }

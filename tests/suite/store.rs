@@ -1,15 +1,18 @@
 //! The cache: what is made anew, and what is not; one store and many processes.
 #![expect(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "tests say what they mean with them"
 )]
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
+use crate::support::generate::Random;
 use crate::support::registry::DockerRegistry;
 
 const TWO_STAGES: &str = "FROM base:1 AS one\nCOPY a /a\nRUN cat /a > /made\n\
@@ -112,7 +115,11 @@ fn run_that_makes_the_same_files_keeps_what_follows_cached() {
     ]);
 }
 
-as_root_and_as_user!(second_build_asks_no_registry, many_processes_share_one_store);
+as_root_and_as_user!(
+    second_build_asks_no_registry,
+    many_processes_share_one_store,
+    builds_killed_at_any_moment_leave_a_good_store,
+);
 
 fn second_build_asks_no_registry(who: Who) {
     let mut env = Env::of(who);
@@ -146,7 +153,6 @@ fn many_processes_share_one_store(who: Who) {
         "FROM base:1 AS one\nRUN sleep 0.3; cat /proc/sys/kernel/random/uuid > /id\n\
          FROM base:1\nCOPY a /\nCOPY --from=one /id /\nRUN sleep 0.1; echo run >> /log\n",
     );
-    env.hand_over();
     let start = |at: usize| {
         let tag = format!("app:{at}");
         let args = ["build", "context", "-t", &tag];
@@ -175,4 +181,79 @@ fn many_processes_share_one_store(who: Who) {
     let first = id(done.first().unwrap());
     assert!(done.iter().all(|done| id(done) == first));
     assert_eq!(env.leftovers("store"), "");
+}
+
+/// Work of every kind, some of it slow enough to be killed in.
+const KILLED: &str = "FROM base:1 AS one\nCOPY many /many\nRUN sleep 0.05; cat /many/* > /all\n\
+    RUN rm -r /many; seq 1 20000 > /seq\n\
+    FROM base:1\nWORKDIR /w\nCOPY --from=one /all /seq /w/\nRUN for i in 1 2 3; do cp seq $i; done\n\
+    ADD many.tar /tar\nRUN sha256sum * > sums; rm seq\n";
+
+fn builds_killed_at_any_moment_leave_a_good_store(who: Who) {
+    const N: usize = 20;
+    let env = Env::of(who);
+    for at in 0..300 {
+        env.write(&format!("many/{at}"), format!("{at}").repeat(at * 10));
+    }
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_dir_all("many", env.path("context/many")).unwrap();
+    env.write("many.tar", tar.into_inner().unwrap());
+    env.write("Dockerfile", KILLED);
+    env.base_in("never-killed");
+    env.base();
+    let args = &NO_CACHE[..NO_CACHE.len() - 1];
+    let started = Instant::now();
+    Done::of(env.command_in("never-killed", args).output().unwrap()).ok();
+    let whole = started.elapsed();
+    let want = fs::read(env.path("app.tar")).unwrap();
+
+    let mut random = Random(seed());
+    for at in 0..N {
+        // Steps that are done stay done: each time a part of the work is still to do.
+        let mut command = env.command(if at % 4 == 3 { &NO_CACHE } else { args });
+        let mut child = command.stderr(Stdio::null()).process_group(0).spawn().unwrap();
+        let moment = whole.mul_f64(f64::from(u32::try_from(random.below(1000)).unwrap()) / 1000.0);
+        std::thread::sleep(moment);
+        // As a user rbuild is two processes: both are killed, at once or one before the other.
+        let pid = rustix::process::Pid::from_child(&child);
+        if at % 2 == 0 {
+            rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        child.wait().unwrap();
+    }
+    wait_until(|| env.processes().is_empty(), &|| env.processes().join("\n"));
+    let done = env.rbuild(args).ok();
+    assert!(fs::read(env.path("app.tar")).unwrap() == want, "{}", done.stderr);
+    let again = env.rbuild(args).ok();
+    assert!(again.steps().iter().all(|step| step.ends_with("CACHED")), "{}", again.stderr);
+    assert_eq!(env.leftovers("store"), "");
+    env.rbuild(&NO_CACHE).ok();
+    assert!(fs::read(env.path("app.tar")).unwrap() == want);
+}
+
+const NO_CACHE: [&str; 8] = [
+    "build",
+    "context",
+    "--reproducible",
+    "-t",
+    "app",
+    "-o",
+    "type=oci,dest=app.tar",
+    "--no-cache",
+];
+
+/// The same each time, or as `RBUILD_TEST_SEED` says.
+fn seed() -> u64 {
+    std::env::var("RBUILD_TEST_SEED").map_or(7, |seed| seed.parse().unwrap())
+}
+
+/// Waits for something that takes a moment.
+#[track_caller]
+fn wait_until(done: impl Fn() -> bool, what: &dyn Fn() -> String) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{}", what());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

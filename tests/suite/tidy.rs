@@ -17,7 +17,6 @@ const LONG: &[(&str, usize)] = &[
     ("src/build/driver.rs", 750),
     ("src/cli/commands/build.rs", 440),
     ("src/plan/fold.rs", 540),
-    ("src/store/layer.rs", 650),
 ];
 
 /// Where text is that we write; `testdata` has its own rules.

@@ -114,7 +114,7 @@ impl Env {
         env.set("PATH", &std::env::var("PATH").unwrap_or_default());
         env.set("HOME", &env.shown("home"));
         env.set("DOCKER_CONFIG", &env.shown("docker"));
-        env.hand_over();
+        env.hand_over(".");
         env
     }
 
@@ -145,12 +145,12 @@ impl Env {
         fs::write(path, content).unwrap();
     }
 
-    /// Makes everything the builder's own.
-    pub(crate) fn hand_over(&self) {
+    /// Makes a folder, or a file, the builder's own.
+    pub(crate) fn hand_over(&self, name: &str) {
         if let Who::User(user) = self.who {
             let owner = format!("{}:{}", user.uid, user.gid);
             let mut chown = Command::new("chown");
-            let chown = chown.args(["-Rh", &owner]).arg(self.folder.path());
+            let chown = chown.args(["-Rh", &owner]).arg(self.path(name));
             assert!(chown.status().unwrap().success());
         }
     }

@@ -1,4 +1,3 @@
-#![allow(dead_code, reason = "tmp")]
 //! Base images of busybox, and images as they were written, read back.
 #![expect(
     clippy::disallowed_methods,
@@ -19,7 +18,7 @@ use super::env::Env;
 
 const APPLETS: &str = "sh ls cat echo true false id pwd env sleep mkdir rmdir rm mv cp touch ln ps \
                        kill stat find test head tail wc sort readlink mknod mkfifo grep sed dd \
-                       chmod chown tr date seq adduser addgroup sha256sum xargs usleep";
+                       chmod chown tr date seq sha256sum xargs usleep";
 
 impl Env {
     /// Builds `base:1`: busybox, root's account, some files to change.
@@ -30,7 +29,7 @@ impl Env {
     /// The same in another store.
     pub(crate) fn base_in(&self, store: &str) {
         self.write_base();
-        let args = ["build", "base", "-t", "base:1"];
+        let args = ["build", "base", "-t", "base:1", "--reproducible"];
         let done = self.command_in(store, &args).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
@@ -38,7 +37,10 @@ impl Env {
     /// Writes the folder `base`, from which the base image is built.
     pub(crate) fn write_base(&self) {
         let base = self.path("base");
-        for name in ["bin", "etc", "root", "tmp", "old/folder"] {
+        if base.is_dir() {
+            return;
+        }
+        for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "old/folder"] {
             fs::create_dir_all(base.join(name)).unwrap();
         }
         fs::copy("/bin/busybox", base.join("bin/busybox")).expect("busybox-static is installed");
@@ -53,7 +55,7 @@ impl Env {
         let dockerfile = "FROM scratch\nCOPY . /\nENV PATH=/bin\nCMD [\"/bin/sh\"]\n";
         fs::write(base.join("Dockerfile"), dockerfile).unwrap();
         fs::write(base.join(".dockerignore"), "Dockerfile\n.dockerignore\n").unwrap();
-        self.hand_over();
+        self.hand_over("base");
     }
 }
 
@@ -67,7 +69,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Reads a layout with one image.
+    /// Reads the last image of a layout.
     pub(crate) fn read(folder: &Path) -> Self {
         let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
         let index = json(&fs::read(folder.join("index.json")).unwrap());
@@ -75,7 +77,7 @@ impl Layout {
             let hex = descriptor["digest"].as_str().unwrap().replace("sha256:", "");
             fs::read(folder.join("blobs/sha256").join(hex)).unwrap()
         };
-        let manifest = json(&blob(&index["manifests"][0]));
+        let manifest = json(&blob(index["manifests"].as_array().unwrap().last().unwrap()));
         let config = json(&blob(&manifest["config"]));
         let layers = manifest["layers"].as_array().unwrap().iter();
         let layers = layers.map(|layer| {
@@ -123,6 +125,7 @@ pub(crate) fn entries(tar: &[u8]) -> BTreeMap<String, String> {
         if kind == "file" {
             line += &format!(" {size}");
         }
+        line += &format!(" @{}", entry.header().mtime().unwrap());
         if let Some(target) = entry.link_name_bytes() {
             line += &format!(" -> {}", target.escape_ascii());
         }
@@ -133,8 +136,9 @@ pub(crate) fn entries(tar: &[u8]) -> BTreeMap<String, String> {
             line += &format!(" {major}:{minor}");
         }
         for (name, value) in pax(&mut entry) {
-            if name.starts_with("SCHILY.xattr.") {
-                line += &format!(" {name}={}", value.escape_ascii());
+            match &*name {
+                "path" | "linkpath" => {}
+                name => line += &format!(" {name}={}", value.escape_ascii()),
             }
         }
         found.insert(path, line);

@@ -329,7 +329,9 @@ fn write_out(
             Kind::Folder(path) => Target::Folder(path.clone()),
             Kind::Tar(path) => Target::Tar(path.clone()),
         };
-        image::export(services.store, &image, &target, &export).map_err(error)?;
+        let mut warn = |warning| report::remark(&format!("warning: {warning}"));
+        let images = std::slice::from_ref(&image);
+        image::export_all(services.store, images, &target, &export, &mut warn).map_err(error)?;
         if !quiet {
             report::remark(&format!("wrote {}", target_path(&output.kind).display()));
         }
