@@ -173,7 +173,9 @@ fn no_file_knows_the_machine_it_was_written_on() {
     // Steps have a /dev/shm and may well have a /work; what is below them is somebody's machine.
     let places = [concat!("/dev/", "shm/"), concat!("/wo", "rk/"), concat!("/ro", "ot/.")];
     let mut texts = all_texts();
-    texts.extend(source::texts_below("testdata"));
+    // The paths in the other files there are those of images.
+    let ours = ["testdata/README.md", "testdata/hello"];
+    texts.extend(ours.iter().flat_map(|path| source::texts_below(path)));
     let found = texts.iter().flat_map(|file| {
         lines_with(file, |line| {
             places.iter().any(|place| {
