@@ -385,10 +385,12 @@ fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint
         text.push_str("------\n");
     }
     let diagnostics = error.diagnostics();
-    let exit = match error {
-        BuildError::Interrupted => Exit::Interrupted,
-        error if error.is_environment() => Exit::Environment,
-        _ => Exit::Build,
+    let exit = if matches!(error, BuildError::Interrupted) {
+        Exit::Interrupted
+    } else if error.is_environment() {
+        Exit::Environment
+    } else {
+        Exit::Build
     };
     if diagnostics.is_empty() {
         text.push_str(&format!("error: {}", build::chain(error)));
