@@ -19,6 +19,7 @@ mod mountpoint;
 mod mounts;
 mod run;
 mod slot;
+mod ssh_key;
 mod stack;
 mod stop;
 mod workdir;
@@ -29,6 +30,7 @@ pub use event::{Event, Outcome, StepId, Stream};
 pub use images::pull;
 pub use lent::{AgentSource, Lent};
 pub use run::resource;
+pub use ssh_key::{KeyError, SshKey};
 pub use stop::Stop;
 
 pub use crate::sandbox::may_raise_limits;
