@@ -351,7 +351,7 @@ mod tests {
     fn tail_keeps_the_last_lines_across_chunks() {
         let mut tail = Tail::default();
         for n in 0..30 {
-            tail.push(format!("line").as_bytes());
+            tail.push(b"line");
             tail.push(format!(" {n}\n").as_bytes());
         }
         tail.push(b"end");

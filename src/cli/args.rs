@@ -73,7 +73,7 @@ pub(super) struct BuildArgs {
     /// The folder that COPY and ADD take files from
     #[arg(value_name = "CONTEXT")]
     pub(super) context: String,
-    /// Name the image NAME[:TAG]; may be repeated
+    /// Give the image this name; may be repeated
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(super) tag: Vec<String>,
     /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]

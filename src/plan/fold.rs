@@ -6,6 +6,7 @@ use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::{self, Escape, HealthcheckTest, Kind, ShellOrExec, Word};
 use crate::oci::{DEFAULT_PATH, Healthcheck, ImageConfig, Platform};
 
+use super::add_remote;
 use super::args::{Globals, Scope, is_proxy};
 use super::mounts::{self, MountScope};
 use super::{
@@ -66,6 +67,11 @@ impl Fold {
         std::mem::take(&mut self.triggers)
     }
 
+    /// A flag's value with its variables replaced.
+    pub(super) fn expand(&self, word: &Word) -> Result<String> {
+        Ok(self.scope.expand(word, self.escape)?)
+    }
+
     /// Folds one instruction; `from` is what its `--from` names, `mounts` what the `from=` of each
     /// of its mounts does.
     pub(super) fn instruction(
@@ -93,7 +99,18 @@ impl Fold {
             Kind::Add(add) => copied(self.add(add)?),
             Kind::Workdir(path) => self.workdir(path)?,
             Kind::Arg(args) => (None, Some(self.arg(args, request, globals)?)),
-            kind => (None, self.metadata(kind)?),
+            kind @ (Kind::Env(_)
+            | Kind::Label(_)
+            | Kind::User(_)
+            | Kind::Expose(_)
+            | Kind::Volume(_)
+            | Kind::Cmd(_)
+            | Kind::Entrypoint(_)
+            | Kind::Shell(_)
+            | Kind::Stopsignal(_)
+            | Kind::Healthcheck(_)
+            | Kind::Onbuild(_)
+            | Kind::Maintainer(_)) => (None, self.metadata(kind)?),
         };
         let text = instruction.text.clone();
         Ok(Step { span: instruction.span, text, operation, history })
@@ -376,20 +393,7 @@ impl Fold {
         let from = CopyFrom::Context;
         let (mut operation, line) =
             self.copy("ADD", &add.flags, &add.sources, &add.destination, false, from)?;
-        let first_source = match add.sources.first() {
-            Some(ir::CopySource::Path(word)) => word.span,
-            Some(ir::CopySource::Heredoc(heredoc)) => heredoc.opening.span,
-            None => add.destination.span,
-        };
-        if let Some(checksum) = &add.checksum {
-            let message = "checksum can't be specified for local sources";
-            return Err(Box::new(Diagnostic::error(codes::BAD_FLAG, checksum.span, message)));
-        }
-        if let Some(keep) = add.keep_git_dir.filter(|keep| keep.value) {
-            let message = "--keep-git-dir is only for git sources";
-            let error = Diagnostic::error(codes::BAD_FLAG, keep.span, message);
-            return Err(Box::new(error.label(first_source, "this is a local source")));
-        }
+        add_remote::apply_flags(self, add, &mut operation.parts)?;
         operation.unpack = add.unpack.is_none_or(|unpack| unpack.value);
         Ok((operation, line))
     }
@@ -420,6 +424,7 @@ impl Fold {
             line.push_str(&match &part {
                 CopyPart::Path { text, .. } => format!(" {text}"),
                 CopyPart::Inline { name, .. } => format!(" <<{name}"),
+                CopyPart::Remote(remote) => format!(" {}", remote.shown),
             });
             parts.push(part);
         }
@@ -448,20 +453,9 @@ impl Fold {
             }
             ir::CopySource::Path(word) => {
                 let text = self.scope.expand(word, self.escape)?;
-                match remote_kind(&text) {
+                match add_remote::part(&text, word.span, keyword)? {
+                    Some(remote) => Ok(CopyPart::Remote(remote)),
                     None => Ok(CopyPart::Path { text, span: word.span }),
-                    Some(kind) if keyword == "COPY" => {
-                        let message = format!("source can't be a {kind} for COPY");
-                        let error = Diagnostic::error(codes::BAD_ARGUMENT, word.span, message);
-                        Err(Box::new(error.help("ADD takes URLs and git repositories")))
-                    }
-                    Some(kind) => {
-                        let message = format!("ADD of a {kind} is not supported yet");
-                        let help =
-                            "download it in a RUN step, or before the build into the context";
-                        let error = Diagnostic::error(codes::NOT_SUPPORTED, word.span, message);
-                        Err(Box::new(error.help(help)))
-                    }
                 }
             }
         }
@@ -470,20 +464,6 @@ impl Fold {
 
 fn copied((operation, line): (CopyOperation, String)) -> (Option<Operation>, Option<HistoryLine>) {
     (Some(Operation::Copy(operation)), Some(history::layer(line)))
-}
-
-/// Whether ADD would fetch this source: a git repository or another URL.
-fn remote_kind(source: &str) -> Option<&'static str> {
-    let scheme =
-        |prefix: &str| source.get(..prefix.len()).is_some_and(|s| s.eq_ignore_ascii_case(prefix));
-    let path = source.split(['#', '?']).next().unwrap_or(source);
-    if scheme("git://") || scheme("ssh://") || scheme("git@") {
-        return Some("git repository");
-    }
-    if scheme("http://") || scheme("https://") {
-        return Some(if path.ends_with(".git") { "git repository" } else { "URL" });
-    }
-    None
 }
 
 fn refuse_unsupported_run(run: &ir::Run, request: &Request) -> Result<()> {

@@ -8,8 +8,8 @@ use std::fmt;
 use crate::tree::{ContentDigest, ContentWriter};
 
 use super::{
-    Access, CopyFrom, CopyOperation, CopyPart, Network, RunMount, RunMountKind, RunOperation,
-    RunSettings, WorkdirOperation,
+    Access, CopyFrom, CopyOperation, CopyPart, Network, Remote, RemotePart, RunMount, RunMountKind,
+    RunOperation, RunSettings, WorkdirOperation,
 };
 
 /// The name of an input: of an operation, or of an operation on a certain parent.
@@ -76,6 +76,14 @@ impl Chain {
         key.field(&self.0);
         key.field(name);
         Self(*key.finish().as_bytes())
+    }
+}
+
+impl Chain {
+    /// The chain's name in the place of a content's, for a key by definition.
+    #[must_use]
+    pub const fn as_content(self) -> ContentDigest {
+        ContentDigest::new(self.0)
     }
 }
 
@@ -166,6 +174,7 @@ impl OperationKey {
             match part {
                 CopyPart::Path { text, .. } => key.add(format!("source {at}"), text),
                 CopyPart::Inline { name, content } => key.add(format!("heredoc {name}"), content),
+                CopyPart::Remote(part) => key.add_remote(at, part),
             }
         }
         key.add("destination", &copy.destination);
@@ -205,6 +214,22 @@ impl OperationKey {
             self.add("clamped to", epoch_s.to_string());
         }
         self
+    }
+
+    /// What a fetched source is beside its content: that is among the files.
+    fn add_remote(&mut self, at: usize, part: &RemotePart) {
+        match &part.source {
+            Remote::Url(url) => self.add(format!("download {at}"), &url.name),
+            Remote::Git(git) => {
+                self.add(format!("repository {at}"), git.shown());
+                self.add(format!("folder {at}"), git.subdir.as_deref().unwrap_or_default());
+                let options = [git.keep_git_dir == Some(true), git.submodules, git.commit_time];
+                self.add(format!("checkout {at}"), format!("{options:?}"));
+            }
+        }
+        if part.unpack {
+            self.add(format!("unpack {at}"), "true");
+        }
     }
 
     fn new(domain: &'static str) -> Self {

@@ -4,6 +4,7 @@
 //! Pure: a [`plan`] is a function of the Dockerfile, the request and the base images' configs. It
 //! contacts nobody; when a config is missing it says which.
 
+mod add_remote;
 mod args;
 mod fold;
 mod graph;
@@ -11,6 +12,7 @@ mod history;
 mod key;
 mod mounts;
 mod ports;
+mod remote;
 mod signal;
 mod stages;
 mod step;
@@ -24,10 +26,11 @@ use crate::oci::{ImageConfig, Platform, Reference};
 pub use graph::{Forms, forms};
 pub use key::{CacheKey, Chain, Component, OperationKey};
 pub use mounts::bytes;
+pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote, redacted};
 pub use step::{
     Access, Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
-    Plan, PlannedStage, RunMount, RunMountKind, RunOperation, RunSettings, Step, Ulimit,
-    WorkdirOperation,
+    Plan, PlannedStage, RemotePart, RunMount, RunMountKind, RunOperation, RunSettings, Step,
+    Ulimit, WorkdirOperation,
 };
 
 /// What the caller wants built, beside the Dockerfile.

@@ -319,10 +319,10 @@ impl<'a> Planner<'a> {
 }
 
 fn copy_from_word(instruction: &ir::Instruction) -> Option<&Word> {
-    match &instruction.kind {
-        ir::Kind::Copy(copy) => copy.from.as_ref(),
-        _ => None,
-    }
+    let ir::Kind::Copy(copy) = &instruction.kind else {
+        return None;
+    };
+    copy.from.as_ref()
 }
 
 /// A trigger has no place of its own in the file: its errors are shown at the FROM.

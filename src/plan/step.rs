@@ -2,9 +2,9 @@
 
 use crate::diag::{Diagnostic, Span};
 use crate::ir;
-use crate::oci::ImageConfig;
+use crate::oci::{Digest, ImageConfig};
 
-use super::ImageRequest;
+use super::{ImageRequest, Remote};
 
 /// All that has to be done.
 #[derive(Debug)]
@@ -249,6 +249,23 @@ pub enum CopyPart {
         /// What is in it.
         content: String,
     },
+    /// A URL or repository.
+    Remote(RemotePart),
+}
+
+/// A source of ADD that is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemotePart {
+    /// What is fetched.
+    pub source: Remote,
+    /// As expanded, without credentials.
+    pub shown: String,
+    /// `--checksum` of a URL.
+    pub checksum: Option<Digest>,
+    /// Whether it is unpacked if it is an archive.
+    pub unpack: bool,
+    /// Where it stands.
+    pub span: Span,
 }
 
 /// COPY and ADD.

@@ -1,6 +1,6 @@
 //! Runs one command in one rootfs; knows nothing of Dockerfiles or images.
 //!
-//! [`run`] makes a list of operations ([`rootfs_ops`], a pure function), prepares what they need,
+//! [`run()`] makes a list of operations ([`rootfs_ops`], a pure function), prepares what they need,
 //! and starts a child in new namespaces that applies them one by one and executes the command.
 //! The command is pid 1 of its namespace: when it ends, the kernel ends all that it started.
 //! An ordinary user's rbuild first goes to a user namespace of its own.

@@ -57,10 +57,10 @@ pub(in crate::cli) fn run(
     let services = Services { store: &store, registry: &registry, stop: &stop, events: &events };
     let done = interrupt::watching(&stop, || {
         let built = build::build(&services, &options)?;
-        let image = write_out(&services, &options, &built, &outputs, quiet)?;
-        Ok((built, image))
+        write_out(&services, &options, &built, &outputs, quiet)?;
+        Ok(built)
     });
-    let (built, ()) = done.map_err(|error: build::Failure| complaint(&error, &source, style))?;
+    let built = done.map_err(|error: build::Failure| complaint(&error, &source, style))?;
     if !quiet && !built.warnings.is_empty() {
         report::remark(diag::render(&built.warnings, &source, style).trim_end());
     }
@@ -277,12 +277,12 @@ fn epoch(
 
 /// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
 fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
-    dockerfile.meta_args.iter().rev().find_map(|instruction| match &instruction.kind {
-        ir::Kind::Arg(args) => {
-            let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
-            named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
-        }
-        _ => None,
+    dockerfile.meta_args.iter().rev().find_map(|instruction| {
+        let ir::Kind::Arg(args) = &instruction.kind else {
+            return None;
+        };
+        let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
+        named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
     })
 }
 
@@ -330,9 +330,12 @@ fn write_out(
             Kind::OciArchive(path) => Target::OciArchive(path.clone()),
             Kind::OciFolder(path) => Target::OciFolder(path.clone()),
             Kind::DockerArchive(path) => Target::DockerArchive(path.clone()),
-            Kind::Folder(_) | Kind::Tar(_) => continue,
+            Kind::Folder(path) => Target::Folder(path.clone()),
+            Kind::Tar(path) => Target::Tar(path.clone()),
         };
-        image::export(services.store, &image, &target, &export).map_err(error)?;
+        let mut warn = |warning| report::remark(&format!("warning: {warning}"));
+        let images = std::slice::from_ref(&image);
+        image::export_all(services.store, images, &target, &export, &mut warn).map_err(error)?;
         if !quiet {
             report::remark(&format!("wrote {}", target_path(&output.kind).display()));
         }
@@ -388,10 +391,12 @@ fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint
         text.push_str("------\n");
     }
     let diagnostics = error.diagnostics();
-    let exit = match error {
-        BuildError::Interrupted => Exit::Interrupted,
-        _ if !diagnostics.is_empty() => Exit::Build,
-        _ => Exit::Environment,
+    let exit = if matches!(error, BuildError::Interrupted) {
+        Exit::Interrupted
+    } else if error.is_environment() {
+        Exit::Environment
+    } else {
+        Exit::Build
     };
     if diagnostics.is_empty() {
         text.push_str(&format!("error: {}", build::chain(error)));
