@@ -22,6 +22,7 @@ mod mounts;
 mod remote;
 mod run;
 mod slot;
+mod ssh_key;
 mod stack;
 mod stop;
 mod workdir;
@@ -34,6 +35,7 @@ pub use fetch::FetchError;
 pub use images::pull;
 pub use lent::{AgentSource, Lent};
 pub use run::resource;
+pub use ssh_key::{KeyError, SshKey};
 pub use stop::Stop;
 
 pub use crate::sandbox::may_raise_limits;
