@@ -5,6 +5,7 @@
 //! steps run at the same time, and what the target does not need never runs.
 
 mod assemble;
+mod contexts;
 mod copy;
 mod download;
 mod driver;
@@ -12,6 +13,7 @@ mod error;
 mod event;
 mod fetch;
 mod images;
+mod layout;
 mod mountpoint;
 mod remote;
 mod run;
@@ -20,6 +22,7 @@ mod stack;
 mod stop;
 mod workdir;
 
+pub use contexts::{ContextFiles, FetchedContext, context_of_stream, fetch_context};
 pub use download::DownloadError;
 pub use driver::{BuildOptions, Built, ContextSource, Services, build};
 pub use error::{BuildError, Failure, chain};

@@ -10,6 +10,7 @@ mod error;
 mod layout;
 mod place;
 mod push;
+mod reader;
 mod source;
 
 use std::io::Write;
@@ -23,6 +24,7 @@ use crate::store::Store;
 pub use documents::{Packed, pack};
 pub use error::ExportError;
 pub use push::push;
+pub use reader::{LayoutError, LayoutReader};
 pub use source::{Image, ImageLayer};
 
 type Result<T> = std::result::Result<T, ExportError>;

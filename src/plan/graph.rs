@@ -61,7 +61,7 @@ impl PlannedStage {
         let copies = self.steps.iter().filter_map(|step| match &step.operation {
             Some(Operation::Copy(copy)) => match copy.from {
                 CopyFrom::Stage(number) => Some(number),
-                CopyFrom::Context | CopyFrom::Image(_) => None,
+                CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Image(_) => None,
             },
             Some(Operation::Run(_) | Operation::Workdir(_)) | None => None,
         });

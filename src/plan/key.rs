@@ -7,9 +7,7 @@ use std::fmt;
 
 use crate::tree::{ContentDigest, ContentWriter};
 
-use super::{
-    CopyFrom, CopyOperation, CopyPart, Network, Remote, RemotePart, RunOperation, WorkdirOperation,
-};
+use super::{CopyOperation, CopyPart, Network, Remote, RemotePart, RunOperation, WorkdirOperation};
 
 /// The name of an input: of an operation, or of an operation on a certain parent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,7 +108,7 @@ impl OperationKey {
     #[must_use]
     pub fn copy(copy: &CopyOperation, selected: &ContentDigest) -> Self {
         let mut key = Self::new("rbuild/copy/v1");
-        let from_context = matches!(copy.from, CopyFrom::Context);
+        let from_context = copy.from.is_context();
         key.add("from", if from_context { "context" } else { "image" });
         for (at, part) in copy.parts.iter().enumerate() {
             match part {

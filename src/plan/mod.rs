@@ -10,6 +10,7 @@ mod fold;
 mod graph;
 mod history;
 mod key;
+mod named;
 mod ports;
 mod remote;
 mod signal;
@@ -17,13 +18,15 @@ mod stages;
 mod step;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::diag::{Diagnostic, Span};
 use crate::ir;
-use crate::oci::{ImageConfig, Platform, Reference};
+use crate::oci::{Digest, ImageConfig, Platform, Reference};
 
 pub use graph::{Forms, forms};
 pub use key::{CacheKey, Chain, Component, OperationKey};
+pub use named::{NamedContext, NamedContexts, context_name};
 pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote, redacted};
 pub use step::{
     Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation, Plan,
@@ -45,6 +48,8 @@ pub struct Request {
     pub labels: Vec<(String, String)>,
     /// `--network` for steps that do not say.
     pub network: Network,
+    /// `--build-context`.
+    pub contexts: NamedContexts,
 }
 
 /// An image that a plan needs: which, for which platform, and where the Dockerfile names it.
@@ -52,8 +57,26 @@ pub struct Request {
 pub struct ImageRequest {
     /// The image.
     pub name: Reference,
+    /// Where it is.
+    pub place: ImagePlace,
     /// For which platform.
     pub platform: Platform,
+}
+
+/// Where an image is looked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ImagePlace {
+    /// In the store, and then in the registry that its name names.
+    Registry,
+    /// In an OCI layout.
+    Layout {
+        /// The folder.
+        path: PathBuf,
+        /// The tag; `latest`, or else the only one, when there is none.
+        tag: Option<String>,
+        /// The digest; it counts, not the tag, when both are there.
+        digest: Option<Digest>,
+    },
 }
 
 /// What planning has to know of an image.

@@ -123,6 +123,8 @@ pub struct RunOperation {
 pub enum CopyFrom {
     /// The build context.
     Context,
+    /// The files of a named context.
+    Named(String),
     /// An earlier stage of the plan, by number.
     Stage(usize),
     /// An image.
@@ -197,6 +199,17 @@ pub struct WorkdirOperation {
     pub path: String,
     /// USER, who owns what has to be made.
     pub user: String,
+}
+
+impl CopyFrom {
+    /// Whether it is files of the caller's, which belong to root in the image.
+    #[must_use]
+    pub const fn is_context(&self) -> bool {
+        match self {
+            Self::Context | Self::Named(_) => true,
+            Self::Stage(_) | Self::Image(_) => false,
+        }
+    }
 }
 
 impl PlannedStage {
