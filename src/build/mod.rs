@@ -7,6 +7,7 @@
 mod agent;
 mod assemble;
 mod cache_mount;
+mod contexts;
 mod copy;
 mod download;
 mod driver;
@@ -14,6 +15,7 @@ mod error;
 mod event;
 mod fetch;
 mod images;
+mod layout;
 mod lent;
 mod mask;
 mod mount_source;
@@ -27,6 +29,7 @@ mod stack;
 mod stop;
 mod workdir;
 
+pub use contexts::{ContextFiles, FetchedContext, context_of_stream, fetch_context};
 pub use download::DownloadError;
 pub use driver::{BuildOptions, Built, ContextSource, Services, build};
 pub use error::{BuildError, Failure, chain};
