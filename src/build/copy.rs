@@ -69,7 +69,7 @@ pub(super) fn sources(run: &Run<'_>, operation: &CopyOperation, span: Span) -> R
     let tree = match &operation.from {
         CopyFrom::Named(name) => {
             let named = run.named_context(name).map_err(|error| error.at(Some(span)))?;
-            named.context.tree(&paths)?
+            named.files(&paths)?
         }
         CopyFrom::Context => {
             if paths.is_empty() {
@@ -106,6 +106,11 @@ fn path_of(part: &CopyPart) -> Option<&str> {
 }
 
 impl Sources {
+    /// The files by name.
+    pub(super) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// What the key says of the files.
     pub(super) fn digest(
         &self,
@@ -154,6 +159,19 @@ impl Sources {
             .map_err(|error| copy_error(run, operation, span, &error))
     }
 
+    /// The sources as they would be in an empty root, archives as they are.
+    pub(super) fn plain_layer(
+        &self,
+        run: &Run<'_>,
+        operation: &CopyOperation,
+        span: Span,
+    ) -> Result<Layer> {
+        let inputs = self.inputs(run, operation);
+        let request = self.request(run, operation, &inputs, None);
+        tree::copy(&self.tree, &Tree::default(), &request)
+            .map_err(|error| copy_error(run, operation, span, &error))
+    }
+
     fn request<'a>(
         &'a self,
         run: &Run<'_>,
@@ -169,7 +187,7 @@ impl Sources {
             mode: self.chmod.as_ref(),
             exclude: &operation.exclude,
             parents: operation.parents,
-            from_context: operation.from.is_context(),
+            from_context: belongs_to_root(run, &operation.from),
             link: operation.link,
             now_s: run.file_time_s(),
         }
@@ -345,7 +363,19 @@ impl Sources {
         run: &Run<'_>,
         write: impl FnOnce(&OpenContent<'_>) -> R,
     ) -> R {
-        write(&|file, path| self.open(run, file, path).map(|content| content as Box<dyn Read>))
+        write(&|file, path| {
+            let content: Box<dyn Read> = self.open(run, file, path)?;
+            Ok(content)
+        })
+    }
+}
+
+/// Whether files from there get root as their owner: those of a folder, not those of an archive.
+fn belongs_to_root(run: &Run<'_>, from: &CopyFrom) -> bool {
+    match from {
+        CopyFrom::Context => run.options.context.tree.is_none(),
+        CopyFrom::Named(name) => run.named_context(name).is_ok_and(|named| !named.has_owners()),
+        CopyFrom::Stage(_) | CopyFrom::Image(_) => false,
     }
 }
 
@@ -360,7 +390,7 @@ fn inline<'a>(name: &'a str, content: &str, mtime_s: i64) -> CopyInput<'a> {
 }
 
 /// A path as a pattern that means just it.
-fn escaped(path: &str) -> String {
+pub(super) fn escaped(path: &str) -> String {
     let special = |c: char| matches!(c, '*' | '?' | '[' | '\\');
     path.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }
@@ -388,7 +418,14 @@ fn copy_error(
             });
             (codes::SOURCE_NOT_FOUND, at, Some(path), nearest.clone())
         }
-        _ => (codes::COPY_CONFLICT, None, None, None),
+        CopyError::DanglingLink { .. }
+        | CopyError::TooManyLinks { .. }
+        | CopyError::BadPattern { .. }
+        | CopyError::SeveralToFile { .. }
+        | CopyError::DirOverFile { .. }
+        | CopyError::DirOverLink { .. }
+        | CopyError::FileOverDir { .. }
+        | CopyError::ThroughFile { .. } => (codes::COPY_CONFLICT, None, None, None),
     };
     let at = at.unwrap_or(span);
     let diagnostic = Diagnostic::error(code, at, error.to_string());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -11,8 +11,9 @@ use crate::context::{Context, IgnoreRules};
 use crate::diag::Diagnostic;
 use crate::ir;
 use crate::oci::{Digest, Reference};
+use crate::plan::CopyFrom;
 use crate::plan::{
-    self, Base, CacheKey, Component, CopyFrom, Forms, ImageRequest, Operation, OperationKey, Plan,
+    self, Base, CacheKey, Component, Forms, ImageRequest, Operation, OperationKey, Plan,
     PlannedStage, Step,
 };
 use crate::pool::{self, Scope};
@@ -21,9 +22,12 @@ use crate::store::{Form, LayerDone, LayerOptions, LowerFolder, StepLock, StepRec
 use crate::tree::Tree;
 
 use super::assemble::{self, StageHistory};
+use super::cache_mount::EmptiedCaches;
 use super::contexts::{ContextFiles, NamedFolders};
 use super::fetch::Fetched;
 use super::images::ImageTable;
+use super::lent::Lent;
+use super::mount_source::{ContextFolders, Inputs};
 use super::run::RunDone;
 use super::slot::Slot;
 use super::stack::Stack;
@@ -41,6 +45,8 @@ pub struct ContextSource {
     pub ignore: IgnoreRules,
     /// Whether the folder is the same in the next build, so that its files' hashes are remembered.
     pub lasting: bool,
+    /// The files with their owners, if it is an archive's and not simply a folder.
+    pub tree: Option<Tree>,
 }
 
 /// What a build is to do.
@@ -64,6 +70,8 @@ pub struct BuildOptions {
     pub epoch_s: Option<i64>,
     /// Whether later file times in new layers become the epoch too.
     pub clamp: bool,
+    /// Secrets and agents for `RUN --mount`.
+    pub lent: Lent,
     /// Seconds since 1970.
     pub now_s: i64,
     /// How many threads may work at once.
@@ -81,6 +89,8 @@ pub struct Services<'a> {
     pub stop: &'a Stop,
     /// Variables for programs of the host, such as git: PATH, proxies, certificates.
     pub environment: &'a BTreeMap<String, String>,
+    /// Secrets and agents.
+    pub lent: &'a Lent,
     /// Learns what happens.
     pub events: &'a (dyn Fn(Event) + Sync),
 }
@@ -271,6 +281,8 @@ pub(super) struct Run<'a> {
     pub(super) images: &'a ImageTable,
     forms: Forms,
     stages: Vec<Slot<StageDone>>,
+    pub(super) context_folders: ContextFolders,
+    pub(super) emptied_caches: EmptiedCaches,
     /// Steps of this build by definition: equal steps of several stages are one.
     made: Mutex<BTreeMap<CacheKey, Stack>>,
 }
@@ -295,7 +307,16 @@ impl<'a> Run<'a> {
     fn new(shared: &'a Shared<'a>, plan: &'a Plan, images: &'a ImageTable) -> Self {
         let stages = plan.stages.iter().map(|_stage| Slot::new()).collect();
         let made = Mutex::new(BTreeMap::new());
-        Self { shared, plan, images, forms: plan::forms(plan), stages, made }
+        Self {
+            shared,
+            plan,
+            images,
+            forms: plan::forms(plan),
+            stages,
+            context_folders: ContextFolders::default(),
+            emptied_caches: EmptiedCaches::default(),
+            made,
+        }
     }
 
     /// What came of a stage; waits for it.
@@ -393,10 +414,8 @@ impl<'a> Run<'a> {
         operation: &'scope Operation,
         stack: &Stack,
     ) -> Result<Stack> {
-        if let Operation::Copy(copy) = operation
-            && let CopyFrom::Stage(source) = copy.from
-        {
-            // The step starts when what it copies is there.
+        // The step starts when what it copies or mounts is there.
+        for source in operation.stages() {
             self.stage(source)?;
         }
         let shown = self.start(self.step_name(at));
@@ -407,7 +426,7 @@ impl<'a> Run<'a> {
         };
         let outcome = match &made {
             Ok((_, outcome)) => *outcome,
-            Err(error) if error.is_consequence() => Outcome::Cancelled,
+            Err(error) if error.is_cancelled() => Outcome::Cancelled,
             Err(_) => Outcome::Failed,
         };
         self.finish(shown, outcome);
@@ -422,18 +441,19 @@ impl<'a> Run<'a> {
         stack: &Stack,
         shown: &StepRun,
     ) -> Result<(Stack, Outcome)> {
-        let key = self.key(OperationKey::run(operation));
-        let found = self.find_or_lock(&key, stack)?;
-        let claim = match found {
+        let inputs = Inputs::find(self, operation)?;
+        let key = self.key(OperationKey::run(operation, &inputs.digests()));
+        let wanted = Wanted::new(&key, stack);
+        let claim = match self.find_or_claim(&wanted, stack)? {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,
         };
         let lowers = self.folders(stack)?;
         let started = Instant::now();
-        let done = run::run(self, shown, at.step.span, operation, &lowers)?;
+        let done = run::run(self, shown, at.step.span, operation, &inputs, &lowers)?;
         claim.note_duration(started);
-        let next = stack.with_pending(claim.definition.as_bytes(), Arc::clone(&done.upper));
-        self.made().insert(claim.definition, next.clone());
+        let next = stack.with_pending(claim.wanted.definition.as_bytes(), Arc::clone(&done.upper));
+        self.made().insert(claim.wanted.definition, next.clone());
         let finish = {
             let (stack, next) = (stack.clone(), next.clone());
             move || self.finish_run(&stack, &next, &done, &lowers, &claim)
@@ -473,10 +493,22 @@ impl<'a> Run<'a> {
         stack: &Stack,
     ) -> Result<(Stack, Outcome)> {
         let span = at.step.span;
+        // What stages and images hold need not be looked at when what made them is known.
+        let source = self.source_stack(operation)?;
+        let by_source = source.as_ref().map(|source| {
+            let made_by = source.definition().as_content();
+            self.key(OperationKey::copy(operation, &made_by)).key().on(stack.definition())
+        });
+        if let (Some(definition), Some(false)) = (by_source, source.as_ref().map(Stack::is_fresh))
+            && let Some(found) = self.find_by_definition(definition, stack)?
+        {
+            return Ok((found, Outcome::Cached));
+        }
         let mut sources = copy::sources(self, operation, span)?;
         let selected = sources.digest(self, operation, span)?;
-        let key = self.key(OperationKey::copy(operation, &selected));
-        let claim = match self.find_or_lock(&key, stack)? {
+        let mut wanted = Wanted::new(&self.key(OperationKey::copy(operation, &selected)), stack);
+        wanted.definition = by_source.unwrap_or(wanted.definition);
+        let claim = match self.find_or_claim(&wanted, stack)? {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,
         };
@@ -498,8 +530,8 @@ impl<'a> Run<'a> {
         operation: &plan::WorkdirOperation,
         stack: &Stack,
     ) -> Result<(Stack, Outcome)> {
-        let key = self.key(OperationKey::workdir(operation));
-        let claim = match self.find_or_lock(&key, stack)? {
+        let wanted = Wanted::new(&self.key(OperationKey::workdir(operation)), stack);
+        let claim = match self.find_or_claim(&wanted, stack)? {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,
         };
@@ -520,8 +552,8 @@ impl<'a> Run<'a> {
         stack: &Stack,
         (layer, folder): (LayerDone, Option<LowerFolder>),
     ) -> Result<(Stack, Outcome)> {
-        let next = stack.with_done(claim.definition.as_bytes(), layer.clone(), folder);
-        self.made().insert(claim.definition, next.clone());
+        let next = stack.with_done(claim.wanted.definition.as_bytes(), layer.clone(), folder);
+        self.made().insert(claim.wanted.definition, next.clone());
         self.remember(claim, stack, &layer)?;
         Ok((next, Outcome::Done))
     }
@@ -541,69 +573,66 @@ impl<'a> Run<'a> {
 
     /// Looks a step up, first by what made it, then by what its parent holds; or claims it, so
     /// that nobody else makes it at the same time.
-    fn find_or_lock(&self, key: &OperationKey, stack: &Stack) -> Result<Found> {
-        let operation = key.key();
-        let definition = operation.on(stack.definition());
-        if let Some(found) = self.find(key, operation, definition, stack)? {
+    fn find_or_claim(&self, wanted: &Wanted, stack: &Stack) -> Result<Found> {
+        if let Some(found) = self.find(wanted, stack)? {
             return Ok(Found::Made(found));
         }
-        let lock = self.services.store.lock_step(definition).map_err(BuildError::from)?;
+        let lock = self.services.store.lock_step(wanted.definition).map_err(BuildError::from)?;
         // Whoever held the lock may have made it.
-        if let Some(found) = self.find(key, operation, definition, stack)? {
+        if let Some(found) = self.find(wanted, stack)? {
             return Ok(Found::Made(found));
         }
-        let duration_ms = std::sync::atomic::AtomicU64::new(0);
-        let components = components_json(key.components());
-        Ok(Found::Claimed(Claim { operation, definition, components, duration_ms, _lock: lock }))
+        let wanted = wanted.clone();
+        Ok(Found::Claimed(Claim { wanted, duration_ms: AtomicU64::new(0), _lock: lock }))
     }
 
-    fn find(
-        &self,
-        key: &OperationKey,
-        operation: CacheKey,
-        definition: CacheKey,
-        stack: &Stack,
-    ) -> Result<Option<Stack>> {
-        if let Some(made) = self.made().get(&definition) {
-            return Ok(Some(made.clone()));
-        }
-        if self.options.no_cache {
-            return Ok(None);
+    fn find(&self, wanted: &Wanted, stack: &Stack) -> Result<Option<Stack>> {
+        if let Some(found) = self.find_by_definition(wanted.definition, stack)? {
+            return Ok(Some(found));
         }
         let store = self.services.store;
         let error = BuildError::from;
-        let hit = match store.step_by_definition(definition).map_err(error)? {
-            Some(hit) => Some(hit),
-            // Only a record of the same operation can be found by content: without one there is no
-            // need to wait for the parent's content.
-            None if store.has_operation(operation).map_err(error)? => {
-                let content = operation.on(stack.content()?);
-                let hit = store.step_by_content(content).map_err(error)?;
-                if let Some(hit) = &hit {
-                    let components = components_json(key.components());
-                    let record =
-                        StepRecord { definition, content, operation, components, ..hit.clone() };
-                    store.record_step(&record).map_err(error)?;
-                }
-                hit
-            }
-            None => None,
-        };
-        let Some(hit) = hit else { return Ok(None) };
-        let Some(mut record) = store.layer(hit.layer).map_err(error)? else { return Ok(None) };
+        // Only a record of the same operation can be found by content: without one there is no
+        // need to wait for the parent's content.
+        if self.options.no_cache || !store.has_operation(wanted.operation).map_err(error)? {
+            return Ok(None);
+        }
+        let content = wanted.operation.on(stack.content()?);
+        let Some(hit) = store.step_by_content(content).map_err(error)? else { return Ok(None) };
+        let Wanted { definition, operation, components } = wanted.clone();
+        let record = StepRecord { definition, content, operation, components, ..hit };
+        store.record_step(&record).map_err(error)?;
+        self.found(&record, stack)
+    }
+
+    /// Looks a step up by what made it and all that is below it.
+    fn find_by_definition(&self, definition: CacheKey, stack: &Stack) -> Result<Option<Stack>> {
+        if let Some(made) = self.made().get(&definition) {
+            return Ok(Some(made.clone()));
+        }
+        if self.options.no_cache || stack.is_fresh() {
+            return Ok(None);
+        }
+        let hit = self.services.store.step_by_definition(definition).map_err(BuildError::from)?;
+        hit.map_or(Ok(None), |hit| self.found(&hit, stack))
+    }
+
+    fn found(&self, hit: &StepRecord, stack: &Stack) -> Result<Option<Stack>> {
+        let record = self.services.store.layer(hit.layer).map_err(BuildError::from)?;
+        let Some(mut record) = record else { return Ok(None) };
         record.created_s = hit.created_s;
         let done = LayerDone { diff_id: hit.layer, record };
-        let next = stack.with_done(definition.as_bytes(), done, None);
-        self.made().insert(definition, next.clone());
+        let next = stack.with_found(hit.definition.as_bytes(), done);
+        self.made().insert(hit.definition, next.clone());
         Ok(Some(next))
     }
 
     fn remember(&self, claim: &Claim, below: &Stack, layer: &LayerDone) -> Result<()> {
         let record = StepRecord {
-            definition: claim.definition,
-            content: claim.operation.on(below.content()?),
-            operation: claim.operation,
-            components: claim.components.clone(),
+            definition: claim.wanted.definition,
+            content: claim.wanted.operation.on(below.content()?),
+            operation: claim.wanted.operation,
+            components: claim.wanted.components.clone(),
             layer: layer.diff_id,
             created_s: layer.record.created_s,
             duration_ms: claim.duration_ms.load(Ordering::Relaxed),
@@ -612,7 +641,7 @@ impl<'a> Run<'a> {
     }
 
     /// The folders to mount, base first; what is not unpacked yet is now.
-    fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
+    pub(super) fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
         let options = self.layer_options();
         stack.folders(&|layer, lowers| {
             self.ensure_layer(layer)?;
@@ -633,6 +662,15 @@ impl<'a> Run<'a> {
         self.images.fetch_layer(self, layer.diff_id)
     }
 
+    /// The layers that a COPY takes its sources from, unless that is the context.
+    fn source_stack(&self, operation: &plan::CopyOperation) -> Result<Option<Stack>> {
+        Ok(match &operation.from {
+            CopyFrom::Context | CopyFrom::Named(_) => None,
+            CopyFrom::Stage(number) => Some(self.stage(*number)?.stack),
+            CopyFrom::Image(request) => Some(self.images.get(request).stack()),
+        })
+    }
+
     pub(super) fn stage_tree(&self, number: usize) -> std::result::Result<Tree, BuildError> {
         let tree = self.stage(number).and_then(|done| self.tree(&done.stack));
         tree.map_err(unshared)
@@ -647,7 +685,7 @@ impl<'a> Run<'a> {
 }
 
 /// An error that another stage has as well: that stage reports it.
-fn unshared(error: Failure) -> BuildError {
+pub(super) fn unshared(error: Failure) -> BuildError {
     Arc::try_unwrap(error).unwrap_or(BuildError::Stopped)
 }
 
@@ -658,13 +696,30 @@ enum Found {
     Claimed(Claim),
 }
 
+/// A step by its keys.
+#[derive(Debug, Clone)]
+struct Wanted {
+    /// By what made it: the operation, and what made all that is below.
+    definition: CacheKey,
+    /// The operation alone, its sources by content.
+    operation: CacheKey,
+    /// The parts of the operation's key.
+    components: String,
+}
+
+impl Wanted {
+    fn new(key: &OperationKey, stack: &Stack) -> Self {
+        let operation = key.key();
+        let definition = operation.on(stack.definition());
+        Self { definition, operation, components: components_json(key.components()) }
+    }
+}
+
 /// The right and duty to make a step.
 #[derive(Debug)]
 struct Claim {
-    operation: CacheKey,
-    definition: CacheKey,
-    components: String,
-    duration_ms: std::sync::atomic::AtomicU64,
+    wanted: Wanted,
+    duration_ms: AtomicU64,
     _lock: StepLock,
 }
 

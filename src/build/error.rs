@@ -149,6 +149,35 @@ impl BuildError {
     pub const fn is_consequence(&self) -> bool {
         matches!(self, Self::Stopped)
     }
+
+    /// Whether a step that ends so was stopped, and did nothing wrong itself.
+    #[must_use]
+    pub const fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Interrupted)
+    }
+
+    /// Whether what is around the build failed, rather than the Dockerfile or a step.
+    #[must_use]
+    pub const fn is_environment(&self) -> bool {
+        match self {
+            Self::Image { source: RegistryError::NotFound { .. }, .. }
+            | Self::BadImage { span: Some(_), .. }
+            | Self::Dockerfile { .. }
+            | Self::Run { .. } => false,
+            Self::Image { .. }
+            | Self::BadImage { .. }
+            | Self::Sandbox { .. }
+            | Self::Manifest { .. }
+            | Self::Config { .. }
+            | Self::Push { .. }
+            | Self::Fetch(_)
+            | Self::Store(_)
+            | Self::Io(_)
+            | Self::Export(_)
+            | Self::Stopped
+            | Self::Interrupted => true,
+        }
+    }
 }
 
 impl From<Diagnostic> for BuildError {

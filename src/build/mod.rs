@@ -4,7 +4,9 @@
 //! Every stage has a thread of its own, which waits where it needs another stage: so independent
 //! steps run at the same time, and what the target does not need never runs.
 
+mod agent;
 mod assemble;
+mod cache_mount;
 mod contexts;
 mod copy;
 mod download;
@@ -14,7 +16,11 @@ mod event;
 mod fetch;
 mod images;
 mod layout;
+mod lent;
+mod mask;
+mod mount_source;
 mod mountpoint;
+mod mounts;
 mod remote;
 mod run;
 mod slot;
@@ -29,4 +35,8 @@ pub use error::{BuildError, Failure, chain};
 pub use event::{Event, Outcome, StepId, Stream};
 pub use fetch::FetchError;
 pub use images::pull;
+pub use lent::{AgentSource, Lent};
+pub use run::resource;
 pub use stop::Stop;
+
+pub use crate::sandbox::may_raise_limits;

@@ -11,6 +11,9 @@ use crate::tree::{ContentDigest, Tree};
 use super::slot::Slot;
 use super::{BuildError, Failure};
 
+/// Unpacks a layer, given the folders of those below it.
+type Unpack<'a> = dyn Fn(&LayerDone, &[LowerFolder]) -> Result<LowerFolder, BuildError> + 'a;
+
 /// One layer on top of others.
 #[derive(Debug)]
 pub(super) struct StackLayer {
@@ -24,6 +27,16 @@ pub(super) struct StackLayer {
     tree: OnceLock<Tree>,
     /// A layer of a base image has a name by content that needs no look into it.
     pulled: bool,
+    /// Whether it, or one below it, was made in this build.
+    is_fresh: bool,
+}
+
+/// Where a layer is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pulled,
+    Found,
+    Made,
 }
 
 /// A stack of layers; cloning shares it.
@@ -33,25 +46,30 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    /// The stack with a layer that is done on top.
+    /// The stack with a layer on top that was found in the store.
+    pub(super) fn with_found(&self, definition: &[u8; 32], done: LayerDone) -> Self {
+        self.with(definition, Slot::filled(done), None, Kind::Found)
+    }
+
+    /// The stack with a layer on top that was just made.
     pub(super) fn with_done(
         &self,
         definition: &[u8; 32],
         done: LayerDone,
         folder: Option<LowerFolder>,
     ) -> Self {
-        self.with(definition, Slot::filled(done), folder, false)
+        self.with(definition, Slot::filled(done), folder, Kind::Made)
     }
 
     /// The stack with a base image's layer on top.
     pub(super) fn with_pulled(&self, done: LayerDone) -> Self {
         let name = *ContentDigest::of_pulled(done.diff_id).as_bytes();
-        self.with(&name, Slot::filled(done), None, true)
+        self.with(&name, Slot::filled(done), None, Kind::Pulled)
     }
 
     /// The stack with a layer on top that is listed and hashed while the next step runs.
     pub(super) fn with_pending(&self, definition: &[u8; 32], folder: LowerFolder) -> Self {
-        self.with(definition, Slot::new(), Some(folder), false)
+        self.with(definition, Slot::new(), Some(folder), Kind::Made)
     }
 
     fn with(
@@ -59,7 +77,7 @@ impl Stack {
         definition: &[u8; 32],
         done: Slot<LayerDone>,
         folder: Option<LowerFolder>,
-        pulled: bool,
+        kind: Kind,
     ) -> Self {
         let layer = StackLayer {
             parent: self.clone(),
@@ -68,7 +86,8 @@ impl Stack {
             folder: Mutex::new(folder),
             content: OnceLock::new(),
             tree: OnceLock::new(),
-            pulled,
+            pulled: kind == Kind::Pulled,
+            is_fresh: kind == Kind::Made || self.is_fresh(),
         };
         Self { top: Some(Arc::new(layer)) }
     }
@@ -83,6 +102,12 @@ impl Stack {
     /// The name of the stack by what made it.
     pub(super) fn definition(&self) -> Chain {
         self.top.as_ref().map_or_else(Chain::empty, |top| top.definition)
+    }
+
+    /// Whether a layer of it was made in this build: then what the store remembers by definition
+    /// may lie on another layer of the same definition, and only its content counts.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.top.as_ref().is_some_and(|top| top.is_fresh)
     }
 
     /// The name of the stack by what it holds; waits for layers in the making.
@@ -125,10 +150,7 @@ impl Stack {
     }
 
     /// The layers' folders, base first; those that are not unpacked yet are now.
-    pub(super) fn folders(
-        &self,
-        unpack: &dyn Fn(&LayerDone, &[LowerFolder]) -> Result<LowerFolder, BuildError>,
-    ) -> Result<Vec<LowerFolder>, Failure> {
+    pub(super) fn folders(&self, unpack: &Unpack<'_>) -> Result<Vec<LowerFolder>, Failure> {
         let mut folders: Vec<LowerFolder> = Vec::new();
         for layer in self.list() {
             let mut folder = layer.folder.lock().unwrap_or_else(PoisonError::into_inner);

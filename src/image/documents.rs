@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::archive::Packing;
-use crate::oci::{Descriptor, Digest, LayerCompression, Manifest, MediaType, pretty};
+use crate::oci::{Descriptor, Digest, Index, LayerCompression, Manifest, MediaType, pretty};
 use crate::pool;
 use crate::store::{PackedRecord, Store};
 
-use super::{ExportOptions, Image, ImageLayer, Result};
+use super::{ExportOptions, Image, ImageLayer, Result, config_of};
 
 /// An image whose layers are packed and whose manifest is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,12 +37,9 @@ pub fn pack(store: &Store, image: &Image, options: &ExportOptions) -> Result<Pac
 impl Packed {
     /// Writes the manifest over `layers`.
     pub(super) fn new(image: &Image, layers: Vec<Descriptor>, options: &ExportOptions) -> Self {
-        let (manifest_type, config_type) = if options.docker_media_types {
-            (MediaType::DockerManifest, MediaType::DockerConfig)
-        } else {
-            (MediaType::OciManifest, MediaType::OciConfig)
-        };
-        let config = Descriptor::of(config_type, image.config_bytes());
+        let docker = options.docker_media_types;
+        let manifest_type = if docker { MediaType::DockerManifest } else { MediaType::OciManifest };
+        let config = config_of(image, options);
         let manifest = pretty(&Manifest {
             schema_version: 2,
             media_type: Some(manifest_type.clone()),
@@ -60,6 +57,20 @@ impl Packed {
     pub const fn digest(&self) -> Digest {
         self.descriptor.digest
     }
+}
+
+/// The index over images for several platforms, in their order, and what describes it.
+pub(super) fn index_over(images: &[Packed], options: &ExportOptions) -> (Vec<u8>, Descriptor) {
+    let docker = options.docker_media_types;
+    let media_type = if docker { MediaType::DockerIndex } else { MediaType::OciIndex };
+    let bytes = pretty(&Index {
+        schema_version: 2,
+        media_type: Some(media_type.clone()),
+        manifests: images.iter().map(|image| image.descriptor.clone()).collect(),
+        annotations: BTreeMap::new(),
+    });
+    let descriptor = Descriptor::of(media_type, &bytes);
+    (bytes, descriptor)
 }
 
 /// Applies `work` to each item in parallel. The first error in the items' order is the result; after

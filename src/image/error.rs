@@ -7,6 +7,7 @@ use crate::oci::{ConfigError, Digest, ManifestError};
 use crate::pathio::PathError;
 use crate::registry::RegistryError;
 use crate::store::StoreError;
+use crate::tree::TreePath;
 
 /// Why an image could not be written out.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,14 @@ pub enum ExportError {
         /// The type.
         media_type: String,
     },
+    /// Too many images for the target, or none.
+    #[error(
+        "a docker archive takes one image, any other target at least one; there are {n_images}"
+    )]
+    ImageCount {
+        /// How many there are.
+        n_images: usize,
+    },
     /// What is in the target folder is no OCI layout that an image can be added to.
     #[error("{} is not the index of an OCI layout: {reason}; remove it or choose another folder", path.display())]
     NoLayout {
@@ -76,4 +85,28 @@ pub enum ExportError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// Something that a folder could not take; the rest was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// A device, which an ordinary user cannot make.
+    #[error("{path} is a device, which only root can make: it was left out")]
+    Device {
+        /// Where it would be.
+        path: TreePath,
+    },
+    /// An extended attribute.
+    #[error(
+        "{path} has lost its attribute {name}: only root can set it, and not on every file system"
+    )]
+    Attribute {
+        /// The file.
+        path: TreePath,
+        /// The attribute's name.
+        name: String,
+    },
+    /// Owners that this user namespace does not have.
+    #[error("some files have lost their owners, which do not exist here")]
+    Owners,
 }

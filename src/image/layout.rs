@@ -13,7 +13,7 @@ use crate::pathio::{self, PathError};
 use crate::store::Store;
 use crate::tree::{ContentHash, File, FileOrigin, Meta, Node, TreePath};
 
-use super::documents::{Packed, pack};
+use super::documents::{Packed, index_over, pack};
 use super::{ExportError, ExportOptions, Image, Result};
 
 const LAYOUT_FILE: &str = "oci-layout";
@@ -32,11 +32,12 @@ const CREATED: &str = "org.opencontainers.image.created";
 /// An index that others wrote is no longer than this.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
 
-/// What a layout holds, in the order in which it is written.
+/// The blobs of a layout, in the order in which they are written.
 struct Layout {
     blobs: BTreeMap<Digest, Blob>,
-    /// Files beside the blobs, by name.
-    files: BTreeMap<&'static str, Vec<u8>>,
+    /// What an entry of the index stands for: a manifest, or an index of several.
+    top: Descriptor,
+    packed: Vec<Packed>,
 }
 
 enum Blob {
@@ -57,18 +58,19 @@ struct DockerEntry {
 /// Writes a layout as a tar: entries sorted, all of root's and from 1970.
 pub(super) fn write_archive(
     store: &Store,
-    image: &Image,
+    images: &[Image],
     out: &mut dyn Write,
     options: &ExportOptions,
     for_docker: bool,
 ) -> Result<Descriptor> {
-    let packed = pack(store, image, options)?;
-    let mut layout = Layout::new(image, &packed);
-    let index = index_of(entries(&packed.descriptor, options));
-    layout.files.insert(INDEX_FILE, pretty(&index));
-    layout.files.insert(LAYOUT_FILE, LAYOUT.to_vec());
+    let layout = Layout::new(store, images, options)?;
+    // Sorted as the blobs are, and after them: `blobs` comes first in the alphabet.
+    let mut files: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    files.insert(INDEX_FILE, pretty(&index_of(entries(&layout.top, options))));
+    files.insert(LAYOUT_FILE, LAYOUT.to_vec());
     if for_docker {
-        layout.files.insert(DOCKER_FILE, compact(&[docker_entry(&packed, options)]));
+        let entries: Vec<_> = layout.packed.iter().map(|one| docker_entry(one, options)).collect();
+        files.insert(DOCKER_FILE, compact(&entries));
     }
     let mut tar = TarWriter::new(out);
     put_folder(&mut tar, "blobs")?;
@@ -77,26 +79,25 @@ pub(super) fn write_archive(
         let (size, mut content) = blob.open(store, *digest)?;
         put_file(&mut tar, &blob_name(*digest), size, &mut content)?;
     }
-    for (name, bytes) in &layout.files {
+    for (name, bytes) in &files {
         put_file(&mut tar, name, n_bytes(bytes), &mut bytes.as_slice())?;
     }
     tar.finish()?;
-    Ok(packed.descriptor)
+    Ok(layout.top)
 }
 
 /// Writes a layout into a folder, or adds the image to the layout that is there: its names now
 /// stand for this image.
 pub(super) fn write_folder(
     store: &Store,
-    image: &Image,
+    images: &[Image],
     folder: &Path,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
-    let packed = pack(store, image, options)?;
-    let layout = Layout::new(image, &packed);
+    let layout = Layout::new(store, images, options)?;
     pathio::create_dir_all(&folder.join(BLOBS))?;
     let index_path = folder.join(INDEX_FILE);
-    let index = merged(&index_path, entries(&packed.descriptor, options))?;
+    let index = merged(&index_path, entries(&layout.top, options))?;
     for (digest, blob) in &layout.blobs {
         let path = folder.join(blob_name(*digest));
         let (size, mut content) = blob.open(store, *digest)?;
@@ -108,16 +109,29 @@ pub(super) fn write_folder(
     }
     put(&folder.join(LAYOUT_FILE), |out| out.write_all(LAYOUT))?;
     put(&index_path, |out| out.write_all(&pretty(&index)))?;
-    Ok(packed.descriptor)
+    Ok(layout.top)
 }
 
 impl Layout {
-    fn new(image: &Image, packed: &Packed) -> Self {
-        let mut blobs: BTreeMap<_, _> =
-            packed.layers.iter().map(|layer| (layer.digest, Blob::Stored(layer.size))).collect();
-        blobs.insert(packed.config.digest, Blob::Bytes(image.config_bytes().to_vec()));
-        blobs.insert(packed.digest(), Blob::Bytes(packed.manifest.clone()));
-        Self { blobs, files: BTreeMap::new() }
+    /// Packs the images; several, for as many platforms, go under an index.
+    fn new(store: &Store, images: &[Image], options: &ExportOptions) -> Result<Self> {
+        let mut blobs = BTreeMap::new();
+        let mut packed = Vec::with_capacity(images.len());
+        for image in images {
+            let one = pack(store, image, options)?;
+            blobs.extend(one.layers.iter().map(|layer| (layer.digest, Blob::Stored(layer.size))));
+            blobs.insert(one.config.digest, Blob::Bytes(image.config_bytes().to_vec()));
+            blobs.insert(one.digest(), Blob::Bytes(one.manifest.clone()));
+            packed.push(one);
+        }
+        let top = if let [only] = packed.as_slice() {
+            only.descriptor.clone()
+        } else {
+            let (bytes, descriptor) = index_over(&packed, options);
+            blobs.insert(descriptor.digest, Blob::Bytes(bytes));
+            descriptor
+        };
+        Ok(Self { blobs, top, packed })
     }
 }
 

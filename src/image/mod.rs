@@ -11,21 +11,29 @@ mod layout;
 mod place;
 mod push;
 mod reader;
+mod rootfs;
+mod rootfs_folder;
+mod rootfs_tar;
 mod source;
+mod verify;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::slice;
 
 use crate::archive::Packing;
-use crate::oci::{Descriptor, Reference};
+use crate::oci::{Descriptor, MediaType, Reference};
 use crate::store::Store;
 
+use rootfs::Rootfs;
+
 pub use documents::{Packed, pack};
-pub use error::ExportError;
-pub use push::push;
+pub use error::{ExportError, Warning};
+pub use push::{push, push_all};
 pub use reader::{LayoutError, LayoutReader};
 pub use source::{Image, ImageLayer};
+pub use verify::{Verified, VerifyError, verify_layout};
 
 type Result<T> = std::result::Result<T, ExportError>;
 
@@ -55,6 +63,10 @@ pub enum Target {
     OciFolder(PathBuf),
     /// What `docker load` takes; it is an OCI layout as well.
     DockerArchive(PathBuf),
+    /// The image's files in a folder, over what is there.
+    Folder(PathBuf),
+    /// The image's files as one tar.
+    Tar(PathBuf),
 }
 
 /// What an image is written to a stream as.
@@ -64,10 +76,13 @@ pub enum StreamForm {
     OciArchive,
     /// What `docker load` takes; it is an OCI layout as well.
     DockerArchive,
+    /// The image's files as one tar.
+    Tar,
 }
 
-/// Writes `image` to `target` and gives the descriptor of its manifest. An archive appears under
-/// its name when it is complete; the path `-` is standard output.
+/// Writes `image` to `target` and gives the descriptor of its manifest, or of its config where only
+/// its files are written. A file appears under its name when it is complete; the path `-` is
+/// standard output.
 ///
 /// # Errors
 /// The store's when a layer is not there or damaged; the kernel's, with the path.
@@ -77,27 +92,84 @@ pub fn export(
     target: &Target,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
+    export_all(store, slice::from_ref(image), target, options, &mut |_warning| {})
+}
+
+/// As [`export`], for one image or one for each of several platforms: those go into layouts under
+/// an index, whose descriptor is the result, and into folders and tars below the name of their
+/// platform, as in `linux_arm64`. `warn` is told what a folder could not take.
+///
+/// # Errors
+/// As there; [`ExportError::ImageCount`] for a docker archive of several images.
+pub fn export_all(
+    store: &Store,
+    images: &[Image],
+    target: &Target,
+    options: &ExportOptions,
+    warn: &mut dyn FnMut(Warning),
+) -> Result<Descriptor> {
     let (path, form) = match target {
         Target::OciArchive(path) => (path, StreamForm::OciArchive),
         Target::DockerArchive(path) => (path, StreamForm::DockerArchive),
-        Target::OciFolder(path) => return layout::write_folder(store, image, path, options),
+        Target::Tar(path) => (path, StreamForm::Tar),
+        Target::OciFolder(path) => return layout::write_folder(store, images, path, options),
+        Target::Folder(path) => {
+            for (platform, rootfs) in rootfs_of_all(store, images, options)? {
+                let is_only = images.len() == 1;
+                let folder = if is_only { path.clone() } else { path.join(platform) };
+                rootfs_folder::write(&rootfs, &folder, warn)?;
+            }
+            return first_config(images, options);
+        }
     };
-    place::write(path, |out| export_stream(store, image, form, out, options))
+    place::write(path, |out| export_stream(store, images, form, out, options))
 }
 
-/// As [`export`], into `out`.
+/// As [`export_all`], into `out`.
 ///
 /// # Errors
 /// As there.
 pub fn export_stream(
     store: &Store,
-    image: &Image,
+    images: &[Image],
     form: StreamForm,
     out: &mut dyn Write,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
     match form {
-        StreamForm::OciArchive => layout::write_archive(store, image, out, options, false),
-        StreamForm::DockerArchive => layout::write_archive(store, image, out, options, true),
+        StreamForm::OciArchive => layout::write_archive(store, images, out, options, false),
+        StreamForm::DockerArchive if images.len() != 1 => {
+            Err(ExportError::ImageCount { n_images: images.len() })
+        }
+        StreamForm::DockerArchive => layout::write_archive(store, images, out, options, true),
+        StreamForm::Tar => {
+            rootfs_tar::write(&rootfs_of_all(store, images, options)?, out)?;
+            first_config(images, options)
+        }
     }
+}
+
+/// Each image's files, with the name of the folder for its platform.
+fn rootfs_of_all(
+    store: &Store,
+    images: &[Image],
+    options: &ExportOptions,
+) -> Result<Vec<(String, Rootfs)>> {
+    let opened = images.iter().map(|image| {
+        let folder = image.platform().to_string().replace('/', "_");
+        Ok((folder, Rootfs::open(store, image, options)?))
+    });
+    opened.collect()
+}
+
+fn config_of(image: &Image, options: &ExportOptions) -> Descriptor {
+    let docker = options.docker_media_types;
+    let media_type = if docker { MediaType::DockerConfig } else { MediaType::OciConfig };
+    Descriptor::of(media_type, image.config_bytes())
+}
+
+/// What describes files without a manifest: the config, the first one of several.
+fn first_config(images: &[Image], options: &ExportOptions) -> Result<Descriptor> {
+    let first = images.first().ok_or(ExportError::ImageCount { n_images: 0 })?;
+    Ok(config_of(first, options))
 }

@@ -7,8 +7,8 @@ use crate::oci::{Descriptor, DiffId, Digest, Reference};
 use crate::registry::{Client, RegistryError};
 use crate::store::Store;
 
-use super::documents::{Packed, kept_layer, packed_layer, try_each};
-use super::{ExportError, ExportOptions, Image, ImageLayer, Result};
+use super::documents::{Packed, index_over, kept_layer, packed_layer, try_each};
+use super::{ExportError, ExportOptions, Image, ImageLayer, Result, config_of};
 
 /// So many uploads go on at once, even with fewer threads to work: most of the time they wait.
 const UPLOADS_AT_ONCE: usize = 4;
@@ -45,26 +45,40 @@ pub fn push(
     options: &ExportOptions,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Digest> {
-    let same_registry = |other: &&Reference| {
-        other.registry() == name.registry() && other.repository() != name.repository()
-    };
-    let mount_from = mount_from.iter().filter(same_registry).collect();
-    let push = Push { store, registry, name, mount_from, options, progress };
-    let mut parts = vec![Part::Config];
-    parts.extend(distinct(image.layers()).into_iter().map(Part::Layer));
-    let jobs = NonZeroUsize::new(UPLOADS_AT_ONCE).unwrap_or(NonZeroUsize::MIN).max(options.jobs);
-    let sent = try_each(&parts, jobs, |part| match part {
-        Part::Config => push.config(image).map(|()| None),
-        Part::Layer(layer) => push.layer(layer).map(|sent| Some((layer.diff_id, sent))),
-    })?;
-    let sent: Vec<(DiffId, Descriptor)> = sent.into_iter().flatten().collect();
-    let layers = image.layers().iter().map(|layer| {
-        let found = sent.iter().find(|(diff_id, _)| *diff_id == layer.diff_id);
-        found.expect("every layer was sent").1.clone()
-    });
-    let packed = Packed::new(image, layers.collect(), options);
-    let media_type = &packed.descriptor.media_type;
-    registry.push_manifest(name, media_type, &packed.manifest).map_err(|e| push.failed(e))
+    let push = Push::new(store, registry, name, mount_from, options, progress);
+    let packed = push.blobs(image)?;
+    push.document(name, &packed.descriptor, &packed.manifest)
+}
+
+/// As [`push`], for one image or one for each of several platforms; `name` then stands for an
+/// index, whose digest is the result.
+///
+/// # Errors
+/// As there; [`ExportError::ImageCount`] without any image.
+pub fn push_all(
+    store: &Store,
+    registry: &Client,
+    images: &[Image],
+    name: &Reference,
+    mount_from: &[Reference],
+    options: &ExportOptions,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Digest> {
+    match images {
+        [] => return Err(ExportError::ImageCount { n_images: 0 }),
+        [only] => return push(store, registry, only, name, mount_from, options, progress),
+        _ => {}
+    }
+    let push = Push::new(store, registry, name, mount_from, options, progress);
+    let mut pushed = Vec::with_capacity(images.len());
+    for image in images {
+        let packed = push.blobs(image)?;
+        let own_name = name.with_digest(packed.digest());
+        push.document(&own_name, &packed.descriptor, &packed.manifest)?;
+        pushed.push(packed);
+    }
+    let (index, descriptor) = index_over(&pushed, options);
+    push.document(name, &descriptor, &index)
 }
 
 /// Each layer once: an image may have the same one twice, such as an empty one.
@@ -78,14 +92,51 @@ fn distinct(layers: &[ImageLayer]) -> Vec<&ImageLayer> {
     distinct
 }
 
-impl Push<'_> {
+impl<'a> Push<'a> {
+    fn new(
+        store: &'a Store,
+        registry: &'a Client,
+        name: &'a Reference,
+        mount_from: &'a [Reference],
+        options: &'a ExportOptions,
+        progress: &'a (dyn Fn(u64) + Sync),
+    ) -> Self {
+        let same_registry = |other: &&Reference| {
+            other.registry() == name.registry() && other.repository() != name.repository()
+        };
+        let mount_from = mount_from.iter().filter(same_registry).collect();
+        Self { store, registry, name, mount_from, options, progress }
+    }
+
+    /// Sees to it that the registry has the config and all layers.
+    fn blobs(&self, image: &Image) -> Result<Packed> {
+        let mut parts = vec![Part::Config];
+        parts.extend(distinct(image.layers()).into_iter().map(Part::Layer));
+        let jobs = NonZeroUsize::new(UPLOADS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
+        let sent = try_each(&parts, jobs.max(self.options.jobs), |part| match part {
+            Part::Config => self.config(image).map(|()| None),
+            Part::Layer(layer) => self.layer(layer).map(|sent| Some((layer.diff_id, sent))),
+        })?;
+        let sent: Vec<(DiffId, Descriptor)> = sent.into_iter().flatten().collect();
+        let layers = image.layers().iter().map(|layer| {
+            let found = sent.iter().find(|(diff_id, _)| *diff_id == layer.diff_id);
+            found.expect("every layer was sent").1.clone()
+        });
+        Ok(Packed::new(image, layers.collect(), self.options))
+    }
+
+    fn document(&self, name: &Reference, what: &Descriptor, bytes: &[u8]) -> Result<Digest> {
+        let pushed = self.registry.push_manifest(name, &what.media_type, bytes);
+        pushed.map_err(|error| self.failed(error))
+    }
+
     fn failed(&self, source: RegistryError) -> ExportError {
         ExportError::Registry { name: self.name.familiar(), source }
     }
 
     fn config(&self, image: &Image) -> Result<()> {
         let bytes = image.config_bytes();
-        let config = Packed::new(image, Vec::new(), self.options).config;
+        let config = config_of(image, self.options);
         let open = || -> io::Result<Box<dyn Read + Send>> {
             Ok(Box::new(io::Cursor::new(bytes.to_vec())))
         };

@@ -8,9 +8,10 @@ use crate::oci::{DEFAULT_PATH, Healthcheck, ImageConfig, Platform};
 
 use super::add_remote;
 use super::args::{Globals, Scope, is_proxy};
+use super::mounts::{self, MountScope};
 use super::{
     BaseImage, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
-    Request, RunOperation, Step, WorkdirOperation, history, ports, signal,
+    Request, RunMount, RunOperation, Step, WorkdirOperation, history, ports, signal,
 };
 
 /// What RUN sees as its hostname, unless a build argument says otherwise.
@@ -71,16 +72,18 @@ impl Fold {
         Ok(self.scope.expand(word, self.escape)?)
     }
 
-    /// Folds one instruction; `from` is what its `--from` names.
+    /// Folds one instruction; `from` is what its `--from` names, `mounts` what the `from=` of each
+    /// of its mounts does.
     pub(super) fn instruction(
         &mut self,
         instruction: &ir::Instruction,
         from: CopyFrom,
+        mounts: Vec<Option<CopyFrom>>,
         request: &Request,
         globals: &Globals,
     ) -> Result<Step> {
         let (operation, history) = match &instruction.kind {
-            Kind::Run(run) => self.run(run, request)?,
+            Kind::Run(run) => self.run(run, mounts, request)?,
             Kind::Copy(copy) => {
                 let parents = copy.parents.is_some_and(|parents| parents.value);
                 let operation = self.copy(
@@ -96,7 +99,18 @@ impl Fold {
             Kind::Add(add) => copied(self.add(add)?),
             Kind::Workdir(path) => self.workdir(path)?,
             Kind::Arg(args) => (None, Some(self.arg(args, request, globals)?)),
-            kind => (None, self.metadata(kind)?),
+            kind @ (Kind::Env(_)
+            | Kind::Label(_)
+            | Kind::User(_)
+            | Kind::Expose(_)
+            | Kind::Volume(_)
+            | Kind::Cmd(_)
+            | Kind::Entrypoint(_)
+            | Kind::Shell(_)
+            | Kind::Stopsignal(_)
+            | Kind::Healthcheck(_)
+            | Kind::Onbuild(_)
+            | Kind::Maintainer(_)) => (None, self.metadata(kind)?),
         };
         let text = instruction.text.clone();
         Ok(Step { span: instruction.span, text, operation, history })
@@ -296,9 +310,11 @@ impl Fold {
     fn run(
         &self,
         run: &ir::Run,
+        mounts: Vec<Option<CopyFrom>>,
         request: &Request,
     ) -> Result<(Option<Operation>, Option<HistoryLine>)> {
-        refuse_unsupported_run(run)?;
+        refuse_unsupported_run(run, request)?;
+        let mounts = self.mounts(run, mounts, request)?;
         let mut files = Vec::new();
         let argv = match &run.form {
             ir::RunForm::Exec(words) => texts(words),
@@ -335,11 +351,30 @@ impl Fold {
             cwd: join_clean("/", &self.config.config.working_dir),
             user: self.config.config.user.clone(),
             network: network.unwrap_or(request.network),
+            insecure: run.security.is_some_and(|s| s.value == ir::RunSecurity::Insecure),
+            mounts,
+            settings: request.run.clone(),
             files,
             hostname: hostname.cloned().unwrap_or_else(|| HOSTNAME.to_owned()),
             platform: self.config.platform().to_string(),
         };
         Ok((Some(Operation::Run(operation)), Some(history::layer(line))))
+    }
+
+    fn mounts(
+        &self,
+        run: &ir::Run,
+        froms: Vec<Option<CopyFrom>>,
+        request: &Request,
+    ) -> Result<Vec<RunMount>> {
+        let namespace = request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
+        let scope = MountScope {
+            scope: &self.scope,
+            escape: self.escape,
+            workdir: &self.config.config.working_dir,
+            cache_namespace: namespace.map(String::as_str).filter(|name| !name.is_empty()),
+        };
+        mounts::expand(&run.mounts, froms, scope)
     }
 
     /// Proxy build arguments, in upper and lower case; a variable of the stage hides them.
@@ -431,26 +466,26 @@ fn copied((operation, line): (CopyOperation, String)) -> (Option<Operation>, Opt
     (Some(Operation::Copy(operation)), Some(history::layer(line)))
 }
 
-fn refuse_unsupported_run(run: &ir::Run) -> Result<()> {
-    let not_yet = |span, what: &str| {
-        let message = format!("{what} is not supported yet");
-        Box::new(Diagnostic::error(codes::NOT_SUPPORTED, span, message).label(span, "this flag"))
-    };
-    if let Some(mount) = run.mounts.first() {
-        return Err(not_yet(mount.span, "RUN --mount"));
-    }
+fn refuse_unsupported_run(run: &ir::Run, request: &Request) -> Result<()> {
     if let Some(device) = run.devices.first() {
-        return Err(not_yet(device.span, "RUN --device"));
+        let message = "RUN --device is not supported yet";
+        let error = Diagnostic::error(codes::NOT_SUPPORTED, device.span, message);
+        return Err(Box::new(error.label(device.span, "this flag")));
     }
-    if let Some(security) = run.security.filter(|s| s.value == ir::RunSecurity::Insecure) {
-        let message = "RUN --security=insecure is not allowed: security.insecure is not granted";
-        return Err(Box::new(Diagnostic::error(codes::NOT_ALLOWED, security.span, message)));
+    let refused = |span, flag: &str, right: &str| {
+        let message = format!("RUN {flag} is not allowed: {right} is not granted");
+        let help =
+            format!("add `--allow {right}` to the command line if you trust this Dockerfile");
+        let error = Diagnostic::error(codes::NOT_ALLOWED, span, message);
+        Err(Box::new(error.label(span, "needs a permission").help(help)))
+    };
+    let insecure = run.security.filter(|s| s.value == ir::RunSecurity::Insecure);
+    if let Some(security) = insecure.filter(|_| !request.allow_insecure) {
+        return refused(security.span, "--security=insecure", "security.insecure");
     }
-    if let Some(network) = run.network.filter(|n| n.value == ir::RunNetwork::Host) {
-        let message = "RUN --network=host is not allowed: network.host is not granted";
-        let help = "steps reach the network without the flag";
-        let error = Diagnostic::error(codes::NOT_ALLOWED, network.span, message);
-        return Err(Box::new(error.help(help)));
+    let host = run.network.filter(|n| n.value == ir::RunNetwork::Host);
+    if let Some(network) = host.filter(|_| !request.allow_host_network) {
+        return refused(network.span, "--network=host", "network.host");
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod fold;
 mod graph;
 mod history;
 mod key;
+mod mounts;
 mod named;
 mod ports;
 mod remote;
@@ -26,11 +27,13 @@ use crate::oci::{Digest, ImageConfig, Platform, Reference};
 
 pub use graph::{Forms, forms};
 pub use key::{CacheKey, Chain, Component, OperationKey};
+pub use mounts::bytes;
 pub use named::{NamedContext, NamedContexts, context_name};
 pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote, redacted};
 pub use step::{
-    Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation, Plan,
-    PlannedStage, RemotePart, RunOperation, Step, WorkdirOperation,
+    Access, Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
+    Plan, PlannedStage, RemotePart, RunMount, RunMountKind, RunOperation, RunSettings, Step,
+    Ulimit, WorkdirOperation,
 };
 
 /// What the caller wants built, beside the Dockerfile.
@@ -48,6 +51,12 @@ pub struct Request {
     pub labels: Vec<(String, String)>,
     /// `--network` for steps that do not say.
     pub network: Network,
+    /// `--allow network.host`.
+    pub allow_host_network: bool,
+    /// `--allow security.insecure`.
+    pub allow_insecure: bool,
+    /// Hosts, limits and sizes of every RUN.
+    pub run: RunSettings,
     /// `--build-context`.
     pub contexts: NamedContexts,
 }

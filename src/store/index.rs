@@ -1,4 +1,4 @@
-//! The index: one SQLite database in WAL mode (https://www.sqlite.org/wal.html), which several
+//! The index: one SQLite database in WAL mode (<https://www.sqlite.org/wal.html>), which several
 //! processes read and write at once.
 //!
 //! A layer's folder is not synced to the disk when it is made: that would cost more than making
@@ -15,6 +15,7 @@ use crate::plan::CacheKey;
 use crate::tree::ContentDigest;
 
 use super::StoreError;
+use super::lock::Lease;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS layer (
@@ -115,11 +116,19 @@ pub(super) struct Index {
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl Index {
-    pub(super) fn open(path: &Path, now_s: i64) -> Result<Self> {
+    /// Opens the database at `path`; `lock` is held while a new one is made.
+    pub(super) fn open(path: &Path, lock: &Path, now_s: i64) -> Result<Self> {
         let boot = pathio::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"), 100)
             .map_or_else(|_unknown| "unknown".to_owned(), |id| id.trim().to_owned());
-        let connection =
-            connect(path).map_err(|source| StoreError::Index { path: path.to_owned(), source })?;
+        let failed = |source| StoreError::Index { path: path.to_owned(), source };
+        let connection = connect(path).map_err(failed)?;
+        if !has_schema(&connection).map_err(failed)? {
+            // Changing to WAL wants the file alone, and does not wait for it.
+            let _alone = Lease::exclusive(lock)?;
+            if !has_schema(&connection).map_err(failed)? {
+                create_schema(&connection).map_err(failed)?;
+            }
+        }
         Ok(Self { connection, path: path.to_owned(), boot, now_s })
     }
 
@@ -362,14 +371,17 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS.into()))?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version != SCHEMA_VERSION {
-        // The mode is kept in the file, so one process sets it once. The schema is made of
-        // IF NOT EXISTS: two first processes at once do no harm.
-        let _mode: String =
-            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        connection.execute_batch(&format!("BEGIN IMMEDIATE;{SCHEMA}COMMIT;"))?;
-        connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    }
     Ok(connection)
+}
+
+fn has_schema(connection: &Connection) -> rusqlite::Result<bool> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(version == SCHEMA_VERSION)
+}
+
+/// The mode is kept in the file, so one process sets it once.
+fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
+    let _mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    connection.execute_batch(&format!("BEGIN IMMEDIATE;{SCHEMA}COMMIT;"))?;
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION)
 }

@@ -16,13 +16,16 @@
 //! use is protected from `prune` by a shared `flock` for as long as the process lives.
 
 mod blob;
+mod cache_mount;
 mod downloads;
 mod error;
+mod forms;
 mod gc;
 mod image;
 mod index;
 mod layer;
 mod lock;
+mod make;
 mod scan;
 mod version;
 mod work;
@@ -39,6 +42,7 @@ use crate::pathio::{self, PathError};
 use crate::tree::LayerListing;
 
 pub use blob::Draft;
+pub use cache_mount::{CacheMount, CacheRequest, CacheUse};
 pub use downloads::DownloadRecord;
 pub use error::StoreError;
 pub use gc::{PruneOptions, Pruned};
@@ -83,7 +87,8 @@ impl Store {
         }
         version::check(root)?;
         let in_use = lock::Lease::shared(&root.join("locks/in-use"))?;
-        let index = index::Index::open(&root.join("index.db"), options.now_s)?;
+        let index =
+            index::Index::open(&root.join("index.db"), &root.join("locks/index"), options.now_s)?;
         work::sweep(&root.join("tmp"));
         Ok(Self {
             root: root.to_owned(),

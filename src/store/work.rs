@@ -20,17 +20,23 @@ pub(super) struct ProcessFolder {
     _lease: Lease,
 }
 
+/// What the name of a folder begins with before its lock is held.
+const UNLOCKED: &str = "new.";
+
 impl ProcessFolder {
     fn new(tmp: &Path) -> Result<Self, PathError> {
-        let prefix = format!("{}.", std::process::id());
         let folder = tempfile::Builder::new()
-            .prefix(&prefix)
+            .prefix(UNLOCKED)
             .tempdir_in(tmp)
             .context("create a folder in", tmp)?;
-        // The lock comes before the name is kept: `sweep` takes only folders without a lock file
-        // in use, and one without any is younger than a process can be slow.
         let lease = Lease::exclusive(&folder.path().join("lock"))?;
-        Ok(Self { path: folder.keep(), next: AtomicU64::new(0), _lease: lease })
+        let made = folder.keep();
+        let unique = made.file_name().map_or("".into(), |name| name.to_string_lossy());
+        let unique = unique.strip_prefix(UNLOCKED).unwrap_or(&unique);
+        // From here on a sweep that finds the lock free knows that its holder is dead.
+        let path = tmp.join(format!("{}.{unique}", std::process::id()));
+        pathio::rename(&made, &path)?;
+        Ok(Self { path, next: AtomicU64::new(0), _lease: lease })
     }
 
     /// A path in it that was never used.
@@ -49,23 +55,25 @@ impl Drop for ProcessFolder {
 pub(super) fn sweep(tmp: &Path) {
     let Ok(entries) = std::fs::read_dir(tmp) else { return };
     for entry in entries.flatten() {
-        let folder = entry.path();
-        let lock = folder.join("lock");
-        // Without a lock file it is a folder in the making, or one half removed.
-        let is_old = entry
-            .metadata()
-            .and_then(|meta| meta.modified())
-            .is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age.as_secs() > 60));
-        let dead = if rustix::fs::access(&lock, rustix::fs::Access::EXISTS).is_ok() {
-            matches!(Lease::try_exclusive(&lock), Ok(Some(_)))
-        } else {
-            is_old
+        let path = entry.path();
+        let lock = path.join("lock");
+        let is_young = || {
+            let modified = entry.metadata().and_then(|meta| meta.modified());
+            modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < GRACE))
         };
+        // Without a lock to look at it is a folder in the making, or one half removed.
+        let unlocked = entry.file_name().to_string_lossy().starts_with(UNLOCKED)
+            || rustix::fs::access(&lock, rustix::fs::Access::EXISTS).is_err();
+        let dead =
+            if unlocked { !is_young() } else { matches!(Lease::try_exclusive(&lock), Ok(Some(_))) };
         if dead {
-            remove_tree(&folder);
+            remove_tree(&path);
         }
     }
 }
+
+/// No process takes longer to lock the folder that it has just made.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Removes a folder, its lock file last, so that a removal cut short is taken up again. Folders of
 /// images may lack the bits that removing needs when the caller is not root.
@@ -76,7 +84,7 @@ fn remove_tree(folder: &Path) {
             let _done = pathio::remove_dir_all(&path).or_else(|_error| pathio::remove_file(&path));
         }
     }
-    let _done = pathio::remove_dir_all(folder);
+    let _done = pathio::remove_dir_all(folder).or_else(|_error| pathio::remove_file(folder));
 }
 
 /// A folder for one piece of work.

@@ -3,6 +3,7 @@
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::panic,
     reason = "a test may start programs, and ends by a panic"
 )]
@@ -10,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
+use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,10 +20,14 @@ use rbuild::image::{self, ExportOptions, Image, Target};
 use rbuild::oci::{Digest, Reference};
 use rbuild::registry::{Client, Options};
 use rbuild::store::Form;
+use rbuild::tree::{Entry, Item, Meta, Node};
 use serde_json::Value;
 
-use crate::support::image::{Fixture, jobs};
+use crate::support::image::{
+    CAPABILITY, Fixture, capable, dir, fifo, file, file_with, jobs, link, null_device, path,
+};
 use crate::support::registry::DockerRegistry;
+use crate::support::sandbox::{is_root, test_user, this_program};
 
 fn options() -> ExportOptions {
     ExportOptions {
@@ -71,6 +77,22 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// Writes the image, and reads it back with `verify`.
+fn export(fixture: &Fixture, image: &Image, target: &Target, options: &ExportOptions) -> Digest {
+    let written = image::export(&fixture.store, image, target, options).unwrap();
+    let (Target::OciArchive(path) | Target::OciFolder(path) | Target::DockerArchive(path)) = target
+    else {
+        panic!("{target:?} is no layout")
+    };
+    let found = image::verify_layout(path).unwrap();
+    assert!(found.iter().any(|found| found.manifest == written.digest), "{found:?}");
+    for name in &options.names {
+        let named = found.iter().find(|found| found.name.as_deref() == Some(&name.to_string()));
+        assert_eq!(named.unwrap().manifest, written.digest);
+    }
+    written.digest
+}
+
 /// The layers' packed sizes and the like differ between tools; what they hold does not.
 fn diff_ids(config: &Value) -> Vec<String> {
     let ids = config["rootfs"]["diff_ids"].as_array().unwrap();
@@ -86,12 +108,10 @@ fn an_oci_archive_is_read_by_skopeo() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
     let path = fixture.path("app.tar");
-    let written =
-        image::export(&fixture.store, &image, &Target::OciArchive(path.clone()), &options())
-            .unwrap();
+    let written = export(&fixture, &image, &Target::OciArchive(path.clone()), &options());
     let source = format!("oci-archive:{}:1", shown(&path));
     let inspected = skopeo(&["inspect", &source]);
-    assert_eq!(inspected["Digest"], written.digest.to_string());
+    assert_eq!(inspected["Digest"], written.to_string());
     assert_eq!(inspected["Architecture"], "amd64");
     let config = skopeo(&["inspect", "--config", &source]);
     assert_eq!(diff_ids(&config), diff_ids_of(&image));
@@ -159,10 +179,13 @@ fn a_pushed_image_is_what_skopeo_reads() {
     let source = format!("docker://{name}");
     let inspected = skopeo(&["inspect", "--tls-verify=false", &source]);
     assert_eq!(inspected["Digest"], digest.to_string());
-    let copy = format!("oci-archive:{}:1", shown(&fixture.path("copy.tar")));
+    let copied = fixture.path("copy.tar");
+    let copy = format!("oci-archive:{}:1", shown(&copied));
     run("skopeo", &["copy", "-q", "--src-tls-verify=false", &source, &copy]);
     let config = skopeo(&["inspect", "--config", &copy]);
     assert_eq!(diff_ids(&config), diff_ids_of(&image));
+
+    assert_eq!(image::verify_layout(&copied).unwrap()[0].manifest, digest);
 
     // What is there is not sent again; what another repository has is mounted.
     assert_eq!(push(&name, &[]), digest);
@@ -182,7 +205,7 @@ fn a_docker_archive_is_read_by_skopeo() {
     for docker_media_types in [false, true] {
         let options = ExportOptions { names: names.clone(), docker_media_types, ..options() };
         let target = Target::DockerArchive(path.clone());
-        image::export(&fixture.store, &image, &target, &options).unwrap();
+        export(&fixture, &image, &target, &options);
         for (at, name) in ["", ":app:1", ":127.0.0.1:5000/team/app:2"].iter().enumerate() {
             let source = format!("docker-archive:{}{name}", shown(&path));
             let config = skopeo(&["inspect", "--config", &source]);
@@ -206,14 +229,11 @@ fn a_second_image_joins_the_layout_folder_and_takes_over_its_name() {
         ..options()
     };
     let target = Target::OciFolder(folder.clone());
-    let export = |image: &Image, texts: &[&str]| {
-        image::export(&fixture.store, image, &target, &names(texts)).unwrap()
-    };
-    let one = export(&image, &["app:1", "app:2"]);
-    let two = export(&small, &["app:2"]);
+    let one = export(&fixture, &image, &target, &names(&["app:1", "app:2"]));
+    let two = export(&fixture, &small, &target, &names(&["app:2"]));
     for (tag, want) in [("1", &one), ("2", &two)] {
         let inspected = skopeo(&["inspect", &format!("oci:{}:{tag}", shown(&folder))]);
-        assert_eq!(inspected["Digest"], want.digest.to_string());
+        assert_eq!(inspected["Digest"], want.to_string());
     }
     let index = json(&std::fs::read_to_string(folder.join("index.json")).unwrap());
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
@@ -230,6 +250,8 @@ fn layers_of_the_base_keep_their_bytes_unless_they_are_to_be_packed_anew() {
     let packed = |packing, force_packing| {
         let options = ExportOptions { packing, force_packing, ..options() };
         let packed = image::pack(&fixture.store, &image, &options).unwrap();
+        let archive = Target::OciArchive(fixture.path("app.tar"));
+        assert_eq!(export(&fixture, &image, &archive, &options), packed.digest());
         let types: Vec<String> = packed
             .layers
             .iter()
@@ -250,7 +272,7 @@ fn an_image_without_layers_is_written() {
     let image = Image::load(&fixture.store, fixture.image(&[])).unwrap();
     let path = fixture.path("app.tar");
     let options = ExportOptions { names: Vec::new(), ..options() };
-    image::export(&fixture.store, &image, &Target::DockerArchive(path.clone()), &options).unwrap();
+    export(&fixture, &image, &Target::DockerArchive(path.clone()), &options);
     let config = skopeo(&["inspect", "--config", &format!("oci-archive:{}", shown(&path))]);
     assert_eq!(diff_ids(&config), Vec::<String>::new());
 }
@@ -278,4 +300,431 @@ fn a_file_that_cannot_be_replaced_is_written_into() {
     );
     let want = format!("cannot create a file in {}", shown(&fixture.path("missing")));
     assert_eq!(error.unwrap_err().to_string(), want);
+}
+
+/// What a tree of the usual image is, as `find` and `tar` would print it.
+const USUAL_TREE: &str = "\
+app d 755 0:0 1600000000
+app/mine f 4750 1000:100 1600000005 2 4 6d696e65
+app/same f 4750 1000:100 1600000005 2 4 6d696e65
+app/tool f 755 0:0 1600000005 1 300000
+dev d 755 0:0 1600000000
+dev/null c 666 0:0 1600000003 1,3
+dev/pipe p 600 0:0 1600000004
+etc d 755 0:0 1600000000
+etc/base f 644 0:0 1600000001 1 8 6368616e6765640a
+lib l 777 0:0 1600000002 usr/lib
+";
+
+/// Lists a folder with an outside program.
+const LIST_FOLDER: &str = r#"
+import os, stat, sys
+top = os.fsencode(sys.argv[1])
+for folder, folders, files in os.walk(top):
+    folders.sort()
+    for name in folders + files:
+        path = os.path.join(folder, name)
+        s = os.lstat(path)
+        kind = {stat.S_IFDIR: "d", stat.S_IFREG: "f", stat.S_IFLNK: "l", stat.S_IFCHR: "c",
+                stat.S_IFIFO: "p"}[stat.S_IFMT(s.st_mode)]
+        text = f"{os.fsdecode(path[len(top) + 1:])} {kind} {s.st_mode & 0o7777:o} {s.st_uid}:{s.st_gid} {int(s.st_mtime)}"
+        if kind == "f":
+            text += f" {s.st_nlink} {s.st_size}"
+            if s.st_size < 100:
+                text += " " + open(path, "rb").read().hex()
+            if "security.capability" in os.listxattr(path):
+                text += "+" + os.getxattr(path, "security.capability").hex()
+        elif kind == "l":
+            text += " " + os.readlink(os.fsdecode(path))
+        elif kind == "c":
+            text += f" {os.major(s.st_rdev)},{os.minor(s.st_rdev)}"
+        print(text)
+"#;
+
+/// The listing of a folder, sorted, without the long name, and the capabilities of `app/tool`.
+fn list(folder: &Path) -> (String, Option<String>) {
+    let listed = run("python3", &["-c", LIST_FOLDER, &shown(folder)]);
+    let mut lines: Vec<String> = listed.lines().map(str::to_owned).collect();
+    lines.sort();
+    let mut capability = None;
+    let short = lines.into_iter().filter(|line| !line.starts_with("nnn")).map(|line| {
+        let (line, value) = line.split_once('+').unwrap_or((&line, ""));
+        if line.starts_with("app/tool") && !value.is_empty() {
+            capability = Some(value.to_owned());
+        }
+        format!("{line}\n")
+    });
+    let short = short.collect();
+    (short, capability)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn the_files_of_an_image_come_out_as_a_folder() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let folder = fixture.path("rootfs");
+    let mut warnings = Vec::new();
+    let target = Target::Folder(folder.clone());
+    let export = |warnings: &mut Vec<image::Warning>| {
+        image::export_all(&fixture.store, slice::from_ref(&image), &target, &options(), &mut |w| {
+            warnings.push(w);
+        })
+        .unwrap()
+    };
+    let written = export(&mut warnings);
+    assert_eq!(written.digest, image.config_digest());
+    assert!(folder.join("n".repeat(120)).join("deep").is_file());
+    if is_root() {
+        let want = (USUAL_TREE.to_owned(), Some(hex(&CAPABILITY)));
+        assert_eq!(list(&folder), want);
+        // Over itself, and over what is of another kind.
+        std::fs::remove_dir_all(folder.join("app")).unwrap();
+        std::os::unix::fs::symlink("/", folder.join("app")).unwrap();
+        std::fs::remove_file(folder.join("lib")).unwrap();
+        std::fs::create_dir_all(folder.join("lib/full")).unwrap();
+        std::fs::write(folder.join("lib/full/x"), "").unwrap();
+        export(&mut warnings);
+        assert_eq!(list(&folder), want);
+        assert_eq!(warnings, []);
+    }
+}
+
+#[test]
+fn a_link_in_the_target_folder_does_not_lead_out_of_it() {
+    let fixture = Fixture::new();
+    let layer = fixture.layer(
+        vec![dir("etc"), file("etc/passwd", "evil"), dir("home"), file("home/x", "evil")],
+        Form::Tar,
+    );
+    let image = Image::load(&fixture.store, fixture.image(&[(&layer, None)])).unwrap();
+    let (folder, outside) = (fixture.path("rootfs"), fixture.path("outside"));
+    std::fs::create_dir_all(folder.join("etc")).unwrap();
+    std::fs::create_dir_all(&outside).unwrap();
+    std::fs::write(outside.join("passwd"), "good").unwrap();
+    std::fs::hard_link(outside.join("passwd"), fixture.path("hard")).unwrap();
+    std::os::unix::fs::symlink(outside.join("passwd"), folder.join("etc/passwd")).unwrap();
+    std::os::unix::fs::symlink(&outside, folder.join("home")).unwrap();
+    std::fs::write(folder.join("kept"), "kept").unwrap();
+    image::export(&fixture.store, &image, &Target::Folder(folder.clone()), &options()).unwrap();
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    assert_eq!(read(&outside.join("passwd")), "good");
+    assert!(!outside.join("x").exists());
+    assert_eq!(read(&folder.join("etc/passwd")), "evil");
+    assert_eq!(read(&folder.join("home/x")), "evil");
+    assert_eq!(read(&folder.join("kept")), "kept");
+}
+
+#[test]
+fn the_files_of_an_image_come_out_as_a_tar() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let path = fixture.path("rootfs.tar");
+    image::export(&fixture.store, &image, &Target::Tar(path.clone()), &options()).unwrap();
+    let mut streamed = Vec::new();
+    let form = image::StreamForm::Tar;
+    image::export_stream(&fixture.store, &[image], form, &mut streamed, &options()).unwrap();
+    assert_eq!(Digest::of(&streamed), Digest::of(&std::fs::read(&path).unwrap()));
+    let listed = run("tar", &["--utc", "--numeric-owner", "-tvf", &shown(&path)]);
+    let names: Vec<String> = listed
+        .lines()
+        .map(|line| line.split_whitespace().skip(5).collect::<Vec<_>>().join(" "))
+        .filter(|name| !name.starts_with("nnn"))
+        .collect();
+    let want = [
+        "app/",
+        "app/mine",
+        "app/same link to app/mine",
+        "app/tool",
+        "dev/",
+        "dev/null",
+        "dev/pipe",
+        "etc/",
+        "etc/base",
+        "lib -> usr/lib",
+    ];
+    assert_eq!(names, want);
+    if is_root() {
+        let folder = fixture.path("unpacked");
+        std::fs::create_dir(&folder).unwrap();
+        let args = ["--xattrs", "--xattrs-include=*", "-xpf"];
+        run("tar", &[&args[..], &[&shown(&path), "-C", &shown(&folder)]].concat());
+        assert_eq!(list(&folder), (USUAL_TREE.to_owned(), Some(hex(&CAPABILITY))));
+    }
+}
+
+/// A layout folder of the usual image in which `spoil` changes something; what `verify` says.
+fn verdict(spoil: impl Fn(&Path, &mut Value)) -> String {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let folder = fixture.path("layout");
+    export(&fixture, &image, &Target::OciFolder(folder.clone()), &options());
+    let path = folder.join("index.json");
+    let mut index = json(&std::fs::read_to_string(&path).unwrap());
+    spoil(&folder, &mut index);
+    std::fs::write(&path, index.to_string()).unwrap();
+    let verdict = image::verify_layout(&folder).unwrap_err().to_string();
+    let digest = |at: usize| verdict[at..].find(|c: char| !c.is_ascii_hexdigit());
+    match verdict.find("sha256/").map(|at| (at, digest(at + 7))) {
+        Some((at, Some(length))) => verdict.replace(&verdict[at + 7..at + 7 + length], "…"),
+        _ => verdict,
+    }
+}
+
+fn blob(folder: &Path, descriptor: &Value) -> std::path::PathBuf {
+    folder.join("blobs").join(descriptor["digest"].as_str().unwrap().replace(':', "/"))
+}
+
+/// Changes a blob that `at` describes, and what describes it.
+fn rewrite(folder: &Path, at: &mut Value, change: impl FnOnce(&mut Value)) {
+    let mut document = json(&std::fs::read_to_string(blob(folder, at)).unwrap());
+    change(&mut document);
+    let text = document.to_string();
+    at["digest"] = Digest::of(text.as_bytes()).to_string().into();
+    at["size"] = text.len().into();
+    std::fs::write(blob(folder, at), text).unwrap();
+}
+
+#[test]
+fn verify_finds_what_does_not_fit_together() {
+    let manifest = |change: fn(&Path, &mut Value)| {
+        move |folder: &Path, index: &mut Value| {
+            rewrite(folder, &mut index["manifests"][0], |manifest| change(folder, manifest));
+        }
+    };
+    let check = |spoil: &dyn Fn(&Path, &mut Value), want: &str| assert_eq!(verdict(spoil), want);
+    check(
+        &|folder, _| {
+            std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"2"}"#).unwrap();
+        },
+        "the layout has version 2, not 1.0.0",
+    );
+    check(
+        &|_, index| index["manifests"][0]["size"] = 1.into(),
+        &format!("blobs/sha256/… has {} bytes, its descriptor says 1", manifest_bytes()),
+    );
+    check(
+        &|_, index| index["manifests"][0]["platform"]["architecture"] = "arm64".into(),
+        "the index says linux/arm64, the config linux/amd64",
+    );
+    check(
+        &|folder, index| std::fs::remove_file(blob(folder, &index["manifests"][0])).unwrap(),
+        "blobs/sha256/… is missing",
+    );
+    check(
+        &manifest(|_, manifest| drop(manifest["layers"].as_array_mut().unwrap().pop())),
+        "blobs/sha256/… has 4 layers, its config 5 and its history 5 of them",
+    );
+    check(
+        &manifest(|folder, manifest| {
+            rewrite(folder, &mut manifest["config"], |config| {
+                drop(config["history"].as_array_mut().unwrap().remove(0));
+            });
+        }),
+        "blobs/sha256/… has 5 layers, its config 5 and its history 4 of them",
+    );
+    check(
+        &manifest(|_, manifest| manifest["layers"][1]["mediaType"] = "text/plain".into()),
+        "blobs/sha256/… has the media type `text/plain`, which does not fit",
+    );
+    check(
+        &manifest(|_, manifest| manifest["mediaType"] = "text/plain".into()),
+        "blobs/sha256/… has the media type `text/plain`, which does not fit",
+    );
+    let swapped = verdict(manifest(|_, manifest| {
+        manifest["layers"].as_array_mut().unwrap().swap(2, 3);
+    }));
+    assert!(swapped.contains(" unpacks to sha256:"), "{swapped}");
+    let first_gone = verdict(manifest(|folder, manifest| {
+        drop(manifest["layers"].as_array_mut().unwrap().remove(0));
+        rewrite(folder, &mut manifest["config"], |config| {
+            drop(config["history"].as_array_mut().unwrap().remove(0));
+            drop(config["rootfs"]["diff_ids"].as_array_mut().unwrap().remove(0));
+        });
+    }));
+    assert_eq!(first_gone, "blobs/sha256/… removes /etc/gone, which no layer below has");
+}
+
+fn manifest_bytes() -> u64 {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    image::pack(&fixture.store, &image, &options()).unwrap().descriptor.size
+}
+
+#[test]
+fn an_ordinary_user_gets_the_files_without_their_owners() {
+    if is_root() {
+        let name = "image::an_ordinary_user_gets_the_files_without_their_owners";
+        let output = this_program(name, Some(test_user().unwrap())).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+        return;
+    }
+    let fixture = Fixture::new();
+    let read_only = Meta { mode: 0o555, ..Meta::root(0, 1_600_000_000) };
+    let closed = Entry {
+        path: path("closed"),
+        item: Item::Node(read_only, Node::Directory { opaque: false }),
+    };
+    let layer = fixture.layer(
+        vec![
+            closed,
+            file_with("closed/tool", "tool", capable(0, 0, 0o4755)),
+            link("closed/same", "closed/tool"),
+            fifo("pipe"),
+            null_device("null"),
+        ],
+        Form::Tar,
+    );
+    let image = Image::load(&fixture.store, fixture.image(&[(&layer, None)])).unwrap();
+    let folder = fixture.path("rootfs");
+    let target = Target::Folder(folder.clone());
+    let mut warnings = Vec::new();
+    let mut warn = |warning: image::Warning| warnings.push(warning.to_string());
+    image::export_all(&fixture.store, &[image], &target, &options(), &mut warn).unwrap();
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let want = format!(
+        "closed d 555 {uid}:{gid} 1600000000\n\
+         closed/same f 755 {uid}:{gid} 1600000005 2 4 746f6f6c\n\
+         closed/tool f 755 {uid}:{gid} 1600000005 2 4 746f6f6c\n\
+         pipe p 600 {uid}:{gid} 1600000004\n"
+    );
+    assert_eq!(list(&folder), (want, None));
+    let lost = "/closed/same has lost its attribute security.capability: only root can set it, and \
+                not on every file system";
+    let device = "/null is a device, which only root can make: it was left out";
+    assert_eq!(warnings, [lost, device]);
+    rustix::fs::chmod(folder.join("closed"), rustix::fs::Mode::RWXU).unwrap();
+}
+
+#[test]
+fn images_for_several_platforms_go_out_under_an_index() {
+    let fixture = Fixture::new();
+    let registry = DockerRegistry::open();
+    let layer = fixture.layer(vec![dir("a"), file("a/b", "text"), link("a/c", "a/b")], Form::Tar);
+    let platforms = ["linux/amd64", "linux/arm/v7"];
+    let images = platforms.map(|platform| {
+        let manifest = fixture.image_for(platform, &[(&layer, None)]);
+        Image::load(&fixture.store, manifest).unwrap()
+    });
+    let warn = &mut |warning: image::Warning| panic!("{warning}");
+    let mut export_all =
+        |target: Target| image::export_all(&fixture.store, &images, &target, &options(), warn);
+    let archive = fixture.path("app.tar");
+    let written = export_all(Target::OciArchive(archive.clone())).unwrap();
+    let found = image::verify_layout(&archive).unwrap();
+    let named = |found: &image::Verified| (found.name.clone().unwrap(), found.platform.clone());
+    let name = "docker.io/library/app:1".to_owned();
+    let want = [(name.clone(), "linux/amd64".to_owned()), (name, "linux/arm".to_owned())];
+    assert_eq!(found.iter().map(named).collect::<Vec<_>>(), want);
+    let arm = ["--override-arch=arm", "--override-variant=v7", "inspect", "--config"];
+    let source = format!("oci-archive:{}:1", shown(&archive));
+    assert_eq!(skopeo(&[&arm[..], &[&source]].concat())["variant"], "v7");
+
+    let name = reference(&format!("{}/app:1", registry.host()));
+    let none = &|_more| {};
+    let digest =
+        image::push_all(&fixture.store, &client(), &images, &name, &[], &options(), none).unwrap();
+    assert_eq!(digest, written.digest);
+    let source = format!("docker://{name}");
+    let remote = [&arm[..], &["--tls-verify=false", &source]].concat();
+    assert_eq!(skopeo(&remote)["variant"], "v7");
+
+    let (folder, tar) = (fixture.path("files"), fixture.path("files.tar"));
+    export_all(Target::Folder(folder.clone())).unwrap();
+    assert!(folder.join("linux_amd64/a/b").is_file() && folder.join("linux_arm_v7/a/c").is_file());
+    export_all(Target::Tar(tar.clone())).unwrap();
+    assert_eq!(
+        run("tar", &["-tf", &shown(&tar)]).lines().collect::<Vec<_>>(),
+        [
+            "linux_amd64/",
+            "linux_amd64/a/",
+            "linux_amd64/a/b",
+            "linux_amd64/a/c",
+            "linux_arm_v7/",
+            "linux_arm_v7/a/",
+            "linux_arm_v7/a/b",
+            "linux_arm_v7/a/c",
+        ]
+    );
+    let error = export_all(Target::DockerArchive(archive)).unwrap_err().to_string();
+    let want = "a docker archive takes one image, any other target at least one; there are 2";
+    assert_eq!(error, want);
+}
+
+#[test]
+fn a_base_layer_that_only_the_registry_has_as_a_blob_is_mounted_and_else_packed() {
+    let registry = DockerRegistry::open();
+    let name = |rest: &str| reference(&format!("{}/{rest}", registry.host()));
+    let entries = vec![dir("a"), file("a/b", "text")];
+    let first = Fixture::new();
+    let (base, blob) = first.pulled(entries.clone(), Packing::Gzip { level: 1 });
+    let image = Image::load(&first.store, first.image(&[(&base, Some(blob.clone()))])).unwrap();
+    let none = &|_more| {};
+    image::push(&first.store, &client(), &image, &name("base:1"), &[], &options(), none).unwrap();
+
+    // Another store has the same layer, but made it itself.
+    let second = Fixture::new();
+    let made = second.layer(entries, Form::Tar);
+    assert_eq!(made.diff_id, base.diff_id);
+    let image = Image::load(&second.store, second.image(&[(&made, Some(blob.clone()))])).unwrap();
+    let layer_in_registry = |to: &str, from: &[Reference]| {
+        image::push(&second.store, &client(), &image, &name(to), from, &options(), none).unwrap();
+        let source = format!("docker://{}", name(to));
+        skopeo(&["inspect", "--tls-verify=false", &source])["Layers"][0].clone()
+    };
+    assert_eq!(layer_in_registry("mounted:1", &[name("base:1")]), blob.digest.to_string());
+    let packed = layer_in_registry("packed:1", &[]);
+    assert_ne!(packed, blob.digest.to_string());
+    assert_eq!(
+        packed,
+        image::pack(&second.store, &image, &options()).unwrap().layers[0].digest.to_string()
+    );
+}
+
+#[test]
+fn a_registry_that_refuses_is_named_and_so_is_a_layer_that_is_gone() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let none = &|_more| {};
+    let registry = DockerRegistry::with_password();
+    let name = reference(&format!("{}/team/app:1", registry.host()));
+    let push = |image: &Image, name: &Reference| {
+        image::push(&fixture.store, &client(), image, name, &[], &options(), none).unwrap_err()
+    };
+    let error = push(&image, &name);
+    assert_eq!(error.to_string(), format!("cannot push {name}"));
+    let elsewhere = Fixture::new().layer(vec![dir("a")], Form::Tar);
+    let image = Image::load(&fixture.store, fixture.image(&[(&elsewhere, None)])).unwrap();
+    let error = image::pack(&fixture.store, &image, &options()).unwrap_err().to_string();
+    let want = format!(
+        "the store lacks the layer {}; run the build again with --no-cache",
+        elsewhere.diff_id
+    );
+    assert_eq!(error, want);
+}
+
+#[test]
+fn what_is_no_image_is_not_loaded() {
+    let fixture = Fixture::new();
+    let layer = fixture.layer(Vec::new(), Form::Tar);
+    let check = |manifest: &str, want: &str| {
+        let digest = fixture.store.put_blob(manifest.as_bytes()).unwrap();
+        let error = Image::load(&fixture.store, digest).unwrap_err().to_string();
+        assert_eq!(error.replace(&digest.to_string(), "DIGEST"), want);
+    };
+    check("no JSON", "the image DIGEST cannot be read");
+    let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+    check(index, "DIGEST stands for several images; choose one by its platform");
+    let good = fixture.image(&[(&layer, None)]);
+    let good = String::from_utf8(fixture.store.read_blob(good, 1 << 20).unwrap()).unwrap();
+    let mut manifest = json(&good);
+    manifest["layers"][0]["mediaType"] = "text/plain".into();
+    let want = "the image DIGEST has a layer of type text/plain, which is no layer";
+    check(&manifest.to_string(), want);
+    manifest["layers"] = Value::Array(Vec::new());
+    check(&manifest.to_string(), "the manifest DIGEST has 0 layers, but its config 1");
 }

@@ -109,7 +109,9 @@ impl Fixture {
         let open = |file: &File, _path: &TreePath| -> io::Result<Box<dyn Read>> {
             match &file.origin {
                 FileOrigin::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.to_vec()))),
-                other => Err(io::Error::other(format!("{other:?}"))),
+                other @ (FileOrigin::Layer { .. } | FileOrigin::Folder { .. }) => {
+                    Err(io::Error::other(format!("{other:?}")))
+                }
             }
         };
         let options = LayerOptions { clamp_s: None, created_s: 1_700_000_000 };
@@ -139,7 +141,16 @@ impl Fixture {
 
     /// Puts config and manifest over `layers`, as a build does.
     pub(crate) fn image(&self, layers: &[(&LayerDone, Option<Descriptor>)]) -> Digest {
-        let mut config = ImageConfig::scratch(&"linux/amd64".parse::<Platform>().unwrap());
+        self.image_for("linux/amd64", layers)
+    }
+
+    /// The same for another machine.
+    pub(crate) fn image_for(
+        &self,
+        platform: &str,
+        layers: &[(&LayerDone, Option<Descriptor>)],
+    ) -> Digest {
+        let mut config = ImageConfig::scratch(&platform.parse::<Platform>().unwrap());
         config.created = Some("2023-11-14T22:13:20Z".to_owned());
         config.config.set_env("PATH", "/bin");
         let entry = |n| History {

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{self, BuildError, BuildOptions, Built, Event, Services, Stop};
-use crate::cli::args::{BuildArgs, NetworkArg, Progress};
+use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
-use crate::cli::{interrupt, registries, report};
+use crate::cli::{interrupt, registries, report, run_options, secrets};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::image::{self, ExportOptions, Image, Target};
 use crate::ir;
@@ -40,12 +40,14 @@ pub(in crate::cli) fn run(
             plain.event(&event);
         }
     };
+    let lent = secrets::lent(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
         store: &store,
         registry: &registry,
         stop: &stop,
         environment: &programs,
+        lent: &lent,
         events: &events,
     };
     interrupt::watching(&stop, || {
@@ -71,7 +73,7 @@ fn build_input(
     if !quiet && !diagnostics.is_empty() {
         report::remark(diag::render(&diagnostics, source, style).trim_end());
     }
-    let options = options(args, environment, input, dockerfile, outputs)?;
+    let options = options(args, environment, services, input, dockerfile, outputs)?;
     let done = build::build(services, &options).and_then(|built| {
         write_out(services, &options, &built, outputs, quiet)?;
         Ok(built)
@@ -129,6 +131,7 @@ pub(in crate::cli) fn platform(text: Option<&str>) -> Result<Option<Platform>> {
 fn options(
     args: &BuildArgs,
     environment: &Environment,
+    services: &Services<'_>,
     input: &Input,
     dockerfile: ir::Dockerfile,
     outputs: &[Output],
@@ -152,6 +155,9 @@ fn options(
             NetworkArg::None => Network::None,
         },
         contexts: named.names,
+        allow_host_network: args.allow.contains(&Allow::NetworkHost),
+        allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
+        run: run_options::settings(args)?,
     };
     Ok(BuildOptions {
         dockerfile,
@@ -163,6 +169,7 @@ fn options(
         pull: args.pull,
         epoch_s,
         clamp: args.reproducible || rewrite,
+        lent: services.lent.clone(),
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
     })
@@ -205,12 +212,12 @@ fn epoch(
 
 /// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
 fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
-    dockerfile.meta_args.iter().rev().find_map(|instruction| match &instruction.kind {
-        ir::Kind::Arg(args) => {
-            let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
-            named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
-        }
-        _ => None,
+    dockerfile.meta_args.iter().rev().find_map(|instruction| {
+        let ir::Kind::Arg(args) = &instruction.kind else {
+            return None;
+        };
+        let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
+        named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
     })
 }
 
@@ -245,9 +252,12 @@ fn write_out(
             Kind::OciArchive(path) => Target::OciArchive(path.clone()),
             Kind::OciFolder(path) => Target::OciFolder(path.clone()),
             Kind::DockerArchive(path) => Target::DockerArchive(path.clone()),
-            Kind::Folder(_) | Kind::Tar(_) => continue,
+            Kind::Folder(path) => Target::Folder(path.clone()),
+            Kind::Tar(path) => Target::Tar(path.clone()),
         };
-        image::export(services.store, &image, &target, &export).map_err(error)?;
+        let mut warn = |warning| report::remark(&format!("warning: {warning}"));
+        let images = std::slice::from_ref(&image);
+        image::export_all(services.store, images, &target, &export, &mut warn).map_err(error)?;
         if !quiet {
             report::remark(&format!("wrote {}", target_path(&output.kind).display()));
         }
@@ -303,10 +313,12 @@ fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint
         text.push_str("------\n");
     }
     let diagnostics = error.diagnostics();
-    let exit = match error {
-        BuildError::Interrupted => Exit::Interrupted,
-        _ if !diagnostics.is_empty() => Exit::Build,
-        _ => Exit::Environment,
+    let exit = if matches!(error, BuildError::Interrupted) {
+        Exit::Interrupted
+    } else if error.is_environment() {
+        Exit::Environment
+    } else {
+        Exit::Build
     };
     if diagnostics.is_empty() {
         text.push_str(&format!("error: {}", build::chain(error)));

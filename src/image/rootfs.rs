@@ -1,0 +1,206 @@
+//! The file tree of an image: all layers merged, and where the content of each file is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File as OsFile;
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::archive::{NOT_IN_ONE_PIECE, Packing};
+use crate::oci::DiffId;
+use crate::store::{LayerOptions, LowerFolder, Store};
+use crate::tree::{File, FileOrigin, LayerListing, Meta, Node, Tree, TreeNode, TreePath};
+
+use super::{ExportOptions, Image, Result};
+
+/// An image's merged tree, its layers opened.
+pub(super) struct Rootfs {
+    tree: Tree,
+    /// Where walks begin.
+    top: TreePath,
+    sources: BTreeMap<DiffId, Source>,
+}
+
+/// Where a layer's contents are read.
+enum Source {
+    /// In its plain tar, by offset.
+    Tar(OsFile),
+    /// In its folder, by path.
+    Folder(LowerFolder),
+}
+
+/// What stands at a path.
+pub(super) enum Found<'a> {
+    Folder(&'a Meta),
+    /// Anything but a folder.
+    Node(&'a Meta, &'a Node),
+    /// The same file as at this path, which came before.
+    HardLink(TreePath, &'a Meta),
+}
+
+/// A file's content, opened.
+enum Content<'a> {
+    Whole(OsFile),
+    Piece(&'a OsFile, u64),
+    Here(&'a [u8]),
+}
+
+impl Rootfs {
+    /// Merges the layers and opens those that still hold files.
+    pub(super) fn open(store: &Store, image: &Image, options: &ExportOptions) -> Result<Self> {
+        let diff_ids: Vec<DiffId> = image.layers().iter().map(|layer| layer.diff_id).collect();
+        let mut tree = Tree::default();
+        let mut listings = Vec::with_capacity(diff_ids.len());
+        for diff_id in &diff_ids {
+            let listing = store.listing(*diff_id)?;
+            tree.apply(&listing);
+            listings.push(listing);
+        }
+        let used = layers_in(&tree);
+        let mut sources = BTreeMap::new();
+        for (at, (diff_id, listing)) in diff_ids.iter().zip(&listings).enumerate() {
+            if used.contains(diff_id) && !sources.contains_key(diff_id) {
+                let below = diff_ids.get(..at).unwrap_or_default();
+                sources.insert(*diff_id, source(store, *diff_id, listing, below, options)?);
+            }
+        }
+        Ok(Self { tree, top: TreePath::root(), sources })
+    }
+
+    /// All that the tree holds, depth-first, a folder before its content; not the root.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (TreePath, Found<'_>)> {
+        let mut first_paths: HashMap<*const (Meta, Node), TreePath> = HashMap::new();
+        self.tree.walk(&self.top).map(move |(path, node)| {
+            let found = match node {
+                TreeNode::Dir(folder) => Found::Folder(&folder.meta),
+                TreeNode::Leaf(leaf) if Arc::strong_count(leaf) == 1 => {
+                    Found::Node(&leaf.0, &leaf.1)
+                }
+                TreeNode::Leaf(leaf) => match first_paths.get(&Arc::as_ptr(leaf)) {
+                    Some(first) => Found::HardLink(first.clone(), &leaf.0),
+                    None => {
+                        first_paths.insert(Arc::as_ptr(leaf), path.clone());
+                        Found::Node(&leaf.0, &leaf.1)
+                    }
+                },
+            };
+            (path, found)
+        })
+    }
+
+    /// Reads a file of the tree.
+    pub(super) fn reader<'a>(&'a self, file: &'a File) -> io::Result<Box<dyn Read + 'a>> {
+        Ok(match self.content(file)? {
+            Content::Whole(whole) => Box::new(whole),
+            Content::Piece(tar, at) => Box::new(Piece { tar, at, left: file.size }),
+            Content::Here(bytes) => Box::new(bytes),
+        })
+    }
+
+    /// Copies a file of the tree, inside the kernel where it can.
+    pub(super) fn copy(&self, file: &File, mut to: &OsFile) -> io::Result<()> {
+        let n_copied = match self.content(file)? {
+            Content::Whole(mut whole) => io::copy(&mut whole, &mut to)?,
+            Content::Piece(mut tar, at) => {
+                tar.seek(SeekFrom::Start(at))?;
+                io::copy(&mut tar.take(file.size), &mut to)?
+            }
+            Content::Here(mut bytes) => io::copy(&mut bytes, &mut to)?,
+        };
+        if n_copied == file.size {
+            return Ok(());
+        }
+        let want = file.size;
+        Err(io::Error::other(format!("the layer has {n_copied} bytes of it, not {want}")))
+    }
+
+    fn content<'a>(&'a self, file: &'a File) -> io::Result<Content<'a>> {
+        let (layer, path, tar_at) = match &file.origin {
+            FileOrigin::Layer { layer, path, tar_at } => (layer, path, *tar_at),
+            FileOrigin::Inline(bytes) => return Ok(Content::Here(bytes)),
+            FileOrigin::Folder { path, .. } => {
+                return Err(io::Error::other(format!("{path} is in no layer")));
+            }
+        };
+        match self.sources.get(layer) {
+            _ if file.size == 0 => Ok(Content::Here(&[])),
+            Some(Source::Tar(tar)) => Ok(Content::Piece(tar, tar_at)),
+            Some(Source::Folder(folder)) => {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+                let mode = Mode::empty();
+                let opened =
+                    rustix::fs::openat2(folder.as_fd(), path.as_path(), flags, mode, resolve)?;
+                Ok(Content::Whole(opened.into()))
+            }
+            None => Err(io::Error::other(format!("the layer {layer} is not one of the image's"))),
+        }
+    }
+}
+
+/// A part of a file that others read as well.
+struct Piece<'a> {
+    tar: &'a OsFile,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Piece<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n_wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(to.len());
+        let n_read = self.tar.read_at(to.get_mut(..n_wanted).unwrap_or_default(), self.at)?;
+        let more = u64::try_from(n_read).unwrap_or(u64::MAX);
+        self.at = self.at.saturating_add(more);
+        self.left = self.left.saturating_sub(more);
+        Ok(n_read)
+    }
+}
+
+fn layers_in(tree: &Tree) -> BTreeSet<DiffId> {
+    let top = TreePath::root();
+    let files = tree.walk(&top).filter_map(|(_path, node)| {
+        let TreeNode::Leaf(leaf) = node else { return None };
+        let Node::File(file) = &leaf.1 else { return None };
+        let FileOrigin::Layer { layer, .. } = &file.origin else { return None };
+        Some(*layer)
+    });
+    files.collect()
+}
+
+/// Opens a layer in the form that it has, or else as a plain tar: that is made faster than a
+/// folder, and nobody is going to mount it. `below` are the layers under it, base first.
+fn source(
+    store: &Store,
+    diff_id: DiffId,
+    listing: &LayerListing,
+    below: &[DiffId],
+    options: &ExportOptions,
+) -> Result<Source> {
+    if let Some(folder) = store.layer_folder(diff_id)? {
+        return Ok(Source::Folder(folder));
+    }
+    if listing.entries().iter().any(|entry| is_sparse(entry.item.file())) {
+        return unpacked(store, diff_id, below);
+    }
+    store.pack(diff_id, Packing::None, options.jobs)?;
+    Ok(Source::Tar(store.open_blob(diff_id.digest())?))
+}
+
+fn is_sparse(file: Option<&File>) -> bool {
+    let origin = file.map(|file| &file.origin);
+    matches!(origin, Some(FileOrigin::Layer { tar_at: NOT_IN_ONE_PIECE, .. }))
+}
+
+/// The layer's folder, after those of the layers below: others will mount them later.
+fn unpacked(store: &Store, diff_id: DiffId, below: &[DiffId]) -> Result<Source> {
+    let options = LayerOptions { clamp_s: None, created_s: 0 };
+    let mut folders: Vec<LowerFolder> = Vec::with_capacity(below.len());
+    for lower in below {
+        let folder = store.unpacked(*lower, &folders, &options)?;
+        folders.push(folder);
+    }
+    Ok(Source::Folder(store.unpacked(diff_id, &folders, &options)?))
+}

@@ -1,0 +1,302 @@
+//! An image's file tree as a folder.
+//!
+//! The folder may hold anything before: links that lead elsewhere, for one. So every name is made
+//! in a folder that is held open and was opened without following a link, and what stands in the
+//! way of a file is removed, never written through.
+
+use std::fs::File as OsFile;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+
+use crate::pathio::{self, PathError};
+use crate::tree::{Device, File, Meta, Node, TreePath};
+
+use super::Result;
+use super::error::Warning;
+use super::rootfs::{Found, Rootfs};
+
+/// Permission bits and the sticky bit: those that mean the same whoever owns the file.
+const MODE_WITHOUT_SET_ID: u32 = 0o1777;
+
+struct Writer<'a> {
+    rootfs: &'a Rootfs,
+    root: OwnedFd,
+    root_path: &'a Path,
+    /// The folders from the root down to where we are.
+    open: Vec<OpenFolder<'a>>,
+    /// Whether owners can be given at all.
+    may_chown: bool,
+    lost_owners: bool,
+    warn: &'a mut dyn FnMut(Warning),
+}
+
+/// A folder that is being filled. Its time and mode are set when nothing more comes.
+struct OpenFolder<'a> {
+    path: TreePath,
+    fd: OwnedFd,
+    meta: &'a Meta,
+}
+
+/// Writes the whole tree into `folder`, over what is there; other files in it stay.
+pub(super) fn write(rootfs: &Rootfs, folder: &Path, warn: &mut dyn FnMut(Warning)) -> Result<()> {
+    pathio::create_dir_all(folder)?;
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(folder, flags, Mode::empty())
+        .map_err(|error| PathError::new("open folder", folder, error))?;
+    let mut writer = Writer {
+        rootfs,
+        root,
+        root_path: folder,
+        open: Vec::new(),
+        may_chown: rustix::process::geteuid().is_root(),
+        lost_owners: false,
+        warn,
+    };
+    for (path, found) in rootfs.entries() {
+        writer.entry(path, &found)?;
+    }
+    writer.leave_until(None)?;
+    if writer.lost_owners {
+        (writer.warn)(Warning::Owners);
+    }
+    Ok(())
+}
+
+impl<'a> Writer<'a> {
+    fn entry(&mut self, path: TreePath, found: &Found<'a>) -> Result<()> {
+        let parent = path.parent().unwrap_or_default();
+        self.leave_until(Some(&parent))?;
+        match found {
+            Found::Folder(meta) => {
+                let fd = self.folder(&path)?;
+                self.open.push(OpenFolder { path, fd, meta });
+                Ok(())
+            }
+            Found::HardLink(target, _meta) => self.hard_link(&path, target),
+            Found::Node(meta, Node::File(file)) => self.file(&path, meta, file),
+            Found::Node(meta, Node::Symlink(target)) => {
+                let target: &[u8] = target;
+                self.make(&path, "make the link", |at, name| {
+                    rustix::fs::symlinkat(target, at, name)
+                })?;
+                self.set_owner_and_time(&path, meta).map(drop)
+            }
+            Found::Node(meta, Node::CharDevice(device)) => {
+                self.special(&path, meta, FileType::CharacterDevice, *device)
+            }
+            Found::Node(meta, Node::BlockDevice(device)) => {
+                self.special(&path, meta, FileType::BlockDevice, *device)
+            }
+            Found::Node(meta, Node::Fifo) => {
+                self.special(&path, meta, FileType::Fifo, Device { major: 0, minor: 0 })
+            }
+            Found::Node(_, Node::Directory { .. }) => Ok(()),
+        }
+    }
+
+    /// The folder in which we are, and its descriptor.
+    fn here(&self) -> BorrowedFd<'_> {
+        self.open.last().map_or(self.root.as_fd(), |folder| folder.fd.as_fd())
+    }
+
+    fn failed(&self, verb: &'static str, path: &TreePath, error: Errno) -> PathError {
+        PathError::new(verb, self.shown(path), error)
+    }
+
+    fn shown(&self, path: &TreePath) -> PathBuf {
+        self.root_path.join(path.as_path())
+    }
+
+    /// Finishes the folders that are not above `folder`; all of them for `None`.
+    fn leave_until(&mut self, folder: Option<&TreePath>) -> Result<()> {
+        while self.open.last().is_some_and(|open| Some(&open.path) != folder) {
+            let Some(done) = self.open.pop() else { break };
+            self.set_all(done.fd.as_fd(), &done.path, done.meta)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what `make` makes under `path`'s name; if something is there, it goes.
+    fn make<T>(
+        &self,
+        path: &TreePath,
+        verb: &'static str,
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        let name = path.name().unwrap_or_default();
+        let made = match make(self.here(), name) {
+            Err(Errno::EXIST) => {
+                self.clear(path)?;
+                make(self.here(), name)
+            }
+            other => other,
+        };
+        Ok(made.map_err(|error| self.failed(verb, path, error))?)
+    }
+
+    fn clear(&self, path: &TreePath) -> Result<()> {
+        let name = path.name().unwrap_or_default();
+        match rustix::fs::unlinkat(self.here(), name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR) => {
+                // Through the descriptor, so that no link on the way counts.
+                let here = format!("/proc/self/fd/{}", self.here().as_raw_fd());
+                let name = TreePath::root().join(name);
+                Ok(pathio::remove_dir_all(&Path::new(&here).join(name.as_path()))?)
+            }
+            Err(error) => Err(self.failed("remove", path, error).into()),
+        }
+    }
+
+    /// Makes and opens a folder; one that is there is taken over.
+    fn folder(&self, path: &TreePath) -> Result<OwnedFd> {
+        let name = path.name().unwrap_or_default();
+        let open = || {
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(self.here(), name, flags, Mode::empty())
+        };
+        // Others see it when its own mode is set.
+        let make = |at: BorrowedFd<'_>, name: &[u8]| {
+            rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o700))
+        };
+        match make(self.here(), name) {
+            Err(Errno::EXIST) => match open() {
+                Err(Errno::NOTDIR | Errno::LOOP) => self.make(path, "create folder", make)?,
+                other => return Ok(other.map_err(|e| self.failed("open folder", path, e))?),
+            },
+            other => other.map_err(|error| self.failed("create folder", path, error))?,
+        }
+        Ok(open().map_err(|error| self.failed("open folder", path, error))?)
+    }
+
+    fn file(&mut self, path: &TreePath, meta: &Meta, file: &File) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let made = self.make(path, "create", |at, name| {
+            rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o600))
+        })?;
+        let made = OsFile::from(made);
+        let copied = self.rootfs.copy(file, &made);
+        copied.map_err(|error| PathError::new("write", self.shown(path), error))?;
+        self.set_all(made.as_fd(), path, meta)
+    }
+
+    fn hard_link(&self, path: &TreePath, target: &TreePath) -> Result<()> {
+        let folder = target.parent().unwrap_or_default();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let (root, mode) = (self.root.as_fd(), Mode::empty());
+        let from = rustix::fs::openat2(root, folder.as_path(), flags, mode, resolve)
+            .map_err(|error| self.failed("open folder", &folder, error))?;
+        let from_name = target.name().unwrap_or_default();
+        self.make(path, "make the hard link", |at, name| {
+            rustix::fs::linkat(&from, from_name, at, name, AtFlags::empty())
+        })
+    }
+
+    /// Makes a pipe or a device; a device only where that is allowed.
+    fn special(
+        &mut self,
+        path: &TreePath,
+        meta: &Meta,
+        kind: FileType,
+        device: Device,
+    ) -> Result<()> {
+        let number = rustix::fs::makedev(device.major, device.minor);
+        let private = Mode::from_raw_mode(0o600);
+        let made =
+            self.make(path, "make the special file", |at, name| {
+                match rustix::fs::mknodat(at, name, kind, private, number) {
+                    Err(Errno::PERM | Errno::ACCESS) if kind != FileType::Fifo => Ok(false),
+                    other => other.map(|()| true),
+                }
+            })?;
+        if !made {
+            (self.warn)(Warning::Device { path: path.clone() });
+            return Ok(());
+        }
+        let keeps_owner = self.set_owner_and_time(path, meta)?;
+        let name = path.name().unwrap_or_default();
+        // It was made here just now, so it is no link.
+        rustix::fs::chmodat(self.here(), name, mode_of(meta, keeps_owner), AtFlags::empty())
+            .map_err(|error| self.failed("change the mode of", path, error))?;
+        Ok(())
+    }
+
+    /// For what cannot be opened; says whether the owner is kept.
+    fn set_owner_and_time(&mut self, path: &TreePath, meta: &Meta) -> Result<bool> {
+        let name = path.name().unwrap_or_default();
+        let (user, group) = owner_of(meta);
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let changed = self
+            .may_chown
+            .then(|| rustix::fs::chownat(self.here(), name, Some(user), Some(group), flags));
+        let keeps_owner = self.kept_owner(path, meta, changed)?;
+        rustix::fs::utimensat(self.here(), name, &times_of(meta), flags)
+            .map_err(|error| self.failed("set the time of", path, error))?;
+        Ok(keeps_owner)
+    }
+
+    /// Owner first: the kernel takes set-id bits and capabilities from a file that changes hands.
+    fn set_all(&mut self, fd: BorrowedFd<'_>, path: &TreePath, meta: &Meta) -> Result<()> {
+        let (user, group) = owner_of(meta);
+        let changed = self.may_chown.then(|| rustix::fs::fchown(fd, Some(user), Some(group)));
+        let keeps_owner = self.kept_owner(path, meta, changed)?;
+        rustix::fs::fchmod(fd, mode_of(meta, keeps_owner))
+            .map_err(|error| self.failed("change the mode of", path, error))?;
+        for (name, value) in meta.xattrs() {
+            match rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()) {
+                Ok(()) => {}
+                Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => {
+                    let name = String::from_utf8_lossy(name).into_owned();
+                    (self.warn)(Warning::Attribute { path: path.clone(), name });
+                }
+                Err(error) => return Err(self.failed("set attributes of", path, error).into()),
+            }
+        }
+        rustix::fs::futimens(fd, &times_of(meta))
+            .map_err(|error| self.failed("set the time of", path, error))?;
+        Ok(())
+    }
+
+    /// What came of giving a file its owner; nothing was tried for `None`.
+    fn kept_owner(
+        &mut self,
+        path: &TreePath,
+        meta: &Meta,
+        changed: Option<rustix::io::Result<()>>,
+    ) -> Result<bool> {
+        match changed {
+            Some(Ok(())) => Ok(true),
+            // An id that the user namespace does not have.
+            Some(Err(Errno::PERM | Errno::INVAL)) => {
+                self.lost_owners = true;
+                Ok(false)
+            }
+            Some(Err(error)) => Err(self.failed("change the owner of", path, error).into()),
+            None => {
+                let own = (rustix::process::geteuid(), rustix::process::getegid());
+                Ok(own == owner_of(meta))
+            }
+        }
+    }
+}
+
+fn owner_of(meta: &Meta) -> (Uid, Gid) {
+    (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid))
+}
+
+/// A program that runs as its owner must not come to run as somebody else.
+const fn mode_of(meta: &Meta, keeps_owner: bool) -> Mode {
+    let bits = if keeps_owner { 0o7777 } else { MODE_WITHOUT_SET_ID };
+    Mode::from_raw_mode(meta.mode & bits)
+}
+
+const fn times_of(meta: &Meta) -> Timestamps {
+    let time = Timespec { tv_sec: meta.mtime_s, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
