@@ -69,7 +69,7 @@ pub(super) fn sources(run: &Run<'_>, operation: &CopyOperation, span: Span) -> R
     let tree = match &operation.from {
         CopyFrom::Named(name) => {
             let named = run.named_context(name).map_err(|error| error.at(Some(span)))?;
-            named.context.tree(&paths)?
+            named.files(&paths)?
         }
         CopyFrom::Context => {
             if paths.is_empty() {
@@ -187,7 +187,7 @@ impl Sources {
             mode: self.chmod.as_ref(),
             exclude: &operation.exclude,
             parents: operation.parents,
-            from_context: operation.from.is_context(),
+            from_context: belongs_to_root(run, &operation.from),
             link: operation.link,
             now_s: run.file_time_s(),
         }
@@ -367,6 +367,15 @@ impl Sources {
             let content: Box<dyn Read> = self.open(run, file, path)?;
             Ok(content)
         })
+    }
+}
+
+/// Whether files from there get root as their owner: those of a folder, not those of an archive.
+fn belongs_to_root(run: &Run<'_>, from: &CopyFrom) -> bool {
+    match from {
+        CopyFrom::Context => run.options.context.tree.is_none(),
+        CopyFrom::Named(name) => run.named_context(name).is_ok_and(|named| !named.has_owners()),
+        CopyFrom::Stage(_) | CopyFrom::Image(_) => false,
     }
 }
 

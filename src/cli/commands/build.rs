@@ -40,12 +40,14 @@ pub(in crate::cli) fn run(
             plain.event(&event);
         }
     };
+    let lent = secrets::lent(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
         store: &store,
         registry: &registry,
         stop: &stop,
         environment: &programs,
+        lent: &lent,
         events: &events,
     };
     interrupt::watching(&stop, || {
@@ -71,7 +73,7 @@ fn build_input(
     if !quiet && !diagnostics.is_empty() {
         report::remark(diag::render(&diagnostics, source, style).trim_end());
     }
-    let options = options(args, environment, input, dockerfile, outputs)?;
+    let options = options(args, environment, services, input, dockerfile, outputs)?;
     let done = build::build(services, &options).and_then(|built| {
         write_out(services, &options, &built, outputs, quiet)?;
         Ok(built)
@@ -129,6 +131,7 @@ pub(in crate::cli) fn platform(text: Option<&str>) -> Result<Option<Platform>> {
 fn options(
     args: &BuildArgs,
     environment: &Environment,
+    services: &Services<'_>,
     input: &Input,
     dockerfile: ir::Dockerfile,
     outputs: &[Output],
@@ -151,10 +154,10 @@ fn options(
             NetworkArg::Default | NetworkArg::Host => Network::Host,
             NetworkArg::None => Network::None,
         },
+        contexts: named.names,
         allow_host_network: args.allow.contains(&Allow::NetworkHost),
         allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
         run: run_options::settings(args)?,
-        contexts: named.names,
     };
     Ok(BuildOptions {
         dockerfile,
@@ -166,7 +169,7 @@ fn options(
         pull: args.pull,
         epoch_s,
         clamp: args.reproducible || rewrite,
-        lent: secrets::lent(args, environment)?,
+        lent: services.lent.clone(),
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
     })
