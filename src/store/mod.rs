@@ -81,11 +81,8 @@ impl Store {
         }
         version::check(root)?;
         let in_use = lock::Lease::shared(&root.join("locks/in-use"))?;
-        let index = index::Index::open(
-            &root.join("index.db"),
-            &root.join("locks/index"),
-            options.now_s,
-        )?;
+        let index =
+            index::Index::open(&root.join("index.db"), &root.join("locks/index"), options.now_s)?;
         work::sweep(&root.join("tmp"));
         Ok(Self {
             root: root.to_owned(),

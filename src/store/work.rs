@@ -64,7 +64,8 @@ pub(super) fn sweep(tmp: &Path) {
         // Without a lock to look at it is a folder in the making, or one half removed.
         let unlocked = entry.file_name().to_string_lossy().starts_with(UNLOCKED)
             || rustix::fs::access(&lock, rustix::fs::Access::EXISTS).is_err();
-        let dead = if unlocked { !is_young() } else { matches!(Lease::try_exclusive(&lock), Ok(Some(_))) };
+        let dead =
+            if unlocked { !is_young() } else { matches!(Lease::try_exclusive(&lock), Ok(Some(_))) };
         if dead {
             remove_tree(&path);
         }
