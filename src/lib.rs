@@ -1,5 +1,6 @@
-//! rbuild turns a Dockerfile and a folder into an OCI image. `ARCHITECTURE.md` beside this file
-//! is the way in.
+//! rbuild turns a Dockerfile and a folder into an OCI image.
+//!
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod pathio;
 pub mod pool;
@@ -14,17 +15,19 @@ pub mod syntax;
 pub mod expand;
 pub mod lint;
 
-pub mod plan;
-
 pub mod tree;
+
+pub mod plan;
 
 pub mod archive;
 
 pub mod context;
-pub mod image;
-pub mod registry;
 pub mod sandbox;
 pub mod store;
+
+pub mod registry;
+
+pub mod image;
 
 pub mod build;
 

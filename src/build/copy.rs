@@ -1,5 +1,6 @@
 //! COPY and ADD: what the sources hold, and the layer that they become.
 
+use std::collections::BTreeMap;
 use std::fs::File as OsFile;
 use std::io::{self, Read};
 use std::os::fd::AsFd as _;
@@ -11,12 +12,13 @@ use crate::plan::{CopyFrom, CopyOperation, CopyPart};
 use crate::store::unpack::{self, UnpackOptions, Whiteouts};
 use crate::store::{OpenContent, StoreError, WorkFolder};
 use crate::tree::{
-    self, Accounts, Chmod, ContentDigest, ContentHash, CopyError, CopyInput, CopyRequest, File,
-    FileOrigin, Layer, Meta, Tree, TreePath,
+    self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyError, CopyInput,
+    CopyRequest, File, FileOrigin, Layer, Meta, Tree, TreePath,
 };
 
 use super::BuildError;
 use super::driver::{CONTEXT_FOLDER, Run};
+use super::remote::{self, Found};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
@@ -34,6 +36,8 @@ pub(super) struct Sources {
     tree: Tree,
     chmod: Option<Chmod>,
     archives: Vec<UnpackedArchive>,
+    /// The sources that are fetched, by the number of their part.
+    remotes: BTreeMap<usize, Found>,
     /// What ADD makes of the parts once archives are told from other files; empty before.
     told_apart: Vec<AddInput>,
 }
@@ -45,8 +49,8 @@ enum AddInput {
     Path(String),
     /// An archive, by number.
     Archive(usize),
-    /// A heredoc, by the number of its part.
-    Inline(usize),
+    /// A heredoc or what was fetched, by the number of its part.
+    Part(usize),
 }
 
 /// An archive that ADD unpacked aside.
@@ -69,7 +73,13 @@ pub(super) fn sources(run: &Run<'_>, operation: &CopyOperation) -> Result<Source
         CopyFrom::Stage(number) => run.stage_tree(*number)?,
         CopyFrom::Image(request) => run.image_tree(request)?,
     };
-    Ok(Sources { tree, chmod, archives: Vec::new(), told_apart: Vec::new() })
+    let mut remotes = BTreeMap::new();
+    for (at, part) in operation.parts.iter().enumerate() {
+        if let CopyPart::Remote(part) = part {
+            remotes.insert(at, remote::find(run, part)?);
+        }
+    }
+    Ok(Sources { tree, chmod, archives: Vec::new(), remotes, told_apart: Vec::new() })
 }
 
 fn parse_chmod(text: &str, span: Span) -> Result<Chmod> {
@@ -83,11 +93,16 @@ fn parse_chmod(text: &str, span: Span) -> Result<Chmod> {
 fn path_of(part: &CopyPart) -> Option<&str> {
     match part {
         CopyPart::Path { text, .. } => Some(text),
-        CopyPart::Inline { .. } => None,
+        CopyPart::Inline { .. } | CopyPart::Remote(_) => None,
     }
 }
 
 impl Sources {
+    /// The files by name.
+    pub(super) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// What the key says of the files.
     pub(super) fn digest(
         &self,
@@ -97,8 +112,17 @@ impl Sources {
     ) -> Result<ContentDigest> {
         let inputs = self.inputs(run, operation);
         let request = self.request(run, operation, &inputs, None);
-        tree::select_digest(&self.tree, &request)
-            .map_err(|error| copy_error(run, operation, span, &error))
+        let local = tree::select_digest(&self.tree, &request)
+            .map_err(|error| copy_error(run, operation, span, &error))?;
+        if self.remotes.is_empty() {
+            return Ok(local);
+        }
+        let mut key = ContentWriter::new("rbuild/add-source/v1");
+        key.field(local.as_bytes());
+        for found in self.remotes.values() {
+            key.field(found.name().as_bytes());
+        }
+        Ok(key.finish())
     }
 
     /// The layer that the COPY adds on top of `below`.
@@ -110,7 +134,13 @@ impl Sources {
         accounts: &Accounts,
         span: Span,
     ) -> Result<Layer> {
-        if operation.unpack {
+        for (at, part) in operation.parts.iter().enumerate() {
+            if let (CopyPart::Remote(part), Some(found)) = (part, self.remotes.get_mut(&at)) {
+                found.fetch(run, part)?;
+            }
+        }
+        let unpacks = |part: &CopyPart| matches!(part, CopyPart::Remote(part) if part.unpack);
+        if operation.unpack || operation.parts.iter().any(unpacks) {
             self.unpack_archives(run, operation, span)?;
         }
         let owner =
@@ -118,6 +148,19 @@ impl Sources {
         let inputs = self.inputs(run, operation);
         let request = self.request(run, operation, &inputs, owner);
         tree::copy(&self.tree, below, &request)
+            .map_err(|error| copy_error(run, operation, span, &error))
+    }
+
+    /// The sources as they would be in an empty root, archives as they are.
+    pub(super) fn plain_layer(
+        &self,
+        run: &Run<'_>,
+        operation: &CopyOperation,
+        span: Span,
+    ) -> Result<Layer> {
+        let inputs = self.inputs(run, operation);
+        let request = self.request(run, operation, &inputs, None);
+        tree::copy(&self.tree, &Tree::default(), &request)
             .map_err(|error| copy_error(run, operation, span, &error))
     }
 
@@ -144,17 +187,18 @@ impl Sources {
 
     /// The sources in order; archives that were unpacked stand in for their files.
     fn inputs<'a>(&'a self, run: &Run<'_>, operation: &'a CopyOperation) -> Vec<CopyInput<'a>> {
-        let part = |part: &'a CopyPart| match part {
-            CopyPart::Path { text, .. } => CopyInput::Path(text),
-            CopyPart::Inline { name, content } => inline(name, content, run.file_time_s()),
+        let part = |(at, part): (usize, &'a CopyPart)| match part {
+            CopyPart::Path { text, .. } => Some(CopyInput::Path(text)),
+            CopyPart::Inline { name, content } => Some(inline(name, content, run.file_time_s())),
+            CopyPart::Remote(_) => self.remotes.get(&at).and_then(Found::input),
         };
         if self.told_apart.is_empty() {
-            return operation.parts.iter().map(part).collect();
+            return operation.parts.iter().enumerate().filter_map(part).collect();
         }
         let told = self.told_apart.iter().filter_map(|input| match input {
             AddInput::Path(text) => Some(CopyInput::Path(text)),
             AddInput::Archive(at) => self.archives.get(*at).map(|a| CopyInput::Tree(&a.tree)),
-            AddInput::Inline(at) => operation.parts.get(*at).map(part),
+            AddInput::Part(at) => operation.parts.get(*at).and_then(|it| part((*at, it))),
         });
         told.collect()
     }
@@ -167,18 +211,30 @@ impl Sources {
         span: Span,
     ) -> Result<()> {
         for (at, part) in operation.parts.iter().enumerate() {
-            let Some(text) = path_of(part) else {
-                self.told_apart.push(AddInput::Inline(at));
-                continue;
+            let text = match part {
+                CopyPart::Path { text, .. } if operation.unpack => text,
+                CopyPart::Path { text, .. } => {
+                    self.told_apart.push(AddInput::Path(text.clone()));
+                    continue;
+                }
+                CopyPart::Inline { .. } | CopyPart::Remote(_) => {
+                    let input = self.unpacked_part(run, at, part)?;
+                    self.told_apart.push(input);
+                    continue;
+                }
             };
             let paths = tree::files_meant(&self.tree, text)
                 .map_err(|error| copy_error(run, operation, span, &error))?;
             let mut archives = Vec::new();
             for path in &paths {
-                archives.push(self.unpack_archive(run, path, span)?);
+                let archive = match self.tree.file(path) {
+                    Some(file) => self.unpack_archive(run, file, path, span)?,
+                    None => None,
+                };
+                archives.push(archive);
             }
             if archives.iter().all(Option::is_none) {
-                self.told_apart.push(AddInput::Path(text.to_owned()));
+                self.told_apart.push(AddInput::Path(text.clone()));
                 continue;
             }
             for (archive, path) in archives.into_iter().zip(&paths) {
@@ -192,6 +248,16 @@ impl Sources {
         Ok(())
     }
 
+    /// A part that is no path: unpacked if it is a download that is to be.
+    fn unpacked_part(&mut self, run: &Run<'_>, at: usize, part: &CopyPart) -> Result<AddInput> {
+        let CopyPart::Remote(remote) = part else { return Ok(AddInput::Part(at)) };
+        let file = self.remotes.get(&at).and_then(Found::file).filter(|_| remote.unpack);
+        let Some((file, name)) = file else { return Ok(AddInput::Part(at)) };
+        let archive =
+            self.unpack_archive(run, file, &TreePath::clean(name.as_bytes()), remote.span)?;
+        Ok(archive.map_or(AddInput::Part(at), |archive| AddInput::Archive(self.keep(archive))))
+    }
+
     fn keep(&mut self, archive: UnpackedArchive) -> usize {
         self.archives.push(archive);
         self.archives.len() - 1
@@ -200,10 +266,10 @@ impl Sources {
     fn unpack_archive(
         &self,
         run: &Run<'_>,
+        file: &File,
         path: &TreePath,
         span: Span,
     ) -> Result<Option<UnpackedArchive>> {
-        let Some(file) = self.tree.file(path) else { return Ok(None) };
         let open = || self.open(run, file, path);
         let name = path.to_string();
         let bad = |source: &dyn std::error::Error| {
@@ -257,6 +323,10 @@ impl Sources {
                 Ok(Box::new(context.read(path).map_err(io::Error::other)?))
             }
             FileOrigin::Folder { folder, path } => {
+                let fetched = self.remotes.values().find_map(|it| it.open(run, *folder, path));
+                if let Some(opened) = fetched {
+                    return Ok(Box::new(opened.map_err(io::Error::other)?));
+                }
                 let mut archives = self.archives.iter();
                 let archive =
                     archives.find(|a| a.folder == *folder).ok_or(io::ErrorKind::NotFound)?;
@@ -282,7 +352,10 @@ impl Sources {
         run: &Run<'_>,
         write: impl FnOnce(&OpenContent<'_>) -> R,
     ) -> R {
-        write(&|file, path| self.open(run, file, path).map(|content| content as Box<dyn Read>))
+        write(&|file, path| {
+            let content: Box<dyn Read> = self.open(run, file, path)?;
+            Ok(content)
+        })
     }
 }
 
@@ -297,7 +370,7 @@ fn inline<'a>(name: &'a str, content: &str, mtime_s: i64) -> CopyInput<'a> {
 }
 
 /// A path as a pattern that means just it.
-fn escaped(path: &str) -> String {
+pub(super) fn escaped(path: &str) -> String {
     let special = |c: char| matches!(c, '*' | '?' | '[' | '\\');
     path.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }
@@ -321,11 +394,18 @@ fn copy_error(
         CopyError::NotFound { source_index: index, path, nearest } => {
             let at = operation.parts.get(*index).and_then(|part| match part {
                 CopyPart::Path { span, .. } => Some(*span),
-                CopyPart::Inline { .. } => None,
+                CopyPart::Inline { .. } | CopyPart::Remote(_) => None,
             });
             (codes::SOURCE_NOT_FOUND, at, Some(path), nearest.clone())
         }
-        _ => (codes::COPY_CONFLICT, None, None, None),
+        CopyError::DanglingLink { .. }
+        | CopyError::TooManyLinks { .. }
+        | CopyError::BadPattern { .. }
+        | CopyError::SeveralToFile { .. }
+        | CopyError::DirOverFile { .. }
+        | CopyError::DirOverLink { .. }
+        | CopyError::FileOverDir { .. }
+        | CopyError::ThroughFile { .. } => (codes::COPY_CONFLICT, None, None, None),
     };
     let at = at.unwrap_or(span);
     let diagnostic = Diagnostic::error(code, at, error.to_string());
@@ -353,6 +433,7 @@ pub(super) fn accounts(run: &Run<'_>, tree: &Tree) -> Result<Accounts> {
             tree: Tree::default(),
             chmod: None,
             archives: Vec::new(),
+            remotes: BTreeMap::new(),
             told_apart: Vec::new(),
         };
         let mut bytes = Vec::new();

@@ -11,6 +11,7 @@ use crate::context::{Context, HashMemo, IgnoreRules};
 use crate::diag::Diagnostic;
 use crate::ir;
 use crate::oci::{Digest, Reference};
+
 use crate::plan::{
     self, Base, CacheKey, Component, CopyFrom, Forms, ImageRequest, Operation, OperationKey, Plan,
     PlannedStage, Step,
@@ -21,7 +22,12 @@ use crate::store::{Form, LayerDone, LayerOptions, LowerFolder, StepLock, StepRec
 use crate::tree::Tree;
 
 use super::assemble::{self, StageHistory};
+use super::cache_mount::EmptiedCaches;
+use super::fetch::Fetched;
 use super::images::ImageTable;
+use super::lent::Lent;
+use super::mount_source::{ContextFolders, Inputs};
+
 use super::run::RunDone;
 use super::slot::Slot;
 use super::stack::Stack;
@@ -58,6 +64,8 @@ pub struct BuildOptions {
     pub epoch_s: Option<i64>,
     /// Whether later file times in new layers become the epoch too.
     pub clamp: bool,
+    /// Secrets and agents for `RUN --mount`.
+    pub lent: Lent,
     /// Seconds since 1970.
     pub now_s: i64,
     /// How many threads may work at once.
@@ -73,6 +81,8 @@ pub struct Services<'a> {
     pub registry: &'a Client,
     /// Ends the build.
     pub stop: &'a Stop,
+    /// Variables for programs of the host, such as git: PATH, proxies, certificates.
+    pub environment: &'a BTreeMap<String, String>,
     /// Learns what happens.
     pub events: &'a (dyn Fn(Event) + Sync),
 }
@@ -163,6 +173,7 @@ pub(super) struct Shared<'a> {
     pub(super) options: &'a BuildOptions,
     next_folder: AtomicU32,
     context: OnceLock<Context>,
+    pub(super) fetched: Fetched,
     resolv_conf: OnceLock<Vec<u8>>,
 }
 
@@ -180,6 +191,7 @@ impl<'a> Shared<'a> {
             options,
             next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),
             context: OnceLock::new(),
+            fetched: Fetched::default(),
             resolv_conf: OnceLock::new(),
         }
     }
@@ -258,6 +270,8 @@ pub(super) struct Run<'a> {
     pub(super) images: &'a ImageTable,
     forms: Forms,
     stages: Vec<Slot<StageDone>>,
+    pub(super) context_folders: ContextFolders,
+    pub(super) emptied_caches: EmptiedCaches,
     /// Steps of this build by definition: equal steps of several stages are one.
     made: Mutex<BTreeMap<CacheKey, Stack>>,
 }
@@ -282,7 +296,16 @@ impl<'a> Run<'a> {
     fn new(shared: &'a Shared<'a>, plan: &'a Plan, images: &'a ImageTable) -> Self {
         let stages = plan.stages.iter().map(|_stage| Slot::new()).collect();
         let made = Mutex::new(BTreeMap::new());
-        Self { shared, plan, images, forms: plan::forms(plan), stages, made }
+        Self {
+            shared,
+            plan,
+            images,
+            forms: plan::forms(plan),
+            stages,
+            context_folders: ContextFolders::default(),
+            emptied_caches: EmptiedCaches::default(),
+            made,
+        }
     }
 
     /// What came of a stage; waits for it.
@@ -380,10 +403,8 @@ impl<'a> Run<'a> {
         operation: &'scope Operation,
         stack: &Stack,
     ) -> Result<Stack> {
-        if let Operation::Copy(copy) = operation
-            && let CopyFrom::Stage(source) = copy.from
-        {
-            // The step starts when what it copies is there.
+        // The step starts when what it copies or mounts is there.
+        for source in operation.stages() {
             self.stage(source)?;
         }
         let shown = self.start(self.step_name(at));
@@ -394,7 +415,7 @@ impl<'a> Run<'a> {
         };
         let outcome = match &made {
             Ok((_, outcome)) => *outcome,
-            Err(error) if error.is_consequence() => Outcome::Cancelled,
+            Err(error) if error.is_cancelled() => Outcome::Cancelled,
             Err(_) => Outcome::Failed,
         };
         self.finish(shown, outcome);
@@ -409,14 +430,16 @@ impl<'a> Run<'a> {
         stack: &Stack,
         shown: &StepRun,
     ) -> Result<(Stack, Outcome)> {
-        let wanted = Wanted::new(&self.key(OperationKey::run(operation)), stack);
+        let inputs = Inputs::find(self, operation)?;
+        let key = self.key(OperationKey::run(operation, &inputs.digests()));
+        let wanted = Wanted::new(&key, stack);
         let claim = match self.find_or_claim(&wanted, stack)? {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,
         };
         let lowers = self.folders(stack)?;
         let started = Instant::now();
-        let done = run::run(self, shown, at.step.span, operation, &lowers)?;
+        let done = run::run(self, shown, at.step.span, operation, &inputs, &lowers)?;
         claim.note_duration(started);
         let next = stack.with_pending(claim.wanted.definition.as_bytes(), Arc::clone(&done.upper));
         self.made().insert(claim.wanted.definition, next.clone());
@@ -607,7 +630,7 @@ impl<'a> Run<'a> {
     }
 
     /// The folders to mount, base first; what is not unpacked yet is now.
-    fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
+    pub(super) fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
         let options = self.layer_options();
         stack.folders(&|layer, lowers| {
             self.ensure_layer(layer)?;
@@ -651,7 +674,7 @@ impl<'a> Run<'a> {
 }
 
 /// An error that another stage has as well: that stage reports it.
-fn unshared(error: Failure) -> BuildError {
+pub(super) fn unshared(error: Failure) -> BuildError {
     Arc::try_unwrap(error).unwrap_or(BuildError::Stopped)
 }
 

@@ -9,6 +9,8 @@ use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
 use crate::store::StoreError;
 
+use super::FetchError;
+
 /// An error that several waiting threads may see.
 pub type Failure = Arc<BuildError>;
 
@@ -87,6 +89,9 @@ pub enum BuildError {
         /// Why.
         source: RegistryError,
     },
+    /// Something that no place of the Dockerfile names could not be fetched: the context.
+    #[error(transparent)]
+    Fetch(Box<FetchError>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -130,6 +135,7 @@ impl BuildError {
             | Self::Manifest { .. }
             | Self::Config { .. }
             | Self::Push { .. }
+            | Self::Fetch(_)
             | Self::Store(_)
             | Self::Io(_)
             | Self::Export(_)
@@ -142,6 +148,35 @@ impl BuildError {
     #[must_use]
     pub const fn is_consequence(&self) -> bool {
         matches!(self, Self::Stopped)
+    }
+
+    /// Whether a step that ends so was stopped, and did nothing wrong itself.
+    #[must_use]
+    pub const fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Interrupted)
+    }
+
+    /// Whether what is around the build failed, rather than the Dockerfile or a step.
+    #[must_use]
+    pub const fn is_environment(&self) -> bool {
+        match self {
+            Self::Image { source: RegistryError::NotFound { .. }, .. }
+            | Self::BadImage { span: Some(_), .. }
+            | Self::Dockerfile { .. }
+            | Self::Run { .. } => false,
+            Self::Image { .. }
+            | Self::BadImage { .. }
+            | Self::Sandbox { .. }
+            | Self::Manifest { .. }
+            | Self::Config { .. }
+            | Self::Push { .. }
+            | Self::Fetch(_)
+            | Self::Store(_)
+            | Self::Io(_)
+            | Self::Export(_)
+            | Self::Stopped
+            | Self::Interrupted => true,
+        }
     }
 }
 

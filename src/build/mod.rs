@@ -4,21 +4,36 @@
 //! Every stage has a thread of its own, which waits where it needs another stage: so independent
 //! steps run at the same time, and what the target does not need never runs.
 
+mod agent;
 mod assemble;
+mod cache_mount;
 mod copy;
+mod download;
 mod driver;
 mod error;
 mod event;
+mod fetch;
 mod images;
+mod lent;
+mod mask;
+mod mount_source;
 mod mountpoint;
+mod mounts;
+mod remote;
 mod run;
 mod slot;
 mod stack;
 mod stop;
 mod workdir;
 
+pub use download::DownloadError;
 pub use driver::{BuildOptions, Built, ContextSource, Services, build};
 pub use error::{BuildError, Failure, chain};
 pub use event::{Event, Outcome, StepId, Stream};
+pub use fetch::FetchError;
 pub use images::pull;
+pub use lent::{AgentSource, Lent};
+pub use run::resource;
 pub use stop::Stop;
+
+pub use crate::sandbox::may_raise_limits;

@@ -22,13 +22,14 @@ pub(super) struct MountPoints {
 }
 
 impl MountPoints {
-    /// Sees to it that `path` is a file or a folder, or a link to one.
-    pub(super) fn ensure_file(
+    /// Sees to it that `path` is there, or a link to what is; makes a file or a folder.
+    pub(super) fn ensure(
         &mut self,
         root: BorrowedFd<'_>,
-        path: &str,
+        path: &[u8],
+        is_folder: bool,
     ) -> Result<(), PathError> {
-        let mut at = TreePath::clean(path.as_bytes());
+        let mut at = TreePath::clean(path);
         for _ in 0..MAX_LINKS {
             if open(root, &at, OFlags::PATH).is_ok() {
                 return Ok(());
@@ -42,6 +43,9 @@ impl MountPoints {
                 };
                 continue;
             }
+            if is_folder {
+                return self.ensure_folder(root, &at);
+            }
             self.ensure_folder(root, &at.parent().unwrap_or_default())?;
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let mode = Mode::from_raw_mode(0o644);
@@ -50,7 +54,7 @@ impl MountPoints {
             self.made.push((at, false));
             return Ok(());
         }
-        Err(PathError::new("create", path, Errno::LOOP))
+        Err(PathError::new("create", at.as_path(), Errno::LOOP))
     }
 
     /// Makes the folder `path` and its missing parents, as root's.

@@ -12,13 +12,18 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::pathio::{self, Context as _, PathError};
-use crate::plan::{InlineFile, Network, RunOperation};
-use crate::sandbox::{self, Exit, Mount, MountSource, Output, Rootfs, RunSpec, SandboxError, User};
+use crate::plan::{InlineFile, Network, RunOperation, Ulimit};
+use crate::sandbox::{
+    self, Exit, Limit, Mount, MountSource, Output, Resource, Rootfs, RunSpec, SandboxError, User,
+};
 use crate::store::{LayerOptions, LowerFolder, WorkFolder};
 use crate::tree::{Accounts, ResolvedUser, TreePath};
 
-use super::driver::{Shared, StepRun};
+use super::driver::{Run, Shared, StepRun};
+use super::mask::{Mask, MaskedStream};
+use super::mount_source::Inputs;
 use super::mountpoint::{self, IN_ROOT, MountPoints};
+use super::mounts::StepMounts;
 use super::{BuildError, Event, Stream};
 
 /// Lines of a failed command that are shown again at the end.
@@ -39,10 +44,11 @@ pub(super) struct RunDone {
 
 /// Runs the command on top of `lowers`; gives the upper folder that it wrote to.
 pub(super) fn run(
-    shared: &Shared<'_>,
+    shared: &Run<'_>,
     step: &StepRun,
     span: Span,
     operation: &RunOperation,
+    inputs: &Inputs,
     lowers: &[LowerFolder],
 ) -> Result<RunDone> {
     let work = shared.services.store.work_folder()?;
@@ -60,18 +66,13 @@ pub(super) fn run(
     let user = resolve_user(rootfs.as_fd(), &operation.user, span)?;
     mountpoint::make_folders(rootfs.as_fd(), &operation.cwd, (user.uid, user.gid))?;
     let mut points = MountPoints::default();
-    let mounts = mounts(shared, &work, operation, rootfs.as_fd(), &mut points)?;
-    let spec = spec(operation, &user, mounts);
-    let mut tail = Tail::default();
-    let exit =
-        sandbox::run(&rootfs, &spec, Some(shared.services.stop.as_fd()), &mut |output, bytes| {
-            tail.push(bytes);
-            let stream = match output {
-                Output::Stdout => Stream::Stdout,
-                Output::Stderr => Stream::Stderr,
-            };
-            shared.event(Event::Output { step: step.id, stream, bytes: bytes.to_vec() });
-        });
+    let mut mounts = mounts(shared, &work, operation, rootfs.as_fd(), &mut points)?;
+    let own = StepMounts::prepare(shared, step, operation, inputs, rootfs.as_fd(), &mut points)?;
+    mounts.extend(own.mounts.iter().cloned());
+    let spec = spec(operation, &user, &own.env, mounts);
+    let (exit, tail) = attend(shared, step, &rootfs, &spec, &own.mask);
+    drop(spec);
+    drop(own);
     points.remove(rootfs.as_fd());
     if shared.services.stop.is_thrown() && !matches!(exit, Ok(Exit::Code(0))) {
         return Err(shared.stopped());
@@ -80,6 +81,32 @@ pub(super) fn run(
         Ok(Exit::Code(0)) => Ok(RunDone { work, upper }),
         other => Err(failure(span, operation, other, tail)),
     }
+}
+
+/// Runs the command and shows its output, without the values of secrets.
+fn attend(
+    shared: &Run<'_>,
+    step: &StepRun,
+    rootfs: &Rootfs,
+    spec: &RunSpec,
+    mask: &Mask,
+) -> (std::result::Result<Exit, SandboxError>, Tail) {
+    let mut tail = Tail::default();
+    let mut show = |stream, bytes: Vec<u8>| {
+        if !bytes.is_empty() {
+            tail.push(&bytes);
+            shared.event(Event::Output { step: step.id, stream, bytes });
+        }
+    };
+    let (mut out, mut err) = (MaskedStream::default(), MaskedStream::default());
+    let stop = shared.services.stop.as_fd();
+    let exit = sandbox::run(rootfs, spec, Some(stop), &mut |output, bytes| match output {
+        Output::Stdout => show(Stream::Stdout, mask.pass(&mut out, bytes).into_owned()),
+        Output::Stderr => show(Stream::Stderr, mask.pass(&mut err, bytes).into_owned()),
+    });
+    show(Stream::Stdout, mask.end(&out));
+    show(Stream::Stderr, mask.end(&err));
+    (exit, tail)
 }
 
 fn failure(
@@ -125,14 +152,23 @@ fn known_code(code: u8) -> Option<String> {
     }
 }
 
-fn spec(operation: &RunOperation, user: &ResolvedUser, mounts: Vec<Mount>) -> RunSpec {
+fn spec(
+    operation: &RunOperation,
+    user: &ResolvedUser,
+    lent: &[(String, String)],
+    mounts: Vec<Mount>,
+) -> RunSpec {
+    // A variable that a mount sets wins over one of the image.
+    let is_own = |(name, _): &&(String, String)| !lent.iter().any(|(lent, _)| lent == name);
     let mut env: Vec<(OsString, OsString)> = operation
         .env
         .iter()
         .chain(&operation.proxy)
+        .filter(is_own)
+        .chain(lent)
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
-    if !operation.env.iter().any(|(name, _)| name == "HOME") {
+    if !env.iter().any(|(name, _)| name == "HOME") {
         let home = user.home.clone().unwrap_or_else(|| "/".to_owned());
         env.push(("HOME".into(), home.into()));
     }
@@ -147,9 +183,41 @@ fn spec(operation: &RunOperation, user: &ResolvedUser, mounts: Vec<Mount>) -> Ru
             Network::None => sandbox::Network::None,
         },
         mounts,
-        insecure: false,
-        shm_bytes: sandbox::DEFAULT_SHM_BYTES,
+        insecure: operation.insecure,
+        shm_bytes: operation.settings.shm_bytes.unwrap_or(sandbox::DEFAULT_SHM_BYTES),
+        limits: operation.settings.ulimits.iter().filter_map(limit).collect(),
     }
+}
+
+/// A limit in the sandbox's terms; names were checked when they were typed.
+fn limit(limit: &Ulimit) -> Option<Limit> {
+    let number = |value: u64| Some(value).filter(|value| *value != u64::MAX);
+    let resource = resource(&limit.name)?;
+    Some(Limit { resource, soft: number(limit.soft), hard: number(limit.hard) })
+}
+
+/// The resource that `--ulimit` calls so.
+#[must_use]
+pub fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "as" => Resource::As,
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return None,
+    })
 }
 
 /// Who USER means, by the rootfs's own accounts.
@@ -182,13 +250,13 @@ fn mounts(
     root: BorrowedFd<'_>,
     points: &mut MountPoints,
 ) -> Result<Vec<Mount>> {
-    let hosts = hosts_file(&operation.hostname);
+    let hosts = hosts_file(&operation.hostname, &operation.settings.hosts);
     let resolv = shared.resolv_conf();
     let mut mounts = Vec::new();
     for (name, target, content) in
         [("hosts", "/etc/hosts", hosts.as_bytes()), ("resolv", "/etc/resolv.conf", resolv)]
     {
-        points.ensure_file(root, target)?;
+        points.ensure(root, target.as_bytes(), false)?;
         let path = work.path().join(name);
         pathio::write(&path, content)?;
         mounts.push(file_mount(&path, target, false)?);
@@ -217,9 +285,10 @@ fn file_mount(path: &std::path::Path, target: &str, read_only: bool) -> Result<M
     Ok(Mount { target: PathBuf::from(target), source, read_only })
 }
 
-fn hosts_file(hostname: &str) -> String {
+fn hosts_file(hostname: &str, more: &[(String, String)]) -> String {
+    let more: String = more.iter().map(|(name, address)| format!("{address}\t{name}\n")).collect();
     format!(
-        "127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+        "127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n{more}"
     )
 }
 
@@ -282,7 +351,7 @@ mod tests {
     fn tail_keeps_the_last_lines_across_chunks() {
         let mut tail = Tail::default();
         for n in 0..30 {
-            tail.push(format!("line").as_bytes());
+            tail.push(b"line");
             tail.push(format!(" {n}\n").as_bytes());
         }
         tail.push(b"end");

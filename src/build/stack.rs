@@ -11,6 +11,9 @@ use crate::tree::{ContentDigest, Tree};
 use super::slot::Slot;
 use super::{BuildError, Failure};
 
+/// Unpacks a layer, given the folders of those below it.
+type Unpack<'a> = dyn Fn(&LayerDone, &[LowerFolder]) -> Result<LowerFolder, BuildError> + 'a;
+
 /// One layer on top of others.
 #[derive(Debug)]
 pub(super) struct StackLayer {
@@ -147,10 +150,7 @@ impl Stack {
     }
 
     /// The layers' folders, base first; those that are not unpacked yet are now.
-    pub(super) fn folders(
-        &self,
-        unpack: &dyn Fn(&LayerDone, &[LowerFolder]) -> Result<LowerFolder, BuildError>,
-    ) -> Result<Vec<LowerFolder>, Failure> {
+    pub(super) fn folders(&self, unpack: &Unpack<'_>) -> Result<Vec<LowerFolder>, Failure> {
         let mut folders: Vec<LowerFolder> = Vec::new();
         for layer in self.list() {
             let mut folder = layer.folder.lock().unwrap_or_else(PoisonError::into_inner);

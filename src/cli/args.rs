@@ -73,7 +73,7 @@ pub(super) struct BuildArgs {
     /// The folder that COPY and ADD take files from
     #[arg(value_name = "CONTEXT")]
     pub(super) context: String,
-    /// Name the image NAME[:TAG]; may be repeated
+    /// Give the image this name; may be repeated
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(super) tag: Vec<String>,
     /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
@@ -100,6 +100,24 @@ pub(super) struct BuildArgs {
     /// The network of RUN steps
     #[arg(long, value_enum, default_value_t = NetworkArg::Default, value_name = "NETWORK")]
     pub(super) network: NetworkArg,
+    /// Give RUN --mount=type=secret a value: id=ID,src=FILE or id=ID,env=NAME; may be repeated
+    #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
+    pub(super) secret: Vec<String>,
+    /// Give RUN --mount=type=ssh an agent, $SSH_AUTH_SOCK when no path is given; may be repeated
+    #[arg(long, value_name = "default|ID[=SOCKET|KEY[,KEY]]")]
+    pub(super) ssh: Vec<String>,
+    /// Permit what a Dockerfile cannot do by itself; may be repeated
+    #[arg(long, value_enum, value_name = "network.host|security.insecure")]
+    pub(super) allow: Vec<Allow>,
+    /// Add a line to /etc/hosts of RUN steps; may be repeated
+    #[arg(long, value_name = "NAME:IP")]
+    pub(super) add_host: Vec<String>,
+    /// The size of /dev/shm in RUN steps, such as 128m
+    #[arg(long, value_name = "BYTES")]
+    pub(super) shm_size: Option<String>,
+    /// Set a limit of RUN steps, such as nofile=1024:4096; may be repeated
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
+    pub(super) ulimit: Vec<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "STYLE")]
     pub(super) progress: Progress,
@@ -131,6 +149,16 @@ pub(super) enum NetworkArg {
     None,
     /// That of the machine
     Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Allow {
+    /// `RUN --network=host`
+    #[value(name = "network.host")]
+    NetworkHost,
+    /// `RUN --security=insecure`
+    #[value(name = "security.insecure")]
+    SecurityInsecure,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,6 +10,8 @@ mod output;
 mod progress;
 mod registries;
 mod report;
+mod run_options;
+mod secrets;
 
 pub use exit::Exit;
 

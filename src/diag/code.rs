@@ -85,6 +85,9 @@ codes! {
     BAD_USER = "E0405", "a user or group is not in the image";
     BAD_ARCHIVE = "E0406", "an archive to be unpacked is damaged";
     NOT_ALLOWED = "E0407", "this needs a permission that was not given";
+    FETCH_FAILED = "E0408", "a URL or a git repository cannot be had";
+    WRONG_CHECKSUM = "E0409", "what was fetched is not what its checksum names";
+    MISSING_SECRET = "E0410", "a required secret or ssh agent was not given";
     EMPTY_CONTINUATION = "W0001", "a blank line stands inside a continued instruction";
     LINT_AS_ERROR = "E0501", "a build check fails and check=error=true asks to stop";
     FOREIGN_FRONTEND = "W0002", "a # syntax directive names another frontend, which is not used";

@@ -72,7 +72,14 @@ impl MediaType {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Other(text) => text,
-            known => MEDIA_TYPES
+            known @ (Self::OciManifest
+            | Self::OciIndex
+            | Self::OciConfig
+            | Self::OciLayer(_)
+            | Self::DockerManifest
+            | Self::DockerIndex
+            | Self::DockerConfig
+            | Self::DockerLayer(_)) => MEDIA_TYPES
                 .iter()
                 .find_map(|(media_type, text)| (media_type == known).then_some(*text))
                 .expect("the table has every variant but `Other`"),
@@ -92,7 +99,13 @@ impl MediaType {
                     _ => LayerCompression::None,
                 })
             }
-            _ => None,
+            Self::OciManifest
+            | Self::OciIndex
+            | Self::OciConfig
+            | Self::DockerManifest
+            | Self::DockerIndex
+            | Self::DockerConfig
+            | Self::Other(_) => None,
         }
     }
 }
@@ -238,7 +251,7 @@ impl Parsed {
             Self::Manifest(manifest) if manifest.layers.len() > MAX_LAYERS => {
                 Err(error(format!("it has more than {MAX_LAYERS} layers")))
             }
-            good => Ok(good),
+            good @ (Self::Manifest(_) | Self::Index(_)) => Ok(good),
         }
     }
 }

@@ -211,7 +211,7 @@ mod tests {
         let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").to_string(), text);
         assert_eq!(text.parse(), Ok(Digest::of(b"")));
-        for bad in ["", "sha256:", "sha512:00", &text.to_uppercase(), &text[..70]] {
+        for bad in ["", "sha256:", "sha512:00", &text.to_uppercase(), text.trim_end_matches("55")] {
             assert_eq!(bad.parse::<Digest>(), Err(DigestError { text: bad.to_owned() }));
         }
     }

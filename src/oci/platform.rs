@@ -81,7 +81,7 @@ impl FromStr for Platform {
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| good(&part)) {
+        if !parts.iter().all(good) {
             return Err(error());
         }
         match *parts.as_slice() {

@@ -6,10 +6,12 @@ use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::{self, Escape, HealthcheckTest, Kind, ShellOrExec, Word};
 use crate::oci::{DEFAULT_PATH, Healthcheck, ImageConfig, Platform};
 
+use super::add_remote;
 use super::args::{Globals, Scope, is_proxy};
+use super::mounts::{self, MountScope};
 use super::{
     BaseImage, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
-    Request, RunOperation, Step, WorkdirOperation, history, ports, signal,
+    Request, RunMount, RunOperation, Step, WorkdirOperation, history, ports, signal,
 };
 
 /// What RUN sees as its hostname, unless a build argument says otherwise.
@@ -65,16 +67,23 @@ impl Fold {
         std::mem::take(&mut self.triggers)
     }
 
-    /// Folds one instruction; `from` is what its `--from` names.
+    /// A flag's value with its variables replaced.
+    pub(super) fn expand(&self, word: &Word) -> Result<String> {
+        Ok(self.scope.expand(word, self.escape)?)
+    }
+
+    /// Folds one instruction; `from` is what its `--from` names, `mounts` what the `from=` of each
+    /// of its mounts does.
     pub(super) fn instruction(
         &mut self,
         instruction: &ir::Instruction,
         from: CopyFrom,
+        mounts: Vec<Option<CopyFrom>>,
         request: &Request,
         globals: &Globals,
     ) -> Result<Step> {
         let (operation, history) = match &instruction.kind {
-            Kind::Run(run) => self.run(run, request)?,
+            Kind::Run(run) => self.run(run, mounts, request)?,
             Kind::Copy(copy) => {
                 let parents = copy.parents.is_some_and(|parents| parents.value);
                 let operation = self.copy(
@@ -90,7 +99,18 @@ impl Fold {
             Kind::Add(add) => copied(self.add(add)?),
             Kind::Workdir(path) => self.workdir(path)?,
             Kind::Arg(args) => (None, Some(self.arg(args, request, globals)?)),
-            kind => (None, self.metadata(kind)?),
+            kind @ (Kind::Env(_)
+            | Kind::Label(_)
+            | Kind::User(_)
+            | Kind::Expose(_)
+            | Kind::Volume(_)
+            | Kind::Cmd(_)
+            | Kind::Entrypoint(_)
+            | Kind::Shell(_)
+            | Kind::Stopsignal(_)
+            | Kind::Healthcheck(_)
+            | Kind::Onbuild(_)
+            | Kind::Maintainer(_)) => (None, self.metadata(kind)?),
         };
         let text = instruction.text.clone();
         Ok(Step { span: instruction.span, text, operation, history })
@@ -290,9 +310,11 @@ impl Fold {
     fn run(
         &self,
         run: &ir::Run,
+        mounts: Vec<Option<CopyFrom>>,
         request: &Request,
     ) -> Result<(Option<Operation>, Option<HistoryLine>)> {
-        refuse_unsupported_run(run)?;
+        refuse_unsupported_run(run, request)?;
+        let mounts = self.mounts(run, mounts, request)?;
         let mut files = Vec::new();
         let argv = match &run.form {
             ir::RunForm::Exec(words) => texts(words),
@@ -329,11 +351,30 @@ impl Fold {
             cwd: join_clean("/", &self.config.config.working_dir),
             user: self.config.config.user.clone(),
             network: network.unwrap_or(request.network),
+            insecure: run.security.is_some_and(|s| s.value == ir::RunSecurity::Insecure),
+            mounts,
+            settings: request.run.clone(),
             files,
             hostname: hostname.cloned().unwrap_or_else(|| HOSTNAME.to_owned()),
             platform: self.config.platform().to_string(),
         };
         Ok((Some(Operation::Run(operation)), Some(history::layer(line))))
+    }
+
+    fn mounts(
+        &self,
+        run: &ir::Run,
+        froms: Vec<Option<CopyFrom>>,
+        request: &Request,
+    ) -> Result<Vec<RunMount>> {
+        let namespace = request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
+        let scope = MountScope {
+            scope: &self.scope,
+            escape: self.escape,
+            workdir: &self.config.config.working_dir,
+            cache_namespace: namespace.map(String::as_str).filter(|name| !name.is_empty()),
+        };
+        mounts::expand(&run.mounts, froms, scope)
     }
 
     /// Proxy build arguments, in upper and lower case; a variable of the stage hides them.
@@ -352,20 +393,7 @@ impl Fold {
         let from = CopyFrom::Context;
         let (mut operation, line) =
             self.copy("ADD", &add.flags, &add.sources, &add.destination, false, from)?;
-        let first_source = match add.sources.first() {
-            Some(ir::CopySource::Path(word)) => word.span,
-            Some(ir::CopySource::Heredoc(heredoc)) => heredoc.opening.span,
-            None => add.destination.span,
-        };
-        if let Some(checksum) = &add.checksum {
-            let message = "checksum can't be specified for local sources";
-            return Err(Box::new(Diagnostic::error(codes::BAD_FLAG, checksum.span, message)));
-        }
-        if let Some(keep) = add.keep_git_dir.filter(|keep| keep.value) {
-            let message = "--keep-git-dir is only for git sources";
-            let error = Diagnostic::error(codes::BAD_FLAG, keep.span, message);
-            return Err(Box::new(error.label(first_source, "this is a local source")));
-        }
+        add_remote::apply_flags(self, add, &mut operation.parts)?;
         operation.unpack = add.unpack.is_none_or(|unpack| unpack.value);
         Ok((operation, line))
     }
@@ -396,6 +424,7 @@ impl Fold {
             line.push_str(&match &part {
                 CopyPart::Path { text, .. } => format!(" {text}"),
                 CopyPart::Inline { name, .. } => format!(" <<{name}"),
+                CopyPart::Remote(remote) => format!(" {}", remote.shown),
             });
             parts.push(part);
         }
@@ -424,20 +453,9 @@ impl Fold {
             }
             ir::CopySource::Path(word) => {
                 let text = self.scope.expand(word, self.escape)?;
-                match remote_kind(&text) {
+                match add_remote::part(&text, word.span, keyword)? {
+                    Some(remote) => Ok(CopyPart::Remote(remote)),
                     None => Ok(CopyPart::Path { text, span: word.span }),
-                    Some(kind) if keyword == "COPY" => {
-                        let message = format!("source can't be a {kind} for COPY");
-                        let error = Diagnostic::error(codes::BAD_ARGUMENT, word.span, message);
-                        Err(Box::new(error.help("ADD takes URLs and git repositories")))
-                    }
-                    Some(kind) => {
-                        let message = format!("ADD of a {kind} is not supported yet");
-                        let help =
-                            "download it in a RUN step, or before the build into the context";
-                        let error = Diagnostic::error(codes::NOT_SUPPORTED, word.span, message);
-                        Err(Box::new(error.help(help)))
-                    }
                 }
             }
         }
@@ -448,40 +466,26 @@ fn copied((operation, line): (CopyOperation, String)) -> (Option<Operation>, Opt
     (Some(Operation::Copy(operation)), Some(history::layer(line)))
 }
 
-/// Whether ADD would fetch this source: a git repository or another URL.
-fn remote_kind(source: &str) -> Option<&'static str> {
-    let scheme =
-        |prefix: &str| source.get(..prefix.len()).is_some_and(|s| s.eq_ignore_ascii_case(prefix));
-    let path = source.split(['#', '?']).next().unwrap_or(source);
-    if scheme("git://") || scheme("ssh://") || scheme("git@") {
-        return Some("git repository");
-    }
-    if scheme("http://") || scheme("https://") {
-        return Some(if path.ends_with(".git") { "git repository" } else { "URL" });
-    }
-    None
-}
-
-fn refuse_unsupported_run(run: &ir::Run) -> Result<()> {
-    let not_yet = |span, what: &str| {
-        let message = format!("{what} is not supported yet");
-        Box::new(Diagnostic::error(codes::NOT_SUPPORTED, span, message).label(span, "this flag"))
-    };
-    if let Some(mount) = run.mounts.first() {
-        return Err(not_yet(mount.span, "RUN --mount"));
-    }
+fn refuse_unsupported_run(run: &ir::Run, request: &Request) -> Result<()> {
     if let Some(device) = run.devices.first() {
-        return Err(not_yet(device.span, "RUN --device"));
+        let message = "RUN --device is not supported yet";
+        let error = Diagnostic::error(codes::NOT_SUPPORTED, device.span, message);
+        return Err(Box::new(error.label(device.span, "this flag")));
     }
-    if let Some(security) = run.security.filter(|s| s.value == ir::RunSecurity::Insecure) {
-        let message = "RUN --security=insecure is not allowed: security.insecure is not granted";
-        return Err(Box::new(Diagnostic::error(codes::NOT_ALLOWED, security.span, message)));
+    let refused = |span, flag: &str, right: &str| {
+        let message = format!("RUN {flag} is not allowed: {right} is not granted");
+        let help =
+            format!("add `--allow {right}` to the command line if you trust this Dockerfile");
+        let error = Diagnostic::error(codes::NOT_ALLOWED, span, message);
+        Err(Box::new(error.label(span, "needs a permission").help(help)))
+    };
+    let insecure = run.security.filter(|s| s.value == ir::RunSecurity::Insecure);
+    if let Some(security) = insecure.filter(|_| !request.allow_insecure) {
+        return refused(security.span, "--security=insecure", "security.insecure");
     }
-    if let Some(network) = run.network.filter(|n| n.value == ir::RunNetwork::Host) {
-        let message = "RUN --network=host is not allowed: network.host is not granted";
-        let help = "steps reach the network without the flag";
-        let error = Diagnostic::error(codes::NOT_ALLOWED, network.span, message);
-        return Err(Box::new(error.help(help)));
+    let host = run.network.filter(|n| n.value == ir::RunNetwork::Host);
+    if let Some(network) = host.filter(|_| !request.allow_host_network) {
+        return refused(network.span, "--network=host", "network.host");
     }
     Ok(())
 }

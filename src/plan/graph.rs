@@ -1,13 +1,13 @@
 //! What the graph of stages says about the forms in which layers are needed.
 
-use super::{Base, CopyFrom, Operation, Plan, PlannedStage};
+use super::{Base, Operation, Plan, PlannedStage};
 
 /// For each step of each stage, whether its layer will be mounted: a RUN comes after it, in its
-/// own stage or in one that starts from it.
+/// own stage or in one that starts from it, or a RUN mounts its stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forms {
-    /// By stage: whether the whole stack at its end will be mounted by a stage that starts from it.
-    mounted_by_child: Vec<bool>,
+    /// By stage: whether the whole stack at its end will be mounted by another stage.
+    mounted_by_other: Vec<bool>,
     /// By stage: the number of the last step that is a RUN.
     last_run: Vec<Option<usize>>,
 }
@@ -16,19 +16,32 @@ pub struct Forms {
 #[must_use]
 pub fn forms(plan: &Plan) -> Forms {
     let last_run: Vec<Option<usize>> = plan.stages.iter().map(last_run).collect();
-    let mut mounted_by_child = vec![false; plan.stages.len()];
+    let mut mounted_by_other = vec![false; plan.stages.len()];
     // A stage comes after those that it starts from, so one pass from the end sees all.
     for (at, stage) in plan.stages.iter().enumerate().rev() {
         let own = last_run.get(at).is_some_and(Option::is_some);
-        let later = mounted_by_child.get(at).copied().unwrap_or(false);
+        let later = mounted_by_other.get(at).copied().unwrap_or(false);
         if let Base::Stage(parent) = stage.base
             && (own || later)
-            && let Some(mounted) = mounted_by_child.get_mut(parent)
+            && let Some(mounted) = mounted_by_other.get_mut(parent)
         {
             *mounted = true;
         }
+        for source in mounted_by_runs(stage) {
+            if let Some(mounted) = mounted_by_other.get_mut(source) {
+                *mounted = true;
+            }
+        }
     }
-    Forms { mounted_by_child, last_run }
+    Forms { mounted_by_other, last_run }
+}
+
+/// The stages that `--mount` shows to the steps of `stage`.
+fn mounted_by_runs(stage: &PlannedStage) -> impl Iterator<Item = usize> {
+    let operations = stage.steps.iter().filter_map(|step| step.operation.as_ref());
+    operations
+        .filter(|operation| matches!(operation, Operation::Run(_)))
+        .flat_map(Operation::stages)
 }
 
 fn last_run(stage: &PlannedStage) -> Option<usize> {
@@ -39,14 +52,14 @@ impl Forms {
     /// Whether the layer of step `step` of stage `stage` will be mounted.
     #[must_use]
     pub fn is_mounted(&self, stage: usize, step: usize) -> bool {
-        self.mounted_by_child.get(stage).copied().unwrap_or(false)
+        self.mounted_by_other.get(stage).copied().unwrap_or(false)
             || self.last_run.get(stage).copied().flatten().is_some_and(|last| step < last)
     }
 
     /// Whether what stage `stage` starts from will be mounted.
     #[must_use]
     pub fn base_is_mounted(&self, stage: usize) -> bool {
-        self.mounted_by_child.get(stage).copied().unwrap_or(false)
+        self.mounted_by_other.get(stage).copied().unwrap_or(false)
             || self.last_run.get(stage).is_some_and(Option::is_some)
     }
 }
@@ -58,13 +71,7 @@ impl PlannedStage {
             Base::Stage(number) => Some(number),
             Base::Scratch | Base::Image(_) => None,
         };
-        let copies = self.steps.iter().filter_map(|step| match &step.operation {
-            Some(Operation::Copy(copy)) => match copy.from {
-                CopyFrom::Stage(number) => Some(number),
-                CopyFrom::Context | CopyFrom::Image(_) => None,
-            },
-            Some(Operation::Run(_) | Operation::Workdir(_)) | None => None,
-        });
-        base.into_iter().chain(copies)
+        let operations = self.steps.iter().filter_map(|step| step.operation.as_ref());
+        base.into_iter().chain(operations.flat_map(Operation::stages))
     }
 }

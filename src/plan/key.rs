@@ -7,7 +7,10 @@ use std::fmt;
 
 use crate::tree::{ContentDigest, ContentWriter};
 
-use super::{CopyFrom, CopyOperation, CopyPart, Network, RunOperation, WorkdirOperation};
+use super::{
+    Access, CopyFrom, CopyOperation, CopyPart, Network, Remote, RemotePart, RunMount, RunMountKind,
+    RunOperation, RunSettings, WorkdirOperation,
+};
 
 /// The name of an input: of an operation, or of an operation on a certain parent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,9 +88,10 @@ impl Chain {
 }
 
 impl OperationKey {
-    /// The key of a RUN.
+    /// The key of a RUN; `selected` says what the files of each mount are, in order, nothing where
+    /// a mount has none.
     #[must_use]
-    pub fn run(run: &RunOperation) -> Self {
+    pub fn run(run: &RunOperation, selected: &[Option<String>]) -> Self {
         let mut key = Self::new("rbuild/run/v1");
         for (at, argument) in run.argv.iter().enumerate() {
             key.add(format!("argument {at}"), argument);
@@ -109,7 +113,55 @@ impl OperationKey {
         }
         key.add("hostname", &run.hostname);
         key.add("platform", &run.platform);
+        if run.insecure {
+            key.add("security", "insecure");
+        }
+        key.settings(&run.settings);
+        let none = std::iter::repeat(&None);
+        for (mount, files) in run.mounts.iter().zip(selected.iter().chain(none)) {
+            key.mount(mount, files.as_deref());
+        }
         key
+    }
+
+    /// Of `--add-host` only the names: an address may be another one each time.
+    fn settings(&mut self, settings: &RunSettings) {
+        for (name, _address) in &settings.hosts {
+            self.add("host", name);
+        }
+        for limit in &settings.ulimits {
+            self.add(format!("limit {}", limit.name), format!("{}:{}", limit.soft, limit.hard));
+        }
+        if let Some(bytes) = settings.shm_bytes {
+            self.add("size of /dev/shm", bytes.to_string());
+        }
+    }
+
+    /// What is written to a mount is in no layer and in no key, and neither are the name and
+    /// content of a cache, nor the value of a secret.
+    fn mount(&mut self, mount: &RunMount, files: Option<&str>) {
+        let owned = |Access { mode, uid, gid }: &Access| format!("mode {mode:o} owner {uid}:{gid}");
+        let what = match &mount.kind {
+            RunMountKind::Bind { .. } => "bind".to_owned(),
+            RunMountKind::Cache { sharing, access, .. } => {
+                format!("cache {} {}", sharing.name(), owned(access))
+            }
+            RunMountKind::Tmpfs { bytes } => format!("tmpfs {bytes}"),
+            RunMountKind::Secret { id, env, required, access } => {
+                let env = env.as_ref().map_or(String::new(), |env| format!(" in {env}"));
+                let required = if *required { " required" } else { "" };
+                format!("secret {} {id}{env}{required} {}", id.len(), owned(access))
+            }
+            RunMountKind::Ssh { id, required, access } => {
+                let required = if *required { " required" } else { "" };
+                format!("ssh {} {id}{required} {}", id.len(), owned(access))
+            }
+        };
+        let access = if mount.read_only { "read-only" } else { "writable" };
+        self.add(format!("mount {}", mount.target), format!("{access} {what}"));
+        if let Some(files) = files {
+            self.add(format!("files at {}", mount.target), files);
+        }
     }
 
     /// The key of a COPY whose sources hold `selected`; `clamp` as in [`OperationKey::clamped`].
@@ -122,6 +174,7 @@ impl OperationKey {
             match part {
                 CopyPart::Path { text, .. } => key.add(format!("source {at}"), text),
                 CopyPart::Inline { name, content } => key.add(format!("heredoc {name}"), content),
+                CopyPart::Remote(part) => key.add_remote(at, part),
             }
         }
         key.add("destination", &copy.destination);
@@ -161,6 +214,22 @@ impl OperationKey {
             self.add("clamped to", epoch_s.to_string());
         }
         self
+    }
+
+    /// What a fetched source is beside its content: that is among the files.
+    fn add_remote(&mut self, at: usize, part: &RemotePart) {
+        match &part.source {
+            Remote::Url(url) => self.add(format!("download {at}"), &url.name),
+            Remote::Git(git) => {
+                self.add(format!("repository {at}"), git.shown());
+                self.add(format!("folder {at}"), git.subdir.as_deref().unwrap_or_default());
+                let options = [git.keep_git_dir == Some(true), git.submodules, git.commit_time];
+                self.add(format!("checkout {at}"), format!("{options:?}"));
+            }
+        }
+        if part.unpack {
+            self.add(format!("unpack {at}"), "true");
+        }
     }
 
     fn new(domain: &'static str) -> Self {
@@ -212,6 +281,9 @@ mod tests {
             cwd: "/".to_owned(),
             user: String::new(),
             network: Network::Host,
+            insecure: false,
+            mounts: Vec::new(),
+            settings: RunSettings::default(),
             files: Vec::new(),
             hostname: "buildkitsandbox".to_owned(),
             platform: "linux/amd64".to_owned(),
@@ -220,7 +292,8 @@ mod tests {
 
     #[test]
     fn run_key_is_pinned() {
-        let key = OperationKey::run(&run(&["/bin/sh", "-c", "true"], &[("PATH", "/bin")])).key();
+        let key =
+            OperationKey::run(&run(&["/bin/sh", "-c", "true"], &[("PATH", "/bin")]), &[]).key();
         assert_eq!(
             key.to_string(),
             "9fe130f38774163d5188a625e584335d8b4ecb8c6bea3efef346a80ea1d0cd92"
@@ -229,17 +302,17 @@ mod tests {
 
     #[test]
     fn run_key_tells_arguments_from_each_other_and_leaves_out_proxies() {
-        let key = |argv: &[&str]| OperationKey::run(&run(argv, &[])).key();
+        let key = |argv: &[&str]| OperationKey::run(&run(argv, &[]), &[]).key();
         assert_ne!(key(&["a", "b"]), key(&["ab"]));
         assert_ne!(key(&["a b"]), key(&["a", "b"]));
         let mut other = run(&["a"], &[]);
         other.proxy.clear();
-        assert_eq!(OperationKey::run(&other).key(), key(&["a"]));
+        assert_eq!(OperationKey::run(&other, &[]).key(), key(&["a"]));
     }
 
     #[test]
     fn step_key_depends_on_the_parent() {
-        let operation = OperationKey::run(&run(&["a"], &[])).key();
+        let operation = OperationKey::run(&run(&["a"], &[]), &[]).key();
         let other = Chain::empty().push(&[1; 32]);
         assert_ne!(operation.on(Chain::empty()), operation.on(other));
     }

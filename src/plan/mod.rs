@@ -4,12 +4,15 @@
 //! Pure: a [`plan`] is a function of the Dockerfile, the request and the base images' configs. It
 //! contacts nobody; when a config is missing it says which.
 
+mod add_remote;
 mod args;
 mod fold;
 mod graph;
 mod history;
 mod key;
+mod mounts;
 mod ports;
+mod remote;
 mod signal;
 mod stages;
 mod step;
@@ -22,9 +25,12 @@ use crate::oci::{ImageConfig, Platform, Reference};
 
 pub use graph::{Forms, forms};
 pub use key::{CacheKey, Chain, Component, OperationKey};
+pub use mounts::bytes;
+pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote, redacted};
 pub use step::{
-    Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation, Plan,
-    PlannedStage, RunOperation, Step, WorkdirOperation,
+    Access, Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
+    Plan, PlannedStage, RemotePart, RunMount, RunMountKind, RunOperation, RunSettings, Step,
+    Ulimit, WorkdirOperation,
 };
 
 /// What the caller wants built, beside the Dockerfile.
@@ -42,6 +48,12 @@ pub struct Request {
     pub labels: Vec<(String, String)>,
     /// `--network` for steps that do not say.
     pub network: Network,
+    /// `--allow network.host`.
+    pub allow_host_network: bool,
+    /// `--allow security.insecure`.
+    pub allow_insecure: bool,
+    /// Hosts, limits and sizes of every RUN.
+    pub run: RunSettings,
 }
 
 /// An image that a plan needs: which, for which platform, and where the Dockerfile names it.

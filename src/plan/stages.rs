@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Span, codes, nearest};
-use crate::ir::{self, Escape, Word};
+use crate::ir::{self, Escape, MountType, Word};
 use crate::oci::{Platform, Reference};
 
 use super::args::Globals;
@@ -187,11 +187,11 @@ impl<'a> Planner<'a> {
     /// be had at once.
     fn note_other_needs(&mut self, at: usize, stage: &ir::Stage) {
         for instruction in &stage.instructions {
-            let ir::Kind::Copy(copy) = &instruction.kind else { continue };
-            if let Some(from) = &copy.from {
-                // An error here is met again, and reported, when the stage is planned.
+            // An error here is met again, and reported, when the stage is planned.
+            if let Some(from) = copy_from_word(instruction) {
                 drop(self.copy_from(at, from));
             }
+            drop(self.mount_froms(at, instruction));
         }
     }
 
@@ -232,6 +232,47 @@ impl<'a> Planner<'a> {
         Ok(Some(CopyFrom::Image(request)))
     }
 
+    /// What the `from=` of each mount of a RUN names; `None` while one cannot be planned.
+    fn mount_froms(
+        &mut self,
+        at: usize,
+        instruction: &ir::Instruction,
+    ) -> Result<Option<Vec<Option<CopyFrom>>>, Box<Diagnostic>> {
+        let ir::Kind::Run(run) = &instruction.kind else { return Ok(Some(Vec::new())) };
+        let mut froms = Vec::new();
+        let mut complete = true;
+        for mount in &run.mounts {
+            let from = match &mount.value.from {
+                // For a cache these are two words for nothing.
+                Some(word) if word.value == "scratch" && mount.value.kind == MountType::Cache => {
+                    None
+                }
+                Some(word) => {
+                    let from = self.copy_from(at, word)?;
+                    complete &= from.is_some();
+                    from
+                }
+                None => None,
+            };
+            froms.push(from);
+        }
+        Ok(complete.then_some(froms))
+    }
+
+    /// What an instruction takes files from; `None` when that cannot be planned.
+    fn froms(
+        &mut self,
+        at: usize,
+        instruction: &ir::Instruction,
+    ) -> Result<Option<(CopyFrom, Vec<Option<CopyFrom>>)>, Box<Diagnostic>> {
+        let from = match copy_from_word(instruction) {
+            Some(word) => self.copy_from(at, word)?,
+            None => Some(CopyFrom::Context),
+        };
+        let mounts = self.mount_froms(at, instruction)?;
+        Ok(from.zip(mounts))
+    }
+
     /// Folds the triggers of the base and then the stage's own instructions.
     fn finish(
         &mut self,
@@ -246,21 +287,19 @@ impl<'a> Planner<'a> {
         let borrowed = triggers.iter().map(|trigger| (trigger, Some(stage.from.image.span)));
         let own = stage.instructions.iter().map(|instruction| (instruction, None));
         for (instruction, place) in borrowed.chain(own) {
-            let from = match copy_from_word(instruction).map(|word| self.copy_from(at, word)) {
-                None => Some(CopyFrom::Context),
-                Some(Ok(from)) => from,
-                Some(Err(error)) => {
-                    self.errors.push(at_place(*error, place));
-                    None
-                }
-            };
-            let Some(from) = from else {
+            let froms = self.froms(at, instruction).unwrap_or_else(|error| {
+                self.errors.push(at_place(*error, place));
+                None
+            });
+            let Some((from, mounts)) = froms else {
                 complete = false;
                 continue;
             };
-            match fold.instruction(instruction, from, self.request, &self.globals) {
+            match fold.instruction(instruction, from, mounts, self.request, &self.globals) {
                 Ok(mut step) => {
-                    step.span = place.unwrap_or(step.span);
+                    if let Some(place) = place {
+                        step.move_to(place);
+                    }
                     steps.push(step);
                 }
                 Err(error) => self.errors.push(at_place(*error, place)),
@@ -280,10 +319,10 @@ impl<'a> Planner<'a> {
 }
 
 fn copy_from_word(instruction: &ir::Instruction) -> Option<&Word> {
-    match &instruction.kind {
-        ir::Kind::Copy(copy) => copy.from.as_ref(),
-        _ => None,
-    }
+    let ir::Kind::Copy(copy) = &instruction.kind else {
+        return None;
+    };
+    copy.from.as_ref()
 }
 
 /// A trigger has no place of its own in the file: its errors are shown at the FROM.

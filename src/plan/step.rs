@@ -2,9 +2,9 @@
 
 use crate::diag::{Diagnostic, Span};
 use crate::ir;
-use crate::oci::ImageConfig;
+use crate::oci::{Digest, ImageConfig};
 
-use super::ImageRequest;
+use super::{ImageRequest, Remote};
 
 /// All that has to be done.
 #[derive(Debug)]
@@ -95,6 +95,103 @@ pub struct InlineFile {
     pub content: String,
 }
 
+/// `--mount` of a RUN, expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunMount {
+    /// Where it stands.
+    pub span: Span,
+    /// What is mounted.
+    pub kind: RunMountKind,
+    /// Where the step sees it: absolute, clean and not `/`. Empty when it sees it nowhere: a secret
+    /// that is only a variable.
+    pub target: String,
+    /// Whether writing fails.
+    pub read_only: bool,
+}
+
+/// What a `--mount` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunMountKind {
+    /// Files of the context, a stage or an image. What is written is thrown away.
+    Bind {
+        /// Where they are.
+        from: CopyFrom,
+        /// Which: absolute and clean.
+        source: String,
+    },
+    /// A folder that survives the build.
+    Cache {
+        /// Its name, with the namespace in front where there is one.
+        id: String,
+        /// Who may use it at the same time.
+        sharing: ir::Sharing,
+        /// What it holds in the beginning; nothing when `None`.
+        from: Option<CopyFrom>,
+        /// Which folder of that, or of the cache: absolute and clean.
+        source: String,
+        /// Mode and owner of the folder.
+        access: Access,
+    },
+    /// An empty folder in memory.
+    Tmpfs {
+        /// Its limit; 0 for none.
+        bytes: u64,
+    },
+    /// A file or variable that is in no layer.
+    Secret {
+        /// Which.
+        id: String,
+        /// The variable that it is in.
+        env: Option<String>,
+        /// Whether the build fails without it.
+        required: bool,
+        /// Mode and owner of the file.
+        access: Access,
+    },
+    /// The caller's ssh agent.
+    Ssh {
+        /// Which.
+        id: String,
+        /// Whether the build fails without it.
+        required: bool,
+        /// Mode and owner of the socket.
+        access: Access,
+    },
+}
+
+/// Who may use what is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Permissions.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A limit of `--ulimit`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ulimit {
+    /// As in `nofile`.
+    pub name: String,
+    /// What holds until the process itself raises it; `u64::MAX` is no limit.
+    pub soft: u64,
+    /// As far as it can be raised.
+    pub hard: u64,
+}
+
+/// What steps may see that is the same for all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunSettings {
+    /// `--add-host`: names and addresses, in order.
+    pub hosts: Vec<(String, String)>,
+    /// `--ulimit`, in order of name.
+    pub ulimits: Vec<Ulimit>,
+    /// `--shm-size`; the usual size when `None`.
+    pub shm_bytes: Option<u64>,
+}
+
 /// RUN.
 #[derive(Debug, Clone)]
 pub struct RunOperation {
@@ -110,6 +207,12 @@ pub struct RunOperation {
     pub user: String,
     /// Which network.
     pub network: Network,
+    /// `--security=insecure`.
+    pub insecure: bool,
+    /// `--mount`, parents before what is mounted below them.
+    pub mounts: Vec<RunMount>,
+    /// What is the same for all steps.
+    pub settings: RunSettings,
     /// Scripts of heredocs.
     pub files: Vec<InlineFile>,
     /// The hostname it sees.
@@ -146,6 +249,23 @@ pub enum CopyPart {
         /// What is in it.
         content: String,
     },
+    /// A URL or repository.
+    Remote(RemotePart),
+}
+
+/// A source of ADD that is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemotePart {
+    /// What is fetched.
+    pub source: Remote,
+    /// As expanded, without credentials.
+    pub shown: String,
+    /// `--checksum` of a URL.
+    pub checksum: Option<Digest>,
+    /// Whether it is unpacked if it is an archive.
+    pub unpack: bool,
+    /// Where it stands.
+    pub span: Span,
 }
 
 /// COPY and ADD.
@@ -171,6 +291,47 @@ pub struct CopyOperation {
     pub exclude: Vec<String>,
     /// Whether archives among the sources are unpacked: ADD.
     pub unpack: bool,
+}
+
+impl RunMount {
+    /// Where its files come from, if it has any of this build.
+    #[must_use]
+    pub const fn from(&self) -> Option<&CopyFrom> {
+        match &self.kind {
+            RunMountKind::Bind { from, .. } | RunMountKind::Cache { from: Some(from), .. } => {
+                Some(from)
+            }
+            RunMountKind::Cache { from: None, .. }
+            | RunMountKind::Tmpfs { .. }
+            | RunMountKind::Secret { .. }
+            | RunMountKind::Ssh { .. } => None,
+        }
+    }
+}
+
+impl Operation {
+    /// The stages whose files it uses, by number.
+    pub fn stages(&self) -> impl Iterator<Item = usize> {
+        let froms: Vec<&CopyFrom> = match self {
+            Self::Run(run) => run.mounts.iter().filter_map(RunMount::from).collect(),
+            Self::Copy(copy) => vec![&copy.from],
+            Self::Workdir(_) => Vec::new(),
+        };
+        froms.into_iter().filter_map(|from| match from {
+            CopyFrom::Stage(number) => Some(*number),
+            CopyFrom::Context | CopyFrom::Image(_) => None,
+        })
+    }
+}
+
+impl Step {
+    /// Puts it at another place: that of the FROM whose image has it as a trigger.
+    pub(super) fn move_to(&mut self, span: Span) {
+        self.span = span;
+        if let Some(Operation::Run(run)) = &mut self.operation {
+            run.mounts.iter_mut().for_each(|mount| mount.span = span);
+        }
+    }
 }
 
 /// WORKDIR.

@@ -33,7 +33,12 @@ impl Secret {
         Self(format!("Bearer {token}"))
     }
 
-    fn basic(user: &str, password: &str) -> Self {
+    /// A header as somebody wrote it.
+    pub(super) const fn verbatim(value: String) -> Self {
+        Self(value)
+    }
+
+    pub(super) fn basic(user: &str, password: &str) -> Self {
         let text = format!("{user}:{password}");
         Self(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)))
     }

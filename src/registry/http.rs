@@ -18,8 +18,8 @@ use super::url::{Scheme, Url, is_loopback};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may be silent. A registry that moves a large upload into place is.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Redirects that are followed; storage needs one, sometimes two.
-const MAX_REDIRECTS: u32 = 5;
+/// Redirects that are followed: storage needs one, sometimes two, a web page a few more.
+const MAX_REDIRECTS: u32 = 10;
 /// The part of an error's body that is read.
 const MAX_ERROR_BYTES: u64 = 64 << 10;
 /// As many pulls or pushes as run at a time should find a connection.

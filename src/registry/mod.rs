@@ -7,8 +7,10 @@
 mod auth;
 mod challenge;
 mod credentials;
+mod date;
 mod endpoint;
 mod error;
+mod fetch;
 mod helper;
 mod http;
 mod pull;
@@ -23,7 +25,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+pub use date::parse_http_date;
 pub use error::RegistryError;
+pub use fetch::{Download, Downloaded, FileHeaders};
 pub use push::Pushed;
 pub use resolve::Fetched;
 

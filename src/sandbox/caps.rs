@@ -24,6 +24,14 @@ pub(super) fn has_sys_admin() -> bool {
     thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
+/// Whether this process may give steps more than its own limits allow.
+#[must_use]
+pub fn may_raise_limits() -> bool {
+    let has = |sets: thread::CapabilitySets| sets.effective.contains(CapabilitySet::SYS_RESOURCE);
+    // The kernel asks the initial user namespace.
+    !super::in_user_namespace() && thread::capabilities(None).is_ok_and(has)
+}
+
 /// Removes all but `keep` from the bounding set. Allocates nothing.
 pub(super) fn bound(keep: CapabilitySet) -> rustix::io::Result<()> {
     for number in 0..u64::BITS {

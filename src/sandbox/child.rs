@@ -16,7 +16,7 @@ use rustix::mount::{
 use rustix::process::Signal;
 
 use super::caps;
-use super::prepare::{Child, Filesystem, Prepared};
+use super::prepare::{Child, Filesystem, Prepared, Target};
 use super::sys::{clone, exec, filter, mount, net, signal};
 
 /// What the child tells its parent when it cannot execute the command: three words.
@@ -105,8 +105,11 @@ fn apply(op: &Prepared<'_>, child: &Child<'_>, pipes: Pipes<'_>) -> Result<()> {
         }
         Prepared::ReadOnly(path) => make_read_only(root, path),
         Prepared::Mask(path) => mask(root, path),
+        Prepared::Locate { mount, path, attributes } => locate(mount.as_fd(), path, *attributes),
         Prepared::Bind { mount, target } => {
-            move_onto(mount.as_fd(), resolve(root, target)?.as_fd())
+            let about = rustix::fs::fstat(mount)?;
+            let is_folder = rustix::fs::FileType::from_raw_mode(about.st_mode).is_dir();
+            move_onto(mount.as_fd(), resolve_or_create(root, target, is_folder)?.as_fd())
         }
         Prepared::Loopback => net::loopback_up(),
         Prepared::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
@@ -122,6 +125,7 @@ fn apply(op: &Prepared<'_>, child: &Child<'_>, pipes: Pipes<'_>) -> Result<()> {
             rustix::process::umask(Mode::from_bits_truncate(*mask));
             Ok(())
         }
+        Prepared::Limit(resource, limit) => rustix::process::setrlimit(*resource, *limit),
         Prepared::Seccomp(program) => filter::load(program),
         Prepared::BoundingSet(set) => caps::bound(*set),
         Prepared::Become { uid, gid, groups } => {
@@ -185,13 +189,51 @@ fn resolve_or_create_folder(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd
     }
 }
 
+/// Resolves a mount point; makes it, and the folders above it, where they are missing. A link
+/// that leads nowhere is an error.
+fn resolve_or_create(root: BorrowedFd<'_>, target: &Target, is_folder: bool) -> Result<OwnedFd> {
+    match resolve(root, &target.path) {
+        Err(Errno::NOENT) => {}
+        result => return result,
+    }
+    let mut left = target.parts.len();
+    for (parent, name) in &target.parts {
+        left = left.saturating_sub(1);
+        let folder = open_in(root, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+        let made = if left == 0 && !is_folder {
+            let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(&folder, name.as_c_str(), new, Mode::from(0o644)).map(drop)
+        } else {
+            rustix::fs::mkdirat(&folder, name.as_c_str(), Mode::from(0o755))
+        };
+        match made {
+            Err(Errno::EXIST) | Ok(()) => {}
+            // A folder that is there may lie in what cannot be written to.
+            Err(Errno::ROFS) if left > 0 => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    resolve(root, &target.path)
+}
+
+/// Makes the descriptor `mount`, of a mount that has no place, lead to `path` in it. Only a mount
+/// that has a place in this namespace can be cloned in part (before Linux 6.15), so it gets one
+/// on top of the old root, which goes later and takes it along.
+fn locate(mount: BorrowedFd<'_>, path: &CStr, attributes: u64) -> Result<()> {
+    rustix::mount::move_mount(mount, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    let place = resolve(mount, path)?;
+    let part = clone_path(place.as_fd(), c"", OpenTreeFlags::AT_EMPTY_PATH)?;
+    mount::restrict_tree(part.as_fd(), attributes)?;
+    mount::replace(mount, part.as_fd())
+}
+
 fn move_onto(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<()> {
     let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(mount, c"", place, c"", whole)
 }
 
 fn mount_filesystem(root: BorrowedFd<'_>, filesystem: &Filesystem) -> Result<()> {
-    let Filesystem { kind, options, attributes, target, create } = filesystem;
+    let Filesystem { kind, options, attributes, target } = filesystem;
     let context = rustix::mount::fsopen(kind.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         if value.is_empty() {
@@ -203,8 +245,7 @@ fn mount_filesystem(root: BorrowedFd<'_>, filesystem: &Filesystem) -> Result<()>
     rustix::mount::fsconfig_create(context.as_fd())?;
     let mount =
         rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, *attributes)?;
-    let place =
-        if *create { resolve_or_create_folder(root, target)? } else { resolve(root, target)? };
+    let place = resolve_or_create(root, target, true)?;
     move_onto(mount.as_fd(), place.as_fd())
 }
 

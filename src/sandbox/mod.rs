@@ -1,6 +1,6 @@
 //! Runs one command in one rootfs; knows nothing of Dockerfiles or images.
 //!
-//! [`run`] makes a list of operations ([`rootfs_ops`], a pure function), prepares what they need,
+//! [`run()`] makes a list of operations ([`rootfs_ops`], a pure function), prepares what they need,
 //! and starts a child in new namespaces that applies them one by one and executes the command.
 //! The command is pid 1 of its namespace: when it ends, the kernel ends all that it started.
 //! An ordinary user's rbuild first goes to a user namespace of its own.
@@ -16,10 +16,12 @@ mod seccomp;
 mod spec;
 mod sys;
 
+pub use caps::may_raise_limits;
 pub use idmap::{Entered, enter_user_namespace, in_user_namespace};
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
-pub use rootfs::{MAX_LOWERS, Rootfs};
+pub use rootfs::{MAX_LOWERS, Rootfs, memory_folder};
 pub use run::run;
 pub use spec::{
-    DEFAULT_SHM_BYTES, Exit, Mount, MountSource, Network, Output, RunSpec, SandboxError, User,
+    DEFAULT_SHM_BYTES, Exit, Limit, Mount, MountSource, Network, Output, Resource, RunSpec,
+    SandboxError, User,
 };

@@ -1,13 +1,12 @@
 //! The list of what happens between clone and exec, as data: decided first, then done.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
 
 use super::caps;
-use super::spec::{MountSource, Network, RunSpec, User};
+use super::spec::{Limit, Mount, MountSource, Network, RunSpec, User};
 
 /// One operation of a step's setup. Paths are absolute in the rootfs and resolved inside it,
 /// except where said.
@@ -34,7 +33,7 @@ pub enum SetupOp {
         read_only: bool,
     },
     /// A folder in the step's own `/dev`.
-    DevFolder(Cow<'static, str>),
+    DevFolder(&'static str),
     /// A device of the host in the step's own `/dev`.
     DevNode(&'static str),
     /// A symbolic link in the step's own `/dev`.
@@ -48,6 +47,15 @@ pub enum SetupOp {
     ReadOnly(&'static str),
     /// Hides what is there, if anything: an empty file or an empty folder lies over it.
     Mask(&'static str),
+    /// Finds `RunSpec::mounts[index]` in a mount that has no place yet, before the old root goes.
+    Locate {
+        /// Which.
+        index: usize,
+        /// Where in its mount.
+        path: PathBuf,
+        /// Whether writing fails.
+        read_only: bool,
+    },
     /// Mounts `RunSpec::mounts[index]`, a file or a folder.
     Bind {
         /// Which.
@@ -89,6 +97,8 @@ pub enum SetupOp {
     Session,
     /// The mask of file permissions.
     Umask(u32),
+    /// A limit that differs from rbuild's own.
+    Limit(Limit),
     /// Puts docker's rules for system calls in force.
     Seccomp,
     /// What can never be had again, not even by a setuid program.
@@ -154,14 +164,17 @@ const READ_ONLY: [&str; 5] =
 /// The setup of `spec`, in the order in which it must be done.
 #[must_use]
 pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
-    let mut ops = vec![SetupOp::PrivatePropagation, SetupOp::AttachRoot];
+    let mut ops = vec![SetupOp::PrivatePropagation];
+    ops.extend(spec.mounts.iter().enumerate().filter_map(locate));
+    ops.push(SetupOp::AttachRoot);
     ops.extend(proc_and_sys(spec.insecure));
     ops.extend(dev(spec.shm_bytes));
     for (index, mount) in spec.mounts.iter().enumerate() {
-        ops.extend(new_dev_folder(&mount.target).map(SetupOp::DevFolder));
         let (target, read_only) = (mount.target.clone(), mount.read_only);
         ops.push(match mount.source {
-            MountSource::Path { .. } => SetupOp::Bind { index, target, read_only },
+            MountSource::Path { .. } | MountSource::Inside { .. } => {
+                SetupOp::Bind { index, target, read_only }
+            }
             MountSource::Tmpfs { bytes, mode } => SetupOp::Tmpfs { target, bytes, mode, read_only },
         });
     }
@@ -173,6 +186,8 @@ pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
     ops.push(SetupOp::Streams { uid: spec.user.uid, gid: spec.user.gid });
     ops.push(SetupOp::EnterFolder(spec.cwd.clone()));
     ops.extend([SetupOp::Signals, SetupOp::Session, SetupOp::Umask(0o022)]);
+    // Before the capabilities go: raising a limit needs one.
+    ops.extend(spec.limits.iter().copied().map(SetupOp::Limit));
     ops.extend(rights(spec));
     // After the last change of credentials, which would take it back.
     ops.push(SetupOp::DieWithParent);
@@ -180,11 +195,13 @@ pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
     ops
 }
 
-/// The name of a mount point right in the step's own `/dev`, where nobody else could make it.
-fn new_dev_folder(target: &Path) -> Option<Cow<'static, str>> {
-    let name = target.strip_prefix("/dev").ok()?.to_str()?;
-    let is_new = !name.is_empty() && !name.contains('/') && !DEV_FOLDERS.contains(&name);
-    is_new.then(|| Cow::Owned(name.to_owned()))
+fn locate((index, mount): (usize, &Mount)) -> Option<SetupOp> {
+    match &mount.source {
+        MountSource::Inside { path, .. } => {
+            Some(SetupOp::Locate { index, path: path.clone(), read_only: mount.read_only })
+        }
+        MountSource::Path { .. } | MountSource::Tmpfs { .. } => None,
+    }
 }
 
 fn proc_and_sys(insecure: bool) -> Vec<SetupOp> {
@@ -213,7 +230,7 @@ fn dev(shm_bytes: u64) -> Vec<SetupOp> {
     }];
     ops.extend(DEVICES.map(SetupOp::DevNode));
     ops.extend(LINKS.map(|(name, to)| SetupOp::DevLink { name, to }));
-    ops.extend(DEV_FOLDERS.map(|name| SetupOp::DevFolder(name.into())));
+    ops.extend(DEV_FOLDERS.map(SetupOp::DevFolder));
     ops.push(SetupOp::Filesystem {
         kind: "devpts",
         options: vec![
@@ -278,6 +295,9 @@ impl fmt::Display for SetupOp {
             Self::DevLink { name, to } => write!(f, "link /dev/{name} to {to}"),
             Self::ReadOnly(path) => write!(f, "make {path} read-only"),
             Self::Mask(path) => write!(f, "mask {path}"),
+            Self::Locate { path, read_only, .. } => {
+                write!(f, "find {} of a mount ({})", path.display(), access(*read_only))
+            }
             Self::Bind { target, read_only, .. } => write_mount(f, "", target, *read_only),
             Self::Tmpfs { target, bytes, mode, read_only } => {
                 write_mount(f, "a tmpfs", target, *read_only)?;
@@ -294,6 +314,13 @@ impl fmt::Display for SetupOp {
             Self::Signals => f.write_str("reset the signals"),
             Self::Session => f.write_str("start a session"),
             Self::Umask(mask) => write!(f, "set the umask to {mask:03o}"),
+            Self::Limit(Limit { resource, soft, hard }) => {
+                let shown = |limit: &Option<u64>| {
+                    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
+                };
+                let name = format!("{resource:?}").to_ascii_lowercase();
+                write!(f, "set the limit {name} to {}:{}", shown(soft), shown(hard))
+            }
             Self::Seccomp => f.write_str("load the system call filter"),
             Self::BoundingSet(set) => write!(f, "limit the capabilities to {:x}", set.bits()),
             Self::Become(User { uid, gid, groups }) => {

@@ -5,16 +5,17 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
-use rustix::process::{Gid, PidfdFlags, Uid};
+use rustix::process::{Gid, PidfdFlags, Resource, Rlimit, Uid};
 use rustix::thread::CapabilitySet;
 
 use super::ops::{MountFlags, SetupOp};
 use super::rootfs::Rootfs;
 use super::seccomp;
-use super::spec::{MountSource, RunSpec, SandboxError};
+use super::spec::{Mount, MountSource, RunSpec, SandboxError};
 use super::sys::exec::StringArray;
 use super::sys::mount;
 
@@ -25,9 +26,28 @@ pub(super) struct Filesystem {
     /// An empty value means a flag.
     pub(super) options: Vec<(CString, CString)>,
     pub(super) attributes: MountAttrFlags,
-    pub(super) target: CString,
-    /// Whether a missing target is made.
-    pub(super) create: bool,
+    pub(super) target: Target,
+}
+
+/// A place in the rootfs, which is made when it is missing.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) path: CString,
+    /// The folders above it and their own names, top first; then itself.
+    pub(super) parts: Vec<(CString, CString)>,
+}
+
+impl Target {
+    fn new(path: &Path) -> rustix::io::Result<Self> {
+        let mut parts = Vec::new();
+        for part in path.ancestors() {
+            if let (Some(parent), Some(name)) = (part.parent(), part.file_name()) {
+                parts.push((raw(parent)?, raw(name)?));
+            }
+        }
+        parts.reverse();
+        Ok(Self { path: raw(path)?, parts })
+    }
 }
 
 /// A [`SetupOp`] with all that it needs at hand.
@@ -36,24 +56,49 @@ pub(super) enum Prepared<'a> {
     PrivatePropagation,
     AttachRoot,
     Filesystem(Filesystem),
-    Sys { read_only: bool },
+    Sys {
+        read_only: bool,
+    },
     DevFolder(CString),
-    DevNode { host: CString, name: CString },
-    DevLink { name: CString, to: CString },
+    DevNode {
+        host: CString,
+        name: CString,
+    },
+    DevLink {
+        name: CString,
+        to: CString,
+    },
     ReadOnly(CString),
     Mask(CString),
-    Bind { mount: OwnedFd, target: CString },
+    /// `mount` is a descriptor of its own, which the child makes lead to `path` in it.
+    Locate {
+        mount: Arc<OwnedFd>,
+        path: CString,
+        attributes: u64,
+    },
+    Bind {
+        mount: Arc<OwnedFd>,
+        target: Target,
+    },
     Loopback,
     Hostname(&'a str),
     PivotRoot,
     EnterFolder(CString),
-    Streams { uid: Uid, gid: Gid },
+    Streams {
+        uid: Uid,
+        gid: Gid,
+    },
     Signals,
     Session,
     Umask(u32),
+    Limit(Resource, Rlimit),
     Seccomp(&'static [libc::sock_filter]),
     BoundingSet(CapabilitySet),
-    Become { uid: Uid, gid: Gid, groups: Vec<Gid> },
+    Become {
+        uid: Uid,
+        gid: Gid,
+        groups: Vec<Gid>,
+    },
     Capabilities(CapabilitySet),
     DieWithParent,
     CloseDescriptors,
@@ -78,9 +123,10 @@ pub(super) fn child<'a>(
     spec: &'a RunSpec,
     ops: &'a [SetupOp],
 ) -> Result<Child<'a>, SandboxError> {
+    let mounts = sources(spec)?;
     let prepared = ops
         .iter()
-        .map(|op| prepare(op, spec).map_err(|errno| SandboxError::setup(op.to_string(), errno)));
+        .map(|op| prepare(op, &mounts).map_err(|errno| SandboxError::setup(op.to_string(), errno)));
     let ops = prepared.collect::<Result<Vec<_>, _>>()?;
     let env = spec.env.iter().map(|(name, value)| {
         let mut entry = name.clone();
@@ -133,7 +179,10 @@ fn c_string(what: &str, text: &OsStr) -> Result<CString, SandboxError> {
     })
 }
 
-fn prepare<'a>(op: &'a SetupOp, spec: &RunSpec) -> rustix::io::Result<Prepared<'a>> {
+fn prepare<'a>(
+    op: &'a SetupOp,
+    mounts: &[Option<Arc<OwnedFd>>],
+) -> rustix::io::Result<Prepared<'a>> {
     Ok(match op {
         SetupOp::PrivatePropagation => Prepared::PrivatePropagation,
         SetupOp::AttachRoot => Prepared::AttachRoot,
@@ -143,20 +192,24 @@ fn prepare<'a>(op: &'a SetupOp, spec: &RunSpec) -> rustix::io::Result<Prepared<'
                 kind: raw(kind)?,
                 options: options.collect::<rustix::io::Result<_>>()?,
                 attributes: attributes(*flags),
-                target: raw(target)?,
-                create: true,
+                target: Target::new(Path::new(target))?,
             })
         }
         SetupOp::Sys { read_only } => Prepared::Sys { read_only: *read_only },
-        SetupOp::DevFolder(name) => Prepared::DevFolder(raw(name.as_ref())?),
+        SetupOp::DevFolder(name) => Prepared::DevFolder(raw(name)?),
         SetupOp::DevNode(name) => {
             Prepared::DevNode { host: raw(&format!("/dev/{name}"))?, name: raw(name)? }
         }
         SetupOp::DevLink { name, to } => Prepared::DevLink { name: raw(name)?, to: raw(to)? },
         SetupOp::ReadOnly(path) => Prepared::ReadOnly(raw(path)?),
         SetupOp::Mask(path) => Prepared::Mask(raw(path)?),
-        SetupOp::Bind { index, target, read_only } => {
-            Prepared::Bind { mount: bind(spec, *index, *read_only)?, target: raw(target)? }
+        SetupOp::Locate { index, path, read_only } => Prepared::Locate {
+            mount: source(mounts, *index)?,
+            path: raw(path)?,
+            attributes: if *read_only { mount::READ_ONLY } else { 0 },
+        },
+        SetupOp::Bind { index, target, .. } => {
+            Prepared::Bind { mount: source(mounts, *index)?, target: Target::new(target)? }
         }
         SetupOp::Tmpfs { target, bytes, mode, read_only } => {
             Prepared::Filesystem(tmpfs(target, *bytes, *mode, *read_only)?)
@@ -169,6 +222,10 @@ fn prepare<'a>(op: &'a SetupOp, spec: &RunSpec) -> rustix::io::Result<Prepared<'
         SetupOp::Signals => Prepared::Signals,
         SetupOp::Session => Prepared::Session,
         SetupOp::Umask(mask) => Prepared::Umask(*mask),
+        SetupOp::Limit(limit) => {
+            let rlimit = Rlimit { current: limit.soft, maximum: limit.hard };
+            Prepared::Limit(limit.resource, rlimit)
+        }
         SetupOp::Seccomp => Prepared::Seccomp(seccomp::docker_default()),
         SetupOp::BoundingSet(set) => Prepared::BoundingSet(*set),
         SetupOp::Become(who) => Prepared::Become {
@@ -182,16 +239,35 @@ fn prepare<'a>(op: &'a SetupOp, spec: &RunSpec) -> rustix::io::Result<Prepared<'
     })
 }
 
+/// A descriptor for each of the mounts that need one, by number.
+fn sources(spec: &RunSpec) -> Result<Vec<Option<Arc<OwnedFd>>>, SandboxError> {
+    let prepared = spec.mounts.iter().map(|mount| {
+        let failed = |errno| {
+            SandboxError::setup(format!("take hold of the mount {}", mount.target.display()), errno)
+        };
+        bind(mount).map(|tree| tree.map(Arc::new)).map_err(failed)
+    });
+    prepared.collect()
+}
+
 /// Clones the mount tree that a caller's descriptor names: only this process's mount namespace
-/// knows it, the child's copy does not.
-fn bind(spec: &RunSpec, index: usize, read_only: bool) -> rustix::io::Result<OwnedFd> {
-    let Some(MountSource::Path { folder }) = spec.mounts.get(index).map(|mount| &mount.source)
-    else {
-        return Err(Errno::INVAL);
-    };
-    let tree = clone_tree(folder.as_fd())?;
-    mount::restrict_tree(tree.as_fd(), if read_only { mount::READ_ONLY } else { 0 })?;
-    Ok(tree)
+/// knows it, the child's copy does not. A mount without a place cannot be cloned in part before
+/// Linux 6.15: the child gives it one first.
+fn bind(mount: &Mount) -> rustix::io::Result<Option<OwnedFd>> {
+    match &mount.source {
+        MountSource::Path { folder } => {
+            let tree = clone_tree(folder.as_fd())?;
+            let attributes = if mount.read_only { mount::READ_ONLY } else { 0 };
+            mount::restrict_tree(tree.as_fd(), attributes)?;
+            Ok(Some(tree))
+        }
+        MountSource::Inside { mount, .. } => rustix::io::fcntl_dupfd_cloexec(mount, 3).map(Some),
+        MountSource::Tmpfs { .. } => Ok(None),
+    }
+}
+
+fn source(mounts: &[Option<Arc<OwnedFd>>], index: usize) -> rustix::io::Result<Arc<OwnedFd>> {
+    mounts.get(index).cloned().flatten().ok_or(Errno::INVAL)
 }
 
 /// A detached copy of the mounts at and below `place`.
@@ -224,8 +300,7 @@ fn tmpfs(
         attributes: read_only
             | MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV,
-        target: raw(target)?,
-        create: false,
+        target: Target::new(target)?,
     })
 }
 

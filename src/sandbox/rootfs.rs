@@ -53,12 +53,34 @@ impl Rootfs {
         Ok(Self { root })
     }
 
+    /// The mount itself, for use as part of another root.
+    #[must_use]
+    pub fn into_mount(self) -> OwnedFd {
+        self.root
+    }
+
     /// A descriptor (`O_PATH`) of the root, to resolve paths below it with
     /// `openat2(RESOLVE_IN_ROOT)`, before and after a command ran.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+}
+
+/// An empty folder in memory, as a mount that is in no mount table: what is in it is on no disk,
+/// and gone with the last descriptor and the last mount of it.
+///
+/// # Errors
+/// `Setup` with the kernel's answer.
+pub fn memory_folder() -> Result<OwnedFd, SandboxError> {
+    let make = || {
+        let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        rustix::mount::fsconfig_set_string(context.as_fd(), c"mode", c"0755")?;
+        rustix::mount::fsconfig_create(context.as_fd())?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    make().map_err(|errno| SandboxError::setup("make a folder in memory", errno))
 }
 
 fn overlay(

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use rustix::process::Resource;
+
 /// One command and all that it may see.
 #[derive(Debug, Clone)]
 pub struct RunSpec {
@@ -29,6 +31,19 @@ pub struct RunSpec {
     pub insecure: bool,
     /// The size of `/dev/shm`.
     pub shm_bytes: u64,
+    /// Limits that differ from rbuild's own.
+    pub limits: Vec<Limit>,
+}
+
+/// A limit on what a command may use (setrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// On what.
+    pub resource: Resource,
+    /// What holds until the command itself raises it; none when `None`.
+    pub soft: Option<u64>,
+    /// As far as it can be raised; without end when `None`.
+    pub hard: Option<u64>,
 }
 
 /// Docker's size of `/dev/shm`.
@@ -63,10 +78,13 @@ pub enum Network {
 }
 
 /// Something that is mounted into the rootfs for the time of the command.
+///
+/// A target that does not exist is made, and stays: who wants it gone makes it before and removes
+/// it after.
 #[derive(Debug, Clone)]
 pub struct Mount {
-    /// Where: absolute, resolved inside the rootfs. It must exist, and be a folder for a folder
-    /// and a file for a file.
+    /// Where: absolute, resolved inside the rootfs and what is mounted there by then. What exists
+    /// must be a folder for a folder and a file for a file.
     pub target: PathBuf,
     /// What.
     pub source: MountSource,
@@ -81,6 +99,15 @@ pub enum MountSource {
     Path {
         /// A descriptor of it; `O_PATH` is enough.
         folder: Arc<OwnedFd>,
+    },
+    /// A file or a folder in a mount that is in no mount table, such as that of a
+    /// [`Rootfs`](super::Rootfs). The descriptor then leads to that mount only until the command
+    /// has started.
+    Inside {
+        /// The mount.
+        mount: Arc<OwnedFd>,
+        /// Where in it: resolved inside it.
+        path: PathBuf,
     },
     /// An empty folder in memory.
     Tmpfs {

@@ -14,7 +14,7 @@ const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 /// What `prune` may remove.
 #[derive(Debug, Clone, Copy)]
 pub struct PruneOptions {
-    /// Tagged images too.
+    /// Tagged images and the folders of `RUN --mount=type=cache` too.
     pub all: bool,
 }
 
@@ -25,7 +25,9 @@ pub struct Pruned {
     pub n_layers: usize,
     /// Blobs.
     pub n_blobs: usize,
-    /// Bytes of both together.
+    /// Folders of `RUN --mount=type=cache`.
+    pub n_caches: usize,
+    /// Bytes of all together.
     pub n_bytes: u64,
 }
 
@@ -73,6 +75,13 @@ impl Store {
             pruned.n_bytes += size_of(&blob);
             pathio::remove_file(&blob)?;
             pruned.n_blobs += 1;
+        }
+        if options.all {
+            for cache in names_not_in(&self.root.join("cache-mounts"), &BTreeSet::new())? {
+                pruned.n_bytes += size_of(&cache);
+                pathio::remove_dir_all(&cache)?;
+                pruned.n_caches += 1;
+            }
         }
         Ok(pruned)
     }

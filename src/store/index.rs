@@ -1,4 +1,4 @@
-//! The index: one SQLite database in WAL mode (https://www.sqlite.org/wal.html), which several
+//! The index: one SQLite database in WAL mode (<https://www.sqlite.org/wal.html>), which several
 //! processes read and write at once.
 //!
 //! A layer's folder is not synced to the disk when it is made: that would cost more than making
@@ -38,11 +38,15 @@ CREATE TABLE IF NOT EXISTS resolved (
     PRIMARY KEY (name, platform)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS memo (
     folder TEXT PRIMARY KEY, hashes BLOB NOT NULL, used_s INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS download (
+    url TEXT PRIMARY KEY, blob TEXT NOT NULL, bytes INTEGER NOT NULL, etag TEXT,
+    last_modified TEXT, used_s INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS download_blob ON download (blob);
 ";
 
 /// The number in SQLite's header that says that the schema is there: the usual open then writes
 /// nothing.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// Milliseconds to wait for another process's transaction.
 const BUSY_MS: u32 = 30_000;
@@ -103,10 +107,10 @@ pub struct Tag {
 
 #[derive(Debug)]
 pub(super) struct Index {
-    connection: Connection,
+    pub(super) connection: Connection,
     path: PathBuf,
     boot: String,
-    now_s: i64,
+    pub(super) now_s: i64,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -128,7 +132,7 @@ impl Index {
         Ok(Self { connection, path: path.to_owned(), boot, now_s })
     }
 
-    fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
+    pub(super) fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
         result.map_err(|source| StoreError::Index { path: self.path.clone(), source })
     }
 
@@ -136,7 +140,7 @@ impl Index {
         StoreError::Record { path: self.path.clone(), reason: reason.to_string() }
     }
 
-    fn digest(&self, text: &str) -> Result<Digest> {
+    pub(super) fn digest(&self, text: &str) -> Result<Digest> {
         text.parse().map_err(|error: crate::oci::DigestError| self.damaged(error))
     }
 
@@ -343,9 +347,10 @@ impl Index {
         self.check(self.connection.execute(SQL, values)).map(drop)
     }
 
-    /// Forgets every step, every resolved base image and every memo.
+    /// Forgets every step, every resolved base image, every memo and every download.
     pub(super) fn forget(&self) -> Result<()> {
-        const SQL: &str = "DELETE FROM step; DELETE FROM resolved; DELETE FROM memo;";
+        const SQL: &str =
+            "DELETE FROM step; DELETE FROM resolved; DELETE FROM memo; DELETE FROM download;";
         self.check(self.connection.execute_batch(SQL))
     }
 

@@ -29,8 +29,17 @@ impl Lease {
 
     /// Takes the lock alone if nobody holds it.
     pub(super) fn try_exclusive(path: &Path) -> Result<Option<Self>, PathError> {
+        Self::try_take(path, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Takes the lock shared if nobody holds it alone.
+    pub(super) fn try_shared(path: &Path) -> Result<Option<Self>, PathError> {
+        Self::try_take(path, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn try_take(path: &Path, operation: FlockOperation) -> Result<Option<Self>, PathError> {
         let file = open(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&file, operation) {
             Ok(()) => Ok(Some(Self { file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(PathError::new("lock", path, error)),

@@ -16,12 +16,16 @@
 //! use is protected from `prune` by a shared `flock` for as long as the process lives.
 
 mod blob;
+mod cache_mount;
+mod downloads;
 mod error;
+mod forms;
 mod gc;
 mod image;
 mod index;
 mod layer;
 mod lock;
+mod make;
 mod scan;
 mod version;
 mod work;
@@ -38,6 +42,8 @@ use crate::pathio::{self, PathError};
 use crate::tree::LayerListing;
 
 pub use blob::Draft;
+pub use cache_mount::{CacheMount, CacheRequest, CacheUse};
+pub use downloads::DownloadRecord;
 pub use error::StoreError;
 pub use gc::{PruneOptions, Pruned};
 pub use index::{LayerRecord, PackedRecord, StepRecord, Tag};

@@ -8,7 +8,7 @@ use crate::archive::{
 };
 use crate::tree::{Entry, File, Item, LayerListing, Meta, Node, TreePath};
 
-use super::layer::{MAX_LAYER_BYTES, MAX_LAYER_ENTRIES};
+use super::forms::{MAX_LAYER_BYTES, MAX_LAYER_ENTRIES};
 use super::unpack::{Origin, UnpackError};
 
 /// Reads `tar` to its end and lists what it holds.

@@ -69,7 +69,11 @@ impl TreeNode {
         match self {
             Self::Leaf(leaf) => match &leaf.1 {
                 Node::Symlink(target) => Some(target),
-                _ => None,
+                Node::Directory { .. }
+                | Node::File(_)
+                | Node::CharDevice(_)
+                | Node::BlockDevice(_)
+                | Node::Fifo => None,
             },
             Self::Dir(_) => None,
         }
@@ -189,7 +193,11 @@ impl Tree {
         match self.get(path)? {
             TreeNode::Leaf(leaf) => match &leaf.1 {
                 Node::File(file) => Some(file),
-                _ => None,
+                Node::Directory { .. }
+                | Node::Symlink(_)
+                | Node::CharDevice(_)
+                | Node::BlockDevice(_)
+                | Node::Fifo => None,
             },
             TreeNode::Dir(_) => None,
         }

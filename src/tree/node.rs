@@ -284,7 +284,7 @@ impl Item {
     pub const fn file(&self) -> Option<&File> {
         match self {
             Self::Node(_, Node::File(file)) => Some(file),
-            _ => None,
+            Self::Node(..) | Self::HardLink(_) | Self::Whiteout => None,
         }
     }
 

@@ -109,7 +109,9 @@ impl Fixture {
         let open = |file: &File, _path: &TreePath| -> io::Result<Box<dyn Read>> {
             match &file.origin {
                 FileOrigin::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.to_vec()))),
-                other => Err(io::Error::other(format!("{other:?}"))),
+                other @ (FileOrigin::Layer { .. } | FileOrigin::Folder { .. }) => {
+                    Err(io::Error::other(format!("{other:?}")))
+                }
             }
         };
         let options = LayerOptions { clamp_s: None, created_s: 1_700_000_000 };

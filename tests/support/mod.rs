@@ -1,7 +1,10 @@
 //! What tests share: fixtures and the programs that they need.
 
 pub(crate) mod ebnf;
+pub(crate) mod env;
 pub(crate) mod generate;
 pub(crate) mod image;
+pub(crate) mod images;
 pub(crate) mod registry;
 pub(crate) mod sandbox;
+pub(crate) mod source;

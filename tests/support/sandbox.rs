@@ -83,6 +83,7 @@ pub(crate) fn command(argv: &[&str]) -> RunSpec {
         mounts: Vec::<Mount>::new(),
         insecure: false,
         shm_bytes: DEFAULT_SHM_BYTES,
+        limits: Vec::new(),
     }
 }
 

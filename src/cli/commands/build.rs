@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{self, BuildError, BuildOptions, Built, ContextSource, Event, Services, Stop};
-use crate::cli::args::{BuildArgs, NetworkArg, Progress};
+use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
-use crate::cli::{interrupt, registries, report};
+use crate::cli::{interrupt, registries, report, run_options, secrets};
 use crate::context::{IgnoreRules, parse_ignore};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::image::{self, ExportOptions, Image, Target};
@@ -54,13 +54,20 @@ pub(in crate::cli) fn run(
             plain.event(&event);
         }
     };
-    let services = Services { store: &store, registry: &registry, stop: &stop, events: &events };
+    let programs = environment.for_programs();
+    let services = Services {
+        store: &store,
+        registry: &registry,
+        stop: &stop,
+        environment: &programs,
+        events: &events,
+    };
     let done = interrupt::watching(&stop, || {
         let built = build::build(&services, &options)?;
-        let image = write_out(&services, &options, &built, &outputs, quiet)?;
-        Ok((built, image))
+        write_out(&services, &options, &built, &outputs, quiet)?;
+        Ok(built)
     });
-    let (built, ()) = done.map_err(|error: build::Failure| complaint(&error, &source, style))?;
+    let built = done.map_err(|error: build::Failure| complaint(&error, &source, style))?;
     if !quiet && !built.warnings.is_empty() {
         report::remark(diag::render(&built.warnings, &source, style).trim_end());
     }
@@ -218,6 +225,9 @@ fn options(
             NetworkArg::Default | NetworkArg::Host => Network::Host,
             NetworkArg::None => Network::None,
         },
+        allow_host_network: args.allow.contains(&Allow::NetworkHost),
+        allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
+        run: run_options::settings(args)?,
     };
     Ok(BuildOptions {
         dockerfile,
@@ -231,6 +241,7 @@ fn options(
         pull: args.pull,
         epoch_s,
         clamp: args.reproducible || rewrite,
+        lent: secrets::lent(args, environment)?,
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
     })
@@ -273,12 +284,12 @@ fn epoch(
 
 /// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
 fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
-    dockerfile.meta_args.iter().rev().find_map(|instruction| match &instruction.kind {
-        ir::Kind::Arg(args) => {
-            let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
-            named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
-        }
-        _ => None,
+    dockerfile.meta_args.iter().rev().find_map(|instruction| {
+        let ir::Kind::Arg(args) = &instruction.kind else {
+            return None;
+        };
+        let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
+        named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
     })
 }
 
@@ -329,7 +340,9 @@ fn write_out(
             Kind::Folder(path) => Target::Folder(path.clone()),
             Kind::Tar(path) => Target::Tar(path.clone()),
         };
-        image::export(services.store, &image, &target, &export).map_err(error)?;
+        let mut warn = |warning| report::remark(&format!("warning: {warning}"));
+        let images = std::slice::from_ref(&image);
+        image::export_all(services.store, images, &target, &export, &mut warn).map_err(error)?;
         if !quiet {
             report::remark(&format!("wrote {}", target_path(&output.kind).display()));
         }
@@ -385,10 +398,12 @@ fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint
         text.push_str("------\n");
     }
     let diagnostics = error.diagnostics();
-    let exit = match error {
-        BuildError::Interrupted => Exit::Interrupted,
-        _ if !diagnostics.is_empty() => Exit::Build,
-        _ => Exit::Environment,
+    let exit = if matches!(error, BuildError::Interrupted) {
+        Exit::Interrupted
+    } else if error.is_environment() {
+        Exit::Environment
+    } else {
+        Exit::Build
     };
     if diagnostics.is_empty() {
         text.push_str(&format!("error: {}", build::chain(error)));

@@ -20,7 +20,14 @@ pub(in crate::cli) fn run(
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let plain = Plain::default();
     let events = |event| plain.event(&event);
-    let services = Services { store: &store, registry: &registry, stop: &stop, events: &events };
+    let programs = environment.for_programs();
+    let services = Services {
+        store: &store,
+        registry: &registry,
+        stop: &stop,
+        environment: &programs,
+        events: &events,
+    };
     let digest = build::pull(&services, &name, &platform)
         .map_err(|error| Complaint::from_error(&*error, Exit::Environment))?;
     println!("{name} {digest}");

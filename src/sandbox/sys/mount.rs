@@ -37,6 +37,19 @@ pub(in crate::sandbox) fn restrict_tree(
     Ok(())
 }
 
+/// Makes the number of `descriptor` stand for what `other` does; exec closes it. `dup3`(2).
+/// Allocates nothing.
+pub(in crate::sandbox) fn replace(
+    descriptor: BorrowedFd<'_>,
+    other: BorrowedFd<'_>,
+) -> rustix::io::Result<()> {
+    // SAFETY: three integers. The number stays an open descriptor, so its owner loses nothing.
+    super::checked(unsafe {
+        libc::syscall(libc::SYS_dup3, other.as_raw_fd(), descriptor.as_raw_fd(), libc::O_CLOEXEC)
+    })?;
+    Ok(())
+}
+
 /// Marks every descriptor from `first` on as one that exec closes. `close_range`(2) with
 /// `CLOSE_RANGE_CLOEXEC`, Linux 5.11. Allocates nothing.
 pub(in crate::sandbox) fn close_on_exec_from(first: libc::c_uint) -> rustix::io::Result<()> {

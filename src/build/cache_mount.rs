@@ -1,0 +1,161 @@
+//! `RUN --mount=type=cache`: takes the folders that a step uses, in an order in which no two steps
+//! can wait for each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+
+use crate::ir::Sharing;
+use crate::pathio::Context as _;
+use crate::plan::{Access, CacheKey, RunMount, RunMountKind, RunOperation};
+use crate::store::{CacheMount, CacheRequest, CacheUse, WorkFolder};
+use crate::tree::ContentWriter;
+
+use super::driver::{Run, StepRun};
+use super::mount_source::{Inputs, Selected};
+use super::mountpoint::{IN_ROOT, make_folders};
+use super::{BuildError, Event, Stream};
+
+/// How long to wait before looking again whether a cache is free.
+const LOOK_AGAIN_NS: i64 = 50_000_000;
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// The caches that one step uses.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    taken: BTreeMap<CacheKey, CacheMount>,
+    /// By number of the mount.
+    keys: BTreeMap<usize, CacheKey>,
+}
+
+/// Caches that `--no-cache` has emptied in this build.
+#[derive(Debug, Default)]
+pub(super) struct EmptiedCaches {
+    keys: Mutex<BTreeSet<CacheKey>>,
+}
+
+/// One cache that a step wants.
+struct Wanted<'a> {
+    id: &'a str,
+    usage: CacheUse,
+    access: Access,
+    mount: &'a RunMount,
+    seed: Option<&'a Selected>,
+}
+
+impl Caches {
+    /// Takes all caches of a step; waits for those that others use.
+    pub(super) fn take(
+        run: &Run<'_>,
+        shown: &StepRun,
+        operation: &RunOperation,
+        inputs: &Inputs,
+    ) -> Result<Self> {
+        let mut caches = Self::default();
+        // In order of key: two steps that want the same two never hold one each.
+        let mut wanted: BTreeMap<CacheKey, Wanted<'_>> = BTreeMap::new();
+        for (at, mount) in operation.mounts.iter().enumerate() {
+            let RunMountKind::Cache { id, sharing, access, .. } = &mount.kind else { continue };
+            let (seed, usage) = (inputs.get(at), usage(*sharing));
+            let key = key(id, access, seed);
+            caches.keys.insert(at, key);
+            let known =
+                wanted.entry(key).or_insert(Wanted { id, usage, access: *access, mount, seed });
+            known.usage = known.usage.max(usage);
+        }
+        for (key, wanted) in wanted {
+            let taken = wanted.take(run, shown, key)?;
+            caches.taken.insert(key, taken);
+        }
+        Ok(caches)
+    }
+
+    /// The folder that mount number `at` shows.
+    pub(super) fn folder(&self, at: usize, mount: &RunMount) -> Result<OwnedFd> {
+        let cache = self.keys.get(&at).and_then(|key| self.taken.get(key));
+        let cache = cache.expect("every cache mount was taken");
+        let source = match &mount.kind {
+            // A source in what the cache begins with is all that was taken from there.
+            RunMountKind::Cache { source, from: None, .. } => source.as_str(),
+            _ => "/",
+        };
+        make_folders(cache.as_fd(), source, (0, 0))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat2(cache.as_fd(), source, flags, Mode::empty(), IN_ROOT);
+        Ok(folder.context("open in the cache", source.as_ref())?)
+    }
+}
+
+const fn usage(sharing: Sharing) -> CacheUse {
+    match sharing {
+        Sharing::Shared => CacheUse::Shared,
+        Sharing::Private => CacheUse::AnyCopy,
+        Sharing::Locked => CacheUse::Alone,
+    }
+}
+
+/// Another owner, mode or beginning is another cache.
+fn key(id: &str, access: &Access, seed: Option<&Selected>) -> CacheKey {
+    let mut key = ContentWriter::new("rbuild/cache-mount/v1");
+    key.field(id.as_bytes());
+    for number in [access.mode, access.uid, access.gid] {
+        key.number(u64::from(number));
+    }
+    key.field(seed.map_or("", Selected::digest).as_bytes());
+    CacheKey::new(*key.finish().as_bytes())
+}
+
+impl Wanted<'_> {
+    fn take(&self, run: &Run<'_>, shown: &StepRun, key: CacheKey) -> Result<CacheMount> {
+        let make = || self.make(run);
+        let mut told = false;
+        loop {
+            // Held for the attempt, so that of two stages only one empties it.
+            let mut emptied =
+                run.emptied_caches.keys.lock().unwrap_or_else(PoisonError::into_inner);
+            let reset = run.options.no_cache && !emptied.contains(&key);
+            let request = CacheRequest { key, usage: self.usage, reset };
+            if let Some(taken) = run.services.store.try_cache_mount(&request, &make)? {
+                emptied.insert(key);
+                return Ok(taken);
+            }
+            drop(emptied);
+            if run.services.stop.is_thrown() {
+                return Err(run.stopped());
+            }
+            if !told {
+                told = true;
+                let text =
+                    format!("waiting for the cache `{}`, which another step uses\n", self.id);
+                let (step, bytes) = (shown.id, text.into_bytes());
+                run.event(Event::Output { step, stream: Stream::Stderr, bytes });
+            }
+            let mut stop = [PollFd::from_borrowed_fd(run.services.stop.as_fd(), PollFlags::IN)];
+            let wait = Timespec { tv_sec: 0, tv_nsec: LOOK_AGAIN_NS };
+            // An interrupted wait only looks again sooner.
+            let _woken = rustix::event::poll(&mut stop, Some(&wait));
+        }
+    }
+
+    /// What a new cache begins with.
+    fn make(&self, run: &Run<'_>) -> Result<WorkFolder> {
+        let work = match self.seed {
+            Some(seed) => seed.copy_out(run, self.mount.span)?,
+            None => {
+                let work = run.services.store.work_folder()?;
+                work.folder("fs")?;
+                work
+            }
+        };
+        let path = work.path().join("fs");
+        let Access { mode, uid, gid } = self.access;
+        rustix::fs::chown(&path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .context("change the owner of", &path)?;
+        rustix::fs::chmod(&path, Mode::from_raw_mode(mode)).context("change the mode of", &path)?;
+        Ok(work)
+    }
+}

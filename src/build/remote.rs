@@ -1,0 +1,148 @@
+//! Sources of ADD that are fetched: what they are now, for the key; and their files, for the layer.
+
+use std::fs::File as OsFile;
+use std::io::Read as _;
+use std::sync::Arc;
+
+use crate::context::{Context, HashMemo, IgnoreRules};
+use crate::oci::Digest;
+use crate::pathio::PathError;
+use crate::plan::{GitSource, Remote, RemotePart, UrlSource};
+use crate::tree::{ContentHash, CopyInput, File, FileOrigin, Meta, Tree, TreePath};
+
+use super::BuildError;
+use super::download;
+use super::driver::Run;
+use super::fetch::{Checkout, FetchError};
+
+type Result<T> = std::result::Result<T, FetchError>;
+
+/// Content is hashed in pieces of this size.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// One fetched source of a step.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// What the source is now: the digest of a file, or a commit.
+    name: String,
+    material: Option<Material>,
+}
+
+/// The source's files.
+#[derive(Debug)]
+enum Material {
+    /// One file, a blob of the store.
+    File { name: String, meta: Meta, file: File, blob: Digest, folder: u32 },
+    /// A folder of a checkout, which has to live as long.
+    Folder { tree: Tree, context: Box<Context>, folder: u32, _checkout: Arc<Checkout> },
+}
+
+/// Finds out what a source is now; the network is used only if the Dockerfile does not say.
+pub(super) fn find(run: &Run<'_>, part: &RemotePart) -> std::result::Result<Found, BuildError> {
+    let name = match (&part.source, part.checksum) {
+        (Remote::Url(_), Some(checksum)) => Ok(checksum.to_string()),
+        (Remote::Url(url), None) => {
+            run.fetched.download(run, url).map(|record| record.blob.to_string())
+        }
+        (Remote::Git(git), _) => run.fetched.commit(run, git),
+    };
+    let name = name.map_err(|error| error.at(Some(part.span)))?;
+    Ok(Found { name, material: None })
+}
+
+impl Found {
+    /// What the key says of the source's content.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gets the files.
+    pub(super) fn fetch(
+        &mut self,
+        run: &Run<'_>,
+        part: &RemotePart,
+    ) -> std::result::Result<(), BuildError> {
+        let material = match &part.source {
+            Remote::Url(url) => file(run, url, part.checksum),
+            Remote::Git(git) => folder(run, git),
+        };
+        self.material = Some(material.map_err(|error| error.at(Some(part.span)))?);
+        Ok(())
+    }
+
+    /// What is copied; nothing before [`Found::fetch`].
+    pub(super) fn input(&self) -> Option<CopyInput<'_>> {
+        match self.material.as_ref()? {
+            Material::File { name, meta, file, .. } => Some(CopyInput::File {
+                name: name.as_bytes(),
+                meta: meta.clone(),
+                file: file.clone(),
+            }),
+            Material::Folder { tree, .. } => Some(CopyInput::Folder(tree)),
+        }
+    }
+
+    /// The file, if it is one, and its name.
+    pub(super) fn file(&self) -> Option<(&File, &str)> {
+        match self.material.as_ref()? {
+            Material::File { name, file, .. } => Some((file, name)),
+            Material::Folder { .. } => None,
+        }
+    }
+
+    /// Opens a file of this source; `None` when the folder is another's.
+    pub(super) fn open(
+        &self,
+        run: &Run<'_>,
+        wanted: u32,
+        path: &TreePath,
+    ) -> Option<std::result::Result<OsFile, PathError>> {
+        match self.material.as_ref()? {
+            Material::File { folder, blob, .. } if *folder == wanted => {
+                Some(run.services.store.open_blob(*blob))
+            }
+            Material::Folder { folder, context, .. } if *folder == wanted => {
+                Some(context.read(path))
+            }
+            Material::File { .. } | Material::Folder { .. } => None,
+        }
+    }
+}
+
+fn file(run: &Run<'_>, url: &UrlSource, checksum: Option<Digest>) -> Result<Material> {
+    let record = match checksum {
+        Some(checksum) => download::download_exactly(run, &url.url, checksum)?,
+        None => run.fetched.download(run, url)?,
+    };
+    let folder = run.next_folder();
+    let content = content_hash(run, record.blob)?;
+    let origin = FileOrigin::Folder { folder, path: TreePath::root() };
+    let file = File { size: record.n_bytes, content, origin };
+    let meta = Meta::root(0o600, download::modified_s(&record));
+    Ok(Material::File { name: url.name.clone(), meta, file, blob: record.blob, folder })
+}
+
+fn folder(run: &Run<'_>, git: &GitSource) -> Result<Material> {
+    let checkout = run.fetched.checkout(run, git, run.file_time_s())?;
+    let path = checkout.folder(git.subdir.as_deref())?;
+    let folder = run.next_folder();
+    let context = Context::open(&path, IgnoreRules::default(), folder, HashMemo::new(0))?;
+    let tree = context.tree(&["."])?;
+    Ok(Material::Folder { tree, context: Box::new(context), folder, _checkout: checkout })
+}
+
+fn content_hash(run: &Run<'_>, blob: Digest) -> Result<ContentHash> {
+    let mut file = run.services.store.open_blob(blob)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let n_read = file
+            .read(&mut buffer)
+            .map_err(|error| PathError::new("read", format!("the download {blob}"), error))?;
+        let bytes = buffer.get(..n_read).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(ContentHash::new(hasher.finalize().into()));
+        }
+        hasher.update(bytes);
+    }
+}

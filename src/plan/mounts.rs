@@ -1,0 +1,288 @@
+//! `RUN --mount`: expands the options of each and settles what they mean.
+
+use crate::diag::{Diagnostic, Span, Spanned, codes};
+use crate::ir::{self, Escape, MountType, Sharing, Word};
+
+use super::args::Scope;
+use super::fold::join_clean;
+use super::{Access, CopyFrom, RunMount, RunMountKind};
+
+/// Where a secret is when its mount does not say.
+const SECRETS_FOLDER: &str = "/run/secrets";
+/// Where agents are, with their number behind.
+const AGENT_PREFIX: &str = "/run/buildkit/ssh_agent.";
+
+type Result<T> = std::result::Result<T, Box<Diagnostic>>;
+
+/// What the options of a mount are expanded with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MountScope<'a> {
+    pub(super) scope: &'a Scope,
+    pub(super) escape: Escape,
+    /// What relative targets are relative to.
+    pub(super) workdir: &'a str,
+    /// BUILDKIT_CACHE_MOUNT_NS: in front of every cache's name.
+    pub(super) cache_namespace: Option<&'a str>,
+}
+
+/// The mounts of one RUN, parents before what is mounted below them; of several at one place the
+/// last one counts. `froms` is what each `from=` names.
+pub(super) fn expand(
+    mounts: &[Spanned<ir::Mount>],
+    froms: Vec<Option<CopyFrom>>,
+    scope: MountScope<'_>,
+) -> Result<Vec<RunMount>> {
+    let mut expanded: Vec<RunMount> = Vec::new();
+    let mut n_agents = 0;
+    for (mount, from) in mounts.iter().zip(froms) {
+        let mount =
+            Options { span: mount.span, mount: &mount.value, scope }.mount(from, n_agents)?;
+        n_agents += usize::from(matches!(mount.kind, RunMountKind::Ssh { .. }));
+        let seen = |known: &RunMount| !known.target.is_empty() && known.target == mount.target;
+        expanded.retain(|known| !seen(known));
+        expanded.push(mount);
+    }
+    // A folder's own path is shorter than, and the beginning of, every path below it.
+    expanded.sort_by(|one, other| one.target.cmp(&other.target));
+    Ok(expanded)
+}
+
+/// One mount and where it stands.
+struct Options<'a> {
+    span: Span,
+    mount: &'a ir::Mount,
+    scope: MountScope<'a>,
+}
+
+impl Options<'_> {
+    fn mount(&self, from: Option<CopyFrom>, n_agents: usize) -> Result<RunMount> {
+        let kind = self.kind()?;
+        let read_only = self.mount.read_only.map(|flag| flag.value);
+        let (kind, target, read_only) = match kind {
+            MountType::Bind => {
+                let from = from.unwrap_or(CopyFrom::Context);
+                let kind = RunMountKind::Bind { from, source: self.source()? };
+                (kind, self.target()?, read_only.unwrap_or(true))
+            }
+            MountType::Cache => (self.cache(from)?, self.target()?, read_only.unwrap_or(false)),
+            MountType::Tmpfs => {
+                let bytes = self.mount.size.as_ref().map(|word| self.size(word)).transpose()?;
+                let kind = RunMountKind::Tmpfs { bytes: bytes.unwrap_or(0) };
+                (kind, self.target()?, read_only.unwrap_or(false))
+            }
+            MountType::Secret => self.secret()?,
+            MountType::Ssh => {
+                let id = self.some(&self.mount.id)?.unwrap_or_else(|| "default".to_owned());
+                let target = self.some(&self.mount.target)?;
+                let target = target.unwrap_or_else(|| format!("{AGENT_PREFIX}{n_agents}"));
+                let kind = RunMountKind::Ssh {
+                    id,
+                    required: self.required(),
+                    access: self.access(0o600)?,
+                };
+                (kind, self.place(&target)?, false)
+            }
+        };
+        Ok(RunMount { span: self.span, kind, target, read_only })
+    }
+
+    /// The type, when it holds a variable only known now, with its keys checked.
+    fn kind(&self) -> Result<MountType> {
+        let Some(word) = &self.mount.kind_variable else { return Ok(self.mount.kind) };
+        let name = self.expand(word)?;
+        let kind = MountType::from_name(&name).ok_or_else(|| {
+            let known = MountType::ALL.map(MountType::name).join(", ");
+            self.error(word.span, format!("unsupported mount type `{name}`"))
+                .help(format!("known are {known}"))
+        })?;
+        use MountType::{Bind, Cache, Secret, Ssh, Tmpfs};
+        let mount = self.mount;
+        let given = |word: &Option<Word>| word.as_ref().map(|word| word.span);
+        let keys: [(&str, Option<Span>, &[MountType]); 8] = [
+            ("mode", given(&mount.mode), &[Cache, Secret, Ssh]),
+            ("uid", given(&mount.uid), &[Cache, Secret, Ssh]),
+            ("gid", given(&mount.gid), &[Cache, Secret, Ssh]),
+            ("sharing", mount.sharing.map(|sharing| sharing.span), &[Cache]),
+            ("size", given(&mount.size), &[Tmpfs]),
+            ("env", given(&mount.env), &[Secret]),
+            ("required", mount.required.map(|flag| flag.span), &[Secret, Ssh]),
+            ("from", given(&mount.from), &[Bind, Cache, Tmpfs, Ssh]),
+        ];
+        for (key, span, kinds) in keys {
+            if let Some(span) = span.filter(|_| !kinds.contains(&kind)) {
+                let message = format!("unexpected key `{key}` for mount type `{}`", kind.name());
+                return Err(Box::new(self.error(span, message)));
+            }
+        }
+        Ok(kind)
+    }
+
+    fn cache(&self, from: Option<CopyFrom>) -> Result<RunMountKind> {
+        let id = match self.some(&self.mount.id)? {
+            Some(id) => id,
+            // As written, but clean: not yet joined to the working folder.
+            None => clean(&self.needed_target()?),
+        };
+        let id = match self.scope.cache_namespace {
+            Some(namespace) => format!("{namespace}/{id}"),
+            None => id,
+        };
+        let sharing = self.mount.sharing.map_or(Sharing::Shared, |sharing| sharing.value);
+        let (source, access) = (self.source()?, self.access(0o755)?);
+        Ok(RunMountKind::Cache { id, sharing, from, source, access })
+    }
+
+    fn secret(&self) -> Result<(RunMountKind, String, bool)> {
+        let target = self.some(&self.mount.target)?;
+        let id = match (self.some(&self.mount.source)?, self.some(&self.mount.id)?) {
+            (Some(id), _) | (None, Some(id)) => id,
+            (None, None) => {
+                let name = target.as_deref().and_then(|target| target.rsplit('/').next());
+                name.filter(|name| !name.is_empty()).map(str::to_owned).ok_or_else(|| {
+                    let message = "a secret mount needs `id` or `target`";
+                    self.error(self.span, message).help("add `id=name`")
+                })?
+            }
+        };
+        let env = self.some(&self.mount.env)?;
+        let target = match target {
+            Some(target) => self.place(&target)?,
+            None if env.is_some() => String::new(),
+            None => {
+                let name = id.rsplit('/').next().unwrap_or(&id);
+                format!("{SECRETS_FOLDER}/{name}")
+            }
+        };
+        let (required, access) = (self.required(), self.access(0o400)?);
+        Ok((RunMountKind::Secret { id, env, required, access }, target, true))
+    }
+
+    fn required(&self) -> bool {
+        self.mount.required.is_some_and(|required| required.value)
+    }
+
+    fn access(&self, mode: u32) -> Result<Access> {
+        let mode = match &self.mount.mode {
+            Some(word) => self.number(word, 8, "an octal mode such as `0755`")?,
+            None => mode,
+        };
+        let id = |word: &Option<Word>| {
+            word.as_ref().map_or(Ok(0), |word| self.number(word, 10, "a number"))
+        };
+        Ok(Access { mode: mode & 0o7777, uid: id(&self.mount.uid)?, gid: id(&self.mount.gid)? })
+    }
+
+    fn number(&self, word: &Word, radix: u32, expected: &str) -> Result<u32> {
+        let text = self.expand(word)?;
+        u32::from_str_radix(&text, radix).map_err(|_not_one| {
+            let message = format!("invalid value `{text}` in `--mount`");
+            Box::new(self.error(word.span, message).help(format!("it must be {expected}")))
+        })
+    }
+
+    fn size(&self, word: &Word) -> Result<u64> {
+        let text = self.expand(word)?;
+        bytes(&text).ok_or_else(|| {
+            let message = format!("invalid value `{text}` for `size`");
+            Box::new(self.error(word.span, message).help("it must be a size such as `64m`"))
+        })
+    }
+
+    /// The source, absolute and clean.
+    fn source(&self) -> Result<String> {
+        Ok(join_clean("/", &self.some(&self.mount.source)?.unwrap_or_default()))
+    }
+
+    /// The target, absolute and clean.
+    fn target(&self) -> Result<String> {
+        self.place(&self.needed_target()?)
+    }
+
+    fn needed_target(&self) -> Result<String> {
+        self.some(&self.mount.target)?.ok_or_else(|| {
+            let message =
+                "the mount needs a target, and has none after its variables were expanded";
+            Box::new(self.error(self.span, message).help("add `target=/path`"))
+        })
+    }
+
+    fn place(&self, target: &str) -> Result<String> {
+        let place = join_clean(self.scope.workdir, target);
+        if place == "/" {
+            let span = self.mount.target.as_ref().map_or(self.span, |word| word.span);
+            let message =
+                format!("the target of a mount cannot be `/`, which `{target}` means here");
+            return Err(Box::new(self.error(span, message)));
+        }
+        Ok(place)
+    }
+
+    /// An option's value, if it has one that is not blank.
+    fn some(&self, word: &Option<Word>) -> Result<Option<String>> {
+        let expanded = word.as_ref().map(|word| self.expand(word)).transpose()?;
+        Ok(expanded.filter(|value| !value.is_empty()))
+    }
+
+    fn expand(&self, word: &Word) -> Result<String> {
+        Ok(self.scope.scope.expand(word, self.scope.escape)?)
+    }
+
+    fn error(&self, span: Span, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(codes::BAD_MOUNT, span, message.into()).label(span, "in this mount")
+    }
+}
+
+/// As Go's `path.Clean` does it: a relative path stays one.
+fn clean(path: &str) -> String {
+    let clean = join_clean("/", path);
+    if path.starts_with('/') { clean } else { clean.trim_start_matches('/').to_owned() }
+}
+
+/// A size such as `64m` or `1.5GiB` in bytes; every unit is a power of 1024.
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at_checked(digits)?;
+    let shift = match unit.trim() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
+        _ => return None,
+    };
+    let factor = 1_u128 << shift;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let mut total = whole.parse::<u64>().ok().map(u128::from)?.checked_mul(factor)?;
+    let mut part = factor;
+    for digit in fraction.chars() {
+        part /= 10;
+        total += u128::from(digit.to_digit(10)?) * part;
+    }
+    u64::try_from(total).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_powers_of_1024() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("10", Some(10)),
+            ("64m", Some(64 << 20)),
+            ("1.5g", Some(3 << 29)),
+            ("10KB", Some(10 << 10)),
+            ("1 GiB", Some(1 << 30)),
+            ("", None),
+            ("m", None),
+            ("1x", None),
+            ("99999999p", None),
+        ] {
+            assert_eq!(bytes(text), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Folders that survive builds, for `RUN --mount=type=cache`.
+//!
+//! ```text
+//! cache-mounts/<key>/<n>/fs      what steps see
+//! cache-mounts/<key>/<n>/lock    held for as long as a step uses it
+//! ```
+//!
+//! Number 0 is the one that everybody uses; the others are for steps that want one of their own
+//! while it is in use. A folder `fs` is complete: it was made elsewhere and renamed.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{Access, access};
+
+use crate::pathio::{self, Context as _};
+use crate::plan::CacheKey;
+
+use super::lock::Lease;
+use super::work::open_folder;
+use super::{Store, StoreError, WorkFolder};
+
+/// Copies of one cache that steps have to themselves.
+const MAX_COPIES: u32 = 1024;
+
+/// A cache in use; others learn of it until this is dropped.
+#[derive(Debug)]
+pub struct CacheMount {
+    folder: OwnedFd,
+    _lease: Lease,
+}
+
+impl CacheMount {
+    /// The folder that the step sees.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+}
+
+/// Who may use a cache at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CacheUse {
+    /// All that want the same.
+    Shared,
+    /// Nobody else, but any copy will do.
+    AnyCopy,
+    /// Nobody else.
+    Alone,
+}
+
+/// What is wanted of a cache.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheRequest {
+    /// Which.
+    pub key: CacheKey,
+    /// With whom.
+    pub usage: CacheUse,
+    /// Whether it begins anew.
+    pub reset: bool,
+}
+
+impl Store {
+    /// Takes a cache if nobody uses it in another way; `None` when somebody does. `make` makes the
+    /// folder `fs` of a new one, in a folder for work.
+    ///
+    /// # Errors
+    /// The kernel's, with the path, and those of `make`.
+    pub fn try_cache_mount<E: From<StoreError>>(
+        &self,
+        request: &CacheRequest,
+        make: &dyn Fn() -> Result<WorkFolder, E>,
+    ) -> Result<Option<CacheMount>, E> {
+        let n_copies = if request.usage == CacheUse::AnyCopy { MAX_COPIES } else { 1 };
+        for copy in 0..n_copies {
+            if let Some(found) = self.try_copy(request, copy, make)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn try_copy<E: From<StoreError>>(
+        &self,
+        request: &CacheRequest,
+        copy: u32,
+        make: &dyn Fn() -> Result<WorkFolder, E>,
+    ) -> Result<Option<CacheMount>, E> {
+        let CacheRequest { key, usage, reset } = *request;
+        let home = self.root.join("cache-mounts").join(key.to_string()).join(copy.to_string());
+        let (folder, lock) = (home.join("fs"), home.join("lock"));
+        let known = access(&folder, Access::EXISTS).is_ok();
+        if !known {
+            pathio::create_dir_all(&home).map_err(StoreError::from)?;
+        }
+        let shared = usage == CacheUse::Shared;
+        let lease = if shared && known && !reset {
+            Lease::try_shared(&lock)
+        } else {
+            Lease::try_exclusive(&lock)
+        };
+        let Some(lease) = lease.map_err(StoreError::from)? else { return Ok(None) };
+        self.fill(&folder, reset, make)?;
+        if shared {
+            lease.downgrade();
+        }
+        let folder = open_folder(&folder).map_err(StoreError::from)?;
+        Ok(Some(CacheMount { folder, _lease: lease }))
+    }
+
+    /// Sees to it that the folder of a cache, which this process alone has, is there.
+    fn fill<E: From<StoreError>>(
+        &self,
+        folder: &PathBuf,
+        reset: bool,
+        make: &dyn Fn() -> Result<WorkFolder, E>,
+    ) -> Result<(), E> {
+        if access(folder, Access::EXISTS).is_ok() {
+            if !reset {
+                return Ok(());
+            }
+            let aside = self.process_folder().map_err(StoreError::from)?.fresh();
+            let moved = rustix::fs::rename(folder, &aside).context("move away", folder);
+            moved.map_err(StoreError::from)?;
+        }
+        let made = make()?;
+        pathio::rename(&made.path().join("fs"), folder).map_err(StoreError::from)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,255 @@
+//! A layer's forms: an unpacked folder, a plain tar, packed blobs. A form is made when somebody
+//! needs it, once, and remembered.
+
+use std::fs::File as OsFile;
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+
+use crate::archive::{self, DigestWriter, Packing, PipelinedHasher};
+use crate::oci::{DiffId, LayerCompression};
+use crate::pathio::Context as _;
+use crate::tree::{ContentDigest, File, FileOrigin, TreePath};
+
+use super::layer::{LayerOptions, LowerFolder};
+use super::make::set_mtime;
+use super::unpack::{self, UnpackOptions, Whiteouts};
+use super::{LayerRecord, PackedRecord, Store, StoreError};
+
+/// A layer unpacks to no more than this: what a disk may hold, against archives that grow forever.
+pub(crate) const MAX_LAYER_BYTES: u64 = 1 << 40;
+/// And to no more files than this.
+pub(crate) const MAX_LAYER_ENTRIES: u64 = 20_000_000;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+impl Store {
+    /// The layer's folder; unpacks the layer if it is not there. `lowers` are the folders below,
+    /// base first: a parent that the archive does not name has their mode and owner.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongDiffId`] when the bytes are not what the image promised.
+    pub fn unpacked(
+        &self,
+        diff_id: DiffId,
+        lowers: &[LowerFolder],
+        options: &LayerOptions,
+    ) -> Result<LowerFolder> {
+        if let Some(folder) = self.layer_folder(diff_id)? {
+            return Ok(folder);
+        }
+        let work = self.work_folder()?;
+        let into = work.folder("fs")?;
+        let mut tar = TarSource::new(self.open_tar(diff_id)?);
+        let unpack_options = self.unpack_options();
+        let origin = |path: &TreePath, tar_at| FileOrigin::Layer {
+            layer: diff_id,
+            path: path.clone(),
+            tar_at,
+        };
+        let unpacked = unpack::unpack(&mut tar, into.as_fd(), &unpack_options, &origin)?;
+        let (got, tar_bytes) = tar.finish()?;
+        if got != diff_id {
+            return Err(StoreError::WrongDiffId { want: diff_id, got });
+        }
+        inherit_metadata(into.as_fd(), &unpacked.implied, lowers)?;
+        let record = LayerRecord {
+            content: ContentDigest::of_pulled(diff_id),
+            tar_bytes,
+            created_s: options.created_s,
+        };
+        self.publish_layer(diff_id, &record, &unpacked.listing, Some(&work))?;
+        Ok(Arc::new(into))
+    }
+
+    pub(super) fn unpack_options(&self) -> UnpackOptions {
+        UnpackOptions {
+            ownership: true,
+            devices: !self.user_namespace,
+            whiteouts: Whiteouts::Overlay { user_xattr: self.user_namespace },
+            max_bytes: MAX_LAYER_BYTES,
+            max_entries: MAX_LAYER_ENTRIES,
+        }
+    }
+
+    /// The layer's tar, uncompressed, from a form that holds it; not checked here.
+    pub(super) fn open_tar(&self, diff_id: DiffId) -> Result<Box<dyn Read + Send>> {
+        if self.has_blob(diff_id.digest()) {
+            return Ok(Box::new(self.open_blob(diff_id.digest())?));
+        }
+        let Some(packed) = self.packed(diff_id)?.into_iter().next() else {
+            return Err(StoreError::Missing { what: format!("the layer {diff_id}") });
+        };
+        let blob = self.open_blob(packed.blob)?;
+        let path = self.root().join("blobs/sha256").join(packed.blob.hex());
+        let (_found, tar) = archive::decoder(Box::new(blob)).context("unpack", &path)?;
+        Ok(tar)
+    }
+
+    /// Writes the layer's tar into `sink`, from whatever form is there, and checks it.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongDiffId`] when the form is damaged.
+    pub fn write_tar(&self, diff_id: DiffId, sink: &mut dyn Write) -> Result<u64> {
+        let root = self.root().to_owned();
+        let mut hashed = DigestWriter::new(sink);
+        // A tar that others wrote comes out byte for byte of its blob only, never of its folder.
+        let is_folder_only = !self.has_blob(diff_id.digest()) && self.packed(diff_id)?.is_empty();
+        if is_folder_only && self.has_folder(diff_id) {
+            let listing = self.listing(diff_id)?;
+            let folder = self.layer_folder(diff_id)?;
+            let folder = folder
+                .ok_or_else(|| StoreError::Missing { what: format!("the layer {diff_id}") })?;
+            let open = |_file: &File, path: &TreePath| -> io::Result<Box<dyn Read>> {
+                Ok(Box::new(open_in(folder.as_fd(), path)?))
+            };
+            archive::write_listing(&listing, &open, &mut hashed)?;
+        } else {
+            let mut tar = self.open_tar(diff_id)?;
+            io::copy(&mut tar, &mut hashed).context("copy a layer of", &root)?;
+        }
+        let (_sink, digest, n_bytes) = hashed.finish();
+        match DiffId::new(digest) {
+            got if got == diff_id => Ok(n_bytes),
+            got => Err(StoreError::WrongDiffId { want: diff_id, got }),
+        }
+    }
+
+    /// The layer as a blob packed in this way; packs it if there is none yet.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongDiffId`] when the form that it is made from is damaged.
+    pub fn pack(
+        &self,
+        diff_id: DiffId,
+        packing: Packing,
+        jobs: NonZeroUsize,
+    ) -> Result<PackedRecord> {
+        let (compression, level) = match packing {
+            Packing::None => (LayerCompression::None, 0),
+            Packing::Gzip { level } => (LayerCompression::Gzip, i32::try_from(level).unwrap_or(9)),
+            Packing::Zstd { level } => (LayerCompression::Zstd, level),
+        };
+        if packing == Packing::None && self.has_blob(diff_id.digest()) {
+            let blob = diff_id.digest();
+            let bytes = self.open_blob(blob)?.metadata().context("examine", self.root())?.len();
+            return Ok(PackedRecord { blob, compression, level, bytes });
+        }
+        let same =
+            |packed: &PackedRecord| packed.compression == compression && packed.level == level;
+        if let Some(found) = self.packed(diff_id)?.into_iter().find(same) {
+            return Ok(found);
+        }
+        let draft = self.draft()?;
+        let mut packer =
+            archive::packer(draft, packing, jobs).context("pack a layer of", self.root())?;
+        self.write_tar(diff_id, &mut packer)?;
+        let draft = packer.finish().context("pack a layer of", self.root())?;
+        let (blob, bytes) = self.publish(draft)?;
+        let record = PackedRecord { blob, compression, level, bytes };
+        self.with_index(|index| index.put_packed(diff_id, &record))?;
+        Ok(record)
+    }
+
+    /// Opens a file of a layer: in its plain tar or in its folder. A layer that is only packed gets
+    /// its plain tar first.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn open_layer_file(
+        &self,
+        layer: DiffId,
+        path: &TreePath,
+        tar_at: u64,
+        size: u64,
+    ) -> Result<Box<dyn Read + Send>> {
+        let in_one_piece = tar_at != archive::NOT_IN_ONE_PIECE;
+        if in_one_piece && !self.has_blob(layer.digest()) && !self.has_folder(layer) {
+            self.make_tar(layer)?;
+        }
+        if in_one_piece && self.has_blob(layer.digest()) {
+            let mut tar = self.open_blob(layer.digest())?;
+            tar.seek(SeekFrom::Start(tar_at)).context("read", self.root())?;
+            return Ok(Box::new(tar.take(size)));
+        }
+        let options = LayerOptions { clamp_s: None, created_s: 0 };
+        let folder = self.unpacked(layer, &[], &options)?;
+        Ok(Box::new(open_in(folder.as_fd(), path).context("open", path.as_path())?))
+    }
+
+    /// Makes the plain form of a packed layer.
+    fn make_tar(&self, diff_id: DiffId) -> Result<()> {
+        let mut draft = self.draft()?;
+        let mut tar = self.open_tar(diff_id)?;
+        io::copy(&mut tar, &mut draft).context("unpack a layer in", self.root())?;
+        let (digest, _n_bytes) = self.publish(draft)?;
+        match DiffId::new(digest) {
+            got if got == diff_id => Ok(()),
+            got => Err(StoreError::WrongDiffId { want: diff_id, got }),
+        }
+    }
+}
+
+/// A tar that is hashed while it is read.
+pub(super) struct TarSource {
+    source: Box<dyn Read + Send>,
+    hasher: PipelinedHasher,
+}
+
+impl TarSource {
+    pub(super) fn new(source: Box<dyn Read + Send>) -> Self {
+        Self { source, hasher: PipelinedHasher::hasher() }
+    }
+
+    /// Reads what is left, which a tar reader may not ask for, and gives identity and length.
+    pub(super) fn finish(mut self) -> Result<(DiffId, u64)> {
+        let path = Path::new("a layer");
+        io::copy(&mut self.source, &mut self.hasher).context("read", path)?;
+        let (digest, n_bytes) = self.hasher.digest().context("hash", path)?;
+        Ok((DiffId::new(digest), n_bytes))
+    }
+}
+
+impl Read for TarSource {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n_bytes = self.source.read(to)?;
+        self.hasher.write_all(to.get(..n_bytes).unwrap_or_default())?;
+        Ok(n_bytes)
+    }
+}
+
+/// Opens a regular file of an unpacked layer without following links out of it.
+fn open_in(folder: BorrowedFd<'_>, path: &TreePath) -> io::Result<OsFile> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(folder, path.as_path(), flags, Mode::empty(), resolve)?.into())
+}
+
+/// Gives folders that an archive does not name the mode and owner that they have below.
+fn inherit_metadata(
+    into: BorrowedFd<'_>,
+    implied: &[TreePath],
+    lowers: &[LowerFolder],
+) -> Result<()> {
+    for path in implied {
+        let stat = |lower: &LowerFolder| {
+            rustix::fs::statat(lower.as_fd(), path.as_path(), AtFlags::SYMLINK_NOFOLLOW).ok()
+        };
+        let Some(below) = lowers.iter().rev().find_map(stat) else { continue };
+        let (uid, gid) = (below.st_uid, below.st_gid);
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(into, path.as_path(), flags, Mode::empty())
+            .context("open folder", path.as_path())?;
+        let owner = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        rustix::fs::fchown(&folder, Some(owner.0), Some(owner.1))
+            .context("change the owner of", path.as_path())?;
+        let mode = Mode::from_raw_mode(below.st_mode & 0o7777);
+        rustix::fs::fchmod(&folder, mode).context("change the mode of", path.as_path())?;
+        set_mtime(into, path, below.st_mtime)?;
+    }
+    Ok(())
+}

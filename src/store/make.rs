@@ -1,0 +1,204 @@
+//! New layers: of what a RUN left, or of entries whose contents lie elsewhere.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Timespec, Timestamps};
+
+use crate::archive::{self, DigestWriter, Pipelined, PipelinedHasher};
+use crate::oci::{DiffId, Digest};
+use crate::pathio::Context as _;
+use crate::pool;
+use crate::tree::{Entry, File, FileOrigin, Item, Layer, LayerListing, Node, TreePath};
+
+use super::layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
+use super::layer_diff::{self, DiffOptions};
+use super::unpack;
+use super::work::open_folder;
+use super::{LayerRecord, Store, StoreError, WorkFolder};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Identity, length, listing, and the folder's home where there is one.
+type Written = (DiffId, u64, LayerListing, Option<WorkFolder>);
+
+/// What is written to a pipe at once.
+const PIPE_BYTES: usize = 64 << 10;
+
+impl Store {
+    /// Makes a layer of what a RUN left in the upper folder `fs` of `work`, over `lowers`.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn layer_from_upper(
+        &self,
+        work: &WorkFolder,
+        upper: BorrowedFd<'_>,
+        lowers: &[LowerFolder],
+        skip: &[TreePath],
+        options: &LayerOptions,
+    ) -> Result<LayerDone> {
+        let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
+        let diff_options = DiffOptions { user_xattr: self.user_namespace, skip };
+        let mut changed = layer_diff::diff_upper(upper, &lowers, &diff_options)?;
+        clamp(&mut changed, options.clamp_s, Some(upper))?;
+        let mut hasher = PipelinedHasher::hasher();
+        let unnamed = DiffId::new(Digest::of(b""));
+        let origin = |path: &TreePath, tar_at| FileOrigin::Layer {
+            layer: unnamed,
+            path: path.clone(),
+            tar_at,
+        };
+        let mut listing = layer_diff::write_layer(changed, upper, &origin, &mut hasher)?;
+        let (digest, tar_bytes) = hasher.digest().context("hash a layer of", work.path())?;
+        let diff_id = DiffId::new(digest);
+        name_origins(&mut listing, diff_id);
+        let record = LayerRecord {
+            content: listing.content_digest(),
+            tar_bytes,
+            created_s: options.created_s,
+        };
+        self.publish_layer(diff_id, &record, &listing, Some(work))?;
+        self.known_listings().insert(diff_id, Arc::new(listing));
+        Ok(LayerDone { diff_id, record })
+    }
+
+    /// Makes a layer of entries whose contents `open` gives, in the form that is needed.
+    ///
+    /// # Errors
+    /// [`StoreError::Archive`] when a content is not what its hash says.
+    pub fn layer_from_entries(
+        &self,
+        layer: Layer,
+        open: &OpenContent<'_>,
+        form: Form,
+        options: &LayerOptions,
+    ) -> Result<(LayerDone, Option<LowerFolder>)> {
+        let mut entries = layer.entries().to_vec();
+        clamp(&mut entries, options.clamp_s, None)?;
+        entries.iter_mut().for_each(keep_layer_xattrs);
+        let planned = LayerListing::new(entries);
+        let (diff_id, tar_bytes, mut listing, work) = match form {
+            Form::Tar => self.write_tar_form(planned, open)?,
+            Form::Folder => self.write_folder_form(&planned, open)?,
+        };
+        name_origins(&mut listing, diff_id);
+        let content = listing.content_digest();
+        let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
+        let folder = work.as_ref().map(|work| open_folder(&work.path().join("fs"))).transpose()?;
+        self.publish_layer(diff_id, &record, &listing, work.as_ref())?;
+        self.known_listings().insert(diff_id, Arc::new(listing));
+        Ok((LayerDone { diff_id, record }, folder.map(Arc::new)))
+    }
+
+    /// Writes entries whose contents `open` gives as the folder `fs` of a work folder: for a mount
+    /// and not for a layer.
+    ///
+    /// # Errors
+    /// As [`Store::layer_from_entries`].
+    pub fn folder_from_entries(&self, layer: &Layer, open: &OpenContent<'_>) -> Result<WorkFolder> {
+        let (_id, _n_bytes, _listing, work) = self.write_folder_form(layer, open)?;
+        work.map_or_else(|| self.work_folder(), Ok)
+    }
+
+    fn write_tar_form(&self, mut listing: LayerListing, open: &OpenContent<'_>) -> Result<Written> {
+        let draft = Pipelined::new(self.draft()?);
+        let open = |file: &File, path: &TreePath| open(file, path);
+        let (draft, offsets) = archive::write_listing_checked(&listing, &open, draft)?;
+        set_offsets(&mut listing, &offsets);
+        let draft = draft.finish().context("write a blob in", self.root())?;
+        let (digest, tar_bytes) = self.publish(draft)?;
+        Ok((DiffId::new(digest), tar_bytes, listing, None))
+    }
+
+    /// The tar goes through a pipe to the unpacker: one thread reads and hashes, the other makes
+    /// files.
+    fn write_folder_form(&self, planned: &LayerListing, open: &OpenContent<'_>) -> Result<Written> {
+        let work = self.work_folder()?;
+        let into = work.folder("fs")?;
+        let unnamed = DiffId::new(Digest::of(b""));
+        let origin = |path: &TreePath, tar_at| FileOrigin::Layer {
+            layer: unnamed,
+            path: path.clone(),
+            tar_at,
+        };
+        let (mut reader, writer) = io::pipe().context("make a pipe for", work.path())?;
+        let (written, unpacked) = pool::scope(|scope| {
+            let writer = scope.spawn(move || {
+                let open = |file: &File, path: &TreePath| open(file, path);
+                let sink = DigestWriter::new(io::BufWriter::with_capacity(PIPE_BYTES, writer));
+                archive::write_listing_checked(planned, &open, sink).map(|(sink, _offsets)| {
+                    let (_pipe, digest, n_bytes) = sink.finish();
+                    (DiffId::new(digest), n_bytes)
+                })
+            });
+            let options = self.unpack_options();
+            let unpacked = unpack::unpack(&mut reader, into.as_fd(), &options, &origin);
+            // The writer must learn that nobody reads any more, or it waits forever.
+            drop(reader);
+            (pool::join(writer), unpacked)
+        });
+        let (diff_id, tar_bytes) = written?;
+        Ok((diff_id, tar_bytes, unpacked?.listing, Some(work)))
+    }
+}
+
+/// A layer's tar has no other attribute, so neither has its folder.
+fn keep_layer_xattrs(entry: &mut Entry) {
+    let Item::Node(meta, _) = &mut entry.item else { return };
+    if let Some(xattrs) = &mut meta.xattrs {
+        xattrs.retain(|name, _| &**name == archive::CAPABILITY_XATTR);
+        if xattrs.is_empty() {
+            meta.xattrs = None;
+        }
+    }
+}
+
+/// After the layer has its identity, its files are found in it.
+fn name_origins(listing: &mut LayerListing, diff_id: DiffId) {
+    for entry in listing.entries_mut() {
+        let Item::Node(_, Node::File(file)) = &mut entry.item else { continue };
+        let tar_at = match &file.origin {
+            FileOrigin::Layer { tar_at, .. } => *tar_at,
+            FileOrigin::Folder { .. } | FileOrigin::Inline(_) => 0,
+        };
+        let path = entry.path.clone();
+        file.origin = FileOrigin::Layer { layer: diff_id, path, tar_at };
+    }
+}
+
+fn set_offsets(listing: &mut LayerListing, offsets: &[u64]) {
+    let unnamed = DiffId::new(Digest::of(b""));
+    for (entry, tar_at) in listing.entries_mut().zip(offsets) {
+        let Item::Node(_, Node::File(file)) = &mut entry.item else { continue };
+        let path = entry.path.clone();
+        file.origin = FileOrigin::Layer { layer: unnamed, path, tar_at: *tar_at };
+    }
+}
+
+/// Sets later times to `clamp_s`, on disk as well: a later step must not see what the layer does
+/// not say.
+fn clamp(entries: &mut [Entry], clamp_s: Option<i64>, upper: Option<BorrowedFd<'_>>) -> Result<()> {
+    let Some(clamp_s) = clamp_s else { return Ok(()) };
+    for entry in entries {
+        let Item::Node(meta, _) = &mut entry.item else { continue };
+        if meta.mtime_s <= clamp_s {
+            continue;
+        }
+        meta.mtime_s = clamp_s;
+        if let Some(upper) = upper {
+            set_mtime(upper, &entry.path, clamp_s)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn set_mtime(folder: BorrowedFd<'_>, path: &TreePath, mtime_s: i64) -> Result<()> {
+    let time = Timespec { tv_sec: mtime_s, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    // No step runs while its layer is made, so nobody can put a link on the way.
+    rustix::fs::utimensat(folder, path.as_path(), &times, AtFlags::SYMLINK_NOFOLLOW)
+        .context("set the time of", path.as_path())?;
+    Ok(())
+}

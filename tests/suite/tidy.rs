@@ -1,0 +1,195 @@
+//! What the compiler does not check of the checkout itself.
+#![expect(clippy::string_slice, reason = "at places where a search has found something")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::source::{self, SourceText};
+
+/// A file has at most so many lines besides its tests.
+const MAX_LINES: usize = 400;
+
+/// Files that are longer, and how long they may be at most. They shrink: lower a number when its
+/// file has become shorter; no file is added.
+const LONG: [(&str, usize); 2] = [("src/build/driver.rs", 760), ("src/plan/fold.rs", 540)];
+
+/// Where text is that we write; `testdata` has its own rules.
+const FOLDERS: [&str; 5] = ["src", "tests", "grammar", ".ci", ".cargo"];
+const TOP: [&str; 6] =
+    ["Cargo.toml", "README.md", ".clippy.toml", ".rustfmt.toml", ".gitignore", "LICENSE"];
+
+fn rust() -> Vec<SourceText> {
+    ["src", "tests"].iter().flat_map(|folder| source::rust_below(folder)).collect()
+}
+
+fn all_texts() -> Vec<SourceText> {
+    FOLDERS.iter().chain(&TOP).flat_map(|path| source::texts_below(path)).collect()
+}
+
+fn complain(what: &str, places: &[String]) {
+    assert!(places.is_empty(), "{what}:\n{}", places.join("\n"));
+}
+
+/// `path:line` of each line that `wrong` holds for.
+fn lines_with(file: &SourceText, wrong: impl Fn(&str) -> bool) -> Vec<String> {
+    let lines = (1..).zip(file.text.lines()).filter(|(_, line)| wrong(line));
+    lines.map(|(number, line)| format!("{}:{number}: {}", file.path, line.trim())).collect()
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let without: Vec<String> =
+        rust().into_iter().filter(|f| !f.text.starts_with("//! ")).map(|f| f.path).collect();
+    complain("these do not begin with `//!`", &without);
+}
+
+#[test]
+fn no_file_is_long() {
+    let mut wrong = Vec::new();
+    for file in source::rust_below("src") {
+        let n_lines = file.code_lines().count();
+        let listed = LONG.iter().find(|(path, _)| *path == file.path);
+        let allowed = listed.map_or(MAX_LINES, |(_, allowed)| *allowed);
+        if n_lines > allowed {
+            wrong.push(format!("{} has {n_lines} lines, {allowed} are allowed", file.path));
+        }
+        if listed.is_some() && n_lines <= MAX_LINES {
+            wrong.push(format!("{} has {n_lines} lines: take it off the list", file.path));
+        }
+    }
+    for (path, _) in LONG {
+        if !source::root().join(path).exists() {
+            wrong.push(format!("{path} is gone: take it off the list"));
+        }
+    }
+    complain("lines besides tests", &wrong);
+}
+
+#[test]
+fn every_test_runs_and_says_what_it_expects() {
+    let unwanted = [concat!("#[ign", "ore"), concat!("should", "_panic")];
+    let found = rust();
+    let found = found.iter().flat_map(|file| {
+        lines_with(file, |line| unwanted.iter().any(|attribute| line.contains(attribute)))
+    });
+    complain("tests that do not run, or pass by any panic", &found.collect::<Vec<_>>());
+}
+
+#[test]
+fn no_line_ends_in_a_blank() {
+    let texts = all_texts();
+    let snapshots = |file: &&SourceText| !file.path.ends_with(".snap");
+    let found = texts.iter().filter(snapshots).flat_map(|file| {
+        let mut found = lines_with(file, |line| line.ends_with([' ', '\t', '\r']));
+        if !file.text.ends_with('\n') || file.text.ends_with("\n\n") {
+            found.push(format!("{}: its end is not one line feed", file.path));
+        }
+        found
+    });
+    complain("blanks", &found.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_diagnostic_code_is_used() {
+    let codes = include_str!("../../src/diag/code.rs");
+    let is_constant =
+        |name: &str| name.bytes().all(|b| b.is_ascii_uppercase() || b"_0123456789".contains(&b));
+    let constants: Vec<(&str, &str)> = codes
+        .lines()
+        .filter_map(|line| line.trim().split_once(" = \""))
+        .filter(|(name, _)| is_constant(name))
+        .map(|(name, rest)| (name, rest.split('"').next().unwrap()))
+        .collect();
+    assert_eq!(constants.len(), rbuild::diag::all_codes().len(), "code.rs is read wrongly");
+    let unique: BTreeSet<&str> = constants.iter().map(|(_, code)| *code).collect();
+    assert_eq!(unique.len(), constants.len(), "a code stands for two things");
+
+    let files = source::rust_below("src");
+    let used = |name: &str| {
+        let path = format!("codes::{name}");
+        files.iter().filter(|file| file.path != "src/diag/code.rs").any(|file| {
+            file.code_lines().any(|(_, line)| {
+                line.match_indices(&path).any(|(at, _)| {
+                    !line[at + path.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                })
+            })
+        })
+    };
+    let unused = constants.iter().filter(|(name, _)| !UNUSED_CODES.contains(name) && !used(name));
+    complain(
+        "nothing makes these",
+        &unused.map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>(),
+    );
+    let stale = UNUSED_CODES.iter().filter(|name| used(name));
+    complain("take these off the list", &stale.map(|name| (*name).to_owned()).collect::<Vec<_>>());
+}
+
+/// Codes whose makers are still to come.
+const UNUSED_CODES: [&str; 3] = ["NOT_UTF8", "CYCLE", "LINT_AS_ERROR"];
+
+#[test]
+fn every_test_file_is_a_module() {
+    for (folder, main) in [
+        ("tests/suite", include_str!("main.rs")),
+        ("tests/support", include_str!("../support/mod.rs")),
+    ] {
+        let declared: BTreeSet<&str> = main
+            .lines()
+            .filter_map(|line| line.trim_start_matches("pub(crate) ").strip_prefix("mod "))
+            .map(|name| name.trim_end_matches(';'))
+            .collect();
+        let forgotten: Vec<String> = fs::read_dir(source::root().join(folder))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+            .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+            .filter(|name| !["main", "mod"].contains(&&**name) && !declared.contains(&**name))
+            .collect();
+        complain(&format!("files of {folder} that no `mod` names"), &forgotten);
+    }
+}
+
+#[test]
+fn every_case_and_table_is_read() {
+    let folders = ["parse", "expand", "copy", "dockerignore", "hello"];
+    let tests: String = rust().into_iter().map(|file| file.text).collect();
+    let mut unread = Vec::new();
+    for entry in fs::read_dir(source::root().join("testdata")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !(folders.contains(&&*name) || tests.contains(&format!("testdata/{name}"))) {
+            unread.push(name);
+        }
+    }
+    unread.retain(|name| name != "README.md");
+    complain("nothing reads these of testdata", &unread);
+}
+
+#[test]
+fn no_file_knows_the_machine_it_was_written_on() {
+    // Steps have a /dev/shm and may well have a /work; what is below them is somebody's machine.
+    let places = [concat!("/dev/", "shm/"), concat!("/wo", "rk/"), concat!("/ro", "ot/.")];
+    let mut texts = all_texts();
+    texts.extend(source::texts_below("testdata"));
+    let found = texts.iter().flat_map(|file| {
+        lines_with(file, |line| {
+            places.iter().any(|place| {
+                line.match_indices(place).any(|(at, _)| {
+                    !line[..at].ends_with(|c: char| c.is_alphanumeric() || "-_.".contains(c))
+                })
+            })
+        })
+    });
+    complain("paths of one machine", &found.collect::<Vec<_>>());
+}
+
+#[test]
+fn scripts_are_executable_and_nothing_else_is() {
+    let texts = all_texts();
+    let hello = source::texts_below("testdata/hello");
+    let wrong = texts.iter().chain(&hello).filter(|file| {
+        let mode = fs::metadata(source::root().join(&file.path)).unwrap().permissions().mode();
+        (mode & 0o111 != 0) != file.text.starts_with("#!/")
+    });
+    complain("modes and `#!`", &wrong.map(|file| file.path.clone()).collect::<Vec<_>>());
+}
