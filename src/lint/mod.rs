@@ -137,12 +137,14 @@ pub fn violation(
     build_args: &BTreeMap<String, String>,
     warnings: &[Diagnostic],
 ) -> Option<Diagnostic> {
-    let first = warnings.first()?;
+    let is_rule = |warning: &&Diagnostic| rules().iter().any(|rule| rule.code == warning.code);
+    let first = warnings.iter().find(is_rule)?;
     let settings = Settings::of(file, build_args);
     if !settings.error {
         return None;
     }
-    let mut names: Vec<&str> = warnings.iter().map(|warning| warning.code.as_str()).collect();
+    let mut names: Vec<&str> =
+        warnings.iter().filter(is_rule).map(|warning| warning.code.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     let message = format!("lint violation found for rules: {}", names.join(", "));

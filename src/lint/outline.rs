@@ -123,9 +123,8 @@ fn arguments(scene: &Scene<'_>) -> Vec<Argument> {
         }
     });
     // A global ARG may be there only for the default of another one.
-    let defaults = scene.file.meta_args.iter().flat_map(|instruction| match &instruction.kind {
-        Kind::Arg(args) => args.as_slice(),
-        _ => &[],
+    let defaults = scene.file.meta_args.iter().flat_map(|instruction| {
+        if let Kind::Arg(args) = &instruction.kind { args.as_slice() } else { &[] }
     });
     used.extend(defaults.filter_map(|arg| arg.default.as_ref()).flat_map(|d| names_in(&d.value)));
     arguments.retain(|argument| !global.contains(&argument.name) || used.contains(&argument.name));

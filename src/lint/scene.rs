@@ -170,7 +170,7 @@ fn origins(file: &ir::Dockerfile, globals: &Globals, platform: &Platform) -> Vec
 }
 
 /// For each stage, whether the target is made from it; all are when there is no such target.
-pub(super) fn needed(file: &ir::Dockerfile, origins: &[Origin], target: Option<&str>) -> Vec<bool> {
+fn needed(file: &ir::Dockerfile, origins: &[Origin], target: Option<&str>) -> Vec<bool> {
     let names: Vec<Option<String>> = file.stages.iter().map(lower_name).collect();
     let by_name = |text: &str, before: usize| {
         let lower = text.to_ascii_lowercase();
@@ -200,28 +200,29 @@ pub(super) fn needed(file: &ir::Dockerfile, origins: &[Origin], target: Option<&
     (0..n_stages).map(|at| needed.contains_key(&at)).collect()
 }
 
-/// Where the origin of each stage is, with the build arguments.
-pub(super) fn origins_of(file: &ir::Dockerfile, options: &LintOptions<'_>) -> Vec<Origin> {
-    let globals = Globals::new(file, options, options.build_args);
-    origins(file, &globals, options.platform)
-}
-
 /// What `--from` and `--mount=from=` name.
-fn from_words(kind: &Kind) -> Vec<&Word> {
-    match kind {
-        Kind::Copy(copy) => copy.from.iter().collect(),
-        Kind::Run(run) => run.mounts.iter().filter_map(|m| m.value.from.as_ref()).collect(),
-        _ => Vec::new(),
+pub(super) fn from_words(kind: &Kind) -> Vec<&Word> {
+    if let Kind::Copy(copy) = kind {
+        return copy.from.iter().collect();
     }
+    if let Kind::Run(run) = kind {
+        return run.mounts.iter().filter_map(|mount| mount.value.from.as_ref()).collect();
+    }
+    Vec::new()
 }
 
 /// The sources of COPY and ADD in the context that are no heredocs.
 pub(super) fn context_sources(instruction: &ir::Instruction) -> Vec<&Word> {
-    let sources = match &instruction.kind {
-        Kind::Copy(copy) if copy.from.is_none() => &copy.sources,
-        Kind::Add(add) => &add.sources,
-        _ => return Vec::new(),
+    let (Kind::Copy(ir::Copy { sources, .. }) | Kind::Add(ir::Add { sources, .. })) =
+        &instruction.kind
+    else {
+        return Vec::new();
     };
+    if let Kind::Copy(copy) = &instruction.kind
+        && copy.from.is_some()
+    {
+        return Vec::new();
+    }
     sources
         .iter()
         .filter_map(|source| match source {

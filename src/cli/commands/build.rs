@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::check::{self, Look};
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{self, BuildError, BuildOptions, Built, ContextSource, Event, Services, Stop};
 use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
@@ -37,14 +38,20 @@ pub(in crate::cli) fn run(
     let (source, name) = read_dockerfile(args, &context)?;
     let (dockerfile, diagnostics) = syntax::parse(source.text());
     let style = if environment.colour { Style::Colour } else { Style::Plain };
+    if let Some((what, format)) = args.inspection() {
+        let ignore = ignore_rules(&name, &context)?;
+        let look = Look { args, environment, source, dockerfile, diagnostics, ignore };
+        return look.run(what, format);
+    }
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Complaint::new(diag::render(&diagnostics, &source, style), Exit::Build));
     }
     let quiet = args.quiet || args.progress == Progress::Quiet;
-    if !quiet && !diagnostics.is_empty() {
-        report::remark(diag::render(&diagnostics, &source, style).trim_end());
-    }
     let options = options(args, environment, &context, &name, dockerfile, &outputs)?;
+    let warnings = check::before_build(&options, &source, diagnostics);
+    if let Some(stop) = check::violation(&options, &warnings) {
+        return Err(Complaint::new(diag::render(&stop, &source, style), Exit::Build));
+    }
     let store = open_store(global, environment)?;
     let registry = registries::client(environment)?;
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
@@ -67,10 +74,12 @@ pub(in crate::cli) fn run(
         write_out(&services, &options, &built, &outputs, quiet)?;
         Ok(built)
     });
-    let built = done.map_err(|error: build::Failure| complaint(&error, &source, style))?;
-    if !quiet && !built.warnings.is_empty() {
-        report::remark(diag::render(&built.warnings, &source, style).trim_end());
+    let mut shown = warnings;
+    shown.extend(done.iter().flat_map(|built| built.warnings.clone()));
+    if !quiet && !shown.is_empty() {
+        report::remark(diag::render(&shown, &source, style).trim_end());
     }
+    let built = done.map_err(|error: build::Failure| complaint(&error, &source, style))?;
     finish(args, &built, &options.tags, quiet)
 }
 
@@ -248,7 +257,7 @@ fn options(
 }
 
 /// The build arguments; SOURCE_DATE_EPOCH of the environment is one, as for docker.
-fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, String> {
+pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, String> {
     let mut given = BTreeMap::new();
     if let Some(epoch) = environment.get("SOURCE_DATE_EPOCH") {
         given.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());

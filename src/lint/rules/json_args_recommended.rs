@@ -28,16 +28,15 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
         }
         let mut shell_set = inherited;
         for instruction in &view.stage.instructions {
-            let (keyword, text) = match &instruction.kind {
-                Kind::Cmd(ShellOrExec::Shell(text)) => ("CMD", text),
-                Kind::Entrypoint(ShellOrExec::Shell(text)) => ("ENTRYPOINT", text),
-                kind => {
-                    shell_set |= matches!(kind, Kind::Shell(_));
-                    continue;
-                }
+            shell_set |= matches!(instruction.kind, Kind::Shell(_));
+            let (Kind::Cmd(ShellOrExec::Shell(text)) | Kind::Entrypoint(ShellOrExec::Shell(text))) =
+                &instruction.kind
+            else {
+                continue;
             };
             if !shell_set {
-                found.push(warning(keyword, text, instruction.span));
+                let keyword = instruction.keyword.value.to_ascii_uppercase();
+                found.push(warning(&keyword, text, instruction.span));
             }
         }
     }

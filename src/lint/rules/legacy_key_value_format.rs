@@ -20,11 +20,8 @@ pub(super) const RULE: Rule = Rule::new(codes::LEGACY_KEY_VALUE_FORMAT, check);
 
 fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     for instruction in scene.instructions() {
-        let (keyword, pairs) = match &instruction.kind {
-            Kind::Env(pairs) => ("ENV", pairs),
-            Kind::Label(pairs) => ("LABEL", pairs),
-            _ => continue,
-        };
+        let (Kind::Env(pairs) | Kind::Label(pairs)) = &instruction.kind else { continue };
+        let keyword = instruction.keyword.value.to_ascii_uppercase();
         for pair in pairs.iter().filter(|pair| pair.legacy) {
             let message = format!(
                 "`{keyword} key=value` should be used instead of the legacy `{keyword} key value`"

@@ -23,15 +23,17 @@ pub(super) const RULE: Rule = Rule::new(codes::MULTIPLE_INSTRUCTIONS_DISALLOWED,
 
 fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     for view in scene.looked_at() {
-        let mut last: BTreeMap<&str, Span> = BTreeMap::new();
+        let mut last: BTreeMap<String, Span> = BTreeMap::new();
         for instruction in &view.stage.instructions {
-            let keyword = match &instruction.kind {
-                Kind::Cmd(_) => "CMD",
-                Kind::Entrypoint(_) => "ENTRYPOINT",
-                Kind::Healthcheck(_) => "HEALTHCHECK",
-                _ => continue,
-            };
-            if let Some(ignored) = last.insert(keyword, instruction.span) {
+            let once = matches!(
+                instruction.kind,
+                Kind::Cmd(_) | Kind::Entrypoint(_) | Kind::Healthcheck(_)
+            );
+            if !once {
+                continue;
+            }
+            let keyword = instruction.keyword.value.to_ascii_uppercase();
+            if let Some(ignored) = last.insert(keyword.clone(), instruction.span) {
                 let message = format!(
                     "multiple {keyword} instructions should not be used in one stage: only the last one counts"
                 );

@@ -35,11 +35,14 @@ const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
 fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     for instruction in scene.instructions() {
-        let (keyword, names): (_, Vec<&Word>) = match &instruction.kind {
-            Kind::Arg(args) => ("ARG", args.iter().map(|arg| &arg.name).collect()),
-            Kind::Env(pairs) => ("ENV", pairs.iter().map(|pair| &pair.name).collect()),
-            _ => continue,
+        let names: Vec<&Word> = if let Kind::Arg(args) = &instruction.kind {
+            args.iter().map(|arg| &arg.name).collect()
+        } else if let Kind::Env(pairs) = &instruction.kind {
+            pairs.iter().map(|pair| &pair.name).collect()
+        } else {
+            continue;
         };
+        let keyword = instruction.keyword.value.to_ascii_uppercase();
         for name in names.into_iter().filter(|name| is_secret(&name.value)) {
             let message =
                 format!("do not use ARG or ENV for sensitive data ({keyword} \"{}\")", name.value);

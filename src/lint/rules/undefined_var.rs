@@ -20,7 +20,7 @@
 use std::collections::BTreeSet;
 
 use crate::diag::{Diagnostic, Span, codes, nearest};
-use crate::ir::{CopyFlags, CopySource, Heredoc, Kind, Word};
+use crate::ir::{Add, Copy, CopyFlags, CopySource, Heredoc, Kind, Word};
 use crate::lint::Rule;
 use crate::lint::scene::Scene;
 use crate::lint::scope::{Scope, use_of};
@@ -86,15 +86,13 @@ fn warning(
 fn defined_anywhere(scene: &Scene<'_>) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = scene.globals.names().map(str::to_owned).collect();
     for instruction in scene.file.stages.iter().flat_map(|stage| &stage.instructions) {
-        match &instruction.kind {
-            Kind::Arg(args) => names.extend(args.iter().map(|arg| arg.name.value.clone())),
+        if let Kind::Arg(args) = &instruction.kind {
+            names.extend(args.iter().map(|arg| arg.name.value.clone()));
+        } else if let Kind::Env(pairs) = &instruction.kind {
             // `ENV PATH=$PATH:/x` of a stage says nothing about the others, whose bases may
-            // define the same; what it is set from is not its own doing.
-            Kind::Env(pairs) => {
-                let fresh = pairs.iter().filter(|pair| !pair.value.value.contains('$'));
-                names.extend(fresh.map(|pair| pair.name.value.clone()));
-            }
-            _ => {}
+            // define the same.
+            let fresh = pairs.iter().filter(|pair| !pair.value.value.contains('$'));
+            names.extend(fresh.map(|pair| pair.name.value.clone()));
         }
     }
     names
@@ -107,7 +105,8 @@ fn differs_in_one_letter(a: &str, b: &str) -> bool {
     let rest = |text: &'_ [u8]| text.get(common..).unwrap_or_default().to_vec();
     let (mut a, mut b) = (rest(a), rest(b));
     while a.last().is_some() && a.last() == b.last() {
-        (a.pop(), b.pop());
+        a.pop();
+        b.pop();
     }
     let swapped = matches!((a.as_slice(), b.as_slice()), ([a, b], [c, d]) if a == d && b == c);
     swapped || (a.len() <= 1 && b.len() <= 1)
@@ -155,10 +154,8 @@ fn copied<'a>(
 
 /// The files made on the spot.
 fn heredocs(kind: &Kind) -> Vec<&Heredoc> {
-    let sources = match kind {
-        Kind::Copy(copy) => &copy.sources,
-        Kind::Add(add) => &add.sources,
-        _ => return Vec::new(),
+    let (Kind::Copy(Copy { sources, .. }) | Kind::Add(Add { sources, .. })) = kind else {
+        return Vec::new();
     };
     sources
         .iter()
