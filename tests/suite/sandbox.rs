@@ -411,10 +411,8 @@ fn parts_of_mounts_without_a_place_are_mounted() {
         "cat /file /folder/deep/file; echo more >> /folder/deep/file; cat /folder/deep/file; \
          (echo x >> /file) 2>/dev/null || echo read-only; wc -l < /proc/self/mountinfo > /tmp/n",
     );
-    spec.mounts = vec![
-        mount("/folder", "/link", false),
-        mount("/file", "/../data/deep/file", true),
-    ];
+    spec.mounts =
+        vec![mount("/folder", "/link", false), mount("/file", "/../data/deep/file", true)];
     let done = run_in(&fixture.overlay(), &spec).unwrap();
     assert_eq!(done.stdout, "content\ncontent\ncontent\nmore\nread-only\n", "{}", done.stderr);
     assert_eq!(fs::read_to_string(other.path("upper/data/deep/file")).unwrap(), "content\nmore\n");

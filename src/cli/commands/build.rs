@@ -10,7 +10,7 @@ use crate::build::{self, BuildError, BuildOptions, Built, ContextSource, Event, 
 use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
-use crate::cli::{interrupt, registries, report, run_options, secrets};
+use crate::cli::{epoch, interrupt, registries, report, run_options, secrets};
 use crate::context::{IgnoreRules, parse_ignore};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::image::{self, ExportOptions, Image, Target};
@@ -202,7 +202,7 @@ fn options(
     outputs: &[Output],
 ) -> Result<BuildOptions> {
     let build_args = build_args(args, environment);
-    let epoch_s = epoch(args, &build_args, &dockerfile, context)?;
+    let epoch_s = epoch::epoch(args, &build_args, &dockerfile, context)?;
     let rewrite = outputs.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let labels = args.label.iter().map(|label| {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
@@ -256,47 +256,6 @@ fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, S
         }
     }
     given
-}
-
-/// The time that the image gets, if it is not the clock's.
-fn epoch(
-    args: &BuildArgs,
-    build_args: &BTreeMap<String, String>,
-    dockerfile: &ir::Dockerfile,
-    context: &Path,
-) -> Result<Option<i64>> {
-    let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| default_epoch(dockerfile));
-    if let Some(text) = given.filter(|text| !text.is_empty()) {
-        return text.parse().map(Some).map_err(|_bad| {
-            let text = format!("error: SOURCE_DATE_EPOCH={text} is no number of seconds");
-            Complaint::new(text, Exit::Usage)
-        });
-    }
-    Ok(args.reproducible.then(|| newest_commit(context).unwrap_or(0)))
-}
-
-/// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
-fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
-    dockerfile.meta_args.iter().rev().find_map(|instruction| {
-        let ir::Kind::Arg(args) = &instruction.kind else {
-            return None;
-        };
-        let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
-        named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
-    })
-}
-
-/// When the context's newest git commit was made.
-#[expect(clippy::disallowed_methods, reason = "git knows its own format best")]
-fn newest_commit(context: &Path) -> Option<i64> {
-    let output = std::process::Command::new("git")
-        .args(["-c", "safe.directory=*", "-C"])
-        .arg(context)
-        .args(["log", "-1", "--format=%ct"])
-        .stdin(std::process::Stdio::null())
-        .output()
-        .ok()?;
-    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
 /// Hands the image to every sink that was asked for.
