@@ -11,7 +11,7 @@ use crate::cli::args::{Allow, BuildArgs, Format, Inspection, NetworkArg, Progres
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
-use crate::cli::{interrupt, registries, report, run_options, secrets};
+use crate::cli::{epoch, interrupt, registries, report, run_options, secrets};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::image::{self, ExportOptions, Image, Target};
 use crate::ir;
@@ -162,7 +162,7 @@ fn options(
 ) -> Result<BuildOptions> {
     let named = contexts::named(&args.build_context)?;
     let build_args = build_args(args, environment);
-    let epoch_s = epoch(args, &build_args, &dockerfile, input)?;
+    let epoch_s = epoch::epoch(args, &build_args, &dockerfile, input)?;
     let rewrite = outputs.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let labels = args.label.iter().map(|label| {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
@@ -215,34 +215,6 @@ pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMa
         }
     }
     given
-}
-
-/// The time that the image gets, if it is not the clock's.
-fn epoch(
-    args: &BuildArgs,
-    build_args: &BTreeMap<String, String>,
-    dockerfile: &ir::Dockerfile,
-    input: &Input,
-) -> Result<Option<i64>> {
-    let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| default_epoch(dockerfile));
-    if let Some(text) = given.filter(|text| !text.is_empty()) {
-        return text.parse().map(Some).map_err(|_bad| {
-            let text = format!("error: SOURCE_DATE_EPOCH={text} is no number of seconds");
-            Complaint::new(text, Exit::Usage)
-        });
-    }
-    Ok(args.reproducible.then(|| input.newest_commit().unwrap_or(0)))
-}
-
-/// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
-fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
-    dockerfile.meta_args.iter().rev().find_map(|instruction| {
-        let ir::Kind::Arg(args) = &instruction.kind else {
-            return None;
-        };
-        let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
-        named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
-    })
 }
 
 /// Hands the image to every sink that was asked for.
