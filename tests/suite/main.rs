@@ -15,6 +15,7 @@ mod layering;
 mod parse;
 mod plan;
 mod registry;
+mod remote;
 mod sandbox;
 mod store;
 mod tidy;
