@@ -272,6 +272,7 @@ impl CacheKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::CopyFrom;
 
     fn run(argv: &[&str], env: &[(&str, &str)]) -> RunOperation {
         RunOperation {

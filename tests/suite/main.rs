@@ -16,6 +16,7 @@ mod mounts;
 mod parse;
 mod plan;
 mod registry;
+mod remote;
 mod sandbox;
 mod store;
 mod tidy;
