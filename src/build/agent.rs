@@ -1,6 +1,6 @@
 //! `RUN --mount=type=ssh`: a socket for the step, behind which the caller's agent answers.
 //!
-//! A step may list keys and have things signed. All else that an agent can do (adding, removing,
+//! Where the caller gave key files, rbuild itself is the agent. A step may list keys and have things signed. All else that an agent can do (adding, removing,
 //! locking) is refused here: a hostile step must not take the caller's keys away.
 
 use std::io::{self, Read, Write};
@@ -14,6 +14,7 @@ use rustix::pipe::PipeFlags;
 use crate::pool;
 
 use super::AgentSource;
+use super::ssh_key::{self, Reader, SshKey};
 
 /// What OpenSSH's agent takes at most (`AGENT_MAX_LEN`).
 const MAX_MESSAGE_BYTES: u32 = 256 << 10;
@@ -21,6 +22,10 @@ const MAX_MESSAGE_BYTES: u32 = 256 << 10;
 const LIST: u8 = 11;
 /// `SSH_AGENTC_SIGN_REQUEST`.
 const SIGN: u8 = 13;
+/// `SSH_AGENT_IDENTITIES_ANSWER`.
+const KEYS: u8 = 12;
+/// `SSH_AGENT_SIGN_RESPONSE`.
+const SIGNATURE: u8 = 14;
 /// `SSH_AGENT_FAILURE`, as a whole message.
 const FAILURE: &[u8] = &[5];
 
@@ -73,19 +78,42 @@ fn serve(listener: &UnixListener, ended: &OwnedFd, source: &AgentSource) {
 
 fn converse(mut client: UnixStream, source: &AgentSource) -> io::Result<()> {
     client.set_nonblocking(false)?;
-    let AgentSource::Socket(path) = source;
-    let mut agent = UnixStream::connect(path)?;
+    let mut agent = match source {
+        AgentSource::Socket(path) => Some(UnixStream::connect(path)?),
+        AgentSource::Keys(_) => None,
+    };
     while let Some(request) = read_message(&mut client)? {
-        match request.first() {
-            Some(&(LIST | SIGN)) => {
-                write_message(&mut agent, &request)?;
-                let answer = read_message(&mut agent)?;
-                write_message(&mut client, answer.as_deref().unwrap_or(FAILURE))?;
+        let answer = match (request.first(), source, &mut agent) {
+            (Some(&(LIST | SIGN)), AgentSource::Keys(keys), _) => answer(&request, keys),
+            (Some(&(LIST | SIGN)), AgentSource::Socket(_), Some(agent)) => {
+                write_message(agent, &request)?;
+                read_message(agent)?
             }
-            _ => write_message(&mut client, FAILURE)?,
-        }
+            _ => None,
+        };
+        write_message(&mut client, answer.as_deref().unwrap_or(FAILURE))?;
     }
     Ok(())
+}
+
+/// What an agent of `keys` says; `None` is a failure.
+fn answer(request: &[u8], keys: &[SshKey]) -> Option<Vec<u8>> {
+    let (kind, body) = request.split_first()?;
+    if *kind == LIST {
+        let mut answer = vec![KEYS];
+        answer.extend(u32::try_from(keys.len()).ok()?.to_be_bytes());
+        for key in keys {
+            answer.extend(ssh_key::string(key.blob()));
+            answer.extend(ssh_key::string(key.comment()));
+        }
+        return Some(answer);
+    }
+    let mut body = Reader(body);
+    let (blob, data) = (body.string().ok()?, body.string().ok()?);
+    let flags = body.number().ok()?;
+    let key = keys.iter().find(|key| key.blob() == blob)?;
+    let signature = key.sign(data, flags)?;
+    Some([vec![SIGNATURE], ssh_key::string(&signature)].concat())
 }
 
 /// The next message; `None` when there is none.

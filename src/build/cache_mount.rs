@@ -81,7 +81,11 @@ impl Caches {
         let source = match &mount.kind {
             // A source in what the cache begins with is all that was taken from there.
             RunMountKind::Cache { source, from: None, .. } => source.as_str(),
-            _ => "/",
+            RunMountKind::Bind { .. }
+            | RunMountKind::Cache { .. }
+            | RunMountKind::Tmpfs { .. }
+            | RunMountKind::Secret { .. }
+            | RunMountKind::Ssh { .. } => "/",
         };
         make_folders(cache.as_fd(), source, (0, 0))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

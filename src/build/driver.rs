@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use crate::context::{Context, HashMemo, IgnoreRules};
+use crate::context::{Context, IgnoreRules};
 use crate::diag::Diagnostic;
 use crate::ir;
 use crate::oci::{Digest, Reference};
@@ -23,6 +23,7 @@ use crate::tree::Tree;
 
 use super::assemble::{self, StageHistory};
 use super::cache_mount::EmptiedCaches;
+use super::contexts::{ContextFiles, NamedFolders};
 use super::fetch::Fetched;
 use super::images::ImageTable;
 use super::lent::Lent;
@@ -43,6 +44,8 @@ pub struct ContextSource {
     pub path: PathBuf,
     /// What of it is not there for the build.
     pub ignore: IgnoreRules,
+    /// Whether the folder is the same in the next build, so that its files' hashes are remembered.
+    pub lasting: bool,
 }
 
 /// What a build is to do.
@@ -52,6 +55,8 @@ pub struct BuildOptions {
     pub dockerfile: ir::Dockerfile,
     /// The context.
     pub context: ContextSource,
+    /// The named contexts that are files, by the names in the request.
+    pub contexts: BTreeMap<String, ContextFiles>,
     /// Arguments, target, platform, labels.
     pub request: plan::Request,
     /// Names for the result.
@@ -174,6 +179,7 @@ pub(super) struct Shared<'a> {
     next_folder: AtomicU32,
     context: OnceLock<Context>,
     pub(super) fetched: Fetched,
+    pub(super) named: NamedFolders,
     resolv_conf: OnceLock<Vec<u8>>,
 }
 
@@ -192,6 +198,7 @@ impl<'a> Shared<'a> {
             next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),
             context: OnceLock::new(),
             fetched: Fetched::default(),
+            named: NamedFolders::default(),
             resolv_conf: OnceLock::new(),
         }
     }
@@ -201,19 +208,20 @@ impl<'a> Shared<'a> {
         if let Some(context) = self.context.get() {
             return Ok(context);
         }
-        let source = &self.options.context;
-        let memo = self.services.store.memo(&source.path.to_string_lossy())?.unwrap_or_default();
-        let memo = HashMemo::from_bytes(&memo, self.options.now_s.saturating_mul(1_000_000_000));
-        let context = Context::open(&source.path, source.ignore.clone(), CONTEXT_FOLDER, memo)?;
+        let context = self.open_context(&self.options.context, CONTEXT_FOLDER);
+        let context = context.map_err(|error| error.at(None))?;
         Ok(self.context.get_or_init(|| context))
     }
 
     /// Keeps the hashes of the context's files for the next build.
     fn save_memo(&self) -> std::result::Result<(), BuildError> {
-        if let Some(memo) = self.context.get().and_then(Context::memo_bytes) {
-            let folder = self.options.context.path.to_string_lossy();
-            self.services.store.set_memo(&folder, &memo)?;
+        let source = &self.options.context;
+        if let Some(memo) = self.context.get().and_then(Context::memo_bytes)
+            && source.lasting
+        {
+            self.services.store.set_memo(&source.path.to_string_lossy(), &memo)?;
         }
+        self.save_named_memos()?;
         Ok(())
     }
 
@@ -493,7 +501,7 @@ impl<'a> Run<'a> {
         {
             return Ok((found, Outcome::Cached));
         }
-        let mut sources = copy::sources(self, operation)?;
+        let mut sources = copy::sources(self, operation, span)?;
         let selected = sources.digest(self, operation, span)?;
         let mut wanted = Wanted::new(&self.key(OperationKey::copy(operation, &selected)), stack);
         wanted.definition = by_source.unwrap_or(wanted.definition);
@@ -654,7 +662,7 @@ impl<'a> Run<'a> {
     /// The layers that a COPY takes its sources from, unless that is the context.
     fn source_stack(&self, operation: &plan::CopyOperation) -> Result<Option<Stack>> {
         Ok(match &operation.from {
-            CopyFrom::Context => None,
+            CopyFrom::Context | CopyFrom::Named(_) => None,
             CopyFrom::Stage(number) => Some(self.stage(*number)?.stack),
             CopyFrom::Image(request) => Some(self.images.get(request).stack()),
         })

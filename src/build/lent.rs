@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::SshKey;
+
 /// Secrets and ssh agents, by id.
 #[derive(Clone, Default)]
 pub struct Lent {
@@ -19,17 +21,8 @@ pub struct Lent {
 pub enum AgentSource {
     /// With the agent that listens at this socket.
     Socket(PathBuf),
-}
-
-impl AgentSource {
-    /// An agent of the keys in these files.
-    ///
-    /// # Errors
-    /// What is wrong with which file.
-    pub fn from_key_files(paths: &[PathBuf]) -> Result<Self, String> {
-        let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-        Err(format!("{} is no agent's socket, and key files are not supported", names.join(", ")))
-    }
+    /// Here.
+    Keys(Arc<Vec<SshKey>>),
 }
 
 impl fmt::Debug for Lent {

@@ -7,6 +7,7 @@
 mod agent;
 mod assemble;
 mod cache_mount;
+mod contexts;
 mod copy;
 mod download;
 mod driver;
@@ -14,6 +15,7 @@ mod error;
 mod event;
 mod fetch;
 mod images;
+mod layout;
 mod lent;
 mod mask;
 mod mount_source;
@@ -22,10 +24,12 @@ mod mounts;
 mod remote;
 mod run;
 mod slot;
+mod ssh_key;
 mod stack;
 mod stop;
 mod workdir;
 
+pub use contexts::{ContextFiles, FetchedContext, context_of_stream, fetch_context};
 pub use download::DownloadError;
 pub use driver::{BuildOptions, Built, ContextSource, Services, build};
 pub use error::{BuildError, Failure, chain};
@@ -34,6 +38,7 @@ pub use fetch::FetchError;
 pub use images::pull;
 pub use lent::{AgentSource, Lent};
 pub use run::resource;
+pub use ssh_key::{KeyError, SshKey};
 pub use stop::Stop;
 
 pub use crate::sandbox::may_raise_limits;

@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod contexts;
 mod environment;
 mod exit;
 mod interrupt;

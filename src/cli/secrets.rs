@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::build::{AgentSource, Lent};
+use crate::build::{AgentSource, Lent, SshKey};
 use crate::pathio;
 
 use super::args::BuildArgs;
@@ -13,6 +13,9 @@ use super::report::Complaint;
 
 /// A secret is no longer than this, as for BuildKit.
 const MAX_SECRET_BYTES: u64 = 500 << 10;
+
+/// A key file is no longer than this: the longest keys have a few thousand bytes.
+const MAX_KEY_BYTES: u64 = 100 << 10;
 
 type Result<T> = std::result::Result<T, Complaint>;
 
@@ -111,9 +114,18 @@ fn agent(text: &str, environment: &Environment) -> Result<(String, AgentSource)>
             AgentSource::Socket(socket.into())
         }
         [path] if is_socket(path) => AgentSource::Socket(path.clone()),
-        keys => AgentSource::from_key_files(keys).map_err(bad)?,
+        files => AgentSource::Keys(Arc::new(keys(files).map_err(bad)?)),
     };
     Ok((id.to_owned(), source))
+}
+
+fn keys(files: &[PathBuf]) -> std::result::Result<Vec<SshKey>, String> {
+    let read = |path: &PathBuf| {
+        let bytes =
+            pathio::read(path, MAX_KEY_BYTES).map_err(|error| crate::build::chain(&error))?;
+        SshKey::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    files.iter().map(read).collect()
 }
 
 fn is_socket(path: &Path) -> bool {

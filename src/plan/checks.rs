@@ -15,8 +15,8 @@ pub(super) fn with_images(
     images: &Images,
 ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let facts = |name: &Reference, platform: &Platform| {
-        let known = ImageRequest { name: name.clone(), platform: platform.clone() };
-        let base = images.get(&known)?;
+        let named = |known: &ImageRequest| known.name == *name && known.platform == *platform;
+        let base = images.iter().find_map(|(known, base)| named(known).then_some(base))?;
         let env = base.config.config.env.iter().map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (name.to_owned(), value.to_owned())

@@ -15,10 +15,12 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rbuild::sandbox::{
-    self, Entered, Exit, Mount, MountSource, Network, Rootfs, RunSpec, SandboxError, SetupOp, User,
+    self, Entered, Exit, Limit, Mount, MountSource, Network, Resource, Rootfs, RunSpec,
+    SandboxError, SetupOp, User,
 };
 
 use crate::support::sandbox::{
@@ -72,6 +74,9 @@ scenarios!(
     proc_and_sys_are_masked_and_read_only,
     no_network_means_loopback_only,
     mounts_appear_where_asked,
+    missing_mount_points_are_made,
+    parts_of_mounts_without_a_place_are_mounted,
+    limits_are_as_given,
     hostile_links_do_not_redirect_mounts,
     changes_appear_in_the_upper_folder,
     a_plain_folder_is_a_root_too,
@@ -362,11 +367,68 @@ fn mounts_appear_where_asked() {
     assert!(done.stderr.contains("Read-only file system"), "{}", done.stderr);
     assert_eq!(fs::read_to_string(fixture.path("source/written")).unwrap(), "new\n");
     assert_eq!(fs::read_dir(fixture.path("upper/data")).map_or(0, Iterator::count), 0);
+}
 
-    spec.mounts = vec![mount("/missing", path("source"), false)];
+fn missing_mount_points_are_made() {
     let fixture = Fixture::new();
-    let error = run_in(&fixture.overlay(), &spec).unwrap_err();
-    assert_eq!(error.to_string(), "cannot mount on /missing (writable)");
+    fs::create_dir_all(fixture.path("source")).unwrap();
+    fs::write(fixture.path("source/file"), "content\n").unwrap();
+    let path = |name| MountSource::Path { folder: share(&fixture.path(name)) };
+    let tmpfs = || MountSource::Tmpfs { bytes: None, mode: 0o755 };
+    let mount = |target: &str, source| Mount { target: target.into(), source, read_only: true };
+    let mut spec = shell("cat /new/folder/file /new/name /dev/own/deep/file /mem/a/name; ls /mem");
+    let mut memory = mount("/mem", tmpfs());
+    memory.read_only = false;
+    spec.mounts = vec![
+        mount("/new/folder", path("source")),
+        mount("/new/name", path("source/file")),
+        mount("/dev/own/deep", path("source")),
+        memory,
+        mount("/mem/a/name", path("source/file")),
+    ];
+    let done = run_in(&fixture.overlay(), &spec).unwrap();
+    assert_eq!(done.stdout, "content\ncontent\ncontent\ncontent\na\n", "{}", done.stderr);
+
+    spec.mounts = vec![mount("/etc/passwd/x", path("source"))];
+    let error = run_in(&Fixture::new().overlay(), &spec).unwrap_err();
+    assert_eq!(error.to_string(), "cannot mount on /etc/passwd/x (read-only)");
+}
+
+fn parts_of_mounts_without_a_place_are_mounted() {
+    let fixture = Fixture::new();
+    let other = Fixture::new();
+    fs::create_dir_all(other.path("base/data/deep")).unwrap();
+    fs::write(other.path("base/data/deep/file"), "content\n").unwrap();
+    symlink("/data", other.path("base/link")).unwrap();
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let overlay = Arc::new(other.overlay().into_mount());
+    let mount = |target: &str, path: &str, read_only| Mount {
+        target: target.into(),
+        source: MountSource::Inside { mount: Arc::clone(&overlay), path: path.into() },
+        read_only,
+    };
+    let mut spec = shell(
+        "cat /file /folder/deep/file; echo more >> /folder/deep/file; cat /folder/deep/file; \
+         (echo x >> /file) 2>/dev/null || echo read-only; wc -l < /proc/self/mountinfo > /tmp/n",
+    );
+    spec.mounts =
+        vec![mount("/folder", "/link", false), mount("/file", "/../data/deep/file", true)];
+    let done = run_in(&fixture.overlay(), &spec).unwrap();
+    assert_eq!(done.stdout, "content\ncontent\ncontent\nmore\nread-only\n", "{}", done.stderr);
+    assert_eq!(fs::read_to_string(other.path("upper/data/deep/file")).unwrap(), "content\nmore\n");
+    assert_eq!(fs::read_to_string(other.path("base/data/deep/file")).unwrap(), "content\n");
+    drop((spec, overlay));
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+}
+
+fn limits_are_as_given() {
+    let mut spec = shell("ulimit -n; ulimit -Hn; ulimit -c");
+    spec.limits = vec![
+        Limit { resource: Resource::Nofile, soft: Some(100), hard: Some(200) },
+        Limit { resource: Resource::Core, soft: Some(0), hard: Some(0) },
+    ];
+    let done = run_in(&Fixture::new().overlay(), &spec).unwrap();
+    assert_eq!(done.stdout, "100\n200\n0\n", "{}", done.stderr);
 }
 
 fn hostile_links_do_not_redirect_mounts() {
@@ -386,7 +448,8 @@ fn hostile_links_do_not_redirect_mounts() {
     let mut spec = shell("true");
     let source = MountSource::Tmpfs { bytes: None, mode: 0o755 };
     spec.mounts = vec![Mount { target: "/data/link".into(), source, read_only: false }];
-    // The link's target does not exist inside, however real it is outside.
+    // The link's target does not exist inside, however real it is outside; nothing is made
+    // through a link.
     let error = run_in(&Fixture::overlay(&again(&fixture)), &spec).unwrap_err();
     assert!(matches!(error, SandboxError::Setup { .. }), "{error:?}");
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
