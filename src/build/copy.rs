@@ -62,13 +62,21 @@ struct UnpackedArchive {
 }
 
 /// Looks up the sources and checks the flags; what is in the context is hashed here.
-pub(super) fn sources(run: &Run<'_>, operation: &CopyOperation) -> Result<Sources> {
+pub(super) fn sources(run: &Run<'_>, operation: &CopyOperation, span: Span) -> Result<Sources> {
     let chmod =
         operation.chmod.as_ref().map(|(text, span)| parse_chmod(text, *span)).transpose()?;
+    let paths: Vec<&str> = operation.parts.iter().filter_map(path_of).collect();
     let tree = match &operation.from {
+        CopyFrom::Named(name) => {
+            let named = run.named_context(name).map_err(|error| error.at(Some(span)))?;
+            named.files(&paths)?
+        }
         CopyFrom::Context => {
-            let paths: Vec<&str> = operation.parts.iter().filter_map(path_of).collect();
-            if paths.is_empty() { Tree::default() } else { run.context()?.tree(&paths)? }
+            if paths.is_empty() {
+                Tree::default()
+            } else {
+                run.context()?.tree(&paths)?
+            }
         }
         CopyFrom::Stage(number) => run.stage_tree(*number)?,
         CopyFrom::Image(request) => run.image_tree(request)?,
@@ -179,7 +187,7 @@ impl Sources {
             mode: self.chmod.as_ref(),
             exclude: &operation.exclude,
             parents: operation.parents,
-            from_context: operation.from == CopyFrom::Context,
+            from_context: belongs_to_root(run, &operation.from),
             link: operation.link,
             now_s: run.file_time_s(),
         }
@@ -323,6 +331,9 @@ impl Sources {
                 Ok(Box::new(context.read(path).map_err(io::Error::other)?))
             }
             FileOrigin::Folder { folder, path } => {
+                if let Some(named) = run.named_folder(*folder) {
+                    return Ok(Box::new(named.context.read(path).map_err(io::Error::other)?));
+                }
                 let fetched = self.remotes.values().find_map(|it| it.open(run, *folder, path));
                 if let Some(opened) = fetched {
                     return Ok(Box::new(opened.map_err(io::Error::other)?));
@@ -356,6 +367,15 @@ impl Sources {
             let content: Box<dyn Read> = self.open(run, file, path)?;
             Ok(content)
         })
+    }
+}
+
+/// Whether files from there get root as their owner: those of a folder, not those of an archive.
+fn belongs_to_root(run: &Run<'_>, from: &CopyFrom) -> bool {
+    match from {
+        CopyFrom::Context => run.options.context.tree.is_none(),
+        CopyFrom::Named(name) => run.named_context(name).is_ok_and(|named| !named.has_owners()),
+        CopyFrom::Stage(_) | CopyFrom::Image(_) => false,
     }
 }
 
@@ -409,11 +429,17 @@ fn copy_error(
     };
     let at = at.unwrap_or(span);
     let diagnostic = Diagnostic::error(code, at, error.to_string());
-    let ignored = operation.from == CopyFrom::Context
-        && path.is_some_and(|path| {
-            let path = TreePath::clean(path.as_bytes());
-            run.context().is_ok_and(|context| context.is_ignored(&path))
-        });
+    let hides = |path: &String| {
+        let path = TreePath::clean(path.as_bytes());
+        match &operation.from {
+            CopyFrom::Context => run.context().is_ok_and(|context| context.is_ignored(&path)),
+            CopyFrom::Named(name) => {
+                run.named_context(name).is_ok_and(|named| named.context.is_ignored(&path))
+            }
+            CopyFrom::Stage(_) | CopyFrom::Image(_) => false,
+        }
+    };
+    let ignored = path.is_some_and(hides);
     let diagnostic = if ignored {
         diagnostic.help(
             "the file is there, but excluded by .dockerignore: add a line with `!` and its name",

@@ -9,14 +9,14 @@ use crate::registry::{Download, Downloaded, RegistryError, parse_http_date};
 use crate::store::{DownloadRecord, Draft, StoreError};
 
 use super::driver::Steps;
-use super::{Outcome, remote};
+use super::{Outcome, fetch};
 
 /// A download is refused if it is longer.
 const MAX_DOWNLOAD_BYTES: u64 = 64 << 30;
 
 /// Why a URL gives nothing that can be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DownloadError {
+pub enum DownloadError {
     /// The server did not give it.
     #[error("cannot download {shown}")]
     Fetch {
@@ -84,7 +84,7 @@ fn ask(shared: &Steps<'_>, url: &str, shown: &str) -> Result<(DownloadRecord, Do
     let store = services.store;
     let key = key(shared, url);
     let known = store.download(&key)?;
-    let authorization = remote::http_authorization(shared, url);
+    let authorization = fetch::http_authorization(shared, url);
     let file = Download {
         url,
         shown,
@@ -120,7 +120,7 @@ fn ask(shared: &Steps<'_>, url: &str, shown: &str) -> Result<(DownloadRecord, Do
 /// What a download is remembered under: what one may see, another may not.
 fn key(shared: &Steps<'_>, url: &str) -> String {
     let shown = redacted(url);
-    let authorization = remote::http_authorization(shared, url);
+    let authorization = fetch::http_authorization(shared, url);
     if shown == url && authorization.is_none() {
         return shown;
     }

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use crate::context::{Context, HashMemo, IgnoreRules};
+use crate::context::{Context, IgnoreRules};
 use crate::diag::Diagnostic;
 use crate::ir;
 use crate::oci::{Digest, Reference};
-use crate::plan::CopyFrom;
+
 use crate::plan::{
-    self, Base, CacheKey, Component, Forms, ImageRequest, Operation, OperationKey, Plan,
+    self, Base, CacheKey, Component, CopyFrom, Forms, ImageRequest, Operation, OperationKey, Plan,
     PlannedStage, Step,
 };
 use crate::pool::{self, Scope};
@@ -23,10 +23,11 @@ use crate::tree::Tree;
 
 use super::assemble::{self, StageHistory};
 use super::cache_mount::EmptiedCaches;
+use super::contexts::{ContextFiles, NamedFolders};
+use super::fetch::Fetched;
 use super::images::ImageTable;
 use super::lent::Lent;
 use super::mount_source::{ContextFolders, Inputs};
-use super::remote::Remotes;
 use super::run::RunDone;
 use super::slot::Slot;
 use super::stack::Stack;
@@ -42,6 +43,10 @@ pub struct ContextSource {
     pub path: PathBuf,
     /// What of it is not there for the build.
     pub ignore: IgnoreRules,
+    /// Whether the folder is the same in the next build, so that its files' hashes are remembered.
+    pub lasting: bool,
+    /// The files with their owners, if it is an archive's and not simply a folder.
+    pub tree: Option<Tree>,
 }
 
 /// What a build is to do.
@@ -51,6 +56,8 @@ pub struct BuildOptions {
     pub dockerfile: ir::Dockerfile,
     /// The context.
     pub context: ContextSource,
+    /// The named contexts that are files, by the names in the request.
+    pub contexts: BTreeMap<String, ContextFiles>,
     /// Arguments, target, platform, labels.
     pub request: plan::Request,
     /// Names for the result.
@@ -80,6 +87,10 @@ pub struct Services<'a> {
     pub registry: &'a Client,
     /// Ends the build.
     pub stop: &'a Stop,
+    /// Variables for programs of the host, such as git: PATH, proxies, certificates.
+    pub environment: &'a BTreeMap<String, String>,
+    /// Secrets and agents.
+    pub lent: &'a Lent,
     /// Learns what happens.
     pub events: &'a (dyn Fn(Event) + Sync),
 }
@@ -170,7 +181,8 @@ pub(super) struct Shared<'a> {
     pub(super) options: &'a BuildOptions,
     next_folder: AtomicU32,
     context: OnceLock<Context>,
-    pub(super) remotes: Remotes,
+    pub(super) fetched: Fetched,
+    pub(super) named: NamedFolders,
     resolv_conf: OnceLock<Vec<u8>>,
 }
 
@@ -188,7 +200,8 @@ impl<'a> Shared<'a> {
             options,
             next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),
             context: OnceLock::new(),
-            remotes: Remotes::default(),
+            fetched: Fetched::default(),
+            named: NamedFolders::default(),
             resolv_conf: OnceLock::new(),
         }
     }
@@ -198,19 +211,20 @@ impl<'a> Shared<'a> {
         if let Some(context) = self.context.get() {
             return Ok(context);
         }
-        let source = &self.options.context;
-        let memo = self.services.store.memo(&source.path.to_string_lossy())?.unwrap_or_default();
-        let memo = HashMemo::from_bytes(&memo, self.options.now_s.saturating_mul(1_000_000_000));
-        let context = Context::open(&source.path, source.ignore.clone(), CONTEXT_FOLDER, memo)?;
+        let context = self.open_context(&self.options.context, CONTEXT_FOLDER);
+        let context = context.map_err(|error| error.at(None))?;
         Ok(self.context.get_or_init(|| context))
     }
 
     /// Keeps the hashes of the context's files for the next build.
     fn save_memo(&self) -> std::result::Result<(), BuildError> {
-        if let Some(memo) = self.context.get().and_then(Context::memo_bytes) {
-            let folder = self.options.context.path.to_string_lossy();
-            self.services.store.set_memo(&folder, &memo)?;
+        let source = &self.options.context;
+        if let Some(memo) = self.context.get().and_then(Context::memo_bytes)
+            && source.lasting
+        {
+            self.services.store.set_memo(&source.path.to_string_lossy(), &memo)?;
         }
+        self.save_named_memos()?;
         Ok(())
     }
 
@@ -490,7 +504,7 @@ impl<'a> Run<'a> {
         {
             return Ok((found, Outcome::Cached));
         }
-        let mut sources = copy::sources(self, operation)?;
+        let mut sources = copy::sources(self, operation, span)?;
         let selected = sources.digest(self, operation, span)?;
         let mut wanted = Wanted::new(&self.key(OperationKey::copy(operation, &selected)), stack);
         wanted.definition = by_source.unwrap_or(wanted.definition);
@@ -651,7 +665,7 @@ impl<'a> Run<'a> {
     /// The layers that a COPY takes its sources from, unless that is the context.
     fn source_stack(&self, operation: &plan::CopyOperation) -> Result<Option<Stack>> {
         Ok(match &operation.from {
-            CopyFrom::Context => None,
+            CopyFrom::Context | CopyFrom::Named(_) => None,
             CopyFrom::Stage(number) => Some(self.stage(*number)?.stack),
             CopyFrom::Image(request) => Some(self.images.get(request).stack()),
         })

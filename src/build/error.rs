@@ -9,6 +9,8 @@ use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
 use crate::store::StoreError;
 
+use super::FetchError;
+
 /// An error that several waiting threads may see.
 pub type Failure = Arc<BuildError>;
 
@@ -87,6 +89,9 @@ pub enum BuildError {
         /// Why.
         source: RegistryError,
     },
+    /// Something that no place of the Dockerfile names could not be fetched: the context.
+    #[error(transparent)]
+    Fetch(Box<FetchError>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -130,6 +135,7 @@ impl BuildError {
             | Self::Manifest { .. }
             | Self::Config { .. }
             | Self::Push { .. }
+            | Self::Fetch(_)
             | Self::Store(_)
             | Self::Io(_)
             | Self::Export(_)
@@ -164,6 +170,7 @@ impl BuildError {
             | Self::Manifest { .. }
             | Self::Config { .. }
             | Self::Push { .. }
+            | Self::Fetch(_)
             | Self::Store(_)
             | Self::Io(_)
             | Self::Export(_)

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform, Reference};
-use crate::plan::{BaseImage, ImageRequest, Images};
+use crate::plan::{BaseImage, ImagePlace, ImageRequest, Images};
 use crate::pool;
 use crate::registry::RegistryError;
 use crate::store::{LayerDone, LayerRecord, StoreError};
@@ -17,7 +17,7 @@ use crate::tree::ContentDigest;
 
 use super::driver::{Shared, Steps};
 use super::stack::Stack;
-use super::{BuildError, Event, Failure, Outcome};
+use super::{BuildError, Event, Failure, Outcome, layout};
 
 /// A manifest or config is no longer than this.
 pub(super) const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
@@ -30,7 +30,8 @@ type Result<T> = std::result::Result<T, BuildError>;
 #[derive(Debug, Clone)]
 pub(super) struct Resolved {
     /// Where its layers can be had.
-    name: Reference,
+    pub(super) name: Reference,
+    pub(super) place: ImagePlace,
     pub(super) manifest: Manifest,
     pub(super) config: ImageConfig,
 }
@@ -57,7 +58,7 @@ impl ImageTable {
     ) -> Result<()> {
         let jobs = NonZeroUsize::new(needs.len()).unwrap_or(NonZeroUsize::MIN);
         let found = pool::map_in_order(needs, jobs, |(request, span)| {
-            let resolved = resolve(shared, &request.name, &request.platform, Some(*span))?;
+            let resolved = resolve(shared, request, Some(*span))?;
             let base = base_image(&resolved.config, *span)?;
             Ok::<_, BuildError>((request.clone(), resolved, base))
         });
@@ -119,12 +120,11 @@ fn base_image(config: &ImageConfig, span: Span) -> Result<BaseImage> {
 }
 
 /// Finds an image: by a tag of the store, by what a registry said earlier, or by asking it.
-fn resolve(
-    shared: &Shared<'_>,
-    name: &Reference,
-    platform: &Platform,
-    span: Option<Span>,
-) -> Result<Resolved> {
+fn resolve(shared: &Shared<'_>, request: &ImageRequest, span: Option<Span>) -> Result<Resolved> {
+    if let Some(resolved) = layout::resolve(shared, request, span)? {
+        return checked(resolved, span);
+    }
+    let (name, platform) = (&request.name, &request.platform);
     let store = shared.services.store;
     if !shared.options.pull {
         let known = match store.tag(name)? {
@@ -157,7 +157,8 @@ fn from_store(shared: &Shared<'_>, name: &Reference, digest: Digest) -> Result<O
     };
     let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
     let config = parse_config(name, &config)?;
-    checked(Resolved { name: name.clone(), manifest, config }, None).map(Some)
+    let place = ImagePlace::Registry;
+    checked(Resolved { name: name.clone(), place, manifest, config }, None).map(Some)
 }
 
 fn parse_manifest(name: &Reference, bytes: &[u8]) -> Result<Parsed> {
@@ -224,7 +225,10 @@ fn from_registry(
         );
         shared.event(Event::Warning { text });
     }
-    let resolved = checked(Resolved { name: name.clone(), manifest, config }, span)?;
+    let resolved = checked(
+        Resolved { name: name.clone(), place: ImagePlace::Registry, manifest, config },
+        span,
+    )?;
     store.put_blob(&bytes)?;
     store.set_resolved(name, platform, digest)?;
     Ok((resolved, digest))
@@ -257,6 +261,10 @@ fn fetch_layers(shared: &Steps<'_>, resolved: &Resolved) -> Result<()> {
     };
     let jobs = NonZeroUsize::new(PULLS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
     let pulled = pool::map_in_order(&missing, jobs, |(diff_id, layer)| {
+        if let ImagePlace::Layout { path, .. } = &resolved.place {
+            layout::copy_blob(shared, path, layer)?;
+            return record(shared, resolved, *diff_id, layer);
+        }
         let mut draft = store.draft()?;
         shared.services.registry.pull_blob(&resolved.name, layer, &mut draft, &progress).map_err(
             |source| BuildError::Image { span: None, name: resolved.name.familiar(), source },

@@ -7,12 +7,15 @@
 mod agent;
 mod assemble;
 mod cache_mount;
+mod contexts;
 mod copy;
 mod download;
 mod driver;
 mod error;
 mod event;
+mod fetch;
 mod images;
+mod layout;
 mod lent;
 mod mask;
 mod mount_source;
@@ -26,9 +29,12 @@ mod stack;
 mod stop;
 mod workdir;
 
+pub use contexts::{ContextFiles, FetchedContext, context_of_stream, fetch_context};
+pub use download::DownloadError;
 pub use driver::{BuildOptions, Built, ContextSource, Services, build};
 pub use error::{BuildError, Failure, chain};
 pub use event::{Event, Outcome, StepId, Stream};
+pub use fetch::FetchError;
 pub use images::pull;
 pub use lent::{AgentSource, Lent};
 pub use run::resource;

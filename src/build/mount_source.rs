@@ -69,7 +69,7 @@ impl Inputs {
 impl Selected {
     fn find(run: &Run<'_>, from: &CopyFrom, source: &str, span: Span) -> Result<Self> {
         let mut operation = operation(from, copy::escaped(source), span);
-        let sources = copy::sources(run, &operation)?;
+        let sources = copy::sources(run, &operation, span)?;
         let resolved = sources.tree().resolve(source.as_bytes()).map_err(|error| {
             let message = format!("cannot mount {source}: {error}");
             Diagnostic::error(codes::SOURCE_NOT_FOUND, span, message)

@@ -175,7 +175,7 @@ impl StepMounts {
     ) -> Result<(Vec<LowerFolder>, TreePath)> {
         let run = with.run;
         let stack = match selected.from() {
-            CopyFrom::Context => {
+            CopyFrom::Context | CopyFrom::Named(_) => {
                 let folder = run.context_folders.get(run, selected, with.mount.span)?;
                 let lower = Arc::clone(&folder.1);
                 self.context.push(folder);

@@ -70,18 +70,24 @@ impl Command {
 
 #[derive(Debug, Args)]
 pub(super) struct BuildArgs {
-    /// The folder that COPY and ADD take files from
+    /// The folder that COPY and ADD take files from; or the URL of an archive or of a git
+    /// repository (URL.git#REF:FOLDER); or `-` for an archive or a Dockerfile on standard input
     #[arg(value_name = "CONTEXT")]
     pub(super) context: String,
     /// Give the image this name; may be repeated
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(super) tag: Vec<String>,
-    /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile, inside the context if that is a URL; `-` reads it from standard input
+    /// [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
     /// Build this stage, by name or number, instead of the last one
     #[arg(long, value_name = "STAGE")]
     pub(super) target: Option<String>,
+    /// More files or images, for FROM and --from: NAME=FOLDER, NAME=docker-image://IMAGE,
+    /// NAME=oci-layout://FOLDER[:TAG], NAME=URL; may be repeated
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub(super) build_context: Vec<String>,
     /// Set an ARG; without a value it is taken from the environment; may be repeated
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(super) build_arg: Vec<String>,

@@ -55,6 +55,22 @@ impl Environment {
         self.variables.iter().filter_map(of)
     }
 
+    /// The variables that programs get which rbuild runs on the host.
+    pub(super) fn for_programs(&self) -> BTreeMap<String, String> {
+        const NAMES: [&str; 7] = [
+            "PATH",
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "no_proxy",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+        ];
+        let wanted = |name: &str| NAMES.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
+        let all = self.variables.iter().filter(|(name, _)| wanted(name));
+        all.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     fn home(&self) -> Option<PathBuf> {
         self.get("HOME").map(PathBuf::from)
     }

@@ -3,8 +3,8 @@
 
 mod args;
 mod commands;
+mod contexts;
 mod environment;
-mod epoch;
 mod exit;
 mod interrupt;
 mod output;

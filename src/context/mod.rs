@@ -5,6 +5,7 @@
 //! outside; links named by a step are followed by name inside the root.
 
 mod files;
+pub mod git;
 mod ignore;
 mod memo;
 mod reach;

@@ -10,6 +10,7 @@ mod error;
 mod layout;
 mod place;
 mod push;
+mod reader;
 mod rootfs;
 mod rootfs_folder;
 mod rootfs_tar;
@@ -30,6 +31,7 @@ use rootfs::Rootfs;
 pub use documents::{Packed, pack};
 pub use error::{ExportError, Warning};
 pub use push::{push, push_all};
+pub use reader::{LayoutError, LayoutReader};
 pub use source::{Image, ImageLayer};
 pub use verify::{Verified, VerifyError, verify_layout};
 

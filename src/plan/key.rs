@@ -8,7 +8,7 @@ use std::fmt;
 use crate::tree::{ContentDigest, ContentWriter};
 
 use super::{
-    Access, CopyFrom, CopyOperation, CopyPart, Network, Remote, RemotePart, RunMount, RunMountKind,
+    Access, CopyOperation, CopyPart, Network, Remote, RemotePart, RunMount, RunMountKind,
     RunOperation, RunSettings, WorkdirOperation,
 };
 
@@ -168,7 +168,7 @@ impl OperationKey {
     #[must_use]
     pub fn copy(copy: &CopyOperation, selected: &ContentDigest) -> Self {
         let mut key = Self::new("rbuild/copy/v1");
-        let from_context = matches!(copy.from, CopyFrom::Context);
+        let from_context = copy.from.is_context();
         key.add("from", if from_context { "context" } else { "image" });
         for (at, part) in copy.parts.iter().enumerate() {
             match part {
@@ -271,6 +271,8 @@ impl CacheKey {
 
 #[cfg(test)]
 mod tests {
+    use crate::plan::CopyFrom;
+
     use super::*;
 
     fn run(argv: &[&str], env: &[(&str, &str)]) -> RunOperation {

@@ -11,6 +11,7 @@ mod graph;
 mod history;
 mod key;
 mod mounts;
+mod named;
 mod ports;
 mod remote;
 mod signal;
@@ -18,14 +19,16 @@ mod stages;
 mod step;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::diag::{Diagnostic, Span};
 use crate::ir;
-use crate::oci::{ImageConfig, Platform, Reference};
+use crate::oci::{Digest, ImageConfig, Platform, Reference};
 
 pub use graph::{Forms, forms};
 pub use key::{CacheKey, Chain, Component, OperationKey};
 pub use mounts::bytes;
+pub use named::{NamedContext, NamedContexts, context_name};
 pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote, redacted};
 pub use step::{
     Access, Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
@@ -54,6 +57,8 @@ pub struct Request {
     pub allow_insecure: bool,
     /// Hosts, limits and sizes of every RUN.
     pub run: RunSettings,
+    /// `--build-context`.
+    pub contexts: NamedContexts,
 }
 
 /// An image that a plan needs: which, for which platform, and where the Dockerfile names it.
@@ -61,8 +66,26 @@ pub struct Request {
 pub struct ImageRequest {
     /// The image.
     pub name: Reference,
+    /// Where it is.
+    pub place: ImagePlace,
     /// For which platform.
     pub platform: Platform,
+}
+
+/// Where an image is looked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ImagePlace {
+    /// In the store, and then in the registry that its name names.
+    Registry,
+    /// In an OCI layout.
+    Layout {
+        /// The folder.
+        path: PathBuf,
+        /// The tag; `latest`, or else the only one, when there is none.
+        tag: Option<String>,
+        /// The digest; it counts, not the tag, when both are there.
+        digest: Option<Digest>,
+    },
 }
 
 /// What planning has to know of an image.

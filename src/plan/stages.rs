@@ -8,7 +8,11 @@ use crate::oci::{Platform, Reference};
 
 use super::args::Globals;
 use super::fold::Fold;
-use super::{Base, CopyFrom, ImageRequest, Images, Outcome, Plan, PlannedStage, Request};
+use super::named::{self, Replaced, Start};
+use super::{
+    Base, CopyFrom, ImagePlace, ImageRequest, Images, NamedContext, Outcome, Plan, PlannedStage,
+    Request,
+};
 
 pub(super) fn plan(
     file: &ir::Dockerfile,
@@ -107,8 +111,8 @@ impl<'a> Planner<'a> {
         }
         let file = self.file;
         let stage = file.stages.get(at)?;
-        let planned = match self.start(at, stage) {
-            Ok(Some((base, fold))) => self.finish(at, stage, base, fold),
+        let planned = match self.start_or_replace(at, stage) {
+            Ok(Some((start, instructions))) => self.finish(at, stage, start, instructions),
             Ok(None) => {
                 self.note_other_needs(at, stage);
                 None
@@ -123,12 +127,53 @@ impl<'a> Planner<'a> {
         number
     }
 
-    /// What the stage starts from; `None` when an image's config is missing.
-    fn start(
+    /// What the stage starts from and its instructions; none when a named context stands in for it.
+    fn start_or_replace(
         &mut self,
         at: usize,
-        stage: &ir::Stage,
-    ) -> Result<Option<(Base, Fold)>, Box<Diagnostic>> {
+        stage: &'a ir::Stage,
+    ) -> Result<Option<(Start, &'a [ir::Instruction])>, Box<Diagnostic>> {
+        if let Some((_, name)) = &stage.from.name
+            && self
+                .request
+                .contexts
+                .get(&name.value.to_ascii_lowercase(), &self.request.platform)
+                .is_some()
+        {
+            let platform = self.request.platform.clone();
+            let start = self.named(&name.value.to_ascii_lowercase(), name.span, &platform);
+            return Ok(start.map(|mut start| {
+                start.fold.take_triggers();
+                (start, [].as_slice())
+            }));
+        }
+        Ok(self.start(at, stage)?.map(|start| (start, stage.instructions.as_slice())))
+    }
+
+    /// A stage that starts from a named context; `None` also when an image's config is missing.
+    fn named(&mut self, name: &str, span: Span, platform: &Platform) -> Option<Start> {
+        let (key, context) = self.request.contexts.get(name, platform)?;
+        match context.image(platform.clone()) {
+            Some(request) => self.image(request, span),
+            None => {
+                let fold = Fold::scratch(platform, self.escape);
+                Some(Start { replaced: named::from_folder(key, span), fold })
+            }
+        }
+    }
+
+    /// A stage that starts from an image; `None` when its config is missing.
+    fn image(&mut self, request: ImageRequest, span: Span) -> Option<Start> {
+        let Some(base) = self.images.get(&request) else {
+            self.needs.insert(request, span);
+            return None;
+        };
+        let fold = Fold::image(base, self.escape);
+        Some(Start::new(Base::Image(request), fold))
+    }
+
+    /// What the stage starts from; `None` when an image's config is missing.
+    fn start(&mut self, at: usize, stage: &ir::Stage) -> Result<Option<Start>, Box<Diagnostic>> {
         let from = &stage.from;
         let image = self.globals.expand(&from.image, self.escape)?;
         if image.is_empty() {
@@ -145,18 +190,17 @@ impl<'a> Planner<'a> {
             let Some(number) = self.stage(earlier) else { return Ok(None) };
             let parent = self.done.get(&earlier).and_then(Option::as_ref);
             let fold = parent.map(|(_, fold)| fold.child()).expect("a planned stage has a state");
-            return Ok(Some((Base::Stage(number), fold)));
+            return Ok(Some(Start::new(Base::Stage(number), fold)));
         }
         if image == "scratch" {
-            return Ok(Some((Base::Scratch, Fold::scratch(&platform, self.escape))));
+            let fold = Fold::scratch(&platform, self.escape);
+            return Ok(Some(Start::new(Base::Scratch, fold)));
+        }
+        if self.request.contexts.get(&image, &platform).is_some() {
+            return Ok(self.named(&image, from.image.span, &platform));
         }
         let request = self.image_request(&image, &from.image, platform)?;
-        let Some(base) = self.images.get(&request) else {
-            self.needs.insert(request, from.image.span);
-            return Ok(None);
-        };
-        let fold = Fold::image(base, self.escape);
-        Ok(Some((Base::Image(request), fold)))
+        Ok(self.image(request, from.image.span))
     }
 
     fn platform(&self, from: &ir::From) -> Result<Platform, Box<Diagnostic>> {
@@ -183,7 +227,7 @@ impl<'a> Planner<'a> {
             let help = near.map(|name| format!("there is a stage `{name}`"));
             Box::new(Diagnostic::error(codes::BAD_BASE, word.span, message).maybe_help(help))
         })?;
-        Ok(ImageRequest { name, platform })
+        Ok(ImageRequest { name, place: ImagePlace::Registry, platform })
     }
 
     /// While a base's config is missing: the other images that the stage names, so that all can
@@ -208,6 +252,10 @@ impl<'a> Planner<'a> {
             return Err(Box::new(error(codes::BAD_FLAG, message).help(help)));
         }
         let lower = text.to_ascii_lowercase();
+        let named = self.request.contexts.get(&lower, &self.request.platform);
+        if let Some((key, NamedContext::Folder)) = named {
+            return Ok(Some(CopyFrom::Named(key.to_owned())));
+        }
         let by_name = self.names.iter().take(at).rposition(|name| name.as_ref() == Some(&lower));
         let by_number = text.parse::<usize>().ok();
         if let Some(stage) = by_name.or(by_number.filter(|number| *number < at)) {
@@ -227,7 +275,14 @@ impl<'a> Planner<'a> {
             );
             return Err(Box::new(error(codes::UNKNOWN_STAGE, message)));
         }
-        let request = self.image_request(text, from, self.request.platform.clone())?;
+        let platform = self.request.platform.clone();
+        let request = match self.request.contexts.get(text, &platform) {
+            Some((key, context)) => match context.image(platform) {
+                Some(request) => request,
+                None => return Ok(Some(CopyFrom::Named(key.to_owned()))),
+            },
+            None => self.image_request(text, from, platform)?,
+        };
         if !self.images.contains_key(&request) {
             self.needs.insert(request, from.span);
             return Ok(None);
@@ -281,14 +336,14 @@ impl<'a> Planner<'a> {
         &mut self,
         at: usize,
         stage: &ir::Stage,
-        base: Base,
-        mut fold: Fold,
+        start: Start,
+        instructions: &[ir::Instruction],
     ) -> Option<(usize, Fold)> {
-        let mut steps = Vec::new();
+        let Start { replaced: Replaced { base, mut steps }, mut fold } = start;
         let mut complete = true;
         let triggers = fold.take_triggers();
         let borrowed = triggers.iter().map(|trigger| (trigger, Some(stage.from.image.span)));
-        let own = stage.instructions.iter().map(|instruction| (instruction, None));
+        let own = instructions.iter().map(|instruction| (instruction, None));
         for (instruction, place) in borrowed.chain(own) {
             let froms = self.froms(at, instruction).unwrap_or_else(|error| {
                 self.errors.push(at_place(*error, place));

@@ -226,6 +226,8 @@ pub struct RunOperation {
 pub enum CopyFrom {
     /// The build context.
     Context,
+    /// The files of a named context.
+    Named(String),
     /// An earlier stage of the plan, by number.
     Stage(usize),
     /// An image.
@@ -319,7 +321,7 @@ impl Operation {
         };
         froms.into_iter().filter_map(|from| match from {
             CopyFrom::Stage(number) => Some(*number),
-            CopyFrom::Context | CopyFrom::Image(_) => None,
+            CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Image(_) => None,
         })
     }
 }
@@ -341,6 +343,17 @@ pub struct WorkdirOperation {
     pub path: String,
     /// USER, who owns what has to be made.
     pub user: String,
+}
+
+impl CopyFrom {
+    /// Whether it is files of the caller's, which belong to root in the image.
+    #[must_use]
+    pub const fn is_context(&self) -> bool {
+        match self {
+            Self::Context | Self::Named(_) => true,
+            Self::Stage(_) | Self::Image(_) => false,
+        }
+    }
 }
 
 impl PlannedStage {

@@ -57,8 +57,11 @@ pub enum CopyInput<'a> {
         /// Its content.
         file: File,
     },
-    /// An unpacked archive or a checkout: what its root holds goes into the destination.
+    /// An unpacked archive: what its root holds goes into the destination, in place of whatever is
+    /// there.
     Tree(&'a Tree),
+    /// A checkout: what its root holds goes into the destination, as of a folder that is named.
+    Folder(&'a Tree),
 }
 
 /// What a COPY adds on top of `below`: the copied files, the folders that had to be made, and all

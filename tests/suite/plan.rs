@@ -1,5 +1,4 @@
 //! Which steps run, when, and how often: seen from outside.
-#![expect(clippy::disallowed_methods, reason = "tests say what they mean with them")]
 
 use std::time::{Duration, Instant};
 

@@ -105,16 +105,7 @@ pub(crate) fn entries(tar: &[u8]) -> BTreeMap<String, String> {
         let mut entry = entry.unwrap();
         let path = entry.path_bytes().escape_ascii().to_string();
         let header = entry.header();
-        let kind = match header.entry_type() {
-            tar::EntryType::Regular => "file",
-            tar::EntryType::Directory => "dir",
-            tar::EntryType::Symlink => "symlink",
-            tar::EntryType::Link => "link",
-            tar::EntryType::Fifo => "fifo",
-            tar::EntryType::Char => "char",
-            tar::EntryType::Block => "block",
-            _ => "other",
-        };
+        let kind = kind(header.entry_type());
         let mode = header.mode().unwrap() & 0o7777;
         let size = header.size().unwrap();
         let mut line = format!(
@@ -146,8 +137,21 @@ pub(crate) fn entries(tar: &[u8]) -> BTreeMap<String, String> {
     found
 }
 
+fn kind(kind: tar::EntryType) -> &'static str {
+    let names = [
+        (tar::EntryType::Regular, "file"),
+        (tar::EntryType::Directory, "dir"),
+        (tar::EntryType::Symlink, "symlink"),
+        (tar::EntryType::Link, "link"),
+        (tar::EntryType::Fifo, "fifo"),
+        (tar::EntryType::Char, "char"),
+        (tar::EntryType::Block, "block"),
+    ];
+    names.iter().find(|(known, _)| *known == kind).map_or("other", |(_, name)| name)
+}
+
 /// The extended headers of an entry.
-pub(crate) fn pax(entry: &mut tar::Entry<'_, &[u8]>) -> Vec<(String, Vec<u8>)> {
+fn pax(entry: &mut tar::Entry<'_, &[u8]>) -> Vec<(String, Vec<u8>)> {
     let Some(extensions) = entry.pax_extensions().unwrap() else { return Vec::new() };
     let pairs = extensions.map(|pair| {
         let pair = pair.unwrap();

@@ -42,6 +42,11 @@ pub(crate) fn texts_below(folder: &str) -> Vec<SourceText> {
     files
 }
 
+/// The text of one file.
+pub(crate) fn text_of(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
 /// All `.rs` files below `folder`.
 pub(crate) fn rust_below(folder: &str) -> Vec<SourceText> {
     let mut files = texts_below(folder);

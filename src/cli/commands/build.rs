@@ -2,28 +2,24 @@
 #![expect(clippy::print_stdout, reason = "the image's id is what -q asks for")]
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
-use crate::build::{self, BuildError, BuildOptions, Built, ContextSource, Event, Services, Stop};
+use crate::build::{self, BuildError, BuildOptions, Built, Event, Services, Stop};
 use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
+use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
-use crate::cli::{epoch, interrupt, registries, report, run_options, secrets};
-use crate::context::{IgnoreRules, parse_ignore};
+use crate::cli::{interrupt, registries, report, run_options, secrets};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::image::{self, ExportOptions, Image, Target};
 use crate::ir;
 use crate::oci::{Platform, Reference};
-use crate::pathio::{self, PathError};
+use crate::pathio;
 use crate::plan::{Network, Request};
 use crate::registry::Client;
 use crate::store::Store;
 use crate::syntax;
-
-/// A Dockerfile or ignore file is no longer than this.
-const MAX_FILE_BYTES: u64 = 16 << 20;
 
 type Result<T> = std::result::Result<T, Complaint>;
 
@@ -33,18 +29,8 @@ pub(in crate::cli) fn run(
     environment: &Environment,
 ) -> Result<()> {
     let outputs = outputs(args)?;
-    let context = context_folder(&args.context)?;
-    let (source, name) = read_dockerfile(args, &context)?;
-    let (dockerfile, diagnostics) = syntax::parse(source.text());
-    let style = if environment.colour { Style::Colour } else { Style::Plain };
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        return Err(Complaint::new(diag::render(&diagnostics, &source, style), Exit::Build));
-    }
+    let asked = Asked::new(args)?;
     let quiet = args.quiet || args.progress == Progress::Quiet;
-    if !quiet && !diagnostics.is_empty() {
-        report::remark(diag::render(&diagnostics, &source, style).trim_end());
-    }
-    let options = options(args, environment, &context, &name, dockerfile, &outputs)?;
     let store = open_store(global, environment)?;
     let registry = registries::client(environment)?;
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
@@ -54,15 +40,47 @@ pub(in crate::cli) fn run(
             plain.event(&event);
         }
     };
-    let services = Services { store: &store, registry: &registry, stop: &stop, events: &events };
-    let done = interrupt::watching(&stop, || {
-        let built = build::build(&services, &options)?;
-        write_out(&services, &options, &built, &outputs, quiet)?;
+    let lent = secrets::lent(args, environment)?;
+    let programs = environment.for_programs();
+    let services = Services {
+        store: &store,
+        registry: &registry,
+        stop: &stop,
+        environment: &programs,
+        lent: &lent,
+        events: &events,
+    };
+    interrupt::watching(&stop, || {
+        let input = asked.load(args, &services, environment.now_s, quiet)?;
+        build_input(args, environment, &services, &input, &outputs, quiet)
+    })
+}
+
+fn build_input(
+    args: &BuildArgs,
+    environment: &Environment,
+    services: &Services<'_>,
+    input: &Input,
+    outputs: &[Output],
+    quiet: bool,
+) -> Result<()> {
+    let source = &input.dockerfile;
+    let (dockerfile, diagnostics) = syntax::parse(source.text());
+    let style = if environment.colour { Style::Colour } else { Style::Plain };
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(Complaint::new(diag::render(&diagnostics, source, style), Exit::Build));
+    }
+    if !quiet && !diagnostics.is_empty() {
+        report::remark(diag::render(&diagnostics, source, style).trim_end());
+    }
+    let options = options(args, environment, services, input, dockerfile, outputs)?;
+    let done = build::build(services, &options).and_then(|built| {
+        write_out(services, &options, &built, outputs, quiet)?;
         Ok(built)
     });
-    let built = done.map_err(|error: build::Failure| complaint(&error, &source, style))?;
+    let built = done.map_err(|error: build::Failure| complaint(&error, source, style))?;
     if !quiet && !built.warnings.is_empty() {
-        report::remark(diag::render(&built.warnings, &source, style).trim_end());
+        report::remark(diag::render(&built.warnings, source, style).trim_end());
     }
     finish(args, &built, &options.tags, quiet)
 }
@@ -97,89 +115,6 @@ fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
     Ok(outputs)
 }
 
-fn context_folder(context: &str) -> Result<PathBuf> {
-    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
-    let remote = context == "-" || context.contains("://") || context.starts_with("git@");
-    if remote {
-        return Err(usage(format!("a context of `{context}` is not supported yet: give a folder")));
-    }
-    let path = Path::new(context);
-    if !path.is_dir() {
-        let what = if path.exists() { "is no folder" } else { "does not exist" };
-        return Err(usage(format!(
-            "the context {context} {what}: give the folder that COPY takes files from"
-        )));
-    }
-    std::path::absolute(path).map_err(|error| {
-        Complaint::from_error(&PathError::new("resolve", path, error), Exit::Environment)
-    })
-}
-
-/// The Dockerfile's text, and its path for finding its own ignore file.
-fn read_dockerfile(args: &BuildArgs, context: &Path) -> Result<(SourceFile, PathBuf)> {
-    if args.file.as_deref() == Some(Path::new("-")) {
-        let mut bytes = Vec::new();
-        let stdin = std::io::stdin().lock().take(MAX_FILE_BYTES).read_to_end(&mut bytes);
-        stdin.map_err(|error| {
-            Complaint::from_error(&PathError::new("read", "-", error), Exit::Environment)
-        })?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        return Ok((SourceFile::new("Dockerfile", text), context.join("Dockerfile")));
-    }
-    let path = match &args.file {
-        Some(path) => path.clone(),
-        None => {
-            let usual = context.join("Dockerfile");
-            let lower = context.join("dockerfile");
-            if !usual.exists() && lower.exists() { lower } else { usual }
-        }
-    };
-    let bytes =
-        pathio::read(&path, MAX_FILE_BYTES).map_err(|error| no_dockerfile(&error, context))?;
-    let shown = path.file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy());
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok((SourceFile::new(shown, text), path))
-}
-
-fn no_dockerfile(error: &PathError, context: &Path) -> Complaint {
-    if error.kind() != std::io::ErrorKind::NotFound {
-        return Complaint::from_error(error, Exit::Build);
-    }
-    let mut found: Vec<String> = walkdir::WalkDir::new(context)
-        .max_depth(2)
-        .into_iter()
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().to_lowercase().contains("dockerfile"))
-        .map(|entry| entry.path().display().to_string())
-        .collect();
-    found.sort();
-    let help = match found.as_slice() {
-        [] => "name another file with -f FILE".to_owned(),
-        found => format!("did you mean -f {}?", found.join(" or -f ")),
-    };
-    let path = error.path().display();
-    Complaint::new(
-        format!("error: there is no Dockerfile: {path}: no such file or directory; {help}"),
-        Exit::Build,
-    )
-}
-
-fn ignore_rules(dockerfile: &Path, context: &Path) -> Result<IgnoreRules> {
-    let own = PathBuf::from(format!("{}.dockerignore", dockerfile.display()));
-    for path in [own, context.join(".dockerignore")] {
-        match pathio::read(&path, MAX_FILE_BYTES) {
-            Ok(bytes) => {
-                return parse_ignore(&String::from_utf8_lossy(&bytes)).map_err(|error| {
-                    Complaint::new(format!("error: {}: {error}", path.display()), Exit::Build)
-                });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Complaint::from_error(&error, Exit::Build)),
-        }
-    }
-    Ok(IgnoreRules::default())
-}
-
 pub(in crate::cli) fn platform(text: Option<&str>) -> Result<Option<Platform>> {
     let Some(text) = text else { return Ok(None) };
     if text.contains(',') {
@@ -196,13 +131,14 @@ pub(in crate::cli) fn platform(text: Option<&str>) -> Result<Option<Platform>> {
 fn options(
     args: &BuildArgs,
     environment: &Environment,
-    context: &Path,
-    dockerfile_path: &Path,
+    services: &Services<'_>,
+    input: &Input,
     dockerfile: ir::Dockerfile,
     outputs: &[Output],
 ) -> Result<BuildOptions> {
+    let named = contexts::named(&args.build_context)?;
     let build_args = build_args(args, environment);
-    let epoch_s = epoch::epoch(args, &build_args, &dockerfile, context)?;
+    let epoch_s = epoch(args, &build_args, &dockerfile, input)?;
     let rewrite = outputs.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let labels = args.label.iter().map(|label| {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
@@ -218,23 +154,22 @@ fn options(
             NetworkArg::Default | NetworkArg::Host => Network::Host,
             NetworkArg::None => Network::None,
         },
+        contexts: named.names,
         allow_host_network: args.allow.contains(&Allow::NetworkHost),
         allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
         run: run_options::settings(args)?,
     };
     Ok(BuildOptions {
         dockerfile,
-        context: ContextSource {
-            path: context.to_owned(),
-            ignore: ignore_rules(dockerfile_path, context)?,
-        },
+        context: input.context.clone(),
+        contexts: named.files,
         request,
         tags: args.tag.iter().map(|tag| reference(tag)).collect::<Result<_>>()?,
         no_cache: args.no_cache,
         pull: args.pull,
         epoch_s,
         clamp: args.reproducible || rewrite,
-        lent: secrets::lent(args, environment)?,
+        lent: services.lent.clone(),
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
     })
@@ -256,6 +191,34 @@ fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, S
         }
     }
     given
+}
+
+/// The time that the image gets, if it is not the clock's.
+fn epoch(
+    args: &BuildArgs,
+    build_args: &BTreeMap<String, String>,
+    dockerfile: &ir::Dockerfile,
+    input: &Input,
+) -> Result<Option<i64>> {
+    let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| default_epoch(dockerfile));
+    if let Some(text) = given.filter(|text| !text.is_empty()) {
+        return text.parse().map(Some).map_err(|_bad| {
+            let text = format!("error: SOURCE_DATE_EPOCH={text} is no number of seconds");
+            Complaint::new(text, Exit::Usage)
+        });
+    }
+    Ok(args.reproducible.then(|| input.newest_commit().unwrap_or(0)))
+}
+
+/// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
+fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
+    dockerfile.meta_args.iter().rev().find_map(|instruction| {
+        let ir::Kind::Arg(args) = &instruction.kind else {
+            return None;
+        };
+        let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
+        named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
+    })
 }
 
 /// Hands the image to every sink that was asked for.

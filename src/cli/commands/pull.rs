@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
-use crate::build::{self, Services, Stop};
+use crate::build::{self, Lent, Services, Stop};
 use crate::cli::args::PullArgs;
 use crate::cli::progress::Plain;
 use crate::cli::registries;
@@ -20,7 +20,15 @@ pub(in crate::cli) fn run(
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let plain = Plain::default();
     let events = |event| plain.event(&event);
-    let services = Services { store: &store, registry: &registry, stop: &stop, events: &events };
+    let programs = environment.for_programs();
+    let services = Services {
+        store: &store,
+        registry: &registry,
+        stop: &stop,
+        environment: &programs,
+        lent: &Lent::default(),
+        events: &events,
+    };
     let digest = build::pull(&services, &name, &platform)
         .map_err(|error| Complaint::from_error(&*error, Exit::Environment))?;
     println!("{name} {digest}");

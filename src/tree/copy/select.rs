@@ -76,6 +76,10 @@ pub(super) fn all<'a>(
                 let leaf = (meta.clone(), crate::tree::Node::File(file.clone()));
                 vec![selected(name, What::Leaf(TreeNode::Leaf(leaf.into())))]
             }
+            CopyInput::Folder(tree) => {
+                let contents = choose(tree.root(), None, &exclude);
+                vec![selected(b"", What::Contents(contents))]
+            }
             CopyInput::Tree(tree) => {
                 let contents = choose(tree.root(), None, &exclude);
                 vec![Selected { replaces: true, ..selected(b"", What::Contents(contents)) }]

@@ -1,0 +1,69 @@
+//! Base images from OCI layouts: their documents at once, their layers when they are needed.
+
+use std::io;
+use std::path::Path;
+
+use crate::diag::Span;
+use crate::image::{LayoutError, LayoutReader};
+use crate::oci::{Descriptor, Digest, ImageConfig, Parsed, Platform};
+use crate::pathio::PathError;
+use crate::plan::{ImagePlace, ImageRequest};
+
+use super::driver::Steps;
+use super::images::Resolved;
+use super::{BuildError, error};
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// The image of a layout.
+pub(super) fn resolve(
+    steps: &Steps<'_>,
+    request: &ImageRequest,
+    span: Option<Span>,
+) -> Result<Option<Resolved>> {
+    let ImagePlace::Layout { path, tag, digest } = &request.place else { return Ok(None) };
+    let bad = |reason: String| bad_image(request, span, reason);
+    let failed = |error: LayoutError| bad(error::chain(&error));
+    let reader = LayoutReader::new(path);
+    let (_, bytes) = reader.manifest(tag.as_deref(), *digest, &request.platform).map_err(failed)?;
+    let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes) else {
+        return Err(bad("its manifest is an index".to_owned()));
+    };
+    let config_bytes = reader.document(manifest.config.digest).map_err(failed)?;
+    let config = ImageConfig::parse(&config_bytes).map_err(|error| bad(error::chain(&error)))?;
+    warn_platform(steps, request, &config.platform());
+    steps.services.store.put_blob(&config_bytes)?;
+    steps.services.store.put_blob(&bytes)?;
+    let (name, place) = (request.name.clone(), request.place.clone());
+    Ok(Some(Resolved { name, place, manifest, config }))
+}
+
+fn bad_image(request: &ImageRequest, span: Option<Span>, reason: String) -> BuildError {
+    BuildError::BadImage { span, name: request.name.familiar(), reason }
+}
+
+fn warn_platform(steps: &Steps<'_>, request: &ImageRequest, have: &Platform) {
+    if *have != request.platform {
+        let (name, want) = (&request.name, &request.platform);
+        let text = format!(
+            "InvalidBaseImagePlatform: base image {name} is for platform \"{have}\", expected \"{want}\""
+        );
+        steps.event(super::Event::Warning { text });
+    }
+}
+
+/// Copies a layer's blob out of the layout at `path` into the store.
+pub(super) fn copy_blob(steps: &Steps<'_>, path: &Path, layer: &Descriptor) -> Result<Digest> {
+    let reader = LayoutReader::new(path);
+    let failed = |error: LayoutError| {
+        let (name, reason) = (path.display().to_string(), error::chain(&error));
+        BuildError::BadImage { span: None, name, reason }
+    };
+    let mut blob = reader.open_blob(layer.digest).map_err(failed)?;
+    let store = steps.services.store;
+    let mut draft = store.draft()?;
+    io::copy(&mut blob, &mut draft)
+        .map_err(|error| PathError::new("copy a blob of", path, error))?;
+    let (got, _) = store.publish(draft)?;
+    if got == layer.digest { Ok(got) } else { Err(failed(reader.corrupt(layer.digest, got))) }
+}

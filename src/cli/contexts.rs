@@ -1,0 +1,379 @@
+//! Where a build's files come from: the context, the Dockerfile, and named contexts.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::build::{self, BuildError, ContextFiles, ContextSource, FetchedContext, Services};
+use crate::context::{Context, HashMemo, IgnoreRules, parse_ignore};
+use crate::diag::SourceFile;
+use crate::oci::Digest;
+use crate::pathio::{self, PathError};
+use crate::plan::{ImagePlace, NamedContext, NamedContexts, Remote, parse_remote, redacted};
+
+use super::args::BuildArgs;
+use super::exit::Exit;
+use super::report::{self, Complaint};
+
+/// A Dockerfile or ignore file is no longer than this.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+/// The build argument that keeps `.git` in a context that is a repository.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+type Result<T> = std::result::Result<T, Complaint>;
+
+/// What the command line says of the context.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// A folder.
+    Folder(PathBuf),
+    /// A URL or repository.
+    Remote(Remote),
+    /// Standard input: an archive, or a Dockerfile without context.
+    Stdin,
+}
+
+/// A context that is there, and the Dockerfile.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) dockerfile: SourceFile,
+    pub(super) context: ContextSource,
+    /// What was fetched has to live as long.
+    fetched: Option<FetchedContext>,
+}
+
+/// The named contexts.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    pub(super) names: NamedContexts,
+    pub(super) files: BTreeMap<String, ContextFiles>,
+}
+
+fn usage(text: impl std::fmt::Display) -> Complaint {
+    Complaint::new(format!("error: {text}"), Exit::Usage)
+}
+
+impl Asked {
+    pub(super) fn new(args: &BuildArgs) -> Result<Self> {
+        let context = args.context.as_str();
+        if context == "-" {
+            if is_stdin(args) {
+                let text = "standard input cannot be both the context and the Dockerfile";
+                return Err(usage(format!("{text}: name a folder, or leave out -f")));
+            }
+            return Ok(Self::Stdin);
+        }
+        if Path::new(context).is_dir() {
+            return folder(context).map(Self::Folder);
+        }
+        let Some(mut remote) = remote(context)? else {
+            return folder(context).map(Self::Folder);
+        };
+        if let Remote::Git(git) = &mut remote {
+            let mut given = args.build_arg.iter().rev().filter_map(|arg| arg.split_once('='));
+            let keep = given.find(|(name, _)| *name == KEEP_GIT_DIR);
+            let keep = keep.is_some_and(|(_, value)| is_true(value));
+            git.keep_git_dir = git.keep_git_dir.or(keep.then_some(true));
+        }
+        Ok(Self::Remote(remote))
+    }
+
+    /// Gets the context and reads the Dockerfile.
+    pub(super) fn load(
+        self,
+        args: &BuildArgs,
+        services: &Services<'_>,
+        now_s: i64,
+        quiet: bool,
+    ) -> Result<Input> {
+        let fetched = match self {
+            Self::Folder(path) => return local(args, path),
+            Self::Remote(remote) => {
+                if !quiet {
+                    report::remark(&format!("fetching the context {}", redacted(&args.context)));
+                }
+                build::fetch_context(services, &remote, now_s)
+            }
+            Self::Stdin => {
+                let mut stdin = std::io::stdin().lock();
+                build::context_of_stream(services, &mut stdin, "standard input")
+            }
+        };
+        let fetched = fetched.map_err(|error| fetch_complaint(&error))?;
+        let path = fetched.path().to_owned();
+        let from_stdin = args.context == "-";
+        if from_stdin && fetched.single_file().is_some() && args.file.is_some() {
+            let text =
+                "standard input is no archive, so it is the Dockerfile, and -f names another";
+            return Err(usage(text));
+        }
+        let dockerfile =
+            if is_stdin(args) { dockerfile_of_stdin()? } else { dockerfile_in(args, &fetched)? };
+        if let Some(name) = fetched.single_file().filter(|_| from_stdin) {
+            let single = path.join(name);
+            pathio::remove_file(&single)
+                .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        }
+        let (ignore, tree) = (IgnoreRules::default(), fetched.tree());
+        let context = ContextSource { path, ignore, lasting: false, tree };
+        Ok(Input { dockerfile, context, fetched: Some(fetched) })
+    }
+}
+
+impl Input {
+    /// When the context's newest git commit was made.
+    pub(super) fn newest_commit(&self) -> Option<i64> {
+        match &self.fetched {
+            Some(fetched) => fetched.commit_s(),
+            None => newest_commit(&self.context.path),
+        }
+    }
+}
+
+fn is_stdin(args: &BuildArgs) -> bool {
+    args.file.as_deref() == Some(Path::new("-"))
+}
+
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+/// What is fetched, if the text means that.
+fn remote(text: &str) -> Result<Option<Remote>> {
+    // An old form, which is a repository unless there is a folder of this name.
+    let https = text.starts_with("github.com/").then(|| match text.split_once(['#', '?']) {
+        Some((address, _)) => full_github(text, address),
+        None => full_github(text, text),
+    });
+    parse_remote(https.as_deref().unwrap_or(text))
+        .map_err(|error| usage(format!("{}: {error}", redacted(text))))
+}
+
+fn full_github(text: &str, address: &str) -> String {
+    let rest = text.get(address.len()..).unwrap_or_default();
+    let dot_git = if address.ends_with(".git") { "" } else { ".git" };
+    format!("https://{address}{dot_git}{rest}")
+}
+
+fn fetch_complaint(error: &BuildError) -> Complaint {
+    let help = match error {
+        BuildError::Fetch(source) => source.help(),
+        _ => None,
+    };
+    let help = help.map_or_else(String::new, |help| format!("; {help}"));
+    let exit = match error {
+        BuildError::Interrupted | BuildError::Stopped => Exit::Interrupted,
+        _ => Exit::Environment,
+    };
+    Complaint::new(format!("error: {}{help}", build::chain(error)), exit)
+}
+
+fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
+    let (dockerfile, name) = read_dockerfile(args, &path)?;
+    let ignore = ignore_rules(Some(&name), &path)?;
+    let context = ContextSource { path, ignore, lasting: true, tree: None };
+    Ok(Input { dockerfile, context, fetched: None })
+}
+
+fn folder(context: &str) -> Result<PathBuf> {
+    let path = Path::new(context);
+    if !path.is_dir() {
+        let what = if path.exists() { "is no folder" } else { "does not exist" };
+        return Err(usage(format!(
+            "the context {} {what}: give the folder that COPY takes files from",
+            redacted(context)
+        )));
+    }
+    std::path::absolute(path).map_err(|error| {
+        Complaint::from_error(&PathError::new("resolve", path, error), Exit::Environment)
+    })
+}
+
+/// The Dockerfile's text, and its path for finding its own ignore file.
+fn read_dockerfile(args: &BuildArgs, context: &Path) -> Result<(SourceFile, PathBuf)> {
+    if is_stdin(args) {
+        return Ok((dockerfile_of_stdin()?, context.join("Dockerfile")));
+    }
+    let path = match &args.file {
+        Some(path) => path.clone(),
+        None => {
+            let usual = context.join("Dockerfile");
+            let lower = context.join("dockerfile");
+            if !usual.exists() && lower.exists() { lower } else { usual }
+        }
+    };
+    let bytes =
+        pathio::read(&path, MAX_FILE_BYTES).map_err(|error| no_dockerfile(&error, context))?;
+    let shown = path.file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy());
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok((SourceFile::new(shown, text), path))
+}
+
+fn dockerfile_of_stdin() -> Result<SourceFile> {
+    let mut bytes = Vec::new();
+    let stdin = std::io::stdin().lock().take(MAX_FILE_BYTES).read_to_end(&mut bytes);
+    stdin.map_err(|error| {
+        Complaint::from_error(&PathError::new("read", "-", error), Exit::Environment)
+    })?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(SourceFile::new("Dockerfile", text))
+}
+
+/// The Dockerfile inside a context that was fetched; no link leads out of it.
+fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<SourceFile> {
+    let names: Vec<String> = match (&args.file, fetched.single_file()) {
+        (Some(file), _) => vec![file.to_string_lossy().into_owned()],
+        (None, Some(name)) => vec![name.to_owned()],
+        (None, None) => vec!["Dockerfile".to_owned(), "dockerfile".to_owned()],
+    };
+    let failed = |error: PathError| Complaint::from_error(&error, Exit::Build);
+    let rules = IgnoreRules::default();
+    let context = Context::open(fetched.path(), rules, 0, HashMemo::new(0)).map_err(failed)?;
+    for name in &names {
+        let tree = context.tree(&[name]).map_err(failed)?;
+        let Ok(path) = tree.resolve(name.as_bytes()) else { continue };
+        if tree.file(&path).is_none() {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        let file = context.read(&path).map_err(failed)?;
+        file.take(MAX_FILE_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(|error| failed(PathError::new("read", name, error)))?;
+        let shown = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
+        let shown = if fetched.single_file().is_some() { "Dockerfile".into() } else { shown };
+        return Ok(SourceFile::new(shown, String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    let name = names.into_iter().next().unwrap_or_default();
+    let error = PathError::new("open", name, std::io::Error::from(std::io::ErrorKind::NotFound));
+    Err(no_dockerfile(&error, fetched.path()))
+}
+
+fn no_dockerfile(error: &PathError, context: &Path) -> Complaint {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return Complaint::from_error(error, Exit::Build);
+    }
+    // Inside a fetched context, names are relative to it.
+    let shown = |path: &Path| match path.strip_prefix(context) {
+        Ok(inside) if error.path().is_relative() => inside.display().to_string(),
+        _ => path.display().to_string(),
+    };
+    let mut found: Vec<String> = walkdir::WalkDir::new(context)
+        .max_depth(2)
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().to_lowercase().contains("dockerfile"))
+        .map(|entry| shown(entry.path()))
+        .collect();
+    found.sort();
+    let help = match found.as_slice() {
+        [] => "name another file with -f FILE".to_owned(),
+        found => format!("did you mean -f {}?", found.join(" or -f ")),
+    };
+    let path = error.path().display();
+    Complaint::new(
+        format!("error: there is no Dockerfile: {path}: no such file or directory; {help}"),
+        Exit::Build,
+    )
+}
+
+fn ignore_rules(dockerfile: Option<&Path>, context: &Path) -> Result<IgnoreRules> {
+    let own = dockerfile.map(|path| PathBuf::from(format!("{}.dockerignore", path.display())));
+    for path in own.into_iter().chain([context.join(".dockerignore")]) {
+        match pathio::read(&path, MAX_FILE_BYTES) {
+            Ok(bytes) => {
+                return parse_ignore(&String::from_utf8_lossy(&bytes)).map_err(|error| {
+                    Complaint::new(format!("error: {}: {error}", path.display()), Exit::Build)
+                });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Complaint::from_error(&error, Exit::Build)),
+        }
+    }
+    Ok(IgnoreRules::default())
+}
+
+/// Reads the values of `--build-context`.
+pub(super) fn named(values: &[String]) -> Result<Named> {
+    let mut named = Named::default();
+    for text in values {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(usage(format!("--build-context {text}: write NAME=VALUE")));
+        };
+        let (context, files) = named_value(name, value)?;
+        let Some(key) = named.names.add(name, context) else {
+            return Err(usage(format!(
+                "invalid context name {name}: it has the form of an image's name, in lower case"
+            )));
+        };
+        match files {
+            Some(files) => drop(named.files.insert(key, files)),
+            None => drop(named.files.remove(&key)),
+        }
+    }
+    Ok(named)
+}
+
+fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextFiles>)> {
+    let bad = |why: String| usage(format!("--build-context {name}: {why}"));
+    if let Some(image) = value.strip_prefix("docker-image://") {
+        let image = image.parse();
+        let name = image.map_err(|error: crate::oci::ReferenceError| bad(error.to_string()))?;
+        return Ok((NamedContext::Image { name, place: ImagePlace::Registry }, None));
+    }
+    if let Some(layout) = value.strip_prefix("oci-layout://") {
+        let place = layout_place(layout).map_err(bad)?;
+        let (image, _platform) = name.split_once("::").unwrap_or((name, ""));
+        let image = image.parse();
+        let name = image.map_err(|error: crate::oci::ReferenceError| bad(error.to_string()))?;
+        return Ok((NamedContext::Image { name, place }, None));
+    }
+    if !Path::new(value).is_dir()
+        && let Some(remote) = remote(value)?
+    {
+        return Ok((NamedContext::Folder, Some(ContextFiles::Remote(remote))));
+    }
+    if let Some((scheme, _)) = value.split_once("://").or_else(|| value.split_once(':'))
+        && ["target", "input"].contains(&scheme)
+    {
+        return Err(bad(format!("{scheme}: is known to bake files only")));
+    }
+    let path = folder(value).map_err(|complaint| bad(complaint.to_string()))?;
+    let ignore = ignore_rules(None, &path)?;
+    let source = ContextSource { path, ignore, lasting: true, tree: None };
+    Ok((NamedContext::Folder, Some(ContextFiles::Folder(source))))
+}
+
+/// `PATH[:TAG][@DIGEST]`.
+fn layout_place(text: &str) -> std::result::Result<ImagePlace, String> {
+    let (rest, digest) = match text.rsplit_once('@') {
+        Some((rest, digest)) if digest.contains(':') => {
+            let digest: Digest =
+                digest.parse().map_err(|error: crate::oci::DigestError| error.to_string())?;
+            (rest, Some(digest))
+        }
+        _ => (text, None),
+    };
+    let (path, tag) = match rest.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag.to_owned())),
+        _ => (rest, None),
+    };
+    if !Path::new(path).join("index.json").is_file() {
+        return Err(format!("{path} is no OCI layout: it has no index.json"));
+    }
+    let path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(ImagePlace::Layout { path, tag, digest })
+}
+
+/// When the context's newest git commit was made.
+#[expect(clippy::disallowed_methods, reason = "git knows its own format best")]
+fn newest_commit(context: &Path) -> Option<i64> {
+    let output = std::process::Command::new("git")
+        .args(["-c", "safe.directory=*", "-C"])
+        .arg(context)
+        .args(["log", "-1", "--format=%ct"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,242 @@
+//! Runs `git`.
+#![expect(clippy::disallowed_methods, reason = "git knows its own protocols best")]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use crate::pathio::{Context as _, PathError};
+
+use super::{GitError, GitRequest, Result};
+
+/// One call of git takes no longer.
+const TIME_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// How often a running git is looked at: soon after its start, and later.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LAST_PAUSE: Duration = Duration::from_millis(50);
+/// What git writes is read up to here.
+const MAX_OUTPUT_BYTES: u64 = 256 << 20;
+/// Programs are looked for here when the caller names no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What holds for every repository, instead of what config files say.
+const CONFIG: [(&str, &str); 13] = [
+    ("safe.directory", "*"),
+    ("core.hooksPath", "/dev/null"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.autocrlf", "false"),
+    ("core.symlinks", "true"),
+    ("init.templateDir", ""),
+    ("init.defaultBranch", "main"),
+    ("credential.helper", ""),
+    ("gc.auto", "0"),
+    ("submodule.recurse", "false"),
+    ("http.lowSpeedLimit", "1"),
+    ("http.lowSpeedTime", "120"),
+];
+
+/// What git gets of the caller.
+#[derive(Clone, Copy)]
+pub struct GitSettings<'a> {
+    /// Environment variables: PATH, proxies, certificates.
+    pub environment: &'a BTreeMap<String, String>,
+    /// The value of the Authorization header for http.
+    pub authorization: Option<&'a str>,
+    /// The socket of the ssh agent to use.
+    pub ssh_agent: Option<&'a Path>,
+    /// Asked now and then; git is ended when it says no.
+    pub goes_on: &'a dyn Fn() -> bool,
+}
+
+impl fmt::Debug for GitSettings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GitSettings")
+    }
+}
+
+/// git for one repository.
+pub(super) struct Git<'a> {
+    shown: &'a str,
+    settings: &'a GitSettings<'a>,
+    /// The address without credentials.
+    address: String,
+    /// The part of the address before the host's path, with credentials and without.
+    credentials: Option<(String, String)>,
+    /// What must not be shown.
+    secrets: Vec<String>,
+}
+
+impl<'a> Git<'a> {
+    pub(super) fn new(request: &GitRequest<'a>, settings: &'a GitSettings<'a>) -> Result<Self> {
+        let remote = request.remote;
+        let (scheme, rest) = remote.split_once("://").unwrap_or(("", remote));
+        let is_http = ["http", "https"].iter().any(|name| scheme.eq_ignore_ascii_case(name));
+        let is_ssh = scheme.is_empty() || scheme.eq_ignore_ascii_case("ssh");
+        if is_ssh && settings.ssh_agent.is_none() {
+            return Err(GitError::NoAgent { remote: request.shown.to_owned() });
+        }
+        let mut git = Self {
+            shown: request.shown,
+            settings,
+            address: remote.to_owned(),
+            credentials: None,
+            secrets: settings.authorization.map(str::to_owned).into_iter().collect(),
+        };
+        let end = rest.find('/').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        if is_http && let Some((user, host)) = authority.rsplit_once('@') {
+            git.address = format!("{scheme}://{host}{path}");
+            let bases = (format!("{scheme}://{authority}/"), format!("{scheme}://{host}/"));
+            git.credentials = Some(bases);
+            let password = user.split_once(':').map_or(user, |(_, password)| password);
+            git.secrets.extend([user, password].map(str::to_owned));
+        }
+        Ok(git)
+    }
+
+    /// What git is told to speak to.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The repository for people.
+    pub(super) const fn shown(&self) -> &str {
+        self.shown
+    }
+
+    /// Runs git in `folder` and gives what it wrote.
+    pub(super) fn output(
+        &self,
+        folder: Option<&Path>,
+        what: &'static str,
+        arguments: &[&str],
+    ) -> Result<String> {
+        let (mut out, mut err) = (scratch_file()?, scratch_file()?);
+        let mut command = self.command(folder);
+        command.args(arguments).stdin(Stdio::null());
+        command.stdout(same(&out)?).stderr(same(&err)?);
+        let child = command.spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => GitError::NoProgram { remote: self.shown.to_owned() },
+            _ => PathError::new("start", "git", error).into(),
+        })?;
+        let status = self.wait(child, what)?;
+        if status.success() {
+            return read_back(&mut out);
+        }
+        let words = self.words(&read_back(&mut err)?, status);
+        Err(GitError::Failed { what, remote: self.shown.to_owned(), words })
+    }
+
+    fn command(&self, folder: Option<&Path>) -> Command {
+        let mut command = Command::new("git");
+        command.env_clear().env("PATH", DEFAULT_PATH).envs(self.settings.environment);
+        command.envs([
+            ("HOME", "/nonexistent"),
+            ("LC_ALL", "C"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_ASKPASS", ""),
+            ("SSH_ASKPASS", ""),
+            ("GIT_ALLOW_PROTOCOL", "http:https:git:ssh"),
+            ("GIT_CEILING_DIRECTORIES", "/"),
+            (
+                "GIT_SSH_COMMAND",
+                "ssh -F /dev/null -o BatchMode=yes -o IdentityFile=none -o ClearAllForwardings=yes",
+            ),
+        ]);
+        if let Some(agent) = self.settings.ssh_agent {
+            command.env("SSH_AUTH_SOCK", agent);
+        }
+        for (at, (name, value)) in self.config().iter().enumerate() {
+            command.env(format!("GIT_CONFIG_KEY_{at}"), name);
+            command.env(format!("GIT_CONFIG_VALUE_{at}"), value);
+        }
+        command.env("GIT_CONFIG_COUNT", self.config().len().to_string());
+        command.current_dir(folder.unwrap_or(Path::new("/")));
+        // A group of its own: helpers of git end with it.
+        command.process_group(0);
+        command
+    }
+
+    fn config(&self) -> Vec<(String, String)> {
+        let fixed = CONFIG.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut config: Vec<(String, String)> = fixed.collect();
+        if let Some((with, without)) = &self.credentials {
+            config.push((format!("url.{with}.insteadOf"), without.clone()));
+        }
+        if let Some(value) = self.settings.authorization
+            && let Some((scheme, rest)) = self.address.split_once("://")
+        {
+            let host = rest.split('/').next().unwrap_or_default();
+            let name = format!("http.{scheme}://{host}/.extraHeader");
+            config.push((name, format!("Authorization: {value}")));
+        }
+        config
+    }
+
+    fn wait(&self, mut child: Child, what: &'static str) -> Result<ExitStatus> {
+        let started = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(status) = child.try_wait().context("wait for", Path::new("git"))? {
+                return Ok(status);
+            }
+            let is_late = started.elapsed() > TIME_LIMIT;
+            if is_late || !(self.settings.goes_on)() {
+                // It may have ended just now; then there is nothing to end.
+                let _ended =
+                    rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
+                child.wait().context("wait for", Path::new("git"))?;
+                let (remote, minutes) = (self.shown.to_owned(), TIME_LIMIT.as_secs() / 60);
+                let timed_out = GitError::TimedOut { what, remote, minutes };
+                return Err(if is_late { timed_out } else { GitError::Stopped });
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    /// The lines of git that say why, in one, without secrets.
+    fn words(&self, text: &str, status: ExitStatus) -> String {
+        let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let telling = |line: &&str| {
+            ["fatal:", "error:", "remote:", "ERROR:", "ssh:"].iter().any(|at| line.starts_with(at))
+        };
+        let mut words: Vec<&str> = lines().filter(telling).collect();
+        if words.is_empty() {
+            words.extend(lines().last());
+        }
+        let mut words = words.join("; ");
+        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
+            words = words.replace(secret, "xxxxx");
+        }
+        if words.is_empty() { status.to_string() } else { words }
+    }
+}
+
+/// A file without a name, for what git writes: a pipe could fill up.
+fn scratch_file() -> Result<File> {
+    Ok(tempfile::tempfile().context("make a file in", Path::new("/tmp"))?)
+}
+
+fn same(file: &File) -> Result<File> {
+    Ok(file.try_clone().context("use", Path::new("the output of git"))?)
+}
+
+fn read_back(file: &mut File) -> Result<String> {
+    let path = Path::new("the output of git");
+    file.rewind().context("read", path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes).context("read", path)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

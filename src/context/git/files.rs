@@ -1,0 +1,110 @@
+//! The files of a checkout on disk.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps};
+
+use crate::pathio::{self, Context as _, PathError};
+
+use super::{GitError, Result};
+
+/// The folder `subdir` of `root`, which is all of it when there is none. No link leads there: it
+/// could lead outside.
+///
+/// # Errors
+/// [`GitError::NoFolder`].
+pub fn folder_in(root: &Path, subdir: Option<&str>) -> Result<PathBuf> {
+    let subdir = subdir.unwrap_or_default();
+    let no_folder = || GitError::NoFolder { folder: subdir.to_owned() };
+    let mut path = root.to_owned();
+    for component in Path::new(subdir).components() {
+        match component {
+            Component::RootDir | Component::CurDir => continue,
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir | Component::Prefix(_) => return Err(no_folder()),
+        }
+        match path.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) | Err(_) => return Err(no_folder()),
+        }
+    }
+    Ok(path)
+}
+
+/// Gives every file the mode that git knows of it, whatever the umask was, and one time; removes
+/// `.git`, also of submodules, unless it is kept.
+pub(super) fn normalize(root: &Path, keep_git_dir: bool, mtime_s: i64) -> Result<()> {
+    let time = Timespec { tv_sec: mtime_s, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    let mut folders = vec![root.to_owned()];
+    let mut entries = walkdir::WalkDir::new(root).min_depth(1).into_iter();
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(|error| PathError::new("list", root, error))?;
+        let path = entry.path();
+        let kind = entry.file_type();
+        if entry.file_name() == ".git" && !keep_git_dir {
+            if kind.is_dir() {
+                entries.skip_current_dir();
+                pathio::remove_dir_all(path)?;
+            } else {
+                pathio::remove_file(path)?;
+            }
+            continue;
+        }
+        if kind.is_dir() {
+            folders.push(path.to_owned());
+            continue;
+        }
+        if kind.is_file() {
+            let meta = entry.metadata().map_err(|error| PathError::new("look at", path, error))?;
+            let mode = match meta.permissions().mode() {
+                mode if mode & 0o100 != 0 => 0o755,
+                // Objects are read-only in a repository.
+                mode if mode & 0o200 == 0 => 0o444,
+                _ => 0o644,
+            };
+            set_mode(path, mode)?;
+        }
+        set_times(path, &times)?;
+    }
+    // Last, since changes in a folder change its time.
+    for folder in folders.iter().rev() {
+        set_mode(folder, 0o755)?;
+        set_times(folder, &times)?;
+    }
+    Ok(())
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    let mode = Mode::from_raw_mode(mode);
+    Ok(rustix::fs::chmod(path, mode).context("change the mode of", path)?)
+}
+
+fn set_times(path: &Path, times: &Timestamps) -> Result<()> {
+    let set = rustix::fs::utimensat(CWD, path, times, AtFlags::SYMLINK_NOFOLLOW);
+    Ok(set.context("set the time of", path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_a_repository_is_found_without_leaving_it() {
+        let root = tempfile::tempdir().unwrap();
+        pathio::create_dir_all(&root.path().join("a/b")).unwrap();
+        std::os::unix::fs::symlink("/etc", root.path().join("link")).unwrap();
+        for (subdir, want) in [
+            (None, Some("")),
+            (Some("/a/./b/"), Some("a/b")),
+            (Some("link"), None),
+            (Some("a/../../x"), None),
+            (Some("c"), None),
+        ] {
+            let found = folder_in(root.path(), subdir).ok();
+            let want = want.map(|path| root.path().join(path));
+            assert_eq!(found, want, "{subdir:?}");
+        }
+    }
+}

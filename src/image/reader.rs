@@ -1,0 +1,185 @@
+//! Reads an image out of an OCI layout that somebody else wrote.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::oci::{Descriptor, Digest, Index, ManifestError, Parsed, Platform};
+use crate::pathio::{self, Context as _, PathError};
+
+/// A manifest, index or config is no longer than this.
+const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
+/// An index may name another one; more than this is a circle.
+const MAX_DEPTH: usize = 4;
+/// The tag (image-spec, annotations.md).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The full name, as containerd and docker write it.
+const FULL_NAME: &str = "io.containerd.image.name";
+
+/// An OCI layout on the disk (image-spec, image-layout.md).
+#[derive(Debug)]
+pub struct LayoutReader {
+    folder: PathBuf,
+}
+
+/// Why a layout does not give an image.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// A file could not be read.
+    #[error(transparent)]
+    Io(#[from] PathError),
+    /// A document is no good.
+    #[error("{} has a bad manifest or index", folder.display())]
+    Document {
+        /// The layout.
+        folder: PathBuf,
+        /// Why.
+        source: ManifestError,
+    },
+    /// There is no such image.
+    #[error("{} has no image {wanted}; {has}", folder.display())]
+    NotFound {
+        /// The layout.
+        folder: PathBuf,
+        /// A tag, digest or platform.
+        wanted: String,
+        /// What is there.
+        has: String,
+    },
+    /// A blob is not what its name says.
+    #[error("the blob {want} in {} holds {got}", folder.display())]
+    Corrupt {
+        /// The layout.
+        folder: PathBuf,
+        /// Its name.
+        want: Digest,
+        /// What it is.
+        got: Digest,
+    },
+}
+
+type Result<T> = std::result::Result<T, LayoutError>;
+
+impl LayoutReader {
+    /// The layout in `folder`; nothing is read yet.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// The manifest of the image for `platform`: the one with this digest, or else with this tag,
+    /// or else the one called `latest`, or else the first.
+    ///
+    /// # Errors
+    /// [`LayoutError`].
+    pub fn manifest(
+        &self,
+        tag: Option<&str>,
+        digest: Option<Digest>,
+        platform: &Platform,
+    ) -> Result<(Digest, Vec<u8>)> {
+        let path = self.folder.join("index.json");
+        let top = pathio::read(&path, MAX_DOCUMENT_BYTES)?;
+        let Parsed::Index(top) = self.parse(&top)? else {
+            return Err(self.not_found("index".to_owned(), "its index.json is none".to_owned()));
+        };
+        let mut at = match digest {
+            Some(digest) => digest,
+            None => self.named(&top, tag, platform)?,
+        };
+        for _ in 0..MAX_DEPTH {
+            let bytes = self.document(at)?;
+            match self.parse(&bytes)? {
+                Parsed::Manifest(_) => return Ok((at, bytes)),
+                Parsed::Index(index) => {
+                    at = index.select(platform).map(|entry| entry.digest).ok_or_else(|| {
+                        let has = "its index has others".to_owned();
+                        self.not_found(format!("for {platform}"), has)
+                    })?;
+                }
+            }
+        }
+        Err(self.not_found(at.to_string(), "its indexes name each other".to_owned()))
+    }
+
+    fn named(&self, top: &Index, tag: Option<&str>, platform: &Platform) -> Result<Digest> {
+        let wanted = tag.unwrap_or("latest");
+        let mut found: Vec<&Descriptor> =
+            top.manifests.iter().filter(|entry| has_tag(entry, wanted)).collect();
+        if found.is_empty() && tag.is_none() {
+            found.extend(&top.manifests);
+        }
+        if let [_, _, ..] = found.as_slice() {
+            let several = Index {
+                manifests: found.iter().map(|entry| (*entry).clone()).collect(),
+                ..top.clone()
+            };
+            if let Some(entry) = several.select(platform) {
+                return Ok(entry.digest);
+            }
+        }
+        found.first().map(|entry| entry.digest).ok_or_else(|| {
+            let names: Vec<&str> = top.manifests.iter().filter_map(tag_of).collect();
+            let has = match names.as_slice() {
+                [] => "its images have no tags".to_owned(),
+                names => format!("its tags are {}", names.join(", ")),
+            };
+            self.not_found(format!("with the tag {wanted}"), has)
+        })
+    }
+
+    /// A small blob, checked.
+    ///
+    /// # Errors
+    /// [`LayoutError`].
+    pub fn document(&self, digest: Digest) -> Result<Vec<u8>> {
+        let path = self.blob_path(digest);
+        let mut bytes = Vec::new();
+        let file = pathio::open(&path)?;
+        file.take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes).context("read", &path)?;
+        match Digest::of(&bytes) {
+            got if got == digest => Ok(bytes),
+            got => Err(self.corrupt(digest, got)),
+        }
+    }
+
+    /// Opens a blob; it is for the caller to check.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn open_blob(&self, digest: Digest) -> Result<File> {
+        Ok(pathio::open(&self.blob_path(digest))?)
+    }
+
+    /// The error of a blob that holds something else.
+    #[must_use]
+    pub fn corrupt(&self, want: Digest, got: Digest) -> LayoutError {
+        LayoutError::Corrupt { folder: self.folder.clone(), want, got }
+    }
+
+    fn blob_path(&self, digest: Digest) -> PathBuf {
+        self.folder.join("blobs/sha256").join(digest.hex())
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Parsed> {
+        let folder = || self.folder.clone();
+        Parsed::parse(bytes).map_err(|source| LayoutError::Document { folder: folder(), source })
+    }
+
+    fn not_found(&self, wanted: String, has: String) -> LayoutError {
+        LayoutError::NotFound { folder: self.folder.clone(), wanted, has }
+    }
+}
+
+fn tag_of(entry: &Descriptor) -> Option<&str> {
+    let annotation = |name| entry.annotations.get(name).map(String::as_str);
+    annotation(REF_NAME).or_else(|| annotation(FULL_NAME))
+}
+
+/// The tag may stand alone, or at the end of a full name.
+fn has_tag(entry: &Descriptor, tag: &str) -> bool {
+    [REF_NAME, FULL_NAME]
+        .iter()
+        .filter_map(|name| entry.annotations.get(*name))
+        .any(|name| name == tag || name.rsplit_once(':').is_some_and(|(_, found)| found == tag))
+}
