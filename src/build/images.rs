@@ -218,7 +218,8 @@ fn from_registry(
     }
     let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
     let config = parse_config(name, &config)?;
-    if config.platform() != *platform {
+    // What a Dockerfile names is the build check's business.
+    if span.is_none() && config.platform() != *platform {
         let have = config.platform();
         let text = format!(
             "InvalidBaseImagePlatform: base image {name} was pulled with platform \"{have}\", expected \"{platform}\""

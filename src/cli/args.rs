@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -14,6 +15,7 @@ Examples:
   rbuild -o type=oci,dest=app.tar .                 write an OCI archive
   rbuild -o type=docker,dest=app.tar . && docker load -i app.tar
   rbuild -o rootfs .                                write the image's files into ./rootfs
+  rbuild --check .                                  look for mistakes, build nothing
   rbuild --reproducible -t app .                    the same bytes every time
 
 The word `build` may be left out. `rbuild COMMAND --help` says more.
@@ -60,9 +62,10 @@ pub(super) enum Command {
 
 impl Command {
     /// Whether it handles layers, and so needs to be root at least of a user namespace.
-    pub(super) const fn needs_privileges(&self) -> bool {
+    pub(super) fn needs_privileges(&self) -> bool {
         match self {
-            Self::Build(_) | Self::Push(_) | Self::Pull(_) | Self::Prune(_) => true,
+            Self::Build(build) => build.inspection().is_none(),
+            Self::Push(_) | Self::Pull(_) | Self::Prune(_) => true,
             Self::Images | Self::Inspect(_) | Self::Version => false,
         }
     }
@@ -124,6 +127,12 @@ pub(super) struct BuildArgs {
     /// Set a limit of RUN steps, such as nofile=1024:4096; may be repeated
     #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
     pub(super) ulimit: Vec<String>,
+    /// Look for mistakes in the Dockerfile instead of building: the same as --call=check
+    #[arg(long)]
+    pub(super) check: bool,
+    /// What to do: build, check, or show what the Dockerfile offers
+    #[arg(long, value_name = "build|check|outline|targets[,format=json]")]
+    pub(super) call: Option<Call>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "STYLE")]
     pub(super) progress: Progress,
@@ -145,6 +154,67 @@ pub(super) struct BuildArgs {
     /// How many threads may work at once [default: one a processor]
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
+}
+
+impl BuildArgs {
+    /// What is asked for in place of a build.
+    pub(super) fn inspection(&self) -> Option<(Inspection, Format)> {
+        let call = self.call.unwrap_or(Call { what: None, format: Format::Text });
+        let checked = self.check.then_some(Inspection::Check);
+        Some((checked.or(call.what)?, call.format))
+    }
+}
+
+/// What can be learned of a Dockerfile without building it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inspection {
+    /// Its mistakes.
+    Check,
+    /// A target's arguments.
+    Outline,
+    /// Its stages.
+    Targets,
+}
+
+/// How that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `--call`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Call {
+    /// `None`: build.
+    what: Option<Inspection>,
+    format: Format,
+}
+
+impl FromStr for Call {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (method, options) = text.split_once(',').unwrap_or((text, ""));
+        let what = match method {
+            "build" => None,
+            "check" | "lint" => Some(Inspection::Check),
+            "outline" => Some(Inspection::Outline),
+            "targets" => Some(Inspection::Targets),
+            other => return Err(format!("`{other}` is none of build, check, outline, targets")),
+        };
+        let mut format = Format::Text;
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            format = match option {
+                "format=json" => Format::Json,
+                "format=text" => Format::Text,
+                other => return Err(format!("`{other}` is neither format=text nor format=json")),
+            };
+        }
+        Ok(Self { what, format })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

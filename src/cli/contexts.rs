@@ -168,7 +168,7 @@ fn fetch_complaint(error: &BuildError) -> Complaint {
     Complaint::new(format!("error: {}{help}", build::chain(error)), exit)
 }
 
-fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
+pub(super) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
     let (dockerfile, name) = read_dockerfile(args, &path)?;
     let ignore = ignore_rules(Some(&name), &path)?;
     let context = ContextSource { path, ignore, lasting: true, tree: None };

@@ -47,7 +47,8 @@ macro_rules! codes {
 }
 
 // E01xx: lines and syntax. E02xx: words and variables. E03xx: stages and their graph.
-// E04xx: steps as they are executed. W0xxx: warnings.
+// E04xx: steps as they are executed. W0xxx: warnings. Build checks have the names that BuildKit
+// gives them.
 codes! {
     EMPTY_FILE = "E0101", "the Dockerfile has no instruction";
     NO_STAGE = "E0102", "an instruction stands before the first FROM, or there is none";
@@ -90,6 +91,28 @@ codes! {
     EMPTY_CONTINUATION = "W0001", "a blank line stands inside a continued instruction";
     LINT_AS_ERROR = "E0501", "a build check fails and check=error=true asks to stop";
     FOREIGN_FRONTEND = "W0002", "a # syntax directive names another frontend, which is not used";
+    STAGE_NAME_CASING = "StageNameCasing", "stage names should be lower case";
+    FROM_AS_CASING = "FromAsCasing", "`as` should be written in the same case as `from`";
+    NO_EMPTY_CONTINUATION = "NoEmptyContinuation", "an empty line inside a continued instruction will become an error";
+    CONSISTENT_INSTRUCTION_CASING = "ConsistentInstructionCasing", "all instructions of a file should be written in the same case";
+    DUPLICATE_STAGE_NAME = "DuplicateStageName", "stage names should be unique";
+    RESERVED_STAGE_NAME = "ReservedStageName", "reserved words should not be used as stage names";
+    JSON_ARGS_RECOMMENDED = "JSONArgsRecommended", "CMD and ENTRYPOINT should be in JSON form, so that signals reach the program";
+    MAINTAINER_DEPRECATED = "MaintainerDeprecated", "MAINTAINER is deprecated: a label names the author";
+    UNDEFINED_ARG_IN_FROM = "UndefinedArgInFrom", "FROM should use declared ARGs only";
+    WORKDIR_RELATIVE_PATH = "WorkdirRelativePath", "a relative WORKDIR depends on the base image";
+    UNDEFINED_VAR = "UndefinedVar", "variables should be defined before they are used";
+    MULTIPLE_INSTRUCTIONS_DISALLOWED = "MultipleInstructionsDisallowed", "only the last CMD, ENTRYPOINT or HEALTHCHECK of a stage counts";
+    LEGACY_KEY_VALUE_FORMAT = "LegacyKeyValueFormat", "names and values should be joined by `=`, not by a blank";
+    INVALID_BASE_IMAGE_PLATFORM = "InvalidBaseImagePlatform", "the base image is not for the platform that was asked for";
+    REDUNDANT_TARGET_PLATFORM = "RedundantTargetPlatform", "`--platform=$TARGETPLATFORM` is what FROM does anyway";
+    SECRETS_USED_IN_ARG_OR_ENV = "SecretsUsedInArgOrEnv", "secrets should not be in ARG or ENV";
+    INVALID_DEFAULT_ARG_IN_FROM = "InvalidDefaultArgInFrom", "the defaults of global ARGs should give a valid image name";
+    FROM_PLATFORM_FLAG_CONST_DISALLOWED = "FromPlatformFlagConstDisallowed", "`FROM --platform` should not be a constant";
+    COPY_IGNORED_FILE = "CopyIgnoredFile", "COPY or ADD names a file that the ignore file excludes";
+    INVALID_DEFINITION_DESCRIPTION = "InvalidDefinitionDescription", "a comment that describes an ARG or a stage should begin with its name";
+    EXPOSE_PROTO_CASING = "ExposeProtoCasing", "the protocol of EXPOSE should be lower case";
+    EXPOSE_INVALID_FORMAT = "ExposeInvalidFormat", "EXPOSE should name neither an IP address nor a host port";
 }
 
 #[cfg(test)]

@@ -70,6 +70,8 @@ pub struct Stage {
     pub span: Span,
     /// The FROM as a person would see it in a log: one line.
     pub text: String,
+    /// Rules that a `# check=skip=` comment right above the FROM switches off there.
+    pub skip_checks: Vec<String>,
     /// The instructions after it.
     pub instructions: Vec<Instruction>,
 }

@@ -6,6 +6,7 @@
 
 mod add_remote;
 mod args;
+mod checks;
 mod fold;
 mod graph;
 mod history;

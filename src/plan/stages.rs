@@ -28,6 +28,7 @@ pub(super) fn plan(
     if !planner.needs.is_empty() {
         return Ok(Outcome::Needs(planner.needs.into_iter().collect()));
     }
+    let warnings = super::checks::with_images(file, request, images)?;
     let target = planned.expect("without errors and needs the target was planned");
     let mut stages = planner.planned;
     if let Some(stage) = stages.get_mut(target) {
@@ -35,7 +36,7 @@ pub(super) fn plan(
             stage.config.config.labels.insert(name.clone(), value.clone());
         }
     }
-    Ok(Outcome::Ready(Box::new(Plan { stages, target, warnings: Vec::new() })))
+    Ok(Outcome::Ready(Box::new(Plan { stages, target, warnings })))
 }
 
 /// What the `--from` of an instruction names, and what the `from=` of each of its mounts does.

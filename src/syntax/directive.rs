@@ -34,6 +34,21 @@ pub(super) fn head(source: &str, diagnostics: &mut Vec<Diagnostic>) -> Head {
     Head { directives: reader.directives, end }
 }
 
+/// Reads what stands behind `# check=`, as a build argument may say it too.
+///
+/// grammar: check_directive
+#[must_use]
+pub fn check_options(value: &str) -> (Check, Vec<Diagnostic>) {
+    let mut diagnostics = Vec::new();
+    let mut reader = HeadReader {
+        source: value,
+        directives: Directives::default(),
+        diagnostics: &mut diagnostics,
+    };
+    let check = reader.check(value);
+    (check, diagnostics)
+}
+
 /// What comments ask to skip for the instruction below them; other comments say nothing.
 ///
 /// grammar: check_comment

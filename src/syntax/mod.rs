@@ -17,6 +17,8 @@ mod keyword;
 mod lines;
 mod value;
 
+pub use directive::check_options;
+
 use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::{Dockerfile, Escape, Instruction, Kind, Stage};
 
@@ -92,7 +94,8 @@ impl Assembly {
         match parsed {
             Parsed::From(from, span, text) => {
                 self.any_from = true;
-                self.file.stages.push(Stage { from, span, text, instructions: Vec::new() });
+                let (skip_checks, instructions) = (line.skip_checks.clone(), Vec::new());
+                self.file.stages.push(Stage { from, span, text, skip_checks, instructions });
             }
             Parsed::BadFrom => self.any_from = true,
             Parsed::Instruction(instruction) => match self.file.stages.last_mut() {

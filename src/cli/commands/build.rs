@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::check::{self, Look};
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{self, BuildError, BuildOptions, Built, Event, Services, Stop};
-use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
+use crate::cli::args::{Allow, BuildArgs, Format, Inspection, NetworkArg, Progress};
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
-use crate::cli::{interrupt, registries, report, run_options, secrets};
+use crate::cli::{epoch, interrupt, registries, report, run_options, secrets};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::image::{self, ExportOptions, Image, Target};
 use crate::ir;
@@ -30,6 +31,10 @@ pub(in crate::cli) fn run(
 ) -> Result<()> {
     let outputs = outputs(args)?;
     let asked = Asked::new(args)?;
+    if let (Some(wanted), Asked::Folder(path)) = (args.inspection(), &asked) {
+        // Neither store nor network is needed for a look.
+        return look(args, environment, &contexts::local(args, path.clone())?, wanted);
+    }
     let quiet = args.quiet || args.progress == Progress::Quiet;
     let store = open_store(global, environment)?;
     let registry = registries::client(environment)?;
@@ -64,25 +69,44 @@ fn build_input(
     outputs: &[Output],
     quiet: bool,
 ) -> Result<()> {
+    if let Some(wanted) = args.inspection() {
+        return look(args, environment, input, wanted);
+    }
     let source = &input.dockerfile;
     let (dockerfile, diagnostics) = syntax::parse(source.text());
     let style = if environment.colour { Style::Colour } else { Style::Plain };
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Complaint::new(diag::render(&diagnostics, source, style), Exit::Build));
     }
-    if !quiet && !diagnostics.is_empty() {
-        report::remark(diag::render(&diagnostics, source, style).trim_end());
-    }
     let options = options(args, environment, services, input, dockerfile, outputs)?;
+    let warnings = check::before_build(&options, source, diagnostics);
+    if let Some(stop) = check::violation(&options, &warnings) {
+        return Err(Complaint::new(diag::render(&stop, source, style), Exit::Build));
+    }
     let done = build::build(services, &options).and_then(|built| {
         write_out(services, &options, &built, outputs, quiet)?;
         Ok(built)
     });
-    let built = done.map_err(|error: build::Failure| complaint(&error, source, style))?;
-    if !quiet && !built.warnings.is_empty() {
-        report::remark(diag::render(&built.warnings, source, style).trim_end());
+    let mut shown = warnings;
+    shown.extend(done.iter().flat_map(|built| built.warnings.clone()));
+    if !quiet && !shown.is_empty() {
+        report::remark(diag::render(&shown, source, style).trim_end());
     }
+    let built = done.map_err(|error: build::Failure| complaint(&error, source, style))?;
     finish(args, &built, &options.tags, quiet)
+}
+
+/// Looks at the Dockerfile without building it.
+fn look(
+    args: &BuildArgs,
+    environment: &Environment,
+    input: &Input,
+    (what, format): (Inspection, Format),
+) -> Result<()> {
+    let source = input.dockerfile.clone();
+    let (dockerfile, diagnostics) = syntax::parse(source.text());
+    let ignore = input.context.ignore.clone();
+    Look { args, environment, source, dockerfile, diagnostics, ignore }.run(what, format)
 }
 
 /// Says what was built, in every way that was asked for.
@@ -138,7 +162,7 @@ fn options(
 ) -> Result<BuildOptions> {
     let named = contexts::named(&args.build_context)?;
     let build_args = build_args(args, environment);
-    let epoch_s = epoch(args, &build_args, &dockerfile, input)?;
+    let epoch_s = epoch::epoch(args, &build_args, &dockerfile, input)?;
     let rewrite = outputs.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let labels = args.label.iter().map(|label| {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
@@ -176,7 +200,7 @@ fn options(
 }
 
 /// The build arguments; SOURCE_DATE_EPOCH of the environment is one, as for docker.
-fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, String> {
+pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, String> {
     let mut given = BTreeMap::new();
     if let Some(epoch) = environment.get("SOURCE_DATE_EPOCH") {
         given.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());
@@ -191,34 +215,6 @@ fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, S
         }
     }
     given
-}
-
-/// The time that the image gets, if it is not the clock's.
-fn epoch(
-    args: &BuildArgs,
-    build_args: &BTreeMap<String, String>,
-    dockerfile: &ir::Dockerfile,
-    input: &Input,
-) -> Result<Option<i64>> {
-    let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| default_epoch(dockerfile));
-    if let Some(text) = given.filter(|text| !text.is_empty()) {
-        return text.parse().map(Some).map_err(|_bad| {
-            let text = format!("error: SOURCE_DATE_EPOCH={text} is no number of seconds");
-            Complaint::new(text, Exit::Usage)
-        });
-    }
-    Ok(args.reproducible.then(|| input.newest_commit().unwrap_or(0)))
-}
-
-/// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
-fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
-    dockerfile.meta_args.iter().rev().find_map(|instruction| {
-        let ir::Kind::Arg(args) = &instruction.kind else {
-            return None;
-        };
-        let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
-        named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
-    })
 }
 
 /// Hands the image to every sink that was asked for.

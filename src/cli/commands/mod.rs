@@ -1,6 +1,7 @@
 //! One file a command: options, one call into the library, what it prints.
 
 pub(super) mod build;
+mod check;
 pub(super) mod images;
 pub(super) mod inspect;
 pub(super) mod prune;

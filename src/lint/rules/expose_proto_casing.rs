@@ -1,0 +1,32 @@
+//! `ExposeProtoCasing`: the image's config holds protocols in lower case, and so should the file.
+//!
+//! Bad:
+//! ```dockerfile
+//! EXPOSE 80/TcP
+//! ```
+//! Good:
+//! ```dockerfile
+//! EXPOSE 80/tcp
+//! ```
+
+use crate::diag::{Diagnostic, codes};
+use crate::lint::Rule;
+use crate::lint::rules::expose_invalid_format::ports;
+use crate::lint::scene::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::EXPOSE_PROTO_CASING, check);
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for (port, span) in ports(scene) {
+        let Some((_, protocol)) = port.split_once('/') else { continue };
+        let lower = protocol.to_ascii_lowercase();
+        if protocol != lower {
+            let message = format!("protocol `{protocol}` in EXPOSE should be lower case");
+            found.push(
+                Diagnostic::warning(codes::EXPOSE_PROTO_CASING, span, message)
+                    .label(span, format!("write `{lower}`")),
+            );
+        }
+    }
+}

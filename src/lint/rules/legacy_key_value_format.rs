@@ -1,0 +1,44 @@
+//! `LegacyKeyValueFormat`: `ENV a b=c d` sets one variable and reads as if it set two; with `=` it is
+//! clear, and values can be quoted.
+//!
+//! Bad:
+//! ```dockerfile
+//! ENV DEPS curl git
+//! ```
+//! Good:
+//! ```dockerfile
+//! ENV DEPS="curl git"
+//! ```
+
+use crate::diag::{Diagnostic, codes};
+use crate::ir::Kind;
+use crate::lint::Rule;
+use crate::lint::scene::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::LEGACY_KEY_VALUE_FORMAT, check);
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for instruction in scene.instructions() {
+        let (Kind::Env(pairs) | Kind::Label(pairs)) = &instruction.kind else { continue };
+        let keyword = instruction.keyword.value.to_ascii_uppercase();
+        for pair in pairs.iter().filter(|pair| pair.legacy) {
+            let message = format!(
+                "`{keyword} key=value` should be used instead of the legacy `{keyword} key value`"
+            );
+            let (name, value) = (&pair.name.value, pair.value.value.as_str());
+            let plain = !value.contains([' ', '\t', '"', '\'', '\\', '$']);
+            let help = if plain {
+                format!("write `{keyword} {name}={value}`")
+            } else {
+                format!("write `{keyword} {name}=\"…\"`")
+            };
+            let span = instruction.span;
+            found.push(
+                Diagnostic::warning(codes::LEGACY_KEY_VALUE_FORMAT, span, message)
+                    .label(pair.name.span, "expected `=` after this")
+                    .help(help),
+            );
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `RedundantTargetPlatform`: without `--platform` FROM takes the image for the target platform anyway.
+//!
+//! Bad:
+//! ```dockerfile
+//! FROM --platform=$TARGETPLATFORM alpine
+//! ```
+//! Good:
+//! ```dockerfile
+//! FROM alpine
+//! ```
+
+use crate::diag::{Diagnostic, codes};
+use crate::lint::Rule;
+use crate::lint::scene::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::REDUNDANT_TARGET_PLATFORM, check);
+
+const REDUNDANT: [&str; 2] = ["$TARGETPLATFORM", "${TARGETPLATFORM}"];
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for platform in scene.file.stages.iter().filter_map(|stage| stage.from.platform.as_ref()) {
+        if REDUNDANT.contains(&platform.value.trim_matches('"')) {
+            let message =
+                format!("setting the platform to {} is redundant in FROM", platform.value);
+            found.push(
+                Diagnostic::warning(codes::REDUNDANT_TARGET_PLATFORM, platform.span, message)
+                    .label(platform.span, "this is the default")
+                    .help("remove the flag"),
+            );
+        }
+    }
+}
