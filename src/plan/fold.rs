@@ -112,7 +112,12 @@ impl Fold {
             | Kind::Onbuild(_)
             | Kind::Maintainer(_)) => (None, self.metadata(kind)?),
         };
-        let text = instruction.text.clone();
+        let text = if matches!(instruction.kind, Kind::Add(_)) {
+            // A URL may hold a password.
+            add_remote::shown(&instruction.text)
+        } else {
+            instruction.text.clone()
+        };
         Ok(Step { span: instruction.span, text, operation, history })
     }
 

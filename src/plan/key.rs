@@ -274,6 +274,7 @@ mod tests {
     use crate::plan::CopyFrom;
 
     use super::*;
+    use crate::plan::CopyFrom;
 
     fn run(argv: &[&str], env: &[(&str, &str)]) -> RunOperation {
         RunOperation {

@@ -280,6 +280,7 @@ mod tests {
     /// The mounts of the RUN in the last line, one a line.
     fn expanded(lines: &str) -> String {
         let request = Request {
+            contexts: Default::default(),
             build_args: [("BUILDKIT_CACHE_MOUNT_NS".to_owned(), "ns".to_owned())].into(),
             target: None,
             platform: Platform::host(),
