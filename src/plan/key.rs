@@ -271,8 +271,6 @@ impl CacheKey {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::CopyFrom;
-
     use super::*;
     use crate::plan::CopyFrom;
 

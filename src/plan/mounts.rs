@@ -290,7 +290,6 @@ mod tests {
             allow_host_network: false,
             allow_insecure: false,
             run: crate::plan::RunSettings::default(),
-            contexts: Default::default(),
         };
         let text = format!("FROM scratch AS one\nFROM scratch\nWORKDIR /w\n{lines}\n");
         let (file, diagnostics) = crate::syntax::parse(&text);
