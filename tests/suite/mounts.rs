@@ -186,12 +186,12 @@ fn waiting_for_a_cache_can_be_interrupted() {
     let said = |child: &mut std::process::Child, text: &str| {
         use std::io::BufRead as _;
         let lines = std::io::BufReader::new(child.stderr.as_mut().unwrap()).lines();
-        assert!(lines.map_while(Result::ok).any(|line| line.contains(text)), "no `{text}`");
+        assert!(lines.map_while(Result::ok).any(|line| line.ends_with(text)), "no `{text}`");
     };
     let mut holder = start("holder");
     said(&mut holder, " held");
     let mut waiter = start("waiter");
-    said(&mut waiter, "waiting for the cache");
+    said(&mut waiter, "which another step uses");
     let started = Instant::now();
     for child in [&mut waiter, &mut holder] {
         let pid = rustix::process::Pid::from_child(child);

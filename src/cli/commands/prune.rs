@@ -16,6 +16,10 @@ pub(in crate::cli) fn run(
         .prune(&PruneOptions { all: args.all })
         .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let (layers, blobs) = (pruned.n_layers, pruned.n_blobs);
-    println!("removed {layers} layers and {blobs} blobs, {}", size(pruned.n_bytes));
+    let caches = match pruned.n_caches {
+        0 => String::new(),
+        caches => format!(", {caches} caches of RUN --mount"),
+    };
+    println!("removed {layers} layers and {blobs} blobs{caches}, {}", size(pruned.n_bytes));
     Ok(())
 }
