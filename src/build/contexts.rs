@@ -192,8 +192,10 @@ fn open_tar(file: File) -> io::Result<Option<Box<dyn Read + Send>>> {
     if decoded.by_ref().take(SNIFF_BYTES).read_to_end(&mut first).is_err() {
         return Ok(None);
     }
-    let whole = io::Cursor::new(first.clone()).chain(decoded);
-    Ok(archive::is_tar(&first).then(|| Box::new(whole) as Box<dyn Read + Send>))
+    if !archive::is_tar(&first) {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(io::Cursor::new(first).chain(decoded))))
 }
 
 /// The named contexts that were needed so far.

@@ -9,7 +9,9 @@ use crate::context::{Context, HashMemo, IgnoreRules, parse_ignore};
 use crate::diag::SourceFile;
 use crate::oci::Digest;
 use crate::pathio::{self, PathError};
-use crate::plan::{ImagePlace, NamedContext, NamedContexts, Remote, parse_remote, redacted};
+use crate::plan::{
+    ImagePlace, LayoutPlace, NamedContext, NamedContexts, Remote, parse_remote, redacted,
+};
 
 use super::args::BuildArgs;
 use super::exit::Exit;
@@ -156,15 +158,9 @@ fn full_github(text: &str, address: &str) -> String {
 }
 
 fn fetch_complaint(error: &BuildError) -> Complaint {
-    let help = match error {
-        BuildError::Fetch(source) => source.help(),
-        _ => None,
-    };
+    let help = if let BuildError::Fetch(source) = error { source.help() } else { None };
     let help = help.map_or_else(String::new, |help| format!("; {help}"));
-    let exit = match error {
-        BuildError::Interrupted | BuildError::Stopped => Exit::Interrupted,
-        _ => Exit::Environment,
-    };
+    let exit = if error.is_cancelled() { Exit::Interrupted } else { Exit::Environment };
     Complaint::new(format!("error: {}{help}", build::chain(error)), exit)
 }
 
@@ -362,7 +358,7 @@ fn layout_place(text: &str) -> std::result::Result<ImagePlace, String> {
         return Err(format!("{path} is no OCI layout: it has no index.json"));
     }
     let path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
-    Ok(ImagePlace::Layout { path, tag, digest })
+    Ok(ImagePlace::Layout(Box::new(LayoutPlace { path, tag, digest })))
 }
 
 /// When the context's newest git commit was made.
