@@ -64,7 +64,7 @@ impl Command {
     /// Whether it handles layers, and so needs to be root at least of a user namespace.
     pub(super) fn needs_privileges(&self) -> bool {
         match self {
-            Self::Build(build) => build.inspection().is_none(),
+            Self::Build(build) => build.inspection().is_none() || build.is_remote(),
             Self::Push(_) | Self::Pull(_) | Self::Prune(_) => true,
             Self::Images | Self::Inspect(_) | Self::Version => false,
         }
@@ -157,6 +157,11 @@ pub(super) struct BuildArgs {
 }
 
 impl BuildArgs {
+    /// Whether the context may have to be fetched.
+    fn is_remote(&self) -> bool {
+        self.context == "-" || self.context.contains("://") || self.context.contains('@')
+    }
+
     /// What is asked for in place of a build.
     pub(super) fn inspection(&self) -> Option<(Inspection, Format)> {
         let call = self.call.unwrap_or(Call { what: None, format: Format::Text });

@@ -164,6 +164,7 @@ fn fetch_complaint(error: &BuildError) -> Complaint {
     Complaint::new(format!("error: {}{help}", build::chain(error)), exit)
 }
 
+/// Reads the Dockerfile of a context that is a folder, and its ignore file.
 pub(super) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
     let (dockerfile, name) = read_dockerfile(args, &path)?;
     let ignore = ignore_rules(Some(&name), &path)?;

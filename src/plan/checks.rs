@@ -6,7 +6,7 @@ use crate::ir;
 use crate::lint::{self, BaseFacts, LintOptions, Wanted};
 use crate::oci::{Platform, Reference};
 
-use super::{ImagePlace, ImageRequest, Images, Request};
+use super::{ImageRequest, Images, Request};
 
 /// Warnings of the rules that need images; with the error that asks to stop, if there is one.
 pub(super) fn with_images(
@@ -15,9 +15,8 @@ pub(super) fn with_images(
     images: &Images,
 ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let facts = |name: &Reference, platform: &Platform| {
-        let (name, platform) = (name.clone(), platform.clone());
-        let known = ImageRequest { name, place: ImagePlace::Registry, platform };
-        let base = images.get(&known)?;
+        let named = |known: &ImageRequest| known.name == *name && known.platform == *platform;
+        let base = images.iter().find_map(|(known, base)| named(known).then_some(base))?;
         let env = base.config.config.env.iter().map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (name.to_owned(), value.to_owned())

@@ -1,0 +1,4 @@
+From alpine AS base
+FROM alpine
+copy a /
+COPY b /

@@ -1,0 +1,3 @@
+from alpine as base
+run true
+copy a /

@@ -1,0 +1,3 @@
+FROM scratch
+COPY tmp/file ok /
+ADD ./tmp /x/

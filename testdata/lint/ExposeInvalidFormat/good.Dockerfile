@@ -1,0 +1,2 @@
+FROM scratch
+EXPOSE 80 5000-5005/udp

@@ -1,0 +1,3 @@
+FROM amd64-only AS a
+FROM scratch
+COPY --from=amd64-only / /

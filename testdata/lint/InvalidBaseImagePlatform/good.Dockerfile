@@ -1,0 +1,3 @@
+FROM everywhere AS a
+FROM scratch
+COPY --from=everywhere / /

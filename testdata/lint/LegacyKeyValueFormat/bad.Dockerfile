@@ -1,0 +1,3 @@
+FROM scratch
+ENV DEPS curl git make
+LABEL key value

@@ -1,0 +1,8 @@
+FROM scratch
+CMD ["a"]
+ENTRYPOINT ["a"]
+HEALTHCHECK CMD ["a"]
+LABEL between=1
+CMD ["b"]
+ENTRYPOINT ["b"]
+HEALTHCHECK NONE

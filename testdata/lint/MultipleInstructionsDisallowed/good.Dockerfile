@@ -1,0 +1,7 @@
+FROM scratch AS a
+CMD ["a"]
+ENTRYPOINT ["a"]
+
+FROM a
+CMD ["b"]
+ENTRYPOINT ["b"]

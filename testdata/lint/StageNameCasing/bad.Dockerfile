@@ -1,0 +1,4 @@
+FROM scratch AS BuildBase
+
+FROM scratch AS ok
+COPY --from=BuildBase / /
