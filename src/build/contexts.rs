@@ -192,9 +192,10 @@ fn open_tar(file: File) -> io::Result<Option<Box<dyn Read + Send>>> {
     if decoded.by_ref().take(SNIFF_BYTES).read_to_end(&mut first).is_err() {
         return Ok(None);
     }
-    let whole = io::Cursor::new(first.clone()).chain(decoded);
-    let whole: Box<dyn Read + Send> = Box::new(whole);
-    Ok(archive::is_tar(&first).then_some(whole))
+    if !archive::is_tar(&first) {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(io::Cursor::new(first).chain(decoded))))
 }
 
 /// The named contexts that were needed so far.

@@ -51,9 +51,9 @@ impl FetchError {
             Self::Git(GitError::Stopped) => BuildError::Stopped,
             Self::Store(error) => error.into(),
             Self::Io(error) => error.into(),
-            error @ (Self::Download(_) | Self::Git(_) | Self::Archive { .. }) => match span {
-                Some(span) => error.diagnostic(span).into(),
-                None => BuildError::Fetch(Box::new(error)),
+            Self::Git(_) | Self::Download(_) | Self::Archive { .. } => match span {
+                Some(span) => self.diagnostic(span).into(),
+                None => BuildError::Fetch(Box::new(self)),
             },
         }
     }

@@ -262,8 +262,8 @@ fn fetch_layers(shared: &Steps<'_>, resolved: &Resolved) -> Result<()> {
     };
     let jobs = NonZeroUsize::new(PULLS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
     let pulled = pool::map_in_order(&missing, jobs, |(diff_id, layer)| {
-        if let ImagePlace::Layout { path, .. } = &resolved.place {
-            layout::copy_blob(shared, path, layer)?;
+        if let ImagePlace::Layout(place) = &resolved.place {
+            layout::copy_blob(shared, &place.path, layer)?;
             return record(shared, resolved, *diff_id, layer);
         }
         let mut draft = store.draft()?;

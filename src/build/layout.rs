@@ -21,11 +21,12 @@ pub(super) fn resolve(
     request: &ImageRequest,
     span: Option<Span>,
 ) -> Result<Option<Resolved>> {
-    let ImagePlace::Layout { path, tag, digest } = &request.place else { return Ok(None) };
+    let ImagePlace::Layout(place) = &request.place else { return Ok(None) };
     let bad = |reason: String| bad_image(request, span, reason);
     let failed = |error: LayoutError| bad(error::chain(&error));
-    let reader = LayoutReader::new(path);
-    let (_, bytes) = reader.manifest(tag.as_deref(), *digest, &request.platform).map_err(failed)?;
+    let reader = LayoutReader::new(&place.path);
+    let (_, bytes) =
+        reader.manifest(place.tag.as_deref(), place.digest, &request.platform).map_err(failed)?;
     let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes) else {
         return Err(bad("its manifest is an index".to_owned()));
     };

@@ -9,7 +9,9 @@ use crate::context::{Context, HashMemo, IgnoreRules, parse_ignore};
 use crate::diag::SourceFile;
 use crate::oci::Digest;
 use crate::pathio::{self, PathError};
-use crate::plan::{ImagePlace, NamedContext, NamedContexts, Remote, parse_remote, redacted};
+use crate::plan::{
+    ImagePlace, LayoutPlace, NamedContext, NamedContexts, Remote, parse_remote, redacted,
+};
 
 use super::args::BuildArgs;
 use super::exit::Exit;
@@ -357,7 +359,7 @@ fn layout_place(text: &str) -> std::result::Result<ImagePlace, String> {
         return Err(format!("{path} is no OCI layout: it has no index.json"));
     }
     let path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
-    Ok(ImagePlace::Layout { path, tag, digest })
+    Ok(ImagePlace::Layout(Box::new(LayoutPlace { path, tag, digest })))
 }
 
 /// When the context's newest git commit was made.

@@ -166,9 +166,10 @@ pub fn checkout(
         let what = "fetch the submodules of";
         git.output(Some(into), what, &shallow).or_else(|error| {
             if matches!(error, GitError::Failed { .. }) {
-                return git.output(Some(into), what, &update);
+                git.output(Some(into), what, &update)
+            } else {
+                Err(error)
             }
-            Err(error)
         })?;
     }
     let time = git.output(

@@ -112,8 +112,8 @@ impl Fold {
             | Kind::Onbuild(_)
             | Kind::Maintainer(_)) => (None, self.metadata(kind)?),
         };
+        // A URL may hold a password.
         let text = if matches!(instruction.kind, Kind::Add(_)) {
-            // A URL may hold a password.
             add_remote::shown(&instruction.text)
         } else {
             instruction.text.clone()

@@ -79,14 +79,18 @@ pub enum ImagePlace {
     /// In the store, and then in the registry that its name names.
     Registry,
     /// In an OCI layout.
-    Layout {
-        /// The folder.
-        path: PathBuf,
-        /// The tag; `latest`, or else the only one, when there is none.
-        tag: Option<String>,
-        /// The digest; it counts, not the tag, when both are there.
-        digest: Option<Digest>,
-    },
+    Layout(Box<LayoutPlace>),
+}
+
+/// An image of an OCI layout.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LayoutPlace {
+    /// The folder.
+    pub path: PathBuf,
+    /// The tag; `latest`, or else the only one, when there is none.
+    pub tag: Option<String>,
+    /// The digest; it counts, not the tag, when both are there.
+    pub digest: Option<Digest>,
 }
 
 /// What planning has to know of an image.

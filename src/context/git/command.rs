@@ -125,9 +125,10 @@ impl<'a> Git<'a> {
         command.stdout(same(&out)?).stderr(same(&err)?);
         let child = command.spawn().map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
-                return GitError::NoProgram { remote: self.shown.to_owned() };
+                GitError::NoProgram { remote: self.shown.to_owned() }
+            } else {
+                PathError::new("start", "git", error).into()
             }
-            PathError::new("start", "git", error).into()
         })?;
         let status = self.wait(child, what)?;
         if status.success() {
