@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 
+use crate::diag::{Diagnostic, codes};
 use crate::ir::Sharing;
 use crate::pathio::Context as _;
 use crate::plan::{Access, CacheKey, RunMount, RunMountKind, RunOperation};
@@ -17,7 +18,7 @@ use crate::tree::ContentWriter;
 use super::driver::{Run, StepRun};
 use super::mount_source::{Inputs, Selected};
 use super::mountpoint::{IN_ROOT, make_folders};
-use super::{BuildError, Event, Stream};
+use super::{BuildError, Event, Stream, chain};
 
 /// How long to wait before looking again whether a cache is free.
 const LOOK_AGAIN_NS: i64 = 50_000_000;
@@ -87,10 +88,15 @@ impl Caches {
             | RunMountKind::Secret { .. }
             | RunMountKind::Ssh { .. } => "/",
         };
-        make_folders(cache.as_fd(), source, (0, 0))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::openat2(cache.as_fd(), source, flags, Mode::empty(), IN_ROOT);
-        Ok(folder.context("open in the cache", source.as_ref())?)
+        let folder = make_folders(cache.as_fd(), source, (0, 0)).and_then(|()| {
+            let folder = rustix::fs::openat2(cache.as_fd(), source, flags, Mode::empty(), IN_ROOT);
+            folder.context("open", source.as_ref())
+        });
+        folder.map_err(|error| {
+            let message = format!("{source} of the cache is no folder: {}", chain(&error));
+            Diagnostic::error(codes::SOURCE_NOT_FOUND, mount.span, message).into()
+        })
     }
 }
 

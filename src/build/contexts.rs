@@ -13,10 +13,10 @@ use crate::pathio::{self, Context as _, PathError};
 use crate::plan::{GitSource, Remote, redacted};
 use crate::store::unpack::{self, UnpackOptions, Whiteouts};
 use crate::store::{Store, StoreError, WorkFolder};
-use crate::tree::{FileOrigin, TreePath};
+use crate::tree::{FileOrigin, Tree, TreePath};
 
 use super::Failure;
-use super::driver::{ContextSource, Services, Shared, Steps};
+use super::driver::{CONTEXT_FOLDER, ContextSource, Services, Shared, Steps};
 use super::fetch::{Checkout, FetchError, Fetched, Once};
 
 type Result<T> = std::result::Result<T, FetchError>;
@@ -45,6 +45,8 @@ pub struct FetchedContext {
     path: PathBuf,
     single_file: bool,
     commit_s: Option<i64>,
+    /// The files as an archive names them.
+    tree: Option<Tree>,
     _files: Files,
 }
 
@@ -68,6 +70,12 @@ impl FetchedContext {
         self.single_file.then_some(SINGLE_FILE)
     }
 
+    /// Its files with their owners, when it was an archive.
+    #[must_use]
+    pub fn tree(&self) -> Option<Tree> {
+        self.tree.clone()
+    }
+
     /// When the commit was made that it is.
     #[must_use]
     pub const fn commit_s(&self) -> Option<i64> {
@@ -86,7 +94,7 @@ pub fn fetch_context(
 ) -> std::result::Result<FetchedContext, Failure> {
     let silent = Services { events: &|_event| {}, ..*services };
     let fetched = Fetched::default();
-    let context = fetch(&Steps::new(&silent), &fetched, source, now_s);
+    let context = fetch(&Steps::new(&silent), &fetched, source, (CONTEXT_FOLDER, now_s));
     context.map_err(|error| Failure::new(error.at(None)))
 }
 
@@ -104,23 +112,24 @@ pub fn context_of_stream(
         let path = work.path().join("stream");
         let mut file = pathio::create(&path)?;
         io::copy(stream, &mut file).context("read", Path::new(shown))?;
-        unpack_file(services.store, &|| pathio::open(&path), shown)
+        unpack_file(services.store, &|| pathio::open(&path), shown, CONTEXT_FOLDER)
     };
     keep().map_err(|error| Failure::new(error.at(None)))
 }
 
+/// `number` is what the folder of the files is known by to the build.
 fn fetch(
     steps: &Steps<'_>,
     fetched: &Fetched,
     source: &Remote,
-    now_s: i64,
+    (number, now_s): (u32, i64),
 ) -> Result<FetchedContext> {
     match source {
         Remote::Git(git) => repository(steps, fetched, git, now_s),
         Remote::Url(url) => {
             let record = fetched.download(steps, url)?;
             let store = steps.services.store;
-            unpack_file(store, &|| store.open_blob(record.blob), &redacted(&url.url))
+            unpack_file(store, &|| store.open_blob(record.blob), &redacted(&url.url), number)
         }
     }
 }
@@ -135,7 +144,7 @@ fn repository(
     let path = checkout.folder(git.subdir.as_deref())?;
     let commit_s = Some(checkout.commit_s);
     let files = Files::Repository { _checkout: checkout };
-    Ok(FetchedContext { path, single_file: false, commit_s, _files: files })
+    Ok(FetchedContext { path, single_file: false, commit_s, tree: None, _files: files })
 }
 
 /// Unpacks a file if it is an archive; else it is the context's only file.
@@ -143,12 +152,14 @@ fn unpack_file(
     store: &Store,
     open: &dyn Fn() -> std::result::Result<File, PathError>,
     shown: &str,
+    number: u32,
 ) -> Result<FetchedContext> {
     let work = store.work_folder()?;
     let into = work.folder("fs")?;
     let path = work.path().join("fs");
     let tar = open_tar(open()?).context("read", Path::new(shown))?;
     let single_file = tar.is_none();
+    let mut tree: Option<Tree> = None;
     if let Some(mut tar) = tar {
         let options = UnpackOptions {
             ownership: false,
@@ -158,16 +169,19 @@ fn unpack_file(
             max_entries: MAX_ENTRIES,
         };
         let origin =
-            |path: &TreePath, _tar_at| FileOrigin::Folder { folder: 0, path: path.clone() };
-        unpack::unpack(&mut tar, into.as_fd(), &options, &origin).map_err(|source| {
-            FetchError::Archive { shown: shown.to_owned(), source: Box::new(source) }
+            |path: &TreePath, _tar_at| FileOrigin::Folder { folder: number, path: path.clone() };
+        let unpacked = unpack::unpack(&mut tar, into.as_fd(), &options, &origin);
+        let unpacked = unpacked.map_err(|source| FetchError::Archive {
+            shown: shown.to_owned(),
+            source: Box::new(source),
         })?;
+        tree.get_or_insert_default().apply(&unpacked.listing);
     } else {
         let target = path.join(SINGLE_FILE);
         io::copy(&mut open()?, &mut pathio::create(&target)?).context("write", &target)?;
     }
     let files = Files::Unpacked { _work: work };
-    Ok(FetchedContext { path, single_file, commit_s: None, _files: files })
+    Ok(FetchedContext { path, single_file, commit_s: None, tree, _files: files })
 }
 
 /// The tar in a file, compression removed; `None` when it holds none.
@@ -197,7 +211,24 @@ pub(super) struct NamedFolder {
     /// Where its hashes are remembered.
     folder: Option<PathBuf>,
     /// What has to live as long.
-    _fetched: Option<FetchedContext>,
+    fetched: Option<FetchedContext>,
+}
+
+impl NamedFolder {
+    /// The files as an archive names them, if they come from one.
+    fn tree(&self) -> Option<&Tree> {
+        self.fetched.as_ref().and_then(|fetched| fetched.tree.as_ref())
+    }
+
+    /// The part that these sources can name.
+    pub(super) fn files(&self, sources: &[&str]) -> std::result::Result<Tree, PathError> {
+        self.tree().map_or_else(|| self.context.tree(sources), |tree| Ok(tree.clone()))
+    }
+
+    /// Whether the files have owners of their own.
+    pub(super) fn has_owners(&self) -> bool {
+        self.tree().is_some()
+    }
 }
 
 impl Shared<'_> {
@@ -220,13 +251,13 @@ impl Shared<'_> {
             ContextFiles::Folder(source) => {
                 let context = self.open_context(source, number)?;
                 let folder = source.lasting.then(|| source.path.clone());
-                Ok(NamedFolder { context, number, folder, _fetched: None })
+                Ok(NamedFolder { context, number, folder, fetched: None })
             }
             ContextFiles::Remote(source) => {
-                let fetched = fetch(self, &self.fetched, source, self.file_time_s())?;
+                let fetched = fetch(self, &self.fetched, source, (number, self.file_time_s()))?;
                 let memo = HashMemo::new(0);
                 let context = Context::open(fetched.path(), IgnoreRules::default(), number, memo)?;
-                Ok(NamedFolder { context, number, folder: None, _fetched: Some(fetched) })
+                Ok(NamedFolder { context, number, folder: None, fetched: Some(fetched) })
             }
         }
     }

@@ -3,62 +3,33 @@
 use std::collections::BTreeMap;
 use std::fs::File as OsFile;
 use std::io::{self, Read};
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use crate::archive;
 use crate::diag::{Diagnostic, Span, codes};
 use crate::plan::{CopyFrom, CopyOperation, CopyPart};
-use crate::store::unpack::{self, UnpackOptions, Whiteouts};
-use crate::store::{OpenContent, StoreError, WorkFolder};
+use crate::store::OpenContent;
 use crate::tree::{
     self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyError, CopyInput,
     CopyRequest, File, FileOrigin, Layer, Meta, Tree, TreePath,
 };
 
 use super::BuildError;
+use super::add_archives::{AddInput, UnpackedArchive};
 use super::driver::{CONTEXT_FOLDER, Run};
 use super::remote::{self, Found};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// Bytes that tell whether a file is an archive: the first block of a tar.
-const SNIFF_BYTES: u64 = 512;
-
-/// An archive unpacks to no more than this, against those that grow forever.
-const MAX_ARCHIVE_BYTES: u64 = 1 << 40;
-/// And to no more files than this.
-const MAX_ARCHIVE_ENTRIES: u64 = 20_000_000;
-
 /// The sources of one COPY, looked up.
 #[derive(Debug)]
 pub(super) struct Sources {
-    tree: Tree,
-    chmod: Option<Chmod>,
-    archives: Vec<UnpackedArchive>,
+    pub(super) tree: Tree,
+    pub(super) chmod: Option<Chmod>,
+    pub(super) archives: Vec<UnpackedArchive>,
     /// The sources that are fetched, by the number of their part.
-    remotes: BTreeMap<usize, Found>,
+    pub(super) remotes: BTreeMap<usize, Found>,
     /// What ADD makes of the parts once archives are told from other files; empty before.
-    told_apart: Vec<AddInput>,
-}
-
-/// One source of ADD.
-#[derive(Debug)]
-enum AddInput {
-    /// A path or pattern that is no archive.
-    Path(String),
-    /// An archive, by number.
-    Archive(usize),
-    /// A heredoc or what was fetched, by the number of its part.
-    Part(usize),
-}
-
-/// An archive that ADD unpacked aside.
-#[derive(Debug)]
-struct UnpackedArchive {
-    folder: u32,
-    work: WorkFolder,
-    tree: Tree,
+    pub(super) told_apart: Vec<AddInput>,
 }
 
 /// Looks up the sources and checks the flags; what is in the context is hashed here.
@@ -69,15 +40,13 @@ pub(super) fn sources(run: &Run<'_>, operation: &CopyOperation, span: Span) -> R
     let tree = match &operation.from {
         CopyFrom::Named(name) => {
             let named = run.named_context(name).map_err(|error| error.at(Some(span)))?;
-            named.context.tree(&paths)?
+            named.files(&paths)?
         }
-        CopyFrom::Context => {
-            if paths.is_empty() {
-                Tree::default()
-            } else {
-                run.context()?.tree(&paths)?
-            }
-        }
+        CopyFrom::Context => match &run.options.context.tree {
+            _ if paths.is_empty() => Tree::default(),
+            Some(tree) => tree.clone(),
+            None => run.context()?.tree(&paths)?,
+        },
         CopyFrom::Stage(number) => run.stage_tree(*number)?,
         CopyFrom::Image(request) => run.image_tree(request)?,
     };
@@ -187,7 +156,7 @@ impl Sources {
             mode: self.chmod.as_ref(),
             exclude: &operation.exclude,
             parents: operation.parents,
-            from_context: operation.from.is_context(),
+            from_context: belongs_to_root(run, &operation.from),
             link: operation.link,
             now_s: run.file_time_s(),
         }
@@ -211,114 +180,8 @@ impl Sources {
         told.collect()
     }
 
-    /// Unpacks the sources that are archives.
-    fn unpack_archives(
-        &mut self,
-        run: &Run<'_>,
-        operation: &CopyOperation,
-        span: Span,
-    ) -> Result<()> {
-        for (at, part) in operation.parts.iter().enumerate() {
-            let text = match part {
-                CopyPart::Path { text, .. } if operation.unpack => text,
-                CopyPart::Path { text, .. } => {
-                    self.told_apart.push(AddInput::Path(text.clone()));
-                    continue;
-                }
-                CopyPart::Inline { .. } | CopyPart::Remote(_) => {
-                    let input = self.unpacked_part(run, at, part)?;
-                    self.told_apart.push(input);
-                    continue;
-                }
-            };
-            let paths = tree::files_meant(&self.tree, text)
-                .map_err(|error| copy_error(run, operation, span, &error))?;
-            let mut archives = Vec::new();
-            for path in &paths {
-                let archive = match self.tree.file(path) {
-                    Some(file) => self.unpack_archive(run, file, path, span)?,
-                    None => None,
-                };
-                archives.push(archive);
-            }
-            if archives.iter().all(Option::is_none) {
-                self.told_apart.push(AddInput::Path(text.clone()));
-                continue;
-            }
-            for (archive, path) in archives.into_iter().zip(&paths) {
-                let input = match archive {
-                    Some(archive) => AddInput::Archive(self.keep(archive)),
-                    None => AddInput::Path(escaped(&path.to_string())),
-                };
-                self.told_apart.push(input);
-            }
-        }
-        Ok(())
-    }
-
-    /// A part that is no path: unpacked if it is a download that is to be.
-    fn unpacked_part(&mut self, run: &Run<'_>, at: usize, part: &CopyPart) -> Result<AddInput> {
-        let CopyPart::Remote(remote) = part else { return Ok(AddInput::Part(at)) };
-        let file = self.remotes.get(&at).and_then(Found::file).filter(|_| remote.unpack);
-        let Some((file, name)) = file else { return Ok(AddInput::Part(at)) };
-        let archive =
-            self.unpack_archive(run, file, &TreePath::clean(name.as_bytes()), remote.span)?;
-        Ok(archive.map_or(AddInput::Part(at), |archive| AddInput::Archive(self.keep(archive))))
-    }
-
-    fn keep(&mut self, archive: UnpackedArchive) -> usize {
-        self.archives.push(archive);
-        self.archives.len() - 1
-    }
-
-    fn unpack_archive(
-        &self,
-        run: &Run<'_>,
-        file: &File,
-        path: &TreePath,
-        span: Span,
-    ) -> Result<Option<UnpackedArchive>> {
-        let open = || self.open(run, file, path);
-        let name = path.to_string();
-        let bad = |source: &dyn std::error::Error| {
-            let message =
-                format!("cannot unpack the archive {name}: {}", super::error::chain(source));
-            BuildError::from(Diagnostic::error(codes::BAD_ARCHIVE, span, message))
-        };
-        let (compression, mut decoded) =
-            match archive::decoder(open().map_err(|error| bad(&error))?) {
-                Ok(found) => found,
-                Err(error) => return Err(bad(&error)),
-            };
-        let mut first = Vec::new();
-        let sniffed = decoded.by_ref().take(SNIFF_BYTES).read_to_end(&mut first);
-        if compression == archive::Compression::None && sniffed.is_err() {
-            return Ok(None);
-        }
-        if !archive::is_tar(&first) {
-            return Ok(None);
-        }
-        let work = run.services.store.work_folder()?;
-        let into = work.folder("fs").map_err(StoreError::from)?;
-        let options = UnpackOptions {
-            ownership: true,
-            devices: !crate::sandbox::in_user_namespace(),
-            whiteouts: Whiteouts::Keep,
-            max_bytes: MAX_ARCHIVE_BYTES,
-            max_entries: MAX_ARCHIVE_ENTRIES,
-        };
-        let folder = run.next_folder();
-        let origin = |path: &TreePath, _tar_at| FileOrigin::Folder { folder, path: path.clone() };
-        let mut whole = io::Cursor::new(first).chain(decoded);
-        let unpacked = unpack::unpack(&mut whole, into.as_fd(), &options, &origin)
-            .map_err(|error| bad(&error))?;
-        let mut tree = Tree::default();
-        tree.apply(&unpacked.listing);
-        Ok(Some(UnpackedArchive { folder, work, tree }))
-    }
-
     /// Opens the content of a file of the sources.
-    fn open(
+    pub(super) fn open(
         &self,
         run: &Run<'_>,
         file: &File,
@@ -370,6 +233,15 @@ impl Sources {
     }
 }
 
+/// Whether files from there get root as their owner: those of a folder, not those of an archive.
+fn belongs_to_root(run: &Run<'_>, from: &CopyFrom) -> bool {
+    match from {
+        CopyFrom::Context => run.options.context.tree.is_none(),
+        CopyFrom::Named(name) => run.named_context(name).is_ok_and(|named| !named.has_owners()),
+        CopyFrom::Stage(_) | CopyFrom::Image(_) => false,
+    }
+}
+
 /// A heredoc as a file.
 fn inline<'a>(name: &'a str, content: &str, mtime_s: i64) -> CopyInput<'a> {
     let bytes: Arc<[u8]> = content.as_bytes().into();
@@ -395,7 +267,7 @@ fn chown(accounts: &Accounts, text: &str, span: Span) -> Result<(u32, u32)> {
 }
 
 /// Points at the source that is wrong, and says whether the ignore file hides it.
-fn copy_error(
+pub(super) fn copy_error(
     run: &Run<'_>,
     operation: &CopyOperation,
     span: Span,

@@ -28,7 +28,6 @@ use super::fetch::Fetched;
 use super::images::ImageTable;
 use super::lent::Lent;
 use super::mount_source::{ContextFolders, Inputs};
-
 use super::run::RunDone;
 use super::slot::Slot;
 use super::stack::Stack;
@@ -46,6 +45,8 @@ pub struct ContextSource {
     pub ignore: IgnoreRules,
     /// Whether the folder is the same in the next build, so that its files' hashes are remembered.
     pub lasting: bool,
+    /// The files with their owners, if it is an archive's and not simply a folder.
+    pub tree: Option<Tree>,
 }
 
 /// What a build is to do.
@@ -88,6 +89,8 @@ pub struct Services<'a> {
     pub stop: &'a Stop,
     /// Variables for programs of the host, such as git: PATH, proxies, certificates.
     pub environment: &'a BTreeMap<String, String>,
+    /// Secrets and agents.
+    pub lent: &'a Lent,
     /// Learns what happens.
     pub events: &'a (dyn Fn(Event) + Sync),
 }

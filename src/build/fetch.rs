@@ -15,7 +15,7 @@ use crate::store::{DownloadRecord, StoreError, WorkFolder};
 
 use super::download::{self, DownloadError};
 use super::driver::Steps;
-use super::{BuildError, Outcome, error};
+use super::{AgentSource, BuildError, Outcome, error};
 
 /// Why something outside could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +82,7 @@ impl FetchError {
             Self::Git(GitError::NoReference { .. }) => {
                 "after `#` comes a branch, a tag, or a whole commit"
             }
-            Self::Git(GitError::NoAgent { .. }) => {
-                "use https, or start an agent with the key and hand it to the build"
-            }
+            Self::Git(GitError::NoAgent { .. }) => "give it one with --ssh default, or use https",
             Self::Git(GitError::NoProgram { .. }) => {
                 "install git, or use the https address of an archive of the repository"
             }
@@ -248,15 +246,21 @@ fn names_of_host(url: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A secret that the caller gave the build, as text.
-const fn secret(_steps: &Steps<'_>, _name: &str) -> Option<String> {
-    // The build has no secrets yet.
-    None
+fn secret(steps: &Steps<'_>, name: &str) -> Option<String> {
+    let value = steps.services.lent.secrets.get(name)?;
+    let value = String::from_utf8_lossy(value).trim_end_matches(['\r', '\n']).to_owned();
+    Some(value).filter(|value| !value.is_empty())
 }
 
-/// The ssh agent that the caller gave the build.
-const fn ssh_agent<'a>(_steps: &Steps<'a>) -> Option<&'a Path> {
-    // The build has no agents yet.
-    None
+/// The ssh agent that the caller gave the build: the default one, or else the only one.
+fn ssh_agent<'a>(steps: &Steps<'a>) -> Option<&'a Path> {
+    let agents = &steps.services.lent.agents;
+    let agent = agents.get("default").or_else(|| agents.values().next())?;
+    match agent {
+        AgentSource::Socket(path) => Some(path),
+        // Keys in files are offered to steps by an agent of our own, which git does not ask.
+        AgentSource::Keys(_) => None,
+    }
 }
 
 /// Values that are made once a key, others waiting meanwhile.

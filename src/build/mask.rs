@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn values_are_hidden_also_across_chunks() {
         for (values, chunks, want) in [
-            (&["secret"] as &[&str], &["a secret b"] as &[&str], "a **** b"),
+            (["secret"].as_slice(), ["a secret b"].as_slice(), "a **** b"),
             (&["secret\n"], &["a secret\n"], "a ****\n"),
             (&["secret"], &["a sec", "ret b"], "a **** b"),
             (&["secret"], &["s", "e", "c", "r", "e", "t"], "****"),

@@ -4,6 +4,7 @@
 //! Every stage has a thread of its own, which waits where it needs another stage: so independent
 //! steps run at the same time, and what the target does not need never runs.
 
+mod add_archives;
 mod agent;
 mod assemble;
 mod cache_mount;

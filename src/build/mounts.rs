@@ -13,13 +13,13 @@ use crate::sandbox::{self, Mount, MountSource, Rootfs};
 use crate::store::{LowerFolder, WorkFolder};
 use crate::tree::TreePath;
 
-use super::BuildError;
 use super::agent::Agents;
 use super::cache_mount::Caches;
 use super::driver::{Run, StepRun, unshared};
 use super::mask::Mask;
 use super::mount_source::{ContextFolder, FILE_NAME, Inputs, Selected};
 use super::mountpoint::{IN_ROOT, MountPoints};
+use super::{BuildError, chain};
 
 /// Mounts of a step and what must live as long as it runs.
 #[derive(Debug)]
@@ -103,7 +103,11 @@ impl StepMounts {
             RunMountKind::Ssh { .. } => self.ssh(with)?,
         };
         let Some((source, is_folder, place)) = made else { return Ok(()) };
-        self.mount_point(target, is_folder, with.root, points)?;
+        self.mount_point(target, is_folder, with.root, points).map_err(|error| {
+            let message = format!("cannot make the mount point {target}: {}", chain(&error));
+            let error = Diagnostic::error(codes::RUN_FAILED, with.mount.span, message);
+            BuildError::from(error.label(with.mount.span, "this mount"))
+        })?;
         let (target, read_only) = (PathBuf::from(target), *read_only);
         self.mounts.push(Mount { target, source, read_only });
         self.places.push((with.mount.target.clone(), place));

@@ -114,7 +114,8 @@ impl Asked {
             pathio::remove_file(&single)
                 .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
         }
-        let context = ContextSource { path, ignore: IgnoreRules::default(), lasting: false };
+        let (ignore, tree) = (IgnoreRules::default(), fetched.tree());
+        let context = ContextSource { path, ignore, lasting: false, tree };
         Ok(Input { dockerfile, context, fetched: Some(fetched) })
     }
 }
@@ -167,11 +168,10 @@ fn fetch_complaint(error: &BuildError) -> Complaint {
     Complaint::new(format!("error: {}{help}", build::chain(error)), exit)
 }
 
-/// Reads the Dockerfile of a context that is a folder, and its ignore file.
 pub(super) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
     let (dockerfile, name) = read_dockerfile(args, &path)?;
     let ignore = ignore_rules(Some(&name), &path)?;
-    let context = ContextSource { path, ignore, lasting: true };
+    let context = ContextSource { path, ignore, lasting: true, tree: None };
     Ok(Input { dockerfile, context, fetched: None })
 }
 
@@ -340,7 +340,7 @@ fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextF
     }
     let path = folder(value).map_err(|complaint| bad(complaint.to_string()))?;
     let ignore = ignore_rules(None, &path)?;
-    let source = ContextSource { path, ignore, lasting: true };
+    let source = ContextSource { path, ignore, lasting: true, tree: None };
     Ok((NamedContext::Folder, Some(ContextFiles::Folder(source))))
 }
 

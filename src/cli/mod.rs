@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod contexts;
 mod environment;
+mod epoch;
 mod exit;
 mod interrupt;
 mod output;

@@ -37,6 +37,11 @@ pub(super) fn part(text: &str, span: Span, keyword: &str) -> Result<Option<Remot
     Ok(Some(RemotePart { source, shown, checksum: None, unpack: false, span }))
 }
 
+/// The instruction's text without credentials.
+pub(super) fn shown(text: &str) -> String {
+    text.split(' ').map(redacted).collect::<Vec<_>>().join(" ")
+}
+
 /// Gives the sources the flags of their ADD that are about fetching.
 pub(super) fn apply_flags(fold: &Fold, add: &ir::Add, parts: &mut [CopyPart]) -> Result<()> {
     if let Some(word) = &add.checksum {

@@ -112,7 +112,11 @@ impl Fold {
             | Kind::Onbuild(_)
             | Kind::Maintainer(_)) => (None, self.metadata(kind)?),
         };
-        let text = instruction.text.clone();
+        let text = match instruction.kind {
+            // A URL may hold a password.
+            Kind::Add(_) => add_remote::shown(&instruction.text),
+            _ => instruction.text.clone(),
+        };
         Ok(Step { span: instruction.span, text, operation, history })
     }
 

@@ -272,6 +272,7 @@ impl CacheKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::CopyFrom;
 
     fn run(argv: &[&str], env: &[(&str, &str)]) -> RunOperation {
         RunOperation {
@@ -308,6 +309,54 @@ mod tests {
         let mut other = run(&["a"], &[]);
         other.proxy.clear();
         assert_eq!(OperationKey::run(&other, &[]).key(), key(&["a"]));
+    }
+
+    fn mount(kind: RunMountKind) -> RunMount {
+        let span = crate::diag::Span::default();
+        RunMount { span, kind, target: "/t".to_owned(), read_only: false }
+    }
+
+    const ACCESS: Access = Access { mode: 0o755, uid: 0, gid: 0 };
+
+    #[test]
+    fn run_key_has_what_mounts_show_and_not_what_is_lent() {
+        let key = |mount: RunMount, files: Option<&str>| {
+            let mut run = run(&["a"], &[]);
+            run.mounts = vec![mount];
+            OperationKey::run(&run, &[files.map(str::to_owned)]).key()
+        };
+        let bind = || mount(RunMountKind::Bind { from: CopyFrom::Context, source: "/".to_owned() });
+        assert_ne!(key(bind(), Some("1")), key(bind(), Some("2")));
+        assert_ne!(key(bind(), Some("1")), key(RunMount { read_only: true, ..bind() }, Some("1")));
+        // The same files from elsewhere are the same.
+        let from = CopyFrom::Stage(0);
+        let staged = mount(RunMountKind::Bind { from, source: "/elsewhere".to_owned() });
+        assert_eq!(key(bind(), Some("1")), key(staged, Some("1")));
+        let cache = |id: &str, sharing, access| {
+            let (id, source) = (id.to_owned(), "/".to_owned());
+            key(mount(RunMountKind::Cache { id, sharing, from: None, source, access }), None)
+        };
+        let (shared, locked) = (crate::ir::Sharing::Shared, crate::ir::Sharing::Locked);
+        assert_eq!(cache("one", shared, ACCESS), cache("other", shared, ACCESS));
+        assert_ne!(cache("one", shared, ACCESS), cache("one", locked, ACCESS));
+        assert_ne!(cache("one", shared, ACCESS), cache("one", shared, Access { uid: 1, ..ACCESS }));
+        let secret = |id: &str, env: Option<&str>| {
+            let (id, env) = (id.to_owned(), env.map(str::to_owned));
+            key(mount(RunMountKind::Secret { id, env, required: false, access: ACCESS }), None)
+        };
+        assert_ne!(secret("a", None), secret("b", None));
+        assert_ne!(secret("a", Some("b")), secret("a in b", None));
+    }
+
+    #[test]
+    fn run_key_has_names_of_hosts_without_their_addresses() {
+        let key = |name: &str, address: &str| {
+            let mut run = run(&["a"], &[]);
+            run.settings.hosts = vec![(name.to_owned(), address.to_owned())];
+            OperationKey::run(&run, &[]).key()
+        };
+        assert_eq!(key("a", "10.0.0.1"), key("a", "10.0.0.2"));
+        assert_ne!(key("a", "10.0.0.1"), key("b", "10.0.0.1"));
     }
 
     #[test]

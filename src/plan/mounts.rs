@@ -238,6 +238,9 @@ fn clean(path: &str) -> String {
     if path.starts_with('/') { clean } else { clean.trim_start_matches('/').to_owned() }
 }
 
+/// Digits behind the point of a size that count.
+const MAX_FRACTION_DIGITS: usize = 16;
+
 /// A size such as `64m` or `1.5GiB` in bytes; every unit is a power of 1024.
 #[must_use]
 pub fn bytes(text: &str) -> Option<u64> {
@@ -255,18 +258,142 @@ pub fn bytes(text: &str) -> Option<u64> {
     };
     let factor = 1_u128 << shift;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let mut total = whole.parse::<u64>().ok().map(u128::from)?.checked_mul(factor)?;
-    let mut part = factor;
+    // More digits than these are less than a byte of any unit.
+    let fraction = fraction.get(..fraction.len().min(MAX_FRACTION_DIGITS))?;
+    let mut scale = 1_u128;
+    let mut total = whole.parse::<u64>().ok().map(u128::from)?;
     for digit in fraction.chars() {
-        part /= 10;
-        total += u128::from(digit.to_digit(10)?) * part;
+        scale *= 10;
+        total = total * 10 + u128::from(digit.to_digit(10)?);
     }
+    let total = total.checked_mul(factor)? / scale;
     u64::try_from(total).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::oci::Platform;
+    use crate::plan::Request;
+
     use super::*;
+
+    /// The mounts of the RUN in the last line, one a line.
+    fn expanded(lines: &str) -> String {
+        let request = Request {
+            contexts: Default::default(),
+            build_args: [("BUILDKIT_CACHE_MOUNT_NS".to_owned(), "ns".to_owned())].into(),
+            target: None,
+            platform: Platform::host(),
+            build_platform: Platform::host(),
+            labels: Vec::new(),
+            network: crate::plan::Network::Host,
+            allow_host_network: false,
+            allow_insecure: false,
+            run: crate::plan::RunSettings::default(),
+        };
+        let text = format!("FROM scratch AS one\nFROM scratch\nWORKDIR /w\n{lines}\n");
+        let (file, diagnostics) = crate::syntax::parse(&text);
+        assert_eq!(diagnostics, []);
+        let images = crate::plan::Images::new();
+        let plan = match crate::plan::plan(&file, &request, &images) {
+            Ok(crate::plan::Outcome::Ready(plan)) => plan,
+            Ok(crate::plan::Outcome::Needs(needs)) => return format!("{} needed", needs.len()),
+            Err(errors) => return errors.into_iter().map(|error| error.message).collect(),
+        };
+        let steps = plan.stages.last().map(|stage| stage.steps.as_slice()).unwrap_or_default();
+        let Some(crate::plan::Operation::Run(run)) =
+            steps.last().and_then(|step| step.operation.as_ref())
+        else {
+            panic!("the last line is a RUN");
+        };
+        let shown = run.mounts.iter().map(|mount| {
+            let access = if mount.read_only { "ro" } else { "rw" };
+            format!("{} {access} {:?}\n", mount.target, mount.kind)
+        });
+        shown.collect::<String>().trim_end().replace("Access ", "")
+    }
+
+    #[test]
+    fn mounts_are_expanded_with_the_defaults_of_their_type() {
+        for (run, want) in [
+            ("target=/t", "/t ro Bind { from: Context, source: \"/\" }"),
+            ("target=t/../u/,source=./a/../b,rw", "/w/u rw Bind { from: Context, source: \"/b\" }"),
+            ("from=one,target=/t,ro=false", "/t rw Bind { from: Stage(0), source: \"/\" }"),
+            ("from=0,target=/t", "/t ro Bind { from: Stage(0), source: \"/\" }"),
+            ("type=tmpfs,target=/t,size=1k", "/t rw Tmpfs { bytes: 1024 }"),
+            (
+                "type=cache,target=c/../d",
+                "/w/d rw Cache { id: \"ns/d\", sharing: Shared, from: None, source: \"/\", \
+                 access: { mode: 493, uid: 0, gid: 0 } }",
+            ),
+            (
+                "type=cache,target=/c,id=i,sharing=locked,from=one,source=s,mode=0700,uid=1,gid=2,ro",
+                "/c ro Cache { id: \"ns/i\", sharing: Locked, from: Some(Stage(0)), source: \"/s\", \
+                 access: { mode: 448, uid: 1, gid: 2 } }",
+            ),
+            (
+                "type=secret,id=a/b",
+                "/run/secrets/b ro Secret { id: \"a/b\", env: None, required: false, \
+                 access: { mode: 256, uid: 0, gid: 0 } }",
+            ),
+            (
+                "type=secret,target=x/y,required",
+                "/w/x/y ro Secret { id: \"y\", env: None, required: true, \
+                 access: { mode: 256, uid: 0, gid: 0 } }",
+            ),
+            (
+                "type=secret,id=a,env=B",
+                " ro Secret { id: \"a\", env: Some(\"B\"), required: false, \
+                 access: { mode: 256, uid: 0, gid: 0 } }",
+            ),
+            (
+                "type=ssh",
+                "/run/buildkit/ssh_agent.0 rw Ssh { id: \"default\", required: false, \
+                 access: { mode: 384, uid: 0, gid: 0 } }",
+            ),
+        ] {
+            assert_eq!(expanded(&format!("RUN --mount={run} true")), want, "{run}");
+        }
+    }
+
+    #[test]
+    fn variables_are_expanded_in_all_values() {
+        let args = "ARG T=tmpfs K=1k D=/d N=7 M=0750 W=x\n";
+        for (run, want) in [
+            ("type=$T,target=$D/$W,size=$K", "/d/x rw Tmpfs { bytes: 1024 }"),
+            (
+                "type=secret,id=$W,uid=$N,gid=${N}1,mode=$M",
+                "/run/secrets/x ro Secret { id: \"x\", env: None, required: false, \
+                 access: { mode: 488, uid: 7, gid: 71 } }",
+            ),
+            ("type=$W,target=/t", "unsupported mount type `x`"),
+            ("type=$T,target=/t,uid=1", "unexpected key `uid` for mount type `tmpfs`"),
+            ("type=cache,target=/t,mode=$W", "invalid value `x` in `--mount`"),
+            ("type=tmpfs,target=/t,size=$W", "invalid value `x` for `size`"),
+            (
+                "target=$NONE",
+                "the mount needs a target, and has none after its variables were expanded",
+            ),
+            ("target=/$NONE", "the target of a mount cannot be `/`, which `/` means here"),
+            ("target=..", "the target of a mount cannot be `/`, which `..` means here"),
+            ("from=later,target=/t", "1 needed"),
+        ] {
+            assert_eq!(expanded(&format!("{args}RUN --mount={run} true")), want, "{run}");
+        }
+    }
+
+    #[test]
+    fn parents_come_first_and_of_one_target_the_last_counts() {
+        let run = "RUN --mount=type=tmpfs,target=/a/b --mount=type=tmpfs,target=/a \
+                   --mount=type=tmpfs,target=/a/b/,size=1k --mount=type=tmpfs,target=/a-b \
+                   --mount=type=secret,id=s,env=S --mount=type=secret,id=t,env=T true";
+        let targets: Vec<String> = expanded(run)
+            .lines()
+            .map(|line| line.split_once(" r").map_or(line, |(target, _)| target).to_owned())
+            .collect();
+        assert_eq!(targets, ["", "", "/a", "/a-b", "/a/b"]);
+        assert!(expanded(run).ends_with("/a/b rw Tmpfs { bytes: 1024 }"));
+    }
 
     #[test]
     fn bytes_are_powers_of_1024() {

@@ -39,6 +39,9 @@ pub(super) fn plan(
     Ok(Outcome::Ready(Box::new(Plan { stages, target, warnings })))
 }
 
+/// What the `--from` of an instruction names, and what the `from=` of each of its mounts does.
+type Froms = (CopyFrom, Vec<Option<CopyFrom>>);
+
 /// What a stage looks up while it is planned.
 pub(super) struct Planner<'a> {
     pub(super) file: &'a ir::Dockerfile,
@@ -320,7 +323,7 @@ impl<'a> Planner<'a> {
         &mut self,
         at: usize,
         instruction: &ir::Instruction,
-    ) -> Result<Option<(CopyFrom, Vec<Option<CopyFrom>>)>, Box<Diagnostic>> {
+    ) -> Result<Option<Froms>, Box<Diagnostic>> {
         let from = match copy_from_word(instruction) {
             Some(word) => self.copy_from(at, word)?,
             None => Some(CopyFrom::Context),

@@ -220,7 +220,12 @@ fn resolve_or_create(root: BorrowedFd<'_>, target: &Target, is_folder: bool) -> 
 /// that has a place in this namespace can be cloned in part (before Linux 6.15), so it gets one
 /// on top of the old root, which goes later and takes it along.
 fn locate(mount: BorrowedFd<'_>, path: &CStr, attributes: u64) -> Result<()> {
-    rustix::mount::move_mount(mount, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    match rustix::mount::move_mount(mount, c"", CWD, c"/", flags) {
+        // It has its place: another part of it was located before.
+        Ok(()) | Err(Errno::LOOP) => {}
+        Err(errno) => return Err(errno),
+    }
     let place = resolve(mount, path)?;
     let part = clone_path(place.as_fd(), c"", OpenTreeFlags::AT_EMPTY_PATH)?;
     mount::restrict_tree(part.as_fd(), attributes)?;

@@ -116,8 +116,8 @@ pub enum SetupOp {
 /// What a mount does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountFlags {
-    /// Setuid programs.
-    NoSuid,
+    /// Setuid programs and devices.
+    NoSuidDev,
     /// Setuid programs and executing.
     NoSuidExec,
     /// Setuid programs, executing and devices.
@@ -225,7 +225,7 @@ fn dev(shm_bytes: u64) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::Filesystem {
         kind: "tmpfs",
         options: vec![("mode", "755".to_owned()), ("size", "65536k".to_owned())],
-        flags: MountFlags::NoSuid,
+        flags: MountFlags::NoSuidDev,
         target: "/dev",
     }];
     ops.extend(DEVICES.map(SetupOp::DevNode));
@@ -336,7 +336,7 @@ impl fmt::Display for SetupOp {
 impl fmt::Display for MountFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoSuid => "nosuid",
+            Self::NoSuidDev => "nosuid,nodev",
             Self::NoSuidExec => "nosuid,noexec",
             Self::NoSuidExecDev => "nosuid,noexec,nodev",
         })

@@ -257,8 +257,8 @@ fn bind(mount: &Mount) -> rustix::io::Result<Option<OwnedFd>> {
     match &mount.source {
         MountSource::Path { folder } => {
             let tree = clone_tree(folder.as_fd())?;
-            let attributes = if mount.read_only { mount::READ_ONLY } else { 0 };
-            mount::restrict_tree(tree.as_fd(), attributes)?;
+            let read_only = if mount.read_only { mount::READ_ONLY } else { 0 };
+            mount::restrict_tree(tree.as_fd(), mount::NO_DEV | read_only)?;
             Ok(Some(tree))
         }
         MountSource::Inside { mount, .. } => rustix::io::fcntl_dupfd_cloexec(mount, 3).map(Some),
@@ -306,7 +306,9 @@ fn tmpfs(
 
 fn attributes(flags: MountFlags) -> MountAttrFlags {
     match flags {
-        MountFlags::NoSuid => MountAttrFlags::MOUNT_ATTR_NOSUID,
+        MountFlags::NoSuidDev => {
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV
+        }
         MountFlags::NoSuidExec => {
             MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC
         }

@@ -39,6 +39,8 @@ impl Rootfs {
         work: BorrowedFd<'_>,
     ) -> Result<Self, SandboxError> {
         let root = overlay(lowers, upper, work).map_err(overlay_error)?;
+        // A command may make devices, but not open them: there is no device cgroup to refuse it.
+        mount::restrict_tree(root.as_fd(), mount::NO_DEV).map_err(overlay_error)?;
         Ok(Self { root })
     }
 
@@ -49,7 +51,7 @@ impl Rootfs {
     pub fn bind(folder: BorrowedFd<'_>) -> Result<Self, SandboxError> {
         let failed = |errno| SandboxError::setup("bind a folder as root", errno);
         let root = clone_tree(folder).map_err(failed)?;
-        mount::restrict_tree(root.as_fd(), 0).map_err(failed)?;
+        mount::restrict_tree(root.as_fd(), mount::NO_DEV).map_err(failed)?;
         Ok(Self { root })
     }
 

@@ -26,8 +26,7 @@ use super::unpack::folders::Folders;
 use compare::{is_same, read_xattrs};
 use lowers::Lowers;
 
-/// Folders inside one another. Each costs a descriptor and a stack frame; no path that a program
-/// can name in one call is that deep.
+/// Folders inside one another; each costs a descriptor, and one for each lower layer that has it.
 const MAX_DEPTH: usize = 500;
 
 /// Room for the names of one call to `getdents64`.
@@ -66,10 +65,11 @@ pub fn diff_upper(
     lowers: &[BorrowedFd<'_>],
     options: &DiffOptions<'_>,
 ) -> Result<Vec<Changed>, PathError> {
-    let mut walk = Walk { options, found: Vec::new(), depth: 0 };
+    let mut walk = Walk { options, found: Vec::new() };
     let root = TreePath::root();
-    let upper = open_folder(upper, b".", &root)?;
-    walk.folder(&upper, &root, &Lowers::roots(lowers, options.opaque_xattr())?, false)?;
+    let opened = open_folder(upper, b".", &root)?;
+    let lowers = Lowers::roots(lowers, options.opaque_xattr())?;
+    walk.run(Folder::new(opened, root, lowers, false)?)?;
     let mut found = walk.found;
     found.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
     Ok(changed(found))
@@ -114,41 +114,70 @@ fn changed(mut found: Vec<Found>) -> Vec<Entry> {
 struct Walk<'a> {
     options: &'a DiffOptions<'a>,
     found: Vec<Found>,
-    depth: usize,
+}
+
+/// A folder of the upper folder that is being listed.
+struct Folder {
+    upper: OwnedFd,
+    at: TreePath,
+    lowers: Lowers,
+    /// Whether it, or a folder above it, is opaque.
+    hides: bool,
+    /// Sorted.
+    names: Vec<Vec<u8>>,
+    /// How many of them are done.
+    n_done: usize,
+}
+
+impl Folder {
+    fn new(upper: OwnedFd, at: TreePath, lowers: Lowers, hides: bool) -> Result<Self, PathError> {
+        let names = names(upper.as_fd(), &at)?;
+        Ok(Self { upper, at, lowers, hides, names, n_done: 0 })
+    }
 }
 
 impl Walk<'_> {
-    /// Lists what is in the folder `at`. With `hides` it, or a folder above it, is opaque.
-    fn folder(
-        &mut self,
-        upper: &OwnedFd,
-        at: &TreePath,
-        lowers: &Lowers,
-        hides: bool,
-    ) -> Result<(), PathError> {
-        if self.depth > MAX_DEPTH {
-            return Err(PathError::new("list", at.as_path(), Errno::NAMETOOLONG));
-        }
-        let names = names(upper.as_fd(), at)?;
-        for name in &names {
-            let path = at.join(name);
+    /// Lists all that is below `root`. The folders on the way down are kept here rather than on
+    /// the thread's stack, which steps could overflow.
+    fn run(&mut self, root: Folder) -> Result<(), PathError> {
+        let mut open = vec![root];
+        while let Some(folder) = open.last_mut() {
+            let Some(name) = folder.names.get(folder.n_done) else {
+                self.hidden(folder)?;
+                open.pop();
+                continue;
+            };
+            folder.n_done += 1;
+            let path = folder.at.join(name);
             if self.options.skip.contains(&path) {
                 continue;
             }
-            self.file(upper, name, path, lowers, hides)?;
+            let Folder { upper, lowers, hides, .. } = &*folder;
+            let Some(sub_folder) = self.file(upper, name, path, lowers, *hides)? else { continue };
+            if open.len() > MAX_DEPTH {
+                let path = sub_folder.at.as_path();
+                return Err(PathError::new("list", path, Errno::NAMETOOLONG));
+            }
+            open.push(sub_folder);
         }
-        if !hides || lowers.is_empty() {
+        Ok(())
+    }
+
+    /// Whiteouts of what an opaque folder hides.
+    fn hidden(&mut self, folder: &Folder) -> Result<(), PathError> {
+        if !folder.hides || folder.lowers.is_empty() {
             return Ok(());
         }
-        for name in lowers.names(at)? {
-            let path = at.join(&name);
-            if names.binary_search(&name).is_err() && !self.options.skip.contains(&path) {
+        for name in folder.lowers.names(&folder.at)? {
+            let path = folder.at.join(&name);
+            if folder.names.binary_search(&name).is_err() && !self.options.skip.contains(&path) {
                 self.add(path, Item::Whiteout, false, None);
             }
         }
         Ok(())
     }
 
+    /// Lists one name; gives the folder that it is.
     fn file(
         &mut self,
         upper: &OwnedFd,
@@ -156,7 +185,7 @@ impl Walk<'_> {
         path: TreePath,
         lowers: &Lowers,
         hides: bool,
-    ) -> Result<(), PathError> {
+    ) -> Result<Option<Folder>, PathError> {
         let stat = rustix::fs::statat(upper, name, AtFlags::SYMLINK_NOFOLLOW)
             .context("look at", path.as_path())?;
         let node = match FileType::from_raw_mode(stat.st_mode) {
@@ -165,7 +194,7 @@ impl Walk<'_> {
                 if lowers.find(name, &path)?.is_some() {
                     self.add(path, Item::Whiteout, false, None);
                 }
-                return Ok(());
+                return Ok(None);
             }
             FileType::RegularFile => Node::File(File {
                 size: u64::try_from(stat.st_size).unwrap_or(0),
@@ -181,7 +210,7 @@ impl Walk<'_> {
             FileType::BlockDevice => Node::BlockDevice(device(&stat)),
             FileType::Fifo => Node::Fifo,
             // A socket means nothing without the process that listens on it.
-            FileType::Socket | FileType::Unknown => return Ok(()),
+            FileType::Socket | FileType::Unknown => return Ok(None),
         };
         let same = match lowers.find(name, &path)? {
             Some(lower) => {
@@ -191,7 +220,7 @@ impl Walk<'_> {
         };
         let inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
         self.add(path, Item::Node(meta(&stat), node), same, inode);
-        Ok(())
+        Ok(None)
     }
 
     fn sub_folder(
@@ -202,7 +231,7 @@ impl Walk<'_> {
         stat: &Stat,
         lowers: &Lowers,
         hides: bool,
-    ) -> Result<(), PathError> {
+    ) -> Result<Option<Folder>, PathError> {
         let opened = open_folder(upper.as_fd(), name, &path)?;
         let xattrs = read_xattrs(opened.as_fd(), &path)?;
         let below = lowers.descend(name, &path)?;
@@ -215,10 +244,7 @@ impl Walk<'_> {
         let meta = Meta { xattrs, ..meta(stat) };
         let item = Item::Node(meta, Node::Directory { opaque: false });
         self.add(path.clone(), item, same, None);
-        self.depth += 1;
-        self.folder(&opened, &path, &below, hides)?;
-        self.depth -= 1;
-        Ok(())
+        Folder::new(opened, path, below, hides).map(Some)
     }
 
     fn add(&mut self, path: TreePath, item: Item, is_same: bool, inode: Option<(u64, u64)>) {

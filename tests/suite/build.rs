@@ -26,6 +26,7 @@ as_root_and_as_user!(
     reproducible_builds_are_equal_to_the_byte,
     layers_say_what_changed,
     lent_files_are_in_no_layer,
+    deep_folders_are_a_layer_or_an_error,
     debian_two_stages,
 );
 
@@ -195,6 +196,19 @@ fn lent_files_are_in_no_layer(who: Who) {
     env.build(bare, &["-o", OCI]).ok();
     let top: Vec<_> = Layout::read(&env.path("out")).top().into_keys().collect();
     assert_eq!(top, ["dev/", "proc/", "sys/"]);
+}
+
+fn deep_folders_are_a_layer_or_an_error(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let nested = |depth: usize| {
+        let script = "for i in $(seq 1 DEPTH); do mkdir d; cd d; done; echo deep > f";
+        format!("FROM base:1\nRUN {}\n", script.replace("DEPTH", &depth.to_string()))
+    };
+    let dockerfile = format!("{}RUN test $(find / -xdev -name f | wc -c) = 963\n", nested(480));
+    env.build(&dockerfile, &["-o", OCI]).ok();
+    env.build(&nested(1500), &[]).fails(3, &["error: ", "File name too long"]);
+    assert_eq!(env.leftovers("store"), "");
 }
 
 /// A registry that CI fills with Debian's images.

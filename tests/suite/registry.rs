@@ -590,7 +590,7 @@ fn redirects_within_the_registry_keep_the_credentials_and_end() {
     assert_eq!(
         error,
         format!(
-            "{} does not speak the registry protocol as it should: it redirects more than 5 times",
+            "{} does not speak the registry protocol as it should: it redirects more than 10 times",
             circle.host()
         )
     );

@@ -71,6 +71,7 @@ scenarios!(
     namespaces_and_mounts_are_denied,
     system_calls_are_filtered_for_both_word_sizes,
     dev_has_what_a_container_has,
+    devices_that_a_command_makes_stay_shut,
     proc_and_sys_are_masked_and_read_only,
     no_network_means_loopback_only,
     mounts_appear_where_asked,
@@ -322,6 +323,14 @@ fn dev_has_what_a_container_has() {
         "core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\n\
          urandom\nzero\npts/ptmx\n/proc/self/fd\nptmx\n3\n16384:4096\n1777\nx\ntty\n",
     );
+}
+
+fn devices_that_a_command_makes_stay_shut() {
+    // `/dev/null`, which everybody may open, in each place that a command can write to. An
+    // ordinary user can make none, which is as good.
+    let script = "for f in /null /dev/null2 /dev/shm/null; do mknod $f c 1 3 2>/dev/null; \
+                  (: < $f) 2>/dev/null && echo opened $f; done; : < /dev/null && echo given";
+    check(&shell(script), "given\n");
 }
 
 fn proc_and_sys_are_masked_and_read_only() {

@@ -3,6 +3,7 @@
 pub(crate) mod ebnf;
 pub(crate) mod env;
 pub(crate) mod generate;
+pub(crate) mod git;
 pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod registry;

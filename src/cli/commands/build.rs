@@ -7,11 +7,11 @@ use std::path::Path;
 use super::check::{self, Look};
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{self, BuildError, BuildOptions, Built, Event, Services, Stop};
-use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
+use crate::cli::args::{Allow, BuildArgs, Format, Inspection, NetworkArg, Progress};
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
-use crate::cli::{interrupt, registries, report, run_options, secrets};
+use crate::cli::{epoch, interrupt, registries, report, run_options, secrets};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::image::{self, ExportOptions, Image, Target};
 use crate::ir;
@@ -31,9 +31,9 @@ pub(in crate::cli) fn run(
 ) -> Result<()> {
     let outputs = outputs(args)?;
     let asked = Asked::new(args)?;
-    if let (Asked::Folder(folder), true) = (&asked, args.inspection().is_some()) {
-        // Neither store nor registry has to be there.
-        return inspect(args, environment, &contexts::local(args, folder.clone())?);
+    if let (Some(wanted), Asked::Folder(path)) = (args.inspection(), &asked) {
+        // Neither store nor network is needed for a look.
+        return look(args, environment, &contexts::local(args, path.clone())?, wanted);
     }
     let quiet = args.quiet || args.progress == Progress::Quiet;
     let store = open_store(global, environment)?;
@@ -45,27 +45,20 @@ pub(in crate::cli) fn run(
             plain.event(&event);
         }
     };
+    let lent = secrets::lent(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
         store: &store,
         registry: &registry,
         stop: &stop,
         environment: &programs,
+        lent: &lent,
         events: &events,
     };
     interrupt::watching(&stop, || {
         let input = asked.load(args, &services, environment.now_s, quiet)?;
-        if args.inspection().is_some() {
-            return inspect(args, environment, &input);
-        }
         build_input(args, environment, &services, &input, &outputs, quiet)
     })
-}
-
-/// Shows what was asked for in place of a build.
-fn inspect(args: &BuildArgs, environment: &Environment, input: &Input) -> Result<()> {
-    let (dockerfile, diagnostics) = syntax::parse(input.dockerfile.text());
-    Look { args, environment, input, dockerfile, diagnostics }.run()
 }
 
 fn build_input(
@@ -76,14 +69,17 @@ fn build_input(
     outputs: &[Output],
     quiet: bool,
 ) -> Result<()> {
+    if let Some(wanted) = args.inspection() {
+        return look(args, environment, input, wanted);
+    }
     let source = &input.dockerfile;
     let (dockerfile, diagnostics) = syntax::parse(source.text());
     let style = if environment.colour { Style::Colour } else { Style::Plain };
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Complaint::new(diag::render(&diagnostics, source, style), Exit::Build));
     }
-    let options = options(args, environment, input, dockerfile, outputs)?;
-    let mut warnings = check::before_build(&options, source, diagnostics);
+    let options = options(args, environment, services, input, dockerfile, outputs)?;
+    let warnings = check::before_build(&options, source, diagnostics);
     if let Some(stop) = check::violation(&options, &warnings) {
         return Err(Complaint::new(diag::render(&stop, source, style), Exit::Build));
     }
@@ -91,12 +87,26 @@ fn build_input(
         write_out(services, &options, &built, outputs, quiet)?;
         Ok(built)
     });
-    warnings.extend(done.iter().flat_map(|built| built.warnings.clone()));
-    if !quiet && !warnings.is_empty() {
-        report::remark(diag::render(&warnings, source, style).trim_end());
+    let mut shown = warnings;
+    shown.extend(done.iter().flat_map(|built| built.warnings.clone()));
+    if !quiet && !shown.is_empty() {
+        report::remark(diag::render(&shown, source, style).trim_end());
     }
     let built = done.map_err(|error: build::Failure| complaint(&error, source, style))?;
     finish(args, &built, &options.tags, quiet)
+}
+
+/// Looks at the Dockerfile without building it.
+fn look(
+    args: &BuildArgs,
+    environment: &Environment,
+    input: &Input,
+    (what, format): (Inspection, Format),
+) -> Result<()> {
+    let source = input.dockerfile.clone();
+    let (dockerfile, diagnostics) = syntax::parse(source.text());
+    let ignore = input.context.ignore.clone();
+    Look { args, environment, source, dockerfile, diagnostics, ignore }.run(what, format)
 }
 
 /// Says what was built, in every way that was asked for.
@@ -145,13 +155,14 @@ pub(in crate::cli) fn platform(text: Option<&str>) -> Result<Option<Platform>> {
 fn options(
     args: &BuildArgs,
     environment: &Environment,
+    services: &Services<'_>,
     input: &Input,
     dockerfile: ir::Dockerfile,
     outputs: &[Output],
 ) -> Result<BuildOptions> {
     let named = contexts::named(&args.build_context)?;
     let build_args = build_args(args, environment);
-    let epoch_s = epoch(args, &build_args, &dockerfile, input)?;
+    let epoch_s = epoch::epoch(args, &build_args, &dockerfile, input)?;
     let rewrite = outputs.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let labels = args.label.iter().map(|label| {
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
@@ -167,10 +178,10 @@ fn options(
             NetworkArg::Default | NetworkArg::Host => Network::Host,
             NetworkArg::None => Network::None,
         },
+        contexts: named.names,
         allow_host_network: args.allow.contains(&Allow::NetworkHost),
         allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
         run: run_options::settings(args)?,
-        contexts: named.names,
     };
     Ok(BuildOptions {
         dockerfile,
@@ -182,7 +193,7 @@ fn options(
         pull: args.pull,
         epoch_s,
         clamp: args.reproducible || rewrite,
-        lent: secrets::lent(args, environment)?,
+        lent: services.lent.clone(),
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
     })
@@ -204,34 +215,6 @@ pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMa
         }
     }
     given
-}
-
-/// The time that the image gets, if it is not the clock's.
-fn epoch(
-    args: &BuildArgs,
-    build_args: &BTreeMap<String, String>,
-    dockerfile: &ir::Dockerfile,
-    input: &Input,
-) -> Result<Option<i64>> {
-    let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| default_epoch(dockerfile));
-    if let Some(text) = given.filter(|text| !text.is_empty()) {
-        return text.parse().map(Some).map_err(|_bad| {
-            let text = format!("error: SOURCE_DATE_EPOCH={text} is no number of seconds");
-            Complaint::new(text, Exit::Usage)
-        });
-    }
-    Ok(args.reproducible.then(|| input.newest_commit().unwrap_or(0)))
-}
-
-/// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
-fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
-    dockerfile.meta_args.iter().rev().find_map(|instruction| {
-        let ir::Kind::Arg(args) = &instruction.kind else {
-            return None;
-        };
-        let named = args.iter().find(|arg| arg.name.value == "SOURCE_DATE_EPOCH")?;
-        named.default.as_ref().map(|default| default.value.trim_matches('"').to_owned())
-    })
 }
 
 /// Hands the image to every sink that was asked for.
