@@ -193,7 +193,8 @@ fn open_tar(file: File) -> io::Result<Option<Box<dyn Read + Send>>> {
         return Ok(None);
     }
     let whole = io::Cursor::new(first.clone()).chain(decoded);
-    Ok(archive::is_tar(&first).then(|| Box::new(whole) as Box<dyn Read + Send>))
+    let whole: Box<dyn Read + Send> = Box::new(whole);
+    Ok(archive::is_tar(&first).then_some(whole))
 }
 
 /// The named contexts that were needed so far.

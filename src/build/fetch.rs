@@ -51,7 +51,7 @@ impl FetchError {
             Self::Git(GitError::Stopped) => BuildError::Stopped,
             Self::Store(error) => error.into(),
             Self::Io(error) => error.into(),
-            error => match span {
+            error @ (Self::Download(_) | Self::Git(_) | Self::Archive { .. }) => match span {
                 Some(span) => error.diagnostic(span).into(),
                 None => BuildError::Fetch(Box::new(error)),
             },

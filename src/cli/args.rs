@@ -157,7 +157,7 @@ pub(super) struct BuildArgs {
 }
 
 impl BuildArgs {
-    /// Whether the context may have to be fetched into the store.
+    /// Whether the context may have to be fetched.
     fn is_remote(&self) -> bool {
         self.context == "-" || self.context.contains("://") || self.context.contains('@')
     }

@@ -156,18 +156,13 @@ fn full_github(text: &str, address: &str) -> String {
 }
 
 fn fetch_complaint(error: &BuildError) -> Complaint {
-    let help = match error {
-        BuildError::Fetch(source) => source.help(),
-        _ => None,
-    };
+    let help = if let BuildError::Fetch(source) = error { source.help() } else { None };
     let help = help.map_or_else(String::new, |help| format!("; {help}"));
-    let exit = match error {
-        BuildError::Interrupted | BuildError::Stopped => Exit::Interrupted,
-        _ => Exit::Environment,
-    };
+    let exit = if error.is_cancelled() { Exit::Interrupted } else { Exit::Environment };
     Complaint::new(format!("error: {}{help}", build::chain(error)), exit)
 }
 
+/// Reads the Dockerfile of a context that is a folder, and its ignore file.
 pub(super) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
     let (dockerfile, name) = read_dockerfile(args, &path)?;
     let ignore = ignore_rules(Some(&name), &path)?;

@@ -164,9 +164,11 @@ pub fn checkout(
         let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--force"];
         let shallow: Vec<&str> = update.iter().copied().chain(["--depth=1"]).collect();
         let what = "fetch the submodules of";
-        git.output(Some(into), what, &shallow).or_else(|error| match error {
-            GitError::Failed { .. } => git.output(Some(into), what, &update),
-            error => Err(error),
+        git.output(Some(into), what, &shallow).or_else(|error| {
+            if matches!(error, GitError::Failed { .. }) {
+                return git.output(Some(into), what, &update);
+            }
+            Err(error)
         })?;
     }
     let time = git.output(

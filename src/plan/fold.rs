@@ -112,10 +112,11 @@ impl Fold {
             | Kind::Onbuild(_)
             | Kind::Maintainer(_)) => (None, self.metadata(kind)?),
         };
-        let text = match instruction.kind {
+        let text = if matches!(instruction.kind, Kind::Add(_)) {
             // A URL may hold a password.
-            Kind::Add(_) => add_remote::shown(&instruction.text),
-            _ => instruction.text.clone(),
+            add_remote::shown(&instruction.text)
+        } else {
+            instruction.text.clone()
         };
         Ok(Step { span: instruction.span, text, operation, history })
     }

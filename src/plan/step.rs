@@ -35,6 +35,7 @@ pub struct PlannedStage {
 
 /// What a stage starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a plan holds one a stage or step: few")]
 pub enum Base {
     /// Nothing.
     Scratch,
@@ -223,6 +224,7 @@ pub struct RunOperation {
 
 /// Where COPY takes its sources from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a plan holds one a stage or step: few")]
 pub enum CopyFrom {
     /// The build context.
     Context,

@@ -95,7 +95,7 @@ fn a_redirect_is_followed_and_the_first_name_counts() {
     let missing = format!("FROM scratch\nADD http://user:geheim@{host}/none /\n");
     let failed = env.build(&missing, &[]);
     failed.fails(1, &["E0408", "http://user:xxxxx@", "404", "Dockerfile:2:5"]);
-    assert!(!failed.stderr.replace(&missing[..], "").contains("download http://user:geheim"));
+    assert!(!failed.stderr.replace(missing.as_str(), "").contains("download http://user:geheim"));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_repository_is_checked_out_at_what_its_reference_names(who: Who) {
     let dockerfile = format!(
         "FROM scratch\nADD {url} /default/\nADD {url}#v2:sub /sub/\nADD {url}?branch=side /side/\n\
          ADD --checksum={} {url}#v1 /v1/\nADD --keep-git-dir=true {url}#{v1} /kept/\n",
-        &v1[..12]
+        v1.get(..12).unwrap()
     );
     env.build(&dockerfile, &["-o", OCI]).ok();
     let found = files(&env);

@@ -12,12 +12,8 @@ const MAX_LINES: usize = 400;
 
 /// Files that are longer, and how long they may be at most. They shrink: lower a number when its
 /// file has become shorter; no file is added.
-const LONG: &[(&str, usize)] = &[
-    ("src/build/copy.rs", 450),
-    ("src/build/driver.rs", 750),
-    ("src/cli/commands/build.rs", 440),
-    ("src/plan/fold.rs", 540),
-];
+const LONG: &[(&str, usize)] =
+    &[("src/build/copy.rs", 450), ("src/build/driver.rs", 750), ("src/plan/fold.rs", 540)];
 
 /// Where text is that we write; `testdata` has its own rules.
 const FOLDERS: [&str; 5] = ["src", "tests", "grammar", ".ci", ".cargo"];
@@ -131,7 +127,7 @@ fn every_diagnostic_code_is_used() {
 }
 
 /// Codes whose makers are still to come.
-const UNUSED_CODES: &[&str] = &["NOT_UTF8", "CYCLE", "LINT_AS_ERROR"];
+const UNUSED_CODES: &[&str] = &["NOT_UTF8", "CYCLE"];
 
 #[test]
 fn every_test_file_is_a_module() {

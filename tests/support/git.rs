@@ -104,7 +104,7 @@ fn serve(root: &Path, request: &Request) -> Answer {
     let headers: Vec<(&str, &str)> =
         head.lines().filter_map(|line| line.split_once(": ")).collect();
     let status = headers.iter().find(|(name, _)| *name == "Status");
-    let status = status.map_or(200, |(_, text)| text[..3].parse().unwrap());
+    let status = status.map_or(200, |(_, text)| text.split(' ').next().unwrap().parse().unwrap());
     headers
         .iter()
         .filter(|(name, _)| *name != "Status")

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::check::{self, Look};
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{self, BuildError, BuildOptions, Built, Event, Services, Stop};
-use crate::cli::args::{Allow, BuildArgs, Format, Inspection, NetworkArg, Progress};
+use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
@@ -31,9 +31,9 @@ pub(in crate::cli) fn run(
 ) -> Result<()> {
     let outputs = outputs(args)?;
     let asked = Asked::new(args)?;
-    if let (Some(wanted), Asked::Folder(path)) = (args.inspection(), &asked) {
-        // Neither store nor network is needed for a look.
-        return look(args, environment, &contexts::local(args, path.clone())?, wanted);
+    if let (Asked::Folder(folder), true) = (&asked, args.inspection().is_some()) {
+        // Neither store nor registry has to be there.
+        return inspect(args, environment, &contexts::local(args, folder.clone())?);
     }
     let quiet = args.quiet || args.progress == Progress::Quiet;
     let store = open_store(global, environment)?;
@@ -57,8 +57,17 @@ pub(in crate::cli) fn run(
     };
     interrupt::watching(&stop, || {
         let input = asked.load(args, &services, environment.now_s, quiet)?;
+        if args.inspection().is_some() {
+            return inspect(args, environment, &input);
+        }
         build_input(args, environment, &services, &input, &outputs, quiet)
     })
+}
+
+/// Shows what was asked for in place of a build.
+fn inspect(args: &BuildArgs, environment: &Environment, input: &Input) -> Result<()> {
+    let (dockerfile, diagnostics) = syntax::parse(input.dockerfile.text());
+    Look { args, environment, input, dockerfile, diagnostics }.run()
 }
 
 fn build_input(
@@ -69,9 +78,6 @@ fn build_input(
     outputs: &[Output],
     quiet: bool,
 ) -> Result<()> {
-    if let Some(wanted) = args.inspection() {
-        return look(args, environment, input, wanted);
-    }
     let source = &input.dockerfile;
     let (dockerfile, diagnostics) = syntax::parse(source.text());
     let style = if environment.colour { Style::Colour } else { Style::Plain };
@@ -79,7 +85,7 @@ fn build_input(
         return Err(Complaint::new(diag::render(&diagnostics, source, style), Exit::Build));
     }
     let options = options(args, environment, services, input, dockerfile, outputs)?;
-    let warnings = check::before_build(&options, source, diagnostics);
+    let mut warnings = check::before_build(&options, source, diagnostics);
     if let Some(stop) = check::violation(&options, &warnings) {
         return Err(Complaint::new(diag::render(&stop, source, style), Exit::Build));
     }
@@ -87,26 +93,12 @@ fn build_input(
         write_out(services, &options, &built, outputs, quiet)?;
         Ok(built)
     });
-    let mut shown = warnings;
-    shown.extend(done.iter().flat_map(|built| built.warnings.clone()));
-    if !quiet && !shown.is_empty() {
-        report::remark(diag::render(&shown, source, style).trim_end());
+    warnings.extend(done.iter().flat_map(|built| built.warnings.clone()));
+    if !quiet && !warnings.is_empty() {
+        report::remark(diag::render(&warnings, source, style).trim_end());
     }
     let built = done.map_err(|error: build::Failure| complaint(&error, source, style))?;
     finish(args, &built, &options.tags, quiet)
-}
-
-/// Looks at the Dockerfile without building it.
-fn look(
-    args: &BuildArgs,
-    environment: &Environment,
-    input: &Input,
-    (what, format): (Inspection, Format),
-) -> Result<()> {
-    let source = input.dockerfile.clone();
-    let (dockerfile, diagnostics) = syntax::parse(source.text());
-    let ignore = input.context.ignore.clone();
-    Look { args, environment, source, dockerfile, diagnostics, ignore }.run(what, format)
 }
 
 /// Says what was built, in every way that was asked for.

@@ -9,15 +9,12 @@ use serde_json::{Value, json};
 use super::{Complaint, Environment, Exit};
 use crate::build::BuildOptions;
 use crate::cli::args::{BuildArgs, Format, Inspection};
-use crate::context::IgnoreRules;
+use crate::cli::contexts::Input;
 use crate::diag::{self, Diagnostic, SourceFile, Span, Style, codes};
 use crate::ir;
 use crate::lint::{self, LintOptions, Outline, StageSummary, Wanted};
 use crate::oci::Platform;
-use crate::tree::TreePath;
 
-/// A file of the context that no pattern means, unless it means every file.
-const ANY_FILE: &str = "any.file.of.the.context";
 /// Where the rules are described.
 const RULE_PAGE: &str = "https://docs.docker.com/go/dockerfile/rule";
 
@@ -26,11 +23,10 @@ const RULE_PAGE: &str = "https://docs.docker.com/go/dockerfile/rule";
 pub(super) struct Look<'a> {
     pub(super) args: &'a BuildArgs,
     pub(super) environment: &'a Environment,
-    pub(super) source: SourceFile,
+    pub(super) input: &'a Input,
     pub(super) dockerfile: ir::Dockerfile,
     /// What the parser said.
     pub(super) diagnostics: Vec<Diagnostic>,
-    pub(super) ignore: IgnoreRules,
 }
 
 /// Warnings that are known before a build: the parser's, and those of the checks that need no
@@ -40,7 +36,7 @@ pub(super) fn before_build(
     source: &SourceFile,
     parsed: Vec<Diagnostic>,
 ) -> Vec<Diagnostic> {
-    let ignored = |path: &str| is_ignored(&options.context.ignore, path);
+    let ignored = |path: &str| options.context.ignore.hides(path);
     let request = &options.request;
     let lint_options = LintOptions {
         build_args: &request.build_args,
@@ -48,7 +44,7 @@ pub(super) fn before_build(
         build_platform: &request.build_platform,
         target: request.target.as_deref(),
         only_needed: true,
-        ignored: decides(&options.context.ignore).then_some(&ignored),
+        ignored: Some(&ignored),
         bases: None,
         wanted: Wanted::BeforeImages,
     };
@@ -70,27 +66,18 @@ fn without_checks(parsed: Vec<Diagnostic>) -> impl Iterator<Item = Diagnostic> {
     parsed.into_iter().filter(|said| said.code != codes::EMPTY_CONTINUATION)
 }
 
-/// Whether the rules can tell what a COPY will not find: with exceptions they cannot.
-fn decides(rules: &IgnoreRules) -> bool {
-    !rules.is_empty() && !rules.may_hold_exceptions_below(&TreePath::root())
-}
-
-fn is_ignored(rules: &IgnoreRules, path: &str) -> bool {
-    let path = if path == "." { ANY_FILE } else { path };
-    TreePath::new(path.as_bytes()).is_ok_and(|path| rules.excludes(&path))
-}
-
 impl Look<'_> {
     /// Looks, and shows what was seen on standard output.
-    pub(super) fn run(self, what: Inspection, format: Format) -> Result<(), Complaint> {
+    pub(super) fn run(&self) -> Result<(), Complaint> {
+        let Some((what, format)) = self.args.inspection() else { return Ok(()) };
         if what == Inspection::Check {
             return self.check(format);
         }
         if self.diagnostics.iter().any(Diagnostic::is_error) {
-            let text = diag::render(&self.diagnostics, &self.source, self.style());
+            let text = diag::render(&self.diagnostics, self.source(), self.style());
             return Err(Complaint::new(text, Exit::Build));
         }
-        let stages = lint::stages(&self.dockerfile, self.source.text());
+        let stages = lint::stages(&self.dockerfile, self.source().text());
         if what == Inspection::Targets {
             match format {
                 Format::Text => print!("{}", targets_text(&stages)),
@@ -99,7 +86,7 @@ impl Look<'_> {
             return Ok(());
         }
         let outline =
-            self.lint(|_, options| lint::outline(&self.dockerfile, self.source.text(), options))?;
+            self.lint(|_, options| lint::outline(&self.dockerfile, self.source().text(), options))?;
         let Some(outline) = outline else {
             let target = self.args.target.as_deref().unwrap_or("");
             let text = format!("error: target stage \"{target}\" could not be found");
@@ -115,14 +102,14 @@ impl Look<'_> {
     fn check(&self, format: Format) -> Result<(), Complaint> {
         let broken = self.diagnostics.iter().any(Diagnostic::is_error);
         let found = self.lint(|file, options| {
-            let found = lint::check(file, self.source.text(), &self.diagnostics, options);
+            let found = lint::check(file, self.source().text(), &self.diagnostics, options);
             without_checks(self.diagnostics.clone()).chain(found).collect::<Vec<_>>()
         })?;
         match format {
             Format::Json => println!("{:#}", self.check_json(&found)),
             Format::Text if found.is_empty() => println!("no warnings"),
             Format::Text => {
-                print!("{}", diag::render(&found, &self.source, self.style()));
+                print!("{}", diag::render(&found, self.source(), self.style()));
                 println!("{}", silenced_by(&found));
             }
         }
@@ -141,18 +128,23 @@ impl Look<'_> {
     ) -> Result<T, Complaint> {
         let build_args = super::build::build_args(self.args, self.environment);
         let platform = super::build::platform(self.args.platform.as_deref())?;
-        let ignored = |path: &str| is_ignored(&self.ignore, path);
+        let rules = &self.input.context.ignore;
+        let ignored = |path: &str| rules.hides(path);
         let options = LintOptions {
             build_args: &build_args,
             platform: &platform.unwrap_or_else(Platform::host),
             build_platform: &Platform::host(),
             target: self.args.target.as_deref(),
             only_needed: false,
-            ignored: decides(&self.ignore).then_some(&ignored),
+            ignored: Some(&ignored),
             bases: None,
             wanted: Wanted::All,
         };
         Ok(look(&self.dockerfile, &options))
+    }
+
+    const fn source(&self) -> &SourceFile {
+        &self.input.dockerfile
     }
 
     fn style(&self) -> Style {
@@ -161,8 +153,8 @@ impl Look<'_> {
     }
 
     fn place(&self, span: Span) -> Value {
-        let start = self.source.line_column(span.start);
-        let end = self.source.line_column(span.end.saturating_sub(1).max(span.start));
+        let start = self.source().line_column(span.start);
+        let end = self.source().line_column(span.end.saturating_sub(1).max(span.start));
         json!({
             "sourceIndex": 0,
             "ranges": [{
@@ -173,7 +165,7 @@ impl Look<'_> {
     }
 
     fn sources(&self) -> Value {
-        json!([{ "filename": self.source.name(), "language": "Dockerfile" }])
+        json!([{ "filename": self.source().name(), "language": "Dockerfile" }])
     }
 
     /// In the form of docker's `lint` subrequest, with columns and help added.

@@ -123,9 +123,11 @@ impl<'a> Git<'a> {
         let mut command = self.command(folder);
         command.args(arguments).stdin(Stdio::null());
         command.stdout(same(&out)?).stderr(same(&err)?);
-        let child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => GitError::NoProgram { remote: self.shown.to_owned() },
-            _ => PathError::new("start", "git", error).into(),
+        let child = command.spawn().map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                return GitError::NoProgram { remote: self.shown.to_owned() };
+            }
+            PathError::new("start", "git", error).into()
         })?;
         let status = self.wait(child, what)?;
         if status.success() {
@@ -214,7 +216,7 @@ impl<'a> Git<'a> {
         };
         let mut words: Vec<&str> = lines().filter(telling).collect();
         if words.is_empty() {
-            words.extend(lines().last());
+            words.extend(lines().next_back());
         }
         let mut words = words.join("; ");
         for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
