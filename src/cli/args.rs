@@ -88,7 +88,7 @@ pub(super) struct BuildArgs {
     #[arg(long, value_name = "STAGE")]
     pub(super) target: Option<String>,
     /// More files or images, for FROM and --from: NAME=FOLDER, NAME=docker-image://IMAGE,
-    /// NAME=oci-layout://FOLDER[:TAG], NAME=URL; may be repeated
+    /// NAME=oci-layout://FOLDER, NAME=URL; may be repeated
     #[arg(long, value_name = "NAME=CONTEXT")]
     pub(super) build_context: Vec<String>,
     /// Set an ARG; without a value it is taken from the environment; may be repeated

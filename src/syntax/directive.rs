@@ -213,7 +213,6 @@ impl<'a> HeadReader<'a> {
         self.directives.escape = Some(Spanned::new(escape, span));
     }
 
-    /// grammar: check_directive
     fn check(&mut self, value: &str) -> Check {
         let mut check = Check::default();
         for option in value.split(';').filter(|option| !trim(option).is_empty()) {
