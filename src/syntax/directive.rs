@@ -35,6 +35,8 @@ pub(super) fn head(source: &str, diagnostics: &mut Vec<Diagnostic>) -> Head {
 }
 
 /// Reads what stands behind `# check=`, as a build argument may say it too.
+///
+/// grammar: check_directive
 #[must_use]
 pub fn check_options(value: &str) -> (Check, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
