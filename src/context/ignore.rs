@@ -3,6 +3,9 @@
 use crate::tree::TreePath;
 use crate::tree::patterns::{FolderMatch, PatternError, Patterns};
 
+/// A file of the context that no pattern means, unless it means every file.
+const ANY_FILE: &str = "any.file.of.the.context";
+
 /// The rules of an ignore file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IgnoreRules {
@@ -44,6 +47,18 @@ impl IgnoreRules {
     #[must_use]
     pub fn may_hold_exceptions_below(&self, dir: &TreePath) -> bool {
         self.patterns.may_hold_exceptions_below(dir)
+    }
+
+    /// Whether a COPY of `source`, a path or pattern below the context, cannot find anything.
+    ///
+    /// With exceptions (`!`) this cannot be told from the rules alone, and is never said.
+    #[must_use]
+    pub fn hides(&self, source: &str) -> bool {
+        let source = if source == "." { ANY_FILE } else { source };
+        let path = TreePath::new(source.as_bytes());
+        !self.is_empty()
+            && !self.may_hold_exceptions_below(&TreePath::root())
+            && path.is_ok_and(|path| self.excludes(&path))
     }
 
     /// Whether there are no rules.
@@ -107,6 +122,13 @@ mod tests {
         let rules = parse_ignore("\u{feff}tmp\r\n*.md\r\n").unwrap();
         assert!(rules.excludes(&path("tmp/x")) && rules.excludes(&path("a.md")));
         assert!(!rules.is_empty() && parse_ignore("# only\n\n  \n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn sources_are_hidden_unless_exceptions_make_it_unclear() {
+        let hides = |rules: &str, source: &str| parse_ignore(rules).unwrap().hides(source);
+        assert!(hides("tmp\n", "tmp/x") && hides("*.md\n", "*.md") && hides("**\n", "."));
+        assert!(!hides("tmp\n", ".") && !hides("", "x") && !hides("*\n!x\n", "y"));
     }
 
     #[test]

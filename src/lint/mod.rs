@@ -86,8 +86,8 @@ pub struct LintOptions<'a> {
     /// Whether rules about the inside of stages look only at those that the target needs, as a
     /// build does.
     pub only_needed: bool,
-    /// Whether the ignore file excludes a path; `None` when there is none, or it takes something
-    /// back with `!` and one cannot tell.
+    /// Whether the ignore file keeps all that a source names, `.` for the whole context, out of
+    /// it; `None` when there is no ignore file.
     pub ignored: Option<&'a dyn Fn(&str) -> bool>,
     /// What is known of images.
     pub bases: Option<&'a Bases<'a>>,

@@ -10,15 +10,11 @@ use super::{Complaint, Environment, Exit};
 use crate::build::BuildOptions;
 use crate::cli::args::{BuildArgs, Format, Inspection};
 use crate::cli::contexts::Input;
-use crate::context::IgnoreRules;
 use crate::diag::{self, Diagnostic, SourceFile, Span, Style, codes};
 use crate::ir;
 use crate::lint::{self, LintOptions, Outline, StageSummary, Wanted};
 use crate::oci::Platform;
-use crate::tree::TreePath;
 
-/// A file of the context that no pattern means, unless it means every file.
-const ANY_FILE: &str = "any.file.of.the.context";
 /// Where the rules are described.
 const RULE_PAGE: &str = "https://docs.docker.com/go/dockerfile/rule";
 
@@ -40,7 +36,7 @@ pub(super) fn before_build(
     source: &SourceFile,
     parsed: Vec<Diagnostic>,
 ) -> Vec<Diagnostic> {
-    let ignored = |path: &str| is_ignored(&options.context.ignore, path);
+    let ignored = |path: &str| options.context.ignore.hides(path);
     let request = &options.request;
     let lint_options = LintOptions {
         build_args: &request.build_args,
@@ -48,7 +44,7 @@ pub(super) fn before_build(
         build_platform: &request.build_platform,
         target: request.target.as_deref(),
         only_needed: true,
-        ignored: decides(&options.context.ignore).then_some(&ignored),
+        ignored: Some(&ignored),
         bases: None,
         wanted: Wanted::BeforeImages,
     };
@@ -68,16 +64,6 @@ pub(super) fn violation(
 /// What the parser said, without what a build check says too.
 fn without_checks(parsed: Vec<Diagnostic>) -> impl Iterator<Item = Diagnostic> {
     parsed.into_iter().filter(|said| said.code != codes::EMPTY_CONTINUATION)
-}
-
-/// Whether the rules can tell what a COPY will not find: with exceptions they cannot.
-fn decides(rules: &IgnoreRules) -> bool {
-    !rules.is_empty() && !rules.may_hold_exceptions_below(&TreePath::root())
-}
-
-fn is_ignored(rules: &IgnoreRules, path: &str) -> bool {
-    let path = if path == "." { ANY_FILE } else { path };
-    TreePath::new(path.as_bytes()).is_ok_and(|path| rules.excludes(&path))
 }
 
 impl Look<'_> {
@@ -143,14 +129,14 @@ impl Look<'_> {
         let build_args = super::build::build_args(self.args, self.environment);
         let platform = super::build::platform(self.args.platform.as_deref())?;
         let rules = &self.input.context.ignore;
-        let ignored = |path: &str| is_ignored(rules, path);
+        let ignored = |path: &str| rules.hides(path);
         let options = LintOptions {
             build_args: &build_args,
             platform: &platform.unwrap_or_else(Platform::host),
             build_platform: &Platform::host(),
             target: self.args.target.as_deref(),
             only_needed: false,
-            ignored: decides(rules).then_some(&ignored),
+            ignored: Some(&ignored),
             bases: None,
             wanted: Wanted::All,
         };
