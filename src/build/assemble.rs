@@ -1,9 +1,11 @@
 //! The image out of its parts: config with history and layers, and the store's own manifest.
 
 use crate::oci::{
-    Descriptor, Digest, History, ImageConfig, LayerCompression, Manifest, MediaType, RootFs, pretty,
+    Descriptor, Digest, History, ImageConfig, Index, LayerCompression, Manifest, MediaType, RootFs,
+    pretty,
 };
 use crate::plan::{Base, HistoryLine};
+use crate::store::Store;
 
 use super::driver::{Run, StageDone};
 use super::stack::Stack;
@@ -22,9 +24,10 @@ pub(super) struct StageHistory {
 }
 
 /// An image whose documents are in the store.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Assembled {
-    pub(super) manifest: Digest,
+    /// What describes its manifest, with the platform.
+    pub(super) manifest: Descriptor,
     pub(super) config: Digest,
 }
 
@@ -55,8 +58,22 @@ pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failu
         layers,
         annotations: Default::default(),
     };
-    let manifest = store.put_blob(&pretty(&manifest)).map_err(BuildError::from)?;
+    let bytes = pretty(&manifest);
+    store.put_blob(&bytes).map_err(BuildError::from)?;
+    let mut manifest = Descriptor::of(MediaType::OciManifest, &bytes);
+    manifest.platform = Some(config.platform());
     Ok(Assembled { manifest, config: config_digest })
+}
+
+/// Writes the index over images for several platforms.
+pub(super) fn index(store: &Store, images: &[Assembled]) -> Result<Digest, Failure> {
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(MediaType::OciIndex),
+        manifests: images.iter().map(|image| image.manifest.clone()).collect(),
+        annotations: Default::default(),
+    };
+    Ok(store.put_blob(&pretty(&index)).map_err(BuildError::from)?)
 }
 
 /// The base image's own history, made to account for each of its layers.

@@ -21,7 +21,7 @@ use crate::registry::Client;
 use crate::store::{Form, LayerDone, LayerOptions, LowerFolder, StepLock, StepRecord, Store};
 use crate::tree::Tree;
 
-use super::assemble::{self, StageHistory};
+use super::assemble::{self, Assembled, StageHistory};
 use super::cache_mount::EmptiedCaches;
 use super::contexts::{ContextFiles, NamedFolders};
 use super::fetch::Fetched;
@@ -62,6 +62,8 @@ pub struct BuildOptions {
     pub request: plan::Request,
     /// Names for the result.
     pub tags: Vec<Reference>,
+    /// Whether the result is an index even for a single platform.
+    pub always_index: bool,
     /// Whether earlier results are not used.
     pub no_cache: bool,
     /// Whether registries are asked even for images that are in the store.
@@ -101,13 +103,15 @@ impl std::fmt::Debug for Services<'_> {
     }
 }
 
-/// An image that was built, in the store.
+/// What was built, in the store.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// Its manifest in the store, in which new layers are plain tars.
-    pub manifest: Digest,
-    /// Its config: the image's id, the same whatever the layers' packing.
-    pub config: Digest,
+    /// The image's manifest in the store, in which new layers are plain tars; for several platforms,
+    /// the index over those.
+    pub top: Digest,
+    /// The image's id, the same whatever the layers' packing: the digest of its config; for several
+    /// platforms, that of the index.
+    pub id: Digest,
     /// What is odd about the Dockerfile.
     pub warnings: Vec<Diagnostic>,
 }
@@ -123,13 +127,20 @@ pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
     let (plan, images) = make_plan(&shared)?;
     let run = Run::new(&shared, &plan, &images);
     run.all_stages()?;
-    let target = run.stage(plan.target)?;
-    let image = assemble::image(&run, &target)?;
+    let images = plan.targets.iter().map(|target| assemble::image(&run, &run.stage(*target)?));
+    let images: Vec<Assembled> = images.collect::<Result<_>>()?;
+    let (top, id) = match images.as_slice() {
+        [only] if !options.always_index => (only.manifest.digest, only.config),
+        several => {
+            let index = assemble::index(services.store, several)?;
+            (index, index)
+        }
+    };
     for tag in &options.tags {
-        services.store.set_tag(tag, image.manifest).map_err(BuildError::from)?;
+        services.store.set_tag(tag, top).map_err(BuildError::from)?;
     }
     services.store.make_durable().map_err(BuildError::from)?;
-    Ok(Built { manifest: image.manifest, config: image.config, warnings: plan.warnings })
+    Ok(Built { top, id, warnings: plan.warnings })
 }
 
 /// Resolves images until the plan is complete.

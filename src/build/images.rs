@@ -132,7 +132,7 @@ fn resolve(shared: &Shared<'_>, request: &ImageRequest, span: Option<Span>) -> R
             None => store.resolved(name, platform)?,
         };
         if let Some(manifest) = known
-            && let Some(resolved) = from_store(shared, name, manifest)?
+            && let Some(resolved) = from_store(shared, name, platform, manifest)?
             && resolved.config.platform() == *platform
         {
             return Ok(resolved);
@@ -144,8 +144,13 @@ fn resolve(shared: &Shared<'_>, request: &ImageRequest, span: Option<Span>) -> R
     resolved
 }
 
-/// The image with this manifest, if all its documents are here.
-fn from_store(shared: &Shared<'_>, name: &Reference, digest: Digest) -> Result<Option<Resolved>> {
+/// The image with this manifest, or of this index, if all its documents are here.
+fn from_store(
+    shared: &Shared<'_>,
+    name: &Reference,
+    platform: &Platform,
+    digest: Digest,
+) -> Result<Option<Resolved>> {
     let store = shared.services.store;
     if !store.has_blob(digest) {
         return Ok(None);
@@ -153,7 +158,16 @@ fn from_store(shared: &Shared<'_>, name: &Reference, digest: Digest) -> Result<O
     let bytes = store.read_blob(digest, MAX_DOCUMENT_BYTES)?;
     let manifest = match parse_manifest(name, &bytes)? {
         Parsed::Manifest(manifest) if store.has_blob(manifest.config.digest) => manifest,
-        Parsed::Manifest(_) | Parsed::Index(_) => return Ok(None),
+        Parsed::Manifest(_) => return Ok(None),
+        Parsed::Index(index) => {
+            return match index.select(platform) {
+                // An index in an index would be a loop without end, if it were its own.
+                Some(entry) if entry.media_type.is_manifest() => {
+                    from_store(shared, name, platform, entry.digest)
+                }
+                _ => Ok(None),
+            };
+        }
     };
     let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
     let config = parse_config(name, &config)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use crate::diag::{Diagnostic, Span, codes};
+use crate::oci::Platform;
 use crate::pathio::{self, Context as _, PathError};
 use crate::plan::{InlineFile, Network, RunOperation, Ulimit};
 use crate::sandbox::{
@@ -135,12 +136,27 @@ fn failure(
         Err(error @ SandboxError::InterpreterNotFound { .. }) => {
             (format!("exit code: 127: {error}: no such file or directory"), None)
         }
-        Err(error @ (SandboxError::PermissionDenied { .. } | SandboxError::WrongFormat { .. })) => {
+        Err(error @ SandboxError::PermissionDenied { .. }) => {
             (format!("exit code: 126: {error}"), None)
+        }
+        Err(error @ SandboxError::WrongFormat { .. }) => {
+            (format!("exit code: 126: {error}"), foreign(&operation.platform))
         }
         Err(source) => return BuildError::Sandbox { span, source },
     };
     BuildError::Run { span, command, how, last_lines: tail.into_lines(), help }
+}
+
+/// What lets the kernel run programs of another platform (binfmt_misc, Documentation/admin-guide).
+fn foreign(platform: &str) -> Option<String> {
+    let own = Platform::host().to_string();
+    (platform != own).then(|| {
+        format!(
+            "the step is for {platform}, and nothing is registered here that runs its programs on \
+             {own}: `apt-get install qemu-user-static binfmt-support` on the host does that (Debian, \
+             Ubuntu), and so does building on a {platform} machine"
+        )
+    })
 }
 
 fn known_code(code: u8) -> Option<String> {

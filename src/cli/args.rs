@@ -97,9 +97,9 @@ pub(super) struct BuildArgs {
     /// Add a label to the image; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(super) label: Vec<String>,
-    /// Build for this platform, such as linux/arm64
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(super) platform: Option<String>,
+    /// Build for these platforms, such as linux/amd64,linux/arm64; several make one index
+    #[arg(long, value_name = "OS/ARCH[,…]", value_delimiter = ',')]
+    pub(super) platform: Vec<String>,
     /// Make every step anew
     #[arg(long)]
     pub(super) no_cache: bool,

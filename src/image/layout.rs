@@ -124,12 +124,13 @@ impl Layout {
             blobs.insert(one.digest(), Blob::Bytes(one.manifest.clone()));
             packed.push(one);
         }
-        let top = if let [only] = packed.as_slice() {
-            only.descriptor.clone()
-        } else {
-            let (bytes, descriptor) = index_over(&packed, options);
-            blobs.insert(descriptor.digest, Blob::Bytes(bytes));
-            descriptor
+        let top = match packed.as_slice() {
+            [only] if !options.always_index => only.descriptor.clone(),
+            several => {
+                let (bytes, descriptor) = index_over(several, options);
+                blobs.insert(descriptor.digest, Blob::Bytes(bytes));
+                descriptor
+            }
         };
         Ok(Self { blobs, top, packed })
     }

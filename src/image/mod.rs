@@ -32,7 +32,7 @@ pub use documents::{Packed, pack};
 pub use error::{ExportError, Warning};
 pub use push::{push, push_all};
 pub use reader::{LayoutError, LayoutReader};
-pub use source::{Image, ImageLayer};
+pub use source::{Image, ImageLayer, Loaded};
 pub use verify::{Verified, VerifyError, verify_layout};
 
 type Result<T> = std::result::Result<T, ExportError>;
@@ -48,6 +48,8 @@ pub struct ExportOptions {
     pub docker_media_types: bool,
     /// How many threads may work at once.
     pub jobs: NonZeroUsize,
+    /// Whether a single image goes out under an index, too.
+    pub always_index: bool,
     /// The names that an archive or layout says the image has.
     pub names: Vec<Reference>,
     /// When it was made, RFC 3339, for the annotation of that name; `None` leaves it out.
@@ -115,8 +117,7 @@ pub fn export_all(
         Target::OciFolder(path) => return layout::write_folder(store, images, path, options),
         Target::Folder(path) => {
             for (platform, rootfs) in rootfs_of_all(store, images, options)? {
-                let is_only = images.len() == 1;
-                let folder = if is_only { path.clone() } else { path.join(platform) };
+                let folder = platform.map_or_else(|| path.clone(), |name| path.join(name));
                 rootfs_folder::write(&rootfs, &folder, warn)?;
             }
             return first_config(images, options);
@@ -149,14 +150,15 @@ pub fn export_stream(
     }
 }
 
-/// Each image's files, with the name of the folder for its platform.
+/// Each image's files, with the name of the folder for its platform where there is an index.
 fn rootfs_of_all(
     store: &Store,
     images: &[Image],
     options: &ExportOptions,
-) -> Result<Vec<(String, Rootfs)>> {
+) -> Result<Vec<(Option<String>, Rootfs)>> {
+    let is_index = images.len() != 1 || options.always_index;
     let opened = images.iter().map(|image| {
-        let folder = image.platform().to_string().replace('/', "_");
+        let folder = is_index.then(|| image.platform().to_string().replace('/', "_"));
         Ok((folder, Rootfs::open(store, image, options)?))
     });
     opened.collect()

@@ -66,7 +66,9 @@ pub fn push_all(
 ) -> Result<Digest> {
     match images {
         [] => return Err(ExportError::ImageCount { n_images: 0 }),
-        [only] => return push(store, registry, only, name, mount_from, options, progress),
+        [only] if !options.always_index => {
+            return push(store, registry, only, name, mount_from, options, progress);
+        }
         _ => {}
     }
     let push = Push::new(store, registry, name, mount_from, options, progress);

@@ -8,19 +8,21 @@ use crate::tree::{Meta, Node, TreePath};
 use super::Result;
 use super::rootfs::{Found, Rootfs};
 
-/// Writes the whole tree, as a layer of its own would be written. With several images, each is in
-/// a folder of its platform's name.
-pub(super) fn write(rootfs: &[(String, Rootfs)], out: &mut dyn Write) -> Result<()> {
+/// Writes the whole tree, as a layer of its own would be written. Those that have a
+/// folder's name go into that.
+pub(super) fn write(rootfs: &[(Option<String>, Rootfs)], out: &mut dyn Write) -> Result<()> {
     let mut tar = TarWriter::new(out);
-    if let [(_platform, only)] = rootfs {
-        put_tree(&mut tar, only, &TreePath::root())?;
-    } else {
-        for (platform, one) in rootfs {
-            let folder = TreePath::clean(platform.as_bytes());
-            let node = Node::Directory { opaque: false };
-            tar.node(&folder, &Meta::root(0o755, 0), &node, &mut io::empty())?;
-            put_tree(&mut tar, one, &folder)?;
-        }
+    for (folder, one) in rootfs {
+        let below = match folder {
+            None => TreePath::root(),
+            Some(folder) => {
+                let folder = TreePath::clean(folder.as_bytes());
+                let node = Node::Directory { opaque: false };
+                tar.node(&folder, &Meta::root(0o755, 0), &node, &mut io::empty())?;
+                folder
+            }
+        };
+        put_tree(&mut tar, one, &below)?;
     }
     tar.finish()?;
     Ok(())

@@ -25,8 +25,40 @@ pub struct Image {
 pub struct ImageLayer {
     /// Its identity.
     pub diff_id: DiffId,
+    /// How long it is as the store's manifest has it: as it came, or as a plain tar.
+    pub size: u64,
     /// The blob that it came as from a registry; `None` for a layer that was made here.
     pub pulled: Option<Descriptor>,
+}
+
+/// What a name of the store stands for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The image, or one for each of several platforms.
+    pub images: Vec<Image>,
+    /// Whether there is an index over them, if only over one.
+    pub is_index: bool,
+}
+
+impl Loaded {
+    /// Reads the image with this manifest, or those of this index.
+    ///
+    /// # Errors
+    /// As of [`Image::load`].
+    pub fn load(store: &Store, top: Digest) -> Result<Self> {
+        let bytes = store.read_blob(top, MAX_DOCUMENT_BYTES)?;
+        let parsed = Parsed::parse(&bytes);
+        match parsed.map_err(|source| ExportError::Manifest { manifest: top, source })? {
+            Parsed::Manifest(_) => {
+                Ok(Self { images: vec![Image::load(store, top)?], is_index: false })
+            }
+            Parsed::Index(index) => {
+                let entries = index.manifests.iter();
+                let images = entries.map(|entry| Image::load(store, entry.digest));
+                Ok(Self { images: images.collect::<Result<_>>()?, is_index: true })
+            }
+        }
+    }
 }
 
 impl Image {
@@ -56,8 +88,9 @@ impl Image {
                 let media_type = layer.media_type.to_string();
                 return Err(ExportError::LayerType { manifest, media_type });
             }
+            let size = layer.size;
             let pulled = is_pulled(store, *diff_id, &layer)?.then_some(layer);
-            layers.push(ImageLayer { diff_id: *diff_id, pulled });
+            layers.push(ImageLayer { diff_id: *diff_id, size, pulled });
         }
         Ok(Self { config_bytes, config_digest, config, layers })
     }

@@ -129,6 +129,26 @@ pub fn check(
     found
 }
 
+/// As [`check`], for images for several platforms: what is found for any of them, once.
+#[must_use]
+pub fn check_each(
+    file: &ir::Dockerfile,
+    source: &str,
+    parsed: &[Diagnostic],
+    options: &LintOptions<'_>,
+    platforms: &[Platform],
+) -> Vec<Diagnostic> {
+    let mut found: Vec<Diagnostic> = Vec::new();
+    for platform in platforms {
+        let more = check(file, source, parsed, &LintOptions { platform, ..*options });
+        found.extend(
+            more.into_iter().filter(|warning| !found.contains(warning)).collect::<Vec<_>>(),
+        );
+    }
+    found.sort_by_key(|warning| (warning.span, warning.code));
+    found
+}
+
 /// The error that `error=true` makes of warnings: it names their rules; `None` when nothing was
 /// found or nothing asks for it.
 #[must_use]

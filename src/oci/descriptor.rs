@@ -86,6 +86,12 @@ impl MediaType {
         }
     }
 
+    /// Whether it is one image's manifest.
+    #[must_use]
+    pub const fn is_manifest(&self) -> bool {
+        matches!(self, Self::OciManifest | Self::DockerManifest)
+    }
+
     /// How the layer is packed, if it is one.
     #[must_use]
     pub fn layer_compression(&self) -> Option<LayerCompression> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::diag::{Diagnostic, codes};
 use crate::expand;
 use crate::ir::{self, Escape, Word};
+use crate::oci::Platform;
 
 use super::Request;
 
@@ -27,10 +28,11 @@ impl Globals {
     pub(super) fn new(
         file: &ir::Dockerfile,
         request: &Request,
+        platform: &Platform,
         escape: Escape,
         errors: &mut Vec<Diagnostic>,
     ) -> Self {
-        let mut globals = Self { values: platform_args(request) };
+        let mut globals = Self { values: platform_args(request, platform) };
         for (name, value) in &mut globals.values {
             if let Some(given) = request.build_args.get(name) {
                 value.clone_from(given);
@@ -76,10 +78,9 @@ impl Globals {
     }
 }
 
-fn platform_args(request: &Request) -> BTreeMap<String, String> {
-    let target = &request.platform;
+fn platform_args(request: &Request, target: &Platform) -> BTreeMap<String, String> {
     let build = &request.build_platform;
-    let variant = |platform: &crate::oci::Platform| platform.variant.clone().unwrap_or_default();
+    let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
     let stage = request.target.clone().unwrap_or_else(|| "default".to_owned());
     [
         ("TARGETPLATFORM", target.to_string()),

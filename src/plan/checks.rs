@@ -29,7 +29,7 @@ pub(super) fn with_images(
     };
     let options = LintOptions {
         build_args: &request.build_args,
-        platform: &request.platform,
+        platform: &request.build_platform,
         build_platform: &request.build_platform,
         target: request.target.as_deref(),
         only_needed: true,
@@ -38,7 +38,7 @@ pub(super) fn with_images(
         wanted: Wanted::WithImages,
     };
     // Places of variables are whole words here: the source is not known.
-    let mut warnings = lint::check(file, "", &[], &options);
+    let mut warnings = lint::check_each(file, "", &[], &options, &request.platforms);
     match lint::violation(file, &request.build_args, &warnings) {
         None => Ok(warnings),
         Some(error) => {

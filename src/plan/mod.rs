@@ -13,6 +13,7 @@ mod history;
 mod key;
 mod mounts;
 mod named;
+mod platforms;
 mod ports;
 mod remote;
 mod signal;
@@ -44,8 +45,8 @@ pub struct Request {
     pub build_args: BTreeMap<String, String>,
     /// `--target`: a stage's name or number.
     pub target: Option<String>,
-    /// What the image is for.
-    pub platform: Platform,
+    /// What images are made for, in order; one at least.
+    pub platforms: Vec<Platform>,
     /// What the build runs on.
     pub build_platform: Platform,
     /// `--label`, added to the final image.
@@ -123,5 +124,5 @@ pub fn plan(
     request: &Request,
     images: &Images,
 ) -> Result<Outcome, Vec<Diagnostic>> {
-    stages::plan(file, request, images)
+    platforms::plan(file, request, images)
 }

@@ -283,7 +283,7 @@ mod tests {
             contexts: Default::default(),
             build_args: [("BUILDKIT_CACHE_MOUNT_NS".to_owned(), "ns".to_owned())].into(),
             target: None,
-            platform: Platform::host(),
+            platforms: vec![Platform::host()],
             build_platform: Platform::host(),
             labels: Vec::new(),
             network: crate::plan::Network::Host,

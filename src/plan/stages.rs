@@ -9,35 +9,10 @@ use crate::oci::{Platform, Reference};
 use super::args::Globals;
 use super::fold::Fold;
 use super::named::{self, Replaced, Start};
+use super::platforms::PlannedStages;
 use super::{
-    Base, CopyFrom, ImagePlace, ImageRequest, Images, NamedContext, Outcome, Plan, PlannedStage,
-    Request,
+    Base, CopyFrom, ImagePlace, ImageRequest, Images, NamedContext, PlannedStage, Request,
 };
-
-pub(super) fn plan(
-    file: &ir::Dockerfile,
-    request: &Request,
-    images: &Images,
-) -> Result<Outcome, Vec<Diagnostic>> {
-    let mut planner = Planner::new(file, request, images);
-    let target = planner.target();
-    let planned = target.and_then(|at| planner.stage(at));
-    if !planner.errors.is_empty() {
-        return Err(planner.errors);
-    }
-    if !planner.needs.is_empty() {
-        return Ok(Outcome::Needs(planner.needs.into_iter().collect()));
-    }
-    let warnings = super::checks::with_images(file, request, images)?;
-    let target = planned.expect("without errors and needs the target was planned");
-    let mut stages = planner.planned;
-    if let Some(stage) = stages.get_mut(target) {
-        for (name, value) in &request.labels {
-            stage.config.config.labels.insert(name.clone(), value.clone());
-        }
-    }
-    Ok(Outcome::Ready(Box::new(Plan { stages, target, warnings })))
-}
 
 /// What the `--from` of an instruction names, and what the `from=` of each of its mounts does.
 type Froms = (CopyFrom, Vec<Option<CopyFrom>>);
@@ -46,6 +21,8 @@ type Froms = (CopyFrom, Vec<Option<CopyFrom>>);
 pub(super) struct Planner<'a> {
     pub(super) file: &'a ir::Dockerfile,
     pub(super) request: &'a Request,
+    /// What the target is for.
+    platform: &'a Platform,
     pub(super) escape: Escape,
     pub(super) globals: Globals,
     images: &'a Images,
@@ -54,35 +31,42 @@ pub(super) struct Planner<'a> {
     /// By number in the file: its number in the plan and its last state; `None` inside while a
     /// config is missing or it has an error.
     done: BTreeMap<usize, Option<(usize, Fold)>>,
-    planned: Vec<PlannedStage>,
-    needs: BTreeMap<ImageRequest, Span>,
-    errors: Vec<Diagnostic>,
+    planned: &'a mut PlannedStages,
+    pub(super) needs: BTreeMap<ImageRequest, Span>,
+    pub(super) errors: Vec<Diagnostic>,
 }
 
 impl<'a> Planner<'a> {
-    fn new(file: &'a ir::Dockerfile, request: &'a Request, images: &'a Images) -> Self {
+    pub(super) fn new(
+        file: &'a ir::Dockerfile,
+        request: &'a Request,
+        platform: &'a Platform,
+        images: &'a Images,
+        planned: &'a mut PlannedStages,
+    ) -> Self {
         let escape = file.directives.escape.map_or_else(Escape::default, |escape| escape.value);
         let mut errors = Vec::new();
-        let globals = Globals::new(file, request, escape, &mut errors);
+        let globals = Globals::new(file, request, platform, escape, &mut errors);
         let name = |stage: &ir::Stage| {
             stage.from.name.as_ref().map(|(_, name)| name.value.to_ascii_lowercase())
         };
         Self {
             file,
             request,
+            platform,
             escape,
             globals,
             images,
             names: file.stages.iter().map(name).collect(),
             done: BTreeMap::new(),
-            planned: Vec::new(),
+            planned,
             needs: BTreeMap::new(),
             errors,
         }
     }
 
     /// The number of the stage to build.
-    fn target(&mut self) -> Option<usize> {
+    pub(super) fn target(&mut self) -> Option<usize> {
         let last = self.file.stages.len().checked_sub(1)?;
         let Some(target) = &self.request.target else { return Some(last) };
         let lower = target.to_ascii_lowercase();
@@ -106,7 +90,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Plans stage `at` of the file, and first all that it needs; its number in the plan.
-    fn stage(&mut self, at: usize) -> Option<usize> {
+    pub(super) fn stage(&mut self, at: usize) -> Option<usize> {
         if let Some(done) = self.done.get(&at) {
             return done.as_ref().map(|(number, _)| *number);
         }
@@ -135,20 +119,20 @@ impl<'a> Planner<'a> {
         stage: &'a ir::Stage,
     ) -> Result<Option<(Start, &'a [ir::Instruction])>, Box<Diagnostic>> {
         if let Some((_, name)) = &stage.from.name
-            && self
-                .request
-                .contexts
-                .get(&name.value.to_ascii_lowercase(), &self.request.platform)
-                .is_some()
+            && self.context(&name.value.to_ascii_lowercase()).is_some()
         {
-            let platform = self.request.platform.clone();
-            let start = self.named(&name.value.to_ascii_lowercase(), name.span, &platform);
+            let start = self.named(&name.value.to_ascii_lowercase(), name.span, self.platform);
             return Ok(start.map(|mut start| {
                 start.fold.take_triggers();
                 (start, [].as_slice())
             }));
         }
         Ok(self.start(at, stage)?.map(|start| (start, stage.instructions.as_slice())))
+    }
+
+    /// The context that `name` means for the target.
+    fn context(&self, name: &str) -> Option<(&'a str, &'a NamedContext)> {
+        self.request.contexts.get(name, self.platform)
     }
 
     /// A stage that starts from a named context; `None` also when an image's config is missing.
@@ -205,7 +189,7 @@ impl<'a> Planner<'a> {
     }
 
     fn platform(&self, from: &ir::From) -> Result<Platform, Box<Diagnostic>> {
-        let Some(word) = &from.platform else { return Ok(self.request.platform.clone()) };
+        let Some(word) = &from.platform else { return Ok(self.platform.clone()) };
         let text = self.globals.expand(word, self.escape)?;
         if text.is_empty() {
             let message = "--platform is blank: empty platform value from its variables";
@@ -253,7 +237,7 @@ impl<'a> Planner<'a> {
             return Err(Box::new(error(codes::BAD_FLAG, message).help(help)));
         }
         let lower = text.to_ascii_lowercase();
-        let named = self.request.contexts.get(&lower, &self.request.platform);
+        let named = self.context(&lower);
         if let Some((key, NamedContext::Folder)) = named {
             return Ok(Some(CopyFrom::Named(key.to_owned())));
         }
@@ -276,8 +260,8 @@ impl<'a> Planner<'a> {
             );
             return Err(Box::new(error(codes::UNKNOWN_STAGE, message)));
         }
-        let platform = self.request.platform.clone();
-        let request = match self.request.contexts.get(text, &platform) {
+        let platform = self.platform.clone();
+        let request = match self.context(text) {
             Some((key, context)) => match context.image(platform) {
                 Some(request) => request,
                 None => return Ok(Some(CopyFrom::Named(key.to_owned()))),
@@ -372,8 +356,8 @@ impl<'a> Planner<'a> {
             None => format!("stage-{at}"),
         };
         let config = fold.config.clone();
-        self.planned.push(PlannedStage { name, base, span: stage.span, steps, config });
-        Some((self.planned.len() - 1, fold))
+        let stage = PlannedStage { name, base, span: stage.span, steps, config };
+        Some((self.planned.add(stage, self.platform), fold))
     }
 }
 

@@ -9,18 +9,19 @@ use super::{ImageRequest, Remote};
 /// All that has to be done.
 #[derive(Debug)]
 pub struct Plan {
-    /// The stages that the target needs, each after those that it needs itself.
+    /// The stages that the targets need, each after those that it needs itself. What is the same
+    /// for several platforms is there once.
     pub stages: Vec<PlannedStage>,
-    /// Which of them is the result.
-    pub target: usize,
+    /// Which of them are the results: one for each platform of the request, in its order.
+    pub targets: Vec<usize>,
     /// What is odd but stops nothing.
     pub warnings: Vec<Diagnostic>,
 }
 
 /// A stage with everything expanded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PlannedStage {
-    /// What it is called in logs: its name, or `stage-N`.
+    /// What it is called in logs: its name, or `stage-N`, after its platform if there are several.
     pub name: String,
     /// What it starts from.
     pub base: Base,
@@ -45,7 +46,7 @@ pub enum Base {
 }
 
 /// One instruction.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     /// Where it stands.
     pub span: Span,
@@ -67,7 +68,7 @@ pub struct HistoryLine {
 }
 
 /// What makes a layer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
     /// RUN.
     Run(RunOperation),
@@ -193,7 +194,7 @@ pub struct RunSettings {
 }
 
 /// RUN.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunOperation {
     /// The whole command, the shell included.
     pub argv: Vec<String>,
@@ -271,7 +272,7 @@ pub struct RemotePart {
 }
 
 /// COPY and ADD.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CopyOperation {
     /// Where the sources are.
     pub from: CopyFrom,

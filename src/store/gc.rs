@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::oci::{DiffId, Digest, ImageConfig, Parsed};
+use crate::oci::{DiffId, Digest, ImageConfig, Manifest, Parsed};
 use crate::pathio::{self, Context as _};
 
 use super::{Store, StoreError};
@@ -91,18 +91,37 @@ impl Store {
         for tag in self.with_index(|index| index.tags())? {
             let bytes = self.read_blob(tag.manifest, MAX_DOCUMENT_BYTES)?;
             kept.blobs.insert(tag.manifest);
-            let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes) else { continue };
-            kept.blobs.insert(manifest.config.digest);
-            kept.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
-            let config = self.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
-            let Ok(config) = ImageConfig::parse(&config) else { continue };
-            for layer in config.rootfs.diff_ids {
-                kept.layers.insert(layer);
-                kept.blobs.insert(layer.digest());
-                kept.blobs.extend(self.packed(layer)?.iter().map(|packed| packed.blob));
+            match Parsed::parse(&bytes) {
+                Ok(Parsed::Manifest(manifest)) => self.keep_image(&manifest, &mut kept)?,
+                Ok(Parsed::Index(index)) => {
+                    for entry in &index.manifests {
+                        // What a registry's index lists need not have been pulled.
+                        if !self.has_blob(entry.digest) || !kept.blobs.insert(entry.digest) {
+                            continue;
+                        }
+                        let bytes = self.read_blob(entry.digest, MAX_DOCUMENT_BYTES)?;
+                        if let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes) {
+                            self.keep_image(&manifest, &mut kept)?;
+                        }
+                    }
+                }
+                Err(_no_image) => {}
             }
         }
         Ok(kept)
+    }
+
+    fn keep_image(&self, manifest: &Manifest, kept: &mut Kept) -> Result<(), StoreError> {
+        kept.blobs.insert(manifest.config.digest);
+        kept.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
+        let config = self.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
+        let Ok(config) = ImageConfig::parse(&config) else { return Ok(()) };
+        for layer in config.rootfs.diff_ids {
+            kept.layers.insert(layer);
+            kept.blobs.insert(layer.digest());
+            kept.blobs.extend(self.packed(layer)?.iter().map(|packed| packed.blob));
+        }
+        Ok(())
     }
 }
 

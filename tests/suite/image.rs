@@ -34,6 +34,7 @@ fn options() -> ExportOptions {
         packing: Packing::GZIP,
         force_packing: false,
         docker_media_types: false,
+        always_index: false,
         jobs: jobs(2),
         names: vec![reference("app:1")],
         created: Some("2023-11-14T22:13:20Z".to_owned()),

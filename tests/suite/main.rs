@@ -16,6 +16,7 @@ mod lint;
 mod mounts;
 mod parse;
 mod plan;
+mod platforms;
 mod registry;
 mod remote;
 mod sandbox;

@@ -13,7 +13,7 @@ use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
 use crate::cli::{epoch, interrupt, registries, report, run_options, secrets};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
-use crate::image::{self, ExportOptions, Image, Target};
+use crate::image::{self, ExportOptions, Image, Loaded, Target};
 use crate::ir;
 use crate::oci::{Platform, Reference};
 use crate::pathio;
@@ -104,16 +104,16 @@ fn build_input(
 /// Says what was built, in every way that was asked for.
 fn finish(args: &BuildArgs, built: &Built, tags: &[Reference], quiet: bool) -> Result<()> {
     if let Some(path) = &args.iidfile {
-        pathio::write(path, built.config.to_string().as_bytes())
+        pathio::write(path, built.id.to_string().as_bytes())
             .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     }
     if quiet {
-        println!("{}", built.config);
+        println!("{}", built.id);
         return Ok(());
     }
     let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
     let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
-    report::remark(&format!("built {}{named}", built.config));
+    report::remark(&format!("built {}{named}", built.id));
     Ok(())
 }
 
@@ -125,23 +125,47 @@ fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
         outputs.push(output::parse("type=registry").map_err(usage)?);
     }
     let pushes = outputs.iter().any(|output| output.kind == Kind::Registry);
+    let docker = outputs.iter().any(|output| matches!(output.kind, Kind::DockerArchive(_)));
+    if docker && platforms(&args.platform)?.len() > 1 {
+        let text = "--output type=docker takes one platform: use type=oci for several";
+        return Err(usage(text.to_owned()));
+    }
     if pushes && args.tag.is_empty() {
         return Err(usage("pushing needs a name: add -t REGISTRY/NAME:TAG".to_owned()));
     }
     Ok(outputs)
 }
 
-pub(in crate::cli) fn platform(text: Option<&str>) -> Result<Option<Platform>> {
-    let Some(text) = text else { return Ok(None) };
-    if text.contains(',') {
-        let text =
-            "error: several platforms in one build are not supported yet: give one --platform";
-        return Err(Complaint::new(text, Exit::Usage));
+pub(in crate::cli) fn platform(text: &str) -> Result<Platform> {
+    let bad = |error: crate::oci::PlatformError| Complaint::from_error(&error, Exit::Usage);
+    text.trim().parse().map_err(bad)
+}
+
+/// Each platform once, in the order in which they are given; this machine's if there is none.
+pub(super) fn platforms(texts: &[String]) -> Result<Vec<Platform>> {
+    let mut platforms = Vec::new();
+    for text in texts {
+        let platform = platform(text)?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
     }
-    let parsed = text.parse();
-    parsed
-        .map(Some)
-        .map_err(|error: crate::oci::PlatformError| Complaint::from_error(&error, Exit::Usage))
+    if platforms.is_empty() {
+        platforms.push(Platform::host());
+    }
+    Ok(platforms)
+}
+
+/// BUILDKIT_MULTI_PLATFORM, a build argument: an index is made for a single platform too.
+fn always_index(build_args: &BTreeMap<String, String>) -> Result<bool> {
+    match build_args.get("BUILDKIT_MULTI_PLATFORM").map(String::as_str) {
+        Some("1" | "true") => Ok(true),
+        None | Some("" | "0" | "false") => Ok(false),
+        Some(other) => {
+            let text = format!("error: BUILDKIT_MULTI_PLATFORM={other} must be true or false");
+            Err(Complaint::new(text, Exit::Usage))
+        }
+    }
 }
 
 fn options(
@@ -160,10 +184,11 @@ fn options(
         let (name, value) = label.split_once('=').unwrap_or((label, ""));
         (name.to_owned(), value.to_owned())
     });
+    let always_index = always_index(&build_args)?;
     let request = Request {
         build_args,
         target: args.target.clone(),
-        platform: platform(args.platform.as_deref())?.unwrap_or_else(Platform::host),
+        platforms: platforms(&args.platform)?,
         build_platform: Platform::host(),
         labels: labels.collect(),
         network: match args.network {
@@ -181,6 +206,7 @@ fn options(
         contexts: named.files,
         request,
         tags: args.tag.iter().map(|tag| reference(tag)).collect::<Result<_>>()?,
+        always_index,
         no_cache: args.no_cache,
         pull: args.pull,
         epoch_s,
@@ -221,7 +247,7 @@ fn write_out(
     if outputs.is_empty() {
         return Ok(());
     }
-    let image = Image::load(services.store, built.manifest).map_err(error)?;
+    let Loaded { images, is_index } = Loaded::load(services.store, built.top).map_err(error)?;
     for output in outputs {
         let export = ExportOptions {
             packing: output.packing,
@@ -229,12 +255,13 @@ fn write_out(
             docker_media_types: output.docker_media_types,
             jobs: options.jobs,
             names: options.tags.clone(),
-            created: image.config().created.clone(),
+            always_index: is_index,
+            created: images.iter().filter_map(Image::created).max().map(str::to_owned),
         };
         let target = match &output.kind {
             Kind::Store => continue,
             Kind::Registry => {
-                push(services.store, services.registry, &image, options, &export, quiet)?;
+                push(services.store, services.registry, &images, options, &export, quiet)?;
                 continue;
             }
             Kind::OciArchive(path) => Target::OciArchive(path.clone()),
@@ -244,8 +271,7 @@ fn write_out(
             Kind::Tar(path) => Target::Tar(path.clone()),
         };
         let mut warn = |warning| report::remark(&format!("warning: {warning}"));
-        let images = std::slice::from_ref(&image);
-        image::export_all(services.store, images, &target, &export, &mut warn).map_err(error)?;
+        image::export_all(services.store, &images, &target, &export, &mut warn).map_err(error)?;
         if !quiet {
             report::remark(&format!("wrote {}", target_path(&output.kind).display()));
         }
@@ -267,14 +293,14 @@ fn target_path(kind: &Kind) -> &Path {
 fn push(
     store: &Store,
     registry: &Client,
-    image: &Image,
+    images: &[Image],
     options: &BuildOptions,
     export: &ExportOptions,
     quiet: bool,
 ) -> std::result::Result<(), build::Failure> {
     let bases = base_names(&options.dockerfile);
     for name in &options.tags {
-        let digest = image::push(store, registry, image, name, &bases, export, &|_more| {})
+        let digest = image::push_all(store, registry, images, name, &bases, export, &|_more| {})
             .map_err(|error| build::Failure::new(BuildError::Export(error)))?;
         if !quiet {
             report::remark(&format!("pushed {name}@{digest}"));

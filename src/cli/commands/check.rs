@@ -40,7 +40,7 @@ pub(super) fn before_build(
     let request = &options.request;
     let lint_options = LintOptions {
         build_args: &request.build_args,
-        platform: &request.platform,
+        platform: &request.build_platform,
         build_platform: &request.build_platform,
         target: request.target.as_deref(),
         only_needed: true,
@@ -48,7 +48,8 @@ pub(super) fn before_build(
         bases: None,
         wanted: Wanted::BeforeImages,
     };
-    let found = lint::check(&options.dockerfile, source.text(), &parsed, &lint_options);
+    let (file, text) = (&options.dockerfile, source.text());
+    let found = lint::check_each(file, text, &parsed, &lint_options, &request.platforms);
     without_checks(parsed).chain(found).collect()
 }
 
@@ -85,8 +86,8 @@ impl Look<'_> {
             }
             return Ok(());
         }
-        let outline =
-            self.lint(|_, options| lint::outline(&self.dockerfile, self.source().text(), options))?;
+        let outline = self
+            .lint(|_, options, _| lint::outline(&self.dockerfile, self.source().text(), options))?;
         let Some(outline) = outline else {
             let target = self.args.target.as_deref().unwrap_or("");
             let text = format!("error: target stage \"{target}\" could not be found");
@@ -101,8 +102,9 @@ impl Look<'_> {
 
     fn check(&self, format: Format) -> Result<(), Complaint> {
         let broken = self.diagnostics.iter().any(Diagnostic::is_error);
-        let found = self.lint(|file, options| {
-            let found = lint::check(file, self.source().text(), &self.diagnostics, options);
+        let found = self.lint(|file, options, platforms| {
+            let text = self.source().text();
+            let found = lint::check_each(file, text, &self.diagnostics, options, platforms);
             without_checks(self.diagnostics.clone()).chain(found).collect::<Vec<_>>()
         })?;
         match format {
@@ -124,23 +126,24 @@ impl Look<'_> {
     /// Calls `look` with the options of this command line.
     fn lint<T>(
         &self,
-        look: impl FnOnce(&ir::Dockerfile, &LintOptions<'_>) -> T,
+        look: impl FnOnce(&ir::Dockerfile, &LintOptions<'_>, &[Platform]) -> T,
     ) -> Result<T, Complaint> {
         let build_args = super::build::build_args(self.args, self.environment);
-        let platform = super::build::platform(self.args.platform.as_deref())?;
+        let platforms = super::build::platforms(&self.args.platform)?;
+        let host = Platform::host();
         let rules = &self.input.context.ignore;
         let ignored = |path: &str| rules.hides(path);
         let options = LintOptions {
             build_args: &build_args,
-            platform: &platform.unwrap_or_else(Platform::host),
-            build_platform: &Platform::host(),
+            platform: platforms.first().unwrap_or(&host),
+            build_platform: &host,
             target: self.args.target.as_deref(),
             only_needed: false,
             ignored: Some(&ignored),
             bases: None,
             wanted: Wanted::All,
         };
-        Ok(look(&self.dockerfile, &options))
+        Ok(look(&self.dockerfile, &options, &platforms))
     }
 
     const fn source(&self) -> &SourceFile {

@@ -5,27 +5,37 @@ use std::time::Duration;
 
 use super::{Complaint, Environment, Exit, Global, open_store};
 use crate::cli::progress::size;
-use crate::oci::{Parsed, Reference};
+use crate::image::{ExportError, Image, Loaded};
+use crate::oci::{Digest, Reference};
+use crate::store::{Store, StoreError};
 
 /// Characters of an id that are shown.
 const SHORT_ID: usize = 12;
-/// A manifest is no longer than this.
-const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 
 pub(in crate::cli) fn run(global: &Global, environment: &Environment) -> Result<(), Complaint> {
     let store = open_store(global, environment)?;
-    let failed = |error| Complaint::from_error(&error, Exit::Environment);
+    let failed = |error: StoreError| Complaint::from_error(&error, Exit::Environment);
+    let unreadable = |error: ExportError| Complaint::from_error(&error, Exit::Environment);
     println!("{:50} {:12} {:>16} {:>10}", "NAME", "ID", "CREATED", "SIZE");
     for tag in store.tags().map_err(failed)? {
-        let bytes = store.read_blob(tag.manifest, MAX_MANIFEST_BYTES).map_err(failed)?;
-        let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes) else { continue };
-        let id: String = manifest.config.digest.hex().chars().take(SHORT_ID).collect();
-        let n_bytes = manifest.layers.iter().map(|layer| layer.size).sum();
+        let (id, n_bytes) = id_and_size(&store, tag.manifest).map_err(unreadable)?;
+        let id: String = id.hex().chars().take(SHORT_ID).collect();
         let name = tag.name.parse::<Reference>().map_or(tag.name.clone(), |name| name.familiar());
         let age = ago(environment.now_s.saturating_sub(tag.updated_s));
         println!("{name:50} {id:12} {age:>16} {:>10}", size(n_bytes));
     }
     Ok(())
+}
+
+/// An image's id and the bytes of its layers; for several platforms, the index's and all together.
+fn id_and_size(store: &Store, top: Digest) -> Result<(Digest, u64), ExportError> {
+    let loaded = Loaded::load(store, top)?;
+    let id = match loaded.images.as_slice() {
+        [only] if !loaded.is_index => only.config_digest(),
+        _ => top,
+    };
+    let layers = loaded.images.iter().flat_map(Image::layers);
+    Ok((id, layers.map(|layer| layer.size).sum()))
 }
 
 /// As in `3 minutes ago`.

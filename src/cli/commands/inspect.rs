@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::cli::args::NameArgs;
-use crate::image::Image;
+use crate::image::{Image, Loaded};
+use crate::store::StoreError;
 
 pub(in crate::cli) fn run(
     args: &NameArgs,
@@ -14,7 +15,7 @@ pub(in crate::cli) fn run(
 ) -> Result<(), Complaint> {
     let name = reference(&args.name)?;
     let store = open_store(global, environment)?;
-    let failed = |error| Complaint::from_error(&error, Exit::Environment);
+    let failed = |error: StoreError| Complaint::from_error(&error, Exit::Environment);
     let Some(manifest) = store.tag(&name).map_err(failed)? else {
         let text = format!(
             "error: there is no image {} in the store; `rbuild images` lists them",
@@ -22,17 +23,33 @@ pub(in crate::cli) fn run(
         );
         return Err(Complaint::new(text, Exit::Environment));
     };
-    let image = Image::load(&store, manifest)
+    let loaded = Loaded::load(&store, manifest)
         .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    let config: Value = serde_json::from_slice(&image.config().to_json()).unwrap_or_default();
-    let layers: Vec<Value> = image.layers().iter().map(|layer| json!(layer.diff_id)).collect();
-    let shown = json!({
-        "Name": name.to_string(),
-        "Id": image.config_digest(),
-        "Manifest": manifest,
-        "Config": config,
-        "Layers": layers,
-    });
+    let shown = match loaded.images.as_slice() {
+        [only] if !loaded.is_index => {
+            let mut shown = json!({ "Name": name.to_string(), "Manifest": manifest });
+            add_image(&mut shown, only);
+            shown
+        }
+        several => {
+            let images = several.iter().map(|image| {
+                let mut shown = json!({ "Platform": image.platform().to_string() });
+                add_image(&mut shown, image);
+                shown
+            });
+            let images: Vec<Value> = images.collect();
+            json!({ "Name": name.to_string(), "Index": manifest, "Images": images })
+        }
+    };
     println!("{shown:#}");
     Ok(())
+}
+
+fn add_image(shown: &mut Value, image: &Image) {
+    let config: Value = serde_json::from_slice(&image.config().to_json()).unwrap_or_default();
+    let layers: Vec<Value> = image.layers().iter().map(|layer| json!(layer.diff_id)).collect();
+    let members = json!({ "Id": image.config_digest(), "Config": config, "Layers": layers });
+    if let (Value::Object(shown), Value::Object(members)) = (shown, members) {
+        shown.extend(members);
+    }
 }

@@ -14,7 +14,8 @@ pub(in crate::cli) fn run(
     environment: &Environment,
 ) -> Result<(), Complaint> {
     let name = reference(&args.name)?;
-    let platform = super::build::platform(args.platform.as_deref())?.unwrap_or_else(Platform::host);
+    let given = args.platform.as_deref().map(super::build::platform).transpose()?;
+    let platform = given.unwrap_or_else(Platform::host);
     let store = open_store(global, environment)?;
     let registry = registries::client(environment)?;
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;

@@ -5,7 +5,7 @@ use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::archive::Packing;
 use crate::cli::args::NameArgs;
 use crate::cli::registries;
-use crate::image::{self, ExportOptions, Image};
+use crate::image::{self, ExportOptions, Loaded};
 
 pub(in crate::cli) fn run(
     args: &NameArgs,
@@ -24,16 +24,17 @@ pub(in crate::cli) fn run(
         return Err(Complaint::new(text, Exit::Environment));
     };
     let failed = |error| Complaint::from_error(&error, Exit::Environment);
-    let image = Image::load(&store, manifest).map_err(failed)?;
+    let Loaded { images, is_index } = Loaded::load(&store, manifest).map_err(failed)?;
     let options = ExportOptions {
         packing: Packing::GZIP,
         force_packing: false,
         docker_media_types: false,
+        always_index: is_index,
         jobs: environment.processors,
         names: vec![name.clone()],
         created: None,
     };
-    let digest = image::push(&store, &registry, &image, &name, &[], &options, &|_more| {})
+    let digest = image::push_all(&store, &registry, &images, &name, &[], &options, &|_more| {})
         .map_err(failed)?;
     println!("{name} {digest}");
     Ok(())
