@@ -11,9 +11,9 @@ use super::gzip::GzipWriter;
 pub enum Packing {
     /// As it is.
     None,
-    /// One gzip member.
+    /// gzip members.
     Gzip {
-        /// 0 to 9; 6 is what everybody uses.
+        /// 0 to 12: libdeflate's.
         level: u32,
     },
     /// One zstd frame.
@@ -24,8 +24,9 @@ pub enum Packing {
 }
 
 impl Packing {
-    /// gzip at level 6: what every registry and engine reads.
-    pub const GZIP: Self = Self::Gzip { level: 6 };
+    /// gzip, what every registry and engine reads, at level 4: a little smaller than zlib's usual 6,
+    /// in half the time.
+    pub const GZIP: Self = Self::Gzip { level: 4 };
     /// zstd at level 3.
     pub const ZSTD: Self = Self::Zstd { level: 3 };
 }
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_is_packed_can_be_unpacked() {
-        for n_bytes in [0, 1, 131_071, 131_072, 131_073, 700_000] {
+        for n_bytes in [0, 1, 524_287, 524_288, 524_289, 1_700_000] {
             let bytes = sample(n_bytes);
             for (packing, want) in
                 [(Packing::GZIP, Compression::Gzip), (Packing::ZSTD, Compression::Zstd)]
@@ -180,10 +181,10 @@ mod tests {
 
     #[test]
     fn gzip_bytes_are_pinned() {
-        let packed = pack(&sample(300_000), Packing::GZIP, 2, 4096);
+        let packed = pack(&sample(1_300_000), Packing::GZIP, 2, 4096);
         assert_eq!(
             Digest::of(&packed).hex(),
-            "a4becfeb03ec94c856b144fa718bb5a5033efea82b82d60b48964743fde34be8"
+            "6443b4675ac40baccc068abe44de70c4ff3b5c51a625ba224403f17bff711584"
         );
     }
 }
