@@ -47,7 +47,7 @@ pub(super) enum Command {
     #[command(after_help = AFTER_HELP)]
     Build(Box<BuildArgs>),
     /// Push an image of the local store to its registry
-    Push(NameArgs),
+    Push(PushArgs),
     /// Pull an image into the local store
     Pull(PullArgs),
     /// List the images of the local store
@@ -148,6 +148,8 @@ pub(super) struct BuildArgs {
     /// Push every name of -t to its registry
     #[arg(long)]
     pub(super) push: bool,
+    #[command(flatten)]
+    pub(super) compression: CompressionArgs,
     /// Take the clock out of the image: equal steps give equal digests
     #[arg(long)]
     pub(super) reproducible: bool,
@@ -250,6 +252,36 @@ pub(super) enum Progress {
     Plain,
     /// Nothing
     Quiet,
+}
+
+/// How layers go out, where an --output does not say otherwise.
+#[derive(Debug, Default, Args)]
+pub(super) struct CompressionArgs {
+    /// Compress layers in this way when they go out [default: gzip]
+    #[arg(long = "compression", value_name = "gzip|zstd|uncompressed")]
+    pub(super) kind: Option<String>,
+    /// How hard: 0 to 9 for gzip [default: 4], 1 to 22 for zstd [default: 3]
+    #[arg(long = "compression-level", value_name = "N")]
+    pub(super) level: Option<i32>,
+    /// Compress the base image's layers in this way too
+    #[arg(long = "force-compression")]
+    pub(super) force: bool,
+}
+
+impl CompressionArgs {
+    /// Whether anything was said.
+    pub(super) const fn is_given(&self) -> bool {
+        self.kind.is_some() || self.level.is_some() || self.force
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PushArgs {
+    /// The image
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) compression: CompressionArgs,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use crate::archive::Packing;
 
+use super::args::CompressionArgs;
+
 /// One `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Output {
@@ -48,12 +50,12 @@ struct Fields {
     compression: Option<String>,
 }
 
-/// Reads one `--output`.
-pub(super) fn parse(text: &str) -> Result<Output, String> {
+/// Reads one `--output`; what it does not say of compression, `compression` does.
+pub(super) fn parse(text: &str, compression: &CompressionArgs) -> Result<Output, String> {
     let mut output = Output {
         kind: Kind::Store,
-        packing: Packing::GZIP,
-        force_packing: false,
+        packing: packing(compression.kind.as_deref(), compression.level)?,
+        force_packing: compression.force,
         docker_media_types: false,
         rewrite_timestamp: false,
     };
@@ -67,7 +69,14 @@ pub(super) fn parse(text: &str) -> Result<Output, String> {
         let (name, value) = field.split_once('=').unwrap_or((field, "true"));
         fields.set(name.trim(), value, &mut output)?;
     }
-    output.packing = packing(fields.compression.as_deref(), fields.level)?;
+    match &fields.compression {
+        // The command line's level is for its own kind.
+        Some(kind) => output.packing = packing(Some(kind), fields.level)?,
+        None => {
+            let level = fields.level.or(compression.level);
+            output.packing = packing(compression.kind.as_deref(), level)?;
+        }
+    }
     output.kind = kind(&fields)?;
     Ok(output)
 }
@@ -118,7 +127,7 @@ fn boolean(name: &str, value: &str) -> Result<bool, String> {
     }
 }
 
-fn packing(compression: Option<&str>, level: Option<i32>) -> Result<Packing, String> {
+pub(super) fn packing(compression: Option<&str>, level: Option<i32>) -> Result<Packing, String> {
     let bad = || format!("compression-level={} is out of range", level.unwrap_or(0));
     match compression.unwrap_or("gzip") {
         "gzip" => match level.map(u32::try_from) {
@@ -164,14 +173,27 @@ mod tests {
 
     #[test]
     fn outputs_are_read() {
-        let kind = |text: &str| parse(text).unwrap().kind;
+        let none = CompressionArgs::default();
+        let kind = |text: &str| parse(text, &none).unwrap().kind;
         assert_eq!(kind("type=oci,dest=x.tar"), Kind::OciArchive("x.tar".into()));
         assert_eq!(kind("type=oci,dest=x,tar=false"), Kind::OciFolder("x".into()));
         assert_eq!(kind("out"), Kind::Folder("out".into()));
         assert_eq!(kind("-"), Kind::Tar("-".into()));
         assert_eq!(kind("type=registry"), Kind::Registry);
-        let zstd = parse("type=docker,dest=d,compression=zstd,compression-level=9").unwrap();
-        assert_eq!(zstd.packing, Packing::Zstd { level: 9 });
+    }
+
+    #[test]
+    fn an_output_has_the_command_lines_compression_unless_it_has_its_own() {
+        let args = CompressionArgs { kind: Some("zstd".to_owned()), level: Some(7), force: true };
+        for (text, want, force) in [
+            ("type=docker,dest=d", Packing::Zstd { level: 7 }, true),
+            ("type=docker,dest=d,compression-level=9", Packing::Zstd { level: 9 }, true),
+            ("type=docker,dest=d,compression=gzip,force-compression=false", Packing::GZIP, false),
+            ("type=docker,dest=d,compression=uncompressed", Packing::None, true),
+        ] {
+            let output = parse(text, &args).unwrap();
+            assert_eq!((output.packing, output.force_packing), (want, force), "{text}");
+        }
     }
 
     #[test]
@@ -182,7 +204,7 @@ mod tests {
             ("dest=x", "--output needs type=oci, docker, local or tar"),
             ("type=oci,dest=x,tar=maybe", "tar=maybe must be true or false"),
         ] {
-            assert_eq!(parse(text), Err(want.to_owned()));
+            assert_eq!(parse(text, &CompressionArgs::default()), Err(want.to_owned()));
         }
     }
 }

@@ -19,7 +19,7 @@ mod sys;
 pub use caps::may_raise_limits;
 pub use idmap::{Entered, enter_user_namespace, in_user_namespace};
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
-pub use rootfs::{MAX_LOWERS, Rootfs, memory_folder};
+pub use rootfs::{MAX_LOWERS, Rootfs, memory_folder, merged_folders};
 pub use run::run;
 pub use spec::{
     DEFAULT_SHM_BYTES, Exit, Limit, Mount, MountSource, Network, Output, Resource, RunSpec,

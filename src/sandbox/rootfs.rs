@@ -38,7 +38,7 @@ impl Rootfs {
         upper: BorrowedFd<'_>,
         work: BorrowedFd<'_>,
     ) -> Result<Self, SandboxError> {
-        let root = overlay(lowers, upper, work).map_err(overlay_error)?;
+        let root = overlay(lowers, Some(Upper { upper, work })).map_err(overlay_error)?;
         // A command may make devices, but not open them: there is no device cgroup to refuse it.
         mount::restrict_tree(root.as_fd(), mount::NO_DEV).map_err(overlay_error)?;
         Ok(Self { root })
@@ -69,6 +69,16 @@ impl Rootfs {
     }
 }
 
+/// Several folders, base first, as one that only shows them: a mount that is in no mount table. It may
+/// be a lower of [`Rootfs::overlay`], but not of another one of its own kind: the kernel stacks
+/// overlays two deep.
+///
+/// # Errors
+/// `Overlay`, with the likely cause.
+pub fn merged_folders(lowers: &[BorrowedFd<'_>]) -> Result<OwnedFd, SandboxError> {
+    overlay(lowers, None).map_err(overlay_error)
+}
+
 /// An empty folder in memory, as a mount that is in no mount table: what is in it is on no disk,
 /// and gone with the last descriptor and the last mount of it.
 ///
@@ -85,11 +95,14 @@ pub fn memory_folder() -> Result<OwnedFd, SandboxError> {
     make().map_err(|errno| SandboxError::setup("make a folder in memory", errno))
 }
 
-fn overlay(
-    lowers: &[BorrowedFd<'_>],
-    upper: BorrowedFd<'_>,
-    work: BorrowedFd<'_>,
-) -> rustix::io::Result<OwnedFd> {
+/// Where an overlay puts changes.
+#[derive(Clone, Copy)]
+struct Upper<'a> {
+    upper: BorrowedFd<'a>,
+    work: BorrowedFd<'a>,
+}
+
+fn overlay(lowers: &[BorrowedFd<'_>], upper: Option<Upper<'_>>) -> rustix::io::Result<OwnedFd> {
     if lowers.len() > MAX_LOWERS {
         return Err(Errno::TOOBIG);
     }
@@ -99,19 +112,21 @@ fn overlay(
     for (index, lower) in lowers.iter().rev().enumerate() {
         match rustix::mount::fsconfig_set_string(context, c"lowerdir+", path_of(*lower)?.as_c_str())
         {
-            Err(Errno::INVAL) if index == 0 => return overlay_by_path(lowers, upper, work),
+            Err(Errno::INVAL) if index == 0 => return overlay_by_path(lowers, upper),
             result => result?,
         }
     }
-    rustix::mount::fsconfig_set_string(context, c"upperdir", path_of(upper)?.as_c_str())?;
-    rustix::mount::fsconfig_set_string(context, c"workdir", path_of(work)?.as_c_str())?;
+    if let Some(Upper { upper, work }) = upper {
+        rustix::mount::fsconfig_set_string(context, c"upperdir", path_of(upper)?.as_c_str())?;
+        rustix::mount::fsconfig_set_string(context, c"workdir", path_of(work)?.as_c_str())?;
+        rustix::mount::fsconfig_set_flag(context, c"volatile")?;
+    }
     for (key, value) in options(in_user_namespace()) {
         rustix::mount::fsconfig_set_string(context, *key, *value)?;
     }
     if in_user_namespace() {
         rustix::mount::fsconfig_set_flag(context, c"userxattr")?;
     }
-    rustix::mount::fsconfig_set_flag(context, c"volatile")?;
     rustix::mount::fsconfig_create(context)?;
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
@@ -120,21 +135,21 @@ fn overlay(
 /// a moment, and takes the mount from there.
 fn overlay_by_path(
     lowers: &[BorrowedFd<'_>],
-    upper: BorrowedFd<'_>,
-    work: BorrowedFd<'_>,
+    upper: Option<Upper<'_>>,
 ) -> rustix::io::Result<OwnedFd> {
     let place = tempfile::tempdir().map_err(|_error| Errno::NOENT)?;
     let lowers = lowers.iter().rev().map(|lower| Ok(path_of(*lower)?.into_bytes()));
     let lowers = lowers.collect::<rustix::io::Result<Vec<_>>>()?.join(&b':');
     let mut all = [b"lowerdir=".as_slice(), &lowers].concat();
-    for (key, folder) in [(c"upperdir", upper), (c"workdir", work)] {
-        let path = path_of(folder)?;
-        all.extend([b",", key.to_bytes(), b"=", path.to_bytes()].concat());
+    if let Some(Upper { upper, work }) = upper {
+        let (upper, work) = (path_of(upper)?, path_of(work)?);
+        let paths = [b",upperdir=", upper.to_bytes(), b",workdir=", work.to_bytes()];
+        all.extend([paths.concat().as_slice(), b",volatile"].concat());
     }
     for (key, value) in options(in_user_namespace()) {
         all.extend([b",", key.to_bytes(), b"=", value.to_bytes()].concat());
     }
-    all.extend(if in_user_namespace() { b",userxattr,volatile".as_slice() } else { b",volatile" });
+    all.extend(if in_user_namespace() { b",userxattr".as_slice() } else { b"" });
     if all.len() >= MAX_OPTION_BYTES {
         return Err(Errno::TOOBIG);
     }
@@ -220,7 +235,7 @@ mod tests {
         std::fs::remove_file(folder.path().join("upper/name")).unwrap();
         let [base, top, upper, work] = folders.each_ref().map(OwnedFd::as_fd);
         let before = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let root = overlay_by_path(&[base, top], upper, work).unwrap();
+        let root = overlay_by_path(&[base, top], Some(Upper { upper, work })).unwrap();
         assert_eq!(std::fs::read_to_string("/proc/self/mounts").unwrap(), before);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&root, "name", flags, Mode::empty()).unwrap();

@@ -27,8 +27,75 @@ as_root_and_as_user!(
     layers_say_what_changed,
     lent_files_are_in_no_layer,
     deep_folders_are_a_layer_or_an_error,
+    high_stacks_show_what_low_ones_show,
     debian_two_stages,
 );
+
+/// More layers than are mounted one by one.
+const N_LAYERS: usize = 60;
+
+fn high_stacks_show_what_low_ones_show(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let mut dockerfile = String::from("FROM base:1\n");
+    for at in 0..N_LAYERS {
+        let change = match at {
+            10 => "mkdir /d && echo ten > /d/ten",
+            20 => "rm /old/file",
+            // An opaque folder, and a folder in place of a file.
+            30 => "rm -r /d && mkdir /d && echo thirty > /d/thirty",
+            40 => "rm /f5 && mkdir /f5 && touch /f5/inside",
+            50 => "rm -r /f5 && echo again > /f5 && chmod 600 /f6",
+            _ => "true",
+        };
+        writeln!(dockerfile, "RUN echo {at} > /f{at} && {change}").unwrap();
+    }
+    let seen = "find / -xdev -not -path '/proc*' -not -path '/sys*' -not -path '/dev*' -not -name seen -exec \
+                stat -c '%n %f %u' {} + | sort > /tmp/seen";
+    writeln!(dockerfile, "RUN {seen}").unwrap();
+    env.build(&dockerfile, &["-o", "files", "-t", "high:1"]).ok();
+    let files = |name: &str| fs::read_to_string(env.path("files").join(name)).unwrap();
+    assert_eq!(files("d/thirty"), "thirty\n");
+    assert_eq!(files("f5"), "again\n");
+    assert_eq!(files("f59"), "59\n");
+    for gone in ["d/ten", "old/file"] {
+        assert!(!env.path("files").join(gone).exists(), "{gone}");
+    }
+    // One layer with all of it, mounted by itself.
+    let flat = format!("FROM scratch\nCOPY --from=high:1 / /\nRUN rm /tmp/seen && {seen}\n");
+    env.build(&flat, &["-o", "flat"]).ok();
+    let flat = fs::read_to_string(env.path("flat/tmp/seen")).unwrap();
+    assert_eq!(files("tmp/seen"), flat);
+    assert!(flat.contains("/old/folder/b ") && !flat.contains("/old/file"), "{flat}");
+}
+
+#[test]
+fn compression_is_chosen_for_all_outputs_or_for_one() {
+    let env = Env::new();
+    let types = |folder: &str| {
+        let manifest = Layout::read(&env.path(folder)).manifest;
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        let types = layers.map(|layer| layer["mediaType"].as_str().unwrap().to_owned());
+        types
+            .map(|name| name.replace("application/vnd.oci.image.layer.v1.", ""))
+            .collect::<Vec<_>>()
+    };
+    let outputs = [
+        "--compression=zstd",
+        "--compression-level=1",
+        "-otype=oci,tar=false,dest=one",
+        "-otype=oci,tar=false,dest=two,compression=gzip",
+        "-otype=oci,tar=false,dest=three,compression=uncompressed",
+    ];
+    env.build("FROM scratch\nCOPY Dockerfile /\n", &outputs).ok();
+    assert_eq!(types("one"), ["tar+zstd"]);
+    assert_eq!(types("two"), ["tar+gzip"]);
+    assert_eq!(types("three"), ["tar"]);
+    env.build("FROM scratch\n", &["--compression=zstd"])
+        .fails(2, &["nothing goes out that could be compressed"]);
+    env.build("FROM scratch\n", &["--compression=lzma", "--push", "-tx"])
+        .fails(2, &["compression=lzma is not known: use gzip, zstd or uncompressed"]);
+}
 
 const OCI: &str = "type=oci,dest=out,tar=false,compression=uncompressed";
 

@@ -119,12 +119,16 @@ fn finish(args: &BuildArgs, built: &Built, tags: &[Reference], quiet: bool) -> R
 
 fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
     let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
-    let outputs = args.output.iter().map(|text| output::parse(text));
+    let outputs = args.output.iter().map(|text| output::parse(text, &args.compression));
     let mut outputs: Vec<Output> = outputs.collect::<std::result::Result<_, _>>().map_err(usage)?;
     if args.push {
-        outputs.push(output::parse("type=registry").map_err(usage)?);
+        outputs.push(output::parse("type=registry", &args.compression).map_err(usage)?);
     }
     let pushes = outputs.iter().any(|output| output.kind == Kind::Registry);
+    if args.compression.is_given() && outputs.is_empty() {
+        let text = "nothing goes out that could be compressed: add --push or -o type=…,dest=…";
+        return Err(usage(text.to_owned()));
+    }
     let docker = outputs.iter().any(|output| matches!(output.kind, Kind::DockerArchive(_)));
     if docker && platforms(&args.platform)?.len() > 1 {
         let text = "--output type=docker takes one platform: use type=oci for several";

@@ -2,17 +2,19 @@
 #![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
-use crate::archive::Packing;
-use crate::cli::args::NameArgs;
-use crate::cli::registries;
+use crate::cli::args::PushArgs;
+use crate::cli::{output, registries};
 use crate::image::{self, ExportOptions, Loaded};
 
 pub(in crate::cli) fn run(
-    args: &NameArgs,
+    args: &PushArgs,
     global: &Global,
     environment: &Environment,
 ) -> Result<(), Complaint> {
     let name = reference(&args.name)?;
+    let compression = &args.compression;
+    let packing = output::packing(compression.kind.as_deref(), compression.level)
+        .map_err(|text| Complaint::new(format!("error: {text}"), Exit::Usage))?;
     let store = open_store(global, environment)?;
     let registry = registries::client(environment)?;
     let failed = |error| Complaint::from_error(&error, Exit::Environment);
@@ -26,8 +28,8 @@ pub(in crate::cli) fn run(
     let failed = |error| Complaint::from_error(&error, Exit::Environment);
     let Loaded { images, is_index } = Loaded::load(&store, manifest).map_err(failed)?;
     let options = ExportOptions {
-        packing: Packing::GZIP,
-        force_packing: false,
+        packing,
+        force_packing: compression.force,
         docker_media_types: false,
         always_index: is_index,
         jobs: environment.processors,
