@@ -138,18 +138,94 @@ fn take(inbox: &Mutex<Receiver<Job>>) -> Option<Job> {
 }
 
 /// Makes members; it keeps nothing from one to the next.
-struct Deflater(Compressor);
+struct Deflater {
+    usual: Compressor,
+    /// For what is packed already: it only wraps.
+    wrapping: Compressor,
+}
 
 impl Deflater {
     fn new(level: u32) -> Self {
         let level = i32::try_from(level).ok().and_then(|level| CompressionLvl::new(level).ok());
-        Self(Compressor::new(level.unwrap_or_else(CompressionLvl::best)))
+        let usual = Compressor::new(level.unwrap_or_else(CompressionLvl::best));
+        Self { usual, wrapping: Compressor::new(CompressionLvl::fastest()) }
     }
 
     fn member(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
-        let mut packed = vec![0; self.0.gzip_compress_bound(piece.len())];
-        let n_bytes = self.0.gzip_compress(piece, &mut packed).map_err(io::Error::other)?;
-        packed.truncate(n_bytes);
-        Ok(packed)
+        if looks_random(piece) && self.gains_nothing(piece)? {
+            return pack(&mut self.wrapping, piece);
+        }
+        pack(&mut self.usual, piece)
+    }
+
+    /// Whether some parts of the piece come out as long as they went in.
+    fn gains_nothing(&mut self, piece: &[u8]) -> io::Result<bool> {
+        for part in piece.chunks(PROBE_BYTES).step_by(PROBE_EVERY) {
+            let packed = pack(&mut self.usual, part)?;
+            if packed.len() < part.len() - part.len() / 64 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Of a piece that looks random, every eighth part of this length is tried.
+const PROBE_BYTES: usize = 8 * 1024;
+const PROBE_EVERY: usize = 8;
+
+/// Pieces shorter than this are packed without a look.
+const MIN_RANDOM_BYTES: usize = 16 * 1024;
+
+/// Whether every byte is about as frequent as every other, as in what is packed or encrypted, where
+/// searching for repetitions is most of the work and finds none. Of the bytes, one in seven counts;
+/// only whole numbers, so that the answer is the same everywhere.
+fn looks_random(piece: &[u8]) -> bool {
+    if piece.len() < MIN_RANDOM_BYTES {
+        return false;
+    }
+    let mut counts = [0_u64; 256];
+    for byte in piece.iter().step_by(7) {
+        if let Some(count) = counts.get_mut(usize::from(*byte)) {
+            *count += 1;
+        }
+    }
+    let n_counted: u64 = counts.iter().sum();
+    let squares: u64 = counts.iter().map(|count| count * count).sum();
+    // Equal counts give n^2 / 256, chance adds n, and a sixteenth is left for what packers leave.
+    squares * 256 <= n_counted * n_counted / 16 * 17 + 256 * n_counted
+}
+
+fn pack(compressor: &mut Compressor, piece: &[u8]) -> io::Result<Vec<u8>> {
+    let mut packed = vec![0; compressor.gzip_compress_bound(piece.len())];
+    let n_bytes = compressor.gzip_compress(piece, &mut packed).map_err(io::Error::other)?;
+    packed.truncate(n_bytes);
+    Ok(packed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_already_is_told_from_what_is_not() {
+        let mut random = vec![0; 300_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut random);
+        let text: Vec<u8> = (0..60_000).flat_map(|n: u32| n.to_string().into_bytes()).collect();
+        let digits: Vec<u8> = random.iter().flat_map(|b| format!("{b:03}").into_bytes()).collect();
+        let zstd = zstd::encode_all(&*digits, 3).unwrap();
+        // Every byte as often as any other, and yet it repeats.
+        let ramp: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+        let mut deflater = Deflater::new(4);
+        for (piece, random, stored) in [
+            (&random, true, true),
+            (&text, false, false),
+            (&zstd, true, true),
+            (&ramp, true, false),
+        ] {
+            assert_eq!(looks_random(piece), random);
+            let packed = deflater.member(piece).unwrap();
+            assert_eq!(packed.len() > piece.len(), stored, "{} {}", piece.len(), packed.len());
+        }
     }
 }
