@@ -46,7 +46,8 @@ pub(super) fn client(environment: &Environment) -> Result<Client, Complaint> {
         }
         mirrors.insert(name, registry.mirrors);
     }
-    for (name, url) in environment.with_prefix("RBUILD_MIRROR_") {
+    let given = environment.with_prefix("RBUILD_MIRROR_");
+    for (name, url) in given.into_iter().filter(|(_, url)| !url.is_empty()) {
         let registry = name.to_ascii_lowercase().replace('_', ".");
         mirrors.entry(registry).or_default().insert(0, url.to_owned());
     }
