@@ -132,7 +132,6 @@ fn base_layers(run: &Run<'_>, stage: &StageDone) -> Result<Vec<Descriptor>, Fail
             Base::Image(request) => break request,
         }
     };
-    run.images.fetch(run, request)?;
     let image = run.images.get(request);
     Ok(image.manifest.layers.iter().map(in_oci_type).collect())
 }

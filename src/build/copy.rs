@@ -242,6 +242,13 @@ fn belongs_to_root(run: &Run<'_>, from: &CopyFrom) -> bool {
     }
 }
 
+/// Whether it matters for the layer what is below it: with `--link`, only for names of `--chown`.
+/// Otherwise nobody has to know what a base image holds.
+pub(super) fn depends_on_what_is_below(operation: &CopyOperation) -> bool {
+    let numeric = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+    !operation.link || operation.chown.as_ref().is_some_and(|(text, _)| !numeric(text))
+}
+
 /// A heredoc as a file.
 fn inline<'a>(name: &'a str, content: &str, mtime_s: i64) -> CopyInput<'a> {
     let bytes: Arc<[u8]> = content.as_bytes().into();

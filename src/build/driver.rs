@@ -524,7 +524,8 @@ impl<'a> Run<'a> {
             Found::Claimed(claim) => claim,
         };
         let started = Instant::now();
-        let below = self.tree(stack)?;
+        let depends = copy::depends_on_what_is_below(operation);
+        let below = if depends { self.tree(stack)? } else { Tree::default() };
         let accounts = copy::accounts(self, &below)?;
         let layer = sources.layer(self, operation, &below, &accounts, span)?;
         let store = self.services.store;

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::diag::{Diagnostic, Span, codes};
+use crate::image::{self, Image};
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform, Reference};
 use crate::plan::{BaseImage, ImagePlace, ImageRequest, Images};
 use crate::pool;
 use crate::registry::RegistryError;
-use crate::store::{LayerDone, LayerRecord, StoreError};
+use crate::store::{LayerDone, LayerRecord, LayerSource};
 use crate::syntax;
 use crate::tree::ContentDigest;
 
@@ -70,22 +71,15 @@ impl ImageTable {
         Ok(())
     }
 
-    /// Sees to it that every layer of the image is in the store in some form.
-    pub(super) fn fetch(&self, shared: &Shared<'_>, request: &ImageRequest) -> Result<()> {
-        let resolved = self.get(request);
-        // A panic while it was held says nothing about the store.
-        let _alone = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        fetch_layers(shared, resolved)
-    }
-
-    /// Pulls the image that has this layer.
+    /// Pulls the image that has this layer, or the layer alone from where it is known to be.
     pub(super) fn fetch_layer(&self, shared: &Shared<'_>, diff_id: DiffId) -> Result<()> {
         let has = |resolved: &&Resolved| resolved.layers().any(|(layer, _)| layer == diff_id);
-        let Some(resolved) = self.resolved.values().find(has) else {
-            return Err(StoreError::Missing { what: format!("the layer {diff_id}") }.into());
-        };
+        // A panic while it was held says nothing about the store.
         let _alone = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        fetch_layers(shared, resolved)
+        match self.resolved.values().find(has) {
+            Some(resolved) => fetch_layers(shared, resolved),
+            None => fetch_known(shared, diff_id),
+        }
     }
 }
 
@@ -244,6 +238,10 @@ fn from_registry(
         Resolved { name: name.clone(), place: ImagePlace::Registry, manifest, config },
         span,
     )?;
+    for (diff_id, blob) in resolved.layers() {
+        let source = LayerSource { blob: blob.clone(), place: name.name() };
+        store.put_source(diff_id, &source)?;
+    }
     store.put_blob(&bytes)?;
     store.set_resolved(name, platform, digest)?;
     Ok((resolved, digest))
@@ -290,6 +288,39 @@ fn fetch_layers(shared: &Steps<'_>, resolved: &Resolved) -> Result<()> {
     let pulled: Result<()> = pulled.into_iter().collect();
     shared.finish(step, if pulled.is_ok() { Outcome::Done } else { Outcome::Failed });
     pulled
+}
+
+/// Brings one layer that nobody here made and no base image of this build has.
+fn fetch_known(shared: &Steps<'_>, diff_id: DiffId) -> Result<()> {
+    let (store, registry) = (shared.services.store, shared.services.registry);
+    if store.has_layer(diff_id)? {
+        return Ok(());
+    }
+    let total_bytes = store.sources(diff_id)?.first().map_or(0, |source| source.blob.size);
+    let step = shared.start(format!("[internal] pull layer {}", diff_id.digest()));
+    let done_bytes = AtomicU64::new(0);
+    let progress = |more: u64| {
+        let done_bytes = done_bytes.fetch_add(more, Ordering::Relaxed) + more;
+        shared.event(Event::Progress { step: step.id, done_bytes, total_bytes });
+    };
+    let fetched = image::fetch_layer(store, registry, diff_id, &progress);
+    shared.finish(step, if fetched.is_ok() { Outcome::Done } else { Outcome::Failed });
+    Ok(fetched.map_err(BuildError::Export)?)
+}
+
+/// Sees to it that the store has every layer of these images, so that they can be written out.
+///
+/// # Errors
+/// The last place's where a layer is known to be.
+pub fn fetch_images(
+    services: &super::Services<'_>,
+    images: &[Image],
+) -> std::result::Result<(), Failure> {
+    let steps = Steps::new(services);
+    for layer in images.iter().flat_map(Image::layers) {
+        fetch_known(&steps, layer.diff_id).map_err(Failure::new)?;
+    }
+    Ok(())
 }
 
 fn record(

@@ -8,6 +8,7 @@ use crate::image::{LayoutError, LayoutReader};
 use crate::oci::{Descriptor, Digest, ImageConfig, Parsed, Platform};
 use crate::pathio::PathError;
 use crate::plan::{ImagePlace, ImageRequest};
+use crate::store::LayerSource;
 
 use super::driver::Steps;
 use super::images::Resolved;
@@ -33,6 +34,13 @@ pub(super) fn resolve(
     let config_bytes = reader.document(manifest.config.digest).map_err(failed)?;
     let config = ImageConfig::parse(&config_bytes).map_err(|error| bad(error::chain(&error)))?;
     warn_platform(steps, request, &config.platform());
+    let layout = std::path::absolute(&place.path)
+        .map_err(|error| PathError::new("find the folder", &place.path, error))?;
+    for (diff_id, blob) in config.rootfs.diff_ids.iter().zip(&manifest.layers) {
+        let place = layout.to_string_lossy().into_owned();
+        let source = LayerSource { blob: blob.clone(), place };
+        steps.services.store.put_source(*diff_id, &source)?;
+    }
     steps.services.store.put_blob(&config_bytes)?;
     steps.services.store.put_blob(&bytes)?;
     let (name, place) = (request.name.clone(), request.place.clone());

@@ -36,7 +36,7 @@ pub use driver::{BuildOptions, Built, ContextSource, Services, build};
 pub use error::{BuildError, Failure, chain};
 pub use event::{Event, Outcome, StepId, Stream};
 pub use fetch::FetchError;
-pub use images::pull;
+pub use images::{fetch_images, pull};
 pub use lent::{AgentSource, Lent};
 pub use run::resource;
 pub use ssh_key::{KeyError, SshKey};

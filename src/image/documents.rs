@@ -123,7 +123,7 @@ fn described(record: &PackedRecord, options: &ExportOptions) -> Descriptor {
     Descriptor::new(layer_type(record.compression, options), record.blob, record.bytes)
 }
 
-const fn compression_of(packing: Packing) -> LayerCompression {
+pub(super) const fn compression_of(packing: Packing) -> LayerCompression {
     match packing {
         Packing::None => LayerCompression::None,
         Packing::Gzip { .. } => LayerCompression::Gzip,
@@ -131,7 +131,10 @@ const fn compression_of(packing: Packing) -> LayerCompression {
     }
 }
 
-const fn layer_type(compression: LayerCompression, options: &ExportOptions) -> MediaType {
+pub(super) const fn layer_type(
+    compression: LayerCompression,
+    options: &ExportOptions,
+) -> MediaType {
     if options.docker_media_types {
         MediaType::DockerLayer(compression)
     } else {

@@ -29,6 +29,27 @@ pub enum ExportError {
         /// The registry's answer.
         source: RegistryError,
     },
+    /// A layer cannot be had from where it is known to be.
+    #[error("cannot get a layer from {place}")]
+    Origin {
+        /// The repository.
+        place: String,
+        /// The registry's answer.
+        source: RegistryError,
+    },
+    /// A layer cannot be had from the OCI layout where it is known to be.
+    #[error("cannot get a layer")]
+    Layout(#[source] Box<super::LayoutError>),
+    /// A place gives other bytes than it said.
+    #[error("the blob {want} at {place} holds {got}")]
+    WrongBlob {
+        /// The repository or layout.
+        place: String,
+        /// The digest that it was to have.
+        want: Digest,
+        /// The digest that it has.
+        got: Digest,
+    },
     /// The manifest in the store is none.
     #[error("the image {manifest} cannot be read")]
     Manifest {

@@ -8,6 +8,7 @@
 mod documents;
 mod error;
 mod layout;
+mod origin;
 mod place;
 mod push;
 mod reader;
@@ -30,6 +31,7 @@ use rootfs::Rootfs;
 
 pub use documents::{Packed, pack};
 pub use error::{ExportError, Warning};
+pub use origin::fetch_layer;
 pub use push::{push, push_all};
 pub use reader::{LayoutError, LayoutReader};
 pub use source::{Image, ImageLayer, Loaded};

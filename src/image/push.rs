@@ -4,10 +4,14 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 
 use crate::oci::{Descriptor, DiffId, Digest, Reference};
+use crate::pool;
 use crate::registry::{Client, RegistryError};
-use crate::store::Store;
+use crate::store::{LayerSource, Store};
 
-use super::documents::{Packed, index_over, kept_layer, packed_layer, try_each};
+use super::documents::{
+    Packed, compression_of, index_over, kept_layer, layer_type, packed_layer, try_each,
+};
+use super::origin::{self, Passage};
 use super::{ExportError, ExportOptions, Image, ImageLayer, Result, config_of};
 
 /// So many uploads go on at once, even with fewer threads to work: most of the time they wait.
@@ -148,19 +152,70 @@ impl<'a> Push<'a> {
 
     /// Sees to it that the registry has the layer; gives the blob that it has there.
     fn layer(&self, layer: &ImageLayer) -> Result<Descriptor> {
-        // A base's blob that the store does not have may yet be in the registry.
-        let blob = match kept_layer(layer, self.options) {
-            Some(kept) if self.store.has_blob(kept.digest) || self.is_there(&kept)? => kept,
-            _ => packed_layer(self.store, layer, self.options)?,
+        let sources = self.store.sources(layer.diff_id)?;
+        let blob = self.blob_of(layer, &sources)?;
+        let known = origin::holding(&sources, &blob);
+        let repository = known.and_then(origin::repository);
+        let same = |other: &Reference| other.registry() == self.name.registry();
+        let from = match repository.filter(same) {
+            Some(other) => Some(other.repository().to_owned()),
+            None => self.mountable(&blob)?.map(|other| other.repository().to_owned()),
         };
-        let from = self.mountable(&blob)?.map(Reference::repository);
-        let open = || -> io::Result<Box<dyn Read + Send>> {
-            let opened = self.store.open_blob(blob.digest);
-            Ok(Box::new(opened.map_err(|error| io::Error::new(error.kind(), error))?))
-        };
-        let pushed = self.registry.push_blob(self.name, &blob, from, &open, self.progress);
-        pushed.map_err(|error| self.failed(error))?;
+        match known.filter(|_| !self.store.has_blob(blob.digest)) {
+            Some(source) => self.pass_on(&blob, from.as_deref(), source)?,
+            None => {
+                let open = || -> io::Result<Box<dyn Read + Send>> {
+                    let opened = self.store.open_blob(blob.digest);
+                    Ok(Box::new(opened.map_err(|error| io::Error::new(error.kind(), error))?))
+                };
+                self.send(&blob, from.as_deref(), &open).map_err(|error| self.failed(error))?;
+            }
+        }
         Ok(blob)
+    }
+
+    /// The blob that the layer is pushed as; it may be elsewhere than in the store.
+    fn blob_of(&self, layer: &ImageLayer, sources: &[LayerSource]) -> Result<Descriptor> {
+        // A base's blob that the store does not have may yet be in the registry.
+        if let Some(kept) = kept_layer(layer, self.options)
+            && (self.store.has_blob(kept.digest)
+                || origin::holding(sources, &kept).is_some()
+                || self.is_there(&kept)?)
+        {
+            return Ok(kept);
+        }
+        if !self.store.has_layer(layer.diff_id)? {
+            let wanted = compression_of(self.options.packing);
+            let fits =
+                |source: &&LayerSource| source.blob.media_type.layer_compression() == Some(wanted);
+            if let Some(source) = sources.iter().find(fits) {
+                let media_type = layer_type(wanted, self.options);
+                return Ok(Descriptor::new(media_type, source.blob.digest, source.blob.size));
+            }
+            origin::fetch_layer(self.store, self.registry, layer.diff_id, self.progress)?;
+        }
+        packed_layer(self.store, layer, self.options)
+    }
+
+    /// Has the registry take the blob from where it is, or sends it on as it comes from there.
+    fn pass_on(&self, blob: &Descriptor, from: Option<&str>, source: &LayerSource) -> Result<()> {
+        let passage = Passage::new(self.registry, source);
+        let sent = pool::scope(|scope| {
+            self.send(blob, from, &|| passage.open(scope)).map_err(|error| self.failed(error))
+        });
+        match passage.failure() {
+            Some(failure) if sent.is_err() => Err(failure),
+            _ => sent,
+        }
+    }
+
+    fn send(
+        &self,
+        blob: &Descriptor,
+        from: Option<&str>,
+        open: &(dyn Fn() -> io::Result<Box<dyn Read + Send>> + Sync),
+    ) -> std::result::Result<(), RegistryError> {
+        self.registry.push_blob(self.name, blob, from, open, self.progress).map(drop)
     }
 
     fn is_there(&self, blob: &Descriptor) -> Result<bool> {

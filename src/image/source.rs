@@ -139,5 +139,9 @@ fn is_pulled(store: &Store, diff_id: DiffId, layer: &Descriptor) -> Result<bool>
         return Ok(true);
     }
     let packed = store.packed(diff_id)?;
-    Ok(packed.iter().any(|form| form.blob == layer.digest && form.level == LEVEL_OF_OTHERS))
+    if packed.iter().any(|form| form.blob == layer.digest && form.level == LEVEL_OF_OTHERS) {
+        return Ok(true);
+    }
+    // Or that they could be.
+    Ok(store.sources(diff_id)?.iter().any(|source| source.blob.digest == layer.digest))
 }

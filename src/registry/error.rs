@@ -164,7 +164,7 @@ impl RegistryError {
     }
 
     /// Whether asking another server cannot help: our own side failed, or wrong bytes are written.
-    pub(super) const fn is_local(&self) -> bool {
+    pub(crate) const fn is_local(&self) -> bool {
         matches!(self, Self::Local { .. })
     }
 

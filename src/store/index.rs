@@ -25,6 +25,10 @@ CREATE TABLE IF NOT EXISTS packed (
     blob TEXT PRIMARY KEY, diff_id TEXT NOT NULL, compression TEXT NOT NULL,
     level INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS packed_diff_id ON packed (diff_id);
+CREATE TABLE IF NOT EXISTS source (
+    place TEXT NOT NULL, blob TEXT NOT NULL, diff_id TEXT NOT NULL, media_type TEXT NOT NULL,
+    bytes INTEGER NOT NULL, updated_s INTEGER NOT NULL, PRIMARY KEY (place, blob)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS source_diff_id ON source (diff_id);
 CREATE TABLE IF NOT EXISTS step (
     definition BLOB PRIMARY KEY, content BLOB NOT NULL, operation BLOB NOT NULL, components TEXT NOT NULL,
     layer TEXT NOT NULL, created_s INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
@@ -46,7 +50,7 @@ CREATE INDEX IF NOT EXISTS download_blob ON download (blob);
 
 /// The number in SQLite's header that says that the schema is there: the usual open then writes
 /// nothing.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// Milliseconds to wait for another process's transaction.
 const BUSY_MS: u32 = 30_000;
@@ -195,8 +199,10 @@ impl Index {
         )
     }
 
+    /// Every layer that anything is known of.
     pub(super) fn layers(&self) -> Result<Vec<DiffId>> {
-        let texts = self.texts("SELECT diff_id FROM layer", [])?;
+        const SQL: &str = "SELECT diff_id FROM layer UNION SELECT diff_id FROM source";
+        let texts = self.texts(SQL, [])?;
         texts.iter().map(|text| self.digest(text).map(DiffId::new)).collect()
     }
 
@@ -357,9 +363,12 @@ impl Index {
     pub(super) fn remove_layer(&self, diff_id: DiffId) -> Result<()> {
         let text = diff_id.to_string();
         self.check(self.connection.execute("DELETE FROM layer WHERE diff_id = ?1", params![text]))?;
-        let packed =
-            self.connection.execute("DELETE FROM packed WHERE diff_id = ?1", params![text]);
-        self.check(packed).map(drop)
+        for sql in
+            ["DELETE FROM packed WHERE diff_id = ?1", "DELETE FROM source WHERE diff_id = ?1"]
+        {
+            self.check(self.connection.execute(sql, params![text]))?;
+        }
+        Ok(())
     }
 
     pub(super) fn remove_tags(&self) -> Result<()> {

@@ -57,7 +57,8 @@ pub struct LayerOptions {
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl Store {
-    /// What is known of a layer; `None` when the store does not have it in any form.
+    /// What is known of a layer; `None` when the store neither has it in any form nor knows where
+    /// to get it.
     ///
     /// # Errors
     /// The index's.
@@ -65,7 +66,8 @@ impl Store {
         let Some(record) = self.with_index(|index| index.layer(diff_id))? else { return Ok(None) };
         let here = self.has_folder(diff_id)
             || self.has_blob(diff_id.digest())
-            || self.packed(diff_id)?.iter().any(|packed| self.has_blob(packed.blob));
+            || !self.packed(diff_id)?.is_empty()
+            || !self.sources(diff_id)?.is_empty();
         Ok(here.then_some(record))
     }
 
@@ -74,7 +76,11 @@ impl Store {
     /// # Errors
     /// The index's.
     pub fn has_layer(&self, diff_id: DiffId) -> Result<bool> {
-        Ok(!self.packed(diff_id)?.is_empty() || self.layer(diff_id)?.is_some())
+        if !self.packed(diff_id)?.is_empty() {
+            return Ok(true);
+        }
+        let here = self.has_folder(diff_id) || self.has_blob(diff_id.digest());
+        Ok(here && self.with_index(|index| index.layer(diff_id))?.is_some())
     }
 
     fn layer_path(&self, diff_id: DiffId) -> PathBuf {

@@ -27,6 +27,7 @@ mod layer;
 mod lock;
 mod make;
 mod scan;
+mod sources;
 mod version;
 mod work;
 
@@ -49,6 +50,7 @@ pub use gc::{PruneOptions, Pruned};
 pub use index::{LayerRecord, PackedRecord, StepRecord, Tag};
 pub use layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
 pub use lock::StepLock;
+pub use sources::LayerSource;
 pub use work::WorkFolder;
 
 /// An opened store. Shared by reference between threads.

@@ -12,6 +12,7 @@ mod expand;
 mod grammar;
 mod image;
 mod layering;
+mod lazy;
 mod lint;
 mod mounts;
 mod parse;

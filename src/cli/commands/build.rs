@@ -252,6 +252,10 @@ fn write_out(
         return Ok(());
     }
     let Loaded { images, is_index } = Loaded::load(services.store, built.top).map_err(error)?;
+    let is_written = |output: &Output| !matches!(output.kind, Kind::Store | Kind::Registry);
+    if outputs.iter().any(is_written) {
+        build::fetch_images(services, &images)?;
+    }
     for output in outputs {
         let export = ExportOptions {
             packing: output.packing,

@@ -1,0 +1,192 @@
+//! Layers that are not in the store: fetched from where they are known to be, or read there on
+//! their way to somewhere else.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::oci::{Descriptor, DiffId, Digest, LayerCompression, Reference};
+use crate::pathio::Context as _;
+use crate::pool::Scope;
+use crate::registry::{Client, RegistryError};
+use crate::store::{LayerSource, Store, StoreError};
+
+use super::reader::LayoutReader;
+use super::{ExportError, Result};
+
+/// Where a source is, as the store's text says.
+enum Place<'a> {
+    Registry(Reference),
+    Layout(&'a Path),
+}
+
+impl<'a> Place<'a> {
+    fn of(source: &'a LayerSource) -> Option<Self> {
+        if source.place.starts_with('/') {
+            return Some(Self::Layout(Path::new(&source.place)));
+        }
+        source.place.parse().ok().map(Self::Registry)
+    }
+}
+
+/// The repository that the source is in, if it is one of a registry.
+pub(super) fn repository(source: &LayerSource) -> Option<Reference> {
+    match Place::of(source)? {
+        Place::Registry(name) => Some(name),
+        Place::Layout(_) => None,
+    }
+}
+
+/// Brings a layer that the store lacks from the first place that has it; `progress` is told the
+/// number of bytes as they come. A place that no longer has it is forgotten.
+///
+/// # Errors
+/// [`StoreError::Missing`] when no place is known; the last place's error.
+pub fn fetch_layer(
+    store: &Store,
+    registry: &Client,
+    diff_id: DiffId,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
+    let mut last = StoreError::Missing { what: format!("the layer {diff_id}") }.into();
+    for source in store.sources(diff_id)? {
+        match fetch(store, registry, diff_id, &source, progress) {
+            Err(error) if is_gone(&error) => {
+                store.forget_source(&source)?;
+                last = error;
+            }
+            Err(error) => last = error,
+            Ok(()) => return Ok(()),
+        }
+    }
+    Err(last)
+}
+
+fn is_gone(error: &ExportError) -> bool {
+    match error {
+        ExportError::Origin { source, .. } => matches!(source, RegistryError::NotFound { .. }),
+        ExportError::Io(error) => error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+fn fetch(
+    store: &Store,
+    registry: &Client,
+    diff_id: DiffId,
+    source: &LayerSource,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
+    let blob = &source.blob;
+    if !store.has_blob(blob.digest) {
+        let mut draft = store.draft()?;
+        copy_to(registry, source, &mut draft, progress)?;
+        let (got, _n_bytes) = store.publish(draft)?;
+        if got != blob.digest {
+            return Err(corrupt(source, got));
+        }
+    }
+    let compression = blob.media_type.layer_compression().unwrap_or(LayerCompression::None);
+    Ok(store.record_pulled(diff_id, blob, compression)?)
+}
+
+fn corrupt(source: &LayerSource, got: Digest) -> ExportError {
+    let (place, want) = (source.place.clone(), source.blob.digest);
+    ExportError::WrongBlob { place, want, got }
+}
+
+/// Writes the source's blob into `sink`. What a layout holds is not checked here.
+fn copy_to(
+    registry: &Client,
+    source: &LayerSource,
+    sink: &mut dyn Write,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
+    let place = || source.place.clone();
+    match Place::of(source) {
+        Some(Place::Registry(name)) => registry
+            .pull_blob(&name, &source.blob, sink, progress)
+            .map_err(|source| ExportError::Origin { place: place(), source }),
+        Some(Place::Layout(folder)) => {
+            let mut blob = LayoutReader::new(folder).open_blob(source.blob.digest)?;
+            io::copy(&mut blob, sink).context("copy a blob of", folder)?;
+            Ok(())
+        }
+        None => Err(StoreError::Missing { what: format!("a layer at {}", source.place) }.into()),
+    }
+}
+
+/// A blob that flows from one registry into another, through memory only.
+pub(super) struct Passage<'a> {
+    registry: &'a Client,
+    source: &'a LayerSource,
+    /// What went wrong at the source's end: the other end sees only that the stream stops.
+    failure: Mutex<Option<ExportError>>,
+}
+
+impl<'a> Passage<'a> {
+    pub(super) const fn new(registry: &'a Client, source: &'a LayerSource) -> Self {
+        Self { registry, source, failure: Mutex::new(None) }
+    }
+
+    /// Starts the flow; a new one from the start each time.
+    pub(super) fn open<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> io::Result<Box<dyn Read + Send>> {
+        let (reader, mut writer) = io::pipe()?;
+        scope.spawn(move || {
+            let copied = copy_to(self.registry, self.source, &mut writer, &|_more| {});
+            if let Err(error) = copied
+                && let Ok(mut failure) = self.failure.lock()
+            {
+                failure.get_or_insert(error);
+            }
+        });
+        Ok(Box::new(reader))
+    }
+
+    /// The source's own error, if it had one that is not just the other end's hanging up.
+    pub(super) fn failure(self) -> Option<ExportError> {
+        let failure = self.failure.into_inner().ok().flatten();
+        failure.filter(|error| match error {
+            ExportError::Origin { source, .. } => !source.is_local(),
+            _ => true,
+        })
+    }
+}
+
+/// The first of `sources` that holds `blob`.
+pub(super) fn holding<'a>(
+    sources: &'a [LayerSource],
+    blob: &Descriptor,
+) -> Option<&'a LayerSource> {
+    sources.iter().find(|source| source.blob.digest == blob.digest)
+}
+
+impl From<super::LayoutError> for ExportError {
+    fn from(error: super::LayoutError) -> Self {
+        match error {
+            super::LayoutError::Io(error) => Self::Io(error),
+            other => Self::Layout(Box::new(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::MediaType;
+
+    #[test]
+    fn places_are_told_apart() {
+        let source = |place: &str| LayerSource {
+            blob: Descriptor::of(MediaType::OciLayer(LayerCompression::Gzip), b""),
+            place: place.to_owned(),
+        };
+        let name = |place: &str| repository(&source(place)).map(|name| name.name());
+        assert_eq!(name("docker.io/library/x").as_deref(), Some("docker.io/library/x"));
+        assert_eq!(name("/srv/layout"), None);
+        assert_eq!(name("Not A Name"), None);
+    }
+}
