@@ -34,7 +34,7 @@ impl Printer {
 
     fn directives(&mut self, directives: &Directives) {
         if let Some(syntax) = &directives.syntax {
-            self.line(&format!("# syntax={}", syntax.value));
+            self.line(&syntax_directive(&syntax.value));
         }
         if let Some(escape) = directives.escape {
             self.line(&format!("# escape={}", escape.value.char()));
@@ -45,11 +45,23 @@ impl Printer {
     }
 
     fn stage(&mut self, stage: &Stage) {
+        self.skip_checks(&stage.skip_checks);
         let from = self.from(&stage.from);
+        let from = self.ended(from);
         self.line(&from);
         for instruction in &stage.instructions {
             self.instruction(instruction);
         }
+    }
+
+    /// The line so that the next one does not continue it: an escape character may stand at its end
+    /// if a blank follows that is neither space nor tab.
+    fn ended(&self, mut line: String) -> String {
+        let kept = line.trim_end_matches([' ', '\t']).strip_suffix(self.escape);
+        if kept.is_some_and(|kept| !kept.ends_with(self.escape)) {
+            line.push('\x0b');
+        }
+        line
     }
 
     fn from(&self, from: &From) -> String {
@@ -64,14 +76,18 @@ impl Printer {
         line + &arguments(&words.join(" "))
     }
 
-    fn instruction(&mut self, instruction: &Instruction) {
-        if !instruction.skip_checks.is_empty() {
+    fn skip_checks(&mut self, rules: &[String]) {
+        if !rules.is_empty() {
             // The blank line keeps the comment from being a directive of the file.
-            self.line(&format!("\n# check=skip={}", instruction.skip_checks.join(",")));
+            self.line(&format!("\n# check=skip={}", rules.join(",")));
         }
+    }
+
+    fn instruction(&mut self, instruction: &Instruction) {
+        self.skip_checks(&instruction.skip_checks);
         let keyword = &instruction.keyword.value;
         let (rest, heredocs) = self.kind(&instruction.kind);
-        let mut line = format!("{keyword}{rest}");
+        let mut line = self.ended(format!("{keyword}{rest}"));
         for heredoc in heredocs {
             line.push('\n');
             line.push_str(&heredoc.body.value);
@@ -223,6 +239,15 @@ fn arguments(text: &str) -> String {
 
 fn joined(words: impl Iterator<Item = String>) -> String {
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// As a comment; as JSON where a comment could not hold the value.
+fn syntax_directive(value: &str) -> String {
+    let as_comment = !value.is_empty() && value.trim() == value && !value.contains('\n');
+    if as_comment {
+        return format!("# syntax={value}");
+    }
+    serde_json::json!({ "syntax": value }).to_string()
 }
 
 fn check_directive(check: &Check) -> String {
