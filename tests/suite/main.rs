@@ -8,6 +8,7 @@ mod archive;
 mod build;
 mod cli;
 mod context;
+mod corpus;
 mod expand;
 mod grammar;
 mod image;

@@ -6,6 +6,7 @@ pub(crate) mod generate;
 pub(crate) mod git;
 pub(crate) mod image;
 pub(crate) mod images;
+pub(crate) mod probe;
 pub(crate) mod registry;
 pub(crate) mod sandbox;
 pub(crate) mod source;
