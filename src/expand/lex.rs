@@ -103,6 +103,7 @@ impl<'a> Lexer<'a> {
 
     /// Reads up to `stop`, which is consumed, or to the end of the text.
     ///
+    /// grammar: value
     /// grammar: word_part
     fn until(&mut self, stop: Option<char>) -> Result<Output, ExpandError> {
         let mut output = Output::default();
@@ -234,6 +235,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// grammar: braced
+    /// grammar: nameless_operation
     fn braced(&mut self, start: usize) -> Result<String, ExpandError> {
         self.next();
         match self.peek() {

@@ -7,6 +7,8 @@ use super::{Escapes, Lexer};
 
 impl Lexer<'_> {
     /// Reads an operand up to `stop`; `missing` makes the error if the text ends before it.
+    ///
+    /// grammar: operand
     fn operand(
         &mut self,
         stop: char,
@@ -83,6 +85,8 @@ impl Lexer<'_> {
     }
 
     /// `/pattern/replacement` and `//pattern/replacement`.
+    ///
+    /// grammar: replaced
     pub(super) fn replaced(&mut self, start: usize, name: &str) -> Result<String, ExpandError> {
         let all = self.skip('/');
         let text = self.operand('/', Escapes::Kept, |lexer| {
