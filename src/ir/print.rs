@@ -103,7 +103,9 @@ impl Printer {
             Kind::Copy(copy) => return self.copy(copy),
             Kind::Add(add) => return self.add(add),
             Kind::Arg(args) => arguments(&joined(args.iter().map(arg))),
-            Kind::Env(pairs) | Kind::Label(pairs) => arguments(&joined(pairs.iter().map(pair))),
+            Kind::Env(pairs) | Kind::Label(pairs) => {
+                arguments(&joined(pairs.iter().map(|pair| self.pair(pair))))
+            }
             Kind::Workdir(word)
             | Kind::User(word)
             | Kind::Stopsignal(word)
@@ -216,6 +218,16 @@ impl Printer {
         }
     }
 
+    fn pair(&self, pair: &Pair) -> String {
+        let (name, value) = (&pair.name.value, &pair.value.value);
+        match pair.legacy {
+            false => format!("{name}={value}"),
+            // Of two blanks the escape character may have one.
+            true if name.ends_with(self.escape) => format!("{name}  {value}"),
+            true => format!("{name} {value}"),
+        }
+    }
+
     /// A flag with the blank before it; what would end or change the value is escaped.
     fn flag(&self, name: &str, value: &str) -> String {
         let mut flag = format!(" --{name}=");
@@ -267,11 +279,6 @@ fn arg(arg: &Arg) -> String {
         Some(default) => format!("{}={}", arg.name.value, default.value),
         None => arg.name.value.clone(),
     }
-}
-
-fn pair(pair: &Pair) -> String {
-    let separator = if pair.legacy { ' ' } else { '=' };
-    format!("{}{separator}{}", pair.name.value, pair.value.value)
 }
 
 fn command_text(command: &ShellOrExec) -> String {
