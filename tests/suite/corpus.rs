@@ -87,9 +87,9 @@ fn hostile_dockerfiles_get_a_diagnostic_or_none() {
     for (name, want) in [
         (
             "replacements-multiply",
-            "the value is more than 1048576 bytes longer than what is written",
+            "the value is more than 131072 bytes longer than what is written",
         ),
-        ("variables-double", "the value is more than 1048576 bytes longer than what is written"),
+        ("variables-double", "the value is more than 131072 bytes longer than what is written"),
         ("braces-nest", "`${…}` is nested more than 100 deep"),
         ("arrays-nest", "the JSON form of CMD must be an array of strings only"),
         ("spaced-heredocs", ""),
@@ -113,7 +113,7 @@ fn hostile_words_end_in_an_error() {
     for (name, want) in [
         (
             "replacements-multiply",
-            "the value is more than 1048576 bytes longer than what is written",
+            "the value is more than 131072 bytes longer than what is written",
         ),
         ("braces-nest", "`${…}` is nested more than 100 deep"),
         ("quotes-and-ends", "a single quote is not closed"),
