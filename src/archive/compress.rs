@@ -15,6 +15,10 @@ const MAGIC_BYTES: usize = 6;
 /// an attack on memory.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
+/// Memory that decoding xz may take. The largest preset, `xz -9`, takes 65 MiB; a stream of a few
+/// bytes may ask for 4 GiB.
+const XZ_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Compression {
@@ -76,7 +80,11 @@ pub fn decoder(
         Compression::None => Box::new(whole),
         Compression::Gzip => Box::new(MultiGzDecoder::new(whole)),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
-        Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(whole)),
+        Compression::Xz => {
+            let flags = liblzma::stream::CONCATENATED;
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_BYTES, flags)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(whole, stream))
+        }
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;

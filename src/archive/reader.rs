@@ -19,7 +19,8 @@ use super::{ArchiveError, NOT_IN_ONE_PIECE};
 /// Entries in one archive. The largest images have a few hundred thousand.
 pub const MAX_ENTRIES: u64 = 8 * 1024 * 1024;
 
-/// Bytes of one PAX header or long name: Go's limit, so nobody else could read more.
+/// Bytes of the PAX headers and long names before one entry: Go's limit for each of them, so nobody
+/// else could read more. They are kept until the entry comes.
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 
 /// Bytes of a path: sixteen times what the kernel takes in one call.
@@ -102,18 +103,21 @@ impl<R: Read> TarReader<R> {
     pub fn next(&mut self) -> Result<Option<ArchiveEntry<'_, R>>, ArchiveError> {
         self.skip_content()?;
         let mut extra = Extra::default();
+        let mut n_bytes = 0;
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
             let kind = header.as_old().linkflag[0];
+            if !matches!(kind, b'g' | b'x' | b'X' | b'L' | b'K') {
+                return self.entry(&header, extra).map(Some);
+            }
+            let at = self.offset;
+            let content = self.header_content(&header, &mut n_bytes)?;
             match kind {
-                b'g' => drop(self.header_content(&header)?),
-                b'x' | b'X' => {
-                    let at = self.offset;
-                    extra.read_pax(&self.header_content(&header)?, at)?;
-                }
-                b'L' => extra.path = Some(bytes(&self.header_content(&header)?).to_vec()),
-                b'K' => extra.link = Some(bytes(&self.header_content(&header)?).to_vec()),
-                _ => return self.entry(&header, extra).map(Some),
+                // What it says is for all entries: comments, owners of the archive's maker.
+                b'g' => {}
+                b'L' => extra.path = Some(bytes(&content).to_vec()),
+                b'K' => extra.link = Some(bytes(&content).to_vec()),
+                _ => extra.read_pax(&content, at)?,
             }
         }
     }
@@ -165,10 +169,15 @@ impl<R: Read> TarReader<R> {
         Ok(true)
     }
 
-    /// The content of a header that describes another one.
-    fn header_content(&mut self, header: &Header) -> Result<Vec<u8>, ArchiveError> {
+    /// The content of a header that describes another one; `n_bytes` counts them together.
+    fn header_content(
+        &mut self,
+        header: &Header,
+        n_bytes: &mut u64,
+    ) -> Result<Vec<u8>, ArchiveError> {
         let size = self.unsigned(&header.as_old().size, "a header has no proper size")?;
-        if size > MAX_HEADER_BYTES {
+        *n_bytes = n_bytes.saturating_add(size);
+        if *n_bytes > MAX_HEADER_BYTES {
             return Err(self.too_large("a header", MAX_HEADER_BYTES));
         }
         self.content = Content::plain(size);

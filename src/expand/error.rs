@@ -58,6 +58,9 @@ pub enum ExpandErrorKind {
     /// Expressions in expressions beyond any sense
     #[error("`${{…}}` is nested more than {0} deep")]
     TooDeep(usize),
+    /// Variables in variables that grow with every line
+    #[error("the value is more than {0} bytes longer than what is written")]
+    TooLong(usize),
 }
 
 impl ExpandError {
@@ -81,7 +84,8 @@ impl ExpandError {
             | ExpandErrorKind::MissingSlash(_)
             | ExpandErrorKind::BadModifier { .. }
             | ExpandErrorKind::BadPattern { .. }
-            | ExpandErrorKind::TooDeep(_) => codes::BAD_SUBSTITUTION,
+            | ExpandErrorKind::TooDeep(_)
+            | ExpandErrorKind::TooLong(_) => codes::BAD_SUBSTITUTION,
         };
         let diagnostic = Diagnostic::error(code, span, self.kind.to_string());
         match self.label() {
@@ -99,6 +103,7 @@ impl ExpandError {
             ExpandErrorKind::MissingSlash(_) => Some("expected `${name/pattern/replacement}`"),
             ExpandErrorKind::BadModifier { .. } => Some("no such operator"),
             ExpandErrorKind::Required { .. } => Some("required here"),
+            ExpandErrorKind::TooLong(_) => Some("too long from here on"),
             ExpandErrorKind::BadPattern { .. } | ExpandErrorKind::TooDeep(_) => None,
         }
     }
@@ -122,7 +127,8 @@ impl ExpandError {
             ExpandErrorKind::UnclosedBrace(_)
             | ExpandErrorKind::BadSubstitution(_)
             | ExpandErrorKind::MissingSlash(_)
-            | ExpandErrorKind::TooDeep(_) => None,
+            | ExpandErrorKind::TooDeep(_)
+            | ExpandErrorKind::TooLong(_) => None,
         }
     }
 }

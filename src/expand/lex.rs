@@ -1,12 +1,14 @@
 //! Reads a word character by character and writes what it stands for.
 
+mod operation;
+
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::ir::Escape;
 
 use super::output::Output;
-use super::pattern::{Pattern, Reach};
-use super::{ExpandError, ExpandErrorKind, Lookup};
+use super::{ExpandError, ExpandErrorKind, Lookup, MAX_GROWTH};
 
 /// How deep `${a:-${b:-…}}` may go: deeper ones are no one's intention and would use up the stack.
 const MAX_DEPTH: usize = 100;
@@ -33,6 +35,7 @@ pub(super) struct Lexer<'a> {
     escapes: Escapes,
     env: &'a Lookup<'a>,
     undefined: Vec<String>,
+    known_undefined: BTreeSet<String>,
     depth: usize,
 }
 
@@ -46,6 +49,7 @@ impl<'a> Lexer<'a> {
             escapes: Escapes::Removed,
             env,
             undefined: Vec::new(),
+            known_undefined: BTreeSet::new(),
             depth: 0,
         }
     }
@@ -80,12 +84,26 @@ impl<'a> Lexer<'a> {
         Err(ExpandError { at, kind, text_bytes: self.text.len() })
     }
 
+    /// The longest output that is allowed.
+    const fn max_bytes(&self) -> usize {
+        self.text.len().saturating_add(MAX_GROWTH)
+    }
+
+    /// Complains about what was read since `start` if it makes the output too long.
+    fn check_length(&self, n_bytes: usize, start: usize) -> Result<(), ExpandError> {
+        if n_bytes > self.max_bytes() {
+            return self.error(start..self.at, ExpandErrorKind::TooLong(MAX_GROWTH));
+        }
+        Ok(())
+    }
+
     fn written_since(&self, start: usize) -> String {
         self.text.get(start..self.at).unwrap_or("").to_owned()
     }
 
     /// Reads up to `stop`, which is consumed, or to the end of the text.
     ///
+    /// grammar: value
     /// grammar: word_part
     fn until(&mut self, stop: Option<char>) -> Result<Output, ExpandError> {
         let mut output = Output::default();
@@ -96,7 +114,9 @@ impl<'a> Lexer<'a> {
             }
             match char {
                 '$' => {
+                    let start = self.at;
                     let value = self.dollar()?;
+                    self.check_length(output.n_bytes() + value.len(), start)?;
                     output.push_split(&value);
                 }
                 '\'' if self.quotes == Quotes::Special => {
@@ -104,7 +124,9 @@ impl<'a> Lexer<'a> {
                     output.push_whole(&value);
                 }
                 '"' if self.quotes == Quotes::Special => {
+                    let start = self.at;
                     let value = self.double_quoted()?;
+                    self.check_length(output.n_bytes() + value.len(), start)?;
                     output.push_whole(&value);
                 }
                 other => {
@@ -160,7 +182,11 @@ impl<'a> Lexer<'a> {
                     self.next();
                     return Ok(value);
                 }
-                '$' => value.push_str(&self.dollar()?),
+                '$' => {
+                    let part = self.dollar()?;
+                    self.check_length(value.len() + part.len(), start)?;
+                    value.push_str(&part);
+                }
                 _ => {
                     self.next();
                     self.quoted_char(char, &mut value);
@@ -209,6 +235,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// grammar: braced
+    /// grammar: nameless_operation
     fn braced(&mut self, start: usize) -> Result<String, ExpandError> {
         self.next();
         match self.peek() {
@@ -255,101 +282,6 @@ impl<'a> Lexer<'a> {
         self.error(start..self.text.len(), ExpandErrorKind::UnclosedBrace(written))
     }
 
-    /// Reads an operand up to `stop`; `missing` makes the error if the text ends before it.
-    fn operand(
-        &mut self,
-        stop: char,
-        escapes: Escapes,
-        missing: impl FnOnce(&Self) -> ExpandError,
-    ) -> Result<String, ExpandError> {
-        let outer = std::mem::replace(&mut self.escapes, escapes);
-        let result = self.until(Some(stop));
-        self.escapes = outer;
-        match result {
-            Ok(output) => Ok(output.into_text()),
-            Err(error) if error.at.start == self.text.len() => Err(missing(self)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// grammar: operation
-    fn operand_to_brace(&mut self, start: usize, escapes: Escapes) -> Result<String, ExpandError> {
-        self.operand('}', escapes, |lexer| {
-            let written = lexer.text.get(start..).unwrap_or("").to_owned();
-            ExpandError {
-                at: start..lexer.text.len(),
-                kind: ExpandErrorKind::UnclosedBrace(written),
-                text_bytes: lexer.text.len(),
-            }
-        })
-    }
-
-    /// `-`, `+` and `?`, with a colon (`or_empty`) that makes empty count as unset.
-    fn conditional(
-        &mut self,
-        start: usize,
-        name: &str,
-        operator: char,
-        or_empty: bool,
-    ) -> Result<String, ExpandError> {
-        let word = self.operand_to_brace(start, Escapes::Removed)?;
-        let value = self.lookup(name);
-        let unset = value.is_none();
-        let usable = value.filter(|value| !(or_empty && value.is_empty()));
-        match (operator, usable) {
-            ('-', usable) => Ok(usable.unwrap_or(word)),
-            ('+', usable) => Ok(usable.map(|_| word).unwrap_or_default()),
-            (_, Some(value)) => Ok(value),
-            (_, None) => {
-                let reason =
-                    if unset { "is not allowed to be unset" } else { "is not allowed to be empty" };
-                let message = if word.is_empty() { reason.to_owned() } else { word };
-                let name = name.to_owned();
-                self.error(start..self.at, ExpandErrorKind::Required { name, message })
-            }
-        }
-    }
-
-    /// `#` and `%`, doubled for the longest match.
-    fn trimmed(&mut self, start: usize, name: &str, side: char) -> Result<String, ExpandError> {
-        let word = self.operand_to_brace(start, Escapes::Kept)?;
-        let (text, reach) = match word.strip_prefix(side) {
-            Some(text) => (text, Reach::Longest),
-            None => (word.as_str(), Reach::Shortest),
-        };
-        let pattern = self.pattern(text, start)?;
-        let value = self.value_or_empty(name);
-        Ok(match side {
-            '#' => pattern.trim_prefix(&value, reach),
-            _ => pattern.trim_suffix(&value, reach),
-        }
-        .to_owned())
-    }
-
-    /// `/pattern/replacement` and `//pattern/replacement`.
-    fn replaced(&mut self, start: usize, name: &str) -> Result<String, ExpandError> {
-        let all = self.skip('/');
-        let text = self.operand('/', Escapes::Kept, |lexer| {
-            let written = lexer.text.get(start..).unwrap_or("").to_owned();
-            ExpandError {
-                at: start..lexer.text.len(),
-                kind: ExpandErrorKind::MissingSlash(written),
-                text_bytes: lexer.text.len(),
-            }
-        })?;
-        let with = self.operand_to_brace(start, Escapes::Kept)?;
-        let pattern = self.pattern(&text, start)?;
-        let value = self.value_or_empty(name);
-        Ok(pattern.replace(&value, &with, all))
-    }
-
-    fn pattern(&self, text: &str, start: usize) -> Result<Pattern, ExpandError> {
-        Pattern::parse(text).or_else(|escape| {
-            let pattern = text.to_owned();
-            self.error(start..self.at, ExpandErrorKind::BadPattern { pattern, escape })
-        })
-    }
-
     /// The longest name from here; positional and special parameters are names too.
     ///
     /// grammar: variable_name
@@ -380,7 +312,7 @@ impl<'a> Lexer<'a> {
 
     fn value_or_empty(&mut self, name: &str) -> String {
         let value = self.lookup(name);
-        if value.is_none() && is_variable(name) && !self.undefined.iter().any(|n| n == name) {
+        if value.is_none() && is_variable(name) && self.known_undefined.insert(name.to_owned()) {
             self.undefined.push(name.to_owned());
         }
         value.unwrap_or_default()

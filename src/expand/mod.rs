@@ -14,6 +14,10 @@ use crate::ir::Escape;
 
 use lex::{Lexer, Quotes};
 
+/// How many bytes an expansion may be longer than its text. Variables of variables double with each
+/// line and nested `${x//…}` multiply, while Linux gives no program a variable of more than this.
+pub const MAX_GROWTH: usize = 128 * 1024;
+
 /// Looks a variable up; `None` if it is unset.
 pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 

@@ -9,6 +9,11 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// The length of the text so far.
+    pub(super) const fn n_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     pub(super) fn into_text(self) -> String {
         self.text
     }

@@ -69,8 +69,15 @@ impl Pattern {
 
     /// Replaces the first match (the longest that starts there), or every one.
     ///
-    /// A match of nothing right after another match is none, so that `*` replaces once.
-    pub(super) fn replace(&self, value: &str, with: &str, all: bool) -> String {
+    /// A match of nothing right after another match is none, so that `*` replaces once. `None` when
+    /// the result would be longer than `max_bytes`.
+    pub(super) fn replace(
+        &self,
+        value: &str,
+        with: &str,
+        all: bool,
+        max_bytes: usize,
+    ) -> Option<String> {
         let mut result = String::with_capacity(value.len());
         let mut rest = value;
         let mut after_match = false;
@@ -80,6 +87,9 @@ impl Pattern {
             if let Some(end) = end {
                 result.push_str(with);
                 rest = rest.get(end..).unwrap_or("");
+                if result.len() > max_bytes {
+                    return None;
+                }
                 if !all {
                     break;
                 }
@@ -94,7 +104,7 @@ impl Pattern {
             rest = chars.as_str();
         }
         result.push_str(rest);
-        result
+        Some(result).filter(|result| result.len() <= max_bytes)
     }
 
     fn matches(&self, text: &str) -> bool {

@@ -12,7 +12,7 @@ use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store, StoreError};
 
 use super::reader::LayoutReader;
-use super::{ExportError, Result};
+use super::{ExportError, LayoutError, Result};
 
 /// Where a source is, as the store's text says.
 enum Place<'a> {
@@ -63,11 +63,10 @@ pub fn fetch_layer(
 }
 
 fn is_gone(error: &ExportError) -> bool {
-    match error {
-        ExportError::Origin { source, .. } => matches!(source, RegistryError::NotFound { .. }),
-        ExportError::Io(error) => error.kind() == io::ErrorKind::NotFound,
-        _ => false,
+    if let ExportError::Io(error) = error {
+        return error.kind() == io::ErrorKind::NotFound;
     }
+    matches!(error, ExportError::Origin { source: RegistryError::NotFound { .. }, .. })
 }
 
 fn fetch(
@@ -149,10 +148,8 @@ impl<'a> Passage<'a> {
     /// The source's own error, if it had one that is not just the other end's hanging up.
     pub(super) fn failure(self) -> Option<ExportError> {
         let failure = self.failure.into_inner().ok().flatten();
-        failure.filter(|error| match error {
-            ExportError::Origin { source, .. } => !source.is_local(),
-            _ => true,
-        })
+        let hung_up = |error: &ExportError| matches!(error, ExportError::Origin { source, .. } if source.is_local());
+        failure.filter(|error| !hung_up(error))
     }
 }
 
@@ -164,12 +161,12 @@ pub(super) fn holding<'a>(
     sources.iter().find(|source| source.blob.digest == blob.digest)
 }
 
-impl From<super::LayoutError> for ExportError {
-    fn from(error: super::LayoutError) -> Self {
-        match error {
-            super::LayoutError::Io(error) => Self::Io(error),
-            other => Self::Layout(Box::new(other)),
+impl From<LayoutError> for ExportError {
+    fn from(error: LayoutError) -> Self {
+        if let LayoutError::Io(error) = error {
+            return Self::Io(error);
         }
+        Self::Layout(Box::new(error))
     }
 }
 

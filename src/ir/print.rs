@@ -34,7 +34,7 @@ impl Printer {
 
     fn directives(&mut self, directives: &Directives) {
         if let Some(syntax) = &directives.syntax {
-            self.line(&format!("# syntax={}", syntax.value));
+            self.line(&syntax_directive(&syntax.value));
         }
         if let Some(escape) = directives.escape {
             self.line(&format!("# escape={}", escape.value.char()));
@@ -45,11 +45,23 @@ impl Printer {
     }
 
     fn stage(&mut self, stage: &Stage) {
+        self.skip_checks(&stage.skip_checks);
         let from = self.from(&stage.from);
+        let from = self.ended(from);
         self.line(&from);
         for instruction in &stage.instructions {
             self.instruction(instruction);
         }
+    }
+
+    /// The line so that the next one does not continue it: an escape character may stand at its end
+    /// if a blank follows that is neither space nor tab.
+    fn ended(&self, mut line: String) -> String {
+        let kept = line.trim_end_matches([' ', '\t']).strip_suffix(self.escape);
+        if kept.is_some_and(|kept| !kept.ends_with(self.escape)) {
+            line.push('\x0b');
+        }
+        line
     }
 
     fn from(&self, from: &From) -> String {
@@ -64,14 +76,18 @@ impl Printer {
         line + &arguments(&words.join(" "))
     }
 
-    fn instruction(&mut self, instruction: &Instruction) {
-        if !instruction.skip_checks.is_empty() {
+    fn skip_checks(&mut self, rules: &[String]) {
+        if !rules.is_empty() {
             // The blank line keeps the comment from being a directive of the file.
-            self.line(&format!("\n# check=skip={}", instruction.skip_checks.join(",")));
+            self.line(&format!("\n# check=skip={}", rules.join(",")));
         }
+    }
+
+    fn instruction(&mut self, instruction: &Instruction) {
+        self.skip_checks(&instruction.skip_checks);
         let keyword = &instruction.keyword.value;
         let (rest, heredocs) = self.kind(&instruction.kind);
-        let mut line = format!("{keyword}{rest}");
+        let mut line = self.ended(format!("{keyword}{rest}"));
         for heredoc in heredocs {
             line.push('\n');
             line.push_str(&heredoc.body.value);
@@ -87,7 +103,9 @@ impl Printer {
             Kind::Copy(copy) => return self.copy(copy),
             Kind::Add(add) => return self.add(add),
             Kind::Arg(args) => arguments(&joined(args.iter().map(arg))),
-            Kind::Env(pairs) | Kind::Label(pairs) => arguments(&joined(pairs.iter().map(pair))),
+            Kind::Env(pairs) | Kind::Label(pairs) => {
+                arguments(&joined(pairs.iter().map(|pair| self.pair(pair))))
+            }
             Kind::Workdir(word)
             | Kind::User(word)
             | Kind::Stopsignal(word)
@@ -200,6 +218,16 @@ impl Printer {
         }
     }
 
+    fn pair(&self, pair: &Pair) -> String {
+        let (name, value) = (&pair.name.value, &pair.value.value);
+        match pair.legacy {
+            false => format!("{name}={value}"),
+            // Of two blanks the escape character may have one.
+            true if name.ends_with(self.escape) => format!("{name}  {value}"),
+            true => format!("{name} {value}"),
+        }
+    }
+
     /// A flag with the blank before it; what would end or change the value is escaped.
     fn flag(&self, name: &str, value: &str) -> String {
         let mut flag = format!(" --{name}=");
@@ -225,6 +253,15 @@ fn joined(words: impl Iterator<Item = String>) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// As a comment; as JSON where a comment could not hold the value.
+fn syntax_directive(value: &str) -> String {
+    let as_comment = !value.is_empty() && value.trim() == value && !value.contains('\n');
+    if as_comment {
+        return format!("# syntax={value}");
+    }
+    serde_json::json!({ "syntax": value }).to_string()
+}
+
 fn check_directive(check: &Check) -> String {
     let mut options = Vec::new();
     if !check.skip.is_empty() {
@@ -242,11 +279,6 @@ fn arg(arg: &Arg) -> String {
         Some(default) => format!("{}={}", arg.name.value, default.value),
         None => arg.name.value.clone(),
     }
-}
-
-fn pair(pair: &Pair) -> String {
-    let separator = if pair.legacy { ' ' } else { '=' };
-    format!("{}{separator}{}", pair.name.value, pair.value.value)
 }
 
 fn command_text(command: &ShellOrExec) -> String {

@@ -134,13 +134,14 @@ impl FromStr for Reference {
             return Err(error("a repository name must be lower case"));
         }
         let good = path.split('/').all(is_path_component) && is_host(registry);
-        if !good || name.len() > MAX_NAME_BYTES {
+        let short = registry == DOCKER_IO && !path.contains('/');
+        let repository = if short { format!("library/{path}") } else { path.to_owned() };
+        // What is left out counts: the full name is looked up and read again.
+        if !good || registry.len() + 1 + repository.len() > MAX_NAME_BYTES {
             return Err(error(
                 "its form is [host[:port]/]path[:tag][@digest], the path in lower case",
             ));
         }
-        let short = registry == DOCKER_IO && !path.contains('/');
-        let repository = if short { format!("library/{path}") } else { path.to_owned() };
         let tag = tag.map(str::to_owned);
         let tag = if digest.is_none() { tag.or_else(|| Some("latest".to_owned())) } else { tag };
         Ok(Self { registry: registry.to_owned(), repository, tag, digest })

@@ -1,5 +1,6 @@
 //! Lists a layer from its tar, without unpacking it.
 
+use std::collections::HashSet;
 use std::io::Read;
 
 use crate::archive::{
@@ -18,7 +19,7 @@ use super::unpack::{Origin, UnpackError};
 pub(super) fn list(tar: &mut dyn Read, origin: Origin<'_>) -> Result<LayerListing, UnpackError> {
     let mut reader = TarReader::new(tar);
     let mut entries: Vec<Entry> = Vec::new();
-    let mut opaque: Vec<TreePath> = Vec::new();
+    let mut opaque: HashSet<TreePath> = HashSet::new();
     let (mut n_bytes, mut n_entries) = (0_u64, 0_u64);
     while let Some(mut entry) = reader.next()? {
         n_bytes = n_bytes.saturating_add(entry.size);
@@ -30,7 +31,7 @@ pub(super) fn list(tar: &mut dyn Read, origin: Origin<'_>) -> Result<LayerListin
         let Some(name) = path.name() else { continue };
         let parent = path.parent().unwrap_or_default();
         if name == OPAQUE_NAME {
-            opaque.push(parent);
+            opaque.insert(parent);
         } else if name.starts_with(WHITEOUT_META_PREFIX) {
             // Bookkeeping of another storage driver.
         } else if let Some(gone) = name.strip_prefix(WHITEOUT_PREFIX).filter(|n| !n.is_empty()) {

@@ -6,6 +6,7 @@ use nom::{IResult, Parser as _};
 /// What separates words. A line feed is none: it never gets into a folded line.
 ///
 /// grammar: space
+/// grammar: blank
 pub(super) const fn is_blank(char: char) -> bool {
     matches!(char, ' ' | '\t' | '\x0b' | '\x0c' | '\r')
 }

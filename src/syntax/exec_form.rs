@@ -55,6 +55,7 @@ fn space(input: &str) -> IResult<&str, Option<&str>> {
 }
 
 /// grammar: json_string
+/// grammar: json_part
 fn string(input: &str) -> IResult<&str, String> {
     let plain = take_till1(|char: char| matches!(char, '"' | '\\') || char < ' ');
     let part = alt((

@@ -27,6 +27,8 @@ pub(super) struct RawFlag<'a> {
 }
 
 /// Reads the flags at the start of `input`, and a bare `--` that ends them.
+///
+/// grammar: end_of_flags
 pub(super) fn flags(input: &str, escape: Escape) -> (&str, Vec<RawFlag<'_>>) {
     let mut found = Vec::new();
     let mut rest = input;

@@ -34,7 +34,7 @@ pub(super) struct Opening<'a> {
 /// The openings of a folded line, in order; none if its instruction takes none, if it is in JSON
 /// form, or if its quotes make no sense (the shell will complain).
 pub(super) fn openings(line: &str, escape: Escape) -> Vec<Opening<'_>> {
-    let Some(arguments) = heredoc_arguments(line) else { return Vec::new() };
+    let Some(arguments) = heredoc_arguments(line, escape) else { return Vec::new() };
     let (rest, _) = flag::flags(arguments, escape);
     if matches!(exec_form::parse(trim(rest)), exec_form::Parsed::Strings(_)) {
         return Vec::new();
@@ -64,11 +64,12 @@ pub(super) fn openings(line: &str, escape: Escape) -> Vec<Opening<'_>> {
 }
 
 /// What follows the keyword if it is one of those that take heredocs, below ONBUILD too.
-fn heredoc_arguments(line: &str) -> Option<&str> {
+fn heredoc_arguments(line: &str, escape: Escape) -> Option<&str> {
     let mut word = preceded(blanks0, bare_word);
     let (mut rest, mut keyword) = word.parse(line).ok()?;
     if keyword.eq_ignore_ascii_case("ONBUILD") {
-        (rest, keyword) = word.parse(rest).ok()?;
+        // Its own flags, of which there are none but the bare dashes, may stand between.
+        (rest, keyword) = word.parse(flag::flags(rest, escape).0).ok()?;
     }
     let known = ["RUN", "COPY", "ADD"].iter().any(|name| keyword.eq_ignore_ascii_case(name));
     known.then_some(rest)

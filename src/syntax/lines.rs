@@ -1,5 +1,7 @@
 //! Physical lines made into logical ones: comments, continuations, heredoc bodies.
 
+use std::collections::HashMap;
+
 use nom::bytes::complete::take_till;
 use nom::character::complete::char;
 use nom::combinator::{consumed, opt};
@@ -62,12 +64,15 @@ pub(super) struct Reader<'a> {
     escape: Escape,
     /// Comments on the lines right above.
     comments: Vec<&'a str>,
+    /// Where each line stands last, once somebody asked: many `<< WORD` must not mean as many
+    /// looks at all that follows.
+    last_lines: Option<HashMap<&'a str, usize>>,
 }
 
 impl<'a> Reader<'a> {
     /// Reads `source` from the byte `at` on.
-    pub(super) const fn new(source: &'a str, at: usize, escape: Escape) -> Self {
-        Self { source, at, escape, comments: Vec::new() }
+    pub(super) fn new(source: &'a str, at: usize, escape: Escape) -> Self {
+        Self { source, at, escape, comments: Vec::new(), last_lines: None }
     }
 
     /// grammar: gap
@@ -175,6 +180,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether a line from here on is `name`.
+    fn has_line_below(&mut self, name: &str) -> bool {
+        let source = self.source;
+        let last_lines = self.last_lines.get_or_insert_with(|| {
+            let starts = source.split_inclusive('\n').scan(0, |at, whole| {
+                let start = *at;
+                *at += whole.len();
+                Some((whole.trim_end_matches('\n').trim_end_matches('\r'), start))
+            });
+            starts.collect()
+        });
+        last_lines.get(name).is_some_and(|last| *last >= self.at)
+    }
+
     /// The lines up to the terminator, and the offset past it; `None` if it is no heredoc after all.
     ///
     /// grammar: heredoc_bodies
@@ -184,7 +203,10 @@ impl<'a> Reader<'a> {
         span: Span,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<(Heredoc, usize)> {
-        let (start, said) = (self.at, diagnostics.len());
+        if opening.spaced && !self.has_line_below(&opening.name) {
+            return None;
+        }
+        let start = self.at;
         let mut text = String::new();
         let strip = |line: &'a str| {
             if opening.strip_tabs { line.trim_start_matches('\t') } else { line }
@@ -196,11 +218,6 @@ impl<'a> Reader<'a> {
                 break;
             }
             text.push_str(strip(line.whole));
-        }
-        if end.is_none() && opening.spaced {
-            self.at = start;
-            diagnostics.truncate(said);
-            return None;
         }
         let (body_end, past) = end.unwrap_or_else(|| {
             diagnostics.push(unterminated(opening, span));

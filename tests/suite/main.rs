@@ -4,10 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agreement;
 mod archive;
 mod build;
 mod cli;
 mod context;
+mod corpus;
 mod expand;
 mod grammar;
 mod image;

@@ -194,12 +194,15 @@ impl<'a> Generator<'a> {
                 self.open.push((name.to_owned(), dash));
             }
             "LINES_UNTIL(heredoc_name)" => self.bodies(),
-            _ => match name.strip_prefix("ANY_CASE(").and_then(|rest| rest.strip_suffix(')')) {
-                Some(word) => {
+            "QUOTES" | "NO_NAME" | "NO_BOM" | "NOT_BLANK" | "NO_ARRAY" | "NO_DOMAIN" => {}
+            _ => match argument(name) {
+                Some(("ANY_CASE", word)) => {
                     let word = self.any_case(word);
                     self.text.push_str(&word);
                 }
-                None => self.sample(name),
+                Some(("NOT", _)) => {}
+                Some(("PATTERN", _)) => self.name("pattern"),
+                Some(_) | None => self.sample(name),
             },
         }
     }
@@ -225,8 +228,13 @@ impl<'a> Generator<'a> {
     }
 }
 
+/// The name and the argument of a part such as `NOT(x)`.
+pub(crate) fn argument(special: &str) -> Option<(&str, &str)> {
+    special.strip_suffix(')')?.split_once('(')
+}
+
 /// Whether a literal stands for any mix of upper and lower case.
-fn is_keyword(text: &str) -> bool {
+pub(crate) fn is_keyword(text: &str) -> bool {
     text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 

@@ -1,11 +1,15 @@
 //! What tests share: fixtures and the programs that they need.
 
+pub(crate) mod earley;
 pub(crate) mod ebnf;
 pub(crate) mod env;
 pub(crate) mod generate;
 pub(crate) mod git;
 pub(crate) mod image;
 pub(crate) mod images;
+pub(crate) mod mutate;
+pub(crate) mod probe;
 pub(crate) mod registry;
 pub(crate) mod sandbox;
 pub(crate) mod source;
+pub(crate) mod terminals;

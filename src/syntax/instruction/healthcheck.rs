@@ -96,6 +96,7 @@ fn duration(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<i64> {
     None
 }
 
+/// grammar: count
 fn retries(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<i64> {
     let word = context.flag_word(flag);
     if word.value.is_empty() {

@@ -11,6 +11,7 @@ use crate::syntax::context::Context;
 use crate::syntax::flag::quoted_words;
 
 /// grammar: arg
+/// grammar: arg_item
 pub(super) fn arg<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {
     let arguments = context.no_flags(rest);
     let words = quoted_words(arguments, context.escape);

@@ -50,6 +50,8 @@ pub(super) fn expose<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kin
 }
 
 /// grammar: volume
+/// grammar: volume_array
+/// grammar: volume_path
 pub(super) fn volume<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {
     let arguments = context.no_flags(rest);
     let paths = list(context, arguments)?;

@@ -1,0 +1,43 @@
+//! Spoils sentences: bytes, words and lines.
+#![expect(clippy::indexing_slicing, reason = "a test stops where it fails")]
+
+use super::generate::Random;
+
+/// `text` with up to four changes; new bytes are taken from `bytes`.
+pub(crate) fn mutant(text: &str, bytes: &str, random: &mut Random) -> String {
+    let mut text = text.to_owned();
+    for _ in 0..random.below(5) {
+        text = match random.below(3) {
+            0 => in_words(&text, ' ', random),
+            1 if text.contains('\n') => in_words(&text, '\n', random),
+            _ => in_bytes(&text, bytes.as_bytes(), random),
+        };
+    }
+    text
+}
+
+/// Swaps, drops or doubles a piece between two `separator`s.
+fn in_words(text: &str, separator: char, random: &mut Random) -> String {
+    let mut words: Vec<&str> = text.split(separator).collect();
+    let at = random.below(words.len());
+    let other = random.below(words.len());
+    match random.below(3) {
+        0 => words.swap(at, other),
+        1 => drop(words.remove(at)),
+        _ => words.insert(other, words[at]),
+    }
+    words.join(&separator.to_string())
+}
+
+fn in_bytes(text: &str, bytes: &[u8], random: &mut Random) -> String {
+    let mut text = text.as_bytes().to_vec();
+    let at = random.below(text.len() + 1);
+    let byte = bytes[random.below(bytes.len())];
+    match random.below(4) {
+        0 => text.insert(at, byte),
+        1 if at < text.len() => text[at] = byte,
+        2 if at < text.len() => drop(text.remove(at)),
+        _ => text.truncate(at.max(text.len() / 2)),
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}

@@ -1,0 +1,9 @@
+//! What must hold for any bytes at all. A file here is one fuzz target of `tests/fuzz`; the suite
+//! runs the same functions on what `testdata/corpus` keeps.
+
+pub(crate) mod archive;
+pub(crate) mod dockerfile;
+pub(crate) mod ignore;
+pub(crate) mod manifest;
+pub(crate) mod reference;
+pub(crate) mod words;
