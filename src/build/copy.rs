@@ -284,7 +284,6 @@ pub(super) fn copy_error(
         CopyError::DanglingLink { .. }
         | CopyError::TooManyLinks { .. }
         | CopyError::BadPattern { .. }
-        | CopyError::SeveralToFile { .. }
         | CopyError::DirOverFile { .. }
         | CopyError::DirOverLink { .. }
         | CopyError::FileOverDir { .. }

@@ -11,6 +11,7 @@ mod context;
 mod expand;
 mod grammar;
 mod image;
+mod language;
 mod layering;
 mod lint;
 mod mounts;

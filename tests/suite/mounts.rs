@@ -212,7 +212,7 @@ fn secrets_are_lent_and_not_kept(who: Who) {
         RUN --mount=type=secret,id=token stat -c '%a %u %g' /run/secrets/token && cat /run/secrets/token && ! echo x >> /run/secrets/token\n\
         RUN --mount=type=secret,id=token,env=TOKEN --mount=type=secret,id=other,target=/o,mode=0440,uid=7,gid=8 echo $TOKEN $(cat /o) | sed s/-secret-/+secret+/; stat -c '%a:%u:%g' /o\n\
         RUN --mount=type=secret,id=token for c in top -sec ret- value; do echo -n $c; usleep 20000; done; ! test -e /run/secrets/none\n\
-        RUN --mount=type=secret,id=none,env=TOKEN test $TOKEN = image && ! test -e /run\n";
+        RUN --mount=type=secret,id=none,env=TOKEN test -z \"${TOKEN-unset}\" && ! test -e /run\n";
     let secrets = ["--secret", "id=token,src=context/token", "--secret", "id=other,env=OTHER"];
     let done = env.build(dockerfile, &[&["-o", OCI], secrets.as_slice()].concat()).ok();
     assert!(done.stderr.contains(" 400 0 0\n"), "{}", done.stderr);
