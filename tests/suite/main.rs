@@ -17,6 +17,7 @@ mod lint;
 mod mounts;
 mod parse;
 mod plan;
+mod real;
 mod registry;
 mod remote;
 mod sandbox;
