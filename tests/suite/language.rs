@@ -99,6 +99,13 @@ fn several_files_for_one_that_is_no_folder_replace_each_other() {
 }
 
 #[test]
+fn label_of_the_command_line_has_a_name() {
+    let env = Env::new();
+    let bad = env.build("FROM scratch\nLABEL a=b\n", &["--label", "=x"]);
+    bad.fails(2, &["--label =x: it has no name"]);
+}
+
+#[test]
 fn mistakes_that_show_late_name_their_line() {
     let env = Env::new();
     for (lines, message) in [
