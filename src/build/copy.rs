@@ -291,7 +291,6 @@ pub(super) fn copy_error(
         CopyError::DanglingLink { .. }
         | CopyError::TooManyLinks { .. }
         | CopyError::BadPattern { .. }
-        | CopyError::SeveralToFile { .. }
         | CopyError::DirOverFile { .. }
         | CopyError::DirOverLink { .. }
         | CopyError::FileOverDir { .. }

@@ -1,7 +1,7 @@
 //! What ADD and contexts fetch from: downloads and checkouts, each once a build.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -15,7 +15,8 @@ use crate::store::{DownloadRecord, StoreError, WorkFolder};
 
 use super::download::{self, DownloadError};
 use super::driver::Steps;
-use super::{AgentSource, BuildError, Outcome, error};
+use super::git_agent::{GitAgent, git_agent};
+use super::{BuildError, Outcome, error};
 
 /// Why something outside could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -205,10 +206,11 @@ fn with_settings<T>(
 ) -> Result<T> {
     let shown = source.shown();
     let authorization = git_authorization(steps, &source.remote);
+    let agent = git_agent(steps)?;
     let settings = GitSettings {
         environment: steps.services.environment,
         authorization: authorization.as_deref(),
-        ssh_agent: ssh_agent(steps),
+        ssh_agent: agent.as_ref().map(GitAgent::socket),
         goes_on: &|| !steps.services.stop.is_thrown(),
     };
     work(&request(source, &shown), &settings)
@@ -250,17 +252,6 @@ fn secret(steps: &Steps<'_>, name: &str) -> Option<String> {
     let value = steps.services.lent.secrets.get(name)?;
     let value = String::from_utf8_lossy(value).trim_end_matches(['\r', '\n']).to_owned();
     Some(value).filter(|value| !value.is_empty())
-}
-
-/// The ssh agent that the caller gave the build: the default one, or else the only one.
-fn ssh_agent<'a>(steps: &Steps<'a>) -> Option<&'a Path> {
-    let agents = &steps.services.lent.agents;
-    let agent = agents.get("default").or_else(|| agents.values().next())?;
-    match agent {
-        AgentSource::Socket(path) => Some(path),
-        // Keys in files are offered to steps by an agent of our own, which git does not ask.
-        AgentSource::Keys(_) => None,
-    }
 }
 
 /// Values that are made once a key, others waiting meanwhile.

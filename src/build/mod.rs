@@ -15,6 +15,7 @@ mod driver;
 mod error;
 mod event;
 mod fetch;
+mod git_agent;
 mod images;
 mod layout;
 mod lent;

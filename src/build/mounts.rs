@@ -201,6 +201,8 @@ impl StepMounts {
         let span = with.mount.span;
         let Some(value) = with.run.options.lent.secrets.get(id) else {
             if !*required {
+                // The variable is set all the same, to nothing.
+                self.env.extend(env.iter().map(|name| (name.clone(), String::new())));
                 return Ok(None);
             }
             let message = format!("the secret `{id}` is required, but was not given");

@@ -174,13 +174,16 @@ fn spec(
     lent: &[(String, String)],
     mounts: Vec<Mount>,
 ) -> RunSpec {
-    // A variable that a mount sets wins over one of the image.
-    let is_own = |(name, _): &&(String, String)| !lent.iter().any(|(lent, _)| lent == name);
-    let mut env: Vec<(OsString, OsString)> = operation
-        .env
-        .iter()
+    let is_in = |list: &[(String, String)], name: &str| list.iter().any(|(known, _)| known == name);
+    // A variable that a mount sets wins over a proxy argument, and this over one of the image.
+    // An empty HOME is none.
+    let is_hidden = |name: &str, value: &str| {
+        is_in(&operation.proxy, name) || (name == "HOME" && value.is_empty())
+    };
+    let own = operation.env.iter().filter(|(name, value)| !is_hidden(name, value));
+    let mut env: Vec<(OsString, OsString)> = own
         .chain(&operation.proxy)
-        .filter(is_own)
+        .filter(|(name, _)| !is_in(lent, name))
         .chain(lent)
         .map(|(name, value)| (name.into(), value.into()))
         .collect();

@@ -26,7 +26,7 @@ pub(super) fn layer(
             format!("cannot make the folder {}: there is a file of that name", operation.path);
         return Err(Diagnostic::error(codes::COPY_CONFLICT, span, message).into());
     }
-    let user = accounts.user(&operation.user).map_err(|error| {
+    let (uid, gid) = accounts.owner(&operation.user).map_err(|error| {
         let message = format!("cannot make the folder for USER {}: {error}", operation.user);
         Diagnostic::error(codes::BAD_USER, span, message)
     })?;
@@ -36,9 +36,7 @@ pub(super) fn layer(
         at = at.join(name);
         let meta = match below.get(&at) {
             Some(TreeNode::Dir(dir)) => dir.meta.clone(),
-            Some(TreeNode::Leaf(_)) | None => {
-                Meta { uid: user.uid, gid: user.gid, ..Meta::root(0o755, now_s) }
-            }
+            Some(TreeNode::Leaf(_)) | None => Meta { uid, gid, ..Meta::root(0o755, now_s) },
         };
         let item = Item::Node(meta, Node::Directory { opaque: false });
         entries.push(Entry { path: at.clone(), item });

@@ -162,7 +162,7 @@ impl Printer {
         if let Some(parents) = copy.parents {
             line.push_str(&self.flag("parents", &parents.value.to_string()));
         }
-        let (files, heredocs) = files(&copy.sources, &copy.destination);
+        let (files, heredocs) = self.files(&copy.sources, &copy.destination);
         (line + &arguments(&files), heredocs)
     }
 
@@ -177,8 +177,37 @@ impl Printer {
         if let Some(unpack) = add.unpack {
             line.push_str(&self.flag("unpack", &unpack.value.to_string()));
         }
-        let (files, heredocs) = files(&add.sources, &add.destination);
+        let (files, heredocs) = self.files(&add.sources, &add.destination);
         (line + &arguments(&files), heredocs)
+    }
+
+    /// Sources and destination: as JSON, which suits every path, unless there are heredocs.
+    fn files<'a>(
+        &self,
+        sources: &'a [CopySource],
+        destination: &Word,
+    ) -> (String, Vec<&'a Heredoc>) {
+        let mut words = Vec::new();
+        let mut heredocs = Vec::new();
+        for source in sources {
+            match source {
+                CopySource::Path(path) => words.push(path.clone()),
+                CopySource::Heredoc(heredoc) => {
+                    words.push(heredoc.opening.clone());
+                    heredocs.push(heredoc);
+                }
+            }
+        }
+        words.push(destination.clone());
+        if heredocs.is_empty() {
+            return (json(&words), heredocs);
+        }
+        let word = |word: Word| {
+            // Of two blanks the escape character may have one.
+            let blank = if word.value.ends_with(self.escape) { " " } else { "" };
+            word.value + blank
+        };
+        (joined(words.into_iter().map(word)), heredocs)
     }
 
     fn copy_flags(&self, flags: &CopyFlags) -> String {
@@ -292,26 +321,6 @@ fn json(words: &[Word]) -> String {
     let list: Vec<serde_json::Value> =
         words.iter().map(|word| serde_json::Value::from(word.value.as_str())).collect();
     serde_json::Value::from(list).to_string()
-}
-
-/// Sources and destination: as JSON, which suits every path, unless there are heredocs.
-fn files<'a>(sources: &'a [CopySource], destination: &Word) -> (String, Vec<&'a Heredoc>) {
-    let mut words = Vec::new();
-    let mut heredocs = Vec::new();
-    for source in sources {
-        match source {
-            CopySource::Path(path) => words.push(path.clone()),
-            CopySource::Heredoc(heredoc) => {
-                words.push(heredoc.opening.clone());
-                heredocs.push(heredoc);
-            }
-        }
-    }
-    words.push(destination.clone());
-    if heredocs.is_empty() {
-        return (json(&words), heredocs);
-    }
-    (joined(words.into_iter().map(|word| word.value)), heredocs)
 }
 
 fn mount_options(mount: &Mount) -> String {

@@ -18,6 +18,12 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+/// Architectures that may stand alone in a platform (Go's `GOARCH`).
+const ARCHITECTURES: [&str; 13] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64le",
+    "riscv64", "s390x", "wasm",
+];
+
 /// A text that is no `os[/architecture[/variant]]`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a platform of the form os/architecture[/variant], such as linux/arm64")]
@@ -89,7 +95,11 @@ impl FromStr for Platform {
             [os @ ("linux" | "windows" | "darwin" | "freebsd")] => {
                 Ok(Self::new(os, &Self::host().architecture, None))
             }
-            [architecture] => Ok(Self::new("linux", architecture, None)),
+            [architecture] => {
+                let platform = Self::new("linux", architecture, None);
+                let is_known = ARCHITECTURES.contains(&platform.architecture.as_str());
+                if is_known { Ok(platform) } else { Err(error()) }
+            }
             [os, architecture] => Ok(Self::new(os, architecture, None)),
             [os, architecture, variant] => Ok(Self::new(os, architecture, Some(variant))),
             _ => Err(error()),

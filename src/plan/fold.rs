@@ -127,7 +127,8 @@ impl Fold {
             Kind::Env(pairs) => self.env(pairs)?,
             Kind::Label(pairs) => self.label(pairs)?,
             Kind::User(user) => {
-                let user = self.scope.expand_some(user, self.escape, "USER")?;
+                // A variable without a value leaves nothing: that is root again.
+                let user = self.scope.expand(user, self.escape)?;
                 self.config.config.user.clone_from(&user);
                 format!("USER {user}")
             }
@@ -178,13 +179,13 @@ impl Fold {
         request: &Request,
         globals: &Globals,
     ) -> Result<HistoryLine> {
-        let before = self.scope.clone();
         let mut line = String::from("ARG");
+        // Unlike the pairs of ENV, each sees those before it in the same instruction.
         for arg in args {
-            let name = before.expand(&arg.name, self.escape)?;
+            let name = self.scope.expand(&arg.name, self.escape)?;
             let value = match (request.build_args.get(&name), &arg.default) {
                 (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => Some(before.expand(default, self.escape)?),
+                (None, Some(default)) => Some(self.scope.expand(default, self.escape)?),
                 (None, None) => globals.get(&name).map(str::to_owned),
             };
             line.push(' ');
@@ -300,10 +301,12 @@ impl Fold {
     }
 
     fn workdir(&mut self, word: &Word) -> Result<(Option<Operation>, Option<HistoryLine>)> {
-        let path = self.scope.expand_some(word, self.escape, "WORKDIR")?;
-        let path = join_clean(&self.config.config.working_dir, &path);
-        self.config.config.working_dir.clone_from(&path);
-        let line = format!("WORKDIR {path}");
+        let text = self.scope.expand(word, self.escape)?;
+        let path = join_clean(&self.config.config.working_dir, &text);
+        // The config has an absolute path as it is written.
+        let shown = if text.starts_with('/') { text } else { path.clone() };
+        let line = format!("WORKDIR {shown}");
+        self.config.config.working_dir = shown;
         if path == "/" {
             return Ok((None, Some(history::metadata(line))));
         }
@@ -382,7 +385,7 @@ impl Fold {
         mounts::expand(&run.mounts, froms, scope)
     }
 
-    /// Proxy build arguments, in upper and lower case; a variable of the stage hides them.
+    /// Proxy build arguments, in upper and lower case.
     fn proxies(&self, request: &Request) -> Vec<(String, String)> {
         let given = request.build_args.iter().filter(|(name, _)| is_proxy(name));
         given
@@ -390,7 +393,6 @@ impl Fold {
                 let cases = [name.to_ascii_uppercase(), name.to_ascii_lowercase()];
                 cases.map(|name| (name, value.clone()))
             })
-            .filter(|(name, _)| self.scope.get(name).is_none())
             .collect()
     }
 
@@ -453,8 +455,16 @@ impl Fold {
     fn part(&self, keyword: &str, source: &ir::CopySource) -> Result<CopyPart> {
         match source {
             ir::CopySource::Heredoc(heredoc) => {
-                let content = self.scope.expand_heredoc(heredoc)?;
-                Ok(CopyPart::Inline { name: heredoc.name.value.clone(), content })
+                let name = heredoc.name.value.clone();
+                if name.contains('/') || matches!(name.as_str(), "." | "..") {
+                    let message =
+                        format!("a heredoc of {keyword} cannot make a file named `{name}`");
+                    let error = Diagnostic::error(codes::BAD_ARGUMENT, heredoc.name.span, message);
+                    return Err(Box::new(
+                        error.label(heredoc.name.span, "expected a name without a slash"),
+                    ));
+                }
+                Ok(CopyPart::Inline { name, content: self.scope.expand_heredoc(heredoc)? })
             }
             ir::CopySource::Path(word) => {
                 let text = self.scope.expand(word, self.escape)?;

@@ -14,30 +14,41 @@ pub(super) fn exposed(word: &str) -> Result<Vec<String>, String> {
     if ports.is_empty() {
         return Err("there is no port".to_owned());
     }
-    let container = container_part(ports)?;
+    let (host, container) = parts(ports)?;
     let (first, last) = range(container)?;
+    // A range of the host's ports may offer one port of the container, else they go in pairs.
+    if let Some((first_host, last_host)) = host
+        && first != last
+        && last_host - first_host != last - first
+    {
+        return Err(format!("the ranges in `{ports}` are not of one length"));
+    }
     Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
 }
 
-/// The container's part of `[[ip:]host:]container`; the host's parts must be well formed.
-fn container_part(ports: &str) -> Result<&str, String> {
-    let Some((before, container)) = ports.rsplit_once(':') else { return Ok(ports) };
+/// First and last port.
+type Ports = (u16, u16);
+
+/// The host's ports and the container's part of `[[ip:]host:]container`.
+fn parts(ports: &str) -> Result<(Option<Ports>, &str), String> {
+    let Some((before, container)) = ports.rsplit_once(':') else { return Ok((None, ports)) };
     let (ip, host) = match before.rsplit_once(':') {
         Some((ip, host)) => (Some(ip.trim_start_matches('[').trim_end_matches(']')), host),
         None => (None, before),
     };
-    if !host.is_empty() {
-        range(host).map_err(|_bad| format!("invalid hostPort: {host}"))?;
-    }
+    let host = match host {
+        "" => None,
+        host => Some(range(host).map_err(|_bad| format!("invalid hostPort: {host}"))?),
+    };
     match ip {
         Some(ip) if ip.parse::<IpAddr>().is_err() && !ip.is_empty() => {
             Err(format!("invalid IP address: {ip}"))
         }
-        _ => Ok(container),
+        _ => Ok((host, container)),
     }
 }
 
-fn range(text: &str) -> Result<(u16, u16), String> {
+fn range(text: &str) -> Result<Ports, String> {
     let error = || {
         format!("invalid containerPort: {text}: it must be a number up to 65535 or a range of two")
     };
@@ -66,10 +77,23 @@ mod tests {
             ("8000-8002", vec!["8000/tcp", "8001/tcp", "8002/tcp"]),
             ("8080:80", vec!["80/tcp"]),
             ("127.0.0.1:8080:80/sctp", vec!["80/sctp"]),
+            ("8080-8081:80-81", vec!["80/tcp", "81/tcp"]),
+            ("8080-8089:80", vec!["80/tcp"]),
         ] {
             assert_eq!(exposed(word).unwrap(), want);
         }
-        for bad in ["x", "70000", "80/icmp", "9-1", "10.0.0.1:80", "", "/tcp", "a:1:80"] {
+        for bad in [
+            "x",
+            "70000",
+            "80/icmp",
+            "9-1",
+            "10.0.0.1:80",
+            "",
+            "/tcp",
+            "a:1:80",
+            "1:80-81",
+            "1-3:80-81",
+        ] {
             assert!(exposed(bad).unwrap_err().len() > 10, "{bad}");
         }
     }

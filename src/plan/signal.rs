@@ -38,23 +38,25 @@ const SIGNALS: [(&str, u8); 34] = [
     ("SYS", 31),
 ];
 
-/// First and last real-time signal that a program may use with glibc.
-const REAL_TIME: (u8, u8) = (34, 64);
+/// The last real-time signal.
+const LAST: u8 = 64;
+/// How far from `SIGRTMIN` upwards, and from `SIGRTMAX` downwards, signals have names (signal(7)).
+const NAMED_REAL_TIME: (u8, u8) = (15, 14);
 
 /// Whether `text` names a signal: a number from 1 to 64, or a name with or without `SIG`.
 pub(super) fn is_signal(text: &str) -> bool {
     if let Ok(number) = text.parse::<u8>() {
-        return (1..=REAL_TIME.1).contains(&number);
+        return (1..=LAST).contains(&number);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let real_time = |rest: &str, sign: char| {
+    let real_time = |rest: &str, sign: char, most: u8| {
         let offset = rest.strip_prefix(sign).map(str::parse::<u8>);
-        rest.is_empty() || offset.is_some_and(|o| o.is_ok_and(|o| o <= REAL_TIME.1 - REAL_TIME.0))
+        rest.is_empty() || offset.is_some_and(|o| o.is_ok_and(|o| o <= most))
     };
     SIGNALS.iter().any(|(known, _)| *known == name)
-        || name.strip_prefix("RTMIN").is_some_and(|rest| real_time(rest, '+'))
-        || name.strip_prefix("RTMAX").is_some_and(|rest| real_time(rest, '-'))
+        || name.strip_prefix("RTMIN").is_some_and(|rest| real_time(rest, '+', NAMED_REAL_TIME.0))
+        || name.strip_prefix("RTMAX").is_some_and(|rest| real_time(rest, '-', NAMED_REAL_TIME.1))
 }
 
 #[cfg(test)]
@@ -63,10 +65,10 @@ mod tests {
 
     #[test]
     fn signals_are_known_by_name_and_number() {
-        for good in ["SIGTERM", "term", "9", "64", "SIGRTMIN+3", "RTMAX-1", "SIGRTMIN"] {
+        for good in ["SIGTERM", "term", "9", "64", "SIGRTMIN+15", "RTMAX-14", "SIGRTMIN"] {
             assert!(is_signal(good), "{good}");
         }
-        for bad in ["0", "65", "SIGFOO", "", "SIG", "RTMIN+99", "-1"] {
+        for bad in ["0", "65", "SIGFOO", "", "SIG", "RTMIN+16", "RTMAX-15", "-1"] {
             assert!(!is_signal(bad), "{bad}");
         }
     }

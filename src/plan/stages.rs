@@ -178,7 +178,8 @@ impl<'a> Planner<'a> {
             return Ok(Some(Start::new(Base::Stage(number), fold)));
         }
         if image == "scratch" {
-            let fold = Fold::scratch(&platform, self.escape);
+            // Nothing is of no platform: `--platform` chooses among images.
+            let fold = Fold::scratch(self.platform, self.escape);
             return Ok(Some(Start::new(Base::Scratch, fold)));
         }
         if self.request.contexts.get(&image, &platform).is_some() {

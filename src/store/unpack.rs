@@ -183,6 +183,10 @@ impl<'a> Unpacker<'a> {
 
     fn entry<R: Read>(&mut self, entry: &mut ArchiveEntry<'_, R>) -> Result<(), UnpackError> {
         self.count(entry.size)?;
+        // Layers of images stay inside in any case; an archive of ADD that means to leave is bad.
+        if matches!(self.options.whiteouts, Whiteouts::Keep) && climbs(&entry.path) {
+            return Err(bad_name(&entry.path));
+        }
         let Some(named) = clean_name(&entry.path)? else {
             let is_root = entry.kind == EntryKind::Directory;
             return if is_root { Ok(()) } else { Err(bad_name(&entry.path)) };
@@ -358,6 +362,14 @@ impl<'a> Unpacker<'a> {
 
 fn bad_name(name: &[u8]) -> UnpackError {
     UnpackError::Name { name: String::from_utf8_lossy(name).chars().take(200).collect() }
+}
+
+/// Whether a name of an archive leads out of it.
+fn climbs(name: &[u8]) -> bool {
+    let mut names = name.split(|byte| *byte == b'/').filter(|n| !matches!(*n, b"" | b"."));
+    let step =
+        |depth: usize, name| if name == b".." { depth.checked_sub(1) } else { Some(depth + 1) };
+    names.try_fold(0, step).is_none()
 }
 
 /// The name without `..` and slashes at its ends; `None` for the root.

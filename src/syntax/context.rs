@@ -8,7 +8,6 @@ use crate::ir::{Escape, Word};
 use super::flag::{self, RawFlag};
 use super::keyword::Keyword;
 use super::lines::{Logical, Opened};
-use super::value;
 
 /// What a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,12 +140,23 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The value of a flag that is on or off.
+    /// The value of a flag that says nothing when it is empty.
+    pub(super) fn flag_some(&self, flag: &RawFlag<'_>) -> Option<Word> {
+        Some(self.flag_word(flag)).filter(|word| !word.value.is_empty())
+    }
+
+    /// The value of a flag that is on or off; unlike options of mounts it takes no `1` or `0`.
+    ///
+    /// grammar: flag_boolean
     pub(super) fn flag_bool(&mut self, flag: &RawFlag<'_>) -> Option<Spanned<bool>> {
         let Some((part, text)) = &flag.value else {
             return Some(Spanned::new(true, self.span(flag.part)));
         };
-        let parsed = if text.is_empty() { Some(true) } else { value::bool(text) };
+        let parsed = match text.to_ascii_lowercase().as_str() {
+            "" | "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        };
         if parsed.is_none() {
             let message = format!("flag `--{}` is `true` or `false`, not `{text}`", flag.name);
             self.error(codes::BAD_FLAG, part, message, "expected a boolean");

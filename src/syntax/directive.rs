@@ -29,7 +29,8 @@ pub(super) struct Head {
 ///
 /// grammar: directives
 pub(super) fn head(source: &str, diagnostics: &mut Vec<Diagnostic>) -> Head {
-    let mut reader = HeadReader { source, directives: Directives::default(), diagnostics };
+    let directives = Directives::default();
+    let mut reader = HeadReader { source, directives, escape_counts: true, diagnostics };
     let end = reader.read();
     Head { directives: reader.directives, end }
 }
@@ -43,6 +44,7 @@ pub fn check_options(value: &str) -> (Check, Vec<Diagnostic>) {
     let mut reader = HeadReader {
         source: value,
         directives: Directives::default(),
+        escape_counts: true,
         diagnostics: &mut diagnostics,
     };
     let check = reader.check(value);
@@ -89,6 +91,8 @@ fn assignment(input: &str) -> IResult<&str, (&str, &str)> {
 struct HeadReader<'a> {
     source: &'a str,
     directives: Directives,
+    /// Behind a `#!` line there is no escape directive any more.
+    escape_counts: bool,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 
@@ -97,6 +101,7 @@ impl<'a> HeadReader<'a> {
         let mut at = if self.source.starts_with(BOM) { BOM.len_utf8() } else { 0 };
         if self.source.get(at..).is_some_and(|rest| rest.starts_with("#!")) {
             at += self.line(at).1;
+            self.escape_counts = false;
         }
         if let Some(after) = self.foreign_comment(at) {
             at = after;
@@ -152,6 +157,7 @@ impl<'a> HeadReader<'a> {
                 }
                 seen
             }
+            "escape" if !self.escape_counts => false,
             "escape" => {
                 let seen = self.directives.escape.is_some();
                 if !seen {
@@ -217,8 +223,11 @@ impl<'a> HeadReader<'a> {
 
     fn check(&mut self, value: &str) -> Check {
         let mut check = Check::default();
-        for option in value.split(';').filter(|option| !trim(option).is_empty()) {
-            let (name, text) = option.split_once('=').unwrap_or((option, ""));
+        for option in value.split(';') {
+            let Some((name, text)) = option.split_once('=') else {
+                self.bad_check(option, "expected `name=value`");
+                continue;
+            };
             match trim(name) {
                 "skip" => check.skip = names(text).collect(),
                 "experimental" => check.experimental = names(text).collect(),

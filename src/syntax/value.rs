@@ -8,7 +8,7 @@ use nom::multi::many1;
 use nom::sequence::preceded;
 use nom::{IResult, Parser as _};
 
-/// The booleans of the flags and mount options.
+/// The booleans of mount options and checks.
 ///
 /// grammar: boolean
 pub(super) fn bool(text: &str) -> Option<bool> {

@@ -74,10 +74,9 @@ pub fn copy(source: &Tree, below: &Tree, request: &CopyRequest<'_>) -> Result<La
     let empty = Tree::default();
     let below = if request.link { &empty } else { below };
     let mut placement = Placement::new(below, request);
-    let several = selected.iter().map(|input| input.items.len()).sum::<usize>() > 1;
     for input in &selected {
         for item in &input.items {
-            placement.put(item, several)?;
+            placement.put(item)?;
         }
     }
     Ok(placement.into_layer())

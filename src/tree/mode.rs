@@ -47,6 +47,7 @@ pub enum ModeError {
 const ALL: u32 = 0o7777;
 const EXECUTE: u32 = 0o111;
 const SET_IDS: u32 = 0o6000;
+const STICKY: u32 = 0o1000;
 
 /// Reads the value of `--chmod`.
 ///
@@ -74,7 +75,7 @@ fn parse_clause(clause: &str, changes: &mut Vec<Change>) -> Option<()> {
         affected |= match class {
             'u' => 0o4700,
             'g' => 0o2070,
-            'o' => 0o1007,
+            'o' => 0o0007,
             'a' => ALL,
             _ => return None,
         };
@@ -88,6 +89,12 @@ fn parse_clause(clause: &str, changes: &mut Vec<Change>) -> Option<()> {
         let after = rest.get(1..)?;
         let end = after.find(operators).unwrap_or(after.len());
         let permissions = parse_permissions(after.get(..end)?)?;
+        // As BSD's chmod and BuildKit have it, `t` is for everybody but `o` alone.
+        let sticky = match permissions {
+            Permissions::Bits { bits, .. } if affected & !0o0007 != 0 => bits & STICKY,
+            Permissions::Bits { .. } | Permissions::CopyOf { .. } => 0,
+        };
+        let affected = affected | sticky;
         changes.push(Change { affected, operator, permissions });
         rest = after.get(end..)?;
     }
@@ -109,7 +116,7 @@ fn parse_permissions(letters: &str) -> Option<Permissions> {
             'x' => bits |= EXECUTE,
             'X' => execute_if_any = true,
             's' => bits |= SET_IDS,
-            't' => bits |= 0o1000,
+            't' => bits |= STICKY,
             _ => return None,
         }
     }
@@ -176,7 +183,10 @@ mod tests {
             (0o751, "o=g,g=", 0o705),
             (0o644, "u+x-w", 0o544),
             (0o777, "+t", 0o1777),
-            (0o777, "u+t", 0o777),
+            (0o777, "u+t", 0o1777),
+            (0o644, "u=rws,g+st", 0o7644),
+            (0o644, "o=t", 0o640),
+            (0o1777, "u=rw", 0o1677),
             (0o4755, "u=rwx", 0o755),
             (0o600, "a=", 0),
         ] {

@@ -103,6 +103,18 @@ fn undefined_variable_of_a_known_image_is_reported_unless_the_image_defines_it()
 }
 
 #[test]
+fn defaults_of_one_arg_see_those_before_them() {
+    for (line, want) in [
+        ("ARG A=1 B=$A C=$B", &[][..]),
+        ("ARG B=$A A=1", &["UndefinedVar"]),
+        ("ARG A=$A", &["UndefinedVar"]),
+        ("ENV A=1 B=$A", &["UndefinedVar"]),
+    ] {
+        assert_eq!(names(&check(&format!("FROM scratch\n{line}\n"), &[])), want, "{line}");
+    }
+}
+
+#[test]
 fn build_looks_only_into_stages_that_the_target_needs() {
     let text = "FROM scratch AS a\nCMD a\nFROM scratch AS b\nCMD b\nFROM a\n";
     let (file, parsed) = syntax::parse(text);

@@ -79,6 +79,12 @@ impl Scene {
             "JSON_TEXT" => one(rest, |c| !matches!(c, '"' | '\\') && c >= ' '),
             "NUMBER" => number(rest),
             "UNIT" => longest(rest, &["ns", "us", "µs", "μs", "ms", "s", "m", "h"]),
+            "FLAG_BOOLEAN" => {
+                let is = |word: &&str| {
+                    rest.get(..word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word))
+                };
+                ["false", "true"].iter().find(|word| is(word)).map(|word| word.len())
+            }
             "BOOLEAN" => {
                 let words = ["true", "TRUE", "True", "t", "T", "1"];
                 let others = ["false", "FALSE", "False", "f", "F", "0"];

@@ -172,6 +172,14 @@ fn always_index(build_args: &BTreeMap<String, String>) -> Result<bool> {
     }
 }
 
+/// What `--label` says; the value may be left out, the name may not.
+fn label_pair(text: &str) -> Result<(String, String)> {
+    match text.split_once('=').unwrap_or((text, "")) {
+        ("", _) => Err(Complaint::new(format!("--label {text}: it has no name"), Exit::Usage)),
+        (name, value) => Ok((name.to_owned(), value.to_owned())),
+    }
+}
+
 fn options(
     args: &BuildArgs,
     environment: &Environment,
@@ -184,17 +192,13 @@ fn options(
     let build_args = build_args(args, environment);
     let epoch_s = epoch::epoch(args, &build_args, &dockerfile, input)?;
     let rewrite = outputs.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
-    let labels = args.label.iter().map(|label| {
-        let (name, value) = label.split_once('=').unwrap_or((label, ""));
-        (name.to_owned(), value.to_owned())
-    });
     let always_index = always_index(&build_args)?;
     let request = Request {
         build_args,
         target: args.target.clone(),
         platforms: platforms(&args.platform)?,
         build_platform: Platform::host(),
-        labels: labels.collect(),
+        labels: args.label.iter().map(|label| label_pair(label)).collect::<Result<_>>()?,
         network: match args.network {
             NetworkArg::Default | NetworkArg::Host => Network::Host,
             NetworkArg::None => Network::None,

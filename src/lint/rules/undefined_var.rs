@@ -36,7 +36,8 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     scene.walk(|instruction, scope| {
         let mut uses: Vec<(String, Span)> = Vec::new();
         for word in words(&instruction.kind) {
-            let undefined = scope.undefined(word);
+            let mut undefined = scope.undefined(word);
+            undefined.retain(|name| !declared_before(&instruction.kind, word, name));
             uses.extend(undefined.into_iter().map(|name| (name, word.span)));
         }
         for heredoc in heredocs(&instruction.kind) {
@@ -110,6 +111,13 @@ fn differs_in_one_letter(a: &str, b: &str) -> bool {
     }
     let swapped = matches!((a.as_slice(), b.as_slice()), ([a, b], [c, d]) if a == d && b == c);
     swapped || (a.len() <= 1 && b.len() <= 1)
+}
+
+/// Whether the default `word` comes after the declaration of `name` in the same ARG.
+fn declared_before(kind: &Kind, word: &Word, name: &str) -> bool {
+    let Kind::Arg(args) = kind else { return false };
+    let mut before = args.iter().take_while(|arg| arg.default.as_ref() != Some(word));
+    before.any(|arg| arg.name.value == name)
 }
 
 /// The words of an instruction in which variables are expanded.

@@ -36,7 +36,7 @@ pub(super) fn copy<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind>
     let (mut from, mut parents) = (None, None);
     for flag in &flags {
         match flag.name {
-            "from" => from = Some(from_flag(context, flag)),
+            "from" => from = from_flag(context, flag),
             "parents" => parents = context.flag_bool(flag),
             _ => common_flag(context, flag, &mut common),
         }
@@ -53,7 +53,7 @@ pub(super) fn add<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> 
     for flag in &flags {
         match flag.name {
             "keep-git-dir" => keep_git_dir = context.flag_bool(flag),
-            "checksum" => checksum = Some(context.flag_word(flag)),
+            "checksum" => checksum = context.flag_some(flag),
             "unpack" => unpack = context.flag_bool(flag),
             _ => common_flag(context, flag, &mut common),
         }
@@ -65,15 +65,15 @@ pub(super) fn add<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> 
 /// grammar: common_flags
 fn common_flag(context: &mut Context<'_>, flag: &RawFlag<'_>, common: &mut CopyFlags) {
     match flag.name {
-        "chown" => common.chown = Some(context.flag_word(flag)),
-        "chmod" => common.chmod = Some(context.flag_word(flag)),
+        "chown" => common.chown = context.flag_some(flag),
+        "chmod" => common.chmod = context.flag_some(flag),
         "link" => common.link = context.flag_bool(flag),
         _ => common.exclude.push(context.flag_word(flag)),
     }
 }
 
-fn from_flag(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Word {
-    let word = context.flag_word(flag);
+fn from_flag(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<Word> {
+    let word = context.flag_some(flag)?;
     if word.value.contains('$') {
         context.diagnostics.push(
             crate::diag::Diagnostic::error(
@@ -85,7 +85,7 @@ fn from_flag(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Word {
             .help("add a stage `FROM … AS name`, where global ARGs work, and copy from `name`"),
         );
     }
-    word
+    Some(word)
 }
 
 /// Sources and destination.

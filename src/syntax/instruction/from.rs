@@ -16,7 +16,7 @@ const FLAGS: [KnownFlag; 1] = [("platform", Takes::Text)];
 /// grammar: from
 pub(super) fn from<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<ir::From> {
     let (arguments, flags) = context.flags(rest, &FLAGS);
-    let platform = flags.first().map(|flag| context.flag_word(flag));
+    let platform = flags.first().and_then(|flag| context.flag_some(flag));
     let keyword = context.word(context.keyword_part);
     let words = bare_words(arguments);
     let (image, name) = match words.as_slice() {

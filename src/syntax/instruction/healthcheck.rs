@@ -25,17 +25,20 @@ const FLAGS: [KnownFlag; 5] = [
 /// The shortest duration a runtime accepts.
 const MIN_NS: i64 = 1_000_000;
 
+/// `HEALTHCHECK NONE`.
+const NO_CHECK: Healthcheck = Healthcheck {
+    interval: None,
+    timeout: None,
+    start_period: None,
+    start_interval: None,
+    retries: None,
+    test: HealthcheckTest::None,
+};
+
 /// grammar: healthcheck
 pub(super) fn healthcheck<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {
     let (arguments, flags) = context.flags(rest, &FLAGS);
-    let mut check = Healthcheck {
-        interval: None,
-        timeout: None,
-        start_period: None,
-        start_interval: None,
-        retries: None,
-        test: HealthcheckTest::None,
-    };
+    let mut check = NO_CHECK;
     for flag in &flags {
         match flag.name {
             "interval" => check.interval = duration(context, flag),
@@ -46,6 +49,10 @@ pub(super) fn healthcheck<'a>(context: &mut Context<'a>, rest: &'a str) -> Optio
         }
     }
     check.test = test(context, arguments)?;
+    if check.test == HealthcheckTest::None {
+        // Options without a check say nothing.
+        check = NO_CHECK;
+    }
     Some(Kind::Healthcheck(check))
 }
 

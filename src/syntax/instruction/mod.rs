@@ -14,7 +14,7 @@ use nom::sequence::pair;
 use crate::diag::{Diagnostic, Span, Spanned, codes};
 use crate::ir::{self, Escape, Instruction, Kind, Word};
 
-use super::blank::{bare_word, blanks0, trim};
+use super::blank::{bare_word, blanks0, is_blank, trim};
 use super::context::Context;
 use super::keyword::Keyword;
 use super::lines::Logical;
@@ -155,7 +155,11 @@ fn onbuild<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {
     let line = context.line;
     let inner = trigger(context.source, line, context.escape, arguments, context.diagnostics)?;
     // As it is stored in the image: bodies follow with their tabs, as a later build reads them.
+    // The blanks at its end are kept, as BuildKit keeps them.
+    let line_text = line.folded.text();
+    let end = line_text.trim_end_matches(is_blank).len();
     let mut text = arguments.to_owned();
+    text.push_str(line_text.get(end..).unwrap_or_default().trim_end_matches('\r'));
     for opened in &line.heredocs {
         let body = &opened.heredoc.body;
         let raw = context.source.get(body.span.start..body.span.end).unwrap_or(&body.value);

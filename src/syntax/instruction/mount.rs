@@ -145,7 +145,7 @@ impl MountReader<'_, '_> {
                 let help = "add a stage `FROM … AS name`, where global ARGs work, and name it here";
                 self.error(value.span, message, "must be known before", Some(help.into()));
             }
-            "from" => mount.from = Some(value),
+            "from" => mount.from = Some(value).filter(|name| !name.value.is_empty()),
             "target" | "dst" | "destination" => mount.target = Some(value),
             "source" | "src" => mount.source = Some(value),
             "id" => mount.id = Some(value),
@@ -249,6 +249,7 @@ impl MountReader<'_, '_> {
             ("sharing", mount.sharing.map(|sharing| sharing.span), &[Cache]),
             ("size", mount.size.as_ref().map(|word| word.span), &[Tmpfs]),
             ("env", mount.env.as_ref().map(|word| word.span), &[Secret]),
+            ("source", mount.source.as_ref().map(|word| word.span), &[Bind, Cache, Tmpfs, Secret]),
             ("required", mount.required.map(|flag| flag.span), &[Secret, Ssh]),
             ("from", mount.from.as_ref().map(|word| word.span), &[Bind, Cache, Tmpfs, Ssh]),
         ];

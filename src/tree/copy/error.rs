@@ -40,14 +40,6 @@ pub enum CopyError {
         /// What is wrong.
         reason: PatternError,
     },
-    /// More than one file, and a destination that is no folder.
-    #[error(
-        "several files cannot be copied to `{destination}`: end it with a slash to make it a folder"
-    )]
-    SeveralToFile {
-        /// As written.
-        destination: String,
-    },
     /// A folder would have to replace a file.
     #[error("the folder cannot be copied over {path}, which is a file")]
     DirOverFile {

@@ -69,22 +69,20 @@ impl<'a> Placement<'a> {
     }
 
     /// Puts one file, or the contents of one folder.
-    pub(super) fn put(&mut self, item: &Selected<'_>, several: bool) -> Result<(), CopyError> {
+    pub(super) fn put(&mut self, item: &Selected<'_>) -> Result<(), CopyError> {
         match &item.what {
-            What::Leaf(node) => self.put_file(item, node, several),
+            What::Leaf(node) => self.put_file(item, node),
             What::Contents(chosen) => {
                 let at = self.make_folder(&self.destination.clone())?;
-                self.put_contents(item, chosen, &at)
+                self.put_contents(item, chosen, &at)?;
+                self.set_modified(&at, item.modified_s);
+                Ok(())
             }
         }
     }
 
-    fn put_file(
-        &mut self,
-        item: &Selected<'_>,
-        node: &TreeNode,
-        several: bool,
-    ) -> Result<(), CopyError> {
+    /// Several files for one that is no folder replace each other, as with BuildKit.
+    fn put_file(&mut self, item: &Selected<'_>, node: &TreeNode) -> Result<(), CopyError> {
         let destination = self.destination.clone();
         if self.is_folder {
             self.make_folder(&destination)?;
@@ -93,9 +91,6 @@ impl<'a> Placement<'a> {
         let path = if self.tree.dir(&at).is_some() {
             self.touched.insert(at.clone());
             at.join(item.name)
-        } else if several {
-            let destination = self.request.destination.to_owned();
-            return Err(CopyError::SeveralToFile { destination });
         } else {
             self.make_folder(&at.parent().unwrap_or_default())?;
             at
@@ -103,6 +98,17 @@ impl<'a> Placement<'a> {
         let TreeNode::Leaf(leaf) = node else { return Ok(()) };
         let meta = self.meta(item, &leaf.0, &leaf.1);
         self.put_leaf(item, path, TreeNode::Leaf(Arc::new((meta, leaf.1.clone()))))
+    }
+
+    /// Gives the folder at `path` the time of the one whose contents it got.
+    fn set_modified(&mut self, path: &TreePath, modified_s: Option<i64>) {
+        if let (Some(mtime_s), Some(dir)) = (modified_s, self.tree.dir(path))
+            && !path.is_root()
+        {
+            let meta = Meta { mtime_s, ..dir.meta.clone() };
+            let dir = Dir { meta, children: dir.children.clone() };
+            self.tree.insert(path, TreeNode::Dir(Arc::new(dir)));
+        }
     }
 
     fn put_contents(

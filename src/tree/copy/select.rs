@@ -23,6 +23,8 @@ pub(super) struct Selected<'a> {
     pub(super) replaces: bool,
     /// Whether `--parents` chose the entries: folders on the way are then made as in the source.
     pub(super) keeps_parents: bool,
+    /// When a folder that stands for its contents was modified: the destination gets it.
+    pub(super) modified_s: Option<i64>,
 }
 
 /// What was selected.
@@ -91,7 +93,13 @@ pub(super) fn all<'a>(
 }
 
 const fn selected<'a>(name: &'a [u8], what: What<'a>) -> Selected<'a> {
-    Selected { name, what, replaces: false, keeps_parents: false }
+    Selected { name, what, replaces: false, keeps_parents: false, modified_s: None }
+}
+
+/// The contents of `dir` but for what is excluded.
+fn contents<'a>(dir: &'a Dir, exclude: &Patterns) -> Selected<'a> {
+    let chosen = What::Contents(choose(dir, None, exclude));
+    Selected { modified_s: Some(dir.meta.mtime_s), ..selected(b"", chosen) }
 }
 
 fn patterns<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Patterns, CopyError> {
@@ -140,11 +148,9 @@ impl<'a> Picker<'a, '_> {
     /// The node at the resolved path `at`, found by `name`.
     fn at(&self, at: &TreePath, name: &'a [u8]) -> Selected<'a> {
         match self.source.get(at) {
-            Some(TreeNode::Dir(dir)) => {
-                selected(b"", What::Contents(choose(dir, None, self.exclude)))
-            }
+            Some(TreeNode::Dir(dir)) => contents(dir, self.exclude),
             Some(leaf @ TreeNode::Leaf(_)) => selected(name, What::Leaf(leaf.clone())),
-            None => selected(b"", What::Contents(choose(self.source.root(), None, self.exclude))),
+            None => contents(self.source.root(), self.exclude),
         }
     }
 

@@ -23,7 +23,10 @@ pub(crate) fn probe(bytes: &[u8]) {
     }
     let printed = ir::print(&file);
     let (again, diagnostics_again) = syntax::parse(&printed);
-    assert!(!diagnostics_again.iter().any(Diagnostic::is_error), "{diagnostics_again:?}");
+    assert!(
+        !diagnostics_again.iter().any(Diagnostic::is_error),
+        "{text}\n--- printed as ---\n{printed}\n{diagnostics_again:?}"
+    );
     assert_eq!(meaning(&again), meaning(&file), "printed as\n{printed}");
     plan_and_lint(&text, &file, &diagnostics);
 }
@@ -97,7 +100,7 @@ pub(crate) fn request(platform: &Platform) -> Request {
     Request {
         build_args: BTreeMap::new(),
         target: None,
-        platform: platform.clone(),
+        platforms: vec![platform.clone()],
         build_platform: platform.clone(),
         labels: Vec::new(),
         network: Network::None,

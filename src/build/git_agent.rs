@@ -1,0 +1,66 @@
+//! The ssh agent that git asks: the caller's own, or one of ours for the key files that it gave.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::pathio::{Context as _, PathError};
+use crate::store::{StoreError, WorkFolder};
+
+use super::AgentSource;
+use super::agent::Agents;
+use super::driver::Steps;
+
+/// The socket's name in its folder.
+const NAME: &str = "agent";
+
+/// An agent that answers as long as this lives.
+#[derive(Debug)]
+pub(super) enum GitAgent {
+    /// Somebody else's.
+    Socket(PathBuf),
+    /// Ours.
+    Own {
+        /// Its socket.
+        socket: PathBuf,
+        /// Ends the agent.
+        _agents: Agents,
+        /// Keeps the socket's path alive.
+        _folder: OwnedFd,
+        /// Removes the socket.
+        _work: WorkFolder,
+    },
+}
+
+impl GitAgent {
+    /// Where it listens.
+    pub(super) fn socket(&self) -> &Path {
+        match self {
+            Self::Socket(path) | Self::Own { socket: path, .. } => path,
+        }
+    }
+}
+
+/// The agent that the caller gave the build: the default one, or else the first.
+pub(super) fn git_agent(steps: &Steps<'_>) -> Result<Option<GitAgent>, StoreError> {
+    let agents = &steps.services.lent.agents;
+    let Some(source) = agents.get("default").or_else(|| agents.values().next()) else {
+        return Ok(None);
+    };
+    if let AgentSource::Socket(path) = source {
+        return Ok(Some(GitAgent::Socket(path.clone())));
+    }
+    let work = steps.services.store.work_folder()?;
+    let (folder, own) = listen(&work, source)?;
+    // A socket's path has little room: by descriptor it is short wherever the store is.
+    let place = format!("/proc/{}/fd/{}", std::process::id(), folder.as_raw_fd());
+    let socket = PathBuf::from(place).join(NAME);
+    Ok(Some(GitAgent::Own { socket, _agents: own, _folder: folder, _work: work }))
+}
+
+fn listen(work: &WorkFolder, source: &AgentSource) -> Result<(OwnedFd, Agents), PathError> {
+    let shown = work.path().join(NAME);
+    let folder = work.as_fd().try_clone_to_owned().context("open", &shown)?;
+    let mut agents = Agents::default();
+    agents.listen(folder.as_fd(), NAME, source).context("listen at", &shown)?;
+    Ok((folder, agents))
+}
