@@ -359,13 +359,11 @@ impl<'a> Run<'a> {
         number: usize,
         stage: &'scope PlannedStage,
     ) -> Result<()> {
-        let done = self.stage_steps(scope, number, stage);
-        if done.is_err() {
-            self.services.stop.fail();
-        }
-        let result = done.clone().map(drop);
-        self.stages.get(number).expect("a plan names its own stages").fill(done);
-        result
+        let slot = self.stages.get(number).expect("a plan names its own stages");
+        let done = slot.fill(|| {
+            self.stage_steps(scope, number, stage).inspect_err(|_error| self.services.stop.fail())
+        });
+        done.map(drop)
     }
 
     fn stage_steps<'scope>(
@@ -488,13 +486,12 @@ impl<'a> Run<'a> {
         lowers: &[LowerFolder],
         claim: &Claim,
     ) {
-        let finished = run::commit(self, done, lowers, &self.layer_options())
-            .map_err(Failure::new)
-            .and_then(|layer| self.remember(claim, below, &layer).map(|()| layer));
-        if finished.is_err() {
-            self.services.stop.fail();
-        }
-        next.finish_top(finished);
+        next.finish_top(|| {
+            run::commit(self, done, lowers, &self.layer_options())
+                .map_err(Failure::new)
+                .and_then(|layer| self.remember(claim, below, &layer).map(|()| layer))
+                .inspect_err(|_error| self.services.stop.fail())
+        });
     }
 
     fn copy_step(

@@ -2,13 +2,27 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::Failure;
+use super::{BuildError, Failure};
 
 /// A place for a result that is set once.
 #[derive(Debug)]
 pub(super) struct Slot<T> {
     value: Mutex<Option<Result<T, Failure>>>,
     set: Condvar,
+}
+
+/// Sets the result when it is dropped, if only because of a panic.
+struct Filling<'a, T: Clone> {
+    slot: &'a Slot<T>,
+    value: Result<T, Failure>,
+}
+
+impl<T: Clone> Drop for Filling<'_, T> {
+    fn drop(&mut self) {
+        let value = Some(self.value.clone());
+        *self.slot.value.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        self.slot.set.notify_all();
+    }
 }
 
 impl<T: Clone> Slot<T> {
@@ -20,10 +34,12 @@ impl<T: Clone> Slot<T> {
         Self { value: Mutex::new(Some(Ok(value))), set: Condvar::new() }
     }
 
-    /// Sets the result; everybody who waits goes on.
-    pub(super) fn fill(&self, value: Result<T, Failure>) {
-        *self.value.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
-        self.set.notify_all();
+    /// Sets the result to what `work` gives; everybody who waits goes on. A panic of `work` passes
+    /// through, and those who wait get [`BuildError::Stopped`].
+    pub(super) fn fill(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        let mut filling = Filling { slot: self, value: Err(Failure::new(BuildError::Stopped)) };
+        filling.value = work();
+        filling.value.clone()
     }
 
     /// Waits for the result.
@@ -35,5 +51,24 @@ impl<T: Clone> Slot<T> {
             }
             value = self.set.wait(value).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool;
+
+    #[test]
+    fn who_waits_goes_on_after_a_panic() {
+        let slot: Slot<u32> = Slot::new();
+        pool::scope(|scope| {
+            let filling = scope.spawn(|| slot.fill(|| panic!("on purpose")));
+            let waited = slot.wait();
+            assert!(matches!(*waited.unwrap_err(), BuildError::Stopped));
+            assert!(filling.join().is_err());
+        });
+        assert_eq!(slot.fill(|| Ok(7)).unwrap(), 7);
+        assert_eq!(slot.wait().unwrap(), 7);
     }
 }

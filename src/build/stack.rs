@@ -107,10 +107,10 @@ impl Stack {
         Self { top: Some(Arc::new(layer)) }
     }
 
-    /// Fills in the top layer.
-    pub(super) fn finish_top(&self, done: Result<LayerDone, Failure>) {
+    /// Fills in the top layer. That it failed, those learn who wait for it.
+    pub(super) fn finish_top(&self, work: impl FnOnce() -> Result<LayerDone, Failure>) {
         if let Some(top) = &self.top {
-            top.done.fill(done);
+            drop(top.done.fill(work));
         }
     }
 

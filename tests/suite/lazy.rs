@@ -1,6 +1,5 @@
 //! Base images of which no step needs the files: they stay where they are.
 #![expect(
-    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "tests say what they mean with them"
