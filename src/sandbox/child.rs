@@ -1,7 +1,7 @@
 //! What happens between clone and exec: a loop over the prepared operations.
 //!
-//! Nothing here allocates, locks, logs or panics: the child has a copy of one thread of many,
-//! and a lock that another thread held stays locked in it for ever.
+//! Nothing here allocates, locks, logs or panics: until exec the child has the memory of its
+//! parent, one thread of many, and a lock that another of them holds is not to be waited for.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
