@@ -1,13 +1,15 @@
 //! The image out of its parts: config with history and layers, and the store's own manifest.
 
 use crate::oci::{
-    Descriptor, Digest, History, ImageConfig, Index, LayerCompression, Manifest, MediaType, RootFs,
-    pretty,
+    Descriptor, DiffId, Digest, History, ImageConfig, Index, LayerCompression, Manifest, MediaType,
+    RootFs, pretty,
 };
 use crate::plan::{Base, HistoryLine};
-use crate::store::Store;
+use crate::store::{StepRecord, Store};
 
+use super::cache_document::CONFIG_MEMBER;
 use super::driver::{Run, StageDone};
+use super::remote_cache::{self, CachePlace};
 use super::stack::Stack;
 use super::{BuildError, Failure};
 
@@ -29,6 +31,8 @@ pub(super) struct Assembled {
     /// What describes its manifest, with the platform.
     pub(super) manifest: Descriptor,
     pub(super) config: Digest,
+    /// Its layers, base first.
+    pub(super) layers: Vec<DiffId>,
 }
 
 /// Writes config and manifest of what came of a stage.
@@ -44,6 +48,11 @@ pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failu
         None => config.history.iter().rev().find_map(|entry| entry.created.clone()),
     };
     let store = run.services.store;
+    let diff_ids = config.rootfs.diff_ids.clone();
+    if run.options.cache_to.iter().any(|cache| cache.place == CachePlace::Inline) {
+        let document = inline_cache(run, &diff_ids)?;
+        config.extra.insert(CONFIG_MEMBER.to_owned(), document);
+    }
     let config_bytes = config.to_json();
     let config_digest = store.put_blob(&config_bytes).map_err(BuildError::from)?;
     let mut layers = base_layers(run, stage)?;
@@ -62,7 +71,16 @@ pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failu
     store.put_blob(&bytes).map_err(BuildError::from)?;
     let mut manifest = Descriptor::of(MediaType::OciManifest, &bytes);
     manifest.platform = Some(config.platform());
-    Ok(Assembled { manifest, config: config_digest })
+    Ok(Assembled { manifest, config: config_digest, layers: diff_ids })
+}
+
+/// What an inline cache says of the image's own layers.
+fn inline_cache(run: &Run<'_>, layers: &[DiffId]) -> Result<serde_json::Value, Failure> {
+    let own = |step: &StepRecord| layers.contains(&step.layer);
+    let steps: Vec<_> = run.steps_met().into_iter().filter(own).collect();
+    let mut document = remote_cache::document(run.services.store, &steps)?;
+    document.forget_times(run.options.epoch_s);
+    Ok(serde_json::to_value(document).expect("texts and numbers always serialize"))
 }
 
 /// Writes the index over images for several platforms.

@@ -15,9 +15,10 @@ use crate::plan::{Access, CacheKey, RunMount, RunMountKind, RunOperation};
 use crate::store::{CacheMount, CacheRequest, CacheUse, WorkFolder};
 use crate::tree::ContentWriter;
 
-use super::driver::{Run, StepRun};
+use super::driver::Run;
 use super::mount_source::{Inputs, Selected};
 use super::mountpoint::{IN_ROOT, make_folders};
+use super::shared::StepRun;
 use super::{BuildError, Event, Stream, chain};
 
 /// How long to wait before looking again whether a cache is free.

@@ -16,8 +16,10 @@ use crate::store::{Store, StoreError, WorkFolder};
 use crate::tree::{FileOrigin, Tree, TreePath};
 
 use super::Failure;
-use super::driver::{CONTEXT_FOLDER, ContextSource, Services, Shared, Steps};
+use super::driver::CONTEXT_FOLDER;
 use super::fetch::{Checkout, FetchError, Fetched, Once};
+use super::options::{ContextSource, Services};
+use super::shared::{Shared, Steps};
 
 type Result<T> = std::result::Result<T, FetchError>;
 

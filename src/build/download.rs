@@ -8,7 +8,7 @@ use crate::plan::redacted;
 use crate::registry::{Download, Downloaded, RegistryError, parse_http_date};
 use crate::store::{DownloadRecord, Draft, StoreError};
 
-use super::driver::Steps;
+use super::shared::Steps;
 use super::{Outcome, fetch};
 
 /// A download is refused if it is longer.

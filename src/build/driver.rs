@@ -1,131 +1,62 @@
 //! The walk through the graph: one thread a stage, one step after the other in each.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::context::{Context, IgnoreRules};
-use crate::diag::Diagnostic;
-use crate::ir;
-use crate::oci::{Digest, Reference};
-
+use crate::oci::DiffId;
 use crate::plan::{
-    self, Base, CacheKey, Component, CopyFrom, Forms, ImageRequest, Operation, OperationKey, Plan,
+    self, Base, CacheKey, CopyFrom, Forms, ImageRequest, Operation, OperationKey, Plan,
     PlannedStage, Step,
 };
 use crate::pool::{self, Scope};
-use crate::registry::Client;
-use crate::store::{Form, LayerDone, LayerOptions, LowerFolder, StepLock, StepRecord, Store};
+use crate::store::{Form, LayerDone, LowerFolder};
 use crate::tree::Tree;
 
 use super::assemble::{self, Assembled, StageHistory};
 use super::cache_mount::EmptiedCaches;
-use super::contexts::{ContextFiles, NamedFolders};
-use super::fetch::Fetched;
 use super::images::ImageTable;
-use super::lent::Lent;
+use super::lookup::{Claim, Found, Wanted};
 use super::mount_source::{ContextFolders, Inputs};
+use super::options::{BuildOptions, Built, Services};
+use super::remote_cache;
 use super::run::RunDone;
+use super::shared::{Shared, StepRun};
 use super::slot::Slot;
 use super::stack::Stack;
-use super::{BuildError, Event, Failure, Outcome, StepId, Stop, copy, run, workdir};
+use super::{BuildError, Failure, Outcome, copy, run, workdir};
 
 /// The number of the build context among the folders that files may lie in.
 pub(super) const CONTEXT_FOLDER: u32 = 0;
 
-/// Where the sources of COPY are.
-#[derive(Debug, Clone)]
-pub struct ContextSource {
-    /// The folder.
-    pub path: PathBuf,
-    /// What of it is not there for the build.
-    pub ignore: IgnoreRules,
-    /// Whether the folder is the same in the next build, so that its files' hashes are remembered.
-    pub lasting: bool,
-    /// The files with their owners, if it is an archive's and not simply a folder.
-    pub tree: Option<Tree>,
-}
-
-/// What a build is to do.
-#[derive(Debug)]
-pub struct BuildOptions {
-    /// The Dockerfile.
-    pub dockerfile: ir::Dockerfile,
-    /// The context.
-    pub context: ContextSource,
-    /// The named contexts that are files, by the names in the request.
-    pub contexts: BTreeMap<String, ContextFiles>,
-    /// Arguments, target, platform, labels.
-    pub request: plan::Request,
-    /// Names for the result.
-    pub tags: Vec<Reference>,
-    /// Whether the result is an index even for a single platform.
-    pub always_index: bool,
-    /// Whether earlier results are not used.
-    pub no_cache: bool,
-    /// Whether registries are asked even for images that are in the store.
-    pub pull: bool,
-    /// SOURCE_DATE_EPOCH: the time in config and history.
-    pub epoch_s: Option<i64>,
-    /// Whether later file times in new layers become the epoch too.
-    pub clamp: bool,
-    /// Secrets and agents for `RUN --mount`.
-    pub lent: Lent,
-    /// Seconds since 1970.
-    pub now_s: i64,
-    /// How many threads may work at once.
-    pub jobs: NonZeroUsize,
-}
-
-/// What a build works with.
-#[derive(Clone, Copy)]
-pub struct Services<'a> {
-    /// The store.
-    pub store: &'a Store,
-    /// The registries.
-    pub registry: &'a Client,
-    /// Ends the build.
-    pub stop: &'a Stop,
-    /// Variables for programs of the host, such as git: PATH, proxies, certificates.
-    pub environment: &'a BTreeMap<String, String>,
-    /// Secrets and agents.
-    pub lent: &'a Lent,
-    /// Learns what happens.
-    pub events: &'a (dyn Fn(Event) + Sync),
-}
-
-impl std::fmt::Debug for Services<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Services").field("store", &self.store).finish_non_exhaustive()
-    }
-}
-
-/// What was built, in the store.
-#[derive(Debug, Clone)]
-pub struct Built {
-    /// The image's manifest in the store, in which new layers are plain tars; for several platforms,
-    /// the index over those.
-    pub top: Digest,
-    /// The image's id, the same whatever the layers' packing: the digest of its config; for several
-    /// platforms, that of the index.
-    pub id: Digest,
-    /// What is odd about the Dockerfile.
-    pub warnings: Vec<Diagnostic>,
-}
-
 type Result<T> = std::result::Result<T, Failure>;
 
-/// Builds an image into the store.
+/// Builds an image into the store, with what caches elsewhere know, and for those.
 ///
 /// # Errors
-/// The first error in the order of the stages; the other steps were ended.
+/// The first error in the order of the stages; the other steps were ended. That of a cache which
+/// has to be read or written.
 pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
+    remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
     let shared = Shared::new(services, options);
-    let (plan, images) = make_plan(&shared)?;
-    let run = Run::new(&shared, &plan, &images);
+    let built = build_images(&shared);
+    let exported = match &built {
+        Err(error) if matches!(**error, BuildError::Interrupted) => Ok(()),
+        built => {
+            let layers = built.as_ref().ok().map(|(_, layers)| layers);
+            remote_cache::export(&shared, &options.cache_to, &shared.steps_met(), layers)
+        }
+    };
+    let (built, _layers) = built?;
+    exported?;
+    Ok(built)
+}
+
+/// Builds; gives the layers of the images, too.
+fn build_images(shared: &Shared<'_>) -> Result<(Built, BTreeSet<DiffId>)> {
+    let (services, options) = (shared.services, shared.options);
+    let (plan, images) = make_plan(shared)?;
+    let run = Run::new(shared, &plan, &images);
     run.all_stages()?;
     let images = plan.targets.iter().map(|target| assemble::image(&run, &run.stage(*target)?));
     let images: Vec<Assembled> = images.collect::<Result<_>>()?;
@@ -140,7 +71,8 @@ pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
         services.store.set_tag(tag, top).map_err(BuildError::from)?;
     }
     services.store.make_durable().map_err(BuildError::from)?;
-    Ok(Built { top, id, warnings: plan.warnings })
+    let layers = images.into_iter().flat_map(|image| image.layers).collect();
+    Ok((Built { top, id, warnings: plan.warnings }, layers))
 }
 
 /// Resolves images until the plan is complete.
@@ -154,125 +86,6 @@ fn make_plan(shared: &Shared<'_>) -> Result<(Plan, ImageTable)> {
             plan::Outcome::Ready(plan) => return Ok((*plan, table)),
             plan::Outcome::Needs(needs) => table.resolve(shared, &needs, &mut known)?,
         }
-    }
-}
-
-/// Numbers steps and tells of them.
-#[derive(Debug)]
-pub(super) struct Steps<'a> {
-    pub(super) services: &'a Services<'a>,
-    next: AtomicU32,
-}
-
-impl<'a> Steps<'a> {
-    pub(super) const fn new(services: &'a Services<'a>) -> Self {
-        Self { services, next: AtomicU32::new(1) }
-    }
-
-    pub(super) fn event(&self, event: Event) {
-        (self.services.events)(event);
-    }
-
-    pub(super) fn start(&self, name: String) -> StepRun {
-        let id = StepId(self.next.fetch_add(1, Ordering::Relaxed));
-        self.event(Event::Started { step: id, name });
-        StepRun { id, started: Instant::now() }
-    }
-
-    pub(super) fn finish(&self, step: StepRun, outcome: Outcome) {
-        let took = step.started.elapsed();
-        self.event(Event::Finished { step: step.id, outcome, took });
-    }
-}
-
-/// What is the same for all stages.
-#[derive(Debug)]
-pub(super) struct Shared<'a> {
-    steps: Steps<'a>,
-    pub(super) options: &'a BuildOptions,
-    next_folder: AtomicU32,
-    context: OnceLock<Context>,
-    pub(super) fetched: Fetched,
-    pub(super) named: NamedFolders,
-    resolv_conf: OnceLock<Vec<u8>>,
-}
-
-/// A step that is shown.
-#[derive(Debug)]
-pub(super) struct StepRun {
-    pub(super) id: StepId,
-    started: Instant,
-}
-
-impl<'a> Shared<'a> {
-    pub(super) fn new(services: &'a Services<'a>, options: &'a BuildOptions) -> Self {
-        Self {
-            steps: Steps::new(services),
-            options,
-            next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),
-            context: OnceLock::new(),
-            fetched: Fetched::default(),
-            named: NamedFolders::default(),
-            resolv_conf: OnceLock::new(),
-        }
-    }
-
-    /// The context, opened when a step first needs it.
-    pub(super) fn context(&self) -> std::result::Result<&Context, BuildError> {
-        if let Some(context) = self.context.get() {
-            return Ok(context);
-        }
-        let context = self.open_context(&self.options.context, CONTEXT_FOLDER);
-        let context = context.map_err(|error| error.at(None))?;
-        Ok(self.context.get_or_init(|| context))
-    }
-
-    /// Keeps the hashes of the context's files for the next build.
-    fn save_memo(&self) -> std::result::Result<(), BuildError> {
-        let source = &self.options.context;
-        if let Some(memo) = self.context.get().and_then(Context::memo_bytes)
-            && source.lasting
-        {
-            self.services.store.set_memo(&source.path.to_string_lossy(), &memo)?;
-        }
-        self.save_named_memos()?;
-        Ok(())
-    }
-
-    pub(super) fn resolv_conf(&self) -> &[u8] {
-        self.resolv_conf.get_or_init(run::read_resolv_conf)
-    }
-
-    /// A number for a folder that files may lie in.
-    pub(super) fn next_folder(&self) -> u32 {
-        self.next_folder.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// The time of files that rbuild itself makes.
-    pub(super) fn file_time_s(&self) -> i64 {
-        self.options.epoch_s.unwrap_or(self.options.now_s)
-    }
-
-    pub(super) fn layer_options(&self) -> LayerOptions {
-        let clamp_s = self.options.epoch_s.filter(|_epoch| self.options.clamp);
-        LayerOptions { clamp_s, created_s: self.options.now_s }
-    }
-
-    /// Why a step ends before its time.
-    pub(super) fn stopped(&self) -> BuildError {
-        if self.services.stop.is_interrupted() {
-            BuildError::Interrupted
-        } else {
-            BuildError::Stopped
-        }
-    }
-}
-
-impl<'a> std::ops::Deref for Shared<'a> {
-    type Target = Steps<'a>;
-
-    fn deref(&self) -> &Steps<'a> {
-        &self.steps
     }
 }
 
@@ -295,7 +108,7 @@ pub(super) struct Run<'a> {
     pub(super) context_folders: ContextFolders,
     pub(super) emptied_caches: EmptiedCaches,
     /// Steps of this build by definition: equal steps of several stages are one.
-    made: Mutex<BTreeMap<CacheKey, Stack>>,
+    pub(super) made: Mutex<BTreeMap<CacheKey, Stack>>,
 }
 
 impl<'a> std::ops::Deref for Run<'a> {
@@ -348,7 +161,8 @@ impl<'a> Run<'a> {
             handles.into_iter().map(pool::join).collect::<Vec<Result<()>>>()
         });
         self.save_memo()?;
-        let mut errors: Vec<Failure> = results.into_iter().filter_map(Result::err).collect();
+        let errors = results.into_iter().filter_map(Result::err);
+        let mut errors: Vec<Failure> = errors.chain(self.late_failure()).collect();
         let own = errors.iter().position(|error| !error.is_consequence()).unwrap_or(0);
         if errors.is_empty() { Ok(()) } else { Err(errors.swap_remove(own)) }
     }
@@ -490,7 +304,7 @@ impl<'a> Run<'a> {
             run::commit(self, done, lowers, &self.layer_options())
                 .map_err(Failure::new)
                 .and_then(|layer| self.remember(claim, below, &layer).map(|()| layer))
-                .inspect_err(|_error| self.services.stop.fail())
+                .inspect_err(|error| self.fail_late(error))
         });
     }
 
@@ -507,8 +321,10 @@ impl<'a> Run<'a> {
             let made_by = source.definition().as_content();
             self.key(OperationKey::copy(operation, &made_by)).key().on(stack.definition())
         });
-        if let (Some(definition), Some(false)) = (by_source, source.as_ref().map(Stack::is_fresh))
-            && let Some(found) = self.find_by_definition(definition, stack)?
+        let is_fresh = stack.is_fresh() || source.as_ref().is_some_and(Stack::is_fresh);
+        if let Some(definition) = by_source
+            && !is_fresh
+            && let Some(found) = self.find_by_definition(definition, is_fresh, stack)?
         {
             return Ok((found, Outcome::Cached));
         }
@@ -516,6 +332,7 @@ impl<'a> Run<'a> {
         let selected = sources.digest(self, operation, span)?;
         let mut wanted = Wanted::new(&self.key(OperationKey::copy(operation, &selected)), stack);
         wanted.definition = by_source.unwrap_or(wanted.definition);
+        wanted.is_fresh = is_fresh;
         let claim = match self.find_or_claim(&wanted, stack)? {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,
@@ -575,80 +392,6 @@ impl<'a> Run<'a> {
         key.clamped(self.layer_options().clamp_s)
     }
 
-    fn made(&self) -> std::sync::MutexGuard<'_, BTreeMap<CacheKey, Stack>> {
-        // Each use is one call on the map: a panic elsewhere leaves it whole.
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Looks a step up, first by what made it, then by what its parent holds; or claims it, so
-    /// that nobody else makes it at the same time.
-    fn find_or_claim(&self, wanted: &Wanted, stack: &Stack) -> Result<Found> {
-        if let Some(found) = self.find(wanted, stack)? {
-            return Ok(Found::Made(found));
-        }
-        let lock = self.services.store.lock_step(wanted.definition).map_err(BuildError::from)?;
-        // Whoever held the lock may have made it.
-        if let Some(found) = self.find(wanted, stack)? {
-            return Ok(Found::Made(found));
-        }
-        let wanted = wanted.clone();
-        Ok(Found::Claimed(Claim { wanted, duration_ms: AtomicU64::new(0), _lock: lock }))
-    }
-
-    fn find(&self, wanted: &Wanted, stack: &Stack) -> Result<Option<Stack>> {
-        if let Some(found) = self.find_by_definition(wanted.definition, stack)? {
-            return Ok(Some(found));
-        }
-        let store = self.services.store;
-        let error = BuildError::from;
-        // Only a record of the same operation can be found by content: without one there is no
-        // need to wait for the parent's content.
-        if self.options.no_cache || !store.has_operation(wanted.operation).map_err(error)? {
-            return Ok(None);
-        }
-        let content = wanted.operation.on(stack.content()?);
-        let Some(hit) = store.step_by_content(content).map_err(error)? else { return Ok(None) };
-        let Wanted { definition, operation, components } = wanted.clone();
-        let record = StepRecord { definition, content, operation, components, ..hit };
-        store.record_step(&record).map_err(error)?;
-        self.found(&record, stack)
-    }
-
-    /// Looks a step up by what made it and all that is below it.
-    fn find_by_definition(&self, definition: CacheKey, stack: &Stack) -> Result<Option<Stack>> {
-        if let Some(made) = self.made().get(&definition) {
-            return Ok(Some(made.clone()));
-        }
-        if self.options.no_cache || stack.is_fresh() {
-            return Ok(None);
-        }
-        let hit = self.services.store.step_by_definition(definition).map_err(BuildError::from)?;
-        hit.map_or(Ok(None), |hit| self.found(&hit, stack))
-    }
-
-    fn found(&self, hit: &StepRecord, stack: &Stack) -> Result<Option<Stack>> {
-        let record = self.services.store.layer(hit.layer).map_err(BuildError::from)?;
-        let Some(mut record) = record else { return Ok(None) };
-        record.created_s = hit.created_s;
-        let done = LayerDone { diff_id: hit.layer, record };
-        let next = stack.with_found(hit.definition.as_bytes(), done);
-        self.made().insert(hit.definition, next.clone());
-        Ok(Some(next))
-    }
-
-    fn remember(&self, claim: &Claim, below: &Stack, layer: &LayerDone) -> Result<()> {
-        let record = StepRecord {
-            definition: claim.wanted.definition,
-            content: claim.wanted.operation.on(below.content()?),
-            operation: claim.wanted.operation,
-            components: claim.wanted.components.clone(),
-            layer: layer.diff_id,
-            created_s: layer.record.created_s,
-            duration_ms: claim.duration_ms.load(Ordering::Relaxed),
-        };
-        Ok(self.services.store.record_step(&record).map_err(BuildError::from)?)
-    }
-
     /// The folders to mount, base first; what is not unpacked yet is now.
     pub(super) fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
         let options = self.layer_options();
@@ -696,51 +439,4 @@ impl<'a> Run<'a> {
 /// An error that another stage has as well: that stage reports it.
 pub(super) fn unshared(error: Failure) -> BuildError {
     Arc::try_unwrap(error).unwrap_or(BuildError::Stopped)
-}
-
-enum Found {
-    /// It is there.
-    Made(Stack),
-    /// It has to be made, by us.
-    Claimed(Claim),
-}
-
-/// A step by its keys.
-#[derive(Debug, Clone)]
-struct Wanted {
-    /// By what made it: the operation, and what made all that is below.
-    definition: CacheKey,
-    /// The operation alone, its sources by content.
-    operation: CacheKey,
-    /// The parts of the operation's key.
-    components: String,
-}
-
-impl Wanted {
-    fn new(key: &OperationKey, stack: &Stack) -> Self {
-        let operation = key.key();
-        let definition = operation.on(stack.definition());
-        Self { definition, operation, components: components_json(key.components()) }
-    }
-}
-
-/// The right and duty to make a step.
-#[derive(Debug)]
-struct Claim {
-    wanted: Wanted,
-    duration_ms: AtomicU64,
-    _lock: StepLock,
-}
-
-impl Claim {
-    fn note_duration(&self, started: Instant) {
-        let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.duration_ms.store(took, Ordering::Relaxed);
-    }
-}
-
-fn components_json(components: &[Component]) -> String {
-    let pairs: Vec<(&str, &str)> =
-        components.iter().map(|part| (part.name.as_str(), part.value.as_str())).collect();
-    serde_json::to_string(&pairs).expect("pairs of texts always serialize")
 }

@@ -101,6 +101,22 @@ pub enum BuildError {
     /// The image could not be written out.
     #[error(transparent)]
     Export(#[from] crate::image::ExportError),
+    /// A cache of other machines could not be read or written.
+    #[error("cannot {verb} {place}")]
+    Cache {
+        /// `import the cache from`, `export the cache to`.
+        verb: &'static str,
+        /// Where it is.
+        place: String,
+        /// Why.
+        source: Box<BuildError>,
+    },
+    /// What is there is no cache.
+    #[error("it is not a build cache: {reason}")]
+    BadCache {
+        /// Why not.
+        reason: String,
+    },
     /// Another step failed first.
     #[error("another step failed")]
     Stopped,
@@ -139,6 +155,8 @@ impl BuildError {
             | Self::Store(_)
             | Self::Io(_)
             | Self::Export(_)
+            | Self::Cache { .. }
+            | Self::BadCache { .. }
             | Self::Stopped
             | Self::Interrupted => Vec::new(),
         }
@@ -174,6 +192,8 @@ impl BuildError {
             | Self::Store(_)
             | Self::Io(_)
             | Self::Export(_)
+            | Self::Cache { .. }
+            | Self::BadCache { .. }
             | Self::Stopped
             | Self::Interrupted => true,
         }

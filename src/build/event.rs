@@ -1,10 +1,22 @@
 //! What happens during a build, as it happens. Only `cli` turns it into text.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Numbers what is shown as one step, in the order in which they start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub u32);
+
+/// Gives each step of one command its number.
+#[derive(Debug, Default)]
+pub struct StepNumbers(AtomicU32);
+
+impl StepNumbers {
+    /// The next number, from 1.
+    pub(super) fn next(&self) -> StepId {
+        StepId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
 
 /// Which of a command's outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use crate::store::unpack::UnpackError;
 use crate::store::{DownloadRecord, StoreError, WorkFolder};
 
 use super::download::{self, DownloadError};
-use super::driver::Steps;
 use super::git_agent::{GitAgent, git_agent};
+use super::shared::Steps;
 use super::{BuildError, Outcome, error};
 
 /// Why something outside could not be had.

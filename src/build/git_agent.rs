@@ -8,7 +8,7 @@ use crate::store::{StoreError, WorkFolder};
 
 use super::AgentSource;
 use super::agent::Agents;
-use super::driver::Steps;
+use super::shared::Steps;
 
 /// The socket's name in its folder.
 const NAME: &str = "agent";

@@ -16,7 +16,7 @@ use crate::store::{LayerDone, LayerRecord, LayerSource};
 use crate::syntax;
 use crate::tree::ContentDigest;
 
-use super::driver::{Shared, Steps};
+use super::shared::{Shared, Steps};
 use super::stack::Stack;
 use super::{BuildError, Event, Failure, Outcome, layout};
 

@@ -10,8 +10,8 @@ use crate::pathio::PathError;
 use crate::plan::{ImagePlace, ImageRequest};
 use crate::store::LayerSource;
 
-use super::driver::Steps;
 use super::images::Resolved;
+use super::shared::Steps;
 use super::{BuildError, error};
 
 type Result<T> = std::result::Result<T, BuildError>;

@@ -15,10 +15,11 @@ use crate::tree::TreePath;
 
 use super::agent::Agents;
 use super::cache_mount::Caches;
-use super::driver::{Run, StepRun, unshared};
+use super::driver::{Run, unshared};
 use super::mask::Mask;
 use super::mount_source::{ContextFolder, FILE_NAME, Inputs, Selected};
 use super::mountpoint::{IN_ROOT, MountPoints};
+use super::shared::StepRun;
 use super::{BuildError, chain};
 
 /// Mounts of a step and what must live as long as it runs.

@@ -20,11 +20,12 @@ use crate::sandbox::{
 use crate::store::{LayerOptions, LowerFolder, WorkFolder};
 use crate::tree::{Accounts, ResolvedUser, TreePath};
 
-use super::driver::{Run, Shared, StepRun};
+use super::driver::Run;
 use super::mask::{Mask, MaskedStream};
 use super::mount_source::Inputs;
 use super::mountpoint::{self, IN_ROOT, MountPoints};
 use super::mounts::StepMounts;
+use super::shared::{Shared, StepRun};
 use super::{BuildError, Event, Stream};
 
 /// Lines of a failed command that are shown again at the end.

@@ -100,6 +100,14 @@ pub(super) struct BuildArgs {
     /// Build for these platforms, such as linux/amd64,linux/arm64; several make one index
     #[arg(long, value_name = "OS/ARCH[,…]", value_delimiter = ',')]
     pub(super) platform: Vec<String>,
+    /// Find steps that were made elsewhere: type=registry,ref=NAME or type=local,src=FOLDER; may be
+    /// repeated
+    #[arg(long, value_name = "type=TYPE,…")]
+    pub(super) cache_from: Vec<String>,
+    /// Let others find the steps of this build: type=registry,ref=NAME, type=local,dest=FOLDER or
+    /// type=inline; mode=max for all of them, not only the image's own; may be repeated
+    #[arg(long, value_name = "type=TYPE,…")]
+    pub(super) cache_to: Vec<String>,
     /// Make every step anew
     #[arg(long)]
     pub(super) no_cache: bool,

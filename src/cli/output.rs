@@ -119,7 +119,7 @@ impl Fields {
     }
 }
 
-fn boolean(name: &str, value: &str) -> Result<bool, String> {
+pub(super) fn boolean(name: &str, value: &str) -> Result<bool, String> {
     match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),

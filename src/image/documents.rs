@@ -34,12 +34,40 @@ pub fn pack(store: &Store, image: &Image, options: &ExportOptions) -> Result<Pac
     Ok(Packed::new(image, layers, options))
 }
 
+/// Layers that belong together without being an image (image-spec, manifest.md, "Guidelines for
+/// Artifact Usage").
+#[derive(Clone, Copy)]
+pub struct Artifact<'a> {
+    /// The layers.
+    pub layers: &'a [ImageLayer],
+    /// What stands in the config's place is of this type.
+    pub media_type: &'a MediaType,
+    /// Writes it, given the layers as they are packed.
+    pub document: &'a dyn Fn(&[Descriptor]) -> Vec<u8>,
+}
+
+impl std::fmt::Debug for Artifact<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Artifact").field("layers", &self.layers).finish_non_exhaustive()
+    }
+}
+
 impl Packed {
     /// Writes the manifest over `layers`.
     pub(super) fn new(image: &Image, layers: Vec<Descriptor>, options: &ExportOptions) -> Self {
+        let mut packed = Self::over(config_of(image, options), layers, options);
+        packed.descriptor.platform = Some(image.platform());
+        packed
+    }
+
+    /// Writes the manifest over any `config` and `layers`.
+    pub(super) fn over(
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+        options: &ExportOptions,
+    ) -> Self {
         let docker = options.docker_media_types;
         let manifest_type = if docker { MediaType::DockerManifest } else { MediaType::OciManifest };
-        let config = config_of(image, options);
         let manifest = pretty(&Manifest {
             schema_version: 2,
             media_type: Some(manifest_type.clone()),
@@ -47,8 +75,7 @@ impl Packed {
             layers: layers.clone(),
             annotations: BTreeMap::new(),
         });
-        let mut descriptor = Descriptor::of(manifest_type, &manifest);
-        descriptor.platform = Some(image.platform());
+        let descriptor = Descriptor::of(manifest_type, &manifest);
         Self { manifest, descriptor, config, layers }
     }
 

@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use crate::archive::TarWriter;
 use crate::oci::{Descriptor, Digest, Index, MediaType, Parsed, Reference, compact, pretty};
-use crate::pathio::{self, PathError};
+use crate::pathio::{self, Context as _, PathError};
 use crate::store::Store;
 use crate::tree::{ContentHash, File, FileOrigin, Meta, Node, TreePath};
 
-use super::documents::{Packed, index_over, pack};
-use super::{ExportError, ExportOptions, Image, Result};
+use super::documents::{Artifact, Packed, index_over, pack, packed_layer, try_each};
+use super::{ExportError, ExportOptions, Image, ImageLayer, Result};
 
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -95,24 +95,72 @@ pub(super) fn write_folder(
     options: &ExportOptions,
 ) -> Result<Descriptor> {
     let layout = Layout::new(store, images, options)?;
-    pathio::create_dir_all(&folder.join(BLOBS))?;
-    let index_path = folder.join(INDEX_FILE);
-    let index = merged(&index_path, entries(&layout.top, options))?;
-    for (digest, blob) in &layout.blobs {
-        let path = folder.join(blob_name(*digest));
-        let (size, mut content) = blob.open(store, *digest)?;
-        // A blob of another length is one that was cut short.
-        if rustix::fs::stat(&path).is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(size)) {
-            continue;
-        }
-        put(&path, |out| io::copy(&mut content, out).map(drop))?;
-    }
-    put(&folder.join(LAYOUT_FILE), |out| out.write_all(LAYOUT))?;
-    put(&index_path, |out| out.write_all(&pretty(&index)))?;
+    let index = merged(&folder.join(INDEX_FILE), entries(&layout.top, options))?;
+    layout.write(store, folder, &index)?;
     Ok(layout.top)
 }
 
+/// Writes an artifact into a folder that is a layout of its own: it holds nothing else afterwards.
+/// The layers have to be in the store.
+///
+/// # Errors
+/// The store's when a layer is not there or damaged; the kernel's, with the path.
+pub fn write_artifact(
+    store: &Store,
+    folder: &Path,
+    tag: &str,
+    artifact: &Artifact<'_>,
+    options: &ExportOptions,
+) -> Result<Digest> {
+    let pack = |layer: &ImageLayer| packed_layer(store, layer, options);
+    let layers = try_each(artifact.layers, options.jobs, pack)?;
+    let document = (artifact.document)(&layers);
+    let config = Descriptor::of(artifact.media_type.clone(), &document);
+    let packed = Packed::over(config, layers, options);
+    let mut blobs: BTreeMap<Digest, Blob> =
+        packed.layers.iter().map(|layer| (layer.digest, Blob::Stored(layer.size))).collect();
+    blobs.insert(packed.config.digest, Blob::Bytes(document));
+    blobs.insert(packed.digest(), Blob::Bytes(packed.manifest.clone()));
+    let mut entry = packed.descriptor.clone();
+    entry.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
+    let layout = Layout { blobs, top: packed.descriptor.clone(), packed: vec![packed] };
+    layout.write(store, folder, &index_of(vec![entry]))?;
+    layout.remove_others(folder)?;
+    Ok(layout.top.digest)
+}
+
 impl Layout {
+    /// Writes blobs that are not there yet, and then the index.
+    fn write(&self, store: &Store, folder: &Path, index: &Index) -> Result<()> {
+        pathio::create_dir_all(&folder.join(BLOBS))?;
+        for (digest, blob) in &self.blobs {
+            let path = folder.join(blob_name(*digest));
+            let (size, mut content) = blob.open(store, *digest)?;
+            // A blob of another length is one that was cut short.
+            if rustix::fs::stat(&path).is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(size)) {
+                continue;
+            }
+            put(&path, |out| io::copy(&mut content, out).map(drop))?;
+        }
+        put(&folder.join(LAYOUT_FILE), |out| out.write_all(LAYOUT))?;
+        put(&folder.join(INDEX_FILE), |out| out.write_all(&pretty(index)))
+    }
+
+    /// Removes blobs that an earlier index named.
+    fn remove_others(&self, folder: &Path) -> Result<()> {
+        let blobs = folder.join(BLOBS);
+        for entry in std::fs::read_dir(&blobs).context("list", &blobs)? {
+            let entry = entry.context("list", &blobs)?;
+            let name = entry.file_name();
+            let ours = self.blobs.keys().any(|digest| name == digest.hex().as_str());
+            // Only what can be a blob: the folder may be somebody's home by mistake.
+            if !ours && name.len() == 64 {
+                pathio::remove_file(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Packs the images; several, for as many platforms, go under an index.
     fn new(store: &Store, images: &[Image], options: &ExportOptions) -> Result<Self> {
         let mut blobs = BTreeMap::new();

@@ -29,10 +29,11 @@ use crate::store::Store;
 
 use rootfs::Rootfs;
 
-pub use documents::{Packed, pack};
+pub use documents::{Artifact, Packed, pack};
 pub use error::{ExportError, Warning};
-pub use origin::fetch_layer;
-pub use push::{push, push_all};
+pub use layout::write_artifact;
+pub use origin::{fetch_layer, is_obtainable};
+pub use push::{push, push_all, push_artifact};
 pub use reader::{LayoutError, LayoutReader};
 pub use source::{Image, ImageLayer, Loaded};
 pub use verify::{Verified, VerifyError, verify_layout};

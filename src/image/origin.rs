@@ -62,6 +62,34 @@ pub fn fetch_layer(
     Err(last)
 }
 
+/// Whether one of the places where the layer is known to be still has it. A registry is asked, a
+/// layout looked at; places that have lost it are forgotten.
+///
+/// # Errors
+/// The last place's, when none could say.
+pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Result<bool> {
+    let mut last = None;
+    for source in store.sources(diff_id)? {
+        let there = match Place::of(&source) {
+            Some(Place::Registry(name)) => {
+                registry.blob_exists(&name, source.blob.digest).map_err(|error| {
+                    ExportError::Origin { place: source.place.clone(), source: error }
+                })
+            }
+            Some(Place::Layout(folder)) => {
+                Ok(LayoutReader::new(folder).open_blob(source.blob.digest).is_ok())
+            }
+            None => Ok(false),
+        };
+        match there {
+            Ok(true) => return Ok(true),
+            Ok(false) => store.forget_source(&source)?,
+            Err(error) => last = Some(error),
+        }
+    }
+    last.map_or(Ok(false), Err)
+}
+
 fn is_gone(error: &ExportError) -> bool {
     if let ExportError::Io(error) = error {
         return error.kind() == io::ErrorKind::NotFound;

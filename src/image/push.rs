@@ -9,7 +9,7 @@ use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store};
 
 use super::documents::{
-    Packed, compression_of, index_over, kept_layer, layer_type, packed_layer, try_each,
+    Artifact, Packed, compression_of, index_over, kept_layer, layer_type, packed_layer, try_each,
 };
 use super::origin::{self, Passage};
 use super::{ExportError, ExportOptions, Image, ImageLayer, Result, config_of};
@@ -87,6 +87,28 @@ pub fn push_all(
     push.document(name, &descriptor, &index)
 }
 
+/// Pushes an artifact as `name` and gives the digest of its manifest.
+///
+/// # Errors
+/// As [`push`].
+pub fn push_artifact(
+    store: &Store,
+    registry: &Client,
+    name: &Reference,
+    artifact: &Artifact<'_>,
+    options: &ExportOptions,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Digest> {
+    let push = Push::new(store, registry, name, &[], options, progress);
+    let jobs = NonZeroUsize::new(UPLOADS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
+    let layers = try_each(artifact.layers, jobs.max(options.jobs), |layer| push.layer(layer))?;
+    let document = (artifact.document)(&layers);
+    let config = Descriptor::of(artifact.media_type.clone(), &document);
+    push.bytes(&config, &document)?;
+    let packed = Packed::over(config, layers, options);
+    push.document(name, &packed.descriptor, &packed.manifest)
+}
+
 /// Each layer once: an image may have the same one twice, such as an empty one.
 fn distinct(layers: &[ImageLayer]) -> Vec<&ImageLayer> {
     let mut distinct: Vec<&ImageLayer> = Vec::with_capacity(layers.len());
@@ -120,7 +142,9 @@ impl<'a> Push<'a> {
         parts.extend(distinct(image.layers()).into_iter().map(Part::Layer));
         let jobs = NonZeroUsize::new(UPLOADS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
         let sent = try_each(&parts, jobs.max(self.options.jobs), |part| match part {
-            Part::Config => self.config(image).map(|()| None),
+            Part::Config => {
+                self.bytes(&config_of(image, self.options), image.config_bytes()).map(|()| None)
+            }
             Part::Layer(layer) => self.layer(layer).map(|sent| Some((layer.diff_id, sent))),
         })?;
         let sent: Vec<(DiffId, Descriptor)> = sent.into_iter().flatten().collect();
@@ -140,14 +164,12 @@ impl<'a> Push<'a> {
         ExportError::Registry { name: self.name.familiar(), source }
     }
 
-    fn config(&self, image: &Image) -> Result<()> {
-        let bytes = image.config_bytes();
-        let config = config_of(image, self.options);
+    /// Sees to it that the registry has these bytes.
+    fn bytes(&self, what: &Descriptor, bytes: &[u8]) -> Result<()> {
         let open = || -> io::Result<Box<dyn Read + Send>> {
             Ok(Box::new(io::Cursor::new(bytes.to_vec())))
         };
-        let pushed = self.registry.push_blob(self.name, &config, None, &open, self.progress);
-        pushed.map(drop).map_err(|error| self.failed(error))
+        self.send(what, None, &open).map_err(|error| self.failed(error))
     }
 
     /// Sees to it that the registry has the layer; gives the blob that it has there.

@@ -3,10 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use rusqlite::params;
+
 use crate::oci::{DiffId, Digest, ImageConfig, Manifest, Parsed};
 use crate::pathio::{self, Context as _};
 
+use super::index::Index;
 use super::{Store, StoreError};
+
+type Result<T> = std::result::Result<T, StoreError>;
 
 /// A manifest or config is no longer than this (4 MiB is what registries take).
 const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
@@ -43,7 +48,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process uses the store; the kernel's, with the path.
-    pub fn prune(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
+    pub fn prune(&self, options: &PruneOptions) -> Result<Pruned> {
         if !self.in_use.try_upgrade() {
             return Err(StoreError::InUse { root: self.root.clone() });
         }
@@ -52,7 +57,7 @@ impl Store {
         pruned
     }
 
-    fn prune_alone(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
+    fn prune_alone(&self, options: &PruneOptions) -> Result<Pruned> {
         if options.all {
             self.with_index(|index| index.remove_tags())?;
         }
@@ -86,7 +91,7 @@ impl Store {
         Ok(pruned)
     }
 
-    fn kept(&self) -> Result<Kept, StoreError> {
+    fn kept(&self) -> Result<Kept> {
         let mut kept = Kept::default();
         for tag in self.with_index(|index| index.tags())? {
             let bytes = self.read_blob(tag.manifest, MAX_DOCUMENT_BYTES)?;
@@ -111,7 +116,7 @@ impl Store {
         Ok(kept)
     }
 
-    fn keep_image(&self, manifest: &Manifest, kept: &mut Kept) -> Result<(), StoreError> {
+    fn keep_image(&self, manifest: &Manifest, kept: &mut Kept) -> Result<()> {
         kept.blobs.insert(manifest.config.digest);
         kept.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
         let config = self.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
@@ -125,8 +130,39 @@ impl Store {
     }
 }
 
+impl Index {
+    /// Every layer that anything is known of.
+    fn layers(&self) -> Result<Vec<DiffId>> {
+        const SQL: &str = "SELECT diff_id FROM layer UNION SELECT diff_id FROM source";
+        let texts = self.texts(SQL, [])?;
+        texts.iter().map(|text| self.digest(text).map(DiffId::new)).collect()
+    }
+
+    /// Forgets every step, every resolved base image, every memo and every download.
+    fn forget(&self) -> Result<()> {
+        const SQL: &str =
+            "DELETE FROM step; DELETE FROM resolved; DELETE FROM memo; DELETE FROM download;";
+        self.check(self.connection.execute_batch(SQL))
+    }
+
+    fn remove_layer(&self, diff_id: DiffId) -> Result<()> {
+        let text = diff_id.to_string();
+        self.check(self.connection.execute("DELETE FROM layer WHERE diff_id = ?1", params![text]))?;
+        for sql in
+            ["DELETE FROM packed WHERE diff_id = ?1", "DELETE FROM source WHERE diff_id = ?1"]
+        {
+            self.check(self.connection.execute(sql, params![text]))?;
+        }
+        Ok(())
+    }
+
+    fn remove_tags(&self) -> Result<()> {
+        self.check(self.connection.execute("DELETE FROM tag", [])).map(drop)
+    }
+}
+
 /// The entries of `folder` whose names are not among `kept`.
-fn names_not_in(folder: &Path, kept: &BTreeSet<String>) -> Result<Vec<PathBuf>, StoreError> {
+fn names_not_in(folder: &Path, kept: &BTreeSet<String>) -> Result<Vec<PathBuf>> {
     let mut rest = Vec::new();
     for entry in std::fs::read_dir(folder).context("list", folder)? {
         let entry = entry.context("list", folder)?;

@@ -7,7 +7,7 @@ use crate::pathio::Context as _;
 use crate::plan::CacheKey;
 
 use super::work::open_folder;
-use super::{StepRecord, Store, StoreError, Tag};
+use super::{LayerRecord, StepRecord, Store, StoreError, Tag};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -94,7 +94,23 @@ impl Store {
     /// # Errors
     /// The index's.
     pub fn record_step(&self, step: &StepRecord) -> Result<()> {
-        self.with_index(|index| index.put_step(step))
+        self.with_index(|index| index.put_step(step, true))
+    }
+
+    /// Remembers a step that somebody else made, unless it is known.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn learn_step(&self, step: &StepRecord) -> Result<()> {
+        self.with_index(|index| index.put_step(step, false))
+    }
+
+    /// Remembers a layer that is elsewhere.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn learn_layer(&self, diff_id: DiffId, record: &LayerRecord) -> Result<()> {
+        self.with_index(|index| index.put_layer(diff_id, record, false))
     }
 
     /// The memo of a folder's file hashes.

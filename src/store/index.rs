@@ -165,13 +165,20 @@ impl Index {
         Ok(Some(LayerRecord { content, tar_bytes: tar_bytes.unsigned_abs(), created_s }))
     }
 
-    pub(super) fn put_layer(&self, diff_id: DiffId, record: &LayerRecord) -> Result<()> {
+    /// Remembers a layer; `is_new` says that a form of it was just made, which is not synced yet.
+    pub(super) fn put_layer(
+        &self,
+        diff_id: DiffId,
+        record: &LayerRecord,
+        is_new: bool,
+    ) -> Result<()> {
         const SQL: &str = "INSERT INTO layer (diff_id, content, tar_bytes, created_s, boot)
             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (diff_id) DO UPDATE SET boot = ?5, durable = 0
-            WHERE durable = 0 AND boot != ?5";
+            WHERE ?6 OR durable = 0 AND boot != ?5";
         let tar_bytes = i64::try_from(record.tar_bytes).unwrap_or(i64::MAX);
         let content: &[u8] = record.content.as_bytes();
-        let values = params![diff_id.to_string(), content, tar_bytes, record.created_s, self.boot];
+        let layer = diff_id.to_string();
+        let values = params![layer, content, tar_bytes, record.created_s, self.boot, is_new];
         self.check(self.connection.execute(SQL, values)).map(drop)
     }
 
@@ -191,19 +198,12 @@ impl Index {
         texts.iter().map(|text| self.digest(text).map(DiffId::new)).collect()
     }
 
-    fn texts(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<String>> {
+    pub(super) fn texts(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<String>> {
         self.check(
             self.connection
                 .prepare_cached(sql)
                 .and_then(|mut statement| statement.query_map(values, |row| row.get(0))?.collect()),
         )
-    }
-
-    /// Every layer that anything is known of.
-    pub(super) fn layers(&self) -> Result<Vec<DiffId>> {
-        const SQL: &str = "SELECT diff_id FROM layer UNION SELECT diff_id FROM source";
-        let texts = self.texts(SQL, [])?;
-        texts.iter().map(|text| self.digest(text).map(DiffId::new)).collect()
     }
 
     pub(super) fn packed(&self, diff_id: DiffId) -> Result<Vec<PackedRecord>> {
@@ -285,10 +285,14 @@ impl Index {
         self.check(found).map(|found| found.is_some())
     }
 
-    pub(super) fn put_step(&self, step: &StepRecord) -> Result<()> {
-        const SQL: &str = "INSERT OR REPLACE INTO step
+    /// Remembers a step, in place of what was known of it, or only if nothing was.
+    pub(super) fn put_step(&self, step: &StepRecord, replace: bool) -> Result<()> {
+        let sql = format!(
+            "INSERT OR {} INTO step
             (definition, content, operation, components, layer, created_s, duration_ms, used_s)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            if replace { "REPLACE" } else { "IGNORE" }
+        );
         let duration = i64::try_from(step.duration_ms).unwrap_or(i64::MAX);
         let values = params![
             step.definition.as_bytes().as_slice(),
@@ -300,7 +304,7 @@ impl Index {
             duration,
             self.now_s
         ];
-        self.check(self.connection.execute(SQL, values)).map(drop)
+        self.check(self.connection.execute(&sql, values)).map(drop)
     }
 
     pub(super) fn tags(&self) -> Result<Vec<Tag>> {
@@ -351,28 +355,6 @@ impl Index {
             "INSERT OR REPLACE INTO memo (folder, hashes, used_s) VALUES (?1, ?2, ?3)";
         let values = params![folder, hashes, self.now_s];
         self.check(self.connection.execute(SQL, values)).map(drop)
-    }
-
-    /// Forgets every step, every resolved base image, every memo and every download.
-    pub(super) fn forget(&self) -> Result<()> {
-        const SQL: &str =
-            "DELETE FROM step; DELETE FROM resolved; DELETE FROM memo; DELETE FROM download;";
-        self.check(self.connection.execute_batch(SQL))
-    }
-
-    pub(super) fn remove_layer(&self, diff_id: DiffId) -> Result<()> {
-        let text = diff_id.to_string();
-        self.check(self.connection.execute("DELETE FROM layer WHERE diff_id = ?1", params![text]))?;
-        for sql in
-            ["DELETE FROM packed WHERE diff_id = ?1", "DELETE FROM source WHERE diff_id = ?1"]
-        {
-            self.check(self.connection.execute(sql, params![text]))?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn remove_tags(&self) -> Result<()> {
-        self.check(self.connection.execute("DELETE FROM tag", [])).map(drop)
     }
 }
 

@@ -189,6 +189,7 @@ impl Store {
             return Err(PathError::new("create folder", home, error).into());
         }
         let known = self.with_index(|index| index.layer(diff_id))?.is_some();
+        let was_there = self.has_folder(diff_id);
         let tree = home.join("tree");
         if !known || rustix::fs::access(&tree, rustix::fs::Access::EXISTS).is_err() {
             let draft = self.process_folder()?.fresh();
@@ -198,7 +199,8 @@ impl Store {
         if let Some(work) = work {
             self.publish_folder(&work.path().join("fs"), &home.join("fs"), known)?;
         }
-        self.with_index(|index| index.put_layer(diff_id, record))
+        let is_new = work.is_some() && !was_there;
+        self.with_index(|index| index.put_layer(diff_id, record, is_new))
     }
 
     /// Moves a finished folder to its place; one that was left there by a machine that crashed

@@ -244,7 +244,7 @@ fn priv_full_disk_fails_and_is_well_once_there_is_room() {
     env.write_base();
     env.write(
         "Dockerfile",
-        "FROM base:1\nRUN echo kept > /kept\nRUN dd if=/dev/zero of=/f bs=1M count=30\n",
+        "FROM base:1\nRUN echo kept > /kept\nRUN sleep 1 && dd if=/dev/zero of=/f bs=1M count=30\n",
     );
     env.write("copy/Dockerfile", "FROM scratch\nCOPY big /\n");
     env.write("copy/big", vec![7; 30_000_000]);

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use super::check::{self, Look};
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
-use crate::build::{self, BuildError, BuildOptions, Built, Event, Services, Stop};
+use crate::build::{self, BuildError, BuildOptions, Built, Event, Services, StepNumbers, Stop};
 use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
-use crate::cli::{epoch, interrupt, registries, report, run_options, secrets};
+use crate::cli::{cache_options, epoch, interrupt, registries, report, run_options, secrets};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::image::{self, ExportOptions, Image, Loaded, Target};
 use crate::ir;
@@ -53,6 +53,7 @@ pub(in crate::cli) fn run(
         stop: &stop,
         environment: &programs,
         lent: &lent,
+        numbers: &StepNumbers::default(),
         events: &events,
     };
     interrupt::watching(&stop, || {
@@ -172,6 +173,16 @@ fn always_index(build_args: &BTreeMap<String, String>) -> Result<bool> {
     }
 }
 
+/// Reads each value of a flag about caches.
+fn caches<T>(
+    flag: &str,
+    texts: &[String],
+    read: impl Fn(&str) -> std::result::Result<T, String>,
+) -> Result<Vec<T>> {
+    let bad = |text: &str, why| Complaint::new(format!("error: {flag} {text}: {why}"), Exit::Usage);
+    texts.iter().map(|text| read(text).map_err(|why| bad(text, why))).collect()
+}
+
 /// What `--label` says; the value may be left out, the name may not.
 fn label_pair(text: &str) -> Result<(String, String)> {
     match text.split_once('=').unwrap_or((text, "")) {
@@ -215,6 +226,8 @@ fn options(
         request,
         tags: args.tag.iter().map(|tag| reference(tag)).collect::<Result<_>>()?,
         always_index,
+        cache_from: caches("--cache-from", &args.cache_from, cache_options::from)?,
+        cache_to: caches("--cache-to", &args.cache_to, cache_options::to)?,
         no_cache: args.no_cache,
         pull: args.pull,
         epoch_s,

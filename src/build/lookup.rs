@@ -1,0 +1,153 @@
+//! Whether a step was made before: by what made it, or by what its parent holds.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::plan::{CacheKey, Component, OperationKey};
+use crate::store::{LayerDone, StepLock, StepRecord};
+
+use super::driver::Run;
+use super::stack::Stack;
+use super::{BuildError, Failure};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl Run<'_> {
+    pub(super) fn made(&self) -> std::sync::MutexGuard<'_, BTreeMap<CacheKey, Stack>> {
+        // Each use is one call on the map: a panic elsewhere leaves it whole.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks a step up, first by what made it, then by what its parent holds; or claims it, so
+    /// that nobody else makes it at the same time.
+    pub(super) fn find_or_claim(&self, wanted: &Wanted, stack: &Stack) -> Result<Found> {
+        if let Some(found) = self.find(wanted, stack)? {
+            return Ok(Found::Made(found));
+        }
+        let lock = self.services.store.lock_step(wanted.definition).map_err(BuildError::from)?;
+        // Whoever held the lock may have made it.
+        if let Some(found) = self.find(wanted, stack)? {
+            return Ok(Found::Made(found));
+        }
+        let wanted = wanted.clone();
+        Ok(Found::Claimed(Claim { wanted, duration_ms: AtomicU64::new(0), _lock: lock }))
+    }
+
+    fn find(&self, wanted: &Wanted, stack: &Stack) -> Result<Option<Stack>> {
+        if let Some(found) = self.find_by_definition(wanted.definition, wanted.is_fresh, stack)? {
+            return Ok(Some(found));
+        }
+        let store = self.services.store;
+        let error = BuildError::from;
+        // Only a record of the same operation can be found by content: without one there is no
+        // need to wait for the parent's content.
+        if self.options.no_cache || !store.has_operation(wanted.operation).map_err(error)? {
+            return Ok(None);
+        }
+        let content = wanted.operation.on(stack.content()?);
+        let Some(hit) = store.step_by_content(content).map_err(error)? else { return Ok(None) };
+        let Wanted { definition, operation, components, .. } = wanted.clone();
+        let record = StepRecord { definition, content, operation, components, ..hit };
+        store.record_step(&record).map_err(error)?;
+        self.found(&record, stack)
+    }
+
+    /// Looks a step up by what made it and all that is below it; when some of that is fresh, only
+    /// among the steps of this build.
+    pub(super) fn find_by_definition(
+        &self,
+        definition: CacheKey,
+        is_fresh: bool,
+        stack: &Stack,
+    ) -> Result<Option<Stack>> {
+        if let Some(made) = self.made().get(&definition) {
+            return Ok(Some(made.clone()));
+        }
+        if self.options.no_cache || is_fresh {
+            return Ok(None);
+        }
+        let hit = self.services.store.step_by_definition(definition).map_err(BuildError::from)?;
+        hit.map_or(Ok(None), |hit| self.found(&hit, stack))
+    }
+
+    fn found(&self, hit: &StepRecord, stack: &Stack) -> Result<Option<Stack>> {
+        let record = self.services.store.layer(hit.layer).map_err(BuildError::from)?;
+        let Some(mut record) = record else { return Ok(None) };
+        if !self.can_have(hit.layer)? {
+            return Ok(None);
+        }
+        self.meet(hit);
+        record.created_s = hit.created_s;
+        let done = LayerDone { diff_id: hit.layer, record };
+        let next = stack.with_found(hit.definition.as_bytes(), done);
+        self.made().insert(hit.definition, next.clone());
+        Ok(Some(next))
+    }
+
+    pub(super) fn remember(&self, claim: &Claim, below: &Stack, layer: &LayerDone) -> Result<()> {
+        let record = StepRecord {
+            definition: claim.wanted.definition,
+            content: claim.wanted.operation.on(below.content()?),
+            operation: claim.wanted.operation,
+            components: claim.wanted.components.clone(),
+            layer: layer.diff_id,
+            created_s: layer.record.created_s,
+            duration_ms: claim.duration_ms.load(Ordering::Relaxed),
+        };
+        self.meet(&record);
+        Ok(self.services.store.record_step(&record).map_err(BuildError::from)?)
+    }
+}
+
+pub(super) enum Found {
+    /// It is there.
+    Made(Stack),
+    /// It has to be made, by us.
+    Claimed(Claim),
+}
+
+/// A step by its keys.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// By what made it: the operation, and what made all that is below.
+    pub(super) definition: CacheKey,
+    /// The operation alone, its sources by content.
+    operation: CacheKey,
+    /// The parts of the operation's key.
+    components: String,
+    /// Whether anything that it is made from was made in this build: then the store's record of the
+    /// same definition may be of other contents.
+    pub(super) is_fresh: bool,
+}
+
+impl Wanted {
+    pub(super) fn new(key: &OperationKey, stack: &Stack) -> Self {
+        let operation = key.key();
+        let definition = operation.on(stack.definition());
+        let components = components_json(key.components());
+        Self { definition, operation, components, is_fresh: stack.is_fresh() }
+    }
+}
+
+/// The right and duty to make a step.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) wanted: Wanted,
+    duration_ms: AtomicU64,
+    _lock: StepLock,
+}
+
+impl Claim {
+    pub(super) fn note_duration(&self, started: Instant) {
+        let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.duration_ms.store(took, Ordering::Relaxed);
+    }
+}
+
+fn components_json(components: &[Component]) -> String {
+    let pairs: Vec<(&str, &str)> =
+        components.iter().map(|part| (part.name.as_str(), part.value.as_str())).collect();
+    serde_json::to_string(&pairs).expect("pairs of texts always serialize")
+}

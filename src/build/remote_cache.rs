@@ -1,0 +1,300 @@
+//! Caches that builds on other machines share: in a registry, in a folder, in the image itself.
+//!
+//! What a cache says is believed, as the store is: whoever may write it may change later images.
+//! Importing reads the list of steps only; a layer is fetched when a step or an output needs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::archive::Packing;
+use crate::image::{self, Artifact, ExportError, ExportOptions, ImageLayer, LayoutReader};
+use crate::oci::{
+    Descriptor, DiffId, ImageConfig, Manifest, MediaType, Parsed, Platform, Reference,
+};
+use crate::pathio::PathError;
+use crate::store::{LayerSource, StepRecord, Store};
+
+use super::cache_document::{
+    CONFIG_MEMBER, CacheDocument, CachedLayer, CachedStep, MAX_BYTES, MEDIA_TYPE,
+};
+use super::shared::{Shared, Steps};
+use super::{BuildError, Event, Outcome, Services};
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// Where a cache is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachePlace {
+    /// Under a name in a registry: a cache, or an image with an inline one.
+    Registry(Reference),
+    /// In an OCI layout, under a tag.
+    Folder(PathBuf, String),
+    /// In the config of the image that is built.
+    Inline,
+}
+
+/// A cache to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheFrom {
+    /// Where.
+    pub place: CachePlace,
+    /// Whether a cache that cannot be read is only worth a warning.
+    pub ignore_error: bool,
+}
+
+/// A cache to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheTo {
+    /// Where.
+    pub place: CachePlace,
+    /// Whether every step is written, and not only those whose layers are in the image.
+    pub all_steps: bool,
+    /// How layers are packed.
+    pub packing: Packing,
+    /// Whether a cache that cannot be written is only worth a warning.
+    pub ignore_error: bool,
+}
+
+impl std::fmt::Display for CachePlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Registry(name) => f.write_str(&name.familiar()),
+            Self::Folder(path, tag) => write!(f, "{} ({tag})", path.display()),
+            Self::Inline => f.write_str("the image"),
+        }
+    }
+}
+
+/// Learns what the caches know. One that cannot be read is an event, unless it has to be there.
+///
+/// # Errors
+/// The first of those that have to be there.
+pub(super) fn import(
+    services: &Services<'_>,
+    caches: &[CacheFrom],
+    platforms: &[Platform],
+) -> Result<()> {
+    let steps = Steps::new(services);
+    for cache in caches {
+        let shown = steps.start(format!("[internal] import cache from {}", cache.place));
+        let done = import_one(services, cache, platforms);
+        let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
+        steps.finish(shown, outcome);
+        tolerate(&steps, "import the cache from", &cache.place, cache.ignore_error, done)?;
+    }
+    Ok(())
+}
+
+/// Turns an error into a warning where that is wanted.
+fn tolerate(
+    steps: &Steps<'_>,
+    verb: &'static str,
+    place: &CachePlace,
+    ignore: bool,
+    done: Result<()>,
+) -> Result<()> {
+    let Err(error) = done else { return Ok(()) };
+    let error = BuildError::Cache { verb, place: place.to_string(), source: Box::new(error) };
+    if !ignore {
+        return Err(error);
+    }
+    steps.event(Event::Warning { text: super::chain(&error) });
+    Ok(())
+}
+
+fn import_one(services: &Services<'_>, cache: &CacheFrom, platforms: &[Platform]) -> Result<()> {
+    match &cache.place {
+        CachePlace::Registry(name) => {
+            for manifest in manifests(services, name, platforms)? {
+                let config = config_of(services, name, &manifest)?;
+                let document = document_of(&manifest, &config)?;
+                learn(services.store, &name.name(), document)?;
+            }
+            Ok(())
+        }
+        CachePlace::Folder(path, tag) => {
+            let platform = platforms.first().expect("a build is for some platform");
+            let (manifest, config) = from_folder(path, tag, platform)?;
+            let place = std::path::absolute(path)
+                .map_err(|e| PathError::new("find the folder", path, e))?;
+            let document = document_of(&manifest, &config)?;
+            learn(services.store, &place.to_string_lossy(), document)
+        }
+        CachePlace::Inline => Ok(()),
+    }
+}
+
+fn bad_cache(reason: impl ToString) -> BuildError {
+    BuildError::BadCache { reason: reason.to_string() }
+}
+
+/// The manifest of a cache or image; of an index, those for the platforms.
+fn manifests(
+    services: &Services<'_>,
+    name: &Reference,
+    platforms: &[Platform],
+) -> Result<Vec<Manifest>> {
+    let get = |name: &Reference| {
+        let failed = |source| BuildError::Image { span: None, name: name.familiar(), source };
+        let fetched = services.registry.manifest(name).map_err(failed)?;
+        Parsed::parse(&fetched.bytes).map_err(bad_cache)
+    };
+    let index = match get(name)? {
+        Parsed::Manifest(manifest) => return Ok(vec![manifest]),
+        Parsed::Index(index) => index,
+    };
+    let mut found = Vec::new();
+    for entry in platforms.iter().filter_map(|platform| index.select(platform)) {
+        match get(&name.with_digest(entry.digest))? {
+            Parsed::Manifest(manifest) => found.push(manifest),
+            Parsed::Index(_) => return Err(bad_cache("its index names another index")),
+        }
+    }
+    Ok(found)
+}
+
+fn config_of(services: &Services<'_>, name: &Reference, manifest: &Manifest) -> Result<Vec<u8>> {
+    if manifest.config.size > MAX_BYTES {
+        return Err(bad_cache(format!("it is longer than {MAX_BYTES} bytes")));
+    }
+    let failed = |source| BuildError::Image { span: None, name: name.familiar(), source };
+    let mut bytes = Vec::new();
+    let pulled = services.registry.pull_blob(name, &manifest.config, &mut bytes, &|_more| {});
+    pulled.map_err(failed)?;
+    Ok(bytes)
+}
+
+fn from_folder(path: &Path, tag: &str, platform: &Platform) -> Result<(Manifest, Vec<u8>)> {
+    let reader = LayoutReader::new(path);
+    let failed = |error| BuildError::Export(ExportError::from(error));
+    let (_, bytes) = reader.manifest(Some(tag), None, platform).map_err(failed)?;
+    let Parsed::Manifest(manifest) = Parsed::parse(&bytes).map_err(bad_cache)? else {
+        return Err(bad_cache("its manifest is an index"));
+    };
+    let config = reader.document(manifest.config.digest).map_err(failed)?;
+    Ok((manifest, config))
+}
+
+/// The document of a cache, or that inside an image's config, its layers with their blobs.
+fn document_of(manifest: &Manifest, config: &[u8]) -> Result<CacheDocument> {
+    if manifest.config.media_type.as_str() == MEDIA_TYPE {
+        return serde_json::from_slice(config).map_err(bad_cache);
+    }
+    let image = ImageConfig::parse(config).map_err(bad_cache)?;
+    let inline = image.extra.get(CONFIG_MEMBER);
+    let inline = inline.ok_or_else(|| bad_cache("it is an image without a cache in it"))?;
+    let mut document: CacheDocument = serde_json::from_value(inline.clone()).map_err(bad_cache)?;
+    let blobs: BTreeMap<DiffId, &Descriptor> =
+        image.rootfs.diff_ids.iter().copied().zip(&manifest.layers).collect();
+    for layer in &mut document.layers {
+        layer.blob = blobs.get(&layer.diff_id).map(|blob| (*blob).clone());
+    }
+    Ok(document)
+}
+
+/// Remembers layers as being at `place`, and steps that are not known better.
+fn learn(store: &Store, place: &str, document: CacheDocument) -> Result<()> {
+    let mut known = BTreeSet::new();
+    for layer in document.layers {
+        let Some(blob) = &layer.blob else { continue };
+        if blob.media_type.layer_compression().is_none() {
+            continue;
+        }
+        let source = LayerSource { blob: blob.clone(), place: place.to_owned() };
+        store.put_source(layer.diff_id, &source)?;
+        store.learn_layer(layer.diff_id, &layer.record())?;
+        known.insert(layer.diff_id);
+    }
+    for step in document.steps.iter().filter(|step| known.contains(&step.layer)) {
+        store.learn_step(&step.record())?;
+    }
+    Ok(())
+}
+
+/// The document for `steps`; the layers' blobs are still open.
+pub(super) fn document(store: &Store, steps: &[StepRecord]) -> Result<CacheDocument> {
+    let mut document = CacheDocument::default();
+    let mut known = BTreeSet::new();
+    for step in steps {
+        let Some(record) = store.layer(step.layer)? else { continue };
+        document.steps.push(CachedStep::new(step));
+        if known.insert(step.layer) {
+            document.layers.push(CachedLayer::new(step.layer, &record));
+        }
+    }
+    Ok(document)
+}
+
+/// Writes what the build knows into the caches, also if it failed: what was finished is worth
+/// keeping. `image` lists the layers of the result, as far as there is one.
+///
+/// # Errors
+/// The first of those that have to be written.
+pub(super) fn export(
+    steps: &Shared<'_>,
+    caches: &[CacheTo],
+    made: &[StepRecord],
+    image: Option<&BTreeSet<DiffId>>,
+) -> Result<()> {
+    for cache in caches.iter().filter(|cache| cache.place != CachePlace::Inline) {
+        let is_wanted = |step: &&StepRecord| {
+            cache.all_steps || image.is_none_or(|layers| layers.contains(&step.layer))
+        };
+        let wanted: Vec<StepRecord> = made.iter().filter(is_wanted).cloned().collect();
+        let shown = steps.start(format!("[internal] export cache to {}", cache.place));
+        let options = ExportOptions {
+            packing: cache.packing,
+            force_packing: false,
+            docker_media_types: false,
+            always_index: false,
+            jobs: steps.options.jobs,
+            names: Vec::new(),
+            created: None,
+        };
+        let done = export_one(steps.services, &cache.place, &wanted, &options);
+        let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
+        steps.finish(shown, outcome);
+        tolerate(steps, "export the cache to", &cache.place, cache.ignore_error, done)?;
+    }
+    Ok(())
+}
+
+fn export_one(
+    services: &Services<'_>,
+    place: &CachePlace,
+    steps: &[StepRecord],
+    options: &ExportOptions,
+) -> Result<()> {
+    let (store, registry) = (services.store, services.registry);
+    let document = document(store, steps)?;
+    let layers: Vec<ImageLayer> = document
+        .layers
+        .iter()
+        .map(|layer| ImageLayer { diff_id: layer.diff_id, size: 0, pulled: None })
+        .collect();
+    let write = |blobs: &[Descriptor]| {
+        let mut document = document.clone();
+        for (layer, blob) in document.layers.iter_mut().zip(blobs) {
+            layer.blob = Some(blob.clone());
+        }
+        serde_json::to_vec(&document).expect("texts and numbers always serialize")
+    };
+    let media_type = MediaType::from(MEDIA_TYPE.to_owned());
+    let artifact = Artifact { layers: &layers, media_type: &media_type, document: &write };
+    let written = match place {
+        CachePlace::Registry(name) => {
+            image::push_artifact(store, registry, name, &artifact, options, &|_more| {}).map(drop)
+        }
+        CachePlace::Folder(path, tag) => {
+            for layer in &layers {
+                if !store.has_layer(layer.diff_id)? {
+                    let fetched = image::fetch_layer(store, registry, layer.diff_id, &|_more| {});
+                    fetched.map_err(BuildError::Export)?;
+                }
+            }
+            image::write_artifact(store, path, tag, &artifact, options).map(drop)
+        }
+        CachePlace::Inline => Ok(()),
+    };
+    written.map_err(BuildError::Export)
+}

@@ -1,0 +1,188 @@
+//! What is the same for all stages of a build.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use crate::context::Context;
+use crate::image;
+use crate::oci::DiffId;
+use crate::plan::CacheKey;
+use crate::store::{LayerOptions, StepRecord};
+
+use super::contexts::NamedFolders;
+use super::driver::CONTEXT_FOLDER;
+use super::fetch::Fetched;
+use super::{BuildError, BuildOptions, Event, Failure, Outcome, Services, StepId, chain, run};
+
+/// Numbers steps and tells of them.
+#[derive(Debug)]
+pub(super) struct Steps<'a> {
+    pub(super) services: &'a Services<'a>,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) const fn new(services: &'a Services<'a>) -> Self {
+        Self { services }
+    }
+
+    pub(super) fn event(&self, event: Event) {
+        (self.services.events)(event);
+    }
+
+    pub(super) fn start(&self, name: String) -> StepRun {
+        let id = self.services.numbers.next();
+        self.event(Event::Started { step: id, name });
+        StepRun { id, started: Instant::now() }
+    }
+
+    pub(super) fn finish(&self, step: StepRun, outcome: Outcome) {
+        let took = step.started.elapsed();
+        self.event(Event::Finished { step: step.id, outcome, took });
+    }
+}
+
+/// What is the same for all stages.
+#[derive(Debug)]
+pub(super) struct Shared<'a> {
+    steps: Steps<'a>,
+    pub(super) options: &'a BuildOptions,
+    next_folder: AtomicU32,
+    context: OnceLock<Context>,
+    pub(super) fetched: Fetched,
+    pub(super) named: NamedFolders,
+    resolv_conf: OnceLock<Vec<u8>>,
+    /// Every step of this build that has a layer, made or found.
+    met: Mutex<BTreeMap<CacheKey, StepRecord>>,
+    /// Whether a place with layers of others did not answer: then the rest is not asked.
+    elsewhere_is_silent: AtomicBool,
+    /// What kept the layer of a RUN from being made while the next step was running already, which
+    /// then ends only because it is stopped.
+    late: Mutex<Option<Failure>>,
+}
+
+/// A step that is shown.
+#[derive(Debug)]
+pub(super) struct StepRun {
+    pub(super) id: StepId,
+    started: Instant,
+}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(services: &'a Services<'a>, options: &'a BuildOptions) -> Self {
+        Self {
+            steps: Steps::new(services),
+            options,
+            next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),
+            context: OnceLock::new(),
+            fetched: Fetched::default(),
+            named: NamedFolders::default(),
+            resolv_conf: OnceLock::new(),
+            met: Mutex::default(),
+            elsewhere_is_silent: AtomicBool::new(false),
+            late: Mutex::default(),
+        }
+    }
+
+    pub(super) fn meet(&self, step: &StepRecord) {
+        // Each use is one call on the map.
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.insert(step.definition, step.clone());
+    }
+
+    /// The steps that were made or found so far.
+    pub(super) fn steps_met(&self) -> Vec<StepRecord> {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.values().cloned().collect()
+    }
+
+    /// Ends the build because of an error that no stage has met yet.
+    pub(super) fn fail_late(&self, error: &Failure) {
+        self.late
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(Failure::clone(error));
+        self.services.stop.fail();
+    }
+
+    /// That error, if there is one.
+    pub(super) fn late_failure(&self) -> Option<Failure> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the layer is here, or a place that should have it still does.
+    pub(super) fn can_have(&self, layer: DiffId) -> std::result::Result<bool, BuildError> {
+        let (store, registry) = (self.services.store, self.services.registry);
+        if store.has_layer(layer)? {
+            return Ok(true);
+        }
+        if self.elsewhere_is_silent.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        image::is_obtainable(store, registry, layer).or_else(|error| {
+            self.elsewhere_is_silent.store(true, Ordering::Relaxed);
+            let text = format!("steps that were made elsewhere are not used: {}", chain(&error));
+            self.event(Event::Warning { text });
+            Ok(false)
+        })
+    }
+
+    /// The context, opened when a step first needs it.
+    pub(super) fn context(&self) -> std::result::Result<&Context, BuildError> {
+        if let Some(context) = self.context.get() {
+            return Ok(context);
+        }
+        let context = self.open_context(&self.options.context, CONTEXT_FOLDER);
+        let context = context.map_err(|error| error.at(None))?;
+        Ok(self.context.get_or_init(|| context))
+    }
+
+    /// Keeps the hashes of the context's files for the next build.
+    pub(super) fn save_memo(&self) -> std::result::Result<(), BuildError> {
+        let source = &self.options.context;
+        if let Some(memo) = self.context.get().and_then(Context::memo_bytes)
+            && source.lasting
+        {
+            self.services.store.set_memo(&source.path.to_string_lossy(), &memo)?;
+        }
+        self.save_named_memos()?;
+        Ok(())
+    }
+
+    pub(super) fn resolv_conf(&self) -> &[u8] {
+        self.resolv_conf.get_or_init(run::read_resolv_conf)
+    }
+
+    /// A number for a folder that files may lie in.
+    pub(super) fn next_folder(&self) -> u32 {
+        self.next_folder.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The time of files that rbuild itself makes.
+    pub(super) fn file_time_s(&self) -> i64 {
+        self.options.epoch_s.unwrap_or(self.options.now_s)
+    }
+
+    pub(super) fn layer_options(&self) -> LayerOptions {
+        let clamp_s = self.options.epoch_s.filter(|_epoch| self.options.clamp);
+        LayerOptions { clamp_s, created_s: self.options.now_s }
+    }
+
+    /// Why a step ends before its time.
+    pub(super) fn stopped(&self) -> BuildError {
+        if self.services.stop.is_interrupted() {
+            BuildError::Interrupted
+        } else {
+            BuildError::Stopped
+        }
+    }
+}
+
+impl<'a> std::ops::Deref for Shared<'a> {
+    type Target = Steps<'a>;
+
+    fn deref(&self) -> &Steps<'a> {
+        &self.steps
+    }
+}

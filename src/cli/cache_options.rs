@@ -1,0 +1,153 @@
+//! `--cache-from` and `--cache-to`: where builds on other machines find what this one made.
+
+use std::path::PathBuf;
+
+use crate::build::{CacheFrom, CachePlace, CacheTo};
+use crate::oci::Reference;
+
+use super::output;
+
+/// What is typed, before it makes sense.
+#[derive(Debug, Default)]
+struct Fields {
+    kind: Option<String>,
+    name: Option<String>,
+    folder: Option<String>,
+    tag: Option<String>,
+    mode: Option<String>,
+    compression: Option<String>,
+    level: Option<i32>,
+    ignore_error: Option<bool>,
+}
+
+/// Reads one `--cache-from`.
+pub(super) fn from(text: &str) -> Result<CacheFrom, String> {
+    let fields = Fields::read(text, "src")?;
+    if fields.mode.is_some() || fields.compression.is_some() || fields.level.is_some() {
+        return Err("mode and compression are for --cache-to".to_owned());
+    }
+    let place = fields.place("src")?;
+    if place == CachePlace::Inline {
+        return Err("an inline cache is read with type=registry,ref=IMAGE".to_owned());
+    }
+    Ok(CacheFrom { place, ignore_error: fields.ignore_error.unwrap_or(true) })
+}
+
+/// Reads one `--cache-to`.
+pub(super) fn to(text: &str) -> Result<CacheTo, String> {
+    let fields = Fields::read(text, "dest")?;
+    let all_steps = match fields.mode.as_deref() {
+        None | Some("min") => false,
+        Some("max") => true,
+        Some(other) => return Err(format!("mode={other} must be min or max")),
+    };
+    let place = fields.place("dest")?;
+    if all_steps && place == CachePlace::Inline {
+        return Err("an inline cache has mode=min only: it knows the image's own layers".to_owned());
+    }
+    let packing = output::packing(fields.compression.as_deref(), fields.level)?;
+    let ignore_error = fields.ignore_error.unwrap_or(true);
+    Ok(CacheTo { place, all_steps, packing, ignore_error })
+}
+
+impl Fields {
+    fn read(text: &str, folder: &'static str) -> Result<Self, String> {
+        let mut fields = Self::default();
+        if !text.contains('=') {
+            // As for docker: just a name is one in a registry.
+            fields.kind = Some("registry".to_owned());
+            fields.name = Some(text.to_owned());
+            return Ok(fields);
+        }
+        for field in text.split(',') {
+            let (name, value) = field.split_once('=').unwrap_or((field, "true"));
+            fields.set(name.trim(), value, folder)?;
+        }
+        Ok(fields)
+    }
+
+    fn set(&mut self, name: &str, value: &str, folder: &'static str) -> Result<(), String> {
+        match name {
+            "type" => self.kind = Some(value.to_owned()),
+            "ref" => self.name = Some(value.to_owned()),
+            "tag" => self.tag = Some(value.to_owned()),
+            "mode" => self.mode = Some(value.to_owned()),
+            "compression" => self.compression = Some(value.to_owned()),
+            "compression-level" => {
+                let level = value.parse().map_err(|_bad| format!("{name}={value} is no number"))?;
+                self.level = Some(level);
+            }
+            "ignore-error" => self.ignore_error = Some(output::boolean(name, value)?),
+            // What BuildKit can do otherwise, rbuild always does.
+            "oci-mediatypes" | "image-manifest" if output::boolean(name, value)? => {}
+            name if name == folder => self.folder = Some(value.to_owned()),
+            unknown => {
+                let known = ["type", "ref", folder, "tag", "mode", "compression", "ignore-error"];
+                let near = crate::diag::nearest(unknown, known);
+                let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                return Err(format!("a cache has no `{unknown}={value}`{near}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, folder: &str) -> Result<CachePlace, String> {
+        let some = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        match self.kind.as_deref() {
+            Some("registry") => {
+                let name = some(&self.name).ok_or("type=registry needs ref=NAME:TAG")?;
+                let name: Reference = name
+                    .parse()
+                    .map_err(|error: crate::oci::ReferenceError| format!("ref={name}: {error}"))?;
+                Ok(CachePlace::Registry(name))
+            }
+            Some("local") => {
+                let path = some(&self.folder).ok_or(format!("type=local needs {folder}=FOLDER"))?;
+                let tag = some(&self.tag).unwrap_or_else(|| "latest".to_owned());
+                Ok(CachePlace::Folder(PathBuf::from(path), tag))
+            }
+            Some("inline") => Ok(CachePlace::Inline),
+            Some(other) => Err(format!("type={other} is not known: use registry, local or inline")),
+            None => Err("a cache needs type=registry, local or inline".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Packing;
+
+    #[test]
+    fn caches_are_read() {
+        let registry = |name: &str| CachePlace::Registry(name.parse().unwrap());
+        assert_eq!(from("a.example/c").unwrap().place, registry("a.example/c:latest"));
+        let cache = from("type=registry,ref=a.example/c:1,ignore-error=false").unwrap();
+        assert_eq!(cache, CacheFrom { place: registry("a.example/c:1"), ignore_error: false });
+        let cache = to("type=local,dest=/c,mode=max,compression=zstd,tag=main").unwrap();
+        let place = CachePlace::Folder("/c".into(), "main".to_owned());
+        let packing = Packing::ZSTD;
+        assert_eq!(cache, CacheTo { place, all_steps: true, packing, ignore_error: true });
+        assert_eq!(to("type=inline").unwrap().place, CachePlace::Inline);
+    }
+
+    #[test]
+    fn bad_caches_say_what_to_type() {
+        for (text, want) in [
+            ("type=registry", "type=registry needs ref=NAME:TAG"),
+            ("type=local,src=x", "a cache has no `src=x`"),
+            ("type=gha", "type=gha is not known: use registry, local or inline"),
+            ("mode=max", "a cache needs type=registry, local or inline"),
+            ("type=local,dest=x,mode=all", "mode=all must be min or max"),
+            ("type=local,dets=x", "a cache has no `dets=x`; did you mean `dest`?"),
+            (
+                "type=inline,mode=max",
+                "an inline cache has mode=min only: it knows the image's own layers",
+            ),
+        ] {
+            assert_eq!(to(text), Err(want.to_owned()));
+        }
+        let inline = Err("an inline cache is read with type=registry,ref=IMAGE".to_owned());
+        assert_eq!(from("type=inline"), inline);
+    }
+}

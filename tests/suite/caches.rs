@@ -1,0 +1,153 @@
+//! Caches that stores share: in a registry, in a folder, in an image.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
+
+use crate::support::env::{Done, Env};
+use crate::support::registry::DockerRegistry;
+
+/// A stage that the image does not hold, and one that takes a file from it.
+const DOCKERFILE: &str = "FROM base:1 AS tools\n\
+                          RUN cat /proc/sys/kernel/random/uuid > /tool\n\
+                          FROM base:1\n\
+                          WORKDIR /app\n\
+                          COPY file .\n\
+                          COPY --from=tools /tool /copied\n\
+                          RUN cat /proc/sys/kernel/random/uuid > /own\n";
+
+struct Scene {
+    env: Env,
+    dockerfile: String,
+}
+
+impl Scene {
+    /// The base is in the registry, so that each store can have it.
+    fn new(registry: &DockerRegistry) -> Self {
+        let env = Env::new();
+        env.base();
+        let base = format!("{}/base:1", registry.host());
+        env.build("FROM base:1\n", &["-t", &base, "--push"]).ok();
+        env.write("file", "content\n");
+        Self { env, dockerfile: DOCKERFILE.replace("base:1", &base) }
+    }
+
+    fn run(&self, store: &str, args: &[&str]) -> Done {
+        self.env.write("Dockerfile", &self.dockerfile);
+        let all = [&["build", "context"], args].concat();
+        Done::of(self.env.command_in(store, &all).output().unwrap())
+    }
+}
+
+/// The steps that were made, not found.
+fn made(done: &Done) -> Vec<String> {
+    done.steps().into_iter().filter(|step| !step.ends_with(": CACHED")).collect()
+}
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn second_store_finds_every_step_in_the_registry_and_pulls_only_what_goes_out() {
+    let registry = DockerRegistry::open();
+    let scene = Scene::new(&registry);
+    let cache = format!("{}/cache:main", registry.host());
+    let to = format!("type=registry,ref={cache},mode=max");
+    let from = format!("type=registry,ref={cache}");
+    let first = scene.run("one", &["--cache-to", &to, "-o", "first"]).ok();
+    assert_eq!(made(&first).len(), 5, "{}", first.stderr);
+
+    let name = format!("{}/app:1", registry.host());
+    let args = ["--cache-from", &from, "-t", &name, "--push"];
+    let second = scene.run("two", &args).ok();
+    assert_eq!(made(&second), NONE, "{}", second.stderr);
+    // The registry has it all: nothing is pulled.
+    assert!(!second.stderr.contains("[internal] pull"), "{}", second.stderr);
+
+    let third = scene.run("three", &["--cache-from", &from, "-o", "third"]).ok();
+    assert_eq!(made(&third), NONE, "{}", third.stderr);
+    let files = |name: &str| std::fs::read_to_string(scene.env.path(name)).unwrap();
+    for file in ["copied", "own", "app/file"] {
+        assert_eq!(files(&format!("first/{file}")), files(&format!("third/{file}")));
+    }
+
+    // What comes after a change is made on top of what is elsewhere.
+    scene.env.write("file", "other\n");
+    let fourth = scene.run("four", &["--cache-from", &from, "-o", "fourth"]).ok();
+    assert_eq!(made(&fourth).len(), 3, "{}", fourth.stderr);
+    assert_eq!(files("fourth/copied"), files("first/copied"));
+    assert_eq!(files("fourth/app/file"), "other\n");
+}
+
+#[test]
+fn smaller_caches_know_the_image_and_not_what_it_was_made_with() {
+    let registry = DockerRegistry::open();
+    let scene = Scene::new(&registry);
+    let name = format!("{}/app:1", registry.host());
+    let args = ["--cache-to", "type=inline", "--cache-to", "type=local,dest=cache"];
+    scene.run("one", &[&args, ["-t", &name, "--push"].as_slice()].concat()).ok();
+    for (store, from) in
+        [("two", format!("type=registry,ref={name}")), ("three", "type=local,src=cache".to_owned())]
+    {
+        let done = scene.run(store, &["--cache-from", &from, "-o", store]).ok();
+        // The tool's stage is made anew; its file is another one then, and what is copied, too.
+        let want = [
+            "COPY --from=tools /tool /copied: DONE",
+            "RUN cat /proc/sys/kernel/random/uuid > /own: DONE",
+            "RUN cat /proc/sys/kernel/random/uuid > /tool: DONE",
+        ];
+        assert_eq!(made(&done), want, "{}", done.stderr);
+    }
+}
+
+#[test]
+fn failed_build_leaves_its_finished_steps_in_the_cache() {
+    let registry = DockerRegistry::open();
+    let mut scene = Scene::new(&registry);
+    let good = scene.dockerfile.clone();
+    scene.dockerfile.push_str("RUN exit 7\n");
+    let to = "type=local,dest=cache,mode=max";
+    scene.run("one", &["--cache-to", to]).fails(1, &["exit code: 7"]);
+    scene.dockerfile = good;
+    let done = scene.run("two", &["--cache-from", "type=local,src=cache"]).ok();
+    assert_eq!(made(&done), NONE, "{}", done.stderr);
+    // Written once more, the folder holds what is needed and nothing else.
+    scene.run("two", &["--cache-to", "type=local,dest=cache"]).ok();
+    let blobs = std::fs::read_dir(scene.env.path("cache/blobs/sha256")).unwrap().count();
+    assert_eq!(blobs, 4 + 2, "four layers, manifest and document");
+}
+
+#[test]
+fn caches_that_fail_are_warnings_unless_they_must_not() {
+    let env = Env::new();
+    env.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let gone = ["--cache-from", "type=local,src=nowhere"];
+    let done = env.rbuild(&[&["build", "context"], gone.as_slice()].concat()).ok();
+    assert!(
+        done.stderr.contains("cannot import the cache from nowhere (latest)"),
+        "{}",
+        done.stderr
+    );
+    let strict = ["build", "context", "--cache-from", "type=local,src=nowhere,ignore-error=false"];
+    env.rbuild(&strict).fails(3, &["cannot import the cache from nowhere"]);
+    let to = "type=local,dest=context/Dockerfile/cache";
+    let done = env.rbuild(&["build", "context", "--cache-to", to]).ok();
+    assert!(done.stderr.contains("cannot export the cache to"), "{}", done.stderr);
+    let strict = format!("{to},ignore-error=false");
+    env.rbuild(&["build", "context", "--cache-to", &strict]).fails(3, &["cannot export the cache"]);
+    env.rbuild(&["build", "context", "--cache-to", "type=s3,bucket=x"])
+        .fails(2, &["a cache has no `bucket=x`"]);
+}
+
+#[test]
+fn layer_that_left_the_registry_is_made_again() {
+    let registry = DockerRegistry::open();
+    let scene = Scene::new(&registry);
+    scene.run("one", &["--cache-to", "type=local,dest=cache,mode=max"]).ok();
+    let found = scene.run("two", &["--cache-from", "type=local,src=cache"]).ok();
+    assert_eq!(made(&found), NONE, "{}", found.stderr);
+    std::fs::remove_dir_all(scene.env.path("cache/blobs")).unwrap();
+    let done = scene.run("two", &["-o", "files"]).ok();
+    assert_eq!(made(&done).len(), 5, "{}", done.stderr);
+    assert!(scene.env.path("files/own").exists());
+}
