@@ -4,6 +4,8 @@
 //! with the one before, the rest of the path, its kind, and what that kind has. Numbers are
 //! LEB128; signed ones zigzag. Where files lie is not kept, but for the offset in the layer's tar.
 
+use std::io::{self, Write};
+
 use crate::oci::DiffId;
 use crate::tree::{
     ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs,
@@ -27,21 +29,65 @@ const CHAR_DEVICE: u8 = 6;
 const BLOCK_DEVICE: u8 = 7;
 const FIFO: u8 = 8;
 
-/// Writes `listing`. Equal listings, origins aside, give equal bytes.
+/// Writes the listing of a layer, entry by entry. Equal listings, origins aside, give equal bytes.
+#[derive(Debug)]
+pub struct ListingWriter<W> {
+    sink: W,
+    out: Out,
+    /// The path of the entry before.
+    before: Vec<u8>,
+}
+
+impl<W: Write> ListingWriter<W> {
+    /// Starts a listing of `n_entries` entries.
+    pub fn new(sink: W, n_entries: usize) -> Self {
+        let mut out = Out(MAGIC.to_vec());
+        out.length(n_entries);
+        Self { sink, out, before: Vec::new() }
+    }
+
+    /// Writes the next entry, whose content is at `tar_at` in the layer's tar, if it is a file.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn entry(&mut self, entry: &Entry, tar_at: u64) -> io::Result<()> {
+        let path = entry.path.as_bytes();
+        let n_shared = self.before.iter().zip(path).take_while(|(a, b)| a == b).count();
+        self.out.length(n_shared);
+        let rest = path.get(n_shared..).unwrap_or_default();
+        self.out.field(rest);
+        self.out.item(&entry.item, tar_at);
+        self.before.truncate(n_shared);
+        self.before.extend_from_slice(rest);
+        self.sink.write_all(&self.out.0)?;
+        self.out.0.clear();
+        Ok(())
+    }
+
+    /// Ends the listing.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.sink.write_all(&self.out.0)?;
+        Ok(self.sink)
+    }
+}
+
+/// The listing as bytes.
 #[must_use]
 pub fn to_bytes(listing: &LayerListing) -> Vec<u8> {
-    let mut out = Out(MAGIC.to_vec());
-    out.length(listing.entries().len());
-    let mut before: &[u8] = &[];
-    for entry in listing.entries() {
-        let path = entry.path.as_bytes();
-        let n_shared = before.iter().zip(path).take_while(|(a, b)| a == b).count();
-        out.length(n_shared);
-        out.field(path.get(n_shared..).unwrap_or_default());
-        out.item(&entry.item);
-        before = path;
-    }
-    out.0
+    let mut writer = ListingWriter::new(Vec::new(), listing.entries().len());
+    let mut entries = listing.entries().iter();
+    let written = entries.try_for_each(|entry| writer.entry(entry, tar_at(entry)));
+    let bytes = written.and_then(|()| writer.finish());
+    bytes.expect("writing to memory never fails")
+}
+
+/// Where the content of an entry of a finished layer is in its tar.
+#[must_use]
+pub fn tar_at(entry: &Entry) -> u64 {
+    entry.item.file().and_then(|file| file.origin.tar_at()).unwrap_or(NOT_IN_ONE_PIECE)
 }
 
 /// Reads what [`to_bytes`] wrote of `layer`.
@@ -56,6 +102,7 @@ pub fn from_bytes(bytes: &[u8], layer: DiffId) -> Result<LayerListing, ListingEr
     listing.filter(|_| input.rest.is_empty()).ok_or(ListingError::Damaged { at })
 }
 
+#[derive(Debug)]
 struct Out(Vec<u8>);
 
 impl Out {
@@ -83,7 +130,7 @@ impl Out {
         self.0.extend_from_slice(bytes);
     }
 
-    fn item(&mut self, item: &Item) {
+    fn item(&mut self, item: &Item, tar_at: u64) {
         match item {
             Item::Whiteout => self.0.push(WHITEOUT),
             Item::HardLink(target) => {
@@ -93,7 +140,7 @@ impl Out {
             Item::Node(meta, node) => {
                 self.0.push(kind(node));
                 self.meta(meta);
-                self.node(node);
+                self.node(node, tar_at);
             }
         }
     }
@@ -110,17 +157,13 @@ impl Out {
         }
     }
 
-    fn node(&mut self, node: &Node) {
+    fn node(&mut self, node: &Node, tar_at: u64) {
         match node {
             Node::Directory { .. } | Node::Fifo => {}
             Node::File(file) => {
                 self.number(file.size);
                 self.0.extend_from_slice(file.content.as_bytes());
                 // Offset + 1: none is common enough (files of a folder) to deserve one byte.
-                let tar_at = match &file.origin {
-                    FileOrigin::Layer { tar_at, .. } => *tar_at,
-                    FileOrigin::Folder { .. } | FileOrigin::Inline(_) => NOT_IN_ONE_PIECE,
-                };
                 self.number(tar_at.wrapping_add(1));
             }
             Node::Symlink(target) => self.field(target),
@@ -260,7 +303,7 @@ impl<'a> In<'a> {
         let size = self.number()?;
         let content = ContentHash::new(self.take(32)?.try_into().ok()?);
         let tar_at = self.number()?.wrapping_sub(1);
-        let origin = FileOrigin::Layer { layer, path: path.clone(), tar_at };
+        let origin = FileOrigin::layer(layer, path.clone(), tar_at);
         Some(File { size, content, origin })
     }
 

@@ -177,7 +177,7 @@ proptest! {
         for (at, entry) in want.entries_mut().enumerate() {
             let Entry { path, item: Item::Node(_, Node::File(file)) } = entry else { continue };
             let tar_at = u64::try_from(at).unwrap() << (at % 40);
-            file.origin = FileOrigin::Layer { layer, path: path.clone(), tar_at };
+            file.origin = FileOrigin::layer(layer, path.clone(), tar_at);
         }
         prop_assert_eq!(from_bytes(&to_bytes(&want), layer), Ok(want));
     }

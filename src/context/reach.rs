@@ -1,6 +1,5 @@
 //! Which parts of a context the sources of a COPY can name.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustix::fs::FileType;
@@ -9,7 +8,7 @@ use rustix::io::Errno;
 use crate::pathio::PathError;
 use crate::tree::glob::{self, DoubleStar, Glob};
 use crate::tree::patterns::FolderMatch;
-use crate::tree::{Dir, Tree, TreeNode, TreePath};
+use crate::tree::{Children, Dir, Tree, TreeNode, TreePath};
 
 use super::files::Stat;
 use super::{Context, files};
@@ -40,7 +39,7 @@ struct Work {
 /// See [`Context::tree`].
 pub(super) fn tree(context: &Context, sources: &[&str]) -> Result<Tree, PathError> {
     let root = context.folder_meta(&context.root, &TreePath::root())?;
-    let dir = Dir { meta: root, children: BTreeMap::new() };
+    let dir = Dir { meta: root, children: Children::new() };
     let mut reach = Reach { context, tree: Tree::new(Arc::new(dir)) };
     for source in sources {
         let steps = source_steps(source);
@@ -108,7 +107,8 @@ impl Reach<'_> {
     fn names(&self, folder: &TreePath) -> Result<Vec<Box<[u8]>>, PathError> {
         if let Some(node) = self.context.remembered(folder) {
             let node = node.as_ref().and_then(TreeNode::as_dir);
-            return Ok(node.map(|dir| dir.children.keys().cloned().collect()).unwrap_or_default());
+            let names = node.map(|dir| dir.children.iter().map(|(name, _)| name.into()).collect());
+            return Ok(names.unwrap_or_default());
         }
         let error = |errno| self.context.error("read the folder", folder, errno);
         let open = files::open_folder(&self.context.root, folder).map_err(error)?;
@@ -213,7 +213,7 @@ impl Reach<'_> {
                 let error = |errno| self.context.error("look at", &folder, errno);
                 let open = files::open_folder(&self.context.root, &folder).map_err(error)?;
                 let meta = self.context.folder_meta(&open, &folder)?;
-                let dir = Dir { meta, children: BTreeMap::new() };
+                let dir = Dir { meta, children: Children::new() };
                 self.tree.insert(&folder, TreeNode::Dir(Arc::new(dir)));
             }
         }

@@ -2,7 +2,6 @@
 //!
 //! Not recursive: a context can be nested as deep as paths can be long.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 
@@ -12,14 +11,19 @@ use rustix::io::Errno;
 
 use crate::pathio::PathError;
 use crate::tree::patterns::FolderMatch;
-use crate::tree::{ContentHash, Dir, File, FileOrigin, Meta, Node, TreeNode, TreePath};
+use crate::tree::{
+    Children, ContentHash, Dir, File, FileOrigin, Leaf, Meta, Node, TreeNode, TreePath,
+};
 
 use super::Context;
 use super::files::{self, Stat};
 use super::memo::Learned;
 
-/// A file by its name in its folder.
-type Named = (Box<[u8]>, TreeNode);
+/// Files of a folder are looked at in groups of at most this many.
+const GROUP_LEN: usize = 4096;
+
+/// A file that was looked at: its name, its path, what it is.
+type Seen = (Box<[u8]>, TreePath, Stat);
 
 /// A folder that is still to be read.
 struct Todo {
@@ -37,7 +41,7 @@ struct Found {
     excluded: bool,
     parent: Option<usize>,
     meta: Meta,
-    leaves: Vec<Named>,
+    children: Children,
 }
 
 impl Context {
@@ -71,17 +75,37 @@ impl Context {
         let error = |errno| self.error("read the folder", path, errno);
         let folder = files::open_folder(&self.root, path).map_err(error)?;
         let meta = self.folder_meta(&folder, path)?;
-        let (mut below, mut leaves) = (Vec::new(), Vec::new());
-        for name in files::names(&folder).map_err(error)? {
-            let path = path.join(&name);
-            let stat = match files::stat(&folder, &name) {
+        let (mut below, mut children) = (Vec::new(), Children::new());
+        let names = files::names(&folder).map_err(error)?;
+        for names in names.chunks(GROUP_LEN) {
+            let leaves = self.look_at(&folder, names, todo, &mut below)?;
+            self.leaves(&folder, leaves, &mut children)?;
+        }
+        children.shrink();
+        let (excluded, parent) = (todo.excluded, todo.parent);
+        Ok((Found { path: path.clone(), excluded, parent, meta, children }, below))
+    }
+
+    /// Looks at files of a folder: gives those that are no folders and not excluded, and adds those
+    /// that are folders to `below`.
+    fn look_at(
+        &self,
+        folder: &OwnedFd,
+        names: &[Box<[u8]>],
+        todo: &Todo,
+        below: &mut Vec<Todo>,
+    ) -> Result<Vec<Seen>, PathError> {
+        let mut leaves = Vec::with_capacity(names.len());
+        for name in names {
+            let path = todo.path.join(name);
+            let stat = match files::stat(folder, name) {
                 // Removed since its name was read.
                 Err(Errno::NOENT) => continue,
                 result => result.map_err(|errno| self.error("look at", &path, errno))?,
             };
             if stat.kind != FileType::Directory {
                 if !self.ignore.excludes_in(&path, &todo.ignore) {
-                    leaves.push((name, path, stat));
+                    leaves.push((name.clone(), path, stat));
                 }
                 continue;
             }
@@ -90,29 +114,34 @@ impl Context {
                 below.push(Todo { path, excluded, ignore, parent: None });
             }
         }
-        let leaves = self.leaves(&folder, leaves)?;
-        let (excluded, parent) = (todo.excluded, todo.parent);
-        Ok((Found { path: path.clone(), excluded, parent, meta, leaves }, below))
+        Ok(leaves)
     }
 
     fn leaves(
         &self,
         folder: &OwnedFd,
-        leaves: Vec<(Box<[u8]>, TreePath, Stat)>,
-    ) -> Result<Vec<Named>, PathError> {
-        let read = |(name, path, stat): (Box<[u8]>, TreePath, Stat)| {
+        leaves: Vec<Seen>,
+        children: &mut Children,
+    ) -> Result<(), PathError> {
+        let read = |(name, path, stat): Seen| {
             let node = self.leaf(folder, &name, path, &stat)?;
             Ok((name, node))
         };
         // Most folders are small or need no reading; handing their files around costs more.
-        let needs_reading = |(_, path, stat): &&(_, TreePath, Stat)| {
+        let needs_reading = |(_, path, stat): &&Seen| {
             stat.kind == FileType::RegularFile && !self.memo.knows(path.as_bytes(), &stat.stamp)
         };
-        if leaves.iter().filter(needs_reading).nth(8).is_none() {
-            return leaves.into_iter().map(read).collect();
+        let results: Vec<Result<_, PathError>> =
+            if leaves.iter().filter(needs_reading).nth(8).is_none() {
+                leaves.into_iter().map(read).collect()
+            } else {
+                leaves.into_par_iter().map(read).collect()
+            };
+        for result in results {
+            let (name, node) = result?;
+            children.insert(&name, node);
         }
-        let results: Vec<Result<_, PathError>> = leaves.into_par_iter().map(read).collect();
-        results.into_iter().collect()
+        Ok(())
     }
 
     /// The file `name` in `folder`, which is no folder.
@@ -140,7 +169,7 @@ impl Context {
                 origin: FileOrigin::Inline([].into()),
             }),
         };
-        Ok(TreeNode::Leaf(Arc::new((meta, node))))
+        Ok(TreeNode::Leaf(Leaf::new(meta, node)))
     }
 
     fn regular(
@@ -163,13 +192,13 @@ impl Context {
         let origin = FileOrigin::Folder { folder: self.folder, path };
         let file = File { size: stat.stamp.size, content: learned.content, origin };
         let meta = Meta { xattrs: learned.xattrs.clone(), ..Meta::root(stat.mode, stat.mtime_s) };
-        let leaf = Arc::new((meta, Node::File(file)));
+        let mut leaf = Leaf::new(meta, Node::File(file));
         if stat.n_links < 2 {
             return TreeNode::Leaf(leaf);
         }
         let identity = (stat.stamp.device, stat.stamp.inode, stat.stamp.ctime_ns);
         let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
-        TreeNode::Leaf(Arc::clone(linked.entry(identity).or_insert(leaf)))
+        TreeNode::Leaf(linked.entry(identity).or_insert_with(|| leaf.link()).clone())
     }
 
     /// An open folder's properties.
@@ -184,12 +213,12 @@ impl Context {
 /// Puts folders into their parents, which come before them in the list.
 fn assemble(mut found: Vec<Found>) -> Option<TreeNode> {
     while let Some(folder) = found.pop() {
-        let children: BTreeMap<_, _> = folder.leaves.into_iter().collect();
+        let children = folder.children;
         let is_part = !folder.excluded || !children.is_empty();
         let node = is_part.then(|| TreeNode::Dir(Arc::new(Dir { meta: folder.meta, children })));
         let Some(parent) = folder.parent.and_then(|at| found.get_mut(at)) else { return node };
         if let (Some(node), Some(name)) = (node, folder.path.name()) {
-            parent.leaves.push((name.into(), node));
+            parent.children.insert(name, node);
         }
     }
     None

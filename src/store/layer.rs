@@ -14,6 +14,7 @@ use crate::pathio::{self, PathError};
 use crate::tree::{ContentDigest, File, FileOrigin, LayerListing, TreePath};
 
 use super::forms::TarSource;
+use super::listed::Listed;
 use super::scan;
 use super::work::open_folder;
 use super::{LayerRecord, PackedRecord, Store, StoreError, WorkFolder};
@@ -151,11 +152,7 @@ impl Store {
     /// Lists a layer from its tar, without unpacking it.
     fn scan(&self, diff_id: DiffId) -> Result<LayerListing> {
         let mut tar = TarSource::new(self.open_tar(diff_id)?);
-        let origin = |path: &TreePath, tar_at| FileOrigin::Layer {
-            layer: diff_id,
-            path: path.clone(),
-            tar_at,
-        };
+        let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
         let listing = scan::list(&mut tar, &origin)?;
         let (got, tar_bytes) = tar.finish()?;
         if got != diff_id {
@@ -163,7 +160,7 @@ impl Store {
         }
         let content = ContentDigest::of_pulled(diff_id);
         let record = LayerRecord { content, tar_bytes, created_s: 0 };
-        self.publish_layer(diff_id, &record, &listing, None)?;
+        self.publish_layer(diff_id, &record, &self.list(&listing)?, None)?;
         Ok(listing)
     }
 
@@ -173,7 +170,7 @@ impl Store {
         &self,
         diff_id: DiffId,
         record: &LayerRecord,
-        listing: &LayerListing,
+        listing: &Listed,
         work: Option<&WorkFolder>,
     ) -> Result<()> {
         let home = self.layer_path(diff_id);
@@ -185,9 +182,7 @@ impl Store {
         let known = self.with_index(|index| index.layer(diff_id))?.is_some();
         let tree = home.join("tree");
         if !known || rustix::fs::access(&tree, rustix::fs::Access::EXISTS).is_err() {
-            let draft = self.process_folder()?.fresh();
-            pathio::write(&draft, &archive::to_bytes(listing))?;
-            pathio::rename(&draft, &tree)?;
+            pathio::rename(listing.path(), &tree)?;
         }
         if let Some(work) = work {
             self.publish_folder(&work.path().join("fs"), &home.join("fs"), known)?;

@@ -320,7 +320,7 @@ pub fn write_layer(
     let mut folders = Folders::new(upper);
     let mut entries = entries;
     // Links repeat the attributes of their file, which are read when the file is.
-    let mut links = LinkMetas::of(entries.iter());
+    let mut links = LinkMetas::of(&entries);
     let mut tar = TarWriter::new(sink);
     for Entry { path, item } in &mut entries {
         match item {

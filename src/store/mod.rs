@@ -24,6 +24,7 @@ mod gc;
 mod image;
 mod index;
 mod layer;
+mod listed;
 mod lock;
 mod make;
 mod scan;

@@ -94,8 +94,7 @@ fn raw_tar(entries: &[(&str, u8, &str)]) -> Vec<u8> {
 
 fn unpack_to(at: &Path, tar: &[u8], options: &UnpackOptions) -> Result<Unpacked, String> {
     let layer = DiffId::new(Digest::of(tar));
-    let origin =
-        |path: &TreePath, tar_at: u64| FileOrigin::Layer { layer, path: path.clone(), tar_at };
+    let origin = |path: &TreePath, tar_at: u64| FileOrigin::layer(layer, path.clone(), tar_at);
     unpack(&mut &*tar, open(at).as_fd(), options, &origin).map_err(|error| error.to_string())
 }
 
@@ -191,12 +190,8 @@ fn priv_a_layer_is_unpacked_with_all_that_it_says() {
     assert_eq!(rustix::fs::fgetxattr(&ping, "security.capability", &mut value), Ok(20));
     // The offsets lead to the contents.
     for entry in unpacked.listing.entries() {
-        let Some(File { size, content, origin: FileOrigin::Layer { tar_at, .. } }) =
-            entry.item.file()
-        else {
-            continue;
-        };
-        let [from, size] = [*tar_at, *size].map(|n| usize::try_from(n).unwrap());
+        let Some(File { size, content, origin }) = entry.item.file() else { continue };
+        let [from, size] = [origin.tar_at().unwrap(), *size].map(|n| usize::try_from(n).unwrap());
         assert_eq!(ContentHash::of(&tar[from..from + size]), *content);
     }
 }
@@ -414,11 +409,9 @@ proptest! {
         let at = open(into.path());
         let options = DiffOptions { user_xattr: false, skip: &[] };
         let changed = diff_upper(at.as_fd(), &[], &options).unwrap();
-        let origin = |path: &TreePath, tar_at: u64| FileOrigin::Layer {
-            layer: DiffId::new(Digest::of(b"")),
-            path: path.clone(),
-            tar_at,
-        };
+        let unnamed = DiffId::new(Digest::of(b""));
+        let origin =
+            |path: &TreePath, tar_at: u64| FileOrigin::layer(unnamed, path.clone(), tar_at);
         let mut again = Vec::new();
         let found = write_layer(changed, at.as_fd(), &origin, &mut again).unwrap();
         let shown = listing.entries().iter().filter(|entry| entry.item != Item::Whiteout);
