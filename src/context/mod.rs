@@ -85,10 +85,10 @@ impl Context {
             .map_err(|error| self.error("read", path, error))
     }
 
-    /// The digest memo for the next build; `None` when nothing new was learned.
+    /// What is remembered of the files for the next build.
     #[must_use]
-    pub fn memo_bytes(&self) -> Option<Vec<u8>> {
-        self.memo.to_bytes()
+    pub const fn memo(&self) -> &HashMemo {
+        &self.memo
     }
 
     fn error(&self, verb: &'static str, path: &TreePath, source: rustix::io::Errno) -> PathError {

@@ -11,6 +11,7 @@ use crate::tree::patterns::FolderMatch;
 use crate::tree::{Children, Dir, Tree, TreeNode, TreePath};
 
 use super::files::Stat;
+use super::walk::Seen;
 use super::{Context, files};
 
 /// Links followed for one source; the copy itself reports a loop.
@@ -184,23 +185,27 @@ impl Reach<'_> {
     }
 
     /// Takes one file that is no folder.
-    fn take_leaf(&mut self, path: &TreePath, stat: &Stat) -> Result<(), PathError> {
-        if self.context.ignore.excludes(path) {
+    fn take_leaf(&mut self, at: &TreePath, stat: &Stat) -> Result<(), PathError> {
+        if self.context.ignore.excludes(at) {
             return Ok(());
         }
-        let node = match self.context.remembered(path) {
+        let node = match self.context.remembered(at) {
             Some(node) => node,
             None => {
-                let (folder, name) = (path.parent().unwrap_or_default(), path.name());
+                let (folder, name) = (at.parent().unwrap_or_default(), at.name());
                 let open = files::open_folder(&self.context.root, &folder);
-                let open = open.map_err(|errno| self.context.error("read", path, errno))?;
-                let name = name.unwrap_or_default();
-                let node = self.context.leaf(&open, name, path.clone(), stat)?;
-                self.context.remember(path, Some(&node));
-                Some(node)
+                let open = open.map_err(|errno| self.context.error("read", at, errno))?;
+                let (name, path, stat) = (name.unwrap_or_default().into(), at.clone(), *stat);
+                let known = self.context.memo.get(&path, &stat.stamp);
+                let leaf = self.context.leaf(&open, Seen { name, path, stat, known })?;
+                if let (Some((stamp, learned)), true) = (&leaf.learned, leaf.was_read) {
+                    self.context.memo.add_single(at, *stamp, learned);
+                }
+                self.context.remember(at, Some(&leaf.node));
+                Some(leaf.node)
             }
         };
-        node.map_or(Ok(()), |node| self.insert(path, node))
+        node.map_or(Ok(()), |node| self.insert(at, node))
     }
 
     /// Puts `node` into the tree, its folders with what they are.

@@ -17,13 +17,29 @@ use crate::tree::{
 
 use super::Context;
 use super::files::{self, Stat};
-use super::memo::Learned;
+use super::memo::{FolderMemo, Learned, Stamp};
 
 /// Files of a folder are looked at in groups of at most this many.
 const GROUP_LEN: usize = 4096;
 
-/// A file that was looked at: its name, its path, what it is.
-type Seen = (Box<[u8]>, TreePath, Stat);
+/// A file that was looked at.
+pub(super) struct Seen {
+    pub(super) name: Box<[u8]>,
+    pub(super) path: TreePath,
+    pub(super) stat: Stat,
+    /// What is remembered of it.
+    pub(super) known: Option<Learned>,
+}
+
+/// A file that was read, if it had to be.
+pub(super) struct Leafed {
+    name: Box<[u8]>,
+    pub(super) node: TreeNode,
+    /// What is to be remembered of it.
+    pub(super) learned: Option<(Stamp, Learned)>,
+    /// Whether that is new.
+    pub(super) was_read: bool,
+}
 
 /// A folder that is still to be read.
 struct Todo {
@@ -76,12 +92,20 @@ impl Context {
         let folder = files::open_folder(&self.root, path).map_err(error)?;
         let meta = self.folder_meta(&folder, path)?;
         let (mut below, mut children) = (Vec::new(), Children::new());
+        let mut memo = self.memo.folder(path);
         let names = files::names(&folder).map_err(error)?;
         for names in names.chunks(GROUP_LEN) {
-            let leaves = self.look_at(&folder, names, todo, &mut below)?;
-            self.leaves(&folder, leaves, &mut children)?;
+            let seen = self.look_at(&folder, names, todo, &mut memo, &mut below)?;
+            for leaf in self.leaves(&folder, seen)? {
+                if let Some((stamp, learned)) = &leaf.learned {
+                    self.memo.add(&mut memo, &leaf.name, (stamp, learned), leaf.was_read);
+                }
+                children.insert(&leaf.name, leaf.node);
+            }
         }
         children.shrink();
+        let kept = self.memo.finish(path, &memo);
+        kept.map_err(|error| PathError::new("remember the files of", path.as_path(), error))?;
         let (excluded, parent) = (todo.excluded, todo.parent);
         Ok((Found { path: path.clone(), excluded, parent, meta, children }, below))
     }
@@ -93,9 +117,10 @@ impl Context {
         folder: &OwnedFd,
         names: &[Box<[u8]>],
         todo: &Todo,
+        memo: &mut FolderMemo,
         below: &mut Vec<Todo>,
     ) -> Result<Vec<Seen>, PathError> {
-        let mut leaves = Vec::with_capacity(names.len());
+        let mut seen = Vec::with_capacity(names.len());
         for name in names {
             let path = todo.path.join(name);
             let stat = match files::stat(folder, name) {
@@ -105,7 +130,8 @@ impl Context {
             };
             if stat.kind != FileType::Directory {
                 if !self.ignore.excludes_in(&path, &todo.ignore) {
-                    leaves.push((name.clone(), path, stat));
+                    let known = memo.get(name, &stat.stamp);
+                    seen.push(Seen { name: name.clone(), path, stat, known });
                 }
                 continue;
             }
@@ -114,49 +140,39 @@ impl Context {
                 below.push(Todo { path, excluded, ignore, parent: None });
             }
         }
-        Ok(leaves)
+        Ok(seen)
     }
 
-    fn leaves(
-        &self,
-        folder: &OwnedFd,
-        leaves: Vec<Seen>,
-        children: &mut Children,
-    ) -> Result<(), PathError> {
-        let read = |(name, path, stat): Seen| {
-            let node = self.leaf(folder, &name, path, &stat)?;
-            Ok((name, node))
-        };
+    fn leaves(&self, folder: &OwnedFd, seen: Vec<Seen>) -> Result<Vec<Leafed>, PathError> {
         // Most folders are small or need no reading; handing their files around costs more.
-        let needs_reading = |(_, path, stat): &&Seen| {
-            stat.kind == FileType::RegularFile && !self.memo.knows(path.as_bytes(), &stat.stamp)
-        };
-        let results: Vec<Result<_, PathError>> =
-            if leaves.iter().filter(needs_reading).nth(8).is_none() {
-                leaves.into_iter().map(read).collect()
-            } else {
-                leaves.into_par_iter().map(read).collect()
-            };
-        for result in results {
-            let (name, node) = result?;
-            children.insert(&name, node);
+        let needs_reading =
+            |seen: &&Seen| seen.stat.kind == FileType::RegularFile && seen.known.is_none();
+        if seen.iter().filter(needs_reading).nth(8).is_none() {
+            return seen.into_iter().map(|seen| self.leaf(folder, seen)).collect();
         }
-        Ok(())
+        let results: Vec<Result<_, PathError>> =
+            seen.into_par_iter().map(|seen| self.leaf(folder, seen)).collect();
+        results.into_iter().collect()
     }
 
-    /// The file `name` in `folder`, which is no folder.
-    pub(super) fn leaf(
-        &self,
-        folder: &OwnedFd,
-        name: &[u8],
-        path: TreePath,
-        stat: &Stat,
-    ) -> Result<TreeNode, PathError> {
+    /// A file in `folder` that is no folder.
+    pub(super) fn leaf(&self, folder: &OwnedFd, seen: Seen) -> Result<Leafed, PathError> {
+        let Seen { name, path, stat, known } = seen;
         let meta = Meta::root(stat.mode, stat.mtime_s);
         let node = match stat.kind {
-            FileType::RegularFile => return self.regular(folder, name, path, stat),
+            FileType::RegularFile => {
+                let was_read = known.is_none();
+                let (stat, learned) = match known {
+                    Some(learned) => (stat, learned),
+                    None => files::learn(folder, &TreePath::root().join(&name))
+                        .map_err(|errno| self.error("read", &path, errno))?,
+                };
+                let node = self.file(path, &stat, &learned);
+                let learned = Some((stat.stamp, learned));
+                return Ok(Leafed { name, node, learned, was_read });
+            }
             FileType::Symlink => {
-                let target = files::link_target(folder, name);
+                let target = files::link_target(folder, &name);
                 Node::Symlink(target.map_err(|errno| self.error("read the link", &path, errno))?)
             }
             FileType::Fifo => Node::Fifo,
@@ -169,23 +185,8 @@ impl Context {
                 origin: FileOrigin::Inline([].into()),
             }),
         };
-        Ok(TreeNode::Leaf(Leaf::new(meta, node)))
-    }
-
-    fn regular(
-        &self,
-        folder: &OwnedFd,
-        name: &[u8],
-        path: TreePath,
-        stat: &Stat,
-    ) -> Result<TreeNode, PathError> {
-        if let Some(learned) = self.memo.get(path.as_bytes(), &stat.stamp) {
-            return Ok(self.file(path, stat, learned));
-        }
-        let learned = files::learn(folder, &TreePath::root().join(name));
-        let (stat, learned) = learned.map_err(|errno| self.error("read", &path, errno))?;
-        self.memo.add(path.as_bytes(), stat.stamp, &learned);
-        Ok(self.file(path, &stat, &learned))
+        let node = TreeNode::Leaf(Leaf::new(meta, node));
+        Ok(Leafed { name, node, learned: None, was_read: false })
     }
 
     fn file(&self, path: TreePath, stat: &Stat, learned: &Learned) -> TreeNode {

@@ -63,6 +63,9 @@ impl Store {
                 self.with_index(|index| index.remove_layer(layer))?;
             }
         }
+        for memo in names_not_in(&self.root.join("memo"), &BTreeSet::new())? {
+            pathio::remove_file(&memo)?;
+        }
         let mut pruned = Pruned::default();
         let layers: BTreeSet<String> = kept.layers.iter().map(|l| l.digest().hex()).collect();
         for folder in names_not_in(&self.root.join("layers"), &layers)? {

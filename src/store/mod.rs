@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! version               format number
-//! index.db              SQLite, WAL: tags, layers, cache records, the memo of file hashes
+//! index.db              SQLite, WAL: tags, layers, cache records
 //! blobs/sha256/<hex>    manifests, configs, packed and plain layers
 //! layers/<hex>/fs       the unpacked form of the layer with that DiffId, mountable
 //! layers/<hex>/tree     its listing
+//! memo/<hex>            the file hashes of a context, by its path's SHA-256
 //! cache-mounts/<key>/   for RUN --mount=type=cache
 //! locks/                held while a step is made, and while anything is pruned
 //! tmp/<name>/           unfinished work; swept when the process that made it is gone
@@ -83,7 +84,7 @@ impl Store {
     /// [`StoreError::Version`] when another rbuild made it in a form that this one does not know;
     /// IO and database errors with their path.
     pub fn open(root: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
-        for folder in ["blobs/sha256", "layers", "cache-mounts", "locks", "tmp"] {
+        for folder in ["blobs/sha256", "layers", "memo", "cache-mounts", "locks", "tmp"] {
             ensure_folder(&root.join(folder))?;
         }
         version::check(root)?;

@@ -44,7 +44,7 @@ fn write(path: &Path, text: &str) {
 
 fn open(folder: &TempDir, ignore: &str) -> Context {
     let rules = parse_ignore(ignore).unwrap();
-    Context::open(folder.path(), rules, 3, HashMemo::new(0)).unwrap()
+    Context::open(folder.path(), rules, 3, HashMemo::none()).unwrap()
 }
 
 fn path(text: &str) -> TreePath {
@@ -226,33 +226,38 @@ fn content(context: &Context, name: &str) -> rbuild::tree::ContentHash {
 fn a_remembered_file_is_read_again_only_after_a_change() {
     let folder = folder(&["a"]);
     let at = folder.path().join("a");
-    let open = |memo| Context::open(folder.path(), IgnoreRules::default(), 0, memo).unwrap();
-    let first = open(HashMemo::new(later(10)));
+    let spill = std::env::temp_dir();
+    let open = |table: Option<&File>, now_ns| {
+        let memo = HashMemo::new(table.map(|file| file.try_clone().unwrap()), now_ns, &spill);
+        Context::open(folder.path(), IgnoreRules::default(), 0, memo).unwrap()
+    };
+    let first = open(None, later(10));
     let before = content(&first, "a");
-    let table = first.memo_bytes().unwrap();
+    let mut table = tempfile::tempfile().unwrap();
+    first.memo().write(&mut table).unwrap();
     // Nothing is learned when nothing has to be read.
-    let second = open(HashMemo::from_bytes(&table, later(10)));
+    let second = open(Some(&table), later(10));
     assert_eq!(content(&second, "a"), before);
-    assert_eq!(second.memo_bytes(), None);
+    assert!(!second.memo().has_learned());
     // Same size, and the time put back: only the ctime tells.
     let time = fs::metadata(&at).unwrap().modified().unwrap();
     std::thread::sleep(Duration::from_millis(20));
     fs::write(&at, "b").unwrap();
     File::options().write(true).open(&at).unwrap().set_modified(time).unwrap();
-    let third = open(HashMemo::from_bytes(&table, later(10)));
+    let third = open(Some(&table), later(10));
     assert_ne!(content(&third, "a"), before);
-    assert!(third.memo_bytes().is_some());
+    assert!(third.memo().has_learned());
     // Hashed in the instant of the change: not remembered.
-    let racy = open(HashMemo::from_bytes(&table, later(0)));
+    let racy = open(Some(&table), later(0));
     content(&racy, "a");
-    assert_eq!(racy.memo_bytes(), None);
+    assert!(!racy.memo().has_learned());
 }
 
 #[test]
 fn a_context_that_is_no_folder_is_named_in_the_error() {
     let folder = folder(&["file"]);
     let at = folder.path().join("file");
-    let error = Context::open(&at, IgnoreRules::default(), 0, HashMemo::new(0)).unwrap_err();
+    let error = Context::open(&at, IgnoreRules::default(), 0, HashMemo::none()).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot open the build context {}", at.display()));
 }
 
