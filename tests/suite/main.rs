@@ -13,6 +13,7 @@ mod grammar;
 mod image;
 mod layering;
 mod lint;
+mod memory;
 mod mounts;
 mod parse;
 mod plan;
