@@ -9,10 +9,10 @@ use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::archive::{NOT_IN_ONE_PIECE, Packing};
+use crate::archive::{NOT_IN_ONE_PIECE, PackedListing, Packing};
 use crate::oci::DiffId;
 use crate::store::{LayerOptions, LowerFolder, Store};
-use crate::tree::{File, FileOrigin, LayerListing, Meta, Node, Tree, TreeNode, TreePath};
+use crate::tree::{File, FileOrigin, LayerEntries as _, Meta, Node, Tree, TreeNode, TreePath};
 
 use super::{ExportOptions, Image, Result};
 
@@ -175,14 +175,14 @@ fn layers_in(tree: &Tree) -> BTreeSet<DiffId> {
 fn source(
     store: &Store,
     diff_id: DiffId,
-    listing: &LayerListing,
+    listing: &PackedListing,
     below: &[DiffId],
     options: &ExportOptions,
 ) -> Result<Source> {
     if let Some(folder) = store.layer_folder(diff_id)? {
         return Ok(Source::Folder(folder));
     }
-    if listing.entries().iter().any(|entry| is_sparse(entry.item.file())) {
+    if listing.stream().any(|entry| is_sparse(entry.item.file())) {
         return unpacked(store, diff_id, below);
     }
     store.pack(diff_id, Packing::None, options.jobs)?;

@@ -11,9 +11,7 @@ use crate::archive::{self, DigestWriter, Pipelined, PipelinedHasher};
 use crate::oci::{DiffId, Digest};
 use crate::pathio::Context as _;
 use crate::pool;
-use crate::tree::{
-    Entry, File, FileOrigin, Item, LayerEntries, LayerListing, Meta, Node, TreePath,
-};
+use crate::tree::{Entry, File, FileOrigin, Item, LayerEntries, Meta, TreePath};
 
 use super::layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
 use super::layer_diff::{self, DiffOptions};
@@ -47,18 +45,16 @@ impl Store {
         let diff_options = DiffOptions { user_xattr: self.user_namespace, skip };
         let mut changed = layer_diff::diff_upper(upper, &lowers, &diff_options)?;
         clamp(&mut changed, options.clamp_s, upper)?;
+        let mut listing = self.listing_draft(changed.len())?;
         let mut hasher = PipelinedHasher::hasher();
-        let unnamed = DiffId::new(Digest::of(b""));
-        let origin = |path: &TreePath, tar_at| FileOrigin::layer(unnamed, path.clone(), tar_at);
-        let mut listing = layer_diff::write_layer(changed, upper, &origin, &mut hasher)?;
+        let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
+        layer_diff::write_layer(changed, upper, &mut hasher, &mut list)?;
         let (digest, tar_bytes) = hasher.digest().context("hash a layer of", work.path())?;
         let diff_id = DiffId::new(digest);
-        name_origins(&mut listing, diff_id);
-        let listed = self.list(&listing)?;
+        let listed = listing.finish()?;
         let content = listed.content();
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
         self.publish_layer(diff_id, &record, &listed, Some(work))?;
-        self.known_listings().insert(diff_id, Arc::new(listing));
         Ok(LayerDone { diff_id, record })
     }
 
@@ -181,17 +177,6 @@ fn keep_layer_xattrs(meta: &mut Meta) {
         xattrs.retain(|name, _| &**name == archive::CAPABILITY_XATTR);
         if xattrs.is_empty() {
             meta.xattrs = None;
-        }
-    }
-}
-
-/// After the layer has its identity, its files are found in it.
-fn name_origins(listing: &mut LayerListing, diff_id: DiffId) {
-    for entry in listing.entries_mut() {
-        if let Item::Node(_, Node::File(file)) = &mut entry.item
-            && let FileOrigin::Layer(place) = &mut file.origin
-        {
-            place.layer = diff_id;
         }
     }
 }

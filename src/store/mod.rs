@@ -39,9 +39,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::archive::PackedListing;
 use crate::oci::DiffId;
 use crate::pathio::{self, PathError};
-use crate::tree::LayerListing;
 
 pub use blob::Draft;
 pub use cache_mount::{CacheMount, CacheRequest, CacheUse};
@@ -62,8 +62,8 @@ pub struct Store {
     in_use: lock::Lease,
     /// This process's folder below `tmp`, made when it is first needed.
     work: Mutex<Option<Arc<work::ProcessFolder>>>,
-    /// Listings that were read or written, by layer.
-    listings: Mutex<BTreeMap<DiffId, Arc<LayerListing>>>,
+    /// Listings that were read, by layer.
+    listings: Mutex<BTreeMap<DiffId, Arc<PackedListing>>>,
     user_namespace: bool,
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -96,6 +96,17 @@ fn unpack_to(at: &Path, tar: &[u8], options: &UnpackOptions) -> Result<Unpacked,
     let layer = DiffId::new(Digest::of(tar));
     let origin = |path: &TreePath, tar_at: u64| FileOrigin::layer(layer, path.clone(), tar_at);
     unpack(&mut &*tar, open(at).as_fd(), options, &origin).map_err(|error| error.to_string())
+}
+
+/// What is written of changed files: the entries, and the tar.
+fn written(changed: Vec<Entry>, upper: BorrowedFd<'_>) -> (LayerListing, Vec<u8>) {
+    let (mut entries, mut tar) = (Vec::new(), Vec::new());
+    let mut note = |entry: &Entry, _tar_at| {
+        entries.push(entry.clone());
+        Ok(())
+    };
+    write_layer(changed, upper, &mut tar, &mut note).unwrap();
+    (LayerListing::new(entries), tar)
 }
 
 /// The folder on the disk, a line a file.
@@ -409,11 +420,7 @@ proptest! {
         let at = open(into.path());
         let options = DiffOptions { user_xattr: false, skip: &[] };
         let changed = diff_upper(at.as_fd(), &[], &options).unwrap();
-        let unnamed = DiffId::new(Digest::of(b""));
-        let origin =
-            |path: &TreePath, tar_at: u64| FileOrigin::layer(unnamed, path.clone(), tar_at);
-        let mut again = Vec::new();
-        let found = write_layer(changed, at.as_fd(), &origin, &mut again).unwrap();
+        let (found, again) = written(changed, at.as_fd());
         let shown = listing.entries().iter().filter(|entry| entry.item != Item::Whiteout);
         let mut want = LayerListing::new(shown.cloned().collect());
         for entry in want.entries_mut() {
@@ -620,9 +627,7 @@ fn priv_a_layer_is_written_and_unpacked_again() {
     let upper = stack.open("upper");
     let options = DiffOptions { user_xattr: false, skip: &[] };
     let changed = diff_upper(upper.as_fd(), &[], &options).unwrap();
-    let mut tar = Vec::new();
-    let origin = |path: &TreePath, _: u64| FileOrigin::Folder { folder: 3, path: path.clone() };
-    let listing = write_layer(changed, upper.as_fd(), &origin, &mut tar).unwrap();
+    let (listing, tar) = written(changed, upper.as_fd());
     let mut want = sample();
     // Nothing is below: nothing can be gone or hidden.
     want.pop();
