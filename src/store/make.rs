@@ -8,22 +8,24 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Timespec, Timestamps};
 
 use crate::archive::{self, DigestWriter, Pipelined, PipelinedHasher};
-use crate::oci::{DiffId, Digest};
+use crate::oci::DiffId;
 use crate::pathio::Context as _;
 use crate::pool;
-use crate::tree::{Entry, File, FileOrigin, Item, LayerEntries, Meta, TreePath};
+use crate::tree::{Entry, File, Item, LayerEntries, Meta, TreePath};
 
 use super::layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
 use super::layer_diff::{self, DiffOptions};
-use super::listed::Listed;
 use super::unpack;
 use super::work::open_folder;
 use super::{LayerRecord, Store, StoreError, WorkFolder};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// Identity, length, listing, and the folder's home where there is one.
-type Written = (DiffId, u64, Listed, Option<WorkFolder>);
+/// Identity, length, and the folder's home where there is one.
+type Written = (DiffId, u64, Option<WorkFolder>);
+
+/// Learns of each entry that was written, and of the offset of its content.
+type NoteEntry<'a> = dyn FnMut(&Entry, u64) -> io::Result<()> + Send + 'a;
 
 /// What is written to a pipe at once.
 const PIPE_BYTES: usize = 64 << 10;
@@ -70,10 +72,13 @@ impl Store {
         options: &LayerOptions,
     ) -> Result<(LayerDone, Option<LowerFolder>)> {
         let planned = PlannedLayer { layer, clamp_s: options.clamp_s };
-        let (diff_id, tar_bytes, listed, work) = match form {
-            Form::Tar => self.write_tar_form(&planned, open)?,
-            Form::Folder => self.write_folder_form(&planned, open)?,
+        let mut listing = self.listing_draft(planned.n_entries())?;
+        let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
+        let (diff_id, tar_bytes, work) = match form {
+            Form::Tar => self.write_tar_form(&planned, open, &mut list)?,
+            Form::Folder => self.write_folder_form(&planned, open, &mut list)?,
         };
+        let listed = listing.finish()?;
         let content = listed.content();
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
         let folder = work.as_ref().map(|work| open_folder(&work.path().join("fs"))).transpose()?;
@@ -91,24 +96,22 @@ impl Store {
         layer: &(dyn LayerEntries + Sync),
         open: &OpenContent<'_>,
     ) -> Result<WorkFolder> {
-        let (_id, _n_bytes, _listing, work) = self.write_folder_form(layer, open)?;
+        let (_id, _n_bytes, work) = self.write_folder_form(layer, open, &mut |_, _| Ok(()))?;
         work.map_or_else(|| self.work_folder(), Ok)
     }
 
-    /// The listing is written beside the tar.
     fn write_tar_form(
         &self,
         planned: &dyn LayerEntries,
         open: &OpenContent<'_>,
+        list: &mut NoteEntry<'_>,
     ) -> Result<Written> {
-        let mut listing = self.listing_draft(planned.n_entries())?;
         let draft = Pipelined::new(self.draft()?);
         let open = |file: &File, path: &TreePath| open(file, path);
-        let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
-        let draft = archive::write_listing_checked(planned, &open, draft, &mut list)?;
+        let draft = archive::write_listing_checked(planned, &open, draft, list)?;
         let draft = draft.finish().context("write a blob in", self.root())?;
         let (digest, tar_bytes) = self.publish(draft)?;
-        Ok((DiffId::new(digest), tar_bytes, listing.finish()?, None))
+        Ok((DiffId::new(digest), tar_bytes, None))
     }
 
     /// The tar goes through a pipe to the unpacker: one thread reads and hashes, the other makes
@@ -117,31 +120,29 @@ impl Store {
         &self,
         planned: &(dyn LayerEntries + Sync),
         open: &OpenContent<'_>,
+        list: &mut NoteEntry<'_>,
     ) -> Result<Written> {
         let work = self.work_folder()?;
         let into = work.folder("fs")?;
-        let unnamed = DiffId::new(Digest::of(b""));
-        let origin = |path: &TreePath, tar_at| FileOrigin::layer(unnamed, path.clone(), tar_at);
         let (mut reader, writer) = io::pipe().context("make a pipe for", work.path())?;
         let (written, unpacked) = pool::scope(|scope| {
             let writer = scope.spawn(move || {
                 let open = |file: &File, path: &TreePath| open(file, path);
                 let sink = DigestWriter::new(io::BufWriter::with_capacity(PIPE_BYTES, writer));
-                let written =
-                    archive::write_listing_checked(planned, &open, sink, &mut |_, _| Ok(()));
-                written.map(|sink| {
+                archive::write_listing_checked(planned, &open, sink, list).map(|sink| {
                     let (_pipe, digest, n_bytes) = sink.finish();
                     (DiffId::new(digest), n_bytes)
                 })
             });
             let options = self.unpack_options();
-            let unpacked = unpack::unpack(&mut reader, into.as_fd(), &options, &origin);
+            let unpacked = unpack::unpack_planned(planned, &mut reader, into.as_fd(), &options);
             // The writer must learn that nobody reads any more, or it waits forever.
             drop(reader);
             (pool::join(writer), unpacked)
         });
         let (diff_id, tar_bytes) = written?;
-        Ok((diff_id, tar_bytes, self.list(&unpacked?.listing)?, Some(work)))
+        unpacked?;
+        Ok((diff_id, tar_bytes, Some(work)))
     }
 }
 

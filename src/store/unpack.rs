@@ -7,6 +7,7 @@
 pub(super) mod folders;
 mod known;
 mod make;
+mod planned;
 
 use std::fmt;
 use std::io::Read;
@@ -21,6 +22,8 @@ use crate::archive::{
 };
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{Entry, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs};
+
+pub use planned::unpack_planned;
 
 use folders::Folders;
 use known::Known;
