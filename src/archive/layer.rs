@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
-use crate::tree::{ContentHash, Entry, File, Item, LayerListing, Meta, Node, TreePath};
+use crate::tree::{ContentHash, Entry, File, Item, LayerEntries, Meta, Node, TreePath};
 
 use super::{ArchiveError, TarWriter};
 
@@ -43,15 +43,15 @@ pub(crate) struct LinkMetas(HashMap<TreePath, Meta>);
 
 impl LinkMetas {
     /// Collects them from a layer's entries.
-    pub(crate) fn of<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Self {
+    pub(crate) fn of(entries: &dyn LayerEntries) -> Self {
         let mut metas: HashMap<TreePath, Option<Meta>> = HashMap::new();
-        for entry in entries.clone() {
+        for entry in entries.stream() {
             if let Item::HardLink(target) = &entry.item {
                 metas.insert(target.clone(), None);
             }
         }
         if !metas.is_empty() {
-            for entry in entries {
+            for entry in entries.stream() {
                 if let Item::Node(meta, _) = &entry.item
                     && let Some(slot) = metas.get_mut(&entry.path)
                 {
@@ -79,19 +79,20 @@ impl LinkMetas {
     }
 }
 
-/// Writes the tar of `listing` into `sink`; `open` gives the content of each file.
+/// Writes the tar of `entries` into `sink`; `open` gives the content of each file.
 ///
 /// # Errors
 /// [`ArchiveError::Content`] when a file cannot be opened or read, `SizeChanged` when it is not
 /// as long as the listing says, `Write`.
 pub fn write_listing<W: Write>(
-    listing: &LayerListing,
+    entries: &dyn LayerEntries,
     open: OpenFile<'_>,
     sink: W,
 ) -> Result<W, ArchiveError> {
-    let links = LinkMetas::of(listing.entries().iter());
+    let links = LinkMetas::of(entries);
     let mut tar = TarWriter::new(sink);
-    for Entry { path, item } in listing.entries() {
+    for entry in entries.stream() {
+        let Entry { path, item } = &*entry;
         match item {
             Item::Whiteout => tar.whiteout(path)?,
             Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
@@ -108,21 +109,23 @@ pub fn write_listing<W: Write>(
     tar.finish()
 }
 
-/// As [`write_listing`], and checks each content against its hash on the way; gives the sink and,
-/// for each entry, the offset of its content in the tar.
+/// As [`write_listing`], and checks each content against its hash on the way; `written` learns of
+/// each entry, with the offset of its content in the tar.
 ///
 /// # Errors
-/// As there, and [`ArchiveError::ContentChanged`] when a file is not what the listing says.
+/// As there, and [`ArchiveError::ContentChanged`] when a file is not what the listing says; those
+/// of `written` as `Write`.
 pub fn write_listing_checked<W: Write>(
-    listing: &LayerListing,
+    entries: &dyn LayerEntries,
     open: OpenFile<'_>,
     sink: W,
-) -> Result<(W, Vec<u64>), ArchiveError> {
-    let links = LinkMetas::of(listing.entries().iter());
+    written: &mut dyn FnMut(&Entry, u64) -> io::Result<()>,
+) -> Result<W, ArchiveError> {
+    let links = LinkMetas::of(entries);
     let mut tar = TarWriter::new(sink);
-    let mut offsets = Vec::with_capacity(listing.entries().len());
-    for Entry { path, item } in listing.entries() {
-        offsets.push(match item {
+    for entry in entries.stream() {
+        let Entry { path, item } = &*entry;
+        let at = match item {
             Item::Whiteout => tar.whiteout(path)?,
             Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
             Item::Node(meta, node @ Node::File(file)) => {
@@ -136,7 +139,8 @@ pub fn write_listing_checked<W: Write>(
                 at
             }
             Item::Node(meta, node) => tar.node(path, meta, node, &mut io::empty())?,
-        });
+        };
+        written(&entry, at).map_err(ArchiveError::Write)?;
     }
-    Ok((tar.finish()?, offsets))
+    tar.finish()
 }

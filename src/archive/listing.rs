@@ -4,9 +4,12 @@
 //! with the one before, the rest of the path, its kind, and what that kind has. Numbers are
 //! LEB128; signed ones zigzag. Where files lie is not kept, but for the offset in the layer's tar.
 
+use std::borrow::Cow;
+use std::io::{self, Write};
+
 use crate::oci::DiffId;
 use crate::tree::{
-    ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs,
+    ContentHash, Device, Entry, File, FileOrigin, Item, LayerEntries, Meta, Node, TreePath, Xattrs,
 };
 
 use super::{ListingError, NOT_IN_ONE_PIECE};
@@ -27,35 +30,102 @@ const CHAR_DEVICE: u8 = 6;
 const BLOCK_DEVICE: u8 = 7;
 const FIFO: u8 = 8;
 
-/// Writes `listing`. Equal listings, origins aside, give equal bytes.
-#[must_use]
-pub fn to_bytes(listing: &LayerListing) -> Vec<u8> {
-    let mut out = Out(MAGIC.to_vec());
-    out.length(listing.entries().len());
-    let mut before: &[u8] = &[];
-    for entry in listing.entries() {
-        let path = entry.path.as_bytes();
-        let n_shared = before.iter().zip(path).take_while(|(a, b)| a == b).count();
-        out.length(n_shared);
-        out.field(path.get(n_shared..).unwrap_or_default());
-        out.item(&entry.item);
-        before = path;
+/// Writes the listing of a layer, entry by entry. Equal listings, origins aside, give equal bytes.
+#[derive(Debug)]
+pub struct ListingWriter<W> {
+    sink: W,
+    out: Out,
+    /// The path of the entry before.
+    before: Vec<u8>,
+}
+
+impl<W: Write> ListingWriter<W> {
+    /// Starts a listing of `n_entries` entries.
+    pub fn new(sink: W, n_entries: usize) -> Self {
+        let mut out = Out(MAGIC.to_vec());
+        out.length(n_entries);
+        Self { sink, out, before: Vec::new() }
     }
-    out.0
+
+    /// Writes the next entry, whose content is at `tar_at` in the layer's tar, if it is a file.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn entry(&mut self, entry: &Entry, tar_at: u64) -> io::Result<()> {
+        let path = entry.path.as_bytes();
+        let n_shared = self.before.iter().zip(path).take_while(|(a, b)| a == b).count();
+        self.out.length(n_shared);
+        let rest = path.get(n_shared..).unwrap_or_default();
+        self.out.field(rest);
+        self.out.item(&entry.item, tar_at);
+        self.before.truncate(n_shared);
+        self.before.extend_from_slice(rest);
+        self.sink.write_all(&self.out.0)?;
+        self.out.0.clear();
+        Ok(())
+    }
+
+    /// Ends the listing.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.sink.write_all(&self.out.0)?;
+        Ok(self.sink)
+    }
 }
 
-/// Reads what [`to_bytes`] wrote of `layer`.
+/// Where the content of an entry of a finished layer is in its tar.
+#[must_use]
+pub fn tar_at(entry: &Entry) -> u64 {
+    entry.item.file().and_then(|file| file.origin.tar_at()).unwrap_or(NOT_IN_ONE_PIECE)
+}
+
+/// A finished layer's listing, as its bytes: a third of what a [`LayerListing`] takes.
 ///
-/// # Errors
-/// [`ListingError`] when the bytes are anything else.
-pub fn from_bytes(bytes: &[u8], layer: DiffId) -> Result<LayerListing, ListingError> {
-    let rest = bytes.strip_prefix(&MAGIC).ok_or(ListingError::UnknownVersion)?;
-    let mut input = In { whole: bytes.len(), rest };
-    let listing = input.listing(layer);
-    let at = bytes.len() - input.rest.len();
-    listing.filter(|_| input.rest.is_empty()).ok_or(ListingError::Damaged { at })
+/// [`LayerListing`]: crate::tree::LayerListing
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedListing {
+    bytes: Vec<u8>,
+    layer: DiffId,
+    n_entries: usize,
 }
 
+impl PackedListing {
+    /// Takes what a [`ListingWriter`] wrote of `layer`.
+    ///
+    /// # Errors
+    /// [`ListingError`] when the bytes are anything else.
+    pub fn new(bytes: Vec<u8>, layer: DiffId) -> Result<Self, ListingError> {
+        let rest = bytes.strip_prefix(&MAGIC).ok_or(ListingError::UnknownVersion)?;
+        let mut entries = Entries::new(rest, layer);
+        let n_entries = entries.n_left;
+        let mut last = TreePath::root();
+        let in_order = entries.all(|entry| {
+            let in_order = entry.path > last;
+            last = entry.path;
+            in_order
+        });
+        let rest = entries.input.rest;
+        if in_order && entries.n_left == 0 && rest.is_empty() {
+            return Ok(Self { bytes, layer, n_entries });
+        }
+        Err(ListingError::Damaged { at: bytes.len() - rest.len() })
+    }
+}
+
+impl LayerEntries for PackedListing {
+    fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
+        let rest = self.bytes.strip_prefix(&MAGIC).unwrap_or_default();
+        Box::new(Entries::new(rest, self.layer).map(Cow::Owned))
+    }
+
+    fn n_entries(&self) -> usize {
+        self.n_entries
+    }
+}
+
+#[derive(Debug)]
 struct Out(Vec<u8>);
 
 impl Out {
@@ -83,7 +153,7 @@ impl Out {
         self.0.extend_from_slice(bytes);
     }
 
-    fn item(&mut self, item: &Item) {
+    fn item(&mut self, item: &Item, tar_at: u64) {
         match item {
             Item::Whiteout => self.0.push(WHITEOUT),
             Item::HardLink(target) => {
@@ -93,7 +163,7 @@ impl Out {
             Item::Node(meta, node) => {
                 self.0.push(kind(node));
                 self.meta(meta);
-                self.node(node);
+                self.node(node, tar_at);
             }
         }
     }
@@ -110,17 +180,13 @@ impl Out {
         }
     }
 
-    fn node(&mut self, node: &Node) {
+    fn node(&mut self, node: &Node, tar_at: u64) {
         match node {
             Node::Directory { .. } | Node::Fifo => {}
             Node::File(file) => {
                 self.number(file.size);
                 self.0.extend_from_slice(file.content.as_bytes());
                 // Offset + 1: none is common enough (files of a folder) to deserve one byte.
-                let tar_at = match &file.origin {
-                    FileOrigin::Layer { tar_at, .. } => *tar_at,
-                    FileOrigin::Folder { .. } | FileOrigin::Inline(_) => NOT_IN_ONE_PIECE,
-                };
                 self.number(tar_at.wrapping_add(1));
             }
             Node::Symlink(target) => self.field(target),
@@ -144,8 +210,52 @@ const fn kind(node: &Node) -> u8 {
     }
 }
 
+/// The entries of a listing, up to the first that makes no sense; then some are left.
+struct Entries<'a> {
+    input: In<'a>,
+    layer: DiffId,
+    n_left: usize,
+    /// The path of the entry before.
+    path: Vec<u8>,
+}
+
+impl<'a> Entries<'a> {
+    /// The listing without its magic number.
+    fn new(rest: &'a [u8], layer: DiffId) -> Self {
+        let mut input = In { rest };
+        // A number that cannot be read is never counted down to.
+        let n_entries = input.number().and_then(|n| usize::try_from(n).ok());
+        Self { input, layer, n_left: n_entries.unwrap_or(usize::MAX), path: Vec::new() }
+    }
+
+    fn read(&mut self) -> Option<Entry> {
+        let n_shared = usize::try_from(self.input.number()?).ok()?;
+        if n_shared > self.path.len() {
+            return None;
+        }
+        self.path.truncate(n_shared);
+        self.path.extend_from_slice(self.input.field()?);
+        if self.path.len() > MAX_FIELD_BYTES {
+            return None;
+        }
+        let path = exact_path(&self.path)?;
+        let item = self.input.item(self.layer, &path)?;
+        Some(Entry { path, item })
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        let n_left = self.n_left.checked_sub(1)?;
+        let entry = self.read()?;
+        self.n_left = n_left;
+        Some(entry)
+    }
+}
+
 struct In<'a> {
-    whole: usize,
     rest: &'a [u8],
 }
 
@@ -195,34 +305,6 @@ impl<'a> In<'a> {
         self.take(n_bytes)
     }
 
-    fn listing(&mut self, layer: DiffId) -> Option<LayerListing> {
-        let n_entries = usize::try_from(self.number()?).ok()?;
-        // An entry has three bytes at least, which bounds what is reserved.
-        if n_entries > self.whole / 3 {
-            return None;
-        }
-        let mut entries: Vec<Entry> = Vec::with_capacity(n_entries);
-        let mut path: Vec<u8> = Vec::new();
-        for _ in 0..n_entries {
-            let n_shared = usize::try_from(self.number()?).ok()?;
-            if n_shared > path.len() {
-                return None;
-            }
-            path.truncate(n_shared);
-            path.extend_from_slice(self.field()?);
-            if path.len() > MAX_FIELD_BYTES {
-                return None;
-            }
-            let at = exact_path(&path)?;
-            if at.is_root() || entries.last().is_some_and(|last| last.path >= at) {
-                return None;
-            }
-            let item = self.item(layer, &at)?;
-            entries.push(Entry { path: at, item });
-        }
-        Some(LayerListing::new(entries))
-    }
-
     fn item(&mut self, layer: DiffId, path: &TreePath) -> Option<Item> {
         let kind = self.byte()?;
         match kind {
@@ -260,7 +342,7 @@ impl<'a> In<'a> {
         let size = self.number()?;
         let content = ContentHash::new(self.take(32)?.try_into().ok()?);
         let tar_at = self.number()?.wrapping_sub(1);
-        let origin = FileOrigin::Layer { layer, path: path.clone(), tar_at };
+        let origin = FileOrigin::layer(layer, path.clone(), tar_at);
         Some(File { size, content, origin })
     }
 

@@ -24,7 +24,7 @@ pub use error::{ArchiveError, ListingError};
 pub use header::is_tar;
 pub(crate) use layer::LinkMetas;
 pub use layer::{HashingReader, OpenFile, write_listing, write_listing_checked};
-pub use listing::{from_bytes, to_bytes};
+pub use listing::{ListingWriter, PackedListing, tar_at};
 pub use pack::{PackWriter, Packing, packer};
 pub use reader::{ArchiveEntry, EntryKind, MAX_ENTRIES, TarReader};
 pub use writer::TarWriter;

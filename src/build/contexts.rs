@@ -259,7 +259,7 @@ impl Shared<'_> {
             }
             ContextFiles::Remote(source) => {
                 let fetched = fetch(self, &self.fetched, source, (number, self.file_time_s()))?;
-                let memo = HashMemo::new(0);
+                let memo = HashMemo::none();
                 let context = Context::open(fetched.path(), IgnoreRules::default(), number, memo)?;
                 Ok(NamedFolder { context, number, folder: None, fetched: Some(fetched) })
             }
@@ -269,9 +269,12 @@ impl Shared<'_> {
     /// Opens a context's folder with what is remembered of its files.
     pub(super) fn open_context(&self, source: &ContextSource, number: u32) -> Result<Context> {
         let store = self.services.store;
-        let known = if source.lasting { store.memo(&source.path.to_string_lossy())? } else { None };
-        let now_ns = self.options.now_s.saturating_mul(1_000_000_000);
-        let memo = HashMemo::from_bytes(&known.unwrap_or_default(), now_ns);
+        let memo = if source.lasting {
+            let now_ns = self.options.now_s.saturating_mul(1_000_000_000);
+            HashMemo::new(store.memo(&source.path)?, now_ns, &store.spill_folder())
+        } else {
+            HashMemo::none()
+        };
         Ok(Context::open(&source.path, source.ignore.clone(), number, memo)?)
     }
 
@@ -281,12 +284,25 @@ impl Shared<'_> {
         all.iter().find(|named| named.number == number).cloned()
     }
 
+    /// Keeps the hashes of a context's files for the next build, if any is new.
+    pub(super) fn save_memo_of(
+        &self,
+        folder: &Path,
+        context: &Context,
+    ) -> std::result::Result<(), StoreError> {
+        let memo = context.memo();
+        if !memo.has_learned() {
+            return Ok(());
+        }
+        self.services.store.set_memo(folder, |sink| memo.write(sink))
+    }
+
     /// Keeps the hashes of named contexts' files for the next build.
     pub(super) fn save_named_memos(&self) -> std::result::Result<(), StoreError> {
         let all = self.named.all.lock().unwrap_or_else(PoisonError::into_inner);
         for named in all.iter() {
-            if let (Some(folder), Some(memo)) = (&named.folder, named.context.memo_bytes()) {
-                self.services.store.set_memo(&folder.to_string_lossy(), &memo)?;
+            if let Some(folder) = &named.folder {
+                self.save_memo_of(folder, &named.context)?;
             }
         }
         Ok(())

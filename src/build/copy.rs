@@ -10,7 +10,7 @@ use crate::plan::{CopyFrom, CopyOperation, CopyPart};
 use crate::store::OpenContent;
 use crate::tree::{
     self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyError, CopyInput,
-    CopyRequest, File, FileOrigin, Layer, Meta, Tree, TreePath,
+    CopyRequest, File, FileOrigin, Meta, Placed, Tree, TreePath,
 };
 
 use super::BuildError;
@@ -110,7 +110,7 @@ impl Sources {
         below: &Tree,
         accounts: &Accounts,
         span: Span,
-    ) -> Result<Layer> {
+    ) -> Result<Placed> {
         for (at, part) in operation.parts.iter().enumerate() {
             if let (CopyPart::Remote(part), Some(found)) = (part, self.remotes.get_mut(&at)) {
                 found.fetch(run, part)?;
@@ -134,7 +134,7 @@ impl Sources {
         run: &Run<'_>,
         operation: &CopyOperation,
         span: Span,
-    ) -> Result<Layer> {
+    ) -> Result<Placed> {
         let inputs = self.inputs(run, operation);
         let request = self.request(run, operation, &inputs, None);
         tree::copy(&self.tree, &Tree::default(), &request)
@@ -213,9 +213,11 @@ impl Sources {
                     rustix::fs::Mode::empty(),
                 )?)))
             }
-            FileOrigin::Layer { layer, path, tar_at } => {
+            FileOrigin::Layer(place) => {
                 let store = run.services.store;
-                store.open_layer_file(*layer, path, *tar_at, file.size).map_err(io::Error::other)
+                let opened =
+                    store.open_layer_file(place.layer, &place.path, place.tar_at, file.size);
+                opened.map_err(io::Error::other)
             }
         }
     }

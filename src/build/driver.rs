@@ -345,7 +345,7 @@ impl<'a> Run<'a> {
         let store = self.services.store;
         let (form, options) = (self.form(at), self.layer_options());
         let written = sources
-            .with_contents(self, |open| store.layer_from_entries(layer, open, form, &options));
+            .with_contents(self, |open| store.layer_from_entries(&layer, open, form, &options));
         claim.note_duration(started);
         self.done(&claim, stack, written.map_err(BuildError::from)?)
     }
@@ -368,7 +368,7 @@ impl<'a> Run<'a> {
             Err(std::io::Error::from(std::io::ErrorKind::NotFound))
         };
         let store = self.services.store;
-        let written = store.layer_from_entries(layer, &none, self.form(at), &self.layer_options());
+        let written = store.layer_from_entries(&layer, &none, self.form(at), &self.layer_options());
         self.done(&claim, stack, written.map_err(BuildError::from)?)
     }
 

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::diag::{Diagnostic, Span, codes};
-use crate::image::{self, Image};
+use crate::image::{self, ExportError, Image};
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform, Reference};
 use crate::plan::{BaseImage, ImagePlace, ImageRequest, Images};
 use crate::pool;
 use crate::registry::RegistryError;
-use crate::store::{LayerDone, LayerRecord, LayerSource};
+use crate::store::{LayerDone, LayerRecord, LayerSource, Store};
 use crate::syntax;
 use crate::tree::ContentDigest;
 
@@ -249,23 +249,25 @@ fn from_registry(
 
 /// Pulls the layers that the store has in no form.
 fn fetch_layers(shared: &Steps<'_>, resolved: &Resolved) -> Result<()> {
-    let store = shared.services.store;
+    let (store, registry) = (shared.services.store, shared.services.registry);
     let mut missing = Vec::new();
     for (diff_id, layer) in resolved.layers() {
         if store.has_layer(diff_id)? {
             continue;
         }
+        let source = source_of(store, resolved, diff_id, layer)?;
         // The blob may be here without a record: another image's, or of a process that died.
         if store.has_blob(layer.digest) {
-            record(shared, resolved, diff_id, layer)?;
+            let recorded = image::fetch_from(store, registry, diff_id, &source, &|_more| {});
+            recorded.map_err(BuildError::Export)?;
         } else {
-            missing.push((diff_id, layer));
+            missing.push((diff_id, source));
         }
     }
     if missing.is_empty() {
         return Ok(());
     }
-    let total_bytes = missing.iter().map(|(_, layer)| layer.size).sum();
+    let total_bytes = missing.iter().map(|(_, source)| source.blob.size).sum();
     let step = shared.start(format!("[internal] pull {}", resolved.name));
     let done_bytes = AtomicU64::new(0);
     let progress = |more: u64| {
@@ -273,21 +275,42 @@ fn fetch_layers(shared: &Steps<'_>, resolved: &Resolved) -> Result<()> {
         shared.event(Event::Progress { step: step.id, done_bytes, total_bytes });
     };
     let jobs = NonZeroUsize::new(PULLS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
-    let pulled = pool::map_in_order(&missing, jobs, |(diff_id, layer)| {
-        if let ImagePlace::Layout(place) = &resolved.place {
-            layout::copy_blob(shared, &place.path, layer)?;
-            return record(shared, resolved, *diff_id, layer);
-        }
-        let mut draft = store.draft()?;
-        shared.services.registry.pull_blob(&resolved.name, layer, &mut draft, &progress).map_err(
-            |source| BuildError::Image { span: None, name: resolved.name.familiar(), source },
-        )?;
-        store.publish(draft)?;
-        record(shared, resolved, *diff_id, layer)
+    let pulled = pool::map_in_order(&missing, jobs, |(diff_id, source)| {
+        let fetched = image::fetch_from(store, registry, *diff_id, source, &progress);
+        fetched.map_err(|error| {
+            if let ExportError::Origin { source, .. } = error {
+                return BuildError::Image { span: None, name: resolved.name.familiar(), source };
+            }
+            BuildError::Export(error)
+        })
     });
     let pulled: Result<()> = pulled.into_iter().collect();
     shared.finish(step, if pulled.is_ok() { Outcome::Done } else { Outcome::Failed });
     pulled
+}
+
+/// Where an image's layer is: an image that was built here has layers that never were under its
+/// own name.
+fn source_of(
+    store: &Store,
+    resolved: &Resolved,
+    diff_id: DiffId,
+    layer: &Descriptor,
+) -> Result<LayerSource> {
+    if layer.media_type.layer_compression().is_none() {
+        let name = resolved.name.to_string();
+        let reason = format!("a layer is of type {}, which is no layer", layer.media_type);
+        return Err(BuildError::BadImage { span: None, name, reason });
+    }
+    let known = store.sources(diff_id)?;
+    if let Some(known) = known.into_iter().find(|source| source.blob.digest == layer.digest) {
+        return Ok(known);
+    }
+    let place = match &resolved.place {
+        ImagePlace::Registry => resolved.name.name(),
+        ImagePlace::Layout(place) => layout::absolute(&place.path)?,
+    };
+    Ok(LayerSource { blob: layer.clone(), place })
 }
 
 /// Brings one layer that nobody here made and no base image of this build has.
@@ -321,20 +344,6 @@ pub fn fetch_images(
         fetch_known(&steps, layer.diff_id).map_err(Failure::new)?;
     }
     Ok(())
-}
-
-fn record(
-    shared: &Steps<'_>,
-    resolved: &Resolved,
-    diff_id: DiffId,
-    layer: &Descriptor,
-) -> Result<()> {
-    let Some(compression) = layer.media_type.layer_compression() else {
-        let name = resolved.name.to_string();
-        let reason = format!("a layer is of type {}, which is no layer", layer.media_type);
-        return Err(BuildError::BadImage { span: None, name, reason });
-    };
-    Ok(shared.services.store.record_pulled(diff_id, layer, compression)?)
 }
 
 /// Pulls an image into the store, asking its registry, and tags it with its own name; gives its

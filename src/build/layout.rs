@@ -1,11 +1,10 @@
 //! Base images from OCI layouts: their documents at once, their layers when they are needed.
 
-use std::io;
 use std::path::Path;
 
 use crate::diag::Span;
 use crate::image::{LayoutError, LayoutReader};
-use crate::oci::{Descriptor, Digest, ImageConfig, Parsed, Platform};
+use crate::oci::{ImageConfig, Parsed, Platform};
 use crate::pathio::PathError;
 use crate::plan::{ImagePlace, ImageRequest};
 use crate::store::LayerSource;
@@ -34,11 +33,9 @@ pub(super) fn resolve(
     let config_bytes = reader.document(manifest.config.digest).map_err(failed)?;
     let config = ImageConfig::parse(&config_bytes).map_err(|error| bad(error::chain(&error)))?;
     warn_platform(steps, request, &config.platform());
-    let layout = std::path::absolute(&place.path)
-        .map_err(|error| PathError::new("find the folder", &place.path, error))?;
+    let layout = absolute(&place.path)?;
     for (diff_id, blob) in config.rootfs.diff_ids.iter().zip(&manifest.layers) {
-        let place = layout.to_string_lossy().into_owned();
-        let source = LayerSource { blob: blob.clone(), place };
+        let source = LayerSource { blob: blob.clone(), place: layout.clone() };
         steps.services.store.put_source(*diff_id, &source)?;
     }
     steps.services.store.put_blob(&config_bytes)?;
@@ -61,18 +58,9 @@ fn warn_platform(steps: &Steps<'_>, request: &ImageRequest, have: &Platform) {
     }
 }
 
-/// Copies a layer's blob out of the layout at `path` into the store.
-pub(super) fn copy_blob(steps: &Steps<'_>, path: &Path, layer: &Descriptor) -> Result<Digest> {
-    let reader = LayoutReader::new(path);
-    let failed = |error: LayoutError| {
-        let (name, reason) = (path.display().to_string(), error::chain(&error));
-        BuildError::BadImage { span: None, name, reason }
-    };
-    let mut blob = reader.open_blob(layer.digest).map_err(failed)?;
-    let store = steps.services.store;
-    let mut draft = store.draft()?;
-    io::copy(&mut blob, &mut draft)
-        .map_err(|error| PathError::new("copy a blob of", path, error))?;
-    let (got, _) = store.publish(draft)?;
-    if got == layer.digest { Ok(got) } else { Err(failed(reader.corrupt(layer.digest, got))) }
+/// A layout's folder as the store remembers it.
+pub(super) fn absolute(folder: &Path) -> Result<String> {
+    let path = std::path::absolute(folder)
+        .map_err(|error| PathError::new("find the folder", folder, error))?;
+    Ok(path.to_string_lossy().into_owned())
 }

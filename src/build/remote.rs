@@ -126,7 +126,7 @@ fn folder(run: &Run<'_>, git: &GitSource) -> Result<Material> {
     let checkout = run.fetched.checkout(run, git, run.file_time_s())?;
     let path = checkout.folder(git.subdir.as_deref())?;
     let folder = run.next_folder();
-    let context = Context::open(&path, IgnoreRules::default(), folder, HashMemo::new(0))?;
+    let context = Context::open(&path, IgnoreRules::default(), folder, HashMemo::none())?;
     let tree = context.tree(&["."])?;
     Ok(Material::Folder { tree, context: Box::new(context), folder, _checkout: checkout })
 }

@@ -11,14 +11,13 @@ use crate::image::{self, Artifact, ExportError, ExportOptions, ImageLayer, Layou
 use crate::oci::{
     Descriptor, DiffId, ImageConfig, Manifest, MediaType, Parsed, Platform, Reference,
 };
-use crate::pathio::PathError;
 use crate::store::{LayerSource, StepRecord, Store};
 
 use super::cache_document::{
     CONFIG_MEMBER, CacheDocument, CachedLayer, CachedStep, MAX_BYTES, MEDIA_TYPE,
 };
 use super::shared::{Shared, Steps};
-use super::{BuildError, Event, Outcome, Services};
+use super::{BuildError, Event, Outcome, Services, layout};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
@@ -115,10 +114,8 @@ fn import_one(services: &Services<'_>, cache: &CacheFrom, platforms: &[Platform]
         CachePlace::Folder(path, tag) => {
             let platform = platforms.first().expect("a build is for some platform");
             let (manifest, config) = from_folder(path, tag, platform)?;
-            let place = std::path::absolute(path)
-                .map_err(|e| PathError::new("find the folder", path, e))?;
             let document = document_of(&manifest, &config)?;
-            learn(services.store, &place.to_string_lossy(), document)
+            learn(services.store, &layout::absolute(path)?, document)
         }
         CachePlace::Inline => Ok(()),
     }

@@ -141,10 +141,8 @@ impl<'a> Shared<'a> {
     /// Keeps the hashes of the context's files for the next build.
     pub(super) fn save_memo(&self) -> std::result::Result<(), BuildError> {
         let source = &self.options.context;
-        if let Some(memo) = self.context.get().and_then(Context::memo_bytes)
-            && source.lasting
-        {
-            self.services.store.set_memo(&source.path.to_string_lossy(), &memo)?;
+        if let Some(context) = self.context.get() {
+            self.save_memo_of(&source.path, context)?;
         }
         self.save_named_memos()?;
         Ok(())

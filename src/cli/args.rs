@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::call::{Call, Format, Inspection};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -50,6 +51,10 @@ pub(super) enum Command {
     Push(PushArgs),
     /// Pull an image into the local store
     Pull(PullArgs),
+    /// Log in to a registry; the password is kept where docker keeps it
+    Login(LoginArgs),
+    /// Forget the login to a registry
+    Logout(LogoutArgs),
     /// List the images of the local store
     Images,
     /// Show an image's config and layers as JSON
@@ -66,7 +71,9 @@ impl Command {
         match self {
             Self::Build(build) => build.inspection().is_none() || build.is_remote(),
             Self::Push(_) | Self::Pull(_) | Self::Prune(_) => true,
-            Self::Images | Self::Inspect(_) | Self::Version => false,
+            Self::Login(_) | Self::Logout(_) | Self::Images | Self::Inspect(_) | Self::Version => {
+                false
+            }
         }
     }
 }
@@ -150,6 +157,9 @@ pub(super) struct BuildArgs {
     /// Write the image's id into FILE
     #[arg(long, value_name = "FILE")]
     pub(super) iidfile: Option<PathBuf>,
+    /// Write what docker's metadata file says of the image, digests and names, into FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata_file: Option<PathBuf>,
     /// Write the image out: type=oci|docker|local|tar,dest=PATH; may be repeated
     #[arg(short, long, value_name = "type=TYPE,dest=PATH")]
     pub(super) output: Vec<String>,
@@ -177,58 +187,6 @@ impl BuildArgs {
         let call = self.call.unwrap_or(Call { what: None, format: Format::Text });
         let checked = self.check.then_some(Inspection::Check);
         Some((checked.or(call.what)?, call.format))
-    }
-}
-
-/// What can be learned of a Dockerfile without building it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Inspection {
-    /// Its mistakes.
-    Check,
-    /// A target's arguments.
-    Outline,
-    /// Its stages.
-    Targets,
-}
-
-/// How that is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
-/// `--call`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Call {
-    /// `None`: build.
-    what: Option<Inspection>,
-    format: Format,
-}
-
-impl FromStr for Call {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (method, options) = text.split_once(',').unwrap_or((text, ""));
-        let what = match method {
-            "build" => None,
-            "check" | "lint" => Some(Inspection::Check),
-            "outline" => Some(Inspection::Outline),
-            "targets" => Some(Inspection::Targets),
-            other => return Err(format!("`{other}` is none of build, check, outline, targets")),
-        };
-        let mut format = Format::Text;
-        for option in options.split(',').filter(|option| !option.is_empty()) {
-            format = match option {
-                "format=json" => Format::Json,
-                "format=text" => Format::Text,
-                other => return Err(format!("`{other}` is neither format=text nor format=json")),
-            };
-        }
-        Ok(Self { what, format })
     }
 }
 
@@ -300,6 +258,29 @@ pub(super) struct NameArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct LoginArgs {
+    /// The registry
+    #[arg(value_name = "REGISTRY", default_value = "docker.io")]
+    pub(super) registry: String,
+    /// Who; asked for on a terminal when it is not given
+    #[arg(short, long, value_name = "USER")]
+    pub(super) username: Option<String>,
+    /// The password or token; others can see it here
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub(super) password: Option<String>,
+    /// Read the password or token from standard input
+    #[arg(long)]
+    pub(super) password_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogoutArgs {
+    /// The registry
+    #[arg(value_name = "REGISTRY", default_value = "docker.io")]
+    pub(super) registry: String,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PullArgs {
     /// The image
     #[arg(value_name = "NAME[:TAG]")]
@@ -317,8 +298,8 @@ pub(super) struct PruneArgs {
 }
 
 /// Words after which `build` is not put in.
-const COMMANDS: [&str; 8] =
-    ["build", "push", "pull", "images", "inspect", "prune", "version", "help"];
+const COMMANDS: [&str; 10] =
+    ["build", "push", "pull", "login", "logout", "images", "inspect", "prune", "version", "help"];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Puts in the word `build` where it was left out.

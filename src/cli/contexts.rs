@@ -225,7 +225,7 @@ fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<SourceFil
     };
     let failed = |error: PathError| Complaint::from_error(&error, Exit::Build);
     let rules = IgnoreRules::default();
-    let context = Context::open(fetched.path(), rules, 0, HashMemo::new(0)).map_err(failed)?;
+    let context = Context::open(fetched.path(), rules, 0, HashMemo::none()).map_err(failed)?;
     for name in &names {
         let tree = context.tree(&[name]).map_err(failed)?;
         let Ok(path) = tree.resolve(name.as_bytes()) else { continue };

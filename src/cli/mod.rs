@@ -3,6 +3,7 @@
 
 mod args;
 mod cache_options;
+mod call;
 mod commands;
 mod contexts;
 mod environment;
@@ -43,6 +44,8 @@ pub fn main() -> Exit {
         Command::Build(build) => commands::build::run(build, &arguments.global, &environment),
         Command::Push(push) => commands::push::run(push, &arguments.global, &environment),
         Command::Pull(pull) => commands::pull::run(pull, &arguments.global, &environment),
+        Command::Login(login) => commands::login::login(login, &environment),
+        Command::Logout(logout) => commands::login::logout(logout, &environment),
         Command::Images => commands::images::run(&arguments.global, &environment),
         Command::Inspect(inspect) => {
             commands::inspect::run(inspect, &arguments.global, &environment)

@@ -38,6 +38,22 @@ struct Registry {
 
 /// A client as the environment wants it.
 pub(super) fn client(environment: &Environment) -> Result<Client, Complaint> {
+    let made = Client::new(options(environment)?);
+    made.map_err(|error| Complaint::from_error(&error, Exit::Usage))
+}
+
+/// The same with this login and no other.
+pub(super) fn client_for(
+    environment: &Environment,
+    registry: &str,
+    user: &str,
+    password: &str,
+) -> Result<Client, Complaint> {
+    let made = Client::with_login(options(environment)?, registry, user, password);
+    made.map_err(|error| Complaint::from_error(&error, Exit::Usage))
+}
+
+fn options(environment: &Environment) -> Result<Options, Complaint> {
     let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut plain_http = BTreeSet::new();
     for (name, registry) in read(environment)?.registry {
@@ -51,15 +67,14 @@ pub(super) fn client(environment: &Environment) -> Result<Client, Complaint> {
         let registry = name.to_ascii_lowercase().replace('_', ".");
         mirrors.entry(registry).or_default().insert(0, url.to_owned());
     }
-    let options = Options {
+    Ok(Options {
         mirrors,
         plain_http,
         docker_config: environment.docker_config(),
         user_agent: format!("rbuild/{}", env!("CARGO_PKG_VERSION")),
         retries: RETRIES,
         first_delay: FIRST_DELAY,
-    };
-    Client::new(options).map_err(|error| Complaint::from_error(&error, Exit::Usage))
+    })
 }
 
 /// The first config file that is there.

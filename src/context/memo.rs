@@ -4,21 +4,33 @@
 //! is not enough for one that changed in the instant before it was hashed: a second change within
 //! the file system's clock tick would leave no trace. Such files are not remembered, as git does
 //! with its "racily clean" entries.
+//!
+//! What is remembered stays on the disk, one record a folder: that of the last build is read when
+//! the folder is, that of this build is written when the folder has been, since a million files
+//! take a hundred megabytes.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod record;
 
-use crate::tree::{ContentHash, Xattrs};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The first bytes of the table; its version is part of them.
-const MAGIC: &[u8] = b"rbuild/hash-memo/v1\n";
+use tempfile::SpooledTempFile;
+
+use crate::tree::{ContentHash, TreePath, Xattrs};
+
+use record::{Place, Table};
+
 /// A clock tick where times have whole seconds only (FAT has two).
 const COARSE_TICK_NS: i64 = 2_000_000_000;
 /// A clock tick where they have fractions: the kernel's timer, at worst 100 Hz, and some room.
 const FINE_TICK_NS: i64 = 100_000_000;
-/// Entries that no walk met are kept up to this number, or as many as were met.
-const MAX_UNMET: usize = 10_000;
+/// Files of folders that no walk met are kept up to this number, or as many as were met.
+const MAX_UNMET: u64 = 10_000;
+/// More than this of what is new goes to the disk.
+const SPILL_BYTES: usize = 1024 * 1024;
 
 /// What tells whether a file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,178 +49,199 @@ pub(super) struct Learned {
     pub(super) xattrs: Option<Box<Xattrs>>,
 }
 
-#[derive(Debug)]
-struct Remembered {
-    stamp: Stamp,
-    learned: Learned,
-    was_met: AtomicBool,
-}
-
-/// What this build learned of a file.
-type Fresh = (Stamp, Learned);
+/// Files by name.
+type Files = BTreeMap<Box<[u8]>, (Stamp, Learned)>;
 
 /// Digests by path, from an earlier build and this one.
 #[derive(Debug)]
 pub struct HashMemo {
     now_ns: i64,
-    old: HashMap<Box<[u8]>, Remembered>,
-    /// Collected under a lock because all threads of a walk add to it.
-    new: Mutex<HashMap<Box<[u8]>, Fresh>>,
+    old: Table,
+    /// Collected under a lock because all threads of a walk add to it; `None` when nothing is
+    /// to be remembered.
+    new: Option<Mutex<New>>,
+    /// The folder in which a single file was looked for last, so that a pattern that means many
+    /// files of one folder reads its record once.
+    last: Mutex<Option<(TreePath, Files)>>,
+}
+
+/// What this build learned.
+#[derive(Debug)]
+struct New {
+    /// Records of folders of which a file was read.
+    records: SpooledTempFile,
+    n_bytes: u64,
+    places: BTreeMap<Box<[u8]>, Place>,
+    /// Files that a step named one by one, by folder.
+    single: BTreeMap<Box<[u8]>, Files>,
+}
+
+/// What is remembered of a folder that is being read, and what of it is to be next time.
+#[derive(Debug)]
+pub(super) struct FolderMemo {
+    old: Vec<u8>,
+    /// What of `old` comes before the next name.
+    n_done: usize,
+    new: Vec<u8>,
+    n_files: u64,
+    /// Whether a file was read that can be remembered.
+    has_learned: bool,
 }
 
 impl HashMemo {
-    /// An empty memo; `now_ns` is the time in nanoseconds since 1970.
+    /// A memo that remembers nothing, for files that no later build sees again.
     #[must_use]
-    pub fn new(now_ns: i64) -> Self {
-        Self { now_ns, old: HashMap::new(), new: Mutex::new(HashMap::new()) }
+    pub fn none() -> Self {
+        Self { now_ns: 0, old: Table::default(), new: None, last: Mutex::default() }
     }
 
-    /// Takes a table that [`HashMemo::to_bytes`] made. One that is damaged counts as empty: it
-    /// only saves time.
+    /// What an earlier build wrote to `old` (see [`HashMemo::write`]), to be gone on with; a file
+    /// that is damaged counts as empty: it only saves time. `now_ns` is the time in nanoseconds
+    /// since 1970; `spill` a folder for what is too much for the memory.
     #[must_use]
-    pub fn from_bytes(bytes: &[u8], now_ns: i64) -> Self {
-        let mut memo = Self::new(now_ns);
-        if let Some(rest) = bytes.strip_prefix(MAGIC) {
-            memo.old = Reader(rest).table().unwrap_or_default();
-        }
-        memo
+    pub fn new(old: Option<File>, now_ns: i64, spill: &Path) -> Self {
+        let new = New {
+            records: tempfile::spooled_tempfile_in(SPILL_BYTES, spill),
+            n_bytes: 0,
+            places: BTreeMap::new(),
+            single: BTreeMap::new(),
+        };
+        let old = old.and_then(Table::open).unwrap_or_default();
+        Self { now_ns, old, new: Some(Mutex::new(new)), last: Mutex::default() }
     }
 
-    /// The table for the next build; `None` when nothing was learned.
+    /// Whether there is something for the next build that is not in the file of the last.
     #[must_use]
-    pub fn to_bytes(&self) -> Option<Vec<u8>> {
-        let new = self.new.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if new.is_empty() {
-            return None;
+    pub fn has_learned(&self) -> bool {
+        self.lock_new().is_some_and(|new| !new.places.is_empty() || !new.single.is_empty())
+    }
+
+    /// Writes the file for the next build.
+    ///
+    /// # Errors
+    /// The sink's, and those of the files for what was too much for the memory.
+    pub fn write(&self, sink: &mut dyn Write) -> io::Result<()> {
+        let Some(mut new) = self.lock_new() else { return Ok(()) };
+        let New { records, places, single, .. } = &mut *new;
+        let mut out = record::Writer::new(sink)?;
+        for (folder, files) in single.iter().filter(|(folder, _)| !places.contains_key(*folder)) {
+            let mut all = self.old.read(folder).map(|old| record::files(&old)).unwrap_or_default();
+            all.extend(files.clone());
+            let mut bytes = Vec::new();
+            all.iter().for_each(|(name, (stamp, it))| record::write(&mut bytes, name, stamp, it));
+            out.folder(folder, u64::try_from(all.len()).unwrap_or(u64::MAX), &mut &*bytes)?;
         }
-        let mut met: Vec<(&[u8], &Stamp, &Learned)> =
-            new.iter().map(|(path, (stamp, learned))| (&**path, stamp, learned)).collect();
-        let mut unmet = Vec::new();
-        for (path, old) in self.old.iter().filter(|(path, _)| !new.contains_key(*path)) {
-            let list = if old.was_met.load(Ordering::Relaxed) { &mut met } else { &mut unmet };
-            list.push((&**path, &old.stamp, &old.learned));
+        for (folder, place) in places.iter() {
+            records.seek(SeekFrom::Start(place.at))?;
+            out.folder(folder, place.n_files, &mut io::Read::by_ref(records).take(place.n_bytes))?;
         }
-        unmet.sort_unstable_by_key(|(path, ..)| *path);
-        unmet.truncate(MAX_UNMET.max(met.len()));
-        met.append(&mut unmet);
-        met.sort_unstable_by_key(|(path, ..)| *path);
-        let mut bytes = MAGIC.to_vec();
-        met.iter().for_each(|(path, stamp, learned)| write(&mut bytes, path, stamp, learned));
-        Some(bytes)
+        let (met, unmet) =
+            self.old.folders(|folder| !places.contains_key(folder) && !single.contains_key(folder));
+        met.into_iter().try_for_each(|(folder, place)| self.keep(&mut out, folder, place))?;
+        let mut n_left = MAX_UNMET.max(out.n_files());
+        for (folder, place) in unmet {
+            let Some(left) = n_left.checked_sub(place.n_files) else { continue };
+            n_left = left;
+            self.keep(&mut out, folder, place)?;
+        }
+        out.finish()
     }
 
-    /// What is known of the file at `path`, if it did not change.
-    pub(super) fn get(&self, path: &[u8], stamp: &Stamp) -> Option<&Learned> {
-        let found = self.old.get(path).filter(|old| old.stamp == *stamp)?;
-        found.was_met.store(true, Ordering::Relaxed);
-        Some(&found.learned)
+    fn keep(&self, out: &mut record::Writer<'_>, folder: &[u8], place: Place) -> io::Result<()> {
+        // What can no longer be read is not remembered.
+        let Some(bytes) = self.old.read(folder) else { return Ok(()) };
+        out.folder(folder, place.n_files, &mut &*bytes)
     }
 
-    /// Whether [`HashMemo::get`] would find something.
-    pub(super) fn knows(&self, path: &[u8], stamp: &Stamp) -> bool {
-        self.old.get(path).is_some_and(|old| old.stamp == *stamp)
+    /// What is remembered of the files of `folder`, all of which are going to be looked at.
+    pub(super) fn folder(&self, folder: &TreePath) -> FolderMemo {
+        let old = self.old.meet(folder.as_bytes()).unwrap_or_default();
+        FolderMemo { old, n_done: 0, new: Vec::new(), n_files: 0, has_learned: false }
     }
 
-    /// Remembers what was learned of a file, unless it changed too short a time ago.
-    pub(super) fn add(&self, path: &[u8], stamp: Stamp, learned: &Learned) {
+    /// Takes the folder's memo back when all its files have been looked at.
+    pub(super) fn finish(&self, folder: &TreePath, memo: &FolderMemo) -> io::Result<()> {
+        let Some(mut new) = self.lock_new().filter(|_| memo.has_learned) else { return Ok(()) };
+        let n_bytes = u64::try_from(memo.new.len()).unwrap_or(u64::MAX);
+        let place = Place { at: new.n_bytes, n_bytes, n_files: memo.n_files };
+        new.records.write_all(&memo.new)?;
+        new.n_bytes += n_bytes;
+        new.places.insert(folder.as_bytes().into(), place);
+        Ok(())
+    }
+
+    /// Remembers a file of a folder that is being read; `was_read` says that it had to be.
+    pub(super) fn add(
+        &self,
+        memo: &mut FolderMemo,
+        name: &[u8],
+        (stamp, learned): (&Stamp, &Learned),
+        was_read: bool,
+    ) {
+        if self.new.is_some() && self.is_settled(stamp) {
+            record::write(&mut memo.new, name, stamp, learned);
+            memo.n_files += 1;
+            memo.has_learned |= was_read;
+        }
+    }
+
+    /// What is known of the single file at `path`, if it did not change.
+    pub(super) fn get(&self, path: &TreePath, stamp: &Stamp) -> Option<Learned> {
+        let folder = path.parent()?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|(known, _)| *known != folder) {
+            let old = self.old.meet(folder.as_bytes()).unwrap_or_default();
+            *last = Some((folder, record::files(&old)));
+        }
+        let (_, files) = last.as_ref()?;
+        let (_, learned) = files.get(path.name()?).filter(|(known, _)| known == stamp)?;
+        Some(learned.clone())
+    }
+
+    /// Remembers what was learned of the single file at `path`.
+    pub(super) fn add_single(&self, path: &TreePath, stamp: Stamp, learned: &Learned) {
+        let (Some(folder), Some(name)) = (path.parent(), path.name()) else { return };
+        if let Some(mut new) = self.lock_new().filter(|_| self.is_settled(&stamp)) {
+            let files = new.single.entry(folder.as_bytes().into()).or_default();
+            files.insert(name.into(), (stamp, learned.clone()));
+        }
+    }
+
+    /// Whether the file changed so long ago that a change since would show.
+    fn is_settled(&self, stamp: &Stamp) -> bool {
         let changed_ns = stamp.mtime_ns.max(stamp.ctime_ns);
         let fine = stamp.ctime_ns % 1_000_000_000 != 0;
         let tick = if fine { FINE_TICK_NS } else { COARSE_TICK_NS };
-        if changed_ns.saturating_add(tick) >= self.now_ns {
-            return;
+        changed_ns.saturating_add(tick) < self.now_ns
+    }
+
+    fn lock_new(&self) -> Option<MutexGuard<'_, New>> {
+        self.new.as_ref().map(|new| new.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl FolderMemo {
+    /// What is known of the file `name`, if it did not change. Names are asked for in order.
+    pub(super) fn get(&mut self, name: &[u8], stamp: &Stamp) -> Option<Learned> {
+        let mut rest = record::Reader(self.old.get(self.n_done..)?);
+        loop {
+            let before = rest.0.len();
+            let file = rest.file()?;
+            if file.name > name {
+                return None;
+            }
+            self.n_done += before - rest.0.len();
+            if file.name == name {
+                return (file.stamp == *stamp).then_some(file.learned);
+            }
         }
-        let mut new = self.new.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        new.insert(path.into(), (stamp, learned.clone()));
-    }
-}
-
-fn write(bytes: &mut Vec<u8>, path: &[u8], stamp: &Stamp, learned: &Learned) {
-    field(bytes, path);
-    for number in [stamp.device, stamp.inode, stamp.size] {
-        bytes.extend(number.to_le_bytes());
-    }
-    for time in [stamp.mtime_ns, stamp.ctime_ns] {
-        bytes.extend(time.to_le_bytes());
-    }
-    bytes.extend(learned.content.as_bytes());
-    let xattrs = learned.xattrs.as_deref();
-    number(bytes, xattrs.map_or(0, Xattrs::len));
-    for (name, value) in xattrs.into_iter().flatten() {
-        field(bytes, name);
-        field(bytes, value);
-    }
-}
-
-fn field(bytes: &mut Vec<u8>, text: &[u8]) {
-    number(bytes, text.len());
-    bytes.extend(text);
-}
-
-fn number(bytes: &mut Vec<u8>, number: usize) {
-    let number = u32::try_from(number).expect("paths and attributes are shorter than 4 GiB");
-    bytes.extend(number.to_le_bytes());
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn table(mut self) -> Option<HashMap<Box<[u8]>, Remembered>> {
-        let mut table = HashMap::new();
-        while !self.0.is_empty() {
-            let path = self.field()?;
-            let stamp = Stamp {
-                device: self.u64()?,
-                inode: self.u64()?,
-                size: self.u64()?,
-                mtime_ns: self.i64()?,
-                ctime_ns: self.i64()?,
-            };
-            let content = ContentHash::new(self.array()?);
-            let xattrs = self.xattrs()?;
-            let learned = Learned { content, xattrs };
-            let was_met = AtomicBool::new(false);
-            table.insert(path.into(), Remembered { stamp, learned, was_met });
-        }
-        Some(table)
-    }
-
-    fn xattrs(&mut self) -> Option<Option<Box<Xattrs>>> {
-        let mut xattrs = Xattrs::new();
-        for _ in 0..self.u32()? {
-            let name = self.field()?;
-            xattrs.insert(name.into(), self.field()?.into());
-        }
-        Some(if xattrs.is_empty() { None } else { Some(Box::new(xattrs)) })
-    }
-
-    fn field(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.u32()?).ok()?;
-        let (field, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(field)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*array)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        self.array().map(i64::from_le_bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     const SECOND: i64 = 1_000_000_000;
@@ -221,33 +254,95 @@ mod tests {
         Learned { content: ContentHash::of(text.as_bytes()), xattrs: None }
     }
 
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text.as_bytes()).unwrap()
+    }
+
+    fn memo(old: Option<&[u8]>, now_ns: i64) -> HashMemo {
+        let old = old.map(|bytes| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            file
+        });
+        HashMemo::new(old, now_ns, &std::env::temp_dir())
+    }
+
+    fn bytes(memo: &HashMemo) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        memo.write(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Goes through a folder with these files, reading those that are not known; gives their names.
+    fn walk(memo: &HashMemo, folder: &str, files: &[(&str, i64)]) -> String {
+        let mut read = Vec::new();
+        let mut of_folder = memo.folder(&path(folder));
+        for (name, time_ns) in files {
+            let known = of_folder.get(name.as_bytes(), &stamp(*time_ns));
+            let was_read = known.is_none();
+            read.extend(was_read.then_some(*name));
+            let learned = known.unwrap_or_else(|| learned(name));
+            assert_eq!(learned.content, ContentHash::of(name.as_bytes()));
+            memo.add(&mut of_folder, name.as_bytes(), (&stamp(*time_ns), &learned), was_read);
+        }
+        memo.finish(&path(folder), &of_folder).unwrap();
+        read.join(" ")
+    }
+
     #[test]
     fn what_was_learned_outlives_the_build() {
-        let memo = HashMemo::new(100 * SECOND);
+        let first = memo(None, 100 * SECOND);
+        assert_eq!(walk(&first, "d", &[("a", 5), ("b", 6)]), "a b");
+        assert_eq!(walk(&first, "d/e", &[("a", 7)]), "a");
+        let table = bytes(&first);
+        let second = memo(Some(&table), 200 * SECOND);
+        assert_eq!(walk(&second, "d", &[("a", 5), ("b", 6)]), "");
+        assert!(!second.has_learned());
+        assert_eq!(walk(&second, "d", &[("0", 4), ("a", 9), ("b", 6), ("c", 1)]), "0 a c");
+        let third = memo(Some(&bytes(&second)), 200 * SECOND);
+        assert_eq!(walk(&third, "d", &[("0", 4), ("a", 9), ("b", 6), ("c", 1)]), "");
+        // The folder that the second did not meet is kept.
+        assert_eq!(walk(&third, "d/e", &[("a", 7)]), "");
+    }
+
+    #[test]
+    fn single_files_and_folders_know_of_each_other() {
         let xattrs = Xattrs::from([(b"user.a".as_slice().into(), b"1".as_slice().into())]);
-        let with_xattrs = Learned { xattrs: Some(Box::new(xattrs)), ..learned("x") };
-        memo.add(b"a", stamp(5), &with_xattrs);
-        memo.add(b"b", stamp(6), &learned("y"));
-        let bytes = memo.to_bytes().unwrap();
-        let memo = HashMemo::from_bytes(&bytes, 200 * SECOND);
-        assert_eq!(memo.get(b"a", &stamp(5)), Some(&with_xattrs));
-        assert_eq!(memo.get(b"b", &stamp(6)), Some(&learned("y")));
-        assert_eq!(memo.get(b"b", &stamp(5)), None);
-        assert_eq!(memo.get(b"c", &stamp(5)), None);
-        assert_eq!(memo.to_bytes(), None);
-        memo.add(b"c", stamp(7), &learned("z"));
-        let both = HashMemo::from_bytes(&memo.to_bytes().unwrap(), 200 * SECOND);
-        assert_eq!(both.get(b"a", &stamp(5)), Some(&with_xattrs));
-        assert_eq!(both.get(b"c", &stamp(7)), Some(&learned("z")));
+        let with_xattrs = Learned { xattrs: Some(Box::new(xattrs)), ..learned("a") };
+        let first = memo(None, 100 * SECOND);
+        first.add_single(&path("d/a"), stamp(5), &with_xattrs);
+        let second = memo(Some(&bytes(&first)), 100 * SECOND);
+        assert_eq!(second.get(&path("d/a"), &stamp(5)), Some(with_xattrs.clone()));
+        assert_eq!(second.get(&path("d/a"), &stamp(6)), None);
+        assert_eq!(second.get(&path("d/b"), &stamp(5)), None);
+        assert_eq!(walk(&second, "e", &[("x", 1)]), "x");
+        second.add_single(&path("d/b"), stamp(7), &learned("b"));
+        let third = memo(Some(&bytes(&second)), 100 * SECOND);
+        assert_eq!(walk(&third, "d", &[("a", 5), ("b", 7)]), "");
+        assert_eq!(third.get(&path("d/a"), &stamp(5)), Some(with_xattrs));
+    }
+
+    #[test]
+    fn much_that_is_new_goes_through_the_disk() {
+        let first = memo(None, 100 * SECOND);
+        let names: Vec<String> = (10_000..13_000).map(|name| format!("{name:0100}")).collect();
+        let files: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), 5)).collect();
+        for folder in ["a", "b", "c"] {
+            walk(&first, folder, &files);
+        }
+        let second = memo(Some(&bytes(&first)), 100 * SECOND);
+        for folder in ["a", "b", "c"] {
+            assert_eq!(walk(&second, folder, &files), "");
+        }
     }
 
     #[test]
     fn files_that_changed_just_now_are_not_remembered() {
         let now = 100 * SECOND;
         let kept = |time_ns| {
-            let memo = HashMemo::new(now);
-            memo.add(b"a", stamp(time_ns), &learned("x"));
-            memo.to_bytes().is_some()
+            let memo = memo(None, now);
+            walk(&memo, "", &[("a", time_ns)]);
+            memo.has_learned()
         };
         assert!(!kept(now - SECOND));
         assert!(kept(now - 3 * SECOND));
@@ -258,13 +353,14 @@ mod tests {
 
     #[test]
     fn a_damaged_table_counts_as_empty() {
-        let memo = HashMemo::new(100 * SECOND);
-        memo.add(b"a", stamp(5), &learned("x"));
-        let bytes = memo.to_bytes().unwrap();
-        for cut in 0..bytes.len() {
-            let memo = HashMemo::from_bytes(&bytes[..cut], 0);
-            assert_eq!(memo.get(b"a", &stamp(5)), None, "{cut}");
+        let first = memo(None, 100 * SECOND);
+        walk(&first, "", &[("a", 5)]);
+        let table = bytes(&first);
+        for cut in 0..table.len() {
+            let cut_off = memo(Some(&table[..cut]), 100 * SECOND);
+            assert_eq!(cut_off.get(&path("a"), &stamp(5)), None, "{cut}");
         }
-        assert_eq!(HashMemo::from_bytes(b"something else", 0).get(b"a", &stamp(5)), None);
+        let other = memo(Some(b"something else, and long enough"), 0);
+        assert_eq!(other.get(&path("a"), &stamp(5)), None);
     }
 }

@@ -15,10 +15,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crate::pathio::{Context as _, PathError};
-use crate::tree::{Meta, Node, Tree, TreeNode, TreePath};
+use crate::tree::{Leaf, Tree, TreeNode, TreePath};
 
 pub use ignore::{IgnoreError, IgnoreRules, parse_ignore};
 pub use memo::HashMemo;
@@ -37,7 +37,7 @@ pub struct Context {
     /// Files and folders that were read completely, by path. Steps run on several threads.
     whole: Mutex<HashMap<TreePath, Option<TreeNode>>>,
     /// Files with several names, so that all of them share one leaf.
-    linked: Mutex<HashMap<Identity, Arc<(Meta, Node)>>>,
+    linked: Mutex<HashMap<Identity, Leaf>>,
 }
 
 impl Context {
@@ -85,10 +85,10 @@ impl Context {
             .map_err(|error| self.error("read", path, error))
     }
 
-    /// The digest memo for the next build; `None` when nothing new was learned.
+    /// What is remembered of the files for the next build.
     #[must_use]
-    pub fn memo_bytes(&self) -> Option<Vec<u8>> {
-        self.memo.to_bytes()
+    pub const fn memo(&self) -> &HashMemo {
+        &self.memo
     }
 
     fn error(&self, verb: &'static str, path: &TreePath, source: rustix::io::Errno) -> PathError {

@@ -1,6 +1,5 @@
 //! Which parts of a context the sources of a COPY can name.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustix::fs::FileType;
@@ -9,9 +8,10 @@ use rustix::io::Errno;
 use crate::pathio::PathError;
 use crate::tree::glob::{self, DoubleStar, Glob};
 use crate::tree::patterns::FolderMatch;
-use crate::tree::{Dir, Tree, TreeNode, TreePath};
+use crate::tree::{Children, Dir, Tree, TreeNode, TreePath};
 
 use super::files::Stat;
+use super::walk::Seen;
 use super::{Context, files};
 
 /// Links followed for one source; the copy itself reports a loop.
@@ -40,7 +40,7 @@ struct Work {
 /// See [`Context::tree`].
 pub(super) fn tree(context: &Context, sources: &[&str]) -> Result<Tree, PathError> {
     let root = context.folder_meta(&context.root, &TreePath::root())?;
-    let dir = Dir { meta: root, children: BTreeMap::new() };
+    let dir = Dir { meta: root, children: Children::new() };
     let mut reach = Reach { context, tree: Tree::new(Arc::new(dir)) };
     for source in sources {
         let steps = source_steps(source);
@@ -108,7 +108,8 @@ impl Reach<'_> {
     fn names(&self, folder: &TreePath) -> Result<Vec<Box<[u8]>>, PathError> {
         if let Some(node) = self.context.remembered(folder) {
             let node = node.as_ref().and_then(TreeNode::as_dir);
-            return Ok(node.map(|dir| dir.children.keys().cloned().collect()).unwrap_or_default());
+            let names = node.map(|dir| dir.children.iter().map(|(name, _)| name.into()).collect());
+            return Ok(names.unwrap_or_default());
         }
         let error = |errno| self.context.error("read the folder", folder, errno);
         let open = files::open_folder(&self.context.root, folder).map_err(error)?;
@@ -184,23 +185,27 @@ impl Reach<'_> {
     }
 
     /// Takes one file that is no folder.
-    fn take_leaf(&mut self, path: &TreePath, stat: &Stat) -> Result<(), PathError> {
-        if self.context.ignore.excludes(path) {
+    fn take_leaf(&mut self, at: &TreePath, stat: &Stat) -> Result<(), PathError> {
+        if self.context.ignore.excludes(at) {
             return Ok(());
         }
-        let node = match self.context.remembered(path) {
+        let node = match self.context.remembered(at) {
             Some(node) => node,
             None => {
-                let (folder, name) = (path.parent().unwrap_or_default(), path.name());
+                let (folder, name) = (at.parent().unwrap_or_default(), at.name());
                 let open = files::open_folder(&self.context.root, &folder);
-                let open = open.map_err(|errno| self.context.error("read", path, errno))?;
-                let name = name.unwrap_or_default();
-                let node = self.context.leaf(&open, name, path.clone(), stat)?;
-                self.context.remember(path, Some(&node));
-                Some(node)
+                let open = open.map_err(|errno| self.context.error("read", at, errno))?;
+                let (name, path, stat) = (name.unwrap_or_default().into(), at.clone(), *stat);
+                let known = self.context.memo.get(&path, &stat.stamp);
+                let leaf = self.context.leaf(&open, Seen { name, path, stat, known })?;
+                if let (Some((stamp, learned)), true) = (&leaf.learned, leaf.was_read) {
+                    self.context.memo.add_single(at, *stamp, learned);
+                }
+                self.context.remember(at, Some(&leaf.node));
+                Some(leaf.node)
             }
         };
-        node.map_or(Ok(()), |node| self.insert(path, node))
+        node.map_or(Ok(()), |node| self.insert(at, node))
     }
 
     /// Puts `node` into the tree, its folders with what they are.
@@ -213,7 +218,7 @@ impl Reach<'_> {
                 let error = |errno| self.context.error("look at", &folder, errno);
                 let open = files::open_folder(&self.context.root, &folder).map_err(error)?;
                 let meta = self.context.folder_meta(&open, &folder)?;
-                let dir = Dir { meta, children: BTreeMap::new() };
+                let dir = Dir { meta, children: Children::new() };
                 self.tree.insert(&folder, TreeNode::Dir(Arc::new(dir)));
             }
         }

@@ -2,7 +2,6 @@
 //!
 //! Not recursive: a context can be nested as deep as paths can be long.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 
@@ -12,14 +11,35 @@ use rustix::io::Errno;
 
 use crate::pathio::PathError;
 use crate::tree::patterns::FolderMatch;
-use crate::tree::{ContentHash, Dir, File, FileOrigin, Meta, Node, TreeNode, TreePath};
+use crate::tree::{
+    Children, ContentHash, Dir, File, FileOrigin, Leaf, Meta, Node, TreeNode, TreePath,
+};
 
 use super::Context;
 use super::files::{self, Stat};
-use super::memo::Learned;
+use super::memo::{FolderMemo, Learned, Stamp};
 
-/// A file by its name in its folder.
-type Named = (Box<[u8]>, TreeNode);
+/// Files of a folder are looked at in groups of at most this many.
+const GROUP_LEN: usize = 4096;
+
+/// A file that was looked at.
+pub(super) struct Seen {
+    pub(super) name: Box<[u8]>,
+    pub(super) path: TreePath,
+    pub(super) stat: Stat,
+    /// What is remembered of it.
+    pub(super) known: Option<Learned>,
+}
+
+/// A file that was read, if it had to be.
+pub(super) struct Leafed {
+    name: Box<[u8]>,
+    pub(super) node: TreeNode,
+    /// What is to be remembered of it.
+    pub(super) learned: Option<(Stamp, Learned)>,
+    /// Whether that is new.
+    pub(super) was_read: bool,
+}
 
 /// A folder that is still to be read.
 struct Todo {
@@ -37,7 +57,7 @@ struct Found {
     excluded: bool,
     parent: Option<usize>,
     meta: Meta,
-    leaves: Vec<Named>,
+    children: Children,
 }
 
 impl Context {
@@ -71,17 +91,47 @@ impl Context {
         let error = |errno| self.error("read the folder", path, errno);
         let folder = files::open_folder(&self.root, path).map_err(error)?;
         let meta = self.folder_meta(&folder, path)?;
-        let (mut below, mut leaves) = (Vec::new(), Vec::new());
-        for name in files::names(&folder).map_err(error)? {
-            let path = path.join(&name);
-            let stat = match files::stat(&folder, &name) {
+        let (mut below, mut children) = (Vec::new(), Children::new());
+        let mut memo = self.memo.folder(path);
+        let names = files::names(&folder).map_err(error)?;
+        for names in names.chunks(GROUP_LEN) {
+            let seen = self.look_at(&folder, names, todo, &mut memo, &mut below)?;
+            for leaf in self.leaves(&folder, seen)? {
+                if let Some((stamp, learned)) = &leaf.learned {
+                    self.memo.add(&mut memo, &leaf.name, (stamp, learned), leaf.was_read);
+                }
+                children.insert(&leaf.name, leaf.node);
+            }
+        }
+        children.shrink();
+        let kept = self.memo.finish(path, &memo);
+        kept.map_err(|error| PathError::new("remember the files of", path.as_path(), error))?;
+        let (excluded, parent) = (todo.excluded, todo.parent);
+        Ok((Found { path: path.clone(), excluded, parent, meta, children }, below))
+    }
+
+    /// Looks at files of a folder: gives those that are no folders and not excluded, and adds those
+    /// that are folders to `below`.
+    fn look_at(
+        &self,
+        folder: &OwnedFd,
+        names: &[Box<[u8]>],
+        todo: &Todo,
+        memo: &mut FolderMemo,
+        below: &mut Vec<Todo>,
+    ) -> Result<Vec<Seen>, PathError> {
+        let mut seen = Vec::with_capacity(names.len());
+        for name in names {
+            let path = todo.path.join(name);
+            let stat = match files::stat(folder, name) {
                 // Removed since its name was read.
                 Err(Errno::NOENT) => continue,
                 result => result.map_err(|errno| self.error("look at", &path, errno))?,
             };
             if stat.kind != FileType::Directory {
                 if !self.ignore.excludes_in(&path, &todo.ignore) {
-                    leaves.push((name, path, stat));
+                    let known = memo.get(name, &stat.stamp);
+                    seen.push(Seen { name: name.clone(), path, stat, known });
                 }
                 continue;
             }
@@ -90,44 +140,39 @@ impl Context {
                 below.push(Todo { path, excluded, ignore, parent: None });
             }
         }
-        let leaves = self.leaves(&folder, leaves)?;
-        let (excluded, parent) = (todo.excluded, todo.parent);
-        Ok((Found { path: path.clone(), excluded, parent, meta, leaves }, below))
+        Ok(seen)
     }
 
-    fn leaves(
-        &self,
-        folder: &OwnedFd,
-        leaves: Vec<(Box<[u8]>, TreePath, Stat)>,
-    ) -> Result<Vec<Named>, PathError> {
-        let read = |(name, path, stat): (Box<[u8]>, TreePath, Stat)| {
-            let node = self.leaf(folder, &name, path, &stat)?;
-            Ok((name, node))
-        };
+    fn leaves(&self, folder: &OwnedFd, seen: Vec<Seen>) -> Result<Vec<Leafed>, PathError> {
         // Most folders are small or need no reading; handing their files around costs more.
-        let needs_reading = |(_, path, stat): &&(_, TreePath, Stat)| {
-            stat.kind == FileType::RegularFile && !self.memo.knows(path.as_bytes(), &stat.stamp)
-        };
-        if leaves.iter().filter(needs_reading).nth(8).is_none() {
-            return leaves.into_iter().map(read).collect();
+        let needs_reading =
+            |seen: &&Seen| seen.stat.kind == FileType::RegularFile && seen.known.is_none();
+        if seen.iter().filter(needs_reading).nth(8).is_none() {
+            return seen.into_iter().map(|seen| self.leaf(folder, seen)).collect();
         }
-        let results: Vec<Result<_, PathError>> = leaves.into_par_iter().map(read).collect();
+        let results: Vec<Result<_, PathError>> =
+            seen.into_par_iter().map(|seen| self.leaf(folder, seen)).collect();
         results.into_iter().collect()
     }
 
-    /// The file `name` in `folder`, which is no folder.
-    pub(super) fn leaf(
-        &self,
-        folder: &OwnedFd,
-        name: &[u8],
-        path: TreePath,
-        stat: &Stat,
-    ) -> Result<TreeNode, PathError> {
+    /// A file in `folder` that is no folder.
+    pub(super) fn leaf(&self, folder: &OwnedFd, seen: Seen) -> Result<Leafed, PathError> {
+        let Seen { name, path, stat, known } = seen;
         let meta = Meta::root(stat.mode, stat.mtime_s);
         let node = match stat.kind {
-            FileType::RegularFile => return self.regular(folder, name, path, stat),
+            FileType::RegularFile => {
+                let was_read = known.is_none();
+                let (stat, learned) = match known {
+                    Some(learned) => (stat, learned),
+                    None => files::learn(folder, &TreePath::root().join(&name))
+                        .map_err(|errno| self.error("read", &path, errno))?,
+                };
+                let node = self.file(path, &stat, &learned);
+                let learned = Some((stat.stamp, learned));
+                return Ok(Leafed { name, node, learned, was_read });
+            }
             FileType::Symlink => {
-                let target = files::link_target(folder, name);
+                let target = files::link_target(folder, &name);
                 Node::Symlink(target.map_err(|errno| self.error("read the link", &path, errno))?)
             }
             FileType::Fifo => Node::Fifo,
@@ -140,36 +185,21 @@ impl Context {
                 origin: FileOrigin::Inline([].into()),
             }),
         };
-        Ok(TreeNode::Leaf(Arc::new((meta, node))))
-    }
-
-    fn regular(
-        &self,
-        folder: &OwnedFd,
-        name: &[u8],
-        path: TreePath,
-        stat: &Stat,
-    ) -> Result<TreeNode, PathError> {
-        if let Some(learned) = self.memo.get(path.as_bytes(), &stat.stamp) {
-            return Ok(self.file(path, stat, learned));
-        }
-        let learned = files::learn(folder, &TreePath::root().join(name));
-        let (stat, learned) = learned.map_err(|errno| self.error("read", &path, errno))?;
-        self.memo.add(path.as_bytes(), stat.stamp, &learned);
-        Ok(self.file(path, &stat, &learned))
+        let node = TreeNode::Leaf(Leaf::new(meta, node));
+        Ok(Leafed { name, node, learned: None, was_read: false })
     }
 
     fn file(&self, path: TreePath, stat: &Stat, learned: &Learned) -> TreeNode {
         let origin = FileOrigin::Folder { folder: self.folder, path };
         let file = File { size: stat.stamp.size, content: learned.content, origin };
         let meta = Meta { xattrs: learned.xattrs.clone(), ..Meta::root(stat.mode, stat.mtime_s) };
-        let leaf = Arc::new((meta, Node::File(file)));
+        let mut leaf = Leaf::new(meta, Node::File(file));
         if stat.n_links < 2 {
             return TreeNode::Leaf(leaf);
         }
         let identity = (stat.stamp.device, stat.stamp.inode, stat.stamp.ctime_ns);
         let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
-        TreeNode::Leaf(Arc::clone(linked.entry(identity).or_insert(leaf)))
+        TreeNode::Leaf(linked.entry(identity).or_insert_with(|| leaf.link()).clone())
     }
 
     /// An open folder's properties.
@@ -184,12 +214,12 @@ impl Context {
 /// Puts folders into their parents, which come before them in the list.
 fn assemble(mut found: Vec<Found>) -> Option<TreeNode> {
     while let Some(folder) = found.pop() {
-        let children: BTreeMap<_, _> = folder.leaves.into_iter().collect();
+        let children = folder.children;
         let is_part = !folder.excluded || !children.is_empty();
         let node = is_part.then(|| TreeNode::Dir(Arc::new(Dir { meta: folder.meta, children })));
         let Some(parent) = folder.parent.and_then(|at| found.get_mut(at)) else { return node };
         if let (Some(node), Some(name)) = (node, folder.path.name()) {
-            parent.leaves.push((name.into(), node));
+            parent.children.insert(name, node);
         }
     }
     None

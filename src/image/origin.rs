@@ -50,7 +50,7 @@ pub fn fetch_layer(
 ) -> Result<()> {
     let mut last = StoreError::Missing { what: format!("the layer {diff_id}") }.into();
     for source in store.sources(diff_id)? {
-        match fetch(store, registry, diff_id, &source, progress) {
+        match fetch_from(store, registry, diff_id, &source, progress) {
             Err(error) if is_gone(&error) => {
                 store.forget_source(&source)?;
                 last = error;
@@ -97,7 +97,11 @@ fn is_gone(error: &ExportError) -> bool {
     matches!(error, ExportError::Origin { source: RegistryError::NotFound { .. }, .. })
 }
 
-fn fetch(
+/// Brings a layer that the store lacks from one place.
+///
+/// # Errors
+/// The place's; [`ExportError::WrongBlob`] when it gives something else.
+pub fn fetch_from(
     store: &Store,
     registry: &Client,
     diff_id: DiffId,

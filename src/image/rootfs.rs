@@ -1,18 +1,18 @@
 //! The file tree of an image: all layers merged, and where the content of each file is.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File as OsFile;
 use std::io::{self, Read, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::archive::{NOT_IN_ONE_PIECE, Packing};
+use crate::archive::{NOT_IN_ONE_PIECE, PackedListing, Packing};
 use crate::oci::DiffId;
 use crate::store::{LayerOptions, LowerFolder, Store};
-use crate::tree::{File, FileOrigin, LayerListing, Meta, Node, Tree, TreeNode, TreePath};
+use crate::tree::{File, FileOrigin, LayerEntries as _, Meta, Node, Tree, TreeNode, TreePath};
 
 use super::{ExportOptions, Image, Result};
 
@@ -56,7 +56,7 @@ impl Rootfs {
         let mut listings = Vec::with_capacity(diff_ids.len());
         for diff_id in &diff_ids {
             let listing = store.listing(*diff_id)?;
-            tree.apply(&listing);
+            tree.apply(&*listing);
             listings.push(listing);
         }
         let used = layers_in(&tree);
@@ -72,19 +72,19 @@ impl Rootfs {
 
     /// All that the tree holds, depth-first, a folder before its content; not the root.
     pub(super) fn entries(&self) -> impl Iterator<Item = (TreePath, Found<'_>)> {
-        let mut first_paths: HashMap<*const (Meta, Node), TreePath> = HashMap::new();
+        let mut first_paths: HashMap<usize, TreePath> = HashMap::new();
         self.tree.walk(&self.top).map(move |(path, node)| {
             let found = match node {
                 TreeNode::Dir(folder) => Found::Folder(&folder.meta),
-                TreeNode::Leaf(leaf) if Arc::strong_count(leaf) == 1 => {
-                    Found::Node(&leaf.0, &leaf.1)
-                }
-                TreeNode::Leaf(leaf) => match first_paths.get(&Arc::as_ptr(leaf)) {
-                    Some(first) => Found::HardLink(first.clone(), &leaf.0),
-                    None => {
-                        first_paths.insert(Arc::as_ptr(leaf), path.clone());
-                        Found::Node(&leaf.0, &leaf.1)
+                TreeNode::Leaf(leaf) => match leaf.identity().map(|id| first_paths.entry(id)) {
+                    Some(Entry::Occupied(first)) => {
+                        Found::HardLink(first.get().clone(), leaf.meta())
                     }
+                    Some(Entry::Vacant(none)) => {
+                        none.insert(path.clone());
+                        Found::Node(leaf.meta(), leaf.node())
+                    }
+                    None => Found::Node(leaf.meta(), leaf.node()),
                 },
             };
             (path, found)
@@ -119,7 +119,7 @@ impl Rootfs {
 
     fn content<'a>(&'a self, file: &'a File) -> io::Result<Content<'a>> {
         let (layer, path, tar_at) = match &file.origin {
-            FileOrigin::Layer { layer, path, tar_at } => (layer, path, *tar_at),
+            FileOrigin::Layer(place) => (&place.layer, &place.path, place.tar_at),
             FileOrigin::Inline(bytes) => return Ok(Content::Here(bytes)),
             FileOrigin::Folder { path, .. } => {
                 return Err(io::Error::other(format!("{path} is in no layer")));
@@ -163,9 +163,9 @@ fn layers_in(tree: &Tree) -> BTreeSet<DiffId> {
     let top = TreePath::root();
     let files = tree.walk(&top).filter_map(|(_path, node)| {
         let TreeNode::Leaf(leaf) = node else { return None };
-        let Node::File(file) = &leaf.1 else { return None };
-        let FileOrigin::Layer { layer, .. } = &file.origin else { return None };
-        Some(*layer)
+        let Node::File(file) = leaf.node() else { return None };
+        let FileOrigin::Layer(place) = &file.origin else { return None };
+        Some(place.layer)
     });
     files.collect()
 }
@@ -175,14 +175,14 @@ fn layers_in(tree: &Tree) -> BTreeSet<DiffId> {
 fn source(
     store: &Store,
     diff_id: DiffId,
-    listing: &LayerListing,
+    listing: &PackedListing,
     below: &[DiffId],
     options: &ExportOptions,
 ) -> Result<Source> {
     if let Some(folder) = store.layer_folder(diff_id)? {
         return Ok(Source::Folder(folder));
     }
-    if listing.entries().iter().any(|entry| is_sparse(entry.item.file())) {
+    if listing.stream().any(|entry| is_sparse(entry.item.file())) {
         return unpacked(store, diff_id, below);
     }
     store.pack(diff_id, Packing::None, options.jobs)?;
@@ -190,8 +190,7 @@ fn source(
 }
 
 fn is_sparse(file: Option<&File>) -> bool {
-    let origin = file.map(|file| &file.origin);
-    matches!(origin, Some(FileOrigin::Layer { tar_at: NOT_IN_ONE_PIECE, .. }))
+    file.and_then(|file| file.origin.tar_at()) == Some(NOT_IN_ONE_PIECE)
 }
 
 /// The layer's folder, after those of the layers below: others will mount them later.

@@ -59,6 +59,11 @@ impl fmt::Debug for Secret {
 pub(super) struct Scope(Vec<String>);
 
 impl Scope {
+    /// Nothing but to be let in.
+    pub(super) const fn none() -> Self {
+        Self(Vec::new())
+    }
+
     pub(super) fn pull(repository: &str) -> Self {
         Self(vec![format!("repository:{repository}:pull")])
     }
@@ -279,10 +284,10 @@ fn advice(endpoint: &Endpoint, has_credential: bool) -> String {
     let account = &endpoint.account;
     if has_credential {
         return format!(
-            "it does not accept the stored credentials; log in with `docker login {account}`"
+            "it does not accept the stored credentials; log in with `rbuild login {account}`"
         );
     }
-    format!("no credentials are stored; check the name, or log in with `docker login {account}`")
+    format!("no credentials are stored; check the name, or log in with `rbuild login {account}`")
 }
 
 /// An answer 401 as an error: the server's words, if any, and ours.

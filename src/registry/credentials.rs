@@ -16,7 +16,7 @@ use super::{RegistryError, helper};
 use crate::pathio;
 
 /// The longest `config.json` that is read.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
+pub(super) const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// The name under which docker keeps what belongs to Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
@@ -53,6 +53,12 @@ pub(super) struct Credentials {
 impl Credentials {
     pub(super) const fn new(folder: Option<PathBuf>) -> Self {
         Self { folder, known: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Only this one, and nothing that is stored.
+    pub(super) fn just(host: &str, user: &str, password: &str) -> Self {
+        let known = BTreeMap::from([(host.to_owned(), Some(of_user(user, password)))]);
+        Self { folder: None, known: Mutex::new(known) }
     }
 
     /// The credential for the registry `host`, if one is stored.
@@ -195,7 +201,7 @@ impl Auth {
 }
 
 /// The names under which a registry's credential may be stored, best first.
-fn keys(host: &str) -> Vec<String> {
+pub(super) fn keys(host: &str) -> Vec<String> {
     if host == DOCKER_IO {
         let hub = [HUB_KEY, "index.docker.io", "docker.io", "registry-1.docker.io"];
         return hub.map(str::to_owned).to_vec();

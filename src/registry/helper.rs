@@ -32,14 +32,39 @@ struct Answer {
 /// `Err` has the reason; what a helper wrote to standard error, or a credential that it printed
 /// before it failed, is not in it.
 pub(super) fn get(name: &str, key: &str, limit: Duration) -> Result<Option<Credential>, String> {
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-        return Err("config.json names a credential helper with an odd name".to_owned());
+    ask(&format!("docker-credential-{}", checked(name)?), key, limit)
+}
+
+/// Gives `docker-credential-<name>` a credential to keep.
+pub(super) fn store(name: &str, entry: &[u8]) -> Result<(), String> {
+    tell(name, "store", entry)
+}
+
+/// Has `docker-credential-<name>` forget what it keeps under `key`.
+pub(super) fn erase(name: &str, key: &[u8]) -> Result<(), String> {
+    tell(name, "erase", key)
+}
+
+fn tell(name: &str, verb: &str, input: &[u8]) -> Result<(), String> {
+    let program = format!("docker-credential-{}", checked(name)?);
+    match run(&program, verb, input, TIME_LIMIT)? {
+        (true, _) => Ok(()),
+        (false, answer) => {
+            let text = shown(&String::from_utf8_lossy(&answer));
+            Err(format!("{program} {verb} failed: {text}"))
+        }
     }
-    ask(&format!("docker-credential-{name}"), key, limit)
+}
+
+fn checked(name: &str) -> Result<&str, String> {
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        return Ok(name);
+    }
+    Err("config.json names a credential helper with an odd name".to_owned())
 }
 
 fn ask(program: &str, key: &str, limit: Duration) -> Result<Option<Credential>, String> {
-    let (succeeded, answer) = run(program, key, limit)?;
+    let (succeeded, answer) = run(program, "get", key.as_bytes(), limit)?;
     if succeeded {
         let bad = |_quotes_the_secret| format!("the answer of {program} is not as it should be");
         let answer: Answer = serde_json::from_slice(&answer).map_err(bad)?;
@@ -54,10 +79,15 @@ fn ask(program: &str, key: &str, limit: Duration) -> Result<Option<Credential>, 
 }
 
 /// Starts `program`, and gives whether it succeeded and what it printed.
-fn run(program: &str, key: &str, limit: Duration) -> Result<(bool, Vec<u8>), String> {
+fn run(
+    program: &str,
+    verb: &str,
+    input: &[u8],
+    limit: Duration,
+) -> Result<(bool, Vec<u8>), String> {
     let deadline = Instant::now() + limit;
     let started = Command::new(program)
-        .arg("get")
+        .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -66,8 +96,9 @@ fn run(program: &str, key: &str, limit: Duration) -> Result<(bool, Vec<u8>), Str
         format!("cannot start {program}, which config.json names ({error}); is it installed?")
     })?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper that ends without reading says more in its answer. The key fits into the pipe.
-        drop(stdin.write_all(key.as_bytes()));
+        // A helper that ends without reading says more in its answer. A pipe takes 64 KiB, and no
+        // key or credential is longer.
+        drop(stdin.write_all(input));
     }
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {

@@ -13,6 +13,7 @@ mod error;
 mod fetch;
 mod helper;
 mod http;
+mod login;
 mod pull;
 mod push;
 mod resolve;
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub use date::parse_http_date;
 pub use error::RegistryError;
 pub use fetch::{Download, Downloaded, FileHeaders};
+pub use login::{KeptIn, forget_login, keep_login};
 pub use push::Pushed;
 pub use resolve::Fetched;
 
@@ -79,6 +81,24 @@ impl Client {
     /// # Errors
     /// [`RegistryError::BadOption`] when a mirror is no address.
     pub fn new(options: Options) -> Result<Self, RegistryError> {
+        let credentials = Credentials::new(options.docker_config.clone());
+        Self::with(options, credentials)
+    }
+
+    /// A client that knows one login, and none that is stored.
+    ///
+    /// # Errors
+    /// As of [`Client::new`].
+    pub fn with_login(
+        options: Options,
+        registry: &str,
+        user: &str,
+        password: &str,
+    ) -> Result<Self, RegistryError> {
+        Self::with(options, Credentials::just(registry, user, password))
+    }
+
+    fn with(options: Options, credentials: Credentials) -> Result<Self, RegistryError> {
         for (registry, mirrors) in &options.mirrors {
             for mirror in mirrors {
                 Endpoint::mirror(mirror, registry)?;
@@ -87,7 +107,7 @@ impl Client {
         let (retries, first_delay) = (options.retries, options.first_delay);
         let schedule = Schedule { retries, first_delay, reconnects: true };
         let http = Http::new(&options.user_agent);
-        let auth = Auth::new(Credentials::new(options.docker_config.clone()));
+        let auth = Auth::new(credentials);
         Ok(Self { options, schedule, http, auth, silent: Mutex::new(BTreeSet::new()) })
     }
 

@@ -46,11 +46,7 @@ impl Store {
         let into = work.folder("fs")?;
         let mut tar = TarSource::new(self.open_tar(diff_id)?);
         let unpack_options = self.unpack_options();
-        let origin = |path: &TreePath, tar_at| FileOrigin::Layer {
-            layer: diff_id,
-            path: path.clone(),
-            tar_at,
-        };
+        let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
         let unpacked = unpack::unpack(&mut tar, into.as_fd(), &unpack_options, &origin)?;
         let (got, tar_bytes) = tar.finish()?;
         if got != diff_id {
@@ -62,7 +58,8 @@ impl Store {
             tar_bytes,
             created_s: options.created_s,
         };
-        self.publish_layer(diff_id, &record, &unpacked.listing, Some(&work))?;
+        let listed = self.list(&unpacked.listing)?;
+        self.publish_layer(diff_id, &record, &listed, Some(&work))?;
         Ok(Arc::new(into))
     }
 
@@ -107,7 +104,7 @@ impl Store {
             let open = |_file: &File, path: &TreePath| -> io::Result<Box<dyn Read>> {
                 Ok(Box::new(open_in(folder.as_fd(), path)?))
             };
-            archive::write_listing(&listing, &open, &mut hashed)?;
+            archive::write_listing(&*listing, &open, &mut hashed)?;
         } else {
             let mut tar = self.open_tar(diff_id)?;
             io::copy(&mut tar, &mut hashed).context("copy a layer of", &root)?;

@@ -68,6 +68,9 @@ impl Store {
                 self.with_index(|index| index.remove_layer(layer))?;
             }
         }
+        for memo in names_not_in(&self.root.join("memo"), &BTreeSet::new())? {
+            pathio::remove_file(&memo)?;
+        }
         let mut pruned = Pruned::default();
         let layers: BTreeSet<String> = kept.layers.iter().map(|l| l.digest().hex()).collect();
         for folder in names_not_in(&self.root.join("layers"), &layers)? {
@@ -138,10 +141,9 @@ impl Index {
         texts.iter().map(|text| self.digest(text).map(DiffId::new)).collect()
     }
 
-    /// Forgets every step, every resolved base image, every memo and every download.
+    /// Forgets every step, every resolved base image and every download.
     fn forget(&self) -> Result<()> {
-        const SQL: &str =
-            "DELETE FROM step; DELETE FROM resolved; DELETE FROM memo; DELETE FROM download;";
+        const SQL: &str = "DELETE FROM step; DELETE FROM resolved; DELETE FROM download;";
         self.check(self.connection.execute_batch(SQL))
     }
 

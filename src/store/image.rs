@@ -1,9 +1,13 @@
 //! Images by name, cached steps, and the memo of file hashes: the store's face on its index.
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::oci::{DiffId, Digest, Platform, Reference};
-use crate::pathio::Context as _;
+use crate::pathio::{self, Context as _};
 use crate::plan::CacheKey;
 
 use super::work::open_folder;
@@ -113,20 +117,42 @@ impl Store {
         self.with_index(|index| index.put_layer(diff_id, record, false))
     }
 
+    fn memo_path(&self, folder: &Path) -> PathBuf {
+        self.root().join("memo").join(Digest::of(folder.as_os_str().as_bytes()).hex())
+    }
+
     /// The memo of a folder's file hashes.
     ///
     /// # Errors
-    /// The index's.
-    pub fn memo(&self, folder: &str) -> Result<Option<Vec<u8>>> {
-        self.with_index(|index| index.memo(folder))
+    /// The kernel's, with the path.
+    pub fn memo(&self, folder: &Path) -> Result<Option<File>> {
+        match pathio::open(&self.memo_path(folder)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => Ok(Some(opened?)),
+        }
     }
 
-    /// Stores the memo of a folder's file hashes.
+    /// Stores the memo of a folder's file hashes, which `write` writes. It is not synced: one that
+    /// did not get to the disk before a crash shows it, and only saves time.
     ///
     /// # Errors
-    /// The index's.
-    pub fn set_memo(&self, folder: &str, hashes: &[u8]) -> Result<()> {
-        self.with_index(|index| index.put_memo(folder, hashes))
+    /// The kernel's, with the path.
+    pub fn set_memo(
+        &self,
+        folder: &Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<()> {
+        let process = self.process_folder()?;
+        let draft = process.fresh();
+        let mut file = BufWriter::new(pathio::create(&draft)?);
+        write(&mut file).and_then(|()| file.flush()).context("write", &draft)?;
+        Ok(pathio::rename(&draft, &self.memo_path(folder))?)
+    }
+
+    /// A folder on the store's file system for files without a name.
+    #[must_use]
+    pub fn spill_folder(&self) -> PathBuf {
+        self.root().join("tmp")
     }
 
     /// Syncs what was made to the disk, once for the whole build, so that it also survives a crash

@@ -40,8 +40,7 @@ CREATE TABLE IF NOT EXISTS tag (
 CREATE TABLE IF NOT EXISTS resolved (
     name TEXT NOT NULL, platform TEXT NOT NULL, manifest TEXT NOT NULL, updated_s INTEGER NOT NULL,
     PRIMARY KEY (name, platform)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS memo (
-    folder TEXT PRIMARY KEY, hashes BLOB NOT NULL, used_s INTEGER NOT NULL) WITHOUT ROWID;
+DROP TABLE IF EXISTS memo;
 CREATE TABLE IF NOT EXISTS download (
     url TEXT PRIMARY KEY, blob TEXT NOT NULL, bytes INTEGER NOT NULL, etag TEXT,
     last_modified TEXT, used_s INTEGER NOT NULL) WITHOUT ROWID;
@@ -50,7 +49,7 @@ CREATE INDEX IF NOT EXISTS download_blob ON download (blob);
 
 /// The number in SQLite's header that says that the schema is there: the usual open then writes
 /// nothing.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
 /// Milliseconds to wait for another process's transaction.
 const BUSY_MS: u32 = 30_000;
@@ -341,19 +340,6 @@ impl Index {
     pub(super) fn put_resolved(&self, name: &str, platform: &str, manifest: Digest) -> Result<()> {
         const SQL: &str = "INSERT OR REPLACE INTO resolved (name, platform, manifest, updated_s) VALUES (?1, ?2, ?3, ?4)";
         let values = params![name, platform, manifest.to_string(), self.now_s];
-        self.check(self.connection.execute(SQL, values)).map(drop)
-    }
-
-    pub(super) fn memo(&self, folder: &str) -> Result<Option<Vec<u8>>> {
-        const SQL: &str = "SELECT hashes FROM memo WHERE folder = ?1";
-        let row = self.connection.query_row(SQL, params![folder], |row| row.get(0)).optional();
-        self.check(row)
-    }
-
-    pub(super) fn put_memo(&self, folder: &str, hashes: &[u8]) -> Result<()> {
-        const SQL: &str =
-            "INSERT OR REPLACE INTO memo (folder, hashes, used_s) VALUES (?1, ?2, ?3)";
-        let values = params![folder, hashes, self.now_s];
         self.check(self.connection.execute(SQL, values)).map(drop)
     }
 }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use rustix::fs::Mode;
 
-use crate::archive;
+use crate::archive::PackedListing;
 use crate::oci::{Descriptor, DiffId, LayerCompression};
 use crate::pathio::{self, PathError};
-use crate::tree::{ContentDigest, File, FileOrigin, LayerListing, TreePath};
+use crate::tree::{ContentDigest, File, FileOrigin, TreePath};
 
 use super::forms::TarSource;
+use super::listed::Listed;
 use super::scan;
 use super::work::open_folder;
 use super::{LayerRecord, PackedRecord, Store, StoreError, WorkFolder};
@@ -130,38 +131,34 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Missing`] when the store has the layer in no form.
-    pub fn listing(&self, diff_id: DiffId) -> Result<Arc<LayerListing>> {
+    pub fn listing(&self, diff_id: DiffId) -> Result<Arc<PackedListing>> {
         if let Some(listing) = self.known_listings().get(&diff_id) {
             return Ok(Arc::clone(listing));
         }
         let path = self.layer_path(diff_id).join("tree");
-        let listing = match pathio::read(&path, MAX_LISTING_BYTES) {
-            Ok(bytes) => archive::from_bytes(&bytes, diff_id).map_err(|error| {
-                StoreError::Record { path: path.clone(), reason: error.to_string() }
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.scan(diff_id)?,
-            Err(error) => return Err(error.into()),
+        let bytes = match pathio::read(&path, MAX_LISTING_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.scan(diff_id)?;
+                pathio::read(&path, MAX_LISTING_BYTES)?
+            }
+            bytes => bytes?,
         };
+        let listing = PackedListing::new(bytes, diff_id)
+            .map_err(|error| StoreError::Record { path, reason: error.to_string() })?;
         let listing = Arc::new(listing);
         self.known_listings().insert(diff_id, Arc::clone(&listing));
         Ok(listing)
     }
 
-    pub(super) fn known_listings(
-        &self,
-    ) -> std::sync::MutexGuard<'_, BTreeMap<DiffId, Arc<LayerListing>>> {
+    fn known_listings(&self) -> std::sync::MutexGuard<'_, BTreeMap<DiffId, Arc<PackedListing>>> {
         // Nothing panics while it is held, and a map is whole between calls anyway.
         self.listings.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Lists a layer from its tar, without unpacking it.
-    fn scan(&self, diff_id: DiffId) -> Result<LayerListing> {
+    fn scan(&self, diff_id: DiffId) -> Result<()> {
         let mut tar = TarSource::new(self.open_tar(diff_id)?);
-        let origin = |path: &TreePath, tar_at| FileOrigin::Layer {
-            layer: diff_id,
-            path: path.clone(),
-            tar_at,
-        };
+        let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
         let listing = scan::list(&mut tar, &origin)?;
         let (got, tar_bytes) = tar.finish()?;
         if got != diff_id {
@@ -169,8 +166,7 @@ impl Store {
         }
         let content = ContentDigest::of_pulled(diff_id);
         let record = LayerRecord { content, tar_bytes, created_s: 0 };
-        self.publish_layer(diff_id, &record, &listing, None)?;
-        Ok(listing)
+        self.publish_layer(diff_id, &record, &self.list(&listing)?, None)
     }
 
     /// Gives a finished layer its name. That it is there already is success: then what is below
@@ -179,7 +175,7 @@ impl Store {
         &self,
         diff_id: DiffId,
         record: &LayerRecord,
-        listing: &LayerListing,
+        listing: &Listed,
         work: Option<&WorkFolder>,
     ) -> Result<()> {
         let home = self.layer_path(diff_id);
@@ -192,9 +188,7 @@ impl Store {
         let was_there = self.has_folder(diff_id);
         let tree = home.join("tree");
         if !known || rustix::fs::access(&tree, rustix::fs::Access::EXISTS).is_err() {
-            let draft = self.process_folder()?.fresh();
-            pathio::write(&draft, &archive::to_bytes(listing))?;
-            pathio::rename(&draft, &tree)?;
+            pathio::rename(listing.path(), &tree)?;
         }
         if let Some(work) = work {
             self.publish_folder(&work.path().join("fs"), &home.join("fs"), known)?;

@@ -7,7 +7,7 @@
 mod compare;
 mod lowers;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -17,11 +17,8 @@ use rustix::io::Errno;
 
 use crate::archive::{ArchiveError, HashingReader, LinkMetas, TarWriter};
 use crate::pathio::{Context as _, PathError};
-use crate::tree::{
-    ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath,
-};
+use crate::tree::{ContentHash, Device, Entry, File, FileOrigin, Item, Meta, Node, TreePath};
 
-use super::unpack::Origin;
 use super::unpack::folders::Folders;
 use compare::{is_same, read_xattrs};
 use lowers::Lowers;
@@ -32,8 +29,8 @@ const MAX_DEPTH: usize = 500;
 /// Room for the names of one call to `getdents64`.
 const NAMES_BYTES: usize = 32 * 1024;
 
-/// A changed path. A file's content hash is zero and its extended attributes are missing until
-/// [`write_layer`] has read it.
+/// A changed path. Of a file, content hash and extended attributes are missing until
+/// [`write_layer`] has read it, and the origin says nothing: it is at this path.
 pub type Changed = Entry;
 
 /// How an upper folder is to be read.
@@ -71,14 +68,14 @@ pub fn diff_upper(
     let lowers = Lowers::roots(lowers, options.opaque_xattr())?;
     walk.run(Folder::new(opened, root, lowers, false)?)?;
     let mut found = walk.found;
-    found.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+    found.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
     Ok(changed(found))
 }
 
 /// A path of the upper folder.
 struct Found {
     entry: Entry,
-    /// Whether the lower layers have the same.
+    /// Whether the lower layers have the same, and the same of all that it holds.
     is_same: bool,
     /// Device and inode of a file with several names.
     inode: Option<(u64, u64)>,
@@ -96,19 +93,16 @@ fn changed(mut found: Vec<Found>) -> Vec<Entry> {
             first_names.insert(inode, found.entry.path.clone());
         }
     }
-    let mut kept: Vec<Entry> = Vec::with_capacity(found.len());
-    for found in found.into_iter().rev() {
-        // What was kept last comes next in layer order: it is in this folder if anything is.
-        let holds_change = || {
-            let next = kept.last();
-            next.is_some_and(|next| next.path.below(&found.entry.path).is_some())
-        };
-        if !found.is_same || holds_change() {
-            kept.push(found.entry);
+    // What comes next in layer order, of that which is kept: it is in a folder if anything is.
+    let mut next: Option<TreePath> = None;
+    for found in found.iter_mut().rev() {
+        let holds = |next: &TreePath| next.below(&found.entry.path).is_some();
+        if !found.is_same || next.as_ref().is_some_and(holds) {
+            found.is_same = false;
+            next = Some(found.entry.path.clone());
         }
     }
-    kept.reverse();
-    kept
+    found.into_iter().filter(|found| !found.is_same).map(|found| found.entry).collect()
 }
 
 struct Walk<'a> {
@@ -199,7 +193,7 @@ impl Walk<'_> {
             FileType::RegularFile => Node::File(File {
                 size: u64::try_from(stat.st_size).unwrap_or(0),
                 content: ContentHash::new([0; 32]),
-                origin: FileOrigin::Folder { folder: 0, path: path.clone() },
+                origin: FileOrigin::Folder { folder: 0, path: TreePath::root() },
             }),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(upper, name, Vec::new());
@@ -306,24 +300,24 @@ pub enum LayerError {
 }
 
 /// Writes the tar of `entries` (sorted, as from [`diff_upper`]) into `sink`, reading each file of
-/// `upper` once; gives the listing with content hashes, capabilities, and the origins that `origin`
-/// makes of paths and tar offsets.
+/// `upper` once; `written` learns of each entry, with content hash and attributes, and of the
+/// offset of its content in the tar.
 ///
 /// # Errors
-/// [`LayerError`]; also when a file is no longer as long as it was.
+/// [`LayerError`]; also when a file is no longer as long as it was; those of `written` as `Write`.
 pub fn write_layer(
     entries: Vec<Changed>,
     upper: BorrowedFd<'_>,
-    origin: Origin<'_>,
     sink: &mut dyn Write,
-) -> Result<LayerListing, LayerError> {
+    written: &mut dyn FnMut(&Entry, u64) -> io::Result<()>,
+) -> Result<(), LayerError> {
     let mut folders = Folders::new(upper);
-    let mut entries = entries;
     // Links repeat the attributes of their file, which are read when the file is.
-    let mut links = LinkMetas::of(entries.iter());
+    let mut links = LinkMetas::of(&entries);
     let mut tar = TarWriter::new(sink);
-    for Entry { path, item } in &mut entries {
-        match item {
+    for mut entry in entries {
+        let Entry { path, item } = &mut entry;
+        let at = match item {
             Item::Whiteout => tar.whiteout(path)?,
             Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
             Item::Node(meta, Node::File(file)) => {
@@ -338,14 +332,14 @@ pub fn write_layer(
                 let node = Node::File(file.clone());
                 let at = tar.node(path, meta, &node, &mut content)?;
                 file.content = content.hash();
-                file.origin = origin(path, at);
                 at
             }
-            Item::Node(meta, node) => tar.node(path, meta, node, &mut std::io::empty())?,
+            Item::Node(meta, node) => tar.node(path, meta, node, &mut io::empty())?,
         };
+        written(&entry, at).map_err(ArchiveError::Write)?;
     }
     tar.finish()?.flush().map_err(ArchiveError::Write)?;
-    Ok(LayerListing::new(entries))
+    Ok(())
 }
 
 fn open_file(folder: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<OwnedFd, PathError> {

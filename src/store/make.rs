@@ -1,5 +1,6 @@
 //! New layers: of what a RUN left, or of entries whose contents lie elsewhere.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Timespec, Timestamps};
 
 use crate::archive::{self, DigestWriter, Pipelined, PipelinedHasher};
-use crate::oci::{DiffId, Digest};
+use crate::oci::DiffId;
 use crate::pathio::Context as _;
 use crate::pool;
-use crate::tree::{Entry, File, FileOrigin, Item, Layer, LayerListing, Node, TreePath};
+use crate::tree::{Entry, File, Item, LayerEntries, Meta, TreePath};
 
 use super::layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
 use super::layer_diff::{self, DiffOptions};
@@ -20,8 +21,11 @@ use super::{LayerRecord, Store, StoreError, WorkFolder};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// Identity, length, listing, and the folder's home where there is one.
-type Written = (DiffId, u64, LayerListing, Option<WorkFolder>);
+/// Identity, length, and the folder's home where there is one.
+type Written = (DiffId, u64, Option<WorkFolder>);
+
+/// Learns of each entry that was written, and of the offset of its content.
+type NoteEntry<'a> = dyn FnMut(&Entry, u64) -> io::Result<()> + Send + 'a;
 
 /// What is written to a pipe at once.
 const PIPE_BYTES: usize = 64 << 10;
@@ -42,25 +46,17 @@ impl Store {
         let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
         let diff_options = DiffOptions { user_xattr: self.user_namespace, skip };
         let mut changed = layer_diff::diff_upper(upper, &lowers, &diff_options)?;
-        clamp(&mut changed, options.clamp_s, Some(upper))?;
+        clamp(&mut changed, options.clamp_s, upper)?;
+        let mut listing = self.listing_draft(changed.len())?;
         let mut hasher = PipelinedHasher::hasher();
-        let unnamed = DiffId::new(Digest::of(b""));
-        let origin = |path: &TreePath, tar_at| FileOrigin::Layer {
-            layer: unnamed,
-            path: path.clone(),
-            tar_at,
-        };
-        let mut listing = layer_diff::write_layer(changed, upper, &origin, &mut hasher)?;
+        let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
+        layer_diff::write_layer(changed, upper, &mut hasher, &mut list)?;
         let (digest, tar_bytes) = hasher.digest().context("hash a layer of", work.path())?;
         let diff_id = DiffId::new(digest);
-        name_origins(&mut listing, diff_id);
-        let record = LayerRecord {
-            content: listing.content_digest(),
-            tar_bytes,
-            created_s: options.created_s,
-        };
-        self.publish_layer(diff_id, &record, &listing, Some(work))?;
-        self.known_listings().insert(diff_id, Arc::new(listing));
+        let listed = listing.finish()?;
+        let content = listed.content();
+        let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
+        self.publish_layer(diff_id, &record, &listed, Some(work))?;
         Ok(LayerDone { diff_id, record })
     }
 
@@ -70,25 +66,23 @@ impl Store {
     /// [`StoreError::Archive`] when a content is not what its hash says.
     pub fn layer_from_entries(
         &self,
-        layer: Layer,
+        layer: &(dyn LayerEntries + Sync),
         open: &OpenContent<'_>,
         form: Form,
         options: &LayerOptions,
     ) -> Result<(LayerDone, Option<LowerFolder>)> {
-        let mut entries = layer.entries().to_vec();
-        clamp(&mut entries, options.clamp_s, None)?;
-        entries.iter_mut().for_each(keep_layer_xattrs);
-        let planned = LayerListing::new(entries);
-        let (diff_id, tar_bytes, mut listing, work) = match form {
-            Form::Tar => self.write_tar_form(planned, open)?,
-            Form::Folder => self.write_folder_form(&planned, open)?,
+        let planned = PlannedLayer { layer, clamp_s: options.clamp_s };
+        let mut listing = self.listing_draft(planned.n_entries())?;
+        let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
+        let (diff_id, tar_bytes, work) = match form {
+            Form::Tar => self.write_tar_form(&planned, open, &mut list)?,
+            Form::Folder => self.write_folder_form(&planned, open, &mut list)?,
         };
-        name_origins(&mut listing, diff_id);
-        let content = listing.content_digest();
+        let listed = listing.finish()?;
+        let content = listed.content();
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
         let folder = work.as_ref().map(|work| open_folder(&work.path().join("fs"))).transpose()?;
-        self.publish_layer(diff_id, &record, &listing, work.as_ref())?;
-        self.known_listings().insert(diff_id, Arc::new(listing));
+        self.publish_layer(diff_id, &record, &listed, work.as_ref())?;
         Ok((LayerDone { diff_id, record }, folder.map(Arc::new)))
     }
 
@@ -97,56 +91,89 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::layer_from_entries`].
-    pub fn folder_from_entries(&self, layer: &Layer, open: &OpenContent<'_>) -> Result<WorkFolder> {
-        let (_id, _n_bytes, _listing, work) = self.write_folder_form(layer, open)?;
+    pub fn folder_from_entries(
+        &self,
+        layer: &(dyn LayerEntries + Sync),
+        open: &OpenContent<'_>,
+    ) -> Result<WorkFolder> {
+        let (_id, _n_bytes, work) = self.write_folder_form(layer, open, &mut |_, _| Ok(()))?;
         work.map_or_else(|| self.work_folder(), Ok)
     }
 
-    fn write_tar_form(&self, mut listing: LayerListing, open: &OpenContent<'_>) -> Result<Written> {
+    fn write_tar_form(
+        &self,
+        planned: &dyn LayerEntries,
+        open: &OpenContent<'_>,
+        list: &mut NoteEntry<'_>,
+    ) -> Result<Written> {
         let draft = Pipelined::new(self.draft()?);
         let open = |file: &File, path: &TreePath| open(file, path);
-        let (draft, offsets) = archive::write_listing_checked(&listing, &open, draft)?;
-        set_offsets(&mut listing, &offsets);
+        let draft = archive::write_listing_checked(planned, &open, draft, list)?;
         let draft = draft.finish().context("write a blob in", self.root())?;
         let (digest, tar_bytes) = self.publish(draft)?;
-        Ok((DiffId::new(digest), tar_bytes, listing, None))
+        Ok((DiffId::new(digest), tar_bytes, None))
     }
 
     /// The tar goes through a pipe to the unpacker: one thread reads and hashes, the other makes
     /// files.
-    fn write_folder_form(&self, planned: &LayerListing, open: &OpenContent<'_>) -> Result<Written> {
+    fn write_folder_form(
+        &self,
+        planned: &(dyn LayerEntries + Sync),
+        open: &OpenContent<'_>,
+        list: &mut NoteEntry<'_>,
+    ) -> Result<Written> {
         let work = self.work_folder()?;
         let into = work.folder("fs")?;
-        let unnamed = DiffId::new(Digest::of(b""));
-        let origin = |path: &TreePath, tar_at| FileOrigin::Layer {
-            layer: unnamed,
-            path: path.clone(),
-            tar_at,
-        };
         let (mut reader, writer) = io::pipe().context("make a pipe for", work.path())?;
         let (written, unpacked) = pool::scope(|scope| {
             let writer = scope.spawn(move || {
                 let open = |file: &File, path: &TreePath| open(file, path);
                 let sink = DigestWriter::new(io::BufWriter::with_capacity(PIPE_BYTES, writer));
-                archive::write_listing_checked(planned, &open, sink).map(|(sink, _offsets)| {
+                archive::write_listing_checked(planned, &open, sink, list).map(|sink| {
                     let (_pipe, digest, n_bytes) = sink.finish();
                     (DiffId::new(digest), n_bytes)
                 })
             });
             let options = self.unpack_options();
-            let unpacked = unpack::unpack(&mut reader, into.as_fd(), &options, &origin);
+            let unpacked = unpack::unpack_planned(planned, &mut reader, into.as_fd(), &options);
             // The writer must learn that nobody reads any more, or it waits forever.
             drop(reader);
             (pool::join(writer), unpacked)
         });
         let (diff_id, tar_bytes) = written?;
-        Ok((diff_id, tar_bytes, unpacked?.listing, Some(work)))
+        unpacked?;
+        Ok((diff_id, tar_bytes, Some(work)))
+    }
+}
+
+/// Entries as a layer of ours has them.
+struct PlannedLayer<'a> {
+    layer: &'a (dyn LayerEntries + Sync),
+    clamp_s: Option<i64>,
+}
+
+impl LayerEntries for PlannedLayer<'_> {
+    fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
+        Box::new(self.layer.stream().map(|mut entry| {
+            let Item::Node(meta, _) = &entry.item else { return entry };
+            if meta.xattrs.is_none() && self.clamp_s.is_none_or(|clamp_s| meta.mtime_s <= clamp_s) {
+                return entry;
+            }
+            if let Item::Node(meta, _) = &mut entry.to_mut().item {
+                meta.mtime_s = meta.mtime_s.min(self.clamp_s.unwrap_or(i64::MAX));
+                keep_layer_xattrs(meta);
+            }
+            entry
+        }))
+    }
+
+    fn n_entries(&self) -> usize {
+        self.layer.n_entries()
     }
 }
 
 /// A layer's tar has no other attribute, so neither has its folder.
-fn keep_layer_xattrs(entry: &mut Entry) {
-    let Item::Node(meta, _) = &mut entry.item else { return };
+fn keep_layer_xattrs(meta: &mut Meta) {
     if let Some(xattrs) = &mut meta.xattrs {
         xattrs.retain(|name, _| &**name == archive::CAPABILITY_XATTR);
         if xattrs.is_empty() {
@@ -155,31 +182,9 @@ fn keep_layer_xattrs(entry: &mut Entry) {
     }
 }
 
-/// After the layer has its identity, its files are found in it.
-fn name_origins(listing: &mut LayerListing, diff_id: DiffId) {
-    for entry in listing.entries_mut() {
-        let Item::Node(_, Node::File(file)) = &mut entry.item else { continue };
-        let tar_at = match &file.origin {
-            FileOrigin::Layer { tar_at, .. } => *tar_at,
-            FileOrigin::Folder { .. } | FileOrigin::Inline(_) => 0,
-        };
-        let path = entry.path.clone();
-        file.origin = FileOrigin::Layer { layer: diff_id, path, tar_at };
-    }
-}
-
-fn set_offsets(listing: &mut LayerListing, offsets: &[u64]) {
-    let unnamed = DiffId::new(Digest::of(b""));
-    for (entry, tar_at) in listing.entries_mut().zip(offsets) {
-        let Item::Node(_, Node::File(file)) = &mut entry.item else { continue };
-        let path = entry.path.clone();
-        file.origin = FileOrigin::Layer { layer: unnamed, path, tar_at: *tar_at };
-    }
-}
-
 /// Sets later times to `clamp_s`, on disk as well: a later step must not see what the layer does
 /// not say.
-fn clamp(entries: &mut [Entry], clamp_s: Option<i64>, upper: Option<BorrowedFd<'_>>) -> Result<()> {
+fn clamp(entries: &mut [Entry], clamp_s: Option<i64>, upper: BorrowedFd<'_>) -> Result<()> {
     let Some(clamp_s) = clamp_s else { return Ok(()) };
     for entry in entries {
         let Item::Node(meta, _) = &mut entry.item else { continue };
@@ -187,9 +192,7 @@ fn clamp(entries: &mut [Entry], clamp_s: Option<i64>, upper: Option<BorrowedFd<'
             continue;
         }
         meta.mtime_s = clamp_s;
-        if let Some(upper) = upper {
-            set_mtime(upper, &entry.path, clamp_s)?;
-        }
+        set_mtime(upper, &entry.path, clamp_s)?;
     }
     Ok(())
 }

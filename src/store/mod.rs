@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! version               format number
-//! index.db              SQLite, WAL: tags, layers, cache records, the memo of file hashes
+//! index.db              SQLite, WAL: tags, layers, cache records
 //! blobs/sha256/<hex>    manifests, configs, packed and plain layers
 //! layers/<hex>/fs       the unpacked form of the layer with that DiffId, mountable
 //! layers/<hex>/tree     its listing
+//! memo/<hex>            the file hashes of a context, by its path's SHA-256
 //! cache-mounts/<key>/   for RUN --mount=type=cache
 //! locks/                held while a step is made, and while anything is pruned
 //! tmp/<name>/           unfinished work; swept when the process that made it is gone
@@ -24,6 +25,7 @@ mod gc;
 mod image;
 mod index;
 mod layer;
+mod listed;
 mod lock;
 mod make;
 mod scan;
@@ -38,9 +40,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::archive::PackedListing;
 use crate::oci::DiffId;
 use crate::pathio::{self, PathError};
-use crate::tree::LayerListing;
 
 pub use blob::Draft;
 pub use cache_mount::{CacheMount, CacheRequest, CacheUse};
@@ -62,8 +64,8 @@ pub struct Store {
     in_use: lock::Lease,
     /// This process's folder below `tmp`, made when it is first needed.
     work: Mutex<Option<Arc<work::ProcessFolder>>>,
-    /// Listings that were read or written, by layer.
-    listings: Mutex<BTreeMap<DiffId, Arc<LayerListing>>>,
+    /// Listings that were read, by layer.
+    listings: Mutex<BTreeMap<DiffId, Arc<PackedListing>>>,
     user_namespace: bool,
 }
 
@@ -84,7 +86,7 @@ impl Store {
     /// [`StoreError::Version`] when another rbuild made it in a form that this one does not know;
     /// IO and database errors with their path.
     pub fn open(root: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
-        for folder in ["blobs/sha256", "layers", "cache-mounts", "locks", "tmp"] {
+        for folder in ["blobs/sha256", "layers", "memo", "cache-mounts", "locks", "tmp"] {
             ensure_folder(&root.join(folder))?;
         }
         version::check(root)?;

@@ -7,6 +7,7 @@
 pub(super) mod folders;
 mod known;
 mod make;
+mod planned;
 
 use std::fmt;
 use std::io::Read;
@@ -21,6 +22,8 @@ use crate::archive::{
 };
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{Entry, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs};
+
+pub use planned::unpack_planned;
 
 use folders::Folders;
 use known::Known;
@@ -184,7 +187,7 @@ impl<'a> Unpacker<'a> {
     fn entry<R: Read>(&mut self, entry: &mut ArchiveEntry<'_, R>) -> Result<(), UnpackError> {
         self.count(entry.size)?;
         // Layers of images stay inside in any case; an archive of ADD that means to leave is bad.
-        if matches!(self.options.whiteouts, Whiteouts::Keep) && climbs(&entry.path) {
+        if matches!(self.options.whiteouts, Whiteouts::Keep) && TreePath::climbs(&entry.path) {
             return Err(bad_name(&entry.path));
         }
         let Some(named) = clean_name(&entry.path)? else {
@@ -362,14 +365,6 @@ impl<'a> Unpacker<'a> {
 
 fn bad_name(name: &[u8]) -> UnpackError {
     UnpackError::Name { name: String::from_utf8_lossy(name).chars().take(200).collect() }
-}
-
-/// Whether a name of an archive leads out of it.
-fn climbs(name: &[u8]) -> bool {
-    let mut names = name.split(|byte| *byte == b'/').filter(|n| !matches!(*n, b"" | b"."));
-    let step =
-        |depth: usize, name| if name == b".." { depth.checked_sub(1) } else { Some(depth + 1) };
-    names.try_fold(0, step).is_none()
 }
 
 /// The name without `..` and slashes at its ends; `None` for the root.

@@ -4,18 +4,22 @@
 //! The rules are BuildKit's, as its conformance cases show them. Nothing is read: contents are
 //! named by hash.
 
+mod chosen;
 mod error;
 mod place;
+mod placed;
 mod select;
 
 pub use error::CopyError;
+pub use placed::Placed;
 
 use super::glob::{DoubleStar, Glob};
 use super::mode::Chmod;
 use super::patterns::PatternError;
-use super::{ContentDigest, ContentWriter, File, Item, Layer, Meta, Node, Tree, TreePath};
+use super::{ContentDigest, ContentWriter, File, Item, Meta, Node, Tree, TreePath};
 
 use place::Placement;
+use placed::LinkNames;
 use select::Selected;
 
 /// One COPY or ADD, expanded.
@@ -69,17 +73,18 @@ pub enum CopyInput<'a> {
 ///
 /// # Errors
 /// [`CopyError`] when a source is missing or something of another kind is in the way.
-pub fn copy(source: &Tree, below: &Tree, request: &CopyRequest<'_>) -> Result<Layer, CopyError> {
+pub fn copy(source: &Tree, below: &Tree, request: &CopyRequest<'_>) -> Result<Placed, CopyError> {
     let selected = select::all(source, request)?;
     let empty = Tree::default();
     let below = if request.link { &empty } else { below };
     let mut placement = Placement::new(below, request);
+    let several = selected.iter().map(|input| input.items.len()).sum::<usize>() > 1;
     for input in &selected {
         for item in &input.items {
-            placement.put(item)?;
+            placement.put(item, several)?;
         }
     }
-    Ok(placement.into_layer())
+    Ok(placement.finish())
 }
 
 /// The regular files that one source of a COPY, a path or pattern, can mean: links are followed,
@@ -124,7 +129,7 @@ pub fn select_digest(source: &Tree, request: &CopyRequest<'_>) -> Result<Content
 
 fn write_item(key: &mut ContentWriter, item: &Selected<'_>, request: &CopyRequest<'_>) {
     key.number(u64::from(item.is_dir()));
-    let mut links = place::LinkNames::default();
+    let mut links = LinkNames::default();
     for entry in item.entries() {
         let (path, node) = (&entry.path, entry.node);
         key.field(path.as_bytes());
@@ -144,7 +149,7 @@ fn write_item(key: &mut ContentWriter, item: &Selected<'_>, request: &CopyReques
         key.meta(&meta);
         match node {
             super::TreeNode::Dir(_) => key.node(&Node::Directory { opaque: false }),
-            super::TreeNode::Leaf(leaf) => key.node(&leaf.1),
+            super::TreeNode::Leaf(leaf) => key.node(leaf.node()),
         }
     }
 }

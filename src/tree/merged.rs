@@ -1,9 +1,8 @@
 //! Layers on top of each other: the file tree that a container sees.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{File, Item, LayerListing, Meta, Node, TreePath};
+use super::{Children, ChildrenIter, File, Item, LayerEntries, Meta, Node, TreePath};
 
 /// Symbolic links followed in one look-up before it is taken for a loop (the kernel's own limit,
 /// path_resolution(7)).
@@ -21,7 +20,7 @@ pub struct Dir {
     /// Its own properties.
     pub meta: Meta,
     /// What it holds, by name.
-    pub children: BTreeMap<Box<[u8]>, TreeNode>,
+    pub children: Children,
 }
 
 /// A file of a merged tree.
@@ -29,8 +28,66 @@ pub struct Dir {
 pub enum TreeNode {
     /// A folder.
     Dir(Arc<Dir>),
-    /// Anything else; hard links of one file share the `Arc`.
-    Leaf(Arc<(Meta, Node)>),
+    /// Anything else.
+    Leaf(Leaf),
+}
+
+/// A file that is no folder.
+#[derive(Debug, Clone)]
+pub enum Leaf {
+    /// With one name, as nearly all have: it stands in its folder, in one piece with the others.
+    Own(Meta, Node),
+    /// With several names, its hard links; all of them share it.
+    Linked(Arc<(Meta, Node)>),
+}
+
+// A million of them are kept while a context is copied.
+const _: () = assert!(size_of::<TreeNode>() <= 96);
+
+impl Leaf {
+    /// A file with one name.
+    #[must_use]
+    pub const fn new(meta: Meta, node: Node) -> Self {
+        Self::Own(meta, node)
+    }
+
+    /// Mode, owners, time, extended attributes.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Self::Own(meta, _) => meta,
+            Self::Linked(file) => &file.0,
+        }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        match self {
+            Self::Own(_, node) => node,
+            Self::Linked(file) => &file.1,
+        }
+    }
+
+    /// What the names of one file have in common, and nothing else in any tree that is alive;
+    /// `None` for a file with one name.
+    #[must_use]
+    pub fn identity(&self) -> Option<usize> {
+        match self {
+            Self::Own(..) => None,
+            Self::Linked(file) => Some(Arc::as_ptr(file).addr()),
+        }
+    }
+
+    /// The file for a further name.
+    #[must_use]
+    pub fn link(&mut self) -> Self {
+        if let Self::Own(meta, node) = self {
+            let (meta, node) = (std::mem::take(meta), std::mem::replace(node, Node::Fifo));
+            *self = Self::Linked(Arc::new((meta, node)));
+        }
+        self.clone()
+    }
 }
 
 /// Why a path leads nowhere.
@@ -50,7 +107,7 @@ impl TreeNode {
     pub fn meta(&self) -> &Meta {
         match self {
             Self::Dir(dir) => &dir.meta,
-            Self::Leaf(leaf) => &leaf.0,
+            Self::Leaf(leaf) => leaf.meta(),
         }
     }
 
@@ -67,7 +124,7 @@ impl TreeNode {
     #[must_use]
     pub fn as_symlink(&self) -> Option<&[u8]> {
         match self {
-            Self::Leaf(leaf) => match &leaf.1 {
+            Self::Leaf(leaf) => match leaf.node() {
                 Node::Symlink(target) => Some(target),
                 Node::Directory { .. }
                 | Node::File(_)
@@ -80,10 +137,16 @@ impl TreeNode {
     }
 }
 
+impl Dir {
+    /// One that nothing says anything of.
+    fn fresh() -> Self {
+        Self { meta: Meta::root(0o755, 0), children: Children::new() }
+    }
+}
+
 impl Default for Tree {
     fn default() -> Self {
-        let root = Dir { meta: Meta::root(0o755, 0), children: BTreeMap::new() };
-        Self { root: Arc::new(root) }
+        Self { root: Arc::new(Dir::fresh()) }
     }
 }
 
@@ -102,12 +165,12 @@ impl Tree {
 
     /// Puts `layer` on top, honouring whiteouts (image-spec, layer.md, "Whiteouts"). Parents that
     /// neither the layer nor the tree has are made as root's, mode 0755.
-    pub fn apply(&mut self, layer: &LayerListing) {
-        for entry in layer.entries() {
+    pub fn apply(&mut self, layer: &dyn LayerEntries) {
+        for entry in layer.stream() {
             match &entry.item {
                 Item::Whiteout => self.remove(&entry.path),
                 Item::HardLink(target) => {
-                    if let Some(TreeNode::Leaf(leaf)) = self.get(target).cloned() {
+                    if let Some(leaf) = self.link(target) {
                         self.insert(&entry.path, TreeNode::Leaf(leaf));
                     }
                 }
@@ -115,7 +178,7 @@ impl Tree {
                     self.apply_directory(&entry.path, meta, *opaque);
                 }
                 Item::Node(meta, node) => {
-                    let leaf = Arc::new((meta.clone(), node.clone()));
+                    let leaf = Leaf::new(meta.clone(), node.clone());
                     self.insert(&entry.path, TreeNode::Leaf(leaf));
                 }
             }
@@ -125,10 +188,21 @@ impl Tree {
     fn apply_directory(&mut self, path: &TreePath, meta: &Meta, opaque: bool) {
         let children = match self.get(path) {
             Some(TreeNode::Dir(dir)) if !opaque => dir.children.clone(),
-            _ => BTreeMap::new(),
+            _ => Children::new(),
         };
         let dir = Dir { meta: meta.clone(), children };
         self.insert(path, TreeNode::Dir(Arc::new(dir)));
+    }
+
+    /// The file at `path`, for a further name; `None` when there is none, or a folder.
+    pub fn link(&mut self, path: &TreePath) -> Option<Leaf> {
+        if !matches!(self.get(path)?, TreeNode::Leaf(_)) {
+            return None;
+        }
+        match self.dir_mut(&path.parent()?).children.get_mut(path.name()?)? {
+            TreeNode::Leaf(leaf) => Some(leaf.link()),
+            TreeNode::Dir(_) => None,
+        }
     }
 
     /// Puts `node` at `path`, in place of what was there.
@@ -140,24 +214,18 @@ impl Tree {
             return;
         };
         let parent = self.dir_mut(&path.parent().unwrap_or_default());
-        parent.children.insert(name.into(), node);
+        parent.children.insert(name, node);
     }
 
     /// The folder at `path` for change; made, also in place of another file, when it is missing.
     fn dir_mut(&mut self, path: &TreePath) -> &mut Dir {
         let mut dir = Arc::make_mut(&mut self.root);
         for name in path.names() {
-            let fresh = || {
-                TreeNode::Dir(Arc::new(Dir {
-                    meta: Meta::root(0o755, 0),
-                    children: BTreeMap::new(),
-                }))
-            };
-            let child = dir.children.entry(name.into()).or_insert_with(fresh);
-            if matches!(child, TreeNode::Leaf(_)) {
-                *child = fresh();
+            if dir.children.get(name).and_then(TreeNode::as_dir).is_none() {
+                dir.children.insert(name, TreeNode::Dir(Arc::new(Dir::fresh())));
             }
-            let TreeNode::Dir(next) = child else { unreachable!("a leaf was just replaced") };
+            let child = dir.children.get_mut(name);
+            let Some(TreeNode::Dir(next)) = child else { unreachable!("it was just made") };
             dir = Arc::make_mut(next);
         }
         dir
@@ -191,7 +259,7 @@ impl Tree {
     #[must_use]
     pub fn file(&self, path: &TreePath) -> Option<&File> {
         match self.get(path)? {
-            TreeNode::Leaf(leaf) => match &leaf.1 {
+            TreeNode::Leaf(leaf) => match leaf.node() {
                 Node::File(file) => Some(file),
                 Node::Directory { .. }
                 | Node::Symlink(_)
@@ -261,25 +329,44 @@ impl Tree {
 
     /// Every path below `from` with its node, depth-first, a folder before what it holds; `from`
     /// itself comes first unless it is the root.
-    pub fn walk<'a>(&'a self, from: &TreePath) -> impl Iterator<Item = (TreePath, &'a TreeNode)> {
-        let mut stack: Vec<(TreePath, &TreeNode)> = Vec::new();
+    #[must_use]
+    pub fn walk(&self, from: &TreePath) -> TreeWalk<'_> {
+        let first = self.get(from).map(|node| (from.clone(), node));
+        let mut walk = TreeWalk { first, open: Vec::new() };
         if from.is_root() {
-            push_children(&mut stack, from, &self.root);
-        } else if let Some(node) = self.get(from) {
-            stack.push((from.clone(), node));
+            walk.open.push((TreePath::root(), self.root.children.iter()));
         }
-        std::iter::from_fn(move || {
-            let (path, node) = stack.pop()?;
-            if let Some(dir) = node.as_dir() {
-                push_children(&mut stack, &path, dir);
-            }
-            Some((path, node))
-        })
+        walk
     }
 }
 
-fn push_children<'a>(stack: &mut Vec<(TreePath, &'a TreeNode)>, path: &TreePath, dir: &'a Dir) {
-    stack.extend(dir.children.iter().rev().map(|(name, child)| (path.join(name), child)));
+/// See [`Tree::walk`].
+#[derive(Debug, Clone)]
+pub struct TreeWalk<'a> {
+    first: Option<(TreePath, &'a TreeNode)>,
+    /// The folders on the way down, each with what is still to come of it.
+    open: Vec<(TreePath, ChildrenIter<'a>)>,
+}
+
+impl<'a> Iterator for TreeWalk<'a> {
+    type Item = (TreePath, &'a TreeNode);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (path, node) = match self.first.take() {
+            Some(first) => first,
+            None => loop {
+                let (folder, children) = self.open.last_mut()?;
+                match children.next() {
+                    Some((name, node)) => break (folder.join(name), node),
+                    None => drop(self.open.pop()),
+                }
+            },
+        };
+        if let Some(dir) = node.as_dir() {
+            self.open.push((path.clone(), dir.children.iter()));
+        }
+        Some((path, node))
+    }
 }
 
 /// The names of a path, last first, `.` and empty ones left out, `..` kept.
@@ -293,7 +380,7 @@ fn names_reversed(path: &[u8]) -> Vec<Box<[u8]>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Entry;
+    use super::super::{Entry, LayerListing};
     use super::*;
 
     fn path(text: &str) -> TreePath {

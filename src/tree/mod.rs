@@ -9,16 +9,20 @@ pub mod mode;
 pub mod passwd;
 pub mod patterns;
 
+mod children;
+mod listing;
 mod merged;
 mod node;
 mod path;
 
-pub use copy::{CopyError, CopyInput, CopyRequest, copy, files_meant, select_digest};
-pub use merged::{Dir, LookupError, Tree, TreeNode};
+pub use children::{Children, ChildrenIter};
+pub use copy::{CopyError, CopyInput, CopyRequest, Placed, copy, files_meant, select_digest};
+pub use listing::{Entry, Item, Layer, LayerContent, LayerEntries, LayerListing};
+pub use merged::{Dir, Leaf, LookupError, Tree, TreeNode, TreeWalk};
 pub use mode::{Chmod, ModeError, parse_chmod};
 pub use node::{
-    ContentDigest, ContentHash, ContentWriter, Device, Entry, File, FileOrigin, Item, Layer,
-    LayerListing, Meta, Node, Xattrs,
+    ContentDigest, ContentHash, ContentWriter, Device, File, FileOrigin, LayerPlace, Meta, Node,
+    Xattrs,
 };
 pub use passwd::{AccountError, Accounts, ResolvedUser};
 pub use path::{PathError, TreePath};

@@ -63,6 +63,15 @@ impl TreePath {
         Self(names.join(&b'/').into_boxed_slice())
     }
 
+    /// Whether a path as archives write it leads above where it starts.
+    #[must_use]
+    pub fn climbs(bytes: &[u8]) -> bool {
+        let mut names = bytes.split(|byte| *byte == b'/').filter(|n| !matches!(*n, b"" | b"."));
+        let step =
+            |depth: usize, name| if name == b".." { depth.checked_sub(1) } else { Some(depth + 1) };
+        names.try_fold(0, step).is_none()
+    }
+
     /// The bytes, without a slash at either end.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {

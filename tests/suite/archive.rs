@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -94,9 +94,19 @@ fn raw_tar(entries: &[(&str, u8, &str)]) -> Vec<u8> {
 
 fn unpack_to(at: &Path, tar: &[u8], options: &UnpackOptions) -> Result<Unpacked, String> {
     let layer = DiffId::new(Digest::of(tar));
-    let origin =
-        |path: &TreePath, tar_at: u64| FileOrigin::Layer { layer, path: path.clone(), tar_at };
+    let origin = |path: &TreePath, tar_at: u64| FileOrigin::layer(layer, path.clone(), tar_at);
     unpack(&mut &*tar, open(at).as_fd(), options, &origin).map_err(|error| error.to_string())
+}
+
+/// What is written of changed files: the entries, and the tar.
+fn written(changed: Vec<Entry>, upper: BorrowedFd<'_>) -> (LayerListing, Vec<u8>) {
+    let (mut entries, mut tar) = (Vec::new(), Vec::new());
+    let mut note = |entry: &Entry, _tar_at| {
+        entries.push(entry.clone());
+        Ok(())
+    };
+    write_layer(changed, upper, &mut tar, &mut note).unwrap();
+    (LayerListing::new(entries), tar)
 }
 
 /// The folder on the disk, a line a file.
@@ -191,12 +201,8 @@ fn priv_a_layer_is_unpacked_with_all_that_it_says() {
     assert_eq!(rustix::fs::fgetxattr(&ping, "security.capability", &mut value), Ok(20));
     // The offsets lead to the contents.
     for entry in unpacked.listing.entries() {
-        let Some(File { size, content, origin: FileOrigin::Layer { tar_at, .. } }) =
-            entry.item.file()
-        else {
-            continue;
-        };
-        let [from, size] = [*tar_at, *size].map(|n| usize::try_from(n).unwrap());
+        let Some(File { size, content, origin }) = entry.item.file() else { continue };
+        let [from, size] = [origin.tar_at().unwrap(), *size].map(|n| usize::try_from(n).unwrap());
         assert_eq!(ContentHash::of(&tar[from..from + size]), *content);
     }
 }
@@ -414,13 +420,7 @@ proptest! {
         let at = open(into.path());
         let options = DiffOptions { user_xattr: false, skip: &[] };
         let changed = diff_upper(at.as_fd(), &[], &options).unwrap();
-        let origin = |path: &TreePath, tar_at: u64| FileOrigin::Layer {
-            layer: DiffId::new(Digest::of(b"")),
-            path: path.clone(),
-            tar_at,
-        };
-        let mut again = Vec::new();
-        let found = write_layer(changed, at.as_fd(), &origin, &mut again).unwrap();
+        let (found, again) = written(changed, at.as_fd());
         let shown = listing.entries().iter().filter(|entry| entry.item != Item::Whiteout);
         let mut want = LayerListing::new(shown.cloned().collect());
         for entry in want.entries_mut() {
@@ -627,9 +627,7 @@ fn priv_a_layer_is_written_and_unpacked_again() {
     let upper = stack.open("upper");
     let options = DiffOptions { user_xattr: false, skip: &[] };
     let changed = diff_upper(upper.as_fd(), &[], &options).unwrap();
-    let mut tar = Vec::new();
-    let origin = |path: &TreePath, _: u64| FileOrigin::Folder { folder: 3, path: path.clone() };
-    let listing = write_layer(changed, upper.as_fd(), &origin, &mut tar).unwrap();
+    let (listing, tar) = written(changed, upper.as_fd());
     let mut want = sample();
     // Nothing is below: nothing can be gone or hidden.
     want.pop();

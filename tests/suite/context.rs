@@ -44,7 +44,7 @@ fn write(path: &Path, text: &str) {
 
 fn open(folder: &TempDir, ignore: &str) -> Context {
     let rules = parse_ignore(ignore).unwrap();
-    Context::open(folder.path(), rules, 3, HashMemo::new(0)).unwrap()
+    Context::open(folder.path(), rules, 3, HashMemo::none()).unwrap()
 }
 
 fn path(text: &str) -> TreePath {
@@ -142,7 +142,7 @@ fn every_kind_of_file_becomes_what_an_image_can_hold() {
     let context = open(&folder, "");
     let tree = context.tree(&["."]).unwrap();
     let node = |name: &str| match tree.get(&path(name)) {
-        Some(TreeNode::Leaf(leaf)) => (leaf.0.clone(), leaf.1.clone()),
+        Some(TreeNode::Leaf(leaf)) => (leaf.meta().clone(), leaf.node().clone()),
         other => panic!("{other:?}"),
     };
     assert_eq!(node("pipe").1, Node::Fifo);
@@ -170,10 +170,12 @@ fn hard_links_share_a_leaf_and_user_attributes_are_kept() {
         Some(TreeNode::Leaf(leaf)) => leaf.clone(),
         other => panic!("{other:?}"),
     };
-    assert!(std::sync::Arc::ptr_eq(&leaf("a"), &leaf("d/b")));
+    assert!(leaf("a").identity().is_some());
+    assert_eq!(leaf("a").identity(), leaf("d/b").identity());
     // Not every file system has them.
     if attribute.is_ok() {
-        let xattrs: Vec<_> = leaf("a").0.xattrs().map(|(n, v)| (n.to_vec(), v.to_vec())).collect();
+        let xattrs: Vec<_> =
+            leaf("a").meta().xattrs().map(|(n, v)| (n.to_vec(), v.to_vec())).collect();
         assert_eq!(xattrs, [(b"user.x".to_vec(), b"1".to_vec())]);
     }
 }
@@ -212,7 +214,7 @@ fn later(seconds: u64) -> i64 {
 
 fn content(context: &Context, name: &str) -> rbuild::tree::ContentHash {
     match context.tree(&["."]).unwrap().get(&path(name)) {
-        Some(TreeNode::Leaf(leaf)) => match &leaf.1 {
+        Some(TreeNode::Leaf(leaf)) => match leaf.node() {
             Node::File(file) => file.content,
             other => panic!("{other:?}"),
         },
@@ -224,33 +226,38 @@ fn content(context: &Context, name: &str) -> rbuild::tree::ContentHash {
 fn a_remembered_file_is_read_again_only_after_a_change() {
     let folder = folder(&["a"]);
     let at = folder.path().join("a");
-    let open = |memo| Context::open(folder.path(), IgnoreRules::default(), 0, memo).unwrap();
-    let first = open(HashMemo::new(later(10)));
+    let spill = std::env::temp_dir();
+    let open = |table: Option<&File>, now_ns| {
+        let memo = HashMemo::new(table.map(|file| file.try_clone().unwrap()), now_ns, &spill);
+        Context::open(folder.path(), IgnoreRules::default(), 0, memo).unwrap()
+    };
+    let first = open(None, later(10));
     let before = content(&first, "a");
-    let table = first.memo_bytes().unwrap();
+    let mut table = tempfile::tempfile().unwrap();
+    first.memo().write(&mut table).unwrap();
     // Nothing is learned when nothing has to be read.
-    let second = open(HashMemo::from_bytes(&table, later(10)));
+    let second = open(Some(&table), later(10));
     assert_eq!(content(&second, "a"), before);
-    assert_eq!(second.memo_bytes(), None);
+    assert!(!second.memo().has_learned());
     // Same size, and the time put back: only the ctime tells.
     let time = fs::metadata(&at).unwrap().modified().unwrap();
     std::thread::sleep(Duration::from_millis(20));
     fs::write(&at, "b").unwrap();
     File::options().write(true).open(&at).unwrap().set_modified(time).unwrap();
-    let third = open(HashMemo::from_bytes(&table, later(10)));
+    let third = open(Some(&table), later(10));
     assert_ne!(content(&third, "a"), before);
-    assert!(third.memo_bytes().is_some());
+    assert!(third.memo().has_learned());
     // Hashed in the instant of the change: not remembered.
-    let racy = open(HashMemo::from_bytes(&table, later(0)));
+    let racy = open(Some(&table), later(0));
     content(&racy, "a");
-    assert_eq!(racy.memo_bytes(), None);
+    assert!(!racy.memo().has_learned());
 }
 
 #[test]
 fn a_context_that_is_no_folder_is_named_in_the_error() {
     let folder = folder(&["file"]);
     let at = folder.path().join("file");
-    let error = Context::open(&at, IgnoreRules::default(), 0, HashMemo::new(0)).unwrap_err();
+    let error = Context::open(&at, IgnoreRules::default(), 0, HashMemo::none()).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot open the build context {}", at.display()));
 }
 

@@ -1,5 +1,6 @@
 //! Base images of which no step needs the files: they stay where they are.
 #![expect(
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "tests say what they mean with them"
@@ -91,4 +92,16 @@ fn base_is_fetched_when_the_image_is_written_out() {
     Done::of(prune).ok();
     scene.build("third", &["-o", "again"]);
     assert!(scene.env.path("again/bin/busybox").exists());
+}
+
+#[test]
+fn image_on_a_base_that_stayed_away_is_itself_a_base() {
+    let own = DockerRegistry::open();
+    let scene = Scene::new(&own);
+    scene.build("second", &["-t", "app:1"]);
+    assert!(!scene.blob("second").exists(), "the base's layer is in the store");
+    scene.env.write("Dockerfile", "FROM app:1\nRUN test -x /bin/busybox && cat /file > /seen\n");
+    let build = ["build", "context", "-o", "files"];
+    Done::of(scene.env.command_in("second", &build).output().unwrap()).ok();
+    assert_eq!(std::fs::read_to_string(scene.env.path("files/seen")).unwrap(), "new\n");
 }

@@ -18,6 +18,7 @@ mod language;
 mod layering;
 mod lazy;
 mod lint;
+mod memory;
 mod mounts;
 mod parse;
 mod plan;

@@ -101,9 +101,15 @@ fn index_is_pushed_with_its_images() {
     let registry = DockerRegistry::open();
     let (env, _) = cross(&[]);
     let name = format!("{}/team/x:1", registry.host());
-    let done = env.build(CROSS, &[&BOTH, ["-t", &name].as_slice(), &["--push"]].concat()).ok();
-    let pushed = format!("pushed {name}@sha256:");
+    let more = ["-t", &name, "--push", "--metadata-file", "metadata.json"];
+    let done = env.build(CROSS, &[&BOTH, more.as_slice()].concat()).ok();
+    let metadata = fs::read_to_string(env.path("metadata.json")).unwrap();
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let digest = metadata["containerimage.digest"].as_str().unwrap();
+    let pushed = format!("pushed {name}@{digest}");
     assert!(done.stderr.contains(&pushed), "{}", done.stderr);
+    assert_eq!(metadata["image.name"], name);
+    assert_eq!(metadata.get("containerimage.config.digest"), None);
     let inspect = |args: &[&str]| {
         let image = format!("docker://{name}");
         let mut skopeo = env.program("skopeo");

@@ -285,7 +285,7 @@ fn wrong_and_missing_passwords_say_what_to_do() {
         error.to_string(),
         format!(
             "{host} does not let us in for {host}/a:latest: authentication required \
-             (UNAUTHORIZED); it does not accept the stored credentials; log in with `docker login \
+             (UNAUTHORIZED); it does not accept the stored credentials; log in with `rbuild login \
              {host}`"
         )
     );
@@ -294,7 +294,7 @@ fn wrong_and_missing_passwords_say_what_to_do() {
         error.to_string(),
         format!(
             "{host} does not let us in for blob {} of {host}/a: no credentials are stored; check \
-             the name, or log in with `docker login {host}`",
+             the name, or log in with `rbuild login {host}`",
             Digest::of(b"bytes")
         )
     );
@@ -476,7 +476,7 @@ fn refused_tokens_show_the_token_servers_words_and_no_secret() {
         error.to_string(),
         format!(
             "{host} does not let us in for repository:a:pull: incorrect username or password; it \
-             does not accept the stored credentials; log in with `docker login {host}`"
+             does not accept the stored credentials; log in with `rbuild login {host}`"
         )
     );
     assert!(!format!("{error:?}").contains("hunter2"));
@@ -493,7 +493,7 @@ fn tokens_that_do_not_help_are_no_endless_loop() {
         error.to_string(),
         format!(
             "{host} does not let us in for {host}/a:latest: no credentials are stored; check the \
-             name, or log in with `docker login {host}`"
+             name, or log in with `rbuild login {host}`"
         )
     );
     assert_eq!(server.requests().len(), 3);

@@ -14,7 +14,7 @@ use std::process::Stdio;
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
 use crate::support::git::GitServer;
 use crate::support::images::{Layout, entries};
-use crate::support::registry::{Answer, Scripted};
+use crate::support::registry::{Answer, DockerRegistry, Scripted};
 
 as_root_and_as_user!(
     a_download_is_a_file_of_root,
@@ -301,4 +301,26 @@ fn an_oci_layout_is_a_base_image() {
     }
     build("layout:v2", &[]).fails(1, &["E0401", "no image with the tag v2"]);
     build("context", &[]).fails(2, &["is no OCI layout"]);
+}
+
+#[test]
+fn login_is_tried_kept_used_and_forgotten() {
+    let registry = DockerRegistry::with_password();
+    let env = Env::new();
+    let host = registry.host();
+    let login = |password: &[u8]| {
+        with_stdin(&env, &["login", host, "-u", "user", "--password-stdin"], password)
+    };
+    let config = || fs::read_to_string(env.path("docker/config.json")).unwrap();
+    login(b"wrong\n").fails(3, &[host]);
+    assert_eq!(config(), "{}");
+    let name = format!("{host}/app:1");
+    let push = ["-t", &name, "--push"];
+    env.build("FROM scratch\nCOPY Dockerfile /\n", &push).fails(3, &["rbuild login"]);
+    let done = login(b"geheim\n").ok();
+    assert!(done.stdout.contains("unencrypted"), "{}", done.stdout);
+    env.build("FROM scratch\nCOPY Dockerfile /\n", &push).ok();
+    env.rbuild(&["logout", host]).ok();
+    assert!(!config().contains(host), "{}", config());
+    env.rbuild(&["login", host]).fails(2, &["give --username and --password-stdin"]);
 }

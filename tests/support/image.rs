@@ -115,7 +115,8 @@ impl Fixture {
             }
         };
         let options = LayerOptions { clamp_s: None, created_s: 1_700_000_000 };
-        let made = self.store.layer_from_entries(LayerListing::new(entries), &open, form, &options);
+        let made =
+            self.store.layer_from_entries(&LayerListing::new(entries), &open, form, &options);
         made.unwrap().0
     }
 

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use super::check::{self, Look};
+use super::write_out;
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{self, BuildError, BuildOptions, Built, Event, Services, StepNumbers, Stop};
 use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
@@ -13,13 +16,10 @@ use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
 use crate::cli::{cache_options, epoch, interrupt, registries, report, run_options, secrets};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
-use crate::image::{self, ExportOptions, Image, Loaded, Target};
 use crate::ir;
-use crate::oci::{Platform, Reference};
+use crate::oci::{Digest, Platform, Reference};
 use crate::pathio;
 use crate::plan::{Network, Request};
-use crate::registry::Client;
-use crate::store::Store;
 use crate::syntax;
 
 type Result<T> = std::result::Result<T, Complaint>;
@@ -91,22 +91,34 @@ fn build_input(
         return Err(Complaint::new(diag::render(&stop, source, style), Exit::Build));
     }
     let done = build::build(services, &options).and_then(|built| {
-        write_out(services, &options, &built, outputs, quiet)?;
-        Ok(built)
+        let sent = write_out::all(services, &options, &built, outputs, quiet)?;
+        Ok((built, sent))
     });
-    warnings.extend(done.iter().flat_map(|built| built.warnings.clone()));
+    warnings.extend(done.iter().flat_map(|(built, _)| built.warnings.clone()));
     if !quiet && !warnings.is_empty() {
         report::remark(diag::render(&warnings, source, style).trim_end());
     }
-    let built = done.map_err(|error: build::Failure| complaint(&error, source, style))?;
-    finish(args, &built, &options.tags, quiet)
+    let (built, sent) = done.map_err(|error: build::Failure| complaint(&error, source, style))?;
+    finish(args, &built, sent, &options.tags, quiet)
 }
 
-/// Says what was built, in every way that was asked for.
-fn finish(args: &BuildArgs, built: &Built, tags: &[Reference], quiet: bool) -> Result<()> {
+/// Says what was built, in every way that was asked for; `sent` is the last manifest that went out.
+fn finish(
+    args: &BuildArgs,
+    built: &Built,
+    sent: Option<Digest>,
+    tags: &[Reference],
+    quiet: bool,
+) -> Result<()> {
+    let write = |path: &Path, text: String| {
+        pathio::write(path, text.as_bytes())
+            .map_err(|error| Complaint::from_error(&error, Exit::Environment))
+    };
     if let Some(path) = &args.iidfile {
-        pathio::write(path, built.id.to_string().as_bytes())
-            .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        write(path, built.id.to_string())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, format!("{:#}\n", metadata(built, sent, tags)))?;
     }
     if quiet {
         println!("{}", built.id);
@@ -116,6 +128,22 @@ fn finish(args: &BuildArgs, built: &Built, tags: &[Reference], quiet: bool) -> R
     let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
     report::remark(&format!("built {}{named}", built.id));
     Ok(())
+}
+
+/// The members of docker's metadata file that there are here.
+fn metadata(built: &Built, sent: Option<Digest>, tags: &[Reference]) -> Value {
+    let mut members = serde_json::Map::new();
+    let mut add = |name: &str, value| drop(members.insert(name.to_owned(), value));
+    add("containerimage.digest", json!(sent.unwrap_or(built.top)));
+    // The id of several images is that of their index.
+    if built.id != built.top {
+        add("containerimage.config.digest", json!(built.id));
+    }
+    if !tags.is_empty() {
+        let names: Vec<String> = tags.iter().map(ToString::to_string).collect();
+        add("image.name", json!(names.join(",")));
+    }
+    Value::Object(members)
 }
 
 fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
@@ -254,89 +282,6 @@ pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMa
         }
     }
     given
-}
-
-/// Hands the image to every sink that was asked for.
-fn write_out(
-    services: &Services<'_>,
-    options: &BuildOptions,
-    built: &Built,
-    outputs: &[Output],
-    quiet: bool,
-) -> std::result::Result<(), build::Failure> {
-    let error = |error| build::Failure::new(BuildError::Export(error));
-    if outputs.is_empty() {
-        return Ok(());
-    }
-    let Loaded { images, is_index } = Loaded::load(services.store, built.top).map_err(error)?;
-    let is_written = |output: &Output| !matches!(output.kind, Kind::Store | Kind::Registry);
-    if outputs.iter().any(is_written) {
-        build::fetch_images(services, &images)?;
-    }
-    for output in outputs {
-        let export = ExportOptions {
-            packing: output.packing,
-            force_packing: output.force_packing,
-            docker_media_types: output.docker_media_types,
-            jobs: options.jobs,
-            names: options.tags.clone(),
-            always_index: is_index,
-            created: images.iter().filter_map(Image::created).max().map(str::to_owned),
-        };
-        let target = match &output.kind {
-            Kind::Store => continue,
-            Kind::Registry => {
-                push(services.store, services.registry, &images, options, &export, quiet)?;
-                continue;
-            }
-            Kind::OciArchive(path) => Target::OciArchive(path.clone()),
-            Kind::OciFolder(path) => Target::OciFolder(path.clone()),
-            Kind::DockerArchive(path) => Target::DockerArchive(path.clone()),
-            Kind::Folder(path) => Target::Folder(path.clone()),
-            Kind::Tar(path) => Target::Tar(path.clone()),
-        };
-        let mut warn = |warning| report::remark(&format!("warning: {warning}"));
-        image::export_all(services.store, &images, &target, &export, &mut warn).map_err(error)?;
-        if !quiet {
-            report::remark(&format!("wrote {}", target_path(&output.kind).display()));
-        }
-    }
-    Ok(())
-}
-
-fn target_path(kind: &Kind) -> &Path {
-    match kind {
-        Kind::Store | Kind::Registry => Path::new(""),
-        Kind::OciArchive(path)
-        | Kind::OciFolder(path)
-        | Kind::DockerArchive(path)
-        | Kind::Folder(path)
-        | Kind::Tar(path) => path,
-    }
-}
-
-fn push(
-    store: &Store,
-    registry: &Client,
-    images: &[Image],
-    options: &BuildOptions,
-    export: &ExportOptions,
-    quiet: bool,
-) -> std::result::Result<(), build::Failure> {
-    let bases = base_names(&options.dockerfile);
-    for name in &options.tags {
-        let digest = image::push_all(store, registry, images, name, &bases, export, &|_more| {})
-            .map_err(|error| build::Failure::new(BuildError::Export(error)))?;
-        if !quiet {
-            report::remark(&format!("pushed {name}@{digest}"));
-        }
-    }
-    Ok(())
-}
-
-/// Images that the Dockerfile starts from: their repositories have the layers already.
-fn base_names(dockerfile: &ir::Dockerfile) -> Vec<Reference> {
-    dockerfile.stages.iter().filter_map(|stage| stage.from.image.value.parse().ok()).collect()
 }
 
 /// A failed build as text, and how to exit.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Complaint, Environment, Exit};
 use crate::build::BuildOptions;
-use crate::cli::args::{BuildArgs, Format, Inspection};
+use crate::cli::args::BuildArgs;
+use crate::cli::call::{Format, Inspection};
 use crate::cli::contexts::Input;
 use crate::diag::{self, Diagnostic, SourceFile, Span, Style, codes};
 use crate::ir;

@@ -4,10 +4,12 @@ pub(super) mod build;
 mod check;
 pub(super) mod images;
 pub(super) mod inspect;
+pub(super) mod login;
 pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod push;
 pub(super) mod version;
+mod write_out;
 
 use crate::oci::Reference;
 use crate::store::{OpenOptions, Store};

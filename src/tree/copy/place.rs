@@ -1,12 +1,14 @@
 //! Where the selected files go, and what is in the way there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::tree::mode::Chmod;
-use crate::tree::{Dir, Entry, Item, Layer, LookupError, Meta, Node, Tree, TreeNode, TreePath};
+use crate::tree::{Children, Dir, Leaf, LookupError, Meta, Node, Tree, TreeNode, TreePath};
 
-use super::select::{Chosen, Selected, What};
+use super::chosen::{Chosen, Contents};
+use super::placed::{Extent, LinkNames, Placed};
+use super::select::{Selected, What};
 use super::{CopyError, CopyRequest};
 
 /// The tree as the copy changes it.
@@ -15,35 +17,13 @@ pub(super) struct Placement<'a> {
     /// What is below, with all that was put so far on top.
     tree: Tree,
     /// What was put or gone through.
-    touched: BTreeSet<TreePath>,
+    touched: BTreeMap<TreePath, Extent>,
     /// Folders of the tree below that a file has replaced.
     hidden: BTreeSet<TreePath>,
     /// The destination from the root, without a slash at either end.
     destination: TreePath,
     /// Whether the destination was written as a folder.
     is_folder: bool,
-}
-
-/// The first path of each file, to find its hard links.
-#[derive(Default)]
-pub(super) struct LinkNames(HashMap<usize, TreePath>);
-
-impl LinkNames {
-    /// The path that this file was first given with; `None` when it is met for the first time.
-    pub(super) fn first_name(&mut self, node: &TreeNode, path: &TreePath) -> Option<&TreePath> {
-        let TreeNode::Leaf(leaf) = node else { return None };
-        // A file with one owner has one name.
-        if Arc::strong_count(leaf) == 1 {
-            return None;
-        }
-        let address = Arc::as_ptr(leaf).addr();
-        let mut is_new = false;
-        let first = self.0.entry(address).or_insert_with(|| {
-            is_new = true;
-            path.clone()
-        });
-        if is_new { None } else { Some(first) }
-    }
 }
 
 impl<'a> Placement<'a> {
@@ -61,7 +41,7 @@ impl<'a> Placement<'a> {
         Self {
             request,
             tree: below.clone(),
-            touched: BTreeSet::new(),
+            touched: BTreeMap::new(),
             hidden: BTreeSet::new(),
             destination,
             is_folder,
@@ -69,12 +49,14 @@ impl<'a> Placement<'a> {
     }
 
     /// Puts one file, or the contents of one folder.
-    pub(super) fn put(&mut self, item: &Selected<'_>) -> Result<(), CopyError> {
+    pub(super) fn put(&mut self, item: &Selected<'_>, several: bool) -> Result<(), CopyError> {
         match &item.what {
             What::Leaf(node) => self.put_file(item, node),
-            What::Contents(chosen) => {
+            What::Contents(contents) => {
                 let at = self.make_folder(&self.destination.clone())?;
-                self.put_contents(item, chosen, &at)?;
+                if let Some(contents) = contents {
+                    self.put_contents(item, contents, &at, several)?;
+                }
                 self.set_modified(&at, item.modified_s);
                 Ok(())
             }
@@ -89,15 +71,15 @@ impl<'a> Placement<'a> {
         }
         let at = self.resolve(&destination)?;
         let path = if self.tree.dir(&at).is_some() {
-            self.touched.insert(at.clone());
+            self.touch(at.clone());
             at.join(item.name)
         } else {
             self.make_folder(&at.parent().unwrap_or_default())?;
             at
         };
         let TreeNode::Leaf(leaf) = node else { return Ok(()) };
-        let meta = self.meta(item, &leaf.0, &leaf.1);
-        self.put_leaf(item, path, TreeNode::Leaf(Arc::new((meta, leaf.1.clone()))))
+        let leaf = Leaf::new(self.meta(item, leaf.meta(), leaf.node()), leaf.node().clone());
+        self.put_leaf(item, path, leaf)
     }
 
     /// Gives the folder at `path` the time of the one whose contents it got.
@@ -114,31 +96,82 @@ impl<'a> Placement<'a> {
     fn put_contents(
         &mut self,
         item: &Selected<'_>,
-        chosen: &[Chosen<'_>],
+        contents: &Contents<'_>,
         at: &TreePath,
+        several: bool,
     ) -> Result<(), CopyError> {
+        let may_share = contents.filter.is_none() && self.leaves_as_is(item, contents, several);
+        if may_share && self.share_contents(at, contents.dir) {
+            return Ok(());
+        }
         let mut names = LinkNames::default();
-        for entry in chosen {
+        let mut all = contents.iter();
+        while let Some(entry) = all.next() {
             let mut path = at.join_path(&entry.path);
             if item.replaces {
                 path = self.through_links(path, entry.node);
             }
             match entry.node {
-                TreeNode::Dir(dir) => self.put_folder(item, path, entry, &dir.meta)?,
+                TreeNode::Dir(_) if may_share && self.tree.get(&path).is_none() => {
+                    self.tree.insert(&path, entry.node.clone());
+                    self.touched.insert(path, Extent::Whole);
+                    all.skip_contents();
+                }
+                TreeNode::Dir(dir) => self.put_folder(item, path, &entry, &dir.meta)?,
                 TreeNode::Leaf(leaf) => {
-                    let linked = names.first_name(entry.node, &path);
-                    let node = match linked.and_then(|first| self.tree.get(first)) {
-                        Some(first) => first.clone(),
+                    let linked = names.first_name(entry.node, &path).cloned();
+                    let leaf = match linked.and_then(|first| self.tree.link(&first)) {
+                        Some(first) => first,
                         None => {
-                            let meta = self.meta(item, &leaf.0, &leaf.1);
-                            TreeNode::Leaf(Arc::new((meta, leaf.1.clone())))
+                            let meta = self.meta(item, leaf.meta(), leaf.node());
+                            Leaf::new(meta, leaf.node().clone())
                         }
                     };
-                    self.put_leaf(item, path, node)?;
+                    self.put_leaf(item, path, leaf)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether all these files stay as they are in the source, so that a folder that is new here
+    /// can be the source's own. The names of one file are links of each other within one source
+    /// only, which a shared file would not show.
+    fn leaves_as_is(&self, item: &Selected<'_>, contents: &Contents<'_>, several: bool) -> bool {
+        let stays = |node: &TreeNode| match node {
+            TreeNode::Dir(dir) => {
+                let directory = Node::Directory { opaque: false };
+                self.meta(item, &dir.meta, &directory) == dir.meta
+            }
+            TreeNode::Leaf(leaf) => {
+                let shows_links = !several || leaf.identity().is_none();
+                shows_links && self.meta(item, leaf.meta(), leaf.node()) == *leaf.meta()
+            }
+        };
+        let mut open = vec![contents.dir];
+        while let Some(dir) = open.pop() {
+            if !dir.children.iter().all(|(_, node)| stays(node)) {
+                return false;
+            }
+            open.extend(dir.children.iter().filter_map(|(_, node)| node.as_dir()));
+        }
+        true
+    }
+
+    /// Gives an empty folder the contents of `source`.
+    fn share_contents(&mut self, at: &TreePath, source: &Dir) -> bool {
+        let Some(Dir { meta, children }) = self.tree.dir(at) else { return false };
+        if !children.is_empty() {
+            return false;
+        }
+        let dir = Dir { meta: meta.clone(), children: source.children.clone() };
+        self.tree.insert(at, TreeNode::Dir(Arc::new(dir)));
+        self.touched.insert(at.clone(), Extent::Whole);
+        true
+    }
+
+    fn touch(&mut self, path: TreePath) {
+        self.touched.entry(path).or_insert(Extent::Itself);
     }
 
     /// Where an unpacked archive's file goes: links to folders are followed inside the root, as tar
@@ -163,17 +196,17 @@ impl<'a> Placement<'a> {
         let directory = Node::Directory { opaque: false };
         let fresh = self.meta(item, source, &directory);
         let (meta, children) = match self.tree.get(&path) {
-            None => (fresh, BTreeMap::new()),
+            None => (fresh, Children::new()),
             // BuildKit gives an existing folder on the way the source's mode and nothing else.
             Some(TreeNode::Dir(dir)) if item.keeps_parents || entry.on_the_way => {
                 (Meta { mode: source.mode, ..dir.meta.clone() }, dir.children.clone())
             }
             Some(TreeNode::Dir(dir)) => (fresh, dir.children.clone()),
-            Some(TreeNode::Leaf(_)) if item.replaces => (fresh, BTreeMap::new()),
+            Some(TreeNode::Leaf(_)) if item.replaces => (fresh, Children::new()),
             Some(node @ TreeNode::Leaf(_)) => return Err(over(path, node)),
         };
         self.tree.insert(&path, TreeNode::Dir(Arc::new(Dir { meta, children })));
-        self.touched.insert(path);
+        self.touch(path);
         Ok(())
     }
 
@@ -181,7 +214,7 @@ impl<'a> Placement<'a> {
         &mut self,
         item: &Selected<'_>,
         path: TreePath,
-        node: TreeNode,
+        leaf: Leaf,
     ) -> Result<(), CopyError> {
         if path.is_root() || self.tree.dir(&path).is_some() {
             if path.is_root() || !item.replaces {
@@ -189,8 +222,8 @@ impl<'a> Placement<'a> {
             }
             self.hidden.insert(path.clone());
         }
-        self.tree.insert(&path, node);
-        self.touched.insert(path);
+        self.tree.insert(&path, TreeNode::Leaf(leaf));
+        self.touch(path);
         Ok(())
     }
 
@@ -221,12 +254,12 @@ impl<'a> Placement<'a> {
                 Some(TreeNode::Dir(_)) => {}
                 Some(TreeNode::Leaf(_)) => return Err(self.through(at)),
                 None => {
-                    let dir = Dir { meta: self.made_meta(), children: BTreeMap::new() };
+                    let dir = Dir { meta: self.made_meta(), children: Children::new() };
                     self.tree.insert(&at, TreeNode::Dir(Arc::new(dir)));
                 }
             }
         }
-        self.touched.insert(target.clone());
+        self.touch(target.clone());
         Ok(target)
     }
 
@@ -254,30 +287,8 @@ impl<'a> Placement<'a> {
     }
 
     /// What was put, and all folders on the way to it.
-    pub(super) fn into_layer(self) -> Layer {
-        let mut paths = self.touched.clone();
-        for path in &self.touched {
-            let mut parent = path.parent();
-            while let Some(folder) = parent.filter(|folder| !paths.contains(folder)) {
-                parent = folder.parent();
-                paths.insert(folder);
-            }
-        }
-        let mut names = LinkNames::default();
-        let entries = paths.into_iter().filter_map(|path| {
-            let item = match self.tree.get(&path)? {
-                TreeNode::Dir(dir) => {
-                    let opaque = self.hidden.contains(&path);
-                    Item::Node(dir.meta.clone(), Node::Directory { opaque })
-                }
-                node @ TreeNode::Leaf(leaf) => match names.first_name(node, &path) {
-                    Some(first) => Item::HardLink(first.clone()),
-                    None => Item::Node(leaf.0.clone(), leaf.1.clone()),
-                },
-            };
-            Some(Entry { path, item })
-        });
-        Layer::new(entries.collect())
+    pub(super) fn finish(self) -> Placed {
+        Placed::new(self.tree, self.touched, self.hidden)
     }
 }
 

@@ -1,10 +1,13 @@
 //! Which files of the source a COPY means.
 
+use std::sync::Arc;
+
 use crate::diag;
 use crate::tree::glob::{self, DoubleStar, Glob};
-use crate::tree::patterns::{FolderMatch, PatternError, Patterns};
-use crate::tree::{Dir, LookupError, Tree, TreeNode, TreePath};
+use crate::tree::patterns::{PatternError, Patterns};
+use crate::tree::{Dir, Leaf, LookupError, Tree, TreeNode, TreePath};
 
+use super::chosen::{Chosen, Contents};
 use super::{CopyError, CopyInput, CopyRequest};
 
 /// What one source stands for.
@@ -32,18 +35,8 @@ pub(super) struct Selected<'a> {
 pub(super) enum What<'a> {
     /// A file, not a folder.
     Leaf(TreeNode),
-    /// The chosen contents of a folder.
-    Contents(Vec<Chosen<'a>>),
-}
-
-/// A file below a selected folder.
-#[derive(Debug, Clone)]
-pub(super) struct Chosen<'a> {
-    /// Relative to the folder.
-    pub(super) path: TreePath,
-    pub(super) node: &'a TreeNode,
-    /// A folder that was not chosen itself: only something in it.
-    pub(super) on_the_way: bool,
+    /// The chosen contents of a folder; of nothing, when there is no such folder.
+    Contents(Option<Contents<'a>>),
 }
 
 impl Selected<'_> {
@@ -52,12 +45,13 @@ impl Selected<'_> {
     }
 
     /// The chosen files; a single one has the root as its path.
-    pub(super) fn entries(&self) -> Vec<Chosen<'_>> {
+    pub(super) fn entries(&self) -> Box<dyn Iterator<Item = Chosen<'_>> + '_> {
         match &self.what {
             What::Leaf(node) => {
-                vec![Chosen { path: TreePath::root(), node, on_the_way: false }]
+                let path = TreePath::root();
+                Box::new(std::iter::once(Chosen { path, node, on_the_way: false }))
             }
-            What::Contents(chosen) => chosen.clone(),
+            What::Contents(contents) => Box::new(contents.iter().flat_map(Contents::iter)),
         }
     }
 }
@@ -67,7 +61,7 @@ pub(super) fn all<'a>(
     source: &'a Tree,
     request: &CopyRequest<'a>,
 ) -> Result<Vec<Input<'a>>, CopyError> {
-    let exclude = patterns(request.exclude.iter().map(String::as_str))?;
+    let exclude = Arc::new(patterns(request.exclude.iter().map(String::as_str))?);
     let mut inputs = Vec::with_capacity(request.sources.len());
     for (index, input) in request.sources.iter().enumerate() {
         let picker = Picker { source, exclude: &exclude, index };
@@ -75,16 +69,14 @@ pub(super) fn all<'a>(
             CopyInput::Path(text) if request.parents => vec![picker.with_parents(text)?],
             CopyInput::Path(text) => picker.path(text)?,
             CopyInput::File { name, meta, file } => {
-                let leaf = (meta.clone(), crate::tree::Node::File(file.clone()));
-                vec![selected(name, What::Leaf(TreeNode::Leaf(leaf.into())))]
+                let leaf = Leaf::new(meta.clone(), crate::tree::Node::File(file.clone()));
+                vec![selected(name, What::Leaf(TreeNode::Leaf(leaf)))]
             }
             CopyInput::Folder(tree) => {
-                let contents = choose(tree.root(), None, &exclude);
-                vec![selected(b"", What::Contents(contents))]
+                vec![picker.contents(tree.root(), None)]
             }
             CopyInput::Tree(tree) => {
-                let contents = choose(tree.root(), None, &exclude);
-                vec![Selected { replaces: true, ..selected(b"", What::Contents(contents)) }]
+                vec![Selected { replaces: true, ..picker.contents(tree.root(), None) }]
             }
         };
         inputs.push(Input { items });
@@ -94,12 +86,6 @@ pub(super) fn all<'a>(
 
 const fn selected<'a>(name: &'a [u8], what: What<'a>) -> Selected<'a> {
     Selected { name, what, replaces: false, keeps_parents: false, modified_s: None }
-}
-
-/// The contents of `dir` but for what is excluded.
-fn contents<'a>(dir: &'a Dir, exclude: &Patterns) -> Selected<'a> {
-    let chosen = What::Contents(choose(dir, None, exclude));
-    Selected { modified_s: Some(dir.meta.mtime_s), ..selected(b"", chosen) }
 }
 
 fn patterns<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Patterns, CopyError> {
@@ -115,7 +101,7 @@ fn patterns<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Patterns, Co
 /// Finds what one source means.
 struct Picker<'a, 'b> {
     source: &'a Tree,
-    exclude: &'b Patterns,
+    exclude: &'b Arc<Patterns>,
     index: usize,
 }
 
@@ -141,17 +127,27 @@ impl<'a> Picker<'a, '_> {
         let clean = TreePath::clean(text.as_bytes());
         let at = self.source.resolve_parents(clean.as_bytes()).unwrap_or_default();
         let folder = at.parent().and_then(|parent| self.source.dir(&parent));
-        let name = at.name().and_then(|name| folder?.children.get_key_value(name));
-        name.map(|(name, _)| &**name).unwrap_or_default()
+        let name = at.name().and_then(|name| folder?.children.get_named(name));
+        name.map(|(name, _)| name).unwrap_or_default()
     }
 
     /// The node at the resolved path `at`, found by `name`.
     fn at(&self, at: &TreePath, name: &'a [u8]) -> Selected<'a> {
         match self.source.get(at) {
-            Some(TreeNode::Dir(dir)) => contents(dir, self.exclude),
+            Some(TreeNode::Dir(dir)) => self.folder(dir),
             Some(leaf @ TreeNode::Leaf(_)) => selected(name, What::Leaf(leaf.clone())),
-            None => contents(self.source.root(), self.exclude),
+            None => self.folder(self.source.root()),
         }
+    }
+
+    /// What `dir` holds: all, or what `include` matches.
+    /// A folder that is named: the destination gets its time.
+    fn folder(&self, dir: &'a Dir) -> Selected<'a> {
+        Selected { modified_s: Some(dir.meta.mtime_s), ..self.contents(dir, None) }
+    }
+
+    fn contents(&self, dir: &'a Dir, include: Option<Patterns>) -> Selected<'a> {
+        selected(b"", What::Contents(Some(Contents::new(dir, include, self.exclude))))
     }
 
     /// Follows all links of `text`; `written` is what the error names.
@@ -186,7 +182,7 @@ impl<'a> Picker<'a, '_> {
     /// The path as written with its last name replaced by the nearest one that exists.
     fn nearest(&self, at: &TreePath, written: &str) -> Option<String> {
         let siblings = self.source.dir(&at.parent()?)?;
-        let names = siblings.children.keys().filter_map(|name| std::str::from_utf8(name).ok());
+        let names = siblings.children.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok());
         let name = diag::nearest(std::str::from_utf8(at.name()?).ok()?, names)?;
         let (folder, _) = written.trim_end_matches('/').rsplit_once('/').unzip();
         Some(folder.map_or_else(|| name.to_owned(), |folder| format!("{folder}/{name}")))
@@ -241,20 +237,19 @@ impl<'a> Picker<'a, '_> {
         let (base, pattern) = text.split_once("/./").unwrap_or(("/", text));
         let base = self.resolve(base, text)?;
         let names = clean_names(pattern);
-        let chosen = match self.source.dir(&base) {
-            Some(dir) if names.is_empty() => choose(dir, None, self.exclude),
+        let selected = match self.source.dir(&base) {
+            Some(dir) if names.is_empty() => self.contents(dir, None),
             Some(dir) => {
                 let clean = names.join("/");
-                let include = patterns([clean.as_str()])?;
-                let chosen = choose(dir, Some(&include), self.exclude);
-                if chosen.is_empty() && !glob::has_wildcard(pattern) {
+                let selected = self.contents(dir, Some(patterns([clean.as_str()])?));
+                if !glob::has_wildcard(pattern) && selected.entries().next().is_none() {
                     self.require(&base, &clean, text)?;
                 }
-                chosen
+                selected
             }
-            None => Vec::new(),
+            None => selected(b"", What::Contents(None)),
         };
-        Ok(Selected { keeps_parents: true, ..selected(b"", What::Contents(chosen)) })
+        Ok(Selected { keeps_parents: true, ..selected })
     }
 
     /// A path without wildcards has to exist.
@@ -303,61 +298,5 @@ fn match_names<'a>(
         } else if let Some(dir) = child.as_dir() {
             match_names(dir, &path, rest, found);
         }
-    }
-}
-
-/// The contents of `dir`: all, or what `include` matches, without what `exclude` matches. A folder
-/// comes before what it holds; one that is not chosen itself, only if something in it is.
-fn choose<'a>(dir: &'a Dir, include: Option<&Patterns>, exclude: &Patterns) -> Vec<Chosen<'a>> {
-    let mut chooser = Chooser { include, exclude, pending: Vec::new(), chosen: Vec::new() };
-    let include_state = include.map(Patterns::at_root).unwrap_or_default();
-    chooser.folder(dir, &TreePath::root(), &include_state, &exclude.at_root());
-    chooser.chosen
-}
-
-struct Chooser<'a, 'b> {
-    include: Option<&'b Patterns>,
-    exclude: &'b Patterns,
-    /// Folders on the way that are still to be chosen.
-    pending: Vec<Chosen<'a>>,
-    chosen: Vec<Chosen<'a>>,
-}
-
-impl<'a> Chooser<'a, '_> {
-    fn folder(
-        &mut self,
-        dir: &'a Dir,
-        at: &TreePath,
-        include_state: &FolderMatch,
-        exclude_state: &FolderMatch,
-    ) {
-        for (name, node) in &dir.children {
-            let path = at.join(name);
-            let TreeNode::Dir(child) = node else {
-                let included = self.include.is_none_or(|p| p.matches(&path, include_state));
-                if included && !self.exclude.matches(&path, exclude_state) {
-                    self.take(Chosen { path, node, on_the_way: false });
-                }
-                continue;
-            };
-            let (included, include_below) = match self.include {
-                Some(patterns) => patterns.enter(&path, include_state),
-                None => (true, FolderMatch::default()),
-            };
-            let (excluded, exclude_below) = self.exclude.enter(&path, exclude_state);
-            let n_pending = self.pending.len();
-            if included && !excluded {
-                self.take(Chosen { path: path.clone(), node, on_the_way: false });
-            } else {
-                self.pending.push(Chosen { path: path.clone(), node, on_the_way: true });
-            }
-            self.folder(child, &path, &include_below, &exclude_below);
-            self.pending.truncate(n_pending);
-        }
-    }
-
-    fn take(&mut self, chosen: Chosen<'a>) {
-        self.chosen.append(&mut self.pending);
-        self.chosen.push(chosen);
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::tree::mode::{Chmod, parse_chmod};
 use crate::tree::{
-    ContentDigest, ContentHash, Dir, File, FileOrigin, Meta, Node, Tree, TreeNode, TreePath,
+    ContentDigest, ContentHash, Dir, File, FileOrigin, LayerEntries as _, Leaf, Meta, Node, Tree,
+    TreeNode, TreePath,
 };
 
 use super::{CopyInput, CopyRequest, copy, select_digest};
@@ -81,12 +82,12 @@ fn add(tree: &mut Tree, line: &str) {
     let path = TreePath::new(name.as_bytes()).unwrap();
     if let Some(target) = rest.strip_prefix("->") {
         let node = Node::Symlink(quoted(target.trim()).0.as_bytes().into());
-        return tree.insert(&path, TreeNode::Leaf(Arc::new((Meta::root(0o777, 1), node))));
+        return tree.insert(&path, TreeNode::Leaf(Leaf::new(Meta::root(0o777, 1), node)));
     }
     if let Some(first) = rest.strip_prefix("= ") {
         let first = TreePath::new(quoted(first).0.as_bytes()).unwrap();
-        let leaf = tree.get(&first).unwrap().clone();
-        return tree.insert(&path, leaf);
+        let leaf = tree.link(&first).unwrap();
+        return tree.insert(&path, TreeNode::Leaf(leaf));
     }
     let (fifo, rest) = rest.strip_prefix("fifo ").map_or((false, rest), |rest| (true, rest));
     let (mode, rest) = rest.split_once(' ').unwrap();
@@ -97,9 +98,9 @@ fn add(tree: &mut Tree, line: &str) {
     let node = if name.ends_with('/') {
         TreeNode::Dir(Arc::new(Dir { meta, ..Dir::default() }))
     } else if fifo {
-        TreeNode::Leaf(Arc::new((meta, Node::Fifo)))
+        TreeNode::Leaf(Leaf::new(meta, Node::Fifo))
     } else {
-        TreeNode::Leaf(Arc::new((meta, Node::File(file(&quoted(text).0)))))
+        TreeNode::Leaf(Leaf::new(meta, Node::File(file(&quoted(text).0))))
     };
     tree.insert(&path, node);
 }
@@ -112,7 +113,7 @@ fn file(text: &str) -> File {
 
 /// The tree in the table's form.
 fn show(tree: &Tree) -> Vec<String> {
-    let mut leaves: Vec<(*const (Meta, Node), String)> = Vec::new();
+    let mut linked: Vec<(usize, String)> = Vec::new();
     let mut lines = Vec::new();
     for (path, node) in tree.walk(&TreePath::root()) {
         let name = String::from_utf8(path.as_bytes().to_vec()).unwrap();
@@ -123,12 +124,13 @@ fn show(tree: &Tree) -> Vec<String> {
             lines.push(format!("{} {rest}", json(&format!("{name}/"))));
             continue;
         };
-        if let Some((_, first)) = leaves.iter().find(|(other, _)| *other == Arc::as_ptr(leaf)) {
+        let id = leaf.identity();
+        if let Some((_, first)) = linked.iter().find(|(other, _)| Some(*other) == id) {
             lines.push(format!("{} = {}", json(&name), json(first)));
             continue;
         }
-        leaves.push((Arc::as_ptr(leaf), name.clone()));
-        lines.push(match &leaf.1 {
+        linked.extend(id.map(|id| (id, name.clone())));
+        lines.push(match leaf.node() {
             Node::File(File { origin: FileOrigin::Inline(text), .. }) => {
                 format!("{} {rest} {}", json(&name), json(std::str::from_utf8(text).unwrap()))
             }
@@ -235,7 +237,7 @@ fn applied(below: &Tree, request: &CopyRequest<'_>) -> (Vec<String>, Vec<String>
     let layer = copy(&Tree::default(), below, request).unwrap();
     let mut after = below.clone();
     after.apply(&layer);
-    let paths = layer.entries().iter().map(|entry| entry.path.to_string()).collect();
+    let paths = layer.stream().map(|entry| entry.path.to_string()).collect();
     (show(&after), paths)
 }
 

@@ -1,0 +1,144 @@
+//! Which files below a selected folder are copied.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::tree::patterns::{FolderMatch, Patterns};
+use crate::tree::{ChildrenIter, Dir, TreeNode, TreePath};
+
+/// What patterns say of the contents of a folder.
+#[derive(Debug)]
+pub(super) struct Filter {
+    /// What is copied; all when there is none.
+    pub(super) include: Option<Patterns>,
+    /// What of that is not.
+    pub(super) exclude: Arc<Patterns>,
+}
+
+/// The contents of a folder, or a part of them.
+#[derive(Debug)]
+pub(super) struct Contents<'a> {
+    pub(super) dir: &'a Dir,
+    /// `None`: all is copied.
+    pub(super) filter: Option<Filter>,
+}
+
+/// A file below a selected folder.
+#[derive(Debug)]
+pub(super) struct Chosen<'a> {
+    /// Relative to the folder.
+    pub(super) path: TreePath,
+    pub(super) node: &'a TreeNode,
+    /// A folder that was not chosen itself: only something in it.
+    pub(super) on_the_way: bool,
+}
+
+impl<'a> Contents<'a> {
+    /// The contents of `dir`: all, or what `include` matches, without what `exclude` matches.
+    pub(super) fn new(dir: &'a Dir, include: Option<Patterns>, exclude: &Arc<Patterns>) -> Self {
+        let is_all = include.is_none() && exclude.is_empty();
+        let filter = (!is_all).then(|| Filter { include, exclude: Arc::clone(exclude) });
+        Self { dir, filter }
+    }
+
+    /// The chosen files. A folder comes before what it holds; one that is not chosen itself, only
+    /// if something in it is.
+    pub(super) fn iter(&self) -> ChosenIter<'a, '_> {
+        let filter = self.filter.as_ref();
+        let include = filter.and_then(|filter| filter.include.as_ref());
+        let top = Folder {
+            path: TreePath::root(),
+            children: self.dir.children.iter(),
+            include: include.map(Patterns::at_root).unwrap_or_default(),
+            exclude: filter.map(|filter| filter.exclude.at_root()).unwrap_or_default(),
+            pending: None,
+        };
+        ChosenIter { filter, open: vec![top], ready: VecDeque::new() }
+    }
+}
+
+/// Goes through the chosen files.
+#[derive(Debug)]
+pub(super) struct ChosenIter<'a, 'f> {
+    filter: Option<&'f Filter>,
+    /// The folders on the way down.
+    open: Vec<Folder<'a>>,
+    /// What comes next.
+    ready: VecDeque<Chosen<'a>>,
+}
+
+#[derive(Debug)]
+struct Folder<'a> {
+    path: TreePath,
+    children: ChildrenIter<'a>,
+    include: FolderMatch,
+    exclude: FolderMatch,
+    /// Itself, if it is still to be chosen.
+    pending: Option<Chosen<'a>>,
+}
+
+impl<'a> Iterator for ChosenIter<'a, '_> {
+    type Item = Chosen<'a>;
+
+    fn next(&mut self) -> Option<Chosen<'a>> {
+        while self.ready.is_empty() {
+            let Some((name, node)) = self.open.last_mut()?.children.next() else {
+                self.open.pop();
+                continue;
+            };
+            match node {
+                TreeNode::Dir(dir) => self.enter(name, node, dir),
+                TreeNode::Leaf(_) => self.leaf(name, node),
+            }
+        }
+        self.ready.pop_front()
+    }
+}
+
+impl<'a> ChosenIter<'a, '_> {
+    /// Leaves out what the folder holds that came last.
+    pub(super) fn skip_contents(&mut self) {
+        self.open.pop();
+    }
+
+    fn leaf(&mut self, name: &[u8], node: &'a TreeNode) {
+        let Some(folder) = self.open.last() else { return };
+        let path = folder.path.join(name);
+        let is_chosen = self.filter.is_none_or(|filter| {
+            let include = filter.include.as_ref();
+            include.is_none_or(|include| include.matches(&path, &folder.include))
+                && !filter.exclude.matches(&path, &folder.exclude)
+        });
+        if is_chosen {
+            self.take(Chosen { path, node, on_the_way: false });
+        }
+    }
+
+    fn enter(&mut self, name: &[u8], node: &'a TreeNode, dir: &'a Dir) {
+        let Some(folder) = self.open.last() else { return };
+        let path = folder.path.join(name);
+        let (is_included, include) = match self.filter.and_then(|filter| filter.include.as_ref()) {
+            Some(patterns) => patterns.enter(&path, &folder.include),
+            None => (true, FolderMatch::default()),
+        };
+        let (is_excluded, exclude) = match self.filter {
+            Some(filter) => filter.exclude.enter(&path, &folder.exclude),
+            None => (false, FolderMatch::default()),
+        };
+        let on_the_way = !is_included || is_excluded;
+        let chosen = Chosen { path: path.clone(), node, on_the_way };
+        let pending = if on_the_way {
+            Some(chosen)
+        } else {
+            self.take(chosen);
+            None
+        };
+        self.open.push(Folder { path, children: dir.children.iter(), include, exclude, pending });
+    }
+
+    /// Takes a file, after the folders on the way to it.
+    fn take(&mut self, chosen: Chosen<'a>) {
+        self.ready.extend(self.open.iter_mut().filter_map(|folder| folder.pending.take()));
+        self.ready.push_back(chosen);
+    }
+}

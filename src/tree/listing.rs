@@ -1,0 +1,255 @@
+//! What stands in a layer, and the listing that names all of it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::{ContentDigest, ContentWriter, File, Meta, Node, TreePath};
+
+/// What a layer says about one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// Here is a file.
+    Node(Meta, Node),
+    /// The same file as the one at this path, which comes earlier in the layer.
+    HardLink(TreePath),
+    /// What lower layers have here is gone.
+    Whiteout,
+}
+
+/// One path of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where; never the root.
+    pub path: TreePath,
+    /// What.
+    pub item: Item,
+}
+
+/// A layer's entries in the order of its tar: depth-first, names in byte order, each path once, a
+/// hard link after the file that it links to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LayerListing {
+    entries: Vec<Entry>,
+}
+
+/// A layer that is still to be written: entries whose contents lie elsewhere.
+pub type Layer = LayerListing;
+
+/// What stands in a layer, in the order of a [`LayerListing`], given as often as it is asked for:
+/// a layer of a million files is written without a list of them.
+pub trait LayerEntries {
+    /// The entries, in order.
+    fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_>;
+
+    /// How many they are.
+    fn n_entries(&self) -> usize;
+}
+
+impl LayerEntries for Vec<Entry> {
+    fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
+        Box::new(self.iter().map(Cow::Borrowed))
+    }
+
+    fn n_entries(&self) -> usize {
+        self.len()
+    }
+}
+
+impl LayerEntries for LayerListing {
+    fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
+        self.entries.stream()
+    }
+
+    fn n_entries(&self) -> usize {
+        self.entries.n_entries()
+    }
+}
+
+impl LayerListing {
+    /// Sorts `entries` into layer order. Of several entries for one path the last one counts, as
+    /// when a tar is unpacked.
+    ///
+    /// A hard link that would come before its target trades places with it: the file is where its
+    /// first path is.
+    #[must_use]
+    pub fn new(mut entries: Vec<Entry>) -> Self {
+        entries.retain(|entry| !entry.path.is_root());
+        // Stable, so equal paths keep their order and the last of them can be kept.
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.reverse();
+        entries.dedup_by(|later, kept| later.path == kept.path);
+        entries.reverse();
+        link_forward(&mut entries);
+        Self { entries }
+    }
+
+    /// The entries, in order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entries, to fill in what is known only after the layer was written.
+    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.iter_mut()
+    }
+
+    /// The entry at `path`.
+    #[must_use]
+    pub fn get(&self, path: &TreePath) -> Option<&Item> {
+        let at = self.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
+        self.entries.get(at).map(|entry| &entry.item)
+    }
+
+    /// How many bytes the regular files have together.
+    #[must_use]
+    pub fn content_bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.item.file().map_or(0, |file| file.size)).sum()
+    }
+
+    /// The content digest.
+    #[must_use]
+    pub fn content_digest(&self) -> ContentDigest {
+        let mut content = LayerContent::new();
+        self.entries.iter().for_each(|entry| content.entry(entry));
+        content.finish()
+    }
+}
+
+/// Gives each group of hard links its file at the first of its paths.
+fn link_forward(entries: &mut [Entry]) {
+    let mut moved: BTreeMap<TreePath, TreePath> = BTreeMap::new();
+    for at in 0..entries.len() {
+        let Some((done, rest)) = entries.split_at_mut_checked(at) else { return };
+        let Some((entry, later)) = rest.split_first_mut() else { return };
+        let Item::HardLink(target) = &mut entry.item else { continue };
+        if let Some(first) = moved.get(target) {
+            *target = first.clone();
+        }
+        if *target == entry.path {
+            continue;
+        }
+        let earlier = done.binary_search_by(|other| other.path.cmp(target)).is_ok();
+        if earlier {
+            continue;
+        }
+        let Ok(found) = later.binary_search_by(|other| other.path.cmp(target)) else { continue };
+        if let Some(file) = later.get_mut(found) {
+            moved.insert(file.path.clone(), entry.path.clone());
+            std::mem::swap(&mut file.item, &mut entry.item);
+            file.item = Item::HardLink(entry.path.clone());
+        }
+    }
+}
+
+impl Item {
+    /// The regular file, if it is one.
+    #[must_use]
+    pub const fn file(&self) -> Option<&File> {
+        match self {
+            Self::Node(_, Node::File(file)) => Some(file),
+            Self::Node(..) | Self::HardLink(_) | Self::Whiteout => None,
+        }
+    }
+
+    /// Whether it is a folder.
+    #[must_use]
+    pub const fn is_directory(&self) -> bool {
+        matches!(self, Self::Node(_, Node::Directory { .. }))
+    }
+}
+
+/// Makes a layer's content digest of its entries, in order: everything but mtimes, in a form that
+/// is written down here (domain tag, then for each entry its path, kind and properties, each with
+/// its length in front).
+#[derive(Debug)]
+pub struct LayerContent(ContentWriter);
+
+impl LayerContent {
+    /// No entries so far.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(ContentWriter::new("rbuild/layer-content/v1"))
+    }
+
+    /// Appends an entry.
+    pub fn entry(&mut self, entry: &Entry) {
+        self.0.field(entry.path.as_bytes());
+        self.0.item(&entry.item);
+    }
+
+    /// The digest of all that was appended.
+    #[must_use]
+    pub fn finish(self) -> ContentDigest {
+        self.0.finish()
+    }
+}
+
+impl Default for LayerContent {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::tree::{ContentHash, FileOrigin};
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text.as_bytes()).unwrap()
+    }
+
+    fn file(text: &str, mtime_s: i64) -> Item {
+        let bytes: Arc<[u8]> = text.as_bytes().into();
+        let content = ContentHash::of(&bytes);
+        let origin = FileOrigin::Inline(bytes);
+        let size = u64::try_from(text.len()).unwrap();
+        Item::Node(Meta::root(0o644, mtime_s), Node::File(File { size, content, origin }))
+    }
+
+    fn entry(at: &str, item: Item) -> Entry {
+        Entry { path: path(at), item }
+    }
+
+    #[test]
+    fn listing_sorts_and_keeps_the_last_entry_of_a_path() {
+        let listing = LayerListing::new(vec![
+            entry("b", file("1", 0)),
+            entry("a", file("2", 0)),
+            entry("b", file("3", 0)),
+        ]);
+        assert_eq!(listing.entries(), [entry("a", file("2", 0)), entry("b", file("3", 0))]);
+    }
+
+    #[test]
+    fn listing_puts_a_hard_linked_file_at_its_first_path() {
+        let listing = LayerListing::new(vec![
+            entry("z", file("1", 0)),
+            entry("a", Item::HardLink(path("z"))),
+            entry("m", Item::HardLink(path("z"))),
+        ]);
+        let want = [
+            entry("a", file("1", 0)),
+            entry("m", Item::HardLink(path("a"))),
+            entry("z", Item::HardLink(path("a"))),
+        ];
+        assert_eq!(listing.entries(), want);
+    }
+
+    #[test]
+    fn content_digest_ignores_only_times() {
+        let digest = |at: &str, text: &str, mtime_s| {
+            LayerListing::new(vec![entry(at, file(text, mtime_s))]).content_digest()
+        };
+        assert_eq!(digest("a", "x", 1), digest("a", "x", 2));
+        assert_ne!(digest("a", "x", 1), digest("b", "x", 1));
+        assert_ne!(digest("a", "x", 1), digest("a", "y", 1));
+        assert_eq!(
+            format!("{:?}", LayerListing::default().content_digest()),
+            "095e0b7de623a57532f7c37263fd0b0b4a11d3aebccdf618c5b8f69ef86a93b6"
+        );
+    }
+}
