@@ -37,6 +37,8 @@ pub struct ListingWriter<W> {
     out: Out,
     /// The path of the entry before.
     before: Vec<u8>,
+    /// How many entries are still to come.
+    n_left: usize,
 }
 
 impl<W: Write> ListingWriter<W> {
@@ -44,14 +46,15 @@ impl<W: Write> ListingWriter<W> {
     pub fn new(sink: W, n_entries: usize) -> Self {
         let mut out = Out(MAGIC.to_vec());
         out.length(n_entries);
-        Self { sink, out, before: Vec::new() }
+        Self { sink, out, before: Vec::new(), n_left: n_entries }
     }
 
     /// Writes the next entry, whose content is at `tar_at` in the layer's tar, if it is a file.
     ///
     /// # Errors
-    /// The sink's.
+    /// The sink's; also when there are more entries than was said.
     pub fn entry(&mut self, entry: &Entry, tar_at: u64) -> io::Result<()> {
+        self.n_left = self.n_left.checked_sub(1).ok_or_else(wrong_number)?;
         let path = entry.path.as_bytes();
         let n_shared = self.before.iter().zip(path).take_while(|(a, b)| a == b).count();
         self.out.length(n_shared);
@@ -68,11 +71,18 @@ impl<W: Write> ListingWriter<W> {
     /// Ends the listing.
     ///
     /// # Errors
-    /// The sink's.
+    /// The sink's; also when there are fewer entries than was said.
     pub fn finish(mut self) -> io::Result<W> {
+        if self.n_left > 0 {
+            return Err(wrong_number());
+        }
         self.sink.write_all(&self.out.0)?;
         Ok(self.sink)
     }
+}
+
+fn wrong_number() -> io::Error {
+    io::Error::other("the layer has another number of entries than it was to have")
 }
 
 /// Where the content of an entry of a finished layer is in its tar.

@@ -142,7 +142,7 @@ impl Sources {
             max_entries: MAX_ARCHIVE_ENTRIES,
         };
         let folder = run.next_folder();
-        let origin = |path: &TreePath, _tar_at| FileOrigin::Folder { folder, path: path.clone() };
+        let origin = |path: &TreePath, _tar_at| FileOrigin::folder(folder, path.clone());
         let mut whole = io::Cursor::new(first).chain(decoded);
         let unpacked = unpack::unpack(&mut whole, into.as_fd(), &options, &origin)
             .map_err(|error| bad(&error))?;

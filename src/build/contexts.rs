@@ -170,8 +170,7 @@ fn unpack_file(
             max_bytes: MAX_BYTES,
             max_entries: MAX_ENTRIES,
         };
-        let origin =
-            |path: &TreePath, _tar_at| FileOrigin::Folder { folder: number, path: path.clone() };
+        let origin = |path: &TreePath, _tar_at| FileOrigin::folder(number, path.clone());
         let unpacked = unpack::unpack(&mut tar, into.as_fd(), &options, &origin);
         let unpacked = unpacked.map_err(|source| FetchError::Archive {
             shown: shown.to_owned(),

@@ -189,30 +189,7 @@ impl Sources {
     ) -> io::Result<Box<dyn Read + Send>> {
         match &file.origin {
             FileOrigin::Inline(bytes) => Ok(Box::new(io::Cursor::new(Arc::clone(bytes)))),
-            FileOrigin::Folder { folder, path } if *folder == CONTEXT_FOLDER => {
-                let context = run.context().map_err(io::Error::other)?;
-                Ok(Box::new(context.read(path).map_err(io::Error::other)?))
-            }
-            FileOrigin::Folder { folder, path } => {
-                if let Some(named) = run.named_folder(*folder) {
-                    return Ok(Box::new(named.context.read(path).map_err(io::Error::other)?));
-                }
-                let fetched = self.remotes.values().find_map(|it| it.open(run, *folder, path));
-                if let Some(opened) = fetched {
-                    return Ok(Box::new(opened.map_err(io::Error::other)?));
-                }
-                let mut archives = self.archives.iter();
-                let archive =
-                    archives.find(|a| a.folder == *folder).ok_or(io::ErrorKind::NotFound)?;
-                let path = archive.work.path().join("fs").join(path.as_path());
-                Ok(Box::new(OsFile::from(rustix::fs::open(
-                    path,
-                    rustix::fs::OFlags::RDONLY
-                        | rustix::fs::OFlags::NOFOLLOW
-                        | rustix::fs::OFlags::CLOEXEC,
-                    rustix::fs::Mode::empty(),
-                )?)))
-            }
+            FileOrigin::Folder(place) => self.open_in_folder(run, place.opened(), &place.path()),
             FileOrigin::Layer(place) => {
                 let store = run.services.store;
                 let opened =
@@ -220,6 +197,33 @@ impl Sources {
                 opened.map_err(io::Error::other)
             }
         }
+    }
+
+    fn open_in_folder(
+        &self,
+        run: &Run<'_>,
+        folder: u32,
+        path: &TreePath,
+    ) -> io::Result<Box<dyn Read + Send>> {
+        if folder == CONTEXT_FOLDER {
+            let context = run.context().map_err(io::Error::other)?;
+            return Ok(Box::new(context.read(path).map_err(io::Error::other)?));
+        }
+        if let Some(named) = run.named_folder(folder) {
+            return Ok(Box::new(named.context.read(path).map_err(io::Error::other)?));
+        }
+        let fetched = self.remotes.values().find_map(|it| it.open(run, folder, path));
+        if let Some(opened) = fetched {
+            return Ok(Box::new(opened.map_err(io::Error::other)?));
+        }
+        let mut archives = self.archives.iter();
+        let archive = archives.find(|a| a.folder == folder).ok_or(io::ErrorKind::NotFound)?;
+        let path = archive.work.path().join("fs").join(path.as_path());
+        Ok(Box::new(OsFile::from(rustix::fs::open(
+            path,
+            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?)))
     }
 
     /// Writes the layer into the store with `write`, which is given what opens the contents.

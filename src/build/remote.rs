@@ -116,7 +116,7 @@ fn file(run: &Run<'_>, url: &UrlSource, checksum: Option<Digest>) -> Result<Mate
     };
     let folder = run.next_folder();
     let content = content_hash(run, record.blob)?;
-    let origin = FileOrigin::Folder { folder, path: TreePath::root() };
+    let origin = FileOrigin::folder(folder, TreePath::root());
     let file = File { size: record.n_bytes, content, origin };
     let meta = Meta::root(0o600, download::modified_s(&record));
     Ok(Material::File { name: url.name.clone(), meta, file, blob: record.blob, folder })

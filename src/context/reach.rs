@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::pathio::PathError;
 use crate::tree::glob::{self, DoubleStar, Glob};
 use crate::tree::patterns::FolderMatch;
-use crate::tree::{Children, Dir, Tree, TreeNode, TreePath};
+use crate::tree::{Children, Dir, FolderPlace, Tree, TreeNode, TreePath};
 
 use super::files::Stat;
 use super::walk::Seen;
@@ -197,7 +197,8 @@ impl Reach<'_> {
                 let open = open.map_err(|errno| self.context.error("read", at, errno))?;
                 let (name, path, stat) = (name.unwrap_or_default().into(), at.clone(), *stat);
                 let known = self.context.memo.get(&path, &stat.stamp);
-                let leaf = self.context.leaf(&open, Seen { name, path, stat, known })?;
+                let place = FolderPlace::new(self.context.folder, path.clone());
+                let leaf = self.context.leaf(&open, Seen { name, path, place, stat, known })?;
                 if let (Some((stamp, learned)), true) = (&leaf.learned, leaf.was_read) {
                     self.context.memo.add_single(at, *stamp, learned);
                 }

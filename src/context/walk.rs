@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::pathio::PathError;
 use crate::tree::patterns::FolderMatch;
 use crate::tree::{
-    Children, ContentHash, Dir, File, FileOrigin, Leaf, Meta, Node, TreeNode, TreePath,
+    Children, ContentHash, Dir, File, FileOrigin, FolderPlace, Leaf, Meta, Node, TreeNode, TreePath,
 };
 
 use super::Context;
@@ -26,6 +26,7 @@ const GROUP_LEN: usize = 4096;
 pub(super) struct Seen {
     pub(super) name: Box<[u8]>,
     pub(super) path: TreePath,
+    pub(super) place: FolderPlace,
     pub(super) stat: Stat,
     /// What is remembered of it.
     pub(super) known: Option<Learned>,
@@ -94,8 +95,11 @@ impl Context {
         let (mut below, mut children) = (Vec::new(), Children::new());
         let mut memo = self.memo.folder(path);
         let names = files::names(&folder).map_err(error)?;
-        for names in names.chunks(GROUP_LEN) {
-            let seen = self.look_at(&folder, names, todo, &mut memo, &mut below)?;
+        let names = names.iter().map(|name| &**name);
+        let mut files = FolderPlace::all(self.folder, path, names.clone()).zip(names).peekable();
+        while files.peek().is_some() {
+            let group = files.by_ref().take(GROUP_LEN);
+            let seen = self.look_at(&folder, group, todo, &mut memo, &mut below)?;
             for leaf in self.leaves(&folder, seen)? {
                 if let Some((stamp, learned)) = &leaf.learned {
                     self.memo.add(&mut memo, &leaf.name, (stamp, learned), leaf.was_read);
@@ -112,16 +116,16 @@ impl Context {
 
     /// Looks at files of a folder: gives those that are no folders and not excluded, and adds those
     /// that are folders to `below`.
-    fn look_at(
+    fn look_at<'a>(
         &self,
         folder: &OwnedFd,
-        names: &[Box<[u8]>],
+        files: impl Iterator<Item = (FolderPlace, &'a [u8])>,
         todo: &Todo,
         memo: &mut FolderMemo,
         below: &mut Vec<Todo>,
     ) -> Result<Vec<Seen>, PathError> {
-        let mut seen = Vec::with_capacity(names.len());
-        for name in names {
+        let mut seen = Vec::with_capacity(files.size_hint().0);
+        for (place, name) in files {
             let path = todo.path.join(name);
             let stat = match files::stat(folder, name) {
                 // Removed since its name was read.
@@ -131,7 +135,7 @@ impl Context {
             if stat.kind != FileType::Directory {
                 if !self.ignore.excludes_in(&path, &todo.ignore) {
                     let known = memo.get(name, &stat.stamp);
-                    seen.push(Seen { name: name.clone(), path, stat, known });
+                    seen.push(Seen { name: name.into(), path, place, stat, known });
                 }
                 continue;
             }
@@ -157,7 +161,7 @@ impl Context {
 
     /// A file in `folder` that is no folder.
     pub(super) fn leaf(&self, folder: &OwnedFd, seen: Seen) -> Result<Leafed, PathError> {
-        let Seen { name, path, stat, known } = seen;
+        let Seen { name, path, place, stat, known } = seen;
         let meta = Meta::root(stat.mode, stat.mtime_s);
         let node = match stat.kind {
             FileType::RegularFile => {
@@ -167,7 +171,7 @@ impl Context {
                     None => files::learn(folder, &TreePath::root().join(&name))
                         .map_err(|errno| self.error("read", &path, errno))?,
                 };
-                let node = self.file(path, &stat, &learned);
+                let node = self.file(place, &stat, &learned);
                 let learned = Some((stat.stamp, learned));
                 return Ok(Leafed { name, node, learned, was_read });
             }
@@ -189,8 +193,8 @@ impl Context {
         Ok(Leafed { name, node, learned: None, was_read: false })
     }
 
-    fn file(&self, path: TreePath, stat: &Stat, learned: &Learned) -> TreeNode {
-        let origin = FileOrigin::Folder { folder: self.folder, path };
+    fn file(&self, place: FolderPlace, stat: &Stat, learned: &Learned) -> TreeNode {
+        let origin = FileOrigin::Folder(place);
         let file = File { size: stat.stamp.size, content: learned.content, origin };
         let meta = Meta { xattrs: learned.xattrs.clone(), ..Meta::root(stat.mode, stat.mtime_s) };
         let mut leaf = Leaf::new(meta, Node::File(file));

@@ -121,8 +121,8 @@ impl Rootfs {
         let (layer, path, tar_at) = match &file.origin {
             FileOrigin::Layer(place) => (&place.layer, &place.path, place.tar_at),
             FileOrigin::Inline(bytes) => return Ok(Content::Here(bytes)),
-            FileOrigin::Folder { path, .. } => {
-                return Err(io::Error::other(format!("{path} is in no layer")));
+            FileOrigin::Folder(place) => {
+                return Err(io::Error::other(format!("{} is in no layer", place.path())));
             }
         };
         match self.sources.get(layer) {

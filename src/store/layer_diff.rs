@@ -62,7 +62,8 @@ pub fn diff_upper(
     lowers: &[BorrowedFd<'_>],
     options: &DiffOptions<'_>,
 ) -> Result<Vec<Changed>, PathError> {
-    let mut walk = Walk { options, found: Vec::new() };
+    let no_origin = FileOrigin::folder(0, TreePath::root());
+    let mut walk = Walk { options, no_origin, found: Vec::new() };
     let root = TreePath::root();
     let opened = open_folder(upper, b".", &root)?;
     let lowers = Lowers::roots(lowers, options.opaque_xattr())?;
@@ -107,6 +108,8 @@ fn changed(mut found: Vec<Found>) -> Vec<Entry> {
 
 struct Walk<'a> {
     options: &'a DiffOptions<'a>,
+    /// Of files that are read where they were found.
+    no_origin: FileOrigin,
     found: Vec<Found>,
 }
 
@@ -193,7 +196,7 @@ impl Walk<'_> {
             FileType::RegularFile => Node::File(File {
                 size: u64::try_from(stat.st_size).unwrap_or(0),
                 content: ContentHash::new([0; 32]),
-                origin: FileOrigin::Folder { folder: 0, path: TreePath::root() },
+                origin: self.no_origin.clone(),
             }),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(upper, name, Vec::new());

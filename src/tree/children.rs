@@ -48,12 +48,6 @@ impl Children {
         self.pieces.is_empty()
     }
 
-    /// How many they are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.nodes.len()).sum()
-    }
-
     /// The file called `name`.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&TreeNode> {

@@ -14,6 +14,7 @@ mod listing;
 mod merged;
 mod node;
 mod path;
+mod place;
 
 pub use children::{Children, ChildrenIter};
 pub use copy::{CopyError, CopyInput, CopyRequest, Placed, copy, files_meant, select_digest};
@@ -26,3 +27,4 @@ pub use node::{
 };
 pub use passwd::{AccountError, Accounts, ResolvedUser};
 pub use path::{PathError, TreePath};
+pub use place::FolderPlace;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::oci::DiffId;
 
-use super::{Item, TreePath};
+use super::{FolderPlace, Item, TreePath};
 
 /// BLAKE3 of a file's content: rbuild's own name for it, in cache keys and listings only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,13 +118,8 @@ pub struct Device {
 pub enum FileOrigin {
     /// In a layer of the store. Boxed, so that files that lie elsewhere need no room for it.
     Layer(Box<LayerPlace>),
-    /// In a folder that the driver has opened: the context, or an archive that was unpacked.
-    Folder {
-        /// The driver's number for the folder.
-        folder: u32,
-        /// The file's path in it.
-        path: TreePath,
-    },
+    /// In a folder that the driver has opened.
+    Folder(FolderPlace),
     /// Right here.
     Inline(Arc<[u8]>),
 }
@@ -141,12 +136,18 @@ pub struct LayerPlace {
 }
 
 impl FileOrigin {
+    /// At `path` in the folder with the driver's number `opened`.
+    #[must_use]
+    pub fn folder(opened: u32, path: TreePath) -> Self {
+        Self::Folder(FolderPlace::new(opened, path))
+    }
+
     /// Offset of the content in the tar of the layer that the file lies in, if it does.
     #[must_use]
     pub const fn tar_at(&self) -> Option<u64> {
         match self {
             Self::Layer(place) => Some(place.tar_at),
-            Self::Folder { .. } | Self::Inline(_) => None,
+            Self::Folder(_) | Self::Inline(_) => None,
         }
     }
 

@@ -152,7 +152,7 @@ fn every_kind_of_file_becomes_what_an_image_can_hold() {
     let on_disk = fs::metadata(folder.path().join("file")).unwrap();
     assert_eq!((meta.mode, meta.uid, meta.gid), (0o644, 0, 0));
     assert_eq!((meta.mtime_s, file.size), (on_disk.mtime(), 4));
-    assert_eq!(file.origin, FileOrigin::Folder { folder: 3, path: path("file") });
+    assert_eq!(file.origin, FileOrigin::folder(3, path("file")));
     assert_eq!(file.content, rbuild::tree::ContentHash::of(b"file"));
     let mut text = String::new();
     context.read(&path("file")).unwrap().read_to_string(&mut text).unwrap();

@@ -109,7 +109,7 @@ impl Fixture {
         let open = |file: &File, _path: &TreePath| -> io::Result<Box<dyn Read>> {
             match &file.origin {
                 FileOrigin::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.to_vec()))),
-                other @ (FileOrigin::Layer { .. } | FileOrigin::Folder { .. }) => {
+                other @ (FileOrigin::Layer(_) | FileOrigin::Folder(_)) => {
                     Err(io::Error::other(format!("{other:?}")))
                 }
             }

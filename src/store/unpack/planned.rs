@@ -23,7 +23,7 @@ pub fn unpack_planned(
     into: BorrowedFd<'_>,
     options: &UnpackOptions,
 ) -> Result<(), UnpackError> {
-    let nobody_asks = |path: &TreePath, _| FileOrigin::Folder { folder: 0, path: path.clone() };
+    let nobody_asks = |path: &TreePath, _| FileOrigin::folder(0, path.clone());
     let mut unpacker = Unpacker::new(into, options, &nobody_asks)?;
     let mut reader = TarReader::new(tar);
     for entry in layer.stream() {

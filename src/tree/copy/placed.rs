@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::tree::{Dir, Entry, Item, LayerEntries, Node, Tree, TreeNode, TreePath};
+use crate::tree::{Entry, Item, LayerEntries, Node, Tree, TreeNode, TreePath};
 
 /// How much of what is at a path was placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +72,7 @@ impl Placed {
         })
     }
 
+    /// What was placed and is still there: an archive may have put something in its place since.
     fn nodes(&self) -> impl Iterator<Item = (TreePath, &TreeNode)> {
         self.tops().flat_map(|(path, extent)| {
             let limit = if extent == Extent::Whole { usize::MAX } else { 1 };
@@ -104,24 +105,6 @@ impl LayerEntries for Placed {
     }
 
     fn n_entries(&self) -> usize {
-        let count = |(path, extent): (&TreePath, Extent)| {
-            let below = match self.tree.dir(path) {
-                Some(dir) if extent == Extent::Whole => n_below(dir),
-                _ => 0,
-            };
-            below + usize::from(!path.is_root())
-        };
-        self.tops().map(count).sum()
+        self.nodes().count()
     }
-}
-
-/// How many files there are below `dir`.
-fn n_below(dir: &Dir) -> usize {
-    let mut n_files = 0;
-    let mut open = vec![dir];
-    while let Some(dir) = open.pop() {
-        n_files += dir.children.len();
-        open.extend(dir.children.iter().filter_map(|(_, node)| node.as_dir()));
-    }
-    n_files
 }

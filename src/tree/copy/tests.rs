@@ -237,7 +237,8 @@ fn applied(below: &Tree, request: &CopyRequest<'_>) -> (Vec<String>, Vec<String>
     let layer = copy(&Tree::default(), below, request).unwrap();
     let mut after = below.clone();
     after.apply(&layer);
-    let paths = layer.stream().map(|entry| entry.path.to_string()).collect();
+    let paths: Vec<String> = layer.stream().map(|entry| entry.path.to_string()).collect();
+    assert_eq!(layer.n_entries(), paths.len());
     (show(&after), paths)
 }
 
@@ -269,6 +270,19 @@ fn an_unpacked_archive_replaces_what_is_in_the_way_and_follows_links_to_folders(
     ];
     assert_eq!(after, want);
     assert_eq!(paths, ["/dir", "/dir/y", "/file", "/real", "/real/x"]);
+}
+
+#[test]
+fn what_a_later_archive_replaces_is_not_in_the_layer() {
+    let first = tree(&[r#""d/" 0755 1:1"#, r#""d/e/" 0755 1:1"#, r#""d/e/x" 0644 1:1 "x""#]);
+    let second = tree(&[r#""d/" 0700 2:2"#, r#""d/e" 0644 2:2 "a file""#]);
+    let sources = [CopyInput::Tree(&first), CopyInput::Tree(&second)];
+    let want = [r#""d/" 0700 2:2"#, r#""d/e" 0644 2:2 "a file""#];
+    for below in [Tree::default(), tree(&[r#""d/" 0711 0:0"#])] {
+        let (after, paths) = applied(&below, &request(&sources, "/"));
+        assert_eq!(after, want);
+        assert_eq!(paths, ["/d", "/d/e"]);
+    }
 }
 
 #[test]
