@@ -259,7 +259,9 @@ fn names(list: &str) -> impl Iterator<Item = String> {
     list.split(',').map(trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-fn is_own_frontend(image: &str) -> bool {
+/// Whether an image, as `# syntax` names it, is the frontend that this parser stands in for.
+#[must_use]
+pub fn is_own_frontend(image: &str) -> bool {
     let image = image.strip_prefix("docker.io/").unwrap_or(image);
     let name = image.split('@').next().unwrap_or("");
     let name = name.split(':').next().unwrap_or("");

@@ -17,7 +17,7 @@ mod keyword;
 mod lines;
 mod value;
 
-pub use directive::check_options;
+pub use directive::{check_options, is_own_frontend};
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::{Dockerfile, Escape, Instruction, Kind, Stage};

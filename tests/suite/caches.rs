@@ -84,7 +84,8 @@ fn smaller_caches_know_the_image_and_not_what_it_was_made_with() {
     let registry = DockerRegistry::open();
     let scene = Scene::new(&registry);
     let name = format!("{}/app:1", registry.host());
-    let args = ["--cache-to", "type=inline", "--cache-to", "type=local,dest=cache"];
+    let inline = "BUILDKIT_INLINE_CACHE=1";
+    let args = ["--build-arg", inline, "--cache-to", "type=local,dest=cache"];
     scene.run("one", &[&args, ["-t", &name, "--push"].as_slice()].concat()).ok();
     for (store, from) in
         [("two", format!("type=registry,ref={name}")), ("three", "type=local,src=cache".to_owned())]

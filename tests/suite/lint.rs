@@ -12,6 +12,8 @@ use rbuild::lint::{self, BaseFacts, LintOptions, Wanted};
 use rbuild::oci::{Platform, Reference};
 use rbuild::syntax;
 
+use crate::support::env::Env;
+
 #[test]
 fn every_rule_fires_on_its_bad_file_and_is_silent_on_its_good_one() {
     for rule in lint::rules() {
@@ -304,4 +306,19 @@ fn rbuild(arguments: &[&str], context: &Path) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn another_frontend_that_an_argument_names_is_a_warning() {
+    let env = Env::new();
+    let foreign = ["--build-arg", "BUILDKIT_SYNTAX=example.com/other:1"];
+    let done = env.build("FROM scratch\nCOPY Dockerfile /\n", &foreign).ok();
+    assert!(
+        done.stderr.contains("BUILDKIT_SYNTAX=example.com/other:1 is not used"),
+        "{}",
+        done.stderr
+    );
+    let own = ["--build-arg", "BUILDKIT_SYNTAX=docker/dockerfile:1.7-labs"];
+    let done = env.build("FROM scratch\nCOPY Dockerfile /\n", &own).ok();
+    assert!(!done.stderr.contains("is not used"), "{}", done.stderr);
 }

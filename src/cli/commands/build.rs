@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::check::{self, Look};
 use super::write_out;
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
-use crate::build::{self, BuildError, BuildOptions, Built, Event, Services, StepNumbers, Stop};
+use crate::build::{
+    self, BuildError, BuildOptions, Built, CachePlace, CacheTo, Event, Services, StepNumbers, Stop,
+};
 use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::output::{self, Kind, Output};
@@ -189,16 +191,35 @@ pub(super) fn platforms(texts: &[String]) -> Result<Vec<Platform>> {
     Ok(platforms)
 }
 
-/// BUILDKIT_MULTI_PLATFORM, a build argument: an index is made for a single platform too.
-fn always_index(build_args: &BTreeMap<String, String>) -> Result<bool> {
-    match build_args.get("BUILDKIT_MULTI_PLATFORM").map(String::as_str) {
+/// A build argument that switches something on: BUILDKIT_MULTI_PLATFORM an index for a single
+/// platform too, BUILDKIT_INLINE_CACHE a cache in the image.
+fn is_on(build_args: &BTreeMap<String, String>, name: &str) -> Result<bool> {
+    match build_args.get(name).map(String::as_str) {
         Some("1" | "true") => Ok(true),
         None | Some("" | "0" | "false") => Ok(false),
         Some(other) => {
-            let text = format!("error: BUILDKIT_MULTI_PLATFORM={other} must be true or false");
+            let text = format!("error: {name}={other} must be true or false");
             Err(Complaint::new(text, Exit::Usage))
         }
     }
+}
+
+/// The caches that are written.
+fn cache_to(args: &BuildArgs, build_args: &BTreeMap<String, String>) -> Result<Vec<CacheTo>> {
+    let mut to = caches("--cache-to", &args.cache_to, cache_options::to)?;
+    let has_inline = to.iter().any(|cache| cache.place == CachePlace::Inline);
+    if is_on(build_args, "BUILDKIT_INLINE_CACHE")? && !has_inline {
+        to.extend(caches("--cache-to", &["type=inline".to_owned()], cache_options::to)?);
+    }
+    Ok(to)
+}
+
+/// What `BUILDKIT_SYNTAX`, a build argument that takes the place of `# syntax`, asks for in vain.
+fn foreign_syntax(build_args: &BTreeMap<String, String>) -> Option<String> {
+    let frontend = build_args.get("BUILDKIT_SYNTAX").filter(|name| !name.is_empty())?;
+    (!syntax::is_own_frontend(frontend)).then(|| {
+        format!("warning: BUILDKIT_SYNTAX={frontend} is not used; the file is read as a Dockerfile")
+    })
 }
 
 /// Reads each value of a flag about caches.
@@ -231,7 +252,9 @@ fn options(
     let build_args = build_args(args, environment);
     let epoch_s = epoch::epoch(args, &build_args, &dockerfile, input)?;
     let rewrite = outputs.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
-    let always_index = always_index(&build_args)?;
+    let always_index = is_on(&build_args, "BUILDKIT_MULTI_PLATFORM")?;
+    let cache_to = cache_to(args, &build_args)?;
+    foreign_syntax(&build_args).iter().for_each(|warning| report::remark(warning));
     let request = Request {
         build_args,
         target: args.target.clone(),
@@ -255,7 +278,7 @@ fn options(
         tags: args.tag.iter().map(|tag| reference(tag)).collect::<Result<_>>()?,
         always_index,
         cache_from: caches("--cache-from", &args.cache_from, cache_options::from)?,
-        cache_to: caches("--cache-to", &args.cache_to, cache_options::to)?,
+        cache_to,
         no_cache: args.no_cache,
         pull: args.pull,
         epoch_s,
