@@ -14,6 +14,7 @@ mod layer;
 mod listing;
 mod pack;
 mod pax;
+mod read_ahead;
 mod reader;
 mod sparse;
 mod writer;
@@ -26,6 +27,7 @@ pub(crate) use layer::LinkMetas;
 pub use layer::{HashingReader, OpenFile, write_listing, write_listing_checked};
 pub use listing::{ListingWriter, PackedListing, tar_at};
 pub use pack::{PackWriter, Packing, packer};
+pub use read_ahead::ReadAhead;
 pub use reader::{ArchiveEntry, EntryKind, MAX_ENTRIES, TarReader};
 pub use writer::TarWriter;
 

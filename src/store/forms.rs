@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 
-use crate::archive::{self, DigestWriter, Packing, PipelinedHasher};
+use crate::archive::{self, DigestWriter, Packing, PipelinedHasher, ReadAhead};
 use crate::oci::{DiffId, LayerCompression};
 use crate::pathio::Context as _;
 use crate::tree::{ContentDigest, File, FileOrigin, TreePath};
@@ -84,7 +84,8 @@ impl Store {
         let blob = self.open_blob(packed.blob)?;
         let path = self.root().join("blobs/sha256").join(packed.blob.hex());
         let (_found, tar) = archive::decoder(Box::new(blob)).context("unpack", &path)?;
-        Ok(tar)
+        // Decoding goes on beside what is done with the tar: each takes about as long.
+        Ok(Box::new(ReadAhead::new(tar)))
     }
 
     /// Writes the layer's tar into `sink`, from whatever form is there, and checks it.
