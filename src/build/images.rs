@@ -249,25 +249,24 @@ fn from_registry(
 
 /// Pulls the layers that the store has in no form.
 fn fetch_layers(shared: &Steps<'_>, resolved: &Resolved) -> Result<()> {
-    let (store, registry) = (shared.services.store, shared.services.registry);
+    let store = shared.services.store;
     let mut missing = Vec::new();
     for (diff_id, layer) in resolved.layers() {
         if store.has_layer(diff_id)? {
             continue;
         }
-        let source = source_of(store, resolved, diff_id, layer)?;
+        let sources = sources_of(store, resolved, diff_id, layer)?;
         // The blob may be here without a record: another image's, or of a process that died.
         if store.has_blob(layer.digest) {
-            let recorded = image::fetch_from(store, registry, diff_id, &source, &|_more| {});
-            recorded.map_err(BuildError::Export)?;
+            fetch_one(shared, resolved, diff_id, &sources, &|_more| {})?;
         } else {
-            missing.push((diff_id, source));
+            missing.push((diff_id, layer.size, sources));
         }
     }
     if missing.is_empty() {
         return Ok(());
     }
-    let total_bytes = missing.iter().map(|(_, source)| source.blob.size).sum();
+    let total_bytes = missing.iter().map(|(_, n_bytes, _)| n_bytes).sum();
     let step = shared.start(format!("[internal] pull {}", resolved.name));
     let done_bytes = AtomicU64::new(0);
     let progress = |more: u64| {
@@ -275,42 +274,73 @@ fn fetch_layers(shared: &Steps<'_>, resolved: &Resolved) -> Result<()> {
         shared.event(Event::Progress { step: step.id, done_bytes, total_bytes });
     };
     let jobs = NonZeroUsize::new(PULLS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
-    let pulled = pool::map_in_order(&missing, jobs, |(diff_id, source)| {
-        let fetched = image::fetch_from(store, registry, *diff_id, source, &progress);
-        fetched.map_err(|error| {
-            if let ExportError::Origin { source, .. } = error {
-                return BuildError::Image { span: None, name: resolved.name.familiar(), source };
-            }
-            BuildError::Export(error)
-        })
+    let pulled = pool::map_in_order(&missing, jobs, |(diff_id, _, sources)| {
+        fetch_one(shared, resolved, *diff_id, sources, &progress)
     });
     let pulled: Result<()> = pulled.into_iter().collect();
     shared.finish(step, if pulled.is_ok() { Outcome::Done } else { Outcome::Failed });
     pulled
 }
 
-/// Where an image's layer is: an image that was built here has layers that never were under its
-/// own name.
-fn source_of(
+/// Brings a layer from the first place that has it; the error is that of the first place.
+fn fetch_one(
+    shared: &Steps<'_>,
+    resolved: &Resolved,
+    diff_id: DiffId,
+    sources: &[LayerSource],
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
+    let (store, registry) = (shared.services.store, shared.services.registry);
+    let mut first = None;
+    for source in sources {
+        match image::fetch_from(store, registry, diff_id, source, progress) {
+            Ok(()) => return Ok(()),
+            Err(error) => drop(first.get_or_insert(error)),
+        }
+    }
+    let name = resolved.name.familiar();
+    Err(match first.expect("a layer is somewhere") {
+        ExportError::Origin { source, .. } => BuildError::Image { span: None, name, source },
+        error @ (ExportError::Store(_)
+        | ExportError::Io(_)
+        | ExportError::Archive(_)
+        | ExportError::Registry { .. }
+        | ExportError::Layout(_)
+        | ExportError::WrongBlob { .. }
+        | ExportError::Manifest { .. }
+        | ExportError::Config { .. }
+        | ExportError::Index { .. }
+        | ExportError::LayerCount { .. }
+        | ExportError::LayerType { .. }
+        | ExportError::ImageCount { .. }
+        | ExportError::NoLayout { .. }) => BuildError::Export(error),
+    })
+}
+
+/// Where an image's layer may be, its own place first; one at least. An image that was built here
+/// has layers that never were under its own name.
+fn sources_of(
     store: &Store,
     resolved: &Resolved,
     diff_id: DiffId,
     layer: &Descriptor,
-) -> Result<LayerSource> {
+) -> Result<Vec<LayerSource>> {
     if layer.media_type.layer_compression().is_none() {
         let name = resolved.name.to_string();
         let reason = format!("a layer is of type {}, which is no layer", layer.media_type);
         return Err(BuildError::BadImage { span: None, name, reason });
     }
-    let known = store.sources(diff_id)?;
-    if let Some(known) = known.into_iter().find(|source| source.blob.digest == layer.digest) {
-        return Ok(known);
-    }
+    let mut known = store.sources(diff_id)?;
+    known.retain(|source| source.blob.digest == layer.digest);
     let place = match &resolved.place {
         ImagePlace::Registry => resolved.name.name(),
         ImagePlace::Layout(place) => layout::absolute(&place.path)?,
     };
-    Ok(LayerSource { blob: layer.clone(), place })
+    known.sort_by_key(|source| source.place != place);
+    if known.is_empty() {
+        known.push(LayerSource { blob: layer.clone(), place });
+    }
+    Ok(known)
 }
 
 /// Brings one layer that nobody here made and no base image of this build has.
