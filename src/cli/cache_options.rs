@@ -91,8 +91,26 @@ impl Fields {
         Ok(())
     }
 
+    /// What another type of cache has must not be taken and ignored.
+    fn refuse_strangers(&self, folder: &str) -> Result<(), String> {
+        let kind = self.kind.as_deref().unwrap_or_default();
+        let packed = self.compression.is_some() || self.level.is_some();
+        for (given, of, name) in [
+            (self.name.is_some(), ["registry", ""], "ref"),
+            (self.folder.is_some(), ["local", ""], folder),
+            (self.tag.is_some(), ["local", ""], "tag"),
+            (packed, ["registry", "local"], "compression"),
+        ] {
+            if given && !kind.is_empty() && !of.contains(&kind) {
+                return Err(format!("a cache of type={kind} has no {name}"));
+            }
+        }
+        Ok(())
+    }
+
     fn place(&self, folder: &str) -> Result<CachePlace, String> {
         let some = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        self.refuse_strangers(folder)?;
         match self.kind.as_deref() {
             Some("registry") => {
                 let name = some(&self.name).ok_or("type=registry needs ref=NAME:TAG")?;
@@ -140,6 +158,9 @@ mod tests {
             ("mode=max", "a cache needs type=registry, local or inline"),
             ("type=local,dest=x,mode=all", "mode=all must be min or max"),
             ("type=local,dets=x", "a cache has no `dets=x`; did you mean `dest`?"),
+            ("type=inline,compression=zstd", "a cache of type=inline has no compression"),
+            ("type=registry,ref=a,tag=b", "a cache of type=registry has no tag"),
+            ("type=local,dest=a,ref=b", "a cache of type=local has no ref"),
             (
                 "type=inline,mode=max",
                 "an inline cache has mode=min only: it knows the image's own layers",

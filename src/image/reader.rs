@@ -152,8 +152,7 @@ impl LayoutReader {
     }
 
     /// The error of a blob that holds something else.
-    #[must_use]
-    pub fn corrupt(&self, want: Digest, got: Digest) -> LayoutError {
+    fn corrupt(&self, want: Digest, got: Digest) -> LayoutError {
         LayoutError::Corrupt { folder: self.folder.clone(), want, got }
     }
 
