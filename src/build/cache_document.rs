@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::{Descriptor, DiffId};
 use crate::plan::CacheKey;
-use crate::store::{LayerRecord, StepRecord};
+use crate::store::{CacheArchive, LayerRecord, StepRecord};
 use crate::tree::ContentDigest;
 
 /// The type of the document that stands where an image has its config.
@@ -20,6 +20,29 @@ pub(super) const MAX_BYTES: u64 = 64 << 20;
 pub(super) struct CacheDocument {
     pub(super) layers: Vec<CachedLayer>,
     pub(super) steps: Vec<CachedStep>,
+    /// Folders of `RUN --mount=type=cache`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) mounts: Vec<CachedMount>,
+}
+
+/// A folder of `RUN --mount=type=cache`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct CachedMount {
+    /// What Dockerfiles call it; the key says more.
+    pub(super) id: String,
+    key: Hex,
+    #[serde(flatten)]
+    pub(super) archive: CacheArchive,
+}
+
+impl CachedMount {
+    pub(super) const fn new(id: String, key: CacheKey, archive: CacheArchive) -> Self {
+        Self { id, key: Hex(*key.as_bytes()), archive }
+    }
+
+    pub(super) const fn key(&self) -> CacheKey {
+        CacheKey::new(self.key.0)
+    }
 }
 
 impl CacheDocument {
@@ -147,12 +170,19 @@ mod tests {
             LayerRecord { content: ContentDigest::new([6; 32]), tar_bytes: 7, created_s: 8 };
         let mut cached = CachedLayer::new(layer, &record);
         cached.blob = Some(Descriptor::of(MediaType::OciLayer(LayerCompression::Gzip), b"packed"));
-        let document = CacheDocument { layers: vec![cached], steps: vec![CachedStep::new(&step)] };
+        let blob = Descriptor::of(MediaType::OciLayer(LayerCompression::Zstd), b"archive");
+        let archive = CacheArchive { diff_id: layer, tar_bytes: 9, blob };
+        let document = CacheDocument {
+            layers: vec![cached],
+            steps: vec![CachedStep::new(&step)],
+            mounts: vec![CachedMount::new("go".to_owned(), key(10), archive)],
+        };
         let json = serde_json::to_vec(&document).unwrap();
         let again: CacheDocument = serde_json::from_slice(&json).unwrap();
         assert_eq!(again, document);
         assert_eq!(again.steps[0].record(), step);
         assert_eq!(again.layers[0].record(), record);
+        assert_eq!(again.mounts[0].key(), key(10));
     }
 
     #[test]

@@ -71,6 +71,7 @@ impl Caches {
         }
         for (key, wanted) in wanted {
             let taken = wanted.take(run, shown, key)?;
+            run.travel.use_it(key, wanted.id);
             caches.taken.insert(key, taken);
         }
         Ok(caches)
@@ -101,6 +102,15 @@ impl Caches {
     }
 }
 
+/// Notes which caches a step has, whether it runs or was made before.
+pub(super) fn meet(run: &Run<'_>, operation: &RunOperation, inputs: &Inputs) {
+    for (at, mount) in operation.mounts.iter().enumerate() {
+        if let RunMountKind::Cache { id, access, .. } = &mount.kind {
+            run.travel.meet(key(id, access, inputs.get(at)), id);
+        }
+    }
+}
+
 const fn usage(sharing: Sharing) -> CacheUse {
     match sharing {
         Sharing::Shared => CacheUse::Shared,
@@ -122,19 +132,11 @@ fn key(id: &str, access: &Access, seed: Option<&Selected>) -> CacheKey {
 
 impl Wanted<'_> {
     fn take(&self, run: &Run<'_>, shown: &StepRun, key: CacheKey) -> Result<CacheMount> {
-        let make = || self.make(run);
         let mut told = false;
         loop {
-            // Held for the attempt, so that of two stages only one empties it.
-            let mut emptied =
-                run.emptied_caches.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            let reset = run.options.no_cache && !emptied.contains(&key);
-            let request = CacheRequest { key, usage: self.usage, reset };
-            if let Some(taken) = run.services.store.try_cache_mount(&request, &make)? {
-                emptied.insert(key);
+            if let Some(taken) = self.try_take(run, key)? {
                 return Ok(taken);
             }
-            drop(emptied);
             if run.services.stop.is_thrown() {
                 return Err(run.stopped());
             }
@@ -152,11 +154,29 @@ impl Wanted<'_> {
         }
     }
 
-    /// What a new cache begins with.
-    fn make(&self, run: &Run<'_>) -> Result<WorkFolder> {
-        let work = match self.seed {
-            Some(seed) => seed.copy_out(run, self.mount.span)?,
-            None => {
+    fn try_take(&self, run: &Run<'_>, key: CacheKey) -> Result<Option<CacheMount>> {
+        let (store, usage) = (run.services.store, self.usage);
+        if !run.options.no_cache {
+            let request = CacheRequest { key, usage, reset: false };
+            return store
+                .try_cache_mount(&request, &|| self.make(run, run.travel.restore(run, key)));
+        }
+        // Held for the attempt, so that of two stages only one empties it.
+        let mut emptied = run.emptied_caches.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = CacheRequest { key, usage, reset: !emptied.contains(&key) };
+        let taken = store.try_cache_mount(&request, &|| self.make(run, None))?;
+        if taken.is_some() {
+            emptied.insert(key);
+        }
+        Ok(taken)
+    }
+
+    /// What a new cache begins with: what another store left, or its seed, or nothing.
+    fn make(&self, run: &Run<'_>, restored: Option<WorkFolder>) -> Result<WorkFolder> {
+        let work = match (restored, self.seed) {
+            (Some(restored), _) => restored,
+            (None, Some(seed)) => seed.copy_out(run, self.mount.span)?,
+            (None, None) => {
                 let work = run.services.store.work_folder()?;
                 work.folder("fs")?;
                 work

@@ -14,7 +14,7 @@ use crate::store::{Form, LayerDone, LowerFolder};
 use crate::tree::Tree;
 
 use super::assemble::{self, Assembled, StageHistory};
-use super::cache_mount::EmptiedCaches;
+use super::cache_mount::{self, EmptiedCaches};
 use super::images::ImageTable;
 use super::lookup::{Claim, Found, Wanted};
 use super::mount_source::{ContextFolders, Inputs};
@@ -37,8 +37,8 @@ type Result<T> = std::result::Result<T, Failure>;
 /// The first error in the order of the stages; the other steps were ended. That of a cache which
 /// has to be read or written.
 pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
-    remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
-    let shared = Shared::new(services, options);
+    let offers = remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
+    let shared = Shared::new(services, options, offers);
     let built = build_images(&shared);
     let exported = match &built {
         Err(error) if matches!(**error, BuildError::Interrupted) => Ok(()),
@@ -265,6 +265,7 @@ impl<'a> Run<'a> {
         shown: &StepRun,
     ) -> Result<(Stack, Outcome)> {
         let inputs = Inputs::find(self, operation)?;
+        cache_mount::meet(self, operation, &inputs);
         let key = self.key(OperationKey::run(operation, &inputs.digests()));
         let wanted = Wanted::new(&key, stack);
         let claim = match self.find_or_claim(&wanted, stack)? {

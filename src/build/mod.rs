@@ -9,6 +9,7 @@ mod agent;
 mod assemble;
 mod cache_document;
 mod cache_mount;
+mod cache_travel;
 mod contexts;
 mod copy;
 mod download;

@@ -14,8 +14,9 @@ use crate::oci::{
 use crate::store::{LayerSource, StepRecord, Store};
 
 use super::cache_document::{
-    CONFIG_MEMBER, CacheDocument, CachedLayer, CachedStep, MAX_BYTES, MEDIA_TYPE,
+    CONFIG_MEMBER, CacheDocument, CachedLayer, CachedMount, CachedStep, MAX_BYTES, MEDIA_TYPE,
 };
+use super::cache_travel::{self as travel, Offer, Offers};
 use super::shared::{Shared, Steps};
 use super::{BuildError, Event, Outcome, Services, layout};
 
@@ -37,6 +38,8 @@ pub enum CachePlace {
 pub struct CacheFrom {
     /// Where.
     pub place: CachePlace,
+    /// Whether its folders of `RUN --mount=type=cache` are used, too.
+    pub mounts: bool,
     /// Whether a cache that cannot be read is only worth a warning.
     pub ignore_error: bool,
 }
@@ -48,6 +51,8 @@ pub struct CacheTo {
     pub place: CachePlace,
     /// Whether every step is written, and not only those whose layers are in the image.
     pub all_steps: bool,
+    /// How many bytes of folders of `RUN --mount=type=cache` go with it, as tars; `None` for none.
+    pub mounts: Option<u64>,
     /// How layers are packed.
     pub packing: Packing,
     /// Whether a cache that cannot be written is only worth a warning.
@@ -72,16 +77,17 @@ pub(super) fn import(
     services: &Services<'_>,
     caches: &[CacheFrom],
     platforms: &[Platform],
-) -> Result<()> {
+) -> Result<Offers> {
     let steps = Steps::new(services);
+    let mut offers = Offers::new();
     for cache in caches {
         let shown = steps.start(format!("[internal] import cache from {}", cache.place));
-        let done = import_one(services, cache, platforms);
+        let done = import_one(services, cache, platforms, &mut offers);
         let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
         steps.finish(shown, outcome);
         tolerate(&steps, "import the cache from", &cache.place, cache.ignore_error, done)?;
     }
-    Ok(())
+    Ok(offers)
 }
 
 /// Turns an error into a warning where that is wanted.
@@ -101,23 +107,42 @@ fn tolerate(
     Ok(())
 }
 
-fn import_one(services: &Services<'_>, cache: &CacheFrom, platforms: &[Platform]) -> Result<()> {
-    match &cache.place {
+fn import_one(
+    services: &Services<'_>,
+    cache: &CacheFrom,
+    platforms: &[Platform],
+    offers: &mut Offers,
+) -> Result<()> {
+    let Some(place) = store_place(&cache.place)? else { return Ok(()) };
+    let documents = match &cache.place {
         CachePlace::Registry(name) => {
-            for manifest in manifests(services, name, platforms)? {
-                let config = config_of(services, name, &manifest)?;
-                let document = document_of(&manifest, &config)?;
-                learn(services.store, &name.name(), document)?;
-            }
-            Ok(())
+            let manifests = manifests(services, name, platforms)?;
+            let document =
+                |manifest: &Manifest| document_of(manifest, &config_of(services, name, manifest)?);
+            manifests.iter().map(document).collect::<Result<_>>()?
         }
         CachePlace::Folder(path, tag) => {
             let platform = platforms.first().expect("a build is for some platform");
             let (manifest, config) = from_folder(path, tag, platform)?;
-            let document = document_of(&manifest, &config)?;
-            learn(services.store, &layout::absolute(path)?, document)
+            vec![document_of(&manifest, &config)?]
         }
-        CachePlace::Inline => Ok(()),
+        CachePlace::Inline => Vec::new(),
+    };
+    for document in documents {
+        if cache.mounts {
+            learn_mounts(services.store, &place, &document.mounts, offers)?;
+        }
+        learn(services.store, &place, document)?;
+    }
+    Ok(())
+}
+
+/// The place as the store remembers it, unless it is the image that is being built.
+fn store_place(place: &CachePlace) -> Result<Option<String>> {
+    match place {
+        CachePlace::Registry(name) => Ok(Some(name.name())),
+        CachePlace::Folder(path, _) => layout::absolute(path).map(Some),
+        CachePlace::Inline => Ok(None),
     }
 }
 
@@ -189,6 +214,26 @@ fn document_of(manifest: &Manifest, config: &[u8]) -> Result<CacheDocument> {
     Ok(document)
 }
 
+/// Remembers folders as being offered at `place`, but for those that a place before it offers.
+fn learn_mounts(
+    store: &Store,
+    place: &str,
+    mounts: &[CachedMount],
+    offers: &mut Offers,
+) -> Result<()> {
+    for mount in mounts {
+        let archive = &mount.archive;
+        if archive.blob.media_type.layer_compression().is_none() {
+            continue;
+        }
+        let source = LayerSource { blob: archive.blob.clone(), place: place.to_owned() };
+        store.put_source(archive.diff_id, &source)?;
+        let offer = Offer { id: mount.id.clone(), archive: archive.clone() };
+        offers.entry(mount.key()).or_insert(offer);
+    }
+    Ok(())
+}
+
 /// Remembers layers as being at `place`, and steps that are not known better.
 fn learn(store: &Store, place: &str, document: CacheDocument) -> Result<()> {
     let mut known = BTreeSet::new();
@@ -228,47 +273,53 @@ pub(super) fn document(store: &Store, steps: &[StepRecord]) -> Result<CacheDocum
 /// # Errors
 /// The first of those that have to be written.
 pub(super) fn export(
-    steps: &Shared<'_>,
+    shared: &Shared<'_>,
     caches: &[CacheTo],
     made: &[StepRecord],
     image: Option<&BTreeSet<DiffId>>,
 ) -> Result<()> {
+    let max_bytes = caches.iter().filter_map(|cache| cache.mounts).max();
+    let travellers =
+        max_bytes.map(|max_bytes| shared.travel.gather(shared, max_bytes, image.is_none()));
+    let travellers = travellers.unwrap_or_default();
     for cache in caches.iter().filter(|cache| cache.place != CachePlace::Inline) {
         let is_wanted = |step: &&StepRecord| {
             cache.all_steps || image.is_none_or(|layers| layers.contains(&step.layer))
         };
         let wanted: Vec<StepRecord> = made.iter().filter(is_wanted).cloned().collect();
-        let shown = steps.start(format!("[internal] export cache to {}", cache.place));
-        let options = ExportOptions {
-            packing: cache.packing,
-            force_packing: false,
-            docker_media_types: false,
-            always_index: false,
-            jobs: steps.options.jobs,
-            names: Vec::new(),
-            created: None,
+        let shown = shared.start(format!("[internal] export cache to {}", cache.place));
+        let mounts = match cache.mounts {
+            Some(max_bytes) => travel::cached(&travel::chosen(shared, &travellers, max_bytes)),
+            None => Vec::new(),
         };
-        let done = export_one(steps.services, &cache.place, &wanted, &options);
+        let done = export_one(shared, cache, &wanted, mounts);
         let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
-        steps.finish(shown, outcome);
-        tolerate(steps, "export the cache to", &cache.place, cache.ignore_error, done)?;
+        shared.finish(shown, outcome);
+        tolerate(shared, "export the cache to", &cache.place, cache.ignore_error, done)?;
     }
     Ok(())
 }
 
 fn export_one(
-    services: &Services<'_>,
-    place: &CachePlace,
+    shared: &Shared<'_>,
+    cache: &CacheTo,
     steps: &[StepRecord],
-    options: &ExportOptions,
+    mounts: Vec<CachedMount>,
 ) -> Result<()> {
-    let (store, registry) = (services.store, services.registry);
-    let document = document(store, steps)?;
-    let layers: Vec<ImageLayer> = document
+    let (store, registry) = (shared.services.store, shared.services.registry);
+    let mut document = document(store, steps)?;
+    let n_layers = document.layers.len();
+    let mut layers: Vec<ImageLayer> = document
         .layers
         .iter()
         .map(|layer| ImageLayer { diff_id: layer.diff_id, size: 0, pulled: None })
         .collect();
+    // An archive is a layer that is packed already.
+    layers.extend(travel::archives(&mounts).into_iter().map(|archive| {
+        let pulled = Some(archive.blob.clone());
+        ImageLayer { diff_id: archive.diff_id, size: archive.tar_bytes, pulled }
+    }));
+    document.mounts = mounts;
     let write = |blobs: &[Descriptor]| {
         let mut document = document.clone();
         for (layer, blob) in document.layers.iter_mut().zip(blobs) {
@@ -278,20 +329,50 @@ fn export_one(
     };
     let media_type = MediaType::from(MEDIA_TYPE.to_owned());
     let artifact = Artifact { layers: &layers, media_type: &media_type, document: &write };
-    let written = match place {
+    let options = options(shared, cache);
+    let written = match &cache.place {
         CachePlace::Registry(name) => {
-            image::push_artifact(store, registry, name, &artifact, options, &|_more| {}).map(drop)
+            image::push_artifact(store, registry, name, &artifact, &options, &|_more| {}).map(drop)
         }
         CachePlace::Folder(path, tag) => {
-            for layer in &layers {
-                if !store.has_layer(layer.diff_id)? {
-                    let fetched = image::fetch_layer(store, registry, layer.diff_id, &|_more| {});
-                    fetched.map_err(BuildError::Export)?;
-                }
-            }
-            image::write_artifact(store, path, tag, &artifact, options).map(drop)
+            fetch_missing(shared, &layers)?;
+            image::write_artifact(store, path, tag, &artifact, &options).map(drop)
         }
         CachePlace::Inline => Ok(()),
     };
-    written.map_err(BuildError::Export)
+    written.map_err(BuildError::Export)?;
+    if let Some(place) = store_place(&cache.place)? {
+        for ImageLayer { diff_id, pulled, .. } in layers.iter().skip(n_layers) {
+            let Some(blob) = pulled.clone() else { continue };
+            store.put_source(*diff_id, &LayerSource { blob, place: place.clone() })?;
+        }
+    }
+    Ok(())
+}
+
+fn options(shared: &Shared<'_>, cache: &CacheTo) -> ExportOptions {
+    ExportOptions {
+        packing: cache.packing,
+        force_packing: false,
+        docker_media_types: false,
+        always_index: false,
+        jobs: shared.options.jobs,
+        names: Vec::new(),
+        created: None,
+    }
+}
+
+/// Brings layers and archives that are elsewhere only; archives do not stay.
+fn fetch_missing(shared: &Shared<'_>, layers: &[ImageLayer]) -> Result<()> {
+    let (store, registry) = (shared.services.store, shared.services.registry);
+    for layer in layers {
+        let fetched = match &layer.pulled {
+            Some(blob) if store.has_blob(blob.digest) => Ok(()),
+            Some(blob) => image::fetch_for_now(store, registry, layer.diff_id, blob),
+            None if store.has_layer(layer.diff_id)? => Ok(()),
+            None => image::fetch_layer(store, registry, layer.diff_id, &|_more| {}),
+        };
+        fetched.map_err(BuildError::Export)?;
+    }
+    Ok(())
 }

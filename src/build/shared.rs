@@ -11,6 +11,7 @@ use crate::oci::DiffId;
 use crate::plan::CacheKey;
 use crate::store::{LayerOptions, StepRecord};
 
+use super::cache_travel::{Offers, Travel};
 use super::contexts::NamedFolders;
 use super::driver::CONTEXT_FOLDER;
 use super::fetch::Fetched;
@@ -52,6 +53,8 @@ pub(super) struct Shared<'a> {
     context: OnceLock<Context>,
     pub(super) fetched: Fetched,
     pub(super) named: NamedFolders,
+    /// Folders of `RUN --mount=type=cache` that come from elsewhere, or go there.
+    pub(super) travel: Travel,
     resolv_conf: OnceLock<Vec<u8>>,
     /// Every step of this build that has a layer, made or found.
     met: Mutex<BTreeMap<CacheKey, StepRecord>>,
@@ -70,8 +73,13 @@ pub(super) struct StepRun {
 }
 
 impl<'a> Shared<'a> {
-    pub(super) fn new(services: &'a Services<'a>, options: &'a BuildOptions) -> Self {
+    pub(super) fn new(
+        services: &'a Services<'a>,
+        options: &'a BuildOptions,
+        offers: Offers,
+    ) -> Self {
         Self {
+            travel: Travel::new(offers),
             steps: Steps::new(services),
             options,
             next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),

@@ -17,8 +17,13 @@ struct Fields {
     mode: Option<String>,
     compression: Option<String>,
     level: Option<i32>,
+    mounts: Option<bool>,
+    mounts_max: Option<u64>,
     ignore_error: Option<bool>,
 }
+
+/// How many bytes of cache mounts, as tars, a cache takes when nobody says.
+const MOUNTS_MAX_BYTES: u64 = 2 << 30;
 
 /// Reads one `--cache-from`.
 pub(super) fn from(text: &str) -> Result<CacheFrom, String> {
@@ -30,7 +35,11 @@ pub(super) fn from(text: &str) -> Result<CacheFrom, String> {
     if place == CachePlace::Inline {
         return Err("an inline cache is read with type=registry,ref=IMAGE".to_owned());
     }
-    Ok(CacheFrom { place, ignore_error: fields.ignore_error.unwrap_or(true) })
+    if fields.mounts_max.is_some() {
+        return Err("mounts-max is for --cache-to".to_owned());
+    }
+    let mounts = fields.mounts.unwrap_or(true);
+    Ok(CacheFrom { place, mounts, ignore_error: fields.ignore_error.unwrap_or(true) })
 }
 
 /// Reads one `--cache-to`.
@@ -45,9 +54,17 @@ pub(super) fn to(text: &str) -> Result<CacheTo, String> {
     if all_steps && place == CachePlace::Inline {
         return Err("an inline cache has mode=min only: it knows the image's own layers".to_owned());
     }
+    let mounts = match (fields.mounts, fields.mounts_max) {
+        (None | Some(false), Some(_)) => return Err("mounts-max needs mounts=true".to_owned()),
+        (None | Some(false), None) => None,
+        (Some(true), max_bytes) => Some(max_bytes.unwrap_or(MOUNTS_MAX_BYTES)),
+    };
+    if mounts.is_some() && place == CachePlace::Inline {
+        return Err("an inline cache takes no mounts: it is in the image's config".to_owned());
+    }
     let packing = output::packing(fields.compression.as_deref(), fields.level)?;
     let ignore_error = fields.ignore_error.unwrap_or(true);
-    Ok(CacheTo { place, all_steps, packing, ignore_error })
+    Ok(CacheTo { place, all_steps, mounts, packing, ignore_error })
 }
 
 impl Fields {
@@ -76,6 +93,12 @@ impl Fields {
             "compression-level" => {
                 let level = value.parse().map_err(|_bad| format!("{name}={value} is no number"))?;
                 self.level = Some(level);
+            }
+            "mounts" => self.mounts = Some(output::boolean(name, value)?),
+            "mounts-max" => {
+                let bytes = crate::plan::bytes(value);
+                let bytes = bytes.ok_or_else(|| format!("{name}={value} is no size such as 2g"))?;
+                self.mounts_max = Some(bytes);
             }
             "ignore-error" => self.ignore_error = Some(output::boolean(name, value)?),
             // What BuildKit can do otherwise, rbuild always does.
@@ -141,11 +164,21 @@ mod tests {
         let registry = |name: &str| CachePlace::Registry(name.parse().unwrap());
         assert_eq!(from("a.example/c").unwrap().place, registry("a.example/c:latest"));
         let cache = from("type=registry,ref=a.example/c:1,ignore-error=false").unwrap();
-        assert_eq!(cache, CacheFrom { place: registry("a.example/c:1"), ignore_error: false });
+        let place = registry("a.example/c:1");
+        assert_eq!(cache, CacheFrom { place, mounts: true, ignore_error: false });
+        assert!(!from("type=local,src=c,mounts=false").unwrap().mounts);
         let cache = to("type=local,dest=/c,mode=max,compression=zstd,tag=main").unwrap();
         let place = CachePlace::Folder("/c".into(), "main".to_owned());
         let packing = Packing::ZSTD;
-        assert_eq!(cache, CacheTo { place, all_steps: true, packing, ignore_error: true });
+        let (all_steps, ignore_error, mounts) = (true, true, None);
+        assert_eq!(cache, CacheTo { place, all_steps, mounts, packing, ignore_error });
+        for (text, want) in [
+            ("mounts=true", Some(MOUNTS_MAX_BYTES)),
+            ("mounts,mounts-max=1.5g", Some(3 << 29)),
+            ("mounts=false", None),
+        ] {
+            assert_eq!(to(&format!("type=local,dest=c,{text}")).unwrap().mounts, want, "{text}");
+        }
         assert_eq!(to("type=inline").unwrap().place, CachePlace::Inline);
     }
 
@@ -159,6 +192,9 @@ mod tests {
             ("type=local,dest=x,mode=all", "mode=all must be min or max"),
             ("type=local,dets=x", "a cache has no `dets=x`; did you mean `dest`?"),
             ("type=inline,compression=zstd", "a cache of type=inline has no compression"),
+            ("type=local,dest=x,mounts-max=1g", "mounts-max needs mounts=true"),
+            ("type=local,dest=x,mounts,mounts-max=big", "mounts-max=big is no size such as 2g"),
+            ("type=inline,mounts", "an inline cache takes no mounts: it is in the image's config"),
             ("type=registry,ref=a,tag=b", "a cache of type=registry has no tag"),
             ("type=local,dest=a,ref=b", "a cache of type=local has no ref"),
             (

@@ -32,7 +32,7 @@ use rootfs::Rootfs;
 pub use documents::{Artifact, Packed, pack};
 pub use error::{ExportError, Warning};
 pub use layout::write_artifact;
-pub use origin::{fetch_from, fetch_layer, is_obtainable};
+pub use origin::{fetch_for_now, fetch_from, fetch_layer, is_obtainable, read_elsewhere};
 pub use push::{push, push_all, push_artifact};
 pub use reader::{LayoutError, LayoutReader};
 pub use source::{Image, ImageLayer, Loaded};

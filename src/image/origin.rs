@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use crate::oci::{Descriptor, DiffId, Digest, LayerCompression, Reference};
 use crate::pathio::Context as _;
-use crate::pool::Scope;
+use crate::pool::{self, Scope};
 use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store, StoreError};
 
@@ -121,6 +121,57 @@ pub fn fetch_from(
     Ok(store.record_pulled(diff_id, blob, compression)?)
 }
 
+/// Reads a blob from the first place that has it, without keeping it; `read` is begun anew for each
+/// place. The bytes are not checked here.
+///
+/// # Errors
+/// [`StoreError::Missing`] when no place is known; the last place's error, or that of `read`.
+pub fn read_elsewhere<T>(
+    store: &Store,
+    registry: &Client,
+    diff_id: DiffId,
+    read: &dyn Fn(Box<dyn Read + Send>) -> std::result::Result<T, StoreError>,
+) -> Result<T> {
+    let mut last = StoreError::Missing { what: format!("the archive {diff_id}") }.into();
+    for source in store.sources(diff_id)? {
+        let passage = Passage::new(registry, &source);
+        let done = pool::scope(|scope| {
+            let opened = passage.open(scope).context("open a pipe for", store.root())?;
+            Ok(read(opened)?)
+        });
+        match (done, passage.failure()) {
+            (Ok(done), _) => return Ok(done),
+            (Err(_), Some(failure)) => last = failure,
+            (Err(error), None) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Brings a blob from the first place that has it, for this process alone.
+///
+/// # Errors
+/// As [`fetch_layer`].
+pub fn fetch_for_now(
+    store: &Store,
+    registry: &Client,
+    diff_id: DiffId,
+    blob: &Descriptor,
+) -> Result<()> {
+    let mut last = StoreError::Missing { what: format!("the archive {diff_id}") }.into();
+    for source in store.sources(diff_id)?.iter().filter(|from| from.blob.digest == blob.digest) {
+        let mut draft = store.draft()?;
+        match copy_to(registry, source, &mut draft, &|_more| {}) {
+            Err(error) => last = error,
+            Ok(()) => match store.keep(draft).0 {
+                got if got == blob.digest => return Ok(()),
+                got => last = corrupt(source, got),
+            },
+        }
+    }
+    Err(last)
+}
+
 fn corrupt(source: &LayerSource, got: Digest) -> ExportError {
     let (place, want) = (source.place.clone(), source.blob.digest);
     ExportError::WrongBlob { place, want, got }
@@ -180,7 +231,10 @@ impl<'a> Passage<'a> {
     /// The source's own error, if it had one that is not just the other end's hanging up.
     pub(super) fn failure(self) -> Option<ExportError> {
         let failure = self.failure.into_inner().ok().flatten();
-        let hung_up = |error: &ExportError| matches!(error, ExportError::Origin { source, .. } if source.is_local());
+        let hung_up = |error: &ExportError| {
+            matches!(error, ExportError::Origin { source, .. } if source.is_local())
+                || matches!(error, ExportError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        };
         failure.filter(|error| !hung_up(error))
     }
 }

@@ -1,9 +1,10 @@
 //! Blobs by digest, and drafts that become blobs.
 
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::oci::{Digest, Hasher};
 use crate::pathio::{self, Context as _, PathError};
@@ -51,6 +52,12 @@ impl Drop for Draft {
 
 impl Store {
     fn blob_path(&self, digest: Digest) -> PathBuf {
+        // Each use is one call on the map: a panic elsewhere leaves it whole.
+        let own = self.own_blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        own.get(&digest).cloned().unwrap_or_else(|| self.shared_path(digest))
+    }
+
+    fn shared_path(&self, digest: Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())
     }
 
@@ -72,11 +79,24 @@ impl Store {
     pub fn publish(&self, mut draft: Draft) -> Result<(Digest, u64), StoreError> {
         let n_bytes = draft.n_bytes();
         let digest = std::mem::take(&mut draft.hasher).finish();
-        let path = self.blob_path(digest);
+        let path = self.shared_path(digest);
         rustix::fs::fdatasync(&draft.file).context("write", &draft.path)?;
         pathio::rename(&draft.path, &path)?;
         draft.published = true;
         Ok((digest, n_bytes))
+    }
+
+    /// Makes the finished draft a blob for this process alone, which goes with the process.
+    #[must_use]
+    pub fn keep(&self, mut draft: Draft) -> (Digest, u64) {
+        let n_bytes = draft.n_bytes();
+        let digest = std::mem::take(&mut draft.hasher).finish();
+        let mut own = self.own_blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Vacant(free) = own.entry(digest) {
+            free.insert(draft.path.clone());
+            draft.published = true;
+        }
+        (digest, n_bytes)
     }
 
     /// Stores `bytes`.

@@ -1,8 +1,9 @@
 //! Folders that survive builds, for `RUN --mount=type=cache`.
 //!
 //! ```text
-//! cache-mounts/<key>/<n>/fs      what steps see
-//! cache-mounts/<key>/<n>/lock    held for as long as a step uses it
+//! cache-mounts/<key>/<n>/fs         what steps see
+//! cache-mounts/<key>/<n>/lock       held for as long as a step uses it
+//! cache-mounts/<key>/<n>/archived   the archive that holds the same, until a step uses the folder
 //! ```
 //!
 //! Number 0 is the one that everybody uses; the others are for steps that want one of their own
@@ -12,8 +13,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
-use crate::pathio::{self, Context as _};
+use crate::pathio::{self, Context as _, PathError};
 use crate::plan::CacheKey;
 
 use super::lock::Lease;
@@ -21,7 +23,9 @@ use super::work::open_folder;
 use super::{Store, StoreError, WorkFolder};
 
 /// Copies of one cache that steps have to themselves.
-const MAX_COPIES: u32 = 1024;
+pub(super) const MAX_COPIES: u32 = 1024;
+/// The file that names the archive of a folder that has not been used since it was made.
+pub(super) const ARCHIVED: &str = "archived";
 
 /// A cache in use; others learn of it until this is dropped.
 #[derive(Debug)]
@@ -87,7 +91,7 @@ impl Store {
         make: &dyn Fn() -> Result<WorkFolder, E>,
     ) -> Result<Option<CacheMount>, E> {
         let CacheRequest { key, usage, reset } = *request;
-        let home = self.root.join("cache-mounts").join(key.to_string()).join(copy.to_string());
+        let home = self.cache_home(key, copy);
         let (folder, lock) = (home.join("fs"), home.join("lock"));
         let known = access(&folder, Access::EXISTS).is_ok();
         if !known {
@@ -101,11 +105,23 @@ impl Store {
         };
         let Some(lease) = lease.map_err(StoreError::from)? else { return Ok(None) };
         self.fill(&folder, reset, make)?;
+        // Whatever the step does, its archive no longer tells.
+        match rustix::fs::unlink(home.join(ARCHIVED)) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => {
+                return Err(StoreError::from(PathError::new("remove", home, error)).into());
+            }
+        }
         if shared {
             lease.downgrade();
         }
         let folder = open_folder(&folder).map_err(StoreError::from)?;
         Ok(Some(CacheMount { folder, _lease: lease }))
+    }
+
+    /// Where copy number `copy` of a cache is.
+    pub(super) fn cache_home(&self, key: CacheKey, copy: u32) -> PathBuf {
+        self.root.join("cache-mounts").join(key.to_string()).join(copy.to_string())
     }
 
     /// Sees to it that the folder of a cache, which this process alone has, is there.

@@ -41,6 +41,17 @@ pub enum StoreError {
         /// What was unpacked.
         got: DiffId,
     },
+    /// The archive of a cache mount is another one than its place said.
+    #[error("the archive of a cache mount unpacks to {got}, not to {want}: it is damaged")]
+    WrongArchive {
+        /// What was promised.
+        want: DiffId,
+        /// What was unpacked.
+        got: DiffId,
+    },
+    /// The archive of a cache mount is not good.
+    #[error("the archive of a cache mount cannot be unpacked")]
+    UnpackCache(#[source] UnpackError),
     /// A blob or layer that a record names is not there.
     #[error("the store lacks {what}; run the build again with --no-cache")]
     Missing {

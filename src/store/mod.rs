@@ -17,6 +17,7 @@
 //! use is protected from `prune` by a shared `flock` for as long as the process lives.
 
 mod blob;
+mod cache_archive;
 mod cache_mount;
 mod downloads;
 mod error;
@@ -41,10 +42,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::archive::PackedListing;
-use crate::oci::DiffId;
+use crate::oci::{DiffId, Digest};
 use crate::pathio::{self, PathError};
 
 pub use blob::Draft;
+pub use cache_archive::{CacheArchive, HeldCache, Holding};
 pub use cache_mount::{CacheMount, CacheRequest, CacheUse};
 pub use downloads::DownloadRecord;
 pub use error::StoreError;
@@ -64,6 +66,8 @@ pub struct Store {
     in_use: lock::Lease,
     /// This process's folder below `tmp`, made when it is first needed.
     work: Mutex<Option<Arc<work::ProcessFolder>>>,
+    /// Blobs that only this process knows, and where they are.
+    own_blobs: Mutex<BTreeMap<Digest, PathBuf>>,
     /// Listings that were read, by layer.
     listings: Mutex<BTreeMap<DiffId, Arc<PackedListing>>>,
     user_namespace: bool,
@@ -99,6 +103,7 @@ impl Store {
             index: Mutex::new(index),
             in_use,
             work: Mutex::new(None),
+            own_blobs: Mutex::new(BTreeMap::new()),
             listings: Mutex::new(BTreeMap::new()),
             user_namespace: options.user_namespace,
         })

@@ -7,6 +7,7 @@ mod support;
 mod agreement;
 mod archive;
 mod build;
+mod cache_mounts;
 mod caches;
 mod cli;
 mod context;
