@@ -13,6 +13,8 @@ pub(super) struct Environment {
     variables: BTreeMap<String, String>,
     /// Seconds since 1970.
     pub(super) now_s: i64,
+    /// A number that another process has otherwise.
+    pub(super) seed: u64,
     /// Processors that may be used.
     pub(super) processors: NonZeroUsize,
     /// Whether messages go to a terminal that shows colours.
@@ -29,6 +31,7 @@ impl Environment {
         let dumb = variables.get("TERM").is_some_and(|term| term == "dumb");
         let colour = std::io::stderr().is_terminal() && !set("NO_COLOR") && !dumb;
         Self {
+            seed: u64::from(now.subsec_nanos()) ^ (u64::from(std::process::id()) << 32),
             now_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             processors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             colour,

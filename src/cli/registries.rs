@@ -1,6 +1,7 @@
 //! How to speak to registries: `registries.toml` and environment variables.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use super::report::Complaint;
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const RETRIES: u32 = 4;
 const FIRST_DELAY: Duration = Duration::from_millis(500);
+/// As many as BuildKit.
+const TRANSFERS_PER_HOST: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 
 /// `registries.toml`.
 #[derive(Debug, Default, Deserialize)]
@@ -74,6 +77,8 @@ fn options(environment: &Environment) -> Result<Options, Complaint> {
         user_agent: format!("rbuild/{}", env!("CARGO_PKG_VERSION")),
         retries: RETRIES,
         first_delay: FIRST_DELAY,
+        jitter_seed: environment.seed,
+        transfers_per_host: TRANSFERS_PER_HOST,
     })
 }
 

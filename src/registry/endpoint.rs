@@ -75,6 +75,7 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::num::NonZeroUsize;
     use std::time::Duration;
 
     use super::*;
@@ -89,6 +90,8 @@ mod tests {
             user_agent: "rbuild".to_owned(),
             retries: 0,
             first_delay: Duration::ZERO,
+            jitter_seed: 0,
+            transfers_per_host: NonZeroUsize::MIN,
         };
         for (name, want) in [
             (

@@ -148,7 +148,9 @@ impl RegistryError {
     pub(super) const fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } => true,
-            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            Self::Status { status, .. } => {
+                matches!(*status, 408 | 429) || (*status >= 500 && !matches!(*status, 501 | 505))
+            }
             Self::NotFound { .. }
             | Self::Unauthorized { .. }
             | Self::Denied { .. }
@@ -161,6 +163,24 @@ impl RegistryError {
             | Self::Credentials { .. }
             | Self::Local { .. } => false,
         }
+    }
+
+    pub(super) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    pub(super) const fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. })
+    }
+
+    /// Whether there was too much in one request.
+    pub(super) const fn is_too_long(&self) -> bool {
+        matches!(self, Self::Status { status: 413, .. })
+    }
+
+    /// Whether the bytes were to go to another place than the registry is at.
+    pub(super) const fn is_other_place(&self) -> bool {
+        matches!(self, Self::Status { status: 416, .. })
     }
 
     /// Whether asking another server cannot help: our own side failed, or wrong bytes are written.

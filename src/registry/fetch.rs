@@ -145,8 +145,7 @@ fn headers(response: &Response) -> FileHeaders {
 /// Says the status: of a plain file, people know what 404 means.
 fn status_error(response: Response, file: &Download<'_>) -> RegistryError {
     let (host, what, status) = (response.host(), file.shown.to_owned(), response.status());
-    let seconds = response.header("retry-after").and_then(|text| text.trim().parse().ok());
-    let retry_after = seconds.map(std::time::Duration::from_secs);
+    let retry_after = response.retry_after();
     let message = match status {
         401 | 403 => "it wants credentials, or others than it got",
         404 | 410 => "there is no such file",

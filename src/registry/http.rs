@@ -11,6 +11,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 
 use super::RegistryError;
 use super::auth::Secret;
+use super::date::parse_http_date;
 use super::error::message_of;
 use super::url::{Scheme, Url, is_loopback};
 
@@ -32,16 +33,18 @@ pub(super) enum Method {
     Head,
     Post,
     Put,
+    Patch,
+    Delete,
 }
 
 /// What a request carries.
 pub(super) enum Body<'a> {
     Empty,
     Bytes(&'a [u8]),
-    /// Exactly `n_bytes` of a reader; such a request cannot be repeated.
+    /// Exactly `n_bytes` of a reader, or all that it gives; such a request cannot be repeated.
     Stream {
         reader: &'a mut dyn Read,
-        n_bytes: u64,
+        n_bytes: Option<u64>,
     },
 }
 
@@ -63,6 +66,11 @@ impl Request<'_> {
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// The same with another body.
+    pub(super) fn with_body(self, body: Body<'_>) -> Request<'_> {
+        Request { method: self.method, url: self.url, headers: self.headers, body }
     }
 }
 
@@ -144,6 +152,8 @@ impl Http {
                 Method::Head => http::Method::HEAD,
                 Method::Post => http::Method::POST,
                 Method::Put => http::Method::PUT,
+                Method::Patch => http::Method::PATCH,
+                Method::Delete => http::Method::DELETE,
             });
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
@@ -151,7 +161,7 @@ impl Http {
         if let Some(secret) = secret {
             builder = builder.header("authorization", secret.for_wire());
         }
-        if let Body::Stream { n_bytes, .. } = request.body {
+        if let Body::Stream { n_bytes: Some(n_bytes), .. } = request.body {
             builder = builder.header("content-length", n_bytes.to_string());
         }
         let agent = if is_loopback(url.host()) { &self.direct } else { &self.agent };
@@ -160,7 +170,9 @@ impl Http {
             protocol(url, "an address or a header cannot be sent".to_owned())
         };
         let answer = match &mut request.body {
-            Body::Empty if matches!(request.method, Method::Get | Method::Head) => {
+            Body::Empty
+                if matches!(request.method, Method::Get | Method::Head | Method::Delete) =>
+            {
                 agent.run(builder.body(()).map_err(invalid)?)
             }
             Body::Empty => agent.run(builder.body(b"".as_slice()).map_err(invalid)?),
@@ -257,11 +269,21 @@ impl Response {
         message_of(&bytes)
     }
 
+    /// How long the server asks us to wait (RFC 9110, 10.2.3). A date is measured by the server's own
+    /// clock: ours may be wrong.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let text = self.header("retry-after")?.trim();
+        if let Ok(seconds) = text.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let (then, now) = (parse_http_date(text)?, parse_http_date(self.header("date")?)?);
+        u64::try_from(then.saturating_sub(now)).ok().map(Duration::from_secs)
+    }
+
     /// The error that this answer means for `what`.
     pub(super) fn into_error(self, what: &str) -> RegistryError {
         let (host, what, status) = (self.host(), what.to_owned(), self.status());
-        let seconds = self.header("retry-after").and_then(|text| text.trim().parse().ok());
-        let retry_after = seconds.map(Duration::from_secs);
+        let retry_after = self.retry_after();
         let words = self.words();
         let why = if words.is_empty() { "it gives no reason".to_owned() } else { words };
         match status {

@@ -11,6 +11,7 @@ mod date;
 mod endpoint;
 mod error;
 mod fetch;
+mod gate;
 mod helper;
 mod http;
 mod login;
@@ -18,12 +19,15 @@ mod pull;
 mod push;
 mod resolve;
 mod retry;
+mod source;
+mod upload;
 mod url;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use date::parse_http_date;
@@ -32,12 +36,14 @@ pub use fetch::{Download, Downloaded, FileHeaders};
 pub use login::{KeptIn, forget_login, keep_login};
 pub use push::Pushed;
 pub use resolve::Fetched;
+pub use upload::Upload;
 
 use auth::{Auth, Scope};
 use credentials::Credentials;
 use endpoint::Endpoint;
+use gate::Gate;
 use http::{Body, Http, Request, Response};
-use retry::Schedule;
+use retry::{Jitter, Schedule};
 
 use crate::oci::Reference;
 
@@ -55,8 +61,13 @@ pub struct Options {
     pub user_agent: String,
     /// How often a request that may yet succeed is tried again.
     pub retries: u32,
-    /// The pause before the first such try; it doubles with each further one, up to a minute.
+    /// The pause before the first such try; it doubles with each further one, up to a minute, and
+    /// is shortened by up to a half.
     pub first_delay: Duration,
+    /// By how much pauses are shortened: equal numbers make equal pauses.
+    pub jitter_seed: u64,
+    /// How many downloads one host has to bear at a time, and how many uploads.
+    pub transfers_per_host: NonZeroUsize,
 }
 
 /// A client of all registries; share one, so that connections and tokens are used again.
@@ -65,6 +76,7 @@ pub struct Client {
     schedule: Schedule,
     http: Http,
     auth: Auth,
+    gate: Gate,
     /// Origins of mirrors that could not be reached: each costs one time limit, not many.
     silent: Mutex<BTreeSet<String>>,
 }
@@ -105,10 +117,12 @@ impl Client {
             }
         }
         let (retries, first_delay) = (options.retries, options.first_delay);
-        let schedule = Schedule { retries, first_delay, reconnects: true };
+        let jitter = Arc::new(Jitter::new(options.jitter_seed));
+        let schedule = Schedule { retries, first_delay, reconnects: true, jitter };
+        let gate = Gate::new(options.transfers_per_host);
         let http = Http::new(&options.user_agent);
         let auth = Auth::new(credentials);
-        Ok(Self { options, schedule, http, auth, silent: Mutex::new(BTreeSet::new()) })
+        Ok(Self { options, schedule, http, auth, gate, silent: Mutex::new(BTreeSet::new()) })
     }
 
     /// What the first server that can gives: a mirror of `name`'s registry, or the registry.
@@ -121,7 +135,7 @@ impl Client {
         name: &Reference,
         mut ask: impl FnMut(&Endpoint, &Schedule) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
-        let once = Schedule { reconnects: false, ..self.schedule };
+        let once = Schedule { reconnects: false, ..self.schedule.clone() };
         for mirror in Endpoint::mirrors(name, &self.options)? {
             let origin = mirror.base.origin();
             // A panic elsewhere leaves the set as good as it was.

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::auth::Scope;
 use super::endpoint::Endpoint;
+use super::gate::Direction;
 use super::http::{Method, Request, Response, protocol};
 use super::retry::Schedule;
 use super::{Client, RegistryError};
@@ -86,15 +87,14 @@ impl Client {
         repository: &str,
         transfer: &mut Transfer<'_>,
     ) -> Result<(), RegistryError> {
-        let mut n_failures = 0;
+        let mut tries = schedule.tries();
         loop {
             let before = transfer.hasher.n_bytes();
             let Err(error) = self.pull_rest(endpoint, repository, transfer) else { return Ok(()) };
             if transfer.hasher.n_bytes() - before >= PROGRESS_BYTES {
-                n_failures = 0;
+                tries.progressed();
             }
-            n_failures += 1;
-            schedule.wait(n_failures, error)?;
+            tries.failed(error)?;
         }
     }
 
@@ -109,6 +109,7 @@ impl Client {
         if offset == transfer.blob.size && offset > 0 {
             return Ok(());
         }
+        let _permit = self.gate.enter(endpoint.base.origin(), Direction::Down);
         let url = endpoint.url(repository, &format!("blobs/{}", transfer.blob.digest));
         // Compressed on the way, a blob would have another length, and ranges another meaning.
         let mut request = Request::new(Method::Get, url).header("accept-encoding", "identity");

@@ -9,6 +9,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
 use std::slice;
@@ -53,6 +54,8 @@ fn client() -> Client {
         user_agent: "rbuild-tests".to_owned(),
         retries: 2,
         first_delay: Duration::from_millis(1),
+        jitter_seed: 0,
+        transfers_per_host: NonZeroUsize::new(4).unwrap(),
     })
     .unwrap()
 }

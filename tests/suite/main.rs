@@ -30,3 +30,4 @@ mod remote;
 mod sandbox;
 mod store;
 mod tidy;
+mod uploads;

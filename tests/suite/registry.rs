@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, Read};
 use std::net::TcpListener;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ fn options() -> Options {
         user_agent: "rbuild-tests".to_owned(),
         retries: 2,
         first_delay: Duration::from_millis(1),
+        jitter_seed: 0,
+        transfers_per_host: NonZeroUsize::new(4).unwrap(),
     }
 }
 
@@ -726,11 +729,12 @@ fn broken_uploads_start_anew_and_progress_is_told_once() {
             format!("HEAD /v2/a/blobs/{digest}"),
             "POST /v2/a/blobs/uploads/".to_owned(),
             format!("PUT /upload/1?s=1&digest=sha256:{hex}"),
+            format!("HEAD /v2/a/blobs/{digest}"),
             "POST /v2/a/blobs/uploads/".to_owned(),
-            format!("PUT /upload/3?s=1&digest=sha256:{hex}"),
+            format!("PUT /upload/4?s=1&digest=sha256:{hex}"),
         ]
     );
-    assert!(server.requests()[4].body == bytes);
+    assert!(server.requests()[5].body == bytes);
 }
 
 // Mounts.

@@ -7,7 +7,7 @@
     reason = "a test may start programs and threads, and ends by a panic"
 )]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -234,8 +234,10 @@ fn serve(
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     let mut request = Request { method, target, headers, body: Vec::new() };
-    let n_bytes = request.header("content-length").map_or(0, |text| text.parse().unwrap());
-    reader.take(n_bytes).read_to_end(&mut request.body)?;
+    if request.header("expect").is_some() {
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    request.body = body(&request, &mut reader)?;
     let n_before = {
         let mut requests = requests.lock().unwrap();
         requests.push(request.clone());
@@ -243,4 +245,24 @@ fn serve(
     };
     let answer = script(&request, n_before);
     answer.send(&mut stream, request.method == "HEAD")
+}
+
+/// As much of a request's body as comes.
+fn body(request: &Request, reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if request.header("transfer-encoding") == Some("chunked") {
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let n_bytes = u64::from_str_radix(line.trim(), 16).unwrap_or(0);
+            let n_read = reader.by_ref().take(n_bytes).read_to_end(&mut body)?;
+            reader.read_line(&mut line)?;
+            if n_bytes == 0 || u64::try_from(n_read).unwrap() < n_bytes {
+                return Ok(body);
+            }
+        }
+    }
+    let n_bytes = request.header("content-length").map_or(0, |text| text.parse().unwrap());
+    reader.take(n_bytes).read_to_end(&mut body)?;
+    Ok(body)
 }

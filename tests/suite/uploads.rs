@@ -1,0 +1,253 @@
+//! Uploads that break on the way, of blobs and of streams whose length nobody knows yet.
+#![expect(clippy::unwrap_used, reason = "a test ends by a panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Cursor, Read};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rbuild::oci::{Descriptor, Digest, LayerCompression, MediaType, Reference};
+use rbuild::registry::{Client, Options, Pushed, RegistryError};
+
+use crate::support::proxy::{Fault, Head, Proxy};
+use crate::support::registry::{Answer, DockerRegistry, Request, Scripted};
+
+const MIB: u64 = 1 << 20;
+
+fn client() -> Client {
+    let options = Options {
+        mirrors: BTreeMap::new(),
+        plain_http: BTreeSet::new(),
+        docker_config: None,
+        user_agent: "rbuild-tests".to_owned(),
+        retries: 2,
+        first_delay: Duration::from_millis(1),
+        jitter_seed: 0,
+        transfers_per_host: NonZeroUsize::new(4).unwrap(),
+    };
+    Client::new(options).unwrap()
+}
+
+fn name(host: &str) -> Reference {
+    format!("{host}/a:t").parse().unwrap()
+}
+
+/// Bytes that differ everywhere.
+fn some_bytes(n_bytes: u64) -> Vec<u8> {
+    let words = (0_u32..).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes());
+    words.take(usize::try_from(n_bytes).unwrap()).collect()
+}
+
+fn n_bytes(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap()
+}
+
+/// Pushes `bytes`; also how many the progress told of, and how often they were opened.
+fn push(client: &Client, host: &str, bytes: &[u8]) -> (Result<Pushed, RegistryError>, u64, usize) {
+    let (told, opened) = (AtomicU64::new(0), AtomicUsize::new(0));
+    let open = || -> io::Result<Box<dyn Read + Send>> {
+        opened.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Cursor::new(bytes.to_vec())))
+    };
+    let blob = Descriptor::of(MediaType::OciLayer(LayerCompression::None), bytes);
+    let tell = |n| {
+        told.fetch_add(n, Ordering::Relaxed);
+    };
+    let result = client.push_blob(&name(host), &blob, None, &open, &tell);
+    (result, told.into_inner(), opened.into_inner())
+}
+
+/// Sends `bytes` without saying how many there are.
+fn stream(client: &Client, host: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+    let mut upload = client.start_upload(&name(host))?;
+    assert_eq!(upload.send(&mut Cursor::new(bytes), &|_| ())?, n_bytes(bytes));
+    upload.finish(Digest::of(bytes))
+}
+
+/// A registry that keeps what came of a broken upload, and knows how much that is.
+struct Keeping {
+    server: Scripted,
+    blobs: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+fn keeping() -> Keeping {
+    let blobs: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let open: Mutex<Vec<u8>> = Mutex::default();
+    let kept = Arc::clone(&blobs);
+    let server = Scripted::new(move |request, n_before| {
+        let mut open = open.lock().unwrap();
+        let at = |status, open: &[u8]| {
+            let answer = Answer::new(status, "").header("Location", format!("/upload/{n_before}"));
+            answer.header("Range", format!("0-{}", open.len().saturating_sub(1)))
+        };
+        match request.method.as_str() {
+            "HEAD" => Answer::new(404, ""),
+            "POST" => {
+                open.clear();
+                at(202, &open)
+            }
+            "PATCH" if !starts_at(request, open.len()) => Answer::new(416, ""),
+            "PATCH" => {
+                open.extend(&request.body);
+                at(202, &open)
+            }
+            "GET" => at(204, &open),
+            "PUT" => {
+                open.extend(&request.body);
+                kept.lock().unwrap().push(std::mem::take(&mut *open));
+                Answer::new(201, "")
+            }
+            _ => Answer::new(204, ""),
+        }
+    });
+    Keeping { server, blobs }
+}
+
+/// Whether a request says that its bytes belong at `place`, or says nothing of that.
+fn starts_at(request: &Request, place: usize) -> bool {
+    let range = request.header("content-range");
+    range.is_none_or(|range| range.split('-').next() == Some(&place.to_string()))
+}
+
+/// Cuts the first `n` requests that send bytes after `at` of them.
+fn cutting(n: usize, at: u64) -> impl Fn(&Head) -> Fault + Send + Sync + 'static {
+    let left = AtomicUsize::new(n);
+    move |head| {
+        let sends = head.line().starts_with("PATCH ") || head.line().starts_with("PUT ");
+        let less = |left: usize| left.checked_sub(1);
+        if sends && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            return Fault::CutRequest(at);
+        }
+        Fault::None
+    }
+}
+
+#[test]
+fn large_uploads_go_on_where_they_broke() {
+    let registry = keeping();
+    let proxy = Proxy::new(&registry.server.host(), cutting(2, 5 * MIB));
+    let bytes = some_bytes(20 * MIB);
+    let (pushed, told, _) = push(&client(), &proxy.host(), &bytes);
+    assert_eq!((pushed.unwrap(), told), (Pushed::Uploaded, 20 * MIB));
+    assert!(*registry.blobs.lock().unwrap() == [bytes]);
+    let requests = registry.server.requests();
+    let sent: Vec<(&str, u64)> = requests
+        .iter()
+        .filter(|request| request.method == "PATCH")
+        .map(|request| (request.header("content-range").unwrap_or("-"), n_bytes(&request.body)))
+        .collect();
+    let range = |from: u64| format!("{from}-{}", 20 * MIB - 1);
+    assert_eq!(
+        sent,
+        [("-", 5 * MIB), (range(5 * MIB).as_str(), 5 * MIB), (range(10 * MIB).as_str(), 10 * MIB),]
+    );
+}
+
+#[test]
+fn streams_go_on_where_they_broke() {
+    let registry = keeping();
+    // However much is on the way when the connection ends, what is missing is among the last 4 MiB.
+    let proxy = Proxy::new(&registry.server.host(), cutting(2, 2 * MIB));
+    let bytes = some_bytes(6 * MIB);
+    stream(&client(), &proxy.host(), &bytes).unwrap();
+    assert!(*registry.blobs.lock().unwrap() == [bytes]);
+}
+
+#[test]
+fn registries_that_forget_broken_uploads_get_the_blob_anew() {
+    let registry = DockerRegistry::open();
+    let proxy = Proxy::new(registry.host(), cutting(2, 3 * MIB));
+    let bytes = some_bytes(8 * MIB);
+    let (pushed, told, opened) = push(&client(), &proxy.host(), &bytes);
+    assert_eq!((pushed.unwrap(), told, opened), (Pushed::Uploaded, 8 * MIB, 3));
+    assert!(client().blob_exists(&name(registry.host()), Digest::of(&bytes)).unwrap());
+    // Of a stream the start is gone by then, if it was long.
+    let proxy = Proxy::new(registry.host(), cutting(1, 9 * MIB));
+    let error = stream(&client(), &proxy.host(), &some_bytes(15 * MIB)).unwrap_err();
+    assert!(matches!(error, RegistryError::Broken { .. }), "{error}");
+    let proxy = Proxy::new(registry.host(), cutting(1, MIB / 2));
+    stream(&client(), &proxy.host(), &some_bytes(MIB)).unwrap();
+}
+
+#[test]
+fn streams_reach_a_real_registry_in_one_piece_or_in_several() {
+    let registry = DockerRegistry::open();
+    let (client, name) = (client(), name(registry.host()));
+    let bytes = some_bytes(9 * MIB + 1);
+    stream(&client, registry.host(), &bytes).unwrap();
+    assert!(client.blob_exists(&name, Digest::of(&bytes)).unwrap());
+    stream(&client, registry.host(), b"").unwrap();
+    assert!(client.blob_exists(&name, Digest::of(b"")).unwrap());
+
+    let mut upload = client.start_upload(&name).unwrap();
+    for piece in [&b"one "[..], b"", b"two ", b"three"] {
+        upload.send(&mut &*piece, &|_| ()).unwrap();
+    }
+    assert_eq!(upload.n_bytes(), 13);
+    upload.finish(Digest::of(b"one two three")).unwrap();
+    assert!(client.blob_exists(&name, Digest::of(b"one two three")).unwrap());
+
+    let mut upload = client.start_upload(&name).unwrap();
+    upload.send(&mut &b"other"[..], &|_| ()).unwrap();
+    let error = upload.finish(Digest::of(b"bytes")).unwrap_err();
+    assert!(matches!(error, RegistryError::Status { status: 400, .. }), "{error}");
+}
+
+#[test]
+fn uploads_that_are_given_up_are_ended_at_the_registry() {
+    let registry = DockerRegistry::open();
+    let proxy = Proxy::new(registry.host(), |_| Fault::None);
+    let mut upload = client().start_upload(&name(&proxy.host())).map(drop);
+    assert!(upload.is_ok());
+    assert_eq!(proxy.lines(), ["POST /v2/a/blobs/uploads/", "DELETE /v2/a/blobs/uploads/*"]);
+    upload = stream(&client(), &proxy.host(), b"bytes");
+    assert!(upload.is_ok());
+    assert_eq!(proxy.lines().len(), 5, "{:?}", proxy.lines());
+}
+
+#[test]
+fn answers_that_are_lost_are_no_uploads_that_are_lost() {
+    for n_bytes in [MIB, 5 * MIB] {
+        let registry = DockerRegistry::open();
+        let lost = AtomicUsize::new(0);
+        let proxy = Proxy::new(registry.host(), move |head| {
+            let is_first = || lost.fetch_add(1, Ordering::SeqCst) == 0;
+            let is_last = head.line().starts_with("PUT ");
+            if is_last && is_first() { Fault::LoseAnswer } else { Fault::None }
+        });
+        let bytes = some_bytes(n_bytes);
+        let (pushed, told, opened) = push(&client(), &proxy.host(), &bytes);
+        assert_eq!((pushed.unwrap(), told, opened), (Pushed::Uploaded, n_bytes, 1));
+    }
+}
+
+#[test]
+fn proxies_that_limit_requests_get_smaller_ones() {
+    let registry = DockerRegistry::open();
+    let proxy = Proxy::new(registry.host(), |head| {
+        let n_bytes = head.header("content-length").and_then(|text| text.parse::<u64>().ok());
+        let is_stream = head.header("transfer-encoding").is_some();
+        let is_long = is_stream || n_bytes.is_some_and(|n_bytes| n_bytes > MIB);
+        if is_long { Fault::Status(413, None) } else { Fault::None }
+    });
+    for n_bytes in [2 * MIB, 5 * MIB] {
+        let (pushed, ..) = push(&client(), &proxy.host(), &some_bytes(n_bytes));
+        assert_eq!(pushed.unwrap(), Pushed::Uploaded);
+    }
+    stream(&client(), &proxy.host(), &some_bytes(6 * MIB + 5)).unwrap();
+}
+
+#[test]
+fn refusals_are_heard_before_many_bytes_are_sent() {
+    let registry = DockerRegistry::open();
+    let proxy = Proxy::new(registry.host(), |head| match head.line().starts_with("PATCH ") {
+        true => Fault::Status(403, None),
+        false => Fault::None,
+    });
+    let (pushed, told, _) = push(&client(), &proxy.host(), &some_bytes(20 * MIB));
+    let error = pushed.unwrap_err();
+    assert!(matches!(error, RegistryError::Denied { .. }), "{error}");
+    assert_eq!(told, 0);
+}

@@ -1,0 +1,343 @@
+//! A proxy between a client and a registry that does what bad networks and busy servers do.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may start threads, and ends by a panic"
+)]
+
+use std::io::{self, BufRead, BufReader, Read as _, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// What happens to one request and its answer.
+#[expect(dead_code, reason = "the test that plays all of them is still to come")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// The connection ends before the registry hears of it.
+    Drop,
+    /// The registry does what it was asked to, but nobody hears of that.
+    LoseAnswer,
+    /// The registry gets so many bytes of the request's body.
+    CutRequest(u64),
+    /// The client gets so many bytes of the answer's body.
+    CutAnswer(u64),
+    /// One bit of the answer's body is another.
+    FlipAnswer(u64),
+    /// One bit of the request's body is another.
+    FlipRequest(u64),
+    /// It takes a while.
+    Delay(Duration),
+    /// The proxy answers in place of the registry; with seconds to wait.
+    Status(u16, Option<u64>),
+    /// The token, if there is one, is no longer good.
+    Expire,
+}
+
+/// What happens to a body.
+#[derive(Debug, Clone, Copy, Default)]
+struct Damage {
+    /// Only so many bytes of it come.
+    cut: Option<u64>,
+    /// One bit of this byte is another.
+    flip: Option<u64>,
+}
+
+impl Fault {
+    fn of_request(self) -> Damage {
+        let cut = if let Self::CutRequest(at) = self { Some(at) } else { None };
+        let flip = if let Self::FlipRequest(at) = self { Some(at) } else { None };
+        Damage { cut, flip }
+    }
+
+    fn of_answer(self) -> Damage {
+        let cut = if let Self::CutAnswer(at) = self { Some(at) } else { None };
+        let flip = if let Self::FlipAnswer(at) = self { Some(at) } else { None };
+        Damage { cut, flip }
+    }
+}
+
+/// The first lines of a request or an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    first: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Head {
+    /// `None` at the end of the connection.
+    fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let mut first = String::new();
+        if from.read_line(&mut first)? == 0 {
+            return Ok(None);
+        }
+        let mut headers = Vec::new();
+        loop {
+            let mut line = String::new();
+            from.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(':') else { break };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        Ok(Some(Self { first: first.trim_end().to_owned(), headers }))
+    }
+
+    /// A header's value, by lower-case name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find_map(|(key, value)| (key == name).then_some(value.as_str()))
+    }
+
+    /// `METHOD path`, without what differs from run to run.
+    pub(crate) fn line(&self) -> String {
+        let mut words = self.first.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let path = target.split('?').next().unwrap();
+        match path.split_once("/blobs/uploads/") {
+            Some((repository, rest)) if !rest.is_empty() => {
+                format!("{method} {repository}/blobs/uploads/*")
+            }
+            _ => format!("{method} {path}"),
+        }
+    }
+
+    fn is_head(&self) -> bool {
+        self.first.starts_with("HEAD ")
+    }
+
+    fn status(&self) -> u16 {
+        self.first.split(' ').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// Writes it without what concerns one connection only.
+    fn write(&self, to: &mut impl Write, more: &str) -> io::Result<()> {
+        let mut text = format!("{}\r\n", self.first);
+        for (name, value) in &self.headers {
+            if !["connection", "expect"].contains(&name.as_str()) {
+                text += &format!("{name}: {value}\r\n");
+            }
+        }
+        to.write_all(format!("{text}{more}\r\n").as_bytes())
+    }
+}
+
+type Plan = dyn Fn(&Head) -> Fault + Send + Sync;
+
+/// A proxy on a free loopback port; it ends with this value.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    upstream: String,
+    plan: Box<Plan>,
+    log: Mutex<Vec<(String, Fault)>>,
+    /// Authorization headers that were declared dead.
+    dead: Mutex<Vec<String>>,
+    ended: AtomicBool,
+}
+
+impl Proxy {
+    /// In front of `upstream`; `plan` says what happens to each request.
+    pub(crate) fn new(
+        upstream: &str,
+        plan: impl Fn(&Head) -> Fault + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            upstream: upstream.to_owned(),
+            plan: Box::new(plan),
+            log: Mutex::default(),
+            dead: Mutex::default(),
+            ended: AtomicBool::new(false),
+        });
+        let server = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if server.ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                let server = Arc::clone(&server);
+                // Whoever goes away in the middle is part of the play.
+                thread::spawn(move || stream.and_then(|stream| server.serve(&stream)));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Host and port.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// What came so far and what happened to it, in order.
+    pub(crate) fn log(&self) -> Vec<(String, Fault)> {
+        self.shared.log.lock().unwrap().clone()
+    }
+
+    /// The requests of it.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log().into_iter().map(|(line, _)| line).collect()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        // Wakes the thread that waits for a connection.
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+impl Shared {
+    fn serve(&self, client: &TcpStream) -> io::Result<()> {
+        client.set_nodelay(true)?;
+        let mut reader = BufReader::new(client.try_clone()?);
+        while let Some(head) = Head::read(&mut reader)? {
+            let fault = (self.plan)(&head);
+            self.log.lock().unwrap().push((head.line(), fault));
+            if !self.pass(&head, fault, &mut reader, client)? {
+                break;
+            }
+        }
+        client.shutdown(Shutdown::Both)
+    }
+
+    /// One request; tells whether the connection goes on.
+    fn pass(
+        &self,
+        head: &Head,
+        fault: Fault,
+        reader: &mut BufReader<TcpStream>,
+        mut client: &TcpStream,
+    ) -> io::Result<bool> {
+        match fault {
+            Fault::Drop => return Ok(false),
+            Fault::Delay(delay) => thread::sleep(delay),
+            Fault::Status(status, seconds) => return self.refuse(head, status, seconds, client),
+            Fault::Expire => {
+                let token = head.header("authorization").unwrap_or_default();
+                self.dead.lock().unwrap().push(token.to_owned());
+            }
+            Fault::None
+            | Fault::LoseAnswer
+            | Fault::CutRequest(_)
+            | Fault::CutAnswer(_)
+            | Fault::FlipRequest(_)
+            | Fault::FlipAnswer(_) => {}
+        }
+        let mut head = head.clone();
+        if head.header("authorization").is_some_and(|token| self.is_dead(token)) {
+            // The registry's own challenge is the answer.
+            head.headers.retain(|(name, _)| name != "authorization");
+        }
+        let mut upstream = TcpStream::connect(&self.upstream)?;
+        head.write(&mut upstream, "connection: close\r\n")?;
+        if head.header("expect").is_some() {
+            client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let whole = relay(&head, reader, &mut upstream, false, fault.of_request())?;
+        if !whole {
+            // The registry has noticed before the client comes back.
+            upstream.shutdown(Shutdown::Write)?;
+            drop(upstream.read_to_end(&mut Vec::new()));
+            return Ok(false);
+        }
+        let mut upstream = BufReader::new(upstream);
+        let Some(answer) = Head::read(&mut upstream)? else { return Ok(false) };
+        if fault == Fault::LoseAnswer {
+            return Ok(false);
+        }
+        answer.write(&mut client, "")?;
+        let is_empty = head.is_head() || matches!(answer.status(), 204 | 304);
+        let whole = is_empty || relay(&answer, &mut upstream, client, true, fault.of_answer())?;
+        let ends = answer.header("content-length").is_some()
+            || answer.header("transfer-encoding").is_some();
+        Ok(whole && (ends || is_empty))
+    }
+
+    fn is_dead(&self, token: &str) -> bool {
+        self.dead.lock().unwrap().iter().any(|dead| dead == token)
+    }
+
+    fn refuse(
+        &self,
+        head: &Head,
+        status: u16,
+        seconds: Option<u64>,
+        mut client: &TcpStream,
+    ) -> io::Result<bool> {
+        let body = r#"{"errors":[{"code":"FAULT","message":"a fault of the test's own"}]}"#;
+        let wait = seconds.map_or(String::new(), |seconds| format!("retry-after: {seconds}\r\n"));
+        let mut answer =
+            format!("HTTP/1.1 {status} Fault\r\ncontent-length: {}\r\n{wait}\r\n", body.len());
+        if !head.is_head() {
+            answer += body;
+        }
+        client.write_all(answer.as_bytes())?;
+        // What the client has not sent yet is not waited for.
+        let sends = head.header("content-length").is_some_and(|n| n != "0")
+            || head.header("transfer-encoding").is_some();
+        Ok(!sends)
+    }
+}
+
+/// Copies a body as its head announces it; tells whether all of it.
+fn relay(
+    head: &Head,
+    from: &mut impl BufRead,
+    mut to: impl Write,
+    is_answer: bool,
+    damage: Damage,
+) -> io::Result<bool> {
+    let Damage { cut, flip } = damage;
+    let length = head.header("content-length").and_then(|text| text.parse::<u64>().ok());
+    let is_chunked = head.header("transfer-encoding") == Some("chunked");
+    if !is_chunked && length.is_none() && !is_answer {
+        return Ok(true);
+    }
+    let (mut done, mut left) = (0, if is_chunked { 0 } else { length.unwrap_or(u64::MAX) });
+    loop {
+        if is_chunked && left == 0 {
+            let mut line = String::new();
+            from.read_line(&mut line)?;
+            left = u64::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+            to.write_all(line.as_bytes())?;
+            if left == 0 {
+                from.read_line(&mut line)?;
+                to.write_all(b"\r\n")?;
+                return Ok(true);
+            }
+        }
+        if left == 0 {
+            return Ok(true);
+        }
+        let mut buffer = [0; 16 << 10];
+        let most = usize::try_from(left.min(cut.unwrap_or(u64::MAX).saturating_sub(done)));
+        let most = most.unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            to.flush()?;
+            return Ok(false);
+        }
+        let n_read = from.read(&mut buffer[..most])?;
+        if n_read == 0 {
+            return Ok(length.is_none() && !is_chunked);
+        }
+        let n_bytes = u64::try_from(n_read).unwrap();
+        if let Some(at) = flip.filter(|at| (done..done + n_bytes).contains(at)) {
+            buffer[usize::try_from(at - done).unwrap()] ^= 4;
+        }
+        to.write_all(&buffer[..n_read])?;
+        done += n_bytes;
+        left -= n_bytes;
+        if is_chunked && left == 0 {
+            from.read_line(&mut String::new())?;
+            to.write_all(b"\r\n")?;
+        }
+    }
+}
