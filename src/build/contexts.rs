@@ -129,7 +129,7 @@ fn fetch(
     match source {
         Remote::Git(git) => repository(steps, fetched, git, now_s),
         Remote::Url(url) => {
-            let record = fetched.download(steps, url)?;
+            let record = fetched.file(steps, url, None)?;
             let store = steps.services.store;
             unpack_file(store, &|| store.open_blob(record.blob), &redacted(&url.url), number)
         }

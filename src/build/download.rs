@@ -26,7 +26,7 @@ pub enum DownloadError {
         source: Box<RegistryError>,
     },
     /// It is not what it has to be.
-    #[error("{shown} has the digest {got}, not {want} as --checksum says")]
+    #[error("{shown} has the digest {got}, not {want} as {by} says")]
     Checksum {
         /// The URL, without credentials.
         shown: String,
@@ -34,10 +34,30 @@ pub enum DownloadError {
         got: Digest,
         /// What was to come.
         want: Digest,
+        /// Who says so.
+        by: ChecksumBy,
     },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Who says what a download has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChecksumBy {
+    /// The Dockerfile.
+    Flag,
+    /// The lock file of this name.
+    LockFile(String),
+}
+
+impl std::fmt::Display for ChecksumBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "--checksum",
+            Self::LockFile(file) => file,
+        })
+    }
 }
 
 type Result<T> = std::result::Result<T, DownloadError>;
@@ -61,6 +81,7 @@ pub(super) fn download_exactly(
     shared: &Steps<'_>,
     url: &str,
     want: Digest,
+    by: ChecksumBy,
 ) -> Result<DownloadRecord> {
     let store = shared.services.store;
     let own = store.download(&key(shared, url))?.filter(|record| record.blob == want);
@@ -74,7 +95,7 @@ pub(super) fn download_exactly(
     let record = download(shared, url)?;
     if record.blob != want {
         let (shown, got) = (redacted(url), record.blob);
-        return Err(DownloadError::Checksum { shown, got, want });
+        return Err(DownloadError::Checksum { shown, got, want, by });
     }
     Ok(record)
 }
@@ -84,6 +105,11 @@ fn ask(shared: &Steps<'_>, url: &str, shown: &str) -> Result<(DownloadRecord, Do
     let store = services.store;
     let key = key(shared, url);
     let known = store.download(&key)?;
+    if services.registry.is_offline()
+        && let Some(known) = known
+    {
+        return Ok((known, Downloaded::Same));
+    }
     let authorization = fetch::http_authorization(shared, url);
     let file = Download {
         url,

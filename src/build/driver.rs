@@ -24,7 +24,7 @@ use super::run::RunDone;
 use super::shared::{Shared, StepRun};
 use super::slot::Slot;
 use super::stack::Stack;
-use super::{BuildError, Failure, Outcome, copy, run, workdir};
+use super::{BuildError, Failure, Outcome, copy, planning, run, workdir};
 
 /// The number of the build context among the folders that files may lie in.
 pub(super) const CONTEXT_FOLDER: u32 = 0;
@@ -55,7 +55,7 @@ pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
 /// Builds; gives the layers of the images, too.
 fn build_images(shared: &Shared<'_>) -> Result<(Built, BTreeSet<DiffId>)> {
     let (services, options) = (shared.services, shared.options);
-    let (plan, images) = make_plan(shared)?;
+    let (plan, images) = planning::plan(shared)?;
     let run = Run::new(shared, &plan, &images);
     run.all_stages()?;
     let images = plan.targets.iter().map(|target| assemble::image(&run, &run.stage(*target)?));
@@ -73,20 +73,6 @@ fn build_images(shared: &Shared<'_>) -> Result<(Built, BTreeSet<DiffId>)> {
     services.store.make_durable().map_err(BuildError::from)?;
     let layers = images.into_iter().flat_map(|image| image.layers).collect();
     Ok((Built { top, id, warnings: plan.warnings }, layers))
-}
-
-/// Resolves images until the plan is complete.
-fn make_plan(shared: &Shared<'_>) -> Result<(Plan, ImageTable)> {
-    let mut table = ImageTable::default();
-    let mut known = plan::Images::new();
-    loop {
-        let outcome = plan::plan(&shared.options.dockerfile, &shared.options.request, &known)
-            .map_err(|diagnostics| BuildError::Dockerfile { diagnostics })?;
-        match outcome {
-            plan::Outcome::Ready(plan) => return Ok((*plan, table)),
-            plan::Outcome::Needs(needs) => table.resolve(shared, &needs, &mut known)?,
-        }
-    }
 }
 
 /// What came of a stage.

@@ -9,10 +9,13 @@ use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
 use crate::store::StoreError;
 
-use super::FetchError;
+use super::{FetchError, LockViolation};
 
 /// An error that several waiting threads may see.
 pub type Failure = Arc<BuildError>;
+
+/// What to do where `--offline` is in the way.
+pub(super) const FETCH_FIRST: &str = "a build without --offline, or `rbuild pull`, fetches it";
 
 /// Why a build ended without an image.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +95,9 @@ pub enum BuildError {
     /// Something that no place of the Dockerfile names could not be fetched: the context.
     #[error(transparent)]
     Fetch(Box<FetchError>),
+    /// An input that no place of the Dockerfile names is not what the lock file says: the context.
+    #[error("{0}; {help}", help = .0.help())]
+    Locked(Box<LockViolation>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -141,7 +147,10 @@ impl BuildError {
             }
             Self::Image { span: Some(span), source, .. } => {
                 let message = format!("{self}: {}", chain(source));
-                vec![Diagnostic::error(codes::BASE_UNAVAILABLE, *span, message)]
+                let is_offline = matches!(source, RegistryError::Offline { .. });
+                let code = if is_offline { codes::NOT_FETCHED } else { codes::BASE_UNAVAILABLE };
+                let error = Diagnostic::error(code, *span, message);
+                vec![error.maybe_help(is_offline.then_some(FETCH_FIRST))]
             }
             Self::BadImage { span: Some(span), .. } => {
                 vec![Diagnostic::error(codes::BASE_UNAVAILABLE, *span, self.to_string())]
@@ -152,6 +161,7 @@ impl BuildError {
             | Self::Config { .. }
             | Self::Push { .. }
             | Self::Fetch(_)
+            | Self::Locked(_)
             | Self::Store(_)
             | Self::Io(_)
             | Self::Export(_)
@@ -180,6 +190,7 @@ impl BuildError {
         match self {
             Self::Image { source: RegistryError::NotFound { .. }, .. }
             | Self::BadImage { span: Some(_), .. }
+            | Self::Locked(_)
             | Self::Dockerfile { .. }
             | Self::Run { .. } => false,
             Self::Image { .. }

@@ -1,5 +1,6 @@
 //! What ADD and contexts fetch from: downloads and checkouts, each once a build.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,15 +9,17 @@ use base64::Engine as _;
 
 use crate::context::git::{self, CheckoutOptions, GitError, GitRequest, GitSettings, Revision};
 use crate::diag::{Diagnostic, Span, codes};
+use crate::oci::Digest;
 use crate::pathio::PathError;
-use crate::plan::{GitSource, UrlSource};
+use crate::plan::{GitSource, LockInput, LockedValue, UrlSource};
+use crate::registry::RegistryError;
 use crate::store::unpack::UnpackError;
 use crate::store::{DownloadRecord, StoreError, WorkFolder};
 
-use super::download::{self, DownloadError};
+use super::download::{self, ChecksumBy, DownloadError};
 use super::git_agent::{GitAgent, git_agent};
 use super::shared::Steps;
-use super::{BuildError, Outcome, error};
+use super::{BuildError, LockViolation, Outcome, error};
 
 /// Why something outside could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,15 @@ pub enum FetchError {
         /// Why.
         source: Box<UnpackError>,
     },
+    /// It is not what the lock file says.
+    #[error(transparent)]
+    Locked(#[from] Box<LockViolation>),
+    /// The network is not to be used.
+    #[error("{what} would have to be fetched, which --offline forbids")]
+    Offline {
+        /// What was wanted.
+        what: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -52,10 +64,13 @@ impl FetchError {
             Self::Git(GitError::Stopped) => BuildError::Stopped,
             Self::Store(error) => error.into(),
             Self::Io(error) => error.into(),
-            Self::Git(_) | Self::Download(_) | Self::Archive { .. } => match span {
-                Some(span) => self.diagnostic(span).into(),
-                None => BuildError::Fetch(Box::new(self)),
-            },
+            Self::Locked(violation) => violation.at(span),
+            Self::Git(_) | Self::Download(_) | Self::Archive { .. } | Self::Offline { .. } => {
+                match span {
+                    Some(span) => self.diagnostic(span).into(),
+                    None => BuildError::Fetch(Box::new(self)),
+                }
+            }
         }
     }
 
@@ -64,6 +79,13 @@ impl FetchError {
             Self::Download(DownloadError::Checksum { .. })
             | Self::Git(GitError::Checksum { .. }) => codes::WRONG_CHECKSUM,
             Self::Archive { .. } => codes::BAD_ARCHIVE,
+            Self::Locked(_) => codes::NOT_AS_LOCKED,
+            Self::Offline { .. } => codes::NOT_FETCHED,
+            Self::Download(DownloadError::Fetch { source, .. })
+                if matches!(**source, RegistryError::Offline { .. }) =>
+            {
+                codes::NOT_FETCHED
+            }
             Self::Download(_) | Self::Git(_) | Self::Store(_) | Self::Io(_) => codes::FETCH_FAILED,
         };
         Diagnostic::error(code, span, error::chain(self)).maybe_help(self.help())
@@ -73,6 +95,11 @@ impl FetchError {
     #[must_use]
     pub fn help(&self) -> Option<String> {
         let help = match self {
+            Self::Download(DownloadError::Checksum { by: ChecksumBy::LockFile(_), .. }) => {
+                "if the new content is right, `rbuild lock --update` takes it over"
+            }
+            Self::Locked(violation) => violation.help(),
+            Self::Offline { .. } => "a build without --offline fetches it",
             Self::Download(DownloadError::Checksum { .. })
             | Self::Git(GitError::Checksum { .. }) => {
                 "if the new content is right, put its checksum in place of the old one"
@@ -126,27 +153,85 @@ impl Checkout {
 }
 
 impl Fetched {
-    /// What lies behind a URL now.
-    pub(super) fn download(&self, steps: &Steps<'_>, url: &UrlSource) -> Result<DownloadRecord> {
-        let made = self.downloads.get(url.url.clone(), || download::download(steps, &url.url));
-        Ok(made?)
+    /// What a file has to be, if the Dockerfile or the lock file says it.
+    pub(super) fn certain_digest(
+        &self,
+        steps: &Steps<'_>,
+        url: &UrlSource,
+        own: Option<Digest>,
+    ) -> Result<Option<(Digest, ChecksumBy)>> {
+        let locked = steps.services.locked;
+        let input = LockInput::url(url);
+        let certain = match (own, locked.wanted(&input)?) {
+            (Some(own), _) => Some((own, ChecksumBy::Flag)),
+            (None, Some(LockedValue::Digest(want))) => {
+                Some((want, ChecksumBy::LockFile(locked.file())))
+            }
+            (None, Some(LockedValue::Commit(_)) | None) => None,
+        };
+        if let Some((digest, _)) = &certain {
+            locked.meet(input, LockedValue::Digest(*digest))?;
+        }
+        Ok(certain)
     }
 
-    /// What a reference stands for now.
+    /// The file behind a URL: the one that it has to be, or else the one that is there now.
+    pub(super) fn file(
+        &self,
+        steps: &Steps<'_>,
+        url: &UrlSource,
+        own: Option<Digest>,
+    ) -> Result<DownloadRecord> {
+        if let Some((want, by)) = self.certain_digest(steps, url, own)? {
+            return Ok(download::download_exactly(steps, &url.url, want, by)?);
+        }
+        let made = self.downloads.get(url.url.clone(), || download::download(steps, &url.url));
+        let record = made?;
+        let digest = LockedValue::Digest(record.blob);
+        steps.services.locked.meet(LockInput::url(url), digest)?;
+        Ok(record)
+    }
+
+    /// What a reference stands for now, or what it has to.
     fn revision(&self, steps: &Steps<'_>, source: &GitSource) -> Result<Revision> {
+        let shown = source.shown();
+        let is_certain = git::certain_commit(&request(source, &shown)).is_some();
+        if steps.services.registry.is_offline() && !is_certain {
+            return Err(FetchError::Offline { what: LockInput::git(source).to_string() });
+        }
         let key = (source.remote.clone(), source.reference.clone(), source.checksum.clone());
         self.revisions.get(key, || {
             with_settings(steps, source, |request, settings| Ok(git::resolve(request, settings)?))
         })
     }
 
-    /// The commit that is meant; the repository is asked only if the source does not say it.
-    pub(super) fn commit(&self, steps: &Steps<'_>, source: &GitSource) -> Result<String> {
+    /// The source at the commit that the lock file has for it, unless the Dockerfile itself says
+    /// something else.
+    fn locked<'a>(steps: &Steps<'_>, source: &'a GitSource) -> Result<Cow<'a, GitSource>> {
+        let wanted = steps.services.locked.wanted(&LockInput::git(source))?;
+        let Some(LockedValue::Commit(commit)) = wanted else { return Ok(Cow::Borrowed(source)) };
         let shown = source.shown();
-        match git::certain_commit(&request(source, &shown)) {
-            Some(commit) => Ok(commit.to_ascii_lowercase()),
-            None => Ok(self.revision(steps, source)?.commit),
+        let says_itself = git::certain_commit(&request(source, &shown)).is_some();
+        let agrees = source.checksum.as_ref().is_none_or(|own| commit.starts_with(own.as_str()));
+        if says_itself || !agrees {
+            return Ok(Cow::Borrowed(source));
         }
+        let checksum = Some(commit);
+        Ok(Cow::Owned(GitSource { checksum, fetch_by_commit: true, ..source.clone() }))
+    }
+
+    /// The commit that is meant; the repository is asked only if neither the source nor the lock
+    /// file says it.
+    pub(super) fn commit(&self, steps: &Steps<'_>, source: &GitSource) -> Result<String> {
+        let locked = Self::locked(steps, source)?;
+        let shown = locked.shown();
+        let commit = match git::certain_commit(&request(&locked, &shown)) {
+            Some(commit) => commit.to_ascii_lowercase(),
+            None => self.revision(steps, &locked)?.commit,
+        };
+        let value = LockedValue::Commit(commit.clone());
+        steps.services.locked.meet(LockInput::git(source), value)?;
+        Ok(commit)
     }
 
     /// The files of the commit that is meant.
@@ -156,7 +241,9 @@ impl Fetched {
         source: &GitSource,
         now_s: i64,
     ) -> Result<Arc<Checkout>> {
-        let revision = self.revision(steps, source)?;
+        let commit = self.commit(steps, source)?;
+        let locked = Self::locked(steps, source)?;
+        let revision = self.revision(steps, &locked)?;
         let keep_git_dir = source.keep_git_dir == Some(true);
         let options = CheckoutOptions {
             keep_git_dir,
@@ -165,12 +252,23 @@ impl Fetched {
         };
         let flags = [keep_git_dir, source.submodules, source.commit_time];
         let key = (source.remote.clone(), revision.commit.clone(), flags);
-        self.checkouts.get(key, || {
+        let made = self.checkouts.get(key, || {
             let step = steps.start(format!("[internal] fetch {}", source.shown()));
-            let made = check_out(steps, source, &revision, &options);
+            let made = check_out(steps, &locked, &revision, &options);
             steps.finish(step, if made.is_ok() { Outcome::Done } else { Outcome::Failed });
             made.map(Arc::new)
-        })
+        });
+        match made {
+            Err(FetchError::Git(GitError::NoReference { .. }))
+                if locked.checksum != source.checksum =>
+            {
+                let now = self.revision(steps, source).ok();
+                let now = now.map(|now| LockedValue::Commit(now.commit));
+                let (input, want) = (LockInput::git(source), LockedValue::Commit(commit));
+                Err(Box::new(steps.services.locked.gone(input, want, now)).into())
+            }
+            made => made,
+        }
     }
 }
 
@@ -180,6 +278,9 @@ fn check_out(
     revision: &Revision,
     options: &CheckoutOptions,
 ) -> Result<Checkout> {
+    if steps.services.registry.is_offline() {
+        return Err(FetchError::Offline { what: LockInput::git(source).to_string() });
+    }
     let work = steps.services.store.work_folder()?;
     work.folder("fs")?;
     let into = work.path().join("fs");

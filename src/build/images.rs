@@ -18,7 +18,7 @@ use crate::tree::ContentDigest;
 
 use super::shared::{Shared, Steps};
 use super::stack::Stack;
-use super::{BuildError, Event, Failure, Outcome, layout};
+use super::{BuildError, Event, Failure, Outcome, layout, resolve};
 
 /// A manifest or config is no longer than this.
 pub(super) const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
@@ -33,6 +33,10 @@ pub(super) struct Resolved {
     /// Where its layers can be had.
     pub(super) name: Reference,
     pub(super) place: ImagePlace,
+    /// Where the Dockerfile names it first.
+    pub(super) span: Option<Span>,
+    /// The manifest's.
+    pub(super) digest: Digest,
     pub(super) manifest: Manifest,
     pub(super) config: ImageConfig,
 }
@@ -59,7 +63,7 @@ impl ImageTable {
     ) -> Result<()> {
         let jobs = NonZeroUsize::new(needs.len()).unwrap_or(NonZeroUsize::MIN);
         let found = pool::map_in_order(needs, jobs, |(request, span)| {
-            let resolved = resolve(shared, request, Some(*span))?;
+            let resolved = resolve::image(shared, request, Some(*span))?;
             let base = base_image(&resolved.config, *span)?;
             Ok::<_, BuildError>((request.clone(), resolved, base))
         });
@@ -113,34 +117,9 @@ fn base_image(config: &ImageConfig, span: Span) -> Result<BaseImage> {
     Ok(BaseImage { config: config.clone(), triggers })
 }
 
-/// Finds an image: by a tag of the store, by what a registry said earlier, or by asking it.
-fn resolve(shared: &Shared<'_>, request: &ImageRequest, span: Option<Span>) -> Result<Resolved> {
-    if let Some(resolved) = layout::resolve(shared, request, span)? {
-        return checked(resolved, span);
-    }
-    let (name, platform) = (&request.name, &request.platform);
-    let store = shared.services.store;
-    if !shared.options.pull {
-        let known = match store.tag(name)? {
-            Some(tagged) => Some(tagged),
-            None => store.resolved(name, platform)?,
-        };
-        if let Some(manifest) = known
-            && let Some(resolved) = from_store(shared, name, platform, manifest)?
-            && resolved.config.platform() == *platform
-        {
-            return Ok(resolved);
-        }
-    }
-    let step = shared.start(format!("[internal] load metadata for {name}"));
-    let resolved = from_registry(shared, name, platform, span).map(|(resolved, _)| resolved);
-    shared.finish(step, if resolved.is_ok() { Outcome::Done } else { Outcome::Failed });
-    resolved
-}
-
 /// The image with this manifest, or of this index, if all its documents are here.
-fn from_store(
-    shared: &Shared<'_>,
+pub(super) fn from_store(
+    shared: &Steps<'_>,
     name: &Reference,
     platform: &Platform,
     digest: Digest,
@@ -166,7 +145,8 @@ fn from_store(
     let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
     let config = parse_config(name, &config)?;
     let place = ImagePlace::Registry;
-    checked(Resolved { name: name.clone(), place, manifest, config }, None).map(Some)
+    let name = name.clone();
+    checked(Resolved { name, place, span: None, digest, manifest, config }, None).map(Some)
 }
 
 fn parse_manifest(name: &Reference, bytes: &[u8]) -> Result<Parsed> {
@@ -178,25 +158,29 @@ fn parse_config(name: &Reference, bytes: &[u8]) -> Result<ImageConfig> {
         .map_err(|source| BuildError::Config { name: name.to_string(), source })
 }
 
-fn checked(resolved: Resolved, span: Option<Span>) -> Result<Resolved> {
+/// The image, whose documents agree.
+pub(super) fn checked(resolved: Resolved, span: Option<Span>) -> Result<Resolved> {
     let (n_layers, n_ids) = (resolved.manifest.layers.len(), resolved.config.rootfs.diff_ids.len());
     if n_layers != n_ids {
         let reason = format!("its manifest has {n_layers} layers, its config {n_ids}");
         return Err(BuildError::BadImage { span, name: resolved.name.to_string(), reason });
     }
-    Ok(resolved)
+    Ok(Resolved { span, ..resolved })
 }
 
-fn from_registry(
+/// Asks the registry what `name` is now, or for what it was when its manifest was `at`.
+pub(super) fn from_registry(
     shared: &Steps<'_>,
     name: &Reference,
+    at: Option<Digest>,
     platform: &Platform,
     span: Option<Span>,
-) -> Result<(Resolved, Digest)> {
+) -> Result<Resolved> {
     let registry = shared.services.registry;
     let store = shared.services.store;
     let failed = |source: RegistryError| BuildError::Image { span, name: name.familiar(), source };
-    let fetched = registry.manifest(name).map_err(failed)?;
+    let asked = at.map_or_else(|| name.clone(), |digest| name.with_digest(digest));
+    let fetched = registry.manifest(&asked).map_err(failed)?;
     let (bytes, digest) = match parse_manifest(name, &fetched.bytes)? {
         Parsed::Manifest(_) => (fetched.bytes, fetched.digest),
         Parsed::Index(index) => {
@@ -234,17 +218,17 @@ fn from_registry(
         );
         shared.event(Event::Warning { text });
     }
-    let resolved = checked(
-        Resolved { name: name.clone(), place: ImagePlace::Registry, manifest, config },
-        span,
-    )?;
+    let (name, place) = (name.clone(), ImagePlace::Registry);
+    let resolved = checked(Resolved { name, place, span, digest, manifest, config }, span)?;
     for (diff_id, blob) in resolved.layers() {
-        let source = LayerSource { blob: blob.clone(), place: name.name() };
+        let source = LayerSource { blob: blob.clone(), place: resolved.name.name() };
         store.put_source(diff_id, &source)?;
     }
     store.put_blob(&bytes)?;
-    store.set_resolved(name, platform, digest)?;
-    Ok((resolved, digest))
+    if at.is_none() {
+        store.set_resolved(&resolved.name, platform, digest)?;
+    }
+    Ok(resolved)
 }
 
 /// Pulls the layers that the store has in no form.
@@ -298,9 +282,9 @@ fn fetch_one(
             Err(error) => drop(first.get_or_insert(error)),
         }
     }
-    let name = resolved.name.familiar();
+    let (name, span) = (resolved.name.familiar(), resolved.span);
     Err(match first.expect("a layer is somewhere") {
-        ExportError::Origin { source, .. } => BuildError::Image { span: None, name, source },
+        ExportError::Origin { source, .. } => BuildError::Image { span, name, source },
         error @ (ExportError::Store(_)
         | ExportError::Io(_)
         | ExportError::Archive(_)
@@ -388,10 +372,10 @@ pub fn pull(
 ) -> std::result::Result<Digest, Failure> {
     let shared = Steps::new(services);
     let pulled = || -> Result<Digest> {
-        let (resolved, manifest) = from_registry(&shared, name, platform, None)?;
+        let resolved = from_registry(&shared, name, None, platform, None)?;
         fetch_layers(&shared, &resolved)?;
-        services.store.set_tag(name, manifest)?;
-        Ok(manifest)
+        services.store.set_tag(name, resolved.digest)?;
+        Ok(resolved.digest)
     };
     pulled().map_err(Failure::new)
 }

@@ -39,9 +39,9 @@ pub(super) fn resolve(
         steps.services.store.put_source(*diff_id, &source)?;
     }
     steps.services.store.put_blob(&config_bytes)?;
-    steps.services.store.put_blob(&bytes)?;
+    let digest = steps.services.store.put_blob(&bytes)?;
     let (name, place) = (request.name.clone(), request.place.clone());
-    Ok(Some(Resolved { name, place, manifest, config }))
+    Ok(Some(Resolved { name, place, span, digest, manifest, config }))
 }
 
 fn bad_image(request: &ImageRequest, span: Option<Span>, reason: String) -> BuildError {

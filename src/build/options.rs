@@ -16,7 +16,7 @@ use crate::tree::Tree;
 use super::contexts::ContextFiles;
 use super::lent::Lent;
 use super::remote_cache::{CacheFrom, CacheTo};
-use super::{Event, StepNumbers, Stop};
+use super::{Event, LockedInputs, StepNumbers, Stop};
 
 /// Where the sources of COPY are.
 #[derive(Debug, Clone)]
@@ -79,6 +79,8 @@ pub struct Services<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// Secrets and agents.
     pub lent: &'a Lent,
+    /// What inputs from elsewhere have to be.
+    pub locked: &'a LockedInputs,
     /// Numbers what is shown.
     pub numbers: &'a StepNumbers,
     /// Learns what happens.

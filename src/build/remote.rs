@@ -37,17 +37,25 @@ enum Material {
     Folder { tree: Tree, context: Box<Context>, folder: u32, _checkout: Arc<Checkout> },
 }
 
-/// Finds out what a source is now; the network is used only if the Dockerfile does not say.
+/// Finds out what a source is now; the network is used only if neither the Dockerfile nor the lock
+/// file says it.
 pub(super) fn find(run: &Run<'_>, part: &RemotePart) -> std::result::Result<Found, BuildError> {
-    let name = match (&part.source, part.checksum) {
-        (Remote::Url(_), Some(checksum)) => Ok(checksum.to_string()),
-        (Remote::Url(url), None) => {
-            run.fetched.download(run, url).map(|record| record.blob.to_string())
-        }
-        (Remote::Git(git), _) => run.fetched.commit(run, git),
+    let name = match &part.source {
+        Remote::Url(url) => file_name(run, url, part.checksum),
+        Remote::Git(git) => run.fetched.commit(run, git),
     };
     let name = name.map_err(|error| error.at(Some(part.span)))?;
     Ok(Found { name, material: None })
+}
+
+/// The digest of the file behind a URL.
+fn file_name(run: &Run<'_>, url: &UrlSource, checksum: Option<Digest>) -> Result<String> {
+    let certain = run.fetched.certain_digest(run, url, checksum)?;
+    let digest = match certain {
+        Some((digest, _)) => digest,
+        None => run.fetched.file(run, url, None)?.blob,
+    };
+    Ok(digest.to_string())
 }
 
 impl Found {
@@ -110,10 +118,7 @@ impl Found {
 }
 
 fn file(run: &Run<'_>, url: &UrlSource, checksum: Option<Digest>) -> Result<Material> {
-    let record = match checksum {
-        Some(checksum) => download::download_exactly(run, &url.url, checksum)?,
-        None => run.fetched.download(run, url)?,
-    };
+    let record = run.fetched.file(run, url, checksum)?;
     let folder = run.next_folder();
     let content = content_hash(run, record.blob)?;
     let origin = FileOrigin::folder(folder, TreePath::root());

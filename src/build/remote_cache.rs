@@ -11,6 +11,7 @@ use crate::image::{self, Artifact, ExportError, ExportOptions, ImageLayer, Layou
 use crate::oci::{
     Descriptor, DiffId, ImageConfig, Manifest, MediaType, Parsed, Platform, Reference,
 };
+use crate::registry::RegistryError;
 use crate::store::{LayerSource, StepRecord, Store};
 
 use super::cache_document::{
@@ -107,12 +108,23 @@ fn tolerate(
     Ok(())
 }
 
+/// A cache that is behind a network is out of reach without one.
+fn reachable(services: &Services<'_>, place: &CachePlace) -> Result<()> {
+    let is_here = matches!(place, CachePlace::Folder(..) | CachePlace::Inline);
+    if is_here || !services.registry.is_offline() {
+        return Ok(());
+    }
+    let source = RegistryError::Offline { what: place.to_string() };
+    Err(BuildError::Image { span: None, name: place.to_string(), source })
+}
+
 fn import_one(
     services: &Services<'_>,
     cache: &CacheFrom,
     platforms: &[Platform],
     offers: &mut Offers,
 ) -> Result<()> {
+    reachable(services, &cache.place)?;
     let Some(place) = store_place(&cache.place)? else { return Ok(()) };
     let documents = match &cache.place {
         CachePlace::Registry(name) => {
@@ -306,6 +318,7 @@ fn export_one(
     steps: &[StepRecord],
     mounts: Vec<CachedMount>,
 ) -> Result<()> {
+    reachable(shared.services, &cache.place)?;
     let (store, registry) = (shared.services.store, shared.services.registry);
     let mut document = document(store, steps)?;
     let n_layers = document.layers.len();

@@ -71,7 +71,11 @@ pub(super) fn run(
     let mut mounts = mounts(shared, &work, operation, rootfs.as_fd(), &mut points)?;
     let own = StepMounts::prepare(shared, step, operation, inputs, rootfs.as_fd(), &mut points)?;
     mounts.extend(own.mounts.iter().cloned());
-    let spec = spec(operation, &user, &own.env, mounts);
+    let mut spec = spec(operation, &user, &own.env, mounts);
+    // What it makes is in the key's terms the same: a step may always find the network down.
+    if shared.services.registry.is_offline() {
+        spec.network = sandbox::Network::None;
+    }
     let (exit, tail) = attend(shared, step, &rootfs, &spec, &own.mask);
     drop(spec);
     drop(own);

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use super::call::{Call, Format, Inspection};
+use super::lockfile::LockOptions;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -47,6 +48,8 @@ pub(super) enum Command {
     /// Build an image from a Dockerfile (the word `build` may be left out)
     #[command(after_help = AFTER_HELP)]
     Build(Box<BuildArgs>),
+    /// Write down what the base images, downloads and git references of a Dockerfile are
+    Lock(Box<LockArgs>),
     /// Push an image of the local store to its registry
     Push(PushArgs),
     /// Pull an image into the local store
@@ -70,7 +73,7 @@ impl Command {
     pub(super) fn needs_privileges(&self) -> bool {
         match self {
             Self::Build(build) => build.inspection().is_none() || build.is_remote(),
-            Self::Push(_) | Self::Pull(_) | Self::Prune(_) => true,
+            Self::Lock(_) | Self::Push(_) | Self::Pull(_) | Self::Prune(_) => true,
             Self::Login(_) | Self::Logout(_) | Self::Images | Self::Inspect(_) | Self::Version => {
                 false
             }
@@ -167,6 +170,8 @@ pub(super) struct BuildArgs {
     #[arg(long)]
     pub(super) push: bool,
     #[command(flatten)]
+    pub(super) lock: LockOptions,
+    #[command(flatten)]
     pub(super) compression: CompressionArgs,
     /// Take the clock out of the image: equal steps give equal digests
     #[arg(long)]
@@ -188,6 +193,17 @@ impl BuildArgs {
         let checked = self.check.then_some(Inspection::Check);
         Some((checked.or(call.what)?, call.format))
     }
+}
+
+/// It takes the options of the build that is to be locked; what comes out of one does not matter.
+#[derive(Debug, Args)]
+pub(super) struct LockArgs {
+    /// Ask again for what is in the lock file already; for all its platforms unless --platform says
+    /// for which
+    #[arg(long)]
+    pub(super) update: bool,
+    #[command(flatten)]
+    pub(super) build: BuildArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -298,9 +314,24 @@ pub(super) struct PruneArgs {
 }
 
 /// Words after which `build` is not put in.
-const COMMANDS: [&str; 10] =
-    ["build", "push", "pull", "login", "logout", "images", "inspect", "prune", "version", "help"];
+const COMMANDS: [&str; 11] = [
+    "build", "lock", "push", "pull", "login", "logout", "images", "inspect", "prune", "version",
+    "help",
+];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
+
+/// Reads what was typed, the program's name included.
+pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    let mut command = command();
+    let mut matches = command.try_get_matches_from_mut(with_default_command(typed))?;
+    Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+fn command() -> clap::Command {
+    Arguments::command().mut_subcommand("lock", |lock| {
+        lock.mut_arg("context", |context| context.required(false).default_value("."))
+    })
+}
 
 /// Puts in the word `build` where it was left out.
 pub(super) fn with_default_command(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -322,13 +353,11 @@ pub(super) fn with_default_command(typed: impl IntoIterator<Item = OsString>) ->
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn arguments_are_well_formed() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::plan::{
 
 use super::args::BuildArgs;
 use super::exit::Exit;
+use super::lockfile::{self, Beside};
 use super::report::{self, Complaint};
 
 /// A Dockerfile or ignore file is no longer than this.
@@ -40,6 +41,8 @@ pub(super) enum Asked {
 pub(super) struct Input {
     pub(super) dockerfile: SourceFile,
     pub(super) context: ContextSource,
+    /// The lock file beside the Dockerfile.
+    pub(super) lock: Beside,
     /// What was fetched has to live as long.
     fetched: Option<FetchedContext>,
 }
@@ -118,7 +121,8 @@ impl Asked {
         }
         let (ignore, tree) = (IgnoreRules::default(), fetched.tree());
         let context = ContextSource { path, ignore, lasting: false, tree };
-        Ok(Input { dockerfile, context, fetched: Some(fetched) })
+        let lock = Beside::Fetched(lock_in(args, &fetched)?);
+        Ok(Input { dockerfile, context, lock, fetched: Some(fetched) })
     }
 }
 
@@ -169,7 +173,14 @@ pub(super) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
     let (dockerfile, name) = read_dockerfile(args, &path)?;
     let ignore = ignore_rules(Some(&name), &path)?;
     let context = ContextSource { path, ignore, lasting: true, tree: None };
-    Ok(Input { dockerfile, context, fetched: None })
+    // As it was typed: it is shown, and the working folder stays.
+    let beside = args.file.as_ref().filter(|_| !is_stdin(args));
+    let lock = beside.map_or_else(
+        || Path::new(&args.context).join(lockfile::NAME),
+        |file| file.with_file_name(lockfile::NAME),
+    );
+    let lock = Beside::File(lock);
+    Ok(Input { dockerfile, context, lock, fetched: None })
 }
 
 fn folder(context: &str) -> Result<PathBuf> {
@@ -223,20 +234,8 @@ fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<SourceFil
         (None, Some(name)) => vec![name.to_owned()],
         (None, None) => vec!["Dockerfile".to_owned(), "dockerfile".to_owned()],
     };
-    let failed = |error: PathError| Complaint::from_error(&error, Exit::Build);
-    let rules = IgnoreRules::default();
-    let context = Context::open(fetched.path(), rules, 0, HashMemo::none()).map_err(failed)?;
     for name in &names {
-        let tree = context.tree(&[name]).map_err(failed)?;
-        let Ok(path) = tree.resolve(name.as_bytes()) else { continue };
-        if tree.file(&path).is_none() {
-            continue;
-        }
-        let mut bytes = Vec::new();
-        let file = context.read(&path).map_err(failed)?;
-        file.take(MAX_FILE_BYTES)
-            .read_to_end(&mut bytes)
-            .map_err(|error| failed(PathError::new("read", name, error)))?;
+        let Some(bytes) = file_in(fetched, name)? else { continue };
         let shown = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
         let shown = if fetched.single_file().is_some() { "Dockerfile".into() } else { shown };
         return Ok(SourceFile::new(shown, String::from_utf8_lossy(&bytes).into_owned()));
@@ -244,6 +243,31 @@ fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<SourceFil
     let name = names.into_iter().next().unwrap_or_default();
     let error = PathError::new("open", name, std::io::Error::from(std::io::ErrorKind::NotFound));
     Err(no_dockerfile(&error, fetched.path()))
+}
+
+/// The lock file beside the Dockerfile inside a context that was fetched.
+fn lock_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<Option<String>> {
+    let beside = args.file.clone().unwrap_or_default().with_file_name(lockfile::NAME);
+    let bytes = file_in(fetched, &beside.to_string_lossy())?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// A file inside a context that was fetched; no link leads out of it.
+fn file_in(fetched: &FetchedContext, name: &str) -> Result<Option<Vec<u8>>> {
+    let failed = |error: PathError| Complaint::from_error(&error, Exit::Build);
+    let rules = IgnoreRules::default();
+    let context = Context::open(fetched.path(), rules, 0, HashMemo::none()).map_err(failed)?;
+    let tree = context.tree(&[name]).map_err(failed)?;
+    let Ok(path) = tree.resolve(name.as_bytes()) else { return Ok(None) };
+    if tree.file(&path).is_none() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let file = context.read(&path).map_err(failed)?;
+    file.take(MAX_FILE_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(PathError::new("read", name, error)))?;
+    Ok(Some(bytes))
 }
 
 fn no_dockerfile(error: &PathError, context: &Path) -> Complaint {

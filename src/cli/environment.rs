@@ -7,6 +7,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::diag::Style;
+
 /// What is around the process.
 #[derive(Debug, Clone)]
 pub(super) struct Environment {
@@ -37,6 +39,11 @@ impl Environment {
             colour,
             variables,
         }
+    }
+
+    /// How messages look.
+    pub(super) const fn style(&self) -> Style {
+        if self.colour { Style::Colour } else { Style::Plain }
     }
 
     /// A variable that is set and not empty.

@@ -10,6 +10,8 @@ mod environment;
 mod epoch;
 mod exit;
 mod interrupt;
+mod lock_text;
+mod lockfile;
 mod output;
 mod progress;
 mod registries;
@@ -19,9 +21,7 @@ mod secrets;
 
 pub use exit::Exit;
 
-use clap::Parser as _;
-
-use args::{Arguments, Command};
+use args::Command;
 use environment::Environment;
 use report::Complaint;
 
@@ -29,8 +29,7 @@ use report::Complaint;
 #[must_use]
 pub fn main() -> Exit {
     let environment = Environment::of_process();
-    let arguments = match Arguments::try_parse_from(args::with_default_command(std::env::args_os()))
-    {
+    let arguments = match args::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => return report::usage(&error),
     };
@@ -42,6 +41,7 @@ pub fn main() -> Exit {
     }
     let result = match &arguments.command {
         Command::Build(build) => commands::build::run(build, &arguments.global, &environment),
+        Command::Lock(lock) => commands::lock::run(lock, &arguments.global, &environment),
         Command::Push(push) => commands::push::run(push, &arguments.global, &environment),
         Command::Pull(pull) => commands::pull::run(pull, &arguments.global, &environment),
         Command::Login(login) => commands::login::login(login, &environment),

@@ -45,6 +45,15 @@ pub(super) fn client(environment: &Environment) -> Result<Client, Complaint> {
     made.map_err(|error| Complaint::from_error(&error, Exit::Usage))
 }
 
+/// A client for a build, which may have to do without network.
+pub(super) fn client_for_build(
+    environment: &Environment,
+    offline: bool,
+) -> Result<Client, Complaint> {
+    let made = Client::new(Options { offline, ..options(environment)? });
+    made.map_err(|error| Complaint::from_error(&error, Exit::Usage))
+}
+
 /// The same with this login and no other.
 pub(super) fn client_for(
     environment: &Environment,
@@ -79,6 +88,7 @@ fn options(environment: &Environment) -> Result<Options, Complaint> {
         first_delay: FIRST_DELAY,
         jitter_seed: environment.seed,
         transfers_per_host: TRANSFERS_PER_HOST,
+        offline: false,
     })
 }
 

@@ -88,6 +88,8 @@ codes! {
     FETCH_FAILED = "E0408", "a URL or a git repository cannot be had";
     WRONG_CHECKSUM = "E0409", "what was fetched is not what its checksum names";
     MISSING_SECRET = "E0410", "a required secret or ssh agent was not given";
+    NOT_AS_LOCKED = "E0411", "an input is not what rbuild.lock says, or is not in it";
+    NOT_FETCHED = "E0412", "--offline forbids to fetch an input that is not in the store";
     EMPTY_CONTINUATION = "W0001", "a blank line stands inside a continued instruction";
     LINT_AS_ERROR = "E0501", "a build check fails and check=error=true asks to stop";
     FOREIGN_FRONTEND = "W0002", "a # syntax directive names another frontend, which is not used";

@@ -11,6 +11,7 @@ mod fold;
 mod graph;
 mod history;
 mod key;
+mod lock;
 mod mounts;
 mod named;
 mod platforms;
@@ -29,6 +30,7 @@ use crate::oci::{Digest, ImageConfig, Platform, Reference};
 
 pub use graph::{Forms, forms};
 pub use key::{CacheKey, Chain, Component, OperationKey};
+pub use lock::{Lock, LockInput, LockedValue};
 pub use mounts::bytes;
 pub use named::{NamedContext, NamedContexts, context_name};
 pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote, redacted};

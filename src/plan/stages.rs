@@ -150,7 +150,7 @@ impl<'a> Planner<'a> {
     /// A stage that starts from an image; `None` when its config is missing.
     fn image(&mut self, request: ImageRequest, span: Span) -> Option<Start> {
         let Some(base) = self.images.get(&request) else {
-            self.needs.insert(request, span);
+            self.needs.entry(request).or_insert(span);
             return None;
         };
         let fold = Fold::image(base, self.escape);
@@ -270,7 +270,7 @@ impl<'a> Planner<'a> {
             None => self.image_request(text, from, platform)?,
         };
         if !self.images.contains_key(&request) {
-            self.needs.insert(request, from.span);
+            self.needs.entry(request).or_insert(from.span);
             return Ok(None);
         }
         Ok(Some(CopyFrom::Image(request)))

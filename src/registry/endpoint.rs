@@ -89,6 +89,7 @@ mod tests {
             docker_config: None,
             user_agent: "rbuild".to_owned(),
             retries: 0,
+            offline: false,
             first_delay: Duration::ZERO,
             jitter_seed: 0,
             transfers_per_host: NonZeroUsize::MIN,

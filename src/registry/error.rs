@@ -131,6 +131,12 @@ pub enum RegistryError {
         /// What is wrong, and where.
         why: String,
     },
+    /// The network is not to be used.
+    #[error("{what} would have to be fetched, which --offline forbids")]
+    Offline {
+        /// What was wanted, or where from.
+        what: String,
+    },
     /// Reading or writing on our own side failed.
     #[error("cannot {verb} {what}")]
     Local {
@@ -161,6 +167,7 @@ impl RegistryError {
             | Self::Protocol { .. }
             | Self::BadOption { .. }
             | Self::Credentials { .. }
+            | Self::Offline { .. }
             | Self::Local { .. } => false,
         }
     }
@@ -183,9 +190,9 @@ impl RegistryError {
         matches!(self, Self::Status { status: 416, .. })
     }
 
-    /// Whether asking another server cannot help: our own side failed, or wrong bytes are written.
+    /// Whether asking another server cannot help: our own side failed, or wants no network.
     pub(crate) const fn is_local(&self) -> bool {
-        matches!(self, Self::Local { .. })
+        matches!(self, Self::Local { .. } | Self::Offline { .. })
     }
 
     /// How long the server asked us to wait.

@@ -87,10 +87,12 @@ pub(super) struct Http {
     agent: ureq::Agent,
     /// For this machine's own servers, which no proxy can reach.
     direct: ureq::Agent,
+    /// Whether nothing is sent.
+    offline: bool,
 }
 
 impl Http {
-    pub(super) fn new(user_agent: &str) -> Self {
+    pub(super) fn new(user_agent: &str, offline: bool) -> Self {
         let config = || {
             let provider = rustls::crypto::aws_lc_rs::default_provider();
             let tls = TlsConfig::builder()
@@ -111,7 +113,7 @@ impl Http {
                 .max_idle_connections_per_host(MAX_IDLE_PER_HOST)
         };
         let agent = config().build().new_agent();
-        Self { agent, direct: config().proxy(None).build().new_agent() }
+        Self { agent, direct: config().proxy(None).build().new_agent(), offline }
     }
 
     /// Sends `request`, following redirects of GET and HEAD. `secret` goes to the host that the
@@ -146,6 +148,9 @@ impl Http {
         url: &Url,
         secret: Option<&Secret>,
     ) -> Result<Response, RegistryError> {
+        if self.offline {
+            return Err(RegistryError::Offline { what: url.origin() });
+        }
         let mut builder =
             http::Request::builder().uri(url.for_wire()).method(match request.method {
                 Method::Get => http::Method::GET,

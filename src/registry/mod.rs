@@ -68,6 +68,8 @@ pub struct Options {
     pub jitter_seed: u64,
     /// How many downloads one host has to bear at a time, and how many uploads.
     pub transfers_per_host: NonZeroUsize,
+    /// Whether every request is refused before it is sent.
+    pub offline: bool,
 }
 
 /// A client of all registries; share one, so that connections and tokens are used again.
@@ -120,9 +122,15 @@ impl Client {
         let jitter = Arc::new(Jitter::new(options.jitter_seed));
         let schedule = Schedule { retries, first_delay, reconnects: true, jitter };
         let gate = Gate::new(options.transfers_per_host);
-        let http = Http::new(&options.user_agent);
+        let http = Http::new(&options.user_agent, options.offline);
         let auth = Auth::new(credentials);
         Ok(Self { options, schedule, http, auth, gate, silent: Mutex::new(BTreeSet::new()) })
+    }
+
+    /// Whether every request is refused before it is sent.
+    #[must_use]
+    pub const fn is_offline(&self) -> bool {
+        self.options.offline
     }
 
     /// What the first server that can gives: a mirror of `name`'s registry, or the registry.

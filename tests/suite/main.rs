@@ -19,6 +19,7 @@ mod language;
 mod layering;
 mod lazy;
 mod lint;
+mod locked;
 mod memory;
 mod mounts;
 mod parse;

@@ -29,6 +29,7 @@ fn options() -> Options {
         first_delay: Duration::from_millis(1),
         jitter_seed: 0,
         transfers_per_host: NonZeroUsize::new(4).unwrap(),
+        offline: false,
     }
 }
 

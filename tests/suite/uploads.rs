@@ -24,6 +24,7 @@ fn client() -> Client {
         user_agent: "rbuild-tests".to_owned(),
         retries: 2,
         first_delay: Duration::from_millis(1),
+        offline: false,
         jitter_seed: 0,
         transfers_per_host: NonZeroUsize::new(4).unwrap(),
     };

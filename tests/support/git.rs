@@ -46,13 +46,22 @@ impl GitServer {
 
     /// Makes a repository by a shell script that is run in its work tree.
     pub(crate) fn repository(&self, name: &str, script: &str) {
+        let bare = self.folder.path().join(format!("{name}.git"));
+        let (init, clone) =
+            ("git init -q -b main", format!("git clone -q --bare . {}", bare.display()));
+        self.in_work_tree(name, &format!("{init}; {script}\n{clone}"));
+    }
+
+    /// Changes a repository by a shell script that makes commits on the branch `main`.
+    pub(crate) fn commit_on(&self, name: &str, script: &str) {
+        let bare = self.folder.path().join(format!("{name}.git"));
+        self.in_work_tree(name, &format!("{script}\ngit push -q {} main", bare.display()));
+    }
+
+    fn in_work_tree(&self, name: &str, script: &str) {
         let work = self.folder.path().join(format!("{name}.work"));
         std::fs::create_dir_all(&work).unwrap();
-        let bare = self.folder.path().join(format!("{name}.git"));
-        let shell = format!(
-            "set -eu; umask 022; git init -q -b main; {script}\ngit clone -q --bare . {}",
-            bare.display()
-        );
+        let shell = format!("set -eu; umask 022; {script}");
         let mut command = Command::new("sh");
         command.args(["-c", &shell]).current_dir(work);
         command.envs([

@@ -10,10 +10,12 @@ use super::check::{self, Look};
 use super::write_out;
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{
-    self, BuildError, BuildOptions, Built, CachePlace, CacheTo, Event, Services, StepNumbers, Stop,
+    self, BuildError, BuildOptions, Built, CachePlace, CacheTo, Event, LockRule, LockedInputs,
+    Services, StepNumbers, Stop,
 };
 use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
 use crate::cli::contexts::{self, Asked, Input};
+use crate::cli::lockfile::LockFile;
 use crate::cli::output::{self, Kind, Output};
 use crate::cli::progress::Plain;
 use crate::cli::{cache_options, epoch, interrupt, registries, report, run_options, secrets};
@@ -37,9 +39,30 @@ pub(in crate::cli) fn run(
         // Neither store nor registry has to be there.
         return inspect(args, environment, &contexts::local(args, folder.clone())?);
     }
+    with_input(args, global, environment, args.lock.rule(), |services, input, file, quiet| {
+        if args.inspection().is_some() {
+            return inspect(args, environment, input);
+        }
+        build_input(args, environment, services, input, &outputs, quiet)?;
+        if args.lock.locked { Ok(()) } else { file.complete(&services.locked.met()) }
+    })
+}
+
+/// Gets all that a build works with, and the context; hands it to `work`.
+pub(super) fn with_input(
+    args: &BuildArgs,
+    global: &Global,
+    environment: &Environment,
+    rule: LockRule,
+    work: impl FnOnce(&Services<'_>, &Input, &LockFile, bool) -> Result<()>,
+) -> Result<()> {
+    let asked = Asked::new(args)?;
     let quiet = args.quiet || args.progress == Progress::Quiet;
+    // A lock file that is named can say what the context itself has to be.
+    let given = LockFile::given(&args.lock)?;
+    let first = given.as_ref().map_or(Ok(LockedInputs::none()), |file| file.inputs(rule))?;
     let store = open_store(global, environment)?;
-    let registry = registries::client(environment)?;
+    let registry = registries::client_for_build(environment, args.lock.offline)?;
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let plain = Plain::default();
     let events = |event: Event| {
@@ -55,15 +78,20 @@ pub(in crate::cli) fn run(
         stop: &stop,
         environment: &programs,
         lent: &lent,
+        locked: &first,
         numbers: &StepNumbers::default(),
         events: &events,
     };
     interrupt::watching(&stop, || {
         let input = asked.load(args, &services, environment.now_s, quiet)?;
-        if args.inspection().is_some() {
-            return inspect(args, environment, &input);
+        match &given {
+            Some(file) => work(&services, &input, file, quiet),
+            None => {
+                let file = LockFile::beside(&input.lock)?;
+                let locked = file.inputs(rule)?;
+                work(&Services { locked: &locked, ..services }, &input, &file, quiet)
+            }
         }
-        build_input(args, environment, &services, &input, &outputs, quiet)
     })
 }
 
@@ -71,6 +99,20 @@ pub(in crate::cli) fn run(
 fn inspect(args: &BuildArgs, environment: &Environment, input: &Input) -> Result<()> {
     let (dockerfile, diagnostics) = syntax::parse(input.dockerfile.text());
     Look { args, environment, input, dockerfile, diagnostics }.run()
+}
+
+/// The Dockerfile, and what is odd about it.
+pub(super) fn read_dockerfile(
+    input: &Input,
+    environment: &Environment,
+) -> Result<(ir::Dockerfile, Vec<Diagnostic>)> {
+    let source = &input.dockerfile;
+    let (dockerfile, diagnostics) = syntax::parse(source.text());
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        let text = diag::render(&diagnostics, source, environment.style());
+        return Err(Complaint::new(text, Exit::Build));
+    }
+    Ok((dockerfile, diagnostics))
 }
 
 fn build_input(
@@ -81,12 +123,8 @@ fn build_input(
     outputs: &[Output],
     quiet: bool,
 ) -> Result<()> {
-    let source = &input.dockerfile;
-    let (dockerfile, diagnostics) = syntax::parse(source.text());
-    let style = if environment.colour { Style::Colour } else { Style::Plain };
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        return Err(Complaint::new(diag::render(&diagnostics, source, style), Exit::Build));
-    }
+    let (source, style) = (&input.dockerfile, environment.style());
+    let (dockerfile, diagnostics) = read_dockerfile(input, environment)?;
     let options = options(args, environment, services, input, dockerfile, outputs)?;
     let mut warnings = check::before_build(&options, source, diagnostics);
     if let Some(stop) = check::violation(&options, &warnings) {
@@ -240,7 +278,7 @@ fn label_pair(text: &str) -> Result<(String, String)> {
     }
 }
 
-fn options(
+pub(super) fn options(
     args: &BuildArgs,
     environment: &Environment,
     services: &Services<'_>,
@@ -308,7 +346,7 @@ pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMa
 }
 
 /// A failed build as text, and how to exit.
-fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint {
+pub(super) fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint {
     let mut text = String::new();
     if let BuildError::Run { last_lines, .. } = error
         && !last_lines.is_empty()

@@ -4,6 +4,7 @@ pub(super) mod build;
 mod check;
 pub(super) mod images;
 pub(super) mod inspect;
+pub(super) mod lock;
 pub(super) mod login;
 pub(super) mod prune;
 pub(super) mod pull;

@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
-use crate::build::{self, Lent, Services, StepNumbers, Stop};
+use crate::build::{self, Lent, LockedInputs, Services, StepNumbers, Stop};
 use crate::cli::args::PullArgs;
 use crate::cli::progress::Plain;
 use crate::cli::registries;
@@ -28,6 +28,7 @@ pub(in crate::cli) fn run(
         stop: &stop,
         environment: &programs,
         lent: &Lent::default(),
+        locked: &LockedInputs::none(),
         numbers: &StepNumbers::default(),
         events: &events,
     };

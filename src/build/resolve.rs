@@ -1,0 +1,131 @@
+//! What an image's name stands for: what the lock file says, what the store knows, or what the
+//! registry answers.
+
+use crate::diag::Span;
+use crate::oci::Digest;
+use crate::plan::{ImageRequest, LockInput, LockedValue};
+use crate::registry::RegistryError;
+
+use super::images::{Resolved, checked, from_registry, from_store};
+use super::shared::Shared;
+use super::{BuildError, Event, Outcome, layout};
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// Finds an image: in a layout, as it is locked, or as it is now.
+pub(super) fn image(
+    shared: &Shared<'_>,
+    request: &ImageRequest,
+    span: Option<Span>,
+) -> Result<Resolved> {
+    if let Some(resolved) = layout::resolve(shared, request, span)? {
+        return checked(resolved, span);
+    }
+    let locked = shared.services.locked;
+    let input = LockInput::image(&request.name, &request.platform);
+    let wanted = locked.wanted(&input).map_err(|error| error.at(span))?;
+    let asked = Asked { shared, request, span };
+    let resolved = match wanted {
+        Some(LockedValue::Digest(digest)) => asked.as_locked(digest)?,
+        Some(LockedValue::Commit(_)) | None => asked.as_it_is()?,
+    };
+    let digest = LockedValue::Digest(resolved.digest);
+    locked.meet(input, digest).map_err(|error| error.at(span))?;
+    Ok(Resolved { span, ..resolved })
+}
+
+/// An image that is looked for.
+struct Asked<'a> {
+    shared: &'a Shared<'a>,
+    request: &'a ImageRequest,
+    span: Option<Span>,
+}
+
+impl Asked<'_> {
+    /// What the name stands for now.
+    fn as_it_is(&self) -> Result<Resolved> {
+        let services = self.shared.services;
+        let for_others = services.locked.is_for_others() && !services.registry.is_offline();
+        if !self.shared.options.pull && !for_others {
+            return self.in_store()?.map_or_else(|| self.in_registry(None), Ok);
+        }
+        match self.in_registry(None) {
+            Err(error) if for_others => {
+                let Some(here) = self.in_store()? else { return Err(error) };
+                self.warn(format!(
+                    "{} is only in this store: elsewhere, what is locked now cannot be had",
+                    self.request.name.familiar()
+                ));
+                Ok(here)
+            }
+            asked => asked,
+        }
+    }
+
+    /// The image with this manifest. What was only ever built here has no other place to come from:
+    /// then its tag counts.
+    fn as_locked(&self, want: Digest) -> Result<Resolved> {
+        let (store, locked) = (self.shared.services.store, self.shared.services.locked);
+        let (name, platform) = (&self.request.name, &self.request.platform);
+        let has_tag = store.tag(name)?.is_some();
+        let is_only_here = has_tag && store.resolved(name, platform)?.is_none();
+        if is_only_here && let Some(here) = self.in_store()? {
+            return Ok(here);
+        }
+        if self.shared.options.pull {
+            let now = self.in_registry(None)?;
+            if now.digest != want && locked.is_strict() {
+                return Ok(now);
+            }
+            if now.digest != want {
+                let (name, file) = (name.familiar(), locked.file());
+                self.warn(format!(
+                    "{name} is {} now; {file} has {want}, which is used; \
+                     `rbuild lock --update` takes the new one",
+                    now.digest
+                ));
+            }
+        }
+        if let Some(known) = from_store(self.shared, name, platform, want)? {
+            return Ok(known);
+        }
+        match self.in_registry(Some(want)) {
+            Err(BuildError::Image { source: RegistryError::NotFound { .. }, .. }) => {
+                let now = self.in_registry(None).ok().map(|now| LockedValue::Digest(now.digest));
+                let input = LockInput::image(name, platform);
+                Err(locked.gone(input, LockedValue::Digest(want), now).at(self.span))
+            }
+            found => found,
+        }
+    }
+
+    /// What a tag of the store, or what a registry said earlier, names.
+    fn in_store(&self) -> Result<Option<Resolved>> {
+        let store = self.shared.services.store;
+        let (name, platform) = (&self.request.name, &self.request.platform);
+        let known = match store.tag(name)? {
+            Some(tagged) => Some(tagged),
+            None => store.resolved(name, platform)?,
+        };
+        let Some(manifest) = known else { return Ok(None) };
+        let found = from_store(self.shared, name, platform, manifest)?;
+        Ok(found.filter(|resolved| resolved.config.platform() == *platform))
+    }
+
+    fn in_registry(&self, at: Option<Digest>) -> Result<Resolved> {
+        let (name, platform) = (&self.request.name, &self.request.platform);
+        if self.shared.services.registry.is_offline() {
+            let what = format!("{name} for {platform}");
+            let source = RegistryError::Offline { what };
+            return Err(BuildError::Image { span: self.span, name: name.familiar(), source });
+        }
+        let step = self.shared.start(format!("[internal] load metadata for {name}"));
+        let resolved = from_registry(self.shared, name, at, platform, self.span);
+        self.shared.finish(step, if resolved.is_ok() { Outcome::Done } else { Outcome::Failed });
+        resolved
+    }
+
+    fn warn(&self, text: String) {
+        self.shared.event(Event::Warning { text });
+    }
+}

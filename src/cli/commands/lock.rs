@@ -1,0 +1,40 @@
+//! `rbuild lock [CONTEXT]`
+
+use super::build::{options, read_dockerfile, with_input};
+use super::{Complaint, Environment, Exit, Global};
+use crate::build::{self, LockRule};
+use crate::cli::args::LockArgs;
+use crate::cli::report;
+
+pub(in crate::cli) fn run(
+    args: &LockArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), Complaint> {
+    let LockArgs { update, build } = args;
+    if build.lock.locked || build.inspection().is_some() {
+        let text =
+            "error: `rbuild lock` writes the lock file: leave out --locked, --check and --call";
+        return Err(Complaint::new(text, Exit::Usage));
+    }
+    let rule = if *update { LockRule::Renew } else { LockRule::Complete };
+    with_input(build, global, environment, rule, |services, input, file, quiet| {
+        let dockerfile = read_dockerfile(input, environment)?.0;
+        let mut options = options(build, environment, services, input, dockerfile, &[])?;
+        if let Some(lock) = file.lock()
+            && *update
+            && build.platform.is_empty()
+            && !lock.platforms.is_empty()
+        {
+            options.request.platforms = lock.platforms.iter().cloned().collect();
+        }
+        let met = build::lock(services, &options).map_err(|error| {
+            super::build::complaint(&error, &input.dockerfile, environment.style())
+        })?;
+        let lock = file.write(&met)?;
+        if !quiet {
+            report::remark(&format!("locked {} inputs in {}", lock.n_inputs(), file.shown()));
+        }
+        Ok(())
+    })
+}

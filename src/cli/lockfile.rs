@@ -1,0 +1,154 @@
+//! `rbuild.lock`: which one counts, what it means to a command, and writing it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::build::{LockRule, LockedInputs};
+use crate::pathio;
+use crate::plan::Lock;
+
+use super::report::Complaint;
+use super::{Exit, lock_text};
+
+/// What a lock file is called when nobody says.
+pub(super) const NAME: &str = "rbuild.lock";
+/// Longer than any list of inputs.
+const MAX_BYTES: u64 = 16 << 20;
+
+type Result<T> = std::result::Result<T, Complaint>;
+
+/// What a build takes its inputs for.
+#[derive(Debug, Args)]
+pub(super) struct LockOptions {
+    /// The file that says what images, downloads and git references were
+    /// [default: rbuild.lock beside the Dockerfile, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(super) lockfile: Option<PathBuf>,
+    /// Fail if an input from elsewhere is not in the lock file, or not what it says
+    #[arg(long)]
+    pub(super) locked: bool,
+    /// Never use the network: fail if something is not in the store; RUN steps have no network
+    #[arg(long, conflicts_with_all = ["pull", "push"])]
+    pub(super) offline: bool,
+}
+
+impl LockOptions {
+    /// What the entries mean to a build.
+    pub(super) const fn rule(&self) -> LockRule {
+        if self.locked { LockRule::Strict } else { LockRule::Follow }
+    }
+}
+
+/// Where a lock file is that nobody named.
+#[derive(Debug, Clone)]
+pub(super) enum Beside {
+    /// A path on this machine.
+    File(PathBuf),
+    /// In a context that was fetched: its text, if it is there. It cannot be written.
+    Fetched(Option<String>),
+}
+
+/// The lock file that counts.
+#[derive(Debug)]
+pub(super) struct LockFile {
+    /// Where it is written; nowhere if it came with a context that was fetched.
+    path: Option<PathBuf>,
+    shown: String,
+    /// What it said; nothing if it is not there.
+    lock: Option<Lock>,
+}
+
+impl LockFile {
+    /// The one that the command line names, if it does.
+    pub(super) fn given(options: &LockOptions) -> Result<Option<Self>> {
+        options.lockfile.as_deref().map(Self::at).transpose()
+    }
+
+    /// The one beside the Dockerfile.
+    pub(super) fn beside(place: &Beside) -> Result<Self> {
+        match place {
+            Beside::File(path) => Self::at(path),
+            Beside::Fetched(text) => {
+                let shown = format!("{NAME} of the context");
+                let lock = text.as_deref().map(|text| parse(&shown, text)).transpose()?;
+                Ok(Self { path: None, shown, lock })
+            }
+        }
+    }
+
+    fn at(path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        let lock = match pathio::read_to_string(path, MAX_BYTES) {
+            Ok(text) => Some(parse(&shown, &text)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Complaint::from_error(&error, Exit::Usage)),
+        };
+        Ok(Self { path: Some(path.to_owned()), shown, lock })
+    }
+
+    /// What it means to a build under `rule`.
+    pub(super) fn inputs(&self, rule: LockRule) -> Result<LockedInputs> {
+        match (&self.lock, rule) {
+            (Some(lock), rule) => Ok(LockedInputs::new(self.shown.clone(), rule, lock.clone())),
+            (None, LockRule::Complete | LockRule::Renew) => {
+                Ok(LockedInputs::new(self.shown.clone(), rule, Lock::default()))
+            }
+            (None, LockRule::Follow) => Ok(LockedInputs::none()),
+            (None, LockRule::Strict) => {
+                let text = format!(
+                    "error: --locked needs a lock file, and there is no {}; `rbuild lock` writes \
+                     it, and takes the options of the build",
+                    self.shown
+                );
+                Err(Complaint::new(text, Exit::Usage))
+            }
+        }
+    }
+
+    /// What it says so far.
+    pub(super) const fn lock(&self) -> Option<&Lock> {
+        self.lock.as_ref()
+    }
+
+    /// Its name for people.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// After a build that may do so: adds what the build met that was not in it. A build does not
+    /// make one where there is none.
+    pub(super) fn complete(&self, met: &Lock) -> Result<()> {
+        if self.lock.is_some() && self.path.is_some() {
+            return self.write(met).map(drop);
+        }
+        Ok(())
+    }
+
+    /// Writes what it said, brought up to date with `met`; gives what it says now.
+    pub(super) fn write(&self, met: &Lock) -> Result<Lock> {
+        let Some(path) = &self.path else {
+            let text =
+                "error: the context is not on this machine: name a lock file with --lockfile";
+            return Err(Complaint::new(text, Exit::Usage));
+        };
+        let mut lock = self.lock.clone().unwrap_or_default();
+        lock.extend(met);
+        if self.lock.as_ref() == Some(&lock) {
+            return Ok(lock);
+        }
+        let failed = |error| Complaint::from_error(&error, Exit::Environment);
+        // Nobody finds half a file.
+        let mut draft = path.clone().into_os_string();
+        draft.push(format!(".{}.tmp", std::process::id()));
+        let draft = PathBuf::from(draft);
+        pathio::write(&draft, lock_text::text(&lock).as_bytes()).map_err(failed)?;
+        pathio::rename(&draft, path).map_err(failed)?;
+        Ok(lock)
+    }
+}
+
+fn parse(shown: &str, text: &str) -> Result<Lock> {
+    lock_text::parse(text)
+        .map_err(|error| Complaint::new(format!("error: {shown}: {error}"), Exit::Usage))
+}
