@@ -27,6 +27,8 @@ pub(super) enum Origin {
 pub(super) struct StageView<'a> {
     pub(super) stage: &'a ir::Stage,
     pub(super) origin: Origin,
+    /// What runs in it: the ONBUILD triggers of the stage that it starts from, then its own.
+    pub(super) instructions: Vec<&'a ir::Instruction>,
     /// Whether rules about its inside look at it.
     looked_at: bool,
 }
@@ -59,6 +61,7 @@ impl<'a> Scene<'a> {
             .zip(needed)
             .map(|((stage, origin), needed)| StageView {
                 stage,
+                instructions: triggers(file, &origin).chain(&stage.instructions).collect(),
                 origin,
                 looked_at: needed || !options.only_needed,
             })
@@ -73,7 +76,7 @@ impl<'a> Scene<'a> {
 
     /// Their instructions.
     pub(super) fn instructions(&self) -> impl Iterator<Item = &'a ir::Instruction> {
-        self.looked_at().flat_map(|view| &view.stage.instructions)
+        self.looked_at().flat_map(|view| &view.instructions).copied()
     }
 
     /// What is known of the image that a stage starts from.
@@ -92,7 +95,7 @@ impl<'a> Scene<'a> {
             for trigger in std::mem::take(&mut scope.triggers) {
                 scope.apply(&trigger.kind, &self.globals, self.options.build_args);
             }
-            for instruction in &view.stage.instructions {
+            for &instruction in &view.instructions {
                 if view.looked_at {
                     visit(instruction, &scope);
                 }
@@ -129,7 +132,7 @@ impl<'a> Scene<'a> {
                 Origin::Scratch | Origin::Image(..) | Origin::Unknown => false,
             };
             starts.push(start);
-            ends.push(start || view.stage.instructions.iter().any(|own| finds(&own.kind)));
+            ends.push(start || view.instructions.iter().any(|own| finds(&own.kind)));
         }
         starts
     }
@@ -138,6 +141,22 @@ impl<'a> Scene<'a> {
     pub(super) const fn looks_at(&self, view: &StageView<'_>) -> bool {
         view.looked_at
     }
+}
+
+/// What the stage of `origin` hands to those that start from it.
+fn triggers<'a>(
+    file: &'a ir::Dockerfile,
+    origin: &Origin,
+) -> impl Iterator<Item = &'a ir::Instruction> {
+    let parent = match origin {
+        Origin::Stage(parent) => file.stages.get(*parent),
+        Origin::Scratch | Origin::Image(..) | Origin::Unknown => None,
+    };
+    let instructions = parent.into_iter().flat_map(|parent| &parent.instructions);
+    instructions.filter_map(|instruction| match &instruction.kind {
+        Kind::Onbuild(onbuild) => Some(&*onbuild.instruction),
+        _ => None,
+    })
 }
 
 /// A stage's name in lower case.

@@ -109,7 +109,7 @@ pub(super) struct Scope {
     /// Whether all that the base image defines is known.
     pub(super) complete: bool,
     escape: Escape,
-    /// ONBUILD instructions for a stage that starts from this one.
+    /// ONBUILD instructions of the image that have not run yet.
     pub(super) triggers: Vec<ir::Instruction>,
 }
 
@@ -142,7 +142,6 @@ impl Scope {
                     self.arg(arg, globals, build_args);
                 }
             }
-            Kind::Onbuild(onbuild) => self.triggers.push((*onbuild.instruction).clone()),
             Kind::Label(_)
             | Kind::Run(_)
             | Kind::Copy(_)
@@ -156,6 +155,7 @@ impl Scope {
             | Kind::Shell(_)
             | Kind::Stopsignal(_)
             | Kind::Healthcheck(_)
+            | Kind::Onbuild(_)
             | Kind::Maintainer(_) => {}
         }
     }

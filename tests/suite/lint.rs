@@ -117,6 +117,25 @@ fn defaults_of_one_arg_see_those_before_them() {
 }
 
 #[test]
+fn triggers_are_checked_where_they_are_written_once_a_stage_starts_from_them() {
+    let triggers = "FROM scratch AS a\nONBUILD WORKDIR rel\nONBUILD CMD a b\nONBUILD ENV A b\n\
+                    ONBUILD ENV SECRET_KEY=b\nONBUILD COPY $undef /x\nONBUILD EXPOSE 80/TCP\n";
+    assert_eq!(names(&check(triggers, &[])), [""; 0]);
+    let want = [
+        "WorkdirRelativePath",
+        "JSONArgsRecommended",
+        "LegacyKeyValueFormat",
+        "SecretsUsedInArgOrEnv",
+        "UndefinedVar",
+        "ExposeProtoCasing",
+    ];
+    let started = format!("{triggers}FROM a\nCMD [\"c\"]\nFROM a\nWORKDIR other\nENV B=$A\n");
+    let found = check(&started, &[]);
+    assert_eq!(names(&found), want, "{}", shown(&started, &found));
+    assert!(found.iter().all(|warning| warning.span.start < triggers.len()));
+}
+
+#[test]
 fn build_looks_only_into_stages_that_the_target_needs() {
     let text = "FROM scratch AS a\nCMD a\nFROM scratch AS b\nCMD b\nFROM a\n";
     let (file, parsed) = syntax::parse(text);

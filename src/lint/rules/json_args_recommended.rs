@@ -27,7 +27,7 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
             continue;
         }
         let mut shell_set = inherited;
-        for instruction in &view.stage.instructions {
+        for instruction in &view.instructions {
             shell_set |= matches!(instruction.kind, Kind::Shell(_));
             let (Kind::Cmd(ShellOrExec::Shell(text)) | Kind::Entrypoint(ShellOrExec::Shell(text))) =
                 &instruction.kind

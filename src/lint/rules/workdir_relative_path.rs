@@ -26,8 +26,7 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     let inherited = scene.inherited(|kind| matches!(kind, Kind::Workdir(_)));
     let mut firsts = BTreeSet::new();
     for (view, inherited) in scene.stages.iter().zip(inherited) {
-        let own = &view.stage.instructions;
-        let first = own.iter().find(|own| matches!(own.kind, Kind::Workdir(_)));
+        let first = view.instructions.iter().find(|own| matches!(own.kind, Kind::Workdir(_)));
         firsts.extend(first.filter(|_| !inherited).map(|first| first.span));
     }
     scene.walk(|instruction, scope| {
