@@ -8,7 +8,7 @@ use crate::diag::{Diagnostic, Span, codes};
 use crate::plan::{CopyOperation, CopyPart};
 use crate::store::unpack::{self, UnpackOptions, Whiteouts};
 use crate::store::{StoreError, WorkFolder};
-use crate::tree::{self, File, FileOrigin, Tree, TreePath};
+use crate::tree::{self, CopyInput, File, FileOrigin, Tree, TreePath};
 
 use super::BuildError;
 use super::copy::{Sources, copy_error, escaped};
@@ -42,6 +42,14 @@ pub(super) struct UnpackedArchive {
     pub(super) folder: u32,
     pub(super) work: WorkFolder,
     pub(super) tree: Tree,
+    /// Folders that it does not name, sorted.
+    implied: Vec<TreePath>,
+}
+
+impl UnpackedArchive {
+    pub(super) fn as_input(&self) -> CopyInput<'_> {
+        CopyInput::Archive { tree: &self.tree, implied: &self.implied }
+    }
 }
 
 impl Sources {
@@ -148,6 +156,6 @@ impl Sources {
             .map_err(|error| bad(&error))?;
         let mut tree = Tree::default();
         tree.apply(&unpacked.listing);
-        Ok(Some(UnpackedArchive { folder, work, tree }))
+        Ok(Some(UnpackedArchive { folder, work, tree, implied: unpacked.implied }))
     }
 }

@@ -174,7 +174,7 @@ impl Sources {
         }
         let told = self.told_apart.iter().filter_map(|input| match input {
             AddInput::Path(text) => Some(CopyInput::Path(text)),
-            AddInput::Archive(at) => self.archives.get(*at).map(|a| CopyInput::Tree(&a.tree)),
+            AddInput::Archive(at) => self.archives.get(*at).map(UnpackedArchive::as_input),
             AddInput::Part(at) => operation.parts.get(*at).and_then(|it| part((*at, it))),
         });
         told.collect()

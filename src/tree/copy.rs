@@ -62,8 +62,14 @@ pub enum CopyInput<'a> {
         file: File,
     },
     /// An unpacked archive: what its root holds goes into the destination, in place of whatever is
-    /// there.
-    Tree(&'a Tree),
+    /// there. `--chmod` does not change it.
+    Archive {
+        /// What it holds.
+        tree: &'a Tree,
+        /// Folders that it does not name but has files in, sorted: they are as they are below, or
+        /// root's.
+        implied: &'a [TreePath],
+    },
     /// A checkout: what its root holds goes into the destination, as of a folder that is named.
     Folder(&'a Tree),
 }
@@ -133,7 +139,7 @@ fn write_item(key: &mut ContentWriter, item: &Selected<'_>, request: &CopyReques
     for entry in item.entries() {
         let (path, node) = (&entry.path, entry.node);
         key.field(path.as_bytes());
-        key.number(u64::from(entry.on_the_way));
+        key.number(u64::from(entry.on_the_way) | u64::from(item.only_implies(path)) << 1);
         if let Some(first) = links.first_name(node, path) {
             key.item(&Item::HardLink(first.clone()));
             continue;
@@ -143,7 +149,7 @@ fn write_item(key: &mut ContentWriter, item: &Selected<'_>, request: &CopyReques
             continue;
         }
         let mut meta = node.meta().clone();
-        if request.from_context && !item.replaces {
+        if request.from_context && !item.is_archive() {
             (meta.uid, meta.gid) = (0, 0);
         }
         key.meta(&meta);

@@ -11,6 +11,9 @@ use super::placed::{Extent, LinkNames, Placed};
 use super::select::{Selected, What};
 use super::{CopyError, CopyRequest};
 
+/// What a folder gets that had to be made.
+const MADE_FOLDER_MODE: u32 = 0o755;
+
 /// The tree as the copy changes it.
 pub(super) struct Placement<'a> {
     request: &'a CopyRequest<'a>,
@@ -53,7 +56,8 @@ impl<'a> Placement<'a> {
         match &item.what {
             What::Leaf(node) => self.put_file(item, node),
             What::Contents(contents) => {
-                let at = self.make_folder(&self.destination.clone())?;
+                let mode = if item.is_archive() { None } else { self.request.mode };
+                let at = self.make_folder(&self.destination.clone(), mode)?;
                 if let Some(contents) = contents {
                     self.put_contents(item, contents, &at, several)?;
                 }
@@ -67,14 +71,14 @@ impl<'a> Placement<'a> {
     fn put_file(&mut self, item: &Selected<'_>, node: &TreeNode) -> Result<(), CopyError> {
         let destination = self.destination.clone();
         if self.is_folder {
-            self.make_folder(&destination)?;
+            self.make_folder(&destination, self.request.mode)?;
         }
         let at = self.resolve(&destination)?;
         let path = if self.tree.dir(&at).is_some() {
             self.touch(at.clone());
             at.join(item.name)
         } else {
-            self.make_folder(&at.parent().unwrap_or_default())?;
+            self.make_folder(&at.parent().unwrap_or_default(), self.request.mode)?;
             at
         };
         let TreeNode::Leaf(leaf) = node else { return Ok(()) };
@@ -108,7 +112,7 @@ impl<'a> Placement<'a> {
         let mut all = contents.iter();
         while let Some(entry) = all.next() {
             let mut path = at.join_path(&entry.path);
-            if item.replaces {
+            if item.is_archive() {
                 path = self.through_links(path, entry.node);
             }
             match entry.node {
@@ -117,6 +121,7 @@ impl<'a> Placement<'a> {
                     self.touched.insert(path, Extent::Whole);
                     all.skip_contents();
                 }
+                TreeNode::Dir(_) if item.only_implies(&entry.path) => self.put_implied(path),
                 TreeNode::Dir(dir) => self.put_folder(item, path, &entry, &dir.meta)?,
                 TreeNode::Leaf(leaf) => {
                     let linked = names.first_name(entry.node, &path).cloned();
@@ -138,6 +143,9 @@ impl<'a> Placement<'a> {
     /// can be the source's own. The names of one file are links of each other within one source
     /// only, which a shared file would not show.
     fn leaves_as_is(&self, item: &Selected<'_>, contents: &Contents<'_>, several: bool) -> bool {
+        if item.archive.is_some_and(|implied| !implied.is_empty()) {
+            return false;
+        }
         let stays = |node: &TreeNode| match node {
             TreeNode::Dir(dir) => {
                 let directory = Node::Directory { opaque: false };
@@ -202,12 +210,24 @@ impl<'a> Placement<'a> {
                 (Meta { mode: source.mode, ..dir.meta.clone() }, dir.children.clone())
             }
             Some(TreeNode::Dir(dir)) => (fresh, dir.children.clone()),
-            Some(TreeNode::Leaf(_)) if item.replaces => (fresh, Children::new()),
+            Some(TreeNode::Leaf(_)) if item.is_archive() => (fresh, Children::new()),
             Some(node @ TreeNode::Leaf(_)) => return Err(over(path, node)),
         };
         self.tree.insert(&path, TreeNode::Dir(Arc::new(Dir { meta, children })));
         self.touch(path);
         Ok(())
+    }
+
+    /// A folder that an archive does not name: what is there stays as it is.
+    fn put_implied(&mut self, path: TreePath) {
+        if self.tree.dir(&path).is_none() {
+            let meta = Meta::root(MADE_FOLDER_MODE, self.request.now_s);
+            self.tree.insert(
+                &path,
+                TreeNode::Dir(Arc::new(Dir { meta, children: Children::new() })),
+            );
+        }
+        self.touch(path);
     }
 
     fn put_leaf(
@@ -217,7 +237,7 @@ impl<'a> Placement<'a> {
         leaf: Leaf,
     ) -> Result<(), CopyError> {
         if path.is_root() || self.tree.dir(&path).is_some() {
-            if path.is_root() || !item.replaces {
+            if path.is_root() || !item.is_archive() {
                 return Err(CopyError::FileOverDir { path });
             }
             self.hidden.insert(path.clone());
@@ -232,10 +252,11 @@ impl<'a> Placement<'a> {
         let mut meta = source.clone();
         if let Some((uid, gid)) = self.request.owner {
             (meta.uid, meta.gid) = (uid, gid);
-        } else if self.request.from_context && !item.replaces {
+        } else if self.request.from_context && !item.is_archive() {
             (meta.uid, meta.gid) = (0, 0);
         }
         if let Some(chmod) = self.request.mode
+            && !item.is_archive()
             && !matches!(node, Node::Symlink(_))
         {
             meta.mode = chmod.apply(meta.mode, matches!(node, Node::Directory { .. }));
@@ -245,7 +266,11 @@ impl<'a> Placement<'a> {
 
     /// Makes the folder `path` and its missing parents, through links, and gives where it really
     /// is.
-    fn make_folder(&mut self, path: &TreePath) -> Result<TreePath, CopyError> {
+    fn make_folder(
+        &mut self,
+        path: &TreePath,
+        mode: Option<&Chmod>,
+    ) -> Result<TreePath, CopyError> {
         let target = self.resolve(path)?;
         let mut at = TreePath::root();
         for name in target.names() {
@@ -254,7 +279,7 @@ impl<'a> Placement<'a> {
                 Some(TreeNode::Dir(_)) => {}
                 Some(TreeNode::Leaf(_)) => return Err(self.through(at)),
                 None => {
-                    let dir = Dir { meta: self.made_meta(), children: Children::new() };
+                    let dir = Dir { meta: self.made_meta(mode), children: Children::new() };
                     self.tree.insert(&at, TreeNode::Dir(Arc::new(dir)));
                 }
             }
@@ -264,10 +289,10 @@ impl<'a> Placement<'a> {
     }
 
     /// A made folder's properties. BuildKit gives it an octal `--chmod`, but not a symbolic one.
-    fn made_meta(&self) -> Meta {
-        let mode = match self.request.mode {
+    fn made_meta(&self, mode: Option<&Chmod>) -> Meta {
+        let mode = match mode {
             Some(Chmod::Octal(mode)) => *mode,
-            Some(Chmod::Symbolic(_)) | None => 0o755,
+            Some(Chmod::Symbolic(_)) | None => MADE_FOLDER_MODE,
         };
         let (uid, gid) = self.request.owner.unwrap_or((0, 0));
         Meta { uid, gid, ..Meta::root(mode, self.request.now_s) }

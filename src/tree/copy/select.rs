@@ -22,8 +22,9 @@ pub(super) struct Selected<'a> {
     /// The name that it was found by; empty for a folder that stands for its contents only.
     pub(super) name: &'a [u8],
     pub(super) what: What<'a>,
-    /// Whether what is in the way is replaced, whatever it is, as when an archive is unpacked.
-    pub(super) replaces: bool,
+    /// Of an archive, the folders that it only implies. Its files replace what is in the way,
+    /// whatever it is.
+    pub(super) archive: Option<&'a [TreePath]>,
     /// Whether `--parents` chose the entries: folders on the way are then made as in the source.
     pub(super) keeps_parents: bool,
     /// When a folder that stands for its contents was modified: the destination gets it.
@@ -42,6 +43,15 @@ pub(super) enum What<'a> {
 impl Selected<'_> {
     pub(super) const fn is_dir(&self) -> bool {
         matches!(self.what, What::Contents(_))
+    }
+
+    pub(super) const fn is_archive(&self) -> bool {
+        self.archive.is_some()
+    }
+
+    /// Whether the archive has files in this folder, but no entry for it.
+    pub(super) fn only_implies(&self, path: &TreePath) -> bool {
+        self.archive.is_some_and(|implied| implied.binary_search(path).is_ok())
     }
 
     /// The chosen files; a single one has the root as its path.
@@ -75,8 +85,8 @@ pub(super) fn all<'a>(
             CopyInput::Folder(tree) => {
                 vec![picker.contents(tree.root(), None)]
             }
-            CopyInput::Tree(tree) => {
-                vec![Selected { replaces: true, ..picker.contents(tree.root(), None) }]
+            CopyInput::Archive { tree, implied } => {
+                vec![Selected { archive: Some(implied), ..picker.contents(tree.root(), None) }]
             }
         };
         inputs.push(Input { items });
@@ -85,7 +95,7 @@ pub(super) fn all<'a>(
 }
 
 const fn selected<'a>(name: &'a [u8], what: What<'a>) -> Selected<'a> {
-    Selected { name, what, replaces: false, keeps_parents: false, modified_s: None }
+    Selected { name, what, archive: None, keeps_parents: false, modified_s: None }
 }
 
 fn patterns<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Patterns, CopyError> {

@@ -258,7 +258,7 @@ fn an_unpacked_archive_replaces_what_is_in_the_way_and_follows_links_to_folders(
         r#""file/old" 0644 0:0 "o""#,
         r#""dir" 0644 0:0 "was a file""#,
     ]);
-    let sources = [CopyInput::Tree(&archive)];
+    let sources = [archive_input(&archive, &[])];
     let (after, paths) = applied(&below, &request(&sources, "/"));
     let want = [
         r#""dir/" 0711 11:22"#,
@@ -276,13 +276,47 @@ fn an_unpacked_archive_replaces_what_is_in_the_way_and_follows_links_to_folders(
 fn what_a_later_archive_replaces_is_not_in_the_layer() {
     let first = tree(&[r#""d/" 0755 1:1"#, r#""d/e/" 0755 1:1"#, r#""d/e/x" 0644 1:1 "x""#]);
     let second = tree(&[r#""d/" 0700 2:2"#, r#""d/e" 0644 2:2 "a file""#]);
-    let sources = [CopyInput::Tree(&first), CopyInput::Tree(&second)];
+    let sources = [archive_input(&first, &[]), archive_input(&second, &[])];
     let want = [r#""d/" 0700 2:2"#, r#""d/e" 0644 2:2 "a file""#];
     for below in [Tree::default(), tree(&[r#""d/" 0711 0:0"#])] {
         let (after, paths) = applied(&below, &request(&sources, "/"));
         assert_eq!(after, want);
         assert_eq!(paths, ["/d", "/d/e"]);
     }
+}
+
+const fn archive_input<'a>(tree: &'a Tree, implied: &'a [TreePath]) -> CopyInput<'a> {
+    CopyInput::Archive { tree, implied }
+}
+
+#[test]
+fn folders_that_an_archive_only_implies_are_left_as_they_are_or_are_roots() {
+    let archive = tree(&[
+        r#""a/" 0700 1:1"#,
+        r#""a/b/" 0700 1:1"#,
+        r#""a/b/x" 0600 7:8 "x""#,
+        r#""c/" 0711 7:8"#,
+    ]);
+    let implied = [TreePath::clean(b"a"), TreePath::clean(b"a/b")];
+    let below = tree(&[r#""a/" 0711 5:6"#]);
+    let sources = [archive_input(&archive, &implied)];
+    let chmod = Chmod::Octal(0o640);
+    let owned = CopyRequest { owner: Some((3, 4)), mode: Some(&chmod), ..request(&sources, "/") };
+    let want = [
+        r#""a/" 0711 5:6"#,
+        r#""a/b/" 0755 0:0"#,
+        r#""a/b/x" 0600 3:4 "x""#,
+        r#""c/" 0711 3:4"#,
+    ];
+    assert_eq!(applied(&below, &owned).0, want);
+    let made = CopyRequest { destination: "/new", ..owned };
+    assert_eq!(applied(&Tree::default(), &made).0[..2], [
+        r#""new/" 0755 3:4"#,
+        r#""new/a/" 0755 0:0"#,
+    ]);
+    let named = [archive_input(&archive, &[])];
+    let digest = |request| select_digest(&Tree::default(), &request).unwrap();
+    assert_ne!(digest(owned), digest(CopyRequest { sources: &named, ..owned }));
 }
 
 #[test]
