@@ -222,10 +222,8 @@ impl<'a> Placement<'a> {
     fn put_implied(&mut self, path: TreePath) {
         if self.tree.dir(&path).is_none() {
             let meta = Meta::root(MADE_FOLDER_MODE, self.request.now_s);
-            self.tree.insert(
-                &path,
-                TreeNode::Dir(Arc::new(Dir { meta, children: Children::new() })),
-            );
+            self.tree
+                .insert(&path, TreeNode::Dir(Arc::new(Dir { meta, children: Children::new() })));
         }
         self.touch(path);
     }

@@ -302,18 +302,14 @@ fn folders_that_an_archive_only_implies_are_left_as_they_are_or_are_roots() {
     let sources = [archive_input(&archive, &implied)];
     let chmod = Chmod::Octal(0o640);
     let owned = CopyRequest { owner: Some((3, 4)), mode: Some(&chmod), ..request(&sources, "/") };
-    let want = [
-        r#""a/" 0711 5:6"#,
-        r#""a/b/" 0755 0:0"#,
-        r#""a/b/x" 0600 3:4 "x""#,
-        r#""c/" 0711 3:4"#,
-    ];
+    let want =
+        [r#""a/" 0711 5:6"#, r#""a/b/" 0755 0:0"#, r#""a/b/x" 0600 3:4 "x""#, r#""c/" 0711 3:4"#];
     assert_eq!(applied(&below, &owned).0, want);
     let made = CopyRequest { destination: "/new", ..owned };
-    assert_eq!(applied(&Tree::default(), &made).0[..2], [
-        r#""new/" 0755 3:4"#,
-        r#""new/a/" 0755 0:0"#,
-    ]);
+    assert_eq!(
+        applied(&Tree::default(), &made).0[..2],
+        [r#""new/" 0755 3:4"#, r#""new/a/" 0755 0:0"#,]
+    );
     let named = [archive_input(&archive, &[])];
     let digest = |request| select_digest(&Tree::default(), &request).unwrap();
     assert_ne!(digest(owned), digest(CopyRequest { sources: &named, ..owned }));
