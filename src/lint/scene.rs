@@ -153,9 +153,9 @@ fn triggers<'a>(
         Origin::Scratch | Origin::Image(..) | Origin::Unknown => None,
     };
     let instructions = parent.into_iter().flat_map(|parent| &parent.instructions);
-    instructions.filter_map(|instruction| match &instruction.kind {
-        Kind::Onbuild(onbuild) => Some(&*onbuild.instruction),
-        _ => None,
+    instructions.filter_map(|instruction| {
+        let Kind::Onbuild(onbuild) = &instruction.kind else { return None };
+        Some(&*onbuild.instruction)
     })
 }
 
