@@ -15,10 +15,12 @@ use crate::tree::Tree;
 
 use super::assemble::{self, Assembled, StageHistory};
 use super::cache_mount::{self, EmptiedCaches};
+use super::error::unshared;
 use super::images::ImageTable;
 use super::lookup::{Claim, Found, Wanted};
 use super::mount_source::{ContextFolders, Inputs};
 use super::options::{BuildOptions, Built, Services};
+use super::pack_ahead::PackAhead;
 use super::remote_cache;
 use super::run::RunDone;
 use super::shared::{Shared, StepRun};
@@ -93,6 +95,7 @@ pub(super) struct Run<'a> {
     stages: Vec<Slot<StageDone>>,
     pub(super) context_folders: ContextFolders,
     pub(super) emptied_caches: EmptiedCaches,
+    pack_ahead: PackAhead,
     /// Steps of this build by definition: equal steps of several stages are one.
     pub(super) made: Mutex<BTreeMap<CacheKey, Stack>>,
 }
@@ -125,6 +128,7 @@ impl<'a> Run<'a> {
             stages,
             context_folders: ContextFolders::default(),
             emptied_caches: EmptiedCaches::default(),
+            pack_ahead: PackAhead::new(plan, shared.options),
             made,
         }
     }
@@ -137,6 +141,7 @@ impl<'a> Run<'a> {
     /// Runs all stages; the error is that of the first stage, in order, which has one of its own.
     fn all_stages(&self) -> Result<()> {
         let results = pool::scope(|scope| {
+            let _ending = self.pack_ahead.start(scope, self.services);
             let handles: Vec<_> = self
                 .plan
                 .stages
@@ -172,7 +177,7 @@ impl<'a> Run<'a> {
         number: usize,
         stage: &'scope PlannedStage,
     ) -> Result<StageDone> {
-        let (mut stack, mut history) = self.base(number, stage)?;
+        let (mut stack, mut history) = self.base(stage)?;
         for (at, step) in stage.steps.iter().enumerate() {
             if self.services.stop.is_thrown() {
                 return Err(Failure::new(self.stopped()));
@@ -190,7 +195,7 @@ impl<'a> Run<'a> {
     }
 
     /// The layers and the history that a stage starts with.
-    fn base(&self, number: usize, stage: &PlannedStage) -> Result<(Stack, Vec<StageHistory>)> {
+    fn base(&self, stage: &PlannedStage) -> Result<(Stack, Vec<StageHistory>)> {
         match &stage.base {
             Base::Scratch => Ok((Stack::default(), Vec::new())),
             Base::Stage(parent) => {
@@ -202,7 +207,6 @@ impl<'a> Run<'a> {
                 let name = format!("[{} 1/{total}] FROM {}", stage.name, request.name);
                 let step = self.start(name);
                 self.finish(step, Outcome::Cached);
-                let _ = number;
                 Ok((self.images.get(request).stack(), Vec::new()))
             }
         }
@@ -239,7 +243,9 @@ impl<'a> Run<'a> {
             Err(_) => Outcome::Failed,
         };
         self.finish(shown, outcome);
-        made.map(|(stack, _)| stack)
+        let (stack, outcome) = made?;
+        self.pack_ahead.offer(at.stage, outcome, &stack);
+        Ok(stack)
     }
 
     fn run_step<'scope>(
@@ -421,9 +427,4 @@ impl<'a> Run<'a> {
     ) -> std::result::Result<Tree, BuildError> {
         self.tree(&self.images.get(request).stack()).map_err(unshared)
     }
-}
-
-/// An error that another stage has as well: that stage reports it.
-pub(super) fn unshared(error: Failure) -> BuildError {
-    Arc::try_unwrap(error).unwrap_or(BuildError::Stopped)
 }

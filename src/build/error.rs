@@ -229,3 +229,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// An error that another stage has as well: that stage reports it.
+pub(super) fn unshared(error: Failure) -> BuildError {
+    Arc::try_unwrap(error).unwrap_or(BuildError::Stopped)
+}

@@ -28,6 +28,7 @@ mod mount_source;
 mod mountpoint;
 mod mounts;
 mod options;
+mod pack_ahead;
 mod planning;
 mod remote;
 mod remote_cache;

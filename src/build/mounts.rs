@@ -15,7 +15,8 @@ use crate::tree::TreePath;
 
 use super::agent::Agents;
 use super::cache_mount::Caches;
-use super::driver::{Run, unshared};
+use super::driver::Run;
+use super::error::unshared;
 use super::mask::Mask;
 use super::mount_source::{ContextFolder, FILE_NAME, Inputs, Selected};
 use super::mountpoint::{IN_ROOT, MountPoints};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::archive::Packing;
 use crate::context::IgnoreRules;
 use crate::diag::Diagnostic;
 use crate::ir;
@@ -64,6 +65,8 @@ pub struct BuildOptions {
     pub now_s: i64,
     /// How many threads may work at once.
     pub jobs: NonZeroUsize,
+    /// How new layers of the image will go out: they are packed so while later steps run.
+    pub pack_ahead: Vec<Packing>,
 }
 
 /// What a build works with.

@@ -39,6 +39,21 @@ pub(super) enum Kind {
     Tar(PathBuf),
 }
 
+/// How new layers go out of a build, each way once.
+pub(super) fn packings(outputs: &[Output]) -> Vec<Packing> {
+    let packs = |output: &&Output| match output.kind {
+        Kind::Registry | Kind::OciArchive(_) | Kind::OciFolder(_) => true,
+        Kind::Store | Kind::DockerArchive(_) | Kind::Folder(_) | Kind::Tar(_) => false,
+    };
+    let mut packings = Vec::new();
+    for output in outputs.iter().filter(packs) {
+        if !packings.contains(&output.packing) {
+            packings.push(output.packing);
+        }
+    }
+    packings
+}
+
 /// What is typed, before it makes sense.
 #[derive(Debug, Default)]
 struct Fields {

@@ -127,6 +127,20 @@ impl Store {
         packing: Packing,
         jobs: NonZeroUsize,
     ) -> Result<PackedRecord> {
+        self.pack_while(diff_id, packing, jobs, &|| true)
+    }
+
+    /// As [`Store::pack`], as long as `go_on` says so.
+    ///
+    /// # Errors
+    /// As there; one of the sink when `go_on` ends it.
+    pub fn pack_while(
+        &self,
+        diff_id: DiffId,
+        packing: Packing,
+        jobs: NonZeroUsize,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<PackedRecord> {
         let (compression, level) = match packing {
             Packing::None => (LayerCompression::None, 0),
             Packing::Gzip { level } => (LayerCompression::Gzip, i32::try_from(level).unwrap_or(9)),
@@ -145,7 +159,7 @@ impl Store {
         let draft = self.draft()?;
         let mut packer =
             archive::packer(draft, packing, jobs).context("pack a layer of", self.root())?;
-        self.write_tar(diff_id, &mut packer)?;
+        self.write_tar(diff_id, &mut Gated { sink: &mut packer, go_on })?;
         let draft = packer.finish().context("pack a layer of", self.root())?;
         let (blob, bytes) = self.publish(draft)?;
         let record = PackedRecord { blob, compression, level, bytes };
@@ -189,6 +203,22 @@ impl Store {
             got if got == diff_id => Ok(()),
             got => Err(StoreError::WrongDiffId { want: diff_id, got }),
         }
+    }
+}
+
+/// Takes bytes as long as somebody wants them.
+struct Gated<'a> {
+    sink: &'a mut (dyn Write + 'a),
+    go_on: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Write for Gated<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.go_on)() { self.sink.write(bytes) } else { Err(io::Error::other("stopped")) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
     }
 }
 

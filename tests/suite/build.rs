@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -324,4 +325,24 @@ fn debian_two_stages(who: Who) {
     assert_eq!(copied.config, config);
     let top: Vec<String> = entries(&copied.layers[2]).into_keys().collect();
     assert_eq!(top, ["usr/", "usr/bin/", "usr/bin/moin"]);
+}
+
+#[test]
+fn layers_that_will_go_out_are_packed_while_later_steps_run() {
+    let file = "FROM base:1 AS other\nRUN echo other > /other\nFROM base:1\n\
+                COPY --from=other /other /\nRUN echo own > /own\nRUN sleep 3; false\n";
+    let out = ["-o", "type=oci,dest=out.tar"];
+    for (args, want) in [(&[][..], 0), (&out, 2), (&[&out[..], &["--jobs", "1"]].concat(), 0)] {
+        let env = Env::new();
+        env.base();
+        let before = n_gzip_blobs(&env);
+        env.build(file, args).fails(1, &["sleep 3"]);
+        assert_eq!(n_gzip_blobs(&env) - before, want, "{args:?}");
+    }
+}
+
+fn n_gzip_blobs(env: &Env) -> usize {
+    let blobs = fs::read_dir(env.path("store/blobs/sha256")).unwrap();
+    let is_gzip = |path: &Path| fs::read(path).unwrap().starts_with(&[0x1f, 0x8b]);
+    blobs.filter(|blob| is_gzip(&blob.as_ref().unwrap().path())).count()
 }

@@ -324,6 +324,7 @@ pub(super) fn options(
         lent: services.lent.clone(),
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
+        pack_ahead: output::packings(outputs),
     })
 }
 
