@@ -46,6 +46,11 @@ impl Secret {
     pub(super) fn for_wire(&self) -> &str {
         &self.0
     }
+
+    /// Whether it came from a token server, or could have.
+    pub(super) fn is_token(&self) -> bool {
+        self.0.starts_with("Bearer ")
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -154,7 +159,7 @@ impl Auth {
         match self.header(http, endpoint, scope)? {
             None => Err(unauthorized(refused, what, advice(endpoint, false))),
             Some(secret) if Some(&secret) == used => {
-                Err(unauthorized(refused, what, advice(endpoint, true)))
+                Err(self.refused_again(endpoint, what, refused))
             }
             Some(secret) => {
                 refused.discard();

@@ -216,6 +216,11 @@ impl Response {
         self.head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
     }
 
+    /// Whether the challenge of an answer 401 has this word in it.
+    pub(super) fn says(&self, word: &str) -> bool {
+        self.headers("www-authenticate").iter().any(|value| value.contains(word))
+    }
+
     /// The length of the body, if the server says.
     pub(super) fn content_length(&self) -> Option<u64> {
         self.header("content-length")?.parse().ok()

@@ -160,7 +160,7 @@ impl Client {
         ask(&Endpoint::of(name, &self.options), &self.schedule)
     }
 
-    /// Sends `request` to `endpoint` with what `scope` needs; one try, but for a renewed token.
+    /// Sends `request` to `endpoint` with what `scope` needs; one try, but for renewed tokens.
     ///
     /// A streamed body cannot be sent twice: then the answer 401 is an error, and the caller's
     /// next try will have the new token.
@@ -178,15 +178,27 @@ impl Client {
             return Ok(response);
         }
         let host = response.host();
-        let fresh = self.auth.answer(&self.http, endpoint, scope, what, response, used.as_ref())?;
+        let mut fresh =
+            self.auth.answer(&self.http, endpoint, scope, what, response, used.as_ref())?;
         if matches!(request.body, Body::Stream { .. }) {
             let why = "the token ended during the upload".to_owned();
             return Err(RegistryError::Unauthorized { host, what: what.to_owned(), why });
         }
-        let response = self.http.send(&mut request, Some(&fresh))?;
-        if response.status() == 401 && endpoint.has_origin_of(response.url()) {
-            return Err(self.auth.refused_again(endpoint, what, response));
+        let mut tries = self.schedule.tries();
+        loop {
+            let response = self.http.send(&mut request, Some(&fresh))?;
+            if response.status() != 401 || !endpoint.has_origin_of(response.url()) {
+                return Ok(response);
+            }
+            let used = fresh;
+            // The clocks of registry and token server may differ by a little; once is enough.
+            if !used.is_token() || tries.n_failures() > 0 || response.says("insufficient_scope") {
+                return Err(self.auth.refused_again(endpoint, what, response));
+            }
+            fresh = self.auth.answer(&self.http, endpoint, scope, what, response, Some(&used))?;
+            let why = "it does not accept a new token".to_owned();
+            let host = host.clone();
+            tries.wait(RegistryError::Unauthorized { host, what: what.to_owned(), why })?;
         }
-        Ok(response)
     }
 }

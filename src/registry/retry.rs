@@ -117,6 +117,11 @@ impl Tries<'_> {
         Ok(())
     }
 
+    /// How many there were.
+    pub(super) const fn n_failures(&self) -> u32 {
+        self.n_failures
+    }
+
     /// Something was achieved: the next failure counts as the first.
     pub(super) const fn progressed(&mut self) {
         self.n_failures = 0;

@@ -500,7 +500,8 @@ fn tokens_that_do_not_help_are_no_endless_loop() {
              name, or log in with `rbuild login {host}`"
         )
     );
-    assert_eq!(server.requests().len(), 3);
+    // A registry and a token server whose clocks differ would get a second chance.
+    assert_eq!(server.requests().len(), 4);
 }
 
 #[test]

@@ -9,11 +9,14 @@
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use super::certificates::{Certified, ISSUER, SERVICE, TokenServer};
 
 /// The program under test's counterpart (Debian's package of the same name).
 const PROGRAM: &str = "docker-registry";
@@ -28,39 +31,34 @@ pub(crate) struct DockerRegistry {
 impl DockerRegistry {
     /// One that lets everybody in.
     pub(crate) fn open() -> Self {
-        Self::start("")
+        Self::start(&Setup::default())
     }
 
     /// One that wants Basic credentials: user `user`, password `geheim`.
     pub(crate) fn with_password() -> Self {
-        // bcrypt of `geheim`, which is the only form that the registry takes.
-        Self::start("user:$2b$04$9UFW4vDA4zB3EOsqb6qjB.aDVlU0GdtfHXuYaDXodBfDT2ZJ/uXxW\n")
+        Self::start(&Setup { password: true, ..Setup::default() })
     }
 
-    fn start(passwords: &str) -> Self {
+    /// One that wants tokens.
+    pub(crate) fn with_tokens(tokens: &TokenServer) -> Self {
+        Self::start(&Setup { tokens: Some(tokens), ..Setup::default() })
+    }
+
+    pub(crate) fn start(setup: &Setup<'_>) -> Self {
         // Between choosing a port and using it, another program may take it.
         (0..5)
-            .find_map(|_| Self::try_start(passwords))
+            .find_map(|_| Self::try_start(setup))
             .expect("docker-registry ends at once on five ports; run it by hand to see why")
     }
 
-    fn try_start(passwords: &str) -> Option<Self> {
+    fn try_start(setup: &Setup<'_>) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).display().to_string();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",
-            path("data")
-        );
-        if !passwords.is_empty() {
-            std::fs::write(path("passwords"), passwords).unwrap();
-            config +=
-                &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path("passwords"));
-        }
-        std::fs::write(path("config.yml"), config).unwrap();
+        let config = folder.path().join("config.yml");
+        std::fs::write(&config, setup.config(folder.path(), address)).unwrap();
         let mut child = Command::new(PROGRAM)
-            .args(["serve", &path("config.yml")])
+            .arg("serve")
+            .arg(&config)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -81,6 +79,55 @@ impl DockerRegistry {
     /// Host and port.
     pub(crate) fn host(&self) -> &str {
         &self.host
+    }
+}
+
+/// What a registry wants of its clients.
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    /// User `user`, password `geheim`.
+    pub(crate) password: bool,
+    pub(crate) tokens: Option<&'a TokenServer>,
+    /// It speaks TLS, as this certificate's owner.
+    pub(crate) tls: Option<&'a Certified>,
+    /// Its clients show certificates that this authority signed.
+    pub(crate) clients: Option<&'a Path>,
+}
+
+impl Setup<'_> {
+    /// The registry's config file; others are written into `folder`.
+    fn config(&self, folder: &Path, address: SocketAddr) -> String {
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let data = folder.join("data").display().to_string();
+        let mut config = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp:\n  addr: '{address}'\n"
+        );
+        if let Some(Certified { certificate, key }) = self.tls {
+            let (certificate, key) = (certificate.display(), key.display());
+            config += &format!("  tls:\n    certificate: {certificate}\n    key: {key}\n");
+            if let Some(authority) = self.clients {
+                config += &format!("    clientcas: [{}]\n", authority.display());
+            }
+        }
+        if self.password {
+            // bcrypt of `geheim`, which is the only form that the registry takes.
+            let line = "user:$2b$04$9UFW4vDA4zB3EOsqb6qjB.aDVlU0GdtfHXuYaDXodBfDT2ZJ/uXxW\n";
+            let path = write("passwords", line);
+            config += &format!("auth: {{htpasswd: {{realm: test, path: {path}}}}}\n");
+        }
+        if let Some(tokens) = self.tokens {
+            let (realm, bundle) = (tokens.realm(), write("tokens.crt", tokens.certificate()));
+            config += &format!(
+                "auth: {{token: {{realm: '{realm}', service: {SERVICE}, issuer: {ISSUER}, \
+                 rootcertbundle: {bundle}}}}}\n"
+            );
+        }
+        config
     }
 }
 

@@ -1,0 +1,371 @@
+//! Two hundred pulls and two hundred pushes through a bad network: each ends in a correct image, or
+//! in an error that leaves the store as good as it was.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test reads files as it likes, says what it counted, and ends by a panic"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rbuild::archive::Packing;
+use rbuild::build::{self, BuildError, Lent, Services, StepNumbers, Stop};
+use rbuild::image::{self, ExportError, ExportOptions, Image};
+use rbuild::oci::{Digest, Manifest, Platform, Reference};
+use rbuild::pool;
+use rbuild::registry::{Client, Options, RegistryError};
+use rbuild::store::{OpenOptions, Store};
+
+use crate::support::certificates::TokenServer;
+use crate::support::image::{Fixture, file, jobs};
+use crate::support::proxy::{Fault, Head, Proxy};
+use crate::support::registry::DockerRegistry;
+
+/// How many pulls, and how many pushes.
+const N_RUNS: usize = 200;
+/// Of a thousand requests, so many meet a fault.
+const FAULTS_PER_MILLE: u64 = 300;
+
+fn client() -> Client {
+    let options = Options {
+        mirrors: BTreeMap::new(),
+        plain_http: BTreeSet::new(),
+        docker_config: None,
+        user_agent: "rbuild-tests".to_owned(),
+        retries: 3,
+        first_delay: Duration::from_millis(1),
+        jitter_seed: 0,
+        transfers_per_host: NonZeroUsize::new(4).unwrap(),
+    };
+    Client::new(options).unwrap()
+}
+
+/// A number that looks random, and is the same for the same words.
+fn mixed(words: &[&str]) -> u64 {
+    let digest = Digest::of(words.join("\n").as_bytes()).to_string();
+    let hex: String = digest.chars().skip("sha256:".len()).take(15).collect();
+    u64::from_str_radix(&hex, 16).unwrap()
+}
+
+/// Decides which request meets which fault: by its first line and by how often that came before,
+/// so that the order in which threads come does not matter.
+struct Weather {
+    seed: &'static str,
+    is_bad: AtomicBool,
+    seen: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Weather {
+    fn new(seed: &'static str) -> Arc<Self> {
+        Arc::new(Self { seed, is_bad: AtomicBool::new(false), seen: Mutex::default() })
+    }
+
+    fn set(&self, is_bad: bool) {
+        self.is_bad.store(is_bad, Ordering::SeqCst);
+    }
+
+    fn fault(&self, head: &Head) -> Fault {
+        if !self.is_bad.load(Ordering::SeqCst) {
+            return Fault::None;
+        }
+        let line = head.line();
+        let number = {
+            let mut seen = self.seen.lock().unwrap();
+            let number = seen.entry(line.clone()).or_default();
+            *number += 1;
+            number.to_string()
+        };
+        let dice = |what| mixed(&[self.seed, &line, &number, what]);
+        if dice("whether") % 1000 >= FAULTS_PER_MILLE {
+            return Fault::None;
+        }
+        // From some bytes to some megabytes.
+        let at = dice("at") % (16 << (dice("scale") % 19));
+        match dice("kind") % 10 {
+            0 => Fault::Drop,
+            1 => Fault::LoseAnswer,
+            2 => Fault::CutRequest(at),
+            3 => Fault::CutAnswer(at),
+            // These end many runs: no network that is used has many of them.
+            4 if dice("rare") % 4 == 0 => Fault::FlipRequest(at),
+            4 => Fault::CutAnswer(at),
+            5 if dice("rare") % 4 == 0 => Fault::FlipAnswer(at),
+            5 => Fault::CutRequest(at),
+            6 => Fault::Delay(Duration::from_millis(dice("delay") % 30)),
+            7 => Fault::Expire,
+            8 => Fault::Status(429, Some(0)),
+            _ => Fault::Status([500, 503][usize::from(dice("status") % 2 == 0)], None),
+        }
+    }
+}
+
+/// A registry behind a proxy, and images to push to it and to pull from it.
+struct Place {
+    registry: DockerRegistry,
+    proxy: Proxy,
+    weather: Arc<Weather>,
+    fixture: Fixture,
+    images: Vec<(Image, Digest)>,
+}
+
+/// Text that can hardly be compressed.
+fn noise(seed: &str, n_bytes: usize) -> String {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut state = mixed(&[seed]);
+    let letter = |_| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(alphabet[usize::try_from(state >> 58).unwrap()])
+    };
+    (0..n_bytes).map(letter).collect()
+}
+
+fn export_options() -> ExportOptions {
+    ExportOptions {
+        packing: Packing::GZIP,
+        force_packing: false,
+        docker_media_types: false,
+        always_index: false,
+        jobs: jobs(2),
+        names: Vec::new(),
+        created: None,
+    }
+}
+
+fn push(
+    place: &Place,
+    client: &Client,
+    image: &Image,
+    name: &Reference,
+) -> Result<Digest, ExportError> {
+    let store = &place.fixture.store;
+    image::push_all(
+        store,
+        client,
+        std::slice::from_ref(image),
+        name,
+        &[],
+        &export_options(),
+        &|_| {},
+    )
+}
+
+impl Place {
+    fn new(registry: DockerRegistry, seed: &'static str) -> Self {
+        let weather = Weather::new(seed);
+        let plan = Arc::clone(&weather);
+        let proxy = Proxy::new(registry.host(), move |head| plan.fault(head));
+        let mut place =
+            Self { registry, proxy, weather, fixture: Fixture::new(), images: Vec::new() };
+        for number in 0..4 {
+            let sizes = [900, 40_000, 150_000, if number == 0 { 5_000_000 } else { 10_000 }];
+            let layers = sizes.map(|n_bytes| {
+                let name = format!("{number}-{n_bytes}");
+                let packing = if n_bytes > 1_000_000 { Packing::None } else { Packing::GZIP };
+                place.fixture.pulled(vec![file(&name, &noise(&name, n_bytes))], packing)
+            });
+            let layers: Vec<_> =
+                layers.iter().map(|(layer, blob)| (layer, Some(blob.clone()))).collect();
+            let manifest = place.fixture.image(&layers);
+            let image = Image::load(&place.fixture.store, manifest).unwrap();
+            let name = place.pull_name(number);
+            let pushed = push(&place, &client(), &image, &name).unwrap();
+            place.images.push((image, pushed));
+        }
+        place
+    }
+
+    /// The name of an image that is there to be pulled.
+    fn pull_name(&self, number: usize) -> Reference {
+        format!("{}/pulled/{number}:1", self.proxy.host()).parse().unwrap()
+    }
+
+    /// How many faults of each kind there were.
+    fn faults(&self) -> BTreeMap<String, usize> {
+        let log = self.proxy.log().into_iter().filter(|(_, fault)| *fault != Fault::None);
+        count(log.map(|(_, fault)| fault.kind()))
+    }
+}
+
+fn count(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for name in names {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts
+}
+
+/// An error's variant; that it is one which the user can read.
+fn kind(error: &RegistryError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text += &format!(": {inner}");
+        source = inner.source();
+    }
+    assert!(text.contains("127.0.0.1:") && text.len() > 30, "{text}");
+    let debug = format!("{error:?}");
+    let name = debug.split([' ', '(', '{']).next().unwrap();
+    if let RegistryError::Status { status, .. } = error {
+        return format!("{name} {status}");
+    }
+    name.to_owned()
+}
+
+fn open(folder: &Path) -> Store {
+    let options = OpenOptions { user_namespace: false, now_s: 1_700_000_000 };
+    Store::open(folder, &options).unwrap()
+}
+
+/// Pulls; the error is only its kind.
+fn pull(store: &Store, client: &Client, name: &Reference) -> Result<Digest, String> {
+    let stop = Stop::new().unwrap();
+    let services = Services {
+        store,
+        registry: client,
+        stop: &stop,
+        environment: &BTreeMap::new(),
+        lent: &Lent::default(),
+        numbers: &StepNumbers::default(),
+        events: &|_| {},
+    };
+    let platform: Platform = "linux/amd64".parse().unwrap();
+    build::pull(&services, name, &platform).map_err(|failure| {
+        let BuildError::Image { source, .. } = &*failure else { panic!("{failure:?}") };
+        kind(source)
+    })
+}
+
+/// That every blob is what its name says, and nothing is left over of what was not finished.
+fn check_store(folder: &Path) {
+    for entry in fs::read_dir(folder.join("blobs/sha256")).unwrap() {
+        let path = entry.unwrap().path();
+        let digest = Digest::of(&fs::read(&path).unwrap()).to_string();
+        assert_eq!(digest.strip_prefix("sha256:"), path.file_name().unwrap().to_str());
+    }
+    // While a store is open, the process has a folder there.
+    let own = fs::read_dir(folder.join("tmp")).unwrap().map(|entry| entry.unwrap().path());
+    let left = own.flat_map(|own| fs::read_dir(own).unwrap()).map(|entry| entry.unwrap().path());
+    let left: Vec<_> = left.filter(|path| !path.ends_with("lock")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// That the store has the image, and all its layers unpack to what the config says.
+fn check_image(store: &Store, name: &Reference, want: Digest) {
+    assert_eq!(store.tag(name).unwrap(), Some(want));
+    let image = Image::load(store, want).unwrap();
+    for layer in image.layers() {
+        let mut tar = Vec::new();
+        store.write_tar(layer.diff_id, &mut tar).unwrap();
+        assert_eq!(Digest::of(&tar), layer.diff_id.digest());
+    }
+}
+
+/// Pulls into a new store each time; what came of it.
+fn pulls(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
+    runs.map(|run| {
+        let folder = tempfile::tempdir().unwrap();
+        let number = run % place.images.len();
+        let (name, want) = (place.pull_name(number), place.images[number].1);
+        place.weather.set(true);
+        let store = open(folder.path());
+        let pulled = pull(&store, &client(), &name);
+        if pulled.is_ok() {
+            check_image(&store, &name, want);
+        } else {
+            assert_eq!(store.tag(&name).unwrap(), None);
+        }
+        drop(store);
+        check_store(folder.path());
+        place.weather.set(false);
+        let store = open(folder.path());
+        assert_eq!(pull(&store, &client(), &name), Ok(want));
+        check_image(&store, &name, want);
+        drop(store);
+        check_store(folder.path());
+        pulled.map_or_else(|kind| kind, |got| ended_well(got, want))
+    })
+    .collect()
+}
+
+fn ended_well(got: Digest, want: Digest) -> String {
+    assert_eq!(got, want);
+    "ok".to_owned()
+}
+
+/// Pushes to a new repository each time; what came of it.
+fn pushes(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
+    runs.map(|run| {
+        let (image, want) = &place.images[run % place.images.len()];
+        let name = |host: &str| format!("{host}/pushed/{run}:1").parse::<Reference>().unwrap();
+        let bad = name(&place.proxy.host());
+        place.weather.set(true);
+        let pushed = push(place, &client(), image, &bad).map_err(|error| {
+            let ExportError::Registry { source, .. } = &error else { panic!("{error:?}") };
+            kind(source)
+        });
+        place.weather.set(false);
+        if pushed.is_err() {
+            // What broke off is no obstacle to the next try.
+            assert_eq!(push(place, &client(), image, &bad).unwrap(), *want);
+        }
+        check_pushed(&client(), &name(place.registry.host()), *want);
+        pushed.map_or_else(|kind| kind, |got| ended_well(got, *want))
+    })
+    .collect()
+}
+
+/// That the registry has the image, and each of its blobs is what its digest says.
+fn check_pushed(client: &Client, name: &Reference, want: Digest) {
+    let fetched = client.manifest(name).unwrap();
+    assert_eq!(fetched.digest, want);
+    let manifest: Manifest = serde_json::from_slice(&fetched.bytes).unwrap();
+    for blob in manifest.layers.iter().chain([&manifest.config]) {
+        client.pull_blob(name, blob, &mut std::io::sink(), &|_| ()).unwrap();
+    }
+}
+
+#[test]
+fn pulls_and_pushes_through_a_bad_network_end_well_or_say_why() {
+    let started = Instant::now();
+    let tokens = TokenServer::new();
+    let places = [
+        Place::new(DockerRegistry::open(), "open"),
+        Place::new(DockerRegistry::with_tokens(&tokens), "tokens"),
+    ];
+    let half = N_RUNS / 2;
+    let numbered: Vec<(usize, &Place)> = places.iter().enumerate().collect();
+    let ended = pool::map_in_order(&numbered, jobs(places.len()), |(number, place)| {
+        let runs = number * half..(number + 1) * half;
+        let ended = (pulls(place, runs.clone()), pushes(place, runs));
+        check_store(place.fixture.store.root());
+        ended
+    });
+    let (pulled, pushed): (Vec<_>, Vec<_>) = ended.into_iter().unzip();
+    let (pulled, pushed) = (count(pulled.concat().into_iter()), count(pushed.concat().into_iter()));
+    let faults = places.each_ref().map(Place::faults);
+    // Not by a macro: what tests print that way is hidden when all goes well.
+    let (n_tokens, took) = (tokens.n_tokens(), started.elapsed().as_secs_f64());
+    let text = format!(
+        "{N_RUNS} pulls: {pulled:?}\n{N_RUNS} pushes: {pushed:?}\nfaults without tokens: {:?}\n\
+         faults with tokens: {:?}; {n_tokens} tokens\n{took:.1} s\n",
+        faults[0], faults[1]
+    );
+    std::io::stderr().write_all(text.as_bytes()).unwrap();
+    for (ended, all) in [(&pulled, N_RUNS), (&pushed, N_RUNS)] {
+        assert_eq!(ended.values().sum::<usize>(), all);
+        // Most end well, some do not: otherwise this would be another test.
+        assert!((all * 3 / 4..all).contains(&ended["ok"]), "{ended:?}");
+    }
+    let kinds: BTreeSet<&String> = faults.iter().flat_map(BTreeMap::keys).collect();
+    assert_eq!(kinds.len(), 9, "{kinds:?}");
+}
