@@ -11,14 +11,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rbuild::archive::Packing;
-use rbuild::build::{self, BuildError, Lent, Services, StepNumbers, Stop};
+use rbuild::build::{self, BuildError, Lent, LockedInputs, Services, StepNumbers, Stop};
 use rbuild::image::{self, ExportError, ExportOptions, Image};
 use rbuild::oci::{Digest, Manifest, Platform, Reference};
 use rbuild::pool;
@@ -28,7 +27,7 @@ use rbuild::store::{OpenOptions, Store};
 use crate::support::certificates::TokenServer;
 use crate::support::image::{Fixture, file, jobs};
 use crate::support::proxy::{Fault, Head, Proxy};
-use crate::support::registry::DockerRegistry;
+use crate::support::registry::{self, DockerRegistry};
 
 /// How many pulls, and how many pushes.
 const N_RUNS: usize = 200;
@@ -36,17 +35,7 @@ const N_RUNS: usize = 200;
 const FAULTS_PER_MILLE: u64 = 300;
 
 fn client() -> Client {
-    let options = Options {
-        mirrors: BTreeMap::new(),
-        plain_http: BTreeSet::new(),
-        docker_config: None,
-        user_agent: "rbuild-tests".to_owned(),
-        retries: 3,
-        first_delay: Duration::from_millis(1),
-        jitter_seed: 0,
-        transfers_per_host: NonZeroUsize::new(4).unwrap(),
-    };
-    Client::new(options).unwrap()
+    Client::new(Options { retries: 3, ..registry::options() }).unwrap()
 }
 
 /// A number that looks random, and is the same for the same words.
@@ -235,6 +224,7 @@ fn pull(store: &Store, client: &Client, name: &Reference) -> Result<Digest, Stri
         stop: &stop,
         environment: &BTreeMap::new(),
         lent: &Lent::default(),
+        locked: &LockedInputs::none(),
         numbers: &StepNumbers::default(),
         events: &|_| {},
     };

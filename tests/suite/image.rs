@@ -8,18 +8,14 @@
     reason = "a test may start programs, and ends by a panic"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use rbuild::archive::Packing;
 use rbuild::image::{self, ExportOptions, Image, Target};
 use rbuild::oci::{Digest, Reference};
-use rbuild::registry::{Client, Options};
 use rbuild::store::Form;
 use rbuild::tree::{Entry, Item, Meta, Node};
 use serde_json::Value;
@@ -27,7 +23,7 @@ use serde_json::Value;
 use crate::support::image::{
     CAPABILITY, Fixture, capable, dir, fifo, file, file_with, jobs, link, null_device, path,
 };
-use crate::support::registry::DockerRegistry;
+use crate::support::registry::{DockerRegistry, client};
 use crate::support::sandbox::{is_root, test_user, this_program};
 
 fn options() -> ExportOptions {
@@ -44,21 +40,6 @@ fn options() -> ExportOptions {
 
 fn reference(text: &str) -> Reference {
     text.parse().unwrap()
-}
-
-fn client() -> Client {
-    Client::new(Options {
-        mirrors: BTreeMap::new(),
-        plain_http: BTreeSet::new(),
-        docker_config: None,
-        user_agent: "rbuild-tests".to_owned(),
-        retries: 2,
-        first_delay: Duration::from_millis(1),
-        jitter_seed: 0,
-        transfers_per_host: NonZeroUsize::new(4).unwrap(),
-        offline: false,
-    })
-    .unwrap()
 }
 
 /// What a program that must succeed writes to its standard output.

@@ -6,10 +6,9 @@
     reason = "a test may start threads, and ends by a panic"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::net::TcpListener;
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,25 +16,7 @@ use std::time::{Duration, Instant};
 use rbuild::oci::{Descriptor, Digest, LayerCompression, MediaType, Reference};
 use rbuild::registry::{Client, Fetched, Options, Pushed, RegistryError};
 
-use crate::support::registry::{Answer, DockerRegistry, Request, Scripted};
-
-fn options() -> Options {
-    Options {
-        mirrors: BTreeMap::new(),
-        plain_http: BTreeSet::new(),
-        docker_config: None,
-        user_agent: "rbuild-tests".to_owned(),
-        retries: 2,
-        first_delay: Duration::from_millis(1),
-        jitter_seed: 0,
-        transfers_per_host: NonZeroUsize::new(4).unwrap(),
-        offline: false,
-    }
-}
-
-fn client() -> Client {
-    Client::new(options()).unwrap()
-}
+use crate::support::registry::{Answer, DockerRegistry, Request, Scripted, client, options};
 
 /// A client whose `config.json` is `config`; the folder must live as long.
 fn client_with(config: &str) -> (Client, tempfile::TempDir) {

@@ -1,35 +1,17 @@
 //! Uploads that break on the way, of blobs and of streams whose length nobody knows yet.
 #![expect(clippy::unwrap_used, reason = "a test ends by a panic")]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, Read};
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rbuild::oci::{Descriptor, Digest, LayerCompression, MediaType, Reference};
-use rbuild::registry::{Client, Options, Pushed, RegistryError};
+use rbuild::registry::{Client, Pushed, RegistryError};
 
 use crate::support::proxy::{Fault, Head, Proxy};
-use crate::support::registry::{Answer, DockerRegistry, Request, Scripted};
+use crate::support::registry::{Answer, DockerRegistry, Request, Scripted, client};
 
 const MIB: u64 = 1 << 20;
-
-fn client() -> Client {
-    let options = Options {
-        mirrors: BTreeMap::new(),
-        plain_http: BTreeSet::new(),
-        docker_config: None,
-        user_agent: "rbuild-tests".to_owned(),
-        retries: 2,
-        first_delay: Duration::from_millis(1),
-        offline: false,
-        jitter_seed: 0,
-        transfers_per_host: NonZeroUsize::new(4).unwrap(),
-    };
-    Client::new(options).unwrap()
-}
 
 fn name(host: &str) -> Reference {
     format!("{host}/a:t").parse().unwrap()

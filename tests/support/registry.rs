@@ -7,8 +7,10 @@
     reason = "a test may start programs and threads, and ends by a panic"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +18,32 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rbuild::registry::{Client, Options};
+
 use super::certificates::{Certified, ISSUER, SERVICE, TokenServer};
 
 /// The program under test's counterpart (Debian's package of the same name).
 const PROGRAM: &str = "docker-registry";
+
+/// How tests speak to registries: anonymously, and without long pauses.
+pub(crate) fn options() -> Options {
+    Options {
+        mirrors: BTreeMap::new(),
+        plain_http: BTreeSet::new(),
+        docker_config: None,
+        user_agent: "rbuild-tests".to_owned(),
+        retries: 2,
+        first_delay: Duration::from_millis(1),
+        jitter_seed: 0,
+        transfers_per_host: NonZeroUsize::new(4).unwrap(),
+        offline: false,
+    }
+}
+
+/// A client with these options.
+pub(crate) fn client() -> Client {
+    Client::new(options()).unwrap()
+}
 
 /// A `docker-registry` of the test's own on a free loopback port; it ends with this value.
 pub(crate) struct DockerRegistry {
