@@ -42,6 +42,7 @@ pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
     let offers = remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
     let shared = Shared::new(services, options, offers);
     let built = build_images(&shared);
+    let noted = shared.note_steps_used();
     let exported = match &built {
         Err(error) if matches!(**error, BuildError::Interrupted) => Ok(()),
         built => {
@@ -51,7 +52,7 @@ pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
     };
     let (built, _layers) = built?;
     exported?;
-    Ok(built)
+    Ok(noted.map(|()| built)?)
 }
 
 /// Builds; gives the layers of the images, too.
@@ -72,6 +73,7 @@ fn build_images(shared: &Shared<'_>) -> Result<(Built, BTreeSet<DiffId>)> {
     for tag in &options.tags {
         services.store.set_tag(tag, top).map_err(BuildError::from)?;
     }
+    run.images.resolved.keys().try_for_each(|image| shared.note_base_used(image))?;
     services.store.make_durable().map_err(BuildError::from)?;
     let layers = images.into_iter().flat_map(|image| image.layers).collect();
     Ok((Built { top, id, warnings: plan.warnings }, layers))

@@ -44,7 +44,7 @@ pub(super) struct Resolved {
 /// All images that the build has met.
 #[derive(Debug, Default)]
 pub(super) struct ImageTable {
-    resolved: BTreeMap<ImageRequest, Resolved>,
+    pub(super) resolved: BTreeMap<ImageRequest, Resolved>,
     /// Stages that need the same image's layers wait for each other.
     layers: Mutex<()>,
 }

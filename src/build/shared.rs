@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::context::Context;
 use crate::image;
 use crate::oci::DiffId;
-use crate::plan::CacheKey;
+use crate::plan::{CacheKey, ImageRequest};
 use crate::store::{LayerOptions, StepRecord};
 
 use super::cache_travel::{Offers, Travel};
@@ -103,6 +103,17 @@ impl<'a> Shared<'a> {
     pub(super) fn steps_met(&self) -> Vec<StepRecord> {
         let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         met.values().cloned().collect()
+    }
+
+    /// Notes in the store that these steps were used.
+    pub(super) fn note_steps_used(&self) -> Result<(), BuildError> {
+        let steps = self.steps_met().into_iter().map(|step| step.definition);
+        Ok(self.services.store.note_steps_used(steps)?)
+    }
+
+    /// And that this base image was.
+    pub(super) fn note_base_used(&self, image: &ImageRequest) -> Result<(), BuildError> {
+        Ok(self.services.store.note_base_used(&image.name, &image.platform)?)
     }
 
     /// Ends the build because of an error that no stage has met yet.

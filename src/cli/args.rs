@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use super::call::{Call, Format, Inspection};
 use super::lockfile::LockOptions;
+use super::store_args::{DuArgs, HistoryArgs, PruneArgs, RmiArgs, TagArgs};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -62,6 +63,14 @@ pub(super) enum Command {
     Images,
     /// Show an image's config and layers as JSON
     Inspect(NameArgs),
+    /// Show how an image came to be, as docker does
+    History(HistoryArgs),
+    /// Give an image of the store further names
+    Tag(TagArgs),
+    /// Take names away from images of the store
+    Rmi(RmiArgs),
+    /// Show what the store holds and how much of the disk it takes
+    Du(DuArgs),
     /// Forget the build cache and remove what no tagged image needs
     Prune(PruneArgs),
     /// Print the version
@@ -73,10 +82,20 @@ impl Command {
     pub(super) fn needs_privileges(&self) -> bool {
         match self {
             Self::Build(build) => build.inspection().is_none() || build.is_remote(),
-            Self::Lock(_) | Self::Push(_) | Self::Pull(_) | Self::Prune(_) => true,
-            Self::Login(_) | Self::Logout(_) | Self::Images | Self::Inspect(_) | Self::Version => {
-                false
-            }
+            // The history of a layer that was never listed lists it.
+            Self::Lock(_)
+            | Self::Push(_)
+            | Self::Pull(_)
+            | Self::Prune(_)
+            | Self::Du(_)
+            | Self::History(_) => true,
+            Self::Login(_)
+            | Self::Logout(_)
+            | Self::Images
+            | Self::Inspect(_)
+            | Self::Tag(_)
+            | Self::Rmi(_)
+            | Self::Version => false,
         }
     }
 }
@@ -306,17 +325,10 @@ pub(super) struct PullArgs {
     pub(super) platform: Option<String>,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct PruneArgs {
-    /// Remove tagged images too
-    #[arg(short, long)]
-    pub(super) all: bool,
-}
-
 /// Words after which `build` is not put in.
-const COMMANDS: [&str; 11] = [
-    "build", "lock", "push", "pull", "login", "logout", "images", "inspect", "prune", "version",
-    "help",
+const COMMANDS: &[&str] = &[
+    "build", "lock", "push", "pull", "login", "logout", "images", "inspect", "history", "tag",
+    "rmi", "du", "prune", "version", "help",
 ];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 

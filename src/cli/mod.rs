@@ -18,6 +18,8 @@ mod registries;
 mod report;
 mod run_options;
 mod secrets;
+mod store_args;
+mod table;
 
 pub use exit::Exit;
 
@@ -50,6 +52,12 @@ pub fn main() -> Exit {
         Command::Inspect(inspect) => {
             commands::inspect::run(inspect, &arguments.global, &environment)
         }
+        Command::History(history) => {
+            commands::history::run(history, &arguments.global, &environment)
+        }
+        Command::Tag(tag) => commands::tag::tag(tag, &arguments.global, &environment),
+        Command::Rmi(rmi) => commands::tag::rmi(rmi, &arguments.global, &environment),
+        Command::Du(du) => commands::du::run(du, &arguments.global, &environment),
         Command::Prune(prune) => commands::prune::run(prune, &arguments.global, &environment),
         Command::Version => commands::version::run(),
     };

@@ -18,6 +18,16 @@ impl Complaint {
         Self { text: text.into(), exit }
     }
 
+    /// How the program will exit.
+    pub(super) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Both, with the exit of the first.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self::new(format!("{}\n{}", self.text.trim_end(), other.text), self.exit)
+    }
+
     /// An error with all that caused it.
     pub(super) fn from_error(error: &dyn Error, exit: Exit) -> Self {
         Self::new(format!("error: {}", crate::build::chain(error)), exit)

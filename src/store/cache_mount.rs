@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use crate::pathio::{self, Context as _, PathError};
 use crate::plan::CacheKey;
 
+use super::last_use::note_cache_used;
 use super::lock::Lease;
 use super::work::open_folder;
 use super::{Store, StoreError, WorkFolder};
@@ -112,6 +113,8 @@ impl Store {
                 return Err(StoreError::from(PathError::new("remove", home, error)).into());
             }
         }
+        let now_s = self.with_index(|index| index.now_s);
+        note_cache_used(&lock, now_s).map_err(StoreError::from)?;
         if shared {
             lease.downgrade();
         }

@@ -147,7 +147,7 @@ impl Index {
         text.parse().map_err(|error: crate::oci::DigestError| self.damaged(error))
     }
 
-    fn hash(&self, bytes: &[u8]) -> Result<[u8; 32]> {
+    pub(super) fn hash(&self, bytes: &[u8]) -> Result<[u8; 32]> {
         bytes.try_into().map_err(|_wrong_length| self.damaged("a key is not 32 bytes long"))
     }
 

@@ -25,12 +25,16 @@ mod forms;
 mod gc;
 mod image;
 mod index;
+mod inventory;
+mod last_use;
 mod layer;
 mod listed;
 mod lock;
 mod make;
+mod names;
 mod scan;
 mod sources;
+mod usage;
 mod version;
 mod work;
 
@@ -52,9 +56,12 @@ pub use downloads::DownloadRecord;
 pub use error::StoreError;
 pub use gc::{PruneOptions, Pruned};
 pub use index::{LayerRecord, PackedRecord, StepRecord, Tag};
+pub use inventory::Holder;
 pub use layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
 pub use lock::StepLock;
+pub use names::ImageId;
 pub use sources::LayerSource;
+pub use usage::{HolderUse, KindUse, LayerUse, Usage, UsageKind};
 pub use work::WorkFolder;
 
 /// An opened store. Shared by reference between threads.

@@ -10,7 +10,7 @@ use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError};
 
 /// Characters of an id that are shown.
-const SHORT_ID: usize = 12;
+pub(super) const SHORT_ID: usize = 12;
 
 pub(in crate::cli) fn run(global: &Global, environment: &Environment) -> Result<(), Complaint> {
     let store = open_store(global, environment)?;
@@ -39,9 +39,16 @@ fn id_and_size(store: &Store, top: Digest) -> Result<(Digest, u64), ExportError>
 }
 
 /// As in `3 minutes ago`.
-fn ago(seconds: i64) -> String {
+pub(super) fn ago(seconds: i64) -> String {
     let age = Duration::from_secs(seconds.try_into().unwrap_or(0)).as_secs();
-    let units = [("day", 86_400), ("hour", 3_600), ("minute", 60)];
+    let units = [
+        ("year", 31_536_000),
+        ("month", 2_592_000),
+        ("week", 604_800),
+        ("day", 86_400),
+        ("hour", 3_600),
+        ("minute", 60),
+    ];
     for (unit, length) in units {
         let n = age / length;
         if n > 0 {
@@ -58,7 +65,12 @@ mod tests {
 
     #[test]
     fn ages_are_rounded_down() {
-        for (seconds, want) in [(-5, "just now"), (60, "1 minute ago"), (7_300, "2 hours ago")] {
+        for (seconds, want) in [
+            (-5, "just now"),
+            (60, "1 minute ago"),
+            (7_300, "2 hours ago"),
+            (1_209_600, "2 weeks ago"),
+        ] {
             assert_eq!(ago(seconds), want);
         }
     }

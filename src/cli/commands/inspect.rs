@@ -3,31 +3,24 @@
 
 use serde_json::{Value, json};
 
-use super::{Complaint, Environment, Exit, Global, open_store, reference};
+use super::{Complaint, Environment, Exit, Global, find, open_store};
 use crate::cli::args::NameArgs;
 use crate::image::{Image, Loaded};
-use crate::store::StoreError;
 
 pub(in crate::cli) fn run(
     args: &NameArgs,
     global: &Global,
     environment: &Environment,
 ) -> Result<(), Complaint> {
-    let name = reference(&args.name)?;
     let store = open_store(global, environment)?;
-    let failed = |error: StoreError| Complaint::from_error(&error, Exit::Environment);
-    let Some(manifest) = store.tag(&name).map_err(failed)? else {
-        let text = format!(
-            "error: there is no image {} in the store; `rbuild images` lists them",
-            args.name
-        );
-        return Err(Complaint::new(text, Exit::Environment));
-    };
+    let chosen = find::image(&store, &args.name)?;
+    let manifest = chosen.top;
+    let name = chosen.name.map(|name| name.to_string());
     let loaded = Loaded::load(&store, manifest)
         .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let shown = match loaded.images.as_slice() {
         [only] if !loaded.is_index => {
-            let mut shown = json!({ "Name": name.to_string(), "Manifest": manifest });
+            let mut shown = json!({ "Name": name, "Manifest": manifest });
             add_image(&mut shown, only);
             shown
         }
@@ -38,7 +31,7 @@ pub(in crate::cli) fn run(
                 shown
             });
             let images: Vec<Value> = images.collect();
-            json!({ "Name": name.to_string(), "Index": manifest, "Images": images })
+            json!({ "Name": name, "Index": manifest, "Images": images })
         }
     };
     println!("{shown:#}");

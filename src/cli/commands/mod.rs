@@ -2,6 +2,9 @@
 
 pub(super) mod build;
 mod check;
+pub(super) mod du;
+mod find;
+pub(super) mod history;
 pub(super) mod images;
 pub(super) mod inspect;
 pub(super) mod lock;
@@ -9,6 +12,7 @@ pub(super) mod login;
 pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod push;
+pub(super) mod tag;
 pub(super) mod version;
 mod write_out;
 

@@ -1,0 +1,197 @@
+//! `rbuild du`: what the store holds, and how much it takes of the disk.
+#![expect(clippy::print_stdout, reason = "that is what was asked for")]
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::images::{SHORT_ID, ago};
+use super::{Complaint, Environment, Exit, Global, open_store};
+use crate::cli::progress::size;
+use crate::cli::store_args::DuArgs;
+use crate::cli::table::{self, row};
+use crate::oci::Reference;
+use crate::store::{Holder, HolderUse, LayerUse, Usage, UsageKind};
+
+/// Characters of an instruction that are shown.
+const MAX_TEXT: usize = 60;
+
+/// The kinds in their order, with docker's names where it has them, and whether a plain `prune`
+/// frees their bytes.
+const KINDS: [(UsageKind, &str, bool); 7] = [
+    (UsageKind::Images, "Images", false),
+    (UsageKind::BuildCache, "Build Cache", true),
+    (UsageKind::CacheMounts, "Cache Mounts", false),
+    (UsageKind::Downloads, "Downloads", true),
+    (UsageKind::FileHashes, "File Hashes", true),
+    (UsageKind::Unneeded, "Unneeded", true),
+    (UsageKind::Index, "Index", false),
+];
+
+pub(in crate::cli) fn run(
+    args: &DuArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), Complaint> {
+    let store = open_store(global, environment)?;
+    let usage = store.usage().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    if args.json {
+        println!("{:#}", to_json(&usage));
+        return Ok(());
+    }
+    if args.verbose {
+        for (title, rows) in details(&usage, environment.now_s) {
+            println!("{title}:");
+            print(&rows);
+            println!();
+        }
+    }
+    print(&summary(&usage));
+    Ok(())
+}
+
+fn print(rows: &[Vec<String>]) {
+    table::lines(rows).iter().for_each(|line| println!("{line}"));
+}
+
+fn summary(usage: &Usage) -> Vec<Vec<String>> {
+    let mut rows = vec![row([&"TYPE", &"TOTAL", &"SIZE", &"RECLAIMABLE"])];
+    let mut reclaimable_bytes = 0;
+    for (kind, name, is_pruned) in KINDS {
+        let found = usage.kinds.get(&kind).copied().unwrap_or_default();
+        let pruned_bytes = if is_pruned { found.n_bytes } else { 0 };
+        reclaimable_bytes += pruned_bytes;
+        rows.push(row([&name, &found.n, &size(found.n_bytes), &size(pruned_bytes)]));
+    }
+    rows.push(row([&"Total", &"", &size(usage.n_bytes), &size(reclaimable_bytes)]));
+    rows
+}
+
+/// One table for each kind of which there is something.
+fn details(usage: &Usage, now_s: i64) -> Vec<(&'static str, Vec<Vec<String>>)> {
+    let used = |used_s: i64| ago(now_s.saturating_sub(used_s));
+    let mut images = vec![row([&"NAME", &"IMAGE ID", &"LAST USED", &"SIZE", &"SHARED SIZE"])];
+    let mut steps = vec![row([&"STEP", &"LAYER", &"LAST USED", &"SIZE", &"SHARED"])];
+    let mut others = vec![row([&"TYPE", &"WHAT", &"LAST USED", &"SIZE"])];
+    for one in &usage.holders {
+        let shared_bytes = one.n_bytes.saturating_sub(one.own_bytes);
+        let (used, bytes) = (used(one.used_s), size(one.n_bytes));
+        match &one.holder {
+            Holder::Image { name, .. } => {
+                let id = one.id.map_or(String::new(), |id| short(&id.hex()));
+                images.push(row([&familiar(name), &id, &used, &bytes, &size(shared_bytes)]));
+            }
+            Holder::Step { components, layer, .. } => {
+                let (text, layer) = (describe(components), short(&layer.digest().hex()));
+                steps.push(row([&text, &layer, &used, &bytes, &(shared_bytes > 0)]));
+            }
+            Holder::Base { name, platform } => {
+                let text = format!("FROM --platform={platform} {}", familiar(name));
+                steps.push(row([&shortened(&text), &"", &used, &bytes, &(shared_bytes > 0)]));
+            }
+            Holder::Download { url } => others.push(row([&"download", url, &used, &bytes])),
+            Holder::CacheMount { key } => {
+                others.push(row([&"cache mount", &short(key), &used, &bytes]));
+            }
+            Holder::Memo { name } => {
+                others.push(row([&"file hashes", &short(name), &used, &bytes]));
+            }
+        }
+    }
+    let mut layers = vec![row([&"LAYER", &"LAST USED", &"SIZE", &"USED BY"])];
+    layers.extend(usage.layers.iter().map(|layer| {
+        let used = layer.used_s.map_or("never".to_owned(), used);
+        row([&short(&layer.diff_id.digest().hex()), &used, &size(layer.n_bytes), &layer.n_holders])
+    }));
+    let tables =
+        [("Images", images), ("Layers", layers), ("Build Cache", steps), ("Others", others)];
+    tables.into_iter().filter(|(_, rows)| rows.len() > 1).collect()
+}
+
+fn short(hex: &str) -> String {
+    hex.chars().take(SHORT_ID).collect()
+}
+
+fn familiar(name: &str) -> String {
+    name.parse::<Reference>().map_or(name.to_owned(), |name| name.familiar())
+}
+
+/// One line, not too long.
+fn shortened(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().count() <= MAX_TEXT {
+        return text;
+    }
+    let kept: String = text.chars().take(MAX_TEXT - 1).collect();
+    format!("{kept}…")
+}
+
+/// The instruction that a step came from, as far as its key tells.
+fn describe(components: &str) -> String {
+    let pairs: Vec<(String, String)> = serde_json::from_str(components).unwrap_or_default();
+    let all = |prefix: &str| {
+        let fit = pairs.iter().filter(|(name, _)| name.starts_with(prefix));
+        fit.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    let (argv, sources) = (all("argument "), all("source "));
+    shortened(&match (argv.is_empty(), sources.is_empty()) {
+        (false, _) => format!("RUN {argv}"),
+        (true, false) => format!("COPY {sources} {}", all("destination")),
+        (true, true) => format!("WORKDIR {}", all("path")),
+    })
+}
+
+/// Seconds since 1970 as RFC 3339; nothing for 0, which nobody knows.
+fn time(seconds: i64) -> Option<String> {
+    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
+    Some(humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string())
+}
+
+fn to_json(usage: &Usage) -> Value {
+    let kinds = KINDS.iter().map(|(kind, name, is_pruned)| {
+        let found = usage.kinds.get(kind).copied().unwrap_or_default();
+        let reclaimable = if *is_pruned { found.n_bytes } else { 0 };
+        json!({
+            "Type": name, "TotalCount": found.n, "Size": found.n_bytes,
+            "Reclaimable": reclaimable,
+        })
+    });
+    let kinds: Vec<Value> = kinds.collect();
+    let records: Vec<Value> = usage.holders.iter().map(record).collect();
+    let layers: Vec<Value> = usage.layers.iter().map(layer).collect();
+    json!({ "Size": usage.n_bytes, "Types": kinds, "Records": records, "Layers": layers })
+}
+
+fn layer(layer: &LayerUse) -> Value {
+    json!({
+        "ID": layer.diff_id, "Size": layer.n_bytes, "UsageCount": layer.n_holders,
+        "LastUsedAt": layer.used_s.and_then(time), "Shared": layer.n_holders > 1,
+    })
+}
+
+fn record(one: &HolderUse) -> Value {
+    let mut record = match &one.holder {
+        Holder::Image { name, top } => {
+            json!({ "Type": "image", "Name": name, "ID": one.id, "Digest": top })
+        }
+        Holder::Step { definition, components, layer } => json!({
+            "Type": "step", "ID": definition.to_string(), "Description": describe(components),
+            "Layer": layer,
+        }),
+        Holder::Base { name, platform } => {
+            json!({ "Type": "base", "Name": name, "Platform": platform })
+        }
+        Holder::Download { url } => json!({ "Type": "download", "Name": url }),
+        Holder::CacheMount { key } => json!({ "Type": "cachemount", "ID": key }),
+        Holder::Memo { name } => json!({ "Type": "filehashes", "ID": name }),
+    };
+    let shared_bytes = one.n_bytes.saturating_sub(one.own_bytes);
+    let members = json!({
+        "Size": one.n_bytes, "SharedSize": shared_bytes, "Shared": shared_bytes > 0,
+        "CreatedAt": time(one.created_s), "LastUsedAt": time(one.used_s),
+    });
+    if let (Value::Object(record), Value::Object(members)) = (&mut record, members) {
+        record.extend(members);
+    }
+    record
+}

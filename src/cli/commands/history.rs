@@ -1,0 +1,121 @@
+//! `rbuild history IMAGE`: how an image came to be, in docker's words.
+#![expect(clippy::print_stdout, reason = "that is what was asked for")]
+
+use std::time::UNIX_EPOCH;
+
+use serde_json::json;
+
+use super::images::{SHORT_ID, ago};
+use super::{Complaint, Environment, Exit, Global, find, open_store};
+use crate::cli::progress::size;
+use crate::cli::store_args::HistoryArgs;
+use crate::cli::table::{self, row};
+use crate::image::{ExportError, Image, Loaded};
+use crate::oci::{DiffId, History};
+use crate::store::{Store, StoreError};
+
+/// Characters of an instruction that are shown.
+const SHORT_TEXT: usize = 45;
+/// What docker writes where an entry has no image of its own: ours never have.
+const MISSING: &str = "<missing>";
+/// What is written for the size of a layer that is elsewhere.
+const ELSEWHERE: &str = "<remote>";
+
+/// One line.
+struct Line<'a> {
+    id: String,
+    entry: &'a History,
+    /// Bytes of its files; `None` when its layer is not in the store.
+    n_bytes: Option<u64>,
+}
+
+pub(in crate::cli) fn run(
+    args: &HistoryArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), Complaint> {
+    let store = open_store(global, environment)?;
+    let chosen = find::image(&store, &args.image)?;
+    let unreadable = |error: ExportError| Complaint::from_error(&error, Exit::Environment);
+    let loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
+    let image = find::one(loaded, args.platform.as_deref(), &args.image)?;
+    let lines =
+        lines(&store, &image).map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let mut rows = Vec::new();
+    if !args.json && !args.quiet {
+        rows.push(row([&"IMAGE", &"CREATED", &"CREATED BY", &"SIZE", &"COMMENT"]));
+    }
+    for line in &lines {
+        let id = if args.no_trunc { line.id.clone() } else { short_id(&line.id) };
+        match (args.quiet, args.json) {
+            (true, _) => println!("{id}"),
+            (_, true) => println!("{}", line.json(args, &id, environment.now_s)),
+            (_, false) => rows.push(line.cells(args, &id, environment.now_s)),
+        }
+    }
+    table::lines(&rows).iter().for_each(|line| println!("{line}"));
+    Ok(())
+}
+
+/// The newest entry first, as docker shows them.
+fn lines<'a>(store: &Store, image: &'a Image) -> Result<Vec<Line<'a>>, StoreError> {
+    let mut layers = image.layers().iter().map(|layer| layer.diff_id);
+    let mut lines = Vec::new();
+    for entry in &image.config().history {
+        let layer = if entry.empty_layer { None } else { layers.next() };
+        let n_bytes = layer.map_or(Ok(Some(0)), |layer: DiffId| store.layer_file_bytes(layer))?;
+        lines.push(Line { id: MISSING.to_owned(), entry, n_bytes });
+    }
+    if let Some(newest) = lines.last_mut() {
+        newest.id = image.config_digest().to_string();
+    }
+    lines.reverse();
+    Ok(lines)
+}
+
+fn short_id(id: &str) -> String {
+    let hex = id.strip_prefix("sha256:");
+    hex.map_or(id.to_owned(), |hex| hex.chars().take(SHORT_ID).collect())
+}
+
+impl Line<'_> {
+    fn created_s(&self) -> Option<i64> {
+        let time = humantime::parse_rfc3339_weak(self.entry.created.as_deref()?).ok()?;
+        i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
+    }
+
+    fn created_since(&self, now_s: i64) -> String {
+        self.created_s().map_or("N/A".to_owned(), |created_s| ago(now_s.saturating_sub(created_s)))
+    }
+
+    fn created_by(&self, args: &HistoryArgs) -> String {
+        let text = self.entry.created_by.as_deref().unwrap_or_default();
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if args.no_trunc || text.chars().count() <= SHORT_TEXT {
+            return text;
+        }
+        let kept: String = text.chars().take(SHORT_TEXT - 1).collect();
+        format!("{kept}…")
+    }
+
+    fn size(&self) -> String {
+        self.n_bytes.map_or(ELSEWHERE.to_owned(), size)
+    }
+
+    fn cells(&self, args: &HistoryArgs, id: &str, now_s: i64) -> Vec<String> {
+        let comment = self.entry.comment.as_deref().unwrap_or_default();
+        row([&id, &self.created_since(now_s), &self.created_by(args), &self.size(), &comment])
+    }
+
+    fn json(&self, args: &HistoryArgs, id: &str, now_s: i64) -> serde_json::Value {
+        json!({
+            "ID": id,
+            "CreatedAt": self.entry.created,
+            "CreatedSince": self.created_since(now_s),
+            "CreatedBy": self.created_by(args),
+            "Size": self.size(),
+            "SizeBytes": self.n_bytes,
+            "Comment": self.entry.comment.as_deref().unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! `rbuild tag` and `rbuild rmi`: names of images.
+#![expect(clippy::print_stdout, reason = "that is what was asked for")]
+
+use super::{Complaint, Environment, Exit, Global, find, open_store, reference};
+use crate::cli::report;
+use crate::cli::store_args::{RmiArgs, TagArgs};
+use crate::oci::Reference;
+use crate::store::{Store, StoreError};
+
+pub(in crate::cli) fn tag(
+    args: &TagArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), Complaint> {
+    let names = args.names.iter().map(|name| reference(name));
+    let names: Vec<Reference> = names.collect::<Result<_, _>>()?;
+    if let Some(pinned) = names.iter().find(|name| name.digest().is_some()) {
+        let text = format!("error: {pinned} has a digest, which no image can be given by its name");
+        return Err(Complaint::new(text, Exit::Usage));
+    }
+    let store = open_store(global, environment)?;
+    let chosen = find::image(&store, &args.source)?;
+    for name in &names {
+        store.set_tag(name, chosen.top).map_err(failed)?;
+    }
+    Ok(())
+}
+
+pub(in crate::cli) fn rmi(
+    args: &RmiArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), Complaint> {
+    let store = open_store(global, environment)?;
+    let mut n_removed = 0_usize;
+    let mut wrong = Vec::new();
+    for text in &args.images {
+        match remove(&store, text, args.force) {
+            Ok(n_names) => n_removed += n_names,
+            Err(complaint) => wrong.push(complaint),
+        }
+    }
+    if n_removed > 0 {
+        report::remark("layers that no image and no cached step needs go with `rbuild prune`");
+    }
+    match wrong.into_iter().reduce(Complaint::and) {
+        Some(complaint) => Err(complaint),
+        None => Ok(()),
+    }
+}
+
+/// Takes away one name, or the names of one id; gives how many.
+fn remove(store: &Store, text: &str, force: bool) -> Result<usize, Complaint> {
+    let chosen = match find::image(store, text) {
+        Err(complaint) if force && complaint.exit() == Exit::Environment => {
+            report::remark(&format!("there is no image {text}"));
+            return Ok(0);
+        }
+        chosen => chosen?,
+    };
+    let names = match chosen.name {
+        Some(name) => vec![name.to_string()],
+        None => {
+            let tags = store.tags().map_err(failed)?;
+            let its = tags.into_iter().filter(|tag| tag.manifest == chosen.top);
+            its.map(|tag| tag.name).collect()
+        }
+    };
+    match names.len() {
+        0 => {
+            let text = format!("error: {text} has no name; `rbuild prune` removes it");
+            return Err(Complaint::new(text, Exit::Usage));
+        }
+        1 => {}
+        _ if force => {}
+        _ => {
+            let names = names.join(", ");
+            let text = format!("error: {text} has several names, {names}: choose, or add --force");
+            return Err(Complaint::new(text, Exit::Usage));
+        }
+    }
+    for name in &names {
+        let name = reference(name)?;
+        if store.remove_tag(&name).map_err(failed)? {
+            println!("Untagged: {}", name.familiar());
+        }
+    }
+    Ok(names.len())
+}
+
+fn failed(error: StoreError) -> Complaint {
+    Complaint::from_error(&error, Exit::Environment)
+}

@@ -1,0 +1,76 @@
+//! What may be typed after the commands about images of the store. No IO here.
+
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(super) struct TagArgs {
+    /// The image: a name or an id
+    #[arg(value_name = "IMAGE")]
+    pub(super) source: String,
+    /// Its further names
+    #[arg(value_name = "NAME[:TAG]", required = true)]
+    pub(super) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RmiArgs {
+    /// Names, or ids of images with one name
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(super) images: Vec<String>,
+    /// By id, take all names away; and what is not there is no error
+    #[arg(short, long)]
+    pub(super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// The image: a name or an id
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: String,
+    /// Of an image for several platforms, this one [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+    /// Do not shorten what is long
+    #[arg(long)]
+    pub(super) no_trunc: bool,
+    /// One JSON object a line, with docker's names
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print ids only
+    #[arg(short, long, conflicts_with = "json")]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DuArgs {
+    /// Every image, layer, cached step, cache and download
+    #[arg(short, long)]
+    pub(super) verbose: bool,
+    /// All of it as one JSON object, sizes in bytes
+    #[arg(long, conflicts_with = "verbose")]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PruneArgs {
+    /// Remove tagged images, and the caches of RUN --mount, too
+    #[arg(short, long)]
+    pub(super) all: bool,
+    /// Only what was not used for so long, or since then: until=24h, unused-for=7d,
+    /// until=2026-01-31T12:00:00
+    #[arg(long, value_name = "until=TIME", conflicts_with = "older_than")]
+    pub(super) filter: Option<String>,
+    /// Only what was not used for so long, such as 24h or 7d
+    #[arg(long, value_name = "DURATION")]
+    pub(super) older_than: Option<String>,
+    /// Only so much, the least recently used first, that the store takes no more than this of the
+    /// disk, such as 10GB
+    #[arg(long, visible_aliases = ["max-storage", "max-used-space"], value_name = "SIZE")]
+    pub(super) keep_storage: Option<String>,
+    /// Remove nothing, say what would go
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Do not ask first; rbuild never does
+    #[arg(short, long)]
+    pub(super) force: bool,
+}

@@ -1,0 +1,124 @@
+//! Images by name or id.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+
+use rusqlite::params;
+
+use crate::oci::{DiffId, Digest, Parsed, Reference};
+use crate::pathio::Context as _;
+use crate::tree::LayerEntries as _;
+
+use super::index::Index;
+use super::{Store, StoreError};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// A manifest or index is no longer than this (4 MiB is what registries take).
+const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
+
+/// An image of the store by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ImageId {
+    /// What people know it by: the digest of its config; of several images, that of their index.
+    pub id: Digest,
+    /// Its manifest or index.
+    pub top: Digest,
+}
+
+impl Store {
+    /// The images whose id, or the digest of whose manifest, begins with these hex digits, each
+    /// once; named ones, and only if there are none, those that have no name.
+    ///
+    /// # Errors
+    /// The index's; the kernel's, with the path.
+    pub fn images_by_id(&self, hex: &str) -> Result<Vec<ImageId>> {
+        let tags = self.tags()?;
+        let named: BTreeSet<Digest> = tags.iter().map(|tag| tag.manifest).collect();
+        let mut found = self.matching(hex, named)?;
+        if found.is_empty() {
+            found = self.matching(hex, self.blobs()?)?;
+        }
+        found.dedup_by_key(|image| image.id);
+        Ok(found)
+    }
+
+    /// The id of the image with this manifest or index; `None` when it is neither.
+    ///
+    /// # Errors
+    /// The kernel's, with the path; [`StoreError::Corrupt`].
+    pub fn image_id(&self, top: Digest) -> Result<Option<Digest>> {
+        let bytes = self.read_blob(top, MAX_DOCUMENT_BYTES)?;
+        Ok(match Parsed::parse(&bytes) {
+            Ok(Parsed::Manifest(manifest)) => Some(manifest.config.digest),
+            Ok(Parsed::Index(_)) => Some(top),
+            Err(_other) => None,
+        })
+    }
+
+    fn matching(&self, hex: &str, tops: impl IntoIterator<Item = Digest>) -> Result<Vec<ImageId>> {
+        let mut found = Vec::new();
+        for top in tops {
+            if !self.is_document(top)? {
+                continue;
+            }
+            let Some(id) = self.image_id(top)? else { continue };
+            if id.hex().starts_with(hex) || top.hex().starts_with(hex) {
+                found.push(ImageId { id, top });
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Whether the blob can be JSON: most are layers, which need not be read.
+    fn is_document(&self, digest: Digest) -> Result<bool> {
+        if !self.has_blob(digest) {
+            return Ok(false);
+        }
+        let mut file = self.open_blob(digest)?;
+        let n_bytes = file.metadata().context("examine", self.root())?.len();
+        let mut first = [0];
+        let n_read = file.read(&mut first).context("read a blob of", self.root())?;
+        Ok(n_bytes <= MAX_DOCUMENT_BYTES && n_read == 1 && first == *b"{")
+    }
+
+    /// Every blob.
+    pub(super) fn blobs(&self) -> Result<Vec<Digest>> {
+        let folder = self.root().join("blobs/sha256");
+        let mut blobs = Vec::new();
+        for entry in std::fs::read_dir(&folder).context("list", &folder)? {
+            let name = entry.context("list", &folder)?.file_name();
+            blobs.extend(format!("sha256:{}", name.display()).parse::<Digest>().ok());
+        }
+        Ok(blobs)
+    }
+
+    /// Takes a name away from the image that has it; gives whether one had it.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn remove_tag(&self, name: &Reference) -> Result<bool> {
+        self.with_index(|index| index.remove_tag(&name.to_string()))
+    }
+
+    /// Bytes of a layer's files, as `docker history` counts them; `None` when the layer is not here.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongDiffId`] when the layer is damaged.
+    pub fn layer_file_bytes(&self, diff_id: DiffId) -> Result<Option<u64>> {
+        if !self.has_layer(diff_id)? {
+            return Ok(None);
+        }
+        let listing = self.listing(diff_id)?;
+        let sizes = listing.stream().map(|entry| entry.item.file().map_or(0, |file| file.size));
+        Ok(Some(sizes.sum()))
+    }
+}
+
+impl Index {
+    fn remove_tag(&self, name: &str) -> Result<bool> {
+        let removed = self.connection.execute("DELETE FROM tag WHERE name = ?1", params![name]);
+        Ok(self.check(removed)? > 0)
+    }
+}

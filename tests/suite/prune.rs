@@ -1,0 +1,145 @@
+//! What the store holds, and what is removed from it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests say what they mean with them"
+)]
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::env::{Done, Env, Who, as_root_and_as_user};
+
+const TWO_STEPS: &str = "FROM base:1
+RUN --mount=type=cache,target=/c head -c 300000 /dev/zero > /c/f
+RUN head -c 2000000 /dev/urandom > /big
+RUN echo small > /small
+";
+const OLD_STEP: &str = "FROM base:1\nRUN head -c 1000000 /dev/urandom > /aged\n";
+
+as_root_and_as_user!(what_was_not_used_for_longest_goes_first);
+
+fn usage(env: &Env) -> Value {
+    serde_json::from_str(&env.rbuild(&["du", "--json"]).ok().stdout).unwrap()
+}
+
+/// Lets all that was used until now be an hour older.
+fn age(env: &Env) {
+    let index = rusqlite::Connection::open(env.path("store/index.db")).unwrap();
+    for column in ["step SET used_s = used_s", "resolved SET updated_s = updated_s"] {
+        index.execute(&format!("UPDATE {column} - 3600"), []).unwrap();
+    }
+    let caches = env.path("store/cache-mounts");
+    for entry in fs::read_dir(caches).into_iter().flatten() {
+        let lock = fs::File::open(entry.unwrap().path().join("0/lock")).unwrap();
+        let modified = lock.metadata().unwrap().modified().unwrap();
+        lock.set_modified(modified - std::time::Duration::from_secs(3600)).unwrap();
+    }
+}
+
+fn bytes(usage: &Value) -> u64 {
+    usage["Size"].as_u64().unwrap()
+}
+
+/// Descriptions of the cached steps.
+fn steps(usage: &Value) -> Vec<String> {
+    let records = usage["Records"].as_array().unwrap().iter();
+    let steps = records.filter(|record| record["Type"] == "step");
+    let mut steps: Vec<String> =
+        steps.map(|step| step["Description"].as_str().unwrap().to_owned()).collect();
+    steps.sort();
+    steps
+}
+
+fn what_was_not_used_for_longest_goes_first(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.build(OLD_STEP, &[]).ok();
+    age(&env);
+    env.build(TWO_STEPS, &["-t", "app:1"]).ok();
+    env.rbuild(&["rmi", "app:1"]).ok();
+    age(&env);
+    // A hit is a use.
+    env.build(OLD_STEP, &[]).ok().ended(&["RUN head -c 1000000 /dev/urandom > /aged: CACHED"]);
+
+    let before = usage(&env);
+    assert_eq!(steps(&before).len(), 5, "{before:#}");
+    let types: Vec<&Value> = before["Types"].as_array().unwrap().iter().collect();
+    let sum: u64 = types.iter().map(|kind| kind["Size"].as_u64().unwrap()).sum();
+    assert_eq!(sum, bytes(&before), "{before:#}");
+
+    let dry = env.rbuild(&["prune", "--dry-run", "--older-than", "30m"]).ok().stdout;
+    assert!(dry.starts_with("would remove 4 cached steps, "), "{dry}");
+    assert_eq!(bytes(&usage(&env)), bytes(&before));
+
+    // Enough goes when the cache mount and the big layer have gone; the old step was used since.
+    let max = (bytes(&before) - 1_500_000).to_string();
+    env.rbuild(&["prune", "--keep-storage", &max]).ok();
+    let after = usage(&env);
+    assert!(bytes(&after) <= max.parse().unwrap(), "{after:#}");
+    let left = steps(&after);
+    assert!(left.iter().any(|step| step.contains("/aged")), "{left:?}");
+    assert!(!left.iter().any(|step| step.contains("/big")), "{left:?}");
+    env.build(OLD_STEP, &[]).ok().ended(&["RUN head -c 1000000 /dev/urandom > /aged: CACHED"]);
+
+    let pruned = env.rbuild(&["prune", "--filter", "until=30m"]).ok().stdout;
+    assert!(pruned.contains(" cached steps, "), "{pruned}");
+    let left = steps(&usage(&env));
+    assert_eq!(left, ["RUN /bin/sh -c head -c 1000000 /dev/urandom > /aged"]);
+    let types = usage(&env)["Types"].clone();
+    let caches = types.as_array().unwrap().iter().find(|kind| kind["Type"] == "Cache Mounts");
+    assert_eq!(caches.unwrap()["TotalCount"], 0);
+    // What is left works.
+    env.build(TWO_STEPS, &["-t", "app:1", "-o", "type=oci,dest=app.tar"]).ok();
+    assert_eq!(env.leftovers("store"), "");
+}
+
+#[test]
+fn priv_du_shows_what_there_is() {
+    let env = Env::new();
+    env.base();
+    env.build(TWO_STEPS, &["-t", "app:1", "-t", "app:2"]).ok();
+    let summary = env.rbuild(&["du"]).ok().stdout;
+    let rows: Vec<Vec<&str>> = summary
+        .lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect())
+        .collect();
+    assert_eq!(rows[0], ["TYPE", "TOTAL", "SIZE", "RECLAIMABLE"]);
+    assert_eq!(rows[1][..2], ["Images", "3"]);
+    assert_eq!(rows[2][..2], ["Build Cache", "4"]);
+    // The images have the steps' layers.
+    assert_eq!(rows[2][3], "0B");
+    assert_eq!(rows[3][..2], ["Cache Mounts", "1"]);
+    assert_eq!(rows.last().unwrap()[0], "Total");
+    let verbose = env.rbuild(&["du", "-v"]).ok().stdout;
+    for part in ["app:1", "RUN /bin/sh -c echo small > /small", "cache mount", "Layers:"] {
+        assert!(verbose.contains(part), "{verbose}");
+    }
+    let all = usage(&env);
+    let image =
+        all["Records"].as_array().unwrap().iter().find(|r| r["Name"] == "docker.io/library/app:1");
+    // All of it is the other name's, too.
+    assert_eq!(image.unwrap()["Size"], image.unwrap()["SharedSize"]);
+}
+
+#[test]
+fn priv_prune_wants_to_be_alone_and_says_what_it_does_not_know() {
+    let env = Env::new();
+    env.base();
+    env.rbuild(&["prune", "--filter", "label=x"])
+        .fails(2, &["--filter label=x is not known", "until=TIME"]);
+    env.rbuild(&["prune", "--keep-storage", "much"]).fails(2, &["expected a size such as 10GB"]);
+    env.rbuild(&["prune", "--older-than", "long"]).fails(2, &["expected a duration such as 24h"]);
+    let index = env.path("store/blobs/sha256");
+    // A damaged image: what it needs is not known.
+    let inspected = env.rbuild(&["inspect", "base:1"]).ok().stdout;
+    let shown: Value = serde_json::from_str(&inspected).unwrap();
+    let manifest = shown["Manifest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    fs::write(index.join(manifest), "{}").unwrap();
+    env.rbuild(&["prune"]).fails(3, &["holds content", "prune --all"]);
+    let done: Done = env.rbuild(&["prune", "--all", "--force"]).ok();
+    assert!(done.stdout.starts_with("Untagged: base:1\nremoved "), "{}", done.stdout);
+    assert_eq!(fs::read_dir(index).unwrap().count(), 0);
+}
