@@ -78,3 +78,25 @@ reachable_target() {
 static_program() {
   printf '%s/x86_64-unknown-linux-gnu/release/rbuild' "$(realpath -m "${CARGO_TARGET_DIR:-target}")"
 }
+
+# An S3 server for the tests, which comes from Python's registry and stays beside what cargo makes.
+readonly MOTO='moto[server]==5.2.5'
+
+need_moto() {
+  local home
+  home=$(realpath -m "${CARGO_TARGET_DIR:-target}")/moto
+  [ ! -e "$home/$MOTO" ] || return 0
+  need python3:python3
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install_venv
+  say "installing $MOTO"
+  rm -rf "$home"
+  python3 -m venv "$home" && "$home/bin/pip" install --quiet --disable-pip-version-check "$MOTO" ||
+    die "pip could not install $MOTO into $home"
+  # Complete only now.
+  touch "$home/$MOTO"
+}
+
+install_venv() {
+  [ "$(id -u)" = 0 ] || die "this Debian package is needed: python3-venv; as root: apt-get install python3-venv"
+  install_packages python3-venv
+}

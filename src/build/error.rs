@@ -117,6 +117,14 @@ pub enum BuildError {
         /// Why.
         source: Box<BuildError>,
     },
+    /// A bucket did not give or take what it was asked to.
+    #[error("cannot use {place}")]
+    Bucket {
+        /// Bucket and key.
+        place: String,
+        /// Why.
+        source: RegistryError,
+    },
     /// What is there is no cache.
     #[error("it is not a build cache: {reason}")]
     BadCache {
@@ -166,6 +174,7 @@ impl BuildError {
             | Self::Io(_)
             | Self::Export(_)
             | Self::Cache { .. }
+            | Self::Bucket { .. }
             | Self::BadCache { .. }
             | Self::Stopped
             | Self::Interrupted => Vec::new(),
@@ -204,6 +213,7 @@ impl BuildError {
             | Self::Io(_)
             | Self::Export(_)
             | Self::Cache { .. }
+            | Self::Bucket { .. }
             | Self::BadCache { .. }
             | Self::Stopped
             | Self::Interrupted => true,

@@ -7,6 +7,7 @@
 mod add_archives;
 mod agent;
 mod assemble;
+mod bucket_cache;
 mod cache_document;
 mod cache_mount;
 mod cache_travel;
@@ -41,6 +42,7 @@ mod stack;
 mod stop;
 mod workdir;
 
+pub use bucket_cache::BucketCache;
 pub use contexts::{ContextFiles, FetchedContext, context_of_stream, fetch_context};
 pub use download::{ChecksumBy, DownloadError};
 pub use driver::build;

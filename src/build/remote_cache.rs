@@ -14,6 +14,7 @@ use crate::oci::{
 use crate::registry::RegistryError;
 use crate::store::{LayerSource, StepRecord, Store};
 
+use super::bucket_cache::BucketCache;
 use super::cache_document::{
     CONFIG_MEMBER, CacheDocument, CachedLayer, CachedMount, CachedStep, MAX_BYTES, MEDIA_TYPE,
 };
@@ -30,6 +31,8 @@ pub enum CachePlace {
     Registry(Reference),
     /// In an OCI layout, under a tag.
     Folder(PathBuf, String),
+    /// In a bucket.
+    Bucket(Box<BucketCache>),
     /// In the config of the image that is built.
     Inline,
 }
@@ -65,6 +68,7 @@ impl std::fmt::Display for CachePlace {
         match self {
             Self::Registry(name) => f.write_str(&name.familiar()),
             Self::Folder(path, tag) => write!(f, "{} ({tag})", path.display()),
+            Self::Bucket(cache) => write!(f, "{cache}"),
             Self::Inline => f.write_str("the image"),
         }
     }
@@ -138,6 +142,7 @@ fn import_one(
             let (manifest, config) = from_folder(path, tag, platform)?;
             vec![document_of(&manifest, &config)?]
         }
+        CachePlace::Bucket(cache) => cache.documents(services)?,
         CachePlace::Inline => Vec::new(),
     };
     for document in documents {
@@ -154,11 +159,12 @@ fn store_place(place: &CachePlace) -> Result<Option<String>> {
     match place {
         CachePlace::Registry(name) => Ok(Some(name.name())),
         CachePlace::Folder(path, _) => layout::absolute(path).map(Some),
+        CachePlace::Bucket(cache) => cache.place().map(Some),
         CachePlace::Inline => Ok(None),
     }
 }
 
-fn bad_cache(reason: impl ToString) -> BuildError {
+pub(super) fn bad_cache(reason: impl ToString) -> BuildError {
     BuildError::BadCache { reason: reason.to_string() }
 }
 
@@ -350,6 +356,10 @@ fn export_one(
         CachePlace::Folder(path, tag) => {
             fetch_missing(shared, &layers)?;
             image::write_artifact(store, path, tag, &artifact, &options).map(drop)
+        }
+        CachePlace::Bucket(bucket) => {
+            bucket.write(shared.services, &artifact, &options, shared.options.now_s)?;
+            Ok(())
         }
         CachePlace::Inline => Ok(()),
     };

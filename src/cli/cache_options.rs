@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::build::{CacheFrom, CachePlace, CacheTo};
 use crate::oci::Reference;
 
+use super::bucket_options::{self, Variables};
 use super::output;
 
 /// What is typed, before it makes sense.
@@ -20,18 +21,44 @@ struct Fields {
     mounts: Option<bool>,
     mounts_max: Option<u64>,
     ignore_error: Option<bool>,
+    /// What only some types have, in the order in which it is typed.
+    others: Vec<(String, String)>,
 }
 
 /// How many bytes of cache mounts, as tars, a cache takes when nobody says.
 const MOUNTS_MAX_BYTES: u64 = 2 << 30;
 
+/// The types.
+const KINDS: [&str; 4] = ["registry", "local", "s3", "inline"];
+/// BuildKit's others.
+const BUILDKITS: [&str; 2] = ["gha", "azblob"];
+/// What most types have.
+const EVERYWHERE: [&str; 6] =
+    ["type", "mode", "compression", "mounts", "mounts-max", "ignore-error"];
+
+fn kinds() -> String {
+    let [most @ .., last] = KINDS;
+    format!("{} or {last}", most.join(", "))
+}
+
+/// The text of an option without the values of keys, for messages.
+pub(super) fn shown(text: &str) -> String {
+    let fields = text.split(',').map(|field| match field.split_once('=') {
+        Some((name, _)) if ["key", "secret", "token"].iter().any(|part| name.contains(part)) => {
+            format!("{name}=****")
+        }
+        _ => field.to_owned(),
+    });
+    fields.collect::<Vec<_>>().join(",")
+}
+
 /// Reads one `--cache-from`.
-pub(super) fn from(text: &str) -> Result<CacheFrom, String> {
+pub(super) fn from(text: &str, variables: Variables<'_>) -> Result<CacheFrom, String> {
     let fields = Fields::read(text, "src")?;
     if fields.mode.is_some() || fields.compression.is_some() || fields.level.is_some() {
         return Err("mode and compression are for --cache-to".to_owned());
     }
-    let place = fields.place("src")?;
+    let place = fields.place("src", variables)?;
     if place == CachePlace::Inline {
         return Err("an inline cache is read with type=registry,ref=IMAGE".to_owned());
     }
@@ -43,14 +70,14 @@ pub(super) fn from(text: &str) -> Result<CacheFrom, String> {
 }
 
 /// Reads one `--cache-to`.
-pub(super) fn to(text: &str) -> Result<CacheTo, String> {
+pub(super) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String> {
     let fields = Fields::read(text, "dest")?;
     let all_steps = match fields.mode.as_deref() {
         None | Some("min") => false,
         Some("max") => true,
         Some(other) => return Err(format!("mode={other} must be min or max")),
     };
-    let place = fields.place("dest")?;
+    let place = fields.place("dest", variables)?;
     if all_steps && place == CachePlace::Inline {
         return Err("an inline cache has mode=min only: it knows the image's own layers".to_owned());
     }
@@ -104,12 +131,7 @@ impl Fields {
             // What BuildKit can do otherwise, rbuild always does.
             "oci-mediatypes" | "image-manifest" if output::boolean(name, value)? => {}
             name if name == folder => self.folder = Some(value.to_owned()),
-            unknown => {
-                let known = ["type", "ref", folder, "tag", "mode", "compression", "ignore-error"];
-                let near = crate::diag::nearest(unknown, known);
-                let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                return Err(format!("a cache has no `{unknown}={value}`{near}"));
-            }
+            other => self.others.push((other.to_owned(), value.to_owned())),
         }
         Ok(())
     }
@@ -119,20 +141,39 @@ impl Fields {
         let kind = self.kind.as_deref().unwrap_or_default();
         let packed = self.compression.is_some() || self.level.is_some();
         for (given, of, name) in [
-            (self.name.is_some(), ["registry", ""], "ref"),
-            (self.folder.is_some(), ["local", ""], folder),
-            (self.tag.is_some(), ["local", ""], "tag"),
-            (packed, ["registry", "local"], "compression"),
+            (self.name.is_some(), ["registry", "", ""], "ref"),
+            (self.folder.is_some(), ["local", "", ""], folder),
+            (self.tag.is_some(), ["local", "", ""], "tag"),
+            (packed, ["registry", "local", "s3"], "compression"),
         ] {
             if given && !kind.is_empty() && !of.contains(&kind) {
                 return Err(format!("a cache of type={kind} has no {name}"));
             }
         }
-        Ok(())
+        // Without a type, that is what is wrong.
+        let may_have = matches!(kind, "s3" | "");
+        let is_known = |name: &str| may_have && bucket_options::NAMES.contains(&name);
+        let Some((unknown, _)) = self.others.iter().find(|(name, _)| !is_known(name)) else {
+            return Ok(());
+        };
+        if bucket_options::NAMES.contains(&unknown.as_str()) {
+            return Err(format!("a cache of type={kind} has no {unknown}"));
+        }
+        let own = ["ref", folder, "tag"];
+        let own = if kind == "s3" { &bucket_options::NAMES[..] } else { &own[..] };
+        let known = own.iter().copied().chain(EVERYWHERE);
+        let near = crate::diag::nearest(unknown, known);
+        let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        // The value is not shown: it may be a key.
+        Err(format!("a cache has no `{unknown}`{near}"))
     }
 
-    fn place(&self, folder: &str) -> Result<CachePlace, String> {
+    fn place(&self, folder: &str, variables: Variables<'_>) -> Result<CachePlace, String> {
         let some = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        if let Some(other) = self.kind.as_deref().filter(|kind| !KINDS.contains(kind)) {
+            let why = if BUILDKITS.contains(&other) { "not supported" } else { "not known" };
+            return Err(format!("type={other} is {why}: use {}", kinds()));
+        }
         self.refuse_strangers(folder)?;
         match self.kind.as_deref() {
             Some("registry") => {
@@ -147,9 +188,12 @@ impl Fields {
                 let tag = some(&self.tag).unwrap_or_else(|| "latest".to_owned());
                 Ok(CachePlace::Folder(PathBuf::from(path), tag))
             }
-            Some("inline") => Ok(CachePlace::Inline),
-            Some(other) => Err(format!("type={other} is not known: use registry, local or inline")),
-            None => Err("a cache needs type=registry, local or inline".to_owned()),
+            Some("s3") => {
+                let cache = bucket_options::cache(&self.others, variables)?;
+                Ok(CachePlace::Bucket(Box::new(cache)))
+            }
+            Some(_) => Ok(CachePlace::Inline),
+            None => Err(format!("a cache needs type={}", kinds())),
         }
     }
 }
@@ -158,6 +202,14 @@ impl Fields {
 mod tests {
     use super::*;
     use crate::archive::Packing;
+
+    fn from(text: &str) -> Result<CacheFrom, String> {
+        super::from(text, &|_name| None)
+    }
+
+    fn to(text: &str) -> Result<CacheTo, String> {
+        super::to(text, &|_name| None)
+    }
 
     #[test]
     fn caches_are_read() {
@@ -186,11 +238,24 @@ mod tests {
     fn bad_caches_say_what_to_type() {
         for (text, want) in [
             ("type=registry", "type=registry needs ref=NAME:TAG"),
-            ("type=local,src=x", "a cache has no `src=x`"),
-            ("type=gha", "type=gha is not known: use registry, local or inline"),
-            ("mode=max", "a cache needs type=registry, local or inline"),
+            ("type=local,src=x", "a cache has no `src`"),
+            ("type=gha,scope=x", "type=gha is not supported: use registry, local, s3 or inline"),
+            (
+                "type=azblob,name=x",
+                "type=azblob is not supported: use registry, local, s3 or inline",
+            ),
+            ("type=local2,dest=x", "type=local2 is not known: use registry, local, s3 or inline"),
+            ("mode=max", "a cache needs type=registry, local, s3 or inline"),
+            ("type=local,dest=x,bucket=b", "a cache of type=local has no bucket"),
+            ("type=s3,dest=x", "a cache of type=s3 has no dest"),
+            (
+                "type=s3,secret_acces_key=x",
+                "a cache has no `secret_acces_key`; did you mean `secret_access_key`?",
+            ),
+            ("type=s3,region=r", "type=s3 needs bucket=NAME (or AWS_BUCKET)"),
+            ("bucket=b,region=r", "a cache needs type=registry, local, s3 or inline"),
             ("type=local,dest=x,mode=all", "mode=all must be min or max"),
-            ("type=local,dets=x", "a cache has no `dets=x`; did you mean `dest`?"),
+            ("type=local,dets=x", "a cache has no `dets`; did you mean `dest`?"),
             ("type=inline,compression=zstd", "a cache of type=inline has no compression"),
             ("type=local,dest=x,mounts-max=1g", "mounts-max needs mounts=true"),
             ("type=local,dest=x,mounts,mounts-max=big", "mounts-max=big is no size such as 2g"),
@@ -204,6 +269,10 @@ mod tests {
         ] {
             assert_eq!(to(text), Err(want.to_owned()));
         }
+        let text =
+            "type=s3,secret_access_key=x,access_key_id=y,session_token=z,secret_acess=w,bucket=b";
+        let want = "type=s3,secret_access_key=****,access_key_id=****,session_token=****,secret_acess=****,bucket=b";
+        assert_eq!(shown(text), want);
         let inline = Err("an inline cache is read with type=registry,ref=IMAGE".to_owned());
         assert_eq!(from("type=inline"), inline);
     }

@@ -2,6 +2,7 @@
 //! become exit codes. Nothing else in rbuild prints, or reads the environment or the clock.
 
 mod args;
+mod bucket_options;
 mod cache_options;
 mod call;
 mod commands;

@@ -5,6 +5,7 @@
 //! nothing of how the image was made. What is new is packed on the way out, once: the store keeps
 //! the packed form. Layers of a base image go out as they came in.
 
+mod bucket;
 mod documents;
 mod error;
 mod layout;
@@ -29,6 +30,7 @@ use crate::store::Store;
 
 use rootfs::Rootfs;
 
+pub use bucket::{BucketUpload, send_to_bucket};
 pub use documents::{Artifact, Packed, pack};
 pub use error::{ExportError, Warning};
 pub use layout::write_artifact;

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use crate::oci::{Descriptor, DiffId, Digest, LayerCompression, Reference};
 use crate::pathio::Context as _;
 use crate::pool::{self, Scope};
-use crate::registry::{Client, RegistryError};
+use crate::registry::{BucketFolder, Client, RegistryError};
 use crate::store::{LayerSource, Store, StoreError};
 
 use super::reader::LayoutReader;
@@ -18,12 +18,17 @@ use super::{ExportError, LayoutError, Result};
 enum Place<'a> {
     Registry(Reference),
     Layout(&'a Path),
+    /// A folder of a bucket, which is asked only if this process knows how.
+    Bucket(&'a str),
 }
 
 impl<'a> Place<'a> {
     fn of(source: &'a LayerSource) -> Option<Self> {
         if source.place.starts_with('/') {
             return Some(Self::Layout(Path::new(&source.place)));
+        }
+        if source.place.contains("://") {
+            return Some(Self::Bucket(&source.place));
         }
         source.place.parse().ok().map(Self::Registry)
     }
@@ -33,7 +38,7 @@ impl<'a> Place<'a> {
 pub(super) fn repository(source: &LayerSource) -> Option<Reference> {
     match Place::of(source)? {
         Place::Registry(name) => Some(name),
-        Place::Layout(_) => None,
+        Place::Layout(_) | Place::Bucket(_) => None,
     }
 }
 
@@ -79,6 +84,11 @@ pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Resul
             Some(Place::Layout(folder)) => {
                 Ok(LayoutReader::new(folder).open_blob(source.blob.digest).is_ok())
             }
+            Some(Place::Bucket(place)) => match registry.known_folder(place) {
+                Some(folder) => is_in_bucket(registry, &folder, &source),
+                // A build that names the bucket may find it there yet.
+                None => continue,
+            },
             None => Ok(false),
         };
         match there {
@@ -88,6 +98,15 @@ pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Resul
         }
     }
     last.map_or(Ok(false), Err)
+}
+
+fn is_in_bucket(registry: &Client, folder: &BucketFolder, source: &LayerSource) -> Result<bool> {
+    let found = registry.find_object(&folder.bucket, &folder.key(source.blob.digest));
+    let found = found.map_err(|error| {
+        let place = folder.to_string();
+        ExportError::Origin { place, source: error }
+    })?;
+    Ok(found.is_some_and(|object| object.n_bytes == source.blob.size))
 }
 
 fn is_gone(error: &ExportError) -> bool {
@@ -194,7 +213,12 @@ fn copy_to(
             io::copy(&mut blob, sink).context("copy a blob of", folder)?;
             Ok(())
         }
-        None => Err(StoreError::Missing { what: format!("a layer at {}", source.place) }.into()),
+        Some(Place::Bucket(place)) if let Some(folder) = registry.known_folder(place) => registry
+            .pull_object(&folder, &source.blob, sink, progress)
+            .map_err(|source| ExportError::Origin { place: folder.to_string(), source }),
+        Some(Place::Bucket(_)) | None => {
+            Err(StoreError::Missing { what: format!("a layer at {}", source.place) }.into())
+        }
     }
 }
 
@@ -270,6 +294,7 @@ mod tests {
         let name = |place: &str| repository(&source(place)).map(|name| name.name());
         assert_eq!(name("docker.io/library/x").as_deref(), Some("docker.io/library/x"));
         assert_eq!(name("/srv/layout"), None);
+        assert_eq!(name("s3:https://s3.example/b/blobs/"), None);
         assert_eq!(name("Not A Name"), None);
     }
 }

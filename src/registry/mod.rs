@@ -2,9 +2,10 @@
 //!
 //! The client speaks the OCI distribution API, blocking, over a pool of connections. It knows
 //! digests and sizes, and verifies them; what is in a manifest, and where a blob goes, it does not
-//! know. The HTTP library shows nowhere outside `http`.
+//! know. The HTTP library shows nowhere outside `http`. Buckets of S3 are another place for blobs.
 
 mod auth;
+mod bucket;
 mod challenge;
 mod credentials;
 mod date;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use bucket::{Bucket, BucketFolder, BucketKeys, BucketOptions, Object};
 pub use date::parse_http_date;
 pub use error::RegistryError;
 pub use fetch::{Download, Downloaded, FileHeaders};
@@ -81,6 +83,8 @@ pub struct Client {
     gate: Gate,
     /// Origins of mirrors that could not be reached: each costs one time limit, not many.
     silent: Mutex<BTreeSet<String>>,
+    /// Folders of buckets that blobs may be in, by the store's name for them.
+    folders: Mutex<BTreeMap<String, Arc<BucketFolder>>>,
 }
 
 impl fmt::Debug for Client {
@@ -124,7 +128,8 @@ impl Client {
         let gate = Gate::new(options.transfers_per_host);
         let http = Http::new(&options.user_agent, options.offline);
         let auth = Auth::new(credentials);
-        Ok(Self { options, schedule, http, auth, gate, silent: Mutex::new(BTreeSet::new()) })
+        let (silent, folders) = (Mutex::default(), Mutex::default());
+        Ok(Self { options, schedule, http, auth, gate, silent, folders })
     }
 
     /// Whether every request is refused before it is sent.

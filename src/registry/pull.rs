@@ -13,10 +13,10 @@ use crate::oci::{Descriptor, Digest, Hasher, Reference};
 /// As much as is read and written at a time.
 const BUFFER_BYTES: usize = 128 << 10;
 /// A connection that brought so much before it broke has earned its retries back.
-const PROGRESS_BYTES: u64 = 1 << 20;
+pub(super) const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// A download: what came so far went to the sink and into the hash.
-struct Transfer<'a> {
+pub(super) struct Transfer<'a> {
     what: String,
     blob: &'a Descriptor,
     sink: &'a mut dyn Write,
@@ -43,8 +43,7 @@ impl Client {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), RegistryError> {
         let what = format!("blob {} of {}", blob.digest, name.name());
-        let (hasher, buffer) = (Hasher::new(), vec![0; BUFFER_BYTES]);
-        let mut transfer = Transfer { what, blob, sink, progress, hasher, buffer };
+        let mut transfer = Transfer::new(what, blob, sink, progress);
         // Another server goes on where one gave up.
         self.ask_each(name, |endpoint, schedule| {
             self.pull_from(endpoint, schedule, name.repository(), &mut transfer)
@@ -105,11 +104,11 @@ impl Client {
         repository: &str,
         transfer: &mut Transfer<'_>,
     ) -> Result<(), RegistryError> {
-        let offset = transfer.hasher.n_bytes();
-        if offset == transfer.blob.size && offset > 0 {
+        if transfer.is_complete() {
             return Ok(());
         }
         let _permit = self.gate.enter(endpoint.base.origin(), Direction::Down);
+        let offset = transfer.n_bytes();
         let url = endpoint.url(repository, &format!("blobs/{}", transfer.blob.digest));
         // Compressed on the way, a blob would have another length, and ranges another meaning.
         let mut request = Request::new(Method::Get, url).header("accept-encoding", "identity");
@@ -117,19 +116,8 @@ impl Client {
             request = request.header("range", format!("bytes={offset}-"));
         }
         let scope = Scope::pull(repository);
-        let mut response = self.call(endpoint, &scope, &transfer.what, request)?;
-        match response.status() {
-            200 => {
-                transfer.check_length(&response, 0)?;
-                transfer.skip(&mut response, offset)?;
-            }
-            206 if offset > 0 => {
-                check_range(&response, offset)?;
-                transfer.check_length(&response, offset)?;
-            }
-            _ => return Err(response.into_error(&transfer.what)),
-        }
-        transfer.take(&mut response)
+        let response = self.call(endpoint, &scope, &transfer.what, request)?;
+        transfer.receive(response)
     }
 }
 
@@ -144,7 +132,44 @@ fn check_range(response: &Response, offset: u64) -> Result<(), RegistryError> {
     Err(protocol(response.url(), why))
 }
 
-impl Transfer<'_> {
+impl<'a> Transfer<'a> {
+    pub(super) fn new(
+        what: String,
+        blob: &'a Descriptor,
+        sink: &'a mut dyn Write,
+        progress: &'a (dyn Fn(u64) + Sync),
+    ) -> Self {
+        let (hasher, buffer) = (Hasher::new(), vec![0; BUFFER_BYTES]);
+        Self { what, blob, sink, progress, hasher, buffer }
+    }
+
+    /// How many bytes came so far.
+    pub(super) const fn n_bytes(&self) -> u64 {
+        self.hasher.n_bytes()
+    }
+
+    /// Whether nothing is missing.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.n_bytes() == self.blob.size && self.blob.size > 0
+    }
+
+    /// Takes the answer to a request for all that is missing.
+    pub(super) fn receive(&mut self, mut response: Response) -> Result<(), RegistryError> {
+        let offset = self.n_bytes();
+        match response.status() {
+            200 => {
+                self.check_length(&response, 0)?;
+                self.skip(&mut response, offset)?;
+            }
+            206 if offset > 0 => {
+                check_range(&response, offset)?;
+                self.check_length(&response, offset)?;
+            }
+            _ => return Err(response.into_error(&self.what)),
+        }
+        self.take(&mut response)
+    }
+
     /// That the body from `offset` on is as long as it must be, where the server says how long.
     fn check_length(&self, response: &Response, offset: u64) -> Result<(), RegistryError> {
         let stated = response.content_length().map(|length| length.saturating_add(offset));
@@ -192,7 +217,8 @@ impl Transfer<'_> {
         }
     }
 
-    fn finish(self) -> Result<(), RegistryError> {
+    /// That what came is what was to come.
+    pub(super) fn finish(self) -> Result<(), RegistryError> {
         let (want, got) = (self.blob.digest, self.hasher.finish());
         if want == got {
             return Ok(());

@@ -22,6 +22,7 @@ const HOMES: &[(&str, &str)] = &[
     ("nom", "src/syntax/"),
     ("rusqlite", "src/store/"),
     ("rustls", "src/registry/"),
+    ("rusty_s3", "src/registry/"),
     ("sha2", "src/oci/"),
     ("signal_hook", "src/cli/"),
     ("oci_spec", "src/image/verify"),

@@ -30,6 +30,7 @@ mod prune;
 mod real;
 mod registry;
 mod remote;
+mod s3;
 mod sandbox;
 mod store;
 mod store_images;

@@ -12,6 +12,7 @@ pub(crate) mod mutate;
 pub(crate) mod probe;
 pub(crate) mod proxy;
 pub(crate) mod registry;
+pub(crate) mod s3;
 pub(crate) mod sandbox;
 pub(crate) mod source;
 pub(crate) mod terminals;

@@ -243,11 +243,17 @@ fn is_on(build_args: &BTreeMap<String, String>, name: &str) -> Result<bool> {
 }
 
 /// The caches that are written.
-fn cache_to(args: &BuildArgs, build_args: &BTreeMap<String, String>) -> Result<Vec<CacheTo>> {
-    let mut to = caches("--cache-to", &args.cache_to, cache_options::to)?;
+fn cache_to(
+    args: &BuildArgs,
+    build_args: &BTreeMap<String, String>,
+    environment: &Environment,
+) -> Result<Vec<CacheTo>> {
+    let read =
+        |text: &str| cache_options::to(text, &|name| environment.get(name).map(str::to_owned));
+    let mut to = caches("--cache-to", &args.cache_to, read)?;
     let has_inline = to.iter().any(|cache| cache.place == CachePlace::Inline);
     if is_on(build_args, "BUILDKIT_INLINE_CACHE")? && !has_inline {
-        to.extend(caches("--cache-to", &["type=inline".to_owned()], cache_options::to)?);
+        to.extend(caches("--cache-to", &["type=inline".to_owned()], read)?);
     }
     Ok(to)
 }
@@ -266,7 +272,10 @@ fn caches<T>(
     texts: &[String],
     read: impl Fn(&str) -> std::result::Result<T, String>,
 ) -> Result<Vec<T>> {
-    let bad = |text: &str, why| Complaint::new(format!("error: {flag} {text}: {why}"), Exit::Usage);
+    let bad = |text: &str, why| {
+        let text = cache_options::shown(text);
+        Complaint::new(format!("error: {flag} {text}: {why}"), Exit::Usage)
+    };
     texts.iter().map(|text| read(text).map_err(|why| bad(text, why))).collect()
 }
 
@@ -291,7 +300,7 @@ pub(super) fn options(
     let epoch_s = epoch::epoch(args, &build_args, &dockerfile, input)?;
     let rewrite = outputs.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let always_index = is_on(&build_args, "BUILDKIT_MULTI_PLATFORM")?;
-    let cache_to = cache_to(args, &build_args)?;
+    let cache_to = cache_to(args, &build_args, environment)?;
     foreign_syntax(&build_args).iter().for_each(|warning| report::remark(warning));
     let request = Request {
         build_args,
@@ -315,7 +324,9 @@ pub(super) fn options(
         request,
         tags: args.tag.iter().map(|tag| reference(tag)).collect::<Result<_>>()?,
         always_index,
-        cache_from: caches("--cache-from", &args.cache_from, cache_options::from)?,
+        cache_from: caches("--cache-from", &args.cache_from, |text| {
+            cache_options::from(text, &|name| environment.get(name).map(str::to_owned))
+        })?,
         cache_to,
         no_cache: args.no_cache,
         pull: args.pull,
