@@ -9,9 +9,9 @@ use crate::store::{StepRecord, Store};
 
 use super::cache_document::CONFIG_MEMBER;
 use super::driver::{Run, StageDone};
-use super::remote_cache::{self, CachePlace};
+use super::remote_cache::CachePlace;
 use super::stack::Stack;
-use super::{BuildError, Failure};
+use super::{BuildError, Failure, cache_export};
 
 /// What Docker's builder writes beside each entry; tools look for it.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -78,7 +78,7 @@ pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failu
 fn inline_cache(run: &Run<'_>, layers: &[DiffId]) -> Result<serde_json::Value, Failure> {
     let own = |step: &StepRecord| layers.contains(&step.layer);
     let steps: Vec<_> = run.steps_met().into_iter().filter(own).collect();
-    let mut document = remote_cache::document(run.services.store, &steps)?;
+    let mut document = cache_export::document(run.services.store, &steps)?;
     document.forget_times(run.options.epoch_s);
     Ok(serde_json::to_value(document).expect("texts and numbers always serialize"))
 }

@@ -21,12 +21,13 @@ use super::lookup::{Claim, Found, Wanted};
 use super::mount_source::{ContextFolders, Inputs};
 use super::options::{BuildOptions, Built, Services};
 use super::pack_ahead::PackAhead;
-use super::remote_cache;
 use super::run::RunDone;
 use super::shared::{Shared, StepRun};
 use super::slot::Slot;
 use super::stack::Stack;
-use super::{BuildError, Failure, Outcome, copy, planning, run, workdir};
+use super::{
+    BuildError, Failure, Outcome, cache_export, copy, planning, remote_cache, run, workdir,
+};
 
 /// The number of the build context among the folders that files may lie in.
 pub(super) const CONTEXT_FOLDER: u32 = 0;
@@ -47,7 +48,7 @@ pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
         Err(error) if matches!(**error, BuildError::Interrupted) => Ok(()),
         built => {
             let layers = built.as_ref().ok().map(|(_, layers)| layers);
-            remote_cache::export(&shared, &options.cache_to, &shared.steps_met(), layers)
+            cache_export::export(&shared, &options.cache_to, &shared.steps_met(), layers)
         }
     };
     let (built, _layers) = built?;

@@ -9,6 +9,7 @@ mod agent;
 mod assemble;
 mod bucket_cache;
 mod cache_document;
+mod cache_export;
 mod cache_mount;
 mod cache_travel;
 mod contexts;
