@@ -4,6 +4,7 @@
 //! build is over. What is here already stays: of two stores nobody can say whose is the better one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::event::Timespec;
@@ -93,13 +94,26 @@ impl Travel {
         let Offer { id, archive } = self.offers.get(&key)?;
         let (store, registry) = (shared.services.store, shared.services.registry);
         let shown = shared.start(format!("[internal] restore the cache mount `{}`", plain(id)));
-        let restored = image::read_elsewhere(store, registry, archive.diff_id, &|packed| {
-            store.unpack_cache(archive, packed)
-        });
-        let outcome = if restored.is_ok() { Outcome::Done } else { Outcome::Failed };
+        let (stop, n_bytes) = (shared.services.stop, AtomicU64::new(0));
+        let progress = |more: u64| {
+            let done_bytes = n_bytes.fetch_add(more, Ordering::Relaxed) + more;
+            let (step, total_bytes) = (shown.id, archive.blob.size);
+            shared.event(Event::Progress { step, done_bytes, total_bytes });
+            !stop.is_thrown()
+        };
+        let read = |packed| store.unpack_cache(archive, packed);
+        let restored = image::read_elsewhere(store, registry, archive.diff_id, &progress, &read);
+        let outcome = match &restored {
+            Ok(_) => Outcome::Done,
+            Err(_) if stop.is_thrown() => Outcome::Cancelled,
+            Err(_) => Outcome::Failed,
+        };
         shared.finish(shown, outcome);
         restored
             .inspect_err(|error| {
+                if stop.is_thrown() {
+                    return;
+                }
                 let text = format!(
                     "the cache mount `{}` begins empty: it cannot be restored: {}",
                     plain(id),
@@ -128,7 +142,9 @@ impl Travel {
             });
             found.extend(content.map(|content| (*key, met.id.clone(), content)));
         }
-        let unmet = self.offers.iter().filter(|(key, _)| failed && !met.contains_key(key));
+        let unmet = self.offers.iter().filter(|(key, offer)| {
+            failed && !met.contains_key(key) && is_somewhere(shared, &offer.archive)
+        });
         found.extend(unmet.map(|(key, offer)| {
             (*key, offer.id.clone(), Content::Packed(Box::new(offer.archive.clone())))
         }));

@@ -141,7 +141,8 @@ pub fn fetch_from(
 }
 
 /// Reads a blob from the first place that has it, without keeping it; `read` is begun anew for each
-/// place. The bytes are not checked here.
+/// place. `watch` is told the number of bytes as they come, and says whether more may. The bytes are
+/// not checked here.
 ///
 /// # Errors
 /// [`StoreError::Missing`] when no place is known; the last place's error, or that of `read`.
@@ -149,22 +150,51 @@ pub fn read_elsewhere<T>(
     store: &Store,
     registry: &Client,
     diff_id: DiffId,
+    watch: &(dyn Fn(u64) -> bool + Sync),
     read: &dyn Fn(Box<dyn Read + Send>) -> std::result::Result<T, StoreError>,
 ) -> Result<T> {
     let mut last = StoreError::Missing { what: format!("the archive {diff_id}") }.into();
     for source in store.sources(diff_id)? {
-        let passage = Passage::new(registry, &source);
-        let done = pool::scope(|scope| {
-            let opened = passage.open(scope).context("open a pipe for", store.root())?;
-            Ok(read(opened)?)
+        let (reader, writer) = io::pipe().context("open a pipe for", store.root())?;
+        let (read, copied) = pool::scope(|scope| {
+            let mut sink = Watched { sink: writer, watch };
+            let source = &source;
+            let copying = scope.spawn(move || copy_to(registry, source, &mut sink, &|_more| {}));
+            (read(Box::new(reader)), pool::join(copying))
         });
-        match (done, passage.failure()) {
-            (Ok(done), _) => return Ok(done),
-            (Err(_), Some(failure)) => last = failure,
-            (Err(error), None) => last = error,
+        match (read, copied) {
+            (Ok(read), _) => return Ok(read),
+            (Err(_), Err(error)) if !is_hung_up(&error) => last = error,
+            (Err(error), _) => last = error.into(),
         }
     }
     Err(last)
+}
+
+/// Tells of what passes, and lets nothing pass when it is told so.
+struct Watched<'a, W> {
+    sink: W,
+    watch: &'a (dyn Fn(u64) -> bool + Sync),
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n_written = self.sink.write(bytes)?;
+        if (self.watch)(u64::try_from(n_written).unwrap_or(u64::MAX)) {
+            return Ok(n_written);
+        }
+        Err(io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
+
+/// Whether nobody wanted the rest.
+fn is_hung_up(error: &ExportError) -> bool {
+    matches!(error, ExportError::Origin { source, .. } if source.is_local())
+        || matches!(error, ExportError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Brings a blob from the first place that has it, for this process alone.
@@ -255,11 +285,7 @@ impl<'a> Passage<'a> {
     /// The source's own error, if it had one that is not just the other end's hanging up.
     pub(super) fn failure(self) -> Option<ExportError> {
         let failure = self.failure.into_inner().ok().flatten();
-        let hung_up = |error: &ExportError| {
-            matches!(error, ExportError::Origin { source, .. } if source.is_local())
-                || matches!(error, ExportError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
-        };
-        failure.filter(|error| !hung_up(error))
+        failure.filter(|error| !is_hung_up(error))
     }
 }
 

@@ -42,12 +42,13 @@ pub mod layer_diff;
 pub mod unpack;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::archive::PackedListing;
 use crate::oci::{DiffId, Digest};
-use crate::pathio::{self, PathError};
+use crate::pathio::{Context as _, PathError};
 
 pub use blob::Draft;
 pub use cache_archive::{CacheArchive, HeldCache, Holding};
@@ -131,10 +132,13 @@ impl Store {
     }
 }
 
-/// `mkdir -p` that costs one call when the folder is there.
+/// `mkdir -p` that costs one call when the folder is there. What it makes is its owner's alone: layers
+/// and caches hold programs with the set-uid bit, which nobody else may run, and files for nobody else
+/// to read.
 fn ensure_folder(path: &Path) -> Result<(), PathError> {
     if rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok() {
         return Ok(());
     }
-    pathio::create_dir_all(path)
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.context("create folder", path)
 }

@@ -152,3 +152,41 @@ fn layer_that_left_the_registry_is_made_again() {
     assert_eq!(made(&done).len(), 5, "{}", done.stderr);
     assert!(scene.env.path("files/own").exists());
 }
+
+#[test]
+fn caches_of_every_type_may_fail() {
+    let registry = DockerRegistry::with_password();
+    let env = Env::new();
+    env.base();
+    env.write(
+        "Dockerfile",
+        "FROM base:1\nCOPY Dockerfile /\nRUN --mount=type=cache,target=/c touch /c/f\n",
+    );
+    let closed = format!("type=registry,ref={}/cache", registry.host());
+    let mounts = "type=local,dest=context/Dockerfile/cache,mounts=true".to_owned();
+    for (flag, cache, message) in [
+        ("--cache-from", &closed, "cannot import the cache from"),
+        ("--cache-to", &closed, "cannot export the cache to"),
+        ("--cache-to", &format!("{closed},mounts=true"), "cannot export the cache to"),
+        ("--cache-to", &mounts, "cannot export the cache to context/Dockerfile/cache"),
+        ("--cache-from", &"type=local,src=none".to_owned(), "cannot import the cache from none"),
+    ] {
+        let done = env.rbuild(&["build", "context", flag, cache]).ok();
+        assert!(done.stderr.contains(&format!("warning: {message}")), "{}", done.stderr);
+        let strict = format!("{cache},ignore-error=false");
+        env.rbuild(&["build", "context", flag, &strict]).fails(3, &["error: ", message]);
+        // A build that fails anyway says why, and not that its cache failed, too.
+        let failing = ["build", "context", flag, &strict, "--build-arg", "X=1", "--target", "none"];
+        let code = if flag == "--cache-to" { 1 } else { 3 };
+        assert_eq!(env.rbuild(&failing).code, Some(code));
+    }
+    // An image without a cache in it.
+    let open = DockerRegistry::open();
+    let name = format!("{}/app:1", open.host());
+    env.rbuild(&["build", "context", "-t", &name, "--push"]).ok();
+    let from = format!("type=registry,ref={name}");
+    let done = env.rbuild(&["build", "context", "--cache-from", &from]).ok();
+    assert!(done.stderr.contains("an image without a cache in it"), "{}", done.stderr);
+    let strict = format!("{from},ignore-error=false");
+    env.rbuild(&["build", "context", "--cache-from", &strict]).fails(3, &["without a cache in it"]);
+}

@@ -119,6 +119,7 @@ as_root_and_as_user!(
     second_build_asks_no_registry,
     many_processes_share_one_store,
     builds_killed_at_any_moment_leave_a_good_store,
+    store_is_its_owners_alone,
 );
 
 fn second_build_asks_no_registry(who: Who) {
@@ -255,5 +256,17 @@ fn wait_until(done: impl Fn() -> bool, what: &dyn Fn() -> String) {
     while !done() {
         assert!(Instant::now() < deadline, "{}", what());
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn store_is_its_owners_alone(who: Who) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let env = Env::of(who);
+    env.base();
+    let inside = fs::read_dir(env.path("store")).unwrap().map(|entry| entry.unwrap().path());
+    for path in inside.filter(|path| path.is_dir()).chain([env.path("store")]) {
+        let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{}", path.display());
     }
 }
