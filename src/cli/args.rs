@@ -42,6 +42,27 @@ pub(super) struct Global {
     /// [default: $RBUILD_ROOT, /var/lib/rbuild for root, ~/.local/share/rbuild for others]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) registries: RegistryArgs,
+}
+
+/// How registries are spoken to, beside what `registries.toml` says.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct RegistryArgs {
+    /// Believe these certificates (PEM) besides the system's; may be repeated
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) ca: Vec<PathBuf>,
+    /// How to speak to one registry: its name, then any of http, insecure, mirror=URL, ca=FILE,
+    /// and cert=FILE with key=FILE, separated by commas; may be repeated
+    #[arg(long = "registry", global = true, value_name = "HOST[,…]")]
+    pub(super) settings: Vec<String>,
+}
+
+impl RegistryArgs {
+    /// Whether anything was said.
+    pub(super) const fn is_given(&self) -> bool {
+        !self.ca.is_empty() || !self.settings.is_empty()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,6 +99,14 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// Whether it may speak to a registry.
+    pub(super) const fn asks_registries(&self) -> bool {
+        !matches!(
+            self,
+            Self::Logout(_) | Self::Images | Self::Inspect(_) | Self::Prune(_) | Self::Version
+        )
+    }
+
     /// Whether it handles layers, and so needs to be root at least of a user namespace.
     pub(super) fn needs_privileges(&self) -> bool {
         match self {
@@ -330,6 +359,7 @@ const COMMANDS: &[&str] = &[
     "build", "lock", "push", "pull", "login", "logout", "images", "inspect", "history", "tag",
     "rmi", "du", "prune", "version", "help",
 ];
+const GLOBAL: [&str; 3] = ["--root=", "--ca=", "--registry="];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Reads what was typed, the program's name included.
@@ -351,8 +381,8 @@ pub(super) fn with_default_command(typed: impl IntoIterator<Item = OsString>) ->
     let mut at = 1;
     while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
         match &*word {
-            "--root" => at += 2,
-            word if word.starts_with("--root=") => at += 1,
+            "--root" | "--ca" | "--registry" => at += 2,
+            word if GLOBAL.iter().any(|flag| word.starts_with(flag)) => at += 1,
             word if COMMANDS.contains(&word) || OWN_FLAGS.contains(&word) => return typed,
             _ => {
                 typed.insert(at, "build".into());
@@ -379,6 +409,7 @@ mod tests {
             ("rbuild .", "rbuild build ."),
             ("rbuild --root x images", "rbuild --root x images"),
             ("rbuild --root=x -q .", "rbuild --root=x build -q ."),
+            ("rbuild --ca x --registry=y,http pull a", "rbuild --ca x --registry=y,http pull a"),
             ("rbuild --help", "rbuild --help"),
             ("rbuild", "rbuild"),
         ] {

@@ -9,6 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::diag::Style;
 
+use super::args::RegistryArgs;
+
 /// What is around the process.
 #[derive(Debug, Clone)]
 pub(super) struct Environment {
@@ -17,6 +19,8 @@ pub(super) struct Environment {
     pub(super) now_s: i64,
     /// A number that another process has otherwise.
     pub(super) seed: u64,
+    /// What the command line says of registries.
+    pub(super) registry_flags: RegistryArgs,
     /// Processors that may be used.
     pub(super) processors: NonZeroUsize,
     /// Whether messages go to a terminal that shows colours.
@@ -35,6 +39,7 @@ impl Environment {
         Self {
             seed: u64::from(now.subsec_nanos()) ^ (u64::from(std::process::id()) << 32),
             now_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            registry_flags: RegistryArgs::default(),
             processors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             colour,
             variables,

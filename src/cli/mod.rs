@@ -31,11 +31,16 @@ use report::Complaint;
 /// Runs the program with the process's own arguments.
 #[must_use]
 pub fn main() -> Exit {
-    let environment = Environment::of_process();
+    let mut environment = Environment::of_process();
     let arguments = match args::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => return report::usage(&error),
     };
+    environment.registry_flags = arguments.global.registries.clone();
+    if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
+        let text = "error: --ca and --registry are of no use here: no registry is asked";
+        return report::complaint(&Complaint::new(text, Exit::Usage));
+    }
     // Before any thread: in a user namespace a child goes on from here.
     if arguments.command.needs_privileges()
         && let Err(error) = crate::sandbox::enter_user_namespace()

@@ -1,14 +1,14 @@
-//! How to speak to registries: `registries.toml` and environment variables.
+//! How to speak to registries: `registries.toml`, flags and environment variables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::pathio;
-use crate::registry::{Client, Options};
+use crate::registry::{Client, ClientCertificate, Options, RegistryOptions, Security};
 
 use super::Exit;
 use super::environment::Environment;
@@ -26,20 +26,62 @@ const TRANSFERS_PER_HOST: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
+    ca: Vec<PathBuf>,
+    transfers: Option<NonZeroUsize>,
+    #[serde(default)]
     registry: BTreeMap<String, Registry>,
 }
 
-/// What it says of one registry.
+/// What it says of one registry; `--registry` says the same.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Registry {
     #[serde(default)]
     mirrors: Vec<String>,
+    http: Option<bool>,
     #[serde(default)]
-    http: bool,
+    insecure: bool,
+    #[serde(default)]
+    ca: Vec<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
 }
 
-/// A client as the environment wants it.
+impl File {
+    /// The same, with paths that are relative to `folder` made whole.
+    fn relative_to(mut self, folder: &Path) -> Self {
+        let whole = |path: &mut PathBuf| *path = folder.join(&*path);
+        self.ca.iter_mut().for_each(whole);
+        for registry in self.registry.values_mut() {
+            let Registry { ca, cert, key, .. } = registry;
+            ca.iter_mut().chain(cert).chain(key).for_each(whole);
+        }
+        self
+    }
+}
+
+impl Registry {
+    fn options(self) -> Result<RegistryOptions, &'static str> {
+        let client = match (self.cert, self.key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
+            (None, None) => None,
+            _ => return Err("`cert` and `key` go together"),
+        };
+        let is_secured = self.insecure || !self.ca.is_empty() || client.is_some();
+        let security = match (self.http, self.insecure) {
+            (Some(true), _) if is_secured => {
+                return Err("with plain http there is no `insecure`, `ca`, `cert` or `key`");
+            }
+            (Some(true), _) => Some(Security::Http),
+            (_, true) => Some(Security::Unverified),
+            (Some(false), false) => Some(Security::Verified),
+            (None, false) => None,
+        };
+        Ok(RegistryOptions { mirrors: self.mirrors, security, ca: self.ca, client })
+    }
+}
+
+/// A client as flags, file and environment want it.
 pub(super) fn client(environment: &Environment) -> Result<Client, Complaint> {
     let made = Client::new(options(environment)?);
     made.map_err(|error| Complaint::from_error(&error, Exit::Usage))
@@ -66,66 +108,193 @@ pub(super) fn client_for(
 }
 
 fn options(environment: &Environment) -> Result<Options, Complaint> {
-    let mut mirrors: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut plain_http = BTreeSet::new();
-    for (name, registry) in read(environment)?.registry {
-        if registry.http {
-            plain_http.insert(name.clone());
-        }
-        mirrors.insert(name, registry.mirrors);
+    let (path, file) = read(environment)?;
+    let mut registries = BTreeMap::new();
+    for (name, registry) in file.registry {
+        let options = registry.options().map_err(|why| {
+            let text = format!("{} is not valid: registry.\"{name}\": {why}", path.display());
+            Complaint::new(text, Exit::Usage)
+        })?;
+        registries.insert(name, options);
+    }
+    for text in &environment.registry_flags.settings {
+        let (name, options) = parse_flag(text).map_err(|why| {
+            Complaint::new(format!("error: --registry {text}: {why}"), Exit::Usage)
+        })?;
+        registries.insert(name, options);
     }
     let given = environment.with_prefix("RBUILD_MIRROR_");
     for (name, url) in given.into_iter().filter(|(_, url)| !url.is_empty()) {
-        let registry = name.to_ascii_lowercase().replace('_', ".");
-        mirrors.entry(registry).or_default().insert(0, url.to_owned());
+        let name = name.to_ascii_lowercase().replace('_', ".");
+        let registry: &mut RegistryOptions = registries.entry(name).or_default();
+        registry.mirrors.insert(0, url.to_owned());
     }
+    let mut ca = file.ca;
+    ca.extend(environment.registry_flags.ca.iter().cloned());
     Ok(Options {
-        mirrors,
-        plain_http,
+        registries,
+        ca,
         docker_config: environment.docker_config(),
         user_agent: format!("rbuild/{}", env!("CARGO_PKG_VERSION")),
         retries: RETRIES,
         first_delay: FIRST_DELAY,
         jitter_seed: environment.seed,
-        transfers_per_host: TRANSFERS_PER_HOST,
+        transfers_per_host: file.transfers.unwrap_or(TRANSFERS_PER_HOST),
         offline: false,
     })
 }
 
-/// The first config file that is there.
-fn read(environment: &Environment) -> Result<File, Complaint> {
+/// The config file that is named, or else the first that is there.
+fn read(environment: &Environment) -> Result<(PathBuf, File), Complaint> {
+    let unreadable = |error| Complaint::from_error(&error, Exit::Usage);
+    if let Some(path) = environment.get("RBUILD_REGISTRIES").map(PathBuf::from) {
+        let text = pathio::read_to_string(&path, MAX_CONFIG_BYTES).map_err(unreadable)?;
+        let file = parse(&path, &text)?;
+        return Ok((path, file));
+    }
     for path in environment.config_files() {
         match pathio::read_to_string(&path, MAX_CONFIG_BYTES) {
-            Ok(text) => return parse(&path, &text),
+            Ok(text) => {
+                let file = parse(&path, &text)?;
+                return Ok((path, file));
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(Complaint::from_error(&error, Exit::Usage)),
+            Err(error) => return Err(unreadable(error)),
         }
     }
-    Ok(File::default())
+    Ok((PathBuf::new(), File::default()))
 }
 
 fn parse(path: &Path, text: &str) -> Result<File, Complaint> {
-    toml::from_str(text).map_err(|error| {
+    let file: File = toml::from_str(text).map_err(|error| {
         Complaint::new(format!("{} is not valid: {error}", path.display()), Exit::Usage)
-    })
+    })?;
+    Ok(file.relative_to(path.parent().unwrap_or(Path::new(""))))
+}
+
+/// `HOST[,http][,insecure][,mirror=URL][,ca=FILE][,cert=FILE,key=FILE]`; what it says takes the
+/// place of what the file says of that host.
+fn parse_flag(text: &str) -> Result<(String, RegistryOptions), String> {
+    let mut words = text.split(',');
+    let name = words.next().unwrap_or_default();
+    if name.is_empty() || name.contains(['=', '/']) {
+        return Err("it begins with the registry's name, such as registry.example:5000".to_owned());
+    }
+    let mut registry = Registry::default();
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "true")) {
+            ("http", value) => registry.http = Some(switch(word, value)?),
+            ("insecure", value) => registry.insecure = switch(word, value)?,
+            ("mirror", url) => registry.mirrors.push(url.to_owned()),
+            ("ca", path) => registry.ca.push(path.into()),
+            ("cert", path) => registry.cert = Some(path.into()),
+            ("key", path) => registry.key = Some(path.into()),
+            _ => {
+                return Err(format!(
+                    "there is no `{word}`: after the name come http, insecure, mirror=URL, \
+                     ca=FILE, cert=FILE and key=FILE"
+                ));
+            }
+        }
+    }
+    Ok((name.to_owned(), registry.options()?))
+}
+
+fn switch(word: &str, value: &str) -> Result<bool, String> {
+    value.parse().map_err(|_other| format!("`{word}` must be true or false"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn config_file_names_mirrors_and_plain_http() {
-        let text = "[registry.\"docker.io\"]\nmirrors = [\"http://127.0.0.1:5000\"]\n[registry.\"a:1\"]\nhttp = true\n";
-        let file = parse(Path::new("x"), text).unwrap();
-        assert_eq!(file.registry["docker.io"].mirrors, ["http://127.0.0.1:5000"]);
-        assert!(file.registry["a:1"].http);
+    fn options_of(text: &str) -> Result<RegistryOptions, &'static str> {
+        let mut file = parse(Path::new("/conf/r.toml"), text).unwrap();
+        file.registry.remove("a:1").unwrap().options()
     }
 
     #[test]
-    fn config_file_with_an_unknown_key_is_refused() {
-        let error = parse(Path::new("r.toml"), "[registry.x]\nmirror = []\n").unwrap_err();
-        assert!(error.to_string().starts_with("r.toml is not valid: "), "{error}");
+    fn config_file_names_mirrors_and_ways_to_connect() {
+        let of = |text: &str| options_of(&format!("[registry.\"a:1\"]\n{text}\n"));
+        let plain = RegistryOptions::default();
+        let client = ClientCertificate { certificate: "/conf/c".into(), key: "/k".into() };
+        for (text, want) in [
+            ("", Ok(plain.clone())),
+            (
+                "mirrors = [\"http://127.0.0.1:5000\"]",
+                Ok(RegistryOptions {
+                    mirrors: vec!["http://127.0.0.1:5000".to_owned()],
+                    ..plain.clone()
+                }),
+            ),
+            (
+                "http = true",
+                Ok(RegistryOptions { security: Some(Security::Http), ..plain.clone() }),
+            ),
+            (
+                "http = false",
+                Ok(RegistryOptions { security: Some(Security::Verified), ..plain.clone() }),
+            ),
+            (
+                "insecure = true\nca = [\"own.pem\"]",
+                Ok(RegistryOptions {
+                    security: Some(Security::Unverified),
+                    ca: vec!["/conf/own.pem".into()],
+                    ..plain.clone()
+                }),
+            ),
+            ("cert = \"c\"\nkey = \"/k\"", Ok(RegistryOptions { client: Some(client), ..plain })),
+            ("cert = \"c\"", Err("`cert` and `key` go together")),
+            (
+                "http = true\ninsecure = true",
+                Err("with plain http there is no `insecure`, `ca`, `cert` or `key`"),
+            ),
+        ] {
+            assert_eq!(of(text), want, "{text}");
+        }
+        let file = parse(Path::new("r.toml"), "ca = [\"a\"]\ntransfers = 8\n").unwrap();
+        assert_eq!((file.ca, file.transfers), (vec!["a".into()], NonZeroUsize::new(8)));
+    }
+
+    #[test]
+    fn config_file_with_an_unknown_key_is_refused_with_its_place() {
+        for (text, want) in [
+            ("[registry.x]\nmirror = []\n", "line 2, column 1"),
+            ("ca = []\n  timeout = 1\n", "line 2, column 3"),
+            ("transfers = 0\n", "line 1, column 13"),
+            ("[registry.x]\nhttp = \"yes\"\n", "line 2, column 8"),
+        ] {
+            let error = parse(Path::new("r.toml"), text).unwrap_err().to_string();
+            let start = format!("r.toml is not valid: TOML parse error at {want}\n");
+            assert!(error.starts_with(&start), "{error}");
+        }
+    }
+
+    #[test]
+    fn flags_say_the_same_as_the_file() {
+        let (name, options) = parse_flag("a:1,insecure,mirror=http://m,ca=x,ca=y").unwrap();
+        let (mirrors, ca) = (vec!["http://m".to_owned()], vec!["x".into(), "y".into()]);
+        let security = Some(Security::Unverified);
+        assert_eq!(name, "a:1");
+        assert_eq!(options, RegistryOptions { mirrors, security, ca, client: None });
+        let http = |text| parse_flag(text).unwrap().1.security;
+        assert_eq!(
+            [http("a,http"), http("a,http=false"), http("a")],
+            [Some(Security::Http), Some(Security::Verified), None]
+        );
+        for (text, want) in [
+            ("http=true", "it begins with the registry's name, such as registry.example:5000"),
+            ("https://a", "it begins with the registry's name, such as registry.example:5000"),
+            ("a,http=no", "`http=no` must be true or false"),
+            ("a,cert=x", "`cert` and `key` go together"),
+            (
+                "a,tls",
+                "there is no `tls`: after the name come http, insecure, mirror=URL, ca=FILE, \
+                 cert=FILE and key=FILE",
+            ),
+        ] {
+            assert_eq!(parse_flag(text), Err(want.to_owned()), "{text}");
+        }
     }
 }

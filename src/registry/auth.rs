@@ -276,7 +276,7 @@ fn token_from(
             (Request::new(Method::Get, url), secret)
         }
     };
-    let mut response = http.send(&mut request, secret.as_ref())?;
+    let mut response = http.send_for(&endpoint.account, &mut request, secret.as_ref())?;
     if response.status() != 200 {
         return Err(refused(response, endpoint, credential.is_some(), scopes));
     }

@@ -1,13 +1,14 @@
 //! Where a registry's images can be had: its mirrors in order, then the registry itself.
 
+use super::RegistryError;
+use super::options::{Options, RegistryOptions, Security};
 use super::url::{Scheme, Url, is_loopback};
-use super::{Options, RegistryError};
 use crate::oci::Reference;
 
 /// Docker Hub's name in image names.
 pub(super) const DOCKER_IO: &str = "docker.io";
 /// The host that really serves docker.io.
-const HUB_HOST: &str = "registry-1.docker.io";
+pub(super) const HUB_HOST: &str = "registry-1.docker.io";
 
 /// One server that speaks the registry protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +26,11 @@ impl Endpoint {
     pub(super) fn of(name: &Reference, options: &Options) -> Self {
         let registry = name.registry();
         let host = if registry == DOCKER_IO { HUB_HOST } else { registry };
-        let plain = is_loopback(host) || options.plain_http.contains(registry);
-        let scheme = if plain { Scheme::Http } else { Scheme::Https };
+        let said = options.registries.get(registry);
+        let plain = said.is_some_and(|said| said.security == Some(Security::Http));
+        // This machine's own registries have no certificate unless somebody says that they do.
+        let own = is_loopback(host) && !said.is_some_and(RegistryOptions::speaks_tls);
+        let scheme = if plain || own { Scheme::Http } else { Scheme::Https };
         let base = Url::root(scheme, host);
         Self { base, account: registry.to_owned(), namespace: None }
     }
@@ -34,7 +38,8 @@ impl Endpoint {
     /// The mirrors of the registry that `name` names, in the order to try them.
     pub(super) fn mirrors(name: &Reference, options: &Options) -> Result<Vec<Self>, RegistryError> {
         let registry = name.registry();
-        let mirrors = options.mirrors.get(registry).into_iter().flatten();
+        let said = options.registries.get(registry);
+        let mirrors = said.iter().flat_map(|said| &said.mirrors);
         mirrors.map(|text| Self::mirror(text, registry)).collect()
     }
 
@@ -74,7 +79,7 @@ impl Endpoint {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
     use std::num::NonZeroUsize;
     use std::time::Duration;
 
@@ -83,9 +88,15 @@ mod tests {
     #[test]
     fn mirrors_come_first_and_the_registry_itself_last() {
         let mirrors = vec!["http://127.0.0.1:5000".to_owned(), "https://m.example/hub/".to_owned()];
+        let plain = RegistryOptions::default();
+        let of = |security| RegistryOptions { security: Some(security), ..plain.clone() };
         let options = Options {
-            mirrors: BTreeMap::from([("docker.io".to_owned(), mirrors)]),
-            plain_http: BTreeSet::from(["plain.example:80".to_owned()]),
+            registries: BTreeMap::from([
+                ("docker.io".to_owned(), RegistryOptions { mirrors, ..plain.clone() }),
+                ("plain.example:80".to_owned(), of(Security::Http)),
+                ("localhost:5443".to_owned(), of(Security::Verified)),
+            ]),
+            ca: Vec::new(),
             docker_config: None,
             user_agent: "rbuild".to_owned(),
             retries: 0,
@@ -104,6 +115,7 @@ mod tests {
                 ][..],
             ),
             ("localhost:5000/a/b", &["http://localhost:5000/v2/a/b/tags/list"][..]),
+            ("localhost:5443/a/b", &["https://localhost:5443/v2/a/b/tags/list"][..]),
             ("[::1]:5000/a", &["http://[::1]:5000/v2/a/tags/list"][..]),
             ("plain.example:80/a", &["http://plain.example:80/v2/a/tags/list"][..]),
             ("ghcr.io/a/b", &["https://ghcr.io/v2/a/b/tags/list"][..]),

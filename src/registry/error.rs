@@ -1,6 +1,7 @@
 //! The one error of this room: a variant for each thing that a caller may act on.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::oci::Digest;
@@ -56,8 +57,8 @@ pub enum RegistryError {
     },
     /// The host is there, but no secure connection to it is possible.
     #[error(
-        "no secure connection to {host} is possible; if it speaks plain http, say so in the \
-         options, and if its certificate is your own, add it to the system's"
+        "no secure connection to {host} is possible; if it speaks plain http, say --registry \
+         {host},http, and if its certificate or authority is your own, give that with --ca FILE"
     )]
     Tls {
         /// Host and port.
@@ -115,6 +116,14 @@ pub enum RegistryError {
         /// What is wrong.
         why: String,
     },
+    /// A file with certificates or a key cannot be used.
+    #[error("cannot use {} for TLS: {why}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// An option that cannot be used.
     #[error("cannot use the registry option {option}: {why}")]
     BadOption {
@@ -165,6 +174,7 @@ impl RegistryError {
             | Self::WrongSize { .. }
             | Self::TooLarge { .. }
             | Self::Protocol { .. }
+            | Self::Certificate { .. }
             | Self::BadOption { .. }
             | Self::Credentials { .. }
             | Self::Offline { .. }

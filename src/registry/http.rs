@@ -3,28 +3,22 @@
 //! One call is one try; `retry` knows about more, and `auth` knows what goes into Authorization.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::http;
-use ureq::tls::{RootCerts, TlsConfig};
 
 use super::RegistryError;
+use super::agents::Agents;
 use super::auth::Secret;
 use super::date::parse_http_date;
 use super::error::message_of;
-use super::url::{Scheme, Url, is_loopback};
+use super::options::Options;
+use super::url::{Scheme, Url};
 
-/// For name lookup, connection and handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection may be silent. A registry that moves a large upload into place is.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Redirects that are followed: storage needs one, sometimes two, a web page a few more.
 const MAX_REDIRECTS: u32 = 10;
 /// The part of an error's body that is read.
 const MAX_ERROR_BYTES: u64 = 64 << 10;
-/// As many pulls or pushes as run at a time should find a connection.
-const MAX_IDLE_PER_HOST: usize = 16;
 
 /// The requests that a registry knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,39 +75,16 @@ pub(super) struct Response {
     body: ureq::BodyReader<'static>,
 }
 
-/// Connections, kept open for reuse.
+/// Sends requests.
 pub(super) struct Http {
-    /// Through the proxy that the environment names, if any.
-    agent: ureq::Agent,
-    /// For this machine's own servers, which no proxy can reach.
-    direct: ureq::Agent,
+    agents: Agents,
     /// Whether nothing is sent.
     offline: bool,
 }
 
 impl Http {
-    pub(super) fn new(user_agent: &str, offline: bool) -> Self {
-        let config = || {
-            let provider = rustls::crypto::aws_lc_rs::default_provider();
-            let tls = TlsConfig::builder()
-                .unversioned_rustls_crypto_provider(Arc::new(provider))
-                .root_certs(RootCerts::PlatformVerifier)
-                .build();
-            ureq::config::Config::builder()
-                .tls_config(tls)
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .max_redirects_will_error(false)
-                .user_agent(user_agent)
-                .timeout_resolve(Some(CONNECT_TIMEOUT))
-                .timeout_connect(Some(CONNECT_TIMEOUT))
-                .timeout_per_read(Some(IDLE_TIMEOUT))
-                .timeout_per_write(Some(IDLE_TIMEOUT))
-                .max_idle_connections(4 * MAX_IDLE_PER_HOST)
-                .max_idle_connections_per_host(MAX_IDLE_PER_HOST)
-        };
-        let agent = config().build().new_agent();
-        Self { agent, direct: config().proxy(None).build().new_agent(), offline }
+    pub(super) fn new(options: &Options) -> Self {
+        Self { agents: Agents::new(options), offline: options.offline }
     }
 
     /// Sends `request`, following redirects of GET and HEAD. `secret` goes to the host that the
@@ -123,12 +94,22 @@ impl Http {
         request: &mut Request<'_>,
         secret: Option<&Secret>,
     ) -> Result<Response, RegistryError> {
+        self.send_for("", request, secret)
+    }
+
+    /// The same for the sake of the registry `account`.
+    pub(super) fn send_for(
+        &self,
+        account: &str,
+        request: &mut Request<'_>,
+        secret: Option<&Secret>,
+    ) -> Result<Response, RegistryError> {
         let origin = request.url.origin();
         let mut url = request.url.clone();
         // Once a redirect left the host, coming back to it does not bring the secret back.
         let mut secret = secret;
         for _ in 0..=MAX_REDIRECTS {
-            let mut response = self.send_once(request, &url, secret)?;
+            let mut response = self.send_once(request, &url, secret, account)?;
             let follows = matches!(request.method, Method::Get | Method::Head)
                 && matches!(response.status(), 301 | 302 | 303 | 307 | 308);
             if !follows {
@@ -147,6 +128,7 @@ impl Http {
         request: &mut Request<'_>,
         url: &Url,
         secret: Option<&Secret>,
+        account: &str,
     ) -> Result<Response, RegistryError> {
         if self.offline {
             return Err(RegistryError::Offline { what: url.origin() });
@@ -169,7 +151,7 @@ impl Http {
         if let Body::Stream { n_bytes: Some(n_bytes), .. } = request.body {
             builder = builder.header("content-length", n_bytes.to_string());
         }
-        let agent = if is_loopback(url.host()) { &self.direct } else { &self.agent };
+        let agent = self.agents.of(url, account)?;
         let invalid = |_invalid: http::Error| {
             // The text of the error may hold the header, and that the secret.
             protocol(url, "an address or a header cannot be sent".to_owned())
@@ -294,8 +276,12 @@ impl Response {
     pub(super) fn into_error(self, what: &str) -> RegistryError {
         let (host, what, status) = (self.host(), what.to_owned(), self.status());
         let retry_after = self.retry_after();
+        let scheme = self.url.scheme();
         let words = self.words();
-        let why = if words.is_empty() { "it gives no reason".to_owned() } else { words };
+        let mut why = if words.is_empty() { "it gives no reason".to_owned() } else { words };
+        if status == 400 && scheme == Scheme::Http && why.contains("HTTPS") {
+            why = format!("it speaks https: say --registry {host},http=false, or more of its TLS");
+        }
         match status {
             404 => RegistryError::NotFound { what },
             401 => RegistryError::Unauthorized { host, what, why },
@@ -338,9 +324,6 @@ fn failure(url: &Url, error: ureq::Error) -> RegistryError {
         |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
     match error {
         ureq::Error::Io(source) if is_tls(&source) => RegistryError::Tls { host, source },
-        ureq::Error::Rustls(source) => {
-            RegistryError::Tls { host, source: io::Error::other(source) }
-        }
         ureq::Error::Tls(why) => RegistryError::Tls { host, source: io::Error::other(why) },
         ureq::Error::Io(source) if is_mid_way(source.kind()) => {
             RegistryError::Broken { host, source }

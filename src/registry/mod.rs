@@ -4,6 +4,7 @@
 //! digests and sizes, and verifies them; what is in a manifest, and where a blob goes, it does not
 //! know. The HTTP library shows nowhere outside `http`. Buckets of S3 are another place for blobs.
 
+mod agents;
 mod auth;
 mod bucket;
 mod challenge;
@@ -16,28 +17,29 @@ mod gate;
 mod helper;
 mod http;
 mod login;
+mod options;
 mod pull;
 mod push;
 mod resolve;
 mod retry;
 mod source;
+mod tls;
 mod upload;
 mod url;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 pub use bucket::{Bucket, BucketFolder, BucketKeys, BucketOptions, Object};
 pub use date::parse_http_date;
 pub use error::RegistryError;
 pub use fetch::{Download, Downloaded, FileHeaders};
 pub use login::{KeptIn, forget_login, keep_login};
+pub use options::{Options, RegistryOptions, Security};
 pub use push::Pushed;
 pub use resolve::Fetched;
+pub use tls::ClientCertificate;
 pub use upload::Upload;
 
 use auth::{Auth, Scope};
@@ -48,31 +50,6 @@ use http::{Body, Http, Request, Response};
 use retry::{Jitter, Schedule};
 
 use crate::oci::Reference;
-
-/// How to speak to registries.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// For a registry as it is named in images (`docker.io`), the addresses of its mirrors in the
-    /// order to try them; the registry itself comes last.
-    pub mirrors: BTreeMap<String, Vec<String>>,
-    /// Registries (host and port as in image names) to speak plain http to, besides loopback ones.
-    pub plain_http: BTreeSet<String>,
-    /// The folder of docker's `config.json`; without it, everybody is anonymous.
-    pub docker_config: Option<PathBuf>,
-    /// How rbuild introduces itself.
-    pub user_agent: String,
-    /// How often a request that may yet succeed is tried again.
-    pub retries: u32,
-    /// The pause before the first such try; it doubles with each further one, up to a minute, and
-    /// is shortened by up to a half.
-    pub first_delay: Duration,
-    /// By how much pauses are shortened: equal numbers make equal pauses.
-    pub jitter_seed: u64,
-    /// How many downloads one host has to bear at a time, and how many uploads.
-    pub transfers_per_host: NonZeroUsize,
-    /// Whether every request is refused before it is sent.
-    pub offline: bool,
-}
 
 /// A client of all registries; share one, so that connections and tokens are used again.
 pub struct Client {
@@ -117,8 +94,8 @@ impl Client {
     }
 
     fn with(options: Options, credentials: Credentials) -> Result<Self, RegistryError> {
-        for (registry, mirrors) in &options.mirrors {
-            for mirror in mirrors {
+        for (registry, of_registry) in &options.registries {
+            for mirror in &of_registry.mirrors {
                 Endpoint::mirror(mirror, registry)?;
             }
         }
@@ -126,7 +103,7 @@ impl Client {
         let jitter = Arc::new(Jitter::new(options.jitter_seed));
         let schedule = Schedule { retries, first_delay, reconnects: true, jitter };
         let gate = Gate::new(options.transfers_per_host);
-        let http = Http::new(&options.user_agent, options.offline);
+        let http = Http::new(&options);
         let auth = Auth::new(credentials);
         let (silent, folders) = (Mutex::default(), Mutex::default());
         Ok(Self { options, schedule, http, auth, gate, silent, folders })
@@ -178,7 +155,7 @@ impl Client {
     ) -> Result<Response, RegistryError> {
         let ours = endpoint.has_origin_of(&request.url);
         let used = if ours { self.auth.header(&self.http, endpoint, scope)? } else { None };
-        let response = self.http.send(&mut request, used.as_ref())?;
+        let response = self.http.send_for(&endpoint.account, &mut request, used.as_ref())?;
         if response.status() != 401 || !endpoint.has_origin_of(response.url()) {
             return Ok(response);
         }
@@ -191,7 +168,7 @@ impl Client {
         }
         let mut tries = self.schedule.tries();
         loop {
-            let response = self.http.send(&mut request, Some(&fresh))?;
+            let response = self.http.send_for(&endpoint.account, &mut request, Some(&fresh))?;
             if response.status() != 401 || !endpoint.has_origin_of(response.url()) {
                 return Ok(response);
             }

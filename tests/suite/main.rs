@@ -35,4 +35,5 @@ mod sandbox;
 mod store;
 mod store_images;
 mod tidy;
+mod tls;
 mod uploads;

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rbuild::oci::{Descriptor, Digest, LayerCompression, MediaType, Reference};
-use rbuild::registry::{Client, Fetched, Options, Pushed, RegistryError};
+use rbuild::registry::{Client, Fetched, Options, Pushed, RegistryError, RegistryOptions};
 
 use crate::support::registry::{Answer, DockerRegistry, Request, Scripted, client, options};
 
@@ -29,8 +29,9 @@ fn client_with(config: &str) -> (Client, tempfile::TempDir) {
 
 fn client_with_mirrors(registry: &str, mirrors: &[&str]) -> Client {
     let mirrors = mirrors.iter().map(|host| format!("http://{host}")).collect();
-    let mirrors = BTreeMap::from([(registry.to_owned(), mirrors)]);
-    Client::new(Options { mirrors, ..options() }).unwrap()
+    let of_registry = RegistryOptions { mirrors, ..RegistryOptions::default() };
+    let registries = BTreeMap::from([(registry.to_owned(), of_registry)]);
+    Client::new(Options { registries, ..options() }).unwrap()
 }
 
 fn name(host: &str, rest: &str) -> Reference {

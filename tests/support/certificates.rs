@@ -1,12 +1,15 @@
 //! Certificates of the tests' own, and a server that gives out tokens signed with one.
-#![expect(dead_code, reason = "the tests of TLS are still to come")]
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
     reason = "a test may read the clock, and ends by a panic"
 )]
 
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -17,6 +20,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
 };
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use super::registry::{Answer, Request, Scripted};
@@ -83,6 +89,7 @@ pub(crate) fn self_signed(folder: &Path, name: &str, names: &[&str]) -> Certifie
 pub(crate) struct TokenServer {
     server: Scripted,
     certificate: String,
+    realm: String,
 }
 
 /// Who gives the tokens, and whom they are for.
@@ -91,6 +98,15 @@ pub(crate) const SERVICE: &str = "registry.test";
 
 impl TokenServer {
     pub(crate) fn new() -> Self {
+        Self::behind(None)
+    }
+
+    /// One that speaks TLS, as this certificate's owner.
+    pub(crate) fn with_tls(certified: &Certified) -> Self {
+        Self::behind(Some(certified))
+    }
+
+    fn behind(tls: Option<&Certified>) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params(&["tokens.test"]).self_signed(&key).unwrap();
         let chain = STANDARD.encode(certificate.der());
@@ -100,12 +116,16 @@ impl TokenServer {
             let token = token(request, n_before, &chain, &signer.unwrap());
             Answer::new(200, json!({ "token": token, "expires_in": 300 }).to_string())
         });
-        Self { server, certificate: certificate.pem() }
+        let realm = match tls {
+            None => format!("http://{}/token", server.host()),
+            Some(certified) => format!("https://{}/token", front(certified, server.host())),
+        };
+        Self { server, certificate: certificate.pem(), realm }
     }
 
     /// Where it is.
-    pub(crate) fn realm(&self) -> String {
-        format!("http://{}/token", self.server.host())
+    pub(crate) fn realm(&self) -> &str {
+        &self.realm
     }
 
     /// By what its tokens are recognised.
@@ -141,4 +161,49 @@ fn token(request: &Request, number: usize, chain: &str, signer: &EcdsaKeyPair) -
     let signed = encoded.join(".");
     let signature = signer.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// Takes requests without a body by TLS, and passes them on to `upstream`; tells where. It ends with
+/// the process.
+fn front(certified: &Certified, upstream: String) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = CertificateDer::pem_file_iter(&certified.certificate).unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            chain.map(Result::unwrap).collect(),
+            PrivateKeyDer::from_pem_file(&certified.key).unwrap(),
+        )
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(connection, stream.unwrap());
+            // Whoever does not believe the certificate goes away.
+            drop(pass_on(&mut stream, &upstream));
+        }
+    });
+    address
+}
+
+fn pass_on(
+    stream: &mut StreamOwned<ServerConnection, TcpStream>,
+    upstream: &str,
+) -> io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    let mut upstream = TcpStream::connect(upstream)?;
+    upstream.write_all(&head)?;
+    io::copy(&mut upstream, stream)?;
+    stream.conn.send_close_notify();
+    stream.flush()
 }

@@ -7,7 +7,7 @@
     reason = "a test may start programs and threads, and ends by a panic"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
@@ -28,8 +28,8 @@ const PROGRAM: &str = "docker-registry";
 /// How tests speak to registries: anonymously, and without long pauses.
 pub(crate) fn options() -> Options {
     Options {
-        mirrors: BTreeMap::new(),
-        plain_http: BTreeSet::new(),
+        registries: BTreeMap::new(),
+        ca: Vec::new(),
         docker_config: None,
         user_agent: "rbuild-tests".to_owned(),
         retries: 2,
