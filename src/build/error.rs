@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Span, codes};
-use crate::oci::{ConfigError, ManifestError};
+use crate::image::ExportError;
+use crate::oci::{ConfigError, DiffId, ManifestError};
 use crate::pathio::PathError;
 use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
@@ -117,6 +118,14 @@ pub enum BuildError {
         /// Why.
         source: Box<BuildError>,
     },
+    /// A layer that a cache said it had cannot be had.
+    #[error("cannot get the layer {layer}")]
+    CachedLayer {
+        /// Which.
+        layer: DiffId,
+        /// Why not.
+        source: Box<ExportError>,
+    },
     /// A bucket did not give or take what it was asked to.
     #[error("cannot use {place}")]
     Bucket {
@@ -174,6 +183,7 @@ impl BuildError {
             | Self::Io(_)
             | Self::Export(_)
             | Self::Cache { .. }
+            | Self::CachedLayer { .. }
             | Self::Bucket { .. }
             | Self::BadCache { .. }
             | Self::Stopped
@@ -213,6 +223,7 @@ impl BuildError {
             | Self::Io(_)
             | Self::Export(_)
             | Self::Cache { .. }
+            | Self::CachedLayer { .. }
             | Self::Bucket { .. }
             | Self::BadCache { .. }
             | Self::Stopped

@@ -342,7 +342,7 @@ fn fetch_known(shared: &Steps<'_>, diff_id: DiffId) -> Result<()> {
     };
     let fetched = image::fetch_layer(store, registry, diff_id, &progress);
     shared.finish(step, if fetched.is_ok() { Outcome::Done } else { Outcome::Failed });
-    fetched.map_err(BuildError::Export)
+    fetched.map_err(|error| BuildError::CachedLayer { layer: diff_id, source: Box::new(error) })
 }
 
 /// Sees to it that the store has every layer of these images, so that they can be written out.

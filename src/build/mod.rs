@@ -5,6 +5,7 @@
 //! steps run at the same time, and what the target does not need never runs.
 
 mod add_archives;
+mod again;
 mod agent;
 mod assemble;
 mod bucket_cache;
@@ -43,6 +44,7 @@ mod stack;
 mod stop;
 mod workdir;
 
+pub use again::without_missing_layers;
 pub use bucket_cache::BucketCache;
 pub use contexts::{ContextFiles, FetchedContext, context_of_stream, fetch_context};
 pub use download::{ChecksumBy, DownloadError};

@@ -46,6 +46,20 @@ impl Stop {
         }
     }
 
+    /// Takes back that a step failed; false when the caller wants the end.
+    pub(super) fn take_back(&self) -> bool {
+        let mut byte = [0; 1];
+        // What is not there need not be read.
+        let _read = rustix::io::read(&self.watched, &mut byte);
+        let state =
+            self.state.compare_exchange(FAILED, RUNNING, Ordering::SeqCst, Ordering::SeqCst);
+        if state == Err(INTERRUPTED) {
+            self.throw(INTERRUPTED);
+            return false;
+        }
+        true
+    }
+
     /// Whether it was thrown.
     #[must_use]
     pub fn is_thrown(&self) -> bool {

@@ -43,7 +43,7 @@ pub(super) fn repository(source: &LayerSource) -> Option<Reference> {
 }
 
 /// Brings a layer that the store lacks from the first place that has it; `progress` is told the
-/// number of bytes as they come. A place that no longer has it is forgotten.
+/// number of bytes as they come. A place that no longer has it, or has something else, is forgotten.
 ///
 /// # Errors
 /// [`StoreError::Missing`] when no place is known; the last place's error.
@@ -56,7 +56,7 @@ pub fn fetch_layer(
     let mut last = StoreError::Missing { what: format!("the layer {diff_id}") }.into();
     for source in store.sources(diff_id)? {
         match fetch_from(store, registry, diff_id, &source, progress) {
-            Err(error) if is_gone(&error) => {
+            Err(error) if is_gone(&error) || is_another(&error) => {
                 store.forget_source(&source)?;
                 last = error;
             }
@@ -114,6 +114,14 @@ fn is_gone(error: &ExportError) -> bool {
         return error.kind() == io::ErrorKind::NotFound;
     }
     matches!(error, ExportError::Origin { source: RegistryError::NotFound { .. }, .. })
+}
+
+fn is_another(error: &ExportError) -> bool {
+    let is_wrong = |error: &RegistryError| {
+        matches!(error, RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })
+    };
+    matches!(error, ExportError::WrongBlob { .. })
+        || matches!(error, ExportError::Origin { source, .. } if is_wrong(source))
 }
 
 /// Brings a layer that the store lacks from one place.

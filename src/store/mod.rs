@@ -41,7 +41,7 @@ mod work;
 pub mod layer_diff;
 pub mod unpack;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -76,6 +76,8 @@ pub struct Store {
     work: Mutex<Option<Arc<work::ProcessFolder>>>,
     /// Blobs that only this process knows, and where they are.
     own_blobs: Mutex<BTreeMap<Digest, PathBuf>>,
+    /// Places that did not have the blob which they were said to have.
+    lost: Mutex<BTreeSet<(String, Digest)>>,
     /// Listings that were read, by layer.
     listings: Mutex<BTreeMap<DiffId, Arc<PackedListing>>>,
     user_namespace: bool,
@@ -112,6 +114,7 @@ impl Store {
             in_use,
             work: Mutex::new(None),
             own_blobs: Mutex::new(BTreeMap::new()),
+            lost: Mutex::new(BTreeSet::new()),
             listings: Mutex::new(BTreeMap::new()),
             user_namespace: options.user_namespace,
         })

@@ -1,5 +1,7 @@
 //! Where layers can be had that are not here: a registry's repository, or an OCI layout.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Row, params};
 
 use crate::oci::{Descriptor, DiffId, Digest, MediaType};
@@ -19,11 +21,14 @@ pub struct LayerSource {
 }
 
 impl Store {
-    /// Remembers that `source` has the layer `diff_id`.
+    /// Remembers that `source` has the layer `diff_id`, unless this process knows better.
     ///
     /// # Errors
     /// The index's.
     pub fn put_source(&self, diff_id: DiffId, source: &LayerSource) -> Result<()> {
+        if self.lost().contains(&(source.place.clone(), source.blob.digest)) {
+            return Ok(());
+        }
         self.with_index(|index| index.put_source(diff_id, source))
     }
 
@@ -35,12 +40,21 @@ impl Store {
         self.with_index(|index| index.sources(diff_id))
     }
 
-    /// Forgets a place that no longer has what it had.
+    /// Forgets a place that no longer has what it had. Whoever says that it has is not believed as
+    /// long as this process lives.
     ///
     /// # Errors
     /// The index's.
     pub fn forget_source(&self, source: &LayerSource) -> Result<()> {
+        self.lost().insert((source.place.clone(), source.blob.digest));
         self.with_index(|index| index.remove_source(source))
+    }
+}
+
+impl Store {
+    fn lost(&self) -> std::sync::MutexGuard<'_, BTreeSet<(String, Digest)>> {
+        // Each use is one call on the set: a panic elsewhere leaves it whole.
+        self.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -190,3 +190,30 @@ fn caches_of_every_type_may_fail() {
     let strict = format!("{from},ignore-error=false");
     env.rbuild(&["build", "context", "--cache-from", &strict]).fails(3, &["without a cache in it"]);
 }
+
+/// Whether the layer is wanted by a step or by an output.
+#[test]
+fn damaged_layer_of_a_cache_is_made_again() {
+    let registry = DockerRegistry::open();
+    let mut scene = Scene::new(&registry);
+    scene.run("one", &["--cache-to", "type=local,dest=cache,mode=max"]).ok();
+    let folder = scene.env.path("cache/blobs/sha256");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+    let from = ["--cache-from", "type=local,src=cache"];
+    let found = scene.run("two", &from).ok();
+    assert_eq!(made(&found), NONE, "{}", found.stderr);
+    let done = scene.run("three", &[&from, ["-o", "files"].as_slice()].concat()).ok();
+    assert!(done.stderr.contains("are made anew: cannot get the layer"), "{}", done.stderr);
+    assert!(scene.env.path("files/own").exists());
+    scene.dockerfile.push_str("RUN test -s /own && test -s /copied\n");
+    let done = scene.run("four", &from).ok();
+    assert!(done.stderr.contains("are made anew: cannot get the layer"), "{}", done.stderr);
+}

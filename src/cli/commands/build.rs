@@ -130,7 +130,8 @@ fn build_input(
     if let Some(stop) = check::violation(&options, &warnings) {
         return Err(Complaint::new(diag::render(&stop, source, style), Exit::Build));
     }
-    let done = build::build(services, &options).and_then(|built| {
+    let done = build::without_missing_layers(services, || {
+        let built = build::build(services, &options)?;
         let sent = write_out::all(services, &options, &built, outputs, quiet)?;
         Ok((built, sent))
     });
