@@ -158,12 +158,13 @@ pub(super) struct BuildArgs {
     /// Build for these platforms, such as linux/amd64,linux/arm64; several make one index
     #[arg(long, value_name = "OS/ARCH[,…]", value_delimiter = ',')]
     pub(super) platform: Vec<String>,
-    /// Find steps that were made elsewhere: type=registry,ref=NAME or type=local,src=FOLDER; may be
-    /// repeated
+    /// Find steps that were made elsewhere: type=registry,ref=NAME, type=local,src=FOLDER or
+    /// type=s3,region=REGION,bucket=NAME; may be repeated
     #[arg(long, value_name = "type=TYPE,…")]
     pub(super) cache_from: Vec<String>,
-    /// Let others find the steps of this build: type=registry,ref=NAME, type=local,dest=FOLDER or
-    /// type=inline; mode=max for all of them, not only the image's own; may be repeated
+    /// Let others find the steps of this build: type=registry,ref=NAME, type=local,dest=FOLDER,
+    /// type=s3,region=REGION,bucket=NAME or type=inline; mode=max for all of them, not only the
+    /// image's own; mounts=true for the folders of RUN --mount=type=cache, too; may be repeated
     #[arg(long, value_name = "type=TYPE,…")]
     pub(super) cache_to: Vec<String>,
     /// Make every step anew
