@@ -16,8 +16,9 @@ use crate::tree::Tree;
 use super::assemble::{self, Assembled, StageHistory};
 use super::cache_mount::{self, EmptiedCaches};
 use super::error::unshared;
+use super::explain::Explainer;
 use super::images::ImageTable;
-use super::lookup::{Claim, Found, Wanted};
+use super::lookup::{Claim, Found};
 use super::mount_source::{ContextFolders, Inputs};
 use super::options::{BuildOptions, Built, Services};
 use super::pack_ahead::PackAhead;
@@ -99,6 +100,7 @@ pub(super) struct Run<'a> {
     pub(super) context_folders: ContextFolders,
     pub(super) emptied_caches: EmptiedCaches,
     pack_ahead: PackAhead,
+    pub(super) explainer: Explainer,
     /// Steps of this build by definition: equal steps of several stages are one.
     pub(super) made: Mutex<BTreeMap<CacheKey, Stack>>,
 }
@@ -113,8 +115,8 @@ impl<'a> std::ops::Deref for Run<'a> {
 
 /// One step and where it stands.
 #[derive(Clone, Copy)]
-struct At<'a> {
-    stage: usize,
+pub(super) struct At<'a> {
+    pub(super) stage: usize,
     number: usize,
     step: &'a Step,
 }
@@ -132,6 +134,7 @@ impl<'a> Run<'a> {
             context_folders: ContextFolders::default(),
             emptied_caches: EmptiedCaches::default(),
             pack_ahead: PackAhead::new(plan, shared.options),
+            explainer: Explainer::default(),
             made,
         }
     }
@@ -215,7 +218,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn step_name(&self, at: At<'_>) -> String {
+    pub(super) fn step_name(&self, at: At<'_>) -> String {
         let Some(stage) = self.plan.stages.get(at.stage) else { return String::new() };
         let before =
             stage.steps.iter().take(at.number).filter(|step| step.operation.is_some()).count();
@@ -237,8 +240,8 @@ impl<'a> Run<'a> {
         let shown = self.start(self.step_name(at));
         let made = match operation {
             Operation::Run(run) => self.run_step(scope, at, run, stack, &shown),
-            Operation::Copy(copy) => self.copy_step(at, copy, stack),
-            Operation::Workdir(workdir) => self.workdir_step(at, workdir, stack),
+            Operation::Copy(copy) => self.copy_step(at, copy, stack, &shown),
+            Operation::Workdir(workdir) => self.workdir_step(at, workdir, stack, &shown),
         };
         let outcome = match &made {
             Ok((_, outcome)) => *outcome,
@@ -262,7 +265,7 @@ impl<'a> Run<'a> {
         let inputs = Inputs::find(self, operation)?;
         cache_mount::meet(self, operation, &inputs);
         let key = self.key(OperationKey::run(operation, &inputs.digests()));
-        let wanted = Wanted::new(&key, stack);
+        let wanted = self.wanted(at, shown.id, &key, stack);
         let claim = match self.find_or_claim(&wanted, stack)? {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,
@@ -309,6 +312,7 @@ impl<'a> Run<'a> {
         at: At<'_>,
         operation: &plan::CopyOperation,
         stack: &Stack,
+        shown: &StepRun,
     ) -> Result<(Stack, Outcome)> {
         let span = at.step.span;
         // What stages and images hold need not be looked at when what made them is known.
@@ -326,7 +330,8 @@ impl<'a> Run<'a> {
         }
         let mut sources = copy::sources(self, operation, span)?;
         let selected = sources.digest(self, operation, span)?;
-        let mut wanted = Wanted::new(&self.key(OperationKey::copy(operation, &selected)), stack);
+        let key = self.key(OperationKey::copy(operation, &selected));
+        let mut wanted = self.wanted(at, shown.id, &key, stack);
         wanted.definition = by_source.unwrap_or(wanted.definition);
         wanted.is_fresh = is_fresh;
         let claim = match self.find_or_claim(&wanted, stack)? {
@@ -351,8 +356,10 @@ impl<'a> Run<'a> {
         at: At<'_>,
         operation: &plan::WorkdirOperation,
         stack: &Stack,
+        shown: &StepRun,
     ) -> Result<(Stack, Outcome)> {
-        let wanted = Wanted::new(&self.key(OperationKey::workdir(operation)), stack);
+        let key = self.key(OperationKey::workdir(operation));
+        let wanted = self.wanted(at, shown.id, &key, stack);
         let claim = match self.find_or_claim(&wanted, stack)? {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,

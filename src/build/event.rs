@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::Reason;
+
 /// Numbers what is shown as one step, in the order in which they start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub u32);
@@ -49,6 +51,13 @@ pub enum Event {
         step: StepId,
         /// As in `[build 2/5] RUN make`.
         name: String,
+    },
+    /// Why a step is made and not found, where that was asked for.
+    Explained {
+        /// Which step.
+        step: StepId,
+        /// Why.
+        reason: Reason,
     },
     /// A command wrote something: any bytes, not cut at line ends.
     Output {

@@ -8,13 +8,35 @@ use std::time::Instant;
 use crate::plan::{CacheKey, Component, OperationKey};
 use crate::store::{LayerDone, StepLock, StepRecord};
 
-use super::driver::Run;
+use super::driver::{At, Run};
+use super::explain::{json_of_parts, standing_on};
 use super::stack::Stack;
-use super::{BuildError, Failure};
+use super::{BuildError, Failure, StepId};
 
 type Result<T> = std::result::Result<T, Failure>;
 
 impl Run<'_> {
+    /// A step by its keys.
+    pub(super) fn wanted(
+        &self,
+        at: At<'_>,
+        step: StepId,
+        key: &OperationKey,
+        stack: &Stack,
+    ) -> Wanted {
+        let operation = key.key();
+        let standing_on = standing_on(stack.definition().as_bytes(), self.base_name(at.stage));
+        Wanted {
+            definition: operation.on(stack.definition()),
+            operation,
+            parts: [key.components(), &standing_on].concat(),
+            step,
+            name: self.step_name(at),
+            stage: at.stage,
+            is_fresh: stack.is_fresh(),
+        }
+    }
+
     pub(super) fn made(&self) -> std::sync::MutexGuard<'_, BTreeMap<CacheKey, Stack>> {
         // Each use is one call on the map: a panic elsewhere leaves it whole.
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
@@ -31,6 +53,7 @@ impl Run<'_> {
         if let Some(found) = self.find(wanted, stack)? {
             return Ok(Found::Made(found));
         }
+        self.explain(wanted)?;
         let wanted = wanted.clone();
         Ok(Found::Claimed(Claim { wanted, duration_ms: AtomicU64::new(0), _lock: lock }))
     }
@@ -48,7 +71,8 @@ impl Run<'_> {
         }
         let content = wanted.operation.on(stack.content()?);
         let Some(hit) = store.step_by_content(content).map_err(error)? else { return Ok(None) };
-        let Wanted { definition, operation, components, .. } = wanted.clone();
+        let Wanted { definition, operation, .. } = *wanted;
+        let components = json_of_parts(&wanted.parts);
         let record = StepRecord { definition, content, operation, components, ..hit };
         store.record_step(&record).map_err(error)?;
         self.found(&record, stack)
@@ -91,12 +115,13 @@ impl Run<'_> {
             definition: claim.wanted.definition,
             content: claim.wanted.operation.on(below.content()?),
             operation: claim.wanted.operation,
-            components: claim.wanted.components.clone(),
+            components: json_of_parts(&claim.wanted.parts),
             layer: layer.diff_id,
             created_s: layer.record.created_s,
             duration_ms: claim.duration_ms.load(Ordering::Relaxed),
         };
         self.meet(&record);
+        self.explain_files(claim.wanted.step, layer.diff_id)?;
         Ok(self.services.store.record_step(&record).map_err(BuildError::from)?)
     }
 }
@@ -114,21 +139,16 @@ pub(super) struct Wanted {
     /// By what made it: the operation, and what made all that is below.
     pub(super) definition: CacheKey,
     /// The operation alone, its sources by content.
-    operation: CacheKey,
-    /// The parts of the operation's key.
-    components: String,
+    pub(super) operation: CacheKey,
+    /// The parts of the operation's key, and what it stands on.
+    pub(super) parts: Vec<Component>,
+    /// What it is shown as, and called.
+    pub(super) step: StepId,
+    pub(super) name: String,
+    pub(super) stage: usize,
     /// Whether anything that it is made from was made in this build: then the store's record of the
     /// same definition may be of other contents.
     pub(super) is_fresh: bool,
-}
-
-impl Wanted {
-    pub(super) fn new(key: &OperationKey, stack: &Stack) -> Self {
-        let operation = key.key();
-        let definition = operation.on(stack.definition());
-        let components = components_json(key.components());
-        Self { definition, operation, components, is_fresh: stack.is_fresh() }
-    }
 }
 
 /// The right and duty to make a step.
@@ -144,10 +164,4 @@ impl Claim {
         let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.duration_ms.store(took, Ordering::Relaxed);
     }
-}
-
-fn components_json(components: &[Component]) -> String {
-    let pairs: Vec<(&str, &str)> =
-        components.iter().map(|part| (part.name.as_str(), part.value.as_str())).collect();
-    serde_json::to_string(&pairs).expect("pairs of texts always serialize")
 }

@@ -170,6 +170,9 @@ pub(super) struct BuildArgs {
     /// Make every step anew
     #[arg(long)]
     pub(super) no_cache: bool,
+    /// Say of each step that was not found in the cache why: which file, argument, image is another
+    #[arg(long)]
+    pub(super) explain: bool,
     /// Ask registries for base images even if they are in the store
     #[arg(long)]
     pub(super) pull: bool,

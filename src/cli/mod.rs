@@ -15,6 +15,7 @@ mod lock_text;
 mod lockfile;
 mod output;
 mod progress;
+mod reasons;
 mod registries;
 mod report;
 mod run_options;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::build::{Event, Outcome, StepId};
 
+use super::reasons;
+
 /// Lines such as `#3 [build 2/4] RUN make` and `#3 0.512 cc -c main.c`; nothing is clipped.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
@@ -34,6 +36,9 @@ impl Plain {
                 let running = Running { started: Instant::now(), open: Vec::new(), shown: None };
                 steps.insert(*step, running);
                 eprintln!("#{} {name}", step.0);
+            }
+            Event::Explained { step, reason } => {
+                eprintln!("#{} not cached: {}", step.0, reasons::text(reason));
             }
             Event::Output { step, bytes, .. } => {
                 if let Some(running) = steps.get_mut(step) {

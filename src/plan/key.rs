@@ -80,6 +80,12 @@ impl Chain {
 }
 
 impl Chain {
+    /// The 32 bytes of its name.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The chain's name in the place of a content's, for a key by definition.
     #[must_use]
     pub const fn as_content(self) -> ContentDigest {

@@ -93,6 +93,14 @@ impl Store {
         self.with_index(|index| index.has_operation(operation))
     }
 
+    /// The steps that were used last, latest first, whether or not their layers are still there.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn latest_steps(&self, n_most: u32) -> Result<Vec<StepRecord>> {
+        self.with_index(|index| index.latest_steps(n_most))
+    }
+
     /// Remembers a step.
     ///
     /// # Errors

@@ -87,7 +87,7 @@ pub struct StepRecord {
     pub content: CacheKey,
     /// The operation alone.
     pub operation: CacheKey,
-    /// The operation's parts as JSON: `[[name, value], …]`.
+    /// The operation's parts, and what it stood on, as JSON: `[[name, value], …]`.
     pub components: String,
     /// The layer that came of it.
     pub layer: DiffId,
@@ -247,33 +247,42 @@ impl Index {
         self.step("content = ?1 ORDER BY created_s LIMIT 1", key)
     }
 
+    /// The steps that were used last, latest first.
+    pub(super) fn latest_steps(&self, n_most: u32) -> Result<Vec<StepRecord>> {
+        self.steps("1 ORDER BY used_s DESC, created_s DESC LIMIT ?1", params![n_most])
+    }
+
     fn step(&self, condition: &str, key: CacheKey) -> Result<Option<StepRecord>> {
+        let found = self.steps(condition, params![key.as_bytes().as_slice()])?;
+        Ok(found.into_iter().next())
+    }
+
+    fn steps(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<StepRecord>> {
         type Raw = (Vec<u8>, Vec<u8>, Vec<u8>, String, String, i64, i64);
         let sql = format!(
             "SELECT definition, content, operation, components, layer, created_s, duration_ms FROM step WHERE {condition}"
         );
-        let row: Option<Raw> =
+        let rows: Vec<Raw> =
             self.check(self.connection.prepare_cached(&sql).and_then(|mut statement| {
                 let read = |row: &Row<'_>| {
                     let keys = (row.get(0)?, row.get(1)?, row.get(2)?);
                     Ok((keys.0, keys.1, keys.2, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
                 };
-                statement.query_row(params![key.as_bytes().as_slice()], read).optional()
+                statement.query_map(values, read)?.collect()
             }))?;
-        let Some((definition, content, operation, components, layer, created_s, duration)) = row
-        else {
-            return Ok(None);
-        };
         let key = |bytes: Vec<u8>| self.hash(&bytes).map(CacheKey::new);
-        Ok(Some(StepRecord {
-            definition: key(definition)?,
-            content: key(content)?,
-            operation: key(operation)?,
-            components,
-            layer: DiffId::new(self.digest(&layer)?),
-            created_s,
-            duration_ms: duration.unsigned_abs(),
-        }))
+        let record = |(definition, content, operation, components, layer, created_s, took): Raw| {
+            Ok(StepRecord {
+                definition: key(definition)?,
+                content: key(content)?,
+                operation: key(operation)?,
+                components,
+                layer: DiffId::new(self.digest(&layer)?),
+                created_s,
+                duration_ms: took.unsigned_abs(),
+            })
+        };
+        rows.into_iter().map(record).collect()
     }
 
     pub(super) fn has_operation(&self, operation: CacheKey) -> Result<bool> {

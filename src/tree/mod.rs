@@ -9,6 +9,7 @@ pub mod mode;
 pub mod passwd;
 pub mod patterns;
 
+mod changes;
 mod children;
 mod listing;
 mod merged;
@@ -16,6 +17,7 @@ mod node;
 mod path;
 mod place;
 
+pub use changes::{Change, ChangeKind, changes};
 pub use children::{Children, ChildrenIter};
 pub use copy::{CopyError, CopyInput, CopyRequest, Placed, copy, files_meant, select_digest};
 pub use listing::{Entry, Item, Layer, LayerContent, LayerEntries, LayerListing};

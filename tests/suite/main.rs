@@ -13,6 +13,7 @@ mod cli;
 mod context;
 mod corpus;
 mod expand;
+mod explain;
 mod faults;
 mod grammar;
 mod image;

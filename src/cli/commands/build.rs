@@ -330,6 +330,7 @@ pub(super) fn options(
         })?,
         cache_to,
         no_cache: args.no_cache,
+        explain: args.explain,
         pull: args.pull,
         epoch_s,
         clamp: args.reproducible || rewrite,

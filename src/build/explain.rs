@@ -1,0 +1,211 @@
+//! Why a step is made and not found: said by comparing it with the earlier step in the store that is
+//! most like it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::oci::DiffId;
+use crate::plan::{BASE, BELOW};
+use crate::plan::{Base, CacheKey, Component, Difference, closest, first_difference, part};
+use crate::tree::{Change, changes};
+
+use super::driver::Run;
+use super::lookup::Wanted;
+use super::{BuildError, Event, StepId};
+
+/// So many of the steps that were used last are looked through.
+const N_EARLIER: u32 = 2000;
+/// So many changed files are named.
+const N_NAMED: usize = 5;
+
+/// Why a step is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Nobody may look (`--no-cache`).
+    NotAsked,
+    /// The store knows no step like it.
+    New,
+    /// It was made before, but its layer is in the store no more.
+    Gone,
+    /// An earlier step of the stage, by its name as in [`Event::Started`], gave another layer.
+    Below {
+        /// That step.
+        step: String,
+    },
+    /// The base image is another one.
+    Base {
+        /// Name and digest then; nothing without a base.
+        old: Option<String>,
+        /// Name and digest now.
+        new: Option<String>,
+    },
+    /// The layers below are others, for a reason that is not known here.
+    Other,
+    /// A part of its key is another one.
+    Part(Difference),
+    /// Files that it copies are others.
+    Files {
+        /// The first of them.
+        changes: Vec<Change>,
+        /// How many more there are.
+        n_more: usize,
+    },
+}
+
+/// An earlier step.
+#[derive(Debug)]
+struct Earlier {
+    definition: CacheKey,
+    operation: CacheKey,
+    parts: Vec<Component>,
+    layer: DiffId,
+}
+
+/// What is needed to say why.
+#[derive(Debug, Default)]
+pub(super) struct Explainer {
+    /// Latest first; read when the first step is not found.
+    earlier: OnceLock<Vec<Earlier>>,
+    /// The first step of each stage that was made.
+    first_made: Mutex<BTreeMap<usize, String>>,
+    /// Steps that copy other files than the one that made this layer.
+    copied: Mutex<BTreeMap<StepId, DiffId>>,
+}
+
+impl Explainer {
+    fn first_made(&self) -> MutexGuard<'_, BTreeMap<usize, String>> {
+        // Each use is one call on the map.
+        self.first_made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn copied(&self) -> MutexGuard<'_, BTreeMap<StepId, DiffId>> {
+        // Each use is one call on the map.
+        self.copied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Run<'_> {
+    /// What the layers of a stage begin with, as name and digest.
+    pub(super) fn base_name(&self, stage: usize) -> Option<String> {
+        match &self.plan.stages.get(stage)?.base {
+            Base::Scratch => None,
+            Base::Stage(parent) => self.base_name(*parent),
+            Base::Image(request) => {
+                let image = self.images.get(request);
+                Some(format!("{}@{}", request.name.familiar(), image.digest))
+            }
+        }
+    }
+
+    /// Tells why the step is made, if that is asked for: at once, or when it is known which files it
+    /// copies.
+    pub(super) fn explain(&self, wanted: &Wanted) -> Result<(), BuildError> {
+        if !self.options.explain {
+            return Ok(());
+        }
+        let reason = self.reason(wanted)?;
+        self.explainer.first_made().entry(wanted.stage).or_insert_with(|| wanted.name.clone());
+        if let Some(reason) = reason {
+            self.event(Event::Explained { step: wanted.step, reason });
+        }
+        Ok(())
+    }
+
+    /// The layer of a step was made: now its files can be compared.
+    pub(super) fn explain_files(&self, step: StepId, layer: DiffId) -> Result<(), BuildError> {
+        let Some(old) = self.explainer.copied().remove(&step) else { return Ok(()) };
+        let store = self.services.store;
+        let reason = if store.has_layer(old)? {
+            let (old, new) = (store.listing(old)?, store.listing(layer)?);
+            let mut changed: Vec<Change> = changes(&*old, &*new).collect();
+            let n_more = changed.len().saturating_sub(N_NAMED);
+            changed.truncate(N_NAMED);
+            Reason::Files { changes: changed, n_more }
+        } else {
+            Reason::Files { changes: Vec::new(), n_more: 0 }
+        };
+        self.event(Event::Explained { step, reason });
+        Ok(())
+    }
+
+    fn reason(&self, wanted: &Wanted) -> Result<Option<Reason>, BuildError> {
+        if self.options.no_cache {
+            return Ok(Some(Reason::NotAsked));
+        }
+        let earlier = self.earlier()?;
+        if earlier.iter().any(|step| step.definition == wanted.definition && !wanted.is_fresh) {
+            return Ok(Some(Reason::Gone));
+        }
+        let same = earlier.iter().find(|step| step.operation == wanted.operation);
+        if let Some(same) = same {
+            return Ok(Some(self.reason_below(wanted, same)));
+        }
+        let all: Vec<Vec<Component>> = earlier.iter().map(|step| step.parts.clone()).collect();
+        let Some(like) = closest(&all, &wanted.parts).and_then(|at| earlier.get(at)) else {
+            return Ok(Some(Reason::New));
+        };
+        Ok(match first_difference(&like.parts, &wanted.parts) {
+            Some(difference) if difference.name == "files" => {
+                self.explainer.copied().insert(wanted.step, like.layer);
+                None
+            }
+            Some(difference) => Some(Reason::Part(difference)),
+            None => Some(self.reason_below(wanted, like)),
+        })
+    }
+
+    /// Why the same operation did not stand on the same layers.
+    fn reason_below(&self, wanted: &Wanted, same: &Earlier) -> Reason {
+        if let Some(step) = self.first_made_below(wanted.stage) {
+            return Reason::Below { step };
+        }
+        let base = |parts: &[Component]| part(parts, BASE).map(str::to_owned);
+        let (old, new) = (base(&same.parts), base(&wanted.parts));
+        if old == new { Reason::Other } else { Reason::Base { old, new } }
+    }
+
+    fn first_made_below(&self, stage: usize) -> Option<String> {
+        if let Some(name) = self.explainer.first_made().get(&stage) {
+            return Some(name.clone());
+        }
+        let Some(Base::Stage(parent)) = self.plan.stages.get(stage).map(|stage| &stage.base) else {
+            return None;
+        };
+        self.first_made_below(*parent)
+    }
+
+    fn earlier(&self) -> Result<&[Earlier], BuildError> {
+        if let Some(earlier) = self.explainer.earlier.get() {
+            return Ok(earlier);
+        }
+        let steps = self.services.store.latest_steps(N_EARLIER)?;
+        let earlier = steps.into_iter().map(|step| Earlier {
+            definition: step.definition,
+            operation: step.operation,
+            parts: parts_of_json(&step.components),
+            layer: step.layer,
+        });
+        let earlier = earlier.collect();
+        Ok(self.explainer.earlier.get_or_init(|| earlier))
+    }
+}
+
+/// The parts of a key, and what it stood on, as the store keeps them.
+pub(super) fn json_of_parts(parts: &[Component]) -> String {
+    let pairs: Vec<(&str, &str)> =
+        parts.iter().map(|part| (part.name.as_str(), part.value.as_str())).collect();
+    serde_json::to_string(&pairs).expect("pairs of texts always serialize")
+}
+
+/// What is not readable explains nothing.
+fn parts_of_json(json: &str) -> Vec<Component> {
+    let pairs: Vec<(String, String)> = serde_json::from_str(json).unwrap_or_default();
+    pairs.into_iter().map(|(name, value)| Component { name, value }).collect()
+}
+
+/// What a step stood on, beside the parts of its key.
+pub(super) fn standing_on(below: &[u8; 32], base: Option<String>) -> Vec<Component> {
+    let below = blake3::Hash::from_bytes(*below).to_hex().to_string();
+    let part = |name: &str, value| Component { name: name.to_owned(), value };
+    std::iter::once(part(BELOW, below)).chain(base.map(|base| part(BASE, base))).collect()
+}

@@ -1,0 +1,79 @@
+//! Why a step was made and not found, in words.
+
+use crate::build::Reason;
+use crate::plan::Difference;
+use crate::tree::{Change, ChangeKind};
+
+/// A value is shown up to this length, in characters.
+const MAX_SHOWN: usize = 120;
+
+/// One line, as in `src/main.c changed, and 2 more files`.
+pub(super) fn text(reason: &Reason) -> String {
+    match reason {
+        Reason::NotAsked => "--no-cache was given".to_owned(),
+        Reason::New => "no step like it was made here before".to_owned(),
+        Reason::Gone => "its layer is in the store no more".to_owned(),
+        Reason::Below { step } => format!("what it stands on was made anew, first by {step}"),
+        Reason::Base { old, new } => {
+            let shown =
+                |base: &Option<String>| base.clone().unwrap_or_else(|| "scratch".to_owned());
+            format!("the base image is another one: {} → {}", shown(old), shown(new))
+        }
+        Reason::Other => "the layers that it stands on are others".to_owned(),
+        Reason::Part(difference) => part(difference),
+        Reason::Files { changes, n_more } => files(changes, *n_more),
+    }
+}
+
+fn part(Difference { name, old, new }: &Difference) -> String {
+    if name.starts_with("files at ") {
+        return format!("{name} changed");
+    }
+    let what = match name.split_once(' ') {
+        Some(("argument", _)) => "the command".to_owned(),
+        Some(("source", _)) => "the source".to_owned(),
+        Some(("environment", rest)) => rest.replacen("variable", "ENV or ARG", 1),
+        _ => name.clone(),
+    };
+    match (old, new) {
+        (Some(old), Some(new)) => format!("{what} changed: {} → {}", value(old), value(new)),
+        (None, Some(new)) => format!("{what} is new: {}", value(new)),
+        (Some(old), None) => format!("{what} is gone: {}", value(old)),
+        (None, None) => format!("{what} changed"),
+    }
+}
+
+/// A value in one line that is no longer than a line.
+fn value(text: &str) -> String {
+    let line = text.replace('\n', "\\n");
+    match line.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("`{}…`", line.get(..end).unwrap_or_default()),
+        None => format!("`{line}`"),
+    }
+}
+
+fn files(changes: &[Change], n_more: usize) -> String {
+    if changes.is_empty() {
+        return "the files that it copies changed".to_owned();
+    }
+    let named: Vec<String> = changes.iter().map(change).collect();
+    let more = match n_more {
+        0 => String::new(),
+        1 => ", and one more".to_owned(),
+        _ => format!(", and {n_more} more"),
+    };
+    format!("{}{more}", named.join(", "))
+}
+
+fn change(Change { path, kind }: &Change) -> String {
+    let how = match kind {
+        ChangeKind::Added => "is new",
+        ChangeKind::Removed => "is gone",
+        ChangeKind::Type => "is of another type",
+        ChangeKind::Content => "changed",
+        ChangeKind::Mode => "has another mode",
+        ChangeKind::Owner => "has another owner",
+        ChangeKind::Attributes => "has other attributes",
+    };
+    format!("{path} {how}")
+}

@@ -1,0 +1,142 @@
+//! Why a step was not found: which part of its key is another one than in the earlier step that is
+//! most like it.
+
+use super::Component;
+
+/// A part beside those of the key: the image that the layers below begin with.
+pub const BASE: &str = "base image";
+/// A part beside those of the key: the name of the layers below, by what made them.
+pub const BELOW: &str = "layers below";
+
+/// The first part of a key that is not the same in two steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name, as in `environment variable CC`.
+    pub name: String,
+    /// What the earlier step had, if it had such a part.
+    pub old: Option<String>,
+    /// What the new one has.
+    pub new: Option<String>,
+}
+
+/// Of `earlier` steps, latest first, the number of the one that `new` may well be a later version of:
+/// one that stood on the same layers, or does the same with other inputs; the more parts are equal,
+/// the better.
+#[must_use]
+pub fn closest(earlier: &[Vec<Component>], new: &[Component]) -> Option<usize> {
+    let rank = |old: &[Component]| {
+        let same_place = part(old, BELOW) == part(new, BELOW);
+        let is_like = kind(old) == kind(new) && (same_place || same_work(old, new));
+        is_like.then(|| (same_place, new.iter().filter(|part| old.contains(part)).count()))
+    };
+    let ranked = earlier.iter().enumerate().filter_map(|(at, old)| Some((rank(old)?, at)));
+    // Of equals the latest.
+    ranked.max_by_key(|(rank, at)| (*rank, std::cmp::Reverse(*at))).map(|(_, at)| at)
+}
+
+/// The first part in which two steps differ, in the new one's order; what both stood on is no part of
+/// them.
+#[must_use]
+pub fn first_difference(old: &[Component], new: &[Component]) -> Option<Difference> {
+    let own = |part: &&Component| part.name != BASE && part.name != BELOW;
+    let mut left: Vec<&Component> = old.iter().filter(own).collect();
+    for part in new.iter().filter(own) {
+        if let Some(at) = left.iter().position(|old| *old == part) {
+            left.remove(at);
+            continue;
+        }
+        let old = left.iter().find(|old| old.name == part.name);
+        let name = part.name.clone();
+        let old = old.map(|old| old.value.clone());
+        return Some(Difference { name, old, new: Some(part.value.clone()) });
+    }
+    let gone = left.first()?;
+    Some(Difference { name: gone.name.clone(), old: Some(gone.value.clone()), new: None })
+}
+
+/// The value of a part.
+#[must_use]
+pub fn part<'a>(parts: &'a [Component], name: &str) -> Option<&'a str> {
+    parts.iter().find(|part| part.name == name).map(|part| part.value.as_str())
+}
+
+/// RUN, COPY and WORKDIR begin with parts of other names.
+fn kind(parts: &[Component]) -> Option<&str> {
+    parts.first().map(|part| part.name.as_str())
+}
+
+/// Whether the instructions say the same.
+fn same_work(old: &[Component], new: &[Component]) -> bool {
+    let is_text = |part: &&Component| {
+        let name = part.name.as_str();
+        ["argument ", "source ", "heredoc ", "download ", "repository "]
+            .iter()
+            .any(|start| name.starts_with(start))
+            || name == "destination"
+            || name == "path"
+    };
+    old.iter().filter(is_text).eq(new.iter().filter(is_text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> Vec<Component> {
+        let pairs = text.split(", ").filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| Component { name: name.into(), value: value.into() }).collect()
+    }
+
+    fn difference(old: &str, new: &str) -> Option<(String, Option<String>, Option<String>)> {
+        let found = first_difference(&parts(old), &parts(new))?;
+        Some((found.name, found.old, found.new))
+    }
+
+    #[test]
+    fn first_difference_names_the_part_and_both_values() {
+        let of = |name: &str, old: Option<&str>, new: Option<&str>| {
+            Some((name.to_owned(), old.map(str::to_owned), new.map(str::to_owned)))
+        };
+        for (old, new, want) in [
+            ("argument 0=a, user=x", "argument 0=a, user=x", None),
+            (
+                "argument 0=a, user=x",
+                "argument 0=b, user=y",
+                of("argument 0", Some("a"), Some("b")),
+            ),
+            ("argument 0=a", "argument 0=a, --link=true", of("--link", None, Some("true"))),
+            ("argument 0=a, --link=true", "argument 0=a", of("--link", Some("true"), None)),
+            ("a=1, --exclude=x, --exclude=y", "a=1, --exclude=y, --exclude=x", None),
+            ("a=1, layers below=x", "a=1, layers below=y", None),
+        ] {
+            assert_eq!(difference(old, new), want, "{old} → {new}");
+        }
+    }
+
+    #[test]
+    fn closest_is_in_the_same_place_or_does_the_same() {
+        let new = parts("argument 0=make, env A=2, layers below=x");
+        for (earlier, want) in [
+            (&[][..], None),
+            (&["argument 0=other, layers below=y"], None),
+            (&["path=/x, layers below=x"], None),
+            (&["argument 0=other, layers below=x"], Some(0)),
+            (&["argument 0=make, env A=1, layers below=y"], Some(0)),
+            (
+                &[
+                    "argument 0=make, env A=1, layers below=y",
+                    "argument 0=make, env A=2, layers below=y",
+                ],
+                Some(1),
+            ),
+            (&["argument 0=make, layers below=y", "argument 0=make, layers below=z"], Some(0)),
+            (
+                &["argument 0=make, env A=2, layers below=y", "argument 0=other, layers below=x"],
+                Some(1),
+            ),
+        ] {
+            let earlier: Vec<_> = earlier.iter().map(|text| parts(text)).collect();
+            assert_eq!(closest(&earlier, &new), want, "{earlier:?}");
+        }
+    }
+}

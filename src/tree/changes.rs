@@ -1,0 +1,159 @@
+//! What is different between two layers, or any two lists of files.
+
+use std::cmp::Ordering;
+use std::iter::Peekable;
+
+use super::{Entry, Item, LayerEntries, Meta, Node, TreePath};
+
+/// How a path differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// Only the new list has it.
+    Added,
+    /// Only the old one has it.
+    Removed,
+    /// A file is a folder now, a link a file, or the like.
+    Type,
+    /// Other bytes, or another target of a link.
+    Content,
+    /// Permissions.
+    Mode,
+    /// Owner or group.
+    Owner,
+    /// Extended attributes.
+    Attributes,
+}
+
+/// A path that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub path: TreePath,
+    /// How; of several ways the first.
+    pub kind: ChangeKind,
+}
+
+/// Compares two lists path by path, in the order of layers. Times do not count.
+pub fn changes<'a>(
+    old: &'a dyn LayerEntries,
+    new: &'a dyn LayerEntries,
+) -> impl Iterator<Item = Change> + 'a {
+    let mut old = old.stream().map(std::borrow::Cow::into_owned).peekable();
+    let mut new = new.stream().map(std::borrow::Cow::into_owned).peekable();
+    std::iter::from_fn(move || next_change(&mut old, &mut new))
+}
+
+fn next_change(
+    old: &mut Peekable<impl Iterator<Item = Entry>>,
+    new: &mut Peekable<impl Iterator<Item = Entry>>,
+) -> Option<Change> {
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(old), Some(new)) => old.path.cmp(&new.path),
+        };
+        let kind = match order {
+            Ordering::Less => {
+                return old.next().map(|old| Change { path: old.path, kind: ChangeKind::Removed });
+            }
+            Ordering::Greater => {
+                return new.next().map(|new| Change { path: new.path, kind: ChangeKind::Added });
+            }
+            Ordering::Equal => {
+                let (Some(old), Some(new)) = (old.next(), new.next()) else { return None };
+                difference(&old.item, &new.item).map(|kind| Change { path: new.path, kind })
+            }
+        };
+        if kind.is_some() {
+            return kind;
+        }
+    }
+}
+
+fn difference(old: &Item, new: &Item) -> Option<ChangeKind> {
+    match (old, new) {
+        (Item::Whiteout, Item::Whiteout) => None,
+        (Item::HardLink(old), Item::HardLink(new)) => (old != new).then_some(ChangeKind::Content),
+        (Item::Node(old_meta, old), Item::Node(new_meta, new)) => {
+            content(old, new).or_else(|| properties(old_meta, new_meta))
+        }
+        _ => Some(ChangeKind::Type),
+    }
+}
+
+fn content(old: &Node, new: &Node) -> Option<ChangeKind> {
+    let same = match (old, new) {
+        (Node::File(old), Node::File(new)) => old.content == new.content,
+        (Node::Symlink(old), Node::Symlink(new)) => old == new,
+        (Node::CharDevice(old), Node::CharDevice(new))
+        | (Node::BlockDevice(old), Node::BlockDevice(new)) => old == new,
+        (Node::Directory { .. }, Node::Directory { .. }) | (Node::Fifo, Node::Fifo) => true,
+        _ => return Some(ChangeKind::Type),
+    };
+    (!same).then_some(ChangeKind::Content)
+}
+
+fn properties(old: &Meta, new: &Meta) -> Option<ChangeKind> {
+    if old.mode != new.mode {
+        Some(ChangeKind::Mode)
+    } else if (old.uid, old.gid) != (new.uid, new.gid) {
+        Some(ChangeKind::Owner)
+    } else if old.xattrs != new.xattrs {
+        Some(ChangeKind::Attributes)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{ContentHash, File, FileOrigin};
+
+    fn file(path: &str, mode: u32, uid: u32, content: &str) -> Entry {
+        let content = ContentHash::of(content.as_bytes());
+        let file = File { size: 1, content, origin: FileOrigin::folder(0, TreePath::root()) };
+        let meta = Meta { uid, ..Meta::root(mode, i64::from(uid)) };
+        Entry { path: TreePath::clean(path.as_bytes()), item: Item::Node(meta, Node::File(file)) }
+    }
+
+    #[test]
+    fn each_way_to_differ_has_its_name_and_times_have_none() {
+        let item = |path: &str, item| Entry { path: TreePath::clean(path.as_bytes()), item };
+        let fifo = || Item::Node(Meta::root(0o644, 0), Node::Fifo);
+        let old = vec![
+            file("content", 0o644, 0, "a"),
+            file("gone", 0o644, 0, "a"),
+            file("mode", 0o644, 0, "a"),
+            file("owner", 0o644, 0, "a"),
+            file("same", 0o644, 0, "a"),
+            file("type", 0o644, 0, "a"),
+            item("whiteout", Item::Whiteout),
+        ];
+        let new = vec![
+            file("content", 0o600, 0, "b"),
+            file("mode", 0o755, 0, "a"),
+            file("new", 0o644, 0, "a"),
+            file("owner", 0o644, 7, "a"),
+            file("same", 0o644, 0, "a"),
+            item("type", fifo()),
+            item("whiteout", fifo()),
+        ];
+        let found: Vec<String> = changes(&old, &new)
+            .map(|change| format!("{} {:?}", change.path, change.kind))
+            .collect();
+        let want = [
+            "/content Content",
+            "/gone Removed",
+            "/mode Mode",
+            "/new Added",
+            "/owner Owner",
+            "/type Type",
+            "/whiteout Type",
+        ];
+        assert_eq!(found, want);
+        assert_eq!(changes(&new, &new).count(), 0);
+    }
+}
