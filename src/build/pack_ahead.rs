@@ -2,6 +2,7 @@
 //! the longest of all that a push does, and steps often wait, as for a download.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::archive::Packing;
@@ -9,7 +10,7 @@ use crate::plan::{Base, Plan};
 use crate::pool::Scope;
 
 use super::stack::Stack;
-use super::{BuildOptions, Outcome, Services};
+use super::{BuildOptions, Outcome, Services, Stop};
 
 /// Packs layers one after the other.
 #[derive(Debug)]
@@ -77,11 +78,12 @@ impl PackAhead {
     /// What fails is left, too: those who need the layer meet the error again, and can say what it
     /// means.
     fn work(&self, services: &Services<'_>) {
-        let go_on = || !services.stop.is_thrown();
+        let mut until_stopped = UntilStopped(services.stop);
         while let Some(stack) = self.next() {
             let Ok(Some(layer)) = stack.top() else { continue };
             for packing in &self.packings {
-                drop(services.store.pack_while(layer.diff_id, *packing, self.jobs, &go_on));
+                let (store, jobs) = (services.store, self.jobs);
+                drop(store.pack_beside(layer.diff_id, *packing, jobs, &mut until_stopped));
             }
         }
     }
@@ -102,6 +104,19 @@ impl PackAhead {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // A queue is whole between calls.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Fails once the build is stopped.
+struct UntilStopped<'a>(&'a Stop);
+
+impl Write for UntilStopped<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.is_thrown() { Err(io::Error::other("stopped")) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The manifest of an image as it goes out, and the blobs that it names.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::archive::Packing;
@@ -126,12 +127,22 @@ pub(super) fn packed_layer(
     layer: &ImageLayer,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
+    packed_layer_beside(store, layer, options, &mut io::sink())
+}
+
+/// The same; if the layer has to be packed for it, `beside` gets the bytes as they come.
+pub(super) fn packed_layer_beside(
+    store: &Store,
+    layer: &ImageLayer,
+    options: &ExportOptions,
+    beside: &mut (dyn Write + Send),
+) -> Result<Descriptor> {
     if let Some(kept) = kept_layer(layer, options)
         && store.has_blob(kept.digest)
     {
         return Ok(kept);
     }
-    let record = store.pack(layer.diff_id, options.packing, options.jobs)?;
+    let record = store.pack_beside(layer.diff_id, options.packing, options.jobs, beside)?;
     Ok(described(&record, options))
 }
 

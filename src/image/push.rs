@@ -1,6 +1,6 @@
 //! Images into registries: each layer goes up as soon as it is packed, the manifest last.
 
-use std::io::{self, Read};
+use std::io::{self, PipeWriter, Read, Write};
 use std::num::NonZeroUsize;
 
 use crate::oci::{Descriptor, DiffId, Digest, Reference};
@@ -9,13 +9,35 @@ use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store};
 
 use super::documents::{
-    Artifact, Packed, compression_of, index_over, kept_layer, layer_type, packed_layer, try_each,
+    Artifact, Packed, compression_of, index_over, kept_layer, layer_type, packed_layer,
+    packed_layer_beside, try_each,
 };
 use super::origin::{self, Passage};
 use super::{ExportError, ExportOptions, Image, ImageLayer, Result, config_of};
 
 /// So many uploads go on at once, even with fewer threads to work: most of the time they wait.
 const UPLOADS_AT_ONCE: usize = 4;
+
+/// A layer whose tar is longer goes up while it is packed; of a shorter one both take no time.
+const LARGE_BYTES: u64 = 8 << 20;
+
+/// Passes bytes on until nobody takes them any more.
+struct WhileItTakes(Option<PipeWriter>);
+
+impl Write for WhileItTakes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(pipe) = &mut self.0
+            && pipe.write_all(bytes).is_err()
+        {
+            self.0 = None;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// What a push works with.
 struct Push<'a> {
@@ -216,7 +238,35 @@ impl<'a> Push<'a> {
             }
             origin::fetch_layer(self.store, self.registry, layer.diff_id, self.progress)?;
         }
-        packed_layer(self.store, layer, self.options)
+        self.packed(layer)
+    }
+
+    /// Packs the layer. A large one goes up while it is packed; whether that went well need not be
+    /// known here: the registry is asked whether it has the blob before it is sent.
+    fn packed(&self, layer: &ImageLayer) -> Result<Descriptor> {
+        let is_large =
+            self.store.layer(layer.diff_id)?.is_some_and(|it| it.tar_bytes > LARGE_BYTES);
+        let is_packed = self.store.find_packed(layer.diff_id, self.options.packing)?.is_some();
+        let (false, true, Ok((mut reader, writer))) = (is_packed, is_large, io::pipe()) else {
+            return packed_layer(self.store, layer, self.options);
+        };
+        pool::scope(|scope| {
+            let upload = scope.spawn(move || {
+                let mut upload = self.registry.start_upload(self.name)?;
+                upload.send(&mut reader, self.progress).map(|_n_bytes| upload)
+            });
+            let mut beside = WhileItTakes(Some(writer));
+            let packed = packed_layer_beside(self.store, layer, self.options, &mut beside);
+            // The upload ends where the pipe does.
+            drop(beside);
+            let uploaded = pool::join(upload);
+            if let (Ok(packed), Ok(upload)) = (&packed, uploaded)
+                && upload.n_bytes() == packed.size
+            {
+                drop(upload.finish(packed.digest));
+            }
+            packed
+        })
     }
 
     /// Has the registry take the blob from where it is, or sends it on as it comes from there.

@@ -93,11 +93,15 @@ impl<'a> Upload<'a> {
             n_bytes: 0,
             chunk_bytes: None,
             min_chunk_bytes: 0,
-            is_over: false,
+            // Until it is open there is nothing to end.
+            is_over: true,
             _permit: permit,
         };
         match location {
-            Some(location) => upload.location = location,
+            Some(location) => {
+                upload.location = location;
+                upload.is_over = false;
+            }
             None => upload.open()?,
         }
         Ok(upload)
@@ -147,6 +151,7 @@ impl<'a> Upload<'a> {
         })?;
         response.discard();
         self.location = response.location()?;
+        self.is_over = false;
         self.min_chunk_bytes = number(&response, "oci-chunk-min-length").unwrap_or_default();
         self.n_bytes = 0;
         Ok(())

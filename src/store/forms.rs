@@ -18,7 +18,7 @@ use crate::tree::{ContentDigest, File, FileOrigin, TreePath};
 use super::layer::{LayerOptions, LowerFolder};
 use super::make::set_mtime;
 use super::unpack::{self, UnpackOptions, Whiteouts};
-use super::{LayerRecord, PackedRecord, Store, StoreError};
+use super::{Draft, LayerRecord, PackedRecord, Store, StoreError};
 
 /// A layer unpacks to no more than this: what a disk may hold, against archives that grow forever.
 pub(crate) const MAX_LAYER_BYTES: u64 = 1 << 40;
@@ -127,44 +127,50 @@ impl Store {
         packing: Packing,
         jobs: NonZeroUsize,
     ) -> Result<PackedRecord> {
-        self.pack_while(diff_id, packing, jobs, &|| true)
+        self.pack_beside(diff_id, packing, jobs, &mut io::sink())
     }
 
-    /// As [`Store::pack`], as long as `go_on` says so.
+    /// As [`Store::pack`]; the blob's bytes go to `beside`, too, as they come: none, if the layer was
+    /// packed already.
     ///
     /// # Errors
-    /// As there; one of the sink when `go_on` ends it.
-    pub fn pack_while(
+    /// As there; those of `beside`, which end the packing.
+    pub fn pack_beside(
         &self,
         diff_id: DiffId,
         packing: Packing,
         jobs: NonZeroUsize,
-        go_on: &(dyn Fn() -> bool + Sync),
+        beside: &mut (dyn Write + Send),
     ) -> Result<PackedRecord> {
-        let (compression, level) = match packing {
-            Packing::None => (LayerCompression::None, 0),
-            Packing::Gzip { level } => (LayerCompression::Gzip, i32::try_from(level).unwrap_or(9)),
-            Packing::Zstd { level } => (LayerCompression::Zstd, level),
-        };
-        if packing == Packing::None && self.has_blob(diff_id.digest()) {
-            let blob = diff_id.digest();
-            let bytes = self.open_blob(blob)?.metadata().context("examine", self.root())?.len();
-            return Ok(PackedRecord { blob, compression, level, bytes });
-        }
-        let same =
-            |packed: &PackedRecord| packed.compression == compression && packed.level == level;
-        if let Some(found) = self.packed(diff_id)?.into_iter().find(same) {
+        if let Some(found) = self.find_packed(diff_id, packing)? {
             return Ok(found);
         }
-        let draft = self.draft()?;
+        let both = Both { draft: self.draft()?, beside };
         let mut packer =
-            archive::packer(draft, packing, jobs).context("pack a layer of", self.root())?;
-        self.write_tar(diff_id, &mut Gated { sink: &mut packer, go_on })?;
-        let draft = packer.finish().context("pack a layer of", self.root())?;
-        let (blob, bytes) = self.publish(draft)?;
+            archive::packer(both, packing, jobs).context("pack a layer of", self.root())?;
+        self.write_tar(diff_id, &mut packer)?;
+        let both = packer.finish().context("pack a layer of", self.root())?;
+        let (blob, bytes) = self.publish(both.draft)?;
+        let (compression, level) = compression_and_level(packing);
         let record = PackedRecord { blob, compression, level, bytes };
         self.with_index(|index| index.put_packed(diff_id, &record))?;
         Ok(record)
+    }
+
+    /// The layer as a blob packed in this way, if it is there.
+    ///
+    /// # Errors
+    /// The index's; the kernel's, with the path.
+    pub fn find_packed(&self, diff_id: DiffId, packing: Packing) -> Result<Option<PackedRecord>> {
+        let (compression, level) = compression_and_level(packing);
+        if packing == Packing::None && self.has_blob(diff_id.digest()) {
+            let blob = diff_id.digest();
+            let bytes = self.open_blob(blob)?.metadata().context("examine", self.root())?.len();
+            return Ok(Some(PackedRecord { blob, compression, level, bytes }));
+        }
+        let same =
+            |packed: &PackedRecord| packed.compression == compression && packed.level == level;
+        Ok(self.packed(diff_id)?.into_iter().find(same))
     }
 
     /// Opens a file of a layer: in its plain tar or in its folder. A layer that is only packed gets
@@ -206,19 +212,30 @@ impl Store {
     }
 }
 
-/// Takes bytes as long as somebody wants them.
-struct Gated<'a> {
-    sink: &'a mut (dyn Write + 'a),
-    go_on: &'a (dyn Fn() -> bool + Sync),
+fn compression_and_level(packing: Packing) -> (LayerCompression, i32) {
+    match packing {
+        Packing::None => (LayerCompression::None, 0),
+        Packing::Gzip { level } => (LayerCompression::Gzip, i32::try_from(level).unwrap_or(9)),
+        Packing::Zstd { level } => (LayerCompression::Zstd, level),
+    }
 }
 
-impl Write for Gated<'_> {
+/// A blob in the making, and somebody who gets the same bytes.
+struct Both<'a> {
+    draft: Draft,
+    beside: &'a mut (dyn Write + Send),
+}
+
+impl Write for Both<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if (self.go_on)() { self.sink.write(bytes) } else { Err(io::Error::other("stopped")) }
+        let n_bytes = self.draft.write(bytes)?;
+        self.beside.write_all(bytes.get(..n_bytes).unwrap_or_default())?;
+        Ok(n_bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
+        self.draft.flush()?;
+        self.beside.flush()
     }
 }
 

@@ -2,12 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test ends by a panic")]
 
 use std::io::{self, Cursor, Read};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rbuild::oci::{Descriptor, Digest, LayerCompression, MediaType, Reference};
 use rbuild::registry::{Client, Pushed, RegistryError};
 
+use crate::support::env::{Done, Env};
 use crate::support::proxy::{Fault, Head, Proxy};
 use crate::support::registry::{Answer, DockerRegistry, Request, Scripted, client};
 
@@ -233,4 +234,38 @@ fn refusals_are_heard_before_many_bytes_are_sent() {
     let error = pushed.unwrap_err();
     assert!(matches!(error, RegistryError::Denied { .. }), "{error}");
     assert_eq!(told, 0);
+}
+
+/// Refuses the first stream.
+fn refusing_one() -> impl Fn(&Head) -> Fault + Send + Sync + 'static {
+    let is_first = AtomicBool::new(true);
+    move |head| {
+        let streams = head.line().starts_with("PATCH ");
+        let refused = streams && is_first.swap(false, Ordering::SeqCst);
+        if refused { Fault::Status(403, None) } else { Fault::None }
+    }
+}
+
+#[test]
+fn large_layers_go_up_while_they_are_packed() {
+    let registry = DockerRegistry::open();
+    let as_it_is = Proxy::new(registry.host(), |_| Fault::None);
+    let refusing = Proxy::new(registry.host(), refusing_one());
+    for (at, (proxy, n_streams)) in [(as_it_is, 1), (refusing, 2)].iter().enumerate() {
+        let env = Env::new();
+        env.write("large", some_bytes(12 * MIB + u64::try_from(at).unwrap()));
+        let name = format!("{}/large:1", proxy.host());
+        env.build("FROM scratch\nCOPY large /\n", &["-t", &name]).ok();
+        env.rbuild(&["push", &name]).ok();
+        let lines = proxy.lines();
+        let is_stream = |line: &&String| line.starts_with("PATCH ");
+        assert_eq!(lines.iter().filter(is_stream).count(), *n_streams, "{lines:#?}");
+        let after = lines.iter().skip_while(|line| !is_stream(line));
+        let asked = after.filter(|line| line.starts_with("HEAD ")).count();
+        assert_eq!(asked, 1, "it was sent before its digest was known: {lines:#?}");
+        let image = format!("docker://{}/large:1", registry.host());
+        let copy = ["--insecure-policy", "copy", "--src-tls-verify=false", &image, "oci:out:1"];
+        Done::of(env.program("skopeo").args(copy).output().unwrap()).ok();
+        rbuild::image::verify_layout(&env.path("out")).unwrap();
+    }
 }
