@@ -74,7 +74,7 @@ pub enum Event {
         step: StepId,
         /// How many so far.
         done_bytes: u64,
-        /// Of how many.
+        /// Of how many; 0 when nobody knows yet.
         total_bytes: u64,
     },
     /// Work ended.

@@ -311,8 +311,8 @@ impl CompressionArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct PushArgs {
-    /// The image
-    #[arg(value_name = "NAME[:TAG]")]
+    /// The image; with a digest, what the store has under that, unchanged
+    #[arg(value_name = "NAME[:TAG][@DIGEST]")]
     pub(super) name: String,
     #[command(flatten)]
     pub(super) compression: CompressionArgs,

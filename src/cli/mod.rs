@@ -15,6 +15,7 @@ mod lock_text;
 mod lockfile;
 mod output;
 mod progress;
+mod rate;
 mod reasons;
 mod registries;
 mod report;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::build::{Event, Outcome, StepId};
 
+use super::rate::Rate;
 use super::reasons;
 
 /// Lines such as `#3 [build 2/4] RUN make` and `#3 0.512 cc -c main.c`; nothing is clipped.
@@ -20,11 +21,8 @@ struct Running {
     started: Instant,
     /// Output that does not end its line yet.
     open: Vec<u8>,
-    shown: Option<Instant>,
+    rate: Rate,
 }
-
-/// Bytes moved are shown no more often than this.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 impl Plain {
     /// Shows what happened.
@@ -33,7 +31,8 @@ impl Plain {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Started { step, name } => {
-                let running = Running { started: Instant::now(), open: Vec::new(), shown: None };
+                let started = Instant::now();
+                let running = Running { started, open: Vec::new(), rate: Rate::new(started) };
                 steps.insert(*step, running);
                 eprintln!("#{} {name}", step.0);
             }
@@ -93,10 +92,8 @@ impl Running {
     }
 
     fn progress(&mut self, step: StepId, done_bytes: u64, total_bytes: u64) {
-        // A transfer that is done within the first second is not worth a line.
-        if self.shown.unwrap_or(self.started).elapsed() >= PROGRESS_EVERY {
-            eprintln!("#{} {} / {}", step.0, size(done_bytes), size(total_bytes));
-            self.shown = Some(Instant::now());
+        if let Some(line) = self.rate.line(Instant::now(), done_bytes, total_bytes) {
+            eprintln!("#{} {line}", step.0);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::store::Store;
 use super::{ExportError, Result};
 
 /// Manifests and configs are no longer than this; registries refuse longer ones.
-const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
+pub(super) const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 
 /// The level of packed forms that came from a registry.
 const LEVEL_OF_OTHERS: i32 = -1;

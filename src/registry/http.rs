@@ -13,6 +13,7 @@ use super::auth::Secret;
 use super::date::parse_http_date;
 use super::error::message_of;
 use super::options::Options;
+use super::retry::MAX_ASKED;
 use super::url::{Scheme, Url};
 
 /// Redirects that are followed: storage needs one, sometimes two, a web page a few more.
@@ -281,6 +282,9 @@ impl Response {
         let mut why = if words.is_empty() { "it gives no reason".to_owned() } else { words };
         if status == 400 && scheme == Scheme::Http && why.contains("HTTPS") {
             why = format!("it speaks https: say --registry {host},http=false, or more of its TLS");
+        }
+        if let Some(pause) = retry_after.filter(|pause| *pause > MAX_ASKED) {
+            why.push_str(&format!("; it asks to be left alone for {} s", pause.as_secs()));
         }
         match status {
             404 => RegistryError::NotFound { what },

@@ -140,6 +140,18 @@ impl Client {
         Ok(digest)
     }
 
+    /// Gives the manifest or index `digest` of `name`'s repository the tag that `name` has.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub fn push_tag(&self, name: &Reference, digest: Digest) -> Result<(), RegistryError> {
+        let there = name.with_digest(digest);
+        // A mirror may not have it yet.
+        let endpoint = Endpoint::of(name, &self.options);
+        let fetched = self.fetch_manifest(&endpoint, &self.schedule, &there)?;
+        self.push_manifest(name, &fetched.media_type, &fetched.bytes).map(drop)
+    }
+
     /// Asks for the blob of another repository (distribution-spec, "Mounting a blob").
     ///
     /// No error is one: whatever keeps a mount from working, an upload shows whether it matters.

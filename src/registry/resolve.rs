@@ -28,12 +28,7 @@ impl Client {
     /// # Errors
     /// The last server's: `NotFound`, `Unauthorized`, `Unreachable`, `WrongDigest`, `TooLarge`…
     pub fn manifest(&self, name: &Reference) -> Result<Fetched, RegistryError> {
-        self.ask_each(name, |endpoint, schedule| {
-            schedule.run(|| {
-                let response = self.ask_manifest(endpoint, name, Method::Get)?;
-                read_manifest(name, response)
-            })
-        })
+        self.ask_each(name, |endpoint, schedule| self.fetch_manifest(endpoint, schedule, name))
     }
 
     /// Finds out which digest `name` has now, without fetching the document if possible.
@@ -65,9 +60,18 @@ impl Client {
         schedule: &Schedule,
         name: &Reference,
     ) -> Result<Digest, RegistryError> {
+        Ok(self.fetch_manifest(endpoint, schedule, name)?.digest)
+    }
+
+    pub(super) fn fetch_manifest(
+        &self,
+        endpoint: &Endpoint,
+        schedule: &Schedule,
+        name: &Reference,
+    ) -> Result<Fetched, RegistryError> {
         schedule.run(|| {
             let response = self.ask_manifest(endpoint, name, Method::Get)?;
-            Ok(read_manifest(name, response)?.digest)
+            read_manifest(name, response)
         })
     }
 

@@ -1,5 +1,9 @@
 //! Uploads of a blob: opened, filled, and closed with its digest.
 //!
+//! Which way is taken was measured on loopback against docker's registry: 64 MiB took 0.33 s in one
+//! `PUT`, 0.34 s in one `PATCH` with a `PUT` after it, 0.53 s in chunks of 8 MiB and 1.45 s in chunks
+//! of 1 MiB; at 4 MiB and less the second request shows.
+//!
 //! Small blobs go up in one request (`PUT`, "monolithic"), which saves a round trip, and start anew
 //! when it breaks. Large ones, and streams whose length and digest are not known yet, go into an
 //! open upload: one `PATCH` with all bytes, and a `PUT` with the digest. When the connection

@@ -28,6 +28,7 @@ mod parse;
 mod plan;
 mod platforms;
 mod prune;
+mod pushes;
 mod real;
 mod registry;
 mod remote;

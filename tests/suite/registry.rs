@@ -599,6 +599,30 @@ fn busy_servers_are_asked_again_after_the_pause_they_ask_for() {
 }
 
 #[test]
+fn retry_after_may_be_a_date_by_the_servers_clock_and_too_long_a_time() {
+    let server = Scripted::new(|_, n_before| match n_before {
+        0 => Answer::new(503, "")
+            .header("Date", "Sun, 06 Nov 1994 08:49:37 GMT")
+            .header("Retry-After", "Sun, 06 Nov 1994 08:49:38 GMT"),
+        _ => Answer::new(200, "bytes"),
+    });
+    let started = Instant::now();
+    assert_eq!(pull(&client(), &name(&server.host(), "a"), &layer(b"bytes")).0, Ok(()));
+    assert!(started.elapsed() >= Duration::from_secs(1));
+
+    let server = Scripted::new(|_, _| Answer::new(429, "").header("Retry-After", "3600"));
+    let started = Instant::now();
+    let error = client().manifest(&name(&server.host(), "a")).unwrap_err().to_string();
+    let host = server.host();
+    let want = format!(
+        "{host} answered 429 for {host}/a:latest: it gives no reason; it asks to be left alone for \
+         3600 s"
+    );
+    assert_eq!((error, server.requests().len()), (want, 1));
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
 fn retries_end_and_some_answers_are_final() {
     for (status, n_requests) in
         [(500, 3), (502, 3), (429, 3), (404, 1), (403, 1), (400, 1), (418, 1)]

@@ -85,18 +85,14 @@ fn push(
     export: &ExportOptions,
     quiet: bool,
 ) -> Result<Option<Digest>> {
-    let (store, registry) = (services.store, services.registry);
-    let mut pushed = None;
     let bases = base_names(&options.dockerfile);
-    for name in &options.tags {
-        let digest = image::push_all(store, registry, images, name, &bases, export, &|_more| {})
-            .map_err(|error| build::Failure::new(BuildError::Export(error)))?;
+    let pushed = build::push(services, images, &options.tags, &bases, export)?;
+    for (name, digest) in options.tags.iter().zip(&pushed) {
         if !quiet {
             report::remark(&format!("pushed {name}@{digest}"));
         }
-        pushed = Some(digest);
     }
-    Ok(pushed)
+    Ok(pushed.last().copied())
 }
 
 /// Images that the Dockerfile starts from: their repositories have the layers already.

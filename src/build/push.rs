@@ -1,0 +1,82 @@
+//! Images on their way into registries, shown as steps.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::image::{self, ExportError, ExportOptions, Image};
+use crate::oci::{Digest, Reference};
+
+use super::shared::Steps;
+use super::{BuildError, Event, Failure, Outcome, Services};
+
+/// Pushes images under all of `names`, in order, and gives the digest of the manifest or index that
+/// each has. Layers go into a repository once, however many tags are in it; another repository of
+/// the same registry takes them over. `bases` are repositories that have some of them.
+///
+/// # Errors
+/// [`BuildError::Export`] with the registry's or the store's.
+pub fn push(
+    services: &Services<'_>,
+    images: &[Image],
+    names: &[Reference],
+    bases: &[Reference],
+    options: &ExportOptions,
+) -> Result<Vec<Digest>, Failure> {
+    let steps = Steps::new(services);
+    let mut known = bases.to_vec();
+    let mut pushed: Vec<(&Reference, Digest)> = Vec::with_capacity(names.len());
+    for name in names {
+        let there = pushed.iter().find(|(other, _)| other.name() == name.name());
+        let result = shown(&steps, name, |progress| match there {
+            Some((_, digest)) => tag(services, name, *digest),
+            None => {
+                let (store, registry) = (services.store, services.registry);
+                image::push_all(store, registry, images, name, &known, options, progress)
+            }
+        });
+        let digest = result?;
+        pushed.push((name, digest));
+        // The latest first: it has all layers.
+        known.insert(0, name.clone());
+    }
+    Ok(pushed.into_iter().map(|(_, digest)| digest).collect())
+}
+
+/// Pushes the manifest or index that the store has under `digest` as it is.
+///
+/// # Errors
+/// As [`push`].
+pub fn push_exact(
+    services: &Services<'_>,
+    digest: Digest,
+    name: &Reference,
+) -> Result<Digest, Failure> {
+    let (store, registry) = (services.store, services.registry);
+    shown(&Steps::new(services), name, |progress| {
+        image::push_exact(store, registry, digest, name, progress).map(|()| digest)
+    })
+}
+
+/// Shows a push to `name` as a step.
+fn shown(
+    steps: &Steps<'_>,
+    name: &Reference,
+    push: impl FnOnce(&(dyn Fn(u64) + Sync)) -> Result<Digest, ExportError>,
+) -> Result<Digest, Failure> {
+    let step = steps.start(format!("[internal] push {name}"));
+    let done_bytes = AtomicU64::new(0);
+    let progress = |more: u64| {
+        let done_bytes = done_bytes.fetch_add(more, Ordering::Relaxed) + more;
+        // What is still to be packed has no size yet.
+        steps.event(Event::Progress { step: step.id, done_bytes, total_bytes: 0 });
+    };
+    let result = push(&progress);
+    steps.finish(step, if result.is_ok() { Outcome::Done } else { Outcome::Failed });
+    result.map_err(|error| Failure::new(BuildError::Export(error)))
+}
+
+/// Gives what is there already one more tag.
+fn tag(services: &Services<'_>, name: &Reference, digest: Digest) -> Result<Digest, ExportError> {
+    let tagged = services.registry.push_tag(name, digest);
+    tagged.map_err(|source| ExportError::Registry { name: name.familiar(), source })?;
+    Ok(digest)
+}

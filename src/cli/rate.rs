@@ -1,0 +1,72 @@
+//! How far a transfer is, and how fast.
+
+use std::time::{Duration, Instant};
+
+use super::progress::size;
+
+/// A transfer that is done within this time is not worth a line.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest time without one.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Tells when a transfer is worth another line, and what that says. Lines become rarer, so that a
+/// long transfer does not fill a log.
+#[derive(Debug)]
+pub(super) struct Rate {
+    started: Instant,
+    /// When the last line was, and how many bytes there were then.
+    shown: (Instant, u64),
+}
+
+impl Rate {
+    /// Of a transfer that starts at `now`.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { started: now, shown: (now, 0) }
+    }
+
+    /// `12.3MB / 57.0MB 31.0MB/s`, if it is time; the total is left out when it is 0.
+    pub(super) fn line(
+        &mut self,
+        now: Instant,
+        done_bytes: u64,
+        total_bytes: u64,
+    ) -> Option<String> {
+        let (last, last_bytes) = self.shown;
+        let pause = (last.duration_since(self.started) / 2).clamp(FIRST, LONGEST);
+        let since = now.duration_since(last);
+        if since < pause {
+            return None;
+        }
+        self.shown = (now, done_bytes);
+        // Several threads tell: a later number may be overtaken by an earlier one.
+        let more = u128::from(done_bytes.saturating_sub(last_bytes));
+        let per_second = more * 1000 / since.as_millis().max(1);
+        let rate = size(u64::try_from(per_second).unwrap_or(u64::MAX));
+        let total =
+            if total_bytes == 0 { String::new() } else { format!(" / {}", size(total_bytes)) };
+        Some(format!("{}{total} {rate}/s", size(done_bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_after_a_second_and_then_more_rarely() {
+        let started = Instant::now();
+        let mut rate = Rate::new(started);
+        let mut lines = Vec::new();
+        for tenth in 0..600_u32 {
+            let now = started + Duration::from_millis(100) * tenth;
+            let done_bytes = u64::from(tenth) * 1_234_000;
+            if let Some(line) = rate.line(now, done_bytes, 57_000_000) {
+                lines.push((tenth, line));
+            }
+        }
+        let places: Vec<u32> = lines.iter().map(|(tenth, _)| *tenth).collect();
+        assert_eq!(places, [10, 20, 30, 45, 68, 102, 153, 230, 330, 430, 530]);
+        assert_eq!(lines[0].1, "12.3MB / 57.0MB 12.3MB/s");
+        assert_eq!(rate.line(started + Duration::from_secs(90), 0, 0).unwrap(), "0B 0B/s");
+    }
+}

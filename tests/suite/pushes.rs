@@ -1,0 +1,103 @@
+//! What users see of pushes and pulls: tags, digests, progress.
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test ends by a panic")]
+
+use std::fs;
+use std::time::Duration;
+
+use rbuild::oci::Digest;
+use serde_json::Value;
+
+use crate::support::env::Env;
+use crate::support::proxy::{Fault, Proxy};
+use crate::support::registry::{DockerRegistry, client};
+
+fn digest_of(host: &str, rest: &str) -> Digest {
+    client().digest(&format!("{host}/{rest}").parse().unwrap()).unwrap()
+}
+
+#[test]
+fn layers_go_up_once_however_many_names_an_image_has() {
+    let registry = DockerRegistry::open();
+    let proxy = Proxy::new(registry.host(), |_| Fault::None);
+    let (env, host) = (Env::new(), proxy.host());
+    env.base();
+    let names = ["a:1", "a:2", "b:1"].map(|name| format!("{host}/{name}"));
+    let tags: Vec<&str> = names.iter().flat_map(|name| ["-t", name.as_str()]).collect();
+    let files = ["--iidfile", "iid", "--metadata-file", "metadata", "--push"];
+    env.write("file", "content");
+    env.build("FROM base:1\nCOPY file /\n", &[&tags[..], &files].concat()).ok();
+
+    let lines = proxy.lines();
+    let n = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+    // Two layers and the config.
+    assert_eq!(n("PUT /v2/a/blobs/uploads/"), 3, "{lines:?}");
+    assert_eq!((n("PUT /v2/a/manifests/1"), n("PUT /v2/a/manifests/2")), (1, 1), "{lines:?}");
+    let first = lines.iter().take_while(|line| *line != "PUT /v2/a/manifests/1");
+    assert_eq!(first.filter(|line| line.starts_with("HEAD ")).count(), 3, "{lines:?}");
+    // Another repository takes the layers over; only the config is sent.
+    assert_eq!(
+        (n("POST /v2/b/blobs/uploads/"), n("PUT /v2/b/blobs/uploads/")),
+        (3, 1),
+        "{lines:?}"
+    );
+    let digests = ["a:1", "a:2", "b:1"].map(|name| digest_of(registry.host(), name));
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    let metadata: Value = serde_json::from_slice(&fs::read(env.path("metadata")).unwrap()).unwrap();
+    assert_eq!(metadata["containerimage.digest"], digests[0].to_string());
+    assert_eq!(metadata["image.name"], names.join(","));
+    let id = fs::read_to_string(env.path("iid")).unwrap();
+    assert_eq!(metadata["containerimage.config.digest"], id);
+}
+
+#[test]
+fn what_has_a_digest_is_pushed_as_it_is() {
+    let registry = DockerRegistry::open();
+    let (env, host) = (Env::new(), registry.host());
+    env.base();
+    let name = |rest: &str| format!("{host}/{rest}");
+    // Not as rbuild would write it by itself.
+    let output = "--output=type=registry,oci-mediatypes=false";
+    env.build("FROM base:1\nCMD [\"x\"]\n", &["-t", &name("a:1"), output]).ok();
+    let digest = digest_of(host, "a:1");
+
+    let other = Env::new();
+    other.rbuild(&["pull", &name("a:1")]).ok();
+    let pushed = other.rbuild(&["push", &name(&format!("copy@{digest}"))]).ok();
+    assert_eq!(pushed.stdout, format!("{host}/copy@{digest} {digest}\n"));
+    other.rbuild(&["push", &name(&format!("copy:t@{digest}"))]).ok();
+    assert_eq!(digest_of(host, "copy:t"), digest);
+    let fetched = client().manifest(&name(&format!("copy@{digest}")).parse().unwrap()).unwrap();
+    assert_eq!(fetched.media_type.as_str(), "application/vnd.docker.distribution.manifest.v2+json");
+
+    let unknown = name(&format!("copy@{}", Digest::of(b"unknown")));
+    other.rbuild(&["push", &unknown]).fails(3, &["there is no image", "in the store"]);
+    let args = ["push", &name(&format!("copy@{digest}")), "--compression=zstd"];
+    other.rbuild(&args).fails(2, &["what has a digest goes out as it is"]);
+}
+
+#[test]
+fn transfers_of_more_than_a_second_are_shown_with_their_rate() {
+    let registry = DockerRegistry::open();
+    let env = Env::new();
+    env.base();
+    // What cannot be compressed, and is more than the buffers of connections hold.
+    let words = (0_u32..).flat_map(|n| Digest::of(&n.to_le_bytes()).to_string().into_bytes());
+    env.write("file", words.take(30_000_000).collect::<Vec<u8>>());
+    let slow = Proxy::new(registry.host(), |head| {
+        let line = head.line();
+        let moves = line.starts_with("PATCH ") || line.starts_with("GET /v2/a/blobs/sha256");
+        if moves { Fault::Delay(Duration::from_millis(1200)) } else { Fault::None }
+    });
+    let name = format!("{}/a:1", slow.host());
+    let pushed = env.build("FROM base:1\nCOPY file /\n", &["-t", &name, "--push"]).ok();
+    let pulled = Env::new().rbuild(&["pull", &name]).ok();
+    for (done, what, total) in [(pushed, "push", ""), (pulled, "pull", " / ")] {
+        let text = &done.stderr;
+        let start = text.lines().find(|line| line.contains(&format!("[internal] {what} {name}")));
+        let number = start.unwrap().split(' ').next().unwrap();
+        let moved = text.lines().find(|line| {
+            line.starts_with(&format!("{number} ")) && line.ends_with("/s") && line.contains("MB")
+        });
+        assert!(moved.is_some_and(|line| line.contains(total)), "{text}");
+    }
+}
