@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::pipe::PipeFlags;
 
+use crate::registry::Halt;
+
 const RUNNING: u8 = 0;
 const FAILED: u8 = 1;
 const INTERRUPTED: u8 = 2;
@@ -15,6 +17,9 @@ pub struct Stop {
     state: AtomicU8,
     watched: OwnedFd,
     thrown: OwnedFd,
+    /// Ends transfers when the caller wants it; for a failed step's sake they go on, since caches
+    /// are written then.
+    transfers: Option<Halt>,
 }
 
 impl Stop {
@@ -24,12 +29,21 @@ impl Stop {
     /// When the process has too many open files.
     pub fn new() -> std::io::Result<Self> {
         let (watched, thrown) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        Ok(Self { state: AtomicU8::new(RUNNING), watched, thrown })
+        Ok(Self { state: AtomicU8::new(RUNNING), watched, thrown, transfers: None })
+    }
+
+    /// Has the caller's interrupt end the transfers of a client, too.
+    #[must_use]
+    pub fn with_transfers(self, transfers: Halt) -> Self {
+        Self { transfers: Some(transfers), ..self }
     }
 
     /// Ends the build because the caller wants it.
     pub fn interrupt(&self) {
         self.throw(INTERRUPTED);
+        if let Some(transfers) = &self.transfers {
+            transfers.set();
+        }
     }
 
     /// Ends the build because a step failed.

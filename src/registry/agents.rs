@@ -10,6 +10,7 @@ use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 
 use super::RegistryError;
 use super::endpoint::{DOCKER_IO, HUB_HOST};
+use super::halt::Halt;
 use super::options::{Options, RegistryOptions, Security};
 use super::tls::{self, Profile, System, TlsConnector};
 use super::url::{Scheme, Url, is_loopback};
@@ -29,12 +30,14 @@ pub(super) struct Agents {
     registries: BTreeMap<String, RegistryOptions>,
     ca: Vec<PathBuf>,
     system: System,
+    halt: Halt,
     made: Mutex<BTreeMap<Way, ureq::Agent>>,
 }
 
 impl Agents {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, halt: &Halt) -> Self {
         Self {
+            halt: halt.clone(),
             user_agent: options.user_agent.clone(),
             registries: options.registries.clone(),
             ca: options.ca.clone(),
@@ -54,6 +57,8 @@ impl Agents {
             return Ok(agent.clone());
         }
         let agent = self.make(&way)?;
+        let own = agent.clone();
+        self.halt.also(move || own.clone().shutdown());
         made.insert(way, agent.clone());
         Ok(agent)
     }
@@ -124,6 +129,7 @@ mod tests {
             ]),
             ca: paths(&["all"]),
             system: System::default(),
+            halt: Halt::default(),
             made: Mutex::default(),
         };
         for (host, unverified, ca, client) in [

@@ -12,6 +12,7 @@ use super::agents::Agents;
 use super::auth::Secret;
 use super::date::parse_http_date;
 use super::error::message_of;
+use super::halt::Halt;
 use super::options::Options;
 use super::retry::MAX_ASKED;
 use super::url::{Scheme, Url};
@@ -84,8 +85,8 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(options: &Options) -> Self {
-        Self { agents: Agents::new(options), offline: options.offline }
+    pub(super) fn new(options: &Options, halt: &Halt) -> Self {
+        Self { agents: Agents::new(options, halt), offline: options.offline }
     }
 
     /// Sends `request`, following redirects of GET and HEAD. `secret` goes to the host that the

@@ -2,7 +2,7 @@
 //!
 //! The client speaks the OCI distribution API, blocking, over a pool of connections. It knows
 //! digests and sizes, and verifies them; what is in a manifest, and where a blob goes, it does not
-//! know. The HTTP library shows nowhere outside `http`. Buckets of S3 are another place for blobs.
+//! know. The HTTP library shows nowhere outside `http`, `agents` and `tls`. Buckets of S3 are another place for blobs.
 
 mod agents;
 mod auth;
@@ -14,6 +14,7 @@ mod endpoint;
 mod error;
 mod fetch;
 mod gate;
+mod halt;
 mod helper;
 mod http;
 mod login;
@@ -35,6 +36,7 @@ pub use bucket::{Bucket, BucketFolder, BucketKeys, BucketOptions, Object};
 pub use date::parse_http_date;
 pub use error::RegistryError;
 pub use fetch::{Download, Downloaded, FileHeaders};
+pub use halt::Halt;
 pub use login::{KeptIn, forget_login, keep_login};
 pub use options::{Options, RegistryOptions, Security};
 pub use push::Pushed;
@@ -58,6 +60,7 @@ pub struct Client {
     http: Http,
     auth: Auth,
     gate: Gate,
+    halt: Halt,
     /// Origins of mirrors that could not be reached: each costs one time limit, not many.
     silent: Mutex<BTreeSet<String>>,
     /// Folders of buckets that blobs may be in, by the store's name for them.
@@ -101,12 +104,20 @@ impl Client {
         }
         let (retries, first_delay) = (options.retries, options.first_delay);
         let jitter = Arc::new(Jitter::new(options.jitter_seed));
-        let schedule = Schedule { retries, first_delay, reconnects: true, jitter };
+        let halt = Halt::default();
+        let schedule =
+            Schedule { retries, first_delay, reconnects: true, jitter, halt: halt.clone() };
         let gate = Gate::new(options.transfers_per_host);
-        let http = Http::new(&options);
+        let http = Http::new(&options, &halt);
         let auth = Auth::new(credentials);
         let (silent, folders) = (Mutex::default(), Mutex::default());
-        Ok(Self { options, schedule, http, auth, gate, silent, folders })
+        Ok(Self { options, schedule, http, auth, gate, halt, silent, folders })
+    }
+
+    /// What ends all that this client does, for others to use.
+    #[must_use]
+    pub fn halt(&self) -> Halt {
+        self.halt.clone()
     }
 
     /// Whether every request is refused before it is sent.

@@ -10,10 +10,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use super::RegistryError;
+use super::halt::Halt;
 
 /// The longest pause of our own between two tries.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -31,6 +31,8 @@ pub(super) struct Schedule {
     pub(super) reconnects: bool,
     /// Shortens pauses.
     pub(super) jitter: Arc<Jitter>,
+    /// Ends pauses.
+    pub(super) halt: Halt,
 }
 
 /// Numbers that differ from process to process, so that jobs which fail together do not all come
@@ -113,8 +115,7 @@ impl Tries<'_> {
         let Some(pause) = self.schedule.pause(self.n_failures, error.retry_after()) else {
             return Err(error);
         };
-        thread::sleep(pause);
-        Ok(())
+        if self.schedule.halt.pause(pause) { Ok(()) } else { Err(error) }
     }
 
     /// How many there were.
@@ -134,7 +135,8 @@ mod tests {
 
     fn schedule(seed: u64) -> Schedule {
         let first_delay = Duration::from_millis(100);
-        Schedule { retries: 40, first_delay, reconnects: true, jitter: Arc::new(Jitter::new(seed)) }
+        let jitter = Arc::new(Jitter::new(seed));
+        Schedule { retries: 40, first_delay, reconnects: true, jitter, halt: Halt::default() }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test ends by a panic")]
 
 use std::fs;
-use std::time::Duration;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use rbuild::oci::Digest;
 use serde_json::Value;
 
-use crate::support::env::Env;
+use crate::support::env::{Done, Env};
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::registry::{DockerRegistry, client};
 
@@ -100,4 +101,32 @@ fn transfers_of_more_than_a_second_are_shown_with_their_rate() {
         });
         assert!(moved.is_some_and(|line| line.contains(total)), "{text}");
     }
+}
+
+#[test]
+fn ctrl_c_ends_a_pull_from_a_registry_that_is_silent() {
+    let registry = DockerRegistry::open();
+    let silent =
+        Proxy::new(registry.host(), |head| match head.line().starts_with("GET /v2/a/blobs") {
+            true => Fault::Delay(Duration::from_secs(60)),
+            false => Fault::None,
+        });
+    let env = Env::new();
+    env.base();
+    let name = format!("{}/a:1", silent.host());
+    env.build("FROM base:1\nCMD [\"x\"]\n", &["-t", &name, "--push"]).ok();
+
+    let other = Env::new();
+    other.write("Dockerfile", format!("FROM {name}\nRUN true\n"));
+    let child = other.command(&["build", "context"]).stderr(Stdio::piped()).spawn().unwrap();
+    while !silent.lines().iter().any(|line| line.starts_with("GET /v2/a/blobs")) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let started = Instant::now();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let done = Done::of(child.wait_with_output().unwrap());
+    assert!(started.elapsed() < Duration::from_secs(20));
+    done.fails(130, &["interrupted: ending the running steps", "error: interrupted"]);
+    assert_eq!(other.leftovers("store"), "");
 }

@@ -64,6 +64,7 @@ pub(super) fn with_input(
     let store = open_store(global, environment)?;
     let registry = registries::client_for_build(environment, args.lock.offline)?;
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let stop = stop.with_transfers(registry.halt());
     let plain = Plain::default();
     let events = |event: Event| {
         if !quiet {
@@ -82,7 +83,7 @@ pub(super) fn with_input(
         numbers: &StepNumbers::default(),
         events: &events,
     };
-    interrupt::watching(&stop, || {
+    let done = interrupt::watching(&stop, || {
         let input = asked.load(args, &services, environment.now_s, quiet)?;
         match &given {
             Some(file) => work(&services, &input, file, quiet),
@@ -92,6 +93,11 @@ pub(super) fn with_input(
                 work(&Services { locked: &locked, ..services }, &input, &file, quiet)
             }
         }
+    });
+    // A transfer that was ended is no fault of a registry.
+    done.map_err(|complaint| {
+        let ended = complaint.exit() == Exit::Environment && stop.is_interrupted();
+        if ended { Complaint::new("error: interrupted", Exit::Interrupted) } else { complaint }
     })
 }
 
