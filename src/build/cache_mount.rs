@@ -159,7 +159,7 @@ impl Wanted<'_> {
         if !run.options.no_cache {
             let request = CacheRequest { key, usage, reset: false };
             return store
-                .try_cache_mount(&request, &|| self.make(run, run.travel.restore(run, key)));
+                .try_cache_mount(&request, &|| self.make(run, run.travel.restore(run, key)?));
         }
         // Held for the attempt, so that of two stages only one empties it.
         let mut emptied = run.emptied_caches.keys.lock().unwrap_or_else(PoisonError::into_inner);

@@ -30,6 +30,8 @@ const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 pub(super) struct Offer {
     pub(super) id: String,
     pub(super) archive: CacheArchive,
+    /// Whether a step must not run without it.
+    pub(super) must: bool,
 }
 
 /// By the folder's key.
@@ -89,9 +91,9 @@ impl Travel {
     }
 
     /// What a folder that is not here begins with, if it is offered. That it cannot be had is a
-    /// warning: a step must do without a filled cache.
-    pub(super) fn restore(&self, shared: &Shared<'_>, key: CacheKey) -> Option<WorkFolder> {
-        let Offer { id, archive } = self.offers.get(&key)?;
+    /// warning, unless it must be.
+    pub(super) fn restore(&self, shared: &Shared<'_>, key: CacheKey) -> Result<Option<WorkFolder>> {
+        let Some(Offer { id, archive, must }) = self.offers.get(&key) else { return Ok(None) };
         let (store, registry) = (shared.services.store, shared.services.registry);
         let shown = shared.start(format!("[internal] restore the cache mount `{}`", plain(id)));
         let (stop, n_bytes) = (shared.services.stop, AtomicU64::new(0));
@@ -109,19 +111,20 @@ impl Travel {
             Err(_) => Outcome::Failed,
         };
         shared.finish(shown, outcome);
-        restored
-            .inspect_err(|error| {
-                if stop.is_thrown() {
-                    return;
-                }
-                let text = format!(
-                    "the cache mount `{}` begins empty: it cannot be restored: {}",
-                    plain(id),
-                    chain(error)
-                );
-                shared.event(Event::Warning { text });
-            })
-            .ok()
+        let error = match restored {
+            Ok(work) => return Ok(Some(work)),
+            Err(_) if stop.is_thrown() => return Err(shared.stopped()),
+            Err(error) => error,
+        };
+        if *must {
+            let (verb, source) = ("restore the cache mount", Box::new(BuildError::Export(error)));
+            return Err(BuildError::Cache { verb, place: plain(id), source });
+        }
+        let why = chain(&error);
+        let text =
+            format!("the cache mount `{}` begins empty: it cannot be restored: {why}", plain(id));
+        shared.event(Event::Warning { text });
+        Ok(None)
     }
 
     /// The folders for caches that take up to `max_bytes`, smallest first. Those that no step of

@@ -143,7 +143,8 @@ fn import_one(
     };
     for document in documents {
         if cache.mounts {
-            learn_mounts(services.store, &place, &document.mounts, offers)?;
+            let must = !cache.ignore_error;
+            learn_mounts(services.store, &place, &document.mounts, must, offers)?;
         }
         learn(services.store, &place, document)?;
     }
@@ -233,6 +234,7 @@ fn learn_mounts(
     store: &Store,
     place: &str,
     mounts: &[CachedMount],
+    must: bool,
     offers: &mut Offers,
 ) -> Result<()> {
     for mount in mounts {
@@ -242,7 +244,7 @@ fn learn_mounts(
         }
         let source = LayerSource { blob: archive.blob.clone(), place: place.to_owned() };
         store.put_source(archive.diff_id, &source)?;
-        let offer = Offer { id: mount.id.clone(), archive: archive.clone() };
+        let offer = Offer { id: mount.id.clone(), archive: archive.clone(), must };
         offers.entry(mount.key()).or_insert(offer);
     }
     Ok(())

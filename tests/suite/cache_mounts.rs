@@ -231,6 +231,10 @@ fn damaged_archives_leave_a_cache_empty(who: Who) {
         let warning = "the cache mount `/c` begins empty: it cannot be restored";
         assert!(done.stderr.contains(warning), "{n}: {}", done.stderr);
         assert_eq!(env.leftovers(&store), "");
+        let (strict, store) = (format!("{FROM},ignore-error=false"), format!("strict{n}"));
+        let failed = run(&env, &store, "target=/c", script, &["--cache-from", &strict]);
+        failed.fails(3, &["error: cannot restore the cache mount /c: "]);
+        assert_eq!(env.leftovers(&store), "");
     }
 }
 
