@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use super::call::{Call, Format, Inspection};
 use super::lockfile::LockOptions;
-use super::store_args::{DuArgs, HistoryArgs, PruneArgs, RmiArgs, TagArgs};
+use super::store_args::{DuArgs, HistoryArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, TagArgs};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -90,6 +90,10 @@ pub(super) enum Command {
     Tag(TagArgs),
     /// Take names away from images of the store
     Rmi(RmiArgs),
+    /// Write images of the store into one archive
+    Save(SaveArgs),
+    /// Read images from an archive or an OCI layout into the store
+    Load(LoadArgs),
     /// Show what the store holds and how much of the disk it takes
     Du(DuArgs),
     /// Forget the build cache and remove what no tagged image needs
@@ -112,7 +116,9 @@ impl Command {
         match self {
             Self::Build(build) => build.inspection().is_none() || build.is_remote(),
             // The history of a layer that was never listed lists it.
-            Self::Lock(_)
+            Self::Save(_)
+            | Self::Load(_)
+            | Self::Lock(_)
             | Self::Push(_)
             | Self::Pull(_)
             | Self::Prune(_)
@@ -361,7 +367,7 @@ pub(super) struct PullArgs {
 /// Words after which `build` is not put in.
 const COMMANDS: &[&str] = &[
     "build", "lock", "push", "pull", "login", "logout", "images", "inspect", "history", "tag",
-    "rmi", "du", "prune", "version", "help",
+    "rmi", "save", "load", "du", "prune", "version", "help",
 ];
 const GLOBAL: [&str; 3] = ["--root=", "--ca=", "--registry="];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];

@@ -65,6 +65,8 @@ pub fn main() -> Exit {
         }
         Command::Tag(tag) => commands::tag::tag(tag, &arguments.global, &environment),
         Command::Rmi(rmi) => commands::tag::rmi(rmi, &arguments.global, &environment),
+        Command::Save(save) => commands::save::save(save, &arguments.global, &environment),
+        Command::Load(load) => commands::save::load(load, &arguments.global, &environment),
         Command::Du(du) => commands::du::run(du, &arguments.global, &environment),
         Command::Prune(prune) => commands::prune::run(prune, &arguments.global, &environment),
         Command::Version => commands::version::run(),

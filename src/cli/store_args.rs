@@ -1,6 +1,10 @@
 //! What may be typed after the commands about images of the store. No IO here.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::args::CompressionArgs;
 
 #[derive(Debug, Args)]
 pub(super) struct TagArgs {
@@ -73,4 +77,46 @@ pub(super) struct PruneArgs {
     /// Do not ask first; rbuild never does
     #[arg(short, long)]
     pub(super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SaveArgs {
+    /// Names or ids; several images share layers in the archive
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(super) images: Vec<String>,
+    /// The archive; `-` is standard output, as is nothing
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// `docker` for `docker load`, which is an OCI layout as well; `oci` keeps several platforms
+    #[arg(long, value_enum, default_value_t = SaveFormat::Docker, value_name = "docker|oci")]
+    pub(super) format: SaveFormat,
+    /// Of images for several platforms, this one
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+    #[command(flatten)]
+    pub(super) compression: CompressionArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum SaveFormat {
+    /// What `docker save` writes
+    #[value(alias = "docker-archive")]
+    Docker,
+    /// An OCI layout
+    #[value(alias = "oci-archive")]
+    Oci,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoadArgs {
+    /// An archive that `docker save`, podman or skopeo wrote, or an OCI layout, packed in any way;
+    /// or the folder of an OCI layout; `-` is standard input, as is nothing
+    #[arg(short, long, value_name = "FILE|DIR")]
+    pub(super) input: Option<PathBuf>,
+    /// Only images for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+    /// Do not say what was loaded
+    #[arg(short, long)]
+    pub(super) quiet: bool,
 }

@@ -14,7 +14,7 @@ use crate::store::Store;
 use crate::tree::{ContentHash, File, FileOrigin, Meta, Node, TreePath};
 
 use super::documents::{Artifact, Packed, index_over, pack, packed_layer, try_each};
-use super::{ExportError, ExportOptions, Image, ImageLayer, Result};
+use super::{ExportError, ExportOptions, Group, Image, ImageLayer, Result};
 
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -32,12 +32,12 @@ const CREATED: &str = "org.opencontainers.image.created";
 /// An index that others wrote is no longer than this.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
 
-/// The blobs of a layout, in the order in which they are written.
+/// The blobs of a layout, in the order in which they are written, and its tables of contents.
+#[derive(Default)]
 struct Layout {
     blobs: BTreeMap<Digest, Blob>,
-    /// What an entry of the index stands for: a manifest, or an index of several.
-    top: Descriptor,
-    packed: Vec<Packed>,
+    entries: Vec<Descriptor>,
+    for_docker: Vec<DockerEntry>,
 }
 
 enum Blob {
@@ -58,19 +58,27 @@ struct DockerEntry {
 /// Writes a layout as a tar: entries sorted, all of root's and from 1970.
 pub(super) fn write_archive(
     store: &Store,
-    images: &[Image],
+    groups: &[Group<'_>],
     out: &mut dyn Write,
     options: &ExportOptions,
     for_docker: bool,
 ) -> Result<Descriptor> {
-    let layout = Layout::new(store, images, options)?;
+    let mut layout = Layout::default();
+    let mut top = None;
+    for group in groups {
+        // Docker's own table of contents has no indexes.
+        if for_docker && (group.is_index || group.images.len() != 1) {
+            return Err(ExportError::ImageCount { n_images: group.images.len() });
+        }
+        top = Some(layout.add(store, group, options)?);
+    }
+    let top = top.ok_or(ExportError::ImageCount { n_images: 0 })?;
     // Sorted as the blobs are, and after them: `blobs` comes first in the alphabet.
     let mut files: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
-    files.insert(INDEX_FILE, pretty(&index_of(entries(&layout.top, options))));
+    files.insert(INDEX_FILE, pretty(&index_of(layout.entries.clone())));
     files.insert(LAYOUT_FILE, LAYOUT.to_vec());
     if for_docker {
-        let entries: Vec<_> = layout.packed.iter().map(|one| docker_entry(one, options)).collect();
-        files.insert(DOCKER_FILE, compact(&entries));
+        files.insert(DOCKER_FILE, compact(&layout.for_docker));
     }
     let mut tar = TarWriter::new(out);
     put_folder(&mut tar, "blobs")?;
@@ -83,7 +91,7 @@ pub(super) fn write_archive(
         put_file(&mut tar, name, n_bytes(bytes), &mut bytes.as_slice())?;
     }
     tar.finish()?;
-    Ok(layout.top)
+    Ok(top)
 }
 
 /// Writes a layout into a folder, or adds the image to the layout that is there: its names now
@@ -94,10 +102,11 @@ pub(super) fn write_folder(
     folder: &Path,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
-    let layout = Layout::new(store, images, options)?;
-    let index = merged(&folder.join(INDEX_FILE), entries(&layout.top, options))?;
+    let mut layout = Layout::default();
+    let top = layout.add(store, &options.group(images), options)?;
+    let index = merged(&folder.join(INDEX_FILE), layout.entries.clone())?;
     layout.write(store, folder, &index)?;
-    Ok(layout.top)
+    Ok(top)
 }
 
 /// Writes an artifact into a folder that is a layout of its own: it holds nothing else afterwards.
@@ -123,10 +132,10 @@ pub fn write_artifact(
     blobs.insert(packed.digest(), Blob::Bytes(packed.manifest.clone()));
     let mut entry = packed.descriptor.clone();
     entry.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
-    let layout = Layout { blobs, top: packed.descriptor.clone(), packed: vec![packed] };
+    let layout = Layout { blobs, ..Layout::default() };
     layout.write(store, folder, &index_of(vec![entry]))?;
     layout.remove_others(folder)?;
-    Ok(layout.top.digest)
+    Ok(packed.digest())
 }
 
 impl Layout {
@@ -161,26 +170,34 @@ impl Layout {
         Ok(())
     }
 
-    /// Packs the images; several, for as many platforms, go under an index.
-    fn new(store: &Store, images: &[Image], options: &ExportOptions) -> Result<Self> {
-        let mut blobs = BTreeMap::new();
-        let mut packed = Vec::with_capacity(images.len());
-        for image in images {
+    /// Packs the images; several, for as many platforms, go under an index. Gives what a name
+    /// stands for.
+    fn add(
+        &mut self,
+        store: &Store,
+        group: &Group<'_>,
+        options: &ExportOptions,
+    ) -> Result<Descriptor> {
+        let mut packed = Vec::with_capacity(group.images.len());
+        for image in group.images {
             let one = pack(store, image, options)?;
-            blobs.extend(one.layers.iter().map(|layer| (layer.digest, Blob::Stored(layer.size))));
-            blobs.insert(one.config.digest, Blob::Bytes(image.config_bytes().to_vec()));
-            blobs.insert(one.digest(), Blob::Bytes(one.manifest.clone()));
+            let layers = one.layers.iter();
+            self.blobs.extend(layers.map(|layer| (layer.digest, Blob::Stored(layer.size))));
+            self.blobs.insert(one.config.digest, Blob::Bytes(image.config_bytes().to_vec()));
+            self.blobs.insert(one.digest(), Blob::Bytes(one.manifest.clone()));
+            self.for_docker.push(docker_entry(&one, group.names));
             packed.push(one);
         }
         let top = match packed.as_slice() {
-            [only] if !options.always_index => only.descriptor.clone(),
+            [only] if !group.is_index => only.descriptor.clone(),
             several => {
                 let (bytes, descriptor) = index_over(several, options);
-                blobs.insert(descriptor.digest, Blob::Bytes(bytes));
+                self.blobs.insert(descriptor.digest, Blob::Bytes(bytes));
                 descriptor
             }
         };
-        Ok(Self { blobs, top, packed })
+        self.entries.extend(entries(&top, group));
+        Ok(top)
     }
 }
 
@@ -216,23 +233,23 @@ fn n_bytes(bytes: &[u8]) -> u64 {
 }
 
 /// One entry for each name, or one without a name.
-fn entries(manifest: &Descriptor, options: &ExportOptions) -> Vec<Descriptor> {
+fn entries(manifest: &Descriptor, group: &Group<'_>) -> Vec<Descriptor> {
     let entry = |name: Option<&Reference>| {
         let mut entry = manifest.clone();
         let mut annotate = |key: &str, value: &str| {
             entry.annotations.insert(key.to_owned(), value.to_owned());
         };
-        options.created.iter().for_each(|created| annotate(CREATED, created));
+        group.created.iter().for_each(|created| annotate(CREATED, created));
         if let Some(name) = name {
             annotate(NAME, &name.to_string());
             name.tag().iter().for_each(|tag| annotate(REF_NAME, tag));
         }
         entry
     };
-    if options.names.is_empty() {
+    if group.names.is_empty() {
         return vec![entry(None)];
     }
-    options.names.iter().map(|name| entry(Some(name))).collect()
+    group.names.iter().map(|name| entry(Some(name))).collect()
 }
 
 const fn index_of(manifests: Vec<Descriptor>) -> Index {
@@ -266,8 +283,8 @@ fn replaces(new: &Descriptor, old: &Descriptor) -> bool {
         || (new.annotations.contains_key(NAME) && same(NAME) && same(REF_NAME))
 }
 
-fn docker_entry(packed: &Packed, options: &ExportOptions) -> DockerEntry {
-    let tagged = options.names.iter().filter(|name| name.tag().is_some());
+fn docker_entry(packed: &Packed, names: &[Reference]) -> DockerEntry {
+    let tagged = names.iter().filter(|name| name.tag().is_some());
     DockerEntry {
         config: blob_name(packed.config.digest),
         repo_tags: tagged.map(Reference::familiar).collect(),

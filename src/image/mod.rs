@@ -9,6 +9,7 @@ mod bucket;
 mod documents;
 mod error;
 mod layout;
+mod load;
 mod origin;
 mod place;
 mod push;
@@ -22,7 +23,7 @@ mod verify;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::slice;
 
 use crate::archive::Packing;
@@ -35,12 +36,26 @@ pub use bucket::{BucketUpload, send_to_bucket};
 pub use documents::{Artifact, Packed, pack};
 pub use error::{ExportError, Warning};
 pub use layout::write_artifact;
+pub use load::{LoadError, LoadOptions, LoadSource, LoadedImage, load};
 pub use origin::{fetch_for_now, fetch_from, fetch_layer, is_obtainable, read_elsewhere};
 pub use push::{push, push_all, push_artifact};
 pub use push_exact::push_exact;
 pub use reader::{LayoutError, LayoutReader};
 pub use source::{Image, ImageLayer, Loaded};
 pub use verify::{Verified, VerifyError, verify_layout};
+
+/// Images that have their names in common: one, or one for each of several platforms.
+#[derive(Debug, Clone, Copy)]
+pub struct Group<'a> {
+    /// The images.
+    pub images: &'a [Image],
+    /// Whether there is an index over them, if only over one.
+    pub is_index: bool,
+    /// The names that an archive or layout says they have.
+    pub names: &'a [Reference],
+    /// When they were made, RFC 3339, for the annotation of that name; `None` leaves it out.
+    pub created: Option<&'a str>,
+}
 
 type Result<T> = std::result::Result<T, ExportError>;
 
@@ -61,6 +76,14 @@ pub struct ExportOptions {
     pub names: Vec<Reference>,
     /// When it was made, RFC 3339, for the annotation of that name; `None` leaves it out.
     pub created: Option<String>,
+}
+
+impl ExportOptions {
+    /// The images under the names that these options give.
+    fn group<'a>(&'a self, images: &'a [Image]) -> Group<'a> {
+        let (names, created) = (self.names.as_slice(), self.created.as_deref());
+        Group { images, is_index: images.len() != 1 || self.always_index, names, created }
+    }
 }
 
 /// A file or folder that an image is written to.
@@ -133,6 +156,28 @@ pub fn export_all(
     place::write(path, |out| export_stream(store, images, form, out, options))
 }
 
+/// Writes several images, each with names of its own, into one archive; layers that they share are
+/// there once. The names in `options` do not count.
+///
+/// # Errors
+/// As [`export`]; [`ExportError::ImageCount`] for a docker archive with an index, and for a tar of
+/// files.
+pub fn save(
+    store: &Store,
+    groups: &[Group<'_>],
+    form: StreamForm,
+    path: &Path,
+    options: &ExportOptions,
+) -> Result<()> {
+    let for_docker = match form {
+        StreamForm::OciArchive => false,
+        StreamForm::DockerArchive => true,
+        StreamForm::Tar => return Err(ExportError::ImageCount { n_images: groups.len() }),
+    };
+    place::write(path, |out| layout::write_archive(store, groups, out, options, for_docker))?;
+    Ok(())
+}
+
 /// As [`export_all`], into `out`.
 ///
 /// # Errors
@@ -144,12 +189,10 @@ pub fn export_stream(
     out: &mut dyn Write,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
+    let group = options.group(images);
     match form {
-        StreamForm::OciArchive => layout::write_archive(store, images, out, options, false),
-        StreamForm::DockerArchive if images.len() != 1 => {
-            Err(ExportError::ImageCount { n_images: images.len() })
-        }
-        StreamForm::DockerArchive => layout::write_archive(store, images, out, options, true),
+        StreamForm::OciArchive => layout::write_archive(store, &[group], out, options, false),
+        StreamForm::DockerArchive => layout::write_archive(store, &[group], out, options, true),
         StreamForm::Tar => {
             rootfs_tar::write(&rootfs_of_all(store, images, options)?, out)?;
             first_config(images, options)

@@ -34,6 +34,7 @@ mod registry;
 mod remote;
 mod s3;
 mod sandbox;
+mod save_load;
 mod store;
 mod store_images;
 mod tidy;

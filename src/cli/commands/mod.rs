@@ -12,6 +12,7 @@ pub(super) mod login;
 pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod push;
+pub(super) mod save;
 pub(super) mod tag;
 pub(super) mod version;
 mod write_out;

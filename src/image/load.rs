@@ -1,0 +1,164 @@
+//! Images out of archives and folders that somebody else wrote: OCI layouts and what `docker save`
+//! gives, in whatever way the tar is packed.
+//!
+//! Nothing is believed: a blob has to be what its name says, a layer what its config says. What was
+//! read before an error stays in the store as blobs that nothing needs.
+
+mod archive;
+mod docker;
+mod layers;
+mod layout;
+
+use std::io::Read;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::archive::ArchiveError;
+use crate::oci::{Digest, Platform, Reference};
+use crate::pathio::PathError;
+use crate::store::{Store, StoreError};
+
+use super::{ExportError, Loaded};
+
+use archive::Contents;
+
+/// A file with names and addresses is no longer than this.
+const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
+
+type Result<T> = std::result::Result<T, LoadError>;
+
+/// Where images are read from.
+pub enum LoadSource {
+    /// A tar, packed or not.
+    Stream(Box<dyn Read + Send>),
+    /// The folder of an OCI layout.
+    Folder(PathBuf),
+}
+
+impl std::fmt::Debug for LoadSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stream(_) => f.write_str("Stream"),
+            Self::Folder(path) => f.debug_tuple("Folder").field(path).finish(),
+        }
+    }
+}
+
+/// What is taken of what is there.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// What the source is called in messages.
+    pub shown: String,
+    /// Only images for this platform.
+    pub platform: Option<Platform>,
+    /// How many threads may work at once.
+    pub jobs: NonZeroUsize,
+}
+
+/// An image that is in the store now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedImage {
+    /// Its manifest or index.
+    pub top: Digest,
+    /// Its names; they are set already.
+    pub names: Vec<Reference>,
+}
+
+/// Why images could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It is something else.
+    #[error(
+        "{shown} holds no images: it has neither an index.json, as OCI layouts have, nor a manifest.json, as `docker save` writes it"
+    )]
+    NoImages {
+        /// The source.
+        shown: String,
+    },
+    /// There is nothing for the platform that was asked for.
+    #[error("{shown} has no image for {platform}")]
+    Platform {
+        /// The source.
+        shown: String,
+        /// What was asked for.
+        platform: Platform,
+    },
+    /// The tar is no good.
+    #[error("{shown} cannot be read")]
+    Archive {
+        /// The source.
+        shown: String,
+        /// Why.
+        source: ArchiveError,
+    },
+    /// A document is no good.
+    #[error("{name} in {shown} cannot be used: {reason}")]
+    Document {
+        /// The source.
+        shown: String,
+        /// The document.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something that a document names is not there.
+    #[error("{shown} lacks {name}, which {by} names")]
+    Missing {
+        /// The source.
+        shown: String,
+        /// What is not there.
+        name: String,
+        /// The document.
+        by: String,
+    },
+    /// A blob is not what its name says.
+    #[error("{name} in {shown} holds {got}: it is damaged")]
+    WrongBlob {
+        /// The source.
+        shown: String,
+        /// The blob.
+        name: String,
+        /// What it is.
+        got: Digest,
+    },
+    /// The image cannot be used.
+    #[error("{shown} has an image that cannot be used")]
+    Image {
+        /// The source.
+        shown: String,
+        /// Why.
+        source: Box<ExportError>,
+    },
+    /// The store does not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file could not be read.
+    #[error(transparent)]
+    Io(#[from] PathError),
+}
+
+/// Reads all images of `source` into the store and gives them their names.
+///
+/// # Errors
+/// [`LoadError`]; then no name was set.
+pub fn load(store: &Store, source: LoadSource, options: &LoadOptions) -> Result<Vec<LoadedImage>> {
+    let contents = match source {
+        LoadSource::Stream(stream) => Contents::of_archive(store, stream, &options.shown)?,
+        LoadSource::Folder(folder) => Contents::of_folder(&folder, &options.shown)?,
+    };
+    let mut images = match (&contents.index, &contents.manifest) {
+        (Some(index), _) => layout::images(store, &contents, index, options)?,
+        (None, Some(manifest)) => docker::images(store, &contents, manifest, options)?,
+        (None, None) => return Err(LoadError::NoImages { shown: options.shown.clone() }),
+    };
+    if let (Some(_), Some(manifest)) = (&contents.index, &contents.manifest) {
+        docker::add_names(store, &contents, manifest, &mut images)?;
+    }
+    for image in &images {
+        Loaded::load(store, image.top).map_err(|error| contents.bad_image(error))?;
+    }
+    for image in &images {
+        image.names.iter().try_for_each(|name| store.set_tag(name, image.top))?;
+    }
+    Ok(images)
+}

@@ -1,0 +1,247 @@
+//! What an archive or a folder holds: its tables of contents, and files by name.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::archive::{self, ArchiveError, EntryKind, TarReader};
+use crate::image::ExportError;
+use crate::oci::{Descriptor, Digest};
+use crate::pathio::{self, Context as _};
+use crate::store::Store;
+
+use super::{LoadError, MAX_DOCUMENT_BYTES, Result};
+
+/// Files that an archive of images may have; `docker save` writes three for each layer at most.
+const MAX_FILES: usize = 100_000;
+/// Links from one name to the next.
+const MAX_LINKS: usize = 8;
+/// All files of one archive together: what a disk may hold, against archives that grow forever.
+const MAX_BYTES: u64 = 1 << 40;
+
+pub(super) const INDEX: &str = "index.json";
+pub(super) const MANIFEST: &str = "manifest.json";
+const BLOBS: &str = "blobs/sha256/";
+
+/// What is there.
+pub(super) struct Contents {
+    pub(super) shown: String,
+    /// `index.json` (image-spec, image-layout.md).
+    pub(super) index: Option<Vec<u8>>,
+    /// `manifest.json`, docker's own.
+    pub(super) manifest: Option<Vec<u8>>,
+    /// Files that are blobs of the store now, by their names in the archive.
+    files: BTreeMap<String, Digest>,
+    /// Names that stand for others.
+    links: BTreeMap<String, String>,
+    /// The folder that blobs are still in.
+    folder: Option<PathBuf>,
+}
+
+impl Contents {
+    /// Reads a whole archive; its files become blobs.
+    pub(super) fn of_archive(
+        store: &Store,
+        stream: Box<dyn Read + Send>,
+        shown: &str,
+    ) -> Result<Self> {
+        let mut contents = Self::new(shown);
+        let failed = |source| LoadError::Archive { shown: shown.to_owned(), source };
+        let (_found, tar) =
+            archive::decoder(stream).map_err(|error| failed(ArchiveError::Read(error)))?;
+        let mut tar = TarReader::new(tar.take(MAX_BYTES));
+        while let Some(mut entry) = tar.next().map_err(failed)? {
+            let Some(name) = plain_name(&entry.path) else { continue };
+            match &entry.kind {
+                EntryKind::File => contents.add_file(store, name, &mut entry)?,
+                EntryKind::Symlink(target) => {
+                    let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
+                    let joined = format!("{parent}/{}", String::from_utf8_lossy(target));
+                    contents.links.extend(resolved(&joined).map(|target| (name, target)));
+                }
+                EntryKind::HardLink(target) => {
+                    contents.links.extend(plain_name(target).map(|target| (name, target)));
+                }
+                EntryKind::Directory
+                | EntryKind::CharDevice(_)
+                | EntryKind::BlockDevice(_)
+                | EntryKind::Fifo => {}
+            }
+            if contents.files.len() + contents.links.len() > MAX_FILES {
+                return Err(contents.bad("the archive", format!("it has over {MAX_FILES} files")));
+            }
+        }
+        Ok(contents)
+    }
+
+    /// Looks into a folder; its blobs are brought when they are needed.
+    pub(super) fn of_folder(folder: &Path, shown: &str) -> Result<Self> {
+        let index = match pathio::read(&folder.join(INDEX), MAX_DOCUMENT_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            bytes => Some(bytes?),
+        };
+        Ok(Self { index, folder: Some(folder.to_owned()), ..Self::new(shown) })
+    }
+
+    fn new(shown: &str) -> Self {
+        Self {
+            shown: shown.to_owned(),
+            index: None,
+            manifest: None,
+            files: BTreeMap::new(),
+            links: BTreeMap::new(),
+            folder: None,
+        }
+    }
+
+    fn add_file(&mut self, store: &Store, name: String, content: &mut dyn Read) -> Result<()> {
+        match name.as_str() {
+            INDEX => self.index = Some(self.document(&name, content)?),
+            MANIFEST => self.manifest = Some(self.document(&name, content)?),
+            // Docker's oldest form; what they say is in the manifest as well.
+            "oci-layout" | "repositories" | "VERSION" => {}
+            old if old.ends_with("/VERSION") || old.ends_with("/json") => {}
+            _ => {
+                let digest = self.add_blob(store, &name, content)?;
+                self.files.insert(name, digest);
+            }
+        }
+        Ok(())
+    }
+
+    fn document(&self, name: &str, content: &mut dyn Read) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let limited = content.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes);
+        limited.map_err(|error| self.unreadable(error))?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_DOCUMENT_BYTES {
+            return Err(self.bad(name, format!("it is longer than {MAX_DOCUMENT_BYTES} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    fn add_blob(&self, store: &Store, name: &str, content: &mut dyn Read) -> Result<Digest> {
+        let want = blob_of(name);
+        // What the store has already need not be read.
+        if let Some(digest) = want.filter(|digest| store.has_blob(*digest)) {
+            return Ok(digest);
+        }
+        let mut draft = store.draft()?;
+        io::copy(content, &mut draft).map_err(|error| self.unreadable(error))?;
+        let (got, _n_bytes) = store.publish(draft)?;
+        if want.is_some_and(|want| want != got) {
+            return Err(LoadError::WrongBlob {
+                shown: self.shown.clone(),
+                name: name.to_owned(),
+                got,
+            });
+        }
+        Ok(got)
+    }
+
+    /// The blob that a file of the archive has become.
+    pub(super) fn file(&self, name: &str, by: &str) -> Result<Digest> {
+        let mut at = resolved(name).unwrap_or_default();
+        for _ in 0..MAX_LINKS {
+            if let Some(digest) = self.files.get(&at) {
+                return Ok(*digest);
+            }
+            match self.links.get(&at) {
+                Some(next) => at.clone_from(next),
+                None => break,
+            }
+        }
+        Err(self.missing(name, by))
+    }
+
+    /// Sees to it that the store has a blob; false when it is nowhere.
+    pub(super) fn bring(&self, store: &Store, digest: Digest) -> Result<bool> {
+        if store.has_blob(digest) {
+            return Ok(true);
+        }
+        let Some(folder) = &self.folder else { return Ok(false) };
+        let name = format!("{BLOBS}{}", digest.hex());
+        let path = folder.join(&name);
+        // A pipe in the blob's place would make us wait for ever.
+        let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW).bits();
+        let opened = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(i32::try_from(flags).unwrap_or(0))
+            .open(&path);
+        let mut file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened.context("open", &path)?,
+        };
+        if !file.metadata().context("examine", &path)?.is_file() {
+            return Err(self.bad(&name, "it is no regular file".to_owned()));
+        }
+        self.add_blob(store, &name, &mut file).map(|_digest| true)
+    }
+
+    /// A document that is a blob, which must be there.
+    pub(super) fn blob(&self, store: &Store, entry: &Descriptor, by: &str) -> Result<Vec<u8>> {
+        if !self.bring(store, entry.digest)? {
+            return Err(self.missing(&entry.digest.to_string(), by));
+        }
+        Ok(store.read_blob(entry.digest, MAX_DOCUMENT_BYTES)?)
+    }
+
+    pub(super) fn missing(&self, name: &str, by: &str) -> LoadError {
+        let (shown, name, by) = (self.shown.clone(), name.to_owned(), by.to_owned());
+        LoadError::Missing { shown, name, by }
+    }
+
+    pub(super) fn bad(&self, name: &str, reason: String) -> LoadError {
+        LoadError::Document { shown: self.shown.clone(), name: name.to_owned(), reason }
+    }
+
+    pub(super) fn bad_image(&self, source: ExportError) -> LoadError {
+        LoadError::Image { shown: self.shown.clone(), source: Box::new(source) }
+    }
+
+    fn unreadable(&self, error: io::Error) -> LoadError {
+        LoadError::Archive { shown: self.shown.clone(), source: ArchiveError::Read(error) }
+    }
+}
+
+/// The digest in the name of an OCI layout's blob.
+fn blob_of(name: &str) -> Option<Digest> {
+    format!("sha256:{}", name.strip_prefix(BLOBS)?).parse().ok()
+}
+
+/// A name without `./` and doubled slashes; `None` when it leads out of the archive or is no text.
+fn plain_name(path: &[u8]) -> Option<String> {
+    resolved(str::from_utf8(path).ok()?)
+}
+
+/// The same, with `..` taken back.
+fn resolved(path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_inside() {
+        for (path, want) in [
+            ("./blobs//sha256/x", Some("blobs/sha256/x")),
+            ("a/../b", Some("b")),
+            ("/etc/passwd", Some("etc/passwd")),
+            ("../etc/passwd", None),
+            ("a/../../b", None),
+            (".", None),
+        ] {
+            assert_eq!(resolved(path).as_deref(), want, "{path}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What `docker save` wrote, and others in its form: `manifest.json` names configs and layers.
+
+use serde::Deserialize;
+
+use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, MediaType, Reference, pretty};
+use crate::store::Store;
+
+use super::archive::{Contents, MANIFEST};
+use super::layers::{self, Layer};
+use super::{LoadOptions, LoadedImage, MAX_DOCUMENT_BYTES, Result};
+
+/// One image of the table of contents.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+/// The images of an archive; each gets a manifest, which it has not in this form.
+pub(super) fn images(
+    store: &Store,
+    contents: &Contents,
+    manifest: &[u8],
+    options: &LoadOptions,
+) -> Result<Vec<LoadedImage>> {
+    let mut images: Vec<LoadedImage> = Vec::new();
+    for entry in entries(contents, manifest)? {
+        let config_digest = contents.file(&entry.config, MANIFEST)?;
+        let config_bytes = store.read_blob(config_digest, MAX_DOCUMENT_BYTES)?;
+        let config = ImageConfig::parse(&config_bytes)
+            .map_err(|error| contents.bad(&entry.config, error.to_string()))?;
+        if options.platform.as_ref().is_some_and(|wanted| *wanted != config.platform()) {
+            continue;
+        }
+        let names = names(contents, &entry)?;
+        let layers = layers(store, contents, &entry, &config, options)?;
+        let manifest = pretty(&Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::OciManifest),
+            config: Descriptor::of(MediaType::OciConfig, &config_bytes),
+            layers,
+            annotations: Default::default(),
+        });
+        images.push(LoadedImage { top: store.put_blob(&manifest)?, names });
+    }
+    super::layout::some(images, contents, options)
+}
+
+/// Adds the names that the table of contents has for images of an index.
+pub(super) fn add_names(
+    store: &Store,
+    contents: &Contents,
+    manifest: &[u8],
+    images: &mut [LoadedImage],
+) -> Result<()> {
+    for entry in entries(contents, manifest)? {
+        let Ok(config) = contents.file(&entry.config, MANIFEST) else { continue };
+        for image in images.iter_mut() {
+            if store.image_id(image.top)? == Some(config) {
+                let known = std::mem::take(&mut image.names);
+                let more = names(contents, &entry)?;
+                image.names = merged(known, more);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Both, each once.
+pub(super) fn merged(mut names: Vec<Reference>, more: Vec<Reference>) -> Vec<Reference> {
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn entries(contents: &Contents, manifest: &[u8]) -> Result<Vec<Entry>> {
+    serde_json::from_slice(manifest).map_err(|error| contents.bad(MANIFEST, error.to_string()))
+}
+
+fn names(contents: &Contents, entry: &Entry) -> Result<Vec<Reference>> {
+    let names = entry.repo_tags.iter().flatten().map(|name| {
+        name.parse::<Reference>().map_err(|error| contents.bad(MANIFEST, error.to_string()))
+    });
+    names.collect()
+}
+
+/// The layers, whose files have any name and any packing.
+fn layers(
+    store: &Store,
+    contents: &Contents,
+    entry: &Entry,
+    config: &ImageConfig,
+    options: &LoadOptions,
+) -> Result<Vec<Descriptor>> {
+    let files = entry.layers.as_deref().unwrap_or_default();
+    let diff_ids = &config.rootfs.diff_ids;
+    if files.len() != diff_ids.len() {
+        let (n_files, n_ids) = (files.len(), diff_ids.len());
+        let reason = format!("it has {n_files} layers, but {} has {n_ids}", entry.config);
+        return Err(contents.bad(MANIFEST, reason));
+    }
+    let layer = |(file, diff_id): (&String, &DiffId)| -> Result<Layer> {
+        let blob = contents.file(file, MANIFEST)?;
+        let (blob, compression, n_bytes) = layers::packed_form(store, contents, file, blob)?;
+        let media_type = MediaType::OciLayer(compression);
+        Ok(Layer { diff_id: *diff_id, blob: Descriptor::new(media_type, blob, n_bytes) })
+    };
+    let found: Vec<Layer> = files.iter().zip(diff_ids).map(layer).collect::<Result<_>>()?;
+    layers::check(store, &found, options.jobs)?;
+    Ok(found.into_iter().map(|layer| layer.blob).collect())
+}
