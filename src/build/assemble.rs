@@ -1,8 +1,8 @@
 //! The image out of its parts: config with history and layers, and the store's own manifest.
 
 use crate::oci::{
-    Descriptor, DiffId, Digest, History, ImageConfig, Index, LayerCompression, Manifest, MediaType,
-    RootFs, pretty,
+    Annotation, AnnotationLevel, Descriptor, DiffId, Digest, History, ImageConfig, Index,
+    LayerCompression, Manifest, MediaType, RootFs, annotations_for, pretty,
 };
 use crate::plan::{Base, HistoryLine};
 use crate::store::{StepRecord, Store};
@@ -60,17 +60,20 @@ pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failu
         let media_type = MediaType::OciLayer(LayerCompression::None);
         layers.push(Descriptor::new(media_type, layer.diff_id.digest(), layer.record.tar_bytes));
     }
+    let platform = config.platform();
+    let annotations = |level| annotations_for(&run.options.annotations, level, Some(&platform));
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(MediaType::OciManifest),
         config: Descriptor::of(MediaType::OciConfig, &config_bytes),
         layers,
-        annotations: Default::default(),
+        annotations: annotations(AnnotationLevel::Manifest),
     };
     let bytes = pretty(&manifest);
     store.put_blob(&bytes).map_err(BuildError::from)?;
     let mut manifest = Descriptor::of(MediaType::OciManifest, &bytes);
-    manifest.platform = Some(config.platform());
+    manifest.annotations = annotations(AnnotationLevel::ManifestDescriptor);
+    manifest.platform = Some(platform);
     Ok(Assembled { manifest, config: config_digest, layers: diff_ids })
 }
 
@@ -84,12 +87,16 @@ fn inline_cache(run: &Run<'_>, layers: &[DiffId]) -> Result<serde_json::Value, F
 }
 
 /// Writes the index over images for several platforms.
-pub(super) fn index(store: &Store, images: &[Assembled]) -> Result<Digest, Failure> {
+pub(super) fn index(
+    store: &Store,
+    images: &[Assembled],
+    annotations: &[Annotation],
+) -> Result<Digest, Failure> {
     let index = Index {
         schema_version: 2,
         media_type: Some(MediaType::OciIndex),
         manifests: images.iter().map(|image| image.manifest.clone()).collect(),
-        annotations: Default::default(),
+        annotations: annotations_for(annotations, AnnotationLevel::Index, None),
     };
     Ok(store.put_blob(&pretty(&index)).map_err(BuildError::from)?)
 }

@@ -125,6 +125,9 @@ fn options(shared: &Shared<'_>, cache: &CacheTo) -> ExportOptions {
         jobs: shared.options.jobs,
         names: Vec::new(),
         created: None,
+        annotations: Vec::new(),
+        by_digest: false,
+        split: None,
     }
 }
 

@@ -68,7 +68,7 @@ fn build_images(shared: &Shared<'_>) -> Result<(Built, BTreeSet<DiffId>)> {
     let (top, id) = match images.as_slice() {
         [only] if !options.always_index => (only.manifest.digest, only.config),
         several => {
-            let index = assemble::index(services.store, several)?;
+            let index = assemble::index(services.store, several, &options.annotations)?;
             (index, index)
         }
     };

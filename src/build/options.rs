@@ -8,7 +8,7 @@ use crate::archive::Packing;
 use crate::context::IgnoreRules;
 use crate::diag::Diagnostic;
 use crate::ir;
-use crate::oci::{Digest, Reference};
+use crate::oci::{Annotation, Digest, Reference};
 use crate::plan;
 use crate::registry::Client;
 use crate::store::Store;
@@ -45,6 +45,8 @@ pub struct BuildOptions {
     pub request: plan::Request,
     /// Names for the result.
     pub tags: Vec<Reference>,
+    /// Annotations of its documents in the store, and so of all that goes out.
+    pub annotations: Vec<Annotation>,
     /// Whether the result is an index even for a single platform.
     pub always_index: bool,
     /// Caches elsewhere that are read first.

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use super::call::{Call, Format, Inspection};
 use super::lockfile::LockOptions;
+use super::outputs::OutputArgs;
 use super::store_args::{DuArgs, HistoryArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, TagArgs};
 
 const AFTER_HELP: &str = "\
@@ -221,16 +222,10 @@ pub(super) struct BuildArgs {
     /// Write what docker's metadata file says of the image, digests and names, into FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) metadata_file: Option<PathBuf>,
-    /// Write the image out: type=oci|docker|local|tar,dest=PATH; may be repeated
-    #[arg(short, long, value_name = "type=TYPE,dest=PATH")]
-    pub(super) output: Vec<String>,
-    /// Push every name of -t to its registry
-    #[arg(long)]
-    pub(super) push: bool,
+    #[command(flatten)]
+    pub(super) outputs: OutputArgs,
     #[command(flatten)]
     pub(super) lock: LockOptions,
-    #[command(flatten)]
-    pub(super) compression: CompressionArgs,
     /// Take the clock out of the image: equal steps give equal digests
     #[arg(long)]
     pub(super) reproducible: bool,

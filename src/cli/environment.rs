@@ -70,6 +70,11 @@ impl Environment {
         self.variables.iter().filter_map(of)
     }
 
+    /// All variables, for programs of the caller's own such as docker's client.
+    pub(super) const fn all(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+
     /// The variables that programs get which rbuild runs on the host.
     pub(super) fn for_programs(&self) -> BTreeMap<String, String> {
         const NAMES: [&str; 7] = [

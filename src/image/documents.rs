@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::archive::Packing;
-use crate::oci::{Descriptor, Digest, Index, LayerCompression, Manifest, MediaType, pretty};
+use crate::oci::{
+    AnnotationLevel, Descriptor, Digest, Index, LayerCompression, Manifest, MediaType,
+    annotations_for, pretty,
+};
 use crate::pool;
 use crate::store::{PackedRecord, Store};
 
@@ -30,8 +33,26 @@ pub struct Packed {
 /// # Errors
 /// The store's, when a layer is not there or damaged.
 pub fn pack(store: &Store, image: &Image, options: &ExportOptions) -> Result<Packed> {
-    let jobs = options.jobs;
-    let layers = try_each(image.layers(), jobs, |layer| packed_layer(store, layer, options))?;
+    let all = vec![true; image.layers().len()];
+    pack_some(store, image, &all, options)
+}
+
+/// As [`pack`], but layers that do not go out are only named, as if they were plain tars.
+pub(super) fn pack_some(
+    store: &Store,
+    image: &Image,
+    goes_out: &[bool],
+    options: &ExportOptions,
+) -> Result<Packed> {
+    let layers: Vec<(&ImageLayer, bool)> =
+        image.layers().iter().zip(goes_out.iter().copied()).collect();
+    let layers = try_each(&layers, options.jobs, |(layer, goes_out)| {
+        if *goes_out {
+            return packed_layer(store, layer, options);
+        }
+        let media_type = layer_type(LayerCompression::None, options);
+        Ok(Descriptor::new(media_type, layer.diff_id.digest(), layer.size))
+    })?;
     Ok(Packed::new(image, layers, options))
 }
 
@@ -56,8 +77,18 @@ impl std::fmt::Debug for Artifact<'_> {
 impl Packed {
     /// Writes the manifest over `layers`.
     pub(super) fn new(image: &Image, layers: Vec<Descriptor>, options: &ExportOptions) -> Self {
-        let mut packed = Self::over(config_of(image, options), layers, options);
-        packed.descriptor.platform = Some(image.platform());
+        let platform = image.platform();
+        let with = |own: &BTreeMap<String, String>, level| {
+            let mut all = own.clone();
+            all.extend(annotations_for(&options.annotations, level, Some(&platform)));
+            all
+        };
+        let annotations = with(image.annotations(), AnnotationLevel::Manifest);
+        let config = config_of(image, options);
+        let mut packed = Self::with_annotations(config, layers, annotations, options);
+        packed.descriptor.annotations =
+            with(image.descriptor_annotations(), AnnotationLevel::ManifestDescriptor);
+        packed.descriptor.platform = Some(platform);
         packed
     }
 
@@ -67,6 +98,15 @@ impl Packed {
         layers: Vec<Descriptor>,
         options: &ExportOptions,
     ) -> Self {
+        Self::with_annotations(config, layers, BTreeMap::new(), options)
+    }
+
+    fn with_annotations(
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+        annotations: BTreeMap<String, String>,
+        options: &ExportOptions,
+    ) -> Self {
         let docker = options.docker_media_types;
         let manifest_type = if docker { MediaType::DockerManifest } else { MediaType::OciManifest };
         let manifest = pretty(&Manifest {
@@ -74,7 +114,7 @@ impl Packed {
             media_type: Some(manifest_type.clone()),
             config: config.clone(),
             layers: layers.clone(),
-            annotations: BTreeMap::new(),
+            annotations: if docker { BTreeMap::new() } else { annotations },
         });
         let descriptor = Descriptor::of(manifest_type, &manifest);
         Self { manifest, descriptor, config, layers }
@@ -87,17 +127,26 @@ impl Packed {
     }
 }
 
-/// The index over images for several platforms, in their order, and what describes it.
-pub(super) fn index_over(images: &[Packed], options: &ExportOptions) -> (Vec<u8>, Descriptor) {
+/// The index over images for several platforms, in their order, and what describes it; `own` are
+/// annotations that it has beside those of the options.
+pub(super) fn index_over(
+    images: &[Packed],
+    own: &BTreeMap<String, String>,
+    options: &ExportOptions,
+) -> (Vec<u8>, Descriptor) {
+    let mut annotations = own.clone();
+    annotations.extend(annotations_for(&options.annotations, AnnotationLevel::Index, None));
     let docker = options.docker_media_types;
     let media_type = if docker { MediaType::DockerIndex } else { MediaType::OciIndex };
     let bytes = pretty(&Index {
         schema_version: 2,
         media_type: Some(media_type.clone()),
         manifests: images.iter().map(|image| image.descriptor.clone()).collect(),
-        annotations: BTreeMap::new(),
+        annotations: if docker { BTreeMap::new() } else { annotations },
     });
-    let descriptor = Descriptor::of(media_type, &bytes);
+    let mut descriptor = Descriptor::of(media_type, &bytes);
+    descriptor.annotations =
+        annotations_for(&options.annotations, AnnotationLevel::IndexDescriptor, None);
     (bytes, descriptor)
 }
 

@@ -8,12 +8,14 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::archive::TarWriter;
-use crate::oci::{Descriptor, Digest, Index, MediaType, Parsed, Reference, compact, pretty};
+use crate::oci::{
+    ChainId, Descriptor, Digest, Index, MediaType, Parsed, Reference, compact, pretty,
+};
 use crate::pathio::{self, Context as _, PathError};
 use crate::store::Store;
 use crate::tree::{ContentHash, File, FileOrigin, Meta, Node, TreePath};
 
-use super::documents::{Artifact, Packed, index_over, pack, packed_layer, try_each};
+use super::documents::{Artifact, Packed, index_over, pack_some, packed_layer, try_each};
 use super::{ExportError, ExportOptions, Group, Image, ImageLayer, Result};
 
 const LAYOUT_FILE: &str = "oci-layout";
@@ -180,8 +182,10 @@ impl Layout {
     ) -> Result<Descriptor> {
         let mut packed = Vec::with_capacity(group.images.len());
         for image in group.images {
-            let one = pack(store, image, options)?;
-            let layers = one.layers.iter();
+            let goes_out = goes_out(image, group);
+            let one = pack_some(store, image, &goes_out, options)?;
+            let layers = one.layers.iter().zip(&goes_out);
+            let layers = layers.filter(|(_, goes_out)| **goes_out).map(|(layer, _)| layer);
             self.blobs.extend(layers.map(|layer| (layer.digest, Blob::Stored(layer.size))));
             self.blobs.insert(one.config.digest, Blob::Bytes(image.config_bytes().to_vec()));
             self.blobs.insert(one.digest(), Blob::Bytes(one.manifest.clone()));
@@ -191,7 +195,7 @@ impl Layout {
         let top = match packed.as_slice() {
             [only] if !group.is_index => only.descriptor.clone(),
             several => {
-                let (bytes, descriptor) = index_over(several, options);
+                let (bytes, descriptor) = index_over(several, group.annotations, options);
                 self.blobs.insert(descriptor.digest, Blob::Bytes(bytes));
                 descriptor
             }
@@ -199,6 +203,18 @@ impl Layout {
         self.entries.extend(entries(&top, group));
         Ok(top)
     }
+}
+
+/// Which layers go into the archive, base first.
+fn goes_out(image: &Image, group: &Group<'_>) -> Vec<bool> {
+    let mut stack: Option<ChainId> = None;
+    let mut goes_out = Vec::with_capacity(image.layers().len());
+    for layer in image.layers() {
+        let next = stack.map_or(ChainId::base(layer.diff_id), |below| below.push(layer.diff_id));
+        goes_out.push(!group.left_out.is_some_and(|known| known.contains(&next)));
+        stack = Some(next);
+    }
+    goes_out
 }
 
 impl Blob {

@@ -7,6 +7,7 @@
 
 mod bucket;
 mod documents;
+mod engine;
 mod error;
 mod layout;
 mod load;
@@ -21,19 +22,21 @@ mod rootfs_tar;
 mod source;
 mod verify;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::slice;
 
 use crate::archive::Packing;
-use crate::oci::{Descriptor, MediaType, Reference};
+use crate::oci::{Annotation, ChainId, Descriptor, MediaType, Reference};
 use crate::store::Store;
 
 use rootfs::Rootfs;
 
 pub use bucket::{BucketUpload, send_to_bucket};
 pub use documents::{Artifact, Packed, pack};
+pub use engine::{Engine, EngineError};
 pub use error::{ExportError, Warning};
 pub use layout::write_artifact;
 pub use load::{LoadError, LoadOptions, LoadSource, LoadedImage, load};
@@ -55,6 +58,10 @@ pub struct Group<'a> {
     pub names: &'a [Reference],
     /// When they were made, RFC 3339, for the annotation of that name; `None` leaves it out.
     pub created: Option<&'a str>,
+    /// The index's annotations, beside those of the options.
+    pub annotations: &'a BTreeMap<String, String>,
+    /// Stacks of layers whose top a docker archive leaves out, because the reader has it.
+    pub left_out: Option<&'a BTreeSet<ChainId>>,
 }
 
 type Result<T> = std::result::Result<T, ExportError>;
@@ -76,13 +83,23 @@ pub struct ExportOptions {
     pub names: Vec<Reference>,
     /// When it was made, RFC 3339, for the annotation of that name; `None` leaves it out.
     pub created: Option<String>,
+    /// Annotations beside those that the images have; Docker's media types leave all of them out.
+    pub annotations: Vec<Annotation>,
+    /// Whether a registry gets the image without a tag.
+    pub by_digest: bool,
+    /// Whether files have a folder for each platform; `None` when there is an index.
+    pub split: Option<bool>,
 }
+
+/// Of an index that has none.
+static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
 
 impl ExportOptions {
     /// The images under the names that these options give.
     fn group<'a>(&'a self, images: &'a [Image]) -> Group<'a> {
         let (names, created) = (self.names.as_slice(), self.created.as_deref());
-        Group { images, is_index: images.len() != 1 || self.always_index, names, created }
+        let is_index = images.len() != 1 || self.always_index;
+        Group { images, is_index, names, created, annotations: &NO_ANNOTATIONS, left_out: None }
     }
 }
 
@@ -169,13 +186,27 @@ pub fn save(
     path: &Path,
     options: &ExportOptions,
 ) -> Result<()> {
+    place::write(path, |out| save_stream(store, groups, form, out, options))?;
+    Ok(())
+}
+
+/// As [`save`], into `out`; gives what describes the last image.
+///
+/// # Errors
+/// As there.
+pub fn save_stream(
+    store: &Store,
+    groups: &[Group<'_>],
+    form: StreamForm,
+    out: &mut dyn Write,
+    options: &ExportOptions,
+) -> Result<Descriptor> {
     let for_docker = match form {
         StreamForm::OciArchive => false,
         StreamForm::DockerArchive => true,
         StreamForm::Tar => return Err(ExportError::ImageCount { n_images: groups.len() }),
     };
-    place::write(path, |out| layout::write_archive(store, groups, out, options, for_docker))?;
-    Ok(())
+    layout::write_archive(store, groups, out, options, for_docker)
 }
 
 /// As [`export_all`], into `out`.
@@ -206,9 +237,9 @@ fn rootfs_of_all(
     images: &[Image],
     options: &ExportOptions,
 ) -> Result<Vec<(Option<String>, Rootfs)>> {
-    let is_index = images.len() != 1 || options.always_index;
+    let is_split = options.split.unwrap_or(images.len() != 1 || options.always_index);
     let opened = images.iter().map(|image| {
-        let folder = is_index.then(|| image.platform().to_string().replace('/', "_"));
+        let folder = is_split.then(|| image.platform().to_string().replace('/', "_"));
         Ok((folder, Rootfs::open(store, image, options)?))
     });
     opened.collect()

@@ -1,5 +1,6 @@
 //! Images into registries: each layer goes up as soon as it is packed, the manifest last.
 
+use std::collections::BTreeMap;
 use std::io::{self, PipeWriter, Read, Write};
 use std::num::NonZeroUsize;
 
@@ -73,7 +74,7 @@ pub fn push(
 ) -> Result<Digest> {
     let push = Push::new(store, registry, name, mount_from, options, progress);
     let packed = push.blobs(image)?;
-    push.document(name, &packed.descriptor, &packed.manifest)
+    push.top(&packed.descriptor, &packed.manifest)
 }
 
 /// As [`push`], for one image or one for each of several platforms; `name` then stands for an
@@ -105,8 +106,8 @@ pub fn push_all(
         push.document(&own_name, &packed.descriptor, &packed.manifest)?;
         pushed.push(packed);
     }
-    let (index, descriptor) = index_over(&pushed, options);
-    push.document(name, &descriptor, &index)
+    let (index, descriptor) = index_over(&pushed, &BTreeMap::new(), options);
+    push.top(&descriptor, &index)
 }
 
 /// Pushes an artifact as `name` and gives the digest of its manifest.
@@ -175,6 +176,12 @@ impl<'a> Push<'a> {
             found.expect("every layer was sent").1.clone()
         });
         Ok(Packed::new(image, layers.collect(), self.options))
+    }
+
+    /// Sends what the name is to stand for.
+    fn top(&self, what: &Descriptor, bytes: &[u8]) -> Result<Digest> {
+        let by_digest = self.options.by_digest.then(|| self.name.with_digest(what.digest));
+        self.document(by_digest.as_ref().unwrap_or(self.name), what, bytes)
     }
 
     fn document(&self, name: &Reference, what: &Descriptor, bytes: &[u8]) -> Result<Digest> {

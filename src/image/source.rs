@@ -1,5 +1,7 @@
 //! An image of the store, read and checked, ready to be written out.
 
+use std::collections::BTreeMap;
+
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Parsed, Platform};
 use crate::store::Store;
 
@@ -18,6 +20,8 @@ pub struct Image {
     config_digest: Digest,
     config: ImageConfig,
     layers: Vec<ImageLayer>,
+    annotations: BTreeMap<String, String>,
+    descriptor_annotations: BTreeMap<String, String>,
 }
 
 /// A layer of an image.
@@ -38,6 +42,8 @@ pub struct Loaded {
     pub images: Vec<Image>,
     /// Whether there is an index over them, if only over one.
     pub is_index: bool,
+    /// The index's annotations.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Loaded {
@@ -50,12 +56,18 @@ impl Loaded {
         let parsed = Parsed::parse(&bytes);
         match parsed.map_err(|source| ExportError::Manifest { manifest: top, source })? {
             Parsed::Manifest(_) => {
-                Ok(Self { images: vec![Image::load(store, top)?], is_index: false })
+                let images = vec![Image::load(store, top)?];
+                Ok(Self { images, is_index: false, annotations: BTreeMap::new() })
             }
             Parsed::Index(index) => {
                 let entries = index.manifests.iter();
-                let images = entries.map(|entry| Image::load(store, entry.digest));
-                Ok(Self { images: images.collect::<Result<_>>()?, is_index: true })
+                let images = entries.map(|entry| {
+                    let mut image = Image::load(store, entry.digest)?;
+                    image.descriptor_annotations = entry.annotations.clone();
+                    Ok(image)
+                });
+                let images = images.collect::<Result<_>>()?;
+                Ok(Self { images, is_index: true, annotations: index.annotations })
             }
         }
     }
@@ -92,7 +104,15 @@ impl Image {
             let pulled = is_pulled(store, *diff_id, &layer)?.then_some(layer);
             layers.push(ImageLayer { diff_id: *diff_id, size, pulled });
         }
-        Ok(Self { config_bytes, config_digest, config, layers })
+        let (annotations, descriptor_annotations) = (document.annotations, BTreeMap::new());
+        Ok(Self {
+            config_bytes,
+            config_digest,
+            config,
+            layers,
+            annotations,
+            descriptor_annotations,
+        })
     }
 
     /// The config.
@@ -123,6 +143,18 @@ impl Image {
     #[must_use]
     pub fn created(&self) -> Option<&str> {
         self.config.created.as_deref()
+    }
+
+    /// The manifest's annotations.
+    #[must_use]
+    pub const fn annotations(&self) -> &BTreeMap<String, String> {
+        &self.annotations
+    }
+
+    /// The annotations that the image has in the index over it.
+    #[must_use]
+    pub const fn descriptor_annotations(&self) -> &BTreeMap<String, String> {
+        &self.descriptor_annotations
     }
 
     /// The layers, base first.

@@ -3,6 +3,7 @@
 //!
 //! Pure: it reads no file and speaks no protocol.
 
+mod annotation;
 mod config;
 mod descriptor;
 mod digest;
@@ -10,6 +11,7 @@ mod json;
 mod platform;
 mod reference;
 
+pub use annotation::{Annotation, AnnotationError, AnnotationLevel, annotations_for};
 pub use config::{ConfigError, Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use descriptor::{
     Descriptor, Index, LayerCompression, Manifest, ManifestError, MediaType, Parsed,

@@ -127,6 +127,9 @@ fn export_options() -> ExportOptions {
         jobs: jobs(2),
         names: Vec::new(),
         created: None,
+        annotations: Vec::new(),
+        by_digest: false,
+        split: None,
     }
 }
 

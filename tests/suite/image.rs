@@ -35,6 +35,9 @@ fn options() -> ExportOptions {
         jobs: jobs(2),
         names: vec![reference("app:1")],
         created: Some("2023-11-14T22:13:20Z".to_owned()),
+        annotations: Vec::new(),
+        by_digest: false,
+        split: None,
     }
 }
 
@@ -212,6 +215,9 @@ fn a_second_image_joins_the_layout_folder_and_takes_over_its_name() {
     let names = |texts: &[&str]| ExportOptions {
         names: texts.iter().map(|text| reference(text)).collect(),
         created: None,
+        annotations: Vec::new(),
+        by_digest: false,
+        split: None,
         ..options()
     };
     let target = Target::OciFolder(folder.clone());

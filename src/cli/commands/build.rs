@@ -7,21 +7,23 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::check::{self, Look};
-use super::write_out;
-use super::{Complaint, Environment, Exit, Global, open_store, reference};
+use super::write_out::{Sent, WriteError, Writer};
+use super::{Complaint, Environment, Exit, Global, open_store};
 use crate::build::{
     self, BuildError, BuildOptions, Built, CachePlace, CacheTo, Event, LockRule, LockedInputs,
     Services, StepNumbers, Stop,
 };
 use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
 use crate::cli::contexts::{self, Asked, Input};
+use crate::cli::engine;
 use crate::cli::lockfile::LockFile;
-use crate::cli::output::{self, Kind, Output};
+use crate::cli::output::{self, Kind};
+use crate::cli::outputs::{self, Outputs};
 use crate::cli::progress::Plain;
 use crate::cli::{cache_options, epoch, interrupt, registries, report, run_options, secrets};
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::ir;
-use crate::oci::{Digest, Platform, Reference};
+use crate::oci::{Platform, Reference};
 use crate::pathio;
 use crate::plan::{Network, Request};
 use crate::syntax;
@@ -33,7 +35,7 @@ pub(in crate::cli) fn run(
     global: &Global,
     environment: &Environment,
 ) -> Result<()> {
-    let outputs = outputs(args)?;
+    let outputs = read_outputs(args, environment)?;
     let asked = Asked::new(args)?;
     if let (Asked::Folder(folder), true) = (&asked, args.inspection().is_some()) {
         // Neither store nor registry has to be there.
@@ -126,7 +128,7 @@ fn build_input(
     environment: &Environment,
     services: &Services<'_>,
     input: &Input,
-    outputs: &[Output],
+    outputs: &Outputs,
     quiet: bool,
 ) -> Result<()> {
     let (source, style) = (&input.dockerfile, environment.style());
@@ -136,24 +138,29 @@ fn build_input(
     if let Some(stop) = check::violation(&options, &warnings) {
         return Err(Complaint::new(diag::render(&stop, source, style), Exit::Build));
     }
+    let writer = Writer { services, environment, options: &options, outputs, quiet };
     let done = build::without_missing_layers(services, || {
         let built = build::build(services, &options)?;
-        let sent = write_out::all(services, &options, &built, outputs, quiet)?;
-        Ok((built, sent))
+        match writer.all(&built) {
+            Ok(sent) => Ok(Ok((built, sent))),
+            Err(WriteError::Build(error)) => Err(error),
+            Err(WriteError::Load(error)) => Ok(Err(error)),
+        }
     });
-    warnings.extend(done.iter().flat_map(|(built, _)| built.warnings.clone()));
+    warnings.extend(done.iter().flatten().flat_map(|(built, _)| built.warnings.clone()));
     if !quiet && !warnings.is_empty() {
         report::remark(diag::render(&warnings, source, style).trim_end());
     }
-    let (built, sent) = done.map_err(|error: build::Failure| complaint(&error, source, style))?;
-    finish(args, &built, sent, &options.tags, quiet)
+    let done = done.map_err(|error| complaint(&error, source, style))?;
+    let (built, sent) = done.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    finish(args, &built, &sent, &outputs.all_names(), quiet)
 }
 
-/// Says what was built, in every way that was asked for; `sent` is the last manifest that went out.
+/// Says what was built, in every way that was asked for.
 fn finish(
     args: &BuildArgs,
     built: &Built,
-    sent: Option<Digest>,
+    sent: &Sent,
     tags: &[Reference],
     quiet: bool,
 ) -> Result<()> {
@@ -178,40 +185,32 @@ fn finish(
 }
 
 /// The members of docker's metadata file that there are here.
-fn metadata(built: &Built, sent: Option<Digest>, tags: &[Reference]) -> Value {
+fn metadata(built: &Built, sent: &Sent, tags: &[Reference]) -> Value {
     let mut members = serde_json::Map::new();
     let mut add = |name: &str, value| drop(members.insert(name.to_owned(), value));
-    add("containerimage.digest", json!(sent.unwrap_or(built.top)));
+    add("containerimage.digest", json!(sent.digest.unwrap_or(built.top)));
     // The id of several images is that of their index.
     if built.id != built.top {
         add("containerimage.config.digest", json!(built.id));
     }
-    if !tags.is_empty() {
-        let names: Vec<String> = tags.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = tags.iter().chain(&sent.canonical).map(ToString::to_string).collect();
+    if !names.is_empty() {
         add("image.name", json!(names.join(",")));
     }
     Value::Object(members)
 }
 
-fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
+/// What goes out, and where docker or podman is if it goes there.
+fn read_outputs(args: &BuildArgs, environment: &Environment) -> Result<Outputs> {
     let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
-    let outputs = args.output.iter().map(|text| output::parse(text, &args.compression));
-    let mut outputs: Vec<Output> = outputs.collect::<std::result::Result<_, _>>().map_err(usage)?;
-    if args.push {
-        outputs.push(output::parse("type=registry", &args.compression).map_err(usage)?);
-    }
-    let pushes = outputs.iter().any(|output| output.kind == Kind::Registry);
-    if args.compression.is_given() && outputs.is_empty() {
-        let text = "nothing goes out that could be compressed: add --push or -o type=…,dest=…";
-        return Err(usage(text.to_owned()));
-    }
-    let docker = outputs.iter().any(|output| matches!(output.kind, Kind::DockerArchive(_)));
-    if docker && platforms(&args.platform)?.len() > 1 {
-        let text = "--output type=docker takes one platform: use type=oci for several";
-        return Err(usage(text.to_owned()));
-    }
-    if pushes && args.tag.is_empty() {
-        return Err(usage("pushing needs a name: add -t REGISTRY/NAME:TAG".to_owned()));
+    let is_index = is_on(&build_args(args, environment), "BUILDKIT_MULTI_PLATFORM")?;
+    let platforms = platforms(&args.platform)?;
+    let mut outputs =
+        outputs::read(&args.outputs, &args.tag, &platforms, is_index).map_err(usage)?;
+    if outputs.all.iter().any(|one| one.kind == Kind::Engine) {
+        let place = engine::find(outputs.engine, environment, crate::sandbox::in_user_namespace());
+        let place = place.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        outputs.place = Some(place);
     }
     Ok(outputs)
 }
@@ -300,12 +299,12 @@ pub(super) fn options(
     services: &Services<'_>,
     input: &Input,
     dockerfile: ir::Dockerfile,
-    outputs: &[Output],
+    outputs: &Outputs,
 ) -> Result<BuildOptions> {
     let named = contexts::named(&args.build_context)?;
     let build_args = build_args(args, environment);
     let epoch_s = epoch::epoch(args, &build_args, &dockerfile, input)?;
-    let rewrite = outputs.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
+    let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let always_index = is_on(&build_args, "BUILDKIT_MULTI_PLATFORM")?;
     let cache_to = cache_to(args, &build_args, environment)?;
     foreign_syntax(&build_args).iter().for_each(|warning| report::remark(warning));
@@ -329,7 +328,8 @@ pub(super) fn options(
         context: input.context.clone(),
         contexts: named.files,
         request,
-        tags: args.tag.iter().map(|tag| reference(tag)).collect::<Result<_>>()?,
+        tags: outputs.stored_names(),
+        annotations: outputs.annotations.clone(),
         always_index,
         cache_from: caches("--cache-from", &args.cache_from, |text| {
             cache_options::from(text, &|name| environment.get(name).map(str::to_owned))
@@ -343,7 +343,7 @@ pub(super) fn options(
         lent: services.lent.clone(),
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
-        pack_ahead: output::packings(outputs),
+        pack_ahead: output::packings(&outputs.all),
     })
 }
 

@@ -54,14 +54,14 @@ pub(super) fn id(text: &str) -> Option<String> {
 }
 
 /// Of an image for several platforms, the one that was asked for, or else this machine's.
-pub(super) fn one(loaded: Loaded, asked: Option<&str>, shown: &str) -> Result<Image, Complaint> {
+pub(super) fn one(loaded: &Loaded, asked: Option<&str>, shown: &str) -> Result<Image, Complaint> {
     let asked = asked.map(super::build::platform).transpose()?;
     if let (None, [only]) = (&asked, loaded.images.as_slice()) {
         return Ok(only.clone());
     }
     let wanted = asked.unwrap_or_else(Platform::host);
     let has: Vec<String> = loaded.images.iter().map(|image| image.platform().to_string()).collect();
-    loaded.images.into_iter().find(|image| image.platform() == wanted).ok_or_else(|| {
+    loaded.images.iter().find(|image| image.platform() == wanted).cloned().ok_or_else(|| {
         let text = format!(
             "error: {shown} has nothing for {wanted}, only {}: choose with --platform",
             has.join(", ")

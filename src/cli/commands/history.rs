@@ -38,7 +38,7 @@ pub(in crate::cli) fn run(
     let chosen = find::image(&store, &args.image)?;
     let unreadable = |error: ExportError| Complaint::from_error(&error, Exit::Environment);
     let loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
-    let image = find::one(loaded, args.platform.as_deref(), &args.image)?;
+    let image = find::one(&loaded, args.platform.as_deref(), &args.image)?;
     let lines =
         lines(&store, &image).map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let mut rows = Vec::new();

@@ -4,6 +4,7 @@ use super::build::{options, read_dockerfile, with_input};
 use super::{Complaint, Environment, Exit, Global};
 use crate::build::{self, LockRule};
 use crate::cli::args::LockArgs;
+use crate::cli::outputs::Outputs;
 use crate::cli::report;
 
 pub(in crate::cli) fn run(
@@ -20,7 +21,8 @@ pub(in crate::cli) fn run(
     let rule = if *update { LockRule::Renew } else { LockRule::Complete };
     with_input(build, global, environment, rule, |services, input, file, quiet| {
         let dockerfile = read_dockerfile(input, environment)?.0;
-        let mut options = options(build, environment, services, input, dockerfile, &[])?;
+        let mut options =
+            options(build, environment, services, input, dockerfile, &Outputs::none())?;
         if let Some(lock) = file.lock()
             && *update
             && build.platform.is_empty()

@@ -7,7 +7,7 @@ use crate::cli::args::PushArgs;
 use crate::cli::progress::Plain;
 use crate::cli::{output, registries};
 use crate::image::{ExportOptions, Loaded};
-use crate::oci::{Digest, Reference};
+use crate::oci::{Annotation, Digest, Reference};
 use crate::store::Store;
 
 pub(in crate::cli) fn run(
@@ -44,7 +44,8 @@ pub(in crate::cli) fn run(
         None => {
             let manifest = tagged(&store, &name)?;
             let failed = |error| Complaint::from_error(&error, Exit::Environment);
-            let Loaded { images, is_index } = Loaded::load(&store, manifest).map_err(failed)?;
+            let Loaded { images, is_index, annotations } =
+                Loaded::load(&store, manifest).map_err(failed)?;
             let options = ExportOptions {
                 packing,
                 force_packing: compression.force,
@@ -53,6 +54,9 @@ pub(in crate::cli) fn run(
                 jobs: environment.processors,
                 names: vec![name.clone()],
                 created: None,
+                annotations: Annotation::of_index(&annotations),
+                by_digest: false,
+                split: None,
             };
             build::push(&services, &images, std::slice::from_ref(&name), &[], &options)
                 .map(|digests| digests.first().copied().expect("each name has one"))

@@ -49,6 +49,8 @@ pub(in crate::cli) fn save(
             is_index: one.loaded.is_index,
             names: &one.names,
             created: None,
+            annotations: &one.loaded.annotations,
+            left_out: None,
         })
         .collect();
     let options = ExportOptions {
@@ -59,6 +61,9 @@ pub(in crate::cli) fn save(
         jobs: environment.processors,
         names: Vec::new(),
         created: None,
+        annotations: Vec::new(),
+        by_digest: false,
+        split: None,
     };
     let form = match args.format {
         SaveFormat::Docker => StreamForm::DockerArchive,
@@ -93,9 +98,9 @@ fn add(
                 );
                 return Err(Complaint::new(text, Exit::Usage));
             }
-            (_, asked) => find::one(loaded, asked.as_deref(), text)?,
+            (_, asked) => find::one(&loaded, asked.as_deref(), text)?,
         };
-        loaded = Loaded { images: vec![only], is_index: false };
+        loaded = Loaded { images: vec![only], is_index: false, ..loaded };
     }
     wanted.push(Wanted { top: chosen.top, names: chosen.name.into_iter().collect(), loaded });
     Ok(())

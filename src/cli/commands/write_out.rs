@@ -1,52 +1,111 @@
-//! What a build writes out: files, archives, images in registries.
+//! What a build writes out: files, archives, images in registries and engines, names in the store.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::build::{self, BuildError, BuildOptions, Built, Services};
+use crate::cli::engine::{self, LoadError, Place};
+use crate::cli::environment::Environment;
 use crate::cli::output::{Kind, Output};
+use crate::cli::outputs::Outputs;
 use crate::cli::report;
-use crate::image::{self, ExportOptions, Image, Loaded, Target};
+use crate::image::{self, ExportOptions, Group, Image, Loaded, StreamForm, Target};
 use crate::ir;
-use crate::oci::{Digest, Reference};
+use crate::oci::{Annotation, Digest, Reference};
+use crate::store::{LayerOptions, LowerFolder, Store};
 
-type Result<T> = std::result::Result<T, build::Failure>;
+type Result<T> = std::result::Result<T, WriteError>;
 
-/// Hands the image to every sink that was asked for; gives the digest of the last manifest or index
-/// that went out.
-pub(super) fn all(
-    services: &Services<'_>,
-    options: &BuildOptions,
-    built: &Built,
-    outputs: &[Output],
-    quiet: bool,
-) -> Result<Option<Digest>> {
-    let error = |error| build::Failure::new(BuildError::Export(error));
-    if outputs.is_empty() {
-        return Ok(None);
+/// Why something was not written.
+pub(super) enum WriteError {
+    /// As for a build.
+    Build(build::Failure),
+    /// Neither docker nor podman took the image.
+    Load(LoadError),
+}
+
+impl<E: Into<BuildError>> From<E> for WriteError {
+    fn from(error: E) -> Self {
+        Self::Build(build::Failure::new(error.into()))
     }
-    let Loaded { images, is_index } = Loaded::load(services.store, built.top).map_err(error)?;
-    let is_written = |output: &Output| !matches!(output.kind, Kind::Store | Kind::Registry);
-    if outputs.iter().any(is_written) {
-        build::fetch_images(services, &images)?;
+}
+
+/// What went out.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    /// The digest of the last manifest or index.
+    pub(super) digest: Option<Digest>,
+    /// Names with digests that the image got beside its others.
+    pub(super) canonical: Vec<Reference>,
+}
+
+/// All that writing out needs.
+#[derive(Clone, Copy)]
+pub(super) struct Writer<'a> {
+    pub(super) services: &'a Services<'a>,
+    pub(super) environment: &'a Environment,
+    pub(super) options: &'a BuildOptions,
+    pub(super) outputs: &'a Outputs,
+    pub(super) quiet: bool,
+}
+
+impl Writer<'_> {
+    /// Hands the image to every sink that was asked for.
+    pub(super) fn all(&self, built: &Built) -> Result<Sent> {
+        let mut sent = Sent::default();
+        if self.outputs.all.is_empty() {
+            return Ok(sent);
+        }
+        let store = self.services.store;
+        let loaded = Loaded::load(store, built.top)?;
+        let needs_layers = |output: &Output| {
+            output.unpacked || !matches!(output.kind, Kind::Cache | Kind::Store | Kind::Registry)
+        };
+        if self.outputs.all.iter().any(needs_layers) {
+            build::fetch_images(self.services, &loaded.images).map_err(WriteError::Build)?;
+        }
+        for output in &self.outputs.all {
+            let export = self.export_options(output, &loaded);
+            let digest = self.write(output, &loaded.images, &export)?;
+            sent.digest = digest.or(sent.digest);
+            if matches!(output.kind, Kind::Store | Kind::Registry) {
+                sent.canonical.extend(self.keep(output, built.top, digest)?);
+            }
+            if output.unpacked {
+                loaded.images.iter().try_for_each(|image| unpack(store, image))?;
+            }
+        }
+        Ok(sent)
     }
-    let mut sent = None;
-    for output in outputs {
-        let export = ExportOptions {
+
+    fn export_options(&self, output: &Output, loaded: &Loaded) -> ExportOptions {
+        let mut annotations = Annotation::of_index(&loaded.annotations);
+        annotations.extend(self.outputs.annotations_of(output));
+        ExportOptions {
             packing: output.packing,
             force_packing: output.force_packing,
             docker_media_types: output.docker_media_types,
-            jobs: options.jobs,
-            names: options.tags.clone(),
-            always_index: is_index,
-            created: images.iter().filter_map(Image::created).max().map(str::to_owned),
-        };
+            jobs: self.options.jobs,
+            names: self.outputs.names_of(output).to_vec(),
+            always_index: loaded.is_index,
+            created: loaded.images.iter().filter_map(Image::created).max().map(str::to_owned),
+            annotations,
+            by_digest: output.by_digest,
+            split: output.split,
+        }
+    }
+
+    /// Writes one output; gives the digest of a manifest or index.
+    fn write(
+        &self,
+        output: &Output,
+        images: &[Image],
+        export: &ExportOptions,
+    ) -> Result<Option<Digest>> {
         let target = match &output.kind {
-            Kind::Store => continue,
-            Kind::Registry => {
-                let pushed = push(services, &images, options, &export, quiet)?;
-                sent = pushed.or(sent);
-                continue;
-            }
+            Kind::Cache | Kind::Store => return Ok(None),
+            Kind::Registry => return self.push(images, export),
+            Kind::Engine => return self.load(images, export),
             Kind::OciArchive(path) => Target::OciArchive(path.clone()),
             Kind::OciFolder(path) => Target::OciFolder(path.clone()),
             Kind::DockerArchive(path) => Target::DockerArchive(path.clone()),
@@ -54,45 +113,94 @@ pub(super) fn all(
             Kind::Tar(path) => Target::Tar(path.clone()),
         };
         let mut warn = |warning| report::remark(&format!("warning: {warning}"));
-        let written = image::export_all(services.store, &images, &target, &export, &mut warn)
-            .map_err(error)?;
+        let written = image::export_all(self.services.store, images, &target, export, &mut warn)?;
+        let path = output.kind.path().map_or(Path::new("-"), |path| path);
+        self.say(&format!("wrote {}", path.display()));
         // Where only files are written, there is no manifest.
-        if !matches!(target, Target::Folder(_) | Target::Tar(_)) {
-            sent = Some(written.digest);
+        Ok(output.kind.has_documents().then_some(written.digest))
+    }
+
+    fn push(&self, images: &[Image], export: &ExportOptions) -> Result<Option<Digest>> {
+        let bases = base_names(&self.options.dockerfile);
+        let mut names = export.names.clone();
+        if export.by_digest {
+            // Without tags, all names of a repository are one.
+            names.dedup_by_key(|name| name.name());
         }
-        if !quiet {
-            report::remark(&format!("wrote {}", target_path(&output.kind).display()));
+        let digests = build::push(self.services, images, &names, &bases, export)
+            .map_err(WriteError::Build)?;
+        for (name, digest) in names.iter().zip(&digests) {
+            self.say(&match export.by_digest {
+                true => format!("pushed {}", name.with_digest(*digest)),
+                false => format!("pushed {name}@{digest}"),
+            });
+        }
+        Ok(digests.last().copied())
+    }
+
+    /// Loads an image into docker or podman.
+    fn load(&self, images: &[Image], export: &ExportOptions) -> Result<Option<Digest>> {
+        let place = self.outputs.place.as_ref().unwrap_or(&Place::Program("docker"));
+        let mut digest = None;
+        let no_annotations = BTreeMap::new();
+        let said = engine::load(place, self.environment, &mut |known, out| {
+            let group = Group {
+                images,
+                is_index: false,
+                names: &export.names,
+                created: export.created.as_deref(),
+                annotations: &no_annotations,
+                left_out: Some(known),
+            };
+            let store = self.services.store;
+            let written =
+                image::save_stream(store, &[group], StreamForm::DockerArchive, out, export)?;
+            digest = Some(written.digest);
+            Ok(())
+        });
+        let said = said.map_err(|error| match error {
+            LoadError::Export(error) => error.into(),
+            other @ (LoadError::Nowhere(_)
+            | LoadError::Program { .. }
+            | LoadError::Io { .. }
+            | LoadError::Engine(_)) => WriteError::Load(other),
+        })?;
+        said.iter().filter(|line| !line.is_empty()).for_each(|line| self.say(line));
+        Ok(digest)
+    }
+
+    /// Gives the image its further names in the store.
+    fn keep(&self, output: &Output, top: Digest, sent: Option<Digest>) -> Result<Vec<Reference>> {
+        let names = self.outputs.names_of(output);
+        let mut kept = Vec::new();
+        if output.canonical {
+            kept.extend(names.iter().map(|name| name.with_digest(sent.unwrap_or(top))));
+        }
+        if names.is_empty() {
+            kept.extend(output.dangling_prefix.iter().map(|prefix| prefix.with_digest(top)));
+        }
+        if output.stored {
+            kept.iter().try_for_each(|name| self.services.store.set_tag(name, top))?;
+        }
+        Ok(kept)
+    }
+
+    fn say(&self, text: &str) {
+        if !self.quiet {
+            report::remark(text);
         }
     }
-    Ok(sent)
 }
 
-fn target_path(kind: &Kind) -> &Path {
-    match kind {
-        Kind::Store | Kind::Registry => Path::new(""),
-        Kind::OciArchive(path)
-        | Kind::OciFolder(path)
-        | Kind::DockerArchive(path)
-        | Kind::Folder(path)
-        | Kind::Tar(path) => path,
+/// Unpacks an image's layers in the store, base first.
+fn unpack(store: &Store, image: &Image) -> Result<()> {
+    let options = LayerOptions { clamp_s: None, created_s: 0 };
+    let mut lowers: Vec<LowerFolder> = Vec::new();
+    for layer in image.layers() {
+        let folder = store.unpacked(layer.diff_id, &lowers, &options)?;
+        lowers.push(folder);
     }
-}
-
-fn push(
-    services: &Services<'_>,
-    images: &[Image],
-    options: &BuildOptions,
-    export: &ExportOptions,
-    quiet: bool,
-) -> Result<Option<Digest>> {
-    let bases = base_names(&options.dockerfile);
-    let pushed = build::push(services, images, &options.tags, &bases, export)?;
-    for (name, digest) in options.tags.iter().zip(&pushed) {
-        if !quiet {
-            report::remark(&format!("pushed {name}@{digest}"));
-        }
-    }
-    Ok(pushed.last().copied())
+    Ok(())
 }
 
 /// Images that the Dockerfile starts from: their repositories have the layers already.

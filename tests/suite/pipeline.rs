@@ -1,0 +1,185 @@
+//! What a pipeline does: build, push, pull elsewhere, run. What others read of it is the same.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::env::{Done, Env, skip};
+use crate::support::registry::DockerRegistry;
+
+/// Owners, modes, links, removals, a name that needs more than a tar header has.
+const ONE: &str = "FROM base:1
+WORKDIR /srv
+COPY --chown=7:8 --chmod=640 f .
+RUN rm -r /old && ln -s ../srv/f /bin/link && chown -h 5:6 /bin/link && ln f hard && \
+    chmod 4711 /bin/busybox && mkdir -p /long/$(head -c 120 /dev/zero | tr '\\0' a)/b
+CMD [\"/bin/cat\", \"/srv/f\"]
+";
+/// What needs no emulator to be made for another machine.
+const TWO: &str = "FROM scratch
+ARG TARGETARCH
+COPY busybox /bin/cat
+COPY --chown=7:8 --chmod=640 f /srv/
+LABEL arch=$TARGETARCH
+CMD [\"/bin/cat\", \"/srv/f\"]
+";
+
+struct Scene {
+    env: Env,
+    registry: DockerRegistry,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let env = Env::new();
+        env.base();
+        env.write("f", "content\n");
+        env.write("busybox", fs::read("/bin/busybox").unwrap());
+        fs::set_permissions(env.path("context/busybox"), fs::Permissions::from_mode(0o755))
+            .unwrap();
+        Self { env, registry: DockerRegistry::open() }
+    }
+
+    fn name(&self, tag: &str) -> String {
+        format!("{}/team/app:{tag}", self.registry.host())
+    }
+
+    /// Builds and pushes.
+    fn push(&self, tag: &str, compression: &str, platforms: &str) {
+        let dockerfile = if platforms.contains(',') { TWO } else { ONE };
+        let name = self.name(tag);
+        let args = ["-t", &name, "--push", "--compression", compression, "--platform", platforms];
+        self.env.build(dockerfile, &[&args[..], &["--force-compression"]].concat()).ok();
+    }
+
+    fn other(&self, args: &[&str]) -> Done {
+        Done::of(self.env.command_in("other", args).output().unwrap())
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Done {
+        Done::of(self.env.program(program).args(args).output().unwrap())
+    }
+
+    /// The files of the pulled image as rbuild writes them.
+    fn own_files(&self, name: &str, folder: &str) -> String {
+        let dockerfile = format!("FROM {name}\n");
+        fs::create_dir_all(self.env.path("empty")).unwrap();
+        fs::write(self.env.path("empty/Dockerfile"), dockerfile).unwrap();
+        self.other(&["build", "empty", "-o", folder]).ok();
+        self.listing(folder)
+    }
+
+    /// The files of the image in the registry, as skopeo and umoci unpack them.
+    fn others_files(&self, name: &str, folder: &str) -> String {
+        let from = format!("docker://{name}");
+        let layout = format!("oci:{folder}.oci:x");
+        // This umoci knows no zstd.
+        let repack = ["--dest-compress-format", "gzip", "--src-tls-verify=false"];
+        self.run("skopeo", &[&["copy", "-q"][..], &repack, &[&from, &layout]].concat()).ok();
+        self.run("umoci", &["unpack", "--image", &format!("{folder}.oci:x"), folder]).ok();
+        self.listing(&format!("{folder}/rootfs"))
+    }
+
+    /// Every file: mode, owner, links, size, target, name, and the hash of its content.
+    fn listing(&self, folder: &str) -> String {
+        let script = "cd \"$1\" && find . -mindepth 1 ! -type d -printf '%M %U:%G %n %s %l %p\\n' -o \
+                      -mindepth 1 -type d -printf '%M %U:%G %p\\n' | sort && \
+                      find . -type f -print0 | sort -z | xargs -0 sha256sum";
+        self.run("sh", &["-c", script, "sh", folder]).ok().stdout
+    }
+}
+
+fn config(shown: &str) -> Value {
+    serde_json::from_str::<Value>(shown).unwrap()["Config"].clone()
+}
+
+#[test]
+fn priv_what_was_pushed_is_pulled_and_read_by_others_as_it_is() {
+    let scene = Scene::new();
+    for compression in ["gzip", "zstd"] {
+        for (kind, platforms) in [("one", "linux/amd64"), ("two", "linux/amd64,linux/arm64")] {
+            let tag = format!("{kind}-{compression}");
+            let name = scene.name(&tag);
+            scene.push(&tag, compression, platforms);
+            for platform in platforms.split(',') {
+                let (os, arch) = platform.split_once('/').unwrap();
+                scene.other(&["pull", "--platform", platform, &name]).ok();
+                let pulled = scene.other(&["inspect", &name]).ok().stdout;
+                assert_eq!(config(&pulled)["architecture"], arch, "{tag}");
+                let which = [&*format!("--override-os={os}"), &format!("--override-arch={arch}")];
+                let remote = format!("docker://{name}");
+                let args = ["inspect", "--config", "--raw", "--tls-verify=false", &remote];
+                let raw = scene.run("skopeo", &[&which[..], &args[..]].concat()).ok().stdout;
+                let raw: Value = serde_json::from_str(&raw).unwrap();
+                assert_eq!(config(&pulled), raw, "{tag} {platform}");
+            }
+            if kind == "one" {
+                let own = scene.own_files(&name, &format!("own-{tag}"));
+                assert!(own.contains("-rws--x--x 0:0"), "{own}");
+                assert_eq!(own, scene.others_files(&name, &format!("others-{tag}")), "{tag}");
+            }
+            let raw = format!("docker://{name}");
+            let raw = scene.run("skopeo", &["inspect", "--raw", "--tls-verify=false", &raw]).ok();
+            let top: Value = serde_json::from_str(&raw.stdout).unwrap();
+            match kind {
+                "one" => {
+                    let layers = top["layers"].as_array().unwrap().iter();
+                    let types: Vec<&str> =
+                        layers.map(|layer| layer["mediaType"].as_str().unwrap()).collect();
+                    let want = format!("application/vnd.oci.image.layer.v1.tar+{compression}");
+                    assert!(types.iter().all(|found| *found == want), "{types:?}");
+                }
+                _ => assert_eq!(top["manifests"].as_array().unwrap().len(), 2, "{top}"),
+            }
+        }
+    }
+    assert_eq!(scene.env.leftovers("other"), "");
+}
+
+/// Podman as Debian has it, with a storage of the test's own.
+fn podman(scene: &Scene, args: &[&str]) -> Done {
+    // Paths have to be absolute.
+    let (root, run) = (scene.env.shown("podman"), scene.env.shown("podman-run"));
+    let storage = ["--root", &*root, "--runroot", &run, "--storage-driver", "vfs"];
+    let runtime = ["--cgroup-manager", "cgroupfs", "--runtime", "runc"];
+    scene.run("podman", &[&storage[..], &runtime, args].concat())
+}
+
+#[test]
+fn priv_what_was_pushed_is_run_by_podman() {
+    let scene = Scene::new();
+    let is_there = |name: &str| Command::new(name).arg("--version").output().is_ok();
+    if !is_there("podman") || !is_there("runc") {
+        skip("podman", "podman or runc is not installed");
+        return;
+    }
+    // Where limits cannot be raised, podman must not try to.
+    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
+    let run = |name: &str| {
+        let flags = ["run", "--rm", "--network=none", "--pull=never"];
+        podman(&scene, &[&flags[..], &limits[..], &[name]].concat())
+    };
+    for compression in ["gzip", "zstd"] {
+        for (kind, platforms) in [("one", "linux/amd64"), ("two", "linux/amd64,linux/arm64")] {
+            let tag = format!("{kind}-{compression}");
+            let name = scene.name(&tag);
+            scene.push(&tag, compression, platforms);
+            podman(&scene, &["pull", "-q", "--tls-verify=false", &name]).ok();
+            let done = run(&name);
+            // 126 and 127 are podman's own for a container that did not start.
+            if matches!(done.code, Some(125..=127)) {
+                skip("podman", &format!("podman runs nothing here: {}", done.stderr));
+                return;
+            }
+            assert_eq!(done.stdout, "content\n", "{tag}: {}", done.stderr);
+        }
+    }
+}
