@@ -309,7 +309,9 @@ fn name_of(text: &str) -> Result<Reference, String> {
 fn refuse_true(name: &str, value: bool) -> Result<(), String> {
     let why = match name {
         _ if !value => return Ok(()),
-        "registry.insecure" => "add --registry NAME,insecure or NAME,http, or say it in registries.toml",
+        "registry.insecure" => {
+            "add --registry NAME,insecure or NAME,http, or say it in registries.toml"
+        }
         "prefer-nondist-layers" => "layers go to the registry, whatever their type was",
         _ => "rbuild makes no attestations yet",
     };

@@ -162,14 +162,14 @@ fn wrong_usage_says_what_to_type() {
     let check = |args: &[&str], code, part: &str| env.rbuild(args).fails(code, &[part]);
     check(&["build", "none"], 2, "error: the context none does not exist: give the folder");
     check(&["build", "context/a"], 2, "error: the context context/a is no folder");
-    check(&["build", "-t", "Bad", "context"], 1, "error: there is no Dockerfile: ");
+    check(&["build", "-t", "good", "context"], 1, "error: there is no Dockerfile: ");
     check(&["build", "context"], 1, "/context/docker/Dockerfile.app?\n");
     env.write("Dockerfile", "FROM scratch\nCOPY a /\n");
     check(&["build", "-t", "Bad", "context"], 2, "Bad");
     check(&["build", "--push", "context"], 2, "error: pushing needs a name: add -t REGISTRY/NAME");
     let known = "error: --output type=nix is not known: use one of oci, docker, local, tar";
     check(&["build", "-o", "type=nix,dest=x", "context"], 2, known);
-    check(&["build", "-o", "type=oci", "context"], 2, "type=oci needs dest=PATH");
+    check(&["build", "-o", "type=local", "context"], 2, "type=local needs dest=PATH");
     check(&["build", "-o", "type=oci,dets=x", "context"], 2, "did you mean `dest`?");
     check(&["build", "--target", "nope", "context"], 1, "nope");
     check(&["build", "--platform", "linux/vax9/x/y", "context"], 2, "linux/vax9/x/y");
