@@ -13,6 +13,7 @@ mod cache_document;
 mod cache_export;
 mod cache_mount;
 mod cache_travel;
+mod cause;
 mod contexts;
 mod copy;
 mod download;

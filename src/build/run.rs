@@ -20,6 +20,7 @@ use crate::sandbox::{
 use crate::store::{LayerOptions, LowerFolder, WorkFolder};
 use crate::tree::{Accounts, ResolvedUser, TreePath};
 
+use super::cause::{FailedRun, likely_cause};
 use super::driver::Run;
 use super::mask::{Mask, MaskedStream};
 use super::mount_source::Inputs;
@@ -123,8 +124,12 @@ fn failure(
 ) -> BuildError {
     let command = operation.argv.join(" ");
     let program = operation.argv.first().map_or("", String::as_str);
+    let last_lines = tail.into_lines();
     let (how, help) = match exit {
-        Ok(Exit::Code(code)) => (format!("exit code: {code}"), known_code(code)),
+        Ok(Exit::Code(code)) => {
+            let run = FailedRun { code, lines: &last_lines, network: operation.network };
+            (format!("exit code: {code}"), likely_cause(&run))
+        }
         Ok(Exit::Signal(9)) => {
             let help = "it was killed: perhaps the machine ran out of memory".to_owned();
             ("signal: 9 (killed)".to_owned(), Some(help))
@@ -149,7 +154,7 @@ fn failure(
         }
         Err(source) => return BuildError::Sandbox { span, source },
     };
-    BuildError::Run { span, command, how, last_lines: tail.into_lines(), help }
+    BuildError::Run { span, command, how, last_lines, help }
 }
 
 /// What lets the kernel run programs of another platform (binfmt_misc, Documentation/admin-guide).
@@ -162,15 +167,6 @@ fn foreign(platform: &str) -> Option<String> {
              Ubuntu), and so does building on a {platform} machine"
         )
     })
-}
-
-fn known_code(code: u8) -> Option<String> {
-    match code {
-        126 => Some("126 means that a command was found but cannot be executed: `chmod +x` it, or copy it with --chmod=755".to_owned()),
-        127 => Some("127 means that a command was not found: install it in an earlier step, or look at its spelling and PATH".to_owned()),
-        137 => Some("137 means that the command was killed: perhaps the machine ran out of memory".to_owned()),
-        _ => None,
-    }
 }
 
 fn spec(
