@@ -8,6 +8,7 @@ mod agents;
 mod auth;
 mod bucket;
 mod challenge;
+mod chunks;
 mod credentials;
 mod date;
 mod endpoint;

@@ -72,6 +72,7 @@ impl Client {
         let mut tries = self.schedule.tries();
         let (mut whole, mut may_renew) = (blob.size <= WHOLE_BYTES, true);
         loop {
+            let asked = upload.asks();
             let sent = if whole {
                 upload.put(&mut source, blob.size, blob.digest)
             } else {
@@ -82,9 +83,11 @@ impl Client {
             if may_renew && error.is_unauthorized() {
                 // The token ended between two requests of the upload; there is a new one now.
                 may_renew = false;
+            } else if asked && !upload.asks() {
+                // The same again, without asking.
             } else if whole && error.is_too_long() {
                 whole = false;
-                upload.takes_smaller_chunks();
+                upload.chunks.shrink();
             } else {
                 // An upload that is gone may have come to its end.
                 let gone = error.is_not_found();

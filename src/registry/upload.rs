@@ -20,6 +20,7 @@ use std::cell::RefCell;
 use std::io::Read;
 
 use super::auth::Scope;
+use super::chunks::{Chunks, end_of_range};
 use super::endpoint::Endpoint;
 use super::gate::{Direction, Permit};
 use super::http::{Body, Method, Request, Response};
@@ -34,9 +35,6 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 /// With more bytes than this, a request asks before it sends them: a refusal is then an answer
 /// instead of a connection that breaks.
 const ASK_BYTES: u64 = 1 << 20;
-/// The first chunk that is tried where all bytes in one request are too many, and the smallest.
-const CHUNK_BYTES: u64 = 32 << 20;
-const MIN_CHUNK_BYTES: u64 = 512 << 10;
 
 /// An upload that a registry has opened. Without [`Upload::finish`] it comes to nothing.
 pub struct Upload<'a> {
@@ -48,10 +46,9 @@ pub struct Upload<'a> {
     location: Url,
     /// How many bytes were sent into it.
     n_bytes: u64,
-    /// The most for one request, where that was found out.
-    chunk_bytes: Option<u64>,
-    /// The least for one request that is not the last.
-    min_chunk_bytes: u64,
+    pub(super) chunks: Chunks,
+    /// Whether requests ask before they send many bytes.
+    asks: bool,
     is_over: bool,
     _permit: Permit<'a>,
 }
@@ -95,8 +92,8 @@ impl<'a> Upload<'a> {
             location: endpoint.base.clone(),
             endpoint,
             n_bytes: 0,
-            chunk_bytes: None,
-            min_chunk_bytes: 0,
+            chunks: Chunks::new(),
+            asks: true,
             // Until it is open there is nothing to end.
             is_over: true,
             _permit: permit,
@@ -109,6 +106,11 @@ impl<'a> Upload<'a> {
             None => upload.open()?,
         }
         Ok(upload)
+    }
+
+    /// Whether requests still ask before they send many bytes.
+    pub(super) const fn asks(&self) -> bool {
+        self.asks
     }
 
     /// How many bytes were sent into it.
@@ -156,7 +158,7 @@ impl<'a> Upload<'a> {
         response.discard();
         self.location = response.location()?;
         self.is_over = false;
-        self.min_chunk_bytes = number(&response, "oci-chunk-min-length").unwrap_or_default();
+        self.chunks.least = number(&response, "oci-chunk-min-length").unwrap_or_default();
         self.n_bytes = 0;
         Ok(())
     }
@@ -170,6 +172,7 @@ impl<'a> Upload<'a> {
         let base = self.n_bytes.saturating_sub(source.position());
         let mut may_renew = true;
         loop {
+            let asked = self.asks;
             let error = match self.send_part(source) {
                 Ok(Sent::All) => return Ok(()),
                 Ok(Sent::Some) => {
@@ -182,7 +185,9 @@ impl<'a> Upload<'a> {
             if may_renew && error.is_unauthorized() {
                 // There is a new token already.
                 may_renew = false;
-            } else if !(error.is_too_long() && self.takes_smaller_chunks()) {
+            } else if asked && !self.asks {
+                // The same again, without asking.
+            } else if !(error.is_too_long() && self.chunks.shrink()) {
                 // What the registry has is not what we think; or it has forgotten all.
                 let lost = error.is_other_place() || error.is_not_found();
                 if lost { tries.wait(error)? } else { tries.failed(error)? }
@@ -195,15 +200,15 @@ impl<'a> Upload<'a> {
 
     /// One request with as much as one may carry, if there is anything.
     fn send_part(&mut self, source: &mut dyn Source) -> Result<Sent, RegistryError> {
-        let most = self.chunk_bytes.unwrap_or(u64::MAX);
-        let n_bytes = source.next_bytes(most).map_err(|failure| self.local(failure))?;
+        let n_bytes =
+            source.next_bytes(self.chunks.most()).map_err(|failure| self.local(failure))?;
         if n_bytes == Some(0) {
             return Ok(Sent::All);
         }
         let mut request = Request::new(Method::Patch, self.location.clone())
             .header("content-type", "application/octet-stream");
         if let Some(n_bytes) = n_bytes
-            && (self.n_bytes > 0 || self.chunk_bytes.is_some())
+            && (self.n_bytes > 0 || self.chunks.are_several())
         {
             let last = self.n_bytes.saturating_add(n_bytes).saturating_sub(1);
             request = request.header("content-range", format!("{}-{last}", self.n_bytes));
@@ -330,17 +335,19 @@ impl<'a> Upload<'a> {
         source: &mut dyn Source,
         n_bytes: Option<u64>,
     ) -> Result<Response, RegistryError> {
-        if n_bytes.is_none_or(|n_bytes| n_bytes > ASK_BYTES) {
+        if self.asks && n_bytes.is_none_or(|n_bytes| n_bytes > ASK_BYTES) {
             request = request.header("expect", "100-continue");
         }
         let failure = RefCell::new(None);
         let mut part = Part { source, left: n_bytes.unwrap_or(u64::MAX), failure: &failure };
         let body = Body::Stream { reader: &mut part, n_bytes };
         let result = self.call(request.with_body(body));
-        match failure.take() {
-            Some(failure) => Err(self.local(failure)),
-            None => result,
+        if let Some(failure) = failure.take() {
+            return Err(self.local(failure));
         }
+        // Some proxy does not know what asking is (RFC 9110, 15.5.18).
+        self.asks &= !matches!(&result, Ok(response) if response.status() == 417);
+        result
     }
 
     /// A failure of our own side as an error.
@@ -355,15 +362,6 @@ impl<'a> Upload<'a> {
     fn is_lost(&self) -> RegistryError {
         let source = std::io::Error::other("the upload that broke cannot be taken up again");
         RegistryError::Broken { host: self.endpoint.base.host().to_owned(), source }
-    }
-
-    /// Sees to it that the next request carries less; no when it is as little as can be.
-    pub(super) fn takes_smaller_chunks(&mut self) -> bool {
-        let least = self.min_chunk_bytes.max(MIN_CHUNK_BYTES);
-        let next = self.chunk_bytes.map_or(CHUNK_BYTES, |chunk| chunk / 4).max(least);
-        let is_less = self.chunk_bytes.is_none_or(|chunk| next < chunk);
-        self.chunk_bytes = Some(next);
-        is_less
     }
 }
 
@@ -386,30 +384,4 @@ impl Drop for Upload<'_> {
 
 fn number(response: &Response, header: &str) -> Option<u64> {
     response.header(header)?.trim().parse().ok()
-}
-
-/// The number of bytes in `0-<last>`; of no bytes registries say `0-0`, as of one.
-fn end_of_range(range: &str) -> Option<u64> {
-    let (first, last) = range.trim().trim_start_matches("bytes=").split_once('-')?;
-    let last: u64 = last.trim().parse().ok()?;
-    if first.trim() == "0" { last.checked_add(1) } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::end_of_range;
-
-    #[test]
-    fn ranges_tell_how_many_bytes_there_are() {
-        for (range, want) in [
-            ("0-99", Some(100)),
-            ("bytes=0-99", Some(100)),
-            ("0-0", Some(1)),
-            ("5-99", None),
-            ("0-18446744073709551615", None),
-            ("", None),
-        ] {
-            assert_eq!(end_of_range(range), want, "{range}");
-        }
-    }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rbuild::archive::Packing;
 use rbuild::build::{self, BuildError, Lent, LockedInputs, Services, StepNumbers, Stop};
 use rbuild::image::{self, ExportError, ExportOptions, Image};
-use rbuild::oci::{Digest, Manifest, Platform, Reference};
+use rbuild::oci::{Descriptor, Digest, LayerCompression, Manifest, MediaType, Platform, Reference};
 use rbuild::pool;
 use rbuild::registry::{Client, Options, RegistryError};
 use rbuild::store::{OpenOptions, Store};
@@ -361,4 +361,37 @@ fn pulls_and_pushes_through_a_bad_network_end_well_or_say_why() {
     }
     let kinds: BTreeSet<&String> = faults.iter().flat_map(BTreeMap::keys).collect();
     assert_eq!(kinds.len(), 9, "{kinds:?}");
+}
+
+#[test]
+fn streams_through_a_bad_network_arrive_or_say_why() {
+    let registry = DockerRegistry::open();
+    let weather = Weather::new("streams");
+    let plan = Arc::clone(&weather);
+    let proxy = Proxy::new(registry.host(), move |head| plan.fault(head));
+    weather.set(true);
+    let kinds = (0..100_usize).map(|run| {
+        let bytes = noise(&run.to_string(), [90_000, 500_000, 1_500_000][run % 3]).into_bytes();
+        let name = |host: &str| format!("{host}/streams/{run}:1").parse::<Reference>().unwrap();
+        let send = |client: &Client| {
+            let mut upload = client.start_upload(&name(&proxy.host()))?;
+            upload.send(&mut bytes.as_slice(), &|_| ())?;
+            upload.finish(Digest::of(&bytes))
+        };
+        let sent = send(&client());
+        let there = client().blob_exists(&name(registry.host()), Digest::of(&bytes)).unwrap();
+        assert!(there || sent.is_err());
+        if there {
+            let blob = Descriptor::of(MediaType::OciLayer(LayerCompression::None), &bytes);
+            let own = name(registry.host());
+            client().pull_blob(&own, &blob, &mut std::io::sink(), &|_| ()).unwrap();
+        }
+        sent.map_or_else(|error| kind(&error), |()| "ok".to_owned())
+    });
+    let kinds = count(kinds);
+    let faults = proxy.log().into_iter().filter(|(_, fault)| *fault != Fault::None);
+    let faults = count(faults.map(|(_, fault)| fault.kind()));
+    let text = format!("100 streams: {kinds:?}\nfaults: {faults:?}\n");
+    std::io::stderr().write_all(text.as_bytes()).unwrap();
+    assert!(kinds["ok"] >= 75, "{kinds:?}");
 }

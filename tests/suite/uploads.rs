@@ -269,3 +269,17 @@ fn large_layers_go_up_while_they_are_packed() {
         rbuild::image::verify_layout(&env.path("out")).unwrap();
     }
 }
+
+#[test]
+fn proxies_that_cannot_be_asked_are_not_asked_again() {
+    let registry = DockerRegistry::open();
+    let proxy = Proxy::new(registry.host(), |head| match head.header("expect") {
+        Some(_) => Fault::Status(417, None),
+        None => Fault::None,
+    });
+    for n_bytes in [2 * MIB, 5 * MIB] {
+        let (pushed, told, _) = push(&client(), &proxy.host(), &some_bytes(n_bytes));
+        assert_eq!((pushed.unwrap(), told), (Pushed::Uploaded, n_bytes));
+    }
+    stream(&client(), &proxy.host(), &some_bytes(3 * MIB)).unwrap();
+}
