@@ -62,7 +62,7 @@ fn failed_run_shows_its_exit_code_last_lines_and_place() {
          did not complete successfully: exit code: 3\n --> Dockerfile:3:1\n",
     ];
     fails_whole(&env, bad, 1, &parts);
-    let parts = ["exit code: 127\n", "help: 127 means that a command was not found"];
+    let parts = ["exit code: 127\n", "help: the image has no `nonsense`: install it"];
     fails_whole(&env, "RUN nonsense\n", 1, &parts);
     let parts = ["exit code: 127", "help: the image has no `/bin/none`"];
     fails_whole(&env, "RUN [\"/bin/none\"]\n", 1, &parts);
