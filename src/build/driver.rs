@@ -27,7 +27,8 @@ use super::shared::{Shared, StepRun};
 use super::slot::Slot;
 use super::stack::Stack;
 use super::{
-    BuildError, Failure, Outcome, cache_export, copy, planning, remote_cache, run, workdir,
+    BuildError, Event, Failure, Outcome, StepPlace, cache_export, copy, planning, remote_cache,
+    run, workdir,
 };
 
 /// The number of the build context among the folders that files may lie in.
@@ -209,20 +210,17 @@ impl<'a> Run<'a> {
                 Ok((parent.stack, parent.history.to_vec()))
             }
             Base::Image(request) => {
-                let total = stage.n_operations() + 1;
-                let name = format!("[{} 1/{total}] FROM {}", stage.name, request.name);
-                let step = self.start(name);
+                let from = format!("FROM {}", request.name);
+                let step = self.start_at(StepPlace::of(stage, None, from));
                 self.finish(step, Outcome::Cached);
                 Ok((self.images.get(request).stack(), Vec::new()))
             }
         }
     }
 
-    pub(super) fn step_name(&self, at: At<'_>) -> String {
-        let Some(stage) = self.plan.stages.get(at.stage) else { return String::new() };
-        let before =
-            stage.steps.iter().take(at.number).filter(|step| step.operation.is_some()).count();
-        format!("[{} {}/{}] {}", stage.name, before + 2, stage.n_operations() + 1, at.step.text)
+    pub(super) fn place(&self, at: At<'_>) -> StepPlace {
+        let stage = self.plan.stages.get(at.stage).expect("a plan names its own stages");
+        StepPlace::of(stage, Some(at.number), at.step.text.clone())
     }
 
     /// Makes the layer of one step, or finds it.
@@ -237,7 +235,7 @@ impl<'a> Run<'a> {
         for source in operation.stages() {
             self.stage(source)?;
         }
-        let shown = self.start(self.step_name(at));
+        let shown = self.start_at(self.place(at));
         let made = match operation {
             Operation::Run(run) => self.run_step(scope, at, run, stack, &shown),
             Operation::Copy(copy) => self.copy_step(at, copy, stack, &shown),
@@ -270,6 +268,7 @@ impl<'a> Run<'a> {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,
         };
+        self.event(Event::Executing { step: shown.id });
         let lowers = self.folders(stack)?;
         let started = Instant::now();
         let done = run::run(self, shown, at.step.span, operation, &inputs, &lowers)?;

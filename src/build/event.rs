@@ -1,7 +1,11 @@
 //! What happens during a build, as it happens. Only `cli` turns it into text.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use crate::oci::Digest;
+use crate::plan::PlannedStage;
 
 use super::Reason;
 
@@ -21,7 +25,7 @@ impl StepNumbers {
 }
 
 /// Which of a command's outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stream {
     /// Its standard output.
     Stdout,
@@ -42,6 +46,37 @@ pub enum Outcome {
     Cancelled,
 }
 
+/// Which instruction of the Dockerfile a step is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepPlace {
+    /// The stage, as logs call it.
+    pub stage: String,
+    /// The place among those of the stage that make layers, from 1, which is FROM.
+    pub number: usize,
+    /// How many of those there are.
+    pub of: usize,
+    /// The instruction in one line.
+    pub instruction: String,
+}
+
+impl StepPlace {
+    /// Step number `at` of a stage, or its FROM.
+    pub(super) fn of(stage: &PlannedStage, at: Option<usize>, instruction: String) -> Self {
+        let n_before = at.map_or(0, |at| {
+            let before = stage.steps.iter().take(at);
+            before.filter(|step| step.operation.is_some()).count() + 1
+        });
+        let (number, of) = (n_before + 1, stage.n_operations() + 1);
+        Self { stage: stage.name.clone(), number, of, instruction }
+    }
+}
+
+impl std::fmt::Display for StepPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{} {}/{}] {}", self.stage, self.number, self.of, self.instruction)
+    }
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -51,6 +86,13 @@ pub enum Event {
         step: StepId,
         /// As in `[build 2/5] RUN make`.
         name: String,
+        /// The instruction, if it is one.
+        place: Option<StepPlace>,
+    },
+    /// The step was not in the cache: its command runs.
+    Executing {
+        /// Which.
+        step: StepId,
     },
     /// Why a step is made and not found, where that was asked for.
     Explained {
@@ -90,5 +132,22 @@ pub enum Event {
     Warning {
         /// What.
         text: String,
+    },
+    /// Something that people want to know.
+    Note {
+        /// What.
+        text: String,
+    },
+    /// An output was written.
+    Wrote {
+        /// Where to.
+        path: PathBuf,
+    },
+    /// The image is in a registry.
+    Pushed {
+        /// Its full name.
+        name: String,
+        /// Its manifest or index there.
+        digest: Digest,
     },
 }

@@ -31,7 +31,7 @@ impl Run<'_> {
             operation,
             parts: [key.components(), &standing_on].concat(),
             step,
-            name: self.step_name(at),
+            name: self.place(at).to_string(),
             stage: at.stage,
             is_fresh: stack.is_fresh(),
         }

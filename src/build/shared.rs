@@ -15,7 +15,9 @@ use super::cache_travel::{Offers, Travel};
 use super::contexts::NamedFolders;
 use super::driver::CONTEXT_FOLDER;
 use super::fetch::Fetched;
-use super::{BuildError, BuildOptions, Event, Failure, Outcome, Services, StepId, chain, run};
+use super::{
+    BuildError, BuildOptions, Event, Failure, Outcome, Services, StepId, StepPlace, chain, run,
+};
 
 /// Numbers steps and tells of them.
 #[derive(Debug)]
@@ -33,8 +35,17 @@ impl<'a> Steps<'a> {
     }
 
     pub(super) fn start(&self, name: String) -> StepRun {
+        self.started(name, None)
+    }
+
+    /// Starts an instruction.
+    pub(super) fn start_at(&self, place: StepPlace) -> StepRun {
+        self.started(place.to_string(), Some(place))
+    }
+
+    fn started(&self, name: String, place: Option<StepPlace>) -> StepRun {
         let id = self.services.numbers.next();
-        self.event(Event::Started { step: id, name });
+        self.event(Event::Started { step: id, name, place });
         StepRun { id, started: Instant::now() }
     }
 

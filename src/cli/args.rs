@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use super::call::{Call, Format, Inspection};
-use super::lockfile::LockOptions;
+use super::lockfile::{LockArgs, LockOptions};
 use super::outputs::OutputArgs;
+use super::progress::Progress;
 use super::store_args::{DuArgs, HistoryArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, TagArgs};
 
 const AFTER_HELP: &str = "\
@@ -248,17 +249,6 @@ impl BuildArgs {
     }
 }
 
-/// It takes the options of the build that is to be locked; what comes out of one does not matter.
-#[derive(Debug, Args)]
-pub(super) struct LockArgs {
-    /// Ask again for what is in the lock file already; for all its platforms unless --platform says
-    /// for which
-    #[arg(long)]
-    pub(super) update: bool,
-    #[command(flatten)]
-    pub(super) build: BuildArgs,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum NetworkArg {
     /// That of the machine
@@ -277,16 +267,6 @@ pub(super) enum Allow {
     /// `RUN --security=insecure`
     #[value(name = "security.insecure")]
     SecurityInsecure,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Progress {
-    /// What fits where the output goes
-    Auto,
-    /// Lines, for logs
-    Plain,
-    /// Nothing
-    Quiet,
 }
 
 /// How layers go out, where an --output does not say otherwise.

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use crate::build::{self, BuildError, ContextFiles, ContextSource, FetchedContext, Services};
-use crate::context::{Context, HashMemo, IgnoreRules, parse_ignore};
+use crate::build::{
+    self, BuildError, ContextFiles, ContextSource, Event, FetchedContext, Services,
+};
+use crate::context::{IgnoreRules, parse_ignore};
 use crate::diag::SourceFile;
 use crate::oci::Digest;
 use crate::pathio::{self, PathError};
@@ -15,11 +17,12 @@ use crate::plan::{
 
 use super::args::BuildArgs;
 use super::exit::Exit;
+use super::fetched::{dockerfile_in, lock_in};
 use super::lockfile::{self, Beside};
-use super::report::{self, Complaint};
+use super::report::Complaint;
 
 /// A Dockerfile or ignore file is no longer than this.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+pub(super) const MAX_FILE_BYTES: u64 = 16 << 20;
 /// The build argument that keeps `.git` in a context that is a repository.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
@@ -40,6 +43,8 @@ pub(super) enum Asked {
 #[derive(Debug)]
 pub(super) struct Input {
     pub(super) dockerfile: SourceFile,
+    /// Where that is, as typed; inside the context if that was fetched.
+    pub(super) path: PathBuf,
     pub(super) context: ContextSource,
     /// The lock file beside the Dockerfile.
     pub(super) lock: Beside,
@@ -89,14 +94,12 @@ impl Asked {
         args: &BuildArgs,
         services: &Services<'_>,
         now_s: i64,
-        quiet: bool,
     ) -> Result<Input> {
         let fetched = match self {
             Self::Folder(path) => return local(args, path),
             Self::Remote(remote) => {
-                if !quiet {
-                    report::remark(&format!("fetching the context {}", redacted(&args.context)));
-                }
+                let text = format!("fetching the context {}", redacted(&args.context));
+                (services.events)(Event::Note { text });
                 build::fetch_context(services, &remote, now_s)
             }
             Self::Stdin => {
@@ -122,7 +125,8 @@ impl Asked {
         let (ignore, tree) = (IgnoreRules::default(), fetched.tree());
         let context = ContextSource { path, ignore, lasting: false, tree };
         let lock = Beside::Fetched(lock_in(args, &fetched)?);
-        Ok(Input { dockerfile, context, lock, fetched: Some(fetched) })
+        let path = args.file.clone().unwrap_or_else(|| PathBuf::from(dockerfile.name()));
+        Ok(Input { dockerfile, path, context, lock, fetched: Some(fetched) })
     }
 }
 
@@ -174,13 +178,13 @@ pub(super) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
     let ignore = ignore_rules(Some(&name), &path)?;
     let context = ContextSource { path, ignore, lasting: true, tree: None };
     // As it was typed: it is shown, and the working folder stays.
-    let beside = args.file.as_ref().filter(|_| !is_stdin(args));
-    let lock = beside.map_or_else(
-        || Path::new(&args.context).join(lockfile::NAME),
-        |file| file.with_file_name(lockfile::NAME),
-    );
-    let lock = Beside::File(lock);
-    Ok(Input { dockerfile, context, lock, fetched: None })
+    let typed = args
+        .file
+        .clone()
+        .filter(|_| !is_stdin(args))
+        .unwrap_or_else(|| Path::new(&args.context).join(name.file_name().unwrap_or_default()));
+    let lock = Beside::File(typed.with_file_name(lockfile::NAME));
+    Ok(Input { dockerfile, path: typed, context, lock, fetched: None })
 }
 
 fn folder(context: &str) -> Result<PathBuf> {
@@ -227,50 +231,8 @@ fn dockerfile_of_stdin() -> Result<SourceFile> {
     Ok(SourceFile::new("Dockerfile", text))
 }
 
-/// The Dockerfile inside a context that was fetched; no link leads out of it.
-fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<SourceFile> {
-    let names: Vec<String> = match (&args.file, fetched.single_file()) {
-        (Some(file), _) => vec![file.to_string_lossy().into_owned()],
-        (None, Some(name)) => vec![name.to_owned()],
-        (None, None) => vec!["Dockerfile".to_owned(), "dockerfile".to_owned()],
-    };
-    for name in &names {
-        let Some(bytes) = file_in(fetched, name)? else { continue };
-        let shown = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
-        let shown = if fetched.single_file().is_some() { "Dockerfile".into() } else { shown };
-        return Ok(SourceFile::new(shown, String::from_utf8_lossy(&bytes).into_owned()));
-    }
-    let name = names.into_iter().next().unwrap_or_default();
-    let error = PathError::new("open", name, std::io::Error::from(std::io::ErrorKind::NotFound));
-    Err(no_dockerfile(&error, fetched.path()))
-}
-
-/// The lock file beside the Dockerfile inside a context that was fetched.
-fn lock_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<Option<String>> {
-    let beside = args.file.clone().unwrap_or_default().with_file_name(lockfile::NAME);
-    let bytes = file_in(fetched, &beside.to_string_lossy())?;
-    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-/// A file inside a context that was fetched; no link leads out of it.
-fn file_in(fetched: &FetchedContext, name: &str) -> Result<Option<Vec<u8>>> {
-    let failed = |error: PathError| Complaint::from_error(&error, Exit::Build);
-    let rules = IgnoreRules::default();
-    let context = Context::open(fetched.path(), rules, 0, HashMemo::none()).map_err(failed)?;
-    let tree = context.tree(&[name]).map_err(failed)?;
-    let Ok(path) = tree.resolve(name.as_bytes()) else { return Ok(None) };
-    if tree.file(&path).is_none() {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    let file = context.read(&path).map_err(failed)?;
-    file.take(MAX_FILE_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(|error| failed(PathError::new("read", name, error)))?;
-    Ok(Some(bytes))
-}
-
-fn no_dockerfile(error: &PathError, context: &Path) -> Complaint {
+/// Says which file may have been meant.
+pub(super) fn no_dockerfile(error: &PathError, context: &Path) -> Complaint {
     if error.kind() != std::io::ErrorKind::NotFound {
         return Complaint::from_error(error, Exit::Build);
     }

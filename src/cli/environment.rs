@@ -25,6 +25,25 @@ pub(super) struct Environment {
     pub(super) processors: NonZeroUsize,
     /// Whether messages go to a terminal that shows colours.
     pub(super) colour: bool,
+    /// Whether what steps print may have colours: on such a terminal, or in the log of a CI system.
+    pub(super) shows_colours: bool,
+}
+
+/// A CI system whose logs have a language of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CiSystem {
+    /// GitHub Actions.
+    GitHub,
+    /// GitLab CI.
+    GitLab,
+}
+
+fn ci_system(variables: &BTreeMap<String, String>) -> Option<CiSystem> {
+    let is = |name: &str| variables.get(name).is_some_and(|value| value == "true");
+    if is("GITHUB_ACTIONS") {
+        return Some(CiSystem::GitHub);
+    }
+    is("GITLAB_CI").then_some(CiSystem::GitLab)
 }
 
 impl Environment {
@@ -35,15 +54,22 @@ impl Environment {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let set = |name: &str| variables.get(name).is_some_and(|value| !value.is_empty());
         let dumb = variables.get("TERM").is_some_and(|term| term == "dumb");
-        let colour = std::io::stderr().is_terminal() && !set("NO_COLOR") && !dumb;
+        let wanted = !set("NO_COLOR") && !dumb;
+        let colour = std::io::stderr().is_terminal() && wanted;
         Self {
             seed: u64::from(now.subsec_nanos()) ^ (u64::from(std::process::id()) << 32),
             now_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             registry_flags: RegistryArgs::default(),
             processors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             colour,
+            shows_colours: colour || (wanted && ci_system(&variables).is_some()),
             variables,
         }
+    }
+
+    /// Whose log the output goes to.
+    pub(super) fn ci_system(&self) -> Option<CiSystem> {
+        ci_system(&self.variables)
     }
 
     /// How messages look.

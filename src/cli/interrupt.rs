@@ -6,10 +6,8 @@ use signal_hook::iterator::Signals;
 use crate::build::Stop;
 use crate::pool;
 
-use super::report;
-
-/// Runs `work`; signals that would end the process throw `stop` instead.
-pub(super) fn watching<R>(stop: &Stop, work: impl FnOnce() -> R) -> R {
+/// Runs `work`; signals that would end the process throw `stop` instead, which `say` is told.
+pub(super) fn watching<R>(stop: &Stop, say: &(dyn Fn(&str) + Sync), work: impl FnOnce() -> R) -> R {
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return work() };
     let handle = signals.handle();
     pool::scope(|scope| {
@@ -19,7 +17,7 @@ pub(super) fn watching<R>(stop: &Stop, work: impl FnOnce() -> R) -> R {
                     // What is unfinished lies in a folder that the next rbuild sweeps.
                     let _never = signal_hook::low_level::emulate_default_handler(signal);
                 }
-                report::remark("interrupted: ending the running steps (again to stop at once)");
+                say("interrupted: ending the running steps (again to stop at once)");
                 stop.interrupt();
             }
         });

@@ -8,6 +8,7 @@ use crate::build::{LockRule, LockedInputs};
 use crate::pathio;
 use crate::plan::Lock;
 
+use super::args::BuildArgs;
 use super::report::Complaint;
 use super::{Exit, lock_text};
 
@@ -38,6 +39,17 @@ impl LockOptions {
     pub(super) const fn rule(&self) -> LockRule {
         if self.locked { LockRule::Strict } else { LockRule::Follow }
     }
+}
+
+/// It takes the options of the build that is to be locked; what comes out of one does not matter.
+#[derive(Debug, Args)]
+pub(super) struct LockArgs {
+    /// Ask again for what is in the lock file already; for all its platforms unless --platform says
+    /// for which
+    #[arg(long)]
+    pub(super) update: bool,
+    #[command(flatten)]
+    pub(super) build: BuildArgs,
 }
 
 /// Where a lock file is that nobody named.

@@ -12,6 +12,7 @@ mod engine;
 mod environment;
 mod epoch;
 mod exit;
+mod fetched;
 mod interrupt;
 mod lock_text;
 mod lockfile;

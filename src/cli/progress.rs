@@ -1,123 +1,313 @@
-//! Events as lines of text.
-#![expect(clippy::print_stderr, reason = "progress goes to standard error")]
+//! What happens during a command, on standard error: lines for logs, groups that CI systems fold, or
+//! JSON for programs; and a summary for those who come later.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod grouped;
+mod json;
+mod marks;
+mod plain;
+mod summary;
+mod text;
 
-use crate::build::{Event, Outcome, StepId};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use super::rate::Rate;
+use clap::ValueEnum;
+
+use crate::build::Event;
+use crate::diag::{self, Diagnostic, SourceFile};
+use crate::oci::Digest;
+
+use super::environment::{CiSystem, Environment};
 use super::reasons;
+use super::report::{Complaint, Findings};
 
-/// Lines such as `#3 [build 2/4] RUN make` and `#3 0.512 cc -c main.c`; nothing is clipped.
-#[derive(Debug, Default)]
-pub(super) struct Plain {
-    steps: Mutex<BTreeMap<StepId, Running>>,
+use grouped::Grouped;
+use json::Json;
+use marks::Marks;
+use plain::Plain;
+use summary::Summary;
+
+pub(super) use text::size;
+
+/// `--progress`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Progress {
+    /// What fits where the output goes
+    Auto,
+    /// Lines, for logs
+    Plain,
+    /// One JSON object a line, for programs; `testdata/progress.schema.json` describes them
+    Json,
+    /// Nothing
+    Quiet,
+}
+
+/// Takes lines; that nobody reads them is no reason to fail.
+pub(super) struct Out<'a>(&'a mut dyn Write);
+
+impl<'a> Out<'a> {
+    fn new(to: &'a mut dyn Write) -> Self {
+        Self(to)
+    }
+
+    /// Several lines, of which some may be what a step printed or a Dockerfile holds.
+    fn lines(&mut self, text: &str, colours: bool) {
+        text.trim_end().split('\n').for_each(|line| self.line(&text::shown(line, colours)));
+    }
+
+    fn line(&mut self, text: &str) {
+        // In one piece, so that other processes' lines do not come between.
+        let _nobody_reads = self.0.write_all(format!("{text}\n").as_bytes());
+    }
+}
+
+/// What came of a build.
+#[derive(Debug)]
+pub(super) struct Result<'a> {
+    /// The image's id.
+    pub(super) id: Digest,
+    /// The manifest or index that went out last.
+    pub(super) digest: Digest,
+    pub(super) names: &'a [String],
+    /// Of all layers, as they are in the store.
+    pub(super) n_bytes: u64,
+}
+
+/// Shows what happens. One at a time writes; when it goes, all is said.
+#[derive(Debug)]
+pub(super) struct Reporter<'a> {
+    environment: &'a Environment,
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct Running {
+struct State {
+    view: View,
     started: Instant,
-    /// Output that does not end its line yet.
-    open: Vec<u8>,
-    rate: Rate,
+    summary: Option<Summary>,
 }
 
-impl Plain {
+/// How it looks.
+#[derive(Debug)]
+enum View {
+    /// Only what went wrong, in a log that may have a language of its own.
+    Quiet(Option<Marks>),
+    Plain(Plain),
+    Grouped(Box<Grouped>),
+    Json(Json),
+}
+
+impl<'a> Reporter<'a> {
+    pub(super) fn new(style: Progress, environment: &'a Environment) -> Self {
+        let started = Instant::now();
+        let colours = environment.shows_colours;
+        let marks = environment.ci_system().map(|system| match system {
+            CiSystem::GitHub => {
+                Marks::GitHub { token: token(environment), dockerfile: "Dockerfile".to_owned() }
+            }
+            CiSystem::GitLab => Marks::GitLab { now_s: environment.now_s, clock: started },
+        });
+        let view = match (style, marks) {
+            (Progress::Quiet, marks) => View::Quiet(marks),
+            (Progress::Json, _) => View::Json(Json::new(started)),
+            (Progress::Auto | Progress::Plain, None) => View::Plain(Plain::new(colours)),
+            (Progress::Auto | Progress::Plain, Some(marks)) => {
+                View::Grouped(Box::new(Grouped::new(marks, colours)))
+            }
+        };
+        let summary = environment.get("GITHUB_STEP_SUMMARY").map(Summary::new);
+        let reporter = Self { environment, state: Mutex::new(State { view, started, summary }) };
+        reporter.begin();
+        reporter
+    }
+
+    fn begin(&self) {
+        let mut state = self.state();
+        with_stderr(|out| match &mut state.view {
+            View::Quiet(Some(marks)) => marks.begin(out),
+            View::Grouped(grouped) => grouped.marks.begin(out),
+            View::Json(json) => json.started(self.environment.now_s, out),
+            View::Quiet(None) | View::Plain(_) => {}
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // After a panic elsewhere, a line may be missing: the rest is as good as it was.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing but results is shown.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.state().view, View::Quiet(_))
+    }
+
+    /// Says where the Dockerfile is, so that places in it are found.
+    pub(super) fn dockerfile(&self, path: &Path) {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_error| path.to_owned());
+        let top = self.environment.get("GITHUB_WORKSPACE").map(Path::new);
+        let shown = top.and_then(|top| absolute.strip_prefix(top).ok()).unwrap_or(path);
+        let mut state = self.state();
+        let name = shown.to_string_lossy().into_owned();
+        match &mut state.view {
+            View::Grouped(grouped) => {
+                if let Marks::GitHub { dockerfile, .. } = &mut grouped.marks {
+                    *dockerfile = name;
+                }
+            }
+            View::Quiet(Some(Marks::GitHub { dockerfile, .. })) => *dockerfile = name,
+            View::Json(json) => json.file = Some(name),
+            View::Quiet(_) | View::Plain(_) => {}
+        }
+    }
+
     /// Shows what happened.
     pub(super) fn event(&self, event: &Event) {
-        // Each event changes one entry: a panic elsewhere leaves the map whole.
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::Started { step, name } => {
-                let started = Instant::now();
-                let running = Running { started, open: Vec::new(), rate: Rate::new(started) };
-                steps.insert(*step, running);
-                eprintln!("#{} {name}", step.0);
-            }
-            Event::Explained { step, reason } => {
-                eprintln!("#{} not cached: {}", step.0, reasons::text(reason));
-            }
-            Event::Output { step, bytes, .. } => {
-                if let Some(running) = steps.get_mut(step) {
-                    running.output(*step, bytes);
+        let mut state = self.state();
+        if let Some(summary) = &mut state.summary {
+            summary.event(event);
+        }
+        with_stderr(|out| match &mut state.view {
+            View::Quiet(_) => {}
+            View::Plain(plain) => plain.event(event, out),
+            View::Grouped(grouped) => grouped.event(event, out),
+            View::Json(json) => json.event(event, out),
+        });
+    }
+
+    /// Says something.
+    pub(super) fn note(&self, text: impl Into<String>) {
+        self.event(&Event::Note { text: text.into() });
+    }
+
+    /// Shows what is odd about the Dockerfile.
+    pub(super) fn warnings(&self, found: &[Diagnostic], source: &SourceFile) {
+        let mut state = self.state();
+        if let Some(summary) = &mut state.summary {
+            summary.warnings(found, source);
+        }
+        if !found.is_empty() {
+            let colours = self.environment.colour;
+            let text = || diag::render(found, source, self.environment.style());
+            with_stderr(|out| match &mut state.view {
+                View::Quiet(_) => {}
+                View::Plain(_) => out.lines(&text(), colours),
+                View::Grouped(grouped) => {
+                    grouped.end(out);
+                    out.lines(&text(), colours);
+                    grouped.marks.diagnostics(found, source, out);
                 }
+                View::Json(json) => json.diagnostics(found, source, out),
+            });
+        }
+    }
+
+    /// Says what was built.
+    pub(super) fn built(&self, result: &Result<'_>) {
+        let mut state = self.state();
+        let took = state.started.elapsed();
+        if let Some(summary) = &mut state.summary {
+            summary.built(result, took);
+        }
+        let named = match result.names {
+            [] => String::new(),
+            names => format!(" as {}", names.join(", ")),
+        };
+        let text = format!("built {}{named}", result.id);
+        with_stderr(|out| match &mut state.view {
+            View::Quiet(_) => {}
+            View::Plain(_) => out.line(&text),
+            View::Grouped(grouped) => {
+                grouped.end(out);
+                out.line(&text);
             }
-            Event::Progress { step, done_bytes, total_bytes } => {
-                if let Some(running) = steps.get_mut(step) {
-                    running.progress(*step, *done_bytes, *total_bytes);
+            View::Json(json) => json.built(result, took, out),
+        });
+    }
+
+    /// Says why there is no result; what remains of the complaint is how to exit.
+    pub(super) fn failed(&self, complaint: &Complaint) -> Complaint {
+        let mut state = self.state();
+        let took = state.started.elapsed();
+        if let Some(summary) = &mut state.summary {
+            summary.failed(&complaint.summary(), took);
+        }
+        let (text, colours) = (complaint.to_string(), self.environment.colour);
+        with_stderr(|out| match &mut state.view {
+            View::Quiet(None) | View::Plain(_) => out.lines(&text, colours),
+            View::Quiet(Some(marks)) => {
+                out.lines(&text, colours);
+                fail(marks, complaint, out);
+            }
+            View::Grouped(grouped) => {
+                grouped.end(out);
+                out.lines(&text, colours);
+                fail(&grouped.marks, complaint, out);
+            }
+            View::Json(json) => json.failed(complaint, took, out),
+        });
+        Complaint::said(complaint.exit())
+    }
+}
+
+fn fail(marks: &Marks, complaint: &Complaint, out: &mut Out<'_>) {
+    match complaint.findings() {
+        Some(Findings { diagnostics, source }) => marks.diagnostics(diagnostics, source, out),
+        None => marks.error(&complaint.summary(), out),
+    }
+}
+
+impl Drop for Reporter<'_> {
+    fn drop(&mut self) {
+        let mut state = self.state();
+        with_stderr(|out| {
+            match &mut state.view {
+                View::Quiet(Some(marks)) => marks.end(out),
+                View::Grouped(grouped) => {
+                    grouped.end(out);
+                    grouped.marks.end(out);
                 }
+                View::Quiet(None) | View::Plain(_) | View::Json(_) => {}
             }
-            Event::Finished { step, outcome, took } => {
-                if let Some(mut running) = steps.remove(step) {
-                    running.flush(*step);
-                }
-                eprintln!("#{} {}", step.0, end(*outcome, *took));
+            if let Some(error) = state.summary.take().and_then(|summary| summary.write().err()) {
+                // The result is there all the same.
+                out.line(&format!("warning: the step summary is not written: {error}"));
             }
-            Event::Warning { text } => eprintln!("warning: {text}"),
-        }
+        });
     }
 }
 
-fn end(outcome: Outcome, took: Duration) -> String {
-    match outcome {
-        Outcome::Done => format!("DONE {:.1}s", took.as_secs_f64()),
-        Outcome::Cached => "CACHED".to_owned(),
-        Outcome::Failed => "ERROR".to_owned(),
-        Outcome::Cancelled => "CANCELED".to_owned(),
-    }
+fn with_stderr(write: impl FnOnce(&mut Out<'_>)) {
+    let mut stderr = io::stderr().lock();
+    write(&mut Out::new(&mut stderr));
 }
 
-impl Running {
-    fn output(&mut self, step: StepId, bytes: &[u8]) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.open.extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
-                self.flush(step);
-            }
+/// What is said in one line.
+fn said(event: &Event) -> String {
+    let text = match event {
+        Event::Warning { text } => format!("warning: {text}"),
+        Event::Note { text } => text.clone(),
+        Event::Wrote { path } => format!("wrote {}", path.display()),
+        Event::Pushed { name, digest } => format!("pushed {name}@{digest}"),
+        Event::Explained { step, reason } => {
+            format!("#{} not cached: {}", step.0, reasons::text(reason))
         }
-    }
-
-    fn flush(&mut self, step: StepId) {
-        if self.open.is_empty() {
-            return;
-        }
-        let line = String::from_utf8_lossy(&self.open);
-        // A progress bar rewrites its line: what it says last counts.
-        let line = line.trim_end_matches(['\n', '\r']);
-        let line = line.rsplit('\r').next().unwrap_or(line);
-        eprintln!("#{} {:.3} {line}", step.0, self.started.elapsed().as_secs_f64());
-        self.open.clear();
-    }
-
-    fn progress(&mut self, step: StepId, done_bytes: u64, total_bytes: u64) {
-        if let Some(line) = self.rate.line(Instant::now(), done_bytes, total_bytes) {
-            eprintln!("#{} {line}", step.0);
-        }
-    }
+        Event::Started { .. }
+        | Event::Executing { .. }
+        | Event::Output { .. }
+        | Event::Progress { .. }
+        | Event::Finished { .. } => String::new(),
+    };
+    text::shown(&text.replace('\n', " "), false).into_owned()
 }
 
-/// Bytes for people: `12.3MB`, in powers of ten as docker shows them.
-pub(super) fn size(bytes: u64) -> String {
-    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
-    for (unit, factor) in units {
-        if bytes >= factor {
-            let tenths = bytes / (factor / 10);
-            return format!("{}.{}{unit}", tenths / 10, tenths % 10);
-        }
+/// A word that nobody who sees no log can guess.
+fn token(environment: &Environment) -> String {
+    let mut bytes = [0; 20];
+    // Where the system has no random numbers, that is still another word each time.
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        return format!("rbuild-{}", Digest::of(&environment.seed.to_le_bytes()).hex());
     }
-    format!("{bytes}B")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_are_short() {
-        for (bytes, want) in [(0, "0B"), (999, "999B"), (1_250, "1.2kB"), (57_300_000, "57.3MB")] {
-            assert_eq!(size(bytes), want);
-        }
-    }
+    bytes.iter().fold("rbuild-".to_owned(), |token, byte| format!("{token}{byte:02x}"))
 }

@@ -4,6 +4,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::diag::{self, Diagnostic, SourceFile, Style};
+
 use super::Exit;
 
 /// What ends the program early: a text for the reader, and how to exit.
@@ -11,11 +13,20 @@ use super::Exit;
 pub(super) struct Complaint {
     text: String,
     exit: Exit,
+    findings: Option<Box<Findings>>,
+    last_lines: Vec<String>,
+}
+
+/// Mistakes in a Dockerfile.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub(super) diagnostics: Vec<Diagnostic>,
+    pub(super) source: SourceFile,
 }
 
 impl Complaint {
     pub(super) fn new(text: impl Into<String>, exit: Exit) -> Self {
-        Self { text: text.into(), exit }
+        Self { text: text.into(), exit, findings: None, last_lines: Vec::new() }
     }
 
     /// How the program will exit.
@@ -32,6 +43,52 @@ impl Complaint {
     pub(super) fn from_error(error: &dyn Error, exit: Exit) -> Self {
         Self::new(format!("error: {}", crate::build::chain(error)), exit)
     }
+
+    /// Mistakes at their places.
+    pub(super) fn of_diagnostics(
+        diagnostics: Vec<Diagnostic>,
+        source: &SourceFile,
+        style: Style,
+        exit: Exit,
+    ) -> Self {
+        let text = diag::render(&diagnostics, source, style);
+        let findings = Some(Box::new(Findings { diagnostics, source: source.clone() }));
+        Self { findings, ..Self::new(text, exit) }
+    }
+
+    /// The same, below what the step that failed printed last.
+    pub(super) fn with_last_lines(mut self, lines: &[String]) -> Self {
+        if !lines.is_empty() {
+            let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+            let head = "------\nlast lines of the failed step:\n";
+            self.text = format!("{head}{lines}------\n{}", self.text);
+        }
+        self.last_lines = lines.to_vec();
+        self
+    }
+
+    /// One of which everything was said.
+    pub(super) fn said(exit: Exit) -> Self {
+        Self::new(String::new(), exit)
+    }
+
+    pub(super) fn findings(&self) -> Option<&Findings> {
+        self.findings.as_deref()
+    }
+
+    pub(super) fn last_lines(&self) -> &[String] {
+        &self.last_lines
+    }
+
+    /// What is wrong, without excerpts.
+    pub(super) fn summary(&self) -> String {
+        let first = self.findings.as_ref().and_then(|found| {
+            let errors = found.diagnostics.iter();
+            errors.clone().find(|found| found.is_error()).or_else(|| found.diagnostics.first())
+        });
+        let text = first.map_or(self.text.as_str(), |found| found.message.as_str());
+        text.trim_end().trim_start_matches("error: ").to_owned()
+    }
 }
 
 impl fmt::Display for Complaint {
@@ -42,7 +99,10 @@ impl fmt::Display for Complaint {
 
 /// Shows a complaint; gives its exit code.
 pub(super) fn complaint(complaint: &Complaint) -> Exit {
-    eprintln!("{}", complaint.text.trim_end());
+    let text = complaint.text.trim_end();
+    if !text.is_empty() {
+        eprintln!("{text}");
+    }
     complaint.exit
 }
 

@@ -7,21 +7,22 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::check::{self, Look};
+use super::images::id_and_size;
 use super::write_out::{Sent, WriteError, Writer};
 use super::{Complaint, Environment, Exit, Global, open_store};
 use crate::build::{
     self, BuildError, BuildOptions, Built, CachePlace, CacheTo, Event, LockRule, LockedInputs,
     Services, StepNumbers, Stop,
 };
-use crate::cli::args::{Allow, BuildArgs, NetworkArg, Progress};
+use crate::cli::args::{Allow, BuildArgs, NetworkArg};
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::engine;
 use crate::cli::lockfile::LockFile;
 use crate::cli::output::{self, Kind};
 use crate::cli::outputs::{self, Outputs};
-use crate::cli::progress::Plain;
-use crate::cli::{cache_options, epoch, interrupt, registries, report, run_options, secrets};
-use crate::diag::{self, Diagnostic, SourceFile, Style};
+use crate::cli::progress::{self, Progress, Reporter};
+use crate::cli::{cache_options, epoch, interrupt, registries, run_options, secrets};
+use crate::diag::{Diagnostic, SourceFile, Style};
 use crate::ir;
 use crate::oci::{Platform, Reference};
 use crate::pathio;
@@ -41,11 +42,12 @@ pub(in crate::cli) fn run(
         // Neither store nor registry has to be there.
         return inspect(args, environment, &contexts::local(args, folder.clone())?);
     }
-    with_input(args, global, environment, args.lock.rule(), |services, input, file, quiet| {
+    with_input(args, global, environment, args.lock.rule(), |services, input, file, reporter| {
         if args.inspection().is_some() {
             return inspect(args, environment, input);
         }
-        build_input(args, environment, services, input, &outputs, quiet)?;
+        let work = Work { args, environment, services, input, reporter };
+        work.build(&outputs)?;
         if args.lock.locked { Ok(()) } else { file.complete(&services.locked.met()) }
     })
 }
@@ -56,10 +58,23 @@ pub(super) fn with_input(
     global: &Global,
     environment: &Environment,
     rule: LockRule,
-    work: impl FnOnce(&Services<'_>, &Input, &LockFile, bool) -> Result<()>,
+    work: impl FnOnce(&Services<'_>, &Input, &LockFile, &Reporter<'_>) -> Result<()>,
+) -> Result<()> {
+    let style = if args.quiet { Progress::Quiet } else { args.progress };
+    let reporter = Reporter::new(style, environment);
+    with_services(args, global, environment, rule, &reporter, work)
+        .map_err(|complaint| reporter.failed(&complaint))
+}
+
+fn with_services(
+    args: &BuildArgs,
+    global: &Global,
+    environment: &Environment,
+    rule: LockRule,
+    reporter: &Reporter<'_>,
+    work: impl FnOnce(&Services<'_>, &Input, &LockFile, &Reporter<'_>) -> Result<()>,
 ) -> Result<()> {
     let asked = Asked::new(args)?;
-    let quiet = args.quiet || args.progress == Progress::Quiet;
     // A lock file that is named can say what the context itself has to be.
     let given = LockFile::given(&args.lock)?;
     let first = given.as_ref().map_or(Ok(LockedInputs::none()), |file| file.inputs(rule))?;
@@ -67,12 +82,6 @@ pub(super) fn with_input(
     let registry = registries::client_for_build(environment, args.lock.offline)?;
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let stop = stop.with_transfers(registry.halt());
-    let plain = Plain::default();
-    let events = |event: Event| {
-        if !quiet {
-            plain.event(&event);
-        }
-    };
     let lent = secrets::lent(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
@@ -83,16 +92,17 @@ pub(super) fn with_input(
         lent: &lent,
         locked: &first,
         numbers: &StepNumbers::default(),
-        events: &events,
+        events: &|event: Event| reporter.event(&event),
     };
-    let done = interrupt::watching(&stop, || {
-        let input = asked.load(args, &services, environment.now_s, quiet)?;
+    let done = interrupt::watching(&stop, &|text| reporter.note(text), || {
+        let input = asked.load(args, &services, environment.now_s)?;
+        reporter.dockerfile(&input.path);
         match &given {
-            Some(file) => work(&services, &input, file, quiet),
+            Some(file) => work(&services, &input, file, reporter),
             None => {
                 let file = LockFile::beside(&input.lock)?;
                 let locked = file.inputs(rule)?;
-                work(&Services { locked: &locked, ..services }, &input, &file, quiet)
+                work(&Services { locked: &locked, ..services }, &input, &file, reporter)
             }
         }
     });
@@ -117,71 +127,70 @@ pub(super) fn read_dockerfile(
     let source = &input.dockerfile;
     let (dockerfile, diagnostics) = syntax::parse(source.text());
     if diagnostics.iter().any(Diagnostic::is_error) {
-        let text = diag::render(&diagnostics, source, environment.style());
-        return Err(Complaint::new(text, Exit::Build));
+        let style = environment.style();
+        return Err(Complaint::of_diagnostics(diagnostics, source, style, Exit::Build));
     }
     Ok((dockerfile, diagnostics))
 }
 
-fn build_input(
-    args: &BuildArgs,
-    environment: &Environment,
-    services: &Services<'_>,
-    input: &Input,
-    outputs: &Outputs,
-    quiet: bool,
-) -> Result<()> {
-    let (source, style) = (&input.dockerfile, environment.style());
-    let (dockerfile, diagnostics) = read_dockerfile(input, environment)?;
-    let options = options(args, environment, services, input, dockerfile, outputs)?;
-    let mut warnings = check::before_build(&options, source, diagnostics);
-    if let Some(stop) = check::violation(&options, &warnings) {
-        return Err(Complaint::new(diag::render(&stop, source, style), Exit::Build));
-    }
-    let writer = Writer { services, environment, options: &options, outputs, quiet };
-    let done = build::without_missing_layers(services, || {
-        let built = build::build(services, &options)?;
-        match writer.all(&built) {
-            Ok(sent) => Ok(Ok((built, sent))),
-            Err(WriteError::Build(error)) => Err(error),
-            Err(WriteError::Load(error)) => Ok(Err(error)),
-        }
-    });
-    warnings.extend(done.iter().flatten().flat_map(|(built, _)| built.warnings.clone()));
-    if !quiet && !warnings.is_empty() {
-        report::remark(diag::render(&warnings, source, style).trim_end());
-    }
-    let done = done.map_err(|error| complaint(&error, source, style))?;
-    let (built, sent) = done.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    finish(args, &built, &sent, &outputs.all_names(), quiet)
+/// A build and all that it is given.
+struct Work<'a> {
+    args: &'a BuildArgs,
+    environment: &'a Environment,
+    services: &'a Services<'a>,
+    input: &'a Input,
+    reporter: &'a Reporter<'a>,
 }
 
-/// Says what was built, in every way that was asked for.
-fn finish(
-    args: &BuildArgs,
-    built: &Built,
-    sent: &Sent,
-    tags: &[Reference],
-    quiet: bool,
-) -> Result<()> {
-    let write = |path: &Path, text: String| {
-        pathio::write(path, text.as_bytes())
-            .map_err(|error| Complaint::from_error(&error, Exit::Environment))
-    };
-    if let Some(path) = &args.iidfile {
-        write(path, built.id.to_string())?;
+impl Work<'_> {
+    fn build(&self, outputs: &Outputs) -> Result<()> {
+        let Self { args, environment, services, input, reporter } = self;
+        let (source, style) = (&input.dockerfile, environment.style());
+        let (dockerfile, diagnostics) = read_dockerfile(input, environment)?;
+        let options = options(args, environment, services, input, dockerfile, outputs)?;
+        let mut warnings = check::before_build(&options, source, diagnostics);
+        if let Some(stop) = check::violation(&options, &warnings) {
+            return Err(Complaint::of_diagnostics(stop, source, style, Exit::Build));
+        }
+        let writer = Writer { services, environment, options: &options, outputs };
+        let done = build::without_missing_layers(services, || {
+            let built = build::build(services, &options)?;
+            match writer.all(&built) {
+                Ok(sent) => Ok(Ok((built, sent))),
+                Err(WriteError::Build(error)) => Err(error),
+                Err(WriteError::Load(error)) => Ok(Err(error)),
+            }
+        });
+        warnings.extend(done.iter().flatten().flat_map(|(built, _)| built.warnings.clone()));
+        reporter.warnings(&warnings, source);
+        let done = done.map_err(|error| complaint(&error, source, style))?;
+        let failed = |error| Complaint::from_error(&error, Exit::Environment);
+        let (built, sent) = done.map_err(failed)?;
+        self.finish(&built, &sent, &outputs.all_names())
     }
-    if let Some(path) = &args.metadata_file {
-        write(path, format!("{:#}\n", metadata(built, sent, tags)))?;
+
+    /// Says what was built, in every way that was asked for.
+    fn finish(&self, built: &Built, sent: &Sent, tags: &[Reference]) -> Result<()> {
+        let write = |path: &Path, text: String| {
+            pathio::write(path, text.as_bytes())
+                .map_err(|error| Complaint::from_error(&error, Exit::Environment))
+        };
+        if let Some(path) = &self.args.iidfile {
+            write(path, built.id.to_string())?;
+        }
+        if let Some(path) = &self.args.metadata_file {
+            write(path, format!("{:#}\n", metadata(built, sent, tags)))?;
+        }
+        if self.reporter.is_quiet() {
+            println!("{}", built.id);
+        }
+        let failed = |error| Complaint::from_error(&error, Exit::Environment);
+        let (_, n_bytes) = id_and_size(self.services.store, built.top).map_err(failed)?;
+        let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
+        let (id, digest) = (built.id, sent.digest.unwrap_or(built.top));
+        self.reporter.built(&progress::Result { id, digest, names: &names, n_bytes });
+        Ok(())
     }
-    if quiet {
-        println!("{}", built.id);
-        return Ok(());
-    }
-    let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
-    let named = if names.is_empty() { String::new() } else { format!(" as {}", names.join(", ")) };
-    report::remark(&format!("built {}{named}", built.id));
-    Ok(())
 }
 
 /// The members of docker's metadata file that there are here.
@@ -268,7 +277,7 @@ fn cache_to(
 fn foreign_syntax(build_args: &BTreeMap<String, String>) -> Option<String> {
     let frontend = build_args.get("BUILDKIT_SYNTAX").filter(|name| !name.is_empty())?;
     (!syntax::is_own_frontend(frontend)).then(|| {
-        format!("warning: BUILDKIT_SYNTAX={frontend} is not used; the file is read as a Dockerfile")
+        format!("BUILDKIT_SYNTAX={frontend} is not used; the file is read as a Dockerfile")
     })
 }
 
@@ -307,7 +316,9 @@ pub(super) fn options(
     let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let always_index = is_on(&build_args, "BUILDKIT_MULTI_PLATFORM")?;
     let cache_to = cache_to(args, &build_args, environment)?;
-    foreign_syntax(&build_args).iter().for_each(|warning| report::remark(warning));
+    if let Some(text) = foreign_syntax(&build_args) {
+        (services.events)(Event::Warning { text });
+    }
     let request = Request {
         build_args,
         target: args.target.clone(),
@@ -367,16 +378,6 @@ pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMa
 
 /// A failed build as text, and how to exit.
 pub(super) fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint {
-    let mut text = String::new();
-    if let BuildError::Run { last_lines, .. } = error
-        && !last_lines.is_empty()
-    {
-        text.push_str("------\nlast lines of the failed step:\n");
-        for line in last_lines {
-            text.push_str(&format!("  {line}\n"));
-        }
-        text.push_str("------\n");
-    }
     let diagnostics = error.diagnostics();
     let exit = if matches!(error, BuildError::Interrupted) {
         Exit::Interrupted
@@ -385,10 +386,13 @@ pub(super) fn complaint(error: &BuildError, source: &SourceFile, style: Style) -
     } else {
         Exit::Build
     };
-    if diagnostics.is_empty() {
-        text.push_str(&format!("error: {}", build::chain(error)));
+    let complaint = if diagnostics.is_empty() {
+        Complaint::from_error(error, exit)
     } else {
-        text.push_str(&diag::render(&diagnostics, source, style));
+        Complaint::of_diagnostics(diagnostics, source, style, exit)
+    };
+    if let BuildError::Run { last_lines, .. } = error {
+        return complaint.with_last_lines(last_lines);
     }
-    Complaint::new(text, exit)
+    complaint
 }

@@ -28,7 +28,7 @@ pub(in crate::cli) fn run(global: &Global, environment: &Environment) -> Result<
 }
 
 /// An image's id and the bytes of its layers; for several platforms, the index's and all together.
-fn id_and_size(store: &Store, top: Digest) -> Result<(Digest, u64), ExportError> {
+pub(super) fn id_and_size(store: &Store, top: Digest) -> Result<(Digest, u64), ExportError> {
     let loaded = Loaded::load(store, top)?;
     let id = match loaded.images.as_slice() {
         [only] if !loaded.is_index => only.config_digest(),

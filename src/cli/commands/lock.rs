@@ -3,9 +3,8 @@
 use super::build::{options, read_dockerfile, with_input};
 use super::{Complaint, Environment, Exit, Global};
 use crate::build::{self, LockRule};
-use crate::cli::args::LockArgs;
+use crate::cli::lockfile::LockArgs;
 use crate::cli::outputs::Outputs;
-use crate::cli::report;
 
 pub(in crate::cli) fn run(
     args: &LockArgs,
@@ -19,7 +18,7 @@ pub(in crate::cli) fn run(
         return Err(Complaint::new(text, Exit::Usage));
     }
     let rule = if *update { LockRule::Renew } else { LockRule::Complete };
-    with_input(build, global, environment, rule, |services, input, file, quiet| {
+    with_input(build, global, environment, rule, |services, input, file, reporter| {
         let dockerfile = read_dockerfile(input, environment)?.0;
         let mut options =
             options(build, environment, services, input, dockerfile, &Outputs::none())?;
@@ -34,9 +33,7 @@ pub(in crate::cli) fn run(
             super::build::complaint(&error, &input.dockerfile, environment.style())
         })?;
         let lock = file.write(&met)?;
-        if !quiet {
-            report::remark(&format!("locked {} inputs in {}", lock.n_inputs(), file.shown()));
-        }
+        reporter.note(format!("locked {} inputs in {}", lock.n_inputs(), file.shown()));
         Ok(())
     })
 }

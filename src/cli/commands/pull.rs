@@ -4,7 +4,7 @@
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{self, Lent, LockedInputs, Services, StepNumbers, Stop};
 use crate::cli::args::PullArgs;
-use crate::cli::progress::Plain;
+use crate::cli::progress::{Progress, Reporter};
 use crate::cli::registries;
 use crate::oci::Platform;
 
@@ -19,8 +19,7 @@ pub(in crate::cli) fn run(
     let store = open_store(global, environment)?;
     let registry = registries::client(environment)?;
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    let plain = Plain::default();
-    let events = |event| plain.event(&event);
+    let reporter = Reporter::new(Progress::Auto, environment);
     let programs = environment.for_programs();
     let services = Services {
         store: &store,
@@ -30,7 +29,7 @@ pub(in crate::cli) fn run(
         lent: &Lent::default(),
         locked: &LockedInputs::none(),
         numbers: &StepNumbers::default(),
-        events: &events,
+        events: &|event| reporter.event(&event),
     };
     let digest = build::pull(&services, &name, &platform)
         .map_err(|error| Complaint::from_error(&*error, Exit::Environment))?;

@@ -4,7 +4,7 @@
 use super::{Complaint, Environment, Exit, Global, open_store, reference};
 use crate::build::{self, Lent, LockedInputs, Services, StepNumbers, Stop};
 use crate::cli::args::PushArgs;
-use crate::cli::progress::Plain;
+use crate::cli::progress::{Progress, Reporter};
 use crate::cli::{output, registries};
 use crate::image::{ExportOptions, Loaded};
 use crate::oci::{Annotation, Digest, Reference};
@@ -22,8 +22,7 @@ pub(in crate::cli) fn run(
     let store = open_store(global, environment)?;
     let registry = registries::client(environment)?;
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    let plain = Plain::default();
-    let events = |event| plain.event(&event);
+    let reporter = Reporter::new(Progress::Auto, environment);
     let programs = environment.for_programs();
     let services = Services {
         store: &store,
@@ -33,7 +32,7 @@ pub(in crate::cli) fn run(
         lent: &Lent::default(),
         locked: &LockedInputs::none(),
         numbers: &StepNumbers::default(),
-        events: &events,
+        events: &|event| reporter.event(&event),
     };
     let pushed = match name.digest().filter(|digest| store.has_blob(*digest)) {
         Some(_) if compression.is_given() => {

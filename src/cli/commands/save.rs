@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Complaint, Environment, Exit, Global, find, open_store};
 use crate::build::{self, Lent, LockedInputs, Services, StepNumbers, Stop};
-use crate::cli::progress::Plain;
+use crate::cli::progress::{Progress, Reporter};
 use crate::cli::store_args::{LoadArgs, SaveArgs, SaveFormat};
 use crate::cli::{output, registries, report};
 use crate::image::{
@@ -110,8 +110,7 @@ fn add(
 fn fetch(store: &Store, environment: &Environment, images: &[Image]) -> Result<(), Complaint> {
     let registry = registries::client(environment)?;
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    let plain = Plain::default();
-    let events = |event| plain.event(&event);
+    let reporter = Reporter::new(Progress::Auto, environment);
     let programs = environment.for_programs();
     let services = Services {
         store,
@@ -121,7 +120,7 @@ fn fetch(store: &Store, environment: &Environment, images: &[Image]) -> Result<(
         lent: &Lent::default(),
         locked: &LockedInputs::none(),
         numbers: &StepNumbers::default(),
-        events: &events,
+        events: &|event| reporter.event(&event),
     };
     build::fetch_images(&services, images)
         .map_err(|error| Complaint::from_error(&*error, Exit::Environment))

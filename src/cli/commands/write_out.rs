@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::build::{self, BuildError, BuildOptions, Built, Services};
+use crate::build::{self, BuildError, BuildOptions, Built, Event, Services};
 use crate::cli::engine::{self, LoadError, Place};
 use crate::cli::environment::Environment;
 use crate::cli::output::{Kind, Output};
 use crate::cli::outputs::Outputs;
-use crate::cli::report;
-use crate::image::{self, ExportOptions, Group, Image, Loaded, StreamForm, Target};
+use crate::image::{self, ExportOptions, Group, Image, Loaded, StreamForm, Target, Warning};
 use crate::ir;
 use crate::oci::{Annotation, Digest, Reference};
 use crate::store::{LayerOptions, LowerFolder, Store};
@@ -46,7 +45,6 @@ pub(super) struct Writer<'a> {
     pub(super) environment: &'a Environment,
     pub(super) options: &'a BuildOptions,
     pub(super) outputs: &'a Outputs,
-    pub(super) quiet: bool,
 }
 
 impl Writer<'_> {
@@ -112,10 +110,10 @@ impl Writer<'_> {
             Kind::Folder(path) => Target::Folder(path.clone()),
             Kind::Tar(path) => Target::Tar(path.clone()),
         };
-        let mut warn = |warning| report::remark(&format!("warning: {warning}"));
+        let mut warn = |warning: Warning| self.tell(Event::Warning { text: warning.to_string() });
         let written = image::export_all(self.services.store, images, &target, export, &mut warn)?;
         let path = output.kind.path().map_or(Path::new("-"), |path| path);
-        self.say(&format!("wrote {}", path.display()));
+        self.tell(Event::Wrote { path: path.to_owned() });
         // Where only files are written, there is no manifest.
         Ok(output.kind.has_documents().then_some(written.digest))
     }
@@ -130,10 +128,8 @@ impl Writer<'_> {
         let digests = build::push(self.services, images, &names, &bases, export)
             .map_err(WriteError::Build)?;
         for (name, digest) in names.iter().zip(&digests) {
-            self.say(&match export.by_digest {
-                true => format!("pushed {}", name.with_digest(*digest)),
-                false => format!("pushed {name}@{digest}"),
-            });
+            let name = if export.by_digest { name.name() } else { name.to_string() };
+            self.tell(Event::Pushed { name, digest: *digest });
         }
         Ok(digests.last().copied())
     }
@@ -165,7 +161,8 @@ impl Writer<'_> {
             | LoadError::Io { .. }
             | LoadError::Engine(_)) => WriteError::Load(other),
         })?;
-        said.iter().filter(|line| !line.is_empty()).for_each(|line| self.say(line));
+        let said = said.into_iter().filter(|line| !line.is_empty());
+        said.for_each(|text| self.tell(Event::Note { text }));
         Ok(digest)
     }
 
@@ -185,10 +182,8 @@ impl Writer<'_> {
         Ok(kept)
     }
 
-    fn say(&self, text: &str) {
-        if !self.quiet {
-            report::remark(text);
-        }
+    fn tell(&self, event: Event) {
+        (self.services.events)(event);
     }
 }
 

@@ -1,0 +1,165 @@
+//! What makes a CI system fold lines of a log, and show mistakes beside the code.
+
+use std::fmt::Write as _;
+
+use crate::diag::{Diagnostic, Severity, SourceFile};
+
+use super::Out;
+use super::text::shown;
+
+/// The language of a CI system.
+#[derive(Debug)]
+pub(super) enum Marks {
+    /// GitHub's: commands on lines of their own. Whatever else is printed must not be taken for
+    /// one: between commands they are stopped, until a line with a token that nobody can guess.
+    GitHub {
+        /// The token.
+        token: String,
+        /// What annotations call the Dockerfile: from the top of the repository.
+        dockerfile: String,
+    },
+    /// GitLab's: sections. They begin after a carriage return, which no other line has here.
+    GitLab {
+        /// Seconds since 1970 when rbuild started, and the clock for how long ago that was.
+        now_s: i64,
+        clock: std::time::Instant,
+    },
+}
+
+impl Marks {
+    /// Before anything else is printed.
+    pub(super) fn begin(&self, out: &mut Out<'_>) {
+        if let Self::GitHub { token, .. } = self {
+            out.line(&format!("::stop-commands::{token}"));
+        }
+    }
+
+    /// After all.
+    pub(super) fn end(&self, out: &mut Out<'_>) {
+        if let Self::GitHub { token, .. } = self {
+            out.line(&format!("::{token}::"));
+        }
+    }
+
+    /// A command of our own.
+    fn command(&self, command: &str, out: &mut Out<'_>) {
+        self.end(out);
+        out.line(command);
+        self.begin(out);
+    }
+
+    /// What follows can be folded under `title`.
+    pub(super) fn open(&self, name: &str, title: &str, out: &mut Out<'_>) {
+        let title = shown(title, false);
+        match self {
+            Self::GitHub { .. } => self.command(&format!("::group::{}", data(&title)), out),
+            Self::GitLab { .. } => {
+                let at = self.at_s();
+                out.line(&format!(
+                    "\u{1b}[0Ksection_start:{at}:{name}[collapsed=true]\r\u{1b}[0K{title}"
+                ));
+            }
+        }
+    }
+
+    /// What follows is shown again.
+    pub(super) fn close(&self, name: &str, out: &mut Out<'_>) {
+        match self {
+            Self::GitHub { .. } => self.command("::endgroup::", out),
+            Self::GitLab { .. } => {
+                let at = self.at_s();
+                out.line(&format!("\u{1b}[0Ksection_end:{at}:{name}\r\u{1b}[0K"));
+            }
+        }
+    }
+
+    /// Something odd that has no place.
+    pub(super) fn warning(&self, text: &str, out: &mut Out<'_>) {
+        if let Self::GitHub { .. } = self {
+            self.command(&format!("::warning title=rbuild::{}", data(text)), out);
+        }
+    }
+
+    /// An error that has no place.
+    pub(super) fn error(&self, text: &str, out: &mut Out<'_>) {
+        if let Self::GitHub { .. } = self {
+            self.command(&format!("::error title=rbuild::{}", data(text)), out);
+        }
+    }
+
+    /// Mistakes and oddities at their places.
+    pub(super) fn diagnostics(&self, found: &[Diagnostic], source: &SourceFile, out: &mut Out<'_>) {
+        if let Self::GitHub { dockerfile, .. } = self {
+            for diagnostic in found {
+                self.command(&annotation(diagnostic, source, dockerfile), out);
+            }
+        }
+    }
+
+    fn at_s(&self) -> i64 {
+        match self {
+            Self::GitHub { .. } => 0,
+            Self::GitLab { now_s, clock } => {
+                now_s.saturating_add(i64::try_from(clock.elapsed().as_secs()).unwrap_or(0))
+            }
+        }
+    }
+}
+
+/// `::error file=…,line=…::…` (GitHub, "Workflow commands", "Setting an error message").
+fn annotation(diagnostic: &Diagnostic, source: &SourceFile, file: &str) -> String {
+    let kind = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let from = source.line_column(diagnostic.span.start);
+    let to = source.line_column(diagnostic.span.end.max(diagnostic.span.start));
+    let mut text = format!(
+        "::{kind} file={},title={},line={},endLine={}",
+        property(file),
+        property(diagnostic.code.as_str()),
+        from.line,
+        to.line
+    );
+    // Columns of several lines mean nothing there.
+    if from.line == to.line {
+        write!(text, ",col={},endColumn={}", from.column, to.column).expect("a string takes all");
+    }
+    let helps = diagnostic.helps.iter().map(|help| format!("\nhelp: {help}"));
+    let message: String = std::iter::once(diagnostic.message.clone()).chain(helps).collect();
+    format!("{text}::{}", data(&message))
+}
+
+/// A command's text: it ends with its line.
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// A value before the text: it also ends with a comma or colon.
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diag::{Span, codes};
+
+    #[test]
+    fn annotations_are_escaped_and_placed() {
+        let source = SourceFile::new("Dockerfile", "FROM a\nRUN b \\\n c\n");
+        let error = |span, message: &str| {
+            annotation(&Diagnostic::error(codes::RUN_FAILED, span, message), &source, "a,b:c%/D")
+        };
+        assert_eq!(
+            error(Span::new(5, 6), "50%\r\nof: it"),
+            "::error file=a%2Cb%3Ac%25/D,title=E0404,line=1,endLine=1,col=6,endColumn=7::50%25%0D%0Aof: it"
+        );
+        assert_eq!(
+            error(Span::new(7, 16), "x"),
+            "::error file=a%2Cb%3Ac%25/D,title=E0404,line=2,endLine=3::x"
+        );
+        let helped = Diagnostic::warning(codes::RUN_FAILED, Span::at(0), "m").help("h");
+        assert!(annotation(&helped, &source, "D").ends_with("::m%0Ahelp: h"));
+    }
+}

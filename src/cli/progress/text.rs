@@ -1,0 +1,197 @@
+//! What commands print, as lines that a log can show.
+
+use std::borrow::Cow;
+
+/// A line is shown in pieces when it is longer: what never ends is not kept.
+const MAX_LINE_BYTES: usize = 64 << 10;
+
+/// The output of one step, cut into lines.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// What does not end its line yet.
+    open: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes what came; gives each line that it ends to `show`. Of a line that was written over, as
+    /// progress bars do it, only what was there last is shown.
+    pub(super) fn push(&mut self, bytes: &[u8], mut show: impl FnMut(&str)) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let mut rest = piece;
+            while !rest.is_empty() {
+                let room = MAX_LINE_BYTES.saturating_sub(self.open.len());
+                let (now, later) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+                self.open.extend_from_slice(now);
+                rest = later;
+                if self.open.len() >= MAX_LINE_BYTES && !self.open.ends_with(b"\n") {
+                    self.make_room(&mut show);
+                }
+            }
+            if piece.ends_with(b"\n") {
+                self.end(&mut show);
+            }
+        }
+    }
+
+    /// Shows what is there although its line did not end.
+    pub(super) fn end(&mut self, mut show: impl FnMut(&str)) {
+        if self.open.is_empty() {
+            return;
+        }
+        let text = String::from_utf8_lossy(&self.open);
+        let text = text.trim_end_matches(['\n', '\r']);
+        show(text.rsplit('\r').next().unwrap_or(text));
+        self.open.clear();
+    }
+
+    /// Drops what was written over, or else shows the piece that there is.
+    fn make_room(&mut self, show: impl FnMut(&str)) {
+        let over = self.open.iter().rposition(|byte| *byte == b'\r').filter(|at| *at > 0);
+        match over {
+            Some(at) => drop(self.open.drain(..at)),
+            None => {
+                // A character is not cut in two.
+                let is_first = |byte: &u8| byte & 0xc0 != 0x80;
+                let end = self.open.len();
+                let cut = self.open.iter().rposition(is_first).filter(|at| *at + 4 > end);
+                let rest = self.open.split_off(cut.unwrap_or(end).max(1));
+                self.end(show);
+                self.open = rest;
+            }
+        }
+    }
+}
+
+/// A line for people: control characters are left out but for tabs, and colours where they are shown.
+pub(super) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
+    if !line.contains(|c: char| c.is_control() && c != '\t') {
+        return Cow::Borrowed(line);
+    }
+    let mut text = String::with_capacity(line.len());
+    let mut is_coloured = false;
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        let after = rest.get(c.len_utf8()..).unwrap_or_default();
+        let sequence = if c == '\u{1b}' { escape_sequence(after) } else { None };
+        if let Some((sequence, after)) = sequence {
+            if colours && is_colour(sequence) {
+                is_coloured = true;
+                text.push('\u{1b}');
+                text.push_str(sequence);
+            }
+            rest = after;
+            continue;
+        }
+        if c == '\t' || !c.is_control() {
+            text.push(c);
+        }
+        rest = after;
+    }
+    if is_coloured {
+        // A colour ends with its line: what stands below is not the step's.
+        text.push_str("\u{1b}[0m");
+    }
+    Cow::Owned(text)
+}
+
+/// What follows an escape character, and what comes after (ECMA-48, 5.4 and 8.3.89): a control
+/// sequence, or a string up to its end, such as a window's title.
+fn escape_sequence(text: &str) -> Option<(&str, &str)> {
+    let mut chars = text.char_indices();
+    let (_, first) = chars.next()?;
+    let end = match first {
+        '[' => chars.find(|(_, c)| ('@'..='~').contains(c)).map(|(at, c)| at + c.len_utf8()),
+        ']' | 'P' | 'X' | '^' | '_' => {
+            let is_end = |(_, c): &(usize, char)| matches!(c, '\u{7}' | '\u{9c}' | '\u{1b}');
+            let end = chars.find(is_end);
+            // The end of a string may be two characters: ESC and a backslash.
+            end.map(|(at, c)| match text.get(at + c.len_utf8()..) {
+                Some(rest) if c == '\u{1b}' && rest.starts_with('\\') => at + 2,
+                _ => at + c.len_utf8(),
+            })
+        }
+        other => Some(other.len_utf8()),
+    };
+    text.split_at_checked(end.unwrap_or(text.len()))
+}
+
+/// `[…m`: colour, weight and the like, with numbers only.
+fn is_colour(sequence: &str) -> bool {
+    let numbers = sequence.strip_prefix('[').and_then(|rest| rest.strip_suffix('m'));
+    numbers.is_some_and(|text| text.bytes().all(|b| b.is_ascii_digit() || b";:".contains(&b)))
+}
+
+/// Bytes for people: `12.3MB`, in powers of ten as docker shows them.
+pub(in crate::cli) fn size(bytes: u64) -> String {
+    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
+    for (unit, factor) in units {
+        if bytes >= factor {
+            let tenths = bytes / (factor / 10);
+            return format!("{}.{}{unit}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{bytes}B")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(chunks: &[&[u8]]) -> Vec<String> {
+        let mut shown = Vec::new();
+        let mut lines = Lines::default();
+        for chunk in chunks {
+            lines.push(chunk, |line| shown.push(line.to_owned()));
+        }
+        lines.end(|line| shown.push(line.to_owned()));
+        shown
+    }
+
+    #[test]
+    fn output_is_cut_at_its_line_ends_only() {
+        let check = |chunks: &[&[u8]], want: &[&str]| assert_eq!(lines(chunks), want, "{chunks:?}");
+        check(&[b"a\nb", b"c\n"], &["a", "bc"]);
+        check(&[b"a\n\nb\n"], &["a", "", "b"]);
+        check(&[b"10%\r", b"20%\r100%\nend"], &["100%", "end"]);
+        check(&[b"dos\r\n"], &["dos"]);
+        check(&[b"\xff\n"], &["\u{fffd}"]);
+    }
+
+    #[test]
+    fn nothing_of_a_long_line_is_lost_and_little_of_it_kept() {
+        let long = "ä".repeat(200_000);
+        let shown = lines(&[long.as_bytes(), b"\nnext\n"]);
+        assert_eq!(shown.len(), 8, "{:?}", shown.iter().map(String::len).collect::<Vec<_>>());
+        assert_eq!(shown[..7].concat(), long);
+        let bar = "x".repeat(1000) + "\r";
+        let mut kept = Lines::default();
+        kept.push(bar.repeat(1000).as_bytes(), |line| panic!("{line}"));
+        assert!(kept.open.len() <= MAX_LINE_BYTES);
+        kept.push(b"100%\n", |line| assert_eq!(line, "100%"));
+    }
+
+    #[test]
+    fn a_line_has_no_control_characters_but_those_of_colours() {
+        for (line, with, without) in [
+            ("plain\ttext", "plain\ttext", "plain\ttext"),
+            ("\u{1b}[1;31mred\u{1b}[0m", "\u{1b}[1;31mred\u{1b}[0m\u{1b}[0m", "red"),
+            ("\u{1b}[2J\u{1b}[Hgone", "gone", "gone"),
+            ("\u{1b}]0;title\u{7}a", "a", "a"),
+            ("\u{1b}]8;;http://x\u{1b}\\a", "a", "a"),
+            ("a\u{8}\u{0}b\u{9b}31mc", "ab31mc", "ab31mc"),
+            ("\u{1b}[31", "", ""),
+            ("\u{1b}", "", ""),
+            ("\u{1b}[?25lx", "x", "x"),
+        ] {
+            assert_eq!(shown(line, true), with, "{line:?}");
+            assert_eq!(shown(line, false), without, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        for (bytes, want) in [(0, "0B"), (999, "999B"), (1_250, "1.2kB"), (57_300_000, "57.3MB")] {
+            assert_eq!(size(bytes), want);
+        }
+    }
+}

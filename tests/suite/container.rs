@@ -1,0 +1,164 @@
+//! rbuild as a container image that rbuild makes, and what it needs where it runs in one.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::env::{Done, Env, Who};
+use crate::support::images::Layout;
+use crate::support::registry::DockerRegistry;
+use crate::support::source;
+
+/// The program that the image is for: the static one, if the caller has made it.
+fn program() -> PathBuf {
+    std::env::var_os("RBUILD_STATIC")
+        .map_or_else(|| env!("CARGO_BIN_EXE_rbuild").into(), PathBuf::from)
+}
+
+/// Builds testdata/image; its config is in the folder `out`, its files in `rootfs`.
+fn build(env: &Env, more: &[&str]) {
+    fs::write(env.path("certificates"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let mut script = env.program(source::root().join("testdata/image/build").to_str().unwrap());
+    script.arg(program()).args(["--root", &env.shown("store")]).args(more);
+    script.args(["-o", "type=oci,dest=out,tar=false,compression=uncompressed", "-o", "rootfs"]);
+    script.env("CERTIFICATES", env.path("certificates"));
+    Done::of(script.output().unwrap()).ok();
+    libraries(env);
+}
+
+/// Where the program is not static, it finds its libraries in the rootfs all the same.
+fn libraries(env: &Env) {
+    let listed = Command::new("ldd").arg(program()).output().unwrap();
+    for word in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
+        if let Some(path) = word.strip_prefix('/') {
+            let target = env.path("rootfs").join(path);
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::copy(word, target).unwrap();
+        }
+    }
+}
+
+/// Runs the image with a volume for the store, as an engine would: its root changed, its
+/// environment the image's.
+fn contained(env: &Env, rights: &[&str], command: &[&str]) -> Done {
+    let config = Layout::read(&env.path("out")).config["config"].clone();
+    let mut bwrap = env.program("bwrap");
+    for folder in ["volume", "rootfs/proc", "rootfs/dev"] {
+        fs::create_dir_all(env.path(folder)).unwrap();
+    }
+    bwrap.args(["--bind", "rootfs", "/", "--dev", "/dev", "--bind", "volume", "/var/lib/rbuild"]);
+    bwrap.args(["--bind", "context", "/workspace", "--clearenv"]);
+    for variable in config["Env"].as_array().unwrap() {
+        let (name, value) = variable.as_str().unwrap().split_once('=').unwrap();
+        bwrap.args(["--setenv", name, value]);
+    }
+    bwrap.args(["--chdir", config["WorkingDir"].as_str().unwrap()]).args(rights);
+    if let Some(entrypoint) = config["Entrypoint"].as_array() {
+        bwrap.args(entrypoint.iter().map(|word| word.as_str().unwrap()));
+    }
+    Done::of(bwrap.args(command).output().unwrap())
+}
+
+/// Of an engine that masks nothing of /proc.
+const PLAIN_PROC: [&str; 3] = ["--dev-bind", "/proc", "/proc"];
+/// What docker leaves root of a container, as far as it matters here.
+const USUAL_RIGHTS: [&str; 16] = [
+    "--cap-drop",
+    "ALL",
+    "--cap-add",
+    "CAP_CHOWN",
+    "--cap-add",
+    "CAP_DAC_OVERRIDE",
+    "--cap-add",
+    "CAP_FOWNER",
+    "--cap-add",
+    "CAP_SETUID",
+    "--cap-add",
+    "CAP_SETGID",
+    "--cap-add",
+    "CAP_SETFCAP",
+    "--cap-add",
+    "CAP_MKNOD",
+];
+
+#[test]
+fn priv_the_image_holds_what_it_needs_and_no_more() {
+    if Who::root().is_none() {
+        return;
+    }
+    let env = Env::new();
+    build(&env, &[]);
+    let config = Layout::read(&env.path("out")).config["config"].clone();
+    assert_eq!(config["Entrypoint"][0], "/usr/bin/rbuild");
+    assert_eq!(config["WorkingDir"], "/workspace");
+    assert!(config["Volumes"]["/var/lib/rbuild"].is_object(), "{config}");
+    let mut names = std::collections::BTreeSet::new();
+    for layer in &Layout::read(&env.path("out")).layers {
+        names.extend(crate::support::images::entries(layer).into_keys());
+    }
+    let want = [
+        "etc/",
+        "etc/group",
+        "etc/passwd",
+        "etc/ssl/",
+        "etc/ssl/certs/",
+        "etc/ssl/certs/ca-certificates.crt",
+        "root/",
+        "tmp/",
+        "usr/",
+        "usr/bin/",
+        "usr/bin/rbuild",
+        "workspace/",
+    ];
+    assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), want);
+    let mode = |name: &str| fs::metadata(env.path(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode("rootfs/tmp"), 0o1777);
+    assert_eq!(mode("rootfs/usr/bin/rbuild"), 0o755);
+    assert_eq!(mode("rootfs/etc/ssl/certs/ca-certificates.crt"), 0o644);
+}
+
+#[test]
+fn priv_it_builds_in_a_container_with_and_without_privileges() {
+    if Who::root().is_none() {
+        return;
+    }
+    let (env, registry) = (Env::new(), DockerRegistry::open());
+    build(&env, &[]);
+    fs::copy("/bin/busybox", env.path("context/busybox")).unwrap();
+    env.write(
+        "Dockerfile",
+        "FROM scratch\nCOPY busybox /bin/\nRUN [\"/bin/busybox\", \"sh\", \"-c\", \"echo $$ > /pid\"]\n",
+    );
+    let usual = [&PLAIN_PROC[..], &USUAL_RIGHTS].concat();
+    for (name, rights) in [("privileged", &PLAIN_PROC[..]), ("usual", &usual)] {
+        let image = format!("{}/{name}:1", registry.host());
+        let args = ["--no-cache", "-t", &image, "--push", "-o", "out", "."];
+        contained(&env, rights, &args).ok();
+        assert_eq!(fs::read_to_string(env.path("context/out/pid")).unwrap(), "1\n", "{name}");
+        env.rbuild(&["pull", &image]).ok();
+        fs::remove_dir_all(env.path("context/out")).unwrap();
+    }
+    // What is missing is said.
+    let masked = [&["--proc", "/proc"], &USUAL_RIGHTS[..]].concat();
+    contained(&env, &masked, &["--no-cache", "."]).fails(3, &["systempaths=unconfined"]);
+    let none = [&PLAIN_PROC[..], &["--cap-drop", "ALL"]].concat();
+    contained(&env, &none, &["."]).fails(3, &["lacks the capabilities SETUID and SETGID"]);
+}
+
+#[test]
+fn priv_its_other_target_runs_scripts() {
+    if Who::root().is_none() {
+        return;
+    }
+    let env = Env::new();
+    build(&env, &["--target", "shell"]);
+    let done = contained(&env, &PLAIN_PROC, &["/bin/sh", "-c", "rbuild version | head -n 1"]).ok();
+    assert!(done.stdout.contains(env!("CARGO_PKG_VERSION")), "{}", done.stdout);
+}
