@@ -30,7 +30,7 @@ need() {
 
 has_program() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null; }
 
-# The package docker-registry wants to run as a service; only its program is needed.
+# The packages docker-registry and podman want to run as services; only their programs are needed.
 install_packages() {
   local policy=/usr/sbin/policy-rc.d made=0
   if [ ! -e $policy ]; then
@@ -45,6 +45,12 @@ install_packages() {
   [ $status = 0 ] || die "apt-get could not install $*"
   case " $* " in
     *" docker-registry "*) systemctl disable docker-registry >/dev/null 2>&1 || true ;;
+  esac
+  case " $* " in
+    *" podman "*)
+      systemctl disable podman.socket podman.service podman-auto-update.timer podman-restart.service \
+        >/dev/null 2>&1 || true
+      ;;
   esac
 }
 
