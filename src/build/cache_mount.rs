@@ -135,6 +135,7 @@ impl Wanted<'_> {
         let mut told = false;
         loop {
             if let Some(taken) = self.try_take(run, key)? {
+                run.services.store.note_cache_id(key, self.id)?;
                 return Ok(taken);
             }
             if run.services.stop.is_thrown() {

@@ -1,6 +1,7 @@
 //! Folders that survive builds, for `RUN --mount=type=cache`.
 //!
 //! ```text
+//! cache-mounts/<key>/id             what the Dockerfile calls it
 //! cache-mounts/<key>/<n>/fs         what steps see
 //! cache-mounts/<key>/<n>/lock       held for as long as a step uses it
 //! cache-mounts/<key>/<n>/archived   the archive that holds the same, until a step uses the folder

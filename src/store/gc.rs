@@ -231,7 +231,7 @@ mod tests {
 
     fn cache(used_s: i64) -> Entry {
         let thing = Thing::CacheMount("c".to_owned());
-        let holder = Holder::CacheMount { key: "c".to_owned() };
+        let holder = Holder::CacheMount { key: "c".to_owned(), id: None };
         Entry { holder, created_s: used_s, used_s, things: BTreeSet::from([thing]) }
     }
 

@@ -54,6 +54,8 @@ pub enum Holder {
     CacheMount {
         /// Its key.
         key: String,
+        /// What the Dockerfile calls it, if that is known.
+        id: Option<String>,
     },
     /// The hashes of a context's files.
     Memo {
@@ -163,9 +165,10 @@ impl Store {
     fn entry_of_its_own(&self, thing: &Thing) -> Option<Entry> {
         let (holder, used_s) = match thing {
             Thing::Layer(_) | Thing::Blob(_) => return None,
-            Thing::CacheMount(key) => {
-                (Holder::CacheMount { key: key.clone() }, self.cache_mount_used_s(key))
-            }
+            Thing::CacheMount(key) => (
+                Holder::CacheMount { key: key.clone(), id: self.cache_id(key) },
+                self.cache_mount_used_s(key),
+            ),
             Thing::Memo(name) => {
                 (Holder::Memo { name: name.clone() }, modified_s(&self.path_of(thing)))
             }

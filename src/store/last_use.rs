@@ -1,11 +1,11 @@
 //! When steps, base images and caches were last used, which is what `prune` goes by.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::oci::{Platform, Reference};
-use crate::pathio::{Context as _, PathError};
+use crate::pathio::{self, Context as _, PathError};
 use crate::plan::CacheKey;
 
 use super::index::Index;
@@ -80,6 +80,34 @@ impl Index {
         Ok(())
     }
 }
+
+impl Store {
+    /// Notes what the cache with this key is called, for those who look at what the store holds.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn note_cache_id(&self, key: CacheKey, id: &str) -> Result<()> {
+        let path = self.cache_id_path(&key.to_string());
+        if rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok() {
+            return Ok(());
+        }
+        let draft = self.process_folder()?.fresh();
+        pathio::write(&draft, id.as_bytes())?;
+        Ok(pathio::rename(&draft, &path)?)
+    }
+
+    /// What the cache with this key is called, if anybody said.
+    pub(super) fn cache_id(&self, key: &str) -> Option<String> {
+        pathio::read_to_string(&self.cache_id_path(key), MAX_ID_BYTES).ok()
+    }
+
+    fn cache_id_path(&self, key: &str) -> PathBuf {
+        self.root().join("cache-mounts").join(key).join("id")
+    }
+}
+
+/// A cache's id is no longer than this: a line of a Dockerfile.
+const MAX_ID_BYTES: u64 = 64 << 10;
 
 /// Notes that the cache with this lock is used now.
 pub(super) fn note_cache_used(lock: &Path, now_s: i64) -> std::result::Result<(), PathError> {

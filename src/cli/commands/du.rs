@@ -90,8 +90,9 @@ fn details(usage: &Usage, now_s: i64) -> Vec<(&'static str, Vec<Vec<String>>)> {
                 steps.push(row([&shortened(&text), &"", &used, &bytes, &(shared_bytes > 0)]));
             }
             Holder::Download { url } => others.push(row([&"download", url, &used, &bytes])),
-            Holder::CacheMount { key } => {
-                others.push(row([&"cache mount", &short(key), &used, &bytes]));
+            Holder::CacheMount { key, id } => {
+                let id = id.as_deref().map_or(short(key), shortened);
+                others.push(row([&"cache mount", &id, &used, &bytes]));
             }
             Holder::Memo { name } => {
                 others.push(row([&"file hashes", &short(name), &used, &bytes]));
@@ -182,7 +183,9 @@ fn record(one: &HolderUse) -> Value {
             json!({ "Type": "base", "Name": name, "Platform": platform })
         }
         Holder::Download { url } => json!({ "Type": "download", "Name": url }),
-        Holder::CacheMount { key } => json!({ "Type": "cachemount", "ID": key }),
+        Holder::CacheMount { key, id } => {
+            json!({ "Type": "cachemount", "ID": key, "Name": id })
+        }
         Holder::Memo { name } => json!({ "Type": "filehashes", "ID": name }),
     };
     let shared_bytes = one.n_bytes.saturating_sub(one.own_bytes);
