@@ -102,10 +102,11 @@ impl Outputs {
         if output.names.is_empty() { &self.tags } else { &output.names }
     }
 
-    /// Every name that the image gets anywhere.
+    /// Every name that the image gets anywhere, besides those with a digest.
     pub(super) fn all_names(&self) -> Vec<Reference> {
-        let mut names = self.tags.clone();
-        for name in self.all.iter().flat_map(|one| &one.names) {
+        let mut names = self.stored_names();
+        let is_named = |one: &&Output| one.kind.has_documents() && !one.by_digest;
+        for name in self.all.iter().filter(is_named).flat_map(|one| self.names_of(one)) {
             if !names.contains(name) {
                 names.push(name.clone());
             }
