@@ -18,7 +18,7 @@ Examples:
   rbuild -t registry.example/app:1 --push .         build and push
   rbuild -f docker/Dockerfile --target test .       another file, one stage
   rbuild -o type=oci,dest=app.tar .                 write an OCI archive
-  rbuild -o type=docker,dest=app.tar . && docker load -i app.tar
+  rbuild -t app --load .                            build, and load into docker or podman
   rbuild -o rootfs .                                write the image's files into ./rootfs
   rbuild --check .                                  look for mistakes, build nothing
   rbuild --reproducible -t app .                    the same bytes every time
