@@ -33,7 +33,11 @@ pub(in crate::cli) fn run(
             super::build::complaint(&error, &input.dockerfile, environment.style())
         })?;
         let lock = file.write(&met)?;
-        reporter.note(format!("locked {} inputs in {}", lock.n_inputs(), file.shown()));
+        let what = match lock.n_inputs() {
+            1 => "1 input".to_owned(),
+            n => format!("{n} inputs"),
+        };
+        reporter.note(format!("locked {what} in {}", file.shown()));
         Ok(())
     })
 }
