@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 
+use zstd::zstd_safe::CParameter;
+
 use super::gzip::GzipWriter;
 
 /// How a layer's tar is packed, and how hard.
@@ -30,6 +32,10 @@ impl Packing {
     /// zstd at level 3.
     pub const ZSTD: Self = Self::Zstd { level: 3 };
 }
+
+/// Bytes of input that one zstd worker takes at a time. zstd's own choice, 8 MiB at level 3, needs
+/// 120 MB with two workers. The output depends on it.
+const ZSTD_JOB_BYTES: u32 = 4 << 20;
 
 /// Packs what is written to it. Dropping it instead of finishing leaves a torn stream.
 pub trait PackWriter<W>: Write {
@@ -63,6 +69,7 @@ pub fn packer<'a, W: Write + Send + 'a>(
             let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
             // With no worker at all zstd cuts its jobs elsewhere, and the bytes differ.
             encoder.multithread(u32::try_from(jobs.get()).unwrap_or(1))?;
+            encoder.set_parameter(CParameter::JobSize(ZSTD_JOB_BYTES))?;
             Box::new(Zstd(encoder))
         }
     })
