@@ -31,8 +31,8 @@ pub(super) struct OutputArgs {
         value_name = "docker|podman"
     )]
     pub(super) load: Option<Wanted>,
-    /// Add an annotation to the manifest, or to
-    /// [manifest|index|manifest-descriptor|index-descriptor[[PLATFORM]],…:]; may be repeated
+    /// Add an annotation to the manifest, or to what LEVEL names: manifest, index,
+    /// manifest-descriptor or index-descriptor, several with commas; may be repeated
     #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
     pub(super) annotation: Vec<String>,
     #[command(flatten)]
