@@ -10,6 +10,8 @@ use super::call::{Call, Format, Inspection};
 use super::lockfile::{LockArgs, LockOptions};
 use super::outputs::OutputArgs;
 use super::progress::Progress;
+use super::prompt_args::{CompletionArgs, ManArgs};
+use super::registry_args::RegistryArgs;
 use super::store_args::{DuArgs, HistoryArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, TagArgs};
 
 const AFTER_HELP: &str = "\
@@ -48,25 +50,6 @@ pub(super) struct Global {
     pub(super) registries: RegistryArgs,
 }
 
-/// How registries are spoken to, beside what `registries.toml` says.
-#[derive(Debug, Clone, Default, Args)]
-pub(super) struct RegistryArgs {
-    /// Believe these certificates (PEM) besides the system's; may be repeated
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(super) ca: Vec<PathBuf>,
-    /// How to speak to one registry: its name, then any of http, insecure, mirror=URL, ca=FILE,
-    /// and cert=FILE with key=FILE, separated by commas; may be repeated
-    #[arg(long = "registry", global = true, value_name = "HOST[,…]")]
-    pub(super) settings: Vec<String>,
-}
-
-impl RegistryArgs {
-    /// Whether anything was said.
-    pub(super) const fn is_given(&self) -> bool {
-        !self.ca.is_empty() || !self.settings.is_empty()
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Build an image from a Dockerfile (the word `build` may be left out)
@@ -100,6 +83,10 @@ pub(super) enum Command {
     Du(DuArgs),
     /// Forget the build cache and remove what no tagged image needs
     Prune(PruneArgs),
+    /// Print what completes commands at a shell's prompt: `source <(rbuild completion bash)`
+    Completion(CompletionArgs),
+    /// Write the manual's pages into a folder
+    Man(ManArgs),
     /// Print the version
     Version,
 }
@@ -109,7 +96,17 @@ impl Command {
     pub(super) const fn asks_registries(&self) -> bool {
         !matches!(
             self,
-            Self::Logout(_) | Self::Images | Self::Inspect(_) | Self::Prune(_) | Self::Version
+            Self::Logout(_)
+                | Self::Images
+                | Self::Inspect(_)
+                | Self::Tag(_)
+                | Self::Rmi(_)
+                | Self::Load(_)
+                | Self::Du(_)
+                | Self::Prune(_)
+                | Self::Completion(_)
+                | Self::Man(_)
+                | Self::Version
         )
     }
 
@@ -132,6 +129,8 @@ impl Command {
             | Self::Inspect(_)
             | Self::Tag(_)
             | Self::Rmi(_)
+            | Self::Completion(_)
+            | Self::Man(_)
             | Self::Version => false,
         }
     }
@@ -341,8 +340,25 @@ pub(super) struct PullArgs {
 
 /// Words after which `build` is not put in.
 const COMMANDS: &[&str] = &[
-    "build", "lock", "push", "pull", "login", "logout", "images", "inspect", "history", "tag",
-    "rmi", "save", "load", "du", "prune", "version", "help",
+    "build",
+    "lock",
+    "push",
+    "pull",
+    "login",
+    "logout",
+    "images",
+    "inspect",
+    "history",
+    "tag",
+    "rmi",
+    "save",
+    "load",
+    "du",
+    "prune",
+    "completion",
+    "man",
+    "version",
+    "help",
 ];
 const GLOBAL: [&str; 3] = ["--root=", "--ca=", "--registry="];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
@@ -354,7 +370,7 @@ pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Argumen
     Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-fn command() -> clap::Command {
+pub(super) fn command() -> clap::Command {
     Arguments::command().mut_subcommand("lock", |lock| {
         lock.mut_arg("context", |context| context.required(false).default_value("."))
     })

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::diag::Style;
 
-use super::args::RegistryArgs;
+use super::registry_args::RegistryArgs;
 
 /// What is around the process.
 #[derive(Debug, Clone)]

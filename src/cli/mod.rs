@@ -19,9 +19,11 @@ mod lockfile;
 mod output;
 mod outputs;
 mod progress;
+mod prompt_args;
 mod rate;
 mod reasons;
 mod registries;
+mod registry_args;
 mod report;
 mod run_options;
 mod secrets;
@@ -73,6 +75,8 @@ pub fn main() -> Exit {
         Command::Load(load) => commands::save::load(load, &arguments.global, &environment),
         Command::Du(du) => commands::du::run(du, &arguments.global, &environment),
         Command::Prune(prune) => commands::prune::run(prune, &arguments.global, &environment),
+        Command::Completion(completion) => commands::prompt::completion(completion),
+        Command::Man(man) => commands::prompt::man(man),
         Command::Version => commands::version::run(),
     };
     match result {

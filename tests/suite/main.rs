@@ -33,6 +33,7 @@ mod pipeline;
 mod plan;
 mod platforms;
 mod progress;
+mod prompt;
 mod prune;
 mod pushes;
 mod real;

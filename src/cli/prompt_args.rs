@@ -1,0 +1,19 @@
+//! What helps at the prompt, as it is typed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// The folder, such as ~/.local/share/man/man1; it is made if it is not there
+    #[arg(value_name = "DIR")]
+    pub(super) folder: PathBuf,
+}

@@ -1,0 +1,70 @@
+//! What helps at the prompt: completion, the manual.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test runs a shell, and ends by a panic"
+)]
+
+use std::fs;
+
+use crate::support::env::{Done, Env};
+
+/// What bash offers after these words, of which the last is not finished.
+fn offered(env: &Env, words: &[&str]) -> Vec<String> {
+    let rbuild = env!("CARGO_BIN_EXE_rbuild");
+    let (last, before) =
+        (words.len() - 1, if words.len() > 1 { words[words.len() - 2] } else { "" });
+    let script = format!(
+        "source <({rbuild} completion bash); COMP_WORDS=({}); COMP_CWORD={last}; \
+         _rbuild rbuild '{}' '{before}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        words.join(" "),
+        words[last],
+    );
+    let bash = env.program("bash").args(["--norc", "-c", &script]).output();
+    Done::of(bash.unwrap()).ok().stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_commands_options_and_values() {
+    let env = Env::new();
+    for (words, want) in [
+        (&["rbuild", "pru"][..], &["prune"][..]),
+        (&["rbuild", "prune", "--dry"], &["--dry-run"]),
+        (&["rbuild", "build", "--no-c"], &["--no-cache"]),
+        (&["rbuild", "--no-c"], &["--no-cache"]),
+        (&["rbuild", "completion", "z"], &["zsh"]),
+    ] {
+        assert_eq!(offered(&env, words), want, "{words:?}");
+    }
+}
+
+#[test]
+fn every_shell_gets_a_script_with_every_command() {
+    let env = Env::new();
+    let commands = ["build", "prune", "history", "completion"];
+    for shell in ["bash", "zsh", "fish"] {
+        let script = env.rbuild(&["completion", shell]).ok().stdout;
+        let missing: Vec<_> = commands.iter().filter(|name| !script.contains(*name)).collect();
+        assert!(missing.is_empty() && script.len() > 1000, "{shell}: {missing:?}");
+    }
+    env.rbuild(&["completion", "tcsh"]).fails(2, &["tcsh", "bash"]);
+}
+
+#[test]
+fn manual_has_a_page_for_each_command_and_each_option_on_it() {
+    let env = Env::new();
+    env.rbuild(&["man", "pages/man1"]).ok();
+    let page = |name: &str| fs::read_to_string(env.path("pages/man1").join(name)).unwrap();
+    assert!(page("rbuild.1").contains(".TH rbuild"));
+    let build = page("rbuild-build.1");
+    let help = env.rbuild(&["build", "--help"]).ok().stdout;
+    let mut n_options = 0;
+    for word in help.split_whitespace().filter(|word| word.starts_with("--")) {
+        let option = word.trim_end_matches(|c: char| !c.is_ascii_lowercase());
+        let option = option.split(['=', '[']).next().unwrap_or_default();
+        assert!(build.contains(&option.replace('-', "\\-")), "{option} is not on the page");
+        n_options += 1;
+    }
+    assert!(n_options > 40, "the help was read: {n_options}");
+}
