@@ -99,6 +99,7 @@ impl Command {
             Self::Logout(_)
                 | Self::Images
                 | Self::Inspect(_)
+                | Self::History(_)
                 | Self::Tag(_)
                 | Self::Rmi(_)
                 | Self::Load(_)

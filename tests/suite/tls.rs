@@ -300,7 +300,11 @@ fn settings_that_make_no_sense_are_usage_errors() {
     let pull = ["pull", "127.0.0.1:1/a"];
     env.rbuild(&["--registry=a,tls", "pull", "b"])
         .fails(2, &["--registry a,tls: there is no `tls`"]);
-    env.rbuild(&["images", "--ca", "x"]).fails(2, &["--ca and --registry are of no use here"]);
+    for command in [&["images"][..], &["history", "a"], &["tag", "a", "b"], &["rmi", "a"], &["du"]]
+    {
+        let typed = [command, &["--ca", "x"]].concat();
+        env.rbuild(&typed).fails(2, &["--ca and --registry are of no use here"]);
+    }
     env.set("RBUILD_REGISTRIES", &env.shown("none.toml"));
     env.rbuild(&pull).fails(2, &["none.toml"]);
     fs::write(env.path("none.toml"), "[registry.\"a:1\"]\nmirors = []\n").unwrap();

@@ -18,12 +18,15 @@ pub(super) mod tag;
 pub(super) mod version;
 mod write_out;
 
+use crate::build::{Lent, LockedInputs, Services, StepNumbers, Stop};
 use crate::oci::Reference;
 use crate::store::{OpenOptions, Store};
 
 use super::Exit;
 use super::args::Global;
 use super::environment::Environment;
+use super::progress::{Progress, Reporter};
+use super::registries;
 use super::report::Complaint;
 
 /// Opens the store that the command is about.
@@ -36,6 +39,27 @@ fn open_store(global: &Global, environment: &Environment) -> Result<Store, Compl
     })?;
     let options = OpenOptions { user_namespace, now_s: environment.now_s };
     Store::open(&root, &options).map_err(|error| Complaint::from_error(&error, Exit::Environment))
+}
+
+/// Lends `work`, which builds nothing, a store and the registries, and shows what it does.
+fn with_services<T>(
+    store: &Store,
+    environment: &Environment,
+    work: impl FnOnce(&Services<'_>) -> Result<T, Complaint>,
+) -> Result<T, Complaint> {
+    let registry = registries::client(environment)?;
+    let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let reporter = Reporter::new(Progress::Auto, environment);
+    work(&Services {
+        store,
+        registry: &registry,
+        stop: &stop,
+        environment: &environment.for_programs(),
+        lent: &Lent::default(),
+        locked: &LockedInputs::none(),
+        numbers: &StepNumbers::default(),
+        events: &|event| reporter.event(&event),
+    })
 }
 
 /// Reads an image's name from the command line.

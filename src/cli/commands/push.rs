@@ -1,11 +1,10 @@
 //! `rbuild push NAME`
 #![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
-use super::{Complaint, Environment, Exit, Global, open_store, reference};
-use crate::build::{self, Lent, LockedInputs, Services, StepNumbers, Stop};
+use super::{Complaint, Environment, Exit, Global, open_store, reference, with_services};
+use crate::build;
 use crate::cli::args::PushArgs;
-use crate::cli::progress::{Progress, Reporter};
-use crate::cli::{output, registries};
+use crate::cli::output;
 use crate::image::{ExportOptions, Loaded};
 use crate::oci::{Annotation, Digest, Reference};
 use crate::store::Store;
@@ -20,51 +19,38 @@ pub(in crate::cli) fn run(
     let packing = output::packing(compression.kind.as_deref(), compression.level)
         .map_err(|text| Complaint::new(format!("error: {text}"), Exit::Usage))?;
     let store = open_store(global, environment)?;
-    let registry = registries::client(environment)?;
-    let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    let reporter = Reporter::new(Progress::Auto, environment);
-    let programs = environment.for_programs();
-    let services = Services {
-        store: &store,
-        registry: &registry,
-        stop: &stop,
-        environment: &programs,
-        lent: &Lent::default(),
-        locked: &LockedInputs::none(),
-        numbers: &StepNumbers::default(),
-        events: &|event| reporter.event(&event),
-    };
-    let pushed = match name.digest().filter(|digest| store.has_blob(*digest)) {
-        Some(_) if compression.is_given() => {
-            let text = "error: what has a digest goes out as it is; leave --compression away";
-            return Err(Complaint::new(text, Exit::Usage));
+    let digest = with_services(&store, environment, |services| {
+        if let Some(digest) = name.digest().filter(|digest| store.has_blob(*digest)) {
+            if compression.is_given() {
+                let text = "error: what has a digest goes out as it is; leave --compression away";
+                return Err(Complaint::new(text, Exit::Usage));
+            }
+            return build::push_exact(services, digest, &name).map_err(failed);
         }
-        Some(digest) => build::push_exact(&services, digest, &name),
-        None => {
-            let manifest = tagged(&store, &name)?;
-            let failed = |error| Complaint::from_error(&error, Exit::Environment);
-            let Loaded { images, is_index, annotations } =
-                Loaded::load(&store, manifest).map_err(failed)?;
-            let options = ExportOptions {
-                packing,
-                force_packing: compression.force,
-                docker_media_types: false,
-                always_index: is_index,
-                jobs: environment.processors,
-                names: vec![name.clone()],
-                created: None,
-                annotations: Annotation::of_index(&annotations),
-                by_digest: false,
-                split: None,
-            };
-            build::push(&services, &images, std::slice::from_ref(&name), &[], &options)
-                .map(|digests| digests.first().copied().expect("each name has one"))
-        }
-    };
-    let digest: Digest =
-        pushed.map_err(|error| Complaint::from_error(&*error, Exit::Environment))?;
+        let Loaded { images, is_index, annotations } = Loaded::load(&store, tagged(&store, &name)?)
+            .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        let options = ExportOptions {
+            packing,
+            force_packing: compression.force,
+            docker_media_types: false,
+            always_index: is_index,
+            jobs: environment.processors,
+            names: vec![name.clone()],
+            created: None,
+            annotations: Annotation::of_index(&annotations),
+            by_digest: false,
+            split: None,
+        };
+        build::push(services, &images, std::slice::from_ref(&name), &[], &options)
+            .map(|digests| digests.first().copied().expect("each name has one"))
+            .map_err(failed)
+    })?;
     println!("{name} {digest}");
     Ok(())
+}
+
+fn failed(error: build::Failure) -> Complaint {
+    Complaint::from_error(&*error, Exit::Environment)
 }
 
 /// The image that has this name in the store.

@@ -4,11 +4,10 @@
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use super::{Complaint, Environment, Exit, Global, find, open_store};
-use crate::build::{self, Lent, LockedInputs, Services, StepNumbers, Stop};
-use crate::cli::progress::{Progress, Reporter};
+use super::{Complaint, Environment, Exit, Global, find, open_store, with_services};
+use crate::build;
 use crate::cli::store_args::{LoadArgs, SaveArgs, SaveFormat};
-use crate::cli::{output, registries, report};
+use crate::cli::{output, report};
 use crate::image::{
     self, ExportError, ExportOptions, Group, Image, LoadOptions, LoadSource, Loaded, StreamForm,
 };
@@ -108,22 +107,10 @@ fn add(
 
 /// Brings layers that are elsewhere.
 fn fetch(store: &Store, environment: &Environment, images: &[Image]) -> Result<(), Complaint> {
-    let registry = registries::client(environment)?;
-    let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    let reporter = Reporter::new(Progress::Auto, environment);
-    let programs = environment.for_programs();
-    let services = Services {
-        store,
-        registry: &registry,
-        stop: &stop,
-        environment: &programs,
-        lent: &Lent::default(),
-        locked: &LockedInputs::none(),
-        numbers: &StepNumbers::default(),
-        events: &|event| reporter.event(&event),
-    };
-    build::fetch_images(&services, images)
-        .map_err(|error| Complaint::from_error(&*error, Exit::Environment))
+    with_services(store, environment, |services| {
+        build::fetch_images(services, images)
+            .map_err(|error| Complaint::from_error(&*error, Exit::Environment))
+    })
 }
 
 pub(in crate::cli) fn load(
