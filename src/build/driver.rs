@@ -5,17 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::oci::DiffId;
-use crate::plan::{
-    self, Base, CacheKey, CopyFrom, Forms, ImageRequest, Operation, OperationKey, Plan,
-    PlannedStage, Step,
-};
+use crate::plan::{self, Base, CacheKey, Forms, Operation, OperationKey, Plan, PlannedStage, Step};
 use crate::pool::{self, Scope};
-use crate::store::{Form, LayerDone, LowerFolder};
-use crate::tree::Tree;
+use crate::store::{Form, LowerFolder};
 
 use super::assemble::{self, Assembled, StageHistory};
 use super::cache_mount::{self, EmptiedCaches};
-use super::error::unshared;
 use super::explain::Explainer;
 use super::images::ImageTable;
 use super::lookup::{Claim, Found};
@@ -27,8 +22,7 @@ use super::shared::{Shared, StepRun};
 use super::slot::Slot;
 use super::stack::Stack;
 use super::{
-    BuildError, Event, Failure, Outcome, StepPlace, cache_export, copy, planning, remote_cache,
-    run, workdir,
+    BuildError, Event, Failure, Outcome, StepPlace, cache_export, planning, remote_cache, run,
 };
 
 /// The number of the build context among the folders that files may lie in.
@@ -118,8 +112,8 @@ impl<'a> std::ops::Deref for Run<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
     pub(super) stage: usize,
-    number: usize,
-    step: &'a Step,
+    pub(super) number: usize,
+    pub(super) step: &'a Step,
 }
 
 impl<'a> Run<'a> {
@@ -246,6 +240,13 @@ impl<'a> Run<'a> {
             Err(error) if error.is_cancelled() => Outcome::Cancelled,
             Err(_) => Outcome::Failed,
         };
+        let id = shown.id;
+        match &made {
+            // Who hashes what a RUN left tells of it.
+            Ok((_, Outcome::Done)) if matches!(operation, Operation::Run(_)) => {}
+            Ok((stack, _)) => self.tell_layer(scope, id, stack),
+            Err(_) => {}
+        }
         self.finish(shown, outcome);
         let (stack, outcome) = made?;
         self.pack_ahead.offer(at.stage, outcome, &stack);
@@ -302,138 +303,16 @@ impl<'a> Run<'a> {
             run::commit(self, done, lowers, &self.layer_options())
                 .map_err(Failure::new)
                 .and_then(|layer| self.remember(claim, below, &layer).map(|()| layer))
+                .inspect(|layer| self.tell_made(claim.wanted.step, layer))
                 .inspect_err(|error| self.fail_late(error))
         });
     }
 
-    fn copy_step(
-        &self,
-        at: At<'_>,
-        operation: &plan::CopyOperation,
-        stack: &Stack,
-        shown: &StepRun,
-    ) -> Result<(Stack, Outcome)> {
-        let span = at.step.span;
-        // What stages and images hold need not be looked at when what made them is known.
-        let source = self.source_stack(operation)?;
-        let by_source = source.as_ref().map(|source| {
-            let made_by = source.definition().as_content();
-            self.key(OperationKey::copy(operation, &made_by)).key().on(stack.definition())
-        });
-        let is_fresh = stack.is_fresh() || source.as_ref().is_some_and(Stack::is_fresh);
-        if let Some(definition) = by_source
-            && !is_fresh
-            && let Some(found) = self.find_by_definition(definition, is_fresh, stack)?
-        {
-            return Ok((found, Outcome::Cached));
-        }
-        let mut sources = copy::sources(self, operation, span)?;
-        let selected = sources.digest(self, operation, span)?;
-        let key = self.key(OperationKey::copy(operation, &selected));
-        let mut wanted = self.wanted(at, shown.id, &key, stack);
-        wanted.definition = by_source.unwrap_or(wanted.definition);
-        wanted.is_fresh = is_fresh;
-        let claim = match self.find_or_claim(&wanted, stack)? {
-            Found::Made(stack) => return Ok((stack, Outcome::Cached)),
-            Found::Claimed(claim) => claim,
-        };
-        let started = Instant::now();
-        let depends = copy::depends_on_what_is_below(operation);
-        let below = if depends { self.tree(stack)? } else { Tree::default() };
-        let accounts = copy::accounts(self, &below)?;
-        let layer = sources.layer(self, operation, &below, &accounts, span)?;
-        let store = self.services.store;
-        let (form, options) = (self.form(at), self.layer_options());
-        let written = sources
-            .with_contents(self, |open| store.layer_from_entries(&layer, open, form, &options));
-        claim.note_duration(started);
-        self.done(&claim, stack, written.map_err(BuildError::from)?)
-    }
-
-    fn workdir_step(
-        &self,
-        at: At<'_>,
-        operation: &plan::WorkdirOperation,
-        stack: &Stack,
-        shown: &StepRun,
-    ) -> Result<(Stack, Outcome)> {
-        let key = self.key(OperationKey::workdir(operation));
-        let wanted = self.wanted(at, shown.id, &key, stack);
-        let claim = match self.find_or_claim(&wanted, stack)? {
-            Found::Made(stack) => return Ok((stack, Outcome::Cached)),
-            Found::Claimed(claim) => claim,
-        };
-        let below = self.tree(stack)?;
-        let accounts = copy::accounts(self, &below)?;
-        let layer = workdir::layer(operation, &below, &accounts, at.step.span, self.file_time_s())?;
-        let none = |_file: &crate::tree::File, _path: &crate::tree::TreePath| {
-            Err(std::io::Error::from(std::io::ErrorKind::NotFound))
-        };
-        let store = self.services.store;
-        let written = store.layer_from_entries(&layer, &none, self.form(at), &self.layer_options());
-        self.done(&claim, stack, written.map_err(BuildError::from)?)
-    }
-
-    fn done(
-        &self,
-        claim: &Claim,
-        stack: &Stack,
-        (layer, folder): (LayerDone, Option<LowerFolder>),
-    ) -> Result<(Stack, Outcome)> {
-        let next = stack.with_done(claim.wanted.definition.as_bytes(), layer.clone(), folder);
-        self.made().insert(claim.wanted.definition, next.clone());
-        self.remember(claim, stack, &layer)?;
-        Ok((next, Outcome::Done))
-    }
-
-    fn form(&self, at: At<'_>) -> Form {
+    pub(super) fn form(&self, at: At<'_>) -> Form {
         if self.forms.is_mounted(at.stage, at.number) { Form::Folder } else { Form::Tar }
     }
 
-    fn key(&self, key: OperationKey) -> OperationKey {
+    pub(super) fn key(&self, key: OperationKey) -> OperationKey {
         key.clamped(self.layer_options().clamp_s)
-    }
-
-    /// The folders to mount, base first; what is not unpacked yet is now.
-    pub(super) fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
-        let options = self.layer_options();
-        stack.folders(&|layer, lowers| {
-            self.ensure_layer(layer)?;
-            Ok(self.services.store.unpacked(layer.diff_id, lowers, &options)?)
-        })
-    }
-
-    /// The merged file tree of a stack.
-    pub(super) fn tree(&self, stack: &Stack) -> Result<Tree> {
-        stack.tree(self.services.store, &|layer| self.ensure_layer(layer))
-    }
-
-    /// Pulls the base image that a layer belongs to, if the store lacks the layer.
-    fn ensure_layer(&self, layer: &LayerDone) -> std::result::Result<(), BuildError> {
-        if self.services.store.has_layer(layer.diff_id)? {
-            return Ok(());
-        }
-        self.images.fetch_layer(self, layer.diff_id)
-    }
-
-    /// The layers that a COPY takes its sources from, unless that is the context.
-    fn source_stack(&self, operation: &plan::CopyOperation) -> Result<Option<Stack>> {
-        Ok(match &operation.from {
-            CopyFrom::Context | CopyFrom::Named(_) => None,
-            CopyFrom::Stage(number) => Some(self.stage(*number)?.stack),
-            CopyFrom::Image(request) => Some(self.images.get(request).stack()),
-        })
-    }
-
-    pub(super) fn stage_tree(&self, number: usize) -> std::result::Result<Tree, BuildError> {
-        let tree = self.stage(number).and_then(|done| self.tree(&done.stack));
-        tree.map_err(unshared)
-    }
-
-    pub(super) fn image_tree(
-        &self,
-        request: &ImageRequest,
-    ) -> std::result::Result<Tree, BuildError> {
-        self.tree(&self.images.get(request).stack()).map_err(unshared)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::oci::Digest;
+use crate::oci::{DiffId, Digest};
 use crate::plan::PlannedStage;
 
 use super::Reason;
@@ -118,6 +118,16 @@ pub enum Event {
         done_bytes: u64,
         /// Of how many; 0 when nobody knows yet.
         total_bytes: u64,
+    },
+    /// The layer of a step is known, made or found: once for each instruction that has one. After a
+    /// RUN that may be later than its end, since a layer is hashed while the next step runs.
+    Made {
+        /// Which step.
+        step: StepId,
+        /// Its layer.
+        layer: DiffId,
+        /// The length of that layer's uncompressed tar.
+        n_bytes: u64,
     },
     /// Work ended.
     Finished {

@@ -42,6 +42,11 @@ impl<T: Clone> Slot<T> {
         filling.value.clone()
     }
 
+    /// The result, if it is there already.
+    pub(super) fn peek(&self) -> Option<Result<T, Failure>> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits for the result.
     pub(super) fn wait(&self) -> Result<T, Failure> {
         let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +73,10 @@ mod tests {
             assert!(matches!(*waited.unwrap_err(), BuildError::Stopped));
             assert!(filling.join().is_err());
         });
+        let empty: Slot<u32> = Slot::new();
+        assert!(empty.peek().is_none());
         assert_eq!(slot.fill(|| Ok(7)).unwrap(), 7);
+        assert_eq!(slot.peek().unwrap().unwrap(), 7);
         assert_eq!(slot.wait().unwrap(), 7);
     }
 }

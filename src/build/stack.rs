@@ -143,6 +143,11 @@ impl Stack {
         self.top.as_ref().map(|top| top.done.wait()).transpose()
     }
 
+    /// The layer on top, if it is not still in the making.
+    pub(super) fn ready_top(&self) -> Option<LayerDone> {
+        self.top.as_ref()?.done.peek()?.ok()
+    }
+
     /// The layers, base first; waits for those in the making.
     pub(super) fn layers(&self) -> Result<Vec<LayerDone>, Failure> {
         self.list().iter().map(|layer| layer.done.wait()).collect()

@@ -297,6 +297,7 @@ fn said(event: &Event) -> String {
         | Event::Executing { .. }
         | Event::Output { .. }
         | Event::Progress { .. }
+        | Event::Made { .. }
         | Event::Finished { .. } => String::new(),
     };
     text::shown(&text.replace('\n', " "), false).into_owned()

@@ -87,6 +87,18 @@ impl Runs<'_> {
     }
 }
 
+/// What steps wrote to their standard output.
+fn printed(events: &[Value]) -> String {
+    let told = events.iter().filter(|event| event["stream"] == "stdout");
+    told.map(|event| event["text"].as_str().unwrap()).collect()
+}
+
+/// The layers that are told of, each with its length.
+fn layers(events: &[Value]) -> BTreeSet<String> {
+    let told = events.iter().filter(|event| event["event"] == "step_layer");
+    told.map(|event| format!("{} {}", event["layer"], event["bytes"])).collect()
+}
+
 #[test]
 fn priv_json_is_what_its_schema_says() {
     let (validator, kinds) = schema();
@@ -127,12 +139,7 @@ fn priv_json_is_what_its_schema_says() {
         (&run_step["stage"], &run_step["number"], &run_step["of"]),
         (&json!("b"), &json!(3), &json!(3))
     );
-    let printed: String = of("output")
-        .iter()
-        .filter(|event| event["stream"] == "stdout")
-        .map(|event| event["text"].as_str().unwrap())
-        .collect();
-    assert_eq!(printed, "out\n");
+    assert_eq!(printed(&events), "out\n");
     assert!(of("output").iter().any(|event| event["base64"].is_string()), "{events:?}");
     assert_eq!(of("diagnostic")[0]["code"], "FromAsCasing");
     assert_eq!(of("diagnostic")[0]["file"], "context/Dockerfile");
@@ -140,6 +147,8 @@ fn priv_json_is_what_its_schema_says() {
     assert_eq!(built["names"], json!([name]));
     assert_eq!(built["digest"], of("pushed")[0]["digest"]);
     let again = runs.run("other", &good, &["build", "context"], 0);
+    assert_eq!(layers(&events).len(), 2, "of WORKDIR and RUN");
+    assert_eq!(layers(&again), layers(&events), "a layer that is found is told of, too");
     assert!(again.iter().any(|event| event["outcome"] == "cached"));
     runs.run("other", &good, &["lock", "context"], 0);
     let failed =

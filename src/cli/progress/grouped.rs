@@ -62,6 +62,7 @@ impl Grouped {
                 }
             }
             Event::Executing { step } => self.execute(*step, out),
+            Event::Made { .. } => {}
             Event::Output { step, bytes, .. } => {
                 self.execute(*step, out);
                 self.output(*step, Some(bytes), out);

@@ -81,6 +81,10 @@ impl Json {
                     self.tell("progress", members, out);
                 }
             }
+            Event::Made { step, layer, n_bytes } => {
+                let members = json!({ "step": step.0, "layer": layer, "bytes": n_bytes });
+                self.tell("step_layer", members, out);
+            }
             Event::Finished { step, outcome, took } => {
                 for stream in [Stream::Stdout, Stream::Stderr] {
                     // What is left will never be a character.

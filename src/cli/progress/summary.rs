@@ -62,6 +62,7 @@ impl Summary {
             | Event::Executing { .. }
             | Event::Explained { .. }
             | Event::Output { .. }
+            | Event::Made { .. }
             | Event::Progress { .. } => {}
         }
     }

@@ -1,0 +1,83 @@
+//! The layers of a build's stacks: who is told of them, and how they are had as folders and trees.
+
+use crate::plan::{self, CopyFrom, ImageRequest};
+use crate::pool::Scope;
+use crate::store::{LayerDone, LowerFolder};
+use crate::tree::Tree;
+
+use super::driver::Run;
+use super::error::unshared;
+use super::stack::Stack;
+use super::{BuildError, Event, Failure, StepId};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl Run<'_> {
+    /// Says which layer a step has. An equal step of another stage may still be making it.
+    pub(super) fn tell_layer<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        step: StepId,
+        stack: &Stack,
+    ) {
+        if let Some(layer) = stack.ready_top() {
+            return self.tell_made(step, &layer);
+        }
+        let stack = stack.clone();
+        scope.spawn(move || {
+            // Why there is none, its maker says.
+            if let Ok(Some(layer)) = stack.top() {
+                self.tell_made(step, &layer);
+            }
+        });
+    }
+
+    /// Says that this is the step's layer.
+    pub(super) fn tell_made(&self, step: StepId, layer: &LayerDone) {
+        let (layer, n_bytes) = (layer.diff_id, layer.record.tar_bytes);
+        self.event(Event::Made { step, layer, n_bytes });
+    }
+
+    /// The folders to mount, base first; what is not unpacked yet is now.
+    pub(super) fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
+        let options = self.layer_options();
+        stack.folders(&|layer, lowers| {
+            self.ensure_layer(layer)?;
+            Ok(self.services.store.unpacked(layer.diff_id, lowers, &options)?)
+        })
+    }
+
+    /// The merged file tree of a stack.
+    pub(super) fn tree(&self, stack: &Stack) -> Result<Tree> {
+        stack.tree(self.services.store, &|layer| self.ensure_layer(layer))
+    }
+
+    /// Pulls the base image that a layer belongs to, if the store lacks the layer.
+    fn ensure_layer(&self, layer: &LayerDone) -> std::result::Result<(), BuildError> {
+        if self.services.store.has_layer(layer.diff_id)? {
+            return Ok(());
+        }
+        self.images.fetch_layer(self, layer.diff_id)
+    }
+
+    /// The layers that a COPY takes its sources from, unless that is the context.
+    pub(super) fn source_stack(&self, operation: &plan::CopyOperation) -> Result<Option<Stack>> {
+        Ok(match &operation.from {
+            CopyFrom::Context | CopyFrom::Named(_) => None,
+            CopyFrom::Stage(number) => Some(self.stage(*number)?.stack),
+            CopyFrom::Image(request) => Some(self.images.get(request).stack()),
+        })
+    }
+
+    pub(super) fn stage_tree(&self, number: usize) -> std::result::Result<Tree, BuildError> {
+        let tree = self.stage(number).and_then(|done| self.tree(&done.stack));
+        tree.map_err(unshared)
+    }
+
+    pub(super) fn image_tree(
+        &self,
+        request: &ImageRequest,
+    ) -> std::result::Result<Tree, BuildError> {
+        self.tree(&self.images.get(request).stack()).map_err(unshared)
+    }
+}
