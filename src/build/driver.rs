@@ -22,7 +22,8 @@ use super::shared::{Shared, StepRun};
 use super::slot::Slot;
 use super::stack::Stack;
 use super::{
-    BuildError, Event, Failure, Outcome, StepPlace, cache_export, planning, remote_cache, run,
+    BuildError, Event, Failure, Outcome, StageOutline, StepPlace, cache_export, planning,
+    remote_cache, run,
 };
 
 /// The number of the build context among the folders that files may lie in.
@@ -56,6 +57,7 @@ pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
 fn build_images(shared: &Shared<'_>) -> Result<(Built, BTreeSet<DiffId>)> {
     let (services, options) = (shared.services, shared.options);
     let (plan, images) = planning::plan(shared)?;
+    shared.event(Event::Planned { stages: StageOutline::all(&plan) });
     let run = Run::new(shared, &plan, &images);
     run.all_stages()?;
     let images = plan.targets.iter().map(|target| assemble::image(&run, &run.stage(*target)?));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::oci::{DiffId, Digest};
-use crate::plan::PlannedStage;
+use crate::plan::{Base, Operation, Plan, PlannedStage};
 
 use super::Reason;
 
@@ -77,9 +77,50 @@ impl std::fmt::Display for StepPlace {
     }
 }
 
+/// A stage that will be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageOutline {
+    /// As in [`StepPlace::stage`].
+    pub name: String,
+    /// The image that it starts from; nothing if that is `scratch` or another stage.
+    pub base: Option<String>,
+    /// The stages that it starts from, copies from or mounts, by their places in the plan.
+    pub needs: Vec<usize>,
+    /// The instructions that make layers, FROM not among them.
+    pub instructions: Vec<String>,
+}
+
+impl StageOutline {
+    /// Of every stage of a plan.
+    pub(super) fn all(plan: &Plan) -> Vec<Self> {
+        plan.stages.iter().map(Self::of).collect()
+    }
+
+    fn of(stage: &PlannedStage) -> Self {
+        let (base, parent) = match &stage.base {
+            Base::Scratch => (None, None),
+            Base::Stage(parent) => (None, Some(*parent)),
+            Base::Image(request) => (Some(request.name.familiar()), None),
+        };
+        let steps = stage.steps.iter().filter(|step| step.operation.is_some());
+        let operations = stage.steps.iter().filter_map(|step| step.operation.as_ref());
+        let mut needs: Vec<usize> =
+            parent.into_iter().chain(operations.flat_map(Operation::stages)).collect();
+        needs.sort_unstable();
+        needs.dedup();
+        let instructions = steps.map(|step| step.text.clone()).collect();
+        Self { name: stage.name.clone(), base, needs, instructions }
+    }
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// It is known what will be done, if it is not in the cache.
+    Planned {
+        /// What is built, in an order in which each stage comes after those that it needs.
+        stages: Vec<StageOutline>,
+    },
     /// Work starts.
     Started {
         /// Which.
@@ -94,7 +135,7 @@ pub enum Event {
         /// Which.
         step: StepId,
     },
-    /// Why a step is made and not found, where that was asked for.
+    /// Why a step is made and not found.
     Explained {
         /// Which step.
         step: StepId,

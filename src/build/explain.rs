@@ -97,12 +97,8 @@ impl Run<'_> {
         }
     }
 
-    /// Tells why the step is made, if that is asked for: at once, or when it is known which files it
-    /// copies.
+    /// Tells why the step is made: at once, or when it is known which files it copies.
     pub(super) fn explain(&self, wanted: &Wanted) -> Result<(), BuildError> {
-        if !self.options.explain {
-            return Ok(());
-        }
         let reason = self.reason(wanted)?;
         self.explainer.first_made().entry(wanted.stage).or_insert_with(|| wanted.name.clone());
         if let Some(reason) = reason {
@@ -140,8 +136,8 @@ impl Run<'_> {
         if let Some(same) = same {
             return Ok(Some(self.reason_below(wanted, same)));
         }
-        let all: Vec<Vec<Component>> = earlier.iter().map(|step| step.parts.clone()).collect();
-        let Some(like) = closest(&all, &wanted.parts).and_then(|at| earlier.get(at)) else {
+        let all = earlier.iter().map(|step| step.parts.as_slice());
+        let Some(like) = closest(all, &wanted.parts).and_then(|at| earlier.get(at)) else {
             return Ok(Some(Reason::New));
         };
         Ok(match first_difference(&like.parts, &wanted.parts) {

@@ -55,7 +55,7 @@ pub use contexts::{ContextFiles, FetchedContext, context_of_stream, fetch_contex
 pub use download::{ChecksumBy, DownloadError};
 pub use driver::build;
 pub use error::{BuildError, Failure, chain};
-pub use event::{Event, Outcome, StepId, StepNumbers, StepPlace, Stream};
+pub use event::{Event, Outcome, StageOutline, StepId, StepNumbers, StepPlace, Stream};
 pub use explain::Reason;
 pub use fetch::FetchError;
 pub use images::{fetch_images, pull};

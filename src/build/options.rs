@@ -55,8 +55,6 @@ pub struct BuildOptions {
     pub cache_to: Vec<CacheTo>,
     /// Whether earlier results are not used.
     pub no_cache: bool,
-    /// Whether it is told why steps are made and not found.
-    pub explain: bool,
     /// Whether registries are asked even for images that are in the store.
     pub pull: bool,
     /// SOURCE_DATE_EPOCH: the time in config and history.

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use super::call::{Call, Format, Inspection};
+use super::history_args::{ExplainArgs, HistoryArgs};
 use super::lockfile::{LockArgs, LockOptions};
 use super::outputs::OutputArgs;
 use super::progress::Progress;
 use super::prompt_args::{CompletionArgs, ManArgs};
 use super::registry_args::RegistryArgs;
-use super::store_args::{DuArgs, HistoryArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, TagArgs};
+use super::store_args::{DuArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, TagArgs};
+use super::transfer_args::{LoginArgs, LogoutArgs, NameArgs, PullArgs, PushArgs};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -69,8 +71,10 @@ pub(super) enum Command {
     Images,
     /// Show an image's config and layers as JSON
     Inspect(NameArgs),
-    /// Show how an image came to be, as docker does
+    /// List builds, show what happened in one; or how an image came to be, as docker does
     History(HistoryArgs),
+    /// Say why steps of the last build were made anew and not found in the cache
+    Explain(ExplainArgs),
     /// Give an image of the store further names
     Tag(TagArgs),
     /// Take names away from images of the store
@@ -100,6 +104,7 @@ impl Command {
                 | Self::Images
                 | Self::Inspect(_)
                 | Self::History(_)
+                | Self::Explain(_)
                 | Self::Tag(_)
                 | Self::Rmi(_)
                 | Self::Load(_)
@@ -122,12 +127,13 @@ impl Command {
             | Self::Push(_)
             | Self::Pull(_)
             | Self::Prune(_)
-            | Self::Du(_)
-            | Self::History(_) => true,
+            | Self::Du(_) => true,
+            Self::History(history) => history.builds.is_none() && history.of_image.image.is_some(),
             Self::Login(_)
             | Self::Logout(_)
             | Self::Images
             | Self::Inspect(_)
+            | Self::Explain(_)
             | Self::Tag(_)
             | Self::Rmi(_)
             | Self::Completion(_)
@@ -290,55 +296,6 @@ impl CompressionArgs {
     }
 }
 
-#[derive(Debug, Args)]
-pub(super) struct PushArgs {
-    /// The image; with a digest, what the store has under that, unchanged
-    #[arg(value_name = "NAME[:TAG][@DIGEST]")]
-    pub(super) name: String,
-    #[command(flatten)]
-    pub(super) compression: CompressionArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct NameArgs {
-    /// The image
-    #[arg(value_name = "NAME[:TAG]")]
-    pub(super) name: String,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct LoginArgs {
-    /// The registry
-    #[arg(value_name = "REGISTRY", default_value = "docker.io")]
-    pub(super) registry: String,
-    /// Who; asked for on a terminal when it is not given
-    #[arg(short, long, value_name = "USER")]
-    pub(super) username: Option<String>,
-    /// The password or token; others can see it here
-    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
-    pub(super) password: Option<String>,
-    /// Read the password or token from standard input
-    #[arg(long)]
-    pub(super) password_stdin: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct LogoutArgs {
-    /// The registry
-    #[arg(value_name = "REGISTRY", default_value = "docker.io")]
-    pub(super) registry: String,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PullArgs {
-    /// The image
-    #[arg(value_name = "NAME[:TAG]")]
-    pub(super) name: String,
-    /// For this platform, such as linux/arm64
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(super) platform: Option<String>,
-}
-
 /// Words after which `build` is not put in.
 const COMMANDS: &[&str] = &[
     "build",
@@ -350,6 +307,7 @@ const COMMANDS: &[&str] = &[
     "images",
     "inspect",
     "history",
+    "explain",
     "tag",
     "rmi",
     "save",

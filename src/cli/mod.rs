@@ -13,6 +13,7 @@ mod environment;
 mod epoch;
 mod exit;
 mod fetched;
+mod history_args;
 mod interrupt;
 mod lock_text;
 mod lockfile;
@@ -22,6 +23,7 @@ mod progress;
 mod prompt_args;
 mod rate;
 mod reasons;
+mod record;
 mod registries;
 mod registry_args;
 mod report;
@@ -29,6 +31,7 @@ mod run_options;
 mod secrets;
 mod store_args;
 mod table;
+mod transfer_args;
 
 pub use exit::Exit;
 
@@ -68,6 +71,9 @@ pub fn main() -> Exit {
         }
         Command::History(history) => {
             commands::history::run(history, &arguments.global, &environment)
+        }
+        Command::Explain(explain) => {
+            commands::builds::explain(explain, &arguments.global, &environment)
         }
         Command::Tag(tag) => commands::tag::tag(tag, &arguments.global, &environment),
         Command::Rmi(rmi) => commands::tag::rmi(rmi, &arguments.global, &environment),

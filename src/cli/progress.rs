@@ -5,6 +5,7 @@ mod grouped;
 mod json;
 mod marks;
 mod plain;
+mod recorder;
 mod summary;
 mod text;
 
@@ -18,6 +19,7 @@ use clap::ValueEnum;
 use crate::build::Event;
 use crate::diag::{self, Diagnostic, SourceFile};
 use crate::oci::Digest;
+use crate::store::Store;
 
 use super::environment::{CiSystem, Environment};
 use super::reasons;
@@ -27,9 +29,10 @@ use grouped::Grouped;
 use json::Json;
 use marks::Marks;
 use plain::Plain;
+use recorder::Recorder;
 use summary::Summary;
 
-pub(super) use text::size;
+pub(super) use text::{Lines, shown, size};
 
 /// `--progress`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,6 +46,9 @@ pub(super) enum Progress {
     /// Nothing
     Quiet,
 }
+
+/// Hex digits of a build's id.
+const BUILD_ID_DIGITS: usize = 8;
 
 /// Takes lines; that nobody reads them is no reason to fail.
 pub(super) struct Out<'a>(&'a mut dyn Write);
@@ -75,6 +81,18 @@ pub(super) struct Result<'a> {
     pub(super) n_bytes: u64,
 }
 
+/// What a build was asked for, as it was typed.
+#[derive(Debug)]
+pub(super) struct Requested {
+    /// Where the process is.
+    pub(super) folder: String,
+    pub(super) context: String,
+    pub(super) dockerfile: Option<String>,
+    pub(super) target: Option<String>,
+    pub(super) platforms: Vec<String>,
+    pub(super) names: Vec<String>,
+}
+
 /// Shows what happens. One at a time writes; when it goes, all is said.
 #[derive(Debug)]
 pub(super) struct Reporter<'a> {
@@ -87,6 +105,9 @@ struct State {
     view: View,
     started: Instant,
     summary: Option<Summary>,
+    recorder: Option<Recorder>,
+    /// Whether people are told why steps are made.
+    explains: bool,
 }
 
 /// How it looks.
@@ -118,7 +139,8 @@ impl<'a> Reporter<'a> {
             }
         };
         let summary = environment.get("GITHUB_STEP_SUMMARY").map(Summary::new);
-        let reporter = Self { environment, state: Mutex::new(State { view, started, summary }) };
+        let state = State { view, started, summary, recorder: None, explains: false };
+        let reporter = Self { environment, state: Mutex::new(state) };
         reporter.begin();
         reporter
     }
@@ -143,6 +165,32 @@ impl<'a> Reporter<'a> {
         matches!(self.state().view, View::Quiet(_))
     }
 
+    /// Tells people, too, why steps are made and not found.
+    pub(super) fn explain(&self) {
+        self.state().explains = true;
+    }
+
+    /// A build begins: from here on, what happens is kept for later.
+    pub(super) fn requested(&self, requested: &Requested) {
+        let mut state = self.state();
+        let json = Json::new(state.started);
+        state.recorder = Some(Recorder::new(json, self.environment.now_s, requested));
+        with_stderr(|out| match &mut state.view {
+            View::Json(json) => json.requested(requested, out),
+            View::Quiet(_) | View::Plain(_) | View::Grouped(_) => {}
+        });
+    }
+
+    /// It is kept in this store.
+    pub(super) fn keep_in(&self, store: &Store) {
+        if let Some(recorder) = &mut self.state().recorder {
+            let (now_s, seed) = (self.environment.now_s, self.environment.seed);
+            let random = Digest::of(&[now_s.to_le_bytes(), seed.to_le_bytes()].concat()).hex();
+            let id: String = random.chars().take(BUILD_ID_DIGITS).collect();
+            recorder.keep_in(store.new_build_record(now_s, &id));
+        }
+    }
+
     /// Says where the Dockerfile is, so that places in it are found.
     pub(super) fn dockerfile(&self, path: &Path) {
         let absolute = std::path::absolute(path).unwrap_or_else(|_error| path.to_owned());
@@ -150,6 +198,9 @@ impl<'a> Reporter<'a> {
         let shown = top.and_then(|top| absolute.strip_prefix(top).ok()).unwrap_or(path);
         let mut state = self.state();
         let name = shown.to_string_lossy().into_owned();
+        if let Some(recorder) = &mut state.recorder {
+            recorder.json.file = Some(name.clone());
+        }
         match &mut state.view {
             View::Grouped(grouped) => {
                 if let Marks::GitHub { dockerfile, .. } = &mut grouped.marks {
@@ -167,6 +218,13 @@ impl<'a> Reporter<'a> {
         let mut state = self.state();
         if let Some(summary) = &mut state.summary {
             summary.event(event);
+        }
+        if let Some(recorder) = &mut state.recorder {
+            recorder.event(event);
+        }
+        let is_aside = matches!(event, Event::Explained { .. }) && !state.explains;
+        if is_aside && !matches!(state.view, View::Json(_)) {
+            return;
         }
         with_stderr(|out| match &mut state.view {
             View::Quiet(_) => {}
@@ -186,6 +244,9 @@ impl<'a> Reporter<'a> {
         let mut state = self.state();
         if let Some(summary) = &mut state.summary {
             summary.warnings(found, source);
+        }
+        if let Some(recorder) = &mut state.recorder {
+            recorder.diagnostics(found, source);
         }
         if !found.is_empty() {
             let colours = self.environment.colour;
@@ -210,6 +271,9 @@ impl<'a> Reporter<'a> {
         if let Some(summary) = &mut state.summary {
             summary.built(result, took);
         }
+        if let Some(recorder) = &mut state.recorder {
+            recorder.tell(|json, out| json.built(result, took, out));
+        }
         let named = match result.names {
             [] => String::new(),
             names => format!(" as {}", names.join(", ")),
@@ -232,6 +296,9 @@ impl<'a> Reporter<'a> {
         let took = state.started.elapsed();
         if let Some(summary) = &mut state.summary {
             summary.failed(&complaint.summary(), took);
+        }
+        if let Some(recorder) = &mut state.recorder {
+            recorder.tell(|json, out| json.failed(complaint, took, out));
         }
         let (text, colours) = (complaint.to_string(), self.environment.colour);
         with_stderr(|out| match &mut state.view {
@@ -274,6 +341,9 @@ impl Drop for Reporter<'_> {
                 // The result is there all the same.
                 out.line(&format!("warning: the step summary is not written: {error}"));
             }
+            if let Some(error) = state.recorder.take().and_then(|recorder| recorder.end().err()) {
+                out.line(&format!("warning: the build is not in the history: {error}"));
+            }
         });
     }
 }
@@ -293,7 +363,8 @@ fn said(event: &Event) -> String {
         Event::Explained { step, reason } => {
             format!("#{} not cached: {}", step.0, reasons::text(reason))
         }
-        Event::Started { .. }
+        Event::Planned { .. }
+        | Event::Started { .. }
         | Event::Executing { .. }
         | Event::Output { .. }
         | Event::Progress { .. }

@@ -27,25 +27,6 @@ pub(super) struct RmiArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct HistoryArgs {
-    /// The image: a name or an id
-    #[arg(value_name = "IMAGE")]
-    pub(super) image: String,
-    /// Of an image for several platforms, this one [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(super) platform: Option<String>,
-    /// Do not shorten what is long
-    #[arg(long)]
-    pub(super) no_trunc: bool,
-    /// One JSON object a line, with docker's names
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Print ids only
-    #[arg(short, long, conflicts_with = "json")]
-    pub(super) quiet: bool,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct DuArgs {
     /// Every image, layer, cached step, cache and download
     #[arg(short, long)]

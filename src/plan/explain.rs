@@ -23,13 +23,16 @@ pub struct Difference {
 /// one that stood on the same layers, or does the same with other inputs; the more parts are equal,
 /// the better.
 #[must_use]
-pub fn closest(earlier: &[Vec<Component>], new: &[Component]) -> Option<usize> {
+pub fn closest<'a>(
+    earlier: impl IntoIterator<Item = &'a [Component]>,
+    new: &[Component],
+) -> Option<usize> {
     let rank = |old: &[Component]| {
         let same_place = part(old, BELOW) == part(new, BELOW);
         let is_like = kind(old) == kind(new) && (same_place || same_work(old, new));
         is_like.then(|| (same_place, new.iter().filter(|part| old.contains(part)).count()))
     };
-    let ranked = earlier.iter().enumerate().filter_map(|(at, old)| Some((rank(old)?, at)));
+    let ranked = earlier.into_iter().enumerate().filter_map(|(at, old)| Some((rank(old)?, at)));
     // Of equals the latest.
     ranked.max_by_key(|(rank, at)| (*rank, std::cmp::Reverse(*at))).map(|(_, at)| at)
 }
@@ -136,7 +139,8 @@ mod tests {
             ),
         ] {
             let earlier: Vec<_> = earlier.iter().map(|text| parts(text)).collect();
-            assert_eq!(closest(&earlier, &new), want, "{earlier:?}");
+            let all = earlier.iter().map(Vec::as_slice);
+            assert_eq!(closest(all, &new), want, "{earlier:?}");
         }
     }
 }

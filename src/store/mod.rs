@@ -8,6 +8,7 @@
 //! layers/<hex>/fs       the unpacked form of the layer with that DiffId, mountable
 //! layers/<hex>/tree     its listing
 //! memo/<hex>            the file hashes of a context, by its path's SHA-256
+//! builds/               what happened in builds, a file each
 //! cache-mounts/<key>/   for RUN --mount=type=cache
 //! locks/                held while a step is made, and while anything is pruned
 //! tmp/<name>/           unfinished work; swept when the process that made it is gone
@@ -17,6 +18,7 @@
 //! use is protected from `prune` by a shared `flock` for as long as the process lives.
 
 mod blob;
+mod builds;
 mod cache_archive;
 mod cache_mount;
 mod downloads;
@@ -51,6 +53,7 @@ use crate::oci::{DiffId, Digest};
 use crate::pathio::{Context as _, PathError};
 
 pub use blob::Draft;
+pub use builds::{BuildJournal, BuildRecord};
 pub use cache_archive::{CacheArchive, HeldCache, Holding};
 pub use cache_mount::{CacheMount, CacheRequest, CacheUse};
 pub use downloads::DownloadRecord;
@@ -100,7 +103,7 @@ impl Store {
     /// [`StoreError::Version`] when another rbuild made it in a form that this one does not know;
     /// IO and database errors with their path.
     pub fn open(root: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
-        for folder in ["blobs/sha256", "layers", "memo", "cache-mounts", "locks", "tmp"] {
+        for folder in ["blobs/sha256", "layers", "memo", "builds", "cache-mounts", "locks", "tmp"] {
             ensure_folder(&root.join(folder))?;
         }
         version::check(root)?;

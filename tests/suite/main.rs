@@ -19,6 +19,7 @@ mod expand;
 mod explain;
 mod faults;
 mod grammar;
+mod history;
 mod image;
 mod language;
 mod layering;

@@ -129,8 +129,8 @@ impl Look<'_> {
         &self,
         look: impl FnOnce(&ir::Dockerfile, &LintOptions<'_>, &[Platform]) -> T,
     ) -> Result<T, Complaint> {
-        let build_args = super::build::build_args(self.args, self.environment);
-        let platforms = super::build::platforms(&self.args.platform)?;
+        let build_args = super::build_options::build_args(self.args, self.environment);
+        let platforms = super::build_options::platforms(&self.args.platform)?;
         let host = Platform::host();
         let rules = &self.input.context.ignore;
         let ignored = |path: &str| rules.hides(path);

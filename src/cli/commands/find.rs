@@ -55,7 +55,7 @@ pub(super) fn id(text: &str) -> Option<String> {
 
 /// Of an image for several platforms, the one that was asked for, or else this machine's.
 pub(super) fn one(loaded: &Loaded, asked: Option<&str>, shown: &str) -> Result<Image, Complaint> {
-    let asked = asked.map(super::build::platform).transpose()?;
+    let asked = asked.map(super::build_options::platform).transpose()?;
     if let (None, [only]) = (&asked, loaded.images.as_slice()) {
         return Ok(only.clone());
     }

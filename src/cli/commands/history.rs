@@ -1,4 +1,4 @@
-//! `rbuild history IMAGE`: how an image came to be, in docker's words.
+//! `rbuild history IMAGE`: how an image came to be, in docker's words. Builds are [`builds`]'.
 #![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use std::time::UNIX_EPOCH;
@@ -6,9 +6,9 @@ use std::time::UNIX_EPOCH;
 use serde_json::json;
 
 use super::images::{SHORT_ID, ago};
-use super::{Complaint, Environment, Exit, Global, find, open_store};
+use super::{Complaint, Environment, Exit, Global, builds, find, open_store};
+use crate::cli::history_args::{HistoryArgs, HistoryCommand, ImageHistoryArgs, ListArgs};
 use crate::cli::progress::size;
-use crate::cli::store_args::HistoryArgs;
 use crate::cli::table::{self, row};
 use crate::image::{ExportError, Image, Loaded};
 use crate::oci::{DiffId, History};
@@ -34,11 +34,28 @@ pub(in crate::cli) fn run(
     global: &Global,
     environment: &Environment,
 ) -> Result<(), Complaint> {
+    let HistoryArgs { builds, of_image } = args;
+    if let Some(command) = builds {
+        return builds::history(command, global, environment);
+    }
+    let Some(image) = &of_image.image else {
+        let command = HistoryCommand::Ls(ListArgs::default());
+        return builds::history(&command, global, environment);
+    };
+    of(image, of_image, global, environment)
+}
+
+fn of(
+    name: &str,
+    args: &ImageHistoryArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), Complaint> {
     let store = open_store(global, environment)?;
-    let chosen = find::image(&store, &args.image)?;
+    let chosen = find::image(&store, name)?;
     let unreadable = |error: ExportError| Complaint::from_error(&error, Exit::Environment);
     let loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
-    let image = find::one(&loaded, args.platform.as_deref(), &args.image)?;
+    let image = find::one(&loaded, args.platform.as_deref(), name)?;
     let lines =
         lines(&store, &image).map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let mut rows = Vec::new();
@@ -88,7 +105,7 @@ impl Line<'_> {
         self.created_s().map_or("N/A".to_owned(), |created_s| ago(now_s.saturating_sub(created_s)))
     }
 
-    fn created_by(&self, args: &HistoryArgs) -> String {
+    fn created_by(&self, args: &ImageHistoryArgs) -> String {
         let text = self.entry.created_by.as_deref().unwrap_or_default();
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if args.no_trunc || text.chars().count() <= SHORT_TEXT {
@@ -102,12 +119,12 @@ impl Line<'_> {
         self.n_bytes.map_or(ELSEWHERE.to_owned(), size)
     }
 
-    fn cells(&self, args: &HistoryArgs, id: &str, now_s: i64) -> Vec<String> {
+    fn cells(&self, args: &ImageHistoryArgs, id: &str, now_s: i64) -> Vec<String> {
         let comment = self.entry.comment.as_deref().unwrap_or_default();
         row([&id, &self.created_since(now_s), &self.created_by(args), &self.size(), &comment])
     }
 
-    fn json(&self, args: &HistoryArgs, id: &str, now_s: i64) -> serde_json::Value {
+    fn json(&self, args: &ImageHistoryArgs, id: &str, now_s: i64) -> serde_json::Value {
         json!({
             "ID": id,
             "CreatedAt": self.entry.created,

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Complaint, Environment, Exit, Global, find, open_store};
-use crate::cli::args::NameArgs;
+use crate::cli::transfer_args::NameArgs;
 use crate::image::{Image, Loaded};
 
 pub(in crate::cli) fn run(

@@ -1,6 +1,7 @@
 //! `rbuild lock [CONTEXT]`
 
-use super::build::{options, read_dockerfile, with_input};
+use super::build::{read_dockerfile, reporter, with_input};
+use super::build_options::options;
 use super::{Complaint, Environment, Exit, Global};
 use crate::build::{self, LockRule};
 use crate::cli::lockfile::LockArgs;
@@ -18,7 +19,8 @@ pub(in crate::cli) fn run(
         return Err(Complaint::new(text, Exit::Usage));
     }
     let rule = if *update { LockRule::Renew } else { LockRule::Complete };
-    with_input(build, global, environment, rule, |services, input, file, reporter| {
+    let reporter = reporter(build, environment);
+    with_input(build, global, environment, rule, &reporter, |services, input, file| {
         let dockerfile = read_dockerfile(input, environment)?.0;
         let mut options =
             options(build, environment, services, input, dockerfile, &Outputs::none())?;

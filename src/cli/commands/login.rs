@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use rustix::termios::{LocalModes, OptionalActions};
 
 use super::{Complaint, Environment, Exit};
-use crate::cli::args::{LoginArgs, LogoutArgs};
 use crate::cli::registries;
 use crate::cli::report;
+use crate::cli::transfer_args::{LoginArgs, LogoutArgs};
 use crate::registry::{KeptIn, RegistryError, forget_login, keep_login};
 
 /// Longer than any password or token.

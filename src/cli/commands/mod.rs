@@ -1,6 +1,8 @@
 //! One file a command: options, one call into the library, what it prints.
 
 pub(super) mod build;
+pub(super) mod build_options;
+pub(super) mod builds;
 mod check;
 pub(super) mod du;
 mod find;

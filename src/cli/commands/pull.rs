@@ -3,7 +3,7 @@
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference, with_services};
 use crate::build;
-use crate::cli::args::PullArgs;
+use crate::cli::transfer_args::PullArgs;
 use crate::oci::Platform;
 
 pub(in crate::cli) fn run(
@@ -12,7 +12,7 @@ pub(in crate::cli) fn run(
     environment: &Environment,
 ) -> Result<(), Complaint> {
     let name = reference(&args.name)?;
-    let given = args.platform.as_deref().map(super::build::platform).transpose()?;
+    let given = args.platform.as_deref().map(super::build_options::platform).transpose()?;
     let platform = given.unwrap_or_else(Platform::host);
     let store = open_store(global, environment)?;
     let digest = with_services(&store, environment, |services| {

@@ -3,8 +3,8 @@
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference, with_services};
 use crate::build;
-use crate::cli::args::PushArgs;
 use crate::cli::output;
+use crate::cli::transfer_args::PushArgs;
 use crate::image::{ExportOptions, Loaded};
 use crate::oci::{Annotation, Digest, Reference};
 use crate::store::Store;

@@ -119,7 +119,7 @@ pub(in crate::cli) fn load(
     environment: &Environment,
 ) -> Result<(), Complaint> {
     let path = args.input.clone().unwrap_or_else(|| PathBuf::from("-"));
-    let platform = args.platform.as_deref().map(super::build::platform).transpose()?;
+    let platform = args.platform.as_deref().map(super::build_options::platform).transpose()?;
     let is_stdin = path == Path::new("-");
     if is_stdin && io::stdin().is_terminal() {
         let text = "error: an archive is read from standard input: use a pipe, or add -i FILE";

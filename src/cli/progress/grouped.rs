@@ -52,6 +52,7 @@ impl Grouped {
 
     pub(super) fn event(&mut self, event: &Event, out: &mut Out<'_>) {
         match event {
+            Event::Planned { .. } => {}
             Event::Started { step, name, .. } => {
                 self.steps.insert(*step, Held::new(shown(name, false).into_owned()));
             }

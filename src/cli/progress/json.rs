@@ -7,12 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::build::{Event, Outcome, StepId, Stream};
+use crate::build::{Event, Outcome, StageOutline, StepId, Stream};
 use crate::diag::{Diagnostic, Severity, SourceFile};
 
 use super::super::reasons;
 use super::super::report::{Complaint, Findings};
-use super::{Out, Result};
+use super::{Out, Requested, Result, text};
 
 /// The version of the form; members may be added without a new one.
 const VERSION: u32 = 1;
@@ -50,8 +50,26 @@ impl Json {
         self.tell("started", json!({ "version": VERSION, "rbuild": rbuild, "time": time }), out);
     }
 
+    /// What the command line asked for.
+    pub(super) fn requested(&self, requested: &Requested, out: &mut Out<'_>) {
+        let Requested { folder, context, dockerfile, target, platforms, names } = requested;
+        let members = json!({
+            "folder": folder,
+            "context": context,
+            "dockerfile": dockerfile,
+            "target": target,
+            "platforms": platforms,
+            "names": names,
+        });
+        self.tell("requested", members, out);
+    }
+
     pub(super) fn event(&mut self, event: &Event, out: &mut Out<'_>) {
         match event {
+            Event::Planned { stages } => {
+                let stages: Vec<Value> = stages.iter().map(outline).collect();
+                self.tell("planned", json!({ "stages": stages }), out);
+            }
             Event::Started { step, name, place } => {
                 let mut members = json!({ "step": step.0, "name": name });
                 if let (Some(place), Some(members)) = (place, members.as_object_mut()) {
@@ -182,9 +200,20 @@ impl Json {
             "exit_status": complaint.exit().code(),
             "took_seconds": seconds(took),
             "last_lines": complaint.last_lines(),
+            "text": text::shown_lines(&complaint.to_string()),
         });
         self.tell("failed", members, out);
     }
+}
+
+/// The members that are not there are nothing.
+fn outline(stage: &StageOutline) -> Value {
+    let StageOutline { name, base, needs, instructions } = stage;
+    let mut members = json!({ "name": name, "needs": needs, "instructions": instructions });
+    if let (Some(base), Some(members)) = (base, members.as_object_mut()) {
+        members.insert("base".to_owned(), json!(base));
+    }
+    members
 }
 
 const fn outcome_name(outcome: Outcome) -> &'static str {

@@ -37,7 +37,7 @@ impl Plain {
                 self.steps.insert(*step, Running { started, lines, rate });
                 out.line(&format!("#{} {}", step.0, shown(name, false)));
             }
-            Event::Executing { .. } | Event::Made { .. } => {}
+            Event::Planned { .. } | Event::Executing { .. } | Event::Made { .. } => {}
             Event::Output { step, bytes, .. } => {
                 let Some(Running { started, lines, .. }) = self.steps.get_mut(step) else { return };
                 lines.push(bytes, |text| out.line(&output(*step, *started, text, self.colours)));

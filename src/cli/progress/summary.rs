@@ -58,7 +58,8 @@ impl Summary {
             }
             Event::Warning { text } => self.warnings.push(code(text)),
             Event::Wrote { .. } | Event::Pushed { .. } => self.sent.push(code(&said(event))),
-            Event::Note { .. }
+            Event::Planned { .. }
+            | Event::Note { .. }
             | Event::Executing { .. }
             | Event::Explained { .. }
             | Event::Output { .. }

@@ -7,7 +7,7 @@ const MAX_LINE_BYTES: usize = 64 << 10;
 
 /// The output of one step, cut into lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(in crate::cli) struct Lines {
     /// What does not end its line yet.
     open: Vec<u8>,
 }
@@ -15,7 +15,7 @@ pub(super) struct Lines {
 impl Lines {
     /// Takes what came; gives each line that it ends to `show`. Of a line that was written over, as
     /// progress bars do it, only what was there last is shown.
-    pub(super) fn push(&mut self, bytes: &[u8], mut show: impl FnMut(&str)) {
+    pub(in crate::cli) fn push(&mut self, bytes: &[u8], mut show: impl FnMut(&str)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut rest = piece;
             while !rest.is_empty() {
@@ -34,7 +34,7 @@ impl Lines {
     }
 
     /// Shows what is there although its line did not end.
-    pub(super) fn end(&mut self, mut show: impl FnMut(&str)) {
+    pub(in crate::cli) fn end(&mut self, mut show: impl FnMut(&str)) {
         if self.open.is_empty() {
             return;
         }
@@ -63,7 +63,7 @@ impl Lines {
 }
 
 /// A line for people: control characters are left out but for tabs, and colours where they are shown.
-pub(super) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
+pub(in crate::cli) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
     if !line.contains(|c: char| c.is_control() && c != '\t') {
         return Cow::Borrowed(line);
     }
@@ -92,6 +92,12 @@ pub(super) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
         text.push_str("\u{1b}[0m");
     }
     Cow::Owned(text)
+}
+
+/// Several such lines without colours.
+pub(super) fn shown_lines(text: &str) -> String {
+    let lines: Vec<_> = text.trim_end().split('\n').map(|line| shown(line, false)).collect();
+    lines.join("\n")
 }
 
 /// What follows an escape character, and what comes after (ECMA-48, 5.4 and 8.3.89): a control

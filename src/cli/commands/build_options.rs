@@ -1,0 +1,184 @@
+//! What the command line of a build says, as options of the library.
+
+use std::collections::BTreeMap;
+
+use super::{Complaint, Environment, Exit};
+use crate::build::{BuildOptions, CachePlace, CacheTo, Event, Services};
+use crate::cli::args::{Allow, BuildArgs, NetworkArg};
+use crate::cli::contexts::{self, Input};
+use crate::cli::engine;
+use crate::cli::output::{self, Kind};
+use crate::cli::outputs::{self, Outputs};
+use crate::cli::{cache_options, epoch, run_options};
+use crate::ir;
+use crate::oci::Platform;
+use crate::plan::{Network, Request};
+use crate::syntax;
+
+type Result<T> = std::result::Result<T, Complaint>;
+
+/// What goes out, and where docker or podman is if it goes there.
+pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Result<Outputs> {
+    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+    let is_index = is_on(&build_args(args, environment), "BUILDKIT_MULTI_PLATFORM")?;
+    let platforms = platforms(&args.platform)?;
+    let mut outputs =
+        outputs::read(&args.outputs, &args.tag, &platforms, is_index).map_err(usage)?;
+    if outputs.all.iter().any(|one| one.kind == Kind::Engine) {
+        let place = engine::find(outputs.engine, environment, crate::sandbox::in_user_namespace());
+        let place = place.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        outputs.place = Some(place);
+    }
+    Ok(outputs)
+}
+
+pub(in crate::cli) fn platform(text: &str) -> Result<Platform> {
+    let bad = |error: crate::oci::PlatformError| Complaint::from_error(&error, Exit::Usage);
+    text.trim().parse().map_err(bad)
+}
+
+/// Each platform once, in the order in which they are given; this machine's if there is none.
+pub(super) fn platforms(texts: &[String]) -> Result<Vec<Platform>> {
+    let mut platforms = Vec::new();
+    for text in texts {
+        let platform = platform(text)?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    if platforms.is_empty() {
+        platforms.push(Platform::host());
+    }
+    Ok(platforms)
+}
+
+/// A build argument that switches something on: BUILDKIT_MULTI_PLATFORM an index for a single
+/// platform too, BUILDKIT_INLINE_CACHE a cache in the image.
+fn is_on(build_args: &BTreeMap<String, String>, name: &str) -> Result<bool> {
+    match build_args.get(name).map(String::as_str) {
+        Some("1" | "true") => Ok(true),
+        None | Some("" | "0" | "false") => Ok(false),
+        Some(other) => {
+            let text = format!("error: {name}={other} must be true or false");
+            Err(Complaint::new(text, Exit::Usage))
+        }
+    }
+}
+
+/// The caches that are written.
+fn cache_to(
+    args: &BuildArgs,
+    build_args: &BTreeMap<String, String>,
+    environment: &Environment,
+) -> Result<Vec<CacheTo>> {
+    let read =
+        |text: &str| cache_options::to(text, &|name| environment.get(name).map(str::to_owned));
+    let mut to = caches("--cache-to", &args.cache_to, read)?;
+    let has_inline = to.iter().any(|cache| cache.place == CachePlace::Inline);
+    if is_on(build_args, "BUILDKIT_INLINE_CACHE")? && !has_inline {
+        to.extend(caches("--cache-to", &["type=inline".to_owned()], read)?);
+    }
+    Ok(to)
+}
+
+/// What `BUILDKIT_SYNTAX`, a build argument that takes the place of `# syntax`, asks for in vain.
+fn foreign_syntax(build_args: &BTreeMap<String, String>) -> Option<String> {
+    let frontend = build_args.get("BUILDKIT_SYNTAX").filter(|name| !name.is_empty())?;
+    (!syntax::is_own_frontend(frontend)).then(|| {
+        format!("BUILDKIT_SYNTAX={frontend} is not used; the file is read as a Dockerfile")
+    })
+}
+
+/// Reads each value of a flag about caches.
+fn caches<T>(
+    flag: &str,
+    texts: &[String],
+    read: impl Fn(&str) -> std::result::Result<T, String>,
+) -> Result<Vec<T>> {
+    let bad = |text: &str, why| {
+        let text = cache_options::shown(text);
+        Complaint::new(format!("error: {flag} {text}: {why}"), Exit::Usage)
+    };
+    texts.iter().map(|text| read(text).map_err(|why| bad(text, why))).collect()
+}
+
+/// What `--label` says; the value may be left out, the name may not.
+fn label_pair(text: &str) -> Result<(String, String)> {
+    match text.split_once('=').unwrap_or((text, "")) {
+        ("", _) => Err(Complaint::new(format!("--label {text}: it has no name"), Exit::Usage)),
+        (name, value) => Ok((name.to_owned(), value.to_owned())),
+    }
+}
+
+pub(super) fn options(
+    args: &BuildArgs,
+    environment: &Environment,
+    services: &Services<'_>,
+    input: &Input,
+    dockerfile: ir::Dockerfile,
+    outputs: &Outputs,
+) -> Result<BuildOptions> {
+    let named = contexts::named(&args.build_context)?;
+    let build_args = build_args(args, environment);
+    let epoch_s = epoch::epoch(args, &build_args, &dockerfile, input)?;
+    let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
+    let always_index = is_on(&build_args, "BUILDKIT_MULTI_PLATFORM")?;
+    let cache_to = cache_to(args, &build_args, environment)?;
+    if let Some(text) = foreign_syntax(&build_args) {
+        (services.events)(Event::Warning { text });
+    }
+    let request = Request {
+        build_args,
+        target: args.target.clone(),
+        platforms: platforms(&args.platform)?,
+        build_platform: Platform::host(),
+        labels: args.label.iter().map(|label| label_pair(label)).collect::<Result<_>>()?,
+        network: match args.network {
+            NetworkArg::Default | NetworkArg::Host => Network::Host,
+            NetworkArg::None => Network::None,
+        },
+        contexts: named.names,
+        allow_host_network: args.allow.contains(&Allow::NetworkHost),
+        allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
+        run: run_options::settings(args)?,
+    };
+    Ok(BuildOptions {
+        dockerfile,
+        context: input.context.clone(),
+        contexts: named.files,
+        request,
+        tags: outputs.stored_names(),
+        annotations: outputs.annotations.clone(),
+        always_index,
+        cache_from: caches("--cache-from", &args.cache_from, |text| {
+            cache_options::from(text, &|name| environment.get(name).map(str::to_owned))
+        })?,
+        cache_to,
+        no_cache: args.no_cache,
+        pull: args.pull,
+        epoch_s,
+        clamp: args.reproducible || rewrite,
+        lent: services.lent.clone(),
+        now_s: environment.now_s,
+        jobs: args.jobs.unwrap_or(environment.processors),
+        pack_ahead: output::packings(&outputs.all),
+    })
+}
+
+/// The build arguments; SOURCE_DATE_EPOCH of the environment is one, as for docker.
+pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, String> {
+    let mut given = BTreeMap::new();
+    if let Some(epoch) = environment.get("SOURCE_DATE_EPOCH") {
+        given.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_owned());
+    }
+    for argument in &args.build_arg {
+        match argument.split_once('=') {
+            Some((name, value)) => drop(given.insert(name.to_owned(), value.to_owned())),
+            None => {
+                let value = environment.get_or_empty(argument);
+                given.extend(value.map(|value| (argument.clone(), value.to_owned())));
+            }
+        }
+    }
+    given
+}

@@ -1,0 +1,364 @@
+//! `rbuild history ls|show|logs|rm` and `rbuild explain`: builds as the store remembers them.
+#![expect(clippy::print_stdout, reason = "that is what was asked for")]
+
+use std::io::{self, Write as _};
+
+use serde_json::json;
+
+use super::images::ago;
+use super::{Complaint, Environment, Exit, Global, open_store};
+use crate::cli::history_args::{
+    ExplainArgs, HistoryCommand, ListArgs, LogsArgs, RmArgs, ShowArgs, WhichBuild,
+};
+use crate::cli::progress::{Lines, shown, size};
+use crate::cli::record::{End, Logs, Outcome, Recorded, Step};
+use crate::cli::table::{self, row};
+use crate::pathio::PathError;
+use crate::store::{BuildRecord, Store};
+
+type Result<T> = std::result::Result<T, Complaint>;
+
+pub(in crate::cli) fn history(
+    command: &HistoryCommand,
+    global: &Global,
+    environment: &Environment,
+) -> Result<()> {
+    let store = open_store(global, environment)?;
+    match command {
+        HistoryCommand::Ls(args) => list(&store, args, environment.now_s),
+        HistoryCommand::Show(args) => show(&store, args, environment.now_s),
+        HistoryCommand::Logs(args) => logs(&store, args, environment.colour),
+        HistoryCommand::Rm(args) => remove(&store, args),
+    }
+}
+
+/// `rbuild explain`
+pub(in crate::cli) fn explain(
+    args: &ExplainArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<()> {
+    let store = open_store(global, environment)?;
+    let build = Build::read(&one(&store, &args.which)?, Logs::Skip)?;
+    println!("{}", build.headline(environment.now_s));
+    let (n_steps, n_cached) = build.recorded.counts();
+    println!("{n_cached} of {n_steps} steps were in the cache");
+    let is_made = |step: &Step| !matches!(step.end, Some((Outcome::Cached, _)));
+    for (id, step) in build.recorded.instructions().filter(|(_, step)| is_made(step)) {
+        let why = step.reason.as_deref().unwrap_or("it ended before it was known");
+        println!("#{id} {}\n    {}", shown(&step.name, false), shown(why, false));
+    }
+    Ok(())
+}
+
+fn failed(error: &PathError) -> Complaint {
+    Complaint::from_error(error, Exit::Environment)
+}
+
+fn records(store: &Store) -> Result<Vec<BuildRecord>> {
+    store.build_records().map_err(|error| Complaint::from_error(&error, Exit::Environment))
+}
+
+fn one(store: &Store, which: &WhichBuild) -> Result<BuildRecord> {
+    chosen(records(store)?, which.build.as_deref())
+}
+
+/// The build that a word means, of all, the latest first.
+fn chosen(records: Vec<BuildRecord>, word: Option<&str>) -> Result<BuildRecord> {
+    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+    if records.is_empty() {
+        let text = "error: the store remembers no build yet";
+        return Err(Complaint::new(text, Exit::Environment));
+    }
+    let n_back = match word {
+        None => Some(0),
+        Some(word) => word.strip_prefix('^').map(|n| n.parse::<usize>().unwrap_or(usize::MAX)),
+    };
+    let Some(word) = word.filter(|_| n_back.is_none()) else {
+        let n_records = records.len();
+        let found = n_back.and_then(|n_back| records.into_iter().nth(n_back));
+        return found.ok_or_else(|| usage(format!("the store remembers {n_records} builds only")));
+    };
+    let mut like = records.into_iter().filter(|record| record.id.starts_with(word));
+    match (like.next(), like.next()) {
+        (Some(record), None) => Ok(record),
+        (Some(a), Some(b)) => {
+            Err(usage(format!("{word} may be {} or {}: give more of it", a.id, b.id)))
+        }
+        (None, _) => {
+            let text = format!("there is no build {word}; `rbuild history ls` lists them");
+            Err(usage(text))
+        }
+    }
+}
+
+/// A build and what it is known by.
+struct Build {
+    id: String,
+    is_running: bool,
+    recorded: Recorded,
+}
+
+impl Build {
+    fn read(record: &BuildRecord, logs: Logs) -> Result<Self> {
+        // Asked first: whoever ends meanwhile has an end to be read.
+        let is_running = record.is_running();
+        let file = record.open().map_err(|error| failed(&error))?;
+        let recorded = Recorded::read(file, logs).map_err(|error| {
+            Complaint::new(
+                format!("error: cannot read build {}: {error}", record.id),
+                Exit::Environment,
+            )
+        })?;
+        Ok(Self { id: record.id.clone(), is_running, recorded })
+    }
+
+    fn status(&self) -> &'static str {
+        match &self.recorded.end {
+            Some(End::Built { .. }) => "built",
+            Some(End::Failed { exit_status: 130, .. }) => "interrupted",
+            Some(End::Failed { .. }) => "failed",
+            None if self.is_running => "running",
+            None => "killed",
+        }
+    }
+
+    fn took_s(&self) -> Option<f64> {
+        match self.recorded.end {
+            Some(End::Built { took, .. } | End::Failed { took, .. }) => Some(took),
+            None => None,
+        }
+    }
+
+    /// As in `build 1f00ba4c: failed after 3.2s, 5 minutes ago`.
+    fn headline(&self, now_s: i64) -> String {
+        let status = self.status();
+        let took = match (status, self.took_s()) {
+            ("built", Some(took)) => format!(" in {}", seconds(took)),
+            (_, Some(took)) => format!(" after {}", seconds(took)),
+            (_, None) => String::new(),
+        };
+        let when = ago(now_s.saturating_sub(self.recorded.started_s));
+        format!("build {}: {status}{took}, {when}", self.id)
+    }
+
+    /// What it was a build of, in a word or two.
+    fn subject(&self) -> String {
+        let requested = &self.recorded.requested;
+        let target = requested.target.as_ref().map(|target| format!(" --target {target}"));
+        let what = match requested.names.as_slice() {
+            [] => self.place(),
+            names => names.join(", "),
+        };
+        format!("{what}{}", target.unwrap_or_default())
+    }
+
+    /// Where its context is.
+    fn place(&self) -> String {
+        let requested = &self.recorded.requested;
+        let is_elsewhere = requested.context == "-" || requested.context.contains("://");
+        match requested.context.as_str() {
+            context if is_elsewhere || context.starts_with('/') => context.to_owned(),
+            "." => requested.folder.clone(),
+            context => format!("{}/{}", requested.folder.trim_end_matches('/'), context),
+        }
+    }
+}
+
+fn seconds(seconds: f64) -> String {
+    format!("{seconds:.1}s")
+}
+
+fn list(store: &Store, args: &ListArgs, now_s: i64) -> Result<()> {
+    let mut rows = Vec::new();
+    if !args.json && !args.quiet {
+        rows.push(row([&"BUILD", &"STARTED", &"STATUS", &"TOOK", &"STEPS", &"CACHED", &"OF"]));
+    }
+    for record in records(store)?.iter().take(args.limit.unwrap_or(usize::MAX)) {
+        if args.quiet {
+            println!("{}", record.id);
+            continue;
+        }
+        let build = Build::read(record, Logs::Skip)?;
+        if args.json {
+            println!("{}", build.json());
+            continue;
+        }
+        let (n_steps, n_cached) = build.recorded.counts();
+        let took = build.took_s().map(seconds).unwrap_or_default();
+        let when = ago(now_s.saturating_sub(record.started_s));
+        let of = shown(&build.subject(), false).into_owned();
+        rows.push(row([&build.id, &when, &build.status(), &took, &n_steps, &n_cached, &of]));
+    }
+    table::lines(&rows).iter().for_each(|line| println!("{line}"));
+    Ok(())
+}
+
+impl Build {
+    fn json(&self) -> serde_json::Value {
+        let (n_steps, n_cached) = self.recorded.counts();
+        let requested = &self.recorded.requested;
+        let (image, message) = match &self.recorded.end {
+            Some(End::Built { id, .. }) => (Some(id), None),
+            Some(End::Failed { message, .. }) => (None, Some(message)),
+            None => (None, None),
+        };
+        json!({
+            "id": self.id,
+            "started_unix_s": self.recorded.started_s,
+            "status": self.status(),
+            "took_seconds": self.took_s(),
+            "steps": n_steps,
+            "cached": n_cached,
+            "context": self.place(),
+            "dockerfile": requested.dockerfile,
+            "target": requested.target,
+            "platforms": requested.platforms,
+            "names": requested.names,
+            "image": image,
+            "message": message,
+        })
+    }
+}
+
+fn show(store: &Store, args: &ShowArgs, now_s: i64) -> Result<()> {
+    let record = one(store, &args.which)?;
+    if args.json {
+        let mut file = record.open().map_err(|error| failed(&error))?;
+        // That nobody reads is no reason to fail.
+        let _nobody_reads = io::copy(&mut file, &mut io::stdout().lock());
+        return Ok(());
+    }
+    let build = Build::read(&record, Logs::Skip)?;
+    println!("{}", build.headline(now_s));
+    build.facts().iter().for_each(|line| println!("{}", shown(line, false)));
+    build.steps().iter().for_each(|line| println!("{}", shown(line, false)));
+    build.complaints().iter().for_each(|line| println!("{}", shown(line, false)));
+    Ok(())
+}
+
+impl Build {
+    fn facts(&self) -> Vec<String> {
+        let requested = &self.recorded.requested;
+        let mut facts = vec![("context", self.place())];
+        let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+        add("Dockerfile", requested.dockerfile.clone());
+        add("target", requested.target.clone());
+        let joined = |list: &[String]| (!list.is_empty()).then(|| list.join(", "));
+        add("platforms", joined(&requested.platforms));
+        add("names", joined(&requested.names));
+        if let Some(End::Built { id, layer_bytes, .. }) = &self.recorded.end {
+            add("image", Some(format!("{id}, {}", size(*layer_bytes))));
+        }
+        add("sent to", joined(&self.recorded.sent));
+        facts.iter().map(|(name, value)| format!("  {name:<12}{value}")).collect()
+    }
+
+    fn steps(&self) -> Vec<String> {
+        let (n_steps, n_cached) = self.recorded.counts();
+        if n_steps == 0 {
+            return Vec::new();
+        }
+        let head = format!("Steps: {n_steps}, of which {n_cached} cached");
+        let rows: Vec<_> = self
+            .recorded
+            .steps
+            .iter()
+            .map(|(id, step)| row([&format!("  #{id}"), &end(step), &layer_size(step), &step.name]))
+            .collect();
+        let mut lines = vec![String::new(), head];
+        for (line, step) in table::lines(&rows).into_iter().zip(self.recorded.steps.values()) {
+            lines.push(line);
+            lines
+                .extend(step.reason.as_ref().map(|reason| format!("        not cached: {reason}")));
+        }
+        lines
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let found = &self.recorded.diagnostics;
+        let warnings = found.iter().filter(|found| found.severity == "warning").map(|found| {
+            let helps = found.helps.iter().map(|help| format!("\n    help: {help}"));
+            let helps: String = helps.collect();
+            format!("  {}:{}: {} [{}]{helps}", found.file, found.line, found.message, found.code)
+        });
+        let plain = self.recorded.warnings.iter().map(|text| format!("  {text}"));
+        let warnings: Vec<String> = warnings.chain(plain).collect();
+        if !warnings.is_empty() {
+            lines.extend([String::new(), "Warnings:".to_owned()]);
+            lines.extend(warnings.iter().flat_map(|text| text.lines()).map(str::to_owned));
+        }
+        if let Some(End::Failed { text, message, .. }) = &self.recorded.end {
+            lines.push(String::new());
+            let text = if text.is_empty() { message } else { text };
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        lines
+    }
+}
+
+/// How much a step added to the image.
+fn layer_size(step: &Step) -> String {
+    step.layer.as_ref().map(|(_, bytes)| size(*bytes)).unwrap_or_default()
+}
+
+/// How a step ended, as logs say it.
+fn end(step: &Step) -> String {
+    match step.end {
+        Some((Outcome::Done, took)) => seconds(took),
+        Some((Outcome::Cached, _)) => "CACHED".to_owned(),
+        Some((Outcome::Failed, took)) => format!("ERROR {}", seconds(took)),
+        Some((Outcome::Cancelled, _)) => "CANCELED".to_owned(),
+        None => "…".to_owned(),
+    }
+}
+
+fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> {
+    let build = Build::read(&one(store, &args.which)?, Logs::Read)?;
+    let steps = &build.recorded.steps;
+    if let Some(word) = &args.step {
+        let number = word.trim_start_matches('#').parse().ok();
+        let step = number.and_then(|number: u32| steps.get(&number)).ok_or_else(|| {
+            let text =
+                format!("error: build {} has no step {word}, only 1 to {}", build.id, steps.len());
+            Complaint::new(text, Exit::Usage)
+        })?;
+        let mut out = io::stdout().lock();
+        // That nobody reads is no reason to fail.
+        let _nobody_reads = step.output.iter().try_for_each(|(_, bytes)| out.write_all(bytes));
+        return Ok(());
+    }
+    for (id, step) in steps {
+        println!("#{id} {}", shown(&step.name, false));
+        let mut lines = Lines::default();
+        let mut last = 0.0;
+        for (at, bytes) in &step.output {
+            last = *at;
+            lines.push(bytes, |line| println!("#{id} {at:.3} {}", shown(line, colours)));
+        }
+        lines.end(|line| println!("#{id} {last:.3} {}", shown(line, colours)));
+        println!("#{id} {}", end(step));
+    }
+    Ok(())
+}
+
+fn remove(store: &Store, args: &RmArgs) -> Result<()> {
+    let all = records(store)?;
+    let doomed: Vec<BuildRecord> = if args.all {
+        all.into_iter().filter(|record| !record.is_running()).collect()
+    } else {
+        let doomed = args.builds.iter().map(|word| chosen(all.clone(), Some(word)));
+        doomed.collect::<Result<_>>()?
+    };
+    for record in &doomed {
+        if record.is_running() {
+            let text = format!("error: build {} still runs", record.id);
+            return Err(Complaint::new(text, Exit::Usage));
+        }
+        let removed = store.remove_build_record(record);
+        removed.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        println!("{}", record.id);
+    }
+    Ok(())
+}

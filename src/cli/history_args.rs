@@ -1,0 +1,100 @@
+//! What may be typed after `history` and `explain`. No IO here.
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct HistoryArgs {
+    #[command(subcommand)]
+    pub(super) builds: Option<HistoryCommand>,
+    #[command(flatten)]
+    pub(super) of_image: ImageHistoryArgs,
+}
+
+/// How an image came to be, as docker has it.
+#[derive(Debug, Args)]
+pub(super) struct ImageHistoryArgs {
+    /// An image, by name or id, to show how it came to be; without one, builds are listed
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: Option<String>,
+    /// Of an image for several platforms, this one [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH", requires = "image")]
+    pub(super) platform: Option<String>,
+    /// Do not shorten what is long
+    #[arg(long, requires = "image")]
+    pub(super) no_trunc: bool,
+    /// One JSON object a line, with docker's names
+    #[arg(long, requires = "image")]
+    pub(super) json: bool,
+    /// Print ids only
+    #[arg(short, long, conflicts_with = "json", requires = "image")]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HistoryCommand {
+    /// List the builds of this store, the latest first
+    Ls(ListArgs),
+    /// Show a build: its steps, what they took, why they were made, what went wrong
+    Show(ShowArgs),
+    /// Print what the steps of a build printed
+    Logs(LogsArgs),
+    /// Forget builds; images and the cache stay
+    Rm(RmArgs),
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct ListArgs {
+    /// No more than these
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(super) limit: Option<usize>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print ids only
+    #[arg(short, long, conflicts_with = "json")]
+    pub(super) quiet: bool,
+}
+
+/// A build of the history.
+#[derive(Debug, Args)]
+pub(super) struct WhichBuild {
+    /// The build: its id or how that begins, or ^1 for the one before the last, ^2 for the one before
+    /// that [default: the last]
+    #[arg(value_name = "BUILD")]
+    pub(super) build: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    pub(super) which: WhichBuild,
+    /// Its events, as --progress=json has them
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    #[command(flatten)]
+    pub(super) which: WhichBuild,
+    /// Only what this step printed, as it printed it: a number, as in #3
+    #[arg(long, value_name = "N")]
+    pub(super) step: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RmArgs {
+    /// The builds
+    #[arg(value_name = "BUILD", required_unless_present = "all")]
+    pub(super) builds: Vec<String>,
+    /// All that have ended
+    #[arg(long, conflicts_with = "builds")]
+    pub(super) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    #[command(flatten)]
+    pub(super) which: WhichBuild,
+}

@@ -1,0 +1,82 @@
+//! What is kept of a build in the store: its events as JSON lines, for `rbuild history` and `explain`.
+
+use crate::build::Event;
+use crate::diag::{Diagnostic, SourceFile};
+use crate::pathio::PathError;
+use crate::store::BuildJournal;
+
+use super::json::Json;
+use super::{Out, Requested};
+
+/// So much is written at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Keeps the lines of one build.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    pub(super) json: Json,
+    /// Lines that are not in the journal yet.
+    lines: Vec<u8>,
+    journal: Option<BuildJournal>,
+    executed: bool,
+    /// Why nothing is written any more.
+    error: Option<PathError>,
+}
+
+impl Recorder {
+    pub(super) fn new(json: Json, now_s: i64, requested: &Requested) -> Self {
+        let mut recorder =
+            Self { json, lines: Vec::new(), journal: None, executed: false, error: None };
+        recorder.tell(|json, out| {
+            json.started(now_s, out);
+            json.requested(requested, out);
+        });
+        recorder
+    }
+
+    /// From now on lines are written there.
+    pub(super) fn keep_in(&mut self, journal: BuildJournal) {
+        self.journal = Some(journal);
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        self.tell(|json, out| json.event(event, out));
+        // Who looks while a command runs sees it.
+        let executes = matches!(event, Event::Executing { .. });
+        self.executed |= executes;
+        if executes || self.lines.len() >= CHUNK_BYTES {
+            self.flush();
+        }
+    }
+
+    pub(super) fn diagnostics(&mut self, found: &[Diagnostic], source: &SourceFile) {
+        self.tell(|json, out| json.diagnostics(found, source, out));
+    }
+
+    /// Adds lines.
+    pub(super) fn tell(&mut self, tell: impl FnOnce(&mut Json, &mut Out<'_>)) {
+        tell(&mut self.json, &mut Out::new(&mut self.lines));
+    }
+
+    fn flush(&mut self) {
+        let Some(journal) = self.journal.as_mut().filter(|_| self.error.is_none()) else { return };
+        match journal.append(&self.lines) {
+            Ok(()) => self.lines.clear(),
+            Err(error) => self.error = Some(error),
+        }
+    }
+
+    /// Nothing will come any more.
+    ///
+    /// # Errors
+    /// If something could not be written, then or now.
+    pub(super) fn end(mut self) -> Result<(), PathError> {
+        self.flush();
+        match (self.error, &self.journal) {
+            (Some(error), _) => Err(error),
+            // That takes longer than a build in which nothing ran.
+            (None, Some(journal)) if self.executed => journal.forget_old(),
+            (None, _) => Ok(()),
+        }
+    }
+}

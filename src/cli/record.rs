@@ -1,0 +1,274 @@
+//! A build as its events tell it: what the store keeps of it, read again.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read};
+use std::time::UNIX_EPOCH;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+/// What happened in a build.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    /// Seconds since 1970.
+    pub(super) started_s: i64,
+    pub(super) requested: Requested,
+    /// By number.
+    pub(super) steps: BTreeMap<u32, Step>,
+    pub(super) warnings: Vec<String>,
+    pub(super) diagnostics: Vec<Found>,
+    /// Where the image went.
+    pub(super) sent: Vec<String>,
+    /// Nothing if it did not come to an end.
+    pub(super) end: Option<End>,
+}
+
+/// What the command line asked for.
+#[derive(Debug, Default, Clone, Deserialize)]
+pub(super) struct Requested {
+    pub(super) folder: String,
+    pub(super) context: String,
+    pub(super) dockerfile: Option<String>,
+    pub(super) target: Option<String>,
+    #[serde(default)]
+    pub(super) platforms: Vec<String>,
+    #[serde(default)]
+    pub(super) names: Vec<String>,
+}
+
+/// One step.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    /// As logs show it.
+    pub(super) name: String,
+    /// Of an instruction: its stage, and its place among those of it, from 1.
+    pub(super) place: Option<(String, usize)>,
+    /// Since the start of the build.
+    pub(super) started: f64,
+    /// Whether its command ran.
+    pub(super) executed: bool,
+    /// Why it was not found in the cache.
+    pub(super) reason: Option<String>,
+    /// The digest of its layer, and the bytes of that.
+    pub(super) layer: Option<(String, u64)>,
+    /// Bytes that it moved.
+    pub(super) n_bytes: u64,
+    /// How it ended, and how many seconds it took.
+    pub(super) end: Option<(Outcome, f64)>,
+    /// What it printed, piece by piece, each with seconds since its start.
+    pub(super) output: Vec<(f64, Vec<u8>)>,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outcome {
+    Done,
+    Cached,
+    Failed,
+    Cancelled,
+}
+
+/// A mistake in the Dockerfile, or something odd.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Found {
+    pub(super) severity: String,
+    pub(super) code: String,
+    pub(super) message: String,
+    pub(super) file: String,
+    pub(super) line: u32,
+    #[serde(default)]
+    pub(super) helps: Vec<String>,
+}
+
+/// How a build ended.
+#[derive(Debug)]
+pub(super) enum End {
+    Built { id: String, layer_bytes: u64, took: f64 },
+    Failed { message: String, text: String, exit_status: u8, took: f64 },
+}
+
+/// Whether what steps printed is read, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Logs {
+    Read,
+    Skip,
+}
+
+/// One line of the file; what is not told apart here is `Other`.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line {
+    Started {
+        time: String,
+    },
+    Requested(Requested),
+    StepStarted {
+        step: u32,
+        seconds: f64,
+        name: String,
+        stage: Option<String>,
+        number: Option<usize>,
+    },
+    StepExecuting {
+        step: u32,
+    },
+    StepExplained {
+        step: u32,
+        reason: String,
+    },
+    Output {
+        step: u32,
+        seconds: f64,
+        text: Option<String>,
+        base64: Option<String>,
+    },
+    Progress {
+        step: u32,
+        done_bytes: u64,
+    },
+    StepLayer {
+        step: u32,
+        layer: String,
+        bytes: u64,
+    },
+    StepFinished {
+        step: u32,
+        outcome: Outcome,
+        took_seconds: f64,
+    },
+    Warning {
+        text: String,
+    },
+    Wrote {
+        path: String,
+    },
+    Pushed {
+        name: String,
+        digest: String,
+    },
+    Diagnostic(Found),
+    Built {
+        id: String,
+        layer_bytes: u64,
+        took_seconds: f64,
+    },
+    Failed {
+        message: String,
+        #[serde(default)]
+        text: String,
+        exit_status: u8,
+        took_seconds: f64,
+    },
+    #[serde(other)]
+    Other,
+}
+
+impl Recorded {
+    /// Reads what a build left; lines that cannot be read, such as one that was cut short, tell nothing.
+    ///
+    /// # Errors
+    /// If `from` cannot be read.
+    pub(super) fn read(from: impl Read, logs: Logs) -> std::io::Result<Self> {
+        let mut recorded = Self::default();
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        while from.read_until(b'\n', &mut line)? > 0 {
+            if let Ok(line) = serde_json::from_slice(&line) {
+                recorded.take(line, logs);
+            }
+            line.clear();
+        }
+        Ok(recorded)
+    }
+
+    fn take(&mut self, line: Line, logs: Logs) {
+        match line {
+            Line::Started { time } => self.started_s = unix_s(&time),
+            Line::Requested(requested) => self.requested = requested,
+            Line::StepStarted { step, seconds, name, stage, number } => {
+                let place = stage.zip(number);
+                let started = Step { name, place, started: seconds, ..Step::default() };
+                self.steps.insert(step, started);
+            }
+            Line::StepExecuting { step } => self.step(step).executed = true,
+            Line::StepExplained { step, reason } => self.step(step).reason = Some(reason),
+            Line::Output { step, seconds, text, base64 } if logs == Logs::Read => {
+                let bytes = || STANDARD.decode(base64.unwrap_or_default()).unwrap_or_default();
+                let bytes = text.map_or_else(bytes, String::into_bytes);
+                let step = self.step(step);
+                step.output.push((seconds - step.started, bytes));
+            }
+            Line::Progress { step, done_bytes } => self.step(step).n_bytes = done_bytes,
+            Line::StepLayer { step, layer, bytes } => self.step(step).layer = Some((layer, bytes)),
+            Line::StepFinished { step, outcome, took_seconds } => {
+                self.step(step).end = Some((outcome, took_seconds));
+            }
+            Line::Warning { text } => self.warnings.push(text),
+            Line::Wrote { path } => self.sent.push(path),
+            Line::Pushed { name, digest } => self.sent.push(format!("{name}@{digest}")),
+            Line::Diagnostic(found) => self.diagnostics.push(found),
+            Line::Built { id, layer_bytes, took_seconds } => {
+                self.end = Some(End::Built { id, layer_bytes, took: took_seconds });
+            }
+            Line::Failed { message, text, exit_status, took_seconds } => {
+                let took = took_seconds;
+                self.end = Some(End::Failed { message, text, exit_status, took });
+            }
+            Line::Output { .. } | Line::Other => {}
+        }
+    }
+
+    fn step(&mut self, number: u32) -> &mut Step {
+        self.steps.entry(number).or_default()
+    }
+
+    /// The instructions, in the order in which they started.
+    pub(super) fn instructions(&self) -> impl Iterator<Item = (u32, &Step)> {
+        self.steps.iter().filter(|(_, step)| step.place.is_some()).map(|(id, step)| (*id, step))
+    }
+
+    /// How many instructions there are, and how many of them were in the cache.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let is_cached = |step: &Step| matches!(step.end, Some((Outcome::Cached, _)));
+        let cached = self.instructions().filter(|(_, step)| is_cached(step)).count();
+        (self.instructions().count(), cached)
+    }
+}
+
+/// Seconds since 1970; 0 for what is no time.
+fn unix_s(time: &str) -> i64 {
+    let time = humantime::parse_rfc3339_weak(time).ok();
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINES: &str = r#"{"event":"started","seconds":0.0,"time":"2026-01-31T12:00:00Z","rbuild":"0.1.0","version":1}
+{"event":"requested","seconds":0.0,"folder":"/w","context":".","platforms":[],"names":["app"]}
+{"event":"step_started","seconds":0.5,"step":1,"name":"[a 2/2] RUN x","stage":"a","number":2,"of":2,"instruction":"RUN x"}
+{"event":"of a later version","seconds":0.5}
+{"event":"output","seconds":0.75,"step":1,"stream":"stdout","text":"out\n"}
+{"event":"output","seconds":1.5,"step":1,"stream":"stderr","base64":"/w=="}
+{"event":"step_finished","seconds":2.5,"step":1,"outcome":"done","took_seconds":2.0}
+{"event":"built","seconds":3.0,"id":"sha256:1","layer_bytes":7,"took_seconds":3.0}
+{"event":"cut"#;
+
+    #[test]
+    fn events_are_read_again_and_what_is_unknown_tells_nothing() {
+        let recorded = Recorded::read(LINES.as_bytes(), Logs::Read).unwrap();
+        assert_eq!(recorded.started_s, 1_769_860_800);
+        assert_eq!(recorded.requested.names, ["app"]);
+        let step = &recorded.steps[&1];
+        assert_eq!(step.output, [(0.25, b"out\n".to_vec()), (1.0, b"\xff".to_vec())]);
+        assert_eq!(step.end, Some((Outcome::Done, 2.0)));
+        assert!(matches!(recorded.end, Some(End::Built { layer_bytes: 7, .. })));
+        assert_eq!(recorded.counts(), (1, 0));
+        let without = Recorded::read(LINES.as_bytes(), Logs::Skip).unwrap();
+        assert!(without.steps[&1].output.is_empty());
+    }
+}

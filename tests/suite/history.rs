@@ -1,0 +1,169 @@
+//! Builds as the store remembers them: `history ls|show|logs|rm`, and `explain`.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::env::{Env, Who, as_root_and_as_user};
+
+as_root_and_as_user!(builds_are_remembered_with_steps_logs_and_reasons);
+
+const FILE: &str = "FROM base:1 as b\nRUN echo one; sleep 0.01; printf 'tw\\337\\033[31mo'\n\
+                    COPY f /f\nRUN cat /f; test ! -s /f\n";
+
+fn env_of(who: Who) -> Env {
+    let env = Env::of(who);
+    env.base();
+    env.rbuild(&["history", "rm", "--all"]).ok();
+    env.write("f", "");
+    env
+}
+
+/// The rows of `history ls`, as words without the age.
+fn listed(env: &Env) -> Vec<Value> {
+    let done = env.rbuild(&["history", "ls", "--json"]).ok();
+    done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn builds_are_remembered_with_steps_logs_and_reasons(who: Who) {
+    let env = env_of(who);
+    env.build(FILE, &["-t", "app:1"]).ok();
+    env.write("f", "content");
+    env.build(FILE, &["-t", "app:1", "--target", "b"]).fails(1, &["exit code: 1"]);
+
+    let [failed, built] = listed(&env).try_into().unwrap();
+    let of = |build: &Value, name: &str| build[name].to_string();
+    assert_eq!(of(&failed, "status"), "\"failed\"");
+    assert_eq!([of(&failed, "steps"), of(&failed, "cached")], ["4", "2"]);
+    assert_eq!(of(&failed, "names"), "[\"app:1\"]");
+    assert_eq!(of(&failed, "target"), "\"b\"");
+    assert!(of(&failed, "context").ends_with("/context\""), "{failed}");
+    assert!(of(&failed, "message").contains("exit code: 1"), "{failed}");
+    assert_eq!(of(&built, "status"), "\"built\"");
+    let inspected = env.rbuild(&["history", "-q", "app:1"]).ok().stdout;
+    let id = built["image"].as_str().unwrap();
+    assert!(id.contains(inspected.lines().next().unwrap()), "{id} {inspected}");
+
+    let table = env.rbuild(&["history"]).ok().stdout;
+    let words: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(words[0], failed["id"].as_str().unwrap());
+    assert_eq!(words[3..4], ["failed"]);
+    assert_eq!(words[5..], ["4", "2", "app:1", "--target", "b"]);
+
+    let shown = env.rbuild(&["history", "show"]).ok().stdout;
+    for part in [
+        "Steps: 4, of which 2 cached\n",
+        "COPY f /f\n        not cached: /f changed\n",
+        "not cached: what it stands on was made anew, first by [b 3/4] COPY f /f\n",
+        "context/Dockerfile:1: casing of `as` and `FROM` does not match [FromAsCasing]\n",
+        "last lines of the failed step:\n  content\n",
+        "error[E0404]",
+        "Dockerfile:4:1\n",
+    ] {
+        assert!(shown.contains(part), "{part:?} in\n{shown}");
+    }
+
+    let explained = env.rbuild(&["explain"]).ok().stdout;
+    assert!(explained.contains("2 of 4 steps were in the cache\n"), "{explained}");
+    assert!(explained.contains(" [b 3/4] COPY f /f\n    /f changed\n"), "{explained}");
+    let earlier = env.rbuild(&["explain", "^1"]).ok().stdout;
+    assert!(earlier.contains("    no step like it was made here before\n"), "{earlier}");
+
+    let logs = env.rbuild(&["history", "logs", built["id"].as_str().unwrap()]).ok().stdout;
+    let lines: Vec<&str> = logs.lines().filter(|line| !line.contains("[internal]")).collect();
+    assert!(lines.iter().any(|line| line.ends_with(" one")), "{logs}");
+    assert!(lines.iter().any(|line| line.ends_with(" tw\u{fffd}o")), "{logs}");
+    let run = lines.iter().find(|line| line.contains("RUN echo one")).unwrap();
+    let (number, _) = run.split_once(' ').unwrap();
+    let raw = env.command(&["history", "logs", "^1", "--step", number]).output().unwrap();
+    assert_eq!(raw.stdout, b"one\ntw\xdf\x1b[31mo");
+
+    let events = env.rbuild(&["history", "show", "--json"]).ok().stdout;
+    let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
+    assert_eq!(last["event"], "failed");
+
+    let short: String = built["id"].as_str().unwrap().chars().take(7).collect();
+    env.rbuild(&["history", "rm", &short]).ok();
+    assert_eq!(listed(&env), [failed]);
+    env.rbuild(&["history", "show", "^1"]).fails(2, &["the store remembers 1 builds only"]);
+    env.rbuild(&["history", "show", "0000"]).fails(2, &["there is no build 0000", "history ls"]);
+    env.rbuild(&["history", "rm", "--all"]).ok();
+    env.rbuild(&["explain"]).fails(3, &["the store remembers no build yet"]);
+}
+
+/// Starts a build that waits in its RUN; ends it when it is dropped.
+struct Waiting(Child);
+
+impl Waiting {
+    fn start(env: &Env) -> Self {
+        env.write("Dockerfile", "FROM base:1\nRUN echo begun; sleep 1000\n");
+        let mut command = env.command(&["build", "context", "--secret", "id=s,src=secret"]);
+        let child = command.stderr(Stdio::null()).spawn().unwrap();
+        let waiting = Self(child);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !env.rbuild(&["history", "logs"]).stdout.contains("RUN echo begun") {
+            assert!(Instant::now() < deadline, "the build does not begin");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        waiting
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn priv_a_build_that_runs_is_seen_and_one_that_was_killed_too() {
+    let env = env_of(Who::Caller);
+    fs::write(env.path("secret"), "word").unwrap();
+    let waiting = Waiting::start(&env);
+    assert_eq!(listed(&env)[0]["status"], "running");
+    let id = listed(&env)[0]["id"].as_str().unwrap().to_owned();
+    env.rbuild(&["history", "rm", &id]).fails(2, &["still runs"]);
+    env.rbuild(&["history", "rm", "--all"]).ok();
+    assert_eq!(listed(&env).len(), 1);
+    drop(waiting);
+    assert_eq!(listed(&env)[0]["status"], "killed");
+    env.rbuild(&["history", "rm", &id]).ok();
+    assert!(listed(&env).is_empty());
+}
+
+#[test]
+fn priv_the_history_keeps_no_secret_and_not_everything_for_ever() {
+    let env = env_of(Who::Caller);
+    fs::write(env.path("secret"), "geheim-wort").unwrap();
+    for n in 0..205 {
+        fs::write(env.path(&format!("store/builds/{n:010}-{n:08x}.jsonl")), "").unwrap();
+    }
+    let file = "FROM base:1\nARG TOKEN\nRUN --mount=type=secret,id=s cat /run/secrets/s\n";
+    let args = ["--secret", "id=s,src=secret", "--build-arg", "TOKEN=another-wort"];
+    env.build(file, &args).ok();
+    let records: Vec<_> = fs::read_dir(env.path("store/builds")).unwrap().flatten().collect();
+    assert_eq!(records.len(), 200);
+    let text = env.rbuild(&["history", "show", "--json"]).ok().stdout;
+    assert!(text.contains("****") && !text.contains("geheim-wort"), "{text}");
+    assert!(!text.contains("another-wort"), "{text}");
+}
+
+#[test]
+fn priv_what_builds_nothing_is_not_remembered() {
+    let env = env_of(Who::Caller);
+    env.write("Dockerfile", "FROM base:1\n");
+    env.rbuild(&["build", "context", "--check"]).ok();
+    env.rbuild(&["lock", "context"]).ok();
+    assert!(listed(&env).is_empty());
+    env.build("FROM base:1\nRNU x\n", &[]).fails(1, &["RNU"]);
+    assert_eq!(listed(&env)[0]["status"], "failed");
+}
