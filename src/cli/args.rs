@@ -9,12 +9,13 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use super::call::{Call, Format, Inspection};
 use super::history_args::{ExplainArgs, HistoryArgs};
 use super::lockfile::{LockArgs, LockOptions};
+use super::look_args::InspectArgs;
 use super::outputs::OutputArgs;
 use super::progress::Progress;
 use super::prompt_args::{CompletionArgs, ManArgs};
 use super::registry_args::RegistryArgs;
 use super::store_args::{DuArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, TagArgs};
-use super::transfer_args::{LoginArgs, LogoutArgs, NameArgs, PullArgs, PushArgs};
+use super::transfer_args::{LoginArgs, LogoutArgs, PullArgs, PushArgs};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -69,8 +70,8 @@ pub(super) enum Command {
     Logout(LogoutArgs),
     /// List the images of the local store
     Images,
-    /// Show an image's config and layers as JSON
-    Inspect(NameArgs),
+    /// Show what an image is made of: config, layers, biggest files, wasted bytes
+    Inspect(InspectArgs),
     /// List builds, show what happened in one; or how an image came to be, as docker does
     History(HistoryArgs),
     /// Say why steps of the last build were made anew and not found in the cache
@@ -102,7 +103,6 @@ impl Command {
             self,
             Self::Logout(_)
                 | Self::Images
-                | Self::Inspect(_)
                 | Self::History(_)
                 | Self::Explain(_)
                 | Self::Tag(_)
@@ -120,19 +120,19 @@ impl Command {
     pub(super) fn needs_privileges(&self) -> bool {
         match self {
             Self::Build(build) => build.inspection().is_none() || build.is_remote(),
-            // The history of a layer that was never listed lists it.
+            // To look into a layer that was never listed lists it.
             Self::Save(_)
             | Self::Load(_)
             | Self::Lock(_)
             | Self::Push(_)
             | Self::Pull(_)
             | Self::Prune(_)
+            | Self::Inspect(_)
             | Self::Du(_) => true,
             Self::History(history) => history.builds.is_none() && history.of_image.image.is_some(),
             Self::Login(_)
             | Self::Logout(_)
             | Self::Images
-            | Self::Inspect(_)
             | Self::Explain(_)
             | Self::Tag(_)
             | Self::Rmi(_)

@@ -14,13 +14,6 @@ pub(super) struct PushArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct NameArgs {
-    /// The image
-    #[arg(value_name = "NAME[:TAG]")]
-    pub(super) name: String,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct LoginArgs {
     /// The registry
     #[arg(value_name = "REGISTRY", default_value = "docker.io")]

@@ -83,6 +83,18 @@ fn difference(old: &Item, new: &Item) -> Option<ChangeKind> {
     }
 }
 
+/// All ways in which two items differ; a file of another type has nothing more to compare.
+pub(super) fn differences(old: &Item, new: &Item) -> Vec<ChangeKind> {
+    let (Item::Node(old_meta, old_node), Item::Node(new_meta, new_node)) = (old, new) else {
+        return difference(old, new).into_iter().collect();
+    };
+    let content = content(old_node, new_node);
+    if content == Some(ChangeKind::Type) {
+        return vec![ChangeKind::Type];
+    }
+    content.into_iter().chain(all_properties(old_meta, new_meta)).collect()
+}
+
 fn content(old: &Node, new: &Node) -> Option<ChangeKind> {
     let same = match (old, new) {
         (Node::File(old), Node::File(new)) => old.content == new.content,
@@ -96,15 +108,16 @@ fn content(old: &Node, new: &Node) -> Option<ChangeKind> {
 }
 
 fn properties(old: &Meta, new: &Meta) -> Option<ChangeKind> {
-    if old.mode != new.mode {
-        Some(ChangeKind::Mode)
-    } else if (old.uid, old.gid) != (new.uid, new.gid) {
-        Some(ChangeKind::Owner)
-    } else if old.xattrs != new.xattrs {
-        Some(ChangeKind::Attributes)
-    } else {
-        None
-    }
+    all_properties(old, new).next()
+}
+
+fn all_properties(old: &Meta, new: &Meta) -> impl Iterator<Item = ChangeKind> {
+    let ways = [
+        (old.mode != new.mode, ChangeKind::Mode),
+        ((old.uid, old.gid) != (new.uid, new.gid), ChangeKind::Owner),
+        (old.xattrs != new.xattrs, ChangeKind::Attributes),
+    ];
+    ways.into_iter().filter(|(differs, _)| *differs).map(|(_, kind)| kind)
 }
 
 #[cfg(test)]

@@ -11,14 +11,17 @@ pub mod patterns;
 
 mod changes;
 mod children;
+mod compare;
 mod listing;
 mod merged;
 mod node;
 mod path;
 mod place;
+mod survey;
 
 pub use changes::{Change, ChangeKind, changes};
 pub use children::{Children, ChildrenIter};
+pub use compare::{Pair, pairs};
 pub use copy::{CopyError, CopyInput, CopyRequest, Placed, copy, files_meant, select_digest};
 pub use listing::{Entry, Item, Layer, LayerContent, LayerEntries, LayerListing};
 pub use merged::{Dir, Leaf, LookupError, Tree, TreeNode, TreeWalk};
@@ -30,3 +33,4 @@ pub use node::{
 pub use passwd::{AccountError, Accounts, ResolvedUser};
 pub use path::{PathError, TreePath};
 pub use place::FolderPlace;
+pub use survey::{LayerEffect, Survey, Wasted};

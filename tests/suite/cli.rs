@@ -359,7 +359,7 @@ fn images_are_listed_shown_pushed_pulled_and_pruned(who: Who) {
     let named = |name: &str| rows.iter().find(|row| row[0] == name).unwrap()[1];
     assert_eq!((named(&names[0]), named(&names[1]), rows.len()), (&*id, &*id, 4));
     let shown: Value =
-        serde_json::from_str(&env.rbuild(&["inspect", &names[0]]).ok().stdout).unwrap();
+        serde_json::from_str(&env.rbuild(&["inspect", "--json", &names[0]]).ok().stdout).unwrap();
     assert_eq!(shown["Id"], iid);
     assert_eq!(shown["Name"], names[0]);
     assert_eq!(shown["Config"]["rootfs"]["diff_ids"], shown["Layers"]);
@@ -367,7 +367,8 @@ fn images_are_listed_shown_pushed_pulled_and_pruned(who: Who) {
     let fresh = |args: &[&str]| Done::of(env.command_in("fresh", args).output().unwrap());
     fresh(&["pull", &format!("{host}/nothing")]).fails(3, &["does not exist"]);
     fresh(&["pull", &names[0]]).ok();
-    let pulled: Value = serde_json::from_str(&fresh(&["inspect", &names[0]]).ok().stdout).unwrap();
+    let pulled = fresh(&["inspect", "--json", &names[0]]).ok().stdout;
+    let pulled: Value = serde_json::from_str(&pulled).unwrap();
     assert_eq!((&pulled["Id"], &pulled["Layers"]), (&shown["Id"], &shown["Layers"]));
     let again = format!("{host}/again:1");
     fs::write(env.path("context/Dockerfile"), format!("FROM {}\nLABEL a=b\n", names[0])).unwrap();

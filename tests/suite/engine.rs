@@ -146,7 +146,7 @@ fn an_image_is_loaded_into_an_engine(who: Who) {
 
     // Layers that it has are left out; not those that are above one that it has not.
     let shown: Value =
-        serde_json::from_str(&env.rbuild(&["inspect", "app:1"]).ok().stdout).unwrap();
+        serde_json::from_str(&env.rbuild(&["inspect", "--json", "app:1"]).ok().stdout).unwrap();
     let layers: Vec<String> = serde_json::from_value(shown["Layers"].clone()).unwrap();
     engine.state.lock().unwrap().layers = vec![layers[0].clone()];
     env.build(APP, &["-t", "app:1", "-o", "type=docker"]).ok();

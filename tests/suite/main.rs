@@ -21,6 +21,7 @@ mod faults;
 mod grammar;
 mod history;
 mod image;
+mod inspect;
 mod language;
 mod layering;
 mod lazy;

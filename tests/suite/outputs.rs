@@ -92,7 +92,7 @@ fn priv_outputs_say_which_names_the_store_keeps() {
     assert!(found.len() == 1 && found[0].starts_with("built@sha256:"), "{found:?}");
     // A layer whose folder nobody else needed.
     let config: Value =
-        serde_json::from_str(&env.rbuild(&["inspect", &found[0]]).ok().stdout).unwrap();
+        serde_json::from_str(&env.rbuild(&["inspect", "--json", &found[0]]).ok().stdout).unwrap();
     for layer in config["Layers"].as_array().unwrap() {
         let hex = layer.as_str().unwrap().trim_start_matches("sha256:");
         assert!(env.path("store/layers").join(hex).join("fs").is_dir());

@@ -113,7 +113,7 @@ fn priv_what_was_pushed_is_pulled_and_read_by_others_as_it_is() {
             for platform in platforms.split(',') {
                 let (os, arch) = platform.split_once('/').unwrap();
                 scene.other(&["pull", "--platform", platform, &name]).ok();
-                let pulled = scene.other(&["inspect", &name]).ok().stdout;
+                let pulled = scene.other(&["inspect", "--json", &name]).ok().stdout;
                 assert_eq!(config(&pulled)["architecture"], arch, "{tag}");
                 let which = [&*format!("--override-os={os}"), &format!("--override-arch={arch}")];
                 let remote = format!("docker://{name}");

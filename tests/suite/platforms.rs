@@ -82,7 +82,8 @@ fn several_platforms_make_one_index_and_share_what_is_the_same() {
 #[test]
 fn index_of_the_store_is_shown_used_as_a_base_and_kept_by_prune() {
     let (env, _) = cross(&["-t", "x:1"]);
-    let shown: Value = serde_json::from_str(&env.rbuild(&["inspect", "x:1"]).ok().stdout).unwrap();
+    let shown = env.rbuild(&["inspect", "--json", "x:1"]).ok().stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
     for (at, platform) in ["linux/amd64", "linux/arm64"].into_iter().enumerate() {
         assert_eq!(shown["Images"][at]["Platform"], platform);
         let labels = &shown["Images"][at]["Config"]["config"]["Labels"];

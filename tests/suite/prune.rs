@@ -134,7 +134,7 @@ fn priv_prune_wants_to_be_alone_and_says_what_it_does_not_know() {
     env.rbuild(&["prune", "--older-than", "long"]).fails(2, &["expected a duration such as 24h"]);
     let index = env.path("store/blobs/sha256");
     // A damaged image: what it needs is not known.
-    let inspected = env.rbuild(&["inspect", "base:1"]).ok().stdout;
+    let inspected = env.rbuild(&["inspect", "--json", "base:1"]).ok().stdout;
     let shown: Value = serde_json::from_str(&inspected).unwrap();
     let manifest = shown["Manifest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
     fs::write(index.join(manifest), "{}").unwrap();

@@ -35,7 +35,7 @@ fn in_store(env: &Env, store: &str, args: &[&str]) -> Done {
 
 /// The id of an image, from its config as a store shows it.
 fn id(env: &Env, store: &str, name: &str) -> String {
-    let shown = in_store(env, store, &["inspect", name]).ok().stdout;
+    let shown = in_store(env, store, &["inspect", "--json", name]).ok().stdout;
     let shown: Value = serde_json::from_str(&shown).unwrap();
     shown["Id"].as_str().unwrap().to_owned()
 }
@@ -136,7 +136,7 @@ fn priv_several_platforms_are_saved_and_loaded_as_an_index() {
     env.rbuild(&["save", "both:1", "--format", "oci", "-o", "both.tar"]).ok();
     in_store(&env, "second", &["load", "-i", "both.tar"]).ok();
     let shown = |store: &str| -> Value {
-        let text = in_store(&env, store, &["inspect", "both:1"]).ok().stdout;
+        let text = in_store(&env, store, &["inspect", "--json", "both:1"]).ok().stdout;
         serde_json::from_str(&text).unwrap()
     };
     let ids = |shown: &Value| -> Vec<String> {

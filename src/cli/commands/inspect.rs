@@ -1,48 +1,74 @@
-//! `rbuild inspect NAME`
+//! `rbuild inspect IMAGE`: a page for people, or a document for programs.
 #![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
-use serde_json::{Value, json};
+mod document;
+mod page;
 
-use super::{Complaint, Environment, Exit, Global, find, open_store};
-use crate::cli::transfer_args::NameArgs;
-use crate::image::{Image, Loaded};
+use super::{Complaint, Environment, Exit, Global, find, open_store, with_services};
+use crate::build;
+use crate::cli::image_view::ImageView;
+use crate::cli::look_args::InspectArgs;
+use crate::image::{ExportError, Image, Loaded};
+use crate::oci::{Digest, Reference};
+use crate::store::{Store, StoreError};
+
+/// What was asked for, and what goes by which names.
+#[derive(Debug)]
+struct Subject {
+    /// As it was chosen; `None` for an id.
+    name: Option<Reference>,
+    /// All names that it has.
+    names: Vec<Reference>,
+    /// Its manifest or index.
+    top: Digest,
+    is_index: bool,
+}
 
 pub(in crate::cli) fn run(
-    args: &NameArgs,
+    args: &InspectArgs,
     global: &Global,
     environment: &Environment,
 ) -> Result<(), Complaint> {
     let store = open_store(global, environment)?;
-    let chosen = find::image(&store, &args.name)?;
-    let manifest = chosen.top;
-    let name = chosen.name.map(|name| name.to_string());
-    let loaded = Loaded::load(&store, manifest)
-        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    let shown = match loaded.images.as_slice() {
-        [only] if !loaded.is_index => {
-            let mut shown = json!({ "Name": name, "Manifest": manifest });
-            add_image(&mut shown, only);
-            shown
-        }
-        several => {
-            let images = several.iter().map(|image| {
-                let mut shown = json!({ "Platform": image.platform().to_string() });
-                add_image(&mut shown, image);
-                shown
-            });
-            let images: Vec<Value> = images.collect();
-            json!({ "Name": name, "Index": manifest, "Images": images })
-        }
-    };
-    println!("{shown:#}");
+    let chosen = find::image(&store, &args.image)?;
+    let unreadable = |error: ExportError| Complaint::from_error(&error, Exit::Environment);
+    let failed = |error: StoreError| Complaint::from_error(&error, Exit::Environment);
+    let mut loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
+    if args.platform.is_some() {
+        loaded.images = vec![find::one(&loaded, args.platform.as_deref(), &args.image)?];
+    }
+    if args.pull {
+        fetch(&store, environment, &loaded.images)?;
+    }
+    let names = names_of(&store, chosen.top).map_err(failed)?;
+    let is_index = loaded.is_index;
+    let subject = Subject { name: chosen.name, names, top: chosen.top, is_index };
+    let views: Result<Vec<ImageView>, StoreError> =
+        loaded.images.into_iter().map(|image| ImageView::of(&store, image)).collect();
+    let views = views.map_err(failed)?;
+    if args.json {
+        println!("{:#}", document::of(&subject, &views));
+        return Ok(());
+    }
+    let lines = page::lines(&subject, &views, &args.image, environment.now_s);
+    lines.iter().for_each(|line| println!("{line}"));
     Ok(())
 }
 
-fn add_image(shown: &mut Value, image: &Image) {
-    let config: Value = serde_json::from_slice(&image.config().to_json()).unwrap_or_default();
-    let layers: Vec<Value> = image.layers().iter().map(|layer| json!(layer.diff_id)).collect();
-    let members = json!({ "Id": image.config_digest(), "Config": config, "Layers": layers });
-    if let (Value::Object(shown), Value::Object(members)) = (shown, members) {
-        shown.extend(members);
-    }
+/// Brings the layers that the store lacks.
+pub(super) fn fetch(
+    store: &Store,
+    environment: &Environment,
+    images: &[Image],
+) -> Result<(), Complaint> {
+    with_services(store, environment, |services| {
+        build::fetch_images(services, images)
+            .map_err(|error| Complaint::from_error(&*error, Exit::Environment))
+    })
+}
+
+/// The names of the image with this manifest or index.
+fn names_of(store: &Store, top: Digest) -> Result<Vec<Reference>, StoreError> {
+    let tags = store.tags()?.into_iter().filter(|tag| tag.manifest == top);
+    Ok(tags.filter_map(|tag| tag.name.parse().ok()).collect())
 }

@@ -1,0 +1,153 @@
+//! An image of the store with what its layers hold: what `inspect` and `diff` look at.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use crate::archive::PackedListing;
+use crate::image::{Image, ImageLayer};
+use crate::oci::{DiffId, History};
+use crate::store::{Store, StoreError};
+use crate::tree::{LayerEffect, Survey};
+
+use super::config_text::one_line;
+
+/// An image and its layers.
+#[derive(Debug)]
+pub(super) struct ImageView {
+    pub(super) image: Image,
+    /// Base first.
+    pub(super) layers: Vec<LayerView>,
+    /// What the layers that are here do, and hold together.
+    pub(super) survey: Survey,
+}
+
+/// A layer of an image.
+#[derive(Debug)]
+pub(super) struct LayerView {
+    pub(super) diff_id: DiffId,
+    /// What made it, if the history says so.
+    pub(super) history: Option<History>,
+    /// The length of its uncompressed tar; `None` when nobody knows.
+    pub(super) tar_bytes: Option<u64>,
+    /// The length of a packed form that is here or came from a registry.
+    pub(super) packed_bytes: Option<u64>,
+    /// What it holds; `None` when it is not in the store.
+    pub(super) files: Option<LayerFiles>,
+}
+
+/// What a layer holds.
+#[derive(Debug)]
+pub(super) struct LayerFiles {
+    pub(super) listing: Arc<PackedListing>,
+    /// As far as it can be known: what is not here below it counts as empty.
+    pub(super) effect: LayerEffect,
+    /// Whether all layers below are here.
+    pub(super) is_exact: bool,
+}
+
+impl ImageView {
+    /// Looks into the layers that are here.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn of(store: &Store, image: Image) -> Result<Self, StoreError> {
+        let mut history = image.config().history.iter().filter(|entry| !entry.empty_layer);
+        let (mut layers, mut survey) = (Vec::new(), Survey::default());
+        let mut is_exact = true;
+        for layer in image.layers() {
+            let mut view = LayerView::of(store, layer, history.next().cloned())?;
+            if store.has_layer(layer.diff_id)? {
+                let listing = store.listing(layer.diff_id)?;
+                survey.push(&*listing);
+                let effect = survey.layers().last().copied().unwrap_or_default();
+                view.files = Some(LayerFiles { listing, effect, is_exact });
+                // Listing a layer for the first time measures it, too.
+                view.tar_bytes = tar_bytes(store, layer.diff_id)?;
+            } else {
+                is_exact = false;
+            }
+            layers.push(view);
+        }
+        Ok(Self { image, layers, survey })
+    }
+
+    /// The layers that are not in the store.
+    pub(super) fn n_missing(&self) -> usize {
+        self.layers.iter().filter(|layer| layer.files.is_none()).count()
+    }
+
+    /// Bytes of all layers, uncompressed; `None` when one of them is not known.
+    pub(super) fn tar_bytes(&self) -> Option<u64> {
+        self.layers.iter().map(|layer| layer.tar_bytes).sum()
+    }
+
+    /// Bytes of all layers, packed; `None` when one of them never was.
+    pub(super) fn packed_bytes(&self) -> Option<u64> {
+        self.layers.iter().map(|layer| layer.packed_bytes).sum()
+    }
+
+    /// The place of a layer, from 1; that of the highest if it is there several times.
+    pub(super) fn number_of(&self, diff_id: DiffId) -> Option<usize> {
+        self.layers.iter().rposition(|layer| layer.diff_id == diff_id).map(|at| at + 1)
+    }
+}
+
+impl LayerView {
+    fn of(store: &Store, layer: &ImageLayer, history: Option<History>) -> Result<Self, StoreError> {
+        let diff_id = layer.diff_id;
+        let pulled = layer.pulled.as_ref().filter(|blob| blob.digest != diff_id.digest());
+        let packed = store.packed(diff_id)?.into_iter().find(|form| form.blob != diff_id.digest());
+        let packed_bytes = pulled.map(|blob| blob.size).or(packed.map(|form| form.bytes));
+        let tar_bytes = tar_bytes(store, diff_id)?;
+        Ok(Self { diff_id, history, tar_bytes, packed_bytes, files: None })
+    }
+
+    /// What made it, in a line.
+    pub(super) fn instruction(&self) -> String {
+        let text = self.history.as_ref().and_then(|entry| entry.created_by.as_deref());
+        text.map_or_else(String::new, instruction)
+    }
+}
+
+fn tar_bytes(store: &Store, diff_id: DiffId) -> Result<Option<u64>, StoreError> {
+    let record = store.layer(diff_id)?;
+    Ok(record.map(|record| record.tar_bytes).filter(|n_bytes| *n_bytes > 0))
+}
+
+/// An entry of the history without what builders put around the instruction.
+fn instruction(created_by: &str) -> String {
+    let text = created_by.trim().trim_end_matches("# buildkit").trim();
+    let text = match text.strip_prefix("/bin/sh -c #(nop)") {
+        Some(instruction) => instruction.trim().to_owned(),
+        None => match text.strip_prefix("/bin/sh -c ") {
+            Some(command) => format!("RUN {}", command.trim()),
+            None => text.replacen("RUN /bin/sh -c ", "RUN ", 1),
+        },
+    };
+    one_line(&text)
+}
+
+/// Seconds since 1970 of a time as configs write it.
+pub(super) fn time_s(text: &str) -> Option<i64> {
+    let time = humantime::parse_rfc3339_weak(text).ok()?;
+    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::instruction;
+
+    #[test]
+    fn instructions_are_as_they_were_typed() {
+        for (text, want) in [
+            ("RUN /bin/sh -c make # buildkit", "RUN make"),
+            ("COPY a b # buildkit", "COPY a b"),
+            ("/bin/sh -c #(nop)  CMD [\"sh\"]", "CMD [\"sh\"]"),
+            ("/bin/sh -c apt-get update", "RUN apt-get update"),
+            ("# debian.sh --arch 'amd64'", "# debian.sh --arch 'amd64'"),
+            ("RUN |1 A=1 /bin/sh -c a\nb\u{1b}[2J", "RUN |1 A=1 /bin/sh -c a\\nb\\u{1b}[2J"),
+        ] {
+            assert_eq!(instruction(text), want);
+        }
+    }
+}
