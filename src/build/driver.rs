@@ -119,7 +119,7 @@ pub(super) struct At<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(shared: &'a Shared<'a>, plan: &'a Plan, images: &'a ImageTable) -> Self {
+    pub(super) fn new(shared: &'a Shared<'a>, plan: &'a Plan, images: &'a ImageTable) -> Self {
         let stages = plan.stages.iter().map(|_stage| Slot::new()).collect();
         let made = Mutex::new(BTreeMap::new());
         Self {
@@ -139,6 +139,14 @@ impl<'a> Run<'a> {
     /// What came of a stage; waits for it.
     pub(super) fn stage(&self, number: usize) -> Result<StageDone> {
         self.stages.get(number).expect("a plan names its own stages").wait()
+    }
+
+    /// A stage of which every step was found: others may look at it.
+    pub(super) fn stage_is_found(&self, number: usize, stack: &Stack) {
+        let slot = self.stages.get(number).expect("a plan names its own stages");
+        let (stack, history) = (stack.clone(), Arc::default());
+        let done = slot.fill(|| Ok(StageDone { number, stack, history }));
+        done.expect("it is what was put in");
     }
 
     /// Runs all stages; the error is that of the first stage, in order, which has one of its own.

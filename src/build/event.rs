@@ -96,7 +96,7 @@ impl StageOutline {
         plan.stages.iter().map(Self::of).collect()
     }
 
-    fn of(stage: &PlannedStage) -> Self {
+    pub(super) fn of(stage: &PlannedStage) -> Self {
         let (base, parent) = match &stage.base {
             Base::Scratch => (None, None),
             Base::Stage(parent) => (None, Some(*parent)),

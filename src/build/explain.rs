@@ -52,13 +52,34 @@ pub enum Reason {
     },
 }
 
+/// What is known of why a step is made.
+#[derive(Debug)]
+pub(super) enum Why {
+    /// All of it.
+    Known(Reason),
+    /// It copies other files than the step that made this layer: which ones, the new layer tells.
+    Files {
+        /// The earlier layer.
+        old: DiffId,
+    },
+}
+
+/// That these files are others.
+pub(super) fn files(mut changes: Vec<Change>) -> Reason {
+    let n_more = changes.len().saturating_sub(N_NAMED);
+    changes.truncate(N_NAMED);
+    Reason::Files { changes, n_more }
+}
+
 /// An earlier step.
 #[derive(Debug)]
-struct Earlier {
+pub(super) struct Earlier {
     definition: CacheKey,
     operation: CacheKey,
     parts: Vec<Component>,
     layer: DiffId,
+    /// How long it took.
+    pub(super) duration_ms: u64,
 }
 
 /// What is needed to say why.
@@ -99,12 +120,18 @@ impl Run<'_> {
 
     /// Tells why the step is made: at once, or when it is known which files it copies.
     pub(super) fn explain(&self, wanted: &Wanted) -> Result<(), BuildError> {
-        let reason = self.reason(wanted)?;
-        self.explainer.first_made().entry(wanted.stage).or_insert_with(|| wanted.name.clone());
-        if let Some(reason) = reason {
-            self.event(Event::Explained { step: wanted.step, reason });
+        let why = self.why(wanted)?;
+        self.note_made(wanted.stage, &wanted.name);
+        match why {
+            Why::Known(reason) => self.event(Event::Explained { step: wanted.step, reason }),
+            Why::Files { old } => drop(self.explainer.copied().insert(wanted.step, old)),
         }
         Ok(())
+    }
+
+    /// Keeps the first step of a stage that is made.
+    pub(super) fn note_made(&self, stage: usize, name: &str) {
+        self.explainer.first_made().entry(stage).or_insert_with(|| name.to_owned());
     }
 
     /// The layer of a step was made: now its files can be compared.
@@ -113,41 +140,42 @@ impl Run<'_> {
         let store = self.services.store;
         let reason = if store.has_layer(old)? {
             let (old, new) = (store.listing(old)?, store.listing(layer)?);
-            let mut changed: Vec<Change> = changes(&*old, &*new).collect();
-            let n_more = changed.len().saturating_sub(N_NAMED);
-            changed.truncate(N_NAMED);
-            Reason::Files { changes: changed, n_more }
+            files(changes(&*old, &*new).collect())
         } else {
-            Reason::Files { changes: Vec::new(), n_more: 0 }
+            files(Vec::new())
         };
         self.event(Event::Explained { step, reason });
         Ok(())
     }
 
-    fn reason(&self, wanted: &Wanted) -> Result<Option<Reason>, BuildError> {
+    /// Why the step is made.
+    pub(super) fn why(&self, wanted: &Wanted) -> Result<Why, BuildError> {
         if self.options.no_cache {
-            return Ok(Some(Reason::NotAsked));
+            return Ok(Why::Known(Reason::NotAsked));
         }
         let earlier = self.earlier()?;
         if earlier.iter().any(|step| step.definition == wanted.definition && !wanted.is_fresh) {
-            return Ok(Some(Reason::Gone));
+            return Ok(Why::Known(Reason::Gone));
         }
-        let same = earlier.iter().find(|step| step.operation == wanted.operation);
-        if let Some(same) = same {
-            return Ok(Some(self.reason_below(wanted, same)));
+        let Some(like) = self.like(wanted)? else { return Ok(Why::Known(Reason::New)) };
+        if like.operation == wanted.operation {
+            return Ok(Why::Known(self.reason_below(wanted, like)));
         }
-        let all = earlier.iter().map(|step| step.parts.as_slice());
-        let Some(like) = closest(all, &wanted.parts).and_then(|at| earlier.get(at)) else {
-            return Ok(Some(Reason::New));
-        };
         Ok(match first_difference(&like.parts, &wanted.parts) {
-            Some(difference) if difference.name == "files" => {
-                self.explainer.copied().insert(wanted.step, like.layer);
-                None
-            }
-            Some(difference) => Some(Reason::Part(difference)),
-            None => Some(self.reason_below(wanted, like)),
+            Some(difference) if difference.name == "files" => Why::Files { old: like.layer },
+            Some(difference) => Why::Known(Reason::Part(difference)),
+            None => Why::Known(self.reason_below(wanted, like)),
         })
+    }
+
+    /// The earlier step that did the same, or else the one that is most like it.
+    pub(super) fn like(&self, wanted: &Wanted) -> Result<Option<&Earlier>, BuildError> {
+        let earlier = self.earlier()?;
+        let same = earlier.iter().find(|step| step.operation == wanted.operation);
+        Ok(same.or_else(|| {
+            let all = earlier.iter().map(|step| step.parts.as_slice());
+            closest(all, &wanted.parts).and_then(|at| earlier.get(at))
+        }))
     }
 
     /// Why the same operation did not stand on the same layers.
@@ -180,6 +208,7 @@ impl Run<'_> {
             operation: step.operation,
             parts: parts_of_json(&step.components),
             layer: step.layer,
+            duration_ms: step.duration_ms,
         });
         let earlier = earlier.collect();
         Ok(self.explainer.earlier.get_or_init(|| earlier))

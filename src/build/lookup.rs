@@ -58,7 +58,8 @@ impl Run<'_> {
         Ok(Found::Claimed(Claim { wanted, duration_ms: AtomicU64::new(0), _lock: lock }))
     }
 
-    fn find(&self, wanted: &Wanted, stack: &Stack) -> Result<Option<Stack>> {
+    /// Looks a step up.
+    pub(super) fn find(&self, wanted: &Wanted, stack: &Stack) -> Result<Option<Stack>> {
         if let Some(found) = self.find_by_definition(wanted.definition, wanted.is_fresh, stack)? {
             return Ok(Some(found));
         }

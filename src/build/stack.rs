@@ -86,6 +86,11 @@ impl Stack {
         self.with(definition, Slot::new(), Some(folder), Kind::Made)
     }
 
+    /// The stack with a layer on top that nobody makes: only its definition may be asked for.
+    pub(super) fn with_unknown(&self, definition: &[u8; 32]) -> Self {
+        self.with(definition, Slot::new(), None, Kind::Made)
+    }
+
     fn with(
         &self,
         definition: &[u8; 32],

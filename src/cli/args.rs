@@ -11,6 +11,7 @@ use super::history_args::{ExplainArgs, HistoryArgs};
 use super::lockfile::{LockArgs, LockOptions};
 use super::look_args::InspectArgs;
 use super::outputs::OutputArgs;
+use super::plan_args::PlanArgs;
 use super::progress::Progress;
 use super::prompt_args::{CompletionArgs, ManArgs};
 use super::registry_args::RegistryArgs;
@@ -60,6 +61,8 @@ pub(super) enum Command {
     Build(Box<BuildArgs>),
     /// Write down what the base images, downloads and git references of a Dockerfile are
     Lock(Box<LockArgs>),
+    /// Show what a build would do: what is cached, what would run, why, and for how long
+    Plan(Box<PlanArgs>),
     /// Push an image of the local store to its registry
     Push(PushArgs),
     /// Pull an image into the local store
@@ -124,6 +127,7 @@ impl Command {
             Self::Save(_)
             | Self::Load(_)
             | Self::Lock(_)
+            | Self::Plan(_)
             | Self::Push(_)
             | Self::Pull(_)
             | Self::Prune(_)
@@ -187,6 +191,9 @@ pub(super) struct BuildArgs {
     /// Say of each step that was not found in the cache why: which file, argument, image is another
     #[arg(long)]
     pub(super) explain: bool,
+    /// Build nothing, show what would be built: what is cached, what would run, why, for how long
+    #[arg(long, conflicts_with_all = ["check", "call"])]
+    pub(super) dry_run: bool,
     /// Ask registries for base images even if they are in the store
     #[arg(long)]
     pub(super) pull: bool,
@@ -300,6 +307,7 @@ impl CompressionArgs {
 const COMMANDS: &[&str] = &[
     "build",
     "lock",
+    "plan",
     "push",
     "pull",
     "login",
@@ -330,9 +338,10 @@ pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Argumen
 }
 
 pub(super) fn command() -> clap::Command {
-    Arguments::command().mut_subcommand("lock", |lock| {
-        lock.mut_arg("context", |context| context.required(false).default_value("."))
-    })
+    let here = |command: clap::Command| {
+        command.mut_arg("context", |context| context.required(false).default_value("."))
+    };
+    Arguments::command().mut_subcommand("lock", here).mut_subcommand("plan", here)
 }
 
 /// Puts in the word `build` where it was left out.

@@ -22,6 +22,7 @@ mod lockfile;
 mod look_args;
 mod output;
 mod outputs;
+mod plan_args;
 mod progress;
 mod prompt_args;
 mod rate;
@@ -64,6 +65,7 @@ pub fn main() -> Exit {
     let result = match &arguments.command {
         Command::Build(build) => commands::build::run(build, &arguments.global, &environment),
         Command::Lock(lock) => commands::lock::run(lock, &arguments.global, &environment),
+        Command::Plan(plan) => commands::plan::run(plan, &arguments.global, &environment),
         Command::Push(push) => commands::push::run(push, &arguments.global, &environment),
         Command::Pull(pull) => commands::pull::run(pull, &arguments.global, &environment),
         Command::Login(login) => commands::login::login(login, &environment),

@@ -18,6 +18,7 @@ mod engine;
 mod expand;
 mod explain;
 mod faults;
+mod foresee;
 mod grammar;
 mod history;
 mod image;

@@ -9,7 +9,7 @@ use super::build_options::{options, read_outputs};
 use super::check::{self, Look};
 use super::images::id_and_size;
 use super::write_out::{Sent, WriteError, Writer};
-use super::{Complaint, Environment, Exit, Global, open_store};
+use super::{Complaint, Environment, Exit, Global, open_store, plan};
 use crate::build::{
     self, BuildError, Built, Event, LockRule, LockedInputs, Services, StepNumbers, Stop,
 };
@@ -33,6 +33,9 @@ pub(in crate::cli) fn run(
     global: &Global,
     environment: &Environment,
 ) -> Result<()> {
+    if args.dry_run {
+        return plan::dry_run(args, global, environment);
+    }
     let outputs = read_outputs(args, environment)?;
     let asked = Asked::new(args)?;
     if let (Asked::Folder(folder), true) = (&asked, args.inspection().is_some()) {

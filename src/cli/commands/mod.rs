@@ -11,6 +11,7 @@ pub(super) mod images;
 pub(super) mod inspect;
 pub(super) mod lock;
 pub(super) mod login;
+pub(super) mod plan;
 pub(super) mod prompt;
 pub(super) mod prune;
 pub(super) mod pull;

@@ -1,0 +1,340 @@
+//! What a build would do, without doing it: which steps are in the cache, which would be made and why,
+//! and how long they took when they, or earlier versions of them, were made last.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::diag::Span;
+use crate::plan::{
+    self, Base, CopyFrom, ImageRequest, Operation, OperationKey, PlannedStage, RunMount,
+};
+use crate::tree::{Change, changes};
+
+use super::copy::{self, Sources};
+use super::driver::{At, Run};
+use super::explain::{Why, files};
+use super::lookup::Wanted;
+use super::mount_source::Inputs;
+use super::options::{BuildOptions, Services};
+use super::shared::Shared;
+use super::stack::Stack;
+use super::{BuildError, Failure, Reason, StageOutline, StepId, StepPlace, planning, remote_cache};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Nothing is shown of steps here.
+const NO_STEP: StepId = StepId(0);
+
+/// What a build would do.
+#[derive(Debug, Clone)]
+pub struct Foreseen {
+    /// Each after those that it needs.
+    pub stages: Vec<ForeseenStage>,
+    /// Bytes of base images, as registries have them, that are not in the store.
+    pub pull_bytes: u64,
+}
+
+/// What would become of a stage.
+#[derive(Debug, Clone)]
+pub struct ForeseenStage {
+    /// What it is.
+    pub outline: StageOutline,
+    /// Bytes of its base image that are not in the store.
+    pub pull_bytes: u64,
+    /// In order.
+    pub steps: Vec<ForeseenStep>,
+}
+
+/// What would become of a step.
+#[derive(Debug, Clone)]
+pub struct ForeseenStep {
+    /// Which.
+    pub place: StepPlace,
+    /// The stages that it copies from or mounts, by their places.
+    pub needs: Vec<usize>,
+    /// What happens to it.
+    pub fate: Fate,
+    /// How long it took last, or else the earlier step that is most like it.
+    pub took: Option<Duration>,
+}
+
+/// Whether a step would be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in the cache.
+    Cached,
+    /// It would be made.
+    Made(Reason),
+    /// It was made before; whether it is made again depends on what comes of an earlier step, by the
+    /// name of that.
+    Perhaps {
+        /// The first step before it that would be made.
+        after: String,
+    },
+}
+
+/// What a stage would end with.
+#[derive(Debug, Clone, Default)]
+struct End {
+    stack: Stack,
+    /// The first step of it, or of those that it comes from, that would be made.
+    first_made: Option<String>,
+}
+
+/// Finds out what a build would do. Images are resolved as in a build, and the context is hashed;
+/// nothing is run, and no layer is pulled.
+///
+/// # Errors
+/// Whatever would keep the build from beginning.
+pub fn foresee(services: &Services<'_>, options: &BuildOptions) -> Result<Foreseen> {
+    let offers = remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
+    let shared = Shared::new(services, options, offers);
+    let (plan, images) = planning::plan(&shared)?;
+    let run = Run::new(&shared, &plan, &images);
+    let (mut ends, mut stages) = (Vec::new(), Vec::new());
+    for (number, stage) in plan.stages.iter().enumerate() {
+        let (end, foreseen) = run.foresee_stage(number, stage, &ends)?;
+        ends.push(end);
+        stages.push(foreseen);
+    }
+    run.save_memo()?;
+    let bases = plan.stages.iter().filter_map(|stage| match &stage.base {
+        Base::Image(request) => Some(request),
+        Base::Scratch | Base::Stage(_) => None,
+    });
+    let mut pull_bytes = 0u64;
+    for image in bases.collect::<BTreeSet<_>>() {
+        pull_bytes = pull_bytes.saturating_add(run.absent_bytes(image)?);
+    }
+    Ok(Foreseen { stages, pull_bytes })
+}
+
+impl Foreseen {
+    /// How long the build would take with enough processors, if steps take what they took; and how many
+    /// of those that would be made were never made before.
+    #[must_use]
+    pub fn estimate(&self) -> (Duration, usize) {
+        let mut ends: Vec<Duration> = Vec::new();
+        let mut n_unknown = 0;
+        for stage in &self.stages {
+            let end = |number: &usize| ends.get(*number).copied().unwrap_or_default();
+            let of_steps: BTreeSet<usize> =
+                stage.steps.iter().flat_map(|step| step.needs.iter().copied()).collect();
+            let parents = stage.outline.needs.iter().filter(|needed| !of_steps.contains(needed));
+            let mut now = parents.map(end).max().unwrap_or_default();
+            for step in &stage.steps {
+                now = step.needs.iter().map(end).fold(now, Duration::max);
+                match (&step.fate, step.took) {
+                    (Fate::Cached, _) => {}
+                    (Fate::Made(_) | Fate::Perhaps { .. }, Some(took)) => now += took,
+                    (Fate::Made(_) | Fate::Perhaps { .. }, None) => n_unknown += 1,
+                }
+            }
+            ends.push(now);
+        }
+        (ends.into_iter().max().unwrap_or_default(), n_unknown)
+    }
+}
+
+impl Run<'_> {
+    fn foresee_stage(
+        &self,
+        number: usize,
+        stage: &PlannedStage,
+        ends: &[End],
+    ) -> Result<(End, ForeseenStage)> {
+        let mut pull_bytes = 0;
+        let mut end = match &stage.base {
+            Base::Scratch => End::default(),
+            Base::Stage(parent) => ends.get(*parent).cloned().unwrap_or_default(),
+            Base::Image(request) => {
+                pull_bytes = self.absent_bytes(request)?;
+                End { stack: self.images.get(request).stack(), first_made: None }
+            }
+        };
+        let mut steps = Vec::new();
+        for (at, step) in stage.steps.iter().enumerate() {
+            if let Some(operation) = &step.operation {
+                let at = At { stage: number, number: at, step };
+                steps.push(self.foresee_step(at, operation, &mut end, ends)?);
+            }
+        }
+        if end.first_made.is_none() {
+            self.stage_is_found(number, &end.stack);
+        }
+        Ok((end, ForeseenStage { outline: StageOutline::of(stage), pull_bytes, steps }))
+    }
+
+    fn foresee_step(
+        &self,
+        at: At<'_>,
+        operation: &Operation,
+        end: &mut End,
+        ends: &[End],
+    ) -> Result<ForeseenStep> {
+        let place = self.place(at);
+        let needs: Vec<usize> = operation.stages().collect();
+        let of_source = needs.iter().find_map(|needed| ends.get(*needed)?.first_made.clone());
+        let waits_for = end.first_made.clone().or_else(|| of_source.clone());
+        let mut sources = None;
+        let wanted = match operation {
+            Operation::Run(run) => self.wanted_run(at, run, &end.stack, of_source.is_some())?,
+            Operation::Copy(copy) => {
+                let has_sources = of_source.is_none() && self.has_sources(copy)?;
+                self.wanted_copy(at, copy, end, ends, has_sources.then_some(&mut sources))?
+            }
+            Operation::Workdir(workdir) => {
+                let key = self.key(OperationKey::workdir(workdir));
+                self.wanted(at, NO_STEP, &key, &end.stack)
+            }
+        };
+        if waits_for.is_none()
+            && let Some(found) = self.find(&wanted, &end.stack)?
+        {
+            end.stack = found;
+            return Ok(ForeseenStep { place, needs, fate: Fate::Cached, took: None });
+        }
+        let like = self.like(&wanted)?;
+        let took = like.map(|like| Duration::from_millis(like.duration_ms));
+        let fate = match waits_for {
+            _ if self.options.no_cache => Fate::Made(Reason::NotAsked),
+            Some(after) if like.is_none() => Fate::Made(Reason::Below { step: after }),
+            Some(after) if of_source.is_some() || self.was_made(&wanted)? => {
+                Fate::Perhaps { after }
+            }
+            Some(_) | None => {
+                Fate::Made(self.foreseen_reason(&wanted, operation, end, sources, at)?)
+            }
+        };
+        let name = place.to_string();
+        self.note_made(wanted.stage, &name);
+        end.first_made.get_or_insert(name);
+        end.stack = end.stack.with_unknown(wanted.definition.as_bytes());
+        Ok(ForeseenStep { place, needs, fate, took })
+    }
+
+    fn wanted_run(
+        &self,
+        at: At<'_>,
+        run: &plan::RunOperation,
+        stack: &Stack,
+        sources_are_unknown: bool,
+    ) -> Result<Wanted> {
+        let shows_files = |mount: &RunMount| mount.from().is_some();
+        let digests = if sources_are_unknown {
+            let unknown = |mount| shows_files(mount).then(|| "unknown".to_owned());
+            run.mounts.iter().map(unknown).collect()
+        } else {
+            Inputs::find(self, run)?.digests()
+        };
+        let key = self.key(OperationKey::run(run, &digests));
+        Ok(self.wanted(at, NO_STEP, &key, stack))
+    }
+
+    /// The keys of a COPY; what it selects is looked up if that is there already.
+    fn wanted_copy(
+        &self,
+        at: At<'_>,
+        copy: &plan::CopyOperation,
+        end: &End,
+        ends: &[End],
+        sources: Option<&mut Option<Sources>>,
+    ) -> Result<Wanted> {
+        let span = at.step.span;
+        let made_by = match &copy.from {
+            CopyFrom::Context | CopyFrom::Named(_) => None,
+            CopyFrom::Stage(number) => ends.get(*number).map(|end| end.stack.definition()),
+            CopyFrom::Image(request) => Some(self.images.get(request).stack().definition()),
+        };
+        let made_by = made_by.map(|made_by| OperationKey::copy(copy, &made_by.as_content()));
+        let selected = match sources {
+            Some(place) => {
+                let found = place.insert(copy::sources(self, copy, span)?);
+                Some(OperationKey::copy(copy, &found.digest(self, copy, span)?))
+            }
+            None => None,
+        };
+        let key = selected.or_else(|| made_by.clone()).expect("only a stage's files are not there");
+        let mut wanted = self.wanted(at, NO_STEP, &self.key(key), &end.stack);
+        if let Some(made_by) = made_by {
+            wanted.definition = self.key(made_by).key().on(end.stack.definition());
+        }
+        Ok(wanted)
+    }
+
+    /// Whether the files that it copies can be looked at without a pull.
+    fn has_sources(&self, copy: &plan::CopyOperation) -> Result<bool> {
+        match &copy.from {
+            CopyFrom::Context | CopyFrom::Named(_) => Ok(true),
+            CopyFrom::Stage(number) => self.is_here(&self.stage(*number)?.stack),
+            CopyFrom::Image(request) => Ok(self.absent_bytes(request)? == 0),
+        }
+    }
+
+    /// Whether all layers are in the store.
+    fn is_here(&self, stack: &Stack) -> Result<bool> {
+        for layer in stack.diff_ids()? {
+            if !self.services.store.has_layer(layer).map_err(BuildError::from)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the operation was made before, on whatever.
+    fn was_made(&self, wanted: &Wanted) -> Result<bool> {
+        let made = self.services.store.has_operation(wanted.operation);
+        Ok(made.map_err(BuildError::from)?)
+    }
+
+    fn absent_bytes(&self, image: &ImageRequest) -> Result<u64> {
+        let mut n_bytes = 0u64;
+        for (layer, descriptor) in self.images.get(image).layers() {
+            if !self.services.store.has_layer(layer).map_err(BuildError::from)? {
+                n_bytes = n_bytes.saturating_add(descriptor.size);
+            }
+        }
+        Ok(n_bytes)
+    }
+
+    fn foreseen_reason(
+        &self,
+        wanted: &Wanted,
+        operation: &Operation,
+        end: &End,
+        sources: Option<Sources>,
+        at: At<'_>,
+    ) -> Result<Reason> {
+        let old = match self.why(wanted)? {
+            Why::Known(reason) => return Ok(reason),
+            Why::Files { old } => old,
+        };
+        let (Operation::Copy(copy), Some(sources)) = (operation, sources) else {
+            return Ok(files(Vec::new()));
+        };
+        let store = self.services.store;
+        let is_local = sources.remotes.is_empty();
+        if !is_local || end.first_made.is_some() || !self.is_here(&end.stack)? {
+            return Ok(files(Vec::new()));
+        }
+        if !store.has_layer(old).map_err(BuildError::from)? {
+            return Ok(files(Vec::new()));
+        }
+        let old = store.listing(old).map_err(BuildError::from)?;
+        Ok(files(self.changed_files(&*old, copy, &end.stack, sources, at.step.span)?))
+    }
+
+    fn changed_files(
+        &self,
+        old: &dyn crate::tree::LayerEntries,
+        copy: &plan::CopyOperation,
+        stack: &Stack,
+        mut sources: Sources,
+        span: Span,
+    ) -> Result<Vec<Change>> {
+        let below = self.tree(stack)?;
+        let accounts = copy::accounts(self, &below)?;
+        let new = sources.layer(self, copy, &below, &accounts, span)?;
+        Ok(changes(old, &new).collect())
+    }
+}
