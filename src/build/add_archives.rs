@@ -11,7 +11,8 @@ use crate::store::{StoreError, WorkFolder};
 use crate::tree::{self, CopyInput, File, FileOrigin, Tree, TreePath};
 
 use super::BuildError;
-use super::copy::{Sources, copy_error, escaped};
+use super::copy::{Sources, escaped};
+use super::copy_error::copy_error;
 use super::driver::Run;
 use super::remote::Found;
 

@@ -9,12 +9,13 @@ use crate::diag::{Diagnostic, Span, codes};
 use crate::plan::{CopyFrom, CopyOperation, CopyPart};
 use crate::store::OpenContent;
 use crate::tree::{
-    self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyError, CopyInput,
-    CopyRequest, File, FileOrigin, Meta, Placed, Tree, TreePath,
+    self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyInput, CopyRequest, File,
+    FileOrigin, Meta, Placed, Tree, TreePath,
 };
 
 use super::BuildError;
 use super::add_archives::{AddInput, UnpackedArchive};
+use super::copy_error::copy_error;
 use super::driver::{CONTEXT_FOLDER, Run};
 use super::remote::{self, Found};
 
@@ -277,52 +278,6 @@ fn chown(accounts: &Accounts, text: &str, span: Span) -> Result<(u32, u32)> {
         let help = "make the user in an earlier RUN, or use numbers";
         Diagnostic::error(codes::BAD_USER, span, message).help(help).into()
     })
-}
-
-/// Points at the source that is wrong, and says whether the ignore file hides it.
-pub(super) fn copy_error(
-    run: &Run<'_>,
-    operation: &CopyOperation,
-    span: Span,
-    error: &CopyError,
-) -> BuildError {
-    let (code, at, path, nearest) = match error {
-        CopyError::NotFound { source_index: index, path, nearest } => {
-            let at = operation.parts.get(*index).and_then(|part| match part {
-                CopyPart::Path { span, .. } => Some(*span),
-                CopyPart::Inline { .. } | CopyPart::Remote(_) => None,
-            });
-            (codes::SOURCE_NOT_FOUND, at, Some(path), nearest.clone())
-        }
-        CopyError::DanglingLink { .. }
-        | CopyError::TooManyLinks { .. }
-        | CopyError::BadPattern { .. }
-        | CopyError::DirOverFile { .. }
-        | CopyError::DirOverLink { .. }
-        | CopyError::FileOverDir { .. }
-        | CopyError::ThroughFile { .. } => (codes::COPY_CONFLICT, None, None, None),
-    };
-    let at = at.unwrap_or(span);
-    let diagnostic = Diagnostic::error(code, at, error.to_string());
-    let hides = |path: &String| {
-        let path = TreePath::clean(path.as_bytes());
-        match &operation.from {
-            CopyFrom::Context => run.context().is_ok_and(|context| context.is_ignored(&path)),
-            CopyFrom::Named(name) => {
-                run.named_context(name).is_ok_and(|named| named.context.is_ignored(&path))
-            }
-            CopyFrom::Stage(_) | CopyFrom::Image(_) => false,
-        }
-    };
-    let ignored = path.is_some_and(hides);
-    let diagnostic = if ignored {
-        diagnostic.help(
-            "the file is there, but excluded by .dockerignore: add a line with `!` and its name",
-        )
-    } else {
-        diagnostic.maybe_help(nearest.map(|name| format!("did you mean `{name}`?")))
-    };
-    diagnostic.into()
 }
 
 /// The accounts of an image, from its tree.

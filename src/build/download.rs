@@ -42,6 +42,15 @@ pub enum DownloadError {
     Store(#[from] StoreError),
 }
 
+impl DownloadError {
+    /// What a server answered that did not give the file, in one line that has the address once.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let Self::Fetch { shown, source } = self else { return None };
+        let RegistryError::Status { host, status, message, .. } = &**source else { return None };
+        Some(format!("cannot download {shown}: {host} answered {status}: {message}"))
+    }
+}
+
 /// Who says what a download has to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChecksumBy {

@@ -59,6 +59,14 @@ pub enum BuildError {
         /// Why.
         source: RegistryError,
     },
+    /// The same, with a name that is nearly another's.
+    #[error("{}", chain(&**error))]
+    Misnamed {
+        /// What may have been meant.
+        help: String,
+        /// The error without that.
+        error: Box<BuildError>,
+    },
     /// An image's manifest is no good.
     #[error("the image {name} cannot be used")]
     Manifest {
@@ -163,11 +171,14 @@ impl BuildError {
                 vec![Diagnostic::error(codes::RUN_FAILED, *span, message)]
             }
             Self::Image { span: Some(span), source, .. } => {
-                let message = format!("{self}: {}", chain(source));
-                let is_offline = matches!(source, RegistryError::Offline { .. });
-                let code = if is_offline { codes::NOT_FETCHED } else { codes::BASE_UNAVAILABLE };
-                let error = Diagnostic::error(code, *span, message);
-                vec![error.maybe_help(is_offline.then_some(FETCH_FIRST))]
+                vec![self.without_image(*span, source)]
+            }
+            Self::Misnamed { help, error } => {
+                let mut diagnostics = error.diagnostics();
+                for found in &mut diagnostics {
+                    found.helps.insert(0, help.clone());
+                }
+                diagnostics
             }
             Self::BadImage { span: Some(span), .. } => {
                 vec![Diagnostic::error(codes::BASE_UNAVAILABLE, *span, self.to_string())]
@@ -191,6 +202,24 @@ impl BuildError {
         }
     }
 
+    /// An image that could not be had, at the place that names it.
+    fn without_image(&self, span: Span, source: &RegistryError) -> Diagnostic {
+        let is_offline = matches!(source, RegistryError::Offline { .. });
+        let code = if is_offline { codes::NOT_FETCHED } else { codes::BASE_UNAVAILABLE };
+        let mut help = is_offline.then(|| FETCH_FIRST.to_owned());
+        let mut why = chain(source);
+        if matches!(source, RegistryError::NotFound { .. }) {
+            "it does not exist".clone_into(&mut why);
+            help = Some("check the name and the tag, and that it was pushed".to_owned());
+        } else if let RegistryError::Unreachable { host, source } = source {
+            why = format!("cannot reach {host}: {source}");
+            help = Some(format!("is the registry running at {host}, and is the network up?"));
+        } else if let RegistryError::Unauthorized { host, why: words, .. } = source {
+            why = format!("{host} does not let us in: {words}");
+        }
+        Diagnostic::error(code, span, format!("{self}: {why}")).maybe_help(help)
+    }
+
     /// Whether it is only the consequence of another error.
     #[must_use]
     pub const fn is_consequence(&self) -> bool {
@@ -205,8 +234,9 @@ impl BuildError {
 
     /// Whether what is around the build failed, rather than the Dockerfile or a step.
     #[must_use]
-    pub const fn is_environment(&self) -> bool {
+    pub fn is_environment(&self) -> bool {
         match self {
+            Self::Misnamed { error, .. } => error.is_environment(),
             Self::Image { source: RegistryError::NotFound { .. }, .. }
             | Self::BadImage { span: Some(_), .. }
             | Self::Locked(_)

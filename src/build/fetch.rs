@@ -88,7 +88,9 @@ impl FetchError {
             }
             Self::Download(_) | Self::Git(_) | Self::Store(_) | Self::Io(_) => codes::FETCH_FAILED,
         };
-        Diagnostic::error(code, span, error::chain(self)).maybe_help(self.help())
+        let refused = if let Self::Download(error) = self { error.refusal() } else { None };
+        let message = refused.unwrap_or_else(|| error::chain(self));
+        Diagnostic::error(code, span, message).maybe_help(self.help())
     }
 
     /// What may help.
@@ -99,6 +101,11 @@ impl FetchError {
                 "if the new content is right, `rbuild lock --update` takes it over"
             }
             Self::Locked(violation) => violation.help(),
+            Self::Download(DownloadError::Fetch { source, .. })
+                if matches!(**source, RegistryError::Status { status: 404 | 410, .. }) =>
+            {
+                "look at the address: the file may have another name, or its version may be gone"
+            }
             Self::Offline { .. } => "a build without --offline fetches it",
             Self::Download(DownloadError::Checksum { .. })
             | Self::Git(GitError::Checksum { .. }) => {

@@ -192,7 +192,11 @@ pub(super) fn from_registry(
                     .filter(|platform| platform.os != "unknown")
                     .map(ToString::to_string)
                     .collect();
-                let reason = format!("it has nothing for {platform}, only {}", have.join(", "));
+                let reason = format!(
+                    "it has nothing for {platform}, only {}; build for one of these with \
+                     --platform, or look for another tag",
+                    have.join(", ")
+                );
                 return Err(BuildError::BadImage { span, name: name.familiar(), reason });
             };
             let fetched = registry.manifest(&name.with_digest(entry.digest)).map_err(failed)?;

@@ -1,8 +1,8 @@
 //! What an image's name stands for: what the lock file says, what the store knows, or what the
 //! registry answers.
 
-use crate::diag::Span;
-use crate::oci::Digest;
+use crate::diag::{Span, nearest};
+use crate::oci::{Digest, Reference};
 use crate::plan::{ImageRequest, LockInput, LockedValue};
 use crate::registry::RegistryError;
 
@@ -27,7 +27,9 @@ pub(super) fn image(
     let asked = Asked { shared, request, span };
     let resolved = match wanted {
         Some(LockedValue::Digest(digest)) => asked.as_locked(digest)?,
-        Some(LockedValue::Commit(_)) | None => asked.as_it_is()?,
+        Some(LockedValue::Commit(_)) | None => {
+            asked.as_it_is().map_err(|error| asked.with_near(error))?
+        }
     };
     let digest = LockedValue::Digest(resolved.digest);
     locked.meet(input, digest).map_err(|error| error.at(span))?;
@@ -123,6 +125,33 @@ impl Asked<'_> {
         let resolved = from_registry(self.shared, name, at, platform, self.span);
         self.shared.finish(step, if resolved.is_ok() { Outcome::Done } else { Outcome::Failed });
         resolved
+    }
+
+    /// The error of an image that no registry gave us, and what may have been meant.
+    fn with_near(&self, error: BuildError) -> BuildError {
+        match (&error, self.near()) {
+            (BuildError::Image { .. }, Some(help)) => {
+                BuildError::Misnamed { help, error: Box::new(error) }
+            }
+            _ => error,
+        }
+    }
+
+    fn near(&self) -> Option<String> {
+        let name = &self.request.name.familiar();
+        let stages = &self.shared.options.dockerfile.stages;
+        let stages = stages.iter().filter_map(|stage| stage.from.name.as_ref());
+        let word = name.strip_suffix(":latest").unwrap_or(name);
+        if let Some(near) = nearest(word, stages.map(|(_, name)| name.value.as_str())) {
+            return Some(format!("did you mean the stage `{near}`?"));
+        }
+        let tags = self.shared.services.store.tags().ok()?;
+        let registry = self.request.name.registry();
+        let names = tags.iter().filter_map(|tag| tag.name.parse::<Reference>().ok());
+        let names = names.filter(|name| name.registry() == registry);
+        let tags: Vec<String> = names.map(|name| name.familiar()).collect();
+        let near = nearest(name, tags.iter().map(String::as_str))?;
+        Some(format!("did you mean `{near}`, which is in the store?"))
     }
 
     fn warn(&self, text: String) {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use crate::diag::{Diagnostic, Span, codes};
-use crate::oci::Platform;
 use crate::pathio::{self, Context as _, PathError};
 use crate::plan::{InlineFile, Network, RunOperation, Ulimit};
 use crate::sandbox::{
@@ -20,12 +19,12 @@ use crate::sandbox::{
 use crate::store::{LayerOptions, LowerFolder, WorkFolder};
 use crate::tree::{Accounts, ResolvedUser, TreePath};
 
-use super::cause::{FailedRun, likely_cause};
 use super::driver::Run;
 use super::mask::{Mask, MaskedStream};
 use super::mount_source::Inputs;
 use super::mountpoint::{self, IN_ROOT, MountPoints};
 use super::mounts::StepMounts;
+use super::run_failure::FailedStep;
 use super::shared::{Shared, StepRun};
 use super::{BuildError, Event, Stream};
 
@@ -86,7 +85,9 @@ pub(super) fn run(
     }
     match exit {
         Ok(Exit::Code(0)) => Ok(RunDone { work, upper }),
-        other => Err(failure(span, operation, other, tail)),
+        exit => {
+            Err(FailedStep { span, operation, root: rootfs.as_fd() }.error(exit, tail.into_lines()))
+        }
     }
 }
 
@@ -114,59 +115,6 @@ fn attend(
     show(Stream::Stdout, mask.end(&out));
     show(Stream::Stderr, mask.end(&err));
     (exit, tail)
-}
-
-fn failure(
-    span: Span,
-    operation: &RunOperation,
-    exit: std::result::Result<Exit, SandboxError>,
-    tail: Tail,
-) -> BuildError {
-    let command = operation.argv.join(" ");
-    let program = operation.argv.first().map_or("", String::as_str);
-    let last_lines = tail.into_lines();
-    let (how, help) = match exit {
-        Ok(Exit::Code(code)) => {
-            let run = FailedRun { code, lines: &last_lines, network: operation.network };
-            (format!("exit code: {code}"), likely_cause(&run))
-        }
-        Ok(Exit::Signal(9)) => {
-            let help = "it was killed: perhaps the machine ran out of memory".to_owned();
-            ("signal: 9 (killed)".to_owned(), Some(help))
-        }
-        Ok(Exit::Signal(signal)) => {
-            (format!("signal: {signal}, exit code: {}", 128 + signal), None)
-        }
-        Err(error @ SandboxError::NotFound { .. }) => {
-            let help = format!(
-                "the image has no `{program}`: use a base that has it, or the exec form RUN [\"…\"]"
-            );
-            (format!("exit code: 127: {error}: no such file or directory"), Some(help))
-        }
-        Err(error @ SandboxError::InterpreterNotFound { .. }) => {
-            (format!("exit code: 127: {error}: no such file or directory"), None)
-        }
-        Err(error @ SandboxError::PermissionDenied { .. }) => {
-            (format!("exit code: 126: {error}"), None)
-        }
-        Err(error @ SandboxError::WrongFormat { .. }) => {
-            (format!("exit code: 126: {error}"), foreign(&operation.platform))
-        }
-        Err(source) => return BuildError::Sandbox { span, source },
-    };
-    BuildError::Run { span, command, how, last_lines, help }
-}
-
-/// What lets the kernel run programs of another platform (binfmt_misc, Documentation/admin-guide).
-fn foreign(platform: &str) -> Option<String> {
-    let own = Platform::host().to_string();
-    (platform != own).then(|| {
-        format!(
-            "the step is for {platform}, and nothing is registered here that runs its programs on \
-             {own}: `apt-get install qemu-user-static binfmt-support` on the host does that (Debian, \
-             Ubuntu), and so does building on a {platform} machine"
-        )
-    })
 }
 
 fn spec(
@@ -257,7 +205,8 @@ fn resolve_user(root: BorrowedFd<'_>, user: &str, span: Span) -> Result<Resolved
     let accounts = Accounts::parse(&read("etc/passwd")?, &read("etc/group")?);
     accounts.user(user).map_err(|error| {
         let message = format!("cannot run as USER {user}: {error}");
-        let help = "make the user in an earlier RUN, or use a number";
+        let help = "make the user in an earlier RUN (`RUN useradd NAME`; on Alpine and busybox \
+                    `adduser -D NAME`), or give a number";
         Diagnostic::error(codes::BAD_USER, span, message).help(help).into()
     })
 }

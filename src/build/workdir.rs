@@ -24,7 +24,9 @@ pub(super) fn layer(
     if below.get(&path).is_some() {
         let message =
             format!("cannot make the folder {}: there is a file of that name", operation.path);
-        return Err(Diagnostic::error(codes::COPY_CONFLICT, span, message).into());
+        let help = "choose another folder, or remove the file in a RUN before; a COPY makes a \
+                    folder of its destination only if that ends with `/`, as in `COPY file /app/`";
+        return Err(Diagnostic::error(codes::COPY_CONFLICT, span, message).help(help).into());
     }
     let (uid, gid) = accounts.owner(&operation.user).map_err(|error| {
         let message = format!("cannot make the folder for USER {}: {error}", operation.user);

@@ -10,6 +10,7 @@ use super::call::{Call, Format, Inspection};
 use super::history_args::{ExplainArgs, HistoryArgs};
 use super::lockfile::{LockArgs, LockOptions};
 use super::look_args::InspectArgs;
+use super::missing;
 use super::outputs::OutputArgs;
 use super::plan_args::PlanArgs;
 use super::progress::Progress;
@@ -333,7 +334,10 @@ const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 /// Reads what was typed, the program's name included.
 pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let mut command = command();
-    let mut matches = command.try_get_matches_from_mut(with_default_command(typed))?;
+    let words = with_default_command(typed);
+    let mut matches = command
+        .try_get_matches_from_mut(&words)
+        .map_err(|error| missing::context(error, &words))?;
     Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
@@ -347,19 +351,24 @@ pub(super) fn command() -> clap::Command {
 /// Puts in the word `build` where it was left out.
 pub(super) fn with_default_command(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut typed: Vec<OsString> = typed.into_iter().collect();
+    if let Some(at) = default_command_at(&typed) {
+        typed.insert(at, "build".into());
+    }
+    typed
+}
+
+/// Where the word `build` was left out.
+pub(super) fn default_command_at(typed: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
         match &*word {
             "--root" | "--ca" | "--registry" => at += 2,
             word if GLOBAL.iter().any(|flag| word.starts_with(flag)) => at += 1,
-            word if COMMANDS.contains(&word) || OWN_FLAGS.contains(&word) => return typed,
-            _ => {
-                typed.insert(at, "build".into());
-                return typed;
-            }
+            word if COMMANDS.contains(&word) || OWN_FLAGS.contains(&word) => return None,
+            _ => return Some(at),
         }
     }
-    typed
+    None
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::args::BuildArgs;
 use super::exit::Exit;
 use super::fetched::{dockerfile_in, lock_in};
 use super::lockfile::{self, Beside};
+use super::missing;
 use super::report::Complaint;
 
 /// A Dockerfile or ignore file is no longer than this.
@@ -190,11 +191,7 @@ pub(super) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
 fn folder(context: &str) -> Result<PathBuf> {
     let path = Path::new(context);
     if !path.is_dir() {
-        let what = if path.exists() { "is no folder" } else { "does not exist" };
-        return Err(usage(format!(
-            "the context {} {what}: give the folder that COPY takes files from",
-            redacted(context)
-        )));
+        return Err(missing::folder(context));
     }
     std::path::absolute(path).map_err(|error| {
         Complaint::from_error(&PathError::new("resolve", path, error), Exit::Environment)
@@ -214,8 +211,8 @@ fn read_dockerfile(args: &BuildArgs, context: &Path) -> Result<(SourceFile, Path
             if !usual.exists() && lower.exists() { lower } else { usual }
         }
     };
-    let bytes =
-        pathio::read(&path, MAX_FILE_BYTES).map_err(|error| no_dockerfile(&error, context))?;
+    let bytes = pathio::read(&path, MAX_FILE_BYTES)
+        .map_err(|error| missing::dockerfile(&error, context, Some(&args.context)))?;
     let shown = path.file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy());
     let text = String::from_utf8_lossy(&bytes).into_owned();
     Ok((SourceFile::new(shown, text), path))
@@ -229,35 +226,6 @@ fn dockerfile_of_stdin() -> Result<SourceFile> {
     })?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     Ok(SourceFile::new("Dockerfile", text))
-}
-
-/// Says which file may have been meant.
-pub(super) fn no_dockerfile(error: &PathError, context: &Path) -> Complaint {
-    if error.kind() != std::io::ErrorKind::NotFound {
-        return Complaint::from_error(error, Exit::Build);
-    }
-    // Inside a fetched context, names are relative to it.
-    let shown = |path: &Path| match path.strip_prefix(context) {
-        Ok(inside) if error.path().is_relative() => inside.display().to_string(),
-        _ => path.display().to_string(),
-    };
-    let mut found: Vec<String> = walkdir::WalkDir::new(context)
-        .max_depth(2)
-        .into_iter()
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().to_lowercase().contains("dockerfile"))
-        .map(|entry| shown(entry.path()))
-        .collect();
-    found.sort();
-    let help = match found.as_slice() {
-        [] => "name another file with -f FILE".to_owned(),
-        found => format!("did you mean -f {}?", found.join(" or -f ")),
-    };
-    let path = error.path().display();
-    Complaint::new(
-        format!("error: there is no Dockerfile: {path}: no such file or directory; {help}"),
-        Exit::Build,
-    )
 }
 
 fn ignore_rules(dockerfile: Option<&Path>, context: &Path) -> Result<IgnoreRules> {

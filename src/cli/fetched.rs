@@ -9,9 +9,10 @@ use crate::diag::SourceFile;
 use crate::pathio::PathError;
 
 use super::args::BuildArgs;
-use super::contexts::{MAX_FILE_BYTES, no_dockerfile};
+use super::contexts::MAX_FILE_BYTES;
 use super::exit::Exit;
 use super::lockfile;
+use super::missing;
 use super::report::Complaint;
 
 type Result<T> = std::result::Result<T, Complaint>;
@@ -31,7 +32,7 @@ pub(super) fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Resul
     }
     let name = names.into_iter().next().unwrap_or_default();
     let error = PathError::new("open", name, std::io::Error::from(std::io::ErrorKind::NotFound));
-    Err(no_dockerfile(&error, fetched.path()))
+    Err(missing::dockerfile(&error, fetched.path(), None))
 }
 
 /// The lock file beside the Dockerfile inside a context that was fetched.

@@ -20,6 +20,7 @@ mod interrupt;
 mod lock_text;
 mod lockfile;
 mod look_args;
+mod missing;
 mod output;
 mod outputs;
 mod plan_args;
@@ -47,7 +48,11 @@ use report::Complaint;
 #[must_use]
 pub fn main() -> Exit {
     let mut environment = Environment::of_process();
-    let arguments = match args::parse(std::env::args_os()) {
+    let typed: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if let Some(complaint) = missing::command(&typed) {
+        return report::complaint(&complaint);
+    }
+    let arguments = match args::parse(typed) {
         Ok(arguments) => arguments,
         Err(error) => return report::usage(&error),
     };

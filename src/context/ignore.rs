@@ -10,6 +10,17 @@ const ANY_FILE: &str = "any.file.of.the.context";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IgnoreRules {
     patterns: Patterns,
+    /// Where each pattern stands.
+    lines: Vec<IgnoreLine>,
+}
+
+/// A pattern of an ignore file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IgnoreLine {
+    /// In which line, from 1.
+    pub line: usize,
+    /// As written.
+    pub text: String,
 }
 
 /// A line that makes no sense.
@@ -29,11 +40,15 @@ pub struct IgnoreError {
 /// [`IgnoreError`] for the first line that is no pattern.
 pub fn parse_ignore(text: &str) -> Result<IgnoreRules, IgnoreError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut patterns = Patterns::default();
+    let mut rules = IgnoreRules::default();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
-        patterns.push(line).map_err(|message| IgnoreError { line: at + 1, message })?;
+        rules.patterns.push(line).map_err(|message| IgnoreError { line: at + 1, message })?;
+        let text = line.trim().to_owned();
+        if !text.is_empty() {
+            rules.lines.push(IgnoreLine { line: at + 1, text });
+        }
     }
-    Ok(IgnoreRules { patterns })
+    Ok(rules)
 }
 
 impl IgnoreRules {
@@ -41,6 +56,12 @@ impl IgnoreRules {
     #[must_use]
     pub fn excludes(&self, path: &TreePath) -> bool {
         self.patterns.matches_from_root(path)
+    }
+
+    /// The line that excludes `path`, if one does.
+    #[must_use]
+    pub fn excluding(&self, path: &TreePath) -> Option<&IgnoreLine> {
+        self.lines.get(self.patterns.deciding(path)?)
     }
 
     /// Whether something below the excluded folder `dir` may be part of the context.
@@ -89,6 +110,15 @@ mod tests {
 
     fn path(text: &str) -> TreePath {
         TreePath::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn excluded_file_has_its_line() {
+        let rules = parse_ignore("# sources only\n\n*\n  !src  \nsrc/*.log\n").unwrap();
+        let line = |name: &str| rules.excluding(&path(name)).map(|it| (it.line, it.text.as_str()));
+        assert_eq!(line("config/app.json"), Some((3, "*")));
+        assert_eq!(line("src/a.log"), Some((5, "src/*.log")));
+        assert_eq!(line("src/a"), None);
     }
 
     fn check(table: &str) {

@@ -17,10 +17,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::diag;
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{Leaf, Tree, TreeNode, TreePath};
 
-pub use ignore::{IgnoreError, IgnoreRules, parse_ignore};
+pub use ignore::{IgnoreError, IgnoreLine, IgnoreRules, parse_ignore};
 pub use memo::HashMemo;
 
 /// What tells that two names are one file: device, inode, and ctime in nanoseconds.
@@ -68,10 +69,32 @@ impl Context {
         reach::tree(self, sources)
     }
 
-    /// Whether `path` exists, but the ignore file excludes it.
+    /// The line of the ignore file that excludes `path`, which exists.
     #[must_use]
-    pub fn is_ignored(&self, path: &TreePath) -> bool {
-        self.ignore.excludes(path) && files::open_in_root(&self.root, path).is_ok()
+    pub fn ignored_by(&self, path: &TreePath) -> Option<&IgnoreLine> {
+        let line = self.ignore.excluding(path)?;
+        files::open_in_root(&self.root, path).is_ok().then_some(line)
+    }
+
+    /// The path most like `path`, which does not exist: the first name of it that is wrong is
+    /// replaced by the nearest one that its folder has.
+    #[must_use]
+    pub fn nearest(&self, path: &TreePath) -> Option<TreePath> {
+        let mut folder = TreePath::root();
+        let mut names = path.names();
+        let wrong = names.by_ref().find(|name| {
+            let at = folder.join(name);
+            let exists = files::open_in_root(&self.root, &at).is_ok();
+            if exists {
+                folder = at;
+            }
+            !exists
+        })?;
+        let siblings = files::names(files::open_folder(&self.root, &folder).ok()?).ok()?;
+        let siblings = siblings.iter().filter(|name| !self.ignore.excludes(&folder.join(name)));
+        let siblings = siblings.filter_map(|name| std::str::from_utf8(name).ok());
+        let near = diag::nearest(std::str::from_utf8(wrong).ok()?, siblings)?;
+        Some(names.fold(folder.join(near.as_bytes()), |path, name| path.join(name)))
     }
 
     /// Opens a regular file of this context for reading.

@@ -78,13 +78,16 @@ impl<'a> Planner<'a> {
             let near = nearest(&lower, names).map(|name| format!("did you mean `{name}`?"));
             let known: Vec<&str> = self.names.iter().flatten().map(String::as_str).collect();
             let all = match known.as_slice() {
-                [] => "no stage of this Dockerfile has a name".to_owned(),
+                [] => "no stage has a name: give one with `FROM … AS name`, or say a number \
+                       (the first is 0)"
+                    .to_owned(),
                 names => format!("the stages are: {}", names.join(", ")),
             };
             let span = self.file.stages.last().map_or(Span::default(), |stage| stage.span);
             let message = format!("target stage \"{target}\" could not be found");
             let error = Diagnostic::error(codes::UNKNOWN_TARGET, span, message);
-            self.errors.push(error.help(near.unwrap_or(all)));
+            let error = error.label(span, "the last stage, which is built without --target");
+            self.errors.push(error.maybe_help(near).help(all));
         }
         found
     }
@@ -259,7 +262,15 @@ impl<'a> Planner<'a> {
             let message = format!(
                 "--from={text}: stage `{text}` {what}; it must be defined before current stage"
             );
-            return Err(Box::new(error(codes::UNKNOWN_STAGE, message)));
+            let help = (!own)
+                .then(|| format!("move the stage `{text}` above the one that copies from it"));
+            let found = error(codes::UNKNOWN_STAGE, message).maybe_help(help);
+            let later = self.names.iter().rposition(|name| name.as_ref() == Some(&lower));
+            let place = later.and_then(|at| self.file.stages.get(at)).map(|stage| stage.span);
+            return Err(Box::new(match place {
+                Some(place) => found.label(place, format!("`{text}` begins here")),
+                None => found,
+            }));
         }
         let platform = self.platform.clone();
         let request = match self.context(text) {

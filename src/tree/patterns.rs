@@ -149,6 +149,22 @@ impl Patterns {
         matched
     }
 
+    /// The number of the pattern that has the last word about `path`, if that is matched.
+    #[must_use]
+    pub fn deciding(&self, path: &TreePath) -> Option<usize> {
+        let mut state = self.at_root();
+        let mut at = TreePath::root();
+        let mut deciding = None;
+        for name in path.names() {
+            at = at.join(name);
+            let mut last = None;
+            let matched = self.judge(&at, &state, |number, _| last = Some(number));
+            deciding = last.filter(|_| matched);
+            state = self.enter(&at, &state).1;
+        }
+        deciding
+    }
+
     /// Whether something below the matched folder `dir` could be taken back by a `!` pattern.
     #[must_use]
     pub fn may_hold_exceptions_below(&self, dir: &TreePath) -> bool {
@@ -206,6 +222,17 @@ mod tests {
             ("node_modules", false),
         ] {
             assert_eq!(patterns.may_hold_exceptions_below(&path(dir)), want, "{dir}");
+        }
+    }
+
+    #[test]
+    fn last_pattern_that_matches_decides() {
+        let patterns = Patterns::new(["*", "!src", "src/*.log", "docs"]).unwrap();
+        for (name, want) in
+            [("readme", Some(0)), ("src/main.c", None), ("src/a.log", Some(2)), ("docs/a", Some(0))]
+        {
+            assert_eq!(patterns.deciding(&path(name)), want, "{name}");
+            assert_eq!(patterns.matches_from_root(&path(name)), want.is_some(), "{name}");
         }
     }
 

@@ -44,7 +44,7 @@ fn sources_that_are_not_there_are_named_and_earlier_steps_stay() {
     env.write(".dockerignore", "secret\n");
     let place = " --> Dockerfile:3:6\n";
     fails_whole(&env, "COPY a.txt /\n", 1, &["error[E0402]: `a.txt` does not exist\n", place]);
-    let help = "help: the file is there, but excluded by .dockerignore";
+    let help = "help: the file is there, but excluded by .dockerignore, line 1: `secret`";
     fails_whole(&env, "COPY secret /\n", 1, &["`secret` does not exist\n", place, help]);
     let missing = "error[E0402]: `/nothing` does not exist";
     fails_whole(&env, "COPY --from=base:1 /nothing /\n", 1, &[missing, " --> Dockerfile:3:"]);
@@ -80,7 +80,7 @@ fn run_killed_by_a_signal_says_so() {
     let pid = wait_for_process("sleep\u{0}1111\u{0}");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let done = Done { ..Done::of(child.wait_with_output().unwrap()) };
-    done.fails(1, &["did not complete successfully: signal: 9 (killed)", "help: it was killed"]);
+    done.fails(1, &["did not complete successfully: signal: 9 (killed)", "the command was killed"]);
     env.build(FINISHED, &[]).ok().ended(&["RUN echo kept > /kept: CACHED"]);
 }
 
@@ -106,14 +106,16 @@ fn base_images_that_cannot_be_had_are_told_apart() {
     let host = registry.host();
     let parts = [
         &format!("error[E0401]: cannot get the image {host}/none:1: "),
-        "does not exist; check the name",
+        "it does not exist\n",
         " --> Dockerfile:1:6\n",
+        "help: check the name and the tag",
     ];
     env.build(&format!("FROM {host}/none:1\n"), &[]).fails(1, &parts);
     let host = host.to_owned();
     drop(registry);
-    let cannot = format!("cannot reach {host}; is the registry running there");
-    env.build(&format!("FROM {host}/none:1\n"), &[]).fails(3, &[&cannot, " --> Dockerfile:1:6"]);
+    let (cannot, help) = (format!("cannot reach {host}: "), "is the registry running at");
+    let parts = [&*cannot, " --> Dockerfile:1:6", help];
+    env.build(&format!("FROM {host}/none:1\n"), &[]).fails(3, &parts);
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn wrong_usage_says_what_to_type() {
     check(&["build", "none"], 2, "error: the context none does not exist: give the folder");
     check(&["build", "context/a"], 2, "error: the context context/a is no folder");
     check(&["build", "-t", "good", "context"], 1, "error: there is no Dockerfile: ");
-    check(&["build", "context"], 1, "/context/docker/Dockerfile.app?\n");
+    check(&["build", "context"], 1, "help: did you mean -f context/docker/Dockerfile.app?\n");
     env.write("Dockerfile", "FROM scratch\nCOPY a /\n");
     check(&["build", "-t", "Bad", "context"], 2, "Bad");
     check(&["build", "--push", "context"], 2, "error: pushing needs a name: add -t REGISTRY/NAME");

@@ -6,6 +6,7 @@ mod support;
 
 mod agreement;
 mod archive;
+mod broken;
 mod build;
 mod cache_mounts;
 mod caches;

@@ -189,7 +189,12 @@ impl Work<'_> {
                 Err(WriteError::Load(error)) => Ok(Err(error)),
             }
         });
-        warnings.extend(done.iter().flatten().flat_map(|(built, _)| built.warnings.clone()));
+        match &done {
+            Ok(built) => {
+                warnings.extend(built.iter().flat_map(|(built, _)| built.warnings.clone()));
+            }
+            Err(_) => warnings.extend(check::after_failure(&options, source)),
+        }
         reporter.warnings(&warnings, source);
         let done = done.map_err(|error| complaint(&error, source, style))?;
         let failed = |error| Complaint::from_error(&error, Exit::Environment);

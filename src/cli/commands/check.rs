@@ -37,6 +37,22 @@ pub(super) fn before_build(
     source: &SourceFile,
     parsed: Vec<Diagnostic>,
 ) -> Vec<Diagnostic> {
+    let found = lint(options, source, &parsed, Wanted::BeforeImages);
+    without_checks(parsed).chain(found).collect()
+}
+
+/// What the checks that need images say without them, for a build that ended before its plan was
+/// done: a variable that is empty may be the reason.
+pub(super) fn after_failure(options: &BuildOptions, source: &SourceFile) -> Vec<Diagnostic> {
+    lint(options, source, &[], Wanted::WithImages)
+}
+
+fn lint(
+    options: &BuildOptions,
+    source: &SourceFile,
+    parsed: &[Diagnostic],
+    wanted: Wanted,
+) -> Vec<Diagnostic> {
     let ignored = |path: &str| options.context.ignore.hides(path);
     let request = &options.request;
     let lint_options = LintOptions {
@@ -47,11 +63,10 @@ pub(super) fn before_build(
         only_needed: true,
         ignored: Some(&ignored),
         bases: None,
-        wanted: Wanted::BeforeImages,
+        wanted,
     };
     let (file, text) = (&options.dockerfile, source.text());
-    let found = lint::check_each(file, text, &parsed, &lint_options, &request.platforms);
-    without_checks(parsed).chain(found).collect()
+    lint::check_each(file, text, parsed, &lint_options, &request.platforms)
 }
 
 /// What to say when the build must not begin: warnings, and the error that names their rules.

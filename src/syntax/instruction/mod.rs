@@ -107,20 +107,37 @@ fn start<'a>(
     let (rest, (word, _)) = pair(bare_word, blanks0).parse(text).ok()?;
     let Some(keyword) = Keyword::from_word(word) else {
         let span = line.folded.span_of(word);
+        let message = format!("unknown instruction `{word}`");
+        let error = Diagnostic::error(codes::UNKNOWN_INSTRUCTION, span, message)
+            .label(span, "expected a keyword such as RUN or COPY");
         let near = Keyword::suggestion(word);
-        diagnostics.push(
-            Diagnostic::error(
-                codes::UNKNOWN_INSTRUCTION,
-                span,
-                format!("unknown instruction `{word}`"),
-            )
-            .label(span, "expected a keyword such as RUN or COPY")
-            .maybe_help(near.map(|near| format!("did you mean `{near}`?"))),
-        );
+        diagnostics.push(match unfinished(source, span.start, near.is_none()) {
+            Some(end) => {
+                let help = "if this belongs to the line above, end that line with";
+                error.label(end, "not continued").help(format!("{help} ` {}`", escape.char()))
+            }
+            None => error.maybe_help(near.map(|near| format!("did you mean `{near}`?"))),
+        });
         return None;
     };
     let context = Context { source, line, escape, keyword, keyword_part: word, diagnostics };
     Some((context, rest))
+}
+
+/// The end of the line above, if what stands at `at` looks like its continuation: that line ends as
+/// no command does, or (where `indent_counts`) this one is indented.
+fn unfinished(source: &str, at: usize, indent_counts: bool) -> Option<Span> {
+    let (above, indent) = source.get(..at)?.rsplit_once('\n')?;
+    let above = above.trim_end();
+    let last = above.rsplit('\n').next().unwrap_or(above).trim_start();
+    if last.is_empty() || last.starts_with('#') {
+        return None;
+    }
+    let goes_on = ["&&", "||", "|", ";", ",", "("].iter().any(|end| last.ends_with(end));
+    let is_indented = !indent.is_empty() && indent.trim().is_empty();
+    let width = last.chars().next_back().map_or(0, char::len_utf8);
+    let end = Span::new(above.len() - width, above.len());
+    (goes_on || (indent_counts && is_indented)).then_some(end)
 }
 
 fn kind<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {

@@ -1,0 +1,107 @@
+//! A RUN that ended badly, as an error.
+
+use std::os::fd::BorrowedFd;
+
+use crate::diag::Span;
+use crate::oci::Platform;
+use crate::plan::RunOperation;
+use crate::sandbox::{Exit, SandboxError};
+
+use super::BuildError;
+use super::cause::{FailedRun, likely_cause, of_signal};
+use super::program::{self, Places};
+
+/// A RUN that ended badly, and where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FailedStep<'a> {
+    pub(super) span: Span,
+    pub(super) operation: &'a RunOperation,
+    /// What it saw, but for what was mounted.
+    pub(super) root: BorrowedFd<'a>,
+}
+
+impl FailedStep<'_> {
+    /// How the command ended, in an error that says what may help.
+    pub(super) fn error(
+        &self,
+        exit: Result<Exit, SandboxError>,
+        last_lines: Vec<String>,
+    ) -> BuildError {
+        let Self { span, operation, .. } = *self;
+        let command = operation.argv.join(" ");
+        let (how, help) = match exit {
+            Ok(Exit::Code(code)) => {
+                let how = format!("exit code: {code}");
+                (how, self.cause(code, &last_lines))
+            }
+            Ok(Exit::Signal(9)) => ("signal: 9 (killed)".to_owned(), of_signal(9)),
+            Ok(Exit::Signal(signal)) => {
+                let how = format!("signal: {signal}, exit code: {}", 128 + signal);
+                (how, of_signal(signal))
+            }
+            Err(error @ SandboxError::NotFound { .. }) => {
+                let how = format!("exit code: 127: {error}: no such file or directory");
+                (how, Some(self.without_program()))
+            }
+            Err(error @ SandboxError::InterpreterNotFound { .. }) => {
+                let how = format!("exit code: 127: {error}: no such file or directory");
+                (how, self.cause(127, &last_lines))
+            }
+            Err(
+                error @ (SandboxError::PermissionDenied { .. } | SandboxError::WrongFormat { .. }),
+            ) => {
+                let is_foreign = matches!(error, SandboxError::WrongFormat { .. });
+                let foreign = is_foreign.then(|| foreign(&operation.platform)).flatten();
+                let help = foreign.or_else(|| self.cause(126, &last_lines));
+                (format!("exit code: 126: {error}"), help)
+            }
+            Err(source) => return BuildError::Sandbox { span, source },
+        };
+        BuildError::Run { span, command, how, last_lines, help }
+    }
+
+    fn cause(&self, code: u8, lines: &[String]) -> Option<String> {
+        let operation = self.operation;
+        let path = operation.env.iter().find(|(name, _)| name == "PATH");
+        let search = path.map_or("", |(_, value)| value.as_str());
+        let places = Places { root: self.root, cwd: &operation.cwd, search };
+        let look = |name: &str| program::look(places, name);
+        likely_cause(&FailedRun {
+            code,
+            lines,
+            argv: &operation.argv,
+            network: operation.network,
+            platform: &operation.platform,
+            look: &look,
+        })
+    }
+
+    /// What to do where the program, mostly a shell, is not in the image.
+    fn without_program(&self) -> String {
+        let program = self.operation.argv.first().map_or("", String::as_str);
+        let is_shell = self.operation.argv.get(1).is_some_and(|flag| flag == "-c");
+        if !is_shell {
+            return format!(
+                "the image has no `{program}`: install it in an earlier step, or look at its \
+                 spelling and at PATH"
+            );
+        }
+        format!(
+            "a RUN is a command for the shell `{program}`, and the image has none (`scratch` and \
+             distroless images are without): do this in a stage with a base image that has one, \
+             and take the result over with COPY --from"
+        )
+    }
+}
+
+/// What lets the kernel run programs of another platform (binfmt_misc, Documentation/admin-guide).
+fn foreign(platform: &str) -> Option<String> {
+    let own = Platform::host().to_string();
+    (platform != own).then(|| {
+        format!(
+            "the step is for {platform}, and nothing is registered here that runs its programs on \
+             {own}: `apt-get install qemu-user-static binfmt-support` on the host does that (Debian, \
+             Ubuntu), and so does building on a {platform} machine"
+        )
+    })
+}

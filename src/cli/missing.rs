@@ -1,0 +1,178 @@
+//! Commands, folders and Dockerfiles that are not there: what may have been meant, and what was
+//! found instead.
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clap::error::{ContextKind, ContextValue};
+
+use crate::diag::nearest;
+use crate::pathio::PathError;
+use crate::plan::redacted;
+
+use super::args;
+use super::exit::Exit;
+use super::report::Complaint;
+
+/// Found files that a message names at most.
+const MAX_NAMED: usize = 4;
+/// Entries of a folder that are looked at.
+const MAX_ENTRIES: usize = 10_000;
+/// Folders whose Dockerfiles are somebody else's.
+const FOREIGN: [&str; 4] = ["node_modules", "vendor", "target", "testdata"];
+
+/// What a Dockerfile looks like, for those who have none.
+pub(super) const SMALLEST: &str = "\
+  FROM busybox
+  COPY . /app
+  CMD [\"sh\", \"/app/run.sh\"]";
+
+/// A first word that is neither a command nor a folder, but nearly a command.
+pub(super) fn command(typed: &[OsString]) -> Option<Complaint> {
+    let at = args::default_command_at(typed)?;
+    let word = typed.get(at)?.to_str()?;
+    if word.contains(['-', '/', '.', ':', '@']) || Path::new(word).exists() {
+        return None;
+    }
+    let commands = args::command();
+    let names = commands.get_subcommands().map(clap::Command::get_name);
+    let near = nearest(word, names)?;
+    let words = typed.iter().enumerate().skip(1).map(|(number, other)| {
+        if number == at { near.to_owned() } else { other.to_string_lossy().into_owned() }
+    });
+    let meant = words.collect::<Vec<_>>().join(" ");
+    Some(Complaint::new(
+        format!(
+            "error: there is no command `{word}`, and no folder of that name\n\
+             help: did you mean `rbuild {meant}`?"
+        ),
+        Exit::Usage,
+    ))
+}
+
+/// The error of a build without a context, which says what the dot is.
+pub(super) fn context(mut error: clap::Error, typed: &[OsString]) -> clap::Error {
+    let is_build = typed.iter().any(|word| word == "build");
+    if error.kind() == clap::error::ErrorKind::MissingRequiredArgument && is_build {
+        let words: Vec<_> = typed.iter().skip(1).filter(|word| *word != "build").collect();
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        let tip = format!(
+            "the context is the folder that COPY takes files from, mostly `.`: `rbuild {} .`",
+            words.join(" ")
+        );
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
+}
+
+/// A context that is no folder.
+pub(super) fn folder(context: &str) -> Complaint {
+    let (shown, path) = (redacted(context), Path::new(context));
+    let (what, help) = if path.exists() {
+        ("is no folder", instead_of_file(path))
+    } else {
+        ("does not exist", near_folder(path).map(|near| format!("did you mean `{near}`?")))
+    };
+    let help = help.map_or_else(String::new, |help| format!("\nhelp: {help}"));
+    Complaint::new(
+        format!(
+            "error: the context {shown} {what}: give the folder that COPY takes files from{help}"
+        ),
+        Exit::Usage,
+    )
+}
+
+/// How a file is given that stands where the context should.
+fn instead_of_file(path: &Path) -> Option<String> {
+    let shown = path.display();
+    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    if is_dockerfile(&name) {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).display();
+        return Some(format!("a Dockerfile is given with -f: `rbuild -f {shown} {folder}`"));
+    }
+    let archives = [".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2"];
+    archives
+        .iter()
+        .any(|end| name.ends_with(end))
+        .then(|| format!("an archive is read from standard input: `rbuild - < {shown}`"))
+}
+
+/// The folder beside it with the nearest name.
+fn near_folder(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folders: Vec<String> = names_in(parent.unwrap_or(Path::new(".")), |kind| kind.is_dir());
+    let near = nearest(name, folders.iter().map(String::as_str))?;
+    Some(path.with_file_name(near).display().to_string())
+}
+
+fn names_in(folder: &Path, wanted: impl Fn(std::fs::FileType) -> bool) -> Vec<String> {
+    walkdir::WalkDir::new(folder)
+        .min_depth(1)
+        .max_depth(1)
+        .into_iter()
+        .take(MAX_ENTRIES)
+        .flatten()
+        .filter(|entry| wanted(entry.file_type()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+fn is_dockerfile(name: &str) -> bool {
+    (name.contains("dockerfile") || name.contains("containerfile"))
+        && !name.ends_with(".dockerignore")
+}
+
+/// Files of a folder and of the folders in it that look like Dockerfiles, nearest ones first;
+/// relative to it.
+pub(super) fn dockerfiles(folder: &Path) -> Vec<PathBuf> {
+    let is_ours = |entry: &walkdir::DirEntry| {
+        let name = entry.file_name().to_string_lossy();
+        entry.depth() == 0
+            || entry.file_type().is_file()
+            || !(name.starts_with('.') || FOREIGN.contains(&&*name))
+    };
+    let found = walkdir::WalkDir::new(folder)
+        .max_depth(2)
+        .into_iter()
+        .filter_entry(is_ours)
+        .take(MAX_ENTRIES)
+        .flatten()
+        .filter(|entry| entry.file_type().is_file())
+        .filter(|entry| is_dockerfile(&entry.file_name().to_string_lossy().to_lowercase()));
+    let mut found: Vec<(usize, PathBuf)> = found
+        .filter_map(|entry| Some((entry.depth(), entry.path().strip_prefix(folder).ok()?.into())))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// A Dockerfile that is not there, or cannot be read. `typed` is the context as it was typed, when
+/// that is a folder of this machine: then -f is relative to where rbuild was started.
+pub(super) fn dockerfile(error: &PathError, context: &Path, typed: Option<&str>) -> Complaint {
+    if error.kind() != ErrorKind::NotFound && error.kind() != ErrorKind::IsADirectory {
+        return Complaint::from_error(error, Exit::Build);
+    }
+    let (is_folder, path) = (error.path().is_dir(), error.path().display());
+    let found = dockerfiles(if is_folder { error.path() } else { context });
+    let from = if is_folder { Some(error.path()) } else { typed.map(Path::new) };
+    let shown = |path: &PathBuf| {
+        let joined = from.map_or_else(|| path.clone(), |folder| folder.join(path));
+        let plain = joined.strip_prefix("./").unwrap_or(&joined);
+        format!("-f {}", plain.display())
+    };
+    let named: Vec<String> = found.iter().take(MAX_NAMED).map(shown).collect();
+    let help = if named.is_empty() {
+        format!("name another file with -f FILE, or write one; a small one is\n\n{SMALLEST}")
+    } else {
+        format!("did you mean {}?", named.join(" or "))
+    };
+    let why = if is_folder { "is a folder" } else { "does not exist" };
+    Complaint::new(
+        format!("error: there is no Dockerfile: {path} {why}\nhelp: {help}"),
+        Exit::Build,
+    )
+}
