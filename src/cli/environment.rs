@@ -23,6 +23,10 @@ pub(super) struct Environment {
     pub(super) registry_flags: RegistryArgs,
     /// Processors that may be used.
     pub(super) processors: NonZeroUsize,
+    /// Whether messages go to a terminal.
+    pub(super) is_terminal: bool,
+    /// Whether it is one on which nothing can be written over.
+    pub(super) is_dumb: bool,
     /// Whether messages go to a terminal that shows colours.
     pub(super) colour: bool,
     /// Whether what steps print may have colours: on such a terminal, or in the log of a CI system.
@@ -53,18 +57,32 @@ impl Environment {
             .collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let set = |name: &str| variables.get(name).is_some_and(|value| !value.is_empty());
-        let dumb = variables.get("TERM").is_some_and(|term| term == "dumb");
-        let wanted = !set("NO_COLOR") && !dumb;
-        let colour = std::io::stderr().is_terminal() && wanted;
+        let is_terminal = std::io::stderr().is_terminal();
+        let is_dumb = variables.get("TERM").is_some_and(|term| term == "dumb");
+        let wanted = !set("NO_COLOR") && !is_dumb;
+        let colour = is_terminal && wanted;
         Self {
             seed: u64::from(now.subsec_nanos()) ^ (u64::from(std::process::id()) << 32),
             now_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             registry_flags: RegistryArgs::default(),
             processors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            is_terminal,
+            is_dumb,
             colour,
             shows_colours: colour || (wanted && ci_system(&variables).is_some()),
             variables,
         }
+    }
+
+    /// Whether the terminal shows more than ASCII: unless the locale has another character set, or it
+    /// is Linux's own, whose font has few signs.
+    pub(super) fn shows_unicode(&self) -> bool {
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| self.get(name));
+        let is_utf8 = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            name.contains("utf-8") || name.contains("utf8")
+        };
+        locale.is_none_or(is_utf8) && self.get("TERM") != Some("linux")
     }
 
     /// Whose log the output goes to.

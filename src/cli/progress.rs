@@ -1,11 +1,13 @@
-//! What happens during a command, on standard error: lines for logs, groups that CI systems fold, or
-//! JSON for programs; and a summary for those who come later.
+//! What happens during a command, on standard error: a live view on terminals, lines for logs, groups
+//! that CI systems fold, or JSON for programs; and a summary for those who come later.
 
 mod grouped;
 mod json;
+mod live;
 mod marks;
 mod plain;
 mod recorder;
+mod style;
 mod summary;
 mod text;
 
@@ -13,8 +15,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-use clap::ValueEnum;
 
 use crate::build::Event;
 use crate::diag::{self, Diagnostic, SourceFile};
@@ -27,25 +27,15 @@ use super::report::{Complaint, Findings};
 
 use grouped::Grouped;
 use json::Json;
+use live::Live;
 use marks::Marks;
 use plain::Plain;
 use recorder::Recorder;
 use summary::Summary;
 
+pub(super) use live::TerminalHandle;
+pub(super) use style::Progress;
 pub(super) use text::{Lines, shown, size};
-
-/// `--progress`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Progress {
-    /// What fits where the output goes
-    Auto,
-    /// Lines, for logs
-    Plain,
-    /// One JSON object a line, for programs; `testdata/progress.schema.json` describes them
-    Json,
-    /// Nothing
-    Quiet,
-}
 
 /// Hex digits of a build's id.
 const BUILD_ID_DIGITS: usize = 8;
@@ -117,6 +107,7 @@ enum View {
     Quiet(Option<Marks>),
     Plain(Plain),
     Grouped(Box<Grouped>),
+    Live(Live),
     Json(Json),
 }
 
@@ -133,10 +124,11 @@ impl<'a> Reporter<'a> {
         let view = match (style, marks) {
             (Progress::Quiet, marks) => View::Quiet(marks),
             (Progress::Json, _) => View::Json(Json::new(started)),
-            (Progress::Auto | Progress::Plain, None) => View::Plain(Plain::new(colours)),
-            (Progress::Auto | Progress::Plain, Some(marks)) => {
-                View::Grouped(Box::new(Grouped::new(marks, colours)))
+            _ if style.is_live(environment) => {
+                View::Live(Live::new(started, environment.colour, environment.shows_unicode()))
             }
+            (_, None) => View::Plain(Plain::new(colours)),
+            (_, Some(marks)) => View::Grouped(Box::new(Grouped::new(marks, colours))),
         };
         let summary = environment.get("GITHUB_STEP_SUMMARY").map(Summary::new);
         let state = State { view, started, summary, recorder: None, explains: false };
@@ -151,7 +143,7 @@ impl<'a> Reporter<'a> {
             View::Quiet(Some(marks)) => marks.begin(out),
             View::Grouped(grouped) => grouped.marks.begin(out),
             View::Json(json) => json.started(self.environment.now_s, out),
-            View::Quiet(None) | View::Plain(_) => {}
+            View::Quiet(None) | View::Plain(_) | View::Live(_) => {}
         });
     }
 
@@ -177,7 +169,7 @@ impl<'a> Reporter<'a> {
         state.recorder = Some(Recorder::new(json, self.environment.now_s, requested));
         with_stderr(|out| match &mut state.view {
             View::Json(json) => json.requested(requested, out),
-            View::Quiet(_) | View::Plain(_) | View::Grouped(_) => {}
+            View::Quiet(_) | View::Plain(_) | View::Grouped(_) | View::Live(_) => {}
         });
     }
 
@@ -188,6 +180,14 @@ impl<'a> Reporter<'a> {
             let random = Digest::of(&[now_s.to_le_bytes(), seed.to_le_bytes()].concat()).hex();
             let id: String = random.chars().take(BUILD_ID_DIGITS).collect();
             recorder.keep_in(store.new_build_record(now_s, &id));
+        }
+    }
+
+    /// For whoever wants the terminal for something else, where there is a live view.
+    pub(super) fn terminal(&self) -> Option<TerminalHandle> {
+        match &self.state().view {
+            View::Live(live) => Some(live.handle()),
+            View::Quiet(_) | View::Plain(_) | View::Grouped(_) | View::Json(_) => None,
         }
     }
 
@@ -209,7 +209,7 @@ impl<'a> Reporter<'a> {
             }
             View::Quiet(Some(Marks::GitHub { dockerfile, .. })) => *dockerfile = name,
             View::Json(json) => json.file = Some(name),
-            View::Quiet(_) | View::Plain(_) => {}
+            View::Quiet(_) | View::Plain(_) | View::Live(_) => {}
         }
     }
 
@@ -230,6 +230,7 @@ impl<'a> Reporter<'a> {
             View::Quiet(_) => {}
             View::Plain(plain) => plain.event(event, out),
             View::Grouped(grouped) => grouped.event(event, out),
+            View::Live(live) => live.event(event),
             View::Json(json) => json.event(event, out),
         });
     }
@@ -254,6 +255,7 @@ impl<'a> Reporter<'a> {
             with_stderr(|out| match &mut state.view {
                 View::Quiet(_) => {}
                 View::Plain(_) => out.lines(&text(), colours),
+                View::Live(live) => live.lines(&text(), colours),
                 View::Grouped(grouped) => {
                     grouped.end(out);
                     out.lines(&text(), colours);
@@ -286,6 +288,7 @@ impl<'a> Reporter<'a> {
                 grouped.end(out);
                 out.line(&text);
             }
+            View::Live(live) => live.end_with(&text, false),
             View::Json(json) => json.built(result, took, out),
         });
     }
@@ -312,6 +315,7 @@ impl<'a> Reporter<'a> {
                 out.lines(&text, colours);
                 fail(&grouped.marks, complaint, out);
             }
+            View::Live(live) => live.end_with(&text, colours),
             View::Json(json) => json.failed(complaint, took, out),
         });
         Complaint::said(complaint.exit())
@@ -335,6 +339,7 @@ impl Drop for Reporter<'_> {
                     grouped.end(out);
                     grouped.marks.end(out);
                 }
+                View::Live(live) => live.end_with("", false),
                 View::Quiet(None) | View::Plain(_) | View::Json(_) => {}
             }
             if let Some(error) = state.summary.take().and_then(|summary| summary.write().err()) {

@@ -1,5 +1,6 @@
 //! How far a transfer is, and how fast.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::progress::size;
@@ -48,6 +49,51 @@ impl Rate {
     }
 }
 
+/// What is older tells nothing of how fast it goes now.
+const WINDOW: Duration = Duration::from_secs(3);
+/// Two places nearer than this are one.
+const STEP: Duration = Duration::from_millis(250);
+
+/// How fast a transfer goes, over its last seconds. Times count from any one moment.
+#[derive(Debug)]
+pub(super) struct Speed {
+    /// When it was where, oldest first.
+    places: VecDeque<(Duration, u64)>,
+}
+
+impl Speed {
+    /// Of a transfer that starts at `now`.
+    pub(super) fn new(now: Duration) -> Self {
+        Self { places: VecDeque::from([(now, 0)]) }
+    }
+
+    /// It has moved so many bytes by now.
+    pub(super) fn at(&mut self, now: Duration, done_bytes: u64) {
+        let is_due = |(last, _): &(Duration, u64)| now.saturating_sub(*last) >= STEP;
+        if self.places.back().is_none_or(is_due) {
+            self.places.push_back((now, done_bytes));
+        }
+        // The last place before the window is where the window's bytes count from.
+        let is_old = |place: Option<&(Duration, u64)>| {
+            place.is_some_and(|(at, _)| now.saturating_sub(*at) >= WINDOW)
+        };
+        while is_old(self.places.get(1)) {
+            self.places.pop_front();
+        }
+    }
+
+    /// Bytes in a second, of a transfer that has moved so many by now; nothing when it is too
+    /// early to say.
+    pub(super) fn per_second(&self, now: Duration, done_bytes: u64) -> Option<u64> {
+        let is_old = |(at, _): &&(Duration, u64)| now.saturating_sub(*at) >= WINDOW;
+        let from = self.places.iter().rev().find(is_old).or_else(|| self.places.front());
+        let (at, bytes) = from.copied()?;
+        let since = now.checked_sub(at).filter(|since| *since >= STEP)?;
+        let more = u128::from(done_bytes.saturating_sub(bytes));
+        u64::try_from(more * 1000 / since.as_millis()).ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +114,25 @@ mod tests {
         assert_eq!(places, [10, 20, 30, 45, 68, 102, 153, 230, 330, 430, 530]);
         assert_eq!(lines[0].1, "12.3MB / 57.0MB 12.3MB/s");
         assert_eq!(rate.line(started + Duration::from_secs(90), 0, 0).unwrap(), "0B 0B/s");
+    }
+
+    #[test]
+    fn speed_is_that_of_the_last_seconds() {
+        let tenth = |n: u32| Duration::from_millis(100) * n;
+        let mut speed = Speed::new(tenth(5));
+        assert_eq!(speed.per_second(tenth(6), 1000), None);
+        let mut done_bytes = 0;
+        for n in 6..100 {
+            done_bytes += if n < 50 { 1000 } else { 100 };
+            speed.at(tenth(n), done_bytes);
+            assert!(speed.places.len() < 15);
+            match n {
+                20 => assert_eq!(speed.per_second(tenth(n), done_bytes), Some(10_000)),
+                99 => assert_eq!(speed.per_second(tenth(n), done_bytes), Some(1000)),
+                _ => {}
+            }
+        }
+        // It stands.
+        assert!(speed.per_second(tenth(140), done_bytes).is_some_and(|speed| speed < 100));
     }
 }

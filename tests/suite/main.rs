@@ -28,6 +28,7 @@ mod language;
 mod layering;
 mod lazy;
 mod lint;
+mod live;
 mod locked;
 mod memory;
 mod mounts;

@@ -17,3 +17,4 @@ pub(crate) mod s3;
 pub(crate) mod sandbox;
 pub(crate) mod source;
 pub(crate) mod terminals;
+pub(crate) mod tmux;

@@ -42,7 +42,7 @@ pub(in crate::cli) fn run(
         // Neither store nor registry has to be there.
         return inspect(args, environment, &contexts::local(args, folder.clone())?);
     }
-    let reporter = reporter(args, environment);
+    let reporter = reporter(args, environment)?;
     if args.inspection().is_none() {
         reporter.requested(&requested(args));
     }
@@ -71,13 +71,14 @@ pub(super) fn with_input(
 }
 
 /// Shows what happens as it was asked for.
-pub(super) fn reporter<'a>(args: &BuildArgs, environment: &'a Environment) -> Reporter<'a> {
+pub(super) fn reporter<'a>(args: &BuildArgs, environment: &'a Environment) -> Result<Reporter<'a>> {
     let style = if args.quiet { Progress::Quiet } else { args.progress };
+    style.check(environment)?;
     let reporter = Reporter::new(style, environment);
     if args.explain {
         reporter.explain();
     }
-    reporter
+    Ok(reporter)
 }
 
 /// What is remembered of the command line. Values of arguments and secrets are not.
@@ -122,7 +123,7 @@ fn with_services(
         numbers: &StepNumbers::default(),
         events: &|event: Event| reporter.event(&event),
     };
-    let done = interrupt::watching(&stop, &|text| reporter.note(text), || {
+    let done = interrupt::watching(Some(&stop), reporter, || {
         let input = asked.load(args, &services, environment.now_s)?;
         reporter.dockerfile(&input.path);
         match &given {

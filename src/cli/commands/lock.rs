@@ -19,7 +19,7 @@ pub(in crate::cli) fn run(
         return Err(Complaint::new(text, Exit::Usage));
     }
     let rule = if *update { LockRule::Renew } else { LockRule::Complete };
-    let reporter = reporter(build, environment);
+    let reporter = reporter(build, environment)?;
     with_input(build, global, environment, rule, &reporter, |services, input, file| {
         let dockerfile = read_dockerfile(input, environment)?.0;
         let mut options =

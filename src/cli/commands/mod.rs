@@ -28,6 +28,7 @@ use crate::store::{OpenOptions, Store};
 use super::Exit;
 use super::args::Global;
 use super::environment::Environment;
+use super::interrupt;
 use super::progress::{Progress, Reporter};
 use super::registries;
 use super::report::Complaint;
@@ -53,7 +54,7 @@ fn with_services<T>(
     let registry = registries::client(environment)?;
     let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let reporter = Reporter::new(Progress::Auto, environment);
-    work(&Services {
+    let services = Services {
         store,
         registry: &registry,
         stop: &stop,
@@ -62,7 +63,8 @@ fn with_services<T>(
         locked: &LockedInputs::none(),
         numbers: &StepNumbers::default(),
         events: &|event| reporter.event(&event),
-    })
+    };
+    interrupt::watching(None, &reporter, || work(&services))
 }
 
 /// Reads an image's name from the command line.

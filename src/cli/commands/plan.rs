@@ -40,7 +40,7 @@ fn foresee(
 ) -> Result<Foreseen, Complaint> {
     // What is wrong with them, a build would find out before anything else.
     let outputs = read_outputs(args, environment)?;
-    let reporter = reporter(args, environment);
+    let reporter = reporter(args, environment)?;
     let mut foreseen = None;
     with_input(
         args,

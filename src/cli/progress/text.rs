@@ -33,6 +33,13 @@ impl Lines {
         }
     }
 
+    /// What stands in the line that did not end yet, as a terminal would have it: after a carriage
+    /// return the old text stays until there is a new one.
+    pub(super) fn open(&self) -> Cow<'_, str> {
+        let last = self.open.rsplit(|byte| *byte == b'\r').find(|text| !text.is_empty());
+        String::from_utf8_lossy(last.unwrap_or_default())
+    }
+
     /// Shows what is there although its line did not end.
     pub(in crate::cli) fn end(&mut self, mut show: impl FnMut(&str)) {
         if self.open.is_empty() {
@@ -161,6 +168,20 @@ mod tests {
         check(&[b"10%\r", b"20%\r100%\nend"], &["100%", "end"]);
         check(&[b"dos\r\n"], &["dos"]);
         check(&[b"\xff\n"], &["\u{fffd}"]);
+    }
+
+    #[test]
+    fn an_open_line_is_what_was_written_last() {
+        let check = |chunk: &[u8], want: &str| {
+            let mut lines = Lines::default();
+            lines.push(chunk, |_line| {});
+            assert_eq!(lines.open(), want, "{chunk:?}");
+        };
+        check(b"a\nb", "b");
+        check(b"a\n", "");
+        check(b"10%\r20%", "20%");
+        check(b"10%\r20%\r", "20%");
+        check(b"\xe2\x82", "\u{fffd}");
     }
 
     #[test]

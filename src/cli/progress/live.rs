@@ -1,0 +1,158 @@
+//! The live view on a terminal: what runs, with its time and its last lines, below what is over.
+//!
+//! What is shown is a pure function of the events, the time and the terminal's size ([`frame`]). A thread
+//! draws some times a second. Events only change the state: they never wait for the terminal.
+
+mod frame;
+mod line;
+mod look;
+mod model;
+mod screen;
+mod terminal;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::build::Event;
+use crate::pool;
+
+use super::text::shown;
+
+use look::{Look, Signs};
+use model::Model;
+use screen::Screen;
+
+/// The time from one frame to the next. What ends before the first is shown once, as it ended.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// The view.
+#[derive(Debug)]
+pub(super) struct Live {
+    shared: Arc<Shared>,
+    is_drawing: bool,
+}
+
+/// What the thread that draws has in common with those that tell.
+#[derive(Debug)]
+struct Shared {
+    started: Instant,
+    model: Mutex<Model>,
+    /// Held while the terminal is written to; taken before the model.
+    screen: Mutex<Output>,
+}
+
+#[derive(Debug)]
+struct Output {
+    screen: Screen,
+    has_ended: bool,
+}
+
+impl Live {
+    pub(super) fn new(started: Instant, colours: bool, unicode: bool) -> Self {
+        let look = Look { signs: if unicode { Signs::Unicode } else { Signs::Ascii } };
+        let screen = Mutex::new(Output { screen: Screen::new(colours), has_ended: false });
+        let shared = Arc::new(Shared { started, model: Mutex::new(Model::new(look)), screen });
+        Self { shared, is_drawing: false }
+    }
+
+    /// Takes what happened; the first time starts the drawing.
+    pub(super) fn event(&mut self, event: &Event) {
+        self.shared.model().event(event, self.shared.started.elapsed());
+        if !self.is_drawing {
+            self.is_drawing = true;
+            let shared = Arc::clone(&self.shared);
+            // It is not waited for: it sees the end, or ends with the process.
+            pool::background(move || {
+                loop {
+                    thread::sleep(FRAME);
+                    if !shared.draw() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Adds lines that stay, some of which may be what a step printed or a Dockerfile holds.
+    pub(super) fn lines(&self, text: &str, colours: bool) {
+        let mut model = self.shared.model();
+        let lines = text.trim_end().split('\n');
+        lines.for_each(|line| model.say(shown(line, colours).into_owned()));
+    }
+
+    /// Ends the view: steps that run are canceled ones, what is over is shown, the cursor is back.
+    pub(super) fn end_with(&self, text: &str, colours: bool) {
+        self.shared.model().end(self.shared.started.elapsed());
+        if !text.is_empty() {
+            self.lines(text, colours);
+        }
+        let mut output = self.shared.output();
+        output.has_ended = true;
+        self.shared.write(&mut output, false);
+    }
+
+    /// For the one who handles signals.
+    pub(super) fn handle(&self) -> TerminalHandle {
+        TerminalHandle(Arc::clone(&self.shared))
+    }
+}
+
+impl Shared {
+    fn model(&self) -> MutexGuard<'_, Model> {
+        // After a panic elsewhere, a line may be missing: the rest is as good as it was.
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn output(&self) -> MutexGuard<'_, Output> {
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows how it is now; false when the view has ended.
+    fn draw(&self) -> bool {
+        let mut output = self.output();
+        if output.has_ended {
+            return false;
+        }
+        self.write(&mut output, terminal::is_ours());
+        true
+    }
+
+    fn write(&self, output: &mut Output, with_live_lines: bool) {
+        let size = terminal::size();
+        let mut model = self.model();
+        let (past, look) = (model.take_past(), model.look);
+        let lines = if with_live_lines {
+            frame::lines(&model, self.started.elapsed(), size)
+        } else {
+            Vec::new()
+        };
+        drop(model);
+        let bytes = output.screen.frame(&past, &lines, look, size.columns);
+        if output.screen.is_live {
+            terminal::note_live_lines(true);
+        }
+        terminal::write(&bytes);
+        if !output.screen.is_live {
+            terminal::note_live_lines(false);
+        }
+    }
+}
+
+/// Lets the terminal be used by others for a while.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct TerminalHandle(Arc<Shared>);
+
+impl TerminalHandle {
+    /// Removes the live lines, runs `work`, and goes on.
+    pub(in crate::cli) fn aside<R>(&self, work: impl FnOnce() -> R) -> R {
+        let mut output = self.0.output();
+        self.0.write(&mut output, false);
+        work()
+    }
+
+    /// Gives the terminal back at once, even if somebody is just writing to it.
+    pub(in crate::cli) fn leave(&self) {
+        terminal::leave();
+    }
+}

@@ -1,0 +1,184 @@
+//! Lines of a screen: painted text that is measured and clipped in columns.
+
+use unicode_width::UnicodeWidthChar as _;
+
+use super::super::text::shown;
+
+/// How far apart a terminal's tab stops are.
+const TAB_COLUMNS: usize = 8;
+
+/// How a piece of text looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Paint {
+    /// As the terminal has it.
+    Plain,
+    /// What is to be seen first.
+    Bold,
+    /// What is there beside the rest.
+    Dim,
+    /// It went well.
+    Green,
+    /// It was there already, or goes on.
+    Cyan,
+    /// It failed.
+    Red,
+    /// It was stopped.
+    Yellow,
+}
+
+impl Paint {
+    /// The numbers that switch it on (ECMA-48, 8.3.117).
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Bold => "1",
+            Self::Dim => "2",
+            Self::Green => "32",
+            Self::Cyan => "36",
+            Self::Red => "31",
+            Self::Yellow => "33",
+        }
+    }
+}
+
+/// One line, in pieces. What it holds cannot move a cursor.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line(Vec<(Paint, String)>);
+
+impl Line {
+    /// The same, with more at its end.
+    #[must_use]
+    pub(super) fn with(mut self, paint: Paint, text: &str) -> Self {
+        self.0.push((paint, settled(text)));
+        self
+    }
+
+    /// How many columns it takes.
+    pub(super) fn columns(&self) -> usize {
+        self.0.iter().map(|(_, text)| columns(text)).sum()
+    }
+
+    /// The same in `room` columns at most; `more` stands for what is left out.
+    #[must_use]
+    pub(super) fn clipped(self, room: usize, more: &str) -> Self {
+        if self.columns() <= room {
+            return self;
+        }
+        let mut left = room.saturating_sub(columns(more));
+        let mut kept = Vec::with_capacity(self.0.len() + 1);
+        let mut last = Paint::Plain;
+        for (paint, text) in self.0 {
+            let n_columns = columns(&text);
+            last = paint;
+            if n_columns > left {
+                kept.push((paint, first_columns(&text, left)));
+                break;
+            }
+            left -= n_columns;
+            kept.push((paint, text));
+        }
+        kept.push((last, first_columns(more, room)));
+        Self(kept)
+    }
+
+    /// The same with `after` behind it, which is not clipped while there is room for it.
+    #[must_use]
+    pub(super) fn clipped_before(self, after: Self, room: usize, more: &str) -> Self {
+        let mut all = self.clipped(room.saturating_sub(after.columns()), more);
+        all.0.extend(after.0);
+        all.clipped(room, more)
+    }
+
+    /// As a terminal gets it.
+    pub(super) fn text(&self, colours: bool) -> String {
+        let mut all = String::new();
+        for (paint, text) in &self.0 {
+            if !colours || *paint == Paint::Plain {
+                all.push_str(text);
+            } else {
+                all.push_str(&format!("\u{1b}[{}m{text}\u{1b}[0m", paint.code()));
+            }
+        }
+        all
+    }
+}
+
+/// Text in which each character stands where it is written: no control characters, no tabs, and none
+/// of those that turn the direction of what follows.
+fn settled(text: &str) -> String {
+    let text = shown(text, false);
+    let mut settled = String::with_capacity(text.len());
+    let mut column = 0;
+    for c in text.chars() {
+        match c {
+            '\t' => {
+                let n_blanks = TAB_COLUMNS - column % TAB_COLUMNS;
+                settled.extend(std::iter::repeat_n(' ', n_blanks));
+                column += n_blanks;
+            }
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            c => {
+                settled.push(c);
+                column += c.width().unwrap_or(0);
+            }
+        }
+    }
+    settled
+}
+
+fn columns(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+fn first_columns(text: &str, room: usize) -> String {
+    let mut left = room;
+    let fits = |c: &char| {
+        let n_columns = c.width().unwrap_or(0);
+        let fits = n_columns <= left;
+        left = left.saturating_sub(n_columns);
+        fits
+    };
+    text.chars().take_while(fits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_clipped_in_columns() {
+        let line = || Line::default().with(Paint::Bold, "ab").with(Paint::Plain, "日本c");
+        assert_eq!(line().columns(), 7);
+        for (room, want) in [
+            (9, "ab日本c"),
+            (7, "ab日本c"),
+            (6, "ab日…"),
+            (5, "ab日…"),
+            (4, "ab…"),
+            (3, "ab…"),
+            (2, "a…"),
+            (1, "…"),
+            (0, ""),
+        ] {
+            let clipped = line().clipped(room, "…");
+            assert_eq!(clipped.text(false), want, "{room}");
+            assert!(clipped.columns() <= room);
+        }
+        assert_eq!(line().clipped(6, "...").text(false), "ab...");
+        assert_eq!(line().clipped(3, "…").text(true), "\u{1b}[1mab\u{1b}[0m…");
+    }
+
+    #[test]
+    fn nothing_in_a_line_moves_the_cursor() {
+        for (text, want) in [
+            ("a\tb", "a       b"),
+            ("日本\tb", "日本    b"),
+            ("\u{1b}[2J\u{1b}[31mred\r\n\u{7}", "red"),
+            ("a\u{202e}b\u{2066}c", "abc"),
+            ("e\u{301}x", "e\u{301}x"),
+        ] {
+            assert_eq!(Line::default().with(Paint::Plain, text).text(false), want, "{text:?}");
+        }
+        assert_eq!(Line::default().with(Paint::Plain, "e\u{301}x").columns(), 2);
+    }
+}

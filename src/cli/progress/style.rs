@@ -1,0 +1,49 @@
+//! `--progress`: what is asked for, and what there can be.
+
+use clap::ValueEnum;
+
+use super::super::environment::Environment;
+use super::super::exit::Exit;
+use super::super::report::Complaint;
+
+/// `--progress`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Progress {
+    /// What fits where the output goes
+    Auto,
+    /// What runs and how far it is, on a terminal
+    Tty,
+    /// Lines, for logs
+    Plain,
+    /// One JSON object a line, for programs; `testdata/progress.schema.json` describes them
+    Json,
+    /// Nothing
+    Quiet,
+}
+
+impl Progress {
+    /// Whether it can be had here.
+    ///
+    /// # Errors
+    /// When it needs a terminal and there is none, as for docker.
+    pub(in crate::cli) fn check(self, environment: &Environment) -> Result<(), Complaint> {
+        if self == Self::Tty && !environment.is_terminal {
+            let text = "error: --progress=tty: standard error is no terminal; leave it away, or \
+                        take --progress=plain";
+            return Err(Complaint::new(text, Exit::Usage));
+        }
+        Ok(())
+    }
+
+    /// Whether lines are written over.
+    pub(super) fn is_live(self, environment: &Environment) -> bool {
+        match self {
+            Self::Tty => environment.is_terminal,
+            Self::Auto => {
+                let has_groups = environment.ci_system().is_some();
+                environment.is_terminal && !environment.is_dumb && !has_groups
+            }
+            Self::Plain | Self::Json | Self::Quiet => false,
+        }
+    }
+}

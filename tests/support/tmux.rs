@@ -1,0 +1,134 @@
+//! A terminal that a test can look at: a tmux server of its own.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests say what they mean with them")]
+
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::env::Env;
+
+/// What does not happen within this time does not happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A terminal in which something runs.
+#[derive(Debug)]
+pub(crate) struct Terminal<'a> {
+    env: &'a Env,
+    socket: PathBuf,
+}
+
+impl<'a> Terminal<'a> {
+    /// Runs rbuild with these arguments in a terminal of this size. When it ends, `exit=` and its
+    /// status come below; words with `=` before the first that is none are variables.
+    pub(crate) fn rbuild(env: &'a Env, size: (u16, u16), args: &[&str]) -> Self {
+        let n_variables = args.iter().take_while(|word| word.contains('=')).count();
+        let (variables, args) = args.split_at(n_variables);
+        let quoted = |word: &&str| format!("'{word}'");
+        let words = |words: &[&str]| words.iter().map(quoted).collect::<Vec<_>>().join(" ");
+        let (variables, args) = (words(variables), words(args));
+        let program = env!("CARGO_BIN_EXE_rbuild");
+        // The shell lives until the terminal goes; what ends rbuild does not end it.
+        Self::shell(
+            env,
+            size,
+            &format!(
+                "trap : INT QUIT\nenv {variables} '{program}' --root store {args}\n\
+                 echo \"exit=$?\"\nexec sleep 1000"
+            ),
+        )
+    }
+
+    /// Runs a script of the shell.
+    pub(crate) fn shell(env: &'a Env, (columns, rows): (u16, u16), script: &str) -> Self {
+        let socket = (0..).map(|n| env.path(&format!("tmux.{n}"))).find(|path| !path.exists());
+        let terminal = Self { env, socket: socket.unwrap() };
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        terminal.tmux(&["new-session", "-d", "-x", &columns, "-y", &rows, script]);
+        terminal
+    }
+
+    fn tmux(&self, args: &[&str]) -> String {
+        let mut command = self.env.program("tmux");
+        command.args(["-u", "-f", "/dev/null", "-S"]).arg(&self.socket).args(args);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What is on the screen, without blank lines at its end.
+    pub(crate) fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"]).trim_end().to_owned()
+    }
+
+    /// The same with the sequences of colours.
+    pub(crate) fn colours(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-e"]).trim_end().to_owned()
+    }
+
+    /// Everything that can be scrolled to, lines that wrap in one.
+    pub(crate) fn all(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-J", "-S", "-"]).trim_end().to_owned()
+    }
+
+    /// Where the cursor is, from 0, or nothing when it is hidden.
+    pub(crate) fn cursor(&self) -> Option<(u16, u16)> {
+        let text = self.tmux(&["display", "-p", "#{cursor_flag} #{cursor_x} #{cursor_y}"]);
+        let numbers: Vec<u16> = text.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        let [is_shown, x, y] = numbers.try_into().unwrap();
+        (is_shown == 1).then_some((x, y))
+    }
+
+    /// Types keys, as tmux calls them.
+    pub(crate) fn keys(&self, keys: &str) {
+        self.tmux(&["send-keys", keys]);
+    }
+
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        self.tmux(&["resize-window", "-x", &columns, "-y", &rows]);
+    }
+
+    /// Waits until the screen is as `is` wants it.
+    #[track_caller]
+    pub(crate) fn until(&self, is: impl Fn(&str) -> bool) -> String {
+        let start = Instant::now();
+        loop {
+            let screen = self.screen();
+            if is(&screen) {
+                return screen;
+            }
+            assert!(start.elapsed() < PATIENCE, "it never came:\n{screen}");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until all of this is on the screen.
+    #[track_caller]
+    pub(crate) fn until_shown(&self, parts: &[&str]) -> String {
+        self.until(|screen| parts.iter().all(|part| screen.contains(part)))
+    }
+
+    /// Waits until rbuild has ended; gives all that it left, and checks its status.
+    #[track_caller]
+    pub(crate) fn ended(&self, code: i32) -> Vec<String> {
+        self.until(|screen| screen.contains("exit="));
+        let all = self.all();
+        let Some((left, exit)) = all.rsplit_once("exit=") else { panic!("{all}") };
+        assert_eq!(exit.trim(), code.to_string(), "{all}");
+        assert!(self.cursor().is_some(), "the cursor is hidden");
+        left.lines().map(|line| line.trim_end().to_owned()).collect()
+    }
+}
+
+impl Drop for Terminal<'_> {
+    fn drop(&mut self) {
+        let mut command = self.env.program("tmux");
+        drop(command.arg("-S").arg(&self.socket).arg("kill-server").output());
+        // It says so before it goes.
+        let start = Instant::now();
+        let lives = || self.env.processes().iter().any(|process| process.contains("tmux"));
+        while start.elapsed() < PATIENCE && lives() {
+            sleep(Duration::from_millis(5));
+        }
+    }
+}
