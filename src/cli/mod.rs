@@ -34,6 +34,7 @@ mod registry_args;
 mod report;
 mod run_options;
 mod secrets;
+mod stdout;
 mod store_args;
 mod table;
 mod transfer_args;
@@ -95,7 +96,7 @@ pub fn main() -> Exit {
         Command::Man(man) => commands::prompt::man(man),
         Command::Version => commands::version::run(),
     };
-    match result {
+    match result.and_then(|()| stdout::result()) {
         Ok(()) => Exit::Success,
         Err(complaint) => report::complaint(&complaint),
     }

@@ -1,8 +1,8 @@
 //! Errors as people read them.
-#![expect(clippy::print_stderr, reason = "messages go to standard error")]
 
 use std::error::Error;
 use std::fmt;
+use std::io::Write as _;
 
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 
@@ -101,7 +101,7 @@ impl fmt::Display for Complaint {
 pub(super) fn complaint(complaint: &Complaint) -> Exit {
     let text = complaint.text.trim_end();
     if !text.is_empty() {
-        eprintln!("{text}");
+        remark(text);
     }
     complaint.exit
 }
@@ -115,5 +115,6 @@ pub(super) fn usage(error: &clap::Error) -> Exit {
 
 /// Shows a remark.
 pub(super) fn remark(text: &str) {
-    eprintln!("{text}");
+    // That nobody reads is no reason to fail.
+    let _nobody_reads = writeln!(std::io::stderr().lock(), "{text}");
 }

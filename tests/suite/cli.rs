@@ -180,6 +180,22 @@ fn wrong_usage_says_what_to_type() {
     check(&["inspect", "nothing:1"], 3, "error: there is no image nothing:1 in the store");
 }
 
+/// What `head` does once it has seen enough, and a disk that is full.
+#[test]
+fn output_that_nobody_reads_is_no_failure_and_one_that_is_lost_is() {
+    let env = Env::new();
+    env.base();
+    for args in [&["images"][..], &["inspect", "base:1"], &["history", "base:1"], &["version"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let done = Done::of(env.command(args).stdout(writer).output().unwrap());
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{args:?}");
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = Done::of(env.command(args).stdout(full).output().unwrap());
+        done.fails(3, &["error: cannot write to standard output: No space left on device"]);
+    }
+}
+
 #[test]
 fn outputs_that_cannot_be_written_fail_by_name_after_the_build() {
     let env = Env::new();

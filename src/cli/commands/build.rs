@@ -1,5 +1,4 @@
 //! `rbuild build CONTEXT`
-#![expect(clippy::print_stdout, reason = "the image's id is what -q asks for")]
 
 use std::path::Path;
 
@@ -18,6 +17,7 @@ use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::lockfile::LockFile;
 use crate::cli::outputs::Outputs;
 use crate::cli::progress::{self, Progress, Reporter, Requested};
+use crate::cli::stdout::say;
 use crate::cli::{interrupt, registries, secrets};
 use crate::diag::{Diagnostic, SourceFile, Style};
 use crate::ir;
@@ -216,7 +216,7 @@ impl Work<'_> {
             write(path, format!("{:#}\n", metadata(built, sent, tags)))?;
         }
         if self.reporter.is_quiet() {
-            println!("{}", built.id);
+            say!("{}", built.id);
         }
         let failed = |error| Complaint::from_error(&error, Exit::Environment);
         let (_, n_bytes) = id_and_size(self.services.store, built.top).map_err(failed)?;

@@ -1,5 +1,4 @@
 //! `rbuild history ls|show|logs|rm` and `rbuild explain`: builds as the store remembers them.
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use std::io::{self, Write as _};
 
@@ -12,6 +11,7 @@ use crate::cli::history_args::{
 };
 use crate::cli::progress::{Lines, shown, size};
 use crate::cli::record::{End, Logs, Outcome, Recorded, Step};
+use crate::cli::stdout::say;
 use crate::cli::table::{self, row};
 use crate::pathio::PathError;
 use crate::store::{BuildRecord, Store};
@@ -40,13 +40,13 @@ pub(in crate::cli) fn explain(
 ) -> Result<()> {
     let store = open_store(global, environment)?;
     let build = Build::read(&one(&store, &args.which)?, Logs::Skip)?;
-    println!("{}", build.headline(environment.now_s));
+    say!("{}", build.headline(environment.now_s));
     let (n_steps, n_cached) = build.recorded.counts();
-    println!("{n_cached} of {n_steps} steps were in the cache");
+    say!("{n_cached} of {n_steps} steps were in the cache");
     let is_made = |step: &Step| !matches!(step.end, Some((Outcome::Cached, _)));
     for (id, step) in build.recorded.instructions().filter(|(_, step)| is_made(step)) {
         let why = step.reason.as_deref().unwrap_or("it ended before it was known");
-        println!("#{id} {}\n    {}", shown(&step.name, false), shown(why, false));
+        say!("#{id} {}\n    {}", shown(&step.name, false), shown(why, false));
     }
     Ok(())
 }
@@ -176,12 +176,12 @@ fn list(store: &Store, args: &ListArgs, now_s: i64) -> Result<()> {
     }
     for record in records(store)?.iter().take(args.limit.unwrap_or(usize::MAX)) {
         if args.quiet {
-            println!("{}", record.id);
+            say!("{}", record.id);
             continue;
         }
         let build = Build::read(record, Logs::Skip)?;
         if args.json {
-            println!("{}", build.json());
+            say!("{}", build.json());
             continue;
         }
         let (n_steps, n_cached) = build.recorded.counts();
@@ -190,7 +190,7 @@ fn list(store: &Store, args: &ListArgs, now_s: i64) -> Result<()> {
         let of = shown(&build.subject(), false).into_owned();
         rows.push(row([&build.id, &when, &build.status(), &took, &n_steps, &n_cached, &of]));
     }
-    table::lines(&rows).iter().for_each(|line| println!("{line}"));
+    table::lines(&rows).iter().for_each(|line| say!("{line}"));
     Ok(())
 }
 
@@ -230,10 +230,10 @@ fn show(store: &Store, args: &ShowArgs, now_s: i64) -> Result<()> {
         return Ok(());
     }
     let build = Build::read(&record, Logs::Skip)?;
-    println!("{}", build.headline(now_s));
-    build.facts().iter().for_each(|line| println!("{}", shown(line, false)));
-    build.steps().iter().for_each(|line| println!("{}", shown(line, false)));
-    build.complaints().iter().for_each(|line| println!("{}", shown(line, false)));
+    say!("{}", build.headline(now_s));
+    build.facts().iter().for_each(|line| say!("{}", shown(line, false)));
+    build.steps().iter().for_each(|line| say!("{}", shown(line, false)));
+    build.complaints().iter().for_each(|line| say!("{}", shown(line, false)));
     Ok(())
 }
 
@@ -330,15 +330,15 @@ fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> {
         return Ok(());
     }
     for (id, step) in steps {
-        println!("#{id} {}", shown(&step.name, false));
+        say!("#{id} {}", shown(&step.name, false));
         let mut lines = Lines::default();
         let mut last = 0.0;
         for (at, bytes) in &step.output {
             last = *at;
-            lines.push(bytes, |line| println!("#{id} {at:.3} {}", shown(line, colours)));
+            lines.push(bytes, |line| say!("#{id} {at:.3} {}", shown(line, colours)));
         }
-        lines.end(|line| println!("#{id} {last:.3} {}", shown(line, colours)));
-        println!("#{id} {}", end(step));
+        lines.end(|line| say!("#{id} {last:.3} {}", shown(line, colours)));
+        say!("#{id} {}", end(step));
     }
     Ok(())
 }
@@ -358,7 +358,7 @@ fn remove(store: &Store, args: &RmArgs) -> Result<()> {
         }
         let removed = store.remove_build_record(record);
         removed.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-        println!("{}", record.id);
+        say!("{}", record.id);
     }
     Ok(())
 }

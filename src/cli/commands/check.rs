@@ -1,6 +1,5 @@
 //! `rbuild --check` and `--call=outline|targets`: what a Dockerfile says of itself, and what is
 //! odd about it. Nothing is built, and no registry asked.
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use std::io::IsTerminal as _;
 
@@ -11,6 +10,7 @@ use crate::build::BuildOptions;
 use crate::cli::args::BuildArgs;
 use crate::cli::call::{Format, Inspection};
 use crate::cli::contexts::Input;
+use crate::cli::stdout::{self, say};
 use crate::diag::{self, Diagnostic, SourceFile, Span, Style, codes};
 use crate::ir;
 use crate::lint::{self, LintOptions, Outline, StageSummary, Wanted};
@@ -97,8 +97,8 @@ impl Look<'_> {
         let stages = lint::stages(&self.dockerfile, self.source().text());
         if what == Inspection::Targets {
             match format {
-                Format::Text => print!("{}", targets_text(&stages)),
-                Format::Json => println!("{:#}", self.targets_json(&stages)),
+                Format::Text => stdout::print(format_args!("{}", targets_text(&stages))),
+                Format::Json => say!("{:#}", self.targets_json(&stages)),
             }
             return Ok(());
         }
@@ -110,8 +110,8 @@ impl Look<'_> {
             return Err(Complaint::new(text, Exit::Build));
         };
         match format {
-            Format::Text => print!("{}", outline_text(&outline)),
-            Format::Json => println!("{:#}", self.outline_json(&outline)),
+            Format::Text => stdout::print(format_args!("{}", outline_text(&outline))),
+            Format::Json => say!("{:#}", self.outline_json(&outline)),
         }
         Ok(())
     }
@@ -124,11 +124,14 @@ impl Look<'_> {
             without_checks(self.diagnostics.clone()).chain(found).collect::<Vec<_>>()
         })?;
         match format {
-            Format::Json => println!("{:#}", self.check_json(&found)),
-            Format::Text if found.is_empty() => println!("no warnings"),
+            Format::Json => say!("{:#}", self.check_json(&found)),
+            Format::Text if found.is_empty() => say!("no warnings"),
             Format::Text => {
-                print!("{}", diag::render(&found, self.source(), self.style()));
-                println!("{}", silenced_by(&found));
+                stdout::print(format_args!(
+                    "{}",
+                    diag::render(&found, self.source(), self.style())
+                ));
+                say!("{}", silenced_by(&found));
             }
         }
         match found.len() {

@@ -1,5 +1,4 @@
 //! `rbuild du`: what the store holds, and how much it takes of the disk.
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 use super::images::{SHORT_ID, ago};
 use super::{Complaint, Environment, Exit, Global, open_store};
 use crate::cli::progress::size;
+use crate::cli::stdout::say;
 use crate::cli::store_args::DuArgs;
 use crate::cli::table::{self, row};
 use crate::oci::Reference;
@@ -36,14 +36,14 @@ pub(in crate::cli) fn run(
     let store = open_store(global, environment)?;
     let usage = store.usage().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     if args.json {
-        println!("{:#}", to_json(&usage));
+        say!("{:#}", to_json(&usage));
         return Ok(());
     }
     if args.verbose {
         for (title, rows) in details(&usage, environment.now_s) {
-            println!("{title}:");
+            say!("{title}:");
             print(&rows);
-            println!();
+            say!();
         }
     }
     print(&summary(&usage));
@@ -51,7 +51,7 @@ pub(in crate::cli) fn run(
 }
 
 fn print(rows: &[Vec<String>]) {
-    table::lines(rows).iter().for_each(|line| println!("{line}"));
+    table::lines(rows).iter().for_each(|line| say!("{line}"));
 }
 
 fn summary(usage: &Usage) -> Vec<Vec<String>> {

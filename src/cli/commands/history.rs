@@ -1,5 +1,4 @@
 //! `rbuild history IMAGE`: how an image came to be, in docker's words. Builds are [`builds`]'.
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use std::time::UNIX_EPOCH;
 
@@ -9,6 +8,7 @@ use super::images::{SHORT_ID, ago};
 use super::{Complaint, Environment, Exit, Global, builds, find, open_store};
 use crate::cli::history_args::{HistoryArgs, HistoryCommand, ImageHistoryArgs, ListArgs};
 use crate::cli::progress::size;
+use crate::cli::stdout::say;
 use crate::cli::table::{self, row};
 use crate::image::{ExportError, Image, Loaded};
 use crate::oci::{DiffId, History};
@@ -65,12 +65,12 @@ fn of(
     for line in &lines {
         let id = if args.no_trunc { line.id.clone() } else { short_id(&line.id) };
         match (args.quiet, args.json) {
-            (true, _) => println!("{id}"),
-            (_, true) => println!("{}", line.json(args, &id, environment.now_s)),
+            (true, _) => say!("{id}"),
+            (_, true) => say!("{}", line.json(args, &id, environment.now_s)),
             (_, false) => rows.push(line.cells(args, &id, environment.now_s)),
         }
     }
-    table::lines(&rows).iter().for_each(|line| println!("{line}"));
+    table::lines(&rows).iter().for_each(|line| say!("{line}"));
     Ok(())
 }
 

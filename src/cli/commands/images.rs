@@ -1,10 +1,10 @@
 //! `rbuild images`
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use std::time::Duration;
 
 use super::{Complaint, Environment, Exit, Global, open_store};
 use crate::cli::progress::size;
+use crate::cli::stdout::say;
 use crate::image::{ExportError, Image, Loaded};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError};
@@ -16,13 +16,13 @@ pub(in crate::cli) fn run(global: &Global, environment: &Environment) -> Result<
     let store = open_store(global, environment)?;
     let failed = |error: StoreError| Complaint::from_error(&error, Exit::Environment);
     let unreadable = |error: ExportError| Complaint::from_error(&error, Exit::Environment);
-    println!("{:50} {:12} {:>16} {:>10}", "NAME", "ID", "CREATED", "SIZE");
+    say!("{:50} {:12} {:>16} {:>10}", "NAME", "ID", "CREATED", "SIZE");
     for tag in store.tags().map_err(failed)? {
         let (id, n_bytes) = id_and_size(&store, tag.manifest).map_err(unreadable)?;
         let id: String = id.hex().chars().take(SHORT_ID).collect();
         let name = tag.name.parse::<Reference>().map_or(tag.name.clone(), |name| name.familiar());
         let age = ago(environment.now_s.saturating_sub(tag.updated_s));
-        println!("{name:50} {id:12} {age:>16} {:>10}", size(n_bytes));
+        say!("{name:50} {id:12} {age:>16} {:>10}", size(n_bytes));
     }
     Ok(())
 }

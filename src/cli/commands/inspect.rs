@@ -1,5 +1,4 @@
 //! `rbuild inspect IMAGE`: a page for people, or a document for programs.
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 mod document;
 mod page;
@@ -8,6 +7,7 @@ use super::{Complaint, Environment, Exit, Global, find, open_store, with_service
 use crate::build;
 use crate::cli::image_view::ImageView;
 use crate::cli::look_args::InspectArgs;
+use crate::cli::stdout::say;
 use crate::image::{ExportError, Image, Loaded};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError};
@@ -47,11 +47,11 @@ pub(in crate::cli) fn run(
         loaded.images.into_iter().map(|image| ImageView::of(&store, image)).collect();
     let views = views.map_err(failed)?;
     if args.json {
-        println!("{:#}", document::of(&subject, &views));
+        say!("{:#}", document::of(&subject, &views));
         return Ok(());
     }
     let lines = page::lines(&subject, &views, &args.image, environment.now_s);
-    lines.iter().for_each(|line| println!("{line}"));
+    lines.iter().for_each(|line| say!("{line}"));
     Ok(())
 }
 

@@ -1,5 +1,4 @@
 //! `rbuild login [REGISTRY]` and `rbuild logout [REGISTRY]`
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
@@ -9,6 +8,7 @@ use rustix::termios::{LocalModes, OptionalActions};
 use super::{Complaint, Environment, Exit};
 use crate::cli::registries;
 use crate::cli::report;
+use crate::cli::stdout::say;
 use crate::cli::transfer_args::{LoginArgs, LogoutArgs};
 use crate::registry::{KeptIn, RegistryError, forget_login, keep_login};
 
@@ -53,7 +53,7 @@ pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Resu
             format!("the password is in {}, unencrypted", file.display())
         }
     };
-    println!("logged in to {registry}; {place}");
+    say!("logged in to {registry}; {place}");
     Ok(())
 }
 
@@ -63,7 +63,7 @@ pub(in crate::cli) fn logout(args: &LogoutArgs, environment: &Environment) -> Re
     let forgot = forget_login(&folder, registry)
         .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let said = if forgot { "logged out of" } else { "there was no login to" };
-    println!("{said} {registry}");
+    say!("{said} {registry}");
     Ok(())
 }
 

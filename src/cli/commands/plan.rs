@@ -1,5 +1,4 @@
 //! `rbuild plan CONTEXT`, and `--dry-run`: what a build would do.
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use crate::cli::args::BuildArgs;
 use crate::cli::plan_args::PlanArgs;
 use crate::cli::progress::{shown, size};
 use crate::cli::reasons;
+use crate::cli::stdout::say;
 
 pub(in crate::cli) fn run(
     args: &PlanArgs,
@@ -26,9 +26,9 @@ pub(in crate::cli) fn run(
     }
     let foreseen = foresee(build, global, environment)?;
     if *json {
-        println!("{:#}", as_json(&foreseen));
+        say!("{:#}", as_json(&foreseen));
     } else {
-        text(&foreseen).iter().for_each(|line| println!("{}", shown(line, false)));
+        text(&foreseen).iter().for_each(|line| say!("{}", shown(line, false)));
     }
     Ok(())
 }
@@ -196,6 +196,6 @@ pub(super) fn dry_run(
 ) -> Result<(), Complaint> {
     text(&foresee(args, global, environment)?)
         .iter()
-        .for_each(|line| println!("{}", shown(line, false)));
+        .for_each(|line| say!("{}", shown(line, false)));
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! `rbuild prune`
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use std::time::UNIX_EPOCH;
 
 use super::{Complaint, Environment, Exit, Global, open_store};
 use crate::cli::progress::size;
+use crate::cli::stdout::say;
 use crate::cli::store_args::PruneArgs;
 use crate::oci::Reference;
 use crate::plan;
@@ -31,9 +31,9 @@ pub(in crate::cli) fn run(
     let verb = if args.dry_run { "Would untag" } else { "Untagged" };
     for name in names {
         let name = name.parse::<Reference>().map_or(name.clone(), |name| name.familiar());
-        println!("{verb}: {name}");
+        say!("{verb}: {name}");
     }
-    println!("{}", summary(&pruned, args.dry_run));
+    say!("{}", summary(&pruned, args.dry_run));
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! `rbuild pull NAME`
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference, with_services};
 use crate::build;
+use crate::cli::stdout::say;
 use crate::cli::transfer_args::PullArgs;
 use crate::oci::Platform;
 
@@ -19,6 +19,6 @@ pub(in crate::cli) fn run(
         build::pull(services, &name, &platform)
             .map_err(|error| Complaint::from_error(&*error, Exit::Environment))
     })?;
-    println!("{name} {digest}");
+    say!("{name} {digest}");
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! `rbuild push NAME`
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference, with_services};
 use crate::build;
 use crate::cli::output;
+use crate::cli::stdout::say;
 use crate::cli::transfer_args::PushArgs;
 use crate::image::{ExportOptions, Loaded};
 use crate::oci::{Annotation, Digest, Reference};
@@ -45,7 +45,7 @@ pub(in crate::cli) fn run(
             .map(|digests| digests.first().copied().expect("each name has one"))
             .map_err(failed)
     })?;
-    println!("{name} {digest}");
+    say!("{name} {digest}");
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! `rbuild save` and `rbuild load`: images out of the store into archives, and back.
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use super::{Complaint, Environment, Exit, Global, find, open_store, with_services};
 use crate::build;
+use crate::cli::stdout::say;
 use crate::cli::store_args::{LoadArgs, SaveArgs, SaveFormat};
 use crate::cli::{output, report};
 use crate::image::{
@@ -144,11 +144,11 @@ pub(in crate::cli) fn load(
         return Ok(());
     }
     for image in &images {
-        image.names.iter().for_each(|name| println!("Loaded image: {}", name.familiar()));
+        image.names.iter().for_each(|name| say!("Loaded image: {}", name.familiar()));
         if image.names.is_empty() {
             let id = store.image_id(image.top);
             let id = id.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-            println!("Loaded image ID: {}", id.unwrap_or(image.top));
+            say!("Loaded image ID: {}", id.unwrap_or(image.top));
             report::remark("it has no name in there: `rbuild tag ID NAME` gives it one");
         }
     }

@@ -1,8 +1,8 @@
 //! `rbuild tag` and `rbuild rmi`: names of images.
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use super::{Complaint, Environment, Exit, Global, find, open_store, reference};
 use crate::cli::report;
+use crate::cli::stdout::say;
 use crate::cli::store_args::{RmiArgs, TagArgs};
 use crate::oci::Reference;
 use crate::store::{Store, StoreError};
@@ -82,7 +82,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<usize, Complaint> {
     for name in &names {
         let name = reference(name)?;
         if store.remove_tag(&name).map_err(failed)? {
-            println!("Untagged: {}", name.familiar());
+            say!("Untagged: {}", name.familiar());
         }
     }
     Ok(names.len())

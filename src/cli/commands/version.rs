@@ -1,9 +1,9 @@
 //! `rbuild version`
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 use crate::cli::report::Complaint;
+use crate::cli::stdout::say;
 
 pub(in crate::cli) fn run() -> Result<(), Complaint> {
-    println!("rbuild {}", env!("CARGO_PKG_VERSION"));
+    say!("rbuild {}", env!("CARGO_PKG_VERSION"));
     Ok(())
 }

@@ -1,0 +1,36 @@
+//! Standard output, where results go that were asked for.
+
+use std::fmt::Arguments;
+use std::io::{self, Write as _};
+use std::sync::OnceLock;
+
+use super::Exit;
+use super::report::Complaint;
+
+/// Why not all was printed.
+static ERROR: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints a line, as `println!` does; but that nobody reads any more, as behind `| head`, is no reason to
+/// fail, and other errors are told at the end.
+macro_rules! say {
+    () => { $crate::cli::stdout::print(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::cli::stdout::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+pub(super) use say;
+
+/// Prints a text as it is.
+pub(super) fn print(text: Arguments<'_>) {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => drop(ERROR.set(error)),
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Whether all was printed that somebody wanted to read.
+pub(super) fn result() -> Result<(), Complaint> {
+    ERROR.get().map_or(Ok(()), |error| {
+        let text = format!("error: cannot write to standard output: {error}");
+        Err(Complaint::new(text, Exit::Environment))
+    })
+}
