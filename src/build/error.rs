@@ -10,7 +10,7 @@ use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
 use crate::store::StoreError;
 
-use super::{FetchError, LockViolation};
+use super::{Entrance, FetchError, LockViolation};
 
 /// An error that several waiting threads may see.
 pub type Failure = Arc<BuildError>;
@@ -40,6 +40,8 @@ pub enum BuildError {
         last_lines: Vec<String>,
         /// What may help.
         help: Option<String>,
+        /// The way into what it left, if that is kept.
+        left: Option<Box<Entrance>>,
     },
     /// The sandbox could not be set up.
     #[error("cannot run the step")]
@@ -218,6 +220,21 @@ impl BuildError {
             why = format!("{host} does not let us in: {words}");
         }
         Diagnostic::error(code, span, format!("{self}: {why}")).maybe_help(help)
+    }
+
+    /// The way into what a failed command left, if that is kept.
+    #[must_use]
+    pub fn entrance(&self) -> Option<&Entrance> {
+        let Self::Run { left, .. } = self else { return None };
+        left.as_deref()
+    }
+
+    /// The same, with a way into what the command left.
+    pub(super) fn leaving(mut self, entrance: Option<Box<Entrance>>) -> Self {
+        if let Self::Run { left, .. } = &mut self {
+            *left = entrance;
+        }
+        self
     }
 
     /// Whether it is only the consequence of another error.

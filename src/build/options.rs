@@ -55,6 +55,8 @@ pub struct BuildOptions {
     pub cache_to: Vec<CacheTo>,
     /// Whether earlier results are not used.
     pub no_cache: bool,
+    /// Whether what a failed RUN leaves is kept with the error, for others to look at.
+    pub keep_failed: bool,
     /// Whether registries are asked even for images that are in the store.
     pub pull: bool,
     /// SOURCE_DATE_EPOCH: the time in config and history.

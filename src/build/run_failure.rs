@@ -57,7 +57,7 @@ impl FailedStep<'_> {
             }
             Err(source) => return BuildError::Sandbox { span, source },
         };
-        BuildError::Run { span, command, how, last_lines, help }
+        BuildError::Run { span, command, how, last_lines, help, left: None }
     }
 
     fn cause(&self, code: u8, lines: &[String]) -> Option<String> {

@@ -16,7 +16,8 @@ use super::contexts::NamedFolders;
 use super::driver::CONTEXT_FOLDER;
 use super::fetch::Fetched;
 use super::{
-    BuildError, BuildOptions, Event, Failure, Outcome, Services, StepId, StepPlace, chain, run,
+    BuildError, BuildOptions, Event, Failure, Outcome, Services, StepId, StepPlace, chain,
+    step_root,
 };
 
 /// Numbers steps and tells of them.
@@ -45,8 +46,8 @@ impl<'a> Steps<'a> {
 
     fn started(&self, name: String, place: Option<StepPlace>) -> StepRun {
         let id = self.services.numbers.next();
-        self.event(Event::Started { step: id, name, place });
-        StepRun { id, started: Instant::now() }
+        self.event(Event::Started { step: id, name: name.clone(), place });
+        StepRun { id, name, started: Instant::now() }
     }
 
     pub(super) fn finish(&self, step: StepRun, outcome: Outcome) {
@@ -80,6 +81,8 @@ pub(super) struct Shared<'a> {
 #[derive(Debug)]
 pub(super) struct StepRun {
     pub(super) id: StepId,
+    /// As in `[build 2/5] RUN make`.
+    pub(super) name: String,
     started: Instant,
 }
 
@@ -179,7 +182,7 @@ impl<'a> Shared<'a> {
     }
 
     pub(super) fn resolv_conf(&self) -> &[u8] {
-        self.resolv_conf.get_or_init(run::read_resolv_conf)
+        self.resolv_conf.get_or_init(step_root::read_resolv_conf)
     }
 
     /// A number for a folder that files may lie in.

@@ -219,6 +219,9 @@ pub(super) struct BuildArgs {
     /// Set a limit of RUN steps, such as nofile=1024:4096; may be repeated
     #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
     pub(super) ulimit: Vec<String>,
+    /// What to do when a RUN fails: end, or open a shell first in what it left, on a terminal
+    #[arg(long, value_enum, default_value_t = OnError::Fail, value_name = "fail|shell")]
+    pub(super) on_error: OnError,
     /// Look for mistakes in the Dockerfile instead of building: the same as --call=check
     #[arg(long)]
     pub(super) check: bool,
@@ -271,6 +274,14 @@ pub(super) enum NetworkArg {
     None,
     /// That of the machine
     Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnError {
+    /// The build ends
+    Fail,
+    /// A shell is opened where the step failed; the build ends when it is left
+    Shell,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

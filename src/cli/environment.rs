@@ -27,6 +27,8 @@ pub(super) struct Environment {
     pub(super) is_terminal: bool,
     /// Whether it is one on which nothing can be written over.
     pub(super) is_dumb: bool,
+    /// Whether somebody sits at a terminal, types, and reads the messages.
+    pub(super) is_attended: bool,
     /// Whether messages go to a terminal that shows colours.
     pub(super) colour: bool,
     /// Whether what steps print may have colours: on such a terminal, or in the log of a CI system.
@@ -61,6 +63,7 @@ impl Environment {
         let is_dumb = variables.get("TERM").is_some_and(|term| term == "dumb");
         let wanted = !set("NO_COLOR") && !is_dumb;
         let colour = is_terminal && wanted;
+        let is_attended = is_terminal && std::io::stdin().is_terminal();
         Self {
             seed: u64::from(now.subsec_nanos()) ^ (u64::from(std::process::id()) << 32),
             now_s: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
@@ -68,6 +71,7 @@ impl Environment {
             processors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             is_terminal,
             is_dumb,
+            is_attended,
             colour,
             shows_colours: colour || (wanted && ci_system(&variables).is_some()),
             variables,

@@ -240,6 +240,12 @@ impl<'a> Reporter<'a> {
         self.event(&Event::Note { text: text.into() });
     }
 
+    /// Says several lines to who sits at the terminal, however progress is shown.
+    pub(super) fn aside(&self, text: &str) {
+        let _one_at_a_time = self.state();
+        with_stderr(|out| out.lines(text, self.environment.colour));
+    }
+
     /// Shows what is odd about the Dockerfile.
     pub(super) fn warnings(&self, found: &[Diagnostic], source: &SourceFile) {
         let mut state = self.state();

@@ -72,6 +72,11 @@ impl Complaint {
         Self::new(String::new(), exit)
     }
 
+    /// Whether everything was said of it.
+    pub(super) const fn is_said(&self) -> bool {
+        self.text.is_empty()
+    }
+
     pub(super) fn findings(&self) -> Option<&Findings> {
         self.findings.as_deref()
     }

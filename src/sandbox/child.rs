@@ -15,9 +15,10 @@ use rustix::mount::{
 };
 use rustix::process::Signal;
 
-use super::caps;
 use super::prepare::{Child, Filesystem, Prepared, Target};
+use super::streams::Ends;
 use super::sys::{clone, exec, filter, mount, net, signal};
+use super::{caps, keep};
 
 /// What the child tells its parent when it cannot execute the command: three words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,31 +63,23 @@ impl Report {
     }
 }
 
-/// The child's ends of the pipes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pipes<'a> {
-    pub(super) status: BorrowedFd<'a>,
-    pub(super) stdout: BorrowedFd<'a>,
-    pub(super) stderr: BorrowedFd<'a>,
-}
-
 /// Applies all operations and executes the command; does not return.
-pub(super) fn main(child: &Child<'_>, pipes: Pipes<'_>) {
+pub(super) fn main(child: &Child<'_>, ends: Ends<'_>) {
     // Folders and files that are made have exactly the permissions that they are made with.
     rustix::process::umask(Mode::empty());
     let mut op = 0;
     for prepared in &child.ops {
-        if let Err(errno) = apply(prepared, child, pipes) {
-            Report { op, errno: errno.raw_os_error(), program_exists: 0 }.send(pipes.status);
+        if let Err(errno) = apply(prepared, child, ends) {
+            Report { op, errno: errno.raw_os_error(), program_exists: 0 }.send(ends.status);
             clone::exit_now(1);
         }
         op = u32::saturating_add(op, 1);
     }
-    execute(child).send(pipes.status);
+    execute(child).send(ends.status);
     clone::exit_now(1);
 }
 
-fn apply(op: &Prepared<'_>, child: &Child<'_>, pipes: Pipes<'_>) -> Result<()> {
+fn apply(op: &Prepared<'_>, child: &Child<'_>, ends: Ends<'_>) -> Result<()> {
     let root = child.root;
     match op {
         Prepared::PrivatePropagation => rustix::mount::mount_change(
@@ -94,6 +87,11 @@ fn apply(op: &Prepared<'_>, child: &Child<'_>, pipes: Pipes<'_>) -> Result<()> {
             MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
         ),
         Prepared::AttachRoot => attach_root(root),
+        Prepared::JoinMounts(kept) => keep::join(kept, root),
+        Prepared::KeepMounts => ends.keep.map_or(Ok(()), keep::hand_over),
+        Prepared::Terminals { folder, target } => {
+            move_onto(*folder, resolve_or_create(root, target, true)?.as_fd())
+        }
         Prepared::Filesystem(filesystem) => mount_filesystem(root, filesystem),
         Prepared::Sys { read_only } => mount_sys(root, *read_only),
         Prepared::DevFolder(name) => {
@@ -115,12 +113,13 @@ fn apply(op: &Prepared<'_>, child: &Child<'_>, pipes: Pipes<'_>) -> Result<()> {
         Prepared::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
         Prepared::PivotRoot => pivot(root),
         Prepared::EnterFolder(folder) => rustix::process::chdir(folder.as_c_str()),
-        Prepared::Streams { uid, gid } => connect_streams(pipes, *uid, *gid),
+        Prepared::Streams { uid, gid } => ends.connect(*uid, *gid),
         Prepared::Signals => {
             signal::reset_actions();
             signal::set_mask(signal::Mask::NONE).map(drop)
         }
         Prepared::Session => rustix::process::setsid().map(drop),
+        Prepared::ControllingTerminal => rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()),
         Prepared::Umask(mask) => {
             rustix::process::umask(Mode::from_bits_truncate(*mask));
             Ok(())
@@ -336,21 +335,6 @@ fn empty_folder() -> Result<OwnedFd> {
     rustix::mount::fsconfig_create(context.as_fd())?;
     let read_only = NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
     rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, read_only)
-}
-
-fn connect_streams(
-    pipes: Pipes<'_>,
-    uid: rustix::process::Uid,
-    gid: rustix::process::Gid,
-) -> Result<()> {
-    for pipe in [pipes.stdout, pipes.stderr] {
-        // A program that opens /dev/stdout must be allowed to. Best effort, as in runc.
-        let _ = rustix::fs::fchown(pipe, Some(uid), Some(gid));
-    }
-    rustix::stdio::dup2_stdout(pipes.stdout)?;
-    rustix::stdio::dup2_stderr(pipes.stderr)?;
-    let nothing = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::stdio::dup2_stdin(nothing)
 }
 
 fn die_with_parent(parent: BorrowedFd<'_>) -> Result<()> {

@@ -8,20 +8,24 @@
 mod caps;
 mod child;
 mod idmap;
+mod keep;
 mod ops;
+mod ops_text;
 mod prepare;
 mod rootfs;
 mod run;
 mod seccomp;
 mod spec;
+mod streams;
 mod sys;
+mod terminal;
 
 pub use caps::may_raise_limits;
 pub use idmap::{Entered, enter_user_namespace, in_user_namespace};
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
 pub use rootfs::{MAX_LOWERS, Rootfs, memory_folder, merged_folders};
-pub use run::run;
+pub use run::{Attending, Ran, run, run_attended};
 pub use spec::{
-    DEFAULT_SHM_BYTES, Exit, Limit, Mount, MountSource, Network, Output, Resource, RunSpec,
-    SandboxError, User,
+    DEFAULT_SHM_BYTES, Exit, Kept, Limit, Mount, MountSource, Network, Output, Resource, RunSpec,
+    SandboxError, Streams, User, View,
 };

@@ -1,12 +1,11 @@
 //! The list of what happens between clone and exec, as data: decided first, then done.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::thread::CapabilitySet;
 
 use super::caps;
-use super::spec::{Limit, Mount, MountSource, Network, RunSpec, User};
+use super::spec::{Limit, Mount, MountSource, Network, RunSpec, Streams, User, View};
 
 /// One operation of a step's setup. Paths are absolute in the rootfs and resolved inside it,
 /// except where said.
@@ -16,6 +15,12 @@ pub enum SetupOp {
     PrivatePropagation,
     /// Puts the rootfs over the old root, where only its descriptor leads.
     AttachRoot,
+    /// Goes to the mounts of a command that has ended.
+    JoinMounts,
+    /// Hands the mounts to rbuild, for others to see what the command left.
+    KeepMounts,
+    /// The step's own `/dev/pts`, in which rbuild has opened the terminal of the streams.
+    Terminals,
     /// A new file system of `kind` at `target`, which is made when missing.
     Filesystem {
         /// As in `/proc/filesystems`.
@@ -84,9 +89,10 @@ pub enum SetupOp {
     PivotRoot,
     /// Enters the working directory.
     EnterFolder(PathBuf),
-    /// Standard input is empty, the outputs are pipes that the user may reopen.
+    /// The three streams: pipes or a terminal, which the user may reopen. Without one, the input is
+    /// empty.
     Streams {
-        /// Who owns the pipes.
+        /// Who owns them.
         uid: u32,
         /// And the group.
         gid: u32,
@@ -95,6 +101,8 @@ pub enum SetupOp {
     Signals,
     /// A session of its own, without a terminal.
     Session,
+    /// The terminal of the streams becomes that of the session.
+    ControllingTerminal,
     /// The mask of file permissions.
     Umask(u32),
     /// A limit that differs from rbuild's own.
@@ -164,28 +172,60 @@ const READ_ONLY: [&str; 5] =
 /// The setup of `spec`, in the order in which it must be done.
 #[must_use]
 pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
+    let mut ops = match spec.view {
+        View::Own | View::Kept => own_mounts(spec),
+        View::Of(_) => joined_mounts(spec),
+    };
+    ops.extend(process(spec));
+    ops
+}
+
+/// Puts the rootfs together.
+fn own_mounts(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::PrivatePropagation];
     ops.extend(spec.mounts.iter().enumerate().filter_map(locate));
     ops.push(SetupOp::AttachRoot);
     ops.extend(proc_and_sys(spec.insecure));
-    ops.extend(dev(spec.shm_bytes));
-    for (index, mount) in spec.mounts.iter().enumerate() {
-        let (target, read_only) = (mount.target.clone(), mount.read_only);
-        ops.push(match mount.source {
-            MountSource::Path { .. } | MountSource::Inside { .. } => {
-                SetupOp::Bind { index, target, read_only }
-            }
-            MountSource::Tmpfs { bytes, mode } => SetupOp::Tmpfs { target, bytes, mode, read_only },
-        });
+    ops.extend(dev(spec));
+    ops.extend(spec.mounts.iter().enumerate().map(bind));
+    if matches!(spec.view, View::Kept) {
+        ops.push(SetupOp::KeepMounts);
     }
+    ops.push(SetupOp::PivotRoot);
+    ops
+}
+
+/// Takes the rootfs over from a command that has ended. Its processes are gone, and with them what
+/// its `/proc` showed; its terminals may be others' by now.
+fn joined_mounts(spec: &RunSpec) -> Vec<SetupOp> {
+    let mut ops = vec![SetupOp::JoinMounts, proc()];
+    if !spec.insecure {
+        let in_proc = |path: &&str| path.starts_with("/proc/");
+        ops.extend(READ_ONLY.into_iter().filter(in_proc).map(SetupOp::ReadOnly));
+        ops.extend(MASKED.into_iter().filter(in_proc).map(SetupOp::Mask));
+    }
+    if spec.streams == Streams::Terminal {
+        ops.push(SetupOp::Terminals);
+    }
+    ops.extend(spec.mounts.iter().enumerate().map(bind));
+    ops
+}
+
+/// What the command is and may do, in a rootfs that is complete.
+fn process(spec: &RunSpec) -> Vec<SetupOp> {
+    let mut ops = Vec::new();
     if spec.network == Network::None {
         ops.push(SetupOp::Loopback);
     }
     ops.push(SetupOp::Hostname(spec.hostname.clone()));
-    ops.push(SetupOp::PivotRoot);
-    ops.push(SetupOp::Streams { uid: spec.user.uid, gid: spec.user.gid });
+    let gid = if spec.streams == Streams::Terminal { TTY_GROUP } else { spec.user.gid };
+    ops.push(SetupOp::Streams { uid: spec.user.uid, gid });
     ops.push(SetupOp::EnterFolder(spec.cwd.clone()));
-    ops.extend([SetupOp::Signals, SetupOp::Session, SetupOp::Umask(0o022)]);
+    ops.extend([SetupOp::Signals, SetupOp::Session]);
+    if spec.streams == Streams::Terminal {
+        ops.push(SetupOp::ControllingTerminal);
+    }
+    ops.push(SetupOp::Umask(0o022));
     // Before the capabilities go: raising a limit needs one.
     ops.extend(spec.limits.iter().copied().map(SetupOp::Limit));
     ops.extend(rights(spec));
@@ -195,25 +235,36 @@ pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
     ops
 }
 
+fn bind((index, mount): (usize, &Mount)) -> SetupOp {
+    let (target, read_only) = (mount.target.clone(), mount.read_only);
+    match mount.source {
+        MountSource::Path { .. } | MountSource::Inside { .. } | MountSource::Whole { .. } => {
+            SetupOp::Bind { index, target, read_only }
+        }
+        MountSource::Tmpfs { bytes, mode } => SetupOp::Tmpfs { target, bytes, mode, read_only },
+    }
+}
+
 fn locate((index, mount): (usize, &Mount)) -> Option<SetupOp> {
     match &mount.source {
         MountSource::Inside { path, .. } => {
             Some(SetupOp::Locate { index, path: path.clone(), read_only: mount.read_only })
         }
-        MountSource::Path { .. } | MountSource::Tmpfs { .. } => None,
+        MountSource::Path { .. } | MountSource::Whole { .. } | MountSource::Tmpfs { .. } => None,
+    }
+}
+
+fn proc() -> SetupOp {
+    SetupOp::Filesystem {
+        kind: "proc",
+        options: Vec::new(),
+        flags: MountFlags::NoSuidExecDev,
+        target: "/proc",
     }
 }
 
 fn proc_and_sys(insecure: bool) -> Vec<SetupOp> {
-    let mut ops = vec![
-        SetupOp::Filesystem {
-            kind: "proc",
-            options: Vec::new(),
-            flags: MountFlags::NoSuidExecDev,
-            target: "/proc",
-        },
-        SetupOp::Sys { read_only: !insecure },
-    ];
+    let mut ops = vec![proc(), SetupOp::Sys { read_only: !insecure }];
     if !insecure {
         ops.extend(READ_ONLY.map(SetupOp::ReadOnly));
         ops.extend(MASKED.map(SetupOp::Mask));
@@ -221,7 +272,7 @@ fn proc_and_sys(insecure: bool) -> Vec<SetupOp> {
     ops
 }
 
-fn dev(shm_bytes: u64) -> Vec<SetupOp> {
+fn dev(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::Filesystem {
         kind: "tmpfs",
         options: vec![("mode", "755".to_owned()), ("size", "65536k".to_owned())],
@@ -231,21 +282,18 @@ fn dev(shm_bytes: u64) -> Vec<SetupOp> {
     ops.extend(DEVICES.map(SetupOp::DevNode));
     ops.extend(LINKS.map(|(name, to)| SetupOp::DevLink { name, to }));
     ops.extend(DEV_FOLDERS.map(SetupOp::DevFolder));
-    ops.push(SetupOp::Filesystem {
-        kind: "devpts",
-        options: vec![
-            ("newinstance", String::new()),
-            ("ptmxmode", "0666".to_owned()),
-            ("mode", "0620".to_owned()),
-            // The group `tty` of every distribution, which the C library wants terminals to have.
-            ("gid", "5".to_owned()),
-        ],
-        flags: MountFlags::NoSuidExec,
-        target: "/dev/pts",
+    ops.push(match spec.streams {
+        Streams::Terminal => SetupOp::Terminals,
+        Streams::Output | Streams::Pipes => SetupOp::Filesystem {
+            kind: "devpts",
+            options: devpts_options(),
+            flags: MountFlags::NoSuidExec,
+            target: DEV_PTS,
+        },
     });
     ops.push(SetupOp::Filesystem {
         kind: "tmpfs",
-        options: vec![("mode", "1777".to_owned()), ("size", shm_bytes.to_string())],
+        options: vec![("mode", "1777".to_owned()), ("size", spec.shm_bytes.to_string())],
         flags: MountFlags::NoSuidExecDev,
         target: "/dev/shm",
     });
@@ -257,6 +305,22 @@ fn dev(shm_bytes: u64) -> Vec<SetupOp> {
     });
     ops
 }
+
+/// Where terminals are.
+pub(super) const DEV_PTS: &str = "/dev/pts";
+
+/// The options of a step's own terminals.
+pub(super) fn devpts_options() -> Vec<(&'static str, String)> {
+    vec![
+        ("newinstance", String::new()),
+        ("ptmxmode", "0666".to_owned()),
+        ("mode", "0620".to_owned()),
+        ("gid", TTY_GROUP.to_string()),
+    ]
+}
+
+/// The group `tty` of every distribution, which the C library wants terminals to have.
+const TTY_GROUP: u32 = 5;
 
 /// The filter goes first, since loading it needs a capability; of the credentials the bounding
 /// set, since that needs another.
@@ -275,84 +339,94 @@ fn rights(spec: &RunSpec) -> Vec<SetupOp> {
     ops
 }
 
-/// What is attempted, as an error has it after "cannot".
-impl fmt::Display for SetupOp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PrivatePropagation => f.write_str("make the mounts private"),
-            Self::AttachRoot => f.write_str("attach the root"),
-            Self::Filesystem { kind, options, flags, target } => {
-                write!(f, "mount {kind} on {target} (")?;
-                options.iter().try_for_each(|(key, value)| match value.as_str() {
-                    "" => write!(f, "{key},"),
-                    value => write!(f, "{key}={value},"),
-                })?;
-                write!(f, "{flags})")
-            }
-            Self::Sys { read_only } => write!(f, "mount /sys ({})", access(*read_only)),
-            Self::DevFolder(name) => write!(f, "make the folder /dev/{name}"),
-            Self::DevNode(name) => write!(f, "bind the device /dev/{name}"),
-            Self::DevLink { name, to } => write!(f, "link /dev/{name} to {to}"),
-            Self::ReadOnly(path) => write!(f, "make {path} read-only"),
-            Self::Mask(path) => write!(f, "mask {path}"),
-            Self::Locate { path, read_only, .. } => {
-                write!(f, "find {} of a mount ({})", path.display(), access(*read_only))
-            }
-            Self::Bind { target, read_only, .. } => write_mount(f, "", target, *read_only),
-            Self::Tmpfs { target, bytes, mode, read_only } => {
-                write_mount(f, "a tmpfs", target, *read_only)?;
-                write!(f, ", mode {mode:o}")?;
-                bytes.map_or(Ok(()), |bytes| write!(f, ", at most {bytes} bytes"))
-            }
-            Self::Loopback => f.write_str("bring the loopback interface up"),
-            Self::Hostname(name) => write!(f, "set the hostname to `{name}`"),
-            Self::PivotRoot => f.write_str("change the root"),
-            Self::EnterFolder(folder) => {
-                write!(f, "enter the working directory {}", folder.display())
-            }
-            Self::Streams { uid, gid } => write!(f, "connect the streams for {uid}:{gid}"),
-            Self::Signals => f.write_str("reset the signals"),
-            Self::Session => f.write_str("start a session"),
-            Self::Umask(mask) => write!(f, "set the umask to {mask:03o}"),
-            Self::Limit(Limit { resource, soft, hard }) => {
-                let shown = |limit: &Option<u64>| {
-                    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
-                };
-                let name = format!("{resource:?}").to_ascii_lowercase();
-                write!(f, "set the limit {name} to {}:{}", shown(soft), shown(hard))
-            }
-            Self::Seccomp => f.write_str("load the system call filter"),
-            Self::BoundingSet(set) => write!(f, "limit the capabilities to {:x}", set.bits()),
-            Self::Become(User { uid, gid, groups }) => {
-                write!(f, "become the user {uid}:{gid} with groups {groups:?}")
-            }
-            Self::Capabilities(set) => write!(f, "set the capabilities to {:x}", set.bits()),
-            Self::DieWithParent => f.write_str("tie the step's life to rbuild's"),
-            Self::CloseDescriptors => f.write_str("close the descriptors"),
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "any descriptor will do")]
+
+    use std::sync::Arc;
+
+    use super::super::spec::Kept;
+    use super::*;
+
+    fn spec(view: View) -> RunSpec {
+        RunSpec {
+            argv: vec!["sh".into()],
+            env: Vec::new(),
+            cwd: "/work".into(),
+            user: User { uid: 7, gid: 8, groups: Vec::new() },
+            hostname: "sandbox".to_owned(),
+            network: Network::None,
+            mounts: vec![Mount {
+                target: "/scratch".into(),
+                source: MountSource::Tmpfs { bytes: None, mode: 0o1777 },
+                read_only: false,
+            }],
+            insecure: false,
+            shm_bytes: 4096,
+            limits: Vec::new(),
+            streams: Streams::Terminal,
+            view,
         }
     }
-}
 
-impl fmt::Display for MountFlags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoSuidDev => "nosuid,nodev",
-            Self::NoSuidExec => "nosuid,noexec",
-            Self::NoSuidExecDev => "nosuid,noexec,nodev",
-        })
+    fn list(spec: &RunSpec) -> String {
+        rootfs_ops(spec).iter().map(|op| format!("{op}\n")).collect()
     }
-}
 
-fn write_mount(
-    f: &mut fmt::Formatter<'_>,
-    what: &str,
-    target: &Path,
-    read_only: bool,
-) -> fmt::Result {
-    let space = if what.is_empty() { "" } else { " " };
-    write!(f, "mount{space}{what} on {} ({})", target.display(), access(read_only))
-}
+    #[test]
+    fn mounts_are_kept_before_the_old_root_goes_and_terminals_are_those_of_rbuild() {
+        let own = SetupOp::Filesystem {
+            kind: "devpts",
+            options: devpts_options(),
+            flags: MountFlags::NoSuidExec,
+            target: DEV_PTS,
+        };
+        let ops = rootfs_ops(&spec(View::Kept));
+        assert!(!ops.contains(&own));
+        let at = |op: &SetupOp| ops.iter().position(|one| one == op).expect("it is in the list");
+        assert_eq!(at(&SetupOp::KeepMounts) + 1, at(&SetupOp::PivotRoot));
+        assert!(at(&SetupOp::DevFolder("pts")) < at(&SetupOp::Terminals));
+        assert_eq!(at(&SetupOp::Session) + 1, at(&SetupOp::ControllingTerminal));
+        assert!(at(&SetupOp::Streams { uid: 7, gid: 5 }) < at(&SetupOp::Session));
+    }
 
-const fn access(read_only: bool) -> &'static str {
-    if read_only { "read-only" } else { "writable" }
+    #[test]
+    fn who_joins_mounts_has_a_proc_of_its_own_and_the_rights_of_the_step() {
+        let namespace = std::fs::File::open("/dev/null").unwrap().into();
+        let joined = spec(View::Of(Arc::new(Kept { namespace })));
+        insta::assert_snapshot!(list(&joined), @"
+        enter the mounts of the command that has ended
+        mount proc on /proc (nosuid,noexec,nodev)
+        make /proc/bus read-only
+        make /proc/fs read-only
+        make /proc/irq read-only
+        make /proc/sys read-only
+        make /proc/sysrq-trigger read-only
+        mask /proc/acpi
+        mask /proc/asound
+        mask /proc/interrupts
+        mask /proc/kcore
+        mask /proc/keys
+        mask /proc/latency_stats
+        mask /proc/sched_debug
+        mask /proc/scsi
+        mask /proc/timer_list
+        mask /proc/timer_stats
+        mount the terminals on /dev/pts
+        mount a tmpfs on /scratch (writable), mode 1777
+        bring the loopback interface up
+        set the hostname to `sandbox`
+        connect the streams for 7:5
+        enter the working directory /work
+        reset the signals
+        start a session
+        make the terminal that of the session
+        set the umask to 022
+        load the system call filter
+        limit the capabilities to a80425fb
+        become the user 7:8 with groups []
+        tie the step's life to rbuild's
+        close the descriptors
+        ");
+    }
 }

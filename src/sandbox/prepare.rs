@@ -12,12 +12,13 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::process::{Gid, PidfdFlags, Resource, Rlimit, Uid};
 use rustix::thread::CapabilitySet;
 
-use super::ops::{MountFlags, SetupOp};
+use super::ops::{DEV_PTS, MountFlags, SetupOp};
 use super::rootfs::Rootfs;
 use super::seccomp;
-use super::spec::{Mount, MountSource, RunSpec, SandboxError};
+use super::spec::{Kept, Limit, Mount, MountSource, RunSpec, SandboxError, View};
 use super::sys::exec::StringArray;
 use super::sys::mount;
+use super::terminal::Terminal;
 
 /// A new file system and where it goes.
 #[derive(Debug)]
@@ -55,6 +56,12 @@ impl Target {
 pub(super) enum Prepared<'a> {
     PrivatePropagation,
     AttachRoot,
+    JoinMounts(&'a Kept),
+    KeepMounts,
+    Terminals {
+        folder: BorrowedFd<'a>,
+        target: Target,
+    },
     Filesystem(Filesystem),
     Sys {
         read_only: bool,
@@ -90,6 +97,7 @@ pub(super) enum Prepared<'a> {
     },
     Signals,
     Session,
+    ControllingTerminal,
     Umask(u32),
     Limit(Resource, Rlimit),
     Seccomp(&'static [libc::sock_filter]),
@@ -117,16 +125,26 @@ pub(super) struct Child<'a> {
     pub(super) parent: OwnedFd,
 }
 
+/// What operations are about.
+#[derive(Clone, Copy)]
+struct Given<'a, 'm> {
+    spec: &'a RunSpec,
+    mounts: &'m [Option<Arc<OwnedFd>>],
+    terminal: Option<&'a Terminal>,
+}
+
 /// Prepares `ops`, which were made from `spec`.
 pub(super) fn child<'a>(
     rootfs: &'a Rootfs,
     spec: &'a RunSpec,
     ops: &'a [SetupOp],
+    terminal: Option<&'a Terminal>,
 ) -> Result<Child<'a>, SandboxError> {
     let mounts = sources(spec)?;
+    let given = Given { spec, mounts: &mounts, terminal };
     let prepared = ops
         .iter()
-        .map(|op| prepare(op, &mounts).map_err(|errno| SandboxError::setup(op.to_string(), errno)));
+        .map(|op| prepare(op, given).map_err(|errno| SandboxError::setup(op.to_string(), errno)));
     let ops = prepared.collect::<Result<Vec<_>, _>>()?;
     let env = spec.env.iter().map(|(name, value)| {
         let mut entry = name.clone();
@@ -179,13 +197,14 @@ fn c_string(what: &str, text: &OsStr) -> Result<CString, SandboxError> {
     })
 }
 
-fn prepare<'a>(
-    op: &'a SetupOp,
-    mounts: &[Option<Arc<OwnedFd>>],
-) -> rustix::io::Result<Prepared<'a>> {
+fn prepare<'a>(op: &'a SetupOp, given: Given<'a, '_>) -> rustix::io::Result<Prepared<'a>> {
+    let mounts = given.mounts;
     Ok(match op {
         SetupOp::PrivatePropagation => Prepared::PrivatePropagation,
         SetupOp::AttachRoot => Prepared::AttachRoot,
+        SetupOp::JoinMounts => join(&given.spec.view)?,
+        SetupOp::KeepMounts => Prepared::KeepMounts,
+        SetupOp::Terminals => terminals(given.terminal)?,
         SetupOp::Filesystem { kind, options, flags, target } => {
             let options = options.iter().map(|(key, value)| Ok((raw(key)?, raw(value)?)));
             Prepared::Filesystem(Filesystem {
@@ -221,11 +240,9 @@ fn prepare<'a>(
         SetupOp::Streams { uid, gid } => Prepared::Streams { uid: user(*uid)?, gid: group(*gid)? },
         SetupOp::Signals => Prepared::Signals,
         SetupOp::Session => Prepared::Session,
+        SetupOp::ControllingTerminal => Prepared::ControllingTerminal,
         SetupOp::Umask(mask) => Prepared::Umask(*mask),
-        SetupOp::Limit(limit) => {
-            let rlimit = Rlimit { current: limit.soft, maximum: limit.hard };
-            Prepared::Limit(limit.resource, rlimit)
-        }
+        SetupOp::Limit(limit) => Prepared::Limit(limit.resource, rlimit(*limit)),
         SetupOp::Seccomp => Prepared::Seccomp(seccomp::docker_default()),
         SetupOp::BoundingSet(set) => Prepared::BoundingSet(*set),
         SetupOp::Become(who) => Prepared::Become {
@@ -237,6 +254,22 @@ fn prepare<'a>(
         SetupOp::DieWithParent => Prepared::DieWithParent,
         SetupOp::CloseDescriptors => Prepared::CloseDescriptors,
     })
+}
+
+fn join(view: &View) -> rustix::io::Result<Prepared<'_>> {
+    match view {
+        View::Of(kept) => Ok(Prepared::JoinMounts(kept)),
+        View::Own | View::Kept => Err(Errno::INVAL),
+    }
+}
+
+fn terminals(terminal: Option<&Terminal>) -> rustix::io::Result<Prepared<'_>> {
+    let folder = terminal.ok_or(Errno::NOTTY)?.folder.as_fd();
+    Ok(Prepared::Terminals { folder, target: Target::new(Path::new(DEV_PTS))? })
+}
+
+const fn rlimit(limit: Limit) -> Rlimit {
+    Rlimit { current: limit.soft, maximum: limit.hard }
 }
 
 /// A descriptor for each of the mounts that need one, by number.
@@ -262,6 +295,11 @@ fn bind(mount: &Mount) -> rustix::io::Result<Option<OwnedFd>> {
             Ok(Some(tree))
         }
         MountSource::Inside { mount, .. } => rustix::io::fcntl_dupfd_cloexec(mount, 3).map(Some),
+        MountSource::Whole { mount: whole } => {
+            let read_only = if mount.read_only { mount::READ_ONLY } else { 0 };
+            mount::restrict_tree(whole.as_fd(), mount::NO_DEV | read_only)?;
+            rustix::io::fcntl_dupfd_cloexec(whole, 3).map(Some)
+        }
         MountSource::Tmpfs { .. } => Ok(None),
     }
 }

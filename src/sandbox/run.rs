@@ -4,23 +4,40 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::pipe::PipeFlags;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
-use super::child::{self, EXEC, Pipes, Report};
+use super::child::{self, EXEC, Report};
 use super::idmap::in_user_namespace;
 use super::ops::{self, SetupOp};
-use super::prepare;
 use super::rootfs::Rootfs;
-use super::spec::{Exit, Network, Output, RunSpec, SandboxError};
+use super::spec::{Exit, Kept, Network, Output, RunSpec, SandboxError, View};
+use super::streams::{Connected, pipe};
 use super::sys::{clone, signal};
+use super::{keep, prepare};
 
-/// How much output is read at once: what a pipe holds.
-const CHUNK_BYTES: usize = 64 << 10;
+/// What is around a command while it runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Attending<'a> {
+    /// When this becomes readable the command is killed; the result then is [`Exit::Signal`] with 9.
+    pub cancel: Option<BorrowedFd<'a>>,
+    /// What the command reads, unless its streams are [`Streams::Output`]. If it has a terminal, so
+    /// has the caller, here: one that passes on every key as it is typed (raw mode).
+    pub input: Option<BorrowedFd<'a>>,
+    /// Becomes readable when the caller's terminal has another size; it never blocks.
+    pub resized: Option<BorrowedFd<'a>>,
+}
 
-/// Runs the command of `spec` in `rootfs` to its end.
+/// What came of a command.
+#[derive(Debug)]
+pub struct Ran {
+    /// How it ended.
+    pub exit: Result<Exit, SandboxError>,
+    /// The mounts of [`View::Kept`], if they were made.
+    pub kept: Option<Kept>,
+}
+
+/// Runs the command of `spec` in `rootfs` to its end, without input.
 ///
 /// `on_output` gets what it writes, as it comes. When `cancel` becomes readable the command is
 /// killed; the result then is [`Exit::Signal`] with 9. When this returns, all processes that the
@@ -36,24 +53,43 @@ pub fn run(
     cancel: Option<BorrowedFd<'_>>,
     on_output: &mut dyn FnMut(Output, &[u8]),
 ) -> Result<Exit, SandboxError> {
-    let ops = ops::rootfs_ops(spec);
-    let prepared = prepare::child(rootfs, spec, &ops)?;
-    let [status, stdout, stderr] = [pipe()?, pipe()?, pipe()?];
-    let ends = Pipes {
-        status: status.write.as_fd(),
-        stdout: stdout.write.as_fd(),
-        stderr: stderr.write.as_fd(),
-    };
-    let step = Step::start(namespaces(spec.network), &|| child::main(&prepared, ends))?;
-    // The child has its own copies; while these are open the pipes would not end.
-    drop((status.write, stdout.write, stderr.write, prepared));
+    run_attended(rootfs, spec, Attending { cancel, ..Attending::default() }, on_output).exit
+}
 
-    let streams = [
-        Stream::new(status.read, None),
-        Stream::new(stdout.read, Some(Output::Stdout)),
-        Stream::new(stderr.read, Some(Output::Stderr)),
-    ];
-    let report = attend(&step, streams, cancel, on_output)
+/// The same, with input if `spec` says so, and with what it left if that is to be kept. What a
+/// terminal shows is standard output.
+pub fn run_attended(
+    rootfs: &Rootfs,
+    spec: &RunSpec,
+    attending: Attending<'_>,
+    on_output: &mut dyn FnMut(Output, &[u8]),
+) -> Ran {
+    let mut kept = None;
+    let exit = start_and_attend(rootfs, spec, attending, on_output, &mut kept);
+    Ran { exit, kept }
+}
+
+fn start_and_attend(
+    rootfs: &Rootfs,
+    spec: &RunSpec,
+    attending: Attending<'_>,
+    on_output: &mut dyn FnMut(Output, &[u8]),
+    kept: &mut Option<Kept>,
+) -> Result<Exit, SandboxError> {
+    let ops = ops::rootfs_ops(spec);
+    let streams = Connected::new(spec.streams, attending.input)?;
+    let prepared = prepare::child(rootfs, spec, &ops, streams.terminal())?;
+    let status = pipe()?;
+    let keep = matches!(spec.view, View::Kept).then(keep::ends).transpose();
+    let keep = keep.map_err(|errno| SandboxError::setup("make a pair of sockets", errno))?;
+    let ends = streams.ends(status.write.as_fd(), keep.as_ref().map(|(_, child)| child.as_fd()));
+    let step = Step::start(namespaces(spec), &|| child::main(&prepared, ends))?;
+    *kept = keep.and_then(|(own, _)| keep::receive(own.as_fd()));
+    // The child has its own copies; while these are open the pipes would not end.
+    drop((status.write, prepared));
+
+    let report = streams
+        .attend(status.read, &step, attending, on_output)
         .map_err(|errno| SandboxError::setup("follow the command", errno))?;
     let exit = step.wait()?;
     match report {
@@ -64,35 +100,23 @@ pub fn run(
 
 /// The namespaces of a step. The user namespace is that of rbuild: an ordinary user's rbuild has
 /// entered one of its own.
-fn namespaces(network: Network) -> u64 {
-    let always = libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP;
-    let flags = match network {
-        Network::Host => always,
-        Network::None => always | libc::CLONE_NEWNET,
+fn namespaces(spec: &RunSpec) -> u64 {
+    let always =
+        libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    let mounts = match spec.view {
+        View::Own | View::Kept => libc::CLONE_NEWNS,
+        View::Of(_) => 0,
     };
-    u64::from(flags.cast_unsigned())
-}
-
-struct Pipe {
-    read: OwnedFd,
-    write: OwnedFd,
-}
-
-/// A pipe that never blocks its reader.
-fn pipe() -> Result<Pipe, SandboxError> {
-    let failed = |errno| SandboxError::setup("make a pipe", errno);
-    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
-    rustix::io::ioctl_fionbio(&read, true).map_err(failed)?;
-    Ok(Pipe { read, write })
+    let network = match spec.network {
+        Network::Host => 0,
+        Network::None => libc::CLONE_NEWNET,
+    };
+    u64::from((always | mounts | network).cast_unsigned())
 }
 
 /// A step's pid 1. Whoever loses it kills it, and with it all that it started.
-struct Step {
-    pidfd: OwnedFd,
+pub(super) struct Step {
+    pub(super) pidfd: OwnedFd,
     waited: bool,
 }
 
@@ -108,7 +132,7 @@ impl Step {
         step.map_err(failed)
     }
 
-    fn kill(&self) {
+    pub(super) fn kill(&self) {
         // That it has ended already is fine.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
@@ -142,95 +166,6 @@ fn exit_of(status: &WaitIdStatus) -> Exit {
         Some(code) => Exit::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
         None => Exit::Signal(status.terminating_signal().unwrap_or(0)),
     }
-}
-
-/// The parent's end of one of the pipes.
-struct Stream {
-    /// `None` when it has ended.
-    pipe: Option<OwnedFd>,
-    /// `None` for the reports of the child.
-    output: Option<Output>,
-}
-
-impl Stream {
-    fn new(pipe: OwnedFd, output: Option<Output>) -> Self {
-        Self { pipe: Some(pipe), output }
-    }
-
-    /// Reads what is there now.
-    fn drain(
-        &mut self,
-        chunk: &mut [u8],
-        report: &mut Option<Report>,
-        on_output: &mut dyn FnMut(Output, &[u8]),
-    ) -> rustix::io::Result<()> {
-        while let Some(pipe) = &self.pipe {
-            let bytes = match rustix::io::read(pipe, &mut *chunk) {
-                Ok(len) => chunk.get(..len).unwrap_or_default(),
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno),
-            };
-            match (bytes, self.output) {
-                ([], _) => self.pipe = None,
-                (bytes, Some(output)) => on_output(output, bytes),
-                (bytes, None) => *report = Report::from_bytes(bytes),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Passes the output on until the command has ended.
-fn attend(
-    step: &Step,
-    mut streams: [Stream; 3],
-    cancel: Option<BorrowedFd<'_>>,
-    on_output: &mut dyn FnMut(Output, &[u8]),
-) -> rustix::io::Result<Option<Report>> {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut report = None;
-    let mut cancel = cancel;
-    loop {
-        let ready = poll(step, &streams, cancel)?;
-        if ready.cancelled {
-            step.kill();
-            cancel = None;
-        }
-        // All writers are gone once pid 1 has ended, so that nothing is missed when the pipes
-        // are read once more after that.
-        for stream in &mut streams {
-            stream.drain(&mut chunk, &mut report, on_output)?;
-        }
-        if ready.ended {
-            return Ok(report);
-        }
-    }
-}
-
-/// What woke the parent up, besides output.
-struct Ready {
-    ended: bool,
-    cancelled: bool,
-}
-
-fn poll(
-    step: &Step,
-    streams: &[Stream],
-    cancel: Option<BorrowedFd<'_>>,
-) -> rustix::io::Result<Ready> {
-    let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-    let pidfd = step.pidfd.as_fd();
-    // A descriptor may be polled twice: pid 1 stands in for a cancellation that cannot come.
-    let mut fds = vec![readable(pidfd), readable(cancel.unwrap_or(pidfd))];
-    fds.extend(
-        streams.iter().filter_map(|stream| stream.pipe.as_ref()).map(|fd| readable(fd.as_fd())),
-    );
-    rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
-    let mut woken = fds.iter().map(|fd| !fd.revents().is_empty());
-    let ended = woken.next().unwrap_or(false);
-    let cancelled = woken.next().unwrap_or(false) && cancel.is_some();
-    Ok(Ready { ended, cancelled })
 }
 
 fn is_refusal(error: &io::Error) -> bool {

@@ -33,6 +33,40 @@ pub struct RunSpec {
     pub shm_bytes: u64,
     /// Limits that differ from rbuild's own.
     pub limits: Vec<Limit>,
+    /// What its input and its outputs are.
+    pub streams: Streams,
+    /// Where it sees its mounts, and what becomes of them.
+    pub view: View,
+}
+
+/// What the three streams of a command are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// There is no input; the outputs are pipes.
+    Output,
+    /// All three are pipes.
+    Pipes,
+    /// A terminal of its own, in its own `/dev/pts`.
+    Terminal,
+}
+
+/// Where a command sees its mounts, and what becomes of them.
+#[derive(Debug, Clone)]
+pub enum View {
+    /// In a mount namespace that goes when it ends.
+    Own,
+    /// In one that is [`Kept`] for others when it has ended.
+    Kept,
+    /// In that of a command that has ended: with all that it left in them, and its working folder,
+    /// devices and `/sys`. `RunSpec::mounts` then are those that come to them.
+    Of(Arc<Kept>),
+}
+
+/// The mount namespace of a command that has ended: the rootfs and all that was mounted into it, as
+/// the command left it. All of it goes with this value, or with the process.
+#[derive(Debug)]
+pub struct Kept {
+    pub(super) namespace: OwnedFd,
 }
 
 /// A limit on what a command may use (setrlimit(2)).
@@ -108,6 +142,11 @@ pub enum MountSource {
         mount: Arc<OwnedFd>,
         /// Where in it: resolved inside it.
         path: PathBuf,
+    },
+    /// A whole mount that is in no mount table, and is moved to its place: it can be mounted once.
+    Whole {
+        /// The mount.
+        mount: Arc<OwnedFd>,
     },
     /// An empty folder in memory.
     Tmpfs {

@@ -16,6 +16,7 @@ mod container;
 mod context;
 mod corpus;
 mod engine;
+mod enter;
 mod expand;
 mod explain;
 mod faults;

@@ -14,7 +14,8 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use rbuild::sandbox::{
-    DEFAULT_SHM_BYTES, Exit, Mount, Network, Output, Rootfs, RunSpec, SandboxError, User,
+    DEFAULT_SHM_BYTES, Exit, Mount, Network, Output, Rootfs, RunSpec, SandboxError, Streams, User,
+    View,
 };
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
@@ -84,6 +85,8 @@ pub(crate) fn command(argv: &[&str]) -> RunSpec {
         insecure: false,
         shm_bytes: DEFAULT_SHM_BYTES,
         limits: Vec::new(),
+        streams: Streams::Output,
+        view: View::Own,
     }
 }
 

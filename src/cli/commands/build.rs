@@ -18,7 +18,7 @@ use crate::cli::lockfile::LockFile;
 use crate::cli::outputs::Outputs;
 use crate::cli::progress::{self, Progress, Reporter, Requested};
 use crate::cli::stdout::say;
-use crate::cli::{interrupt, registries, secrets};
+use crate::cli::{interrupt, registries, secrets, shell};
 use crate::diag::{Diagnostic, SourceFile, Style};
 use crate::ir;
 use crate::oci::Reference;
@@ -37,6 +37,7 @@ pub(in crate::cli) fn run(
         return plan::dry_run(args, global, environment);
     }
     let outputs = read_outputs(args, environment)?;
+    shell::check(args, environment)?;
     let asked = Asked::new(args)?;
     if let (Asked::Folder(folder), true) = (&asked, args.inspection().is_some()) {
         // Neither store nor registry has to be there.
@@ -66,8 +67,9 @@ pub(super) fn with_input(
     reporter: &Reporter<'_>,
     work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
 ) -> Result<()> {
-    with_services(args, global, environment, rule, reporter, work)
-        .map_err(|complaint| reporter.failed(&complaint))
+    with_services(args, global, environment, rule, reporter, work).map_err(|complaint| {
+        if complaint.is_said() { complaint } else { reporter.failed(&complaint) }
+    })
 }
 
 /// Shows what happens as it was asked for.
@@ -197,10 +199,20 @@ impl Work<'_> {
             Err(_) => warnings.extend(check::after_failure(&options, source)),
         }
         reporter.warnings(&warnings, source);
-        let done = done.map_err(|error| complaint(&error, source, style))?;
+        let done = done.map_err(|error| self.failed(&error))?;
         let failed = |error| Complaint::from_error(&error, Exit::Environment);
         let (built, sent) = done.map_err(failed)?;
         self.finish(&built, &sent, &outputs.all_names())
+    }
+
+    /// Says why there is no image, and shows what a step left if that was asked for.
+    fn failed(&self, error: &BuildError) -> Complaint {
+        let style = self.environment.style();
+        let complaint = complaint(error, &self.input.dockerfile, style);
+        let Some(entrance) = error.entrance() else { return complaint };
+        let said = self.reporter.failed(&complaint);
+        shell::open(entrance, self.services, self.environment, self.reporter);
+        said
     }
 
     /// Says what was built, in every way that was asked for.

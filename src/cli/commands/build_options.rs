@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Complaint, Environment, Exit};
 use crate::build::{BuildOptions, CachePlace, CacheTo, Event, Services};
-use crate::cli::args::{Allow, BuildArgs, NetworkArg};
+use crate::cli::args::{Allow, BuildArgs, NetworkArg, OnError};
 use crate::cli::contexts::{self, Input};
 use crate::cli::engine;
 use crate::cli::output::{self, Kind};
@@ -155,6 +155,7 @@ pub(super) fn options(
         })?,
         cache_to,
         no_cache: args.no_cache,
+        keep_failed: args.on_error == OnError::Shell,
         pull: args.pull,
         epoch_s,
         clamp: args.reproducible || rewrite,

@@ -1,0 +1,93 @@
+//! Operations as errors name them.
+
+use std::fmt;
+use std::path::Path;
+
+use super::ops::{DEV_PTS, MountFlags, SetupOp};
+use super::spec::{Limit, User};
+
+/// What is attempted, as an error has it after "cannot".
+impl fmt::Display for SetupOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PrivatePropagation => f.write_str("make the mounts private"),
+            Self::AttachRoot => f.write_str("attach the root"),
+            Self::JoinMounts => f.write_str("enter the mounts of the command that has ended"),
+            Self::KeepMounts => f.write_str("keep the mounts"),
+            Self::Terminals => write!(f, "mount the terminals on {DEV_PTS}"),
+            Self::Filesystem { kind, options, flags, target } => {
+                write!(f, "mount {kind} on {target} (")?;
+                options.iter().try_for_each(|(key, value)| match value.as_str() {
+                    "" => write!(f, "{key},"),
+                    value => write!(f, "{key}={value},"),
+                })?;
+                write!(f, "{flags})")
+            }
+            Self::Sys { read_only } => write!(f, "mount /sys ({})", access(*read_only)),
+            Self::DevFolder(name) => write!(f, "make the folder /dev/{name}"),
+            Self::DevNode(name) => write!(f, "bind the device /dev/{name}"),
+            Self::DevLink { name, to } => write!(f, "link /dev/{name} to {to}"),
+            Self::ReadOnly(path) => write!(f, "make {path} read-only"),
+            Self::Mask(path) => write!(f, "mask {path}"),
+            Self::Locate { path, read_only, .. } => {
+                write!(f, "find {} of a mount ({})", path.display(), access(*read_only))
+            }
+            Self::Bind { target, read_only, .. } => write_mount(f, "", target, *read_only),
+            Self::Tmpfs { target, bytes, mode, read_only } => {
+                write_mount(f, "a tmpfs", target, *read_only)?;
+                write!(f, ", mode {mode:o}")?;
+                bytes.map_or(Ok(()), |bytes| write!(f, ", at most {bytes} bytes"))
+            }
+            Self::Loopback => f.write_str("bring the loopback interface up"),
+            Self::Hostname(name) => write!(f, "set the hostname to `{name}`"),
+            Self::PivotRoot => f.write_str("change the root"),
+            Self::EnterFolder(folder) => {
+                write!(f, "enter the working directory {}", folder.display())
+            }
+            Self::Streams { uid, gid } => write!(f, "connect the streams for {uid}:{gid}"),
+            Self::Signals => f.write_str("reset the signals"),
+            Self::Session => f.write_str("start a session"),
+            Self::ControllingTerminal => f.write_str("make the terminal that of the session"),
+            Self::Umask(mask) => write!(f, "set the umask to {mask:03o}"),
+            Self::Limit(Limit { resource, soft, hard }) => {
+                let shown = |limit: &Option<u64>| {
+                    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
+                };
+                let name = format!("{resource:?}").to_ascii_lowercase();
+                write!(f, "set the limit {name} to {}:{}", shown(soft), shown(hard))
+            }
+            Self::Seccomp => f.write_str("load the system call filter"),
+            Self::BoundingSet(set) => write!(f, "limit the capabilities to {:x}", set.bits()),
+            Self::Become(User { uid, gid, groups }) => {
+                write!(f, "become the user {uid}:{gid} with groups {groups:?}")
+            }
+            Self::Capabilities(set) => write!(f, "set the capabilities to {:x}", set.bits()),
+            Self::DieWithParent => f.write_str("tie the step's life to rbuild's"),
+            Self::CloseDescriptors => f.write_str("close the descriptors"),
+        }
+    }
+}
+
+impl fmt::Display for MountFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuidDev => "nosuid,nodev",
+            Self::NoSuidExec => "nosuid,noexec",
+            Self::NoSuidExecDev => "nosuid,noexec,nodev",
+        })
+    }
+}
+
+fn write_mount(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    target: &Path,
+    read_only: bool,
+) -> fmt::Result {
+    let space = if what.is_empty() { "" } else { " " };
+    write!(f, "mount{space}{what} on {} ({})", target.display(), access(read_only))
+}
+
+const fn access(read_only: bool) -> &'static str {
+    if read_only { "read-only" } else { "writable" }
+}

@@ -1,0 +1,83 @@
+//! A terminal for a command, in a `/dev/pts` of the command's own: what it does to it stays there, and
+//! the caller's terminal is seen by rbuild alone.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Result;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::pty::OpenptFlags;
+use rustix::termios::{InputModes, OptionalActions, SpecialCodeIndex};
+
+use super::ops;
+
+/// A terminal in a new devpts.
+#[derive(Debug)]
+pub(super) struct Terminal {
+    /// The devpts, a mount without a place until the child gives it one.
+    pub(super) folder: OwnedFd,
+    /// rbuild's end; it never blocks.
+    pub(super) controller: OwnedFd,
+    /// The command's end. While this is open rbuild's end does not report the terminal gone.
+    pub(super) own: OwnedFd,
+}
+
+impl Terminal {
+    /// A terminal with the size and the keys of `console`.
+    pub(super) fn like(console: BorrowedFd<'_>) -> Result<Self> {
+        let folder = devpts()?;
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let controller = rustix::fs::openat(&folder, c"ptmx", flags, Mode::empty())?;
+        rustix::pty::unlockpt(&controller)?;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let own = rustix::pty::ioctl_tiocgptpeer(&controller, flags)?;
+        rustix::io::ioctl_fionbio(&controller, true)?;
+        type_like(&own, console)?;
+        let terminal = Self { folder, controller, own };
+        terminal.resize_like(console)?;
+        Ok(terminal)
+    }
+
+    /// Takes the size of `console` over.
+    pub(super) fn resize_like(&self, console: BorrowedFd<'_>) -> Result<()> {
+        let size = rustix::termios::tcgetwinsize(console)?;
+        rustix::termios::tcsetwinsize(&self.controller, size)
+    }
+}
+
+/// Has the same keys end lines and programs as at `console`.
+fn type_like(terminal: &OwnedFd, console: BorrowedFd<'_>) -> Result<()> {
+    let theirs = rustix::termios::tcgetattr(console)?;
+    let mut settings = rustix::termios::tcgetattr(terminal)?;
+    settings.input_modes |= theirs.input_modes & InputModes::IUTF8;
+    for key in KEYS {
+        settings.special_codes[key] = theirs.special_codes[key];
+    }
+    rustix::termios::tcsetattr(terminal, OptionalActions::Now, &settings)
+}
+
+/// Keys that people change.
+const KEYS: [SpecialCodeIndex; 7] = [
+    SpecialCodeIndex::VINTR,
+    SpecialCodeIndex::VQUIT,
+    SpecialCodeIndex::VERASE,
+    SpecialCodeIndex::VKILL,
+    SpecialCodeIndex::VEOF,
+    SpecialCodeIndex::VSUSP,
+    SpecialCodeIndex::VWERASE,
+];
+
+fn devpts() -> Result<OwnedFd> {
+    let context = rustix::mount::fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let context = context.as_fd();
+    for (key, value) in ops::devpts_options() {
+        if value.is_empty() {
+            rustix::mount::fsconfig_set_flag(context, key)?;
+        } else {
+            rustix::mount::fsconfig_set_string(context, key, value.as_str())?;
+        }
+    }
+    rustix::mount::fsconfig_create(context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
