@@ -1,5 +1,7 @@
 //! The image out of its parts: config with history and layers, and the store's own manifest.
 
+use std::sync::Arc;
+
 use crate::oci::{
     Annotation, AnnotationLevel, Descriptor, DiffId, Digest, History, ImageConfig, Index,
     LayerCompression, Manifest, MediaType, RootFs, annotations_for, pretty,
@@ -7,6 +9,7 @@ use crate::oci::{
 use crate::plan::{Base, HistoryLine};
 use crate::store::{StepRecord, Store};
 
+use super::built::{BuiltImage, BuiltLayer, MadeBy};
 use super::cache_document::CONFIG_MEMBER;
 use super::driver::{Run, StageDone};
 use super::remote_cache::CachePlace;
@@ -18,11 +21,18 @@ const COMMENT: &str = "buildkit.dockerfile.v0";
 /// For layers of a base whose history does not account for them.
 const COMMENT_EXTRA: &str = "buildkit.exporter.image.v0";
 
-/// One entry of a stage's history, and the stack whose top layer belongs to it.
+/// One entry of a stage's history, and the layer that belongs to it.
 #[derive(Debug, Clone)]
 pub(super) struct StageHistory {
     pub(super) line: HistoryLine,
-    pub(super) layer: Option<Stack>,
+    pub(super) layer: Option<StageLayer>,
+}
+
+/// The layer on top of a stack, and what made it.
+#[derive(Debug, Clone)]
+pub(super) struct StageLayer {
+    pub(super) stack: Stack,
+    pub(super) made_by: Arc<MadeBy>,
 }
 
 /// An image whose documents are in the store.
@@ -31,8 +41,17 @@ pub(super) struct Assembled {
     /// What describes its manifest, with the platform.
     pub(super) manifest: Descriptor,
     pub(super) config: Digest,
+    /// The number of the stage that it came of.
+    pub(super) stage: usize,
+    /// Its layers.
+    pub(super) built: BuiltImage,
+}
+
+impl Assembled {
     /// Its layers, base first.
-    pub(super) layers: Vec<DiffId>,
+    pub(super) fn layers(&self) -> impl Iterator<Item = DiffId> {
+        self.built.layers.iter().map(|layer| layer.diff_id)
+    }
 }
 
 /// Writes config and manifest of what came of a stage.
@@ -56,11 +75,13 @@ pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failu
     let config_bytes = config.to_json();
     let config_digest = store.put_blob(&config_bytes).map_err(BuildError::from)?;
     let mut layers = base_layers(run, stage)?;
+    let platform = config.platform();
     for layer in stage.stack.layers()?.into_iter().skip(layers.len()) {
         let media_type = MediaType::OciLayer(LayerCompression::None);
         layers.push(Descriptor::new(media_type, layer.diff_id.digest(), layer.record.tar_bytes));
     }
-    let platform = config.platform();
+    let built =
+        BuiltImage { platform: platform.clone(), layers: built_layers(run, stage, &layers)? };
     let annotations = |level| annotations_for(&run.options.annotations, level, Some(&platform));
     let manifest = Manifest {
         schema_version: 2,
@@ -74,7 +95,33 @@ pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failu
     let mut manifest = Descriptor::of(MediaType::OciManifest, &bytes);
     manifest.annotations = annotations(AnnotationLevel::ManifestDescriptor);
     manifest.platform = Some(platform);
-    Ok(Assembled { manifest, config: config_digest, layers: diff_ids })
+    Ok(Assembled { manifest, config: config_digest, stage: stage.number, built })
+}
+
+/// The layers with what is known of them; `stored` is what the manifest says.
+fn built_layers(
+    run: &Run<'_>,
+    stage: &StageDone,
+    stored: &[Descriptor],
+) -> Result<Vec<BuiltLayer>, Failure> {
+    let layers = stage.stack.layers()?;
+    let made: Vec<&StageLayer> = stage.history.iter().filter_map(|e| e.layer.as_ref()).collect();
+    let n_base = layers.len().saturating_sub(made.len());
+    let made_by = (0..n_base).map(|_| None).chain(made.iter().map(|layer| Some(&layer.made_by)));
+    let mut built = Vec::with_capacity(layers.len());
+    for ((layer, stored), made_by) in layers.into_iter().zip(stored).zip(made_by) {
+        let (diff_id, tar_bytes) = (layer.diff_id, layer.record.tar_bytes);
+        built.push(BuiltLayer {
+            diff_id,
+            stored_bytes: stored.size,
+            tar_bytes: match made_by {
+                Some(_) => Some(tar_bytes),
+                None => run.services.store.tar_bytes(diff_id).map_err(BuildError::from)?,
+            },
+            made_by: made_by.cloned(),
+        });
+    }
+    Ok(built)
 }
 
 /// What an inline cache says of the image's own layers.
@@ -128,7 +175,7 @@ fn append_history(
 ) -> Result<(), Failure> {
     let mut times = Vec::new();
     for entry in stage.history.iter() {
-        let layer = entry.layer.as_ref().map(Stack::top).transpose()?.flatten();
+        let layer = entry.layer.as_ref().map(|layer| layer.stack.top()).transpose()?.flatten();
         times.push(layer.map(|layer| layer.record.created_s));
     }
     let first = times.iter().flatten().next().copied();

@@ -9,20 +9,21 @@ use crate::plan::{self, Base, CacheKey, Forms, Operation, OperationKey, Plan, Pl
 use crate::pool::{self, Scope};
 use crate::store::{Form, LowerFolder};
 
-use super::assemble::{self, Assembled, StageHistory};
+use super::assemble::{self, Assembled, StageHistory, StageLayer};
+use super::built::{Built, MadeBy};
 use super::cache_mount::{self, EmptiedCaches};
 use super::explain::Explainer;
 use super::images::ImageTable;
 use super::lookup::{Claim, Found};
 use super::mount_source::{ContextFolders, Inputs};
-use super::options::{BuildOptions, Built, Services};
+use super::options::{BuildOptions, Services};
 use super::pack_ahead::PackAhead;
 use super::run::RunDone;
 use super::shared::{Shared, StepRun};
 use super::slot::Slot;
 use super::stack::Stack;
 use super::{
-    BuildError, Event, Failure, Outcome, StageOutline, StepPlace, cache_export, planning,
+    BuildError, Event, Failure, Outcome, StageOutline, StepPlace, budget, cache_export, planning,
     remote_cache, run,
 };
 
@@ -61,7 +62,8 @@ fn build_images(shared: &Shared<'_>) -> Result<(Built, BTreeSet<DiffId>)> {
     let run = Run::new(shared, &plan, &images);
     run.all_stages()?;
     let images = plan.targets.iter().map(|target| assemble::image(&run, &run.stage(*target)?));
-    let images: Vec<Assembled> = images.collect::<Result<_>>()?;
+    let mut images: Vec<Assembled> = images.collect::<Result<_>>()?;
+    budget::check(&run, &mut images)?;
     let (top, id) = match images.as_slice() {
         [only] if !options.always_index => (only.manifest.digest, only.config),
         several => {
@@ -74,8 +76,9 @@ fn build_images(shared: &Shared<'_>) -> Result<(Built, BTreeSet<DiffId>)> {
     }
     run.images.resolved.keys().try_for_each(|image| shared.note_base_used(image))?;
     services.store.make_durable().map_err(BuildError::from)?;
-    let layers = images.into_iter().flat_map(|image| image.layers).collect();
-    Ok((Built { top, id, warnings: plan.warnings }, layers))
+    let layers = images.iter().flat_map(Assembled::layers).collect();
+    let images = images.into_iter().map(|image| image.built).collect();
+    Ok((Built { top, id, images, warnings: plan.warnings }, layers))
 }
 
 /// What came of a stage.
@@ -193,16 +196,21 @@ impl<'a> Run<'a> {
             if self.services.stop.is_thrown() {
                 return Err(Failure::new(self.stopped()));
             }
+            let at = At { stage: number, number: at, step };
             if let Some(operation) = &step.operation {
-                let at = At { stage: number, number: at, step };
                 stack = self.operation(scope, at, operation, &stack)?;
             }
             if let Some(line) = &step.history {
-                let layer = step.operation.is_some().then(|| stack.clone());
+                let layer = step.operation.is_some().then(|| self.stage_layer(at, &stack));
                 history.push(StageHistory { line: line.clone(), layer });
             }
         }
         Ok(StageDone { number, stack, history: Arc::new(history) })
+    }
+
+    fn stage_layer(&self, at: At<'_>, stack: &Stack) -> StageLayer {
+        let made_by = Arc::new(MadeBy { span: at.step.span, place: self.place(at) });
+        StageLayer { stack: stack.clone(), made_by }
     }
 
     /// The layers and the history that a stage starts with.

@@ -1,4 +1,4 @@
-//! What a build is given, and what it gives.
+//! What a build is given.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -6,9 +6,8 @@ use std::path::PathBuf;
 
 use crate::archive::Packing;
 use crate::context::IgnoreRules;
-use crate::diag::Diagnostic;
 use crate::ir;
-use crate::oci::{Annotation, Digest, Reference};
+use crate::oci::{Annotation, Reference};
 use crate::plan;
 use crate::registry::Client;
 use crate::store::Store;
@@ -17,7 +16,7 @@ use crate::tree::Tree;
 use super::contexts::ContextFiles;
 use super::lent::Lent;
 use super::remote_cache::{CacheFrom, CacheTo};
-use super::{Event, LockedInputs, StepNumbers, Stop};
+use super::{Budget, Event, LockedInputs, StepNumbers, Stop};
 
 /// Where the sources of COPY are.
 #[derive(Debug, Clone)]
@@ -69,6 +68,8 @@ pub struct BuildOptions {
     pub now_s: i64,
     /// How many threads may work at once.
     pub jobs: NonZeroUsize,
+    /// How large the image and its layers may be.
+    pub budget: Budget,
     /// How new layers of the image will go out: they are packed so while later steps run.
     pub pack_ahead: Vec<Packing>,
 }
@@ -98,17 +99,4 @@ impl std::fmt::Debug for Services<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Services").field("store", &self.store).finish_non_exhaustive()
     }
-}
-
-/// What was built, in the store.
-#[derive(Debug, Clone)]
-pub struct Built {
-    /// The image's manifest in the store, in which new layers are plain tars; for several platforms,
-    /// the index over those.
-    pub top: Digest,
-    /// The image's id, the same whatever the layers' packing: the digest of its config; for several
-    /// platforms, that of the index.
-    pub id: Digest,
-    /// What is odd about the Dockerfile.
-    pub warnings: Vec<Diagnostic>,
 }

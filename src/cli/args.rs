@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use super::budget_args::BudgetArgs;
 use super::call::{Call, Format, Inspection};
 use super::history_args::{ExplainArgs, HistoryArgs};
 use super::lockfile::{LockArgs, LockOptions};
@@ -240,6 +241,8 @@ pub(super) struct BuildArgs {
     /// Write what docker's metadata file says of the image, digests and names, into FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) metadata_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) budget: BudgetArgs,
     #[command(flatten)]
     pub(super) outputs: OutputArgs,
     #[command(flatten)]

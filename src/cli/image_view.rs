@@ -62,7 +62,7 @@ impl ImageView {
                 let effect = survey.layers().last().copied().unwrap_or_default();
                 view.files = Some(LayerFiles { listing, effect, is_exact });
                 // Listing a layer for the first time measures it, too.
-                view.tar_bytes = tar_bytes(store, layer.diff_id)?;
+                view.tar_bytes = store.tar_bytes(layer.diff_id)?;
             } else {
                 is_exact = false;
             }
@@ -98,7 +98,7 @@ impl LayerView {
         let pulled = layer.pulled.as_ref().filter(|blob| blob.digest != diff_id.digest());
         let packed = store.packed(diff_id)?.into_iter().find(|form| form.blob != diff_id.digest());
         let packed_bytes = pulled.map(|blob| blob.size).or(packed.map(|form| form.bytes));
-        let tar_bytes = tar_bytes(store, diff_id)?;
+        let tar_bytes = store.tar_bytes(diff_id)?;
         Ok(Self { diff_id, history, tar_bytes, packed_bytes, files: None })
     }
 
@@ -107,11 +107,6 @@ impl LayerView {
         let text = self.history.as_ref().and_then(|entry| entry.created_by.as_deref());
         text.map_or_else(String::new, instruction)
     }
-}
-
-fn tar_bytes(store: &Store, diff_id: DiffId) -> Result<Option<u64>, StoreError> {
-    let record = store.layer(diff_id)?;
-    Ok(record.map(|record| record.tar_bytes).filter(|n_bytes| *n_bytes > 0))
 }
 
 /// An entry of the history without what builders put around the instruction.

@@ -3,6 +3,7 @@
 
 mod args;
 mod bucket_options;
+mod budget_args;
 mod cache_options;
 mod call;
 mod commands;

@@ -7,8 +7,10 @@ mod live;
 mod marks;
 mod plain;
 mod recorder;
+mod result;
 mod style;
 mod summary;
+mod tally;
 mod text;
 
 use std::io::{self, Write};
@@ -32,10 +34,13 @@ use marks::Marks;
 use plain::Plain;
 use recorder::Recorder;
 use summary::Summary;
+use tally::Tally;
 
+pub(super) use crate::diag::size;
 pub(super) use live::TerminalHandle;
+pub(super) use result::{Requested, Result};
 pub(super) use style::Progress;
-pub(super) use text::{Lines, shown, size};
+pub(super) use text::{Lines, shown};
 
 /// Hex digits of a build's id.
 const BUILD_ID_DIGITS: usize = 8;
@@ -59,30 +64,6 @@ impl<'a> Out<'a> {
     }
 }
 
-/// What came of a build.
-#[derive(Debug)]
-pub(super) struct Result<'a> {
-    /// The image's id.
-    pub(super) id: Digest,
-    /// The manifest or index that went out last.
-    pub(super) digest: Digest,
-    pub(super) names: &'a [String],
-    /// Of all layers, as they are in the store.
-    pub(super) n_bytes: u64,
-}
-
-/// What a build was asked for, as it was typed.
-#[derive(Debug)]
-pub(super) struct Requested {
-    /// Where the process is.
-    pub(super) folder: String,
-    pub(super) context: String,
-    pub(super) dockerfile: Option<String>,
-    pub(super) target: Option<String>,
-    pub(super) platforms: Vec<String>,
-    pub(super) names: Vec<String>,
-}
-
 /// Shows what happens. One at a time writes; when it goes, all is said.
 #[derive(Debug)]
 pub(super) struct Reporter<'a> {
@@ -94,6 +75,7 @@ pub(super) struct Reporter<'a> {
 struct State {
     view: View,
     started: Instant,
+    tally: Tally,
     summary: Option<Summary>,
     recorder: Option<Recorder>,
     /// Whether people are told why steps are made.
@@ -131,7 +113,8 @@ impl<'a> Reporter<'a> {
             (_, Some(marks)) => View::Grouped(Box::new(Grouped::new(marks, colours))),
         };
         let summary = environment.get("GITHUB_STEP_SUMMARY").map(Summary::new);
-        let state = State { view, started, summary, recorder: None, explains: false };
+        let tally = Tally::default();
+        let state = State { view, started, tally, summary, recorder: None, explains: false };
         let reporter = Self { environment, state: Mutex::new(state) };
         reporter.begin();
         reporter
@@ -216,6 +199,7 @@ impl<'a> Reporter<'a> {
     /// Shows what happened.
     pub(super) fn event(&self, event: &Event) {
         let mut state = self.state();
+        state.tally.event(event);
         if let Some(summary) = &mut state.summary {
             summary.event(event);
         }
@@ -276,26 +260,28 @@ impl<'a> Reporter<'a> {
     pub(super) fn built(&self, result: &Result<'_>) {
         let mut state = self.state();
         let took = state.started.elapsed();
+        let totals = state.tally.totals(result.images);
         if let Some(summary) = &mut state.summary {
             summary.built(result, took);
         }
         if let Some(recorder) = &mut state.recorder {
-            recorder.tell(|json, out| json.built(result, took, out));
+            recorder.tell(|json, out| json.built(result, &totals, took, out));
         }
         let named = match result.names {
             [] => String::new(),
             names => format!(" as {}", names.join(", ")),
         };
-        let text = format!("built {}{named}", result.id);
+        let mut lines = totals.lines(result.images, took);
+        lines.push(format!("built {}{named}", result.id));
         with_stderr(|out| match &mut state.view {
             View::Quiet(_) => {}
-            View::Plain(_) => out.line(&text),
+            View::Plain(_) => lines.iter().for_each(|line| out.line(line)),
             View::Grouped(grouped) => {
                 grouped.end(out);
-                out.line(&text);
+                lines.iter().for_each(|line| out.line(line));
             }
-            View::Live(live) => live.end_with(&text, false),
-            View::Json(json) => json.built(result, took, out),
+            View::Live(live) => live.end_with(&lines.join("\n"), false),
+            View::Json(json) => json.built(result, &totals, took, out),
         });
     }
 

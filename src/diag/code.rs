@@ -90,6 +90,7 @@ codes! {
     MISSING_SECRET = "E0410", "a required secret or ssh agent was not given";
     NOT_AS_LOCKED = "E0411", "an input is not what rbuild.lock says, or is not in it";
     NOT_FETCHED = "E0412", "--offline forbids to fetch an input that is not in the store";
+    TOO_LARGE = "E0413", "the image or a layer of it is larger than --max-size or --max-layer-size allows";
     EMPTY_CONTINUATION = "W0001", "a blank line stands inside a continued instruction";
     LINT_AS_ERROR = "E0501", "a build check fails and check=error=true asks to stop";
     FOREIGN_FRONTEND = "W0002", "a # syntax directive names another frontend, which is not used";

@@ -5,11 +5,13 @@
 
 mod code;
 mod render;
+mod size;
 mod span;
 mod suggest;
 
 pub use code::{Code, all as all_codes};
 pub use render::{Style, render};
+pub use size::{parse_size, size};
 pub use span::{LineColumn, SourceFile, Span, Spanned};
 pub use suggest::nearest;
 

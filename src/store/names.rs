@@ -102,6 +102,16 @@ impl Store {
         self.with_index(|index| index.remove_tag(&name.to_string()))
     }
 
+    /// The length of a layer's uncompressed tar, wherever the layer is; `None` when nobody has
+    /// measured it.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn tar_bytes(&self, diff_id: DiffId) -> Result<Option<u64>> {
+        let record = self.with_index(|index| index.layer(diff_id))?;
+        Ok(record.map(|record| record.tar_bytes).filter(|n_bytes| *n_bytes > 0))
+    }
+
     /// Bytes of a layer's files, as `docker history` counts them; `None` when the layer is not here.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod support;
 mod agreement;
 mod archive;
 mod broken;
+mod budget;
 mod build;
 mod cache_mounts;
 mod caches;

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::build_options::{options, read_outputs};
 use super::check::{self, Look};
-use super::images::id_and_size;
 use super::write_out::{Sent, WriteError, Writer};
 use super::{Complaint, Environment, Exit, Global, open_store, plan};
 use crate::build::{
@@ -230,11 +229,9 @@ impl Work<'_> {
         if self.reporter.is_quiet() {
             say!("{}", built.id);
         }
-        let failed = |error| Complaint::from_error(&error, Exit::Environment);
-        let (_, n_bytes) = id_and_size(self.services.store, built.top).map_err(failed)?;
         let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
         let (id, digest) = (built.id, sent.digest.unwrap_or(built.top));
-        self.reporter.built(&progress::Result { id, digest, names: &names, n_bytes });
+        self.reporter.built(&progress::Result { id, digest, names: &names, images: &built.images });
         Ok(())
     }
 }

@@ -162,6 +162,7 @@ pub(super) fn options(
         lent: services.lent.clone(),
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
+        budget: args.budget.budget(),
         pack_ahead: output::packings(&outputs.all),
     })
 }

@@ -12,6 +12,7 @@ use crate::diag::{Diagnostic, Severity, SourceFile};
 
 use super::super::reasons;
 use super::super::report::{Complaint, Findings};
+use super::tally::Totals;
 use super::{Out, Requested, Result, text};
 
 /// The version of the form; members may be added without a new one.
@@ -180,13 +181,37 @@ impl Json {
         }
     }
 
-    pub(super) fn built(&self, result: &Result<'_>, took: Duration, out: &mut Out<'_>) {
+    pub(super) fn built(
+        &self,
+        result: &Result<'_>,
+        totals: &Totals,
+        took: Duration,
+        out: &mut Out<'_>,
+    ) {
+        let images = result.images.iter().map(|image| {
+            let (known, others) = image.known_and_other_bytes();
+            let mut shown = json!({
+                "platform": image.platform.to_string(),
+                "layers": image.layers.len(),
+            });
+            if let (0, Some(shown)) = (others, shown.as_object_mut()) {
+                shown.insert("bytes".to_owned(), json!(known));
+            }
+            shown
+        });
+        let new = totals.new.iter().map(
+            |layer| json!({ "step": layer.step.0, "layer": layer.diff_id, "bytes": layer.n_bytes }),
+        );
         let members = json!({
             "id": result.id,
             "digest": result.digest,
             "names": result.names,
-            "layer_bytes": result.n_bytes,
+            "layer_bytes": result.stored_bytes(),
             "took_seconds": seconds(took),
+            "steps": totals.n_steps,
+            "cached": totals.n_cached,
+            "images": images.collect::<Vec<Value>>(),
+            "new_layers": new.collect::<Vec<Value>>(),
         });
         self.tell("built", members, out);
     }

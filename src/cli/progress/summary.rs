@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::build::{Event, Outcome, StepId};
-use crate::diag::{Diagnostic, SourceFile};
+use crate::diag::{Diagnostic, SourceFile, size};
 use crate::pathio::PathError;
 
 use super::plain::end;
-use super::text::{shown, size};
+use super::text::shown;
 use super::{Result, said};
 
 /// GitHub refuses a summary that is longer, all that a step writes together.
@@ -84,7 +84,7 @@ impl Summary {
         let facts = vec![
             ("Image id", code(&result.id.to_string())),
             ("Digest", code(&result.digest.to_string())),
-            ("Layers", size(result.n_bytes)),
+            ("Layers", size(result.stored_bytes())),
             ("Time", format!("{:.1} s", took.as_secs_f64())),
         ];
         self.result = Some((title, facts));

@@ -134,18 +134,6 @@ fn is_colour(sequence: &str) -> bool {
     numbers.is_some_and(|text| text.bytes().all(|b| b.is_ascii_digit() || b";:".contains(&b)))
 }
 
-/// Bytes for people: `12.3MB`, in powers of ten as docker shows them.
-pub(in crate::cli) fn size(bytes: u64) -> String {
-    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
-    for (unit, factor) in units {
-        if bytes >= factor {
-            let tenths = bytes / (factor / 10);
-            return format!("{}.{}{unit}", tenths / 10, tenths % 10);
-        }
-    }
-    format!("{bytes}B")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,13 +200,6 @@ mod tests {
         ] {
             assert_eq!(shown(line, true), with, "{line:?}");
             assert_eq!(shown(line, false), without, "{line:?}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        for (bytes, want) in [(0, "0B"), (999, "999B"), (1_250, "1.2kB"), (57_300_000, "57.3MB")] {
-            assert_eq!(size(bytes), want);
         }
     }
 }

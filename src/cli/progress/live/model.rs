@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::build::{Event, Outcome, StageOutline, StepId, StepPlace};
+use crate::diag::size;
 
 use super::super::super::rate::Speed;
 use super::super::super::reasons;
 use super::super::said;
-use super::super::text::{Lines, shown, size};
+use super::super::text::{Lines, shown};
 use super::line::{Line, Paint};
 use super::look::{self, Look};
 
