@@ -1,19 +1,28 @@
 //! Ctrl-C: the first one ends the build in order, the second one at once. A terminal is as it was before
 //! when the process ends or is stopped.
+//!
+//! The thread that waits for signals draws the live view, too: a build that ends at once has no use for
+//! another one.
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
-use signal_hook::iterator::{Handle, Signals};
+use std::io;
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
+use signal_hook::iterator::backend::{Handle, SignalDelivery};
+use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::build::Stop;
 use crate::pool;
 
-use super::progress::{Reporter, TerminalHandle};
+use super::progress::{FRAME, Reporter, TerminalHandle};
 
 /// Those that would end the process.
 const ENDS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
-/// What a terminal sends besides: they matter where it has to be put in order.
-const OTHERS: [i32; 2] = [SIGQUIT, SIGTSTP];
+/// What comes from a terminal besides: it matters where something is drawn on it.
+const OTHERS: [i32; 3] = [SIGQUIT, SIGTSTP, SIGWINCH];
 
 /// Runs `work`; signals that would end the process throw `stop` instead, which is told. Where there is
 /// none, they end it.
@@ -29,41 +38,81 @@ pub(super) fn watching<R>(
     if watched.is_empty() {
         return work();
     }
-    let Ok(mut signals) = Signals::new(watched) else { return work() };
-    let handle = signals.handle();
+    let Ok(signals) = Signals::new(watched) else { return work() };
+    let watch = Watch(signals.delivery.handle());
+    let mut watcher = Watcher { stop, reporter, terminal };
     pool::scope(|scope| {
-        scope.spawn(move || {
-            let mut stop = stop;
-            for signal in signals.forever() {
-                if let (SIGTSTP, Some(terminal)) = (signal, &terminal) {
-                    let _continued = terminal.aside(|| emulate_default_handler(signal));
-                    continue;
-                }
-                match stop.take().filter(|_| ENDS.contains(&signal)) {
-                    Some(stop) => {
-                        reporter
-                            .note("interrupted: ending the running steps (again to stop at once)");
-                        stop.interrupt();
-                    }
-                    // What is unfinished lies in a folder that the next rbuild sweeps.
-                    None => {
-                        terminal.iter().for_each(TerminalHandle::leave);
-                        let _never = emulate_default_handler(signal);
-                    }
-                }
-            }
-        });
-        // A panic ends the watch, too: it would be waited for.
-        let _watch = Watch(handle);
+        // However `work` ends, the watch does.
+        let _watch = watch;
+        scope.spawn(move || watcher.run(signals));
         work()
     })
 }
 
-/// Ends the watch when it goes.
+/// Ends when it goes: it would be waited for.
 struct Watch(Handle);
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+/// Signals that arrive.
+struct Signals {
+    delivery: SignalDelivery<UnixStream, SignalOnly>,
+}
+
+impl Signals {
+    fn new(watched: Vec<i32>) -> io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, watched)?;
+        Ok(Self { delivery })
+    }
+
+    /// Waits, no longer than this; gives what arrived, or nothing once the watch has ended.
+    fn wait(&mut self, no_longer: Option<Timespec>) -> Option<Vec<i32>> {
+        let mut read = [PollFd::new(self.delivery.get_read(), PollFlags::IN)];
+        retry_on_intr(|| poll(&mut read, no_longer.as_ref())).ok()?;
+        let has_ended = self.delivery.handle().is_closed();
+        (!has_ended).then(|| self.delivery.pending().collect())
+    }
+}
+
+/// Who waits for signals.
+struct Watcher<'a> {
+    stop: Option<&'a Stop>,
+    reporter: &'a Reporter<'a>,
+    terminal: Option<TerminalHandle>,
+}
+
+impl Watcher<'_> {
+    fn run(&mut self, mut signals: Signals) {
+        let frame = self.terminal.as_ref().and_then(|_| Timespec::try_from(FRAME).ok());
+        while let Some(arrived) = signals.wait(frame) {
+            arrived.into_iter().for_each(|signal| self.take(signal));
+            self.terminal.iter().for_each(TerminalHandle::draw);
+        }
+    }
+
+    fn take(&mut self, signal: i32) {
+        match (signal, &self.terminal) {
+            (SIGWINCH, _) => {}
+            (SIGTSTP, Some(terminal)) => {
+                let _continued = terminal.aside(|| emulate_default_handler(signal));
+            }
+            _ => match self.stop.take().filter(|_| ENDS.contains(&signal)) {
+                Some(stop) => {
+                    self.reporter
+                        .note("interrupted: ending the running steps (again to stop at once)");
+                    stop.interrupt();
+                }
+                // What is unfinished lies in a folder that the next rbuild sweeps.
+                None => {
+                    self.terminal.iter().for_each(TerminalHandle::leave);
+                    let _never = emulate_default_handler(signal);
+                }
+            },
+        }
     }
 }

@@ -37,7 +37,7 @@ use summary::Summary;
 use tally::Tally;
 
 pub(super) use crate::diag::size;
-pub(super) use live::TerminalHandle;
+pub(super) use live::{FRAME, TerminalHandle};
 pub(super) use result::{Requested, Result};
 pub(super) use style::Progress;
 pub(super) use text::{Lines, shown};

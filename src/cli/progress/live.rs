@@ -1,7 +1,8 @@
 //! The live view on a terminal: what runs, with its time and its last lines, below what is over.
 //!
-//! What is shown is a pure function of the events, the time and the terminal's size ([`frame`]). A thread
-//! draws some times a second. Events only change the state: they never wait for the terminal.
+//! What is shown is a pure function of the events, the time and the terminal's size ([`frame`]). Whoever
+//! has its [`TerminalHandle`] draws it some times a second. Events only change the state: they never
+//! wait for the terminal.
 
 mod frame;
 mod line;
@@ -10,12 +11,10 @@ mod model;
 mod screen;
 mod terminal;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::build::Event;
-use crate::pool;
 
 use super::text::shown;
 
@@ -24,16 +23,15 @@ use model::Model;
 use screen::Screen;
 
 /// The time from one frame to the next. What ends before the first is shown once, as it ended.
-const FRAME: Duration = Duration::from_millis(100);
+pub(in crate::cli) const FRAME: Duration = Duration::from_millis(100);
 
 /// The view.
 #[derive(Debug)]
 pub(super) struct Live {
     shared: Arc<Shared>,
-    is_drawing: bool,
 }
 
-/// What the thread that draws has in common with those that tell.
+/// What the one who draws has in common with those that tell.
 #[derive(Debug)]
 struct Shared {
     started: Instant,
@@ -53,25 +51,12 @@ impl Live {
         let look = Look { signs: if unicode { Signs::Unicode } else { Signs::Ascii } };
         let screen = Mutex::new(Output { screen: Screen::new(colours), has_ended: false });
         let shared = Arc::new(Shared { started, model: Mutex::new(Model::new(look)), screen });
-        Self { shared, is_drawing: false }
+        Self { shared }
     }
 
-    /// Takes what happened; the first time starts the drawing.
-    pub(super) fn event(&mut self, event: &Event) {
+    /// Takes what happened.
+    pub(super) fn event(&self, event: &Event) {
         self.shared.model().event(event, self.shared.started.elapsed());
-        if !self.is_drawing {
-            self.is_drawing = true;
-            let shared = Arc::clone(&self.shared);
-            // It is not waited for: it sees the end, or ends with the process.
-            pool::background(move || {
-                loop {
-                    thread::sleep(FRAME);
-                    if !shared.draw() {
-                        return;
-                    }
-                }
-            });
-        }
     }
 
     /// Adds lines that stay, some of which may be what a step printed or a Dockerfile holds.
@@ -92,7 +77,7 @@ impl Live {
         self.shared.write(&mut output, false);
     }
 
-    /// For the one who handles signals.
+    /// For the one who draws it.
     pub(super) fn handle(&self) -> TerminalHandle {
         TerminalHandle(Arc::clone(&self.shared))
     }
@@ -106,16 +91,6 @@ impl Shared {
 
     fn output(&self) -> MutexGuard<'_, Output> {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Shows how it is now; false when the view has ended.
-    fn draw(&self) -> bool {
-        let mut output = self.output();
-        if output.has_ended {
-            return false;
-        }
-        self.write(&mut output, terminal::is_ours());
-        true
     }
 
     fn write(&self, output: &mut Output, with_live_lines: bool) {
@@ -139,11 +114,24 @@ impl Shared {
     }
 }
 
-/// Lets the terminal be used by others for a while.
+/// Draws the view, and lets others use the terminal.
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct TerminalHandle(Arc<Shared>);
 
 impl TerminalHandle {
+    /// Shows how it is now, unless somebody else has the terminal, or it is not done with what it had
+    /// to show before.
+    pub(in crate::cli) fn draw(&self) {
+        let mut output = match self.0.screen.try_lock() {
+            Ok(output) => output,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if !output.has_ended && terminal::is_ready() {
+            self.0.write(&mut output, terminal::is_ours());
+        }
+    }
+
     /// Removes the live lines, runs `work`, and goes on.
     pub(in crate::cli) fn aside<R>(&self, work: impl FnOnce() -> R) -> R {
         let mut output = self.0.output();

@@ -6,7 +6,7 @@ use std::panic;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::getpgrp;
 use rustix::termios::{tcgetpgrp, tcgetwinsize};
@@ -35,6 +35,13 @@ pub(super) fn is_ours() -> bool {
     // A terminal that controls no processes is nobody else's.
     !IS_OVER.load(Ordering::Relaxed)
         && tcgetpgrp(stderr()).map_or(true, |in_front| in_front == getpgrp())
+}
+
+/// Whether it takes more at once: it may be stopped, or behind a slow connection.
+pub(super) fn is_ready() -> bool {
+    let stderr = stderr();
+    let mut ready = [PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::OUT)];
+    poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
 }
 
 /// Writes all; that nobody reads is no reason to fail.
