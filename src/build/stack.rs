@@ -18,9 +18,33 @@ use super::{BuildError, Failure};
 const MERGED_AT: usize = 24;
 
 /// The layers as one folder; `None` where the kernel does not stack overlays: then each is used.
-fn merged(layers: &[LowerFolder]) -> Option<LowerFolder> {
-    let layers: Vec<BorrowedFd<'_>> = layers.iter().map(|layer| layer.as_fd()).collect();
+fn merged(layers: &[Folder]) -> Option<LowerFolder> {
+    let mut each = Vec::new();
+    layers.iter().for_each(|layer| put_on_top(&mut each, layer));
+    let layers: Vec<BorrowedFd<'_>> = each.iter().map(|layer| layer.open.as_fd()).collect();
     sandbox::merged_folders(&layers).ok().map(Arc::new)
+}
+
+/// A layer's unpacked form.
+#[derive(Debug, Clone)]
+struct Folder {
+    open: LowerFolder,
+    /// Device and inode: layers that are equal have one folder.
+    id: Option<(u64, u64)>,
+}
+
+impl Folder {
+    fn new(open: LowerFolder) -> Self {
+        let id = rustix::fs::fstat(&open).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        Self { open, id }
+    }
+}
+
+/// Puts a folder on top of others. If it is among them already, it goes from there: overlayfs takes no
+/// folder twice, and what is on top hides all that it would show further down.
+fn put_on_top(folders: &mut Vec<Folder>, folder: &Folder) {
+    folders.retain(|below| below.id.is_none() || below.id != folder.id);
+    folders.push(folder.clone());
 }
 
 /// Unpacks a layer, given the folders of those below it.
@@ -34,7 +58,7 @@ pub(super) struct StackLayer {
     definition: Chain,
     done: Slot<LayerDone>,
     /// The unpacked form, once somebody has needed it.
-    folder: Mutex<Option<LowerFolder>>,
+    folder: Mutex<Option<Folder>>,
     /// This layer and all below it as one folder, where the stack is high.
     merged: OnceLock<Option<LowerFolder>>,
     content: OnceLock<Chain>,
@@ -102,7 +126,7 @@ impl Stack {
             parent: self.clone(),
             definition: self.definition().push(definition),
             done,
-            folder: Mutex::new(folder),
+            folder: Mutex::new(folder.map(Folder::new)),
             merged: OnceLock::new(),
             content: OnceLock::new(),
             tree: OnceLock::new(),
@@ -177,23 +201,26 @@ impl Stack {
     /// Folders that together hold the layers, base first; layers that are not unpacked yet are now.
     /// In a high stack the first of them stands for many layers.
     pub(super) fn folders(&self, unpack: &Unpack<'_>) -> Result<Vec<LowerFolder>, Failure> {
-        let mut each: Vec<LowerFolder> = Vec::new();
-        let mut folders: Vec<LowerFolder> = Vec::new();
+        let open = |folders: &[Folder]| -> Vec<LowerFolder> {
+            folders.iter().map(|folder| Arc::clone(&folder.open)).collect()
+        };
+        let mut each: Vec<Folder> = Vec::new();
+        let mut folders: Vec<Folder> = Vec::new();
         for layer in self.list() {
             let mut folder = layer.folder.lock().unwrap_or_else(PoisonError::into_inner);
             if folder.is_none() {
-                *folder = Some(unpack(&layer.done.wait()?, &folders)?);
+                *folder = Some(Folder::new(unpack(&layer.done.wait()?, &open(&folders))?));
             }
             each.extend(folder.clone());
-            folders.extend(folder.clone());
+            folder.iter().for_each(|folder| put_on_top(&mut folders, folder));
             if folders.len() < MERGED_AT {
                 continue;
             }
             if let Some(merged) = layer.merged.get_or_init(|| merged(&each)) {
-                folders = vec![Arc::clone(merged)];
+                folders = vec![Folder { open: Arc::clone(merged), id: None }];
             }
         }
-        Ok(folders)
+        Ok(open(&folders))
     }
 
     /// The merged file tree; waits for layers in the making. `prepare` sees that a layer's listing

@@ -28,12 +28,33 @@ as_root_and_as_user!(
     layers_say_what_changed,
     lent_files_are_in_no_layer,
     deep_folders_are_a_layer_or_an_error,
+    equal_layers_are_no_obstacle_to_the_next_step,
     high_stacks_show_what_low_ones_show,
     debian_two_stages,
 );
 
 /// More layers than are mounted one by one.
 const N_LAYERS: usize = 60;
+
+fn equal_layers_are_no_obstacle_to_the_next_step(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let file = |n_steps: usize, last: &str| {
+        let steps: String = (0..n_steps)
+            .map(|n| {
+                format!(
+                    "RUN echo {n}; touch -d @1 /old/file; rm -f /new\nRUN touch -d @1 /new /old\n"
+                )
+            })
+            .collect();
+        format!("FROM base:1\n{steps}RUN ls /new && echo {last} > /last\n")
+    };
+    // The layers of the second half are those of the first, found or made.
+    for n_steps in [1, 2, 3, 30] {
+        env.build(&file(n_steps, "one"), &[]).ok();
+        env.build(&file(n_steps, "two"), &[]).ok();
+    }
+}
 
 fn high_stacks_show_what_low_ones_show(who: Who) {
     let env = Env::of(who);
