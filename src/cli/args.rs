@@ -135,7 +135,7 @@ impl Command {
             | Self::Prune(_)
             | Self::Inspect(_)
             | Self::Du(_) => true,
-            Self::History(history) => history.builds.is_none() && history.of_image.image.is_some(),
+            Self::History(history) => history.looks_into_layers(),
             Self::Login(_)
             | Self::Logout(_)
             | Self::Images
@@ -241,6 +241,10 @@ pub(super) struct BuildArgs {
     /// Write what docker's metadata file says of the image, digests and names, into FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) metadata_file: Option<PathBuf>,
+    /// Write one HTML page about the build into FILE, also when it fails: times, logs, layers,
+    /// why steps were made; it needs nothing else to be read
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
     #[command(flatten)]
     pub(super) budget: BudgetArgs,
     #[command(flatten)]

@@ -1,5 +1,7 @@
 //! What may be typed after `history` and `explain`. No IO here.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
@@ -9,6 +11,17 @@ pub(super) struct HistoryArgs {
     pub(super) builds: Option<HistoryCommand>,
     #[command(flatten)]
     pub(super) of_image: ImageHistoryArgs,
+}
+
+impl HistoryArgs {
+    /// Whether layers may have to be listed.
+    pub(super) const fn looks_into_layers(&self) -> bool {
+        match &self.builds {
+            None => self.of_image.image.is_some(),
+            Some(HistoryCommand::Show(show)) => show.report.is_some(),
+            Some(HistoryCommand::Ls(_) | HistoryCommand::Logs(_) | HistoryCommand::Rm(_)) => false,
+        }
+    }
 }
 
 /// How an image came to be, as docker has it.
@@ -72,6 +85,9 @@ pub(super) struct ShowArgs {
     /// Its events, as --progress=json has them
     #[arg(long)]
     pub(super) json: bool,
+    /// Write the page that --report of a build writes into FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(super) report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

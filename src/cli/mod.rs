@@ -25,6 +25,7 @@ mod look_args;
 mod missing;
 mod output;
 mod outputs;
+mod page;
 mod plan_args;
 mod progress;
 mod prompt_args;

@@ -25,12 +25,13 @@ use crate::store::Store;
 
 use super::environment::{CiSystem, Environment};
 use super::reasons;
+use super::record::Recorded;
 use super::report::{Complaint, Findings};
 
 use grouped::Grouped;
 use json::Json;
 use live::Live;
-use marks::Marks;
+use marks::{Marks, token};
 use plain::Plain;
 use recorder::Recorder;
 use summary::Summary;
@@ -162,7 +163,7 @@ impl<'a> Reporter<'a> {
             let (now_s, seed) = (self.environment.now_s, self.environment.seed);
             let random = Digest::of(&[now_s.to_le_bytes(), seed.to_le_bytes()].concat()).hex();
             let id: String = random.chars().take(BUILD_ID_DIGITS).collect();
-            recorder.keep_in(store.new_build_record(now_s, &id));
+            recorder.keep_in(store.new_build_record(now_s, &id), id);
         }
     }
 
@@ -174,8 +175,15 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Says where the Dockerfile is, so that places in it are found.
-    pub(super) fn dockerfile(&self, path: &Path) {
+    /// What happened in this build so far, of long logs their ends, and the build's id if it has one.
+    pub(super) fn recorded(&self) -> (Recorded, Option<String>) {
+        let mut state = self.state();
+        let recorder = state.recorder.as_mut();
+        recorder.map_or_else(Default::default, Recorder::read_again)
+    }
+
+    /// Says what the Dockerfile is and where, so that places in it are found.
+    pub(super) fn dockerfile(&self, path: &Path, text: &str) {
         let absolute = std::path::absolute(path).unwrap_or_else(|_error| path.to_owned());
         let top = self.environment.get("GITHUB_WORKSPACE").map(Path::new);
         let shown = top.and_then(|top| absolute.strip_prefix(top).ok()).unwrap_or(path);
@@ -183,6 +191,7 @@ impl<'a> Reporter<'a> {
         let name = shown.to_string_lossy().into_owned();
         if let Some(recorder) = &mut state.recorder {
             recorder.json.file = Some(name.clone());
+            recorder.tell(|json, out| json.dockerfile(text, out));
         }
         match &mut state.view {
             View::Grouped(grouped) => {
@@ -369,14 +378,4 @@ fn said(event: &Event) -> String {
         | Event::Finished { .. } => String::new(),
     };
     text::shown(&text.replace('\n', " "), false).into_owned()
-}
-
-/// A word that nobody who sees no log can guess.
-fn token(environment: &Environment) -> String {
-    let mut bytes = [0; 20];
-    // Where the system has no random numbers, that is still another word each time.
-    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-        return format!("rbuild-{}", Digest::of(&environment.seed.to_le_bytes()).hex());
-    }
-    bytes.iter().fold("rbuild-".to_owned(), |token, byte| format!("{token}{byte:02x}"))
 }

@@ -7,11 +7,14 @@ use crate::tree::{Change, ChangeKind};
 /// A value is shown up to this length, in characters.
 const MAX_SHOWN: usize = 120;
 
+/// What is said of what nothing is known about.
+pub(super) const NEW: &str = "no step like it was made here before";
+
 /// One line, as in `src/main.c changed, and 2 more files`.
 pub(super) fn text(reason: &Reason) -> String {
     match reason {
         Reason::NotAsked => "--no-cache was given".to_owned(),
-        Reason::New => "no step like it was made here before".to_owned(),
+        Reason::New => NEW.to_owned(),
         Reason::Gone => "its layer is in the store no more".to_owned(),
         Reason::Below { step } => format!("what it stands on was made anew, first by {step}"),
         Reason::Base { old, new } => {

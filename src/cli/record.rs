@@ -1,5 +1,7 @@
 //! A build as its events tell it: what the store keeps of it, read again.
 
+mod printed;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
 use std::time::UNIX_EPOCH;
@@ -8,12 +10,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+pub(super) use printed::{Piece, Printed};
+
 /// What happened in a build.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     /// Seconds since 1970.
     pub(super) started_s: i64,
+    /// The version of the rbuild that ran.
+    pub(super) rbuild: String,
     pub(super) requested: Requested,
+    pub(super) dockerfile: Option<Dockerfile>,
+    /// The stages that it needed, each after those that it needs itself.
+    pub(super) stages: Vec<Stage>,
     /// By number.
     pub(super) steps: BTreeMap<u32, Step>,
     pub(super) warnings: Vec<String>,
@@ -37,11 +46,44 @@ pub(super) struct Requested {
     pub(super) names: Vec<String>,
 }
 
+impl Requested {
+    /// Where the context is.
+    pub(super) fn place(&self) -> String {
+        let is_elsewhere = self.context == "-" || self.context.contains("://");
+        match self.context.as_str() {
+            context if is_elsewhere || context.starts_with('/') => context.to_owned(),
+            "." => self.folder.clone(),
+            context => format!("{}/{}", self.folder.trim_end_matches('/'), context),
+        }
+    }
+}
+
+/// The Dockerfile, as it was read.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Dockerfile {
+    pub(super) path: String,
+    pub(super) text: String,
+}
+
+/// A stage that the result needs.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Stage {
+    pub(super) name: String,
+    /// The image that it starts from, if it does.
+    pub(super) base: Option<String>,
+    /// Places of the stages that it starts from, copies from or mounts.
+    pub(super) needs: Vec<usize>,
+    /// Those that make layers, FROM not among them.
+    pub(super) instructions: Vec<String>,
+}
+
 /// One step.
 #[derive(Debug, Default)]
 pub(super) struct Step {
     /// As logs show it.
     pub(super) name: String,
+    /// In one line, if it is one.
+    pub(super) instruction: Option<String>,
     /// Of an instruction: its stage, and its place among those of it, from 1.
     pub(super) place: Option<(String, usize)>,
     /// Since the start of the build.
@@ -56,8 +98,7 @@ pub(super) struct Step {
     pub(super) n_bytes: u64,
     /// How it ended, and how many seconds it took.
     pub(super) end: Option<(Outcome, f64)>,
-    /// What it printed, piece by piece, each with seconds since its start.
-    pub(super) output: Vec<(f64, Vec<u8>)>,
+    pub(super) printed: Printed,
 }
 
 /// How a step ended.
@@ -79,20 +120,48 @@ pub(super) struct Found {
     pub(super) file: String,
     pub(super) line: u32,
     #[serde(default)]
+    pub(super) end_line: u32,
+    #[serde(default)]
     pub(super) helps: Vec<String>,
 }
 
 /// How a build ended.
 #[derive(Debug)]
 pub(super) enum End {
-    Built { id: String, layer_bytes: u64, took: f64 },
-    Failed { message: String, text: String, exit_status: u8, took: f64 },
+    Built { id: String, digest: String, layer_bytes: u64, took: f64 },
+    Failed { message: String, text: String, last_lines: Vec<String>, exit_status: u8, took: f64 },
+}
+
+/// What became of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Built,
+    Failed,
+    Interrupted,
+    /// It has no end yet.
+    Running,
+    /// It never came to its end.
+    Killed,
+}
+
+impl Status {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Built => "built",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Running => "running",
+            Self::Killed => "killed",
+        }
+    }
 }
 
 /// Whether what steps printed is read, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Logs {
     Read,
+    /// Of each step the beginning and the end, if it is much.
+    Ends,
     Skip,
 }
 
@@ -102,14 +171,21 @@ pub(super) enum Logs {
 enum Line {
     Started {
         time: String,
+        #[serde(default)]
+        rbuild: String,
     },
     Requested(Requested),
+    Dockerfile(Dockerfile),
+    Planned {
+        stages: Vec<Stage>,
+    },
     StepStarted {
         step: u32,
         seconds: f64,
         name: String,
         stage: Option<String>,
         number: Option<usize>,
+        instruction: Option<String>,
     },
     StepExecuting {
         step: u32,
@@ -151,6 +227,8 @@ enum Line {
     Diagnostic(Found),
     Built {
         id: String,
+        #[serde(default)]
+        digest: String,
         layer_bytes: u64,
         took_seconds: f64,
     },
@@ -158,6 +236,8 @@ enum Line {
         message: String,
         #[serde(default)]
         text: String,
+        #[serde(default)]
+        last_lines: Vec<String>,
         exit_status: u8,
         took_seconds: f64,
     },
@@ -172,33 +252,44 @@ impl Recorded {
     /// If `from` cannot be read.
     pub(super) fn read(from: impl Read, logs: Logs) -> std::io::Result<Self> {
         let mut recorded = Self::default();
+        let mut n_kept = 0;
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
         while from.read_until(b'\n', &mut line)? > 0 {
             if let Ok(line) = serde_json::from_slice(&line) {
-                recorded.take(line, logs);
+                recorded.take(line, logs, &mut n_kept);
             }
             line.clear();
         }
         Ok(recorded)
     }
 
-    fn take(&mut self, line: Line, logs: Logs) {
+    fn take(&mut self, line: Line, logs: Logs, n_kept: &mut usize) {
         match line {
-            Line::Started { time } => self.started_s = unix_s(&time),
+            Line::Started { time, rbuild } => {
+                self.started_s = unix_s(&time);
+                self.rbuild = rbuild;
+            }
             Line::Requested(requested) => self.requested = requested,
-            Line::StepStarted { step, seconds, name, stage, number } => {
+            Line::Dockerfile(dockerfile) => self.dockerfile = Some(dockerfile),
+            Line::Planned { stages } => self.stages = stages,
+            Line::StepStarted { step, seconds, name, stage, number, instruction } => {
                 let place = stage.zip(number);
-                let started = Step { name, place, started: seconds, ..Step::default() };
+                let started =
+                    Step { name, instruction, place, started: seconds, ..Step::default() };
                 self.steps.insert(step, started);
             }
             Line::StepExecuting { step } => self.step(step).executed = true,
             Line::StepExplained { step, reason } => self.step(step).reason = Some(reason),
-            Line::Output { step, seconds, text, base64 } if logs == Logs::Read => {
+            Line::Output { step, seconds, text, base64 } if logs != Logs::Skip => {
                 let bytes = || STANDARD.decode(base64.unwrap_or_default()).unwrap_or_default();
                 let bytes = text.map_or_else(bytes, String::into_bytes);
                 let step = self.step(step);
-                step.output.push((seconds - step.started, bytes));
+                let at = seconds - step.started;
+                match logs {
+                    Logs::Ends => step.printed.push_end(at, bytes, n_kept),
+                    Logs::Read | Logs::Skip => step.printed.push(at, bytes),
+                }
             }
             Line::Progress { step, done_bytes } => self.step(step).n_bytes = done_bytes,
             Line::StepLayer { step, layer, bytes } => self.step(step).layer = Some((layer, bytes)),
@@ -209,12 +300,13 @@ impl Recorded {
             Line::Wrote { path } => self.sent.push(path),
             Line::Pushed { name, digest } => self.sent.push(format!("{name}@{digest}")),
             Line::Diagnostic(found) => self.diagnostics.push(found),
-            Line::Built { id, layer_bytes, took_seconds } => {
-                self.end = Some(End::Built { id, layer_bytes, took: took_seconds });
-            }
-            Line::Failed { message, text, exit_status, took_seconds } => {
+            Line::Built { id, digest, layer_bytes, took_seconds } => {
                 let took = took_seconds;
-                self.end = Some(End::Failed { message, text, exit_status, took });
+                self.end = Some(End::Built { id, digest, layer_bytes, took });
+            }
+            Line::Failed { message, text, last_lines, exit_status, took_seconds } => {
+                let took = took_seconds;
+                self.end = Some(End::Failed { message, text, last_lines, exit_status, took });
             }
             Line::Output { .. } | Line::Other => {}
         }
@@ -227,6 +319,30 @@ impl Recorded {
     /// The instructions, in the order in which they started.
     pub(super) fn instructions(&self) -> impl Iterator<Item = (u32, &Step)> {
         self.steps.iter().filter(|(_, step)| step.place.is_some()).map(|(id, step)| (*id, step))
+    }
+
+    /// What became of it, in a word.
+    pub(super) const fn status(&self, is_running: bool) -> Status {
+        match &self.end {
+            Some(End::Built { .. }) => Status::Built,
+            Some(End::Failed { exit_status: 130, .. }) => Status::Interrupted,
+            Some(End::Failed { .. }) => Status::Failed,
+            None if is_running => Status::Running,
+            None => Status::Killed,
+        }
+    }
+
+    /// The complaints about the Dockerfile that stop nothing.
+    pub(super) fn found_warnings(&self) -> impl Iterator<Item = &Found> {
+        self.diagnostics.iter().filter(|found| found.severity == "warning")
+    }
+
+    /// How many seconds it took, if it came to an end.
+    pub(super) const fn took_s(&self) -> Option<f64> {
+        match self.end {
+            Some(End::Built { took, .. } | End::Failed { took, .. }) => Some(took),
+            None => None,
+        }
     }
 
     /// How many instructions there are, and how many of them were in the cache.
@@ -264,11 +380,11 @@ mod tests {
         assert_eq!(recorded.started_s, 1_769_860_800);
         assert_eq!(recorded.requested.names, ["app"]);
         let step = &recorded.steps[&1];
-        assert_eq!(step.output, [(0.25, b"out\n".to_vec()), (1.0, b"\xff".to_vec())]);
+        assert_eq!(step.printed.pieces(), [(0.25, b"out\n".to_vec()), (1.0, b"\xff".to_vec())]);
         assert_eq!(step.end, Some((Outcome::Done, 2.0)));
         assert!(matches!(recorded.end, Some(End::Built { layer_bytes: 7, .. })));
         assert_eq!(recorded.counts(), (1, 0));
         let without = Recorded::read(LINES.as_bytes(), Logs::Skip).unwrap();
-        assert!(without.steps[&1].output.is_empty());
+        assert!(without.steps[&1].printed.is_empty());
     }
 }

@@ -73,6 +73,14 @@ impl BuildJournal {
         file.write_all(lines).context("write", &self.path)
     }
 
+    /// What was appended so far, from its beginning.
+    ///
+    /// # Errors
+    /// If there is no such file, or it cannot be opened.
+    pub fn read_again(&self) -> Result<File, PathError> {
+        pathio::open(&self.path)
+    }
+
     /// Forgets the oldest builds, if there are very many.
     ///
     /// # Errors

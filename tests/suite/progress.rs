@@ -73,9 +73,12 @@ impl Runs<'_> {
         let mut command = self.env.command_in(store, &[args, &["--progress=json"]].concat());
         let done = Done::of(command.output().unwrap());
         assert_eq!(done.code, Some(code), "{}", done.stderr);
-        let lines = done.stderr.lines();
+        self.events(&done.stderr)
+    }
+
+    fn events(&mut self, text: &str) -> Vec<Value> {
         let events: Vec<Value> =
-            lines.map(|line| serde_json::from_str(line).expect(line)).collect();
+            text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
         for event in &events {
             if let Err(error) = self.validator.validate(event) {
                 panic!("{event}: {error}");
@@ -156,6 +159,9 @@ fn priv_json_is_what_its_schema_says() {
     let last = failed.last().unwrap();
     assert_eq!((&last["event"], &last["last_lines"]), (&json!("failed"), &json!(["last words"])));
     assert!(failed.iter().any(|event| event["code"] == "E0404" && event["line"] == 2));
+    let kept = runs.events(&env.rbuild(&["history", "show", "--json"]).ok().stdout);
+    let dockerfile = kept.iter().find(|event| event["event"] == "dockerfile").unwrap();
+    assert_eq!(dockerfile["text"], "FROM base:1\nRUN echo last words; false\n");
     runs.run("store", "FROM base:1\nCOPPY a b\n", &["build", "context"], 1);
     runs.run("store", "FROM base:1\n", &["build", "context", "--locked", "--lockfile=none"], 2);
     assert_eq!(runs.seen, kinds, "every kind of event is seen, and none that the schema lacks");

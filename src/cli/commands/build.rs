@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::build_options::{options, read_outputs};
 use super::check::{self, Look};
 use super::write_out::{Sent, WriteError, Writer};
-use super::{Complaint, Environment, Exit, Global, open_store, plan};
+use super::{Complaint, Environment, Exit, Global, open_store, plan, report_file};
 use crate::build::{
     self, BuildError, Built, Event, LockRule, LockedInputs, Services, StepNumbers, Stop,
 };
@@ -32,6 +32,7 @@ pub(in crate::cli) fn run(
     global: &Global,
     environment: &Environment,
 ) -> Result<()> {
+    report_file::check(args)?;
     if args.dry_run {
         return plan::dry_run(args, global, environment);
     }
@@ -47,14 +48,18 @@ pub(in crate::cli) fn run(
         reporter.requested(&requested(args));
     }
     let rule = args.lock.rule();
-    with_input(args, global, environment, rule, &reporter, |services, input, file| {
+    let done = with_input(args, global, environment, rule, &reporter, |services, input, file| {
         if args.inspection().is_some() {
             return inspect(args, environment, input);
         }
         let work = Work { args, environment, services, input, reporter: &reporter };
         work.build(&outputs)?;
         if args.lock.locked { Ok(()) } else { file.complete(&services.locked.met()) }
-    })
+    });
+    match &args.report {
+        Some(path) => report_file::at_end(path, done, &reporter, global, environment),
+        None => done,
+    }
 }
 
 /// Gets all that a build works with, and the context; hands it to `work`.
@@ -126,7 +131,7 @@ fn with_services(
     };
     let done = interrupt::watching(Some(&stop), reporter, || {
         let input = asked.load(args, &services, environment.now_s)?;
-        reporter.dockerfile(&input.path);
+        reporter.dockerfile(&input.path, input.dockerfile.text());
         match &given {
             Some(file) => work(&services, &input, file),
             None => {

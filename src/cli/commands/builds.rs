@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use serde_json::json;
 
 use super::images::ago;
+use super::report_file::Report;
 use super::{Complaint, Environment, Exit, Global, open_store};
 use crate::cli::history_args::{
     ExplainArgs, HistoryCommand, ListArgs, LogsArgs, RmArgs, ShowArgs, WhichBuild,
@@ -114,20 +115,11 @@ impl Build {
     }
 
     fn status(&self) -> &'static str {
-        match &self.recorded.end {
-            Some(End::Built { .. }) => "built",
-            Some(End::Failed { exit_status: 130, .. }) => "interrupted",
-            Some(End::Failed { .. }) => "failed",
-            None if self.is_running => "running",
-            None => "killed",
-        }
+        self.recorded.status(self.is_running).word()
     }
 
-    fn took_s(&self) -> Option<f64> {
-        match self.recorded.end {
-            Some(End::Built { took, .. } | End::Failed { took, .. }) => Some(took),
-            None => None,
-        }
+    const fn took_s(&self) -> Option<f64> {
+        self.recorded.took_s()
     }
 
     /// As in `build 1f00ba4c: failed after 3.2s, 5 minutes ago`.
@@ -147,21 +139,10 @@ impl Build {
         let requested = &self.recorded.requested;
         let target = requested.target.as_ref().map(|target| format!(" --target {target}"));
         let what = match requested.names.as_slice() {
-            [] => self.place(),
+            [] => self.recorded.requested.place(),
             names => names.join(", "),
         };
         format!("{what}{}", target.unwrap_or_default())
-    }
-
-    /// Where its context is.
-    fn place(&self) -> String {
-        let requested = &self.recorded.requested;
-        let is_elsewhere = requested.context == "-" || requested.context.contains("://");
-        match requested.context.as_str() {
-            context if is_elsewhere || context.starts_with('/') => context.to_owned(),
-            "." => requested.folder.clone(),
-            context => format!("{}/{}", requested.folder.trim_end_matches('/'), context),
-        }
     }
 }
 
@@ -210,7 +191,7 @@ impl Build {
             "took_seconds": self.took_s(),
             "steps": n_steps,
             "cached": n_cached,
-            "context": self.place(),
+            "context": self.recorded.requested.place(),
             "dockerfile": requested.dockerfile,
             "target": requested.target,
             "platforms": requested.platforms,
@@ -229,6 +210,12 @@ fn show(store: &Store, args: &ShowArgs, now_s: i64) -> Result<()> {
         let _nobody_reads = io::copy(&mut file, &mut io::stdout().lock());
         return Ok(());
     }
+    if let Some(path) = &args.report {
+        let Build { id, is_running, recorded } = Build::read(&record, Logs::Ends)?;
+        let status = recorded.status(is_running);
+        let (id, store) = (Some(id.as_str()), Some(store));
+        return Report { id, status, recorded: &recorded, store }.write(path);
+    }
     let build = Build::read(&record, Logs::Skip)?;
     say!("{}", build.headline(now_s));
     build.facts().iter().for_each(|line| say!("{}", shown(line, false)));
@@ -240,7 +227,7 @@ fn show(store: &Store, args: &ShowArgs, now_s: i64) -> Result<()> {
 impl Build {
     fn facts(&self) -> Vec<String> {
         let requested = &self.recorded.requested;
-        let mut facts = vec![("context", self.place())];
+        let mut facts = vec![("context", self.recorded.requested.place())];
         let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
         add("Dockerfile", requested.dockerfile.clone());
         add("target", requested.target.clone());
@@ -277,8 +264,7 @@ impl Build {
 
     fn complaints(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        let found = &self.recorded.diagnostics;
-        let warnings = found.iter().filter(|found| found.severity == "warning").map(|found| {
+        let warnings = self.recorded.found_warnings().map(|found| {
             let helps = found.helps.iter().map(|help| format!("\n    help: {help}"));
             let helps: String = helps.collect();
             format!("  {}:{}: {} [{}]{helps}", found.file, found.line, found.message, found.code)
@@ -326,14 +312,15 @@ fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> {
         })?;
         let mut out = io::stdout().lock();
         // That nobody reads is no reason to fail.
-        let _nobody_reads = step.output.iter().try_for_each(|(_, bytes)| out.write_all(bytes));
+        let _nobody_reads =
+            step.printed.pieces().iter().try_for_each(|(_, bytes)| out.write_all(bytes));
         return Ok(());
     }
     for (id, step) in steps {
         say!("#{id} {}", shown(&step.name, false));
         let mut lines = Lines::default();
         let mut last = 0.0;
-        for (at, bytes) in &step.output {
+        for (at, bytes) in step.printed.pieces() {
             last = *at;
             lines.push(bytes, |line| say!("#{id} {at:.3} {}", shown(line, colours)));
         }

@@ -18,6 +18,10 @@ pub(in crate::cli) fn run(
             "error: `rbuild lock` writes the lock file: leave out --locked, --check and --call";
         return Err(Complaint::new(text, Exit::Usage));
     }
+    if build.report.is_some() {
+        let text = "error: `rbuild lock` builds nothing: leave out --report";
+        return Err(Complaint::new(text, Exit::Usage));
+    }
     let rule = if *update { LockRule::Renew } else { LockRule::Complete };
     let reporter = reporter(build, environment)?;
     with_input(build, global, environment, rule, &reporter, |services, input, file| {

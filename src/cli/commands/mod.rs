@@ -16,6 +16,7 @@ pub(super) mod prompt;
 pub(super) mod prune;
 pub(super) mod pull;
 pub(super) mod push;
+mod report_file;
 pub(super) mod save;
 pub(super) mod tag;
 pub(super) mod version;

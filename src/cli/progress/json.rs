@@ -20,6 +20,9 @@ const VERSION: u32 = 1;
 /// Bytes moved are told no more often than this, but for the last ones.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
+/// A Dockerfile that is longer is not told.
+const MAX_DOCKERFILE_BYTES: usize = 1 << 20;
+
 /// The view.
 #[derive(Debug)]
 pub(super) struct Json {
@@ -63,6 +66,14 @@ impl Json {
             "names": names,
         });
         self.tell("requested", members, out);
+    }
+
+    /// The Dockerfile, if it is no longer than most are.
+    pub(super) fn dockerfile(&self, text: &str, out: &mut Out<'_>) {
+        if text.len() <= MAX_DOCKERFILE_BYTES {
+            let path = self.file.as_deref().unwrap_or("Dockerfile");
+            self.tell("dockerfile", json!({ "path": path, "text": text }), out);
+        }
     }
 
     pub(super) fn event(&mut self, event: &Event, out: &mut Out<'_>) {

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::diag::{Diagnostic, Severity, SourceFile};
+use crate::oci::Digest;
 
+use super::super::environment::Environment;
 use super::Out;
 use super::text::shown;
 
@@ -138,6 +140,16 @@ fn data(text: &str) -> String {
 /// A value before the text: it also ends with a comma or colon.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+/// A word that nobody who sees no log can guess.
+pub(super) fn token(environment: &Environment) -> String {
+    let mut bytes = [0; 20];
+    // Where the system has no random numbers, that is still another word each time.
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        return format!("rbuild-{}", Digest::of(&environment.seed.to_le_bytes()).hex());
+    }
+    bytes.iter().fold("rbuild-".to_owned(), |token, byte| format!("{token}{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! What is kept of a build in the store: its events as JSON lines, for `rbuild history` and `explain`.
 
+use std::io::Read;
+
 use crate::build::Event;
 use crate::diag::{Diagnostic, SourceFile};
 use crate::pathio::PathError;
 use crate::store::BuildJournal;
 
+use super::super::record::{Logs, Recorded};
 use super::json::Json;
 use super::{Out, Requested};
 
@@ -17,7 +20,7 @@ pub(super) struct Recorder {
     pub(super) json: Json,
     /// Lines that are not in the journal yet.
     lines: Vec<u8>,
-    journal: Option<BuildJournal>,
+    journal: Option<(BuildJournal, String)>,
     executed: bool,
     /// Why nothing is written any more.
     error: Option<PathError>,
@@ -34,9 +37,9 @@ impl Recorder {
         recorder
     }
 
-    /// From now on lines are written there.
-    pub(super) fn keep_in(&mut self, journal: BuildJournal) {
-        self.journal = Some(journal);
+    /// From now on lines are written there; that is the build's id.
+    pub(super) fn keep_in(&mut self, journal: BuildJournal, id: String) {
+        self.journal = Some((journal, id));
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -59,11 +62,27 @@ impl Recorder {
     }
 
     fn flush(&mut self) {
-        let Some(journal) = self.journal.as_mut().filter(|_| self.error.is_none()) else { return };
+        let Some((journal, _)) = self.journal.as_mut().filter(|_| self.error.is_none()) else {
+            return;
+        };
         match journal.append(&self.lines) {
             Ok(()) => self.lines.clear(),
             Err(error) => self.error = Some(error),
         }
+    }
+
+    /// What was told so far, from the journal and what did not get there; and the build's id.
+    pub(super) fn read_again(&mut self) -> (Recorded, Option<String>) {
+        self.flush();
+        let read = |from: &mut dyn Read| Recorded::read(from, Logs::Ends);
+        let journal = self.journal.as_ref();
+        let file = journal.and_then(|(journal, _)| journal.read_again().ok());
+        let recorded = match file {
+            Some(file) => read(&mut file.chain(self.lines.as_slice())),
+            None => read(&mut self.lines.as_slice()),
+        };
+        // What cannot be read cannot be shown.
+        (recorded.unwrap_or_default(), journal.map(|(_, id)| id.clone()))
     }
 
     /// Nothing will come any more.
@@ -75,7 +94,7 @@ impl Recorder {
         match (self.error, &self.journal) {
             (Some(error), _) => Err(error),
             // That takes longer than a build in which nothing ran.
-            (None, Some(journal)) if self.executed => journal.forget_old(),
+            (None, Some((journal, _))) if self.executed => journal.forget_old(),
             (None, _) => Ok(()),
         }
     }
