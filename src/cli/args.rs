@@ -10,7 +10,7 @@ use super::budget_args::BudgetArgs;
 use super::call::{Call, Format, Inspection};
 use super::history_args::{ExplainArgs, HistoryArgs};
 use super::lockfile::{LockArgs, LockOptions};
-use super::look_args::InspectArgs;
+use super::look_args::{DiffArgs, InspectArgs};
 use super::missing;
 use super::outputs::OutputArgs;
 use super::plan_args::PlanArgs;
@@ -77,6 +77,8 @@ pub(super) enum Command {
     Images,
     /// Show what an image is made of: config, layers, biggest files, wasted bytes
     Inspect(InspectArgs),
+    /// Show what is different between two images: config, layers, files
+    Diff(DiffArgs),
     /// List builds, show what happened in one; or how an image came to be, as docker does
     History(HistoryArgs),
     /// Say why steps of the last build were made anew and not found in the cache
@@ -134,6 +136,7 @@ impl Command {
             | Self::Pull(_)
             | Self::Prune(_)
             | Self::Inspect(_)
+            | Self::Diff(_)
             | Self::Du(_) => true,
             Self::History(history) => history.looks_into_layers(),
             Self::Login(_)
@@ -333,6 +336,7 @@ const COMMANDS: &[&str] = &[
     "logout",
     "images",
     "inspect",
+    "diff",
     "history",
     "explain",
     "tag",

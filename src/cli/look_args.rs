@@ -17,3 +17,25 @@ pub(super) struct InspectArgs {
     #[arg(long)]
     pub(super) json: bool,
 }
+
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// The old image: a name or an id
+    #[arg(value_name = "A")]
+    pub(super) old: String,
+    /// The new one
+    #[arg(value_name = "B")]
+    pub(super) new: String,
+    /// Of images for several platforms, this one [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+    /// Fetch layers that the store lacks
+    #[arg(long)]
+    pub(super) pull: bool,
+    /// Exit with 1 if they differ
+    #[arg(long)]
+    pub(super) exit_code: bool,
+    /// One JSON object with all differences, sizes in bytes
+    #[arg(long)]
+    pub(super) json: bool,
+}

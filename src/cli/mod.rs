@@ -81,6 +81,7 @@ pub fn main() -> Exit {
         Command::Login(login) => commands::login::login(login, &environment),
         Command::Logout(logout) => commands::login::logout(logout, &environment),
         Command::Images => commands::images::run(&arguments.global, &environment),
+        Command::Diff(diff) => commands::diff::run(diff, &arguments.global, &environment),
         Command::Inspect(inspect) => {
             commands::inspect::run(inspect, &arguments.global, &environment)
         }

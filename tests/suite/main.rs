@@ -16,6 +16,7 @@ mod cli;
 mod container;
 mod context;
 mod corpus;
+mod diff;
 mod engine;
 mod enter;
 mod expand;

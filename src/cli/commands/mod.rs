@@ -4,6 +4,7 @@ pub(super) mod build;
 pub(super) mod build_options;
 pub(super) mod builds;
 mod check;
+pub(super) mod diff;
 pub(super) mod du;
 mod find;
 pub(super) mod history;

@@ -1,0 +1,61 @@
+//! `rbuild diff A B`: what is different between two images, config and files.
+#![expect(clippy::print_stdout, reason = "that is what was asked for")]
+
+mod compare;
+mod document;
+mod page;
+
+use super::{Complaint, Environment, Exit, Global, find, inspect, open_store};
+use crate::cli::image_view::ImageView;
+use crate::cli::look_args::DiffArgs;
+use crate::image::{Image, Loaded};
+use crate::store::Store;
+
+use compare::Difference;
+
+pub(in crate::cli) fn run(
+    args: &DiffArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), Complaint> {
+    let store = open_store(global, environment)?;
+    let (old, new) = (image(&store, args, &args.old)?, image(&store, args, &args.new)?);
+    if args.pull {
+        inspect::fetch(&store, environment, &[old.clone(), new.clone()])?;
+    }
+    let (old, new) = (view(&store, old, &args.old)?, view(&store, new, &args.new)?);
+    let difference = Difference::of(&old, &new);
+    if args.json {
+        println!("{:#}", document::of(&difference));
+    } else {
+        page::lines(&difference, args).iter().for_each(|line| println!("{line}"));
+    }
+    if args.exit_code && !difference.is_none() {
+        return Err(Complaint::said(Exit::Build));
+    }
+    Ok(())
+}
+
+fn image(store: &Store, args: &DiffArgs, text: &str) -> Result<Image, Complaint> {
+    let chosen = find::image(store, text)?;
+    let loaded = Loaded::load(store, chosen.top)
+        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    find::one(&loaded, args.platform.as_deref(), text)
+}
+
+/// The image with all its layers: of those that are not here nobody can say what is in them.
+fn view(store: &Store, image: Image, text: &str) -> Result<ImageView, Complaint> {
+    let view = ImageView::of(store, image)
+        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    match view.n_missing() {
+        0 => Ok(view),
+        n => {
+            let layers = if n == 1 { "a layer".to_owned() } else { format!("{n} layers") };
+            let text = format!(
+                "error: {layers} of {text} are in a registry and not in the store; --pull fetches \
+                 what is missing"
+            );
+            Err(Complaint::new(text, Exit::Environment))
+        }
+    }
+}
