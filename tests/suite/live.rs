@@ -21,6 +21,13 @@ fn env(dockerfile: &str) -> Env {
     env
 }
 
+/// Waits until both stages of [`BUSY`] have printed all; gives the screen.
+#[track_caller]
+fn until_busy(terminal: &Terminal<'_>) -> String {
+    let has = |screen: &str, text: &str| screen.lines().any(|line| line.trim() == text);
+    terminal.until(|screen| has(screen, "20%") && has(screen, "line 30"))
+}
+
 /// Lines about steps without their numbers, times and ends: `✔ 0 [one 2/3] RUN echo before`.
 fn folded(lines: &[String]) -> Vec<String> {
     let fold = |line: &String| {
@@ -38,11 +45,11 @@ fn folded(lines: &[String]) -> Vec<String> {
 fn priv_steps_that_run_at_once_are_seen_with_their_last_lines() {
     let env = env(BUSY);
     let terminal = Terminal::rbuild(&env, (80, 24), &["build", "context"]);
-    let screen = terminal.until_shown(&["20%", "line 30", "[one 2/3]"]);
+    let screen = until_busy(&terminal);
     let lines: Vec<&str> = screen.lines().collect();
     let at = |part: &str| lines.iter().position(|line| line.contains(part)).expect(part);
     let header = at("building ");
-    assert!(lines[header].contains("s · 4/8 steps · 3 cached"), "{screen}");
+    assert!(lines[header].contains("s · 1/5 steps"), "{screen}");
     assert!(at("✔") < header && at("[one 2/3] RUN echo before") < header, "{screen}");
     assert!(!screen.contains("  before"), "what ended is one line:\n{screen}");
     let one = at("[one 3/3] RUN printf");
@@ -83,7 +90,7 @@ fn priv_steps_that_run_at_once_are_seen_with_their_last_lines() {
 fn priv_a_resized_terminal_is_written_over_as_it_is_now() {
     let env = env(BUSY);
     let terminal = Terminal::rbuild(&env, (100, 40), &["build", "context"]);
-    terminal.until_shown(&["20%", "line 30"]);
+    until_busy(&terminal);
     let frame = |columns: u16, rows: u16, wanted: &[&str]| {
         terminal.resize(columns, rows);
         // All below the header is of a frame that was made for this width.
@@ -107,7 +114,7 @@ fn priv_a_resized_terminal_is_written_over_as_it_is_now() {
     // Where the old frame does not fit on the screen any more, the terminal itself scrolls it away.
     frame(20, 12, &["[two 2/2]", "line 30"]);
     frame(20, 5, &["[two 2/2]"]);
-    frame(30, 2, &[]);
+    frame(20, 2, &[]);
     frame(20, 1, &[]);
     frame(200, 50, &["sleep 1001", "sleep 1000"]);
     terminal.keys("C-c");
@@ -234,7 +241,7 @@ fn priv_a_stopped_build_leaves_the_terminal_and_goes_on() {
          echo stopped; read line; fg; echo exit=$?; exec sleep 1000"
     );
     let terminal = Terminal::shell(&env, (80, 24), &script);
-    terminal.until_shown(&["line 30", "20%"]);
+    until_busy(&terminal);
     terminal.keys("C-z");
     let screen = terminal.until_shown(&["stopped"]);
     assert!(terminal.cursor().is_some() && !screen.contains("building "), "{screen}");

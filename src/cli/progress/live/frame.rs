@@ -192,6 +192,8 @@ mod tests {
         let events = [
             (0, started(1, "build", 1, "FROM debian:bookworm")),
             (0, finished(1, Outcome::Cached, at(0))),
+            (0, started(5, "docs", 3, "COPY . .")),
+            (0, finished(5, Outcome::Cached, at(0))),
             (
                 1,
                 started(
@@ -237,7 +239,7 @@ mod tests {
             80,
             24,
             &[
-                "building 3.2s · 1/7 steps · 1 cached",
+                "building 3.2s · 1/6 steps · 1 cached",
                 "⠹   3.1s #2 [build 2/4] RUN make -j4 all install DESTDIR=/out VERBOSE=1 CFLAGS…",
                 "         cc c.c",
                 "         cc d.c",
@@ -258,7 +260,7 @@ mod tests {
         let make = "⠹   3.1s #2 [build 2/4] RUN make -j4 all inst…";
         let pull = "⠹   2.7s #3 [internal] pull x/y:1  24.0MB / 57.0MB 8.8MB/s";
         let docs = "⠹   2.2s #4 [docs 2/4] RUN mkdocs";
-        let header = "building 3.2s · 1/7 steps · 1 cached";
+        let header = "building 3.2s · 1/6 steps · 1 cached";
         let long =
             "⠹   3.1s #2 [build 2/4] RUN make -j4 all install DESTDIR=/out VERBOSE=1 CFLAGS…";
         check(

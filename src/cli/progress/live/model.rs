@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::build::{Event, Outcome, StageOutline, StepId, StepPlace};
+use crate::build::{Event, Outcome, StepId, StepPlace};
 use crate::diag::size;
 
 use super::super::super::rate::Speed;
@@ -25,7 +25,7 @@ const MAX_LINE_CHARS: usize = 1000;
 pub(super) struct Model {
     pub(super) look: Look,
     pub(super) running: BTreeMap<StepId, Running>,
-    /// How each instruction that ended did so.
+    /// How each instruction that makes a layer ended.
     ended: BTreeMap<(String, usize), Outcome>,
     /// How many there are.
     n_planned: usize,
@@ -82,10 +82,7 @@ impl Model {
                 self.running.insert(*step, Running::new(name, place.clone(), now));
             }
             Event::Planned { stages } => {
-                let n_steps = |stage: &StageOutline| {
-                    stage.instructions.len() + usize::from(stage.base.is_some())
-                };
-                self.n_planned = stages.iter().map(n_steps).sum();
+                self.n_planned = stages.iter().map(|stage| stage.instructions.len()).sum();
             }
             Event::Executing { .. } | Event::Made { .. } => {}
             Event::Explained { step, reason } => match self.running.get_mut(step) {
@@ -139,7 +136,10 @@ impl Model {
 
     fn finish(&mut self, step: StepId, outcome: Outcome, took: Duration) {
         let Some(running) = self.running.remove(&step) else { return };
-        if let Some(StepPlace { stage, number, .. }) = &running.place {
+        // FROM is none that is made.
+        if let Some(StepPlace { stage, number, .. }) = &running.place
+            && *number > 1
+        {
             self.ended.insert((stage.clone(), *number), outcome);
         }
         let line = self.look.step(self.look.end(outcome, took), step, &running.name);
