@@ -17,6 +17,7 @@ use super::plan_args::PlanArgs;
 use super::progress::Progress;
 use super::prompt_args::{CompletionArgs, ManArgs};
 use super::registry_args::RegistryArgs;
+use super::short_help;
 use super::store_args::{DuArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, TagArgs};
 use super::transfer_args::{LoginArgs, LogoutArgs, PullArgs, PushArgs};
 
@@ -355,15 +356,22 @@ const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Reads what was typed, the program's name included.
 pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
-    let mut command = command();
     let words = with_default_command(typed);
+    // Only who reads the help waits until it is arranged.
+    let is_read = words.iter().any(|word| word == "-h" || word == "--help" || word == "help");
+    let mut command = if is_read { command() } else { plain_command() };
     let mut matches = command
         .try_get_matches_from_mut(&words)
         .map_err(|error| missing::context(error, &words))?;
     Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
+/// The definitions of all that may be typed, with a short help for each option.
 pub(super) fn command() -> clap::Command {
+    short_help::arranged(plain_command())
+}
+
+fn plain_command() -> clap::Command {
     let here = |command: clap::Command| {
         command.mut_arg("context", |context| context.required(false).default_value("."))
     };

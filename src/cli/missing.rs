@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::error::{ContextKind, ContextValue};
 
 use crate::diag::nearest;
+use crate::oci::Reference;
 use crate::pathio::PathError;
 use crate::plan::redacted;
 
@@ -23,10 +24,7 @@ const MAX_ENTRIES: usize = 10_000;
 const FOREIGN: [&str; 4] = ["node_modules", "vendor", "target", "testdata"];
 
 /// What a Dockerfile looks like, for those who have none.
-pub(super) const SMALLEST: &str = "\
-  FROM busybox
-  COPY . /app
-  CMD [\"sh\", \"/app/run.sh\"]";
+pub(super) const SMALLEST: &str = "  FROM busybox\n  COPY . /app\n  CMD [\"sh\", \"/app/run.sh\"]";
 
 /// A first word that is neither a command nor a folder, but nearly a command.
 pub(super) fn command(typed: &[OsString]) -> Option<Complaint> {
@@ -65,6 +63,39 @@ pub(super) fn context(mut error: clap::Error, typed: &[OsString]) -> clap::Error
         error.insert(ContextKind::Suggested, tips);
     }
     error
+}
+
+/// What to say to somebody who typed nothing but `rbuild`.
+pub(super) fn first_run() -> Complaint {
+    let here = Path::new(".");
+    let cwd = std::path::absolute(here).unwrap_or_default();
+    let folder = cwd.file_name().map(|name| name.to_string_lossy().to_lowercase());
+    let is_name = |name: &String| name.parse::<Reference>().is_ok() && !name.contains(['/', ':']);
+    let name = folder.filter(is_name).unwrap_or_else(|| "app".to_owned());
+    let found = dockerfiles(here);
+    let is_usual = |path: &PathBuf| path == Path::new("Dockerfile");
+    let (what, flag) = match found.iter().find(|path| is_usual(path)).or(found.first()) {
+        Some(path) if is_usual(path) => ("Build ./Dockerfile with".to_owned(), String::new()),
+        Some(path) => {
+            let path = path.display();
+            (
+                format!("There is no ./Dockerfile, but {path}; build that with"),
+                format!(" -f {path}"),
+            )
+        }
+        None => (
+            format!(
+                "There is no Dockerfile in this folder; a small one is\n\n{SMALLEST}\n\n\
+                 Write it to ./Dockerfile, then build it with"
+            ),
+            String::new(),
+        ),
+    };
+    let text = format!(
+        "rbuild turns a Dockerfile and a folder into an image. {what}\n\n  rbuild -t {name}{flag} .\n\n\
+         `rbuild -h` lists the commands, `rbuild build -h` the options, `--help` says more of each."
+    );
+    Complaint::new(text, Exit::Usage)
 }
 
 /// A context that is no folder.

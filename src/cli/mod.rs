@@ -38,6 +38,7 @@ mod report;
 mod run_options;
 mod secrets;
 mod shell;
+mod short_help;
 mod stdout;
 mod store_args;
 mod table;
@@ -54,6 +55,9 @@ use report::Complaint;
 pub fn main() -> Exit {
     let mut environment = Environment::of_process();
     let typed: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if typed.len() <= 1 {
+        return report::complaint(&missing::first_run());
+    }
     if let Some(complaint) = missing::command(&typed) {
         return report::complaint(&complaint);
     }

@@ -68,3 +68,42 @@ fn manual_has_a_page_for_each_command_and_each_option_on_it() {
     }
     assert!(n_options > 40, "the help was read: {n_options}");
 }
+
+#[test]
+fn short_help_is_a_line_an_option_and_long_help_says_more() {
+    let env = Env::new();
+    let short = env.rbuild(&["build", "-h"]).ok().stdout;
+    let wide: Vec<&str> = short.lines().filter(|line| line.chars().count() > 100).collect();
+    assert!(wide.is_empty(), "{wide:#?}");
+    let options: Vec<&str> = short.lines().filter(|line| line.contains(" --")).collect();
+    assert!(options.len() > 40, "{short}");
+    for heading in ["What to build:", "Cache:", "What steps may use:", "For every command:"] {
+        assert!(short.contains(&format!("\n{heading}\n")), "{short}");
+    }
+    assert_eq!(env.rbuild(&["-h"]).ok().stdout.lines().filter(|l| l.len() > 100).count(), 0);
+    // The same help where the word is left out.
+    assert_eq!(env.rbuild(&["-t", "a", "-h"]).ok().stdout, short);
+    let long = env.rbuild(&["build", "--help"]).ok().stdout;
+    assert!(long.contains("mounts=true for the folders of RUN --mount=type=cache"), "{long}");
+    assert!(long.contains("[possible values: default, none, host]"), "{long}");
+    assert!(long.lines().count() > 2 * short.lines().count());
+}
+
+#[test]
+fn rbuild_alone_says_what_to_type_here() {
+    let env = Env::new();
+    let alone = || {
+        let mut rbuild = env.program(env!("CARGO_BIN_EXE_rbuild"));
+        let done = Done::of(rbuild.current_dir(env.path("context")).output().unwrap());
+        assert_eq!((done.code, &*done.stdout), (Some(2), ""));
+        done.stderr
+    };
+    assert!(alone().contains("a small one is\n\n  FROM busybox\n"), "{}", alone());
+    env.write("docker/Dockerfile", "FROM scratch\n");
+    let want = "There is no ./Dockerfile, but docker/Dockerfile; build that with\n\n  \
+                rbuild -t context -f docker/Dockerfile .\n";
+    assert!(alone().contains(want), "{}", alone());
+    env.write("Dockerfile", "FROM scratch\n");
+    let want = "Build ./Dockerfile with\n\n  rbuild -t context .\n";
+    assert!(alone().contains(want), "{}", alone());
+}
