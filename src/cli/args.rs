@@ -8,6 +8,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use super::budget_args::BudgetArgs;
 use super::call::{Call, Format, Inspection};
+use super::check_args::CheckArgs;
+use super::default_command::with_default_command;
 use super::history_args::{ExplainArgs, HistoryArgs};
 use super::lockfile::{LockArgs, LockOptions};
 use super::look_args::{DiffArgs, InspectArgs};
@@ -231,8 +233,10 @@ pub(super) struct BuildArgs {
     #[arg(long)]
     pub(super) check: bool,
     /// What to do: build, check, or show what the Dockerfile offers
-    #[arg(long, value_name = "build|check|outline|targets[,format=json]")]
+    #[arg(long, value_name = "build|check|outline|targets[,format=json|sarif]")]
     pub(super) call: Option<Call>,
+    #[command(flatten)]
+    pub(super) checks: CheckArgs,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "STYLE")]
     pub(super) progress: Progress,
@@ -273,7 +277,7 @@ impl BuildArgs {
     pub(super) fn inspection(&self) -> Option<(Inspection, Format)> {
         let call = self.call.unwrap_or(Call { what: None, format: Format::Text });
         let checked = self.check.then_some(Inspection::Check);
-        Some((checked.or(call.what)?, call.format))
+        Some((checked.or(call.what)?, self.checks.format.unwrap_or(call.format)))
     }
 }
 
@@ -326,34 +330,6 @@ impl CompressionArgs {
     }
 }
 
-/// Words after which `build` is not put in.
-const COMMANDS: &[&str] = &[
-    "build",
-    "lock",
-    "plan",
-    "push",
-    "pull",
-    "login",
-    "logout",
-    "images",
-    "inspect",
-    "diff",
-    "history",
-    "explain",
-    "tag",
-    "rmi",
-    "save",
-    "load",
-    "du",
-    "prune",
-    "completion",
-    "man",
-    "version",
-    "help",
-];
-const GLOBAL: [&str; 3] = ["--root=", "--ca=", "--registry="];
-const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
-
 /// Reads what was typed, the program's name included.
 pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let words = with_default_command(typed);
@@ -378,29 +354,6 @@ fn plain_command() -> clap::Command {
     Arguments::command().mut_subcommand("lock", here).mut_subcommand("plan", here)
 }
 
-/// Puts in the word `build` where it was left out.
-pub(super) fn with_default_command(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut typed: Vec<OsString> = typed.into_iter().collect();
-    if let Some(at) = default_command_at(&typed) {
-        typed.insert(at, "build".into());
-    }
-    typed
-}
-
-/// Where the word `build` was left out.
-pub(super) fn default_command_at(typed: &[OsString]) -> Option<usize> {
-    let mut at = 1;
-    while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
-        match &*word {
-            "--root" | "--ca" | "--registry" => at += 2,
-            word if GLOBAL.iter().any(|flag| word.starts_with(flag)) => at += 1,
-            word if COMMANDS.contains(&word) || OWN_FLAGS.contains(&word) => return None,
-            _ => return Some(at),
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,21 +361,5 @@ mod tests {
     #[test]
     fn arguments_are_well_formed() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn build_is_put_in_where_no_command_is_typed() {
-        for (typed, want) in [
-            ("rbuild -t a .", "rbuild build -t a ."),
-            ("rbuild .", "rbuild build ."),
-            ("rbuild --root x images", "rbuild --root x images"),
-            ("rbuild --root=x -q .", "rbuild --root=x build -q ."),
-            ("rbuild --ca x --registry=y,http pull a", "rbuild --ca x --registry=y,http pull a"),
-            ("rbuild --help", "rbuild --help"),
-            ("rbuild", "rbuild"),
-        ] {
-            let words = with_default_command(typed.split(' ').map(OsString::from));
-            assert_eq!(words, want.split(' ').collect::<Vec<_>>(), "{typed}");
-        }
     }
 }

@@ -20,6 +20,8 @@ pub(super) enum Format {
     Text,
     /// For programs.
     Json,
+    /// For code scanning.
+    Sarif,
 }
 
 /// `--call`
@@ -45,11 +47,25 @@ impl FromStr for Call {
         let mut format = Format::Text;
         for option in options.split(',').filter(|option| !option.is_empty()) {
             format = match option {
-                "format=json" => Format::Json,
-                "format=text" => Format::Text,
-                other => return Err(format!("`{other}` is neither format=text nor format=json")),
+                option if option.starts_with("format=") => {
+                    option.trim_start_matches("format=").parse()?
+                }
+                other => return Err(format!("`{other}` is none of format=text, json, sarif")),
             };
         }
         Ok(Self { what, format })
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            "sarif" => Ok(Self::Sarif),
+            other => Err(format!("`{other}` is none of text, json, sarif")),
+        }
     }
 }

@@ -141,7 +141,7 @@ impl Input {
     }
 }
 
-fn is_stdin(args: &BuildArgs) -> bool {
+pub(super) fn is_stdin(args: &BuildArgs) -> bool {
     args.file.as_deref() == Some(Path::new("-"))
 }
 

@@ -13,6 +13,7 @@ use crate::pathio::PathError;
 use crate::plan::redacted;
 
 use super::args;
+use super::default_command::default_command_at;
 use super::exit::Exit;
 use super::report::Complaint;
 
@@ -28,7 +29,7 @@ pub(super) const SMALLEST: &str = "  FROM busybox\n  COPY . /app\n  CMD [\"sh\",
 
 /// A first word that is neither a command nor a folder, but nearly a command.
 pub(super) fn command(typed: &[OsString]) -> Option<Complaint> {
-    let at = args::default_command_at(typed)?;
+    let at = default_command_at(typed)?;
     let word = typed.get(at)?.to_str()?;
     if word.contains(['-', '/', '.', ':', '@']) || Path::new(word).exists() {
         return None;

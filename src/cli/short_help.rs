@@ -51,6 +51,8 @@ const LINES: &[Line] = &[
     (SAME, "locked", "Fail if an input is not as the lock file says"),
     (SAME, "offline", "Never use the network"),
     (LOOK, "check", "Look for mistakes instead of building"),
+    (LOOK, "fix", "With --check: write what has one safe fix"),
+    (LOOK, "format", "With --check: text, json or sarif"),
     (LOOK, "call", "Check, or show arguments or stages"),
     (LOOK, "dry-run", "Build nothing, show what would be built"),
     (LOOK, "progress", "How progress is shown: auto, tty, plain, json, quiet"),
@@ -62,11 +64,12 @@ const LINES: &[Line] = &[
 ];
 
 /// Names of values that would leave no room beside them.
-const VALUES: [(&str, &str); 7] = [
+const VALUES: [(&str, &str); 8] = [
     ("secret", "id=ID,…"),
     ("ssh", "ID[=KEY,…]"),
     ("allow", "PERMISSION"),
     ("call", "WHAT[,format=…]"),
+    ("format", "FORMAT"),
     ("output", "type=TYPE,…"),
     ("annotation", "KEY=VALUE"),
     ("compression", "KIND"),

@@ -4,12 +4,14 @@
 //! The room knows nothing of instructions: rooms above it make the diagnostics.
 
 mod code;
+mod fix;
 mod render;
 mod size;
 mod span;
 mod suggest;
 
 pub use code::{Code, all as all_codes};
+pub use fix::{Edit, Fix, apply as apply_fixes};
 pub use render::{Style, render};
 pub use size::{parse_size, size};
 pub use span::{LineColumn, SourceFile, Span, Spanned};
@@ -54,6 +56,8 @@ pub struct Diagnostic {
     pub labels: Vec<Label>,
     /// What to do about it.
     pub helps: Vec<String>,
+    /// The one safe way to do it, if there is one.
+    pub fix: Option<Fix>,
 }
 
 impl Diagnostic {
@@ -68,7 +72,7 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, code: Code, span: Span, message: String) -> Self {
-        Self { severity, code, span, message, labels: Vec::new(), helps: Vec::new() }
+        Self { severity, code, span, message, labels: Vec::new(), helps: Vec::new(), fix: None }
     }
 
     /// Adds a remark at `span`.
@@ -92,6 +96,14 @@ impl Diagnostic {
             Some(text) => self.help(text),
             None => self,
         }
+    }
+
+    /// Adds the edits that mend it, unless one of them cannot be made.
+    #[must_use]
+    pub fn maybe_fix(mut self, edits: impl IntoIterator<Item = Option<Edit>>) -> Self {
+        let edits: Option<Vec<Edit>> = edits.into_iter().collect();
+        self.fix = edits.filter(|edits| !edits.is_empty()).map(|edits| Fix { edits });
+        self
     }
 
     /// Whether it stops the build.

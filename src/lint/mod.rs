@@ -6,6 +6,7 @@
 //! know it takes to be right. A rule that cannot decide says nothing.
 
 mod comments;
+mod fix;
 mod outline;
 mod rules;
 mod scene;
@@ -18,6 +19,7 @@ use crate::diag::{Code, Diagnostic, Span, codes};
 use crate::ir;
 use crate::oci::{Platform, Reference};
 
+pub use fix::{Fixed, fix_all};
 pub use outline::{Argument, Outline, StageSummary, outline, stages};
 pub use settings::Settings;
 

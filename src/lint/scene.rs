@@ -69,6 +69,11 @@ impl<'a> Scene<'a> {
         Self { file, source, parsed, options, globals, stages }
     }
 
+    /// The character that escapes others.
+    pub(super) fn escape(&self) -> ir::Escape {
+        self.file.directives.escape.map_or_else(ir::Escape::default, |escape| escape.value)
+    }
+
     /// The stages that rules about their inside look at.
     pub(super) fn looked_at(&self) -> impl Iterator<Item = &StageView<'a>> {
         self.stages.iter().filter(|view| view.looked_at)

@@ -31,6 +31,7 @@ mod language;
 mod layering;
 mod lazy;
 mod lint;
+mod lint_fix;
 mod live;
 mod locked;
 mod memory;

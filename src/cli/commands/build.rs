@@ -39,6 +39,7 @@ pub(in crate::cli) fn run(
     let outputs = read_outputs(args, environment)?;
     shell::check(args, environment)?;
     let asked = Asked::new(args)?;
+    check::usage(args, &asked)?;
     if let (Asked::Folder(folder), true) = (&asked, args.inspection().is_some()) {
         // Neither store nor registry has to be there.
         return inspect(args, environment, &contexts::local(args, folder.clone())?);
@@ -151,7 +152,8 @@ fn with_services(
 /// Shows what was asked for in place of a build.
 fn inspect(args: &BuildArgs, environment: &Environment, input: &Input) -> Result<()> {
     let (dockerfile, diagnostics) = syntax::parse(input.dockerfile.text());
-    Look { args, environment, input, dockerfile, diagnostics }.run()
+    let source = input.dockerfile.clone();
+    Look { args, environment, input, source, dockerfile, diagnostics }.run()
 }
 
 /// The Dockerfile, and what is odd about it.

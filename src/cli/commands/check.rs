@@ -5,16 +5,17 @@ use std::io::IsTerminal as _;
 
 use serde_json::{Value, json};
 
-use super::{Complaint, Environment, Exit};
+use super::{Complaint, Environment, Exit, fix, sarif};
 use crate::build::BuildOptions;
 use crate::cli::args::BuildArgs;
 use crate::cli::call::{Format, Inspection};
-use crate::cli::contexts::Input;
+use crate::cli::contexts::{self, Asked, Input, MAX_FILE_BYTES};
 use crate::cli::stdout::{self, say};
-use crate::diag::{self, Diagnostic, SourceFile, Span, Style, codes};
+use crate::diag::{self, Code, Diagnostic, SourceFile, Span, Style, codes};
 use crate::ir;
 use crate::lint::{self, LintOptions, Outline, StageSummary, Wanted};
 use crate::oci::Platform;
+use crate::syntax;
 
 /// Where the rules are described.
 const RULE_PAGE: &str = "https://docs.docker.com/go/dockerfile/rule";
@@ -25,9 +26,40 @@ pub(super) struct Look<'a> {
     pub(super) args: &'a BuildArgs,
     pub(super) environment: &'a Environment,
     pub(super) input: &'a Input,
+    pub(super) source: SourceFile,
     pub(super) dockerfile: ir::Dockerfile,
     /// What the parser said.
     pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+/// Refuses what makes no sense together with what is looked at.
+pub(super) fn usage(args: &BuildArgs, asked: &Asked) -> Result<(), Complaint> {
+    let bad = |text: String| Err(Complaint::new(format!("error: {text}"), Exit::Usage));
+    let what = args.inspection();
+    if let (Some(flag), None) = (args.checks.given(), what) {
+        return bad(format!("{flag} goes with --check: nothing is built then"));
+    }
+    let checks = matches!(what, Some((Inspection::Check, _)));
+    if args.checks.fix && !checks {
+        return bad("--fix goes with --check".to_owned());
+    }
+    if matches!(what, Some((_, Format::Sarif))) && !checks {
+        return bad("SARIF has what --check finds: use format=json here".to_owned());
+    }
+    let is_here = matches!(asked, Asked::Folder(_)) && !contexts::is_stdin(args);
+    if args.checks.fix && !is_here {
+        return bad(
+            "--fix writes into a Dockerfile of this machine, and this one is read from elsewhere"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// The page that describes a rule.
+pub(super) fn rule_page(code: Code) -> Option<String> {
+    let is_rule = lint::rules().iter().any(|rule| rule.code == code);
+    is_rule.then(|| format!("{RULE_PAGE}/{}/", kebab(code.as_str())))
 }
 
 /// Warnings that are known before a build: the parser's, and those of the checks that need no
@@ -98,7 +130,7 @@ impl Look<'_> {
         if what == Inspection::Targets {
             match format {
                 Format::Text => stdout::print(format_args!("{}", targets_text(&stages))),
-                Format::Json => say!("{:#}", self.targets_json(&stages)),
+                Format::Json | Format::Sarif => say!("{:#}", self.targets_json(&stages)),
             }
             return Ok(());
         }
@@ -111,12 +143,30 @@ impl Look<'_> {
         };
         match format {
             Format::Text => stdout::print(format_args!("{}", outline_text(&outline))),
-            Format::Json => say!("{:#}", self.outline_json(&outline)),
+            Format::Json | Format::Sarif => say!("{:#}", self.outline_json(&outline)),
         }
         Ok(())
     }
 
     fn check(&self, format: Format) -> Result<(), Complaint> {
+        if !self.args.checks.fix {
+            return self.report(format);
+        }
+        let old = self.source.text();
+        let fixed = self.lint(|_, options, platforms| lint::fix_all(old, options, platforms))?;
+        if fixed.text == old {
+            return self.report(format);
+        }
+        fix::write(&self.input.path, old, &fixed.text, MAX_FILE_BYTES)?;
+        if format == Format::Text {
+            fix::show(&self.input.path, old, &fixed);
+        }
+        let (dockerfile, diagnostics) = syntax::parse(&fixed.text);
+        let source = SourceFile::new(self.source.name(), fixed.text);
+        Look { source, dockerfile, diagnostics, ..*self }.report(format)
+    }
+
+    fn report(&self, format: Format) -> Result<(), Complaint> {
         let broken = self.diagnostics.iter().any(Diagnostic::is_error);
         let found = self.lint(|file, options, platforms| {
             let text = self.source().text();
@@ -125,6 +175,7 @@ impl Look<'_> {
         })?;
         match format {
             Format::Json => say!("{:#}", self.check_json(&found)),
+            Format::Sarif => say!("{:#}", sarif::log(&found, &self.source, &self.input.path)),
             Format::Text if found.is_empty() => say!("no warnings"),
             Format::Text => {
                 stdout::print(format_args!(
@@ -166,7 +217,7 @@ impl Look<'_> {
     }
 
     const fn source(&self) -> &SourceFile {
-        &self.input.dockerfile
+        &self.source
     }
 
     fn style(&self) -> Style {
@@ -193,12 +244,10 @@ impl Look<'_> {
     /// In the form of docker's `lint` subrequest, with columns and help added.
     fn check_json(&self, found: &[Diagnostic]) -> Value {
         let one = |said: &Diagnostic| {
-            let is_rule = lint::rules().iter().any(|rule| rule.code == said.code);
-            let url = is_rule.then(|| format!("{RULE_PAGE}/{}/", kebab(said.code.as_str())));
             json!({
                 "ruleName": said.code.as_str(),
                 "description": said.code.summary(),
-                "url": url,
+                "url": rule_page(said.code),
                 "detail": said.message,
                 "help": said.helps,
                 "location": self.place(said.span),

@@ -16,6 +16,7 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::lint::Rule;
+use crate::lint::fix::replace;
 use crate::lint::scene::Scene;
 
 /// The rule.
@@ -60,7 +61,8 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
             );
             found.push(
                 Diagnostic::warning(codes::CONSISTENT_INSTRUCTION_CASING, keyword.span, message)
-                    .label(keyword.span, format!("write `{want}`")),
+                    .label(keyword.span, format!("write `{want}`"))
+                    .maybe_fix([replace(scene.source, keyword, &want)]),
             );
         }
     }

@@ -9,7 +9,7 @@
 //! EXPOSE 80/tcp
 //! ```
 
-use crate::diag::{Diagnostic, codes};
+use crate::diag::{Diagnostic, Edit, codes};
 use crate::lint::Rule;
 use crate::lint::rules::expose_invalid_format::ports;
 use crate::lint::scene::Scene;
@@ -19,13 +19,16 @@ pub(super) const RULE: Rule = Rule::new(codes::EXPOSE_PROTO_CASING, check);
 
 fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     for (port, span) in ports(scene) {
-        let Some((_, protocol)) = port.split_once('/') else { continue };
+        let Some((number, protocol)) = port.split_once('/') else { continue };
         let lower = protocol.to_ascii_lowercase();
+        // A variable, or several ports in one, are not what stands there.
+        let written = scene.source.get(span.start..span.end) == Some(port.as_str());
         if protocol != lower {
             let message = format!("protocol `{protocol}` in EXPOSE should be lower case");
             found.push(
                 Diagnostic::warning(codes::EXPOSE_PROTO_CASING, span, message)
-                    .label(span, format!("write `{lower}`")),
+                    .label(span, format!("write `{lower}`"))
+                    .maybe_fix([written.then(|| Edit::new(span, format!("{number}/{lower}")))]),
             );
         }
     }

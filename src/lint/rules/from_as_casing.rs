@@ -12,6 +12,7 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::lint::Rule;
+use crate::lint::fix::replace;
 use crate::lint::rules::consistent_instruction_casing::{Casing, casing};
 use crate::lint::scene::Scene;
 
@@ -32,7 +33,8 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
             found.push(
                 Diagnostic::warning(codes::FROM_AS_CASING, as_word.span, message)
                     .label(as_word.span, format!("write `{want}`"))
-                    .label(stage.from.keyword.span, format!("because of this `{from}`")),
+                    .label(stage.from.keyword.span, format!("because of this `{from}`"))
+                    .maybe_fix([replace(scene.source, as_word, want)]),
             );
         }
     }

@@ -10,9 +10,11 @@
 //! ENV DEPS="curl git"
 //! ```
 
-use crate::diag::{Diagnostic, codes};
-use crate::ir::Kind;
+use crate::diag::{Diagnostic, Edit, Span, codes};
+use crate::expand;
+use crate::ir::{Kind, Pair};
 use crate::lint::Rule;
+use crate::lint::fix::{is_verbatim, joined};
 use crate::lint::scene::Scene;
 
 /// The rule.
@@ -37,8 +39,25 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
             found.push(
                 Diagnostic::warning(codes::LEGACY_KEY_VALUE_FORMAT, span, message)
                     .label(pair.name.span, "expected `=` after this")
-                    .help(help),
+                    .help(help)
+                    .maybe_fix([with_equals_sign(scene, &keyword, pair)]),
             );
         }
     }
+}
+
+/// `=` in place of the blanks, and quotes where the value needs them.
+fn with_equals_sign(scene: &Scene<'_>, keyword: &str, pair: &Pair) -> Option<Edit> {
+    let between = scene.source.get(pair.name.span.end..pair.value.span.start)?;
+    let in_one_piece = is_verbatim(scene.source, &pair.name)
+        && is_verbatim(scene.source, &pair.value)
+        && between.bytes().all(|byte| byte == b' ' || byte == b'\t');
+    if !in_one_piece {
+        return None;
+    }
+    let (escape, value) = (scene.escape(), &pair.value.value);
+    let reads = |env: &expand::Lookup<'_>| Some(expand::word(value, escape, env).ok()?.value);
+    let text = joined(escape, keyword, &pair.name.value, value, &reads)?;
+    let span = Span::new(pair.name.span.end, pair.value.span.end);
+    Some(Edit::new(span, format!("={text}")))
 }

@@ -9,9 +9,10 @@
 //! LABEL org.opencontainers.image.authors="moby@example.com"
 //! ```
 
-use crate::diag::{Diagnostic, codes};
-use crate::ir::Kind;
+use crate::diag::{Diagnostic, Edit, codes};
+use crate::ir::{Instruction, Kind, Word};
 use crate::lint::Rule;
+use crate::lint::fix::{is_verbatim, joined};
 use crate::lint::scene::Scene;
 
 /// The rule.
@@ -25,7 +26,30 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
         found.push(
             Diagnostic::warning(codes::MAINTAINER_DEPRECATED, instruction.span, message)
                 .label(instruction.keyword.span, "deprecated")
-                .help(help),
+                .help(help)
+                .maybe_fix([as_label(scene, instruction, who)]),
         );
     }
 }
+
+/// The label in place of the instruction, unless the file has that label already.
+fn as_label(scene: &Scene<'_>, instruction: &Instruction, who: &Word) -> Option<Edit> {
+    let has_label = |instruction: &Instruction| {
+        let Kind::Label(pairs) = &instruction.kind else { return false };
+        pairs.iter().any(|pair| pair.name.value.contains(LABEL))
+    };
+    let keyword = &instruction.keyword;
+    let in_one_piece = is_verbatim(scene.source, keyword) && is_verbatim(scene.source, who);
+    if !in_one_piece || scene.file.stages.iter().flat_map(|s| &s.instructions).any(has_label) {
+        return None;
+    }
+    let is_lower = keyword.value.bytes().all(|byte| byte.is_ascii_lowercase());
+    let label = if is_lower { "label" } else { "LABEL" };
+    let escape = scene.escape();
+    let value = joined(escape, label, LABEL, &who.value, &|_| Some(who.value.clone()))?;
+    let value = if value.starts_with('"') { value } else { format!("\"{value}\"") };
+    Some(Edit::new(keyword.span.to(who.span), format!("{label} {LABEL}={value}")))
+}
+
+/// Who made an image (image-spec, annotations.md).
+const LABEL: &str = "org.opencontainers.image.authors";

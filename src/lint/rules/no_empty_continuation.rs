@@ -15,6 +15,7 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::lint::Rule;
+use crate::lint::fix::of_blank_lines;
 use crate::lint::scene::Scene;
 
 /// The rule.
@@ -23,7 +24,9 @@ pub(super) const RULE: Rule = Rule::new(codes::NO_EMPTY_CONTINUATION, check);
 fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     // The parser alone still knows of lines.
     let empty = scene.parsed.iter().filter(|said| said.code == codes::EMPTY_CONTINUATION);
-    found.extend(
-        empty.map(|said| Diagnostic { code: codes::NO_EMPTY_CONTINUATION, ..said.clone() }),
-    );
+    found.extend(empty.map(|said| Diagnostic {
+        code: codes::NO_EMPTY_CONTINUATION,
+        fix: of_blank_lines(scene.source, said),
+        ..said.clone()
+    }));
 }

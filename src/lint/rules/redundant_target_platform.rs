@@ -9,7 +9,7 @@
 //! FROM alpine
 //! ```
 
-use crate::diag::{Diagnostic, codes};
+use crate::diag::{Diagnostic, Edit, Span, codes};
 use crate::lint::Rule;
 use crate::lint::scene::Scene;
 
@@ -26,8 +26,18 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
             found.push(
                 Diagnostic::warning(codes::REDUNDANT_TARGET_PLATFORM, platform.span, message)
                     .label(platform.span, "this is the default")
-                    .help("remove the flag"),
+                    .help("remove the flag")
+                    .maybe_fix([without_flag(scene.source, platform.span)]),
             );
         }
     }
+}
+
+/// The flag whose value is at `value`, and the blanks behind it, removed.
+fn without_flag(source: &str, value: Span) -> Option<Edit> {
+    let before = source.get(..value.start)?.strip_suffix("--platform=")?;
+    let after = source.get(value.end..)?;
+    let rest = after.trim_start_matches([' ', '\t']);
+    let n_blanks = after.len() - rest.len();
+    (n_blanks > 0).then(|| Edit::new(Span::new(before.len(), value.end + n_blanks), ""))
 }

@@ -1,0 +1,27 @@
+//! What goes with `--check`.
+
+use clap::Args;
+
+use super::call::Format;
+
+/// What goes with `--check`.
+#[derive(Debug, Default, Args)]
+pub(super) struct CheckArgs {
+    /// With --check: write into the Dockerfile what the warnings ask for, where that is one safe
+    /// thing, and show what was changed
+    #[arg(long)]
+    pub(super) fix: bool,
+    /// With --check or --call: how that is shown; sarif is what code scanning reads (SARIF 2.1.0)
+    #[arg(long, value_name = "text|json|sarif")]
+    pub(super) format: Option<Format>,
+}
+
+impl CheckArgs {
+    /// Which of the two was typed.
+    pub(super) const fn given(&self) -> Option<&'static str> {
+        if self.fix {
+            return Some("--fix");
+        }
+        if self.format.is_some() { Some("--format") } else { None }
+    }
+}

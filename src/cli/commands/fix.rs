@@ -1,0 +1,53 @@
+//! `rbuild --check --fix`: what the warnings ask for, written into the Dockerfile.
+
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::{Complaint, Exit};
+use crate::cli::line_diff::line_diff;
+use crate::cli::stdout::{self, say};
+use crate::lint::Fixed;
+use crate::pathio::{self, PathError};
+
+/// Says what was fixed, and in which lines.
+pub(super) fn show(name: &Path, old: &str, fixed: &Fixed) {
+    let mut names: Vec<&str> = fixed.rules.iter().map(|rule| rule.as_str()).collect();
+    let n_fixes = names.len();
+    names.dedup();
+    let noun = if n_fixes == 1 { "warning" } else { "warnings" };
+    stdout::print(format_args!("{}", line_diff(&name.display().to_string(), old, &fixed.text)));
+    say!("fixed {n_fixes} {noun}: {}\n", names.join(", "));
+}
+
+/// Puts `new` in the place of the file at `path`, which holds `old`: whole, with the same mode, or
+/// not at all. A symbolic link stays one.
+pub(super) fn write(path: &Path, old: &str, new: &str, max_bytes: u64) -> Result<(), Complaint> {
+    replaced(path, old, new, max_bytes)
+        .map_err(|error| Complaint::from_error(&error, Exit::Environment))
+}
+
+fn replaced(path: &Path, old: &str, new: &str, max_bytes: u64) -> Result<(), PathError> {
+    let error = |verb, error| PathError::new(verb, path, error);
+    let real = path.canonicalize().map_err(|cause| error("find", cause))?;
+    // Bytes that are no UTF-8 were replaced when it was read: they would be lost.
+    if pathio::read(&real, max_bytes)? != old.as_bytes() {
+        let cause = "it is not UTF-8, or was changed meanwhile";
+        return Err(error("fix", std::io::Error::other(cause)));
+    }
+    let folder = real.parent().unwrap_or(Path::new("/"));
+    let mode = real.metadata().map_err(|cause| error("look at", cause))?.permissions().mode();
+    let mut draft = tempfile::Builder::new()
+        .prefix(".rbuild-fix-")
+        .permissions(Permissions::from_mode(mode & 0o7777))
+        .tempfile_in(folder)
+        .map_err(|cause| error("write beside", cause))?;
+    let written = draft.write_all(new.as_bytes()).and_then(|()| {
+        // Whatever the umask is.
+        draft.as_file().set_permissions(Permissions::from_mode(mode & 0o7777))?;
+        draft.as_file().sync_all()
+    });
+    written.map_err(|cause| error("write beside", cause))?;
+    draft.persist(&real).map(drop).map_err(|refused| error("replace", refused.error))
+}

@@ -1,0 +1,75 @@
+//! The word `build`, which may be left out.
+
+use std::ffi::OsString;
+
+/// Words after which `build` is not put in.
+const COMMANDS: &[&str] = &[
+    "build",
+    "lock",
+    "plan",
+    "push",
+    "pull",
+    "login",
+    "logout",
+    "images",
+    "inspect",
+    "diff",
+    "history",
+    "explain",
+    "tag",
+    "rmi",
+    "save",
+    "load",
+    "du",
+    "prune",
+    "completion",
+    "man",
+    "version",
+    "help",
+];
+const GLOBAL: [&str; 3] = ["--root=", "--ca=", "--registry="];
+const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
+
+/// Puts in the word `build` where it was left out.
+pub(super) fn with_default_command(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut typed: Vec<OsString> = typed.into_iter().collect();
+    if let Some(at) = default_command_at(&typed) {
+        typed.insert(at, "build".into());
+    }
+    typed
+}
+
+/// Where the word `build` was left out.
+pub(super) fn default_command_at(typed: &[OsString]) -> Option<usize> {
+    let mut at = 1;
+    while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
+        match &*word {
+            "--root" | "--ca" | "--registry" => at += 2,
+            word if GLOBAL.iter().any(|flag| word.starts_with(flag)) => at += 1,
+            word if COMMANDS.contains(&word) || OWN_FLAGS.contains(&word) => return None,
+            _ => return Some(at),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_is_put_in_where_no_command_is_typed() {
+        for (typed, want) in [
+            ("rbuild -t a .", "rbuild build -t a ."),
+            ("rbuild .", "rbuild build ."),
+            ("rbuild --root x images", "rbuild --root x images"),
+            ("rbuild --root=x -q .", "rbuild --root=x build -q ."),
+            ("rbuild --ca x --registry=y,http pull a", "rbuild --ca x --registry=y,http pull a"),
+            ("rbuild --help", "rbuild --help"),
+            ("rbuild", "rbuild"),
+        ] {
+            let words = with_default_command(typed.split(' ').map(OsString::from));
+            assert_eq!(words, want.split(' ').collect::<Vec<_>>(), "{typed}");
+        }
+    }
+}
