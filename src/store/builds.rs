@@ -100,8 +100,8 @@ impl BuildJournal {
 
 fn create(path: &Path) -> Result<File, PathError> {
     let file = File::options().create_new(true).append(true).open(path).context("make", path)?;
-    // Nobody else can have it yet.
-    flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
+    // Whoever asks meanwhile whether it is held does not hold it for long.
+    flock(file.as_fd(), FlockOperation::LockExclusive)
         .map_err(|error| PathError::new("lock", path, error))?;
     Ok(file)
 }

@@ -21,7 +21,7 @@ pub(super) struct Recorder {
     /// Lines that are not in the journal yet.
     lines: Vec<u8>,
     journal: Option<(BuildJournal, String)>,
-    executed: bool,
+    makes_steps: bool,
     /// Why nothing is written any more.
     error: Option<PathError>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new(json: Json, now_s: i64, requested: &Requested) -> Self {
         let mut recorder =
-            Self { json, lines: Vec::new(), journal: None, executed: false, error: None };
+            Self { json, lines: Vec::new(), journal: None, makes_steps: false, error: None };
         recorder.tell(|json, out| {
             json.started(now_s, out);
             json.requested(requested, out);
@@ -44,9 +44,9 @@ impl Recorder {
 
     pub(super) fn event(&mut self, event: &Event) {
         self.tell(|json, out| json.event(event, out));
+        self.makes_steps |= matches!(event, Event::Explained { .. });
         // Who looks while a command runs sees it.
         let executes = matches!(event, Event::Executing { .. });
-        self.executed |= executes;
         if executes || self.lines.len() >= CHUNK_BYTES {
             self.flush();
         }
@@ -93,8 +93,8 @@ impl Recorder {
         self.flush();
         match (self.error, &self.journal) {
             (Some(error), _) => Err(error),
-            // That takes longer than a build in which nothing ran.
-            (None, Some((journal, _))) if self.executed => journal.forget_old(),
+            // That takes longer than a build in which nothing is made.
+            (None, Some((journal, _))) if self.makes_steps => journal.forget_old(),
             (None, _) => Ok(()),
         }
     }
