@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::oci::DiffId;
 use crate::plan::{BASE, BELOW};
-use crate::plan::{Base, CacheKey, Component, Difference, closest, first_difference, part};
+use crate::plan::{
+    Base, CacheKey, Component, Difference, closest, first_difference, part, says_work,
+};
 use crate::tree::{Change, changes};
 
 use super::driver::Run;
@@ -14,7 +16,7 @@ use super::lookup::Wanted;
 use super::{BuildError, Event, StepId};
 
 /// So many of the steps that were used last are looked through.
-const N_EARLIER: u32 = 2000;
+const N_EARLIER: u32 = 1000;
 /// So many changed files are named.
 const N_NAMED: usize = 5;
 
@@ -76,10 +78,39 @@ pub(super) fn files(mut changes: Vec<Change>) -> Reason {
 pub(super) struct Earlier {
     definition: CacheKey,
     operation: CacheKey,
-    parts: Vec<Component>,
+    /// As the store keeps them: only those of few are read.
+    parts: String,
     layer: DiffId,
     /// How long it took.
     pub(super) duration_ms: u64,
+}
+
+impl Earlier {
+    fn parts(&self) -> Vec<Component> {
+        parts_of_json(&self.parts)
+    }
+}
+
+/// What an earlier step must have to be like a new one: then its parts are worth reading.
+struct Needed {
+    /// The layers below.
+    place: String,
+    /// What the instruction says.
+    work: Vec<String>,
+}
+
+impl Needed {
+    fn of(parts: &[Component]) -> Self {
+        let pair = |part: &Component| json_of_parts(std::slice::from_ref(part));
+        let bare = |pair: String| pair.trim_matches(['[', ']']).to_owned();
+        let place = part(parts, BELOW).unwrap_or_default().to_owned();
+        let work = parts.iter().filter(|part| says_work(part)).map(|part| bare(pair(part)));
+        Self { place, work: work.collect() }
+    }
+
+    fn may_be_like(&self, json: &str) -> bool {
+        json.contains(&self.place) || self.work.iter().all(|part| json.contains(part))
+    }
 }
 
 /// What is needed to say why.
@@ -161,7 +192,7 @@ impl Run<'_> {
         if like.operation == wanted.operation {
             return Ok(Why::Known(self.reason_below(wanted, like)));
         }
-        Ok(match first_difference(&like.parts, &wanted.parts) {
+        Ok(match first_difference(&like.parts(), &wanted.parts) {
             Some(difference) if difference.name == "files" => Why::Files { old: like.layer },
             Some(difference) => Why::Known(Reason::Part(difference)),
             None => Why::Known(self.reason_below(wanted, like)),
@@ -172,10 +203,15 @@ impl Run<'_> {
     pub(super) fn like(&self, wanted: &Wanted) -> Result<Option<&Earlier>, BuildError> {
         let earlier = self.earlier()?;
         let same = earlier.iter().find(|step| step.operation == wanted.operation);
-        Ok(same.or_else(|| {
-            let all = earlier.iter().map(|step| step.parts.as_slice());
-            closest(all, &wanted.parts).and_then(|at| earlier.get(at))
-        }))
+        if same.is_some() {
+            return Ok(same);
+        }
+        let needed = Needed::of(&wanted.parts);
+        let like: Vec<&Earlier> =
+            earlier.iter().filter(|step| needed.may_be_like(&step.parts)).collect();
+        let parts: Vec<Vec<Component>> = like.iter().map(|step| step.parts()).collect();
+        let at = closest(parts.iter().map(Vec::as_slice), &wanted.parts);
+        Ok(at.and_then(|at| like.get(at).copied()))
     }
 
     /// Why the same operation did not stand on the same layers.
@@ -184,7 +220,7 @@ impl Run<'_> {
             return Reason::Below { step };
         }
         let base = |parts: &[Component]| part(parts, BASE).map(str::to_owned);
-        let (old, new) = (base(&same.parts), base(&wanted.parts));
+        let (old, new) = (base(&same.parts()), base(&wanted.parts));
         if old == new { Reason::Other } else { Reason::Base { old, new } }
     }
 
@@ -206,7 +242,7 @@ impl Run<'_> {
         let earlier = steps.into_iter().map(|step| Earlier {
             definition: step.definition,
             operation: step.operation,
-            parts: parts_of_json(&step.components),
+            parts: step.components,
             layer: step.layer,
             duration_ms: step.duration_ms,
         });

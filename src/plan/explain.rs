@@ -70,15 +70,19 @@ fn kind(parts: &[Component]) -> Option<&str> {
 
 /// Whether the instructions say the same.
 fn same_work(old: &[Component], new: &[Component]) -> bool {
-    let is_text = |part: &&Component| {
-        let name = part.name.as_str();
-        ["argument ", "source ", "heredoc ", "download ", "repository "]
-            .iter()
-            .any(|start| name.starts_with(start))
-            || name == "destination"
-            || name == "path"
-    };
-    old.iter().filter(is_text).eq(new.iter().filter(is_text))
+    let says = |part: &&Component| says_work(part);
+    old.iter().filter(says).eq(new.iter().filter(says))
+}
+
+/// Whether a part is what the instruction says, and not what it works with.
+#[must_use]
+pub fn says_work(part: &Component) -> bool {
+    let name = part.name.as_str();
+    ["argument ", "source ", "heredoc ", "download ", "repository "]
+        .iter()
+        .any(|start| name.starts_with(start))
+        || name == "destination"
+        || name == "path"
 }
 
 #[cfg(test)]

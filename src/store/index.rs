@@ -32,9 +32,10 @@ CREATE INDEX IF NOT EXISTS source_diff_id ON source (diff_id);
 CREATE TABLE IF NOT EXISTS step (
     definition BLOB PRIMARY KEY, content BLOB NOT NULL, operation BLOB NOT NULL, components TEXT NOT NULL,
     layer TEXT NOT NULL, created_s INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
-    used_s INTEGER NOT NULL) WITHOUT ROWID;
+    used_s INTEGER NOT NULL, nth INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS step_content ON step (content);
 CREATE INDEX IF NOT EXISTS step_operation ON step (operation);
+CREATE INDEX IF NOT EXISTS step_used ON step (used_s, nth);
 CREATE TABLE IF NOT EXISTS tag (
     name TEXT PRIMARY KEY, manifest TEXT NOT NULL, updated_s INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS resolved (
@@ -47,9 +48,12 @@ CREATE TABLE IF NOT EXISTS download (
 CREATE INDEX IF NOT EXISTS download_blob ON download (blob);
 ";
 
+/// Before version 5 steps of one second had no order.
+const ADD_ORDER: &str = "ALTER TABLE step ADD COLUMN nth INTEGER NOT NULL DEFAULT 0;";
+
 /// The number in SQLite's header that says that the schema is there: the usual open then writes
 /// nothing.
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 
 /// Milliseconds to wait for another process's transaction.
 const BUSY_MS: u32 = 30_000;
@@ -249,7 +253,7 @@ impl Index {
 
     /// The steps that were used last, latest first.
     pub(super) fn latest_steps(&self, n_most: u32) -> Result<Vec<StepRecord>> {
-        self.steps("1 ORDER BY used_s DESC, created_s DESC LIMIT ?1", params![n_most])
+        self.steps("1 ORDER BY used_s DESC, nth DESC LIMIT ?1", params![n_most])
     }
 
     fn step(&self, condition: &str, key: CacheKey) -> Result<Option<StepRecord>> {
@@ -297,8 +301,9 @@ impl Index {
     pub(super) fn put_step(&self, step: &StepRecord, replace: bool) -> Result<()> {
         let sql = format!(
             "INSERT OR {} INTO step
-            (definition, content, operation, components, layer, created_s, duration_ms, used_s)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            (definition, content, operation, components, layer, created_s, duration_ms, used_s, nth)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
+            (SELECT COALESCE(MAX(nth), 0) + 1 FROM step WHERE used_s = ?8))",
             if replace { "REPLACE" } else { "IGNORE" }
         );
         let duration = i64::try_from(step.duration_ms).unwrap_or(i64::MAX);
@@ -366,8 +371,18 @@ fn has_schema(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// The mode is kept in the file, so one process sets it once.
+/// Whether there are steps, but not in the order in which they came.
+fn lacks_order(connection: &Connection) -> rusqlite::Result<bool> {
+    const SQL: &str =
+        "SELECT COUNT(*) > 0 AND SUM(name = 'nth') = 0 FROM pragma_table_info('step')";
+    connection
+        .query_row(SQL, [], |row| row.get::<_, Option<bool>>(0))
+        .map(|lacks| lacks == Some(true))
+}
+
 fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
     let _mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    connection.execute_batch(&format!("BEGIN IMMEDIATE;{SCHEMA}COMMIT;"))?;
+    let older = if lacks_order(connection)? { ADD_ORDER } else { "" };
+    connection.execute_batch(&format!("BEGIN IMMEDIATE;{older}{SCHEMA}COMMIT;"))?;
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)
 }
