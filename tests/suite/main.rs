@@ -37,6 +37,7 @@ mod locked;
 mod memory;
 mod mounts;
 mod outputs;
+mod page;
 mod parse;
 mod pipeline;
 mod plan;

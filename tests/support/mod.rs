@@ -1,5 +1,6 @@
 //! What tests share: fixtures and the programs that they need.
 
+pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod earley;
 pub(crate) mod ebnf;

@@ -69,26 +69,25 @@
   tip.id = "tip";
   tip.hidden = true;
   document.body.append(tip);
-  const marked = all(".bar, .row").filter((one) => one.querySelector(":scope > title"));
-  for (const one of marked) {
+  let told = null;
+  const tell = (one) => {
+    told = one;
+    tip.hidden = !one;
+    if (!one) return;
+    const box = one.getBoundingClientRect();
+    tip.textContent = one.getAttribute("aria-label");
+    const left = Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 8));
+    const above = box.top - tip.offsetHeight - 8;
+    tip.style.left = `${left}px`;
+    tip.style.top = `${above > 8 ? above : box.bottom + 8}px`;
+  };
+  for (const one of all(".bar, .row")) {
     const title = one.querySelector(":scope > title");
-    const text = title.textContent;
-    const place = () => {
-      const box = one.getBoundingClientRect();
-      tip.textContent = text;
-      tip.hidden = false;
-      const left = Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 8));
-      const above = box.top - tip.offsetHeight - 8;
-      tip.style.left = `${left}px`;
-      tip.style.top = `${above > 8 ? above : box.bottom + 8}px`;
-    };
-    const hide = () => { tip.hidden = true; };
+    one.setAttribute("aria-label", title.textContent);
     title.remove();
-    one.setAttribute("aria-label", text);
-    one.addEventListener("mouseenter", place);
-    one.addEventListener("focus", place);
-    one.addEventListener("mouseleave", hide);
-    one.addEventListener("blur", hide);
+    for (const event of ["mouseenter", "focus"]) one.addEventListener(event, () => tell(one));
+    for (const event of ["mouseleave", "blur"]) one.addEventListener(event, () => tell(null));
   }
-  addEventListener("scroll", () => { tip.hidden = true; }, { passive: true, capture: true });
+  addEventListener("scroll", () => tell(told), { passive: true, capture: true });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") tell(null); });
 })();

@@ -93,7 +93,7 @@ fn bar(id: u32, step: &Step, y: f64, total: f64, html: &mut Html) {
     html.put("<a href=\"#step-{}\" class=\"bar {}\"><title>{}</title>", &[&id, &class, &about]);
     if is_tick(step) {
         let x = format!("{x:.3}%");
-        html.put("<rect x=\"{}\" y=\"{}\" width=\"3\" height=\"{}\"/></a>\n", &[&x, &y, &BAR]);
+        html.put("<rect x=\"{}\" y=\"{}\" width=\"4\" height=\"{}\"/></a>\n", &[&x, &y, &BAR]);
         return;
     }
     let width = ((to - from) / total * 100.0).min(100.0 - x).max(MIN_WIDTH);
