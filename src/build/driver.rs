@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs all stages; the error is that of the first stage, in order, which has one of its own.
-    fn all_stages(&self) -> Result<()> {
+    pub(super) fn all_stages(&self) -> Result<()> {
         let results = pool::scope(|scope| {
             let _ending = self.pack_ahead.start(scope, self.services);
             let handles: Vec<_> = self

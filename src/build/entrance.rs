@@ -13,7 +13,6 @@ use crate::sandbox::{Attending, Exit, Mount, Output, SandboxError, Streams};
 
 use super::mountpoint::IN_ROOT;
 use super::options::Services;
-use super::shared::StepRun;
 use super::step_root::{StepRoot, Visitor};
 use super::{Stream, lent_shell};
 
@@ -32,6 +31,8 @@ const OF_SHELL: [&str; 5] = ["zsh", "fish", "ksh", "mksh", "bash"];
 pub struct Entrance {
     name: String,
     argv: Vec<String>,
+    /// Whether it is the step's command, which somebody may want to run.
+    is_own: bool,
     cwd: String,
     user: String,
     root: StepRoot,
@@ -67,17 +68,23 @@ impl std::fmt::Debug for Visit<'_> {
 }
 
 impl Entrance {
-    pub(super) fn new(step: &StepRun, operation: &RunOperation, root: StepRoot) -> Box<Self> {
+    pub(super) fn new(name: String, operation: &RunOperation, root: StepRoot) -> Box<Self> {
         Box::new(Self {
-            name: step.name.clone(),
+            name,
             argv: operation.argv.clone(),
+            is_own: true,
             cwd: operation.cwd.clone(),
             user: operation.user.clone(),
             root,
         })
     }
 
-    /// Which step it is, as in `[build 2/5] RUN make`.
+    /// The same, where no step has a command.
+    pub(super) fn without_command(self: Box<Self>) -> Box<Self> {
+        Box::new(Self { is_own: false, ..*self })
+    }
+
+    /// Which image or step it is, as in `[build 2/5] RUN make`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -95,12 +102,13 @@ impl Entrance {
         &self.user
     }
 
-    /// The step's command, as a shell reads it; nothing if it is too long for a variable.
+    /// The step's command, as a shell reads it; nothing if there is none, or it is too long for a
+    /// variable.
     #[must_use]
     pub fn command(&self) -> Option<String> {
         let words: Vec<String> = self.argv.iter().map(|word| quoted(word)).collect();
         let command = words.join(" ");
-        (command.len() <= MAX_VARIABLE_BYTES).then_some(command)
+        (self.is_own && command.len() <= MAX_VARIABLE_BYTES).then_some(command)
     }
 
     /// The shells that there are, the nicest first: one of the image's own, and one that is lent.

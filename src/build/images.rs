@@ -103,6 +103,11 @@ impl Resolved {
     }
 }
 
+/// An image without the triggers of its ONBUILD.
+pub(super) fn base_config(config: &ImageConfig) -> BaseImage {
+    BaseImage { config: config.clone(), triggers: Vec::new() }
+}
+
 fn base_image(config: &ImageConfig, span: Span) -> Result<BaseImage> {
     let mut triggers = Vec::new();
     for text in &config.config.on_build {

@@ -1,6 +1,7 @@
 //! Plans: images are resolved until a plan is complete. And what a build's inputs are, without
 //! building.
 
+use crate::ir;
 use crate::plan::{
     self, CopyFrom, CopyPart, Images, Lock, Operation, Outcome, Plan, Remote, RemotePart, Request,
     RunMount,
@@ -17,20 +18,27 @@ type Result<T> = std::result::Result<T, Failure>;
 
 /// The plan of the build, and the images that it names.
 pub(super) fn plan(shared: &Shared<'_>) -> Result<(Plan, ImageTable)> {
+    plan_of(shared, &shared.options.dockerfile)
+}
+
+/// The same of another Dockerfile.
+pub(super) fn plan_of(shared: &Shared<'_>, file: &ir::Dockerfile) -> Result<(Plan, ImageTable)> {
     let mut table = ImageTable::default();
-    let plan = complete(shared, &shared.options.request, &mut table, &mut Images::new())?;
+    let request = &shared.options.request;
+    let plan = complete(shared, file, request, &mut table, &mut Images::new())?;
     shared.services.locked.meet_platforms(&shared.options.request.platforms);
     Ok((plan, table))
 }
 
 fn complete(
     shared: &Shared<'_>,
+    file: &ir::Dockerfile,
     request: &Request,
     table: &mut ImageTable,
     known: &mut Images,
 ) -> Result<Plan> {
     loop {
-        let outcome = plan::plan(&shared.options.dockerfile, request, known)
+        let outcome = plan::plan(file, request, known)
             .map_err(|diagnostics| BuildError::Dockerfile { diagnostics })?;
         match outcome {
             Outcome::Ready(plan) => return Ok(*plan),
@@ -48,12 +56,12 @@ fn complete(
 pub fn lock(services: &Services<'_>, options: &BuildOptions) -> Result<Lock> {
     let shared = Shared::new(services, options, Offers::new());
     let (mut table, mut known) = (ImageTable::default(), Images::new());
-    let plan = complete(&shared, &options.request, &mut table, &mut known)?;
+    let plan = complete(&shared, &options.dockerfile, &options.request, &mut table, &mut known)?;
     meet_all(&shared, &plan)?;
     let all = if options.request.target.is_none() { options.dockerfile.stages.len() } else { 0 };
     for number in 0..all.saturating_sub(1) {
         let request = Request { target: Some(number.to_string()), ..options.request.clone() };
-        let met = complete(&shared, &request, &mut table, &mut known);
+        let met = complete(&shared, &options.dockerfile, &request, &mut table, &mut known);
         if let Err(error) = met.and_then(|plan| meet_all(&shared, &plan)) {
             let why = chain(&*error);
             let text = format!("the inputs of stage {number} are not locked: {why}");

@@ -49,7 +49,7 @@ pub(super) fn run(
         exit => {
             let failed = FailedStep { span, operation, root: root.as_fd() };
             let error = failed.error(exit, tail.into_lines());
-            let left = root.is_kept().then(|| Entrance::new(step, operation, root));
+            let left = root.is_kept().then(|| Entrance::new(step.name.clone(), operation, root));
             Err(error.leaving(left))
         }
     }

@@ -44,6 +44,11 @@ impl<'a> Steps<'a> {
         self.started(place.to_string(), Some(place))
     }
 
+    /// A step that is not shown.
+    pub(super) fn unshown(&self, name: String) -> StepRun {
+        StepRun { id: self.services.numbers.next(), name, started: Instant::now() }
+    }
+
     fn started(&self, name: String, place: Option<StepPlace>) -> StepRun {
         let id = self.services.numbers.next();
         self.event(Event::Started { step: id, name: name.clone(), place });

@@ -10,6 +10,7 @@ use super::budget_args::BudgetArgs;
 use super::call::{Call, Format, Inspection};
 use super::check_args::CheckArgs;
 use super::default_command::with_default_command;
+use super::enter_args::{self, EnterArgs};
 use super::history_args::{ExplainArgs, HistoryArgs};
 use super::lockfile::{LockArgs, LockOptions};
 use super::look_args::{DiffArgs, InspectArgs};
@@ -68,6 +69,8 @@ pub(super) enum Command {
     Lock(Box<LockArgs>),
     /// Show what a build would do: what is cached, what would run, why, and for how long
     Plan(Box<PlanArgs>),
+    /// Open a shell in an image, or in a step of a build before it runs
+    Enter(Box<EnterArgs>),
     /// Push an image of the local store to its registry
     Push(PushArgs),
     /// Pull an image into the local store
@@ -135,6 +138,7 @@ impl Command {
             | Self::Load(_)
             | Self::Lock(_)
             | Self::Plan(_)
+            | Self::Enter(_)
             | Self::Push(_)
             | Self::Pull(_)
             | Self::Prune(_)
@@ -351,7 +355,10 @@ fn plain_command() -> clap::Command {
     let here = |command: clap::Command| {
         command.mut_arg("context", |context| context.required(false).default_value("."))
     };
-    Arguments::command().mut_subcommand("lock", here).mut_subcommand("plan", here)
+    Arguments::command()
+        .mut_subcommand("lock", here)
+        .mut_subcommand("plan", here)
+        .mut_subcommand("enter", enter_args::define)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::SigId;
 use signal_hook::consts::SIGWINCH;
 
-use crate::build::Visit;
+use crate::build::{Stop, Stream, Visit};
 
 use super::environment::Environment;
 
@@ -55,6 +55,21 @@ pub(super) fn lend<T>(
         let _shown = shown.write_all(b"\n");
     }
     Ok(done)
+}
+
+/// Passes standard input, output and error on. When nobody reads the output any more the command ends.
+pub(super) fn pipe<T>(stop: &Stop, enter: impl FnOnce(Visit<'_>) -> T) -> T {
+    let stdin = io::stdin();
+    let mut show = |stream, bytes: &[u8]| {
+        let written = match stream {
+            Stream::Stdout => io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()),
+            Stream::Stderr => io::stderr().write_all(bytes),
+        };
+        if written.is_err() {
+            stop.interrupt();
+        }
+    };
+    enter(Visit { input: stdin.as_fd(), resized: None, env: Vec::new(), show: &mut show })
 }
 
 /// What programs take the terminal for.

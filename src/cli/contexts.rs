@@ -38,6 +38,8 @@ pub(super) enum Asked {
     Remote(Remote),
     /// Standard input: an archive, or a Dockerfile without context.
     Stdin,
+    /// None: nothing is built.
+    Nothing,
 }
 
 /// A context that is there, and the Dockerfile.
@@ -98,6 +100,7 @@ impl Asked {
     ) -> Result<Input> {
         let fetched = match self {
             Self::Folder(path) => return local(args, path),
+            Self::Nothing => return Ok(Input::nothing()),
             Self::Remote(remote) => {
                 let text = format!("fetching the context {}", redacted(&args.context));
                 (services.events)(Event::Note { text });
@@ -132,6 +135,14 @@ impl Asked {
 }
 
 impl Input {
+    /// Neither a context nor a Dockerfile.
+    fn nothing() -> Self {
+        let (path, ignore) = (PathBuf::new(), IgnoreRules::default());
+        let context = ContextSource { path: path.clone(), ignore, lasting: false, tree: None };
+        let dockerfile = SourceFile::new("Dockerfile", "");
+        Self { dockerfile, path, context, lock: Beside::Fetched(None), fetched: None }
+    }
+
     /// When the context's newest git commit was made.
     pub(super) fn newest_commit(&self) -> Option<i64> {
         match &self.fetched {

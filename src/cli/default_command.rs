@@ -7,6 +7,7 @@ const COMMANDS: &[&str] = &[
     "build",
     "lock",
     "plan",
+    "enter",
     "push",
     "pull",
     "login",

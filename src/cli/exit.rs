@@ -15,6 +15,8 @@ pub enum Exit {
     Environment,
     /// 130: interrupted, as shells say it for SIGINT.
     Interrupted,
+    /// As a command ended that `enter` ran.
+    Command(u8),
 }
 
 impl Exit {
@@ -27,6 +29,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Environment => 3,
             Self::Interrupted => 130,
+            Self::Command(code) => code,
         }
     }
 }

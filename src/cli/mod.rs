@@ -14,6 +14,7 @@ mod contexts;
 mod csv;
 mod default_command;
 mod engine;
+mod enter_args;
 mod environment;
 mod epoch;
 mod exit;
@@ -83,6 +84,7 @@ pub fn main() -> Exit {
         Command::Build(build) => commands::build::run(build, &arguments.global, &environment),
         Command::Lock(lock) => commands::lock::run(lock, &arguments.global, &environment),
         Command::Plan(plan) => commands::plan::run(plan, &arguments.global, &environment),
+        Command::Enter(enter) => commands::enter::run(enter, &arguments.global, &environment),
         Command::Push(push) => commands::push::run(push, &arguments.global, &environment),
         Command::Pull(pull) => commands::pull::run(pull, &arguments.global, &environment),
         Command::Login(login) => commands::login::login(login, &environment),

@@ -233,6 +233,17 @@ impl<'a> Reporter<'a> {
         self.event(&Event::Note { text: text.into() });
     }
 
+    /// Shows nothing more of what happens: something else has the terminal from here on.
+    pub(super) fn hand_over(&self) {
+        let mut state = self.state();
+        let colours = self.environment.colour;
+        with_stderr(|out| match &mut state.view {
+            View::Grouped(grouped) => grouped.end(out),
+            View::Live(live) => live.end_with("", colours),
+            View::Quiet(_) | View::Plain(_) | View::Json(_) => {}
+        });
+    }
+
     /// Says several lines to who sits at the terminal, however progress is shown.
     pub(super) fn aside(&self, text: &str) {
         let _one_at_a_time = self.state();

@@ -1,9 +1,11 @@
-//! `--on-error=shell`: who sits at a terminal looks around where a step has failed.
+//! Shells and commands in a step's rootfs: where it has failed (`--on-error=shell`), or where somebody
+//! wants to look (`rbuild enter`).
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, IsTerminal as _};
 
-use crate::build::{Entrance, SandboxError, Services, Shell, chain};
+use crate::build::{CommandExit, Entrance, SandboxError, Services, Shell, Visit};
 
 use super::args::{BuildArgs, OnError};
 use super::console;
@@ -25,64 +27,158 @@ pub(super) fn check(args: &BuildArgs, environment: &Environment) -> Result<(), C
         return Ok(());
     }
     let text = "error: --on-error=shell needs a terminal, and standard input or standard error is \
-                none: leave it out here; on a terminal, the same build gets to the same step";
+                none: leave it out here; on a terminal, `rbuild enter --step STAGE:N` gets to the same step";
     Err(Complaint::new(text, Exit::Usage))
 }
 
-/// Opens a shell in what a failed step left, and waits until it is left.
-pub(super) fn open(
-    entrance: &Entrance,
-    services: &Services<'_>,
-    environment: &Environment,
-    reporter: &Reporter<'_>,
-) {
-    let shells = entrance.shells(services);
-    if shells.is_empty() {
-        return reporter.aside(&format!("no shell is opened: {NO_SHELL}"));
-    }
-    reporter.aside(&banner(entrance));
-    for shell in &shells {
-        if let Shell::Lent(busybox) = shell {
-            let busybox = busybox.display();
-            reporter.aside(&format!("  no shell of the image: {busybox} is lent, in /dev/rbuild"));
-        }
-        let mut stderr = io::stderr();
-        let left = console::lend(environment, &mut stderr, |mut visit| {
-            visit.env.push(("PS1".to_owned(), prompt(entrance)));
-            entrance.shell(services, shell, visit)
+/// Who lets others in: to look around, or to run a command.
+#[derive(Clone, Copy)]
+pub(super) struct Host<'a> {
+    pub(super) services: &'a Services<'a>,
+    pub(super) environment: &'a Environment,
+    pub(super) reporter: &'a Reporter<'a>,
+}
+
+impl Host<'_> {
+    /// Opens a shell in what a failed step left, and waits until it is left.
+    pub(super) fn after_failure(self, entrance: &Entrance) {
+        let banner = || self.reporter.aside(&banner(entrance, Why::Failed));
+        let done = self.shell(entrance, banner, &|enter| {
+            console::lend(self.environment, &mut io::stderr(), enter)
         });
-        match left {
-            Ok(Ok(_left)) => {
-                return reporter.aside("left the shell; the build has failed, see above");
+        match done {
+            Ok(_left) => self.reporter.aside("left the shell; the build has failed, see above"),
+            Err(complaint) => self.reporter.aside(&complaint.to_string()),
+        }
+    }
+
+    /// Runs a command, or a shell where there is none; gives its exit status.
+    pub(super) fn visit(self, entrance: &Entrance, command: &[OsString]) -> Result<u8, Complaint> {
+        let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+        let through: &Through<'_> = &|enter| {
+            if is_terminal {
+                console::lend(self.environment, &mut io::stdout(), enter)
+            } else {
+                Ok(console::pipe(self.services.stop, enter))
             }
-            Ok(Err(error)) => reporter.aside(&refused(&error)),
-            Err(error) => return reporter.aside(&format!("cannot use the terminal: {error}")),
+        };
+        if command.is_empty() {
+            let greet = || {
+                if is_terminal {
+                    self.reporter.aside(&banner(entrance, Why::Asked));
+                }
+            };
+            return self.shell(entrance, greet, through);
+        }
+        let argv = command.to_vec();
+        let done = through(&mut |visit| entrance.run(self.services, argv.clone(), visit));
+        self.status(done.map_err(no_terminal)?)
+    }
+
+    /// Opens the first shell that can be started.
+    fn shell(
+        self,
+        entrance: &Entrance,
+        greet: impl FnOnce(),
+        through: &Through<'_>,
+    ) -> Result<u8, Complaint> {
+        let shells = entrance.shells(self.services);
+        if shells.is_empty() {
+            return Err(Complaint::new(format!("error: {NO_SHELL}"), Exit::Environment));
+        }
+        greet();
+        let mut refused = Complaint::said(Exit::Environment);
+        for shell in &shells {
+            if let Shell::Lent(busybox) = shell {
+                let busybox = busybox.display();
+                let text = format!("no shell of the image: {busybox} is lent, in /dev/rbuild");
+                self.reporter.aside(&text);
+            }
+            let done = through(&mut |mut visit| {
+                visit.env.push(("PS1".to_owned(), prompt(entrance)));
+                entrance.shell(self.services, shell, visit)
+            });
+            match self.status(done.map_err(no_terminal)?) {
+                Ok(status) => return Ok(status),
+                Err(complaint) => refused = complaint,
+            }
+            if shells.len() > 1 && matches!(shell, Shell::Own(_)) {
+                self.reporter.aside(&refused.to_string());
+            }
+        }
+        Err(refused)
+    }
+
+    /// The exit status that a shell would give; and what it would say of what cannot be started.
+    fn status(self, done: Result<CommandExit, SandboxError>) -> Result<u8, Complaint> {
+        match done {
+            Ok(CommandExit::Code(code)) => Ok(code),
+            Ok(CommandExit::Signal(_)) if self.services.stop.is_interrupted() => {
+                Ok(Exit::Interrupted.code())
+            }
+            Ok(CommandExit::Signal(signal)) => {
+                Ok(u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX))
+            }
+            Err(error) => {
+                let exit =
+                    match &error {
+                        SandboxError::NotFound { .. }
+                        | SandboxError::InterpreterNotFound { .. } => Exit::Command(127),
+                        SandboxError::PermissionDenied { .. }
+                        | SandboxError::WrongFormat { .. } => Exit::Command(126),
+                        SandboxError::TooLong { .. }
+                        | SandboxError::NoUserNamespace { .. }
+                        | SandboxError::Setup { .. }
+                        | SandboxError::Overlay { .. } => Exit::Environment,
+                    };
+                Err(Complaint::from_error(&error, exit))
+            }
         }
     }
 }
 
+/// What a command is let in with.
+type Enter<'a> = dyn FnMut(Visit<'_>) -> Result<CommandExit, SandboxError> + 'a;
+/// Connects a command with the caller.
+type Through<'a> = dyn Fn(&mut Enter<'_>) -> io::Result<Result<CommandExit, SandboxError>> + 'a;
+
+fn no_terminal(error: io::Error) -> Complaint {
+    Complaint::new(format!("error: cannot use the terminal: {error}"), Exit::Environment)
+}
+
+/// Why somebody is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Failed,
+    Asked,
+}
+
 /// Where it is, how to go on, and how to leave.
-fn banner(entrance: &Entrance) -> String {
+fn banner(entrance: &Entrance, why: Why) -> String {
     let user = match entrance.user() {
         "" => "root",
         user => user,
     };
-    let mut text =
-        format!("------\na shell in {}, as the step left it\n", first_line(entrance.name()));
+    let name = first_line(entrance.name());
+    let command = entrance.command();
+    let head = match (why, &command) {
+        (Why::Failed, _) => format!("a shell in {name}, as the step left it"),
+        (Why::Asked, Some(_)) => format!("a shell in {name}, before it runs"),
+        (Why::Asked, None) => format!("a shell in {name}"),
+    };
+    let mut text = format!("------\n{head}\n");
     let mut line = |name: &str, what: &str| {
         let _written = writeln!(text, "  {name:<8}{what}");
     };
-    line(
-        "where",
-        &format!("{}, as {user}, with the step's mounts, variables and rights", entrance.cwd()),
-    );
-    if let Some(command) = entrance.command() {
-        line("again", &format!("eval \"$RBUILD_COMMAND\" runs {}", first_line(&command)));
+    let with =
+        if command.is_some() { ", with the step's mounts, variables and rights" } else { "" };
+    line("where", &format!("{}, as {user}{with}", entrance.cwd()));
+    if let Some(command) = command {
+        let run = if why == Why::Failed { "again" } else { "run" };
+        line(run, &format!("eval \"$RBUILD_COMMAND\" runs {}", first_line(&command)));
     }
-    line(
-        "leave",
-        "`exit` or Ctrl-D; what is changed here is thrown away, and the build has failed",
-    );
+    let end = if why == Why::Failed { ", and the build has failed" } else { "" };
+    line("leave", &format!("`exit` or Ctrl-D; what is changed here is thrown away{end}"));
     text.push_str("------");
     text
 }
@@ -102,8 +198,4 @@ fn prompt(entrance: &Entrance) -> String {
     let user = entrance.user().split(':').next().unwrap_or_default();
     let sign = if matches!(user, "" | "0" | "root") { '#' } else { '$' };
     format!("(rbuild) $PWD {sign} ")
-}
-
-fn refused(error: &SandboxError) -> String {
-    format!("the shell cannot be started: {}", chain(error))
 }

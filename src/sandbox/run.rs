@@ -2,17 +2,20 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+
+use crate::pathio;
 
 use super::child::{self, EXEC, Report};
 use super::idmap::in_user_namespace;
 use super::ops::{self, SetupOp};
 use super::rootfs::Rootfs;
 use super::spec::{Exit, Kept, Network, Output, RunSpec, SandboxError, View};
-use super::streams::{Connected, pipe};
+use super::streams::{Connected, Followed, pipe};
 use super::sys::{clone, signal};
 use super::{keep, prepare};
 
@@ -88,12 +91,13 @@ fn start_and_attend(
     // The child has its own copies; while these are open the pipes would not end.
     drop((status.write, prepared));
 
-    let report = streams
+    let Followed { report, interrupted } = streams
         .attend(status.read, &step, attending, on_output)
         .map_err(|errno| SandboxError::setup("follow the command", errno))?;
     let exit = step.wait()?;
     match report {
         Some(report) => Err(failure(report, &ops, spec)),
+        None if interrupted => Ok(Exit::Signal(Signal::INT.as_raw())),
         None => Ok(exit),
     }
 }
@@ -130,6 +134,14 @@ impl Step {
         let step = started.map(|pidfd| Self { pidfd, waited: false });
         signal::set_mask(before).map_err(failed)?;
         step.map_err(failed)
+    }
+
+    /// Its number here, while it is not waited for (`Pid:` of a pidfd's fdinfo, Linux 5.2).
+    pub(super) fn pid(&self) -> Option<Pid> {
+        let path = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
+        let text = pathio::read_to_string(Path::new(&path), 4096).ok()?;
+        let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+        number.trim().parse().ok().and_then(Pid::from_raw)
     }
 
     pub(super) fn kill(&self) {

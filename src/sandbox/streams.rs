@@ -128,14 +128,14 @@ impl Connected {
     }
 
     /// Passes on what is written and typed until the command has ended; the child's ends are closed
-    /// here, which would keep the pipes open. Gives what the child reported.
+    /// here, which would keep the pipes open.
     pub(super) fn attend(
         self,
         status: OwnedFd,
         step: &Step,
         attending: Attending<'_>,
         on_output: &mut dyn FnMut(Output, &[u8]),
-    ) -> rustix::io::Result<Option<Report>> {
+    ) -> rustix::io::Result<Followed> {
         let status = Stream::new(status, None);
         let (streams, sink, terminal) = match self {
             Self::Pipes { stdin, stdout, stderr } => {
@@ -152,6 +152,14 @@ impl Connected {
         let feed = attending.input.zip(sink).map(|(from, to)| Feed::new(from, to));
         Attended { step, streams, feed, terminal, attending }.until_it_ends(on_output)
     }
+}
+
+/// What was seen until a command had ended.
+pub(super) struct Followed {
+    /// What the child reported, if it did not come to the command.
+    pub(super) report: Option<Report>,
+    /// Whether it was ended by a key.
+    pub(super) interrupted: bool,
 }
 
 /// rbuild's end of what a command writes to.
@@ -217,18 +225,31 @@ impl<'a> Feed<'a> {
         self.from.map(|from| PollFd::from_borrowed_fd(from, PollFlags::IN))
     }
 
-    /// Goes on, once what it waits for has come.
-    fn pass(&mut self, chunk: &mut [u8]) {
+    /// Goes on, once what it waits for has come; gives what was read.
+    fn pass<'c>(&mut self, chunk: &'c mut [u8]) -> &'c [u8] {
+        let n_read = self.read(chunk);
+        self.write();
+        chunk.get(..n_read).unwrap_or_default()
+    }
+
+    fn read(&mut self, chunk: &mut [u8]) -> usize {
         if self.pending.is_empty()
             && let Some(from) = self.from
         {
             match rustix::io::read(from, &mut *chunk) {
-                Ok(len @ 1..) => self.pending.extend(chunk.iter().take(len)),
-                Err(Errno::INTR | Errno::AGAIN) => return,
+                Ok(len @ 1..) => {
+                    self.pending.extend(chunk.iter().take(len));
+                    return len;
+                }
+                Err(Errno::INTR | Errno::AGAIN) => {}
                 // The end; or there is no reading it, which is no reason to end the command.
                 Ok(0) | Err(_) => (self.from, self.to) = (None, None),
             }
         }
+        0
+    }
+
+    fn write(&mut self) {
         let Some(to) = &self.to else { return };
         match rustix::io::write(to, &self.pending) {
             Ok(len) => drop(self.pending.drain(..len.min(self.pending.len()))),
@@ -260,9 +281,9 @@ impl Attended<'_> {
     fn until_it_ends(
         mut self,
         on_output: &mut dyn FnMut(Output, &[u8]),
-    ) -> rustix::io::Result<Option<Report>> {
+    ) -> rustix::io::Result<Followed> {
         let mut chunk = vec![0; CHUNK_BYTES];
-        let mut report = None;
+        let (mut report, mut interrupted) = (None, false);
         loop {
             let ready = self.poll()?;
             if ready.cancelled {
@@ -273,7 +294,13 @@ impl Attended<'_> {
                 self.resize();
             }
             if let Some(feed) = self.feed.as_mut().filter(|_| ready.fed) {
-                feed.pass(&mut chunk);
+                let typed = feed.pass(&mut chunk);
+                if let Some(terminal) = &self.terminal
+                    && terminal.interrupts(typed, self.step)
+                {
+                    interrupted = true;
+                    self.step.kill();
+                }
             }
             // All writers are gone once pid 1 has ended, so that nothing is missed when the
             // streams are read once more after that.
@@ -281,7 +308,7 @@ impl Attended<'_> {
                 stream.drain(&mut chunk, &mut report, on_output)?;
             }
             if ready.ended {
-                return Ok(report);
+                return Ok(Followed { report, interrupted });
             }
         }
     }

@@ -2,14 +2,18 @@
 //! the caller's terminal is seen by rbuild alone.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Result;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::process::Pid;
 use rustix::pty::OpenptFlags;
-use rustix::termios::{InputModes, OptionalActions, SpecialCodeIndex};
+use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex};
 
 use super::ops;
+use super::run::Step;
+use crate::pathio;
 
 /// A terminal in a new devpts.
 #[derive(Debug)]
@@ -44,6 +48,39 @@ impl Terminal {
         rustix::termios::tcsetwinsize(&self.controller, size)
     }
 }
+
+impl Terminal {
+    /// Whether keys among `typed` would end the command, had it not the rights of an init: the kernel
+    /// sends it no signal that it does not wait for, and a `sleep` would not end with Ctrl-C.
+    pub(super) fn interrupts(&self, typed: &[u8], step: &Step) -> bool {
+        let Ok(settings) = rustix::termios::tcgetattr(&self.own) else { return false };
+        let keys = [SpecialCodeIndex::VINTR, SpecialCodeIndex::VQUIT];
+        let is_key =
+            |byte: &u8| *byte != 0 && keys.iter().any(|key| settings.special_codes[*key] == *byte);
+        settings.local_modes.contains(LocalModes::ISIG)
+            && typed.iter().any(is_key)
+            && step.pid().is_some_and(|pid| {
+                let in_front = rustix::termios::tcgetpgrp(&self.controller);
+                in_front == Ok(pid) && !heeds_interrupts(pid)
+            })
+    }
+}
+
+/// Whether the process catches or ignores SIGINT (proc(5), `SigCgt` and `SigIgn`).
+fn heeds_interrupts(process: Pid) -> bool {
+    let path = format!("/proc/{}/status", process.as_raw_nonzero());
+    let text = pathio::read_to_string(Path::new(&path), MAX_STATUS_BYTES).unwrap_or_default();
+    let masks = text.lines().filter_map(|line| {
+        let mask = line.strip_prefix("SigCgt:").or_else(|| line.strip_prefix("SigIgn:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    masks.fold(0, |all, mask| all | mask) & SIGINT_BIT != 0
+}
+
+/// A process's status is no longer than this.
+const MAX_STATUS_BYTES: u64 = 64 << 10;
+/// SIGINT, number 2, in a mask.
+const SIGINT_BIT: u64 = 1 << 1;
 
 /// Has the same keys end lines and programs as at `console`.
 fn type_like(terminal: &OwnedFd, console: BorrowedFd<'_>) -> Result<()> {

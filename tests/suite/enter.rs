@@ -6,17 +6,22 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::support::env::{Env, Who, as_root_and_as_user};
+use crate::support::env::{Done, Env, Who, as_root_and_as_user};
 use crate::support::tmux::Terminal;
 
 as_root_and_as_user!(
     a_shell_opens_where_a_step_failed,
     an_image_without_a_shell_is_lent_one,
     a_signal_ends_the_shell_and_leaves_the_terminal_as_it_was,
+    a_command_runs_in_an_image_as_in_a_pipeline,
+    a_step_is_entered_before_it_runs,
+    who_enters_at_a_terminal_has_one,
 );
 
 const SIZE: (u16, u16) = (100, 40);
@@ -169,4 +174,124 @@ fn a_shell_without_a_terminal_is_refused_before_anything_is_done() {
     let done = env.build("FROM scratch\n", &["--on-error=shell"]);
     done.fails(2, &["error: --on-error=shell needs a terminal"]);
     assert!(!env.path("store").exists());
+}
+
+/// Runs rbuild with this input.
+fn fed(env: &Env, args: &[&str], input: &[u8]) -> Done {
+    let mut command = env.command(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let done = Done::of(child.wait_with_output().unwrap());
+    writer.join().unwrap();
+    done
+}
+
+fn a_command_runs_in_an_image_as_in_a_pipeline(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let dockerfile = "FROM base:1\nENV A=b\nWORKDIR /w\nUSER 7\nONBUILD RUN false\n";
+    let built = env.build(dockerfile, &["-q", "-t", "app:1"]).ok();
+    let script = "echo $A $(id -u) $PWD; echo oops >&2; exit 9";
+    for image in ["app:1", built.stdout.trim()] {
+        let done = env.rbuild(&["enter", image, "--", "sh", "-c", script]);
+        let (stdout, stderr) = (done.stdout.as_str(), done.stderr.as_str());
+        assert_eq!((done.code, stdout, stderr), (Some(9), "b 7 /w\n", "oops\n"), "{image}");
+    }
+    // More than any pipe holds, there and back.
+    let many = "line\n".repeat(100_000);
+    let copied = fed(&env, &["enter", "base:1", "--", "cat"], many.as_bytes()).ok();
+    assert!(copied.stdout == many, "{} bytes", copied.stdout.len());
+    let script = fed(&env, &["enter", "base:1"], b"touch /new; ls /new\n").ok();
+    assert_eq!(script.stdout, "/new\n");
+    env.rbuild(&["enter", "base:1", "--", "ls", "/new"]).fails(1, &["No such file"]);
+    env.rbuild(&["enter", "base:1", "--", "nothing"])
+        .fails(127, &["error: `nothing` was not found in the image"]);
+    env.rbuild(&["enter", "--offline", "bsae:1"]).fails(
+        3,
+        &["cannot get the image bsae:1", "help: did you mean `base:1`, which is in the store?"],
+    );
+    env.rbuild(&["enter", "-t", "x", "base:1"])
+        .fails(2, &["error: --tag is of no use to `rbuild enter`"]);
+    env.rbuild(&["enter", "--secret", "id=a,src=b", "base:1"]).fails(2, &["--secret is of no use"]);
+    // Who reads no more ends it.
+    let mut endless =
+        env.command(&["enter", "base:1", "--", "sh", "-c", "while :; do echo y; done"]);
+    let mut endless = endless.stdout(Stdio::piped()).spawn().unwrap();
+    drop(endless.stdout.take());
+    assert_eq!(endless.wait().unwrap().code(), Some(130));
+    until_nothing_is_left(&env);
+}
+
+fn a_step_is_entered_before_it_runs(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    fs::write(env.path("word"), "sesame\n").unwrap();
+    env.hand_over("word");
+    env.write("file", "from the context\n");
+    env.write(
+        "Dockerfile",
+        "FROM base:1 AS broken\nRUN exit 8\nFROM base:1 AS made\nRUN echo made > /made\n\
+         FROM base:1 AS build\nARG WHO=nobody\nENV A=one\nRUN echo first > /first\nENV A=two\n\
+         COPY file /\nWORKDIR /w\n\
+         RUN --mount=type=secret,id=word --mount=from=made,target=/m exit 9\n\
+         COPY --from=broken / /\n",
+    );
+    let enter = |step: &[&str], script: &str| {
+        let args = [&["enter"], step, &["--secret", "id=word,src=word", "context"]].concat();
+        env.rbuild(&[args, vec!["--", "sh", "-c", script]].concat())
+    };
+    // Its own mounts, where it is a RUN; what comes later is not done.
+    let script = "cat /run/secrets/word /m/made /file; echo $A $WHO $PWD; echo $RBUILD_COMMAND";
+    let done = enter(&["--step", "build:5", "--build-arg", "WHO=me"], script).ok();
+    assert_eq!(done.stdout, "sesame\nmade\nfrom the context\ntwo me /w\n\n");
+    done.ended(&[
+        "COPY file /: DONE",
+        "RUN echo first > /first: DONE",
+        "RUN echo made > /made: DONE",
+        "WORKDIR /w: DONE",
+    ]);
+    for step in ["build 3", "[build 3/6] COPY file /", "3"] {
+        let done =
+            enter(&["--step", step, "--target", "build"], "cat /first; ls /file; echo $A").ok();
+        assert_eq!(done.stdout, "first\ntwo\n", "{step}");
+    }
+    let done = enter(&["--step", "build:1"], "ls /first; echo a${A}a").ok();
+    assert_eq!(done.stdout, "aa\n");
+    let done = enter(&["--target", "made"], "cat /made").ok();
+    assert_eq!(done.stdout, "made\n");
+    enter(&["--step", "build:7"], "true").fails(1, &["the stage build has no step 7, only 6"]);
+    enter(&["--step", "biuld:2"], "true").fails(1, &["could not be found", "build"]);
+    enter(&["--step", "build"], "true").fails(2, &["such as build:3"]);
+    assert_eq!(env.leftovers("store"), "");
+}
+
+fn who_enters_at_a_terminal_has_one(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let terminal = Terminal::rbuild(&env, SIZE, &["enter", "base:1"]);
+    terminal.until_shown(&["a shell in base:1\n", "(rbuild) / #"]);
+    enter(&terminal, "busybox tty && exit 5");
+    assert!(terminal.ended(5).iter().any(|line| line == "/dev/pts/0"));
+    drop(terminal);
+
+    // It is pid 1, to which the kernel sends no signal that it does not wait for.
+    let sleep = seconds(3);
+    let terminal = Terminal::rbuild(&env, SIZE, &["enter", "base:1", "--", "sleep", &sleep]);
+    until_running(&sleep, true);
+    terminal.keys("C-c");
+    terminal.ended(130);
+    drop(terminal);
+
+    env.write("Dockerfile", "FROM base:1\nWORKDIR /w\nRUN echo from the step\n");
+    let terminal = Terminal::rbuild(&env, SIZE, &["enter", "--step", "3", "context"]);
+    terminal.until_shown(&["3/3] RUN echo from the step, before it runs", "(rbuild) /w #"]);
+    enter(&terminal, "clear; eval \"$RBUILD_COMMAND\"");
+    terminal.until(|screen| screen.starts_with("from the step\n"));
+    terminal.keys("C-d");
+    terminal.ended(0);
+    drop(terminal);
+    until_nothing_is_left(&env);
 }

@@ -16,8 +16,9 @@ use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::lockfile::LockFile;
 use crate::cli::outputs::Outputs;
 use crate::cli::progress::{self, Progress, Reporter, Requested};
+use crate::cli::shell::{self, Host};
 use crate::cli::stdout::say;
-use crate::cli::{interrupt, registries, secrets, shell};
+use crate::cli::{interrupt, registries, secrets};
 use crate::diag::{Diagnostic, SourceFile, Style};
 use crate::ir;
 use crate::oci::Reference;
@@ -72,7 +73,21 @@ pub(super) fn with_input(
     reporter: &Reporter<'_>,
     work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
 ) -> Result<()> {
-    with_services(args, global, environment, rule, reporter, work).map_err(|complaint| {
+    let asked = Asked::new(args).map_err(|complaint| reporter.failed(&complaint))?;
+    with_asked(asked, args, global, environment, rule, reporter, work)
+}
+
+/// The same for a context that was told apart already.
+pub(super) fn with_asked(
+    asked: Asked,
+    args: &BuildArgs,
+    global: &Global,
+    environment: &Environment,
+    rule: LockRule,
+    reporter: &Reporter<'_>,
+    work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
+) -> Result<()> {
+    with_services(asked, args, global, environment, rule, reporter, work).map_err(|complaint| {
         if complaint.is_said() { complaint } else { reporter.failed(&complaint) }
     })
 }
@@ -102,6 +117,7 @@ fn requested(args: &BuildArgs) -> Requested {
 }
 
 fn with_services(
+    asked: Asked,
     args: &BuildArgs,
     global: &Global,
     environment: &Environment,
@@ -109,7 +125,6 @@ fn with_services(
     reporter: &Reporter<'_>,
     work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
 ) -> Result<()> {
-    let asked = Asked::new(args)?;
     // A lock file that is named can say what the context itself has to be.
     let given = LockFile::given(&args.lock)?;
     let first = given.as_ref().map_or(Ok(LockedInputs::none()), |file| file.inputs(rule))?;
@@ -217,7 +232,8 @@ impl Work<'_> {
         let complaint = complaint(error, &self.input.dockerfile, style);
         let Some(entrance) = error.entrance() else { return complaint };
         let said = self.reporter.failed(&complaint);
-        shell::open(entrance, self.services, self.environment, self.reporter);
+        let Self { services, environment, reporter, .. } = self;
+        Host { services, environment, reporter }.after_failure(entrance);
         said
     }
 

@@ -6,6 +6,7 @@ pub(super) mod builds;
 mod check;
 pub(super) mod diff;
 pub(super) mod du;
+pub(super) mod enter;
 mod find;
 mod fix;
 pub(super) mod history;

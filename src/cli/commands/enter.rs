@@ -1,0 +1,127 @@
+//! `rbuild enter IMAGE [-- COMMAND]`, `rbuild enter --step STEP CONTEXT`
+
+use super::build::{self, reporter, with_asked};
+use super::build_options::options;
+use super::{Complaint, Environment, Exit, Global, find};
+use crate::build::{self as builder, BuildError, EnterAt, Entrance, Services};
+use crate::cli::contexts::{Asked, Input};
+use crate::cli::enter_args::EnterArgs;
+use crate::cli::outputs::Outputs;
+use crate::cli::progress::Reporter;
+use crate::cli::shell::Host;
+use crate::ir;
+use crate::oci::Reference;
+
+type Result<T> = std::result::Result<T, Complaint>;
+
+pub(in crate::cli) fn run(
+    args: &EnterArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<()> {
+    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+    if let Some(useless) = args.useless() {
+        return Err(usage(format!("{useless} is of no use to `rbuild enter`")));
+    }
+    if args.build.platform.len() > 1 {
+        return Err(usage("--platform: one can enter only one at a time".to_owned()));
+    }
+    let place = args.place().map_err(usage)?;
+    let reporter = reporter(&args.build, environment)?;
+    let rule = args.build.lock.rule();
+    let asked = if args.is_build() { Asked::new(&args.build)? } else { Asked::Nothing };
+    with_asked(asked, &args.build, global, environment, rule, &reporter, |services, input, _| {
+        let enter = Enter { args, environment, services, input, reporter: &reporter };
+        if args.is_build() { enter.step(place) } else { enter.image() }
+    })
+}
+
+/// Somebody who enters, and all that this takes.
+struct Enter<'a> {
+    args: &'a EnterArgs,
+    environment: &'a Environment,
+    services: &'a Services<'a>,
+    input: &'a Input,
+    reporter: &'a Reporter<'a>,
+}
+
+impl Enter<'_> {
+    fn image(&self) -> Result<()> {
+        let Self { args, services, .. } = self;
+        let text = args.build.context.as_str();
+        let chosen = find::image(services.store, text);
+        let at = match (chosen, text.parse::<Reference>()) {
+            (Ok(chosen), name) => {
+                let by_id = "localhost/image".parse::<Reference>();
+                let name = chosen.name.clone().map_or_else(|| name.or(by_id), Ok);
+                let name = name.map_err(|error| Complaint::from_error(&error, Exit::Usage))?;
+                // Asking a registry what is in the store under an id would make no sense.
+                let is_asked = args.build.pull && chosen.name.is_some();
+                EnterAt::Image { name, known: Some(chosen.top).filter(|_| !is_asked) }
+            }
+            (Err(_absent), Ok(name)) => EnterAt::Image { name, known: None },
+            (Err(absent), Err(_)) => return Err(absent),
+        };
+        let (file, _) = crate::syntax::parse("FROM scratch\n");
+        self.enter(file, args.build.target.clone(), &at, |error| {
+            let complaint = Complaint::from_error(error, Exit::Environment);
+            let BuildError::Misnamed { help, .. } = error else { return complaint };
+            complaint.and(Complaint::new(format!("help: {help}"), Exit::Environment))
+        })
+    }
+
+    fn step(&self, place: Option<(Option<String>, usize)>) -> Result<()> {
+        let (file, _) = build::read_dockerfile(self.input, self.environment)?;
+        let mut target = self.args.build.target.clone();
+        let mut at = EnterAt::End;
+        if let Some((stage, number)) = place {
+            at = EnterAt::Before(number);
+            if let Some(stage) = stage {
+                target = Some(as_target(&file, stage));
+            }
+        }
+        let source = &self.input.dockerfile;
+        let style = self.environment.style();
+        self.enter(file, target, &at, |error| build::complaint(error, source, style))
+    }
+
+    fn enter(
+        &self,
+        file: ir::Dockerfile,
+        target: Option<String>,
+        at: &EnterAt,
+        complaint: impl FnOnce(&BuildError) -> Complaint,
+    ) -> Result<()> {
+        let Self { args, environment, services, input, reporter } = self;
+        let mut options =
+            options(&args.build, environment, services, input, file, &Outputs::none())?;
+        options.request.target = target;
+        let entrance = builder::enter(services, &options, at).map_err(|error| complaint(&error))?;
+        reporter.hand_over();
+        self.visit(&entrance)
+    }
+
+    fn visit(&self, entrance: &Entrance) -> Result<()> {
+        let host = Host {
+            services: self.services,
+            environment: self.environment,
+            reporter: self.reporter,
+        };
+        match host.visit(entrance, &self.args.command)? {
+            0 => Ok(()),
+            code => Err(Complaint::said(Exit::Command(code))),
+        }
+    }
+}
+
+/// What `--target` calls the stage that logs call so: one without a name has a number there.
+fn as_target(file: &ir::Dockerfile, stage: String) -> String {
+    let is_named = |one: &ir::Stage| {
+        one.from.name.as_ref().is_some_and(|(_, name)| name.value.eq_ignore_ascii_case(&stage))
+    };
+    let number = stage.strip_prefix("stage-").filter(|number| number.parse::<usize>().is_ok());
+    match number {
+        Some(number) if !file.stages.iter().any(is_named) => number.to_owned(),
+        _ => stage,
+    }
+}
