@@ -20,6 +20,7 @@ use super::plan_args::PlanArgs;
 use super::progress::Progress;
 use super::prompt_args::{CompletionArgs, ManArgs};
 use super::registry_args::RegistryArgs;
+use super::shell::OnError;
 use super::short_help;
 use super::store_args::{DuArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, TagArgs};
 use super::transfer_args::{LoginArgs, LogoutArgs, PullArgs, PushArgs};
@@ -293,14 +294,6 @@ pub(super) enum NetworkArg {
     None,
     /// That of the machine
     Host,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum OnError {
-    /// The build ends
-    Fail,
-    /// A shell is opened where the step failed; the build ends when it is left
-    Shell,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::args::{BuildArgs, OnError};
+use super::args::BuildArgs;
+use super::shell::OnError;
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -5,14 +5,25 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 
+use clap::ValueEnum;
+
 use crate::build::{CommandExit, Entrance, SandboxError, Services, Shell, Visit};
 
-use super::args::{BuildArgs, OnError};
+use super::args::BuildArgs;
 use super::console;
 use super::environment::Environment;
 use super::exit::Exit;
 use super::progress::Reporter;
 use super::report::Complaint;
+
+/// `--on-error`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnError {
+    /// The build ends
+    Fail,
+    /// A shell is opened where the step failed; the build ends when it is left
+    Shell,
+}
 
 /// So much of a command is shown.
 const MAX_SHOWN: usize = 60;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{Complaint, Environment, Exit};
 use crate::build::{BuildOptions, CachePlace, CacheTo, Event, Services};
-use crate::cli::args::{Allow, BuildArgs, NetworkArg, OnError};
+use crate::cli::args::{Allow, BuildArgs, NetworkArg};
 use crate::cli::contexts::{self, Input};
 use crate::cli::engine;
 use crate::cli::output::{self, Kind};
 use crate::cli::outputs::{self, Outputs};
+use crate::cli::shell::OnError;
 use crate::cli::{cache_options, epoch, run_options};
 use crate::ir;
 use crate::oci::Platform;
