@@ -31,7 +31,7 @@ pub(super) struct EnterArgs {
 }
 
 /// Options of a build that `enter` has no use for, by their names in the definitions.
-const OF_BUILD: [&str; 21] = [
+const OF_BUILD: [&str; 25] = [
     "tag",
     "label",
     "cache_to",
@@ -40,6 +40,10 @@ const OF_BUILD: [&str; 21] = [
     "on_error",
     "check",
     "call",
+    "fix",
+    "format",
+    "max_size",
+    "max_layer_size",
     "quiet",
     "iidfile",
     "metadata_file",
@@ -84,6 +88,9 @@ impl EnterArgs {
             (build.dry_run, "--dry-run"),
             (build.on_error != OnError::Fail, "--on-error"),
             (build.inspection().is_some() || build.call.is_some(), "--check or --call"),
+            (build.checks.given().is_some(), "--fix or --format"),
+            (build.budget.max_size.is_some(), "--max-size"),
+            (build.budget.max_layer_size.is_some(), "--max-layer-size"),
             (build.quiet, "--quiet"),
             (build.iidfile.is_some(), "--iidfile"),
             (build.metadata_file.is_some(), "--metadata-file"),

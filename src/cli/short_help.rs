@@ -54,6 +54,7 @@ const LINES: &[Line] = &[
     (LOOK, "fix", "With --check: write what has one safe fix"),
     (LOOK, "format", "With --check: text, json or sarif"),
     (LOOK, "call", "Check, or show arguments or stages"),
+    (LOOK, "on-error", "When a RUN fails: fail, or first a shell there"),
     (LOOK, "dry-run", "Build nothing, show what would be built"),
     (LOOK, "progress", "How progress is shown: auto, tty, plain, json, quiet"),
     (LOOK, "quiet", "Print the image's id and nothing else"),
