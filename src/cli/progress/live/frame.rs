@@ -64,8 +64,17 @@ fn header(model: &Model, now: Duration) -> Line {
     }
     let steps = format!("{and}{n_ended}/{n_all} steps");
     let line = Line::default().with(Paint::Bold, &format!("building {time}"));
-    let line = line.with(Paint::Plain, &steps);
-    if n_cached == 0 { line } else { line.with(Paint::Plain, &format!("{and}{n_cached} cached")) }
+    let mut line = line.with(Paint::Plain, &steps);
+    if n_cached > 0 {
+        line = line.with(Paint::Plain, &format!("{and}{n_cached} cached"));
+    }
+    // Layers are packed and synced, documents written: of that there are no steps.
+    let is_closing = n_ended == n_all && model.running.is_empty();
+    if is_closing {
+        line.with(Paint::Plain, &format!("{and}putting the image together"))
+    } else {
+        line
+    }
 }
 
 /// A step and what stands below it.
@@ -300,6 +309,17 @@ mod tests {
             ],
         );
         check(&busy(), 1, 2, &[""]);
+    }
+
+    #[test]
+    fn what_follows_the_last_step_has_a_name() {
+        let mut model = model();
+        let (name, instructions) = ("one".to_owned(), vec!["RUN".to_owned()]);
+        let stages = vec![StageOutline { name, base: None, needs: Vec::new(), instructions }];
+        model.event(&Event::Planned { stages }, at(0));
+        model.event(&started(1, "one", 2, "RUN"), at(0));
+        model.event(&finished(1, Outcome::Done, at(1)), at(1));
+        check(&model, 80, 24, &["building 3.2s · 1/1 steps · putting the image together"]);
     }
 
     #[test]
