@@ -62,7 +62,7 @@ const OF_BUILD: [&str; 25] = [
 /// The options of a build as `enter` shows them.
 pub(super) fn define(command: clap::Command) -> clap::Command {
     let command = command.mut_arg("context", |context| {
-        let help = "The image; or, with --step, --target or -f, the context of a build";
+        let help = "An image, or with --step, --target or -f the context of a build";
         context.index(1).value_name("IMAGE|CONTEXT").help(help).long_help(help)
     });
     OF_BUILD.into_iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
