@@ -60,6 +60,12 @@ pub struct StepPlace {
 }
 
 impl StepPlace {
+    /// Whether it is FROM, which makes nothing.
+    #[must_use]
+    pub const fn is_from(&self) -> bool {
+        self.number == 1
+    }
+
     /// Step number `at` of a stage, or its FROM.
     pub(super) fn of(stage: &PlannedStage, at: Option<usize>, instruction: String) -> Self {
         let n_before = at.map_or(0, |at| {

@@ -245,6 +245,13 @@ enum Line {
     Other,
 }
 
+impl Step {
+    /// Whether it is a FROM, which makes nothing.
+    pub(super) fn is_from(&self) -> bool {
+        self.place.as_ref().is_some_and(|(_, number)| *number == 1)
+    }
+}
+
 impl Recorded {
     /// Reads what a build left; lines that cannot be read, such as one that was cut short, tell nothing.
     ///
@@ -317,7 +324,7 @@ impl Recorded {
     }
 
     /// The instructions, in the order in which they started.
-    pub(super) fn instructions(&self) -> impl Iterator<Item = (u32, &Step)> {
+    pub(super) fn instructions(&self) -> impl Iterator<Item = (u32, &Step)> + Clone {
         self.steps.iter().filter(|(_, step)| step.place.is_some()).map(|(id, step)| (*id, step))
     }
 
@@ -345,11 +352,11 @@ impl Recorded {
         }
     }
 
-    /// How many instructions there are, and how many of them were in the cache.
+    /// How many instructions were met, FROM not among them, and how many of them were in the cache.
     pub(super) fn counts(&self) -> (usize, usize) {
         let is_cached = |step: &Step| matches!(step.end, Some((Outcome::Cached, _)));
-        let cached = self.instructions().filter(|(_, step)| is_cached(step)).count();
-        (self.instructions().count(), cached)
+        let made = self.instructions().filter(|(_, step)| !step.is_from());
+        (made.clone().count(), made.filter(|(_, step)| is_cached(step)).count())
     }
 }
 

@@ -24,7 +24,7 @@ use super::{keep, prepare};
 pub struct Attending<'a> {
     /// When this becomes readable the command is killed; the result then is [`Exit::Signal`] with 9.
     pub cancel: Option<BorrowedFd<'a>>,
-    /// What the command reads, unless its streams are [`Streams::Output`]. If it has a terminal, so
+    /// What the command reads, unless its streams are [`Streams::Output`](super::Streams::Output). If it has a terminal, so
     /// has the caller, here: one that passes on every key as it is typed (raw mode).
     pub input: Option<BorrowedFd<'a>>,
     /// Becomes readable when the caller's terminal has another size; it never blocks.

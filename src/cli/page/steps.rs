@@ -52,9 +52,10 @@ fn stage(page: &Page<'_>, stage: &StageSteps<'_>, html: &mut Html) {
 /// As in `5 steps, 2 cached, 3.4 s`.
 fn sum(stage: &StageSteps<'_>) -> String {
     let is_cached = |step: &Step| matches!(step.end, Some((Outcome::Cached, _)));
-    let n_cached = stage.steps.iter().filter(|(_, step)| is_cached(step)).count();
+    let made = stage.steps.iter().filter(|(_, step)| !step.is_from());
+    let n_cached = made.clone().filter(|(_, step)| is_cached(step)).count();
     let time: f64 = stage.steps.iter().filter_map(|(_, step)| took(step)).sum();
-    let n_steps = (stage.planned.len() + 1).max(stage.steps.len());
+    let n_steps = stage.planned.len().max(made.count());
     let cached = match n_cached {
         0 => String::new(),
         n if n == n_steps => ", all cached".to_owned(),

@@ -1,6 +1,6 @@
 //! The page that GitHub shows for a step: Markdown, appended to `$GITHUB_STEP_SUMMARY`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -28,6 +28,10 @@ pub(super) struct Summary {
     path: PathBuf,
     running: BTreeMap<StepId, String>,
     steps: Vec<(String, Outcome, Duration)>,
+    /// Those that are instructions, FROM not among them.
+    instructions: BTreeSet<StepId>,
+    n_steps: usize,
+    n_cached: usize,
     warnings: Vec<String>,
     /// What was pushed and written.
     sent: Vec<String>,
@@ -41,6 +45,9 @@ impl Summary {
             path: path.into(),
             running: BTreeMap::new(),
             steps: Vec::new(),
+            instructions: BTreeSet::new(),
+            n_steps: 0,
+            n_cached: 0,
             warnings: Vec::new(),
             sent: Vec::new(),
             result: None,
@@ -49,10 +56,17 @@ impl Summary {
 
     pub(super) fn event(&mut self, event: &Event) {
         match event {
-            Event::Started { step, name, .. } => {
+            Event::Started { step, name, place } => {
                 self.running.insert(*step, name.clone());
+                if place.as_ref().is_some_and(|place| !place.is_from()) {
+                    self.instructions.insert(*step);
+                }
             }
             Event::Finished { step, outcome, took } => {
+                if self.instructions.remove(step) {
+                    self.n_steps += 1;
+                    self.n_cached += usize::from(*outcome == Outcome::Cached);
+                }
                 let name = self.running.remove(step).unwrap_or_default();
                 self.steps.push((name, *outcome, *took));
             }
@@ -115,9 +129,7 @@ impl Summary {
     fn page(&self, room: usize) -> Option<String> {
         let (title, facts) = self.result.as_ref()?;
         let mut page = format!("\n### rbuild {title}\n\n| | |\n|---|---|\n");
-        let own = self.steps.iter().filter(|(name, ..)| !name.starts_with("[internal] "));
-        let n_cached = own.clone().filter(|(_, outcome, _)| *outcome == Outcome::Cached).count();
-        let n_steps = own.count();
+        let Self { n_steps, n_cached, .. } = self;
         for (name, value) in facts {
             writeln!(page, "| {name} | {value} |").ok()?;
         }
