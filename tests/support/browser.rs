@@ -21,7 +21,7 @@ use super::env::skip;
 const CHROMIUM: &str = "/usr/bin/chromium";
 const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
 /// No sandbox, because root may run it; nothing that speaks to anybody by itself.
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -31,8 +31,6 @@ const FLAGS: [&str; 10] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    // Where a page scrolls slowly, clicks miss.
-    "--force-prefers-reduced-motion",
 ];
 
 /// A browser with one page; it ends with this value.

@@ -49,8 +49,13 @@ fn lane(name: &str, kind: &str, steps: &[(u32, &Step)], total: f64, html: &mut H
         &[&height, &name],
     );
     marks(total, &height.to_string(), html);
-    for ((id, step), row) in steps.iter().zip(rows) {
-        bar(*id, step, real(row) * ROW + (ROW - BAR) / 2.0, total, html);
+    // Ticks come last: a bar that begins where one stands would hide it.
+    for ticks in [false, true] {
+        for ((id, step), row) in steps.iter().zip(&rows) {
+            if is_tick(step) == ticks {
+                bar(*id, step, real(*row) * ROW + (ROW - BAR) / 2.0, total, html);
+            }
+        }
     }
     html.raw("</svg></div>\n");
 }
