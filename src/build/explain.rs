@@ -9,7 +9,7 @@ use crate::plan::{BASE, BELOW};
 use crate::plan::{
     Base, CacheKey, Component, Difference, closest, first_difference, part, says_work,
 };
-use crate::tree::{Change, changes};
+use crate::tree::{Change, LayerEntries, changes};
 
 use super::driver::Run;
 use super::lookup::Wanted;
@@ -66,11 +66,10 @@ pub(super) enum Why {
     },
 }
 
-/// That these files are others.
-pub(super) fn files(mut changes: Vec<Change>) -> Reason {
-    let n_more = changes.len().saturating_sub(N_NAMED);
-    changes.truncate(N_NAMED);
-    Reason::Files { changes, n_more }
+/// That these files are others; there may be very many.
+pub(super) fn files(changes: impl IntoIterator<Item = Change>) -> Reason {
+    let mut all = changes.into_iter();
+    Reason::Files { changes: all.by_ref().take(N_NAMED).collect(), n_more: all.count() }
 }
 
 /// An earlier step.
@@ -165,15 +164,16 @@ impl Run<'_> {
         self.explainer.first_made().entry(stage).or_insert_with(|| name.to_owned());
     }
 
-    /// The layer of a step was made: now its files can be compared.
-    pub(super) fn explain_files(&self, step: StepId, layer: DiffId) -> Result<(), BuildError> {
+    /// The layer of a COPY is known: now its files can be compared.
+    pub(super) fn explain_files(
+        &self,
+        step: StepId,
+        new: &dyn LayerEntries,
+    ) -> Result<(), BuildError> {
         let Some(old) = self.explainer.copied().remove(&step) else { return Ok(()) };
-        let store = self.services.store;
-        let reason = if store.has_layer(old)? {
-            let (old, new) = (store.listing(old)?, store.listing(layer)?);
-            files(changes(&*old, &*new).collect())
-        } else {
-            files(Vec::new())
+        let reason = match self.services.store.listing_if_there(old)? {
+            Some(old) => files(changes(&old, new)),
+            None => files([]),
         };
         self.event(Event::Explained { step, reason });
         Ok(())

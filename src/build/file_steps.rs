@@ -51,6 +51,7 @@ impl Run<'_> {
         let below = if depends { self.tree(stack)? } else { Tree::default() };
         let accounts = copy::accounts(self, &below)?;
         let layer = sources.layer(self, operation, &below, &accounts, span)?;
+        self.explain_files(shown.id, &layer)?;
         let store = self.services.store;
         let (form, options) = (self.form(at), self.layer_options());
         let written = sources

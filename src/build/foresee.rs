@@ -8,7 +8,7 @@ use crate::diag::Span;
 use crate::plan::{
     self, Base, CopyFrom, ImageRequest, Operation, OperationKey, PlannedStage, RunMount,
 };
-use crate::tree::{Change, changes};
+use crate::tree::changes;
 
 use super::copy::{self, Sources};
 use super::driver::{At, Run};
@@ -310,18 +310,16 @@ impl Run<'_> {
             Why::Files { old } => old,
         };
         let (Operation::Copy(copy), Some(sources)) = (operation, sources) else {
-            return Ok(files(Vec::new()));
+            return Ok(files([]));
         };
-        let store = self.services.store;
         let is_local = sources.remotes.is_empty();
         if !is_local || end.first_made.is_some() || !self.is_here(&end.stack)? {
-            return Ok(files(Vec::new()));
+            return Ok(files([]));
         }
-        if !store.has_layer(old).map_err(BuildError::from)? {
-            return Ok(files(Vec::new()));
+        match self.services.store.listing_if_there(old).map_err(BuildError::from)? {
+            Some(old) => self.changed_files(&old, copy, &end.stack, sources, at.step.span),
+            None => Ok(files([])),
         }
-        let old = store.listing(old).map_err(BuildError::from)?;
-        Ok(files(self.changed_files(&*old, copy, &end.stack, sources, at.step.span)?))
     }
 
     fn changed_files(
@@ -331,10 +329,10 @@ impl Run<'_> {
         stack: &Stack,
         mut sources: Sources,
         span: Span,
-    ) -> Result<Vec<Change>> {
+    ) -> Result<Reason> {
         let below = self.tree(stack)?;
         let accounts = copy::accounts(self, &below)?;
         let new = sources.layer(self, copy, &below, &accounts, span)?;
-        Ok(changes(old, &new).collect())
+        Ok(files(changes(old, &new)))
     }
 }

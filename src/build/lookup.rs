@@ -122,7 +122,6 @@ impl Run<'_> {
             duration_ms: claim.duration_ms.load(Ordering::Relaxed),
         };
         self.meet(&record);
-        self.explain_files(claim.wanted.step, layer.diff_id)?;
         Ok(self.services.store.record_step(&record).map_err(BuildError::from)?)
     }
 }

@@ -135,19 +135,38 @@ impl Store {
         if let Some(listing) = self.known_listings().get(&diff_id) {
             return Ok(Arc::clone(listing));
         }
-        let path = self.layer_path(diff_id).join("tree");
-        let bytes = match pathio::read(&path, MAX_LISTING_BYTES) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let listing = match self.listing_if_there(diff_id)? {
+            Some(listing) => listing,
+            None => {
                 self.scan(diff_id)?;
-                pathio::read(&path, MAX_LISTING_BYTES)?
+                let listing = self.listing_if_there(diff_id)?;
+                listing.ok_or_else(|| StoreError::Record {
+                    path: self.listing_path(diff_id),
+                    reason: "it is gone again".to_owned(),
+                })?
             }
-            bytes => bytes?,
         };
-        let listing = PackedListing::new(bytes, diff_id)
-            .map_err(|error| StoreError::Record { path, reason: error.to_string() })?;
         let listing = Arc::new(listing);
         self.known_listings().insert(diff_id, Arc::clone(&listing));
         Ok(listing)
+    }
+
+    /// The listing of a layer, if it was listed; it is read anew each time, and not kept in memory.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no listing.
+    pub fn listing_if_there(&self, diff_id: DiffId) -> Result<Option<PackedListing>> {
+        let path = self.listing_path(diff_id);
+        let bytes = match pathio::read(&path, MAX_LISTING_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes?,
+        };
+        let listing = PackedListing::new(bytes, diff_id);
+        listing.map(Some).map_err(|error| StoreError::Record { path, reason: error.to_string() })
+    }
+
+    fn listing_path(&self, diff_id: DiffId) -> PathBuf {
+        self.layer_path(diff_id).join("tree")
     }
 
     fn known_listings(&self) -> std::sync::MutexGuard<'_, BTreeMap<DiffId, Arc<PackedListing>>> {
