@@ -330,6 +330,9 @@ impl CompressionArgs {
 /// Reads what was typed, the program's name included.
 pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let words = with_default_command(typed);
+    if let Some(build) = build_alone(&words) {
+        return Ok(build);
+    }
     // Only who reads the help waits until it is arranged.
     let is_read = words.iter().any(|word| word == "-h" || word == "--help" || word == "help");
     let mut command = if is_read { command() } else { plain_command() };
@@ -337,6 +340,19 @@ pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Argumen
         .try_get_matches_from_mut(&words)
         .map_err(|error| missing::context(error, &words))?;
     Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// A build, read without the definitions of all other commands: those take longer than all that a
+/// rebuild of a small project does besides. What is no good is read again with all of them.
+fn build_alone(words: &[OsString]) -> Option<Arguments> {
+    let build = BuildArgs::augment_args(clap::Command::new("build"));
+    let matches = Global::augment_args(clap::Command::new("rbuild"))
+        .subcommand(build)
+        .try_get_matches_from(words)
+        .ok()?;
+    let (_, of_build) = matches.subcommand()?;
+    let command = Command::Build(Box::new(BuildArgs::from_arg_matches(of_build).ok()?));
+    Some(Arguments { global: Global::from_arg_matches(&matches).ok()?, command })
 }
 
 /// The definitions of all that may be typed, with a short help for each option.
@@ -361,5 +377,26 @@ mod tests {
     #[test]
     fn arguments_are_well_formed() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn a_build_is_read_alone_as_among_all_commands() {
+        for typed in [
+            "rbuild build .",
+            "rbuild --root a build -t b --build-arg C=d --platform linux/amd64,linux/arm64 -o e f",
+            "rbuild build . --root a --ca b --registry c,http",
+            "rbuild --ca a build --push -q --cache-to type=inline --max-size 1GB -- -x",
+            "rbuild build --load=podman --progress plain --report r.html --on-error=shell .",
+        ] {
+            let words: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
+            let matches = plain_command().try_get_matches_from(&words).unwrap();
+            let full = Arguments::from_arg_matches(&matches).unwrap();
+            let alone = build_alone(&words).expect(typed);
+            assert_eq!(format!("{alone:?}"), format!("{full:?}"));
+        }
+        for typed in ["rbuild images", "rbuild build", "rbuild build -h", "rbuild -V", "rbuild"] {
+            let words: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
+            assert!(build_alone(&words).is_none(), "{typed}");
+        }
     }
 }
