@@ -90,6 +90,8 @@ pub struct StageOutline {
     pub name: String,
     /// The image that it starts from; nothing if that is `scratch` or another stage.
     pub base: Option<String>,
+    /// The stage that it starts from, by its place in the plan.
+    pub parent: Option<usize>,
     /// The stages that it starts from, copies from or mounts, by their places in the plan.
     pub needs: Vec<usize>,
     /// The instructions that make layers, FROM not among them.
@@ -115,7 +117,7 @@ impl StageOutline {
         needs.sort_unstable();
         needs.dedup();
         let instructions = steps.map(|step| step.text.clone()).collect();
-        Self { name: stage.name.clone(), base, needs, instructions }
+        Self { name: stage.name.clone(), base, parent, needs, instructions }
     }
 }
 

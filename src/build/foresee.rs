@@ -65,10 +65,10 @@ pub enum Fate {
     Cached,
     /// It would be made.
     Made(Reason),
-    /// It was made before; whether it is made again depends on what comes of an earlier step, by the
-    /// name of that.
+    /// It was made before; whether it is made again depends on what comes of something else.
     Perhaps {
-        /// The first step before it that would be made.
+        /// The first step before it that would be made; or an image or a stage that it mounts and that
+        /// is not in the store.
         after: String,
     },
 }
@@ -118,10 +118,7 @@ impl Foreseen {
         let mut n_unknown = 0;
         for stage in &self.stages {
             let end = |number: &usize| ends.get(*number).copied().unwrap_or_default();
-            let of_steps: BTreeSet<usize> =
-                stage.steps.iter().flat_map(|step| step.needs.iter().copied()).collect();
-            let parents = stage.outline.needs.iter().filter(|needed| !of_steps.contains(needed));
-            let mut now = parents.map(end).max().unwrap_or_default();
+            let mut now = stage.outline.parent.as_ref().map(end).unwrap_or_default();
             for step in &stage.steps {
                 now = step.needs.iter().map(end).fold(now, Duration::max);
                 match (&step.fate, step.took) {
@@ -175,6 +172,10 @@ impl Run<'_> {
         let place = self.place(at);
         let needs: Vec<usize> = operation.stages().collect();
         let of_source = needs.iter().find_map(|needed| ends.get(*needed)?.first_made.clone());
+        let of_source = match operation {
+            Operation::Run(run) if of_source.is_none() => self.not_here(run)?,
+            Operation::Run(_) | Operation::Copy(_) | Operation::Workdir(_) => of_source,
+        };
         let waits_for = end.first_made.clone().or_else(|| of_source.clone());
         let mut sources = None;
         let wanted = match operation {
@@ -229,6 +230,26 @@ impl Run<'_> {
         };
         let key = self.key(OperationKey::run(run, &digests));
         Ok(self.wanted(at, NO_STEP, &key, stack))
+    }
+
+    /// The image or stage that a RUN mounts and that would have to be pulled first.
+    fn not_here(&self, run: &plan::RunOperation) -> Result<Option<String>> {
+        for from in run.mounts.iter().filter_map(RunMount::from) {
+            match from {
+                CopyFrom::Image(image) if self.absent_bytes(image)? > 0 => {
+                    return Ok(Some(format!("the image {}", image.name.familiar())));
+                }
+                CopyFrom::Stage(number) if !self.is_here(&self.stage(*number)?.stack)? => {
+                    let stage = self.plan.stages.get(*number);
+                    return Ok(stage.map(|stage| format!("the stage {}", stage.name)));
+                }
+                CopyFrom::Image(_)
+                | CopyFrom::Stage(_)
+                | CopyFrom::Context
+                | CopyFrom::Named(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// The keys of a COPY; what it selects is looked up if that is there already.

@@ -112,6 +112,7 @@ impl LayerView {
 /// An entry of the history without what builders put around the instruction.
 fn instruction(created_by: &str) -> String {
     let text = created_by.trim().trim_end_matches("# buildkit").trim();
+    let text = &without_arguments(text);
     let text = match text.strip_prefix("/bin/sh -c #(nop)") {
         Some(instruction) => instruction.trim().to_owned(),
         None => match text.strip_prefix("/bin/sh -c ") {
@@ -120,6 +121,20 @@ fn instruction(created_by: &str) -> String {
         },
     };
     one_line(&text)
+}
+
+/// A RUN without the values of its build arguments, `|N NAME=VALUE…`, which stand before its command.
+fn without_arguments(text: &str) -> String {
+    let Some((n, words)) = text.strip_prefix("RUN |").and_then(|rest| rest.split_once(' ')) else {
+        return text.to_owned();
+    };
+    if let Some((_, command)) = words.split_once("/bin/sh -c ") {
+        return format!("RUN {command}");
+    }
+    // Another shell, or none: values with blanks cannot be told from the command.
+    let n_arguments = n.parse().unwrap_or(0);
+    let command: Vec<&str> = words.split(' ').skip(n_arguments).collect();
+    format!("RUN {}", command.join(" "))
 }
 
 /// Seconds since 1970 of a time as configs write it.
@@ -140,7 +155,8 @@ mod tests {
             ("/bin/sh -c #(nop)  CMD [\"sh\"]", "CMD [\"sh\"]"),
             ("/bin/sh -c apt-get update", "RUN apt-get update"),
             ("# debian.sh --arch 'amd64'", "# debian.sh --arch 'amd64'"),
-            ("RUN |1 A=1 /bin/sh -c a\nb\u{1b}[2J", "RUN |1 A=1 /bin/sh -c a\\nb\\u{1b}[2J"),
+            ("RUN |1 A=1 2 /bin/sh -c a\nb\u{1b}[2J", "RUN a\\nb\\u{1b}[2J"),
+            ("RUN |2 A=1 B= python x.py", "RUN python x.py"),
         ] {
             assert_eq!(instruction(text), want);
         }

@@ -1,6 +1,7 @@
 //! Why a step was made and not found, in words.
 
 use crate::build::Reason;
+use crate::lint;
 use crate::plan::Difference;
 use crate::tree::{Change, ChangeKind};
 
@@ -22,7 +23,7 @@ pub(super) fn text(reason: &Reason) -> String {
                 |base: &Option<String>| base.clone().unwrap_or_else(|| "scratch".to_owned());
             format!("the base image is another one: {} → {}", shown(old), shown(new))
         }
-        Reason::Other => "the layers that it stands on are others".to_owned(),
+        Reason::Other => "it was never finished on the layers that it stands on".to_owned(),
         Reason::Part(difference) => part(difference),
         Reason::Files { changes, n_more } => files(changes, *n_more),
     }
@@ -38,7 +39,13 @@ fn part(Difference { name, old, new }: &Difference) -> String {
         Some(("environment", rest)) => rest.replacen("variable", "ENV or ARG", 1),
         _ => name.clone(),
     };
-    match (old, new) {
+    let is_secret = name.strip_prefix("environment variable ").is_some_and(lint::is_secret);
+    // That it is there is no secret.
+    let hidden = |value: &Option<String>| value.as_ref().map(|_| "****".to_owned());
+    let (old, new) =
+        if is_secret { (hidden(old), hidden(new)) } else { (old.clone(), new.clone()) };
+    match (&old, &new) {
+        (Some(old), Some(new)) if old == new => format!("{what} changed"),
         (Some(old), Some(new)) => format!("{what} changed: {} → {}", value(old), value(new)),
         (None, Some(new)) => format!("{what} is new: {}", value(new)),
         (Some(old), None) => format!("{what} is gone: {}", value(old)),

@@ -72,6 +72,7 @@ pub(super) struct Stage {
     /// The image that it starts from, if it does.
     pub(super) base: Option<String>,
     /// Places of the stages that it starts from, copies from or mounts.
+    pub(super) parent: Option<usize>,
     pub(super) needs: Vec<usize>,
     /// Those that make layers, FROM not among them.
     pub(super) instructions: Vec<String>,

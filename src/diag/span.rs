@@ -69,13 +69,18 @@ pub struct LineColumn {
 pub struct SourceFile {
     name: String,
     text: String,
+    /// Where its lines begin.
+    lines: Vec<usize>,
 }
 
 impl SourceFile {
     /// A file shown as `name`; bytes that are not UTF-8 must have been replaced before parsing,
     /// so that spans fit `text`.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { name: name.into(), text: text.into() }
+        let text = text.into();
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        Self { name: name.into(), text, lines }
     }
 
     /// The name to show.
@@ -93,10 +98,10 @@ impl SourceFile {
     /// The line and column of a byte offset.
     #[must_use]
     pub fn line_column(&self, at: usize) -> LineColumn {
-        let before = self.text.get(..at).unwrap_or(&self.text);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before.get(start..).unwrap_or("").chars().count() + 1;
+        let at = if self.text.is_char_boundary(at) { at } else { self.text.len() };
+        let line = self.lines.partition_point(|start| *start <= at);
+        let start = line.checked_sub(1).and_then(|line| self.lines.get(line)).copied().unwrap_or(0);
+        let column = self.text.get(start..at).unwrap_or("").chars().count() + 1;
         LineColumn { line, column }
     }
 }

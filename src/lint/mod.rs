@@ -21,6 +21,7 @@ use crate::oci::{Platform, Reference};
 
 pub use fix::{Fixed, fix_all};
 pub use outline::{Argument, Outline, StageSummary, outline, stages};
+pub use rules::is_secret;
 pub use settings::Settings;
 
 use scene::Scene;

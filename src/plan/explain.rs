@@ -29,7 +29,8 @@ pub fn closest<'a>(
 ) -> Option<usize> {
     let rank = |old: &[Component]| {
         let same_place = part(old, BELOW) == part(new, BELOW);
-        let is_like = kind(old) == kind(new) && (same_place || same_work(old, new));
+        let is_later = same_place && says_alike(old, new);
+        let is_like = kind(old) == kind(new) && (is_later || same_work(old, new));
         is_like.then(|| (same_place, new.iter().filter(|part| old.contains(part)).count()))
     };
     let ranked = earlier.into_iter().enumerate().filter_map(|(at, old)| Some((rank(old)?, at)));
@@ -66,6 +67,32 @@ pub fn part<'a>(parts: &'a [Component], name: &str) -> Option<&'a str> {
 /// RUN, COPY and WORKDIR begin with parts of other names.
 fn kind(parts: &[Component]) -> Option<&str> {
     parts.first().map(|part| part.name.as_str())
+}
+
+/// Whether an instruction in the same place may be the other one, edited: a COPY keeps a source or its
+/// destination, a command half of its text at its ends.
+fn says_alike(old: &[Component], new: &[Component]) -> bool {
+    let said = |parts: &[Component]| -> Vec<Component> {
+        parts.iter().filter(|part| says_work(part)).cloned().collect()
+    };
+    let (old, new) = (said(old), said(new));
+    let command = |parts: &[Component]| {
+        let mut arguments = parts.iter().filter(|part| part.name.starts_with("argument "));
+        arguments.next_back().map(|part| part.value.clone())
+    };
+    match (command(&old), command(&new)) {
+        (Some(old), Some(new)) => is_edited(&old, &new),
+        (None, None) => old.is_empty() || old.iter().any(|part| new.contains(part)),
+        _ => false,
+    }
+}
+
+fn is_edited(old: &str, new: &str) -> bool {
+    let common =
+        |pairs: &mut dyn Iterator<Item = (u8, u8)>| pairs.take_while(|(a, b)| a == b).count();
+    let start = common(&mut old.bytes().zip(new.bytes()));
+    let end = common(&mut old.bytes().rev().zip(new.bytes().rev()));
+    (start + end) * 2 >= old.len().min(new.len())
 }
 
 /// Whether the instructions say the same.
@@ -127,7 +154,8 @@ mod tests {
             (&[][..], None),
             (&["argument 0=other, layers below=y"], None),
             (&["path=/x, layers below=x"], None),
-            (&["argument 0=other, layers below=x"], Some(0)),
+            (&["argument 0=other, layers below=x"], None),
+            (&["argument 0=makes, layers below=x"], Some(0)),
             (&["argument 0=make, env A=1, layers below=y"], Some(0)),
             (
                 &[
@@ -138,7 +166,7 @@ mod tests {
             ),
             (&["argument 0=make, layers below=y", "argument 0=make, layers below=z"], Some(0)),
             (
-                &["argument 0=make, env A=2, layers below=y", "argument 0=other, layers below=x"],
+                &["argument 0=make, env A=2, layers below=y", "argument 0=maker, layers below=x"],
                 Some(1),
             ),
         ] {

@@ -58,6 +58,8 @@ pub struct BuildJournal {
     folder: PathBuf,
     path: PathBuf,
     file: Option<File>,
+    /// How much of the file is whole.
+    n_bytes: u64,
 }
 
 impl BuildJournal {
@@ -70,7 +72,13 @@ impl BuildJournal {
             Some(file) => file,
             None => self.file.insert(create(&self.path)?),
         };
-        file.write_all(lines).context("write", &self.path)
+        if let Err(error) = file.write_all(lines) {
+            // What was written of them would be there twice if they were written again.
+            let _as_it_was = file.set_len(self.n_bytes);
+            return Err(PathError::new("write", &self.path, error));
+        }
+        self.n_bytes = self.n_bytes.saturating_add(u64::try_from(lines.len()).unwrap_or(0));
+        Ok(())
     }
 
     /// What was appended so far, from its beginning.
@@ -146,7 +154,7 @@ impl Store {
     pub fn new_build_record(&self, started_s: i64, id: &str) -> BuildJournal {
         let folder = self.builds_folder();
         let path = folder.join(format!("{started_s:010}-{id}{SUFFIX}"));
-        BuildJournal { folder, path, file: None }
+        BuildJournal { folder, path, file: None, n_bytes: 0 }
     }
 
     /// What is known of builds, the latest first.

@@ -370,7 +370,6 @@ fn has_schema(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(version == SCHEMA_VERSION)
 }
 
-/// The mode is kept in the file, so one process sets it once.
 /// Whether there are steps, but not in the order in which they came.
 fn lacks_order(connection: &Connection) -> rusqlite::Result<bool> {
     const SQL: &str =
@@ -380,6 +379,7 @@ fn lacks_order(connection: &Connection) -> rusqlite::Result<bool> {
         .map(|lacks| lacks == Some(true))
 }
 
+/// The mode is kept in the file, so one process sets it once; the caller holds a lock.
 fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
     let _mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     let older = if lacks_order(connection)? { ADD_ORDER } else { "" };

@@ -132,6 +132,14 @@ fn priv_a_plan_pulls_and_makes_nothing() {
     let images = String::from_utf8(of(&["images"]).stdout).unwrap();
     assert!(!images.contains("app"), "{images}");
 
+    // A mount wants files, too; where they are not, nobody knows.
+    env.write(
+        "Dockerfile",
+        format!("FROM scratch\nRUN --mount=from={base},target=/m /m/bin/busybox true\n"),
+    );
+    of(&["plan", "context"]);
+    assert_eq!(files(&env.path("other")), kept);
+
     // What takes its time is foreseen.
     let slow = "FROM base:1\nRUN sleep 0.3\nRUN sleep 0.2; echo > /f\nCOPY f /g\n";
     env.build(slow, &[]).ok();

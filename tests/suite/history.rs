@@ -153,13 +153,19 @@ fn priv_the_history_keeps_no_secret_and_not_everything_for_ever() {
         fs::write(env.path(&format!("store/builds/{n:010}-{n:08x}.jsonl")), "").unwrap();
     }
     let file = "FROM base:1\nARG TOKEN\nRUN --mount=type=secret,id=s cat /run/secrets/s\n";
-    let args = ["--secret", "id=s,src=secret", "--build-arg", "TOKEN=another-wort"];
-    env.build(file, &args).ok();
+    let secret = ["--secret", "id=s,src=secret"];
+    env.build(file, &[&secret[..], &["--build-arg", "TOKEN=first-wort"]].concat()).ok();
+    let page = ["--build-arg", "TOKEN=another-wort", "--report", "page.html"];
+    env.build(file, &[&secret[..], &page].concat()).ok();
+    let explained = env.rbuild(&["explain"]).ok().stdout;
+    assert!(explained.contains("    ENV or ARG TOKEN changed\n"), "{explained}");
+    let page = fs::read_to_string(env.path("page.html")).unwrap();
+    assert!(page.contains("ENV or ARG TOKEN changed") && !page.contains("-wort"), "{page}");
     let records: Vec<_> = fs::read_dir(env.path("store/builds")).unwrap().flatten().collect();
     assert_eq!(records.len(), 200);
     let text = env.rbuild(&["history", "show", "--json"]).ok().stdout;
     assert!(text.contains("****") && !text.contains("geheim-wort"), "{text}");
-    assert!(!text.contains("another-wort"), "{text}");
+    assert!(!text.contains("-wort"), "{text}");
 }
 
 #[test]

@@ -102,16 +102,24 @@ struct Build {
 
 impl Build {
     fn read(record: &BuildRecord, logs: Logs) -> Result<Self> {
+        let gone = || format!("error: build {} was forgotten just now", record.id);
+        Self::read_if_there(record, logs)?.ok_or_else(|| Complaint::new(gone(), Exit::Environment))
+    }
+
+    fn read_if_there(record: &BuildRecord, logs: Logs) -> Result<Option<Self>> {
         // Asked first: whoever ends meanwhile has an end to be read.
         let is_running = record.is_running();
-        let file = record.open().map_err(|error| failed(&error))?;
+        let file = match record.open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(|error| failed(&error))?,
+        };
         let recorded = Recorded::read(file, logs).map_err(|error| {
             Complaint::new(
                 format!("error: cannot read build {}: {error}", record.id),
                 Exit::Environment,
             )
         })?;
-        Ok(Self { id: record.id.clone(), is_running, recorded })
+        Ok(Some(Self { id: record.id.clone(), is_running, recorded }))
     }
 
     fn status(&self) -> &'static str {
@@ -160,7 +168,8 @@ fn list(store: &Store, args: &ListArgs, now_s: i64) -> Result<()> {
             say!("{}", record.id);
             continue;
         }
-        let build = Build::read(record, Logs::Skip)?;
+        // A build that ends meanwhile may forget the oldest.
+        let Some(build) = Build::read_if_there(record, Logs::Skip)? else { continue };
         if args.json {
             say!("{}", build.json());
             continue;

@@ -1,5 +1,6 @@
 //! `rbuild plan CONTEXT`, and `--dry-run`: what a build would do.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -82,16 +83,15 @@ fn head(stage: &ForeseenStage, foreseen: &Foreseen) -> String {
     let name = |number: &usize| {
         foreseen.stages.get(*number).map_or_else(String::new, |stage| stage.outline.name.clone())
     };
-    let used: Vec<usize> = stage.steps.iter().flat_map(|step| step.needs.clone()).collect();
-    let parent = stage.outline.needs.iter().find(|needed| !used.contains(needed)).map(name);
+    let parent = stage.outline.parent.as_ref().map(name);
     let pull = match stage.pull_bytes {
         0 => String::new(),
         n_bytes => format!(" ({} of it not in the store)", size(n_bytes)),
     };
     let base = stage.outline.base.as_ref().map(|base| format!("{base}{pull}")).or(parent);
     let mut head = format!("{}: from {}", stage.outline.name, base.unwrap_or("scratch".to_owned()));
-    let mut used: Vec<String> = used.iter().map(name).collect();
-    used.dedup();
+    let used: BTreeSet<&usize> = stage.steps.iter().flat_map(|step| &step.needs).collect();
+    let used: Vec<String> = used.into_iter().map(name).collect();
     if !used.is_empty() {
         head = format!("{head}, with files of {}", used.join(", "));
     }
@@ -104,7 +104,7 @@ fn words(fate: &Fate) -> (&'static str, Option<String>) {
         Fate::Made(Reason::Below { step }) => ("runs", Some(format!("it stands on {step}"))),
         Fate::Made(reason) => ("runs", Some(reasons::text(reason))),
         Fate::Perhaps { after } => {
-            ("perhaps", Some(format!("it is cached if {after} makes the same files as before")))
+            ("perhaps", Some(format!("it is cached if {after} gives the same files as before")))
         }
     }
 }
@@ -182,6 +182,7 @@ fn stage_json(stage: &ForeseenStage) -> Value {
     json!({
         "name": stage.outline.name,
         "base": stage.outline.base,
+        "parent": stage.outline.parent,
         "needs": stage.outline.needs,
         "pull_bytes": stage.pull_bytes,
         "steps": stage.steps.iter().map(step).collect::<Vec<_>>(),

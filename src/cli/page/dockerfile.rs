@@ -1,5 +1,7 @@
 //! The Dockerfile with what was found in it at its places, and all warnings in a list.
 
+use std::collections::BTreeMap;
+
 use super::Page;
 use super::html::Html;
 use crate::cli::record::Found;
@@ -12,11 +14,19 @@ pub(super) fn source(page: &Page<'_>) -> Html {
         "<div class=\"source\" tabindex=\"0\" role=\"group\" aria-label=\"The Dockerfile\">\n",
     );
     let found = &page.recorded.diagnostics;
+    let n_lines = u32::try_from(dockerfile.text.lines().count()).unwrap_or(u32::MAX);
+    let mut ends: BTreeMap<u32, Vec<&Found>> = BTreeMap::new();
+    let mut classes: BTreeMap<u32, &str> = BTreeMap::new();
+    for one in found {
+        let end = one.end_line.max(one.line);
+        ends.entry(end).or_default().push(one);
+        for line in one.line..=end.min(n_lines) {
+            let class = classes.entry(line).or_insert_with(|| severity(one));
+            *class = (*class).min(severity(one));
+        }
+    }
     for (number, line) in (1u32..).zip(dockerfile.text.lines()) {
-        let lines =
-            |found: &&Found| found.line <= number && number <= found.end_line.max(found.line);
-        let here = found.iter().filter(lines);
-        let class = here.map(severity).min().unwrap_or("");
+        let class = classes.get(&number).copied().unwrap_or("");
         html.put("<div class=\"line {}\" id=\"line-{}\">", &[&class, &number]);
         html.put(
             "<a href=\"#line-{}\" data-line=\"{}\" aria-label=\"Line {}\"></a>",
@@ -25,7 +35,7 @@ pub(super) fn source(page: &Page<'_>) -> Html {
         html.raw("<code>");
         instruction(line, &mut html);
         html.raw("</code></div>\n");
-        for found in found.iter().filter(|found| found.end_line.max(found.line) == number) {
+        for found in ends.get(&number).into_iter().flatten() {
             html.put("<p class=\"remark {}\">{}", &[&severity(found), &found.message]);
             code(found, &mut html);
             html.raw("</p>\n");

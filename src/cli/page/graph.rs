@@ -89,9 +89,7 @@ fn takes_from(instructions: &str, stage: &str) -> bool {
 }
 
 fn rows(plan: &Stage, planned: &[Stage], stage: &StageSteps<'_>) -> Vec<Row> {
-    let is_copied = |name: &str| plan.instructions.iter().any(|text| takes_from(text, name));
-    let mut needs = plan.needs.iter().filter_map(|at| planned.get(*at));
-    let parent = || needs.find(|stage| !is_copied(&stage.name)).map(|stage| stage.name.clone());
+    let parent = || Some(planned.get(plan.parent?)?.name.clone());
     let base = plan.base.clone().or_else(parent);
     let first = format!("FROM {}", base.unwrap_or_else(|| "scratch".to_owned()));
     let texts = std::iter::once(first).chain(plan.instructions.iter().cloned());

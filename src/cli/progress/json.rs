@@ -244,10 +244,11 @@ impl Json {
 
 /// The members that are not there are nothing.
 fn outline(stage: &StageOutline) -> Value {
-    let StageOutline { name, base, needs, instructions } = stage;
+    let StageOutline { name, base, parent, needs, instructions } = stage;
     let mut members = json!({ "name": name, "needs": needs, "instructions": instructions });
-    if let (Some(base), Some(members)) = (base, members.as_object_mut()) {
-        members.insert("base".to_owned(), json!(base));
+    if let Some(members) = members.as_object_mut() {
+        members.extend(base.as_ref().map(|base| ("base".to_owned(), json!(base))));
+        members.extend(parent.map(|parent| ("parent".to_owned(), json!(parent))));
     }
     members
 }

@@ -13,6 +13,10 @@ use super::{Out, Requested};
 
 /// So much is written at once.
 const CHUNK_BYTES: usize = 64 << 10;
+/// So much is kept in memory where it cannot be written, for the page.
+const MAX_UNWRITTEN_BYTES: usize = 16 << 20;
+/// Builds in which nothing is made look for old ones one time in so many.
+const SWEEPS_ONE_IN: u8 = 64;
 
 /// Keeps the lines of one build.
 #[derive(Debug)]
@@ -49,6 +53,7 @@ impl Recorder {
         let executes = matches!(event, Event::Executing { .. });
         if executes || self.lines.len() >= CHUNK_BYTES {
             self.flush();
+            self.bound();
         }
     }
 
@@ -68,6 +73,13 @@ impl Recorder {
         match journal.append(&self.lines) {
             Ok(()) => self.lines.clear(),
             Err(error) => self.error = Some(error),
+        }
+    }
+
+    /// What cannot be written is not kept for ever.
+    fn bound(&mut self) {
+        if self.error.is_some() && self.lines.len() >= MAX_UNWRITTEN_BYTES {
+            self.lines.clear();
         }
     }
 
@@ -94,8 +106,16 @@ impl Recorder {
         match (self.error, &self.journal) {
             (Some(error), _) => Err(error),
             // That takes longer than a build in which nothing is made.
-            (None, Some((journal, _))) if self.makes_steps => journal.forget_old(),
+            (None, Some((journal, id))) if self.makes_steps || is_chosen(id) => {
+                journal.forget_old()
+            }
             (None, _) => Ok(()),
         }
     }
+}
+
+/// Whether it is this build's turn: ids are random.
+fn is_chosen(id: &str) -> bool {
+    let digits = id.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    digits.is_some_and(|digits| digits % SWEEPS_ONE_IN == 0)
 }

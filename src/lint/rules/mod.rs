@@ -25,6 +25,8 @@ mod workdir_relative_path;
 
 use super::Rule;
 
+pub use secrets_used_in_arg_or_env::is_secret;
+
 /// Every rule.
 pub(super) static ALL: [Rule; 22] = [
     stage_name_casing::RULE,

@@ -56,7 +56,9 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn is_secret(name: &str) -> bool {
+/// Whether a variable of this name holds a secret.
+#[must_use]
+pub fn is_secret(name: &str) -> bool {
     let has = |words: &[&str]| {
         name.split('_').any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)))
     };

@@ -191,6 +191,7 @@ mod tests {
         let stage = |name: &str, base: Option<&str>| StageOutline {
             name: name.to_owned(),
             base: base.map(str::to_owned),
+            parent: None,
             needs: Vec::new(),
             instructions: vec!["RUN".to_owned(); 3],
         };
@@ -315,7 +316,8 @@ mod tests {
     fn what_follows_the_last_step_has_a_name() {
         let mut model = model();
         let (name, instructions) = ("one".to_owned(), vec!["RUN".to_owned()]);
-        let stages = vec![StageOutline { name, base: None, needs: Vec::new(), instructions }];
+        let stages =
+            vec![StageOutline { name, base: None, parent: None, needs: Vec::new(), instructions }];
         model.event(&Event::Planned { stages }, at(0));
         model.event(&started(1, "one", 2, "RUN"), at(0));
         model.event(&finished(1, Outcome::Done, at(1)), at(1));
