@@ -98,7 +98,7 @@ pub(super) fn likely_cause(run: &FailedRun<'_>) -> Option<String> {
         });
     }
     let signs = || SIGNS.iter().find(|sign| run.has(sign.any)).map(|sign| sign.help.to_owned());
-    single_quotes(run)
+    broken_list(run)
         .or_else(|| unfit_program(run))
         .or_else(|| unknown_package(run))
         .or_else(signs)
@@ -120,16 +120,19 @@ impl FailedRun<'_> {
     }
 }
 
-/// `RUN ['make', 'all']`, which is no JSON, and so a command for the shell.
-fn single_quotes(run: &FailedRun<'_>) -> Option<String> {
+/// `RUN ['make', 'all']` or `RUN ["make",]`, which is no JSON, and so a command for the shell.
+fn broken_list(run: &FailedRun<'_>) -> Option<String> {
     let script = run.script()?.trim();
-    let is_list = script.starts_with("['") && script.ends_with("']");
-    is_list.then(|| {
-        format!(
-            "the exec form is JSON, which has double quotes only; with others it is a command for the shell: write RUN {}",
-            script.replace('\'', "\"")
-        )
-    })
+    let is_list = script.starts_with(['[']) && script.ends_with(']');
+    if !is_list || !script.get(1..)?.trim_start().starts_with(['\'', '"']) {
+        return None;
+    }
+    let mended = script.replace('\'', "\"");
+    let is_good = serde_json::from_str::<Vec<String>>(&mended).is_ok();
+    let write = if is_good { format!(": write RUN {mended}") } else { String::new() };
+    Some(format!(
+        "the exec form is a JSON list: double quotes only, a comma between each two, none behind the last; this is none, and so a command for the shell{write}"
+    ))
 }
 
 /// A file that the command wanted to execute, and that cannot be.

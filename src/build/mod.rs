@@ -80,6 +80,7 @@ pub use options::{BuildOptions, ContextSource, Services};
 pub use planning::lock;
 pub use push::{push, push_exact};
 pub use remote_cache::{CacheFrom, CachePlace, CacheTo};
+pub use run::LAST_LINES;
 pub use ssh_key::{KeyError, SshKey};
 pub use step_root::resource;
 pub use stop::Stop;

@@ -19,7 +19,7 @@ use super::step_root::StepRoot;
 use super::{BuildError, Event, Stream};
 
 /// Lines of a failed command that are shown again at the end.
-const LAST_LINES: usize = 20;
+pub const LAST_LINES: usize = 20;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
@@ -112,15 +112,25 @@ impl Tail {
                 }
             }
             self.open = !piece.ends_with(b"\n");
-            if let Some(line) = self.lines.back_mut() {
-                let room = MAX_LINE_BYTES.saturating_sub(line.len());
-                line.extend(piece.iter().take(room).filter(|byte| **byte != b'\n'));
+            let Some(line) = self.lines.back_mut() else { continue };
+            for byte in piece.iter().filter(|byte| **byte != b'\n') {
+                // Of a line that is written over, as progress bars do it, what is there last counts.
+                let starts_anew = *byte != b'\r' && line.last() == Some(&b'\r');
+                if starts_anew {
+                    line.clear();
+                }
+                if line.len() < MAX_LINE_BYTES {
+                    line.push(*byte);
+                } else if *byte == b'\r' {
+                    line.clear();
+                }
             }
         }
     }
 
     fn into_lines(self) -> Vec<String> {
-        self.lines.into_iter().map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
+        let text = |line: Vec<u8>| String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+        self.lines.into_iter().map(text).collect()
     }
 }
 
@@ -135,7 +145,8 @@ mod tests {
             tail.push(b"line");
             tail.push(format!(" {n}\n").as_bytes());
         }
-        tail.push(b"end");
+        tail.push(b"\r10 %\r20 %");
+        tail.push(b"\rend\r");
         let lines = tail.into_lines();
         assert_eq!(lines.len(), LAST_LINES);
         assert_eq!(lines.first().map(String::as_str), Some("line 11"));

@@ -42,12 +42,19 @@ pub(super) fn with_default_command(typed: impl IntoIterator<Item = OsString>) ->
 
 /// Where the word `build` was left out.
 pub(super) fn default_command_at(typed: &[OsString]) -> Option<usize> {
+    let at = command_at(typed)?;
+    let word = typed.get(at)?.to_string_lossy();
+    let is_own = COMMANDS.contains(&&*word) || OWN_FLAGS.contains(&&*word);
+    (!is_own).then_some(at)
+}
+
+/// Where the command stands, or else what follows the options of all commands.
+pub(super) fn command_at(typed: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
         match &*word {
             "--root" | "--ca" | "--registry" => at += 2,
             word if GLOBAL.iter().any(|flag| word.starts_with(flag)) => at += 1,
-            word if COMMANDS.contains(&word) || OWN_FLAGS.contains(&word) => return None,
             _ => return Some(at),
         }
     }

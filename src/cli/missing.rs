@@ -13,7 +13,7 @@ use crate::pathio::PathError;
 use crate::plan::redacted;
 
 use super::args;
-use super::default_command::default_command_at;
+use super::default_command::{command_at, default_command_at};
 use super::exit::Exit;
 use super::report::Complaint;
 
@@ -52,13 +52,12 @@ pub(super) fn command(typed: &[OsString]) -> Option<Complaint> {
 
 /// The error of a build without a context, which says what the dot is.
 pub(super) fn context(mut error: clap::Error, typed: &[OsString]) -> clap::Error {
-    let is_build = typed.iter().any(|word| word == "build");
+    let is_build = command_at(typed).and_then(|at| typed.get(at)).is_some_and(|it| it == "build");
     if error.kind() == clap::error::ErrorKind::MissingRequiredArgument && is_build {
-        let words: Vec<_> = typed.iter().skip(1).filter(|word| *word != "build").collect();
-        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        let words = typed.iter().skip(1).filter(|word| *word != "build");
+        let words: String = words.map(|word| format!("{} ", word.to_string_lossy())).collect();
         let tip = format!(
-            "the context is the folder that COPY takes files from, mostly `.`: `rbuild {} .`",
-            words.join(" ")
+            "the context is the folder that COPY takes files from, mostly `.`: `rbuild {words}.`"
         );
         let tips = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tips);

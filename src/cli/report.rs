@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io::Write as _;
 
+use crate::build::LAST_LINES;
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 
 use super::Exit;
@@ -59,8 +60,10 @@ impl Complaint {
     /// The same, below what the step that failed printed last.
     pub(super) fn with_last_lines(mut self, lines: &[String]) -> Self {
         if !lines.is_empty() {
+            let all = lines.len() >= LAST_LINES;
+            let all = if all { " (`rbuild history logs` has all)" } else { "" };
             let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
-            let head = "------\nlast lines of the failed step:\n";
+            let head = format!("------\nlast lines of the failed step{all}:\n");
             self.text = format!("{head}{lines}------\n{}", self.text);
         }
         self.last_lines = lines.to_vec();

@@ -38,7 +38,7 @@ pub(super) fn check(args: &BuildArgs, environment: &Environment) -> Result<(), C
         return Ok(());
     }
     let text = "error: --on-error=shell needs a terminal, and standard input or standard error is \
-                none: leave it out here; on a terminal, `rbuild enter --step STAGE:N` gets to the same step";
+                none: leave it out here; on a terminal, `rbuild enter --step STAGE:N CONTEXT` gets to the same step";
     Err(Complaint::new(text, Exit::Usage))
 }
 

@@ -76,8 +76,6 @@ const VALUES: [(&str, &str); 8] = [
     ("compression", "KIND"),
 ];
 
-const AFTER_SHORT: &str = "`rbuild --help` has examples, and says more of each option.";
-
 /// The same command with short lines for `-h`.
 pub(super) fn arranged(command: Command) -> Command {
     let command = command.mut_args(|arg| brief(arg, LINES));
@@ -89,7 +87,12 @@ pub(super) fn arranged(command: Command) -> Command {
         command.mut_subcommand(&name, |command| {
             let command = command.mut_args(|arg| brief(arg, lines));
             match command.get_after_help().cloned() {
-                Some(long) => command.after_help(AFTER_SHORT).after_long_help(long),
+                Some(long) => {
+                    let short = format!(
+                        "`rbuild {name} --help` has examples, and says more of each option."
+                    );
+                    command.after_help(short).after_long_help(long)
+                }
                 None => command,
             }
         })

@@ -55,7 +55,7 @@ pub(super) struct PruneArgs {
     /// Remove nothing, say what would go
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Do not ask first; rbuild never does
+    /// For docker's scripts: rbuild never asks first
     #[arg(short, long)]
     pub(super) force: bool,
 }

@@ -200,3 +200,15 @@ fn is_skipped_at(file: &ir::Dockerfile, warning: &Diagnostic) -> bool {
             .iter()
             .any(|stage| names(stage.span, &stage.skip_checks) || of(&stage.instructions))
 }
+
+/// The names of all ARGs of a file, as they are written.
+#[must_use]
+pub fn declared_arguments(file: &ir::Dockerfile) -> Vec<String> {
+    let of_stages = file.stages.iter().flat_map(|stage| &stage.instructions);
+    let instructions = file.meta_args.iter().chain(of_stages);
+    let args = instructions.filter_map(|instruction| {
+        let ir::Kind::Arg(args) = &instruction.kind else { return None };
+        Some(args)
+    });
+    args.flatten().map(|arg| arg.name.value.clone()).collect()
+}

@@ -17,6 +17,18 @@ pub(super) fn is_proxy(name: &str) -> bool {
     PROXY_ARGS.iter().any(|known| *known == name || known.to_ascii_lowercase() == name)
 }
 
+/// Whether a build argument means something although no ARG declares it: proxies, platforms and what
+/// begins with `BUILDKIT_` or is `SOURCE_DATE_EPOCH` (Dockerfile reference, "Predefined ARGs").
+#[must_use]
+pub fn is_predefined(name: &str) -> bool {
+    let is_platform = ["TARGET", "BUILD"].iter().any(|whose| {
+        let rest = name.strip_prefix(whose);
+        rest.is_some_and(|rest| ["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT"].contains(&rest))
+    });
+    let is_other = ["SOURCE_DATE_EPOCH", "TARGETSTAGE"].contains(&name);
+    is_proxy(name) || is_platform || is_other || name.starts_with("BUILDKIT_")
+}
+
 /// The global scope: platform arguments, then the ARGs before the first FROM.
 #[derive(Debug, Clone)]
 pub(super) struct Globals {

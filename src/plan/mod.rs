@@ -29,6 +29,7 @@ use crate::diag::{Diagnostic, Span};
 use crate::ir;
 use crate::oci::{Digest, ImageConfig, Platform, Reference};
 
+pub use args::is_predefined;
 pub use explain::{BASE, BELOW, Difference, closest, first_difference, part, says_work};
 pub use graph::{Forms, forms};
 pub use key::{CacheKey, Chain, Component, OperationKey};

@@ -56,7 +56,7 @@ fn failed_run_shows_its_exit_code_last_lines_and_place() {
     env.base();
     let bad = "RUN seq 1 30; echo sorry >&2; exit 3\n";
     let parts = [
-        "\n#3 ERROR\n------\nlast lines of the failed step:\n  12\n  13\n",
+        "\n#3 ERROR\n------\nlast lines of the failed step (`rbuild history logs` has all):\n  12\n  13\n",
         "  30\n  sorry\n------\n",
         "error[E0404]: process \"/bin/sh -c seq 1 30; echo sorry >&2; exit 3\" \
          did not complete successfully: exit code: 3\n --> Dockerfile:3:1\n",
@@ -178,6 +178,34 @@ fn wrong_usage_says_what_to_type() {
     check(&["build", "--jobs", "0", "context"], 2, "--jobs");
     check(&["push", "nothing:1"], 3, "error: there is no image nothing:1 in the store");
     check(&["inspect", "nothing:1"], 3, "error: there is no image nothing:1 in the store");
+}
+
+#[test]
+fn build_arguments_that_nothing_takes_are_named() {
+    let env = Env::new();
+    env.base();
+    let file = "ARG BASE=base:1\nFROM $BASE\nARG VERSION=1\nRUN true\n";
+    let good =
+        ["VERSION=2", "BASE=base:1", "http_proxy=", "TARGETARCH=amd64", "SOURCE_DATE_EPOCH=0"];
+    for (arg, want) in good.map(|arg| (arg, "")).into_iter().chain([
+        ("VERSOIN=2", "--build-arg VERSOIN is of no use: no ARG of the Dockerfile is called so; did you mean `VERSION`?"),
+        ("OTHER", "--build-arg OTHER is of no use: no ARG of the Dockerfile is called so\n"),
+    ]) {
+        let done = env.build(file, &["--build-arg", arg]).ok();
+        let said = done.stderr.contains("is of no use");
+        assert!(done.stderr.contains(want) && said != want.is_empty(), "{arg}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_progress_bar_is_one_line_and_a_long_log_says_where_the_rest_is() {
+    let env = Env::new();
+    env.base();
+    let bar = "FROM base:1\nRUN for i in 1 2 3; do printf \"\\rat $i\"; done; echo; false\n";
+    env.build(bar, &[]).fails(1, &["last lines of the failed step:\n  at 3\n------\n"]);
+    let long = "FROM base:1\nRUN for i in $(seq 30); do echo line $i; done; false\n";
+    let head = "last lines of the failed step (`rbuild history logs` has all):\n  line 11\n";
+    env.build(long, &[]).fails(1, &[head, "  line 30\n"]);
 }
 
 /// What `head` does once it has seen enough, and a disk that is full.
