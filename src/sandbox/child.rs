@@ -10,15 +10,14 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
 };
 use rustix::process::Signal;
 
 use super::prepare::{Child, Filesystem, Prepared, Target};
 use super::streams::Ends;
 use super::sys::{clone, exec, filter, mount, net, signal};
-use super::{caps, keep};
+use super::{caps, keep, pivot};
 
 /// What the child tells its parent when it cannot execute the command: three words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +87,6 @@ fn apply(op: &Prepared<'_>, child: &Child<'_>, ends: Ends<'_>) -> Result<()> {
         ),
         Prepared::AttachRoot => attach_root(root),
         Prepared::JoinMounts(kept) => keep::join(kept, root),
-        Prepared::KeepMounts => ends.keep.map_or(Ok(()), keep::hand_over),
         Prepared::Terminals { folder, target } => {
             move_onto(*folder, resolve_or_create(root, target, true)?.as_fd())
         }
@@ -111,7 +109,7 @@ fn apply(op: &Prepared<'_>, child: &Child<'_>, ends: Ends<'_>) -> Result<()> {
         }
         Prepared::Loopback => net::loopback_up(),
         Prepared::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
-        Prepared::PivotRoot => pivot(root),
+        Prepared::PivotRoot => pivot::pivot(root, ends.keep),
         Prepared::EnterFolder(folder) => rustix::process::chdir(folder.as_c_str()),
         Prepared::Streams { uid, gid } => ends.connect(*uid, *gid),
         Prepared::Signals => {
@@ -142,15 +140,6 @@ fn apply(op: &Prepared<'_>, child: &Child<'_>, ends: Ends<'_>) -> Result<()> {
 /// has nothing to offer. Paths still lead into the old root, only `root` leads into the new one.
 fn attach_root(root: BorrowedFd<'_>) -> Result<()> {
     rustix::mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-}
-
-fn pivot(root: BorrowedFd<'_>) -> Result<()> {
-    rustix::process::fchdir(root)?;
-    // The old root ends up on top of the new one, and "." then names the upper of the two
-    // (pivot_root(2), "pivot_root(".", ".")").
-    rustix::process::pivot_root(c".", c".")?;
-    rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
-    rustix::process::chdir(c"/")
 }
 
 /// A descriptor of `path` in the rootfs: no symbolic link of an image leads out of it.
@@ -217,7 +206,7 @@ fn resolve_or_create(root: BorrowedFd<'_>, target: &Target, is_folder: bool) -> 
 
 /// Makes the descriptor `mount`, of a mount that has no place, lead to `path` in it. Only a mount
 /// that has a place in this namespace can be cloned in part (before Linux 6.15), so it gets one
-/// on top of the old root, which goes later and takes it along.
+/// on top of the old root, and goes with it.
 fn locate(mount: BorrowedFd<'_>, path: &CStr, attributes: u64) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     match rustix::mount::move_mount(mount, c"", CWD, c"/", flags) {

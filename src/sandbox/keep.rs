@@ -12,6 +12,7 @@ use rustix::net::{
 };
 use rustix::thread::LinkNameSpaceType;
 
+use super::pivot;
 use super::spec::Kept;
 
 /// The two ends between which the namespace is passed: rbuild's and the child's.
@@ -20,26 +21,26 @@ pub(super) fn ends() -> Result<(OwnedFd, OwnedFd)> {
     rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
 }
 
-/// The child's part, while `/proc` still is the host's. Allocates nothing.
-pub(super) fn hand_over(to: BorrowedFd<'_>) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let namespace = rustix::fs::open(c"/proc/self/ns/mnt", flags, Mode::empty())?;
-    let descriptors = [namespace.as_fd()];
+/// The mount namespace of this process, as long as `/proc` is the host's. Allocates nothing.
+pub(super) fn own_namespace() -> Result<OwnedFd> {
+    rustix::fs::open(c"/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The child's part, when nothing of the host is left in `namespace`. Allocates nothing.
+pub(super) fn hand_over(to: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result<()> {
+    let descriptors = [namespace];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = SendAncillaryBuffer::new(&mut space);
     message.push(SendAncillaryMessage::ScmRights(&descriptors));
     rustix::net::sendmsg(to, &[IoSlice::new(b".")], &mut message, SendFlags::empty()).map(drop)
 }
 
-/// The other child's part: from here on it sees what the first one left, with `root` as its root.
-/// Allocates nothing.
+/// The other child's part: from here on it sees what the first one left. Its root is that of the
+/// namespace, which nobody leaves, and must be `root`. Allocates nothing.
 pub(super) fn join(kept: &Kept, root: BorrowedFd<'_>) -> Result<()> {
     let namespace = kept.namespace.as_fd();
     rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))?;
-    // Mounts of which parts were located may lie over the rootfs, in which the first child was: the
-    // namespace itself would lead to the uppermost.
-    rustix::process::fchdir(root)?;
-    rustix::process::chroot(c".")
+    pivot::is_only_root(root)
 }
 
 /// rbuild's part, when the child has executed its command or ended. Nothing, if it did not come so

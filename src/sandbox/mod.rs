@@ -11,6 +11,7 @@ mod idmap;
 mod keep;
 mod ops;
 mod ops_text;
+mod pivot;
 mod prepare;
 mod rootfs;
 mod run;

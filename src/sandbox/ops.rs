@@ -17,8 +17,6 @@ pub enum SetupOp {
     AttachRoot,
     /// Goes to the mounts of a command that has ended.
     JoinMounts,
-    /// Hands the mounts to rbuild, for others to see what the command left.
-    KeepMounts,
     /// The step's own `/dev/pts`, in which rbuild has opened the terminal of the streams.
     Terminals,
     /// A new file system of `kind` at `target`, which is made when missing.
@@ -86,7 +84,10 @@ pub enum SetupOp {
     /// Sets the hostname.
     Hostname(String),
     /// Makes the rootfs the root and lets the old one go.
-    PivotRoot,
+    PivotRoot {
+        /// Whether the mounts then are handed to rbuild, for others to see what the command left.
+        kept: bool,
+    },
     /// Enters the working directory.
     EnterFolder(PathBuf),
     /// The three streams: pipes or a terminal, which the user may reopen. Without one, the input is
@@ -188,10 +189,7 @@ fn own_mounts(spec: &RunSpec) -> Vec<SetupOp> {
     ops.extend(proc_and_sys(spec.insecure));
     ops.extend(dev(spec));
     ops.extend(spec.mounts.iter().enumerate().map(bind));
-    if matches!(spec.view, View::Kept) {
-        ops.push(SetupOp::KeepMounts);
-    }
-    ops.push(SetupOp::PivotRoot);
+    ops.push(SetupOp::PivotRoot { kept: matches!(spec.view, View::Kept) });
     ops
 }
 
@@ -374,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_are_kept_before_the_old_root_goes_and_terminals_are_those_of_rbuild() {
+    fn mounts_are_kept_without_the_old_root_and_terminals_are_those_of_rbuild() {
         let own = SetupOp::Filesystem {
             kind: "devpts",
             options: devpts_options(),
@@ -384,7 +382,7 @@ mod tests {
         let ops = rootfs_ops(&spec(View::Kept));
         assert!(!ops.contains(&own));
         let at = |op: &SetupOp| ops.iter().position(|one| one == op).expect("it is in the list");
-        assert_eq!(at(&SetupOp::KeepMounts) + 1, at(&SetupOp::PivotRoot));
+        assert!(at(&SetupOp::AttachRoot) < at(&SetupOp::PivotRoot { kept: true }));
         assert!(at(&SetupOp::DevFolder("pts")) < at(&SetupOp::Terminals));
         assert_eq!(at(&SetupOp::Session) + 1, at(&SetupOp::ControllingTerminal));
         assert!(at(&SetupOp::Streams { uid: 7, gid: 5 }) < at(&SetupOp::Session));

@@ -13,7 +13,6 @@ impl fmt::Display for SetupOp {
             Self::PrivatePropagation => f.write_str("make the mounts private"),
             Self::AttachRoot => f.write_str("attach the root"),
             Self::JoinMounts => f.write_str("enter the mounts of the command that has ended"),
-            Self::KeepMounts => f.write_str("keep the mounts"),
             Self::Terminals => write!(f, "mount the terminals on {DEV_PTS}"),
             Self::Filesystem { kind, options, flags, target } => {
                 write!(f, "mount {kind} on {target} (")?;
@@ -40,7 +39,8 @@ impl fmt::Display for SetupOp {
             }
             Self::Loopback => f.write_str("bring the loopback interface up"),
             Self::Hostname(name) => write!(f, "set the hostname to `{name}`"),
-            Self::PivotRoot => f.write_str("change the root"),
+            Self::PivotRoot { kept: false } => f.write_str("change the root"),
+            Self::PivotRoot { kept: true } => f.write_str("change the root, and keep the mounts"),
             Self::EnterFolder(folder) => {
                 write!(f, "enter the working directory {}", folder.display())
             }

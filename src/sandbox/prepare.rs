@@ -57,7 +57,6 @@ pub(super) enum Prepared<'a> {
     PrivatePropagation,
     AttachRoot,
     JoinMounts(&'a Kept),
-    KeepMounts,
     Terminals {
         folder: BorrowedFd<'a>,
         target: Target,
@@ -203,7 +202,6 @@ fn prepare<'a>(op: &'a SetupOp, given: Given<'a, '_>) -> rustix::io::Result<Prep
         SetupOp::PrivatePropagation => Prepared::PrivatePropagation,
         SetupOp::AttachRoot => Prepared::AttachRoot,
         SetupOp::JoinMounts => join(&given.spec.view)?,
-        SetupOp::KeepMounts => Prepared::KeepMounts,
         SetupOp::Terminals => terminals(given.terminal)?,
         SetupOp::Filesystem { kind, options, flags, target } => {
             let options = options.iter().map(|(key, value)| Ok((raw(key)?, raw(value)?)));
@@ -235,7 +233,7 @@ fn prepare<'a>(op: &'a SetupOp, given: Given<'a, '_>) -> rustix::io::Result<Prep
         }
         SetupOp::Loopback => Prepared::Loopback,
         SetupOp::Hostname(name) => Prepared::Hostname(name),
-        SetupOp::PivotRoot => Prepared::PivotRoot,
+        SetupOp::PivotRoot { .. } => Prepared::PivotRoot,
         SetupOp::EnterFolder(folder) => Prepared::EnterFolder(raw(folder)?),
         SetupOp::Streams { uid, gid } => Prepared::Streams { uid: user(*uid)?, gid: group(*gid)? },
         SetupOp::Signals => Prepared::Signals,

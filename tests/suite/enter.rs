@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
+use crate::support::sandbox::WAYS_UP;
 use crate::support::tmux::Terminal;
 
 as_root_and_as_user!(
     a_shell_opens_where_a_step_failed,
     an_image_without_a_shell_is_lent_one,
+    nobody_gets_out_of_what_a_step_left,
     a_signal_ends_the_shell_and_leaves_the_terminal_as_it_was,
     a_command_runs_in_an_image_as_in_a_pipeline,
     a_step_is_entered_before_it_runs,
@@ -133,6 +135,33 @@ fn an_image_without_a_shell_is_lent_one(who: Who) {
     for part in ["/dev/rbuild/ls\nbusybox ", "/dev/rbuild/x: Read-only file system"] {
         assert!(screen.contains(part), "no `{part}`:\n{screen}");
     }
+    terminal.keys("C-d");
+    terminal.ended(1);
+    drop(terminal);
+    until_nothing_is_left(&env);
+}
+
+fn nobody_gets_out_of_what_a_step_left(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    for name in ["word", "mark"] {
+        fs::write(env.path(name), "sesame\n").unwrap();
+        env.hand_over(name);
+    }
+    env.write("up", WAYS_UP);
+    let dockerfile = format!(
+        "FROM base:1 AS other\nFROM base:1\nENV MARK={}\nCOPY up /\n\
+         RUN --mount=type=secret,id=word --mount=from=other,source=/bin,target=/other \\\n  \
+         sh /up > /first && exit 7\n",
+        env.path("mark").display(),
+    );
+    env.write("Dockerfile", dockerfile);
+    let arguments = ["build", "--on-error=shell", "--secret", "id=word,src=word", "context"];
+    let terminal = Terminal::rbuild(&env, SIZE, &arguments);
+    terminal.until_shown(&["(rbuild) / #"]);
+    enter(&terminal, "clear; sh /up > /second; cat /first /second; echo $((20 + 1))");
+    let screen = terminal.until_shown(&["\n21\n"]);
+    assert!(screen.contains("\ntried\ntried\n21\n"), "{screen}");
     terminal.keys("C-d");
     terminal.ended(1);
     drop(terminal);

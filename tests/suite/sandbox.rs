@@ -11,7 +11,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Stdio;
@@ -24,7 +24,8 @@ use rbuild::sandbox::{
 };
 
 use crate::support::sandbox::{
-    Done, Fixture, command, is_root, open, run_in, share, shell, skip, test_user, this_program,
+    Done, Fixture, WAYS_UP, command, is_root, open, run_in, share, shell, skip, test_user,
+    this_program,
 };
 
 /// The scenario that [`inside`] is to run.
@@ -77,6 +78,7 @@ scenarios!(
     mounts_appear_where_asked,
     missing_mount_points_are_made,
     parts_of_mounts_without_a_place_are_mounted,
+    nobody_gets_out_of_the_rootfs,
     limits_are_as_given,
     hostile_links_do_not_redirect_mounts,
     changes_appear_in_the_upper_folder,
@@ -428,6 +430,27 @@ fn parts_of_mounts_without_a_place_are_mounted() {
     assert_eq!(fs::read_to_string(other.path("base/data/deep/file")).unwrap(), "content\n");
     drop((spec, overlay));
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+}
+
+fn nobody_gets_out_of_the_rootfs() {
+    for n_parts in 0..=4 {
+        let (fixture, others) = (Fixture::new(), [(); 2].map(|()| Fixture::new()));
+        let [one, other] = others.each_ref().map(|other| Arc::new(other.overlay().into_mount()));
+        let memory = Arc::new(sandbox::memory_folder().unwrap());
+        let sources = [(&one, "/etc"), (&one, "/bin"), (&other, "/etc"), (&memory, "/")];
+        let inside = |(number, (mount, path)): (usize, &(&Arc<OwnedFd>, &str))| Mount {
+            target: format!("/part{number}").into(),
+            source: MountSource::Inside { mount: Arc::clone(mount), path: path.into() },
+            read_only: true,
+        };
+        let mut spec = shell(WAYS_UP);
+        let parts = sources.iter().rev().take(n_parts).enumerate();
+        spec.mounts = parts.map(inside).collect();
+        spec.env.push(("MARK".into(), fixture.path("base").into()));
+        let done = run_in(&fixture.overlay(), &spec).unwrap();
+        assert_eq!(done.stdout, "tried\n", "{n_parts} parts: {}", done.stderr);
+        assert_eq!(done.stderr.matches("No such file").count(), 5, "{}", done.stderr);
+    }
 }
 
 fn limits_are_as_given() {

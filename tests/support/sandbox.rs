@@ -57,6 +57,22 @@ const APPLETS: &str = "sh ls cat echo true false id pwd hostname env sleep mkdir
                        kill mount umount ip stat find test head tail wc sort readlink mknod \
                        chroot unshare grep sed dd setsid chmod chown tr ping";
 
+/// Ways up, by `..` and out of a chroot, to a file `$MARK` of the host or to another root. Says only `tried` when
+/// there is none; needs busybox.
+pub(crate) const WAYS_UP: &str = "\
+up() { for i in 1 2 3 4 5 6 7 8; do cd -P ..; done; }
+/bin/busybox ls -d /../$MARK ./$MARK
+cd /bin; up; /bin/busybox ls -d ./$MARK
+/bin/busybox ls / > /tmp/root; /bin/busybox ls . | /bin/busybox cmp - /tmp/root || echo elsewhere
+exec 3< /
+/bin/busybox chroot /proc /self/fd/3/bin/busybox sh -c '
+  cd -P /self/fd/3; for i in 1 2 3 4 5 6 7 8; do cd -P ..; done
+  /self/fd/3/bin/busybox ls -d ./$MARK
+  /self/fd/3/bin/busybox ls . | /self/fd/3/bin/busybox cmp - /self/fd/3/tmp/root || echo elsewhere
+  exec /self/fd/3/bin/busybox chroot . /bin/busybox ls -d $MARK
+'
+echo tried";
+
 /// Opens a file or folder as callers do.
 pub(crate) fn open(path: &Path) -> OwnedFd {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
