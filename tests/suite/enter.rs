@@ -34,12 +34,12 @@ fn enter(terminal: &Terminal<'_>, line: &str) {
     terminal.keys("Enter");
 }
 
-/// Processes with this among their arguments.
+/// `sleep`s with this argument; who is to start one may have it among its own.
 fn running(argument: &str) -> Vec<i32> {
     let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         let line = fs::read(entry.path().join("cmdline")).ok()?;
-        line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()).then_some(pid)
+        (line == format!("sleep\0{argument}\0").as_bytes()).then_some(pid)
     });
     processes.collect()
 }
