@@ -16,7 +16,7 @@ use super::lockfile::{LockArgs, LockOptions};
 use super::look_args::{DiffArgs, InspectArgs};
 use super::missing;
 use super::outputs::OutputArgs;
-use super::plan_args::PlanArgs;
+use super::plan_args::{self, PlanArgs};
 use super::progress::Progress;
 use super::prompt_args::{CompletionArgs, ManArgs};
 use super::registry_args::RegistryArgs;
@@ -366,7 +366,7 @@ fn plain_command() -> clap::Command {
     };
     Arguments::command()
         .mut_subcommand("lock", here)
-        .mut_subcommand("plan", here)
+        .mut_subcommand("plan", |command| plan_args::define(here(command)))
         .mut_subcommand("enter", enter_args::define)
 }
 

@@ -31,7 +31,7 @@ pub(super) struct EnterArgs {
 }
 
 /// Options of a build that `enter` has no use for, by their names in the definitions.
-const OF_BUILD: [&str; 25] = [
+const OF_BUILD: [&str; 26] = [
     "tag",
     "label",
     "cache_to",
@@ -47,6 +47,7 @@ const OF_BUILD: [&str; 25] = [
     "quiet",
     "iidfile",
     "metadata_file",
+    "report",
     "output",
     "push",
     "load",
@@ -94,6 +95,7 @@ impl EnterArgs {
             (build.quiet, "--quiet"),
             (build.iidfile.is_some(), "--iidfile"),
             (build.metadata_file.is_some(), "--metadata-file"),
+            (build.report.is_some(), "--report"),
             (!outputs.output.is_empty(), "--output"),
             (outputs.push, "--push"),
             (outputs.load.is_some(), "--load"),

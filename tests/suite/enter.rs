@@ -202,6 +202,9 @@ fn a_shell_without_a_terminal_is_refused_before_anything_is_done() {
     let env = Env::new();
     let done = env.build("FROM scratch\n", &["--on-error=shell"]);
     done.fails(2, &["error: --on-error=shell needs a terminal"]);
+    let done = env.rbuild(&["enter", "--report", "x.html", "bb", "--", "true"]);
+    done.fails(2, &["error: --report is of no use to `rbuild enter`"]);
+    assert!(!env.rbuild(&["enter", "--help"]).ok().stdout.contains("--report"));
     assert!(!env.path("store").exists());
 }
 

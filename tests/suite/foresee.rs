@@ -155,3 +155,24 @@ fn priv_a_plan_pulls_and_makes_nothing() {
     fs::remove_file(env.path("context/Dockerfile")).unwrap();
     env.rbuild(&["plan", "context"]).fails(1, &["there is no Dockerfile"]);
 }
+
+#[test]
+fn what_a_plan_cannot_do_is_refused() {
+    let env = Env::new();
+    env.write("Dockerfile", "FROM scratch\n");
+    for (args, part) in [
+        (&["--report", "/nonexistent/x"][..], "nothing is built: leave out --report"),
+        (&["--fix"], "error: --fix goes with --check"),
+        (&["--format", "json"], "error: --format goes with --check"),
+        (&["--iidfile", "id"], "nothing is built: leave out --iidfile"),
+        (&["--metadata-file", "m"], "nothing is built: leave out --metadata-file"),
+        (&["--on-error=shell"], "nothing is built: leave out --on-error"),
+    ] {
+        for command in [&["plan"][..], &["build", "--dry-run"]] {
+            env.rbuild(&[command, &["context"], args].concat()).fails(2, &[part]);
+        }
+        let option = args[0].split('=').next().unwrap();
+        assert!(!env.rbuild(&["plan", "--help"]).ok().stdout.contains(option), "{option}");
+    }
+    assert!(!env.path("store").exists());
+}

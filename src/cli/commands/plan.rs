@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::build::{complaint, read_dockerfile, reporter, with_input};
+use super::build::{complaint, read_dockerfile, reporter, with_asked};
 use super::build_options::{options, read_outputs};
-use super::{Complaint, Environment, Exit, Global};
+use super::{Complaint, Environment, Exit, Global, check};
 use crate::build::{self, Fate, Foreseen, ForeseenStage, ForeseenStep, Reason};
 use crate::cli::args::BuildArgs;
-use crate::cli::plan_args::PlanArgs;
+use crate::cli::contexts::Asked;
+use crate::cli::plan_args::{self, PlanArgs};
 use crate::cli::progress::{shown, size};
 use crate::cli::reasons;
 use crate::cli::stdout::say;
@@ -39,11 +40,18 @@ fn foresee(
     global: &Global,
     environment: &Environment,
 ) -> Result<Foreseen, Complaint> {
+    if let Some(useless) = plan_args::useless(args) {
+        let text = format!("error: nothing is built: leave out {useless}");
+        return Err(Complaint::new(text, Exit::Usage));
+    }
+    let asked = Asked::new(args)?;
+    check::usage(args, &asked)?;
     // What is wrong with them, a build would find out before anything else.
     let outputs = read_outputs(args, environment)?;
     let reporter = reporter(args, environment)?;
     let mut foreseen = None;
-    with_input(
+    with_asked(
+        asked,
         args,
         global,
         environment,
