@@ -221,6 +221,12 @@ fn priv_the_page_of_a_build_is_clicked_through() {
     browser.click("#warnings a");
     browser.wait_for("document.querySelector('.line.warning:target') !== null");
     is_clean(&browser);
+    // What is after the page's name may be anything.
+    browser.open(&env.path("page.html#%"));
+    eval("location.reload()");
+    browser
+        .wait_for("document.getElementById('theme') && !document.querySelector('.tools').hidden");
+    is_clean(&browser);
 }
 
 #[test]

@@ -22,9 +22,10 @@
   name();
   show(theme);
 
-  // What a link goes to is unfolded.
+  // What a link goes to is unfolded; what somebody typed may be no link.
+  const decoded = (text) => { try { return decodeURIComponent(text); } catch { return ""; } };
   const unfold = () => {
-    const id = decodeURIComponent(location.hash.slice(1));
+    const id = decoded(location.hash.slice(1));
     const target = id && document.getElementById(id);
     if (!target) return;
     for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
