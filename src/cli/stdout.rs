@@ -21,10 +21,24 @@ pub(super) use say;
 /// Prints a text as it is.
 pub(super) fn print(text: Arguments<'_>) {
     let mut stdout = io::stdout().lock();
-    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => drop(ERROR.set(error)),
-        Ok(()) | Err(_) => {}
+    done(stdout.write_fmt(text).and_then(|()| stdout.flush()));
+}
+
+/// Prints bytes as they are; says whether more could be printed. What is wrong is told at the end.
+pub(super) fn bytes(bytes: &[u8]) -> bool {
+    let mut stdout = io::stdout().lock();
+    done(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
+/// Keeps an error for the end.
+fn done(result: io::Result<()>) -> bool {
+    let is_done = result.is_ok();
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        drop(ERROR.set(error));
     }
+    is_done
 }
 
 /// Whether all was printed that somebody wanted to read.

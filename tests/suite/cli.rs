@@ -213,7 +213,15 @@ fn a_progress_bar_is_one_line_and_a_long_log_says_where_the_rest_is() {
 fn output_that_nobody_reads_is_no_failure_and_one_that_is_lost_is() {
     let env = Env::new();
     env.base();
-    for args in [&["images"][..], &["inspect", "base:1"], &["history", "base:1"], &["version"]] {
+    for args in [
+        &["images"][..],
+        &["inspect", "base:1"],
+        &["diff", "base:1", "base:1"],
+        &["diff", "--json", "base:1", "base:1"],
+        &["history", "base:1"],
+        &["history", "show", "--json"],
+        &["version"],
+    ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let done = Done::of(env.command(args).stdout(writer).output().unwrap());

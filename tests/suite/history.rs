@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::env::{Env, Who, as_root_and_as_user};
+use crate::support::env::{Done, Env, Who, as_root_and_as_user};
 
 as_root_and_as_user!(builds_are_remembered_with_steps_logs_and_reasons);
 
-const FILE: &str = "FROM base:1 as b\nRUN echo one; sleep 0.01; printf 'tw\\337\\033[31mo'\n\
+const FILE: &str = "FROM base:1 as b\nRUN echo one; sleep 0.01; printf 'tw\\337\\033[2J\\033[31mo'\n\
                     COPY f /f\nRUN cat /f; test ! -s /f\n";
 
 fn env_of(who: Who) -> Env {
@@ -84,7 +84,8 @@ fn builds_are_remembered_with_steps_logs_and_reasons(who: Who) {
     let run = lines.iter().find(|line| line.contains("RUN echo one")).unwrap();
     let (number, _) = run.split_once(' ').unwrap();
     let raw = env.command(&["history", "logs", "^1", "--step", number]).output().unwrap();
-    assert_eq!(raw.stdout, b"one\ntw\xdf\x1b[31mo");
+    assert_eq!(raw.stdout, b"one\ntw\xdf\x1b[2J\x1b[31mo");
+    for_people_and_programs(&env, number.trim_start_matches('#'));
 
     let events = env.rbuild(&["history", "show", "--json"]).ok().stdout;
     let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
@@ -97,6 +98,24 @@ fn builds_are_remembered_with_steps_logs_and_reasons(who: Who) {
     env.rbuild(&["history", "show", "0000"]).fails(2, &["there is no build 0000", "history ls"]);
     env.rbuild(&["history", "rm", "--all"]).ok();
     env.rbuild(&["explain"]).fails(3, &["the store remembers no build yet"]);
+}
+
+/// Prints what a step of the build before printed, and what cannot be printed.
+fn for_people_and_programs(env: &Env, number: &str) {
+    // On a terminal it is for people.
+    let line =
+        format!("{} --root store history logs ^1 --step {number}", env!("CARGO_BIN_EXE_rbuild"));
+    let typed = env.program("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
+    assert_eq!(
+        String::from_utf8(typed.stdout).unwrap(),
+        "one\r\ntw\u{fffd}\u{1b}[31mo\u{1b}[0m\r\n"
+    );
+    for args in [&["show", "--json"][..], &["logs", "^1", "--step", number], &["logs"]] {
+        let mut command = env.command(&[&["history"], args].concat());
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        Done::of(command.stdout(full).output().unwrap())
+            .fails(3, &["error: cannot write to standard output: No space left on device"]);
+    }
 }
 
 /// Starts a build that waits in its RUN; ends it when it is dropped.

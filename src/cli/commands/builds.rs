@@ -1,6 +1,6 @@
 //! `rbuild history ls|show|logs|rm` and `rbuild explain`: builds as the store remembers them.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 
 use serde_json::json;
 
@@ -12,10 +12,13 @@ use crate::cli::history_args::{
 };
 use crate::cli::progress::{Lines, shown, size};
 use crate::cli::record::{End, Logs, Outcome, Recorded, Step};
-use crate::cli::stdout::say;
+use crate::cli::stdout::{self, say};
 use crate::cli::table::{self, row};
 use crate::pathio::PathError;
 use crate::store::{BuildRecord, Store};
+
+/// So much of a record is read at once.
+const EVENTS_BYTES: usize = 64 << 10;
 
 type Result<T> = std::result::Result<T, Complaint>;
 
@@ -54,6 +57,11 @@ pub(in crate::cli) fn explain(
 
 fn failed(error: &PathError) -> Complaint {
     Complaint::from_error(error, Exit::Environment)
+}
+
+fn unreadable(record: &BuildRecord, error: &io::Error) -> Complaint {
+    let text = format!("error: cannot read build {}: {error}", record.id);
+    Complaint::new(text, Exit::Environment)
 }
 
 fn records(store: &Store) -> Result<Vec<BuildRecord>> {
@@ -113,12 +121,7 @@ impl Build {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(|error| failed(&error))?,
         };
-        let recorded = Recorded::read(file, logs).map_err(|error| {
-            Complaint::new(
-                format!("error: cannot read build {}: {error}", record.id),
-                Exit::Environment,
-            )
-        })?;
+        let recorded = Recorded::read(file, logs).map_err(|error| unreadable(record, &error))?;
         Ok(Some(Self { id: record.id.clone(), is_running, recorded }))
     }
 
@@ -214,10 +217,7 @@ impl Build {
 fn show(store: &Store, args: &ShowArgs, now_s: i64) -> Result<()> {
     let record = one(store, &args.which)?;
     if args.json {
-        let mut file = record.open().map_err(|error| failed(&error))?;
-        // That nobody reads is no reason to fail.
-        let _nobody_reads = io::copy(&mut file, &mut io::stdout().lock());
-        return Ok(());
+        return events(&record);
     }
     if let Some(path) = &args.report {
         let Build { id, is_running, recorded } = Build::read(&record, Logs::Ends)?;
@@ -231,6 +231,20 @@ fn show(store: &Store, args: &ShowArgs, now_s: i64) -> Result<()> {
     build.steps().iter().for_each(|line| say!("{}", shown(line, false)));
     build.complaints().iter().for_each(|line| say!("{}", shown(line, false)));
     Ok(())
+}
+
+/// What the store has of it, as it is there.
+fn events(record: &BuildRecord) -> Result<()> {
+    let file = record.open().map_err(|error| failed(&error))?;
+    let mut file = BufReader::with_capacity(EVENTS_BYTES, file);
+    loop {
+        let piece = file.fill_buf().map_err(|error| unreadable(record, &error))?;
+        let n_bytes = piece.len();
+        if n_bytes == 0 || !stdout::bytes(piece) {
+            return Ok(());
+        }
+        file.consume(n_bytes);
+    }
 }
 
 impl Build {
@@ -319,10 +333,7 @@ fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> {
                 format!("error: build {} has no step {word}, only 1 to {}", build.id, steps.len());
             Complaint::new(text, Exit::Usage)
         })?;
-        let mut out = io::stdout().lock();
-        // That nobody reads is no reason to fail.
-        let _nobody_reads =
-            step.printed.pieces().iter().try_for_each(|(_, bytes)| out.write_all(bytes));
+        print(step, colours);
         return Ok(());
     }
     for (id, step) in steps {
@@ -337,6 +348,19 @@ fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> {
         say!("#{id} {}", end(step));
     }
     Ok(())
+}
+
+/// Prints what a step printed: for people on a terminal, byte by byte for programs.
+fn print(step: &Step, colours: bool) {
+    let mut pieces = step.printed.pieces().iter().map(|(_, bytes)| bytes);
+    if !io::stdout().is_terminal() {
+        pieces.all(|bytes| stdout::bytes(bytes));
+        return;
+    }
+    let show = |line: &str| say!("{}", shown(line, colours));
+    let mut lines = Lines::default();
+    pieces.for_each(|bytes| lines.push(bytes, show));
+    lines.end(show);
 }
 
 fn remove(store: &Store, args: &RmArgs) -> Result<()> {

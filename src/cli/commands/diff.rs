@@ -1,5 +1,4 @@
 //! `rbuild diff A B`: what is different between two images, config and files.
-#![expect(clippy::print_stdout, reason = "that is what was asked for")]
 
 mod compare;
 mod document;
@@ -8,6 +7,7 @@ mod page;
 use super::{Complaint, Environment, Exit, Global, find, inspect, open_store};
 use crate::cli::image_view::ImageView;
 use crate::cli::look_args::DiffArgs;
+use crate::cli::stdout::say;
 use crate::image::{Image, Loaded};
 use crate::store::Store;
 
@@ -26,9 +26,9 @@ pub(in crate::cli) fn run(
     let (old, new) = (view(&store, old, &args.old)?, view(&store, new, &args.new)?);
     let difference = Difference::of(&old, &new);
     if args.json {
-        println!("{:#}", document::of(&difference));
+        say!("{:#}", document::of(&difference));
     } else {
-        page::lines(&difference, args).iter().for_each(|line| println!("{line}"));
+        page::lines(&difference, args).iter().for_each(|line| say!("{line}"));
     }
     if args.exit_code && !difference.is_none() {
         return Err(Complaint::said(Exit::Build));
