@@ -13,6 +13,7 @@ use crate::pathio::PathError;
 use crate::plan::redacted;
 
 use super::args;
+use super::config_text::one_line;
 use super::default_command::{command_at, default_command_at};
 use super::exit::Exit;
 use super::report::Complaint;
@@ -77,7 +78,7 @@ pub(super) fn first_run() -> Complaint {
     let (what, flag) = match found.iter().find(|path| is_usual(path)).or(found.first()) {
         Some(path) if is_usual(path) => ("Build ./Dockerfile with".to_owned(), String::new()),
         Some(path) => {
-            let path = path.display();
+            let path = one_line(&path.to_string_lossy());
             (
                 format!("There is no ./Dockerfile, but {path}; build that with"),
                 format!(" -f {path}"),
@@ -193,7 +194,7 @@ pub(super) fn dockerfile(error: &PathError, context: &Path, typed: Option<&str>)
     let shown = |path: &PathBuf| {
         let joined = from.map_or_else(|| path.clone(), |folder| folder.join(path));
         let plain = joined.strip_prefix("./").unwrap_or(&joined);
-        format!("-f {}", plain.display())
+        format!("-f {}", one_line(&plain.to_string_lossy()))
     };
     let named: Vec<String> = found.iter().take(MAX_NAMED).map(shown).collect();
     let help = if named.is_empty() {

@@ -60,10 +60,10 @@ pub fn main() -> Exit {
     let mut environment = Environment::of_process();
     let typed: Vec<std::ffi::OsString> = std::env::args_os().collect();
     if typed.len() <= 1 {
-        return report::complaint(&missing::first_run());
+        return report::complaint(&missing::first_run(), environment.colour);
     }
     if let Some(complaint) = missing::command(&typed) {
-        return report::complaint(&complaint);
+        return report::complaint(&complaint, environment.colour);
     }
     let arguments = match args::parse(typed) {
         Ok(arguments) => arguments,
@@ -72,13 +72,14 @@ pub fn main() -> Exit {
     environment.registry_flags = arguments.global.registries.clone();
     if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
         let text = "error: --ca and --registry are of no use here: no registry is asked";
-        return report::complaint(&Complaint::new(text, Exit::Usage));
+        return report::complaint(&Complaint::new(text, Exit::Usage), environment.colour);
     }
     // Before any thread: in a user namespace a child goes on from here.
     if arguments.command.needs_privileges()
         && let Err(error) = crate::sandbox::enter_user_namespace()
     {
-        return report::complaint(&Complaint::from_error(&error, Exit::Environment));
+        let complaint = Complaint::from_error(&error, Exit::Environment);
+        return report::complaint(&complaint, environment.colour);
     }
     let result = match &arguments.command {
         Command::Build(build) => commands::build::run(build, &arguments.global, &environment),
@@ -112,6 +113,6 @@ pub fn main() -> Exit {
     };
     match result.and_then(|()| stdout::result()) {
         Ok(()) => Exit::Success,
-        Err(complaint) => report::complaint(&complaint),
+        Err(complaint) => report::complaint(&complaint, environment.colour),
     }
 }

@@ -8,6 +8,7 @@ use crate::build::LAST_LINES;
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 
 use super::Exit;
+use super::progress::shown;
 
 /// What ends the program early: a text for the reader, and how to exit.
 #[derive(Debug)]
@@ -105,11 +106,11 @@ impl fmt::Display for Complaint {
     }
 }
 
-/// Shows a complaint; gives its exit code.
-pub(super) fn complaint(complaint: &Complaint) -> Exit {
+/// Shows a complaint, in colours where it has some and the terminal too; gives its exit code.
+pub(super) fn complaint(complaint: &Complaint, colours: bool) -> Exit {
     let text = complaint.text.trim_end();
     if !text.is_empty() {
-        remark(text);
+        lines(text, colours);
     }
     complaint.exit
 }
@@ -123,6 +124,12 @@ pub(super) fn usage(error: &clap::Error) -> Exit {
 
 /// Shows a remark.
 pub(super) fn remark(text: &str) {
+    lines(text, false);
+}
+
+/// Names and excerpts in it may be anybody's: a terminal is to obey none of them.
+fn lines(text: &str, colours: bool) {
+    let lines: Vec<_> = text.split('\n').map(|line| shown(line, colours)).collect();
     // That nobody reads is no reason to fail.
-    let _nobody_reads = writeln!(std::io::stderr().lock(), "{text}");
+    let _nobody_reads = writeln!(std::io::stderr().lock(), "{}", lines.join("\n"));
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
 use super::Exit;
+use super::progress::shown;
 use super::report::Complaint;
 
 /// Why not all was printed.
@@ -22,6 +23,12 @@ pub(super) use say;
 pub(super) fn print(text: Arguments<'_>) {
     let mut stdout = io::stdout().lock();
     done(stdout.write_fmt(text).and_then(|()| stdout.flush()));
+}
+
+/// Prints lines of which some may be others' words: without control characters, but for colours
+/// where they are shown.
+pub(super) fn lines(text: &str, colours: bool) {
+    text.lines().for_each(|line| say!("{}", shown(line, colours)));
 }
 
 /// Prints bytes as they are; says whether more could be printed. What is wrong is told at the end.

@@ -1,6 +1,13 @@
 //! `rbuild diff`: two images, and what other tools find when they unpack both.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use serde_json::{Value, json};
 
@@ -88,4 +95,52 @@ fn priv_the_document_names_what_diff_finds_in_the_unpacked_images() {
     assert_eq!((&shown["SharedLayers"], &shown["IsSame"]), (&json!(1), &json!(false)));
     let env_change = json!({ "Member": "Env", "Removed": ["A=1"], "Added": ["A=2"] });
     assert!(shown["Config"].as_array().unwrap().contains(&env_change), "{}", shown["Config"]);
+}
+
+/// Loads `good:1` once more as `evil:1`, with a window's title wherever a text may be.
+fn with_evil(env: &Env) {
+    env.build("FROM base:1\n", &["-t", "good:1", "-o", "type=docker,dest=good.tar"]).ok();
+    fs::create_dir(env.path("archive")).unwrap();
+    let tar = |args: &[&str]| Done::of(env.program("tar").args(args).output().unwrap()).ok();
+    tar(&["-xf", "good.tar", "-C", "archive"]);
+    let path = env.path("archive/manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let config = env.path("archive").join(manifest[0]["Config"].as_str().unwrap());
+    let mut config: Value = serde_json::from_slice(&fs::read(config).unwrap()).unwrap();
+    let title = "\u{1b}]0;pwn\u{7}";
+    config["variant"] = json!(title);
+    config["author"] = json!(title);
+    for entry in config["history"].as_array_mut().unwrap() {
+        entry["comment"] = json!(title);
+        entry["created_by"] = json!(title);
+    }
+    manifest[0]["Config"] = json!("evil.json");
+    manifest[0]["RepoTags"] = json!(["evil:1"]);
+    fs::write(env.path("archive/evil.json"), config.to_string()).unwrap();
+    fs::write(path, manifest.to_string()).unwrap();
+    for name in ["index.json", "oci-layout"] {
+        drop(fs::remove_file(env.path("archive").join(name)));
+    }
+    tar(&["-cf", "evil.tar", "-C", "archive", "."]);
+    env.rbuild(&["load", "-i", "evil.tar"]).ok();
+}
+
+#[test]
+fn priv_control_sequences_of_an_image_are_not_shown() {
+    let env = Env::new();
+    env.base();
+    with_evil(&env);
+    for args in [
+        &["diff", "good:1", "evil:1"][..],
+        &["diff", "evil:1", "good:1"],
+        &["history", "evil:1"],
+        &["history", "--no-trunc", "evil:1"],
+        &["inspect", "evil:1"],
+        &["images"],
+    ] {
+        let done = env.rbuild(args).ok();
+        let shown = done.stdout + &done.stderr;
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{args:?}: {shown:?}");
+        assert!(args == ["images"] || shown.contains("]0;pwn"), "{args:?}: {shown}");
+    }
 }

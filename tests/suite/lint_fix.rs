@@ -326,3 +326,20 @@ fn check_result(result: &Value, ids: &[&str]) {
         assert!(!change["replacements"].as_array().unwrap().is_empty());
     }
 }
+
+#[test]
+fn control_sequences_of_a_dockerfile_are_not_shown() {
+    let env = Env::new();
+    let file = "ARG V=a\u{1b}]0;pwn\u{7}\n# Base is \u{1b}]0;pwn\u{7}\nFROM scratch as Base\n\
+                # A is \u{1b}]0;pwn\u{7}\nARG A=b\u{1b}]0;pwn\u{7}\n\
+                ENV NAME so\u{1b}]0;pwn\u{7}me text\nWORKDIR rel\u{1b}]0;pwn\u{7}\n";
+    env.write("Dockerfile", file);
+    for args in [&["--call=outline"][..], &["--call=targets"], &["--check"], &["--check", "--fix"]]
+    {
+        let done = env.rbuild(&[args, &["context"]].concat());
+        let shown = done.stdout + &done.stderr;
+        assert!(shown.lines().count() >= 2, "{args:?}: {shown}");
+        let is_bad = |c: char| c.is_control() && c != '\n';
+        assert!(!shown.contains(is_bad), "{args:?}: {shown:?}");
+    }
+}

@@ -99,6 +99,13 @@ fn rbuild_alone_says_what_to_type_here() {
         done.stderr
     };
     assert!(alone().contains("a small one is\n\n  FROM busybox\n"), "{}", alone());
+    env.write("Dockerfile.\u{1b}]0;pwn\u{7}\n", "FROM scratch\n");
+    assert!(alone().contains(r" -f Dockerfile.\u{1b}]0;pwn\u{7}\n ."), "{}", alone());
+    assert!(!alone().contains(|c: char| c.is_control() && c != '\n'), "{:?}", alone());
+    let missing = env.build("", &["-f", "none"]);
+    assert!(!missing.stderr.contains(|c: char| c.is_control() && c != '\n'), "{missing:?}");
+    std::fs::remove_dir_all(env.path("context")).unwrap();
+    std::fs::create_dir(env.path("context")).unwrap();
     env.write("docker/Dockerfile", "FROM scratch\n");
     let want = "There is no ./Dockerfile, but docker/Dockerfile; build that with\n\n  \
                 rbuild -t context -f docker/Dockerfile .\n";

@@ -129,7 +129,7 @@ impl Look<'_> {
         let stages = lint::stages(&self.dockerfile, self.source().text());
         if what == Inspection::Targets {
             match format {
-                Format::Text => stdout::print(format_args!("{}", targets_text(&stages))),
+                Format::Text => stdout::lines(&targets_text(&stages), false),
                 Format::Json | Format::Sarif => say!("{:#}", self.targets_json(&stages)),
             }
             return Ok(());
@@ -142,7 +142,7 @@ impl Look<'_> {
             return Err(Complaint::new(text, Exit::Build));
         };
         match format {
-            Format::Text => stdout::print(format_args!("{}", outline_text(&outline))),
+            Format::Text => stdout::lines(&outline_text(&outline), false),
             Format::Json | Format::Sarif => say!("{:#}", self.outline_json(&outline)),
         }
         Ok(())
@@ -178,10 +178,8 @@ impl Look<'_> {
             Format::Sarif => say!("{:#}", sarif::log(&found, &self.source, &self.input.path)),
             Format::Text if found.is_empty() => say!("no warnings"),
             Format::Text => {
-                stdout::print(format_args!(
-                    "{}",
-                    diag::render(&found, self.source(), self.style())
-                ));
+                let text = diag::render(&found, self.source(), self.style());
+                stdout::lines(&text, self.style() == Style::Colour);
                 say!("{}", silenced_by(&found));
             }
         }

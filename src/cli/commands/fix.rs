@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::{Complaint, Exit};
+use crate::cli::config_text::one_line;
 use crate::cli::line_diff::line_diff;
 use crate::cli::stdout::{self, say};
 use crate::lint::Fixed;
@@ -17,7 +18,7 @@ pub(super) fn show(name: &Path, old: &str, fixed: &Fixed) {
     let n_fixes = names.len();
     names.dedup();
     let noun = if n_fixes == 1 { "warning" } else { "warnings" };
-    stdout::print(format_args!("{}", line_diff(&name.display().to_string(), old, &fixed.text)));
+    stdout::lines(&line_diff(&one_line(&name.to_string_lossy()), old, &fixed.text), false);
     say!("fixed {n_fixes} {noun}: {}\n", names.join(", "));
 }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::images::{SHORT_ID, ago};
 use super::{Complaint, Environment, Exit, Global, builds, find, open_store};
+use crate::cli::config_text::one_line;
 use crate::cli::history_args::{HistoryArgs, HistoryCommand, ImageHistoryArgs, ListArgs};
 use crate::cli::progress::size;
 use crate::cli::stdout::say;
@@ -121,6 +122,7 @@ impl Line<'_> {
 
     fn cells(&self, args: &ImageHistoryArgs, id: &str, now_s: i64) -> Vec<String> {
         let comment = self.entry.comment.as_deref().unwrap_or_default();
+        let comment = one_line(comment);
         row([&id, &self.created_since(now_s), &self.created_by(args), &self.size(), &comment])
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cli::config_text::{Member, members};
+use crate::cli::config_text::{Member, members, one_line};
 use crate::cli::image_view::ImageView;
 use crate::oci::DiffId;
 use crate::tree::{
@@ -111,7 +111,7 @@ impl Counts {
 
 fn config(old: &ImageView, new: &ImageView) -> Vec<MemberChange> {
     let members = |view: &ImageView| -> Vec<Member> {
-        let platform = view.image.platform().to_string();
+        let platform = one_line(&view.image.platform().to_string());
         let mut all = vec![Member { name: "Platform".to_owned(), values: vec![platform] }];
         all.extend(members(view.image.config()));
         all
