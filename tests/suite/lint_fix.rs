@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -22,7 +22,10 @@ use rbuild::oci::{ImageConfig, Platform};
 use rbuild::plan::{self, BaseImage, Images, Outcome, Request};
 use rbuild::syntax;
 
-use crate::support::env::Env;
+use crate::support::env::{Env, Who, as_root_and_as_user};
+use crate::support::sandbox::is_root;
+
+as_root_and_as_user!(a_file_stays_its_owners);
 
 const AUTHORS: &str = "org.opencontainers.image.authors";
 
@@ -342,4 +345,24 @@ fn control_sequences_of_a_dockerfile_are_not_shown() {
         let is_bad = |c: char| c.is_control() && c != '\n';
         assert!(!shown.contains(is_bad), "{args:?}: {shown:?}");
     }
+}
+
+fn a_file_stays_its_owners(who: Who) {
+    let env = Env::of(who);
+    env.write("Dockerfile", OLD);
+    let path = env.path("context/Dockerfile");
+    let owner = |path: &Path| path.metadata().map(|meta| (meta.uid(), meta.gid())).unwrap();
+    if matches!(who, Who::User(_)) {
+        // The folder is the user's, the file root's.
+        env.rbuild(&["--check", "--fix", "context"])
+            .fails(3, &["Dockerfile", "its owner", "Operation not permitted"]);
+        assert_eq!((owner(&path), fs::read_to_string(&path).unwrap()), ((0, 0), OLD.to_owned()));
+        assert_eq!(fs::read_dir(env.path("context")).unwrap().count(), 1);
+        env.hand_over("context");
+    } else if is_root() {
+        chown(&path, Some(1234), Some(2345)).unwrap();
+    }
+    let before = owner(&path);
+    env.rbuild(&["--check", "--fix", "context"]).fails(1, &["1 warning"]);
+    assert_eq!((owner(&path), fs::read_to_string(&path).unwrap()), (before, NEW.to_owned()));
 }

@@ -1,8 +1,8 @@
 //! `rbuild --check --fix`: what the warnings ask for, written into the Dockerfile.
 
-use std::fs::Permissions;
+use std::fs::{File, Metadata, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use super::{Complaint, Exit};
@@ -22,8 +22,8 @@ pub(super) fn show(name: &Path, old: &str, fixed: &Fixed) {
     say!("fixed {n_fixes} {noun}: {}\n", names.join(", "));
 }
 
-/// Puts `new` in the place of the file at `path`, which holds `old`: whole, with the same mode, or
-/// not at all. A symbolic link stays one.
+/// Puts `new` in the place of the file at `path`, which holds `old`: whole, with the same mode and
+/// owner, or not at all. A symbolic link stays one.
 pub(super) fn write(path: &Path, old: &str, new: &str, max_bytes: u64) -> Result<(), Complaint> {
     replaced(path, old, new, max_bytes)
         .map_err(|error| Complaint::from_error(&error, Exit::Environment))
@@ -38,12 +38,14 @@ fn replaced(path: &Path, old: &str, new: &str, max_bytes: u64) -> Result<(), Pat
         return Err(error("fix", std::io::Error::other(cause)));
     }
     let folder = real.parent().unwrap_or(Path::new("/"));
-    let mode = real.metadata().map_err(|cause| error("look at", cause))?.permissions().mode();
+    let was = real.metadata().map_err(|cause| error("look at", cause))?;
+    let mode = was.permissions().mode();
     let mut draft = tempfile::Builder::new()
         .prefix(".rbuild-fix-")
         .permissions(Permissions::from_mode(mode & 0o7777))
         .tempfile_in(folder)
         .map_err(|cause| error("write beside", cause))?;
+    keep_owner(draft.as_file(), &was).map_err(|cause| error("fix", cause))?;
     let written = draft.write_all(new.as_bytes()).and_then(|()| {
         // Whatever the umask is.
         draft.as_file().set_permissions(Permissions::from_mode(mode & 0o7777))?;
@@ -51,4 +53,17 @@ fn replaced(path: &Path, old: &str, new: &str, max_bytes: u64) -> Result<(), Pat
     });
     written.map_err(|cause| error("write beside", cause))?;
     draft.persist(&real).map(drop).map_err(|refused| error("replace", refused.error))
+}
+
+/// Gives the draft to the owner of the file whose place it takes.
+fn keep_owner(draft: &File, was: &Metadata) -> std::io::Result<()> {
+    let is = draft.metadata()?;
+    if (is.uid(), is.gid()) == (was.uid(), was.gid()) {
+        return Ok(());
+    }
+    fchown(draft, Some(was.uid()), Some(was.gid())).map_err(|cause| {
+        let owner = format!("uid {}, gid {}", was.uid(), was.gid());
+        let text = format!("the new file could not be given to its owner ({owner}): {cause}");
+        std::io::Error::new(cause.kind(), text)
+    })
 }
