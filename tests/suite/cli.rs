@@ -266,9 +266,12 @@ fn store_of_a_newer_version_is_refused(who: Who) {
 fn ctrl_c_ends_everything(who: Who) {
     let env = Env::of(who);
     env.base();
-    env.write("Dockerfile", format!("{FINISHED}RUN sleep 2222 & sleep 2222\n"));
+    // What runs is this test's own, not root's or another process's.
+    let nth = if matches!(who, Who::User(_)) { 9 } else { 4 };
+    let seconds = 1_000_000 + std::process::id() * 10 + nth;
+    env.write("Dockerfile", format!("{FINISHED}RUN sleep {seconds} & sleep {seconds}\n"));
     let child = env.command(&["build", "context"]).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for_process("sleep\u{0}2222\u{0}");
+    wait_for_process(&format!("sleep\u{0}{seconds}\u{0}"));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let done = Done::of(child.wait_with_output().unwrap());

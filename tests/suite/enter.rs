@@ -62,7 +62,8 @@ fn until_nothing_is_left(env: &Env) {
 }
 
 /// Arguments of `sleep` that nobody else has.
-fn seconds(n: u32) -> String {
+fn seconds(who: Who, n: u32) -> String {
+    let n = if matches!(who, Who::User(_)) { n + 5 } else { n };
     format!("{}", 1_000_000 + std::process::id() * 10 + n)
 }
 
@@ -97,7 +98,7 @@ fn a_shell_opens_where_a_step_failed(who: Who) {
     terminal.until_shown(&["\nagain=7\n"]);
 
     // Keys are the shell's, its jobs are its own.
-    let (before, behind) = (seconds(1), seconds(2));
+    let (before, behind) = (seconds(who, 1), seconds(who, 2));
     enter(&terminal, &format!("sleep {before}"));
     until_running(&before, true);
     terminal.keys("C-c");
@@ -310,7 +311,7 @@ fn who_enters_at_a_terminal_has_one(who: Who) {
     drop(terminal);
 
     // It is pid 1, to which the kernel sends no signal that it does not wait for.
-    let sleep = seconds(3);
+    let sleep = seconds(who, 3);
     let terminal = Terminal::rbuild(&env, SIZE, &["enter", "base:1", "--", "sleep", &sleep]);
     until_running(&sleep, true);
     terminal.keys("C-c");
