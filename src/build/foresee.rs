@@ -79,6 +79,8 @@ struct End {
     stack: Stack,
     /// The first step of it, or of those that it comes from, that would be made.
     first_made: Option<String>,
+    /// Whether it is certain that its files will be others than those of any earlier build.
+    is_new: bool,
 }
 
 /// Finds out what a build would do. Images are resolved as in a build, and the context is hashed;
@@ -146,7 +148,7 @@ impl Run<'_> {
             Base::Stage(parent) => ends.get(*parent).cloned().unwrap_or_default(),
             Base::Image(request) => {
                 pull_bytes = self.absent_bytes(request)?;
-                End { stack: self.images.get(request).stack(), first_made: None }
+                End { stack: self.images.get(request).stack(), ..End::default() }
             }
         };
         let mut steps = Vec::new();
@@ -199,7 +201,9 @@ impl Run<'_> {
         let took = like.map(|like| Duration::from_millis(like.duration_ms));
         let fate = match waits_for {
             _ if self.options.no_cache => Fate::Made(Reason::NotAsked),
-            Some(after) if like.is_none() => Fate::Made(Reason::Below { step: after }),
+            Some(after) if end.is_new || like.is_none() => {
+                Fate::Made(Reason::Below { step: after })
+            }
             Some(after) if of_source.is_some() || self.was_made(&wanted)? => {
                 Fate::Perhaps { after }
             }
@@ -207,6 +211,8 @@ impl Run<'_> {
                 Fate::Made(self.foreseen_reason(&wanted, operation, end, sources, at)?)
             }
         };
+        let copies_others = |fate: &Fate| matches!(fate, Fate::Made(Reason::Files { changes, .. }) if !changes.is_empty());
+        end.is_new |= copies_others(&fate);
         let name = place.to_string();
         self.note_made(wanted.stage, &name);
         end.first_made.get_or_insert(name);

@@ -51,7 +51,7 @@ fn what_is_foreseen_is_what_happens(who: Who) {
     let edits: [Edit<'_>; 7] = [
         ("first", &|| {}, &[], [0, 8, 0]),
         ("nothing", &|| {}, &[], [8, 0, 0]),
-        ("file", &|| env.write("src/a", "two\n"), &[], [3, 1, 4]),
+        ("file", &|| env.write("src/a", "two\n"), &[], [3, 5, 0]),
         ("argument", &|| {}, &arg, [4, 3, 1]),
         ("all", &|| {}, &["--no-cache"], [0, 8, 0]),
         ("stage", &|| env.write("fixed", "another"), &[], [5, 1, 2]),
