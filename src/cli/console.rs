@@ -2,16 +2,16 @@
 //! and what it shows comes here.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::SigId;
 use signal_hook::consts::SIGWINCH;
 
 use crate::build::{Stop, Stream, Visit};
 
 use super::environment::Environment;
+use super::raw::Raw;
 
 /// Terminals that every image's programs know how to draw on.
 const KNOWN: [&str; 12] = [
@@ -40,7 +40,7 @@ pub(super) fn lend<T>(
 ) -> io::Result<T> {
     let stdin = io::stdin();
     let sizes = SizeChanges::watch()?;
-    let raw = Raw::set(stdin.as_fd())?;
+    let raw = Raw::set()?;
     let mut last = b'\n';
     let mut show = |_stream, bytes: &[u8]| {
         last = bytes.last().copied().unwrap_or(last);
@@ -76,29 +76,6 @@ pub(super) fn pipe<T>(stop: &Stop, enter: impl FnOnce(Visit<'_>) -> T) -> T {
 fn term(environment: &Environment) -> &str {
     let term = environment.get("TERM").filter(|term| KNOWN.contains(term));
     term.unwrap_or("xterm-256color")
-}
-
-/// Every key as it is typed, none of them a signal. The terminal is as before when this goes.
-struct Raw<'a> {
-    terminal: BorrowedFd<'a>,
-    before: Termios,
-}
-
-impl<'a> Raw<'a> {
-    fn set(terminal: BorrowedFd<'a>) -> io::Result<Self> {
-        let before = tcgetattr(terminal)?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(terminal, OptionalActions::Drain, &raw)?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for Raw<'_> {
-    fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
-        let _restored = tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
-    }
 }
 
 /// Becomes readable whenever the terminal has another size.

@@ -4,12 +4,12 @@
 //! The thread that waits for signals draws the live view, too: a build that ends at once has no use for
 //! another one.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::backend::{Handle, SignalDelivery};
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::emulate_default_handler;
@@ -18,11 +18,13 @@ use crate::build::Stop;
 use crate::pool;
 
 use super::progress::{FRAME, Reporter, TerminalHandle};
+use super::raw;
 
 /// Those that would end the process.
 const ENDS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
-/// What comes from a terminal besides: it matters where something is drawn on it.
-const OTHERS: [i32; 3] = [SIGQUIT, SIGTSTP, SIGWINCH];
+/// What comes from a terminal besides: it matters where something is drawn on it, or its keys may be lent
+/// to a command.
+const OTHERS: [i32; 4] = [SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH];
 
 /// Runs `work`; signals that would end the process throw `stop` instead, which is told. Where there is
 /// none, they end it.
@@ -33,7 +35,8 @@ pub(super) fn watching<R>(
 ) -> R {
     let terminal = reporter.terminal();
     let ends = stop.is_some() || terminal.is_some();
-    let others = OTHERS.iter().filter(|_| terminal.is_some());
+    let has_terminal = terminal.is_some() || (ends && io::stdin().is_terminal());
+    let others = OTHERS.iter().filter(|_| has_terminal);
     let watched: Vec<i32> = ENDS.iter().filter(|_| ends).chain(others).copied().collect();
     if watched.is_empty() {
         return work();
@@ -98,21 +101,37 @@ impl Watcher<'_> {
     fn take(&mut self, signal: i32) {
         match (signal, &self.terminal) {
             (SIGWINCH, _) => {}
-            (SIGTSTP, Some(terminal)) => {
-                let _continued = terminal.aside(|| emulate_default_handler(signal));
-            }
+            (SIGCONT, _) => raw::again(),
+            (SIGTSTP, Some(terminal)) => terminal.aside(stop_here),
+            (SIGTSTP, None) => stop_here(),
             _ => match self.stop.take().filter(|_| ENDS.contains(&signal)) {
                 Some(stop) => {
-                    self.reporter
-                        .note("interrupted: ending the running steps (again to stop at once)");
+                    self.tell();
                     stop.interrupt();
                 }
                 // What is unfinished lies in a folder that the next rbuild sweeps.
                 None => {
                     self.terminal.iter().for_each(TerminalHandle::leave);
+                    raw::give_back();
                     let _never = emulate_default_handler(signal);
                 }
             },
         }
     }
+
+    /// Says what the first signal does; to a command that has the terminal, below what it shows.
+    fn tell(&self) {
+        if raw::is_set() {
+            raw::aside(|| self.reporter.aside("\ninterrupted: ending it (again to stop at once)"));
+        } else {
+            self.reporter.note("interrupted: ending the running steps (again to stop at once)");
+        }
+    }
+}
+
+/// Stops this process until it is continued.
+fn stop_here() {
+    raw::aside(|| {
+        let _continued = emulate_default_handler(SIGTSTP);
+    });
 }

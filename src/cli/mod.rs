@@ -34,6 +34,7 @@ mod plan_args;
 mod progress;
 mod prompt_args;
 mod rate;
+mod raw;
 mod reasons;
 mod record;
 mod registries;

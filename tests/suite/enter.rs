@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -169,33 +169,69 @@ fn nobody_gets_out_of_what_a_step_left(who: Who) {
     until_nothing_is_left(&env);
 }
 
-fn a_signal_ends_the_shell_and_leaves_the_terminal_as_it_was(who: Who) {
-    let env = Env::of(who);
-    env.base();
-    env.write("Dockerfile", "FROM base:1\nRUN false\n");
-    let program = env!("CARGO_BIN_EXE_rbuild");
-    let script = format!(
-        "stty -g > before\n'{program}' --root store --on-error=shell context\n\
-         echo \"exit=$?\"\nstty -g > after\nexec sleep 1000"
-    );
-    let terminal = Terminal::shell(&env, SIZE, &script);
-    terminal.until_shown(&["(rbuild) / #"]);
-    let shown = env.shown("store");
-    // The first is the one that was started; an ordinary user's goes on in another.
-    let pid = env.processes().iter().find_map(|process| {
+/// rbuilds that run in this environment, the one that was started first: an ordinary user's goes on in
+/// another.
+fn rbuilds(env: &Env) -> Vec<Pid> {
+    let pids = env.processes().into_iter().filter_map(|process| {
         let (pid, line) = process.split_once(' ')?;
-        line.starts_with(program).then(|| pid.parse().unwrap())
+        let pid = line.starts_with(env!("CARGO_BIN_EXE_rbuild")).then(|| pid.parse().unwrap());
+        pid.and_then(Pid::from_raw)
     });
-    let pid = Pid::from_raw(pid.expect(&shown)).unwrap();
-    rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    terminal.ended(1);
-    let start = Instant::now();
-    let settings = |name: &str| fs::read_to_string(env.path(name)).unwrap_or_default();
-    while settings("after").is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(10));
+    let mut pids: Vec<Pid> = pids.collect();
+    pids.sort_by_key(|pid| pid.as_raw_nonzero());
+    pids
+}
+
+fn a_signal_ends_the_shell_and_leaves_the_terminal_as_it_was(who: Who) {
+    let progress = "--progress=plain";
+    for (signal, progress) in [
+        (Signal::TERM, "--progress=tty"),
+        (Signal::QUIT, "--progress=tty"),
+        (Signal::QUIT, progress),
+    ] {
+        let env = Env::of(who);
+        env.base();
+        env.write("Dockerfile", "FROM base:1\nRUN false\n");
+        let script = format!(
+            "ulimit -c 0; tty > tty; stty -g > before\n\
+             '{}' --root store {progress} --on-error=shell context\n\
+             echo \"exit=$?\"\nstty -g > after\nexec sleep 1000",
+            env!("CARGO_BIN_EXE_rbuild"),
+        );
+        let terminal = Terminal::shell(&env, SIZE, &script);
+        terminal.until_shown(&["(rbuild) / #"]);
+        let read = |name: &str| fs::read_to_string(env.path(name)).unwrap_or_default();
+        let settings = || {
+            let tty = read("tty");
+            let stty = Command::new("stty").args(["-g", "-F", tty.trim()]).output().unwrap();
+            String::from_utf8(stty.stdout).unwrap()
+        };
+        let until = |is: &dyn Fn() -> bool| {
+            let start = Instant::now();
+            while !is() {
+                assert!(start.elapsed() < Duration::from_secs(60), "{signal:?} {progress}");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        assert_ne!(settings(), read("before"));
+        let send = |pids: &[Pid], signal| {
+            pids.iter().for_each(|pid| rustix::process::kill_process(*pid, signal).unwrap());
+        };
+        let pids = rbuilds(&env);
+        send(&pids, Signal::TSTP);
+        until(&|| settings() == read("before"));
+        send(&pids, Signal::CONT);
+        until(&|| settings() != read("before"));
+        enter(&terminal, "echo $((20 + 1))");
+        terminal.until_shown(&["\n21\n"]);
+
+        send(pids.get(..1).unwrap(), signal);
+        until(&|| !read("after").is_empty());
+        assert_eq!(read("after"), read("before"), "{signal:?} {progress}");
+        let screen = terminal.until_shown(&["exit="]);
+        let is_told = screen.contains("\ninterrupted: ending it (again to stop at once)\n");
+        assert_eq!(is_told, signal == Signal::TERM, "{screen}");
     }
-    assert_eq!(settings("after"), settings("before"));
 }
 
 #[test]
