@@ -9,11 +9,11 @@ const MAX_CHARS: usize = 54;
 type Line = (&'static str, &'static str, &'static str);
 
 const INPUT: &str = "What to build";
-const OUTPUT: &str = "What becomes of it";
+const OUTPUT: &str = "The image, and where it goes";
 const CACHE: &str = "Cache";
 const STEPS: &str = "What steps may use";
-const SAME: &str = "The same every time";
-const LOOK: &str = "Looking";
+const SAME: &str = "Reproducible and locked builds";
+const LOOK: &str = "Seeing and checking";
 const ALL: &str = "For every command";
 
 const LINES: &[Line] = &[
@@ -34,6 +34,8 @@ const LINES: &[Line] = &[
     (OUTPUT, "force-compression", "Compress the base image's layers so, too"),
     (OUTPUT, "iidfile", "Write the image's id into FILE"),
     (OUTPUT, "metadata-file", "Write digests and names into FILE as JSON"),
+    (OUTPUT, "max-size", "Fail if the image is larger, such as 500MB"),
+    (OUTPUT, "max-layer-size", "Fail if it adds a larger layer to its base"),
     (CACHE, "cache-from", "Find steps in a registry, a folder or a bucket"),
     (CACHE, "cache-to", "Let others find the steps of this build"),
     (CACHE, "no-cache", "Make every step anew"),
@@ -58,6 +60,7 @@ const LINES: &[Line] = &[
     (LOOK, "dry-run", "Build nothing, show what would be built"),
     (LOOK, "progress", "How progress is shown: auto, tty, plain, json, quiet"),
     (LOOK, "quiet", "Print the image's id and nothing else"),
+    (LOOK, "report", "Write one HTML page about the build"),
     (LOOK, "jobs", "How many threads may work at once"),
     (ALL, "root", "Where images, layers and the cache are kept"),
     (ALL, "ca", "Believe these certificates (PEM) too"),
