@@ -81,6 +81,8 @@ struct State {
     recorder: Option<Recorder>,
     /// Whether people are told why steps are made.
     explains: bool,
+    /// Whether people were told what is odd about the Dockerfile.
+    warned: bool,
 }
 
 /// How it looks.
@@ -115,7 +117,8 @@ impl<'a> Reporter<'a> {
         };
         let summary = environment.get("GITHUB_STEP_SUMMARY").map(Summary::new);
         let tally = Tally::default();
-        let state = State { view, started, tally, summary, recorder: None, explains: false };
+        let state =
+            State { view, started, tally, summary, recorder: None, explains: false, warned: false };
         let reporter = Self { environment, state: Mutex::new(state) };
         reporter.begin();
         reporter
@@ -260,6 +263,7 @@ impl<'a> Reporter<'a> {
             recorder.diagnostics(found, source);
         }
         if !found.is_empty() {
+            state.warned = !matches!(state.view, View::Quiet(_));
             let colours = self.environment.colour;
             let text = || diag::render(found, source, self.environment.style());
             with_stderr(|out| match &mut state.view {
@@ -315,7 +319,8 @@ impl<'a> Reporter<'a> {
         if let Some(recorder) = &mut state.recorder {
             recorder.tell(|json, out| json.failed(complaint, took, out));
         }
-        let (text, colours) = (complaint.to_string(), self.environment.colour);
+        let apart = if state.warned { "\n" } else { "" };
+        let (text, colours) = (format!("{apart}{complaint}"), self.environment.colour);
         with_stderr(|out| match &mut state.view {
             View::Quiet(None) | View::Plain(_) => out.lines(&text, colours),
             View::Quiet(Some(marks)) => {
