@@ -301,7 +301,7 @@ fn priv_gitlab_folds_steps_and_nothing_else_can() {
         &[],
     );
     assert_eq!(last.code, Some(1));
-    assert!(last.stderr.contains("  section_end:1:xend\n"), "{:?}", last.stderr);
+    assert!(last.stderr.contains("  end\n"), "{:?}", last.stderr);
     assert_eq!(last.stderr.matches('\r').count(), 2, "{:?}", last.stderr);
 }
 
