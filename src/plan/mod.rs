@@ -15,6 +15,7 @@ mod key;
 mod lock;
 mod mounts;
 mod named;
+mod order;
 mod platforms;
 mod ports;
 mod remote;

@@ -27,10 +27,10 @@ pub(super) struct Planner<'a> {
     pub(super) globals: Globals,
     images: &'a Images,
     /// Names in lower case; of stages with the same name the last one counts.
-    names: Vec<Option<String>>,
+    pub(super) names: Vec<Option<String>>,
     /// By number in the file: its number in the plan and its last state; `None` inside while a
     /// config is missing or it has an error.
-    done: BTreeMap<usize, Option<(usize, Fold)>>,
+    pub(super) done: BTreeMap<usize, Option<(usize, Fold)>>,
     planned: &'a mut PlannedStages,
     pub(super) needs: BTreeMap<ImageRequest, Span>,
     pub(super) errors: Vec<Diagnostic>,
@@ -92,8 +92,8 @@ impl<'a> Planner<'a> {
         found
     }
 
-    /// Plans stage `at` of the file, and first all that it needs; its number in the plan.
-    pub(super) fn stage(&mut self, at: usize) -> Option<usize> {
+    /// Plans stage `at` of the file, when all that it names is planned; others only triggers name.
+    pub(super) fn stage_after_others(&mut self, at: usize) -> Option<usize> {
         if let Some(done) = self.done.get(&at) {
             return done.as_ref().map(|(number, _)| *number);
         }
@@ -134,7 +134,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The context that `name` means for the target.
-    fn context(&self, name: &str) -> Option<(&'a str, &'a NamedContext)> {
+    pub(super) fn context(&self, name: &str) -> Option<(&'a str, &'a NamedContext)> {
         self.request.contexts.get(name, self.platform)
     }
 
@@ -173,8 +173,7 @@ impl<'a> Planner<'a> {
         }
         let platform = self.platform(from)?;
         let lower = image.to_ascii_lowercase();
-        let earlier = self.names.iter().take(at).rposition(|name| name.as_ref() == Some(&lower));
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = self.earlier(at, &lower) {
             let Some(number) = self.stage(earlier) else { return Ok(None) };
             let parent = self.done.get(&earlier).and_then(Option::as_ref);
             let fold = parent.map(|(_, fold)| fold.child()).expect("a planned stage has a state");
@@ -245,12 +244,10 @@ impl<'a> Planner<'a> {
         if let Some((key, NamedContext::Folder)) = named {
             return Ok(Some(CopyFrom::Named(key.to_owned())));
         }
-        let by_name = self.names.iter().take(at).rposition(|name| name.as_ref() == Some(&lower));
-        let by_number = text.parse::<usize>().ok();
-        if let Some(stage) = by_name.or(by_number.filter(|number| *number < at)) {
+        if let Some(stage) = self.named_stage(at, from) {
             return Ok(self.stage(stage).map(CopyFrom::Stage));
         }
-        if by_number.is_some() {
+        if text.parse::<usize>().is_ok() {
             let message =
                 format!("invalid stage index {text}: --from={text} names no earlier stage");
             let help = format!("stages are counted from 0, and this is stage {at}");
@@ -373,7 +370,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn copy_from_word(instruction: &ir::Instruction) -> Option<&Word> {
+pub(super) fn copy_from_word(instruction: &ir::Instruction) -> Option<&Word> {
     let ir::Kind::Copy(copy) = &instruction.kind else {
         return None;
     };
