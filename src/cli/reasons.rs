@@ -55,6 +55,9 @@ fn part(Difference { name, old, new }: &Difference) -> String {
 
 /// A value in one line that is no longer than a line.
 fn value(text: &str) -> String {
+    if text.is_empty() {
+        return "nothing".to_owned();
+    }
     let line = text.replace('\n', "\\n");
     match line.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("`{}…`", line.get(..end).unwrap_or_default()),

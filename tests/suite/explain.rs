@@ -71,3 +71,25 @@ fn another_base_image_is_named_with_both_digests() {
     assert!(old.starts_with("own:1@sha256:") && new.starts_with("own:1@sha256:"), "{digests}");
     assert_ne!(old, new);
 }
+
+#[test]
+fn mounts_users_and_networks_are_reasons_and_a_platform_is_none_for_files() {
+    let env = env();
+    let run = |options: &str| format!("FROM base:1\nRUN {options} true\n");
+    let bind = "--mount=type=bind,source=src/a,target=/a";
+    reasons(&env, &run("--mount=type=tmpfs,target=/t"), &[]);
+    let found = reasons(&env, &run("--mount=type=tmpfs,target=/u"), &[]);
+    assert_eq!(found, ["mount /u is new: `writable tmpfs 0`"]);
+    reasons(&env, &run(bind), &[]);
+    env.write("src/a", "another");
+    assert_eq!(reasons(&env, &run(bind), &[]), ["files at /a changed"]);
+    let as_user = run(bind).replace("RUN", "USER 1\nRUN");
+    assert_eq!(reasons(&env, &as_user, &[]), ["user changed: nothing → `1`"]);
+    let found = reasons(&env, &as_user, &["--network=none"]);
+    assert_eq!(found, ["network changed: `host` → `none`"]);
+
+    let copy = "FROM scratch\nCOPY src /there\nWORKDIR /there/w\n";
+    reasons(&env, copy, &["--platform=linux/amd64"]);
+    // Files are the same for every platform.
+    assert_eq!(reasons(&env, copy, &["--platform=linux/arm64"]), [""; 0]);
+}

@@ -31,7 +31,11 @@ pub(in crate::cli) fn history(
     match command {
         HistoryCommand::Ls(args) => list(&store, args, environment.now_s),
         HistoryCommand::Show(args) => show(&store, args, environment.now_s),
-        HistoryCommand::Logs(args) => logs(&store, args, environment.colour),
+        HistoryCommand::Logs(args) => {
+            // That of messages is known; these lines go to standard output.
+            let colours = environment.colour && io::stdout().is_terminal();
+            logs(&store, args, colours)
+        }
         HistoryCommand::Rm(args) => remove(&store, args),
     }
 }

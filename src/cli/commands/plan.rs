@@ -30,7 +30,7 @@ pub(in crate::cli) fn run(
     if *json {
         say!("{:#}", as_json(&foreseen));
     } else {
-        text(&foreseen).iter().for_each(|line| say!("{}", shown(line, false)));
+        show(&foreseen);
     }
     Ok(())
 }
@@ -67,6 +67,10 @@ fn foresee(
         },
     )?;
     Ok(foreseen.expect("what went well gave a result"))
+}
+
+fn show(foreseen: &Foreseen) {
+    text(foreseen).iter().for_each(|line| say!("{}", shown(line, false)));
 }
 
 /// A stage a paragraph, a step a line, and what it comes to.
@@ -203,8 +207,6 @@ pub(super) fn dry_run(
     global: &Global,
     environment: &Environment,
 ) -> Result<(), Complaint> {
-    text(&foresee(args, global, environment)?)
-        .iter()
-        .for_each(|line| say!("{}", shown(line, false)));
+    show(&foresee(args, global, environment)?);
     Ok(())
 }
