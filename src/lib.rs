@@ -2,6 +2,7 @@
 //!
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod limits;
 pub mod pathio;
 pub mod pool;
 
