@@ -48,7 +48,9 @@ impl FailedStep<'_> {
                 (how, self.cause(127, &last_lines))
             }
             Err(
-                error @ (SandboxError::PermissionDenied { .. } | SandboxError::WrongFormat { .. }),
+                error @ (SandboxError::PermissionDenied { .. }
+                | SandboxError::MagicLink { .. }
+                | SandboxError::WrongFormat { .. }),
             ) => {
                 let is_foreign = matches!(error, SandboxError::WrongFormat { .. });
                 let foreign = is_foreign.then(|| foreign(&operation.platform)).flatten();

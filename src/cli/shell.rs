@@ -131,17 +131,19 @@ impl Host<'_> {
                 Ok(u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX))
             }
             Err(error) => {
-                let exit =
-                    match &error {
-                        SandboxError::NotFound { .. }
-                        | SandboxError::InterpreterNotFound { .. } => Exit::Command(127),
-                        SandboxError::PermissionDenied { .. }
-                        | SandboxError::WrongFormat { .. } => Exit::Command(126),
-                        SandboxError::TooLong { .. }
-                        | SandboxError::NoUserNamespace { .. }
-                        | SandboxError::Setup { .. }
-                        | SandboxError::Overlay { .. } => Exit::Environment,
-                    };
+                let exit = match &error {
+                    SandboxError::NotFound { .. } | SandboxError::InterpreterNotFound { .. } => {
+                        Exit::Command(127)
+                    }
+                    SandboxError::PermissionDenied { .. }
+                    | SandboxError::MagicLink { .. }
+                    | SandboxError::WrongFormat { .. } => Exit::Command(126),
+                    SandboxError::TooLong { .. }
+                    | SandboxError::NoUserNamespace { .. }
+                    | SandboxError::Setup { .. }
+                    | SandboxError::Open { .. }
+                    | SandboxError::Overlay { .. } => Exit::Environment,
+                };
                 Err(Complaint::from_error(&error, exit))
             }
         }

@@ -7,17 +7,18 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
 };
 use rustix::process::Signal;
 
+use super::ops::Device;
 use super::prepare::{Child, Filesystem, Prepared, Target};
 use super::streams::Ends;
-use super::sys::{clone, exec, filter, mount, net, signal};
-use super::{caps, keep, pivot};
+use super::sys::{clone, descriptors, exec, filter, landlock, mount, net, signal};
+use super::{caps, keep, pivot, rootfs, verify};
 
 /// What the child tells its parent when it cannot execute the command: three words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +27,12 @@ pub(super) struct Report {
     pub(super) op: u32,
     /// The kernel's answer.
     pub(super) errno: i32,
-    /// For [`EXEC`]: 1 when the program exists.
-    pub(super) program_exists: u32,
+    /// For [`EXEC`]: 1 when the program exists. For the last operation: which part of the sandbox
+    /// is not as it must be.
+    pub(super) detail: u32,
 }
 
-/// Stands for execve in [`Report::op`].
+/// Stands for execve in [`Report::op`]. The launcher's code has it, too.
 pub(super) const EXEC: u32 = u32::MAX;
 
 impl Report {
@@ -41,19 +43,18 @@ impl Report {
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (op, rest) = bytes.split_first_chunk()?;
         let (errno, rest) = rest.split_first_chunk()?;
-        let (program_exists, _) = rest.split_first_chunk()?;
+        let (detail, _) = rest.split_first_chunk()?;
         Some(Self {
             op: u32::from_ne_bytes(*op),
             errno: i32::from_ne_bytes(*errno),
-            program_exists: u32::from_ne_bytes(*program_exists),
+            detail: u32::from_ne_bytes(*detail),
         })
     }
 
     /// Writes the report at once: a pipe takes so few bytes whole.
     fn send(self, status: BorrowedFd<'_>) {
         let mut bytes = [0; Self::BYTES];
-        let words =
-            [self.op.to_ne_bytes(), self.errno.to_ne_bytes(), self.program_exists.to_ne_bytes()];
+        let words = [self.op.to_ne_bytes(), self.errno.to_ne_bytes(), self.detail.to_ne_bytes()];
         for (to, from) in bytes.iter_mut().zip(words.as_flattened()) {
             *to = *from;
         }
@@ -62,23 +63,79 @@ impl Report {
     }
 }
 
+/// What operations leave for later ones.
+struct State<'a> {
+    /// The pipe for reports, which gets another number when descriptors are closed.
+    status: BorrowedFd<'a>,
+    /// The launcher's file, likewise.
+    launcher: BorrowedFd<'a>,
+    /// The id of the rootfs's mount, which does not change when it is moved.
+    root_mount: Option<u64>,
+    /// The tmpfs of [`BLANK_FILE`] and [`BLANK_DIRECTORY`].
+    blanks: Option<OwnedFd>,
+}
+
+/// Why the command is not executed.
+struct Failed {
+    errno: Errno,
+    detail: u32,
+}
+
+impl From<Errno> for Failed {
+    fn from(errno: Errno) -> Self {
+        Self { errno, detail: 0 }
+    }
+}
+
 /// Applies all operations and executes the command; does not return.
 pub(super) fn main(child: &Child<'_>, ends: Ends<'_>) {
-    // Folders and files that are made have exactly the permissions that they are made with.
+    // Directories and files that are made have exactly the permissions that they are made with.
     rustix::process::umask(Mode::empty());
+    let mut state = State {
+        status: ends.status,
+        launcher: child.launcher.as_fd(),
+        root_mount: verify::mount_id(child.root, c""),
+        blanks: None,
+    };
     let mut op = 0;
     for prepared in &child.ops {
-        if let Err(errno) = apply(prepared, child, ends) {
-            Report { op, errno: errno.raw_os_error(), program_exists: 0 }.send(ends.status);
+        if let Err(Failed { errno, detail }) = apply(prepared, child, ends, &mut state) {
+            Report { op, errno: errno.raw_os_error(), detail }.send(state.status);
             clone::exit_now(1);
         }
         op = u32::saturating_add(op, 1);
     }
-    execute(child).send(ends.status);
+    execute(child, &state).send(state.status);
     clone::exit_now(1);
 }
 
-fn apply(op: &Prepared<'_>, child: &Child<'_>, ends: Ends<'_>) -> Result<()> {
+fn apply<'a>(
+    op: &Prepared<'_>,
+    child: &'a Child<'_>,
+    ends: Ends<'a>,
+    state: &mut State<'a>,
+) -> std::result::Result<(), Failed> {
+    match op {
+        Prepared::Blanks => state.blanks = Some(make_blanks(child.root)?),
+        Prepared::Mask(path) => mask(child.root, path, state.blanks.as_ref())?,
+        Prepared::CloseDescriptors => {
+            let kept = descriptors::keep_only(state.status, state.launcher)?;
+            (state.status, state.launcher) = (kept.status, kept.launcher);
+        }
+        Prepared::RenewDieWithParent => renew_die_with_parent(state.status)?,
+        Prepared::Verify(expected) => {
+            let wrong = verify::first_wrong(expected, state.root_mount, state.launcher);
+            return wrong.map_or(Ok(()), |part| {
+                Err(Failed { errno: Errno::NOTRECOVERABLE, detail: part.number() })
+            });
+        }
+        op => apply_alone(op, child, ends)?,
+    }
+    Ok(())
+}
+
+/// Applies an operation that leaves nothing for later ones.
+fn apply_alone(op: &Prepared<'_>, child: &Child<'_>, ends: Ends<'_>) -> Result<()> {
     let root = child.root;
     match op {
         Prepared::PrivatePropagation => rustix::mount::mount_change(
@@ -95,23 +152,22 @@ fn apply(op: &Prepared<'_>, child: &Child<'_>, ends: Ends<'_>) -> Result<()> {
         Prepared::DevFolder(name) => {
             rustix::fs::mkdirat(resolve(root, c"/dev")?, name.as_c_str(), Mode::from(0o755))
         }
-        Prepared::DevNode { host, name } => bind_device(root, host, name),
+        Prepared::DevNode { host, name, device } => make_device(root, host, name, *device),
         Prepared::DevLink { name, to } => {
             rustix::fs::symlinkat(to.as_c_str(), resolve(root, c"/dev")?, name.as_c_str())
         }
         Prepared::ReadOnly(path) => make_read_only(root, path),
-        Prepared::Mask(path) => mask(root, path),
         Prepared::Locate { mount, path, attributes } => locate(mount.as_fd(), path, *attributes),
         Prepared::Bind { mount, target } => {
             let about = rustix::fs::fstat(mount)?;
-            let is_folder = rustix::fs::FileType::from_raw_mode(about.st_mode).is_dir();
+            let is_folder = FileType::from_raw_mode(about.st_mode).is_dir();
             move_onto(mount.as_fd(), resolve_or_create(root, target, is_folder)?.as_fd())
         }
         Prepared::Loopback => net::loopback_up(),
         Prepared::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
         Prepared::PivotRoot => pivot::pivot(root, ends.keep),
-        Prepared::EnterFolder(folder) => rustix::process::chdir(folder.as_c_str()),
-        Prepared::Streams { uid, gid } => ends.connect(*uid, *gid),
+        Prepared::EnterFolder(folder) => enter_directory(folder),
+        Prepared::Streams { uid, gid } => ends.connect(root, *uid, *gid),
         Prepared::Signals => {
             signal::reset_actions();
             signal::set_mask(signal::Mask::NONE).map(drop)
@@ -132,7 +188,13 @@ fn apply(op: &Prepared<'_>, child: &Child<'_>, ends: Ends<'_>) -> Result<()> {
         }
         Prepared::Capabilities(set) => caps::restrict(*set),
         Prepared::DieWithParent => die_with_parent(child.parent.as_fd()),
-        Prepared::CloseDescriptors => mount::close_on_exec_from(3),
+        Prepared::ScopeSockets(rules) => rules.map_or(Ok(()), landlock::restrict_self),
+        // Those that leave something are in `apply`.
+        Prepared::Blanks
+        | Prepared::Mask(_)
+        | Prepared::RenewDieWithParent
+        | Prepared::CloseDescriptors
+        | Prepared::Verify(_) => Err(Errno::INVAL),
     }
 }
 
@@ -283,13 +345,36 @@ fn clone_path(folder: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Resul
     rustix::mount::open_tree(folder, path, copy | more)
 }
 
-fn bind_device(root: BorrowedFd<'_>, host: &CStr, name: &CStr) -> Result<()> {
+/// Makes a device that is the step's own: what the step does to its mode or owner stays with it.
+/// `/dev` itself is mounted `nodev`, so the node is mounted over itself without that flag.
+fn make_device(root: BorrowedFd<'_>, host: &CStr, name: &CStr, device: Device) -> Result<()> {
     let dev = resolve(root, c"/dev")?;
+    let (major, minor) = device.number;
+    let number = rustix::fs::makedev(major, minor);
+    let mode = Mode::from(0o666);
+    match rustix::fs::mknodat(dev.as_fd(), name, FileType::CharacterDevice, mode, number) {
+        Ok(()) => {}
+        Err(Errno::PERM) => return bind_device(dev.as_fd(), host, name),
+        Err(errno) => return Err(errno),
+    }
+    let own = clone_path(dev.as_fd(), name, OpenTreeFlags::empty())?;
+    mount::allow_devices(own.as_fd())?;
+    move_onto(own.as_fd(), open_path(dev.as_fd(), name)?.as_fd())
+}
+
+/// Shows a device of the host, read-only: its inode belongs to the host.
+fn bind_device(dev: BorrowedFd<'_>, host: &CStr, name: &CStr) -> Result<()> {
     let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    drop(rustix::fs::openat(dev.as_fd(), name, new, Mode::from(0o666))?);
+    drop(rustix::fs::openat(dev, name, new, Mode::from(0o666))?);
     let device = clone_path(CWD, host, OpenTreeFlags::empty())?;
-    let place = rustix::fs::openat(dev, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    move_onto(device.as_fd(), place.as_fd())
+    mount::restrict_tree(device.as_fd(), mount::READ_ONLY | mount::NO_SUID | mount::NO_EXEC)?;
+    move_onto(device.as_fd(), open_path(dev, name)?.as_fd())
+}
+
+/// Opens a name in `directory` that this process has just made.
+fn open_path(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, name, flags, Mode::empty())
 }
 
 fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
@@ -304,26 +389,43 @@ fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     move_onto(tree.as_fd(), place.as_fd())
 }
 
-fn mask(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+/// What lies over masked files.
+const BLANK_FILE: &CStr = c"file";
+/// What lies over masked directories.
+const BLANK_DIRECTORY: &CStr = c"directory";
+
+/// Mounts a read-only tmpfs with [`BLANK_FILE`] and [`BLANK_DIRECTORY`] on `/proc`, where the
+/// step's own procfs will hide it.
+fn make_blanks(root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let blanks = rootfs::detached_tmpfs()?;
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(&blanks, BLANK_FILE, new, Mode::from(0o444))?);
+    rustix::fs::mkdirat(&blanks, BLANK_DIRECTORY, Mode::from(0o555))?;
+    let attributes = mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV | mount::NO_EXEC;
+    mount::restrict_tree(blanks.as_fd(), attributes)?;
+    move_onto(blanks.as_fd(), resolve_or_create_folder(root, c"/proc")?.as_fd())?;
+    Ok(blanks)
+}
+
+fn mask(root: BorrowedFd<'_>, path: &CStr, blanks: Option<&OwnedFd>) -> Result<()> {
     let place = match resolve(root, path) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         place => place?,
     };
     let about = rustix::fs::fstat(&place)?;
-    let empty = if rustix::fs::FileType::from_raw_mode(about.st_mode).is_dir() {
-        empty_folder()?
-    } else {
-        clone_path(CWD, c"/dev/null", OpenTreeFlags::empty())?
-    };
-    move_onto(empty.as_fd(), place.as_fd())
+    let is_directory = FileType::from_raw_mode(about.st_mode).is_dir();
+    let name = if is_directory { BLANK_DIRECTORY } else { BLANK_FILE };
+    let blanks = blanks.ok_or(Errno::INVAL)?.as_fd();
+    // The clone has the attributes of its mount.
+    move_onto(clone_path(blanks, name, OpenTreeFlags::empty())?.as_fd(), place.as_fd())
 }
 
-fn empty_folder() -> Result<OwnedFd> {
-    let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    rustix::mount::fsconfig_set_string(context.as_fd(), c"size", c"4k")?;
-    rustix::mount::fsconfig_create(context.as_fd())?;
-    let read_only = NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
-    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, read_only)
+/// Enters the working directory, which an image or a Dockerfile names: never by a magic link such
+/// as `/proc/self/fd/7` (CVE-2024-21626).
+fn enter_directory(path: &CStr) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(c"/", flags, Mode::empty())?;
+    rustix::process::fchdir(open_in(root.as_fd(), path, flags)?)
 }
 
 fn die_with_parent(parent: BorrowedFd<'_>) -> Result<()> {
@@ -337,27 +439,46 @@ fn die_with_parent(parent: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Tries the candidates as execvp(3) does; returns only when none could be executed.
-fn execute(child: &Child<'_>) -> Report {
-    let mut worst = Report { op: EXEC, errno: Errno::NOENT.raw_os_error(), program_exists: 0 };
+/// Sets the signal once more. The death of rbuild in between shows on the status pipe, whose
+/// reader is rbuild alone.
+fn renew_die_with_parent(status: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let mut reader = [PollFd::from_borrowed_fd(status, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut reader, Some(&at_once))? {
+        0 => Ok(()),
+        _ => Err(Errno::SRCH),
+    }
+}
+
+/// Becomes the launcher, which tries the candidates; returns only when that failed.
+fn execute(child: &Child<'_>, state: &State<'_>) -> Report {
+    let report = |errno: Errno| Report { op: EXEC, errno: errno.raw_os_error(), detail: 1 };
+    if leads_through_magic_link(child) {
+        return report(Errno::LOOP);
+    }
+    report(exec::execveat(state.launcher, &child.argv, &child.env))
+}
+
+/// Returns whether the first candidate that exists is reached by a magic link of `/proc`. The
+/// launcher makes that harmless; here it gets an error that says so.
+fn leads_through_magic_link(child: &Child<'_>) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     for program in &child.programs {
-        let errno = exec::execve(program, &child.argv, &child.env);
-        let report = |exists| Report {
-            op: EXEC,
-            errno: errno.raw_os_error(),
-            program_exists: u32::from(exists),
-        };
-        match errno {
-            Errno::NOENT | Errno::NOTDIR => {
-                let found = rustix::fs::statat(CWD, program.as_c_str(), AtFlags::empty()).is_ok();
-                if found {
-                    return report(true);
-                }
+        let found = rustix::fs::openat2(
+            CWD,
+            program.as_c_str(),
+            flags,
+            Mode::empty(),
+            ResolveFlags::NO_MAGICLINKS,
+        );
+        match found {
+            Ok(_) => return false,
+            Err(Errno::LOOP) => {
+                return rustix::fs::statat(CWD, program.as_c_str(), AtFlags::empty()).is_ok();
             }
-            // Another folder may have one that may be executed.
-            Errno::ACCESS => worst = report(true),
-            _ => return report(true),
+            Err(_) => {}
         }
     }
-    worst
+    false
 }

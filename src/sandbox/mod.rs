@@ -1,7 +1,8 @@
 //! Runs one command in one rootfs; knows nothing of Dockerfiles or images.
 //!
 //! [`run()`] makes a list of operations ([`rootfs_ops`], a pure function), prepares what they need,
-//! and starts a child in new namespaces that applies them one by one and executes the command.
+//! and starts a child in new namespaces that applies them one by one, verifies the result, and
+//! executes the command by way of a small program of its own, the launcher.
 //! The command is pid 1 of its namespace: when it ends, the kernel ends all that it started.
 //! An ordinary user's rbuild first goes to a user namespace of its own.
 
@@ -9,6 +10,7 @@ mod caps;
 mod child;
 mod idmap;
 mod keep;
+mod launcher;
 mod ops;
 mod ops_text;
 mod pivot;
@@ -20,10 +22,11 @@ mod spec;
 mod streams;
 mod sys;
 mod terminal;
+mod verify;
 
 pub use caps::may_raise_limits;
 pub use idmap::{Entered, enter_user_namespace, in_user_namespace};
-pub use ops::{MountFlags, SetupOp, rootfs_ops};
+pub use ops::{Device, MountFlags, SetupOp, rootfs_ops};
 pub use rootfs::{MAX_LOWERS, Rootfs, memory_folder, merged_folders};
 pub use run::{Attending, Ran, run, run_attended};
 pub use spec::{

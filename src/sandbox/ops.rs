@@ -37,8 +37,9 @@ pub enum SetupOp {
     },
     /// A folder in the step's own `/dev`.
     DevFolder(&'static str),
-    /// A device of the host in the step's own `/dev`.
-    DevNode(&'static str),
+    /// A device in the step's own `/dev`: a node of its own, or where the kernel forbids that
+    /// (in a user namespace), the host's, read-only.
+    DevNode(Device),
     /// A symbolic link in the step's own `/dev`.
     DevLink {
         /// Its name.
@@ -48,7 +49,11 @@ pub enum SetupOp {
     },
     /// Makes what is there, if anything, read-only.
     ReadOnly(&'static str),
-    /// Hides what is there, if anything: an empty file or an empty folder lies over it.
+    /// Makes an empty file and an empty directory, read-only, for [`SetupOp::Mask`]. They lie in a
+    /// tmpfs below the `/proc` that is mounted next: a part of a mount can only be cloned where
+    /// the mount has a place (before Linux 6.15).
+    Blanks,
+    /// Hides what is there, if anything, behind an empty file or an empty directory.
     Mask(&'static str),
     /// Finds `RunSpec::mounts[index]` in a mount that has no place yet, before the old root goes.
     Locate {
@@ -88,10 +93,13 @@ pub enum SetupOp {
         /// Whether the mounts then are handed to rbuild, for others to see what the command left.
         kept: bool,
     },
-    /// Enters the working directory.
+    /// Closes every descriptor but the streams, the status pipe and the launcher: whatever is
+    /// resolved from here on cannot lead to the host through `/proc/self/fd`.
+    CloseDescriptors,
+    /// Enters the working directory, without following magic links.
     EnterFolder(PathBuf),
-    /// The three streams: pipes or a terminal, which the user may reopen. Without one, the input is
-    /// empty.
+    /// The three streams: pipes or a terminal, which the user may reopen. Without an input it is
+    /// the step's `/dev/null`, so that nothing of the caller may be mounted there yet.
     Streams {
         /// Who owns them.
         uid: u32,
@@ -118,8 +126,23 @@ pub enum SetupOp {
     Capabilities(CapabilitySet),
     /// The kernel ends the step when rbuild dies.
     DieWithParent,
-    /// No descriptor but the three streams survives exec.
-    CloseDescriptors,
+    /// The same once more, after the changes of credentials, which take it back (prctl(2),
+    /// `PR_SET_PDEATHSIG`).
+    RenewDieWithParent,
+    /// Keeps abstract sockets of the host out of reach (Landlock, Linux 6.12); they belong to the
+    /// network namespace, which the step shares.
+    ScopeSockets,
+    /// Checks that all of the above took effect; otherwise the command is not executed.
+    Verify,
+}
+
+/// A device that every container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    /// Its name in `/dev`.
+    pub name: &'static str,
+    /// Its major and minor number (Documentation/admin-guide/devices.txt).
+    pub number: (u32, u32),
 }
 
 /// What a mount does not allow.
@@ -133,9 +156,18 @@ pub enum MountFlags {
     NoSuidExecDev,
 }
 
-/// Devices that a container has; the host's own are bound, since a user namespace cannot make
-/// any.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Devices that a container has.
+const DEVICES: [Device; 6] = [
+    NULL,
+    Device { name: "zero", number: (1, 5) },
+    Device { name: "full", number: (1, 7) },
+    Device { name: "random", number: (1, 8) },
+    Device { name: "urandom", number: (1, 9) },
+    Device { name: "tty", number: (5, 0) },
+];
+
+/// The device that a step reads when it has no input.
+pub(super) const NULL: Device = Device { name: "null", number: (1, 3) };
 
 /// Links in `/dev`, as docker makes them.
 const LINKS: [(&str, &str); 6] = [
@@ -173,10 +205,11 @@ const READ_ONLY: [&str; 5] =
 /// The setup of `spec`, in the order in which it must be done.
 #[must_use]
 pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
-    let mut ops = match spec.view {
+    let mut ops = vec![SetupOp::DieWithParent];
+    ops.extend(match spec.view {
         View::Own | View::Kept => own_mounts(spec),
         View::Of(_) => joined_mounts(spec),
-    };
+    });
     ops.extend(process(spec));
     ops
 }
@@ -188,6 +221,7 @@ fn own_mounts(spec: &RunSpec) -> Vec<SetupOp> {
     ops.push(SetupOp::AttachRoot);
     ops.extend(proc_and_sys(spec.insecure));
     ops.extend(dev(spec));
+    ops.push(streams(spec));
     ops.extend(spec.mounts.iter().enumerate().map(bind));
     ops.push(SetupOp::PivotRoot { kept: matches!(spec.view, View::Kept) });
     ops
@@ -196,7 +230,11 @@ fn own_mounts(spec: &RunSpec) -> Vec<SetupOp> {
 /// Takes the rootfs over from a command that has ended. Its processes are gone, and with them what
 /// its `/proc` showed; its terminals may be others' by now.
 fn joined_mounts(spec: &RunSpec) -> Vec<SetupOp> {
-    let mut ops = vec![SetupOp::JoinMounts, proc()];
+    let mut ops = vec![SetupOp::JoinMounts];
+    if !spec.insecure {
+        ops.push(SetupOp::Blanks);
+    }
+    ops.push(proc());
     if !spec.insecure {
         let in_proc = |path: &&str| path.starts_with("/proc/");
         ops.extend(READ_ONLY.into_iter().filter(in_proc).map(SetupOp::ReadOnly));
@@ -205,6 +243,7 @@ fn joined_mounts(spec: &RunSpec) -> Vec<SetupOp> {
     if spec.streams == Streams::Terminal {
         ops.push(SetupOp::Terminals);
     }
+    ops.push(streams(spec));
     ops.extend(spec.mounts.iter().enumerate().map(bind));
     ops
 }
@@ -216,8 +255,11 @@ fn process(spec: &RunSpec) -> Vec<SetupOp> {
         ops.push(SetupOp::Loopback);
     }
     ops.push(SetupOp::Hostname(spec.hostname.clone()));
-    let gid = if spec.streams == Streams::Terminal { TTY_GROUP } else { spec.user.gid };
-    ops.push(SetupOp::Streams { uid: spec.user.uid, gid });
+    if spec.network == Network::Host && !spec.insecure {
+        ops.push(SetupOp::ScopeSockets);
+    }
+    // Before any path that an image or a Dockerfile has a say in is resolved from `/`.
+    ops.push(SetupOp::CloseDescriptors);
     ops.push(SetupOp::EnterFolder(spec.cwd.clone()));
     ops.extend([SetupOp::Signals, SetupOp::Session]);
     if spec.streams == Streams::Terminal {
@@ -227,10 +269,13 @@ fn process(spec: &RunSpec) -> Vec<SetupOp> {
     // Before the capabilities go: raising a limit needs one.
     ops.extend(spec.limits.iter().copied().map(SetupOp::Limit));
     ops.extend(rights(spec));
-    // After the last change of credentials, which would take it back.
-    ops.push(SetupOp::DieWithParent);
-    ops.push(SetupOp::CloseDescriptors);
+    ops.extend([SetupOp::RenewDieWithParent, SetupOp::Verify]);
     ops
+}
+
+fn streams(spec: &RunSpec) -> SetupOp {
+    let gid = if spec.streams == Streams::Terminal { TTY_GROUP } else { spec.user.gid };
+    SetupOp::Streams { uid: spec.user.uid, gid }
 }
 
 fn bind((index, mount): (usize, &Mount)) -> SetupOp {
@@ -262,7 +307,11 @@ fn proc() -> SetupOp {
 }
 
 fn proc_and_sys(insecure: bool) -> Vec<SetupOp> {
-    let mut ops = vec![proc(), SetupOp::Sys { read_only: !insecure }];
+    let mut ops = Vec::new();
+    if !insecure {
+        ops.push(SetupOp::Blanks);
+    }
+    ops.extend([proc(), SetupOp::Sys { read_only: !insecure }]);
     if !insecure {
         ops.extend(READ_ONLY.map(SetupOp::ReadOnly));
         ops.extend(MASKED.map(SetupOp::Mask));
@@ -323,18 +372,31 @@ const TTY_GROUP: u32 = 5;
 /// The filter goes first, since loading it needs a capability; of the credentials the bounding
 /// set, since that needs another.
 fn rights(spec: &RunSpec) -> Vec<SetupOp> {
-    if spec.insecure {
-        return vec![SetupOp::Become(spec.user.clone())];
+    let mut ops = Vec::new();
+    if let Some(set) = bounding_set(spec) {
+        ops.extend([SetupOp::Seccomp, SetupOp::BoundingSet(set)]);
     }
-    let mut ops = vec![
-        SetupOp::Seccomp,
-        SetupOp::BoundingSet(caps::DOCKER_DEFAULT),
-        SetupOp::Become(spec.user.clone()),
-    ];
-    if spec.user.uid == 0 {
-        ops.push(SetupOp::Capabilities(caps::DOCKER_DEFAULT));
-    }
+    ops.push(SetupOp::Become(spec.user.clone()));
+    ops.extend(capabilities(spec).map(SetupOp::Capabilities));
     ops
+}
+
+/// What a step, and whatever it executes, can have at most; no limit for `insecure` ones.
+///
+/// In rbuild's network namespace `CAP_NET_RAW` would let a step of root read all of the host's
+/// traffic, by packet sockets. There ping(8) works where `net.ipv4.ping_group_range` allows it.
+pub(super) fn bounding_set(spec: &RunSpec) -> Option<CapabilitySet> {
+    match (spec.insecure, spec.network) {
+        (true, _) => None,
+        (false, Network::None) => Some(caps::DOCKER_DEFAULT),
+        (false, Network::Host) => Some(caps::DOCKER_DEFAULT.difference(CapabilitySet::NET_RAW)),
+    }
+}
+
+/// What a step begins with; `None` for all that rbuild has. It also empties the inheritable set,
+/// which rbuild may have been started with and which a change of user keeps (CVE-2025-27612).
+pub(super) fn capabilities(spec: &RunSpec) -> Option<CapabilitySet> {
+    if spec.user.uid == 0 { bounding_set(spec) } else { Some(CapabilitySet::empty()) }
 }
 
 #[cfg(test)]
@@ -393,7 +455,9 @@ mod tests {
         let namespace = std::fs::File::open("/dev/null").unwrap().into();
         let joined = spec(View::Of(Arc::new(Kept { namespace })));
         insta::assert_snapshot!(list(&joined), @"
+        tie the step's life to rbuild's
         enter the mounts of the command that has ended
+        make an empty file and an empty directory to mask with
         mount proc on /proc (nosuid,noexec,nodev)
         make /proc/bus read-only
         make /proc/fs read-only
@@ -411,10 +475,11 @@ mod tests {
         mask /proc/timer_list
         mask /proc/timer_stats
         mount the terminals on /dev/pts
+        connect the streams for 7:5
         mount a tmpfs on /scratch (writable), mode 1777
         bring the loopback interface up
         set the hostname to `sandbox`
-        connect the streams for 7:5
+        close the descriptors
         enter the working directory /work
         reset the signals
         start a session
@@ -423,8 +488,9 @@ mod tests {
         load the system call filter
         limit the capabilities to a80425fb
         become the user 7:8 with groups []
-        tie the step's life to rbuild's
-        close the descriptors
+        set the capabilities to 0
+        tie the step's life to rbuild's, as the user that it is now
+        verify the sandbox
         ");
     }
 }

@@ -24,9 +24,10 @@ impl fmt::Display for SetupOp {
             }
             Self::Sys { read_only } => write!(f, "mount /sys ({})", access(*read_only)),
             Self::DevFolder(name) => write!(f, "make the folder /dev/{name}"),
-            Self::DevNode(name) => write!(f, "bind the device /dev/{name}"),
+            Self::DevNode(device) => write!(f, "make the device /dev/{}", device.name),
             Self::DevLink { name, to } => write!(f, "link /dev/{name} to {to}"),
             Self::ReadOnly(path) => write!(f, "make {path} read-only"),
+            Self::Blanks => f.write_str("make an empty file and an empty directory to mask with"),
             Self::Mask(path) => write!(f, "mask {path}"),
             Self::Locate { path, read_only, .. } => {
                 write!(f, "find {} of a mount ({})", path.display(), access(*read_only))
@@ -63,7 +64,12 @@ impl fmt::Display for SetupOp {
             }
             Self::Capabilities(set) => write!(f, "set the capabilities to {:x}", set.bits()),
             Self::DieWithParent => f.write_str("tie the step's life to rbuild's"),
+            Self::RenewDieWithParent => {
+                f.write_str("tie the step's life to rbuild's, as the user that it is now")
+            }
+            Self::ScopeSockets => f.write_str("shut the host's abstract sockets out"),
             Self::CloseDescriptors => f.write_str("close the descriptors"),
+            Self::Verify => f.write_str("verify the sandbox"),
         }
     }
 }

@@ -5,20 +5,22 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::process::{Gid, PidfdFlags, Resource, Rlimit, Uid};
 use rustix::thread::CapabilitySet;
 
-use super::ops::{DEV_PTS, MountFlags, SetupOp};
+use super::launcher;
+use super::ops::{self, DEV_PTS, Device, MountFlags, SetupOp};
 use super::rootfs::Rootfs;
 use super::seccomp;
 use super::spec::{Kept, Limit, Mount, MountSource, RunSpec, SandboxError, View};
 use super::sys::exec::StringArray;
-use super::sys::mount;
+use super::sys::{landlock, mount};
 use super::terminal::Terminal;
+use super::verify::Expected;
 
 /// A new file system and where it goes.
 #[derive(Debug)]
@@ -69,12 +71,14 @@ pub(super) enum Prepared<'a> {
     DevNode {
         host: CString,
         name: CString,
+        device: Device,
     },
     DevLink {
         name: CString,
         to: CString,
     },
     ReadOnly(CString),
+    Blanks,
     Mask(CString),
     /// `mount` is a descriptor of its own, which the child makes lead to `path` in it.
     Locate {
@@ -108,7 +112,11 @@ pub(super) enum Prepared<'a> {
     },
     Capabilities(CapabilitySet),
     DieWithParent,
+    RenewDieWithParent,
+    /// The rules; `None` where the kernel has none.
+    ScopeSockets(Option<BorrowedFd<'static>>),
     CloseDescriptors,
+    Verify(Expected),
 }
 
 /// All that the child uses.
@@ -116,8 +124,10 @@ pub(super) enum Prepared<'a> {
 pub(super) struct Child<'a> {
     pub(super) ops: Vec<Prepared<'a>>,
     pub(super) root: BorrowedFd<'a>,
-    /// Where the child looks for the program, in order.
+    /// Where the program is looked for, in order.
     pub(super) programs: Vec<CString>,
+    /// What tries them.
+    pub(super) launcher: OwnedFd,
     pub(super) argv: StringArray,
     pub(super) env: StringArray,
     /// rbuild itself, to learn whether it still lives.
@@ -155,10 +165,14 @@ pub(super) fn child<'a>(
     let me = rustix::process::getpid();
     let parent = rustix::process::pidfd_open(me, PidfdFlags::empty())
         .map_err(|errno| SandboxError::setup("open a descriptor of this process", errno))?;
+    let programs = programs(spec)?;
+    let launcher = launcher::make(&programs)
+        .map_err(|errno| SandboxError::setup("make the program that starts the command", errno))?;
     Ok(Child {
         ops,
         root: rootfs.as_fd(),
-        programs: programs(spec)?,
+        programs,
+        launcher,
         argv: StringArray::new(argv.collect::<Result<_, _>>()?),
         env: StringArray::new(env.collect::<Result<_, _>>()?),
         parent,
@@ -214,11 +228,14 @@ fn prepare<'a>(op: &'a SetupOp, given: Given<'a, '_>) -> rustix::io::Result<Prep
         }
         SetupOp::Sys { read_only } => Prepared::Sys { read_only: *read_only },
         SetupOp::DevFolder(name) => Prepared::DevFolder(raw(name)?),
-        SetupOp::DevNode(name) => {
-            Prepared::DevNode { host: raw(&format!("/dev/{name}"))?, name: raw(name)? }
-        }
+        SetupOp::DevNode(device) => Prepared::DevNode {
+            host: raw(&format!("/dev/{}", device.name))?,
+            name: raw(device.name)?,
+            device: *device,
+        },
         SetupOp::DevLink { name, to } => Prepared::DevLink { name: raw(name)?, to: raw(to)? },
         SetupOp::ReadOnly(path) => Prepared::ReadOnly(raw(path)?),
+        SetupOp::Blanks => Prepared::Blanks,
         SetupOp::Mask(path) => Prepared::Mask(raw(path)?),
         SetupOp::Locate { index, path, read_only } => Prepared::Locate {
             mount: source(mounts, *index)?,
@@ -250,7 +267,40 @@ fn prepare<'a>(op: &'a SetupOp, given: Given<'a, '_>) -> rustix::io::Result<Prep
         },
         SetupOp::Capabilities(set) => Prepared::Capabilities(*set),
         SetupOp::DieWithParent => Prepared::DieWithParent,
+        SetupOp::RenewDieWithParent => Prepared::RenewDieWithParent,
+        SetupOp::ScopeSockets => Prepared::ScopeSockets(scope_of_sockets()?),
         SetupOp::CloseDescriptors => Prepared::CloseDescriptors,
+        SetupOp::Verify => Prepared::Verify(expected(given.spec)?),
+    })
+}
+
+/// The rules that keep the host's abstract sockets out of reach, made once.
+fn scope_of_sockets() -> rustix::io::Result<Option<BorrowedFd<'static>>> {
+    static RULES: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    if let Some(rules) = RULES.get() {
+        return Ok(rules.as_ref().map(OwnedFd::as_fd));
+    }
+    let rules = match landlock::scope_of_abstract_sockets() {
+        Ok(rules) => Some(rules),
+        // No Landlock, or one before Linux 6.12, which does not know the length or the scope.
+        Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::TOOBIG | Errno::NOMSG) => None,
+        // A container's filter of system calls.
+        Err(Errno::PERM) => None,
+        Err(errno) => return Err(errno),
+    };
+    Ok(RULES.get_or_init(|| rules).as_ref().map(OwnedFd::as_fd))
+}
+
+/// What [`SetupOp::Verify`] holds the child against.
+fn expected(spec: &RunSpec) -> rustix::io::Result<Expected> {
+    let groups = spec.user.groups.iter().map(|gid| group(*gid));
+    Ok(Expected {
+        uid: user(spec.user.uid)?,
+        gid: group(spec.user.gid)?,
+        groups: groups.collect::<rustix::io::Result<_>>()?,
+        bounding_set: ops::bounding_set(spec),
+        capabilities: ops::capabilities(spec),
+        filtered: !spec.insecure,
     })
 }
 

@@ -85,14 +85,16 @@ pub fn merged_folders(lowers: &[BorrowedFd<'_>]) -> Result<OwnedFd, SandboxError
 /// # Errors
 /// `Setup` with the kernel's answer.
 pub fn memory_folder() -> Result<OwnedFd, SandboxError> {
-    let make = || {
-        let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        rustix::mount::fsconfig_set_string(context.as_fd(), c"mode", c"0755")?;
-        rustix::mount::fsconfig_create(context.as_fd())?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-    };
-    make().map_err(|errno| SandboxError::setup("make a folder in memory", errno))
+    detached_tmpfs().map_err(|errno| SandboxError::setup("make a directory in memory", errno))
+}
+
+/// A new tmpfs, mounted nowhere. Allocates nothing.
+pub(super) fn detached_tmpfs() -> rustix::io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), c"mode", c"0755")?;
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// Where an overlay puts changes.

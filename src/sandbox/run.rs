@@ -17,6 +17,7 @@ use super::rootfs::Rootfs;
 use super::spec::{Exit, Kept, Network, Output, RunSpec, SandboxError, View};
 use super::streams::{Connected, Followed, pipe};
 use super::sys::{clone, signal};
+use super::verify::Part;
 use super::{keep, prepare};
 
 /// What is around a command while it runs.
@@ -68,25 +69,39 @@ pub fn run_attended(
     on_output: &mut dyn FnMut(Output, &[u8]),
 ) -> Ran {
     let mut kept = None;
-    let exit = start_and_attend(rootfs, spec, attending, on_output, &mut kept);
+    let exit = start_and_attend(rootfs, &Setup::of(spec), attending, on_output, &mut kept);
     Ran { exit, kept }
 }
 
-fn start_and_attend(
+/// How the child of a command is set up.
+pub(super) struct Setup<'a> {
+    pub(super) spec: &'a RunSpec,
+    /// Flags of clone(2), `CLONE_NEW*`.
+    pub(super) namespaces: u64,
+    pub(super) ops: Vec<SetupOp>,
+}
+
+impl<'a> Setup<'a> {
+    pub(super) fn of(spec: &'a RunSpec) -> Self {
+        Self { spec, namespaces: namespaces(spec), ops: ops::rootfs_ops(spec) }
+    }
+}
+
+pub(super) fn start_and_attend(
     rootfs: &Rootfs,
-    spec: &RunSpec,
+    setup: &Setup<'_>,
     attending: Attending<'_>,
     on_output: &mut dyn FnMut(Output, &[u8]),
     kept: &mut Option<Kept>,
 ) -> Result<Exit, SandboxError> {
-    let ops = ops::rootfs_ops(spec);
+    let Setup { spec, namespaces, ops } = setup;
     let streams = Connected::new(spec.streams, attending.input)?;
-    let prepared = prepare::child(rootfs, spec, &ops, streams.terminal())?;
+    let prepared = prepare::child(rootfs, spec, ops, streams.terminal())?;
     let status = pipe()?;
     let keep = matches!(spec.view, View::Kept).then(keep::ends).transpose();
     let keep = keep.map_err(|errno| SandboxError::setup("make a pair of sockets", errno))?;
     let ends = streams.ends(status.write.as_fd(), keep.as_ref().map(|(_, child)| child.as_fd()));
-    let step = Step::start(namespaces(spec), &|| child::main(&prepared, ends))?;
+    let step = Step::start(*namespaces, &|| child::main(&prepared, ends))?;
     *kept = keep.and_then(|(own, _)| keep::receive(own.as_fd()));
     // The child has its own copies; while these are open the pipes would not end.
     drop((status.write, prepared));
@@ -96,7 +111,7 @@ fn start_and_attend(
         .map_err(|errno| SandboxError::setup("follow the command", errno))?;
     let exit = step.wait()?;
     match report {
-        Some(report) => Err(failure(report, &ops, spec)),
+        Some(report) => Err(failure(report, ops, spec)),
         None if interrupted => Ok(Exit::Signal(Signal::INT.as_raw())),
         None => Ok(exit),
     }
@@ -189,6 +204,9 @@ fn failure(report: Report, ops: &[SetupOp], spec: &RunSpec) -> SandboxError {
     let source = io::Error::from_raw_os_error(report.errno);
     if report.op != EXEC {
         let op = usize::try_from(report.op).ok().and_then(|index| ops.get(index));
+        if let Some(part) = Part::of_number(report.detail) {
+            return SandboxError::Open { part: part.name() };
+        }
         if matches!(op, Some(SetupOp::Filesystem { kind: "proc", .. })) && is_refusal(&source) {
             return SandboxError::NoUserNamespace {
                 reason: "the kernel refuses a new /proc in it, since part of the present one is \
@@ -203,9 +221,8 @@ fn failure(report: Report, ops: &[SetupOp], spec: &RunSpec) -> SandboxError {
     }
     let argv0: OsString = spec.argv.first().cloned().unwrap_or_default();
     match Errno::from_raw_os_error(report.errno) {
-        Errno::NOENT | Errno::NOTDIR if report.program_exists == 0 => {
-            SandboxError::NotFound { argv0 }
-        }
+        Errno::LOOP => SandboxError::MagicLink { argv0 },
+        Errno::NOENT | Errno::NOTDIR if report.detail == 0 => SandboxError::NotFound { argv0 },
         Errno::NOENT | Errno::NOTDIR => SandboxError::InterpreterNotFound { argv0 },
         Errno::NOEXEC => SandboxError::WrongFormat { argv0 },
         Errno::ACCESS | Errno::PERM => SandboxError::PermissionDenied { argv0 },

@@ -210,6 +210,26 @@ pub enum SandboxError {
         /// The program as it was asked for.
         argv0: OsString,
     },
+    /// The path of the program leads through a magic link, or links lead round in a circle.
+    #[error(
+        "`{}` cannot be executed: its path leads through a link of /proc to something that is not \
+         part of the image, or its links lead round in a circle; name the program by its own path",
+        argv0.display()
+    )]
+    MagicLink {
+        /// The program as it was asked for.
+        argv0: OsString,
+    },
+    /// The child's last check failed: the command was not executed.
+    #[error(
+        "the sandbox is not closed: {part} {} not as intended, so the command was not started; \
+         please report this, with the kernel's version",
+        if part.ends_with('s') { "are" } else { "is" }
+    )]
+    Open {
+        /// What is not as it must be.
+        part: &'static str,
+    },
     /// The arguments and the environment are larger than the kernel takes.
     #[error("the command `{}` with its environment is longer than the kernel allows", argv0.display())]
     TooLong {

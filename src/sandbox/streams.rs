@@ -3,12 +3,13 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Gid, Uid};
 
 use super::child::Report;
+use super::ops::NULL;
 use super::run::{Attending, Step};
 use super::spec::{Output, SandboxError, Streams};
 use super::terminal::Terminal;
@@ -52,8 +53,14 @@ pub(super) struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    /// The child's part: they become its three streams. Allocates nothing.
-    pub(super) fn connect(self, uid: Uid, gid: Gid) -> rustix::io::Result<()> {
+    /// The child's part: they become its three streams; without an input, the null device of
+    /// `root` does. Allocates nothing.
+    pub(super) fn connect(
+        self,
+        root: BorrowedFd<'_>,
+        uid: Uid,
+        gid: Gid,
+    ) -> rustix::io::Result<()> {
         for end in [self.stdout, self.stderr].into_iter().chain(self.stdin) {
             // A program that opens /dev/stdout must be allowed to. Best effort, as in runc.
             let _ = rustix::fs::fchown(end, Some(uid), Some(gid));
@@ -63,9 +70,21 @@ impl Ends<'_> {
         if let Some(stdin) = self.stdin {
             return rustix::stdio::dup2_stdin(stdin);
         }
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        rustix::stdio::dup2_stdin(rustix::fs::open(c"/dev/null", flags, Mode::empty())?)
+        rustix::stdio::dup2_stdin(null_device(root)?)
     }
+}
+
+/// Opens `/dev/null` of `root`, and nothing else that may be there.
+fn null_device(root: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    // A FIFO must not make the child wait.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = rustix::fs::openat2(root, c"/dev/null", flags, Mode::empty(), within)?;
+    let about = rustix::fs::fstat(&file)?;
+    let (major, minor) = NULL.number;
+    let is_null = FileType::from_raw_mode(about.st_mode).is_char_device()
+        && about.st_rdev == rustix::fs::makedev(major, minor);
+    if is_null { Ok(file) } else { Err(Errno::NODEV) }
 }
 
 /// What a command's streams are connected with.

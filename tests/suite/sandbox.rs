@@ -91,6 +91,13 @@ scenarios!(
     steps_run_side_by_side,
     nothing_stays_mounted,
     setuid_programs_work,
+    working_directory_does_not_follow_descriptors_of_rbuild,
+    program_is_not_reached_by_a_magic_link,
+    interpreter_of_a_script_is_not_rbuild,
+    interpreter_of_a_program_is_not_rbuild,
+    devices_of_the_host_keep_their_modes,
+    masks_cannot_be_changed,
+    inheritable_capabilities_are_not_passed_on,
 );
 
 /// Runs a scenario in a process of its own, as an ordinary user.
@@ -177,6 +184,13 @@ fn only_the_three_streams_are_open() {
 
 fn capabilities_are_dockers() {
     let mut spec = shell("grep -E '^(Cap|Seccomp:)' /proc/self/status | tr '\\t' ' '");
+    // Without CAP_NET_RAW, which reads the host's traffic.
+    check(
+        &spec,
+        "CapInh: 0000000000000000\nCapPrm: 00000000a80405fb\nCapEff: 00000000a80405fb\n\
+         CapBnd: 00000000a80405fb\nCapAmb: 0000000000000000\nSeccomp: 2\n",
+    );
+    spec.network = Network::None;
     check(
         &spec,
         "CapInh: 0000000000000000\nCapPrm: 00000000a80425fb\nCapEff: 00000000a80425fb\n\
@@ -314,6 +328,148 @@ fn setuid_programs_work() {
 #[cfg(not(target_arch = "x86_64"))]
 fn system_calls_are_filtered_for_both_word_sizes() {
     skip("the probes are x86 programs");
+}
+
+fn working_directory_does_not_follow_descriptors_of_rbuild() {
+    let fixture = Fixture::new();
+    let mark = fixture.path("base");
+    for number in 0..64 {
+        for path in ["fd", "fdinfo", "../self/fd", "task/1/fd"] {
+            let mut spec = shell(&format!("ls -d .{0} ..{0} ../..{0} ../../..{0}", mark.display()));
+            spec.cwd = format!("/proc/self/{path}/{number}").into();
+            match run_in(&Fixture::new().overlay(), &spec) {
+                Err(SandboxError::Setup { op, .. }) => {
+                    assert!(op.starts_with("enter the working directory"), "{op}");
+                }
+                ran => panic!("{:?}: {ran:?}", spec.cwd),
+            }
+        }
+    }
+    for path in ["/proc/self/cwd", "/proc/self/root", "/proc/1/root/bin", "/proc/thread-self/cwd"] {
+        let mut spec = shell("true");
+        spec.cwd = path.into();
+        let error = run_in(&Fixture::new().overlay(), &spec).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot enter the working directory {path}"));
+    }
+}
+
+fn program_is_not_reached_by_a_magic_link() {
+    for path in ["/proc/self/exe", "/proc/1/exe", "/link", "/proc/self/root/bin/true"] {
+        let fixture = Fixture::new();
+        std::os::unix::fs::symlink("/proc/self/exe", fixture.path("base/link")).unwrap();
+        let error = run_in(&fixture.overlay(), &command(&[path])).unwrap_err();
+        assert!(matches!(error, SandboxError::MagicLink { .. }), "{path}: {error:?}");
+    }
+    for number in 3..64 {
+        let path = format!("/proc/self/fd/{number}/../../../../bin/true");
+        let error = run_in(&Fixture::new().overlay(), &command(&[&path])).unwrap_err();
+        assert!(matches!(error, SandboxError::NotFound { .. }), "{path}: {error:?}");
+    }
+}
+
+/// Runs the executable `program`, which names `/proc/self/exe` as its interpreter.
+fn run_with_interpreter(program: &[u8]) {
+    let own = fs::metadata("/proc/self/exe").unwrap();
+    let fixture = Fixture::new();
+    let path = fixture.path("base/bin/program");
+    fs::write(&path, program).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    match run_in(&fixture.overlay(), &command(&["program"])) {
+        // The launcher, which ends when it is started by a command; or what it makes of a program
+        // with the same addresses.
+        Ok(done) => {
+            assert!(matches!(done.exit, Exit::Code(126) | Exit::Signal(_)), "{done:?}");
+            assert_eq!((done.stdout, done.stderr), (String::new(), String::new()));
+        }
+        Err(error) => assert!(!matches!(error, SandboxError::Setup { .. }), "{error:?}"),
+    }
+    let after = fs::metadata("/proc/self/exe").unwrap();
+    assert_eq!(after.mode(), own.mode());
+}
+
+fn interpreter_of_a_script_is_not_rbuild() {
+    run_with_interpreter(b"#!/proc/self/exe --version\n");
+    run_with_interpreter(b"#!/proc/1/exe\n");
+}
+
+#[cfg(target_arch = "x86_64")]
+fn interpreter_of_a_program_is_not_rbuild() {
+    run_with_interpreter(&elf_with_interpreter("/proc/self/exe"));
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn interpreter_of_a_program_is_not_rbuild() {
+    skip("the probes are x86 programs");
+}
+
+/// A program whose ELF interpreter is `path`.
+#[cfg(target_arch = "x86_64")]
+fn elf_with_interpreter(path: &str) -> Vec<u8> {
+    const HEADER: u64 = 64 + 56;
+    const BASE: u64 = 0x80_0000;
+    let text = format!("{path}\0");
+    let mut file = elf(64, &[0x0f, 0x0b]);
+    file.truncate(64);
+    // Two program headers: PT_INTERP, and one that maps the file.
+    file[56..58].copy_from_slice(&2_u16.to_le_bytes());
+    file[24..32].copy_from_slice(&BASE.to_le_bytes());
+    let len = u64::try_from(text.len()).unwrap();
+    let all = HEADER + 56 + len;
+    for (kind, at, len) in [(3_u32, HEADER + 56, len), (1, 0, all)] {
+        file.extend([kind.to_le_bytes(), 5_u32.to_le_bytes()].concat());
+        let values = [at, BASE + at, BASE + at, len, len, 4096];
+        file.extend(values.into_iter().flat_map(u64::to_le_bytes));
+    }
+    file.extend(text.as_bytes());
+    file
+}
+
+fn devices_of_the_host_keep_their_modes() {
+    let devices = ["null", "zero", "full", "random", "urandom", "tty"];
+    let look = || {
+        devices.map(|name| {
+            let about = fs::metadata(Path::new("/dev").join(name)).unwrap();
+            (about.mode(), about.uid(), about.gid())
+        })
+    };
+    let before = look();
+    let script = "cd /dev; for f in null zero full random urandom tty; do \
+                  chmod 0 $f; chown 7:7 $f; touch -d @0 $f; rm -f $f; done 2>/dev/null; true";
+    run_in(&Fixture::new().overlay(), &shell(script)).unwrap();
+    let after = look();
+    for (name, (mode, uid, gid)) in devices.iter().zip(&before) {
+        // Mended before the test fails: other programs need them.
+        let path = Path::new("/dev").join(name);
+        let _ = fs::set_permissions(&path, fs::Permissions::from_mode(*mode));
+        let _ = std::os::unix::fs::chown(&path, Some(*uid), Some(*gid));
+    }
+    assert_eq!(after, before);
+}
+
+fn masks_cannot_be_changed() {
+    let script = "for f in /proc/kcore /proc/keys /proc/timer_list /sys/firmware; do \
+                  [ -e $f ] || continue; \
+                  chmod 777 $f 2>/dev/null && echo chmod $f; \
+                  chown 7:7 $f 2>/dev/null && echo chown $f; \
+                  touch $f 2>/dev/null && echo touch $f; \
+                  (echo x > $f) 2>/dev/null && echo write $f; \
+                  (echo x > $f/x) 2>/dev/null && echo create $f; done; \
+                  umount /proc/keys 2>/dev/null && echo umount; stat -c %s /proc/keys";
+    check(&shell(script), "0\n");
+}
+
+fn inheritable_capabilities_are_not_passed_on() {
+    // As of a caller that `setpriv --inh-caps +chown` started.
+    let mut sets = rustix::thread::capabilities(None).unwrap();
+    let before = sets;
+    sets.inheritable |= rustix::thread::CapabilitySet::CHOWN;
+    rustix::thread::set_capabilities(None, sets).unwrap();
+    for uid in [0, 1] {
+        let mut spec = shell("grep -E '^Cap(Inh|Amb)' /proc/self/status | tr '\\t' ' '");
+        spec.user = User { uid, gid: uid, groups: Vec::new() };
+        check(&spec, "CapInh: 0000000000000000\nCapAmb: 0000000000000000\n");
+    }
+    rustix::thread::set_capabilities(None, before).unwrap();
 }
 
 fn dev_has_what_a_container_has() {

@@ -1,6 +1,7 @@
-//! Replaces the child by the step's command.
+//! Replaces the child by the launcher.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr;
 
 use rustix::io::Errno;
@@ -22,21 +23,24 @@ impl StringArray {
     }
 }
 
-/// Executes `path`; returns only when that failed. execve(2). Allocates nothing.
-pub(in crate::sandbox) fn execve(
-    path: &CStr,
+/// Executes `program`; returns only when that failed. execveat(2) with `AT_EMPTY_PATH`, Linux
+/// 3.19. Allocates nothing.
+pub(in crate::sandbox) fn execveat(
+    program: BorrowedFd<'_>,
     arguments: &StringArray,
     environment: &StringArray,
 ) -> Errno {
     debug_assert!(arguments.pointers.len() > arguments.strings.len());
-    // SAFETY: `path` ends with a null byte; both arrays end with a null pointer, and their other
+    // SAFETY: the path is an empty C string; both arrays end with a null pointer, and their other
     // pointers point into strings that the same value owns and never changes.
     let result = unsafe {
         libc::syscall(
-            libc::SYS_execve,
-            path.as_ptr(),
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
             arguments.pointers.as_ptr(),
             environment.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
         )
     };
     match super::checked(result) {

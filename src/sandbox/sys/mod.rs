@@ -5,9 +5,13 @@
 #![allow(unsafe_code, reason = "rustix has no safe form of the calls that live here")]
 
 pub(super) mod clone;
+pub(super) mod descriptors;
 pub(super) mod exec;
 pub(super) mod filter;
 pub(super) mod fork;
+pub(super) mod identity;
+pub(super) mod landlock;
+pub(super) mod launcher;
 pub(super) mod mount;
 pub(super) mod net;
 pub(super) mod signal;

@@ -1,4 +1,4 @@
-//! Changes attributes of mounts, and descriptors in bulk.
+//! Changes attributes of mounts.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -21,8 +21,18 @@ pub(in crate::sandbox) fn restrict_tree(
     mount: BorrowedFd<'_>,
     attributes: u64,
 ) -> rustix::io::Result<()> {
+    change_tree(mount, attributes, 0)
+}
+
+/// Lets devices on the mount at `mount` be opened, and forbids it set-id programs and executing.
+/// Only a device of the caller's own making may be there. Allocates nothing.
+pub(in crate::sandbox) fn allow_devices(mount: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    change_tree(mount, NO_SUID | NO_EXEC, NO_DEV)
+}
+
+fn change_tree(mount: BorrowedFd<'_>, set: u64, clear: u64) -> rustix::io::Result<()> {
     let change =
-        libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: PRIVATE, userns_fd: 0 };
+        libc::mount_attr { attr_set: set, attr_clr: clear, propagation: PRIVATE, userns_fd: 0 };
     // SAFETY: the path is a C string, `change` is as large as said; both outlive the call.
     super::checked(unsafe {
         libc::syscall(
@@ -46,16 +56,6 @@ pub(in crate::sandbox) fn replace(
     // SAFETY: three integers. The number stays an open descriptor, so its owner loses nothing.
     super::checked(unsafe {
         libc::syscall(libc::SYS_dup3, other.as_raw_fd(), descriptor.as_raw_fd(), libc::O_CLOEXEC)
-    })?;
-    Ok(())
-}
-
-/// Marks every descriptor from `first` on as one that exec closes. `close_range`(2) with
-/// `CLOSE_RANGE_CLOEXEC`, Linux 5.11. Allocates nothing.
-pub(in crate::sandbox) fn close_on_exec_from(first: libc::c_uint) -> rustix::io::Result<()> {
-    // SAFETY: three integers; descriptors stay open, so that no owner loses one.
-    super::checked(unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     })?;
     Ok(())
 }

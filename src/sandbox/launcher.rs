@@ -1,0 +1,194 @@
+//! The program that a step's child executes first, and that executes the step's command.
+//!
+//! While execve(2) resolves a path, a `#!` line or an ELF interpreter, `/proc/self/exe` still
+//! leads to the *calling* program. Were that rbuild, a command of `/proc/self/exe` would give a
+//! step a handle on the host's binary (CVE-2019-5736). So the child becomes this program of a few
+//! hundred bytes first: a sealed file in memory, which nobody can write to and which is gone with
+//! the last process that uses it.
+//!
+//! The paths to try are part of the file. So the command's arguments and environment reach it
+//! unchanged, and no limit on their size shrinks.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::{Errno, Result};
+
+use super::rootfs;
+use super::sys::{launcher, mount};
+
+/// The exit status of a launcher that was started by the command itself.
+#[cfg(test)]
+pub(super) const STARTED_BY_COMMAND: u8 = 126;
+
+/// Bytes of an ELF header and of a program header (`Elf64_Ehdr` and `Elf64_Phdr`, elf(5)).
+const ELF_HEADER_BYTES: u16 = 64;
+const PROGRAM_HEADER_BYTES: u16 = 56;
+const N_PROGRAM_HEADERS: u16 = 2;
+
+/// Where the file is mapped: above `vm.mmap_min_addr`, and aligned for pages of 64 KiB, too.
+const ADDRESS: u64 = 0x40_0000;
+const ALIGNMENT: u64 = 0x1_0000;
+
+/// `e_machine` of elf(5).
+const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+
+/// Makes the launcher that tries `programs` in order. Returns a descriptor for execveat(2).
+///
+/// # Errors
+/// The kernel's. `ACCESS` if neither a file in memory nor one in a tmpfs may be executable.
+pub(super) fn make(programs: &[CString]) -> Result<OwnedFd> {
+    let image = image(programs);
+    match sealed(&image) {
+        // `vm.memfd_noexec=2` (Linux 6.3) forbids executable files in memory.
+        Err(Errno::ACCESS | Errno::PERM) => in_tmpfs(&image),
+        made => made,
+    }
+}
+
+/// A memfd that cannot be changed any more.
+fn sealed(image: &[u8]) -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = match rustix::fs::memfd_create(c"rbuild-launcher", flags | MemfdFlags::EXEC) {
+        // Before Linux 6.3, when all of them were executable.
+        Err(Errno::INVAL) => rustix::fs::memfd_create(c"rbuild-launcher", flags)?,
+        made => made?,
+    };
+    write_all(&file, image)?;
+    let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK;
+    match rustix::fs::fcntl_add_seals(&file, all | SealFlags::EXEC | SealFlags::SEAL) {
+        // Linux 6.3 knows SEAL_EXEC, which forbids a change of mode.
+        Err(Errno::INVAL) => rustix::fs::fcntl_add_seals(&file, all | SealFlags::SEAL)?,
+        sealed => sealed?,
+    }
+    Ok(file)
+}
+
+/// A file in a read-only tmpfs that is mounted nowhere.
+fn in_tmpfs(image: &[u8]) -> Result<OwnedFd> {
+    let tmpfs = rootfs::detached_tmpfs()?;
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&tmpfs, c"launcher", new, Mode::from(0o555))?;
+    write_all(&file, image)?;
+    drop(file);
+    mount::restrict_tree(tmpfs.as_fd(), mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(&tmpfs, c"launcher", flags, Mode::empty())
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let len = rustix::io::retry_on_intr(|| rustix::io::write(file, bytes))?;
+        bytes = bytes.get(len..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// The launcher as an ELF file: headers, code, the paths.
+fn image(programs: &[CString]) -> Vec<u8> {
+    let code = launcher::code();
+    let headers = ELF_HEADER_BYTES.saturating_add(PROGRAM_HEADER_BYTES * N_PROGRAM_HEADERS);
+    let paths: usize = programs.iter().map(|path| path.as_bytes_with_nul().len()).sum();
+    let len =
+        usize::from(headers).saturating_add(code.len()).saturating_add(paths).saturating_add(1);
+    let mut image = Vec::with_capacity(len);
+    elf_header(&mut image, ADDRESS.saturating_add(u64::from(headers)));
+    program_headers(&mut image, u64::try_from(len).unwrap_or(u64::MAX));
+    image.extend_from_slice(code);
+    for path in programs {
+        image.extend_from_slice(path.as_bytes_with_nul());
+    }
+    image.push(0);
+    image
+}
+
+fn elf_header(image: &mut Vec<u8>, entry: u64) {
+    // 64 bits, the byte order of this machine, version 1.
+    let order = if cfg!(target_endian = "big") { 2 } else { 1 };
+    image.extend_from_slice(&[0x7f, b'E', b'L', b'F', 2, order, 1]);
+    image.resize(16, 0);
+    let executable = 2_u16;
+    image.extend_from_slice(&executable.to_ne_bytes());
+    image.extend_from_slice(&MACHINE.to_ne_bytes());
+    image.extend_from_slice(&1_u32.to_ne_bytes());
+    image.extend_from_slice(&entry.to_ne_bytes());
+    image.extend_from_slice(&u64::from(ELF_HEADER_BYTES).to_ne_bytes());
+    let (no_sections, no_flags) = (0_u64, 0_u32);
+    image.extend_from_slice(&no_sections.to_ne_bytes());
+    image.extend_from_slice(&no_flags.to_ne_bytes());
+    for half in [ELF_HEADER_BYTES, PROGRAM_HEADER_BYTES, N_PROGRAM_HEADERS, 64, 0, 0] {
+        image.extend_from_slice(&half.to_ne_bytes());
+    }
+}
+
+/// One segment with the whole file, to be read and executed, and a stack that is not executable.
+fn program_headers(image: &mut Vec<u8>, len: u64) {
+    const LOAD: u32 = 1;
+    const GNU_STACK: u32 = 0x6474_e551;
+    const READ_EXECUTE: u32 = 5;
+    const READ_WRITE: u32 = 6;
+    let load = (LOAD, READ_EXECUTE, [0, ADDRESS, ADDRESS, len, len, ALIGNMENT]);
+    let stack = (GNU_STACK, READ_WRITE, [0, 0, 0, 0, 0, 16]);
+    for (kind, flags, values) in [load, stack] {
+        image.extend_from_slice(&kind.to_ne_bytes());
+        image.extend_from_slice(&flags.to_ne_bytes());
+        for value in values {
+            image.extend_from_slice(&value.to_ne_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests start programs")]
+
+    use std::os::fd::AsRawFd as _;
+    use std::process::Command;
+
+    use super::*;
+
+    fn paths(paths: &[&str]) -> Vec<CString> {
+        paths.iter().map(|path| CString::new(*path).unwrap()).collect()
+    }
+
+    #[test]
+    fn image_is_one_page_at_most_for_a_usual_path() {
+        let image = image(&paths(&["/usr/local/sbin/sh", "/usr/bin/sh"]));
+        assert!(image.len() < 1024, "{}", image.len());
+        assert!(image.ends_with(b"/usr/local/sbin/sh\0/usr/bin/sh\0\0"));
+    }
+
+    #[test]
+    fn launcher_cannot_be_written_to_or_grown() {
+        let file = sealed(&image(&paths(&["/bin/true"]))).unwrap();
+        assert_eq!(rustix::io::pwrite(&file, b"x", 0), Err(Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(&file, 1 << 20), Err(Errno::PERM));
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let open = std::fs::OpenOptions::new().append(true).open(&path);
+        assert!(open.is_err() || std::io::Write::write(&mut open.unwrap(), b"x").is_err());
+    }
+
+    #[test]
+    fn launcher_started_without_a_status_pipe_exits_at_once() {
+        let file = sealed(&image(&paths(&["/bin/true"]))).unwrap();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        // The shell closes its copy of descriptor 3, if there is any.
+        let status = Command::new("/bin/sh").arg("-c").arg(format!("{path} 3>&-")).status();
+        assert_eq!(status.unwrap().code(), Some(STARTED_BY_COMMAND.into()));
+    }
+
+    #[test]
+    fn launcher_in_a_tmpfs_has_the_same_bytes() {
+        if !super::super::caps::has_sys_admin() {
+            assert!(std::env::var_os("RBUILD_REQUIRE").is_none(), "required: the right to mount");
+            return;
+        }
+        let image = image(&paths(&["/bin/true"]));
+        let file = in_tmpfs(&image).unwrap();
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        assert_eq!(std::fs::read(&path).unwrap(), image);
+        let written = std::fs::OpenOptions::new().write(true).open(&path).unwrap_err();
+        assert_eq!(written.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    }
+}

@@ -1,0 +1,74 @@
+//! The descriptors that a child keeps until its command is executed.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
+
+use rustix::io::{Errno, FdFlags};
+
+/// The number of the status pipe in the child, which the launcher's code relies on.
+const STATUS: RawFd = 3;
+/// The number of the launcher's file in the child.
+const LAUNCHER: RawFd = 4;
+/// From here on everything is closed.
+const FIRST_CLOSED: RawFd = 5;
+
+/// Numbers that [`any_open_from_first_closed`] looks at. rbuild opens the lowest free ones, and a step's setup
+/// needs some dozens; each costs a system call.
+const LAST_CHECKED: RawFd = 255;
+
+/// The two descriptors beside the streams that a child needs to execute its command.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::sandbox) struct Kept {
+    /// The status pipe. The launcher sets close-on-exec on it.
+    pub(in crate::sandbox) status: BorrowedFd<'static>,
+    /// The launcher's file, which exec closes.
+    pub(in crate::sandbox) launcher: BorrowedFd<'static>,
+}
+
+/// Closes every descriptor of the calling process but the three streams, `status` and `launcher`,
+/// which get new numbers. `close_range`(2), Linux 5.9. Allocates nothing.
+///
+/// Only for a child with a descriptor table of its own: it takes the descriptors from their owners
+/// without telling them.
+pub(in crate::sandbox) fn keep_only(
+    status: BorrowedFd<'_>,
+    launcher: BorrowedFd<'_>,
+) -> rustix::io::Result<Kept> {
+    // Numbers above both targets first: one may have the other's.
+    let status = rustix::io::fcntl_dupfd_cloexec(status, FIRST_CLOSED)?;
+    let launcher = rustix::io::fcntl_dupfd_cloexec(launcher, FIRST_CLOSED)?;
+    duplicate(status.as_fd(), STATUS, 0)?;
+    duplicate(launcher.as_fd(), LAUNCHER, libc::O_CLOEXEC)?;
+    // Closed below, with all others.
+    std::mem::forget((status, launcher));
+    // SAFETY: three integers. The owners of the closed descriptors live in the parent, whose table
+    // is another one; this process never runs their destructors.
+    super::checked(unsafe {
+        libc::syscall(libc::SYS_close_range, FIRST_CLOSED, libc::c_uint::MAX, 0)
+    })?;
+    // SAFETY: `duplicate` has just opened it, and this process never closes it.
+    let status = unsafe { BorrowedFd::borrow_raw(STATUS) };
+    // SAFETY: likewise.
+    let launcher = unsafe { BorrowedFd::borrow_raw(LAUNCHER) };
+    Ok(Kept { status, launcher })
+}
+
+/// `dup3`(2), to a number that may or may not be in use.
+fn duplicate(from: BorrowedFd<'_>, to: RawFd, flags: libc::c_int) -> rustix::io::Result<()> {
+    // SAFETY: three integers. What `to` meant before belongs to the parent, as said above.
+    super::checked(unsafe { libc::syscall(libc::SYS_dup3, from.as_raw_fd(), to, flags) })?;
+    Ok(())
+}
+
+/// Returns whether a descriptor is open that [`keep_only`] would have closed. Allocates nothing.
+pub(in crate::sandbox) fn any_open_from_first_closed() -> bool {
+    (FIRST_CLOSED..=LAST_CHECKED).any(|number| {
+        // SAFETY: only asks for the flags of a number that may be closed; nothing is done to it.
+        let number = unsafe { BorrowedFd::borrow_raw(number) };
+        rustix::io::fcntl_getfd(number) != Err(Errno::BADF)
+    })
+}
+
+/// Returns whether exec closes the launcher's file, as it must. Allocates nothing.
+pub(in crate::sandbox) fn closed_by_exec(descriptor: BorrowedFd<'_>) -> bool {
+    rustix::io::fcntl_getfd(descriptor).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC))
+}
