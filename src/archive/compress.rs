@@ -5,19 +5,15 @@ use std::io::{self, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::limits::{XZ_MEMORY_BYTES, ZSTD_WINDOW_LOG_MAX};
+
+use super::bounds::{ArchiveBounds, Bounded, Counted};
+
 /// Compressed input is read in pieces of this size.
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// How many first bytes tell the compression.
 const MAGIC_BYTES: usize = 6;
-
-/// The window of a zstd frame may be up to 2^27 bytes, what `zstd --long` makes by default; more is
-/// an attack on memory.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
-
-/// Memory that decoding xz may take. The largest preset, `xz -9`, takes 65 MiB; a stream of a few
-/// bytes may ask for 4 GiB.
-const XZ_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,20 +56,23 @@ pub fn detect(first_bytes: &[u8]) -> Compression {
     }
 }
 
-/// Looks at the first bytes of `source` and decodes it; a stream may have several members.
+/// Looks at the first bytes of `source` and decodes it; a stream may have several members. What
+/// unpacks to more than `bounds` allow ends with an error of the kind `FileTooLarge`.
 ///
 /// # Errors
 /// What `source` gives for its first bytes.
 pub fn decoder(
-    mut source: Box<dyn Read + Send>,
+    source: Box<dyn Read + Send>,
+    bounds: &ArchiveBounds,
 ) -> io::Result<(Compression, Box<dyn Read + Send>)> {
+    let (mut source, n_packed) = Counted::new(source);
     let mut first = Vec::with_capacity(MAGIC_BYTES);
     let n_wanted = u64::try_from(MAGIC_BYTES).unwrap_or(u64::MAX);
     source.by_ref().take(n_wanted).read_to_end(&mut first)?;
     let compression = detect(&first);
     let whole = io::Cursor::new(first).chain(source);
     if compression == Compression::None {
-        return Ok((compression, Box::new(whole)));
+        return Ok((compression, Box::new(Bounded::new(whole, *bounds, n_packed))));
     }
     let whole = BufReader::with_capacity(BUFFER_BYTES, whole);
     let decoded: Box<dyn Read + Send> = match compression {
@@ -91,7 +90,7 @@ pub fn decoder(
             Box::new(decoder)
         }
     };
-    Ok((compression, decoded))
+    Ok((compression, Box::new(Bounded::new(decoded, *bounds, n_packed))))
 }
 
 #[cfg(test)]
@@ -101,7 +100,8 @@ mod tests {
     use super::*;
 
     fn check(bytes: Vec<u8>, want: Compression) {
-        let (found, mut decoded) = decoder(Box::new(io::Cursor::new(bytes))).unwrap();
+        let (found, mut decoded) =
+            decoder(Box::new(io::Cursor::new(bytes)), &ArchiveBounds::default()).unwrap();
         let mut text = String::new();
         decoded.read_to_string(&mut text).unwrap();
         assert_eq!((found, &*text), (want, "first,second"));
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_stream_shorter_than_a_magic_number_is_passed_through() {
         for bytes in [&b""[..], b"B", b"\x1f\x8b"] {
-            let (found, mut decoded) = decoder(Box::new(bytes)).unwrap();
+            let (found, mut decoded) = decoder(Box::new(bytes), &ArchiveBounds::default()).unwrap();
             let mut rest = Vec::new();
             decoded.read_to_end(&mut rest).unwrap();
             assert_eq!((found, &*rest), (Compression::None, bytes));

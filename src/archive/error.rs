@@ -4,6 +4,8 @@ use std::io;
 
 use crate::tree::TreePath;
 
+use super::bounds::TooLarge;
+
 /// A tar that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -65,6 +67,9 @@ pub enum ArchiveError {
         /// The type flag.
         kind: char,
     },
+    /// It holds more than it may.
+    #[error(transparent)]
+    Bounds(#[from] TooLarge),
     /// Something is larger than any honest archive needs.
     #[error("the archive has {what} of more than {limit} near byte {at}")]
     TooLarge {

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use crate::limits::MAX_LISTING_FIELD_BYTES;
 use crate::oci::DiffId;
 use crate::tree::{
     ContentHash, Device, Entry, File, FileOrigin, Item, LayerEntries, Meta, Node, TreePath, Xattrs,
@@ -16,9 +17,6 @@ use super::{ListingError, NOT_IN_ONE_PIECE};
 
 /// `rbuild layer listing`, version 1. Another layout is another number.
 const MAGIC: [u8; 4] = *b"rbL\x01";
-
-/// Of a path, target, attribute; nothing that the kernel takes comes near.
-const MAX_FIELD_BYTES: usize = 1024 * 1024;
 
 const WHITEOUT: u8 = 0;
 const HARD_LINK: u8 = 1;
@@ -245,7 +243,7 @@ impl<'a> Entries<'a> {
         }
         self.path.truncate(n_shared);
         self.path.extend_from_slice(self.input.field()?);
-        if self.path.len() > MAX_FIELD_BYTES {
+        if self.path.len() > MAX_LISTING_FIELD_BYTES {
             return None;
         }
         let path = exact_path(&self.path)?;
@@ -309,7 +307,7 @@ impl<'a> In<'a> {
 
     fn field(&mut self) -> Option<&'a [u8]> {
         let n_bytes = usize::try_from(self.number()?).ok()?;
-        if n_bytes > MAX_FIELD_BYTES {
+        if n_bytes > MAX_LISTING_FIELD_BYTES {
             return None;
         }
         self.take(n_bytes)

@@ -3,9 +3,11 @@
 //! Pure over `Read` and `Write`: it opens no file. What a layer's tar looks like is decided in
 //! `writer` and nowhere else; what may come out of a foreign archive is decided in `reader`.
 
+mod bounds;
 mod compress;
 mod content;
 mod digesting;
+mod entry;
 mod error;
 mod extra;
 mod gzip;
@@ -19,8 +21,10 @@ mod reader;
 mod sparse;
 mod writer;
 
+pub use bounds::{ArchiveBounds, TooLarge};
 pub use compress::{Compression, decoder, detect};
 pub use digesting::{DigestWriter, Mismatch, Pipelined, PipelinedHasher, VerifyReader};
+pub use entry::{ArchiveEntry, EntryKind, Piece};
 pub use error::{ArchiveError, ListingError};
 pub use header::is_tar;
 pub(crate) use layer::LinkMetas;
@@ -28,7 +32,7 @@ pub use layer::{HashingReader, OpenFile, write_listing, write_listing_checked};
 pub use listing::{ListingWriter, PackedListing, tar_at};
 pub use pack::{PackWriter, Packing, packer};
 pub use read_ahead::ReadAhead;
-pub use reader::{ArchiveEntry, EntryKind, MAX_ENTRIES, TarReader};
+pub use reader::TarReader;
 pub use writer::TarWriter;
 
 /// What a whiteout's name begins with (image-spec, layer.md, "Whiteouts").

@@ -170,7 +170,11 @@ mod tests {
                 [(Packing::GZIP, Compression::Gzip), (Packing::ZSTD, Compression::Zstd)]
             {
                 let packed = pack(&bytes, packing, 3, 4096);
-                let (found, mut decoded) = decoder(Box::new(io::Cursor::new(packed))).unwrap();
+                let (found, mut decoded) = decoder(
+                    Box::new(io::Cursor::new(packed)),
+                    &crate::archive::ArchiveBounds::default(),
+                )
+                .unwrap();
                 let mut unpacked = Vec::new();
                 decoded.read_to_end(&mut unpacked).unwrap();
                 assert!(found == want && unpacked == bytes, "{packing:?} {n_bytes}");

@@ -8,66 +8,32 @@ use std::io::{self, BufReader, Read};
 
 use tar::Header;
 
+use crate::limits::{
+    MAX_ARCHIVE_PATH_BYTES, MAX_DIRECTORY_DEPTH, MAX_NAME_BYTES_OF_ARCHIVE, MAX_TAR_HEADER_BYTES,
+};
 use crate::tree::{Device, Meta};
 
+use super::bounds::ArchiveBounds;
 use super::content::Content;
+use super::entry::{ArchiveEntry, ContentReader, EntryKind};
 use super::extra::Extra;
 use super::header::{BLOCK, bytes, is_sealed, number};
 use super::sparse;
 use super::{ArchiveError, NOT_IN_ONE_PIECE};
 
-/// Entries in one archive. The largest images have a few hundred thousand.
-pub const MAX_ENTRIES: u64 = 8 * 1024 * 1024;
-
-/// Bytes of the PAX headers and long names before one entry: Go's limit for each of them, so nobody
-/// else could read more. They are kept until the entry comes.
-const MAX_HEADER_BYTES: u64 = 1024 * 1024;
-
-/// Bytes of a path: sixteen times what the kernel takes in one call.
-const MAX_PATH_BYTES: usize = 16 * 4096;
-
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Reads a tar, one entry after the other.
 pub struct TarReader<R: Read> {
-    source: BufReader<R>,
-    offset: u64,
+    pub(super) source: BufReader<R>,
+    pub(super) offset: u64,
+    bounds: ArchiveBounds,
     n_entries: u64,
-    content: Content,
-}
-
-/// What kind of file an entry is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A regular file.
-    File,
-    /// A folder.
-    Directory,
-    /// Another name of the file at this path.
-    HardLink(Vec<u8>),
-    /// A symbolic link to this target.
-    Symlink(Vec<u8>),
-    /// A character device.
-    CharDevice(Device),
-    /// A block device.
-    BlockDevice(Device),
-    /// A named pipe.
-    Fifo,
-}
-
-/// One entry; reading from it gives its content.
-pub struct ArchiveEntry<'a, R: Read> {
-    /// The name as the archive has it: nothing is cleaned or checked, but it is bounded.
-    pub path: Vec<u8>,
-    /// What it is.
-    pub kind: EntryKind,
-    /// Mode, owners, time, extended attributes (all that the archive has).
-    pub meta: Meta,
-    /// Length of the content, holes included.
-    pub size: u64,
-    /// Offset of the content in the tar, or [`NOT_IN_ONE_PIECE`].
-    pub content_at: u64,
-    reader: &'a mut TarReader<R>,
+    /// Bytes of all files so far, holes included.
+    n_bytes: u64,
+    /// Bytes of all names, link targets and attributes so far.
+    n_name_bytes: u64,
+    pub(super) content: Content,
 }
 
 impl<R: Read> fmt::Debug for TarReader<R> {
@@ -76,17 +42,25 @@ impl<R: Read> fmt::Debug for TarReader<R> {
     }
 }
 
-impl<R: Read> fmt::Debug for ArchiveEntry<'_, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", String::from_utf8_lossy(&self.path), self.kind)
-    }
-}
-
 impl<R: Read> TarReader<R> {
-    /// Reads the tar in `source`.
+    /// Reads the tar in `source`, which may hold what archives may by default.
     pub fn new(source: R) -> Self {
+        Self::bounded(source, ArchiveBounds::default())
+    }
+
+    /// Reads the tar in `source`, which may hold what `bounds` allow.
+    pub fn bounded(source: R, bounds: ArchiveBounds) -> Self {
         let source = BufReader::with_capacity(BUFFER_BYTES, source);
-        Self { source, offset: 0, n_entries: 0, content: Content::default() }
+        let (n_entries, n_bytes, n_name_bytes) = (0, 0, 0);
+        Self {
+            source,
+            offset: 0,
+            bounds,
+            n_entries,
+            n_bytes,
+            n_name_bytes,
+            content: Content::default(),
+        }
     }
 
     /// How many bytes of tar were read.
@@ -145,9 +119,7 @@ impl<R: Read> TarReader<R> {
             return Err(self.malformed("a header has a wrong checksum"));
         }
         self.n_entries += 1;
-        if self.n_entries > MAX_ENTRIES {
-            return Err(self.too_large("a number of entries", MAX_ENTRIES));
-        }
+        self.check_bounds()?;
         Ok(Some(header))
     }
 
@@ -177,8 +149,8 @@ impl<R: Read> TarReader<R> {
     ) -> Result<Vec<u8>, ArchiveError> {
         let size = self.unsigned(&header.as_old().size, "a header has no proper size")?;
         *n_bytes = n_bytes.saturating_add(size);
-        if *n_bytes > MAX_HEADER_BYTES {
-            return Err(self.too_large("a header", MAX_HEADER_BYTES));
+        if *n_bytes > MAX_TAR_HEADER_BYTES {
+            return Err(self.too_large("a header", MAX_TAR_HEADER_BYTES));
         }
         self.content = Content::plain(size);
         let mut content = Vec::new();
@@ -216,9 +188,7 @@ impl<R: Read> TarReader<R> {
         };
         let path = extra.sparse.path().or(extra.path).unwrap_or_else(|| ustar_name(header));
         let link = extra.link.unwrap_or_else(|| bytes(&fields.linkname).to_vec());
-        if path.len().max(link.len()) > MAX_PATH_BYTES {
-            return Err(self.too_large("a path", length(MAX_PATH_BYTES)));
-        }
+        self.check_names(&path, &link, &extra.meta)?;
         let meta = self.meta(header, extra.meta, (extra.uid, extra.gid, extra.mtime_s))?;
         let flag = fields.linkflag[0];
         let kind = self.kind(header, flag, &path, link)?;
@@ -231,7 +201,31 @@ impl<R: Read> TarReader<R> {
             content_at = NOT_IN_ONE_PIECE;
         }
         let size = self.content.left;
+        self.n_bytes = self.n_bytes.saturating_add(size);
+        self.check_bounds()?;
         Ok(ArchiveEntry { path, kind, meta, size, content_at, reader: self })
+    }
+
+    fn check_bounds(&self) -> Result<(), ArchiveError> {
+        Ok(self.bounds.check(self.n_entries, self.n_bytes, self.offset)?)
+    }
+
+    /// Checks what is kept in memory of each entry.
+    fn check_names(&mut self, path: &[u8], link: &[u8], meta: &Meta) -> Result<(), ArchiveError> {
+        if path.len().max(link.len()) > MAX_ARCHIVE_PATH_BYTES {
+            return Err(self.too_large("a path", length(MAX_ARCHIVE_PATH_BYTES)));
+        }
+        let names = path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
+        if names.count() > MAX_DIRECTORY_DEPTH {
+            return Err(self.too_large("a depth", length(MAX_DIRECTORY_DEPTH)));
+        }
+        let xattrs: usize = meta.xattrs().map(|(name, value)| name.len() + value.len()).sum();
+        let n_bytes = length(path.len() + link.len() + xattrs);
+        self.n_name_bytes = self.n_name_bytes.saturating_add(n_bytes);
+        if self.n_name_bytes > MAX_NAME_BYTES_OF_ARCHIVE {
+            return Err(self.too_large("names and attributes", MAX_NAME_BYTES_OF_ARCHIVE));
+        }
+        Ok(())
     }
 
     fn kind(
@@ -350,41 +344,6 @@ fn ustar_name(header: &Header) -> Vec<u8> {
     match header.as_ustar().map(|ustar| bytes(&ustar.prefix)) {
         Some(prefix) if !prefix.is_empty() => [prefix, b"/", name].concat(),
         _ => name.to_vec(),
-    }
-}
-
-struct ContentReader<'a, R: Read>(&'a mut TarReader<R>);
-
-impl<R: Read> Read for ContentReader<'_, R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let TarReader { source, content, offset, .. } = &mut *self.0;
-        let (run, is_stored) = content.next_run();
-        let want = run.min(content.left).min(length(to.len()));
-        let room = to.get_mut(..usize::try_from(want).unwrap_or(0)).unwrap_or_default();
-        if room.is_empty() {
-            return Ok(0);
-        }
-        let n_read = if is_stored {
-            let n_read = source.read(room)?;
-            if n_read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            content.stored -= length(n_read);
-            *offset += length(n_read);
-            n_read
-        } else {
-            room.fill(0);
-            room.len()
-        };
-        content.left -= length(n_read);
-        content.at += length(n_read);
-        Ok(n_read)
-    }
-}
-
-impl<R: Read> Read for ArchiveEntry<'_, R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        ContentReader(self.reader).read(to)
     }
 }
 

@@ -2,12 +2,11 @@
 
 use tar::{GnuExtSparseHeader, Header};
 
+use crate::limits::MAX_SPARSE_SEGMENTS as MAX_SEGMENTS;
+
 use super::ArchiveError;
 use super::header::{BLOCK, number};
 use super::pax::decimal;
-
-/// Pieces of one file. An honest disk image has thousands.
-const MAX_SEGMENTS: usize = 1024 * 1024;
 
 /// A piece of a file that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,11 +21,6 @@ type Result<T> = std::result::Result<T, BuildError>;
 /// Bytes that tell whether a file is an archive: the first block of a tar.
 const SNIFF_BYTES: u64 = 512;
 
-/// An archive unpacks to no more than this, against those that grow forever.
-const MAX_ARCHIVE_BYTES: u64 = 1 << 40;
-/// And to no more files than this.
-const MAX_ARCHIVE_ENTRIES: u64 = 20_000_000;
-
 /// One source of ADD.
 #[derive(Debug)]
 pub(super) enum AddInput {
@@ -128,8 +123,9 @@ impl Sources {
                 format!("cannot unpack the archive {name}: {}", super::error::chain(source));
             BuildError::from(Diagnostic::error(codes::BAD_ARCHIVE, span, message))
         };
+        let bounds = run.services.store.archive_bounds();
         let (compression, mut decoded) =
-            match archive::decoder(open().map_err(|error| bad(&error))?) {
+            match archive::decoder(open().map_err(|error| bad(&error))?, &bounds) {
                 Ok(found) => found,
                 Err(error) => return Err(bad(&error)),
             };
@@ -147,8 +143,7 @@ impl Sources {
             ownership: true,
             devices: !crate::sandbox::in_user_namespace(),
             whiteouts: Whiteouts::Keep,
-            max_bytes: MAX_ARCHIVE_BYTES,
-            max_entries: MAX_ARCHIVE_ENTRIES,
+            bounds,
         };
         let folder = run.next_folder();
         let origin = |path: &TreePath, _tar_at| FileOrigin::folder(folder, path.clone());

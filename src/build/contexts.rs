@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::archive;
+use crate::archive::{self, ArchiveBounds};
 use crate::context::{Context, HashMemo, IgnoreRules};
 use crate::pathio::{self, Context as _, PathError};
 use crate::plan::{GitSource, Remote, redacted};
@@ -27,10 +27,6 @@ type Result<T> = std::result::Result<T, FetchError>;
 const SINGLE_FILE: &str = "context";
 /// The first block of a tar, which tells that it is one.
 const SNIFF_BYTES: u64 = 512;
-/// A context unpacks to no more than this, against those that grow forever.
-const MAX_BYTES: u64 = 1 << 40;
-/// And to no more files than this.
-const MAX_ENTRIES: u64 = 20_000_000;
 
 /// Where the files of a context are.
 #[derive(Debug, Clone)]
@@ -159,7 +155,7 @@ fn unpack_file(
     let work = store.work_folder()?;
     let into = work.folder("fs")?;
     let path = work.path().join("fs");
-    let tar = open_tar(open()?).context("read", Path::new(shown))?;
+    let tar = open_tar(open()?, &store.archive_bounds()).context("read", Path::new(shown))?;
     let single_file = tar.is_none();
     let mut tree: Option<Tree> = None;
     if let Some(mut tar) = tar {
@@ -167,8 +163,7 @@ fn unpack_file(
             ownership: false,
             devices: !crate::sandbox::in_user_namespace(),
             whiteouts: Whiteouts::Keep,
-            max_bytes: MAX_BYTES,
-            max_entries: MAX_ENTRIES,
+            bounds: store.archive_bounds(),
         };
         let origin = |path: &TreePath, _tar_at| FileOrigin::folder(number, path.clone());
         let unpacked = unpack::unpack(&mut tar, into.as_fd(), &options, &origin);
@@ -186,8 +181,8 @@ fn unpack_file(
 }
 
 /// The tar in a file, compression removed; `None` when it holds none.
-fn open_tar(file: File) -> io::Result<Option<Box<dyn Read + Send>>> {
-    let (_, mut decoded) = archive::decoder(Box::new(file))?;
+fn open_tar(file: File, bounds: &ArchiveBounds) -> io::Result<Option<Box<dyn Read + Send>>> {
+    let (_, mut decoded) = archive::decoder(Box::new(file), bounds)?;
     let mut first = Vec::new();
     // What cannot be decoded is no archive.
     if decoded.by_ref().take(SNIFF_BYTES).read_to_end(&mut first).is_err() {

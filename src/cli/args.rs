@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-use super::budget_args::BudgetArgs;
+use super::budget_args::{self, BudgetArgs};
 use super::call::{Call, Format, Inspection};
 use super::check_args::CheckArgs;
 use super::default_command::with_default_command;
@@ -57,6 +57,11 @@ pub(super) struct Global {
     /// [default: $RBUILD_ROOT, /var/lib/rbuild for root, ~/.local/share/rbuild for others]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
+    /// Bytes that one layer or archive may unpack to, holes of sparse files included, such as 300GB
+    /// [default: $RBUILD_MAX_UNPACKED_SIZE, 128GiB]; if given, an archive may also expand to any
+    /// multiple of its packed size
+    #[arg(long, global = true, value_name = "SIZE", value_parser = budget_args::bytes)]
+    pub(super) max_unpacked_size: Option<u64>,
     #[command(flatten)]
     pub(super) registries: RegistryArgs,
 }
@@ -384,7 +389,7 @@ mod tests {
         for typed in [
             "rbuild build .",
             "rbuild --root a build -t b --build-arg C=d --platform linux/amd64,linux/arm64 -o e f",
-            "rbuild build . --root a --ca b --registry c,http",
+            "rbuild build . --root a --ca b --registry c,http --max-unpacked-size 1TB",
             "rbuild --ca a build --push -q --cache-to type=inline --max-size 1GB -- -x",
             "rbuild build --load=podman --progress plain --report r.html --on-error=shell .",
         ] {

@@ -23,6 +23,7 @@ impl BudgetArgs {
     }
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
+/// Reads a size.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "expected a size such as 500MB or 1.5GiB".to_owned())
 }

@@ -28,7 +28,7 @@ const COMMANDS: &[&str] = &[
     "version",
     "help",
 ];
-const GLOBAL: [&str; 3] = ["--root=", "--ca=", "--registry="];
+const GLOBAL: [&str; 4] = ["--root=", "--ca=", "--registry=", "--max-unpacked-size="];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Puts in the word `build` where it was left out.
@@ -53,7 +53,7 @@ pub(super) fn command_at(typed: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
         match &*word {
-            "--root" | "--ca" | "--registry" => at += 2,
+            "--root" | "--ca" | "--registry" | "--max-unpacked-size" => at += 2,
             word if GLOBAL.iter().any(|flag| word.starts_with(flag)) => at += 1,
             _ => return Some(at),
         }
@@ -73,6 +73,7 @@ mod tests {
             ("rbuild --root x images", "rbuild --root x images"),
             ("rbuild --root=x -q .", "rbuild --root=x build -q ."),
             ("rbuild --ca x --registry=y,http pull a", "rbuild --ca x --registry=y,http pull a"),
+            ("rbuild --max-unpacked-size 1TB .", "rbuild --max-unpacked-size 1TB build ."),
             ("rbuild --help", "rbuild --help"),
             ("rbuild", "rbuild"),
         ] {

@@ -63,6 +63,7 @@ const LINES: &[Line] = &[
     (LOOK, "report", "Write one HTML page about the build"),
     (LOOK, "jobs", "How many threads may work at once"),
     (ALL, "root", "Where images, layers and the cache are kept"),
+    (ALL, "max-unpacked-size", "How much a layer or archive may unpack to"),
     (ALL, "ca", "Believe these certificates (PEM) too"),
     (ALL, "registry", "How to speak to a registry: http, mirror=URL, …"),
 ];

@@ -2,13 +2,14 @@
 
 use std::collections::btree_map::Entry;
 use std::fs::File;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use crate::oci::{Digest, Hasher};
 use crate::pathio::{self, Context as _, PathError};
 
+use super::space::{SpaceGuard, is_zero};
 use super::work::ProcessFolder;
 use super::{Store, StoreError};
 
@@ -18,12 +19,27 @@ pub struct Draft {
     path: PathBuf,
     file: File,
     hasher: Hasher,
+    space: SpaceGuard,
     published: bool,
     _process: Arc<ProcessFolder>,
 }
 
+/// Zeros of this length are left out of the file: the content of sparse files and of bombs.
+const MIN_HOLE_BYTES: usize = 4096;
+
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n_wanted = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if bytes.len() >= MIN_HOLE_BYTES && is_zero(bytes) {
+            let end = self.n_bytes().saturating_add(n_wanted);
+            self.file.set_len(end)?;
+            self.file.seek(SeekFrom::Start(end))?;
+            self.hasher.update(bytes);
+            return Ok(bytes.len());
+        }
+        self.space
+            .need(&self.file, n_wanted)?
+            .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
         let n_bytes = self.file.write(bytes)?;
         self.hasher.update(bytes.get(..n_bytes).unwrap_or_default());
         Ok(n_bytes)
@@ -69,7 +85,8 @@ impl Store {
         let process = self.process_folder()?;
         let path = process.fresh();
         let file = pathio::create(&path)?;
-        Ok(Draft { path, file, hasher: Hasher::new(), published: false, _process: process })
+        let (hasher, space) = (Hasher::new(), SpaceGuard::default());
+        Ok(Draft { path, file, hasher, space, published: false, _process: process })
     }
 
     /// Gives the finished draft its name; that the blob is there already is success.

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{self, DigestWriter, Packing, ReadAhead};
+use crate::archive::{self, ArchiveBounds, DigestWriter, Packing, ReadAhead};
 use crate::oci::{Descriptor, DiffId, LayerCompression, MediaType};
 use crate::pathio::{self, Context as _, PathError};
 use crate::plan::CacheKey;
 use crate::tree::{Entry, FileOrigin, Item, Node, TreePath};
 
 use super::cache_mount::{ARCHIVED, MAX_COPIES};
-use super::forms::{MAX_LAYER_BYTES, MAX_LAYER_ENTRIES, TarSource};
+use super::forms::TarSource;
 use super::layer_diff::{self, DiffOptions};
 use super::lock::Lease;
 use super::unpack::{self, UnpackOptions, Whiteouts};
@@ -172,7 +172,8 @@ impl Store {
     ) -> Result<WorkFolder> {
         let work = self.work_folder()?;
         let into = work.folder("fs")?;
-        let (_found, tar) = archive::decoder(packed).context("unpack", work.path())?;
+        let (_found, tar) =
+            archive::decoder(packed, &self.archive_bounds).context("unpack", work.path())?;
         // A stream that never ends shows as one that is too long.
         let tar = tar.take(archive.tar_bytes.saturating_add(1));
         let mut tar = TarSource::new(Box::new(ReadAhead::new(Box::new(tar))));
@@ -181,8 +182,10 @@ impl Store {
             // Nobody caches devices: one in an archive is there to do harm.
             devices: false,
             whiteouts: Whiteouts::Keep,
-            max_bytes: archive.tar_bytes.min(MAX_LAYER_BYTES),
-            max_entries: MAX_LAYER_ENTRIES,
+            bounds: ArchiveBounds {
+                max_bytes: archive.tar_bytes.min(self.archive_bounds.max_bytes),
+                ..self.archive_bounds
+            },
         };
         let origin = |path: &TreePath, _tar_at| FileOrigin::folder(0, path.clone());
         unpack::unpack(&mut tar, into.as_fd(), &options, &origin)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::archive::ArchiveError;
 use crate::oci::{DiffId, Digest};
 use crate::pathio::PathError;
+use crate::tree::TreePath;
 
 use super::layer_diff::LayerError;
 use super::unpack::UnpackError;
@@ -80,9 +81,31 @@ pub enum StoreError {
         /// SQLite's own error.
         source: rusqlite::Error,
     },
+    /// A layer's archive cannot be unpacked.
+    #[error("cannot unpack the layer {layer}")]
+    UnpackLayer {
+        /// The layer.
+        layer: DiffId,
+        /// Why.
+        source: UnpackError,
+    },
     /// A layer's archive is not good.
     #[error("a layer cannot be unpacked")]
     Unpack(#[from] UnpackError),
+    /// A step left more than a layer may hold.
+    #[error(
+        "the step left {total} bytes of files, of which {path} has {size}, and the limit is {limit}; remove in the same step what is not needed, or allow more with --max-unpacked-size"
+    )]
+    LayerTooLarge {
+        /// Bytes of all files.
+        total: u64,
+        /// The limit.
+        limit: u64,
+        /// The largest file.
+        path: TreePath,
+        /// Its length.
+        size: u64,
+    },
     /// A layer could not be written.
     #[error("a layer cannot be written")]
     Archive(#[from] ArchiveError),

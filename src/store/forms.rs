@@ -20,11 +20,6 @@ use super::make::set_mtime;
 use super::unpack::{self, UnpackOptions, Whiteouts};
 use super::{Draft, LayerRecord, PackedRecord, Store, StoreError};
 
-/// A layer unpacks to no more than this: what a disk may hold, against archives that grow forever.
-pub(crate) const MAX_LAYER_BYTES: u64 = 1 << 40;
-/// And to no more files than this.
-pub(crate) const MAX_LAYER_ENTRIES: u64 = 20_000_000;
-
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl Store {
@@ -47,7 +42,8 @@ impl Store {
         let mut tar = TarSource::new(self.open_tar(diff_id)?);
         let unpack_options = self.unpack_options();
         let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
-        let unpacked = unpack::unpack(&mut tar, into.as_fd(), &unpack_options, &origin)?;
+        let unpacked = unpack::unpack(&mut tar, into.as_fd(), &unpack_options, &origin)
+            .map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })?;
         let (got, tar_bytes) = tar.finish()?;
         if got != diff_id {
             return Err(StoreError::WrongDiffId { want: diff_id, got });
@@ -68,8 +64,7 @@ impl Store {
             ownership: true,
             devices: !self.user_namespace,
             whiteouts: Whiteouts::Overlay { user_xattr: self.user_namespace },
-            max_bytes: MAX_LAYER_BYTES,
-            max_entries: MAX_LAYER_ENTRIES,
+            bounds: self.archive_bounds,
         }
     }
 
@@ -83,7 +78,8 @@ impl Store {
         };
         let blob = self.open_blob(packed.blob)?;
         let path = self.root().join("blobs/sha256").join(packed.blob.hex());
-        let (_found, tar) = archive::decoder(Box::new(blob)).context("unpack", &path)?;
+        let (_found, tar) =
+            archive::decoder(Box::new(blob), &self.archive_bounds).context("unpack", &path)?;
         // Decoding goes on beside what is done with the tar: each takes about as long.
         Ok(Box::new(ReadAhead::new(tar)))
     }

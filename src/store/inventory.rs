@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use rusqlite::Row;
 
+use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{DiffId, Digest, ImageConfig, Manifest, Parsed};
 use crate::pathio::Context as _;
 use crate::plan::CacheKey;
@@ -15,9 +16,6 @@ use super::index::Index;
 use super::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
-
-/// A manifest or config is no longer than this (4 MiB is what registries take).
-const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 
 /// What something in the store is kept for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

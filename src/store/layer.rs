@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::fs::Mode;
 
 use crate::archive::PackedListing;
+use crate::limits::MAX_LISTING_BYTES;
 use crate::oci::{Descriptor, DiffId, LayerCompression};
 use crate::pathio::{self, PathError};
 use crate::tree::{ContentDigest, File, FileOrigin, TreePath};
@@ -18,9 +19,6 @@ use super::listed::Listed;
 use super::scan;
 use super::work::open_folder;
 use super::{LayerRecord, PackedRecord, Store, StoreError, WorkFolder};
-
-/// A listing on disk is no longer than this: a million files with long names.
-const MAX_LISTING_BYTES: u64 = 1 << 30;
 
 /// Opens the content of a file that a layer in the making names.
 pub type OpenContent<'a> = dyn Fn(&File, &TreePath) -> io::Result<Box<dyn Read>> + Sync + 'a;
@@ -178,7 +176,8 @@ impl Store {
     fn scan(&self, diff_id: DiffId) -> Result<()> {
         let mut tar = TarSource::new(self.open_tar(diff_id)?);
         let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
-        let listing = scan::list(&mut tar, &origin)?;
+        let listing = scan::list(&mut tar, self.archive_bounds, &origin)
+            .map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })?;
         let (got, tar_bytes) = tar.finish()?;
         if got != diff_id {
             return Err(StoreError::WrongDiffId { want: diff_id, got });

@@ -16,15 +16,13 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use crate::archive::{ArchiveError, HashingReader, LinkMetas, TarWriter};
+use crate::limits::MAX_DIRECTORY_DEPTH;
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{ContentHash, Device, Entry, File, FileOrigin, Item, Meta, Node, TreePath};
 
 use super::unpack::folders::Folders;
 use compare::{is_same, read_xattrs};
 use lowers::Lowers;
-
-/// Folders inside one another; each costs a descriptor, and one for each lower layer that has it.
-const MAX_DEPTH: usize = 500;
 
 /// Room for the names of one call to `getdents64`.
 const NAMES_BYTES: usize = 32 * 1024;
@@ -151,7 +149,7 @@ impl Walk<'_> {
             }
             let Folder { upper, lowers, hides, .. } = &*folder;
             let Some(sub_folder) = self.file(upper, name, path, lowers, *hides)? else { continue };
-            if open.len() > MAX_DEPTH {
+            if open.len() > MAX_DIRECTORY_DEPTH {
                 let path = sub_folder.at.as_path();
                 return Err(PathError::new("list", path, Errno::NAMETOOLONG));
             }

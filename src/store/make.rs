@@ -11,7 +11,7 @@ use crate::archive::{self, DigestWriter, Pipelined, PipelinedHasher};
 use crate::oci::DiffId;
 use crate::pathio::Context as _;
 use crate::pool;
-use crate::tree::{Entry, File, Item, LayerEntries, Meta, TreePath};
+use crate::tree::{Entry, File, Item, LayerEntries, Meta, Node, TreePath};
 
 use super::layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
 use super::layer_diff::{self, DiffOptions};
@@ -46,6 +46,7 @@ impl Store {
         let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
         let diff_options = DiffOptions { user_xattr: self.user_namespace, skip };
         let mut changed = layer_diff::diff_upper(upper, &lowers, &diff_options)?;
+        check_size(&changed, self.archive_bounds().max_bytes)?;
         clamp(&mut changed, options.clamp_s, upper)?;
         let mut listing = self.listing_draft(changed.len())?;
         let mut hasher = PipelinedHasher::hasher();
@@ -179,6 +180,23 @@ fn keep_layer_xattrs(meta: &mut Meta) {
         if xattrs.is_empty() {
             meta.xattrs = None;
         }
+    }
+}
+
+/// Checks that a step did not leave more than any layer may unpack to: a sparse file costs it
+/// nothing, but every reader of the layer as much time as its length.
+fn check_size(entries: &[Entry], limit: u64) -> Result<()> {
+    let size = |entry: &Entry| match &entry.item {
+        Item::Node(_, Node::File(file)) => file.size,
+        Item::Node(..) | Item::HardLink(_) | Item::Whiteout => 0,
+    };
+    let total = entries.iter().map(size).fold(0, u64::saturating_add);
+    match entries.iter().max_by_key(|entry| size(entry)) {
+        Some(largest) if total > limit => {
+            let (path, size) = (largest.path.clone(), size(largest));
+            Err(StoreError::LayerTooLarge { total, limit, path, size })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -36,6 +36,7 @@ mod make;
 mod names;
 mod scan;
 mod sources;
+mod space;
 mod usage;
 mod version;
 mod work;
@@ -48,7 +49,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::archive::PackedListing;
+use crate::archive::{ArchiveBounds, PackedListing};
 use crate::oci::{DiffId, Digest};
 use crate::pathio::{Context as _, PathError};
 
@@ -65,6 +66,7 @@ pub use layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
 pub use lock::StepLock;
 pub use names::ImageId;
 pub use sources::LayerSource;
+pub use space::NoSpace;
 pub use usage::{HolderUse, KindUse, LayerUse, Usage, UsageKind};
 pub use work::WorkFolder;
 
@@ -84,6 +86,8 @@ pub struct Store {
     /// Listings that were read, by layer.
     listings: Mutex<BTreeMap<DiffId, Arc<PackedListing>>>,
     user_namespace: bool,
+    /// How much an archive may hold that is unpacked into the store.
+    archive_bounds: ArchiveBounds,
 }
 
 /// What a store needs to know of the process that opens it.
@@ -120,7 +124,22 @@ impl Store {
             lost: Mutex::new(BTreeSet::new()),
             listings: Mutex::new(BTreeMap::new()),
             user_namespace: options.user_namespace,
+            archive_bounds: ArchiveBounds::default(),
         })
+    }
+
+    /// Sets how many bytes one archive may unpack to. Without it, the defaults of
+    /// [`ArchiveBounds`] hold.
+    #[must_use]
+    pub fn with_max_unpacked(mut self, max_bytes: u64) -> Self {
+        self.archive_bounds = ArchiveBounds::up_to(max_bytes);
+        self
+    }
+
+    /// How much an archive may hold that is unpacked into the store.
+    #[must_use]
+    pub const fn archive_bounds(&self) -> ArchiveBounds {
+        self.archive_bounds
     }
 
     /// The folder that the store lies in.

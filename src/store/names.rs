@@ -5,6 +5,7 @@ use std::io::Read as _;
 
 use rusqlite::params;
 
+use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{DiffId, Digest, Parsed, Reference};
 use crate::pathio::Context as _;
 use crate::tree::LayerEntries as _;
@@ -13,9 +14,6 @@ use super::index::Index;
 use super::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
-
-/// A manifest or index is no longer than this (4 MiB is what registries take).
-const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 
 /// An image of the store by its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

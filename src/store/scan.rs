@@ -4,29 +4,26 @@ use std::collections::HashSet;
 use std::io::Read;
 
 use crate::archive::{
-    ArchiveEntry, EntryKind, HashingReader, OPAQUE_NAME, TarReader, WHITEOUT_META_PREFIX,
-    WHITEOUT_PREFIX,
+    ArchiveBounds, ArchiveEntry, EntryKind, HashingReader, OPAQUE_NAME, TarReader,
+    WHITEOUT_META_PREFIX, WHITEOUT_PREFIX,
 };
 use crate::tree::{Entry, File, Item, LayerListing, Meta, Node, TreePath};
 
-use super::forms::{MAX_LAYER_BYTES, MAX_LAYER_ENTRIES};
 use super::unpack::{Origin, UnpackError};
 
 /// Reads `tar` to its end and lists what it holds.
 ///
 /// Unlike unpacking, this follows no link on the way to an entry: layers name their files by real
 /// paths, and one that does not is listed as written.
-pub(super) fn list(tar: &mut dyn Read, origin: Origin<'_>) -> Result<LayerListing, UnpackError> {
-    let mut reader = TarReader::new(tar);
+pub(super) fn list(
+    tar: &mut dyn Read,
+    bounds: ArchiveBounds,
+    origin: Origin<'_>,
+) -> Result<LayerListing, UnpackError> {
+    let mut reader = TarReader::bounded(tar, bounds);
     let mut entries: Vec<Entry> = Vec::new();
     let mut opaque: HashSet<TreePath> = HashSet::new();
-    let (mut n_bytes, mut n_entries) = (0_u64, 0_u64);
     while let Some(mut entry) = reader.next()? {
-        n_bytes = n_bytes.saturating_add(entry.size);
-        n_entries += 1;
-        if n_bytes > MAX_LAYER_BYTES || n_entries > MAX_LAYER_ENTRIES {
-            return Err(UnpackError::TooLarge { what: "bytes", limit: MAX_LAYER_BYTES });
-        }
         let path = TreePath::clean(&entry.path);
         let Some(name) = path.name() else { continue };
         let parent = path.parent().unwrap_or_default();

@@ -4,6 +4,7 @@
 //! real path of each file is known before a call is made; the calls themselves go through folder
 //! descriptors that are opened without following any link, so that the kernel agrees.
 
+mod error;
 pub(super) mod folders;
 mod known;
 mod make;
@@ -17,13 +18,16 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::archive::{
-    ArchiveEntry, ArchiveError, CAPABILITY_XATTR, EntryKind, OPAQUE_NAME, TarReader,
+    ArchiveBounds, ArchiveEntry, ArchiveError, CAPABILITY_XATTR, EntryKind, OPAQUE_NAME, TarReader,
     WHITEOUT_META_PREFIX, WHITEOUT_PREFIX,
 };
-use crate::pathio::{Context as _, PathError};
+use crate::pathio::Context as _;
 use crate::tree::{Entry, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs};
 
+pub use error::UnpackError;
 pub use planned::unpack_planned;
+
+use super::space::SpaceGuard;
 
 use folders::Folders;
 use known::Known;
@@ -38,10 +42,8 @@ pub struct UnpackOptions {
     pub devices: bool,
     /// What `.wh.` names mean.
     pub whiteouts: Whiteouts,
-    /// Bytes that all files together may have.
-    pub max_bytes: u64,
-    /// Entries that the archive may have.
-    pub max_entries: u64,
+    /// How much the archive may hold.
+    pub bounds: ArchiveBounds,
 }
 
 /// What names that begin with `.wh.` mean.
@@ -77,48 +79,6 @@ pub struct Unpacked {
     pub implied: Vec<TreePath>,
 }
 
-/// An archive that cannot be unpacked.
-#[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// A file cannot be made.
-    #[error(transparent)]
-    Io(#[from] PathError),
-    /// A name that no file can have.
-    #[error("the archive has an entry named `{name}`, which no file can be called")]
-    Name {
-        /// The name, bytes that are no UTF-8 replaced.
-        name: String,
-    },
-    /// Links that lead in a circle.
-    #[error("the archive's symbolic links on the way to {path} go in a circle")]
-    LinkLoop {
-        /// Where they were met.
-        path: TreePath,
-    },
-    /// A hard link to something that is not there, or cannot have two names.
-    #[error("the archive's hard link {path} leads to {target}, which is no file of the archive")]
-    LinkTarget {
-        /// The link.
-        path: TreePath,
-        /// Its target, after resolution.
-        target: TreePath,
-    },
-    /// The root itself is opaque, which a listing cannot say.
-    #[error("the layer hides the whole root folder (`.wh..wh..opq` at its top)")]
-    OpaqueRoot,
-    /// More than the caller allows.
-    #[error("the archive has more than {limit} {what}")]
-    TooLarge {
-        /// What there is too much of.
-        what: &'static str,
-        /// The limit.
-        limit: u64,
-    },
-}
-
 /// Says where the bytes of the file at a path and tar offset will be found.
 pub type Origin<'a> = &'a dyn Fn(&TreePath, u64) -> FileOrigin;
 
@@ -136,7 +96,7 @@ pub fn unpack(
     origin: Origin<'_>,
 ) -> Result<Unpacked, UnpackError> {
     let mut unpacker = Unpacker::new(into, options, origin)?;
-    let mut reader = TarReader::new(tar);
+    let mut reader = TarReader::bounded(tar, options.bounds);
     while let Some(mut entry) = reader.next()? {
         unpacker.entry(&mut entry)?;
     }
@@ -150,7 +110,7 @@ struct Unpacker<'a> {
     folders: Folders<'a>,
     known: Known,
     buffer: Vec<u8>,
-    n_bytes: u64,
+    space: SpaceGuard,
     n_entries: u64,
     /// What new files belong to anyway, so that no call is needed; `None` if it is not certain.
     own_ids: Option<(u32, u32)>,
@@ -178,14 +138,14 @@ impl<'a> Unpacker<'a> {
             folders: Folders::new(into),
             known: Known::default(),
             buffer: Vec::new(),
-            n_bytes: 0,
+            space: SpaceGuard::default(),
             n_entries: 0,
             own_ids: (!passes_group_on).then(ids),
         })
     }
 
     fn entry<R: Read>(&mut self, entry: &mut ArchiveEntry<'_, R>) -> Result<(), UnpackError> {
-        self.count(entry.size)?;
+        self.count()?;
         // Layers of images stay inside in any case; an archive of ADD that means to leave is bad.
         if matches!(self.options.whiteouts, Whiteouts::Keep) && TreePath::climbs(&entry.path) {
             return Err(bad_name(&entry.path));
@@ -233,17 +193,18 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    fn count(&mut self, size: u64) -> Result<(), UnpackError> {
-        let UnpackOptions { max_bytes, max_entries, .. } = *self.options;
+    /// Counts what is made: also directories that the archive only implies. Of bytes, the reader
+    /// takes care.
+    fn count(&mut self) -> Result<(), UnpackError> {
         self.n_entries += 1;
-        self.n_bytes = self.n_bytes.saturating_add(size);
-        if self.n_entries > max_entries {
-            return Err(UnpackError::TooLarge { what: "entries", limit: max_entries });
-        }
-        if self.n_bytes > max_bytes {
-            return Err(UnpackError::TooLarge { what: "bytes", limit: max_bytes });
-        }
+        self.options.bounds.check(self.n_entries, 0, 0).map_err(ArchiveError::from)?;
         Ok(())
+    }
+
+    /// Checks that there is room for `size` bytes of the file at `path`.
+    pub(super) fn need(&mut self, path: &TreePath, size: u64) -> Result<(), UnpackError> {
+        let checked = self.space.need(self.folders.root(), size).context("examine", path.as_path());
+        checked?.map_err(|source| UnpackError::NoSpace { path: path.clone(), size, source })
     }
 
     /// A name that says what lower layers lose.
@@ -289,6 +250,8 @@ impl<'a> Unpacker<'a> {
         for name in parent.names() {
             at = at.join(name);
             if !self.known.is_folder(&at) {
+                self.count()?;
+                self.need(&at, 0)?;
                 let was_whiteout = self.make_folder(&at)?;
                 self.known.add_folder(&at, None, was_whiteout);
             }
@@ -328,7 +291,7 @@ impl<'a> Unpacker<'a> {
 
     fn remove(&mut self, path: &TreePath) -> Result<(), UnpackError> {
         self.folders.forget();
-        for (gone, is_folder) in self.known.remove(path) {
+        for (gone, is_folder) in self.known.remove(path)? {
             let (folder, name) = self.folders.parent(&gone)?;
             let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             rustix::fs::unlinkat(folder, name, flags).context("remove", gone.as_path())?;

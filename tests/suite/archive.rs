@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use rbuild::archive::{TarReader, TarWriter, write_listing};
+use rbuild::archive::{ArchiveBounds, TarReader, TarWriter, write_listing};
 use rbuild::oci::{DiffId, Digest};
 use rbuild::store::layer_diff::{DiffOptions, diff_upper, write_layer};
 use rbuild::store::unpack::{UnpackOptions, Unpacked, Whiteouts, unpack};
@@ -27,8 +27,7 @@ const OPTIONS: UnpackOptions = UnpackOptions {
     ownership: true,
     devices: true,
     whiteouts: Whiteouts::Overlay { user_xattr: false },
-    max_bytes: 1 << 30,
-    max_entries: 10_000,
+    bounds: ArchiveBounds { max_bytes: 1 << 30, max_entries: 10_000, max_expansion: None },
 };
 
 fn path(text: &str) -> TreePath {
@@ -289,11 +288,13 @@ fn archives_that_make_no_sense_are_refused_by_name() {
 fn bounds_of_the_caller_hold() {
     let into = tempfile::tempdir().unwrap();
     let tar = raw_tar(&[("a", b'0', "123"), ("b", b'0', "456")]);
-    let few = UnpackOptions { max_entries: 1, ..OPTIONS };
+    let few = ArchiveBounds { max_entries: 1, ..OPTIONS.bounds };
+    let few = UnpackOptions { bounds: few, ..OPTIONS };
     let error = unpack_to(into.path(), &tar, &few).unwrap_err();
     assert_eq!(error, "the archive has more than 1 entries");
     let into = tempfile::tempdir().unwrap();
-    let small = UnpackOptions { max_bytes: 5, ..OPTIONS };
+    let small = ArchiveBounds { max_bytes: 5, ..OPTIONS.bounds };
+    let small = UnpackOptions { bounds: small, ..OPTIONS };
     let error = unpack_to(into.path(), &tar, &small).unwrap_err();
     assert_eq!(error, "the archive has more than 5 bytes");
 }

@@ -32,6 +32,7 @@ use crate::store::{OpenOptions, Store};
 
 use super::Exit;
 use super::args::Global;
+use super::budget_args;
 use super::environment::Environment;
 use super::interrupt;
 use super::progress::{Progress, Reporter};
@@ -46,8 +47,23 @@ fn open_store(global: &Global, environment: &Environment) -> Result<Store, Compl
         let text = "error: there is no HOME, so there is no place for the store: give --root DIR";
         Complaint::new(text, Exit::Usage)
     })?;
+    let max_unpacked = max_unpacked(global, environment)?;
     let options = OpenOptions { user_namespace, now_s: environment.now_s };
-    Store::open(&root, &options).map_err(|error| Complaint::from_error(&error, Exit::Environment))
+    let store = Store::open(&root, &options)
+        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    Ok(match max_unpacked {
+        Some(max_bytes) => store.with_max_unpacked(max_bytes),
+        None => store,
+    })
+}
+
+/// How many bytes one archive may unpack to, if the caller says.
+fn max_unpacked(global: &Global, environment: &Environment) -> Result<Option<u64>, Complaint> {
+    const NAME: &str = "RBUILD_MAX_UNPACKED_SIZE";
+    let Some(text) = environment.get(NAME) else { return Ok(global.max_unpacked_size) };
+    let of_environment = budget_args::bytes(text)
+        .map_err(|error| Complaint::new(format!("error: {NAME}={text}: {error}"), Exit::Usage))?;
+    Ok(Some(global.max_unpacked_size.unwrap_or(of_environment)))
 }
 
 /// Lends `work`, which builds nothing, a store and the registries, and shows what it does.

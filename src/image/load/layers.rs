@@ -15,8 +15,6 @@ use super::archive::Contents;
 
 /// Bytes that tell how a file is packed.
 const MAGIC_BYTES: u64 = 6;
-/// A layer unpacks to no more than this, against archives that grow forever.
-const MAX_LAYER_BYTES: u64 = 1 << 40;
 
 /// A layer's blob, and what it should unpack to.
 pub(super) struct Layer {
@@ -43,9 +41,10 @@ pub(super) fn packed_form(
         Compression::Zstd => LayerCompression::Zstd,
         Compression::Bzip2 | Compression::Xz => {
             file.rewind().context("read", path)?;
-            let (_found, tar) = archive::decoder(Box::new(file)).context("unpack", path)?;
+            let (_found, tar) = archive::decoder(Box::new(file), &store.archive_bounds())
+                .context("unpack", path)?;
             let mut draft = store.draft()?;
-            io::copy(&mut tar.take(MAX_LAYER_BYTES), &mut draft)
+            io::copy(&mut { tar }, &mut draft)
                 .map_err(|error| contents.bad(name, error.to_string()))?;
             let (plain, n_bytes) = store.publish(draft)?;
             return Ok((plain, LayerCompression::None, n_bytes));
@@ -82,9 +81,10 @@ fn unpacked(store: &Store, blob: &Descriptor) -> Result<Digest> {
     let name = blob.digest.to_string();
     let path = Path::new(&name);
     let file = store.open_blob(blob.digest)?;
-    let (_found, tar) = archive::decoder(Box::new(file)).context("unpack", path)?;
+    let (_found, mut tar) =
+        archive::decoder(Box::new(file), &store.archive_bounds()).context("unpack", path)?;
     let mut hashed = DigestWriter::new(io::sink());
-    io::copy(&mut tar.take(MAX_LAYER_BYTES), &mut hashed).context("unpack", path)?;
+    io::copy(&mut tar, &mut hashed).context("unpack", path)?;
     hashed.flush().context("unpack", path)?;
     let (_sink, digest, _n_bytes) = hashed.finish();
     Ok(digest)

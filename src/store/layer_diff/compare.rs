@@ -7,14 +7,12 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
+use crate::limits::MAX_XATTR_LIST_BYTES;
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{TreePath, Xattrs};
 
 use super::super::unpack::is_kept_xattr;
 use super::open_file;
-
-/// The kernel's own limit on the names of all attributes of a file.
-const MAX_XATTR_BYTES: usize = 64 * 1024;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -113,7 +111,7 @@ pub(super) fn read_xattrs(file: BorrowedFd<'_>, path: &TreePath) -> Result<Xattr
         Ok(0) | Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
         Ok(n_bytes) => few.get(..n_bytes).unwrap_or_default(),
         Err(Errno::RANGE) => {
-            many.resize(MAX_XATTR_BYTES, 0);
+            many.resize(MAX_XATTR_LIST_BYTES, 0);
             let n_bytes = rustix::fs::flistxattr(file, &mut *many)
                 .context("list the extended attributes of", path.as_path())?;
             many.get(..n_bytes).unwrap_or_default()
@@ -124,7 +122,7 @@ pub(super) fn read_xattrs(file: BorrowedFd<'_>, path: &TreePath) -> Result<Xattr
     };
     let mut xattrs = Xattrs::new();
     for name in names.split(|byte| *byte == 0).filter(|name| is_kept_xattr(name)) {
-        let mut value = vec![0; MAX_XATTR_BYTES];
+        let mut value = vec![0; MAX_XATTR_LIST_BYTES];
         match rustix::fs::fgetxattr(file, name, &mut *value) {
             // Gone since it was listed.
             Err(Errno::NODATA) => continue,

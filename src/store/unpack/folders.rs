@@ -26,6 +26,11 @@ impl<'a> Folders<'a> {
         Self { root, open: Vec::new(), deep: None }
     }
 
+    /// The root.
+    pub(in crate::store) const fn root(&self) -> BorrowedFd<'a> {
+        self.root
+    }
+
     /// The folder that holds `path`, and its name there.
     pub(in crate::store) fn parent<'p>(
         &mut self,

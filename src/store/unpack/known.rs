@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::limits::{MAX_LINKS_FOLLOWED, MAX_REPLACE_WORK};
 use crate::tree::{Entry, Item, Meta, Node, TreePath};
 
 use super::UnpackError;
-
-/// Symbolic links followed for one name before it is taken for a loop: the kernel's own limit.
-const MAX_LINKS: usize = 40;
 
 /// A folder, whose properties are set only at the end.
 #[derive(Debug)]
@@ -26,6 +24,8 @@ pub(super) struct Known {
     /// Where each path stands in `entries`.
     at: HashMap<TreePath, usize>,
     n_hard_links: usize,
+    /// Entries that were looked at because others replace them.
+    replace_work: u64,
 }
 
 impl Known {
@@ -96,7 +96,7 @@ impl Known {
                 continue;
             };
             n_links += 1;
-            if n_links > MAX_LINKS {
+            if n_links > MAX_LINKS_FOLLOWED {
                 return Err(UnpackError::LinkLoop { path: named.clone() });
             }
             if target.starts_with(b"/") {
@@ -125,7 +125,18 @@ impl Known {
 
     /// Forgets `path` and all below it. Gives what has to be removed from the disk, in order, and
     /// whether each is a folder.
-    pub(super) fn remove(&mut self, path: &TreePath) -> Vec<(TreePath, bool)> {
+    ///
+    /// # Errors
+    /// [`UnpackError::Replaces`] when too much was replaced by now.
+    pub(super) fn remove(&mut self, path: &TreePath) -> Result<Vec<(TreePath, bool)>, UnpackError> {
+        if self.n_hard_links > 0 || self.folders.contains_key(path) {
+            let n_known = self.entries.len().saturating_add(self.folders.len());
+            let n_known = u64::try_from(n_known).unwrap_or(u64::MAX);
+            self.replace_work = self.replace_work.saturating_add(n_known);
+            if self.replace_work > MAX_REPLACE_WORK {
+                return Err(UnpackError::Replaces);
+            }
+        }
         let mut gone: Vec<TreePath> = Vec::new();
         let mut dropped: Vec<TreePath> = vec![path.clone()];
         if self.folders.contains_key(path) {
@@ -141,7 +152,7 @@ impl Known {
         let mut gone: Vec<(TreePath, bool)> =
             folders.chain(dropped.into_iter().map(|entry| (entry.path, false))).collect();
         gone.sort_unstable_by(|a, b| b.cmp(a));
-        gone
+        Ok(gone)
     }
 
     fn take(&mut self, path: &TreePath) -> Option<Entry> {

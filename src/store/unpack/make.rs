@@ -1,22 +1,28 @@
 //! Makes one file of each kind, with its owner, mode, attributes and time.
 
 use std::fs;
-use std::io::{Read, Write as _};
+use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
-use crate::archive::{ArchiveEntry, ArchiveError, CAPABILITY_XATTR};
+use crate::archive::{ArchiveEntry, ArchiveError, CAPABILITY_XATTR, Piece};
 use crate::pathio::Context as _;
 use crate::tree::{ContentHash, File, Item, Meta, Node, TreePath};
 
+use super::super::space::is_zero;
 use super::{UnpackError, Unpacker, clean_name};
 
 /// Files up to this size are read whole and written with one call.
 const WHOLE_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Zeros of this length are left out of a file, as a hole: files that were sparse before an archive
+/// was made of them, and bombs.
+const MIN_HOLE_BYTES: u64 = 64 << 10;
 
 impl Unpacker<'_> {
     pub(super) fn file<R: Read>(
@@ -34,6 +40,7 @@ impl Unpacker<'_> {
     }
 
     pub(super) fn create(&mut self, path: &TreePath) -> Result<fs::File, UnpackError> {
+        self.need(path, 0)?;
         let (folder, name) = self.folders.parent(path)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
@@ -41,29 +48,71 @@ impl Unpacker<'_> {
         Ok(file.context("create", path.as_path())?.into())
     }
 
+    /// Writes the content of a file. Holes stay holes: a sparse file costs as much disk as the
+    /// archive holds of it.
     pub(super) fn write_content<R: Read>(
         &mut self,
         path: &TreePath,
-        mut out: &fs::File,
+        out: &fs::File,
         entry: &mut ArchiveEntry<'_, R>,
     ) -> Result<ContentHash, UnpackError> {
-        let mut left = entry.size;
-        if left == 0 {
+        if entry.size == 0 {
             return Ok(ContentHash::of(&[]));
         }
         let mut hasher = blake3::Hasher::new();
+        let (mut at, mut has_holes) = (0, false);
+        loop {
+            match entry.next_piece() {
+                Piece::Hole(n_bytes) => {
+                    hash_zeros(&mut hasher, n_bytes);
+                    at += n_bytes;
+                    has_holes = true;
+                }
+                Piece::Stored(n_bytes) => {
+                    has_holes |= self.write_run(path, out, entry, (at, n_bytes), &mut hasher)?;
+                    at += n_bytes;
+                }
+                Piece::End => break,
+            }
+        }
+        if has_holes {
+            out.set_len(at).context("write", path.as_path())?;
+        }
+        Ok(ContentHash::new(hasher.finalize().into()))
+    }
+
+    /// Writes bytes that the archive holds, with the offset and length that are given. Whole pieces
+    /// of zeros are left out, as holes: true if there were any.
+    fn write_run<R: Read>(
+        &mut self,
+        path: &TreePath,
+        out: &fs::File,
+        entry: &mut ArchiveEntry<'_, R>,
+        (mut at, mut left): (u64, u64),
+        hasher: &mut blake3::Hasher,
+    ) -> Result<bool, UnpackError> {
+        let mut has_holes = false;
         while left > 0 {
-            let n_piece = usize::try_from(left.min(WHOLE_FILE_BYTES)).unwrap_or(0);
+            let n_bytes = left.min(WHOLE_FILE_BYTES);
+            let n_after = left - n_bytes;
+            let n_piece = usize::try_from(n_bytes).unwrap_or(0);
             if self.buffer.len() < n_piece {
                 self.buffer.resize(n_piece, 0);
             }
             let piece = self.buffer.get_mut(..n_piece).unwrap_or_default();
             entry.read_exact(piece).map_err(ArchiveError::Read)?;
-            out.write_all(piece).context("write", path.as_path())?;
             hasher.update(piece);
-            left -= left.min(WHOLE_FILE_BYTES);
+            if n_bytes >= MIN_HOLE_BYTES && is_zero(piece) {
+                has_holes = true;
+            } else {
+                self.need(path, left)?;
+                let piece = self.buffer.get(..n_piece).unwrap_or_default();
+                out.write_all_at(piece, at).context("write", path.as_path())?;
+            }
+            at += n_bytes;
+            left = n_after;
         }
-        Ok(ContentHash::new(hasher.finalize().into()))
+        Ok(has_holes)
     }
 
     /// Owner before mode: chown takes set-id bits and capabilities away.
@@ -173,6 +222,17 @@ impl Unpacker<'_> {
         rustix::fs::utimensat(folder, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)
             .context("set the time of", path.as_path())?;
         Ok(())
+    }
+}
+
+/// Hashes a hole as the zeros that it is read as.
+fn hash_zeros(hasher: &mut blake3::Hasher, n_bytes: u64) {
+    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let mut left = n_bytes;
+    while left > 0 {
+        let n_piece = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
+        hasher.update(ZEROS.get(..n_piece).unwrap_or_default());
+        left -= u64::try_from(n_piece).unwrap_or(left);
     }
 }
 

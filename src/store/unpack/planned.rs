@@ -25,7 +25,7 @@ pub fn unpack_planned(
 ) -> Result<(), UnpackError> {
     let nobody_asks = |path: &TreePath, _| FileOrigin::folder(0, path.clone());
     let mut unpacker = Unpacker::new(into, options, &nobody_asks)?;
-    let mut reader = TarReader::new(tar);
+    let mut reader = TarReader::bounded(tar, options.bounds);
     for entry in layer.stream() {
         let mut content = next(&mut reader)?;
         unpacker.planned(&entry, &mut content)?;

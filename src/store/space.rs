@@ -1,0 +1,96 @@
+//! Free space: looked at before and while something large is written, so that what comes from
+//! outside cannot fill a disk. And zeros, which need no space.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::fstatvfs;
+
+use crate::diag::size;
+use crate::limits::{
+    MAX_RESERVED_BYTES, MAX_RESERVED_INODES, RESERVED_HUNDREDTHS, SPACE_CHECK_BYTES,
+    SPACE_CHECK_FILES,
+};
+
+/// A file system without room for what is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoSpace {
+    /// Too little space.
+    #[error(
+        "the store's file system has {} left, of which {} stay unused; free some space (`rbuild prune` helps), or use a larger file system with --root",
+        size(*free), size(*reserved)
+    )]
+    Bytes {
+        /// Bytes that are left.
+        free: u64,
+        /// Bytes that are to be left.
+        reserved: u64,
+    },
+    /// Too few inodes.
+    #[error(
+        "the store's file system has {free} inodes left, of which {reserved} stay unused; remove some files (`rbuild prune` helps), or use a larger file system with --root"
+    )]
+    Inodes {
+        /// Inodes that are left.
+        free: u64,
+        /// Inodes that are to be left.
+        reserved: u64,
+    },
+}
+
+/// Looks at the free space of one file system now and then.
+#[derive(Debug, Default)]
+pub(super) struct SpaceGuard {
+    /// Bytes that may be written before the next look: none at first, so that a full disk is
+    /// noticed at once.
+    bytes: u64,
+    /// Files that may be created before the next look.
+    files: u64,
+}
+
+impl SpaceGuard {
+    /// Checks that there is room for one file, or a part of one, of `n_bytes` on the file system of
+    /// `at`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn need(&mut self, at: impl AsFd, n_bytes: u64) -> io::Result<Result<(), NoSpace>> {
+        if n_bytes <= self.bytes && self.files > 0 {
+            self.bytes -= n_bytes;
+            self.files -= 1;
+            return Ok(Ok(()));
+        }
+        let found = fstatvfs(at)?;
+        (self.bytes, self.files) = (SPACE_CHECK_BYTES, SPACE_CHECK_FILES);
+        // Some file systems have no fixed size or number of inodes and report zero.
+        if found.f_blocks > 0 {
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            let total = found.f_blocks.saturating_mul(found.f_frsize);
+            let reserved = share(total).min(MAX_RESERVED_BYTES);
+            let Some(left) = free.checked_sub(reserved.saturating_add(n_bytes)) else {
+                return Ok(Err(NoSpace::Bytes { free, reserved }));
+            };
+            // The closer to the end, the shorter the way to the next look.
+            self.bytes = self.bytes.min(left / 2);
+        }
+        if found.f_files > 0 {
+            let (free, reserved) = (found.f_favail, share(found.f_files).min(MAX_RESERVED_INODES));
+            let Some(left) = free.checked_sub(reserved) else {
+                return Ok(Err(NoSpace::Inodes { free, reserved }));
+            };
+            self.files = self.files.min(left / 2);
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Whether all bytes are zero. A piece of a file that is can be left out of the file on disk.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut pieces = bytes.chunks(ZEROS.len());
+    pieces.all(|piece| ZEROS.get(..piece.len()) == Some(piece))
+}
+
+const fn share(total: u64) -> u64 {
+    total / 100 * RESERVED_HUNDREDTHS
+}

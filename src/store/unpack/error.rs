@@ -1,0 +1,56 @@
+//! Why an archive cannot be unpacked.
+
+use crate::archive::ArchiveError;
+use crate::diag;
+use crate::pathio::PathError;
+use crate::store::NoSpace;
+use crate::tree::TreePath;
+
+/// An archive that cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A file cannot be made.
+    #[error(transparent)]
+    Io(#[from] PathError),
+    /// A name that no file can have.
+    #[error("the archive has an entry named `{name}`, which no file can be called")]
+    Name {
+        /// The name, bytes that are no UTF-8 replaced.
+        name: String,
+    },
+    /// Links that lead in a circle.
+    #[error("the archive's symbolic links on the way to {path} go in a circle")]
+    LinkLoop {
+        /// Where they were met.
+        path: TreePath,
+    },
+    /// A hard link to something that is not there, or cannot have two names.
+    #[error("the archive's hard link {path} leads to {target}, which is no file of the archive")]
+    LinkTarget {
+        /// The link.
+        path: TreePath,
+        /// Its target, after resolution.
+        target: TreePath,
+    },
+    /// The root itself is opaque, which a listing cannot say.
+    #[error("the layer hides the whole root folder (`.wh..wh..opq` at its top)")]
+    OpaqueRoot,
+    /// There is no room for an entry.
+    #[error("there is no room for {path}, which has {}", diag::size(*size))]
+    NoSpace {
+        /// The entry.
+        path: TreePath,
+        /// The length of its content, holes not counted.
+        size: u64,
+        /// What is free.
+        source: NoSpace,
+    },
+    /// Entries replace each other, again and again.
+    #[error(
+        "the archive replaces its own entries so often that unpacking would take very long; pack it without the entries that are replaced"
+    )]
+    Replaces,
+}
