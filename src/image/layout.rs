@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::archive::TarWriter;
+use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{
     ChainId, Descriptor, Digest, Index, MediaType, Parsed, Reference, compact, pretty,
 };
@@ -15,6 +16,7 @@ use crate::pathio::{self, Context as _, PathError};
 use crate::store::Store;
 use crate::tree::{ContentHash, File, FileOrigin, Meta, Node, TreePath};
 
+use super::blob_file::read_regular;
 use super::documents::{Artifact, Packed, index_over, pack_some, packed_layer, try_each};
 use super::{ExportError, ExportOptions, Group, Image, ImageLayer, Result};
 
@@ -30,9 +32,6 @@ const NAME: &str = "io.containerd.image.name";
 /// The tag (image-spec, annotations.md).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const CREATED: &str = "org.opencontainers.image.created";
-
-/// An index that others wrote is no longer than this.
-const MAX_INDEX_BYTES: u64 = 16 << 20;
 
 /// The blobs of a layout, in the order in which they are written, and its tables of contents.
 #[derive(Default)]
@@ -106,7 +105,7 @@ pub(super) fn write_folder(
 ) -> Result<Descriptor> {
     let mut layout = Layout::default();
     let top = layout.add(store, &options.group(images), options)?;
-    let index = merged(&folder.join(INDEX_FILE), layout.entries.clone())?;
+    let index = merged(folder, layout.entries.clone())?;
     layout.write(store, folder, &index)?;
     Ok(top)
 }
@@ -273,14 +272,14 @@ const fn index_of(manifests: Vec<Descriptor>) -> Index {
     Index { schema_version: 2, media_type, manifests, annotations: BTreeMap::new() }
 }
 
-/// The index at `path` with `ours` in place of what had their names.
-fn merged(path: &Path, ours: Vec<Descriptor>) -> Result<Index> {
-    let bytes = match pathio::read(path, MAX_INDEX_BYTES) {
+/// The index of the layout in `folder` with `ours` in place of what had their names.
+fn merged(folder: &Path, ours: Vec<Descriptor>) -> Result<Index> {
+    let bytes = match read_regular(folder, INDEX_FILE, MAX_DOCUMENT_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(index_of(ours)),
         Err(error) => return Err(error.into()),
     };
-    let bad = |reason: String| ExportError::NoLayout { path: path.to_owned(), reason };
+    let bad = |reason: String| ExportError::NoLayout { path: folder.join(INDEX_FILE), reason };
     let mut index = match Parsed::parse(&bytes).map_err(|error| bad(error.to_string()))? {
         Parsed::Index(index) => index,
         Parsed::Manifest(_) => return Err(bad("it is the manifest of one image".to_owned())),

@@ -22,9 +22,6 @@ use super::{ExportError, Loaded};
 
 use archive::Contents;
 
-/// A file with names and addresses is no longer than this.
-const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
-
 type Result<T> = std::result::Result<T, LoadError>;
 
 /// Where images are read from.

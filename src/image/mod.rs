@@ -5,6 +5,7 @@
 //! nothing of how the image was made. What is new is packed on the way out, once: the store keeps
 //! the packed form. Layers of a base image go out as they came in.
 
+mod blob_file;
 mod bucket;
 mod documents;
 mod engine;

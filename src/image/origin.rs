@@ -82,7 +82,7 @@ pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Resul
                 })
             }
             Some(Place::Layout(folder)) => {
-                Ok(LayoutReader::new(folder).open_blob(source.blob.digest).is_ok())
+                Ok(LayoutReader::new(folder).open_blob(&source.blob).is_ok())
             }
             Some(Place::Bucket(place)) => match registry.known_folder(place) {
                 Some(folder) => is_in_bucket(registry, &folder, &source),
@@ -120,7 +120,12 @@ fn is_another(error: &ExportError) -> bool {
     let is_wrong = |error: &RegistryError| {
         matches!(error, RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })
     };
+    // What is no regular file, or is reached through a link, is not a blob of a layout.
+    let is_no_file = |kind: io::ErrorKind| kind == io::ErrorKind::InvalidInput;
+    let is_other_size = |error: &LayoutError| matches!(error, LayoutError::WrongSize { .. });
     matches!(error, ExportError::WrongBlob { .. })
+        || matches!(error, ExportError::Io(error) if is_no_file(error.kind()))
+        || matches!(error, ExportError::Layout(error) if is_other_size(error))
         || matches!(error, ExportError::Origin { source, .. } if is_wrong(source))
 }
 
@@ -247,8 +252,9 @@ fn copy_to(
             .pull_blob(&name, &source.blob, sink, progress)
             .map_err(|source| ExportError::Origin { place: place(), source }),
         Some(Place::Layout(folder)) => {
-            let mut blob = LayoutReader::new(folder).open_blob(source.blob.digest)?;
-            io::copy(&mut blob, sink).context("copy a blob of", folder)?;
+            let blob = LayoutReader::new(folder).open_blob(&source.blob)?;
+            // A file that grows meanwhile does not grow here, and has another digest.
+            io::copy(&mut blob.take(source.blob.size), sink).context("copy a blob of", folder)?;
             Ok(())
         }
         Some(Place::Bucket(place)) if let Some(folder) = registry.known_folder(place) => registry

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 
+use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{Descriptor, DiffId, Digest, MediaType, Parsed, Reference};
 use crate::pool;
 use crate::registry::{Client, RegistryError};
@@ -10,7 +11,6 @@ use crate::store::{LayerSource, Store, StoreError};
 
 use super::documents::try_each;
 use super::origin::{self, Passage};
-use super::source::MAX_DOCUMENT_BYTES;
 use super::{ExportError, Image, Result};
 
 /// So many blobs go up at once.

@@ -1,16 +1,14 @@
 //! Reads an image out of an OCI layout that somebody else wrote.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use crate::limits::{MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH};
 use crate::oci::{Descriptor, Digest, Index, ManifestError, Parsed, Platform};
-use crate::pathio::{self, Context as _, PathError};
+use crate::pathio::PathError;
 
-/// A manifest, index or config is no longer than this.
-const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
-/// An index may name another one; more than this is a circle.
-const MAX_DEPTH: usize = 4;
+use super::blob_file::{open_regular, read_regular};
+
 /// The tag (image-spec, annotations.md).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The full name, as containerd and docker write it.
@@ -46,6 +44,18 @@ pub enum LayoutError {
         /// What is there.
         has: String,
     },
+    /// A blob is longer or shorter than its descriptor says.
+    #[error("the blob {digest} in {} has {got} bytes, not the {want} of its descriptor", folder.display())]
+    WrongSize {
+        /// The layout.
+        folder: PathBuf,
+        /// The blob.
+        digest: Digest,
+        /// Bytes that the descriptor says.
+        want: u64,
+        /// Bytes that it has.
+        got: u64,
+    },
     /// A blob is not what its name says.
     #[error("the blob {want} in {} holds {got}", folder.display())]
     Corrupt {
@@ -78,8 +88,7 @@ impl LayoutReader {
         digest: Option<Digest>,
         platform: &Platform,
     ) -> Result<(Digest, Vec<u8>)> {
-        let path = self.folder.join("index.json");
-        let top = pathio::read(&path, MAX_DOCUMENT_BYTES)?;
+        let top = read_regular(&self.folder, "index.json", MAX_DOCUMENT_BYTES)?;
         let Parsed::Index(top) = self.parse(&top)? else {
             return Err(self.not_found("index".to_owned(), "its index.json is none".to_owned()));
         };
@@ -87,7 +96,7 @@ impl LayoutReader {
             Some(digest) => digest,
             None => self.named(&top, tag, platform)?,
         };
-        for _ in 0..MAX_DEPTH {
+        for _ in 0..MAX_INDEX_DEPTH {
             let bytes = self.document(at)?;
             match self.parse(&bytes)? {
                 Parsed::Manifest(_) => return Ok((at, bytes)),
@@ -133,31 +142,30 @@ impl LayoutReader {
     /// # Errors
     /// [`LayoutError`].
     pub fn document(&self, digest: Digest) -> Result<Vec<u8>> {
-        let path = self.blob_path(digest);
-        let mut bytes = Vec::new();
-        let file = pathio::open(&path)?;
-        file.take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes).context("read", &path)?;
+        let bytes = read_regular(&self.folder, &blob_name(digest), MAX_DOCUMENT_BYTES)?;
         match Digest::of(&bytes) {
             got if got == digest => Ok(bytes),
             got => Err(self.corrupt(digest, got)),
         }
     }
 
-    /// Opens a blob; it is for the caller to check.
+    /// Opens a blob of the size that its descriptor says. Its digest is for the caller to check.
     ///
     /// # Errors
-    /// The kernel's, with the path.
-    pub fn open_blob(&self, digest: Digest) -> Result<File> {
-        Ok(pathio::open(&self.blob_path(digest))?)
+    /// [`LayoutError::WrongSize`]; the kernel's, with the path, also for what is not a regular
+    /// file.
+    pub fn open_blob(&self, blob: &Descriptor) -> Result<File> {
+        let (file, got) = open_regular(&self.folder, &blob_name(blob.digest))?;
+        if got == blob.size {
+            return Ok(file);
+        }
+        let (folder, digest, want) = (self.folder.clone(), blob.digest, blob.size);
+        Err(LayoutError::WrongSize { folder, digest, want, got })
     }
 
     /// The error of a blob that holds something else.
     fn corrupt(&self, want: Digest, got: Digest) -> LayoutError {
         LayoutError::Corrupt { folder: self.folder.clone(), want, got }
-    }
-
-    fn blob_path(&self, digest: Digest) -> PathBuf {
-        self.folder.join("blobs/sha256").join(digest.hex())
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Parsed> {
@@ -168,6 +176,10 @@ impl LayoutReader {
     fn not_found(&self, wanted: String, has: String) -> LayoutError {
         LayoutError::NotFound { folder: self.folder.clone(), wanted, has }
     }
+}
+
+fn blob_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
 }
 
 fn tag_of(entry: &Descriptor) -> Option<&str> {

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Parsed, Platform};
 use crate::store::Store;
 
 use super::{ExportError, Result};
-
-/// Manifests and configs are no longer than this; registries refuse longer ones.
-pub(super) const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 
 /// The level of packed forms that came from a registry.
 const LEVEL_OF_OTHERS: i32 = -1;

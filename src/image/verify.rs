@@ -11,6 +11,7 @@ use std::path::Path;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use serde::Deserialize;
 
+use crate::limits::MAX_INDEX_DEPTH;
 use crate::oci::Digest;
 
 use blobs::Blobs;
@@ -29,9 +30,6 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// The name in an index (containerd's annotation).
 const NAME: &str = "io.containerd.image.name";
-
-/// Indexes may name indexes, but nobody goes deeper than this.
-const MAX_DEPTH: usize = 4;
 
 /// An image that was found good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +99,7 @@ impl Verifier {
     }
 
     fn index(&mut self, index: &ImageIndex, name: Option<&str>, depth: usize) -> Result<()> {
-        if depth > MAX_DEPTH {
+        if depth > MAX_INDEX_DEPTH {
             return Err(VerifyError::Depth);
         }
         for entry in index.manifests() {

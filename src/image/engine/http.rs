@@ -5,10 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// An answer is no longer than this: a list of many images.
-const MAX_BODY_BYTES: u64 = 64 << 20;
-/// And its head no longer than this.
-const MAX_HEAD_BYTES: u64 = 64 << 10;
+use crate::limits::{MAX_ENGINE_BODY_BYTES, MAX_ENGINE_HEAD_BYTES};
+
 /// An engine may take so long to say something: it unpacks whole images first.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes that are sent as one chunk.
@@ -83,7 +81,7 @@ impl Write for Chunks<'_> {
 fn answer(stream: UnixStream) -> io::Result<Answer> {
     let mut reader = BufReader::new(stream);
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let mut head = reader.by_ref().take(MAX_HEAD_BYTES);
+    let mut head = reader.by_ref().take(MAX_ENGINE_HEAD_BYTES);
     let mut line = String::new();
     head.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -103,7 +101,7 @@ fn answer(stream: UnixStream) -> io::Result<Answer> {
     if is_chunked {
         read_chunks(&mut reader, &mut body)?;
     } else {
-        let limit = length.unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES);
+        let limit = length.unwrap_or(MAX_ENGINE_BODY_BYTES).min(MAX_ENGINE_BODY_BYTES);
         reader.take(limit).read_to_end(&mut body)?;
     }
     Ok(Answer { status, body })
@@ -111,10 +109,10 @@ fn answer(stream: UnixStream) -> io::Result<Answer> {
 
 fn read_chunks(reader: &mut BufReader<UnixStream>, body: &mut Vec<u8>) -> io::Result<()> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let mut left = MAX_BODY_BYTES;
+    let mut left = MAX_ENGINE_BODY_BYTES;
     loop {
         let mut line = String::new();
-        reader.by_ref().take(MAX_HEAD_BYTES).read_line(&mut line)?;
+        reader.by_ref().take(MAX_ENGINE_HEAD_BYTES).read_line(&mut line)?;
         let size = line.trim_end().split(';').next().unwrap_or_default();
         let size =
             u64::from_str_radix(size, 16).map_err(|_no_number| bad("a chunk has no size"))?;
@@ -124,6 +122,6 @@ fn read_chunks(reader: &mut BufReader<UnixStream>, body: &mut Vec<u8>) -> io::Re
         left = left.checked_sub(size).ok_or_else(|| bad("its answer is too long"))?;
         reader.by_ref().take(size).read_to_end(body)?;
         line.clear();
-        reader.by_ref().take(MAX_HEAD_BYTES).read_line(&mut line)?;
+        reader.by_ref().take(MAX_ENGINE_HEAD_BYTES).read_line(&mut line)?;
     }
 }

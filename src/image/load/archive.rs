@@ -2,23 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::archive::{self, ArchiveError, EntryKind, TarReader};
+use crate::archive::{self, ArchiveBounds, ArchiveError, EntryKind, TarReader};
 use crate::image::ExportError;
+use crate::image::blob_file::{open_regular, read_regular};
+use crate::limits::{
+    MAX_DOCUMENT_BYTES, MAX_FILES_OF_IMAGES, MAX_IMAGES_BYTES, MAX_LINKS_BETWEEN_BLOBS,
+};
 use crate::oci::{Descriptor, Digest};
-use crate::pathio::{self, Context as _};
 use crate::store::Store;
 
-use super::{LoadError, MAX_DOCUMENT_BYTES, Result};
-
-/// Files that an archive of images may have; `docker save` writes three for each layer at most.
-const MAX_FILES: usize = 100_000;
-/// Links from one name to the next.
-const MAX_LINKS: usize = 8;
-/// All files of one archive together: what a disk may hold, against archives that grow forever.
-const MAX_BYTES: u64 = 1 << 40;
+use super::{LoadError, Result};
 
 pub(super) const INDEX: &str = "index.json";
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -48,9 +43,13 @@ impl Contents {
     ) -> Result<Self> {
         let mut contents = Self::new(shown);
         let failed = |source| LoadError::Archive { shown: shown.to_owned(), source };
+        let bounds = ArchiveBounds {
+            max_bytes: MAX_IMAGES_BYTES.max(store.archive_bounds().max_bytes),
+            ..store.archive_bounds()
+        };
         let (_found, tar) =
-            archive::decoder(stream).map_err(|error| failed(ArchiveError::Read(error)))?;
-        let mut tar = TarReader::new(tar.take(MAX_BYTES));
+            archive::decoder(stream, &bounds).map_err(|error| failed(ArchiveError::Read(error)))?;
+        let mut tar = TarReader::bounded(tar, bounds);
         while let Some(mut entry) = tar.next().map_err(failed)? {
             let Some(name) = plain_name(&entry.path) else { continue };
             match &entry.kind {
@@ -68,8 +67,10 @@ impl Contents {
                 | EntryKind::BlockDevice(_)
                 | EntryKind::Fifo => {}
             }
-            if contents.files.len() + contents.links.len() > MAX_FILES {
-                return Err(contents.bad("the archive", format!("it has over {MAX_FILES} files")));
+            if contents.files.len() + contents.links.len() > MAX_FILES_OF_IMAGES {
+                return Err(
+                    contents.bad("the archive", format!("it has over {MAX_FILES_OF_IMAGES} files"))
+                );
             }
         }
         Ok(contents)
@@ -77,7 +78,7 @@ impl Contents {
 
     /// Looks into a folder; its blobs are brought when they are needed.
     pub(super) fn of_folder(folder: &Path, shown: &str) -> Result<Self> {
-        let index = match pathio::read(&folder.join(INDEX), MAX_DOCUMENT_BYTES) {
+        let index = match read_regular(folder, INDEX, MAX_DOCUMENT_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             bytes => Some(bytes?),
         };
@@ -142,7 +143,7 @@ impl Contents {
     /// The blob that a file of the archive has become.
     pub(super) fn file(&self, name: &str, by: &str) -> Result<Digest> {
         let mut at = resolved(name).unwrap_or_default();
-        for _ in 0..MAX_LINKS {
+        for _ in 0..MAX_LINKS_BETWEEN_BLOBS {
             if let Some(digest) = self.files.get(&at) {
                 return Ok(*digest);
             }
@@ -155,32 +156,30 @@ impl Contents {
     }
 
     /// Sees to it that the store has a blob; false when it is nowhere.
-    pub(super) fn bring(&self, store: &Store, digest: Digest) -> Result<bool> {
+    pub(super) fn bring(&self, store: &Store, blob: &Descriptor) -> Result<bool> {
+        let (digest, size) = (blob.digest, blob.size);
         if store.has_blob(digest) {
             return Ok(true);
         }
         let Some(folder) = &self.folder else { return Ok(false) };
         let name = format!("{BLOBS}{}", digest.hex());
-        let path = folder.join(&name);
-        // A pipe in the blob's place would make us wait for ever.
-        let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW).bits();
-        let opened = std::fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(i32::try_from(flags).unwrap_or(0))
-            .open(&path);
-        let mut file = match opened {
+        let (file, n_bytes) = match open_regular(folder, &name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            opened => opened.context("open", &path)?,
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Err(self.bad(&name, "it is no regular file".to_owned()));
+            }
+            opened => opened?,
         };
-        if !file.metadata().context("examine", &path)?.is_file() {
-            return Err(self.bad(&name, "it is no regular file".to_owned()));
+        if n_bytes != size {
+            let reason = format!("it has {n_bytes} bytes, not the {size} of its descriptor");
+            return Err(self.bad(&name, reason));
         }
-        self.add_blob(store, &name, &mut file).map(|_digest| true)
+        self.add_blob(store, &name, &mut file.take(n_bytes)).map(|_digest| true)
     }
 
     /// A document that is a blob, which must be there.
     pub(super) fn blob(&self, store: &Store, entry: &Descriptor, by: &str) -> Result<Vec<u8>> {
-        if !self.bring(store, entry.digest)? {
+        if !self.bring(store, entry)? {
             return Err(self.missing(&entry.digest.to_string(), by));
         }
         Ok(store.read_blob(entry.digest, MAX_DOCUMENT_BYTES)?)

@@ -2,12 +2,13 @@
 
 use serde::Deserialize;
 
+use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, MediaType, Reference, pretty};
 use crate::store::Store;
 
 use super::archive::{Contents, MANIFEST};
 use super::layers::{self, Layer};
-use super::{LoadOptions, LoadedImage, MAX_DOCUMENT_BYTES, Result};
+use super::{LoadOptions, LoadedImage, Result};
 
 /// One image of the table of contents.
 #[derive(Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::limits::MAX_INDEX_DEPTH;
 use crate::oci::{
     Descriptor, ImageConfig, Index, Manifest, MediaType, Parsed, Platform, Reference, pretty,
 };
@@ -18,9 +19,6 @@ const FULL_NAME: &str = "io.containerd.image.name";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// What an entry has that describes another one (BuildKit's attestations).
 const ABOUT_ANOTHER: &str = "vnd.docker.reference.type";
-/// An index may name another one; more than this is a circle.
-const MAX_DEPTH: usize = 4;
-
 /// The images that a layout's own index names, each once with all its names.
 pub(super) fn images(
     store: &Store,
@@ -69,7 +67,7 @@ fn collect(
     depth: usize,
     found: &mut Vec<Descriptor>,
 ) -> Result<()> {
-    if depth > MAX_DEPTH {
+    if depth > MAX_INDEX_DEPTH {
         return Err(contents.bad(by, "its indexes name each other".to_owned()));
     }
     let bytes = contents.blob(store, entry, by)?;
@@ -86,7 +84,7 @@ fn collect(
         Parsed::Index(index) => {
             for entry in index.manifests {
                 // An archive may hold some of the images only.
-                let is_there = contents.bring(store, entry.digest)?;
+                let is_there = contents.bring(store, &entry)?;
                 if is_there && !entry.annotations.contains_key(ABOUT_ANOTHER) {
                     collect(store, contents, &entry, &name, options, depth + 1, found)?;
                 }
@@ -122,7 +120,7 @@ fn bring(
             let reason = format!("it has a layer of type {}, which is no layer", blob.media_type);
             return Err(contents.bad(name, reason));
         }
-        if !contents.bring(store, blob.digest)? {
+        if !contents.bring(store, blob)? {
             return Err(contents.missing(&blob.digest.to_string(), name));
         }
         brought.push(Layer { diff_id, blob: blob.clone() });

@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::image::Descriptor;
 
+use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{Digest, Hasher};
 use crate::pathio::{self, Context as _};
 
 use super::{Result, VerifyError};
-
-/// Documents are no longer than this.
-const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 
 /// The files of a layout by their paths in it.
 pub(super) enum Blobs {
