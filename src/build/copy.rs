@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Span, codes};
+use crate::limits::MAX_ACCOUNTS_BYTES;
+use crate::pathio::PathError;
 use crate::plan::{CopyFrom, CopyOperation, CopyPart};
 use crate::store::OpenContent;
 use crate::tree::{
@@ -280,6 +282,28 @@ fn chown(accounts: &Accounts, text: &str, span: Span) -> Result<(u32, u32)> {
     })
 }
 
+/// The accounts that `--chown` needs: an image's files are not read if it does not.
+pub(super) fn accounts_for(
+    run: &Run<'_>,
+    tree: &Tree,
+    operation: &CopyOperation,
+) -> Result<Accounts> {
+    if operation.chown.is_none() { Ok(Accounts::default()) } else { accounts(run, tree) }
+}
+
+/// Reads a file of accounts, which may have [`MAX_ACCOUNTS_BYTES`].
+pub(super) fn read_accounts(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_ACCOUNTS_BYTES + 1).read_to_end(&mut bytes)?;
+    let n_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if n_bytes > MAX_ACCOUNTS_BYTES { Err(accounts_too_large()) } else { Ok(bytes) }
+}
+
+fn accounts_too_large() -> io::Error {
+    let text = format!("it is larger than the limit of {MAX_ACCOUNTS_BYTES} bytes");
+    io::Error::new(io::ErrorKind::FileTooLarge, text)
+}
+
 /// The accounts of an image, from its tree.
 pub(super) fn accounts(run: &Run<'_>, tree: &Tree) -> Result<Accounts> {
     let read = |path: &[u8]| -> Result<Vec<u8>> {
@@ -292,11 +316,12 @@ pub(super) fn accounts(run: &Run<'_>, tree: &Tree) -> Result<Accounts> {
             remotes: BTreeMap::new(),
             told_apart: Vec::new(),
         };
-        let mut bytes = Vec::new();
-        let opened =
-            sources.open(run, file, &path).and_then(|mut file| file.read_to_end(&mut bytes));
-        opened.map_err(|error| crate::pathio::PathError::new("read", path.as_path(), error))?;
-        Ok(bytes)
+        let in_path = |error| PathError::new("read the image's", path.as_path(), error);
+        if file.size > MAX_ACCOUNTS_BYTES {
+            return Err(in_path(accounts_too_large()).into());
+        }
+        let opened = sources.open(run, file, &path).and_then(read_accounts);
+        Ok(opened.map_err(in_path)?)
     };
     Ok(Accounts::parse(&read(b"etc/passwd")?, &read(b"etc/group")?))
 }

@@ -49,7 +49,7 @@ impl Run<'_> {
         let started = Instant::now();
         let depends = copy::depends_on_what_is_below(operation);
         let below = if depends { self.tree(stack)? } else { Tree::default() };
-        let accounts = copy::accounts(self, &below)?;
+        let accounts = copy::accounts_for(self, &below, operation)?;
         let layer = sources.layer(self, operation, &below, &accounts, span)?;
         self.explain_files(shown.id, &layer)?;
         let store = self.services.store;

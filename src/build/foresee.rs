@@ -358,7 +358,7 @@ impl Run<'_> {
         span: Span,
     ) -> Result<Reason> {
         let below = self.tree(stack)?;
-        let accounts = copy::accounts(self, &below)?;
+        let accounts = copy::accounts_for(self, &below, copy)?;
         let new = sources.layer(self, copy, &below, &accounts, span)?;
         Ok(files(changes(old, &new)))
     }

@@ -1,16 +1,16 @@
 //! Places in a rootfs where something is mounted for the time of a step: made when they are
 //! missing, and removed again when the step left them empty.
 
+use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::limits::MAX_LINKS_FOLLOWED;
 use crate::pathio::{Context as _, PathError};
 use crate::tree::TreePath;
-
-/// Links followed before a mount point is taken for a loop.
-const MAX_LINKS: usize = 40;
 
 /// Every look-up stays below the rootfs, whatever links the image holds (openat2(2), Linux 5.6).
 pub(super) const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -30,7 +30,7 @@ impl MountPoints {
         is_folder: bool,
     ) -> Result<(), PathError> {
         let mut at = TreePath::clean(path);
-        for _ in 0..MAX_LINKS {
+        for _ in 0..MAX_LINKS_FOLLOWED {
             if open(root, &at, OFlags::PATH).is_ok() {
                 return Ok(());
             }
@@ -129,6 +129,24 @@ fn make_folder(
 
 fn open(root: BorrowedFd<'_>, path: &TreePath, flags: OFlags) -> Result<OwnedFd, Errno> {
     rustix::fs::openat2(root, path.as_path(), flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT)
+}
+
+/// Opens the file at `path` for reading, if it is a regular one: reading a FIFO would wait, and
+/// opening a device may have effects of its own.
+pub(super) fn open_regular(root: BorrowedFd<'_>, path: &Path) -> Result<Option<File>, Errno> {
+    let open = |flags: OFlags| {
+        rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT)
+    };
+    let is_regular = |file: &OwnedFd| -> Result<bool, Errno> {
+        let mode = rustix::fs::fstat(file)?.st_mode;
+        Ok(FileType::from_raw_mode(mode) == FileType::RegularFile)
+    };
+    if !is_regular(&open(OFlags::PATH)?)? {
+        return Ok(None);
+    }
+    let file = open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    // It may have been replaced meanwhile.
+    Ok(is_regular(&file)?.then(|| file.into()))
 }
 
 fn read_link(root: BorrowedFd<'_>, path: &TreePath) -> Option<Vec<u8>> {

@@ -1,6 +1,5 @@
 //! A file of a step's root, looked at after the step failed: why the kernel would not run it.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::tree::TreePath;
 
-use super::mountpoint::IN_ROOT;
+use super::mountpoint::{IN_ROOT, open_regular};
 
 /// Heads of programs are read so far: what says which interpreter they want stands there.
 const HEAD_BYTES: usize = 4096;
@@ -78,10 +77,8 @@ fn head_exists(root: BorrowedFd<'_>, path: &str) -> bool {
 /// The first bytes of a regular file, and whether anybody may execute it.
 fn head(root: BorrowedFd<'_>, path: &str) -> Option<(Vec<u8>, bool)> {
     let path = TreePath::clean(path.as_bytes());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::openat2(root, path.as_path(), flags, Mode::empty(), IN_ROOT).ok()?;
-    let file = File::from(file);
-    let meta = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let file = open_regular(root, path.as_path()).ok()??;
+    let meta = file.metadata().ok()?;
     let mut bytes = Vec::new();
     let limit = u64::try_from(HEAD_BYTES).unwrap_or(u64::MAX);
     file.take(limit).read_to_end(&mut bytes).ok()?;

@@ -2,13 +2,12 @@
 //! left it if somebody wants to look.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::pathio::{self, Context as _, PathError};
@@ -21,16 +20,15 @@ use crate::store::{LowerFolder, WorkFolder};
 use crate::tree::{Accounts, ResolvedUser};
 
 use super::BuildError;
+use super::copy::read_accounts;
 use super::driver::Run;
 use super::mask::Mask;
 use super::mount_source::Inputs;
-use super::mountpoint::{self, IN_ROOT, MountPoints};
+use super::mountpoint::{self, MountPoints};
 use super::mounts::StepMounts;
 use super::run::RunDone;
 use super::shared::{Shared, StepRun};
 
-/// /etc/passwd and /etc/group of an image are no longer than this.
-const MAX_ACCOUNTS_BYTES: u64 = 16 << 20;
 /// The host's /etc/resolv.conf is no longer than this.
 const MAX_RESOLV_BYTES: u64 = 1 << 20;
 
@@ -250,16 +248,12 @@ pub fn resource(name: &str) -> Option<Resource> {
 /// Who USER means, by the rootfs's own accounts.
 fn resolve_user(root: BorrowedFd<'_>, user: &str, span: Span) -> Result<ResolvedUser> {
     let read = |path: &str| -> std::result::Result<Vec<u8>, PathError> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let mut bytes = Vec::new();
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), IN_ROOT) {
-            Ok(file) => {
-                let file = File::from(file).take(MAX_ACCOUNTS_BYTES);
-                { file }.read_to_end(&mut bytes).context("read", path.as_ref())?;
-            }
-            Err(_absent) => {}
+        let error = |error| PathError::new("read the image's", Path::new("/").join(path), error);
+        match mountpoint::open_regular(root, path.as_ref()) {
+            Ok(file) => file.map_or(Ok(Vec::new()), read_accounts).map_err(error),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Vec::new()),
+            Err(errno) => Err(error(errno.into())),
         }
-        Ok(bytes)
     };
     let accounts = Accounts::parse(&read("etc/passwd")?, &read("etc/group")?);
     accounts.user(user).map_err(|error| {
