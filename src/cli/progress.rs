@@ -3,6 +3,7 @@
 
 mod grouped;
 mod json;
+mod kept_output;
 mod live;
 mod marks;
 mod plain;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::limits::{MAX_CONFIG_ENTRIES, MAX_EXPOSED_PORTS};
+
 use super::{DiffId, Platform};
 
 /// Why bytes are no image config.
@@ -196,10 +198,38 @@ impl ImageConfig {
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let config: Self = serde_json::from_slice(bytes)
             .map_err(|error| ConfigError { reason: error.to_string() })?;
+        config.check_counts()?;
         if config.os.is_empty() || config.architecture.is_empty() {
             return Err(ConfigError { reason: "it names no `os` or no `architecture`".to_owned() });
         }
         Ok(config)
+    }
+
+    /// Checks the numbers of entries, over which builds go again and again.
+    fn check_counts(&self) -> Result<(), ConfigError> {
+        let run = &self.config;
+        let words = |words: &Option<Vec<String>>| words.as_ref().map_or(0, Vec::len);
+        let most = MAX_CONFIG_ENTRIES;
+        let counts = [
+            ("variables (`Env`)", run.env.len(), most),
+            ("labels (`Labels`)", run.labels.len(), most),
+            ("volumes (`Volumes`)", run.volumes.len(), most),
+            ("ports (`ExposedPorts`)", run.exposed_ports.len(), MAX_EXPOSED_PORTS),
+            ("instructions for later builds (`OnBuild`)", run.on_build.len(), most),
+            ("words (`Entrypoint`)", words(&run.entrypoint), most),
+            ("words (`Cmd`)", words(&run.cmd), most),
+            ("words (`Shell`)", run.shell.len(), most),
+            ("words (`Healthcheck`)", run.healthcheck.as_ref().map_or(0, |it| it.test.len()), most),
+            ("history entries (`history`)", self.history.len(), most),
+            ("layers (`rootfs.diff_ids`)", self.rootfs.diff_ids.len(), most),
+        ];
+        match counts.into_iter().find(|(_, count, most)| count > most) {
+            Some((what, count, most)) => {
+                let reason = format!("it has {count} {what}, and the limit is {most}");
+                Err(ConfigError { reason })
+            }
+            None => Ok(()),
+        }
     }
 
     /// The one JSON form: compact, top-level members sorted by name, those of `config` in the
@@ -289,6 +319,24 @@ mod tests {
             String::from_utf8(config.to_json()).unwrap(),
             r#"{"alpha":{"a":1,"b":2},"architecture":"amd64","config":{"User":"u","Env":["A=1"],"Odd":"x"},"history":[],"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"zeta":[1]}"#
         );
+    }
+
+    #[test]
+    fn config_with_absurd_counts_is_refused() {
+        let error = |member: &str| {
+            let text = format!(r#"{{"os":"linux","architecture":"amd64",{member}}}"#);
+            ImageConfig::parse(text.as_bytes()).map(drop).map_err(|error| error.to_string())
+        };
+        let env = |n: usize| {
+            let env: Vec<String> = (0..n).map(|at| format!(r#""V{at}=""#)).collect();
+            format!(r#""config":{{"Env":[{}]}}"#, env.join(","))
+        };
+        assert_eq!(error(&env(MAX_CONFIG_ENTRIES)), Ok(()));
+        let want = "the image config is not valid: it has 100000 variables (`Env`), and the limit is 10000";
+        assert_eq!(error(&env(100_000)), Err(want.to_owned()));
+        let history = vec!["{}"; MAX_CONFIG_ENTRIES + 1].join(",");
+        let want = "the image config is not valid: it has 10001 history entries (`history`), and the limit is 10000";
+        assert_eq!(error(&format!(r#""history":[{history}]"#)), Err(want.to_owned()));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::MAX_LAYERS;
+
 use super::{Digest, Platform};
 
 /// Which documents and layers rbuild reads and writes; others only as text.
@@ -226,10 +228,6 @@ pub enum Parsed {
 pub struct ManifestError {
     reason: String,
 }
-
-/// A manifest has no more layers than this: overlayfs takes 500 lower folders, and a manifest of
-/// thousands is an attack.
-const MAX_LAYERS: usize = 1000;
 
 impl Parsed {
     /// Reads a manifest or an index; which one it is, its members tell (their media type may lie

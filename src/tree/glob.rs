@@ -4,6 +4,8 @@
 //! A pattern is a list of tokens; matching tries each (token, position) at most once, so no
 //! pattern takes more than pattern times path steps.
 
+use crate::limits::MAX_ONE_PATTERN_BYTES;
+
 /// A byte or a set of strings that a pattern asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
@@ -12,7 +14,7 @@ enum Token {
     /// `?`: any character but `/`.
     AnyChar,
     /// `[a-z]`, `[^…]`: a character in, or not in, one of these ranges.
-    Class { negated: bool, ranges: Vec<(char, char)> },
+    Class(Box<Class>),
     /// `*`: any number of characters, none of them `/`.
     Star,
     /// `**` at the end: anything.
@@ -30,9 +32,19 @@ pub enum GlobError {
     /// A range such as `[-a]` or `[a-]`.
     #[error("a range between `[` and `]` needs a character on both sides of `-`")]
     BadRange,
+    /// Longer than any path.
+    #[error("it is longer than {MAX_ONE_PATTERN_BYTES} bytes, and so than any path")]
+    TooLong,
     /// `\` as the last character.
     #[error("`\\` at the end escapes nothing")]
     TrailingBackslash,
+}
+
+/// What `[` and `]` enclose. Apart from the token, of which there is one for each byte of a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Class {
+    negated: bool,
+    ranges: Vec<(char, char)>,
 }
 
 /// Whether `*` twice in a row means any number of folders.
@@ -83,10 +95,14 @@ impl Glob {
     /// # Errors
     /// [`GlobError`] where Go's `filepath.Match` says `ErrBadPattern`.
     pub fn new(pattern: &str, double_star: DoubleStar) -> Result<Self, GlobError> {
+        if pattern.len() > MAX_ONE_PATTERN_BYTES {
+            return Err(GlobError::TooLong);
+        }
         let mut parser = Parser { rest: pattern, double_star, tokens: Vec::new() };
         parser.parse()?;
         let mut tokens = parser.tokens;
         relax_leading_double_star(pattern, &mut tokens);
+        tokens.shrink_to_fit();
         let needle = longest_run(&tokens);
         Ok(Self { tokens, needle })
     }
@@ -140,7 +156,7 @@ fn step(wanted: &Token, token: usize, text: &[u8], at: usize, todo: &mut Vec<(us
                 todo.push((token + 1, at + 1));
             }
         }
-        Token::AnyChar | Token::Class { .. } => {
+        Token::AnyChar | Token::Class(_) => {
             if let Some((c, length)) = first_char(rest)
                 && wanted.takes(c)
             {
@@ -177,8 +193,9 @@ impl Token {
     fn takes(&self, c: char) -> bool {
         match self {
             Self::AnyChar => c != '/',
-            Self::Class { negated, ranges } => {
-                ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated
+            Self::Class(class) => {
+                let is_in = |(low, high): &(char, char)| (*low..=*high).contains(&c);
+                class.ranges.iter().any(is_in) != class.negated
             }
             Self::Byte(_) | Self::Star | Self::Anything | Self::Folders => false,
         }
@@ -280,7 +297,7 @@ impl Parser<'_> {
             let high = if self.next_if('-') { self.class_char()? } else { low };
             ranges.push((low, high));
         }
-        self.tokens.push(Token::Class { negated, ranges });
+        self.tokens.push(Token::Class(Box::new(Class { negated, ranges })));
         Ok(())
     }
 

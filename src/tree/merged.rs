@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Children, ChildrenIter, File, Item, LayerEntries, Meta, Node, TreePath};
+use crate::limits::MAX_LINKS_FOLLOWED;
 
-/// Symbolic links followed in one look-up before it is taken for a loop (the kernel's own limit,
-/// path_resolution(7)).
-const MAX_LINKS: usize = 40;
+use super::{Children, ChildrenIter, File, Item, LayerEntries, Meta, Node, TreePath};
 
 /// A merged file tree. Cloning is cheap: unchanged folders are shared.
 #[derive(Debug, Clone)]
@@ -309,7 +307,7 @@ impl Tree {
             match self.get(&next) {
                 Some(node) if follow && node.as_symlink().is_some() => {
                     n_links += 1;
-                    if n_links > MAX_LINKS {
+                    if n_links > MAX_LINKS_FOLLOWED {
                         return Err(LookupError::TooManyLinks(TreePath::clean(path)));
                     }
                     let target = node.as_symlink().unwrap_or_default();

@@ -5,6 +5,10 @@
 //! folder holds for all below it, `!` takes back, and each folder's result is handed down to what
 //! it holds.
 
+use std::sync::Arc;
+
+use crate::limits::{MAX_PATTERN_BYTES, MAX_PATTERNS};
+
 use super::TreePath;
 use super::glob::{DoubleStar, Glob, GlobError};
 
@@ -12,6 +16,8 @@ use super::glob::{DoubleStar, Glob, GlobError};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Patterns {
     list: Vec<Pattern>,
+    /// Bytes of all of them.
+    n_bytes: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +29,41 @@ struct Pattern {
     names: Vec<Option<Glob>>,
 }
 
-/// Which patterns matched a folder or one of its parents.
-#[derive(Debug, Clone, Default)]
-pub struct FolderMatch(Box<[bool]>);
+/// Which patterns matched a folder or one of its parents: a bit for each, those after the last
+/// match left out. A walk keeps one for each directory, so that it must be small: directories in
+/// which nothing else matches share it with their parents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FolderMatch(Arc<[u64]>);
+
+impl FolderMatch {
+    const BITS: usize = 64;
+
+    fn has(&self, at: usize) -> bool {
+        let word = self.0.get(at / Self::BITS).copied().unwrap_or(0);
+        word >> (at % Self::BITS) & 1 == 1
+    }
+}
+
+/// The same while it is put together.
+#[derive(Default)]
+struct Matching(Vec<u64>);
+
+impl Matching {
+    fn add(&mut self, at: usize) {
+        let word = at / FolderMatch::BITS;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= 1 << (at % FolderMatch::BITS);
+        }
+    }
+
+    /// Shares what the parent has, where it is the same.
+    fn finish(self, parent: &FolderMatch) -> FolderMatch {
+        if *self.0 == *parent.0 { parent.clone() } else { FolderMatch(self.0.into()) }
+    }
+}
 
 /// Why a pattern of a list was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +71,9 @@ pub enum PatternError {
     /// `!` and nothing after it.
     #[error("`!` needs a pattern after it")]
     LoneNegation,
+    /// Too many, or too long together.
+    #[error("there are more than {MAX_PATTERNS} patterns or {} KiB of them; write fewer, with wildcards", MAX_PATTERN_BYTES >> 10)]
+    TooMany,
     /// Not a pattern.
     #[error("`{pattern}` is not a pattern: {reason}")]
     Bad {
@@ -68,6 +109,10 @@ impl Patterns {
         if body.is_empty() {
             return if negated { Err(PatternError::LoneNegation) } else { Ok(()) };
         }
+        self.n_bytes += body.len();
+        if self.list.len() >= MAX_PATTERNS || self.n_bytes > MAX_PATTERN_BYTES {
+            return Err(PatternError::TooMany);
+        }
         let clean = clean(body);
         let bad = |reason| PatternError::Bad { pattern: body.to_owned(), reason };
         let glob = |text: &str| Glob::new(text, DoubleStar::Folders).map_err(bad);
@@ -94,43 +139,34 @@ impl Patterns {
     /// What holds at the root, where no pattern has matched.
     #[must_use]
     pub fn at_root(&self) -> FolderMatch {
-        FolderMatch(vec![false; self.list.len()].into())
+        FolderMatch::default()
     }
 
     /// Whether `path` is matched, given what matched the folder that holds it.
     #[must_use]
     pub fn matches(&self, path: &TreePath, parent: &FolderMatch) -> bool {
-        self.judge(path, parent, |_, _| {})
+        self.judge(path, parent, |_| {})
     }
 
     /// The same for a folder, and what to hand down to what it holds.
     #[must_use]
     pub fn enter(&self, path: &TreePath, parent: &FolderMatch) -> (bool, FolderMatch) {
-        let mut own = self.at_root();
-        let matched = self.judge(path, parent, |at, hit| {
-            if let Some(slot) = own.0.get_mut(at) {
-                *slot = hit;
-            }
-        });
-        (matched, own)
+        let mut own = Matching::default();
+        let matched = self.judge(path, parent, |at| own.add(at));
+        (matched, own.finish(parent))
     }
 
-    fn judge(
-        &self,
-        path: &TreePath,
-        parent: &FolderMatch,
-        mut note: impl FnMut(usize, bool),
-    ) -> bool {
+    fn judge(&self, path: &TreePath, parent: &FolderMatch, mut note: impl FnMut(usize)) -> bool {
         let mut matched = false;
         for (at, pattern) in self.list.iter().enumerate() {
-            let inherited = parent.0.get(at).copied().unwrap_or(false);
+            let inherited = parent.has(at);
             // A pattern that could change nothing is not tried, and so not handed down: BuildKit's
             // walk does the same, and it shows in lists such as `**/*.md`, `!docs`.
             if !inherited && (pattern.negated != matched || !pattern.whole.matches(path.as_bytes()))
             {
                 continue;
             }
-            note(at, true);
+            note(at);
             matched = !pattern.negated;
         }
         matched
@@ -158,7 +194,7 @@ impl Patterns {
         for name in path.names() {
             at = at.join(name);
             let mut last = None;
-            let matched = self.judge(&at, &state, |number, _| last = Some(number));
+            let matched = self.judge(&at, &state, |number| last = Some(number));
             deciding = last.filter(|_| matched);
             state = self.enter(&at, &state).1;
         }

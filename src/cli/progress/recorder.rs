@@ -2,13 +2,14 @@
 
 use std::io::Read;
 
-use crate::build::Event;
-use crate::diag::{Diagnostic, SourceFile};
+use crate::build::{Event, StepId, Stream};
+use crate::diag::{Diagnostic, SourceFile, size};
 use crate::pathio::PathError;
 use crate::store::BuildJournal;
 
 use super::super::record::{Logs, Recorded};
 use super::json::Json;
+use super::kept_output::KeptOutput;
 use super::{Out, Requested};
 
 /// So much is written at once.
@@ -26,14 +27,16 @@ pub(super) struct Recorder {
     lines: Vec<u8>,
     journal: Option<(BuildJournal, String)>,
     makes_steps: bool,
+    output: KeptOutput,
     /// Why nothing is written any more.
     error: Option<PathError>,
 }
 
 impl Recorder {
     pub(super) fn new(json: Json, now_s: i64, requested: &Requested) -> Self {
-        let mut recorder =
-            Self { json, lines: Vec::new(), journal: None, makes_steps: false, error: None };
+        let output = KeptOutput::default();
+        let (lines, journal, makes_steps, error) = (Vec::new(), None, false, None);
+        let mut recorder = Self { json, lines, journal, makes_steps, output, error };
         recorder.tell(|json, out| {
             json.started(now_s, out);
             json.requested(requested, out);
@@ -47,7 +50,18 @@ impl Recorder {
     }
 
     pub(super) fn event(&mut self, event: &Event) {
-        self.tell(|json, out| json.event(event, out));
+        match event {
+            Event::Output { step, bytes, .. } => {
+                let mut line = Vec::new();
+                self.json.event(event, &mut Out::new(&mut line));
+                self.output.take(*step, bytes.len(), &line, &mut self.lines);
+            }
+            Event::Finished { step, .. } => {
+                self.end_output(*step);
+                self.tell(|json, out| json.event(event, out));
+            }
+            _ => self.tell(|json, out| json.event(event, out)),
+        }
         self.makes_steps |= matches!(event, Event::Explained { .. });
         // Who looks while a command runs sees it.
         let executes = matches!(event, Event::Executing { .. });
@@ -64,6 +78,24 @@ impl Recorder {
     /// Adds lines.
     pub(super) fn tell(&mut self, tell: impl FnOnce(&mut Json, &mut Out<'_>)) {
         tell(&mut self.json, &mut Out::new(&mut self.lines));
+    }
+
+    /// Writes the end of a step's output, and how much is missing before it.
+    fn end_output(&mut self, step: StepId) {
+        let Some(end) = self.output.end(step) else { return };
+        if end.n_left_out > 0 {
+            let n_bytes = size(u64::try_from(end.n_left_out).unwrap_or(u64::MAX));
+            let text = format!("\n[rbuild: the record leaves out {n_bytes} of this output]\n");
+            let (stream, bytes) = (Stream::Stderr, text.into_bytes());
+            self.tell(|json, out| json.event(&Event::Output { step, stream, bytes }, out));
+        }
+        self.lines.extend(end.lines);
+    }
+
+    fn end_outputs(&mut self) {
+        for step in self.output.steps() {
+            self.end_output(step);
+        }
     }
 
     fn flush(&mut self) {
@@ -85,6 +117,7 @@ impl Recorder {
 
     /// What was told so far, from the journal and what did not get there; and the build's id.
     pub(super) fn read_again(&mut self) -> (Recorded, Option<String>) {
+        self.end_outputs();
         self.flush();
         let read = |from: &mut dyn Read| Recorded::read(from, Logs::Ends);
         let journal = self.journal.as_ref();
@@ -102,6 +135,7 @@ impl Recorder {
     /// # Errors
     /// If something could not be written, then or now.
     pub(super) fn end(mut self) -> Result<(), PathError> {
+        self.end_outputs();
         self.flush();
         match (self.error, &self.journal) {
             (Some(error), _) => Err(error),
