@@ -11,13 +11,12 @@ use std::path::PathBuf;
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 
+use crate::limits::MAX_AGENT_MESSAGE_BYTES;
 use crate::pool;
 
 use super::AgentSource;
 use super::ssh_key::{self, Reader, SshKey};
 
-/// What OpenSSH's agent takes at most (`AGENT_MAX_LEN`).
-const MAX_MESSAGE_BYTES: u32 = 256 << 10;
 /// `SSH_AGENTC_REQUEST_IDENTITIES` (draft-miller-ssh-agent, section 7.1).
 const LIST: u8 = 11;
 /// `SSH_AGENTC_SIGN_REQUEST`.
@@ -124,7 +123,7 @@ fn read_message(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
         done => done?,
     }
     let length = u32::from_be_bytes(length);
-    if length == 0 || length > MAX_MESSAGE_BYTES {
+    if length == 0 || length > MAX_AGENT_MESSAGE_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut message = vec![0; usize::try_from(length).map_err(io::Error::other)?];

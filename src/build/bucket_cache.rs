@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::image::{self, Artifact, BucketUpload, ExportOptions};
+use crate::limits::MAX_CACHE_DOCUMENT_BYTES;
 use crate::registry::{Bucket, BucketFolder, BucketOptions, RegistryError};
 
 use super::BuildError;
-use super::cache_document::{CacheDocument, MAX_BYTES};
+use super::cache_document::CacheDocument;
 use super::options::Services;
 use super::remote_cache::bad_cache;
 
@@ -65,7 +66,11 @@ impl BucketCache {
         let mut found = Vec::new();
         let mut missing = None;
         for name in &self.names {
-            match services.registry.read_object(&folder.bucket, &self.key(name), MAX_BYTES) {
+            match services.registry.read_object(
+                &folder.bucket,
+                &self.key(name),
+                MAX_CACHE_DOCUMENT_BYTES,
+            ) {
                 Ok(bytes) => found.push(serde_json::from_slice(&bytes).map_err(bad_cache)?),
                 Err(error @ RegistryError::NotFound { .. }) => missing = Some(error),
                 Err(error) => return Err(self.failed(error)),

@@ -12,9 +12,6 @@ pub(super) const MEDIA_TYPE: &str = "application/vnd.rbuild.cache.v1+json";
 /// Where an image's config has it, for an inline cache.
 pub(super) const CONFIG_MEMBER: &str = "rbuild.cache.v1";
 
-/// A cache is refused if its document is longer: that is a hundred thousand steps.
-pub(super) const MAX_BYTES: u64 = 64 << 20;
-
 /// Steps, and the layers that came of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct CacheDocument {

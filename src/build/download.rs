@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 
+use crate::limits::MAX_DOWNLOAD_BYTES;
 use crate::oci::Digest;
 use crate::plan::redacted;
 use crate::registry::{Download, Downloaded, RegistryError, parse_http_date};
@@ -10,9 +11,6 @@ use crate::store::{DownloadRecord, Draft, StoreError};
 
 use super::shared::Steps;
 use super::{Outcome, fetch};
-
-/// A download is refused if it is longer.
-const MAX_DOWNLOAD_BYTES: u64 = 64 << 30;
 
 /// Why a URL gives nothing that can be used.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::image::{self, ExportError, Image};
+use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform, Reference};
 use crate::plan::{BaseImage, ImagePlace, ImageRequest, Images};
 use crate::pool;
@@ -20,8 +21,6 @@ use super::shared::{Shared, Steps};
 use super::stack::Stack;
 use super::{BuildError, Event, Failure, Outcome, layout, resolve};
 
-/// A manifest or config is no longer than this.
-pub(super) const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 /// Layers of one image that are pulled at once.
 const PULLS_AT_ONCE: usize = 4;
 

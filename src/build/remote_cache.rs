@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::Packing;
 use crate::image::{ExportError, LayoutReader};
+use crate::limits::MAX_CACHE_DOCUMENT_BYTES;
 use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, Parsed, Platform, Reference};
 use crate::registry::RegistryError;
 use crate::store::{LayerSource, Store};
 
 use super::bucket_cache::BucketCache;
-use super::cache_document::{CONFIG_MEMBER, CacheDocument, CachedMount, MAX_BYTES, MEDIA_TYPE};
+use super::cache_document::{CONFIG_MEMBER, CacheDocument, CachedMount, MEDIA_TYPE};
 use super::cache_travel::{Offer, Offers};
 use super::shared::Steps;
 use super::{BuildError, Event, Outcome, Services, layout};
@@ -191,8 +192,8 @@ fn manifests(
 }
 
 fn config_of(services: &Services<'_>, name: &Reference, manifest: &Manifest) -> Result<Vec<u8>> {
-    if manifest.config.size > MAX_BYTES {
-        return Err(bad_cache(format!("it is longer than {MAX_BYTES} bytes")));
+    if manifest.config.size > MAX_CACHE_DOCUMENT_BYTES {
+        return Err(bad_cache(format!("it is longer than {MAX_CACHE_DOCUMENT_BYTES} bytes")));
     }
     let failed = |source| BuildError::Image { span: None, name: name.familiar(), source };
     let mut bytes = Vec::new();

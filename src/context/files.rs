@@ -10,6 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result, read};
 
+use crate::limits::MAX_XATTR_LIST_BYTES;
 use crate::tree::{ContentHash, Device, TreePath, Xattrs};
 
 use super::memo::{Learned, Stamp};
@@ -18,9 +19,6 @@ use super::memo::{Learned, Stamp};
 const NAMES_BYTES: usize = 32 * 1024;
 /// Files are read in pieces of at most this size.
 const PIECE_BYTES: u64 = 256 * 1024;
-/// The kernel's limit on a list of extended attributes and on the value of one (xattr(7)).
-const XATTR_MAX_BYTES: usize = 64 * 1024;
-
 /// What a file is, without a look into it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stat {
@@ -188,7 +186,7 @@ pub(super) fn xattrs(file: impl AsFd) -> Result<Option<Box<Xattrs>>> {
     let list = match length {
         Some(length) => small.get(..length).unwrap_or_default(),
         None => {
-            large.resize(XATTR_MAX_BYTES, 0);
+            large.resize(MAX_XATTR_LIST_BYTES, 0);
             let length = flistxattr(&file, &mut large)?;
             large.get(..length).unwrap_or_default()
         }
@@ -196,7 +194,7 @@ pub(super) fn xattrs(file: impl AsFd) -> Result<Option<Box<Xattrs>>> {
     let kept = |name: &&[u8]| name.starts_with(b"user.") || *name == b"security.capability";
     let mut xattrs = Xattrs::new();
     for name in list.split(|byte| *byte == 0).filter(kept) {
-        let mut value = vec![0; XATTR_MAX_BYTES];
+        let mut value = vec![0; MAX_XATTR_LIST_BYTES];
         let length = match fgetxattr(&file, name, &mut value) {
             // Removed in between.
             Err(Errno::NODATA) => continue,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use crate::limits::MAX_LINKS_FOLLOWED;
 use crate::pathio::PathError;
 use crate::tree::glob::{self, DoubleStar, Glob};
 use crate::tree::patterns::FolderMatch;
@@ -13,9 +14,6 @@ use crate::tree::{Children, Dir, FolderPlace, Tree, TreeNode, TreePath};
 use super::files::Stat;
 use super::walk::Seen;
 use super::{Context, files};
-
-/// Links followed for one source; the copy itself reports a loop.
-const MAX_LINKS: usize = 40;
 
 /// One name of a source.
 #[derive(Clone)]
@@ -130,7 +128,7 @@ impl Reach<'_> {
         } else if stat.kind == FileType::Symlink {
             self.take_leaf(&path, &stat)?;
             let target = self.tree.get(&path).and_then(TreeNode::as_symlink);
-            if let Some(target) = target.filter(|_| work.n_links < MAX_LINKS) {
+            if let Some(target) = target.filter(|_| work.n_links < MAX_LINKS_FOLLOWED) {
                 if target.starts_with(b"/") {
                     work.at = TreePath::root();
                 }

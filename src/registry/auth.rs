@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use serde::Deserialize;
 
+use crate::limits::MAX_TOKEN_BYTES;
+
 use super::RegistryError;
 use super::challenge::{Bearer, Challenge, choose};
 use super::credentials::{Credential, Credentials};
@@ -15,8 +17,6 @@ use super::endpoint::Endpoint;
 use super::http::{Body, Http, Method, Request, Response, protocol};
 use super::url::{Url, pair};
 
-/// The longest answer of a token server.
-const MAX_TOKEN_BYTES: u64 = 1 << 20;
 /// What a token lives if the server does not say (distribution, "Token Authentication").
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 /// A token is renewed so long before its end, for clocks and slow requests.

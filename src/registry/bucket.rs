@@ -20,13 +20,11 @@ use super::http::{Body, Method, Request, Response, protocol};
 use super::pull::{PROGRESS_BYTES, Transfer};
 use super::url::Url;
 use super::{Client, RegistryError};
+use crate::limits::MAX_BUCKET_ANSWER_BYTES;
 use crate::oci::{Descriptor, Digest};
 
 /// How long a signed address is good: longer than any one request takes.
 const VALID: Duration = Duration::from_secs(3600);
-/// The part of an answer that is read where a short text is expected.
-const MAX_ANSWER_BYTES: u64 = 1 << 20;
-
 type Result<T> = std::result::Result<T, RegistryError>;
 
 /// Who asks.
@@ -285,7 +283,7 @@ impl Client {
             }
             let mut response = self.done(bucket, key, &mut request)?;
             // A copy that fails half-way is an error in an answer that began well.
-            let text = response.read_all(&bucket.what(key), MAX_ANSWER_BYTES)?;
+            let text = response.read_all(&bucket.what(key), MAX_BUCKET_ANSWER_BYTES)?;
             bucket.check_answer(&response, key, &text)
         })
     }
@@ -323,7 +321,7 @@ impl Bucket {
                 format!("the bucket is in another region: say region={}", shown(&region)),
             );
         }
-        let body = response.read_all(&what, MAX_ANSWER_BYTES).unwrap_or_default();
+        let body = response.read_all(&what, MAX_BUCKET_ANSWER_BYTES).unwrap_or_default();
         let text = String::from_utf8_lossy(&body);
         let code = tag(&text, "Code").unwrap_or_default();
         match status {

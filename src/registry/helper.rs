@@ -11,12 +11,11 @@ use serde::Deserialize;
 
 use super::credentials::{Credential, of_user};
 use super::error::shown;
+use crate::limits::MAX_HELPER_ANSWER_BYTES;
 use crate::pool;
 
 /// How long a helper may take. It may have to ask its user for a password.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// The longest answer that is read.
-const MAX_ANSWER_BYTES: u64 = 64 << 10;
 /// How often it is looked whether the helper, whose answer is complete, has ended.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -105,7 +104,7 @@ fn run(
         // In the background: what a helper leaves running may hold the pipe open for ever.
         pool::background(move || {
             let mut bytes = Vec::new();
-            drop(stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes));
+            drop(stdout.take(MAX_HELPER_ANSWER_BYTES).read_to_end(&mut bytes));
             drop(sender.send(bytes));
         });
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ureq::http;
 
+use crate::limits::{MAX_ERROR_BODY_BYTES, MAX_REDIRECTS};
+
 use super::RegistryError;
 use super::agents::Agents;
 use super::auth::Secret;
@@ -16,11 +18,6 @@ use super::halt::Halt;
 use super::options::Options;
 use super::retry::MAX_ASKED;
 use super::url::{Scheme, Url};
-
-/// Redirects that are followed: storage needs one, sometimes two, a web page a few more.
-const MAX_REDIRECTS: u32 = 10;
-/// The part of an error's body that is read.
-const MAX_ERROR_BYTES: u64 = 64 << 10;
 
 /// The requests that a registry knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,14 +249,14 @@ impl Response {
     /// Reads what is left of a small body, so that the connection can be used again.
     pub(super) fn discard(&mut self) {
         // A failure here shows again, if it matters, with the next request.
-        drop(io::copy(&mut (&mut self.body).take(MAX_ERROR_BYTES), &mut io::sink()));
+        drop(io::copy(&mut (&mut self.body).take(MAX_ERROR_BODY_BYTES), &mut io::sink()));
     }
 
     /// What the server says in the body of an error; may be empty.
     pub(super) fn words(mut self) -> String {
         let mut bytes = Vec::new();
         // Half a message is better than none.
-        drop((&mut self.body).take(MAX_ERROR_BYTES).read_to_end(&mut bytes));
+        drop((&mut self.body).take(MAX_ERROR_BODY_BYTES).read_to_end(&mut bytes));
         message_of(&bytes)
     }
 

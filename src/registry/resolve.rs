@@ -5,10 +5,8 @@ use super::endpoint::Endpoint;
 use super::http::{Method, Request, Response};
 use super::retry::Schedule;
 use super::{Client, RegistryError};
+use crate::limits::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, MediaType, Reference};
-
-/// The longest manifest (distribution-spec, "Pushing Manifests", demands no more of registries).
-const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
 /// A manifest or index as the registry has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

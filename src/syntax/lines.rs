@@ -10,14 +10,12 @@ use nom::{IResult, Parser as _};
 
 use crate::diag::{Diagnostic, Span, Spanned, codes};
 use crate::ir::{Escape, Heredoc};
+use crate::limits::MAX_DOCKERFILE_LINE_BYTES;
 
 use super::blank::is_blank;
 use super::directive;
 use super::folded::Folded;
 use super::heredoc::{self, Opening};
-
-/// The longest line: what `BuildKit` accepts, and far more than a person writes.
-const MAX_LINE_BYTES: usize = 65_535;
 
 /// A line of the source.
 #[derive(Debug, Clone, Copy)]
@@ -99,12 +97,12 @@ impl<'a> Reader<'a> {
         let (_, (whole, text)) = physical(rest).ok()?;
         let line = Physical { start: self.at, text: text.trim_end_matches('\r'), whole };
         self.at += whole.len();
-        if text.len() > MAX_LINE_BYTES {
+        if text.len() > MAX_DOCKERFILE_LINE_BYTES {
             diagnostics.push(
                 Diagnostic::error(
                     codes::LINE_TOO_LONG,
                     line.span(),
-                    format!("line is longer than {MAX_LINE_BYTES} bytes"),
+                    format!("line is longer than {MAX_DOCKERFILE_LINE_BYTES} bytes"),
                 )
                 .help("continue it on another line, or COPY a file"),
             );

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use crate::limits::MAX_GIT_OUTPUT_BYTES;
 use crate::pathio::{Context as _, PathError};
 
 use super::{GitError, GitRequest, Result};
@@ -21,8 +22,6 @@ const TIME_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// How often a running git is looked at: soon after its start, and later.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
-/// What git writes is read up to here.
-const MAX_OUTPUT_BYTES: u64 = 256 << 20;
 /// Programs are looked for here when the caller names no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -240,6 +239,6 @@ fn read_back(file: &mut File) -> Result<String> {
     let path = Path::new("the output of git");
     file.rewind().context("read", path)?;
     let mut bytes = Vec::new();
-    file.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes).context("read", path)?;
+    file.take(MAX_GIT_OUTPUT_BYTES).read_to_end(&mut bytes).context("read", path)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

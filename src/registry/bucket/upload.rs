@@ -8,7 +8,8 @@ use rusty_s3::actions::{
     CreateMultipartUpload, PutObject, UploadPart,
 };
 
-use super::{Bucket, BucketFolder, MAX_ANSWER_BYTES, Result};
+use super::{Bucket, BucketFolder, Result};
+use crate::limits::MAX_BUCKET_ANSWER_BYTES;
 use crate::oci::Descriptor;
 use crate::registry::http::{Body, Method, Request, protocol};
 use crate::registry::url::Url;
@@ -87,7 +88,7 @@ impl Client {
             let action = CreateMultipartUpload::new(bucket, Some(credentials), &upload.key);
             let mut request = Request::new(Method::Post, upload.bucket.sign(&action)?);
             let mut response = self.done(upload.bucket, &upload.key, &mut request)?;
-            let text = response.read_all(&what, MAX_ANSWER_BYTES)?;
+            let text = response.read_all(&what, MAX_BUCKET_ANSWER_BYTES)?;
             let answer = CreateMultipartUpload::parse_response(&String::from_utf8_lossy(&text));
             let answer = answer.map_err(|_bad| {
                 protocol(response.url(), "it begins an upload without naming it".to_owned())
@@ -119,7 +120,7 @@ impl Client {
             let body = action.body();
             request.body = Body::Bytes(body.as_bytes());
             let mut response = self.done(upload.bucket, &upload.key, &mut request)?;
-            let text = response.read_all(&what, MAX_ANSWER_BYTES)?;
+            let text = response.read_all(&what, MAX_BUCKET_ANSWER_BYTES)?;
             upload.bucket.check_answer(&response, &upload.key, &text)?;
             CompleteMultipartUploadResponse::parse(&String::from_utf8_lossy(&text))
                 .map(drop)
