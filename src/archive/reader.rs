@@ -207,7 +207,9 @@ impl<R: Read> TarReader<R> {
     }
 
     fn check_bounds(&self) -> Result<(), ArchiveError> {
-        Ok(self.bounds.check(self.n_entries, self.n_bytes, self.offset)?)
+        // What is still to be read of the entry; that it is there will show.
+        let n_read = self.offset.saturating_add(self.content.stored);
+        Ok(self.bounds.check(self.n_entries, self.n_bytes, n_read)?)
     }
 
     /// Checks what is kept in memory of each entry.

@@ -500,3 +500,64 @@ fn bad_archives_name_the_place() {
     header::seal(&mut header);
     check(header.as_bytes(), "the archive has a header of more than 1048576 near byte 512");
 }
+
+#[test]
+fn holes_are_moved_over_and_the_rest_is_read() {
+    let Some(tar) = sparse_tar(&["--format=gnu"]) else {
+        println!("SKIP: no tar");
+        return;
+    };
+    let mut reader = TarReader::new(&*tar);
+    let mut entry = reader.next().unwrap().unwrap();
+    let (mut stored, mut holes) = (Vec::new(), 0);
+    loop {
+        match entry.next_piece() {
+            Piece::Hole(n_bytes) => holes += n_bytes,
+            Piece::Stored(n_bytes) => {
+                let mut piece = vec![0; usize::try_from(n_bytes).unwrap()];
+                entry.read_exact(&mut piece).unwrap();
+                stored.extend(piece);
+            }
+            Piece::End => break,
+        }
+    }
+    let n_stored = u64::try_from(stored.len()).unwrap();
+    assert_eq!(n_stored + holes, (2 << 20) + 3);
+    assert!(n_stored < 64 << 10, "{n_stored}");
+    stored.retain(|byte| *byte != 0);
+    assert_eq!(stored, b"startmiddleend");
+}
+
+#[test]
+fn large_file_that_the_archive_holds_is_no_bomb() {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("large").unwrap();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(100 << 30);
+    header.set_cksum();
+    let bytes = header.as_bytes().as_slice();
+    assert_eq!(TarReader::new(bytes).next().unwrap().unwrap().size, 100 << 30);
+    let bounds = ArchiveBounds::up_to(99 << 30);
+    let error = TarReader::bounded(bytes, bounds).next().unwrap_err().to_string();
+    assert!(error.starts_with("the archive unpacks to more than "), "{error}");
+}
+
+#[test]
+fn packed_stream_that_expands_beyond_its_bounds_ends_with_an_error() {
+    let zeros = vec![0; 1 << 20];
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&zeros).unwrap();
+    // Two members: what follows the first one counts as well.
+    let gzip = gzip.finish().unwrap().repeat(2);
+    let read = |max_bytes: u64| {
+        let bounds = ArchiveBounds { max_bytes, max_entries: 0, max_expansion: None };
+        let (_, mut unpacked) = decoder(Box::new(io::Cursor::new(gzip.clone())), &bounds).unwrap();
+        io::copy(&mut unpacked, &mut io::sink()).map_err(|error| error.kind())
+    };
+    assert_eq!(read(2 << 20), Ok(2 << 20));
+    assert_eq!(read((2 << 20) - 1), Err(io::ErrorKind::FileTooLarge));
+}

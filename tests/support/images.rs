@@ -83,8 +83,11 @@ impl Layout {
         let layers = layers.map(|layer| {
             let packed = blob(layer);
             let mut tar = Vec::new();
-            let (_, mut decoded) =
-                rbuild::archive::decoder(Box::new(std::io::Cursor::new(packed))).unwrap();
+            let (_, mut decoded) = rbuild::archive::decoder(
+                Box::new(std::io::Cursor::new(packed)),
+                &rbuild::archive::ArchiveBounds::default(),
+            )
+            .unwrap();
             decoded.read_to_end(&mut tar).unwrap();
             tar
         });

@@ -16,7 +16,8 @@ const SNIFF_BYTES: u64 = 512;
 pub(crate) fn probe(bytes: &[u8]) {
     listing(bytes);
     let (compression, mut decoded) =
-        archive::decoder(Box::new(Cursor::new(bytes.to_vec()))).expect("memory is readable");
+        archive::decoder(Box::new(Cursor::new(bytes.to_vec())), &archive::ArchiveBounds::default())
+            .expect("memory is readable");
     assert_eq!(compression, archive::detect(bytes));
     let mut first = Vec::new();
     if decoded.by_ref().take(SNIFF_BYTES).read_to_end(&mut first).is_err() {
