@@ -114,7 +114,7 @@ impl Patterns {
             return Err(PatternError::TooMany);
         }
         let clean = clean(body);
-        let bad = |reason| PatternError::Bad { pattern: body.to_owned(), reason };
+        let bad = |reason| PatternError::Bad { pattern: shortened(body), reason };
         let glob = |text: &str| Glob::new(text, DoubleStar::Folders).map_err(bad);
         let whole = glob(&clean)?;
         let mut names = Vec::new();
@@ -224,6 +224,15 @@ impl Pattern {
     }
 }
 
+/// A pattern as a message shows it.
+fn shortened(pattern: &str) -> String {
+    const MAX_CHARS: usize = 200;
+    match pattern.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", pattern.get(..end).unwrap_or_default()),
+        None => pattern.to_owned(),
+    }
+}
+
 /// Go's `filepath.Clean`, and the slash in front dropped.
 fn clean(pattern: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
@@ -270,6 +279,37 @@ mod tests {
             assert_eq!(patterns.deciding(&path(name)), want, "{name}");
             assert_eq!(patterns.matches_from_root(&path(name)), want.is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn directories_share_what_matched_their_parents() {
+        let texts: Vec<String> = (0..20_000).map(|at| format!("dir{at}/file")).collect();
+        let texts = texts.iter().map(String::as_str).chain(["tmp", "last"]);
+        let patterns = Patterns::new(texts).unwrap();
+        let root = patterns.at_root();
+        let (matched, other) = patterns.enter(&path("other"), &root);
+        assert!(!matched && Arc::ptr_eq(&other.0, &root.0));
+        let (matched, tmp) = patterns.enter(&path("tmp"), &root);
+        assert!(matched && tmp.0.len() == 20_000 / 64 + 1);
+        let (matched, below) = patterns.enter(&path("tmp/x"), &tmp);
+        assert!(matched && Arc::ptr_eq(&below.0, &tmp.0));
+        assert_eq!(patterns.deciding(&path("tmp/x")), Some(20_000));
+    }
+
+    #[test]
+    fn too_many_and_too_long_patterns_are_refused() {
+        let many = vec!["a"; MAX_PATTERNS + 1];
+        assert_eq!(Patterns::new(many), Err(PatternError::TooMany));
+        let long = vec!["b".repeat(4000); 600];
+        let error = Patterns::new(long.iter().map(String::as_str)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there are more than 50000 patterns or 2048 KiB of them; write fewer, with wildcards"
+        );
+        let long = "c".repeat(4097);
+        let reason = GlobError::TooLong;
+        let pattern = format!("{}…", "c".repeat(200));
+        assert_eq!(Patterns::new([&*long]), Err(PatternError::Bad { pattern, reason }));
     }
 
     #[test]
