@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File as OsFile;
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Span, codes};
@@ -316,7 +317,8 @@ pub(super) fn accounts(run: &Run<'_>, tree: &Tree) -> Result<Accounts> {
             remotes: BTreeMap::new(),
             told_apart: Vec::new(),
         };
-        let in_path = |error| PathError::new("read the image's", path.as_path(), error);
+        let shown = Path::new("/").join(path.as_path());
+        let in_path = |error| PathError::new("read the image's", &shown, error);
         if file.size > MAX_ACCOUNTS_BYTES {
             return Err(in_path(accounts_too_large()).into());
         }

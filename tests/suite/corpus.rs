@@ -158,7 +158,8 @@ fn read(bytes: &[u8]) -> Result<(), String> {
         let listing = PackedListing::new(bytes.to_vec(), DiffId::new(Digest::of(b"")));
         return listing.map(drop).map_err(|error| error.to_string());
     }
-    let (_, decoded) = archive::decoder(Box::new(Cursor::new(bytes.to_vec()))).unwrap();
+    let (_, decoded) =
+        archive::decoder(Box::new(Cursor::new(bytes.to_vec())), &ArchiveBounds::default()).unwrap();
     let mut tar = TarReader::new(decoded);
     while let Some(mut entry) = tar.next().map_err(|error| chain(&error))? {
         io::copy(&mut entry, &mut io::sink()).map_err(|error| chain(&error))?;
