@@ -32,6 +32,8 @@ pub(super) struct Fold {
     cmd_set: bool,
     /// ONBUILD instructions for what is made from this.
     triggers: Vec<ir::Instruction>,
+    /// Number of ports that EXPOSE has listed so far.
+    n_ports: usize,
 }
 
 impl Fold {
@@ -52,7 +54,7 @@ impl Fold {
         config.config.on_build.clear();
         config.created = None;
         let scope = Scope::of_env(&config.config.env);
-        Self { config, scope, escape, cmd_set: false, triggers }
+        Self { config, scope, escape, cmd_set: false, triggers, n_ports: 0 }
     }
 
     /// FROM this stage: everything is inherited, ARGs included.
@@ -224,20 +226,12 @@ impl Fold {
     }
 
     fn expose(&mut self, words: &[Word]) -> Result<String> {
-        let mut shown = Vec::new();
-        for word in words {
-            for port in self.scope.expand_list(word, self.escape)? {
-                let ports = ports::exposed(&port).map_err(|why| {
-                    let message = format!("EXPOSE {port}: {why}");
-                    Diagnostic::error(codes::BAD_PORT, word.span, message)
-                        .help("write PORT, FIRST-LAST or PORT/udp, as in `EXPOSE 8080 53/udp`")
-                })?;
-                let exposed = &mut self.config.config.exposed_ports;
-                exposed.extend(ports.into_iter().map(|port| (port, Default::default())));
-                shown.push(port);
-            }
-        }
-        Ok(format!("EXPOSE [{}]", shown.join(" ")))
+        let expand = |word: &Word| Ok(self.scope.expand_list(word, self.escape)?);
+        let ports = ports::listed(words, self.n_ports, expand)?;
+        self.n_ports += ports.len();
+        let exposed = ports.iter().map(|port| (port.clone(), Default::default()));
+        self.config.config.exposed_ports.extend(exposed);
+        Ok(format!("EXPOSE [{}]", ports.join(" ")))
     }
 
     fn volume(&mut self, words: &[Word]) -> Result<String> {
@@ -426,7 +420,11 @@ impl Fold {
             line.extend(value.iter().map(|(text, _)| format!(" {name}={text}")));
         }
         let mut parts = Vec::new();
-        for source in sources {
+        // Paths before here-documents, as BuildKit's `dispatchCopy` adds them: of two sources of
+        // one name the here-document wins.
+        let is_heredoc = |source: &&ir::CopySource| matches!(source, ir::CopySource::Heredoc(_));
+        let (heredocs, paths): (Vec<_>, Vec<_>) = sources.iter().partition(is_heredoc);
+        for source in paths.into_iter().chain(heredocs) {
             let part = self.part(keyword, source)?;
             line.push_str(&match &part {
                 CopyPart::Path { text, .. } => format!(" {text}"),

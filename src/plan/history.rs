@@ -87,6 +87,77 @@ fn go_duration(nanoseconds: i64) -> String {
 mod tests {
     use super::*;
 
+    /// The text of the last history entry of a stage with these lines.
+    fn history_of(lines: &str) -> String {
+        let request = crate::plan::Request {
+            contexts: crate::plan::NamedContexts::default(),
+            build_args: Default::default(),
+            target: None,
+            platforms: vec![crate::oci::Platform::host()],
+            build_platform: crate::oci::Platform::host(),
+            labels: Vec::new(),
+            network: crate::plan::Network::Host,
+            allow_host_network: false,
+            allow_insecure: false,
+            run: crate::plan::RunSettings::default(),
+        };
+        let (file, diagnostics) = crate::syntax::parse(&format!("FROM scratch\n{lines}\n"));
+        assert_eq!(diagnostics, []);
+        match crate::plan::plan(&file, &request, &crate::plan::Images::new()) {
+            Ok(crate::plan::Outcome::Ready(plan)) => {
+                let steps = plan.stages.first().map(|stage| stage.steps.as_slice());
+                let line = steps.and_then(<[_]>::last).and_then(|step| step.history.clone());
+                line.map(|line| line.created_by).unwrap_or_default()
+            }
+            Ok(crate::plan::Outcome::Needs(needs)) => format!("{} images needed", needs.len()),
+            Err(errors) => errors.into_iter().map(|error| error.message).collect(),
+        }
+    }
+
+    #[test]
+    fn ports_are_listed_as_buildkit_does() {
+        for (lines, want) in [
+            ("EXPOSE 80", "[80/tcp]"),
+            ("EXPOSE 443/tcp 53/udp 132/sctp", "[132/sctp 443/tcp 53/udp]"),
+            ("EXPOSE 8080/TCP 5353/UDP", "[5353/udp 8080/tcp]"),
+            ("EXPOSE 9000-9001/udp 7000-7002", "[7000/tcp 7001/tcp 7002/tcp 9000/udp 9001/udp]"),
+            // Words are sorted as text, not as numbers; a range stays in its own order.
+            ("EXPOSE 9 10 9-11", "[10/tcp 9/tcp 9/tcp 10/tcp 11/tcp]"),
+            ("EXPOSE 80/tcp 80", "[80/tcp 80/tcp]"),
+            ("EXPOSE 0.0.0.0:1:3 2", "[3/tcp 2/tcp]"),
+            // Sorted as written, before variables are replaced.
+            ("ENV Z=1 A=2\nEXPOSE $Z $A", "[2/tcp 1/tcp]"),
+            ("ENV L=\"9 1\"\nEXPOSE $L 5", "[9/tcp 1/tcp 5/tcp]"),
+        ] {
+            assert_eq!(history_of(lines), format!("EXPOSE {want}"), "{lines}");
+        }
+    }
+
+    #[test]
+    fn ports_of_a_stage_are_bounded() {
+        let all = "EXPOSE 1-65535 1-65535/udp 1-65535/sctp";
+        assert!(history_of(all).ends_with(" 65535/sctp]"));
+        for lines in [format!("{all} 1"), format!("{all}\nEXPOSE 1")] {
+            assert_eq!(history_of(&lines), "a stage exposes more than 196605 ports");
+        }
+    }
+
+    #[test]
+    fn copy_lists_heredocs_after_paths() {
+        for (lines, want) in [
+            ("COPY <<EOF /f\nx\nEOF", "COPY <<EOF /f # buildkit"),
+            ("COPY <<-\"E\" /f\n\tx\n\tE", "COPY <<E /f # buildkit"),
+            ("COPY <<a <<b c /d/\na\nb", "COPY c <<a <<b /d/ # buildkit"),
+            ("ADD <<a c <<b d /d/\na\nb", "ADD c d <<a <<b /d/ # buildkit"),
+            (
+                "COPY --chown=1:2 --chmod=0750 <<a c /d/\na",
+                "COPY --chown=1:2 --chmod=0750 c <<a /d/ # buildkit",
+            ),
+        ] {
+            assert_eq!(history_of(lines), want, "{lines}");
+        }
+    }
+
     #[test]
     fn durations_are_printed_as_go_does() {
         for (nanoseconds, want) in [

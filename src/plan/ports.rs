@@ -2,9 +2,43 @@
 
 use std::net::IpAddr;
 
+use crate::diag::{Diagnostic, codes};
+use crate::ir::Word;
+use crate::limits::MAX_EXPOSED_PORTS;
+
+/// Returns every port that the words name, as `80/tcp`, in the order of BuildKit's history.
+///
+/// BuildKit sorts the words before it expands them (`instructions.parseExpose`), and lists a port
+/// as often as it is named (`dockerfile2llb/convert_expose.go`). `n_before` is the number of ports
+/// that earlier instructions of the stage have listed.
+pub(super) fn listed(
+    words: &[Word],
+    n_before: usize,
+    expand: impl Fn(&Word) -> Result<Vec<String>, Box<Diagnostic>>,
+) -> Result<Vec<String>, Box<Diagnostic>> {
+    let mut sorted: Vec<&Word> = words.iter().collect();
+    sorted.sort_by(|a, b| a.value.cmp(&b.value));
+    let mut ports = Vec::new();
+    for word in sorted {
+        for port in expand(word)? {
+            ports.extend(exposed(&port).map_err(|why| {
+                let message = format!("EXPOSE {port}: {why}");
+                Diagnostic::error(codes::BAD_PORT, word.span, message)
+                    .help("write PORT, FIRST-LAST or PORT/udp, as in `EXPOSE 8080 53/udp`")
+            })?);
+            if n_before + ports.len() > MAX_EXPOSED_PORTS {
+                let message = format!("a stage exposes more than {MAX_EXPOSED_PORTS} ports");
+                let error = Diagnostic::error(codes::BAD_PORT, word.span, message);
+                return Err(Box::new(error.help("remove the ranges that are named twice")));
+            }
+        }
+    }
+    Ok(ports)
+}
+
 /// Reads one word of EXPOSE, such as `80`, `8000-8003/udp` or `127.0.0.1:80:80`, into the ports
 /// that it exposes, as `80/tcp`.
-pub(super) fn exposed(word: &str) -> Result<Vec<String>, String> {
+fn exposed(word: &str) -> Result<Vec<String>, String> {
     let (ports, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
     let protocol = match protocol.to_ascii_lowercase().as_str() {
         "" => "tcp".to_owned(),
