@@ -55,6 +55,9 @@ pub enum ExpandErrorKind {
         /// The escape character with what follows it.
         escape: String,
     },
+    /// A pattern beyond any use
+    #[error("a pattern has more than {0} characters")]
+    LongPattern(usize),
     /// Expressions in expressions beyond any sense
     #[error("`${{…}}` is nested more than {0} deep")]
     TooDeep(usize),
@@ -84,6 +87,7 @@ impl ExpandError {
             | ExpandErrorKind::MissingSlash(_)
             | ExpandErrorKind::BadModifier { .. }
             | ExpandErrorKind::BadPattern { .. }
+            | ExpandErrorKind::LongPattern(_)
             | ExpandErrorKind::TooDeep(_)
             | ExpandErrorKind::TooLong(_) => codes::BAD_SUBSTITUTION,
         };
@@ -104,7 +108,9 @@ impl ExpandError {
             ExpandErrorKind::BadModifier { .. } => Some("no such operator"),
             ExpandErrorKind::Required { .. } => Some("required here"),
             ExpandErrorKind::TooLong(_) => Some("too long from here on"),
-            ExpandErrorKind::BadPattern { .. } | ExpandErrorKind::TooDeep(_) => None,
+            ExpandErrorKind::BadPattern { .. }
+            | ExpandErrorKind::LongPattern(_)
+            | ExpandErrorKind::TooDeep(_) => None,
         }
     }
 
@@ -127,6 +133,7 @@ impl ExpandError {
             ExpandErrorKind::UnclosedBrace(_)
             | ExpandErrorKind::BadSubstitution(_)
             | ExpandErrorKind::MissingSlash(_)
+            | ExpandErrorKind::LongPattern(_)
             | ExpandErrorKind::TooDeep(_)
             | ExpandErrorKind::TooLong(_) => None,
         }

@@ -1,4 +1,14 @@
 //! The patterns of `${x#p}`, `${x%p}` and `${x/p/r}`: `*` and `?`, no brackets.
+//!
+//! A pattern is a list of segments with `*` between them. Each segment is searched for once, from
+//! where the one before it ended, so that a match takes time in proportion to the text: the first
+//! place where a segment fits is always as good as a later one, except for the last segment of a
+//! longest match. A search holds one bit for each character of the segment and handles 64 of them
+//! in one operation (the Shift-And algorithm of Baeza-Yates and Gonnet).
+
+use std::collections::HashMap;
+
+use crate::limits::MAX_PATTERN_CHARS;
 
 /// One step of a pattern.
 ///
@@ -7,7 +17,15 @@
 enum Atom {
     Literal(char),
     AnyChar,
-    AnyText,
+}
+
+/// Why a pattern is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PatternError {
+    /// This escape makes no sense.
+    Escape(String),
+    /// It has more than [`MAX_PATTERN_CHARS`] characters.
+    TooLong,
 }
 
 /// How much a pattern is to match.
@@ -20,57 +38,76 @@ pub(super) enum Reach {
 /// A pattern ready for matching.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
-    atoms: Vec<Atom>,
+    first: Vec<Atom>,
+    /// Each after a `*`.
+    others: Vec<Vec<Atom>>,
 }
 
 impl Pattern {
     /// Reads a pattern. `\*`, `\?` and `\\` stand for the character; `\}` and `\/` too, because
     /// those end parts of an expression.
     ///
-    /// The error is the escape that makes no sense.
+    /// # Errors
+    /// [`PatternError`] for an escape that makes no sense, and for a pattern that is too long.
     ///
     /// grammar: pattern
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let mut atoms = Vec::new();
+    pub(super) fn parse(text: &str) -> Result<Self, PatternError> {
+        let mut pattern = Self { first: Vec::new(), others: Vec::new() };
         let mut chars = text.chars();
+        let mut n_chars = 0;
         while let Some(char) = chars.next() {
-            atoms.push(match char {
-                '*' => Atom::AnyText,
+            n_chars += 1;
+            if n_chars > MAX_PATTERN_CHARS {
+                return Err(PatternError::TooLong);
+            }
+            let atom = match char {
+                '*' => {
+                    // Several in a row are one.
+                    if pattern.others.last().is_none_or(|segment| !segment.is_empty()) {
+                        pattern.others.push(Vec::new());
+                    }
+                    continue;
+                }
                 '?' => Atom::AnyChar,
                 '\\' => match chars.next() {
                     Some(escaped @ ('*' | '?' | '\\' | '}' | '/')) => Atom::Literal(escaped),
-                    Some(other) => return Err(format!("\\{other}")),
-                    None => return Err("\\".to_owned()),
+                    Some(other) => return Err(PatternError::Escape(format!("\\{other}"))),
+                    None => return Err(PatternError::Escape("\\".to_owned())),
                 },
                 other => Atom::Literal(other),
-            });
+            };
+            pattern.others.last_mut().unwrap_or(&mut pattern.first).push(atom);
         }
-        Ok(Self { atoms })
+        Ok(pattern)
     }
 
-    /// What is left of `value` without a matching prefix.
+    /// Returns what is left of `value` without a matching prefix.
     pub(super) fn trim_prefix<'a>(&self, value: &'a str, reach: Reach) -> &'a str {
-        self.match_at_start(value, reach).and_then(|end| value.get(end..)).unwrap_or(value)
+        let text: Vec<char> = value.chars().collect();
+        let end = self.match_at_start(&text, reach).unwrap_or(0);
+        let n_bytes: usize = text.iter().take(end).map(|char| char.len_utf8()).sum();
+        value.get(n_bytes..).unwrap_or(value)
     }
 
-    /// What is left of `value` without a matching suffix.
+    /// Returns what is left of `value` without a matching suffix.
     pub(super) fn trim_suffix<'a>(&self, value: &'a str, reach: Reach) -> &'a str {
-        let mut starts: Vec<usize> = value.char_indices().map(|(at, _)| at).collect();
-        starts.push(value.len());
-        if reach == Reach::Shortest {
-            starts.reverse();
-        }
-        starts
-            .into_iter()
-            .find(|&start| value.get(start..).is_some_and(|tail| self.matches(tail)))
-            .and_then(|start| value.get(..start))
-            .unwrap_or(value)
+        // A suffix is a prefix of the text read backwards.
+        let text: Vec<char> = value.chars().rev().collect();
+        let end = self.reversed().match_at_start(&text, reach).unwrap_or(0);
+        let n_bytes: usize = text.iter().take(end).map(|char| char.len_utf8()).sum();
+        value.get(..value.len().saturating_sub(n_bytes)).unwrap_or(value)
+    }
+
+    fn reversed(&self) -> Self {
+        let all = self.others.iter().rev().chain([&self.first]);
+        let mut segments = all.map(|segment| segment.iter().rev().copied().collect());
+        Self { first: segments.next().unwrap_or_default(), others: segments.collect() }
     }
 
     /// Replaces the first match (the longest that starts there), or every one.
     ///
-    /// A match of nothing right after another match is none, so that `*` replaces once. `None` when
-    /// the result would be longer than `max_bytes`.
+    /// An empty match right after another match does not count, so that `*` replaces once. `None`
+    /// when the result would be longer than `max_bytes`.
     pub(super) fn replace(
         &self,
         value: &str,
@@ -78,96 +115,249 @@ impl Pattern {
         all: bool,
         max_bytes: usize,
     ) -> Option<String> {
+        let text: Vec<char> = value.chars().collect();
         let mut result = String::with_capacity(value.len());
-        let mut rest = value;
-        let mut after_match = false;
-        loop {
-            let end =
-                self.match_at_start(rest, Reach::Longest).filter(|&end| end > 0 || !after_match);
-            if let Some(end) = end {
-                result.push_str(with);
-                rest = rest.get(end..).unwrap_or("");
-                if result.len() > max_bytes {
-                    return None;
-                }
-                if !all {
-                    break;
-                }
+        let mut search = Search::new(&self.first);
+        let mut at = 0;
+        while let Some((start, end)) = self.find(&mut search, &text, at) {
+            result.extend(text.get(at..start).unwrap_or_default());
+            result.push_str(with);
+            at = end;
+            // No empty match follows directly on another match: the next one is after a character.
+            if self.first.is_empty() {
+                let Some(char) = text.get(at) else { break };
+                result.push(*char);
+                at += 1;
             }
-            after_match = end.is_some_and(|end| end > 0);
-            if after_match {
-                continue;
+            if result.len() > max_bytes {
+                return None;
             }
-            let mut chars = rest.chars();
-            let Some(char) = chars.next() else { break };
-            result.push(char);
-            rest = chars.as_str();
+            if !all {
+                break;
+            }
         }
-        result.push_str(rest);
+        result.extend(text.get(at..).unwrap_or_default());
         Some(result).filter(|result| result.len() <= max_bytes)
     }
 
-    fn matches(&self, text: &str) -> bool {
-        self.match_at_start(text, Reach::Longest) == Some(text.len())
+    /// The leftmost match at or after `at`, and of those that start there the longest.
+    fn find(&self, search: &mut Search, text: &[char], at: usize) -> Option<(usize, usize)> {
+        let end = search.first(text, at)?;
+        // A later start leaves less text for the other segments: if they fail here, they fail there.
+        let end_of_all = self.rest_after(text, end, Reach::Longest)?;
+        Some((end - self.first.len(), end_of_all))
     }
 
     /// The end of the shortest or longest match that starts where `text` starts.
-    fn match_at_start(&self, text: &str, reach: Reach) -> Option<usize> {
-        // All ways to match are followed at once: `states` holds how many atoms are behind each.
-        let mut states = vec![false; self.atoms.len() + 1];
-        if let Some(first) = states.first_mut() {
-            *first = true;
-        }
-        self.skip_stars(&mut states);
-        let mut found = self.accepts(&states).then_some(0);
-        for (at, char) in text.char_indices() {
-            if found.is_some() && reach == Reach::Shortest {
-                break;
-            }
-            states = self.step(&states, char);
-            if !states.contains(&true) {
-                break;
-            }
-            if self.accepts(&states) {
-                found = Some(at + char.len_utf8());
-            }
-        }
-        found
+    fn match_at_start(&self, text: &[char], reach: Reach) -> Option<usize> {
+        let start = text.get(..self.first.len())?;
+        let fits = self.first.iter().zip(start).all(|(atom, char)| atom.takes(*char));
+        fits.then(|| self.rest_after(text, self.first.len(), reach)).flatten()
     }
 
-    fn accepts(&self, states: &[bool]) -> bool {
-        states.get(self.atoms.len()).copied().unwrap_or(false)
+    /// The end of a match whose first segment ends at `at`.
+    fn rest_after(&self, text: &[char], mut at: usize, reach: Reach) -> Option<usize> {
+        let Some((last, middle)) = self.others.split_last() else { return Some(at) };
+        for segment in middle {
+            at = Search::new(segment).first(text, at)?;
+        }
+        match reach {
+            Reach::Shortest => Search::new(last).first(text, at),
+            Reach::Longest => Search::new(last).last(text, at),
+        }
     }
+}
 
-    fn step(&self, states: &[bool], char: char) -> Vec<bool> {
-        let mut next = vec![false; states.len()];
-        for (at, atom) in self.atoms.iter().enumerate() {
-            if !states.get(at).copied().unwrap_or(false) {
-                continue;
-            }
-            let to = match atom {
-                Atom::Literal(literal) if *literal == char => at + 1,
-                Atom::Literal(_) => continue,
-                Atom::AnyChar => at + 1,
-                Atom::AnyText => at,
-            };
-            if let Some(state) = next.get_mut(to) {
-                *state = true;
+impl Atom {
+    fn takes(self, char: char) -> bool {
+        match self {
+            Self::Literal(literal) => literal == char,
+            Self::AnyChar => true,
+        }
+    }
+}
+
+/// A segment, ready to be searched for.
+struct Search {
+    n_atoms: usize,
+    /// For each character of the segment: a bit for each atom that takes it.
+    masks: HashMap<char, Vec<u64>>,
+    /// The same for all other characters.
+    others: Vec<u64>,
+}
+
+impl Search {
+    fn new(segment: &[Atom]) -> Self {
+        let mut others = vec![0; segment.len().div_ceil(64)];
+        for (at, atom) in segment.iter().enumerate() {
+            if *atom == Atom::AnyChar {
+                set(&mut others, at);
             }
         }
-        self.skip_stars(&mut next);
-        next
-    }
-
-    fn skip_stars(&self, states: &mut [bool]) {
-        for (at, atom) in self.atoms.iter().enumerate() {
-            let here = states.get(at).copied().unwrap_or(false);
-            if here
-                && *atom == Atom::AnyText
-                && let Some(state) = states.get_mut(at + 1)
-            {
-                *state = true;
+        let mut masks = HashMap::new();
+        for (at, atom) in segment.iter().enumerate() {
+            if let Atom::Literal(char) = atom {
+                set(masks.entry(*char).or_insert_with(|| others.clone()), at);
             }
         }
+        Self { n_atoms: segment.len(), masks, others }
+    }
+
+    /// The end of the first place at or after `at` where the segment fits.
+    fn first(&self, text: &[char], at: usize) -> Option<usize> {
+        self.ends(text, at).next()
+    }
+
+    /// The end of the last such place.
+    fn last(&self, text: &[char], at: usize) -> Option<usize> {
+        if self.n_atoms == 0 {
+            return Some(text.len());
+        }
+        self.ends(text, at).last()
+    }
+
+    /// The end of each place at or after `at` where the segment fits, in order.
+    fn ends<'a>(&'a self, text: &'a [char], at: usize) -> impl Iterator<Item = usize> + 'a {
+        let empty = (self.n_atoms == 0).then_some(at);
+        // Bit n: the last n + 1 characters fit the first n + 1 atoms.
+        let mut states = vec![0_u64; self.others.len()];
+        let found = text.iter().enumerate().skip(at).filter_map(move |(index, char)| {
+            let mask = self.masks.get(char).unwrap_or(&self.others);
+            let mut carry = 1;
+            for (state, mask) in states.iter_mut().zip(mask) {
+                let next = *state >> 63;
+                *state = ((*state << 1) | carry) & mask;
+                carry = next;
+            }
+            self.accepts(&states).then_some(index + 1)
+        });
+        empty.into_iter().chain(found)
+    }
+
+    fn accepts(&self, states: &[u64]) -> bool {
+        let last = self.n_atoms.wrapping_sub(1);
+        states.get(last / 64).is_some_and(|state| (state >> (last % 64)) & 1 == 1)
+    }
+}
+
+/// Sets bit `at`.
+fn set(bits: &mut [u64], at: usize) {
+    if let Some(word) = bits.get_mut(at / 64) {
+        *word |= 1 << (at % 64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The meaning of a pattern, written as simply as it can be: true if all of `text` matches.
+    fn fits(pattern: &[char], text: &[char]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => true,
+            (None, Some(_)) => false,
+            (Some(('*', rest)), _) => (0..=text.len()).any(|at| fits(rest, &text[at..])),
+            (Some((wanted, rest)), Some((char, tail))) => {
+                (*wanted == '?' || wanted == char) && fits(rest, tail)
+            }
+            (Some(_), None) => false,
+        }
+    }
+
+    /// The first or the last of these ends that fit.
+    fn chosen(fitting: impl DoubleEndedIterator<Item = usize>, last: bool) -> Option<usize> {
+        let mut fitting = fitting;
+        if last { fitting.next_back() } else { fitting.next() }
+    }
+
+    fn replaced(pattern: &[char], text: &[char], all: bool) -> String {
+        let (mut result, mut at, mut after_match) = (String::new(), 0, false);
+        loop {
+            let ends = (at..=text.len()).filter(|end| fits(pattern, &text[at..*end]));
+            let end = chosen(ends, true).filter(|end| *end > at || !after_match);
+            if let Some(end) = end {
+                result.push('-');
+                after_match = end > at;
+                at = end;
+                if !all {
+                    break;
+                }
+                if after_match {
+                    continue;
+                }
+            }
+            after_match = false;
+            let Some(char) = text.get(at) else { break };
+            result.push(*char);
+            at += 1;
+        }
+        result.extend(&text[at..]);
+        result
+    }
+
+    proptest! {
+        #[test]
+        fn operators_agree_with_the_plain_definition(
+            pattern in "[ab?*é]{0,6}",
+            value in "[abé]{0,9}",
+        ) {
+            let parsed = Pattern::parse(&pattern).unwrap();
+            let pattern: Vec<char> = pattern.chars().collect();
+            let text: Vec<char> = value.chars().collect();
+            for (reach, last) in [(Reach::Shortest, false), (Reach::Longest, true)] {
+                let ends = (0..=text.len()).filter(|end| fits(&pattern, &text[..*end]));
+                let want: String = text[chosen(ends, last).unwrap_or(0)..].iter().collect();
+                prop_assert_eq!(parsed.trim_prefix(&value, reach), want);
+                let starts = (0..=text.len()).filter(|start| fits(&pattern, &text[*start..]));
+                let start = chosen(starts, !last).unwrap_or(text.len());
+                let want: String = text[..start].iter().collect();
+                prop_assert_eq!(parsed.trim_suffix(&value, reach), want);
+            }
+            for all in [false, true] {
+                let want = replaced(&pattern, &text, all);
+                prop_assert_eq!(parsed.replace(&value, "-", all, 1000), Some(want));
+            }
+        }
+    }
+
+    #[test]
+    fn segments_longer_than_a_word_of_bits_are_found() {
+        for length in [63, 64, 65, 127, 128, 129, 200] {
+            let segment = format!("{}?b", "a".repeat(length - 2));
+            let value = format!("xx{}cbyy", "a".repeat(length + 3));
+            let pattern = Pattern::parse(&segment).unwrap();
+            let want = format!("xx{}-yy", "a".repeat(5));
+            assert_eq!(pattern.replace(&value, "-", true, 1000).unwrap(), want, "{length}");
+        }
+    }
+
+    #[test]
+    fn many_stars_and_long_values_take_time_in_proportion() {
+        let value = "a".repeat(60_000);
+        let stars = format!("{}b", "*a".repeat(30));
+        let wild = format!("{}b", "a?".repeat(MAX_PATTERN_CHARS / 2 - 1));
+        let started = Instant::now();
+        for pattern in [stars.as_str(), wild.as_str(), "*b*b", "?*b"] {
+            let pattern = Pattern::parse(pattern).unwrap();
+            for reach in [Reach::Shortest, Reach::Longest] {
+                assert_eq!(pattern.trim_prefix(&value, reach), value);
+                assert_eq!(pattern.trim_suffix(&value, reach), value);
+            }
+            for all in [false, true] {
+                assert_eq!(pattern.replace(&value, "-", all, 1 << 20).unwrap(), value);
+            }
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn too_long_patterns_are_refused() {
+        assert!(Pattern::parse(&"?".repeat(MAX_PATTERN_CHARS)).is_ok());
+        let error = Pattern::parse(&"?".repeat(MAX_PATTERN_CHARS + 1));
+        assert_eq!(error, Err(PatternError::TooLong));
     }
 }

@@ -81,6 +81,7 @@ fn said(result: Result<(), expand::ExpandError>) -> Option<bool> {
         Err(
             ExpandErrorKind::BadPattern { .. }
             | ExpandErrorKind::Required { .. }
+            | ExpandErrorKind::LongPattern(_)
             | ExpandErrorKind::TooDeep(_)
             | ExpandErrorKind::TooLong(_),
         ) => None,

@@ -1,7 +1,8 @@
 //! The operators of `${…}`: defaults, what is cut off at either end, what is replaced.
 
-use crate::expand::pattern::{Pattern, Reach};
+use crate::expand::pattern::{Pattern, PatternError, Reach};
 use crate::expand::{ExpandError, ExpandErrorKind, MAX_GROWTH};
+use crate::limits::MAX_PATTERN_CHARS;
 
 use super::{Escapes, Lexer};
 
@@ -107,9 +108,14 @@ impl Lexer<'_> {
     }
 
     fn pattern(&self, text: &str, start: usize) -> Result<Pattern, ExpandError> {
-        Pattern::parse(text).or_else(|escape| {
-            let pattern = text.to_owned();
-            self.error(start..self.at, ExpandErrorKind::BadPattern { pattern, escape })
+        Pattern::parse(text).or_else(|error| {
+            let kind = match error {
+                PatternError::Escape(escape) => {
+                    ExpandErrorKind::BadPattern { pattern: text.to_owned(), escape }
+                }
+                PatternError::TooLong => ExpandErrorKind::LongPattern(MAX_PATTERN_CHARS),
+            };
+            self.error(start..self.at, kind)
         })
     }
 }
