@@ -7,10 +7,10 @@ use crate::plan::{
     RunMount,
 };
 
-use super::cache_travel::Offers;
 use super::contexts::ContextFiles;
 use super::images::ImageTable;
 use super::options::{BuildOptions, Services};
+use super::remote_cache::ImportedCaches;
 use super::shared::Shared;
 use super::{BuildError, Event, Failure, chain};
 
@@ -38,7 +38,9 @@ fn complete(
     known: &mut Images,
 ) -> Result<Plan> {
     loop {
-        let outcome = plan::plan(file, request, known)
+        let stop = shared.services.stop;
+        let outcome = stop
+            .planning(|| plan::plan(file, request, known))
             .map_err(|diagnostics| BuildError::Dockerfile { diagnostics })?;
         match outcome {
             Outcome::Ready(plan) => return Ok(*plan),
@@ -54,7 +56,7 @@ fn complete(
 /// # Errors
 /// Whatever keeps one of them from being known.
 pub fn lock(services: &Services<'_>, options: &BuildOptions) -> Result<Lock> {
-    let shared = Shared::new(services, options, Offers::new());
+    let shared = Shared::new(services, options, ImportedCaches::default());
     let (mut table, mut known) = (ImageTable::default(), Images::new());
     let plan = complete(&shared, &options.dockerfile, &options.request, &mut table, &mut known)?;
     meet_all(&shared, &plan)?;

@@ -1,7 +1,7 @@
 //! One switch that ends a build: thrown by the caller (Ctrl-C) or by the first step that fails.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use rustix::pipe::PipeFlags;
 
@@ -17,6 +17,8 @@ pub struct Stop {
     state: AtomicU8,
     watched: OwnedFd,
     thrown: OwnedFd,
+    /// Whether the build is computing a plan, which never looks at the switch.
+    is_planning: AtomicBool,
     /// Ends transfers when the caller wants it; for a failed step's sake they go on, since caches
     /// are written then.
     transfers: Option<Halt>,
@@ -29,7 +31,8 @@ impl Stop {
     /// When the process has too many open files.
     pub fn new() -> std::io::Result<Self> {
         let (watched, thrown) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        Ok(Self { state: AtomicU8::new(RUNNING), watched, thrown, transfers: None })
+        let (state, is_planning) = (AtomicU8::new(RUNNING), AtomicBool::new(false));
+        Ok(Self { state, watched, thrown, is_planning, transfers: None })
     }
 
     /// Has the caller's interrupt end the transfers of a client, too.
@@ -72,6 +75,21 @@ impl Stop {
             return false;
         }
         true
+    }
+
+    /// Does work that neither looks at the switch nor leaves anything to clean up: a signal may end
+    /// the process meanwhile.
+    pub fn planning<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.is_planning.store(true, Ordering::SeqCst);
+        let done = work();
+        self.is_planning.store(false, Ordering::SeqCst);
+        done
+    }
+
+    /// True while throwing the switch would have no effect, and ending the process does no harm.
+    #[must_use]
+    pub fn is_planning(&self) -> bool {
+        self.is_planning.load(Ordering::SeqCst)
     }
 
     /// Whether it was thrown.

@@ -46,8 +46,11 @@ pub(super) fn watching<R>(
     let mut watcher = Watcher { stop, reporter, terminal };
     pool::scope(|scope| {
         // However `work` ends, the watch does.
-        let _watch = watch;
-        scope.spawn(move || watcher.run(signals));
+        let watch = watch;
+        if pool::start(scope, move || watcher.run(signals)).is_err() {
+            // Nothing handles a signal now: closing the watch gives them their usual effect back.
+            drop(watch);
+        }
         work()
     })
 }
@@ -104,18 +107,21 @@ impl Watcher<'_> {
             (SIGCONT, _) => raw::again(),
             (SIGTSTP, Some(terminal)) => terminal.aside(stop_here),
             (SIGTSTP, None) => stop_here(),
-            _ => match self.stop.take().filter(|_| ENDS.contains(&signal)) {
-                Some(stop) => {
-                    self.tell();
-                    stop.interrupt();
+            _ => {
+                match self.stop.take().filter(|stop| ENDS.contains(&signal) && !stop.is_planning())
+                {
+                    Some(stop) => {
+                        self.tell();
+                        stop.interrupt();
+                    }
+                    // What is unfinished lies in a folder that the next rbuild sweeps.
+                    None => {
+                        self.terminal.iter().for_each(TerminalHandle::leave);
+                        raw::give_back();
+                        let _never = emulate_default_handler(signal);
+                    }
                 }
-                // What is unfinished lies in a folder that the next rbuild sweeps.
-                None => {
-                    self.terminal.iter().for_each(TerminalHandle::leave);
-                    raw::give_back();
-                    let _never = emulate_default_handler(signal);
-                }
-            },
+            }
         }
     }
 

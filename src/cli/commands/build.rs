@@ -198,11 +198,12 @@ impl Work<'_> {
     fn build(&self, outputs: &Outputs) -> Result<()> {
         let Self { args, environment, services, input, reporter } = self;
         let (source, style) = (&input.dockerfile, environment.style());
-        let (dockerfile, diagnostics) = read_dockerfile(input, environment)?;
+        let stop = services.stop;
+        let (dockerfile, diagnostics) = stop.planning(|| read_dockerfile(input, environment))?;
         let options = options(args, environment, services, input, dockerfile, outputs)?;
-        let mut warnings = check::before_build(&options, source, diagnostics);
-        if let Some(stop) = check::violation(&options, &warnings) {
-            return Err(Complaint::of_diagnostics(stop, source, style, Exit::Build));
+        let mut warnings = stop.planning(|| check::before_build(&options, source, diagnostics));
+        if let Some(errors) = check::violation(&options, &warnings) {
+            return Err(Complaint::of_diagnostics(errors, source, style, Exit::Build));
         }
         let writer = Writer { services, environment, options: &options, outputs };
         let done = build::without_missing_layers(services, || {
@@ -217,7 +218,7 @@ impl Work<'_> {
             Ok(built) => {
                 warnings.extend(built.iter().flat_map(|(built, _)| built.warnings.clone()));
             }
-            Err(_) => warnings.extend(check::after_failure(&options, source)),
+            Err(_) => warnings.extend(stop.planning(|| check::after_failure(&options, source))),
         }
         reporter.warnings(&warnings, source);
         let done = done.map_err(|error| self.failed(&error))?;
