@@ -1,17 +1,32 @@
-//! The floor that starts threads: bounded work whose results come back in input order.
+//! Starts threads: bounded work whose results come back in input order, and helpers that end with
+//! a scope.
+//!
+//! A limit on processes (`ulimit -u`, a cgroup's `pids.max`) or on memory can keep a thread from
+//! starting at any time, also because of what a build step does. Nothing here panics then: what the
+//! caller can do itself it does, and all else is an error.
 #![expect(clippy::disallowed_methods, reason = "this is the one place that starts threads")]
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::panic;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 pub use std::thread::{Scope, ScopedJoinHandle};
 
-/// Applies `work` to every item on at most `jobs` threads; the results are in the items' order.
+/// Number of attempts to start a thread: others may end meanwhile.
+const N_ATTEMPTS: u32 = 20;
+/// The time between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Applies `work` to every item on at most `jobs` threads, one of which is the caller's; the
+/// results are in the items' order.
 ///
-/// A panic in `work` is passed on to the caller after the other threads have ended.
+/// Items are started in order, so one may wait for the result of any before it. If threads cannot
+/// be started, fewer do the work. A panic in `work` is passed on to the caller after the other
+/// threads have ended.
 pub fn map_in_order<T: Sync, R: Send>(
     items: &[T],
     jobs: NonZeroUsize,
@@ -24,17 +39,21 @@ pub fn map_in_order<T: Sync, R: Send>(
     let next = AtomicUsize::new(0);
     // One lock a result, taken once each: a channel would have to sort what comes out of it.
     let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
-    thread::scope(|scope| {
-        for _ in 0..n_threads {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let (Some(item), Some(slot)) = (items.get(at), results.get(at)) else { return };
-                    let result = work(item);
-                    *slot.lock().expect("each slot is locked once") = Some(result);
-                }
-            });
+    let work_on = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(item), Some(slot)) = (items.get(at), results.get(at)) else { return };
+            let result = work(item);
+            *slot.lock().expect("each slot is locked once") = Some(result);
         }
+    };
+    thread::scope(|scope| {
+        for _ in 1..n_threads {
+            if thread::Builder::new().spawn_scoped(scope, work_on).is_err() {
+                break;
+            }
+        }
+        work_on();
     });
     results
         .into_iter()
@@ -50,6 +69,30 @@ pub fn scope<'env, R>(body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>)
     thread::scope(body)
 }
 
+/// Starts a thread in `scope`, for work that has to happen beside the caller's.
+///
+/// # Errors
+/// If the system lets this process start no thread within a second.
+pub fn start<'scope, R: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> R + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, R>> {
+    let kept = Kept::new(work);
+    patiently(|| {
+        let kept = kept.clone();
+        thread::Builder::new().spawn_scoped(scope, move || kept.run().expect("it runs once"))
+    })
+}
+
+/// Starts a thread in `scope`, or does the work at once if none can be started.
+pub fn start_or_run<'scope>(scope: &'scope Scope<'scope, '_>, work: impl FnOnce() + Send + 'scope) {
+    let kept = Kept::new(work);
+    let given = kept.clone();
+    if thread::Builder::new().spawn_scoped(scope, move || given.run()).is_err() {
+        kept.run();
+    }
+}
+
 /// Waits for `handle` and passes a panic of its thread on.
 pub fn join<R>(handle: ScopedJoinHandle<'_, R>) -> R {
     match handle.join() {
@@ -59,8 +102,80 @@ pub fn join<R>(handle: ScopedJoinHandle<'_, R>) -> R {
 }
 
 /// Starts a thread that outlives the caller's frame, for work that ends with the process.
-pub fn background(work: impl FnOnce() + Send + 'static) {
-    drop(thread::spawn(work));
+///
+/// # Errors
+/// If the system lets this process start no thread within a second.
+pub fn background(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let kept = Kept::new(work);
+    patiently(|| {
+        let kept = kept.clone();
+        thread::Builder::new().spawn(move || kept.run())
+    })
+    .map(drop)
+}
+
+/// Starts such a thread with `value`, in one attempt.
+///
+/// # Errors
+/// `value`, if the system lets this process start no thread now.
+pub fn background_with<T: Send + 'static>(
+    value: T,
+    work: impl FnOnce(T) + Send + 'static,
+) -> Result<(), T> {
+    let kept = Arc::new(Mutex::new(Some(value)));
+    let given = Arc::clone(&kept);
+    let take = |from: &Mutex<Option<T>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let started = thread::Builder::new().spawn(move || take(&given).map(work));
+    match started {
+        Ok(_thread) => Ok(()),
+        Err(_limit) => Err(take(&kept).expect("only the thread takes it")),
+    }
+}
+
+/// Work that a thread takes: what is moved into one that does not start would be lost.
+struct Kept<W>(Arc<Mutex<Option<W>>>);
+
+impl<W> Clone for Kept<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<W> Kept<W> {
+    fn new(work: W) -> Self {
+        Self(Arc::new(Mutex::new(Some(work))))
+    }
+
+    /// Does the work, unless it has been taken.
+    fn run<R>(&self) -> Option<R>
+    where
+        W: FnOnce() -> R,
+    {
+        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        work.map(|work| work())
+    }
+}
+
+/// Tries to start a thread until it starts, or a second has passed.
+fn patiently<H>(start: impl Fn() -> io::Result<H>) -> io::Result<H> {
+    let mut n_left = N_ATTEMPTS;
+    loop {
+        match start() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && n_left > 0 => {
+                n_left -= 1;
+                thread::sleep(PAUSE);
+            }
+            started => return started.map_err(explained),
+        }
+    }
+}
+
+fn explained(error: io::Error) -> io::Error {
+    let message = format!(
+        "cannot start a thread: {error}; raise the limit on processes (`ulimit -u`, or `pids.max` \
+         of the cgroup)"
+    );
+    io::Error::new(error.kind(), message)
 }
 
 #[cfg(test)]
@@ -74,5 +189,27 @@ mod tests {
         for jobs in [1, 2, 7, 64] {
             assert_eq!(map_in_order(&items, NonZeroUsize::new(jobs).unwrap(), |n| n * n), want);
         }
+    }
+
+    #[test]
+    fn every_item_may_wait_for_those_before_it() {
+        let items: Vec<usize> = (0..200).collect();
+        let done: Vec<Mutex<bool>> = items.iter().map(|_| Mutex::new(false)).collect();
+        let wait_for_earlier = |at: &usize| {
+            while done.iter().take(*at).any(|done| !*done.lock().unwrap()) {
+                thread::yield_now();
+            }
+            *done[*at].lock().unwrap() = true;
+        };
+        map_in_order(&items, NonZeroUsize::new(8).unwrap(), wait_for_earlier);
+        assert!(done.iter().all(|done| *done.lock().unwrap()));
+    }
+
+    #[test]
+    fn work_that_no_thread_took_is_kept() {
+        let kept = Kept::new(|| 7);
+        drop(kept.clone());
+        assert_eq!(kept.run(), Some(7));
+        assert_eq!(kept.run(), None);
     }
 }

@@ -135,6 +135,8 @@ pub struct Pipelined<W> {
     full: Option<SyncSender<Vec<u8>>>,
     empty: Receiver<Vec<u8>>,
     done: Receiver<io::Result<W>>,
+    /// The sink, if no thread could be started for it.
+    direct: Option<W>,
 }
 
 /// SHA-256 on a thread of its own.
@@ -167,11 +169,11 @@ impl Pipelined<Hasher> {
 impl<W: Write + Send + 'static> Pipelined<W> {
     /// Starts the thread that writes to `out`.
     #[must_use]
-    pub fn new(mut out: W) -> Self {
+    pub fn new(out: W) -> Self {
         let (full, inbox) = sync_channel::<Vec<u8>>(N_PIECES);
         let (back, empty) = sync_channel::<Vec<u8>>(N_PIECES + 2);
         let (result, done) = sync_channel(1);
-        pool::background(move || {
+        let direct = pool::background_with(out, move |mut out| {
             let written = inbox.iter().try_for_each(|mut piece| {
                 out.write_all(&piece)?;
                 piece.clear();
@@ -183,7 +185,8 @@ impl<W: Write + Send + 'static> Pipelined<W> {
             drop(inbox);
             drop(result.send(written.and_then(|()| out.flush()).map(|()| out)));
         });
-        Self { piece: Vec::with_capacity(PIECE_BYTES), full: Some(full), empty, done }
+        let direct = direct.err();
+        Self { piece: Vec::with_capacity(PIECE_BYTES), full: Some(full), empty, done, direct }
     }
 
     /// Waits until all is written and gives the sink back.
@@ -195,10 +198,18 @@ impl<W: Write + Send + 'static> Pipelined<W> {
             self.hand_over()?;
         }
         self.full = None;
-        self.result()
+        match self.direct.take() {
+            Some(mut out) => out.flush().map(|()| out),
+            None => self.result(),
+        }
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
+        if let Some(out) = &mut self.direct {
+            out.write_all(&self.piece)?;
+            self.piece.clear();
+            return Ok(());
+        }
         let next = self.empty.try_recv().unwrap_or_else(|_none| Vec::with_capacity(PIECE_BYTES));
         let piece = std::mem::replace(&mut self.piece, next);
         let sent = self.full.as_ref().is_some_and(|full| full.send(piece).is_ok());

@@ -43,10 +43,8 @@ enum Workers {
 
 impl<W: Write> GzipWriter<W> {
     pub(super) fn new(out: W, level: u32, jobs: NonZeroUsize) -> Self {
-        let compressor = match jobs.get() {
-            1 => Workers::Here(Deflater::new(level)),
-            n_threads => Workers::Threads { jobs: start(level, n_threads), n_threads },
-        };
+        let threads = if jobs.get() == 1 { None } else { start(level, jobs.get()) };
+        let compressor = threads.unwrap_or_else(|| Workers::Here(Deflater::new(level)));
         let piece = Vec::with_capacity(MEMBER_BYTES);
         Self { out, compressor, pending: VecDeque::new(), piece, is_empty: true }
     }
@@ -114,14 +112,16 @@ impl<W: Write> PackWriter<W> for GzipWriter<W> {
     }
 }
 
-/// Starts threads that deflate until the sender is dropped.
-fn start(level: u32, n_threads: usize) -> Sender<Job> {
+/// Starts threads that deflate until the sender is dropped; fewer if no more can be started, and
+/// none if not even one can.
+fn start(level: u32, n_threads: usize) -> Option<Workers> {
     let (jobs, inbox) = channel::<Job>();
     // Several threads take from one queue, and the standard one has a single reader.
     let inbox = Arc::new(Mutex::new(inbox));
+    let mut n_started = 0;
     for _ in 0..n_threads {
         let inbox = Arc::clone(&inbox);
-        pool::background(move || {
+        let started = pool::background_with(inbox, move |inbox| {
             let mut deflater = Deflater::new(level);
             while let Some(job) = take(&inbox) {
                 let packed = deflater.member(&job.piece);
@@ -129,8 +129,12 @@ fn start(level: u32, n_threads: usize) -> Sender<Job> {
                 drop(job.reply.send(packed));
             }
         });
+        if started.is_err() {
+            break;
+        }
+        n_started += 1;
     }
-    jobs
+    (n_started > 0).then_some(Workers::Threads { jobs, n_threads: n_started })
 }
 
 fn take(inbox: &Mutex<Receiver<Job>>) -> Option<Job> {

@@ -14,11 +14,17 @@ const N_PIECES: usize = 4;
 
 /// Gives what another reader gives, which runs ahead by about a mebibyte.
 pub struct ReadAhead {
-    /// An empty piece is the end.
-    pieces: Receiver<io::Result<Vec<u8>>>,
+    from: Origin,
     piece: Vec<u8>,
     n_used: usize,
     has_ended: bool,
+}
+
+enum Origin {
+    /// A thread; an empty piece is the end.
+    Thread(Receiver<io::Result<Vec<u8>>>),
+    /// The reader itself: no thread could be started.
+    Source(Box<dyn Read + Send>),
 }
 
 impl fmt::Debug for ReadAhead {
@@ -32,8 +38,11 @@ impl ReadAhead {
     #[must_use]
     pub fn new(source: Box<dyn Read + Send>) -> Self {
         let (full, pieces) = sync_channel(N_PIECES);
-        pool::background(move || read_all(source, &full));
-        Self { pieces, piece: Vec::new(), n_used: 0, has_ended: false }
+        let from = match pool::background_with(source, move |source| read_all(source, &full)) {
+            Ok(()) => Origin::Thread(pieces),
+            Err(source) => Origin::Source(source),
+        };
+        Self { from, piece: Vec::new(), n_used: 0, has_ended: false }
     }
 }
 
@@ -52,9 +61,13 @@ fn read_all(mut source: Box<dyn Read + Send>, full: &SyncSender<io::Result<Vec<u
 
 impl Read for ReadAhead {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let pieces = match &mut self.from {
+            Origin::Thread(pieces) => pieces,
+            Origin::Source(source) => return source.read(to),
+        };
         if self.n_used == self.piece.len() && !self.has_ended {
             let ended_early = || io::Error::other("a reading thread ended early");
-            self.piece = self.pieces.recv().map_err(|_gone| ended_early())??;
+            self.piece = pieces.recv().map_err(|_gone| ended_early())??;
             self.n_used = 0;
             self.has_ended = self.piece.is_empty();
         }

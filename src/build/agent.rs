@@ -7,11 +7,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
 
-use crate::limits::MAX_AGENT_MESSAGE_BYTES;
+use crate::limits::{MAX_AGENT_CONNECTIONS, MAX_AGENT_MESSAGE_BYTES};
 use crate::pool;
 
 use super::AgentSource;
@@ -27,6 +28,9 @@ const KEYS: u8 = 12;
 const SIGNATURE: u8 = 14;
 /// `SSH_AGENT_FAILURE`, as a whole message.
 const FAILURE: &[u8] = &[5];
+
+/// The pause after which a full agent looks for a connection that has ended.
+const FULL_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The agents of one step; they end when this is dropped.
 #[derive(Debug, Default)]
@@ -50,27 +54,35 @@ impl Agents {
         let (ended, end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         self.ends.push(end);
         let source = source.clone();
-        pool::background(move || serve(&listener, &ended, &source));
-        Ok(())
+        pool::background(move || serve(&listener, &ended, &source))
     }
 }
 
 fn serve(listener: &UnixListener, ended: &OwnedFd, source: &AgentSource) {
+    let connections = Arc::new(());
     loop {
+        // Each connection has a clone. Those beyond the bound wait in the socket's queue.
+        let is_full = Arc::strong_count(&connections) > MAX_AGENT_CONNECTIONS;
+        let wanted = if is_full { PollFlags::empty() } else { PollFlags::IN };
         let mut fds = [
-            PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(listener.as_fd(), wanted),
             PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN),
         ];
-        let polled = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None));
+        let pause = is_full.then_some(&FULL_PAUSE);
+        let polled = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, pause));
         let [_, end] = &fds;
         if polled.is_err() || !end.revents().is_empty() {
             return;
         }
+        if is_full {
+            continue;
+        }
         let Ok((stream, _)) = listener.accept() else { continue };
-        let source = source.clone();
-        pool::background(move || {
-            // Whoever asks sees the connection end; the build itself has lost nothing.
+        // Without a thread the client sees its connection end; the build itself has lost nothing.
+        let served = (stream, source.clone(), Arc::clone(&connections));
+        let _started = pool::background_with(served, |(stream, source, connection)| {
             let _done = converse(stream, &source);
+            drop(connection);
         });
     }
 }
@@ -134,4 +146,34 @@ fn read_message(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
 fn write_message(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
     let length = u32::try_from(message.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), message].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Asks for the keys; gives whether there was an answer in time.
+    fn is_answered(stream: &mut UnixStream) -> bool {
+        stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        write_message(stream, &[LIST]).unwrap();
+        read_message(stream).is_ok_and(|answer| answer == Some(vec![KEYS, 0, 0, 0, 0]))
+    }
+
+    #[test]
+    fn connections_beyond_the_bound_wait_for_one_that_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = std::fs::File::open(folder.path()).unwrap();
+        let mut agents = Agents::default();
+        agents.listen(open.as_fd(), "agent", &AgentSource::Keys(Vec::new().into())).unwrap();
+        let connect = || UnixStream::connect(folder.path().join("agent")).unwrap();
+        let mut served: Vec<UnixStream> = (0..MAX_AGENT_CONNECTIONS).map(|_| connect()).collect();
+        assert!(served.iter_mut().all(is_answered));
+        let mut waiting = connect();
+        assert!(!is_answered(&mut waiting));
+        served.pop();
+        waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(read_message(&mut waiting).unwrap(), Some(vec![KEYS, 0, 0, 0, 0]));
+    }
 }

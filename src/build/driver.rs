@@ -1,9 +1,11 @@
-//! The walk through the graph: one thread a stage, one step after the other in each.
+//! The walk through the graph: one thread a stage, up to a maximum, one step after the other in
+//! each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use crate::limits::MAX_STAGES_AT_ONCE;
 use crate::oci::DiffId;
 use crate::plan::{self, Base, CacheKey, Forms, Operation, OperationKey, Plan, PlannedStage, Step};
 use crate::pool::{self, Scope};
@@ -38,8 +40,8 @@ type Result<T> = std::result::Result<T, Failure>;
 /// The first error in the order of the stages; the other steps were ended. That of a cache which
 /// has to be read or written.
 pub fn build(services: &Services<'_>, options: &BuildOptions) -> Result<Built> {
-    let offers = remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
-    let shared = Shared::new(services, options, offers);
+    let imported = remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
+    let shared = Shared::new(services, options, imported);
     let built = build_images(&shared);
     let noted = shared.note_steps_used();
     let exported = match &built {
@@ -156,14 +158,12 @@ impl<'a> Run<'a> {
     pub(super) fn all_stages(&self) -> Result<()> {
         let results = pool::scope(|scope| {
             let _ending = self.pack_ahead.start(scope, self.services);
-            let handles: Vec<_> = self
-                .plan
-                .stages
-                .iter()
-                .enumerate()
-                .map(|(number, stage)| scope.spawn(move || self.run_stage(scope, number, stage)))
-                .collect();
-            handles.into_iter().map(pool::join).collect::<Vec<Result<()>>>()
+            // A stage needs only stages before it, and stages are started in order: of those that
+            // are running, the first one never waits for another.
+            let stages: Vec<(usize, &PlannedStage)> = self.plan.stages.iter().enumerate().collect();
+            pool::map_in_order(&stages, MAX_STAGES_AT_ONCE, |(number, stage)| {
+                self.run_stage(scope, *number, stage)
+            })
         });
         self.save_memo()?;
         let errors = results.into_iter().filter_map(Result::err);
@@ -303,7 +303,7 @@ impl<'a> Run<'a> {
             finish();
             next.top()?;
         } else {
-            scope.spawn(finish);
+            pool::start_or_run(scope, finish);
         }
         Ok((next, Outcome::Done))
     }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::image::{self, ExportError, Image};
-use crate::limits::MAX_DOCUMENT_BYTES;
+use crate::limits::{MAX_DOCUMENT_BYTES, MAX_IMAGES_AT_ONCE};
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform, Reference};
 use crate::plan::{BaseImage, ImagePlace, ImageRequest, Images};
 use crate::pool;
@@ -60,8 +60,7 @@ impl ImageTable {
         needs: &[(ImageRequest, Span)],
         images: &mut Images,
     ) -> Result<()> {
-        let jobs = NonZeroUsize::new(needs.len()).unwrap_or(NonZeroUsize::MIN);
-        let found = pool::map_in_order(needs, jobs, |(request, span)| {
+        let found = pool::map_in_order(needs, MAX_IMAGES_AT_ONCE, |(request, span)| {
             let resolved = resolve::image(shared, request, Some(*span))?;
             let base = base_image(&resolved.config, *span)?;
             Ok::<_, BuildError>((request.clone(), resolved, base))

@@ -1,7 +1,7 @@
 //! The layers of a build's stacks: who is told of them, and how they are had as folders and trees.
 
 use crate::plan::{self, CopyFrom, ImageRequest};
-use crate::pool::Scope;
+use crate::pool::{self, Scope};
 use crate::store::{LayerDone, LowerFolder};
 use crate::tree::Tree;
 
@@ -24,7 +24,7 @@ impl Run<'_> {
             return self.tell_made(step, &layer);
         }
         let stack = stack.clone();
-        scope.spawn(move || {
+        pool::start_or_run(scope, move || {
             // Why there is none, its maker says.
             if let Ok(Some(layer)) = stack.top() {
                 self.tell_made(step, &layer);

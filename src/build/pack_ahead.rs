@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::archive::Packing;
 use crate::plan::{Base, Plan};
-use crate::pool::Scope;
+use crate::pool::{self, Scope};
 
 use super::stack::Stack;
 use super::{BuildOptions, Outcome, Services, Stop};
@@ -61,7 +61,8 @@ impl PackAhead {
         services: &'scope Services<'scope>,
     ) -> Ending<'scope> {
         if !self.packings.is_empty() {
-            scope.spawn(move || self.work(services));
+            // Without the thread, layers are packed when they are needed.
+            drop(pool::start(scope, move || self.work(services)));
         }
         Ending(self)
     }

@@ -3,7 +3,7 @@
 //! Not recursive: a context can be nested as deep as paths can be long.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 use rustix::fs::FileType;
@@ -61,6 +61,17 @@ struct Found {
     children: Children,
 }
 
+/// Applies `work` to all items on several threads; on the caller's if the system lets this process
+/// start no more. Rayon's own pool panics then.
+fn side_by_side<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    static THREADS: OnceLock<Option<rayon::ThreadPool>> = OnceLock::new();
+    let threads = THREADS.get_or_init(|| rayon::ThreadPoolBuilder::new().build().ok());
+    match threads {
+        Some(threads) => threads.install(|| items.into_par_iter().map(work).collect()),
+        None => items.into_iter().map(work).collect(),
+    }
+}
+
 impl Context {
     /// The folder at `path` with all that it holds and the ignore file lets through; `None` when
     /// it is excluded and nothing in it is taken back.
@@ -74,7 +85,7 @@ impl Context {
         let mut level = vec![Todo { path: path.clone(), excluded, ignore, parent: None }];
         while !level.is_empty() {
             let n_before = found.len();
-            let results: Vec<_> = level.par_iter().map(|todo| self.one_folder(todo)).collect();
+            let results = side_by_side(level.iter().collect(), |todo| self.one_folder(todo));
             let mut next = Vec::new();
             for (at, result) in results.into_iter().enumerate() {
                 let (folder, mut below) = result?;
@@ -154,8 +165,7 @@ impl Context {
         if seen.iter().filter(needs_reading).nth(8).is_none() {
             return seen.into_iter().map(|seen| self.leaf(folder, seen)).collect();
         }
-        let results: Vec<Result<_, PathError>> =
-            seen.into_par_iter().map(|seen| self.leaf(folder, seen)).collect();
+        let results = side_by_side(seen, |seen| self.leaf(folder, seen));
         results.into_iter().collect()
     }
 

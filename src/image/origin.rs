@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use crate::oci::{Descriptor, DiffId, Digest, LayerCompression, Reference};
-use crate::pathio::Context as _;
+use crate::pathio::{Context as _, PathError};
 use crate::pool::{self, Scope};
 use crate::registry::{BucketFolder, Client, RegistryError};
 use crate::store::{LayerSource, Store, StoreError};
@@ -172,9 +172,11 @@ pub fn read_elsewhere<T>(
         let (read, copied) = pool::scope(|scope| {
             let mut sink = Watched { sink: writer, watch };
             let source = &source;
-            let copying = scope.spawn(move || copy_to(registry, source, &mut sink, &|_more| {}));
-            (read(Box::new(reader)), pool::join(copying))
-        });
+            let copying =
+                pool::start(scope, move || copy_to(registry, source, &mut sink, &|_more| {}))
+                    .context("read a blob for", store.root())?;
+            Ok::<_, PathError>((read(Box::new(reader)), pool::join(copying)))
+        })?;
         match (read, copied) {
             (Ok(read), _) => return Ok(read),
             (Err(_), Err(error)) if !is_hung_up(&error) => last = error,
@@ -285,14 +287,14 @@ impl<'a> Passage<'a> {
         scope: &'scope Scope<'scope, '_>,
     ) -> io::Result<Box<dyn Read + Send>> {
         let (reader, mut writer) = io::pipe()?;
-        scope.spawn(move || {
+        pool::start(scope, move || {
             let copied = copy_to(self.registry, self.source, &mut writer, &|_more| {});
             if let Err(error) = copied
                 && let Ok(mut failure) = self.failure.lock()
             {
                 failure.get_or_insert(error);
             }
-        });
+        })?;
         Ok(Box::new(reader))
     }
 

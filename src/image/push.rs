@@ -258,10 +258,13 @@ impl<'a> Push<'a> {
             return packed_layer(self.store, layer, self.options);
         };
         pool::scope(|scope| {
-            let upload = scope.spawn(move || {
+            let upload = pool::start(scope, move || {
                 let mut upload = self.registry.start_upload(self.name)?;
                 upload.send(&mut reader, self.progress).map(|_n_bytes| upload)
             });
+            let Ok(upload) = upload else {
+                return packed_layer(self.store, layer, self.options);
+            };
             let mut beside = WhileItTakes(Some(writer));
             let packed = packed_layer_beside(self.store, layer, self.options, &mut beside);
             // The upload ends where the pipe does.

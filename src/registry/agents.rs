@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 
 use super::RegistryError;
 use super::endpoint::{DOCKER_IO, HUB_HOST};
 use super::halt::Halt;
+use super::name_lookup::Resolver;
 use super::options::{Options, RegistryOptions, Security};
 use super::tls::{self, Profile, System, TlsConnector};
 use super::url::{Scheme, Url, is_loopback};
@@ -92,7 +92,7 @@ impl Agents {
         if *is_direct {
             config = config.proxy(None);
         }
-        let (config, resolver) = (config.build(), DefaultResolver::default());
+        let (config, resolver) = (config.build(), Resolver);
         let connector = DefaultConnector::new();
         Ok(match profile {
             None => ureq::Agent::with_parts(config, connector, resolver),

@@ -19,6 +19,7 @@ mod halt;
 mod helper;
 mod http;
 mod login;
+mod name_lookup;
 mod options;
 mod pull;
 mod push;

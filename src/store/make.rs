@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Timespec, Timestamps};
 
 use crate::archive::{self, DigestWriter, Pipelined, PipelinedHasher};
 use crate::oci::DiffId;
-use crate::pathio::Context as _;
+use crate::pathio::{Context as _, PathError};
 use crate::pool;
 use crate::tree::{Entry, File, Item, LayerEntries, Meta, Node, TreePath};
 
@@ -127,20 +127,21 @@ impl Store {
         let into = work.folder("fs")?;
         let (mut reader, writer) = io::pipe().context("make a pipe for", work.path())?;
         let (written, unpacked) = pool::scope(|scope| {
-            let writer = scope.spawn(move || {
+            let writer = pool::start(scope, move || {
                 let open = |file: &File, path: &TreePath| open(file, path);
                 let sink = DigestWriter::new(io::BufWriter::with_capacity(PIPE_BYTES, writer));
                 archive::write_listing_checked(planned, &open, sink, list).map(|sink| {
                     let (_pipe, digest, n_bytes) = sink.finish();
                     (DiffId::new(digest), n_bytes)
                 })
-            });
+            })
+            .context("write a layer in", self.root())?;
             let options = self.unpack_options();
             let unpacked = unpack::unpack_planned(planned, &mut reader, into.as_fd(), &options);
             // The writer must learn that nobody reads any more, or it waits forever.
             drop(reader);
-            (pool::join(writer), unpacked)
-        });
+            Ok::<_, PathError>((pool::join(writer), unpacked))
+        })?;
         let (diff_id, tar_bytes) = written?;
         unpacked?;
         Ok((diff_id, tar_bytes, Some(work)))
