@@ -128,7 +128,7 @@ fn built_layers(
 fn inline_cache(run: &Run<'_>, layers: &[DiffId]) -> Result<serde_json::Value, Failure> {
     let own = |step: &StepRecord| layers.contains(&step.layer);
     let steps: Vec<_> = run.steps_met().into_iter().filter(own).collect();
-    let mut document = cache_export::document(run.services.store, &steps)?;
+    let mut document = cache_export::document(run, &steps)?;
     document.forget_times(run.options.epoch_s);
     Ok(serde_json::to_value(document).expect("texts and numbers always serialize"))
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::{Descriptor, DiffId};
 use crate::plan::CacheKey;
-use crate::store::{CacheArchive, LayerRecord, StepRecord};
+use crate::store::{CacheArchive, LayerRecord, StepOrigin, StepRecord};
 use crate::tree::ContentDigest;
 
 /// The type of the document that stands where an image has its config.
@@ -141,6 +141,7 @@ impl CachedStep {
             layer: self.layer,
             created_s: self.created,
             duration_ms: self.duration_ms,
+            origin: StepOrigin::default(),
         }
     }
 }
@@ -162,6 +163,7 @@ mod tests {
             layer,
             created_s: 4,
             duration_ms: 5,
+            origin: StepOrigin::default(),
         };
         let record =
             LayerRecord { content: ContentDigest::new([6; 32]), tar_bytes: 7, created_s: 8 };

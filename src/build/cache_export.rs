@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::image::{self, Artifact, ExportOptions, ImageLayer};
 use crate::oci::{Descriptor, DiffId, MediaType};
-use crate::store::{LayerSource, StepRecord, Store};
+use crate::store::{LayerSource, StepRecord};
 
 use super::cache_document::{CacheDocument, CachedLayer, CachedMount, CachedStep, MEDIA_TYPE};
 use super::cache_travel as travel;
@@ -15,11 +15,14 @@ use super::{BuildError, Outcome};
 type Result<T> = std::result::Result<T, BuildError>;
 
 /// The document for `steps`; the layers' blobs are still open.
-pub(super) fn document(store: &Store, steps: &[StepRecord]) -> Result<CacheDocument> {
+pub(super) fn document(shared: &Shared<'_>, steps: &[StepRecord]) -> Result<CacheDocument> {
     let mut document = CacheDocument::default();
     let mut known = BTreeSet::new();
     for step in steps {
-        let Some(record) = store.layer(step.layer)? else { continue };
+        let claimed = || shared.caches.layers.get(&step.layer).cloned();
+        let Some(record) = shared.services.store.layer(step.layer)?.or_else(claimed) else {
+            continue;
+        };
         document.steps.push(CachedStep::new(step));
         if known.insert(step.layer) {
             document.layers.push(CachedLayer::new(step.layer, &record));
@@ -69,7 +72,7 @@ fn export_one(
 ) -> Result<()> {
     reachable(shared.services, &cache.place)?;
     let (store, registry) = (shared.services.store, shared.services.registry);
-    let mut document = document(store, steps)?;
+    let mut document = document(shared, steps)?;
     let n_layers = document.layers.len();
     let mut layers: Vec<ImageLayer> = document
         .layers

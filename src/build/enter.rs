@@ -11,11 +11,11 @@ use crate::oci::{Digest, Reference};
 use crate::plan::{self, Base, CopyFrom, Images, Operation, Outcome, Plan, RunOperation, Step};
 use crate::syntax;
 
-use super::cache_travel::Offers;
 use super::driver::Run;
 use super::images::{ImageTable, base_config, from_store};
 use super::mount_source::Inputs;
 use super::options::{BuildOptions, Services};
+use super::remote_cache::ImportedCaches;
 use super::shared::Shared;
 use super::stack::Stack;
 use super::step_root::StepRoot;
@@ -68,7 +68,7 @@ fn enter_image(
     name: &Reference,
     known: Option<Digest>,
 ) -> Result<Box<Entrance>> {
-    let shared = Shared::new(services, options, Offers::new());
+    let shared = Shared::new(services, options, ImportedCaches::default());
     let mut file = syntax::parse(&format!("FROM {name}\n")).0;
     let stage = file.stages.last_mut().expect("the text has a FROM");
     stage.instructions.push(visitor(Span::default()));
@@ -102,8 +102,8 @@ fn enter_target(
     options: &BuildOptions,
     number: Option<usize>,
 ) -> Result<Box<Entrance>> {
-    let offers = remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
-    let shared = Shared::new(services, options, offers);
+    let imported = remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
+    let shared = Shared::new(services, options, imported);
     let (mut plan, mut images) = planning::plan(&shared)?;
     let target = target(&plan);
     let place = number.map(|number| step_at(&plan, target, number)).transpose()?.flatten();

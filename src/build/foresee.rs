@@ -89,8 +89,8 @@ struct End {
 /// # Errors
 /// Whatever would keep the build from beginning.
 pub fn foresee(services: &Services<'_>, options: &BuildOptions) -> Result<Foreseen> {
-    let offers = remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
-    let shared = Shared::new(services, options, offers);
+    let imported = remote_cache::import(services, &options.cache_from, &options.request.platforms)?;
+    let shared = Shared::new(services, options, imported);
     let (plan, images) = planning::plan(&shared)?;
     let run = Run::new(&shared, &plan, &images);
     let (mut ends, mut stages) = (Vec::new(), Vec::new());

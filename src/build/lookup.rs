@@ -71,12 +71,17 @@ impl Run<'_> {
             return Ok(None);
         }
         let content = wanted.operation.on(stack.content()?);
-        let Some(hit) = store.step_by_content(content).map_err(error)? else { return Ok(None) };
-        let Wanted { definition, operation, .. } = *wanted;
-        let components = json_of_parts(&wanted.parts);
-        let record = StepRecord { definition, content, operation, components, ..hit };
-        store.record_step(&record).map_err(error)?;
-        self.found(&record, stack)
+        for hit in store.steps_by_content(content).map_err(error)? {
+            let Wanted { definition, operation, .. } = *wanted;
+            let components = json_of_parts(&wanted.parts);
+            let origin = stack.origin().and(&hit.origin);
+            let record = StepRecord { definition, content, operation, components, origin, ..hit };
+            if let Some(found) = self.found(&record, stack)? {
+                store.record_step(&record).map_err(error)?;
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// Looks a step up by what made it and all that is below it; when some of that is fresh, only
@@ -93,20 +98,32 @@ impl Run<'_> {
         if self.options.no_cache || is_fresh {
             return Ok(None);
         }
-        let hit = self.services.store.step_by_definition(definition).map_err(BuildError::from)?;
-        hit.map_or(Ok(None), |hit| self.found(&hit, stack))
+        for hit in self.services.store.steps_by_definition(definition).map_err(BuildError::from)? {
+            if let Some(found) = self.found(&hit, stack)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
+    /// The stack with the record's layer on top, if this build may use the record, and its layer
+    /// can be had.
     fn found(&self, hit: &StepRecord, stack: &Stack) -> Result<Option<Stack>> {
-        let record = self.services.store.layer(hit.layer).map_err(BuildError::from)?;
-        let Some(mut record) = record else { return Ok(None) };
+        if !hit.origin.is_within(&self.caches.places) {
+            return Ok(None);
+        }
+        let own = self.services.store.layer(hit.layer).map_err(BuildError::from)?;
+        // What a cache claims of a layer holds until the layer has been read.
+        let claimed =
+            || (!hit.origin.is_own()).then(|| self.caches.layers.get(&hit.layer)).flatten();
+        let Some(mut record) = own.or_else(|| claimed().cloned()) else { return Ok(None) };
         if !self.can_have(hit.layer)? {
             return Ok(None);
         }
         self.meet(hit);
         record.created_s = hit.created_s;
         let done = LayerDone { diff_id: hit.layer, record };
-        let next = stack.with_found(hit.definition.as_bytes(), done);
+        let next = stack.with_found(hit.definition.as_bytes(), done, &hit.origin);
         self.made().insert(hit.definition, next.clone());
         Ok(Some(next))
     }
@@ -120,6 +137,7 @@ impl Run<'_> {
             layer: layer.diff_id,
             created_s: layer.record.created_s,
             duration_ms: claim.duration_ms.load(Ordering::Relaxed),
+            origin: below.origin(),
         };
         self.meet(&record);
         Ok(self.services.store.record_step(&record).map_err(BuildError::from)?)

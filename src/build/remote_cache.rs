@@ -1,6 +1,7 @@
 //! Caches that builds on other machines share: in a registry, in a folder, in the image itself.
 //!
-//! What a cache says is believed, as the store is: whoever may write it may change later images.
+//! Whoever can write to a cache decides what builds that name it make. Its records keep its name, so
+//! that they have no effect on other builds (see [`crate::store::StepOrigin`]).
 //! Importing reads the list of steps only; a layer is fetched when a step or an output needs it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ use crate::image::{ExportError, LayoutReader};
 use crate::limits::MAX_CACHE_DOCUMENT_BYTES;
 use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, Parsed, Platform, Reference};
 use crate::registry::RegistryError;
-use crate::store::{LayerSource, Store};
+use crate::store::{LayerRecord, LayerSource, StepOrigin, StepRecord, Store};
 
 use super::bucket_cache::BucketCache;
 use super::cache_document::{CONFIG_MEMBER, CacheDocument, CachedMount, MEDIA_TYPE};
@@ -71,6 +72,23 @@ impl std::fmt::Display for CachePlace {
     }
 }
 
+/// The caches that a build names, as far as they could be read.
+#[derive(Debug, Default)]
+pub(super) struct KnownCaches {
+    /// As records name them.
+    pub(super) places: BTreeSet<String>,
+    /// What they claim of layers; of several claims the first.
+    pub(super) layers: BTreeMap<DiffId, LayerRecord>,
+}
+
+/// What was read from caches.
+#[derive(Debug, Default)]
+pub(super) struct ImportedCaches {
+    /// Folders of `RUN --mount=type=cache`.
+    pub(super) offers: Offers,
+    pub(super) known: KnownCaches,
+}
+
 /// Learns what the caches know. One that cannot be read is an event, unless it has to be there.
 ///
 /// # Errors
@@ -79,17 +97,17 @@ pub(super) fn import(
     services: &Services<'_>,
     caches: &[CacheFrom],
     platforms: &[Platform],
-) -> Result<Offers> {
+) -> Result<ImportedCaches> {
     let steps = Steps::new(services);
-    let mut offers = Offers::new();
+    let mut imported = ImportedCaches::default();
     for cache in caches {
         let shown = steps.start(format!("[internal] import cache from {}", cache.place));
-        let done = import_one(services, cache, platforms, &mut offers);
+        let done = import_one(services, cache, platforms, &mut imported);
         let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
         steps.finish(shown, outcome);
         tolerate(&steps, "import the cache from", &cache.place, cache.ignore_error, done)?;
     }
-    Ok(offers)
+    Ok(imported)
 }
 
 /// Turns an error into a warning where that is wanted.
@@ -123,7 +141,7 @@ fn import_one(
     services: &Services<'_>,
     cache: &CacheFrom,
     platforms: &[Platform],
-    offers: &mut Offers,
+    imported: &mut ImportedCaches,
 ) -> Result<()> {
     reachable(services, &cache.place)?;
     let Some(place) = store_place(&cache.place)? else { return Ok(()) };
@@ -145,10 +163,11 @@ fn import_one(
     for document in documents {
         if cache.mounts {
             let must = !cache.ignore_error;
-            learn_mounts(services.store, &place, &document.mounts, must, offers)?;
+            learn_mounts(services.store, &place, &document.mounts, must, &mut imported.offers)?;
         }
-        learn(services.store, &place, document)?;
+        learn(services.store, &place, document, &mut imported.known)?;
     }
+    imported.known.places.insert(place);
     Ok(())
 }
 
@@ -251,8 +270,14 @@ fn learn_mounts(
     Ok(())
 }
 
-/// Remembers layers as being at `place`, and steps that are not known better.
-fn learn(store: &Store, place: &str, document: CacheDocument) -> Result<()> {
+/// Remembers layers as being at `place`, and steps as known there.
+fn learn(
+    store: &Store,
+    place: &str,
+    document: CacheDocument,
+    caches: &mut KnownCaches,
+) -> Result<()> {
+    let origin = StepOrigin::of_cache(place);
     let mut known = BTreeSet::new();
     for layer in document.layers {
         let Some(blob) = &layer.blob else { continue };
@@ -262,10 +287,11 @@ fn learn(store: &Store, place: &str, document: CacheDocument) -> Result<()> {
         let source = LayerSource { blob: blob.clone(), place: place.to_owned() };
         store.put_source(layer.diff_id, &source)?;
         store.learn_layer(layer.diff_id, &layer.record())?;
+        caches.layers.entry(layer.diff_id).or_insert_with(|| layer.record());
         known.insert(layer.diff_id);
     }
     for step in document.steps.iter().filter(|step| known.contains(&step.layer)) {
-        store.learn_step(&step.record())?;
+        store.learn_step(&StepRecord { origin: origin.clone(), ..step.record() })?;
     }
     Ok(())
 }

@@ -11,10 +11,11 @@ use crate::oci::DiffId;
 use crate::plan::{CacheKey, ImageRequest};
 use crate::store::{LayerOptions, StepRecord};
 
-use super::cache_travel::{Offers, Travel};
+use super::cache_travel::Travel;
 use super::contexts::NamedFolders;
 use super::driver::CONTEXT_FOLDER;
 use super::fetch::Fetched;
+use super::remote_cache::{ImportedCaches, KnownCaches};
 use super::{
     BuildError, BuildOptions, Event, Failure, Outcome, Services, StepId, StepPlace, chain,
     step_root,
@@ -72,6 +73,8 @@ pub(super) struct Shared<'a> {
     pub(super) named: NamedFolders,
     /// Folders of `RUN --mount=type=cache` that come from elsewhere, or go there.
     pub(super) travel: Travel,
+    /// The caches that this build names.
+    pub(super) caches: KnownCaches,
     resolv_conf: OnceLock<Vec<u8>>,
     /// Every step of this build that has a layer, made or found.
     met: Mutex<BTreeMap<CacheKey, StepRecord>>,
@@ -95,10 +98,12 @@ impl<'a> Shared<'a> {
     pub(super) fn new(
         services: &'a Services<'a>,
         options: &'a BuildOptions,
-        offers: Offers,
+        imported: ImportedCaches,
     ) -> Self {
+        let ImportedCaches { offers, known } = imported;
         Self {
             travel: Travel::new(offers),
+            caches: known,
             steps: Steps::new(services),
             options,
             next_folder: AtomicU32::new(CONTEXT_FOLDER + 1),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::oci::DiffId;
 use crate::plan::Chain;
 use crate::sandbox;
-use crate::store::{LayerDone, LowerFolder, Store};
+use crate::store::{LayerDone, LowerFolder, StepOrigin, Store};
 use crate::tree::{ContentDigest, Tree};
 
 use super::slot::Slot;
@@ -67,6 +67,8 @@ pub(super) struct StackLayer {
     pulled: bool,
     /// Whether it, or one below it, was made in this build.
     is_fresh: bool,
+    /// The caches that it, or one below it, comes from.
+    origin: StepOrigin,
 }
 
 /// Where a layer is from.
@@ -84,9 +86,14 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    /// The stack with a layer on top that was found in the store.
-    pub(super) fn with_found(&self, definition: &[u8; 32], done: LayerDone) -> Self {
-        self.with(definition, Slot::filled(done), None, Kind::Found)
+    /// The stack with a layer on top that a record from `origin` names.
+    pub(super) fn with_found(
+        &self,
+        definition: &[u8; 32],
+        done: LayerDone,
+        origin: &StepOrigin,
+    ) -> Self {
+        self.with(definition, Slot::filled(done), None, Kind::Found, origin)
     }
 
     /// The stack with a layer on top that was just made.
@@ -96,23 +103,23 @@ impl Stack {
         done: LayerDone,
         folder: Option<LowerFolder>,
     ) -> Self {
-        self.with(definition, Slot::filled(done), folder, Kind::Made)
+        self.with(definition, Slot::filled(done), folder, Kind::Made, &StepOrigin::default())
     }
 
     /// The stack with a base image's layer on top.
     pub(super) fn with_pulled(&self, done: LayerDone) -> Self {
         let name = *ContentDigest::of_pulled(done.diff_id).as_bytes();
-        self.with(&name, Slot::filled(done), None, Kind::Pulled)
+        self.with(&name, Slot::filled(done), None, Kind::Pulled, &StepOrigin::default())
     }
 
     /// The stack with a layer on top that is listed and hashed while the next step runs.
     pub(super) fn with_pending(&self, definition: &[u8; 32], folder: LowerFolder) -> Self {
-        self.with(definition, Slot::new(), Some(folder), Kind::Made)
+        self.with(definition, Slot::new(), Some(folder), Kind::Made, &StepOrigin::default())
     }
 
     /// The stack with a layer on top that nobody makes: only its definition may be asked for.
     pub(super) fn with_unknown(&self, definition: &[u8; 32]) -> Self {
-        self.with(definition, Slot::new(), None, Kind::Made)
+        self.with(definition, Slot::new(), None, Kind::Made, &StepOrigin::default())
     }
 
     fn with(
@@ -121,6 +128,7 @@ impl Stack {
         done: Slot<LayerDone>,
         folder: Option<LowerFolder>,
         kind: Kind,
+        origin: &StepOrigin,
     ) -> Self {
         let layer = StackLayer {
             parent: self.clone(),
@@ -132,6 +140,7 @@ impl Stack {
             tree: OnceLock::new(),
             pulled: kind == Kind::Pulled,
             is_fresh: kind == Kind::Made || self.is_fresh(),
+            origin: self.origin().and(origin),
         };
         Self { top: Some(Arc::new(layer)) }
     }
@@ -152,6 +161,11 @@ impl Stack {
     /// may lie on another layer of the same definition, and only its content counts.
     pub(super) fn is_fresh(&self) -> bool {
         self.top.as_ref().is_some_and(|top| top.is_fresh)
+    }
+
+    /// The caches that a layer of it comes from: a step on top of it relies on them, too.
+    pub(super) fn origin(&self) -> StepOrigin {
+        self.top.as_ref().map(|top| top.origin.clone()).unwrap_or_default()
     }
 
     /// The name of the stack by what it holds; waits for layers in the making.

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use crate::archive::{self, DigestWriter, Packing, PipelinedHasher, ReadAhead};
 use crate::oci::{DiffId, LayerCompression};
 use crate::pathio::Context as _;
-use crate::tree::{ContentDigest, File, FileOrigin, TreePath};
+use crate::tree::{File, FileOrigin, TreePath};
 
 use super::layer::{LayerOptions, LowerFolder};
 use super::make::set_mtime;
@@ -49,12 +49,9 @@ impl Store {
             return Err(StoreError::WrongDiffId { want: diff_id, got });
         }
         inherit_metadata(into.as_fd(), &unpacked.implied, lowers)?;
-        let record = LayerRecord {
-            content: ContentDigest::of_pulled(diff_id),
-            tar_bytes,
-            created_s: options.created_s,
-        };
         let listed = self.list(&unpacked.listing)?;
+        let content = listed.content();
+        let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
         self.publish_layer(diff_id, &record, &listed, Some(&work))?;
         Ok(Arc::new(into))
     }

@@ -62,27 +62,20 @@ impl Store {
         self.with_index(|index| index.resolved(&name.to_string(), &platform.to_string()))
     }
 
-    /// The step with this key by definition, if its layer is still there.
+    /// The steps with this key by definition, one from each origin, that of this store first.
     ///
     /// # Errors
     /// The index's.
-    pub fn step_by_definition(&self, key: CacheKey) -> Result<Option<StepRecord>> {
-        let step = self.with_index(|index| index.step_by_definition(key))?;
-        self.with_layer(step)
+    pub fn steps_by_definition(&self, key: CacheKey) -> Result<Vec<StepRecord>> {
+        self.with_index(|index| index.steps_by_definition(key))
     }
 
-    /// The oldest step with this key by content, if its layer is still there.
+    /// The steps with this key by content, the oldest first.
     ///
     /// # Errors
     /// The index's.
-    pub fn step_by_content(&self, key: CacheKey) -> Result<Option<StepRecord>> {
-        let step = self.with_index(|index| index.step_by_content(key))?;
-        self.with_layer(step)
-    }
-
-    fn with_layer(&self, step: Option<StepRecord>) -> Result<Option<StepRecord>> {
-        let Some(step) = step else { return Ok(None) };
-        Ok(self.layer(step.layer)?.is_some().then_some(step))
+    pub fn steps_by_content(&self, key: CacheKey) -> Result<Vec<StepRecord>> {
+        self.with_index(|index| index.steps_by_content(key))
     }
 
     /// Whether the operation was ever made, on whatever parent.
@@ -106,23 +99,23 @@ impl Store {
     /// # Errors
     /// The index's.
     pub fn record_step(&self, step: &StepRecord) -> Result<()> {
-        self.with_index(|index| index.put_step(step, true))
+        self.with_index(|index| index.put_step(step, false))
     }
 
-    /// Remembers a step that somebody else made, unless it is known.
+    /// Remembers a step that a cache knows, as its origin says.
     ///
     /// # Errors
     /// The index's.
     pub fn learn_step(&self, step: &StepRecord) -> Result<()> {
-        self.with_index(|index| index.put_step(step, false))
+        self.with_index(|index| index.put_step(step, true))
     }
 
-    /// Remembers a layer that is elsewhere.
+    /// Remembers a layer that is elsewhere, as a cache describes it.
     ///
     /// # Errors
     /// The index's.
     pub fn learn_layer(&self, diff_id: DiffId, record: &LayerRecord) -> Result<()> {
-        self.with_index(|index| index.put_layer(diff_id, record, false))
+        self.with_index(|index| index.claim_layer(diff_id, record))
     }
 
     fn memo_path(&self, folder: &Path) -> PathBuf {

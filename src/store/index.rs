@@ -14,13 +14,14 @@ use crate::pathio;
 use crate::plan::CacheKey;
 use crate::tree::ContentDigest;
 
-use super::StoreError;
 use super::lock::Lease;
+use super::{StepOrigin, StoreError};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS layer (
     diff_id TEXT PRIMARY KEY, content BLOB NOT NULL, tar_bytes INTEGER NOT NULL,
-    created_s INTEGER NOT NULL, boot TEXT NOT NULL, durable INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    created_s INTEGER NOT NULL, boot TEXT NOT NULL, durable INTEGER NOT NULL DEFAULT 0,
+    claimed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS packed (
     blob TEXT PRIMARY KEY, diff_id TEXT NOT NULL, compression TEXT NOT NULL,
     level INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
@@ -30,9 +31,10 @@ CREATE TABLE IF NOT EXISTS source (
     bytes INTEGER NOT NULL, updated_s INTEGER NOT NULL, PRIMARY KEY (place, blob)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS source_diff_id ON source (diff_id);
 CREATE TABLE IF NOT EXISTS step (
-    definition BLOB PRIMARY KEY, content BLOB NOT NULL, operation BLOB NOT NULL, components TEXT NOT NULL,
+    definition BLOB NOT NULL, content BLOB NOT NULL, operation BLOB NOT NULL, components TEXT NOT NULL,
     layer TEXT NOT NULL, created_s INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
-    used_s INTEGER NOT NULL, nth INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    used_s INTEGER NOT NULL, nth INTEGER NOT NULL DEFAULT 0, origin TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (definition, origin)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS step_content ON step (content);
 CREATE INDEX IF NOT EXISTS step_operation ON step (operation);
 CREATE INDEX IF NOT EXISTS step_used ON step (used_s, nth);
@@ -51,9 +53,26 @@ CREATE INDEX IF NOT EXISTS download_blob ON download (blob);
 /// Before version 5 steps of one second had no order.
 const ADD_ORDER: &str = "ALTER TABLE step ADD COLUMN nth INTEGER NOT NULL DEFAULT 0;";
 
+/// Before version 6 records did not say which cache they come from. Those whose layer some cache or
+/// registry has may be foreign: they get an origin that no build can name. So do layers that are
+/// not here: what is recorded of them may be a cache's claim.
+const ADD_ORIGIN: &str = "
+ALTER TABLE step RENAME TO old_step;
+ALTER TABLE layer ADD COLUMN claimed INTEGER NOT NULL DEFAULT 0;
+UPDATE layer SET claimed = 1 WHERE diff_id IN (SELECT diff_id FROM source);
+DROP INDEX IF EXISTS step_content;
+DROP INDEX IF EXISTS step_operation;
+DROP INDEX IF EXISTS step_used;
+";
+const MOVE_STEPS: &str = "
+INSERT INTO step SELECT definition, content, operation, components, layer, created_s, duration_ms,
+    used_s, nth, CASE WHEN layer IN (SELECT diff_id FROM source) THEN '?' ELSE '' END FROM old_step;
+DROP TABLE old_step;
+";
+
 /// The number in SQLite's header that says that the schema is there: the usual open then writes
 /// nothing.
-const SCHEMA_VERSION: i64 = 5;
+const SCHEMA_VERSION: i64 = 6;
 
 /// Milliseconds to wait for another process's transaction.
 const BUSY_MS: u32 = 30_000;
@@ -99,6 +118,8 @@ pub struct StepRecord {
     pub created_s: i64,
     /// How long it took.
     pub duration_ms: u64,
+    /// The caches that it relies on.
+    pub origin: StepOrigin,
 }
 
 /// A name and the image that it stands for.
@@ -157,7 +178,7 @@ impl Index {
 
     pub(super) fn layer(&self, diff_id: DiffId) -> Result<Option<LayerRecord>> {
         const SQL: &str = "SELECT content, tar_bytes, created_s FROM layer
-            WHERE diff_id = ?1 AND (durable = 1 OR boot = ?2)";
+            WHERE diff_id = ?1 AND claimed = 0 AND (durable = 1 OR boot = ?2)";
         let row = self.check(self.connection.prepare_cached(SQL).and_then(|mut statement| {
             let read =
                 |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?, row.get(2)?));
@@ -168,7 +189,8 @@ impl Index {
         Ok(Some(LayerRecord { content, tar_bytes: tar_bytes.unsigned_abs(), created_s }))
     }
 
-    /// Remembers a layer; `is_new` says that a form of it was just made, which is not synced yet.
+    /// Remembers a layer that was read here; `is_new` says that a form of it was just made, which is
+    /// not synced yet. What a cache claimed of it is replaced.
     pub(super) fn put_layer(
         &self,
         diff_id: DiffId,
@@ -176,13 +198,36 @@ impl Index {
         is_new: bool,
     ) -> Result<()> {
         const SQL: &str = "INSERT INTO layer (diff_id, content, tar_bytes, created_s, boot)
-            VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (diff_id) DO UPDATE SET boot = ?5, durable = 0
-            WHERE ?6 OR durable = 0 AND boot != ?5";
+            VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (diff_id) DO UPDATE SET
+            content = CASE claimed WHEN 0 THEN content ELSE ?2 END,
+            tar_bytes = CASE claimed WHEN 0 THEN tar_bytes ELSE ?3 END,
+            created_s = CASE claimed WHEN 0 THEN created_s ELSE ?4 END,
+            claimed = 0, boot = ?5, durable = 0
+            WHERE ?6 OR claimed OR durable = 0 AND boot != ?5";
         let tar_bytes = i64::try_from(record.tar_bytes).unwrap_or(i64::MAX);
         let content: &[u8] = record.content.as_bytes();
         let layer = diff_id.to_string();
         let values = params![layer, content, tar_bytes, record.created_s, self.boot, is_new];
         self.check(self.connection.execute(SQL, values)).map(drop)
+    }
+
+    /// Remembers what a cache says of a layer that nobody here has read.
+    pub(super) fn claim_layer(&self, diff_id: DiffId, record: &LayerRecord) -> Result<()> {
+        const SQL: &str = "INSERT OR IGNORE INTO layer
+            (diff_id, content, tar_bytes, created_s, boot, claimed) VALUES (?1, ?2, ?3, ?4, ?5, 1)";
+        let tar_bytes = i64::try_from(record.tar_bytes).unwrap_or(i64::MAX);
+        let content: &[u8] = record.content.as_bytes();
+        let values = params![diff_id.to_string(), content, tar_bytes, record.created_s, self.boot];
+        self.check(self.connection.execute(SQL, values)).map(drop)
+    }
+
+    /// The length of a layer's tar, even if only a cache says so.
+    pub(super) fn tar_bytes(&self, diff_id: DiffId) -> Result<Option<u64>> {
+        const SQL: &str = "SELECT tar_bytes FROM layer WHERE diff_id = ?1";
+        let found = self.connection.prepare_cached(SQL).and_then(|mut statement| {
+            statement.query_row(params![diff_id.to_string()], |row| row.get::<_, i64>(0)).optional()
+        });
+        self.check(found).map(|n_bytes| n_bytes.map(i64::unsigned_abs))
     }
 
     /// Marks what was made in this boot until now as synced.
@@ -243,12 +288,12 @@ impl Index {
         self.check(self.connection.execute(SQL, values)).map(drop)
     }
 
-    pub(super) fn step_by_definition(&self, key: CacheKey) -> Result<Option<StepRecord>> {
-        self.step("definition = ?1", key)
+    pub(super) fn steps_by_definition(&self, key: CacheKey) -> Result<Vec<StepRecord>> {
+        self.steps("definition = ?1 ORDER BY origin", params![key.as_bytes().as_slice()])
     }
 
-    pub(super) fn step_by_content(&self, key: CacheKey) -> Result<Option<StepRecord>> {
-        self.step("content = ?1 ORDER BY created_s LIMIT 1", key)
+    pub(super) fn steps_by_content(&self, key: CacheKey) -> Result<Vec<StepRecord>> {
+        self.steps("content = ?1 ORDER BY created_s", params![key.as_bytes().as_slice()])
     }
 
     /// The steps that were used last, latest first.
@@ -256,26 +301,22 @@ impl Index {
         self.steps("1 ORDER BY used_s DESC, nth DESC LIMIT ?1", params![n_most])
     }
 
-    fn step(&self, condition: &str, key: CacheKey) -> Result<Option<StepRecord>> {
-        let found = self.steps(condition, params![key.as_bytes().as_slice()])?;
-        Ok(found.into_iter().next())
-    }
-
     fn steps(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<StepRecord>> {
-        type Raw = (Vec<u8>, Vec<u8>, Vec<u8>, String, String, i64, i64);
+        type Raw = ((Vec<u8>, Vec<u8>, Vec<u8>), String, String, i64, i64, String);
         let sql = format!(
-            "SELECT definition, content, operation, components, layer, created_s, duration_ms FROM step WHERE {condition}"
+            "SELECT definition, content, operation, components, layer, created_s, duration_ms, origin FROM step WHERE {condition}"
         );
         let rows: Vec<Raw> =
             self.check(self.connection.prepare_cached(&sql).and_then(|mut statement| {
                 let read = |row: &Row<'_>| {
                     let keys = (row.get(0)?, row.get(1)?, row.get(2)?);
-                    Ok((keys.0, keys.1, keys.2, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+                    Ok((keys, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?))
                 };
                 statement.query_map(values, read)?.collect()
             }))?;
         let key = |bytes: Vec<u8>| self.hash(&bytes).map(CacheKey::new);
-        let record = |(definition, content, operation, components, layer, created_s, took): Raw| {
+        let record = |(keys, components, layer, created_s, took, origin): Raw| {
+            let (definition, content, operation) = keys;
             Ok(StepRecord {
                 definition: key(definition)?,
                 content: key(content)?,
@@ -284,6 +325,7 @@ impl Index {
                 layer: DiffId::new(self.digest(&layer)?),
                 created_s,
                 duration_ms: took.unsigned_abs(),
+                origin: StepOrigin::from_text(&origin),
             })
         };
         rows.into_iter().map(record).collect()
@@ -297,15 +339,16 @@ impl Index {
         self.check(found).map(|found| found.is_some())
     }
 
-    /// Remembers a step, in place of what was known of it, or only if nothing was.
-    pub(super) fn put_step(&self, step: &StepRecord, replace: bool) -> Result<()> {
-        let sql = format!(
-            "INSERT OR {} INTO step
-            (definition, content, operation, components, layer, created_s, duration_ms, used_s, nth)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
-            (SELECT COALESCE(MAX(nth), 0) + 1 FROM step WHERE used_s = ?8))",
-            if replace { "REPLACE" } else { "IGNORE" }
-        );
+    /// Remembers a step, in place of what was known of it from the same origin. It counts as used
+    /// now, unless `is_learned` and it was known.
+    pub(super) fn put_step(&self, step: &StepRecord, is_learned: bool) -> Result<()> {
+        const SQL: &str = "INSERT INTO step (definition, content, operation, components, layer,
+            created_s, duration_ms, used_s, nth, origin) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
+            (SELECT COALESCE(MAX(nth), 0) + 1 FROM step WHERE used_s = ?8), ?9)
+            ON CONFLICT (definition, origin) DO UPDATE SET content = ?2, operation = ?3,
+            components = ?4, layer = ?5, created_s = ?6, duration_ms = ?7,
+            used_s = CASE WHEN ?10 THEN used_s ELSE excluded.used_s END,
+            nth = CASE WHEN ?10 THEN nth ELSE excluded.nth END";
         let duration = i64::try_from(step.duration_ms).unwrap_or(i64::MAX);
         let values = params![
             step.definition.as_bytes().as_slice(),
@@ -315,9 +358,11 @@ impl Index {
             step.layer.to_string(),
             step.created_s,
             duration,
-            self.now_s
+            self.now_s,
+            step.origin.to_text(),
+            is_learned
         ];
-        self.check(self.connection.execute(&sql, values)).map(drop)
+        self.check(self.connection.execute(SQL, values)).map(drop)
     }
 
     pub(super) fn tags(&self) -> Result<Vec<Tag>> {
@@ -379,10 +424,21 @@ fn lacks_order(connection: &Connection) -> rusqlite::Result<bool> {
         .map(|lacks| lacks == Some(true))
 }
 
+/// Whether there are steps, but not where they come from.
+fn lacks_origin(connection: &Connection) -> rusqlite::Result<bool> {
+    const SQL: &str =
+        "SELECT COUNT(*) > 0 AND SUM(name = 'origin') = 0 FROM pragma_table_info('step')";
+    connection
+        .query_row(SQL, [], |row| row.get::<_, Option<bool>>(0))
+        .map(|lacks| lacks == Some(true))
+}
+
 /// The mode is kept in the file, so one process sets it once; the caller holds a lock.
 fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
     let _mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     let older = if lacks_order(connection)? { ADD_ORDER } else { "" };
-    connection.execute_batch(&format!("BEGIN IMMEDIATE;{older}{SCHEMA}COMMIT;"))?;
+    let is_old = lacks_origin(connection)?;
+    let (before, after) = if is_old { (ADD_ORIGIN, MOVE_STEPS) } else { ("", "") };
+    connection.execute_batch(&format!("BEGIN IMMEDIATE;{older}{before}{SCHEMA}{after}COMMIT;"))?;
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)
 }

@@ -12,7 +12,7 @@ use crate::archive::PackedListing;
 use crate::limits::MAX_LISTING_BYTES;
 use crate::oci::{Descriptor, DiffId, LayerCompression};
 use crate::pathio::{self, PathError};
-use crate::tree::{ContentDigest, File, FileOrigin, TreePath};
+use crate::tree::{File, FileOrigin, TreePath};
 
 use super::forms::TarSource;
 use super::listed::Listed;
@@ -182,9 +182,9 @@ impl Store {
         if got != diff_id {
             return Err(StoreError::WrongDiffId { want: diff_id, got });
         }
-        let content = ContentDigest::of_pulled(diff_id);
-        let record = LayerRecord { content, tar_bytes, created_s: 0 };
-        self.publish_layer(diff_id, &record, &self.list(&listing)?, None)
+        let listed = self.list(&listing)?;
+        let record = LayerRecord { content: listed.content(), tar_bytes, created_s: 0 };
+        self.publish_layer(diff_id, &record, &listed, None)
     }
 
     /// Gives a finished layer its name. That it is there already is success: then what is below

@@ -37,6 +37,7 @@ mod names;
 mod scan;
 mod sources;
 mod space;
+mod step_origin;
 mod usage;
 mod version;
 mod work;
@@ -67,6 +68,7 @@ pub use lock::StepLock;
 pub use names::ImageId;
 pub use sources::LayerSource;
 pub use space::NoSpace;
+pub use step_origin::StepOrigin;
 pub use usage::{HolderUse, KindUse, LayerUse, Usage, UsageKind};
 pub use work::WorkFolder;
 

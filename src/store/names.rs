@@ -106,8 +106,8 @@ impl Store {
     /// # Errors
     /// The index's.
     pub fn tar_bytes(&self, diff_id: DiffId) -> Result<Option<u64>> {
-        let record = self.with_index(|index| index.layer(diff_id))?;
-        Ok(record.map(|record| record.tar_bytes).filter(|n_bytes| *n_bytes > 0))
+        let n_bytes = self.with_index(|index| index.tar_bytes(diff_id))?;
+        Ok(n_bytes.filter(|n_bytes| *n_bytes > 0))
     }
 
     /// Bytes of a layer's files, as `docker history` counts them; `None` when the layer is not here.

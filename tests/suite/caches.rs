@@ -217,3 +217,45 @@ fn damaged_layer_of_a_cache_is_made_again() {
     let done = scene.run("four", &from).ok();
     assert!(done.stderr.contains("are made anew: cannot get the layer"), "{}", done.stderr);
 }
+
+#[test]
+fn cache_that_was_named_once_has_no_effect_on_builds_that_do_not_name_it() {
+    let registry = DockerRegistry::open();
+    let scene = Scene::new(&registry);
+    let base = format!("{}/base:1", registry.host());
+    // Each store makes another file: it shows whose layers an image has.
+    let first = format!("FROM {base} AS first\nRUN cat /proc/sys/kernel/random/uuid > /one\n");
+    let both = format!("{first}FROM first\nRUN cp /one /two\n");
+    let file = |folder: &str, name: &str| {
+        std::fs::read_to_string(scene.env.path(&format!("{folder}/{name}"))).unwrap()
+    };
+    let named = ["--cache-from", "type=local,src=cache"];
+    let run = |dockerfile: &str, store: &str, more: &[&str], out: &str| {
+        scene.env.write("Dockerfile", dockerfile);
+        let all = [&["build", "context"], more, &["-o", out]].concat();
+        Done::of(scene.env.command_in(store, &all).output().unwrap()).ok()
+    };
+    run(&first, "foreign", &["--cache-to", "type=local,dest=cache,mode=max"], "foreign-out");
+    let foreign = file("foreign-out", "one");
+
+    // A build that names the cache uses it, also for what it puts on top, and finds both again.
+    let done = run(&both, "own", &named, "named");
+    assert_eq!(made(&done), ["RUN cp /one /two: DONE"], "{}", done.stderr);
+    assert_eq!(file("named", "two"), foreign);
+    let done = run(&both, "own", &named, "again");
+    assert_eq!(made(&done), NONE, "{}", done.stderr);
+
+    // One that does not makes its own step. With that the second step, which stood on the other
+    // one, is not found either, although it has the same definition.
+    let done = run(&first, "own", &[], "unnamed");
+    assert_eq!(made(&done).len(), 1, "{}", done.stderr);
+    let own = file("unnamed", "one");
+    assert_ne!(own, foreign);
+    let done = run(&both, "own", &[], "unnamed-both");
+    assert_eq!(made(&done), ["RUN cp /one /two: DONE"], "{}", done.stderr);
+    assert_eq!(file("unnamed-both", "two"), own);
+    // Now all is its own, and comes before what the cache has.
+    let done = run(&both, "own", &named, "last");
+    assert_eq!(made(&done), NONE, "{}", done.stderr);
+    assert_eq!(file("last", "two"), own);
+}
