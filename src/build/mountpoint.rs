@@ -1,8 +1,10 @@
 //! Places in a rootfs where something is mounted for the time of a step: made when they are
 //! missing, and removed again when the step left them empty.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -15,10 +17,24 @@ use crate::tree::TreePath;
 /// Every look-up stays below the rootfs, whatever links the image holds (openat2(2), Linux 5.6).
 pub(super) const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
+/// A link that leads out of the directory, as every absolute one does, is an error.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+
 /// What was made for a step, in the order in which it was made.
 #[derive(Debug, Default)]
 pub(super) struct MountPoints {
-    made: Vec<(TreePath, bool)>,
+    made: Vec<Made>,
+}
+
+/// A file or directory that was made as a mount point.
+#[derive(Debug)]
+struct Made {
+    /// The directory that it was made in: by name, the step could lead the clean-up elsewhere.
+    parent: OwnedFd,
+    name: Vec<u8>,
+    is_folder: bool,
+    /// Device and inode: the step may have put something else in its place.
+    id: (u64, u64),
 }
 
 impl MountPoints {
@@ -31,7 +47,7 @@ impl MountPoints {
     ) -> Result<(), PathError> {
         let mut at = TreePath::clean(path);
         for _ in 0..MAX_LINKS_FOLLOWED {
-            if open(root, &at, OFlags::PATH).is_ok() {
+            if open(root, &at, OFlags::PATH, IN_ROOT).is_ok() {
                 return Ok(());
             }
             if let Some(target) = read_link(root, &at) {
@@ -43,49 +59,78 @@ impl MountPoints {
                 };
                 continue;
             }
-            if is_folder {
-                return self.ensure_folder(root, &at);
-            }
-            self.ensure_folder(root, &at.parent().unwrap_or_default())?;
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            let mode = Mode::from_raw_mode(0o644);
-            rustix::fs::openat2(root, at.as_path(), flags, mode, IN_ROOT)
-                .context("create", at.as_path())?;
-            self.made.push((at, false));
-            return Ok(());
+            return self.make(root, &at, is_folder, IN_ROOT);
         }
         Err(PathError::new("create", at.as_path(), Errno::LOOP))
     }
 
-    /// Makes the folder `path` and its missing parents, as root's.
-    fn ensure_folder(&mut self, root: BorrowedFd<'_>, path: &TreePath) -> Result<(), PathError> {
-        if path.is_root() || open(root, path, OFlags::PATH | OFlags::DIRECTORY).is_ok() {
-            return Ok(());
+    /// Makes `path` with its missing parents, as root's.
+    fn make(
+        &mut self,
+        root: BorrowedFd<'_>,
+        path: &TreePath,
+        is_folder: bool,
+        resolve: ResolveFlags,
+    ) -> Result<(), PathError> {
+        let mut at = TreePath::root();
+        let last = path.names().count().saturating_sub(1);
+        for (depth, name) in path.names().enumerate() {
+            let folder = open(root, &at, OFlags::PATH | OFlags::DIRECTORY, resolve)
+                .context("open directory", at.as_path())?;
+            at = at.join(name);
+            let is_folder = is_folder || depth < last;
+            match open(root, &at, OFlags::PATH, resolve) {
+                Ok(_) => continue,
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(PathError::new("open", at.as_path(), error)),
+            }
+            let id = create(folder.as_fd(), name, is_folder).context("create", at.as_path())?;
+            self.made.push(Made { parent: folder, name: name.to_vec(), is_folder, id });
         }
-        let parent = path.parent().unwrap_or_default();
-        self.ensure_folder(root, &parent)?;
-        make_folder(root, path, None)?;
-        self.made.push((path.clone(), true));
         Ok(())
     }
 
     /// Removes what was made and is still empty.
-    pub(super) fn remove(self, root: BorrowedFd<'_>) {
-        for (path, is_folder) in self.made.into_iter().rev() {
-            let Some(name) = path.name() else { continue };
-            let parent = path.parent().unwrap_or_default();
-            let Ok(folder) = open(root, &parent, OFlags::PATH | OFlags::DIRECTORY) else {
-                continue;
-            };
-            let name = std::ffi::OsStr::new(std::str::from_utf8(name).unwrap_or_default());
+    pub(super) fn remove(self) {
+        for Made { parent, name, is_folder, id } in self.made.into_iter().rev() {
+            let name = OsStr::from_bytes(&name);
             let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            let stat = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW);
-            if is_folder || stat.is_ok_and(|stat| stat.st_size == 0) {
+            let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW);
+            let is_ours = stat.is_ok_and(|stat| {
+                (stat.st_dev, stat.st_ino) == id && (is_folder || stat.st_size == 0)
+            });
+            if is_ours {
                 // A folder that the step put something into stays: it is part of the layer.
-                let _gone = rustix::fs::unlinkat(&folder, name, flags);
+                let _gone = rustix::fs::unlinkat(&parent, name, flags);
             }
         }
     }
+}
+
+/// Makes the mount point `path` in the files of another mount; it stays there.
+///
+/// A link that leads out of them is refused: where they are mounted it leads into the step's own
+/// files, and the mount point would be made there and stay.
+pub(super) fn ensure_in_mount(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    is_folder: bool,
+) -> Result<(), PathError> {
+    let path = TreePath::clean(path);
+    MountPoints::default().make(root, &path, is_folder, BENEATH)
+}
+
+/// Makes a file or directory; gives its device and inode.
+fn create(folder: BorrowedFd<'_>, name: &[u8], is_folder: bool) -> Result<(u64, u64), Errno> {
+    let name = OsStr::from_bytes(name);
+    if is_folder {
+        rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(0o755))?;
+    } else {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o644))?;
+    }
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// Makes the folder `path` with its missing parents, all owned by `owner`; what is there stays as
@@ -99,9 +144,9 @@ pub(super) fn make_folders(
     let mut at = TreePath::root();
     for name in path.names() {
         at = at.join(name);
-        match open(root, &at, OFlags::PATH | OFlags::DIRECTORY) {
+        match open(root, &at, OFlags::PATH | OFlags::DIRECTORY, IN_ROOT) {
             Ok(_) => {}
-            Err(Errno::NOENT) => make_folder(root, &at, Some(owner))?,
+            Err(Errno::NOENT) => make_folder(root, &at, owner)?,
             Err(error) => return Err(PathError::new("open folder", at.as_path(), error)),
         }
     }
@@ -111,24 +156,27 @@ pub(super) fn make_folders(
 fn make_folder(
     root: BorrowedFd<'_>,
     path: &TreePath,
-    owner: Option<(u32, u32)>,
+    (uid, gid): (u32, u32),
 ) -> Result<(), PathError> {
     let shown = path.as_path();
-    let parent = open(root, &path.parent().unwrap_or_default(), OFlags::PATH | OFlags::DIRECTORY)
+    let parent = path.parent().unwrap_or_default();
+    let parent = open(root, &parent, OFlags::PATH | OFlags::DIRECTORY, IN_ROOT)
         .context("open folder", shown)?;
     let name = path.name().unwrap_or_default();
     rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
         .context("create folder", shown)?;
-    if let Some((uid, gid)) = owner {
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .context("change the owner of", shown)?;
-    }
-    Ok(())
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .context("change the owner of", shown)
 }
 
-fn open(root: BorrowedFd<'_>, path: &TreePath, flags: OFlags) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat2(root, path.as_path(), flags | OFlags::CLOEXEC, Mode::empty(), IN_ROOT)
+fn open(
+    root: BorrowedFd<'_>,
+    path: &TreePath,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat2(root, path.as_path(), flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// Opens the file at `path` for reading, if it is a regular one: reading a FIFO would wait, and
@@ -150,7 +198,7 @@ pub(super) fn open_regular(root: BorrowedFd<'_>, path: &Path) -> Result<Option<F
 }
 
 fn read_link(root: BorrowedFd<'_>, path: &TreePath) -> Option<Vec<u8>> {
-    let link = open(root, path, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
+    let link = open(root, path, OFlags::PATH | OFlags::NOFOLLOW, IN_ROOT).ok()?;
     let target = rustix::fs::readlinkat(link.as_fd(), "", Vec::new()).ok()?;
     Some(target.into_bytes())
 }

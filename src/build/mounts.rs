@@ -19,7 +19,7 @@ use super::driver::Run;
 use super::error::unshared;
 use super::mask::Mask;
 use super::mount_source::{ContextFolder, FILE_NAME, Inputs, Selected};
-use super::mountpoint::{IN_ROOT, MountPoints};
+use super::mountpoint::{self, IN_ROOT, MountPoints};
 use super::shared::StepRun;
 use super::{BuildError, chain};
 
@@ -132,7 +132,7 @@ impl StepMounts {
             Some((_, Place::Sandbox)) => Ok(()),
             Some((rest, Place::Folder { root, path })) => {
                 let path = [path.as_bytes(), b"/", rest].concat();
-                MountPoints::default().ensure(root.as_fd(), &path, is_folder)
+                mountpoint::ensure_in_mount(root.as_fd(), &path, is_folder)
             }
         }
     }

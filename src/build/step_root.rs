@@ -167,7 +167,8 @@ impl StepRoot {
     pub(super) fn done(self) -> RunDone {
         let Self { rootfs, spec, points, own, work, upper, kept } = self;
         drop((kept, spec, own));
-        points.remove(rootfs.as_fd());
+        points.remove();
+        drop(rootfs);
         RunDone { work, upper }
     }
 }

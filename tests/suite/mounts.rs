@@ -18,6 +18,8 @@ as_root_and_as_user!(
     files_of_context_stage_and_image_are_bound,
     mounts_below_mounts_have_a_place,
     mount_points_are_in_no_layer,
+    links_of_a_cache_mount_lead_no_mount_point_into_the_image,
+    mount_points_are_removed_where_they_were_made,
     caches_survive_builds,
     secrets_are_lent_and_not_kept,
     agents_answer_at_their_socket,
@@ -96,6 +98,39 @@ fn mounts_below_mounts_have_a_place(who: Who) {
         RUN test \"$(ls -A /w)\" = '' && ! test -e /t && ! test -e /c && ! test -e /new\n";
     env.build(dockerfile, &[]).ok();
     assert!(!env.path("context/node_modules").exists());
+}
+
+fn links_of_a_cache_mount_lead_no_mount_point_into_the_image(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.hand_over("context");
+    let cache = "RUN --mount=type=cache,id=c,target=/c";
+    let poison = format!(
+        "FROM base:1\n{cache} ln -s /etc /c/abs && ln -s ../etc /c/up && ln -s d /c/down && mkdir /c/d\n"
+    );
+    env.build(&poison, &[]).ok();
+    for link in ["abs", "up"] {
+        for mount in ["type=tmpfs", "type=secret,id=s", "type=cache,id=other"] {
+            let target = format!("/c/{link}/evil");
+            let build = format!("FROM base:1\n{cache} --mount={mount},target={target} true\n");
+            env.write("s", "value");
+            let done = env.build(&build, &["--secret", "id=s,src=context/s"]);
+            done.fails(1, &[&format!("cannot make the mount point {target}: ")]);
+        }
+    }
+    let inside =
+        format!("FROM base:1\n{cache} --mount=type=tmpfs,target=/c/down/x touch /c/d/x/y\n");
+    env.build(&inside, &[]).ok();
+}
+
+fn mount_points_are_removed_where_they_were_made(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.hand_over("context");
+    let dockerfile = "FROM base:1\nRUN mkdir -p /victim/mp && touch /victim/file\n\
+        RUN --mount=type=tmpfs,target=/made/mp --mount=type=cache,target=/made/gone mv /made /moved && ln -s /victim /made\n\
+        RUN test -d /victim/mp && test -f /victim/file && ! test -e /moved/mp\n";
+    env.build(dockerfile, &[]).ok();
 }
 
 fn mount_points_are_in_no_layer(who: Who) {
