@@ -5,8 +5,18 @@
 use std::io::{self, stdin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::getpgrp;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+use rustix::termios::{
+    OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcgetpgrp, tcsetattr,
+};
+
+/// How long a terminal may take to answer what the command asked it last. Over a network it is a
+/// round trip.
+const ANSWER_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 40_000_000 };
+/// Number of times that input is discarded: somebody who types on must not be waited for.
+const MAX_FLUSHES: usize = 5;
 
 /// The terminal's settings while it is raw.
 static SETTINGS: Mutex<Option<Settings>> = Mutex::new(None);
@@ -37,7 +47,27 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
+        // While the terminal is raw, nothing is echoed.
+        discard_answers();
         give_back();
+    }
+}
+
+/// Discards input that is meant for the command that has ended. A program can ask the terminal for
+/// its name or the cursor's position and end before the answer comes; the caller's shell would take
+/// that for what somebody types, and some terminals put text of the program's choice into it.
+fn discard_answers() {
+    if !is_in_front() {
+        return;
+    }
+    for _ in 0..MAX_FLUSHES {
+        let flushed = tcflush(stdin(), QueueSelector::IFlush);
+        let stdin = stdin();
+        let mut input = [PollFd::new(&stdin, PollFlags::IN)];
+        let more = retry_on_intr(|| poll(&mut input, Some(&ANSWER_PAUSE)));
+        if flushed.is_err() || more != Ok(1) {
+            return;
+        }
     }
 }
 
@@ -77,7 +107,11 @@ fn settings() -> MutexGuard<'static, Option<Settings>> {
 /// At once: what is still to be shown may wait for somebody to want to see it. One that is gone, or that
 /// a shell has put us in the background of, is not ours to change.
 fn apply(settings: &Termios) {
-    if tcgetpgrp(stdin()).map_or(true, |in_front| in_front == getpgrp()) {
+    if is_in_front() {
         let _gone = tcsetattr(stdin(), OptionalActions::Now, settings);
     }
+}
+
+fn is_in_front() -> bool {
+    tcgetpgrp(stdin()).map_or(true, |in_front| in_front == getpgrp())
 }

@@ -24,6 +24,7 @@ as_root_and_as_user!(
     a_command_runs_in_an_image_as_in_a_pipeline,
     a_step_is_entered_before_it_runs,
     who_enters_at_a_terminal_has_one,
+    late_answers_of_the_terminal_are_not_left_for_the_shell_of_the_caller,
 );
 
 const SIZE: (u16, u16) = (100, 40);
@@ -232,6 +233,24 @@ fn a_signal_ends_the_shell_and_leaves_the_terminal_as_it_was(who: Who) {
         let is_told = screen.contains("\ninterrupted: ending it (again to stop at once)\n");
         assert_eq!(is_told, signal == Signal::TERM, "{screen}");
     }
+}
+
+fn late_answers_of_the_terminal_are_not_left_for_the_shell_of_the_caller(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.hand_over("context");
+    // Each `ESC [ 6 n` asks where the cursor is. The terminal answers as if somebody typed it.
+    let ask = "i=0; while test $i -lt 300; do printf \"\\033[6n\"; i=$((i + 1)); done";
+    let script = format!(
+        "'{}' --root store enter base:1 -- sh -c '{ask}'\necho \"exit=$?\"\nstty -icanon min 0 time 10\n\
+         dd bs=4k count=1 2> dd | od -An -c > left\ntouch done\nexec sleep 1000",
+        env!("CARGO_BIN_EXE_rbuild"),
+    );
+    let terminal = Terminal::shell(&env, SIZE, &script);
+    terminal.until(|_screen| env.path("done").exists());
+    let left = fs::read_to_string(env.path("left")).unwrap();
+    assert_eq!(left, "", "{}", terminal.screen());
+    terminal.until_shown(&["exit=0"]);
 }
 
 #[test]
