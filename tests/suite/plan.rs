@@ -1,8 +1,11 @@
 //! Which steps run, when, and how often: seen from outside.
 
+#![expect(clippy::unwrap_used, reason = "tests say what they mean with them")]
+
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::env::Env;
+use crate::support::env::{Done, Env, Who};
 
 #[test]
 fn stages_that_the_target_does_not_need_never_run() {
@@ -66,4 +69,69 @@ fn failure_of_one_stage_ends_the_others_and_is_the_one_that_is_told() {
     done.fails(1, &["last lines of the failed step:\n  oh no\n", "exit code: 4\n", ":4:1\n"]);
     done.ended(&["RUN sleep 30: CANCELED", "RUN sleep 0.1; echo oh no; exit 4: ERROR"]);
     assert_eq!(env.leftovers("store"), "");
+}
+
+#[test]
+fn planning_that_takes_long_ends_with_the_first_signal() {
+    let env = Env::new();
+    let line = "ENV b=${a%%*a*b}\n".repeat(50_000);
+    env.write("Dockerfile", format!("FROM scratch\nENV a={}\n{line}", "a".repeat(60_000)));
+    for args in [["build", "--quiet", "context"], ["build", "--check", "context"]] {
+        let mut child = env.command(&args).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(3));
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let started = Instant::now();
+        assert!(!child.wait().unwrap().success());
+        assert!(started.elapsed() < Duration::from_secs(10), "{args:?}");
+    }
+}
+
+/// Builds as an ordinary user under a limit on processes and threads; root's has no effect.
+fn with_few_threads(env: &Env, n_most: usize, args: &[&str]) -> Done {
+    let mut command = env.program("prlimit");
+    command.arg(format!("--nproc={n_most}")).arg(env!("CARGO_BIN_EXE_rbuild"));
+    Done::of(command.args(["--root", "store", "build", "context"]).args(args).output().unwrap())
+}
+
+/// `n_stages` stages that begin with `start`, and one that takes a file from each.
+fn many_stages(n_stages: usize, start: &str) -> String {
+    let mut dockerfile = String::new();
+    for number in 0..n_stages {
+        let make = format!("COPY <<EOF /n\n{number}\nEOF\n");
+        dockerfile.push_str(&format!("FROM {start} AS s{number}\n{make}"));
+    }
+    dockerfile.push_str("FROM scratch\n");
+    for number in 0..n_stages {
+        dockerfile.push_str(&format!("COPY --from=s{number} /n /{number}\n"));
+    }
+    dockerfile
+}
+
+#[test]
+fn priv_many_stages_need_few_threads() {
+    let Some(who) = Who::user() else { return };
+    let env = Env::of(who);
+    env.write("Dockerfile", many_stages(600, "scratch"));
+    env.hand_over("context");
+    with_few_threads(&env, 400, &[]).ok();
+}
+
+#[test]
+fn priv_threads_that_cannot_start_are_no_panic() {
+    let Some(who) = Who::user() else { return };
+    let env = Env::of(who);
+    env.base();
+    let bomb = "base:1\nRUN f() { f | f & }; f; sleep 1; true\nCOPY . /context\n\
+                RUN head -c 20000000 /dev/zero > /large\nFROM base:1";
+    env.write("Dockerfile", many_stages(20, "base:1").replacen("base:1", bomb, 1));
+    for number in 0..100 {
+        env.write(&format!("files/{number}"), vec![b'x'; 20_000]);
+    }
+    env.hand_over("context");
+    for n_most in [2, 3, 4, 6, 9, 14, 25, 60] {
+        let done = with_few_threads(&env, n_most, &["--no-cache", "-o", "type=oci,dest=out"]);
+        assert!(!done.stderr.contains("panicked"), "{n_most}: {}", done.stderr);
+        assert!(matches!(done.code, Some(0 | 1)), "{n_most}: {:?} {}", done.code, done.stderr);
+    }
 }
