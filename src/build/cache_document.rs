@@ -22,6 +22,20 @@ pub(super) struct CacheDocument {
     pub(super) mounts: Vec<CachedMount>,
 }
 
+/// Reads a cache's document and writes it again: for fuzzing.
+///
+/// # Errors
+/// What is wrong with it.
+#[doc(hidden)]
+pub fn probe_cache_document(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let document: CacheDocument =
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let steps = document.steps.iter().map(CachedStep::record).collect::<Vec<_>>();
+    let layers = document.layers.iter().map(CachedLayer::record).collect::<Vec<_>>();
+    drop((steps, layers));
+    serde_json::to_vec(&document).map_err(|error| error.to_string())
+}
+
 /// A folder of `RUN --mount=type=cache`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct CachedMount {

@@ -63,6 +63,8 @@ pub use again::without_missing_layers;
 pub use bucket_cache::BucketCache;
 pub use budget::Budget;
 pub use built::{Built, BuiltImage, BuiltLayer, MadeBy};
+#[doc(hidden)]
+pub use cache_document::probe_cache_document;
 pub use contexts::{ContextFiles, FetchedContext, context_of_stream, fetch_context};
 pub use download::{ChecksumBy, DownloadError};
 pub use driver::build;

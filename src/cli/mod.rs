@@ -31,6 +31,8 @@ mod output;
 mod outputs;
 mod page;
 mod plan_args;
+#[doc(hidden)]
+pub mod probes;
 mod progress;
 mod prompt_args;
 mod rate;

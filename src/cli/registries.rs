@@ -173,6 +173,13 @@ fn parse(path: &Path, text: &str) -> Result<File, Complaint> {
     Ok(file.relative_to(path.parent().unwrap_or(Path::new(""))))
 }
 
+/// Reads a file without using it.
+pub(super) fn check(path: &Path, text: &str) -> Result<(), String> {
+    let file = parse(path, text).map_err(|complaint| complaint.to_string())?;
+    let mut registries = file.registry.into_values();
+    registries.try_for_each(|registry| registry.options().map(drop).map_err(|why| why.to_string()))
+}
+
 /// `HOST[,http][,insecure][,mirror=URL][,ca=FILE][,cert=FILE,key=FILE]`; what it says takes the
 /// place of what the file says of that host.
 fn parse_flag(text: &str) -> Result<(String, RegistryOptions), String> {

@@ -9,6 +9,9 @@ mod docker;
 mod layers;
 mod layout;
 
+#[doc(hidden)]
+pub use docker::probe_table;
+
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -40,6 +40,8 @@ pub use documents::{Artifact, Packed, pack};
 pub use engine::{Engine, EngineError};
 pub use error::{ExportError, Warning};
 pub use layout::write_artifact;
+#[doc(hidden)]
+pub use load::probe_table;
 pub use load::{LoadError, LoadOptions, LoadSource, LoadedImage, load};
 pub use origin::{fetch_for_now, fetch_from, fetch_layer, is_obtainable, read_elsewhere};
 pub use push::{push, push_all, push_artifact};

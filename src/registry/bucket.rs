@@ -352,7 +352,7 @@ impl Bucket {
 }
 
 /// What an error says, fit for a terminal.
-fn reason(text: &str) -> String {
+pub(super) fn reason(text: &str) -> String {
     let message = tag(text, "Message").unwrap_or_default();
     match tag(text, "Code") {
         Some(code) if message.is_empty() => shown(code),

@@ -129,6 +129,11 @@ struct Auth {
     registrytoken: Option<String>,
 }
 
+/// True if the file says how to log in to `host`.
+pub(super) fn knows(bytes: &[u8], host: &str) -> Result<bool, String> {
+    Ok(Config::parse(bytes)?.find(host)? != Found::Nothing)
+}
+
 /// Where a host's credential is.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {

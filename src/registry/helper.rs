@@ -64,12 +64,21 @@ fn checked(name: &str) -> Result<&str, String> {
 
 fn ask(program: &str, key: &str, limit: Duration) -> Result<Option<Credential>, String> {
     let (succeeded, answer) = run(program, "get", key.as_bytes(), limit)?;
+    read_answer(program, succeeded, &answer)
+}
+
+/// Reads what `program` has printed.
+pub(super) fn read_answer(
+    program: &str,
+    succeeded: bool,
+    answer: &[u8],
+) -> Result<Option<Credential>, String> {
     if succeeded {
         let bad = |_quotes_the_secret| format!("the answer of {program} is not as it should be");
-        let answer: Answer = serde_json::from_slice(&answer).map_err(bad)?;
+        let answer: Answer = serde_json::from_slice(answer).map_err(bad)?;
         return Ok(Some(of_user(&answer.username, &answer.secret)));
     }
-    let text = shown(&String::from_utf8_lossy(&answer));
+    let text = shown(&String::from_utf8_lossy(answer));
     if text.contains("credentials not found") || text.contains("no credentials server URL") {
         return Ok(None);
     }
@@ -106,7 +115,8 @@ fn run(
             let mut bytes = Vec::new();
             drop(stdout.take(MAX_HELPER_ANSWER_BYTES).read_to_end(&mut bytes));
             drop(sender.send(bytes));
-        });
+        })
+        .map_err(|error| format!("cannot read the answer of {program}: {error}"))?;
     }
     let answer = receiver.recv_timeout(limit);
     let ended = wait_until(&mut child, deadline);

@@ -21,6 +21,8 @@ mod http;
 mod login;
 mod name_lookup;
 mod options;
+#[doc(hidden)]
+pub mod probes;
 mod pull;
 mod push;
 mod resolve;

@@ -32,6 +32,51 @@ const GRAMMARS: [(&str, &[&str], &[&str]); 4] = [
     ("reference", &["reference"], &["reference"]),
 ];
 
+/// Targets whose inputs are short texts.
+const TEXTS: [(&str, &[&str]); 4] = [
+    (
+        "accounts",
+        &[
+            "app:staff\nroot:x:0:0:root:/root:/bin/sh\napp:x:7:8::/home/app:/bin/sh\n\
+             \0root:x:0:\nstaff:x:50:app,root\n",
+            "7\n+::::::\nx:x:4294967295:-1::relative:\nx::::::\n\0g::99999999999:x,,x\n",
+        ],
+    ),
+    (
+        "lockfile",
+        &[
+            "version = 1\nplatforms = [\"linux/amd64\"]\n",
+            "version = 1\n\n[[image]]\nname = \"docker.io/library/busybox:1\"\n\
+             platform = \"linux/arm64/v8\"\ndigest = \"sha256:\
+             0000000000000000000000000000000000000000000000000000000000000000\"\n\n\
+             [[url]]\nurl = \"https://a.example/f\"\ndigest = \"sha256:\
+             0000000000000000000000000000000000000000000000000000000000000000\"\n\n\
+             [[git]]\nrepository = \"https://a.example/r.git\"\nreference = \"main\"\n\
+             commit = \"0000000000000000000000000000000000000000\"\n",
+        ],
+    ),
+    (
+        "registries",
+        &[
+            "transfers = 4\nca = [\"ca.pem\"]\n\n[registry.\"registry.example:5000\"]\nhttp = true\n\
+           insecure = false\nmirrors = [\"https://mirror.example/path\"]\nca = [\"a.pem\"]\n\
+           cert = \"c.pem\"\nkey = \"k.pem\"\n",
+        ],
+    ),
+    (
+        "registry",
+        &[
+            "Bearer realm=\"https://auth.example/token\",service=\"r\",scope=\"repository:a/b:pull,push\"",
+            "Basic realm=x, Bearer realm = https://a.example , scope=\"a \\\"b\\\"\"\nNegotiate abc==",
+            "{\"auths\":{\"https://index.docker.io/v1/\":{\"auth\":\"dTpw\"},\"registry.example:5000\":\
+             {\"username\":\"u\",\"password\":\"p\"}},\"credsStore\":\"x\",\"credHelpers\":{\"a\":\"b\"}}",
+            "{\"Username\":\"<token>\",\"Secret\":\"s\"}",
+            "credentials not found in native keychain\n",
+            "<?xml version=\"1.0\"?><Error><Code>NoSuchKey</Code><Message>none</Message></Error>",
+        ],
+    ),
+];
+
 fn main() {
     let folder = PathBuf::from(std::env::args_os().nth(1).expect("the first argument is a folder"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -55,6 +100,12 @@ fn main() {
     write(&folder.join("dockerfile"), &dockerfiles(root));
     write(&folder.join("archive"), &archives());
     write(&folder.join("manifest"), &documents());
+    write(&folder.join("load"), &[documents(), tables()].concat());
+    write(&folder.join("cache"), &caches());
+    for (target, texts) in TEXTS {
+        let seeds: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        write(&folder.join(target), &seeds);
+    }
 }
 
 /// The sentence as the target expects it: with settings, or with paths to look up.
@@ -188,6 +239,35 @@ fn documents() -> Vec<Vec<u8>> {
         format!(r#"{{"schemaVersion":2,"manifests":[{manifest}]}}"#).into_bytes(),
         full.to_json(),
     ]
+}
+
+/// Tables of contents as `docker save` writes them.
+fn tables() -> Vec<Vec<u8>> {
+    let hex = "0".repeat(64);
+    let table = format!(
+        r#"[{{"Config":"{hex}.json","RepoTags":["a/b:1",null],"Layers":["{hex}/layer.tar"]}},
+        {{"Config":"blobs/sha256/{hex}","RepoTags":null,"Layers":null}}]"#
+    );
+    vec![table.into_bytes(), b"[]".to_vec()]
+}
+
+/// Documents of build caches.
+fn caches() -> Vec<Vec<u8>> {
+    let hex = "0".repeat(64);
+    let blob = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","digest":"sha256:{hex}","size":7}}"#
+    );
+    let layer = format!(
+        r#"{{"diffId":"sha256:{hex}","content":"{hex}","tarBytes":9,"created":1,"blob":{blob}}}"#
+    );
+    let step = format!(
+        r#"{{"definition":"{hex}","content":"{hex}","operation":"{hex}","components":[["argv","true"]],"layer":"sha256:{hex}","created":2,"durationMs":3}}"#
+    );
+    let mount = format!(
+        r#"{{"id":"go","key":"{hex}","diffId":"sha256:{hex}","tarBytes":9,"blob":{blob}}}"#
+    );
+    let full = format!(r#"{{"layers":[{layer}],"steps":[{step}],"mounts":[{mount}]}}"#);
+    vec![full.into_bytes(), br#"{"layers":[],"steps":[]}"#.to_vec()]
 }
 
 /// Writes files named by their content, so that seeds of several kinds can share a folder.

@@ -18,12 +18,18 @@ use crate::support::probe;
 
 type Probe = fn(&[u8]);
 
-const TARGETS: [(&str, Probe); 6] = [
+const TARGETS: [(&str, Probe); 12] = [
+    ("accounts", probe::accounts::probe),
     ("archive", probe::archive::probe),
+    ("cache", probe::cache::probe),
     ("dockerfile", probe::dockerfile::probe),
     ("ignore", probe::ignore::probe),
+    ("load", probe::load::probe),
+    ("lockfile", probe::lockfile::probe),
     ("manifest", probe::manifest::probe),
     ("reference", probe::reference::probe),
+    ("registries", probe::registries::probe),
+    ("registry", probe::registry::probe),
     ("words", probe::words::probe),
 ];
 

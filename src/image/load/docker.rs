@@ -21,6 +21,18 @@ struct Entry {
     layers: Option<Vec<String>>,
 }
 
+/// Reads the table of contents of an archive as docker writes it: for fuzzing.
+///
+/// # Errors
+/// What is wrong with it.
+#[doc(hidden)]
+pub fn probe_table(bytes: &[u8]) -> std::result::Result<usize, String> {
+    let entries: Vec<Entry> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let names = entries.iter().flat_map(|entry| entry.repo_tags.iter().flatten());
+    let layers = entries.iter().filter_map(|entry| entry.layers.as_ref()).map(Vec::len);
+    Ok(names.filter(|name| name.parse::<Reference>().is_ok()).count() + layers.sum::<usize>())
+}
+
 /// The images of an archive; each gets a manifest, which it has not in this form.
 pub(super) fn images(
     store: &Store,

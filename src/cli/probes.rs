@@ -1,0 +1,21 @@
+//! The readers of files beside a Dockerfile and of the user's, as functions of text: for fuzzing.
+
+use std::path::Path;
+
+use super::{lock_text, registries};
+
+/// Reads a lock file and writes it again.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn lock_file(text: &str) -> Result<String, String> {
+    lock_text::parse(text).map(|lock| lock_text::text(&lock)).map_err(|error| error.to_string())
+}
+
+/// Reads a `registries.toml`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn registries(text: &str) -> Result<(), String> {
+    registries::check(Path::new("/etc/rbuild/registries.toml"), text)
+}

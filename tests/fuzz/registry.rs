@@ -1,0 +1,7 @@
+//! What registries, buckets and credential helpers say.
+#![no_main]
+
+#[path = "../support/probe/registry.rs"]
+mod probe;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| probe::probe(bytes));
