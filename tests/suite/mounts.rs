@@ -106,7 +106,8 @@ fn links_of_a_cache_mount_lead_no_mount_point_into_the_image(who: Who) {
     env.hand_over("context");
     let cache = "RUN --mount=type=cache,id=c,target=/c";
     let poison = format!(
-        "FROM base:1\n{cache} ln -s /etc /c/abs && ln -s ../etc /c/up && ln -s d /c/down && mkdir /c/d\n"
+        "FROM base:1\n{cache} ln -s /etc /c/abs && ln -s ../etc /c/up && ln -s d /c/down && \
+         mkdir -p /c/d /c/etc/evil\n"
     );
     env.build(&poison, &[]).ok();
     for link in ["abs", "up"] {

@@ -132,6 +132,7 @@ fn priv_threads_that_cannot_start_are_no_panic() {
     for n_most in [2, 3, 4, 6, 9, 14, 25, 60] {
         let done = with_few_threads(&env, n_most, &["--no-cache", "-o", "type=oci,dest=out"]);
         assert!(!done.stderr.contains("panicked"), "{n_most}: {}", done.stderr);
-        assert!(matches!(done.code, Some(0 | 1)), "{n_most}: {:?} {}", done.code, done.stderr);
+        // 3: with two processes there is no second one to map the user's ids.
+        assert!(matches!(done.code, Some(0 | 1 | 3)), "{n_most}: {:?} {}", done.code, done.stderr);
     }
 }
