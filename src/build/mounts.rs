@@ -107,8 +107,12 @@ impl StepMounts {
         let Some((source, is_folder, place)) = made else { return Ok(()) };
         self.mount_point(target, is_folder, with.root, points).map_err(|error| {
             let message = format!("cannot make the mount point {target}: {}", chain(&error));
-            let error = Diagnostic::error(codes::RUN_FAILED, with.mount.span, message);
-            BuildError::from(error.label(with.mount.span, "this mount"))
+            let leads_out = error.kind() == std::io::ErrorKind::CrossesDevices;
+            let help = "a link leads out of the mount above it: name a target without links";
+            let diagnostic = Diagnostic::error(codes::RUN_FAILED, with.mount.span, message)
+                .label(with.mount.span, "this mount")
+                .maybe_help(leads_out.then(|| help.to_owned()));
+            BuildError::from(diagnostic)
         })?;
         let (target, read_only) = (PathBuf::from(target), *read_only);
         self.mounts.push(Mount { target, source, read_only });

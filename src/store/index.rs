@@ -15,64 +15,8 @@ use crate::plan::CacheKey;
 use crate::tree::ContentDigest;
 
 use super::lock::Lease;
+use super::schema::{create_schema, has_schema};
 use super::{StepOrigin, StoreError};
-
-const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS layer (
-    diff_id TEXT PRIMARY KEY, content BLOB NOT NULL, tar_bytes INTEGER NOT NULL,
-    created_s INTEGER NOT NULL, boot TEXT NOT NULL, durable INTEGER NOT NULL DEFAULT 0,
-    claimed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS packed (
-    blob TEXT PRIMARY KEY, diff_id TEXT NOT NULL, compression TEXT NOT NULL,
-    level INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS packed_diff_id ON packed (diff_id);
-CREATE TABLE IF NOT EXISTS source (
-    place TEXT NOT NULL, blob TEXT NOT NULL, diff_id TEXT NOT NULL, media_type TEXT NOT NULL,
-    bytes INTEGER NOT NULL, updated_s INTEGER NOT NULL, PRIMARY KEY (place, blob)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS source_diff_id ON source (diff_id);
-CREATE TABLE IF NOT EXISTS step (
-    definition BLOB NOT NULL, content BLOB NOT NULL, operation BLOB NOT NULL, components TEXT NOT NULL,
-    layer TEXT NOT NULL, created_s INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
-    used_s INTEGER NOT NULL, nth INTEGER NOT NULL DEFAULT 0, origin TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (definition, origin)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS step_content ON step (content);
-CREATE INDEX IF NOT EXISTS step_operation ON step (operation);
-CREATE INDEX IF NOT EXISTS step_used ON step (used_s, nth);
-CREATE TABLE IF NOT EXISTS tag (
-    name TEXT PRIMARY KEY, manifest TEXT NOT NULL, updated_s INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS resolved (
-    name TEXT NOT NULL, platform TEXT NOT NULL, manifest TEXT NOT NULL, updated_s INTEGER NOT NULL,
-    PRIMARY KEY (name, platform)) WITHOUT ROWID;
-DROP TABLE IF EXISTS memo;
-CREATE TABLE IF NOT EXISTS download (
-    url TEXT PRIMARY KEY, blob TEXT NOT NULL, bytes INTEGER NOT NULL, etag TEXT,
-    last_modified TEXT, used_s INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS download_blob ON download (blob);
-";
-
-/// Before version 5 steps of one second had no order.
-const ADD_ORDER: &str = "ALTER TABLE step ADD COLUMN nth INTEGER NOT NULL DEFAULT 0;";
-
-/// Before version 6 records did not say which cache they come from. Those whose layer some cache or
-/// registry has may be foreign: they get an origin that no build can name. So do layers that are
-/// not here: what is recorded of them may be a cache's claim.
-const ADD_ORIGIN: &str = "
-ALTER TABLE step RENAME TO old_step;
-ALTER TABLE layer ADD COLUMN claimed INTEGER NOT NULL DEFAULT 0;
-UPDATE layer SET claimed = 1 WHERE diff_id IN (SELECT diff_id FROM source);
-DROP INDEX IF EXISTS step_content;
-DROP INDEX IF EXISTS step_operation;
-DROP INDEX IF EXISTS step_used;
-";
-const MOVE_STEPS: &str = "
-INSERT INTO step SELECT definition, content, operation, components, layer, created_s, duration_ms,
-    used_s, nth, CASE WHEN layer IN (SELECT diff_id FROM source) THEN '?' ELSE '' END FROM old_step;
-DROP TABLE old_step;
-";
-
-/// The number in SQLite's header that says that the schema is there: the usual open then writes
-/// nothing.
-const SCHEMA_VERSION: i64 = 6;
 
 /// Milliseconds to wait for another process's transaction.
 const BUSY_MS: u32 = 30_000;
@@ -408,37 +352,4 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS.into()))?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(connection)
-}
-
-fn has_schema(connection: &Connection) -> rusqlite::Result<bool> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    Ok(version == SCHEMA_VERSION)
-}
-
-/// Whether there are steps, but not in the order in which they came.
-fn lacks_order(connection: &Connection) -> rusqlite::Result<bool> {
-    const SQL: &str =
-        "SELECT COUNT(*) > 0 AND SUM(name = 'nth') = 0 FROM pragma_table_info('step')";
-    connection
-        .query_row(SQL, [], |row| row.get::<_, Option<bool>>(0))
-        .map(|lacks| lacks == Some(true))
-}
-
-/// Whether there are steps, but not where they come from.
-fn lacks_origin(connection: &Connection) -> rusqlite::Result<bool> {
-    const SQL: &str =
-        "SELECT COUNT(*) > 0 AND SUM(name = 'origin') = 0 FROM pragma_table_info('step')";
-    connection
-        .query_row(SQL, [], |row| row.get::<_, Option<bool>>(0))
-        .map(|lacks| lacks == Some(true))
-}
-
-/// The mode is kept in the file, so one process sets it once; the caller holds a lock.
-fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
-    let _mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    let older = if lacks_order(connection)? { ADD_ORDER } else { "" };
-    let is_old = lacks_origin(connection)?;
-    let (before, after) = if is_old { (ADD_ORIGIN, MOVE_STEPS) } else { ("", "") };
-    connection.execute_batch(&format!("BEGIN IMMEDIATE;{older}{before}{SCHEMA}{after}COMMIT;"))?;
-    connection.pragma_update(None, "user_version", SCHEMA_VERSION)
 }

@@ -35,6 +35,7 @@ mod lock;
 mod make;
 mod names;
 mod scan;
+mod schema;
 mod sources;
 mod space;
 mod step_origin;

@@ -12,7 +12,7 @@ const MAX_LINES: usize = 400;
 
 /// Files that are longer, and how long they may be at most. They shrink: lower a number when its
 /// file has become shorter; no file is added.
-const LONG: &[(&str, usize)] = &[("src/plan/fold.rs", 540)];
+const LONG: &[(&str, usize)] = &[("src/plan/fold.rs", 530)];
 
 /// Where text is that we write; `testdata` has its own rules.
 const FOLDERS: [&str; 5] = ["src", "tests", "grammar", ".ci", ".cargo"];

@@ -1,0 +1,128 @@
+//! The tables of the index, and how those of earlier versions become them.
+
+use rusqlite::Connection;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS layer (
+    diff_id TEXT PRIMARY KEY, content BLOB NOT NULL, tar_bytes INTEGER NOT NULL,
+    created_s INTEGER NOT NULL, boot TEXT NOT NULL, durable INTEGER NOT NULL DEFAULT 0,
+    claimed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS packed (
+    blob TEXT PRIMARY KEY, diff_id TEXT NOT NULL, compression TEXT NOT NULL,
+    level INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS packed_diff_id ON packed (diff_id);
+CREATE TABLE IF NOT EXISTS source (
+    place TEXT NOT NULL, blob TEXT NOT NULL, diff_id TEXT NOT NULL, media_type TEXT NOT NULL,
+    bytes INTEGER NOT NULL, updated_s INTEGER NOT NULL, PRIMARY KEY (place, blob)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS source_diff_id ON source (diff_id);
+CREATE TABLE IF NOT EXISTS step (
+    definition BLOB NOT NULL, content BLOB NOT NULL, operation BLOB NOT NULL, components TEXT NOT NULL,
+    layer TEXT NOT NULL, created_s INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
+    used_s INTEGER NOT NULL, nth INTEGER NOT NULL DEFAULT 0, origin TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (definition, origin)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS step_content ON step (content);
+CREATE INDEX IF NOT EXISTS step_operation ON step (operation);
+CREATE INDEX IF NOT EXISTS step_used ON step (used_s, nth);
+CREATE TABLE IF NOT EXISTS tag (
+    name TEXT PRIMARY KEY, manifest TEXT NOT NULL, updated_s INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS resolved (
+    name TEXT NOT NULL, platform TEXT NOT NULL, manifest TEXT NOT NULL, updated_s INTEGER NOT NULL,
+    PRIMARY KEY (name, platform)) WITHOUT ROWID;
+DROP TABLE IF EXISTS memo;
+CREATE TABLE IF NOT EXISTS download (
+    url TEXT PRIMARY KEY, blob TEXT NOT NULL, bytes INTEGER NOT NULL, etag TEXT,
+    last_modified TEXT, used_s INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS download_blob ON download (blob);
+";
+
+/// Before version 5 steps of one second had no order.
+const ADD_ORDER: &str = "ALTER TABLE step ADD COLUMN nth INTEGER NOT NULL DEFAULT 0;";
+
+/// Before version 6 records did not say which cache they come from. Those whose layer some cache or
+/// registry has may be foreign: they get an origin that no build can name. So do layers that are
+/// not here: what is recorded of them may be a cache's claim.
+const ADD_ORIGIN: &str = "
+ALTER TABLE step RENAME TO old_step;
+ALTER TABLE layer ADD COLUMN claimed INTEGER NOT NULL DEFAULT 0;
+UPDATE layer SET claimed = 1 WHERE diff_id IN (SELECT diff_id FROM source);
+DROP INDEX IF EXISTS step_content;
+DROP INDEX IF EXISTS step_operation;
+DROP INDEX IF EXISTS step_used;
+";
+const MOVE_STEPS: &str = "
+INSERT INTO step SELECT definition, content, operation, components, layer, created_s, duration_ms,
+    used_s, nth, CASE WHEN layer IN (SELECT diff_id FROM source) THEN '?' ELSE '' END FROM old_step;
+DROP TABLE old_step;
+";
+
+/// The number in SQLite's header that says that the schema is there: the usual open then writes
+/// nothing.
+const SCHEMA_VERSION: i64 = 6;
+
+/// True if the tables are those that this rbuild knows.
+pub(super) fn has_schema(connection: &Connection) -> rusqlite::Result<bool> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(version == SCHEMA_VERSION)
+}
+
+/// True if there is a table of steps, but without this column.
+fn steps_lack(connection: &Connection, column: &str) -> rusqlite::Result<bool> {
+    const SQL: &str = "SELECT COUNT(*) > 0 AND SUM(name = ?1) = 0 FROM pragma_table_info('step')";
+    connection
+        .query_row(SQL, [column], |row| row.get::<_, Option<bool>>(0))
+        .map(|lacks| lacks == Some(true))
+}
+
+/// The mode is kept in the file, so one process sets it once; the caller holds a lock.
+pub(super) fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
+    let _mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    let older = if steps_lack(connection, "nth")? { ADD_ORDER } else { "" };
+    let is_old = steps_lack(connection, "origin")?;
+    let (before, after) = if is_old { (ADD_ORIGIN, MOVE_STEPS) } else { ("", "") };
+    connection.execute_batch(&format!("BEGIN IMMEDIATE;{older}{before}{SCHEMA}{after}COMMIT;"))?;
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_earlier_versions_that_a_cache_may_have_given_are_set_aside() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE layer (diff_id TEXT PRIMARY KEY, content BLOB NOT NULL,
+                     tar_bytes INTEGER NOT NULL, created_s INTEGER NOT NULL, boot TEXT NOT NULL,
+                     durable INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+                 CREATE TABLE source (place TEXT NOT NULL, blob TEXT NOT NULL, diff_id TEXT NOT NULL,
+                     media_type TEXT NOT NULL, bytes INTEGER NOT NULL, updated_s INTEGER NOT NULL,
+                     PRIMARY KEY (place, blob)) WITHOUT ROWID;
+                 CREATE TABLE step (definition BLOB PRIMARY KEY, content BLOB NOT NULL,
+                     operation BLOB NOT NULL, components TEXT NOT NULL, layer TEXT NOT NULL,
+                     created_s INTEGER NOT NULL, duration_ms INTEGER NOT NULL,
+                     used_s INTEGER NOT NULL) WITHOUT ROWID;
+                 CREATE INDEX step_content ON step (content);
+                 INSERT INTO layer VALUES ('own', x'00', 1, 2, 'b', 1), ('other', x'00', 1, 2, 'b', 1);
+                 INSERT INTO source VALUES ('a.example/x', 'blob', 'other', 'type', 3, 4);
+                 INSERT INTO step VALUES (x'01', x'', x'', '[]', 'own', 5, 6, 7),
+                     (x'02', x'', x'', '[]', 'other', 5, 6, 7);",
+            )
+            .unwrap();
+        // The second time nothing is left to do.
+        for _ in 0..2 {
+            create_schema(&connection).unwrap();
+            assert!(has_schema(&connection).unwrap());
+            let rows = |sql: &str| -> Vec<(String, String)> {
+                let mut statement = connection.prepare(sql).unwrap();
+                let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+                rows.map(Result::unwrap).collect()
+            };
+            let text = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+            let steps = rows("SELECT hex(definition), origin FROM step ORDER BY 1");
+            assert_eq!(steps, [text("01", ""), text("02", "?")]);
+            let layers = rows("SELECT diff_id, CAST(claimed AS TEXT) FROM layer ORDER BY 1");
+            assert_eq!(layers, [text("other", "1"), text("own", "0")]);
+        }
+    }
+}
