@@ -30,10 +30,15 @@
 //! | download of ADD | bytes | 64 GiB | |
 //! | Dockerfile | one line | 65,535 bytes | |
 //! | ignore file, `--exclude` | patterns; bytes; one pattern | 50,000; 2 MiB; 4,096 bytes | |
+//! | `${x#p}`, `${x%p}`, `${x/p/r}` | characters of the pattern | 4,096 | |
+//! | build | stages at once; images fetched at once | 64; 16 | |
+//! | ssh mount | connections at once | 32 | |
 //! | output of steps, in the record of a build | one step; a build | 4 MiB + 1 MiB; about 128 MiB | |
 //! | path of a file | symbolic links | 40 | |
 //!
 //! What is shown (widths, rows, names in a message) is bounded where it is shown.
+
+use std::num::NonZeroUsize;
 
 // Archives: layers of images, archives that ADD unpacks, archives of cache mounts, contexts from a
 // tar stream, and what `rbuild load` reads.
@@ -249,3 +254,24 @@ pub const SPACE_CHECK_BYTES: u64 = 16 << 20;
 
 /// Files that are created between two looks at the free inodes.
 pub const SPACE_CHECK_FILES: u64 = 1024;
+
+// Threads: what asks for more waits.
+
+/// Maximum number of connections to an ssh agent's socket that are served at once: each takes a
+/// thread and two descriptors. More wait for one of them to end.
+pub const MAX_AGENT_CONNECTIONS: usize = 32;
+
+/// Maximum number of stages that are built at once: each takes a thread, also while it waits for
+/// another stage.
+pub const MAX_STAGES_AT_ONCE: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// Maximum number of images whose documents are fetched at once: each takes a thread and a
+/// connection.
+pub const MAX_IMAGES_AT_ONCE: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+
+// Expansion of words.
+
+/// Maximum number of characters in a pattern of `${x#p}`, `${x%p}` and `${x/p/r}`. A value is
+/// compared with 64 characters of the pattern at once, so each of its characters takes at most 64
+/// operations.
+pub const MAX_PATTERN_CHARS: usize = 4096;

@@ -1,8 +1,7 @@
 //! Patterns for paths: one name as Go's `filepath.Match` reads it, and whole paths with `**` as
 //! ignore files and `--exclude` have them.
 //!
-//! A pattern is a list of tokens; matching tries each (token, position) at most once, so no
-//! pattern takes more than pattern times path steps.
+//! A pattern is a list of tokens; matching takes no more than pattern times path steps.
 
 use crate::limits::MAX_ONE_PATTERN_BYTES;
 
@@ -93,7 +92,8 @@ impl Glob {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// [`GlobError`] where Go's `filepath.Match` says `ErrBadPattern`.
+    /// [`GlobError`] where Go's `filepath.Match` says `ErrBadPattern`, and for a pattern that is too
+    /// long.
     pub fn new(pattern: &str, double_star: DoubleStar) -> Result<Self, GlobError> {
         if pattern.len() > MAX_ONE_PATTERN_BYTES {
             return Err(GlobError::TooLong);
@@ -110,26 +110,39 @@ impl Glob {
     /// Whether the whole of `text` matches.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> bool {
-        if !self.may_match(text) {
-            return false;
-        }
-        let width = text.len() + 1;
-        let mut seen = vec![false; (self.tokens.len() + 1) * width];
-        let mut todo = vec![(0, 0)];
-        while let Some((token, at)) = todo.pop() {
-            let Some(seen) = seen.get_mut(token * width + at) else { continue };
-            if std::mem::replace(seen, true) {
-                continue;
-            }
-            let Some(wanted) = self.tokens.get(token) else {
-                if at == text.len() {
-                    return true;
+        self.may_match(text) && self.follow(text)
+    }
+
+    /// Follows all ways to match at once, byte by byte: time is in proportion to tokens times
+    /// bytes, and memory to tokens.
+    fn follow(&self, text: &[u8]) -> bool {
+        let mut states = States::new(self.tokens.len());
+        for at in 0..=text.len() {
+            let after_slash = at > 0 && text.get(at - 1) == Some(&b'/');
+            states.skip_empty(&self.tokens, after_slash);
+            let rest = text.get(at..).unwrap_or_default();
+            let (Some(byte), Some((c, length))) = (rest.first(), first_char(rest)) else { break };
+            for (token, wanted) in self.tokens.iter().enumerate() {
+                if !states.is_reached(token) {
+                    continue;
                 }
-                continue;
-            };
-            step(wanted, token, text, at, &mut todo);
+                match wanted {
+                    Token::Byte(wanted) if wanted == byte => states.reach(1, token + 1),
+                    Token::Star if *byte != b'/' => states.reach(1, token),
+                    Token::Anything => states.reach(1, token),
+                    Token::AnyChar | Token::Class(_) if wanted.takes(c) => {
+                        states.reach(length, token + 1);
+                    }
+                    Token::Byte(_) | Token::Star | Token::AnyChar | Token::Class(_) => {}
+                    // It is left where a slash is behind.
+                    Token::Folders => {}
+                }
+            }
+            if !states.advance() {
+                return false;
+            }
         }
-        false
+        states.is_reached(self.tokens.len())
     }
 
     /// Looks at the plain bytes only, which settles nearly all paths.
@@ -147,39 +160,54 @@ impl Glob {
     }
 }
 
-/// Pushes where matching may go on after `wanted` was met at `at`.
-fn step(wanted: &Token, token: usize, text: &[u8], at: usize, todo: &mut Vec<(usize, usize)>) {
-    let rest = text.get(at..).unwrap_or_default();
-    match wanted {
-        Token::Byte(byte) => {
-            if rest.first() == Some(byte) {
-                todo.push((token + 1, at + 1));
+/// Which tokens may come next, at this byte and at those that a character from here on reaches.
+struct States {
+    /// The first is for this byte. A character has up to four bytes.
+    at: [Vec<bool>; 5],
+    /// The `**/` that were entered: each may end at any slash from here on.
+    entered: Vec<bool>,
+}
+
+impl States {
+    fn new(n_tokens: usize) -> Self {
+        let none = vec![false; n_tokens + 1];
+        let mut states = Self { at: std::array::from_fn(|_| none.clone()), entered: none };
+        states.reach(0, 0);
+        states
+    }
+
+    fn is_reached(&self, token: usize) -> bool {
+        let [now, ..] = &self.at;
+        now.get(token).copied().unwrap_or(false)
+    }
+
+    /// Notes that `token` may come next, that many bytes from here.
+    fn reach(&mut self, n_bytes: usize, token: usize) {
+        if let Some(state) = self.at.get_mut(n_bytes).and_then(|at| at.get_mut(token)) {
+            *state = true;
+        }
+    }
+
+    /// Passes over tokens that match nothing here, and ends `**/` after a slash.
+    fn skip_empty(&mut self, tokens: &[Token], after_slash: bool) {
+        for (at, token) in tokens.iter().enumerate() {
+            let is_reached = self.is_reached(at);
+            let is_open = matches!(token, Token::Star | Token::Anything | Token::Folders);
+            let Some(entered) = self.entered.get_mut(at) else { continue };
+            let ends_here = *entered && after_slash;
+            *entered |= is_reached && *token == Token::Folders;
+            if ends_here || is_reached && is_open {
+                self.reach(0, at + 1);
             }
         }
-        Token::AnyChar | Token::Class(_) => {
-            if let Some((c, length)) = first_char(rest)
-                && wanted.takes(c)
-            {
-                todo.push((token + 1, at + length));
-            }
-        }
-        Token::Star => {
-            if rest.first().is_some_and(|byte| *byte != b'/') {
-                todo.push((token, at + 1));
-            }
-            todo.push((token + 1, at));
-        }
-        Token::Anything => {
-            if !rest.is_empty() {
-                todo.push((token, at + 1));
-            }
-            todo.push((token + 1, at));
-        }
-        Token::Folders => {
-            let slashes = rest.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-            todo.extend(slashes.map(|(offset, _)| (token + 1, at + offset + 1)));
-            todo.push((token + 1, at));
-        }
+    }
+
+    /// Goes on to the next byte; false if nothing can match any more.
+    fn advance(&mut self) -> bool {
+        let [now, ..] = &mut self.at;
+        now.fill(false);
+        self.at.rotate_left(1);
+        self.at.iter().chain([&self.entered]).any(|states| states.contains(&true))
     }
 }
 
@@ -313,7 +341,53 @@ impl Parser<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The meaning of a pattern, written as simply as it can be.
+    fn fits(tokens: &[Token], text: &[u8]) -> bool {
+        let Some((wanted, more)) = tokens.split_first() else { return text.is_empty() };
+        let after = |n_bytes: usize| fits(more, &text[n_bytes..]);
+        let ends = 0..=text.len();
+        match wanted {
+            Token::Byte(byte) => text.first() == Some(byte) && after(1),
+            Token::AnyChar | Token::Class(_) => {
+                first_char(text).is_some_and(|(c, n_bytes)| wanted.takes(c) && after(n_bytes))
+            }
+            Token::Star => ends.take_while(|n| !text[..*n].contains(&b'/')).any(after),
+            Token::Anything => ends.into_iter().any(after),
+            Token::Folders => ends.filter(|n| *n == 0 || text[n - 1] == b'/').any(after),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn matching_agrees_with_the_plain_definition(
+            pattern in "([ab/?é*]|\\*\\*|\\*\\*/|\\[a-é\\]|\\[\\^b\\]){0,7}",
+            text in "[ab/é]{0,9}",
+        ) {
+            for double_star in [DoubleStar::Folders, DoubleStar::AsSingle] {
+                let glob = Glob::new(&pattern, double_star).unwrap();
+                let want = fits(&glob.tokens, text.as_bytes());
+                prop_assert_eq!(glob.matches(text.as_bytes()), want, "{} {}", pattern, text);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_count_as_characters() {
+        for (pattern, text, want) in [
+            ("a?b", &b"a\xffb"[..], true),
+            ("a?b", b"a\xff\xffb", false),
+            ("a??b", b"a\xc3(b", true),
+            ("*b", b"\xf0\x90b", true),
+        ] {
+            let glob = Glob::new(pattern, DoubleStar::AsSingle).unwrap();
+            assert_eq!(glob.matches(text), want, "{pattern} {text:?}");
+            assert_eq!(fits(&glob.tokens, text), want, "{pattern} {text:?}");
+        }
+    }
 
     fn names(pattern: &str, text: &str) -> bool {
         Glob::new(pattern, DoubleStar::AsSingle).unwrap().matches(text.as_bytes())
@@ -409,6 +483,9 @@ mod tests {
     fn many_stars_take_no_exponential_time() {
         assert!(!paths(&"a*".repeat(100), &format!("{}/a", "a".repeat(4000))));
         assert!(!paths(&"**/a".repeat(50), &"a/".repeat(2000)));
+        assert!(!paths(&"**/a*".repeat(MAX_ONE_PATTERN_BYTES / 5), &"a/".repeat(2000)));
+        let error = Glob::new(&"a".repeat(MAX_ONE_PATTERN_BYTES + 1), DoubleStar::AsSingle);
+        assert_eq!(error, Err(GlobError::TooLong));
     }
 
     #[test]
