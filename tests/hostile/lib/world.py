@@ -100,6 +100,7 @@ class World:
         for number, name in enumerate(("stdin", "stdout", "stderr")):
             os.symlink(f"/proc/self/fd/{number}", f"/dev/{name}")
         os.symlink("/proc/self/fd", "/dev/fd")
+        _write("/dev/mqueue/canary", b"", 0o666)
         _write("/dev/shm/canary", self.token("posix-shm"), 0o666)
 
     def _accounts(self):
