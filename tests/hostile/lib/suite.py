@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 
 from . import oci
+from .http import Server
 from .world import HOMES, RBUILD, USER
 
 ROWS = {}
@@ -61,10 +62,10 @@ def attack(name, dockerfile, expect="any", says=None, files=None, args=(), base=
     cls = inspect.currentframe().f_back.f_globals["__name__"].rsplit(".", 1)[-1]
 
     def run(t):
-        t.context(files or {})
+        t.context((files() if callable(files) else files) or {})
         if base is not None:
             t.base(base() if callable(base) else base)
-        t.build(dockerfile, *args, expect=expect, says=says)
+        t.build(dockerfile() if callable(dockerfile) else dockerfile, *args, expect=expect, says=says)
 
     row(name, cls=cls, **facts)(run)
 
@@ -281,8 +282,6 @@ class Attempt:
 
     def serve(self, handler):
         """Starts an HTTP server on loopback for this row; returns its `host:port`."""
-        from .http import Server
-
         server = Server(handler)
         self._servers.append(server)
         return server.address
@@ -322,12 +321,15 @@ class Attempt:
 
     def _run(self, command, uid, stdin, env, cwd, seconds):
         read, write = os.pipe()
+        facts_read, facts_write = os.pipe()
         started = time.monotonic()
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE, stdout=write,
+            ["/host/probe", "measure", str(facts_write), *command],
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE, stdout=write,
             stderr=write, env=env, cwd=cwd, user=uid, group=uid, extra_groups=[],
-            start_new_session=True)
+            start_new_session=True, pass_fds=[facts_write])
         os.close(write)
+        os.close(facts_write)
         drain = Drain(read, self.world.prefix.encode())
         if stdin is not None:
             threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True).start()
@@ -346,23 +348,24 @@ class Attempt:
 
         timer = threading.Timer(seconds, end)
         timer.start()
-        _, status, usage = os.wait4(process.pid, 0)
+        process.wait()
         timer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        with os.fdopen(facts_read) as facts:
+            status, rss = map(int, facts.read().split() or (9, 0))
+        status = os.waitstatus_to_exitcode(status)
         drain.join(2)
-        result = Result(command, process.returncode, drain.text(), time.monotonic() - started,
-                        usage.ru_maxrss >> 10, timed_out.is_set(), drain.total)
+        result = Result(command, status, drain.text(), time.monotonic() - started, rss >> 10, timed_out.is_set(), drain.total)
         if drain.found:
             self.count("R", f"a token was printed: {drain.found.decode('ascii', 'replace')}")
         if result.timed_out:
             self.count("X", f"no end within {seconds} s")
         if result.rss > self.row.rss:
             self.count("X", f"{result.rss} MiB of memory, more than {self.row.rss}")
-        if process.returncode in (-4, -6, -7, -8, -11, 101, 132, 134, 139) or b"panicked at" in result.output:
-            self.count("P", f"status {process.returncode}")
-        elif process.returncode == -9 and not result.timed_out:
+        if status in (-4, -6, -7, -8, -11, 101, 132, 134, 139) or b"panicked at" in result.output:
+            self.count("P", f"status {status}")
+        elif status == -9 and not result.timed_out:
             self.count("X", "killed")
-        elif process.returncode == -25:
+        elif status == -25:
             self.count("X", "SIGXFSZ")
         return result
 

@@ -5,44 +5,44 @@ from lib.suite import File, attack, base_layer, row
 
 KIB, MIB = 1 << 10, 1 << 20
 
-attack("a-step-prints-200-mb", "FROM base\nRUN yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa | head -c 200000000\n",
+attack("a-step-prints-200-mb", lambda: "FROM base\nRUN yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa | head -c 200000000\n",
        disk=300, rss=256, seconds=60)
-attack("a-step-prints-100-mb-without-a-line-end", "FROM base\nRUN head -c 100000000 /dev/zero | tr '\\0' a\n", disk=300, rss=256,
+attack("a-step-prints-100-mb-without-a-line-end", lambda: "FROM base\nRUN head -c 100000000 /dev/zero | tr '\\0' a\n", disk=300, rss=256,
        seconds=60)
-attack("a-step-prints-nuls", "FROM base\nRUN head -c 50000000 /dev/zero\n", disk=300, rss=256, seconds=40)
-attack("a-step-prints-a-million-empty-lines", "FROM base\nRUN yes '' | head -n 1000000\n", disk=300, rss=256, seconds=40)
-attack("lines-of-64-kib", "FROM base\nRUN true " + "a" * 65000 + "\nLABEL a=" + "b" * 65000 + "\n")
-attack("a-line-of-70-kib", "FROM base\nRUN true " + "a" * 70000 + "\n", expect="fails")
-attack("a-line-of-20-mib", "FROM base\nRUN true " + "a" * (20 * MIB) + "\n", expect="fails")
-attack("a-continued-line-of-20-mib", "FROM base\nRUN true " + ("a" * 1000 + " \\\n") * 20000 + "\n", seconds=30)
-attack("a-continuation-of-a-million-lines", "FROM base\nRUN true \\\n" + "#\n" * 1000000 + "x\n", seconds=30)
-attack("a-heredoc-of-20-mib", "FROM base\nRUN <<E\n" + ": aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n" * 500000 + "E\n", seconds=30)
-attack("10000-heredocs", "FROM base\nRUN " + " ".join(f"<<E{n}" for n in range(5000)) + "\n"
+attack("a-step-prints-nuls", lambda: "FROM base\nRUN head -c 50000000 /dev/zero\n", disk=300, rss=256, seconds=40)
+attack("a-step-prints-a-million-empty-lines", lambda: "FROM base\nRUN yes '' | head -n 1000000\n", disk=300, rss=256, seconds=40)
+attack("lines-of-64-kib", lambda: "FROM base\nRUN true " + "a" * 65000 + "\nLABEL a=" + "b" * 65000 + "\n")
+attack("a-line-of-70-kib", lambda: "FROM base\nRUN true " + "a" * 70000 + "\n", expect="fails")
+attack("a-line-of-20-mib", lambda: "FROM base\nRUN true " + "a" * (20 * MIB) + "\n", expect="fails")
+attack("a-continued-line-of-20-mib", lambda: "FROM base\nRUN true " + ("a" * 1000 + " \\\n") * 20000 + "\n", seconds=30)
+attack("a-continuation-of-a-million-lines", lambda: "FROM base\nRUN true \\\n" + "#\n" * 1000000 + "x\n", seconds=30)
+attack("a-heredoc-of-20-mib", lambda: "FROM base\nRUN <<E\n" + ": aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n" * 500000 + "E\n", seconds=30)
+attack("10000-heredocs", lambda: "FROM base\nRUN " + " ".join(f"<<E{n}" for n in range(5000)) + "\n"
        + "".join(f"E{n}\n" for n in range(5000)), seconds=30)
-attack("100000-instructions", "FROM base\n" + "ENV a=b\n" * 100000, seconds=60)
-attack("100000-labels", "FROM base\n" + "".join(f"LABEL l{n}=v\n" for n in range(20000)), seconds=60)
-attack("10000-args", "FROM base\n" + "".join(f"ARG a{n}=$a{n - 1}x\n" for n in range(10000)) + "RUN true\n", seconds=60)
-attack("10000-stages", "FROM base AS s0\n" + "".join(f"FROM s{n} AS s{n + 1}\n" for n in range(10000)), seconds=60)
-attack("10000-stages-that-copy", "FROM base AS s0\nFROM base AS t\n" + "".join(
+attack("100000-instructions", lambda: "FROM base\n" + "ENV a=b\n" * 100000, seconds=60)
+attack("100000-labels", lambda: "FROM base\n" + "".join(f"LABEL l{n}=v\n" for n in range(20000)), seconds=60)
+attack("10000-args", lambda: "FROM base\n" + "".join(f"ARG a{n}=$a{n - 1}x\n" for n in range(10000)) + "RUN true\n", seconds=60)
+attack("10000-stages", lambda: "FROM base AS s0\n" + "".join(f"FROM s{n} AS s{n + 1}\n" for n in range(10000)), seconds=60)
+attack("10000-stages-that-copy", lambda: "FROM base AS s0\nFROM base AS t\n" + "".join(
     f"FROM base AS s{n}\nCOPY --from=s{n - 1} /etc/passwd /x\n" for n in range(1, 2000)), seconds=60)
-attack("a-cycle-of-stages", "FROM b AS a\nFROM a AS b\nFROM base AS c\nCOPY --from=d / /\nFROM base AS d\nCOPY --from=c / /\n")
-attack("copy-from-itself", "FROM base AS a\nCOPY --from=a / /\n", expect="fails")
-attack("unknown-instructions-100000", "FROM base\n" + "EVIL x\n" * 100000, expect="fails", seconds=40)
-attack("errors-100000", "FROM base\n" + "COPY\n" * 100000, expect="fails", seconds=40)
+attack("a-cycle-of-stages", lambda: "FROM b AS a\nFROM a AS b\nFROM base AS c\nCOPY --from=d / /\nFROM base AS d\nCOPY --from=c / /\n")
+attack("copy-from-itself", lambda: "FROM base AS a\nCOPY --from=a / /\n", expect="fails")
+attack("unknown-instructions-100000", lambda: "FROM base\n" + "EVIL x\n" * 100000, expect="fails", seconds=40)
+attack("errors-100000", lambda: "FROM base\n" + "COPY\n" * 100000, expect="fails", seconds=40)
 
 # Expansion.
-attack("variables-double", "FROM base\nENV a=xxxxxxxxxxxxxxxx\n" + "ENV a=$a$a\n" * 60 + "RUN true\n")
-attack("arguments-double", "ARG a=xxxxxxxxxxxxxxxx\n" + "ARG a=$a$a\n" * 60 + "FROM base\nRUN true\n")
-attack("replacements-multiply", "FROM base\nENV a=" + "x" * 1000 + "\n" + "ENV a=${a//x/xxxxxxxxxxxxxxxx}\n" * 10)
-attack("nested-expansions", "FROM base\nENV a=" + "${b:-" * 10000 + "x" + "}" * 10000 + "\n")
-attack("nested-replacements", "FROM base\nENV a=" + "${b:-${a//x/" * 2000 + "x" + "}}" * 2000 + "\n")
+attack("variables-double", lambda: "FROM base\nENV a=xxxxxxxxxxxxxxxx\n" + "ENV a=$a$a\n" * 60 + "RUN true\n")
+attack("arguments-double", lambda: "ARG a=xxxxxxxxxxxxxxxx\n" + "ARG a=$a$a\n" * 60 + "FROM base\nRUN true\n")
+attack("replacements-multiply", lambda: "FROM base\nENV a=" + "x" * 1000 + "\n" + "ENV a=${a//x/xxxxxxxxxxxxxxxx}\n" * 10)
+attack("nested-expansions", lambda: "FROM base\nENV a=" + "${b:-" * 10000 + "x" + "}" * 10000 + "\n")
+attack("nested-replacements", lambda: "FROM base\nENV a=" + "${b:-${a//x/" * 2000 + "x" + "}}" * 2000 + "\n")
 for name, op in {"suffix": "%%", "prefix": "##", "replace": "//", "short-suffix": "%", "short-prefix": "#"}.items():
-    attack(f"pattern-with-30-stars-{name}", "FROM base\nENV a=" + "a" * 60000 + "\nENV b=${a" + op + "*a" * 30 + "b}\nRUN true\n",
+    attack(f"pattern-with-30-stars-{name}", lambda op=op: "FROM base\nENV a=" + "a" * 60000 + "\nENV b=${a" + op + "*a" * 30 + "b}\nRUN true\n",
            seconds=10)
-    attack(f"pattern-with-30-stars-{name}-in-check", "FROM base\nENV a=" + "a" * 60000 + "\nENV b=${a" + op + "*a" * 30 + "b}\n",
+    attack(f"pattern-with-30-stars-{name}-in-check", lambda op=op: "FROM base\nENV a=" + "a" * 60000 + "\nENV b=${a" + op + "*a" * 30 + "b}\n",
            args=("--check",), seconds=10)
-attack("pattern-with-brackets", "FROM base\nENV a=" + "a" * 60000 + "\nENV b=${a%%" + "*[a-z]" * 30 + "!}\n", seconds=10)
-attack("pattern-question-marks", "FROM base\nENV a=" + "a" * 60000 + "\nENV b=${a//" + "?" * 20000 + "b}\n", seconds=10)
+attack("pattern-with-brackets", lambda: "FROM base\nENV a=" + "a" * 60000 + "\nENV b=${a%%" + "*[a-z]" * 30 + "!}\n", seconds=10)
+attack("pattern-question-marks", lambda: "FROM base\nENV a=" + "a" * 60000 + "\nENV b=${a//" + "?" * 20000 + "b}\n", seconds=10)
 
 
 @row("a-long-expansion-hears-sigterm", seconds=12)
@@ -52,15 +52,15 @@ def _(t):
 
 
 # Patterns over files.
-attack("ignore-patterns-20000", "FROM base\nCOPY . /x\n", files={".dockerignore": "".join(f"a{n}/**/b*c?d[e-f]{n}\n" for n in range(20000)),
+attack("ignore-patterns-20000", lambda: "FROM base\nCOPY . /x\n", files=lambda: {".dockerignore": "".join(f"a{n}/**/b*c?d[e-f]{n}\n" for n in range(20000)),
        **{f"d/f{n}": "x" for n in range(200)}}, rss=300, seconds=40)
-attack("ignore-pattern-of-1-mib", "FROM base\nCOPY . /x\n", files={".dockerignore": "*a" * 500000 + "\n", "f": "x"}, seconds=20)
-attack("ignore-exponential", "FROM base\nCOPY . /x\n", files={".dockerignore": "**/" * 100 + "x\n" + "*a" * 100 + "b\n!" + "**/*a" * 50 + "\n",
+attack("ignore-pattern-of-1-mib", lambda: "FROM base\nCOPY . /x\n", files=lambda: {".dockerignore": "*a" * 500000 + "\n", "f": "x"}, seconds=20)
+attack("ignore-exponential", lambda: "FROM base\nCOPY . /x\n", files=lambda: {".dockerignore": "**/" * 100 + "x\n" + "*a" * 100 + "b\n!" + "**/*a" * 50 + "\n",
        "/".join(["a" * 40] * 20) + "/f": "x", "a" * 250: "x"}, seconds=20)
-attack("copy-glob-exponential", "FROM base\nCOPY " + "*a" * 100 + "b " + "*/" * 50 + "x /y/\n", files={"a" * 250: "x"}, seconds=20)
-attack("ignore-lines-a-million", "FROM base\nCOPY . /x\n", files={".dockerignore": "\n" * 5000000 + "#\n" * 1000000, "f": "x"}, seconds=20)
-attack("ignore-negations-20000", "FROM base\nCOPY . /x\n", files={".dockerignore": "*\n" + "!a\n*\n" * 10000, "f": "x"}, seconds=20)
-attack("ignore-bad-patterns", "FROM base\nCOPY . /x\n", files={".dockerignore": "[\n[a\n\\\n[z-a]\n!\n/\n..\n../..\n\0\n", "f": "x"})
+attack("copy-glob-exponential", lambda: "FROM base\nCOPY " + "*a" * 100 + "b " + "*/" * 50 + "x /y/\n", files=lambda: {"a" * 250: "x"}, seconds=20)
+attack("ignore-lines-a-million", lambda: "FROM base\nCOPY . /x\n", files=lambda: {".dockerignore": "\n" * 5000000 + "#\n" * 1000000, "f": "x"}, seconds=20)
+attack("ignore-negations-20000", lambda: "FROM base\nCOPY . /x\n", files=lambda: {".dockerignore": "*\n" + "!a\n*\n" * 10000, "f": "x"}, seconds=20)
+attack("ignore-bad-patterns", lambda: "FROM base\nCOPY . /x\n", files=lambda: {".dockerignore": "[\n[a\n\\\n[z-a]\n!\n/\n..\n../..\n\0\n", "f": "x"})
 
 # Images.
 
@@ -69,19 +69,19 @@ def configured(settings, **members):
     return lambda: oci.Image([base_layer()], settings, **members)
 
 
-attack("100000-variables-in-a-base", "FROM base\nRUN true\n", base=configured({"Env": ["PATH=/bin"] + [f"V{n}=x" for n in range(100000)]}),
+attack("100000-variables-in-a-base", lambda: "FROM base\nRUN true\n", base=configured({"Env": ["PATH=/bin"] + [f"V{n}=x" for n in range(100000)]}),
        seconds=40)
-attack("10000-onbuild-instructions", "FROM base\n", base=configured({"OnBuild": ["ENV a=b"] * 10000}), seconds=40)
-attack("onbuild-of-onbuild", "FROM base\n", base=configured({"OnBuild": ["ONBUILD ONBUILD RUN true", "FROM base", "MAINTAINER x", "\0", "RUN <<E"]}))
-attack("variable-of-10-mib-in-a-base", "FROM base\nRUN true\n", base=configured({"Env": ["PATH=/bin", "A=" + "x" * (10 * MIB)]}), seconds=30)
-attack("100000-history-entries-in-a-base", "FROM base\nRUN true\n", base=configured({}, history=[{"created_by": "x", "empty_layer": True}] * 100000),
+attack("10000-onbuild-instructions", lambda: "FROM base\n", base=configured({"OnBuild": ["ENV a=b"] * 10000}), seconds=40)
+attack("onbuild-of-onbuild", lambda: "FROM base\n", base=configured({"OnBuild": ["ONBUILD ONBUILD RUN true", "FROM base", "MAINTAINER x", "\0", "RUN <<E"]}))
+attack("variable-of-10-mib-in-a-base", lambda: "FROM base\nRUN true\n", base=configured({"Env": ["PATH=/bin", "A=" + "x" * (10 * MIB)]}), seconds=30)
+attack("100000-history-entries-in-a-base", lambda: "FROM base\nRUN true\n", base=configured({}, history=[{"created_by": "x", "empty_layer": True}] * 100000),
        seconds=40)
-attack("100000-volumes-in-a-base", "FROM base\nRUN true\n", base=configured({"Volumes": {f"/v{n}": {} for n in range(100000)}}), seconds=40)
-attack("config-of-the-wrong-types", "FROM base\nRUN true\n", base=lambda: oci.Image([base_layer()], config_bytes=b'{"config":[],"rootfs":5,"history":{},"os":null}'))
-attack("config-deep", "FROM base\nRUN true\n", base=lambda: oci.Image([base_layer()], config_bytes=b'{"a":' * 100000))
-attack("config-of-100-mib", "FROM base\nRUN true\n", base=lambda: oci.Image([base_layer()], config_bytes=b'{"a":"' + b"x" * (100 * MIB) + b'"}'),
+attack("100000-volumes-in-a-base", lambda: "FROM base\nRUN true\n", base=configured({"Volumes": {f"/v{n}": {} for n in range(100000)}}), seconds=40)
+attack("config-of-the-wrong-types", lambda: "FROM base\nRUN true\n", base=lambda: oci.Image([base_layer()], config_bytes=b'{"config":[],"rootfs":5,"history":{},"os":null}'))
+attack("config-deep", lambda: "FROM base\nRUN true\n", base=lambda: oci.Image([base_layer()], config_bytes=b'{"a":' * 100000))
+attack("config-of-100-mib", lambda: "FROM base\nRUN true\n", base=lambda: oci.Image([base_layer()], config_bytes=b'{"a":"' + b"x" * (100 * MIB) + b'"}'),
        disk=450, seconds=30)
-attack("config-lies-about-diff-ids", "FROM base\nRUN true\n", base=lambda: oci.Image([oci.Layer(base_layer().data, diff_id="sha256:" + "1" * 64)]),
+attack("config-lies-about-diff-ids", lambda: "FROM base\nRUN true\n", base=lambda: oci.Image([oci.Layer(base_layer().data, diff_id="sha256:" + "1" * 64)]),
        expect="fails")
 
 
@@ -100,7 +100,7 @@ def _(t):
 
 
 # Steps.
-attack("a-step-forks-without-end", "FROM base\nRUN f() { f | f & }; f; sleep 3; true\n", seconds=40, args=("--ulimit", "nproc=300"))
+attack("a-step-forks-without-end", lambda: "FROM base\nRUN f() { f | f & }; f; sleep 3; true\n", seconds=40, args=("--ulimit", "nproc=300"))
 
 
 @row("a-step-forks-until-the-limit-of-the-user", seconds=60, modes=("user",))
@@ -144,20 +144,20 @@ def _(t):
     t.build("FROM base\nRUN dd if=/dev/zero of=/dev/null bs=900M count=1\n", "--ulimit", "as=200000000")
 
 
-attack("a-step-makes-200000-files", "FROM base\nRUN i=0; while [ $i -lt 200 ]; do mkdir /d$i; (cd /d$i; seq 1 1000 | xargs touch); i=$((i+1));"
+attack("a-step-makes-200000-files", lambda: "FROM base\nRUN i=0; while [ $i -lt 200 ]; do mkdir /d$i; (cd /d$i; seq 1 1000 | xargs touch); i=$((i+1));"
        " done\n", seconds=90, disk=500, rss=400)
-attack("a-step-makes-5000-levels", "FROM base\nRUN i=0; while [ $i -lt 5000 ]; do mkdir d; cd d || break; i=$((i+1)); done; true\nRUN true\n",
+attack("a-step-makes-5000-levels", lambda: "FROM base\nRUN i=0; while [ $i -lt 5000 ]; do mkdir d; cd d || break; i=$((i+1)); done; true\nRUN true\n",
        seconds=60)
-attack("a-step-makes-a-terabyte-of-holes", "FROM base\nRUN truncate -s 1T /f\nRUN true\n", seconds=30, disk=400)
-attack("a-step-makes-10000-links-to-a-file", "FROM base\nRUN i=0; echo x >/f; while [ $i -lt 10000 ]; do ln /f /l$i; i=$((i+1)); done\nRUN true\n",
+attack("a-step-makes-a-terabyte-of-holes", lambda: "FROM base\nRUN truncate -s 1T /f\nRUN true\n", seconds=30, disk=400)
+attack("a-step-makes-10000-links-to-a-file", lambda: "FROM base\nRUN i=0; echo x >/f; while [ $i -lt 10000 ]; do ln /f /l$i; i=$((i+1)); done\nRUN true\n",
        seconds=90)
-attack("a-step-does-not-end-on-sigterm", "FROM base\nRUN trap '' TERM INT HUP; kill -TERM 1; sleep 1; true\n")
-attack("a-step-closes-its-output", "FROM base\nRUN exec >&- 2>&-; sleep 1; true\n")
-attack("a-step-leaves-its-output-open", "FROM base\nRUN (sleep 100 &) ; true\n", seconds=10)
-attack("environment-of-200-kib", "FROM base\n" + "".join(f"ENV V{n}={'x' * 10000}\n" for n in range(400)) + "RUN true\n", seconds=30)
-attack("exec-form-of-100000-words", "FROM base\nRUN [" + ",".join(['"/bin/true"'] + ['"a"'] * 15000) + "]\n", seconds=30)
-attack("mounts-1000", "FROM base\nRUN " + " ".join(f"--mount=type=tmpfs,target=/m{n}" for n in range(1000)) + " true\n", seconds=40)
-attack("mounts-nested-500", "FROM base\nRUN " + " ".join("--mount=type=tmpfs,target=" + "/m" * n for n in range(1, 300)) + " true\n", seconds=40)
+attack("a-step-does-not-end-on-sigterm", lambda: "FROM base\nRUN trap '' TERM INT HUP; kill -TERM 1; sleep 1; true\n")
+attack("a-step-closes-its-output", lambda: "FROM base\nRUN exec >&- 2>&-; sleep 1; true\n")
+attack("a-step-leaves-its-output-open", lambda: "FROM base\nRUN (sleep 100 &) ; true\n", seconds=10)
+attack("environment-of-200-kib", lambda: "FROM base\n" + "".join(f"ENV V{n}={'x' * 10000}\n" for n in range(400)) + "RUN true\n", seconds=30)
+attack("exec-form-of-100000-words", lambda: "FROM base\nRUN [" + ",".join(['"/bin/true"'] + ['"a"'] * 15000) + "]\n", seconds=30)
+attack("mounts-1000", lambda: "FROM base\nRUN " + " ".join(f"--mount=type=tmpfs,target=/m{n}" for n in range(1000)) + " true\n", seconds=40)
+attack("mounts-nested-500", lambda: "FROM base\nRUN " + " ".join("--mount=type=tmpfs,target=" + "/m" * n for n in range(1, 300)) + " true\n", seconds=40)
 
 
 @row("300-connections-to-the-ssh-mount", seconds=60)

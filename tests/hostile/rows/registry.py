@@ -294,7 +294,7 @@ def _(t):
     t.build(f"FROM base\nADD http://{address}/x /f\n", expect="fails")
 
 
-for name, body in {"endless": None, "deep": "[" * 500000, "newline": '{"token":"a\\r\\nX-Evil: 1"}', "huge": '{"token":"' + "x" * (20 * MIB) + '"}',
+for name, body in {"endless": None, "deep": "[" * 500000, "newline": '{"token":"a\\r\\nX-Evil: 1"}', "huge": '{"token":"' + "x" * (3 * MIB) + '"}',
                    "expires-odd": '{"token":"x","expires_in":-99999999999999999999,"issued_at":"' + ESC.replace("\x1b", "").replace("\x07", "") + '"}',
                    "escapes": '{"details":"\\u001b[31m"}', "types": '{"token":5,"access_token":[]}', "error": '{"errors":[{"message":"\\u001b]0;x\\u0007"}]}'}.items():
     def _token(t, body=body):
@@ -441,12 +441,12 @@ for name, value in CONFIGS.items():
 
     row(f"docker-config-{name}")(_config)
 
-for name, what in {"fifo": Fifo(), "endless": Link("/dev/zero"), "deep": "[" * 1000000, "of-100-mib": b" " * (100 * MIB), "not-utf8": b"\xff\xfe", "directory": None}.items():
+for name, what in {"fifo": Fifo(), "endless": Link("/dev/zero"), "deep": "[" * 1000000, "of-100-mib": lambda: b" " * (100 * MIB), "not-utf8": b"\xff\xfe", "directory": None}.items():
     for file in ("config.json", "registries.toml"):
         def _file(t, what=what, file=file):
             registry = Registry(ordinary())
             address = t.serve(registry)
-            t.plant(f"{t.dir}/docker", {f"{file}/x": "x"} if what is None else {file: what})
+            t.plant(f"{t.dir}/docker", {f"{file}/x": "x"} if what is None else {file: what() if callable(what) else what})
             t.env["DOCKER_CONFIG"] = f"{t.dir}/docker"
             t.env["RBUILD_REGISTRIES"] = f"{t.dir}/docker/{file}" if file.startswith("reg") else "/dev/null"
             pulls(t, registry, address, seconds=10)
