@@ -18,7 +18,7 @@ import threading
 import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-sys.path.insert(0, HERE)
+sys.path[:0] = [HERE, "/suite"]  # The second is where workers find it.
 sys.dont_write_bytecode = True
 
 from lib import suite  # noqa: E402
@@ -64,6 +64,8 @@ def main():
     try:
         probe = f"{work}/probe"
         subprocess.run(["gcc", "-static", "-O1", "-w", "-o", probe, f"{HERE}/probe.c"], check=True)
+        subprocess.run(["gcc", "-static", "-nostdlib", "-fno-stack-protector", "-ffreestanding", "-O1", "-w",
+                        "-Wl,-Ttext-segment=0x50000000", "-o", f"{work}/loader", f"{HERE}/loader.c"], check=True)
         return attack(options, rows, work, os.path.realpath(program), probe)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -94,6 +96,11 @@ def attack(options, rows, work, program, probe):
                 answer = {"row": row.name, "mode": mode, "seconds": row.seconds, "failures": [],
                           "counted": {"W": ["the host itself ended or hung"]}, "tail": "",
                           "command": "", "parts": {}, "rss": 0}
+            elif answer["is_host_changed"]:
+                # Later rows get a host that is whole.
+                process.stdin.close()
+                process.wait()
+                process = None
             with lock:
                 results.append(answer)
                 report(options, row, answer)

@@ -34,7 +34,6 @@ class Row:
     seconds: float = 20
     rss: int = 512
     disk: int = 256
-    inodes: int = 0
     detects: str = ""
     parts: tuple = ()
 
@@ -253,6 +252,8 @@ class Attempt:
                     "GIT_CONFIG_NOSYSTEM": "1"}
         self._base = "/work/base"
         self._servers = []
+        self.is_host_changed = False
+        self._used_before = self._used()
         os.mkdir(self.ctx)
         self.give(self.dir)
         self.give(self.ctx)
@@ -399,6 +400,7 @@ class Attempt:
         for what in self.world.leftovers():
             self.count("W", what)
         for what in self.world.changes():
+            self.is_host_changed = True
             self.count("W", what)
         self._search_files()
 
@@ -419,6 +421,10 @@ class Attempt:
                     return
 
     def used(self):
+        """MiB that the row takes on disk."""
+        return self._used() - self._used_before
+
+    def _used(self):
         about = os.statvfs(self.dir)
         return (about.f_blocks - about.f_bfree) * about.f_frsize >> 20
 
@@ -495,7 +501,7 @@ class DiskWatch(threading.Thread):
 def perform(world, row_, mode):
     """Runs one row in one mode; returns what came of it as plain data."""
     started = time.monotonic()
-    world.mount_row(row_.inodes) if row_.inodes else world.mount_row()
+    world.make_row()
     try:
         attempt = Attempt(world, row_, mode)
         # What the harness itself puts there counts, too: rows say how much they plant.
@@ -513,7 +519,7 @@ def perform(world, row_, mode):
         if watch.peak > row_.disk:
             attempt.count("X", f"{watch.peak} MiB on disk, more than {row_.disk}")
     finally:
-        world.umount_row()
+        world.remove_row()
     return verdict(attempt, time.monotonic() - started)
 
 
@@ -531,5 +537,5 @@ def verdict(attempt, seconds):
     command = " ".join(attempt.results[-1].arguments) if attempt.results else ""
     return {"row": row_.name, "mode": attempt.mode, "seconds": round(seconds, 2), "failures": failures,
             "counted": {key: value[:6] for key, value in counted.items()}, "tail": tail,
-            "command": command[:600], "parts": attempt.part_failures,
+            "command": command[:600], "parts": attempt.part_failures, "is_host_changed": attempt.is_host_changed,
             "rss": max([result.rss for result in attempt.results], default=0)}

@@ -19,9 +19,10 @@ SUBORDINATE = 1_000_000
 HOMES = {"root": "/root", "user": "/home/hostile"}
 RBUILD = "/host/bin/rbuild"
 SYSV_KEY = 0x52425544
-# A row's files live in memory; this is all that an attack can fill.
-ROW_BYTES = 768 << 20
-ROW_INODES = 500_000
+# The whole host lives in memory, on one file system, as most machines have it: what leads out of a store
+# leads to everything else. This is all that an attack can fill.
+HOST_BYTES = 800 << 20
+HOST_INODES = 600_000
 
 _SKIPPED = {"proc", "sys", "work", "usr", "bin", "sbin", "suite"}
 
@@ -44,7 +45,8 @@ class World:
         """Builds the new root below `new_root` and makes it the root of this process."""
         os.umask(0o022)
         kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-        kernel.mount("hostile", new_root, "tmpfs", 0, "mode=755,size=2g")
+        kernel.mount("hostile", new_root, "tmpfs", 0,
+                     f"mode=755,size={HOST_BYTES},nr_inodes={HOST_INODES}")
         self._programs(new_root, suite)
         for name in ("etc", "root", "home", "srv", "var", "run", "tmp", "dev", "host", "proc", "sys",
                      "work", "old", "mnt", "opt"):
@@ -53,7 +55,12 @@ class World:
             os.makedirs(f"{new_root}/host/bin")
             _write(new_root + RBUILD, program.read(), 0o755)
         with open(probe, "rb") as program:
-            _write(f"{new_root}/host/probe", program.read(), 0o755)
+            data = program.read()
+            # The harness's own, and one that a step must not get to run.
+            _write(f"{new_root}/host/probe", data, 0o755)
+            _write(f"{new_root}/host/program", data, 0o755)
+        with open(os.path.join(os.path.dirname(probe), "loader"), "rb") as program:
+            _write(f"{new_root}/host/loader", program.read(), 0o755)
         kernel.pivot_root(new_root, f"{new_root}/old")
         os.chdir("/")
         kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
@@ -67,7 +74,6 @@ class World:
         socket.sethostname("hostile-host")
         self._services()
         self._processes()
-        os.makedirs("/work/row")
         os.makedirs("/work/tmp")
         os.chmod("/work/tmp", 0o1777)
 
@@ -149,12 +155,6 @@ class World:
         _write("/var/lib/canary/file", self.token("var"))
         _write("/tmp/canary", self.token("tmp"), 0o666)
         _write("/host/secret", self.token("host-secret"), 0o600)
-        # A program of the host. That it ran shows in its output: the token is not in one piece in
-        # the file, and nothing else prints it.
-        half = len(self.prefix) // 2
-        _write("/host/program", "#!/bin/sh\n"
-               f"a={self.prefix[:half]}; b={self.prefix[half:]}\n"
-               "echo \"$a$b-host-program-ran\"\n: >/srv/open/written 2>/dev/null\n", 0o755)
 
     def _services(self):
         for name in ("docker.sock", "canary.sock", "dbus.sock"):
@@ -199,11 +199,14 @@ class World:
 
     # Rows -----------------------------------------------------------------------------------
 
-    def mount_row(self, inodes=ROW_INODES):
-        kernel.mount("row", "/work/row", "tmpfs", 0, f"mode=755,size={ROW_BYTES},nr_inodes={inodes}")
+    def make_row(self):
+        os.mkdir("/work/row")
 
-    def umount_row(self):
-        kernel.umount("/work/row")
+    def remove_row(self):
+        """Removes what a row made, however deep it is."""
+        subprocess.run(["rm", "-rf", "/work/row"], check=True)
+        for name in os.listdir("/work/tmp"):
+            subprocess.run(["rm", "-rf", f"/work/tmp/{name}"], check=True)
 
     def ready(self):
         """Remembers the state that every row has to leave behind."""

@@ -1,6 +1,7 @@
 """Magic links and descriptors: every path that an image or a Dockerfile has a say in."""
 
 import platform
+import re
 
 from lib import elf, tarball
 from lib.suite import File, Link, attack, row
@@ -78,10 +79,15 @@ attack("home-of-the-user-is-a-descriptor", f"FROM base\nUSER evil\nRUN cd; {LOOK
 # Programs -----------------------------------------------------------------------------------
 
 
+def ran(t, result, how):
+    if "\nA-PROGRAM-OF-THE-HOST-RAN" in result.text or re.search(r"^#\d+ [\d.]+ A-PROGRAM", result.text, re.M):
+        t.count("W", f"a program of the host ran as {how}")
+
+
 @row("program-below-descriptors-is-of-the-host", cve="CVE-2024-21626", seconds=60)
 def _(t):
     for fd in range(FIRST, LAST):
-        t.build(f'FROM base\nRUN ["/proc/self/fd/{fd}/{UPS}/host/program"]\n')
+        ran(t, t.build(f'FROM base\nRUN ["/proc/self/fd/{fd}/{UPS}/host/program", "say-who-ran"]\n'), f"fd {fd}")
 
 
 @row("interpreter-below-descriptors-is-of-the-host", seconds=60)
@@ -89,23 +95,44 @@ def _(t):
     t.context({f"s{fd}": File(f"#!/proc/self/fd/{fd}/{UPS}/host/program\n", 0o755)
                for fd in range(FIRST, LAST)})
     for fd in range(FIRST, LAST):
-        t.build(f'FROM base\nCOPY s{fd} /s\nRUN ["/s"]\n')
+        ran(t, t.build(f'FROM base\nCOPY s{fd} /s\nRUN ["/s", "say-who-ran"]\n'), f"interpreter, fd {fd}")
+        ran(t, t.build(f'FROM base\nRUN <<E\n#!/proc/self/fd/{fd}/{UPS}/host/program say-who-ran\nE\n'), f"heredoc, fd {fd}")
 
 
 @row("loader-below-descriptors-is-of-the-host", seconds=60)
 def _(t):
-    t.context({f"s{fd}": File(elf.with_interpreter(f"/proc/self/fd/{fd}/{UPS}/host/probe"), 0o755)
+    t.context({f"s{fd}": File(elf.with_interpreter(f"/proc/self/fd/{fd}/{UPS}/host/program"), 0o755)
                for fd in range(FIRST, LAST)})
     for fd in range(FIRST, LAST):
-        result = t.build(f'FROM base\nCOPY s{fd} /s\nRUN ["/s"]\n')
-        if result.status == 0:
-            t.count("R", f"the host's program ran as loader by descriptor {fd}")
+        ran(t, t.build(f'FROM base\nCOPY s{fd} /s\nRUN ["/s", "say-who-ran"]\n'), f"loader, fd {fd}")
+
+
+@row("shell-below-descriptors-is-of-the-host", cve="CVE-2024-21626", seconds=60)
+def _(t):
+    for fd in range(FIRST, LAST):
+        ran(t, t.build(f'FROM base\nSHELL ["/proc/self/fd/{fd}/{UPS}/host/program"]\nRUN say-who-ran\n'), f"shell, fd {fd}")
+
+
+@row("program-by-path-is-below-descriptors", cve="CVE-2024-21626", seconds=60)
+def _(t):
+    for fd in range(FIRST, LAST):
+        ran(t, t.build(f'FROM base\nENV PATH=/proc/self/fd/{fd}/{UPS}/host:/bin\nRUN ["program", "say-who-ran"]\n'), f"PATH, fd {fd}")
 
 
 # What runs when rbuild's own program is executed inside a step: it asks the image's git, which changes
 # the program that asked.
 GIT = "#!/bin/sh\nfor p in $PPID 1 $(ls /proc); do chmod 4777 /proc/$p/exe; echo x >>/proc/$p/exe; done 2>/dev/null\n"
 RBUILD_AGAIN = '"build", "--root", "/tmp/s", "git://127.0.0.1/x.git"'
+# With a dynamic rbuild, the loader is the image's: its code then runs as rbuild's program.
+LOADERS = ("lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1", "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
+
+
+def loaders():
+    with open("/host/loader", "rb") as file:
+        loader = file.read()
+    return [tarball.entry(name, loader, mode=0o755) for name in LOADERS]
+
+
 PROGRAMS = {
     "self-exe": ("/proc/self/exe", ""), "init-exe": ("/proc/1/exe", ""),
     "thread-self-exe": ("/proc/thread-self/exe", ""),
@@ -116,7 +143,7 @@ for name, (program, before) in PROGRAMS.items():
     def _program(t, program=program, before=before):
         t.base([tarball.archive(tarball.entry("usr/bin/git", GIT, mode=0o755),
                                 tarball.entry("bin/git", GIT, mode=0o755),
-                                tarball.symlink("exe", "/proc/self/exe"))])
+                                tarball.symlink("exe", "/proc/self/exe"), *loaders())])
         t.build(f'FROM base\n{before}RUN ["{program}", {RBUILD_AGAIN}]\n')
         t.build(f'FROM base\n{before}SHELL ["{program}", {RBUILD_AGAIN}]\nRUN x\n')
 
@@ -126,7 +153,7 @@ for name, line in {"exe": "/proc/self/exe build", "init-exe": "/proc/1/exe build
     def _script(t, line=line):
         t.base([tarball.archive(tarball.entry("usr/bin/git", GIT, mode=0o755),
                                 tarball.entry("bin/git", GIT, mode=0o755),
-                                tarball.symlink("exe", "/proc/self/exe"))])
+                                tarball.symlink("exe", "/proc/self/exe"), *loaders())])
         t.context({"s": File(f"#!{line}\n", 0o755), "c": File("#!/s2\n", 0o755), "s2": File(f"#!{line}\n", 0o755)})
         t.build('FROM base\nCOPY s /s\nRUN ["/s", "--root", "/tmp/s", "git://127.0.0.1/x.git"]\n')
         t.build('FROM base\nCOPY c s2 /\nRUN ["/c", "--root", "/tmp/s", "git://127.0.0.1/x.git"]\n')
@@ -134,21 +161,11 @@ for name, line in {"exe": "/proc/self/exe build", "init-exe": "/proc/1/exe build
 
     row(f"interpreter-is-{name}", cve="CVE-2019-5736")(_script)
 
-# With a dynamic rbuild, the loader is the image's: its code then runs as rbuild's program.
-LOADERS = ("lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1")
-
-
 @row("loader-of-the-image-runs-rbuild", cve="CVE-2019-5736")
 def _(t):
-    with open("/host/probe", "rb") as file:
-        probe = file.read()
-    # The probe, as loader, takes `chmod` from standard input; a heredoc gives none, so a shell as
-    # loader does what the script says where rbuild is linked dynamically.
-    t.base([tarball.archive(*(tarball.entry(name, open("/bin/busybox", "rb").read(), mode=0o755)
-                              for name in LOADERS))])
-    for program in ("/proc/self/exe", "/proc/1/exe"):
-        t.build(f'FROM base\nRUN ["{program}", "sh", "-c", "chmod 4777 /proc/self/exe /proc/1/exe"]\n')
-        t.build(f'FROM base\nRUN ["{program}", "chmod", "4777", "/proc/self/exe"]\n')
+    t.base([tarball.archive(*loaders())])
+    for program in ("/proc/self/exe", "/proc/1/exe", "/proc/thread-self/exe"):
+        t.build(f'FROM base\nRUN ["{program}", "x"]\n')
 
 
 if platform.machine() == "x86_64":
