@@ -6,7 +6,7 @@ import shutil
 import stat
 
 from lib import oci, tarball
-from lib.suite import Fifo, Holes, Link, Node, base_layer, row
+from lib.suite import Fifo, Holes, Link, Node, base_layer, interrupted, row
 
 from . import archives, registry
 from .checkout import raw
@@ -318,8 +318,8 @@ for name in SERVERS:
             address = t.serve(lambda request: (request.body(), registry.ANSWERS[name](request))[1])
             where = f"type=registry,ref={address}/c:1" if kind == "registry" else bucket(address)
             t.context({})
-            registry.interrupted(t, lambda: raw(t, t.build(DOCKERFILE, "--cache-from", where)) or t.results[-1], after=4)
-            registry.interrupted(t, lambda: raw(t, t.build(DOCKERFILE, "--cache-to", where + ",mode=max")) or t.results[-1], after=4)
+            interrupted(t, lambda: raw(t, t.build(DOCKERFILE, "--cache-from", where)) or t.results[-1], after=4)
+            interrupted(t, lambda: raw(t, t.build(DOCKERFILE, "--cache-to", where + ",mode=max")) or t.results[-1], after=4)
 
         row(f"{kind}-cache-answer-{name}", seconds=25)(_server)
 

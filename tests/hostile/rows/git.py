@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from lib.suite import File, Link, row
+from lib.suite import File, Link, interrupted, row
 
 from .checkout import raw
 from .output import SECRET
@@ -274,7 +274,6 @@ def endless_lines(request):
 
 for name, answer in ANSWERS.items():
     def _answer(t, answer=answer):
-        from .registry import interrupted
         address = t.serve(answer)
         t.context({})
         interrupted(t, lambda: t.rbuild("build", f"http://{address}/r.git", env={"GIT_TERMINAL_PROMPT": "0"}), after=4)

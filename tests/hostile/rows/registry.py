@@ -8,7 +8,7 @@ import re
 import time
 
 from lib import oci, tarball
-from lib.suite import Fifo, File, Link, base_layer, row
+from lib.suite import Fifo, File, Link, base_layer, interrupted, row
 
 from .checkout import raw
 from .output import SECRET
@@ -51,26 +51,6 @@ def pulls(t, registry, address=None, dockerfile="FROM {}/x:1\nRUN echo pulled-an
     result = t.build(dockerfile.format(address), **more)
     raw(t, result)
     return result
-
-
-def interrupted(t, start, after=2.0, grace=6.0):
-    """Runs a build that may wait for long, and sees that SIGTERM ends it soon."""
-    import signal
-    import threading
-
-    from .floods import is_rbuild
-
-    def stop():
-        for pid in os.listdir("/proc"):
-            if pid.isdigit() and int(pid) not in t.world.known and is_rbuild(pid):
-                os.kill(int(pid), signal.SIGTERM)
-
-    timer = threading.Timer(after, stop)
-    timer.start()
-    result = start()
-    timer.cancel()
-    if result.seconds > after + grace:
-        t.count("X", f"SIGTERM was heard after {result.seconds - after:.0f} s")
 
 
 @row("control-an-honest-registry-is-pulled-from")

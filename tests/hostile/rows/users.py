@@ -5,11 +5,10 @@ import stat
 import subprocess
 
 from lib import oci, tarball
-from lib.suite import Fifo, File, Folder, Link, base_layer, row
+from lib.suite import Fifo, File, Folder, Link, base_layer, interrupted, row
 from lib.world import OTHER_USER, USER
 
 from .checkout import plant_drafts
-from .registry import interrupted
 
 BUILD = "FROM base\nARG SECRET\nRUN echo hidden-value-$SECRET >/f; chmod 4755 /f\nCOPY file /\n"
 
