@@ -29,7 +29,8 @@ def arguments():
     parser.add_argument("--filter", default="", metavar="PATTERN",
                         help="rows whose name, class or CVE holds PATTERN, or matches it as a glob")
     parser.add_argument("--mode", choices=("root", "user", "both"), default="both")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    # More workers than processors: many rows wait for a server that stalls.
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), metavar="N")
     parser.add_argument("--list", action="store_true", help="print the rows and run nothing")
     parser.add_argument("--json", metavar="FILE", help="write what came of each row")
     parser.add_argument("-v", "--verbose", action="store_true", help="a line for each row")

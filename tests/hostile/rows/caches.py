@@ -318,8 +318,8 @@ for name in SERVERS:
             address = t.serve(lambda request: (request.body(), registry.ANSWERS[name](request))[1])
             where = f"type=registry,ref={address}/c:1" if kind == "registry" else bucket(address)
             t.context({})
-            interrupted(t, lambda: raw(t, t.build(DOCKERFILE, "--cache-from", where)) or t.results[-1], after=4)
-            interrupted(t, lambda: raw(t, t.build(DOCKERFILE, "--cache-to", where + ",mode=max")) or t.results[-1], after=4)
+            interrupted(t, lambda: raw(t, t.build(DOCKERFILE, "--cache-from", where)) or t.results[-1], after=2)
+            interrupted(t, lambda: raw(t, t.build(DOCKERFILE, "--cache-to", where + ",mode=max")) or t.results[-1], after=2)
 
         row(f"{kind}-cache-answer-{name}", seconds=25)(_server)
 

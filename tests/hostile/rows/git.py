@@ -276,7 +276,7 @@ for name, answer in ANSWERS.items():
     def _answer(t, answer=answer):
         address = t.serve(answer)
         t.context({})
-        interrupted(t, lambda: t.rbuild("build", f"http://{address}/r.git", env={"GIT_TERMINAL_PROMPT": "0"}), after=4)
+        interrupted(t, lambda: t.rbuild("build", f"http://{address}/r.git", env={"GIT_TERMINAL_PROMPT": "0"}), after=2)
         raw(t, t.results[-1])
 
     row(f"git-server-{name}", seconds=25, rss=700)(_answer)

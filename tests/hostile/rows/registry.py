@@ -237,13 +237,13 @@ for name, answer in ANSWERS.items():
                     answer(request)
                     return True
                 return False
-            interrupted(t, lambda: pulls(t, Registry(ordinary(), lie)), after=3)
+            interrupted(t, lambda: pulls(t, Registry(ordinary(), lie)), after=1.5)
 
         row(f"{phase}-answer-{name}", seconds=25)(_answer)
 
     def _add(t, answer=answer):
         address = t.serve(lambda request: answer(request))
-        interrupted(t, lambda: raw_of(t, t.build(f"FROM base\nADD http://{address}/x /f\nRUN ls -la /f\n")), after=3)
+        interrupted(t, lambda: raw_of(t, t.build(f"FROM base\nADD http://{address}/x /f\nRUN ls -la /f\n")), after=1.5)
 
     # A page without an end is a large file: the disk is the bound, so what it is told to stop at counts.
     if not name.startswith(("endless", "challenge", "digest")):
@@ -257,7 +257,7 @@ for name, answer in WAITS.items():
                     answer(request)
                     return True
                 return False
-            interrupted(t, lambda: pulls(t, Registry(ordinary(), lie)), after=1.5)
+            interrupted(t, lambda: pulls(t, Registry(ordinary(), lie)), after=1)
 
         if phase != "ping" or name == "stall":
             row(f"{phase}-answer-{name}-is-interrupted", seconds=25)(_wait)
@@ -372,7 +372,7 @@ for name, location in LOCATIONS.items():
             return request.send(202, b"", {"Location": location.format(other=other, path=request.path)})
         address = t.serve(answer)
         login(t, address)
-        interrupted(t, lambda: raw_of(t, t.build("FROM base\nRUN echo x >/f\n", "-t", f"{address}/x:1", "--push")), after=3)
+        interrupted(t, lambda: raw_of(t, t.build("FROM base\nRUN echo x >/f\n", "-t", f"{address}/x:1", "--push")), after=1.5)
         if has_credentials(t._servers[0].requests):
             t.count("R", "credentials were sent to where an upload is led")
 
@@ -394,7 +394,7 @@ for name, script in HELPERS.items():
         t.plant(f"{t.dir}/helpers", {"docker-credential-evil": File(script, 0o755)})
         t.plant(f"{t.dir}/docker", {"config.json": json.dumps({"credHelpers": {address: "evil"}, "credsStore": "evil"})})
         t.env.update(DOCKER_CONFIG=f"{t.dir}/docker", PATH=f"{t.dir}/helpers:" + t.env["PATH"])
-        interrupted(t, lambda: pulls(t, registry, address), after=3)
+        interrupted(t, lambda: pulls(t, registry, address), after=1.5)
 
     row(f"credential-helper-{name}", seconds=25)(_helper)
 
