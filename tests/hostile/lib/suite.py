@@ -345,7 +345,7 @@ class Attempt:
                 except OSError:
                     return
                 time.sleep(pause)
-            self.world.leftovers()
+            self.world.leftovers(grace=0)
 
         timer = threading.Timer(seconds, end)
         timer.start()

@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import threading
+import time
 
 from . import kernel
 
@@ -231,21 +232,44 @@ class World:
         self.connections.clear()
         return found
 
-    def leftovers(self):
-        """Ends the processes that a row left behind, and returns what they were."""
-        found = []
+    def leftovers(self, grace=1.0):
+        """Ends the processes that a row left behind, and returns what they were.
+
+        What only needs a moment to end, such as a child of a git that was ended, gets `grace` seconds.
+        """
+        end = time.monotonic() + grace
+        while (left := self._strangers()) and time.monotonic() < end:
+            time.sleep(0.01)
+        for pid in left:
+            try:
+                os.kill(pid, 9)
+            except OSError:
+                pass
+        end = time.monotonic() + 2
+        while self._strangers() and time.monotonic() < end:
+            time.sleep(0.01)
+        return [f"leftover process {pid} {name}" for pid, name in left.items()]
+
+    def _strangers(self):
+        """Processes that are not of the host, by number."""
+        found = {}
         for pid in _pids():
             if pid in self.known:
                 continue
             try:
                 with open(f"/proc/{pid}/stat") as file:
                     line = file.read()
-                if line.rsplit(")", 1)[1].split()[0] not in "ZX":
-                    found.append(f"leftover process {line[:line.rindex(')') + 1]}")
-                    os.kill(pid, 9)
             except OSError:
                 continue
-        _reap()
+            name, fields = line[line.index("("):line.rindex(")") + 1], line[line.rindex(")") + 2:].split()
+            if fields[0] not in "ZX":
+                found[pid] = name
+            elif int(fields[1]) == os.getpid():
+                try:
+                    # Orphans become children of process 1: this one.
+                    os.waitpid(pid, os.WNOHANG)
+                except OSError:
+                    pass
         return found
 
     def snapshot(self):
@@ -296,18 +320,6 @@ def _difference(old, new):
 
 def _pids():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _reap():
-    """Collects orphans, which the kernel gives to process 1: this one."""
-    for pid in _pids():
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                fields = file.read().rsplit(")", 1)[1].split()
-            if fields[0] == "Z" and int(fields[1]) == os.getpid():
-                os.waitpid(pid, os.WNOHANG)
-        except (OSError, ValueError):
-            continue
 
 
 def _write(path, data, mode=0o644):

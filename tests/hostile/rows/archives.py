@@ -80,7 +80,7 @@ ENTRIES = {
     "hardlink-to-directory": lambda: [directory("d"), hardlink("a", "d"), entry("a/x", "x")],
     "hardlink-to-device": lambda: [entry("n", type="3", major=1, minor=5), hardlink("a", "n"), entry("a", "x")],
     "hardlink-with-content": lambda: [entry("t", "old"), entry("a", "new", type="1", link="t")],
-    "hardlinks-many": lambda: [entry("t", "x")] + [hardlink(f"h{n}", "t") for n in range(70000)],
+    "hardlinks-many": lambda: [entry("t", "x")] + [hardlink(f"h{n}", "t") for n in range(20000)],
     # Types.
     "character-device": lambda: [entry("dev-zero", type="3", major=1, minor=5, mode=0o666), entry("dev-zero", "x")],
     "block-device": lambda: [entry("disk", type="4", major=254, minor=0, mode=0o666), entry("disk", "x")],
@@ -119,7 +119,7 @@ ENTRIES = {
     "xattr-name-odd": lambda: [xattr("f", "", "x"), xattr("g", "../../x", "y"), xattr("h", "user." + "n" * 300, "z")],
     "xattr-of-1-mib": lambda: [xattr("f", "user.big", "v" * MIB)],
     "xattrs-10000": lambda: [entry("f", "x", records={f"SCHILY.xattr.user.n{n}": "v" for n in range(10000)})],
-    "xattrs-on-20000-entries": lambda: [xattr(f"f{n}", "user.x", "v" * 1000) for n in range(20000)],
+    "xattrs-on-5000-entries": lambda: [xattr(f"f{n}", "user.x", "v" * 1000) for n in range(5000)],
     "owner-beyond-bounds": lambda: [entry("f", "x", uid=1 << 40, gid=-1), entry("g", "x", records={"uid": "99999999999"}),
                                     entry("h", "x", uid=4294967295, gid=4294967295)],
     "mode-beyond-bounds": lambda: [entry("f", "x", mode=b"7777777\0"), entry("g", "x", mode=b"\xff" * 8)],
@@ -210,7 +210,7 @@ PACKED = {
     "gzip-second-member": ("+gzip", lambda: gzip.compress(archive(entry("a", "x")))
                            + gzip.compress(archive(symlink("b", "/srv/open"), entry("b/new", "x")))),
     "gzip-empty-members": ("+gzip", lambda: gzip.compress(b"", mtime=0) * 300000),
-    "300000-entries": ("+gzip", lambda: gzip.compress(archive(*(header(f"d/f{n}") for n in range(300000))), 1)),
+    "100000-entries": ("+gzip", lambda: gzip.compress(archive(*(header(f"d/f{n}") for n in range(100000))), 1)),
     "tar-in-tar": (None, lambda: archive(entry("inner.tar", archive(entry(f"{UPS}/srv/open/new", "x"))))),
 }
 
@@ -285,7 +285,7 @@ def unpacked_digest(data, suffix):
 
 READERS = {"base": read_as_base, "add": read_by_add, "load": read_by_load, "context": read_as_context}
 # Those that only cost time when five readers are put through them.
-SLOW = {"hardlinks-many": 40, "xattrs-on-20000-entries": 40, "300000-entries": 60, "pax-of-64-mib": 30}
+SLOW = {"hardlinks-many": 40, "xattrs-on-5000-entries": 40, "100000-entries": 60, "pax-of-64-mib": 30}
 
 
 def register(name, make, suffix, readers):
@@ -416,6 +416,11 @@ DISAGREEMENTS = {
 }
 
 
+# Go's archive/tar, which docker uses, is not on the machine: what its `Reader.next` does where it differs from
+# the others. A GNU long name wins over a PAX path, whichever comes first.
+GO = {"pax-before-gnu-name": {"from-gnu", "last"}, "gnu-name-before-pax": {"from-gnu", "last"}}
+
+
 def listing(command, data):
     done = subprocess.run(command, input=data, capture_output=True)
     names = {clean(line) for line in done.stdout.decode("utf-8", "replace").splitlines()}
@@ -441,9 +446,11 @@ def opinions(data):
 
 
 for name, make in DISAGREEMENTS.items():
-    def _agree(t, make=make):
+    def _agree(t, make=make, name=name):
         data = archive(*make(), entry("last", "last"))
         others = opinions(data)
+        if name in GO:
+            others["Go"] = frozenset(GO[name])
         t.context({"x.tar": data})
         files = t.files("FROM scratch\nADD x.tar /\n", expect="any")
         if files is None:
