@@ -5,7 +5,7 @@ from lib.suite import File, attack, base_layer, interrupted, row
 
 KIB, MIB = 1 << 10, 1 << 20
 
-attack("a-step-prints-200-mb", lambda: "FROM base\nRUN yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa | head -c 200000000\n",
+attack("a-step-prints-50-mb", lambda: "FROM base\nRUN yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa | head -c 50000000\n",
        disk=300, rss=256, seconds=60)
 attack("a-step-prints-100-mb-without-a-line-end", lambda: "FROM base\nRUN head -c 100000000 /dev/zero | tr '\\0' a\n", disk=300, rss=256,
        seconds=60)
@@ -19,16 +19,16 @@ attack("a-continuation-of-a-million-lines", lambda: "FROM base\nRUN true \\\n" +
 attack("a-heredoc-of-20-mib", lambda: "FROM base\nRUN <<E\n" + ": aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n" * 500000 + "E\n", seconds=30)
 attack("10000-heredocs", lambda: "FROM base\nRUN " + " ".join(f"<<E{n}" for n in range(5000)) + "\n"
        + "".join(f"E{n}\n" for n in range(5000)), seconds=30)
-attack("100000-instructions", lambda: "FROM base\n" + "ENV a=b\n" * 100000, seconds=60)
+attack("100000-instructions", lambda: "FROM base\n" + "ENV a=b\n" * 100000, seconds=30)
 attack("100000-labels", lambda: "FROM base\n" + "".join(f"LABEL l{n}=v\n" for n in range(20000)), seconds=60)
-attack("10000-args", lambda: "FROM base\n" + "".join(f"ARG a{n}=$a{n - 1}x\n" for n in range(10000)) + "RUN true\n", seconds=60)
+attack("10000-args", lambda: "FROM base\n" + "".join(f"ARG a{n}=$a{n - 1}x\n" for n in range(10000)) + "RUN true\n", seconds=30)
 attack("10000-stages", lambda: "FROM base AS s0\n" + "".join(f"FROM s{n} AS s{n + 1}\n" for n in range(10000)), seconds=60)
 attack("10000-stages-that-copy", lambda: "FROM base AS s0\nFROM base AS t\n" + "".join(
     f"FROM base AS s{n}\nCOPY --from=s{n - 1} /etc/passwd /x\n" for n in range(1, 2000)), seconds=60)
 attack("a-cycle-of-stages", lambda: "FROM b AS a\nFROM a AS b\nFROM base AS c\nCOPY --from=d / /\nFROM base AS d\nCOPY --from=c / /\n")
 attack("copy-from-itself", lambda: "FROM base AS a\nCOPY --from=a / /\n", expect="fails")
-attack("unknown-instructions-100000", lambda: "FROM base\n" + "EVIL x\n" * 100000, expect="fails", seconds=40)
-attack("errors-100000", lambda: "FROM base\n" + "COPY\n" * 100000, expect="fails", seconds=40)
+attack("unknown-instructions-100000", lambda: "FROM base\n" + "EVIL x\n" * 100000, expect="fails", seconds=20)
+attack("errors-100000", lambda: "FROM base\n" + "COPY\n" * 100000, expect="fails", seconds=20)
 
 # Expansion.
 attack("variables-double", lambda: "FROM base\nENV a=xxxxxxxxxxxxxxxx\n" + "ENV a=$a$a\n" * 60 + "RUN true\n")
@@ -99,7 +99,15 @@ def _(t):
 
 
 # Steps.
-attack("a-step-forks-without-end", lambda: "FROM base\nRUN f() { f | f & }; f; sleep 3; true\n", seconds=40, args=("--ulimit", "nproc=300"))
+
+
+@row("a-step-with-500-processes-ends-on-sigterm", seconds=40)
+def _(t):
+    """Nothing bounds the processes of root's steps, so this is no bomb; what counts is that all of it ends."""
+    interrupted(t, lambda: t.build("FROM base\nRUN trap '' TERM INT; i=0; while [ $i -lt 500 ]; do (trap '' TERM INT; sleep 60) & i=$((i+1));"
+                                   " done; wait\n"))
+
+
 
 
 @row("a-step-forks-until-the-limit-of-the-user", seconds=60, modes=("user",))
@@ -143,7 +151,7 @@ def _(t):
     t.build("FROM base\nRUN dd if=/dev/zero of=/dev/null bs=900M count=1\n", "--ulimit", "as=200000000")
 
 
-attack("a-step-makes-200000-files", lambda: "FROM base\nRUN i=0; while [ $i -lt 200 ]; do mkdir /d$i; (cd /d$i; seq 1 1000 | xargs touch); i=$((i+1));"
+attack("a-step-makes-40000-files", lambda: "FROM base\nRUN i=0; while [ $i -lt 40 ]; do mkdir /d$i; (cd /d$i; seq 1 1000 | xargs touch); i=$((i+1));"
        " done\n", seconds=90, disk=500, rss=400)
 attack("a-step-makes-5000-levels", lambda: "FROM base\nRUN i=0; while [ $i -lt 5000 ]; do mkdir d; cd d || break; i=$((i+1)); done; true\nRUN true\n",
        seconds=60)
