@@ -320,8 +320,9 @@ fn priv_layer_without_room_leaves_space_unused() {
     let Some(_root) = Who::root() else { return };
     let env = Env::new();
     fs::create_dir(env.path("store")).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m,mode=700", "none"]);
-    assert!({ mounted }.arg(env.path("store")).status().unwrap().success());
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=64m,mode=700", "none"]).arg(env.path("store"));
+    assert!(mount.status().unwrap().success());
     let _mounted = Tmpfs(env.path("store"));
     // No zeros: these are left out.
     let random: Vec<u8> = (0..25_000_000_u32).flat_map(|at| (at | 1 << 31).to_be_bytes()).collect();
