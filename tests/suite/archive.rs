@@ -291,12 +291,12 @@ fn bounds_of_the_caller_hold() {
     let few = ArchiveBounds { max_entries: 1, ..OPTIONS.bounds };
     let few = UnpackOptions { bounds: few, ..OPTIONS };
     let error = unpack_to(into.path(), &tar, &few).unwrap_err();
-    assert_eq!(error, "the archive has more than 1 entries");
+    assert!(error.starts_with("the archive has more than 1 entries; "), "{error}");
     let into = tempfile::tempdir().unwrap();
     let small = ArchiveBounds { max_bytes: 5, ..OPTIONS.bounds };
     let small = UnpackOptions { bounds: small, ..OPTIONS };
     let error = unpack_to(into.path(), &tar, &small).unwrap_err();
-    assert_eq!(error, "the archive has more than 5 bytes");
+    assert!(error.starts_with("the archive unpacks to more than 5 bytes; "), "{error}");
 }
 
 #[test]
