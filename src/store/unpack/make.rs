@@ -227,7 +227,7 @@ impl Unpacker<'_> {
 
 /// Hashes a hole as the zeros that it is read as.
 fn hash_zeros(hasher: &mut blake3::Hasher, n_bytes: u64) {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut left = n_bytes;
     while left > 0 {
         let n_piece = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
