@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal as _};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
@@ -41,16 +42,16 @@ pub(super) fn watching<R>(
     if watched.is_empty() {
         return work();
     }
-    let Ok(signals) = Signals::new(watched) else { return work() };
-    let watch = Watch(signals.delivery.handle());
     let mut watcher = Watcher { stop, reporter, terminal };
+    let (give, take) = mpsc::sync_channel(1);
     pool::scope(|scope| {
+        // The thread first: signals that are caught with nobody to wait for them would be lost.
+        let started = pool::start(scope, move || take.recv().map(|signals| watcher.run(signals)));
+        let signals = started.ok().and_then(|_thread| Signals::new(watched).ok());
         // However `work` ends, the watch does.
-        let watch = watch;
-        if pool::start(scope, move || watcher.run(signals)).is_err() {
-            // Nothing handles a signal now: closing the watch gives them their usual effect back.
-            drop(watch);
-        }
+        let _watch = signals.as_ref().map(|signals| Watch(signals.delivery.handle()));
+        let _taken = signals.map(|signals| give.send(signals));
+        drop(give);
         work()
     })
 }
