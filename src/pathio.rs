@@ -3,6 +3,9 @@
 //! It knows nothing of images or Dockerfiles, and it never decides whether an error matters.
 #![expect(clippy::disallowed_methods, reason = "this is the one place that wraps these calls")]
 
+pub mod inside;
+pub mod output;
+
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -58,7 +61,8 @@ pub fn open(path: &Path) -> Result<File, PathError> {
     File::open(path).context("open", path)
 }
 
-/// Creates or truncates `path` for writing.
+/// Creates or truncates `path`, which lies in a directory of rbuild's own; what a caller named is
+/// written with [`output`].
 ///
 /// # Errors
 /// The kernel's, with the path.
@@ -71,15 +75,30 @@ pub fn create(path: &Path) -> Result<File, PathError> {
 /// # Errors
 /// The kernel's, with the path; `FileTooLarge` when the file is longer than `max_bytes`.
 pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, PathError> {
+    read_bounded(open(path)?, max_bytes, path)
+}
+
+/// Reads the whole of an open file, at most `max_bytes`.
+///
+/// # Errors
+/// The kernel's, with the path; `FileTooLarge` when there is more.
+pub fn read_bounded(file: File, max_bytes: u64, shown: &Path) -> Result<Vec<u8>, PathError> {
     let mut bytes = Vec::new();
-    let file = open(path)?;
-    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).context("read", path)?;
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).context("read", shown)?;
+    bounded(bytes, max_bytes, shown)
+}
+
+/// Gives the bytes back unless they are more than `max_bytes`.
+///
+/// # Errors
+/// `FileTooLarge`, with the path.
+pub fn bounded(bytes: Vec<u8>, max_bytes: u64, shown: &Path) -> Result<Vec<u8>, PathError> {
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max_bytes {
         let too_large = io::Error::new(
             io::ErrorKind::FileTooLarge,
             format!("it is larger than the limit of {max_bytes} bytes"),
         );
-        return Err(PathError::new("read", path, too_large));
+        return Err(PathError::new("read", shown, too_large));
     }
     Ok(bytes)
 }
@@ -95,7 +114,8 @@ pub fn read_to_string(path: &Path, max_bytes: u64) -> Result<String, PathError> 
         .context("read", path)
 }
 
-/// Writes `bytes` to `path`, replacing what was there.
+/// Writes `bytes` to `path`, which lies in a directory of rbuild's own, replacing what was there.
+/// What a caller named is written with [`output`].
 ///
 /// # Errors
 /// The kernel's, with the path.

@@ -1,0 +1,352 @@
+//! Output files: the one way in which rbuild writes a file that its caller named.
+//!
+//! The parent directory is opened once, the draft gets a random name in it with `O_EXCL`, and a
+//! rename puts it in place. So a reader never sees half a file, and a symbolic link that somebody
+//! planted under the name is replaced and never written through. What cannot be replaced is written
+//! to directly: a FIFO, a device, and the caller's own descriptors below `/dev` and `/proc`, as in
+//! `--iidfile /dev/stdout` or `-o dest=>(command)`.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::limits;
+
+use super::{Context as _, PathError};
+
+/// `f_type` of procfs (statfs(2)).
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+/// Permission bits that allow others than the owner to write.
+const OTHERS_WRITE: u32 = 0o022;
+/// A new file; the umask takes its bits.
+const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
+/// A new directory; the umask takes its bits.
+const NEW_DIRECTORY: Mode = Mode::from_raw_mode(0o777);
+/// How a directory is opened for calls relative to it.
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A file that is being written.
+#[derive(Debug)]
+pub struct Output {
+    file: File,
+    /// Absent where the file itself is written to.
+    draft: Option<Draft>,
+    shown: PathBuf,
+}
+
+/// A file without its final name yet; removed when dropped before that.
+#[derive(Debug)]
+struct Draft {
+    directory: OwnedFd,
+    draft: OsString,
+    name: OsString,
+    renamed: bool,
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.renamed {
+            let _gone = rustix::fs::unlinkat(&self.directory, &self.draft, AtFlags::empty());
+        }
+    }
+}
+
+impl Output {
+    /// Starts the file at `path`. A regular file keeps its permission bits; a symbolic link is
+    /// replaced.
+    ///
+    /// # Errors
+    /// The kernel's, with the path; `ELOOP` if the path to the file passes through a symbolic link
+    /// that another user could have made.
+    pub fn create(path: &Path) -> Result<Self, PathError> {
+        let name = path.file_name().ok_or(Errno::ISDIR).context("write", path)?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let directory = open_directory(parent).context("open the directory of", path)?;
+        let is_special = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => false,
+            Err(error) => return Err(PathError::new("write", path, error)),
+            Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => return Err(PathError::new("write", path, Errno::ISDIR)),
+                FileType::RegularFile => false,
+                FileType::Symlink => holds_descriptors(&directory).context("write", path)?,
+                FileType::Fifo
+                | FileType::Socket
+                | FileType::CharacterDevice
+                | FileType::BlockDevice
+                | FileType::Unknown => true,
+            },
+        };
+        if !is_special {
+            return Self::replace(directory, name, path);
+        }
+        if let Some(file) = standard_stream(path).context("open", path)? {
+            return Ok(Self { file, draft: None, shown: path.to_owned() });
+        }
+        // Appending: what the caller's own descriptor stands for may hold something already.
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&directory, name, flags, Mode::empty());
+        let file = File::from(file.context("open", path)?);
+        Ok(Self { file, draft: None, shown: path.to_owned() })
+    }
+
+    /// Starts a file that will take the place of whatever is called `name` in `directory`.
+    ///
+    /// # Errors
+    /// The kernel's, with `shown` as the path.
+    pub fn replace(directory: OwnedFd, name: &OsStr, shown: &Path) -> Result<Self, PathError> {
+        let flags = OFlags::WRONLY
+            | OFlags::CREATE
+            | OFlags::EXCL
+            | OFlags::NOFOLLOW
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC;
+        let (draft, file) = loop {
+            let draft = OsString::from(format!(".rbuild-{:016x}", random()));
+            match rustix::fs::openat(&directory, &draft, flags, NEW_FILE) {
+                Err(Errno::EXIST) => {}
+                made => break (draft, File::from(made.context("create a file beside", shown)?)),
+            }
+        };
+        let old = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+        let draft = Draft { directory, draft, name: name.to_owned(), renamed: false };
+        if let Some(old) = old.filter(is_own_file) {
+            let mode = Mode::from_raw_mode(old.st_mode & 0o777);
+            rustix::fs::fchmod(&file, mode).context("change the mode of a file beside", shown)?;
+        }
+        Ok(Self { file, draft: Some(draft), shown: shown.to_owned() })
+    }
+
+    /// The open file, for its owner and mode.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn finish(mut self) -> Result<(), PathError> {
+        let Some(draft) = &mut self.draft else { return Ok(()) };
+        let Draft { directory, draft: from, name, renamed } = draft;
+        rustix::fs::renameat(&*directory, &*from, &*directory, &*name)
+            .context("rename a file to", &self.shown)?;
+        *renamed = true;
+        Ok(())
+    }
+
+    /// Gives the file its name once its content is on the disk.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn finish_synced(self) -> Result<(), PathError> {
+        if self.draft.is_some() {
+            self.file.sync_all().context("write", &self.shown)?;
+        }
+        self.finish()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Duplicates the standard stream that the path names. Opened by the path, a regular file behind it
+/// would be written from another offset than the stream's.
+fn standard_stream(path: &Path) -> io::Result<Option<File>> {
+    let stream = match path.to_str() {
+        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => rustix::stdio::stdout(),
+        Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => rustix::stdio::stderr(),
+        Some(_) | None => return Ok(None),
+    };
+    Ok(Some(stream.try_clone_to_owned()?.into()))
+}
+
+/// Writes a whole output file.
+///
+/// # Errors
+/// As [`Output::create`].
+pub fn write_output(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    let mut output = Output::create(path)?;
+    output.write_all(bytes).context("write", path)?;
+    output.finish()
+}
+
+/// Opens a directory component by component. A symbolic link on the way is followed unless another
+/// user could have made it, as with the kernel's own `fs.protected_symlinks`, but in any directory
+/// that others can write to and not only in sticky ones.
+///
+/// # Errors
+/// The kernel's; `ELOOP` for such a link.
+pub fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let start = if path.is_absolute() { Path::new("/") } else { Path::new(".") };
+    Walk { at: open_start(start)?, follows: true, creates: false }.to(path)
+}
+
+/// Opens the directory that a tree of files is to be written into, and makes it with its missing
+/// parents. Below the current directory no symbolic link is followed: in a checkout that would let
+/// whoever wrote it choose where a whole file tree of theirs lands.
+///
+/// # Errors
+/// The kernel's, with the path; `InvalidInput` for such a link.
+pub fn open_tree(path: &Path) -> Result<OwnedFd, PathError> {
+    let here = std::path::absolute(".").context("find", Path::new("."))?;
+    let absolute = std::path::absolute(path).context("find", path)?;
+    // The root directory is no checkout: an absolute path is not meant to be below it.
+    let is_below = path.is_relative() || here != Path::new("/");
+    let (start, rest, follows) = match absolute.strip_prefix(&here) {
+        Ok(rest) if is_below => (here.as_path(), rest, false),
+        Ok(_) | Err(_) => (Path::new("/"), absolute.as_path(), true),
+    };
+    let opened = open_start(start).and_then(|at| Walk { at, follows, creates: true }.to(rest));
+    match opened {
+        Err(Errno::LOOP) => {
+            let text = "a symbolic link is on its path: give the directory that it leads to";
+            let error = io::Error::new(io::ErrorKind::InvalidInput, text);
+            Err(PathError::new("write into", path, error))
+        }
+        opened => opened.context("open directory", path),
+    }
+}
+
+/// Opens a directory of an open one, and makes it if need be; a symbolic link is refused.
+///
+/// # Errors
+/// The kernel's, with `shown` as the path.
+pub fn open_subdirectory(at: &OwnedFd, name: &str, shown: &Path) -> Result<OwnedFd, PathError> {
+    let flags = DIRECTORY | OFlags::NOFOLLOW;
+    match rustix::fs::mkdirat(at, name, NEW_DIRECTORY) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(PathError::new("create directory", shown, error)),
+    }
+    rustix::fs::openat(at, name, flags, Mode::empty()).context("open directory", shown)
+}
+
+fn open_start(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
+}
+
+/// A walk along a path.
+struct Walk {
+    at: OwnedFd,
+    /// Whether links are followed that nobody else could have made.
+    follows: bool,
+    /// Whether missing directories are made.
+    creates: bool,
+}
+
+impl Walk {
+    fn to(mut self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let mut names = reversed(path);
+        let mut n_links = 0;
+        while let Some(name) = names.pop() {
+            match self.step(&name, OFlags::NOFOLLOW) {
+                Err(Errno::NOTDIR | Errno::LOOP) => {}
+                Err(Errno::NOENT) if self.creates => {
+                    match rustix::fs::mkdirat(&self.at, &name, NEW_DIRECTORY) {
+                        Ok(()) | Err(Errno::EXIST) => self.step(&name, OFlags::NOFOLLOW)?,
+                        Err(error) => return Err(error),
+                    }
+                    continue;
+                }
+                walked => {
+                    walked?;
+                    continue;
+                }
+            }
+            n_links += 1;
+            let target = rustix::fs::readlinkat(&self.at, &name, Vec::new())
+                .map_err(|error| if error == Errno::INVAL { Errno::NOTDIR } else { error })?;
+            let is_good = self.follows && is_trusted_link(&self.at, &name)?;
+            if n_links > limits::MAX_LINKS_FOLLOWED || !is_good {
+                return Err(Errno::LOOP);
+            }
+            if is_procfs(&self.at)? {
+                // Links such as `cwd` and `root` lead where their text does not say.
+                self.step(&name, OFlags::empty())?;
+                continue;
+            }
+            let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+            if target.is_absolute() {
+                self.at = open_start(Path::new("/"))?;
+            }
+            names.extend(reversed(target));
+        }
+        Ok(self.at)
+    }
+
+    fn step(&mut self, name: &OsStr, more: OFlags) -> rustix::io::Result<()> {
+        self.at = rustix::fs::openat(&self.at, name, DIRECTORY | more, Mode::empty())?;
+        Ok(())
+    }
+}
+
+/// The components of a path, the last one first, without the root.
+fn reversed(path: &Path) -> Vec<OsString> {
+    let names = path.components().rev().filter_map(|component| match component {
+        Component::ParentDir => Some("..".into()),
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    names.collect()
+}
+
+/// Returns whether nobody but root and the caller could have made the link `name`.
+fn is_trusted_link(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<bool> {
+    let link = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if link.st_uid == 0 || link.st_uid == rustix::process::geteuid().as_raw() {
+        return Ok(true);
+    }
+    let around = rustix::fs::fstat(directory)?;
+    Ok(is_trusted_owner(around.st_uid)? && around.st_mode & OTHERS_WRITE == 0)
+}
+
+/// Returns whether the user is root, the caller, or whoever owns `/`: in a user namespace that is
+/// how the machine's root shows (user_namespaces(7), unmapped user ids).
+///
+/// # Errors
+/// The kernel's, for `/`.
+pub fn is_trusted_owner(uid: u32) -> rustix::io::Result<bool> {
+    let is_own = uid == 0 || uid == rustix::process::geteuid().as_raw();
+    Ok(is_own || uid == rustix::fs::stat("/")?.st_uid)
+}
+
+/// Returns whether links in the directory are the system's names for open descriptors.
+fn holds_descriptors(directory: &OwnedFd) -> rustix::io::Result<bool> {
+    if is_procfs(directory)? {
+        return Ok(true);
+    }
+    let identity = |stat: Stat| (stat.st_dev, stat.st_ino);
+    let devices = rustix::fs::stat("/dev").map(identity);
+    Ok(devices == Ok(identity(rustix::fs::fstat(directory)?)))
+}
+
+fn is_procfs(directory: impl AsFd) -> rustix::io::Result<bool> {
+    let kind = rustix::fs::fstatfs(directory)?.f_type;
+    #[allow(clippy::useless_conversion, reason = "the type depends on the architecture")]
+    Ok(i64::from(kind) == PROC_SUPER_MAGIC)
+}
+
+fn is_own_file(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && stat.st_uid == rustix::process::geteuid().as_raw()
+}
+
+/// A number that nobody else can foretell: the keys of the standard library's hash maps are random.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
