@@ -11,7 +11,7 @@ use crate::pathio::{self, Context as _, PathError};
 
 use super::space::{SpaceGuard, is_zero};
 use super::work::ProcessFolder;
-use super::{Store, StoreError};
+use super::{Store, StoreError, guard};
 
 /// A blob in the making: hashed while it is written, removed when dropped before it is published.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Store {
     pub fn draft(&self) -> Result<Draft, StoreError> {
         let process = self.process_folder()?;
         let path = process.fresh();
-        let file = pathio::create(&path)?;
+        let file = guard::create_file(&path)?;
         let (hasher, space) = (Hasher::new(), SpaceGuard::default());
         Ok(Draft { path, file, hasher, space, published: false, _process: process })
     }
@@ -141,7 +141,7 @@ impl Store {
     /// # Errors
     /// The kernel's, with the path.
     pub fn open_blob(&self, digest: Digest) -> Result<File, PathError> {
-        pathio::open(&self.blob_path(digest))
+        guard::open_file(&self.blob_path(digest))
     }
 
     /// Reads a small blob, such as a manifest, and checks it.
@@ -151,7 +151,7 @@ impl Store {
     pub fn read_blob(&self, digest: Digest, max_bytes: u64) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(digest);
         let mut bytes = Vec::new();
-        let file = pathio::open(&path)?;
+        let file = guard::open_file(&path)?;
         file.take(max_bytes).read_to_end(&mut bytes).context("read", &path)?;
         match Digest::of(&bytes) {
             got if got == digest => Ok(bytes),

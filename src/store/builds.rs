@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::pathio::{self, Context as _, PathError};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, guard};
 
 /// So many builds are remembered;
 const N_KEPT: usize = 200;
@@ -38,13 +38,13 @@ impl BuildRecord {
     /// # Errors
     /// If the file cannot be opened.
     pub fn open(&self) -> Result<File, PathError> {
-        pathio::open(&self.path)
+        guard::open_file(&self.path)
     }
 
     /// Whether a process still writes it.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        let file = pathio::open(&self.path);
+        let file = guard::open_file(&self.path);
         file.is_ok_and(|file| {
             flock(file.as_fd(), FlockOperation::NonBlockingLockShared)
                 == Err(rustix::io::Errno::WOULDBLOCK)
@@ -86,7 +86,7 @@ impl BuildJournal {
     /// # Errors
     /// If there is no such file, or it cannot be opened.
     pub fn read_again(&self) -> Result<File, PathError> {
-        pathio::open(&self.path)
+        guard::open_file(&self.path)
     }
 
     /// Forgets the oldest builds, if there are very many.
@@ -107,7 +107,7 @@ impl BuildJournal {
 }
 
 fn create(path: &Path) -> Result<File, PathError> {
-    let file = File::options().create_new(true).append(true).open(path).context("make", path)?;
+    let file = guard::create_journal(path)?;
     // Whoever asks meanwhile whether it is held does not hold it for long.
     flock(file.as_fd(), FlockOperation::LockExclusive)
         .map_err(|error| PathError::new("lock", path, error))?;

@@ -23,7 +23,7 @@ use super::layer_diff::{self, DiffOptions};
 use super::lock::Lease;
 use super::unpack::{self, UnpackOptions, Whiteouts};
 use super::work::open_folder;
-use super::{Store, StoreError, WorkFolder};
+use super::{Store, StoreError, WorkFolder, guard};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -155,7 +155,7 @@ impl Store {
         let archive = CacheArchive { diff_id: DiffId::new(digest), tar_bytes, blob };
         let record = serde_json::to_vec(&archive).expect("texts and numbers always serialize");
         let draft = self.process_folder()?.fresh();
-        pathio::write(&draft, &record)?;
+        guard::write_file(&draft, &record)?;
         pathio::rename(&draft, &home.join(ARCHIVED))?;
         Ok(archive)
     }
@@ -200,7 +200,7 @@ impl Store {
 
 /// The archive that the record at `path` names; a damaged record is none.
 fn known_archive(path: &std::path::Path) -> std::result::Result<Option<CacheArchive>, PathError> {
-    match pathio::read(path, MAX_RECORD_BYTES) {
+    match guard::read_file(path, MAX_RECORD_BYTES) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -22,7 +22,7 @@ use crate::plan::CacheKey;
 use super::last_use::note_cache_used;
 use super::lock::Lease;
 use super::work::open_folder;
-use super::{Store, StoreError, WorkFolder};
+use super::{Store, StoreError, WorkFolder, guard};
 
 /// Copies of one cache that steps have to themselves.
 pub(super) const MAX_COPIES: u32 = 1024;
@@ -97,7 +97,7 @@ impl Store {
         let (folder, lock) = (home.join("fs"), home.join("lock"));
         let known = access(&folder, Access::EXISTS).is_ok();
         if !known {
-            pathio::create_dir_all(&home).map_err(StoreError::from)?;
+            guard::create_directories(&home).map_err(StoreError::from)?;
         }
         let shared = usage == CacheUse::Shared;
         let lease = if shared && known && !reset {

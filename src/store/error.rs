@@ -26,6 +26,19 @@ pub enum StoreError {
         /// The number that this rbuild knows.
         known: &'static str,
     },
+    /// Others could have written into the store.
+    #[error(
+        "{} cannot be used as a store: {reason}; run rbuild as the owner of the store, or give another \
+         one with --root DIR; if nobody else can have written into this one, make it your own with \
+         `chown -R` and `chmod -R go-w`",
+        path.display()
+    )]
+    Unsafe {
+        /// The store's directory, or what it holds.
+        path: PathBuf,
+        /// What speaks against it.
+        reason: String,
+    },
     /// A blob does not hold what its name says.
     #[error("blob {want} holds content {got}; remove it with `rbuild prune --all` and build again")]
     Corrupt {

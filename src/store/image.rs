@@ -11,7 +11,7 @@ use crate::pathio::{self, Context as _};
 use crate::plan::CacheKey;
 
 use super::work::open_folder;
-use super::{LayerRecord, StepRecord, Store, StoreError, Tag};
+use super::{LayerRecord, StepRecord, Store, StoreError, Tag, guard};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -127,7 +127,7 @@ impl Store {
     /// # Errors
     /// The kernel's, with the path.
     pub fn memo(&self, folder: &Path) -> Result<Option<File>> {
-        match pathio::open(&self.memo_path(folder)) {
+        match guard::open_file(&self.memo_path(folder)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => Ok(Some(opened?)),
         }
@@ -145,7 +145,7 @@ impl Store {
     ) -> Result<()> {
         let process = self.process_folder()?;
         let draft = process.fresh();
-        let mut file = BufWriter::new(pathio::create(&draft)?);
+        let mut file = BufWriter::new(guard::create_file(&draft)?);
         write(&mut file).and_then(|()| file.flush()).context("write", &draft)?;
         Ok(pathio::rename(&draft, &self.memo_path(folder))?)
     }

@@ -9,7 +9,7 @@ use crate::pathio::{self, Context as _, PathError};
 use crate::plan::CacheKey;
 
 use super::index::Index;
-use super::{Store, StoreError};
+use super::{Store, StoreError, guard};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -92,13 +92,14 @@ impl Store {
             return Ok(());
         }
         let draft = self.process_folder()?.fresh();
-        pathio::write(&draft, id.as_bytes())?;
+        guard::write_file(&draft, id.as_bytes())?;
         Ok(pathio::rename(&draft, &path)?)
     }
 
     /// What the cache with this key is called, if anybody said.
     pub(super) fn cache_id(&self, key: &str) -> Option<String> {
-        pathio::read_to_string(&self.cache_id_path(key), MAX_ID_BYTES).ok()
+        let bytes = guard::read_file(&self.cache_id_path(key), MAX_ID_BYTES).ok()?;
+        String::from_utf8(bytes).ok()
     }
 
     fn cache_id_path(&self, key: &str) -> PathBuf {

@@ -6,8 +6,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::Mode;
-
 use crate::archive::PackedListing;
 use crate::limits::MAX_LISTING_BYTES;
 use crate::oci::{Descriptor, DiffId, LayerCompression};
@@ -18,7 +16,7 @@ use super::forms::TarSource;
 use super::listed::Listed;
 use super::scan;
 use super::work::open_folder;
-use super::{LayerRecord, PackedRecord, Store, StoreError, WorkFolder};
+use super::{LayerRecord, PackedRecord, Store, StoreError, WorkFolder, guard};
 
 /// Opens the content of a file that a layer in the making names.
 pub type OpenContent<'a> = dyn Fn(&File, &TreePath) -> io::Result<Box<dyn Read>> + Sync + 'a;
@@ -155,7 +153,7 @@ impl Store {
     /// If it cannot be read, or is no listing.
     pub fn listing_if_there(&self, diff_id: DiffId) -> Result<Option<PackedListing>> {
         let path = self.listing_path(diff_id);
-        let bytes = match pathio::read(&path, MAX_LISTING_BYTES) {
+        let bytes = match guard::read_file(&path, MAX_LISTING_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes?,
         };
@@ -197,7 +195,7 @@ impl Store {
         work: Option<&WorkFolder>,
     ) -> Result<()> {
         let home = self.layer_path(diff_id);
-        if let Err(error) = rustix::fs::mkdir(&home, Mode::from_raw_mode(0o755))
+        if let Err(error) = guard::create_directory(&home)
             && error != rustix::io::Errno::EXIST
         {
             return Err(PathError::new("create folder", home, error).into());

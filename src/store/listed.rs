@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::{self, ListingWriter};
-use crate::pathio::{self, Context as _, PathError};
+use crate::pathio::{Context as _, PathError};
 use crate::tree::{ContentDigest, Entry, LayerContent, LayerListing};
 
-use super::Store;
 use super::work::ProcessFolder;
+use super::{Store, guard};
 
 /// A listing that is being written.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Store {
     pub(super) fn listing_draft(&self, n_entries: usize) -> Result<ListingDraft, PathError> {
         let process = self.process_folder()?;
         let path = process.fresh();
-        let out = ListingWriter::new(BufWriter::new(pathio::create(&path)?), n_entries);
+        let out = ListingWriter::new(BufWriter::new(guard::create_file(&path)?), n_entries);
         Ok(ListingDraft { path, out, content: LayerContent::new(), process })
     }
 

@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use crate::pathio::{Context as _, PathError};
 use crate::plan::CacheKey;
 
-use super::Store;
+use super::{Store, guard};
 
 /// A held `flock`; released when dropped.
 #[derive(Debug)]
@@ -32,13 +32,20 @@ impl Lease {
         Self::try_take(path, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// Returns whether nobody holds the lock `name` of an open directory.
+    pub(super) fn is_free(directory: &OwnedFd, name: &str) -> bool {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(directory, name, flags, Mode::empty());
+        file.is_ok_and(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok())
+    }
+
     /// Takes the lock shared if nobody holds it alone.
     pub(super) fn try_shared(path: &Path) -> Result<Option<Self>, PathError> {
         Self::try_take(path, FlockOperation::NonBlockingLockShared)
     }
 
     fn try_take(path: &Path, operation: FlockOperation) -> Result<Option<Self>, PathError> {
-        let file = open(path)?;
+        let file = guard::open_lock(path)?;
         match flock(&file, operation) {
             Ok(()) => Ok(Some(Self { file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -47,7 +54,7 @@ impl Lease {
     }
 
     fn take(path: &Path, operation: FlockOperation) -> Result<Self, PathError> {
-        let file = open(path)?;
+        let file = guard::open_lock(path)?;
         loop {
             match flock(&file, operation) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -66,11 +73,6 @@ impl Lease {
         // Going from alone to shared cannot fail: nobody else can hold it.
         let _shared = flock(&self.file, FlockOperation::LockShared);
     }
-}
-
-fn open(path: &Path) -> Result<OwnedFd, PathError> {
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).context("open", path)
 }
 
 /// Held while a step is made: another process, or stage, that needs the same step waits and then

@@ -25,6 +25,7 @@ mod downloads;
 mod error;
 mod forms;
 mod gc;
+mod guard;
 mod image;
 mod index;
 mod inventory;
@@ -47,13 +48,11 @@ pub mod layer_diff;
 pub mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::archive::{ArchiveBounds, PackedListing};
 use crate::oci::{DiffId, Digest};
-use crate::pathio::{Context as _, PathError};
 
 pub use blob::Draft;
 pub use builds::{BuildJournal, BuildRecord};
@@ -107,19 +106,17 @@ impl Store {
     /// Opens the store at `root`; makes it when it is not there.
     ///
     /// # Errors
-    /// [`StoreError::Version`] when another rbuild made it in a form that this one does not know;
+    /// [`StoreError::Unsafe`] when others could have written into it; [`StoreError::Version`] when another rbuild made it in a form that this one does not know;
     /// IO and database errors with their path.
     pub fn open(root: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
-        for folder in ["blobs/sha256", "layers", "memo", "builds", "cache-mounts", "locks", "tmp"] {
-            ensure_folder(&root.join(folder))?;
-        }
-        version::check(root)?;
+        let root = guard::open(root)?;
+        version::check(&root)?;
         let in_use = lock::Lease::shared(&root.join("locks/in-use"))?;
         let index =
             index::Index::open(&root.join("index.db"), &root.join("locks/index"), options.now_s)?;
         work::sweep(&root.join("tmp"));
         Ok(Self {
-            root: root.to_owned(),
+            root,
             index: Mutex::new(index),
             in_use,
             work: Mutex::new(None),
@@ -158,15 +155,4 @@ impl Store {
         let mut index = self.index.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         work(&mut index)
     }
-}
-
-/// `mkdir -p` that costs one call when the folder is there. What it makes is its owner's alone: layers
-/// and caches hold programs with the set-uid bit, which nobody else may run, and files for nobody else
-/// to read.
-fn ensure_folder(path: &Path) -> Result<(), PathError> {
-    if rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok() {
-        return Ok(());
-    }
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.context("create folder", path)
 }

@@ -1,10 +1,11 @@
 //! The store's format number.
 
+use std::io::Write as _;
 use std::path::Path;
 
-use crate::pathio;
+use crate::pathio::Context as _;
 
-use super::StoreError;
+use super::{StoreError, guard};
 
 /// What this rbuild reads and writes.
 const VERSION: &str = "1";
@@ -15,16 +16,20 @@ const MAX_VERSION_BYTES: u64 = 100;
 /// Checks the format number, and writes it into a new store.
 pub(super) fn check(root: &Path) -> Result<(), StoreError> {
     let path = root.join("version");
-    match pathio::read_to_string(&path, MAX_VERSION_BYTES) {
-        Ok(found) if found.trim() == VERSION => Ok(()),
+    match guard::read_file(&path, MAX_VERSION_BYTES) {
+        Ok(found) if found.trim_ascii() == VERSION.as_bytes() => Ok(()),
         Ok(found) => {
-            let found = found.trim().to_owned();
+            let found = String::from_utf8_lossy(&found).trim().to_owned();
             Err(StoreError::Version { root: root.to_owned(), found, known: VERSION })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let draft = root.join(format!("tmp/version.{}", std::process::id()));
-            pathio::write(&draft, format!("{VERSION}\n").as_bytes())?;
-            Ok(pathio::rename(&draft, &path)?)
+            // The draft's name is random, and it is not opened if it is there.
+            let tmp = root.join("tmp");
+            let mut draft =
+                tempfile::NamedTempFile::new_in(&tmp).context("create a file in", &tmp)?;
+            writeln!(draft, "{VERSION}").context("write", &path)?;
+            draft.persist(&path).map_err(|refused| refused.error).context("create", &path)?;
+            Ok(())
         }
         Err(error) => Err(error.into()),
     }

@@ -1,42 +1,49 @@
 //! Unfinished work: one folder a process below `tmp`, swept when the process is gone.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode};
 
 use crate::pathio::{self, Context as _, PathError};
 
 use super::lock::Lease;
-use super::{Store, StoreError};
+use super::{Store, StoreError, guard};
 
 /// This process's folder below `tmp`; removed with all it holds when dropped.
 #[derive(Debug)]
 pub(super) struct ProcessFolder {
     path: PathBuf,
+    tmp: OwnedFd,
     next: AtomicU64,
     _lease: Lease,
 }
 
 /// What the name of a folder begins with before its lock is held.
 const UNLOCKED: &str = "new.";
+/// The file in it that the process holds locked.
+const LOCK: &str = "lock";
 
 impl ProcessFolder {
     fn new(tmp: &Path) -> Result<Self, PathError> {
+        let opened = guard::open_directory(tmp)?;
         let folder = tempfile::Builder::new()
             .prefix(UNLOCKED)
             .tempdir_in(tmp)
             .context("create a folder in", tmp)?;
-        let lease = Lease::exclusive(&folder.path().join("lock"))?;
+        let lease = Lease::exclusive(&folder.path().join(LOCK))?;
         let made = folder.keep();
         let unique = made.file_name().map_or("".into(), |name| name.to_string_lossy());
         let unique = unique.strip_prefix(UNLOCKED).unwrap_or(&unique);
         // From here on a sweep that finds the lock free knows that its holder is dead.
         let path = tmp.join(format!("{}.{unique}", std::process::id()));
         pathio::rename(&made, &path)?;
-        Ok(Self { path, next: AtomicU64::new(0), _lease: lease })
+        Ok(Self { path, tmp: opened, next: AtomicU64::new(0), _lease: lease })
     }
 
     /// A path in it that was never used.
@@ -47,44 +54,60 @@ impl ProcessFolder {
 
 impl Drop for ProcessFolder {
     fn drop(&mut self) {
-        remove_tree(&self.path);
+        remove_tree(&self.tmp, self.path.file_name().unwrap_or_default());
     }
 }
 
-/// Removes what dead processes left. Errors do not matter: the next sweep tries again.
+/// Removes what dead processes left; no symbolic link is followed. Errors do not matter: the next
+/// sweep tries again.
 pub(super) fn sweep(tmp: &Path) {
-    let Ok(entries) = std::fs::read_dir(tmp) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let lock = path.join("lock");
+    let Ok(directory) = guard::open_directory(tmp) else { return };
+    for name in names_in(&directory) {
         let is_young = || {
-            let modified = entry.metadata().and_then(|meta| meta.modified());
-            modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < GRACE))
+            let stat = rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW);
+            let modified_s = stat.map(|stat| stat.st_mtime.unsigned_abs());
+            let time = modified_s.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+            time.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < GRACE))
         };
         // Without a lock to look at it is a folder in the making, or one half removed.
-        let unlocked = entry.file_name().to_string_lossy().starts_with(UNLOCKED)
-            || rustix::fs::access(&lock, rustix::fs::Access::EXISTS).is_err();
-        let dead =
-            if unlocked { !is_young() } else { matches!(Lease::try_exclusive(&lock), Ok(Some(_))) };
+        let is_locked = |opened: &OwnedFd| {
+            !name.to_string_lossy().starts_with(UNLOCKED) && guard::has_entry(opened, LOCK)
+        };
+        let opened = guard::open_entry(&directory, &name).ok();
+        let dead = match opened.as_ref().filter(|opened| is_locked(opened)) {
+            Some(opened) => Lease::is_free(opened, LOCK),
+            None => !is_young(),
+        };
         if dead {
-            remove_tree(&path);
+            remove_tree(&directory, &name);
         }
     }
 }
 
 /// No process takes longer to lock the folder that it has just made.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(60);
 
-/// Removes a folder, its lock file last, so that a removal cut short is taken up again. Folders of
-/// images may lack the bits that removing needs when the caller is not root.
-fn remove_tree(folder: &Path) {
-    if let Ok(entries) = std::fs::read_dir(folder) {
-        for entry in entries.flatten().filter(|entry| entry.file_name() != "lock") {
-            let path = entry.path();
-            let _done = pathio::remove_dir_all(&path).or_else(|_error| pathio::remove_file(&path));
+fn names_in(directory: &OwnedFd) -> Vec<OsString> {
+    let entries = rustix::fs::Dir::read_from(directory).into_iter().flatten().flatten();
+    let names = entries.map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned());
+    names.filter(|name| name != "." && name != "..").collect()
+}
+
+/// Removes an entry of an open directory, its lock file last, so that a removal cut short is taken
+/// up again. Folders of images may lack the bits that removing needs when the caller is not root.
+fn remove_tree(directory: &OwnedFd, name: &OsStr) {
+    if let Ok(opened) = guard::open_entry(directory, name) {
+        for inner in names_in(&opened).into_iter().filter(|inner| inner != LOCK) {
+            remove_entry(&opened, &inner);
         }
     }
-    let _done = pathio::remove_dir_all(folder).or_else(|_error| pathio::remove_file(folder));
+    remove_entry(directory, name);
+}
+
+fn remove_entry(directory: &OwnedFd, name: &OsStr) {
+    // Through the descriptor; the last name is never followed.
+    let path = Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+    let _done = pathio::remove_dir_all(&path).or_else(|_error| pathio::remove_file(&path));
 }
 
 /// A folder for one piece of work.
@@ -124,8 +147,7 @@ impl WorkFolder {
 
 /// Opens a folder for calls relative to it.
 pub(super) fn open_folder(path: &Path) -> Result<OwnedFd, PathError> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).context("open folder", path)
+    guard::open_directory(path)
 }
 
 impl Store {
@@ -147,7 +169,7 @@ impl Store {
     pub fn work_folder(&self) -> Result<WorkFolder, StoreError> {
         let process = self.process_folder()?;
         let path = process.fresh();
-        rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)).context("create folder", &path)?;
+        guard::create_directory(&path).context("create folder", &path)?;
         let fd = open_folder(&path)?;
         Ok(WorkFolder { path, fd, _process: process })
     }
