@@ -131,6 +131,7 @@ fn options(shared: &Shared<'_>, cache: &CacheTo) -> ExportOptions {
         annotations: Vec::new(),
         by_digest: false,
         split: None,
+        keeps_special: false,
     }
 }
 

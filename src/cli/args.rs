@@ -225,7 +225,7 @@ pub(super) struct BuildArgs {
     #[arg(long, value_name = "default|ID[=SOCKET|KEY[,KEY]]")]
     pub(super) ssh: Vec<String>,
     /// Permit what a Dockerfile cannot do by itself; may be repeated
-    #[arg(long, value_enum, value_name = "network.host|security.insecure")]
+    #[arg(long, value_enum, value_name = "network.host|security.insecure|local.special")]
     pub(super) allow: Vec<Allow>,
     /// Add a line to /etc/hosts of RUN steps; may be repeated
     #[arg(long, value_name = "NAME:IP")]
@@ -309,6 +309,9 @@ pub(super) enum Allow {
     /// `RUN --security=insecure`
     #[value(name = "security.insecure")]
     SecurityInsecure,
+    /// Devices, set-id bits and file capabilities in -o type=local
+    #[value(name = "local.special")]
+    LocalSpecial,
 }
 
 /// How layers go out, where an --output does not say otherwise.

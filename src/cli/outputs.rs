@@ -51,6 +51,8 @@ pub(super) struct Outputs {
     pub(super) engine: Wanted,
     /// Where that is, once it was found.
     pub(super) place: Option<Place>,
+    /// Whether directories of files get devices, set-id bits and file capabilities.
+    pub(super) keeps_special: bool,
 }
 
 /// Reads what was typed; `platforms` are those that are built, `is_index` says that there will be
@@ -83,7 +85,8 @@ pub(super) fn read(
     let names = tags.iter().map(|tag| tag.parse::<Reference>().map_err(|error| error.to_string()));
     let tags_read: Vec<Reference> = names.collect::<Result<_, _>>()?;
     let engine = args.load.unwrap_or(Wanted::Any);
-    let outputs = Outputs { all, tags: tags_read, annotations, engine, place: None };
+    let outputs =
+        Outputs { all, tags: tags_read, annotations, engine, place: None, keeps_special: false };
     outputs.check_names(tags)?;
     outputs.check_forms(&args.compression, platforms.len())?;
     outputs.check_annotations(platforms, is_index)?;
@@ -94,7 +97,8 @@ impl Outputs {
     /// Nothing at all.
     pub(super) fn none() -> Self {
         let (all, tags, annotations) = (Vec::new(), Vec::new(), Vec::new());
-        Self { all, tags, annotations, engine: Wanted::Any, place: None }
+        let (engine, place, keeps_special) = (Wanted::Any, None, false);
+        Self { all, tags, annotations, engine, place, keeps_special }
     }
 
     /// The names that an output has.

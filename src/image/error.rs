@@ -108,6 +108,29 @@ pub enum ExportError {
     },
 }
 
+/// What a directory of files does not get unless that was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Number of devices.
+    pub devices: usize,
+    /// Number of files and directories that lost set-user-ID or set-group-ID bits.
+    pub set_ids: usize,
+    /// Number of attributes such as file capabilities.
+    pub attributes: usize,
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts = [
+            (self.devices, "devices"),
+            (self.set_ids, "set-user-ID and set-group-ID bits"),
+            (self.attributes, "attributes such as file capabilities"),
+        ];
+        let parts = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
+        f.write_str(&parts.collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// Something that a folder could not take; the rest was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
@@ -126,6 +149,14 @@ pub enum Warning {
         path: TreePath,
         /// The attribute's name.
         name: String,
+    },
+    /// What could act with the rights of others.
+    #[error("left out of {}: {what}; `--allow local.special` keeps them", folder.display())]
+    LeftOut {
+        /// Where the files were written.
+        folder: PathBuf,
+        /// How much of it.
+        what: LeftOut,
     },
     /// Owners that this user namespace does not have.
     #[error("some files have lost their owners, which do not exist here")]

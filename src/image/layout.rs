@@ -2,9 +2,12 @@
 //! contents where it is wanted.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, FileType};
 use serde::Serialize;
 
 use crate::archive::TarWriter;
@@ -12,7 +15,9 @@ use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{
     ChainId, Descriptor, Digest, Index, MediaType, Parsed, Reference, compact, pretty,
 };
-use crate::pathio::{self, Context as _, PathError};
+use crate::pathio::inside::FileInside;
+use crate::pathio::output::{Output, open_subdirectory, open_tree};
+use crate::pathio::{Context as _, PathError};
 use crate::store::Store;
 use crate::tree::{ContentHash, File, FileOrigin, Meta, Node, TreePath};
 
@@ -140,32 +145,38 @@ pub fn write_artifact(
 }
 
 impl Layout {
-    /// Writes blobs that are not there yet, and then the index.
+    /// Writes blobs that are not there yet, and then the index; no symbolic link is followed.
     fn write(&self, store: &Store, folder: &Path, index: &Index) -> Result<()> {
-        pathio::create_dir_all(&folder.join(BLOBS))?;
+        let top = open_tree(folder)?;
+        let blobs = open_blobs(&top, folder)?;
         for (digest, blob) in &self.blobs {
-            let path = folder.join(blob_name(*digest));
+            let (name, shown) = (digest.hex(), folder.join(blob_name(*digest)));
             let (size, mut content) = blob.open(store, *digest)?;
             // A blob of another length is one that was cut short.
-            if rustix::fs::stat(&path).is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(size)) {
+            if is_file_of(&blobs, &name, size) {
                 continue;
             }
-            put(&path, |out| io::copy(&mut content, out).map(drop))?;
+            put(&blobs, &name, &shown, |out| io::copy(&mut content, out).map(drop))?;
         }
-        put(&folder.join(LAYOUT_FILE), |out| out.write_all(LAYOUT))?;
-        put(&folder.join(INDEX_FILE), |out| out.write_all(&pretty(index)))
+        let put = |name: &str, bytes: &[u8]| {
+            put(&top, name, &folder.join(name), |out| out.write_all(bytes))
+        };
+        put(LAYOUT_FILE, LAYOUT)?;
+        put(INDEX_FILE, &pretty(index))
     }
 
     /// Removes blobs that an earlier index named.
     fn remove_others(&self, folder: &Path) -> Result<()> {
-        let blobs = folder.join(BLOBS);
-        for entry in std::fs::read_dir(&blobs).context("list", &blobs)? {
-            let entry = entry.context("list", &blobs)?;
+        let shown = folder.join(BLOBS);
+        let blobs = open_blobs(&open_tree(folder)?, folder)?;
+        for entry in rustix::fs::Dir::read_from(&blobs).context("list", &shown)? {
+            let entry = entry.context("list", &shown)?;
             let name = entry.file_name();
-            let ours = self.blobs.keys().any(|digest| name == digest.hex().as_str());
+            let ours = self.blobs.keys().any(|digest| name.to_bytes() == digest.hex().as_bytes());
             // Only what can be a blob: the folder may be somebody's home by mistake.
-            if !ours && name.len() == 64 {
-                pathio::remove_file(&entry.path())?;
+            if !ours && name.to_bytes().len() == 64 {
+                rustix::fs::unlinkat(&blobs, name, AtFlags::empty())
+                    .context("remove from", &shown)?;
             }
         }
         Ok(())
@@ -272,9 +283,10 @@ const fn index_of(manifests: Vec<Descriptor>) -> Index {
     Index { schema_version: 2, media_type, manifests, annotations: BTreeMap::new() }
 }
 
-/// The index of the layout in `folder` with `ours` in place of what had their names.
-fn merged(folder: &Path, ours: Vec<Descriptor>) -> Result<Index> {
-    let bytes = match read_regular(folder, INDEX_FILE, MAX_DOCUMENT_BYTES) {
+/// The index at `path` with `ours` in place of what had their names.
+fn merged(path: &Path, ours: Vec<Descriptor>) -> Result<Index> {
+    let (folder, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+    let bytes = match FileInside::new(folder, name, path).read(MAX_DOCUMENT_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(index_of(ours)),
         Err(error) => return Err(error.into()),
@@ -330,10 +342,33 @@ fn put_file(
     Ok(())
 }
 
-/// Writes a file of the layout, complete or not at all.
-fn put(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    super::place::write(path, |out| {
-        fill(out).map_err(|source| PathError::new("write", path, source))?;
-        Ok(())
+/// Opens the directory of a layout's blobs.
+fn open_blobs(top: &OwnedFd, folder: &Path) -> Result<OwnedFd> {
+    let mut at = top.try_clone().context("open", folder)?;
+    let mut shown = folder.to_owned();
+    for name in BLOBS.split('/') {
+        shown.push(name);
+        at = open_subdirectory(&at, name, &shown)?;
+    }
+    Ok(at)
+}
+
+fn is_file_of(folder: &OwnedFd, name: &str, size: u64) -> bool {
+    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && u64::try_from(stat.st_size) == Ok(size)
     })
+}
+
+/// Writes a file of the layout, complete or not at all.
+fn put(
+    folder: &OwnedFd,
+    name: &str,
+    shown: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    let folder = folder.try_clone().context("open the directory of", shown)?;
+    let mut out = Output::replace(folder, OsStr::new(name), shown)?;
+    fill(&mut out).map_err(|source| PathError::new("write", shown, source))?;
+    Ok(out.finish()?)
 }

@@ -38,7 +38,7 @@ use rootfs::Rootfs;
 pub use bucket::{BucketUpload, send_to_bucket};
 pub use documents::{Artifact, Packed, pack};
 pub use engine::{Engine, EngineError};
-pub use error::{ExportError, Warning};
+pub use error::{ExportError, LeftOut, Warning};
 pub use layout::write_artifact;
 #[doc(hidden)]
 pub use load::probe_table;
@@ -92,6 +92,8 @@ pub struct ExportOptions {
     pub by_digest: bool,
     /// Whether files have a folder for each platform; `None` when there is an index.
     pub split: Option<bool>,
+    /// Whether a directory of files gets devices, set-id bits and file capabilities.
+    pub keeps_special: bool,
 }
 
 /// Of an index that has none.
@@ -167,8 +169,9 @@ pub fn export_all(
         Target::OciFolder(path) => return layout::write_folder(store, images, path, options),
         Target::Folder(path) => {
             for (platform, rootfs) in rootfs_of_all(store, images, options)? {
-                let folder = platform.map_or_else(|| path.clone(), |name| path.join(name));
-                rootfs_folder::write(&rootfs, &folder, warn)?;
+                let (platform, keeps_special) = (platform.as_deref(), options.keeps_special);
+                let to = rootfs_folder::Destination { folder: path, platform, keeps_special };
+                rootfs_folder::write(&rootfs, to, warn)?;
             }
             return first_config(images, options);
         }

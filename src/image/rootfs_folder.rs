@@ -4,6 +4,7 @@
 //! in a folder that is held open and was opened without following a link, and what stands in the
 //! way of a file is removed, never written through.
 
+use std::collections::BTreeSet;
 use std::fs::File as OsFile;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,20 +14,29 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::pathio::output::{open_subdirectory, open_tree};
 use crate::pathio::{self, PathError};
 use crate::tree::{Device, File, Meta, Node, TreePath};
 
 use super::Result;
-use super::error::Warning;
+use super::error::{LeftOut, Warning};
 use super::rootfs::{Found, Rootfs};
 
 /// Permission bits and the sticky bit: those that mean the same whoever owns the file.
 const MODE_WITHOUT_SET_ID: u32 = 0o1777;
+/// The set-user-ID and set-group-ID bits.
+const SET_ID: u32 = 0o6000;
+/// Attributes that the kernel acts upon, file capabilities among them (xattr(7)).
+const SYSTEM_ATTRIBUTES: [&[u8]; 2] = [b"security.", b"trusted."];
 
 struct Writer<'a> {
     rootfs: &'a Rootfs,
     root: OwnedFd,
     root_path: &'a Path,
+    keeps_special: bool,
+    left_out: LeftOut,
+    /// Devices that were not made: what is linked to them is not made either.
+    skipped: BTreeSet<TreePath>,
     /// The folders from the root down to where we are.
     open: Vec<OpenFolder<'a>>,
     /// Whether owners can be given at all.
@@ -42,16 +52,50 @@ struct OpenFolder<'a> {
     meta: &'a Meta,
 }
 
-/// Writes the whole tree into `folder`, over what is there; other files in it stay.
-pub(super) fn write(rootfs: &Rootfs, folder: &Path, warn: &mut dyn FnMut(Warning)) -> Result<()> {
-    pathio::create_dir_all(folder)?;
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(folder, flags, Mode::empty())
-        .map_err(|error| PathError::new("open folder", folder, error))?;
+/// Where a tree is written, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Destination<'a> {
+    pub(super) folder: &'a Path,
+    /// The directory in it, for one of several platforms.
+    pub(super) platform: Option<&'a str>,
+    /// Whether devices, set-id bits and the attributes of the system are kept: through them an
+    /// image can act with the rights of whoever unpacks it.
+    pub(super) keeps_special: bool,
+}
+
+impl Destination<'_> {
+    fn path(&self) -> PathBuf {
+        self.platform.map_or_else(|| self.folder.to_owned(), |name| self.folder.join(name))
+    }
+
+    fn open(&self) -> Result<OwnedFd> {
+        let top = open_tree(self.folder)?;
+        let path = self.path();
+        let root = match self.platform {
+            Some(name) => open_subdirectory(&top, name, &path)?,
+            None => top,
+        };
+        // Others see it when its own mode is set.
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(root, ".", flags, Mode::empty());
+        Ok(root.map_err(|error| PathError::new("open directory", path, error))?)
+    }
+}
+
+/// Writes the whole tree, over what is there; other files stay.
+pub(super) fn write(
+    rootfs: &Rootfs,
+    to: Destination<'_>,
+    warn: &mut dyn FnMut(Warning),
+) -> Result<()> {
+    let path = to.path();
     let mut writer = Writer {
         rootfs,
-        root,
-        root_path: folder,
+        root: to.open()?,
+        root_path: &path,
+        keeps_special: to.keeps_special,
+        left_out: LeftOut::default(),
+        skipped: BTreeSet::new(),
         open: Vec::new(),
         may_chown: rustix::process::geteuid().is_root(),
         lost_owners: false,
@@ -64,6 +108,9 @@ pub(super) fn write(rootfs: &Rootfs, folder: &Path, warn: &mut dyn FnMut(Warning
     if writer.lost_owners {
         (writer.warn)(Warning::Owners);
     }
+    if writer.left_out != LeftOut::default() {
+        (writer.warn)(Warning::LeftOut { folder: path.clone(), what: writer.left_out });
+    }
     Ok(())
 }
 
@@ -75,6 +122,10 @@ impl<'a> Writer<'a> {
             Found::Folder(meta) => {
                 let fd = self.folder(&path)?;
                 self.open.push(OpenFolder { path, fd, meta });
+                Ok(())
+            }
+            Found::HardLink(target, _meta) if self.skipped.contains(target) => {
+                self.left_out.devices += 1;
                 Ok(())
             }
             Found::HardLink(target, _meta) => self.hard_link(&path, target),
@@ -206,6 +257,11 @@ impl<'a> Writer<'a> {
         kind: FileType,
         device: Device,
     ) -> Result<()> {
+        if kind != FileType::Fifo && !self.keeps_special {
+            self.left_out.devices += 1;
+            self.skipped.insert(path.clone());
+            return Ok(());
+        }
         let number = rustix::fs::makedev(device.major, device.minor);
         let private = Mode::from_raw_mode(0o600);
         let made =
@@ -217,12 +273,14 @@ impl<'a> Writer<'a> {
             })?;
         if !made {
             (self.warn)(Warning::Device { path: path.clone() });
+            self.skipped.insert(path.clone());
             return Ok(());
         }
         let keeps_owner = self.set_owner_and_time(path, meta)?;
+        let mode = self.mode_of(meta, keeps_owner);
         let name = path.name().unwrap_or_default();
         // It was made here just now, so it is no link.
-        rustix::fs::chmodat(self.here(), name, mode_of(meta, keeps_owner), AtFlags::empty())
+        rustix::fs::chmodat(self.here(), name, mode, AtFlags::empty())
             .map_err(|error| self.failed("change the mode of", path, error))?;
         Ok(())
     }
@@ -246,9 +304,13 @@ impl<'a> Writer<'a> {
         let (user, group) = owner_of(meta);
         let changed = self.may_chown.then(|| rustix::fs::fchown(fd, Some(user), Some(group)));
         let keeps_owner = self.kept_owner(path, meta, changed)?;
-        rustix::fs::fchmod(fd, mode_of(meta, keeps_owner))
+        rustix::fs::fchmod(fd, self.mode_of(meta, keeps_owner))
             .map_err(|error| self.failed("change the mode of", path, error))?;
         for (name, value) in meta.xattrs() {
+            if !self.keeps_special && SYSTEM_ATTRIBUTES.iter().any(|top| name.starts_with(top)) {
+                self.left_out.attributes += 1;
+                continue;
+            }
             match rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()) {
                 Ok(()) => {}
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => {
@@ -261,6 +323,15 @@ impl<'a> Writer<'a> {
         rustix::fs::futimens(fd, &times_of(meta))
             .map_err(|error| self.failed("set the time of", path, error))?;
         Ok(())
+    }
+
+    /// A program that runs as its owner must not come to run as somebody else.
+    const fn mode_of(&mut self, meta: &Meta, keeps_owner: bool) -> Mode {
+        let bits = if keeps_owner && self.keeps_special { 0o7777 } else { MODE_WITHOUT_SET_ID };
+        if !self.keeps_special && meta.mode & SET_ID != 0 {
+            self.left_out.set_ids += 1;
+        }
+        Mode::from_raw_mode(meta.mode & bits)
     }
 
     /// What came of giving a file its owner; nothing was tried for `None`.
@@ -288,12 +359,6 @@ impl<'a> Writer<'a> {
 
 fn owner_of(meta: &Meta) -> (Uid, Gid) {
     (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid))
-}
-
-/// A program that runs as its owner must not come to run as somebody else.
-const fn mode_of(meta: &Meta, keeps_owner: bool) -> Mode {
-    let bits = if keeps_owner { 0o7777 } else { MODE_WITHOUT_SET_ID };
-    Mode::from_raw_mode(meta.mode & bits)
 }
 
 const fn times_of(meta: &Meta) -> Timestamps {

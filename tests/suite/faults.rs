@@ -130,6 +130,7 @@ fn export_options() -> ExportOptions {
         annotations: Vec::new(),
         by_digest: false,
         split: None,
+        keeps_special: false,
     }
 }
 

@@ -38,6 +38,7 @@ fn options() -> ExportOptions {
         annotations: Vec::new(),
         by_digest: false,
         split: None,
+        keeps_special: false,
     }
 }
 
@@ -218,6 +219,7 @@ fn a_second_image_joins_the_layout_folder_and_takes_over_its_name() {
         annotations: Vec::new(),
         by_digest: false,
         split: None,
+        keeps_special: false,
         ..options()
     };
     let target = Target::OciFolder(folder.clone());
@@ -270,7 +272,7 @@ fn an_image_without_layers_is_written() {
 }
 
 #[test]
-fn a_file_that_cannot_be_replaced_is_written_into() {
+fn a_device_is_written_into_and_a_link_replaced() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
     for link in [false, true] {
@@ -281,7 +283,8 @@ fn a_file_that_cannot_be_replaced_is_written_into() {
         }
         let target = Target::OciArchive(if link { path.clone() } else { "/dev/null".into() });
         image::export(&fixture.store, &image, &target, &options()).unwrap();
-        assert!(!link || (path.is_symlink() && kept.metadata().unwrap().len() > 10_000));
+        assert!(!link || (!path.is_symlink() && path.metadata().unwrap().len() > 10_000));
+        assert!(!link || std::fs::read(&kept).unwrap() == b"old");
     }
     assert!(!Path::new("/dev/null").is_file());
     let error = image::export(
@@ -290,7 +293,7 @@ fn a_file_that_cannot_be_replaced_is_written_into() {
         &Target::OciArchive(fixture.path("missing/app.tar")),
         &options(),
     );
-    let want = format!("cannot create a file in {}", shown(&fixture.path("missing")));
+    let want = format!("cannot open the directory of {}", shown(&fixture.path("missing/app.tar")));
     assert_eq!(error.unwrap_err().to_string(), want);
 }
 
@@ -362,7 +365,8 @@ fn the_files_of_an_image_come_out_as_a_folder() {
     let mut warnings = Vec::new();
     let target = Target::Folder(folder.clone());
     let export = |warnings: &mut Vec<image::Warning>| {
-        image::export_all(&fixture.store, slice::from_ref(&image), &target, &options(), &mut |w| {
+        let options = ExportOptions { keeps_special: true, ..options() };
+        image::export_all(&fixture.store, slice::from_ref(&image), &target, &options, &mut |w| {
             warnings.push(w);
         })
         .unwrap()
@@ -382,6 +386,33 @@ fn the_files_of_an_image_come_out_as_a_folder() {
         export(&mut warnings);
         assert_eq!(list(&folder), want);
         assert_eq!(warnings, []);
+    }
+}
+
+#[test]
+fn devices_set_id_bits_and_capabilities_stay_out_of_a_folder_unless_asked_for() {
+    let fixture = Fixture::new();
+    let image = fixture.usual_image();
+    let folder = fixture.path("rootfs");
+    let mut warnings = Vec::new();
+    let target = Target::Folder(folder.clone());
+    image::export_all(&fixture.store, slice::from_ref(&image), &target, &options(), &mut |w| {
+        warnings.push(w.to_string());
+    })
+    .unwrap();
+    let text =
+        "1 devices, 1 set-user-ID and set-group-ID bits, 2 attributes such as file capabilities";
+    let want =
+        format!("left out of {}: {text}; `--allow local.special` keeps them", shown(&folder));
+    assert!(warnings.contains(&want), "{warnings:?}");
+    assert!(!folder.join("dev/null").exists());
+    if is_root() {
+        let plain: String = USUAL_TREE
+            .lines()
+            .filter(|line| !line.starts_with("dev/null"))
+            .map(|line| format!("{}\n", line.replace(" f 4750 ", " f 750 ")))
+            .collect();
+        assert_eq!(list(&folder), (plain, None));
     }
 }
 
@@ -576,7 +607,8 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
     let target = Target::Folder(folder.clone());
     let mut warnings = Vec::new();
     let mut warn = |warning: image::Warning| warnings.push(warning.to_string());
-    image::export_all(&fixture.store, &[image], &target, &options(), &mut warn).unwrap();
+    let options = ExportOptions { keeps_special: true, ..options() };
+    image::export_all(&fixture.store, &[image], &target, &options, &mut warn).unwrap();
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let want = format!(
         "closed d 555 {uid}:{gid} 1600000000\n\

@@ -32,6 +32,7 @@ pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Resul
         let place = place.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
         outputs.place = Some(place);
     }
+    outputs.keeps_special = args.allow.contains(&Allow::LocalSpecial);
     Ok(outputs)
 }
 

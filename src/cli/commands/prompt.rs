@@ -6,7 +6,11 @@ use crate::cli::Exit;
 use crate::cli::args;
 use crate::cli::prompt_args::{CompletionArgs, ManArgs};
 use crate::cli::report::Complaint;
+use crate::pathio::output::write_output;
 use crate::pathio::{self, Context as _};
+
+/// Longer than any page of the manual.
+const MAX_PAGE_BYTES: u64 = 16 << 20;
 
 /// The word `build` may be left out: then its options are those of rbuild itself.
 fn with_build_options() -> clap::Command {
@@ -25,8 +29,16 @@ pub(in crate::cli) fn completion(args: &CompletionArgs) -> Result<(), Complaint>
 
 pub(in crate::cli) fn man(args: &ManArgs) -> Result<(), Complaint> {
     let written = pathio::create_dir_all(&args.folder).and_then(|()| {
-        clap_mangen::generate_to(args::command(), &args.folder)
-            .context("write the manual into", &args.folder)
+        // The generator writes through links: it gets a directory of its own.
+        let made = tempfile::tempdir().context("make a directory for", &args.folder)?;
+        clap_mangen::generate_to(args::command(), made.path())
+            .context("write the manual into", made.path())?;
+        for entry in std::fs::read_dir(made.path()).context("list", made.path())? {
+            let page = entry.context("list", made.path())?;
+            let text = pathio::read(&page.path(), MAX_PAGE_BYTES)?;
+            write_output(&args.folder.join(page.file_name()), &text)?;
+        }
+        Ok(())
     });
     written.map_err(|error| Complaint::from_error(&error, Exit::Environment))
 }

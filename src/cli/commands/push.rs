@@ -40,6 +40,7 @@ pub(in crate::cli) fn run(
             annotations: Annotation::of_index(&annotations),
             by_digest: false,
             split: None,
+            keeps_special: false,
         };
         build::push(services, &images, std::slice::from_ref(&name), &[], &options)
             .map(|digests| digests.first().copied().expect("each name has one"))

@@ -63,6 +63,7 @@ pub(in crate::cli) fn save(
         annotations: Vec::new(),
         by_digest: false,
         split: None,
+        keeps_special: false,
     };
     let form = match args.format {
         SaveFormat::Docker => StreamForm::DockerArchive,

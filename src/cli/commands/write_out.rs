@@ -90,6 +90,7 @@ impl Writer<'_> {
             annotations,
             by_digest: output.by_digest,
             split: output.split,
+            keeps_special: self.outputs.keeps_special,
         }
     }
 
