@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::plan::{CacheKey, Component, OperationKey};
+use crate::plan::{CacheKey, Component, OperationKey, redacted};
 use crate::store::{LayerDone, StepLock, StepRecord};
 
 use super::driver::{At, Run};
@@ -14,6 +14,10 @@ use super::stack::Stack;
 use super::{BuildError, Failure, StepId};
 
 type Result<T> = std::result::Result<T, Failure>;
+
+fn without_password(part: &Component) -> Component {
+    Component { value: redacted(&part.value), ..part.clone() }
+}
 
 impl Run<'_> {
     /// A step by its keys.
@@ -29,7 +33,8 @@ impl Run<'_> {
         Wanted {
             definition: operation.on(stack.definition()),
             operation,
-            parts: [key.components(), &standing_on].concat(),
+            // They are kept, and go with caches to registries: the key alone knows a password.
+            parts: key.components().iter().map(without_password).chain(standing_on).collect(),
             step,
             name: self.place(at).to_string(),
             stage: at.stage,

@@ -1,21 +1,22 @@
 //! Where a build's files come from: the context, the Dockerfile, and named contexts.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::build::{
     self, BuildError, ContextFiles, ContextSource, Event, FetchedContext, Services,
 };
-use crate::context::{IgnoreRules, parse_ignore};
+use crate::context::IgnoreRules;
 use crate::diag::SourceFile;
 use crate::oci::Digest;
+use crate::pathio::inside::FileInside;
 use crate::pathio::{self, PathError};
 use crate::plan::{
     ImagePlace, LayoutPlace, NamedContext, NamedContexts, Remote, parse_remote, redacted,
 };
 
 use super::args::BuildArgs;
+use super::dockerfile::{self, Found};
 use super::exit::Exit;
 use super::fetched::{dockerfile_in, lock_in};
 use super::lockfile::{self, Beside};
@@ -48,6 +49,8 @@ pub(super) struct Input {
     pub(super) dockerfile: SourceFile,
     /// Where that is, as typed; inside the context if that was fetched.
     pub(super) path: PathBuf,
+    /// The Dockerfile of a context on this machine.
+    pub(super) file: Option<FileInside>,
     pub(super) context: ContextSource,
     /// The lock file beside the Dockerfile.
     pub(super) lock: Beside,
@@ -67,6 +70,14 @@ fn usage(text: impl std::fmt::Display) -> Complaint {
 }
 
 impl Asked {
+    /// The context, if it is a directory of this machine.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(path) => Some(path),
+            Self::Remote(_) | Self::Stdin | Self::Nothing => None,
+        }
+    }
+
     pub(super) fn new(args: &BuildArgs) -> Result<Self> {
         let context = args.context.as_str();
         if context == "-" {
@@ -120,7 +131,7 @@ impl Asked {
             return Err(usage(text));
         }
         let dockerfile =
-            if is_stdin(args) { dockerfile_of_stdin()? } else { dockerfile_in(args, &fetched)? };
+            if is_stdin(args) { dockerfile::of_stdin()? } else { dockerfile_in(args, &fetched)? };
         if let Some(name) = fetched.single_file().filter(|_| from_stdin) {
             let single = path.join(name);
             pathio::remove_file(&single)
@@ -130,7 +141,7 @@ impl Asked {
         let context = ContextSource { path, ignore, lasting: false, tree };
         let lock = Beside::Fetched(lock_in(args, &fetched)?);
         let path = args.file.clone().unwrap_or_else(|| PathBuf::from(dockerfile.name()));
-        Ok(Input { dockerfile, path, context, lock, fetched: Some(fetched) })
+        Ok(Input { dockerfile, path, context, lock, file: None, fetched: Some(fetched) })
     }
 }
 
@@ -140,7 +151,8 @@ impl Input {
         let (path, ignore) = (PathBuf::new(), IgnoreRules::default());
         let context = ContextSource { path: path.clone(), ignore, lasting: false, tree: None };
         let dockerfile = SourceFile::new("Dockerfile", "");
-        Self { dockerfile, path, context, lock: Beside::Fetched(None), fetched: None }
+        let lock = Beside::Fetched(None);
+        Self { dockerfile, path, context, lock, file: None, fetched: None }
     }
 
     /// When the context's newest git commit was made.
@@ -184,19 +196,14 @@ fn fetch_complaint(error: &BuildError) -> Complaint {
     Complaint::new(format!("error: {}{help}", build::chain(error)), exit)
 }
 
-/// Reads the Dockerfile of a context that is a folder, and its ignore file.
+/// Reads the Dockerfile of a context that is a directory, and its ignore file.
 pub(super) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
-    let (dockerfile, name) = read_dockerfile(args, &path)?;
-    let ignore = ignore_rules(Some(&name), &path)?;
+    let Found { source: dockerfile, file } = dockerfile::find(args, &path)?;
+    let ignore = dockerfile::ignore_rules(Some(&file), &path)?;
     let context = ContextSource { path, ignore, lasting: true, tree: None };
-    // As it was typed: it is shown, and the working folder stays.
-    let typed = args
-        .file
-        .clone()
-        .filter(|_| !is_stdin(args))
-        .unwrap_or_else(|| Path::new(&args.context).join(name.file_name().unwrap_or_default()));
-    let lock = Beside::File(typed.with_file_name(lockfile::NAME));
-    Ok(Input { dockerfile, path: typed, context, lock, fetched: None })
+    let lock = Beside::Here(file.sibling(lockfile::NAME));
+    let path = file.shown().to_owned();
+    Ok(Input { dockerfile, path, context, lock, file: Some(file), fetched: None })
 }
 
 fn folder(context: &str) -> Result<PathBuf> {
@@ -207,52 +214,6 @@ fn folder(context: &str) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| {
         Complaint::from_error(&PathError::new("resolve", path, error), Exit::Environment)
     })
-}
-
-/// The Dockerfile's text, and its path for finding its own ignore file.
-fn read_dockerfile(args: &BuildArgs, context: &Path) -> Result<(SourceFile, PathBuf)> {
-    if is_stdin(args) {
-        return Ok((dockerfile_of_stdin()?, context.join("Dockerfile")));
-    }
-    let path = match &args.file {
-        Some(path) => path.clone(),
-        None => {
-            let usual = context.join("Dockerfile");
-            let lower = context.join("dockerfile");
-            if !usual.exists() && lower.exists() { lower } else { usual }
-        }
-    };
-    let bytes = pathio::read(&path, MAX_FILE_BYTES)
-        .map_err(|error| missing::dockerfile(&error, context, Some(&args.context)))?;
-    let shown = path.file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy());
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok((SourceFile::new(shown, text), path))
-}
-
-fn dockerfile_of_stdin() -> Result<SourceFile> {
-    let mut bytes = Vec::new();
-    let stdin = std::io::stdin().lock().take(MAX_FILE_BYTES).read_to_end(&mut bytes);
-    stdin.map_err(|error| {
-        Complaint::from_error(&PathError::new("read", "-", error), Exit::Environment)
-    })?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(SourceFile::new("Dockerfile", text))
-}
-
-fn ignore_rules(dockerfile: Option<&Path>, context: &Path) -> Result<IgnoreRules> {
-    let own = dockerfile.map(|path| PathBuf::from(format!("{}.dockerignore", path.display())));
-    for path in own.into_iter().chain([context.join(".dockerignore")]) {
-        match pathio::read(&path, MAX_FILE_BYTES) {
-            Ok(bytes) => {
-                return parse_ignore(&String::from_utf8_lossy(&bytes)).map_err(|error| {
-                    Complaint::new(format!("error: {}: {error}", path.display()), Exit::Build)
-                });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Complaint::from_error(&error, Exit::Build)),
-        }
-    }
-    Ok(IgnoreRules::default())
 }
 
 /// Reads the values of `--build-context`.
@@ -301,7 +262,7 @@ fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextF
         return Err(bad(format!("{scheme}: is known to bake files only")));
     }
     let path = folder(value).map_err(|complaint| bad(complaint.to_string()))?;
-    let ignore = ignore_rules(None, &path)?;
+    let ignore = dockerfile::ignore_rules(None, &path)?;
     let source = ContextSource { path, ignore, lasting: true, tree: None };
     Ok((NamedContext::Folder, Some(ContextFiles::Folder(source))))
 }
@@ -330,10 +291,14 @@ fn layout_place(text: &str) -> std::result::Result<ImagePlace, String> {
 /// When the context's newest git commit was made.
 #[expect(clippy::disallowed_methods, reason = "git knows its own format best")]
 fn newest_commit(context: &Path) -> Option<i64> {
+    // The repository's own configuration may be hostile: nothing in it may start a program, as
+    // `gpg.program`, `core.fsmonitor` and the fetching of missing objects would (git-config(1)).
     let output = std::process::Command::new("git")
-        .args(["-c", "safe.directory=*", "-C"])
+        .env("GIT_ALLOW_PROTOCOL", "none")
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C"])
         .arg(context)
-        .args(["log", "-1", "--format=%ct"])
+        .args(["--no-pager", "log", "-1", "--no-show-signature", "--no-mailmap", "--format=%ct"])
         .stdin(std::process::Stdio::null())
         .output()
         .ok()?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::build::FetchedContext;
 use crate::context::{Context, HashMemo, IgnoreRules};
 use crate::diag::SourceFile;
-use crate::pathio::PathError;
+use crate::pathio::{self, PathError};
 
 use super::args::BuildArgs;
 use super::contexts::MAX_FILE_BYTES;
@@ -54,8 +54,8 @@ fn file_in(fetched: &FetchedContext, name: &str) -> Result<Option<Vec<u8>>> {
     }
     let mut bytes = Vec::new();
     let file = context.read(&path).map_err(failed)?;
-    file.take(MAX_FILE_BYTES)
+    file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| failed(PathError::new("read", name, error)))?;
-    Ok(Some(bytes))
+    pathio::bounded(bytes, MAX_FILE_BYTES, Path::new(name)).map(Some).map_err(failed)
 }

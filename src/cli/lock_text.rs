@@ -36,8 +36,13 @@ const HEAD: &str = "# What the inputs of the Dockerfile were. Written by `rbuild
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
     /// It is not of the form that is documented above.
-    #[error("it is not valid: {0}")]
-    Form(Box<toml::de::Error>),
+    #[error("line {line}: {reason}")]
+    Form {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there; the line itself is not quoted.
+        reason: String,
+    },
     /// It is of another version.
     #[error("it has version {found}, and this rbuild reads version {VERSION}: use a newer rbuild")]
     Version {
@@ -66,7 +71,11 @@ pub(super) enum LockError {
 /// # Errors
 /// [`LockError`], which does not name the file.
 pub(super) fn parse(text: &str) -> Result<Lock, LockError> {
-    let form = |error| LockError::Form(Box::new(error));
+    let form = |error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        LockError::Form { line, reason: error.message().to_owned() }
+    };
     // The version first: another one may have other members.
     let Version { version } = toml::from_str(text).map_err(form)?;
     if version != VERSION {

@@ -1,14 +1,18 @@
 //! `rbuild.lock`: which one counts, what it means to a command, and writing it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::build::{LockRule, LockedInputs};
-use crate::pathio;
+use crate::pathio::inside::FileInside;
+use crate::pathio::output::Output;
+use crate::pathio::{Context as _, PathError};
 use crate::plan::Lock;
 
 use super::args::BuildArgs;
+use super::dockerfile::Place;
 use super::report::Complaint;
 use super::{Exit, lock_text};
 
@@ -55,8 +59,8 @@ pub(super) struct LockArgs {
 /// Where a lock file is that nobody named.
 #[derive(Debug, Clone)]
 pub(super) enum Beside {
-    /// A path on this machine.
-    File(PathBuf),
+    /// On this machine.
+    Here(FileInside),
     /// In a context that was fetched: its text, if it is there. It cannot be written.
     Fetched(Option<String>),
 }
@@ -65,38 +69,39 @@ pub(super) enum Beside {
 #[derive(Debug)]
 pub(super) struct LockFile {
     /// Where it is written; nowhere if it came with a context that was fetched.
-    path: Option<PathBuf>,
+    place: Option<Place>,
     shown: String,
     /// What it said; nothing if it is not there.
     lock: Option<Lock>,
 }
 
 impl LockFile {
-    /// The one that the command line names, if it does.
-    pub(super) fn given(options: &LockOptions) -> Result<Option<Self>> {
-        options.lockfile.as_deref().map(Self::at).transpose()
+    /// The one that the command line names, if it does; `context` is the directory of the context.
+    pub(super) fn given(options: &LockOptions, context: Option<&Path>) -> Result<Option<Self>> {
+        let given = options.lockfile.as_deref();
+        given.map(|path| Self::at(Place::of(path, context), path)).transpose()
     }
 
     /// The one beside the Dockerfile.
     pub(super) fn beside(place: &Beside) -> Result<Self> {
         match place {
-            Beside::File(path) => Self::at(path),
+            Beside::Here(file) => Self::at(Place::Inside(file.clone()), file.shown()),
             Beside::Fetched(text) => {
                 let shown = format!("{NAME} of the context");
                 let lock = text.as_deref().map(|text| parse(&shown, text)).transpose()?;
-                Ok(Self { path: None, shown, lock })
+                Ok(Self { place: None, shown, lock })
             }
         }
     }
 
-    fn at(path: &Path) -> Result<Self> {
+    fn at(place: Place, path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
-        let lock = match pathio::read_to_string(path, MAX_BYTES) {
-            Ok(text) => Some(parse(&shown, &text)?),
+        let lock = match place.read(MAX_BYTES) {
+            Ok(bytes) => Some(parse(&shown, &String::from_utf8_lossy(&bytes))?),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(Complaint::from_error(&error, Exit::Usage)),
         };
-        Ok(Self { path: Some(path.to_owned()), shown, lock })
+        Ok(Self { place: Some(place), shown, lock })
     }
 
     /// What it means to a build under `rule`.
@@ -131,7 +136,7 @@ impl LockFile {
     /// After a build that may do so: adds what the build met that was not in it. A build does not
     /// make one where there is none.
     pub(super) fn complete(&self, met: &Lock) -> Result<()> {
-        if self.lock.is_some() && self.path.is_some() {
+        if self.lock.is_some() && self.place.is_some() {
             return self.write(met).map(drop);
         }
         Ok(())
@@ -139,7 +144,7 @@ impl LockFile {
 
     /// Writes what it said, brought up to date with `met`; gives what it says now.
     pub(super) fn write(&self, met: &Lock) -> Result<Lock> {
-        let Some(path) = &self.path else {
+        let Some(place) = &self.place else {
             let text =
                 "error: the context is not on this machine: name a lock file with --lockfile";
             return Err(Complaint::new(text, Exit::Usage));
@@ -149,15 +154,19 @@ impl LockFile {
         if self.lock.as_ref() == Some(&lock) {
             return Ok(lock);
         }
-        let failed = |error| Complaint::from_error(&error, Exit::Environment);
-        // Nobody finds half a file.
-        let mut draft = path.clone().into_os_string();
-        draft.push(format!(".{}.tmp", std::process::id()));
-        let draft = PathBuf::from(draft);
-        pathio::write(&draft, lock_text::text(&lock).as_bytes()).map_err(failed)?;
-        pathio::rename(&draft, path).map_err(failed)?;
+        replace(place, lock_text::text(&lock).as_bytes())
+            .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
         Ok(lock)
     }
+}
+
+fn replace(place: &Place, text: &[u8]) -> std::result::Result<(), PathError> {
+    let (mut output, shown) = match place {
+        Place::Inside(file) => (file.replace()?, file.shown()),
+        Place::Elsewhere(path) => (Output::create(path)?, path.as_path()),
+    };
+    output.write_all(text).context("write", shown)?;
+    output.finish_synced()
 }
 
 fn parse(shown: &str, text: &str) -> Result<Lock> {

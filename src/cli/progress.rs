@@ -8,6 +8,7 @@ mod live;
 mod marks;
 mod plain;
 mod recorder;
+pub(super) mod redact;
 mod result;
 mod style;
 mod summary;
@@ -211,6 +212,7 @@ impl<'a> Reporter<'a> {
 
     /// Shows what happened.
     pub(super) fn event(&self, event: &Event) {
+        let event = &*redact::event(event);
         let mut state = self.state();
         state.tally.event(event);
         if let Some(summary) = &mut state.summary {
@@ -256,6 +258,7 @@ impl<'a> Reporter<'a> {
 
     /// Shows what is odd about the Dockerfile.
     pub(super) fn warnings(&self, found: &[Diagnostic], source: &SourceFile) {
+        let (found, source) = (&*redact::diagnostics(found), &redact::source(source));
         let mut state = self.state();
         if let Some(summary) = &mut state.summary {
             summary.warnings(found, source);

@@ -2,7 +2,7 @@
 
 use crate::build::Reason;
 use crate::lint;
-use crate::plan::Difference;
+use crate::plan::{Difference, redacted};
 use crate::tree::{Change, ChangeKind};
 
 /// A value is shown up to this length, in characters.
@@ -13,6 +13,10 @@ pub(super) const NEW: &str = "no step like it was made here before";
 
 /// One line, as in `src/main.c changed, and 2 more files`.
 pub(super) fn text(reason: &Reason) -> String {
+    redacted(&unredacted(reason))
+}
+
+fn unredacted(reason: &Reason) -> String {
     match reason {
         Reason::NotAsked => "--no-cache was given".to_owned(),
         Reason::New => NEW.to_owned(),

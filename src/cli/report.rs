@@ -6,9 +6,10 @@ use std::io::Write as _;
 
 use crate::build::LAST_LINES;
 use crate::diag::{self, Diagnostic, SourceFile, Style};
+use crate::plan::redacted;
 
 use super::Exit;
-use super::progress::shown;
+use super::progress::{redact, shown};
 
 /// What ends the program early: a text for the reader, and how to exit.
 #[derive(Debug)]
@@ -28,7 +29,9 @@ pub(super) struct Findings {
 
 impl Complaint {
     pub(super) fn new(text: impl Into<String>, exit: Exit) -> Self {
-        Self { text: text.into(), exit, findings: None, last_lines: Vec::new() }
+        let text: String = text.into();
+        let text = redacted(&text);
+        Self { text, exit, findings: None, last_lines: Vec::new() }
     }
 
     /// How the program will exit.
@@ -53,8 +56,9 @@ impl Complaint {
         style: Style,
         exit: Exit,
     ) -> Self {
-        let text = diag::render(&diagnostics, source, style);
-        let findings = Some(Box::new(Findings { diagnostics, source: source.clone() }));
+        let (diagnostics, source) = (redact::diagnostics(&diagnostics), redact::source(source));
+        let text = diag::render(&diagnostics, &source, style);
+        let findings = Some(Box::new(Findings { diagnostics, source }));
         Self { findings, ..Self::new(text, exit) }
     }
 

@@ -39,7 +39,7 @@ pub(super) fn part(text: &str, span: Span, keyword: &str) -> Result<Option<Remot
 
 /// The instruction's text without credentials.
 pub(super) fn shown(text: &str) -> String {
-    text.split(' ').map(redacted).collect::<Vec<_>>().join(" ")
+    redacted(text)
 }
 
 /// Gives the sources the flags of their ADD that are about fetching.

@@ -18,6 +18,7 @@ mod named;
 mod order;
 mod platforms;
 mod ports;
+mod redact;
 mod remote;
 mod signal;
 mod stages;
@@ -37,7 +38,8 @@ pub use key::{CacheKey, Chain, Component, OperationKey};
 pub use lock::{Lock, LockInput, LockedValue};
 pub use mounts::bytes;
 pub use named::{NamedContext, NamedContexts, context_name};
-pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote, redacted};
+pub use redact::{masked, redacted, redacted_text};
+pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote};
 pub use step::{
     Access, Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
     Plan, PlannedStage, RemotePart, RunMount, RunMountKind, RunOperation, RunSettings, Step,

@@ -22,7 +22,7 @@ use crate::cli::{interrupt, registries, secrets};
 use crate::diag::{Diagnostic, SourceFile, Style};
 use crate::ir;
 use crate::oci::Reference;
-use crate::pathio;
+use crate::pathio::output::write_output;
 use crate::plan::redacted;
 use crate::syntax;
 
@@ -126,7 +126,7 @@ fn with_services(
     work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
 ) -> Result<()> {
     // A lock file that is named can say what the context itself has to be.
-    let given = LockFile::given(&args.lock)?;
+    let given = LockFile::given(&args.lock, asked.folder())?;
     let first = given.as_ref().map_or(Ok(LockedInputs::none()), |file| file.inputs(rule))?;
     let store = open_store(global, environment)?;
     reporter.keep_in(&store);
@@ -241,7 +241,7 @@ impl Work<'_> {
     /// Says what was built, in every way that was asked for.
     fn finish(&self, built: &Built, sent: &Sent, tags: &[Reference]) -> Result<()> {
         let write = |path: &Path, text: String| {
-            pathio::write(path, text.as_bytes())
+            write_output(path, text.as_bytes())
                 .map_err(|error| Complaint::from_error(&error, Exit::Environment))
         };
         if let Some(path) = &self.args.iidfile {

@@ -10,6 +10,7 @@ use crate::build::BuildOptions;
 use crate::cli::args::BuildArgs;
 use crate::cli::call::{Format, Inspection};
 use crate::cli::contexts::{self, Asked, Input, MAX_FILE_BYTES};
+use crate::cli::progress::redact;
 use crate::cli::stdout::{self, say};
 use crate::diag::{self, Code, Diagnostic, SourceFile, Span, Style, codes};
 use crate::ir;
@@ -123,7 +124,8 @@ impl Look<'_> {
             return self.check(format);
         }
         if self.diagnostics.iter().any(Diagnostic::is_error) {
-            let text = diag::render(&self.diagnostics, self.source(), self.style());
+            let found = redact::diagnostics(&self.diagnostics);
+            let text = diag::render(&found, &redact::source(self.source()), self.style());
             return Err(Complaint::new(text, Exit::Build));
         }
         let stages = lint::stages(&self.dockerfile, self.source().text());
@@ -157,7 +159,9 @@ impl Look<'_> {
         if fixed.text == old {
             return self.report(format);
         }
-        fix::write(&self.input.path, old, &fixed.text, MAX_FILE_BYTES)?;
+        if let Some(file) = &self.input.file {
+            fix::write(file, old, &fixed.text, MAX_FILE_BYTES)?;
+        }
         if format == Format::Text {
             fix::show(&self.input.path, old, &fixed);
         }
@@ -173,12 +177,13 @@ impl Look<'_> {
             let found = lint::check_each(file, text, &self.diagnostics, options, platforms);
             without_checks(self.diagnostics.clone()).chain(found).collect::<Vec<_>>()
         })?;
+        let (found, source) = (redact::diagnostics(&found), redact::source(self.source()));
         match format {
             Format::Json => say!("{:#}", self.check_json(&found)),
-            Format::Sarif => say!("{:#}", sarif::log(&found, &self.source, &self.input.path)),
+            Format::Sarif => say!("{:#}", sarif::log(&found, &source, &self.input.path)),
             Format::Text if found.is_empty() => say!("no warnings"),
             Format::Text => {
-                let text = diag::render(&found, self.source(), self.style());
+                let text = diag::render(&found, &source, self.style());
                 stdout::lines(&text, self.style() == Style::Colour);
                 say!("{}", silenced_by(&found));
             }

@@ -11,6 +11,7 @@ use crate::cli::stdout::say;
 use crate::cli::store_args::DuArgs;
 use crate::cli::table::{self, row};
 use crate::oci::Reference;
+use crate::plan::redacted;
 use crate::store::{Holder, HolderUse, LayerUse, Usage, UsageKind};
 
 /// Characters of an instruction that are shown.
@@ -89,7 +90,9 @@ fn details(usage: &Usage, now_s: i64) -> Vec<(&'static str, Vec<Vec<String>>)> {
                 let text = format!("FROM --platform={platform} {}", familiar(name));
                 steps.push(row([&shortened(&text), &"", &used, &bytes, &(shared_bytes > 0)]));
             }
-            Holder::Download { url } => others.push(row([&"download", url, &used, &bytes])),
+            Holder::Download { url } => {
+                others.push(row([&"download", &redacted(url), &used, &bytes]));
+            }
             Holder::CacheMount { key, id } => {
                 let id = id.as_deref().map_or(short(key), shortened);
                 others.push(row([&"cache mount", &id, &used, &bytes]));
@@ -182,7 +185,7 @@ fn record(one: &HolderUse) -> Value {
         Holder::Base { name, platform } => {
             json!({ "Type": "base", "Name": name, "Platform": platform })
         }
-        Holder::Download { url } => json!({ "Type": "download", "Name": url }),
+        Holder::Download { url } => json!({ "Type": "download", "Name": redacted(url) }),
         Holder::CacheMount { key, id } => {
             json!({ "Type": "cachemount", "ID": key, "Name": id })
         }

@@ -10,7 +10,8 @@ use crate::cli::config_text::one_line;
 use crate::cli::line_diff::line_diff;
 use crate::cli::stdout::{self, say};
 use crate::lint::Fixed;
-use crate::pathio::{self, PathError};
+use crate::pathio::PathError;
+use crate::pathio::inside::FileInside;
 
 /// Says what was fixed, and in which lines.
 pub(super) fn show(name: &Path, old: &str, fixed: &Fixed) {
@@ -22,37 +23,35 @@ pub(super) fn show(name: &Path, old: &str, fixed: &Fixed) {
     say!("fixed {n_fixes} {noun}: {}\n", names.join(", "));
 }
 
-/// Puts `new` in the place of the file at `path`, which holds `old`: whole, with the same mode and
-/// owner, or not at all. A symbolic link stays one.
-pub(super) fn write(path: &Path, old: &str, new: &str, max_bytes: u64) -> Result<(), Complaint> {
-    replaced(path, old, new, max_bytes)
+/// Replaces the content `old` of the Dockerfile by `new`: whole, with the same mode and owner, or
+/// not at all. A symbolic link stays one; none leads out of the file's context.
+pub(super) fn write(
+    file: &FileInside,
+    old: &str,
+    new: &str,
+    max_bytes: u64,
+) -> Result<(), Complaint> {
+    replaced(file, old, new, max_bytes)
         .map_err(|error| Complaint::from_error(&error, Exit::Environment))
 }
 
-fn replaced(path: &Path, old: &str, new: &str, max_bytes: u64) -> Result<(), PathError> {
-    let error = |verb, error| PathError::new(verb, path, error);
-    let real = path.canonicalize().map_err(|cause| error("find", cause))?;
+fn replaced(file: &FileInside, old: &str, new: &str, max_bytes: u64) -> Result<(), PathError> {
+    let error = |verb, error| PathError::new(verb, file.shown(), error);
     // Bytes that are no UTF-8 were replaced when it was read: they would be lost.
-    if pathio::read(&real, max_bytes)? != old.as_bytes() {
+    if file.read(max_bytes)? != old.as_bytes() {
         let cause = "it is not UTF-8, or was changed meanwhile";
         return Err(error("fix", std::io::Error::other(cause)));
     }
-    let folder = real.parent().unwrap_or(Path::new("/"));
-    let was = real.metadata().map_err(|cause| error("look at", cause))?;
-    let mode = was.permissions().mode();
-    let mut draft = tempfile::Builder::new()
-        .prefix(".rbuild-fix-")
-        .permissions(Permissions::from_mode(mode & 0o7777))
-        .tempfile_in(folder)
-        .map_err(|cause| error("write beside", cause))?;
-    keep_owner(draft.as_file(), &was).map_err(|cause| error("fix", cause))?;
+    let was = file.open()?.metadata().map_err(|cause| error("look at", cause))?;
+    let mut draft = file.replace()?;
+    keep_owner(draft.file(), &was).map_err(|cause| error("fix", cause))?;
+    let mode = Permissions::from_mode(was.permissions().mode() & 0o7777);
     let written = draft.write_all(new.as_bytes()).and_then(|()| {
         // Whatever the umask is.
-        draft.as_file().set_permissions(Permissions::from_mode(mode & 0o7777))?;
-        draft.as_file().sync_all()
+        draft.file().set_permissions(mode)
     });
     written.map_err(|cause| error("write beside", cause))?;
-    draft.persist(&real).map(drop).map_err(|refused| error("replace", refused.error))
+    draft.finish_synced()
 }
 
 /// Gives the draft to the owner of the file whose place it takes.

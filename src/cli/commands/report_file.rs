@@ -9,7 +9,8 @@ use crate::cli::args::BuildArgs;
 use crate::cli::page::{ImageFiles, Page};
 use crate::cli::progress::Reporter;
 use crate::cli::record::{End, Recorded, Status};
-use crate::pathio::{self, PathError};
+use crate::pathio::PathError;
+use crate::pathio::output::write_output;
 use crate::store::Store;
 
 /// A build that is reported of.
@@ -34,7 +35,7 @@ impl Report<'_> {
             images: &images,
             no_images: no_images.as_deref(),
         };
-        pathio::write(path, page.html().as_bytes()).map_err(|error| not_written(&error))
+        write_output(path, page.html().as_bytes()).map_err(|error| not_written(&error))
     }
 
     /// What was built, or why it cannot be shown.

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::plan::redacted_text;
+
 /// A piece of a page.
 #[derive(Debug, Default)]
 pub(super) struct Html(String);
@@ -25,9 +27,9 @@ impl Html {
         self.0.push_str(markup);
     }
 
-    /// Adds text, of which nothing is markup.
+    /// Adds text, of which nothing is markup, without credentials of URLs.
     pub(super) fn text(&mut self, text: &str) {
-        for c in text.chars() {
+        for c in redacted_text(text).chars() {
             match c {
                 '&' => self.0.push_str("&amp;"),
                 '<' => self.0.push_str("&lt;"),

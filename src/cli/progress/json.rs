@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use crate::build::{Event, Outcome, StageOutline, StepId, Stream};
 use crate::diag::{Diagnostic, Severity, SourceFile};
+use crate::plan::masked;
 
 use super::super::reasons;
 use super::super::report::{Complaint, Findings};
 use super::tally::Totals;
-use super::{Out, Requested, Result, text};
+use super::{Out, Requested, Result, redact, text};
 
 /// The version of the form; members may be added without a new one.
 const VERSION: u32 = 1;
@@ -39,7 +40,8 @@ impl Json {
         Self { started, file: None, open: BTreeMap::new(), told: BTreeMap::new() }
     }
 
-    fn tell(&self, event: &str, members: Value, out: &mut Out<'_>) {
+    fn tell(&self, event: &str, mut members: Value, out: &mut Out<'_>) {
+        redact::value(&mut members);
         let mut all = json!({ "event": event, "seconds": seconds(self.started.elapsed()) });
         if let (Some(all), Value::Object(members)) = (all.as_object_mut(), members) {
             all.extend(members.into_iter().filter(|(_, value)| !value.is_null()));
@@ -72,6 +74,7 @@ impl Json {
     pub(super) fn dockerfile(&self, text: &str, out: &mut Out<'_>) {
         if text.len() <= MAX_DOCKERFILE_BYTES {
             let path = self.file.as_deref().unwrap_or("Dockerfile");
+            let text = masked(text);
             self.tell("dockerfile", json!({ "path": path, "text": text }), out);
         }
     }
