@@ -112,11 +112,13 @@ pub(super) fn find(args: &BuildArgs, context: &Path) -> Result<Found> {
         None => Place::Inside(usual("Dockerfile")),
     };
     let (place, bytes) = match place.read(MAX_FILE_BYTES) {
-        Err(error) if args.file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+        Err(absent) if args.file.is_none() && absent.kind() == std::io::ErrorKind::NotFound => {
             let lower = usual("dockerfile");
             // If both are absent, the usual one is missed.
             let bytes = lower.read(MAX_FILE_BYTES).map_err(|other| {
-                if other.kind() == std::io::ErrorKind::NotFound { error } else { other }
+                let is_absent = other.kind() == std::io::ErrorKind::NotFound;
+                let usual = || PathError::new("open", context.join("Dockerfile"), other.kind());
+                if is_absent { usual() } else { other }
             });
             (Place::Inside(lower), bytes)
         }
