@@ -7,10 +7,12 @@ It needs root, busybox-static, gcc, git, and newuidmap (Debian's uidmap). README
 """
 
 import argparse
+import atexit
 import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,6 +63,8 @@ def main():
                if not os.path.exists(name)]
     if missing:
         sys.exit(f"error: missing {' '.join(missing)}; install busybox-static uidmap gcc libc6-dev git")
+    # Whoever ends the suite ends its hosts, and leaves nothing behind either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     work = tempfile.mkdtemp(prefix="hostile-")
     try:
         probe = f"{work}/probe"
@@ -109,7 +113,7 @@ def attack(options, rows, work, program, probe):
             process.stdin.close()
             process.wait()
 
-    threads = [threading.Thread(target=drive, args=(number,)) for number in range(options.jobs)]
+    threads = [threading.Thread(target=drive, args=(number,), daemon=True) for number in range(options.jobs)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -123,6 +127,7 @@ def start_worker(root, program, probe):
                sys.executable, "-B", os.path.join(HERE, "run.py"), "--worker"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                start_new_session=True)
+    atexit.register(process.kill)
     send(process, {"root": root, "program": program, "probe": probe})
     if receive(process, 60) is None:
         print("error: the throw-away host could not be made", file=sys.stderr, flush=True)
@@ -169,7 +174,7 @@ def worker():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from lib import oci
 
-    oci.Image([suite.base_layer()]).write_layout("/work/base")
+    oci.Image([suite.base_layer()]).write_layout("/arena/base")
     world.ready()
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:

@@ -239,7 +239,7 @@ class Attempt:
     def __init__(self, world, row_, mode):
         self.world, self.row, self.mode = world, row_, mode
         self.owner = 0 if mode == "root" else USER
-        self.dir = "/work/row"
+        self.dir = "/arena/row"
         self.store = f"{self.dir}/store"
         self.ctx = f"{self.dir}/context"
         self.results = []
@@ -247,12 +247,13 @@ class Attempt:
         self.counted = {}
         self.part_failures = {}
         self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": HOMES[mode],
-                    "TMPDIR": "/work/tmp", "RBUILD_ROOT": self.store, "LC_ALL": "C.UTF-8",
+                    "TMPDIR": "/arena/tmp", "RBUILD_ROOT": self.store, "LC_ALL": "C.UTF-8",
                     "HOST_ENVIRONMENT": world.token("environment"),
                     "GIT_CONFIG_NOSYSTEM": "1"}
-        self._base = "/work/base"
+        self._base = "/arena/base"
         self._servers = []
         self.is_host_changed = False
+        self.ended_by_signal = ()
         self._used_before = self._used()
         os.mkdir(self.ctx)
         self.give(self.dir)
@@ -377,7 +378,7 @@ class Attempt:
             self.fail(f"must succeed, but ended with {result.status}")
         elif expect == "fails" and result.status == 0:
             self.fail("must fail, but succeeded")
-        elif result.status not in (0, 1, 2, 3, 130):
+        elif result.status not in (0, 1, 2, 3, 130, *self.ended_by_signal):
             self.fail(f"ended with status {result.status}")
         if says and not re.search(says, result.text):
             self.fail(f"must say /{says}/")
@@ -431,15 +432,20 @@ class Attempt:
 
 def interrupted(t, start, after=2.0, grace=6.0):
     """Runs a build that may wait for long, and sees that SIGTERM ends it soon."""
+    t.ended_by_signal = (-15, 143)
+
     def stop():
-        for pid in os.listdir("/proc"):
-            if pid.isdigit() and int(pid) not in t.world.known and is_rbuild(pid):
-                os.kill(int(pid), 15)
+        # The first is the one that was started; it passes the signal on where it has others.
+        found = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and int(pid) not in t.world.known
+                 and is_rbuild(pid)]
+        if found:
+            os.kill(min(found), 15)
 
     timer = threading.Timer(after, stop)
     timer.start()
     result = start()
     timer.cancel()
+    t.ended_by_signal = ()
     if result.seconds > after + grace:
         t.count("X", f"SIGTERM was heard after {result.seconds - after:.0f} s")
 

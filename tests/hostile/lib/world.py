@@ -25,7 +25,7 @@ SYSV_KEY = 0x52425544
 HOST_BYTES = 800 << 20
 HOST_INODES = 600_000
 
-_SKIPPED = {"proc", "sys", "work", "usr", "bin", "sbin", "suite"}
+_SKIPPED = {"proc", "sys", "arena", "usr", "bin", "sbin", "suite"}
 
 
 class World:
@@ -50,7 +50,7 @@ class World:
                      f"mode=755,size={HOST_BYTES},nr_inodes={HOST_INODES}")
         self._programs(new_root, suite)
         for name in ("etc", "root", "home", "srv", "var", "run", "tmp", "dev", "host", "proc", "sys",
-                     "work", "old", "mnt", "opt"):
+                     "arena", "old", "mnt", "opt"):
             os.makedirs(f"{new_root}/{name}", exist_ok=True)
         with open(rbuild, "rb") as program:
             os.makedirs(f"{new_root}/host/bin")
@@ -75,8 +75,8 @@ class World:
         socket.sethostname("hostile-host")
         self._services()
         self._processes()
-        os.makedirs("/work/tmp")
-        os.chmod("/work/tmp", 0o1777)
+        os.makedirs("/arena/tmp")
+        os.chmod("/arena/tmp", 0o1777)
 
     def _programs(self, root, suite):
         os.makedirs(f"{root}/usr")
@@ -201,13 +201,13 @@ class World:
     # Rows -----------------------------------------------------------------------------------
 
     def make_row(self):
-        os.mkdir("/work/row")
+        os.mkdir("/arena/row")
 
     def remove_row(self):
         """Removes what a row made, however deep it is."""
-        subprocess.run(["rm", "-rf", "/work/row"], check=True)
-        for name in os.listdir("/work/tmp"):
-            subprocess.run(["rm", "-rf", f"/work/tmp/{name}"], check=True)
+        subprocess.run(["rm", "-rf", "/arena/row"], check=True)
+        for name in os.listdir("/arena/tmp"):
+            subprocess.run(["rm", "-rf", f"/arena/tmp/{name}"], check=True)
 
     def ready(self):
         """Remembers the state that every row has to leave behind."""

@@ -1,0 +1,1 @@
+"""The rows: each module is a class of attacks; see ../README.md."""

@@ -304,7 +304,7 @@ def register(name, make, suffix, readers):
 
 CVES = {"link-then-file-below": "CVE-2026-17106", "link-up-then-file-below": "CVE-2026-17106",
         "hardlink-absolute": "CVE-2026-17106", "hardlink-up": "CVE-2026-17106",
-        "link-replaced-by-directory": "CVE-2026-17106", "whiteout-dot-dot": "CVE-2026-15789",
+        "link-replaced-by-directory": "CVE-2026-17106", "whiteout-dot-dot": "GHSA-32pv",
         "name-dot-dot": "CVE-2026-28406"}
 READERS_ALL = {**READERS, "url-context": read_as_url_context}
 

@@ -404,3 +404,14 @@ def _(t):
     text = "FROM base\nRUN --security=insecure touch /x\n"
     t.build(text, "--allow", "security.insecure")
     t.build(text, expect="fails")
+
+
+@row("onbuild-copies-into-directories-of-the-builder", cve="CVE-2026-28406")
+def _(t):
+    from lib import oci
+    from lib.suite import base_layer
+    places = ["/dev/rbuild", "/dev/pipes", "/dev", "/proc/self/exe", "/proc/self/fd/14", "/sys/x", "/.rbuild", "/run/secrets"]
+    t.context({"file": "x"})
+    for place in places:
+        t.base(oci.Image([base_layer()], {"OnBuild": [f"COPY file {place}", f"ADD file {place}/x"]}))
+        t.build(f"FROM base\nRUN {LOOK}\n")

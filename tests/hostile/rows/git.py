@@ -8,7 +8,7 @@ from lib.suite import File, Link, interrupted, row
 from .checkout import raw
 from .output import SECRET
 
-ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/work/tmp", "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "a",
+ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/arena/tmp", "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "a",
        "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b", "GIT_AUTHOR_DATE": "1000000000 +0000",
        "GIT_COMMITTER_DATE": "1000000000 +0000"}
 

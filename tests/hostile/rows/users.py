@@ -173,7 +173,7 @@ for name, arguments in OUTPUTS.items():
         t.context({"file": "x"})
         t.build(BUILD, *[word.format(f"{t.dir}/shared/out") for word in arguments])
 
-    row(f"output-{name}-through-a-planted-link", cve="CVE-2026-15789")(_planted)
+    row(f"output-{name}-through-a-planted-link", cve="GHSA-g2h8")(_planted)
 
     def _drafts(t, arguments=arguments):
         os.mkdir(f"{t.dir}/shared")
@@ -201,7 +201,7 @@ for name, arguments in OUTPUTS.items():
     row(f"output-{name}-is-a-fifo-without-a-reader")(_fifo)
 
 
-@row("local-output-through-planted-links", cve="CVE-2026-15789")
+@row("local-output-through-planted-links", cve="GHSA-g2h8")
 def _(t):
     """DIR has links under the names that the image has."""
     t.plant(f"{t.dir}/out", {"bin": Link("/srv/open"), "etc": Link("/etc"), "file": Link("/srv/open/file"),
@@ -212,7 +212,7 @@ def _(t):
             "-o", f"{t.dir}/out")
 
 
-@row("local-output-is-a-link", cve="CVE-2026-15789")
+@row("local-output-is-a-link", cve="GHSA-g2h8")
 def _(t):
     os.symlink("/srv/open", f"{t.dir}/out")
     t.context({"file": "x"})
