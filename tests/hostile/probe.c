@@ -250,7 +250,7 @@ static void ignore(int signal) {}
 int main(int count, char **arguments) {
     char line[4096];
     // The host's copy of this program says so when a step gets it to run.
-    if (count > 1 && !strcmp(arguments[count - 1], "say-who-ran")) return puts("A-PROGRAM-OF-THE-HOST-RAN") < 0;
+    if (count > 1 && strcmp(arguments[1], "measure") && !strcmp(arguments[count - 1], "say-who-ran")) return puts("A-PROGRAM-OF-THE-HOST-RAN") < 0;
     if (count > 3 && !strcmp(arguments[1], "measure")) {
         // Signals to the group are for the program; a handler, unlike SIG_IGN, ends with exec.
         for (int number = 1; number < 16; number++) signal(number, ignore);

@@ -253,7 +253,7 @@ class Attempt:
         self._base = "/arena/base"
         self._servers = []
         self.is_host_changed = False
-        self.ended_by_signal = ()
+        self.other_statuses = ()
         self._used_before = self._used()
         os.mkdir(self.ctx)
         self.give(self.dir)
@@ -378,7 +378,7 @@ class Attempt:
             self.fail(f"must succeed, but ended with {result.status}")
         elif expect == "fails" and result.status == 0:
             self.fail("must fail, but succeeded")
-        elif result.status not in (0, 1, 2, 3, 130, *self.ended_by_signal):
+        elif result.status not in (0, 1, 2, 3, 130, *self.other_statuses):
             self.fail(f"ended with status {result.status}")
         if says and not re.search(says, result.text):
             self.fail(f"must say /{says}/")
@@ -432,7 +432,7 @@ class Attempt:
 
 def interrupted(t, start, after=2.0, grace=6.0):
     """Runs a build that may wait for long, and sees that SIGTERM ends it soon."""
-    t.ended_by_signal = (-15, 143)
+    t.other_statuses = (-15, 143)
 
     def stop():
         # The first is the one that was started; it passes the signal on where it has others.
@@ -445,7 +445,7 @@ def interrupted(t, start, after=2.0, grace=6.0):
     timer.start()
     result = start()
     timer.cancel()
-    t.ended_by_signal = ()
+    t.other_statuses = ()
     if result.seconds > after + grace:
         t.count("X", f"SIGTERM was heard after {result.seconds - after:.0f} s")
 

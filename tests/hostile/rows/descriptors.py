@@ -80,7 +80,7 @@ attack("home-of-the-user-is-a-descriptor", f"FROM base\nUSER evil\nRUN cd; {LOOK
 
 
 def ran(t, result, how):
-    if "\nA-PROGRAM-OF-THE-HOST-RAN" in result.text or re.search(r"^#\d+ [\d.]+ A-PROGRAM", result.text, re.M):
+    if re.search(r"(?m)^(#\d+ [\d.]+ )?A-PROGRAM-OF-THE-HOST-RAN", result.text):
         t.count("W", f"a program of the host ran as {how}")
 
 

@@ -15,6 +15,8 @@ from .descriptors import FIRST, LAST, LOOK, UPS, loaders, ran
 
 
 def enter(t, *words, stdin=b"", **more):
+    # It ends with the status of what ran.
+    t.other_statuses = range(256)
     return t.rbuild("enter", *words, stdin=stdin, **more)
 
 
