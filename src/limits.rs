@@ -255,6 +255,10 @@ pub const SPACE_CHECK_BYTES: u64 = 16 << 20;
 /// Files that are created between two looks at the free inodes.
 pub const SPACE_CHECK_FILES: u64 = 1024;
 
+/// Maximum number of times that a path is resolved anew while other processes rename directories on
+/// it: openat2(2) gives up with `EAGAIN` then.
+pub const MAX_RESOLVE_RETRIES: usize = 100;
+
 // Threads: what asks for more waits.
 
 /// Maximum number of connections to an ssh agent's socket that are served at once: each takes a

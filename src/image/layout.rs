@@ -21,7 +21,6 @@ use crate::pathio::{Context as _, PathError};
 use crate::store::Store;
 use crate::tree::{ContentHash, File, FileOrigin, Meta, Node, TreePath};
 
-use super::blob_file::read_regular;
 use super::documents::{Artifact, Packed, index_over, pack_some, packed_layer, try_each};
 use super::{ExportError, ExportOptions, Group, Image, ImageLayer, Result};
 
@@ -110,7 +109,7 @@ pub(super) fn write_folder(
 ) -> Result<Descriptor> {
     let mut layout = Layout::default();
     let top = layout.add(store, &options.group(images), options)?;
-    let index = merged(folder, layout.entries.clone())?;
+    let index = merged(&folder.join(INDEX_FILE), layout.entries.clone())?;
     layout.write(store, folder, &index)?;
     Ok(top)
 }
