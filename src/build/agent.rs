@@ -150,6 +150,8 @@ fn write_message(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests open their own files")]
+
     use std::time::Duration;
 
     use super::*;

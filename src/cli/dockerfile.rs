@@ -163,6 +163,8 @@ pub(super) fn ignore_rules(dockerfile: Option<&FileInside>, context: &Path) -> R
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests make their own files")]
+
     use super::*;
 
     #[test]

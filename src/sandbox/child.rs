@@ -115,27 +115,21 @@ fn apply<'a>(
     ends: Ends<'a>,
     state: &mut State<'a>,
 ) -> std::result::Result<(), Failed> {
-    match op {
-        Prepared::Blanks => state.blanks = Some(make_blanks(child.root)?),
-        Prepared::Mask(path) => mask(child.root, path, state.blanks.as_ref())?,
-        Prepared::CloseDescriptors => {
-            let kept = descriptors::keep_only(state.status, state.launcher)?;
-            (state.status, state.launcher) = (kept.status, kept.launcher);
-        }
-        Prepared::RenewDieWithParent => renew_die_with_parent(state.status)?,
-        Prepared::Verify(expected) => {
-            let wrong = verify::first_wrong(expected, state.root_mount, state.launcher);
-            return wrong.map_or(Ok(()), |part| {
-                Err(Failed { errno: Errno::NOTRECOVERABLE, detail: part.number() })
-            });
-        }
-        op => apply_alone(op, child, ends)?,
+    if let Prepared::Verify(expected) = op {
+        let wrong = verify::first_wrong(expected, state.root_mount, state.launcher);
+        return wrong.map_or(Ok(()), |part| {
+            Err(Failed { errno: Errno::NOTRECOVERABLE, detail: part.number() })
+        });
     }
-    Ok(())
+    Ok(change(op, child, ends, state)?)
 }
 
-/// Applies an operation that leaves nothing for later ones.
-fn apply_alone(op: &Prepared<'_>, child: &Child<'_>, ends: Ends<'_>) -> Result<()> {
+fn change<'a>(
+    op: &Prepared<'_>,
+    child: &'a Child<'_>,
+    ends: Ends<'a>,
+    state: &mut State<'a>,
+) -> Result<()> {
     let root = child.root;
     match op {
         Prepared::PrivatePropagation => rustix::mount::mount_change(
@@ -189,12 +183,11 @@ fn apply_alone(op: &Prepared<'_>, child: &Child<'_>, ends: Ends<'_>) -> Result<(
         Prepared::Capabilities(set) => caps::restrict(*set),
         Prepared::DieWithParent => die_with_parent(child.parent.as_fd()),
         Prepared::ScopeSockets(rules) => rules.map_or(Ok(()), landlock::restrict_self),
-        // Those that leave something are in `apply`.
-        Prepared::Blanks
-        | Prepared::Mask(_)
-        | Prepared::RenewDieWithParent
-        | Prepared::CloseDescriptors
-        | Prepared::Verify(_) => Err(Errno::INVAL),
+        Prepared::Blanks => make_blanks(root).map(|blanks| state.blanks = Some(blanks)),
+        Prepared::Mask(path) => mask(root, path, state.blanks.as_ref()),
+        Prepared::CloseDescriptors => close_descriptors(state),
+        Prepared::RenewDieWithParent => renew_die_with_parent(state.status),
+        Prepared::Verify(_) => Ok(()),
     }
 }
 
@@ -213,7 +206,16 @@ fn resolve(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
 const RETRIES: u32 = 16;
 
 fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
-    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    open_within(root, path, flags, ResolveFlags::empty())
+}
+
+fn open_within(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+    more: ResolveFlags,
+) -> Result<OwnedFd> {
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
     for _ in 0..RETRIES {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), within) {
             Err(Errno::AGAIN) => {}
@@ -249,7 +251,7 @@ fn resolve_or_create(root: BorrowedFd<'_>, target: &Target, is_folder: bool) -> 
     let mut left = target.parts.len();
     for (parent, name) in &target.parts {
         left = left.saturating_sub(1);
-        let folder = open_in(root, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+        let folder = open_to_create_in(root, parent)?;
         let made = if left == 0 && !is_folder {
             let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             rustix::fs::openat(&folder, name.as_c_str(), new, Mode::from(0o644)).map(drop)
@@ -264,6 +266,24 @@ fn resolve_or_create(root: BorrowedFd<'_>, target: &Target, is_folder: bool) -> 
         }
     }
     resolve(root, &target.path)
+}
+
+/// Opens a directory in which a mount point may be made: not one of the rootfs that a link in
+/// another mount leads to. That mount may be a cache, in which another step puts links while this
+/// one starts; what is made through one would stay in this step's layer (CVE-2024-45310).
+fn open_to_create_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match open_within(root, path, directory, ResolveFlags::NO_XDEV) {
+        Err(Errno::XDEV) => {}
+        result => return result,
+    }
+    let opened = open_in(root, path, directory)?;
+    let mount = verify::mount_id(opened.as_fd(), c"");
+    if mount.is_some() && mount != verify::mount_id(root, c"") {
+        Ok(opened)
+    } else {
+        Err(Errno::XDEV)
+    }
 }
 
 /// Makes the descriptor `mount`, of a mount that has no place, lead to `path` in it. Only a mount
@@ -387,6 +407,12 @@ fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     let attributes = mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV | mount::NO_EXEC;
     mount::restrict_tree(tree.as_fd(), attributes)?;
     move_onto(tree.as_fd(), place.as_fd())
+}
+
+fn close_descriptors(state: &mut State<'_>) -> Result<()> {
+    let kept = descriptors::keep_only(state.status, state.launcher)?;
+    (state.status, state.launcher) = (kept.status, kept.launcher);
+    Ok(())
 }
 
 /// What lies over masked files.

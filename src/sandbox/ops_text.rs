@@ -50,13 +50,7 @@ impl fmt::Display for SetupOp {
             Self::Session => f.write_str("start a session"),
             Self::ControllingTerminal => f.write_str("make the terminal that of the session"),
             Self::Umask(mask) => write!(f, "set the umask to {mask:03o}"),
-            Self::Limit(Limit { resource, soft, hard }) => {
-                let shown = |limit: &Option<u64>| {
-                    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
-                };
-                let name = format!("{resource:?}").to_ascii_lowercase();
-                write!(f, "set the limit {name} to {}:{}", shown(soft), shown(hard))
-            }
+            Self::Limit(limit) => write_limit(f, limit),
             Self::Seccomp => f.write_str("load the system call filter"),
             Self::BoundingSet(set) => write!(f, "limit the capabilities to {:x}", set.bits()),
             Self::Become(User { uid, gid, groups }) => {
@@ -82,6 +76,15 @@ impl fmt::Display for MountFlags {
             Self::NoSuidExecDev => "nosuid,noexec,nodev",
         })
     }
+}
+
+fn write_limit(f: &mut fmt::Formatter<'_>, limit: &Limit) -> fmt::Result {
+    let Limit { resource, soft, hard } = limit;
+    let shown = |limit: &Option<u64>| {
+        limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
+    };
+    let name = format!("{resource:?}").to_ascii_lowercase();
+    write!(f, "set the limit {name} to {}:{}", shown(soft), shown(hard))
 }
 
 fn write_mount(

@@ -228,11 +228,7 @@ fn prepare<'a>(op: &'a SetupOp, given: Given<'a, '_>) -> rustix::io::Result<Prep
         }
         SetupOp::Sys { read_only } => Prepared::Sys { read_only: *read_only },
         SetupOp::DevFolder(name) => Prepared::DevFolder(raw(name)?),
-        SetupOp::DevNode(device) => Prepared::DevNode {
-            host: raw(&format!("/dev/{}", device.name))?,
-            name: raw(device.name)?,
-            device: *device,
-        },
+        SetupOp::DevNode(device) => dev_node(*device)?,
         SetupOp::DevLink { name, to } => Prepared::DevLink { name: raw(name)?, to: raw(to)? },
         SetupOp::ReadOnly(path) => Prepared::ReadOnly(raw(path)?),
         SetupOp::Blanks => Prepared::Blanks,
@@ -302,6 +298,11 @@ fn expected(spec: &RunSpec) -> rustix::io::Result<Expected> {
         capabilities: ops::capabilities(spec),
         filtered: !spec.insecure,
     })
+}
+
+fn dev_node(device: Device) -> rustix::io::Result<Prepared<'static>> {
+    let host = raw(&format!("/dev/{}", device.name))?;
+    Ok(Prepared::DevNode { host, name: raw(device.name)?, device })
 }
 
 fn join(view: &View) -> rustix::io::Result<Prepared<'_>> {

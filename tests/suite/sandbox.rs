@@ -96,6 +96,7 @@ scenarios!(
     interpreter_of_a_script_is_not_rbuild,
     interpreter_of_a_program_is_not_rbuild,
     devices_of_the_host_keep_their_modes,
+    mount_point_is_not_made_through_a_link_of_another_mount,
     masks_cannot_be_changed,
     inheritable_capabilities_are_not_passed_on,
 );
@@ -444,6 +445,29 @@ fn devices_of_the_host_keep_their_modes() {
         let _ = std::os::unix::fs::chown(&path, Some(*uid), Some(*gid));
     }
     assert_eq!(after, before);
+}
+
+fn mount_point_is_not_made_through_a_link_of_another_mount() {
+    let fixture = Fixture::new();
+    let cache = fixture.path("cache");
+    fs::create_dir_all(&cache).unwrap();
+    symlink("/etc", cache.join("link")).unwrap();
+    let tmpfs = |target: &str| Mount {
+        target: target.into(),
+        source: MountSource::Tmpfs { bytes: None, mode: 0o755 },
+        read_only: false,
+    };
+    let shared = Mount {
+        target: "/cache".into(),
+        source: MountSource::Path { folder: share(&cache) },
+        read_only: false,
+    };
+    let mut spec = shell("true");
+    spec.mounts = vec![shared, tmpfs("/cache/own/deep"), tmpfs("/cache/link/evil")];
+    let error = run_in(&fixture.overlay(), &spec).unwrap_err();
+    assert_eq!(error.to_string(), "cannot mount a tmpfs on /cache/link/evil (writable), mode 755");
+    assert!(cache.join("own/deep").is_dir(), "what lies in the cache itself is made there");
+    assert!(!fixture.path("upper/etc").exists(), "nothing is left in the layer");
 }
 
 fn masks_cannot_be_changed() {

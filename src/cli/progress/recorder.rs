@@ -50,17 +50,15 @@ impl Recorder {
     }
 
     pub(super) fn event(&mut self, event: &Event) {
-        match event {
-            Event::Output { step, bytes, .. } => {
-                let mut line = Vec::new();
-                self.json.event(event, &mut Out::new(&mut line));
-                self.output.take(*step, bytes.len(), &line, &mut self.lines);
-            }
-            Event::Finished { step, .. } => {
+        if let Event::Output { step, bytes, .. } = event {
+            let mut line = Vec::new();
+            self.json.event(event, &mut Out::new(&mut line));
+            self.output.take(*step, bytes.len(), &line, &mut self.lines);
+        } else {
+            if let Event::Finished { step, .. } = event {
                 self.end_output(*step);
-                self.tell(|json, out| json.event(event, out));
             }
-            _ => self.tell(|json, out| json.event(event, out)),
+            self.tell(|json, out| json.event(event, out));
         }
         self.makes_steps |= matches!(event, Event::Explained { .. });
         // Who looks while a command runs sees it.
