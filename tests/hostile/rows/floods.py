@@ -23,8 +23,8 @@ attack("100000-instructions", lambda: "FROM base\n" + "ENV a=b\n" * 100000, seco
 attack("100000-labels", lambda: "FROM base\n" + "".join(f"LABEL l{n}=v\n" for n in range(20000)), seconds=60)
 attack("10000-args", lambda: "FROM base\n" + "".join(f"ARG a{n}=$a{n - 1}x\n" for n in range(10000)) + "RUN true\n", seconds=30)
 attack("10000-stages", lambda: "FROM base AS s0\n" + "".join(f"FROM s{n} AS s{n + 1}\n" for n in range(10000)), seconds=60)
-attack("10000-stages-that-copy", lambda: "FROM base AS s0\nFROM base AS t\n" + "".join(
-    f"FROM base AS s{n}\nCOPY --from=s{n - 1} /etc/passwd /x\n" for n in range(1, 2000)), seconds=60)
+attack("600-stages-that-copy-in-a-row", lambda: "FROM base AS s0\nFROM base AS t\n" + "".join(
+    f"FROM base AS s{n}\nCOPY --from=s{n - 1} /etc/passwd /x\n" for n in range(1, 600)), seconds=60)
 attack("a-cycle-of-stages", lambda: "FROM b AS a\nFROM a AS b\nFROM base AS c\nCOPY --from=d / /\nFROM base AS d\nCOPY --from=c / /\n")
 attack("copy-from-itself", lambda: "FROM base AS a\nCOPY --from=a / /\n", expect="fails")
 attack("unknown-instructions-100000", lambda: "FROM base\n" + "EVIL x\n" * 100000, expect="fails", seconds=20)
@@ -232,8 +232,9 @@ def _(t):
     os.mkfifo(f"{t.dir}/fifo", 0o666)
     t.give(f"{t.dir}/big")
     t.build("FROM base\nRUN --mount=type=secret,id=s true\n", "--secret", f"id=s,src={t.dir}/big")
-    t.build("FROM base\nRUN --mount=type=secret,id=s : 2; true\n", "--secret", f"id=s,src={t.dir}/fifo", seconds=5)
     t.build("FROM base\nRUN --mount=type=secret,id=s : 3; true\n", "--secret", "id=s,src=/dev/zero", seconds=5)
+    # `<(command)` is a FIFO, so waiting for its writer is right.
+    interrupted(t, lambda: t.build("FROM base\nRUN --mount=type=secret,id=s : 2; true\n", "--secret", f"id=s,src={t.dir}/fifo"))
 
 
 @row("interrupt-ends-a-build-soon", seconds=30)
