@@ -21,7 +21,7 @@
 //! | file system of the store | space and inodes left unused | 2 %, at most 256 MiB and 10,000 | |
 //! | image | index, manifest, config | 16 MiB; from a registry 4 MiB | |
 //! | | layers; nested indexes | 1,000; 4 | |
-//! | | entries of each list of the config; ports | 10,000; 196,608 | |
+//! | | entries of each list of the config; ports | 10,000; 196,605 | |
 //! | | `/etc/passwd`, `/etc/group` | 16 MiB each | |
 //! | layout directory, local cache | files | regular, of the descriptor's size | |
 //! | cache document | bytes | 64 MiB | |
@@ -214,7 +214,7 @@ pub const MAX_CONFIG_ENTRIES: usize = 10_000;
 
 /// Exposed ports in an image's config: all that exist of TCP, UDP and SCTP. Images of telephone
 /// systems expose ranges of 10,000.
-pub const MAX_EXPOSED_PORTS: usize = 3 * 65_536;
+pub const MAX_EXPOSED_PORTS: usize = 3 * 65_535;
 
 // Files of an image or of a step's root, which rbuild reads whole.
 

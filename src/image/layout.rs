@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use serde::Serialize;
 
 use crate::archive::TarWriter;
@@ -168,6 +168,10 @@ impl Layout {
     fn remove_others(&self, folder: &Path) -> Result<()> {
         let shown = folder.join(BLOBS);
         let blobs = open_blobs(&open_tree(folder)?, folder)?;
+        // The descriptor of the path alone cannot be listed.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let blobs =
+            rustix::fs::openat(&blobs, ".", flags, Mode::empty()).context("open", &shown)?;
         for entry in rustix::fs::Dir::read_from(&blobs).context("list", &shown)? {
             let entry = entry.context("list", &shown)?;
             let name = entry.file_name();

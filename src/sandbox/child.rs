@@ -9,16 +9,17 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-};
+use rustix::mount::MountPropagationFlags;
 use rustix::process::Signal;
 
-use super::ops::Device;
-use super::prepare::{Child, Filesystem, Prepared, Target};
+use super::mounts::{
+    attach_root, locate, make_blanks, make_device, make_read_only, mask, mount_filesystem,
+    mount_sys, move_onto, open_in, resolve, resolve_or_create,
+};
+use super::prepare::{Child, Prepared};
 use super::streams::Ends;
-use super::sys::{clone, descriptors, exec, filter, landlock, mount, net, signal};
-use super::{caps, keep, pivot, rootfs, verify};
+use super::sys::{clone, descriptors, exec, filter, landlock, net, signal};
+use super::{caps, keep, pivot, verify};
 
 /// What the child tells its parent when it cannot execute the command: three words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +72,7 @@ struct State<'a> {
     launcher: BorrowedFd<'a>,
     /// The id of the rootfs's mount, which does not change when it is moved.
     root_mount: Option<u64>,
-    /// The tmpfs of [`BLANK_FILE`] and [`BLANK_DIRECTORY`].
+    /// The tmpfs of an empty file and an empty directory.
     blanks: Option<OwnedFd>,
 }
 
@@ -191,259 +192,10 @@ fn change<'a>(
     }
 }
 
-/// Mounts the rootfs over the old root folder, and not at some place in it: so the host's disk
-/// has nothing to offer. Paths still lead into the old root, only `root` leads into the new one.
-fn attach_root(root: BorrowedFd<'_>) -> Result<()> {
-    rustix::mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-}
-
-/// A descriptor of `path` in the rootfs: no symbolic link of an image leads out of it.
-fn resolve(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
-    open_in(root, path, OFlags::PATH | OFlags::CLOEXEC)
-}
-
-/// How often a lookup is repeated that a rename elsewhere has disturbed.
-const RETRIES: u32 = 16;
-
-fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
-    open_within(root, path, flags, ResolveFlags::empty())
-}
-
-fn open_within(
-    root: BorrowedFd<'_>,
-    path: &CStr,
-    flags: OFlags,
-    more: ResolveFlags,
-) -> Result<OwnedFd> {
-    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-    for _ in 0..RETRIES {
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), within) {
-            Err(Errno::AGAIN) => {}
-            result => return result,
-        }
-    }
-    Err(Errno::AGAIN)
-}
-
-fn resolve_or_create_folder(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match open_in(root, path, folder) {
-        Err(Errno::NOENT) => {
-            // Only top folders such as /proc are missing and made: the name is in the root itself,
-            // and a link of that name is an error.
-            let name = path.to_bytes_with_nul();
-            let name = name.strip_prefix(b"/").unwrap_or(name);
-            let name = CStr::from_bytes_with_nul(name).map_err(|_error| Errno::INVAL)?;
-            rustix::fs::mkdirat(root, name, Mode::from(0o755))?;
-            open_in(root, path, folder)
-        }
-        result => result,
-    }
-}
-
-/// Resolves a mount point; makes it, and the folders above it, where they are missing. A link
-/// that leads nowhere is an error.
-fn resolve_or_create(root: BorrowedFd<'_>, target: &Target, is_folder: bool) -> Result<OwnedFd> {
-    match resolve(root, &target.path) {
-        Err(Errno::NOENT) => {}
-        result => return result,
-    }
-    let mut left = target.parts.len();
-    for (parent, name) in &target.parts {
-        left = left.saturating_sub(1);
-        let folder = open_to_create_in(root, parent)?;
-        let made = if left == 0 && !is_folder {
-            let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::openat(&folder, name.as_c_str(), new, Mode::from(0o644)).map(drop)
-        } else {
-            rustix::fs::mkdirat(&folder, name.as_c_str(), Mode::from(0o755))
-        };
-        match made {
-            Err(Errno::EXIST) | Ok(()) => {}
-            // A folder that is there may lie in what cannot be written to.
-            Err(Errno::ROFS) if left > 0 => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    resolve(root, &target.path)
-}
-
-/// Opens a directory in which a mount point may be made: not one of the rootfs that a link in
-/// another mount leads to. That mount may be a cache, in which another step puts links while this
-/// one starts; what is made through one would stay in this step's layer (CVE-2024-45310).
-fn open_to_create_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match open_within(root, path, directory, ResolveFlags::NO_XDEV) {
-        Err(Errno::XDEV) => {}
-        result => return result,
-    }
-    let opened = open_in(root, path, directory)?;
-    let mount = verify::mount_id(opened.as_fd(), c"");
-    if mount.is_some() && mount != verify::mount_id(root, c"") {
-        Ok(opened)
-    } else {
-        Err(Errno::XDEV)
-    }
-}
-
-/// Makes the descriptor `mount`, of a mount that has no place, lead to `path` in it. Only a mount
-/// that has a place in this namespace can be cloned in part (before Linux 6.15), so it gets one
-/// on top of the old root, and goes with it.
-fn locate(mount: BorrowedFd<'_>, path: &CStr, attributes: u64) -> Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    match rustix::mount::move_mount(mount, c"", CWD, c"/", flags) {
-        // It has its place: another part of it was located before.
-        Ok(()) | Err(Errno::LOOP) => {}
-        Err(errno) => return Err(errno),
-    }
-    let place = resolve(mount, path)?;
-    let part = clone_path(place.as_fd(), c"", OpenTreeFlags::AT_EMPTY_PATH)?;
-    mount::restrict_tree(part.as_fd(), attributes)?;
-    mount::replace(mount, part.as_fd())
-}
-
-fn move_onto(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<()> {
-    let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(mount, c"", place, c"", whole)
-}
-
-fn mount_filesystem(root: BorrowedFd<'_>, filesystem: &Filesystem) -> Result<()> {
-    let Filesystem { kind, options, attributes, target } = filesystem;
-    let context = rustix::mount::fsopen(kind.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in options {
-        if value.is_empty() {
-            rustix::mount::fsconfig_set_flag(context.as_fd(), key.as_c_str())?;
-        } else {
-            rustix::mount::fsconfig_set_string(context.as_fd(), key.as_c_str(), value.as_c_str())?;
-        }
-    }
-    rustix::mount::fsconfig_create(context.as_fd())?;
-    let mount =
-        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, *attributes)?;
-    let place = resolve_or_create(root, target, true)?;
-    move_onto(mount.as_fd(), place.as_fd())
-}
-
-const NOTHING_SPECIAL: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
-    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
-    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
-
-/// A user namespace that shares the host's network may not mount a sysfs: it then gets the
-/// host's, and where even that is refused, none.
-fn mount_sys(root: BorrowedFd<'_>, read_only: bool) -> Result<()> {
-    let place = resolve_or_create_folder(root, c"/sys")?;
-    let attributes = if read_only {
-        NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_RDONLY)
-    } else {
-        NOTHING_SPECIAL
-    };
-    let mount = match new_sysfs(attributes) {
-        Err(Errno::PERM | Errno::ACCESS | Errno::NODEV) => host_sys(read_only),
-        result => result,
-    };
-    match mount {
-        Ok(mount) => move_onto(mount.as_fd(), place.as_fd()),
-        Err(Errno::PERM | Errno::ACCESS | Errno::NOENT | Errno::INVAL) => Ok(()),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn new_sysfs(attributes: MountAttrFlags) -> Result<OwnedFd> {
-    let context = rustix::mount::fsopen(c"sysfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    rustix::mount::fsconfig_create(context.as_fd())?;
-    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-}
-
-fn host_sys(read_only: bool) -> Result<OwnedFd> {
-    let tree = clone_path(CWD, c"/sys", OpenTreeFlags::AT_RECURSIVE)?;
-    mount::restrict_tree(tree.as_fd(), if read_only { mount::READ_ONLY } else { 0 })?;
-    Ok(tree)
-}
-
-fn clone_path(folder: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<OwnedFd> {
-    let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    rustix::mount::open_tree(folder, path, copy | more)
-}
-
-/// Makes a device that is the step's own: what the step does to its mode or owner stays with it.
-/// `/dev` itself is mounted `nodev`, so the node is mounted over itself without that flag.
-fn make_device(root: BorrowedFd<'_>, host: &CStr, name: &CStr, device: Device) -> Result<()> {
-    let dev = resolve(root, c"/dev")?;
-    let (major, minor) = device.number;
-    let number = rustix::fs::makedev(major, minor);
-    let mode = Mode::from(0o666);
-    match rustix::fs::mknodat(dev.as_fd(), name, FileType::CharacterDevice, mode, number) {
-        Ok(()) => {}
-        Err(Errno::PERM) => return bind_device(dev.as_fd(), host, name),
-        Err(errno) => return Err(errno),
-    }
-    let own = clone_path(dev.as_fd(), name, OpenTreeFlags::empty())?;
-    mount::allow_devices(own.as_fd())?;
-    move_onto(own.as_fd(), open_path(dev.as_fd(), name)?.as_fd())
-}
-
-/// Shows a device of the host, read-only: its inode belongs to the host.
-fn bind_device(dev: BorrowedFd<'_>, host: &CStr, name: &CStr) -> Result<()> {
-    let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    drop(rustix::fs::openat(dev, name, new, Mode::from(0o666))?);
-    let device = clone_path(CWD, host, OpenTreeFlags::empty())?;
-    mount::restrict_tree(device.as_fd(), mount::READ_ONLY | mount::NO_SUID | mount::NO_EXEC)?;
-    move_onto(device.as_fd(), open_path(dev, name)?.as_fd())
-}
-
-/// Opens a name in `directory` that this process has just made.
-fn open_path(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, name, flags, Mode::empty())
-}
-
-fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
-    let place = match resolve(root, path) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        place => place?,
-    };
-    let whole = OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
-    let tree = clone_path(place.as_fd(), c"", whole)?;
-    let attributes = mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV | mount::NO_EXEC;
-    mount::restrict_tree(tree.as_fd(), attributes)?;
-    move_onto(tree.as_fd(), place.as_fd())
-}
-
 fn close_descriptors(state: &mut State<'_>) -> Result<()> {
     let kept = descriptors::keep_only(state.status, state.launcher)?;
     (state.status, state.launcher) = (kept.status, kept.launcher);
     Ok(())
-}
-
-/// What lies over masked files.
-const BLANK_FILE: &CStr = c"file";
-/// What lies over masked directories.
-const BLANK_DIRECTORY: &CStr = c"directory";
-
-/// Mounts a read-only tmpfs with [`BLANK_FILE`] and [`BLANK_DIRECTORY`] on `/proc`, where the
-/// step's own procfs will hide it.
-fn make_blanks(root: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let blanks = rootfs::detached_tmpfs()?;
-    let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    drop(rustix::fs::openat(&blanks, BLANK_FILE, new, Mode::from(0o444))?);
-    rustix::fs::mkdirat(&blanks, BLANK_DIRECTORY, Mode::from(0o555))?;
-    let attributes = mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV | mount::NO_EXEC;
-    mount::restrict_tree(blanks.as_fd(), attributes)?;
-    move_onto(blanks.as_fd(), resolve_or_create_folder(root, c"/proc")?.as_fd())?;
-    Ok(blanks)
-}
-
-fn mask(root: BorrowedFd<'_>, path: &CStr, blanks: Option<&OwnedFd>) -> Result<()> {
-    let place = match resolve(root, path) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        place => place?,
-    };
-    let about = rustix::fs::fstat(&place)?;
-    let is_directory = FileType::from_raw_mode(about.st_mode).is_dir();
-    let name = if is_directory { BLANK_DIRECTORY } else { BLANK_FILE };
-    let blanks = blanks.ok_or(Errno::INVAL)?.as_fd();
-    // The clone has the attributes of its mount.
-    move_onto(clone_path(blanks, name, OpenTreeFlags::empty())?.as_fd(), place.as_fd())
 }
 
 /// Enters the working directory, which an image or a Dockerfile names: never by a magic link such

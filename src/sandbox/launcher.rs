@@ -9,13 +9,17 @@
 //! The paths to try are part of the file. So the command's arguments and environment reach it
 //! unchanged, and no limit on their size shrinks.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::{Errno, Result};
 
+use super::prepare::c_string;
 use super::rootfs;
+use super::spec::{RunSpec, SandboxError};
 use super::sys::{launcher, mount};
 
 /// The exit status of a launcher that was started by the command itself.
@@ -46,6 +50,31 @@ pub(super) fn make(programs: &[CString]) -> Result<OwnedFd> {
         made => made,
     }
 }
+
+/// The paths at which execvp(3) would look for the program.
+pub(super) fn programs(spec: &RunSpec) -> std::result::Result<Vec<CString>, SandboxError> {
+    let Some(program) = spec.argv.first().filter(|program| !program.is_empty()) else {
+        return Err(SandboxError::NotFound {
+            argv0: spec.argv.first().cloned().unwrap_or_default(),
+        });
+    };
+    if program.as_bytes().contains(&b'/') {
+        return Ok(vec![c_string("execute", program)?]);
+    }
+    let path = spec.env.iter().rev().find(|(name, _)| name == "PATH");
+    let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
+    path.as_bytes()
+        .split(|byte| *byte == b':')
+        .map(|folder| match folder {
+            b"" => Path::new(".").join(program),
+            folder => Path::new(OsStr::from_bytes(folder)).join(program),
+        })
+        .map(|candidate| c_string("execute", candidate.as_os_str()))
+        .collect()
+}
+
+/// Where programs are looked for when the environment does not say: docker's own default.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A memfd that cannot be changed any more.
 fn sealed(image: &[u8]) -> Result<OwnedFd> {

@@ -8,9 +8,11 @@
 
 mod caps;
 mod child;
+mod devices;
 mod idmap;
 mod keep;
 mod launcher;
+mod mounts;
 mod ops;
 mod ops_text;
 mod pivot;
@@ -25,8 +27,9 @@ mod terminal;
 mod verify;
 
 pub use caps::may_raise_limits;
+pub use devices::Device;
 pub use idmap::{Entered, enter_user_namespace, in_user_namespace};
-pub use ops::{Device, MountFlags, SetupOp, rootfs_ops};
+pub use ops::{MountFlags, SetupOp, rootfs_ops};
 pub use rootfs::{MAX_LOWERS, Rootfs, memory_folder, merged_folders};
 pub use run::{Attending, Ran, run, run_attended};
 pub use spec::{

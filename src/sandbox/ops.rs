@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rustix::thread::CapabilitySet;
 
 use super::caps;
+use super::devices::{DEV_FOLDERS, DEVICES, Device, LINKS};
 use super::spec::{Limit, Mount, MountSource, Network, RunSpec, Streams, User, View};
 
 /// One operation of a step's setup. Paths are absolute in the rootfs and resolved inside it,
@@ -136,15 +137,6 @@ pub enum SetupOp {
     Verify,
 }
 
-/// A device that every container has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Device {
-    /// Its name in `/dev`.
-    pub name: &'static str,
-    /// Its major and minor number (Documentation/admin-guide/devices.txt).
-    pub number: (u32, u32),
-}
-
 /// What a mount does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountFlags {
@@ -155,32 +147,6 @@ pub enum MountFlags {
     /// Setuid programs, executing and devices.
     NoSuidExecDev,
 }
-
-/// Devices that a container has.
-const DEVICES: [Device; 6] = [
-    NULL,
-    Device { name: "zero", number: (1, 5) },
-    Device { name: "full", number: (1, 7) },
-    Device { name: "random", number: (1, 8) },
-    Device { name: "urandom", number: (1, 9) },
-    Device { name: "tty", number: (5, 0) },
-];
-
-/// The device that a step reads when it has no input.
-pub(super) const NULL: Device = Device { name: "null", number: (1, 3) };
-
-/// Links in `/dev`, as docker makes them.
-const LINKS: [(&str, &str); 6] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
-    ("ptmx", "pts/ptmx"),
-];
-
-/// Folders in `/dev`, for file systems of their own.
-const DEV_FOLDERS: [&str; 3] = ["pts", "shm", "mqueue"];
 
 /// What docker hides: it tells of, or changes, the host.
 const MASKED: [&str; 12] = [

@@ -12,8 +12,9 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::process::{Gid, PidfdFlags, Resource, Rlimit, Uid};
 use rustix::thread::CapabilitySet;
 
+use super::devices::Device;
 use super::launcher;
-use super::ops::{self, DEV_PTS, Device, MountFlags, SetupOp};
+use super::ops::{self, DEV_PTS, MountFlags, SetupOp};
 use super::rootfs::Rootfs;
 use super::seccomp;
 use super::spec::{Kept, Limit, Mount, MountSource, RunSpec, SandboxError, View};
@@ -165,7 +166,7 @@ pub(super) fn child<'a>(
     let me = rustix::process::getpid();
     let parent = rustix::process::pidfd_open(me, PidfdFlags::empty())
         .map_err(|errno| SandboxError::setup("open a descriptor of this process", errno))?;
-    let programs = programs(spec)?;
+    let programs = launcher::programs(spec)?;
     let launcher = launcher::make(&programs)
         .map_err(|errno| SandboxError::setup("make the program that starts the command", errno))?;
     Ok(Child {
@@ -179,32 +180,7 @@ pub(super) fn child<'a>(
     })
 }
 
-/// The paths at which execvp(3) would look for the program.
-fn programs(spec: &RunSpec) -> Result<Vec<CString>, SandboxError> {
-    let Some(program) = spec.argv.first().filter(|program| !program.is_empty()) else {
-        return Err(SandboxError::NotFound {
-            argv0: spec.argv.first().cloned().unwrap_or_default(),
-        });
-    };
-    if program.as_bytes().contains(&b'/') {
-        return Ok(vec![c_string("execute", program)?]);
-    }
-    let path = spec.env.iter().rev().find(|(name, _)| name == "PATH");
-    let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
-    path.as_bytes()
-        .split(|byte| *byte == b':')
-        .map(|folder| match folder {
-            b"" => Path::new(".").join(program),
-            folder => Path::new(OsStr::from_bytes(folder)).join(program),
-        })
-        .map(|candidate| c_string("execute", candidate.as_os_str()))
-        .collect()
-}
-
-/// Where programs are looked for when the environment does not say: docker's own default.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-fn c_string(what: &str, text: &OsStr) -> Result<CString, SandboxError> {
+pub(super) fn c_string(what: &str, text: &OsStr) -> Result<CString, SandboxError> {
     CString::new(text.as_bytes()).map_err(|error| {
         SandboxError::setup(format!("{what} `{}`", text.display()), std::io::Error::from(error))
     })

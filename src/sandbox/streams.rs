@@ -9,7 +9,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Gid, Uid};
 
 use super::child::Report;
-use super::ops::NULL;
+use super::devices::NULL;
 use super::run::{Attending, Step};
 use super::spec::{Output, SandboxError, Streams};
 use super::terminal::Terminal;
