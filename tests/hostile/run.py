@@ -33,6 +33,9 @@ def arguments():
     parser.add_argument("--mode", choices=("root", "user", "both"), default="both")
     # More workers than processors: many rows wait for a server that stalls.
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), metavar="N")
+    parser.add_argument("--brief", action="store_true",
+                        help="as one user only where it makes no difference who runs rbuild: "
+                        + ", ".join(sorted(suite.SAME_FOR_ALL_USERS)))
     parser.add_argument("--list", action="store_true", help="print the rows and run nothing")
     parser.add_argument("--json", metavar="FILE", help="write what came of each row")
     parser.add_argument("-v", "--verbose", action="store_true", help="a line for each row")
@@ -79,7 +82,8 @@ def main():
 def attack(options, rows, work, program, probe):
     modes = ("root", "user") if options.mode == "both" else (options.mode,)
     # Long rows first: the workers then end together.
-    tasks = [(row, mode) for mode in modes for row in rows if mode in row.modes]
+    tasks = [(row, mode) for mode in modes for row in rows
+             if mode in row.modes and not (options.brief and is_repetition(row, mode))]
     tasks.sort(key=lambda task: -task[0].seconds)
     results, lock, started = [], threading.Lock(), time.monotonic()
 
@@ -119,6 +123,10 @@ def attack(options, rows, work, program, probe):
     for thread in threads:
         thread.join()
     return closing(options, rows, results, time.monotonic() - started)
+
+
+def is_repetition(row, mode):
+    return mode == "user" and "root" in row.modes and row.cls in suite.SAME_FOR_ALL_USERS
 
 
 def start_worker(root, program, probe):

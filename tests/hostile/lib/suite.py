@@ -19,6 +19,10 @@ from .http import Server
 from .world import HOMES, RBUILD, USER
 
 ROWS = {}
+
+# Classes whose attacks meet the same code whoever runs rbuild: what reads text and answers of servers.
+SAME_FOR_ALL_USERS = {"caches", "floods", "git", "output", "registry"}
+
 COUNTERS = ("R", "W", "X", "P")
 
 
