@@ -26,6 +26,20 @@ pub enum StoreError {
         /// The number that this rbuild knows.
         known: &'static str,
     },
+    /// Others can put another directory in the place of the store.
+    #[error(
+        "{} cannot be used as a store: {reason}, and can so be replaced by others; {remedy}, or give \
+         another directory with --root DIR",
+        path.display()
+    )]
+    Replaceable {
+        /// The store's directory.
+        path: PathBuf,
+        /// Which directory above it is open to whom.
+        reason: String,
+        /// What closes it.
+        remedy: String,
+    },
     /// Others could have written into the store.
     #[error(
         "{} cannot be used as a store: {reason}; run rbuild as the owner of the store, or give another \

@@ -48,7 +48,8 @@ const FILES: [&str; 7] = [
 /// link.
 ///
 /// # Errors
-/// [`StoreError::Unsafe`] when others could have written into it; the kernel's, with the path.
+/// [`StoreError::Unsafe`] when others could have written into it, [`StoreError::Replaceable`] when
+/// they can put another directory in its place; the kernel's, with the path.
 pub(super) fn open(root: &Path) -> Result<PathBuf, StoreError> {
     if matches!(rustix::fs::stat(root), Err(Errno::NOENT)) {
         create_directories(root)?;
@@ -69,15 +70,20 @@ fn check_parents(path: &Path) -> Result<(), StoreError> {
     for parent in path.ancestors().skip(1) {
         let stat = rustix::fs::stat(parent).context("examine", parent)?;
         let owner = stat.st_uid;
-        let refused = |reason: String| {
-            let reason = format!("it is below {}, {reason}", parent.display());
-            Err(StoreError::Unsafe { path: path.to_owned(), reason })
+        let shown = parent.display();
+        let refused = |which: &str, remedy: String| {
+            let reason = format!("it is below {shown}, which {which}");
+            Err(StoreError::Replaceable { path: path.to_owned(), reason, remedy })
         };
         if !is_trusted_owner(owner).context("examine", Path::new("/"))? {
-            return refused(format!("which belongs to user {owner}, who can replace it"));
+            let which = format!("belongs to user {owner}");
+            return refused(&which, "make that directory your own with `chown`".to_owned());
         }
         if stat.st_mode & EVERYONE_WRITES != 0 && stat.st_mode & STICKY == 0 {
-            return refused("which everybody can write to".to_owned());
+            return refused(
+                "everybody can write to",
+                format!("close it with `chmod go-w {shown}`"),
+            );
         }
     }
     Ok(())
