@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::progress::has_effect;
 use crate::oci::{Healthcheck, ImageConfig};
 
 /// A member of the config that says something.
@@ -81,14 +82,14 @@ fn healthcheck(check: &Healthcheck) -> String {
     if details.is_empty() { test } else { format!("{test} ({})", details.join(", ")) }
 }
 
-/// Text of others in one line from which nothing is missing: control characters are escaped.
+/// Text of others in one line from which nothing is missing: what has an effect is escaped.
 pub(super) fn one_line(text: &str) -> String {
-    if !text.contains(char::is_control) {
+    if !text.contains(has_effect) {
         return text.to_owned();
     }
     let mut line = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if has_effect(c) { line.extend(c.escape_default()) } else { line.push(c) }
     }
     line
 }

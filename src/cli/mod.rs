@@ -71,7 +71,7 @@ pub fn main() -> Exit {
     }
     let arguments = match args::parse(typed) {
         Ok(arguments) => arguments,
-        Err(error) => return report::usage(&error),
+        Err(error) => return report::usage(&error, environment.colour),
     };
     environment.registry_flags = arguments.global.registries.clone();
     if environment.registry_flags.is_given() && !arguments.command.asks_registries() {

@@ -6,6 +6,7 @@ mod json;
 mod kept_output;
 mod live;
 mod marks;
+mod out;
 mod plain;
 mod recorder;
 pub(super) mod redact;
@@ -15,7 +16,7 @@ mod summary;
 mod tally;
 mod text;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -34,6 +35,7 @@ use grouped::Grouped;
 use json::Json;
 use live::Live;
 use marks::{Marks, token};
+use out::Out;
 use plain::Plain;
 use recorder::Recorder;
 use summary::Summary;
@@ -43,29 +45,10 @@ pub(super) use crate::diag::size;
 pub(super) use live::{FRAME, TerminalHandle};
 pub(super) use result::{Requested, Result};
 pub(super) use style::Progress;
-pub(super) use text::{Lines, shown};
+pub(super) use text::{Lines, has_effect, shown, shown_json};
 
 /// Hex digits of a build's id.
 const BUILD_ID_DIGITS: usize = 8;
-
-/// Takes lines; that nobody reads them is no reason to fail.
-pub(super) struct Out<'a>(&'a mut dyn Write);
-
-impl<'a> Out<'a> {
-    fn new(to: &'a mut dyn Write) -> Self {
-        Self(to)
-    }
-
-    /// Several lines, of which some may be what a step printed or a Dockerfile holds.
-    fn lines(&mut self, text: &str, colours: bool) {
-        text.trim_end().split('\n').for_each(|line| self.line(&text::shown(line, colours)));
-    }
-
-    fn line(&mut self, text: &str) {
-        // In one piece, so that other processes' lines do not come between.
-        let _nobody_reads = self.0.write_all(format!("{text}\n").as_bytes());
-    }
-}
 
 /// Shows what happens. One at a time writes; when it goes, all is said.
 #[derive(Debug)]

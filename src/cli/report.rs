@@ -120,10 +120,17 @@ pub(super) fn complaint(complaint: &Complaint, colours: bool) -> Exit {
 }
 
 /// Shows what clap has to say: help and version go to standard output and are no error.
-pub(super) fn usage(error: &clap::Error) -> Exit {
-    // That nobody reads is no reason to fail.
-    let _shown = error.print();
-    if error.use_stderr() { Exit::Usage } else { Exit::Success }
+pub(super) fn usage(error: &clap::Error, colours: bool) -> Exit {
+    if !error.use_stderr() {
+        // That nobody reads is no reason to fail.
+        let _shown = error.print();
+        return Exit::Success;
+    }
+    // It repeats arguments, which in a script may be others' words.
+    let text = error.render();
+    let text = if colours { text.ansi().to_string() } else { text.to_string() };
+    lines(text.trim_end_matches('\n'), colours);
+    Exit::Usage
 }
 
 /// Shows a remark.

@@ -4,31 +4,52 @@ use std::fmt::Arguments;
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
+use serde_json::Value;
+
 use super::Exit;
-use super::progress::shown;
+use super::progress::{shown, shown_json};
 use super::report::Complaint;
 
 /// Why not all was printed.
 static ERROR: OnceLock<io::Error> = OnceLock::new();
 
-/// Prints a line, as `println!` does; but that nobody reads any more, as behind `| head`, is no reason to
-/// fail, and other errors are told at the end.
+/// Prints lines for people, as `println!` does; but without what has an effect on a terminal, whoever's
+/// words they are. That nobody reads any more, as behind `| head`, is no reason to fail, and other
+/// errors are told at the end.
 macro_rules! say {
-    () => { $crate::cli::stdout::print(format_args!("\n")) };
-    ($($text:tt)*) => { $crate::cli::stdout::print(format_args!("{}\n", format_args!($($text)*))) };
+    () => { $crate::cli::stdout::print(format_args!("")) };
+    ($($text:tt)*) => { $crate::cli::stdout::print(format_args!($($text)*)) };
 }
 pub(super) use say;
 
-/// Prints a text as it is.
+/// Prints lines without colours.
 pub(super) fn print(text: Arguments<'_>) {
-    let mut stdout = io::stdout().lock();
-    done(stdout.write_fmt(text).and_then(|()| stdout.flush()));
+    text.to_string().split('\n').for_each(|text| line(text, false));
 }
 
-/// Prints lines of which some may be others' words: without control characters, but for colours
-/// where they are shown.
+/// Prints a line, with its colours if `colours`.
+pub(super) fn line(text: &str, colours: bool) {
+    exact(&shown(text, colours));
+}
+
+/// Prints lines, with their colours if `colours`.
 pub(super) fn lines(text: &str, colours: bool) {
-    text.lines().for_each(|line| say!("{}", shown(line, colours)));
+    text.lines().for_each(|text| line(text, colours));
+}
+
+/// Prints a document over several lines.
+pub(super) fn json(document: &Value) {
+    exact(&shown_json(&format!("{document:#}")));
+}
+
+/// Prints a document in one line.
+pub(super) fn json_line(document: &Value) {
+    exact(&shown_json(&document.to_string()));
+}
+
+/// Prints a line as it is.
+fn exact(line: &str) {
+    bytes(format!("{line}\n").as_bytes());
 }
 
 /// Prints bytes as they are; says whether more could be printed. What is wrong is told at the end.

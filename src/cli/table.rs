@@ -1,5 +1,7 @@
 //! Columns of text, as docker's lists have them.
 
+use super::progress::shown;
+
 /// Blanks between two columns.
 const GAP: usize = 3;
 
@@ -19,9 +21,9 @@ pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// A row out of anything that can be shown.
+/// A row out of anything that can be shown. What will not be seen takes no room.
 pub(super) fn row<const N: usize>(cells: [&dyn ToString; N]) -> Vec<String> {
-    cells.iter().map(|cell| cell.to_string()).collect()
+    cells.iter().map(|cell| shown(&cell.to_string(), false).into_owned()).collect()
 }
 
 #[cfg(test)]
@@ -32,5 +34,7 @@ mod tests {
     fn columns_are_as_wide_as_they_must_be() {
         let rows = [row([&"A", &"B"]), row([&"longer…", &1]), row([&"x"])];
         assert_eq!(lines(&rows), ["A         B", "longer…   1", "x"]);
+        let rows = [row([&"a\u{202e}\u{1b}[1mb", &"c"]), row([&"xyz", &"d"])];
+        assert_eq!(lines(&rows), ["ab    c", "xyz   d"]);
     }
 }

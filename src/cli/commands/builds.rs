@@ -178,7 +178,7 @@ fn list(store: &Store, args: &ListArgs, now_s: i64) -> Result<()> {
         // A build that ends meanwhile may forget the oldest.
         let Some(build) = Build::read_if_there(record, Logs::Skip)? else { continue };
         if args.json {
-            say!("{}", build.json());
+            stdout::json_line(&build.json());
             continue;
         }
         let (n_steps, n_cached) = build.recorded.counts();
@@ -346,9 +346,9 @@ fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> {
         let mut last = 0.0;
         for (at, bytes) in step.printed.pieces() {
             last = *at;
-            lines.push(bytes, |line| say!("#{id} {at:.3} {}", shown(line, colours)));
+            lines.push(bytes, |line| stdout::line(&format!("#{id} {at:.3} {line}"), colours));
         }
-        lines.end(|line| say!("#{id} {last:.3} {}", shown(line, colours)));
+        lines.end(|line| stdout::line(&format!("#{id} {last:.3} {line}"), colours));
         say!("#{id} {}", end(step));
     }
     Ok(())
@@ -361,7 +361,7 @@ fn print(step: &Step, colours: bool) {
         pieces.all(|bytes| stdout::bytes(bytes));
         return;
     }
-    let show = |line: &str| say!("{}", shown(line, colours));
+    let show = |line: &str| stdout::line(line, colours);
     let mut lines = Lines::default();
     pieces.for_each(|bytes| lines.push(bytes, show));
     lines.end(show);

@@ -132,7 +132,7 @@ impl Look<'_> {
         if what == Inspection::Targets {
             match format {
                 Format::Text => stdout::lines(&targets_text(&stages), false),
-                Format::Json | Format::Sarif => say!("{:#}", self.targets_json(&stages)),
+                Format::Json | Format::Sarif => stdout::json(&self.targets_json(&stages)),
             }
             return Ok(());
         }
@@ -145,7 +145,7 @@ impl Look<'_> {
         };
         match format {
             Format::Text => stdout::lines(&outline_text(&outline), false),
-            Format::Json | Format::Sarif => say!("{:#}", self.outline_json(&outline)),
+            Format::Json | Format::Sarif => stdout::json(&self.outline_json(&outline)),
         }
         Ok(())
     }
@@ -179,8 +179,8 @@ impl Look<'_> {
         })?;
         let (found, source) = (redact::diagnostics(&found), redact::source(self.source()));
         match format {
-            Format::Json => say!("{:#}", self.check_json(&found)),
-            Format::Sarif => say!("{:#}", sarif::log(&found, &source, &self.input.path)),
+            Format::Json => stdout::json(&self.check_json(&found)),
+            Format::Sarif => stdout::json(&sarif::log(&found, &source, &self.input.path)),
             Format::Text if found.is_empty() => say!("no warnings"),
             Format::Text => {
                 let text = diag::render(&found, &source, self.style());

@@ -7,7 +7,7 @@ mod page;
 use super::{Complaint, Environment, Exit, Global, find, inspect, open_store};
 use crate::cli::image_view::ImageView;
 use crate::cli::look_args::DiffArgs;
-use crate::cli::stdout::say;
+use crate::cli::stdout::{self, say};
 use crate::image::{Image, Loaded};
 use crate::store::Store;
 
@@ -26,7 +26,7 @@ pub(in crate::cli) fn run(
     let (old, new) = (view(&store, old, &args.old)?, view(&store, new, &args.new)?);
     let difference = Difference::of(&old, &new);
     if args.json {
-        say!("{:#}", document::of(&difference));
+        stdout::json(&document::of(&difference));
     } else {
         page::lines(&difference, args).iter().for_each(|line| say!("{line}"));
     }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::images::{SHORT_ID, ago};
 use super::{Complaint, Environment, Exit, Global, open_store};
-use crate::cli::progress::size;
-use crate::cli::stdout::say;
+use crate::cli::progress::{has_effect, size};
+use crate::cli::stdout::{self, say};
 use crate::cli::store_args::DuArgs;
 use crate::cli::table::{self, row};
 use crate::oci::Reference;
@@ -37,7 +37,7 @@ pub(in crate::cli) fn run(
     let store = open_store(global, environment)?;
     let usage = store.usage().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     if args.json {
-        say!("{:#}", to_json(&usage));
+        stdout::json(&to_json(&usage));
         return Ok(());
     }
     if args.verbose {
@@ -122,7 +122,7 @@ fn familiar(name: &str) -> String {
 
 /// One line, not too long.
 fn shortened(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = text.chars().map(|c| if has_effect(c) { ' ' } else { c }).collect();
     if text.chars().count() <= MAX_TEXT {
         return text;
     }

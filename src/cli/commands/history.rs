@@ -8,8 +8,8 @@ use super::images::{SHORT_ID, ago};
 use super::{Complaint, Environment, Exit, Global, builds, find, open_store};
 use crate::cli::config_text::one_line;
 use crate::cli::history_args::{HistoryArgs, HistoryCommand, ImageHistoryArgs, ListArgs};
-use crate::cli::progress::size;
-use crate::cli::stdout::say;
+use crate::cli::progress::{has_effect, size};
+use crate::cli::stdout::{self, say};
 use crate::cli::table::{self, row};
 use crate::image::{ExportError, Image, Loaded};
 use crate::oci::{DiffId, History};
@@ -67,7 +67,7 @@ fn of(
         let id = if args.no_trunc { line.id.clone() } else { short_id(&line.id) };
         match (args.quiet, args.json) {
             (true, _) => say!("{id}"),
-            (_, true) => say!("{}", line.json(args, &id, environment.now_s)),
+            (_, true) => stdout::json_line(&line.json(args, &id, environment.now_s)),
             (_, false) => rows.push(line.cells(args, &id, environment.now_s)),
         }
     }
@@ -108,7 +108,7 @@ impl Line<'_> {
 
     fn created_by(&self, args: &ImageHistoryArgs) -> String {
         let text = self.entry.created_by.as_deref().unwrap_or_default();
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text: String = text.chars().map(|c| if has_effect(c) { ' ' } else { c }).collect();
         if args.no_trunc || text.chars().count() <= SHORT_TEXT {
             return text;
         }

@@ -7,7 +7,7 @@ use super::{Complaint, Environment, Exit, Global, find, open_store, with_service
 use crate::build;
 use crate::cli::image_view::ImageView;
 use crate::cli::look_args::InspectArgs;
-use crate::cli::stdout::say;
+use crate::cli::stdout::{self, say};
 use crate::image::{ExportError, Image, Loaded};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError};
@@ -47,7 +47,7 @@ pub(in crate::cli) fn run(
         loaded.images.into_iter().map(|image| ImageView::of(&store, image)).collect();
     let views = views.map_err(failed)?;
     if args.json {
-        say!("{:#}", document::of(&subject, &views));
+        stdout::json(&document::of(&subject, &views));
         return Ok(());
     }
     let lines = page::lines(&subject, &views, &args.image, environment.now_s);

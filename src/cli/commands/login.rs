@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rustix::termios::{LocalModes, OptionalActions};
 
 use super::{Complaint, Environment, Exit};
+use crate::cli::progress::shown;
 use crate::cli::registries;
 use crate::cli::report;
 use crate::cli::stdout::say;
@@ -86,16 +87,16 @@ fn config_folder(environment: &Environment) -> Result<PathBuf> {
 }
 
 /// Asks on the terminal; what is typed is shown or not.
-fn ask(prompt: &str, shown: bool) -> Result<String> {
+fn ask(prompt: &str, echoes: bool) -> Result<String> {
     let input = std::io::stdin();
     if !input.is_terminal() {
         return Err(usage("without a terminal, give --username and --password-stdin"));
     }
     let failed = |error: std::io::Error| usage(&format!("cannot ask: {error}"));
     let mut out = std::io::stderr();
-    out.write_all(prompt.as_bytes()).and_then(|()| out.flush()).map_err(failed)?;
+    out.write_all(shown(prompt, false).as_bytes()).and_then(|()| out.flush()).map_err(failed)?;
     let before = rustix::termios::tcgetattr(&input).map_err(|error| failed(error.into()))?;
-    if !shown {
+    if !echoes {
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
         rustix::termios::tcsetattr(&input, OptionalActions::Flush, &silent)
@@ -103,7 +104,7 @@ fn ask(prompt: &str, shown: bool) -> Result<String> {
     }
     let mut line = String::new();
     let read = input.lock().read_line(&mut line);
-    if !shown {
+    if !echoes {
         // If this fails, so does every further use of the terminal.
         let _restored = rustix::termios::tcsetattr(&input, OptionalActions::Flush, &before);
         let _newline = out.write_all(b"\n");

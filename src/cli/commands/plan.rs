@@ -14,7 +14,7 @@ use crate::cli::contexts::Asked;
 use crate::cli::plan_args::{self, PlanArgs};
 use crate::cli::progress::{shown, size};
 use crate::cli::reasons;
-use crate::cli::stdout::say;
+use crate::cli::stdout::{self, say};
 
 pub(in crate::cli) fn run(
     args: &PlanArgs,
@@ -28,7 +28,7 @@ pub(in crate::cli) fn run(
     }
     let foreseen = foresee(build, global, environment)?;
     if *json {
-        say!("{:#}", as_json(&foreseen));
+        stdout::json(&as_json(&foreseen));
     } else {
         show(&foreseen);
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::cli::progress::has_effect;
 use crate::plan::redacted_text;
 
 /// A piece of a page.
@@ -38,8 +39,8 @@ impl Html {
                 '\'' => self.0.push_str("&#39;"),
                 '\t' | '\n' => self.0.push(c),
                 c if c.is_control() => self.0.push('\u{fffd}'),
-                // These would show what follows in another order than it has.
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                // Most would show what follows in another order than it has.
+                c if has_effect(c) => {
                     // Writing to a string does not fail.
                     let _written = write!(self.0, "\\u{{{:x}}}", u32::from(c));
                 }

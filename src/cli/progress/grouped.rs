@@ -120,7 +120,7 @@ impl Grouped {
         let mut take = |text: &str| {
             let line = output(step, *started, text, colours);
             if is_front {
-                out.line(&line);
+                out.coloured(&line);
             } else {
                 *n_held_bytes += line.len();
                 kept.push(line);
@@ -176,7 +176,7 @@ impl Grouped {
         let again = if held.n_groups > 1 { " (continued)" } else { "" };
         let title = format!("#{} {}{again}", step.0, held.name);
         self.marks.open(&group_name(step, held.n_groups), &title, out);
-        held.held.drain(..).for_each(|line| out.line(&line));
+        held.held.drain(..).for_each(|line| out.coloured(&line));
         held.n_held_bytes = 0;
         self.front = Some(step);
     }

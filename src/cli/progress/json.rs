@@ -46,7 +46,7 @@ impl Json {
         if let (Some(all), Value::Object(members)) = (all.as_object_mut(), members) {
             all.extend(members.into_iter().filter(|(_, value)| !value.is_null()));
         }
-        out.line(&all.to_string());
+        out.exact(&text::shown_json(&all.to_string()));
     }
 
     pub(super) fn started(&self, now_s: i64, out: &mut Out<'_>) {

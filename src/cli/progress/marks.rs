@@ -57,7 +57,7 @@ impl Marks {
             Self::GitHub { .. } => self.command(&format!("::group::{}", data(&title)), out),
             Self::GitLab { .. } => {
                 let at = self.at_s();
-                out.line(&format!(
+                out.exact(&format!(
                     "\u{1b}[0Ksection_start:{at}:{name}[collapsed=true]\r\u{1b}[0K{title}"
                 ));
             }
@@ -70,7 +70,7 @@ impl Marks {
             Self::GitHub { .. } => self.command("::endgroup::", out),
             Self::GitLab { .. } => {
                 let at = self.at_s();
-                out.line(&format!("\u{1b}[0Ksection_end:{at}:{name}\r\u{1b}[0K"));
+                out.exact(&format!("\u{1b}[0Ksection_end:{at}:{name}\r\u{1b}[0K"));
             }
         }
     }
@@ -132,9 +132,16 @@ fn annotation(diagnostic: &Diagnostic, source: &SourceFile, file: &str) -> Strin
     format!("{text}::{}", data(&message))
 }
 
-/// A command's text: it ends with its line.
+/// Returns a command's text as people may see it. The text would end with its line: of what has an
+/// effect, the runner has line ends back, which are in its words (actions/toolkit, `escapeData`).
 fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    let encoded = text.replace('%', "%25");
+    let line = |line: &str| {
+        let parts: Vec<_> = line.split('\r').map(|part| shown(part, false)).collect();
+        parts.join("%0D")
+    };
+    let lines: Vec<_> = encoded.split('\n').map(line).collect();
+    lines.join("%0A")
 }
 
 /// A value before the text: it also ends with a comma or colon.
@@ -173,5 +180,10 @@ mod tests {
         );
         let helped = Diagnostic::warning(codes::RUN_FAILED, Span::at(0), "m").help("h");
         assert!(annotation(&helped, &source, "D").ends_with("::m%0Ahelp: h"));
+        assert_eq!(
+            error(Span::new(7, 16), "a\u{1b}[2J\u{9b}\u{7f}\u{202e}b\u{1b}]0;t\n\u{8}c"),
+            "::error file=a%2Cb%3Ac%25/D,title=E0404,line=2,endLine=3::ab%0Ac"
+        );
+        assert_eq!(property("D\u{1b}[31m\u{2066},"), "D%2C");
     }
 }

@@ -40,7 +40,8 @@ impl Plain {
             Event::Planned { .. } | Event::Executing { .. } | Event::Made { .. } => {}
             Event::Output { step, bytes, .. } => {
                 let Some(Running { started, lines, .. }) = self.steps.get_mut(step) else { return };
-                lines.push(bytes, |text| out.line(&output(*step, *started, text, self.colours)));
+                lines
+                    .push(bytes, |text| out.coloured(&output(*step, *started, text, self.colours)));
             }
             Event::Progress { step, done_bytes, total_bytes } => {
                 let Some(running) = self.steps.get_mut(step) else { return };
@@ -49,7 +50,7 @@ impl Plain {
             }
             Event::Finished { step, outcome, took } => {
                 if let Some(Running { started, mut lines, .. }) = self.steps.remove(step) {
-                    lines.end(|text| out.line(&output(*step, started, text, self.colours)));
+                    lines.end(|text| out.coloured(&output(*step, started, text, self.colours)));
                 }
                 out.line(&format!("#{} {}", step.0, end(*outcome, *took)));
             }

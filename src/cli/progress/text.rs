@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 /// A line is shown in pieces when it is longer: what never ends is not kept.
 const MAX_LINE_BYTES: usize = 64 << 10;
+/// Makes text look as the terminal has it (ECMA-48, 8.3.117).
+const COLOURS_END: &str = "\u{1b}[0m";
 
 /// The output of one step, cut into lines.
 #[derive(Debug, Default)]
@@ -69,9 +71,23 @@ impl Lines {
     }
 }
 
-/// A line for people: control characters are left out but for tabs, and colours where they are shown.
+/// Whether `c` has an effect where text is shown, instead of a shape: control characters, C1 among
+/// them; those that change the direction of text (Unicode, UAX #9, the property `Bidi_Control`), which
+/// show source code in another order than it has (CVE-2021-42574); and the separators that some
+/// viewers take for line ends.
+pub(in crate::cli) fn has_effect(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Returns a line as people may see it, whoever wrote it: without characters that have an effect, but
+/// for tabs, and for colours if `colours`. A line that went through it stays as it is.
 pub(in crate::cli) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
-    if !line.contains(|c: char| c.is_control() && c != '\t') {
+    let is_dropped = |c: char| has_effect(c) && c != '\t';
+    if !line.contains(is_dropped) {
         return Cow::Borrowed(line);
     }
     let mut text = String::with_capacity(line.len());
@@ -89,14 +105,32 @@ pub(in crate::cli) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
             rest = after;
             continue;
         }
-        if c == '\t' || !c.is_control() {
+        if !is_dropped(c) {
             text.push(c);
         }
         rest = after;
     }
-    if is_coloured {
+    if is_coloured && !text.ends_with(COLOURS_END) {
         // A colour ends with its line: what stands below is not the step's.
-        text.push_str("\u{1b}[0m");
+        text.push_str(COLOURS_END);
+    }
+    Cow::Owned(text)
+}
+
+/// Returns a JSON document in which characters that have an effect are escaped: it says the same to
+/// programs and can be shown on a terminal. Outside of strings, JSON has none of them but line ends.
+pub(in crate::cli) fn shown_json(document: &str) -> Cow<'_, str> {
+    let is_escaped = |c: char| has_effect(c) && c != '\n';
+    if !document.contains(is_escaped) {
+        return Cow::Borrowed(document);
+    }
+    let mut text = String::with_capacity(document.len() + 16);
+    for c in document.chars() {
+        if is_escaped(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
     }
     Cow::Owned(text)
 }
@@ -186,20 +220,45 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_no_control_characters_but_those_of_colours() {
+    fn a_line_has_no_characters_with_an_effect_but_colours() {
         for (line, with, without) in [
             ("plain\ttext", "plain\ttext", "plain\ttext"),
-            ("\u{1b}[1;31mred\u{1b}[0m", "\u{1b}[1;31mred\u{1b}[0m\u{1b}[0m", "red"),
+            ("\u{1b}[1;31mred\u{1b}[0m", "\u{1b}[1;31mred\u{1b}[0m", "red"),
+            ("\u{1b}[32mgreen", "\u{1b}[32mgreen\u{1b}[0m", "green"),
             ("\u{1b}[2J\u{1b}[Hgone", "gone", "gone"),
             ("\u{1b}]0;title\u{7}a", "a", "a"),
             ("\u{1b}]8;;http://x\u{1b}\\a", "a", "a"),
             ("a\u{8}\u{0}b\u{9b}31mc", "ab31mc", "ab31mc"),
+            ("a\u{7f}\u{80}b\u{85}\u{9d}\u{9f}c", "abc", "abc"),
+            ("a\rb\nc", "abc", "abc"),
+            ("\u{202a}a\u{202b}\u{202c}b\u{202d}\u{202e}c", "abc", "abc"),
+            ("\u{2066}a\u{2067}b\u{2068}c\u{2069}", "abc", "abc"),
+            ("\u{200e}a\u{200f}b\u{61c}c", "abc", "abc"),
+            ("a\u{2028}b\u{2029}c", "abc", "abc"),
+            ("\u{1b}\u{202e}[2Jx\u{1b}[\u{202e}2Jy", "[2Jxy", "[2Jxy"),
+            ("\u{1b}[3\u{202e}1mx", "x", "x"),
+            (
+                "\u{5e9}\u{5dc}e\u{301}\u{200d}\u{a0}",
+                "\u{5e9}\u{5dc}e\u{301}\u{200d}\u{a0}",
+                "\u{5e9}\u{5dc}e\u{301}\u{200d}\u{a0}",
+            ),
             ("\u{1b}[31", "", ""),
             ("\u{1b}", "", ""),
             ("\u{1b}[?25lx", "x", "x"),
         ] {
             assert_eq!(shown(line, true), with, "{line:?}");
             assert_eq!(shown(line, false), without, "{line:?}");
+            assert_eq!(shown(with, true), with, "again {line:?}");
+        }
+    }
+
+    #[test]
+    fn json_on_a_terminal_says_what_it_said() {
+        let value = serde_json::json!({ "a\u{202e}": "\u{1b}[31m\u{7f}\u{9b}1m\u{2028}\n\\ä" });
+        for document in [format!("{value}"), format!("{value:#}")] {
+            let text = shown_json(&document);
+            assert!(!text.contains(|c| has_effect(c) && c != '\n'), "{text:?}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
         }
     }
 }

@@ -159,7 +159,8 @@ def raw(t, result, ci=False):
             return
 
 
-BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# Bidi_Control (UAX #9), and the separators of lines and paragraphs.
+BIDI = "\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 for name, files in {

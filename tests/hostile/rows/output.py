@@ -15,7 +15,7 @@ NASTY = {
     "colour": ESC + "[31mred", "title": ESC + "]0;evil\x07", "clear": ESC + "[2J" + ESC + "[H", "c1": "\x9b31m\x9d0;evil\x9c",
     "hyperlink": ESC + "]8;;http://evil.invalid\x07click" + ESC + "]8;;\x07", "clipboard": ESC + "]52;c;ZXZpbA==\x07",
     "answer": ESC + "[6n" + ESC + "[c" + ESC + "]11;?\x07", "backspace": "a\b\b\bevil", "return": "long\rshort",
-    "bidi": "a\u202eb\u2066c\u2069", "nul": "a\0b", "dcs": ESC + "P$q\"p" + ESC + "\\", "delete": "a\x7fb",
+    "bidi": "a\u202eb\u2066c\u2069", "marks": "a\u200fb\u200ec\u061cd\u2028e\u2029f", "nul": "a\0b", "dcs": ESC + "P$q\"p" + ESC + "\\", "delete": "a\x7fb",
 }
 SHOWN = {
     "label": lambda text: 'FROM base\nLABEL "k"="%s" "%s"="v"\n' % (text, text),

@@ -103,8 +103,7 @@ impl Line {
     }
 }
 
-/// Text in which each character stands where it is written: no control characters, no tabs, and none
-/// of those that turn the direction of what follows.
+/// Text in which each character stands where it is written: what [`shown`] leaves, without tabs.
 fn settled(text: &str) -> String {
     let text = shown(text, false);
     let mut settled = String::with_capacity(text.len());
@@ -116,7 +115,6 @@ fn settled(text: &str) -> String {
                 settled.extend(std::iter::repeat_n(' ', n_blanks));
                 column += n_blanks;
             }
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
             c => {
                 settled.push(c);
                 column += c.width().unwrap_or(0);
