@@ -15,7 +15,8 @@ NASTY = {
     "colour": ESC + "[31mred", "title": ESC + "]0;evil\x07", "clear": ESC + "[2J" + ESC + "[H", "c1": "\x9b31m\x9d0;evil\x9c",
     "hyperlink": ESC + "]8;;http://evil.invalid\x07click" + ESC + "]8;;\x07", "clipboard": ESC + "]52;c;ZXZpbA==\x07",
     "answer": ESC + "[6n" + ESC + "[c" + ESC + "]11;?\x07", "backspace": "a\b\b\bevil", "return": "long\rshort",
-    "bidi": "a\u202eb\u2066c\u2069", "marks": "a\u200fb\u200ec\u061cd\u2028e\u2029f", "nul": "a\0b", "dcs": ESC + "P$q\"p" + ESC + "\\", "delete": "a\x7fb",
+    "bidi": "a\u202eb\u2066c\u2069", "marks": "a\u200fb\u200ec\u061cd\u2028e\u2029f", "nul": "a\0b",
+    "dcs": ESC + "P$q\"p" + ESC + "\\", "delete": "a\x7fb",
 }
 SHOWN = {
     "label": lambda text: 'FROM base\nLABEL "k"="%s" "%s"="v"\n' % (text, text),
@@ -83,8 +84,22 @@ def _(t):
     image = oci.Image([base_layer()], {"Labels": {evil: evil}}, history=[{"created_by": evil, "comment": evil}])
     t.base(image)
     raw(t, t.build("FROM base\nRUN true\n", "-t", "evil:1"))
-    for command in (["images"], ["inspect", "evil:1"], ["history", "evil:1"], ["history"], ["explain"], ["du", "-v"]):
+    for command in (["images"], ["inspect", "evil:1"], ["history", "evil:1"], ["history"], ["explain"], ["du", "-v"],
+                    ["inspect", "--json", "evil:1"], ["history", "--json", "evil:1"], ["history", "ls", "--json"], ["history", "show"]):
         raw(t, t.rbuild(*command))
+
+
+@row("escapes-in-arguments-are-not-printed")
+def _(t):
+    """In a script, an argument may be others' words: the name of a branch, say."""
+    t.plant(t.ctx, {"Dockerfile": "FROM base\n"})
+    for text in NASTY.values():
+        if "\0" in text:
+            continue
+        for command in ([text], ["build", f"--{text}"], ["build", "--progress", text, t.ctx], ["build", "-f", text, t.ctx],
+                        ["build", "-t", text, t.ctx], ["build", "--platform", text, t.ctx], ["build", text], ["inspect", text],
+                        ["build", "--target", text, t.ctx], ["build", "--secret", text, t.ctx]):
+            raw(t, t.rbuild(*command))
 
 
 class Page(html.parser.HTMLParser):
@@ -177,6 +192,7 @@ def _(t):
         octal = "".join(f"\\{byte:03o}" for byte in text.encode()) + "\\377\\376\"\\\\\\173"
         t.plant(t.ctx, {"Dockerfile": f"FROM base\nRUN printf '{octal}\\n'\n"})
         result = t.rbuild("build", "--progress=json", "--build-context", f"base=oci-layout://{t._base}", t.ctx, expect="ok")
+        raw(t, result)
         for line in result.text.splitlines():
             try:
                 json.loads(line)
