@@ -12,7 +12,7 @@ mod suggest;
 
 pub use code::{Code, all as all_codes};
 pub use fix::{Edit, Fix, apply as apply_fixes};
-pub use render::{Style, render};
+pub use render::{MAX_SHOWN, Style, render};
 pub use size::{parse_size, size};
 pub use span::{LineColumn, SourceFile, Span, Spanned};
 pub use suggest::nearest;

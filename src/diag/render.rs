@@ -14,7 +14,12 @@ pub enum Style {
     Colour,
 }
 
-/// Renders `diagnostics` in the order of their places, each with an excerpt of `source`.
+/// Maximum number of diagnostics that are shown. A Dockerfile of a few hundred KB can have 100,000
+/// mistakes, and nobody reads more than the first.
+pub const MAX_SHOWN: usize = 50;
+
+/// Renders `diagnostics` in the order of their places, each with an excerpt of `source`. Of very
+/// many, it shows the first errors and counts the rest.
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], source: &SourceFile, style: Style) -> String {
     let renderer = match style {
@@ -24,6 +29,12 @@ pub fn render(diagnostics: &[Diagnostic], source: &SourceFile, style: Style) -> 
     let renderer = renderer.decor_style(DecorStyle::Ascii);
     let mut ordered: Vec<&Diagnostic> = diagnostics.iter().collect();
     ordered.sort_by_key(|diagnostic| (diagnostic.span, diagnostic.code));
+    let n_more = ordered.len().saturating_sub(MAX_SHOWN);
+    if n_more > 0 {
+        // What ends the build must not be left out for the sake of warnings.
+        ordered.sort_by_key(|diagnostic| !diagnostic.is_error());
+        ordered.truncate(MAX_SHOWN);
+    }
     let mut text = String::new();
     for diagnostic in ordered {
         if !text.is_empty() {
@@ -31,6 +42,9 @@ pub fn render(diagnostics: &[Diagnostic], source: &SourceFile, style: Style) -> 
         }
         text.push_str(&renderer.render(&[group(diagnostic, source)]));
         text.push('\n');
+    }
+    if n_more > 0 {
+        text.push_str(&format!("\n... and {n_more} more errors and warnings\n"));
     }
     text
 }
@@ -40,8 +54,14 @@ fn group<'a>(diagnostic: &'a Diagnostic, source: &'a SourceFile) -> Group<'a> {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut snippet = Snippet::source(source.text()).path(source.name());
-    let primary = shown(diagnostic.span, source.text());
+    let (first_line, excerpt) = excerpt(diagnostic, source);
+    let text = source.text().get(excerpt.clone()).unwrap_or("");
+    let shown = |span| {
+        let range = shown(span, source.text());
+        range.start.saturating_sub(excerpt.start)..range.end.saturating_sub(excerpt.start)
+    };
+    let mut snippet = Snippet::source(text).line_start(first_line).path(source.name());
+    let primary = shown(diagnostic.span);
     let primary_label = diagnostic.labels.iter().find(|label| label.span == diagnostic.span);
     let annotation = AnnotationKind::Primary.span(primary);
     snippet = snippet.annotation(match primary_label {
@@ -49,7 +69,7 @@ fn group<'a>(diagnostic: &'a Diagnostic, source: &'a SourceFile) -> Group<'a> {
         None => annotation,
     });
     for label in diagnostic.labels.iter().filter(|label| label.span != diagnostic.span) {
-        let range = shown(label.span, source.text());
+        let range = shown(label.span);
         snippet =
             snippet.annotation(AnnotationKind::Context.span(range).label(label.text.as_str()));
     }
@@ -59,6 +79,19 @@ fn group<'a>(diagnostic: &'a Diagnostic, source: &'a SourceFile) -> Group<'a> {
         .helps
         .iter()
         .fold(group, |group, help| group.element(Level::HELP.message(help.as_str())))
+}
+
+/// The number of the first line that a diagnostic points to, and the range of the lines from there
+/// to the last one. The renderer reads all that it is given, for each diagnostic anew.
+fn excerpt(diagnostic: &Diagnostic, source: &SourceFile) -> (usize, std::ops::Range<usize>) {
+    let labels = diagnostic.labels.iter().map(|label| label.span);
+    let span = labels.fold(diagnostic.span, Span::to);
+    let range = shown(span, source.text());
+    let before = source.text().get(..range.start).unwrap_or("");
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let after = source.text().get(range.end..).unwrap_or("");
+    let end = after.find('\n').map_or(source.text().len(), |end| range.end + end + 1);
+    (source.line_column(start).line, start..end)
 }
 
 /// The range to underline: on character bounds, at least one character wide where there is one,

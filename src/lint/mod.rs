@@ -127,7 +127,8 @@ pub fn check(
             (rule.check)(&scene, &mut found);
         }
     }
-    found.retain(|warning| !is_skipped_at(file, warning));
+    let skips = skips(file);
+    found.retain(|warning| !is_skipped_at(&skips, warning));
     found.sort_by_key(|warning| (warning.span, warning.code));
     // A trigger runs in each stage that starts from its own.
     found.dedup();
@@ -143,15 +144,16 @@ pub fn check_each(
     options: &LintOptions<'_>,
     platforms: &[Platform],
 ) -> Vec<Diagnostic> {
-    let mut found: Vec<Diagnostic> = Vec::new();
+    let mut found: BTreeMap<_, Vec<Diagnostic>> = BTreeMap::new();
     for platform in platforms {
-        let more = check(file, source, parsed, &LintOptions { platform, ..*options });
-        found.extend(
-            more.into_iter().filter(|warning| !found.contains(warning)).collect::<Vec<_>>(),
-        );
+        for warning in check(file, source, parsed, &LintOptions { platform, ..*options }) {
+            let same_place = found.entry((warning.span, warning.code)).or_default();
+            if !same_place.contains(&warning) {
+                same_place.push(warning);
+            }
+        }
     }
-    found.sort_by_key(|warning| (warning.span, warning.code));
-    found
+    found.into_values().flatten().collect()
 }
 
 /// The error that `error=true` makes of warnings: it names their rules; `None` when nothing was
@@ -183,22 +185,28 @@ pub fn violation(
     Some(error)
 }
 
+/// The places that `# check=skip=` comments are about and the rules that they name, in order of
+/// place.
+fn skips(file: &ir::Dockerfile) -> Vec<(Span, &[String])> {
+    let of_stages = file.stages.iter().flat_map(|stage| &stage.instructions);
+    let instructions = file.meta_args.iter().chain(of_stages);
+    let of_instructions = instructions.map(|own| (own.span, own.skip_checks.as_slice()));
+    let of_froms = file.stages.iter().map(|stage| (stage.span, stage.skip_checks.as_slice()));
+    let mut skips: Vec<_> = of_instructions.chain(of_froms).collect();
+    skips.retain(|(_, rules)| !rules.is_empty());
+    skips.sort_by_key(|(span, _)| *span);
+    skips
+}
+
 /// Whether a `# check=skip=` comment above the instruction at the warning's place names its rule.
-fn is_skipped_at(file: &ir::Dockerfile, warning: &Diagnostic) -> bool {
-    let name = warning.code.as_str();
-    let names = |span: Span, skip: &[String]| {
-        span.start <= warning.span.start
-            && warning.span.start < span.end.max(span.start + 1)
-            && skip.iter().any(|rule| rule == name || rule == "all")
-    };
-    let of = |list: &[ir::Instruction]| {
-        list.iter().any(|instruction| names(instruction.span, &instruction.skip_checks))
-    };
-    of(&file.meta_args)
-        || file
-            .stages
-            .iter()
-            .any(|stage| names(stage.span, &stage.skip_checks) || of(&stage.instructions))
+fn is_skipped_at(skips: &[(Span, &[String])], warning: &Diagnostic) -> bool {
+    let at = warning.span.start;
+    let n_before = skips.partition_point(|(span, _)| span.start <= at);
+    let above = skips.get(..n_before).and_then(<[_]>::last);
+    above.is_some_and(|(span, rules)| {
+        at < span.end.max(span.start + 1)
+            && rules.iter().any(|rule| rule == warning.code.as_str() || rule == "all")
+    })
 }
 
 /// The names of all ARGs of a file, as they are written.

@@ -1,6 +1,6 @@
 //! Which variables an instruction sees: the global scope of FROM, and a stage's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::diag::{Diagnostic, codes};
 use crate::expand;
@@ -117,6 +117,8 @@ fn platform_args(request: &Request, target: &Platform) -> BTreeMap<String, Strin
 pub(super) struct Scope {
     /// In order of first definition.
     values: Vec<(String, String)>,
+    /// Where each variable is in `values`.
+    places: HashMap<String, usize>,
     /// Every ARG that was declared, for the history of RUN.
     declared: Vec<(String, Option<String>)>,
 }
@@ -134,10 +136,13 @@ impl Scope {
 
     /// Sets a variable, in its old place if it has one.
     pub(super) fn set(&mut self, name: &str, value: &str) {
-        match self.values.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => value.clone_into(old),
-            None => self.values.push((name.to_owned(), value.to_owned())),
+        let place = self.places.get(name).and_then(|at| self.values.get_mut(*at));
+        if let Some((_, old)) = place {
+            value.clone_into(old);
+            return;
         }
+        self.places.insert(name.to_owned(), self.values.len());
+        self.values.push((name.to_owned(), value.to_owned()));
     }
 
     /// Declares an ARG; without a value it hides nothing.
@@ -150,7 +155,7 @@ impl Scope {
 
     /// The value of a variable.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.values.iter().find_map(|(known, value)| (known == name).then_some(value.as_str()))
+        self.values.get(*self.places.get(name)?).map(|(_, value)| value.as_str())
     }
 
     /// All variables, in order of first definition.
@@ -203,19 +208,21 @@ impl Scope {
 
     /// The `|N NAME=value …` in front of a RUN's history; empty without ARGs.
     pub(super) fn history_prefix(&self) -> String {
-        let mut pairs: Vec<(&str, String)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut pairs: Vec<(&str, &str)> = Vec::new();
         for (name, default) in &self.declared {
-            let value = self.get(name).or(default.as_deref()).unwrap_or_default();
-            let pair = format!("{name}={value}");
-            match pairs.iter_mut().find(|(known, _)| known == name) {
-                Some((_, old)) => *old = pair,
-                None => pairs.push((name, pair)),
+            let pair = (name.as_str(), self.get(name).or(default.as_deref()).unwrap_or_default());
+            let place = *places.entry(name).or_insert(pairs.len());
+            match pairs.get_mut(place) {
+                Some(old) => *old = pair,
+                None => pairs.push(pair),
             }
         }
         if pairs.is_empty() {
             return String::new();
         }
-        let pairs: Vec<String> = pairs.into_iter().map(|(_, pair)| pair).collect();
+        let pairs: Vec<String> =
+            pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         format!("|{} {} ", pairs.len(), pairs.join(" "))
     }
 }

@@ -19,7 +19,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::diag::{Diagnostic, Span, codes, nearest};
+use crate::diag::{Diagnostic, MAX_SHOWN, Span, codes, nearest};
 use crate::ir::{Add, Copy, CopyFlags, CopySource, Heredoc, Kind, Word};
 use crate::lint::Rule;
 use crate::lint::scene::Scene;
@@ -30,6 +30,10 @@ pub(super) const RULE: Rule = Rule { needs_bases: true, ..Rule::new(codes::UNDEF
 
 /// Names that stand for other things than variables.
 const NO_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// Names in scope that an undefined one is compared with: a Dockerfile of 10,000 variables would
+/// otherwise be compared a hundred million times.
+const MAX_COMPARED: usize = 1000;
 
 fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     let elsewhere = defined_anywhere(scene);
@@ -48,12 +52,16 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
         for (name, span) in uses {
             let suspicious = scope.complete
                 || elsewhere.contains(&name)
-                || scope.names().any(|known| differs_in_one_letter(known, &name));
+                || scope
+                    .names()
+                    .take(MAX_COMPARED)
+                    .any(|known| differs_in_one_letter(known, &name));
             if NO_VARIABLES.contains(&name.as_str()) || !suspicious || !seen.insert(name.clone()) {
                 continue;
             }
             let place = use_of(scene.source, span, &name);
-            found.push(warning(&name, place, scene, scope, &elsewhere));
+            let names_near = found.len() < MAX_SHOWN;
+            found.push(warning(&name, place, scene, scope, &elsewhere, names_near));
         }
     });
 }
@@ -64,6 +72,7 @@ fn warning(
     scene: &Scene<'_>,
     scope: &Scope,
     elsewhere: &BTreeSet<String>,
+    names_near: bool,
 ) -> Diagnostic {
     let warning = Diagnostic::warning(
         codes::UNDEFINED_VAR,
@@ -71,7 +80,7 @@ fn warning(
         format!("usage of undefined variable `${name}`"),
     )
     .label(span, "is always empty here");
-    if let Some(near) = nearest(name, scope.names()) {
+    if names_near && let Some(near) = nearest(name, scope.names().take(MAX_COMPARED)) {
         return warning.help(format!("did you mean `${near}`?"));
     }
     if scene.globals.declares(name) {

@@ -11,7 +11,7 @@ mod simple;
 use nom::Parser as _;
 use nom::sequence::pair;
 
-use crate::diag::{Diagnostic, Span, Spanned, codes};
+use crate::diag::{Diagnostic, MAX_SHOWN, Span, Spanned, codes};
 use crate::ir::{self, Escape, Instruction, Kind, Word};
 
 use super::blank::{bare_word, blanks0, is_blank, trim};
@@ -110,6 +110,10 @@ fn start<'a>(
         let message = format!("unknown instruction `{word}`");
         let error = Diagnostic::error(codes::UNKNOWN_INSTRUCTION, span, message)
             .label(span, "expected a keyword such as RUN or COPY");
+        if diagnostics.len() >= MAX_SHOWN {
+            diagnostics.push(error);
+            return None;
+        }
         let near = Keyword::suggestion(word);
         diagnostics.push(match unfinished(source, span.start, near.is_none()) {
             Some(end) => {
