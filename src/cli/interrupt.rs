@@ -6,16 +6,19 @@
 
 use std::io::{self, IsTerminal as _};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, mpsc};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
+use signal_hook::flag::register_conditional_default;
 use signal_hook::iterator::backend::{Handle, SignalDelivery};
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::build::Stop;
+use crate::pathio;
 use crate::pool;
 
 use super::progress::{FRAME, Reporter, TerminalHandle};
@@ -49,7 +52,10 @@ pub(super) fn watching<R>(
         let started = pool::start(scope, move || take.recv().map(|signals| watcher.run(signals)));
         let signals = started.ok().and_then(|_thread| Signals::new(watched).ok());
         // However `work` ends, the watch does.
-        let _watch = signals.as_ref().map(|signals| Watch(signals.delivery.handle()));
+        let _watch = signals.as_ref().map(|signals| {
+            by_default(false);
+            Watch(signals.delivery.handle())
+        });
         let _taken = signals.map(|signals| give.send(signals));
         drop(give);
         work()
@@ -62,7 +68,23 @@ struct Watch(Handle);
 impl Drop for Watch {
     fn drop(&mut self) {
         self.0.close();
+        by_default(true);
     }
+}
+
+/// Has signals that end the process do so, or not while somebody waits for them. Once one was caught,
+/// it would do nothing at all for the rest of the process, which may still wait for the reader of
+/// a FIFO.
+fn by_default(is_so: bool) {
+    static IS_SO: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
+        let is_so = Arc::new(AtomicBool::new(false));
+        for signal in ENDS {
+            // It fails only for signals that cannot be caught.
+            let _id = register_conditional_default(signal, Arc::clone(&is_so));
+        }
+        is_so
+    });
+    IS_SO.store(is_so, Ordering::SeqCst);
 }
 
 /// Signals that arrive.
@@ -113,6 +135,7 @@ impl Watcher<'_> {
                 {
                     Some(stop) => {
                         self.tell();
+                        pathio::interrupt::ask();
                         stop.interrupt();
                     }
                     // What is unfinished lies in a folder that the next rbuild sweeps.

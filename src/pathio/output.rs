@@ -14,13 +14,15 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::limits;
 
-use super::{Context as _, PathError};
+use super::{Context as _, PathError, interrupt};
 
 /// `f_type` of procfs (statfs(2)).
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
@@ -32,6 +34,10 @@ const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 const NEW_DIRECTORY: Mode = Mode::from_raw_mode(0o777);
 /// How a directory is opened for calls relative to it.
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// How often a FIFO without a reader, or whose reader does not read, is looked at again. Meanwhile
+/// the process can be asked to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -90,10 +96,7 @@ impl Output {
         if let Some(file) = standard_stream(path).context("open", path)? {
             return Ok(Self { file, draft: None, shown: path.to_owned() });
         }
-        // Appending: what the caller's own descriptor stands for may hold something already.
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&directory, name, flags, Mode::empty());
-        let file = File::from(file.context("open", path)?);
+        let file = open_special(&directory, name).context("open", path)?;
         Ok(Self { file, draft: None, shown: path.to_owned() })
     }
 
@@ -157,12 +160,46 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        loop {
+            match self.file.write(bytes) {
+                // Only what cannot be replaced is opened so that it does this.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    interrupt::check()?;
+                    let mut reader = [PollFd::new(&self.file, PollFlags::OUT)];
+                    let pause = Timespec::try_from(LOOK_AGAIN).ok();
+                    rustix::io::retry_on_intr(|| poll(&mut reader, pause.as_ref()))?;
+                }
+                written => return written,
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// Opens what cannot be replaced. A FIFO is waited for until somebody reads it, as `open` itself
+/// does, but not beyond the moment when the process is asked to end.
+fn open_special(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
+    // Appending: what the caller's own descriptor stands for may hold something already.
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    loop {
+        match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+            // Of a socket and of a missing device, it does not mean that nobody reads yet.
+            Err(Errno::NXIO) if is_fifo(directory, name) => {
+                interrupt::check()?;
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            opened => return Ok(opened?.into()),
+        }
+    }
+}
+
+fn is_fifo(directory: &OwnedFd, name: &OsStr) -> bool {
+    let found = rustix::fs::statat(directory, name, AtFlags::empty());
+    found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
 }
 
 /// Duplicates the standard stream that the path names. Opened by the path, a regular file behind it
