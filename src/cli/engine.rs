@@ -131,7 +131,8 @@ fn docker_socket(environment: &Environment) -> Option<PathBuf> {
 
 /// Whether docker's settings choose an engine.
 fn has_context(folder: &Path) -> bool {
-    let bytes = pathio::read(&folder.join("config.json"), MAX_CONFIG_BYTES).unwrap_or_default();
+    let bytes = pathio::inside::read_regular(&folder.join("config.json"), MAX_CONFIG_BYTES)
+        .unwrap_or_default();
     let config: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let context = config.get("currentContext").and_then(Value::as_str);
     context.is_some_and(|name| !name.is_empty() && name != "default")

@@ -1,13 +1,15 @@
 //! How to speak to registries: `registries.toml`, flags and environment variables.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::pathio;
+use crate::pathio::inside::read_regular;
+use crate::pathio::{Context as _, PathError};
 use crate::registry::{Client, ClientCertificate, Options, RegistryOptions, Security};
 
 use super::Exit;
@@ -148,22 +150,28 @@ fn options(environment: &Environment) -> Result<Options, Complaint> {
 fn read(environment: &Environment) -> Result<(PathBuf, File), Complaint> {
     let unreadable = |error| Complaint::from_error(&error, Exit::Usage);
     if let Some(path) = environment.get("RBUILD_REGISTRIES").map(PathBuf::from) {
-        let text = pathio::read_to_string(&path, MAX_CONFIG_BYTES).map_err(unreadable)?;
+        let text = read_text(&path).map_err(unreadable)?;
         let file = parse(&path, &text)?;
         return Ok((path, file));
     }
     for path in environment.config_files() {
-        match pathio::read_to_string(&path, MAX_CONFIG_BYTES) {
+        match read_text(&path) {
             Ok(text) => {
                 let file = parse(&path, &text)?;
                 return Ok((path, file));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(unreadable(error)),
         }
     }
     Ok((PathBuf::new(), File::default()))
+}
+
+fn read_text(path: &Path) -> Result<String, PathError> {
+    let bytes = read_regular(path, MAX_CONFIG_BYTES)?;
+    let not_utf8 = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    String::from_utf8(bytes).map_err(not_utf8).context("read", path)
 }
 
 fn parse(path: &Path, text: &str) -> Result<File, Complaint> {

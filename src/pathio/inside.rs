@@ -177,6 +177,18 @@ fn not_regular(kind: FileType) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a regular file"))
 }
 
+/// Reads a config file, at most `max_bytes`: a regular file, which symbolic links may lead to. A FIFO
+/// in its place would be waited for, and is refused.
+///
+/// # Errors
+/// The kernel's, with the path; `InvalidInput` when it is something else, `FileTooLarge` when it is
+/// longer than `max_bytes`.
+pub fn read_regular(path: &Path, max_bytes: u64) -> Result<Vec<u8>, PathError> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(CWD, path, flags, Mode::empty()).context("open", path)?;
+    read_bounded(regular(&opened, path)?, max_bytes, path)
+}
+
 /// Reads a file that the caller named outside of any untrusted directory: a regular file, or what
 /// such a name can stand for on purpose, as in `-f <(command)` and `-f /dev/stdin`: a pipe or a
 /// character device, which is read to its end. Nothing else is opened.

@@ -77,7 +77,7 @@ impl Credentials {
         let error = |why| RegistryError::Credentials { host: host.to_owned(), why };
         let Some(folder) = &self.folder else { return Ok(None) };
         let path = folder.join("config.json");
-        let bytes = match pathio::read(&path, MAX_CONFIG_BYTES) {
+        let bytes = match pathio::inside::read_regular(&path, MAX_CONFIG_BYTES) {
             Ok(bytes) => bytes,
             Err(failed) if failed.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(failed) => {

@@ -101,7 +101,7 @@ struct ConfigFile(Map<String, Value>);
 impl ConfigFile {
     fn read(folder: &Path) -> Result<Self, String> {
         let path = folder.join("config.json");
-        let bytes = match pathio::read(&path, MAX_CONFIG_BYTES) {
+        let bytes = match pathio::inside::read_regular(&path, MAX_CONFIG_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => b"{}".to_vec(),
             Err(error) => return Err(error.to_string()),

@@ -101,7 +101,7 @@ fn bad(path: &Path, why: &str) -> RegistryError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
-    pathio::read(path, MAX_PEM_BYTES).map_err(|error| {
+    pathio::inside::read_regular(path, MAX_PEM_BYTES).map_err(|error| {
         let source = std::error::Error::source(&error).map(ToString::to_string);
         bad(path, &source.unwrap_or_else(|| error.to_string()))
     })
