@@ -1,23 +1,28 @@
 //! Docker's credential helpers: programs that keep secrets in a key store.
 #![expect(clippy::disallowed_methods, reason = "the helpers' protocol is to be started")]
 
-use std::io::{Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 
 use super::credentials::{Credential, of_user};
 use super::error::shown;
 use crate::limits::MAX_HELPER_ANSWER_BYTES;
+use crate::pathio::interrupt;
 use crate::pool;
 
 /// How long a helper may take. It may have to ask its user for a password.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is looked whether the helper, whose answer is complete, has ended.
 const POLL: Duration = Duration::from_millis(5);
+/// How often it is looked, while the answer is waited for, whether this process was asked to end.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -94,13 +99,15 @@ fn run(
     limit: Duration,
 ) -> Result<(bool, Vec<u8>), String> {
     let deadline = Instant::now() + limit;
-    let started = Command::new(program)
-        .arg(verb)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut child = started.map_err(|error| {
+    // On a terminal, it stays in the group of this process: only that one may ask for a password
+    // there, and Ctrl-C reaches it. Elsewhere, what it starts has to end with it.
+    let own_group = !std::io::stdin().is_terminal();
+    let mut command = Command::new(program);
+    command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    if own_group {
+        command.process_group(0);
+    }
+    let mut child = command.spawn().map_err(|error| {
         format!("cannot start {program}, which config.json names ({error}); is it installed?")
     })?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -118,22 +125,36 @@ fn run(
         })
         .map_err(|error| format!("cannot read the answer of {program}: {error}"))?;
     }
-    let answer = receiver.recv_timeout(limit);
-    let ended = wait_until(&mut child, deadline);
+    let answer = loop {
+        match receiver.recv_timeout(PATIENCE) {
+            Err(mpsc::RecvTimeoutError::Timeout)
+                if Instant::now() < deadline && !interrupt::is_asked() => {}
+            answer => break answer,
+        }
+    };
+    let ended = wait_until(&mut child, deadline, own_group);
     match (answer, ended) {
         (Ok(bytes), Some(succeeded)) => Ok((succeeded, bytes)),
+        _ if interrupt::is_asked() => {
+            Err(format!("{program} was ended: the build was interrupted"))
+        }
         _ => Err(format!("{program} did not answer within {} s", limit.as_secs())),
     }
 }
 
-/// Whether `child` succeeded; it is killed at the deadline.
-fn wait_until(child: &mut Child, deadline: Instant) -> Option<bool> {
+/// Whether `child` succeeded; it is killed at the deadline, or when this process is asked to end.
+fn wait_until(child: &mut Child, deadline: Instant, own_group: bool) -> Option<bool> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status.success()),
-            Ok(None) if Instant::now() < deadline => thread::sleep(POLL),
+            Ok(None) if Instant::now() < deadline && !interrupt::is_asked() => {
+                thread::sleep(POLL);
+            }
             Ok(None) | Err(_) => {
-                // Both fail only for a process that is gone.
+                // All fail only for a process that is gone.
+                if own_group {
+                    let _ended = kill_process_group(Pid::from_child(child), Signal::KILL);
+                }
                 drop(child.kill());
                 drop(child.wait());
                 return None;
