@@ -16,6 +16,7 @@
 //! | | pieces of one sparse file | 1 Mi | |
 //! | | memory of decoders: zstd, xz | 128 MiB, 256 MiB | |
 //! | | entries looked at for replacements | 4 Gi | |
+//! | file of a context | bytes, holes included | 128 GiB | `--max-unpacked-size` |
 //! | what a RUN leaves | bytes, holes included | 128 GiB | `--max-unpacked-size` |
 //! | archive of images (`load`) | bytes, files | 1 TiB, 100,000 | `--max-unpacked-size` |
 //! | file system of the store | space and inodes left unused | 2 %, at most 256 MiB and 10,000 | |
@@ -27,6 +28,7 @@
 //! | cache document | bytes | 64 MiB | |
 //! | registry, token server, bucket, helper | body that is kept | 64 KiB to 1 MiB | |
 //! | | redirects | 10 | |
+//! | repository | bytes of a commit's files, of git's text | 128 GiB, 256 MiB | `--max-unpacked-size` |
 //! | download of ADD | bytes | 64 GiB | |
 //! | Dockerfile | one line | 65,535 bytes | |
 //! | ignore file, `--exclude` | patterns; bytes; one pattern | 50,000; 2 MiB; 4,096 bytes | |

@@ -254,7 +254,8 @@ impl Shared<'_> {
             ContextFiles::Remote(source) => {
                 let fetched = fetch(self, &self.fetched, source, (number, self.file_time_s()))?;
                 let memo = HashMemo::none();
-                let context = Context::open(fetched.path(), IgnoreRules::default(), number, memo)?;
+                let context = Context::open(fetched.path(), IgnoreRules::default(), number, memo)?
+                    .with_max_file(self.services.store.archive_bounds().max_bytes);
                 Ok(NamedFolder { context, number, folder: None, fetched: Some(fetched) })
             }
         }
@@ -269,7 +270,8 @@ impl Shared<'_> {
         } else {
             HashMemo::none()
         };
-        Ok(Context::open(&source.path, source.ignore.clone(), number, memo)?)
+        let context = Context::open(&source.path, source.ignore.clone(), number, memo)?;
+        Ok(context.with_max_file(store.archive_bounds().max_bytes))
     }
 
     /// The opened named context with this number among the folders that files may lie in.

@@ -131,7 +131,8 @@ fn folder(run: &Run<'_>, git: &GitSource) -> Result<Material> {
     let checkout = run.fetched.checkout(run, git, run.file_time_s())?;
     let path = checkout.folder(git.subdir.as_deref())?;
     let folder = run.next_folder();
-    let context = Context::open(&path, IgnoreRules::default(), folder, HashMemo::none())?;
+    let context = Context::open(&path, IgnoreRules::default(), folder, HashMemo::none())?
+        .with_max_file(run.services.store.archive_bounds().max_bytes);
     let tree = context.tree(&["."])?;
     Ok(Material::Folder { tree, context: Box::new(context), folder, _checkout: checkout })
 }

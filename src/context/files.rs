@@ -11,6 +11,7 @@ use rustix::fs::{
 use rustix::io::{Errno, Result, read};
 
 use crate::limits::MAX_XATTR_LIST_BYTES;
+use crate::pathio::interrupt;
 use crate::tree::{ContentHash, Device, TreePath, Xattrs};
 
 use super::memo::{Learned, Stamp};
@@ -158,6 +159,9 @@ fn hash(file: &OwnedFd, size: u64) -> Result<(ContentHash, u64)> {
     let mut buffer = vec![0; usize::try_from(size.min(PIECE_BYTES)).unwrap_or_default()];
     let mut left = size;
     while left > 0 {
+        if interrupt::is_asked() {
+            return Err(Errno::CANCELED);
+        }
         let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let n_read = match read(file, buffer.get_mut(..want).unwrap_or_default()) {
             Err(Errno::INTR) => continue,

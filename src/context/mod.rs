@@ -13,11 +13,13 @@ mod walk;
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::diag;
+use crate::limits;
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{Leaf, Tree, TreeNode, TreePath};
 
@@ -35,6 +37,8 @@ pub struct Context {
     ignore: IgnoreRules,
     folder: u32,
     memo: HashMemo,
+    /// A longer file is not read.
+    max_file_bytes: u64,
     /// Files and folders that were read completely, by path. Steps run on several threads.
     whole: Mutex<HashMap<TreePath, Option<TreeNode>>>,
     /// Files with several names, so that all of them share one leaf.
@@ -55,7 +59,15 @@ impl Context {
     ) -> Result<Self, PathError> {
         let root = files::open_root(path).context("open the build context", path)?;
         let (whole, linked) = (Mutex::default(), Mutex::default());
-        Ok(Self { root, path: path.to_owned(), ignore, folder, memo, whole, linked })
+        let (path, max_file_bytes) = (path.to_owned(), limits::MAX_UNPACKED_BYTES);
+        Ok(Self { root, path, ignore, folder, memo, max_file_bytes, whole, linked })
+    }
+
+    /// Sets how long a file may be. Without it, [`limits::MAX_UNPACKED_BYTES`] holds.
+    #[must_use]
+    pub fn with_max_file(mut self, max_bytes: u64) -> Self {
+        self.max_file_bytes = max_bytes;
+        self
     }
 
     /// The part of the context that these sources of a COPY can name, literal paths or patterns:
@@ -112,6 +124,21 @@ impl Context {
     #[must_use]
     pub const fn memo(&self) -> &HashMemo {
         &self.memo
+    }
+
+    /// Checks before a file is hashed that it is no longer than any layer may be: a sparse file takes
+    /// its author no space, and hashing a TiB takes a quarter of an hour.
+    fn check_length(&self, path: &TreePath, n_bytes: u64) -> Result<(), PathError> {
+        let limit = self.max_file_bytes;
+        if n_bytes <= limit {
+            return Ok(());
+        }
+        let text = format!(
+            "it has {n_bytes} bytes, more than the limit of {limit}; name it in .dockerignore, or \
+             raise the limit with --max-unpacked-size"
+        );
+        let error = io::Error::new(io::ErrorKind::FileTooLarge, text);
+        Err(PathError::new("read", self.path.join(path.as_path()), error))
     }
 
     fn error(&self, verb: &'static str, path: &TreePath, source: rustix::io::Errno) -> PathError {

@@ -175,6 +175,7 @@ impl Context {
         let meta = Meta::root(stat.mode, stat.mtime_s);
         let node = match stat.kind {
             FileType::RegularFile => {
+                self.check_length(&path, stat.stamp.size)?;
                 let was_read = known.is_none();
                 let (stat, learned) = match known {
                     Some(learned) => (stat, learned),
