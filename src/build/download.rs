@@ -125,7 +125,7 @@ fn ask(shared: &Steps<'_>, url: &str, shown: &str) -> Result<(DownloadRecord, Do
         etag: known.as_ref().and_then(|known| known.etag.as_deref()),
         max_bytes: MAX_DOWNLOAD_BYTES,
     };
-    let mut draft = |_length| store.draft().map_err(std::io::Error::other);
+    let mut draft = |_length| store.bounded_draft().map_err(std::io::Error::other);
     let answer = services
         .registry
         .download::<Draft>(&file, &mut draft, &|| !services.stop.is_thrown())

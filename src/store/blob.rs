@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use crate::oci::{Digest, Hasher};
 use crate::pathio::{self, Context as _, PathError};
 
-use super::space::{SpaceGuard, is_zero};
+use super::space::{self, SpaceGuard, is_zero};
 use super::work::ProcessFolder;
 use super::{Store, StoreError, guard};
 
@@ -20,6 +20,8 @@ pub struct Draft {
     file: File,
     hasher: Hasher,
     space: SpaceGuard,
+    /// Bytes of zeros that were left out, where they count as if they took space.
+    zeros: Option<u64>,
     published: bool,
     _process: Arc<ProcessFolder>,
 }
@@ -32,6 +34,11 @@ impl Write for Draft {
         let n_wanted = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if bytes.len() >= MIN_HOLE_BYTES && is_zero(bytes) {
             let end = self.n_bytes().saturating_add(n_wanted);
+            if let Some(zeros) = &mut self.zeros {
+                *zeros = zeros.saturating_add(n_wanted);
+                space::room(&self.file, *zeros)?
+                    .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
+            }
             self.file.set_len(end)?;
             self.file.seek(SeekFrom::Start(end))?;
             self.hasher.update(bytes);
@@ -86,7 +93,18 @@ impl Store {
         let path = process.fresh();
         let file = guard::create_file(&path)?;
         let (hasher, space) = (Hasher::new(), SpaceGuard::default());
-        Ok(Draft { path, file, hasher, space, published: false, _process: process })
+        Ok(Draft { path, file, hasher, space, zeros: None, published: false, _process: process })
+    }
+
+    /// Starts a blob that must find room in the store even if it consists of zeros, which a draft
+    /// otherwise leaves out: for a file whose sender decides when it ends.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn bounded_draft(&self) -> Result<Draft, StoreError> {
+        let mut draft = self.draft()?;
+        draft.zeros = Some(0);
+        Ok(draft)
     }
 
     /// Gives the finished draft its name; that the blob is there already is success.

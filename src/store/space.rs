@@ -84,6 +84,14 @@ impl SpaceGuard {
     }
 }
 
+/// Checks now that there is room for `n_bytes` more on the file system of `at`.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn room(at: impl AsFd, n_bytes: u64) -> io::Result<Result<(), NoSpace>> {
+    SpaceGuard::default().need(at, n_bytes)
+}
+
 /// Whether all bytes are zero. A piece of a file that is can be left out of the file on disk.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     const ZEROS: [u8; 4096] = [0; 4096];
