@@ -315,11 +315,14 @@ fn with_settings<T>(
     let shown = source.shown();
     let authorization = git_authorization(steps, &source.remote);
     let agent = git_agent(steps)?;
+    let store = steps.services.store;
     let settings = GitSettings {
         environment: steps.services.environment,
         authorization: authorization.as_deref(),
         ssh_agent: agent.as_ref().map(GitAgent::socket),
         goes_on: &|| !steps.services.stop.is_thrown(),
+        room: &|n_bytes| Ok(store.check_room(n_bytes)?),
+        max_bytes: store.archive_bounds().max_bytes,
     };
     work(&request(source, &shown), &settings)
 }

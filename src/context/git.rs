@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::diag;
 use crate::pathio;
 
-pub use command::GitSettings;
+pub use command::{GitSettings, Unfit};
 pub use error::GitError;
 pub use files::folder_in;
 
@@ -159,6 +159,7 @@ pub fn checkout(
     git.output(Some(into), prepare, &["init", "-q", "--object-format", format])?;
     git.output(Some(into), prepare, &["remote", "add", "origin", git.address()])?;
     fetch(&git, revision, options, into)?;
+    git.check_size(into, &revision.commit)?;
     git.output(Some(into), "check out", &["checkout", "-q", "-f", "--detach", &revision.commit])?;
     if options.submodules && has(&into.join(".gitmodules")) {
         let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--force"];

@@ -7,6 +7,7 @@ use crate::oci::{DiffId, Digest};
 use crate::pathio::PathError;
 use crate::tree::TreePath;
 
+use super::NoSpace;
 use super::layer_diff::LayerError;
 use super::unpack::UnpackError;
 
@@ -133,6 +134,9 @@ pub enum StoreError {
         /// Its length.
         size: u64,
     },
+    /// The file system has no room for what is to be written.
+    #[error(transparent)]
+    NoSpace(#[from] NoSpace),
     /// A layer could not be written.
     #[error("a layer cannot be written")]
     Archive(#[from] ArchiveError),

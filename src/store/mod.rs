@@ -53,6 +53,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::archive::{ArchiveBounds, PackedListing};
 use crate::oci::{DiffId, Digest};
+use crate::pathio::Context as _;
 
 pub use blob::Draft;
 pub use builds::{BuildJournal, BuildRecord};
@@ -146,6 +147,16 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Checks that another program has room to write `n_bytes` into this store.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`]; the kernel's, with the path.
+    pub fn check_room(&self, n_bytes: u64) -> Result<(), StoreError> {
+        let root = guard::open_directory(&self.root)?;
+        let checked = space::room(&root, n_bytes).context("examine", &self.root)?;
+        Ok(checked?)
     }
 
     /// Runs `work` on the index.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, BufRead as _, Read as _, Seek as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -53,7 +53,15 @@ pub struct GitSettings<'a> {
     pub ssh_agent: Option<&'a Path>,
     /// Asked now and then; git is ended when it says no.
     pub goes_on: &'a dyn Fn() -> bool,
+    /// Asked now and then whether there is room for as many bytes more where the files go, which a
+    /// repository decides about; git is ended when there is not.
+    pub room: &'a dyn Fn(u64) -> std::result::Result<(), Unfit>,
+    /// Bytes that the files of a commit may have.
+    pub max_bytes: u64,
 }
+
+/// Why there is no room.
+pub type Unfit = Box<dyn std::error::Error + Send + Sync>;
 
 impl fmt::Debug for GitSettings<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,7 +126,17 @@ impl<'a> Git<'a> {
         what: &'static str,
         arguments: &[&str],
     ) -> Result<String> {
-        let (mut out, mut err) = (scratch_file()?, scratch_file()?);
+        read_back(&mut self.written(folder, what, arguments)?)
+    }
+
+    /// The same as a file.
+    pub(super) fn written(
+        &self,
+        folder: Option<&Path>,
+        what: &'static str,
+        arguments: &[&str],
+    ) -> Result<File> {
+        let (out, mut err) = (scratch_file()?, scratch_file()?);
         let mut command = self.command(folder);
         command.args(arguments).stdin(Stdio::null());
         command.stdout(same(&out)?).stderr(same(&err)?);
@@ -129,9 +147,9 @@ impl<'a> Git<'a> {
                 PathError::new("start", "git", error).into()
             }
         })?;
-        let status = self.wait(child, what)?;
+        let status = self.wait(child, what, [&out, &err])?;
         if status.success() {
-            return read_back(&mut out);
+            return Ok(out);
         }
         let words = self.words(&read_back(&mut err)?, status);
         Err(GitError::Failed { what, remote: self.shown.to_owned(), words })
@@ -186,26 +204,79 @@ impl<'a> Git<'a> {
         config
     }
 
-    fn wait(&self, mut child: Child, what: &'static str) -> Result<ExitStatus> {
+    /// Why git has to end before it is done.
+    fn trouble(
+        &self,
+        what: &'static str,
+        started: Instant,
+        outputs: [&File; 2],
+    ) -> Option<GitError> {
+        if !(self.settings.goes_on)() {
+            return Some(GitError::Stopped);
+        }
+        let remote = self.shown.to_owned();
+        if started.elapsed() > TIME_LIMIT {
+            let minutes = TIME_LIMIT.as_secs() / 60;
+            return Some(GitError::TimedOut { what, remote, minutes });
+        }
+        if let Err(source) = (self.settings.room)(0) {
+            return Some(GitError::NoRoom { what, remote, source });
+        }
+        let length = |file: &File| file.metadata().map_or(0, |found| found.len());
+        let is_long = outputs.into_iter().any(|file| length(file) > MAX_GIT_OUTPUT_BYTES);
+        is_long.then_some(GitError::LongOutput { what, remote, limit: MAX_GIT_OUTPUT_BYTES })
+    }
+
+    fn wait(
+        &self,
+        mut child: Child,
+        what: &'static str,
+        outputs: [&File; 2],
+    ) -> Result<ExitStatus> {
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
             if let Some(status) = child.try_wait().context("wait for", Path::new("git"))? {
                 return Ok(status);
             }
-            let is_late = started.elapsed() > TIME_LIMIT;
-            if is_late || !(self.settings.goes_on)() {
+            if let Some(trouble) = self.trouble(what, started, outputs) {
                 // It may have ended just now; then there is nothing to end.
                 let _ended =
                     rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
                 child.wait().context("wait for", Path::new("git"))?;
-                let (remote, minutes) = (self.shown.to_owned(), TIME_LIMIT.as_secs() / 60);
-                let timed_out = GitError::TimedOut { what, remote, minutes };
-                return Err(if is_late { timed_out } else { GitError::Stopped });
+                return Err(trouble);
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(LAST_PAUSE);
         }
+    }
+
+    /// Checks before the files of a commit are written that there is room for them: a tree that holds
+    /// another one many times multiplies with each level, and equal files take no space in a pack.
+    pub(super) fn check_size(&self, folder: &Path, commit: &str) -> Result<()> {
+        let what = "list the files of";
+        // First without sizes: to find them takes git many times as long, and of too many files
+        // there is no need to know more.
+        self.written(Some(folder), what, &["ls-tree", "-r", "--full-tree", commit])?;
+        let list = ["ls-tree", "-r", "-l", "--full-tree", commit];
+        let mut listed = self.written(Some(folder), what, &list)?;
+        let path = Path::new("the output of git");
+        listed.rewind().context("read", path)?;
+        let mut total = 0_u64;
+        for line in io::BufReader::new(listed).split(b'\n') {
+            let line = line.context("read", path)?;
+            // Mode, kind, object and size; submodules and trees have `-` for a size.
+            let fields = line.split(|byte| *byte == b'\t').next().unwrap_or_default();
+            let size = fields.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+            let size = std::str::from_utf8(size).ok().and_then(|text| text.parse::<u64>().ok());
+            total = total.saturating_add(size.unwrap_or(0));
+        }
+        let (remote, limit) = (self.shown.to_owned(), self.settings.max_bytes);
+        if total > limit {
+            return Err(GitError::TooLarge { remote, total, limit });
+        }
+        let what = "check out";
+        (self.settings.room)(total).map_err(|source| GitError::NoRoom { what, remote, source })
     }
 
     /// The lines of git that say why, in one, without secrets.

@@ -37,6 +37,40 @@ pub enum GitError {
         /// The limit.
         minutes: u64,
     },
+    /// git writes more than is read.
+    #[error(
+        "git was ended, which was to {what} {remote}: it wrote more than {limit} bytes of text; the repository has too many files or references"
+    )]
+    LongOutput {
+        /// As in "fetch".
+        what: &'static str,
+        /// The repository.
+        remote: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The files are too many bytes.
+    #[error(
+        "the files of {remote} have {total} bytes, more than the limit of {limit}; raise it with --max-unpacked-size"
+    )]
+    TooLarge {
+        /// The repository.
+        remote: String,
+        /// Bytes of all files.
+        total: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// There is no room for the files.
+    #[error("there is no room to {what} {remote}")]
+    NoRoom {
+        /// As in "fetch".
+        what: &'static str,
+        /// The repository.
+        remote: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The caller ended it.
     #[error("the build was stopped")]
     Stopped,
