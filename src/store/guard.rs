@@ -115,9 +115,13 @@ impl Guard<'_> {
         if stat.st_mode & FOR_OTHERS == 0 {
             return Ok(());
         }
-        close_to_others(&self.directory, PRIVATE_DIRECTORY).map_err(failed)?;
-        // Looked at after others were shut out: nothing can come in any more.
         let could_write = stat.st_mode & OTHERS_WRITE != 0;
+        // First without touching it: it may be a directory that was never meant to be a store.
+        if could_write && !is_empty(&self.directory).map_err(failed)? {
+            return self.refused("", "others can write to it");
+        }
+        close_to_others(&self.directory, PRIVATE_DIRECTORY).map_err(failed)?;
+        // Again, after others were shut out: nothing can come in any more.
         if could_write && !is_empty(&self.directory).map_err(failed)? {
             // As it was, so that the next call does not find it in order.
             let was = Mode::from_raw_mode(stat.st_mode & 0o7777);
