@@ -224,11 +224,11 @@ for place in ("dev", "proc", "sys", "etc", "etc/hosts", "etc/resolv.conf", "etc/
 for file in ("passwd", "group"):
     def _huge(t, file=file):
         t.context({"file": "x"})
-        t.build(f"FROM base\nRUN truncate -s 30G /etc/{file}\nWORKDIR /new\n", seconds=10)
-        t.build(f"FROM base\nRUN truncate -s 30G /etc/{file}\nCOPY --chown=app:app file /\n", seconds=10)
-        t.build(f"FROM base\nRUN truncate -s 30G /etc/{file}\nUSER app\nRUN true\n", seconds=10)
+        t.build(f"FROM base\nRUN truncate -s 4G /etc/{file}\nWORKDIR /new\n", seconds=20)
+        t.build(f"FROM base\nRUN truncate -s 4G /etc/{file}\nCOPY --chown=app:app file /\n", seconds=20)
+        t.build(f"FROM base\nRUN truncate -s 4G /etc/{file}\nUSER app\nRUN true\n", seconds=20)
 
-    row(f"etc-{file}-of-30-gib", cve="CVE-2026-47262", seconds=40)(_huge)
+    row(f"etc-{file}-of-4-gib", cve="CVE-2026-47262", seconds=60)(_huge)
 
     def _fifo(t, file=file):
         t.context({"file": "x"})

@@ -124,7 +124,6 @@ def sockets():
     ):
         yield f"socket socket-{name} {family} {kind} {protocol}"
     yield "socketcall socket-packet-by-socketcall 17 3 0"
-    yield "socketcall socket-vsock-by-socketcall 40 1 0"
 
 
 def objects():
