@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::limits::MAX_ACCOUNTS_BYTES;
-use crate::pathio::PathError;
+use crate::pathio::{PathError, interrupt};
 use crate::plan::{CopyFrom, CopyOperation, CopyPart};
 use crate::store::OpenContent;
 use crate::tree::{
@@ -237,9 +237,19 @@ impl Sources {
         write: impl FnOnce(&OpenContent<'_>) -> R,
     ) -> R {
         write(&|file, path| {
-            let content: Box<dyn Read> = self.open(run, file, path)?;
+            let content: Box<dyn Read> = Box::new(Interruptible(self.open(run, file, path)?));
             Ok(content)
         })
+    }
+}
+
+/// A content that ends with an error once the process is asked to end: it can be a hundred GiB long.
+struct Interruptible(Box<dyn Read + Send>);
+
+impl Read for Interruptible {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        interrupt::check()?;
+        self.0.read(buffer)
     }
 }
 

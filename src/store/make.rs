@@ -46,7 +46,8 @@ impl Store {
         let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
         let diff_options = DiffOptions { user_xattr: self.user_namespace, skip };
         let mut changed = layer_diff::diff_upper(upper, &lowers, &diff_options)?;
-        check_size(&changed, self.archive_bounds().max_bytes)?;
+        let listed = changed.iter().map(Cow::Borrowed);
+        check_size(listed, self.archive_bounds().max_bytes)?;
         clamp(&mut changed, options.clamp_s, upper)?;
         let mut listing = self.listing_draft(changed.len())?;
         let mut hasher = PipelinedHasher::hasher();
@@ -72,6 +73,7 @@ impl Store {
         form: Form,
         options: &LayerOptions,
     ) -> Result<(LayerDone, Option<LowerFolder>)> {
+        check_size(layer.stream(), self.archive_bounds().max_bytes)?;
         let planned = PlannedLayer { layer, clamp_s: options.clamp_s };
         let mut listing = self.listing_draft(planned.n_entries())?;
         let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
@@ -184,21 +186,26 @@ fn keep_layer_xattrs(meta: &mut Meta) {
     }
 }
 
-/// Checks that a step did not leave more than any layer may unpack to: a sparse file costs it
+/// Checks that a step or the sources of a COPY do not have more than any layer may unpack to: a sparse file costs it
 /// nothing, but every reader of the layer as much time as its length.
-fn check_size(entries: &[Entry], limit: u64) -> Result<()> {
+fn check_size<'a>(entries: impl Iterator<Item = Cow<'a, Entry>>, limit: u64) -> Result<()> {
     let size = |entry: &Entry| match &entry.item {
         Item::Node(_, Node::File(file)) => file.size,
         Item::Node(..) | Item::HardLink(_) | Item::Whiteout => 0,
     };
-    let total = entries.iter().map(size).fold(0, u64::saturating_add);
-    match entries.iter().max_by_key(|entry| size(entry)) {
-        Some(largest) if total > limit => {
-            let (path, size) = (largest.path.clone(), size(largest));
-            Err(StoreError::LayerTooLarge { total, limit, path, size })
+    let (mut total, mut largest) = (0_u64, (TreePath::root(), 0));
+    for entry in entries {
+        let size = size(&entry);
+        total = total.saturating_add(size);
+        if size > largest.1 {
+            largest = (entry.path.clone(), size);
         }
-        _ => Ok(()),
     }
+    if total <= limit {
+        return Ok(());
+    }
+    let (path, size) = largest;
+    Err(StoreError::LayerTooLarge { total, limit, path, size })
 }
 
 /// Sets later times to `clamp_s`, on disk as well: a later step must not see what the layer does

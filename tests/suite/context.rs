@@ -270,3 +270,16 @@ fn deep_folders_are_walked() {
     let tree = open(&folder, "").tree(&["."]).unwrap();
     assert!(tree.get(&path(&format!("{deep}f"))).is_some());
 }
+
+#[test]
+fn a_sparse_file_of_a_terabyte_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::File::create(folder.path().join("holes")).unwrap().set_len(1 << 40).unwrap();
+    let context = open(&folder, "");
+    for sources in [["holes"], ["."], ["h*"]] {
+        let error = context.tree(&sources).unwrap_err();
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(error.path(), folder.path().join("holes"));
+        assert!(why.starts_with("it has 1099511627776 bytes, more than the limit of"), "{why}");
+    }
+}
