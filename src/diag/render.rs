@@ -108,3 +108,24 @@ fn shown(span: Span, text: &str) -> std::ops::Range<usize> {
     let trimmed = text.get(start..end).unwrap_or("").trim_end_matches(['\n', '\r']);
     start..start + trimmed.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diag::codes;
+
+    #[test]
+    fn of_very_many_the_first_errors_are_shown() {
+        let text = "RUN a\n".repeat(20_000);
+        let said = |n: usize, kind: fn(crate::diag::Code, Span, String) -> Diagnostic| {
+            kind(codes::RUN_FAILED, Span::new(n * 6, n * 6 + 3), format!("m{n}"))
+        };
+        let mut found: Vec<Diagnostic> =
+            (0..19_999).map(|n| said(n, Diagnostic::warning)).collect();
+        found.push(said(19_999, Diagnostic::error));
+        let shown = render(&found, &SourceFile::new("D", text), Style::Plain);
+        assert!(shown.contains("m19999\n     --> D:20000:1\n      |\n20000 | RUN a"), "{shown}");
+        assert!(shown.contains("m48\n") && !shown.contains("m49\n"), "{shown}");
+        assert!(shown.ends_with("\n... and 19950 more errors and warnings\n"), "{shown}");
+    }
+}
