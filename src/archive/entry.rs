@@ -36,7 +36,7 @@ pub struct ArchiveEntry<'a, R: Read> {
     pub meta: Meta,
     /// Length of the content, holes included.
     pub size: u64,
-    /// Offset of the content in the tar, or [`NOT_IN_ONE_PIECE`].
+    /// Offset of the content in the tar, or `NOT_IN_ONE_PIECE` of the reader.
     pub content_at: u64,
     pub(super) reader: &'a mut TarReader<R>,
 }
