@@ -87,7 +87,11 @@ fn excerpt(diagnostic: &Diagnostic, source: &SourceFile) -> (usize, std::ops::Ra
     let labels = diagnostic.labels.iter().map(|label| label.span);
     let span = labels.fold(diagnostic.span, Span::to);
     let range = shown(span, source.text());
-    let before = source.text().get(..range.start).unwrap_or("");
+    let mut before = source.text().get(..range.start).unwrap_or("");
+    if range.start == source.text().len() {
+        // The end of the file is shown at the end of its last line.
+        before = before.strip_suffix('\n').unwrap_or(before);
+    }
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     let after = source.text().get(range.end..).unwrap_or("");
     let end = after.find('\n').map_or(source.text().len(), |end| range.end + end + 1);
