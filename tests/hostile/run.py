@@ -163,7 +163,7 @@ def ask(process, row, mode):
         send(process, {"row": row.name, "mode": mode})
     except OSError:
         return None
-    return receive(process, 6 * row.seconds + 60)
+    return receive(process, 6 * suite.PATIENCE * row.seconds + 60)
 
 
 def worker():
