@@ -38,7 +38,7 @@
 //! | output of steps, in the record of a build | one step; a build | 4 MiB + 1 MiB; about 128 MiB | |
 //! | path of a file | symbolic links | 40 | |
 //!
-//! What is shown (widths, rows, names in a message) is bounded where it is shown.
+//! Limits on what is shown (widths, rows, names in a message) is bounded where it is shown.
 
 use std::num::NonZeroUsize;
 

@@ -116,7 +116,7 @@ pub fn read_to_string(path: &Path, max_bytes: u64) -> Result<String, PathError> 
 }
 
 /// Writes `bytes` to `path`, which lies in a directory of rbuild's own, replacing what was there.
-/// What a caller named is written with [`output`].
+/// Files that a caller named are written with [`output`].
 ///
 /// # Errors
 /// The kernel's, with the path.

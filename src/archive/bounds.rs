@@ -1,4 +1,4 @@
-//! How far an archive may expand, and a reader that holds it to that.
+//! Bounds on the expansion of an archive, and a reader that holds it to that.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::limits;
 /// Bytes of headers and padding of one entry, on average: more than an honest archive has.
 const TAR_BYTES_FOR_EACH_ENTRY: u64 = 4096;
 
-/// How much an archive may hold.
+/// Bounds on what an archive may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchiveBounds {
     /// Bytes of all its files together, holes included.

@@ -7,12 +7,12 @@ use crate::tree::{Device, Meta};
 
 use super::reader::{TarReader, length};
 
-/// What kind of file an entry is.
+/// The kind of file that an entry describes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
     /// A regular file.
     File,
-    /// A folder.
+    /// A directory.
     Directory,
     /// Another name of the file at this path.
     HardLink(Vec<u8>),
@@ -30,7 +30,7 @@ pub enum EntryKind {
 pub struct ArchiveEntry<'a, R: Read> {
     /// The name as the archive has it: nothing is cleaned or checked, but it is bounded.
     pub path: Vec<u8>,
-    /// What it is.
+    /// The kind of file.
     pub kind: EntryKind,
     /// Mode, owners, time, extended attributes (all that the archive has).
     pub meta: Meta,
@@ -41,7 +41,7 @@ pub struct ArchiveEntry<'a, R: Read> {
     pub(super) reader: &'a mut TarReader<R>,
 }
 
-/// What comes next of an entry's content.
+/// The next part of an entry's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
     /// A hole of this length, which the reader has moved over.
@@ -66,12 +66,12 @@ impl<R: Read> Read for ContentReader<'_, R> {
         let TarReader { source, content, offset, .. } = &mut *self.0;
         let (run, is_stored) = content.next_run();
         let want = run.min(content.left).min(length(to.len()));
-        let room = to.get_mut(..usize::try_from(want).unwrap_or(0)).unwrap_or_default();
-        if room.is_empty() {
+        let buffer = to.get_mut(..usize::try_from(want).unwrap_or(0)).unwrap_or_default();
+        if buffer.is_empty() {
             return Ok(0);
         }
         let n_read = if is_stored {
-            let n_read = source.read(room)?;
+            let n_read = source.read(buffer)?;
             if n_read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -79,8 +79,8 @@ impl<R: Read> Read for ContentReader<'_, R> {
             *offset += length(n_read);
             n_read
         } else {
-            room.fill(0);
-            room.len()
+            buffer.fill(0);
+            buffer.len()
         };
         content.left -= length(n_read);
         content.at += length(n_read);

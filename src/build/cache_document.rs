@@ -25,7 +25,7 @@ pub(super) struct CacheDocument {
 /// Reads a cache's document and writes it again: for fuzzing.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason, as text.
 #[doc(hidden)]
 pub fn probe_cache_document(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let document: CacheDocument =

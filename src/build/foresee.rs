@@ -37,7 +37,7 @@ pub struct Foreseen {
 /// What would become of a stage.
 #[derive(Debug, Clone)]
 pub struct ForeseenStage {
-    /// What it is.
+    /// The kind of file.
     pub outline: StageOutline,
     /// Bytes of its base image that are not in the store.
     pub pull_bytes: u64,

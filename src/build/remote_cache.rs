@@ -77,11 +77,11 @@ impl std::fmt::Display for CachePlace {
 pub(super) struct KnownCaches {
     /// As records name them.
     pub(super) places: BTreeSet<String>,
-    /// What they claim of layers; of several claims the first.
+    /// The caches' claims about layers; of several claims the first.
     pub(super) layers: BTreeMap<DiffId, LayerRecord>,
 }
 
-/// What was read from caches.
+/// Documents that were read from caches.
 #[derive(Debug, Default)]
 pub(super) struct ImportedCaches {
     /// Folders of `RUN --mount=type=cache`.

@@ -17,7 +17,7 @@ pub struct Stop {
     state: AtomicU8,
     watched: OwnedFd,
     thrown: OwnedFd,
-    /// Whether the build is computing a plan, which never looks at the switch.
+    /// True while the build computes a plan, which never looks at the switch.
     is_planning: AtomicBool,
     /// Ends transfers when the caller wants it; for a failed step's sake they go on, since caches
     /// are written then.

@@ -33,7 +33,7 @@ type Result<T> = std::result::Result<T, Complaint>;
 /// What the command line says of the context.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// A folder.
+    /// A directory.
     Folder(PathBuf),
     /// A URL or repository.
     Remote(Remote),

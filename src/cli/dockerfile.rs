@@ -30,7 +30,7 @@ pub(super) struct Found {
     pub(super) file: FileInside,
 }
 
-/// Where a file lies that the command line names.
+/// Location of a file that the command line names.
 #[derive(Debug)]
 pub(super) enum Place {
     /// In the context.

@@ -40,7 +40,7 @@ pub(super) enum LockError {
     Form {
         /// The line, from 1.
         line: usize,
-        /// What is wrong there; the line itself is not quoted.
+        /// The reason; the line itself is not quoted.
         reason: String,
     },
     /// It is of another version.

@@ -51,7 +51,7 @@ pub(super) struct Outputs {
     pub(super) engine: Wanted,
     /// Where that is, once it was found.
     pub(super) place: Option<Place>,
-    /// Whether directories of files get devices, set-id bits and file capabilities.
+    /// True if directories of files get devices, set-id bits and file capabilities.
     pub(super) keeps_special: bool,
 }
 

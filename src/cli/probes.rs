@@ -7,7 +7,7 @@ use super::{lock_text, registries};
 /// Reads a lock file and writes it again.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason, as text.
 pub fn lock_file(text: &str) -> Result<String, String> {
     lock_text::parse(text).map(|lock| lock_text::text(&lock)).map_err(|error| error.to_string())
 }
@@ -15,7 +15,7 @@ pub fn lock_file(text: &str) -> Result<String, String> {
 /// Reads a `registries.toml`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason, as text.
 pub fn registries(text: &str) -> Result<(), String> {
     registries::check(Path::new("/etc/rbuild/registries.toml"), text)
 }

@@ -12,7 +12,7 @@ use rustix::termios::{
     OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcgetpgrp, tcsetattr,
 };
 
-/// How long a terminal may take to answer what the command asked it last. Over a network it is a
+/// Time that a terminal may take to answer what the command asked it last. Over a network it is a
 /// round trip.
 const ANSWER_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 40_000_000 };
 /// Number of times that input is discarded: somebody who types on must not be waited for.

@@ -19,7 +19,7 @@ enum Atom {
     AnyChar,
 }
 
-/// Why a pattern is refused.
+/// The reason why a pattern is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PatternError {
     /// This escape makes no sense.

@@ -4,14 +4,14 @@
 //! link to a file of the host, a FIFO or a device: none of them is opened for reading.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::pathio::{Context as _, PathError};
+use crate::pathio::{self, Context as _, PathError};
 
 /// Opens the regular file `name` below `directory`, which the caller named. Only `directory` may
 /// contain symbolic links.
@@ -48,22 +48,8 @@ pub(super) fn read_regular(
     name: &str,
     max_bytes: u64,
 ) -> Result<Vec<u8>, PathError> {
-    let (file, n_bytes) = open_regular(directory, name)?;
-    let path = shown(directory, name);
-    let too_large = || {
-        let text = format!("it is larger than the limit of {max_bytes} bytes");
-        PathError::new("read", &path, io::Error::new(io::ErrorKind::FileTooLarge, text))
-    };
-    if n_bytes > max_bytes {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).context("read", &path)?;
-    // It may have grown meanwhile.
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max_bytes {
-        return Err(too_large());
-    }
-    Ok(bytes)
+    let (file, _n_bytes) = open_regular(directory, name)?;
+    pathio::read_bounded(file, max_bytes, &shown(directory, name))
 }
 
 /// The length of an open file, which must be a regular one.

@@ -55,7 +55,7 @@ pub enum ExportError {
     Manifest {
         /// Its digest.
         manifest: Digest,
-        /// What is wrong with it.
+        /// The underlying error.
         source: ManifestError,
     },
     /// The config in the store is none.
@@ -103,12 +103,12 @@ pub enum ExportError {
     NoLayout {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason, as text.
         reason: String,
     },
 }
 
-/// What a directory of files does not get unless that was asked for.
+/// Files and attributes that a directory does not get unless that was asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeftOut {
     /// Number of devices.
@@ -150,12 +150,12 @@ pub enum Warning {
         /// The attribute's name.
         name: String,
     },
-    /// What could act with the rights of others.
+    /// Files that could act with the rights of others were left out.
     #[error("left out of {}: {what}; `--allow local.special` keeps them", folder.display())]
     LeftOut {
-        /// Where the files were written.
+        /// The directory that was written.
         folder: PathBuf,
-        /// How much of it.
+        /// The number of files.
         what: LeftOut,
     },
     /// Owners that this user namespace does not have.

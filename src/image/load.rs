@@ -118,7 +118,7 @@ pub enum LoadError {
         shown: String,
         /// The blob.
         name: String,
-        /// What it is.
+        /// The kind of file.
         got: Digest,
     },
     /// The image cannot be used.

@@ -92,7 +92,7 @@ pub struct ExportOptions {
     pub by_digest: bool,
     /// Whether files have a folder for each platform; `None` when there is an index.
     pub split: Option<bool>,
-    /// Whether a directory of files gets devices, set-id bits and file capabilities.
+    /// True if a directory of files gets devices, set-id bits and file capabilities.
     pub keeps_special: bool,
 }
 

@@ -63,7 +63,7 @@ pub enum LayoutError {
         folder: PathBuf,
         /// Its name.
         want: Digest,
-        /// What it is.
+        /// The kind of file.
         got: Digest,
     },
 }

@@ -52,13 +52,13 @@ struct OpenFolder<'a> {
     meta: &'a Meta,
 }
 
-/// Where a tree is written, and how.
+/// The target of a tree, and how it is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Destination<'a> {
     pub(super) folder: &'a Path,
     /// The directory in it, for one of several platforms.
     pub(super) platform: Option<&'a str>,
-    /// Whether devices, set-id bits and the attributes of the system are kept: through them an
+    /// True if devices, set-id bits and the attributes of the system are kept: through them an
     /// image can act with the rights of whoever unpacks it.
     pub(super) keeps_special: bool,
 }

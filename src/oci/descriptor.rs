@@ -143,7 +143,7 @@ impl fmt::Display for MediaType {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What it is.
+    /// The kind of file.
     pub media_type: MediaType,
     /// Its address.
     pub digest: Digest,

@@ -1,4 +1,4 @@
-//! Whether the process was asked to end.
+//! The request to end this process.
 //!
 //! A signal is met by one thread, while another may wait for a file's reader or hash a huge file.
 //! Whatever can take long at the lowest level looks here, since nothing that its callers know of a
@@ -16,7 +16,7 @@ pub fn ask() {
     IS_ASKED.store(true, Ordering::SeqCst);
 }
 
-/// Whether the process was asked to end.
+/// Returns whether the process was asked to end.
 #[must_use]
 pub fn is_asked() -> bool {
     IS_ASKED.load(Ordering::SeqCst)

@@ -32,10 +32,10 @@ const OTHERS_WRITE: u32 = 0o022;
 const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 /// A new directory; the umask takes its bits.
 const NEW_DIRECTORY: Mode = Mode::from_raw_mode(0o777);
-/// How a directory is opened for calls relative to it.
+/// Flags to open a directory for calls relative to it.
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// How often a FIFO without a reader, or whose reader does not read, is looked at again. Meanwhile
+/// Pause before a FIFO without a reader, or whose reader does not read, is looked at again. Meanwhile
 /// the process can be asked to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -280,9 +280,9 @@ fn open_start(path: &Path) -> rustix::io::Result<OwnedFd> {
 /// A walk along a path.
 struct Walk {
     at: OwnedFd,
-    /// Whether links are followed that nobody else could have made.
+    /// True if links are followed that only the caller or root can have made.
     follows: bool,
-    /// Whether missing directories are made.
+    /// True if missing directories are made.
     creates: bool,
 }
 

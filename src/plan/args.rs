@@ -117,7 +117,7 @@ fn platform_args(request: &Request, target: &Platform) -> BTreeMap<String, Strin
 pub(super) struct Scope {
     /// In order of first definition.
     values: Vec<(String, String)>,
-    /// Where each variable is in `values`.
+    /// The index of each variable in `values`.
     places: HashMap<String, usize>,
     /// Every ARG that was declared, for the history of RUN.
     declared: Vec<(String, Option<String>)>,

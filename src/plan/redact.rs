@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// What stands in place of a password or token, as in Go's `URL.Redacted`.
+/// The replacement of a password or token, as in Go's `URL.Redacted`.
 const HIDDEN: &str = "xxxxx";
 
 /// Returns the address without the password or token that may stand before the host.

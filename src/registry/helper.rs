@@ -21,7 +21,7 @@ use crate::pool;
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is looked whether the helper, whose answer is complete, has ended.
 const POLL: Duration = Duration::from_millis(5);
-/// How often it is looked, while the answer is waited for, whether this process was asked to end.
+/// Pause between two checks whether this process was asked to end, while it waits for the answer.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 #[derive(Deserialize)]
@@ -142,7 +142,7 @@ fn run(
     }
 }
 
-/// Whether `child` succeeded; it is killed at the deadline, or when this process is asked to end.
+/// Returns whether `child` succeeded; it is killed at the deadline, or when this process is asked to end.
 fn wait_until(child: &mut Child, deadline: Instant, own_group: bool) -> Option<bool> {
     loop {
         match child.try_wait() {

@@ -17,7 +17,7 @@ pub fn challenge(text: &str) -> Option<String> {
 /// Reads a docker `config.json` and looks a host up in it.
 ///
 /// # Errors
-/// What is wrong with it, without quoting it.
+/// The reason, without a quotation.
 pub fn docker_config(bytes: &[u8], host: &str) -> Result<bool, String> {
     credentials::knows(bytes, host)
 }

@@ -64,7 +64,7 @@ impl Report {
     }
 }
 
-/// What operations leave for later ones.
+/// Results of operations that later ones use.
 struct State<'a> {
     /// The pipe for reports, which gets another number when descriptors are closed.
     status: BorrowedFd<'a>,
@@ -76,7 +76,7 @@ struct State<'a> {
     blanks: Option<OwnedFd>,
 }
 
-/// Why the command is not executed.
+/// The reason why the command is not executed.
 struct Failed {
     errno: Errno,
     detail: u32,

@@ -1,4 +1,4 @@
-//! What the step's own `/dev` holds.
+//! The contents of a step's own `/dev`.
 
 /// A device that every container has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,7 +31,7 @@ const ELF_HEADER_BYTES: u16 = 64;
 const PROGRAM_HEADER_BYTES: u16 = 56;
 const N_PROGRAM_HEADERS: u16 = 2;
 
-/// Where the file is mapped: above `vm.mmap_min_addr`, and aligned for pages of 64 KiB, too.
+/// The address at which the file is mapped: above `vm.mmap_min_addr`, and aligned for pages of 64 KiB, too.
 const ADDRESS: u64 = 0x40_0000;
 const ALIGNMENT: u64 = 0x1_0000;
 
@@ -73,7 +73,7 @@ pub(super) fn programs(spec: &RunSpec) -> std::result::Result<Vec<CString>, Sand
         .collect()
 }
 
-/// Where programs are looked for when the environment does not say: docker's own default.
+/// The search path of a command whose environment has none: docker's default.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A memfd that cannot be changed any more.

@@ -1,4 +1,4 @@
-//! What the child mounts, and how it finds the places: by descriptors in the rootfs, never by a path
+//! The mounts that the child makes. It finds their places by descriptors in the rootfs, never by a path
 //! that an image's links could lead elsewhere. Allocates nothing.
 
 use std::ffi::CStr;
@@ -240,9 +240,9 @@ pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     move_onto(tree.as_fd(), place.as_fd())
 }
 
-/// What lies over masked files.
+/// The file that is mounted over masked files.
 const BLANK_FILE: &CStr = c"file";
-/// What lies over masked directories.
+/// The directory that is mounted over masked directories.
 const BLANK_DIRECTORY: &CStr = c"directory";
 
 /// Mounts a read-only tmpfs with [`BLANK_FILE`] and [`BLANK_DIRECTORY`] on `/proc`, where the

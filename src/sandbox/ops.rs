@@ -347,7 +347,7 @@ fn rights(spec: &RunSpec) -> Vec<SetupOp> {
     ops
 }
 
-/// What a step, and whatever it executes, can have at most; no limit for `insecure` ones.
+/// Returns the bounding set of a step; `None` for `insecure` ones, which have no limit.
 ///
 /// In rbuild's network namespace `CAP_NET_RAW` would let a step of root read all of the host's
 /// traffic, by packet sockets. There ping(8) works where `net.ipv4.ping_group_range` allows it.
@@ -359,7 +359,7 @@ pub(super) fn bounding_set(spec: &RunSpec) -> Option<CapabilitySet> {
     }
 }
 
-/// What a step begins with; `None` for all that rbuild has. It also empties the inheritable set,
+/// Returns the capabilities that a step starts with; `None` for all that rbuild has. It also empties the inheritable set,
 /// which rbuild may have been started with and which a change of user keeps (CVE-2025-27612).
 pub(super) fn capabilities(spec: &RunSpec) -> Option<CapabilitySet> {
     if spec.user.uid == 0 { bounding_set(spec) } else { Some(CapabilitySet::empty()) }

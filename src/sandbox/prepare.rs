@@ -125,9 +125,9 @@ pub(super) enum Prepared<'a> {
 pub(super) struct Child<'a> {
     pub(super) ops: Vec<Prepared<'a>>,
     pub(super) root: BorrowedFd<'a>,
-    /// Where the program is looked for, in order.
+    /// The paths at which the program is looked for, in order.
     pub(super) programs: Vec<CString>,
-    /// What tries them.
+    /// The file of the launcher, which tries them.
     pub(super) launcher: OwnedFd,
     pub(super) argv: StringArray,
     pub(super) env: StringArray,
@@ -263,7 +263,7 @@ fn scope_of_sockets() -> rustix::io::Result<Option<BorrowedFd<'static>>> {
     Ok(RULES.get_or_init(|| rules).as_ref().map(OwnedFd::as_fd))
 }
 
-/// What [`SetupOp::Verify`] holds the child against.
+/// Returns the state in which [`SetupOp::Verify`] must find the child.
 fn expected(spec: &RunSpec) -> rustix::io::Result<Expected> {
     let groups = spec.user.groups.iter().map(|gid| group(*gid));
     Ok(Expected {

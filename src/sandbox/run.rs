@@ -73,7 +73,7 @@ pub fn run_attended(
     Ran { exit, kept }
 }
 
-/// How the child of a command is set up.
+/// The setup of a command's child.
 pub(super) struct Setup<'a> {
     pub(super) spec: &'a RunSpec,
     /// Flags of clone(2), `CLONE_NEW*`.

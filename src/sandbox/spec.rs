@@ -227,7 +227,7 @@ pub enum SandboxError {
         if part.ends_with('s') { "are" } else { "is" }
     )]
     Open {
-        /// What is not as it must be.
+        /// The part that is not as intended.
         part: &'static str,
     },
     /// The arguments and the environment are larger than the kernel takes.

@@ -14,7 +14,7 @@ use rustix::thread::CapabilitySet;
 
 use super::sys::{descriptors, identity};
 
-/// What must be true of the child.
+/// The state in which the child must be just before exec.
 #[derive(Debug)]
 pub(super) struct Expected {
     pub(super) uid: Uid,
@@ -24,7 +24,7 @@ pub(super) struct Expected {
     pub(super) bounding_set: Option<CapabilitySet>,
     /// `None` for whatever rbuild has.
     pub(super) capabilities: Option<CapabilitySet>,
-    /// Whether a system call filter is in force.
+    /// True if a system call filter must be in force.
     pub(super) filtered: bool,
 }
 

@@ -36,9 +36,9 @@ pub enum StoreError {
     Replaceable {
         /// The store's directory.
         path: PathBuf,
-        /// Which directory above it is open to whom.
+        /// The directory above it that others control, and who they are.
         reason: String,
-        /// What closes it.
+        /// The command that closes it.
         remedy: String,
     },
     /// Others could have written into the store.
@@ -51,7 +51,7 @@ pub enum StoreError {
     Unsafe {
         /// The store's directory, or what it holds.
         path: PathBuf,
-        /// What speaks against it.
+        /// The reason.
         reason: String,
     },
     /// A blob does not hold what its name says.

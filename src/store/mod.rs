@@ -89,7 +89,7 @@ pub struct Store {
     /// Listings that were read, by layer.
     listings: Mutex<BTreeMap<DiffId, Arc<PackedListing>>>,
     user_namespace: bool,
-    /// How much an archive may hold that is unpacked into the store.
+    /// Bounds on an archive that is unpacked into the store.
     archive_bounds: ArchiveBounds,
 }
 
@@ -137,7 +137,7 @@ impl Store {
         self
     }
 
-    /// How much an archive may hold that is unpacked into the store.
+    /// Bounds on an archive that is unpacked into the store.
     #[must_use]
     pub const fn archive_bounds(&self) -> ArchiveBounds {
         self.archive_bounds

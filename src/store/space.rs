@@ -92,7 +92,7 @@ pub(super) fn room(at: impl AsFd, n_bytes: u64) -> io::Result<Result<(), NoSpace
     SpaceGuard::default().need(at, n_bytes)
 }
 
-/// Whether all bytes are zero. A piece of a file that is can be left out of the file on disk.
+/// Returns whether all bytes are zero. A piece of a file that is can be left out of the file on disk.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut pieces = bytes.chunks(ZEROS.len());

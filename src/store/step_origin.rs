@@ -1,4 +1,4 @@
-//! Where a step's record comes from: this store's own builds, or caches of others.
+//! The origin of a step's record: this store's own builds, or caches of others.
 
 use std::collections::BTreeSet;
 

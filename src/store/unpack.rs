@@ -42,7 +42,7 @@ pub struct UnpackOptions {
     pub devices: bool,
     /// What `.wh.` names mean.
     pub whiteouts: Whiteouts,
-    /// How much the archive may hold.
+    /// Bounds on the archive.
     pub bounds: ArchiveBounds,
 }
 

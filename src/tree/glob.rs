@@ -39,7 +39,7 @@ pub enum GlobError {
     TrailingBackslash,
 }
 
-/// What `[` and `]` enclose. Apart from the token, of which there is one for each byte of a pattern.
+/// A character class, between `[` and `]`. Apart from the token, of which there is one for each byte of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Class {
     negated: bool,
@@ -160,7 +160,7 @@ impl Glob {
     }
 }
 
-/// Which tokens may come next, at this byte and at those that a character from here on reaches.
+/// The tokens that may come next, at this byte and at those that a character from here on reaches.
 struct States {
     /// The first is for this byte. A character has up to four bytes.
     at: [Vec<bool>; 5],

@@ -24,7 +24,7 @@ pub struct Dir {
 /// A file of a merged tree.
 #[derive(Debug, Clone)]
 pub enum TreeNode {
-    /// A folder.
+    /// A directory.
     Dir(Arc<Dir>),
     /// Anything else.
     Leaf(Leaf),
@@ -58,7 +58,7 @@ impl Leaf {
         }
     }
 
-    /// What it is.
+    /// The kind of file.
     #[must_use]
     pub fn node(&self) -> &Node {
         match self {

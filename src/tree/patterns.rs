@@ -29,7 +29,7 @@ struct Pattern {
     names: Vec<Option<Glob>>,
 }
 
-/// Which patterns matched a folder or one of its parents: a bit for each, those after the last
+/// The patterns that matched a directory or one of its parents: a bit for each, those after the last
 /// match left out. A walk keeps one for each directory, so that it must be small: directories in
 /// which nothing else matches share it with their parents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

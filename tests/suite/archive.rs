@@ -263,11 +263,11 @@ fn archives_that_make_no_sense_are_refused_by_name() {
     };
     check(
         &[("a", b'1', "missing")],
-        "the archive's hard link /a leads to /missing, which is no file of the archive",
+        "the archive's hard link /a leads to /missing, which is not a file of the archive",
     );
     check(
         &[("d", b'5', ""), ("a", b'1', "d")],
-        "the archive's hard link /a leads to /d, which is no file of the archive",
+        "the archive's hard link /a leads to /d, which is not a file of the archive",
     );
     check(
         &[("l", b'2', "l"), ("l/x", b'0', "")],

@@ -57,7 +57,7 @@ fn open_store(global: &Global, environment: &Environment) -> Result<Store, Compl
     })
 }
 
-/// How many bytes one archive may unpack to, if the caller says.
+/// Maximum number of bytes that one archive may unpack to, if the caller sets one.
 fn max_unpacked(global: &Global, environment: &Environment) -> Result<Option<u64>, Complaint> {
     const NAME: &str = "RBUILD_MAX_UNPACKED_SIZE";
     let Some(text) = environment.get(NAME) else { return Ok(global.max_unpacked_size) };

@@ -1,4 +1,4 @@
-//! What a build record keeps of the output of its steps: the beginning and the end of each, and of
+//! The part of the steps' output that a build record keeps: the beginning and the end of each, and of
 //! all together no more than a bound.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,7 +16,7 @@ pub(super) struct KeptOutput {
     n_written: usize,
 }
 
-/// What a step printed.
+/// The output of a step.
 #[derive(Debug, Default)]
 struct Ends {
     n_head: usize,

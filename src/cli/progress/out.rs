@@ -1,4 +1,4 @@
-//! Where lines for people leave: none holds characters that have an effect, whoever wrote it.
+//! The outlet of lines for people: none holds characters that have an effect, whoever wrote it.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! What happens and what is odd, without the credentials of URLs.
+//! Events and warnings without the credentials of URLs.
 
 use std::borrow::Cow;
 

@@ -71,7 +71,7 @@ impl Lines {
     }
 }
 
-/// Whether `c` has an effect where text is shown, instead of a shape: control characters, C1 among
+/// Returns whether `c` has an effect where text is shown, instead of a shape: control characters, C1 among
 /// them; those that change the direction of text (Unicode, UAX #9, the property `Bidi_Control`), which
 /// show source code in another order than it has (CVE-2021-42574); and the separators that some
 /// viewers take for line ends.

@@ -60,7 +60,7 @@ pub struct GitSettings<'a> {
     pub max_bytes: u64,
 }
 
-/// Why there is no room.
+/// The reason why space is lacking.
 pub type Unfit = Box<dyn std::error::Error + Send + Sync>;
 
 impl fmt::Debug for GitSettings<'_> {
@@ -204,7 +204,7 @@ impl<'a> Git<'a> {
         config
     }
 
-    /// Why git has to end before it is done.
+    /// The reason to end git early.
     fn trouble(
         &self,
         what: &'static str,

@@ -91,7 +91,7 @@ pub enum GitError {
         remote: String,
         /// What it had to be.
         want: String,
-        /// What it is.
+        /// The kind of file.
         got: String,
     },
     /// There is no such folder.

@@ -166,7 +166,7 @@ impl Contents {
         let (file, n_bytes) = match open_regular(folder, &name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                return Err(self.bad(&name, "it is no regular file".to_owned()));
+                return Err(self.bad(&name, "it is not a regular file".to_owned()));
             }
             opened => opened?,
         };

@@ -24,7 +24,7 @@ struct Entry {
 /// Reads the table of contents of an archive as docker writes it: for fuzzing.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason, as text.
 #[doc(hidden)]
 pub fn probe_table(bytes: &[u8]) -> std::result::Result<usize, String> {
     let entries: Vec<Entry> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! What the kernel knows of the calling process, read without allocating.
+//! Credentials and state of the calling process, read from the kernel without allocating.
 
 use std::ffi::c_long;
 

@@ -1,4 +1,4 @@
-//! Why an archive cannot be unpacked.
+//! Reasons why an archive cannot be unpacked.
 
 use crate::archive::ArchiveError;
 use crate::diag;
@@ -24,11 +24,11 @@ pub enum UnpackError {
     /// Links that lead in a circle.
     #[error("the archive's symbolic links on the way to {path} go in a circle")]
     LinkLoop {
-        /// Where they were met.
+        /// The path at which they were found.
         path: TreePath,
     },
     /// A hard link to something that is not there, or cannot have two names.
-    #[error("the archive's hard link {path} leads to {target}, which is no file of the archive")]
+    #[error("the archive's hard link {path} leads to {target}, which is not a file of the archive")]
     LinkTarget {
         /// The link.
         path: TreePath,
@@ -45,7 +45,7 @@ pub enum UnpackError {
         path: TreePath,
         /// The length of its content, holes not counted.
         size: u64,
-        /// What is free.
+        /// The space that is free.
         source: NoSpace,
     },
     /// Entries replace each other, again and again.
