@@ -126,7 +126,8 @@ def attack(options, rows, work, program, probe):
 
 
 def is_repetition(row, mode):
-    return mode == "user" and "root" in row.modes and row.cls in suite.SAME_FOR_ALL_USERS
+    same = row.same_for_all_users or row.cls in suite.SAME_FOR_ALL_USERS
+    return mode == "user" and "root" in row.modes and same
 
 
 def start_worker(root, program, probe):

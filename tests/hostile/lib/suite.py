@@ -44,6 +44,8 @@ class Row:
     disk: int = 256
     detects: str = ""
     parts: tuple = ()
+    # Long, and decided by a reader that does not know who runs it.
+    same_for_all_users: bool = False
 
     def names(self):
         return self.parts or (self.name,)

@@ -181,7 +181,7 @@ RAW = {
 }
 
 
-def bomb(pack, total=4 * GIB):
+def bomb(pack, total):
     """A tar with one file of `total` zeros, packed as the same member many times."""
     chunk = 64 * MIB
     return pack(header("bomb", total)) + pack(bytes(chunk)) * (total // chunk) + pack(bytes(1024))
@@ -193,9 +193,9 @@ def zstd_bomb():
 
 
 PACKED = {
-    "gzip-bomb": ("+gzip", lambda: bomb(lambda data: gzip.compress(data, 9, mtime=0), 4 * GIB)),
+    "gzip-bomb": ("+gzip", lambda: bomb(lambda data: gzip.compress(data, 9, mtime=0), 2 * GIB)),
     "bzip2-bomb": (None, lambda: bomb(lambda data: bz2.compress(data, 1), 2 * GIB)),
-    "xz-bomb": (None, lambda: bomb(lambda data: lzma.compress(data, preset=0), 4 * GIB)),
+    "xz-bomb": (None, lambda: bomb(lambda data: lzma.compress(data, preset=0), 2 * GIB)),
     "zstd-bomb": ("+zstd", zstd_bomb),
     "zstd-window-of-2-gib": ("+zstd", lambda: tarball.zstd_raw(archive(entry("a", "x")), 31)),
     "zstd-window-of-2-tib": ("+zstd", lambda: tarball.zstd_raw(archive(entry("a", "x")), 41)),
@@ -299,6 +299,7 @@ def register(name, make, suffix, readers):
             facts["disk"] = 700  # rbuild has to stop before the disk is full.
         if name in SLOW:
             facts["disk"] = 700
+            facts["same_for_all_users"] = True
         row(f"{reader}-{name}", **facts)(_archive)
 
 

@@ -228,7 +228,7 @@ for file in ("passwd", "group"):
         t.build(f"FROM base\nRUN truncate -s 4G /etc/{file}\nCOPY --chown=app:app file /\n", seconds=20)
         t.build(f"FROM base\nRUN truncate -s 4G /etc/{file}\nUSER app\nRUN true\n", seconds=20)
 
-    row(f"etc-{file}-of-4-gib", cve="CVE-2026-47262", seconds=60)(_huge)
+    row(f"etc-{file}-of-4-gib", cve="CVE-2026-47262", seconds=60, same_for_all_users=True)(_huge)
 
     def _fifo(t, file=file):
         t.context({"file": "x"})
