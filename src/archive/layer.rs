@@ -95,6 +95,7 @@ pub fn write_listing<W: Write>(
         let Entry { path, item } = &*entry;
         match item {
             Item::Whiteout => tar.whiteout(path)?,
+            Item::Opaque => tar.opaque(path)?,
             Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
             Item::Node(meta, node) => {
                 let mut content: Box<dyn Read> = match item.file() {
@@ -127,6 +128,7 @@ pub fn write_listing_checked<W: Write>(
         let Entry { path, item } = &*entry;
         let at = match item {
             Item::Whiteout => tar.whiteout(path)?,
+            Item::Opaque => tar.opaque(path)?,
             Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
             Item::Node(meta, node @ Node::File(file)) => {
                 let content = open(file, path)

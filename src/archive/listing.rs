@@ -15,8 +15,11 @@ use crate::tree::{
 
 use super::{ListingError, NOT_IN_ONE_PIECE};
 
-/// `rbuild layer listing`, version 1. Another layout is another number.
-const MAGIC: [u8; 4] = *b"rbL\x01";
+/// `rbuild layer listing`, version 2. Another layout is another number.
+const MAGIC: [u8; 4] = *b"rbL\x02";
+
+/// Version 1 was made in two ways, which did not always agree.
+const MAGIC_1: [u8; 4] = *b"rbL\x01";
 
 const WHITEOUT: u8 = 0;
 const HARD_LINK: u8 = 1;
@@ -27,6 +30,7 @@ const SYMLINK: u8 = 5;
 const CHAR_DEVICE: u8 = 6;
 const BLOCK_DEVICE: u8 = 7;
 const FIFO: u8 = 8;
+const OPAQUE: u8 = 9;
 
 /// Writes the listing of a layer, entry by entry. Equal listings, origins aside, give equal bytes.
 #[derive(Debug)]
@@ -105,13 +109,14 @@ impl PackedListing {
     /// # Errors
     /// [`ListingError`] when the bytes are anything else.
     pub fn new(bytes: Vec<u8>, layer: DiffId) -> Result<Self, ListingError> {
-        let rest = bytes.strip_prefix(&MAGIC).ok_or(ListingError::UnknownVersion)?;
+        let rest = without_magic(&bytes).ok_or(ListingError::UnknownVersion)?;
         let mut entries = Entries::new(rest, layer);
         let n_entries = entries.n_left;
-        let mut last = TreePath::root();
+        let mut last: Option<TreePath> = None;
         let in_order = entries.all(|entry| {
-            let in_order = entry.path > last;
-            last = entry.path;
+            let is_allowed = !entry.path.is_root() || entry.item == Item::Opaque;
+            let in_order = is_allowed && last.as_ref().is_none_or(|last| entry.path > *last);
+            last = Some(entry.path);
             in_order
         });
         let rest = entries.input.rest;
@@ -120,11 +125,21 @@ impl PackedListing {
         }
         Err(ListingError::Damaged { at: bytes.len() - rest.len() })
     }
+
+    /// Returns whether an rbuild wrote it whose listings of other tools' layers cannot be relied on.
+    #[must_use]
+    pub fn is_of_version_1(&self) -> bool {
+        self.bytes.starts_with(&MAGIC_1)
+    }
+}
+
+fn without_magic(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.strip_prefix(&MAGIC).or_else(|| bytes.strip_prefix(&MAGIC_1))
 }
 
 impl LayerEntries for PackedListing {
     fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
-        let rest = self.bytes.strip_prefix(&MAGIC).unwrap_or_default();
+        let rest = without_magic(&self.bytes).unwrap_or_default();
         Box::new(Entries::new(rest, self.layer).map(Cow::Owned))
     }
 
@@ -164,6 +179,7 @@ impl Out {
     fn item(&mut self, item: &Item, tar_at: u64) {
         match item {
             Item::Whiteout => self.0.push(WHITEOUT),
+            Item::Opaque => self.0.push(OPAQUE),
             Item::HardLink(target) => {
                 self.0.push(HARD_LINK);
                 self.field(target.as_bytes());
@@ -317,6 +333,7 @@ impl<'a> In<'a> {
         let kind = self.byte()?;
         match kind {
             WHITEOUT => return Some(Item::Whiteout),
+            OPAQUE => return Some(Item::Opaque),
             HARD_LINK => return exact_path(self.field()?).map(Item::HardLink),
             _ => {}
         }

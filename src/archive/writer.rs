@@ -78,6 +78,7 @@ impl<W: Write> TarWriter<W> {
     ) -> Result<u64, ArchiveError> {
         match item {
             Item::Whiteout => self.whiteout(path),
+            Item::Opaque => self.opaque(path),
             Item::HardLink(target) => {
                 let unknown =
                     || unwritable(path, "it links to a file that does not come before it");
@@ -118,7 +119,7 @@ impl<W: Write> TarWriter<W> {
                 head.name.push(b'/');
                 let at = self.head(path, &head)?;
                 if *opaque {
-                    self.marker(&path.join(OPAQUE_NAME))?;
+                    self.opaque(path)?;
                 }
                 return Ok(at);
             }
@@ -166,6 +167,14 @@ impl<W: Write> TarWriter<W> {
             return Err(unwritable(path, "the root cannot be removed"));
         };
         self.marker(&parent.join(&[WHITEOUT_PREFIX, name].concat()))
+    }
+
+    /// Writes that what lower layers have in the directory `path` is gone.
+    ///
+    /// # Errors
+    /// As [`Self::entry`].
+    pub fn opaque(&mut self, path: &TreePath) -> Result<u64, ArchiveError> {
+        self.marker(&path.join(OPAQUE_NAME))
     }
 
     /// Ends the archive: 1024 zero bytes, no more.

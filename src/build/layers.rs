@@ -41,9 +41,14 @@ impl Run<'_> {
     /// The folders to mount, base first; what is not unpacked yet is now.
     pub(super) fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
         let options = self.layer_options();
-        stack.folders(&|layer, lowers| {
+        stack.folders(&|layer, below| {
             self.ensure_layer(layer)?;
-            Ok(self.services.store.unpacked(layer.diff_id, lowers, &options)?)
+            let store = self.services.store;
+            let unpacked = match below {
+                Some(below) => store.unpacked_on(layer.diff_id, &below.diff_ids()?, &options),
+                None => store.unpacked(layer.diff_id, &options),
+            };
+            Ok(unpacked.map_err(BuildError::from)?)
         })
     }
 

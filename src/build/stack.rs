@@ -47,8 +47,8 @@ fn put_on_top(folders: &mut Vec<Folder>, folder: &Folder) {
     folders.push(folder.clone());
 }
 
-/// Unpacks a layer, given the folders of those below it.
-type Unpack<'a> = dyn Fn(&LayerDone, &[LowerFolder]) -> Result<LowerFolder, BuildError> + 'a;
+/// Unpacks a layer; of a base image's, the layers below it are given, on which it has to fit.
+type Unpack<'a> = dyn Fn(&LayerDone, Option<&Stack>) -> Result<LowerFolder, Failure> + 'a;
 
 /// One layer on top of others.
 #[derive(Debug)]
@@ -215,15 +215,13 @@ impl Stack {
     /// Folders that together hold the layers, base first; layers that are not unpacked yet are now.
     /// In a high stack the first of them stands for many layers.
     pub(super) fn folders(&self, unpack: &Unpack<'_>) -> Result<Vec<LowerFolder>, Failure> {
-        let open = |folders: &[Folder]| -> Vec<LowerFolder> {
-            folders.iter().map(|folder| Arc::clone(&folder.open)).collect()
-        };
         let mut each: Vec<Folder> = Vec::new();
         let mut folders: Vec<Folder> = Vec::new();
         for layer in self.list() {
             let mut folder = layer.folder.lock().unwrap_or_else(PoisonError::into_inner);
             if folder.is_none() {
-                *folder = Some(Folder::new(unpack(&layer.done.wait()?, &open(&folders))?));
+                let below = layer.pulled.then_some(&layer.parent);
+                *folder = Some(Folder::new(unpack(&layer.done.wait()?, below)?));
             }
             each.extend(folder.clone());
             folder.iter().for_each(|folder| put_on_top(&mut folders, folder));
@@ -234,7 +232,7 @@ impl Stack {
                 folders = vec![Folder { open: Arc::clone(merged), id: None }];
             }
         }
-        Ok(open(&folders))
+        Ok(folders.into_iter().map(|folder| folder.open).collect())
     }
 
     /// The merged file tree; waits for layers in the making. `prepare` sees that a layer's listing

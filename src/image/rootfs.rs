@@ -61,10 +61,9 @@ impl Rootfs {
         }
         let used = layers_in(&tree);
         let mut sources = BTreeMap::new();
-        for (at, (diff_id, listing)) in diff_ids.iter().zip(&listings).enumerate() {
+        for (diff_id, listing) in diff_ids.iter().zip(&listings) {
             if used.contains(diff_id) && !sources.contains_key(diff_id) {
-                let below = diff_ids.get(..at).unwrap_or_default();
-                sources.insert(*diff_id, source(store, *diff_id, listing, below, options)?);
+                sources.insert(*diff_id, source(store, *diff_id, listing, options)?);
             }
         }
         Ok(Self { tree, top: TreePath::root(), sources })
@@ -171,19 +170,19 @@ fn layers_in(tree: &Tree) -> BTreeSet<DiffId> {
 }
 
 /// Opens a layer in the form that it has, or else as a plain tar: that is made faster than a
-/// folder, and nobody is going to mount it. `below` are the layers under it, base first.
+/// folder, and nobody is going to mount it.
 fn source(
     store: &Store,
     diff_id: DiffId,
     listing: &PackedListing,
-    below: &[DiffId],
     options: &ExportOptions,
 ) -> Result<Source> {
     if let Some(folder) = store.layer_folder(diff_id)? {
         return Ok(Source::Folder(folder));
     }
     if listing.stream().any(|entry| is_sparse(entry.item.file())) {
-        return unpacked(store, diff_id, below);
+        let options = LayerOptions { clamp_s: None, created_s: 0 };
+        return Ok(Source::Folder(store.unpacked(diff_id, &options)?));
     }
     store.pack(diff_id, Packing::None, options.jobs)?;
     Ok(Source::Tar(store.open_blob(diff_id.digest())?))
@@ -191,15 +190,4 @@ fn source(
 
 fn is_sparse(file: Option<&File>) -> bool {
     file.and_then(|file| file.origin.tar_at()) == Some(NOT_IN_ONE_PIECE)
-}
-
-/// The layer's folder, after those of the layers below: others will mount them later.
-fn unpacked(store: &Store, diff_id: DiffId, below: &[DiffId]) -> Result<Source> {
-    let options = LayerOptions { clamp_s: None, created_s: 0 };
-    let mut folders: Vec<LowerFolder> = Vec::with_capacity(below.len());
-    for lower in below {
-        let folder = store.unpacked(*lower, &folders, &options)?;
-        folders.push(folder);
-    }
-    Ok(Source::Folder(store.unpacked(diff_id, &folders, &options)?))
 }

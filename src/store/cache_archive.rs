@@ -81,7 +81,7 @@ impl HeldCache {
         }
         let content = |entry: &Entry| match &entry.item {
             Item::Node(_, Node::File(file)) => file.size.next_multiple_of(TAR_BLOCK),
-            Item::Node(..) | Item::HardLink(_) | Item::Whiteout => 0,
+            Item::Node(..) | Item::HardLink(_) | Item::Whiteout | Item::Opaque => 0,
         };
         let sizes = self.entries.iter().map(|entry| content(entry).saturating_add(TAR_BLOCK));
         sizes.fold(2 * TAR_BLOCK, u64::saturating_add)
@@ -103,7 +103,11 @@ impl HeldCache {
 /// What goes into an archive. A folder that is marked opaque is only a folder here.
 fn travelling(mut entry: Entry) -> Option<Entry> {
     match &mut entry.item {
-        Item::Node(_, Node::CharDevice(_) | Node::BlockDevice(_)) | Item::Whiteout => return None,
+        Item::Node(_, Node::CharDevice(_) | Node::BlockDevice(_))
+        | Item::Whiteout
+        | Item::Opaque => {
+            return None;
+        }
         Item::Node(_, Node::Directory { opaque }) => *opaque = false,
         Item::Node(_, Node::File(_) | Node::Symlink(_) | Node::Fifo) | Item::HardLink(_) => {}
     }

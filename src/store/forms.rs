@@ -6,56 +6,21 @@ use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
-use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::archive::{self, DigestWriter, Packing, PipelinedHasher, ReadAhead};
 use crate::oci::{DiffId, LayerCompression};
 use crate::pathio::Context as _;
-use crate::tree::{File, FileOrigin, TreePath};
+use crate::tree::{File, TreePath};
 
-use super::layer::{LayerOptions, LowerFolder};
-use super::make::set_mtime;
-use super::unpack::{self, UnpackOptions, Whiteouts};
-use super::{Draft, LayerRecord, PackedRecord, Store, StoreError};
+use super::layer::LayerOptions;
+use super::unpack::{UnpackOptions, Whiteouts};
+use super::{Draft, PackedRecord, Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl Store {
-    /// The layer's folder; unpacks the layer if it is not there. `lowers` are the folders below,
-    /// base first: a parent that the archive does not name has their mode and owner.
-    ///
-    /// # Errors
-    /// [`StoreError::WrongDiffId`] when the bytes are not what the image promised.
-    pub fn unpacked(
-        &self,
-        diff_id: DiffId,
-        lowers: &[LowerFolder],
-        options: &LayerOptions,
-    ) -> Result<LowerFolder> {
-        if let Some(folder) = self.layer_folder(diff_id)? {
-            return Ok(folder);
-        }
-        let work = self.work_folder()?;
-        let into = work.folder("fs")?;
-        let mut tar = TarSource::new(self.open_tar(diff_id)?);
-        let unpack_options = self.unpack_options();
-        let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
-        let unpacked = unpack::unpack(&mut tar, into.as_fd(), &unpack_options, &origin)
-            .map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })?;
-        let (got, tar_bytes) = tar.finish()?;
-        if got != diff_id {
-            return Err(StoreError::WrongDiffId { want: diff_id, got });
-        }
-        inherit_metadata(into.as_fd(), &unpacked.implied, lowers)?;
-        let listed = self.list(&unpacked.listing)?;
-        let content = listed.content();
-        let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
-        self.publish_layer(diff_id, &record, &listed, Some(&work))?;
-        Ok(Arc::new(into))
-    }
-
     pub(super) fn unpack_options(&self) -> UnpackOptions {
         UnpackOptions {
             ownership: true,
@@ -187,8 +152,7 @@ impl Store {
             tar.seek(SeekFrom::Start(tar_at)).context("read", self.root())?;
             return Ok(Box::new(tar.take(size)));
         }
-        let options = LayerOptions { clamp_s: None, created_s: 0 };
-        let folder = self.unpacked(layer, &[], &options)?;
+        let folder = self.unpacked(layer, &LayerOptions { clamp_s: None, created_s: 0 })?;
         Ok(Box::new(open_in(folder.as_fd(), path).context("open", path.as_path())?))
     }
 
@@ -265,29 +229,4 @@ fn open_in(folder: BorrowedFd<'_>, path: &TreePath) -> io::Result<OsFile> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(rustix::fs::openat2(folder, path.as_path(), flags, Mode::empty(), resolve)?.into())
-}
-
-/// Gives folders that an archive does not name the mode and owner that they have below.
-fn inherit_metadata(
-    into: BorrowedFd<'_>,
-    implied: &[TreePath],
-    lowers: &[LowerFolder],
-) -> Result<()> {
-    for path in implied {
-        let stat = |lower: &LowerFolder| {
-            rustix::fs::statat(lower.as_fd(), path.as_path(), AtFlags::SYMLINK_NOFOLLOW).ok()
-        };
-        let Some(below) = lowers.iter().rev().find_map(stat) else { continue };
-        let (uid, gid) = (below.st_uid, below.st_gid);
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = rustix::fs::openat(into, path.as_path(), flags, Mode::empty())
-            .context("open folder", path.as_path())?;
-        let owner = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        rustix::fs::fchown(&folder, Some(owner.0), Some(owner.1))
-            .context("change the owner of", path.as_path())?;
-        let mode = Mode::from_raw_mode(below.st_mode & 0o7777);
-        rustix::fs::fchmod(&folder, mode).context("change the mode of", path.as_path())?;
-        set_mtime(into, path, below.st_mtime)?;
-    }
-    Ok(())
 }

@@ -194,7 +194,7 @@ impl Index {
             if kept.contains(&DiffId::new(self.digest(&text)?)) {
                 continue;
             }
-            for table in ["layer", "packed", "source"] {
+            for table in ["layer", "packed", "source", "stacked"] {
                 let sql = format!("DELETE FROM {table} WHERE diff_id = ?1");
                 self.check(transaction.execute(&sql, params![text]))?;
             }

@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::archive::PackedListing;
+use crate::archive::{ListingError, PackedListing};
 use crate::limits::MAX_LISTING_BYTES;
 use crate::oci::{Descriptor, DiffId, LayerCompression};
 use crate::pathio::{self, PathError};
-use crate::tree::{File, FileOrigin, TreePath};
+use crate::tree::{ContentDigest, File, FileOrigin, TreePath};
 
 use super::forms::TarSource;
 use super::listed::Listed;
@@ -80,7 +80,7 @@ impl Store {
         Ok(here && self.with_index(|index| index.layer(diff_id))?.is_some())
     }
 
-    fn layer_path(&self, diff_id: DiffId) -> PathBuf {
+    pub(super) fn layer_path(&self, diff_id: DiffId) -> PathBuf {
         self.root().join("layers").join(diff_id.digest().hex())
     }
 
@@ -112,15 +112,26 @@ impl Store {
         self.with_index(|index| index.put_packed(diff_id, &record))
     }
 
-    /// The layer's folder, if it is unpacked.
+    /// The layer's folder, if it is unpacked as the layer is on its own.
     ///
     /// # Errors
     /// The kernel's, with the path.
     pub fn layer_folder(&self, diff_id: DiffId) -> Result<Option<LowerFolder>> {
-        if !self.has_folder(diff_id) || self.with_index(|index| index.layer(diff_id))?.is_none() {
+        self.layer_form(diff_id, None)
+    }
+
+    /// The layer's folder in one of its forms, if it is there; see [`Store::unpacked_on`].
+    pub(super) fn layer_form(
+        &self,
+        diff_id: DiffId,
+        fitting: Option<ContentDigest>,
+    ) -> Result<Option<LowerFolder>> {
+        let path = self.layer_path(diff_id).join(form_name(fitting));
+        let is_there = rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok();
+        if !is_there || self.with_index(|index| index.layer(diff_id))?.is_none() {
             return Ok(None);
         }
-        Ok(Some(Arc::new(open_folder(&self.layer_path(diff_id).join("fs"))?)))
+        Ok(Some(Arc::new(open_folder(&path)?)))
     }
 
     /// The layer's listing; made from its tar if it is not there.
@@ -158,7 +169,12 @@ impl Store {
             bytes => bytes?,
         };
         let listing = PackedListing::new(bytes, diff_id);
-        listing.map(Some).map_err(|error| StoreError::Record { path, reason: error.to_string() })
+        let damaged = |error: ListingError| StoreError::Record { path, reason: error.to_string() };
+        let listing = listing.map_err(damaged)?;
+        // Of a layer that is there as an archive, an old listing is made anew.
+        let is_to_be_made = listing.is_of_version_1()
+            && (self.has_blob(diff_id.digest()) || !self.packed(diff_id)?.is_empty());
+        Ok((!is_to_be_made).then_some(listing))
     }
 
     fn listing_path(&self, diff_id: DiffId) -> PathBuf {
@@ -174,7 +190,7 @@ impl Store {
     fn scan(&self, diff_id: DiffId) -> Result<()> {
         let mut tar = TarSource::new(self.open_tar(diff_id)?);
         let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
-        let listing = scan::list(&mut tar, self.archive_bounds, &origin)
+        let listing = scan::list(&mut tar, &self.unpack_options(), &origin)
             .map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })?;
         let (got, tar_bytes) = tar.finish()?;
         if got != diff_id {
@@ -182,18 +198,23 @@ impl Store {
         }
         let listed = self.list(&listing)?;
         let record = LayerRecord { content: listed.content(), tar_bytes, created_s: 0 };
-        self.publish_layer(diff_id, &record, &listed, None)
+        self.publish_layer(diff_id, &record, &listed, None, None)
     }
 
     /// Gives a finished layer its name. That it is there already is success: then what is below
     /// `work` stays where it is, because it may be mounted, and goes with the process.
+    ///
+    /// Look-up, rename and record are one to other processes: what one has recorded may be mounted,
+    /// and no other one takes it away.
     pub(super) fn publish_layer(
         &self,
         diff_id: DiffId,
         record: &LayerRecord,
         listing: &Listed,
         work: Option<&WorkFolder>,
+        fitting: Option<ContentDigest>,
     ) -> Result<()> {
+        let _alone = self.lock_publishing(diff_id)?;
         let home = self.layer_path(diff_id);
         if let Err(error) = guard::create_directory(&home)
             && error != rustix::io::Errno::EXIST
@@ -201,20 +222,20 @@ impl Store {
             return Err(PathError::new("create folder", home, error).into());
         }
         let known = self.with_index(|index| index.layer(diff_id))?.is_some();
-        let was_there = self.has_folder(diff_id);
-        let tree = home.join("tree");
-        if !known || rustix::fs::access(&tree, rustix::fs::Access::EXISTS).is_err() {
-            pathio::rename(listing.path(), &tree)?;
+        let to = home.join(form_name(fitting));
+        let was_there = rustix::fs::access(&to, rustix::fs::Access::EXISTS).is_ok();
+        if !known || self.listing_if_there(diff_id)?.is_none() {
+            pathio::rename(listing.path(), &home.join("tree"))?;
         }
         if let Some(work) = work {
-            self.publish_folder(&work.path().join("fs"), &home.join("fs"), known)?;
+            self.publish_folder(&work.path().join("fs"), &to, known)?;
         }
         let is_new = work.is_some() && !was_there;
         self.with_index(|index| index.put_layer(diff_id, record, is_new))
     }
 
-    /// Moves a finished folder to its place; one that was left there by a machine that crashed
-    /// makes way.
+    /// Moves a finished folder to its place. One that is there without a record makes way: a process
+    /// that ended, or a machine that crashed, has left it before anybody could mount it.
     fn publish_folder(&self, from: &Path, to: &Path, known: bool) -> Result<()> {
         use rustix::io::Errno;
         for _ in 0..2 {
@@ -222,13 +243,16 @@ impl Store {
                 Ok(()) => return Ok(()),
                 Err(Errno::EXIST | Errno::NOTEMPTY) if known => return Ok(()),
                 Err(Errno::EXIST | Errno::NOTEMPTY) => {
-                    let aside = self.process_folder()?.fresh();
-                    // Somebody else may have moved it away in between: the next rename tells.
-                    let _moved = rustix::fs::rename(to, aside);
+                    pathio::rename(to, &self.process_folder()?.fresh())?;
                 }
                 Err(error) => return Err(PathError::new("rename a folder to", to, error).into()),
             }
         }
         Ok(())
     }
+}
+
+/// The name of a form below the layer's own directory.
+fn form_name(fitting: Option<ContentDigest>) -> String {
+    fitting.map_or_else(|| "fs".to_owned(), |fitting| format!("fs-{fitting}"))
 }

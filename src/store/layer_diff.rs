@@ -320,6 +320,7 @@ pub fn write_layer(
         let Entry { path, item } = &mut entry;
         let at = match item {
             Item::Whiteout => tar.whiteout(path)?,
+            Item::Opaque => tar.opaque(path)?,
             Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
             Item::Node(meta, Node::File(file)) => {
                 let (folder, name) = folders.parent(path)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
+use crate::oci::DiffId;
 use crate::pathio::{Context as _, PathError};
 use crate::plan::CacheKey;
 
@@ -96,7 +97,21 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be made.
     pub fn lock_step(&self, key: CacheKey) -> Result<StepLock, PathError> {
-        let path = self.root.join("locks").join(key.to_string());
+        self.lock_name(&key.to_string())
+    }
+
+    /// Waits until this process alone unpacks the layer.
+    pub(super) fn lock_unpacking(&self, layer: DiffId) -> Result<StepLock, PathError> {
+        self.lock_name(&format!("unpack-{}", layer.digest().hex()))
+    }
+
+    /// Waits until this process alone gives the layer its name.
+    pub(super) fn lock_publishing(&self, layer: DiffId) -> Result<StepLock, PathError> {
+        self.lock_name(&format!("publish-{}", layer.digest().hex()))
+    }
+
+    fn lock_name(&self, name: &str) -> Result<StepLock, PathError> {
+        let path = self.root.join("locks").join(name);
         loop {
             let lease = Lease::exclusive(&path)?;
             let held = rustix::fs::fstat(lease.file.as_fd()).context("examine", &path)?;

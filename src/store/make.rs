@@ -58,7 +58,7 @@ impl Store {
         let listed = listing.finish()?;
         let content = listed.content();
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
-        self.publish_layer(diff_id, &record, &listed, Some(work))?;
+        self.publish_layer(diff_id, &record, &listed, Some(work), None)?;
         Ok(LayerDone { diff_id, record })
     }
 
@@ -85,7 +85,7 @@ impl Store {
         let content = listed.content();
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
         let folder = work.as_ref().map(|work| open_folder(&work.path().join("fs"))).transpose()?;
-        self.publish_layer(diff_id, &record, &listed, work.as_ref())?;
+        self.publish_layer(diff_id, &record, &listed, work.as_ref(), None)?;
         Ok((LayerDone { diff_id, record }, folder.map(Arc::new)))
     }
 
@@ -191,7 +191,7 @@ fn keep_layer_xattrs(meta: &mut Meta) {
 fn check_size<'a>(entries: impl Iterator<Item = Cow<'a, Entry>>, limit: u64) -> Result<()> {
     let size = |entry: &Entry| match &entry.item {
         Item::Node(_, Node::File(file)) => file.size,
-        Item::Node(..) | Item::HardLink(_) | Item::Whiteout => 0,
+        Item::Node(..) | Item::HardLink(_) | Item::Whiteout | Item::Opaque => 0,
     };
     let (mut total, mut largest) = (0_u64, (TreePath::root(), 0));
     for entry in entries {
@@ -223,7 +223,7 @@ fn clamp(entries: &mut [Entry], clamp_s: Option<i64>, upper: BorrowedFd<'_>) -> 
     Ok(())
 }
 
-pub(super) fn set_mtime(folder: BorrowedFd<'_>, path: &TreePath, mtime_s: i64) -> Result<()> {
+fn set_mtime(folder: BorrowedFd<'_>, path: &TreePath, mtime_s: i64) -> Result<()> {
     let time = Timespec { tv_sec: mtime_s, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     // No step runs while its layer is made, so nobody can put a link on the way.

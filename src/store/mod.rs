@@ -39,6 +39,7 @@ mod scan;
 mod schema;
 mod sources;
 mod space;
+mod stacked;
 mod step_origin;
 mod usage;
 mod version;

@@ -1,73 +1,67 @@
 //! Lists a layer from its tar, without unpacking it.
 
-use std::collections::HashSet;
-use std::io::Read;
+use std::io::{self, Read};
 
-use crate::archive::{
-    ArchiveBounds, ArchiveEntry, EntryKind, HashingReader, OPAQUE_NAME, TarReader,
-    WHITEOUT_META_PREFIX, WHITEOUT_PREFIX,
-};
-use crate::tree::{Entry, File, Item, LayerListing, Meta, Node, TreePath};
+use crate::archive::{ArchiveEntry, ArchiveError, HashingReader};
+use crate::tree::{ContentHash, LayerListing, Meta, Node, TreePath};
 
-use super::unpack::{Origin, UnpackError};
+use super::unpack::{self, Origin, Place, UnpackError, UnpackOptions};
 
-/// Reads `tar` to its end and lists what it holds.
-///
-/// Unlike unpacking, this follows no link on the way to an entry: layers name their files by real
-/// paths, and one that does not is listed as written.
+type Result<T> = std::result::Result<T, UnpackError>;
+
+/// Reads `tar` to its end and lists what it holds: the same listing as that of [`unpack::unpack`].
 pub(super) fn list(
     tar: &mut dyn Read,
-    bounds: ArchiveBounds,
+    options: &UnpackOptions,
     origin: Origin<'_>,
-) -> Result<LayerListing, UnpackError> {
-    let mut reader = TarReader::bounded(tar, bounds);
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut opaque: HashSet<TreePath> = HashSet::new();
-    while let Some(mut entry) = reader.next()? {
-        let path = TreePath::clean(&entry.path);
-        let Some(name) = path.name() else { continue };
-        let parent = path.parent().unwrap_or_default();
-        if name == OPAQUE_NAME {
-            opaque.insert(parent);
-        } else if name.starts_with(WHITEOUT_META_PREFIX) {
-            // Bookkeeping of another storage driver.
-        } else if let Some(gone) = name.strip_prefix(WHITEOUT_PREFIX).filter(|n| !n.is_empty()) {
-            entries.push(Entry { path: parent.join(gone), item: Item::Whiteout });
-        } else {
-            let item = item(&mut entry, &path, origin)?;
-            entries.push(Entry { path, item });
-        }
-    }
-    reader.drain()?;
-    let mut listing = LayerListing::new(entries);
-    for entry in listing.entries_mut().filter(|entry| opaque.contains(&entry.path)) {
-        if let Item::Node(_, Node::Directory { opaque }) = &mut entry.item {
-            *opaque = true;
-        }
-    }
-    Ok(listing)
+) -> Result<LayerListing> {
+    Ok(unpack::read(tar, Nowhere, options, origin)?.listing)
 }
 
-fn item<R: Read>(
-    entry: &mut ArchiveEntry<'_, R>,
-    path: &TreePath,
-    origin: Origin<'_>,
-) -> Result<Item, UnpackError> {
-    let meta: Meta = entry.meta.clone();
-    let node = match entry.kind.clone() {
-        EntryKind::HardLink(target) => return Ok(Item::HardLink(TreePath::clean(&target))),
-        EntryKind::File => {
-            let (size, tar_at) = (entry.size, entry.content_at);
-            let mut content = HashingReader::new(entry);
-            std::io::copy(&mut content, &mut std::io::sink())
-                .map_err(crate::archive::ArchiveError::Read)?;
-            Node::File(File { size, content: content.hash(), origin: origin(path, tar_at) })
-        }
-        EntryKind::Directory => Node::Directory { opaque: false },
-        EntryKind::Symlink(target) => Node::Symlink(target.into()),
-        EntryKind::CharDevice(device) => Node::CharDevice(device),
-        EntryKind::BlockDevice(device) => Node::BlockDevice(device),
-        EntryKind::Fifo => Node::Fifo,
-    };
-    Ok(Item::Node(meta, node))
+/// Makes no files; contents are read for their hashes.
+struct Nowhere;
+
+impl Place for Nowhere {
+    fn check_room(&mut self, _path: &TreePath) -> Result<()> {
+        Ok(())
+    }
+
+    fn make_directory(&mut self, _path: &TreePath) -> Result<()> {
+        Ok(())
+    }
+
+    fn file<R: Read>(
+        &mut self,
+        _path: &TreePath,
+        _meta: &Meta,
+        entry: &mut ArchiveEntry<'_, R>,
+    ) -> Result<ContentHash> {
+        let mut content = HashingReader::new(entry);
+        io::copy(&mut content, &mut io::sink()).map_err(ArchiveError::Read)?;
+        Ok(content.hash())
+    }
+
+    fn hard_link(&mut self, _path: &TreePath, _target: &TreePath) -> Result<()> {
+        Ok(())
+    }
+
+    fn symlink(&mut self, _path: &TreePath, _meta: &Meta, _target: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn special(&mut self, _path: &TreePath, _meta: &Meta, _node: &Node) -> Result<()> {
+        Ok(())
+    }
+
+    fn whiteout(&mut self, _path: &TreePath) -> Result<()> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _path: &TreePath, _is_directory: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish_directory(&mut self, _path: &TreePath, _meta: &Meta, _is_opaque: bool) -> Result<()> {
+        Ok(())
+    }
 }

@@ -33,6 +33,15 @@ CREATE TABLE IF NOT EXISTS download (
     url TEXT PRIMARY KEY, blob TEXT NOT NULL, bytes INTEGER NOT NULL, etag TEXT,
     last_modified TEXT, used_s INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS download_blob ON download (blob);
+CREATE TABLE IF NOT EXISTS stacked (
+    chain TEXT PRIMARY KEY, diff_id TEXT NOT NULL, form BLOB) WITHOUT ROWID;
+";
+
+/// Before version 7 the unpacked layers of base images depended on what they were first unpacked on:
+/// they are not believed, and unpacked again.
+const FORGET_UNPACKED: &str = "
+UPDATE layer SET durable = 0, boot = ''
+    WHERE diff_id IN (SELECT diff_id FROM packed WHERE level = -1);
 ";
 
 /// Before version 5 steps of one second had no order.
@@ -57,7 +66,7 @@ DROP TABLE old_step;
 
 /// The number in SQLite's header that says that the schema is there: the usual open then writes
 /// nothing.
-const SCHEMA_VERSION: i64 = 6;
+const SCHEMA_VERSION: i64 = 7;
 
 /// True if the tables are those that this rbuild knows.
 pub(super) fn has_schema(connection: &Connection) -> rusqlite::Result<bool> {
@@ -79,7 +88,9 @@ pub(super) fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
     let older = if steps_lack(connection, "nth")? { ADD_ORDER } else { "" };
     let is_old = steps_lack(connection, "origin")?;
     let (before, after) = if is_old { (ADD_ORIGIN, MOVE_STEPS) } else { ("", "") };
-    connection.execute_batch(&format!("BEGIN IMMEDIATE;{older}{before}{SCHEMA}{after}COMMIT;"))?;
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE;{older}{before}{SCHEMA}{after}{FORGET_UNPACKED}COMMIT;"
+    ))?;
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)
 }
 

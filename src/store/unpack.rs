@@ -1,36 +1,36 @@
-//! A tar stream becomes a folder, and its listing, in one pass.
+//! Reads a tar stream, and makes its listing and, where they are wanted, its files, in one pass.
+//!
+//! What an entry means is decided here, once, whether files are made of it ([`Disk`]) or not
+//! ([`super::scan`]): so a layer has one listing, made from the archive alone.
 //!
 //! The archive is not trusted. Every name is resolved against what this very run has made, so the
-//! real path of each file is known before a call is made; the calls themselves go through folder
+//! real path of each file is known before a call is made; the calls themselves go through directory
 //! descriptors that are opened without following any link, so that the kernel agrees.
 
+mod disk;
 mod error;
 pub(super) mod folders;
 mod known;
-mod make;
 mod planned;
 
-use std::fmt;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
-
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
-use rustix::io::Errno;
 
 use crate::archive::{
     ArchiveBounds, ArchiveEntry, ArchiveError, CAPABILITY_XATTR, EntryKind, OPAQUE_NAME, TarReader,
     WHITEOUT_META_PREFIX, WHITEOUT_PREFIX,
 };
-use crate::pathio::Context as _;
-use crate::tree::{Entry, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs};
+use crate::tree::{
+    ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs,
+};
 
+pub(super) use disk::Disk;
 pub use error::UnpackError;
 pub use planned::unpack_planned;
 
-use super::space::SpaceGuard;
-
-use folders::Folders;
 use known::Known;
+
+type Result<T> = std::result::Result<T, UnpackError>;
 
 /// How an archive is unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +74,8 @@ impl Whiteouts {
 pub struct Unpacked {
     /// All of it.
     pub listing: LayerListing,
-    /// Folders that the archive does not name but has files in, sorted; they are root's, mode
-    /// 0755, time 0, and stand in the listing.
+    /// Directories that the archive does not list, sorted; they are made as root's, mode 0755, time 0.
+    /// The listing has them if there are files in them.
     pub implied: Vec<TreePath>,
 }
 
@@ -94,8 +94,18 @@ pub fn unpack(
     into: BorrowedFd<'_>,
     options: &UnpackOptions,
     origin: Origin<'_>,
-) -> Result<Unpacked, UnpackError> {
-    let mut unpacker = Unpacker::new(into, options, origin)?;
+) -> Result<Unpacked> {
+    read(tar, Disk::new(into, *options)?, options, origin)
+}
+
+/// Reads `tar` to its end, makes its files in `place`, and lists them.
+pub(super) fn read<P: Place>(
+    tar: &mut dyn Read,
+    place: P,
+    options: &UnpackOptions,
+    origin: Origin<'_>,
+) -> Result<Unpacked> {
+    let mut unpacker = Unpacker { options, origin, place, known: Known::default(), n_entries: 0 };
     let mut reader = TarReader::bounded(tar, options.bounds);
     while let Some(mut entry) = reader.next()? {
         unpacker.entry(&mut entry)?;
@@ -104,50 +114,55 @@ pub fn unpack(
     unpacker.finish()
 }
 
-struct Unpacker<'a> {
+/// Where the files of an archive are made. Paths are real: no link is on the way.
+pub(super) trait Place {
+    /// Checks that there is room for another file, at `path`.
+    fn check_room(&mut self, path: &TreePath) -> Result<()>;
+
+    /// Makes a directory that nobody else can use; [`Place::finish_directory`] opens it.
+    fn make_directory(&mut self, path: &TreePath) -> Result<()>;
+
+    /// Makes a regular file of the content of `entry`, and hashes that.
+    fn file<R: Read>(
+        &mut self,
+        path: &TreePath,
+        meta: &Meta,
+        entry: &mut ArchiveEntry<'_, R>,
+    ) -> Result<ContentHash>;
+
+    /// Makes a further name for the file at `target`.
+    fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<()>;
+
+    /// Makes a symbolic link.
+    fn symlink(&mut self, path: &TreePath, meta: &Meta, target: &[u8]) -> Result<()>;
+
+    /// Makes a device or a FIFO.
+    fn special(&mut self, path: &TreePath, meta: &Meta, node: &Node) -> Result<()>;
+
+    /// Makes the mark that hides what lower layers have at `path`.
+    fn whiteout(&mut self, path: &TreePath) -> Result<()>;
+
+    /// Removes what was made before.
+    fn remove(&mut self, path: &TreePath, is_directory: bool) -> Result<()>;
+
+    /// Gives a directory its properties; nothing more is made in it.
+    fn finish_directory(&mut self, path: &TreePath, meta: &Meta, is_opaque: bool) -> Result<()>;
+}
+
+struct Unpacker<'a, P> {
     options: &'a UnpackOptions,
     origin: Origin<'a>,
-    folders: Folders<'a>,
+    place: P,
     known: Known,
-    buffer: Vec<u8>,
-    space: SpaceGuard,
     n_entries: u64,
-    /// What new files belong to anyway, so that no call is needed; `None` if it is not certain.
-    own_ids: Option<(u32, u32)>,
 }
 
-impl fmt::Debug for Unpacker<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Unpacker({} entries)", self.n_entries)
-    }
-}
-
-impl<'a> Unpacker<'a> {
-    fn new(
-        into: BorrowedFd<'a>,
-        options: &'a UnpackOptions,
-        origin: Origin<'a>,
-    ) -> Result<Self, UnpackError> {
-        let root = TreePath::root();
-        let stat = rustix::fs::fstat(into).context("look at", root.as_path())?;
-        let passes_group_on = stat.st_mode & Mode::SGID.bits() != 0;
-        let ids = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Ok(Self {
-            options,
-            origin,
-            folders: Folders::new(into),
-            known: Known::default(),
-            buffer: Vec::new(),
-            space: SpaceGuard::default(),
-            n_entries: 0,
-            own_ids: (!passes_group_on).then(ids),
-        })
-    }
-
-    fn entry<R: Read>(&mut self, entry: &mut ArchiveEntry<'_, R>) -> Result<(), UnpackError> {
+impl<P: Place> Unpacker<'_, P> {
+    fn entry<R: Read>(&mut self, entry: &mut ArchiveEntry<'_, R>) -> Result<()> {
         self.count()?;
+        let is_layer = matches!(self.options.whiteouts, Whiteouts::Overlay { .. });
         // Layers of images stay inside in any case; an archive of ADD that means to leave is bad.
-        if matches!(self.options.whiteouts, Whiteouts::Keep) && TreePath::climbs(&entry.path) {
+        if !is_layer && TreePath::climbs(&entry.path) {
             return Err(bad_name(&entry.path));
         }
         let Some(named) = clean_name(&entry.path)? else {
@@ -155,7 +170,7 @@ impl<'a> Unpacker<'a> {
             return if is_root { Ok(()) } else { Err(bad_name(&entry.path)) };
         };
         let path = self.known.resolve_parents(&named)?;
-        if let Whiteouts::Overlay { .. } = self.options.whiteouts
+        if is_layer
             && let Some(name) = path.name()
             && name.starts_with(WHITEOUT_PREFIX)
         {
@@ -167,52 +182,73 @@ impl<'a> Unpacker<'a> {
         }
         self.make_parents(&path)?;
         self.make_room(&path)?;
-        let item = match entry.kind.clone() {
-            EntryKind::File => {
-                let node = self.file(&path, &meta, entry)?;
-                Item::Node(meta, node)
-            }
-            EntryKind::HardLink(target) => Item::HardLink(self.hard_link(&path, &target)?),
-            EntryKind::Symlink(target) => self.symlink(&path, meta, target)?,
-            EntryKind::CharDevice(device) => {
-                self.special(&path, &meta, FileType::CharacterDevice, device.major, device.minor)?;
-                Item::Node(meta, Node::CharDevice(device))
-            }
-            EntryKind::BlockDevice(device) => {
-                self.special(&path, &meta, FileType::BlockDevice, device.major, device.minor)?;
-                Item::Node(meta, Node::BlockDevice(device))
-            }
-            EntryKind::Fifo => {
-                self.special(&path, &meta, FileType::Fifo, 0, 0)?;
-                Item::Node(meta, Node::Fifo)
-            }
-            // Handled above: a folder needs no room.
-            EntryKind::Directory => return Ok(()),
-        };
+        let item = self.item(&path, meta, entry)?;
         self.known.add(Entry { path, item });
         Ok(())
     }
 
+    fn item<R: Read>(
+        &mut self,
+        path: &TreePath,
+        meta: Meta,
+        entry: &mut ArchiveEntry<'_, R>,
+    ) -> Result<Item> {
+        let node = match entry.kind.clone() {
+            EntryKind::File => {
+                let (size, content_at) = (entry.size, entry.content_at);
+                let content = self.place.file(path, &meta, entry)?;
+                Node::File(File { size, content, origin: (self.origin)(path, content_at) })
+            }
+            EntryKind::HardLink(target) => {
+                let (target, first) = self.link_target(path, &target)?;
+                self.place.hard_link(path, &target)?;
+                return Ok(Item::HardLink(first));
+            }
+            EntryKind::Symlink(target) => {
+                self.place.symlink(path, &meta, &target)?;
+                Node::Symlink(target.into())
+            }
+            EntryKind::CharDevice(Device { major: 0, minor: 0 }) => {
+                return Err(UnpackError::WhiteoutDevice { path: path.clone() });
+            }
+            EntryKind::CharDevice(device) => Node::CharDevice(device),
+            EntryKind::BlockDevice(device) => Node::BlockDevice(device),
+            EntryKind::Fifo => Node::Fifo,
+            // The caller has made it.
+            EntryKind::Directory => Node::Directory { opaque: false },
+        };
+        if let Node::CharDevice(_) | Node::BlockDevice(_) | Node::Fifo = node {
+            self.place.special(path, &meta, &node)?;
+        }
+        Ok(Item::Node(meta, node))
+    }
+
+    /// Returns what a hard link at `path` leads to, and the first name of that file.
+    fn link_target(&self, path: &TreePath, target: &[u8]) -> Result<(TreePath, TreePath)> {
+        let named = clean_name(target)?.unwrap_or_default();
+        let target = self.known.resolve_parents(&named)?;
+        if target == *path || !self.known.is_other(&target) || self.known.is_whiteout(&target) {
+            return Err(UnpackError::LinkTarget { path: path.clone(), target });
+        }
+        let first = self.known.first_name(path, target.clone());
+        Ok((target, first))
+    }
+
     /// Counts what is made: also directories that the archive only implies. Of bytes, the reader
     /// takes care.
-    fn count(&mut self) -> Result<(), UnpackError> {
+    fn count(&mut self) -> Result<()> {
         self.n_entries += 1;
         self.options.bounds.check(self.n_entries, 0, 0).map_err(ArchiveError::from)?;
         Ok(())
     }
 
-    /// Checks that there is room for `size` bytes of the file at `path`.
-    pub(super) fn need(&mut self, path: &TreePath, size: u64) -> Result<(), UnpackError> {
-        let checked = self.space.need(self.folders.root(), size).context("examine", path.as_path());
-        checked?.map_err(|source| UnpackError::NoSpace { path: path.clone(), size, source })
-    }
-
     /// A name that says what lower layers lose.
-    fn whiteout(&mut self, marker: &TreePath, name: &[u8]) -> Result<(), UnpackError> {
+    fn whiteout(&mut self, marker: &TreePath, name: &[u8]) -> Result<()> {
         let parent = marker.parent().unwrap_or_default();
         if name == OPAQUE_NAME {
             self.make_parents(marker)?;
-            return self.known.make_opaque(&parent);
+            self.known.make_opaque(&parent, false);
+            return Ok(());
         }
         if name.starts_with(WHITEOUT_META_PREFIX) {
             // AUFS's bookkeeping, of no meaning elsewhere.
@@ -226,22 +262,16 @@ impl<'a> Unpacker<'a> {
         self.make_parents(&path)?;
         if self.known.is_folder(&path) {
             // It hides what is below this layer, never what the layer itself has.
-            return self.known.make_opaque(&path);
+            self.known.make_opaque(&path, true);
+        } else if !self.known.is_other(&path) {
+            self.place.whiteout(&path)?;
+            self.known.add(Entry { path, item: Item::Whiteout });
         }
-        let folder = self.folders.open(&parent)?;
-        match rustix::fs::mknodat(folder, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
-            // The layer replaces the file, which hides the lower one as well.
-            Err(Errno::EXIST) => Ok(()),
-            made => {
-                made.context("make a whiteout at", path.as_path())?;
-                self.known.add(Entry { path, item: Item::Whiteout });
-                Ok(())
-            }
-        }
+        Ok(())
     }
 
     /// Makes the folders above `path` that are missing.
-    fn make_parents(&mut self, path: &TreePath) -> Result<(), UnpackError> {
+    fn make_parents(&mut self, path: &TreePath) -> Result<()> {
         let parent = path.parent().unwrap_or_default();
         if self.known.is_folder(&parent) {
             return Ok(());
@@ -250,79 +280,59 @@ impl<'a> Unpacker<'a> {
         for name in parent.names() {
             at = at.join(name);
             if !self.known.is_folder(&at) {
+                if self.known.is_other(&at) && !self.known.is_whiteout(&at) {
+                    return Err(UnpackError::NotADirectory { path: path.clone(), parent: at });
+                }
                 self.count()?;
-                self.need(&at, 0)?;
-                let was_whiteout = self.make_folder(&at)?;
+                self.place.check_room(&at)?;
+                let was_whiteout = self.make_directory(&at)?;
                 self.known.add_folder(&at, None, was_whiteout);
             }
         }
         Ok(())
     }
 
-    fn directory(&mut self, path: TreePath, meta: Meta) -> Result<(), UnpackError> {
-        let mut opaque = false;
+    fn directory(&mut self, path: TreePath, meta: Meta) -> Result<()> {
+        let mut was_whiteout = false;
         if !self.known.is_folder(&path) {
             self.make_parents(&path)?;
-            if !self.known.is_whiteout(&path) {
-                self.make_room(&path)?;
-            }
-            opaque = self.make_folder(&path)?;
+            was_whiteout = self.make_directory(&path)?;
         }
-        self.known.add_folder(&path, Some(meta), opaque);
+        self.known.add_folder(&path, Some(meta), was_whiteout);
         Ok(())
     }
 
-    /// Makes a folder for nobody else; its mode comes last, when it is full. True if a whiteout
-    /// was there: the new folder then hides what that hid.
-    fn make_folder(&mut self, path: &TreePath) -> Result<bool, UnpackError> {
+    /// Makes a directory in place of what is there. Returns whether that was a whiteout: the new
+    /// directory then hides what that hid.
+    fn make_directory(&mut self, path: &TreePath) -> Result<bool> {
         let was_whiteout = self.known.is_whiteout(path);
-        if was_whiteout {
-            self.remove(path)?;
-        }
-        let (folder, name) = self.folders.parent(path)?;
-        rustix::fs::mkdirat(folder, name, Mode::RWXU).context("create folder", path.as_path())?;
+        self.make_room(path)?;
+        self.place.make_directory(path)?;
         Ok(was_whiteout)
     }
 
     /// Removes what the archive put at `path` before.
-    fn make_room(&mut self, path: &TreePath) -> Result<(), UnpackError> {
-        if self.known.has(path) { self.remove(path) } else { Ok(()) }
-    }
-
-    fn remove(&mut self, path: &TreePath) -> Result<(), UnpackError> {
-        self.folders.forget();
+    fn make_room(&mut self, path: &TreePath) -> Result<()> {
+        if !self.known.has(path) {
+            return Ok(());
+        }
         for (gone, is_folder) in self.known.remove(path)? {
-            let (folder, name) = self.folders.parent(&gone)?;
-            let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            rustix::fs::unlinkat(folder, name, flags).context("remove", gone.as_path())?;
-            self.folders.forget();
+            self.place.remove(&gone, is_folder)?;
         }
         Ok(())
     }
 
-    /// Gives the folders their properties, those inside others first: from then on a folder may
-    /// refuse its owner, and its time would change with every file made in it.
-    fn finish(mut self) -> Result<Unpacked, UnpackError> {
+    /// Gives the directories their properties, those inside others first: from then on a directory
+    /// may refuse its owner, and its time would change with every file made in it.
+    fn finish(mut self) -> Result<Unpacked> {
         let known = std::mem::take(&mut self.known);
-        let (folders, implied, mut entries) = known.into_parts();
-        for (path, folder) in folders.iter().rev() {
-            let (parent, name) = self.folders.parent(path)?;
-            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = rustix::fs::openat(parent, name, flags, Mode::empty())
-                .context("open", path.as_path())?;
-            if folder.opaque
-                && let Some(xattr) = self.options.whiteouts.opaque_xattr()
-            {
-                rustix::fs::fsetxattr(&opened, xattr, b"y", rustix::fs::XattrFlags::empty())
-                    .context("make opaque", path.as_path())?;
-            }
-            self.finish_file(path, &opened, &folder.meta)?;
-        }
-        entries.extend(folders.into_iter().map(|(path, folder)| Entry {
-            path,
-            item: Item::Node(folder.meta, Node::Directory { opaque: folder.opaque }),
-        }));
-        Ok(Unpacked { listing: LayerListing::new(entries), implied })
+        known.folders().try_for_each(|(path, folder)| {
+            let implied = Meta::root(0o755, 0);
+            let meta = folder.meta.as_ref().unwrap_or(&implied);
+            self.place.finish_directory(path, meta, folder.opaque)
+        })?;
+        let implied = known.implied();
+        Ok(Unpacked { listing: LayerListing::new(known.into_entries()), implied })
     }
 }
 
@@ -331,7 +341,7 @@ fn bad_name(name: &[u8]) -> UnpackError {
 }
 
 /// The name without `..` and slashes at its ends; `None` for the root.
-fn clean_name(name: &[u8]) -> Result<Option<TreePath>, UnpackError> {
+fn clean_name(name: &[u8]) -> Result<Option<TreePath>> {
     if name.contains(&0) {
         return Err(bad_name(name));
     }

@@ -74,7 +74,7 @@ fn next_change(
 
 fn difference(old: &Item, new: &Item) -> Option<ChangeKind> {
     match (old, new) {
-        (Item::Whiteout, Item::Whiteout) => None,
+        (Item::Whiteout, Item::Whiteout) | (Item::Opaque, Item::Opaque) => None,
         (Item::HardLink(old), Item::HardLink(new)) => (old != new).then_some(ChangeKind::Content),
         (Item::Node(old_meta, old), Item::Node(new_meta, new)) => {
             content(old, new).or_else(|| properties(old_meta, new_meta))

@@ -14,12 +14,15 @@ pub enum Item {
     HardLink(TreePath),
     /// What lower layers have here is gone.
     Whiteout,
+    /// What lower layers have in this directory is gone, while the directory itself is theirs. The
+    /// only item that the root can have.
+    Opaque,
 }
 
 /// One path of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where; never the root.
+    /// Where; the root only where it is [`Item::Opaque`].
     pub path: TreePath,
     /// What.
     pub item: Item,
@@ -73,7 +76,7 @@ impl LayerListing {
     /// first path is.
     #[must_use]
     pub fn new(mut entries: Vec<Entry>) -> Self {
-        entries.retain(|entry| !entry.path.is_root());
+        entries.retain(|entry| !entry.path.is_root() || entry.item == Item::Opaque);
         // Stable, so equal paths keep their order and the last of them can be kept.
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         entries.reverse();
@@ -148,7 +151,7 @@ impl Item {
     pub const fn file(&self) -> Option<&File> {
         match self {
             Self::Node(_, Node::File(file)) => Some(file),
-            Self::Node(..) | Self::HardLink(_) | Self::Whiteout => None,
+            Self::Node(..) | Self::HardLink(_) | Self::Whiteout | Self::Opaque => None,
         }
     }
 

@@ -161,12 +161,14 @@ impl Tree {
         &self.root
     }
 
-    /// Puts `layer` on top, honouring whiteouts (image-spec, layer.md, "Whiteouts"). Parents that
-    /// neither the layer nor the tree has are made as root's, mode 0755.
+    /// Puts `layer` on top, honouring whiteouts (image-spec, layer.md, "Whiteouts"). Directories
+    /// above its entries that the layer does not list stay as they are below; where there is none,
+    /// or another file, they are root's, mode 0755.
     pub fn apply(&mut self, layer: &dyn LayerEntries) {
         for entry in layer.stream() {
             match &entry.item {
                 Item::Whiteout => self.remove(&entry.path),
+                Item::Opaque => self.empty(&entry.path),
                 Item::HardLink(target) => {
                     if let Some(leaf) = self.link(target) {
                         self.insert(&entry.path, TreeNode::Leaf(leaf));
@@ -234,6 +236,13 @@ impl Tree {
         let (Some(name), Some(parent)) = (path.name(), path.parent()) else { return };
         if self.get(path).is_some() {
             self.dir_mut(&parent).children.remove(name);
+        }
+    }
+
+    /// Removes all that the directory at `path` holds; that none is there is fine.
+    fn empty(&mut self, path: &TreePath) {
+        if self.dir(path).is_some() {
+            self.dir_mut(path).children = Children::new();
         }
     }
 

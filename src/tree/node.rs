@@ -69,6 +69,12 @@ impl ContentDigest {
 
 impl fmt::Debug for ContentDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for ContentDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
@@ -228,6 +234,7 @@ impl ContentWriter {
                 self.field(target.as_bytes());
             }
             Item::Whiteout => self.field(b"whiteout"),
+            Item::Opaque => self.field(b"opaque"),
         }
     }
 

@@ -13,9 +13,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use rbuild::oci::Digest;
-use serde_json::json;
-
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
 
 const MIB: u64 = 1 << 20;
@@ -85,43 +82,7 @@ fn sparse_tar(name: &str, size: u64, begin: &[u8]) -> Vec<u8> {
 
 /// Writes an OCI layout whose image has this one layer; gives its path as a context.
 fn layout(env: &Env, name: &str, layer: &[u8]) -> String {
-    let at = env.path(name);
-    fs::create_dir_all(at.join("blobs/sha256")).unwrap();
-    let put = |bytes: &[u8]| {
-        let digest = Digest::of(bytes);
-        fs::write(at.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
-        (digest.to_string(), bytes.len())
-    };
-    let (diff_id, layer_bytes) = put(layer);
-    let config = json!({
-        "os": "linux", "architecture": "amd64", "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [&diff_id]},
-    });
-    let (config, config_bytes) = put(config.to_string().as_bytes());
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": config, "size": config_bytes,
-        },
-        "layers": [{
-            "mediaType": "application/vnd.oci.image.layer.v1.tar",
-            "digest": diff_id, "size": layer_bytes,
-        }],
-    });
-    let (manifest, manifest_bytes) = put(manifest.to_string().as_bytes());
-    let index = json!({
-        "schemaVersion": 2,
-        "manifests": [{
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "digest": manifest, "size": manifest_bytes,
-        }],
-    });
-    fs::write(at.join("index.json"), index.to_string()).unwrap();
-    fs::write(at.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-    env.hand_over(name);
-    format!("base=oci-layout://{}", at.display())
+    format!("base=oci-layout://{}", env.write_layout(name, &[layer]))
 }
 
 as_root_and_as_user!(

@@ -6,6 +6,7 @@ mod support;
 
 mod agreement;
 mod archive;
+mod bases;
 mod bounds;
 mod broken;
 mod budget;

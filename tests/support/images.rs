@@ -12,7 +12,8 @@ use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use serde_json::Value;
+use rbuild::oci::Digest;
+use serde_json::{Value, json};
 
 use super::env::Env;
 
@@ -56,6 +57,38 @@ impl Env {
         fs::write(base.join("Dockerfile"), dockerfile).unwrap();
         fs::write(base.join(".dockerignore"), "Dockerfile\n.dockerignore\n").unwrap();
         self.hand_over("base");
+    }
+}
+
+impl Env {
+    /// Writes an OCI layout whose image has these layers, base first; gives its path.
+    pub(crate) fn write_layout(&self, name: &str, layers: &[&[u8]]) -> String {
+        let at = self.path(name);
+        fs::create_dir_all(at.join("blobs/sha256")).unwrap();
+        let put = |bytes: &[u8], media_type: &str| {
+            let digest = Digest::of(bytes);
+            fs::write(at.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+            let media_type = format!("application/vnd.oci.image.{media_type}");
+            json!({"mediaType": media_type, "digest": digest.to_string(), "size": bytes.len()})
+        };
+        let layers: Vec<Value> = layers.iter().map(|layer| put(layer, "layer.v1.tar")).collect();
+        let diff_ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
+        let config = json!({
+            "os": "linux", "architecture": "amd64",
+            "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        });
+        let config = put(config.to_string().as_bytes(), "config.v1+json");
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": config, "layers": layers,
+        });
+        let manifest = put(manifest.to_string().as_bytes(), "manifest.v1+json");
+        let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+        fs::write(at.join("index.json"), index.to_string()).unwrap();
+        fs::write(at.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        self.hand_over(name);
+        at.display().to_string()
     }
 }
 

@@ -10,8 +10,8 @@ use crate::cli::output::{Kind, Output};
 use crate::cli::outputs::Outputs;
 use crate::image::{self, ExportOptions, Group, Image, Loaded, StreamForm, Target, Warning};
 use crate::ir;
-use crate::oci::{Annotation, Digest, Reference};
-use crate::store::{LayerOptions, LowerFolder, Store};
+use crate::oci::{Annotation, DiffId, Digest, Reference};
+use crate::store::{LayerOptions, Store};
 
 type Result<T> = std::result::Result<T, WriteError>;
 
@@ -191,10 +191,10 @@ impl Writer<'_> {
 /// Unpacks an image's layers in the store, base first.
 fn unpack(store: &Store, image: &Image) -> Result<()> {
     let options = LayerOptions { clamp_s: None, created_s: 0 };
-    let mut lowers: Vec<LowerFolder> = Vec::new();
+    let mut lowers: Vec<DiffId> = Vec::new();
     for layer in image.layers() {
-        let folder = store.unpacked(layer.diff_id, &lowers, &options)?;
-        lowers.push(folder);
+        store.unpacked_on(layer.diff_id, &lowers, &options)?;
+        lowers.push(layer.diff_id);
     }
     Ok(())
 }

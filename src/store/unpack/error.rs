@@ -35,9 +35,22 @@ pub enum UnpackError {
         /// Its target, after resolution.
         target: TreePath,
     },
-    /// The root itself is opaque, which a listing cannot say.
-    #[error("the layer hides the whole root folder (`.wh..wh..opq` at its top)")]
-    OpaqueRoot,
+    /// A file in what is no directory.
+    #[error("the archive has {path}, but {parent}, which came before, is not a directory")]
+    NotADirectory {
+        /// The file.
+        path: TreePath,
+        /// What it would be in.
+        parent: TreePath,
+    },
+    /// A device that no layer can have.
+    #[error(
+        "the archive has a character device 0, 0 at {path}, which overlayfs takes for the mark of a removed file"
+    )]
+    WhiteoutDevice {
+        /// The entry.
+        path: TreePath,
+    },
     /// There is no room for an entry.
     #[error("there is no room for {path}, which has {}", diag::size(*size))]
     NoSpace {

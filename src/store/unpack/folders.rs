@@ -47,11 +47,6 @@ impl<'a> Folders<'a> {
         Ok((self.open_bytes(parent)?, name))
     }
 
-    /// The folder at `path`.
-    pub(in crate::store) fn open(&mut self, path: &TreePath) -> Result<BorrowedFd<'_>, PathError> {
-        self.open_bytes(path.as_bytes())
-    }
-
     /// Closes all: names may mean other folders from now on.
     pub(in crate::store) fn forget(&mut self) {
         self.open.clear();

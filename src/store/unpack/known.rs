@@ -1,24 +1,28 @@
 //! What an archive has made so far. The folder was empty, so nothing else is there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::limits::{MAX_LINKS_FOLLOWED, MAX_REPLACE_WORK};
 use crate::tree::{Entry, Item, Meta, Node, TreePath};
 
 use super::UnpackError;
 
-/// A folder, whose properties are set only at the end.
-#[derive(Debug)]
+/// A directory, whose properties are set only at the end.
+#[derive(Debug, Default)]
 pub(super) struct Folder {
-    pub(super) meta: Meta,
+    /// What the archive says of it; `None` if it only has files in it.
+    pub(super) meta: Option<Meta>,
+    /// Whether it hides what lower layers have in it.
     pub(super) opaque: bool,
-    is_implied: bool,
+    /// Whether it hides a directory of lower layers as such.
+    is_new: bool,
 }
 
 /// Everything made so far.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     folders: HashMap<TreePath, Folder>,
+    is_root_opaque: bool,
     /// All but folders, in the archive's order; `None` for what was replaced.
     entries: Vec<Option<Entry>>,
     /// Where each path stands in `entries`.
@@ -58,19 +62,23 @@ impl Known {
         self.entries.push(Some(entry));
     }
 
-    /// Notes a folder, or new properties of one; without any it is implied.
-    pub(super) fn add_folder(&mut self, path: &TreePath, meta: Option<Meta>, opaque: bool) {
-        let was_opaque = self.folders.get(path).is_some_and(|folder| folder.opaque);
-        let is_implied = meta.is_none();
-        let meta = meta.unwrap_or_else(|| Meta::root(0o755, 0));
-        let folder = Folder { meta, opaque: opaque || was_opaque, is_implied };
-        self.folders.insert(path.clone(), folder);
+    /// Notes a directory, or new properties of one; without any it is implied.
+    pub(super) fn add_folder(&mut self, path: &TreePath, meta: Option<Meta>, was_whiteout: bool) {
+        let folder = self.folders.entry(path.clone()).or_default();
+        folder.meta = meta.or(folder.meta.take());
+        folder.opaque |= was_whiteout;
+        folder.is_new |= was_whiteout;
     }
 
-    pub(super) fn make_opaque(&mut self, path: &TreePath) -> Result<(), UnpackError> {
-        let folder = self.folders.get_mut(path).ok_or(UnpackError::OpaqueRoot)?;
-        folder.opaque = true;
-        Ok(())
+    /// Notes that what lower layers have in a directory is gone; with `is_new`, the directory that
+    /// they have is, too.
+    pub(super) fn make_opaque(&mut self, path: &TreePath, is_new: bool) {
+        if let Some(folder) = self.folders.get_mut(path) {
+            folder.opaque = true;
+            folder.is_new |= is_new;
+        } else {
+            self.is_root_opaque = true;
+        }
     }
 
     /// The real path of what the archive calls `named`: symbolic links above it are followed,
@@ -179,12 +187,56 @@ impl Known {
         }
     }
 
-    /// Folders sorted, implied folders sorted, all else.
-    pub(super) fn into_parts(self) -> (BTreeMap<TreePath, Folder>, Vec<TreePath>, Vec<Entry>) {
-        let folders: BTreeMap<TreePath, Folder> = self.folders.into_iter().collect();
-        let implied = folders.iter().filter(|(_, folder)| folder.is_implied);
-        let implied = implied.map(|(path, _)| path.clone()).collect();
-        (folders, implied, self.entries.into_iter().flatten().collect())
+    /// All directories, those inside others first.
+    pub(super) fn folders(&self) -> impl Iterator<Item = (&TreePath, &Folder)> {
+        let sorted: BTreeMap<&TreePath, &Folder> = self.folders.iter().collect();
+        sorted.into_iter().rev()
+    }
+
+    /// The directories that the archive does not list, sorted.
+    pub(super) fn implied(&self) -> Vec<TreePath> {
+        let implied = self.folders.iter().filter(|(_, folder)| folder.meta.is_none());
+        let mut implied: Vec<TreePath> = implied.map(|(path, _)| path.clone()).collect();
+        implied.sort_unstable();
+        implied
+    }
+
+    /// What the archive says of each path. Directories that it has files in without listing them are
+    /// root's, mode 0755, as docker makes them. Of those that it only removes something from, nothing
+    /// is said: they stay as they are below.
+    pub(super) fn into_entries(self) -> Vec<Entry> {
+        let full = self.full_folders();
+        let root =
+            self.is_root_opaque.then(|| Entry { path: TreePath::root(), item: Item::Opaque });
+        let folders = self.folders.into_iter().filter_map(|(path, folder)| {
+            let Folder { meta, opaque, is_new } = folder;
+            let is_made = is_new || full.contains(&path);
+            let item = match meta.or_else(|| is_made.then(|| Meta::root(0o755, 0))) {
+                Some(meta) => Item::Node(meta, Node::Directory { opaque }),
+                None if opaque => Item::Opaque,
+                None => return None,
+            };
+            Some(Entry { path, item })
+        });
+        self.entries.into_iter().flatten().chain(folders).chain(root).collect()
+    }
+
+    /// The directories that have something in them.
+    fn full_folders(&self) -> HashSet<TreePath> {
+        let mut full = HashSet::new();
+        let files = self.entries.iter().flatten();
+        let files = files.filter(|entry| entry.item != Item::Whiteout).map(|entry| &entry.path);
+        let listed =
+            self.folders.iter().filter(|(_, folder)| folder.meta.is_some() || folder.is_new);
+        for path in files.chain(listed.map(|(path, _)| path)) {
+            let mut parent = path.parent();
+            while let Some(path) = parent {
+                let next = path.parent();
+                // Those above one that was seen were seen with it.
+                parent = if full.insert(path) { next } else { None };
+            }
+        }
+        full
     }
 }
 

@@ -2,105 +2,95 @@
 //! archive has made so far.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd as _, BorrowedFd};
-
-use rustix::fs::{AtFlags, FileType, Mode};
+use std::os::fd::BorrowedFd;
 
 use crate::archive::{ArchiveEntry, ArchiveError, TarReader};
-use crate::pathio::Context as _;
-use crate::tree::{Entry, FileOrigin, Item, LayerEntries, Meta, Node, TreePath};
+use crate::tree::{Entry, Item, LayerEntries, Meta, Node, TreePath};
 
-use super::{UnpackError, UnpackOptions, Unpacker};
+use super::{Disk, Place as _, Result, UnpackOptions};
 
 /// Makes the files of `layer`, as layers of an overlay mount have them, in the empty folder `into`.
 /// `tar` is the layer's own, entry for entry; contents come from there, all else from `layer`.
 ///
 /// # Errors
-/// [`UnpackError`]; what was made by then stays behind.
+/// [`super::UnpackError`]; what was made by then stays behind.
 pub fn unpack_planned(
     layer: &dyn LayerEntries,
     tar: &mut dyn Read,
     into: BorrowedFd<'_>,
     options: &UnpackOptions,
-) -> Result<(), UnpackError> {
-    let nobody_asks = |path: &TreePath, _| FileOrigin::folder(0, path.clone());
-    let mut unpacker = Unpacker::new(into, options, &nobody_asks)?;
+) -> Result<()> {
+    let mut planned = Planned { disk: Disk::new(into, *options)?, open: Vec::new() };
     let mut reader = TarReader::bounded(tar, options.bounds);
     for entry in layer.stream() {
         let mut content = next(&mut reader)?;
-        unpacker.planned(&entry, &mut content)?;
+        planned.entry(&entry, &mut content)?;
         if let Item::Node(_, Node::Directory { opaque: true }) = &entry.item {
             // Its marker.
             next(&mut reader)?;
         }
     }
     reader.drain()?;
-    unpacker.finish().map(drop)
+    planned.leave(&TreePath::root())
 }
 
-fn next<R: Read>(reader: &mut TarReader<R>) -> Result<ArchiveEntry<'_, R>, UnpackError> {
+fn next<R: Read>(reader: &mut TarReader<R>) -> Result<ArchiveEntry<'_, R>> {
     let end = || ArchiveError::Read(io::ErrorKind::UnexpectedEof.into());
     Ok(reader.next()?.ok_or_else(end)?)
 }
 
-impl Unpacker<'_> {
-    fn planned<R: Read>(
-        &mut self,
-        entry: &Entry,
-        content: &mut ArchiveEntry<'_, R>,
-    ) -> Result<(), UnpackError> {
+/// A directory in which files are still made.
+struct Open {
+    path: TreePath,
+    meta: Meta,
+    is_opaque: bool,
+}
+
+struct Planned<'a> {
+    disk: Disk<'a>,
+    /// From the root down.
+    open: Vec<Open>,
+}
+
+impl Planned<'_> {
+    fn entry<R: Read>(&mut self, entry: &Entry, content: &mut ArchiveEntry<'_, R>) -> Result<()> {
         let path = &entry.path;
+        self.leave(path)?;
         self.make_parents(path)?;
         match &entry.item {
-            Item::Whiteout => self.planned_whiteout(path),
-            Item::HardLink(target) => self.planned_link(path, target),
-            Item::Node(meta, node) => self.planned_node(path, meta, node, content),
+            Item::Whiteout => self.disk.whiteout(path),
+            Item::HardLink(target) => self.disk.hard_link(path, target),
+            Item::Opaque => self.enter(path, &Meta::root(0o755, 0), true),
+            Item::Node(meta, Node::Directory { opaque }) => self.enter(path, meta, *opaque),
+            Item::Node(meta, Node::File(_)) => self.disk.file(path, meta, content).map(drop),
+            Item::Node(meta, Node::Symlink(target)) => self.disk.symlink(path, meta, target),
+            Item::Node(meta, node) => self.disk.special(path, meta, node),
         }
     }
 
-    fn planned_node<R: Read>(
-        &mut self,
-        path: &TreePath,
-        meta: &Meta,
-        node: &Node,
-        content: &mut ArchiveEntry<'_, R>,
-    ) -> Result<(), UnpackError> {
-        match node {
-            Node::Directory { opaque } => {
-                self.make_folder(path)?;
-                self.known.add_folder(path, Some(meta.clone()), *opaque);
-                Ok(())
-            }
-            Node::File(_) => {
-                let out = self.create(path)?;
-                self.write_content(path, &out, content)?;
-                self.finish_file(path, &out, meta)
-            }
-            Node::Symlink(target) => self.symlink(path, meta.clone(), target.to_vec()).map(drop),
-            Node::CharDevice(device) => {
-                let kind = FileType::CharacterDevice;
-                self.special(path, meta, kind, device.major, device.minor)
-            }
-            Node::BlockDevice(device) => {
-                self.special(path, meta, FileType::BlockDevice, device.major, device.minor)
-            }
-            Node::Fifo => self.special(path, meta, FileType::Fifo, 0, 0),
+    /// Gives the directories that `path` is not in their properties: nothing more is made in them.
+    fn leave(&mut self, path: &TreePath) -> Result<()> {
+        while let Some(Open { path, meta, is_opaque }) =
+            self.open.pop_if(|open| path.is_root() || path.below(&open.path).is_none())
+        {
+            self.disk.finish_directory(&path, &meta, is_opaque)?;
         }
-    }
-
-    fn planned_whiteout(&mut self, path: &TreePath) -> Result<(), UnpackError> {
-        let (folder, name) = self.folders.parent(path)?;
-        rustix::fs::mknodat(folder, name, FileType::CharacterDevice, Mode::empty(), 0)
-            .context("make a whiteout at", path.as_path())?;
         Ok(())
     }
 
-    fn planned_link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), UnpackError> {
-        let (from, from_name) = self.folders.parent(target)?;
-        let from = from.try_clone_to_owned().context("open", target.as_path())?;
-        let (folder, name) = self.folders.parent(path)?;
-        rustix::fs::linkat(from.as_fd(), from_name, folder, name, AtFlags::empty())
-            .context("link", path.as_path())?;
+    fn make_parents(&mut self, path: &TreePath) -> Result<()> {
+        let parent = path.parent().unwrap_or_default();
+        let mut at = self.open.last().map_or_else(TreePath::root, |open| open.path.clone());
+        for name in parent.below(&at).unwrap_or_default().names() {
+            at = at.join(name);
+            self.enter(&at, &Meta::root(0o755, 0), false)?;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, path: &TreePath, meta: &Meta, is_opaque: bool) -> Result<()> {
+        self.disk.make_directory(path)?;
+        self.open.push(Open { path: path.clone(), meta: meta.clone(), is_opaque });
         Ok(())
     }
 }

@@ -207,7 +207,7 @@ impl Named {
             for entry in files.listing.stream() {
                 let path = entry.path.clone();
                 match &entry.item {
-                    Item::Whiteout => drop(named.gone.insert(path, number)),
+                    Item::Whiteout | Item::Opaque => drop(named.gone.insert(path, number)),
                     Item::Node(_, Node::Directory { opaque: true }) => {
                         named.gone.insert(path.clone(), number);
                         named.files.insert(path, number);

@@ -1,0 +1,170 @@
+//! Unpacked layers as they have to be on the layers below them.
+//!
+//! Nearly every layer is the same directory wherever it lies. One that does not list its directories,
+//! or removes what is not there, has to be another one on another base (see [`Fitting`]): each form
+//! lies beside the others in the layer's directory, under a name that says how it differs from the
+//! layer alone, and the index remembers which form goes with which stack.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension as _, params};
+
+use crate::oci::{ChainId, DiffId};
+use crate::tree::{ContentDigest, FileOrigin, Fitting, LayerEntries, Tree, TreePath};
+
+use super::forms::TarSource;
+use super::index::Index;
+use super::layer::{LayerOptions, LowerFolder};
+use super::unpack::{self, Disk, Unpacked};
+use super::{LayerRecord, Store, StoreError, WorkFolder};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// A layer that was just unpacked, alone in a work folder.
+struct Fresh {
+    unpacked: Unpacked,
+    tar_bytes: u64,
+    work: WorkFolder,
+    into: LowerFolder,
+}
+
+impl Store {
+    /// The layer's folder, for its contents alone: it may not fit on the layers below. Unpacks the
+    /// layer if it is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongDiffId`] when the bytes are not what the image promised.
+    pub fn unpacked(&self, diff_id: DiffId, options: &LayerOptions) -> Result<LowerFolder> {
+        if let Some(folder) = self.layer_folder(diff_id)? {
+            return Ok(folder);
+        }
+        let fresh = self.unpack_alone(diff_id)?;
+        self.publish_fresh(diff_id, &fresh, None, options)?;
+        Ok(fresh.into)
+    }
+
+    /// The layer's folder as it has to be on the layers `below`, base first; unpacks the layer if it
+    /// is not there.
+    ///
+    /// # Errors
+    /// As [`Store::unpacked`].
+    pub fn unpacked_on(
+        &self,
+        diff_id: DiffId,
+        below: &[DiffId],
+        options: &LayerOptions,
+    ) -> Result<LowerFolder> {
+        let chain = below.iter().copied().chain([diff_id]);
+        let chain = ChainId::of(chain).unwrap_or_else(|| ChainId::base(diff_id));
+        if let Some(folder) = self.known_form(chain, diff_id)? {
+            return Ok(folder);
+        }
+        // Of several processes one unpacks it.
+        let _alone = self.lock_unpacking(diff_id)?;
+        if let Some(folder) = self.known_form(chain, diff_id)? {
+            return Ok(folder);
+        }
+        let mut fresh = None;
+        let fitting = match self.listing_if_there(diff_id)? {
+            Some(listing) => self.fitting(&listing, below)?,
+            None => {
+                let made = fresh.insert(self.unpack_alone(diff_id)?);
+                self.fitting(&made.unpacked.listing, below)?
+            }
+        };
+        let form = (!fitting.is_empty()).then(|| fitting.digest());
+        let folder = match (self.layer_form(diff_id, form)?, fresh) {
+            (Some(folder), None) => folder,
+            (_, fresh) => {
+                let fresh = fresh.map_or_else(|| self.unpack_alone(diff_id), Ok)?;
+                self.fit(diff_id, &fresh, &fitting)?;
+                self.publish_fresh(diff_id, &fresh, form, options)?;
+                fresh.into
+            }
+        };
+        self.with_index(|index| index.put_stacked(chain, diff_id, form))?;
+        Ok(folder)
+    }
+
+    fn fitting(&self, layer: &dyn LayerEntries, below: &[DiffId]) -> Result<Fitting> {
+        if Fitting::is_never_needed(layer) {
+            return Ok(Fitting::default());
+        }
+        let mut tree = Tree::default();
+        for lower in below {
+            tree.apply(&*self.listing(*lower)?);
+        }
+        Ok(Fitting::of(layer, &tree))
+    }
+
+    fn known_form(&self, chain: ChainId, diff_id: DiffId) -> Result<Option<LowerFolder>> {
+        match self.with_index(|index| index.stacked(chain, diff_id))? {
+            Some(form) => self.layer_form(diff_id, form),
+            None => Ok(None),
+        }
+    }
+
+    fn unpack_alone(&self, diff_id: DiffId) -> Result<Fresh> {
+        let work = self.work_folder()?;
+        let into = Arc::new(work.folder("fs")?);
+        let mut tar = TarSource::new(self.open_tar(diff_id)?);
+        let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
+        let unpacked = unpack::unpack(&mut tar, into.as_fd(), &self.unpack_options(), &origin)
+            .map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })?;
+        let (got, tar_bytes) = tar.finish()?;
+        if got != diff_id {
+            return Err(StoreError::WrongDiffId { want: diff_id, got });
+        }
+        Ok(Fresh { unpacked, tar_bytes, work, into })
+    }
+
+    fn fit(&self, diff_id: DiffId, fresh: &Fresh, fitting: &Fitting) -> Result<()> {
+        if fitting.is_empty() {
+            return Ok(());
+        }
+        let disk = Disk::new(fresh.into.as_fd(), self.unpack_options());
+        let fitted = disk.and_then(|mut disk| disk.fit(fitting));
+        fitted.map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })
+    }
+
+    fn publish_fresh(
+        &self,
+        diff_id: DiffId,
+        fresh: &Fresh,
+        form: Option<ContentDigest>,
+        options: &LayerOptions,
+    ) -> Result<()> {
+        let listed = self.list(&fresh.unpacked.listing)?;
+        let (content, tar_bytes) = (listed.content(), fresh.tar_bytes);
+        let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
+        self.publish_layer(diff_id, &record, &listed, Some(&fresh.work), form)
+    }
+}
+
+impl Index {
+    /// Which form of `layer` goes on top of `chain`; `None` if it was never unpacked there, and
+    /// `Some(None)` if it is the layer's own.
+    fn stacked(&self, chain: ChainId, layer: DiffId) -> Result<Option<Option<ContentDigest>>> {
+        const SQL: &str = "SELECT form FROM stacked WHERE chain = ?1 AND diff_id = ?2";
+        let values = params![chain.to_string(), layer.to_string()];
+        let form = self.check(self.connection.prepare_cached(SQL).and_then(|mut statement| {
+            statement.query_row(values, |row| row.get::<_, Option<Vec<u8>>>(0)).optional()
+        }))?;
+        let digest = |form: Vec<u8>| Ok(ContentDigest::new(self.hash(&form)?));
+        form.map(|form| form.map(digest).transpose()).transpose()
+    }
+
+    fn put_stacked(
+        &self,
+        chain: ChainId,
+        layer: DiffId,
+        form: Option<ContentDigest>,
+    ) -> Result<()> {
+        const SQL: &str = "INSERT INTO stacked (chain, diff_id, form) VALUES (?1, ?2, ?3)
+            ON CONFLICT (chain) DO UPDATE SET diff_id = ?2, form = ?3";
+        let form = form.map(|form| form.as_bytes().to_vec());
+        let values = params![chain.to_string(), layer.to_string(), form];
+        self.check(self.connection.execute(SQL, values)).map(drop)
+    }
+}

@@ -1,0 +1,311 @@
+//! Makes the files of an archive on the disk, each with its owner, mode, attributes and time.
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+
+use crate::archive::{ArchiveEntry, ArchiveError, CAPABILITY_XATTR, Piece};
+use crate::pathio::Context as _;
+use crate::tree::{ContentHash, Fitting, Meta, Node, TreePath};
+
+use super::super::space::{SpaceGuard, is_zero};
+use super::folders::Folders;
+use super::{Place, Result, UnpackError, UnpackOptions};
+
+/// Files up to this size are read whole and written with one call.
+const WHOLE_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Zeros of this length are left out of a file, as a hole: files that were sparse before an archive
+/// was made of them, and bombs.
+const MIN_HOLE_BYTES: u64 = 64 << 10;
+
+/// An empty directory in which files are made.
+pub(in crate::store) struct Disk<'a> {
+    options: UnpackOptions,
+    folders: Folders<'a>,
+    buffer: Vec<u8>,
+    space: SpaceGuard,
+    /// What new files belong to anyway, so that no call is needed; `None` if it is not certain.
+    own_ids: Option<(u32, u32)>,
+}
+
+impl Place for Disk<'_> {
+    fn check_room(&mut self, path: &TreePath) -> Result<()> {
+        self.need(path, 0)
+    }
+
+    fn make_directory(&mut self, path: &TreePath) -> Result<()> {
+        let (folder, name) = self.folders.parent(path)?;
+        let made = rustix::fs::mkdirat(folder, name, Mode::RWXU);
+        Ok(made.context("create folder", path.as_path())?)
+    }
+
+    fn file<R: Read>(
+        &mut self,
+        path: &TreePath,
+        meta: &Meta,
+        entry: &mut ArchiveEntry<'_, R>,
+    ) -> Result<ContentHash> {
+        let out = self.create(path)?;
+        let content = self.write_content(path, &out, entry)?;
+        self.finish_file(path, &out, meta)?;
+        Ok(content)
+    }
+
+    fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<()> {
+        let (from, from_name) = self.folders.parent(target)?;
+        let from = from.try_clone_to_owned().context("open", target.as_path())?;
+        let (folder, name) = self.folders.parent(path)?;
+        let linked = rustix::fs::linkat(from.as_fd(), from_name, folder, name, AtFlags::empty());
+        Ok(linked.context("link", path.as_path())?)
+    }
+
+    fn symlink(&mut self, path: &TreePath, meta: &Meta, target: &[u8]) -> Result<()> {
+        let (folder, name) = self.folders.parent(path)?;
+        rustix::fs::symlinkat(target, folder, name).context("link", path.as_path())?;
+        self.finish_node(path, meta)
+    }
+
+    fn special(&mut self, path: &TreePath, meta: &Meta, node: &Node) -> Result<()> {
+        let (kind, major, minor) = match node {
+            Node::CharDevice(device) => (FileType::CharacterDevice, device.major, device.minor),
+            Node::BlockDevice(device) => (FileType::BlockDevice, device.major, device.minor),
+            Node::Fifo | Node::File(_) | Node::Symlink(_) | Node::Directory { .. } => {
+                (FileType::Fifo, 0, 0)
+            }
+        };
+        if kind != FileType::Fifo && !self.options.devices {
+            let stand_in = self.create(path)?;
+            return self.finish_file(path, &stand_in, meta);
+        }
+        let device = rustix::fs::makedev(major, minor);
+        let (folder, name) = self.folders.parent(path)?;
+        rustix::fs::mknodat(folder, name, kind, Mode::empty(), device)
+            .context("make a device at", path.as_path())?;
+        self.finish_node(path, meta)?;
+        // Not a link: it was made a moment ago, and nobody else can write here.
+        let (folder, name) = self.folders.parent(path)?;
+        let mode = Mode::from_raw_mode(meta.mode);
+        let changed = rustix::fs::chmodat(folder, name, mode, AtFlags::empty());
+        Ok(changed.context("change the mode of", path.as_path())?)
+    }
+
+    fn whiteout(&mut self, path: &TreePath) -> Result<()> {
+        let (folder, name) = self.folders.parent(path)?;
+        let made = rustix::fs::mknodat(folder, name, FileType::CharacterDevice, Mode::empty(), 0);
+        Ok(made.context("make a whiteout at", path.as_path())?)
+    }
+
+    fn remove(&mut self, path: &TreePath, is_directory: bool) -> Result<()> {
+        self.folders.forget();
+        let (folder, name) = self.folders.parent(path)?;
+        let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        let removed = rustix::fs::unlinkat(folder, name, flags);
+        self.folders.forget();
+        Ok(removed.context("remove", path.as_path())?)
+    }
+
+    fn finish_directory(&mut self, path: &TreePath, meta: &Meta, is_opaque: bool) -> Result<()> {
+        if is_opaque {
+            self.make_opaque(path)?;
+        }
+        self.set_directory(path, meta)
+    }
+}
+
+impl<'a> Disk<'a> {
+    /// Makes files in `into`, which is empty.
+    pub(in crate::store) fn new(into: BorrowedFd<'a>, options: UnpackOptions) -> Result<Self> {
+        let root = TreePath::root();
+        let stat = rustix::fs::fstat(into).context("look at", root.as_path())?;
+        let passes_group_on = stat.st_mode & Mode::SGID.bits() != 0;
+        let ids = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Ok(Self {
+            options,
+            folders: Folders::new(into),
+            buffer: Vec::new(),
+            space: SpaceGuard::default(),
+            own_ids: (!passes_group_on).then(ids),
+        })
+    }
+
+    /// Makes the changes that a layer needs to fit on what is below it.
+    pub(in crate::store) fn fit(&mut self, fitting: &Fitting) -> Result<()> {
+        fitting.whiteouts_removed.iter().try_for_each(|path| self.remove(path, false))?;
+        fitting.directories_removed.iter().try_for_each(|path| self.remove(path, true))?;
+        fitting.whiteouts.iter().try_for_each(|path| self.whiteout(path))?;
+        fitting.opaque.iter().try_for_each(|path| self.make_opaque(path))?;
+        // Those inside others first: a time is not changed again.
+        let mut directories = fitting.directories.iter().rev();
+        directories.try_for_each(|(path, meta)| self.set_directory(path, meta))
+    }
+
+    fn set_directory(&mut self, path: &TreePath, meta: &Meta) -> Result<()> {
+        let opened = self.open_directory(path)?;
+        self.finish_file(path, &opened, meta)
+    }
+
+    fn make_opaque(&mut self, path: &TreePath) -> Result<()> {
+        let Some(xattr) = self.options.whiteouts.opaque_xattr() else { return Ok(()) };
+        let opened = self.open_directory(path)?;
+        let marked = rustix::fs::fsetxattr(&opened, xattr, b"y", XattrFlags::empty());
+        Ok(marked.context("make opaque", path.as_path())?)
+    }
+
+    fn open_directory(&mut self, path: &TreePath) -> Result<OwnedFd> {
+        let (parent, name) = self.folders.parent(path)?;
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(parent, name, flags, Mode::empty());
+        Ok(opened.context("open", path.as_path())?)
+    }
+
+    /// Checks that there is room for `size` bytes of the file at `path`.
+    fn need(&mut self, path: &TreePath, size: u64) -> Result<()> {
+        let checked = self.space.need(self.folders.root(), size).context("examine", path.as_path());
+        checked?.map_err(|source| UnpackError::NoSpace { path: path.clone(), size, source })
+    }
+
+    pub(super) fn create(&mut self, path: &TreePath) -> Result<fs::File> {
+        self.need(path, 0)?;
+        let (folder, name) = self.folders.parent(path)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = rustix::fs::openat(folder, name, flags, mode);
+        Ok(file.context("create", path.as_path())?.into())
+    }
+
+    /// Writes the content of a file. Holes stay holes: a sparse file costs as much disk as the
+    /// archive holds of it.
+    pub(super) fn write_content<R: Read>(
+        &mut self,
+        path: &TreePath,
+        out: &fs::File,
+        entry: &mut ArchiveEntry<'_, R>,
+    ) -> Result<ContentHash> {
+        if entry.size == 0 {
+            return Ok(ContentHash::of(&[]));
+        }
+        let mut hasher = blake3::Hasher::new();
+        let (mut at, mut has_holes) = (0, false);
+        loop {
+            match entry.next_piece() {
+                Piece::Hole(n_bytes) => {
+                    hash_zeros(&mut hasher, n_bytes);
+                    at += n_bytes;
+                    has_holes = true;
+                }
+                Piece::Stored(n_bytes) => {
+                    has_holes |= self.write_run(path, out, entry, (at, n_bytes), &mut hasher)?;
+                    at += n_bytes;
+                }
+                Piece::End => break,
+            }
+        }
+        if has_holes {
+            out.set_len(at).context("write", path.as_path())?;
+        }
+        Ok(ContentHash::new(hasher.finalize().into()))
+    }
+
+    /// Writes bytes that the archive holds, with the offset and length that are given. Whole pieces
+    /// of zeros are left out, as holes: true if there were any.
+    fn write_run<R: Read>(
+        &mut self,
+        path: &TreePath,
+        out: &fs::File,
+        entry: &mut ArchiveEntry<'_, R>,
+        (mut at, mut left): (u64, u64),
+        hasher: &mut blake3::Hasher,
+    ) -> Result<bool> {
+        let mut has_holes = false;
+        while left > 0 {
+            let n_bytes = left.min(WHOLE_FILE_BYTES);
+            let n_after = left - n_bytes;
+            let n_piece = usize::try_from(n_bytes).unwrap_or(0);
+            if self.buffer.len() < n_piece {
+                self.buffer.resize(n_piece, 0);
+            }
+            let piece = self.buffer.get_mut(..n_piece).unwrap_or_default();
+            entry.read_exact(piece).map_err(ArchiveError::Read)?;
+            hasher.update(piece);
+            if n_bytes >= MIN_HOLE_BYTES && is_zero(piece) {
+                has_holes = true;
+            } else {
+                self.need(path, left)?;
+                let piece = self.buffer.get(..n_piece).unwrap_or_default();
+                out.write_all_at(piece, at).context("write", path.as_path())?;
+            }
+            at += n_bytes;
+            left = n_after;
+        }
+        Ok(has_holes)
+    }
+
+    /// Owner before mode: chown takes set-id bits and capabilities away.
+    pub(super) fn finish_file(&self, path: &TreePath, file: impl AsFd, meta: &Meta) -> Result<()> {
+        if let Some((uid, gid)) = self.owner(meta) {
+            rustix::fs::fchown(&file, Some(uid), Some(gid)).context("chown", path.as_path())?;
+        }
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(meta.mode))
+            .context("chmod", path.as_path())?;
+        self.set_xattrs(path, &file, meta)?;
+        rustix::fs::futimens(file, &times(meta)).context("set the time of", path.as_path())?;
+        Ok(())
+    }
+
+    pub(super) fn owner(&self, meta: &Meta) -> Option<(Uid, Gid)> {
+        let is_own = self.own_ids == Some((meta.uid, meta.gid));
+        let change = self.options.ownership && !is_own;
+        change.then(|| (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid)))
+    }
+
+    pub(super) fn set_xattrs(&self, path: &TreePath, file: impl AsFd, meta: &Meta) -> Result<()> {
+        for (name, value) in meta.xattrs() {
+            let set = rustix::fs::fsetxattr(&file, name, value, XattrFlags::empty());
+            // The listing has it also where the disk cannot.
+            let may_fail = name != CAPABILITY_XATTR || !self.options.ownership;
+            match set {
+                Err(Errno::NOTSUP | Errno::PERM | Errno::NOSPC) if may_fail => {}
+                set => set.context("set an extended attribute of", path.as_path())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Owner and time of what cannot be opened.
+    pub(super) fn finish_node(&mut self, path: &TreePath, meta: &Meta) -> Result<()> {
+        let owner = self.owner(meta);
+        let (folder, name) = self.folders.parent(path)?;
+        if let Some((uid, gid)) = owner {
+            rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .context("chown", path.as_path())?;
+        }
+        rustix::fs::utimensat(folder, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)
+            .context("set the time of", path.as_path())?;
+        Ok(())
+    }
+}
+
+/// Hashes a hole as the zeros that it is read as.
+fn hash_zeros(hasher: &mut blake3::Hasher, n_bytes: u64) {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let mut left = n_bytes;
+    while left > 0 {
+        let n_piece = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
+        hasher.update(ZEROS.get(..n_piece).unwrap_or_default());
+        left -= u64::try_from(n_piece).unwrap_or(left);
+    }
+}
+
+fn times(meta: &Meta) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: meta.mtime_s, tv_nsec: 0 },
+    }
+}

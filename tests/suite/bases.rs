@@ -1,0 +1,418 @@
+//! A base image is one tree, whoever looks at it and whatever was built before: random bases whose
+//! layers do what other tools' layers do (directories that are not listed, links over directories
+//! and back, whiteouts of nothing and through links, opaque directories, hard links), seen by RUN,
+//! by `RUN --mount`, by `COPY --from` and in outputs, before and after they are unpacked.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use crate::support::env::{Env, Who};
+
+/// Bases that are looked at in one build.
+const BATCH: u64 = 40;
+/// The names in an image that the random layers change.
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// A generator of equal numbers for equal seeds (Marsaglia's xorshift).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).unwrap() % limit
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    fn path(&mut self) -> String {
+        let names: Vec<&str> = (0..=self.below(3)).map(|_| self.of(&NAMES)).collect();
+        names.join("/")
+    }
+}
+
+/// A layer's tar in the making. Each file of an image has a length of its own, which stands for its
+/// content.
+struct Layer<'a> {
+    tar: tar::Builder<Vec<u8>>,
+    next_size: &'a mut u64,
+    random: &'a mut Random,
+    files: Vec<String>,
+}
+
+impl Layer<'_> {
+    fn entry(&mut self, name: &str, kind: tar::EntryType, target: Option<&str>, size: u64) {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(self.random.of(&[0o755, 0o700, 0o711, 0o1777, 0o644, 0o4755]));
+        header.set_uid(self.random.of(&[0, 0, 5, 1000]));
+        header.set_gid(self.random.of(&[0, 0, 6]));
+        header.set_mtime(1_600_000_000 + u64::try_from(self.random.below(9)).unwrap());
+        header.set_size(size);
+        let content = vec![b'x'; usize::try_from(size).unwrap()];
+        match target {
+            Some(target) => self.tar.append_link(&mut header, name, target).unwrap(),
+            None => self.tar.append_data(&mut header, name, &*content).unwrap(),
+        }
+    }
+
+    fn random_entry(&mut self) {
+        let path = self.random.path();
+        match self.random.below(12) {
+            0..=2 => self.entry(&path, tar::EntryType::Directory, None, 0),
+            3..=5 => {
+                *self.next_size += 1;
+                self.entry(&path, tar::EntryType::Regular, None, *self.next_size);
+                self.files.push(path);
+            }
+            6 => {
+                let target = self.random.path();
+                let prefix = self.random.of(&["", "/", "../"]);
+                self.entry(&path, tar::EntryType::Symlink, Some(&format!("{prefix}{target}")), 0);
+            }
+            7 if !self.files.is_empty() => {
+                let target = self.files[self.random.below(self.files.len())].clone();
+                self.entry(&path, tar::EntryType::Link, Some(&target), 0);
+            }
+            8 => self.entry(&format!("{path}/.wh..wh..opq"), tar::EntryType::Regular, None, 0),
+            9 if self.random.below(8) == 0 => {
+                self.entry(".wh..wh..opq", tar::EntryType::Regular, None, 0);
+            }
+            _ => {
+                let (parent, name) = path.rsplit_once('/').map_or(("", &*path), |both| both);
+                let slash = if parent.is_empty() { "" } else { "/" };
+                let marker = format!("{parent}{slash}.wh.{name}");
+                self.entry(&marker, tar::EntryType::Regular, None, 0);
+            }
+        }
+    }
+}
+
+/// The layers of a random base, without the one that has busybox.
+fn random_layers(seed: u64) -> Vec<Vec<u8>> {
+    let mut random = Random::new(seed);
+    let mut next_size = 0;
+    (0..=1 + random.below(2))
+        .map(|_| {
+            let mut layer = Layer {
+                tar: tar::Builder::new(Vec::new()),
+                next_size: &mut next_size,
+                random: &mut random,
+                files: Vec::new(),
+            };
+            (0..=layer.random.below(9)).for_each(|_| layer.random_entry());
+            layer.tar.into_inner().unwrap()
+        })
+        .collect()
+}
+
+/// A layer that has busybox, which steps are lent: the bases have no files but the random ones.
+fn busybox_layer() -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o755);
+    let program = fs::read("/bin/busybox").expect("busybox-static is installed");
+    header.set_size(u64::try_from(program.len()).unwrap());
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_data(&mut header, "busybox", &*program).unwrap();
+    tar.into_inner().unwrap()
+}
+
+/// What is at a path, in words, for comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    kind: char,
+    mode: u32,
+    owner: (u64, u64),
+    mtime: i64,
+    /// Length of a file, target of a link.
+    content: String,
+    /// What names of one file have in common.
+    file: String,
+}
+
+type View = BTreeMap<String, Seen>;
+
+/// A view as text: hard links by the first of their names.
+fn shown(view: &View) -> String {
+    let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut text = String::new();
+    for (path, seen) in view {
+        let Seen { kind, mode, owner, mtime, content, file } = seen;
+        let name = if *kind == 'd' { path } else { *first.entry(file).or_insert(path) };
+        writeln!(text, "{path} {kind} {mode:o} {owner:?} {mtime} {content} {name}").unwrap();
+    }
+    text
+}
+
+fn is_of_interest(path: &str) -> bool {
+    NAMES.contains(&path.split('/').next().unwrap())
+}
+
+/// The files of a tar below `prefix`.
+fn tar_view(tar: &[u8], prefix: &str) -> View {
+    let mut view = View::new();
+    let mut archive = tar::Archive::new(tar);
+    for entry in archive.entries().unwrap() {
+        let entry = entry.unwrap();
+        let path = entry.path().unwrap().to_str().unwrap().trim_end_matches('/').to_owned();
+        let Some(path) = path.strip_prefix(prefix).filter(|path| is_of_interest(path)) else {
+            continue;
+        };
+        let header = entry.header();
+        let target = entry.link_name().unwrap().map(|name| name.display().to_string());
+        let target = target.unwrap_or_default();
+        let (kind, content) = match header.entry_type() {
+            tar::EntryType::Directory => ('d', String::new()),
+            tar::EntryType::Symlink => ('l', target.clone()),
+            kind => {
+                assert!(matches!(kind, tar::EntryType::Regular | tar::EntryType::Link));
+                ('f', header.size().unwrap().to_string())
+            }
+        };
+        let mode = if kind == 'l' { 0o777 } else { header.mode().unwrap() };
+        let owner = (header.uid().unwrap(), header.gid().unwrap());
+        let mtime = header.mtime().unwrap().cast_signed();
+        let mut seen = Seen { kind, mode, owner, mtime, content, file: path.to_owned() };
+        if header.entry_type() == tar::EntryType::Link {
+            seen = view[target.strip_prefix(prefix).unwrap()].clone();
+        }
+        view.insert(path.to_owned(), seen);
+    }
+    view
+}
+
+/// What `stat` printed of the files below `prefix`.
+fn stat_view(text: &str, prefix: &str) -> View {
+    let lines = text.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split('|').collect();
+        let path = fields[0].strip_prefix(prefix)?;
+        let mode = u32::from_str_radix(fields[1], 16).unwrap();
+        let number = |at: usize| fields[at].parse::<u64>().unwrap();
+        let (kind, content) = match mode & 0o170_000 {
+            0o040_000 => ('d', String::new()),
+            0o120_000 => ('l', fields[7].split_once(" -> ")?.1.trim_matches('\'').to_owned()),
+            _ => ('f', fields[5].to_owned()),
+        };
+        let owner = (number(2), number(3));
+        let mtime = number(4).cast_signed();
+        let file = fields[6].to_owned();
+        Some((path.to_owned(), Seen { kind, mode: mode & 0o7777, owner, mtime, content, file }))
+    });
+    lines.filter(|(path, _)| is_of_interest(path)).collect()
+}
+
+/// The files of a directory on this machine.
+fn directory_view(at: &Path) -> View {
+    let files = walkdir::WalkDir::new(at).min_depth(1).into_iter().map(Result::unwrap);
+    let seen = files.filter_map(|entry| {
+        let path = entry.path().strip_prefix(at).unwrap().to_str().unwrap().to_owned();
+        let meta = entry.path().symlink_metadata().unwrap();
+        let (kind, content) = if meta.is_dir() {
+            ('d', String::new())
+        } else if meta.is_symlink() {
+            ('l', fs::read_link(entry.path()).unwrap().display().to_string())
+        } else {
+            ('f', meta.size().to_string())
+        };
+        let owner = (u64::from(meta.uid()), u64::from(meta.gid()));
+        let (mtime, file) = (meta.mtime(), meta.ino().to_string());
+        let seen = Seen { kind, mode: meta.mode() & 0o7777, owner, mtime, content, file };
+        is_of_interest(&path).then_some((path, seen))
+    });
+    seen.collect()
+}
+
+/// A step that lists the random files below `prefix`, with busybox lent to it.
+fn listing_step(mount: &str, prefix: &str) -> String {
+    let tops = NAMES.map(|top| format!("{prefix}{top}")).join(" ");
+    let stat = "/lent/busybox stat -c '%n|%f|%u|%g|%Y|%s|%i|%N' {} +";
+    let list = format!("/lent/busybox find {tops} -exec {stat} > /seen 2>/dev/null || true");
+    format!(
+        "RUN {mount} --mount=from=lent,target=/lent [\"/lent/busybox\", \"sh\", \"-c\", \"{list}\"]\n"
+    )
+}
+
+/// Some bases in a store, and where they are.
+struct Bases<'a> {
+    env: &'a Env,
+    store: String,
+    contexts: BTreeMap<String, String>,
+}
+
+impl Bases<'_> {
+    fn build(&self, store: &str, dockerfile: &str, args: &[&str]) -> Result<(), String> {
+        self.env.write("Dockerfile", dockerfile);
+        let mut all = vec!["build".to_owned(), "context".to_owned(), "-q".to_owned()];
+        for (name, path) in &self.contexts {
+            all.extend(["--build-context".to_owned(), format!("{name}=oci-layout://{path}")]);
+        }
+        all.extend(args.iter().map(|arg| (*arg).to_owned()));
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let output = self.env.command_in(store, &all).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(error) }
+    }
+
+    fn tar(&self, store: &str, dockerfile: &str, args: &[&str]) -> Result<Vec<u8>, String> {
+        let dest = self.env.path("out.tar");
+        let output = format!("type=tar,dest={}", dest.display());
+        self.build(store, dockerfile, &[&["-o", &output], args].concat())?;
+        Ok(fs::read(dest).unwrap())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.contexts.keys().filter(|name| *name != "lent")
+    }
+
+    /// Each base as an output; none of those that are refused.
+    fn outputs(&self, store: &str) -> BTreeMap<String, Result<Vec<u8>, String>> {
+        let of = |name: &String| self.tar(store, &format!("FROM {name}\n"), &[]);
+        self.names().map(|name| (name.clone(), of(name))).collect()
+    }
+
+    /// All bases copied into one image.
+    fn copies(&self, store: &str) -> Vec<u8> {
+        let mut dockerfile = "FROM scratch\n".to_owned();
+        for name in self.names() {
+            writeln!(dockerfile, "COPY --from={name} / /{name}/").unwrap();
+        }
+        self.tar(store, &dockerfile, &["--no-cache"]).unwrap()
+    }
+
+    /// What a RUN on each base sees, and what one sees that mounts it.
+    fn steps(&self) -> Vec<u8> {
+        let mut dockerfile = String::new();
+        let mut last = "FROM scratch\n".to_owned();
+        for name in self.names() {
+            let mount = format!("--mount=from={name},target=/m");
+            let (own, mounted) = (listing_step("", "/"), listing_step(&mount, "/m/"));
+            write!(dockerfile, "FROM {name} AS run-{name}\n{own}").unwrap();
+            write!(dockerfile, "FROM scratch AS mount-{name}\n{mounted}").unwrap();
+            writeln!(last, "COPY --from=run-{name} /seen /run/{name}").unwrap();
+            writeln!(last, "COPY --from=mount-{name} /seen /mount/{name}").unwrap();
+        }
+        self.tar(&self.store, &format!("{dockerfile}{last}"), &[]).unwrap()
+    }
+}
+
+fn text_in(tar: &[u8], name: &str) -> String {
+    let mut archive = tar::Archive::new(tar);
+    let mut entries = archive.entries().unwrap().map(Result::unwrap);
+    let mut found = entries.find(|entry| entry.path().unwrap() == Path::new(name)).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut found, &mut text).unwrap();
+    text
+}
+
+/// Looks at a batch of bases in every way. Returns how many there were that are not refused.
+fn check_batch(env: &Env, seeds: std::ops::Range<u64>) -> usize {
+    let busybox = busybox_layer();
+    let mut contexts = BTreeMap::new();
+    contexts.insert("lent".to_owned(), env.write_layout("bases/lent", &[&busybox]));
+    for seed in seeds.clone() {
+        let layers = random_layers(seed);
+        let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+        let at = env.write_layout(&format!("bases/{seed}"), &layers);
+        contexts.insert(format!("b{seed}"), at);
+    }
+    let store = format!("store-{}", seeds.start);
+    let mut bases = Bases { env, store, contexts };
+    let before = bases.outputs(&bases.store);
+    for (name, refused) in before.iter().filter(|(_, output)| output.is_err()) {
+        let run = bases.build(
+            &bases.store,
+            &format!("FROM {name}\nRUN true\n"),
+            &["-o", "type=cacheonly"],
+        );
+        assert!(run.is_err(), "{name} is refused for an output, and not for a RUN: {refused:?}");
+        bases.contexts.remove(name);
+    }
+    let copied_before = bases.copies(&bases.store);
+    let steps = bases.steps();
+    let copied_after = bases.copies(&bases.store);
+    assert!(copied_before == copied_after, "{seeds:?}: COPY --from depends on what was unpacked");
+    let after = bases.outputs(&bases.store);
+    let mut wrong = BTreeSet::new();
+    for name in bases.names() {
+        let (before, after) = (before[name].clone().unwrap(), after[name].clone().unwrap());
+        assert!(before == after, "{name}: the output depends on what was unpacked");
+        let want = tar_view(&before, "");
+        // Each takes a process of its own, so only some are written out as a directory.
+        let directory = env.path(&format!("local-{name}"));
+        let output = format!("type=local,dest={}", directory.display());
+        let is_written = name.ends_with(['0', '5']);
+        if is_written {
+            bases.build(&bases.store, &format!("FROM {name}\n"), &["-o", &output]).unwrap();
+        }
+        let views = [
+            ("RUN", stat_view(&text_in(&steps, &format!("run/{name}")), "/")),
+            ("--mount", stat_view(&text_in(&steps, &format!("mount/{name}")), "/m/")),
+            ("COPY", tar_view(&copied_after, &format!("{name}/"))),
+        ];
+        let local = is_written.then(|| ("local", directory_view(&directory)));
+        for (view, mut have) in views.into_iter().chain(local) {
+            if view == "local" {
+                // A caller who may not give files away owns them, and set-id bits are left out.
+                have = with_ownership_of(have, &want);
+            }
+            if shown(&have) != shown(&want) {
+                wrong.insert(format!("{name}, {view}:\n{}want:\n{}", shown(&have), shown(&want)));
+            }
+        }
+    }
+    let n_wrong = wrong.len();
+    let some: Vec<String> = wrong.into_iter().take(3).collect();
+    assert!(n_wrong == 0, "{n_wrong} views differ, among them\n{}", some.join("\n"));
+    fs::remove_dir_all(env.path("bases")).unwrap();
+    bases.names().count()
+}
+
+fn with_ownership_of(mut view: View, of: &View) -> View {
+    for (path, seen) in &mut view {
+        let Some(other) = of.get(path) else { continue };
+        seen.owner = other.owner;
+        seen.mode |= other.mode & 0o6000;
+    }
+    view
+}
+
+fn check(who: Who, n_bases: u64) {
+    let mut n_seen = 0;
+    for batch in 0..n_bases.div_ceil(BATCH) {
+        let env = Env::of(who);
+        let first = batch * BATCH;
+        n_seen += check_batch(&env, first..first + BATCH);
+    }
+    let n_seen = u64::try_from(n_seen).unwrap();
+    assert!(n_seen > n_bases / 2, "only {n_seen} of {n_bases} bases are not refused");
+}
+
+#[test]
+fn priv_random_bases_are_one_tree_as_root() {
+    if let Some(who) = Who::root() {
+        check(who, 1_600);
+    }
+}
+
+#[test]
+fn priv_random_bases_are_one_tree_as_user() {
+    if let Some(who) = Who::user() {
+        check(who, 400);
+    }
+}
