@@ -1,4 +1,9 @@
-//! A build once more, without the layers that a cache promised and did not give.
+//! A build once more, without the layers that a cache promised and did not give, or with blobs in
+//! place of those that turned out to be damaged.
+
+use std::io;
+
+use crate::store::StoreError;
 
 use super::options::Services;
 use super::{BuildError, Event, Failure, chain};
@@ -7,8 +12,8 @@ use super::{BuildError, Event, Failure, chain};
 const MAX_TRIES: usize = 100;
 
 /// Does `work`, a build and what is done with it. When a layer that a cache said it had turns out to
-/// be gone, or another one, this is a warning, and the work is done anew without it: what was made
-/// by then is found in the store.
+/// be gone, or another one, or when a blob of the store was damaged, this is a warning, and the work
+/// is done anew without it: what was made by then is found in the store.
 ///
 /// # Errors
 /// The work's.
@@ -19,7 +24,7 @@ pub fn without_missing_layers<T>(
     for _ in 1..MAX_TRIES {
         match work() {
             Err(error) if is_worth_another_try(services, &error) => {
-                let text = format!("the steps that need it are made anew: {}", chain(&error));
+                let text = format!("what needs it is made anew: {}", chain(&error));
                 (services.events)(Event::Warning { text });
             }
             done => return done,
@@ -28,9 +33,27 @@ pub fn without_missing_layers<T>(
     work()
 }
 
-/// Whether no place is left that is said to have the layer, so that no step can be found that needs it.
+/// Returns whether what was in the way is gone: no place is left that is said to have the layer, so
+/// that no step can be found that needs it, or a damaged blob was removed.
 fn is_worth_another_try(services: &Services<'_>, error: &BuildError) -> bool {
-    let BuildError::CachedLayer { layer, .. } = error else { return false };
-    let is_forgotten = services.store.sources(*layer).is_ok_and(|sources| sources.is_empty());
+    let is_forgotten = match error {
+        BuildError::CachedLayer { layer, .. } => {
+            services.store.sources(*layer).is_ok_and(|sources| sources.is_empty())
+        }
+        error => is_damaged_blob(error),
+    };
     is_forgotten && services.stop.take_back()
+}
+
+fn is_damaged_blob(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let found = error.downcast_ref().or_else(|| inner?.downcast_ref());
+        if let Some(StoreError::Corrupt { is_removed: true, .. }) = found {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }

@@ -91,7 +91,10 @@ impl MountPoints {
     }
 
     /// Removes what was made and is still empty.
-    pub(super) fn remove(self) {
+    ///
+    /// # Errors
+    /// The kernel's: a mount point that stays would be part of the layer.
+    pub(super) fn remove(self) -> Result<(), PathError> {
         for Made { parent, name, is_folder, id } in self.made.into_iter().rev() {
             let name = OsStr::from_bytes(&name);
             let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
@@ -100,10 +103,14 @@ impl MountPoints {
                 (stat.st_dev, stat.st_ino) == id && (is_folder || stat.st_size == 0)
             });
             if is_ours {
-                // A folder that the step put something into stays: it is part of the layer.
-                let _gone = rustix::fs::unlinkat(&parent, name, flags);
+                match rustix::fs::unlinkat(&parent, name, flags) {
+                    // What the step put something into is part of the layer.
+                    Err(Errno::NOTEMPTY | Errno::EXIST) if is_folder => {}
+                    removed => removed.context("remove the mount point", Path::new(name))?,
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -201,4 +208,46 @@ fn read_link(root: BorrowedFd<'_>, path: &TreePath) -> Option<Vec<u8>> {
     let link = open(root, path, OFlags::PATH | OFlags::NOFOLLOW, IN_ROOT).ok()?;
     let target = rustix::fs::readlinkat(link.as_fd(), "", Vec::new()).ok()?;
     Some(target.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+
+    use super::*;
+
+    /// Opens a directory below `root` and lets nobody change it, where the file system and the
+    /// caller's rights allow that.
+    fn locked(root: BorrowedFd<'_>, name: &str) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let opened = open(root, &TreePath::clean(name.as_bytes()), flags, IN_ROOT).ok()?;
+        let own = ioctl_getflags(&opened).ok()?;
+        ioctl_setflags(&opened, own | IFlags::IMMUTABLE).ok()?;
+        Some(opened)
+    }
+
+    #[test]
+    fn mount_point_that_cannot_be_removed_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = rustix::fs::open(directory.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let mut points = MountPoints::default();
+        points.ensure(root.as_fd(), b"/etc/resolv.conf", false).unwrap();
+        let Some(etc) = locked(root.as_fd(), "etc") else { return };
+        let removed = points.remove();
+        let flags = ioctl_getflags(&etc).unwrap();
+        ioctl_setflags(&etc, flags - IFlags::IMMUTABLE).unwrap();
+        assert!(removed.is_err_and(|error| error.to_string().contains("resolv.conf")));
+    }
+
+    #[test]
+    fn mount_points_that_were_filled_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = rustix::fs::open(directory.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let mut points = MountPoints::default();
+        points.ensure(root.as_fd(), b"/a/b", true).unwrap();
+        points.ensure(root.as_fd(), b"/c/d", true).unwrap();
+        crate::pathio::write(&directory.path().join("a/b/file"), b"x").unwrap();
+        points.remove().unwrap();
+        assert!(directory.path().join("a/b/file").exists() && !directory.path().join("c").exists());
+    }
 }

@@ -138,7 +138,7 @@ fn folder(run: &Run<'_>, git: &GitSource) -> Result<Material> {
 }
 
 fn content_hash(run: &Run<'_>, blob: Digest) -> Result<ContentHash> {
-    let mut file = run.services.store.open_blob(blob)?;
+    let mut file = run.services.store.open_checked_blob(blob)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {

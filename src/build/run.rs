@@ -45,7 +45,7 @@ pub(super) fn run(
         return Err(shared.stopped());
     }
     match exit {
-        Ok(Exit::Code(0)) => Ok(root.done()),
+        Ok(Exit::Code(0)) => root.done(),
         exit => {
             let failed = FailedStep { span, operation, root: root.as_fd() };
             let error = failed.error(exit, tail.into_lines());

@@ -164,12 +164,12 @@ impl StepRoot {
     }
 
     /// What its command left, without mounts and mount points.
-    pub(super) fn done(self) -> RunDone {
+    pub(super) fn done(self) -> Result<RunDone> {
         let Self { rootfs, spec, points, own, work, upper, kept } = self;
         drop((kept, spec, own));
-        points.remove();
+        points.remove()?;
         drop(rootfs);
-        RunDone { work, upper }
+        Ok(RunDone { work, upper })
     }
 }
 
@@ -209,10 +209,27 @@ fn spec(
         mounts,
         insecure: operation.insecure,
         shm_bytes: operation.settings.shm_bytes.unwrap_or(sandbox::DEFAULT_SHM_BYTES),
-        limits: operation.settings.ulimits.iter().filter_map(limit).collect(),
+        limits: limits(&operation.settings.ulimits),
         streams: Streams::Output,
         view: View::Own,
     }
+}
+
+/// Open files that a step may have, and as far as it may raise that: what systemd gives to services,
+/// docker's among them (systemd.exec(5), `DefaultLimitNOFILE`). It is not the caller's, or a step
+/// would do other things in another shell.
+const OPEN_FILES: (u64, u64) = (1024, 524_288);
+
+fn limits(wanted: &[Ulimit]) -> Vec<Limit> {
+    let mut limits: Vec<Limit> = wanted.iter().filter_map(limit).collect();
+    if !limits.iter().any(|limit| limit.resource == Resource::Nofile) {
+        let (soft, hard) = OPEN_FILES;
+        // Only root may raise the hard limit, and nobody has to.
+        let most = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(hard);
+        let (soft, hard) = (Some(soft.min(most)), Some(hard.min(most)));
+        limits.push(Limit { resource: Resource::Nofile, soft, hard });
+    }
+    limits
 }
 
 /// A limit in the sandbox's terms; names were checked when they were typed.

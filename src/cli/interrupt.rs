@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
@@ -30,6 +31,9 @@ const ENDS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 /// to a command.
 const OTHERS: [i32; 4] = [SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH];
 
+/// A signal that comes so soon after another one is the same.
+const REPETITION: Duration = Duration::from_millis(200);
+
 /// Runs `work`; signals that would end the process throw `stop` instead, which is told. Where there is
 /// none, they end it.
 pub(super) fn watching<R>(
@@ -45,7 +49,7 @@ pub(super) fn watching<R>(
     if watched.is_empty() {
         return work();
     }
-    let mut watcher = Watcher { stop, reporter, terminal };
+    let mut watcher = Watcher { stop, reporter, terminal, told: None };
     let (give, take) = mpsc::sync_channel(1);
     pool::scope(|scope| {
         // The thread first: signals that are caught with nobody to wait for them would be lost.
@@ -113,6 +117,8 @@ struct Watcher<'a> {
     stop: Option<&'a Stop>,
     reporter: &'a Reporter<'a>,
     terminal: Option<TerminalHandle>,
+    /// When the build was told to end.
+    told: Option<Instant>,
 }
 
 impl Watcher<'_> {
@@ -130,10 +136,12 @@ impl Watcher<'_> {
             (SIGCONT, _) => raw::again(),
             (SIGTSTP, Some(terminal)) => terminal.aside(stop_here),
             (SIGTSTP, None) => stop_here(),
+            _ if ENDS.contains(&signal) && self.is_repetition() => {}
             _ => {
                 match self.stop.take().filter(|stop| ENDS.contains(&signal) && !stop.is_planning())
                 {
                     Some(stop) => {
+                        self.told = Some(Instant::now());
                         self.tell();
                         pathio::interrupt::ask();
                         stop.interrupt();
@@ -147,6 +155,12 @@ impl Watcher<'_> {
                 }
             }
         }
+    }
+
+    /// Returns whether the signal is the one before, once more: timeout(1) sends it to the process and
+    /// to its group, and a closed terminal sends several.
+    fn is_repetition(&self) -> bool {
+        self.told.is_some_and(|told| told.elapsed() < REPETITION)
     }
 
     /// Says what the first signal does; to a command that has the terminal, below what it shows.

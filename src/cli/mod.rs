@@ -34,6 +34,7 @@ mod page;
 mod plan_args;
 #[doc(hidden)]
 pub mod probes;
+mod process;
 mod progress;
 mod prompt_args;
 mod rate;
@@ -61,6 +62,7 @@ use report::Complaint;
 /// Runs the program with the process's own arguments.
 #[must_use]
 pub fn main() -> Exit {
+    process::prepare();
     let mut environment = Environment::of_process();
     let typed: Vec<std::ffi::OsString> = std::env::args_os().collect();
     if typed.len() <= 1 {

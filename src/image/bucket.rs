@@ -55,6 +55,8 @@ impl Sink<'_> {
         }
         let blob = self.packed(layer)?;
         if !self.is_there(&blob)? {
+            // Its parts are read in any order, so it is checked before.
+            self.store.open_checked_blob(blob.digest)?.check()?;
             let open = || {
                 let opened = self.store.open_blob(blob.digest);
                 opened.map_err(|error| std::io::Error::new(error.kind(), error))

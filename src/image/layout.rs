@@ -18,7 +18,7 @@ use crate::oci::{
 use crate::pathio::inside::FileInside;
 use crate::pathio::output::{Output, open_subdirectory, open_tree};
 use crate::pathio::{Context as _, PathError};
-use crate::store::Store;
+use crate::store::{CheckedBlob, Store};
 use crate::tree::{ContentHash, File, FileOrigin, Meta, Node, TreePath};
 
 use super::documents::{Artifact, Packed, index_over, pack_some, packed_layer, try_each};
@@ -234,14 +234,14 @@ impl Blob {
     fn open<'a>(&'a self, store: &Store, digest: Digest) -> Result<(u64, Content<'a>)> {
         Ok(match self {
             Self::Bytes(bytes) => (n_bytes(bytes), Content::Bytes(bytes)),
-            Self::Stored(size) => (*size, Content::Stored(store.open_blob(digest)?)),
+            Self::Stored(size) => (*size, Content::Stored(store.open_checked_blob(digest)?)),
         })
     }
 }
 
 enum Content<'a> {
     Bytes(&'a [u8]),
-    Stored(std::fs::File),
+    Stored(CheckedBlob),
 }
 
 impl Read for Content<'_> {

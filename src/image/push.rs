@@ -216,7 +216,7 @@ impl<'a> Push<'a> {
             Some(source) => self.pass_on(&blob, from.as_deref(), source)?,
             None => {
                 let open = || -> io::Result<Box<dyn Read + Send>> {
-                    let opened = self.store.open_blob(blob.digest);
+                    let opened = self.store.open_checked_blob(blob.digest);
                     Ok(Box::new(opened.map_err(|error| io::Error::new(error.kind(), error))?))
                 };
                 self.send(&blob, from.as_deref(), &open).map_err(|error| self.failed(error))?;

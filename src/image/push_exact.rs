@@ -72,7 +72,7 @@ impl Push<'_> {
         let store = self.store;
         if store.has_blob(blob.digest) {
             let open = || -> io::Result<Box<dyn Read + Send>> {
-                let opened = store.open_blob(blob.digest);
+                let opened = store.open_checked_blob(blob.digest);
                 Ok(Box::new(opened.map_err(|error| io::Error::new(error.kind(), error))?))
             };
             return self.send(blob, None, &open);

@@ -2,8 +2,8 @@
 
 use std::collections::btree_map::Entry;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
-use std::path::PathBuf;
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use crate::oci::{Digest, Hasher};
@@ -71,6 +71,55 @@ impl Drop for Draft {
             let _gone = rustix::fs::unlink(&self.path);
         }
     }
+}
+
+/// A blob that is hashed while it is read. If it is not what its name says, its end is an error, and
+/// it is removed from the store: whoever needs it makes it again.
+#[derive(Debug)]
+pub struct CheckedBlob {
+    file: File,
+    path: PathBuf,
+    digest: Digest,
+    /// `None` once the end was seen.
+    hasher: Option<Hasher>,
+}
+
+impl CheckedBlob {
+    /// Reads what is left, and checks the whole.
+    ///
+    /// # Errors
+    /// The kernel's, with the path; [`StoreError::Corrupt`] inside of it.
+    pub fn check(mut self) -> Result<(), PathError> {
+        let path = self.path.clone();
+        io::copy(&mut self, &mut io::sink()).map(drop).context("read", &path)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        match hasher.finish() {
+            got if got == self.digest => Ok(()),
+            got => Err(io::Error::other(damaged(&self.path, self.digest, got))),
+        }
+    }
+}
+
+impl Read for CheckedBlob {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n_bytes = self.file.read(to)?;
+        if n_bytes == 0 && !to.is_empty() {
+            self.end()?;
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(to.get(..n_bytes).unwrap_or_default());
+        }
+        Ok(n_bytes)
+    }
+}
+
+/// Removes a blob that is not what its name says.
+fn damaged(path: &Path, want: Digest, got: Digest) -> StoreError {
+    let is_removed = rustix::fs::unlink(path).is_ok();
+    StoreError::Corrupt { want, got, is_removed }
 }
 
 impl Store {
@@ -154,7 +203,17 @@ impl Store {
         rustix::fs::access(self.blob_path(digest), rustix::fs::Access::EXISTS).is_ok()
     }
 
-    /// Opens a blob.
+    /// Opens a blob to be read from its begin to its end, which checks it.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn open_checked_blob(&self, digest: Digest) -> Result<CheckedBlob, PathError> {
+        let path = self.blob_path(digest);
+        let file = guard::open_file(&path)?;
+        Ok(CheckedBlob { file, path, digest, hasher: Some(Hasher::new()) })
+    }
+
+    /// Opens a blob that is not checked: whoever reads it hashes what it gets.
     ///
     /// # Errors
     /// The kernel's, with the path.
@@ -173,7 +232,7 @@ impl Store {
         file.take(max_bytes).read_to_end(&mut bytes).context("read", &path)?;
         match Digest::of(&bytes) {
             got if got == digest => Ok(bytes),
-            got => Err(StoreError::Corrupt { want: digest, got }),
+            got => Err(damaged(&path, digest, got)),
         }
     }
 }

@@ -55,12 +55,18 @@ pub enum StoreError {
         reason: String,
     },
     /// A blob does not hold what its name says.
-    #[error("blob {want} holds content {got}; remove it with `rbuild prune --all` and build again")]
+    #[error(
+        "the blob {want} of the store is damaged (it holds {got}); {}",
+        if *is_removed { "it has been removed, and the next try makes it anew" }
+        else { "remove it with `rbuild prune --all`" }
+    )]
     Corrupt {
         /// Its name.
         want: Digest,
         /// Its content.
         got: Digest,
+        /// Whether it is gone from the store.
+        is_removed: bool,
     },
     /// A layer's bytes are not those that the image's config promises.
     #[error("a layer unpacks to {got}, but the image's config says {want}: the image is damaged")]
@@ -108,6 +114,20 @@ pub enum StoreError {
         path: PathBuf,
         /// SQLite's own error.
         source: rusqlite::Error,
+    },
+    /// A later rbuild made the index.
+    #[error(
+        "the index {} has version {found}, and this rbuild knows {known}: a later one has used the store; \
+         use that, or give another store with --root DIR",
+        path.display()
+    )]
+    NewerIndex {
+        /// The index.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version that this rbuild knows.
+        known: i64,
     },
     /// A layer's archive cannot be unpacked.
     #[error("cannot unpack the layer {layer}")]

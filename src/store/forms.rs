@@ -16,7 +16,7 @@ use crate::tree::{File, TreePath};
 
 use super::layer::LayerOptions;
 use super::unpack::{UnpackOptions, Whiteouts};
-use super::{Draft, PackedRecord, Store, StoreError};
+use super::{CheckedBlob, Draft, PackedRecord, Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -66,12 +66,28 @@ impl Store {
             archive::write_listing(&*listing, &open, &mut hashed)?;
         } else {
             let mut tar = self.open_tar(diff_id)?;
-            io::copy(&mut tar, &mut hashed).context("copy a layer of", &root)?;
+            let copied = io::copy(&mut tar, &mut hashed).context("copy a layer of", &root);
+            copied.map_err(|error| self.damage_or(diff_id, error.into()))?;
         }
         let (_sink, digest, n_bytes) = hashed.finish();
         match DiffId::new(digest) {
             got if got == diff_id => Ok(n_bytes),
-            got => Err(StoreError::WrongDiffId { want: diff_id, got }),
+            got => Err(self.damage_or(diff_id, StoreError::WrongDiffId { want: diff_id, got })),
+        }
+    }
+
+    /// Returns the damage of the blob that [`Store::open_tar`] reads, if that is why a layer could not
+    /// be read; else `error`.
+    pub(super) fn damage_or(&self, diff_id: DiffId, error: StoreError) -> StoreError {
+        let blob = if self.has_blob(diff_id.digest()) {
+            Some(diff_id.digest())
+        } else {
+            self.packed(diff_id).ok().and_then(|packed| Some(packed.first()?.blob))
+        };
+        let opened = blob.and_then(|blob| self.open_checked_blob(blob).ok());
+        match opened.map(CheckedBlob::check) {
+            Some(Err(damage)) => StoreError::Io(damage),
+            Some(Ok(())) | None => error,
         }
     }
 
@@ -164,7 +180,7 @@ impl Store {
         let (digest, _n_bytes) = self.publish(draft)?;
         match DiffId::new(digest) {
             got if got == diff_id => Ok(()),
-            got => Err(StoreError::WrongDiffId { want: diff_id, got }),
+            got => Err(self.damage_or(diff_id, StoreError::WrongDiffId { want: diff_id, got })),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::plan::CacheKey;
 use crate::tree::ContentDigest;
 
 use super::lock::Lease;
-use super::schema::{create_schema, has_schema};
+use super::schema::{SCHEMA_VERSION, Schema, create_schema, schema};
 use super::{StepOrigin, StoreError};
 
 /// Milliseconds to wait for another process's transaction.
@@ -87,6 +87,19 @@ pub(super) struct Index {
 
 type Result<T> = std::result::Result<T, StoreError>;
 
+/// Returns whether the index has the tables that this rbuild knows; those of a later one it would
+/// misread.
+fn is_known(connection: &Connection, path: &Path) -> Result<bool> {
+    let failed = |source| StoreError::Index { path: path.to_owned(), source };
+    match schema(connection).map_err(failed)? {
+        Schema::Known => Ok(true),
+        Schema::Older => Ok(false),
+        Schema::Newer(found) => {
+            Err(StoreError::NewerIndex { path: path.to_owned(), found, known: SCHEMA_VERSION })
+        }
+    }
+}
+
 impl Index {
     /// Opens the database at `path`; `lock` is held while a new one is made.
     pub(super) fn open(path: &Path, lock: &Path, now_s: i64) -> Result<Self> {
@@ -94,10 +107,10 @@ impl Index {
             .map_or_else(|_unknown| "unknown".to_owned(), |id| id.trim().to_owned());
         let failed = |source| StoreError::Index { path: path.to_owned(), source };
         let connection = connect(path).map_err(failed)?;
-        if !has_schema(&connection).map_err(failed)? {
+        if !is_known(&connection, path)? {
             // Changing to WAL wants the file alone, and does not wait for it.
             let _alone = Lease::exclusive(lock)?;
-            if !has_schema(&connection).map_err(failed)? {
+            if !is_known(&connection, path)? {
                 create_schema(&connection).map_err(failed)?;
             }
         }

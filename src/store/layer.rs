@@ -191,10 +191,11 @@ impl Store {
         let mut tar = TarSource::new(self.open_tar(diff_id)?);
         let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
         let listing = scan::list(&mut tar, &self.unpack_options(), &origin)
-            .map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })?;
+            .map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })
+            .map_err(|error| self.damage_or(diff_id, error))?;
         let (got, tar_bytes) = tar.finish()?;
         if got != diff_id {
-            return Err(StoreError::WrongDiffId { want: diff_id, got });
+            return Err(self.damage_or(diff_id, StoreError::WrongDiffId { want: diff_id, got }));
         }
         let listed = self.list(&listing)?;
         let record = LayerRecord { content: listed.content(), tar_bytes, created_s: 0 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Timespec, Timestamps};
 
-use crate::archive::{self, DigestWriter, Pipelined, PipelinedHasher};
+use crate::archive::{self, ArchiveError, DigestWriter, Pipelined, PipelinedHasher};
 use crate::oci::DiffId;
 use crate::pathio::{Context as _, PathError};
 use crate::pool;
@@ -144,9 +144,12 @@ impl Store {
             drop(reader);
             Ok::<_, PathError>((pool::join(writer), unpacked))
         })?;
-        let (diff_id, tar_bytes) = written?;
-        unpacked?;
-        Ok((diff_id, tar_bytes, Some(work)))
+        match (written, unpacked) {
+            (Ok((diff_id, tar_bytes)), Ok(())) => Ok((diff_id, tar_bytes, Some(work))),
+            // That nobody reads any more is what the unpacker's own error leads to.
+            (Err(ArchiveError::Write(_)), Err(first)) | (Ok(_), Err(first)) => Err(first.into()),
+            (Err(first), _) => Err(first.into()),
+        }
     }
 }
 

@@ -56,7 +56,7 @@ use crate::archive::{ArchiveBounds, PackedListing};
 use crate::oci::{DiffId, Digest};
 use crate::pathio::Context as _;
 
-pub use blob::Draft;
+pub use blob::{CheckedBlob, Draft};
 pub use builds::{BuildJournal, BuildRecord};
 pub use cache_archive::{CacheArchive, HeldCache, Holding};
 pub use cache_mount::{CacheMount, CacheRequest, CacheUse};

@@ -1,5 +1,7 @@
 //! The tables of the index, and how those of earlier versions become them.
 
+use std::cmp::Ordering;
+
 use rusqlite::Connection;
 
 const SCHEMA: &str = "
@@ -66,12 +68,27 @@ DROP TABLE old_step;
 
 /// The number in SQLite's header that says that the schema is there: the usual open then writes
 /// nothing.
-const SCHEMA_VERSION: i64 = 7;
+pub(super) const SCHEMA_VERSION: i64 = 7;
 
-/// True if the tables are those that this rbuild knows.
-pub(super) fn has_schema(connection: &Connection) -> rusqlite::Result<bool> {
+/// Which tables an index has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Schema {
+    /// Those that this rbuild knows.
+    Known,
+    /// None, or those of an earlier rbuild.
+    Older,
+    /// Those of a later rbuild, by their version.
+    Newer(i64),
+}
+
+/// Looks which tables there are.
+pub(super) fn schema(connection: &Connection) -> rusqlite::Result<Schema> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    Ok(version == SCHEMA_VERSION)
+    Ok(match version.cmp(&SCHEMA_VERSION) {
+        Ordering::Equal => Schema::Known,
+        Ordering::Less => Schema::Older,
+        Ordering::Greater => Schema::Newer(version),
+    })
 }
 
 /// True if there is a table of steps, but without this column.
@@ -123,7 +140,7 @@ mod tests {
         // The second time nothing is left to do.
         for _ in 0..2 {
             create_schema(&connection).unwrap();
-            assert!(has_schema(&connection).unwrap());
+            assert_eq!(schema(&connection).unwrap(), Schema::Known);
             let rows = |sql: &str| -> Vec<(String, String)> {
                 let mut statement = connection.prepare(sql).unwrap();
                 let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();

@@ -19,6 +19,7 @@ mod cli;
 mod container;
 mod context;
 mod corpus;
+mod damage;
 mod diff;
 mod engine;
 mod enter;
