@@ -166,18 +166,30 @@ impl Options<'_> {
             Some(word) => self.number(word, 8, "an octal mode such as `0755`")?,
             None => mode,
         };
-        let id = |word: &Option<Word>| {
-            word.as_ref().map_or(Ok(0), |word| self.number(word, 10, "a number"))
-        };
+        let id = |word: &Option<Word>| word.as_ref().map_or(Ok(0), |word| self.id(word));
         Ok(Access { mode: mode & 0o7777, uid: id(&self.mount.uid)?, gid: id(&self.mount.gid)? })
     }
 
     fn number(&self, word: &Word, radix: u32, expected: &str) -> Result<u32> {
         let text = self.expand(word)?;
-        u32::from_str_radix(&text, radix).map_err(|_not_one| {
-            let message = format!("invalid value `{text}` in `--mount`");
-            Box::new(self.error(word.span, message).help(format!("it must be {expected}")))
-        })
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = u32::from_str_radix(&text, radix).ok().filter(|_| digits);
+        number.ok_or_else(|| self.bad_number(word, &text, expected))
+    }
+
+    /// A uid or gid. The largest number means "unchanged" to the kernel and is none.
+    fn id(&self, word: &Word) -> Result<u32> {
+        let expected = "a number below 4294967295";
+        let id = self.number(word, 10, expected)?;
+        if id == u32::MAX {
+            return Err(self.bad_number(word, &id.to_string(), expected));
+        }
+        Ok(id)
+    }
+
+    fn bad_number(&self, word: &Word, text: &str, expected: &str) -> Box<Diagnostic> {
+        let message = format!("invalid value `{text}` in `--mount`");
+        Box::new(self.error(word.span, message).help(format!("it must be {expected}")))
     }
 
     fn size(&self, word: &Word) -> Result<u64> {

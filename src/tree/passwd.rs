@@ -39,10 +39,10 @@ pub struct ResolvedUser {
 /// A name that the image does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// Not in `/etc/passwd`, and no number.
+    /// Not in `/etc/passwd`, and not a number that is an id.
     #[error("there is no user `{0}` in the image's /etc/passwd")]
     UnknownUser(String),
-    /// Not in `/etc/group`, and no number.
+    /// Not in `/etc/group`, and not a number that is an id.
     #[error("there is no group `{0}` in the image's /etc/group")]
     UnknownGroup(String),
 }
@@ -60,6 +60,9 @@ impl Accounts {
 
     /// Who `USER text` means: a name or number, with or without `:group`; nothing means root.
     ///
+    /// A number is an id, also where a user or group is called so: whoever writes the image's
+    /// `/etc/passwd` must not turn `USER 1000` into root (CVE-2016-3697).
+    ///
     /// Without a group the user's own one counts and all that have the user as a member; a number
     /// that is not in `/etc/passwd` has group 0. With one there is no other group.
     ///
@@ -69,12 +72,11 @@ impl Accounts {
         let (user_text, group_text) = split(text);
         let user_text = if user_text.is_empty() { "0" } else { user_text };
         let known = self.find_user(user_text);
-        let uid = match known {
-            Some(user) => user.uid,
-            None => number(user_text)
-                .or((user_text == "root").then_some(0))
-                .ok_or_else(|| AccountError::UnknownUser(user_text.to_owned()))?,
-        };
+        let uid = known
+            .map(|user| user.uid)
+            .or_else(|| number(user_text))
+            .or((user_text == "root").then_some(0))
+            .ok_or_else(|| AccountError::UnknownUser(user_text.to_owned()))?;
         let home = match known {
             Some(user) if user.home.is_empty() => None,
             Some(user) => Some(user.home.clone()),
@@ -115,19 +117,23 @@ impl Accounts {
         Ok((uid, gid))
     }
 
-    /// A user by name or, failing that, by number.
+    /// A user by number where the text is one, and by name otherwise.
     fn find_user(&self, text: &str) -> Option<&User> {
-        let uid = number(text);
-        let by_name = self.users.iter().find(|user| user.name == text);
-        by_name.or_else(|| self.users.iter().find(|user| Some(user.uid) == uid))
+        if is_numeric(text) {
+            let uid = number(text)?;
+            return self.users.iter().find(|user| user.uid == uid);
+        }
+        self.users.iter().find(|user| user.name == text)
     }
 
     fn gid(&self, text: &str) -> Result<u32, AccountError> {
-        let by_name = self.groups.iter().find(|group| group.name == text).map(|group| group.gid);
-        by_name
-            .or_else(|| number(text))
-            .or((text == "root").then_some(0))
-            .ok_or_else(|| AccountError::UnknownGroup(text.to_owned()))
+        let gid = if is_numeric(text) {
+            number(text)
+        } else {
+            let by_name = self.groups.iter().find(|group| group.name == text);
+            by_name.map(|group| group.gid).or((text == "root").then_some(0))
+        };
+        gid.ok_or_else(|| AccountError::UnknownGroup(text.to_owned()))
     }
 }
 
@@ -139,10 +145,14 @@ fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// True if the text consists of digits: then it is an id, if it fits into one, and never a name.
+fn is_numeric(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// A uid or gid. The largest number means "unchanged" to the kernel and is none.
 fn number(text: &str) -> Option<u32> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|id| digits && *id != u32::MAX)
+    text.parse().ok().filter(|id| is_numeric(text) && *id != u32::MAX)
 }
 
 fn user_line(line: &str) -> Option<User> {
@@ -202,6 +212,29 @@ mod tests {
         assert_eq!(owner("9:staff"), (9, 72));
         assert_eq!(owner("app:9"), (70, 9));
         assert_eq!(Accounts::default().owner("root:root"), Ok((0, 0)));
+    }
+
+    #[test]
+    fn a_number_is_an_id_also_where_a_user_or_group_is_called_so() {
+        let accounts = Accounts::parse(
+            b"1000:x:0:0::/root:/bin/sh\n99999999999:x:0:0::/:/bin/sh\n4294967295:x:0:0::/:/bin/sh\n\
+              joe:x:500:77::/home/joe:/bin/sh\nmax:x:77:5::/home/max:/bin/sh\n",
+            b"77:x:0:\n99999999999:x:0:\nx:x:78:1000,max\n",
+        );
+        let ids = |text: &str| accounts.user(text).map(|user| (user.uid, user.groups));
+        assert_eq!(ids("1000"), Ok((1000, vec![0])));
+        assert_eq!(accounts.user("1000").unwrap().home.as_deref(), Some("/"));
+        assert_eq!(ids("joe:77"), Ok((500, vec![77])));
+        assert_eq!(ids("077"), Ok((77, vec![5, 78])));
+        assert_eq!(accounts.owner("1000:77"), Ok((1000, 77)));
+        assert_eq!(accounts.owner("joe:77"), Ok((500, 77)));
+        for too_large in ["99999999999", "4294967295"] {
+            let unknown = AccountError::UnknownUser(too_large.to_owned());
+            assert_eq!(accounts.user(too_large), Err(unknown.clone()));
+            assert_eq!(accounts.owner(too_large), Err(unknown));
+            let unknown = AccountError::UnknownGroup(too_large.to_owned());
+            assert_eq!(accounts.owner(&format!("joe:{too_large}")), Err(unknown));
+        }
     }
 
     #[test]
