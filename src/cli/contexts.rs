@@ -268,24 +268,53 @@ fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextF
 }
 
 /// `PATH[:TAG][@DIGEST]`.
+///
+/// A path may hold `@` and `:`, as in Jenkins's workspaces (`job@2`): only behind the last slash do
+/// they separate, and a directory that is called so as a whole is taken first.
 fn layout_place(text: &str) -> std::result::Result<ImagePlace, String> {
-    let (rest, digest) = match text.rsplit_once('@') {
-        Some((rest, digest)) if digest.contains(':') => {
-            let digest: Digest =
-                digest.parse().map_err(|error: crate::oci::DigestError| error.to_string())?;
-            (rest, Some(digest))
-        }
-        _ => (text, None),
-    };
-    let (path, tag) = match rest.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, Some(tag.to_owned())),
-        _ => (rest, None),
-    };
-    if !Path::new(path).join("index.json").is_file() {
-        return Err(format!("{path} is no OCI layout: it has no index.json"));
+    let is_layout = |path: &str| Path::new(path).join("index.json").is_file();
+    if is_layout(text) {
+        return layout_at(text, None, None);
     }
+    let (rest, digest) = match split_last_name(text, '@') {
+        Some((rest, digest)) => (rest, Some(digest.parse::<Digest>())),
+        None => (text, None),
+    };
+    let tagged = split_last_name(rest, ':');
+    let (path, tag, digest) = match (tagged, digest) {
+        (_, Some(Ok(digest))) if is_layout(rest) => (rest, None, Some(digest)),
+        (Some((path, tag)), Some(Ok(digest))) => (path, Some(tag), Some(digest)),
+        (None, Some(Ok(digest))) => (rest, None, Some(digest)),
+        // What follows `@` is part of the directory's name, or a digest that is wrong.
+        (_, Some(Err(error))) => match split_last_name(text, ':') {
+            Some((path, tag)) if is_layout(path) => (path, Some(tag), None),
+            _ if is_layout(rest) || tagged.is_some_and(|(path, _)| is_layout(path)) => {
+                return Err(error.to_string());
+            }
+            _ => (text, None, None),
+        },
+        (Some((path, tag)), None) => (path, Some(tag), None),
+        (None, None) => (text, None, None),
+    };
+    if !is_layout(path) {
+        return Err(format!("{path} is not an OCI layout: it has no index.json"));
+    }
+    layout_at(path, tag, digest)
+}
+
+fn layout_at(
+    path: &str,
+    tag: Option<&str>,
+    digest: Option<Digest>,
+) -> std::result::Result<ImagePlace, String> {
     let path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
+    let tag = tag.map(str::to_owned);
     Ok(ImagePlace::Layout(Box::new(LayoutPlace { path, tag, digest })))
+}
+
+/// Splits at the last `separator` if that is in the last name of the path.
+fn split_last_name(text: &str, separator: char) -> Option<(&str, &str)> {
+    text.rsplit_once(separator).filter(|(_, after)| !after.contains('/'))
 }
 
 /// When the context's newest git commit was made.

@@ -11,6 +11,8 @@ use std::fs;
 use std::io::Write as _;
 use std::process::Stdio;
 
+use serde_json::Value;
+
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
 use crate::support::git::GitServer;
 use crate::support::images::{Layout, entries};
@@ -300,7 +302,24 @@ fn an_oci_layout_is_a_base_image() {
         assert_eq!(Layout::read(&env.path("out")).config["config"]["Env"][1], "A=1");
     }
     build("layout:v2", &[]).fails(1, &["E0401", "no image with the tag v2"]);
-    build("context", &[]).fails(2, &["is no OCI layout"]);
+    build("context", &[]).fails(2, &["is not an OCI layout"]);
+    // Names that look like a tag or a digest: Jenkins calls a job's second workspace `job@2`.
+    fs::create_dir(env.path("job@2")).unwrap();
+    for name in ["job@2/lay", "job@2/c:d", "at@2", "at@sha256:x"] {
+        let copied = env.program("cp").args(["-r", "layout", name]).status().unwrap();
+        assert!(copied.success());
+    }
+    let index: Value =
+        serde_json::from_slice(&fs::read(env.path("layout/index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    for name in ["layout", "job@2/lay", "job@2/c:d", "at@2", "at@sha256:x"] {
+        for rest in ["", ":v1", &format!("@{digest}"), &format!(":v1@{digest}")] {
+            build(&format!("{name}{rest}"), &[]).ok();
+        }
+        build(&format!("{name}:v2"), &[]).fails(1, &["no image with the tag v2"]);
+        build(&format!("{name}@sha256:1"), &[]).fails(2, &["digest"]);
+    }
+    build("job@2/none:v1", &[]).fails(2, &["job@2/none is not an OCI layout"]);
 }
 
 #[test]
