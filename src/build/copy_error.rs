@@ -32,6 +32,10 @@ pub(super) fn copy_error(
             let help = "a file goes into a folder when the destination ends with `/`";
             conflict(span, error).help(help).into()
         }
+        CopyError::SeveralToOne { destination } => {
+            let help = format!("end the destination with a slash: `{destination}/`");
+            conflict(span, error).help(help).into()
+        }
         CopyError::DanglingLink { .. }
         | CopyError::TooManyLinks { .. }
         | CopyError::BadPattern { .. }

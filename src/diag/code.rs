@@ -91,6 +91,8 @@ codes! {
     NOT_AS_LOCKED = "E0411", "an input is not what rbuild.lock says, or is not in it";
     NOT_FETCHED = "E0412", "--offline forbids to fetch an input that is not in the store";
     TOO_LARGE = "E0413", "the image or a layer of it is larger than --max-size or --max-layer-size allows";
+    RESERVED_NAME = "E0414", "a step makes a file whose name begins with .wh., which no image can have";
+    UNMAPPED_ID = "E0415", "a user or group id is outside of those that the user's /etc/subuid and /etc/subgid grant";
     EMPTY_CONTINUATION = "W0001", "a blank line stands inside a continued instruction";
     LINT_AS_ERROR = "E0501", "a build check fails and check=error=true asks to stop";
     FOREIGN_FRONTEND = "W0002", "a # syntax directive names another frontend, which is not used";
@@ -115,6 +117,7 @@ codes! {
     COPY_IGNORED_FILE = "CopyIgnoredFile", "COPY or ADD names a file that the ignore file excludes";
     INVALID_DEFINITION_DESCRIPTION = "InvalidDefinitionDescription", "a comment that describes an ARG or a stage should begin with its name";
     EXPOSE_PROTO_CASING = "ExposeProtoCasing", "the protocol of EXPOSE should be lower case";
+    COPY_DESTINATION_SLASH = "CopyDestinationSlash", "the destination of several sources should end with a slash";
     EXPOSE_INVALID_FORMAT = "ExposeInvalidFormat", "EXPOSE should name neither an IP address nor a host port";
 }
 

@@ -90,15 +90,6 @@ fn folder_whose_contents_are_copied_gives_its_time() {
 }
 
 #[test]
-fn several_files_for_one_that_is_no_folder_replace_each_other() {
-    let env = Env::new();
-    env.write("a", "1");
-    env.write("b", "2");
-    env.build("FROM scratch\nCOPY a b /x\n", &["-o", "rootfs"]).ok();
-    assert_eq!(fs::read(env.path("rootfs/x")).unwrap(), b"2");
-}
-
-#[test]
 fn label_of_the_command_line_has_a_name() {
     let env = Env::new();
     let bad = env.build("FROM scratch\nLABEL a=b\n", &["--label", "=x"]);

@@ -27,7 +27,7 @@ fn every_rule_fires_on_its_bad_file_and_is_silent_on_its_good_one() {
         let found = check(&good, &[]);
         assert!(!names(&found).contains(&name), "{}", shown(&good, &found));
     }
-    assert_eq!(lint::rules().len(), 22);
+    assert_eq!(lint::rules().len(), 23);
 }
 
 #[test]

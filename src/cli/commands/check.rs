@@ -18,7 +18,7 @@ use crate::lint::{self, LintOptions, Outline, StageSummary, Wanted};
 use crate::oci::Platform;
 use crate::syntax;
 
-/// Where the rules are described.
+/// Where BuildKit's rules are described.
 const RULE_PAGE: &str = "https://docs.docker.com/go/dockerfile/rule";
 
 /// What is to be looked at.
@@ -59,6 +59,10 @@ pub(super) fn usage(args: &BuildArgs, asked: &Asked) -> Result<(), Complaint> {
 
 /// The page that describes a rule.
 pub(super) fn rule_page(code: Code) -> Option<String> {
+    if code == codes::COPY_DESTINATION_SLASH {
+        // BuildKit does not have it.
+        return Some("https://docs.docker.com/reference/dockerfile/#copy".to_owned());
+    }
     let is_rule = lint::rules().iter().any(|rule| rule.code == code);
     is_rule.then(|| format!("{RULE_PAGE}/{}/", kebab(code.as_str())))
 }

@@ -1,6 +1,7 @@
 //! The rules, one a file, in the order in which `BuildKit` lists them.
 
 mod consistent_instruction_casing;
+mod copy_destination_slash;
 mod copy_ignored_file;
 mod duplicate_stage_name;
 mod expose_invalid_format;
@@ -28,7 +29,7 @@ use super::Rule;
 pub use secrets_used_in_arg_or_env::is_secret;
 
 /// Every rule.
-pub(super) static ALL: [Rule; 22] = [
+pub(super) static ALL: [Rule; 23] = [
     stage_name_casing::RULE,
     from_as_casing::RULE,
     no_empty_continuation::RULE,
@@ -51,4 +52,6 @@ pub(super) static ALL: [Rule; 22] = [
     invalid_definition_description::RULE,
     expose_proto_casing::RULE,
     expose_invalid_format::RULE,
+    // Not one of BuildKit's.
+    copy_destination_slash::RULE,
 ];

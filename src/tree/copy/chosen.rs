@@ -1,5 +1,6 @@
 //! Which files below a selected folder are copied.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ pub(super) struct Filter {
 /// The contents of a folder, or a part of them.
 #[derive(Debug)]
 pub(super) struct Contents<'a> {
-    pub(super) dir: &'a Dir,
+    /// The directory in the source, or one in which directories stand in for links to them.
+    pub(super) dir: Cow<'a, Dir>,
     /// `None`: all is copied.
     pub(super) filter: Option<Filter>,
 }
@@ -35,7 +37,11 @@ pub(super) struct Chosen<'a> {
 
 impl<'a> Contents<'a> {
     /// The contents of `dir`: all, or what `include` matches, without what `exclude` matches.
-    pub(super) fn new(dir: &'a Dir, include: Option<Patterns>, exclude: &Arc<Patterns>) -> Self {
+    pub(super) fn new(
+        dir: Cow<'a, Dir>,
+        include: Option<Patterns>,
+        exclude: &Arc<Patterns>,
+    ) -> Self {
         let is_all = include.is_none() && exclude.is_empty();
         let filter = (!is_all).then(|| Filter { include, exclude: Arc::clone(exclude) });
         Self { dir, filter }
@@ -43,7 +49,7 @@ impl<'a> Contents<'a> {
 
     /// The chosen files. A folder comes before what it holds; one that is not chosen itself, only
     /// if something in it is.
-    pub(super) fn iter(&self) -> ChosenIter<'a, '_> {
+    pub(super) fn iter(&self) -> ChosenIter<'_, '_> {
         let filter = self.filter.as_ref();
         let include = filter.and_then(|filter| filter.include.as_ref());
         let top = Folder {

@@ -60,6 +60,12 @@ pub enum CopyError {
         /// The folder in the image.
         path: TreePath,
     },
+    /// Several files would have to become one.
+    #[error("several files cannot be copied to `{destination}`, which is not a directory")]
+    SeveralToOne {
+        /// As written.
+        destination: String,
+    },
     /// The destination is below something that is no folder.
     #[error("`{destination}` cannot be made: {path} is not a folder")]
     ThroughFile {

@@ -54,7 +54,7 @@ impl<'a> Placement<'a> {
     /// Puts one file, or the contents of one folder.
     pub(super) fn put(&mut self, item: &Selected<'_>, several: bool) -> Result<(), CopyError> {
         match &item.what {
-            What::Leaf(node) => self.put_file(item, node),
+            What::Leaf(node) => self.put_file(item, node, several),
             What::Contents(contents) => {
                 let mode = if item.is_archive() { None } else { self.request.mode };
                 let at = self.make_folder(&self.destination.clone(), mode)?;
@@ -67,8 +67,14 @@ impl<'a> Placement<'a> {
         }
     }
 
-    /// Several files for one that is no folder replace each other, as with BuildKit.
-    fn put_file(&mut self, item: &Selected<'_>, node: &TreeNode) -> Result<(), CopyError> {
+    /// Puts one file, of `several`, which need a directory: each would replace the one before. A
+    /// destination that is a directory already need not be written with a slash.
+    fn put_file(
+        &mut self,
+        item: &Selected<'_>,
+        node: &TreeNode,
+        several: bool,
+    ) -> Result<(), CopyError> {
         let destination = self.destination.clone();
         if self.is_folder {
             self.make_folder(&destination, self.request.mode)?;
@@ -77,6 +83,10 @@ impl<'a> Placement<'a> {
         let path = if self.tree.dir(&at).is_some() {
             self.touch(at.clone());
             at.join(item.name)
+        } else if several {
+            return Err(CopyError::SeveralToOne {
+                destination: self.request.destination.to_owned(),
+            });
         } else {
             self.make_folder(&at.parent().unwrap_or_default(), self.request.mode)?;
             at
@@ -105,7 +115,7 @@ impl<'a> Placement<'a> {
         several: bool,
     ) -> Result<(), CopyError> {
         let may_share = contents.filter.is_none() && self.leaves_as_is(item, contents, several);
-        if may_share && self.share_contents(at, contents.dir) {
+        if may_share && self.share_contents(at, &contents.dir) {
             return Ok(());
         }
         let mut names = LinkNames::default();
@@ -156,7 +166,7 @@ impl<'a> Placement<'a> {
                 shows_links && self.meta(item, leaf.meta(), leaf.node()) == *leaf.meta()
             }
         };
-        let mut open = vec![contents.dir];
+        let mut open: Vec<&Dir> = vec![&contents.dir];
         while let Some(dir) = open.pop() {
             if !dir.children.iter().all(|(_, node)| stays(node)) {
                 return false;

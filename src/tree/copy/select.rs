@@ -1,5 +1,6 @@
 //! Which files of the source a COPY means.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::diag;
@@ -157,6 +158,10 @@ impl<'a> Picker<'a, '_> {
     }
 
     fn contents(&self, dir: &'a Dir, include: Option<Patterns>) -> Selected<'a> {
+        self.contents_of(Cow::Borrowed(dir), include)
+    }
+
+    fn contents_of(&self, dir: Cow<'a, Dir>, include: Option<Patterns>) -> Selected<'a> {
         selected(b"", What::Contents(Some(Contents::new(dir, include, self.exclude))))
     }
 
@@ -251,7 +256,8 @@ impl<'a> Picker<'a, '_> {
             Some(dir) if names.is_empty() => self.contents(dir, None),
             Some(dir) => {
                 let clean = names.join("/");
-                let selected = self.contents(dir, Some(patterns([clean.as_str()])?));
+                let dir = self.with_links_followed(&base, dir, &names, text)?;
+                let selected = self.contents_of(dir, Some(patterns([clean.as_str()])?));
                 if !glob::has_wildcard(pattern) && selected.entries().next().is_none() {
                     self.require(&base, &clean, text)?;
                 }
@@ -262,13 +268,45 @@ impl<'a> Picker<'a, '_> {
         Ok(Selected { keeps_parents: true, ..selected })
     }
 
+    /// The directory `dir` at `base` in which directories stand in for the links that the names
+    /// lead through, up to the first wildcard and without the last: `--parents` makes directories
+    /// there, as cp(1) does.
+    fn with_links_followed(
+        &self,
+        base: &TreePath,
+        dir: &'a Dir,
+        names: &[&str],
+        text: &str,
+    ) -> Result<Cow<'a, Dir>, CopyError> {
+        let on_the_way = names.split_last().map_or(&[][..], |(_, on_the_way)| on_the_way);
+        let mut followed: Option<Tree> = None;
+        let mut at = base.clone();
+        for name in on_the_way.iter().take_while(|name| !glob::has_wildcard(name)) {
+            at = at.join(glob::unescape(name).as_bytes());
+            let node = followed.as_ref().unwrap_or(self.source).get(&at);
+            match node {
+                Some(TreeNode::Dir(_)) => {}
+                Some(node) if node.as_symlink().is_some() => {
+                    let target = self.follow(&at, text)?;
+                    let Some(dir) = self.source.dir(&target) else { break };
+                    let tree = followed.get_or_insert_with(|| self.source.clone());
+                    tree.insert(&at, TreeNode::Dir(Arc::new(dir.clone())));
+                }
+                Some(TreeNode::Leaf(_)) | None => break,
+            }
+        }
+        let followed = followed.as_ref().and_then(|tree| tree.dir(base));
+        Ok(followed.map_or(Cow::Borrowed(dir), |dir| Cow::Owned(dir.clone())))
+    }
+
     /// A path without wildcards has to exist.
     fn require(&self, base: &TreePath, clean: &str, text: &str) -> Result<(), CopyError> {
         let below = TreePath::clean(glob::unescape(clean).as_bytes());
-        if self.source.get(&base.join_path(&below)).is_some() {
+        let at = self.follow(&base.join_path(&below), text)?;
+        if self.source.get(&at).is_some() {
             return Ok(());
         }
-        let nearest = self.nearest(&base.join_path(&below), text);
+        let nearest = self.nearest(&at, text);
         Err(CopyError::NotFound { source_index: self.index, path: text.to_owned(), nearest })
     }
 }
