@@ -18,6 +18,7 @@
 //! | | entries looked at for replacements | 4 Gi | |
 //! | file of a context | bytes, holes included | 128 GiB | `--max-unpacked-size` |
 //! | what a RUN leaves | bytes, holes included | 128 GiB | `--max-unpacked-size` |
+//! | layer that is made | extended attributes together | 512 MiB | |
 //! | archive of images (`load`) | bytes, files | 1 TiB, 100,000 | `--max-unpacked-size` |
 //! | file system of the store | space and inodes left unused | 2 %, at most 256 MiB and 10,000 | |
 //! | image | index, manifest, config | 16 MiB; from a registry 4 MiB | |
@@ -80,7 +81,8 @@ pub const BYTES_FOR_EACH_ENTRY: u64 = 32 << 10;
 pub const MIN_ENTRIES: u64 = 65_536;
 
 /// Bytes of all names, link targets and extended attributes of one archive, which are all kept in
-/// memory: 128 for each entry where there are the most.
+/// memory: 128 for each entry where there are the most. A layer with more attributes is not made:
+/// it could not be read again.
 pub const MAX_NAME_BYTES_OF_ARCHIVE: u64 = 512 << 20;
 
 /// Bytes of the PAX headers and long names before one entry: Go's limit for each of them, so that

@@ -10,6 +10,7 @@ mod digesting;
 mod entry;
 mod error;
 mod extra;
+mod fields;
 mod gzip;
 mod header;
 mod layer;
@@ -43,9 +44,6 @@ pub const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 
 /// What AUFS's own bookkeeping begins with; nothing of it is for us but [`OPAQUE_NAME`].
 pub const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
-
-/// The only extended attribute that a layer's tar keeps, as BuildKit's does.
-pub const CAPABILITY_XATTR: &[u8] = b"security.capability";
 
 /// Stands for the offset of a file whose bytes are not in the tar as one piece (sparse files).
 pub const NOT_IN_ONE_PIECE: u64 = u64::MAX;

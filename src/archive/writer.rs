@@ -7,11 +7,13 @@ use std::io::{self, BufWriter, Read, Write};
 
 use tar::Header;
 
-use crate::tree::{Device, Item, Meta, Node, TreePath};
+use crate::limits::MAX_NAME_BYTES_OF_ARCHIVE;
+use crate::tree::{Device, Item, Meta, Node, TreePath, is_kept_xattr};
 
+use super::fields::{ascii, cut_name, is_ascii, split_name};
 use super::header::{BLOCK, ZERO_BLOCK, octal_limit, put_bytes, put_octal, seal};
 use super::pax::{self, Records, XATTR_PREFIX};
-use super::{ArchiveError, CAPABILITY_XATTR, OPAQUE_NAME, WHITEOUT_PREFIX};
+use super::{ArchiveError, OPAQUE_NAME, WHITEOUT_PREFIX};
 
 /// Small writes are gathered up to this many bytes: a pipe or thread behind is woken rarely.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -22,13 +24,15 @@ const MAX_PAX_BYTES: usize = 1024 * 1024;
 /// Writes a layer's tar.
 ///
 /// PAX records appear only where plain ustar cannot say it: long or non-ASCII names, big ids,
-/// sizes and times, capabilities. There are no user names, no atime and no ctime.
+/// sizes and times, extended attributes. There are no user names, no atime and no ctime.
 pub struct TarWriter<W: Write> {
     out: BufWriter<W>,
     offset: u64,
     buffer: Vec<u8>,
     /// What a later hard link must repeat: unpackers apply a link's own mode and owners.
     metas: HashMap<TreePath, Meta>,
+    /// Bytes of all extended attributes so far.
+    n_xattr_bytes: u64,
 }
 
 impl<W: Write> fmt::Debug for TarWriter<W> {
@@ -55,6 +59,7 @@ impl<W: Write> TarWriter<W> {
             offset: 0,
             buffer: vec![0; BUFFER_BYTES],
             metas: HashMap::new(),
+            n_xattr_bytes: 0,
         }
     }
 
@@ -207,6 +212,7 @@ impl<W: Write> TarWriter<W> {
         if u64::from(head.device.major.max(head.device.minor)) >= octal_limit(8) {
             return Err(unwritable(path, "its device number is too large"));
         }
+        self.count_xattrs(path, head)?;
         let mut records = head.records();
         let only_path = records.len() == 1 && records.contains_key(&b"path"[..]);
         let split = if only_path { split_name(&head.name) } else { None };
@@ -219,6 +225,27 @@ impl<W: Write> TarWriter<W> {
         let header = head.header(split.unwrap_or((&[], &head.name)), !records.is_empty());
         self.put(header.as_bytes())?;
         Ok(self.offset)
+    }
+
+    /// Checks that the extended attributes can be written, and read again.
+    fn count_xattrs(&mut self, path: &TreePath, head: &Head<'_>) -> Result<(), ArchiveError> {
+        for (name, value) in head.xattrs() {
+            // A record's key ends at the first `=` (POSIX pax, "pax Extended Header").
+            if name.contains(&b'=') {
+                return Err(unwritable(
+                    path,
+                    "the name of one of its extended attributes has a `=`",
+                ));
+            }
+            self.n_xattr_bytes += n_bytes(name) + n_bytes(value);
+        }
+        if self.n_xattr_bytes > MAX_NAME_BYTES_OF_ARCHIVE {
+            return Err(unwritable(
+                path,
+                "the archive has more than 512 MiB of extended attributes",
+            ));
+        }
+        Ok(())
     }
 
     fn pax(&mut self, path: &TreePath, name: &[u8], records: &Records) -> Result<(), ArchiveError> {
@@ -292,6 +319,12 @@ impl<W: Write> TarWriter<W> {
 }
 
 impl Head<'_> {
+    /// The extended attributes that a layer keeps. BuildKit's keep capabilities alone; docker, podman
+    /// and containerd set whatever a layer names.
+    fn xattrs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.meta.xattrs().filter(|(name, _)| is_kept_xattr(name))
+    }
+
     /// What plain ustar cannot say.
     fn records(&self) -> Records {
         let mut records = Records::new();
@@ -314,7 +347,7 @@ impl Head<'_> {
         if !u64::try_from(meta.mtime_s).is_ok_and(|time| time < octal_limit(12)) {
             add(b"mtime", meta.mtime_s.to_string().into_bytes());
         }
-        for (name, value) in meta.xattrs().filter(|(name, _)| *name == CAPABILITY_XATTR) {
+        for (name, value) in self.xattrs() {
             add(&[XATTR_PREFIX, name].concat(), value.to_vec());
         }
         records
@@ -352,40 +385,6 @@ fn unwritable(path: &TreePath, what: &'static str) -> ArchiveError {
 
 fn n_bytes(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).expect("a slice is shorter than 2^64")
-}
-
-fn is_ascii(text: &[u8]) -> bool {
-    text.is_ascii() && !text.contains(&0)
-}
-
-/// Drops what is not ASCII, for readers that know no PAX.
-fn ascii(text: &[u8]) -> Vec<u8> {
-    text.iter().copied().filter(|byte| byte.is_ascii() && *byte != 0).collect()
-}
-
-/// A name cut to 100 bytes must not end in a slash: old readers would see a folder.
-fn cut_name(mut name: Vec<u8>) -> Vec<u8> {
-    if name.len() > 100 {
-        name.truncate(100);
-        if name.ends_with(b"/") {
-            while name.ends_with(b"/") {
-                name.pop();
-            }
-        }
-    }
-    name
-}
-
-/// Splits a long ASCII name at a slash for ustar's `prefix` (155 bytes) and `name` (100).
-fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
-    if !is_ascii(name) {
-        return None;
-    }
-    let end = if name.len() > 156 { 156 } else { name.strip_suffix(b"/").unwrap_or(name).len() };
-    let slash = name.get(..end)?.iter().rposition(|byte| *byte == b'/')?;
-    let (prefix, rest) = (name.get(..slash)?, name.get(slash + 1..)?);
-    let fits = !prefix.is_empty() && prefix.len() <= 155 && !rest.is_empty() && rest.len() <= 100;
-    fits.then_some((prefix, rest))
 }
 
 const _: () = assert!(BLOCK == 512);

@@ -12,7 +12,7 @@ use rustix::io::{Errno, Result, read};
 
 use crate::limits::MAX_XATTR_LIST_BYTES;
 use crate::pathio::interrupt;
-use crate::tree::{ContentHash, Device, TreePath, Xattrs};
+use crate::tree::{ContentHash, Device, TreePath, Xattrs, is_kept_xattr};
 
 use super::memo::{Learned, Stamp};
 
@@ -176,8 +176,7 @@ fn hash(file: &OwnedFd, size: u64) -> Result<(ContentHash, u64)> {
     Ok((ContentHash::new(hasher.finalize().into()), size - left))
 }
 
-/// The extended attributes that an image keeps: `user.*` and file capabilities. A file system
-/// without any has none.
+/// The extended attributes that an image keeps. A file system without any has none.
 pub(super) fn xattrs(file: impl AsFd) -> Result<Option<Box<Xattrs>>> {
     let mut small = [0; 256];
     let length = match flistxattr(&file, &mut small) {
@@ -195,9 +194,8 @@ pub(super) fn xattrs(file: impl AsFd) -> Result<Option<Box<Xattrs>>> {
             large.get(..length).unwrap_or_default()
         }
     };
-    let kept = |name: &&[u8]| name.starts_with(b"user.") || *name == b"security.capability";
     let mut xattrs = Xattrs::new();
-    for name in list.split(|byte| *byte == 0).filter(kept) {
+    for name in list.split(|byte| *byte == 0).filter(|name| is_kept_xattr(name)) {
         let mut value = vec![0; MAX_XATTR_LIST_BYTES];
         let length = match fgetxattr(&file, name, &mut value) {
             // Removed in between.

@@ -16,9 +16,11 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use crate::archive::{ArchiveError, HashingReader, LinkMetas, TarWriter};
-use crate::limits::MAX_DIRECTORY_DEPTH;
+use crate::limits::{MAX_DIRECTORY_DEPTH, MAX_NAME_BYTES_OF_ARCHIVE};
 use crate::pathio::{Context as _, PathError};
-use crate::tree::{ContentHash, Device, Entry, File, FileOrigin, Item, Meta, Node, TreePath};
+use crate::tree::{
+    ContentHash, Device, Entry, File, FileOrigin, Item, Meta, Node, TreePath, Xattrs,
+};
 
 use super::unpack::folders::Folders;
 use compare::{is_same, read_xattrs};
@@ -61,7 +63,7 @@ pub fn diff_upper(
     options: &DiffOptions<'_>,
 ) -> Result<Vec<Changed>, PathError> {
     let no_origin = FileOrigin::folder(0, TreePath::root());
-    let mut walk = Walk { options, no_origin, found: Vec::new() };
+    let mut walk = Walk { options, no_origin, found: Vec::new(), n_xattr_bytes: 0 };
     let root = TreePath::root();
     let opened = open_folder(upper, b".", &root)?;
     let lowers = Lowers::roots(lowers, options.opaque_xattr())?;
@@ -109,6 +111,8 @@ struct Walk<'a> {
     /// Of files that are read where they were found.
     no_origin: FileOrigin,
     found: Vec<Found>,
+    /// Bytes of the extended attributes of directories, which are all kept in memory.
+    n_xattr_bytes: usize,
 }
 
 /// A folder of the upper folder that is being listed.
@@ -228,7 +232,7 @@ impl Walk<'_> {
         hides: bool,
     ) -> Result<Option<Folder>, PathError> {
         let opened = open_folder(upper.as_fd(), name, &path)?;
-        let xattrs = read_xattrs(opened.as_fd(), &path)?;
+        let xattrs = self.folder_xattrs(opened.as_fd(), &path)?;
         let below = lowers.descend(name, &path)?;
         let hides = hides || is_opaque(opened.as_fd(), self.options.opaque_xattr());
         let same = match below.top() {
@@ -240,6 +244,20 @@ impl Walk<'_> {
         let item = Item::Node(meta, Node::Directory { opaque: false });
         self.add(path.clone(), item, same, None);
         Folder::new(opened, path, below, hides).map(Some)
+    }
+
+    fn folder_xattrs(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        path: &TreePath,
+    ) -> Result<Xattrs, PathError> {
+        let xattrs = read_xattrs(folder, path)?;
+        self.n_xattr_bytes +=
+            xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if u64::try_from(self.n_xattr_bytes).is_ok_and(|total| total <= MAX_NAME_BYTES_OF_ARCHIVE) {
+            return Ok(xattrs);
+        }
+        Err(PathError::new("keep the extended attributes of", path.as_path(), Errno::TOOBIG))
     }
 
     fn add(&mut self, path: TreePath, item: Item, is_same: bool, inode: Option<(u64, u64)>) {

@@ -11,7 +11,7 @@ use crate::archive::{self, ArchiveError, DigestWriter, Pipelined, PipelinedHashe
 use crate::oci::DiffId;
 use crate::pathio::{Context as _, PathError};
 use crate::pool;
-use crate::tree::{Entry, File, Item, LayerEntries, Meta, Node, TreePath};
+use crate::tree::{Entry, File, Item, LayerEntries, Meta, Node, TreePath, is_kept_xattr};
 
 use super::layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
 use super::layer_diff::{self, DiffOptions};
@@ -179,10 +179,10 @@ impl LayerEntries for PlannedLayer<'_> {
     }
 }
 
-/// A layer's tar has no other attribute, so neither has its folder.
+/// Drops what a layer's tar does not have: its directory must not have it either.
 fn keep_layer_xattrs(meta: &mut Meta) {
     if let Some(xattrs) = &mut meta.xattrs {
-        xattrs.retain(|name, _| &**name == archive::CAPABILITY_XATTR);
+        xattrs.retain(|name, _| is_kept_xattr(name));
         if xattrs.is_empty() {
             meta.xattrs = None;
         }

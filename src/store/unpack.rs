@@ -17,11 +17,12 @@ use std::io::Read;
 use std::os::fd::BorrowedFd;
 
 use crate::archive::{
-    ArchiveBounds, ArchiveEntry, ArchiveError, CAPABILITY_XATTR, EntryKind, OPAQUE_NAME, TarReader,
+    ArchiveBounds, ArchiveEntry, ArchiveError, EntryKind, OPAQUE_NAME, TarReader,
     WHITEOUT_META_PREFIX, WHITEOUT_PREFIX,
 };
 use crate::tree::{
     ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs,
+    is_kept_xattr,
 };
 
 pub(super) use disk::Disk;
@@ -347,13 +348,6 @@ fn clean_name(name: &[u8]) -> Result<Option<TreePath>> {
     }
     let path = TreePath::clean(name);
     Ok((!path.is_root()).then_some(path))
-}
-
-/// The attributes that a layer may bring: capabilities, and what users set. Others would speak to
-/// this machine's kernel (`trusted.overlay.*`, labels), which an image must not.
-pub(super) fn is_kept_xattr(name: &[u8]) -> bool {
-    let is_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-    (name == CAPABILITY_XATTR || is_user) && !name.contains(&0)
 }
 
 fn kept(meta: &Meta) -> Meta {

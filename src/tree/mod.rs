@@ -29,8 +29,8 @@ pub use listing::{Entry, Item, Layer, LayerContent, LayerEntries, LayerListing};
 pub use merged::{Dir, Leaf, LookupError, Tree, TreeNode, TreeWalk};
 pub use mode::{Chmod, ModeError, parse_chmod};
 pub use node::{
-    ContentDigest, ContentHash, ContentWriter, Device, File, FileOrigin, LayerPlace, Meta, Node,
-    Xattrs,
+    CAPABILITY_XATTR, ContentDigest, ContentHash, ContentWriter, Device, File, FileOrigin,
+    LayerPlace, Meta, Node, Xattrs, is_kept_xattr,
 };
 pub use passwd::{AccountError, Accounts, ResolvedUser};
 pub use path::{PathError, TreePath};

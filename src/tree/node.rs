@@ -82,6 +82,18 @@ impl fmt::Display for ContentDigest {
 /// Extended attributes by full name, such as `security.capability`; usually none.
 pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
+/// The attribute of file capabilities (capabilities(7)).
+pub const CAPABILITY_XATTR: &[u8] = b"security.capability";
+
+/// Returns whether images keep an extended attribute: file capabilities and what users set. Others
+/// speak to this machine's kernel: labels, access lists, and the marks of overlayfs, which in a user
+/// namespace are `user.overlay.*`.
+#[must_use]
+pub fn is_kept_xattr(name: &[u8]) -> bool {
+    let is_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
+    (name == CAPABILITY_XATTR || is_user) && !name.contains(&0)
+}
+
 /// What every file has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Meta {

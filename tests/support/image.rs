@@ -15,7 +15,8 @@ use rbuild::oci::{
 };
 use rbuild::store::{Form, LayerDone, LayerOptions, OpenOptions, Store};
 use rbuild::tree::{
-    ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs,
+    self, ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath,
+    Xattrs,
 };
 
 /// A capability set as `setcap cap_net_raw=ep` writes it.
@@ -82,7 +83,7 @@ pub(crate) fn fifo(at: &str) -> Entry {
 
 /// Properties that a layer's tar says with PAX records.
 pub(crate) fn capable(uid: u32, gid: u32, mode: u32) -> Meta {
-    let xattrs: Xattrs = [(archive::CAPABILITY_XATTR.into(), CAPABILITY.into())].into();
+    let xattrs: Xattrs = [(tree::CAPABILITY_XATTR.into(), CAPABILITY.into())].into();
     Meta { mode, uid, gid, mtime_s: 1_600_000_005, xattrs: Some(Box::new(xattrs)) }
 }
 

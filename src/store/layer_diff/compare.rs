@@ -9,9 +9,8 @@ use rustix::io::Errno;
 
 use crate::limits::MAX_XATTR_LIST_BYTES;
 use crate::pathio::{Context as _, PathError};
-use crate::tree::{TreePath, Xattrs};
+use crate::tree::{TreePath, Xattrs, is_kept_xattr};
 
-use super::super::unpack::is_kept_xattr;
 use super::open_file;
 
 const BUFFER_BYTES: usize = 64 * 1024;

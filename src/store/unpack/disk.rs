@@ -10,9 +10,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::archive::{ArchiveEntry, ArchiveError, CAPABILITY_XATTR, Piece};
+use crate::archive::{ArchiveEntry, ArchiveError, Piece};
 use crate::pathio::Context as _;
-use crate::tree::{ContentHash, Fitting, Meta, Node, TreePath};
+use crate::tree::{CAPABILITY_XATTR, ContentHash, Fitting, Meta, Node, TreePath};
 
 use super::super::space::{SpaceGuard, is_zero};
 use super::folders::Folders;
