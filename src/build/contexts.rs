@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::archive::{self, ArchiveBounds};
 use crate::context::{Context, HashMemo, IgnoreRules};
-use crate::pathio::{self, Context as _, PathError};
+use crate::pathio::{self, Context as _, PathError, holes};
 use crate::plan::{GitSource, Remote, redacted};
 use crate::store::unpack::{self, UnpackOptions, Whiteouts};
 use crate::store::{Store, StoreError, WorkFolder};
@@ -174,7 +174,7 @@ fn unpack_file(
         tree.get_or_insert_default().apply(&unpacked.listing);
     } else {
         let target = path.join(SINGLE_FILE);
-        io::copy(&mut open()?, &mut pathio::create(&target)?).context("write", &target)?;
+        holes::copy(&open()?, 0, u64::MAX, &pathio::create(&target)?).context("write", &target)?;
     }
     let files = Files::Unpacked { _work: work };
     Ok(FetchedContext { path, single_file, commit_s: None, tree, _files: files })

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File as OsFile;
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io::{self, Read};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 
@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::archive::{NOT_IN_ONE_PIECE, PackedListing, Packing};
 use crate::oci::DiffId;
+use crate::pathio::holes;
 use crate::store::{LayerOptions, LowerFolder, Store};
 use crate::tree::{File, FileOrigin, LayerEntries as _, Meta, Node, Tree, TreeNode, TreePath};
 
@@ -99,14 +100,11 @@ impl Rootfs {
         })
     }
 
-    /// Copies a file of the tree, inside the kernel where it can.
+    /// Copies a file of the tree to an empty one, inside the kernel where it can. Holes stay holes.
     pub(super) fn copy(&self, file: &File, mut to: &OsFile) -> io::Result<()> {
         let n_copied = match self.content(file)? {
-            Content::Whole(mut whole) => io::copy(&mut whole, &mut to)?,
-            Content::Piece(mut tar, at) => {
-                tar.seek(SeekFrom::Start(at))?;
-                io::copy(&mut tar.take(file.size), &mut to)?
-            }
+            Content::Whole(whole) => holes::copy(&whole, 0, u64::MAX, to)?,
+            Content::Piece(tar, at) => holes::copy(tar, at, file.size, to)?,
             Content::Here(mut bytes) => io::copy(&mut bytes, &mut to)?,
         };
         if n_copied == file.size {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use crate::oci::{Digest, Hasher};
+use crate::pathio::holes::{self, Run};
 use crate::pathio::{self, Context as _, PathError};
 
-use super::space::{self, SpaceGuard, is_zero};
+use super::space::{self, SpaceGuard};
 use super::work::ProcessFolder;
 use super::{Store, StoreError, guard};
 
@@ -26,28 +27,19 @@ pub struct Draft {
     _process: Arc<ProcessFolder>,
 }
 
-/// Zeros of this length are left out of the file: the content of sparse files and of bombs.
-const MIN_HOLE_BYTES: usize = 4096;
-
 impl Write for Draft {
+    /// Leaves zeros out of the file: the content of sparse files and of bombs.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n_wanted = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if bytes.len() >= MIN_HOLE_BYTES && is_zero(bytes) {
-            let end = self.n_bytes().saturating_add(n_wanted);
-            if let Some(zeros) = &mut self.zeros {
-                *zeros = zeros.saturating_add(n_wanted);
-                space::room(&self.file, *zeros)?
+        let n_bytes = match holes::first_run(bytes, self.n_bytes()) {
+            Run::Hole(n_bytes) => self.leave_out(n_bytes)?,
+            Run::Data(n_bytes) => {
+                let data = bytes.get(..n_bytes).unwrap_or(bytes);
+                self.space
+                    .need(&self.file, u64::try_from(n_bytes).unwrap_or(u64::MAX))?
                     .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
+                self.file.write(data)?
             }
-            self.file.set_len(end)?;
-            self.file.seek(SeekFrom::Start(end))?;
-            self.hasher.update(bytes);
-            return Ok(bytes.len());
-        }
-        self.space
-            .need(&self.file, n_wanted)?
-            .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
-        let n_bytes = self.file.write(bytes)?;
+        };
         self.hasher.update(bytes.get(..n_bytes).unwrap_or_default());
         Ok(n_bytes)
     }
@@ -62,6 +54,19 @@ impl Draft {
     #[must_use]
     pub const fn n_bytes(&self) -> u64 {
         self.hasher.n_bytes()
+    }
+
+    fn leave_out(&mut self, n_zeros: usize) -> io::Result<usize> {
+        let n_more = u64::try_from(n_zeros).unwrap_or(u64::MAX);
+        if let Some(zeros) = &mut self.zeros {
+            *zeros = zeros.saturating_add(n_more);
+            space::room(&self.file, *zeros)?
+                .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
+        }
+        let end = self.n_bytes().saturating_add(n_more);
+        self.file.set_len(end)?;
+        self.file.seek(SeekFrom::Start(end))?;
+        Ok(n_zeros)
     }
 }
 

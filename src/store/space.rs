@@ -1,5 +1,5 @@
 //! Free space: looked at before and while something large is written, so that what comes from
-//! outside cannot fill a disk. And zeros, which need no space.
+//! outside cannot fill a disk.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -90,13 +90,6 @@ impl SpaceGuard {
 /// The kernel's.
 pub(super) fn room(at: impl AsFd, n_bytes: u64) -> io::Result<Result<(), NoSpace>> {
     SpaceGuard::default().need(at, n_bytes)
-}
-
-/// Returns whether all bytes are zero. A piece of a file that is can be left out of the file on disk.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    let mut pieces = bytes.chunks(ZEROS.len());
-    pieces.all(|piece| ZEROS.get(..piece.len()) == Some(piece))
 }
 
 const fn share(total: u64) -> u64 {

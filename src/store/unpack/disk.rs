@@ -12,18 +12,15 @@ use rustix::io::Errno;
 
 use crate::archive::{ArchiveEntry, ArchiveError, Piece};
 use crate::pathio::Context as _;
+use crate::pathio::holes::{self, Run};
 use crate::tree::{CAPABILITY_XATTR, ContentHash, Fitting, Meta, Node, TreePath};
 
-use super::super::space::{SpaceGuard, is_zero};
+use super::super::space::SpaceGuard;
 use super::folders::Folders;
 use super::{Place, Result, UnpackError, UnpackOptions};
 
 /// Files up to this size are read whole and written with one call.
 const WHOLE_FILE_BYTES: u64 = 1024 * 1024;
-
-/// Zeros of this length are left out of a file, as a hole: files that were sparse before an archive
-/// was made of them, and bombs.
-const MIN_HOLE_BYTES: u64 = 64 << 10;
 
 /// An empty directory in which files are made.
 pub(in crate::store) struct Disk<'a> {
@@ -213,8 +210,9 @@ impl<'a> Disk<'a> {
         Ok(ContentHash::new(hasher.finalize().into()))
     }
 
-    /// Writes bytes that the archive holds, with the offset and length that are given. Whole pieces
-    /// of zeros are left out, as holes: true if there were any.
+    /// Writes bytes that the archive holds, with the offset and length that are given. Zeros are left
+    /// out, as holes: files that were sparse before an archive was made of them, and bombs. True if
+    /// there were any.
     fn write_run<R: Read>(
         &mut self,
         path: &TreePath,
@@ -234,15 +232,42 @@ impl<'a> Disk<'a> {
             let piece = self.buffer.get_mut(..n_piece).unwrap_or_default();
             entry.read_exact(piece).map_err(ArchiveError::Read)?;
             hasher.update(piece);
-            if n_bytes >= MIN_HOLE_BYTES && is_zero(piece) {
-                has_holes = true;
-            } else {
-                self.need(path, left)?;
-                let piece = self.buffer.get(..n_piece).unwrap_or_default();
-                out.write_all_at(piece, at).context("write", path.as_path())?;
-            }
+            has_holes |= self.write_piece(path, out, (at, left), n_piece)?;
             at += n_bytes;
             left = n_after;
+        }
+        Ok(has_holes)
+    }
+
+    /// Writes the first `n_piece` bytes of the buffer, whose offset and what is left of the file are
+    /// given, without the zeros.
+    fn write_piece(
+        &mut self,
+        path: &TreePath,
+        out: &fs::File,
+        (mut at, left): (u64, u64),
+        n_piece: usize,
+    ) -> Result<bool> {
+        let (mut n_done, mut has_holes, mut has_room) = (0, false, false);
+        while n_done < n_piece {
+            let rest = self.buffer.get(n_done..n_piece).unwrap_or_default();
+            let n_bytes = match holes::first_run(rest, at) {
+                Run::Hole(n_bytes) => {
+                    has_holes = true;
+                    n_bytes
+                }
+                Run::Data(n_bytes) => {
+                    if !has_room {
+                        self.need(path, left)?;
+                        has_room = true;
+                    }
+                    let data = self.buffer.get(n_done..n_done + n_bytes).unwrap_or_default();
+                    out.write_all_at(data, at).context("write", path.as_path())?;
+                    n_bytes
+                }
+            };
+            n_done += n_bytes;
+            at += u64::try_from(n_bytes).unwrap_or(u64::MAX);
         }
         Ok(has_holes)
     }
