@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place that wraps these calls")]
 
 pub mod holes;
+pub mod ids;
 pub mod inside;
 pub mod interrupt;
 pub mod output;

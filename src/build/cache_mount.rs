@@ -10,7 +10,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 
 use crate::diag::{Diagnostic, codes};
 use crate::ir::Sharing;
-use crate::pathio::Context as _;
+use crate::pathio::{Context as _, ids};
 use crate::plan::{Access, CacheKey, RunMount, RunMountKind, RunOperation};
 use crate::store::{CacheMount, CacheRequest, CacheUse, WorkFolder};
 use crate::tree::ContentWriter;
@@ -185,7 +185,9 @@ impl Wanted<'_> {
         };
         let path = work.path().join("fs");
         let Access { mode, uid, gid } = self.access;
-        rustix::fs::chown(&path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        rustix::fs::chown(&path, Some(uid), Some(gid))
+            .map_err(|errno| ids::explained(errno, uid, gid))
             .context("change the owner of", &path)?;
         rustix::fs::chmod(&path, Mode::from_raw_mode(mode)).context("change the mode of", &path)?;
         Ok(work)

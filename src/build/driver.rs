@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use crate::diag::Span;
 use crate::limits::MAX_STAGES_AT_ONCE;
 use crate::oci::DiffId;
 use crate::plan::{self, Base, CacheKey, Forms, Operation, OperationKey, Plan, PlannedStage, Step};
@@ -288,15 +289,17 @@ impl<'a> Run<'a> {
             Found::Claimed(claim) => claim,
         };
         self.event(Event::Executing { step: shown.id });
-        let lowers = self.folders(stack)?;
+        let lowers = self.folders(stack, at.step.span)?;
         let started = Instant::now();
-        let done = run::run(self, shown, at.step.span, operation, &inputs, &lowers)?;
+        let span = at.step.span;
+        let done = run::run(self, shown, span, operation, &inputs, &lowers)
+            .map_err(|error| error.at(span))?;
         claim.note_duration(started);
         let next = stack.with_pending(claim.wanted.definition.as_bytes(), Arc::clone(&done.upper));
         self.made().insert(claim.wanted.definition, next.clone());
         let finish = {
             let (stack, next) = (stack.clone(), next.clone());
-            move || self.finish_run(&stack, &next, &done, &lowers, &claim)
+            move || self.finish_run((&stack, &next), span, &done, &lowers, &claim)
         };
         // Clamped times are set on the files: the next step must not run before.
         if self.options.clamp || self.options.jobs.get() == 1 {
@@ -311,15 +314,15 @@ impl<'a> Run<'a> {
     /// Lists and hashes what a RUN left, and remembers it; the next step is already running.
     fn finish_run(
         &self,
-        below: &Stack,
-        next: &Stack,
+        (below, next): (&Stack, &Stack),
+        span: Span,
         done: &RunDone,
         lowers: &[LowerFolder],
         claim: &Claim,
     ) {
         next.finish_top(|| {
             run::commit(self, done, lowers, &self.layer_options())
-                .map_err(Failure::new)
+                .map_err(|error| Failure::new(error.at(span)))
                 .and_then(|layer| self.remember(claim, below, &layer).map(|()| layer))
                 .inspect(|layer| self.tell_made(claim.wanted.step, layer))
                 .inspect_err(|error| self.fail_late(error))

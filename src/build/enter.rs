@@ -260,7 +260,7 @@ fn entrance(
     let Entered { operation, span, is_visitor } = entered;
     let inputs = Inputs::find(run, operation)?;
     cache_mount::meet(run, operation, &inputs);
-    let lowers = run.folders(stack)?;
+    let lowers = run.folders(stack, *span)?;
     let step = run.unshown(name.clone());
     let root = StepRoot::prepare(run, &step, *span, operation, &inputs, &lowers)?;
     let entrance = Entrance::new(name, operation, root);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::diag::{Diagnostic, Span, codes};
+use crate::diag::{Code, Diagnostic, Span, codes};
 use crate::image::ExportError;
 use crate::oci::{ConfigError, DiffId, ManifestError};
 use crate::pathio::PathError;
+use crate::pathio::ids::UnmappedId;
 use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
 use crate::store::StoreError;
@@ -150,6 +151,18 @@ pub enum BuildError {
         /// Why not.
         reason: String,
     },
+    /// An error that has a place in the Dockerfile, though it is not the Dockerfile's fault.
+    #[error("{}", chain(&**error))]
+    Located {
+        /// The place.
+        span: Span,
+        /// The code that it is reported under.
+        code: Code,
+        /// What to do about it.
+        help: String,
+        /// The error.
+        error: Box<BuildError>,
+    },
     /// Another step failed first.
     #[error("another step failed")]
     Stopped,
@@ -170,7 +183,12 @@ impl BuildError {
             }
             Self::Sandbox { span, source } => {
                 let message = chain(source);
-                vec![Diagnostic::error(codes::RUN_FAILED, *span, message)]
+                match UnmappedId::in_chain(source) {
+                    Some(id) => {
+                        vec![Diagnostic::error(codes::UNMAPPED_ID, *span, message).help(id.help())]
+                    }
+                    None => vec![Diagnostic::error(codes::RUN_FAILED, *span, message)],
+                }
             }
             Self::Image { span: Some(span), source, .. } => {
                 vec![self.without_image(*span, source)]
@@ -184,6 +202,9 @@ impl BuildError {
             }
             Self::BadImage { span: Some(span), .. } => {
                 vec![Diagnostic::error(codes::BASE_UNAVAILABLE, *span, self.to_string())]
+            }
+            Self::Located { span, code, help, .. } => {
+                vec![Diagnostic::error(*code, *span, self.to_string()).help(help.clone())]
             }
             Self::Image { .. }
             | Self::BadImage { .. }
@@ -229,6 +250,22 @@ impl BuildError {
         left.as_deref()
     }
 
+    /// The same, at the instruction at `span` if that asks for something that cannot be made.
+    #[must_use]
+    pub(super) fn at(self, span: Span) -> Self {
+        if let Self::Store(error @ StoreError::ReservedName { .. }) = &self {
+            let help = "choose another name, or remove the file in the same step; what comes from a \
+                        context can be left out with .dockerignore or --exclude";
+            let found = Diagnostic::error(codes::RESERVED_NAME, span, error.to_string());
+            return found.label(span, "makes it").help(help).into();
+        }
+        if !self.diagnostics().is_empty() {
+            return self;
+        }
+        let Some(help) = UnmappedId::in_chain(&self).map(UnmappedId::help) else { return self };
+        Self::Located { span, code: codes::UNMAPPED_ID, help, error: Box::new(self) }
+    }
+
     /// The same, with a way into what the command left.
     pub(super) fn leaving(mut self, entrance: Option<Box<Entrance>>) -> Self {
         if let Self::Run { left, .. } = &mut self {
@@ -253,7 +290,7 @@ impl BuildError {
     #[must_use]
     pub fn is_environment(&self) -> bool {
         match self {
-            Self::Misnamed { error, .. } => error.is_environment(),
+            Self::Misnamed { error, .. } | Self::Located { error, .. } => error.is_environment(),
             Self::Image { source: RegistryError::NotFound { .. }, .. }
             | Self::BadImage { span: Some(_), .. }
             | Self::Locked(_)

@@ -57,7 +57,7 @@ impl Run<'_> {
         let written = sources
             .with_contents(self, |open| store.layer_from_entries(&layer, open, form, &options));
         claim.note_duration(started);
-        self.done(&claim, stack, written.map_err(BuildError::from)?)
+        self.done(&claim, stack, written.map_err(|error| BuildError::from(error).at(span))?)
     }
 
     pub(super) fn workdir_step(
@@ -81,7 +81,8 @@ impl Run<'_> {
         };
         let store = self.services.store;
         let written = store.layer_from_entries(&layer, &none, self.form(at), &self.layer_options());
-        self.done(&claim, stack, written.map_err(BuildError::from)?)
+        let written = written.map_err(|error| BuildError::from(error).at(at.step.span))?;
+        self.done(&claim, stack, written)
     }
 
     fn done(

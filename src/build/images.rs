@@ -73,6 +73,12 @@ impl ImageTable {
         Ok(())
     }
 
+    /// Where the Dockerfile names the image that has this layer.
+    pub(super) fn named_at(&self, diff_id: DiffId) -> Option<Span> {
+        let has = |resolved: &&Resolved| resolved.layers().any(|(layer, _)| layer == diff_id);
+        self.resolved.values().find(has)?.span
+    }
+
     /// Pulls the image that has this layer, or the layer alone from where it is known to be.
     pub(super) fn fetch_layer(&self, shared: &Shared<'_>, diff_id: DiffId) -> Result<()> {
         let has = |resolved: &&Resolved| resolved.layers().any(|(layer, _)| layer == diff_id);

@@ -1,5 +1,6 @@
 //! The layers of a build's stacks: who is told of them, and how they are had as folders and trees.
 
+use crate::diag::Span;
 use crate::plan::{self, CopyFrom, ImageRequest};
 use crate::pool::{self, Scope};
 use crate::store::{LayerDone, LowerFolder};
@@ -38,8 +39,8 @@ impl Run<'_> {
         self.event(Event::Made { step, layer, n_bytes });
     }
 
-    /// The folders to mount, base first; what is not unpacked yet is now.
-    pub(super) fn folders(&self, stack: &Stack) -> Result<Vec<LowerFolder>> {
+    /// The folders to mount, base first; what is not unpacked yet is now. `span` is what needs them.
+    pub(super) fn folders(&self, stack: &Stack, span: Span) -> Result<Vec<LowerFolder>> {
         let options = self.layer_options();
         stack.folders(&|layer, below| {
             self.ensure_layer(layer)?;
@@ -48,7 +49,8 @@ impl Run<'_> {
                 Some(below) => store.unpacked_on(layer.diff_id, &below.diff_ids()?, &options),
                 None => store.unpacked(layer.diff_id, &options),
             };
-            Ok(unpacked.map_err(BuildError::from)?)
+            let span = self.images.named_at(layer.diff_id).unwrap_or(span);
+            Ok(unpacked.map_err(|error| BuildError::from(error).at(span))?)
         })
     }
 

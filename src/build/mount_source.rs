@@ -119,7 +119,7 @@ impl Selected {
         let layer = self.sources.plain_layer(run, &self.operation, span)?;
         let store = run.services.store;
         let work = self.sources.with_contents(run, |open| store.folder_from_entries(&layer, open));
-        Ok(work?)
+        work.map_err(|error| BuildError::from(error).at(span))
     }
 
     /// Mode and owner of a source that is a folder.

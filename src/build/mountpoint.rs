@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::limits::MAX_LINKS_FOLLOWED;
-use crate::pathio::{Context as _, PathError};
+use crate::pathio::{Context as _, PathError, ids};
 use crate::tree::TreePath;
 
 /// Every look-up stays below the rootfs, whatever links the image holds (openat2(2), Linux 5.6).
@@ -174,6 +174,7 @@ fn make_folder(
         .context("create folder", shown)?;
     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
     rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|errno| ids::explained(errno, uid, gid))
         .context("change the owner of", shown)
 }
 

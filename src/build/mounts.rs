@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use crate::diag::{Diagnostic, codes};
-use crate::pathio::{Context as _, PathError};
+use crate::pathio::{Context as _, PathError, ids};
 use crate::plan::{Access, CopyFrom, RunMount, RunMountKind, RunOperation};
 use crate::sandbox::{self, Mount, MountSource, Rootfs};
 use crate::store::{LowerFolder, WorkFolder};
@@ -191,7 +191,8 @@ impl StepMounts {
             CopyFrom::Stage(number) => run.stage(*number).map_err(unshared)?.stack,
             CopyFrom::Image(request) => run.images.get(request).stack(),
         };
-        Ok((run.folders(&stack).map_err(unshared)?, selected.path().clone()))
+        let folders = run.folders(&stack, with.mount.span).map_err(unshared)?;
+        Ok((folders, selected.path().clone()))
     }
 
     fn cache(&mut self, at: usize, with: With<'_>) -> Result<(MountSource, bool, Place)> {
@@ -275,11 +276,13 @@ impl Drop for StepMounts {
 }
 
 /// Owner before mode: changing the owner takes set-id bits away. No name is the folder itself.
-fn set_access(folder: BorrowedFd<'_>, name: &str, access: Access) -> rustix::io::Result<()> {
+fn set_access(folder: BorrowedFd<'_>, name: &str, access: Access) -> std::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
     let name = if name.is_empty() { "." } else { name };
-    rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    rustix::fs::chmodat(folder, name, Mode::from_raw_mode(access.mode), AtFlags::empty())
+    rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|errno| ids::explained(errno, uid, gid))?;
+    let mode = Mode::from_raw_mode(access.mode);
+    Ok(rustix::fs::chmodat(folder, name, mode, AtFlags::empty())?)
 }
 
 fn write_secret(folder: BorrowedFd<'_>, value: &[u8], access: Access) -> std::io::Result<()> {

@@ -6,15 +6,16 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Gid, Pid, Signal, Uid, WaitId, WaitIdOptions, WaitIdStatus};
 
 use crate::pathio;
+use crate::pathio::ids::{self, UnmappedId};
 
 use super::child::{self, EXEC, Report};
 use super::idmap::in_user_namespace;
 use super::ops::{self, SetupOp};
 use super::rootfs::Rootfs;
-use super::spec::{Exit, Kept, Network, Output, RunSpec, SandboxError, View};
+use super::spec::{Exit, Kept, Network, Output, RunSpec, SandboxError, User, View};
 use super::streams::{Connected, Followed, pipe};
 use super::sys::{clone, signal};
 use super::verify::Part;
@@ -199,6 +200,15 @@ fn is_refusal(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && in_user_namespace()
 }
 
+/// The error of a change of ids: the first that the user namespace lacks, if that is why.
+fn become_error(errno: i32, user: &User) -> io::Error {
+    let errno = Errno::from_raw_os_error(errno);
+    let explained = |gid: &u32| ids::explained(errno, Uid::from_raw(user.uid), Gid::from_raw(*gid));
+    let errors = std::iter::once(&user.gid).chain(&user.groups).map(explained);
+    let found = errors.into_iter().find(|error| UnmappedId::in_io(error).is_some());
+    found.unwrap_or_else(|| errno.into())
+}
+
 /// Makes an error of what the child reported.
 fn failure(report: Report, ops: &[SetupOp], spec: &RunSpec) -> SandboxError {
     let source = io::Error::from_raw_os_error(report.errno);
@@ -217,6 +227,10 @@ fn failure(report: Report, ops: &[SetupOp], spec: &RunSpec) -> SandboxError {
                     .to_owned(),
             };
         }
+        let source = match op {
+            Some(SetupOp::Become(user)) => become_error(report.errno, user),
+            _ => source,
+        };
         return SandboxError::setup(op.map_or_else(String::new, ToString::to_string), source);
     }
     let argv0: OsString = spec.argv.first().cloned().unwrap_or_default();

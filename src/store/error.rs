@@ -154,6 +154,12 @@ pub enum StoreError {
         /// Its length.
         size: u64,
     },
+    /// A step made a file whose name means in a layer that another one is removed.
+    #[error("{path} cannot be in an image: names that begin with `.wh.` mark removed files there")]
+    ReservedName {
+        /// The file.
+        path: TreePath,
+    },
     /// The file system has no room for what is to be written.
     #[error(transparent)]
     NoSpace(#[from] NoSpace),

@@ -47,7 +47,7 @@ impl Store {
         let diff_options = DiffOptions { user_xattr: self.user_namespace, skip };
         let mut changed = layer_diff::diff_upper(upper, &lowers, &diff_options)?;
         let listed = changed.iter().map(Cow::Borrowed);
-        check_size(listed, self.archive_bounds().max_bytes)?;
+        check_entries(listed, self.archive_bounds().max_bytes)?;
         clamp(&mut changed, options.clamp_s, upper)?;
         let mut listing = self.listing_draft(changed.len())?;
         let mut hasher = PipelinedHasher::hasher();
@@ -73,7 +73,7 @@ impl Store {
         form: Form,
         options: &LayerOptions,
     ) -> Result<(LayerDone, Option<LowerFolder>)> {
-        check_size(layer.stream(), self.archive_bounds().max_bytes)?;
+        check_entries(layer.stream(), self.archive_bounds().max_bytes)?;
         let planned = PlannedLayer { layer, clamp_s: options.clamp_s };
         let mut listing = self.listing_draft(planned.n_entries())?;
         let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
@@ -189,15 +189,22 @@ fn keep_layer_xattrs(meta: &mut Meta) {
     }
 }
 
-/// Checks that a step or the sources of a COPY do not have more than any layer may unpack to: a sparse file costs it
-/// nothing, but every reader of the layer as much time as its length.
-fn check_size<'a>(entries: impl Iterator<Item = Cow<'a, Entry>>, limit: u64) -> Result<()> {
+/// Checks what a step left, or the sources of a COPY.
+///
+/// They do not have more than any layer may unpack to: a sparse file costs a step nothing, but every
+/// reader of the layer as much time as its length. No name would be read as the removal of another file
+/// (image-spec, layer.md, "Whiteouts").
+fn check_entries<'a>(entries: impl Iterator<Item = Cow<'a, Entry>>, limit: u64) -> Result<()> {
     let size = |entry: &Entry| match &entry.item {
         Item::Node(_, Node::File(file)) => file.size,
         Item::Node(..) | Item::HardLink(_) | Item::Whiteout | Item::Opaque => 0,
     };
     let (mut total, mut largest) = (0_u64, (TreePath::root(), 0));
     for entry in entries {
+        let name = entry.path.name().unwrap_or_default();
+        if name.starts_with(archive::WHITEOUT_PREFIX) {
+            return Err(StoreError::ReservedName { path: entry.path.clone() });
+        }
         let size = size(&entry);
         total = total.saturating_add(size);
         if size > largest.1 {

@@ -37,7 +37,7 @@ fn guarded_build(env: &Env, dockerfile: &str, args: &[&str]) -> Done {
 }
 
 /// Bytes that everything below `path` takes on disk.
-fn disk_bytes(path: &Path) -> u64 {
+pub(crate) fn disk_bytes(path: &Path) -> u64 {
     let files = walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok);
     files.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.blocks() * 512).sum()
 }
@@ -81,7 +81,7 @@ fn sparse_tar(name: &str, size: u64, begin: &[u8]) -> Vec<u8> {
 }
 
 /// Writes an OCI layout whose image has this one layer; gives its path as a context.
-fn layout(env: &Env, name: &str, layer: &[u8]) -> String {
+pub(crate) fn layout(env: &Env, name: &str, layer: &[u8]) -> String {
     format!("base=oci-layout://{}", env.write_layout(name, &[layer]))
 }
 

@@ -17,6 +17,7 @@ mod checkout;
 mod ci_files;
 mod cli;
 mod container;
+mod contents;
 mod context;
 mod corpus;
 mod damage;

@@ -11,8 +11,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::archive::{ArchiveEntry, ArchiveError, Piece};
-use crate::pathio::Context as _;
 use crate::pathio::holes::{self, Run};
+use crate::pathio::{Context as _, ids};
 use crate::tree::{CAPABILITY_XATTR, ContentHash, Fitting, Meta, Node, TreePath};
 
 use super::super::space::SpaceGuard;
@@ -275,7 +275,9 @@ impl<'a> Disk<'a> {
     /// Owner before mode: chown takes set-id bits and capabilities away.
     pub(super) fn finish_file(&self, path: &TreePath, file: impl AsFd, meta: &Meta) -> Result<()> {
         if let Some((uid, gid)) = self.owner(meta) {
-            rustix::fs::fchown(&file, Some(uid), Some(gid)).context("chown", path.as_path())?;
+            rustix::fs::fchown(&file, Some(uid), Some(gid))
+                .map_err(|errno| ids::explained(errno, uid, gid))
+                .context("chown", path.as_path())?;
         }
         rustix::fs::fchmod(&file, Mode::from_raw_mode(meta.mode))
             .context("chmod", path.as_path())?;
@@ -309,6 +311,7 @@ impl<'a> Disk<'a> {
         let (folder, name) = self.folders.parent(path)?;
         if let Some((uid, gid)) = owner {
             rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|errno| ids::explained(errno, uid, gid))
                 .context("chown", path.as_path())?;
         }
         rustix::fs::utimensat(folder, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)
