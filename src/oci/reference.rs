@@ -109,13 +109,13 @@ impl FromStr for Reference {
         let error = |why| ReferenceError { text: text.chars().take(300).collect(), why };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
-                let digest = digest.parse();
-                (
-                    rest,
-                    Some(digest.map_err(|_bad: super::DigestError| {
-                        error("after `@` there must be sha256:<64 hex digits>")
-                    })?),
-                )
+                let parsed = digest.parse();
+                let bad = |_bad: super::DigestError| {
+                    let is_other = is_other_digest(digest);
+                    let wrong = "after `@` there must be sha256:<64 hex digits>";
+                    error(if is_other { "only sha256 digests are supported" } else { wrong })
+                };
+                (rest, Some(parsed.map_err(bad)?))
             }
             None => (text, None),
         };
@@ -123,6 +123,9 @@ impl FromStr for Reference {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
             _ => (rest, None),
         };
+        if is_id(text) {
+            return Err(error("64 hexadecimal digits are an image's id"));
+        }
         if name.is_empty() {
             return Err(error("the name is empty"));
         }
@@ -146,6 +149,25 @@ impl FromStr for Reference {
         let tag = if digest.is_none() { tag.or_else(|| Some("latest".to_owned())) } else { tag };
         Ok(Self { registry: registry.to_owned(), repository, tag, digest })
     }
+}
+
+/// Returns whether the text looks like an id (distribution `reference.ParseNormalizedNamed`).
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Returns whether the text is a digest of another algorithm (distribution `reference`,
+/// `digestPat`).
+fn is_other_digest(text: &str) -> bool {
+    let Some((algorithm, hex)) = text.split_once(':') else { return false };
+    let is_word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic())
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    algorithm != "sha256"
+        && algorithm.split(['-', '_', '+', '.']).all(is_word)
+        && hex.len() >= 32
+        && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The part before the first slash is a host if it looks like one.
@@ -220,6 +242,8 @@ mod tests {
             ("localhost/x:y", "localhost/x:y".to_owned()),
             ("[::1]:5000/x", "[::1]:5000/x:latest".to_owned()),
             ("ghcr.io/a_b/c--d.e:V1", "ghcr.io/a_b/c--d.e:V1".to_owned()),
+            (&"0f".repeat(31), format!("docker.io/library/{}:latest", "0f".repeat(31))),
+            (&format!("{}:1", "0f".repeat(32)), format!("docker.io/library/{}:1", "0f".repeat(32))),
             (&format!("x@{digest}"), format!("docker.io/library/x@{digest}")),
             (&format!("x:t@{digest}"), format!("docker.io/library/x:t@{digest}")),
         ] {
@@ -235,6 +259,9 @@ mod tests {
             ("Busybox", "a repository name must be lower case"),
             ("a//b", "its form is [host[:port]/]path[:tag][@digest], the path in lower case"),
             ("a b", "its form is [host[:port]/]path[:tag][@digest], the path in lower case"),
+            (&"0f".repeat(32), "64 hexadecimal digits are an image's id"),
+            (&format!("x@sha512:{}", "0f".repeat(64)), "only sha256 digests are supported"),
+            ("x@sha512:12", "after `@` there must be sha256:<64 hex digits>"),
             ("x@sha256:12", "after `@` there must be sha256:<64 hex digits>"),
         ] {
             let want = ReferenceError { text: text.to_owned(), why };

@@ -194,7 +194,7 @@ impl<'a> Generator<'a> {
                 self.open.push((name.to_owned(), dash));
             }
             "LINES_UNTIL(heredoc_name)" => self.bodies(),
-            "QUOTES" | "NO_NAME" | "NO_BOM" | "NOT_BLANK" | "NO_ARRAY" | "NO_DOMAIN" => {}
+            "QUOTES" | "NO_NAME" | "NO_BOM" | "NOT_BLANK" | "NO_ARRAY" | "NO_DOMAIN" | "NO_ID" => {}
             _ => match argument(name) {
                 Some(("ANY_CASE", word)) => {
                     let word = self.any_case(word);

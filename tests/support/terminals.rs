@@ -41,6 +41,7 @@ impl Scene {
             "HEX_64" => {
                 Some(some(rest, |c| matches!(c, '0'..='9' | 'a'..='f'))?).filter(|n| *n == 64)
             }
+            "NO_ID" => looks(!is_id(rest)),
             "NO_DOMAIN" => looks(!begins_with_domain(rest)),
             "BOM" => one(rest, |c| c == '\u{feff}'),
             "NO_BOM" => looks(!rest.starts_with('\u{feff}')),
@@ -150,6 +151,11 @@ fn number(rest: &str) -> Option<usize> {
     };
     let fraction = digits(fraction);
     (whole + fraction > 0).then_some(whole + 1 + fraction)
+}
+
+/// Whether the whole text is the id of an image.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Whether the first of several components of an image's name must be a host.
