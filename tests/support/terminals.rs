@@ -73,7 +73,10 @@ impl Scene {
                 let first = &rest[..self.quoted_word(rest)];
                 word(rest).filter(|_| !first.contains('='))
             }
-            "arg_item" => Some(self.quoted_word(rest)).filter(|n| *n > 0 && !rest.starts_with('=')),
+            "arg_item" => Some(self.quoted_word(rest)).filter(|n| {
+                let name = rest[..*n].split('=').next().unwrap_or_default();
+                !name.is_empty() && !name.contains('$')
+            }),
             "pair" => Some(self.quoted_word(rest))
                 .filter(|n| rest[..*n].contains('=') && !rest.starts_with('=')),
             "NO_ARRAY" => serde_json::from_str::<Vec<IgnoredAny>>(rest).is_err().then_some(0),

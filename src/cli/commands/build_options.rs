@@ -98,10 +98,8 @@ fn unused(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<String> {
     let declared = lint::declared_arguments(dockerfile);
     let names =
         args.build_arg.iter().map(|arg| arg.split_once('=').map_or(&**arg, |(name, _)| name));
-    let known = |name: &str| {
-        declared.iter().any(|known| known == name || known.contains('$'))
-            || plan::is_predefined(name)
-    };
+    let known =
+        |name: &str| declared.iter().any(|known| known == name) || plan::is_predefined(name);
     let of = |name: &str| {
         let near = nearest(name, declared.iter().map(String::as_str));
         let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));

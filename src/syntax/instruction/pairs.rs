@@ -30,7 +30,7 @@ pub(super) fn arg<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> 
             Some((name, default)) => (name, Some(context.word(default))),
             None => (word, None),
         };
-        good &= named(context, name, word);
+        good &= named(context, name, word) && is_literal(context, name);
         args.push(Arg { name: context.word(name), default });
     }
     good.then_some(Kind::Arg(args))
@@ -104,6 +104,22 @@ fn named(context: &mut Context<'_>, name: &str, word: &str) -> bool {
         context.error(codes::BAD_ARGUMENT, word, message, label);
     }
     !name.is_empty()
+}
+
+/// Reports a variable in the name of an ARG. BuildKit does not replace it there and so declares an
+/// argument that nothing can use (`dockerfile2llb.dispatch` expands only the value).
+fn is_literal(context: &mut Context<'_>, name: &str) -> bool {
+    let is_literal = !name.contains('$');
+    if !is_literal {
+        let span = context.span(name);
+        let message = format!("variables are not replaced in the name of an ARG: `{name}`");
+        context.diagnostics.push(
+            Diagnostic::error(codes::BAD_ARGUMENT, span, message)
+                .label(span, "expected a plain name")
+                .help("write the name itself; a default may hold variables, as in `ARG name=${x}`"),
+        );
+    }
+    is_literal
 }
 
 fn no_equals(context: &mut Context<'_>, word: &str) {
