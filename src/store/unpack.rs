@@ -167,8 +167,9 @@ impl<P: Place> Unpacker<'_, P> {
             return Err(bad_name(&entry.path));
         }
         let Some(named) = clean_name(&entry.path)? else {
-            let is_root = entry.kind == EntryKind::Directory;
-            return if is_root { Ok(()) } else { Err(bad_name(&entry.path)) };
+            // The root itself, or an entry without a name and content: tar(1) and docker pass over it.
+            let is_nothing = entry.kind == EntryKind::Directory || entry.size == 0;
+            return if is_nothing { Ok(()) } else { Err(bad_name(&entry.path)) };
         };
         let path = self.known.resolve_parents(&named)?;
         if is_layer

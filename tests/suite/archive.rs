@@ -288,6 +288,19 @@ fn archives_that_make_no_sense_are_refused_by_name() {
 }
 
 #[test]
+fn entries_without_a_name_and_content_are_passed_over() {
+    let into = tempfile::tempdir().unwrap();
+    let entries = [("", b'0', ""), ("./", b'5', ""), ("f", b'0', "x"), ("/", b'0', "")];
+    let unpacked = unpack_to(into.path(), &raw_tar(&entries), &OPTIONS).unwrap();
+    let names: Vec<String> =
+        unpacked.listing.entries().iter().map(|entry| entry.path.to_string()).collect();
+    assert_eq!(names, ["/f"]);
+    let into = tempfile::tempdir().unwrap();
+    let error = unpack_to(into.path(), &raw_tar(&[("", b'0', "x")]), &OPTIONS).unwrap_err();
+    assert_eq!(error, "the archive has an entry named ``, which no file can be called");
+}
+
+#[test]
 fn bounds_of_the_caller_hold() {
     let into = tempfile::tempdir().unwrap();
     let tar = raw_tar(&[("a", b'0', "123"), ("b", b'0', "456")]);
