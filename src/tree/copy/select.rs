@@ -77,7 +77,7 @@ pub(super) fn all<'a>(
     for (index, input) in request.sources.iter().enumerate() {
         let picker = Picker { source, exclude: &exclude, index };
         let items = match input {
-            CopyInput::Path(text) if request.parents => vec![picker.with_parents(text)?],
+            CopyInput::Path(text) if request.parents => picker.with_parents(text)?,
             CopyInput::Path(text) => picker.path(text)?,
             CopyInput::File { name, meta, file } => {
                 let leaf = Leaf::new(meta.clone(), crate::tree::Node::File(file.clone()));
@@ -108,6 +108,9 @@ fn patterns<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Patterns, Co
     }
     Ok(patterns)
 }
+
+/// Paths below a directory that a pattern matches, with the last name of each.
+type Matches<'a> = Vec<(TreePath, &'a [u8])>;
 
 /// Finds what one source means.
 struct Picker<'a, 'b> {
@@ -205,38 +208,43 @@ impl<'a> Picker<'a, '_> {
 
     /// All that a pattern matches, in order; nothing is fine.
     fn pattern(&self, text: &'a str) -> Result<Vec<Selected<'a>>, CopyError> {
+        let (folder, found) = self.matching(text)?;
+        let mut items = Vec::with_capacity(found.len());
+        for (path, name) in found {
+            if self.excluded(&path) {
+                continue;
+            }
+            let at = self.resolve_found(&folder.join_path(&path))?;
+            items.push(self.at(&at, name));
+        }
+        Ok(items)
+    }
+
+    /// Returns the directory of a pattern's plain part, and what the pattern matches below it with
+    /// the last name of each, links not followed.
+    fn matching(&self, text: &str) -> Result<(TreePath, Matches<'a>), CopyError> {
         let names: Vec<&str> = clean_names(text);
         let n_plain = names.iter().take_while(|name| !glob::has_wildcard(name)).count();
         let (plain, wild) = names.split_at_checked(n_plain).unwrap_or_default();
         let globs: Vec<Glob> =
             wild.iter().map(|name| compile(name, text)).collect::<Result<_, _>>()?;
         let folder = match self.follow(&TreePath::clean(plain.join("/").as_bytes()), text) {
-            Err(CopyError::NotFound { .. }) => return Ok(Vec::new()),
+            Err(CopyError::NotFound { .. }) => return Ok((TreePath::root(), Vec::new())),
             folder => folder?,
         };
         let mut found = Vec::new();
         if let Some(dir) = self.source.dir(&folder) {
             match_names(dir, &TreePath::root(), &globs, &mut found);
         }
-        let mut items = Vec::with_capacity(found.len());
-        for (path, name) in found {
-            if self.excluded(&path) {
-                continue;
-            }
-            let whole = folder.join_path(&path);
-            let written = String::from_utf8_lossy(whole.as_bytes()).into_owned();
-            let at = self.resolve_found(&whole, &written)?;
-            items.push(self.at(&at, name));
-        }
-        Ok(items)
+        Ok((folder, found))
     }
 
-    fn resolve_found(&self, whole: &TreePath, written: &str) -> Result<TreePath, CopyError> {
-        let at = self.follow(whole, written)?;
+    fn resolve_found(&self, whole: &TreePath) -> Result<TreePath, CopyError> {
+        let path = String::from_utf8_lossy(whole.as_bytes()).into_owned();
+        let at = self.follow(whole, &path)?;
         if at.is_root() || self.source.get(&at).is_some() {
             return Ok(at);
         }
-        let path = written.to_owned();
         Err(CopyError::DanglingLink { source_index: self.index, path, target: at })
     }
 
@@ -247,21 +255,31 @@ impl<'a> Picker<'a, '_> {
         self.exclude.matches_from_root(path) || self.exclude.matches_from_root(&name)
     }
 
-    /// `--parents`: the folder before `/./`, or the root, with what the rest selects.
-    fn with_parents(&self, text: &'a str) -> Result<Selected<'a>, CopyError> {
+    /// `--parents`: the directories before `/./`, or the root, each with what the rest selects.
+    fn with_parents(&self, text: &'a str) -> Result<Vec<Selected<'a>>, CopyError> {
         let (base, pattern) = text.split_once("/./").unwrap_or(("/", text));
+        if glob::has_wildcard(base) {
+            let (folder, found) = self.matching(base)?;
+            let whole = found.iter().map(|(path, _name)| folder.join_path(path));
+            let selected = |whole: TreePath| self.below(&self.resolve_found(&whole)?, pattern);
+            return whole.map(selected).collect();
+        }
         let base = self.resolve(base, text)?;
+        let selected = self.below(&base, pattern)?;
+        if !glob::has_wildcard(pattern) && selected.entries().next().is_none() {
+            self.require(&base, &clean_names(pattern).join("/"), text)?;
+        }
+        Ok(vec![selected])
+    }
+
+    /// Returns what a pattern of `--parents` selects below the directory `base`.
+    fn below(&self, base: &TreePath, pattern: &str) -> Result<Selected<'a>, CopyError> {
         let names = clean_names(pattern);
-        let selected = match self.source.dir(&base) {
+        let selected = match self.source.dir(base) {
             Some(dir) if names.is_empty() => self.contents(dir, None),
             Some(dir) => {
-                let clean = names.join("/");
-                let dir = self.with_links_followed(&base, dir, &names, text)?;
-                let selected = self.contents_of(dir, Some(patterns([clean.as_str()])?));
-                if !glob::has_wildcard(pattern) && selected.entries().next().is_none() {
-                    self.require(&base, &clean, text)?;
-                }
-                selected
+                let dir = self.with_links_followed(base, dir, &names, pattern)?;
+                self.contents_of(dir, Some(patterns([names.join("/").as_str()])?))
             }
             None => selected(b"", What::Contents(None)),
         };
@@ -332,12 +350,7 @@ fn clean_names(text: &str) -> Vec<&str> {
 }
 
 /// Collects paths below `dir` that match, name by name. Links are not followed on the way.
-fn match_names<'a>(
-    dir: &'a Dir,
-    at: &TreePath,
-    globs: &[Glob],
-    found: &mut Vec<(TreePath, &'a [u8])>,
-) {
+fn match_names<'a>(dir: &'a Dir, at: &TreePath, globs: &[Glob], found: &mut Matches<'a>) {
     let Some((glob, rest)) = globs.split_first() else { return };
     for (name, child) in dir.children.iter().filter(|(name, _)| glob.matches(name)) {
         let path = at.join(name);
