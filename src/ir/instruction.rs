@@ -61,6 +61,19 @@ pub struct Dockerfile {
     pub stages: Vec<Stage>,
 }
 
+impl Dockerfile {
+    /// Returns the value of `TARGETSTAGE`: `target` as given, else the name of the last stage, else
+    /// `default` (BuildKit, `dockerfile2llb.toDispatchState`).
+    #[must_use]
+    pub fn target_stage(&self, target: Option<&str>) -> String {
+        let last = self.stages.last().and_then(|stage| stage.from.name.as_ref());
+        let named = target.map(str::to_owned);
+        named
+            .or_else(|| last.map(|(_, name)| name.value.to_ascii_lowercase()))
+            .unwrap_or_else(|| "default".to_owned())
+    }
+}
+
 /// A FROM and all that follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {

@@ -26,7 +26,7 @@ impl Globals {
         options: &LintOptions<'_>,
         build_args: &BTreeMap<String, String>,
     ) -> Self {
-        let mut values = platform_args(options);
+        let mut values = platform_args(file, options);
         for (name, value) in &mut values {
             if let Some(given) = build_args.get(name) {
                 value.clone_from(given);
@@ -80,7 +80,7 @@ pub(super) fn escape(file: &ir::Dockerfile) -> Escape {
     file.directives.escape.map_or_else(Escape::default, |escape| escape.value)
 }
 
-fn platform_args(options: &LintOptions<'_>) -> BTreeMap<String, String> {
+fn platform_args(file: &ir::Dockerfile, options: &LintOptions<'_>) -> BTreeMap<String, String> {
     let (target, build) = (options.platform, options.build_platform);
     let variant = |platform: &crate::oci::Platform| platform.variant.clone().unwrap_or_default();
     [
@@ -89,7 +89,7 @@ fn platform_args(options: &LintOptions<'_>) -> BTreeMap<String, String> {
         ("TARGETARCH", target.architecture.clone()),
         ("TARGETVARIANT", variant(target)),
         ("TARGETOSVERSION", String::new()),
-        ("TARGETSTAGE", options.target.unwrap_or("default").to_owned()),
+        ("TARGETSTAGE", file.target_stage(options.target)),
         ("BUILDPLATFORM", build.to_string()),
         ("BUILDOS", build.os.clone()),
         ("BUILDARCH", build.architecture.clone()),

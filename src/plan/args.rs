@@ -44,7 +44,7 @@ impl Globals {
         escape: Escape,
         errors: &mut Vec<Diagnostic>,
     ) -> Self {
-        let mut globals = Self { values: platform_args(request, platform) };
+        let mut globals = Self { values: platform_args(file, request, platform) };
         for (name, value) in &mut globals.values {
             if let Some(given) = request.build_args.get(name) {
                 value.clone_from(given);
@@ -90,10 +90,13 @@ impl Globals {
     }
 }
 
-fn platform_args(request: &Request, target: &Platform) -> BTreeMap<String, String> {
+fn platform_args(
+    file: &ir::Dockerfile,
+    request: &Request,
+    target: &Platform,
+) -> BTreeMap<String, String> {
     let build = &request.build_platform;
     let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
-    let stage = request.target.clone().unwrap_or_else(|| "default".to_owned());
     [
         ("TARGETPLATFORM", target.to_string()),
         ("TARGETOS", target.os.clone()),
@@ -105,7 +108,7 @@ fn platform_args(request: &Request, target: &Platform) -> BTreeMap<String, Strin
         ("BUILDARCH", build.architecture.clone()),
         ("BUILDVARIANT", variant(build)),
         ("BUILDOSVERSION", String::new()),
-        ("TARGETSTAGE", stage),
+        ("TARGETSTAGE", file.target_stage(request.target.as_deref())),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

@@ -23,6 +23,28 @@ fn stages_that_the_target_does_not_need_never_run() {
 }
 
 #[test]
+fn targetstage_is_the_target_or_the_last_stage() {
+    let env = Env::new();
+    for (last, target, want) in [
+        ("FROM work AS Last", None, "last"),
+        ("FROM work", None, "default"),
+        ("FROM work AS last", Some("work"), "work"),
+        ("FROM work AS last", Some("0"), "0"),
+    ] {
+        let file = format!("FROM scratch AS work\nARG TARGETSTAGE\nLABEL a=$TARGETSTAGE\n{last}\n");
+        let target: Vec<&str> = target.into_iter().flat_map(|name| ["--target", name]).collect();
+        env.build(&file, &[&["-t", "x:1"], target.as_slice()].concat()).ok();
+        let shown = env.rbuild(&["inspect", "--json", "x:1"]).ok().stdout;
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["Config"]["config"]["Labels"]["a"], want, "{last} {target:?}");
+        // The outline knows the same.
+        let file = format!("FROM scratch AS work\nARG TARGETSTAGE A=$TARGETSTAGE\n{last}\n");
+        let outline = env.build(&file, &[&["--call=outline"], target.as_slice()].concat()).ok();
+        assert!(outline.stdout.contains(&format!("A           {want}")), "{}", outline.stdout);
+    }
+}
+
+#[test]
 fn independent_stages_run_at_once() {
     let env = Env::new();
     env.base();
