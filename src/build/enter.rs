@@ -85,7 +85,7 @@ fn enter_image(
             }
         };
         for (request, _span) in needs {
-            let here = known.map(|top| from_store(&shared, name, &request.platform, top));
+            let here = known.map(|top| from_store(services.store, name, &request.platform, top));
             let resolved = match here.transpose()?.flatten() {
                 Some(resolved) => resolved,
                 None => resolve::image(&shared, &request, None)?,

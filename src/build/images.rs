@@ -112,7 +112,7 @@ pub(super) fn base_config(config: &ImageConfig) -> BaseImage {
     BaseImage { config: config.clone(), triggers: Vec::new() }
 }
 
-fn base_image(config: &ImageConfig, span: Span) -> Result<BaseImage> {
+pub(super) fn base_image(config: &ImageConfig, span: Span) -> Result<BaseImage> {
     let mut triggers = Vec::new();
     for text in &config.config.on_build {
         let (trigger, diagnostics) = syntax::parse_trigger(text);
@@ -128,12 +128,11 @@ fn base_image(config: &ImageConfig, span: Span) -> Result<BaseImage> {
 
 /// The image with this manifest, or of this index, if all its documents are here.
 pub(super) fn from_store(
-    shared: &Steps<'_>,
+    store: &Store,
     name: &Reference,
     platform: &Platform,
     digest: Digest,
 ) -> Result<Option<Resolved>> {
-    let store = shared.services.store;
     if !store.has_blob(digest) {
         return Ok(None);
     }
@@ -145,7 +144,7 @@ pub(super) fn from_store(
             return match index.select(platform) {
                 // An index in an index would be a loop without end, if it were its own.
                 Some(entry) if entry.media_type.is_manifest() => {
-                    from_store(shared, name, platform, entry.digest)
+                    from_store(store, name, platform, entry.digest)
                 }
                 _ => Ok(None),
             };

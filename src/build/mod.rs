@@ -82,6 +82,7 @@ pub use options::{BuildOptions, ContextSource, Services};
 pub use planning::lock;
 pub use push::{push, push_exact};
 pub use remote_cache::{CacheFrom, CachePlace, CacheTo};
+pub use resolve::known_base;
 pub use run::LAST_LINES;
 pub use ssh_key::{KeyError, SshKey};
 pub use step_root::resource;

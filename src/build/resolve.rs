@@ -2,11 +2,12 @@
 //! registry answers.
 
 use crate::diag::{Span, nearest};
-use crate::oci::{Digest, Reference};
-use crate::plan::{ImageRequest, LockInput, LockedValue};
+use crate::oci::{Digest, Platform, Reference};
+use crate::plan::{BaseImage, ImagePlace, ImageRequest, LockInput, LockedValue};
 use crate::registry::RegistryError;
+use crate::store::Store;
 
-use super::images::{Resolved, checked, from_registry, from_store};
+use super::images::{Resolved, base_image, checked, from_registry, from_store};
 use super::shared::Shared;
 use super::{BuildError, Event, Outcome, layout};
 
@@ -88,7 +89,7 @@ impl Asked<'_> {
                 ));
             }
         }
-        if let Some(known) = from_store(self.shared, name, platform, want)? {
+        if let Some(known) = from_store(self.shared.services.store, name, platform, want)? {
             return Ok(known);
         }
         match self.in_registry(Some(want)) {
@@ -103,15 +104,7 @@ impl Asked<'_> {
 
     /// What a tag of the store, or what a registry said earlier, names.
     fn in_store(&self) -> Result<Option<Resolved>> {
-        let store = self.shared.services.store;
-        let (name, platform) = (&self.request.name, &self.request.platform);
-        let known = match store.tag(name)? {
-            Some(tagged) => Some(tagged),
-            None => store.resolved(name, platform)?,
-        };
-        let Some(manifest) = known else { return Ok(None) };
-        let found = from_store(self.shared, name, platform, manifest)?;
-        Ok(found.filter(|resolved| resolved.config.platform() == *platform))
+        in_store(self.shared.services.store, &self.request.name, &self.request.platform)
     }
 
     fn in_registry(&self, at: Option<Digest>) -> Result<Resolved> {
@@ -139,6 +132,16 @@ impl Asked<'_> {
 
     fn near(&self) -> Option<String> {
         let name = &self.request.name.familiar();
+        let (store, platform) = (self.shared.services.store, &self.request.platform);
+        // The error that this is for is the registry's.
+        let here = tagged(store, &self.request.name, platform).ok().flatten();
+        let have = here.map(|found| found.config.platform());
+        if let Some(have) = have.filter(|have| have != platform) {
+            return Some(format!(
+                "the store has {name} for {have} only: build with --platform {have}, or write \
+                 `FROM --platform={have}` to start from it anyway"
+            ));
+        }
         let stages = &self.shared.options.dockerfile.stages;
         let stages = stages.iter().filter_map(|stage| stage.from.name.as_ref());
         let word = name.strip_suffix(":latest").unwrap_or(name);
@@ -157,4 +160,38 @@ impl Asked<'_> {
     fn warn(&self, text: String) {
         self.shared.event(Event::Warning { text });
     }
+}
+
+/// Returns the image that a tag of the store names for this platform, or that a registry named
+/// earlier.
+fn in_store(store: &Store, name: &Reference, platform: &Platform) -> Result<Option<Resolved>> {
+    if let Some(found) = tagged(store, name, platform)?
+        && found.config.platform() == *platform
+    {
+        return Ok(Some(found));
+    }
+    // Whatever platform that is for: a registry said that there is no other.
+    let known = store.resolved(name, platform)?;
+    let known = known.map(|manifest| from_store(store, name, platform, manifest));
+    Ok(known.transpose()?.flatten())
+}
+
+/// Returns the image that a tag of the store names. A digest is never looked up as a tag: it names
+/// the image that has it and no other.
+fn tagged(store: &Store, name: &Reference, platform: &Platform) -> Result<Option<Resolved>> {
+    let top = match name.digest() {
+        Some(digest) => Some(digest),
+        None => store.tag(name)?,
+    };
+    Ok(top.map(|top| from_store(store, name, platform, top)).transpose()?.flatten())
+}
+
+/// Returns what planning has to know of an image, if the store knows it. Asks no registry.
+pub fn known_base(store: &Store, request: &ImageRequest, span: Span) -> Option<BaseImage> {
+    if request.place != ImagePlace::Registry {
+        return None;
+    }
+    // What cannot be read counts as unknown: nothing is built from it.
+    let found = in_store(store, &request.name, &request.platform).ok()??;
+    base_image(&found.config, span).ok()
 }

@@ -146,6 +146,14 @@ impl Outputs {
     }
 
     fn check_names(&self, typed: &[String]) -> Result<(), String> {
+        let mut given = self.tags.iter().chain(self.all.iter().flat_map(|one| &one.names));
+        if let Some(name) = given.find(|name| name.digest().is_some()) {
+            return Err(format!(
+                "{} has a digest, which no image can be given by its name: leave out `@` and what \
+                 follows it",
+                name.familiar()
+            ));
+        }
         for output in self.all.iter().filter(|one| one.kind == Kind::Registry) {
             if self.names_of(output).is_empty() {
                 return Err("pushing needs a name: add -t REGISTRY/NAME:TAG".to_owned());
@@ -286,6 +294,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_said() {
+        let pinned = format!("a:1@sha256:{:064}", 0);
+        let with_digest = format!(
+            "{pinned} has a digest, which no image can be given by its name: leave out `@` and what \
+             follows it"
+        );
+        for line in [format!("-t {pinned}"), format!("-o type=registry,name={pinned}")] {
+            assert_eq!(read_line(&line).unwrap_err(), with_digest, "{line}");
+        }
         for (line, want) in [
             ("--push", "pushing needs a name: add -t REGISTRY/NAME:TAG"),
             (

@@ -157,7 +157,9 @@ pub fn load(store: &Store, source: LoadSource, options: &LoadOptions) -> Result<
     for image in &images {
         Loaded::load(store, image.top).map_err(|error| contents.bad_image(error))?;
     }
-    for image in &images {
+    for image in &mut images {
+        // A digest that an archive claims for another image names nothing.
+        image.names.retain(|name| name.digest().is_none_or(|digest| digest == image.top));
         image.names.iter().try_for_each(|name| store.set_tag(name, image.top))?;
     }
     Ok(images)

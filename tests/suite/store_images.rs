@@ -1,5 +1,9 @@
 //! Images of the store by their names: tag, rmi, history.
+#![expect(clippy::disallowed_methods, reason = "tests say what they mean with them")]
 
+use std::fs;
+
+use rbuild::store::{OpenOptions, Store};
 use serde_json::Value;
 
 use crate::support::env::Env;
@@ -46,6 +50,32 @@ fn priv_an_image_gets_and_loses_names() {
     env.rbuild(&["tag", &id, "app:5"]).fails(3, &["there is no image sha256:"]);
     let pinned = format!("app@{id}");
     env.rbuild(&["tag", "base:1", &pinned]).fails(2, &["has a digest"]);
+}
+
+#[test]
+fn priv_a_digest_names_only_the_image_that_has_it() {
+    let (env, _) = with_app();
+    let other = format!("app@sha256:{}", "f".repeat(64));
+    let named = format!("type=image,name={other}");
+    for args in [["-t", &other], ["-o", &named]] {
+        let why = "has a digest, which no image can be given by its name";
+        env.build("FROM base:1\n", &args).fails(2, &[why]);
+    }
+    // Neither an archive nor a store of another version may say otherwise.
+    env.build("FROM base:1\nENV B=1\n", &["-o", "type=oci,tar=false,dest=layout,name=app:2"]).ok();
+    let index = env.path("layout/index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    fs::write(&index, text.replace("docker.io/library/app:2", &other)).unwrap();
+    env.rbuild(&["load", "-i", "layout"]).ok();
+    assert_eq!(names(&env), ["app:1", "base:1"]);
+    let options = OpenOptions { user_namespace: false, now_s: 0 };
+    let store = Store::open(&env.path("store"), &options).unwrap();
+    let app = store.tag(&"app:1".parse().unwrap()).unwrap().unwrap();
+    store.set_tag(&other.parse().unwrap(), app).unwrap();
+    drop(store);
+    let from = |name: &str| env.build(&format!("FROM {name}\nENV C=1\n"), &["--offline"]);
+    from(&other).fails(3, &["cannot get the image", "--offline"]);
+    from(&format!("app@{app}")).ok();
 }
 
 #[test]
