@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::diag::{Diagnostic, Span, codes};
 use crate::limits::MAX_ACCOUNTS_BYTES;
 use crate::pathio::{PathError, interrupt};
-use crate::plan::{CopyFrom, CopyOperation, CopyPart};
+use crate::plan::{self, CopyFrom, CopyOperation, CopyPart};
 use crate::store::OpenContent;
 use crate::tree::{
     self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyInput, CopyRequest, File,
@@ -38,8 +38,8 @@ pub(super) struct Sources {
 
 /// Looks up the sources and checks the flags; what is in the context is hashed here.
 pub(super) fn sources(run: &Run<'_>, operation: &CopyOperation, span: Span) -> Result<Sources> {
-    let chmod =
-        operation.chmod.as_ref().map(|(text, span)| parse_chmod(text, *span)).transpose()?;
+    let chmod = operation.chmod.as_ref().map(|(text, span)| plan::parse_chmod(text, *span));
+    let chmod = chmod.transpose().map_err(|error| BuildError::from(*error))?;
     let paths: Vec<&str> = operation.parts.iter().filter_map(path_of).collect();
     let tree = match &operation.from {
         CopyFrom::Named(name) => {
@@ -61,14 +61,6 @@ pub(super) fn sources(run: &Run<'_>, operation: &CopyOperation, span: Span) -> R
         }
     }
     Ok(Sources { tree, chmod, archives: Vec::new(), remotes, told_apart: Vec::new() })
-}
-
-fn parse_chmod(text: &str, span: Span) -> Result<Chmod> {
-    tree::parse_chmod(text).map_err(|error| {
-        let message = format!("invalid chmod parameter: '{text}': {error}");
-        let help = "write octal digits up to 7777, or clauses such as u=rwX,go=rX";
-        Diagnostic::error(codes::BAD_MODE, span, message).help(help).into()
-    })
 }
 
 fn path_of(part: &CopyPart) -> Option<&str> {

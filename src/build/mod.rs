@@ -79,7 +79,7 @@ pub use images::{fetch_images, pull};
 pub use lent::{AgentSource, Lent};
 pub use locked::{LockRule, LockViolation, LockedInputs};
 pub use options::{BuildOptions, ContextSource, Services};
-pub use planning::lock;
+pub use planning::{base_images, lock};
 pub use push::{push, push_exact};
 pub use remote_cache::{CacheFrom, CachePlace, CacheTo};
 pub use resolve::known_base;

@@ -1,10 +1,11 @@
 //! Plans: images are resolved until a plan is complete. And what a build's inputs are, without
 //! building.
 
+use crate::diag::Span;
 use crate::ir;
 use crate::plan::{
-    self, CopyFrom, CopyPart, Images, Lock, Operation, Outcome, Plan, Remote, RemotePart, Request,
-    RunMount,
+    self, CopyFrom, CopyPart, ImageRequest, Images, Lock, Operation, Outcome, Plan, Remote,
+    RemotePart, Request, RunMount,
 };
 
 use super::contexts::ContextFiles;
@@ -72,6 +73,20 @@ pub fn lock(services: &Services<'_>, options: &BuildOptions) -> Result<Lock> {
     }
     services.locked.meet_platforms(&options.request.platforms);
     Ok(services.locked.met())
+}
+
+/// Finds out what planning has to know of these images, as a build would.
+///
+/// # Errors
+/// Whatever keeps the build from having one of them.
+pub fn base_images(
+    services: &Services<'_>,
+    options: &BuildOptions,
+    wanted: &[(ImageRequest, Span)],
+    images: &mut Images,
+) -> Result<()> {
+    let shared = Shared::new(services, options, ImportedCaches::default());
+    Ok(ImageTable::default().resolve(&shared, wanted, images)?)
 }
 
 /// Learns what every source of the plan is that is fetched; images are known already.

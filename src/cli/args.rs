@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use super::budget_args::{self, BudgetArgs};
 use super::call::{Call, Format, Inspection};
-use super::check_args::CheckArgs;
+use super::check_args::{CheckArgs, CheckedBases};
 use super::default_command::with_default_command;
 use super::enter_args::{self, EnterArgs};
 use super::history_args::{ExplainArgs, HistoryArgs};
@@ -138,7 +138,9 @@ impl Command {
     /// Whether it handles layers, and so needs to be root at least of a user namespace.
     pub(super) fn needs_privileges(&self) -> bool {
         match self {
-            Self::Build(build) => build.inspection().is_none() || build.is_remote(),
+            Self::Build(build) => {
+                build.inspection().is_none() || build.is_remote() || build.check_pulls()
+            }
             // To look into a layer that was never listed lists it.
             Self::Save(_)
             | Self::Load(_)
@@ -239,9 +241,17 @@ pub(super) struct BuildArgs {
     /// What to do when a RUN fails: end, or open a shell first in what it left, on a terminal
     #[arg(long, value_enum, default_value_t = OnError::Fail, value_name = "fail|shell")]
     pub(super) on_error: OnError,
-    /// Look for mistakes in the Dockerfile instead of building: the same as --call=check
-    #[arg(long)]
-    pub(super) check: bool,
+    /// Look for mistakes in the Dockerfile instead of building: the same as --call=check; base images
+    /// are looked up in the store only, or with pull also in registries
+    #[arg(
+        long,
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "store",
+        value_name = "pull"
+    )]
+    pub(super) check: Option<CheckedBases>,
     /// What to do: build, check, or show what the Dockerfile offers
     #[arg(long, value_name = "build|check|outline|targets[,format=json|sarif]")]
     pub(super) call: Option<Call>,
@@ -283,10 +293,15 @@ impl BuildArgs {
         self.context == "-" || self.context.contains("://") || self.context.contains('@')
     }
 
+    /// Whether `--check` may ask registries.
+    pub(super) fn check_pulls(&self) -> bool {
+        self.check == Some(CheckedBases::Pull)
+    }
+
     /// What is asked for in place of a build.
     pub(super) fn inspection(&self) -> Option<(Inspection, Format)> {
         let call = self.call.unwrap_or(Call { what: None, format: Format::Text });
-        let checked = self.check.then_some(Inspection::Check);
+        let checked = self.check.map(|_bases| Inspection::Check);
         Some((checked.or(call.what)?, self.checks.format.unwrap_or(call.format)))
     }
 }

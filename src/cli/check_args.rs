@@ -1,8 +1,17 @@
 //! What goes with `--check`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::call::Format;
+
+/// Where `--check` looks base images up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CheckedBases {
+    /// In the store
+    Store,
+    /// In the store and in registries
+    Pull,
+}
 
 /// What goes with `--check`.
 #[derive(Debug, Default, Args)]

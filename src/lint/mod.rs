@@ -20,7 +20,7 @@ use crate::ir;
 use crate::oci::{Platform, Reference};
 
 pub use fix::{Fixed, fix_all};
-pub use outline::{Argument, Outline, StageSummary, outline, stages};
+pub use outline::{Argument, Lending, Outline, StageSummary, outline, stages};
 pub use rules::is_secret;
 pub use settings::Settings;
 

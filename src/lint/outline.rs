@@ -1,13 +1,14 @@
 //! What a Dockerfile offers to its caller: stages and build arguments, with their descriptions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diag::Span;
 use crate::ir::{self, Kind, MountType};
 
 use super::LintOptions;
 use super::comments::description;
-use super::scene::{Scene, lower_name};
+use super::scene::{Origin, Scene, lower_name};
+use super::scope::Scope;
 
 /// A stage that may be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +40,28 @@ pub struct Argument {
     pub span: Span,
 }
 
-/// What the target takes.
+/// A secret or an ssh agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lending {
+    /// Its id.
+    pub id: String,
+    /// Whether a RUN fails without it.
+    pub required: bool,
+    /// The first RUN that mounts it.
+    pub span: Span,
+}
+
+/// What the target takes, each list in order of place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outline {
     /// The stage.
     pub target: StageSummary,
-    /// Its build arguments and those of the stages that it needs, in order of place.
+    /// Its build arguments and those of the stages that it needs.
     pub arguments: Vec<Argument>,
-    /// Ids of secrets that its RUNs mount, and whether they must be there.
-    pub secrets: Vec<(String, bool)>,
-    /// Ids of ssh agents that its RUNs mount, and whether they must be there.
-    pub ssh: Vec<(String, bool)>,
+    /// Secrets that its RUNs mount.
+    pub secrets: Vec<Lending>,
+    /// Agents that its RUNs mount.
+    pub ssh: Vec<Lending>,
 }
 
 /// The stages of the file, in order.
@@ -85,50 +97,104 @@ pub fn outline(file: &ir::Dockerfile, source: &str, options: &LintOptions<'_>) -
             named.or_else(|| name.parse().ok())
         }
     };
-    let target = summaries.into_iter().nth(target?)?;
-    let (secrets, ssh) = (mounts(&scene, MountType::Secret), mounts(&scene, MountType::Ssh));
-    Some(Outline { target, arguments: arguments(&scene), secrets, ssh })
+    let at = target?;
+    let target = summaries.into_iter().nth(at)?;
+    let (secrets, ssh) = (lendings(&scene, MountType::Secret), lendings(&scene, MountType::Ssh));
+    Some(Outline { target, arguments: arguments(&scene, at), secrets, ssh })
 }
 
-fn arguments(scene: &Scene<'_>) -> Vec<Argument> {
-    let mut arguments: Vec<Argument> = Vec::new();
-    let mut global = BTreeSet::new();
-    for instruction in &scene.file.meta_args {
-        let Kind::Arg(args) = &instruction.kind else { continue };
+/// The arguments of one stage and of those that it starts from, as BuildKit keeps them
+/// (`dockerfile2llb.outlineCapture`).
+#[derive(Debug, Clone, Default)]
+struct Arguments {
+    /// The last declaration of each.
+    declared: BTreeMap<String, Argument>,
+    used: BTreeSet<String>,
+}
+
+/// The target's declaration of an argument comes before that of any other stage.
+fn arguments(scene: &Scene<'_>, target: usize) -> Vec<Argument> {
+    let mut global = Arguments::default();
+    for (arg, span) in global_args(scene.file) {
+        let value = scene.globals.get(&arg.name.value).map(str::to_owned);
+        global.declared.insert(arg.name.value.clone(), argument(scene, arg, span, value));
+    }
+    let mut stages = vec![global.clone(); scene.stages.len()];
+    // A stage takes over what an earlier one ends with.
+    let mut begun = 0;
+    scene.walk_stages(|at, instruction, scope| {
+        (begun..=at).for_each(|at| begin(scene, &mut stages, at));
+        begun = begun.max(at + 1);
+        let (Kind::Arg(args), Some(stage)) = (&instruction.kind, stages.get_mut(at)) else {
+            return;
+        };
+        let mut after = scope.clone();
+        after.apply(&instruction.kind, &scene.globals, scene.options.build_args);
         for arg in args {
-            let name = &arg.name.value;
-            let value = scene.globals.get(name).map(str::to_owned);
-            global.insert(name.clone());
-            arguments.push(argument(scene, arg, instruction.span, value));
+            stage.declare(scene, arg, instruction.span, after.get(&arg.name.value));
+        }
+    });
+    (begun..stages.len()).for_each(|at| begin(scene, &mut stages, at));
+    let is_needed = |at: &usize| scene.stages.get(*at).is_some_and(|view| scene.looks_at(view));
+    let others = (0..stages.len()).rev().filter(|at| *at != target).filter(is_needed);
+    let mut found: BTreeMap<String, Argument> = BTreeMap::new();
+    for stage in std::iter::once(target).chain(others).filter_map(|at| stages.get(at)) {
+        for argument in stage.used_with_defaults(scene.file) {
+            found.entry(argument.name.clone()).or_insert_with(|| argument.clone());
         }
     }
-    let mut used = BTreeSet::new();
-    for view in scene.looked_at() {
-        let from = &view.stage.from;
-        let words = from.platform.iter().chain([&from.image]);
-        used.extend(words.flat_map(|word| names_in(&word.value)));
+    let mut found: Vec<Argument> = found.into_values().collect();
+    found.sort_by_key(|argument| argument.span);
+    found
+}
+
+/// Gives a stage what the one that it starts from has, and the names in its FROM.
+fn begin(scene: &Scene<'_>, stages: &mut [Arguments], at: usize) {
+    let Some(view) = scene.stages.get(at) else { return };
+    let inherited = match view.origin {
+        Origin::Stage(parent) => stages.get(parent).cloned(),
+        Origin::Scratch | Origin::Image(..) | Origin::Unknown => None,
+    };
+    let Some(stage) = stages.get_mut(at) else { return };
+    *stage = inherited.unwrap_or_else(|| stage.clone());
+    let words = view.stage.from.platform.iter().chain([&view.stage.from.image]);
+    stage.used.extend(words.flat_map(|word| names_in(&word.value)));
+}
+
+impl Arguments {
+    fn declare(&mut self, scene: &Scene<'_>, arg: &ir::Arg, span: Span, value: Option<&str>) {
+        let name = &arg.name.value;
+        self.used.insert(name.clone());
+        let is_given = arg.default.is_some() || scene.options.build_args.contains_key(name);
+        // A global argument, which has a declaration of its own, or one that nobody declares:
+        // TARGETARCH and the like.
+        if is_given || scene.globals.get(name).is_none() {
+            let argument = argument(scene, arg, span, value.map(str::to_owned));
+            self.declared.insert(name.clone(), argument);
+        }
     }
-    scene.walk(|instruction, scope| {
-        let Kind::Arg(args) = &instruction.kind else { return };
-        for arg in args {
-            let name = &arg.name.value;
-            used.insert(name.clone());
-            if arguments.iter().any(|known| known.name == *name) {
-                continue;
+
+    /// The arguments that are used, and the global ones that their defaults name.
+    fn used_with_defaults(&self, file: &ir::Dockerfile) -> impl Iterator<Item = &Argument> {
+        let mut used = BTreeSet::new();
+        let mut queue: Vec<String> = self.used.iter().cloned().collect();
+        while let Some(name) = queue.pop() {
+            for (arg, _span) in global_args(file).filter(|(arg, _span)| arg.name.value == name) {
+                queue.extend(arg.default.iter().flat_map(|default| names_in(&default.value)));
             }
-            let mut after = scope.clone();
-            after.apply(&instruction.kind, &scene.globals, scene.options.build_args);
-            let value = after.get(name).map(str::to_owned);
-            arguments.push(argument(scene, arg, instruction.span, value));
+            used.insert(name);
+            queue.retain(|name| !used.contains(name));
         }
-    });
-    // A global ARG may be there only for the default of another one.
-    let defaults = scene.file.meta_args.iter().flat_map(|instruction| {
-        if let Kind::Arg(args) = &instruction.kind { args.as_slice() } else { &[] }
-    });
-    used.extend(defaults.filter_map(|arg| arg.default.as_ref()).flat_map(|d| names_in(&d.value)));
-    arguments.retain(|argument| !global.contains(&argument.name) || used.contains(&argument.name));
-    arguments
+        self.declared.values().filter(move |argument| used.contains(&argument.name))
+    }
+}
+
+/// The ARGs before the first FROM.
+fn global_args(file: &ir::Dockerfile) -> impl Iterator<Item = (&ir::Arg, Span)> {
+    file.meta_args.iter().flat_map(|instruction| {
+        let args = if let Kind::Arg(args) = &instruction.kind { args.as_slice() } else { &[] };
+        args.iter().map(|arg| (arg, instruction.span))
+    })
 }
 
 fn argument(scene: &Scene<'_>, arg: &ir::Arg, span: Span, value: Option<String>) -> Argument {
@@ -147,19 +213,33 @@ fn names_in(text: &str) -> Vec<String> {
     text.split('$').skip(1).map(name).filter(|name| !name.is_empty()).collect()
 }
 
-fn mounts(scene: &Scene<'_>, kind: MountType) -> Vec<(String, bool)> {
-    let mut found: Vec<(String, bool)> = Vec::new();
-    for instruction in scene.instructions() {
-        let Kind::Run(run) = &instruction.kind else { continue };
+fn lendings(scene: &Scene<'_>, kind: MountType) -> Vec<Lending> {
+    let mut found: Vec<Lending> = Vec::new();
+    scene.walk(|instruction, scope| {
+        let Kind::Run(run) = &instruction.kind else { return };
         for mount in run.mounts.iter().map(|mount| &mount.value).filter(|m| m.kind == kind) {
-            let id = mount.id.as_ref().or(mount.source.as_ref()).or(mount.target.as_ref());
-            let id = id.map_or("default", |id| id.value.rsplit('/').next().unwrap_or("default"));
+            let Some(id) = lent_id(mount, scope) else { continue };
             let required = mount.required.is_some_and(|required| required.value);
-            match found.iter_mut().find(|(known, _)| known == id) {
-                Some((_, known)) => *known |= required,
-                None => found.push((id.to_owned(), required)),
+            match found.iter_mut().find(|known| known.id == id) {
+                Some(known) => known.required |= required,
+                None => found.push(Lending { id, required, span: instruction.span }),
             }
         }
-    }
+    });
+    found.sort_by_key(|one| one.span);
     found
+}
+
+/// The id of the secret or agent that is mounted; `None` when there is none, which is an error of
+/// the build.
+fn lent_id(mount: &ir::Mount, scope: &Scope) -> Option<String> {
+    let text = |word: &Option<ir::Word>| {
+        let text = word.as_ref().and_then(|word| scope.text(word));
+        text.filter(|text| !text.is_empty())
+    };
+    if mount.kind == MountType::Ssh {
+        return Some(text(&mount.id).unwrap_or_else(|| "default".to_owned()));
+    }
+    let last = |target: String| target.rsplit('/').next().map(str::to_owned);
+    text(&mount.source).or_else(|| text(&mount.id)).or_else(|| text(&mount.target).and_then(last))
 }

@@ -94,15 +94,20 @@ impl<'a> Scene<'a> {
 
     /// Shows every instruction of the stages that are looked at, with the scope right before it.
     pub(super) fn walk(&self, mut visit: impl FnMut(&'a ir::Instruction, &Scope)) {
+        self.walk_stages(|_stage, instruction, scope| visit(instruction, scope));
+    }
+
+    /// As [`Scene::walk`], with the number of the stage.
+    pub(super) fn walk_stages(&self, mut visit: impl FnMut(usize, &'a ir::Instruction, &Scope)) {
         let mut ends: Vec<Scope> = Vec::new();
-        for view in &self.stages {
+        for (at, view) in self.stages.iter().enumerate() {
             let mut scope = self.start(view, &ends);
             for trigger in std::mem::take(&mut scope.triggers) {
                 scope.apply(&trigger.kind, &self.globals, self.options.build_args);
             }
             for &instruction in &view.instructions {
                 if view.looked_at {
-                    visit(instruction, &scope);
+                    visit(at, instruction, &scope);
                 }
                 scope.apply(&instruction.kind, &self.globals, self.options.build_args);
             }
@@ -140,6 +145,18 @@ impl<'a> Scene<'a> {
             ends.push(start || view.instructions.iter().any(|own| finds(&own.kind)));
         }
         starts
+    }
+
+    /// The operating system that a stage is for.
+    pub(super) fn os(&self, stage: usize) -> &str {
+        let mut at = stage;
+        loop {
+            match self.stages.get(at).map(|view| &view.origin) {
+                Some(Origin::Stage(parent)) => at = *parent,
+                Some(Origin::Image(_, platform)) => return &platform.os,
+                Some(Origin::Scratch | Origin::Unknown) | None => return &self.options.platform.os,
+            }
+        }
     }
 
     /// Whether rules about the inside of stages look at this one.

@@ -1,6 +1,7 @@
 //! Which variables an instruction sees: the global scope of FROM, and a stage's own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::diag::{Diagnostic, codes};
 use crate::expand;
@@ -124,6 +125,18 @@ pub(super) struct Scope {
     places: HashMap<String, usize>,
     /// Every ARG that was declared, for the history of RUN.
     declared: Vec<(String, Option<String>)>,
+    unknown: Unknown,
+}
+
+/// What is not known of the variables of a stage whose base image is not known.
+#[derive(Debug, Clone, Default)]
+struct Unknown {
+    /// Whether variables may have values that are not listed.
+    any: bool,
+    /// Listed variables whose values depend on those.
+    names: BTreeSet<String>,
+    /// Whether one of them was read since [`Scope::begin`].
+    was_read: Cell<bool>,
 }
 
 impl Scope {
@@ -137,8 +150,48 @@ impl Scope {
         scope
     }
 
+    /// The scope right after FROM of an image whose config is not known: it may define anything,
+    /// also another PATH than this default.
+    pub(super) fn of_unknown(path: &str) -> Self {
+        let mut scope = Self::default();
+        scope.set("PATH", path);
+        scope.unknown.any = true;
+        scope.unknown.names.insert("PATH".to_owned());
+        scope
+    }
+
+    /// Begins an instruction.
+    pub(super) fn begin(&self) {
+        self.unknown.was_read.set(false);
+    }
+
+    /// Notes that the instruction depends on what is not known.
+    pub(super) fn read_unknown(&self) {
+        self.unknown.was_read.set(true);
+    }
+
+    /// Whether the instruction depends on what is not known.
+    pub(super) fn has_read_unknown(&self) -> bool {
+        self.unknown.was_read.get()
+    }
+
+    /// Looks up a variable for an expansion.
+    fn lookup(&self, name: &str) -> Option<String> {
+        let value = self.get(name).map(str::to_owned);
+        let may_be_set = self.unknown.any && value.is_none();
+        if may_be_set || self.unknown.names.contains(name) {
+            self.read_unknown();
+        }
+        value
+    }
+
     /// Sets a variable, in its old place if it has one.
     pub(super) fn set(&mut self, name: &str, value: &str) {
+        if self.has_read_unknown() {
+            self.unknown.names.insert(name.to_owned());
+        } else {
+            self.unknown.names.remove(name);
+        }
         let place = self.places.get(name).and_then(|at| self.values.get_mut(*at));
         if let Some((_, old)) = place {
             value.clone_into(old);
@@ -168,7 +221,7 @@ impl Scope {
 
     /// Expands one word.
     pub(super) fn expand(&self, word: &Word, escape: Escape) -> Result<String, Diagnostic> {
-        expand::word(&word.value, escape, &|name| self.get(name).map(str::to_owned))
+        expand::word(&word.value, escape, &|name| self.lookup(name))
             .map(|expanded| expanded.value)
             .map_err(|error| error.diagnostic(word.span))
     }
@@ -179,7 +232,7 @@ impl Scope {
         word: &Word,
         escape: Escape,
     ) -> Result<Vec<String>, Diagnostic> {
-        expand::words(&word.value, escape, &|name| self.get(name).map(str::to_owned))
+        expand::words(&word.value, escape, &|name| self.lookup(name))
             .map(|expanded| expanded.value)
             .map_err(|error| error.diagnostic(word.span))
     }
@@ -189,7 +242,7 @@ impl Scope {
         if !heredoc.expand {
             return Ok(heredoc.body.value.clone());
         }
-        expand::heredoc(&heredoc.body.value, &|name| self.get(name).map(str::to_owned))
+        expand::heredoc(&heredoc.body.value, &|name| self.lookup(name))
             .map(|expanded| expanded.value)
             .map_err(|error| error.diagnostic(heredoc.body.span))
     }

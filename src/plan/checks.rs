@@ -1,20 +1,60 @@
-//! The build checks that need the base images: they are run once every image is known, and stop
-//! the build before its first step when `check=error=true` asks for it.
+//! What is wrong with a Dockerfile.
+//!
+//! The build checks that need the base images are run once every image is known, and stop the build
+//! before its first step when `check=error=true` asks for it. `--check` plans without building, and
+//! with the images that are known.
 
-use crate::diag::Diagnostic;
+use std::collections::BTreeMap;
+
+use crate::diag::{Diagnostic, Span};
 use crate::ir;
 use crate::lint::{self, BaseFacts, LintOptions, Wanted};
 use crate::oci::{Platform, Reference};
 
+use super::platforms::PlannedStages;
+use super::stages::Planner;
 use super::{ImageRequest, Images, Request};
 
-/// Warnings of the rules that need images; with the error that asks to stop, if there is one.
-pub(super) fn with_images(
-    file: &ir::Dockerfile,
-    request: &Request,
-    images: &Images,
-) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-    let facts = |name: &Reference, platform: &Platform| {
+/// What planning says of a Dockerfile that is not built.
+#[derive(Debug)]
+pub struct Checked {
+    /// What would stop the build before its first step, in order of place.
+    pub errors: Vec<Diagnostic>,
+    /// The images that are not known. What depends on them counts as right.
+    pub unknown: Vec<(ImageRequest, Span)>,
+}
+
+/// Plans the stages that the target needs, or every stage without a target, and reports all that is
+/// wrong with them.
+#[must_use]
+pub fn check(file: &ir::Dockerfile, request: &Request, images: &Images) -> Checked {
+    let mut errors: Vec<Diagnostic> = Vec::new();
+    let mut unknown = BTreeMap::new();
+    for platform in &request.platforms {
+        let mut stages = PlannedStages::default();
+        let mut planner = Planner::new(file, request, platform, images, &mut stages);
+        planner.guesses = true;
+        let wanted = match request.target {
+            Some(_) => planner.target().into_iter().collect(),
+            None => (0..file.stages.len()).collect::<Vec<_>>(),
+        };
+        for at in wanted {
+            planner.stage(at);
+        }
+        unknown.extend(planner.needs);
+        for error in planner.errors {
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
+    }
+    errors.sort_by_key(|error| error.span);
+    Checked { errors, unknown: unknown.into_iter().collect() }
+}
+
+/// Looks up what build checks have to know of an image.
+pub fn base_facts(images: &Images) -> impl Fn(&Reference, &Platform) -> Option<BaseFacts> {
+    |name, platform| {
         let named = |known: &ImageRequest| known.name == *name && known.platform == *platform;
         let base = images.iter().find_map(|(known, base)| named(known).then_some(base))?;
         let env = base.config.config.env.iter().map(|pair| {
@@ -26,7 +66,16 @@ pub(super) fn with_images(
             platform: base.config.platform(),
             triggers: base.triggers.clone(),
         })
-    };
+    }
+}
+
+/// Warnings of the rules that need images; with the error that asks to stop, if there is one.
+pub(super) fn with_images(
+    file: &ir::Dockerfile,
+    request: &Request,
+    images: &Images,
+) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    let facts = base_facts(images);
     let options = LintOptions {
         build_args: &request.build_args,
         platform: &request.build_platform,

@@ -11,7 +11,8 @@ use super::args::{Globals, Scope, is_proxy};
 use super::mounts::{self, MountScope};
 use super::{
     BaseImage, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
-    Request, RunMount, RunOperation, Step, WorkdirOperation, history, ports, signal,
+    Request, RunMount, RunOperation, Step, WorkdirOperation, history, mode, permissions, ports,
+    signal,
 };
 
 /// What RUN sees as its hostname, unless a build argument says otherwise.
@@ -34,6 +35,8 @@ pub(super) struct Fold {
     triggers: Vec<ir::Instruction>,
     /// Number of ports that EXPOSE has listed so far.
     n_ports: usize,
+    /// Whether the working directory is, or lies below, one of an image that is not known.
+    workdir_is_unknown: bool,
 }
 
 impl Fold {
@@ -47,6 +50,12 @@ impl Fold {
         Self::new(base.config.clone(), base.triggers.clone(), escape)
     }
 
+    /// FROM an image whose config is not known.
+    pub(super) fn unknown(platform: &Platform, escape: Escape) -> Self {
+        let scope = Scope::of_unknown(DEFAULT_PATH);
+        Self { scope, workdir_is_unknown: true, ..Self::scratch(platform, escape) }
+    }
+
     fn new(mut config: ImageConfig, triggers: Vec<ir::Instruction>, escape: Escape) -> Self {
         if config.config.env("PATH").is_none() {
             config.config.set_env("PATH", DEFAULT_PATH);
@@ -54,7 +63,8 @@ impl Fold {
         config.config.on_build.clear();
         config.created = None;
         let scope = Scope::of_env(&config.config.env);
-        Self { config, scope, escape, cmd_set: false, triggers, n_ports: 0 }
+        let (cmd_set, n_ports, workdir_is_unknown) = (false, 0, false);
+        Self { config, scope, escape, cmd_set, triggers, n_ports, workdir_is_unknown }
     }
 
     /// FROM this stage: everything is inherited, ARGs included.
@@ -67,6 +77,12 @@ impl Fold {
     /// The triggers to run right after FROM.
     pub(super) fn take_triggers(&mut self) -> Vec<ir::Instruction> {
         std::mem::take(&mut self.triggers)
+    }
+
+    /// Whether the last instruction depends on what is not known of the base image. An error in it
+    /// may then be none.
+    pub(super) fn has_read_unknown(&self) -> bool {
+        self.scope.has_read_unknown()
     }
 
     /// A flag's value with its variables replaced.
@@ -84,6 +100,7 @@ impl Fold {
         request: &Request,
         globals: &Globals,
     ) -> Result<Step> {
+        self.scope.begin();
         let (operation, history) = match &instruction.kind {
             Kind::Run(run) => self.run(run, mounts, request)?,
             Kind::Copy(copy) => {
@@ -297,6 +314,8 @@ impl Fold {
     fn workdir(&mut self, word: &Word) -> Result<(Option<Operation>, Option<HistoryLine>)> {
         let text = self.scope.expand(word, self.escape)?;
         let path = join_clean(&self.config.config.working_dir, &text);
+        self.workdir_is_unknown =
+            self.has_read_unknown() || self.workdir_is_unknown && !text.starts_with('/');
         // The config has an absolute path as it is written.
         let shown = if text.starts_with('/') { text } else { path.clone() };
         let line = format!("WORKDIR {shown}");
@@ -315,7 +334,7 @@ impl Fold {
         mounts: Vec<Option<CopyFrom>>,
         request: &Request,
     ) -> Result<(Option<Operation>, Option<HistoryLine>)> {
-        refuse_unsupported_run(run, request)?;
+        permissions::check(run, request)?;
         let mounts = self.mounts(run, mounts, request)?;
         let mut files = Vec::new();
         let argv = match &run.form {
@@ -374,6 +393,7 @@ impl Fold {
             scope: &self.scope,
             escape: self.escape,
             workdir: &self.config.config.working_dir,
+            workdir_is_unknown: self.workdir_is_unknown,
             cache_namespace: namespace.map(String::as_str).filter(|name| !name.is_empty()),
         };
         mounts::expand(&run.mounts, froms, scope)
@@ -413,6 +433,9 @@ impl Fold {
             word.as_ref().map(expand).transpose()
         };
         let (chown, chmod) = (flag(&flags.chown)?, flag(&flags.chmod)?);
+        if let Some((text, span)) = &chmod {
+            mode::parse(text, *span)?;
+        }
         let mut line = keyword.to_owned();
         let shown = [("--chown", &chown), ("--chmod", &chmod)];
         line.push_str(if parents { " --parents" } else { "" });
@@ -477,30 +500,6 @@ impl Fold {
 
 fn copied((operation, line): (CopyOperation, String)) -> (Option<Operation>, Option<HistoryLine>) {
     (Some(Operation::Copy(operation)), Some(history::layer(line)))
-}
-
-fn refuse_unsupported_run(run: &ir::Run, request: &Request) -> Result<()> {
-    if let Some(device) = run.devices.first() {
-        let message = "RUN --device is not supported yet";
-        let error = Diagnostic::error(codes::NOT_SUPPORTED, device.span, message);
-        return Err(Box::new(error.label(device.span, "this flag")));
-    }
-    let refused = |span, flag: &str, right: &str| {
-        let message = format!("RUN {flag} is not allowed: {right} is not granted");
-        let help =
-            format!("add `--allow {right}` to the command line if you trust this Dockerfile");
-        let error = Diagnostic::error(codes::NOT_ALLOWED, span, message);
-        Err(Box::new(error.label(span, "needs a permission").help(help)))
-    };
-    let insecure = run.security.filter(|s| s.value == ir::RunSecurity::Insecure);
-    if let Some(security) = insecure.filter(|_| !request.allow_insecure) {
-        return refused(security.span, "--security=insecure", "security.insecure");
-    }
-    let host = run.network.filter(|n| n.value == ir::RunNetwork::Host);
-    if let Some(network) = host.filter(|_| !request.allow_host_network) {
-        return refused(network.span, "--network=host", "network.host");
-    }
-    Ok(())
 }
 
 fn texts(words: &[Word]) -> Vec<String> {

@@ -21,6 +21,8 @@ pub(super) struct MountScope<'a> {
     pub(super) escape: Escape,
     /// What relative targets are relative to.
     pub(super) workdir: &'a str,
+    /// Whether that depends on an image that is not known.
+    pub(super) workdir_is_unknown: bool,
     /// BUILDKIT_CACHE_MOUNT_NS: in front of every cache's name.
     pub(super) cache_namespace: Option<&'a str>,
 }
@@ -219,6 +221,9 @@ impl Options<'_> {
     }
 
     fn place(&self, target: &str) -> Result<String> {
+        if self.scope.workdir_is_unknown && !target.starts_with('/') {
+            self.scope.scope.read_unknown();
+        }
         let place = join_clean(self.scope.workdir, target);
         if place == "/" {
             let span = self.mount.target.as_ref().map_or(self.span, |word| word.span);

@@ -3,7 +3,7 @@
 use crate::ir::{self, Word};
 
 use super::NamedContext;
-use super::stages::{Planner, copy_from_word};
+use super::stages::Planner;
 
 impl Planner<'_> {
     /// Plans stage `at` of the file, and first all that it needs; its number in the plan. Stages that
@@ -56,6 +56,14 @@ impl Planner<'_> {
         let by_number = || text.parse().ok().filter(|number| *number < at);
         self.earlier(at, &lower).or_else(by_number)
     }
+}
+
+/// The `--from` of a COPY.
+pub(super) fn copy_from_word(instruction: &ir::Instruction) -> Option<&Word> {
+    let ir::Kind::Copy(copy) = &instruction.kind else {
+        return None;
+    };
+    copy.from.as_ref()
 }
 
 /// The words of an instruction that may name stages.

@@ -9,6 +9,7 @@ use crate::oci::{Platform, Reference};
 use super::args::Globals;
 use super::fold::Fold;
 use super::named::{self, Replaced, Start};
+use super::order::copy_from_word;
 use super::platforms::PlannedStages;
 use super::{
     Base, CopyFrom, ImagePlace, ImageRequest, Images, NamedContext, PlannedStage, Request,
@@ -26,6 +27,8 @@ pub(super) struct Planner<'a> {
     pub(super) escape: Escape,
     pub(super) globals: Globals,
     images: &'a Images,
+    /// Whether stages whose base images are not known are planned as far as possible.
+    pub(super) guesses: bool,
     /// Names in lower case; of stages with the same name the last one counts.
     pub(super) names: Vec<Option<String>>,
     /// By number in the file: its number in the plan and its last state; `None` inside while a
@@ -57,6 +60,7 @@ impl<'a> Planner<'a> {
             escape,
             globals,
             images,
+            guesses: false,
             names: file.stages.iter().map(name).collect(),
             done: BTreeMap::new(),
             planned,
@@ -107,12 +111,19 @@ impl<'a> Planner<'a> {
             }
             Err(error) => {
                 self.errors.push(*error);
-                None
+                self.guess(at, stage)
             }
         };
         let number = planned.as_ref().map(|(number, _)| *number);
         self.done.insert(at, planned);
         number
+    }
+
+    /// Plans a stage whose base is wrong as if it started from an unknown image, so that what else is
+    /// wrong with it shows.
+    fn guess(&mut self, at: usize, stage: &'a ir::Stage) -> Option<(usize, Fold)> {
+        let fold = self.guesses.then(|| Fold::unknown(self.platform, self.escape))?;
+        self.finish(at, stage, Start::new(Base::Scratch, fold), &stage.instructions)
     }
 
     /// What the stage starts from and its instructions; none when a named context stands in for it.
@@ -152,11 +163,14 @@ impl<'a> Planner<'a> {
 
     /// A stage that starts from an image; `None` when its config is missing.
     fn image(&mut self, request: ImageRequest, span: Span) -> Option<Start> {
-        let Some(base) = self.images.get(&request) else {
-            self.needs.entry(request).or_insert(span);
-            return None;
+        let fold = match self.images.get(&request) {
+            Some(base) => Fold::image(base, self.escape),
+            None => {
+                let fold = self.guesses.then(|| Fold::unknown(&request.platform, self.escape));
+                self.needs.entry(request.clone()).or_insert(span);
+                fold?
+            }
         };
-        let fold = Fold::image(base, self.escape);
         Some(Start::new(Base::Image(request), fold))
     }
 
@@ -278,8 +292,10 @@ impl<'a> Planner<'a> {
             None => self.image_request(text, from, platform)?,
         };
         if !self.images.contains_key(&request) {
-            self.needs.entry(request).or_insert(from.span);
-            return Ok(None);
+            self.needs.entry(request.clone()).or_insert(from.span);
+            if !self.guesses {
+                return Ok(None);
+            }
         }
         Ok(Some(CopyFrom::Image(request)))
     }
@@ -344,7 +360,7 @@ impl<'a> Planner<'a> {
                 None
             });
             let Some((from, mounts)) = froms else {
-                complete = false;
+                complete = complete && self.guesses;
                 continue;
             };
             match fold.instruction(instruction, from, mounts, self.request, &self.globals) {
@@ -354,6 +370,7 @@ impl<'a> Planner<'a> {
                     }
                     steps.push(step);
                 }
+                Err(_uncertain) if fold.has_read_unknown() => {}
                 Err(error) => self.errors.push(at_place(*error, place)),
             }
         }
@@ -368,13 +385,6 @@ impl<'a> Planner<'a> {
         let stage = PlannedStage { name, base, span: stage.span, steps, config };
         Some((self.planned.add(stage, self.platform), fold))
     }
-}
-
-pub(super) fn copy_from_word(instruction: &ir::Instruction) -> Option<&Word> {
-    let ir::Kind::Copy(copy) = &instruction.kind else {
-        return None;
-    };
-    copy.from.as_ref()
 }
 
 /// A trigger has no place of its own in the file: its errors are shown at the FROM.

@@ -148,6 +148,7 @@ impl<'a> Reader<'a> {
         }
         folded.push(at, part);
         if let Some(span) = first_blank {
+            let last = Span::new(at, at + part.trim_end_matches(is_blank).len());
             diagnostics.push(
                 Diagnostic::warning(
                     codes::EMPTY_CONTINUATION,
@@ -155,6 +156,7 @@ impl<'a> Reader<'a> {
                     "empty line inside a continued instruction",
                 )
                 .label(span, "the instruction goes on below")
+                .label(last, "and ends here")
                 .help("remove the line, or put a `#` on it"),
             );
         }

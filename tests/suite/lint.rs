@@ -117,6 +117,32 @@ fn defaults_of_one_arg_see_those_before_them() {
 }
 
 #[test]
+fn only_windows_has_roots_with_drives_and_backslashes() {
+    let check = |file: &str, os: &str| {
+        let (build_args, platform) = (BTreeMap::new(), Platform::new(os, "amd64", None));
+        let (parsed, said) = syntax::parse(file);
+        let ignored = |_: &str| false;
+        let found = lint::check(&parsed, file, &said, &options(&build_args, &platform, &ignored));
+        names(&found).len()
+    };
+    for (path, n_linux, n_windows) in [
+        ("C:\\foo", 1, 0),
+        ("C:/foo", 1, 0),
+        ("\\foo", 1, 0),
+        ("C:foo", 1, 1),
+        ("foo", 1, 1),
+        ("/foo", 0, 0),
+    ] {
+        let file = format!("# escape=`\nFROM scratch AS a\nFROM a\nWORKDIR {path}\n");
+        assert_eq!(check(&file, "linux"), n_linux, "{path}");
+        assert_eq!(check(&file, "windows"), n_windows, "{path}");
+    }
+    let file = "# escape=`\nARG P=windows/amd64\nFROM --platform=$P everywhere AS a\n\
+                FROM a\nWORKDIR C:\\foo\n";
+    assert_eq!(check(file, "linux"), 0);
+}
+
+#[test]
 fn triggers_are_checked_where_they_are_written_once_a_stage_starts_from_them() {
     let triggers = "FROM scratch AS a\nONBUILD WORKDIR rel\nONBUILD CMD a b\nONBUILD ENV A b\n\
                     ONBUILD ENV SECRET_KEY=b\nONBUILD COPY $undef /x\nONBUILD EXPOSE 80/TCP\n";
@@ -211,7 +237,8 @@ COPY --from=build /a /
     }
     let output = rbuild(&["--call=outline", "--target=none"], folder.path());
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stderr), "error: target stage \"none\" could not be found\n");
+    let said = text(&output.stderr);
+    assert!(said.starts_with("error[E0304]: target stage \"none\" could not be found\n"), "{said}");
     assert_eq!(rbuild(&["--call=other"], folder.path()).status.code(), Some(2));
 }
 

@@ -13,6 +13,7 @@ mod budget;
 mod build;
 mod cache_mounts;
 mod caches;
+mod check;
 mod checkout;
 mod ci_files;
 mod cli;

@@ -5,11 +5,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::build_options::{options, read_outputs};
-use super::check::{self, Look};
+use super::check::{self, BaseImages, Look};
 use super::write_out::{Sent, WriteError, Writer};
-use super::{Complaint, Environment, Exit, Global, open_store, plan, report_file};
+use super::{Complaint, Environment, Exit, Global, existing_store, open_store, plan, report_file};
 use crate::build::{
-    self, BuildError, Built, Event, LockRule, LockedInputs, Services, StepNumbers, Stop,
+    self, BuildError, BuildOptions, Built, Event, LockRule, LockedInputs, Services, StepNumbers,
+    Stop,
 };
 use crate::cli::args::BuildArgs;
 use crate::cli::contexts::{self, Asked, Input};
@@ -19,11 +20,12 @@ use crate::cli::progress::{self, Progress, Reporter, Requested};
 use crate::cli::shell::{self, Host};
 use crate::cli::stdout::say;
 use crate::cli::{interrupt, registries, secrets};
-use crate::diag::{Diagnostic, SourceFile, Style};
+use crate::diag::{Diagnostic, SourceFile, Span, Style};
 use crate::ir;
 use crate::oci::Reference;
 use crate::pathio::output::write_output;
-use crate::plan::redacted;
+use crate::plan::{ImageRequest, Images, redacted};
+use crate::store::Store;
 use crate::syntax;
 
 type Result<T> = std::result::Result<T, Complaint>;
@@ -41,9 +43,12 @@ pub(in crate::cli) fn run(
     shell::check(args, environment)?;
     let asked = Asked::new(args)?;
     check::usage(args, &asked)?;
-    if let (Asked::Folder(folder), true) = (&asked, args.inspection().is_some()) {
+    if let (Asked::Folder(folder), true) = (&asked, args.inspection().is_some())
+        && !args.check_pulls()
+    {
         // Neither store nor registry has to be there.
-        return inspect(args, environment, &contexts::local(args, folder.clone())?);
+        let bases = Stored(existing_store(global, environment));
+        return inspect(args, environment, &contexts::local(args, folder.clone())?, &bases);
     }
     let reporter = reporter(args, environment)?;
     if args.inspection().is_none() {
@@ -51,8 +56,16 @@ pub(in crate::cli) fn run(
     }
     let rule = args.lock.rule();
     let done = with_input(args, global, environment, rule, &reporter, |services, input, file| {
+        if args.check_pulls() {
+            let (dockerfile, _said) = syntax::parse(input.dockerfile.text());
+            let options =
+                options(args, environment, services, input, dockerfile, &Outputs::none())?;
+            let bases = Pulled { environment, services, input, options: &options };
+            return inspect(args, environment, input, &bases);
+        }
         if args.inspection().is_some() {
-            return inspect(args, environment, input);
+            let bases = Stored(existing_store(global, environment));
+            return inspect(args, environment, input, &bases);
         }
         let work = Work { args, environment, services, input, reporter: &reporter };
         work.build(&outputs)?;
@@ -164,11 +177,60 @@ fn with_services(
     })
 }
 
+/// Base images of the store, if there is one.
+struct Stored(Option<Store>);
+
+impl BaseImages for Stored {
+    fn find(
+        &self,
+        wanted: &[(ImageRequest, Span)],
+        images: &mut Images,
+    ) -> Result<Vec<Diagnostic>> {
+        let Some(store) = &self.0 else { return Ok(Vec::new()) };
+        for (request, span) in wanted {
+            let base = build::known_base(store, request, *span);
+            images.extend(base.map(|base| (request.clone(), base)));
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Base images as a build gets them: from the store or from registries.
+struct Pulled<'a> {
+    environment: &'a Environment,
+    services: &'a Services<'a>,
+    input: &'a Input,
+    options: &'a BuildOptions,
+}
+
+impl BaseImages for Pulled<'_> {
+    fn find(
+        &self,
+        wanted: &[(ImageRequest, Span)],
+        images: &mut Images,
+    ) -> Result<Vec<Diagnostic>> {
+        let Self { environment, services, input, options } = self;
+        let Err(error) = build::base_images(services, options, wanted, images) else {
+            return Ok(Vec::new());
+        };
+        let diagnostics = error.diagnostics();
+        if diagnostics.is_empty() {
+            return Err(complaint(&error, &input.dockerfile, environment.style()));
+        }
+        Ok(diagnostics)
+    }
+}
+
 /// Shows what was asked for in place of a build.
-fn inspect(args: &BuildArgs, environment: &Environment, input: &Input) -> Result<()> {
+fn inspect(
+    args: &BuildArgs,
+    environment: &Environment,
+    input: &Input,
+    bases: &dyn BaseImages,
+) -> Result<()> {
     let (dockerfile, diagnostics) = syntax::parse(input.dockerfile.text());
     let source = input.dockerfile.clone();
-    Look { args, environment, input, source, dockerfile, diagnostics }.run()
+    Look { args, environment, input, source, dockerfile, diagnostics, bases }.run()
 }
 
 /// The Dockerfile, and what is odd about it.
@@ -218,7 +280,8 @@ impl Work<'_> {
             Ok(built) => {
                 warnings.extend(built.iter().flat_map(|(built, _)| built.warnings.clone()));
             }
-            Err(_) => warnings.extend(stop.planning(|| check::after_failure(&options, source))),
+            Err(_) => warnings
+                .extend(stop.planning(|| check::after_failure(&options, source, services.store))),
         }
         reporter.warnings(&warnings, source);
         let done = done.map_err(|error| self.failed(&error))?;

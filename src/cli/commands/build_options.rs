@@ -15,7 +15,7 @@ use crate::diag::nearest;
 use crate::ir;
 use crate::lint;
 use crate::oci::Platform;
-use crate::plan::{self, Network, Request};
+use crate::plan::{self, NamedContexts, Network, Request};
 use crate::syntax;
 
 type Result<T> = std::result::Result<T, Complaint>;
@@ -129,6 +129,29 @@ fn label_pair(text: &str) -> Result<(String, String)> {
     }
 }
 
+/// What planning needs of the command line.
+pub(super) fn request(
+    args: &BuildArgs,
+    environment: &Environment,
+    contexts: NamedContexts,
+) -> Result<Request> {
+    Ok(Request {
+        build_args: build_args(args, environment),
+        target: args.target.clone(),
+        platforms: platforms(&args.platform)?,
+        build_platform: Platform::host(),
+        labels: args.label.iter().map(|label| label_pair(label)).collect::<Result<_>>()?,
+        network: match args.network {
+            NetworkArg::Default | NetworkArg::Host => Network::Host,
+            NetworkArg::None => Network::None,
+        },
+        contexts,
+        allow_host_network: args.allow.contains(&Allow::NetworkHost),
+        allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
+        run: run_options::settings(args)?,
+    })
+}
+
 pub(super) fn options(
     args: &BuildArgs,
     environment: &Environment,
@@ -138,29 +161,15 @@ pub(super) fn options(
     outputs: &Outputs,
 ) -> Result<BuildOptions> {
     let named = contexts::named(&args.build_context)?;
-    let build_args = build_args(args, environment);
-    let epoch_s = epoch::epoch(args, &build_args, &dockerfile, input)?;
+    let request = request(args, environment, named.names)?;
+    let build_args = &request.build_args;
+    let epoch_s = epoch::epoch(args, build_args, &dockerfile, input)?;
     let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
-    let always_index = is_on(&build_args, "BUILDKIT_MULTI_PLATFORM")?;
-    let cache_to = cache_to(args, &build_args, environment)?;
-    for text in foreign_syntax(&build_args).into_iter().chain(unused(args, &dockerfile)) {
+    let always_index = is_on(build_args, "BUILDKIT_MULTI_PLATFORM")?;
+    let cache_to = cache_to(args, build_args, environment)?;
+    for text in foreign_syntax(build_args).into_iter().chain(unused(args, &dockerfile)) {
         (services.events)(Event::Warning { text });
     }
-    let request = Request {
-        build_args,
-        target: args.target.clone(),
-        platforms: platforms(&args.platform)?,
-        build_platform: Platform::host(),
-        labels: args.label.iter().map(|label| label_pair(label)).collect::<Result<_>>()?,
-        network: match args.network {
-            NetworkArg::Default | NetworkArg::Host => Network::Host,
-            NetworkArg::None => Network::None,
-        },
-        contexts: named.names,
-        allow_host_network: args.allow.contains(&Allow::NetworkHost),
-        allow_insecure: args.allow.contains(&Allow::SecurityInsecure),
-        run: run_options::settings(args)?,
-    };
     Ok(BuildOptions {
         dockerfile,
         context: input.context.clone(),

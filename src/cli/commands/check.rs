@@ -1,12 +1,15 @@
-//! `rbuild --check` and `--call=outline|targets`: what a Dockerfile says of itself, and what is
-//! odd about it. Nothing is built, and no registry asked.
+//! `rbuild --check` and `--call=outline|targets`: what a Dockerfile says of itself, what is odd
+//! about it, and what would stop its build before the first step. Nothing is built, and no registry
+//! is asked but with `--check=pull`.
 
+mod document;
+mod page;
+
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 
-use serde_json::{Value, json};
-
 use super::{Complaint, Environment, Exit, fix, sarif};
-use crate::build::BuildOptions;
+use crate::build::{self, BuildOptions};
 use crate::cli::args::BuildArgs;
 use crate::cli::call::{Format, Inspection};
 use crate::cli::contexts::{self, Asked, Input, MAX_FILE_BYTES};
@@ -14,8 +17,10 @@ use crate::cli::progress::redact;
 use crate::cli::stdout::{self, say};
 use crate::diag::{self, Code, Diagnostic, SourceFile, Span, Style, codes};
 use crate::ir;
-use crate::lint::{self, LintOptions, Outline, StageSummary, Wanted};
-use crate::oci::Platform;
+use crate::lint::{self, Bases, LintOptions, Wanted};
+use crate::oci::{Platform, Reference};
+use crate::plan::{self, ImagePlace, ImageRequest, Images};
+use crate::store::Store;
 use crate::syntax;
 
 /// Where BuildKit's rules are described.
@@ -31,6 +36,32 @@ pub(super) struct Look<'a> {
     pub(super) dockerfile: ir::Dockerfile,
     /// What the parser said.
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// Where base images are looked up.
+    pub(super) bases: &'a dyn BaseImages,
+}
+
+/// Where base images are looked up.
+pub(super) trait BaseImages {
+    /// Adds what is known of the wanted images. Reports what keeps the build from having one.
+    fn find(
+        &self,
+        wanted: &[(ImageRequest, Span)],
+        images: &mut Images,
+    ) -> Result<Vec<Diagnostic>, Complaint>;
+}
+
+impl std::fmt::Debug for dyn BaseImages + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BaseImages")
+    }
+}
+
+/// A Dockerfile as planning sees it.
+#[derive(Debug, Default)]
+struct Planned {
+    images: Images,
+    /// What would stop the build.
+    errors: Vec<Diagnostic>,
 }
 
 /// Refuses what makes no sense together with what is looked at.
@@ -74,21 +105,31 @@ pub(super) fn before_build(
     source: &SourceFile,
     parsed: Vec<Diagnostic>,
 ) -> Vec<Diagnostic> {
-    let found = lint(options, source, &parsed, Wanted::BeforeImages);
+    let found = lint(options, source, &parsed, None);
     without_checks(parsed).chain(found).collect()
 }
 
-/// What the checks that need images say without them, for a build that ended before its plan was
-/// done: a variable that is empty may be the reason.
-pub(super) fn after_failure(options: &BuildOptions, source: &SourceFile) -> Vec<Diagnostic> {
-    lint(options, source, &[], Wanted::WithImages)
+/// What the checks that need images say with those that the store has, for a build that failed: an
+/// empty variable or an image for another platform may be the reason.
+pub(super) fn after_failure(
+    options: &BuildOptions,
+    source: &SourceFile,
+    store: &Store,
+) -> Vec<Diagnostic> {
+    let bases = |name: &Reference, platform: &Platform| {
+        let (name_here, place) = (name.clone(), ImagePlace::Registry);
+        let request = ImageRequest { name: name_here, place, platform: platform.clone() };
+        let base = build::known_base(store, &request, Span::default())?;
+        plan::base_facts(&Images::from([(request, base)]))(name, platform)
+    };
+    lint(options, source, &[], Some(&bases))
 }
 
 fn lint(
     options: &BuildOptions,
     source: &SourceFile,
     parsed: &[Diagnostic],
-    wanted: Wanted,
+    bases: Option<&Bases<'_>>,
 ) -> Vec<Diagnostic> {
     let ignored = |path: &str| options.context.ignore.hides(path);
     let request = &options.request;
@@ -99,8 +140,8 @@ fn lint(
         target: request.target.as_deref(),
         only_needed: true,
         ignored: Some(&ignored),
-        bases: None,
-        wanted,
+        bases,
+        wanted: if bases.is_some() { Wanted::WithImages } else { Wanted::BeforeImages },
     };
     let (file, text) = (&options.dockerfile, source.text());
     lint::check_each(file, text, parsed, &lint_options, &request.platforms)
@@ -127,31 +168,76 @@ impl Look<'_> {
         if what == Inspection::Check {
             return self.check(format);
         }
-        if self.diagnostics.iter().any(Diagnostic::is_error) {
-            let found = redact::diagnostics(&self.diagnostics);
-            let text = diag::render(&found, &redact::source(self.source()), self.style());
-            return Err(Complaint::new(text, Exit::Build));
-        }
-        let stages = lint::stages(&self.dockerfile, self.source().text());
         if what == Inspection::Targets {
-            match format {
-                Format::Text => stdout::lines(&targets_text(&stages), false),
-                Format::Json | Format::Sarif => stdout::json(&self.targets_json(&stages)),
+            return self.targets(format);
+        }
+        let planned = self.plan()?;
+        let errors = self.parse_errors().chain(planned.errors.iter().cloned());
+        let errors: Vec<Diagnostic> = redact::diagnostics(&errors.collect::<Vec<_>>());
+        // Without a parsed file there is no more to say than its mistakes.
+        let outline = match self.parse_errors().next() {
+            Some(_) => None,
+            None => self.lint(&planned.images, |file, options, _| {
+                lint::outline(file, self.source().text(), options)
+            })?,
+        };
+        match (format, &outline) {
+            (Format::Text, Some(outline)) if errors.is_empty() => {
+                stdout::lines(&page::outline_text(outline), false);
             }
+            (Format::Text, _) => {}
+            (Format::Json | Format::Sarif, outline) => {
+                stdout::json(&self.outline_json(outline.as_ref(), errors.first()));
+            }
+        }
+        self.stopped_by(&errors)
+    }
+
+    /// Fails if there is an error.
+    fn stopped_by(&self, errors: &[Diagnostic]) -> Result<(), Complaint> {
+        if errors.is_empty() {
             return Ok(());
         }
-        let outline = self
-            .lint(|_, options, _| lint::outline(&self.dockerfile, self.source().text(), options))?;
-        let Some(outline) = outline else {
-            let target = self.args.target.as_deref().unwrap_or("");
-            let text = format!("error: target stage \"{target}\" could not be found");
-            return Err(Complaint::new(text, Exit::Build));
-        };
+        let style = self.environment.style();
+        let text = diag::render(errors, &redact::source(self.source()), style);
+        Err(Complaint::new(text, Exit::Build))
+    }
+
+    fn targets(&self, format: Format) -> Result<(), Complaint> {
+        let errors: Vec<Diagnostic> = self.parse_errors().collect();
+        self.stopped_by(&redact::diagnostics(&errors))?;
+        let stages = lint::stages(&self.dockerfile, self.source().text());
         match format {
-            Format::Text => stdout::lines(&outline_text(&outline), false),
-            Format::Json | Format::Sarif => stdout::json(&self.outline_json(&outline)),
+            Format::Text => stdout::lines(&page::targets_text(&stages), false),
+            Format::Json | Format::Sarif => stdout::json(&self.targets_json(&stages)),
         }
         Ok(())
+    }
+
+    fn parse_errors(&self) -> impl Iterator<Item = Diagnostic> {
+        self.diagnostics.iter().filter(|said| said.is_error()).cloned()
+    }
+
+    /// Plans with the base images that are known.
+    fn plan(&self) -> Result<Planned, Complaint> {
+        let mut planned = Planned::default();
+        if self.parse_errors().next().is_some() {
+            return Ok(planned);
+        }
+        let contexts = contexts::named(&self.args.build_context)?.names;
+        let request = super::build_options::request(self.args, self.environment, contexts)?;
+        let mut asked = BTreeSet::new();
+        loop {
+            let mut checked = plan::check(&self.dockerfile, &request, &planned.images);
+            checked.unknown.retain(|(image, _span)| asked.insert(image.clone()));
+            if checked.unknown.is_empty() {
+                planned.errors.extend(checked.errors);
+                planned.errors.sort_by_key(|error| error.span);
+                return Ok(planned);
+            }
+            let unavailable = self.bases.find(&checked.unknown, &mut planned.images)?;
+            planned.errors.extend(unavailable);
+        }
     }
 
     fn check(&self, format: Format) -> Result<(), Complaint> {
@@ -159,7 +245,10 @@ impl Look<'_> {
             return self.report(format);
         }
         let old = self.source.text();
-        let fixed = self.lint(|_, options, platforms| lint::fix_all(old, options, platforms))?;
+        let planned = self.plan()?;
+        let fixed = self.lint(&planned.images, |_, options, platforms| {
+            lint::fix_all(old, options, platforms)
+        })?;
         if fixed.text == old {
             return self.report(format);
         }
@@ -175,12 +264,14 @@ impl Look<'_> {
     }
 
     fn report(&self, format: Format) -> Result<(), Complaint> {
-        let broken = self.diagnostics.iter().any(Diagnostic::is_error);
-        let found = self.lint(|file, options, platforms| {
+        let planned = self.plan()?;
+        let found = self.lint(&planned.images, |file, options, platforms| {
             let text = self.source().text();
             let found = lint::check_each(file, text, &self.diagnostics, options, platforms);
-            without_checks(self.diagnostics.clone()).chain(found).collect::<Vec<_>>()
+            let said = without_checks(self.diagnostics.clone()).chain(planned.errors.clone());
+            said.chain(found).collect::<Vec<_>>()
         })?;
+        let broken = found.iter().any(Diagnostic::is_error);
         let (found, source) = (redact::diagnostics(&found), redact::source(self.source()));
         match format {
             Format::Json => stdout::json(&self.check_json(&found)),
@@ -189,20 +280,22 @@ impl Look<'_> {
             Format::Text => {
                 let text = diag::render(&found, &source, self.style());
                 stdout::lines(&text, self.style() == Style::Colour);
-                say!("{}", silenced_by(&found));
+                say!("{}", page::silenced_by(&found));
             }
         }
         match found.len() {
             0 => Ok(()),
+            1 if broken => Err(Complaint::new("1 mistake", Exit::Build)),
             n if broken => Err(Complaint::new(format!("{n} mistakes and warnings"), Exit::Build)),
             1 => Err(Complaint::new("1 warning", Exit::Build)),
             n => Err(Complaint::new(format!("{n} warnings"), Exit::Build)),
         }
     }
 
-    /// Calls `look` with the options of this command line.
+    /// Calls `look` with the options of this command line and what is known of base images.
     fn lint<T>(
         &self,
+        images: &Images,
         look: impl FnOnce(&ir::Dockerfile, &LintOptions<'_>, &[Platform]) -> T,
     ) -> Result<T, Complaint> {
         let build_args = super::build_options::build_args(self.args, self.environment);
@@ -210,14 +303,16 @@ impl Look<'_> {
         let host = Platform::host();
         let rules = &self.input.context.ignore;
         let ignored = |path: &str| rules.hides(path);
+        let bases = plan::base_facts(images);
         let options = LintOptions {
             build_args: &build_args,
             platform: platforms.first().unwrap_or(&host),
             build_platform: &host,
             target: self.args.target.as_deref(),
-            only_needed: false,
+            // Without a target, every stage is one.
+            only_needed: self.args.target.is_some(),
             ignored: Some(&ignored),
-            bases: None,
+            bases: Some(&bases),
             wanted: Wanted::All,
         };
         Ok(look(&self.dockerfile, &options, &platforms))
@@ -231,100 +326,6 @@ impl Look<'_> {
         let colour = self.environment.colour && std::io::stdout().is_terminal();
         if colour { Style::Colour } else { Style::Plain }
     }
-
-    fn place(&self, span: Span) -> Value {
-        let start = self.source().line_column(span.start);
-        let end = self.source().line_column(span.end.saturating_sub(1).max(span.start));
-        json!({
-            "sourceIndex": 0,
-            "ranges": [{
-                "start": { "line": start.line, "character": start.column },
-                "end": { "line": end.line, "character": end.column },
-            }],
-        })
-    }
-
-    fn sources(&self) -> Value {
-        json!([{ "filename": self.source().name(), "language": "Dockerfile" }])
-    }
-
-    /// In the form of docker's `lint` subrequest, with columns and help added.
-    fn check_json(&self, found: &[Diagnostic]) -> Value {
-        let one = |said: &Diagnostic| {
-            json!({
-                "ruleName": said.code.as_str(),
-                "description": said.code.summary(),
-                "url": rule_page(said.code),
-                "detail": said.message,
-                "help": said.helps,
-                "location": self.place(said.span),
-            })
-        };
-        let warnings = found.iter().filter(|said| !said.is_error()).map(one);
-        let error = found.iter().find(|said| said.is_error());
-        let mut shown =
-            json!({ "warnings": warnings.collect::<Vec<_>>(), "sources": self.sources() });
-        if let (Some(error), Some(object)) = (error, shown.as_object_mut()) {
-            let error = json!({ "message": error.message, "location": self.place(error.span) });
-            object.insert("buildError".to_owned(), error);
-        }
-        shown
-    }
-
-    fn targets_json(&self, stages: &[StageSummary]) -> Value {
-        let one = |stage: &StageSummary| {
-            json!({
-                "name": stage.name,
-                "description": stage.description,
-                "default": stage.is_default,
-                "base": stage.base,
-                "platform": stage.platform,
-                "location": self.place(stage.span),
-            })
-        };
-        let targets: Vec<Value> = stages.iter().map(one).collect();
-        json!({ "targets": targets, "sources": self.sources() })
-    }
-
-    fn outline_json(&self, outline: &Outline) -> Value {
-        let args = outline.arguments.iter().map(|argument| {
-            json!({
-                "name": argument.name,
-                "description": argument.description,
-                "value": argument.value,
-                "location": self.place(argument.span),
-            })
-        });
-        let mounts = |mounts: &[(String, bool)]| {
-            let one = |(id, required): &(String, bool)| json!({ "name": id, "required": required });
-            mounts.iter().map(one).collect::<Vec<_>>()
-        };
-        json!({
-            "name": outline.target.name,
-            "description": outline.target.description,
-            "args": args.collect::<Vec<_>>(),
-            "secrets": mounts(&outline.secrets),
-            "ssh": mounts(&outline.ssh),
-            "sources": self.sources(),
-        })
-    }
-}
-
-/// How not to see these warnings again.
-fn silenced_by(found: &[Diagnostic]) -> String {
-    let is_rule = |said: &&Diagnostic| lint::rules().iter().any(|rule| rule.code == said.code);
-    let mut names: Vec<&str> =
-        found.iter().filter(is_rule).map(|said| said.code.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    if names.is_empty() {
-        return String::new();
-    }
-    format!(
-        "\n`# check=skip={}` at the top of the file silences these rules; right above an \
-         instruction it does so for that instruction",
-        names.join(",")
-    )
 }
 
 /// `StageNameCasing` as `stage-name-casing`.
@@ -338,62 +339,6 @@ fn kebab(name: &str) -> String {
             text.push('-');
         }
         text.push(char.to_ascii_lowercase());
-    }
-    text
-}
-
-fn targets_text(stages: &[StageSummary]) -> String {
-    let rows = stages.iter().enumerate().map(|(at, stage)| {
-        let name = stage.name.clone().unwrap_or_else(|| at.to_string());
-        let default = if stage.is_default { " (default)" } else { "" };
-        vec![
-            format!("{name}{default}"),
-            stage.base.clone(),
-            stage.description.clone().unwrap_or_default(),
-        ]
-    });
-    table(&["TARGET", "FROM", "DESCRIPTION"], rows.collect())
-}
-
-fn outline_text(outline: &Outline) -> String {
-    let name = outline.target.name.as_deref().unwrap_or("default");
-    let mut text = format!("TARGET:      {name}\n");
-    if let Some(description) = &outline.target.description {
-        text.push_str(&format!("DESCRIPTION: {description}\n"));
-    }
-    if !outline.arguments.is_empty() {
-        let rows = outline.arguments.iter().map(|argument| {
-            let (value, about) = (argument.value.clone(), argument.description.clone());
-            vec![argument.name.clone(), value.unwrap_or_default(), about.unwrap_or_default()]
-        });
-        text.push('\n');
-        text.push_str(&table(&["BUILD ARG", "VALUE", "DESCRIPTION"], rows.collect()));
-    }
-    for (title, mounts) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
-        if !mounts.is_empty() {
-            let rows = mounts.iter().map(|(id, required)| {
-                vec![id.clone(), if *required { "true".to_owned() } else { String::new() }]
-            });
-            text.push('\n');
-            text.push_str(&table(&[title, "REQUIRED"], rows.collect()));
-        }
-    }
-    text
-}
-
-/// Rows in columns that are as wide as they have to be.
-fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
-    let titles = titles.iter().map(|title| (*title).to_owned()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(titles).chain(rows).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().enumerate().map(|(at, cell)| format!("{cell:0$}", width(at)));
-        text.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
-        text.push('\n');
     }
     text
 }

@@ -57,6 +57,15 @@ fn open_store(global: &Global, environment: &Environment) -> Result<Store, Compl
     })
 }
 
+/// Opens the store if there is one. What needs none goes on without it.
+fn existing_store(global: &Global, environment: &Environment) -> Option<Store> {
+    let user_namespace = crate::sandbox::in_user_namespace();
+    let root = global.root.clone().or_else(|| environment.store_root(user_namespace))?;
+    let options = OpenOptions { user_namespace, now_s: environment.now_s };
+    let is_there = root.join("index.db").is_file();
+    is_there.then(|| Store::open(&root, &options).ok()).flatten()
+}
+
 /// Maximum number of bytes that one archive may unpack to, if the caller sets one.
 fn max_unpacked(global: &Global, environment: &Environment) -> Result<Option<u64>, Complaint> {
     const NAME: &str = "RBUILD_MAX_UNPACKED_SIZE";

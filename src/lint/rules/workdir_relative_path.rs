@@ -29,14 +29,14 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
         let first = view.instructions.iter().find(|own| matches!(own.kind, Kind::Workdir(_)));
         firsts.extend(first.filter(|_| !inherited).map(|first| first.span));
     }
-    scene.walk(|instruction, scope| {
+    scene.walk_stages(|stage, instruction, scope| {
         let Kind::Workdir(word) = &instruction.kind else { return };
         if !firsts.contains(&instruction.span) {
             return;
         }
         // What a variable of the base image says may well be absolute.
         let Some(path) = scope.known_text(word) else { return };
-        if is_absolute(&path) {
+        if is_absolute(&path, scene.os(stage)) {
             return;
         }
         let message = format!(
@@ -50,8 +50,13 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     });
 }
 
-/// Whether the path begins at a root, also one of Windows.
-fn is_absolute(path: &str) -> bool {
-    let drive = path.get(1..2) == Some(":");
-    path.starts_with(['/', '\\']) || drive
+/// Whether the path begins at a root. Drives and backslashes mean something on Windows only
+/// (BuildKit, `util/system.IsAbs`).
+fn is_absolute(path: &str, os: &str) -> bool {
+    if os != "windows" {
+        return path.starts_with('/');
+    }
+    let has_drive = path.get(1..2) == Some(":");
+    let below = path.get(2..).filter(|_| has_drive).unwrap_or(path);
+    below.starts_with(['/', '\\'])
 }

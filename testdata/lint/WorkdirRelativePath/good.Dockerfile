@@ -7,6 +7,3 @@ WORKDIR html
 
 FROM golang
 WORKDIR $GOPATH/src
-
-FROM windows
-WORKDIR C:\\app

@@ -1,0 +1,77 @@
+//! What is shown to people.
+
+use crate::diag::Diagnostic;
+use crate::lint::{self, Outline, StageSummary};
+
+/// How not to see these warnings again.
+pub(super) fn silenced_by(found: &[Diagnostic]) -> String {
+    let is_rule = |said: &&Diagnostic| lint::rules().iter().any(|rule| rule.code == said.code);
+    let mut names: Vec<&str> =
+        found.iter().filter(is_rule).map(|said| said.code.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\n`# check=skip={}` at the top of the file silences these rules; right above an \
+         instruction it does so for that instruction",
+        names.join(",")
+    )
+}
+
+pub(super) fn targets_text(stages: &[StageSummary]) -> String {
+    let rows = stages.iter().enumerate().map(|(at, stage)| {
+        let name = stage.name.clone().unwrap_or_else(|| at.to_string());
+        let default = if stage.is_default { " (default)" } else { "" };
+        vec![
+            format!("{name}{default}"),
+            stage.base.clone(),
+            stage.description.clone().unwrap_or_default(),
+        ]
+    });
+    table(&["TARGET", "FROM", "DESCRIPTION"], rows.collect())
+}
+
+pub(super) fn outline_text(outline: &Outline) -> String {
+    let name = outline.target.name.as_deref().unwrap_or("default");
+    let mut text = format!("TARGET:      {name}\n");
+    if let Some(description) = &outline.target.description {
+        text.push_str(&format!("DESCRIPTION: {description}\n"));
+    }
+    if !outline.arguments.is_empty() {
+        let rows = outline.arguments.iter().map(|argument| {
+            let (value, about) = (argument.value.clone(), argument.description.clone());
+            vec![argument.name.clone(), value.unwrap_or_default(), about.unwrap_or_default()]
+        });
+        text.push('\n');
+        text.push_str(&table(&["BUILD ARG", "VALUE", "DESCRIPTION"], rows.collect()));
+    }
+    for (title, lent) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
+        if !lent.is_empty() {
+            let rows = lent.iter().map(|one| {
+                vec![one.id.clone(), if one.required { "true".to_owned() } else { String::new() }]
+            });
+            text.push('\n');
+            text.push_str(&table(&[title, "REQUIRED"], rows.collect()));
+        }
+    }
+    text
+}
+
+/// Rows in columns that are as wide as they have to be.
+fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
+    let titles = titles.iter().map(|title| (*title).to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(titles).chain(rows).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().enumerate().map(|(at, cell)| format!("{cell:0$}", width(at)));
+        text.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
+        text.push('\n');
+    }
+    text
+}
