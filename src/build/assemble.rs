@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::oci::{
     Annotation, AnnotationLevel, Descriptor, DiffId, Digest, History, ImageConfig, Index,
-    LayerCompression, Manifest, MediaType, RootFs, annotations_for, pretty,
+    LayerCompression, Manifest, MediaType, Platform, RootFs, annotations_for, pretty,
 };
 use crate::plan::{Base, HistoryLine};
 use crate::store::{StepRecord, Store};
@@ -54,10 +54,15 @@ impl Assembled {
     }
 }
 
-/// Writes config and manifest of what came of a stage.
-pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failure> {
+/// Writes config and manifest of the image for `platform` that a stage ends with.
+pub(super) fn image(
+    run: &Run<'_>,
+    stage: &StageDone,
+    platform: &Platform,
+) -> Result<Assembled, Failure> {
     let planned = run.plan.stages.get(stage.number).expect("a plan names its own stages");
     let mut config = planned.config.clone();
+    config.set_platform(platform);
     let n_base = config.rootfs.diff_ids.len();
     config.history = base_history(&config, n_base);
     append_history(run, &mut config, stage)?;
@@ -75,14 +80,13 @@ pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failu
     let config_bytes = config.to_json();
     let config_digest = store.put_blob(&config_bytes).map_err(BuildError::from)?;
     let mut layers = base_layers(run, stage)?;
-    let platform = config.platform();
     for layer in stage.stack.layers()?.into_iter().skip(layers.len()) {
         let media_type = MediaType::OciLayer(LayerCompression::None);
         layers.push(Descriptor::new(media_type, layer.diff_id.digest(), layer.record.tar_bytes));
     }
     let built =
         BuiltImage { platform: platform.clone(), layers: built_layers(run, stage, &layers)? };
-    let annotations = |level| annotations_for(&run.options.annotations, level, Some(&platform));
+    let annotations = |level| annotations_for(&run.options.annotations, level, Some(platform));
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(MediaType::OciManifest),
@@ -94,7 +98,7 @@ pub(super) fn image(run: &Run<'_>, stage: &StageDone) -> Result<Assembled, Failu
     store.put_blob(&bytes).map_err(BuildError::from)?;
     let mut manifest = Descriptor::of(MediaType::OciManifest, &bytes);
     manifest.annotations = annotations(AnnotationLevel::ManifestDescriptor);
-    manifest.platform = Some(platform);
+    manifest.platform = Some(platform.clone());
     Ok(Assembled { manifest, config: config_digest, stage: stage.number, built })
 }
 

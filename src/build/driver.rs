@@ -8,7 +8,9 @@ use std::time::Instant;
 use crate::diag::Span;
 use crate::limits::MAX_STAGES_AT_ONCE;
 use crate::oci::DiffId;
-use crate::plan::{self, Base, CacheKey, Forms, Operation, OperationKey, Plan, PlannedStage, Step};
+use crate::plan::{
+    self, Base, CacheKey, Forms, Operation, OperationKey, Plan, PlannedStage, Step, Target,
+};
 use crate::pool::{self, Scope};
 use crate::store::{Form, LowerFolder};
 
@@ -64,7 +66,9 @@ fn build_images(shared: &Shared<'_>) -> Result<(Built, BTreeSet<DiffId>)> {
     shared.event(Event::Planned { stages: StageOutline::all(&plan) });
     let run = Run::new(shared, &plan, &images);
     run.all_stages()?;
-    let images = plan.targets.iter().map(|target| assemble::image(&run, &run.stage(*target)?));
+    let image =
+        |target: &Target| assemble::image(&run, &run.stage(target.stage)?, &target.platform);
+    let images = plan.targets.iter().map(image);
     let mut images: Vec<Assembled> = images.collect::<Result<_>>()?;
     budget::check(&run, &mut images)?;
     let (top, id) = match images.as_slice() {

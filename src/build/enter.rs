@@ -151,7 +151,7 @@ fn mistakes(diagnostics: Vec<Diagnostic>) -> Failure {
 }
 
 fn target(plan: &Plan) -> usize {
-    *plan.targets.last().expect("a plan has a target")
+    plan.targets.last().expect("a plan has a target").stage
 }
 
 /// The index of the step with this number in logs. FROM stands for whatever comes first after it.

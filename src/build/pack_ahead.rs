@@ -123,7 +123,7 @@ impl Write for UntilStopped<'_> {
 
 fn stages_of_images(plan: &Plan) -> BTreeSet<usize> {
     let mut stages = BTreeSet::new();
-    let mut left = plan.targets.clone();
+    let mut left: Vec<usize> = plan.targets.iter().map(|target| target.stage).collect();
     while let Some(number) = left.pop() {
         let stage = plan.stages.get(number);
         if stages.insert(number)

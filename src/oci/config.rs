@@ -251,6 +251,16 @@ impl ImageConfig {
         super::compact(&sorted)
     }
 
+    /// Writes the platform that the image is for. A version of another operating system is dropped.
+    pub fn set_platform(&mut self, platform: &Platform) {
+        if (&self.os, &self.architecture) != (&platform.os, &platform.architecture) {
+            self.extra.remove("os.version");
+        }
+        self.os.clone_from(&platform.os);
+        self.architecture.clone_from(&platform.architecture);
+        self.variant.clone_from(&platform.variant);
+    }
+
     /// The platform that the image is for.
     #[must_use]
     pub fn platform(&self) -> Platform {

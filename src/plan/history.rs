@@ -94,6 +94,7 @@ mod tests {
             build_args: Default::default(),
             target: None,
             platforms: vec![crate::oci::Platform::host()],
+            platform_given: false,
             build_platform: crate::oci::Platform::host(),
             labels: Vec::new(),
             network: crate::plan::Network::Host,

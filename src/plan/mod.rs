@@ -47,7 +47,7 @@ pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote};
 pub use step::{
     Access, Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
     Plan, PlannedStage, RemotePart, RunMount, RunMountKind, RunOperation, RunSettings, Step,
-    Ulimit, WorkdirOperation,
+    Target, Ulimit, WorkdirOperation,
 };
 
 /// What the caller wants built, beside the Dockerfile.
@@ -59,6 +59,8 @@ pub struct Request {
     pub target: Option<String>,
     /// What images are made for, in order; one at least.
     pub platforms: Vec<Platform>,
+    /// Whether the caller named the platforms. An image is for what its base is for otherwise.
+    pub platform_given: bool,
     /// What the build runs on.
     pub build_platform: Platform,
     /// `--label`, added to the final image.

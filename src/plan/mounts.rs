@@ -301,6 +301,7 @@ mod tests {
             build_args: [("BUILDKIT_CACHE_MOUNT_NS".to_owned(), "ns".to_owned())].into(),
             target: None,
             platforms: vec![Platform::host()],
+            platform_given: false,
             build_platform: Platform::host(),
             labels: Vec::new(),
             network: crate::plan::Network::Host,

@@ -89,6 +89,7 @@ mod tests {
             contexts: NamedContexts::default(),
             target: None,
             platforms: vec![Platform::host()],
+            platform_given: false,
             build_platform: Platform::host(),
             labels: Vec::new(),
             network: Network::Host,

@@ -8,7 +8,7 @@ use crate::ir;
 use crate::oci::Platform;
 
 use super::stages::Planner;
-use super::{Images, Outcome, Plan, PlannedStage, Request};
+use super::{Images, Outcome, Plan, PlannedStage, Request, Target};
 
 pub(super) fn plan(
     file: &ir::Dockerfile,
@@ -16,12 +16,12 @@ pub(super) fn plan(
     images: &Images,
 ) -> Result<Outcome, Vec<Diagnostic>> {
     let mut stages = PlannedStages::default();
-    let mut targets = Vec::new();
+    let mut numbers = Vec::new();
     let mut needs = BTreeMap::new();
     for platform in &request.platforms {
         let mut planner = Planner::new(file, request, platform, images, &mut stages);
         let target = planner.target();
-        targets.extend(target.and_then(|at| planner.stage(at)));
+        numbers.extend(target.and_then(|at| planner.stage(at)));
         // What is wrong for one platform need not be for the next, but one report is enough.
         if !planner.errors.is_empty() {
             return Err(planner.errors);
@@ -33,11 +33,23 @@ pub(super) fn plan(
     }
     let warnings = super::checks::with_images(file, request, images)?;
     let mut stages = stages.named(&request.platforms);
-    for target in &targets {
-        let stage = stages.get_mut(*target).expect("a target is a stage of the plan");
-        stage.config.config.labels.extend(request.labels.iter().cloned());
+    let mut targets = Vec::with_capacity(numbers.len());
+    for (stage, wanted) in numbers.into_iter().zip(&request.platforms) {
+        let config = &mut stages.get_mut(stage).expect("a target is a stage of the plan").config;
+        config.config.labels.extend(request.labels.iter().cloned());
+        let platform = image_platform(config.platform(), wanted, request.platform_given);
+        targets.push(Target { stage, platform });
     }
     Ok(Outcome::Ready(Box::new(Plan { stages, targets, warnings })))
+}
+
+/// Returns the platform of an image whose stage ends with a config for `have`.
+///
+/// What the caller names is written into the image, whatever the base is for; a variant of the base
+/// stays where the caller names none (BuildKit, `dockerfile2llb.finalizeResultImage`).
+fn image_platform(have: Platform, wanted: &Platform, is_given: bool) -> Platform {
+    let is_same = (&have.os, &have.architecture) == (&wanted.os, &wanted.architecture);
+    if !is_given || is_same && wanted.variant.is_none() { have } else { wanted.clone() }
 }
 
 /// Stages as they are planned, each after those that it needs.

@@ -2,7 +2,7 @@
 
 use crate::diag::{Diagnostic, Span};
 use crate::ir;
-use crate::oci::{Digest, ImageConfig};
+use crate::oci::{Digest, ImageConfig, Platform};
 
 use super::{ImageRequest, Remote};
 
@@ -13,9 +13,18 @@ pub struct Plan {
     /// for several platforms is there once.
     pub stages: Vec<PlannedStage>,
     /// Which of them are the results: one for each platform of the request, in its order.
-    pub targets: Vec<usize>,
+    pub targets: Vec<Target>,
     /// What is odd but stops nothing.
     pub warnings: Vec<Diagnostic>,
+}
+
+/// An image to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The number of its stage in the plan. Images for several platforms can share one.
+    pub stage: usize,
+    /// The platform that its config and the index name.
+    pub platform: Platform,
 }
 
 /// A stage with everything expanded.

@@ -53,6 +53,7 @@ fn planned(file: &ir::Dockerfile) -> Option<Vec<String>> {
         build_args: BTreeMap::new(),
         target: None,
         platforms: vec![platform.clone()],
+        platform_given: false,
         build_platform: platform,
         labels: Vec::new(),
         network: plan::Network::Host,

@@ -141,6 +141,94 @@ fn index_of_one_image_is_made_when_it_is_asked_for() {
         .fails(2, &["BUILDKIT_MULTI_PLATFORM=maybe must be true or false"]);
 }
 
+/// What the store's config of an image says, as `linux/arm64` or `linux/arm/v6`.
+fn platform_of(env: &Env, name: &str) -> Vec<String> {
+    let shown = env.rbuild(&["inspect", "--json", name]).ok().stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let several = shown.get("Images").and_then(Value::as_array);
+    let images = several.map_or(std::slice::from_ref(&shown), Vec::as_slice).iter();
+    let one = |image: &Value| {
+        let member = |name| image.get("Config")?.get(name)?.as_str();
+        let parts = ["os", "architecture", "variant"].map(member);
+        parts.into_iter().flatten().collect::<Vec<_>>().join("/")
+    };
+    images.map(one).collect()
+}
+
+#[test]
+fn image_is_for_the_platform_that_was_asked_for() {
+    let env = Env::new();
+    env.build("FROM scratch\nENV A=1\n", &["--platform", "linux/arm/v6", "-t", "v6:1"]).ok();
+    let from_v6 = "FROM --platform=linux/arm/v6 v6:1\nENV B=2\n";
+    for (file, platforms, want) in [
+        ("FROM scratch\n", "linux/arm64", vec!["linux/arm64"]),
+        ("FROM scratch\n", "linux/amd64/v3", vec!["linux/amd64/v3"]),
+        (from_v6, "linux/arm64,linux/amd64", vec!["linux/arm64", "linux/amd64"]),
+        (from_v6, "linux/arm/v5", vec!["linux/arm/v5"]),
+        (from_v6, "linux/arm64/v9", vec!["linux/arm64/v9"]),
+        ("FROM v6:1\n", "linux/arm/v6", vec!["linux/arm/v6"]),
+    ] {
+        env.build(file, &["--platform", platforms, "-t", "x:1"]).ok();
+        assert_eq!(platform_of(&env, "x:1"), want, "{file}{platforms}");
+    }
+    // Unless a platform is given, the base decides.
+    env.build(from_v6, &["-t", "x:1"]).ok();
+    assert_eq!(platform_of(&env, "x:1"), ["linux/arm/v6"]);
+}
+
+#[test]
+fn index_and_directories_have_the_platforms_of_images_that_share_a_stage() {
+    let env = Env::new();
+    env.base();
+    let file = "FROM --platform=$BUILDPLATFORM base:1\nRUN echo a > /a\n";
+    let args = ["-o", "type=oci,tar=false,dest=layout", "-o", "files"];
+    let done = env.build(file, &[&BOTH, args.as_slice()].concat()).ok();
+    done.ended(&["RUN echo a > /a: DONE"]);
+    let images = verify_layout(&env.path("layout")).unwrap();
+    let platforms: Vec<&str> = images.iter().map(|image| image.platform.as_str()).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    for folder in ["linux_amd64", "linux_arm64"] {
+        assert_eq!(fs::read_to_string(env.path("files").join(folder).join("a")).unwrap(), "a\n");
+    }
+}
+
+#[test]
+fn base_for_another_platform_only_is_a_warning_until_its_programs_run() {
+    let registry = DockerRegistry::open();
+    let env = Env::new();
+    env.write("arm64", arm64_program());
+    let name = format!("{}/team/arm64:1", registry.host());
+    let base = "FROM scratch\nCOPY --chmod=755 arm64 /arm64\n";
+    env.build(base, &["--platform", "linux/arm64", "-t", &name, "--push"]).ok();
+    env.rbuild(&["rmi", &name]).ok();
+    let warning = "was pulled with platform \"linux/arm64\", expected \"linux/riscv64\"";
+    let args = ["--platform", "linux/riscv64", "-t", "x:1"];
+    // The second time, the answer of the registry is known.
+    for args in [args.as_slice(), &[args.as_slice(), &["--offline"]].concat()] {
+        let done = env.build(&format!("FROM {name}\nENV A=1\n"), args).ok();
+        assert!(done.stderr.contains("InvalidBaseImagePlatform"), "{}", done.stderr);
+        assert!(done.stderr.contains(warning), "{}", done.stderr);
+        assert_eq!(platform_of(&env, "x:1"), ["linux/riscv64"]);
+    }
+    let done = env.build(&format!("FROM {name}\nRUN [\"/arm64\"]\n"), &args);
+    if done.code == Some(0) {
+        // This machine runs them.
+        return;
+    }
+    assert!(done.stderr.contains(warning), "{}", done.stderr);
+    done.fails(1, &["exit code: 126", "the step is for linux/arm64"]);
+}
+
+#[test]
+fn image_of_the_store_for_another_platform_is_named_when_the_registry_has_none() {
+    let registry = DockerRegistry::open();
+    let env = Env::new();
+    let name = format!("{}/team/only-here:1", registry.host());
+    env.build("FROM scratch\nENV A=1\n", &["--platform", "linux/arm64", "-t", &name]).ok();
+    let help = format!("the store has {name} for linux/arm64 only");
+    env.build(&format!("FROM {name}\n"), &["--platform", "linux/s390x"]).fails(1, &[&help]);
+}
+
 #[test]
 fn docker_archive_takes_one_platform() {
     let env = Env::new();

@@ -45,7 +45,7 @@ fn real_files_plan_for_two_platforms() {
             let platform = Platform::new("linux", architecture, None);
             let plan = planned(&file, &platform, &case);
             assert!(plan.stages.iter().all(|stage| stage.config.os == "linux"));
-            let last = plan.stages.get(plan.targets[0]).unwrap();
+            let last = plan.stages.get(plan.targets[0].stage).unwrap();
             let config = &last.config;
             assert_eq!(config.architecture, architecture, "{}", case.display());
             let starts = !(config.config.entrypoint.is_none() && config.config.cmd.is_none());
@@ -142,6 +142,7 @@ fn planned(file: &ir::Dockerfile, platform: &Platform, case: &Path) -> Plan {
         build_args: BTreeMap::new(),
         target: None,
         platforms: vec![platform.clone()],
+        platform_given: false,
         build_platform: Platform::new("linux", "amd64", None),
         labels: Vec::new(),
         network: plan::Network::Host,

@@ -139,6 +139,7 @@ pub(super) fn request(
         build_args: build_args(args, environment),
         target: args.target.clone(),
         platforms: platforms(&args.platform)?,
+        platform_given: !args.platform.is_empty(),
         build_platform: Platform::host(),
         labels: args.label.iter().map(|label| label_pair(label)).collect::<Result<_>>()?,
         network: match args.network {

@@ -101,6 +101,7 @@ pub(crate) fn request(platform: &Platform) -> Request {
         build_args: BTreeMap::new(),
         target: None,
         platforms: vec![platform.clone()],
+        platform_given: false,
         build_platform: platform.clone(),
         labels: Vec::new(),
         network: Network::None,
