@@ -287,7 +287,7 @@ fn the_stored_form_of_a_listing_is_pinned() {
     let bytes = to_bytes(&sample());
     assert_eq!(
         Digest::of(&bytes).hex(),
-        "PIN"
+        "632e45992c3d1b3f4f45af7e8bb6b6095c560c7da71d8d7e403995873d5b532a"
     );
     let error = PackedListing::new(b"rbL\x03".to_vec(), DiffId::new(Digest::of(b""))).unwrap_err();
     assert_eq!(error, ListingError::UnknownVersion);
