@@ -1,0 +1,1 @@
+"""What all campaigns share: the arena, running rbuild, reading images, a registry."""
