@@ -36,11 +36,10 @@ pub fn without_missing_layers<T>(
 /// Returns whether what was in the way is gone: no place is left that is said to have the layer, so
 /// that no step can be found that needs it, or a damaged blob was removed.
 fn is_worth_another_try(services: &Services<'_>, error: &BuildError) -> bool {
-    let is_forgotten = match error {
-        BuildError::CachedLayer { layer, .. } => {
-            services.store.sources(*layer).is_ok_and(|sources| sources.is_empty())
-        }
-        error => is_damaged_blob(error),
+    let is_forgotten = if let BuildError::CachedLayer { layer, .. } = error {
+        services.store.sources(*layer).is_ok_and(|sources| sources.is_empty())
+    } else {
+        is_damaged_blob(error)
     };
     is_forgotten && services.stop.take_back()
 }

@@ -31,6 +31,15 @@ struct Sign {
 /// Those that say more come first.
 const SIGNS: &[Sign] = &[
     Sign {
+        any: &[
+            "ping: socktype",
+            "ping: permission denied",
+            "ping: can't create raw socket",
+            "ping: Lacking privilege",
+        ],
+        help: "a step has no raw sockets: ping works where the machine lets the step's group send echo requests (sysctl net.ipv4.ping_group_range); to see whether a host answers, open a connection to it",
+    },
+    Sign {
         any: &["bash\\r", "sh\\r", "python\\r", "python3\\r", "node\\r", "^M"],
         help: "the script has Windows line ends: save it with LF, or convert it in an earlier step (`sed -i 's/\\r$//' FILE`)",
     },
@@ -87,6 +96,7 @@ const NO_NAMES: &[&str] = &[
     "Name or service not known",
     "getaddrinfo EAI_AGAIN",
     "Network is unreachable",
+    "no such host",
 ];
 
 /// The most likely cause of the failure, and what to do about it.
@@ -99,6 +109,7 @@ pub(super) fn likely_cause(run: &FailedRun<'_>) -> Option<String> {
     }
     let signs = || SIGNS.iter().find(|sign| run.has(sign.any)).map(|sign| sign.help.to_owned());
     broken_list(run)
+        .or_else(|| closed_device(run))
         .or_else(|| unfit_program(run))
         .or_else(|| unknown_package(run))
         .or_else(signs)
@@ -133,6 +144,18 @@ fn broken_list(run: &FailedRun<'_>) -> Option<String> {
     Some(format!(
         "the exec form is a JSON list: double quotes only, a comma between each two, none behind the last; this is none, and so a command for the shell{write}"
     ))
+}
+
+/// A device that the command made, and may not open.
+fn closed_device(run: &FailedRun<'_>) -> Option<String> {
+    let makes_devices = ["mknod ", "debootstrap "].iter().any(|made| {
+        run.script().is_some_and(|script| script.contains(made))
+            || run.lines.iter().any(|line| line.contains(made))
+    });
+    let is_refused = run.has(&["Permission denied", "cannot install into target"]);
+    (makes_devices && is_refused).then(|| {
+        "a step cannot open devices that it makes itself: those of /dev are there; as root, `RUN --security=insecure` with `--allow security.insecure` opens all".to_owned()
+    })
 }
 
 /// A file that the command wanted to execute, and that cannot be.
@@ -313,6 +336,9 @@ mod tests {
             (137, "Killed", "out of memory"),
             (127, "something else", "127 means"),
             (126, "/bin/sh: ./x: Permission denied", "126 means"),
+            (2, "ping: permission denied (are you root?)", "ping_group_range"),
+            (1, "dial tcp: lookup proxy.golang.org: no such host", "name servers"),
+            (1, "/bin/sh: mknod /n c 1 3: /n: Permission denied", "security.insecure"),
             (6, "curl: (6) Could not resolve host: example.org", "machine's network"),
         ] {
             let lines = ["before".to_owned(), line.to_owned()];

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::diag::{Code, Diagnostic, Span, codes};
 use crate::image::ExportError;
 use crate::oci::{ConfigError, DiffId, ManifestError};
@@ -187,6 +189,12 @@ impl BuildError {
                     Some(id) => {
                         vec![Diagnostic::error(codes::UNMAPPED_ID, *span, message).help(id.help())]
                     }
+                    None if is_of_machine(source) => {
+                        let error = Diagnostic::error(codes::NO_SANDBOX, *span, message);
+                        vec![error.help(
+                            "the Dockerfile is not the cause: what this machine or container forbids is in the way",
+                        )]
+                    }
                     None => vec![Diagnostic::error(codes::RUN_FAILED, *span, message)],
                 }
             }
@@ -333,6 +341,30 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+/// Returns whether the machine refuses a sandbox: what an image or a Dockerfile asks for leads to other
+/// answers of the kernel, such as ENOTDIR for a mount point below a file.
+fn is_of_machine(error: &SandboxError) -> bool {
+    let (SandboxError::Setup { source, .. } | SandboxError::Overlay { source, .. }) = error else {
+        return matches!(error, SandboxError::NoUserNamespace { .. });
+    };
+    let answer = Errno::from_io_error(source);
+    answer.is_some_and(|answer| {
+        [
+            Errno::PERM,
+            Errno::NOSYS,
+            Errno::NODEV,
+            Errno::INVAL,
+            Errno::NOSPC,
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::AGAIN,
+            Errno::USERS,
+        ]
+        .contains(&answer)
+    })
 }
 
 /// An error that another stage has as well: that stage reports it.

@@ -78,8 +78,9 @@ impl StepRoot {
             empty = work.folder("empty")?;
             lower_fds.push(empty.as_fd());
         }
-        let rootfs =
-            Rootfs::overlay(&lower_fds, upper.as_fd(), scratch.as_fd()).map_err(sandbox_error)?;
+        let overlay =
+            if operation.insecure { Rootfs::overlay_with_devices } else { Rootfs::overlay };
+        let rootfs = overlay(&lower_fds, upper.as_fd(), scratch.as_fd()).map_err(sandbox_error)?;
         let user = resolve_user(rootfs.as_fd(), &operation.user, span)?;
         mountpoint::make_folders(rootfs.as_fd(), &operation.cwd, (user.uid, user.gid))?;
         let mut points = MountPoints::default();

@@ -12,11 +12,11 @@ use crate::oci::Reference;
 use crate::pathio::PathError;
 use crate::plan::redacted;
 
-use super::args;
 use super::config_text::one_line;
 use super::default_command::{command_at, default_command_at};
 use super::exit::Exit;
 use super::report::Complaint;
+use super::{args, docker_words};
 
 /// Found files that a message names at most.
 const MAX_NAMED: usize = 4;
@@ -34,6 +34,14 @@ pub(super) fn command(typed: &[OsString]) -> Option<Complaint> {
     let word = typed.get(at)?.to_str()?;
     if word.contains(['-', '/', '.', ':', '@']) || Path::new(word).exists() {
         return None;
+    }
+    let rest: Vec<&str> = typed.iter().skip(at).filter_map(|word| word.to_str()).collect();
+    if let Some(tip) = docker_words::tip(&rest) {
+        let shown = one_line(word);
+        let text = format!(
+            "error: there is no command `{shown}`, and no folder of that name\nhelp: {tip}"
+        );
+        return Some(Complaint::new(text, Exit::Usage));
     }
     let commands = args::command();
     let names = commands.get_subcommands().map(clap::Command::get_name);

@@ -13,6 +13,7 @@ mod console;
 mod contexts;
 mod csv;
 mod default_command;
+mod docker_words;
 mod dockerfile;
 mod engine;
 mod enter_args;

@@ -93,6 +93,7 @@ codes! {
     TOO_LARGE = "E0413", "the image or a layer of it is larger than --max-size or --max-layer-size allows";
     RESERVED_NAME = "E0414", "a step makes a file whose name begins with .wh., which no image can have";
     UNMAPPED_ID = "E0415", "a user or group id is outside of those that the user's /etc/subuid and /etc/subgid grant";
+    NO_SANDBOX = "E0416", "the sandbox of a step cannot be set up on this machine";
     EMPTY_CONTINUATION = "W0001", "a blank line stands inside a continued instruction";
     LINT_AS_ERROR = "E0501", "a build check fails and check=error=true asks to stop";
     FOREIGN_FRONTEND = "W0002", "a # syntax directive names another frontend, which is not used";

@@ -18,17 +18,71 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
-/// Architectures that may stand alone in a platform (Go's `GOARCH`).
-const ARCHITECTURES: [&str; 13] = [
-    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64le",
-    "riscv64", "s390x", "wasm",
+/// The operating systems of images (Go's `GOOS`, which image-spec refers to).
+const SYSTEMS: [&str; 16] = [
+    "linux",
+    "windows",
+    "darwin",
+    "freebsd",
+    "aix",
+    "android",
+    "dragonfly",
+    "illumos",
+    "ios",
+    "js",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "wasip1",
+    "zos",
 ];
 
-/// A text that is no `os[/architecture[/variant]]`.
+/// The architectures of images (Go's `GOARCH`).
+const ARCHITECTURES: [&str; 16] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
+    "ppc64le", "riscv", "riscv64", "s390x", "sparc64", "wasm",
+];
+
+/// A text that is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a platform of the form os/architecture[/variant], such as linux/arm64")]
-pub struct PlatformError {
-    text: String,
+pub enum PlatformError {
+    /// It is not `os[/architecture[/variant]]`.
+    #[error(
+        "`{text}` is not a platform of the form os/architecture[/variant], such as linux/arm64"
+    )]
+    Form {
+        /// The text.
+        text: String,
+    },
+    /// No image is for such an operating system.
+    #[error("`{name}` of the platform `{text}` is not an operating system that images are for")]
+    System {
+        /// The text.
+        text: String,
+        /// The name in it.
+        name: String,
+    },
+    /// No image is for such an architecture.
+    #[error("`{name}` of the platform `{text}` is not an architecture that images are for")]
+    Architecture {
+        /// The text.
+        text: String,
+        /// The name in it.
+        name: String,
+    },
+}
+
+impl PlatformError {
+    /// Returns the name that is not known, and those that are.
+    #[must_use]
+    pub fn unknown(&self) -> Option<(&str, &'static [&'static str])> {
+        match self {
+            Self::Form { .. } => None,
+            Self::System { name, .. } => Some((name, &SYSTEMS)),
+            Self::Architecture { name, .. } => Some((name, &ARCHITECTURES)),
+        }
+    }
 }
 
 impl Platform {
@@ -56,6 +110,18 @@ impl Platform {
         Self { architecture, os, variant: variant.map(str::to_owned) }
     }
 
+    /// Checks that images can be for the platform, which `text` names.
+    fn known(self, text: &str) -> Result<Self, PlatformError> {
+        let text = text.to_owned();
+        if !SYSTEMS.contains(&self.os.as_str()) {
+            return Err(PlatformError::System { text, name: self.os });
+        }
+        if !ARCHITECTURES.contains(&self.architecture.as_str()) {
+            return Err(PlatformError::Architecture { text, name: self.architecture });
+        }
+        Ok(self)
+    }
+
     /// The platform that this binary was made for.
     #[must_use]
     pub fn host() -> Self {
@@ -81,7 +147,7 @@ impl FromStr for Platform {
     type Err = PlatformError;
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
-        let error = || PlatformError { text: text.to_owned() };
+        let error = || PlatformError::Form { text: text.to_owned() };
         let good = |part: &&str| {
             !part.is_empty()
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
@@ -100,8 +166,8 @@ impl FromStr for Platform {
                 let is_known = ARCHITECTURES.contains(&platform.architecture.as_str());
                 if is_known { Ok(platform) } else { Err(error()) }
             }
-            [os, architecture] => Ok(Self::new(os, architecture, None)),
-            [os, architecture, variant] => Ok(Self::new(os, architecture, Some(variant))),
+            [os, architecture] => Self::new(os, architecture, None).known(text),
+            [os, architecture, variant] => Self::new(os, architecture, Some(variant)).known(text),
             _ => Err(error()),
         }
     }
@@ -127,7 +193,11 @@ mod tests {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), want);
         }
         for bad in ["", "/", "linux/", "a/b/c/d", "linux/am d64"] {
-            assert_eq!(bad.parse::<Platform>(), Err(PlatformError { text: bad.to_owned() }));
+            assert_eq!(bad.parse::<Platform>(), Err(PlatformError::Form { text: bad.to_owned() }));
+        }
+        for (bad, name) in [("linus/amd64", "linus"), ("linux/arm65/v8", "arm65")] {
+            let error = bad.parse::<Platform>().unwrap_err();
+            assert_eq!(error.unknown().unwrap().0, name);
         }
     }
 }

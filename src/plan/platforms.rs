@@ -3,12 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Span, codes, nearest};
 use crate::ir;
-use crate::oci::Platform;
+use crate::oci::{Platform, PlatformError};
 
 use super::stages::Planner;
 use super::{Images, Outcome, Plan, PlannedStage, Request, Target};
+
+/// Says what is wrong with a platform that the Dockerfile names.
+pub(super) fn unreadable(error: &PlatformError, span: Span) -> Diagnostic {
+    let near = error.unknown().and_then(|(name, known)| nearest(name, known.iter().copied()));
+    let help = near.map(|name| format!("did you mean {name}?"));
+    Diagnostic::error(codes::BAD_PLATFORM, span, error.to_string()).maybe_help(help)
+}
 
 pub(super) fn plan(
     file: &ir::Dockerfile,

@@ -10,7 +10,7 @@ use super::args::Globals;
 use super::fold::Fold;
 use super::named::{self, Replaced, Start};
 use super::order::copy_from_word;
-use super::platforms::PlannedStages;
+use super::platforms::{self, PlannedStages};
 use super::{
     Base, CopyFrom, ImagePlace, ImageRequest, Images, NamedContext, PlannedStage, Request,
 };
@@ -212,9 +212,7 @@ impl<'a> Planner<'a> {
             let message = "--platform is blank: empty platform value from its variables";
             return Err(Box::new(Diagnostic::error(codes::BAD_PLATFORM, word.span, message)));
         }
-        text.parse().map_err(|error: crate::oci::PlatformError| {
-            Box::new(Diagnostic::error(codes::BAD_PLATFORM, word.span, error.to_string()))
-        })
+        text.parse().map_err(|error| Box::new(platforms::unreadable(&error, word.span)))
     }
 
     fn image_request(

@@ -38,9 +38,23 @@ impl Rootfs {
         upper: BorrowedFd<'_>,
         work: BorrowedFd<'_>,
     ) -> Result<Self, SandboxError> {
-        let root = overlay(lowers, Some(Upper { upper, work })).map_err(overlay_error)?;
+        let rootfs = Self::overlay_with_devices(lowers, upper, work)?;
         // A command may make devices, but not open them: there is no device cgroup to refuse it.
-        mount::restrict_tree(root.as_fd(), mount::NO_DEV).map_err(overlay_error)?;
+        mount::restrict_tree(rootfs.as_fd(), mount::NO_DEV).map_err(overlay_error)?;
+        Ok(rootfs)
+    }
+
+    /// As [`Rootfs::overlay`], for a command that may do all that the caller may: it can also open the
+    /// devices that it makes, as debootstrap does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn overlay_with_devices(
+        lowers: &[BorrowedFd<'_>],
+        upper: BorrowedFd<'_>,
+        work: BorrowedFd<'_>,
+    ) -> Result<Self, SandboxError> {
+        let root = overlay(lowers, Some(Upper { upper, work })).map_err(overlay_error)?;
         Ok(Self { root })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use crate::oci::{Digest, Hasher};
@@ -103,7 +103,11 @@ impl CheckedBlob {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
         match hasher.finish() {
             got if got == self.digest => Ok(()),
-            got => Err(io::Error::other(damaged(&self.path, self.digest, got))),
+            got => {
+                let is_removed = rustix::fs::unlink(&self.path).is_ok();
+                let want = self.digest;
+                Err(io::Error::other(StoreError::Corrupt { want, got, is_removed }))
+            }
         }
     }
 }
@@ -119,12 +123,6 @@ impl Read for CheckedBlob {
         }
         Ok(n_bytes)
     }
-}
-
-/// Removes a blob that is not what its name says.
-fn damaged(path: &Path, want: Digest, got: Digest) -> StoreError {
-    let is_removed = rustix::fs::unlink(path).is_ok();
-    StoreError::Corrupt { want, got, is_removed }
 }
 
 impl Store {
@@ -237,7 +235,8 @@ impl Store {
         file.take(max_bytes).read_to_end(&mut bytes).context("read", &path)?;
         match Digest::of(&bytes) {
             got if got == digest => Ok(bytes),
-            got => Err(damaged(&path, digest, got)),
+            // What a document names would be taken for unneeded if it were gone.
+            got => Err(StoreError::Corrupt { want: digest, got, is_removed: false }),
         }
     }
 }

@@ -177,19 +177,20 @@ fn tar_view(tar: &[u8], prefix: &str) -> View {
         let header = entry.header();
         let target = entry.link_name().unwrap().map(|name| name.display().to_string());
         let target = target.unwrap_or_default();
-        let (kind, content) = match header.entry_type() {
-            tar::EntryType::Directory => ('d', String::new()),
-            tar::EntryType::Symlink => ('l', target.clone()),
-            kind => {
-                assert!(matches!(kind, tar::EntryType::Regular | tar::EntryType::Link));
-                ('f', header.size().unwrap().to_string())
-            }
+        let entry_type = header.entry_type();
+        let (kind, content) = if entry_type == tar::EntryType::Directory {
+            ('d', String::new())
+        } else if entry_type == tar::EntryType::Symlink {
+            ('l', target.clone())
+        } else {
+            assert!(matches!(entry_type, tar::EntryType::Regular | tar::EntryType::Link));
+            ('f', header.size().unwrap().to_string())
         };
         let mode = if kind == 'l' { 0o777 } else { header.mode().unwrap() };
         let owner = (header.uid().unwrap(), header.gid().unwrap());
         let mtime = header.mtime().unwrap().cast_signed();
         let mut seen = Seen { kind, mode, owner, mtime, content, file: path.to_owned() };
-        if header.entry_type() == tar::EntryType::Link {
+        if entry_type == tar::EntryType::Link {
             seen = view[target.strip_prefix(prefix).unwrap()].clone();
         }
         view.insert(path.to_owned(), seen);

@@ -95,7 +95,7 @@ fn hold_index(env: &Env, until: &AtomicBool) {
     index.busy_timeout(Duration::from_secs(30)).unwrap();
     while !until.load(Ordering::SeqCst) {
         let held = index.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate);
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(60));
         held.unwrap().rollback().unwrap();
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -113,7 +113,7 @@ fn layer_that_others_unpack_at_the_same_time_stays(who: Who) {
     let context = format!("other=oci-layout://{}", env.shown("layout"));
     // Each looks at all of the layer for a while after it has mounted it.
     let look = "for n in 1 2 3 4 5 6 7 8; do wc -l < /numbers; usleep 50000; done";
-    for round in 0..3 {
+    for round in 0..2 {
         fs::remove_dir_all(env.path("store")).unwrap();
         env.rbuild(&["images"]).ok();
         env.hand_over("store/index.db");

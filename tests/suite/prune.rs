@@ -138,7 +138,7 @@ fn priv_prune_wants_to_be_alone_and_says_what_it_does_not_know() {
     let shown: Value = serde_json::from_str(&inspected).unwrap();
     let manifest = shown["Manifest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
     fs::write(index.join(manifest), "{}").unwrap();
-    env.rbuild(&["prune"]).fails(3, &["holds content", "prune --all"]);
+    env.rbuild(&["prune"]).fails(3, &["is damaged", "prune --all"]);
     let done: Done = env.rbuild(&["prune", "--all", "--force"]).ok();
     assert!(done.stdout.starts_with("Untagged: base:1\nremoved "), "{}", done.stdout);
     assert_eq!(fs::read_dir(index).unwrap().count(), 0);

@@ -37,8 +37,11 @@ pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Resul
 }
 
 pub(in crate::cli) fn platform(text: &str) -> Result<Platform> {
-    let bad = |error: crate::oci::PlatformError| Complaint::from_error(&error, Exit::Usage);
-    text.trim().parse().map_err(bad)
+    text.trim().parse().map_err(|error: crate::oci::PlatformError| {
+        let near = error.unknown().and_then(|(name, known)| nearest(name, known.iter().copied()));
+        let help = near.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+        Complaint::new(format!("error: {error}{help}"), Exit::Usage)
+    })
 }
 
 /// Each platform once, in the order in which they are given; this machine's if there is none.
