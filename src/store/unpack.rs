@@ -1,7 +1,7 @@
 //! Reads a tar stream, and makes its listing and, where they are wanted, its files, in one pass.
 //!
-//! What an entry means is decided here, once, whether files are made of it ([`Disk`]) or not
-//! ([`super::scan`]): so a layer has one listing, made from the archive alone.
+//! What an entry means is decided here, once, whether files are made of it (`disk`) or not
+//! (`store::scan`): so a layer has one listing, made from the archive alone.
 //!
 //! The archive is not trusted. Every name is resolved against what this very run has made, so the
 //! real path of each file is known before a call is made; the calls themselves go through directory
