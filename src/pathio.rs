@@ -8,6 +8,7 @@ pub mod ids;
 pub mod inside;
 pub mod interrupt;
 pub mod output;
+pub mod program;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

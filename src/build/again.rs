@@ -1,11 +1,13 @@
-//! A build once more, without the layers that a cache promised and did not give, or with blobs in
-//! place of those that turned out to be damaged.
+//! A build once more, without the layers that a cache promised and did not give, with blobs in
+//! place of those that turned out to be damaged, or with fresh hashes of files.
 
 use std::io;
 
+use crate::archive::ArchiveError;
 use crate::store::StoreError;
 
-use super::options::Services;
+use super::contexts::ContextFiles;
+use super::options::{BuildOptions, Services};
 use super::{BuildError, Event, Failure, chain};
 
 /// So many layers may turn out to be missing, one after the other.
@@ -13,24 +15,59 @@ const MAX_TRIES: usize = 100;
 
 /// Does `work`, a build and what is done with it. When a layer that a cache said it had turns out to
 /// be gone, or another one, or when a blob of the store was damaged, this is a warning, and the work
-/// is done anew without it: what was made by then is found in the store.
+/// is done anew without it: what was made by then is found in the store. When a file of a context is
+/// not what its remembered hash says, the hashes are forgotten, once.
 ///
 /// # Errors
 /// The work's.
 pub fn without_missing_layers<T>(
     services: &Services<'_>,
+    options: &BuildOptions,
     mut work: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    let mut remembers = true;
     for _ in 1..MAX_TRIES {
-        match work() {
-            Err(error) if is_worth_another_try(services, &error) => {
-                let text = format!("what needs it is made anew: {}", chain(&error));
-                (services.events)(Event::Warning { text });
-            }
+        let error = match work() {
+            Err(error) => error,
             done => return done,
-        }
+        };
+        let text = if is_worth_another_try(services, &error) {
+            format!("what needs it is made anew: {}", chain(&error))
+        } else if remembers && is_other_content(&error) {
+            remembers = false;
+            if !forget_hashes(services, options)? || !services.stop.take_back() {
+                return Err(error);
+            }
+            format!("the files of the context are hashed anew: {}", chain(&error))
+        } else {
+            return Err(error);
+        };
+        (services.events)(Event::Warning { text });
     }
     work()
+}
+
+/// Forgets the hashes of the contexts' files. Returns whether there were any: without, a file did
+/// change while it was read.
+fn forget_hashes(services: &Services<'_>, options: &BuildOptions) -> Result<bool, Failure> {
+    let named = options.contexts.values().filter_map(|files| match files {
+        ContextFiles::Folder(source) => Some(source),
+        ContextFiles::Remote(_) => None,
+    });
+    let mut has_forgotten = false;
+    for source in std::iter::once(&options.context).chain(named).filter(|source| source.lasting) {
+        let forgotten = services.store.forget_memo(&source.path);
+        has_forgotten |= forgotten.map_err(BuildError::from)?;
+    }
+    Ok(has_forgotten)
+}
+
+/// Returns whether a file does not hold what its listing says.
+fn is_other_content(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.filter_map(|error| error.downcast_ref()).any(|error| {
+        matches!(error, ArchiveError::ContentChanged { .. } | ArchiveError::SizeChanged { .. })
+    })
 }
 
 /// Returns whether what was in the way is gone: no place is left that is said to have the layer, so

@@ -10,7 +10,7 @@ use crate::context::IgnoreRules;
 use crate::diag::SourceFile;
 use crate::oci::Digest;
 use crate::pathio::inside::FileInside;
-use crate::pathio::{self, PathError};
+use crate::pathio::{self, PathError, program};
 use crate::plan::{
     ImagePlace, LayoutPlace, NamedContext, NamedContexts, Remote, parse_remote, redacted,
 };
@@ -25,6 +25,8 @@ use super::report::Complaint;
 
 /// A Dockerfile or ignore file is no longer than this.
 pub(super) const MAX_FILE_BYTES: u64 = 16 << 20;
+/// A commit's time is a number on a line.
+const MAX_TIME_BYTES: u64 = 1024;
 /// The build argument that keeps `.git` in a context that is a repository.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
@@ -322,14 +324,12 @@ fn split_last_name(text: &str, separator: char) -> Option<(&str, &str)> {
 fn newest_commit(context: &Path) -> Option<i64> {
     // The repository's own configuration may be hostile: nothing in it may start a program, as
     // `gpg.program`, `core.fsmonitor` and the fetching of missing objects would (git-config(1)).
-    let output = std::process::Command::new("git")
-        .env("GIT_ALLOW_PROTOCOL", "none")
+    let mut git = std::process::Command::new("git");
+    git.env("GIT_ALLOW_PROTOCOL", "none")
         .env("GIT_NO_LAZY_FETCH", "1")
         .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C"])
         .arg(context)
-        .args(["--no-pager", "log", "-1", "--no-show-signature", "--no-mailmap", "--format=%ct"])
-        .stdin(std::process::Stdio::null())
-        .output()
-        .ok()?;
-    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+        .args(["--no-pager", "log", "-1", "--no-show-signature", "--no-mailmap", "--format=%ct"]);
+    let (_, said) = program::stdout_of(&mut git, MAX_TIME_BYTES).ok()?;
+    String::from_utf8(said).ok()?.trim().parse().ok()
 }

@@ -6,8 +6,9 @@
 
 use std::io::{self, IsTerminal as _};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -49,7 +50,8 @@ pub(super) fn watching<R>(
     if watched.is_empty() {
         return work();
     }
-    let mut watcher = Watcher { stop, reporter, terminal, told: None };
+    let told = OnceLock::new();
+    let mut watcher = Watcher { stop, reporter, terminal, told: &told };
     let (give, take) = mpsc::sync_channel(1);
     pool::scope(|scope| {
         // The thread first: signals that are caught with nobody to wait for them would be lost.
@@ -57,8 +59,9 @@ pub(super) fn watching<R>(
         let signals = started.ok().and_then(|_thread| Signals::new(watched).ok());
         // However `work` ends, the watch does.
         let _watch = signals.as_ref().map(|signals| {
+            N_WATCHES.fetch_add(1, Ordering::SeqCst);
             by_default(false);
-            Watch(signals.delivery.handle())
+            Watch { handle: signals.delivery.handle(), told: &told }
         });
         let _taken = signals.map(|signals| give.send(signals));
         drop(give);
@@ -67,14 +70,34 @@ pub(super) fn watching<R>(
 }
 
 /// Ends when it goes: it would be waited for.
-struct Watch(Handle);
+struct Watch<'a> {
+    handle: Handle,
+    told: &'a OnceLock<Instant>,
+}
 
-impl Drop for Watch {
+impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.0.close();
-        by_default(true);
+        self.handle.close();
+        let number = N_WATCHES.load(Ordering::SeqCst);
+        let left = self
+            .told
+            .get()
+            .map_or(Duration::ZERO, |told| REPETITION.saturating_sub(told.elapsed()));
+        // What ended in order so soon is not to be killed by the same signal, which comes once more.
+        let later = move || {
+            thread::sleep(left);
+            if N_WATCHES.load(Ordering::SeqCst) == number {
+                by_default(true);
+            }
+        };
+        if left.is_zero() || pool::background(later).is_err() {
+            by_default(true);
+        }
     }
 }
+
+/// Number of watches that have begun.
+static N_WATCHES: AtomicUsize = AtomicUsize::new(0);
 
 /// Has signals that end the process do so, or not while somebody waits for them. Once one was caught,
 /// it would do nothing at all for the rest of the process, which may still wait for the reader of
@@ -118,7 +141,7 @@ struct Watcher<'a> {
     reporter: &'a Reporter<'a>,
     terminal: Option<TerminalHandle>,
     /// When the build was told to end.
-    told: Option<Instant>,
+    told: &'a OnceLock<Instant>,
 }
 
 impl Watcher<'_> {
@@ -141,7 +164,7 @@ impl Watcher<'_> {
                 match self.stop.take().filter(|stop| ENDS.contains(&signal) && !stop.is_planning())
                 {
                     Some(stop) => {
-                        self.told = Some(Instant::now());
+                        let _first = self.told.set(Instant::now());
                         self.tell();
                         pathio::interrupt::ask();
                         stop.interrupt();
@@ -160,7 +183,7 @@ impl Watcher<'_> {
     /// Returns whether the signal is the one before, once more: timeout(1) sends it to the process and
     /// to its group, and a closed terminal sends several.
     fn is_repetition(&self) -> bool {
-        self.told.is_some_and(|told| told.elapsed() < REPETITION)
+        self.told.get().is_some_and(|told| told.elapsed() < REPETITION)
     }
 
     /// Says what the first signal does; to a command that has the terminal, below what it shows.

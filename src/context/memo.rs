@@ -360,6 +360,13 @@ mod tests {
             let cut_off = memo(Some(&table[..cut]), 100 * SECOND);
             assert_eq!(cut_off.get(&path("a"), &stamp(5)), None, "{cut}");
         }
+        for at in 0..table.len() {
+            let mut flipped = table.clone();
+            flipped[at] ^= 1;
+            let flipped = memo(Some(&flipped), 100 * SECOND);
+            assert_eq!(flipped.get(&path("a"), &stamp(5)), None, "{at}");
+            assert_eq!(walk(&flipped, "", &[("a", 5)]), "a", "{at}");
+        }
         let other = memo(Some(b"something else, and long enough"), 0);
         assert_eq!(other.get(&path("a"), &stamp(5)), None);
     }

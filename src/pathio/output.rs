@@ -1,7 +1,8 @@
 //! Output files: the one way in which rbuild writes a file that its caller named.
 //!
 //! The parent directory is opened once, the draft gets a random name in it with `O_EXCL`, and a
-//! rename puts it in place. So a reader never sees half a file, and a symbolic link that somebody
+//! rename puts it in place. The draft is locked while it is written: one that nobody holds was left by
+//! a process that was killed, and the next write in that directory removes it. So a reader never sees half a file, and a symbolic link that somebody
 //! planted under the name is replaced and never written through. What cannot be replaced is written
 //! to directly: a FIFO, a device, and the caller's own descriptors below `/dev` and `/proc`, as in
 //! `--iidfile /dev/stdout` or `-o dest=>(command)`.
@@ -17,7 +18,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock};
 use rustix::io::Errno;
 
 use crate::limits;
@@ -38,6 +39,12 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 /// Pause before a FIFO without a reader, or whose reader does not read, is looked at again. Meanwhile
 /// the process can be asked to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What the name of a draft begins with; random hexadecimal digits follow.
+const DRAFT_PREFIX: &str = ".rbuild-";
+const DRAFT_DIGITS: usize = 16;
+/// Number of names of a directory that a sweep reads at most: it must not make writing slow.
+const MAX_NAMES_SWEPT: usize = 10_000;
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -105,19 +112,8 @@ impl Output {
     /// # Errors
     /// The kernel's, with `shown` as the path.
     pub fn replace(directory: OwnedFd, name: &OsStr, shown: &Path) -> Result<Self, PathError> {
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::NOCTTY
-            | OFlags::CLOEXEC;
-        let (draft, file) = loop {
-            let draft = OsString::from(format!(".rbuild-{:016x}", random()));
-            match rustix::fs::openat(&directory, &draft, flags, NEW_FILE) {
-                Err(Errno::EXIST) => {}
-                made => break (draft, File::from(made.context("create a file beside", shown)?)),
-            }
-        };
+        sweep(&directory);
+        let (draft, file) = new_draft(&directory).context("create a file beside", shown)?;
         let old = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).ok();
         let draft = Draft { directory, draft, name: name.to_owned(), renamed: false };
         if let Some(old) = old.filter(is_own_file) {
@@ -156,6 +152,65 @@ impl Output {
         }
         self.finish()
     }
+}
+
+/// Makes a draft and locks it.
+fn new_draft(directory: &OwnedFd) -> rustix::io::Result<(OsString, File)> {
+    let flags = OFlags::WRONLY
+        | OFlags::CREATE
+        | OFlags::EXCL
+        | OFlags::NOFOLLOW
+        | OFlags::NOCTTY
+        | OFlags::CLOEXEC;
+    loop {
+        let draft = OsString::from(format!("{DRAFT_PREFIX}{:0DRAFT_DIGITS$x}", random()));
+        let file = match rustix::fs::openat(directory, &draft, flags, NEW_FILE) {
+            Err(Errno::EXIST) => continue,
+            opened => opened?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // The sweep of another process met the draft before it was locked, and removes it.
+            Err(Errno::WOULDBLOCK) => continue,
+            Ok(()) if rustix::fs::fstat(&file)?.st_nlink == 0 => continue,
+            // A file system without locks: there no sweep gets one either.
+            Ok(()) | Err(_) => return Ok((draft, file.into())),
+        }
+    }
+}
+
+/// Removes the drafts of processes that were killed. Errors do not matter: the next write tries again.
+fn sweep(directory: &OwnedFd) {
+    // The given descriptor may be one that cannot be read.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(directory, ".", flags, Mode::empty());
+    let entries = opened.and_then(rustix::fs::Dir::new).into_iter().flatten().flatten();
+    for entry in entries.take(MAX_NAMES_SWEPT) {
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if let Some(_held) = is_draft_name(name).then(|| lock_abandoned(directory, name)).flatten()
+        {
+            let _gone = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+        }
+    }
+}
+
+fn is_draft_name(name: &OsStr) -> bool {
+    let digits = name.to_str().and_then(|name| name.strip_prefix(DRAFT_PREFIX));
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    digits.is_some_and(|digits| digits.len() == DRAFT_DIGITS && digits.bytes().all(is_digit))
+}
+
+/// Locks a draft of the caller's own whose writer has ended. A live writer holds the lock until the
+/// draft has another name, so that the name still means this file while the lock is held.
+fn lock_abandoned(directory: &OwnedFd, name: &OsStr) -> Option<OwnedFd> {
+    let is_single = |stat: &Stat| is_own_file(stat) && stat.st_nlink == 1;
+    let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+    let found = found.filter(is_single)?;
+    let flags =
+        OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty()).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    let held = rustix::fs::fstat(&file).ok().filter(is_single)?;
+    ((held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)).then_some(file)
 }
 
 impl Write for Output {

@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 use super::caps;
 use super::spec::SandboxError;
 use super::sys::{clone, fork, signal};
-use crate::pathio;
+use crate::pathio::{self, program};
 
 /// Where the calling program goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,15 +124,31 @@ fn stay_outside(
     if moved_well.is_ok_and(|len| len == 1) {
         if let Err(error) = maps.write(child) {
             drop(mapped);
-            let _ = rustix::process::waitpid(Some(child), WaitOptions::empty());
+            exit_if_killed(child);
             return Err(error);
         }
-        let told = rustix::io::write(&mapped, b".");
-        told.map_err(|errno| SandboxError::setup("wake the process in the namespace", errno))?;
+        match rustix::io::write(&mapped, b".") {
+            // A signal has ended the child: its status says so below.
+            Ok(_) | Err(Errno::PIPE) => {}
+            Err(errno) => {
+                return Err(SandboxError::setup("wake the process in the namespace", errno));
+            }
+        }
     }
     drop(mapped);
     pass_signals_on(child)
         .map_err(|errno| SandboxError::setup("wait for the process in the namespace", errno))
+}
+
+/// Waits for the child, and ends as it did if a signal ended it: then there is no map for it.
+fn exit_if_killed(child: Pid) {
+    let ended =
+        rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(child), WaitOptions::empty()));
+    if let Ok(Some((_, status))) = ended
+        && status.signaled()
+    {
+        clone::exit_now(exit_code(status));
+    }
 }
 
 fn pass_signals_on(child: Pid) -> rustix::io::Result<Infallible> {
@@ -141,9 +157,10 @@ fn pass_signals_on(child: Pid) -> rustix::io::Result<Infallible> {
     loop {
         let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
-        // What the terminal sends goes to the whole process group: the child has it already.
+        // What the terminal sends for a key goes to the whole process group: the child has it already.
+        // A terminal that is gone sends SIGHUP to the leader of the session alone (credentials(7)).
         if let Some(taken) = signal::take(&signals)
-            && taken.from_process
+            && (taken.from_process || taken.signal == libc::SIGHUP)
             && let Some(signal) = Signal::from_named_raw(taken.signal)
         {
             let _ = rustix::process::pidfd_send_signal(&pidfd, signal);
@@ -214,6 +231,9 @@ struct Maps {
 /// What a user's own files of subordinate ids are at most.
 const MAX_SUBIDS_BYTES: u64 = 1 << 20;
 
+/// A name, or a complaint, is no longer than this.
+const MAX_SAID_BYTES: u64 = 64 * 1024;
+
 impl Maps {
     fn of_caller() -> Result<Self, SandboxError> {
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
@@ -283,9 +303,10 @@ fn user_name(uid: u32) -> Option<String> {
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     });
     listed.or_else(|| {
-        let output = Command::new("id").arg("-un").output().ok()?;
-        let name = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| name.trim().to_owned())
+        let said = program::stdout_of(Command::new("id").arg("-un"), MAX_SAID_BYTES);
+        let (status, name) = said.ok()?;
+        let name = String::from_utf8(name).ok()?;
+        status.success().then(|| name.trim().to_owned())
     })
 }
 
@@ -323,29 +344,30 @@ fn subordinate_ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32
 }
 
 /// Runs newuidmap(1) or newgidmap(1), which may map what the user's files grant.
-fn help_map(program: &str, child: i32, ranges: &[Range]) -> Result<(), SandboxError> {
-    let mut command = Command::new(program);
+fn help_map(helper: &str, child: i32, ranges: &[Range]) -> Result<(), SandboxError> {
+    let mut command = Command::new(helper);
     command.arg(child.to_string());
     for Range { inside, outside, count } in ranges {
         command.args([inside, outside, count].map(ToString::to_string));
     }
-    let output = command.output().map_err(|error| {
+    let said = program::stderr_of(&mut command, MAX_SAID_BYTES);
+    let (status, said) = said.map_err(|error| {
         if error.kind() != io::ErrorKind::NotFound {
-            return SandboxError::setup(format!("execute {program}"), error);
+            return SandboxError::setup(format!("execute {helper}"), error);
         }
         SandboxError::NoUserNamespace {
-            reason: format!("the program {program} is missing"),
+            reason: format!("the program {helper} is missing"),
             help: "`sudo apt-get install uidmap` has it (`shadow-utils` on Fedora)".to_owned(),
         }
     })?;
-    if output.status.success() {
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&said);
     Err(SandboxError::NoUserNamespace {
-        reason: format!("{program} failed: {}", said.trim()),
+        reason: format!("{helper} failed: {}", said.trim()),
         help: format!(
-            "see whether {program} is setuid root and the ranges in /etc/subuid and \
+            "see whether {helper} is setuid root and the ranges in /etc/subuid and \
                        /etc/subgid overlap with nothing"
         ),
     })

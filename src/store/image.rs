@@ -6,8 +6,10 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::oci::{DiffId, Digest, Platform, Reference};
-use crate::pathio::{self, Context as _};
+use crate::pathio::{self, Context as _, PathError};
 use crate::plan::CacheKey;
 
 use super::work::open_folder;
@@ -148,6 +150,19 @@ impl Store {
         let mut file = BufWriter::new(guard::create_file(&draft)?);
         write(&mut file).and_then(|()| file.flush()).context("write", &draft)?;
         Ok(pathio::rename(&draft, &self.memo_path(folder))?)
+    }
+
+    /// Removes the memo of a directory's file hashes. Returns whether there was one.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn forget_memo(&self, directory: &Path) -> Result<bool> {
+        let path = self.memo_path(directory);
+        match rustix::fs::unlink(&path) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(PathError::new("remove", path, error).into()),
+        }
     }
 
     /// A folder on the store's file system for files without a name.

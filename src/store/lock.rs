@@ -9,6 +9,7 @@ use crate::oci::DiffId;
 use crate::pathio::{Context as _, PathError};
 use crate::plan::CacheKey;
 
+use super::work::names_in;
 use super::{Store, guard};
 
 /// A held `flock`; released when dropped.
@@ -73,6 +74,36 @@ impl Lease {
     pub(super) fn downgrade(&self) {
         // Going from alone to shared cannot fail: nobody else can hold it.
         let _shared = flock(&self.file, FlockOperation::LockShared);
+    }
+}
+
+/// What the names of locks begin with that are held while a layer is unpacked, or gets its name.
+const OF_LAYERS: [&str; 2] = ["unpack-", "publish-"];
+/// Length of the hexadecimal hash in the name of such a lock, and of a step's.
+const HASH_DIGITS: usize = 64;
+
+/// Returns whether a lock with this name is removed by its holder.
+fn is_removed_after_use(name: &str) -> bool {
+    let hash = OF_LAYERS.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    hash.len() == HASH_DIGITS && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Removes the locks that dead processes left. Errors do not matter: the next sweep tries again.
+pub(super) fn sweep(locks: &Path) {
+    let Ok(directory) = guard::open_directory(locks) else { return };
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    for name in names_in(&directory) {
+        if !name.to_str().is_some_and(is_removed_after_use) {
+            continue;
+        }
+        let Ok(file) = rustix::fs::openat(&directory, &name, flags, Mode::empty()) else {
+            continue;
+        };
+        let is_free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        // A file without a name was removed by its holder, and its name may be another one's.
+        if is_free && rustix::fs::fstat(&file).is_ok_and(|found| found.st_nlink > 0) {
+            drop(StepLock { path: locks.join(&name), _lease: Lease { file } });
+        }
     }
 }
 

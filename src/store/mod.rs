@@ -117,6 +117,7 @@ impl Store {
         let index =
             index::Index::open(&root.join("index.db"), &root.join("locks/index"), options.now_s)?;
         work::sweep(&root.join("tmp"));
+        lock::sweep(&root.join("locks"));
         Ok(Self {
             root,
             index: Mutex::new(index),

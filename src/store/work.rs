@@ -87,7 +87,8 @@ pub(super) fn sweep(tmp: &Path) {
 /// No process takes longer to lock the folder that it has just made.
 const GRACE: Duration = Duration::from_secs(60);
 
-fn names_in(directory: &OwnedFd) -> Vec<OsString> {
+/// The names in an open directory.
+pub(super) fn names_in(directory: &OwnedFd) -> Vec<OsString> {
     let entries = rustix::fs::Dir::read_from(directory).into_iter().flatten().flatten();
     let names = entries.map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned());
     names.filter(|name| name != "." && name != "..").collect()

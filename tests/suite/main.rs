@@ -53,6 +53,7 @@ mod prompt;
 mod prune;
 mod pushes;
 mod real;
+mod recovery;
 mod redaction;
 mod registry;
 mod remote;

@@ -1,8 +1,9 @@
 //! The memo as a file: records of folders, then where each of them is.
 //!
 //! Magic and version; for each folder its files in order of their names, one after the other; the
-//! list of the folders, each with its path, and the place, length and number of files of its
-//! record; the place of that list. Numbers are little endian, texts have their length in front.
+//! list of the folders, each with its path, and the place, length, number of files and checksum of its
+//! record; the place and the checksum of that list. Numbers are little endian, texts have their length
+//! in front. A record whose checksum is another counts as absent: its files are hashed again.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,9 +16,17 @@ use crate::tree::{ContentHash, Xattrs};
 use super::{Files, Learned, Stamp};
 
 /// The first bytes of the file; its version is part of them.
-const MAGIC: &[u8] = b"rbuild/hash-memo/v2\n";
+const MAGIC: &[u8] = b"rbuild/hash-memo/v3\n";
 /// The list of the folders is no longer than this.
 const MAX_LIST_BYTES: u64 = 1 << 30;
+
+/// Length of a checksum, bytes: it finds accidents, and nobody else can write into a store.
+const CHECKSUM_BYTES: usize = 8;
+/// Length of what follows the list: where it begins, and its checksum.
+const END_BYTES: u64 = 16;
+
+/// Checksum of a folder's record, or of the list.
+type Checksum = [u8; CHECKSUM_BYTES];
 
 /// Where a folder's record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +46,7 @@ pub(super) struct Table {
 #[derive(Debug)]
 struct Known {
     place: Place,
+    checksum: Checksum,
     was_met: AtomicBool,
 }
 
@@ -47,13 +57,15 @@ impl Table {
     /// Reads the list of the folders; `None` when the file is anything else.
     pub(super) fn open(file: File) -> Option<Self> {
         let length = file.metadata().ok()?.len();
-        let list_end = length.checked_sub(8)?;
-        let list_at = Reader(&read_at(&file, list_end, 8)?).u64()?;
+        let list_end = length.checked_sub(END_BYTES)?;
+        let end = read_at(&file, list_end, END_BYTES)?;
+        let mut end = Reader(&end);
+        let (list_at, checksum) = (end.u64()?, end.array()?);
         let n_bytes = list_end.checked_sub(list_at).filter(|n_bytes| *n_bytes <= MAX_LIST_BYTES)?;
         if read_at(&file, 0, u64::try_from(MAGIC.len()).ok()?)? != MAGIC {
             return None;
         }
-        let list = read_at(&file, list_at, n_bytes)?;
+        let list = read_at(&file, list_at, n_bytes).filter(|list| checksum_of(list) == checksum)?;
         let mut list = Reader(&list);
         let mut folders = HashMap::new();
         while !list.0.is_empty() {
@@ -62,15 +74,17 @@ impl Table {
             if place.at.checked_add(place.n_bytes)? > list_at {
                 return None;
             }
-            folders.insert(folder.into(), Known { place, was_met: AtomicBool::new(false) });
+            let (checksum, was_met) = (list.array()?, AtomicBool::new(false));
+            folders.insert(folder.into(), Known { place, checksum, was_met });
         }
         Some(Self { file: Some(file), folders })
     }
 
-    /// The record of a folder.
+    /// The record of a folder; `None` when it is damaged.
     pub(super) fn read(&self, folder: &[u8]) -> Option<Vec<u8>> {
-        let place = self.folders.get(folder)?.place;
+        let Known { place, checksum, .. } = self.folders.get(folder)?;
         read_at(self.file.as_ref()?, place.at, place.n_bytes)
+            .filter(|record| checksum_of(record) == *checksum)
     }
 
     /// The record of a folder, which from now on is one that was met.
@@ -97,6 +111,32 @@ fn read_at(file: &File, at: u64, n_bytes: u64) -> Option<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(n_bytes).ok()?];
     file.read_exact_at(&mut bytes, at).ok()?;
     Some(bytes)
+}
+
+fn checksum_of(bytes: &[u8]) -> Checksum {
+    shortened(&blake3::hash(bytes))
+}
+
+fn shortened(hash: &blake3::Hash) -> Checksum {
+    hash.as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+/// A sink that hashes what is written into it.
+struct Summed<'a> {
+    sink: &'a mut dyn Write,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Summed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n_written = self.sink.write(bytes)?;
+        self.hasher.update(bytes.get(..n_written).unwrap_or(bytes));
+        Ok(n_written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
 }
 
 /// Writes the file for the next build.
@@ -126,11 +166,14 @@ impl<'a> Writer<'a> {
         n_files: u64,
         record: &mut dyn Read,
     ) -> io::Result<()> {
-        let n_bytes = io::copy(record, self.sink)?;
+        let mut summed = Summed { sink: &mut *self.sink, hasher: blake3::Hasher::new() };
+        let n_bytes = io::copy(record, &mut summed)?;
+        let checksum = shortened(&summed.hasher.finalize());
         field(&mut self.list, folder);
         for number in [self.at, n_bytes, n_files] {
             self.list.extend(number.to_le_bytes());
         }
+        self.list.extend(checksum);
         self.at += n_bytes;
         self.n_files += n_files;
         Ok(())
@@ -138,7 +181,8 @@ impl<'a> Writer<'a> {
 
     pub(super) fn finish(self) -> io::Result<()> {
         self.sink.write_all(&self.list)?;
-        self.sink.write_all(&self.at.to_le_bytes())
+        self.sink.write_all(&self.at.to_le_bytes())?;
+        self.sink.write_all(&checksum_of(&self.list))
     }
 }
 

@@ -1,0 +1,283 @@
+//! What an earlier build or a killed one left, and builds that go on in spite of it.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::support::env::{Done, Env, Who, as_root_and_as_user, skip};
+
+as_root_and_as_user!(
+    damaged_hash_is_forgotten_and_the_file_hashed_again,
+    draft_of_a_killed_build_goes_with_the_next_write,
+    failing_poll_is_no_panic,
+    closed_terminal_ends_the_build,
+    locks_of_a_killed_build_go_with_the_next_command,
+    signal_to_the_whole_group_ends_the_build_in_order,
+    signal_while_a_build_begins_is_no_failure,
+);
+
+/// The only file of a directory.
+fn only_file(env: &Env, directory: &str) -> PathBuf {
+    let mut entries = fs::read_dir(env.path(directory)).unwrap();
+    let path = entries.next().unwrap().unwrap().path();
+    assert!(entries.next().is_none());
+    path
+}
+
+/// Damages the content hash of the only record of a memo, and makes its checksums right.
+fn contradict(memo: &mut [u8]) {
+    const MAGIC_BYTES: usize = 20;
+    let end = memo.len() - 16;
+    let list = usize::try_from(u64::from_le_bytes(memo[end..end + 8].try_into().unwrap())).unwrap();
+    // The number of attributes follows the hash.
+    memo[list - 5] ^= 1;
+    let checksum =
+        |bytes: &[u8]| <[u8; 8]>::try_from(&blake3::hash(bytes).as_bytes()[..8]).unwrap();
+    let of_record = checksum(&memo[MAGIC_BYTES..list]);
+    memo[end - 8..end].copy_from_slice(&of_record);
+    let of_list = checksum(&memo[list..end]);
+    memo[end + 8..].copy_from_slice(&of_list);
+}
+
+fn damaged_hash_is_forgotten_and_the_file_hashed_again(who: Who) {
+    const DOCKERFILE: &str = "FROM scratch\nCOPY dir /dir\n";
+    let env = Env::of(who);
+    env.write("dir/file", "content");
+    // A file that was written in this second is not remembered.
+    sleep(Duration::from_millis(1500));
+    let build = || env.build(DOCKERFILE, &["--progress=plain", "--iidfile=id"]).ok();
+    build();
+    let id = fs::read_to_string(env.path("id")).unwrap();
+    let path = only_file(&env, "store/memo");
+    let memo = fs::read(&path).unwrap();
+    let checks = |damaged: &[u8], warns: bool| {
+        fs::write(&path, damaged).unwrap();
+        let done = build();
+        assert_eq!(done.stderr.contains("hashed anew"), warns, "{}", done.stderr);
+        assert_eq!(fs::read_to_string(env.path("id")).unwrap(), id);
+        // The next build finds the right hashes.
+        assert!(!build().stderr.contains("hashed anew"));
+        assert!(fs::read(&path).unwrap() == memo);
+    };
+    for at in (0..memo.len()).step_by(17) {
+        let mut flipped = memo.clone();
+        flipped[at] ^= 4;
+        checks(&flipped, false);
+    }
+    checks(&vec![0; memo.len()], false);
+    checks(&memo[..memo.len() / 2], false);
+    let mut contradicting = memo.clone();
+    contradict(&mut contradicting);
+    checks(&contradicting, true);
+}
+
+fn names_in(env: &Env, directory: &str) -> Vec<String> {
+    let entries = fs::read_dir(env.path(directory)).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Number of locks of steps that are made, or were when their process ended.
+fn n_step_locks(env: &Env) -> usize {
+    names_in(env, "store/locks").iter().filter(|name| name.len() >= 64).count()
+}
+
+/// Waits until something is true.
+#[track_caller]
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if is_so() {
+            return;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    panic!("{what} does not happen");
+}
+
+/// A process that is killed when the test ends.
+struct Started(Child);
+
+impl Started {
+    fn new(mut command: Command) -> Self {
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn locks_of_a_killed_build_go_with_the_next_command(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.write("Dockerfile", "FROM base:1\nRUN sleep 78\n");
+    let mut build = Started::new(env.command(&["build", "context"]));
+    let locks = || names_in(&env, "store/locks");
+    let of_steps = || n_step_locks(&env);
+    wait_for("the step", || of_steps() > 0);
+    // The lock of one that lives stays.
+    env.rbuild(&["images"]).ok();
+    assert!(of_steps() > 0, "{:?}", locks());
+    build.kill();
+    wait_for("the end of the step", || env.processes().is_empty());
+    assert!(of_steps() > 0, "{:?}", locks());
+    env.rbuild(&["images"]).ok();
+    assert_eq!(locks(), ["in-use", "index"]);
+}
+
+fn draft_of_a_killed_build_goes_with_the_next_write(who: Who) {
+    const DRAFT: &str = ".rbuild-0123456789abcdef";
+    const LIVE: &str = ".rbuild-0000000000000000";
+    let env = Env::of(who);
+    fs::create_dir(env.path("out")).unwrap();
+    let others = [LIVE, "other", ".rbuild-0123", ".rbuild-0123456789ABCDEF", ".rbuild-x"];
+    others.iter().for_each(|name| fs::write(env.path("out").join(name), "x").unwrap());
+    let link = ".rbuild-1111111111111111";
+    std::os::unix::fs::symlink("other", env.path("out").join(link)).unwrap();
+    // As a killed process leaves it.
+    fs::write(env.path("out").join(DRAFT), "half").unwrap();
+    env.hand_over("out");
+    let live = fs::File::open(env.path("out").join(LIVE)).unwrap();
+    live.lock().unwrap();
+    env.build("FROM scratch\nLABEL a=1\n", &["-o", "type=tar,dest=out/new.tar"]).ok();
+    let mut want: Vec<&str> = [&others[..], &["new.tar", link]].concat();
+    want.sort_unstable();
+    assert_eq!(names_in(&env, "out"), want);
+    // What others own is not rbuild's.
+    if let Who::User(_) = who {
+        fs::write(env.path("out").join(DRAFT), "half").unwrap();
+        env.rbuild(&["build", "context", "-o", "type=tar,dest=out/new.tar"]).ok();
+        assert!(env.path("out").join(DRAFT).exists());
+    }
+}
+
+fn failing_poll_is_no_panic(who: Who) {
+    let env = Env::of(who);
+    env.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /a\n");
+    let git = |args: &[&str]| {
+        let mut git = env.program("git");
+        git.args(["-C", "context", "-c", "user.name=a", "-c", "user.email=a@example.org"]);
+        assert!(git.args(args).stdout(Stdio::null()).status().unwrap().success(), "{args:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "a"]);
+    let mut traced = env.program("strace");
+    traced.args(["-qq", "-o", "/dev/null", "-f", "-e", "trace=poll,ppoll"]);
+    traced.args(["-e", "inject=poll,ppoll:error=ENOMEM"]);
+    traced.arg(env!("CARGO_BIN_EXE_rbuild"));
+    traced.args(["--root", "store", "build", "context", "--reproducible"]);
+    match traced.output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            skip("strace", "it is not installed");
+        }
+        done => {
+            let done = Done::of(done.unwrap());
+            assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+            assert!(done.code.is_some_and(|code| code < 100), "{done:?}");
+        }
+    }
+}
+
+/// The program as the leader of a process group of its own.
+fn in_own_group(mut command: Command) -> Child {
+    command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn signal_to_the_whole_group_ends_the_build_in_order(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.write("Dockerfile", "FROM base:1\nRUN echo be''gun; sleep 79\n");
+    for _ in 0..5 {
+        let mut child = in_own_group(env.command(&["build", "context", "--progress=plain"]));
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.ends_with(" begun")), "the step does not start");
+        kill_process_group(Pid::from_child(&child), Signal::TERM).unwrap();
+        // As timeout(1) does: to the process, and to its group; the second comes at the very end.
+        sleep(Duration::from_millis(30));
+        let _ended = kill_process_group(Pid::from_child(&child), Signal::TERM);
+        let rest: Vec<String> = lines.collect();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+        assert_eq!(env.leftovers("store"), "");
+    }
+}
+
+fn signal_while_a_build_begins_is_no_failure(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.write("Dockerfile", "FROM base:1\nRUN sleep 79\n");
+    for delay_ms in (0..120).step_by(3) {
+        let child = in_own_group(env.command(&["build", "context", "--progress=plain"]));
+        let group = Pid::from_child(&child);
+        sleep(Duration::from_millis(delay_ms));
+        kill_process_group(group, Signal::TERM).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_ended = matches!(output.status.code(), Some(130 | 143))
+            || output.status.signal() == Some(Signal::TERM.as_raw());
+        assert!(is_ended, "after {delay_ms} ms: {:?}, {said}", output.status);
+        assert!(!said.contains("cannot"), "{said}");
+    }
+}
+
+/// Only the leader of the terminal's session learns that the terminal is gone.
+fn closed_terminal_ends_the_build(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.write("Dockerfile", "FROM base:1\nRUN sleep 80\n");
+    let (terminal, name) = new_terminal();
+    let mut leader = env.program("setsid");
+    leader.args(["--ctty", env!("CARGO_BIN_EXE_rbuild"), "--root", "store", "build", "context"]);
+    let side = fs::File::options().read(true).write(true).open(name).unwrap();
+    leader.stdin(side.try_clone().unwrap()).stdout(side.try_clone().unwrap()).stderr(side);
+    let mut child = leader.spawn().unwrap();
+    drop(leader);
+    wait_for("the step", || n_step_locks(&env) > 0);
+    drop(terminal);
+    let mut code = None;
+    for _ in 0..200 {
+        code = child.try_wait().unwrap();
+        if code.is_some() {
+            break;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    drop(child.kill());
+    assert_eq!(code.and_then(|status| status.code()), Some(130), "{code:?}");
+    assert_eq!(env.leftovers("store"), "");
+}
+
+/// A terminal, and the name of the side that programs use.
+fn new_terminal() -> (OwnedFd, PathBuf) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = openpt(flags).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    (terminal, PathBuf::from(name.into_string().unwrap()))
+}
