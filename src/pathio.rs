@@ -3,6 +3,7 @@
 //! It knows nothing of images or Dockerfiles, and it never decides whether an error matters.
 #![expect(clippy::disallowed_methods, reason = "this is the one place that wraps these calls")]
 
+mod drafts;
 pub mod holes;
 pub mod ids;
 pub mod inside;

@@ -7,10 +7,8 @@
 //! to directly: a FIFO, a device, and the caller's own descriptors below `/dev` and `/proc`, as in
 //! `--iidfile /dev/stdout` or `-o dest=>(command)`.
 
-use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -18,19 +16,17 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::limits;
 
-use super::{Context as _, PathError, interrupt};
+use super::{Context as _, PathError, drafts, interrupt};
 
 /// `f_type` of procfs (statfs(2)).
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 /// Permission bits that allow others than the owner to write.
 const OTHERS_WRITE: u32 = 0o022;
-/// A new file; the umask takes its bits.
-const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 /// A new directory; the umask takes its bits.
 const NEW_DIRECTORY: Mode = Mode::from_raw_mode(0o777);
 /// Flags to open a directory for calls relative to it.
@@ -39,12 +35,6 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 /// Pause before a FIFO without a reader, or whose reader does not read, is looked at again. Meanwhile
 /// the process can be asked to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// What the name of a draft begins with; random hexadecimal digits follow.
-const DRAFT_PREFIX: &str = ".rbuild-";
-const DRAFT_DIGITS: usize = 16;
-/// Number of names of a directory that a sweep reads at most: it must not make writing slow.
-const MAX_NAMES_SWEPT: usize = 10_000;
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -112,8 +102,8 @@ impl Output {
     /// # Errors
     /// The kernel's, with `shown` as the path.
     pub fn replace(directory: OwnedFd, name: &OsStr, shown: &Path) -> Result<Self, PathError> {
-        sweep(&directory);
-        let (draft, file) = new_draft(&directory).context("create a file beside", shown)?;
+        drafts::sweep(&directory);
+        let (draft, file) = drafts::create(&directory).context("create a file beside", shown)?;
         let old = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).ok();
         let draft = Draft { directory, draft, name: name.to_owned(), renamed: false };
         if let Some(old) = old.filter(is_own_file) {
@@ -152,65 +142,6 @@ impl Output {
         }
         self.finish()
     }
-}
-
-/// Makes a draft and locks it.
-fn new_draft(directory: &OwnedFd) -> rustix::io::Result<(OsString, File)> {
-    let flags = OFlags::WRONLY
-        | OFlags::CREATE
-        | OFlags::EXCL
-        | OFlags::NOFOLLOW
-        | OFlags::NOCTTY
-        | OFlags::CLOEXEC;
-    loop {
-        let draft = OsString::from(format!("{DRAFT_PREFIX}{:0DRAFT_DIGITS$x}", random()));
-        let file = match rustix::fs::openat(directory, &draft, flags, NEW_FILE) {
-            Err(Errno::EXIST) => continue,
-            opened => opened?,
-        };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // The sweep of another process met the draft before it was locked, and removes it.
-            Err(Errno::WOULDBLOCK) => continue,
-            Ok(()) if rustix::fs::fstat(&file)?.st_nlink == 0 => continue,
-            // A file system without locks: there no sweep gets one either.
-            Ok(()) | Err(_) => return Ok((draft, file.into())),
-        }
-    }
-}
-
-/// Removes the drafts of processes that were killed. Errors do not matter: the next write tries again.
-fn sweep(directory: &OwnedFd) {
-    // The given descriptor may be one that cannot be read.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(directory, ".", flags, Mode::empty());
-    let entries = opened.and_then(rustix::fs::Dir::new).into_iter().flatten().flatten();
-    for entry in entries.take(MAX_NAMES_SWEPT) {
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if let Some(_held) = is_draft_name(name).then(|| lock_abandoned(directory, name)).flatten()
-        {
-            let _gone = rustix::fs::unlinkat(directory, name, AtFlags::empty());
-        }
-    }
-}
-
-fn is_draft_name(name: &OsStr) -> bool {
-    let digits = name.to_str().and_then(|name| name.strip_prefix(DRAFT_PREFIX));
-    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    digits.is_some_and(|digits| digits.len() == DRAFT_DIGITS && digits.bytes().all(is_digit))
-}
-
-/// Locks a draft of the caller's own whose writer has ended. A live writer holds the lock until the
-/// draft has another name, so that the name still means this file while the lock is held.
-fn lock_abandoned(directory: &OwnedFd, name: &OsStr) -> Option<OwnedFd> {
-    let is_single = |stat: &Stat| is_own_file(stat) && stat.st_nlink == 1;
-    let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok();
-    let found = found.filter(is_single)?;
-    let flags =
-        OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(directory, name, flags, Mode::empty()).ok()?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
-    let held = rustix::fs::fstat(&file).ok().filter(is_single)?;
-    ((held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)).then_some(file)
 }
 
 impl Write for Output {
@@ -433,12 +364,8 @@ fn is_procfs(directory: impl AsFd) -> rustix::io::Result<bool> {
     Ok(i64::from(kind) == PROC_SUPER_MAGIC)
 }
 
-fn is_own_file(stat: &Stat) -> bool {
+/// Returns whether it is a regular file of the caller's own.
+pub(super) fn is_own_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && stat.st_uid == rustix::process::geteuid().as_raw()
-}
-
-/// A number that nobody else can foretell: the keys of the standard library's hash maps are random.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
