@@ -27,6 +27,17 @@ pub enum StoreError {
         /// The number that this rbuild knows.
         known: &'static str,
     },
+    /// The index cannot be opened by a path as long as this.
+    #[error(
+        "the store's path is {n_bytes} bytes long, and its index cannot be opened by more than {most}; \
+         give a directory with a shorter path with --root DIR"
+    )]
+    LongPath {
+        /// Length of the path, bytes.
+        n_bytes: usize,
+        /// The longest that works.
+        most: usize,
+    },
     /// Others can put another directory in the place of the store.
     #[error(
         "{} cannot be used as a store: {reason}, and can so be replaced by others; {remedy}, or give \

@@ -51,10 +51,12 @@ const FILES: [&str; 7] = [
 /// [`StoreError::Unsafe`] when others could have written into it, [`StoreError::Replaceable`] when
 /// they can put another directory in its place; the kernel's, with the path.
 pub(super) fn open(root: &Path) -> Result<PathBuf, StoreError> {
+    check_length(&std::path::absolute(root).context("resolve", root)?)?;
     if matches!(rustix::fs::stat(root), Err(Errno::NOENT)) {
         create_directories(root)?;
     }
     let path = root.canonicalize().context("open directory", root)?;
+    check_length(&path)?;
     check_parents(&path)?;
     let directory = open_directory(&path)?;
     let store = Guard { root: &path, directory };
@@ -63,6 +65,18 @@ pub(super) fn open(root: &Path) -> Result<PathBuf, StoreError> {
     FILES.iter().try_for_each(|name| store.check_file(name))?;
     store.check_index()?;
     Ok(path)
+}
+
+/// SQLite, as it is built, opens files by paths of 512 bytes at most (`MAX_PATHNAME` in its
+/// `os_unix.c`), and the longest name beside the index is `index.db-journal`.
+const MAX_ROOT_BYTES: usize = 512 - 32;
+
+fn check_length(root: &Path) -> Result<(), StoreError> {
+    let n_bytes = root.as_os_str().len();
+    if n_bytes > MAX_ROOT_BYTES {
+        return Err(StoreError::LongPath { n_bytes, most: MAX_ROOT_BYTES });
+    }
+    Ok(())
 }
 
 /// Whoever may rename a directory above the store can put another one in its place.

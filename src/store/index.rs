@@ -16,7 +16,7 @@ use crate::tree::ContentDigest;
 
 use super::lock::Lease;
 use super::schema::{SCHEMA_VERSION, Schema, create_schema, schema};
-use super::{StepOrigin, StoreError};
+use super::{NoSpace, StepOrigin, StoreError};
 
 /// Milliseconds to wait for another process's transaction.
 const BUSY_MS: u32 = 30_000;
@@ -90,7 +90,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// Returns whether the index has the tables that this rbuild knows; those of a later one it would
 /// misread.
 fn is_known(connection: &Connection, path: &Path) -> Result<bool> {
-    let failed = |source| StoreError::Index { path: path.to_owned(), source };
+    let failed = |source| index_error(path, source);
     match schema(connection).map_err(failed)? {
         Schema::Known => Ok(true),
         Schema::Older => Ok(false),
@@ -100,12 +100,24 @@ fn is_known(connection: &Connection, path: &Path) -> Result<bool> {
     }
 }
 
+/// Describes an error of the index at `path`; on a full disk SQLite reports any of several.
+fn index_error(path: &Path, source: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
+    let code = source.sqlite_error_code();
+    let may_be_full = matches!(code, Some(CannotOpen | DiskFull | SystemIoFailure));
+    let directory = path.parent().filter(|_| may_be_full);
+    match directory.and_then(NoSpace::of_index) {
+        Some(full) => StoreError::NoSpace(full),
+        None => StoreError::Index { path: path.to_owned(), source },
+    }
+}
+
 impl Index {
     /// Opens the database at `path`; `lock` is held while a new one is made.
     pub(super) fn open(path: &Path, lock: &Path, now_s: i64) -> Result<Self> {
         let boot = pathio::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"), 100)
             .map_or_else(|_unknown| "unknown".to_owned(), |id| id.trim().to_owned());
-        let failed = |source| StoreError::Index { path: path.to_owned(), source };
+        let failed = |source| index_error(path, source);
         let connection = connect(path).map_err(failed)?;
         if !is_known(&connection, path)? {
             // Changing to WAL wants the file alone, and does not wait for it.
@@ -118,7 +130,7 @@ impl Index {
     }
 
     pub(super) fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
-        result.map_err(|source| StoreError::Index { path: self.path.clone(), source })
+        result.map_err(|source| index_error(&self.path, source))
     }
 
     fn damaged(&self, reason: impl ToString) -> StoreError {

@@ -35,6 +35,7 @@ mod listed;
 mod lock;
 mod make;
 mod names;
+mod reserve;
 mod scan;
 mod schema;
 mod sources;
@@ -92,6 +93,8 @@ pub struct Store {
     user_namespace: bool,
     /// Bounds on an archive that is unpacked into the store.
     archive_bounds: ArchiveBounds,
+    /// Dropped after the index, which has given its space back then.
+    _reserve: reserve::Reserve,
 }
 
 /// What a store needs to know of the process that opens it.
@@ -111,13 +114,32 @@ impl Store {
     /// [`StoreError::Unsafe`] when others could have written into it; [`StoreError::Version`] when another rbuild made it in a form that this one does not know;
     /// IO and database errors with their path.
     pub fn open(root: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
+        Self::open_with(root, options, reserve::Reserve::keep)
+    }
+
+    /// As [`Store::open`], for commands that free space or say what takes it: on a full disk they use
+    /// the space that the store keeps for them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_to_free(root: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
+        Self::open_with(root, options, reserve::Reserve::take)
+    }
+
+    fn open_with(
+        root: &Path,
+        options: &OpenOptions,
+        reserve: fn(&Path) -> reserve::Reserve,
+    ) -> Result<Self, StoreError> {
         let root = guard::open(root)?;
         version::check(&root)?;
         let in_use = lock::Lease::shared(&root.join("locks/in-use"))?;
-        let index =
-            index::Index::open(&root.join("index.db"), &root.join("locks/index"), options.now_s)?;
+        // Before the index, which a disk that is full of what they left could not hold.
         work::sweep(&root.join("tmp"));
         lock::sweep(&root.join("locks"));
+        let reserve = reserve(&root);
+        let index =
+            index::Index::open(&root.join("index.db"), &root.join("locks/index"), options.now_s)?;
         Ok(Self {
             root,
             index: Mutex::new(index),
@@ -128,6 +150,7 @@ impl Store {
             listings: Mutex::new(BTreeMap::new()),
             user_namespace: options.user_namespace,
             archive_bounds: ArchiveBounds::default(),
+            _reserve: reserve,
         })
     }
 

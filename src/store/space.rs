@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use rustix::fs::fstatvfs;
 
@@ -11,6 +12,8 @@ use crate::limits::{
     MAX_RESERVED_BYTES, MAX_RESERVED_INODES, RESERVED_HUNDREDTHS, SPACE_CHECK_BYTES,
     SPACE_CHECK_FILES,
 };
+
+use super::reserve;
 
 /// A file system without room for what is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +29,22 @@ pub enum NoSpace {
         /// Bytes that are to be left.
         reserved: u64,
     },
+    /// No space even for the index.
+    #[error(
+        "the store's file system is full: {} left, and the index needs {} more; `rbuild prune` frees some, or remove something else from it",
+        size(*free), size(*missing)
+    )]
+    Full {
+        /// Bytes that are left.
+        free: u64,
+        /// Bytes that are missing.
+        missing: u64,
+    },
+    /// No inodes even for the index.
+    #[error(
+        "the store's file system has no inodes left; `rbuild prune` frees some, or remove some files from it"
+    )]
+    NoInodes,
     /// Too few inodes.
     #[error(
         "the store's file system has {free} inodes left, of which {reserved} stay unused; remove some files (`rbuild prune` helps), or use a larger file system with --root"
@@ -36,6 +55,18 @@ pub enum NoSpace {
         /// Inodes that are to be left.
         reserved: u64,
     },
+}
+
+impl NoSpace {
+    /// Returns what the file system of `directory` lacks for the index, if that may be why it fails.
+    pub(super) fn of_index(directory: &Path) -> Option<Self> {
+        if !reserve::has_inodes(directory) {
+            return Some(Self::NoInodes);
+        }
+        let free = reserve::free_bytes(directory)?;
+        let missing = reserve::INDEX_BYTES.checked_sub(free).filter(|missing| *missing > 0)?;
+        Some(Self::Full { free, missing })
+    }
 }
 
 /// Looks at the free space of one file system now and then.

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::images::{SHORT_ID, ago};
-use super::{Complaint, Environment, Exit, Global, open_store};
+use super::{Complaint, Environment, Exit, Global, open_store_to_free};
 use crate::cli::progress::{has_effect, size};
 use crate::cli::stdout::{self, say};
 use crate::cli::store_args::DuArgs;
@@ -34,7 +34,7 @@ pub(in crate::cli) fn run(
     global: &Global,
     environment: &Environment,
 ) -> Result<(), Complaint> {
-    let store = open_store(global, environment)?;
+    let store = open_store_to_free(global, environment)?;
     let usage = store.usage().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     if args.json {
         stdout::json(&to_json(&usage));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Complaint, Environment, Exit, Global, open_store};
+use super::{Complaint, Environment, Exit, Global, open_store_to_free};
 use crate::cli::progress::size;
 use crate::cli::stdout::say;
 use crate::image::{ExportError, Image, Loaded};
@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError};
 pub(super) const SHORT_ID: usize = 12;
 
 pub(in crate::cli) fn run(global: &Global, environment: &Environment) -> Result<(), Complaint> {
-    let store = open_store(global, environment)?;
+    let store = open_store_to_free(global, environment)?;
     let failed = |error: StoreError| Complaint::from_error(&error, Exit::Environment);
     let unreadable = |error: ExportError| Complaint::from_error(&error, Exit::Environment);
     say!("{:50} {:12} {:>16} {:>10}", "NAME", "ID", "CREATED", "SIZE");

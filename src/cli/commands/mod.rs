@@ -26,9 +26,11 @@ pub(super) mod tag;
 pub(super) mod version;
 mod write_out;
 
+use std::path::Path;
+
 use crate::build::{Lent, LockedInputs, Services, StepNumbers, Stop};
 use crate::oci::Reference;
-use crate::store::{OpenOptions, Store};
+use crate::store::{OpenOptions, Store, StoreError};
 
 use super::Exit;
 use super::args::Global;
@@ -41,6 +43,19 @@ use super::report::Complaint;
 
 /// Opens the store that the command is about.
 fn open_store(global: &Global, environment: &Environment) -> Result<Store, Complaint> {
+    open_store_by(Store::open, global, environment)
+}
+
+/// Opens the store for a command that frees space, or says what takes it.
+fn open_store_to_free(global: &Global, environment: &Environment) -> Result<Store, Complaint> {
+    open_store_by(Store::open_to_free, global, environment)
+}
+
+fn open_store_by(
+    open: fn(&Path, &OpenOptions) -> Result<Store, StoreError>,
+    global: &Global,
+    environment: &Environment,
+) -> Result<Store, Complaint> {
     let user_namespace = crate::sandbox::in_user_namespace();
     let root = global.root.clone().or_else(|| environment.store_root(user_namespace));
     let root = root.ok_or_else(|| {
@@ -49,8 +64,8 @@ fn open_store(global: &Global, environment: &Environment) -> Result<Store, Compl
     })?;
     let max_unpacked = max_unpacked(global, environment)?;
     let options = OpenOptions { user_namespace, now_s: environment.now_s };
-    let store = Store::open(&root, &options)
-        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let store =
+        open(&root, &options).map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     Ok(match max_unpacked {
         Some(max_bytes) => store.with_max_unpacked(max_bytes),
         None => store,

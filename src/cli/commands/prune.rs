@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::{Complaint, Environment, Exit, Global, open_store};
+use super::{Complaint, Environment, Exit, Global, open_store_to_free};
 use crate::cli::progress::size;
 use crate::cli::stdout::say;
 use crate::cli::store_args::PruneArgs;
@@ -17,7 +17,7 @@ pub(in crate::cli) fn run(
 ) -> Result<(), Complaint> {
     let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
     let options = options(args, environment.now_s).map_err(usage)?;
-    let store = open_store(global, environment)?;
+    let store = open_store_to_free(global, environment)?;
     let pruned =
         store.prune(&options).map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let names = pruned.forgotten.iter().filter_map(|holder| match holder {

@@ -1,6 +1,8 @@
 //! `rbuild tag` and `rbuild rmi`: names of images.
 
-use super::{Complaint, Environment, Exit, Global, find, open_store, reference};
+use super::{
+    Complaint, Environment, Exit, Global, find, open_store, open_store_to_free, reference,
+};
 use crate::cli::report;
 use crate::cli::stdout::say;
 use crate::cli::store_args::{RmiArgs, TagArgs};
@@ -31,7 +33,7 @@ pub(in crate::cli) fn rmi(
     global: &Global,
     environment: &Environment,
 ) -> Result<(), Complaint> {
-    let store = open_store(global, environment)?;
+    let store = open_store_to_free(global, environment)?;
     let mut n_removed = 0_usize;
     let mut wrong = Vec::new();
     for text in &args.images {
