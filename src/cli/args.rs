@@ -172,7 +172,7 @@ pub(super) struct BuildArgs {
     /// The folder that COPY and ADD take files from; or the URL of an archive or of a git
     /// repository (URL.git#REF:FOLDER); or `-` for an archive or a Dockerfile on standard input
     #[arg(value_name = "CONTEXT")]
-    pub(super) context: String,
+    pub(super) context: OsString,
     /// Give the image this name; may be repeated
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(super) tag: Vec<String>,
@@ -290,7 +290,8 @@ pub(super) struct BuildArgs {
 impl BuildArgs {
     /// Whether the context may have to be fetched.
     fn is_remote(&self) -> bool {
-        self.context == "-" || self.context.contains("://") || self.context.contains('@')
+        let context = self.shown_context();
+        context == "-" || context.contains("://") || context.contains('@')
     }
 
     /// Whether `--check` may ask registries.

@@ -1,6 +1,8 @@
 //! Where a build's files come from: the context, the Dockerfile, and named contexts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::build::{
@@ -31,6 +33,13 @@ const MAX_TIME_BYTES: u64 = 1024;
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 type Result<T> = std::result::Result<T, Complaint>;
+
+impl BuildArgs {
+    /// The context for people and for records: what is not UTF-8 in it is replaced.
+    pub(super) fn shown_context(&self) -> Cow<'_, str> {
+        self.context.to_string_lossy()
+    }
+}
 
 /// What the command line says of the context.
 #[derive(Debug)]
@@ -81,19 +90,19 @@ impl Asked {
     }
 
     pub(super) fn new(args: &BuildArgs) -> Result<Self> {
-        let context = args.context.as_str();
-        if context == "-" {
+        if args.context == "-" {
             if is_stdin(args) {
                 let text = "standard input cannot be both the context and the Dockerfile";
                 return Err(usage(format!("{text}: name a folder, or leave out -f")));
             }
             return Ok(Self::Stdin);
         }
-        if Path::new(context).is_dir() {
-            return folder(context).map(Self::Folder);
-        }
+        // What is not UTF-8 can only be a directory.
+        let Some(context) = args.context.to_str().filter(|text| !Path::new(text).is_dir()) else {
+            return folder(&args.context).map(Self::Folder);
+        };
         let Some(mut remote) = remote(context)? else {
-            return folder(context).map(Self::Folder);
+            return folder(&args.context).map(Self::Folder);
         };
         if let Remote::Git(git) = &mut remote {
             let mut given = args.build_arg.iter().rev().filter_map(|arg| arg.split_once('='));
@@ -115,7 +124,7 @@ impl Asked {
             Self::Folder(path) => return local(args, path),
             Self::Nothing => return Ok(Input::nothing()),
             Self::Remote(remote) => {
-                let text = format!("fetching the context {}", redacted(&args.context));
+                let text = format!("fetching the context {}", redacted(&args.shown_context()));
                 (services.events)(Event::Note { text });
                 build::fetch_context(services, &remote, now_s)
             }
@@ -208,10 +217,10 @@ pub(super) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
     Ok(Input { dockerfile, path, context, lock, file: Some(file), fetched: None })
 }
 
-fn folder(context: &str) -> Result<PathBuf> {
+fn folder(context: &OsStr) -> Result<PathBuf> {
     let path = Path::new(context);
     if !path.is_dir() {
-        return Err(missing::folder(context));
+        return Err(missing::folder(&context.to_string_lossy()));
     }
     std::path::absolute(path).map_err(|error| {
         Complaint::from_error(&PathError::new("resolve", path, error), Exit::Environment)
@@ -263,7 +272,7 @@ fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextF
     {
         return Err(bad(format!("{scheme}: is known to bake files only")));
     }
-    let path = folder(value).map_err(|complaint| bad(complaint.to_string()))?;
+    let path = folder(OsStr::new(value)).map_err(|complaint| bad(complaint.to_string()))?;
     let ignore = dockerfile::ignore_rules(None, &path)?;
     let source = ContextSource { path, ignore, lasting: true, tree: None };
     Ok((NamedContext::Folder, Some(ContextFiles::Folder(source))))

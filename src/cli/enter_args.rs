@@ -72,7 +72,8 @@ pub(super) fn define(command: clap::Command) -> clap::Command {
 impl EnterArgs {
     /// Whether what is entered is made by a build.
     pub(super) fn is_build(&self) -> bool {
-        let BuildArgs { context, file, target, .. } = &self.build;
+        let BuildArgs { file, target, .. } = &self.build;
+        let context = self.build.shown_context();
         let is_path = context.starts_with(['.', '/']) || context.contains("://") || context == "-";
         self.step.is_some() || target.is_some() || file.is_some() || is_path
     }

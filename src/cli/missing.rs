@@ -192,13 +192,13 @@ pub(super) fn dockerfiles(folder: &Path) -> Vec<PathBuf> {
 
 /// A Dockerfile that is not there, or cannot be read. `typed` is the context as it was typed, when
 /// that is a folder of this machine: then -f is relative to where rbuild was started.
-pub(super) fn dockerfile(error: &PathError, context: &Path, typed: Option<&str>) -> Complaint {
+pub(super) fn dockerfile(error: &PathError, context: &Path, typed: Option<&Path>) -> Complaint {
     if error.kind() != ErrorKind::NotFound && error.kind() != ErrorKind::IsADirectory {
         return Complaint::from_error(error, Exit::Build);
     }
     let (is_folder, path) = (error.path().is_dir(), error.path().display());
     let found = dockerfiles(if is_folder { error.path() } else { context });
-    let from = if is_folder { Some(error.path()) } else { typed.map(Path::new) };
+    let from = if is_folder { Some(error.path()) } else { typed };
     let shown = |path: &PathBuf| {
         let joined = from.map_or_else(|| path.clone(), |folder| folder.join(path));
         let plain = joined.strip_prefix("./").unwrap_or(&joined);

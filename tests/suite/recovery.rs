@@ -7,9 +7,11 @@
     reason = "tests say what they mean with them"
 )]
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -26,7 +28,9 @@ as_root_and_as_user!(
     draft_of_a_killed_build_goes_with_the_next_write,
     failing_poll_is_no_panic,
     closed_terminal_ends_the_build,
+    context_need_not_be_utf8,
     locks_of_a_killed_build_go_with_the_next_command,
+    long_path_of_a_store_works_or_is_an_error_at_once,
     signal_to_the_whole_group_ends_the_build_in_order,
     signal_while_a_build_begins_is_no_failure,
 );
@@ -280,4 +284,110 @@ fn new_terminal() -> (OwnedFd, PathBuf) {
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();
     (terminal, PathBuf::from(name.into_string().unwrap()))
+}
+
+/// Fills the file system of the store.
+fn fill(env: &Env, name: &str) {
+    let mut file = fs::File::create(env.path("store").join(name)).unwrap();
+    let mut piece = vec![7_u8; 1 << 20];
+    while !piece.is_empty() {
+        while file.write_all(&piece).is_ok() {}
+        piece.truncate(piece.len() / 2);
+    }
+}
+
+/// A store on a file system of its own, which is unmounted when the test ends.
+struct SmallStore<'a>(&'a Env);
+
+impl<'a> SmallStore<'a> {
+    fn new(env: &'a Env) -> Self {
+        fs::create_dir(env.path("store")).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=32m,mode=700", "none"]).arg(env.path("store"));
+        assert!(mount.status().unwrap().success());
+        Self(env)
+    }
+}
+
+impl Drop for SmallStore<'_> {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.0.path("store")).status());
+    }
+}
+
+#[test]
+fn priv_full_disk_can_be_freed() {
+    let Some(who) = Who::root() else { return };
+    let env = Env::of(who);
+    let store = SmallStore::new(&env);
+    env.base();
+    env.build(DOCKERFILE_OF_NUMBERS, &["-t", "app"]).ok();
+    fill(&env, "filler");
+    // Nothing else can be done, and the message says why.
+    let failed = env.rbuild(&["tag", "app", "other"]);
+    failed.fails(3, &["file system is full", "the index needs", "more", "`rbuild prune` frees"]);
+    for _ in 0..2 {
+        env.rbuild(&["du"]).ok();
+        env.rbuild(&["images"]).ok();
+    }
+    env.rbuild(&["rmi", "app"]).ok();
+    env.rbuild(&["prune", "--all"]).ok();
+    let images = env.rbuild(&["images"]).ok();
+    assert!(!images.stdout.contains("app"), "{}", images.stdout);
+    // Space is kept for the next time.
+    assert!(env.path("store/reserve-1").exists() && env.path("store/reserve-2").exists());
+    fs::remove_file(env.path("store/filler")).unwrap();
+    env.base();
+    env.build(DOCKERFILE_OF_NUMBERS, &["-t", "app"]).ok();
+    drop(store);
+}
+
+#[test]
+fn priv_disk_full_of_leftovers_is_freed_by_any_command() {
+    let Some(who) = Who::root() else { return };
+    let env = Env::of(who);
+    let store = SmallStore::new(&env);
+    env.base();
+    // As a killed process leaves it: nobody holds its lock.
+    fs::create_dir(env.path("store/tmp/999999.abcdef")).unwrap();
+    fs::write(env.path("store/tmp/999999.abcdef/lock"), "").unwrap();
+    fill(&env, "tmp/999999.abcdef/0");
+    env.build(DOCKERFILE_OF_NUMBERS, &["-t", "app"]).ok();
+    assert_eq!(env.leftovers("store").lines().filter(|line| line.contains("tmp/")).count(), 0);
+    drop(store);
+}
+
+const DOCKERFILE_OF_NUMBERS: &str = "FROM base:1\nRUN seq 20000 > /numbers\n";
+
+fn long_path_of_a_store_works_or_is_an_error_at_once(who: Who) {
+    let env = Env::of(who);
+    env.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /a\n");
+    let at = |n_bytes: usize| {
+        let mut root = env.shown("store");
+        while root.len() < n_bytes {
+            let n_more = (n_bytes - root.len() - 1).min(100);
+            root = format!("{root}/{}", "d".repeat(n_more));
+        }
+        (root.clone(), Done::of(env.command_in(&root, &["build", "context"]).output().unwrap()))
+    };
+    at(480).1.ok();
+    for n_bytes in [482, 600, 3500, 4080, 5000] {
+        let (root, done) = at(n_bytes);
+        done.fails(3, &["the store's path is", "bytes long", "more than 480", "--root DIR"]);
+        assert!(!PathBuf::from(root).exists());
+    }
+}
+
+fn context_need_not_be_utf8(who: Who) {
+    let env = Env::of(who);
+    let name = OsStr::from_bytes(b"context/\xff");
+    let directory = env.path("context").join(OsStr::from_bytes(b"\xff"));
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("Dockerfile"), "FROM scratch\nCOPY . /a\n").unwrap();
+    fs::write(directory.join(OsStr::from_bytes(b"\xfe")), "x").unwrap();
+    let build = |more: &[&OsStr]| Done::of(env.command(&["build"]).args(more).output().unwrap());
+    build(&[name]).ok();
+    build(&[name, "--check".as_ref()]).ok();
+    build(&[OsStr::from_bytes(b"no\xff")]).fails(2, &["the context no", "does not exist"]);
+    env.rbuild(&["history"]).ok();
 }

@@ -121,7 +121,7 @@ fn requested(args: &BuildArgs) -> Requested {
     let folder = std::path::absolute(".").unwrap_or_default();
     Requested {
         folder: folder.to_string_lossy().into_owned(),
-        context: redacted(&args.context),
+        context: redacted(&args.shown_context()),
         dockerfile: args.file.as_ref().map(|file| file.to_string_lossy().into_owned()),
         target: args.target.clone(),
         platforms: args.platform.clone(),

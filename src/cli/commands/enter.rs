@@ -48,7 +48,7 @@ struct Enter<'a> {
 impl Enter<'_> {
     fn image(&self) -> Result<()> {
         let Self { args, services, .. } = self;
-        let text = args.build.context.as_str();
+        let text = &*args.build.shown_context();
         let chosen = find::image(services.store, text);
         let at = match (chosen, text.parse::<Reference>()) {
             (Ok(chosen), name) => {
