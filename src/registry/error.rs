@@ -80,6 +80,18 @@ pub enum RegistryError {
         /// How long the registry asks us to wait.
         retry_after: Option<Duration>,
     },
+    /// Something was pushed, the answer was not the registry's, and it is not there.
+    #[error(
+        "{host} answered {status} and has not stored {what}; is a proxy between, which answers by itself?"
+    )]
+    NotStored {
+        /// Host and port.
+        host: String,
+        /// What was pushed.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+    },
     /// The bytes are not those that the digest names.
     #[error("{what} has wrong content: want {want}, got {got}")]
     WrongDigest {
@@ -167,6 +179,7 @@ impl RegistryError {
                 matches!(*status, 408 | 429) || (*status >= 500 && !matches!(*status, 501 | 505))
             }
             Self::NotFound { .. }
+            | Self::NotStored { .. }
             | Self::Unauthorized { .. }
             | Self::Denied { .. }
             | Self::Tls { .. }

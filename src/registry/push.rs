@@ -137,10 +137,38 @@ impl Client {
             if !matches!(response.status(), 200..=202) {
                 return Err(response.into_error(&what));
             }
+            let (stated, status, host) =
+                (stated_digest(&response), response.status(), response.host());
             response.discard();
-            stated_digest(&response).map_or(Ok(()), |got| check(digest, got))
+            match stated {
+                Some(got) => check(digest, got),
+                // What the registry answers; another answer may be a proxy's own.
+                None if status == 201 => Ok(()),
+                None if self.has_manifest(&endpoint, name, digest)? => Ok(()),
+                None => Err(RegistryError::NotStored { host, what: what.clone(), status }),
+            }
         })?;
         Ok(digest)
+    }
+
+    /// Returns whether the registry has the manifest or index, under `name`'s tag if it has one.
+    fn has_manifest(
+        &self,
+        endpoint: &Endpoint,
+        name: &Reference,
+        digest: Digest,
+    ) -> Result<bool, RegistryError> {
+        let by_digest = name.with_digest(digest);
+        let asked = if name.tag().is_some() && name.digest().is_none() { name } else { &by_digest };
+        match self.schedule.run(|| self.ask_manifest(endpoint, asked, Method::Head)) {
+            Ok(mut response) => {
+                let stated = stated_digest(&response);
+                response.discard();
+                Ok(stated.is_none_or(|stated| stated == digest))
+            }
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Gives the manifest or index `digest` of `name`'s repository the tag that `name` has.

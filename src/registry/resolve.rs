@@ -73,7 +73,7 @@ impl Client {
         })
     }
 
-    fn ask_manifest(
+    pub(super) fn ask_manifest(
         &self,
         endpoint: &Endpoint,
         name: &Reference,

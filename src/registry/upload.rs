@@ -24,6 +24,7 @@ use super::chunks::{Chunks, end_of_range};
 use super::endpoint::Endpoint;
 use super::gate::{Direction, Permit};
 use super::http::{Body, Method, Request, Response};
+use super::resolve::stated_digest;
 use super::retry::Tries;
 use super::source::{Failure, Part, Source, Stream};
 use super::url::Url;
@@ -274,10 +275,8 @@ impl<'a> Upload<'a> {
         loop {
             let url = self.location.clone().with_query("digest", &digest.to_string());
             let error = match self.call(Request::new(Method::Put, url)) {
-                Ok(mut response) if matches!(response.status(), 200..=204) => {
-                    response.discard();
-                    self.is_over = true;
-                    return Ok(());
+                Ok(response) if matches!(response.status(), 200..=204) => {
+                    return self.accept(response, digest);
                 }
                 Ok(response) => response.into_error(&self.what),
                 Err(error) => error,
@@ -305,11 +304,24 @@ impl<'a> Upload<'a> {
         let url = self.location.clone().with_query("digest", &digest.to_string());
         let request =
             Request::new(Method::Put, url).header("content-type", "application/octet-stream");
-        let mut response = self.call_with(request, source, Some(n_bytes))?;
+        let response = self.call_with(request, source, Some(n_bytes))?;
         if !matches!(response.status(), 200..=204) {
             return Err(response.into_error(&self.what));
         }
+        self.accept(response, digest)
+    }
+
+    /// Takes the answer to the end of an upload for what it says. The registry's is 201
+    /// (distribution-spec, "Pushing blobs"): a proxy may answer something else by itself, so that the
+    /// blob is asked for.
+    fn accept(&mut self, mut response: Response, digest: Digest) -> Result<(), RegistryError> {
+        let status = response.status();
+        let is_stored = status == 201 || stated_digest(&response) == Some(digest);
+        let host = response.host();
         response.discard();
+        if !is_stored && !self.is_there(digest)? {
+            return Err(RegistryError::NotStored { host, what: self.what.clone(), status });
+        }
         self.is_over = true;
         Ok(())
     }

@@ -283,3 +283,38 @@ fn proxies_that_cannot_be_asked_are_not_asked_again() {
     }
     stream(&client(), &proxy.host(), &some_bytes(3 * MIB)).unwrap();
 }
+
+/// Answers by itself what ends an upload or stores a manifest.
+fn answering(path: &'static str) -> impl Fn(&Head) -> Fault + Send + Sync + 'static {
+    move |head| {
+        let line = head.line();
+        let is_it = line.starts_with("PUT ") && line.contains(path);
+        if is_it { Fault::Status(200, None) } else { Fault::None }
+    }
+}
+
+#[test]
+fn upload_that_a_proxy_accepts_by_itself_is_not_done() {
+    let registry = DockerRegistry::open();
+    for n_bytes in [MIB, 5 * MIB] {
+        let bytes = some_bytes(n_bytes);
+        let proxy = Proxy::new(registry.host(), answering("/blobs/uploads/"));
+        let error = push(&client(), &proxy.host(), &bytes).0.unwrap_err();
+        assert!(matches!(error, RegistryError::NotStored { status: 200, .. }), "{error}");
+        let error = stream(&client(), &proxy.host(), &bytes).unwrap_err();
+        assert!(matches!(error, RegistryError::NotStored { status: 200, .. }), "{error}");
+    }
+}
+
+#[test]
+fn manifest_that_a_proxy_accepts_by_itself_is_not_pushed() {
+    let registry = DockerRegistry::open();
+    let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let proxy = Proxy::new(registry.host(), answering("/manifests/"));
+    let push = |host: &str| client().push_manifest(&name(host), &MediaType::OciIndex, index);
+    let error = push(&proxy.host()).unwrap_err();
+    assert!(matches!(error, RegistryError::NotStored { status: 200, .. }), "{error}");
+    // What is there counts, whoever answers.
+    assert_eq!(push(registry.host()).unwrap(), Digest::of(index));
+    assert_eq!(push(&proxy.host()).unwrap(), Digest::of(index));
+}
