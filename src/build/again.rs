@@ -4,6 +4,7 @@
 use std::io;
 
 use crate::archive::ArchiveError;
+use crate::image::ExportError;
 use crate::store::StoreError;
 
 use super::contexts::ContextFiles;
@@ -71,25 +72,38 @@ fn is_other_content(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Returns whether what was in the way is gone: no place is left that is said to have the layer, so
-/// that no step can be found that needs it, or a damaged blob was removed.
+/// that no step can be found that needs it, or what was damaged was removed.
 fn is_worth_another_try(services: &Services<'_>, error: &BuildError) -> bool {
     let is_forgotten = if let BuildError::CachedLayer { layer, .. } = error {
         services.store.sources(*layer).is_ok_and(|sources| sources.is_empty())
     } else {
-        is_damaged_blob(error)
+        is_damage(error)
     };
     is_forgotten && services.stop.take_back()
 }
 
-fn is_damaged_blob(error: &(dyn std::error::Error + 'static)) -> bool {
+fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let found = error.downcast_ref().or_else(|| inner?.downcast_ref());
-        if let Some(StoreError::Corrupt { is_removed: true, .. }) = found {
+        let found = store_error(error).or_else(|| store_error(inner?));
+        if let Some(
+            StoreError::Corrupt { is_removed: true, .. }
+            | StoreError::DamagedLayer { is_removed: true, .. },
+        ) = found
+        {
             return true;
         }
         next = error.source();
     }
     false
+}
+
+/// The store's error that `error` is. Those that only pass it on do not name it as their cause.
+fn store_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a StoreError> {
+    match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(BuildError::Store(error)), _) | (_, Some(ExportError::Store(error))) => Some(error),
+        (Some(BuildError::Export(error)), _) => store_error(error),
+        _ => error.downcast_ref(),
+    }
 }

@@ -22,7 +22,7 @@ use super::prompt_args::{CompletionArgs, ManArgs};
 use super::registry_args::RegistryArgs;
 use super::shell::OnError;
 use super::short_help;
-use super::store_args::{DuArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, TagArgs};
+use super::store_args::{DuArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, StoreArgs, TagArgs};
 use super::transfer_args::{LoginArgs, LogoutArgs, PullArgs, PushArgs};
 
 const AFTER_HELP: &str = "\
@@ -107,6 +107,8 @@ pub(super) enum Command {
     Du(DuArgs),
     /// Forget the build cache and remove what no tagged image needs
     Prune(PruneArgs),
+    /// Check the store itself, and repair it
+    Store(StoreArgs),
     /// Print what completes commands at a shell's prompt: `source <(rbuild completion bash)`
     Completion(CompletionArgs),
     /// Write the manual's pages into a folder
@@ -129,6 +131,7 @@ impl Command {
                 | Self::Load(_)
                 | Self::Du(_)
                 | Self::Prune(_)
+                | Self::Store(_)
                 | Self::Completion(_)
                 | Self::Man(_)
                 | Self::Version
@@ -150,6 +153,7 @@ impl Command {
             | Self::Push(_)
             | Self::Pull(_)
             | Self::Prune(_)
+            | Self::Store(_)
             | Self::Inspect(_)
             | Self::Diff(_)
             | Self::Du(_) => true,

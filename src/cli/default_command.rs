@@ -23,6 +23,7 @@ const COMMANDS: &[&str] = &[
     "load",
     "du",
     "prune",
+    "store",
     "completion",
     "man",
     "version",

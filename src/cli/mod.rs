@@ -114,6 +114,7 @@ pub fn main() -> Exit {
         Command::Load(load) => commands::save::load(load, &arguments.global, &environment),
         Command::Du(du) => commands::du::run(du, &arguments.global, &environment),
         Command::Prune(prune) => commands::prune::run(prune, &arguments.global, &environment),
+        Command::Store(store) => commands::store::run(store, &arguments.global, &environment),
         Command::Completion(completion) => commands::prompt::completion(completion),
         Command::Man(man) => commands::prompt::man(man),
         Command::Version => commands::version::run(),

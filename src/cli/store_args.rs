@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::args::CompressionArgs;
 
@@ -58,6 +58,29 @@ pub(super) struct PruneArgs {
     /// For docker's scripts: rbuild never asks first
     #[arg(short, long)]
     pub(super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StoreArgs {
+    #[command(subcommand)]
+    pub(super) command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StoreCommand {
+    /// Check all that the store holds: blobs, listings, unpacked layers, names of images, the index
+    #[command(after_help = "\
+Exit status: 0 nothing is damaged, or all damage was repaired; 1 something is damaged; 3 the check
+failed, or --repair was given while another rbuild uses the store.")]
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// Remove what is damaged: it is made again from the layer's archive, by pulling, or by the next
+    /// build. An index that cannot be read is rebuilt
+    #[arg(long)]
+    pub(super) repair: bool,
 }
 
 #[derive(Debug, Args)]

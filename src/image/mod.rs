@@ -238,11 +238,11 @@ pub fn export_stream(
 }
 
 /// Each image's files, with the name of the folder for its platform where there is an index.
-fn rootfs_of_all(
-    store: &Store,
+fn rootfs_of_all<'s>(
+    store: &'s Store,
     images: &[Image],
     options: &ExportOptions,
-) -> Result<Vec<(Option<String>, Rootfs)>> {
+) -> Result<Vec<(Option<String>, Rootfs<'s>)>> {
     let is_split = options.split.unwrap_or(images.len() != 1 || options.always_index);
     let opened = images.iter().map(|image| {
         let folder = is_split.then(|| image.platform().to_string().replace('/', "_"));

@@ -9,16 +9,19 @@ use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::archive::{NOT_IN_ONE_PIECE, PackedListing, Packing};
+use crate::archive::{HashingReader, NOT_IN_ONE_PIECE, PackedListing, Packing};
 use crate::oci::DiffId;
 use crate::pathio::holes;
 use crate::store::{LayerOptions, LowerFolder, Store};
-use crate::tree::{File, FileOrigin, LayerEntries as _, Meta, Node, Tree, TreeNode, TreePath};
+use crate::tree::{
+    ContentHash, File, FileOrigin, LayerEntries as _, Meta, Node, Tree, TreeNode, TreePath,
+};
 
 use super::{ExportOptions, Image, Result};
 
 /// An image's merged tree, its layers opened.
-pub(super) struct Rootfs {
+pub(super) struct Rootfs<'s> {
+    store: &'s Store,
     tree: Tree,
     /// Where walks begin.
     top: TreePath,
@@ -49,9 +52,9 @@ enum Content<'a> {
     Here(&'a [u8]),
 }
 
-impl Rootfs {
+impl<'s> Rootfs<'s> {
     /// Merges the layers and opens those that still hold files.
-    pub(super) fn open(store: &Store, image: &Image, options: &ExportOptions) -> Result<Self> {
+    pub(super) fn open(store: &'s Store, image: &Image, options: &ExportOptions) -> Result<Self> {
         let diff_ids: Vec<DiffId> = image.layers().iter().map(|layer| layer.diff_id).collect();
         let mut tree = Tree::default();
         let mut listings = Vec::with_capacity(diff_ids.len());
@@ -67,7 +70,7 @@ impl Rootfs {
                 sources.insert(*diff_id, source(store, *diff_id, listing, options)?);
             }
         }
-        Ok(Self { tree, top: TreePath::root(), sources })
+        Ok(Self { store, tree, top: TreePath::root(), sources })
     }
 
     /// All that the tree holds, depth-first, a folder before its content; not the root.
@@ -91,22 +94,47 @@ impl Rootfs {
         })
     }
 
-    /// Reads a file of the tree.
+    /// Reads a file of the tree. At its end it is an error if the content is not that of the layer.
     pub(super) fn reader<'a>(&'a self, file: &'a File) -> io::Result<Box<dyn Read + 'a>> {
-        Ok(match self.content(file)? {
+        let source: Box<dyn Read + 'a> = match self.content(file)? {
             Content::Whole(whole) => Box::new(whole),
             Content::Piece(tar, at) => Box::new(Piece { tar, at, left: file.size }),
-            Content::Here(bytes) => Box::new(bytes),
-        })
+            Content::Here(bytes) => return Ok(Box::new(bytes)),
+        };
+        Ok(Box::new(Checked {
+            source: HashingReader::new(source),
+            left: file.size,
+            file,
+            rootfs: self,
+        }))
+    }
+
+    /// Checks what was read of a file.
+    fn check(&self, file: &File, content: ContentHash) -> io::Result<()> {
+        let FileOrigin::Layer(place) = &file.origin else { return Ok(()) };
+        if content == file.content {
+            return Ok(());
+        }
+        Err(io::Error::other(self.store.damaged_content(place.layer, &place.path)))
     }
 
     /// Copies a file of the tree to an empty one, inside the kernel where it can. Holes stay holes.
     pub(super) fn copy(&self, file: &File, mut to: &OsFile) -> io::Result<()> {
-        let n_copied = match self.content(file)? {
-            Content::Whole(whole) => holes::copy(&whole, 0, u64::MAX, to)?,
-            Content::Piece(tar, at) => holes::copy(tar, at, file.size, to)?,
-            Content::Here(mut bytes) => io::copy(&mut bytes, &mut to)?,
+        let (n_copied, content) = match self.content(file)? {
+            Content::Whole(whole) => {
+                let n_copied = holes::copy(&whole, 0, u64::MAX, to)?;
+                let piece = Piece { tar: &whole, at: 0, left: n_copied };
+                (n_copied, Some(content_of(piece)?))
+            }
+            Content::Piece(tar, at) => {
+                let n_copied = holes::copy(tar, at, file.size, to)?;
+                (n_copied, Some(content_of(Piece { tar, at, left: file.size })?))
+            }
+            Content::Here(mut bytes) => (io::copy(&mut bytes, &mut to)?, None),
         };
+        if let Some(content) = content {
+            self.check(file, content)?;
+        }
         if n_copied == file.size {
             return Ok(());
         }
@@ -136,6 +164,36 @@ impl Rootfs {
             None => Err(io::Error::other(format!("the layer {layer} is not one of the image's"))),
         }
     }
+}
+
+/// A file of a layer that is hashed while it is read.
+struct Checked<'a> {
+    source: HashingReader<Box<dyn Read + 'a>>,
+    left: u64,
+    file: &'a File,
+    rootfs: &'a Rootfs<'a>,
+}
+
+impl Read for Checked<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n_bytes = self.source.read(to)?;
+        let n_before = self.left;
+        self.left = self.left.saturating_sub(u64::try_from(n_bytes).unwrap_or(u64::MAX));
+        // Whoever knows the size does not ask for the end.
+        let is_end = self.left == 0 && n_before > 0 || n_bytes == 0 && !to.is_empty();
+        if is_end {
+            self.rootfs.check(self.file, self.source.hash())?;
+        }
+        Ok(n_bytes)
+    }
+}
+
+/// The hash of all that is in `source`.
+fn content_of(source: impl Read) -> io::Result<ContentHash> {
+    let mut source = HashingReader::new(source);
+    let mut buffer = vec![0; 256 << 10];
+    while source.read(&mut buffer)? > 0 {}
+    Ok(source.hash())
 }
 
 /// A part of a file that others read as well.

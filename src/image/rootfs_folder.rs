@@ -30,7 +30,7 @@ const SET_ID: u32 = 0o6000;
 const SYSTEM_ATTRIBUTES: [&[u8]; 2] = [b"security.", b"trusted."];
 
 struct Writer<'a> {
-    rootfs: &'a Rootfs,
+    rootfs: &'a Rootfs<'a>,
     root: OwnedFd,
     root_path: &'a Path,
     keeps_special: bool,
@@ -84,7 +84,7 @@ impl Destination<'_> {
 
 /// Writes the whole tree, over what is there; other files stay.
 pub(super) fn write(
-    rootfs: &Rootfs,
+    rootfs: &Rootfs<'_>,
     to: Destination<'_>,
     warn: &mut dyn FnMut(Warning),
 ) -> Result<()> {

@@ -10,7 +10,7 @@ use super::rootfs::{Found, Rootfs};
 
 /// Writes the whole tree, as a layer of its own would be written. Those that have a
 /// folder's name go into that.
-pub(super) fn write(rootfs: &[(Option<String>, Rootfs)], out: &mut dyn Write) -> Result<()> {
+pub(super) fn write(rootfs: &[(Option<String>, Rootfs<'_>)], out: &mut dyn Write) -> Result<()> {
     let mut tar = TarWriter::new(out);
     for (folder, one) in rootfs {
         let below = match folder {
@@ -28,7 +28,7 @@ pub(super) fn write(rootfs: &[(Option<String>, Rootfs)], out: &mut dyn Write) ->
     Ok(())
 }
 
-fn put_tree(tar: &mut TarWriter<impl Write>, rootfs: &Rootfs, below: &TreePath) -> Result<()> {
+fn put_tree(tar: &mut TarWriter<impl Write>, rootfs: &Rootfs<'_>, below: &TreePath) -> Result<()> {
     for (path, found) in rootfs.entries() {
         let path = below.join_path(&path);
         match found {

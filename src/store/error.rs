@@ -79,6 +79,22 @@ pub enum StoreError {
         /// Whether it is gone from the store.
         is_removed: bool,
     },
+    /// An unpacked layer is not what its listing says.
+    #[error(
+        "the unpacked layer {layer} of the store is damaged: {path}: {reason}; {}",
+        if *is_removed { "it is not used again, and the next try unpacks it again" }
+        else { "run `rbuild store verify --repair`" }
+    )]
+    DamagedLayer {
+        /// The layer.
+        layer: DiffId,
+        /// The first entry that differs.
+        path: TreePath,
+        /// How it differs.
+        reason: String,
+        /// Whether it was taken out of use, and can be unpacked again.
+        is_removed: bool,
+    },
     /// A layer's bytes are not those that the image's config promises.
     #[error("a layer unpacks to {got}, but the image's config says {want}: the image is damaged")]
     WrongDiffId {
@@ -105,13 +121,13 @@ pub enum StoreError {
         what: String,
     },
     /// Another process uses the store.
-    #[error("another rbuild uses the store {}; prune when it is done", root.display())]
+    #[error("another rbuild uses the store {}; try again when it is done", root.display())]
     InUse {
         /// The store's folder.
         root: PathBuf,
     },
     /// A record in the index is not readable.
-    #[error("a record of the store's index is damaged: {reason}; remove {} and build again", path.display())]
+    #[error("a record of the store is damaged: {}: {reason}; run `rbuild store verify --repair`", path.display())]
     Record {
         /// The index.
         path: PathBuf,
@@ -119,12 +135,22 @@ pub enum StoreError {
         reason: String,
     },
     /// The index could not be used.
-    #[error("cannot use the index {}", path.display())]
+    #[error("cannot use the index {}{}", path.display(), way_out(source))]
     Index {
         /// The index.
         path: PathBuf,
         /// SQLite's own error.
         source: rusqlite::Error,
+    },
+    /// The index is empty, and the store is not.
+    #[error(
+        "the index {} was lost, and the store holds images or layers; rebuild it from them: \
+         run `rbuild store verify --repair`",
+        path.display()
+    )]
+    LostIndex {
+        /// The index.
+        path: PathBuf,
     },
     /// A later rbuild made the index.
     #[error(
@@ -183,4 +209,25 @@ pub enum StoreError {
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] PathError),
+}
+
+impl StoreError {
+    /// Returns whether the index is damaged, so that it has to be rebuilt.
+    pub(super) fn is_of_index(&self) -> bool {
+        if let Self::Index { source, .. } = self {
+            return is_damage(source);
+        }
+        matches!(self, Self::LostIndex { .. } | Self::Record { .. })
+    }
+}
+
+/// True of an error that SQLite reports of a file that it cannot read.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+/// The command that repairs a damaged index.
+fn way_out(error: &rusqlite::Error) -> &'static str {
+    if is_damage(error) { ": it is damaged; run `rbuild store verify --repair`" } else { "" }
 }

@@ -76,6 +76,11 @@ impl Store {
             index.forget(&choice.pruned.forgotten)?;
             index.forget_layers(&choice.kept_layers)
         })?;
+        for holder in &choice.pruned.forgotten {
+            if let Holder::Image { name, .. } = holder {
+                self.remove_tag_file(name)?;
+            }
+        }
         for thing in &choice.things {
             let path = self.path_of(thing);
             match thing {
@@ -83,6 +88,7 @@ impl Store {
                 Thing::Blob(_) | Thing::Memo(_) => pathio::remove_file(&path)?,
             }
         }
+        self.remove_set_aside()?;
         Ok(choice.pruned)
     }
 }
@@ -194,7 +200,7 @@ impl Index {
             if kept.contains(&DiffId::new(self.digest(&text)?)) {
                 continue;
             }
-            for table in ["layer", "packed", "source", "stacked"] {
+            for table in ["layer", "packed", "source", "stacked", "checked"] {
                 let sql = format!("DELETE FROM {table} WHERE diff_id = ?1");
                 self.check(transaction.execute(&sql, params![text]))?;
             }

@@ -31,8 +31,8 @@ const EVERYONE_WRITES: u32 = 0o002;
 /// Only the owner of a file may remove it from a directory with this bit.
 const STICKY: u32 = 0o1000;
 
-const DIRECTORIES: [&str; 8] =
-    ["blobs", "blobs/sha256", "layers", "memo", "builds", "cache-mounts", "locks", "tmp"];
+const DIRECTORIES: [&str; 9] =
+    ["blobs", "blobs/sha256", "layers", "tags", "memo", "builds", "cache-mounts", "locks", "tmp"];
 /// Files that are opened by name while the store is opened.
 const FILES: [&str; 7] = [
     "version",

@@ -18,14 +18,6 @@ use super::{LayerRecord, StepRecord, Store, StoreError, Tag, guard};
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl Store {
-    /// Names the image with this manifest, which must be a blob of the store.
-    ///
-    /// # Errors
-    /// The index's.
-    pub fn set_tag(&self, name: &Reference, manifest: Digest) -> Result<()> {
-        self.with_index(|index| index.put_tag(&name.to_string(), manifest))
-    }
-
     /// The manifest that a name stands for.
     ///
     /// # Errors

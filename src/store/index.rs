@@ -5,21 +5,17 @@
 //! it. Its row says in which boot it was made; after a crash of the machine, rows of an earlier
 //! boot that were never marked durable are not believed.
 
+mod open;
+
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::oci::{DiffId, Digest, LayerCompression};
-use crate::pathio;
 use crate::plan::CacheKey;
 use crate::tree::ContentDigest;
 
-use super::lock::Lease;
-use super::schema::{SCHEMA_VERSION, Schema, create_schema, schema};
 use super::{NoSpace, StepOrigin, StoreError};
-
-/// Milliseconds to wait for another process's transaction.
-const BUSY_MS: u32 = 30_000;
 
 /// What is known of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,24 +77,13 @@ pub struct Tag {
 pub(super) struct Index {
     pub(super) connection: Connection,
     path: PathBuf,
-    boot: String,
+    pub(super) boot: String,
     pub(super) now_s: i64,
+    /// Whether it was an earlier rbuild's until now.
+    pub(super) is_upgraded: bool,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
-
-/// Returns whether the index has the tables that this rbuild knows; those of a later one it would
-/// misread.
-fn is_known(connection: &Connection, path: &Path) -> Result<bool> {
-    let failed = |source| index_error(path, source);
-    match schema(connection).map_err(failed)? {
-        Schema::Known => Ok(true),
-        Schema::Older => Ok(false),
-        Schema::Newer(found) => {
-            Err(StoreError::NewerIndex { path: path.to_owned(), found, known: SCHEMA_VERSION })
-        }
-    }
-}
 
 /// Describes an error of the index at `path`; on a full disk SQLite reports any of several.
 fn index_error(path: &Path, source: rusqlite::Error) -> StoreError {
@@ -113,22 +98,6 @@ fn index_error(path: &Path, source: rusqlite::Error) -> StoreError {
 }
 
 impl Index {
-    /// Opens the database at `path`; `lock` is held while a new one is made.
-    pub(super) fn open(path: &Path, lock: &Path, now_s: i64) -> Result<Self> {
-        let boot = pathio::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"), 100)
-            .map_or_else(|_unknown| "unknown".to_owned(), |id| id.trim().to_owned());
-        let failed = |source| index_error(path, source);
-        let connection = connect(path).map_err(failed)?;
-        if !is_known(&connection, path)? {
-            // Changing to WAL wants the file alone, and does not wait for it.
-            let _alone = Lease::exclusive(lock)?;
-            if !is_known(&connection, path)? {
-                create_schema(&connection).map_err(failed)?;
-            }
-        }
-        Ok(Self { connection, path: path.to_owned(), boot, now_s })
-    }
-
     pub(super) fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
         result.map_err(|source| index_error(&self.path, source))
     }
@@ -352,13 +321,6 @@ impl Index {
         texts.first().map(|text| self.digest(text)).transpose()
     }
 
-    pub(super) fn put_tag(&self, name: &str, manifest: Digest) -> Result<()> {
-        const SQL: &str =
-            "INSERT OR REPLACE INTO tag (name, manifest, updated_s) VALUES (?1, ?2, ?3)";
-        let values = params![name, manifest.to_string(), self.now_s];
-        self.check(self.connection.execute(SQL, values)).map(drop)
-    }
-
     pub(super) fn resolved(&self, name: &str, platform: &str) -> Result<Option<Digest>> {
         const SQL: &str = "SELECT manifest FROM resolved WHERE name = ?1 AND platform = ?2";
         let texts = self.texts(SQL, params![name, platform])?;
@@ -370,12 +332,4 @@ impl Index {
         let values = params![name, platform, manifest.to_string(), self.now_s];
         self.check(self.connection.execute(SQL, values)).map(drop)
     }
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS.into()))?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    Ok(connection)
 }

@@ -281,13 +281,26 @@ pub(super) struct Step {
 
 /// A row of the base images.
 pub(super) struct ResolvedBase {
-    name: String,
-    platform: String,
-    manifest: Digest,
-    used_s: i64,
+    pub(super) name: String,
+    pub(super) platform: String,
+    pub(super) manifest: Digest,
+    pub(super) used_s: i64,
 }
 
 impl Index {
+    /// Reads every record that says what the store needs.
+    ///
+    /// # Errors
+    /// [`StoreError::Record`] for the first that cannot be read.
+    pub(super) fn read_all(&self) -> Result<()> {
+        self.tags()?;
+        self.all_packed()?;
+        self.all_resolved()?;
+        self.all_steps(false)?;
+        self.all_downloads()?;
+        self.volatile_layers().map(drop)
+    }
+
     fn rows<T>(&self, sql: &str, read: impl Fn(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>> {
         self.check(
             self.connection
@@ -321,7 +334,7 @@ impl Index {
         self.rows(&sql, read)?.into_iter().map(step).collect()
     }
 
-    fn all_resolved(&self) -> Result<Vec<ResolvedBase>> {
+    pub(super) fn all_resolved(&self) -> Result<Vec<ResolvedBase>> {
         let read =
             |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get(3)?));
         let base = |(name, platform, manifest, used_s): (_, _, String, _)| {

@@ -115,7 +115,7 @@ impl Store {
     /// The layer's folder, if it is unpacked as the layer is on its own.
     ///
     /// # Errors
-    /// The kernel's, with the path.
+    /// [`StoreError::DamagedLayer`]; the kernel's, with the path.
     pub fn layer_folder(&self, diff_id: DiffId) -> Result<Option<LowerFolder>> {
         self.layer_form(diff_id, None)
     }
@@ -131,7 +131,9 @@ impl Store {
         if !is_there || self.with_index(|index| index.layer(diff_id))?.is_none() {
             return Ok(None);
         }
-        Ok(Some(Arc::new(open_folder(&path)?)))
+        let folder = Arc::new(open_folder(&path)?);
+        self.check_form(diff_id, fitting, &folder)?;
+        Ok(Some(folder))
     }
 
     /// The layer's listing; made from its tar if it is not there.
@@ -230,6 +232,7 @@ impl Store {
         }
         if let Some(work) = work {
             self.publish_folder(&work.path().join("fs"), &to, known)?;
+            self.trusted().insert((diff_id, fitting));
         }
         let is_new = work.is_some() && !was_there;
         self.with_index(|index| index.put_layer(diff_id, record, is_new))
@@ -254,6 +257,6 @@ impl Store {
 }
 
 /// The name of a form below the layer's own directory.
-fn form_name(fitting: Option<ContentDigest>) -> String {
+pub(super) fn form_name(fitting: Option<ContentDigest>) -> String {
     fitting.map_or_else(|| "fs".to_owned(), |fitting| format!("fs-{fitting}"))
 }

@@ -141,7 +141,7 @@ impl Store {
         self.lock_name(&format!("publish-{}", layer.digest().hex()))
     }
 
-    fn lock_name(&self, name: &str) -> Result<StepLock, PathError> {
+    pub(super) fn lock_name(&self, name: &str) -> Result<StepLock, PathError> {
         let path = self.root.join("locks").join(name);
         loop {
             let lease = Lease::exclusive(&path)?;

@@ -7,6 +7,7 @@
 //! blobs/sha256/<hex>    manifests, configs, packed and plain layers
 //! layers/<hex>/fs       the unpacked form of the layer with that DiffId, mountable
 //! layers/<hex>/tree     its listing
+//! tags/<hex>            a name of an image; the index is rebuilt from them
 //! memo/<hex>            the file hashes of a context, by its path's SHA-256
 //! builds/               what happened in builds, a file each
 //! cache-mounts/<key>/   for RUN --mount=type=cache
@@ -21,6 +22,7 @@ mod blob;
 mod builds;
 mod cache_archive;
 mod cache_mount;
+mod compare;
 mod downloads;
 mod error;
 mod forms;
@@ -35,6 +37,7 @@ mod listed;
 mod lock;
 mod make;
 mod names;
+mod rebuild;
 mod reserve;
 mod scan;
 mod schema;
@@ -42,7 +45,10 @@ mod sources;
 mod space;
 mod stacked;
 mod step_origin;
+mod tags;
+mod trust;
 mod usage;
+mod verify;
 mod version;
 mod work;
 
@@ -73,6 +79,7 @@ pub use sources::LayerSource;
 pub use space::NoSpace;
 pub use step_origin::StepOrigin;
 pub use usage::{HolderUse, KindUse, LayerUse, Usage, UsageKind};
+pub use verify::{Damage, Finding, ReportFinding, Verified};
 pub use work::WorkFolder;
 
 /// An opened store. Shared by reference between threads.
@@ -80,6 +87,8 @@ pub use work::WorkFolder;
 pub struct Store {
     root: PathBuf,
     index: Mutex<index::Index>,
+    /// Why the index was rebuilt when the store was opened to be checked.
+    index_damage: Option<StoreError>,
     /// Held shared for the life of the process: `prune` waits for it.
     in_use: lock::Lease,
     /// This process's folder below `tmp`, made when it is first needed.
@@ -90,6 +99,8 @@ pub struct Store {
     lost: Mutex<BTreeSet<(String, Digest)>>,
     /// Listings that were read, by layer.
     listings: Mutex<BTreeMap<DiffId, Arc<PackedListing>>>,
+    /// Unpacked layers that this process has made, or found to agree with their listings.
+    trusted: Mutex<BTreeSet<trust::UnpackedForm>>,
     user_namespace: bool,
     /// Bounds on an archive that is unpacked into the store.
     archive_bounds: ArchiveBounds,
@@ -140,18 +151,46 @@ impl Store {
         let reserve = reserve(&root);
         let index =
             index::Index::open(&root.join("index.db"), &root.join("locks/index"), options.now_s)?;
-        Ok(Self {
+        Self::with_index_of(root, in_use, index, reserve, options)
+    }
+
+    fn with_index_of(
+        root: PathBuf,
+        in_use: lock::Lease,
+        index: index::Index,
+        reserve: reserve::Reserve,
+        options: &OpenOptions,
+    ) -> Result<Self, StoreError> {
+        let is_upgraded = index.is_upgraded;
+        let store = Self::with_parts(root, in_use, index, reserve, options);
+        if is_upgraded {
+            // An earlier rbuild kept names in the index alone.
+            store.tags()?.iter().try_for_each(|tag| store.write_tag(tag))?;
+        }
+        Ok(store)
+    }
+
+    fn with_parts(
+        root: PathBuf,
+        in_use: lock::Lease,
+        index: index::Index,
+        reserve: reserve::Reserve,
+        options: &OpenOptions,
+    ) -> Self {
+        Self {
             root,
             index: Mutex::new(index),
+            index_damage: None,
             in_use,
             work: Mutex::new(None),
             own_blobs: Mutex::new(BTreeMap::new()),
             lost: Mutex::new(BTreeSet::new()),
             listings: Mutex::new(BTreeMap::new()),
+            trusted: Mutex::new(BTreeSet::new()),
             user_namespace: options.user_namespace,
             archive_bounds: ArchiveBounds::default(),
             _reserve: reserve,
-        })
+        }
     }
 
     /// Sets how many bytes one archive may unpack to. Without it, the defaults of

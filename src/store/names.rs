@@ -3,14 +3,11 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
 
-use rusqlite::params;
-
 use crate::limits::MAX_DOCUMENT_BYTES;
-use crate::oci::{DiffId, Digest, Parsed, Reference};
+use crate::oci::{DiffId, Digest, Parsed};
 use crate::pathio::Context as _;
 use crate::tree::LayerEntries as _;
 
-use super::index::Index;
 use super::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -70,7 +67,7 @@ impl Store {
     }
 
     /// Whether the blob can be JSON: most are layers, which need not be read.
-    fn is_document(&self, digest: Digest) -> Result<bool> {
+    pub(super) fn is_document(&self, digest: Digest) -> Result<bool> {
         if !self.has_blob(digest) {
             return Ok(false);
         }
@@ -90,14 +87,6 @@ impl Store {
             blobs.extend(format!("sha256:{}", name.display()).parse::<Digest>().ok());
         }
         Ok(blobs)
-    }
-
-    /// Takes a name away from the image that has it; gives whether one had it.
-    ///
-    /// # Errors
-    /// The index's.
-    pub fn remove_tag(&self, name: &Reference) -> Result<bool> {
-        self.with_index(|index| index.remove_tag(&name.to_string()))
     }
 
     /// The length of a layer's uncompressed tar, wherever the layer is; `None` when nobody has
@@ -121,12 +110,5 @@ impl Store {
         let listing = self.listing(diff_id)?;
         let sizes = listing.stream().map(|entry| entry.item.file().map_or(0, |file| file.size));
         Ok(Some(sizes.sum()))
-    }
-}
-
-impl Index {
-    fn remove_tag(&self, name: &str) -> Result<bool> {
-        let removed = self.connection.execute("DELETE FROM tag WHERE name = ?1", params![name]);
-        Ok(self.check(removed)? > 0)
     }
 }

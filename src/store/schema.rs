@@ -37,6 +37,9 @@ CREATE TABLE IF NOT EXISTS download (
 CREATE INDEX IF NOT EXISTS download_blob ON download (blob);
 CREATE TABLE IF NOT EXISTS stacked (
     chain TEXT PRIMARY KEY, diff_id TEXT NOT NULL, form BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checked (
+    diff_id TEXT NOT NULL, form BLOB NOT NULL, boot TEXT NOT NULL,
+    PRIMARY KEY (diff_id, form)) WITHOUT ROWID;
 ";
 
 /// Before version 7 the unpacked layers of base images depended on what they were first unpacked on:
@@ -68,7 +71,7 @@ DROP TABLE old_step;
 
 /// The number in SQLite's header that says that the schema is there: the usual open then writes
 /// nothing.
-pub(super) const SCHEMA_VERSION: i64 = 7;
+pub(super) const SCHEMA_VERSION: i64 = 8;
 
 /// Which tables an index has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +86,7 @@ pub(super) enum Schema {
 
 /// Looks which tables there are.
 pub(super) fn schema(connection: &Connection) -> rusqlite::Result<Schema> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = version_of(connection)?;
     Ok(match version.cmp(&SCHEMA_VERSION) {
         Ordering::Equal => Schema::Known,
         Ordering::Less => Schema::Older,
@@ -101,14 +104,30 @@ fn steps_lack(connection: &Connection, column: &str) -> rusqlite::Result<bool> {
 
 /// The mode is kept in the file, so one process sets it once; the caller holds a lock.
 pub(super) fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
+    create_tables(connection)?;
+    mark_complete(connection)
+}
+
+/// Says that the tables are there, with all that belongs into them.
+pub(super) fn mark_complete(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION)
+}
+
+/// The version of the tables; 0 of a database that was never finished.
+pub(super) fn version_of(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Makes the tables, or those of an earlier version into them.
+pub(super) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     let _mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     let older = if steps_lack(connection, "nth")? { ADD_ORDER } else { "" };
     let is_old = steps_lack(connection, "origin")?;
     let (before, after) = if is_old { (ADD_ORIGIN, MOVE_STEPS) } else { ("", "") };
-    connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE;{older}{before}{SCHEMA}{after}{FORGET_UNPACKED}COMMIT;"
-    ))?;
-    connection.pragma_update(None, "user_version", SCHEMA_VERSION)
+    let version = version_of(connection)?;
+    let forget = if version < 7 { FORGET_UNPACKED } else { "" };
+    connection
+        .execute_batch(&format!("BEGIN IMMEDIATE;{older}{before}{SCHEMA}{after}{forget}COMMIT;"))
 }
 
 #[cfg(test)]

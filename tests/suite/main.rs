@@ -66,3 +66,4 @@ mod store_owner;
 mod tidy;
 mod tls;
 mod uploads;
+mod verify;

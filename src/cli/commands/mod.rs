@@ -22,6 +22,7 @@ pub(super) mod push;
 mod report_file;
 mod sarif;
 pub(super) mod save;
+pub(super) mod store;
 pub(super) mod tag;
 pub(super) mod version;
 mod write_out;
@@ -43,18 +44,19 @@ use super::report::Complaint;
 
 /// Opens the store that the command is about.
 fn open_store(global: &Global, environment: &Environment) -> Result<Store, Complaint> {
-    open_store_by(Store::open, global, environment)
+    open_store_by(global, environment, Store::open)
 }
 
 /// Opens the store for a command that frees space, or says what takes it.
 fn open_store_to_free(global: &Global, environment: &Environment) -> Result<Store, Complaint> {
-    open_store_by(Store::open_to_free, global, environment)
+    open_store_by(global, environment, Store::open_to_free)
 }
 
+/// Opens the store in this way.
 fn open_store_by(
-    open: fn(&Path, &OpenOptions) -> Result<Store, StoreError>,
     global: &Global,
     environment: &Environment,
+    open: impl FnOnce(&Path, &OpenOptions) -> Result<Store, StoreError>,
 ) -> Result<Store, Complaint> {
     let user_namespace = crate::sandbox::in_user_namespace();
     let root = global.root.clone().or_else(|| environment.store_root(user_namespace));

@@ -1,0 +1,59 @@
+//! `rbuild store`
+
+use super::{Complaint, Environment, Exit, Global, open_store_by};
+use crate::cli::stdout::say;
+use crate::cli::store_args::{StoreArgs, StoreCommand, VerifyArgs};
+use crate::oci::Reference;
+use crate::store::{Finding, Store, Verified};
+
+pub(in crate::cli) fn run(
+    args: &StoreArgs,
+    global: &Global,
+    environment: &Environment,
+) -> Result<(), Complaint> {
+    match &args.command {
+        StoreCommand::Verify(verify) => self::verify(verify, global, environment),
+    }
+}
+
+fn verify(args: &VerifyArgs, global: &Global, environment: &Environment) -> Result<(), Complaint> {
+    let store = open_store_by(global, environment, |root, options| {
+        Store::open_to_verify(root, options, args.repair)
+    })?;
+    let mut report = |finding: Finding| match finding {
+        Finding::Damaged(damage) => say!("damaged: {}: {}", shown(&damage.subject), damage.reason),
+        Finding::Repaired { subject, action } => say!("repaired: {}: {action}", shown(&subject)),
+    };
+    let verified = store
+        .verify(args.repair, &mut report)
+        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    say!("{}", summary(&verified, args.repair));
+    if verified.n_damaged > verified.n_repaired {
+        return Err(Complaint::said(Exit::Build));
+    }
+    Ok(())
+}
+
+/// The name of an image as people write it; a path of the store has no colon.
+fn shown(subject: &str) -> String {
+    let is_path =
+        ["blobs/", "layers/", "tags/", "index.db"].iter().any(|top| subject.starts_with(top));
+    let name = (!is_path).then(|| subject.parse::<Reference>().ok()).flatten();
+    name.map_or_else(|| subject.to_owned(), |name| name.familiar())
+}
+
+fn summary(verified: &Verified, is_repairing: bool) -> String {
+    let Verified { n_blobs, n_layers, n_files, n_images, n_damaged, n_repaired } = verified;
+    let checked = format!(
+        "checked {n_blobs} blobs, {n_layers} layers with {n_files} files, {n_images} names"
+    );
+    match (n_damaged, is_repairing) {
+        (0, _) => format!("{checked}: nothing is damaged"),
+        (_, true) => format!("{checked}: {n_damaged} damaged, {n_repaired} repaired"),
+        (_, false) => {
+            format!(
+                "{checked}: {n_damaged} damaged; `rbuild store verify --repair` repairs the store"
+            )
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Compares an unpacked layer with its listing.
+//!
+//! Directories of an image are never opened by a path with links in it: every name is looked up in
+//! its directory, which was opened without following any.
+
+use std::fs::File as OsFile;
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::archive::HashingReader;
+use crate::pathio::{Context as _, PathError};
+use crate::tree::{ContentHash, Device, Entry, File, Item, LayerEntries, Meta, Node, TreePath};
+
+use super::unpack::folders::Folders;
+
+type Result<T> = std::result::Result<T, PathError>;
+
+/// The owner that the kernel shows for an id that the user namespace lacks (user_namespaces(7)).
+const OVERFLOW_ID: u32 = 65_534;
+/// The attributes of directories that hide all that is below; the second one in user namespaces
+/// (Documentation/filesystems/overlayfs.rst, "User xattr").
+const OPAQUE_XATTRS: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
+/// Times that every file system keeps as they are.
+const PORTABLE_TIMES: std::ops::RangeInclusive<i64> = 0..=2_147_483_647;
+
+/// How an unpacked layer may differ from its listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// Whether the contents of files are read and hashed.
+    pub(super) contents: bool,
+    /// Whether the directory has no other entries than the listing. What a RUN left may have some:
+    /// files that were copied up and are unchanged.
+    pub(super) is_exact: bool,
+    /// Whether the directory was changed to fit on the layers below.
+    pub(super) is_fitted: bool,
+    /// Whether devices are devices; in a user namespace they are empty files.
+    pub(super) devices: bool,
+}
+
+/// Learns of a difference; ends the comparison with [`ControlFlow::Break`].
+pub(super) type Report<'a> = dyn FnMut(&TreePath, &str) -> ControlFlow<()> + 'a;
+
+/// A directory of the layer that the next entries may be in.
+struct Open {
+    path: TreePath,
+    n_entries: usize,
+    /// Whether it is marked as hiding all that is below; `None` if nobody has looked.
+    is_opaque: Option<bool>,
+}
+
+impl Open {
+    const fn new(path: TreePath) -> Self {
+        Self { path, n_entries: 0, is_opaque: None }
+    }
+}
+
+struct Comparison<'a, 'r> {
+    rules: Rules,
+    folders: Folders<'a>,
+    open: Vec<Open>,
+    report: &'r mut Report<'r>,
+    n_files: u64,
+}
+
+/// Reports how the directory differs from the listing; returns how many files were compared.
+///
+/// # Errors
+/// The kernel's, with the path.
+pub(super) fn compare<'r>(
+    listing: &dyn LayerEntries,
+    directory: BorrowedFd<'_>,
+    rules: Rules,
+    report: &'r mut Report<'r>,
+) -> Result<u64> {
+    let root = Open::new(TreePath::root());
+    let folders = Folders::new(directory);
+    let mut comparison = Comparison { rules, folders, open: vec![root], report, n_files: 0 };
+    for entry in listing.stream() {
+        if entry.path.is_root() {
+            continue;
+        }
+        if comparison.enter_parents(&entry.path)?.is_break() || comparison.entry(&entry)?.is_break()
+        {
+            return Ok(comparison.n_files);
+        }
+    }
+    let _ended = comparison.leave_until(None)?;
+    Ok(comparison.n_files)
+}
+
+impl Comparison<'_, '_> {
+    /// Leaves directories that `path` is not below, and enters those above it.
+    fn enter_parents(&mut self, path: &TreePath) -> Result<ControlFlow<()>> {
+        if self.leave_until(Some(path))?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        let mut at = self.open.last().map_or_else(TreePath::root, |open| open.path.clone());
+        let rest = path.parent().unwrap_or_default().below(&at).unwrap_or_default();
+        for name in rest.names() {
+            at = at.join(name);
+            self.count();
+            self.open.push(Open::new(at.clone()));
+        }
+        self.count();
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn count(&mut self) {
+        if let Some(open) = self.open.last_mut() {
+            open.n_entries += 1;
+        }
+    }
+
+    fn leave_until(&mut self, path: Option<&TreePath>) -> Result<ControlFlow<()>> {
+        let is_above = |open: &Open| {
+            open.path.is_root() || path.is_some_and(|path| path.below(&open.path).is_some())
+        };
+        while self.open.len() > usize::from(path.is_some())
+            && self.open.last().is_some_and(|open| path.is_none() || !is_above(open))
+        {
+            let Some(open) = self.open.pop() else { break };
+            if self.rules.is_exact && !self.rules.is_fitted && self.number(&open)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Compares how many entries a directory has: each that is listed was looked up already.
+    fn number(&mut self, open: &Open) -> Result<ControlFlow<()>> {
+        let Some(opened) = self.directory(&open.path)? else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let directory = Dir::new(opened);
+        let mut n_entries = 0_usize;
+        for entry in directory.context("list", open.path.as_path())? {
+            let entry = entry.context("list", open.path.as_path())?;
+            n_entries += usize::from(!matches!(entry.file_name().to_bytes(), b"." | b".."));
+        }
+        // Fewer entries were reported one by one.
+        if n_entries <= open.n_entries {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let want = open.n_entries;
+        Ok((self.report)(&open.path, &format!("it has {n_entries} entries and not {want}")))
+    }
+
+    /// Opens a directory of the layer; `None` if it is not there, which its own entry reports.
+    fn directory(&mut self, path: &TreePath) -> Result<Option<OwnedFd>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = if path.is_root() {
+            rustix::fs::openat(self.folders.root(), ".", flags, Mode::empty())
+        } else {
+            let Some((parent, name)) = self.parent(path)? else { return Ok(None) };
+            rustix::fs::openat(parent, name, flags, Mode::empty())
+        };
+        match opened {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            opened => Ok(Some(opened.context("open directory", path.as_path())?)),
+        }
+    }
+
+    /// Returns whether one of the directories that are open hides all that is below: a RUN that removes
+    /// a directory and makes it anew leaves one such mark, and the listing has the whiteouts.
+    fn is_below_opaque(&mut self) -> Result<bool> {
+        for number in (0..self.open.len()).rev() {
+            let Some(open) = self.open.get(number) else { break };
+            let is_opaque = match open.is_opaque {
+                Some(is_opaque) => is_opaque,
+                None => {
+                    let opened = self.directory(&open.path.clone())?;
+                    opened.is_some_and(|opened| is_marked_opaque(&opened))
+                }
+            };
+            if let Some(open) = self.open.get_mut(number) {
+                open.is_opaque = Some(is_opaque);
+            }
+            if is_opaque {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The directory that holds `path`, and its name there; `None` if the directory is not there.
+    fn parent<'p>(&mut self, path: &'p TreePath) -> Result<Option<(BorrowedFd<'_>, &'p [u8])>> {
+        match self.folders.parent(path) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) => {
+                let cause = std::error::Error::source(&error);
+                let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+                match cause.and_then(Errno::from_io_error) {
+                    Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+                    _other => Err(error),
+                }
+            }
+        }
+    }
+
+    fn stat(&mut self, path: &TreePath) -> Result<Option<Stat>> {
+        let Some((parent, name)) = self.parent(path)? else { return Ok(None) };
+        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(PathError::new("examine", path.as_path(), error)),
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry) -> Result<ControlFlow<()>> {
+        let path = &entry.path;
+        if entry.item.is_directory() || entry.item == Item::Opaque {
+            self.open.push(Open::new(path.clone()));
+        }
+        self.n_files += 1;
+        let is_optional = matches!(entry.item, Item::Whiteout | Item::Opaque);
+        let Some(stat) = self.stat(path)? else {
+            if is_optional && (self.rules.is_fitted || self.is_below_opaque()?) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            return Ok((self.report)(path, "it is not there"));
+        };
+        let difference = match &entry.item {
+            Item::Whiteout => (!is_device(&stat, FileType::CharacterDevice, (0, 0)))
+                .then(|| "it is not a whiteout".to_owned()),
+            Item::Opaque => (!is_kind(&stat, FileType::Directory)).then(not_of_kind),
+            Item::HardLink(target) => self.hard_link(&stat, target)?,
+            Item::Node(meta, node) => self.node(path, &stat, meta, node)?,
+        };
+        Ok(difference.map_or(ControlFlow::Continue(()), |text| (self.report)(path, &text)))
+    }
+
+    fn hard_link(&mut self, stat: &Stat, target: &TreePath) -> Result<Option<String>> {
+        // One that is missing is reported under its own name.
+        let Some(first) = self.stat(target)? else { return Ok(None) };
+        let is_same = (first.st_dev, first.st_ino) == (stat.st_dev, stat.st_ino);
+        Ok((!is_same).then(|| format!("it is not the same file as {target}")))
+    }
+
+    fn node(
+        &mut self,
+        path: &TreePath,
+        stat: &Stat,
+        meta: &Meta,
+        node: &Node,
+    ) -> Result<Option<String>> {
+        let is_kind = match node {
+            Node::Directory { .. } => is_kind(stat, FileType::Directory),
+            Node::File(_) => is_kind(stat, FileType::RegularFile),
+            Node::Symlink(_) => is_kind(stat, FileType::Symlink),
+            Node::CharDevice(device) => self.device(stat, FileType::CharacterDevice, *device),
+            Node::BlockDevice(device) => self.device(stat, FileType::BlockDevice, *device),
+            Node::Fifo => is_kind(stat, FileType::Fifo),
+        };
+        if !is_kind {
+            return Ok(Some(not_of_kind()));
+        }
+        if let Some(text) = self.meta(stat, meta, node) {
+            return Ok(Some(text));
+        }
+        match node {
+            Node::File(file) => self.file(path, stat, file),
+            Node::Symlink(target) => self.symlink(path, target),
+            Node::Directory { .. } | Node::CharDevice(_) | Node::BlockDevice(_) | Node::Fifo => {
+                Ok(None)
+            }
+        }
+    }
+
+    fn device(&self, stat: &Stat, kind: FileType, device: Device) -> bool {
+        if self.rules.devices {
+            return is_device(stat, kind, (device.major, device.minor));
+        }
+        is_kind(stat, FileType::RegularFile) && stat.st_size == 0
+    }
+
+    fn meta(&self, stat: &Stat, meta: &Meta, node: &Node) -> Option<String> {
+        let mode = stat.st_mode & 0o7777;
+        // Linux gives every symbolic link the mode 0777.
+        if mode != meta.mode & 0o7777 && !matches!(node, Node::Symlink(_)) {
+            return Some(format!("its mode is {mode:04o} and not {:04o}", meta.mode & 0o7777));
+        }
+        let is_owner = |got: u32, want: u32| got == want || got == OVERFLOW_ID;
+        if !is_owner(stat.st_uid, meta.uid) || !is_owner(stat.st_gid, meta.gid) {
+            let (uid, gid) = (stat.st_uid, stat.st_gid);
+            return Some(format!("its owner is {uid}:{gid} and not {}:{}", meta.uid, meta.gid));
+        }
+        let is_changed = self.rules.is_fitted && matches!(node, Node::Directory { .. });
+        let is_compared = PORTABLE_TIMES.contains(&meta.mtime_s) && !is_changed;
+        (is_compared && stat.st_mtime != meta.mtime_s)
+            .then(|| format!("its time is {} and not {}", stat.st_mtime, meta.mtime_s))
+    }
+
+    fn file(&mut self, path: &TreePath, stat: &Stat, file: &File) -> Result<Option<String>> {
+        if u64::try_from(stat.st_size) != Ok(file.size) {
+            return Ok(Some(format!("it has {} bytes and not {}", stat.st_size, file.size)));
+        }
+        if !self.rules.contents {
+            return Ok(None);
+        }
+        let Some((parent, name)) = self.parent(path)? else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(parent, name, flags, Mode::empty());
+        let opened = OsFile::from(opened.context("open", path.as_path())?);
+        Ok(match content_of(opened) {
+            Ok(content) if content == file.content => None,
+            Ok(_other) => Some("its content is not what was stored".to_owned()),
+            // A disk that cannot read it has lost it.
+            Err(error) => Some(format!("it cannot be read: {error}")),
+        })
+    }
+
+    fn symlink(&mut self, path: &TreePath, want: &[u8]) -> Result<Option<String>> {
+        let Some((parent, name)) = self.parent(path)? else { return Ok(None) };
+        let target = rustix::fs::readlinkat(parent, name, Vec::new());
+        let target = target.context("read link", path.as_path())?;
+        Ok((target.as_bytes() != want).then(|| "its target is another".to_owned()))
+    }
+}
+
+/// The hash of all that is in `source`.
+pub(super) fn content_of(source: impl Read) -> io::Result<ContentHash> {
+    let mut source = HashingReader::new(source);
+    let mut buffer = vec![0; 256 << 10];
+    while source.read(&mut buffer)? > 0 {}
+    Ok(source.hash())
+}
+
+fn is_marked_opaque(directory: &OwnedFd) -> bool {
+    let mut value = [0; 1];
+    OPAQUE_XATTRS
+        .iter()
+        .any(|name| rustix::fs::fgetxattr(directory, *name, &mut value) == Ok(1) && value == *b"y")
+}
+
+fn not_of_kind() -> String {
+    "it is a file of another kind".to_owned()
+}
+
+fn is_kind(stat: &Stat, kind: FileType) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == kind
+}
+
+fn is_device(stat: &Stat, kind: FileType, (major, minor): (u32, u32)) -> bool {
+    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    is_kind(stat, kind) && number == (major, minor)
+}

@@ -1,0 +1,258 @@
+//! `rbuild store verify`: damage of every kind is found, and removed so that the next build makes the
+//! image of a clean store.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::support::env::{Env, Who, as_root_and_as_user};
+
+as_root_and_as_user!(
+    damage_is_found_and_repaired,
+    damaged_content_does_not_leave,
+    damaged_layer_is_not_mounted,
+    damaged_layer_without_archive_is_an_error,
+    lost_index_is_rebuilt_from_the_objects,
+    whole_store_is_not_damaged,
+);
+
+const DOCKERFILE: &str = "FROM base:1\nCOPY file /data/file\nRUN seq 20000 > /numbers && ln -s numbers /link \
+    && mkdir /d && chmod 750 /d && ln /numbers /same && mv /bin/busybox /bin/b && cp -p /bin/b /bin/busybox\n\
+    RUN rm -r /data && mkdir -p /data/new && touch -d @7 /data/new/old && ! test -e /data/file\n";
+
+fn id_of(env: &Env, name: &str) -> String {
+    env.write("file", "content");
+    let args = ["-t", "app", "--reproducible", "-q", "--iidfile", name];
+    env.build(DOCKERFILE, &args).ok();
+    fs::read_to_string(env.path(name)).unwrap()
+}
+
+/// All files below a directory of the store, sorted.
+fn files(env: &Env, below: &str) -> Vec<PathBuf> {
+    let walk = walkdir::WalkDir::new(env.path(below)).sort_by_file_name();
+    let entries = walk.into_iter().map(Result::unwrap);
+    entries.filter(|entry| entry.file_type().is_file()).map(|entry| entry.path().into()).collect()
+}
+
+/// Changes a byte in the middle; size, times and mode stay.
+fn flip(path: &Path) {
+    let metadata = fs::metadata(path).unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes.get_mut(middle).map(|byte| *byte ^= 4).unwrap();
+    fs::write(path, bytes).unwrap();
+    fs::File::open(path).unwrap().set_modified(metadata.modified().unwrap()).unwrap();
+}
+
+fn whole_store_is_not_damaged(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    id_of(&env, "id");
+    env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
+    let done = env.rbuild(&["store", "verify"]).ok();
+    assert!(done.stdout.contains("nothing is damaged"), "{}", done.stdout);
+    env.rbuild(&["store", "verify", "--repair"]).ok();
+}
+
+/// A way to damage a store: the name of the kind, and what is done to it.
+type Harm = (&'static str, fn(&Env));
+
+fn flip_unpacked(env: &Env, name: &str) {
+    let all = files(env, "store/layers");
+    let path = all.iter().find(|path| path.ends_with(name)).unwrap();
+    flip(path);
+}
+
+const HARMS: &[Harm] = &[
+    ("blobs/", |env| {
+        let all = files(env, "store/blobs");
+        let gzip = |path: &&PathBuf| fs::read(path).unwrap().starts_with(&[0x1f, 0x8b]);
+        flip(all.iter().find(gzip).unwrap());
+    }),
+    ("blobs/", |env| {
+        let all = files(env, "store/blobs");
+        for path in all.iter().filter(|path| fs::read(path).unwrap().starts_with(b"{")) {
+            flip(path);
+        }
+    }),
+    ("/tree", |env| {
+        for path in files(env, "store/layers").iter().filter(|path| path.ends_with("tree")) {
+            flip(path);
+        }
+    }),
+    ("numbers: its content", |env| flip_unpacked(env, "fs/numbers")),
+    ("busybox: its content", |env| flip_unpacked(env, "fs/bin/busybox")),
+    ("numbers: its mode", |env| {
+        let all = files(env, "store/layers");
+        let path = all.iter().find(|path| path.ends_with("fs/numbers")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    }),
+    ("numbers: it is not there", |env| {
+        let all = files(env, "store/layers");
+        fs::remove_file(all.iter().find(|path| path.ends_with("fs/numbers")).unwrap()).unwrap();
+    }),
+    ("link: ", |env| {
+        let entries = fs::read_dir(env.path("store/layers")).unwrap();
+        let links = entries.map(|entry| entry.unwrap().path().join("fs/link"));
+        let link = links.into_iter().find(|path| path.is_symlink()).unwrap();
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("elsewhere", link).unwrap();
+    }),
+];
+
+fn damage_is_found_and_repaired(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let clean = id_of(&env, "id");
+    for (kind, harm) in HARMS {
+        // All forms are there: a repaired layer is not unpacked before it is needed.
+        env.build(DOCKERFILE, &["-t", "app", "--reproducible", "--no-cache"]).ok();
+        env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
+        harm(&env);
+        let found = env.rbuild(&["store", "verify"]);
+        assert_eq!(found.code, Some(1), "{kind}: {} {}", found.stdout, found.stderr);
+        assert!(found.stdout.contains("damaged: "), "{kind}: {}", found.stdout);
+        assert!(found.stdout.contains(kind), "{kind}: {}", found.stdout);
+        let repaired = env.rbuild(&["store", "verify", "--repair"]).ok();
+        assert!(repaired.stdout.contains("repaired: "), "{kind}: {}", repaired.stdout);
+        let again = env.rbuild(&["store", "verify"]).ok();
+        assert!(again.stdout.contains("nothing is damaged"), "{kind}: {}", again.stdout);
+        // The base image may be what was damaged.
+        env.base();
+        assert_eq!(id_of(&env, "again"), clean, "{kind}");
+    }
+}
+
+/// Changes the mode of a file of an unpacked layer.
+fn set_mode(env: &Env, name: &str) {
+    let all = files(env, "store/layers");
+    let path = all.iter().find(|path| path.ends_with(name)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o606)).unwrap();
+}
+
+fn damaged_layer_is_not_mounted(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let clean = id_of(&env, "id");
+    // Then the layers are there as archives, too.
+    env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
+    set_mode(&env, "fs/etc/group");
+    let args = ["-t", "app", "--reproducible", "--no-cache", "--iidfile", "again"];
+    let done = env.build(DOCKERFILE, &args).ok();
+    assert!(done.stderr.contains("etc/group: its mode is 0606"), "{}", done.stderr);
+    assert_eq!(fs::read_to_string(env.path("again")).unwrap(), clean);
+    let done = env.build(DOCKERFILE, &args).ok();
+    assert!(!done.stderr.contains("damaged"), "{}", done.stderr);
+    env.rbuild(&["store", "verify"]).ok();
+    // What was set aside is gone after that.
+    env.rbuild(&["store", "verify", "--repair"]).ok();
+    let all = files(&env, "store/layers");
+    assert!(!all.iter().any(|path| path.display().to_string().contains("/damaged-")), "{all:?}");
+}
+
+fn damaged_layer_without_archive_is_an_error(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    id_of(&env, "id");
+    set_mode(&env, "fs/numbers");
+    let more = format!("{DOCKERFILE}RUN wc -l < /numbers > /count\n");
+    let done = env.build(&more, &["-t", "app", "--reproducible"]);
+    let help = "run `rbuild store verify --repair`";
+    done.fails(done.code.unwrap(), &["numbers: its mode is 0606 and not 0644", help]);
+    assert_ne!(done.code, Some(0));
+    env.rbuild(&["store", "verify", "--repair"]).ok();
+    env.build(&more, &["-t", "app", "--reproducible"]).ok();
+}
+
+fn damaged_content_does_not_leave(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let dockerfile = "FROM base:1\nRUN seq 20000 > /numbers\n";
+    let outputs = ["type=tar,dest=out.tar", "type=local,dest=out"];
+    for output in outputs {
+        let args = ["-t", "app", "--reproducible", "-o", output];
+        env.build(dockerfile, &args).ok();
+        flip_unpacked(&env, "fs/numbers");
+        let done = env.build(dockerfile, &args);
+        let help = "run `rbuild store verify --repair`";
+        done.fails(done.code.unwrap(), &["numbers: its content is not what was stored", help]);
+        assert_ne!(done.code, Some(0));
+        env.rbuild(&["store", "verify", "--repair"]).ok();
+        env.build(dockerfile, &args).ok();
+        // With an archive of the layer the build goes on with that.
+        env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
+        flip_unpacked(&env, "fs/numbers");
+        let done = env.build(dockerfile, &args).ok();
+        assert!(done.stderr.contains("its content is not what was stored"), "{}", done.stderr);
+        env.build(dockerfile, &args).ok();
+        env.rbuild(&["store", "verify", "--repair"]).ok();
+        env.rbuild(&["prune", "--all"]).ok();
+        env.base();
+    }
+    let numbers: String = (1..=20000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(fs::read_to_string(env.path("out/numbers")).unwrap(), numbers);
+}
+
+fn lost_index_is_rebuilt_from_the_objects(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let clean = id_of(&env, "id");
+    env.rbuild(&["tag", "app", "other.example/name:2"]).ok();
+    let images = || {
+        let lines = env.rbuild(&["images"]).ok().stdout;
+        // The sizes count packed forms, and the times are of the names.
+        let names = lines.lines().map(|line| line.split_whitespace().take(3).collect::<Vec<_>>());
+        names.map(|words| words.join(" ")).collect::<Vec<_>>()
+    };
+    let before = images();
+    let harms: [fn(&Path); 4] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| fs::write(path, "").unwrap(),
+        |path| fs::write(path, [7; 8192]).unwrap(),
+        |path| {
+            let mut bytes = fs::read(path).unwrap();
+            let n_bytes = bytes.len();
+            bytes.get_mut(4096..n_bytes).unwrap().fill(0x55);
+            fs::write(path, bytes).unwrap();
+        },
+    ];
+    for harm in harms {
+        for name in ["store/index.db-wal", "store/index.db-shm"] {
+            let path = env.path(name);
+            if path.exists() {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        harm(&env.path("store/index.db"));
+        for args in [&["images"][..], &["build", "context"], &["prune", "--all"], &["du"]] {
+            let done = env.rbuild(args);
+            done.fails(done.code.unwrap(), &["rbuild store verify --repair"]);
+            assert_ne!(done.code, Some(0));
+        }
+        let found = env.rbuild(&["store", "verify"]);
+        assert_eq!(found.code, Some(1), "{} {}", found.stdout, found.stderr);
+        assert!(found.stdout.contains("damaged: index.db: "), "{}", found.stdout);
+        let repaired = env.rbuild(&["store", "verify", "--repair"]).ok();
+        assert!(repaired.stdout.contains("repaired: index.db: "), "{}", repaired.stdout);
+        assert_eq!(images(), before);
+        env.rbuild(&["store", "verify"]).ok();
+        env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
+        assert_eq!(id_of(&env, "again"), clean);
+    }
+    // Names that were taken away do not come back, and a damaged file of a name is found.
+    env.rbuild(&["rmi", "other.example/name:2"]).ok();
+    flip(files(&env, "store/tags").first().unwrap());
+    let found = env.rbuild(&["store", "verify"]);
+    assert_eq!(found.code, Some(1), "{} {}", found.stdout, found.stderr);
+    assert!(found.stdout.contains("damaged: tags/"), "{}", found.stdout);
+    env.rbuild(&["store", "verify", "--repair"]).ok();
+    fs::remove_file(env.path("store/index.db")).unwrap();
+    env.rbuild(&["store", "verify", "--repair"]).ok();
+    let names: Vec<String> = before.into_iter().filter(|line| !line.contains("other")).collect();
+    assert_eq!(images(), names);
+}
