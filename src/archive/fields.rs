@@ -9,7 +9,7 @@ pub(super) fn ascii(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(|byte| byte.is_ascii() && *byte != 0).collect()
 }
 
-/// A name cut to 100 bytes must not end in a slash: old readers would see a folder.
+/// A name cut to 100 bytes must not end in a slash: old readers would see a directory.
 pub(super) fn cut_name(mut name: Vec<u8>) -> Vec<u8> {
     if name.len() > 100 {
         name.truncate(100);

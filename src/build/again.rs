@@ -1,5 +1,5 @@
-//! A build once more, without the layers that a cache promised and did not give, with blobs in
-//! place of those that turned out to be damaged, or with fresh hashes of files.
+//! Retries a build without layers that a cache promised and no longer has, after damaged blobs were
+//! removed, or with fresh hashes of files.
 
 use std::io;
 
@@ -16,7 +16,7 @@ const MAX_TRIES: usize = 100;
 
 /// Does `work`, a build and what is done with it. When a layer that a cache said it had turns out to
 /// be gone, or another one, or when a blob of the store was damaged, this is a warning, and the work
-/// is done anew without it: what was made by then is found in the store. When a file of a context is
+/// is retried without it: what was made by then is found in the store. When a file of a context is
 /// not what its remembered hash says, the hashes are forgotten, once.
 ///
 /// # Errors
@@ -33,13 +33,13 @@ pub fn without_missing_layers<T>(
             done => return done,
         };
         let text = if is_worth_another_try(services, &error) {
-            format!("what needs it is made anew: {}", chain(&error))
+            format!("retrying without it: {}", chain(&error))
         } else if remembers && is_other_content(&error) {
             remembers = false;
             if !forget_hashes(services, options)? || !services.stop.take_back() {
                 return Err(error);
             }
-            format!("the files of the context are hashed anew: {}", chain(&error))
+            format!("retrying with fresh hashes of the context: {}", chain(&error))
         } else {
             return Err(error);
         };

@@ -160,7 +160,7 @@ pub enum BuildError {
         span: Span,
         /// The code that it is reported under.
         code: Code,
-        /// What to do about it.
+        /// A remedy, shown below the error.
         help: String,
         /// The error.
         error: Box<BuildError>,

@@ -73,7 +73,7 @@ impl ImageTable {
         Ok(())
     }
 
-    /// Where the Dockerfile names the image that has this layer.
+    /// Returns the place at which the Dockerfile names the image with this layer.
     pub(super) fn named_at(&self, diff_id: DiffId) -> Option<Span> {
         let has = |resolved: &&Resolved| resolved.layers().any(|(layer, _)| layer == diff_id);
         self.resolved.values().find(has)?.span

@@ -39,7 +39,8 @@ impl Run<'_> {
         self.event(Event::Made { step, layer, n_bytes });
     }
 
-    /// The folders to mount, base first; what is not unpacked yet is now. `span` is what needs them.
+    /// Returns the directories to mount, base first; unpacks layers that are not unpacked yet. `span` is
+    /// the instruction that needs them.
     pub(super) fn folders(&self, stack: &Stack, span: Span) -> Result<Vec<LowerFolder>> {
         let options = self.layer_options();
         stack.folders(&|layer, below| {

@@ -298,7 +298,7 @@ impl BuildArgs {
         context == "-" || context.contains("://") || context.contains('@')
     }
 
-    /// Whether `--check` may ask registries.
+    /// Image lookup of `--check`: `pull` may ask registries.
     pub(super) fn check_pulls(&self) -> bool {
         self.check == Some(CheckedBases::Pull)
     }

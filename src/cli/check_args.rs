@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::call::Format;
 
-/// Where `--check` looks base images up.
+/// Lookup of base images by `--check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum CheckedBases {
     /// In the store

@@ -32,7 +32,7 @@ const ENDS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 /// to a command.
 const OTHERS: [i32; 4] = [SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH];
 
-/// A signal that comes so soon after another one is the same.
+/// Time within which a second signal counts as the first.
 const REPETITION: Duration = Duration::from_millis(200);
 
 /// Runs `work`; signals that would end the process throw `stop` instead, which is told. Where there is

@@ -45,13 +45,13 @@ pub struct Argument {
 pub struct Lending {
     /// Its id.
     pub id: String,
-    /// Whether a RUN fails without it.
+    /// True if a RUN fails without it.
     pub required: bool,
     /// The first RUN that mounts it.
     pub span: Span,
 }
 
-/// What the target takes, each list in order of place.
+/// Arguments, secrets and ssh agents of a target, each list in source order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outline {
     /// The stage.

@@ -14,7 +14,7 @@ use super::output::is_own_file;
 
 /// A new file; the umask takes its bits.
 const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
-/// What the name of a draft begins with; random hexadecimal digits follow.
+/// Prefix of a draft's name; random hexadecimal digits follow.
 const DRAFT_PREFIX: &str = ".rbuild-";
 const DRAFT_DIGITS: usize = 16;
 /// Number of names of a directory that a sweep reads at most: it must not make writing slow.
@@ -79,7 +79,7 @@ fn lock_abandoned(directory: &OwnedFd, name: &OsStr) -> Option<OwnedFd> {
     ((held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)).then_some(file)
 }
 
-/// A number that nobody else can foretell: the keys of the standard library's hash maps are random.
+/// Returns an unpredictable number: the keys of the standard library's hash maps are random.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

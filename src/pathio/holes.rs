@@ -21,7 +21,7 @@ pub enum Run {
     Data(usize),
 }
 
-/// What the first of `bytes`, which belong at the offset `at` of a file, are, and how many: whole
+/// Classifies the first of `bytes`, which belong at the offset `at` of a file, and counts them: whole
 /// blocks of zeros are holes.
 #[must_use]
 pub fn first_run(bytes: &[u8], at: u64) -> Run {
@@ -75,7 +75,7 @@ pub fn copy(mut from: &File, at: u64, n_bytes: u64, mut to: &File) -> io::Result
     Ok(n_bytes)
 }
 
-/// Where the next bytes that are no hole begin and end, from `at` on and before `end`.
+/// Returns begin and end of the next bytes that are not a hole, from `at` on and before `end`.
 fn next_data(file: &File, at: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
     let begins = match rustix::fs::seek(file, SeekTo::Data(at)) {
         // There is nothing but a hole from there on.

@@ -1,6 +1,6 @@
 //! Ids of users and groups that this process's user namespace does not have (user_namespaces(7)).
 //!
-//! The kernel answers `EINVAL` then, which tells nobody what to do.
+//! The kernel answers `EINVAL` then, which does not say what to do.
 
 use std::error::Error;
 use std::fmt;
@@ -19,7 +19,7 @@ pub struct UnmappedId {
     ranges: Vec<IdRange>,
 }
 
-/// What an id is of.
+/// Kind of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IdKind {
     User,
@@ -110,7 +110,7 @@ impl UnmappedId {
         error.get_ref()?.downcast_ref()
     }
 
-    /// What to do about it.
+    /// Returns a remedy, shown below the error.
     #[must_use]
     pub fn help(&self) -> String {
         let (_, _, file) = self.kind.names();

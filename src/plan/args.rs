@@ -128,14 +128,14 @@ pub(super) struct Scope {
     unknown: Unknown,
 }
 
-/// What is not known of the variables of a stage whose base image is not known.
+/// Unknown variables of a stage whose base image is not known.
 #[derive(Debug, Clone, Default)]
 struct Unknown {
-    /// Whether variables may have values that are not listed.
+    /// True if variables may have values that are not listed.
     any: bool,
     /// Listed variables whose values depend on those.
     names: BTreeSet<String>,
-    /// Whether one of them was read since [`Scope::begin`].
+    /// True if one of them was read since [`Scope::begin`].
     was_read: Cell<bool>,
 }
 
@@ -170,7 +170,7 @@ impl Scope {
         self.unknown.was_read.set(true);
     }
 
-    /// Whether the instruction depends on what is not known.
+    /// Returns whether the instruction depends on an unknown variable.
     pub(super) fn has_read_unknown(&self) -> bool {
         self.unknown.was_read.get()
     }

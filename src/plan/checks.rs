@@ -15,10 +15,10 @@ use super::platforms::PlannedStages;
 use super::stages::Planner;
 use super::{ImageRequest, Images, Request};
 
-/// What planning says of a Dockerfile that is not built.
+/// Result of planning a Dockerfile that is not built.
 #[derive(Debug)]
 pub struct Checked {
-    /// What would stop the build before its first step, in order of place.
+    /// Errors that would stop the build before its first step, in source order.
     pub errors: Vec<Diagnostic>,
     /// The images that are not known. What depends on them counts as right.
     pub unknown: Vec<(ImageRequest, Span)>,

@@ -35,7 +35,7 @@ pub(super) struct Fold {
     triggers: Vec<ir::Instruction>,
     /// Number of ports that EXPOSE has listed so far.
     n_ports: usize,
-    /// Whether the working directory is, or lies below, one of an image that is not known.
+    /// True if the working directory is, or lies below, one of an image that is not known.
     workdir_is_unknown: bool,
 }
 
@@ -79,7 +79,7 @@ impl Fold {
         std::mem::take(&mut self.triggers)
     }
 
-    /// Whether the last instruction depends on what is not known of the base image. An error in it
+    /// Returns whether the last instruction depends on an unknown base image. An error in it
     /// may then be none.
     pub(super) fn has_read_unknown(&self) -> bool {
         self.scope.has_read_unknown()

@@ -59,7 +59,7 @@ pub struct Request {
     pub target: Option<String>,
     /// What images are made for, in order; one at least.
     pub platforms: Vec<Platform>,
-    /// Whether the caller named the platforms. An image is for what its base is for otherwise.
+    /// True if the caller named the platforms. Otherwise an image has the platform of its base.
     pub platform_given: bool,
     /// What the build runs on.
     pub build_platform: Platform,

@@ -21,7 +21,7 @@ pub(super) struct MountScope<'a> {
     pub(super) escape: Escape,
     /// What relative targets are relative to.
     pub(super) workdir: &'a str,
-    /// Whether that depends on an image that is not known.
+    /// True if that depends on an unknown image.
     pub(super) workdir_is_unknown: bool,
     /// BUILDKIT_CACHE_MOUNT_NS: in front of every cache's name.
     pub(super) cache_namespace: Option<&'a str>,

@@ -52,7 +52,7 @@ pub(super) fn plan(
 
 /// Returns the platform of an image whose stage ends with a config for `have`.
 ///
-/// What the caller names is written into the image, whatever the base is for; a variant of the base
+/// The platform that the caller names is written into the image, whatever the base's is; a variant of the base
 /// stays where the caller names none (BuildKit, `dockerfile2llb.finalizeResultImage`).
 fn image_platform(have: Platform, wanted: &Platform, is_given: bool) -> Platform {
     let is_same = (&have.os, &have.architecture) == (&wanted.os, &wanted.architecture);

@@ -27,7 +27,7 @@ pub(super) struct Planner<'a> {
     pub(super) escape: Escape,
     pub(super) globals: Globals,
     images: &'a Images,
-    /// Whether stages whose base images are not known are planned as far as possible.
+    /// True if stages on unknown base images are planned as far as possible.
     pub(super) guesses: bool,
     /// Names in lower case; of stages with the same name the last one counts.
     pub(super) names: Vec<Option<String>>,

@@ -87,7 +87,7 @@ pub enum RegistryError {
     NotStored {
         /// Host and port.
         host: String,
-        /// What was pushed.
+        /// The blob or manifest that was pushed.
         what: String,
         /// The HTTP status.
         status: u16,

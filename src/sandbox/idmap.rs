@@ -231,7 +231,7 @@ struct Maps {
 /// What a user's own files of subordinate ids are at most.
 const MAX_SUBIDS_BYTES: u64 = 1 << 20;
 
-/// A name, or a complaint, is no longer than this.
+/// Maximum length of a name or an error message of a helper, bytes.
 const MAX_SAID_BYTES: u64 = 64 * 1024;
 
 impl Maps {

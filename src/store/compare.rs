@@ -24,20 +24,20 @@ const OVERFLOW_ID: u32 = 65_534;
 /// The attributes of directories that hide all that is below; the second one in user namespaces
 /// (Documentation/filesystems/overlayfs.rst, "User xattr").
 const OPAQUE_XATTRS: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
-/// Times that every file system keeps as they are.
+/// Times that every file system keeps unchanged.
 const PORTABLE_TIMES: std::ops::RangeInclusive<i64> = 0..=2_147_483_647;
 
 /// How an unpacked layer may differ from its listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// Whether the contents of files are read and hashed.
+    /// True if the contents of files are read and hashed.
     pub(super) contents: bool,
-    /// Whether the directory has no other entries than the listing. What a RUN left may have some:
+    /// True if the directory has no other entries than the listing. What a RUN left may have some:
     /// files that were copied up and are unchanged.
     pub(super) is_exact: bool,
-    /// Whether the directory was changed to fit on the layers below.
+    /// True if the directory was changed to fit on the layers below.
     pub(super) is_fitted: bool,
-    /// Whether devices are devices; in a user namespace they are empty files.
+    /// True if devices are devices; in a user namespace they are empty files.
     pub(super) devices: bool,
 }
 
@@ -48,7 +48,7 @@ pub(super) type Report<'a> = dyn FnMut(&TreePath, &str) -> ControlFlow<()> + 'a;
 struct Open {
     path: TreePath,
     n_entries: usize,
-    /// Whether it is marked as hiding all that is below; `None` if nobody has looked.
+    /// True if it is marked opaque; `None` before that was read.
     is_opaque: Option<bool>,
 }
 

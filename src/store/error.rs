@@ -68,7 +68,7 @@ pub enum StoreError {
     /// A blob does not hold what its name says.
     #[error(
         "the blob {want} of the store is damaged (it holds {got}); {}",
-        if *is_removed { "it has been removed, and the next try makes it anew" }
+        if *is_removed { "it has been removed: run the command again to rebuild it" }
         else { "remove it with `rbuild prune --all`" }
     )]
     Corrupt {
@@ -76,7 +76,7 @@ pub enum StoreError {
         want: Digest,
         /// Its content.
         got: Digest,
-        /// Whether it is gone from the store.
+        /// True if it was removed from the store.
         is_removed: bool,
     },
     /// An unpacked layer is not what its listing says.
@@ -92,7 +92,7 @@ pub enum StoreError {
         path: TreePath,
         /// How it differs.
         reason: String,
-        /// Whether it was taken out of use, and can be unpacked again.
+        /// True if it was taken out of use, and can be unpacked again.
         is_removed: bool,
     },
     /// A layer's bytes are not those that the image's config promises.

@@ -79,7 +79,7 @@ pub(super) struct Index {
     path: PathBuf,
     pub(super) boot: String,
     pub(super) now_s: i64,
-    /// Whether it was an earlier rbuild's until now.
+    /// True if an earlier version had made it.
     pub(super) is_upgraded: bool,
 }
 

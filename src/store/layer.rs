@@ -112,7 +112,7 @@ impl Store {
         self.with_index(|index| index.put_packed(diff_id, &record))
     }
 
-    /// The layer's folder, if it is unpacked as the layer is on its own.
+    /// Returns the layer's own directory, fitted to no stack, if it is unpacked.
     ///
     /// # Errors
     /// [`StoreError::DamagedLayer`]; the kernel's, with the path.
@@ -120,7 +120,7 @@ impl Store {
         self.layer_form(diff_id, None)
     }
 
-    /// The layer's folder in one of its forms, if it is there; see [`Store::unpacked_on`].
+    /// Returns the directory of one form of the layer, if it is unpacked; see [`Store::unpacked_on`].
     pub(super) fn layer_form(
         &self,
         diff_id: DiffId,
@@ -173,7 +173,7 @@ impl Store {
         let listing = PackedListing::new(bytes, diff_id);
         let damaged = |error: ListingError| StoreError::Record { path, reason: error.to_string() };
         let listing = listing.map_err(damaged)?;
-        // Of a layer that is there as an archive, an old listing is made anew.
+        // An old listing is rebuilt from the layer's archive, if there is one.
         let is_to_be_made = listing.is_of_version_1()
             && (self.has_blob(diff_id.digest()) || !self.packed(diff_id)?.is_empty());
         Ok((!is_to_be_made).then_some(listing))
@@ -238,7 +238,7 @@ impl Store {
         self.with_index(|index| index.put_layer(diff_id, record, is_new))
     }
 
-    /// Moves a finished folder to its place. One that is there without a record makes way: a process
+    /// Moves a finished directory to its place. One that is there without a record makes way: a process
     /// that ended, or a machine that crashed, has left it before anybody could mount it.
     fn publish_folder(&self, from: &Path, to: &Path, known: bool) -> Result<()> {
         use rustix::io::Errno;

@@ -77,7 +77,7 @@ impl Lease {
     }
 }
 
-/// What the names of locks begin with that are held while a layer is unpacked, or gets its name.
+/// Prefixes of the locks that are held while a layer is unpacked, or gets its name.
 const OF_LAYERS: [&str; 2] = ["unpack-", "publish-"];
 /// Length of the hexadecimal hash in the name of such a lock, and of a step's.
 const HASH_DIGITS: usize = 64;

@@ -146,7 +146,7 @@ impl Store {
         })?;
         match (written, unpacked) {
             (Ok((diff_id, tar_bytes)), Ok(())) => Ok((diff_id, tar_bytes, Some(work))),
-            // That nobody reads any more is what the unpacker's own error leads to.
+            // EPIPE of the writer follows from the unpacker's own error.
             (Err(ArchiveError::Write(_)), Err(first)) | (Ok(_), Err(first)) => Err(first.into()),
             (Err(first), _) => Err(first.into()),
         }

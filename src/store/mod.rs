@@ -87,7 +87,7 @@ pub use work::WorkFolder;
 pub struct Store {
     root: PathBuf,
     index: Mutex<index::Index>,
-    /// Why the index was rebuilt when the store was opened to be checked.
+    /// The error for which the index was rebuilt when the store was opened to be checked.
     index_damage: Option<StoreError>,
     /// Held shared for the life of the process: `prune` waits for it.
     in_use: lock::Lease,

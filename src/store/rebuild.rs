@@ -79,7 +79,7 @@ impl Store {
         self.with_index(|index| index.finish())
     }
 
-    /// What a layer's listing says of it. One that cannot be read is found when it is checked.
+    /// Records a layer by its listing. One that cannot be read is found when it is checked.
     fn rebuild_layer(&self, layer: DiffId, path: &Path) -> Result<()> {
         let Ok(bytes) = guard::read_file(path, MAX_LISTING_BYTES) else { return Ok(()) };
         let Ok(listing) = PackedListing::new(bytes, layer) else { return Ok(()) };

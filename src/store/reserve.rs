@@ -19,7 +19,7 @@ const ENOUGH_BYTES: u64 = 8 << 20;
 /// The files that keep space, while the store is open.
 #[derive(Debug)]
 pub(super) struct Reserve {
-    /// Where they were, if they were given up.
+    /// The store's root, if they were given up.
     taken: Option<PathBuf>,
 }
 

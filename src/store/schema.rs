@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS checked (
 ";
 
 /// Before version 7 the unpacked layers of base images depended on what they were first unpacked on:
-/// they are not believed, and unpacked again.
+/// they are not trusted, and unpacked again.
 const FORGET_UNPACKED: &str = "
 UPDATE layer SET durable = 0, boot = ''
     WHERE diff_id IN (SELECT diff_id FROM packed WHERE level = -1);
@@ -73,7 +73,7 @@ DROP TABLE old_step;
 /// nothing.
 pub(super) const SCHEMA_VERSION: i64 = 8;
 
-/// Which tables an index has.
+/// Version of an index's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Schema {
     /// Those that this rbuild knows.

@@ -21,7 +21,7 @@ use super::{LayerRecord, Store, StoreError, WorkFolder};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// A layer that was just unpacked, alone in a work folder.
+/// A layer that was just unpacked, alone in a work directory.
 struct Fresh {
     unpacked: Unpacked,
     tar_bytes: u64,
@@ -30,8 +30,8 @@ struct Fresh {
 }
 
 impl Store {
-    /// The layer's folder, for its contents alone: it may not fit on the layers below. Unpacks the
-    /// layer if it is not there.
+    /// Returns the layer's directory, for its contents alone: it may not fit on the layers below.
+    /// Unpacks the layer if needed.
     ///
     /// # Errors
     /// [`StoreError::WrongDiffId`] when the bytes are not what the image promised.
@@ -44,8 +44,8 @@ impl Store {
         Ok(fresh.into)
     }
 
-    /// The layer's folder as it has to be on the layers `below`, base first; unpacks the layer if it
-    /// is not there.
+    /// Returns the layer's directory as it has to be on the layers `below`, base first. Unpacks the
+    /// layer if needed.
     ///
     /// # Errors
     /// As [`Store::unpacked`].
@@ -144,7 +144,7 @@ impl Store {
 }
 
 impl Index {
-    /// Which form of `layer` goes on top of `chain`; `None` if it was never unpacked there, and
+    /// Returns the form of `layer` on top of `chain`; `None` if it was never unpacked there, and
     /// `Some(None)` if it is the layer's own.
     fn stacked(&self, chain: ChainId, layer: DiffId) -> Result<Option<Option<ContentDigest>>> {
         const SQL: &str = "SELECT form FROM stacked WHERE chain = ?1 AND diff_id = ?2";

@@ -1,4 +1,4 @@
-//! Which unpacked layers are trusted: those that were compared with their listings in this boot.
+//! Trusted unpacked layers: those that were compared with their listings in this boot.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -24,7 +24,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 pub(super) type UnpackedForm = (DiffId, Option<ContentDigest>);
 
 impl Store {
-    /// How an unpacked layer may differ from its listing.
+    /// Returns how an unpacked layer may differ from its listing.
     pub(super) fn rules(&self, layer: DiffId, is_fitted: bool) -> Result<Rules> {
         // Base images are unpacked from their archives, and nothing else is ever in them.
         let packed = self.with_index(|index| index.packed(layer))?;
@@ -109,7 +109,7 @@ impl Store {
         let in_folder = self.has_folder(layer);
         let made = self.damaged_form(layer, None, path.clone(), reason);
         let error = made.unwrap_or_else(|error| error);
-        // Without a folder it was read in the plain archive.
+        // Without a directory it was read in the plain archive.
         if in_folder { error } else { self.damage_or(layer, error) }
     }
 

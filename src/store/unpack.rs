@@ -115,7 +115,7 @@ pub(super) fn read<P: Place>(
     unpacker.finish()
 }
 
-/// Where the files of an archive are made. Paths are real: no link is on the way.
+/// Destination of an archive's files. Paths are real: no link is on the way.
 pub(super) trait Place {
     /// Checks that there is room for another file, at `path`.
     fn check_room(&mut self, path: &TreePath) -> Result<()>;

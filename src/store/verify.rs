@@ -28,11 +28,11 @@ const MAX_DIFFERENCES: usize = 50;
 pub struct Damage {
     /// The file or directory of the store, or the name of an image.
     pub subject: String,
-    /// What is wrong with it.
+    /// The fault.
     pub reason: String,
 }
 
-/// What a check found or did, in the order in which it did.
+/// A fault that a check found, or an action, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// Something is damaged.
@@ -41,7 +41,7 @@ pub enum Finding {
     Repaired {
         /// The file or directory of the store, or the name of an image.
         subject: String,
-        /// What was done.
+        /// The action.
         action: &'static str,
     },
 }
@@ -49,7 +49,7 @@ pub enum Finding {
 /// Learns of each finding.
 pub type ReportFinding<'a> = dyn FnMut(Finding) + 'a;
 
-/// What a check of the store looked at and found.
+/// Counts and faults of a check of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Verified {
     /// Blobs that were hashed.

@@ -62,7 +62,7 @@ impl Fitting {
         })
     }
 
-    /// Returns whether the layer fits as it is.
+    /// Returns whether the layer fits unchanged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -90,7 +90,7 @@ impl Fitting {
 /// A directory of the layer that the next entries may be in.
 struct Open {
     path: TreePath,
-    /// Whether nothing that lies below shows in it.
+    /// True if nothing of the layers below shows in it.
     is_cut: bool,
 }
 

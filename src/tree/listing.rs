@@ -14,15 +14,15 @@ pub enum Item {
     HardLink(TreePath),
     /// What lower layers have here is gone.
     Whiteout,
-    /// What lower layers have in this directory is gone, while the directory itself is theirs. The
-    /// only item that the root can have.
+    /// The opaque marker of a directory that the layer does not list: its lower content is hidden, its
+    /// properties are those of the lower layers. The only item that the root can have.
     Opaque,
 }
 
 /// One path of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where; the root only where it is [`Item::Opaque`].
+    /// The path; the root only for [`Item::Opaque`].
     pub path: TreePath,
     /// What.
     pub item: Item,

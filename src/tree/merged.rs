@@ -162,7 +162,7 @@ impl Tree {
     }
 
     /// Puts `layer` on top, honouring whiteouts (image-spec, layer.md, "Whiteouts"). Directories
-    /// above its entries that the layer does not list stay as they are below; where there is none,
+    /// above its entries that the layer does not list stay unchanged; where there is none,
     /// or another file, they are root's, mode 0755.
     pub fn apply(&mut self, layer: &dyn LayerEntries) {
         for entry in layer.stream() {

@@ -133,7 +133,7 @@ fn busybox_layer() -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// What is at a path, in words, for comparison.
+/// A file, for comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     kind: char,
@@ -142,7 +142,7 @@ struct Seen {
     mtime: i64,
     /// Length of a file, target of a link.
     content: String,
-    /// What names of one file have in common.
+    /// The same for all names of one file.
     file: String,
 }
 
@@ -198,7 +198,7 @@ fn tar_view(tar: &[u8], prefix: &str) -> View {
     view
 }
 
-/// What `stat` printed of the files below `prefix`.
+/// Parses the output of `stat` for the files below `prefix`.
 fn stat_view(text: &str, prefix: &str) -> View {
     let lines = text.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split('|').collect();
@@ -296,7 +296,7 @@ impl Bases<'_> {
         self.tar(store, &dockerfile, &["--no-cache"]).unwrap()
     }
 
-    /// What a RUN on each base sees, and what one sees that mounts it.
+    /// Lists the files in a RUN on each base, and in a RUN that mounts it.
     fn steps(&self) -> Vec<u8> {
         let mut dockerfile = String::new();
         let mut last = "FROM scratch\n".to_owned();

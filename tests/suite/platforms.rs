@@ -141,7 +141,7 @@ fn index_of_one_image_is_made_when_it_is_asked_for() {
         .fails(2, &["BUILDKIT_MULTI_PLATFORM=maybe must be true or false"]);
 }
 
-/// What the store's config of an image says, as `linux/arm64` or `linux/arm/v6`.
+/// Returns the platform in the store's config of an image, as `linux/arm64` or `linux/arm/v6`.
 fn platform_of(env: &Env, name: &str) -> Vec<String> {
     let shown = env.rbuild(&["inspect", "--json", name]).ok().stdout;
     let shown: Value = serde_json::from_str(&shown).unwrap();

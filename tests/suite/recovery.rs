@@ -72,10 +72,10 @@ fn damaged_hash_is_forgotten_and_the_file_hashed_again(who: Who) {
     let checks = |damaged: &[u8], warns: bool| {
         fs::write(&path, damaged).unwrap();
         let done = build();
-        assert_eq!(done.stderr.contains("hashed anew"), warns, "{}", done.stderr);
+        assert_eq!(done.stderr.contains("fresh hashes"), warns, "{}", done.stderr);
         assert_eq!(fs::read_to_string(env.path("id")).unwrap(), id);
         // The next build finds the right hashes.
-        assert!(!build().stderr.contains("hashed anew"));
+        assert!(!build().stderr.contains("fresh hashes"));
         assert!(fs::read(&path).unwrap() == memo);
     };
     for at in (0..memo.len()).step_by(17) {

@@ -156,7 +156,7 @@ fn number(rest: &str) -> Option<usize> {
     (whole + fraction > 0).then_some(whole + 1 + fraction)
 }
 
-/// Whether the whole text is the id of an image.
+/// Returns whether the whole text is the id of an image.
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -132,7 +132,7 @@ fn label_pair(text: &str) -> Result<(String, String)> {
     }
 }
 
-/// What planning needs of the command line.
+/// Inputs of planning from the command line.
 pub(super) fn request(
     args: &BuildArgs,
     environment: &Environment,

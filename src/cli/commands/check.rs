@@ -23,7 +23,7 @@ use crate::plan::{self, ImagePlace, ImageRequest, Images};
 use crate::store::Store;
 use crate::syntax;
 
-/// Where BuildKit's rules are described.
+/// Documentation of BuildKit's rules.
 const RULE_PAGE: &str = "https://docs.docker.com/go/dockerfile/rule";
 
 /// What is to be looked at.
@@ -36,11 +36,11 @@ pub(super) struct Look<'a> {
     pub(super) dockerfile: ir::Dockerfile,
     /// What the parser said.
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// Where base images are looked up.
+    /// Lookup of base images.
     pub(super) bases: &'a dyn BaseImages,
 }
 
-/// Where base images are looked up.
+/// Lookup of base images.
 pub(super) trait BaseImages {
     /// Adds what is known of the wanted images. Reports what keeps the build from having one.
     fn find(
@@ -60,7 +60,7 @@ impl std::fmt::Debug for dyn BaseImages + '_ {
 #[derive(Debug, Default)]
 struct Planned {
     images: Images,
-    /// What would stop the build.
+    /// Errors that would stop the build.
     errors: Vec<Diagnostic>,
 }
 
@@ -109,7 +109,7 @@ pub(super) fn before_build(
     without_checks(parsed).chain(found).collect()
 }
 
-/// What the checks that need images say with those that the store has, for a build that failed: an
+/// Runs the checks that need images with those that the store has, after a build that failed: an
 /// empty variable or an image for another platform may be the reason.
 pub(super) fn after_failure(
     options: &BuildOptions,

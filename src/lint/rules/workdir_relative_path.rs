@@ -50,7 +50,7 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     });
 }
 
-/// Whether the path begins at a root. Drives and backslashes mean something on Windows only
+/// Returns whether the path begins at a root. Drives and backslashes mean something on Windows only
 /// (BuildKit, `util/system.IsAbs`).
 fn is_absolute(path: &str, os: &str) -> bool {
     if os != "windows" {

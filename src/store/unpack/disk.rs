@@ -28,7 +28,7 @@ pub(in crate::store) struct Disk<'a> {
     folders: Folders<'a>,
     buffer: Vec<u8>,
     space: SpaceGuard,
-    /// What new files belong to anyway, so that no call is needed; `None` if it is not certain.
+    /// Owner and group of new files, for which no chown is needed; `None` if not certain.
     own_ids: Option<(u32, u32)>,
 }
 

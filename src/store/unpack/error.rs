@@ -35,12 +35,12 @@ pub enum UnpackError {
         /// Its target, after resolution.
         target: TreePath,
     },
-    /// A file in what is no directory.
+    /// A file whose parent is not a directory.
     #[error("the archive has {path}, but {parent}, which came before, is not a directory")]
     NotADirectory {
         /// The file.
         path: TreePath,
-        /// What it would be in.
+        /// The parent that is not a directory.
         parent: TreePath,
     },
     /// A device that no layer can have.

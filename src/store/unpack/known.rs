@@ -10,11 +10,11 @@ use super::UnpackError;
 /// A directory, whose properties are set only at the end.
 #[derive(Debug, Default)]
 pub(super) struct Folder {
-    /// What the archive says of it; `None` if it only has files in it.
+    /// Properties from the archive; `None` if it only has files in it.
     pub(super) meta: Option<Meta>,
-    /// Whether it hides what lower layers have in it.
+    /// True if it hides what lower layers have in it.
     pub(super) opaque: bool,
-    /// Whether it hides a directory of lower layers as such.
+    /// True if it replaces a directory of lower layers.
     is_new: bool,
 }
 
@@ -201,9 +201,9 @@ impl Known {
         implied
     }
 
-    /// What the archive says of each path. Directories that it has files in without listing them are
+    /// Returns an entry for each path of the archive. Directories that it has files in without listing are
     /// root's, mode 0755, as docker makes them. Of those that it only removes something from, nothing
-    /// is said: they stay as they are below.
+    /// is said: they stay unchanged.
     pub(super) fn into_entries(self) -> Vec<Entry> {
         let full = self.full_folders();
         let root =
