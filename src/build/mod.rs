@@ -5,7 +5,6 @@
 //! steps run at the same time, and what the target does not need never runs.
 
 mod add_archives;
-mod again;
 mod agent;
 mod assemble;
 mod bucket_cache;
@@ -49,6 +48,7 @@ mod push;
 mod remote;
 mod remote_cache;
 mod resolve;
+mod retry;
 mod run;
 mod run_failure;
 mod shared;
@@ -59,7 +59,6 @@ mod step_root;
 mod stop;
 mod workdir;
 
-pub use again::without_missing_layers;
 pub use bucket_cache::BucketCache;
 pub use budget::Budget;
 pub use built::{Built, BuiltImage, BuiltLayer, MadeBy};
@@ -83,6 +82,7 @@ pub use planning::{base_images, lock};
 pub use push::{push, push_exact};
 pub use remote_cache::{CacheFrom, CachePlace, CacheTo};
 pub use resolve::known_base;
+pub use retry::with_retries;
 pub use run::LAST_LINES;
 pub use ssh_key::{KeyError, SshKey};
 pub use step_root::resource;

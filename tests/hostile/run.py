@@ -24,6 +24,7 @@ sys.path[:0] = [HERE, "/suite"]  # The second is where workers find it.
 sys.dont_write_bytecode = True
 
 from lib import suite  # noqa: E402
+from lib.worker import receive, send  # noqa: E402
 
 
 def arguments():
@@ -142,21 +143,6 @@ def start_worker(root, program, probe):
         print("error: the throw-away host could not be made", file=sys.stderr, flush=True)
         os._exit(3)
     return process
-
-
-def send(process, value):
-    process.stdin.write(json.dumps(value) + "\n")
-    process.stdin.flush()
-
-
-def receive(process, seconds):
-    timer = threading.Timer(seconds, process.kill)
-    timer.start()
-    try:
-        line = process.stdout.readline()
-        return json.loads(line) if line else None
-    finally:
-        timer.cancel()
 
 
 def ask(process, row, mode):

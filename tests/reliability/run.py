@@ -22,6 +22,7 @@ sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "hostile")]
 sys.dont_write_bytecode = True
 
 import campaigns  # noqa: E402
+from lib.worker import receive, send  # noqa: E402
 from support.campaign import COUNTERS  # noqa: E402
 
 # The time that CI gives the suite.
@@ -239,8 +240,8 @@ class Pool:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                    start_new_session=True)
         self.workers[number] = process
-        _send(process, {"program": self.program})
-        if _receive(process, 300) is None:
+        send(process, {"program": self.program})
+        if receive(process, 300) is None:
             print("error: a worker could not be made ready", file=sys.stderr, flush=True)
             os._exit(BROKEN)
 
@@ -251,8 +252,8 @@ class Pool:
             process = self.workers[number]
         started = time.monotonic()
         try:
-            _send(process, task)
-            answer = _receive(process, MAX_TRY_S)
+            send(process, task)
+            answer = receive(process, MAX_TRY_S)
         except OSError:
             answer = None
         if answer is not None:
@@ -279,21 +280,6 @@ class Pool:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _send(process, value):
-    process.stdin.write(json.dumps(value) + "\n")
-    process.stdin.flush()
-
-
-def _receive(process, seconds):
-    timer = threading.Timer(seconds, process.kill)
-    timer.start()
-    try:
-        line = process.stdout.readline()
-        return json.loads(line) if line else None
-    finally:
-        timer.cancel()
 
 
 def worker():

@@ -268,7 +268,7 @@ impl Work<'_> {
             return Err(Complaint::of_diagnostics(errors, source, style, Exit::Build));
         }
         let writer = Writer { services, environment, options: &options, outputs };
-        let done = build::without_missing_layers(services, &options, || {
+        let done = build::with_retries(services, &options, || {
             let built = build::build(services, &options)?;
             match writer.all(&built) {
                 Ok(sent) => Ok(Ok((built, sent))),

@@ -21,7 +21,7 @@ const MAX_TRIES: usize = 100;
 ///
 /// # Errors
 /// The work's.
-pub fn without_missing_layers<T>(
+pub fn with_retries<T>(
     services: &Services<'_>,
     options: &BuildOptions,
     mut work: impl FnMut() -> Result<T, Failure>,
