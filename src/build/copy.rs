@@ -325,7 +325,13 @@ pub(super) fn accounts(run: &Run<'_>, tree: &Tree) -> Result<Accounts> {
             return Err(in_path(accounts_too_large()).into());
         }
         let opened = sources.open(run, file, &path).and_then(read_accounts);
-        Ok(opened.map_err(in_path)?)
+        let bytes = opened.map_err(in_path)?;
+        if let FileOrigin::Layer(place) = &file.origin
+            && ContentHash::of(&bytes) != file.content
+        {
+            return Err(run.services.store.damaged_content(place.layer, &place.path).into());
+        }
+        Ok(bytes)
     };
     Ok(Accounts::parse(&read(b"etc/passwd")?, &read(b"etc/group")?))
 }

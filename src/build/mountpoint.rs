@@ -98,15 +98,17 @@ impl MountPoints {
         for Made { parent, name, is_folder, id } in self.made.into_iter().rev() {
             let name = OsStr::from_bytes(&name);
             let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW);
-            let is_ours = stat.is_ok_and(|stat| {
-                (stat.st_dev, stat.st_ino) == id && (is_folder || stat.st_size == 0)
-            });
+            let failed = |errno| PathError::new("remove the mount point", Path::new(name), errno);
+            let is_ours = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => (stat.st_dev, stat.st_ino) == id && (is_folder || stat.st_size == 0),
+                Err(Errno::NOENT) => false,
+                Err(errno) => return Err(failed(errno)),
+            };
             if is_ours {
                 match rustix::fs::unlinkat(&parent, name, flags) {
                     // What the step put something into is part of the layer.
                     Err(Errno::NOTEMPTY | Errno::EXIST) if is_folder => {}
-                    removed => removed.context("remove the mount point", Path::new(name))?,
+                    removed => removed.map_err(failed)?,
                 }
             }
         }

@@ -27,6 +27,12 @@ pub enum StoreError {
         /// The number that this rbuild knows.
         known: &'static str,
     },
+    /// The file with the store's format number is damaged.
+    #[error("{} is damaged; run `rbuild store verify --repair`", path.display())]
+    DamagedVersion {
+        /// The file.
+        path: PathBuf,
+    },
     /// The index cannot be opened by a path as long as this.
     #[error(
         "the store's path is {n_bytes} bytes long, and its index cannot be opened by more than {most}; \

@@ -16,7 +16,7 @@ use crate::tree::{File, TreePath};
 
 use super::layer::LayerOptions;
 use super::unpack::{UnpackOptions, Whiteouts};
-use super::{CheckedBlob, Draft, PackedRecord, Store, StoreError};
+use super::{Draft, PackedRecord, Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -79,16 +79,17 @@ impl Store {
     /// Returns the damage of the blob that [`Store::open_tar`] reads, if that is why a layer could not
     /// be read; else `error`.
     pub(super) fn damage_or(&self, diff_id: DiffId, error: StoreError) -> StoreError {
+        self.blob_damage(diff_id).unwrap_or(error)
+    }
+
+    /// Reads the blob that [`Store::open_tar`] reads, and returns its damage. A damaged blob is removed.
+    pub(super) fn blob_damage(&self, diff_id: DiffId) -> Option<StoreError> {
         let blob = if self.has_blob(diff_id.digest()) {
-            Some(diff_id.digest())
+            diff_id.digest()
         } else {
-            self.packed(diff_id).ok().and_then(|packed| Some(packed.first()?.blob))
+            self.packed(diff_id).ok()?.first()?.blob
         };
-        let opened = blob.and_then(|blob| self.open_checked_blob(blob).ok());
-        match opened.map(CheckedBlob::check) {
-            Some(Err(damage)) => StoreError::Io(damage),
-            Some(Ok(())) | None => error,
-        }
+        self.open_checked_blob(blob).ok()?.check().err().map(StoreError::Io)
     }
 
     /// The layer as a blob packed in this way; packs it if there is none yet.

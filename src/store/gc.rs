@@ -81,6 +81,7 @@ impl Store {
                 self.remove_tag_file(name)?;
             }
         }
+        self.note_tag_files()?;
         for thing in &choice.things {
             let path = self.path_of(thing);
             match thing {

@@ -234,7 +234,7 @@ impl Walk<'_> {
         let opened = open_folder(upper.as_fd(), name, &path)?;
         let xattrs = self.folder_xattrs(opened.as_fd(), &path)?;
         let below = lowers.descend(name, &path)?;
-        let hides = hides || is_opaque(opened.as_fd(), self.options.opaque_xattr());
+        let hides = hides || is_opaque(opened.as_fd(), self.options.opaque_xattr(), &path)?;
         let same = match below.top() {
             Some(lower) => compare::is_same_folder(stat, &xattrs, lower, &path)?,
             None => false,
@@ -284,11 +284,14 @@ fn open_folder(at: BorrowedFd<'_>, name: &[u8], path: &TreePath) -> Result<Owned
     rustix::fs::openat(at, name, flags, Mode::empty()).context("open folder", path.as_path())
 }
 
-fn is_opaque(folder: BorrowedFd<'_>, xattr: &str) -> bool {
+fn is_opaque(folder: BorrowedFd<'_>, xattr: &str, path: &TreePath) -> Result<bool, PathError> {
     let mut value = [0; 8];
-    // Any error means that there is no such attribute to be read, so no mark.
-    rustix::fs::fgetxattr(folder, xattr, &mut value).is_ok_and(|n_bytes| n_bytes == 1)
-        && value.starts_with(b"y")
+    match rustix::fs::fgetxattr(folder, xattr, &mut value) {
+        Ok(n_bytes) => Ok(n_bytes == 1 && value.starts_with(b"y")),
+        // ERANGE: a longer value is no mark of overlayfs.
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
+        Err(error) => Err(PathError::new("read the attributes of", path.as_path(), error)),
+    }
 }
 
 /// The sorted names in a folder.

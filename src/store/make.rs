@@ -11,7 +11,9 @@ use crate::archive::{self, ArchiveError, DigestWriter, Pipelined, PipelinedHashe
 use crate::oci::DiffId;
 use crate::pathio::{Context as _, PathError};
 use crate::pool;
-use crate::tree::{Entry, File, Item, LayerEntries, Meta, Node, TreePath, is_kept_xattr};
+use crate::tree::{
+    Entry, File, FileOrigin, Item, LayerEntries, Meta, Node, TreePath, is_kept_xattr,
+};
 
 use super::layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
 use super::layer_diff::{self, DiffOptions};
@@ -77,10 +79,11 @@ impl Store {
         let planned = PlannedLayer { layer, clamp_s: options.clamp_s };
         let mut listing = self.listing_draft(planned.n_entries())?;
         let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
-        let (diff_id, tar_bytes, work) = match form {
-            Form::Tar => self.write_tar_form(&planned, open, &mut list)?,
-            Form::Folder => self.write_folder_form(&planned, open, &mut list)?,
+        let written = match form {
+            Form::Tar => self.write_tar_form(&planned, open, &mut list),
+            Form::Folder => self.write_folder_form(&planned, open, &mut list),
         };
+        let (diff_id, tar_bytes, work) = written.map_err(|error| self.blamed(error, layer))?;
         let listed = listing.finish()?;
         let content = listed.content();
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
@@ -99,8 +102,27 @@ impl Store {
         layer: &(dyn LayerEntries + Sync),
         open: &OpenContent<'_>,
     ) -> Result<WorkFolder> {
-        let (_id, _n_bytes, work) = self.write_folder_form(layer, open, &mut |_, _| Ok(()))?;
+        let written = self.write_folder_form(layer, open, &mut |_, _| Ok(()));
+        let (_id, _n_bytes, work) = written.map_err(|error| self.blamed(error, layer))?;
         work.map_or_else(|| self.work_folder(), Ok)
+    }
+
+    /// Replaces the error of a file that is not what its listing says by the damage of the layer that the
+    /// file is from: nobody writes to a layer.
+    fn blamed(&self, error: StoreError, layer: &dyn LayerEntries) -> StoreError {
+        let StoreError::Archive(
+            ArchiveError::ContentChanged { path } | ArchiveError::SizeChanged { path, .. },
+        ) = &error
+        else {
+            return error;
+        };
+        let place = layer.stream().find(|entry| entry.path == *path).and_then(|entry| {
+            entry.item.file().and_then(|file| match &file.origin {
+                FileOrigin::Layer(place) => Some(place.clone()),
+                FileOrigin::Folder(_) | FileOrigin::Inline(_) => None,
+            })
+        });
+        place.map_or(error, |place| self.damaged_content(place.layer, &place.path))
     }
 
     fn write_tar_form(

@@ -87,8 +87,8 @@ pub use work::WorkFolder;
 pub struct Store {
     root: PathBuf,
     index: Mutex<index::Index>,
-    /// The error for which the index was rebuilt when the store was opened to be checked.
-    index_damage: Option<StoreError>,
+    /// What was damaged when the store was opened to be checked.
+    damage: FoundDamage,
     /// Held shared for the life of the process: `prune` waits for it.
     in_use: lock::Lease,
     /// This process's folder below `tmp`, made when it is first needed.
@@ -106,6 +106,15 @@ pub struct Store {
     archive_bounds: ArchiveBounds,
     /// Dropped after the index, which has given its space back then.
     _reserve: reserve::Reserve,
+}
+
+/// Damage of which [`Store::open`] makes an error, and which does not keep a store from being checked.
+#[derive(Debug, Default)]
+struct FoundDamage {
+    /// The format number cannot be read.
+    version: Option<StoreError>,
+    /// The index cannot be used; another one was made of the objects.
+    index: Option<StoreError>,
 }
 
 /// What a store needs to know of the process that opens it.
@@ -167,6 +176,7 @@ impl Store {
             // An earlier rbuild kept names in the index alone.
             store.tags()?.iter().try_for_each(|tag| store.write_tag(tag))?;
         }
+        store.restore_lost()?;
         Ok(store)
     }
 
@@ -180,7 +190,7 @@ impl Store {
         Self {
             root,
             index: Mutex::new(index),
-            index_damage: None,
+            damage: FoundDamage::default(),
             in_use,
             work: Mutex::new(None),
             own_blobs: Mutex::new(BTreeMap::new()),

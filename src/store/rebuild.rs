@@ -14,9 +14,14 @@ use super::index::Index;
 use super::lock::Lease;
 use super::reserve::Reserve;
 use super::verify::names_in;
-use super::{LayerRecord, OpenOptions, PackedRecord, Store, StoreError, guard, version, work};
+use super::{
+    FoundDamage, LayerRecord, OpenOptions, PackedRecord, Store, StoreError, guard, version, work,
+};
 
 type Result<T> = std::result::Result<T, StoreError>;
+
+/// Returns whether a layer with this listing is recorded.
+type AcceptLayer<'a> = dyn Fn(DiffId, &PackedListing) -> Result<bool> + 'a;
 
 impl Store {
     /// Opens the store at `root` to check it. If its index cannot be used, one is made of the objects:
@@ -27,7 +32,10 @@ impl Store {
     /// uses the store.
     pub fn open_to_verify(root: &Path, options: &OpenOptions, is_repairing: bool) -> Result<Self> {
         let root = guard::open(root)?;
-        version::check(&root)?;
+        let version_damage = match version::check(&root) {
+            Err(damage @ StoreError::DamagedVersion { .. }) => Some(damage),
+            checked => checked.map(|()| None)?,
+        };
         let in_use = Lease::shared(&root.join("locks/in-use"))?;
         let reserve = Reserve::keep(&root);
         let (path, lock) = (root.join("index.db"), root.join("locks/index"));
@@ -35,7 +43,9 @@ impl Store {
         let damage = match opened.and_then(|index| index.check_integrity().map(|()| index)) {
             Ok(index) => {
                 work::sweep(&root.join("tmp"));
-                return Self::with_index_of(root, in_use, index, reserve, options);
+                let mut store = Self::with_index_of(root, in_use, index, reserve, options)?;
+                store.damage.version = version_damage;
+                return Ok(store);
             }
             Err(error) if error.is_of_index() => error,
             Err(error) => return Err(error),
@@ -51,7 +61,7 @@ impl Store {
         };
         let mut store = Self::with_parts(root, in_use, index, reserve, options);
         store.rebuild()?;
-        store.index_damage = Some(damage);
+        store.damage = FoundDamage { version: version_damage, index: Some(damage) };
         if is_repairing {
             store.make_durable()?;
             store.in_use.downgrade();
@@ -66,6 +76,18 @@ impl Store {
                 self.with_index(|index| index.put_tag(&tag))?;
             }
         }
+        // They are checked after this.
+        self.record_layers(&|_layer, _listing| Ok(true))?;
+        self.with_index(|index| index.finish())
+    }
+
+    /// Records the layers that are in the store and not in the index, if they are not damaged: it is not
+    /// known why the index lacks them, and after a power failure files may be empty.
+    pub(super) fn restore_layers(&self) -> Result<()> {
+        self.record_layers(&|layer, listing| self.is_whole(layer, listing))
+    }
+
+    fn record_layers(&self, accept: &AcceptLayer<'_>) -> Result<()> {
         for blob in self.blobs()? {
             if let Some(manifest) = self.manifest_in(blob)? {
                 self.rebuild_packed(&manifest)?;
@@ -74,15 +96,21 @@ impl Store {
         let home = self.root().join("layers");
         for name in names_in(&home)? {
             let Ok(digest) = format!("sha256:{name}").parse::<Digest>() else { continue };
-            self.rebuild_layer(DiffId::new(digest), &home.join(name).join("tree"))?;
+            let layer = DiffId::new(digest);
+            if self.with_index(|index| index.layer(layer))?.is_none() {
+                self.record_layer(layer, &home.join(name).join("tree"), accept)?;
+            }
         }
-        self.with_index(|index| index.finish())
+        Ok(())
     }
 
     /// Records a layer by its listing. One that cannot be read is found when it is checked.
-    fn rebuild_layer(&self, layer: DiffId, path: &Path) -> Result<()> {
+    fn record_layer(&self, layer: DiffId, path: &Path, accept: &AcceptLayer<'_>) -> Result<()> {
         let Ok(bytes) = guard::read_file(path, MAX_LISTING_BYTES) else { return Ok(()) };
         let Ok(listing) = PackedListing::new(bytes, layer) else { return Ok(()) };
+        if !accept(layer, &listing)? {
+            return Ok(());
+        }
         let mut content = LayerContent::new();
         listing.stream().for_each(|entry| content.entry(&entry));
         let tar_bytes = match self.open_blob(layer.digest()) {
@@ -107,6 +135,9 @@ impl Store {
                 continue;
             }
             let (blob, bytes) = (layer.digest, layer.size);
+            if self.packed(*diff_id)?.iter().any(|known| known.blob == blob) {
+                continue;
+            }
             let record = PackedRecord { blob, compression, level: -1, bytes };
             self.with_index(|index| index.put_packed(*diff_id, &record))?;
         }

@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS stacked (
 CREATE TABLE IF NOT EXISTS checked (
     diff_id TEXT NOT NULL, form BLOB NOT NULL, boot TEXT NOT NULL,
     PRIMARY KEY (diff_id, form)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// Before version 7 the unpacked layers of base images depended on what they were first unpacked on:
@@ -71,7 +72,7 @@ DROP TABLE old_step;
 
 /// The number in SQLite's header that says that the schema is there: the usual open then writes
 /// nothing.
-pub(super) const SCHEMA_VERSION: i64 = 8;
+pub(super) const SCHEMA_VERSION: i64 = 9;
 
 /// Version of an index's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

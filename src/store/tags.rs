@@ -2,11 +2,15 @@
 //!
 //! `tags/<SHA-256 of the name>` has four lines: the name, the manifest's digest, the time in seconds
 //! since 1970, and the SHA-256 of the three. The index is what commands read.
+//!
+//! SQLite passes over the rest of a write-ahead log at the first frame that is damaged (sqlite.org/wal.html):
+//! names are lost then without an error. So the index has the time of the last change of `tags`, and when
+//! the two differ, the files are read.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 
 use crate::oci::{Digest, Reference};
 use crate::pathio::{self, Context as _};
@@ -21,6 +25,11 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// A name has at most a few hundred bytes.
 const MAX_TAG_BYTES: u64 = 8 << 10;
 
+/// The time in nanoseconds since 1970 when the files and the index agreed.
+const TAGS_CHANGED_NS: &str = "tags_changed_ns";
+/// Names were restored, and layers were not yet.
+const LOST_LAYERS: &str = "lost_layers";
+
 impl Store {
     /// Names the image with this manifest, which must be a blob of the store.
     ///
@@ -31,7 +40,8 @@ impl Store {
         let updated_s = self.with_index(|index| index.now_s);
         let tag = Tag { name: name.to_string(), manifest, updated_s };
         self.write_tag(&tag)?;
-        self.with_index(|index| index.put_tag(&tag))
+        let changed_ns = self.tags_changed_ns()?;
+        self.with_index(|index| index.put_tags(&[&tag], changed_ns))
     }
 
     /// Takes a name away from the image that has it; gives whether one had it.
@@ -46,7 +56,69 @@ impl Store {
         let _alone = self.lock_tags()?;
         let was_there = self.with_index(|index| index.remove_tag(name))?;
         self.remove_tag_file(name)?;
+        self.note_tag_files()?;
         Ok(was_there)
+    }
+
+    /// Notes in the index that the files and the index agree.
+    pub(super) fn note_tag_files(&self) -> Result<()> {
+        let changed_ns = self.tags_changed_ns()?;
+        self.with_index(|index| index.put_tags(&[], changed_ns))
+    }
+
+    /// Returns when a name of an image last changed, in nanoseconds since 1970.
+    fn tags_changed_ns(&self) -> Result<i64> {
+        let home = self.root().join("tags");
+        let stat = rustix::fs::lstat(&home).context("examine", &home)?;
+        let ns = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
+        Ok(stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(ns))
+    }
+
+    /// Restores the names that the index lost, and records the layers of which it lost the records.
+    pub(super) fn restore_lost(&self) -> Result<()> {
+        self.restore_tags()?;
+        // Others than root see other owners outside of their namespace.
+        let sees_owners = self.user_namespace || rustix::process::geteuid().is_root();
+        if sees_owners && self.with_index(|index| index.state(LOST_LAYERS))?.is_some() {
+            self.restore_layers()?;
+            self.with_index(|index| index.remove_state(LOST_LAYERS))?;
+        }
+        Ok(())
+    }
+
+    fn restore_tags(&self) -> Result<()> {
+        let is_same = || -> Result<bool> {
+            let noted_ns = self.with_index(|index| index.state(TAGS_CHANGED_NS))?;
+            Ok(noted_ns == Some(self.tags_changed_ns()?))
+        };
+        if is_same()? {
+            return Ok(());
+        }
+        let _alone = self.lock_tags()?;
+        // Another process was changing a name.
+        if is_same()? {
+            return Ok(());
+        }
+        let in_index = self.tags()?;
+        let (files, damaged) = self.tag_files()?;
+        let is_newer = |file: &&Tag| {
+            let known = in_index.iter().find(|tag| tag.name == file.name);
+            known.is_none_or(|tag| tag != *file && tag.updated_s <= file.updated_s)
+        };
+        // `prune` removes names from the index before it removes their files and images.
+        let lost: Vec<&Tag> =
+            files.iter().filter(is_newer).filter(|tag| self.has_blob(tag.manifest)).collect();
+        for tag in &in_index {
+            let is_file = |name: &String| self.tag_path(&tag.name).ends_with(name);
+            if files.iter().all(|file| file.name != tag.name) && !damaged.iter().any(is_file) {
+                self.write_tag(tag)?;
+            }
+        }
+        if !lost.is_empty() {
+            self.with_index(|index| index.put_state(LOST_LAYERS, 1))?;
+        }
+        let changed_ns = self.tags_changed_ns()?;
+        self.with_index(|index| index.put_tags(&lost, changed_ns))
     }
 
     /// One process at a time changes names: the index and the files say the same then.
@@ -112,6 +184,29 @@ impl Index {
             "INSERT OR REPLACE INTO tag (name, manifest, updated_s) VALUES (?1, ?2, ?3)";
         let values = params![tag.name, tag.manifest.to_string(), tag.updated_s];
         self.check(self.connection.execute(SQL, values)).map(drop)
+    }
+
+    /// Names images, and notes when a name was last changed.
+    fn put_tags(&self, tags: &[&Tag], changed_ns: i64) -> Result<()> {
+        let transaction = self.check(self.connection.unchecked_transaction())?;
+        tags.iter().try_for_each(|tag| self.put_tag(tag))?;
+        self.put_state(TAGS_CHANGED_NS, changed_ns)?;
+        self.check(transaction.commit())
+    }
+
+    fn state(&self, name: &str) -> Result<Option<i64>> {
+        const SQL: &str = "SELECT value FROM state WHERE name = ?1";
+        self.check(self.connection.query_row(SQL, params![name], |row| row.get(0)).optional())
+    }
+
+    fn put_state(&self, name: &str, value: i64) -> Result<()> {
+        const SQL: &str = "INSERT OR REPLACE INTO state (name, value) VALUES (?1, ?2)";
+        self.check(self.connection.execute(SQL, params![name, value])).map(drop)
+    }
+
+    fn remove_state(&self, name: &str) -> Result<()> {
+        const SQL: &str = "DELETE FROM state WHERE name = ?1";
+        self.check(self.connection.execute(SQL, params![name])).map(drop)
     }
 
     fn remove_tag(&self, name: &str) -> Result<bool> {

@@ -8,6 +8,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use rusqlite::{OptionalExtension as _, params};
 
+use crate::archive::PackedListing;
 use crate::oci::DiffId;
 use crate::pathio::{self, PathError};
 use crate::tree::{ContentDigest, TreePath};
@@ -15,7 +16,8 @@ use crate::tree::{ContentDigest, TreePath};
 use super::compare::{self, Rules};
 use super::index::Index;
 use super::layer::{LowerFolder, form_name};
-use super::verify::{is_set_aside, names_in};
+use super::verify::{is_form, is_set_aside, names_in};
+use super::work::open_folder;
 use super::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -86,6 +88,25 @@ impl Store {
         Ok(())
     }
 
+    /// Returns whether all unpacked forms of a layer are what its listing says, contents included.
+    pub(super) fn is_whole(&self, layer: DiffId, listing: &PackedListing) -> Result<bool> {
+        let home = self.layer_path(layer);
+        for form in names_in(&home)?.iter().filter(|name| is_form(name)) {
+            let rules = Rules { contents: true, ..self.rules(layer, form != "fs")? };
+            let opened = open_folder(&home.join(form))?;
+            let mut is_same = true;
+            let mut note = |_path: &TreePath, _text: &str| {
+                is_same = false;
+                ControlFlow::Break(())
+            };
+            compare::compare(listing, opened.as_fd(), rules, &mut note)?;
+            if !is_same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Takes a damaged unpacked layer out of use if it can be unpacked again; returns the error.
     pub(super) fn damaged_form(
         &self,
@@ -101,16 +122,15 @@ impl Store {
         Ok(StoreError::DamagedLayer { layer, path, reason, is_removed })
     }
 
-    /// Takes the form of a layer out of use in which a file turned out to be damaged when it was read;
-    /// returns the error.
+    /// Takes the representation of a layer out of use in which a file turned out to be damaged when it
+    /// was read; returns the error.
     #[must_use]
     pub fn damaged_content(&self, layer: DiffId, path: &TreePath) -> StoreError {
+        if let Some(damage) = self.blob_damage(layer) {
+            return damage;
+        }
         let reason = "its content is not what was stored".to_owned();
-        let in_folder = self.has_folder(layer);
-        let made = self.damaged_form(layer, None, path.clone(), reason);
-        let error = made.unwrap_or_else(|error| error);
-        // Without a directory it was read in the plain archive.
-        if in_folder { error } else { self.damage_or(layer, error) }
+        self.damaged_form(layer, None, path.clone(), reason).unwrap_or_else(|error| error)
     }
 
     /// Gives an unpacked layer a name under which it is not found. It stays there, because this process

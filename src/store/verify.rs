@@ -16,7 +16,7 @@ use crate::tree::{FileOrigin, Item, LayerContent, LayerEntries as _, Node, TreeP
 use super::compare::{self, Rules};
 use super::forms::TarSource;
 use super::work::open_folder;
-use super::{Store, StoreError, guard, scan};
+use super::{Store, StoreError, guard, scan, version};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -103,7 +103,7 @@ impl Store {
 
 impl Verifier<'_> {
     fn all(&mut self) -> Result<()> {
-        self.index()?;
+        self.opened()?;
         self.blobs()?;
         self.layers()?;
         self.images()?;
@@ -132,12 +132,19 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Reports the damage for which the index was rebuilt when the store was opened.
-    fn index(&mut self) -> Result<()> {
-        let Some(damage) = &self.store.index_damage else { return Ok(()) };
-        let action = "rebuilt from the objects; cached steps are not in it";
-        self.damaged("index.db", text(damage));
-        self.repair("index.db", action, |_store| Ok(()))
+    /// Reports the damage that was found when the store was opened.
+    fn opened(&mut self) -> Result<()> {
+        let store = self.store;
+        if let Some(damage) = &store.damage.version {
+            self.damaged("version", text(damage));
+            self.repair("version", "written again", |store| version::write(store.root()))?;
+        }
+        if let Some(damage) = &store.damage.index {
+            let action = "rebuilt from the objects; cached steps are not in it";
+            self.damaged("index.db", text(damage));
+            self.repair("index.db", action, |_store| Ok(()))?;
+        }
+        Ok(())
     }
 
     fn blobs(&mut self) -> Result<()> {
@@ -367,7 +374,7 @@ pub(super) fn names_in(directory: &PathBuf) -> std::result::Result<Vec<String>, 
     Ok(names)
 }
 
-fn is_form(name: &str) -> bool {
+pub(super) fn is_form(name: &str) -> bool {
     name == "fs" || name.starts_with("fs-")
 }
 

@@ -27,6 +27,7 @@ as_root_and_as_user!(
     damaged_hash_is_forgotten_and_the_file_hashed_again,
     draft_of_a_killed_build_goes_with_the_next_write,
     failing_poll_is_no_panic,
+    failing_stat_makes_no_other_image,
     closed_terminal_ends_the_build,
     context_need_not_be_utf8,
     locks_of_a_killed_build_go_with_the_next_command,
@@ -178,6 +179,41 @@ fn draft_of_a_killed_build_goes_with_the_next_write(who: Who) {
         env.rbuild(&["build", "context", "-o", "type=tar,dest=out/new.tar"]).ok();
         assert!(env.path("out").join(DRAFT).exists());
     }
+}
+
+/// A call that fails, one after the other, where the next build of a step looks which mount points it made.
+fn failing_stat_makes_no_other_image(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.write("Dockerfile", "FROM base:1\nRUN rm -f /etc/hosts /etc/resolv.conf\n");
+    let build = |strace: &[&str]| {
+        let mut program = env.program(strace.first().unwrap_or(&env!("CARGO_BIN_EXE_rbuild")));
+        program.args(strace.iter().skip(1));
+        if !strace.is_empty() {
+            program.arg(env!("CARGO_BIN_EXE_rbuild"));
+        }
+        let args = ["--root", "store", "build", "context", "--reproducible", "--no-cache", "-q"];
+        program.args(args).output()
+    };
+    let clean = build(&[]).unwrap();
+    let mut n_failed = 0;
+    for nth in 1..=40 {
+        let inject = format!("inject=newfstatat:error=EMFILE:when={nth}");
+        let strace =
+            ["strace", "-qq", "-o", "/dev/null", "-f", "-b", "execve", "-e", "trace=newfstatat"];
+        let done = match build(&[&strace[..], &["-e", &inject]].concat()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return skip("strace", "it is not installed");
+            }
+            done => done.unwrap(),
+        };
+        if done.status.success() {
+            assert_eq!(done.stdout, clean.stdout, "the call {nth}");
+        } else {
+            n_failed += 1;
+        }
+    }
+    assert!(n_failed > 0);
 }
 
 fn failing_poll_is_no_panic(who: Who) {

@@ -14,10 +14,12 @@ use crate::support::env::{Env, Who, as_root_and_as_user};
 
 as_root_and_as_user!(
     damage_is_found_and_repaired,
+    damaged_archive_is_not_copied_from,
     damaged_content_does_not_leave,
     damaged_layer_is_not_mounted,
     damaged_layer_without_archive_is_an_error,
     lost_index_is_rebuilt_from_the_objects,
+    names_in_a_lost_log_are_restored,
     whole_store_is_not_damaged,
 );
 
@@ -69,6 +71,8 @@ fn flip_unpacked(env: &Env, name: &str) {
 }
 
 const HARMS: &[Harm] = &[
+    ("version", |env| fs::write(env.path("store/version"), "3\n").unwrap()),
+    ("version", |env| fs::write(env.path("store/version"), "").unwrap()),
     ("blobs/", |env| {
         let all = files(env, "store/blobs");
         let gzip = |path: &&PathBuf| fs::read(path).unwrap().starts_with(&[0x1f, 0x8b]);
@@ -255,4 +259,79 @@ fn lost_index_is_rebuilt_from_the_objects(who: Who) {
     env.rbuild(&["store", "verify", "--repair"]).ok();
     let names: Vec<String> = before.into_iter().filter(|line| !line.contains("other")).collect();
     assert_eq!(images(), names);
+}
+
+fn names_in_a_lost_log_are_restored(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let clean = id_of(&env, "id");
+    // While a connection is open, what follows stays in the write-ahead log.
+    let index = rusqlite::Connection::open(env.path("store/index.db")).unwrap();
+    let _n_tags: i64 = index.query_row("SELECT count(*) FROM tag", [], |row| row.get(0)).unwrap();
+    let before = fs::read(env.path("store/index.db")).unwrap();
+    env.hand_over("store/index.db-wal");
+    env.hand_over("store/index.db-shm");
+    let dockerfile = format!("{DOCKERFILE}RUN echo more > /more\n");
+    env.build(&dockerfile, &["-t", "app", "-q", "--iidfile", "moved"]).ok();
+    let moved = fs::read_to_string(env.path("moved")).unwrap();
+    env.rbuild(&["tag", "app", "new"]).ok();
+    drop(index);
+    fs::write(env.path("store/index.db"), &before).unwrap();
+    for name in ["store/index.db-wal", "store/index.db-shm"] {
+        assert!(!env.path(name).exists());
+    }
+    let images = env.rbuild(&["images"]).ok().stdout;
+    assert!(images.contains("new:latest"), "{images}");
+    for name in ["app", "new"] {
+        let found = env.rbuild(&["inspect", name]).ok().stdout;
+        assert!(found.contains(moved.trim()), "{found}");
+        env.rbuild(&["save", name, "-o", "app.tar"]).ok();
+    }
+    assert_ne!(moved, clean);
+    assert_eq!(id_of(&env, "again"), clean);
+    env.rbuild(&["store", "verify"]).ok();
+}
+
+fn damaged_archive_is_not_copied_from(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let first = "FROM base:1 AS tool\nCOPY passwd /etc/passwd\nCOPY file /data/file\n";
+    let text: String = (0..20_000).map(|number| format!("{number}\n")).collect();
+    env.write("file", &text);
+    env.write("passwd", "app:x:12:13::/:/bin/sh\n");
+    let copies = "FROM base:1\nCOPY --from=tool /data /copied\n";
+    let owned = "FROM tool\nCOPY --chown=app file /owned\n";
+    let build = |rest: &str, name: &str| {
+        let args = ["--reproducible", "--iidfile", name];
+        let done = env.build(&format!("{first}{rest}"), &args).ok();
+        (fs::read_to_string(env.path(name)).unwrap(), done.stderr)
+    };
+    let archives = |env: &Env| -> Vec<PathBuf> {
+        let all = files(env, "store/blobs");
+        let is_own = |path: &PathBuf| {
+            let bytes = fs::read(path).unwrap();
+            bytes.starts_with(b"data/") || bytes.starts_with(b"etc/")
+        };
+        all.into_iter().filter(is_own).collect()
+    };
+    let clean = build(copies, "id").0;
+    let clean_owned = build(owned, "id").0;
+    for (rest, clean) in [(copies, &clean), (owned, &clean_owned)] {
+        env.rbuild(&["prune", "--all"]).ok();
+        env.base();
+        build("", "tool");
+        let damaged = archives(&env);
+        assert!(!damaged.is_empty());
+        for path in damaged {
+            let mut bytes = fs::read(&path).unwrap();
+            let at =
+                bytes.windows(4).position(|bytes| bytes == b"12:1" || bytes == b"19\n2").unwrap();
+            *bytes.get_mut(at).unwrap() ^= 4;
+            fs::write(&path, bytes).unwrap();
+        }
+        let (id, stderr) = build(rest, "again");
+        assert_eq!(&id, clean);
+        assert!(stderr.contains("is damaged"), "{stderr}");
+        assert!(!build(rest, "again").1.contains("is damaged"));
+    }
 }

@@ -75,7 +75,7 @@ impl Lowers {
                 break;
             }
             let opened = open_folder(folder.as_fd(), name, path)?;
-            let hides_rest = is_opaque(opened.as_fd(), self.opaque_xattr);
+            let hides_rest = is_opaque(opened.as_fd(), self.opaque_xattr, path)?;
             below.folders.push((opened, stat));
             if hides_rest {
                 break;

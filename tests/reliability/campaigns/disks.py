@@ -101,7 +101,8 @@ def _build_on_full(t, disk, free="filler"):
     if t.right_image(ended, "app", " on a full disk"):
         return
     _says_so(t, ended)
-    if t.random.random() < 0.5:
+    # Where not even an empty store found space, there is nothing to clean up.
+    if t.random.random() < 0.5 and os.path.exists(f"{t.store}/index.db"):
         _maintain(t, disk, free)
     else:
         _again(t, disk, free)
