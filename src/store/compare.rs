@@ -6,15 +6,19 @@
 use std::fs::File as OsFile;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::archive::HashingReader;
 use crate::pathio::{Context as _, PathError};
-use crate::tree::{ContentHash, Device, Entry, File, Item, LayerEntries, Meta, Node, TreePath};
+use crate::tree::{
+    CAPABILITY_XATTR, ContentHash, Device, Entry, File, Item, LayerEntries, Meta, Node, TreePath,
+    Xattrs,
+};
 
+use super::layer_diff::read_xattrs;
 use super::unpack::folders::Folders;
 
 type Result<T> = std::result::Result<T, PathError>;
@@ -30,7 +34,7 @@ const PORTABLE_TIMES: std::ops::RangeInclusive<i64> = 0..=2_147_483_647;
 /// How an unpacked layer may differ from its listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// True if the contents of files are read and hashed.
+    /// True if contents and extended attributes of files are read.
     pub(super) contents: bool,
     /// True if the directory has no other entries than the listing. What a RUN left may have some:
     /// files that were copied up and are unchanged.
@@ -262,7 +266,7 @@ impl Comparison<'_, '_> {
             return Ok(Some(text));
         }
         match node {
-            Node::File(file) => self.file(path, stat, file),
+            Node::File(file) => self.file(path, stat, meta, file),
             Node::Symlink(target) => self.symlink(path, target),
             Node::Directory { .. } | Node::CharDevice(_) | Node::BlockDevice(_) | Node::Fifo => {
                 Ok(None)
@@ -294,7 +298,13 @@ impl Comparison<'_, '_> {
             .then(|| format!("its time is {} and not {}", stat.st_mtime, meta.mtime_s))
     }
 
-    fn file(&mut self, path: &TreePath, stat: &Stat, file: &File) -> Result<Option<String>> {
+    fn file(
+        &mut self,
+        path: &TreePath,
+        stat: &Stat,
+        meta: &Meta,
+        file: &File,
+    ) -> Result<Option<String>> {
         if u64::try_from(stat.st_size) != Ok(file.size) {
             return Ok(Some(format!("it has {} bytes and not {}", stat.st_size, file.size)));
         }
@@ -305,12 +315,22 @@ impl Comparison<'_, '_> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(parent, name, flags, Mode::empty());
         let opened = OsFile::from(opened.context("open", path.as_path())?);
+        let xattrs = read_xattrs(opened.as_fd(), path)?;
         Ok(match content_of(opened) {
-            Ok(content) if content == file.content => None,
+            Ok(content) if content == file.content => self.xattrs(&xattrs, meta),
             Ok(_other) => Some("its content is not what was stored".to_owned()),
             // A disk that cannot read it has lost it.
             Err(error) => Some(format!("it cannot be read: {error}")),
         })
+    }
+
+    fn xattrs(&self, got: &Xattrs, meta: &Meta) -> Option<String> {
+        // A file system without them keeps none; file capabilities root insists on.
+        let may_lack =
+            !self.rules.devices || meta.xattrs().all(|(name, _)| name != CAPABILITY_XATTR);
+        let is_same = got.iter().map(|(name, value)| (&**name, &**value)).eq(meta.xattrs());
+        let is_damaged = !is_same && !(got.is_empty() && may_lack);
+        is_damaged.then(|| "its extended attributes are not those that were stored".to_owned())
     }
 
     fn symlink(&mut self, path: &TreePath, want: &[u8]) -> Result<Option<String>> {

@@ -23,7 +23,8 @@ use crate::tree::{
 };
 
 use super::unpack::folders::Folders;
-use compare::{is_same, read_xattrs};
+use compare::is_same;
+pub(super) use compare::read_xattrs;
 use lowers::Lowers;
 
 /// Room for the names of one call to `getdents64`.

@@ -96,6 +96,11 @@ const HARMS: &[Harm] = &[
         let path = all.iter().find(|path| path.ends_with("fs/numbers")).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
     }),
+    ("numbers: its extended attributes", |env| {
+        let all = files(env, "store/layers");
+        let path = all.iter().find(|path| path.ends_with("fs/numbers")).unwrap();
+        rustix::fs::setxattr(path, "user.note", b"x", rustix::fs::XattrFlags::empty()).unwrap();
+    }),
     ("numbers: it is not there", |env| {
         let all = files(env, "store/layers");
         fs::remove_file(all.iter().find(|path| path.ends_with("fs/numbers")).unwrap()).unwrap();

@@ -103,7 +103,10 @@ fn is_same_content(mut a: File, mut b: File) -> io::Result<bool> {
 }
 
 /// The attributes of an open file that belong into a listing.
-pub(super) fn read_xattrs(file: BorrowedFd<'_>, path: &TreePath) -> Result<Xattrs, PathError> {
+pub(in crate::store) fn read_xattrs(
+    file: BorrowedFd<'_>,
+    path: &TreePath,
+) -> Result<Xattrs, PathError> {
     let mut few = [0_u8; 256];
     let mut many = Vec::new();
     let names = match rustix::fs::flistxattr(file, &mut few) {
