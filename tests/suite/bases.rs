@@ -281,6 +281,20 @@ impl Bases<'_> {
         self.contexts.keys().filter(|name| *name != "lent")
     }
 
+    /// Some of the bases, written by rbuild as images and given to another store, as if they had been
+    /// pushed and pulled.
+    fn elsewhere(&self) -> Bases<'_> {
+        let mut contexts = BTreeMap::new();
+        contexts.insert("lent".to_owned(), self.contexts["lent"].clone());
+        for name in self.names().filter(|name| is_written(name)) {
+            let path = self.env.path(&format!("image-{name}")).display().to_string();
+            let output = format!("type=oci,tar=false,dest={path}");
+            self.build(&self.store, &format!("FROM {name}\n"), &["-o", &output]).unwrap();
+            contexts.insert(name.clone(), path);
+        }
+        Bases { env: self.env, store: format!("{}-elsewhere", self.store), contexts }
+    }
+
     /// Each base as an output; none of those that are refused.
     fn outputs(&self, store: &str) -> BTreeMap<String, Result<Vec<u8>, String>> {
         let of = |name: &String| self.tar(store, &format!("FROM {name}\n"), &[]);
@@ -310,6 +324,11 @@ impl Bases<'_> {
         }
         self.tar(&self.store, &format!("{dockerfile}{last}"), &["--no-cache"]).unwrap()
     }
+}
+
+/// Each takes processes of its own, so only some bases are written out as a directory, or as an image.
+fn is_written(name: &str) -> bool {
+    name.ends_with(['0', '5'])
 }
 
 fn text_in(tar: &[u8], name: &str) -> String {
@@ -350,16 +369,17 @@ fn check_batch(env: &Env, seeds: std::ops::Range<u64>) -> usize {
     let copied_after = bases.copies(&bases.store);
     assert!(copied_before == copied_after, "{seeds:?}: COPY --from depends on what was unpacked");
     let after = bases.outputs(&bases.store);
+    let elsewhere = bases.elsewhere();
+    let output_elsewhere = elsewhere.outputs(&elsewhere.store);
+    let steps_elsewhere = elsewhere.steps();
     let mut wrong = BTreeSet::new();
     for name in bases.names() {
         let (before, after) = (before[name].clone().unwrap(), after[name].clone().unwrap());
         assert!(before == after, "{name}: the output depends on what was unpacked");
         let want = tar_view(&before, "");
-        // Each takes a process of its own, so only some are written out as a directory.
         let directory = env.path(&format!("local-{name}"));
         let output = format!("type=local,dest={}", directory.display());
-        let is_written = name.ends_with(['0', '5']);
-        if is_written {
+        if is_written(name) {
             bases.build(&bases.store, &format!("FROM {name}\n"), &["-o", &output]).unwrap();
         }
         let views = [
@@ -368,8 +388,15 @@ fn check_batch(env: &Env, seeds: std::ops::Range<u64>) -> usize {
             ("--mount", stat_view(&text_in(&steps, &format!("mount/{name}")), "/m/")),
             ("COPY", tar_view(&copied_after, &format!("{name}/"))),
         ];
-        let local = is_written.then(|| ("local", directory_view(&directory)));
-        for (view, mut have) in views.into_iter().chain(local) {
+        let local = is_written(name).then(|| ("local", directory_view(&directory)));
+        let pulled = is_written(name).then(|| {
+            let run = stat_view(&text_in(&steps_elsewhere, &format!("run/{name}")), "/");
+            [
+                ("RUN elsewhere", run),
+                ("elsewhere", tar_view(&output_elsewhere[name].clone().unwrap(), "")),
+            ]
+        });
+        for (view, mut have) in views.into_iter().chain(local).chain(pulled.into_iter().flatten()) {
             if view == "local" {
                 // A caller who may not give files away owns them, and set-id bits are left out.
                 have = with_ownership_of(have, &want);
@@ -378,6 +405,10 @@ fn check_batch(env: &Env, seeds: std::ops::Range<u64>) -> usize {
                 wrong.insert(format!("{name}, {view}:\n{}want:\n{}", shown(&have), shown(&want)));
             }
         }
+    }
+    for path in elsewhere.contexts.iter().filter(|(name, _)| *name != "lent").map(|(_, path)| path)
+    {
+        fs::remove_dir_all(path).unwrap();
     }
     let n_wrong = wrong.len();
     let some: Vec<String> = wrong.into_iter().take(3).collect();
