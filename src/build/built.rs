@@ -48,10 +48,10 @@ impl BuiltImage {
         (known, others.map(|layer| layer.stored_bytes).sum())
     }
 
-    /// Bytes of all layers, as the store's manifest has them.
+    /// Bytes of all layers, uncompressed; `None` when one of them was never measured.
     #[must_use]
-    pub fn stored_bytes(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.stored_bytes).sum()
+    pub fn tar_bytes(&self) -> Option<u64> {
+        self.layers.iter().map(|layer| layer.tar_bytes).sum()
     }
 }
 

@@ -13,7 +13,7 @@ use super::default_command::with_default_command;
 use super::enter_args::{self, EnterArgs};
 use super::history_args::{ExplainArgs, HistoryArgs};
 use super::lockfile::{LockArgs, LockOptions};
-use super::look_args::{DiffArgs, InspectArgs};
+use super::look_args::{DiffArgs, ImagesArgs, InspectArgs};
 use super::missing;
 use super::outputs::OutputArgs;
 use super::plan_args::{self, PlanArgs};
@@ -86,7 +86,7 @@ pub(super) enum Command {
     /// Forget the login to a registry
     Logout(LogoutArgs),
     /// List the images of the local store
-    Images,
+    Images(ImagesArgs),
     /// Show what an image is made of: config, layers, biggest files, wasted bytes
     Inspect(InspectArgs),
     /// Show what is different between two images: config, layers, files
@@ -123,7 +123,7 @@ impl Command {
         !matches!(
             self,
             Self::Logout(_)
-                | Self::Images
+                | Self::Images(_)
                 | Self::History(_)
                 | Self::Explain(_)
                 | Self::Tag(_)
@@ -158,9 +158,10 @@ impl Command {
             | Self::Diff(_)
             | Self::Du(_) => true,
             Self::History(history) => history.looks_into_layers(),
-            Self::Login(_)
+            // What it lists of a layer belongs to the caller, who owns the store.
+            Self::Images(_)
+            | Self::Login(_)
             | Self::Logout(_)
-            | Self::Images
             | Self::Explain(_)
             | Self::Tag(_)
             | Self::Rmi(_)

@@ -10,6 +10,7 @@ use crate::store::{Store, StoreError};
 use crate::tree::{LayerEffect, Survey};
 
 use super::config_text::one_line;
+use super::image_size;
 
 /// An image and its layers.
 #[derive(Debug)]
@@ -95,9 +96,7 @@ impl ImageView {
 impl LayerView {
     fn of(store: &Store, layer: &ImageLayer, history: Option<History>) -> Result<Self, StoreError> {
         let diff_id = layer.diff_id;
-        let pulled = layer.pulled.as_ref().filter(|blob| blob.digest != diff_id.digest());
-        let packed = store.packed(diff_id)?.into_iter().find(|form| form.blob != diff_id.digest());
-        let packed_bytes = pulled.map(|blob| blob.size).or(packed.map(|form| form.bytes));
+        let packed_bytes = image_size::packed_bytes(store, layer)?;
         let tar_bytes = store.tar_bytes(diff_id)?;
         Ok(Self { diff_id, history, tar_bytes, packed_bytes, files: None })
     }

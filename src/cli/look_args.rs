@@ -3,6 +3,26 @@
 use clap::Args;
 
 #[derive(Debug, Args)]
+pub(super) struct ImagesArgs {
+    /// Only these: a repository, NAME:TAG, or a pattern such as 'team/*'
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(super) name: Option<String>,
+    /// Print ids only
+    #[arg(short, long, conflicts_with_all = ["json", "format"])]
+    pub(super) quiet: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    pub(super) no_trunc: bool,
+    /// One JSON object a line, with docker's names
+    #[arg(long)]
+    pub(super) json: bool,
+    /// `json`, `table`, or a template such as '{{.Repository}}:{{.Tag}}', with `table ` before it for
+    /// headings; --json shows the fields
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
+    pub(super) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     /// The image: a name or an id
     #[arg(value_name = "IMAGE")]

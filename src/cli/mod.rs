@@ -22,6 +22,7 @@ mod epoch;
 mod exit;
 mod fetched;
 mod history_args;
+mod image_size;
 mod image_view;
 mod interrupt;
 mod line_diff;
@@ -52,6 +53,7 @@ mod short_help;
 mod stdout;
 mod store_args;
 mod table;
+mod template;
 mod transfer_args;
 
 pub use exit::Exit;
@@ -97,7 +99,7 @@ pub fn main() -> Exit {
         Command::Pull(pull) => commands::pull::run(pull, &arguments.global, &environment),
         Command::Login(login) => commands::login::login(login, &environment),
         Command::Logout(logout) => commands::login::logout(logout, &environment),
-        Command::Images => commands::images::run(&arguments.global, &environment),
+        Command::Images(images) => commands::images::run(images, &arguments.global, &environment),
         Command::Diff(diff) => commands::diff::run(diff, &arguments.global, &environment),
         Command::Inspect(inspect) => {
             commands::inspect::run(inspect, &arguments.global, &environment)

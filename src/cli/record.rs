@@ -129,7 +129,7 @@ pub(super) struct Found {
 /// How a build ended.
 #[derive(Debug)]
 pub(super) enum End {
-    Built { id: String, digest: String, layer_bytes: u64, took: f64 },
+    Built { id: String, digest: String, layer_bytes: Option<u64>, took: f64 },
     Failed { message: String, text: String, last_lines: Vec<String>, exit_status: u8, took: f64 },
 }
 
@@ -230,7 +230,7 @@ enum Line {
         id: String,
         #[serde(default)]
         digest: String,
-        layer_bytes: u64,
+        layer_bytes: Option<u64>,
         took_seconds: f64,
     },
     Failed {
@@ -390,7 +390,7 @@ mod tests {
         let step = &recorded.steps[&1];
         assert_eq!(step.printed.pieces(), [(0.25, b"out\n".to_vec()), (1.0, b"\xff".to_vec())]);
         assert_eq!(step.end, Some((Outcome::Done, 2.0)));
-        assert!(matches!(recorded.end, Some(End::Built { layer_bytes: 7, .. })));
+        assert!(matches!(recorded.end, Some(End::Built { layer_bytes: Some(7), .. })));
         assert_eq!(recorded.counts(), (1, 0));
         let without = Recorded::read(LINES.as_bytes(), Logs::Skip).unwrap();
         assert!(without.steps[&1].printed.is_empty());

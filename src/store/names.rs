@@ -6,7 +6,6 @@ use std::io::Read as _;
 use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{DiffId, Digest, Parsed};
 use crate::pathio::Context as _;
-use crate::tree::LayerEntries as _;
 
 use super::{Store, StoreError};
 
@@ -97,18 +96,5 @@ impl Store {
     pub fn tar_bytes(&self, diff_id: DiffId) -> Result<Option<u64>> {
         let n_bytes = self.with_index(|index| index.tar_bytes(diff_id))?;
         Ok(n_bytes.filter(|n_bytes| *n_bytes > 0))
-    }
-
-    /// Bytes of a layer's files, as `docker history` counts them; `None` when the layer is not here.
-    ///
-    /// # Errors
-    /// [`StoreError::WrongDiffId`] when the layer is damaged.
-    pub fn layer_file_bytes(&self, diff_id: DiffId) -> Result<Option<u64>> {
-        if !self.has_layer(diff_id)? {
-            return Ok(None);
-        }
-        let listing = self.listing(diff_id)?;
-        let sizes = listing.stream().map(|entry| entry.item.file().map_or(0, |file| file.size));
-        Ok(Some(sizes.sum()))
     }
 }

@@ -413,7 +413,7 @@ fn images_are_listed_shown_pushed_pulled_and_pruned(who: Who) {
     let listed = env.rbuild(&["images"]).ok().stdout;
     let rows: Vec<Vec<&str>> = listed.lines().map(|l| l.split_whitespace().collect()).collect();
     let id: String = iid.trim_start_matches("sha256:").chars().take(12).collect();
-    assert_eq!(rows[0], ["NAME", "ID", "CREATED", "SIZE"]);
+    assert_eq!(rows[0], ["NAME", "ID", "CREATED", "SIZE", "PACKED"]);
     let named = |name: &str| rows.iter().find(|row| row[0] == name).unwrap()[1];
     assert_eq!((named(&names[0]), named(&names[1]), rows.len()), (&*id, &*id, 4));
     let shown: Value =

@@ -315,13 +315,9 @@ fn priv_the_step_summary_tells_what_came_of_it() {
     let done = env.rbuild(&["build", "context", "-t", &name, "--push", "-q"]).ok();
     let text = fs::read_to_string(env.path("summary.md")).unwrap();
     assert!(text.starts_with("# before\n\n### rbuild built "), "{text}");
-    for part in [
-        done.stdout.trim(),
-        "| Layers | ",
-        "pushed ",
-        "FromAsCasing",
-        "Steps | 1, 0 of them cached",
-    ] {
+    for part in
+        [done.stdout.trim(), "| Image | ", "pushed ", "FromAsCasing", "Steps | 1, 0 of them cached"]
+    {
         assert!(text.replace("&#58;", ":").contains(part), "{part} in {text}");
     }
     let rows: Vec<&str> = text.lines().filter(|line| line.contains("RUN echo")).collect();

@@ -106,7 +106,7 @@ fn priv_du_shows_what_there_is() {
         .lines()
         .map(|line| line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect())
         .collect();
-    assert_eq!(rows[0], ["TYPE", "TOTAL", "SIZE", "RECLAIMABLE"]);
+    assert_eq!(rows[0], ["TYPE", "TOTAL", "ON DISK", "RECLAIMABLE"]);
     assert_eq!(rows[1][..2], ["Images", "3"]);
     assert_eq!(rows[2][..2], ["Build Cache", "4"]);
     // The images have the steps' layers.

@@ -4,9 +4,10 @@
 use std::fs;
 
 use rbuild::store::{OpenOptions, Store};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::env::Env;
+use crate::support::env::{Done, Env};
+use crate::support::registry::DockerRegistry;
 
 /// An environment with the image `app:1`, and its id.
 fn with_app() -> (Env, String) {
@@ -86,16 +87,98 @@ fn priv_history_is_docker_s() {
         .lines()
         .map(|line| line.split("   ").map(str::trim).filter(|s| !s.is_empty()).collect())
         .collect();
-    assert_eq!(lines[0], ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]);
+    assert_eq!(lines[0], ["IMAGE", "CREATED", "CREATED BY", "SIZE", "PACKED", "COMMENT"]);
     let short = short(&id);
     let run = "RUN /bin/sh -c echo hello > /greeting # buil…";
-    assert_eq!(lines[1], [&*short, "just now", run, "6B", "buildkit.dockerfile.v0"]);
-    assert_eq!(lines[2], ["<missing>", "just now", "ENV A=1", "0B", "buildkit.dockerfile.v0"]);
+    assert_eq!(lines[1], [&*short, "just now", run, "2.0kB", "-", "buildkit.dockerfile.v0"]);
+    assert_eq!(lines[2], ["<missing>", "just now", "ENV A=1", "0B", "-", "buildkit.dockerfile.v0"]);
     let done = env.rbuild(&["history", "--json", "--no-trunc", &id]).ok().stdout;
     let newest: Value = serde_json::from_str(done.lines().next().unwrap()).unwrap();
     assert_eq!(newest["ID"], id.as_str());
     assert_eq!(newest["CreatedBy"], "RUN /bin/sh -c echo hello > /greeting # buildkit");
-    assert_eq!(newest["SizeBytes"], 6);
+    // Two blocks of the file, two at the end: the layer's tar, as `inspect` counts.
+    assert_eq!((&newest["SizeBytes"], &newest["Version"]), (&json!(2048), &json!(1)));
     let done = env.rbuild(&["history", "-q", "app:1"]).ok().stdout;
     assert_eq!(done.lines().next(), Some(&*short));
+}
+
+/// The lines of `rbuild images --json` in a store.
+fn listed(env: &Env, store: &str, args: &[&str]) -> Vec<Value> {
+    let command = [&["images", "--json"], args].concat();
+    let done = Done::of(env.command_in(store, &command).output().unwrap()).ok();
+    done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn an_image_has_one_size_in_every_store_and_command() {
+    let registry = DockerRegistry::open();
+    let env = Env::new();
+    env.base();
+    let name = format!("{}/app:1", registry.host());
+    env.write("data", "x".repeat(100_000));
+    env.build("FROM base:1\nENV A=1\nCOPY data /\n", &["-t", &name, "--push"]).ok();
+    let in_store = |store: &str, args: &[&str]| {
+        Done::of(env.command_in(store, args).output().unwrap()).ok().stdout
+    };
+    in_store("pulled", &["pull", &name]);
+    for store in ["store", "pulled"] {
+        let inspected: Value =
+            serde_json::from_str(&in_store(store, &["inspect", "--json", &name])).unwrap();
+        let bytes = inspected["Bytes"].as_u64().unwrap();
+        assert!(bytes > 100_000, "{inspected:#}");
+        let image = &listed(&env, store, &[&name])[0];
+        assert_eq!(image["SizeBytes"], bytes, "{store}");
+        assert_eq!(image["PackedSizeBytes"], inspected["PackedBytes"], "{store}");
+        let history = in_store(store, &["history", "--json", &name]);
+        let sizes = history.lines().map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["SizeBytes"].as_u64().unwrap()
+        });
+        assert_eq!(sizes.sum::<u64>(), bytes, "{store}");
+        let usage: Value = serde_json::from_str(&in_store(store, &["du", "--json"])).unwrap();
+        let records = usage["Records"].as_array().unwrap();
+        let record = records.iter().find(|record| record["Name"] == name.as_str()).unwrap();
+        assert_eq!(record["Bytes"], bytes, "{store}");
+        assert_eq!(record["PackedBytes"], inspected["PackedBytes"], "{store}");
+        let row = in_store(store, &["images", &name]);
+        let cells: Vec<&str> = row.lines().nth(1).unwrap().split("   ").map(str::trim).collect();
+        let cells: Vec<&str> = cells.into_iter().filter(|cell| !cell.is_empty()).collect();
+        assert_eq!(cells[3], image["Size"], "{row}");
+        assert_eq!(cells[4] == "-", inspected["PackedBytes"].is_null(), "{row}");
+    }
+}
+
+#[test]
+fn an_image_is_as_old_as_its_config_says() {
+    let env = Env::new();
+    env.base();
+    let dockerfile = "FROM scratch\nCOPY Dockerfile /\n";
+    env.build(dockerfile, &["-t", "old:1", "--build-arg", "SOURCE_DATE_EPOCH=1000000000"]).ok();
+    // A new name does not make it younger.
+    env.rbuild(&["tag", "old:1", "old:2"]).ok();
+    for image in listed(&env, "store", &["old"]) {
+        assert_eq!(image["CreatedAt"], "2001-09-09T01:46:40Z", "{image}");
+        assert!(image["CreatedSince"].as_str().unwrap().ends_with(" years ago"), "{image}");
+    }
+}
+
+#[test]
+fn images_are_chosen_and_printed_as_asked_for() {
+    let (env, id) = with_app();
+    env.rbuild(&["tag", "app:1", "app:2", "other.example/team/x:y"]).ok();
+    let out = |args: &[&str]| env.rbuild(&[&["images"], args].concat()).ok().stdout;
+    let short = short(&id);
+    assert_eq!(out(&["-q", "app"]), format!("{short}\n{short}\n"));
+    assert_eq!(out(&["-q", "--no-trunc", "app:2"]), format!("{id}\n"));
+    assert_eq!(out(&["-q", "app:3"]), "");
+    let template = "{{.Repository}} {{.Tag}} {{.ID}}";
+    let want = format!("other.example/team/x y {short}\n");
+    assert_eq!(out(&["--format", template, "other.example/*/x"]), want);
+    let table = out(&["--format", r"table {{.Name}}\t{{.Tag}}", "app:1"]);
+    assert_eq!(table, "NAME                      TAG\ndocker.io/library/app:1   1\n");
+    let line: Value = serde_json::from_str(out(&["--format", "json", "app:1"]).trim()).unwrap();
+    assert_eq!(line, listed(&env, "store", &["app:1"])[0]);
+    assert_eq!((&line["ID"], &line["Repository"]), (&json!(short), &json!("app")));
+    env.rbuild(&["images", "--format", "{{.Nmae}}"])
+        .fails(2, &["does not know the field .Nmae", "Repository"]);
+    env.rbuild(&["images", "-q", "--json"]).fails(2, &["cannot be used with"]);
 }

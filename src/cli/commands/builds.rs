@@ -262,7 +262,9 @@ impl Build {
         add("platforms", joined(&requested.platforms));
         add("names", joined(&requested.names));
         if let Some(End::Built { id, layer_bytes, .. }) = &self.recorded.end {
-            add("image", Some(format!("{id}, {}", size(*layer_bytes))));
+            let n_bytes =
+                layer_bytes.map_or(String::new(), |n_bytes| format!(", {}", size(n_bytes)));
+            add("image", Some(format!("{id}{n_bytes}")));
         }
         add("sent to", joined(&self.recorded.sent));
         facts.iter().map(|(name, value)| format!("  {name:<12}{value}")).collect()

@@ -1,18 +1,21 @@
 //! `rbuild du`: what the store holds, and how much it takes of the disk.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::images::{SHORT_ID, ago};
+use super::images::{SHORT_ID, ago, known, unknown_size};
 use super::{Complaint, Environment, Exit, Global, open_store_to_free};
+use crate::cli::image_size::ImageSize;
 use crate::cli::progress::{has_effect, size};
 use crate::cli::stdout::{self, say};
 use crate::cli::store_args::DuArgs;
 use crate::cli::table::{self, row};
-use crate::oci::Reference;
+use crate::image::Loaded;
+use crate::oci::{Digest, Reference};
 use crate::plan::redacted;
-use crate::store::{Holder, HolderUse, LayerUse, Usage, UsageKind};
+use crate::store::{Holder, HolderUse, LayerUse, Store, Usage, UsageKind};
 
 /// Characters of an instruction that are shown.
 const MAX_TEXT: usize = 60;
@@ -37,11 +40,11 @@ pub(in crate::cli) fn run(
     let store = open_store_to_free(global, environment)?;
     let usage = store.usage().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     if args.json {
-        stdout::json(&to_json(&usage));
+        stdout::json(&to_json(&usage, &sizes(&store, &usage)));
         return Ok(());
     }
     if args.verbose {
-        for (title, rows) in details(&usage, environment.now_s) {
+        for (title, rows) in details(&usage, &sizes(&store, &usage), environment.now_s) {
             say!("{title}:");
             print(&rows);
             say!();
@@ -51,12 +54,28 @@ pub(in crate::cli) fn run(
     Ok(())
 }
 
+/// The sizes of images by their manifest or index, as `inspect` has them.
+type Sizes = BTreeMap<Digest, ImageSize>;
+
+fn sizes(store: &Store, usage: &Usage) -> Sizes {
+    let mut sizes = Sizes::new();
+    for one in &usage.holders {
+        let Holder::Image { name, top } = &one.holder else { continue };
+        sizes.entry(*top).or_insert_with(|| match Loaded::load(store, *top) {
+            Ok(loaded) => ImageSize::of(store, &loaded.images)
+                .unwrap_or_else(|error| unknown_size(name, &error)),
+            Err(error) => unknown_size(name, &error),
+        });
+    }
+    sizes
+}
+
 fn print(rows: &[Vec<String>]) {
     table::lines(rows).iter().for_each(|line| say!("{line}"));
 }
 
 fn summary(usage: &Usage) -> Vec<Vec<String>> {
-    let mut rows = vec![row([&"TYPE", &"TOTAL", &"SIZE", &"RECLAIMABLE"])];
+    let mut rows = vec![row([&"TYPE", &"TOTAL", &"ON DISK", &"RECLAIMABLE"])];
     let mut reclaimable_bytes = 0;
     for (kind, name, is_pruned) in KINDS {
         let found = usage.kinds.get(&kind).copied().unwrap_or_default();
@@ -69,18 +88,22 @@ fn summary(usage: &Usage) -> Vec<Vec<String>> {
 }
 
 /// One table for each kind of which there is something.
-fn details(usage: &Usage, now_s: i64) -> Vec<(&'static str, Vec<Vec<String>>)> {
+fn details(usage: &Usage, sizes: &Sizes, now_s: i64) -> Vec<(&'static str, Vec<Vec<String>>)> {
     let used = |used_s: i64| ago(now_s.saturating_sub(used_s));
-    let mut images = vec![row([&"NAME", &"IMAGE ID", &"LAST USED", &"SIZE", &"SHARED SIZE"])];
-    let mut steps = vec![row([&"STEP", &"LAYER", &"LAST USED", &"SIZE", &"SHARED"])];
-    let mut others = vec![row([&"TYPE", &"WHAT", &"LAST USED", &"SIZE"])];
+    let heads = ["NAME", "IMAGE ID", "LAST USED", "SIZE", "PACKED", "ON DISK", "SHARED"];
+    let mut images = vec![heads.map(str::to_owned).to_vec()];
+    let mut steps = vec![row([&"STEP", &"LAYER", &"LAST USED", &"ON DISK", &"SHARED"])];
+    let mut others = vec![row([&"TYPE", &"WHAT", &"LAST USED", &"ON DISK"])];
     for one in &usage.holders {
         let shared_bytes = one.n_bytes.saturating_sub(one.own_bytes);
         let (used, bytes) = (used(one.used_s), size(one.n_bytes));
         match &one.holder {
-            Holder::Image { name, .. } => {
+            Holder::Image { name, top } => {
                 let id = one.id.map_or(String::new(), |id| short(&id.hex()));
-                images.push(row([&familiar(name), &id, &used, &bytes, &size(shared_bytes)]));
+                let all = sizes.get(top).copied().unwrap_or_default();
+                let (tar, packed) = (known(all.tar_bytes), known(all.packed_bytes));
+                let (name, shared) = (familiar(name), size(shared_bytes));
+                images.push(row([&name, &id, &used, &tar, &packed, &bytes, &shared]));
             }
             Holder::Step { components, layer, .. } => {
                 let (text, layer) = (describe(components), short(&layer.digest().hex()));
@@ -102,7 +125,7 @@ fn details(usage: &Usage, now_s: i64) -> Vec<(&'static str, Vec<Vec<String>>)> {
             }
         }
     }
-    let mut layers = vec![row([&"LAYER", &"LAST USED", &"SIZE", &"USED BY"])];
+    let mut layers = vec![row([&"LAYER", &"LAST USED", &"ON DISK", &"USED BY"])];
     layers.extend(usage.layers.iter().map(|layer| {
         let used = layer.used_s.map_or("never".to_owned(), used);
         row([&short(&layer.diff_id.digest().hex()), &used, &size(layer.n_bytes), &layer.n_holders])
@@ -151,7 +174,7 @@ fn time(seconds: i64) -> Option<String> {
     Some(humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string())
 }
 
-fn to_json(usage: &Usage) -> Value {
+fn to_json(usage: &Usage, sizes: &Sizes) -> Value {
     let kinds = KINDS.iter().map(|(kind, name, is_pruned)| {
         let found = usage.kinds.get(kind).copied().unwrap_or_default();
         let reclaimable = if *is_pruned { found.n_bytes } else { 0 };
@@ -161,7 +184,7 @@ fn to_json(usage: &Usage) -> Value {
         })
     });
     let kinds: Vec<Value> = kinds.collect();
-    let records: Vec<Value> = usage.holders.iter().map(record).collect();
+    let records: Vec<Value> = usage.holders.iter().map(|one| record(one, sizes)).collect();
     let layers: Vec<Value> = usage.layers.iter().map(layer).collect();
     json!({ "Size": usage.n_bytes, "Types": kinds, "Records": records, "Layers": layers })
 }
@@ -173,10 +196,14 @@ fn layer(layer: &LayerUse) -> Value {
     })
 }
 
-fn record(one: &HolderUse) -> Value {
+fn record(one: &HolderUse, sizes: &Sizes) -> Value {
     let mut record = match &one.holder {
         Holder::Image { name, top } => {
-            json!({ "Type": "image", "Name": name, "ID": one.id, "Digest": top })
+            let size = sizes.get(top).copied().unwrap_or_default();
+            json!({
+                "Type": "image", "Name": name, "ID": one.id, "Digest": top,
+                "Bytes": size.tar_bytes, "PackedBytes": size.packed_bytes,
+            })
         }
         Holder::Step { definition, components, layer } => json!({
             "Type": "step", "ID": definition.to_string(), "Description": describe(components),

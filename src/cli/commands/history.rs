@@ -4,30 +4,33 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::json;
 
-use super::images::{SHORT_ID, ago};
+use super::images::{SHORT_ID, ago, known};
 use super::{Complaint, Environment, Exit, Global, builds, find, open_store};
 use crate::cli::config_text::one_line;
 use crate::cli::history_args::{HistoryArgs, HistoryCommand, ImageHistoryArgs, ListArgs};
+use crate::cli::image_size::ImageSize;
 use crate::cli::progress::{has_effect, size};
 use crate::cli::stdout::{self, say};
 use crate::cli::table::{self, row};
 use crate::image::{ExportError, Image, Loaded};
-use crate::oci::{DiffId, History};
+use crate::oci::History;
 use crate::store::{Store, StoreError};
 
+/// The version of the JSON form; members may be added without a new one.
+const VERSION: u32 = 1;
 /// Characters of an instruction that are shown.
 const SHORT_TEXT: usize = 45;
 /// What docker writes where an entry has no image of its own: ours never have.
 const MISSING: &str = "<missing>";
-/// What is written for the size of a layer that is elsewhere.
+/// What is written for the size of a layer that is elsewhere and was never measured.
 const ELSEWHERE: &str = "<remote>";
 
 /// One line.
 struct Line<'a> {
     id: String,
     entry: &'a History,
-    /// Bytes of its files; `None` when its layer is not in the store.
-    n_bytes: Option<u64>,
+    /// Its layer's, as `inspect` has it; 0 without a layer.
+    size: ImageSize,
 }
 
 pub(in crate::cli) fn run(
@@ -61,7 +64,7 @@ fn of(
         lines(&store, &image).map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
     let mut rows = Vec::new();
     if !args.json && !args.quiet {
-        rows.push(row([&"IMAGE", &"CREATED", &"CREATED BY", &"SIZE", &"COMMENT"]));
+        rows.push(row([&"IMAGE", &"CREATED", &"CREATED BY", &"SIZE", &"PACKED", &"COMMENT"]));
     }
     for line in &lines {
         let id = if args.no_trunc { line.id.clone() } else { short_id(&line.id) };
@@ -77,12 +80,13 @@ fn of(
 
 /// The newest entry first, as docker shows them.
 fn lines<'a>(store: &Store, image: &'a Image) -> Result<Vec<Line<'a>>, StoreError> {
-    let mut layers = image.layers().iter().map(|layer| layer.diff_id);
+    let mut layers = image.layers().iter();
     let mut lines = Vec::new();
     for entry in &image.config().history {
         let layer = if entry.empty_layer { None } else { layers.next() };
-        let n_bytes = layer.map_or(Ok(Some(0)), |layer: DiffId| store.layer_file_bytes(layer))?;
-        lines.push(Line { id: MISSING.to_owned(), entry, n_bytes });
+        let nothing = ImageSize { tar_bytes: Some(0), packed_bytes: None };
+        let size = layer.map_or(Ok(nothing), |layer| ImageSize::of_layer(store, layer))?;
+        lines.push(Line { id: MISSING.to_owned(), entry, size });
     }
     if let Some(newest) = lines.last_mut() {
         newest.id = image.config_digest().to_string();
@@ -117,23 +121,27 @@ impl Line<'_> {
     }
 
     fn size(&self) -> String {
-        self.n_bytes.map_or(ELSEWHERE.to_owned(), size)
+        self.size.tar_bytes.map_or(ELSEWHERE.to_owned(), size)
     }
 
     fn cells(&self, args: &ImageHistoryArgs, id: &str, now_s: i64) -> Vec<String> {
         let comment = self.entry.comment.as_deref().unwrap_or_default();
         let comment = one_line(comment);
-        row([&id, &self.created_since(now_s), &self.created_by(args), &self.size(), &comment])
+        let packed = known(self.size.packed_bytes);
+        let (since, by) = (self.created_since(now_s), self.created_by(args));
+        row([&id, &since, &by, &self.size(), &packed, &comment])
     }
 
     fn json(&self, args: &ImageHistoryArgs, id: &str, now_s: i64) -> serde_json::Value {
         json!({
+            "Version": VERSION,
             "ID": id,
             "CreatedAt": self.entry.created,
             "CreatedSince": self.created_since(now_s),
             "CreatedBy": self.created_by(args),
             "Size": self.size(),
-            "SizeBytes": self.n_bytes,
+            "SizeBytes": self.size.tar_bytes,
+            "PackedSizeBytes": self.size.packed_bytes,
             "Comment": self.entry.comment.as_deref().unwrap_or_default(),
         })
     }

@@ -117,7 +117,7 @@ fn facts(page: &Page<'_>, html: &mut Html) {
     if let Some(End::Built { id, digest, layer_bytes, .. }) = &page.recorded.end {
         facts.push(("Image id", id.clone()));
         facts.push(("Digest", digest.clone()));
-        facts.push(("Stored", format!("{}, layers as the store has them", size(*layer_bytes))));
+        facts.extend(layer_bytes.map(|n_bytes| ("Size", size(n_bytes))));
     }
     facts.extend(page.recorded.sent.iter().map(|sent| ("Sent to", sent.clone())));
     html.raw("<dl class=\"facts\">\n");

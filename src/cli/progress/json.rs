@@ -203,13 +203,12 @@ impl Json {
         out: &mut Out<'_>,
     ) {
         let images = result.images.iter().map(|image| {
-            let (known, others) = image.known_and_other_bytes();
             let mut shown = json!({
                 "platform": image.platform.to_string(),
                 "layers": image.layers.len(),
             });
-            if let (0, Some(shown)) = (others, shown.as_object_mut()) {
-                shown.insert("bytes".to_owned(), json!(known));
+            if let (Some(n_bytes), Some(shown)) = (image.tar_bytes(), shown.as_object_mut()) {
+                shown.insert("bytes".to_owned(), json!(n_bytes));
             }
             shown
         });
@@ -220,7 +219,7 @@ impl Json {
             "id": result.id,
             "digest": result.digest,
             "names": result.names,
-            "layer_bytes": result.stored_bytes(),
+            "layer_bytes": result.tar_bytes(),
             "took_seconds": seconds(took),
             "steps": totals.n_steps,
             "cached": totals.n_cached,

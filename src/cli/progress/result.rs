@@ -15,9 +15,9 @@ pub(in crate::cli) struct Result<'a> {
 }
 
 impl Result<'_> {
-    /// Bytes of all layers, as they are in the store.
-    pub(super) fn stored_bytes(&self) -> u64 {
-        self.images.iter().map(BuiltImage::stored_bytes).sum()
+    /// Bytes of all layers, uncompressed; `None` when a base's layer was never unpacked.
+    pub(super) fn tar_bytes(&self) -> Option<u64> {
+        self.images.iter().map(BuiltImage::tar_bytes).sum()
     }
 }
 

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::build::{Event, Outcome, StepId};
-use crate::diag::{Diagnostic, SourceFile, size};
+use crate::diag::{Diagnostic, SourceFile};
 use crate::pathio::PathError;
 
 use super::plain::end;
+use super::tally;
 use super::text::shown;
 use super::{Result, said};
 
@@ -98,7 +99,7 @@ impl Summary {
         let facts = vec![
             ("Image id", code(&result.id.to_string())),
             ("Digest", code(&result.digest.to_string())),
-            ("Layers", size(result.stored_bytes())),
+            ("Image", result.images.iter().map(tally::image).collect::<Vec<_>>().join(", ")),
             ("Time", format!("{:.1} s", took.as_secs_f64())),
         ];
         self.result = Some((title, facts));

@@ -126,7 +126,8 @@ impl Totals {
     }
 }
 
-fn image(image: &BuiltImage) -> String {
+/// An image in a few words: as in `image of 81.2MB in 2 layers`.
+pub(super) fn image(image: &BuiltImage) -> String {
     let n_layers = image.layers.len();
     let layers = match n_layers {
         0 => return "an image without layers".to_owned(),

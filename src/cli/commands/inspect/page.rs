@@ -1,6 +1,6 @@
 //! The page for people: plain text, nothing shortened, whatever the output is.
 
-use crate::cli::commands::images::ago;
+use crate::cli::commands::images::{ago, known};
 use crate::cli::config_text::{members, one_line};
 use crate::cli::image_view::{ImageView, LayerView, time_s};
 use crate::cli::progress::size;
@@ -188,10 +188,6 @@ pub(super) fn layer_of(view: &ImageView, file: &File) -> Option<usize> {
         FileOrigin::Layer(place) => view.number_of(place.layer),
         FileOrigin::Folder(_) | FileOrigin::Inline(_) => None,
     }
-}
-
-fn known(n_bytes: Option<u64>) -> String {
-    n_bytes.map_or("-".to_owned(), size)
 }
 
 fn titled(title: &str, rows: Vec<Vec<String>>) -> Vec<String> {
