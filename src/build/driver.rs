@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::diag::Span;
+use crate::image;
 use crate::limits::MAX_STAGES_AT_ONCE;
-use crate::oci::DiffId;
+use crate::oci::{DiffId, Digest, Reference};
 use crate::plan::{
     self, Base, CacheKey, Forms, Operation, OperationKey, Plan, PlannedStage, Step, Target,
 };
@@ -79,13 +80,23 @@ fn build_images(shared: &Shared<'_>) -> Result<(Built, BTreeSet<DiffId>)> {
         }
     };
     for tag in &options.tags {
-        services.store.set_tag(tag, top).map_err(BuildError::from)?;
+        set_tag(services, tag, top)?;
     }
     run.images.resolved.keys().try_for_each(|image| shared.note_base_used(image))?;
     services.store.make_durable().map_err(BuildError::from)?;
     let layers = images.iter().flat_map(Assembled::layers).collect();
     let images = images.into_iter().map(|image| image.built).collect();
     Ok((Built { top, id, images, warnings: plan.warnings }, layers))
+}
+
+/// Gives the image a name, and says so if the name stood for more platforms. That a build replaces
+/// what an earlier one made is what builds are for.
+fn set_tag(services: &Services<'_>, tag: &Reference, top: Digest) -> Result<()> {
+    let replaced = image::replaced(services.store, tag, top).map_err(BuildError::from)?;
+    if let Some(replaced) = replaced.filter(image::Replaced::loses_platforms) {
+        (services.events)(Event::Note { text: replaced.to_string() });
+    }
+    Ok(services.store.set_tag(tag, top).map_err(BuildError::from)?)
 }
 
 /// What came of a stage.

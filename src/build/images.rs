@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::diag::{Diagnostic, Span, codes};
-use crate::image::{self, ExportError, Image};
+use crate::image::{self, ExportError};
 use crate::limits::{MAX_DOCUMENT_BYTES, MAX_IMAGES_AT_ONCE};
 use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform, Reference};
 use crate::plan::{BaseImage, ImagePlace, ImageRequest, Images};
@@ -19,7 +19,7 @@ use crate::tree::ContentDigest;
 
 use super::shared::{Shared, Steps};
 use super::stack::Stack;
-use super::{BuildError, Event, Failure, Outcome, layout, resolve};
+use super::{BuildError, Event, Outcome, layout, resolve};
 
 /// Layers of one image that are pulled at once.
 const PULLS_AT_ONCE: usize = 4;
@@ -157,7 +157,7 @@ pub(super) fn from_store(
     checked(Resolved { name, place, span: None, digest, manifest, config }, None).map(Some)
 }
 
-fn parse_manifest(name: &Reference, bytes: &[u8]) -> Result<Parsed> {
+pub(super) fn parse_manifest(name: &Reference, bytes: &[u8]) -> Result<Parsed> {
     Parsed::parse(bytes).map_err(|source| BuildError::Manifest { name: name.to_string(), source })
 }
 
@@ -215,36 +215,52 @@ pub(super) fn from_registry(
         let reason = "its index names another index".to_owned();
         return Err(BuildError::BadImage { span, name: name.familiar(), reason });
     };
-    if !store.has_blob(manifest.config.digest) {
-        let mut draft = store.draft()?;
-        registry.pull_blob(name, &manifest.config, &mut draft, &|_more| {}).map_err(failed)?;
-        store.publish(draft)?;
-    }
-    let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
-    let config = parse_config(name, &config)?;
+    let resolved = adopt(shared, name, &bytes, digest, manifest, span)?;
     // What a Dockerfile names is the build check's business.
-    if span.is_none() && config.platform() != *platform {
-        let have = config.platform();
+    if span.is_none() && resolved.config.platform() != *platform {
+        let have = resolved.config.platform();
         let text = format!(
             "InvalidBaseImagePlatform: base image {name} was pulled with platform \"{have}\", expected \"{platform}\""
         );
         shared.event(Event::Warning { text });
     }
-    let (name, place) = (name.clone(), ImagePlace::Registry);
-    let resolved = checked(Resolved { name, place, span, digest, manifest, config }, span)?;
-    for (diff_id, blob) in resolved.layers() {
-        let source = LayerSource { blob: blob.clone(), place: resolved.name.name() };
-        store.put_source(diff_id, &source)?;
-    }
-    store.put_blob(&bytes)?;
     if at.is_none() {
         store.set_resolved(&resolved.name, platform, digest)?;
     }
     Ok(resolved)
 }
 
+/// Takes the documents of a registry's image into the store, and remembers where its layers are.
+pub(super) fn adopt(
+    shared: &Steps<'_>,
+    name: &Reference,
+    bytes: &[u8],
+    digest: Digest,
+    manifest: Manifest,
+    span: Option<Span>,
+) -> Result<Resolved> {
+    let (store, registry) = (shared.services.store, shared.services.registry);
+    if !store.has_blob(manifest.config.digest) {
+        let failed =
+            |source: RegistryError| BuildError::Image { span, name: name.familiar(), source };
+        let mut draft = store.draft()?;
+        registry.pull_blob(name, &manifest.config, &mut draft, &|_more| {}).map_err(failed)?;
+        store.publish(draft)?;
+    }
+    let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
+    let config = parse_config(name, &config)?;
+    let (name, place) = (name.clone(), ImagePlace::Registry);
+    let resolved = checked(Resolved { name, place, span, digest, manifest, config }, span)?;
+    for (diff_id, blob) in resolved.layers() {
+        let source = LayerSource { blob: blob.clone(), place: resolved.name.name() };
+        store.put_source(diff_id, &source)?;
+    }
+    store.put_blob(bytes)?;
+    Ok(resolved)
+}
+
 /// Pulls the layers that the store has in no form.
-fn fetch_layers(shared: &Steps<'_>, resolved: &Resolved) -> Result<()> {
+pub(super) fn fetch_layers(shared: &Steps<'_>, resolved: &Resolved) -> Result<()> {
     let store = shared.services.store;
     let mut missing = Vec::new();
     for (diff_id, layer) in resolved.layers() {
@@ -301,6 +317,9 @@ fn fetch_one(
         | ExportError::Io(_)
         | ExportError::Archive(_)
         | ExportError::Registry { .. }
+        | ExportError::Remote { .. }
+        | ExportError::Dropped { .. }
+        | ExportError::NoPlatform { .. }
         | ExportError::Layout(_)
         | ExportError::WrongBlob { .. }
         | ExportError::Manifest { .. }
@@ -340,7 +359,7 @@ fn sources_of(
 }
 
 /// Brings one layer that nobody here made and no base image of this build has.
-fn fetch_known(shared: &Steps<'_>, diff_id: DiffId) -> Result<()> {
+pub(super) fn fetch_known(shared: &Steps<'_>, diff_id: DiffId) -> Result<()> {
     let (store, registry) = (shared.services.store, shared.services.registry);
     if store.has_layer(diff_id)? {
         return Ok(());
@@ -355,39 +374,4 @@ fn fetch_known(shared: &Steps<'_>, diff_id: DiffId) -> Result<()> {
     let fetched = image::fetch_layer(store, registry, diff_id, &progress);
     shared.finish(step, if fetched.is_ok() { Outcome::Done } else { Outcome::Failed });
     fetched.map_err(|error| BuildError::CachedLayer { layer: diff_id, source: Box::new(error) })
-}
-
-/// Sees to it that the store has every layer of these images, so that they can be written out.
-///
-/// # Errors
-/// The last place's where a layer is known to be.
-pub fn fetch_images(
-    services: &super::Services<'_>,
-    images: &[Image],
-) -> std::result::Result<(), Failure> {
-    let steps = Steps::new(services);
-    for layer in images.iter().flat_map(Image::layers) {
-        fetch_known(&steps, layer.diff_id).map_err(Failure::new)?;
-    }
-    Ok(())
-}
-
-/// Pulls an image into the store, asking its registry, and tags it with its own name; gives its
-/// manifest.
-///
-/// # Errors
-/// Whatever keeps it from being complete.
-pub fn pull(
-    services: &super::Services<'_>,
-    name: &Reference,
-    platform: &Platform,
-) -> std::result::Result<Digest, Failure> {
-    let shared = Steps::new(services);
-    let pulled = || -> Result<Digest> {
-        let resolved = from_registry(&shared, name, None, platform, None)?;
-        fetch_layers(&shared, &resolved)?;
-        services.store.set_tag(name, resolved.digest)?;
-        Ok(resolved.digest)
-    };
-    pulled().map_err(Failure::new)
 }

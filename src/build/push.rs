@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::image::{self, ExportError, ExportOptions, Image};
-use crate::oci::{Digest, Reference};
+use crate::image::{self, ExportError, ExportOptions, Image, Patience};
+use crate::oci::{Digest, Platform, Reference};
 
 use super::shared::Steps;
 use super::{BuildError, Event, Failure, Outcome, Services};
@@ -39,6 +39,32 @@ pub fn push(
         known.insert(0, name.clone());
     }
     Ok(pushed.into_iter().map(|(_, digest)| digest).collect())
+}
+
+/// Sees to it that images for `platforms`, pushed under `names`, drop no platform from an index that
+/// a registry has there.
+///
+/// # Errors
+/// [`ExportError::Dropped`]; with [`Patience::Once`] nothing else: the push itself says what keeps
+/// it from a registry.
+pub fn check_platforms(
+    services: &Services<'_>,
+    names: &[Reference],
+    platforms: &[Platform],
+    patience: Patience,
+) -> Result<(), Failure> {
+    for name in names {
+        match image::check_platforms(services.registry, name, platforms, patience) {
+            Err(error)
+                if patience == Patience::Retries
+                    || matches!(error, ExportError::Dropped { .. }) =>
+            {
+                return Err(Failure::new(BuildError::Export(error)));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Pushes the manifest or index that the store has under `digest` as it is.

@@ -154,9 +154,9 @@ impl Command {
             | Self::Pull(_)
             | Self::Prune(_)
             | Self::Store(_)
-            | Self::Inspect(_)
             | Self::Diff(_)
             | Self::Du(_) => true,
+            Self::Inspect(inspect) => !inspect.remote,
             Self::History(history) => history.looks_into_layers(),
             // What it lists of a layer belongs to the caller, who owns the store.
             Self::Images(_)

@@ -99,6 +99,7 @@ impl EnterArgs {
             (build.report.is_some(), "--report"),
             (!outputs.output.is_empty(), "--output"),
             (outputs.push, "--push"),
+            (outputs.replace_index, "--replace-index"),
             (outputs.load.is_some(), "--load"),
             (!outputs.annotation.is_empty(), "--annotation"),
             (outputs.compression.is_given(), "--compression"),

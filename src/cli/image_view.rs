@@ -72,6 +72,21 @@ impl ImageView {
         Ok(Self { image, layers, survey })
     }
 
+    /// An image of a registry, of whose layers nothing is here.
+    pub(super) fn remote(image: Image) -> Self {
+        let mut history = image.config().history.iter().filter(|entry| !entry.empty_layer);
+        let layers = image.layers().iter().map(|layer| {
+            let blob = layer.pulled.as_ref().filter(|blob| blob.digest != layer.diff_id.digest());
+            // What is not packed is as long as it is.
+            let tar_bytes = if blob.is_none() { Some(layer.size) } else { None };
+            let packed_bytes = blob.map(|blob| blob.size);
+            let (diff_id, history) = (layer.diff_id, history.next().cloned());
+            LayerView { diff_id, history, tar_bytes, packed_bytes, files: None }
+        });
+        let layers = layers.collect();
+        Self { image, layers, survey: Survey::default() }
+    }
+
     /// The layers that are not in the store.
     pub(super) fn n_missing(&self) -> usize {
         self.layers.iter().filter(|layer| layer.files.is_none()).count()

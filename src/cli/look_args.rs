@@ -30,6 +30,9 @@ pub(super) struct InspectArgs {
     /// Of an image for several platforms, this one
     #[arg(long, value_name = "OS/ARCH")]
     pub(super) platform: Option<String>,
+    /// Read the image that a registry has, and keep nothing of it
+    #[arg(long, conflicts_with = "pull")]
+    pub(super) remote: bool,
     /// Fetch layers that the store lacks, to look into them, too
     #[arg(long)]
     pub(super) pull: bool,

@@ -21,6 +21,9 @@ pub(super) struct OutputArgs {
     /// Push every name of -t to its registry: the same as -o type=registry
     #[arg(long)]
     pub(super) push: bool,
+    /// Let a push replace an index of the registry by one for fewer platforms, or by one image
+    #[arg(long)]
+    pub(super) replace_index: bool,
     /// Load the image into docker or podman: the same as -o type=docker
     #[arg(
         long,
@@ -53,6 +56,8 @@ pub(super) struct Outputs {
     pub(super) place: Option<Place>,
     /// True if directories of files get devices, set-id bits and file capabilities.
     pub(super) keeps_special: bool,
+    /// True if a push may drop platforms from an index of a registry.
+    pub(super) replaces_index: bool,
 }
 
 /// Reads what was typed; `platforms` are those that are built, `is_index` says that there will be
@@ -85,8 +90,15 @@ pub(super) fn read(
     let names = tags.iter().map(|tag| tag.parse::<Reference>().map_err(|error| error.to_string()));
     let tags_read: Vec<Reference> = names.collect::<Result<_, _>>()?;
     let engine = args.load.unwrap_or(Wanted::Any);
-    let outputs =
-        Outputs { all, tags: tags_read, annotations, engine, place: None, keeps_special: false };
+    let outputs = Outputs {
+        all,
+        tags: tags_read,
+        annotations,
+        engine,
+        place: None,
+        keeps_special: false,
+        replaces_index: args.replace_index,
+    };
     outputs.check_names(tags)?;
     outputs.check_forms(&args.compression, platforms.len())?;
     outputs.check_annotations(platforms, is_index)?;
@@ -97,13 +109,20 @@ impl Outputs {
     /// Nothing at all.
     pub(super) fn none() -> Self {
         let (all, tags, annotations) = (Vec::new(), Vec::new(), Vec::new());
-        let (engine, place, keeps_special) = (Wanted::Any, None, false);
-        Self { all, tags, annotations, engine, place, keeps_special }
+        let (keeps_special, replaces_index) = (false, false);
+        let (engine, place) = (Wanted::Any, None);
+        Self { all, tags, annotations, engine, place, keeps_special, replaces_index }
     }
 
     /// The names that an output has.
     pub(super) fn names_of<'a>(&'a self, output: &'a Output) -> &'a [Reference] {
         if output.names.is_empty() { &self.tags } else { &output.names }
+    }
+
+    /// The names that the image gets in registries, with the tags that replace what is there.
+    pub(super) fn pushed_names(&self) -> Vec<Reference> {
+        let is_pushed = |one: &&Output| one.kind == Kind::Registry && !one.by_digest;
+        self.all.iter().filter(is_pushed).flat_map(|one| self.names_of(one)).cloned().collect()
     }
 
     /// Every name that the image gets anywhere, besides those with a digest.
@@ -175,6 +194,9 @@ impl Outputs {
             return Err(text.to_owned());
         }
         let docker = |one: &Output| matches!(one.kind, Kind::DockerArchive(_) | Kind::Engine);
+        if self.replaces_index && self.pushed_names().is_empty() {
+            return Err("--replace-index is for pushes: add --push or -o type=registry".to_owned());
+        }
         if n_platforms > 1 && self.all.iter().any(docker) {
             let text =
                 "--output type=docker and --load take one platform: use type=oci for several";
@@ -303,6 +325,10 @@ mod tests {
             assert_eq!(read_line(&line).unwrap_err(), with_digest, "{line}");
         }
         for (line, want) in [
+            (
+                "--replace-index -o dir",
+                "--replace-index is for pushes: add --push or -o type=registry",
+            ),
             ("--push", "pushing needs a name: add -t REGISTRY/NAME:TAG"),
             (
                 "--compression zstd -o dir",

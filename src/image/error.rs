@@ -29,6 +29,39 @@ pub enum ExportError {
         /// The registry's answer.
         source: RegistryError,
     },
+    /// The registry has an index under the name, and the push would drop some of its platforms.
+    #[error(
+        "{name} is an index for {had} in its registry, and would be for {left} only: {lost} would be \
+         lost; push all platforms together, take another tag, or drop them with --replace-index"
+    )]
+    Dropped {
+        /// The image's name there.
+        name: String,
+        /// The platforms that the index is for.
+        had: String,
+        /// Those of the push.
+        left: String,
+        /// Those that only the index has.
+        lost: String,
+    },
+    /// The registry does not give the image.
+    #[error("cannot read {name}")]
+    Remote {
+        /// The image.
+        name: String,
+        /// The registry's answer.
+        source: RegistryError,
+    },
+    /// The image is for other platforms.
+    #[error("{name} has nothing for {wanted}, only {has}")]
+    NoPlatform {
+        /// The image.
+        name: String,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        has: String,
+    },
     /// A layer cannot be had from where it is known to be.
     #[error("cannot get a layer from {place}")]
     Origin {

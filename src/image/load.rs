@@ -21,7 +21,7 @@ use crate::oci::{Digest, Platform, Reference};
 use crate::pathio::PathError;
 use crate::store::{Store, StoreError};
 
-use super::{ExportError, Loaded};
+use super::{ExportError, Loaded, Replaced, replaced};
 
 use archive::Contents;
 
@@ -62,6 +62,8 @@ pub struct LoadedImage {
     pub top: Digest,
     /// Its names; they are set already.
     pub names: Vec<Reference>,
+    /// The images that lost their names to it.
+    pub replaced: Vec<Replaced>,
 }
 
 /// Why images could not be loaded.
@@ -160,7 +162,10 @@ pub fn load(store: &Store, source: LoadSource, options: &LoadOptions) -> Result<
     for image in &mut images {
         // A digest that an archive claims for another image names nothing.
         image.names.retain(|name| name.digest().is_none_or(|digest| digest == image.top));
-        image.names.iter().try_for_each(|name| store.set_tag(name, image.top))?;
+        for name in &image.names {
+            image.replaced.extend(replaced(store, name, image.top)?);
+            store.set_tag(name, image.top)?;
+        }
     }
     Ok(images)
 }

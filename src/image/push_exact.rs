@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 
 use crate::limits::MAX_DOCUMENT_BYTES;
-use crate::oci::{Descriptor, DiffId, Digest, MediaType, Parsed, Reference};
+use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, MediaType, Parsed, Reference};
 use crate::pool;
 use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store, StoreError};
@@ -33,11 +33,11 @@ pub fn push_exact(
     let parsed = parsed.map_err(|source| ExportError::Manifest { manifest: digest, source })?;
     let media_type = match parsed {
         Parsed::Manifest(manifest) => {
-            let image = Image::load(store, digest)?;
+            let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
             let push = Push { store, registry, name, progress };
-            push.bytes(&manifest.config, image.config_bytes())?;
-            let layers: Vec<_> =
-                image.layers().iter().map(|layer| layer.diff_id).zip(&manifest.layers).collect();
+            push.bytes(&manifest.config, &config)?;
+            let ids = diff_ids(&config, manifest.layers.len());
+            let layers: Vec<_> = ids.into_iter().zip(&manifest.layers).collect();
             try_each(&layers, UPLOADS_AT_ONCE, |(diff_id, blob)| push.layer(*diff_id, blob))?;
             manifest.media_type.unwrap_or(MediaType::OciManifest)
         }
@@ -51,6 +51,52 @@ pub fn push_exact(
     };
     let pushed = registry.push_manifest(name, &media_type, &bytes);
     pushed.map(drop).map_err(|error| failed(name, error))
+}
+
+/// The identities of a manifest's layers, by its config; an artifact's layers have none.
+fn diff_ids(config: &[u8], n_layers: usize) -> Vec<Option<DiffId>> {
+    match ImageConfig::parse(config) {
+        Ok(config) if config.rootfs.diff_ids.len() == n_layers => {
+            config.rootfs.diff_ids.into_iter().map(Some).collect()
+        }
+        Ok(_) | Err(_) => vec![None; n_layers],
+    }
+}
+
+/// Returns whether the index and its images are in the store as a registry gave them: their layers are
+/// as others packed them, and the documents are all OCI's or all Docker's. Then they can go to another
+/// registry unchanged.
+///
+/// # Errors
+/// The store's when a document is not there.
+pub fn is_as_it_came(store: &Store, top: Digest) -> Result<bool> {
+    let parse = |digest: Digest| {
+        let parsed = Parsed::parse(&store.read_blob(digest, MAX_DOCUMENT_BYTES)?);
+        parsed.map_err(|source| ExportError::Manifest { manifest: digest, source })
+    };
+    let Parsed::Index(index) = parse(top)? else { return Ok(false) };
+    let images: Vec<Digest> = index.images().map(|entry| entry.digest).collect();
+    let mut n_layers = 0;
+    for entry in &index.manifests {
+        if !store.has_blob(entry.digest) {
+            return Ok(false);
+        }
+        if !images.contains(&entry.digest) {
+            continue;
+        }
+        let Parsed::Manifest(manifest) = parse(entry.digest)? else { return Ok(false) };
+        let is_docker = manifest.config.media_type == MediaType::DockerConfig;
+        let is_same =
+            |layer: &Descriptor| matches!(layer.media_type, MediaType::DockerLayer(_)) == is_docker;
+        let image = Image::load(store, entry.digest)?;
+        n_layers += image.layers().len();
+        if !manifest.layers.iter().all(is_same)
+            || image.layers().iter().any(|layer| layer.pulled.is_none())
+        {
+            return Ok(false);
+        }
+    }
+    Ok(n_layers > 0)
 }
 
 struct Push<'a> {
@@ -68,7 +114,7 @@ impl Push<'_> {
         self.send(blob, None, &open)
     }
 
-    fn layer(&self, diff_id: DiffId, blob: &Descriptor) -> Result<()> {
+    fn layer(&self, diff_id: Option<DiffId>, blob: &Descriptor) -> Result<()> {
         let store = self.store;
         if store.has_blob(blob.digest) {
             let open = || -> io::Result<Box<dyn Read + Send>> {
@@ -77,7 +123,7 @@ impl Push<'_> {
             };
             return self.send(blob, None, &open);
         }
-        let sources = store.sources(diff_id)?;
+        let sources = diff_id.map_or(Ok(Vec::new()), |diff_id| store.sources(diff_id))?;
         let source = origin::holding(&sources, blob).ok_or_else(|| {
             let what =
                 format!("the layer {} in just this form; push the image by its tag", blob.digest);

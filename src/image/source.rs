@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::limits::MAX_DOCUMENT_BYTES;
-use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Parsed, Platform};
+use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform};
 use crate::store::Store;
 
 use super::{ExportError, Result};
@@ -42,6 +42,8 @@ pub struct Loaded {
     pub is_index: bool,
     /// The index's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Number of entries of the index that are not images, such as attestations.
+    pub n_others: usize,
 }
 
 impl Loaded {
@@ -53,21 +55,24 @@ impl Loaded {
         let bytes = store.read_blob(top, MAX_DOCUMENT_BYTES)?;
         let parsed = Parsed::parse(&bytes);
         match parsed.map_err(|source| ExportError::Manifest { manifest: top, source })? {
-            Parsed::Manifest(_) => {
-                let images = vec![Image::load(store, top)?];
-                Ok(Self { images, is_index: false, annotations: BTreeMap::new() })
-            }
+            Parsed::Manifest(_) => Ok(Self::of_one(Image::load(store, top)?)),
             Parsed::Index(index) => {
-                let entries = index.manifests.iter();
-                let images = entries.map(|entry| {
+                let images = index.images().map(|entry| {
                     let mut image = Image::load(store, entry.digest)?;
                     image.descriptor_annotations = entry.annotations.clone();
                     Ok(image)
                 });
-                let images = images.collect::<Result<_>>()?;
-                Ok(Self { images, is_index: true, annotations: index.annotations })
+                let images: Vec<Image> = images.collect::<Result<_>>()?;
+                let n_others = index.manifests.len() - images.len();
+                Ok(Self { images, is_index: true, annotations: index.annotations, n_others })
             }
         }
+    }
+
+    /// An image without an index.
+    pub(super) fn of_one(image: Image) -> Self {
+        let annotations = BTreeMap::new();
+        Self { images: vec![image], is_index: false, annotations, n_others: 0 }
     }
 }
 
@@ -84,8 +89,28 @@ impl Image {
         let Parsed::Manifest(document) = parsed else {
             return Err(ExportError::Index { manifest });
         };
+        let config_bytes = store.read_blob(document.config.digest, MAX_DOCUMENT_BYTES)?;
+        let mut image = Self::of_documents(manifest, document, config_bytes)?;
+        for layer in &mut image.layers {
+            let diff_id = layer.diff_id;
+            if let Some(blob) = layer.pulled.take() {
+                layer.pulled = is_pulled(store, diff_id, &blob)?.then_some(blob);
+            }
+        }
+        Ok(image)
+    }
+
+    /// The image of a manifest, which has this digest, and its config; all layers are as others
+    /// packed them.
+    ///
+    /// # Errors
+    /// As of [`Image::load`], but for the store's.
+    pub(super) fn of_documents(
+        manifest: Digest,
+        document: Manifest,
+        config_bytes: Vec<u8>,
+    ) -> Result<Self> {
         let config_digest = document.config.digest;
-        let config_bytes = store.read_blob(config_digest, MAX_DOCUMENT_BYTES)?;
         let config = ImageConfig::parse(&config_bytes);
         let config = config.map_err(|source| ExportError::Config { manifest, source })?;
         let (n_layers, n_diff_ids) = (document.layers.len(), config.rootfs.diff_ids.len());
@@ -99,8 +124,7 @@ impl Image {
                 return Err(ExportError::LayerType { manifest, media_type });
             }
             let size = layer.size;
-            let pulled = is_pulled(store, *diff_id, &layer)?.then_some(layer);
-            layers.push(ImageLayer { diff_id: *diff_id, size, pulled });
+            layers.push(ImageLayer { diff_id: *diff_id, size, pulled: Some(layer) });
         }
         let (annotations, descriptor_annotations) = (document.annotations, BTreeMap::new());
         Ok(Self {

@@ -261,6 +261,16 @@ impl Parsed {
 }
 
 impl Index {
+    /// The entries that are images: attestations are for no platform (BuildKit's
+    /// `docs/attestations/attestation-storage.md`).
+    pub fn images(&self) -> impl Iterator<Item = &Descriptor> {
+        self.manifests.iter().filter(|entry| {
+            let is_unknown = |platform: &Platform| platform.os == "unknown";
+            !entry.platform.as_ref().is_some_and(is_unknown)
+                && !entry.annotations.contains_key("vnd.docker.reference.type")
+        })
+    }
+
     /// The image for `platform`, or for the best variant that it runs: an exact match first.
     #[must_use]
     pub fn select(&self, platform: &Platform) -> Option<&Descriptor> {

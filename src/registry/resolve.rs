@@ -52,6 +52,34 @@ impl Client {
         })
     }
 
+    /// Fetches the index that the registry itself, not a mirror, has under `name`; `None` when that is
+    /// one image. A registry that counts what is fetched counts no image: what it is, is asked first.
+    ///
+    /// # Errors
+    /// As [`Self::manifest`], of the registry.
+    pub fn index(&self, name: &Reference, retries: bool) -> Result<Option<Fetched>, RegistryError> {
+        let endpoint = Endpoint::of(name, &self.options);
+        let once = Schedule { retries: 0, reconnects: false, ..self.schedule.clone() };
+        let schedule = if retries { &self.schedule } else { &once };
+        let head = schedule.run(|| self.ask_manifest(&endpoint, name, Method::Head));
+        let kind = match head {
+            Ok(mut response) => {
+                let kind = media_type_of(response.header("content-type"), &[]);
+                response.discard();
+                kind
+            }
+            // Some do not know HEAD.
+            Err(RegistryError::Status { status: 400..=499, .. }) => MediaType::OciIndex,
+            Err(error) => return Err(error),
+        };
+        if matches!(kind, MediaType::OciManifest | MediaType::DockerManifest) {
+            return Ok(None);
+        }
+        let fetched = self.fetch_manifest(&endpoint, schedule, name)?;
+        let is_index = matches!(fetched.media_type, MediaType::OciIndex | MediaType::DockerIndex);
+        Ok(is_index.then_some(fetched))
+    }
+
     fn fetched_digest(
         &self,
         endpoint: &Endpoint,

@@ -32,6 +32,7 @@ mod foresee;
 mod grammar;
 mod history;
 mod image;
+mod indexes;
 mod inspect;
 mod language;
 mod layering;

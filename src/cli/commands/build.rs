@@ -21,6 +21,7 @@ use crate::cli::shell::{self, Host};
 use crate::cli::stdout::say;
 use crate::cli::{interrupt, registries, secrets};
 use crate::diag::{Diagnostic, SourceFile, Span, Style};
+use crate::image::Patience;
 use crate::ir;
 use crate::oci::Reference;
 use crate::pathio::output::write_output;
@@ -268,6 +269,10 @@ impl Work<'_> {
             return Err(Complaint::of_diagnostics(errors, source, style, Exit::Build));
         }
         let writer = Writer { services, environment, options: &options, outputs };
+        // Before anything runs: the push asks again.
+        let platforms = &options.request.platforms;
+        let early = writer.check_indexes(platforms, Patience::Once);
+        early.map_err(|error| self.failed(&error))?;
         let done = build::with_retries(services, &options, || {
             let built = build::build(services, &options)?;
             match writer.all(&built) {

@@ -3,12 +3,13 @@
 mod document;
 mod page;
 
-use super::{Complaint, Environment, Exit, Global, find, open_store, with_services};
+use super::{Complaint, Environment, Exit, Global, find, open_store, reference, with_services};
 use crate::build;
 use crate::cli::image_view::ImageView;
 use crate::cli::look_args::InspectArgs;
+use crate::cli::registries;
 use crate::cli::stdout::{self, say};
-use crate::image::{ExportError, Image, Loaded};
+use crate::image::{self, ExportError, Image, Loaded};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError};
 
@@ -29,6 +30,9 @@ pub(in crate::cli) fn run(
     global: &Global,
     environment: &Environment,
 ) -> Result<(), Complaint> {
+    if args.remote {
+        return remote(args, environment);
+    }
     let store = open_store(global, environment)?;
     let chosen = find::image(&store, &args.image)?;
     let unreadable = |error: ExportError| Complaint::from_error(&error, Exit::Environment);
@@ -46,13 +50,30 @@ pub(in crate::cli) fn run(
     let views: Result<Vec<ImageView>, StoreError> =
         loaded.images.into_iter().map(|image| ImageView::of(&store, image)).collect();
     let views = views.map_err(failed)?;
-    if args.json {
-        stdout::json(&document::of(&subject, &views));
-        return Ok(());
-    }
-    let lines = page::lines(&subject, &views, &args.image, environment.now_s);
-    lines.iter().for_each(|line| say!("{line}"));
+    print(args, &subject, &views, environment.now_s);
     Ok(())
+}
+
+/// Shows what a registry has. The store is not asked, and need not be there.
+fn remote(args: &InspectArgs, environment: &Environment) -> Result<(), Complaint> {
+    let name = reference(&args.image)?;
+    let platform = args.platform.as_deref().map(super::build_options::platform).transpose()?;
+    let registry = registries::client(environment)?;
+    let read = image::read_remote(&registry, &name, platform.as_ref());
+    let (top, loaded) = read.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let is_index = loaded.is_index;
+    let subject = Subject { name: Some(name.clone()), names: vec![name], top, is_index };
+    let views: Vec<ImageView> = loaded.images.into_iter().map(ImageView::remote).collect();
+    print(args, &subject, &views, environment.now_s);
+    Ok(())
+}
+
+fn print(args: &InspectArgs, subject: &Subject, views: &[ImageView], now_s: i64) {
+    if args.json {
+        return stdout::json(&document::of(subject, views));
+    }
+    let lines = page::lines(subject, views, args, now_s);
+    lines.iter().for_each(|line| say!("{line}"));
 }
 
 /// Brings the layers that the store lacks.

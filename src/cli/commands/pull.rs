@@ -16,8 +16,12 @@ pub(in crate::cli) fn run(
     let platform = given.unwrap_or_else(Platform::host);
     let store = open_store(global, environment)?;
     let digest = with_services(&store, environment, |services| {
-        build::pull(services, &name, &platform)
-            .map_err(|error| Complaint::from_error(&*error, Exit::Environment))
+        let pulled = if args.all_platforms {
+            build::pull_all(services, &name)
+        } else {
+            build::pull(services, &name, &platform)
+        };
+        pulled.map_err(|error| Complaint::from_error(&*error, Exit::Environment))
     })?;
     say!("{name} {digest}");
     Ok(())

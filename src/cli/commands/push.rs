@@ -1,12 +1,12 @@
 //! `rbuild push NAME`
 
 use super::{Complaint, Environment, Exit, Global, open_store, reference, with_services};
-use crate::build;
+use crate::build::{self, Event};
 use crate::cli::output;
 use crate::cli::stdout::say;
 use crate::cli::transfer_args::PushArgs;
-use crate::image::{ExportOptions, Loaded};
-use crate::oci::{Annotation, Digest, Reference};
+use crate::image::{self, ExportError, ExportOptions, Image, Loaded, Patience};
+use crate::oci::{Annotation, Digest, Platform, Reference};
 use crate::store::Store;
 
 pub(in crate::cli) fn run(
@@ -19,35 +19,62 @@ pub(in crate::cli) fn run(
     let packing = output::packing(compression.kind.as_deref(), compression.level)
         .map_err(|text| Complaint::new(format!("error: {text}"), Exit::Usage))?;
     let store = open_store(global, environment)?;
+    let exact = name.digest().filter(|digest| store.has_blob(*digest));
+    if exact.is_some() && compression.is_given() {
+        let text = "error: what has a digest goes out as it is; leave --compression away";
+        return Err(Complaint::new(text, Exit::Usage));
+    }
+    let top = exact.map_or_else(|| tagged(&store, &name), Ok)?;
+    let loaded = Loaded::load(&store, top).map_err(unreadable)?;
+    let is_exact = exact.is_some()
+        || (loaded.is_index
+            && !compression.is_given()
+            && image::is_as_it_came(&store, top).map_err(unreadable)?);
     let digest = with_services(&store, environment, |services| {
-        if let Some(digest) = name.digest().filter(|digest| store.has_blob(*digest)) {
-            if compression.is_given() {
-                let text = "error: what has a digest goes out as it is; leave --compression away";
-                return Err(Complaint::new(text, Exit::Usage));
-            }
-            return build::push_exact(services, digest, &name).map_err(failed);
+        let names = std::slice::from_ref(&name);
+        if name.tag().is_some() && !args.replace_index {
+            let platforms: Vec<Platform> = loaded.images.iter().map(Image::platform).collect();
+            build::check_platforms(services, names, &platforms, Patience::Retries)
+                .map_err(failed)?;
         }
-        let Loaded { images, is_index, annotations } = Loaded::load(&store, tagged(&store, &name)?)
-            .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        if is_exact {
+            return build::push_exact(services, top, &name).map_err(failed);
+        }
+        let Loaded { images, is_index, annotations, n_others } = loaded;
+        if n_others > 0 {
+            (services.events)(Event::Warning { text: left_out(&name, n_others) });
+        }
         let options = ExportOptions {
             packing,
             force_packing: compression.force,
             docker_media_types: false,
             always_index: is_index,
             jobs: environment.processors,
-            names: vec![name.clone()],
+            names: names.to_vec(),
             created: None,
             annotations: Annotation::of_index(&annotations),
             by_digest: false,
             split: None,
             keeps_special: false,
         };
-        build::push(services, &images, std::slice::from_ref(&name), &[], &options)
+        build::push(services, &images, names, &[], &options)
             .map(|digests| digests.first().copied().expect("each name has one"))
             .map_err(failed)
     })?;
     say!("{name} {digest}");
     Ok(())
+}
+
+fn left_out(name: &Reference, n_others: usize) -> String {
+    format!(
+        "{} goes out without {n_others} entries of its index that are not images, such as \
+         attestations: they are about manifests that are written anew",
+        name.familiar()
+    )
+}
+
+fn unreadable(error: ExportError) -> Complaint {
+    Complaint::from_error(&error, Exit::Environment)
 }
 
 fn failed(error: build::Failure) -> Complaint {

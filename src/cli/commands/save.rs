@@ -145,6 +145,7 @@ pub(in crate::cli) fn load(
         return Ok(());
     }
     for image in &images {
+        image.replaced.iter().for_each(|replaced| report::remark(&replaced.to_string()));
         image.names.iter().for_each(|name| say!("Loaded image: {}", name.familiar()));
         if image.names.is_empty() {
             let id = store.image_id(image.top);

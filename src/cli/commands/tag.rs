@@ -6,6 +6,7 @@ use super::{
 use crate::cli::report;
 use crate::cli::stdout::say;
 use crate::cli::store_args::{RmiArgs, TagArgs};
+use crate::image;
 use crate::oci::Reference;
 use crate::store::{Store, StoreError};
 
@@ -23,6 +24,9 @@ pub(in crate::cli) fn tag(
     let store = open_store(global, environment)?;
     let chosen = find::image(&store, &args.source)?;
     for name in &names {
+        if let Some(replaced) = image::replaced(&store, name, chosen.top).map_err(failed)? {
+            report::remark(&replaced.to_string());
+        }
         store.set_tag(name, chosen.top).map_err(failed)?;
     }
     Ok(())

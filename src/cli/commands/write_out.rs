@@ -8,9 +8,11 @@ use crate::cli::engine::{self, LoadError, Place};
 use crate::cli::environment::Environment;
 use crate::cli::output::{Kind, Output};
 use crate::cli::outputs::Outputs;
-use crate::image::{self, ExportOptions, Group, Image, Loaded, StreamForm, Target, Warning};
+use crate::image::{
+    self, ExportOptions, Group, Image, Loaded, Patience, StreamForm, Target, Warning,
+};
 use crate::ir;
-use crate::oci::{Annotation, DiffId, Digest, Reference};
+use crate::oci::{Annotation, DiffId, Digest, Platform, Reference};
 use crate::store::{LayerOptions, Store};
 
 type Result<T> = std::result::Result<T, WriteError>;
@@ -48,6 +50,18 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Sees to it that no push drops platforms from an index, unless that was asked for.
+    pub(super) fn check_indexes(
+        &self,
+        platforms: &[Platform],
+        patience: Patience,
+    ) -> std::result::Result<(), build::Failure> {
+        if self.outputs.replaces_index {
+            return Ok(());
+        }
+        build::check_platforms(self.services, &self.outputs.pushed_names(), platforms, patience)
+    }
+
     /// Hands the image to every sink that was asked for.
     pub(super) fn all(&self, built: &Built) -> Result<Sent> {
         let mut sent = Sent::default();
@@ -62,6 +76,8 @@ impl Writer<'_> {
         if self.outputs.all.iter().any(needs_layers) {
             build::fetch_images(self.services, &loaded.images).map_err(WriteError::Build)?;
         }
+        let platforms: Vec<Platform> = loaded.images.iter().map(Image::platform).collect();
+        self.check_indexes(&platforms, Patience::Retries).map_err(WriteError::Build)?;
         for output in &self.outputs.all {
             let export = self.export_options(output, &loaded);
             let digest = self.write(output, &loaded.images, &export)?;

@@ -58,7 +58,7 @@ pub(super) fn images(
             layers,
             annotations: Default::default(),
         });
-        images.push(LoadedImage { top: store.put_blob(&manifest)?, names });
+        images.push(LoadedImage { top: store.put_blob(&manifest)?, names, replaced: Vec::new() });
     }
     super::layout::some(images, contents, options)
 }

@@ -37,7 +37,7 @@ pub(super) fn images(
                 let known = std::mem::take(&mut image.names);
                 image.names = merged(known, names);
             }
-            None => images.push(LoadedImage { top: top.digest, names }),
+            None => images.push(LoadedImage { top: top.digest, names, replaced: Vec::new() }),
         }
     }
     some(images, contents, options)

@@ -3,6 +3,7 @@
 use crate::cli::commands::images::{ago, known};
 use crate::cli::config_text::{members, one_line};
 use crate::cli::image_view::{ImageView, LayerView, time_s};
+use crate::cli::look_args::InspectArgs;
 use crate::cli::progress::size;
 use crate::cli::table::{self, row};
 use crate::tree::{File, FileOrigin, LayerEntries as _};
@@ -16,21 +17,23 @@ const N_NAMED: usize = 10;
 pub(super) fn lines(
     subject: &Subject,
     views: &[ImageView],
-    asked: &str,
+    args: &InspectArgs,
     now_s: i64,
 ) -> Vec<String> {
+    let asked = &args.image;
     let names: Vec<String> = subject.names.iter().map(|name| name.familiar()).collect();
     let title = if names.is_empty() { asked.to_owned() } else { names.join(", ") };
     let mut lines = vec![one_line(&title), String::new()];
+    let remote = if args.remote { " --remote" } else { "" };
     match views {
-        [only] => lines.extend(image(subject, only, asked, now_s)),
+        [only] => lines.extend(image(subject, only, args, now_s)),
         several => {
             let head = vec![row([&"  Index", &subject.top])];
             lines.extend(table::lines(&head));
             lines.extend(images(several));
             lines.extend([
                 String::new(),
-                format!("`rbuild inspect --platform OS/ARCH {asked}` shows one of them."),
+                format!("`rbuild inspect{remote} --platform OS/ARCH {asked}` shows one of them."),
             ]);
         }
     }
@@ -49,8 +52,8 @@ fn images(views: &[ImageView]) -> Vec<String> {
     [vec![String::new(), "Images".to_owned()], table::lines(&rows)].concat()
 }
 
-fn image(subject: &Subject, view: &ImageView, asked: &str, now_s: i64) -> Vec<String> {
-    let mut parts = vec![facts(subject, view, now_s), config(view), layers(view, asked)];
+fn image(subject: &Subject, view: &ImageView, args: &InspectArgs, now_s: i64) -> Vec<String> {
+    let mut parts = vec![facts(subject, view, now_s), config(view), layers(view, args)];
     if view.n_missing() < view.layers.len() {
         parts.extend([biggest(view), wasted(view)]);
     }
@@ -97,7 +100,7 @@ fn config(view: &ImageView) -> Vec<String> {
     titled("Config", rows)
 }
 
-fn layers(view: &ImageView, asked: &str) -> Vec<String> {
+fn layers(view: &ImageView, args: &InspectArgs) -> Vec<String> {
     let mut rows = vec![row([&"  #", &"SIZE", &"PACKED", &"FILES", &"INSTRUCTION"])];
     for (number, layer) in (1..).zip(&view.layers) {
         let number = format!("  {number}");
@@ -108,10 +111,14 @@ fn layers(view: &ImageView, asked: &str) -> Vec<String> {
         return vec!["Layers: none".to_owned()];
     }
     let mut lines = titled("Layers, base first (files added, changed, removed)", rows);
-    if view.n_missing() > 0 {
+    if args.remote {
+        let pull = format!("`rbuild pull {}`", args.image);
+        lines.push(format!("  The layers are in the registry; {pull} fetches them."));
+    } else if view.n_missing() > 0 {
         lines.push(format!(
             "  Layers that are not fetched stay in their registry until something needs them;\n  \
-             `rbuild inspect --pull {asked}` fetches them."
+             `rbuild inspect --pull {}` fetches them.",
+            args.image
         ));
     }
     lines

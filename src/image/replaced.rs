@@ -1,0 +1,146 @@
+//! What a name stood for before another image gets it, in the store and in a registry.
+
+use std::fmt;
+
+use crate::limits::MAX_DOCUMENT_BYTES;
+use crate::oci::{Digest, ImageConfig, Index, Parsed, Platform, Reference};
+use crate::registry::{Client, RegistryError};
+use crate::store::{Store, StoreError};
+
+use super::{ExportError, Result};
+
+/// The image that loses its name to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// The name.
+    pub name: Reference,
+    /// The id of the image that had it.
+    pub id: Digest,
+    /// The platforms of that image; empty when its documents are not there.
+    pub was: Vec<Platform>,
+    /// The platforms of the image that gets the name.
+    pub now: Vec<Platform>,
+}
+
+impl Replaced {
+    /// Returns whether the name no longer stands for a platform that it stood for.
+    #[must_use]
+    pub fn loses_platforms(&self) -> bool {
+        !missing(&self.was, &self.now).is_empty()
+    }
+}
+
+impl fmt::Display for Replaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, id, was, now } = self;
+        let name = name.familiar();
+        if self.loses_platforms() {
+            let (was, now) = (listed(was), listed(now));
+            write!(f, "{name} was for {was} and is now for {now} only; ")?;
+        } else {
+            write!(f, "{name} was another image; ")?;
+        }
+        write!(f, "the earlier one keeps its id {id} until `rbuild prune`")
+    }
+}
+
+/// Returns the image that loses `name` when the image with this manifest or index gets it.
+///
+/// # Errors
+/// The store's.
+pub fn replaced(
+    store: &Store,
+    name: &Reference,
+    top: Digest,
+) -> std::result::Result<Option<Replaced>, StoreError> {
+    let Some(old) = store.tag(name)?.filter(|old| *old != top && store.has_blob(*old)) else {
+        return Ok(None);
+    };
+    let (old_id, id) = (store.image_id(old)?, store.image_id(top)?);
+    let Some(old_id) = old_id.filter(|_| old_id != id) else { return Ok(None) };
+    let (was, now) = (platforms_of(store, old)?, platforms_of(store, top)?);
+    Ok(Some(Replaced { name: name.clone(), id: old_id, was, now }))
+}
+
+/// The platforms of the image with this manifest or index; none where documents are not there or
+/// cannot be read.
+fn platforms_of(store: &Store, top: Digest) -> std::result::Result<Vec<Platform>, StoreError> {
+    let bytes = store.read_blob(top, MAX_DOCUMENT_BYTES)?;
+    let config = match Parsed::parse(&bytes) {
+        Ok(Parsed::Index(index)) => return Ok(platforms_in(&index)),
+        Ok(Parsed::Manifest(manifest)) => manifest.config.digest,
+        Err(_not_an_image) => return Ok(Vec::new()),
+    };
+    if !store.has_blob(config) {
+        return Ok(Vec::new());
+    }
+    let config = ImageConfig::parse(&store.read_blob(config, MAX_DOCUMENT_BYTES)?);
+    Ok(config.map(|config| vec![config.platform()]).unwrap_or_default())
+}
+
+/// The platforms of an index, each once; attestations have none.
+fn platforms_in(index: &Index) -> Vec<Platform> {
+    let mut platforms = Vec::new();
+    for entry in index.images() {
+        let Some(platform) = &entry.platform else { continue };
+        let Platform { os, architecture, variant } = platform;
+        let platform = Platform::new(os, architecture, variant.as_deref());
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    platforms
+}
+
+/// Sees to it that `name`, given to images for `platforms`, loses no platform of the index that the
+/// registry has under it. What the registry does not show to this caller counts as not there: the
+/// push itself is refused, then, or makes the name.
+///
+/// # Errors
+/// [`ExportError::Dropped`]; [`ExportError::Registry`] when the registry does not answer.
+pub fn check_platforms(
+    registry: &Client,
+    name: &Reference,
+    platforms: &[Platform],
+    patience: Patience,
+) -> Result<()> {
+    let fetched = match registry.index(name, patience == Patience::Retries) {
+        Ok(fetched) => fetched,
+        Err(
+            RegistryError::NotFound { .. }
+            | RegistryError::Unauthorized { .. }
+            | RegistryError::Denied { .. },
+        ) => None,
+        Err(source) => return Err(ExportError::Registry { name: name.familiar(), source }),
+    };
+    let Some(Ok(Parsed::Index(index))) = fetched.map(|fetched| Parsed::parse(&fetched.bytes))
+    else {
+        return Ok(());
+    };
+    let had = platforms_in(&index);
+    let lost = missing(&had, platforms);
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let (had, left, lost) = (listed(&had), listed(platforms), listed(&lost));
+    Err(ExportError::Dropped { name: name.familiar(), had, left, lost })
+}
+
+/// How a registry is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Once: it is asked again later.
+    Once,
+    /// With all retries.
+    Retries,
+}
+
+fn missing(had: &[Platform], now: &[Platform]) -> Vec<Platform> {
+    had.iter().filter(|platform| !now.contains(platform)).cloned().collect()
+}
+
+/// As in `linux/amd64, linux/arm64`.
+fn listed(platforms: &[Platform]) -> String {
+    let texts: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}
