@@ -64,10 +64,10 @@ pub enum BuildError {
         /// Why.
         source: RegistryError,
     },
-    /// The same, with a name that is nearly another's.
-    #[error("{}", chain(&**error))]
+    /// The same, with what may have been meant, or where the digest that was asked for is from.
+    #[error("{}; {help}", chain(&**error))]
     Misnamed {
-        /// What may have been meant.
+        /// The advice.
         help: String,
         /// The error without that.
         error: Box<BuildError>,
@@ -235,15 +235,20 @@ impl BuildError {
 
     /// An image that could not be had, at the place that names it.
     fn without_image(&self, span: Span, source: &RegistryError) -> Diagnostic {
-        let is_offline = matches!(source, RegistryError::Offline { .. });
+        let own = source.own();
+        let is_offline = matches!(own, RegistryError::Offline { .. });
         let code = if is_offline { codes::NOT_FETCHED } else { codes::BASE_UNAVAILABLE };
         let mut help = is_offline.then(|| FETCH_FIRST.to_owned());
         let mut why = chain(source);
-        if matches!(source, RegistryError::NotFound { .. }) {
-            "it does not exist".clone_into(&mut why);
+        if own.is_not_found() {
+            if source.answers().is_empty() {
+                "it does not exist".clone_into(&mut why);
+            }
             help = Some("check the name and the tag, and that it was pushed".to_owned());
-        } else if let RegistryError::Unreachable { host, source } = source {
-            why = format!("cannot reach {host}: {source}");
+        } else if let RegistryError::Unreachable { host, source: cause } = own {
+            if source.answers().is_empty() {
+                why = format!("cannot reach {host}: {cause}");
+            }
             help = Some(format!("is the registry running at {host}, and is the network up?"));
         } else if let RegistryError::Unauthorized { host, why: words, .. } = source {
             why = format!("{host} does not let us in: {words}");
@@ -299,13 +304,12 @@ impl BuildError {
     pub fn is_environment(&self) -> bool {
         match self {
             Self::Misnamed { error, .. } | Self::Located { error, .. } => error.is_environment(),
-            Self::Image { source: RegistryError::NotFound { .. }, .. }
-            | Self::BadImage { span: Some(_), .. }
+            Self::Image { source, .. } => !source.is_not_found(),
+            Self::BadImage { span: Some(_), .. }
             | Self::Locked(_)
             | Self::Dockerfile { .. }
             | Self::Run { .. } => false,
-            Self::Image { .. }
-            | Self::BadImage { .. }
+            Self::BadImage { .. }
             | Self::Sandbox { .. }
             | Self::Manifest { .. }
             | Self::Config { .. }

@@ -272,7 +272,7 @@ impl Fetched {
                 let now = self.revision(steps, source).ok();
                 let now = now.map(|now| LockedValue::Commit(now.commit));
                 let (input, want) = (LockInput::git(source), LockedValue::Commit(commit));
-                Err(Box::new(steps.services.locked.gone(input, want, now)).into())
+                Err(Box::new(steps.services.locked.gone(input, want, now, &[])).into())
             }
             made => made,
         }

@@ -59,7 +59,7 @@ pub enum LockViolation {
         got: LockedValue,
     },
     /// What it was can no longer be had.
-    #[error("{file} has {want} for {input}, which can no longer be had{}", now.as_ref().map_or(String::new(), |now| format!("; now it is {now}")))]
+    #[error("{file} has {want} for {input}, which can no longer be had{}{}", now.as_ref().map_or(String::new(), |now| format!("; now it is {now}")), asked.as_ref().map_or(String::new(), |asked| format!("; {asked}")))]
     Gone {
         /// The lock file.
         file: String,
@@ -69,6 +69,8 @@ pub enum LockViolation {
         want: LockedValue,
         /// What it is now, if that could be learned.
         now: Option<LockedValue>,
+        /// The answers of the places that were asked, if there were several.
+        asked: Option<String>,
     },
 }
 
@@ -194,7 +196,9 @@ impl LockedInputs {
         input: LockInput,
         want: LockedValue,
         now: Option<LockedValue>,
+        answers: &[String],
     ) -> LockViolation {
-        LockViolation::Gone { file: self.file(), input, want, now }
+        let asked = (!answers.is_empty()).then(|| answers.join("; "));
+        LockViolation::Gone { file: self.file(), input, want, now, asked }
     }
 }

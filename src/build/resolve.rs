@@ -93,10 +93,19 @@ impl Asked<'_> {
             return Ok(known);
         }
         match self.in_registry(Some(want)) {
-            Err(BuildError::Image { source: RegistryError::NotFound { .. }, .. }) => {
+            Err(BuildError::Image { source, .. }) if source.is_not_found() => {
                 let now = self.in_registry(None).ok().map(|now| LockedValue::Digest(now.digest));
                 let input = LockInput::image(name, platform);
-                Err(locked.gone(input, LockedValue::Digest(want), now).at(self.span))
+                let want = LockedValue::Digest(want);
+                Err(locked.gone(input, want, now, source.answers()).at(self.span))
+            }
+            Err(error @ BuildError::Image { .. }) => {
+                let help = format!(
+                    "{} has {want} for {}, and only that is asked for",
+                    locked.file(),
+                    LockInput::image(name, platform)
+                );
+                Err(BuildError::Misnamed { help, error: Box::new(error) })
             }
             found => found,
         }

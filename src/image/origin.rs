@@ -113,12 +113,12 @@ fn is_gone(error: &ExportError) -> bool {
     if let ExportError::Io(error) = error {
         return error.kind() == io::ErrorKind::NotFound;
     }
-    matches!(error, ExportError::Origin { source: RegistryError::NotFound { .. }, .. })
+    matches!(error, ExportError::Origin { source, .. } if source.is_not_found())
 }
 
 fn is_another(error: &ExportError) -> bool {
     let is_wrong = |error: &RegistryError| {
-        matches!(error, RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })
+        matches!(error.own(), RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })
     };
     // What is no regular file, or is reached through a link, is not a blob of a layout.
     let is_no_file = |kind: io::ErrorKind| kind == io::ErrorKind::InvalidInput;

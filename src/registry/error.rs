@@ -152,6 +152,15 @@ pub enum RegistryError {
         /// What is wrong, and where.
         why: String,
     },
+    /// Mirrors and last the registry were asked, and none of them gave it.
+    #[error("{}", answers.join("; "))]
+    Everywhere {
+        /// The answer of each place that was asked, in order, as in
+        /// `http://mirror.example does not have it`.
+        answers: Vec<String>,
+        /// The registry's own, which counts.
+        own: Box<RegistryError>,
+    },
     /// The network is not to be used.
     #[error("{what} would have to be fetched, which --offline forbids")]
     Offline {
@@ -171,9 +180,48 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// Whether the same request may succeed a little later.
-    pub(super) const fn is_transient(&self) -> bool {
+    /// The registry's own answer, where its mirrors were asked before it.
+    #[must_use]
+    pub fn own(&self) -> &Self {
+        if let Self::Everywhere { own, .. } = self { own } else { self }
+    }
+
+    /// The answers of all places that were asked, if there were several.
+    #[must_use]
+    pub fn answers(&self) -> &[String] {
+        if let Self::Everywhere { answers, .. } = self { answers } else { &[] }
+    }
+
+    /// The error as the answer of the server at the address `place`.
+    pub(super) fn at(&self, place: &str) -> String {
+        let place = place.trim_end_matches('/');
         match self {
+            Self::NotFound { .. } => format!("{place} does not have it"),
+            Self::Unreachable { source, .. } => format!("{place} cannot be reached: {source}"),
+            Self::Broken { source, .. } => format!("the connection to {place} broke: {source}"),
+            Self::Tls { source, .. } => {
+                format!("no secure connection to {place} is possible: {source}")
+            }
+            Self::Unauthorized { why, .. } => format!("{place} does not let us in: {why}"),
+            Self::Denied { why, .. } => format!("{place} does not allow access: {why}"),
+            Self::Status { status, message, .. } => format!("{place} answered {status}: {message}"),
+            other @ (Self::NotStored { .. }
+            | Self::WrongDigest { .. }
+            | Self::WrongSize { .. }
+            | Self::TooLarge { .. }
+            | Self::Protocol { .. }
+            | Self::Certificate { .. }
+            | Self::BadOption { .. }
+            | Self::Credentials { .. }
+            | Self::Everywhere { .. }
+            | Self::Offline { .. }
+            | Self::Local { .. }) => format!("{place}: {other}"),
+        }
+    }
+
+    /// Whether the same request may succeed a little later.
+    pub(super) fn is_transient(&self) -> bool {
+        match self.own() {
             Self::Unreachable { .. } | Self::Broken { .. } => true,
             Self::Status { status, .. } => {
                 matches!(*status, 408 | 429) || (*status >= 500 && !matches!(*status, 501 | 505))
@@ -190,13 +238,16 @@ impl RegistryError {
             | Self::Certificate { .. }
             | Self::BadOption { .. }
             | Self::Credentials { .. }
+            | Self::Everywhere { .. }
             | Self::Offline { .. }
             | Self::Local { .. } => false,
         }
     }
 
-    pub(super) const fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. })
+    /// Whether there is no such thing, as the registry itself says.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.own(), Self::NotFound { .. })
     }
 
     pub(super) const fn is_unauthorized(&self) -> bool {
@@ -214,8 +265,8 @@ impl RegistryError {
     }
 
     /// Whether asking another server cannot help: our own side failed, or wants no network.
-    pub(crate) const fn is_local(&self) -> bool {
-        matches!(self, Self::Local { .. } | Self::Offline { .. })
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.own(), Self::Local { .. } | Self::Offline { .. })
     }
 
     /// How long the server asked us to wait.

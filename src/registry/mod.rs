@@ -32,7 +32,7 @@ mod tls;
 mod upload;
 mod url;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -65,8 +65,9 @@ pub struct Client {
     auth: Auth,
     gate: Gate,
     halt: Halt,
-    /// Origins of mirrors that could not be reached: each costs one time limit, not many.
-    silent: Mutex<BTreeSet<String>>,
+    /// Origins of mirrors that could not be reached, with what was said then: each costs one time
+    /// limit, not many.
+    silent: Mutex<BTreeMap<String, String>>,
     /// Folders of buckets that blobs may be in, by the store's name for them.
     folders: Mutex<BTreeMap<String, Arc<BucketFolder>>>,
 }
@@ -134,27 +135,41 @@ impl Client {
     ///
     /// That a mirror does not have an image, or cannot be reached, says nothing about the registry
     /// itself, which is asked last and whose answer counts. Only a failure of our own side ends
-    /// the search.
+    /// the search. The error of several servers has the answers of all.
     fn ask_each<T>(
         &self,
         name: &Reference,
         mut ask: impl FnMut(&Endpoint, &Schedule) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
         let once = Schedule { reconnects: false, ..self.schedule.clone() };
+        let mut answers = Vec::new();
         for mirror in Endpoint::mirrors(name, &self.options)? {
             let origin = mirror.base.origin();
             // A panic elsewhere leaves the set as good as it was.
             let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-            if silent().contains(&origin) {
+            let known = silent().get(&origin).cloned();
+            if let Some(answer) = known {
+                answers.push(answer);
                 continue;
             }
-            match ask(&mirror, &once) {
-                Err(RegistryError::Unreachable { .. }) => drop(silent().insert(origin)),
-                Err(error) if !error.is_local() => {}
+            let error = match ask(&mirror, &once) {
+                Err(error) if !error.is_local() => error,
                 result => return result,
+            };
+            let answer = error.at(&mirror.base.to_string());
+            if matches!(error, RegistryError::Unreachable { .. }) {
+                silent().insert(origin, answer.clone());
             }
+            answers.push(answer);
         }
-        ask(&Endpoint::of(name, &self.options), &self.schedule)
+        let endpoint = Endpoint::of(name, &self.options);
+        ask(&endpoint, &self.schedule).map_err(|own| {
+            if answers.is_empty() || own.is_local() {
+                return own;
+            }
+            answers.push(own.at(&endpoint.base.to_string()));
+            RegistryError::Everywhere { answers, own: Box::new(own) }
+        })
     }
 
     /// Sends `request` to `endpoint` with what `scope` needs; one try, but for renewed tokens.

@@ -288,3 +288,48 @@ fn priv_an_offline_step_has_no_network() {
     assert_eq!(again.steps().len(), 1);
     assert!(again.steps()[0].ends_with("CACHED"), "{}", again.stderr);
 }
+
+#[test]
+fn every_place_that_was_asked_is_listed_and_the_lock_file_named() {
+    let env = Env::new();
+    let mirror = Scripted::new(|_, _| Answer::new(404, ""));
+    // Nothing listens there, and nothing may: port 1 is not for programs of users.
+    let name = "127.0.0.1:1/app:1";
+    let option = format!("127.0.0.1:1,mirror=http://{}", mirror.host());
+    let asked = format!(
+        "http://{} does not have it; http://127.0.0.1:1 cannot be reached: Connection refused",
+        mirror.host()
+    );
+    env.write("Dockerfile", format!("FROM {name}\n"));
+    let build = || env.rbuild(&["build", "--registry", &option, "context"]);
+    build().fails(3, &["E0401", &asked, "Dockerfile:1:6"]);
+    env.rbuild(&["pull", "--registry", &option, name]).fails(3, &[&asked]);
+    let zeros = format!("sha256:{}", "0".repeat(64));
+    let lock = format!(
+        "version = 1\n\n[[image]]\nname = \"{name}\"\nplatform = \"linux/amd64\"\ndigest = \"{zeros}\"\n"
+    );
+    env.write("rbuild.lock", lock);
+    let from = format!("context/rbuild.lock has {zeros} for {name} for linux/amd64");
+    build().fails(3, &["E0401", &asked, &from]);
+    // A digest that nobody has: both places say so.
+    let own = Scripted::new(|_, _| Answer::new(404, ""));
+    let name = format!("{}/app:1", own.host());
+    let option = format!("{},mirror=http://{}", own.host(), mirror.host());
+    env.write("Dockerfile", format!("FROM {name}\n"));
+    let asked = format!(
+        "http://{} does not have it; http://{} does not have it",
+        mirror.host(),
+        own.host()
+    );
+    fs::remove_file(env.path("context/rbuild.lock")).unwrap();
+    env.rbuild(&["build", "--registry", &option, "context"])
+        .fails(1, &["E0401", &asked, "check the name and the tag"]);
+    env.write(
+        "rbuild.lock",
+        format!(
+            "version = 1\n\n[[image]]\nname = \"{name}\"\nplatform = \"linux/amd64\"\ndigest = \"{zeros}\"\n"
+        ),
+    );
+    env.rbuild(&["build", "--registry", &option, "context"])
+        .fails(1, &["E0411", "context/rbuild.lock has", "no longer be had", &asked]);
+}

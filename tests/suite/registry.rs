@@ -915,8 +915,38 @@ fn mirrors_that_fail_are_passed_over_and_the_registry_counts() {
     let all_without = Scripted::new(|_, _| Answer::new(404, ""));
     let client = client_with_mirrors(&own.host(), &[&all_without.host()]);
     let error = client.manifest(&name(&own.host(), "a:t")).unwrap_err();
-    let RegistryError::NotFound { what } = error else { panic!("{error}") };
-    assert_eq!(what, format!("{}/a:t", own.host()));
+    assert!(error.is_not_found());
+    let RegistryError::NotFound { what } = error.own() else { panic!("{error}") };
+    assert_eq!(*what, format!("{}/a:t", own.host()));
+    let (mirror, own) = (all_without.host(), own.host());
+    let want = format!("http://{mirror} does not have it; http://{own} does not have it");
+    assert_eq!(error.to_string(), want);
+}
+
+#[test]
+fn every_place_that_was_asked_has_its_own_answer() {
+    let dead = unused_address();
+    let without = Scripted::new(|_, _| Answer::new(404, ""));
+    let locked = Scripted::new(|_, _| Answer::new(401, ""));
+    let own = unused_address();
+    let client = client_with_mirrors(&own, &[&dead, &without.host(), &locked.host()]);
+    // A mirror that was silent once is not asked again, and named all the same.
+    for _ in 0..2 {
+        let error = client.manifest(&name(&own, "a:t")).unwrap_err();
+        assert!(matches!(error.own(), RegistryError::Unreachable { .. }), "{error}");
+        let text = error.to_string();
+        let answers: Vec<&str> = text.split("; ").collect();
+        let starts = [
+            format!("http://{dead} cannot be reached: "),
+            format!("http://{} does not have it", without.host()),
+            format!("http://{} does not let us in: ", locked.host()),
+            format!("http://{own} cannot be reached: "),
+        ];
+        assert_eq!(answers.len(), starts.len(), "{text}");
+        for (answer, start) in answers.iter().zip(&starts) {
+            assert!(answer.starts_with(start), "{answer}");
+        }
+    }
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn second_build_asks_no_registry(who: Who) {
     offline.ended(&["RUN echo a > /a: CACHED"]);
     assert!(!offline.stderr.contains("[internal]"), "{}", offline.stderr);
     build(&["-o", "type=oci,dest=out.tar"]).ok();
-    build(&["--pull"]).fails(3, &["cannot get the image shared:1", "cannot reach"]);
+    build(&["--pull"]).fails(3, &["cannot get the image shared:1", "cannot be reached"]);
 }
 
 fn many_processes_share_one_store(who: Who) {
