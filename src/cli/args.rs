@@ -158,7 +158,6 @@ impl Command {
             | Self::Du(_) => true,
             Self::Inspect(inspect) => !inspect.remote,
             Self::History(history) => history.looks_into_layers(),
-            // What it lists of a layer belongs to the caller, who owns the store.
             Self::Images(_)
             | Self::Login(_)
             | Self::Logout(_)

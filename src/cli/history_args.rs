@@ -36,11 +36,11 @@ pub(super) struct ImageHistoryArgs {
     /// Do not shorten what is long
     #[arg(long, requires = "image")]
     pub(super) no_trunc: bool,
-    /// One JSON object a line, with docker's names
-    #[arg(long, requires = "image")]
+    /// One JSON object a line; of an image with docker's names
+    #[arg(long)]
     pub(super) json: bool,
     /// Print ids only
-    #[arg(short, long, conflicts_with = "json", requires = "image")]
+    #[arg(short, long, conflicts_with = "json")]
     pub(super) quiet: bool,
 }
 
@@ -113,4 +113,7 @@ pub(super) struct RmArgs {
 pub(super) struct ExplainArgs {
     #[command(flatten)]
     pub(super) which: WhichBuild,
+    /// One JSON object: the build, and the steps that were not found
+    #[arg(long)]
+    pub(super) json: bool,
 }

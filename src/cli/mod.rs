@@ -68,61 +68,75 @@ pub fn main() -> Exit {
     process::prepare();
     let mut environment = Environment::of_process();
     let typed: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let is_json = progress::asks_for_json(&typed);
     if typed.len() <= 1 {
         return report::complaint(&missing::first_run(), environment.colour);
     }
     if let Some(complaint) = missing::command(&typed) {
-        return report::complaint(&complaint, environment.colour);
+        return failed(&complaint, is_json, &environment);
     }
     let arguments = match args::parse(typed) {
         Ok(arguments) => arguments,
+        Err(error) if is_json && error.use_stderr() => {
+            let complaint = Complaint::new(error.render().to_string(), Exit::Usage);
+            return failed(&complaint, is_json, &environment);
+        }
         Err(error) => return report::usage(&error, environment.colour),
     };
     environment.registry_flags = arguments.global.registries.clone();
     if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
         let text = "error: --ca and --registry are of no use here: no registry is asked";
-        return report::complaint(&Complaint::new(text, Exit::Usage), environment.colour);
+        return failed(&Complaint::new(text, Exit::Usage), is_json, &environment);
     }
     // Before any thread: in a user namespace a child goes on from here.
     if arguments.command.needs_privileges()
         && let Err(error) = crate::sandbox::enter_user_namespace()
     {
         let complaint = Complaint::from_error(&error, Exit::Environment);
-        return report::complaint(&complaint, environment.colour);
+        return failed(&complaint, is_json, &environment);
     }
-    let result = match &arguments.command {
-        Command::Build(build) => commands::build::run(build, &arguments.global, &environment),
-        Command::Lock(lock) => commands::lock::run(lock, &arguments.global, &environment),
-        Command::Plan(plan) => commands::plan::run(plan, &arguments.global, &environment),
-        Command::Enter(enter) => commands::enter::run(enter, &arguments.global, &environment),
-        Command::Push(push) => commands::push::run(push, &arguments.global, &environment),
-        Command::Pull(pull) => commands::pull::run(pull, &arguments.global, &environment),
-        Command::Login(login) => commands::login::login(login, &environment),
-        Command::Logout(logout) => commands::login::logout(logout, &environment),
-        Command::Images(images) => commands::images::run(images, &arguments.global, &environment),
-        Command::Diff(diff) => commands::diff::run(diff, &arguments.global, &environment),
-        Command::Inspect(inspect) => {
-            commands::inspect::run(inspect, &arguments.global, &environment)
-        }
-        Command::History(history) => {
-            commands::history::run(history, &arguments.global, &environment)
-        }
-        Command::Explain(explain) => {
-            commands::builds::explain(explain, &arguments.global, &environment)
-        }
-        Command::Tag(tag) => commands::tag::tag(tag, &arguments.global, &environment),
-        Command::Rmi(rmi) => commands::tag::rmi(rmi, &arguments.global, &environment),
-        Command::Save(save) => commands::save::save(save, &arguments.global, &environment),
-        Command::Load(load) => commands::save::load(load, &arguments.global, &environment),
-        Command::Du(du) => commands::du::run(du, &arguments.global, &environment),
-        Command::Prune(prune) => commands::prune::run(prune, &arguments.global, &environment),
-        Command::Store(store) => commands::store::run(store, &arguments.global, &environment),
+    let result = run(&arguments, &environment);
+    match result.and_then(|()| stdout::result()) {
+        Ok(()) => Exit::Success,
+        Err(complaint) => failed(&complaint, is_json, &environment),
+    }
+}
+
+/// Runs the command.
+fn run(arguments: &args::Arguments, environment: &Environment) -> Result<(), Complaint> {
+    let global = &arguments.global;
+    match &arguments.command {
+        Command::Build(build) => commands::build::run(build, global, environment),
+        Command::Lock(lock) => commands::lock::run(lock, global, environment),
+        Command::Plan(plan) => commands::plan::run(plan, global, environment),
+        Command::Enter(enter) => commands::enter::run(enter, global, environment),
+        Command::Push(push) => commands::push::run(push, global, environment),
+        Command::Pull(pull) => commands::pull::run(pull, global, environment),
+        Command::Login(login) => commands::login::login(login, environment),
+        Command::Logout(logout) => commands::login::logout(logout, environment),
+        Command::Images(images) => commands::images::run(images, global, environment),
+        Command::Diff(diff) => commands::diff::run(diff, global, environment),
+        Command::Inspect(inspect) => commands::inspect::run(inspect, global, environment),
+        Command::History(history) => commands::history::run(history, global, environment),
+        Command::Explain(explain) => commands::builds::explain(explain, global, environment),
+        Command::Tag(tag) => commands::tag::tag(tag, global, environment),
+        Command::Rmi(rmi) => commands::tag::rmi(rmi, global, environment),
+        Command::Save(save) => commands::save::save(save, global, environment),
+        Command::Load(load) => commands::save::load(load, global, environment),
+        Command::Du(du) => commands::du::run(du, global, environment),
+        Command::Prune(prune) => commands::prune::run(prune, global, environment),
+        Command::Store(store) => commands::store::run(store, global, environment),
         Command::Completion(completion) => commands::prompt::completion(completion),
         Command::Man(man) => commands::prompt::man(man),
         Command::Version => commands::version::run(),
-    };
-    match result.and_then(|()| stdout::result()) {
-        Ok(()) => Exit::Success,
-        Err(complaint) => report::complaint(&complaint, environment.colour),
     }
+}
+
+/// Says why there is no result, as JSON if progress is shown so; gives the exit code.
+fn failed(complaint: &Complaint, is_json: bool, environment: &Environment) -> Exit {
+    if is_json && !complaint.is_said() {
+        progress::failed_early(complaint, environment);
+        return complaint.exit();
+    }
+    report::complaint(complaint, environment.colour)
 }

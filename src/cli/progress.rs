@@ -1,6 +1,7 @@
 //! What happens during a command, on standard error: a live view on terminals, lines for logs, groups
 //! that CI systems fold, or JSON for programs; and a summary for those who come later.
 
+mod early;
 mod grouped;
 mod json;
 mod kept_output;
@@ -42,6 +43,7 @@ use summary::Summary;
 use tally::Tally;
 
 pub(super) use crate::diag::size;
+pub(super) use early::{asks_for_json, failed_early};
 pub(super) use live::{FRAME, TerminalHandle};
 pub(super) use result::{Requested, Result};
 pub(super) use style::Progress;
@@ -114,7 +116,7 @@ impl<'a> Reporter<'a> {
         with_stderr(|out| match &mut state.view {
             View::Quiet(Some(marks)) => marks.begin(out),
             View::Grouped(grouped) => grouped.marks.begin(out),
-            View::Json(json) => json.started(self.environment.now_s, out),
+            View::Json(json) => early::started(json, self.environment.now_s, out),
             View::Quiet(None) | View::Plain(_) | View::Live(_) => {}
         });
     }

@@ -23,6 +23,7 @@ mod context;
 mod corpus;
 mod damage;
 mod diff;
+mod documents;
 mod engine;
 mod enter;
 mod expand;

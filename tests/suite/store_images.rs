@@ -1,5 +1,9 @@
 //! Images of the store by their names: tag, rmi, history.
-#![expect(clippy::disallowed_methods, reason = "tests say what they mean with them")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests say what they mean with them"
+)]
 
 use std::fs;
 

@@ -31,6 +31,9 @@ use crate::syntax;
 
 type Result<T> = std::result::Result<T, Complaint>;
 
+/// The version of the metadata file; members may be added without a new one.
+const METADATA_VERSION: u32 = 1;
+
 pub(in crate::cli) fn run(
     args: &BuildArgs,
     global: &Global,
@@ -332,6 +335,7 @@ impl Work<'_> {
 fn metadata(built: &Built, sent: &Sent, tags: &[Reference]) -> Value {
     let mut members = serde_json::Map::new();
     let mut add = |name: &str, value| drop(members.insert(name.to_owned(), value));
+    add("rbuild.metadata.version", json!(METADATA_VERSION));
     add("containerimage.digest", json!(sent.digest.unwrap_or(built.top)));
     // The id of several images is that of their index.
     if built.id != built.top {

@@ -1,8 +1,8 @@
 //! `rbuild history ls|show|logs|rm` and `rbuild explain`: builds as the store remembers them.
 
-use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
+mod document;
 
-use serde_json::json;
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 
 use super::images::ago;
 use super::report_file::Report;
@@ -48,11 +48,14 @@ pub(in crate::cli) fn explain(
 ) -> Result<()> {
     let store = open_store(global, environment)?;
     let build = Build::read(&one(&store, &args.which)?, Logs::Skip)?;
+    if args.json {
+        stdout::json(&document::explained(&build));
+        return Ok(());
+    }
     say!("{}", build.headline(environment.now_s));
     let (n_steps, n_cached) = build.recorded.counts();
     say!("{n_cached} of {n_steps} steps were in the cache");
-    let is_made = |step: &Step| !matches!(step.end, Some((Outcome::Cached, _)));
-    for (id, step) in build.recorded.instructions().filter(|(_, step)| is_made(step)) {
+    for (id, step) in build.made() {
         let why = step.reason.as_deref().unwrap_or("it ended before it was known");
         say!("#{id} {}\n    {}", shown(&step.name, false), shown(why, false));
     }
@@ -149,6 +152,12 @@ impl Build {
         format!("build {}: {status}{took}, {when}", self.id)
     }
 
+    /// The instructions that were not found in the cache.
+    fn made(&self) -> impl Iterator<Item = (u32, &Step)> {
+        let is_made = |step: &Step| !matches!(step.end, Some((Outcome::Cached, _)));
+        self.recorded.instructions().filter(move |(_, step)| is_made(step))
+    }
+
     /// What it was a build of, in a word or two.
     fn subject(&self) -> String {
         let requested = &self.recorded.requested;
@@ -178,7 +187,7 @@ fn list(store: &Store, args: &ListArgs, now_s: i64) -> Result<()> {
         // A build that ends meanwhile may forget the oldest.
         let Some(build) = Build::read_if_there(record, Logs::Skip)? else { continue };
         if args.json {
-            stdout::json_line(&build.json());
+            stdout::json_line(&document::of(&build));
             continue;
         }
         let (n_steps, n_cached) = build.recorded.counts();
@@ -189,33 +198,6 @@ fn list(store: &Store, args: &ListArgs, now_s: i64) -> Result<()> {
     }
     table::lines(&rows).iter().for_each(|line| say!("{line}"));
     Ok(())
-}
-
-impl Build {
-    fn json(&self) -> serde_json::Value {
-        let (n_steps, n_cached) = self.recorded.counts();
-        let requested = &self.recorded.requested;
-        let (image, message) = match &self.recorded.end {
-            Some(End::Built { id, .. }) => (Some(id), None),
-            Some(End::Failed { message, .. }) => (None, Some(message)),
-            None => (None, None),
-        };
-        json!({
-            "id": self.id,
-            "started_unix_s": self.recorded.started_s,
-            "status": self.status(),
-            "took_seconds": self.took_s(),
-            "steps": n_steps,
-            "cached": n_cached,
-            "context": self.recorded.requested.place(),
-            "dockerfile": requested.dockerfile,
-            "target": requested.target,
-            "platforms": requested.platforms,
-            "names": requested.names,
-            "image": image,
-            "message": message,
-        })
-    }
 }
 
 fn show(store: &Store, args: &ShowArgs, now_s: i64) -> Result<()> {

@@ -17,6 +17,8 @@ use crate::oci::{Digest, Reference};
 use crate::plan::redacted;
 use crate::store::{Holder, HolderUse, LayerUse, Store, Usage, UsageKind};
 
+/// The version of the JSON form; members may be added without a new one.
+const VERSION: u32 = 1;
 /// Characters of an instruction that are shown.
 const MAX_TEXT: usize = 60;
 
@@ -186,7 +188,10 @@ fn to_json(usage: &Usage, sizes: &Sizes) -> Value {
     let kinds: Vec<Value> = kinds.collect();
     let records: Vec<Value> = usage.holders.iter().map(|one| record(one, sizes)).collect();
     let layers: Vec<Value> = usage.layers.iter().map(layer).collect();
-    json!({ "Size": usage.n_bytes, "Types": kinds, "Records": records, "Layers": layers })
+    json!({
+        "Version": VERSION, "Size": usage.n_bytes, "Types": kinds, "Records": records,
+        "Layers": layers,
+    })
 }
 
 fn layer(layer: &LayerUse) -> Value {

@@ -64,8 +64,10 @@ impl Enter<'_> {
         };
         let (file, _) = crate::syntax::parse("FROM scratch\n");
         self.enter(file, args.build.target.clone(), &at, |error| {
-            let complaint = Complaint::from_error(error, Exit::Environment);
-            let BuildError::Misnamed { help, .. } = error else { return complaint };
+            let BuildError::Misnamed { help, error } = error else {
+                return Complaint::from_error(error, Exit::Environment);
+            };
+            let complaint = Complaint::from_error(&**error, Exit::Environment);
             complaint.and(Complaint::new(format!("help: {help}"), Exit::Environment))
         })
     }

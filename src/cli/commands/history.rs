@@ -43,7 +43,8 @@ pub(in crate::cli) fn run(
         return builds::history(command, global, environment);
     }
     let Some(image) = &of_image.image else {
-        let command = HistoryCommand::Ls(ListArgs::default());
+        let (json, quiet) = (of_image.json, of_image.quiet);
+        let command = HistoryCommand::Ls(ListArgs { json, quiet, limit: None });
         return builds::history(&command, global, environment);
     };
     of(image, of_image, global, environment)

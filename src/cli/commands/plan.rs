@@ -16,6 +16,9 @@ use crate::cli::progress::{shown, size};
 use crate::cli::reasons;
 use crate::cli::stdout::{self, say};
 
+/// The version of the JSON form; members may be added without a new one.
+const VERSION: u32 = 1;
+
 pub(in crate::cli) fn run(
     args: &PlanArgs,
     global: &Global,
@@ -171,6 +174,7 @@ fn as_json(foreseen: &Foreseen) -> Value {
     let (took, n_unknown) = foreseen.estimate();
     let stages: Vec<Value> = foreseen.stages.iter().map(stage_json).collect();
     json!({
+        "version": VERSION,
         "stages": stages,
         "pull_bytes": foreseen.pull_bytes,
         "estimate_seconds": took.as_secs_f64(),

@@ -233,8 +233,11 @@ impl Json {
         if let Some(Findings { diagnostics, source }) = complaint.findings() {
             self.diagnostics(diagnostics, source, out);
         }
+        let summary = complaint.summary();
+        // What follows a blank line is advice, as the usage of a command.
+        let message = summary.split("\n\n").next();
         let members = json!({
-            "message": complaint.summary(),
+            "message": message,
             "exit_status": complaint.exit().code(),
             "took_seconds": seconds(took),
             "last_lines": complaint.last_lines(),

@@ -7,6 +7,9 @@ use crate::tree::ChangeKind;
 
 use super::compare::{Difference, FileChange, Origin, Side};
 
+/// The version of the form; members may be added without a new one.
+const VERSION: u32 = 1;
+
 /// The whole document.
 pub(super) fn of(difference: &Difference<'_>) -> Value {
     let counts = difference.counts();
@@ -18,6 +21,7 @@ pub(super) fn of(difference: &Difference<'_>) -> Value {
         .iter()
         .flat_map(|(origin, changes)| changes.iter().map(move |change| file(*origin, change)));
     json!({
+        "Version": VERSION,
         "Old": image(difference.old),
         "New": image(difference.new),
         "IsSame": difference.is_none(),

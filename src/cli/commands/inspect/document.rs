@@ -7,6 +7,8 @@ use crate::tree::LayerEntries as _;
 
 use super::Subject;
 
+/// The version of the form; members may be added without a new one.
+const VERSION: u32 = 1;
 /// Files and paths that are named; programs may sort more themselves, out of the layers.
 const N_NAMED: usize = 100;
 
@@ -15,6 +17,7 @@ pub(super) fn of(subject: &Subject, views: &[ImageView]) -> Value {
     let name = subject.name.as_ref().map(ToString::to_string);
     let names: Vec<String> = subject.names.iter().map(ToString::to_string).collect();
     let mut shown = Map::new();
+    shown.insert("Version".to_owned(), json!(VERSION));
     shown.insert("Name".to_owned(), json!(name));
     shown.insert("Names".to_owned(), json!(names));
     match views {
