@@ -16,8 +16,8 @@ pub(super) struct ImagesArgs {
     /// One JSON object a line, with docker's names
     #[arg(long)]
     pub(super) json: bool,
-    /// `json`, `table`, or a template such as '{{.Repository}}:{{.Tag}}', with `table ` before it for
-    /// headings; --json shows the fields
+    /// How each image is shown: `json`, `table`, or a template such as '{{.Repository}}:{{.Tag}}', with
+    /// `table ` before it for headings; --json shows the fields
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     pub(super) format: Option<String>,
 }
@@ -30,7 +30,7 @@ pub(super) struct InspectArgs {
     /// Of an image for several platforms, this one
     #[arg(long, value_name = "OS/ARCH")]
     pub(super) platform: Option<String>,
-    /// Read the image that a registry has, and keep nothing of it
+    /// Read the image in its registry: nothing of it is kept
     #[arg(long, conflicts_with = "pull")]
     pub(super) remote: bool,
     /// Fetch layers that the store lacks, to look into them, too

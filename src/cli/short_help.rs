@@ -26,6 +26,7 @@ const LINES: &[Line] = &[
     (OUTPUT, "tag", "Give the image this name"),
     (OUTPUT, "output", "Write it out: type=oci|docker|local|tar|…, or a folder"),
     (OUTPUT, "push", "Push every name of -t to its registry"),
+    (OUTPUT, "replace-index", "Let a push drop platforms of an index there"),
     (OUTPUT, "load", "Load it into docker or podman"),
     (OUTPUT, "label", "Add a label to the image"),
     (OUTPUT, "annotation", "Add an annotation to the manifest or the index"),

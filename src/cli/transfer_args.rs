@@ -9,7 +9,7 @@ pub(super) struct PushArgs {
     /// The image; with a digest, what the store has under that, unchanged
     #[arg(value_name = "NAME[:TAG][@DIGEST]")]
     pub(super) name: String,
-    /// Replace an index of the registry by one for fewer platforms, or by one image
+    /// Drop platforms of an index there: replace it by one for fewer platforms, or by one image
     #[arg(long)]
     pub(super) replace_index: bool,
     #[command(flatten)]
@@ -47,7 +47,7 @@ pub(super) struct PullArgs {
     /// For this platform, such as linux/arm64
     #[arg(long, value_name = "OS/ARCH")]
     pub(super) platform: Option<String>,
-    /// For all platforms that it has, with the index over them, unchanged
+    /// For all platforms that it has: with the index over them, unchanged
     #[arg(long, conflicts_with = "platform")]
     pub(super) all_platforms: bool,
 }
