@@ -56,9 +56,14 @@ pub fn replaced(
     let Some(old) = store.tag(name)?.filter(|old| *old != top && store.has_blob(*old)) else {
         return Ok(None);
     };
-    let (old_id, id) = (store.image_id(old)?, store.image_id(top)?);
+    let id = store.image_id(top)?;
+    // To give the name of a damaged image to a good one is the remedy: nothing can be said of the
+    // damaged one, and nothing is lost.
+    let (Ok(old_id), Ok(was)) = (store.image_id(old), platforms_of(store, old)) else {
+        return Ok(None);
+    };
     let Some(old_id) = old_id.filter(|_| old_id != id) else { return Ok(None) };
-    let (was, now) = (platforms_of(store, old)?, platforms_of(store, top)?);
+    let now = platforms_of(store, top)?;
     Ok(Some(Replaced { name: name.clone(), id: old_id, was, now }))
 }
 
@@ -92,7 +97,7 @@ fn platforms_in(index: &Index) -> Vec<Platform> {
     platforms
 }
 
-/// Sees to it that `name`, given to images for `platforms`, loses no platform of the index that the
+/// Sees to it that the tag of `name`, given to images for `platforms`, loses no platform of the index that the
 /// registry has under it. What the registry does not show to this caller counts as not there: the
 /// push itself is refused, then, or makes the name.
 ///
@@ -104,7 +109,12 @@ pub fn check_platforms(
     platforms: &[Platform],
     patience: Patience,
 ) -> Result<()> {
-    let fetched = match registry.index(name, patience == Patience::Retries) {
+    // With a digest, a name asks for that, and not for what its tag stands for.
+    let Some(tagged) = name.tag().and_then(|tag| format!("{}:{tag}", name.name()).parse().ok())
+    else {
+        return Ok(());
+    };
+    let fetched = match registry.index(&tagged, patience == Patience::Retries) {
         Ok(fetched) => fetched,
         Err(
             RegistryError::NotFound { .. }

@@ -58,6 +58,9 @@ fn a_push_of_one_platform_does_not_replace_an_index() {
     let want = lost("linux/arm64", "linux/amd64");
     let parts: Vec<&str> = want.iter().map(String::as_str).collect();
     env.rbuild(&["push", &name]).fails(3, &parts);
+    // Nor does one that names the image by its digest, too.
+    let own = &pulled.stdout.trim().rsplit_once(' ').unwrap().1;
+    env.rbuild(&["push", &format!("{name}@{own}")]).fails(3, &parts);
     assert_eq!(digest_of(&name), index);
     env.rbuild(&["push", "--replace-index", &name]).ok();
     assert_ne!(digest_of(&name), index);
@@ -152,6 +155,13 @@ fn an_index_is_pulled_and_pushed_whole() {
         .collect();
     assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
     assert!(shown["Images"][1]["LayerDetails"][0]["IsHere"].as_bool().unwrap());
+    assert_eq!(shown["OtherEntries"], 1);
+    let page = in_store(&env, "pulled", &["inspect", &name]).ok().stdout;
+    assert!(page.contains("Entries that are not images, such as attestations: 1"), "{page}");
+    in_store(&env, "pulled", &["store", "verify"]).ok();
+    // Every platform is there for a build.
+    env.write("Dockerfile", format!("FROM {name}\nCOPY Dockerfile /new\n"));
+    in_store(&env, "pulled", &[&["build", "--offline", "context"], &BOTH[..]].concat()).ok();
     // What prune leaves is enough for a push to another registry.
     in_store(&env, "pulled", &["prune", "--force"]).ok();
     let other = DockerRegistry::open();
@@ -164,7 +174,8 @@ fn an_index_is_pulled_and_pushed_whole() {
     // Attestations are about the manifests that they name.
     let zstd = in_store(&env, "pulled", &["push", &copy, "--compression", "zstd"]).ok();
     assert!(zstd.stderr.contains("without 1 entries of its index"), "{}", zstd.stderr);
-    in_store(&env, "pulled", &["save", "--format", "oci", "-o", "saved.tar", &name]).ok();
+    let saved = in_store(&env, "pulled", &["save", "--format", "oci", "-o", "saved.tar", &name]);
+    assert!(saved.ok().stderr.contains("without 1 entries of its index"));
 }
 
 #[test]
@@ -209,4 +220,11 @@ fn names_that_change_hands_are_said() {
     assert!(loaded.stderr.contains(said), "{}", loaded.stderr);
     let again = env.rbuild(&["load", "-i", "a.tar"]).ok();
     assert_eq!(again.stderr, "");
+    // An image that is damaged makes way without a word.
+    let shown: Value =
+        serde_json::from_str(&env.rbuild(&["inspect", "--json", "a:1"]).ok().stdout).unwrap();
+    let manifest = shown["Manifest"].as_str().unwrap().replace(':', "/");
+    fs::write(env.path("store/blobs").join(manifest), "{}").unwrap();
+    let tagged = env.rbuild(&["tag", "b:1", "a:1"]).ok();
+    assert_eq!(tagged.stderr, "");
 }

@@ -70,6 +70,14 @@ pub(super) fn one(loaded: &Loaded, asked: Option<&str>, shown: &str) -> Result<I
     })
 }
 
+/// What is said where an index is written anew.
+pub(super) fn left_out(name: &str, n_others: usize) -> String {
+    format!(
+        "{name} goes out without {n_others} entries of its index that are not images, such as \
+         attestations: they are about manifests that are written anew"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::id;

@@ -23,6 +23,8 @@ struct Subject {
     /// Its manifest or index.
     top: Digest,
     is_index: bool,
+    /// Number of entries of the index that are not images.
+    n_others: usize,
 }
 
 pub(in crate::cli) fn run(
@@ -45,8 +47,8 @@ pub(in crate::cli) fn run(
         fetch(&store, environment, &loaded.images)?;
     }
     let names = names_of(&store, chosen.top).map_err(failed)?;
-    let is_index = loaded.is_index;
-    let subject = Subject { name: chosen.name, names, top: chosen.top, is_index };
+    let (is_index, n_others) = (loaded.is_index, loaded.n_others);
+    let subject = Subject { name: chosen.name, names, top: chosen.top, is_index, n_others };
     let views: Result<Vec<ImageView>, StoreError> =
         loaded.images.into_iter().map(|image| ImageView::of(&store, image)).collect();
     let views = views.map_err(failed)?;
@@ -61,8 +63,8 @@ fn remote(args: &InspectArgs, environment: &Environment) -> Result<(), Complaint
     let registry = registries::client(environment)?;
     let read = image::read_remote(&registry, &name, platform.as_ref());
     let (top, loaded) = read.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    let is_index = loaded.is_index;
-    let subject = Subject { name: Some(name.clone()), names: vec![name], top, is_index };
+    let (is_index, n_others) = (loaded.is_index, loaded.n_others);
+    let subject = Subject { name: Some(name.clone()), names: vec![name], top, is_index, n_others };
     let views: Vec<ImageView> = loaded.images.into_iter().map(ImageView::remote).collect();
     print(args, &subject, &views, environment.now_s);
     Ok(())

@@ -1,6 +1,6 @@
 //! `rbuild push NAME`
 
-use super::{Complaint, Environment, Exit, Global, open_store, reference, with_services};
+use super::{Complaint, Environment, Exit, Global, find, open_store, reference, with_services};
 use crate::build::{self, Event};
 use crate::cli::output;
 use crate::cli::stdout::say;
@@ -42,7 +42,7 @@ pub(in crate::cli) fn run(
         }
         let Loaded { images, is_index, annotations, n_others } = loaded;
         if n_others > 0 {
-            (services.events)(Event::Warning { text: left_out(&name, n_others) });
+            (services.events)(Event::Warning { text: find::left_out(&name.familiar(), n_others) });
         }
         let options = ExportOptions {
             packing,
@@ -63,14 +63,6 @@ pub(in crate::cli) fn run(
     })?;
     say!("{name} {digest}");
     Ok(())
-}
-
-fn left_out(name: &Reference, n_others: usize) -> String {
-    format!(
-        "{} goes out without {n_others} entries of its index that are not images, such as \
-         attestations: they are about manifests that are written anew",
-        name.familiar()
-    )
 }
 
 fn unreadable(error: ExportError) -> Complaint {

@@ -102,6 +102,9 @@ fn add(
         };
         loaded = Loaded { images: vec![only], is_index: false, ..loaded };
     }
+    if loaded.is_index && loaded.n_others > 0 {
+        report::remark(&format!("warning: {}", find::left_out(text, loaded.n_others)));
+    }
     wanted.push(Wanted { top: chosen.top, names: chosen.name.into_iter().collect(), loaded });
     Ok(())
 }

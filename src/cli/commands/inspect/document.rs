@@ -29,6 +29,7 @@ pub(super) fn of(subject: &Subject, views: &[ImageView]) -> Value {
             shown.insert("Index".to_owned(), json!(subject.top));
             let images = several.iter().map(|view| Value::Object(image(view)));
             shown.insert("Images".to_owned(), images.collect());
+            shown.insert("OtherEntries".to_owned(), json!(subject.n_others));
         }
     }
     Value::Object(shown)

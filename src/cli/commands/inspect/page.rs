@@ -31,6 +31,10 @@ pub(super) fn lines(
             let head = vec![row([&"  Index", &subject.top])];
             lines.extend(table::lines(&head));
             lines.extend(images(several));
+            if subject.n_others > 0 {
+                let n = subject.n_others;
+                lines.push(format!("  Entries that are not images, such as attestations: {n}"));
+            }
             lines.extend([
                 String::new(),
                 format!("`rbuild inspect{remote} --platform OS/ARCH {asked}` shows one of them."),
