@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::build::{BuiltImage, Event, Outcome, StepId};
+use crate::build::{BuiltImage, BuiltLayer, Event, Outcome, StepId, StepPlace};
 use crate::diag::size;
 use crate::oci::DiffId;
 
@@ -23,6 +23,7 @@ pub(super) struct Tally {
 #[derive(Debug)]
 struct Seen {
     name: String,
+    place: StepPlace,
     outcome: Option<Outcome>,
     layer: Option<(DiffId, u64)>,
 }
@@ -52,8 +53,9 @@ impl Tally {
     pub(super) fn event(&mut self, event: &Event) {
         match event {
             // Number 1 is FROM, which makes nothing.
-            Event::Started { step, name, place: Some(place) } if place.number > 1 => {
-                let seen = Seen { name: name.clone(), outcome: None, layer: None };
+            Event::Started { step, name, place: Some(place) } if !place.is_from() => {
+                let (name, place) = (name.clone(), place.clone());
+                let seen = Seen { name, place, outcome: None, layer: None };
                 self.steps.insert(*step, seen);
             }
             Event::Made { step, layer, n_bytes } => {
@@ -82,18 +84,32 @@ impl Tally {
     /// What it was, when these images are the result.
     pub(super) fn totals(&self, images: &[BuiltImage]) -> Totals {
         let ended = |outcome| self.steps.values().filter(move |s| s.outcome == Some(outcome));
-        let mut made: BTreeMap<DiffId, NewLayer> = BTreeMap::new();
-        for (step, seen) in &self.steps {
-            let (Some((diff_id, n_bytes)), Some(Outcome::Done)) = (seen.layer, seen.outcome) else {
-                continue;
-            };
-            let name = seen.name.clone();
-            made.entry(diff_id).or_insert(NewLayer { step: *step, name, diff_id, n_bytes });
+        let mut new: Vec<NewLayer> = Vec::new();
+        for layer in images.iter().flat_map(|image| &image.layers) {
+            let made = self.new_layer(layer);
+            // Images for several platforms may share stages.
+            new.extend(made.filter(|made| new.iter().all(|known| known.step != made.step)));
         }
-        let layers = images.iter().flat_map(|image| &image.layers);
-        let new = layers.filter_map(|layer| made.remove(&layer.diff_id)).collect();
         let n_cached = ended(Outcome::Cached).count();
         Totals { n_steps: n_cached + ended(Outcome::Done).count(), n_cached, new }
+    }
+
+    /// Returns a layer under the image's own step, if this build made it. Steps of other stages may
+    /// have equal layers, so that the digest alone does not say which step it is.
+    fn new_layer(&self, layer: &BuiltLayer) -> Option<NewLayer> {
+        let place = &layer.made_by.as_ref()?.place;
+        let (step, own) = self.steps.iter().find(|(_, seen)| {
+            let is_same = (&seen.place.stage, seen.place.number) == (&place.stage, place.number);
+            is_same && seen.layer.is_some_and(|(diff_id, _)| diff_id == layer.diff_id)
+        })?;
+        // A step that is found may have been made by the same step of another stage a moment ago.
+        let is_made = self.steps.values().any(|seen| {
+            seen.outcome == Some(Outcome::Done)
+                && seen.layer == own.layer
+                && seen.place.instruction == own.place.instruction
+        });
+        let (diff_id, n_bytes) = own.layer.filter(|_| is_made)?;
+        Some(NewLayer { step: *step, name: own.name.clone(), diff_id, n_bytes })
     }
 }
 
@@ -153,20 +169,35 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::build::{BuiltLayer, StepPlace};
+    use crate::build::{MadeBy, StepPlace};
+    use crate::diag::Span;
     use crate::oci::{Digest, Platform};
+
+    /// A step: its stage, its text, how it ended and its layer.
+    type Told<'a> = (&'a str, &'a str, Outcome, &'a str);
 
     fn id(name: &str) -> DiffId {
         DiffId::new(Digest::of(name.as_bytes()))
     }
 
-    fn built(layers: &[(&str, Option<u64>)]) -> BuiltImage {
-        let layers = layers.iter().map(|(name, tar_bytes)| BuiltLayer {
+    fn place((stage, text, ..): &Told<'_>, number: usize) -> StepPlace {
+        let number = if text.starts_with("FROM") { 1 } else { number };
+        let (stage, instruction) = ((*stage).to_owned(), (*text).to_owned());
+        StepPlace { stage, number, of: 9, instruction }
+    }
+
+    /// An image of layers; a layer of a base, or of a step and its number.
+    fn built(layers: &[(&str, Option<u64>, Option<(usize, &Told<'_>)>)]) -> BuiltImage {
+        let layers = layers.iter().map(|(name, tar_bytes, step)| BuiltLayer {
             diff_id: id(name),
             stored_bytes: 5_000_000,
             tar_bytes: *tar_bytes,
-            made_by: None,
+            made_by: step.map(|(number, told)| {
+                Arc::new(MadeBy { span: Span::new(0, 0), place: place(told, number) })
+            }),
         });
         BuiltImage {
             platform: "linux/amd64".parse::<Platform>().unwrap(),
@@ -174,15 +205,13 @@ mod tests {
         }
     }
 
-    /// Steps by what they are, how they ended, and their layers.
-    fn tally(steps: &[(&str, Outcome, &str)]) -> Tally {
+    /// Counts steps, numbered from 1 as they come.
+    fn tally(steps: &[Told<'_>]) -> Tally {
         let mut tally = Tally::default();
-        for (number, (text, outcome, layer)) in (1..).zip(steps) {
-            let step = StepId(number);
-            let number = if text.starts_with("FROM") { 1 } else { 2 };
-            let (stage, instruction) = ("s".to_owned(), (*text).to_owned());
-            let place = StepPlace { stage, number, of: 9, instruction };
+        for (number, told) in (1..).zip(steps) {
+            let (step, place) = (StepId(number), place(told, number as usize));
             tally.event(&Event::Started { step, name: place.to_string(), place: Some(place) });
+            let (_, _, outcome, layer) = told;
             let took = Duration::ZERO;
             // A RUN's layer is told of after its end.
             tally.event(&Event::Finished { step, outcome: *outcome, took });
@@ -191,38 +220,75 @@ mod tests {
         tally
     }
 
+    fn check(tally: &Tally, images: &[BuiltImage], want: &[&str]) {
+        let lines = tally.totals(images).lines(images, Duration::from_millis(4_210));
+        assert_eq!(lines, want);
+    }
+
     #[test]
-    fn a_build_is_told_in_few_lines() {
-        let check = |tally: &Tally, images: &[BuiltImage], want: &[&str]| {
-            let lines = tally.totals(images).lines(images, Duration::from_millis(4_210));
-            assert_eq!(lines, want);
-        };
-        let two = [("a", Some(80_000_000)), ("b", Some(1_200_000))];
-        let fresh = tally(&[
-            ("FROM x", Outcome::Cached, "none"),
-            ("RUN make", Outcome::Done, "b"),
-            ("RUN test", Outcome::Done, "of another stage"),
-            ("COPY a b", Outcome::Cached, "a"),
-        ]);
+    fn summary_has_few_lines() {
+        let steps = [
+            ("s", "FROM x", Outcome::Cached, "none"),
+            ("s", "RUN make", Outcome::Done, "b"),
+            ("s", "RUN test", Outcome::Done, "of another stage"),
+            ("s", "COPY a b", Outcome::Cached, "a"),
+        ];
+        let two = [("a", Some(80_000_000), None), ("b", Some(1_200_000), Some((2, &steps[1])))];
         check(
-            &fresh,
+            &tally(&steps),
             &[built(&two)],
             &[
                 "3 steps, 1 cached, 4.2s; image of 81.2MB in 2 layers, 1 new:",
                 "    1.2MB  [s 2/9] RUN make",
             ],
         );
-        let again = tally(&[("RUN make", Outcome::Cached, "b"), ("RUN x", Outcome::Cached, "c")]);
+        let again = tally(&[
+            ("s", "FROM x", Outcome::Cached, "none"),
+            ("s", "RUN make", Outcome::Cached, "b"),
+            ("s", "RUN x", Outcome::Cached, "c"),
+        ]);
         check(
             &again,
-            &[built(&two), built(&[("a", None)])],
+            &[built(&two), built(&[("a", None, None)])],
             &["2 steps, all cached, 4.2s; image of 81.2MB in 2 layers for linux/amd64, image of \
                5.0MB packed in 1 layer for linux/amd64"],
         );
         check(&tally(&[]), &[built(&[])], &["no steps, 4.2s; an image without layers"]);
-        let long = format!("RUN {}", "x".repeat(200));
-        let lines = tally(&[(&long, Outcome::Done, "b")]).totals(&[built(&two)]);
-        let lines = lines.lines(&[built(&two)], Duration::ZERO);
+        let text = format!("RUN {}", "x".repeat(200));
+        let long = [("s", "FROM x", Outcome::Cached, "none"), ("s", &text, Outcome::Done, "b")];
+        let image = [built(&[("b", Some(1), Some((2, &long[1])))])];
+        let lines = tally(&long).totals(&image).lines(&image, Duration::ZERO);
         assert_eq!(lines[1].chars().count(), 11 + MAX_NAME_CHARS);
+    }
+
+    #[test]
+    fn equal_layers_belong_to_the_step_of_the_image() {
+        let steps = [
+            ("tool", "FROM x", Outcome::Cached, "none"),
+            ("tool", "RUN true", Outcome::Done, "empty"),
+            ("app", "RUN sleep 1", Outcome::Done, "empty"),
+            ("app", "RUN sleep 2", Outcome::Done, "empty"),
+            ("app", "RUN old", Outcome::Cached, "empty"),
+        ];
+        let layers = [3, 4, 5].map(|n| ("empty", Some(1000), Some((n, &steps[n - 1]))));
+        check(
+            &tally(&steps),
+            &[built(&layers)],
+            &[
+                "4 steps, 1 cached, 4.2s; image of 3.0kB in 3 layers, 2 new:",
+                "    1.2MB  [app 3/9] RUN sleep 1",
+                "    1.2MB  [app 4/9] RUN sleep 2",
+            ],
+        );
+        // Images for two platforms share a step; another one was made for an equal step elsewhere.
+        let shared = [
+            ("tool", "FROM x", Outcome::Cached, "none"),
+            ("tool", "RUN make", Outcome::Done, "b"),
+            ("app", "RUN make", Outcome::Cached, "b"),
+        ];
+        let image = || built(&[("b", Some(1_200_000), Some((3, &shared[2])))]);
+        let totals = tally(&shared).totals(&[image(), image()]);
+        let new: Vec<&str> = totals.new.iter().map(|layer| layer.name.as_str()).collect();
+        assert_eq!(new, ["[app 3/9] RUN make"]);
     }
 }
