@@ -263,6 +263,13 @@ pub const SPACE_CHECK_FILES: u64 = 1024;
 /// it: openat2(2) gives up with `EAGAIN` then.
 pub const MAX_RESOLVE_RETRIES: usize = 100;
 
+/// Maximum number of processes that an error names.
+pub const MAX_NAMED_PROCESSES: usize = 4;
+
+/// Maximum length of the kernel's table of locks that is read: a line of about 60 bytes for each lock
+/// of the machine.
+pub const MAX_LOCK_TABLE_BYTES: u64 = 16 << 20;
+
 // Threads: what asks for more waits.
 
 /// Maximum number of connections to an ssh agent's socket that are served at once: each takes a

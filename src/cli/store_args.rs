@@ -55,7 +55,7 @@ pub(super) struct PruneArgs {
     /// Remove nothing, say what would go
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// For docker's scripts: rbuild never asks first
+    /// With --all on a terminal, do not ask first
     #[arg(short, long)]
     pub(super) force: bool,
 }

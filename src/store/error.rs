@@ -8,6 +8,7 @@ use crate::pathio::PathError;
 use crate::tree::TreePath;
 
 use super::NoSpace;
+use super::alone::Users;
 use super::layer_diff::LayerError;
 use super::unpack::UnpackError;
 
@@ -127,10 +128,12 @@ pub enum StoreError {
         what: String,
     },
     /// Another process uses the store.
-    #[error("another rbuild uses the store {}; try again when it is done", root.display())]
+    #[error("another rbuild uses the store {}: {users}; try again when it is done", root.display())]
     InUse {
-        /// The store's folder.
+        /// The store's directory.
         root: PathBuf,
+        /// The processes that use it.
+        users: Users,
     },
     /// A record in the index is not readable.
     #[error("a record of the store is damaged: {}: {reason}; run `rbuild store verify --repair`", path.display())]

@@ -92,7 +92,8 @@ impl Store {
         self.open_checked_blob(blob).ok()?.check().err().map(StoreError::Io)
     }
 
-    /// The layer as a blob packed in this way; packs it if there is none yet.
+    /// The layer as a blob packed in this way; packs it if there is none yet. A plain tar is this
+    /// process's own: it is written faster than it is packed, and the store has the layer already.
     ///
     /// # Errors
     /// [`StoreError::WrongDiffId`] when the form that it is made from is damaged.
@@ -125,8 +126,12 @@ impl Store {
             archive::packer(both, packing, jobs).context("pack a layer of", self.root())?;
         self.write_tar(diff_id, &mut packer)?;
         let both = packer.finish().context("pack a layer of", self.root())?;
-        let (blob, bytes) = self.publish(both.draft)?;
         let (compression, level) = compression_and_level(packing);
+        if packing == Packing::None {
+            let (blob, bytes) = self.keep(both.draft);
+            return Ok(PackedRecord { blob, compression, level, bytes });
+        }
+        let (blob, bytes) = self.publish(both.draft)?;
         let record = PackedRecord { blob, compression, level, bytes };
         self.with_index(|index| index.put_packed(diff_id, &record))?;
         Ok(record)

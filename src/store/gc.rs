@@ -10,7 +10,7 @@ use crate::pathio;
 
 use super::index::Index;
 use super::inventory::{Entry, Holder, Inventory, Thing};
-use super::{Store, StoreError};
+use super::{Store, StoreError, alone};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -58,7 +58,7 @@ impl Store {
             return Ok(choose(self.inventory(false)?, options).pruned);
         }
         if !self.in_use.try_upgrade() {
-            return Err(StoreError::InUse { root: self.root.clone() });
+            return Err(alone::in_use(&self.root));
         }
         let pruned = self.prune_alone(options);
         self.in_use.downgrade();

@@ -65,6 +65,17 @@ impl Lease {
         }
     }
 
+    /// Returns the path of the lock that every process that uses a store holds shared.
+    pub(super) fn of_store(root: &Path) -> PathBuf {
+        root.join("locks/in-use")
+    }
+
+    /// Gives the lock up until it is taken again.
+    pub(super) fn unlock(&self) {
+        // The kernel refuses this for bad descriptors only.
+        let _unlocked = flock(&self.file, FlockOperation::Unlock);
+    }
+
     /// Turns a shared lock into one held alone, if nobody else holds it.
     pub(super) fn try_upgrade(&self) -> bool {
         flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok()

@@ -18,6 +18,7 @@
 //! A file with a name outside `tmp` is complete: it was written elsewhere and renamed. What is in
 //! use is protected from `prune` by a shared `flock` for as long as the process lives.
 
+mod alone;
 mod blob;
 mod builds;
 mod cache_archive;
@@ -63,6 +64,7 @@ use crate::archive::{ArchiveBounds, PackedListing};
 use crate::oci::{DiffId, Digest};
 use crate::pathio::Context as _;
 
+pub use alone::Users;
 pub use blob::{CheckedBlob, Draft};
 pub use builds::{BuildJournal, BuildRecord};
 pub use cache_archive::{CacheArchive, HeldCache, Holding};
@@ -153,7 +155,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let root = guard::open(root)?;
         version::check(&root)?;
-        let in_use = lock::Lease::shared(&root.join("locks/in-use"))?;
+        let in_use = lock::Lease::shared(&lock::Lease::of_store(&root))?;
         // Before the index, which a disk that is full of what they left could not hold.
         work::sweep(&root.join("tmp"));
         lock::sweep(&root.join("locks"));

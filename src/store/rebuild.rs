@@ -15,7 +15,8 @@ use super::lock::Lease;
 use super::reserve::Reserve;
 use super::verify::names_in;
 use super::{
-    FoundDamage, LayerRecord, OpenOptions, PackedRecord, Store, StoreError, guard, version, work,
+    FoundDamage, LayerRecord, OpenOptions, PackedRecord, Store, StoreError, alone, guard, version,
+    work,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -36,7 +37,7 @@ impl Store {
             Err(damage @ StoreError::DamagedVersion { .. }) => Some(damage),
             checked => checked.map(|()| None)?,
         };
-        let in_use = Lease::shared(&root.join("locks/in-use"))?;
+        let in_use = Lease::shared(&Lease::of_store(&root))?;
         let reserve = Reserve::keep(&root);
         let (path, lock) = (root.join("index.db"), root.join("locks/index"));
         let opened = Index::open(&path, &lock, options.now_s);
@@ -52,7 +53,7 @@ impl Store {
         };
         let index = if is_repairing {
             if !in_use.try_upgrade() {
-                return Err(StoreError::InUse { root });
+                return Err(alone::in_use(&root));
             }
             remove_index(&root)?;
             Index::unfinished(&path, options.now_s)?

@@ -16,7 +16,7 @@ use crate::tree::{FileOrigin, Item, LayerContent, LayerEntries as _, Node, TreeP
 use super::compare::{self, Rules};
 use super::forms::TarSource;
 use super::work::open_folder;
-use super::{Store, StoreError, guard, scan, version};
+use super::{Store, StoreError, alone, guard, scan, version};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -88,7 +88,7 @@ impl Store {
     ) -> Result<Verified> {
         if is_repairing && !self.in_use.try_upgrade() {
             self.in_use.downgrade();
-            return Err(StoreError::InUse { root: self.root().to_owned() });
+            return Err(alone::in_use(self.root()));
         }
         let found = Verified::default();
         let mut verifier = Verifier { store: self, is_repairing, report, found };

@@ -7,10 +7,14 @@
 )]
 
 use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
+use crate::support::tmux::Terminal;
 
 const TWO_STEPS: &str = "FROM base:1
 RUN --mount=type=cache,target=/c head -c 300000 /dev/zero > /c/f
@@ -19,7 +23,7 @@ RUN echo small > /small
 ";
 const OLD_STEP: &str = "FROM base:1\nRUN head -c 1000000 /dev/urandom > /aged\n";
 
-as_root_and_as_user!(what_was_not_used_for_longest_goes_first);
+as_root_and_as_user!(what_was_not_used_for_longest_goes_first, prune_waits_for_other_processes);
 
 fn usage(env: &Env) -> Value {
     serde_json::from_str(&env.rbuild(&["du", "--json"]).ok().stdout).unwrap()
@@ -71,7 +75,7 @@ fn what_was_not_used_for_longest_goes_first(who: Who) {
     assert_eq!(sum, bytes(&before), "{before:#}");
 
     let dry = env.rbuild(&["prune", "--dry-run", "--older-than", "30m"]).ok().stdout;
-    assert!(dry.starts_with("would remove 4 cached steps, "), "{dry}");
+    assert!(dry.starts_with("Would remove cache: /c\nwould remove 4 cached steps, "), "{dry}");
     assert_eq!(bytes(&usage(&env)), bytes(&before));
 
     // Enough goes when the cache mount and the big layer have gone; the old step was used since.
@@ -142,4 +146,77 @@ fn priv_prune_wants_to_be_alone_and_says_what_it_does_not_know() {
     let done: Done = env.rbuild(&["prune", "--all", "--force"]).ok();
     assert!(done.stdout.starts_with("Untagged: base:1\nremoved "), "{}", done.stdout);
     assert_eq!(fs::read_dir(index).unwrap().count(), 0);
+}
+
+fn prune_waits_for_other_processes(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    env.write("Dockerfile", "FROM base:1\nRUN echo begun && sleep 3\n");
+    let mut build = env.command(&["build", "context"]);
+    let mut build = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let started = Instant::now();
+    while !env.rbuild(&["history", "logs"]).stdout.contains("begun") {
+        assert!(started.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let pruned = env.rbuild(&["prune"]);
+    let is_over = build.try_wait().unwrap().is_some();
+    assert!(build.wait().unwrap().success());
+    let pruned = pruned.ok();
+    assert!(is_over && pruned.stdout.contains("removed 2 cached steps"), "{pruned:?}");
+    let remark = "waiting for the store: process ";
+    assert!(pruned.stderr.starts_with(remark) && pruned.stderr.contains(" (rbuild)"), "{pruned:?}");
+}
+
+#[test]
+fn priv_prune_names_the_process_that_keeps_it_waiting() {
+    let env = Env::new();
+    env.base();
+    let lock = env.path("store/locks/in-use");
+    let mut holder = env.program("flock");
+    let mut holder = holder.arg("-s").arg(&lock).args(["sleep", "60"]).spawn().unwrap();
+    // It has the lock soon.
+    thread::sleep(Duration::from_millis(500));
+    let started = Instant::now();
+    let done = env.rbuild(&["prune"]);
+    let took = started.elapsed();
+    let dry = env.rbuild(&["prune", "--dry-run"]);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let named = format!("process {} (flock)", holder.id());
+    done.fails(3, &["another rbuild uses the store", &named, "try again when it is done"]);
+    assert!(took > Duration::from_secs(9), "{took:?}");
+    dry.ok();
+}
+
+#[test]
+fn priv_prune_of_all_asks_on_a_terminal() {
+    let env = Env::new();
+    env.base();
+    env.build(TWO_STEPS, &["-t", "app:1"]).ok();
+    let prune = ["prune", "--all"];
+    let terminal = Terminal::rbuild(&env, (100, 30), &prune);
+    let question = "Remove all this? [y/N]";
+    let screen = terminal.until(|screen| screen.contains(question));
+    for part in ["Would untag: app:1", "Would remove cache: /c", "would remove 4 cached steps"] {
+        assert!(screen.contains(part), "{screen}");
+    }
+    terminal.keys("Enter");
+    let screen = terminal.until(|screen| screen.contains("exit="));
+    assert!(screen.contains("error: nothing was removed\nexit=1"), "{screen}");
+    assert!(env.rbuild(&["images"]).ok().stdout.contains("app"));
+    let terminal = Terminal::rbuild(&env, (100, 30), &prune);
+    terminal.until(|screen| screen.contains(question));
+    terminal.keys("y");
+    terminal.keys("Enter");
+    let screen = terminal.until(|screen| screen.contains("exit="));
+    assert!(screen.contains("Untagged: app:1\n") && screen.contains("exit=0"), "{screen}");
+    // Without a terminal, and with -f on one, nothing is asked, and what went is said.
+    env.base();
+    let done = env.rbuild(&prune).ok();
+    assert!(done.stdout.starts_with("Untagged: base:1\n") && done.stderr.is_empty(), "{done:?}");
+    env.base();
+    let terminal = Terminal::rbuild(&env, (100, 30), &["prune", "--all", "-f"]);
+    let screen = terminal.until(|screen| screen.contains("exit="));
+    assert!(screen.contains("exit=0") && !screen.contains(question), "{screen}");
 }

@@ -87,7 +87,7 @@ fn config_folder(environment: &Environment) -> Result<PathBuf> {
 }
 
 /// Asks on the terminal; what is typed is shown or not.
-fn ask(prompt: &str, echoes: bool) -> Result<String> {
+pub(super) fn ask(prompt: &str, echoes: bool) -> Result<String> {
     let input = std::io::stdin();
     if !input.is_terminal() {
         return Err(usage("without a terminal, give --username and --password-stdin"));

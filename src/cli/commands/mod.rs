@@ -28,10 +28,11 @@ pub(super) mod version;
 mod write_out;
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::build::{Lent, LockedInputs, Services, StepNumbers, Stop};
 use crate::oci::Reference;
-use crate::store::{OpenOptions, Store, StoreError};
+use crate::store::{OpenOptions, Store, StoreError, Users};
 
 use super::Exit;
 use super::args::Global;
@@ -40,7 +41,10 @@ use super::environment::Environment;
 use super::interrupt;
 use super::progress::{Progress, Reporter};
 use super::registries;
-use super::report::Complaint;
+use super::report::{self, Complaint};
+
+/// Time that `prune` and repairs wait for other processes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens the store that the command is about.
 fn open_store(global: &Global, environment: &Environment) -> Result<Store, Complaint> {
@@ -72,6 +76,14 @@ fn open_store_by(
         Some(max_bytes) => store.with_max_unpacked(max_bytes),
         None => store,
     })
+}
+
+/// Waits a moment until no other process uses the store, and says which do.
+fn wait_alone(store: &Store) -> Result<(), Complaint> {
+    let waiting = |users: &Users| report::remark(&format!("waiting for the store: {users}"));
+    store
+        .wait_alone(PATIENCE, &waiting)
+        .map_err(|error| Complaint::from_error(&error, Exit::Environment))
 }
 
 /// Opens the store if there is one. What needs none goes on without it.

@@ -1,14 +1,19 @@
 //! `rbuild prune`
 
+use std::io::{self, IsTerminal as _};
 use std::time::UNIX_EPOCH;
 
-use super::{Complaint, Environment, Exit, Global, open_store_to_free};
+use super::{Complaint, Environment, Exit, Global, login, open_store_to_free, wait_alone};
 use crate::cli::progress::size;
+use crate::cli::report;
 use crate::cli::stdout::say;
 use crate::cli::store_args::PruneArgs;
 use crate::oci::Reference;
 use crate::plan;
 use crate::store::{Holder, PruneOptions, Pruned};
+
+/// Names that a question shows at most.
+const MAX_ASKED_ABOUT: usize = 20;
 
 pub(in crate::cli) fn run(
     args: &PruneArgs,
@@ -18,23 +23,58 @@ pub(in crate::cli) fn run(
     let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
     let options = options(args, environment.now_s).map_err(usage)?;
     let store = open_store_to_free(global, environment)?;
-    let pruned =
-        store.prune(&options).map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    let names = pruned.forgotten.iter().filter_map(|holder| match holder {
-        Holder::Image { name, .. } => Some(name),
+    let prune = |options: &PruneOptions| {
+        store.prune(options).map_err(|error| Complaint::from_error(&error, Exit::Environment))
+    };
+    if args.all && !args.force && !args.dry_run && has_terminal() {
+        confirm(&prune(&PruneOptions { dry_run: true, ..options })?)?;
+    }
+    if !args.dry_run {
+        wait_alone(&store)?;
+    }
+    let pruned = prune(&options)?;
+    lost(&pruned, args.dry_run).iter().for_each(|line| say!("{line}"));
+    say!("{}", summary(&pruned, args.dry_run));
+    Ok(())
+}
+
+fn has_terminal() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks at the terminal whether all this may go.
+fn confirm(pruned: &Pruned) -> Result<(), Complaint> {
+    let mut lost = lost(pruned, true);
+    let n_more = lost.len().saturating_sub(MAX_ASKED_ABOUT);
+    lost.truncate(MAX_ASKED_ABOUT);
+    lost.extend((n_more > 0).then(|| format!("… and {n_more} more")));
+    lost.push(summary(pruned, true));
+    report::remark(&lost.join("\n"));
+    let answer = login::ask("Remove all this? [y/N] ", true)?;
+    if ["y", "yes"].contains(&&*answer.trim().to_ascii_lowercase()) {
+        return Ok(());
+    }
+    Err(Complaint::new("error: nothing was removed", Exit::Build))
+}
+
+/// Names of images and caches that go, which no build brings back.
+fn lost(pruned: &Pruned, dry_run: bool) -> Vec<String> {
+    let (untag, remove) =
+        if dry_run { ("Would untag", "Would remove") } else { ("Untagged", "Removed") };
+    let lines = pruned.forgotten.iter().filter_map(|holder| match holder {
+        Holder::Image { name, .. } => {
+            let name = name.parse::<Reference>().map_or(name.clone(), |name| name.familiar());
+            Some(format!("{untag}: {name}"))
+        }
+        Holder::CacheMount { key, id } => {
+            Some(format!("{remove} cache: {}", id.as_deref().unwrap_or(key)))
+        }
         Holder::Step { .. }
         | Holder::Base { .. }
         | Holder::Download { .. }
-        | Holder::CacheMount { .. }
         | Holder::Memo { .. } => None,
     });
-    let verb = if args.dry_run { "Would untag" } else { "Untagged" };
-    for name in names {
-        let name = name.parse::<Reference>().map_or(name.clone(), |name| name.familiar());
-        say!("{verb}: {name}");
-    }
-    say!("{}", summary(&pruned, args.dry_run));
-    Ok(())
+    lines.collect()
 }
 
 fn summary(pruned: &Pruned, dry_run: bool) -> String {

@@ -1,6 +1,6 @@
 //! `rbuild store`
 
-use super::{Complaint, Environment, Exit, Global, open_store_by};
+use super::{Complaint, Environment, Exit, Global, open_store_by, wait_alone};
 use crate::cli::stdout::say;
 use crate::cli::store_args::{StoreArgs, StoreCommand, VerifyArgs};
 use crate::oci::Reference;
@@ -20,6 +20,9 @@ fn verify(args: &VerifyArgs, global: &Global, environment: &Environment) -> Resu
     let store = open_store_by(global, environment, |root, options| {
         Store::open_to_verify(root, options, args.repair)
     })?;
+    if args.repair {
+        wait_alone(&store)?;
+    }
     let mut report = |finding: Finding| match finding {
         Finding::Damaged(damage) => say!("damaged: {}: {}", shown(&damage.subject), damage.reason),
         Finding::Repaired { subject, action } => say!("repaired: {}: {action}", shown(&subject)),
