@@ -26,7 +26,8 @@ pub fn push(
     let mut pushed: Vec<(&Reference, Digest)> = Vec::with_capacity(names.len());
     for name in names {
         let there = pushed.iter().find(|(other, _)| other.name() == name.name());
-        let result = shown(&steps, name, |progress| match there {
+        let to = if options.by_digest { name.name() } else { name.to_string() };
+        let result = shown(&steps, &to, |progress| match there {
             Some((_, digest)) => tag(services, name, *digest),
             None => {
                 let (store, registry) = (services.store, services.registry);
@@ -77,7 +78,7 @@ pub fn push_exact(
     name: &Reference,
 ) -> Result<Digest, Failure> {
     let (store, registry) = (services.store, services.registry);
-    shown(&Steps::new(services), name, |progress| {
+    shown(&Steps::new(services), &name.to_string(), |progress| {
         image::push_exact(store, registry, digest, name, progress).map(|()| digest)
     })
 }
@@ -85,7 +86,7 @@ pub fn push_exact(
 /// Shows a push to `name` as a step.
 fn shown(
     steps: &Steps<'_>,
-    name: &Reference,
+    name: &str,
     push: impl FnOnce(&(dyn Fn(u64) + Sync)) -> Result<Digest, ExportError>,
 ) -> Result<Digest, Failure> {
     let step = steps.start(format!("[internal] push {name}"));

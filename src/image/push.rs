@@ -190,7 +190,9 @@ impl<'a> Push<'a> {
     }
 
     fn failed(&self, source: RegistryError) -> ExportError {
-        ExportError::Registry { name: self.name.familiar(), source }
+        let is_untagged = self.options.by_digest;
+        let name = if is_untagged { self.name.name() } else { self.name.familiar() };
+        ExportError::Registry { name, source }
     }
 
     /// Sees to it that the registry has these bytes.

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::env::{Done, Env};
+use crate::support::images::Layout;
 use crate::support::registry::DockerRegistry;
 
 const APP: &str = "FROM base:1\nRUN echo 1 > /one\n";
@@ -53,6 +54,7 @@ fn priv_an_image_is_pushed_without_a_tag() {
     let meta = json(&env.path("meta.json"));
     let pinned = format!("{name}@{}", meta["containerimage.digest"].as_str().unwrap());
     assert!(done.stderr.contains(&format!("pushed {pinned}\n")), "{}", done.stderr);
+    assert!(!done.stderr.contains("latest"), "{}", done.stderr);
     assert_eq!(meta["image.name"], pinned.as_str());
     assert_eq!(raw(&env, &pinned)["layers"].as_array().unwrap().len(), 2);
     let tags = ["list-tags", "--tls-verify=false", &format!("docker://{name}")];
@@ -188,4 +190,31 @@ fn annotations_that_would_stand_nowhere_are_errors() {
     env.build(ANY, &args).ok();
     let top = json(&env.path("one/index.json"));
     assert_eq!(top["manifests"][0]["annotations"]["a"], "b", "{top}");
+}
+
+#[test]
+fn priv_outputs_without_compression_leave_no_second_copy_in_the_store() {
+    let env = env();
+    let file = "FROM base:1\nRUN head -c 3000000 /dev/urandom > /f\nCOPY f /one\n";
+    env.build(file, &["-t", "a:1"]).ok();
+    let used = || {
+        let usage = env.rbuild(&["du", "--json"]).ok().stdout;
+        let usage: Value = serde_json::from_str(&usage).unwrap();
+        usage["Size"].as_u64().unwrap()
+    };
+    let before = used();
+    for output in [
+        "type=oci,dest=x.tar,compression=uncompressed",
+        "type=docker,dest=y.tar,compression=uncompressed",
+        "type=tar,dest=z.tar",
+    ] {
+        env.build(file, &["-o", output]).ok();
+        assert!(used() < before + 100_000, "{output}: {before} {}", used());
+    }
+    // One that is made in the same build is packed while it goes on, and is the same.
+    let again = ["--no-cache", "-o", "type=oci,dest=out,tar=false,compression=uncompressed"];
+    env.build(&file.replace("/f", "/g"), &again).ok();
+    let tars: Vec<usize> = Layout::read(&env.path("out")).layers.iter().map(Vec::len).collect();
+    assert!(used() < before + 3_200_000 && tars.iter().any(|n| *n > 3_000_000), "{tars:?}");
+    assert_eq!(env.leftovers("store"), "");
 }
