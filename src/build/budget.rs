@@ -1,6 +1,7 @@
 //! How much an image may grow to: looked at when its layers are there, before it has a name.
 
-use crate::diag::{Diagnostic, codes, size};
+use crate::diag::{Diagnostic, Span, codes, size};
+use crate::plan::Base;
 use crate::tree::{LayerEntries as _, TreePath};
 
 use super::assemble::Assembled;
@@ -95,9 +96,17 @@ fn large_image(
     let layers = &image.built.layers;
     let made = layers.iter().filter_map(|layer| Some((layer.tar_bytes?, layer.made_by.as_ref()?)));
     let largest = made.clone().max_by_key(|(n_bytes, _)| *n_bytes);
-    let planned = run.plan.stages.get(image.stage).expect("a plan names its own stages");
-    let place = largest.map_or(planned.span, |(_, made_by)| made_by.span);
+    let of_base = layers.iter().filter(|layer| layer.made_by.is_none());
+    let base_bytes = of_base.filter_map(|layer| layer.tar_bytes).sum();
+    let base = base_span(run, image.stage);
+    let place = match largest {
+        Some((largest, made_by)) if largest > base_bytes => made_by.span,
+        _ => base,
+    };
     let mut error = Diagnostic::error(codes::TOO_LARGE, place, message);
+    if base_bytes > 0 {
+        error = error.label(base, format!("{} in the base image", size(base_bytes)));
+    }
     for (n_bytes, made_by) in made {
         if error.labels.iter().all(|label| label.span != made_by.span) {
             error = error.label(made_by.span, size(n_bytes));
@@ -107,6 +116,17 @@ fn large_image(
     let list: Vec<String> = layers.iter().map(line_of).collect();
     let error = error.help(format!("its layers, base first:\n{}", list.join("\n")));
     Ok(error.maybe_help(biggest_files(run, &all)?))
+}
+
+/// Returns the place of the FROM that names the base image of a stage, through the stages between.
+fn base_span(run: &Run<'_>, mut stage: usize) -> Span {
+    loop {
+        let planned = run.plan.stages.get(stage).expect("a plan names its own stages");
+        match planned.base {
+            Base::Stage(parent) => stage = parent,
+            Base::Scratch | Base::Image(_) => return planned.span,
+        }
+    }
 }
 
 fn line_of(layer: &BuiltLayer) -> String {
