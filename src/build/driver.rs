@@ -303,8 +303,7 @@ impl<'a> Run<'a> {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,
         };
-        self.event(Event::Executing { step: shown.id });
-        let lowers = self.folders(stack, at.step.span)?;
+        let lowers = self.shown_folders(stack, at.step.span)?;
         let started = Instant::now();
         let span = at.step.span;
         let done = run::run(self, shown, span, operation, &inputs, &lowers)

@@ -35,14 +35,16 @@ pub enum BuildError {
     Run {
         /// Where the RUN stands.
         span: Span,
+        /// As in `build:6`.
+        step: String,
         /// The whole command.
         command: String,
         /// As in `exit code: 1`.
         how: String,
         /// Its last lines.
         last_lines: Vec<String>,
-        /// What may help.
-        help: Option<String>,
+        /// What may help, the likeliest first.
+        helps: Vec<String>,
         /// The way into what it left, if that is kept.
         left: Option<Box<Entrance>>,
     },
@@ -65,8 +67,14 @@ pub enum BuildError {
         source: RegistryError,
     },
     /// The same, with what may have been meant, or where the digest that was asked for is from.
-    #[error("{}; {help}", chain(&**error))]
+    #[error(
+        "{}{}; {help}",
+        lead.as_ref().map_or_else(String::new, |lead| format!("{lead}: ")),
+        chain(&**error)
+    )]
     Misnamed {
+        /// What else the name could have been, and is not.
+        lead: Option<String>,
         /// The advice.
         help: String,
         /// The error without that.
@@ -179,9 +187,11 @@ impl BuildError {
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         match self {
             Self::Dockerfile { diagnostics } => diagnostics.clone(),
-            Self::Run { span, help, .. } => {
+            Self::Run { span, helps, .. } => {
                 let error = Diagnostic::error(codes::RUN_FAILED, *span, self.to_string());
-                vec![error.label(*span, "this step").maybe_help(help.clone())]
+                let mut error = error.label(*span, "this step");
+                error.helps.clone_from(helps);
+                vec![error]
             }
             Self::Sandbox { span, source } => {
                 let message = chain(source);
@@ -201,9 +211,12 @@ impl BuildError {
             Self::Image { span: Some(span), source, .. } => {
                 vec![self.without_image(*span, source)]
             }
-            Self::Misnamed { help, error } => {
+            Self::Misnamed { lead, help, error } => {
                 let mut diagnostics = error.diagnostics();
                 for found in &mut diagnostics {
+                    if let Some(lead) = lead {
+                        found.message = format!("{lead}: {}", found.message);
+                    }
                     found.helps.insert(0, help.clone());
                 }
                 diagnostics

@@ -138,7 +138,8 @@ pub enum Event {
         /// The instruction, if it is one.
         place: Option<StepPlace>,
     },
-    /// The step was not in the cache: its command runs.
+    /// The step was not in the cache, and all that it needs is there: its command runs. Its time
+    /// counts from here.
     Executing {
         /// Which.
         step: StepId,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::plan::{self, OperationKey};
+use crate::plan::{self, CopyFrom, OperationKey};
 use crate::store::{LayerDone, LowerFolder};
 use crate::tree::Tree;
 
@@ -36,7 +36,12 @@ impl Run<'_> {
         {
             return Ok((found, Outcome::Cached));
         }
-        let mut sources = copy::sources(self, operation, span)?;
+        let sources = || copy::sources(self, operation, span);
+        let mut sources = match operation.from {
+            // An image that has to be pulled first.
+            CopyFrom::Image(_) => shown.beside(sources),
+            CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Stage(_) => sources(),
+        }?;
         let selected = sources.digest(self, operation, span)?;
         let key = self.key(OperationKey::copy(operation, &selected));
         let mut wanted = self.wanted(at, shown.id, &key, stack);
@@ -48,7 +53,7 @@ impl Run<'_> {
         };
         let started = Instant::now();
         let depends = copy::depends_on_what_is_below(operation);
-        let below = if depends { self.tree(stack)? } else { Tree::default() };
+        let below = if depends { shown.beside(|| self.tree(stack))? } else { Tree::default() };
         let accounts = copy::accounts_for(self, &below, operation)?;
         let layer = sources.layer(self, operation, &below, &accounts, span)?;
         self.explain_files(shown.id, &layer)?;
@@ -73,7 +78,7 @@ impl Run<'_> {
             Found::Made(stack) => return Ok((stack, Outcome::Cached)),
             Found::Claimed(claim) => claim,
         };
-        let below = self.tree(stack)?;
+        let below = shown.beside(|| self.tree(stack))?;
         let accounts = copy::accounts(self, &below)?;
         let layer = workdir::layer(operation, &below, &accounts, at.step.span, self.file_time_s())?;
         let none = |_file: &crate::tree::File, _path: &crate::tree::TreePath| {

@@ -73,18 +73,17 @@ impl ImageTable {
         Ok(())
     }
 
-    /// Returns the place at which the Dockerfile names the image with this layer.
-    pub(super) fn named_at(&self, diff_id: DiffId) -> Option<Span> {
+    /// Returns the image with this layer.
+    pub(super) fn image_of(&self, diff_id: DiffId) -> Option<&Resolved> {
         let has = |resolved: &&Resolved| resolved.layers().any(|(layer, _)| layer == diff_id);
-        self.resolved.values().find(has)?.span
+        self.resolved.values().find(has)
     }
 
     /// Pulls the image that has this layer, or the layer alone from where it is known to be.
     pub(super) fn fetch_layer(&self, shared: &Shared<'_>, diff_id: DiffId) -> Result<()> {
-        let has = |resolved: &&Resolved| resolved.layers().any(|(layer, _)| layer == diff_id);
         // A panic while it was held says nothing about the store.
         let _alone = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.resolved.values().find(has) {
+        match self.image_of(diff_id) {
             Some(resolved) => fetch_layers(shared, resolved),
             None => fetch_known(shared, diff_id),
         }

@@ -1,5 +1,7 @@
 //! The layers of a build's stacks: who is told of them, and how they are had as folders and trees.
 
+use std::cell::OnceCell;
+
 use crate::diag::Span;
 use crate::plan::{self, CopyFrom, ImageRequest};
 use crate::pool::{self, Scope};
@@ -8,8 +10,9 @@ use crate::tree::Tree;
 
 use super::driver::Run;
 use super::error::unshared;
+use super::shared::StepRun;
 use super::stack::Stack;
-use super::{BuildError, Event, Failure, StepId};
+use super::{BuildError, Event, Failure, Outcome, StepId};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -42,17 +45,50 @@ impl Run<'_> {
     /// Returns the directories to mount, base first; unpacks layers that are not unpacked yet. `span` is
     /// the instruction that needs them.
     pub(super) fn folders(&self, stack: &Stack, span: Span) -> Result<Vec<LowerFolder>> {
+        self.folders_with(stack, span, &|_layer| {})
+    }
+
+    /// As [`Run::folders`], and shows it if a base image is unpacked.
+    pub(super) fn shown_folders(&self, stack: &Stack, span: Span) -> Result<Vec<LowerFolder>> {
+        let unpacking = OnceCell::new();
+        let folders = self.folders_with(stack, span, &|layer| {
+            unpacking.get_or_init(|| self.start_unpacking(layer));
+        });
+        if let Some(step) = unpacking.into_inner() {
+            self.finish(step, if folders.is_ok() { Outcome::Done } else { Outcome::Failed });
+        }
+        folders
+    }
+
+    /// Calls `begin` before a base image's layer is unpacked.
+    fn folders_with(
+        &self,
+        stack: &Stack,
+        span: Span,
+        begin: &dyn Fn(&LayerDone),
+    ) -> Result<Vec<LowerFolder>> {
         let options = self.layer_options();
         stack.folders(&|layer, below| {
             self.ensure_layer(layer)?;
             let store = self.services.store;
             let unpacked = match below {
-                Some(below) => store.unpacked_on(layer.diff_id, &below.diff_ids()?, &options),
+                Some(below) => {
+                    let below = below.diff_ids()?;
+                    store.unpacked_on(layer.diff_id, &below, &options, &|| begin(layer))
+                }
                 None => store.unpacked(layer.diff_id, &options),
             };
-            let span = self.images.named_at(layer.diff_id).unwrap_or(span);
+            let span =
+                self.images.image_of(layer.diff_id).and_then(|image| image.span).unwrap_or(span);
             Ok(unpacked.map_err(|error| BuildError::from(error).at(span))?)
         })
+    }
+
+    /// Shows the unpacking of a base image, of which this is the first layer.
+    fn start_unpacking(&self, layer: &LayerDone) -> StepRun {
+        let image = self.images.image_of(layer.diff_id).map(|image| image.name.to_string());
+        let image = image.unwrap_or_else(|| format!("layer {}", layer.diff_id.digest()));
+        self.start(format!("[internal] unpack {image}"))
     }
 
     /// The merged file tree of a stack.

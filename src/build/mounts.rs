@@ -191,7 +191,7 @@ impl StepMounts {
             CopyFrom::Stage(number) => run.stage(*number).map_err(unshared)?.stack,
             CopyFrom::Image(request) => run.images.get(request).stack(),
         };
-        let folders = run.folders(&stack, with.mount.span).map_err(unshared)?;
+        let folders = run.shown_folders(&stack, with.mount.span).map_err(unshared)?;
         Ok((folders, selected.path().clone()))
     }
 

@@ -3,7 +3,7 @@
 
 use crate::diag::{Span, nearest};
 use crate::oci::{Digest, Platform, Reference};
-use crate::plan::{BaseImage, ImagePlace, ImageRequest, LockInput, LockedValue};
+use crate::plan::{self, BaseImage, ImagePlace, ImageRequest, LockInput, LockedValue};
 use crate::registry::RegistryError;
 use crate::store::Store;
 
@@ -29,7 +29,7 @@ pub(super) fn image(
     let resolved = match wanted {
         Some(LockedValue::Digest(digest)) => asked.as_locked(digest)?,
         Some(LockedValue::Commit(_)) | None => {
-            asked.as_it_is().map_err(|error| asked.with_near(error))?
+            asked.as_it_is().map_err(|error| asked.as_misnamed(error))?
         }
     };
     let digest = LockedValue::Digest(resolved.digest);
@@ -105,7 +105,7 @@ impl Asked<'_> {
                     locked.file(),
                     LockInput::image(name, platform)
                 );
-                Err(BuildError::Misnamed { help, error: Box::new(error) })
+                Err(BuildError::Misnamed { lead: None, help, error: Box::new(error) })
             }
             found => found,
         }
@@ -130,13 +130,31 @@ impl Asked<'_> {
     }
 
     /// The error of an image that no registry gave us, and what may have been meant.
-    fn with_near(&self, error: BuildError) -> BuildError {
-        match (&error, self.near()) {
-            (BuildError::Image { .. }, Some(help)) => {
-                BuildError::Misnamed { help, error: Box::new(error) }
-            }
-            _ => error,
+    fn as_misnamed(&self, error: BuildError) -> BuildError {
+        if !matches!(error, BuildError::Image { .. }) {
+            return error;
         }
+        let word = self.word_of_from();
+        let lead = word.map(|word| format!("no stage, named context or image is called `{word}`"));
+        let other = || {
+            let word = word?;
+            Some(format!(
+                "name a stage above this one, or give the files with --build-context \
+                 {word}=DIRECTORY"
+            ))
+        };
+        let Some(help) = self.near().or_else(other) else { return error };
+        BuildError::Misnamed { lead, help, error: Box::new(error) }
+    }
+
+    /// Returns the word of a `--from` that asked for the image, if it looks like a stage's name.
+    fn word_of_from(&self) -> Option<&str> {
+        let stages = &self.shared.options.dockerfile.stages;
+        let instructions = stages.iter().flat_map(|stage| &stage.instructions);
+        let mut words = instructions.flat_map(plan::froms);
+        let word = words.find(|word| Some(word.span) == self.span)?;
+        let word = word.value.trim_matches(['"', '\'']);
+        (!word.contains(['/', '.', ':', '@'])).then_some(word)
     }
 
     fn near(&self) -> Option<String> {

@@ -40,6 +40,7 @@ pub(super) fn run(
     lowers: &[LowerFolder],
 ) -> Result<RunDone> {
     let root = StepRoot::prepare(shared, step, span, operation, inputs, lowers)?;
+    shared.execute(step);
     let (exit, tail) = attend(shared, step, &root);
     if shared.services.stop.is_thrown() && !matches!(exit, Ok(Exit::Code(0))) {
         return Err(shared.stopped());
@@ -47,7 +48,13 @@ pub(super) fn run(
     match exit {
         Ok(Exit::Code(0)) => root.done(),
         exit => {
-            let failed = FailedStep { span, operation, root: root.as_fd() };
+            let failed = FailedStep {
+                span,
+                step,
+                operation,
+                root: root.as_fd(),
+                lent: &shared.options.lent,
+            };
             let error = failed.error(exit, tail.into_lines());
             let left = root.is_kept().then(|| Entrance::new(step.name.clone(), operation, root));
             Err(error.leaving(left))

@@ -4,20 +4,25 @@ use std::os::fd::BorrowedFd;
 
 use crate::diag::Span;
 use crate::oci::Platform;
-use crate::plan::RunOperation;
+use crate::plan::{RunMountKind, RunOperation};
 use crate::sandbox::{Exit, SandboxError};
 
 use super::BuildError;
+use super::Lent;
 use super::cause::{FailedRun, likely_cause, of_signal};
 use super::program::{self, Places};
+use super::shared::StepRun;
 
 /// A RUN that ended badly, and where.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FailedStep<'a> {
     pub(super) span: Span,
+    pub(super) step: &'a StepRun,
     pub(super) operation: &'a RunOperation,
     /// What it saw, but for what was mounted.
     pub(super) root: BorrowedFd<'a>,
+    /// Secrets and agents of the build.
+    pub(super) lent: &'a Lent,
 }
 
 impl FailedStep<'_> {
@@ -59,7 +64,30 @@ impl FailedStep<'_> {
             }
             Err(source) => return BuildError::Sandbox { span, source },
         };
-        BuildError::Run { span, command, how, last_lines, help, left: None }
+        let mut helps = self.not_given();
+        helps.extend(of_hard_links(&last_lines));
+        helps.extend(help);
+        let step = self.step.short_name();
+        BuildError::Run { span, step, command, how, last_lines, helps, left: None }
+    }
+
+    /// Names the secrets and agents that the step mounts and can do without, and that were not given.
+    fn not_given(&self) -> Vec<String> {
+        let mounts = self.operation.mounts.iter();
+        let lack = mounts.filter_map(|mount| match &mount.kind {
+            RunMountKind::Secret { id, .. } if !self.lent.secrets.contains_key(id) => {
+                Some(format!("secret `{id}` was not given: add `--secret id={id},src=FILE`"))
+            }
+            RunMountKind::Ssh { id, .. } if !self.lent.agents.contains_key(id) => {
+                Some(format!("ssh agent `{id}` was not given: add `--ssh {id}`"))
+            }
+            RunMountKind::Secret { .. }
+            | RunMountKind::Ssh { .. }
+            | RunMountKind::Bind { .. }
+            | RunMountKind::Cache { .. }
+            | RunMountKind::Tmpfs { .. } => None,
+        });
+        lack.collect()
     }
 
     fn cause(&self, code: u8, lines: &[String]) -> Option<String> {
@@ -94,6 +122,18 @@ impl FailedStep<'_> {
              and take the result over with COPY --from"
         )
     }
+}
+
+/// Returns help for programs that compare the inode numbers of a hard link's two names. The kernel finds
+/// the origin of a copied file for the machine's root only (`ovl_can_decode_fh`); for others the new
+/// name has the number of the copy.
+fn of_hard_links(lines: &[String]) -> Option<String> {
+    let is_refused = lines.iter().any(|line| line.contains("hardlink different from source"));
+    is_refused.then(|| {
+        "a hard link that a step makes to a file of a lower layer has another inode number if an \
+         ordinary user builds: use `git clone --no-hardlinks`, or build as root"
+            .to_owned()
+    })
 }
 
 /// What lets the kernel run programs of another platform (binfmt_misc, Documentation/admin-guide).

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::image;
@@ -47,17 +47,23 @@ impl<'a> Steps<'a> {
 
     /// A step that is not shown.
     pub(super) fn unshown(&self, name: String) -> StepRun {
-        StepRun { id: self.services.numbers.next(), name, started: Instant::now() }
+        StepRun::new(self.services.numbers.next(), name, None)
     }
 
     fn started(&self, name: String, place: Option<StepPlace>) -> StepRun {
         let id = self.services.numbers.next();
-        self.event(Event::Started { step: id, name: name.clone(), place });
-        StepRun { id, name, started: Instant::now() }
+        self.event(Event::Started { step: id, name: name.clone(), place: place.clone() });
+        StepRun::new(id, name, place)
+    }
+
+    /// Starts the command of a step: all that it needs is there, and its time counts from here.
+    pub(super) fn execute(&self, step: &StepRun) {
+        step.leave_out(step.started.elapsed());
+        self.event(Event::Executing { step: step.id });
     }
 
     pub(super) fn finish(&self, step: StepRun, outcome: Outcome) {
-        let took = step.started.elapsed();
+        let took = step.started.elapsed().saturating_sub(*step.left_out());
         self.event(Event::Finished { step: step.id, outcome, took });
     }
 }
@@ -91,7 +97,41 @@ pub(super) struct StepRun {
     pub(super) id: StepId,
     /// As in `[build 2/5] RUN make`.
     pub(super) name: String,
+    place: Option<StepPlace>,
     started: Instant,
+    /// Time that other steps account for: those that pull and unpack base images.
+    left_out: Mutex<Duration>,
+}
+
+impl StepRun {
+    fn new(id: StepId, name: String, place: Option<StepPlace>) -> Self {
+        Self { id, name, place, started: Instant::now(), left_out: Mutex::default() }
+    }
+
+    /// As in `build:2` for `[build 2/5] RUN make`, or `#7`.
+    pub(super) fn short_name(&self) -> String {
+        match &self.place {
+            Some(place) => format!("{}:{}", place.stage, place.number),
+            None => format!("#{}", self.id.0),
+        }
+    }
+
+    fn left_out(&self) -> MutexGuard<'_, Duration> {
+        // A duration is whole at any time.
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave_out(&self, time: Duration) {
+        *self.left_out() += time;
+    }
+
+    /// Does work that other steps account for: its time is not this step's.
+    pub(super) fn beside<T>(&self, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let done = work();
+        self.leave_out(started.elapsed());
+        done
+    }
 }
 
 impl<'a> Shared<'a> {

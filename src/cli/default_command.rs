@@ -32,6 +32,11 @@ const COMMANDS: &[&str] = &[
 const GLOBAL: [&str; 4] = ["--root=", "--ca=", "--registry=", "--max-unpacked-size="];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
+/// Returns whether a word is a command, so that a directory of that name is written `./word`.
+pub(super) fn is_command(word: &str) -> bool {
+    COMMANDS.contains(&word)
+}
+
 /// Puts in the word `build` where it was left out.
 pub(super) fn with_default_command(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut typed: Vec<OsString> = typed.into_iter().collect();

@@ -124,8 +124,9 @@ pub(super) fn find(args: &BuildArgs, context: &Path) -> Result<Found> {
         }
         bytes => (place, bytes),
     };
-    let bytes = bytes
-        .map_err(|error| missing::dockerfile(&error, context, Some(Path::new(&args.context))))?;
+    let bytes = bytes.map_err(|error| {
+        missing::dockerfile(&error, context, Some((Path::new(&args.context), args)))
+    })?;
     let file = place.contained();
     let shown = file.shown().file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy());
     let source = SourceFile::new(shown, String::from_utf8_lossy(&bytes));

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::args::BuildArgs;
 use super::shell::OnError;
+use super::step_name::StepName;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -20,8 +21,9 @@ Whatever is changed there is thrown away.";
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct EnterArgs {
-    /// Enter a step of a build before it runs, by stage and number as logs show it
-    #[arg(long, value_name = "[STAGE:]N")]
+    /// Enter a step of a build before it runs: by stage and number as logs show it, or #N for that of
+    /// the last build of the context
+    #[arg(long, value_name = "[STAGE:]N|#N")]
     pub(super) step: Option<String>,
     #[command(flatten)]
     pub(super) build: BuildArgs,
@@ -121,40 +123,8 @@ impl EnterArgs {
         given.into_iter().chain(of_context).find(|(is_given, _)| *is_given).map(|(_, name)| name)
     }
 
-    /// The stage and the number of the step.
-    pub(super) fn place(&self) -> Result<Option<(Option<String>, usize)>, String> {
-        self.step.as_deref().map(place).transpose()
-    }
-}
-
-/// `build:3`, or what a log shows: `build 3/5`, `[build 3/5] RUN make`.
-fn place(text: &str) -> Result<(Option<String>, usize), String> {
-    let shown = text.trim().strip_prefix('[').unwrap_or(text.trim());
-    let shown = shown.split(']').next().unwrap_or(shown).trim();
-    let (stage, number) = shown.rsplit_once([':', ' ']).unwrap_or(("", shown));
-    let number = number.split('/').next().unwrap_or(number);
-    let number = number.parse().map_err(|_bad| {
-        format!("--step {text}: expected a stage and a number as in logs, such as build:3")
-    })?;
-    Ok((Some(stage.trim().to_owned()).filter(|stage| !stage.is_empty()), number))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::place;
-
-    #[test]
-    fn steps_are_read_as_logs_show_them() {
-        for (text, stage, number) in [
-            ("build:3", Some("build"), 3),
-            ("3", None, 3),
-            ("build 3", Some("build"), 3),
-            ("build 3/5", Some("build"), 3),
-            ("[build 3/5] RUN make: all", Some("build"), 3),
-            ("[stage-1 2/2]", Some("stage-1"), 2),
-        ] {
-            assert_eq!(place(text), Ok((stage.map(str::to_owned), number)), "{text}");
-        }
-        assert!(place("build").is_err_and(|why| why.contains("such as build:3")));
+    /// The step.
+    pub(super) fn step_name(&self) -> Result<Option<StepName>, String> {
+        self.step.as_deref().map(StepName::read).transpose()
     }
 }

@@ -94,8 +94,8 @@ pub(super) struct ShowArgs {
 pub(super) struct LogsArgs {
     #[command(flatten)]
     pub(super) which: WhichBuild,
-    /// Only what this step printed, as it printed it: a number, as in #3
-    #[arg(long, value_name = "N")]
+    /// Only what this step printed, as it printed it: by stage and number as logs show it, or #N
+    #[arg(long, value_name = "STAGE:N|#N")]
     pub(super) step: Option<String>,
 }
 
@@ -116,4 +116,7 @@ pub(super) struct ExplainArgs {
     /// One JSON object: the build, and the steps that were not found
     #[arg(long)]
     pub(super) json: bool,
+    /// Only this step: by stage and number as logs show it, or #N
+    #[arg(long, value_name = "STAGE:N|#N", conflicts_with = "json")]
+    pub(super) step: Option<String>,
 }

@@ -12,11 +12,12 @@ use crate::oci::Reference;
 use crate::pathio::PathError;
 use crate::plan::redacted;
 
+use super::args::BuildArgs;
 use super::config_text::one_line;
-use super::default_command::{command_at, default_command_at};
+use super::default_command::{command_at, default_command_at, is_command};
 use super::exit::Exit;
 use super::report::Complaint;
-use super::{args, docker_words};
+use super::{args, docker_words, foreign_options};
 
 /// Found files that a message names at most.
 const MAX_NAMED: usize = 4;
@@ -59,7 +60,8 @@ pub(super) fn command(typed: &[OsString]) -> Option<Complaint> {
     ))
 }
 
-/// The error of a build without a context, which says what the dot is.
+/// An error of the command line: without a context, it says what the dot is; with an option of another
+/// tool, what rbuild has in its place.
 pub(super) fn context(mut error: clap::Error, typed: &[OsString]) -> clap::Error {
     let is_build = command_at(typed).and_then(|at| typed.get(at)).is_some_and(|it| it == "build");
     if error.kind() == clap::error::ErrorKind::MissingRequiredArgument && is_build {
@@ -71,7 +73,7 @@ pub(super) fn context(mut error: clap::Error, typed: &[OsString]) -> clap::Error
         let tips = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tips);
     }
-    error
+    foreign_options::explained(error)
 }
 
 /// What to say to somebody who typed nothing but `rbuild`.
@@ -83,25 +85,26 @@ pub(super) fn first_run() -> Complaint {
     let name = folder.filter(is_name).unwrap_or_else(|| "app".to_owned());
     let found = dockerfiles(here);
     let is_usual = |path: &PathBuf| path == Path::new("Dockerfile");
-    let (what, flag) = match found.iter().find(|path| is_usual(path)).or(found.first()) {
-        Some(path) if is_usual(path) => ("Build ./Dockerfile with".to_owned(), String::new()),
+    let (what, rest) = match found.iter().find(|path| is_usual(path)).or(found.first()) {
+        Some(path) if is_usual(path) => ("Build ./Dockerfile with".to_owned(), " .".to_owned()),
         Some(path) => {
+            let rest = match own_context(path) {
+                Some(directory) => format!(" {}", one_line(&directory.to_string_lossy())),
+                None => format!(" -f {} .", one_line(&path.to_string_lossy())),
+            };
             let path = one_line(&path.to_string_lossy());
-            (
-                format!("There is no ./Dockerfile, but {path}; build that with"),
-                format!(" -f {path}"),
-            )
+            (format!("There is no ./Dockerfile, but {path}; build that with"), rest)
         }
         None => (
             format!(
                 "There is no Dockerfile in this folder; a small one is\n\n{SMALLEST}\n\n\
                  Write it to ./Dockerfile, then build it with"
             ),
-            String::new(),
+            " .".to_owned(),
         ),
     };
     let text = format!(
-        "rbuild turns a Dockerfile and a folder into an image. {what}\n\n  rbuild -t {name}{flag} .\n\n\
+        "rbuild turns a Dockerfile and a folder into an image. {what}\n\n  rbuild -t {name}{rest}\n\n\
          `rbuild -h` lists the commands, `rbuild build -h` the options, `--help` says more of each."
     );
     Complaint::new(text, Exit::Usage)
@@ -190,19 +193,43 @@ pub(super) fn dockerfiles(folder: &Path) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// A Dockerfile that is not there, or cannot be read. `typed` is the context as it was typed, when
-/// that is a folder of this machine: then -f is relative to where rbuild was started.
-pub(super) fn dockerfile(error: &PathError, context: &Path, typed: Option<&Path>) -> Complaint {
+/// A directory with a Dockerfile of its own, as the context of a build.
+fn build_of(directory: &Path, tags: &[String]) -> String {
+    let tags: String = tags.iter().map(|tag| format!("-t {} ", one_line(tag))).collect();
+    let directory = one_line(&directory.to_string_lossy());
+    let here = if is_command(&directory) { "./" } else { "" };
+    format!("rbuild {tags}{here}{directory}")
+}
+
+/// Returns the directory of a Dockerfile that is found without `-f` if that is the context.
+fn own_context(path: &Path) -> Option<&Path> {
+    let is_usual =
+        path.file_name().is_some_and(|name| name == "Dockerfile" || name == "dockerfile");
+    path.parent().filter(|parent| is_usual && !parent.as_os_str().is_empty())
+}
+
+/// The error of a Dockerfile that does not exist, or cannot be read. `typed` is the context as it was
+/// typed, if that is a directory of this machine: then -f is relative to where rbuild was started.
+pub(super) fn dockerfile(
+    error: &PathError,
+    context: &Path,
+    typed: Option<(&Path, &BuildArgs)>,
+) -> Complaint {
     if error.kind() != ErrorKind::NotFound && error.kind() != ErrorKind::IsADirectory {
         return Complaint::from_error(error, Exit::Build);
     }
     let (is_folder, path) = (error.path().is_dir(), error.path().display());
     let found = dockerfiles(if is_folder { error.path() } else { context });
-    let from = if is_folder { Some(error.path()) } else { typed };
+    let from = if is_folder { Some(error.path()) } else { typed.map(|(context, _)| context) };
     let shown = |path: &PathBuf| {
         let joined = from.map_or_else(|| path.clone(), |folder| folder.join(path));
         let plain = joined.strip_prefix("./").unwrap_or(&joined);
-        format!("-f {}", one_line(&plain.to_string_lossy()))
+        match (typed, own_context(plain)) {
+            (Some((_, args)), Some(directory)) if args.file.is_none() => {
+                format!("`{}`", build_of(directory, &args.tag))
+            }
+            _ => format!("-f {}", one_line(&plain.to_string_lossy())),
+        }
     };
     let named: Vec<String> = found.iter().take(MAX_NAMED).map(shown).collect();
     let help = if named.is_empty() {

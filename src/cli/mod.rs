@@ -21,6 +21,7 @@ mod environment;
 mod epoch;
 mod exit;
 mod fetched;
+mod foreign_options;
 mod history_args;
 mod image_size;
 mod image_view;
@@ -51,10 +52,12 @@ mod secrets;
 mod shell;
 mod short_help;
 mod stdout;
+mod step_name;
 mod store_args;
 mod table;
 mod template;
 mod transfer_args;
+mod unused;
 
 pub use exit::Exit;
 

@@ -190,6 +190,7 @@ enum Line {
     },
     StepExecuting {
         step: u32,
+        seconds: f64,
     },
     StepExplained {
         step: u32,
@@ -282,12 +283,11 @@ impl Recorded {
             Line::Dockerfile(dockerfile) => self.dockerfile = Some(dockerfile),
             Line::Planned { stages } => self.stages = stages,
             Line::StepStarted { step, seconds, name, stage, number, instruction } => {
-                let place = stage.zip(number);
-                let started =
-                    Step { name, instruction, place, started: seconds, ..Step::default() };
-                self.steps.insert(step, started);
+                let (place, started) = (stage.zip(number), seconds);
+                let this = Step { name, instruction, place, started, ..Step::default() };
+                self.steps.insert(step, this);
             }
-            Line::StepExecuting { step } => self.step(step).executed = true,
+            Line::StepExecuting { step, seconds } => self.step(step).execute(seconds),
             Line::StepExplained { step, reason } => self.step(step).reason = Some(reason),
             Line::Output { step, seconds, text, base64 } if logs != Logs::Skip => {
                 let bytes = || STANDARD.decode(base64.unwrap_or_default()).unwrap_or_default();

@@ -35,6 +35,19 @@ pub(super) fn lent(args: &BuildArgs, environment: &Environment) -> Result<Lent> 
     Ok(lent)
 }
 
+/// Returns the id of a `--secret` that can be read.
+pub(super) fn secret_id(text: &str) -> Option<String> {
+    secret_spec(text).ok().map(|spec| spec.id)
+}
+
+/// Returns the id of an `--ssh`.
+pub(super) fn agent_id(text: &str) -> &str {
+    match text.split_once('=').unwrap_or((text, "")).0 {
+        "" => "default",
+        id => id,
+    }
+}
+
 fn usage(text: impl std::fmt::Display) -> Complaint {
     Complaint::new(format!("error: {text}"), Exit::Usage)
 }
@@ -100,10 +113,10 @@ fn secret_spec(text: &str) -> std::result::Result<SecretSpec, String> {
 
 /// One `--ssh`: `ID`, `ID=SOCKET` or `ID=KEY,KEY`.
 fn agent(text: &str, environment: &Environment) -> Result<(String, AgentSource)> {
-    let (id, paths) = text.split_once('=').unwrap_or((text, ""));
+    let (_, paths) = text.split_once('=').unwrap_or((text, ""));
     let paths: Vec<PathBuf> =
         paths.split(',').filter(|p| !p.is_empty()).map(PathBuf::from).collect();
-    let id = if id.is_empty() { "default" } else { id };
+    let id = agent_id(text);
     let bad = |why: String| usage(format!("--ssh {text}: {why}"));
     let source = match paths.as_slice() {
         [] => {

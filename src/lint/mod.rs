@@ -7,6 +7,7 @@
 
 mod comments;
 mod fix;
+mod named_inputs;
 mod outline;
 mod rules;
 mod scene;
@@ -20,6 +21,7 @@ use crate::ir;
 use crate::oci::{Platform, Reference};
 
 pub use fix::{Fixed, fix_all};
+pub use named_inputs::{NamedInputs, Names, named_inputs};
 pub use outline::{Argument, Lending, Outline, StageSummary, outline, stages};
 pub use rules::is_secret;
 pub use settings::Settings;
@@ -207,16 +209,4 @@ fn is_skipped_at(skips: &[(Span, &[String])], warning: &Diagnostic) -> bool {
         at < span.end.max(span.start + 1)
             && rules.iter().any(|rule| rule == warning.code.as_str() || rule == "all")
     })
-}
-
-/// The names of all ARGs of a file, as they are written.
-#[must_use]
-pub fn declared_arguments(file: &ir::Dockerfile) -> Vec<String> {
-    let of_stages = file.stages.iter().flat_map(|stage| &stage.instructions);
-    let instructions = file.meta_args.iter().chain(of_stages);
-    let args = instructions.filter_map(|instruction| {
-        let ir::Kind::Arg(args) = &instruction.kind else { return None };
-        Some(args)
-    });
-    args.flatten().map(|arg| arg.name.value.clone()).collect()
 }

@@ -42,6 +42,7 @@ pub use lock::{Lock, LockInput, LockedValue};
 pub use mode::parse as parse_chmod;
 pub use mounts::bytes;
 pub use named::{NamedContext, NamedContexts, context_name};
+pub use order::froms;
 pub use redact::{masked, redacted, redacted_text};
 pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote};
 pub use step::{

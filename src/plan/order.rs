@@ -66,8 +66,9 @@ pub(super) fn copy_from_word(instruction: &ir::Instruction) -> Option<&Word> {
     copy.from.as_ref()
 }
 
-/// The words of an instruction that may name stages.
-fn froms(instruction: &ir::Instruction) -> impl Iterator<Item = &Word> {
+/// Returns the words of an instruction that may name stages: those of COPY `--from` and of `from=` in
+/// the mounts of a RUN.
+pub fn froms(instruction: &ir::Instruction) -> impl Iterator<Item = &Word> {
     let mounts = if let ir::Kind::Run(run) = &instruction.kind { Some(&run.mounts) } else { None };
     let mounted = mounts.into_iter().flatten().filter_map(|mount| mount.value.from.as_ref());
     copy_from_word(instruction).into_iter().chain(mounted)

@@ -45,7 +45,7 @@ impl Store {
     }
 
     /// Returns the layer's directory as it has to be on the layers `below`, base first. Unpacks the
-    /// layer if needed.
+    /// layer if needed; `begin` is called before that.
     ///
     /// # Errors
     /// As [`Store::unpacked`].
@@ -54,6 +54,7 @@ impl Store {
         diff_id: DiffId,
         below: &[DiffId],
         options: &LayerOptions,
+        begin: &dyn Fn(),
     ) -> Result<LowerFolder> {
         let chain = below.iter().copied().chain([diff_id]);
         let chain = ChainId::of(chain).unwrap_or_else(|| ChainId::base(diff_id));
@@ -69,6 +70,7 @@ impl Store {
         let fitting = match self.listing_if_there(diff_id)? {
             Some(listing) => self.fitting(&listing, below)?,
             None => {
+                begin();
                 let made = fresh.insert(self.unpack_alone(diff_id)?);
                 self.fitting(&made.unpacked.listing, below)?
             }
@@ -77,7 +79,11 @@ impl Store {
         let folder = match (self.layer_form(diff_id, form)?, fresh) {
             (Some(folder), None) => folder,
             (_, fresh) => {
-                let fresh = fresh.map_or_else(|| self.unpack_alone(diff_id), Ok)?;
+                let unpack = || {
+                    begin();
+                    self.unpack_alone(diff_id)
+                };
+                let fresh = fresh.map_or_else(unpack, Ok)?;
                 self.fit(diff_id, &fresh, &fitting)?;
                 self.publish_fresh(diff_id, &fresh, form, options)?;
                 fresh.into

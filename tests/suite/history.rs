@@ -197,3 +197,50 @@ fn priv_what_builds_nothing_is_not_remembered() {
     env.build("FROM base:1\nRNU x\n", &[]).fails(1, &["RNU"]);
     assert_eq!(listed(&env)[0]["status"], "failed");
 }
+
+#[test]
+fn priv_steps_have_one_name_everywhere() {
+    let env = Env::new();
+    env.base();
+    let file = "FROM base:1 AS made\nRUN echo hello\nRUN true\nFROM base:1\nCOPY --from=made /old /o\n\
+                RUN echo out && false\n";
+    let failed = env.build(file, &["-t", "app:1"]);
+    let last = "  = help: step stage-1:3: `rbuild history logs --step stage-1:3` has its output, \
+                `rbuild enter --step stage-1:3 context` opens a shell before it\n";
+    assert!(failed.stderr.ends_with(last), "{}", failed.stderr);
+    let number = |part: &str| {
+        let line = failed.stderr.lines().find(|line| line.contains(part)).unwrap();
+        line.split(' ').next().unwrap().to_owned()
+    };
+    let number = [number("[made 2/3]"), number("[made 3/3]"), number("[stage-1 3/3]")];
+    for (name, printed) in [("made:2", "hello\n"), (&*number[0], "hello\n"), ("stage-1:3", "out\n")]
+    {
+        assert_eq!(env.rbuild(&["history", "logs", "--step", name]).ok().stdout, printed, "{name}");
+    }
+    for name in ["made:3", &*number[1]] {
+        let silent = env.rbuild(&["history", "logs", "--step", name]).ok();
+        assert_eq!([&*silent.stdout, &*silent.stderr], ["", "step made:3 printed nothing\n"]);
+    }
+    for name in ["made:2", &*number[0]] {
+        let explained = env.rbuild(&["explain", "--step", name]).ok().stdout;
+        let want = format!("{} [made 2/3] RUN echo hello\n    no step like it", number[0]);
+        assert!(explained.starts_with(&want), "{explained}");
+    }
+    for name in ["stage-1:3", &*number[2]] {
+        let args = ["enter", "--step", name, "context", "--", "ls", "/o/file"];
+        assert!(env.rbuild(&args).ok().stdout.contains("/o/file"), "{name}");
+    }
+    let logs = |name: &str| env.rbuild(&["history", "logs", "--step", name]);
+    logs("made:9").fails(2, &["has no step made:9, only #1 to #", "rbuild history show"]);
+    logs("build").fails(2, &["such as build:3", "such as #8"]);
+    let enter = |name: &str| env.rbuild(&["enter", "--step", name, "context", "--", "true"]);
+    enter("#99").fails(2, &["has no step #99"]);
+    let pull = failed.stderr.lines().find(|line| line.contains("[internal]"));
+    if let Some((number, _)) = pull.and_then(|line| line.split_once(' ')) {
+        enter(number).fails(2, &["is not an instruction: [internal]"]);
+    }
+    std::fs::create_dir(env.path("other")).unwrap();
+    std::fs::write(env.path("other/Dockerfile"), "FROM base:1\n").unwrap();
+    env.rbuild(&["enter", "--step", "#1", "other", "--", "true"])
+        .fails(2, &["the store remembers no build of", "/other", "such as build:3"]);
+}

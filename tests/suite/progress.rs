@@ -336,3 +336,37 @@ fn priv_the_step_summary_tells_what_came_of_it() {
     let done = env.build("FROM base:1\n", &[]).ok();
     assert!(done.stderr.contains("step summary is not written"), "{}", done.stderr);
 }
+
+#[test]
+fn priv_time_of_a_run_is_that_of_its_command() {
+    let registry = DockerRegistry::open();
+    let env = Env::new();
+    env.base();
+    let base = format!("{}/base:1", registry.host());
+    env.rbuild(&["build", "base", "-t", &base, "--push"]).ok();
+    env.write("Dockerfile", format!("FROM {base}\nRUN sleep 0.2\n"));
+    let mut build = env.command_in("fresh", &["build", "context", "--progress=json"]);
+    let done = Done::of(build.output().unwrap()).ok();
+    let events: Vec<Value> =
+        done.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let number = |part: &str| {
+        let is_it = |event: &&Value| event["name"].as_str().is_some_and(|name| name.contains(part));
+        events.iter().find(is_it).map(|event| event["step"].as_u64().unwrap()).unwrap()
+    };
+    let at = |kind: &str, step: u64| {
+        let is_it = |event: &&Value| event["event"] == kind && event["step"] == step;
+        events.iter().find(is_it).unwrap()
+    };
+    let run = number("RUN sleep");
+    let executing = at("step_executing", run)["seconds"].as_f64().unwrap();
+    for part in ["[internal] pull", "[internal] unpack"] {
+        let over = at("step_finished", number(part))["seconds"].as_f64().unwrap();
+        assert!(over <= executing, "{part} {over} {executing}");
+    }
+    let end = at("step_finished", run);
+    let took = end["took_seconds"].as_f64().unwrap();
+    let ran = end["seconds"].as_f64().unwrap() - executing;
+    assert!(took >= 0.2 && took <= ran + 0.01, "{took} {ran}");
+    let begun = at("step_started", run)["seconds"].as_f64().unwrap();
+    assert!(executing > begun, "{begun} {executing}");
+}

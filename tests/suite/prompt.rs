@@ -108,7 +108,7 @@ fn rbuild_alone_says_what_to_type_here() {
     std::fs::create_dir(env.path("context")).unwrap();
     env.write("docker/Dockerfile", "FROM scratch\n");
     let want = "There is no ./Dockerfile, but docker/Dockerfile; build that with\n\n  \
-                rbuild -t context -f docker/Dockerfile .\n";
+                rbuild -t context docker\n";
     assert!(alone().contains(want), "{}", alone());
     env.write("Dockerfile", "FROM scratch\n");
     let want = "Build ./Dockerfile with\n\n  rbuild -t context .\n";

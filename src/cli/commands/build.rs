@@ -13,6 +13,7 @@ use crate::build::{
     Stop,
 };
 use crate::cli::args::BuildArgs;
+use crate::cli::config_text::one_line;
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::lockfile::LockFile;
 use crate::cli::outputs::Outputs;
@@ -111,6 +112,10 @@ pub(super) fn with_asked(
 
 /// Shows what happens as it was asked for.
 pub(super) fn reporter<'a>(args: &BuildArgs, environment: &'a Environment) -> Result<Reporter<'a>> {
+    if args.quiet && !matches!(args.progress, Progress::Auto | Progress::Quiet) {
+        let text = "error: --quiet and --progress contradict each other: leave one of them out";
+        return Err(Complaint::new(text, Exit::Usage));
+    }
     let style = if args.quiet { Progress::Quiet } else { args.progress };
     style.check(environment)?;
     let reporter = Reporter::new(style, environment);
@@ -301,7 +306,12 @@ impl Work<'_> {
     /// Says why there is no image, and shows what a step left if that was asked for.
     fn failed(&self, error: &BuildError) -> Complaint {
         let style = self.environment.style();
-        let complaint = complaint(error, &self.input.dockerfile, style);
+        let mut diagnostics = error.diagnostics();
+        if let BuildError::Run { step, .. } = error {
+            let help = look_at(step, self.args);
+            diagnostics.iter_mut().for_each(|found| found.helps.push(help.clone()));
+        }
+        let complaint = complaint_of(error, diagnostics, &self.input.dockerfile, style);
         let Some(entrance) = error.entrance() else { return complaint };
         let said = self.reporter.failed(&complaint);
         let Self { services, environment, reporter, .. } = self;
@@ -331,6 +341,20 @@ impl Work<'_> {
     }
 }
 
+/// How to look at a step that failed.
+fn look_at(step: &str, args: &BuildArgs) -> String {
+    // Several platforms cannot be entered at once.
+    if step.contains(' ') {
+        return format!("step {step}: `rbuild history logs --step '{step}'` has its output");
+    }
+    let file = args.file.as_ref().map(|file| format!("-f {} ", one_line(&file.to_string_lossy())));
+    let (file, context) = (file.unwrap_or_default(), one_line(&redacted(&args.shown_context())));
+    format!(
+        "step {step}: `rbuild history logs --step {step}` has its output, `rbuild enter --step \
+         {step} {file}{context}` opens a shell before it"
+    )
+}
+
 /// The members of docker's metadata file that there are here.
 fn metadata(built: &Built, sent: &Sent, tags: &[Reference]) -> Value {
     let mut members = serde_json::Map::new();
@@ -350,7 +374,15 @@ fn metadata(built: &Built, sent: &Sent, tags: &[Reference]) -> Value {
 
 /// A failed build as text, and how to exit.
 pub(super) fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint {
-    let diagnostics = error.diagnostics();
+    complaint_of(error, error.diagnostics(), source, style)
+}
+
+fn complaint_of(
+    error: &BuildError,
+    diagnostics: Vec<Diagnostic>,
+    source: &SourceFile,
+    style: Style,
+) -> Complaint {
     let exit = if matches!(error, BuildError::Interrupted) {
         Exit::Interrupted
     } else if error.is_environment() {

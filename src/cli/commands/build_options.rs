@@ -10,12 +10,11 @@ use crate::cli::engine;
 use crate::cli::output::{self, Kind};
 use crate::cli::outputs::{self, Outputs};
 use crate::cli::shell::OnError;
-use crate::cli::{cache_options, epoch, run_options};
+use crate::cli::{cache_options, epoch, run_options, unused};
 use crate::diag::nearest;
 use crate::ir;
-use crate::lint;
 use crate::oci::Platform;
-use crate::plan::{self, NamedContexts, Network, Request};
+use crate::plan::{NamedContexts, Network, Request};
 use crate::syntax;
 
 type Result<T> = std::result::Result<T, Complaint>;
@@ -96,21 +95,6 @@ fn foreign_syntax(build_args: &BTreeMap<String, String>) -> Option<String> {
     })
 }
 
-/// Build arguments that were given and that no ARG of the Dockerfile takes.
-fn unused(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<String> {
-    let declared = lint::declared_arguments(dockerfile);
-    let names =
-        args.build_arg.iter().map(|arg| arg.split_once('=').map_or(&**arg, |(name, _)| name));
-    let known =
-        |name: &str| declared.iter().any(|known| known == name) || plan::is_predefined(name);
-    let of = |name: &str| {
-        let near = nearest(name, declared.iter().map(String::as_str));
-        let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        format!("--build-arg {name} is of no use: no ARG of the Dockerfile is called so{near}")
-    };
-    names.filter(|name| !known(name)).map(of).collect()
-}
-
 /// Reads each value of a flag about caches.
 fn caches<T>(
     flag: &str,
@@ -171,7 +155,7 @@ pub(super) fn options(
     let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let always_index = is_on(build_args, "BUILDKIT_MULTI_PLATFORM")?;
     let cache_to = cache_to(args, build_args, environment)?;
-    for text in foreign_syntax(build_args).into_iter().chain(unused(args, &dockerfile)) {
+    for text in foreign_syntax(build_args).into_iter().chain(unused::warnings(args, &dockerfile)) {
         (services.events)(Event::Warning { text });
     }
     Ok(BuildOptions {

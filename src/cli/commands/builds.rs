@@ -1,6 +1,7 @@
 //! `rbuild history ls|show|logs|rm` and `rbuild explain`: builds as the store remembers them.
 
 mod document;
+mod logs;
 
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 
@@ -8,9 +9,9 @@ use super::images::ago;
 use super::report_file::Report;
 use super::{Complaint, Environment, Exit, Global, open_store};
 use crate::cli::history_args::{
-    ExplainArgs, HistoryCommand, ListArgs, LogsArgs, RmArgs, ShowArgs, WhichBuild,
+    ExplainArgs, HistoryCommand, ListArgs, RmArgs, ShowArgs, WhichBuild,
 };
-use crate::cli::progress::{Lines, shown, size};
+use crate::cli::progress::{shown, size};
 use crate::cli::record::{End, Logs, Outcome, Recorded, Step};
 use crate::cli::stdout::{self, say};
 use crate::cli::table::{self, row};
@@ -19,6 +20,10 @@ use crate::store::{BuildRecord, Store};
 
 /// So much of a record is read at once.
 const EVENTS_BYTES: usize = 64 << 10;
+/// Of a step that was not looked up, such as an internal one.
+const UNEXPLAINED: &str = "it ended before it was known";
+
+pub(super) use logs::instruction;
 
 type Result<T> = std::result::Result<T, Complaint>;
 
@@ -34,7 +39,7 @@ pub(in crate::cli) fn history(
         HistoryCommand::Logs(args) => {
             // That of messages is known; these lines go to standard output.
             let colours = environment.colour && io::stdout().is_terminal();
-            logs(&store, args, colours)
+            logs::logs(&store, args, colours)
         }
         HistoryCommand::Rm(args) => remove(&store, args),
     }
@@ -52,11 +57,20 @@ pub(in crate::cli) fn explain(
         stdout::json(&document::explained(&build));
         return Ok(());
     }
+    if let Some(word) = &args.step {
+        let (id, step) = build.step(word)?;
+        let why = match step.end {
+            Some((Outcome::Cached, _)) => "it was in the cache",
+            _ => step.reason.as_deref().unwrap_or(UNEXPLAINED),
+        };
+        say!("#{id} {}\n    {}", shown(&step.name, false), shown(why, false));
+        return Ok(());
+    }
     say!("{}", build.headline(environment.now_s));
     let (n_steps, n_cached) = build.recorded.counts();
     say!("{n_cached} of {n_steps} steps were in the cache");
     for (id, step) in build.made() {
-        let why = step.reason.as_deref().unwrap_or("it ended before it was known");
+        let why = step.reason.as_deref().unwrap_or(UNEXPLAINED);
         say!("#{id} {}\n    {}", shown(&step.name, false), shown(why, false));
     }
     Ok(())
@@ -309,46 +323,6 @@ fn end(step: &Step) -> String {
         Some((Outcome::Cancelled, _)) => "CANCELED".to_owned(),
         None => "…".to_owned(),
     }
-}
-
-fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> {
-    let build = Build::read(&one(store, &args.which)?, Logs::Read)?;
-    let steps = &build.recorded.steps;
-    if let Some(word) = &args.step {
-        let number = word.trim_start_matches('#').parse().ok();
-        let step = number.and_then(|number: u32| steps.get(&number)).ok_or_else(|| {
-            let text =
-                format!("error: build {} has no step {word}, only 1 to {}", build.id, steps.len());
-            Complaint::new(text, Exit::Usage)
-        })?;
-        print(step, colours);
-        return Ok(());
-    }
-    for (id, step) in steps {
-        say!("#{id} {}", shown(&step.name, false));
-        let mut lines = Lines::default();
-        let mut last = 0.0;
-        for (at, bytes) in step.printed.pieces() {
-            last = *at;
-            lines.push(bytes, |line| stdout::line(&format!("#{id} {at:.3} {line}"), colours));
-        }
-        lines.end(|line| stdout::line(&format!("#{id} {last:.3} {line}"), colours));
-        say!("#{id} {}", end(step));
-    }
-    Ok(())
-}
-
-/// Prints what a step printed: for people on a terminal, byte by byte for programs.
-fn print(step: &Step, colours: bool) {
-    let mut pieces = step.printed.pieces().iter().map(|(_, bytes)| bytes);
-    if !io::stdout().is_terminal() {
-        pieces.all(|bytes| stdout::bytes(bytes));
-        return;
-    }
-    let show = |line: &str| stdout::line(line, colours);
-    let mut lines = Lines::default();
-    pieces.for_each(|bytes| lines.push(bytes, show));
-    lines.end(show);
 }
 
 fn remove(store: &Store, args: &RmArgs) -> Result<()> {

@@ -2,13 +2,14 @@
 
 use super::build::{self, reporter, with_asked};
 use super::build_options::options;
-use super::{Complaint, Environment, Exit, Global, find};
+use super::{Complaint, Environment, Exit, Global, builds, find};
 use crate::build::{self as builder, BuildError, EnterAt, Entrance, Services};
 use crate::cli::contexts::{Asked, Input};
 use crate::cli::enter_args::EnterArgs;
 use crate::cli::outputs::Outputs;
 use crate::cli::progress::Reporter;
 use crate::cli::shell::Host;
+use crate::cli::step_name::StepName;
 use crate::ir;
 use crate::oci::Reference;
 
@@ -26,13 +27,13 @@ pub(in crate::cli) fn run(
     if args.build.platform.len() > 1 {
         return Err(usage("--platform: one can enter only one at a time".to_owned()));
     }
-    let place = args.place().map_err(usage)?;
+    let name = args.step_name().map_err(usage)?;
     let reporter = reporter(&args.build, environment)?;
     let rule = args.build.lock.rule();
     let asked = if args.is_build() { Asked::new(&args.build)? } else { Asked::Nothing };
     with_asked(asked, &args.build, global, environment, rule, &reporter, |services, input, _| {
         let enter = Enter { args, environment, services, input, reporter: &reporter };
-        if args.is_build() { enter.step(place) } else { enter.image() }
+        if args.is_build() { enter.step(name.as_ref()) } else { enter.image() }
     })
 }
 
@@ -64,7 +65,7 @@ impl Enter<'_> {
         };
         let (file, _) = crate::syntax::parse("FROM scratch\n");
         self.enter(file, args.build.target.clone(), &at, |error| {
-            let BuildError::Misnamed { help, error } = error else {
+            let BuildError::Misnamed { help, error, .. } = error else {
                 return Complaint::from_error(error, Exit::Environment);
             };
             let complaint = Complaint::from_error(&**error, Exit::Environment);
@@ -72,7 +73,8 @@ impl Enter<'_> {
         })
     }
 
-    fn step(&self, place: Option<(Option<String>, usize)>) -> Result<()> {
+    fn step(&self, name: Option<&StepName>) -> Result<()> {
+        let place = name.map(|name| self.place(name)).transpose()?;
         let (file, _) = build::read_dockerfile(self.input, self.environment)?;
         let mut target = self.args.build.target.clone();
         let mut at = EnterAt::End;
@@ -85,6 +87,18 @@ impl Enter<'_> {
         let source = &self.input.dockerfile;
         let style = self.environment.style();
         self.enter(file, target, &at, |error| build::complaint(error, source, style))
+    }
+
+    /// Returns the stage and the number of a step.
+    fn place(&self, name: &StepName) -> Result<(Option<String>, usize)> {
+        match name {
+            StepName::Place(stage, number) => Ok((stage.clone(), *number)),
+            StepName::Number(number) => {
+                let context = &*self.args.build.shown_context();
+                let (stage, number) = builds::instruction(self.services.store, context, *number)?;
+                Ok((Some(stage), number))
+            }
+        }
     }
 
     fn enter(

@@ -209,7 +209,7 @@ fn unpack(store: &Store, image: &Image) -> Result<()> {
     let options = LayerOptions { clamp_s: None, created_s: 0 };
     let mut lowers: Vec<DiffId> = Vec::new();
     for layer in image.layers() {
-        store.unpacked_on(layer.diff_id, &lowers, &options)?;
+        store.unpacked_on(layer.diff_id, &lowers, &options, &|| {})?;
         lowers.push(layer.diff_id);
     }
     Ok(())

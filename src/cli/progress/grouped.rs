@@ -62,7 +62,12 @@ impl Grouped {
                     held.held.push(said(event));
                 }
             }
-            Event::Executing { step } => self.execute(*step, out),
+            Event::Executing { step } => {
+                if let Some(held) = self.steps.get_mut(step) {
+                    held.started = Instant::now();
+                }
+                self.execute(*step, out);
+            }
             Event::Made { .. } => {}
             Event::Output { step, bytes, .. } => {
                 self.execute(*step, out);

@@ -37,7 +37,12 @@ impl Plain {
                 self.steps.insert(*step, Running { started, lines, rate });
                 out.line(&format!("#{} {}", step.0, shown(name, false)));
             }
-            Event::Planned { .. } | Event::Executing { .. } | Event::Made { .. } => {}
+            Event::Executing { step } => {
+                if let Some(running) = self.steps.get_mut(step) {
+                    running.started = Instant::now();
+                }
+            }
+            Event::Planned { .. } | Event::Made { .. } => {}
             Event::Output { step, bytes, .. } => {
                 let Some(Running { started, lines, .. }) = self.steps.get_mut(step) else { return };
                 lines

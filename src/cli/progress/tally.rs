@@ -172,12 +172,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::build::{MadeBy, StepPlace};
+    use crate::build::MadeBy;
     use crate::diag::Span;
     use crate::oci::{Digest, Platform};
 
     /// A step: its stage, its text, how it ended and its layer.
     type Told<'a> = (&'a str, &'a str, Outcome, &'a str);
+
+    /// A layer: its content, the length of its tar, and the step that made it, by its number.
+    type Layer<'a> = (&'a str, Option<u64>, Option<(usize, &'a Told<'a>)>);
 
     fn id(name: &str) -> DiffId {
         DiffId::new(Digest::of(name.as_bytes()))
@@ -190,7 +193,7 @@ mod tests {
     }
 
     /// An image of layers; a layer of a base, or of a step and its number.
-    fn built(layers: &[(&str, Option<u64>, Option<(usize, &Told<'_>)>)]) -> BuiltImage {
+    fn built(layers: &[Layer<'_>]) -> BuiltImage {
         let layers = layers.iter().map(|(name, tar_bytes, step)| BuiltLayer {
             diff_id: id(name),
             stored_bytes: 5_000_000,
@@ -208,8 +211,8 @@ mod tests {
     /// Counts steps, numbered from 1 as they come.
     fn tally(steps: &[Told<'_>]) -> Tally {
         let mut tally = Tally::default();
-        for (number, told) in (1..).zip(steps) {
-            let (step, place) = (StepId(number), place(told, number as usize));
+        for (id_number, (number, told)) in (1..).zip((1..).zip(steps)) {
+            let (step, place) = (StepId(id_number), place(told, number));
             tally.event(&Event::Started { step, name: place.to_string(), place: Some(place) });
             let (_, _, outcome, layer) = told;
             let took = Duration::ZERO;

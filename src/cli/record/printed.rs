@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::Step;
+
 /// Where only ends are kept, each is about so long;
 const END_BYTES: usize = 512 << 10;
 /// and when those of all steps together are longer than this, those of later steps
@@ -20,6 +22,13 @@ pub(in crate::cli) struct Printed {
     tail: VecDeque<Piece>,
     n_tail_bytes: usize,
     n_left_out: usize,
+}
+
+impl Step {
+    /// Its command starts: its time counts from here.
+    pub(super) const fn execute(&mut self, seconds: f64) {
+        (self.executed, self.started) = (true, seconds);
+    }
 }
 
 impl Printed {

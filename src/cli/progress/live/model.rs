@@ -84,7 +84,12 @@ impl Model {
             Event::Planned { stages } => {
                 self.n_planned = stages.iter().map(|stage| stage.instructions.len()).sum();
             }
-            Event::Executing { .. } | Event::Made { .. } => {}
+            Event::Executing { step } => {
+                if let Some(running) = self.running.get_mut(step) {
+                    running.started = now;
+                }
+            }
+            Event::Made { .. } => {}
             Event::Explained { step, reason } => match self.running.get_mut(step) {
                 Some(running) => running.reason = Some(reasons::text(reason)),
                 None => self.say(said(event)),

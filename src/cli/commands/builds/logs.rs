@@ -1,0 +1,95 @@
+//! `rbuild history logs`, and the steps of a build by their names.
+
+use std::io::{self, IsTerminal as _};
+
+use super::{Build, Result, end, one, records};
+use crate::cli::exit::Exit;
+use crate::cli::history_args::LogsArgs;
+use crate::cli::progress::{Lines, shown};
+use crate::cli::record::{Logs, Requested, Step};
+use crate::cli::report::{self, Complaint};
+use crate::cli::stdout::{self, say};
+use crate::cli::step_name::StepName;
+use crate::plan::redacted;
+use crate::store::Store;
+
+/// Returns the stage and the place in it of step `number` of the last build of a context.
+pub(in crate::cli::commands) fn instruction(
+    store: &Store,
+    context: &str,
+    number: u32,
+) -> Result<(String, usize)> {
+    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+    let folder = std::path::absolute(".").unwrap_or_default().to_string_lossy().into_owned();
+    let context = redacted(context);
+    let place = Requested { folder, context, ..Requested::default() }.place();
+    for record in records(store)? {
+        let Some(build) = Build::read_if_there(&record, Logs::Skip)? else { continue };
+        if build.recorded.requested.place() != place {
+            continue;
+        }
+        let (_, step) = build.step(&format!("#{number}"))?;
+        return step.place.clone().ok_or_else(|| {
+            let (id, name) = (&build.id, &step.name);
+            usage(format!("#{number} of build {id} is not an instruction: {name}"))
+        });
+    }
+    let text = format!(
+        "the store remembers no build of {place}, in which #{number} would be a step: name it by \
+         its stage, such as build:3"
+    );
+    Err(usage(text))
+}
+
+impl Build {
+    /// Returns the step with this name, and its number.
+    pub(super) fn step(&self, word: &str) -> Result<(u32, &Step)> {
+        let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+        let name = StepName::read(word).map_err(usage)?;
+        name.find(&self.recorded).ok_or_else(|| {
+            let (id, n_steps) = (&self.id, self.recorded.steps.len());
+            usage(format!(
+                "build {id} has no step {name}, only #1 to #{n_steps}; `rbuild history show {id}` \
+                 lists them"
+            ))
+        })
+    }
+}
+
+pub(super) fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> {
+    let build = Build::read(&one(store, &args.which)?, Logs::Read)?;
+    let steps = &build.recorded.steps;
+    if let Some(word) = &args.step {
+        let (id, step) = build.step(word)?;
+        if step.printed.pieces().is_empty() {
+            report::remark(&format!("step {} printed nothing", StepName::of(id, step)));
+        }
+        print(step, colours);
+        return Ok(());
+    }
+    for (id, step) in steps {
+        say!("#{id} {}", shown(&step.name, false));
+        let mut lines = Lines::default();
+        let mut last = 0.0;
+        for (at, bytes) in step.printed.pieces() {
+            last = *at;
+            lines.push(bytes, |line| stdout::line(&format!("#{id} {at:.3} {line}"), colours));
+        }
+        lines.end(|line| stdout::line(&format!("#{id} {last:.3} {line}"), colours));
+        say!("#{id} {}", end(step));
+    }
+    Ok(())
+}
+
+/// Prints what a step printed: for people on a terminal, byte by byte for programs.
+fn print(step: &Step, colours: bool) {
+    let mut pieces = step.printed.pieces().iter().map(|(_, bytes)| bytes);
+    if !io::stdout().is_terminal() {
+        pieces.all(|bytes| stdout::bytes(bytes));
+        return;
+    }
+    let show = |line: &str| stdout::line(line, colours);
+    let mut lines = Lines::default();
+    pieces.for_each(|bytes| lines.push(bytes, show));
+    lines.end(show);
+}
