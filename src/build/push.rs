@@ -6,7 +6,7 @@ use crate::image::{self, ExportError, ExportOptions, Image, Patience};
 use crate::oci::{Digest, Platform, Reference};
 
 use super::shared::Steps;
-use super::{BuildError, Event, Failure, Outcome, Services};
+use super::{BuildError, Event, Failure, Outcome, Services, chain};
 
 /// Pushes images under all of `names`, in order, and gives the digest of the manifest or index that
 /// each has. Layers go into a repository once, however many tags are in it; another repository of
@@ -43,11 +43,11 @@ pub fn push(
 }
 
 /// Sees to it that images for `platforms`, pushed under `names`, drop no platform from an index that
-/// a registry has there.
+/// a registry has there. With [`Patience::Once`], a registry that does not answer is a warning: the
+/// push asks again.
 ///
 /// # Errors
-/// [`ExportError::Dropped`]; with [`Patience::Once`] nothing else: the push itself says what keeps
-/// it from a registry.
+/// [`ExportError::Dropped`]; with [`Patience::Retries`] also the registry's.
 pub fn check_platforms(
     services: &Services<'_>,
     names: &[Reference],
@@ -55,15 +55,15 @@ pub fn check_platforms(
     patience: Patience,
 ) -> Result<(), Failure> {
     for name in names {
-        match image::check_platforms(services.registry, name, platforms, patience) {
-            Err(error)
-                if patience == Patience::Retries
-                    || matches!(error, ExportError::Dropped { .. }) =>
-            {
-                return Err(Failure::new(BuildError::Export(error)));
-            }
-            Ok(()) | Err(_) => {}
+        let checked = image::check_platforms(services.registry, name, platforms, patience);
+        let Err(error) = checked else { continue };
+        if patience == Patience::Retries || matches!(error, ExportError::Dropped { .. }) {
+            return Err(Failure::new(BuildError::Export(error)));
         }
+        let text = format!("{}; that is tried again after the build", chain(&error));
+        (services.events)(Event::Warning { text });
+        // The others are mostly in the same registry, and each may take as long.
+        break;
     }
     Ok(())
 }

@@ -228,3 +228,17 @@ fn names_that_change_hands_are_said() {
     let tagged = env.rbuild(&["tag", "b:1", "a:1"]).ok();
     assert_eq!(tagged.stderr, "");
 }
+
+#[test]
+fn a_registry_that_does_not_answer_is_said_before_the_build() {
+    let env = Env::new();
+    // Port 1 is not for programs of users.
+    let names = ["-t", "127.0.0.1:1/a:1", "-t", "127.0.0.1:1/a:2", "--push"];
+    let done = env.build(FILES, &names);
+    let (before, after) = done.stderr.split_once("COPY Dockerfile").unwrap();
+    let warning = "warning: cannot push 127.0.0.1:1/a:1: cannot reach 127.0.0.1:1;";
+    assert!(before.contains(warning) && !before.contains("a:2"), "{before}");
+    assert!(before.contains("that is tried again after the build"), "{before}");
+    assert!(after.contains("error: cannot push 127.0.0.1:1/a:1"), "{after}");
+    done.fails(3, &["cannot reach 127.0.0.1:1"]);
+}
