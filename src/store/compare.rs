@@ -329,8 +329,10 @@ impl Comparison<'_, '_> {
         let may_lack =
             !self.rules.devices || meta.xattrs().all(|(name, _)| name != CAPABILITY_XATTR);
         let is_same = got.iter().map(|(name, value)| (&**name, &**value)).eq(meta.xattrs());
-        let is_damaged = !is_same && !(got.is_empty() && may_lack);
-        is_damaged.then(|| "its extended attributes are not those that were stored".to_owned())
+        if is_same || got.is_empty() && may_lack {
+            return None;
+        }
+        Some("its extended attributes are not those that were stored".to_owned())
     }
 
     fn symlink(&mut self, path: &TreePath, want: &[u8]) -> Result<Option<String>> {

@@ -301,6 +301,22 @@ impl Bases<'_> {
         self.names().map(|name| (name.clone(), of(name))).collect()
     }
 
+    /// Leaves out bases that are refused, which a RUN has to refuse, too.
+    fn leave_out_refused(&mut self, outputs: &BTreeMap<String, Result<Vec<u8>, String>>) {
+        for (name, refused) in outputs.iter().filter(|(_, output)| output.is_err()) {
+            let run = self.build(
+                &self.store,
+                &format!("FROM {name}\nRUN true\n"),
+                &["-o", "type=cacheonly"],
+            );
+            assert!(
+                run.is_err(),
+                "{name} is refused for an output, and not for a RUN: {refused:?}"
+            );
+            self.contexts.remove(name);
+        }
+    }
+
     /// All bases copied into one image.
     fn copies(&self, store: &str) -> Vec<u8> {
         let mut dockerfile = "FROM scratch\n".to_owned();
@@ -340,8 +356,7 @@ fn text_in(tar: &[u8], name: &str) -> String {
     text
 }
 
-/// Looks at a batch of bases in every way. Returns how many there were that are not refused.
-fn check_batch(env: &Env, seeds: std::ops::Range<u64>) -> usize {
+fn random_bases(env: &Env, seeds: std::ops::Range<u64>) -> Bases<'_> {
     let busybox = busybox_layer();
     let mut contexts = BTreeMap::new();
     contexts.insert("lent".to_owned(), env.write_layout("bases/lent", &[&busybox]));
@@ -352,17 +367,14 @@ fn check_batch(env: &Env, seeds: std::ops::Range<u64>) -> usize {
         contexts.insert(format!("b{seed}"), at);
     }
     let store = format!("store-{}", seeds.start);
-    let mut bases = Bases { env, store, contexts };
+    Bases { env, store, contexts }
+}
+
+/// Looks at a batch of bases in every way. Returns how many there were that are not refused.
+fn check_batch(env: &Env, seeds: std::ops::Range<u64>) -> usize {
+    let mut bases = random_bases(env, seeds.clone());
     let before = bases.outputs(&bases.store);
-    for (name, refused) in before.iter().filter(|(_, output)| output.is_err()) {
-        let run = bases.build(
-            &bases.store,
-            &format!("FROM {name}\nRUN true\n"),
-            &["-o", "type=cacheonly"],
-        );
-        assert!(run.is_err(), "{name} is refused for an output, and not for a RUN: {refused:?}");
-        bases.contexts.remove(name);
-    }
+    bases.leave_out_refused(&before);
     let copied_before = bases.copies(&bases.store);
     // Layers that were just unpacked, and those that another process has left.
     let (steps, again) = (bases.steps(), bases.steps());
