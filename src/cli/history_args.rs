@@ -117,6 +117,6 @@ pub(super) struct ExplainArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// Only this step: by stage and number as logs show it, or #N
-    #[arg(long, value_name = "STAGE:N|#N", conflicts_with = "json")]
+    #[arg(long, value_name = "STAGE:N|#N")]
     pub(super) step: Option<String>,
 }

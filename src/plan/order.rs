@@ -1,5 +1,6 @@
 //! In which order stages are planned: each after those that it names.
 
+use crate::diag::Diagnostic;
 use crate::ir::{self, Word};
 
 use super::NamedContext;
@@ -56,6 +57,13 @@ impl Planner<'_> {
         let by_number = || text.parse().ok().filter(|number| *number < at);
         self.earlier(at, &lower).or_else(by_number)
     }
+}
+
+/// Returns the error of a `--from` that names nothing and cannot be an image either.
+pub(super) fn unnamed(text: &str, mut error: Box<Diagnostic>) -> Box<Diagnostic> {
+    let what = "no stage, named context or image is called";
+    error.message = format!("{what} `{text}`: {}", error.message);
+    error
 }
 
 /// The `--from` of a COPY.

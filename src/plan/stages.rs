@@ -9,7 +9,7 @@ use crate::oci::{Platform, Reference};
 use super::args::Globals;
 use super::fold::Fold;
 use super::named::{self, Replaced, Start};
-use super::order::copy_from_word;
+use super::order::{copy_from_word, unnamed};
 use super::platforms::{self, PlannedStages};
 use super::{
     Base, CopyFrom, ImagePlace, ImageRequest, Images, NamedContext, PlannedStage, Request,
@@ -287,7 +287,9 @@ impl<'a> Planner<'a> {
                 Some(request) => request,
                 None => return Ok(Some(CopyFrom::Named(key.to_owned()))),
             },
-            None => self.image_request(text, from, platform)?,
+            None => {
+                self.image_request(text, from, platform).map_err(|error| unnamed(text, error))?
+            }
         };
         if !self.images.contains_key(&request) {
             self.needs.entry(request.clone()).or_insert(from.span);

@@ -98,6 +98,9 @@ fn priv_name_in_from_that_nothing_has_says_so_first() {
     build("elsewhere").fails(3, &[missing, "--build-context elsewhere=DIRECTORY"]);
     let mounted = "FROM base:1\nRUN --mount=from=elsewhere,target=/e true\n";
     env.build(mounted, &["--offline"]).fails(3, &[&format!("{missing} `elsewhere`: ")]);
+    // It cannot be an image: no network is asked.
+    env.build(&file.replace("WORD", "Elsewhere"), &[])
+        .fails(1, &[&format!("{missing} `Elsewhere`: invalid reference format: ")]);
     // This can be an image only.
     let image = build("some/thing").stderr;
     assert!(!image.contains("no stage"), "{image}");

@@ -216,6 +216,7 @@ fn priv_steps_have_one_name_everywhere() {
     for (name, printed) in [("made:2", "hello\n"), (&*number[0], "hello\n"), ("stage-1:3", "out\n")]
     {
         assert_eq!(env.rbuild(&["history", "logs", "--step", name]).ok().stdout, printed, "{name}");
+        assert_eq!(env.rbuild(&["history", "logs", name]).ok().stdout, printed, "{name}");
     }
     for name in ["made:3", &*number[1]] {
         let silent = env.rbuild(&["history", "logs", "--step", name]).ok();
@@ -225,6 +226,11 @@ fn priv_steps_have_one_name_everywhere() {
         let explained = env.rbuild(&["explain", "--step", name]).ok().stdout;
         let want = format!("{} [made 2/3] RUN echo hello\n    no step like it", number[0]);
         assert!(explained.starts_with(&want), "{explained}");
+        assert_eq!(env.rbuild(&["explain", name]).ok().stdout, explained);
+        let json = env.rbuild(&["explain", "--json", "--step", name]).ok().stdout;
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let names = json["not_cached"].as_array().unwrap().iter().map(|step| &step["name"]);
+        assert_eq!(names.collect::<Vec<_>>(), ["[made 2/3] RUN echo hello"]);
     }
     for name in ["stage-1:3", &*number[2]] {
         let args = ["enter", "--step", name, "context", "--", "ls", "/o/file"];

@@ -23,6 +23,7 @@ const EVENTS_BYTES: usize = 64 << 10;
 /// Of a step that was not looked up, such as an internal one.
 const UNEXPLAINED: &str = "it ended before it was known";
 
+use logs::build_and_step;
 pub(super) use logs::instruction;
 
 type Result<T> = std::result::Result<T, Complaint>;
@@ -52,13 +53,14 @@ pub(in crate::cli) fn explain(
     environment: &Environment,
 ) -> Result<()> {
     let store = open_store(global, environment)?;
-    let build = Build::read(&one(&store, &args.which)?, Logs::Skip)?;
+    let (which, step) = build_and_step(&args.which, args.step.as_deref());
+    let build = Build::read(&chosen(records(&store)?, which)?, Logs::Skip)?;
+    let step = step.map(|word| build.step(word)).transpose()?;
     if args.json {
-        stdout::json(&document::explained(&build));
+        stdout::json(&document::explained(&build, step.map(|(id, _)| id)));
         return Ok(());
     }
-    if let Some(word) = &args.step {
-        let (id, step) = build.step(word)?;
+    if let Some((id, step)) = step {
         let why = match step.end {
             Some((Outcome::Cached, _)) => "it was in the cache",
             _ => step.reason.as_deref().unwrap_or(UNEXPLAINED),

@@ -36,9 +36,10 @@ pub(super) fn of(build: &Build) -> Value {
     })
 }
 
-/// The build, and why its steps were not found in the cache.
-pub(super) fn explained(build: &Build) -> Value {
-    let made = build.made().map(|(id, step)| {
+/// The build, and why its steps, or `only` one of them, were not found in the cache.
+pub(super) fn explained(build: &Build, only: Option<u32>) -> Value {
+    let made = build.made().filter(|(id, _)| only.is_none_or(|only| only == *id));
+    let made = made.map(|(id, step)| {
         json!({
             "step": id,
             "name": step.name,

@@ -2,9 +2,9 @@
 
 use std::io::{self, IsTerminal as _};
 
-use super::{Build, Result, end, one, records};
+use super::{Build, Result, chosen, end, records};
 use crate::cli::exit::Exit;
-use crate::cli::history_args::LogsArgs;
+use crate::cli::history_args::{LogsArgs, WhichBuild};
 use crate::cli::progress::{Lines, shown};
 use crate::cli::record::{Logs, Requested, Step};
 use crate::cli::report::{self, Complaint};
@@ -41,6 +41,18 @@ pub(in crate::cli::commands) fn instruction(
     Err(usage(text))
 }
 
+/// Returns the words for a build and a step of it. The name of a step may stand in the place of the
+/// build's, which has neither `:` nor `#`, if it is one of the last build.
+pub(super) fn build_and_step<'a>(
+    which: &'a WhichBuild,
+    step: Option<&'a str>,
+) -> (Option<&'a str>, Option<&'a str>) {
+    match which.build.as_deref() {
+        Some(word) if step.is_none() && word.contains([':', '#']) => (None, Some(word)),
+        word => (word, step),
+    }
+}
+
 impl Build {
     /// Returns the step with this name, and its number.
     pub(super) fn step(&self, word: &str) -> Result<(u32, &Step)> {
@@ -57,9 +69,10 @@ impl Build {
 }
 
 pub(super) fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> {
-    let build = Build::read(&one(store, &args.which)?, Logs::Read)?;
+    let (which, step) = build_and_step(&args.which, args.step.as_deref());
+    let build = Build::read(&chosen(records(store)?, which)?, Logs::Read)?;
     let steps = &build.recorded.steps;
-    if let Some(word) = &args.step {
+    if let Some(word) = step {
         let (id, step) = build.step(word)?;
         if step.printed.pieces().is_empty() {
             report::remark(&format!("step {} printed nothing", StepName::of(id, step)));
