@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use crate::plan::redacted;
+
+use super::args::BuildArgs;
+use super::config_text::one_line;
 use super::record::{Recorded, Step};
 
 /// A step that the command line names.
@@ -68,6 +72,20 @@ impl fmt::Display for StepName {
             Self::Place(None, number) => write!(f, "{number}"),
         }
     }
+}
+
+/// Returns how to look at a step that failed, for the command line of its build.
+pub(super) fn look_at(step: &str, args: &BuildArgs) -> String {
+    // Several platforms cannot be entered at once.
+    if step.contains(' ') {
+        return format!("step {step}: `rbuild history logs --step '{step}'` has its output");
+    }
+    let file = args.file.as_ref().map(|file| format!("-f {} ", one_line(&file.to_string_lossy())));
+    let (file, context) = (file.unwrap_or_default(), one_line(&redacted(&args.shown_context())));
+    format!(
+        "step {step}: `rbuild history logs --step {step}` has its output, `rbuild enter --step \
+         {step} {file}{context}` opens a shell before it"
+    )
 }
 
 #[cfg(test)]

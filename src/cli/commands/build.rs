@@ -13,14 +13,13 @@ use crate::build::{
     Stop,
 };
 use crate::cli::args::BuildArgs;
-use crate::cli::config_text::one_line;
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::lockfile::LockFile;
 use crate::cli::outputs::Outputs;
 use crate::cli::progress::{self, Progress, Reporter, Requested};
 use crate::cli::shell::{self, Host};
 use crate::cli::stdout::say;
-use crate::cli::{interrupt, registries, secrets};
+use crate::cli::{interrupt, registries, secrets, step_name};
 use crate::diag::{Diagnostic, SourceFile, Span, Style};
 use crate::image::Patience;
 use crate::ir;
@@ -308,7 +307,7 @@ impl Work<'_> {
         let style = self.environment.style();
         let mut diagnostics = error.diagnostics();
         if let BuildError::Run { step, .. } = error {
-            let help = look_at(step, self.args);
+            let help = step_name::look_at(step, self.args);
             diagnostics.iter_mut().for_each(|found| found.helps.push(help.clone()));
         }
         let complaint = complaint_of(error, diagnostics, &self.input.dockerfile, style);
@@ -339,20 +338,6 @@ impl Work<'_> {
         self.reporter.built(&progress::Result { id, digest, names: &names, images: &built.images });
         Ok(())
     }
-}
-
-/// How to look at a step that failed.
-fn look_at(step: &str, args: &BuildArgs) -> String {
-    // Several platforms cannot be entered at once.
-    if step.contains(' ') {
-        return format!("step {step}: `rbuild history logs --step '{step}'` has its output");
-    }
-    let file = args.file.as_ref().map(|file| format!("-f {} ", one_line(&file.to_string_lossy())));
-    let (file, context) = (file.unwrap_or_default(), one_line(&redacted(&args.shown_context())));
-    format!(
-        "step {step}: `rbuild history logs --step {step}` has its output, `rbuild enter --step \
-         {step} {file}{context}` opens a shell before it"
-    )
 }
 
 /// The members of docker's metadata file that there are here.
