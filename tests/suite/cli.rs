@@ -245,7 +245,9 @@ as_root_and_as_user!(
 fn store_of_a_newer_version_is_refused(who: Who) {
     let env = Env::of(who);
     env.build("FROM scratch\nLABEL a=b\n", &["-t", "a"]).ok();
-    fs::write(env.path("store/version"), "7\n").unwrap();
+    // The number and its SHA-256.
+    let later = "7 7902699be42c8a8e46fbbb4501726517e86b22c56a189f7625a6da49081b2451\n";
+    fs::write(env.path("store/version"), later).unwrap();
     let parts = ["error: the store ", " has format 7, this rbuild knows ", "another --root"];
     for args in [&["images"][..], &["build", "context"], &["prune"]] {
         env.rbuild(args).fails(3, &parts);
