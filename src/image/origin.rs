@@ -53,7 +53,7 @@ pub fn fetch_layer(
     diff_id: DiffId,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
-    let mut last = StoreError::Missing { what: format!("the layer {diff_id}") }.into();
+    let mut last = store.missing_layer(diff_id).into();
     for source in store.sources(diff_id)? {
         match fetch_from(store, registry, diff_id, &source, progress) {
             Err(error) if is_gone(&error) || is_another(&error) => {

@@ -58,6 +58,25 @@ pub fn explained(errno: Errno, uid: Uid, gid: Gid) -> io::Error {
     found.map_or_else(|| errno.into(), |found| io::Error::new(io::ErrorKind::InvalidInput, found))
 }
 
+/// The ids of users that this process has: the first and the last of each range that the kernel
+/// translates as a whole.
+#[must_use]
+pub fn own_users() -> Vec<(u32, u32)> {
+    own(IdKind::User)
+}
+
+/// As [`own_users`], of groups.
+#[must_use]
+pub fn own_groups() -> Vec<(u32, u32)> {
+    own(IdKind::Group)
+}
+
+fn own(kind: IdKind) -> Vec<(u32, u32)> {
+    let (_, map, _) = kind.names();
+    let text = super::read_to_string(Path::new(map), MAX_MAP_BYTES).unwrap_or_default();
+    text.lines().filter_map(line).map(|range| (range.first, range.last)).collect()
+}
+
 fn unmapped(kind: IdKind, id: u32) -> Option<UnmappedId> {
     let (_, map, _) = kind.names();
     let text = super::read_to_string(Path::new(map), MAX_MAP_BYTES).ok()?;
@@ -66,15 +85,16 @@ fn unmapped(kind: IdKind, id: u32) -> Option<UnmappedId> {
     (!has).then_some(UnmappedId { kind, id, ranges })
 }
 
+/// The ids of a line of a map.
+fn line(line: &str) -> Option<IdRange> {
+    let mut words = line.split_ascii_whitespace().map(str::parse::<u32>);
+    let (first, _outside, count) = (words.next()?.ok()?, words.next()?.ok()?, words.next()?.ok()?);
+    let last = first.checked_add(count.checked_sub(1)?)?;
+    Some(IdRange { first, last })
+}
+
 /// The ids of a map, in order; neighbours are one range.
 fn ranges(map: &str) -> Vec<IdRange> {
-    let line = |line: &str| {
-        let mut words = line.split_ascii_whitespace().map(str::parse::<u32>);
-        let (first, _outside, count) =
-            (words.next()?.ok()?, words.next()?.ok()?, words.next()?.ok()?);
-        let last = first.checked_add(count.checked_sub(1)?)?;
-        Some(IdRange { first, last })
-    };
     let mut lines: Vec<IdRange> = map.lines().filter_map(line).collect();
     lines.sort_unstable_by_key(|range| range.first);
     let mut ranges: Vec<IdRange> = Vec::new();

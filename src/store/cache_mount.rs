@@ -125,7 +125,12 @@ impl Store {
 
     /// Where copy number `copy` of a cache is.
     pub(super) fn cache_home(&self, key: CacheKey, copy: u32) -> PathBuf {
-        self.root.join("cache-mounts").join(key.to_string()).join(copy.to_string())
+        self.root.join("cache-mounts").join(self.cache_name(key)).join(copy.to_string())
+    }
+
+    /// The name of a cache's directory.
+    pub(super) fn cache_name(&self, key: CacheKey) -> String {
+        format!("{key}{}", self.id_map.suffix())
     }
 
     /// Sees to it that the folder of a cache, which this process alone has, is there.

@@ -23,8 +23,6 @@ use super::unpack::folders::Folders;
 
 type Result<T> = std::result::Result<T, PathError>;
 
-/// The owner that the kernel shows for an id that the user namespace lacks (user_namespaces(7)).
-const OVERFLOW_ID: u32 = 65_534;
 /// The attributes of directories that hide all that is below; the second one in user namespaces
 /// (Documentation/filesystems/overlayfs.rst, "User xattr").
 const OPAQUE_XATTRS: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
@@ -287,8 +285,7 @@ impl Comparison<'_, '_> {
         if mode != meta.mode & 0o7777 && !matches!(node, Node::Symlink(_)) {
             return Some(format!("its mode is {mode:04o} and not {:04o}", meta.mode & 0o7777));
         }
-        let is_owner = |got: u32, want: u32| got == want || got == OVERFLOW_ID;
-        if !is_owner(stat.st_uid, meta.uid) || !is_owner(stat.st_gid, meta.gid) {
+        if (stat.st_uid, stat.st_gid) != (meta.uid, meta.gid) {
             let (uid, gid) = (stat.st_uid, stat.st_gid);
             return Some(format!("its owner is {uid}:{gid} and not {}:{}", meta.uid, meta.gid));
         }

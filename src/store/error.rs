@@ -127,6 +127,17 @@ pub enum StoreError {
         /// What is not there.
         what: String,
     },
+    /// A directory of the store has owners that this process's user namespace lacks.
+    #[error(
+        "{} was made under other user and group ids than this process has (the subordinate ids of \
+         /etc/subuid and /etc/subgid changed, or it was another container), and cannot be used under \
+         these; build the image again, or remove the directory as root",
+        path.display()
+    )]
+    OtherIds {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Another process uses the store.
     #[error("another rbuild uses the store {}: {users}; try again when it is done", root.display())]
     InUse {

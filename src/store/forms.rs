@@ -36,7 +36,7 @@ impl Store {
             return Ok(Box::new(self.open_blob(diff_id.digest())?));
         }
         let Some(packed) = self.packed(diff_id)?.into_iter().next() else {
-            return Err(StoreError::Missing { what: format!("the layer {diff_id}") });
+            return Err(self.missing_layer(diff_id));
         };
         let blob = self.open_blob(packed.blob)?;
         let path = self.root().join("blobs/sha256").join(packed.blob.hex());
@@ -58,8 +58,7 @@ impl Store {
         if is_folder_only && self.has_folder(diff_id) {
             let listing = self.listing(diff_id)?;
             let folder = self.layer_folder(diff_id)?;
-            let folder = folder
-                .ok_or_else(|| StoreError::Missing { what: format!("the layer {diff_id}") })?;
+            let folder = folder.ok_or_else(|| self.missing_layer(diff_id))?;
             let open = |_file: &File, path: &TreePath| -> io::Result<Box<dyn Read>> {
                 Ok(Box::new(open_in(folder.as_fd(), path)?))
             };
@@ -247,7 +246,7 @@ impl Read for TarSource {
 }
 
 /// Opens a regular file of an unpacked layer without following links out of it.
-fn open_in(folder: BorrowedFd<'_>, path: &TreePath) -> io::Result<OsFile> {
+pub(super) fn open_in(folder: BorrowedFd<'_>, path: &TreePath) -> io::Result<OsFile> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(rustix::fs::openat2(folder, path.as_path(), flags, Mode::empty(), resolve)?.into())

@@ -2,6 +2,7 @@
 //! process uses the store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use rusqlite::params;
 
@@ -82,15 +83,23 @@ impl Store {
             }
         }
         self.note_tag_files()?;
+        let mut others = None;
         for thing in &choice.things {
             let path = self.path_of(thing);
-            match thing {
-                Thing::Layer(_) | Thing::CacheMount(_) => pathio::remove_dir_all(&path)?,
-                Thing::Blob(_) | Thing::Memo(_) => pathio::remove_file(&path)?,
+            let removed = match thing {
+                Thing::Layer(_) | Thing::CacheMount(_) => pathio::remove_dir_all(&path),
+                Thing::Blob(_) | Thing::Memo(_) => pathio::remove_file(&path),
+            };
+            match removed {
+                // All else goes first.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    others.get_or_insert(StoreError::OtherIds { path });
+                }
+                removed => removed?,
             }
         }
         self.remove_set_aside()?;
-        Ok(choice.pruned)
+        others.map_or(Ok(choice.pruned), Err)
     }
 }
 

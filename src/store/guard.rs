@@ -31,8 +31,20 @@ const EVERYONE_WRITES: u32 = 0o002;
 /// Only the owner of a file may remove it from a directory with this bit.
 const STICKY: u32 = 0o1000;
 
-const DIRECTORIES: [&str; 9] =
-    ["blobs", "blobs/sha256", "layers", "tags", "memo", "builds", "cache-mounts", "locks", "tmp"];
+/// The directory of [`super::id_maps`].
+pub(super) const ID_MAPS: &str = "id-maps";
+const DIRECTORIES: [&str; 10] = [
+    "blobs",
+    "blobs/sha256",
+    "layers",
+    "tags",
+    "memo",
+    "builds",
+    "cache-mounts",
+    ID_MAPS,
+    "locks",
+    "tmp",
+];
 /// Files that are opened by name while the store is opened.
 const FILES: [&str; 7] = [
     "version",
@@ -151,6 +163,8 @@ impl Guard<'_> {
         let failed = |error| PathError::new("create directory", &path, error);
         match rustix::fs::mkdirat(&self.directory, name, PRIVATE_DIRECTORY) {
             Ok(()) | Err(Errno::EXIST) => {}
+            // An earlier rbuild made the store without it, and what is too much can be removed without.
+            Err(Errno::NOSPC | Errno::DQUOT) if name == ID_MAPS => return Ok(()),
             Err(error) => return Err(failed(error).into()),
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY;

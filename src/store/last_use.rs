@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// The kernel's, with the path.
     pub fn note_cache_id(&self, key: CacheKey, id: &str) -> Result<()> {
-        let path = self.cache_id_path(&key.to_string());
+        let path = self.cache_id_path(&self.cache_name(key));
         if rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok() {
             return Ok(());
         }

@@ -64,6 +64,7 @@ impl Store {
         let here = self.has_folder(diff_id)
             || self.has_blob(diff_id.digest())
             || !self.packed(diff_id)?.is_empty()
+            || self.adopt(diff_id)?
             || !self.sources(diff_id)?.is_empty();
         Ok(here.then_some(record))
     }
@@ -76,8 +77,10 @@ impl Store {
         if !self.packed(diff_id)?.is_empty() {
             return Ok(true);
         }
-        let here = self.has_folder(diff_id) || self.has_blob(diff_id.digest());
-        Ok(here && self.with_index(|index| index.layer(diff_id))?.is_some())
+        if self.with_index(|index| index.layer(diff_id))?.is_none() {
+            return Ok(false);
+        }
+        Ok(self.has_folder(diff_id) || self.has_blob(diff_id.digest()) || self.adopt(diff_id)?)
     }
 
     pub(super) fn layer_path(&self, diff_id: DiffId) -> PathBuf {
@@ -85,7 +88,7 @@ impl Store {
     }
 
     pub(super) fn has_folder(&self, diff_id: DiffId) -> bool {
-        let path = self.layer_path(diff_id).join("fs");
+        let path = self.layer_path(diff_id).join(self.form_name(None));
         rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
     }
 
@@ -126,7 +129,7 @@ impl Store {
         diff_id: DiffId,
         fitting: Option<ContentDigest>,
     ) -> Result<Option<LowerFolder>> {
-        let path = self.layer_path(diff_id).join(form_name(fitting));
+        let path = self.layer_path(diff_id).join(self.form_name(fitting));
         let is_there = rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok();
         if !is_there || self.with_index(|index| index.layer(diff_id))?.is_none() {
             return Ok(None);
@@ -225,7 +228,7 @@ impl Store {
             return Err(PathError::new("create folder", home, error).into());
         }
         let known = self.with_index(|index| index.layer(diff_id))?.is_some();
-        let to = home.join(form_name(fitting));
+        let to = home.join(self.form_name(fitting));
         let was_there = rustix::fs::access(&to, rustix::fs::Access::EXISTS).is_ok();
         if !known || self.listing_if_there(diff_id)?.is_none() {
             pathio::rename(listing.path(), &home.join("tree"))?;
@@ -254,9 +257,4 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// The name of a form below the layer's own directory.
-pub(super) fn form_name(fitting: Option<ContentDigest>) -> String {
-    fitting.map_or_else(|| "fs".to_owned(), |fitting| format!("fs-{fitting}"))
 }

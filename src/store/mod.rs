@@ -11,6 +11,7 @@
 //! memo/<hex>            the file hashes of a context, by its path's SHA-256
 //! builds/               what happened in builds, a file each
 //! cache-mounts/<key>/   for RUN --mount=type=cache
+//! id-maps/              the ids under which processes saw the store; see `id_maps`
 //! locks/                held while a step is made, and while anything is pruned
 //! tmp/<name>/           unfinished work; swept when the process that made it is gone
 //! ```
@@ -18,6 +19,7 @@
 //! A file with a name outside `tmp` is complete: it was written elsewhere and renamed. What is in
 //! use is protected from `prune` by a shared `flock` for as long as the process lives.
 
+mod adopt;
 mod alone;
 mod blob;
 mod builds;
@@ -29,6 +31,7 @@ mod error;
 mod forms;
 mod gc;
 mod guard;
+mod id_maps;
 mod image;
 mod index;
 mod inventory;
@@ -104,6 +107,10 @@ pub struct Store {
     /// Unpacked layers that this process has made, or found to agree with their listings.
     trusted: Mutex<BTreeSet<trust::UnpackedForm>>,
     user_namespace: bool,
+    /// The ids under which this process sees what is unpacked.
+    id_map: id_maps::IdMap,
+    /// Layers that other ids made and that this process cannot read.
+    unreadable: Mutex<BTreeSet<DiffId>>,
     /// Bounds on an archive that is unpacked into the store.
     archive_bounds: ArchiveBounds,
     /// Dropped after the index, which has given its space back then.
@@ -173,7 +180,7 @@ impl Store {
         options: &OpenOptions,
     ) -> Result<Self, StoreError> {
         let is_upgraded = index.is_upgraded;
-        let store = Self::with_parts(root, in_use, index, reserve, options);
+        let store = Self::with_parts(root, in_use, index, reserve, options)?;
         if is_upgraded {
             // An earlier rbuild kept names in the index alone.
             store.tags()?.iter().try_for_each(|tag| store.write_tag(tag))?;
@@ -188,8 +195,9 @@ impl Store {
         index: index::Index,
         reserve: reserve::Reserve,
         options: &OpenOptions,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, StoreError> {
+        let id_map = id_maps::IdMap::of_process(&root, options.user_namespace)?;
+        Ok(Self {
             root,
             index: Mutex::new(index),
             damage: FoundDamage::default(),
@@ -200,9 +208,11 @@ impl Store {
             listings: Mutex::new(BTreeMap::new()),
             trusted: Mutex::new(BTreeSet::new()),
             user_namespace: options.user_namespace,
+            id_map,
+            unreadable: Mutex::new(BTreeSet::new()),
             archive_bounds: ArchiveBounds::default(),
             _reserve: reserve,
-        }
+        })
     }
 
     /// Sets how many bytes one archive may unpack to. Without it, the defaults of

@@ -60,7 +60,7 @@ impl Store {
         } else {
             Index::unfinished(Path::new(":memory:"), options.now_s)?
         };
-        let mut store = Self::with_parts(root, in_use, index, reserve, options);
+        let mut store = Self::with_parts(root, in_use, index, reserve, options)?;
         store.rebuild()?;
         store.damage = FoundDamage { version: version_damage, index: Some(damage) };
         if is_repairing {

@@ -78,8 +78,8 @@ impl Store {
     pub(super) fn restore_lost(&self) -> Result<()> {
         self.restore_tags()?;
         // Others than root see other owners outside of their namespace.
-        let sees_owners = self.user_namespace || rustix::process::geteuid().is_root();
-        if sees_owners && self.with_index(|index| index.state(LOST_LAYERS))?.is_some() {
+        if self.id_map.may_unpack() && self.with_index(|index| index.state(LOST_LAYERS))?.is_some()
+        {
             self.restore_layers()?;
             self.with_index(|index| index.remove_state(LOST_LAYERS))?;
         }

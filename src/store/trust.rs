@@ -15,8 +15,8 @@ use crate::tree::{ContentDigest, TreePath};
 
 use super::compare::{self, Rules};
 use super::index::Index;
-use super::layer::{LowerFolder, form_name};
-use super::verify::{is_form, is_set_aside, names_in};
+use super::layer::LowerFolder;
+use super::verify::{is_set_aside, names_in};
 use super::work::open_folder;
 use super::{Store, StoreError};
 
@@ -70,7 +70,8 @@ impl Store {
         if self.trusted().contains(&(layer, form)) {
             return Ok(());
         }
-        if !self.with_index(|index| index.is_checked(layer, form))? {
+        let column = self.column(form);
+        if !self.with_index(|index| index.is_checked(layer, &column))? {
             let listing = self.listing(layer)?;
             let rules = self.rules(layer, form.is_some())?;
             let mut first = None;
@@ -82,7 +83,7 @@ impl Store {
             if let Some((path, reason)) = first {
                 return Err(self.damaged_form(layer, form, path, reason)?);
             }
-            self.with_index(|index| index.put_checked(layer, form))?;
+            self.with_index(|index| index.put_checked(layer, &column))?;
         }
         self.trusted().insert((layer, form));
         Ok(())
@@ -91,8 +92,9 @@ impl Store {
     /// Returns whether all unpacked forms of a layer are what its listing says, contents included.
     pub(super) fn is_whole(&self, layer: DiffId, listing: &PackedListing) -> Result<bool> {
         let home = self.layer_path(layer);
-        for form in names_in(&home)?.iter().filter(|name| is_form(name)) {
-            let rules = Rules { contents: true, ..self.rules(layer, form != "fs")? };
+        for form in names_in(&home)?.iter().filter(|name| self.is_own_form(name)) {
+            let is_fitted = *form != self.form_name(None);
+            let rules = Rules { contents: true, ..self.rules(layer, is_fitted)? };
             let opened = open_folder(&home.join(form))?;
             let mut is_same = true;
             let mut note = |_path: &TreePath, _text: &str| {
@@ -139,7 +141,7 @@ impl Store {
         let _alone = self.lock_publishing(layer)?;
         self.forget_unpacked(layer)?;
         let home = self.layer_path(layer);
-        let from = home.join(form_name(form));
+        let from = home.join(self.form_name(form));
         for number in 0_u32.. {
             let to = home.join(format!("damaged-{number}"));
             let flags = rustix::fs::RenameFlags::NOREPLACE;
@@ -150,6 +152,13 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// The column for a form: which one, and under which ids it was compared.
+    fn column(&self, form: Option<ContentDigest>) -> Vec<u8> {
+        let mut column = form.map(|form| form.as_bytes().to_vec()).unwrap_or_default();
+        column.extend(self.id_map.to_bytes());
+        column
     }
 
     /// Removes what was set aside; no other process uses the store.
@@ -165,15 +174,10 @@ impl Store {
     }
 }
 
-/// The column for a form: a layer's own has no fitting.
-fn column(form: Option<ContentDigest>) -> Vec<u8> {
-    form.map(|form| form.as_bytes().to_vec()).unwrap_or_default()
-}
-
 impl Index {
-    fn is_checked(&self, layer: DiffId, form: Option<ContentDigest>) -> Result<bool> {
+    fn is_checked(&self, layer: DiffId, form: &[u8]) -> Result<bool> {
         const SQL: &str = "SELECT 1 FROM checked WHERE diff_id = ?1 AND form = ?2 AND boot = ?3";
-        let values = params![layer.to_string(), column(form), self.boot];
+        let values = params![layer.to_string(), form, self.boot];
         let found = self
             .connection
             .prepare_cached(SQL)
@@ -181,10 +185,10 @@ impl Index {
         self.check(found).map(|found| found.is_some())
     }
 
-    fn put_checked(&self, layer: DiffId, form: Option<ContentDigest>) -> Result<()> {
+    fn put_checked(&self, layer: DiffId, form: &[u8]) -> Result<()> {
         const SQL: &str =
             "INSERT OR REPLACE INTO checked (diff_id, form, boot) VALUES (?1, ?2, ?3)";
-        let values = params![layer.to_string(), column(form), self.boot];
+        let values = params![layer.to_string(), form, self.boot];
         self.check(self.connection.execute(SQL, values)).map(drop)
     }
 

@@ -184,7 +184,8 @@ impl Verifier<'_> {
                 pathio::remove_dir_all(&home.join(name)).map_err(StoreError::from)
             })?;
         }
-        let forms: Vec<&String> = names.iter().filter(|name| is_form(name)).collect();
+        let forms: Vec<&String> =
+            names.iter().filter(|name| self.store.is_own_form(name)).collect();
         let has_tree = names.iter().any(|name| name == "tree");
         // A process that ended may have left an empty directory.
         if forms.is_empty() && !has_tree {
@@ -259,7 +260,10 @@ impl Verifier<'_> {
     /// Compares an unpacked layer with its listing; returns whether the layer is still there.
     fn form(&mut self, layer: DiffId, form: &str, listing: &PackedListing) -> Result<bool> {
         let path = self.store.layer_path(layer).join(form);
-        let rules = Rules { contents: true, ..self.store.rules(layer, form != "fs")? };
+        let rules = Rules {
+            contents: true,
+            ..self.store.rules(layer, form != self.store.form_name(None))?
+        };
         let opened = open_folder(&path)?;
         let (mut differences, mut n_all) = (Vec::new(), 0_usize);
         let mut note = |path: &TreePath, text: &str| {
@@ -372,10 +376,6 @@ pub(super) fn names_in(directory: &PathBuf) -> std::result::Result<Vec<String>, 
     }
     names.sort_unstable();
     Ok(names)
-}
-
-pub(super) fn is_form(name: &str) -> bool {
-    name == "fs" || name.starts_with("fs-")
 }
 
 /// True of an unpacked layer that was found damaged, and that another process may still have mounted.

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
+use crate::support::namespace::Namespace;
 
 as_root_and_as_user!(
     store_that_was_there_is_closed_to_others,
@@ -99,6 +100,7 @@ fn store_that_holds_links_is_refused_and_they_lead_nowhere(who: Who) {
         "memo",
         "builds",
         "cache-mounts",
+        "id-maps",
         "version",
         "index.db",
         "index.db-wal",
@@ -174,4 +176,83 @@ fn priv_store_of_another_user_is_refused() {
     done.fails(3, &["it is below", "home-of-user, which belongs to user"]);
     let meta = env.path("home-of-user").metadata().unwrap();
     assert_eq!(meta.uid(), user.uid);
+}
+
+/// An environment whose store belongs to user 1,000,000, with a base image there.
+fn env_of_1000000() -> Option<Env> {
+    let env = Env::owned_by(1_000_000)?;
+    let ids = Namespace::new(1_000_000, 1_100_000, 65_536);
+    ids.rbuild(&env, &["build", "base", "-t", "base:1"]).ok();
+    Some(env)
+}
+
+fn build(ids: &Namespace, env: &Env, dockerfile: &str) -> Done {
+    ids.build(env, dockerfile, &["-t", "a:1"])
+}
+
+/// A step that makes files of several users, and one that shows them.
+fn owners(private: &str, number: u32) -> String {
+    format!(
+        "FROM base:1\nRUN mkdir -p /d && echo x > /d/f && chown -R 1000:70 /d {private}\n\
+         RUN --mount=type=cache,target=/c : {number}; touch /c/{number} && chown 7:8 /c/* && \
+         stat -c '%n %u:%g' /d /d/f /c/* /bin > /seen && cat /seen\n"
+    )
+}
+
+#[track_caller]
+fn sees(done: &Done, lines: &[&str], is_cached: bool) {
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let line = |line: &str| done.stderr.lines().any(|found| found.ends_with(line));
+    for want in lines.iter().chain(&["/d 1000:70", "/d/f 1000:70", "/bin 0:0"]) {
+        assert!(line(want), "{want}: {}", done.stderr);
+    }
+    let steps = done.steps();
+    assert_eq!(steps.iter().any(|step| step.ends_with("CACHED")), is_cached, "{}", done.stderr);
+}
+
+#[test]
+fn priv_layers_and_caches_of_other_ids_are_not_mounted() {
+    let Some(env) = env_of_1000000() else { return };
+    let first = Namespace::new(1_000_000, 1_100_000, 65_536);
+    sees(&build(&first, &env, &owners("", 1)), &["/c/1 7:8"], false);
+    // The layers can be read, so the step need not run again; the cache is another one.
+    let second = Namespace::new(1_000_000, 2_100_000, 65_536);
+    let done = build(&second, &env, &owners("", 2));
+    sees(&done, &["/c/2 7:8"], true);
+    assert!(!done.stderr.contains("/c/1"), "{}", done.stderr);
+    // The first ones were left alone, and are used by whoever has at least their ids.
+    for (number, ids) in [(3, first), (4, Namespace::new(1_000_000, 1_100_000, 70_000))] {
+        let own = format!("/c/{number} 7:8");
+        sees(&build(&ids, &env, &owners("", number)), &["/c/1 7:8", &own], true);
+        second.rbuild(&env, &["store", "verify"]).ok();
+    }
+    assert_eq!(fs::read_dir(env.path("store/id-maps")).unwrap().count(), 2);
+    // With too few ids nothing is made of what cannot be given to its owner.
+    let few = Namespace::new(1_000_000, 1_100_000, 500);
+    build(&few, &env, &owners("", 5)).fails(3, &["the user id 1000 is not one of those"]);
+}
+
+#[test]
+fn priv_layers_of_other_ids_that_cannot_be_read_are_made_again() {
+    let Some(env) = env_of_1000000() else { return };
+    let first = Namespace::new(1_000_000, 1_100_000, 65_536);
+    let private = "&& chmod 700 /d";
+    sees(&build(&first, &env, &owners(private, 1)), &["/c/1 7:8"], false);
+    let second = Namespace::new(1_000_000, 2_100_000, 65_536);
+    let want = ["was made under other user and group ids", "build the image again"];
+    second.rbuild(&env, &["save", "a:1", "-o", "context/a.tar"]).fails(3, &want);
+    sees(&build(&second, &env, &owners(private, 2)), &["/c/2 7:8"], false);
+    // What this user cannot remove is named, when all else is gone; its owner can.
+    let pruned = second.rbuild(&env, &["prune", "--all", "--force"]);
+    pruned.fails(3, &["store/layers/", "remove the directory as root"]);
+    first.rbuild(&env, &["prune", "--all", "--force"]).ok();
+    assert_eq!(fs::read_dir(env.path("store/layers")).unwrap().count(), 0);
+}
+
+#[test]
+fn priv_store_of_a_user_is_refused_to_root() {
+    let Some(env) = env_of_1000000() else { return };
+    build(&Namespace::new(1_000_000, 1_100_000, 65_536), &env, &owners("", 1)).ok();
+    let want = ["it belongs to user 1000000, and rbuild runs as 0", "--root DIR"];
+    env.rbuild(&["build", "context"]).fails(3, &want);
 }

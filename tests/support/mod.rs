@@ -10,6 +10,7 @@ pub(crate) mod git;
 pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod mutate;
+pub(crate) mod namespace;
 pub(crate) mod normal;
 pub(crate) mod probe;
 pub(crate) mod proxy;
