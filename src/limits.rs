@@ -124,9 +124,9 @@ pub const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 /// more of registries).
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
-/// Layers of a manifest: overlayfs takes 500 lower directories, and a manifest of thousands is an
-/// attack.
-pub const MAX_LAYERS: usize = 1000;
+/// Layers of a manifest: a stage of thousands of steps makes as many, and a manifest of
+/// [`MAX_MANIFEST_BYTES`] has no room for more.
+pub const MAX_LAYERS: usize = 10_000;
 
 /// Indexes that name each other, one below the other. More is a cycle.
 pub const MAX_INDEX_DEPTH: usize = 4;

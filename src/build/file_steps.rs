@@ -96,7 +96,9 @@ impl Run<'_> {
         stack: &Stack,
         (layer, folder): (LayerDone, Option<LowerFolder>),
     ) -> Result<(Stack, Outcome)> {
-        let next = stack.with_done(claim.wanted.definition.as_bytes(), layer.clone(), folder);
+        // It is opened again for a mount: a stage may have more layers than a process may open files.
+        drop(folder);
+        let next = stack.with_done(claim.wanted.definition.as_bytes(), layer.clone());
         self.made().insert(claim.wanted.definition, next.clone());
         self.remember(claim, stack, &layer)?;
         Ok((next, Outcome::Done))

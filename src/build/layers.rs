@@ -68,9 +68,9 @@ impl Run<'_> {
         begin: &dyn Fn(&LayerDone),
     ) -> Result<Vec<LowerFolder>> {
         let options = self.layer_options();
-        stack.folders(&|layer, below| {
+        let store = self.services.store;
+        let unpack = |layer: &LayerDone, below: Option<&Stack>| {
             self.ensure_layer(layer)?;
-            let store = self.services.store;
             let unpacked = match below {
                 Some(below) => {
                     let below = below.diff_ids()?;
@@ -81,7 +81,12 @@ impl Run<'_> {
             let span =
                 self.images.image_of(layer.diff_id).and_then(|image| image.span).unwrap_or(span);
             Ok(unpacked.map_err(|error| BuildError::from(error).at(span))?)
-        })
+        };
+        let flatten = |layers: &[LowerFolder]| {
+            let flat = store.flat_folder(layers);
+            Ok(flat.map_err(|error| BuildError::from(error).at(span))?)
+        };
+        stack.folders(&unpack, &flatten)
     }
 
     /// Shows the unpacking of a base image, of which this is the first layer.

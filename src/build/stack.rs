@@ -2,12 +2,12 @@
 //! the making while the next step runs on it.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::oci::DiffId;
 use crate::plan::Chain;
 use crate::sandbox;
-use crate::store::{LayerDone, LowerFolder, StepOrigin, Store};
+use crate::store::{FlatFolder, LayerDone, LowerFolder, StepOrigin, Store};
 use crate::tree::{ContentDigest, Tree};
 
 use super::slot::Slot;
@@ -16,6 +16,10 @@ use super::{BuildError, Failure};
 /// So many folders are put together to one. A step's mount costs the more the more folders there
 /// are, and so does each look for a name: at 300 layers a step took three times as long as at ten.
 const MERGED_AT: usize = 24;
+/// Layers of a stack that are mounted one by one; the kernel takes 500 lower directories.
+const MAX_PLAIN: usize = 448;
+/// Layers of a higher stack that become one directory.
+const FLAT_LAYERS: usize = 256;
 
 /// The layers as one folder; `None` where the kernel does not stack overlays: then each is used.
 fn merged(layers: &[Folder]) -> Option<LowerFolder> {
@@ -50,6 +54,9 @@ fn put_on_top(folders: &mut Vec<Folder>, folder: &Folder) {
 /// Unpacks a layer; of a base image's, the layers below it are given, on which it has to fit.
 type Unpack<'a> = dyn Fn(&LayerDone, Option<&Stack>) -> Result<LowerFolder, Failure> + 'a;
 
+/// Puts unpacked layers, base first, together into one directory.
+type Flatten<'a> = dyn Fn(&[LowerFolder]) -> Result<FlatFolder, Failure> + 'a;
+
 /// One layer on top of others.
 #[derive(Debug)]
 pub(super) struct StackLayer {
@@ -57,10 +64,7 @@ pub(super) struct StackLayer {
     /// What made this stack, without a look at what came of it.
     definition: Chain,
     done: Slot<LayerDone>,
-    /// The unpacked form, once somebody has needed it.
-    folder: Mutex<Option<Folder>>,
-    /// This layer and all below it as one folder, where the stack is high.
-    merged: OnceLock<Option<LowerFolder>>,
+    mounted: Mutex<Mounted>,
     content: OnceLock<Chain>,
     tree: OnceLock<Tree>,
     /// A layer of a base image has a name by content that needs no look into it.
@@ -69,6 +73,24 @@ pub(super) struct StackLayer {
     is_fresh: bool,
     /// The caches that it, or one below it, comes from.
     origin: StepOrigin,
+}
+
+/// What of a layer has been made for mounts.
+#[derive(Debug, Default)]
+struct Mounted {
+    /// The unpacked form, once somebody has needed it.
+    folder: Option<Folder>,
+    /// This layer and all below it as one folder, where the stack is high; `Some(None)` where the
+    /// kernel does not make it.
+    merged: Option<Option<LowerFolder>>,
+    /// This layer and [`FLAT_LAYERS`] - 1 below it as one directory, where the stack is very high.
+    flat: Option<Arc<FlatFolder>>,
+}
+
+/// A part of a stack that is mounted as one directory.
+enum Part<'a> {
+    Layer(&'a Arc<StackLayer>),
+    Flat(&'a Arc<StackLayer>, Folder),
 }
 
 /// Where a layer is from.
@@ -97,13 +119,8 @@ impl Stack {
     }
 
     /// The stack with a layer on top that was just made.
-    pub(super) fn with_done(
-        &self,
-        definition: &[u8; 32],
-        done: LayerDone,
-        folder: Option<LowerFolder>,
-    ) -> Self {
-        self.with(definition, Slot::filled(done), folder, Kind::Made, &StepOrigin::default())
+    pub(super) fn with_done(&self, definition: &[u8; 32], done: LayerDone) -> Self {
+        self.with(definition, Slot::filled(done), None, Kind::Made, &StepOrigin::default())
     }
 
     /// The stack with a base image's layer on top.
@@ -134,8 +151,7 @@ impl Stack {
             parent: self.clone(),
             definition: self.definition().push(definition),
             done,
-            folder: Mutex::new(folder.map(Folder::new)),
-            merged: OnceLock::new(),
+            mounted: Mutex::new(Mounted { folder: folder.map(Folder::new), ..Mounted::default() }),
             content: OnceLock::new(),
             tree: OnceLock::new(),
             pulled: kind == Kind::Pulled,
@@ -170,15 +186,22 @@ impl Stack {
 
     /// The name of the stack by what it holds; waits for layers in the making.
     pub(super) fn content(&self) -> Result<Chain, Failure> {
-        let Some(top) = &self.top else { return Ok(Chain::empty()) };
-        if let Some(known) = top.content.get() {
-            return Ok(*known);
+        let (mut chain, mut unknown) = (Chain::empty(), Vec::new());
+        let mut next = &self.top;
+        while let Some(layer) = next {
+            if let Some(known) = layer.content.get() {
+                chain = *known;
+                break;
+            }
+            unknown.push(layer);
+            next = &layer.parent.top;
         }
-        let done = top.done.wait()?;
-        let own =
-            if top.pulled { ContentDigest::of_pulled(done.diff_id) } else { done.record.content };
-        let chain = top.parent.content()?.push(own.as_bytes());
-        Ok(*top.content.get_or_init(|| chain))
+        for layer in unknown.into_iter().rev() {
+            let LayerDone { diff_id, record } = layer.done.wait()?;
+            let own = if layer.pulled { ContentDigest::of_pulled(diff_id) } else { record.content };
+            chain = *layer.content.get_or_init(|| chain.push(own.as_bytes()));
+        }
+        Ok(chain)
     }
 
     /// The layer on top; waits for it.
@@ -214,21 +237,26 @@ impl Stack {
 
     /// Folders that together hold the layers, base first; layers that are not unpacked yet are now.
     /// In a high stack the first of them stands for many layers.
-    pub(super) fn folders(&self, unpack: &Unpack<'_>) -> Result<Vec<LowerFolder>, Failure> {
+    pub(super) fn folders(
+        &self,
+        unpack: &Unpack<'_>,
+        flatten: &Flatten<'_>,
+    ) -> Result<Vec<LowerFolder>, Failure> {
         let mut each: Vec<Folder> = Vec::new();
         let mut folders: Vec<Folder> = Vec::new();
-        for layer in self.list() {
-            let mut folder = layer.folder.lock().unwrap_or_else(PoisonError::into_inner);
-            if folder.is_none() {
-                let below = layer.pulled.then_some(&layer.parent);
-                *folder = Some(Folder::new(unpack(&layer.done.wait()?, below)?));
-            }
-            each.extend(folder.clone());
-            folder.iter().for_each(|folder| put_on_top(&mut folders, folder));
+        let list = self.list();
+        for part in parts(&list, unpack, flatten)? {
+            let (layer, folder) = match part {
+                Part::Layer(layer) => (layer, layer.folder(unpack)?),
+                Part::Flat(layer, folder) => (layer, folder),
+            };
+            put_on_top(&mut folders, &folder);
+            each.push(folder);
             if folders.len() < MERGED_AT {
                 continue;
             }
-            if let Some(merged) = layer.merged.get_or_init(|| merged(&each)) {
+            let mut mounted = layer.mounted();
+            if let Some(merged) = mounted.merged.get_or_insert_with(|| merged(&each)) {
                 folders = vec![Folder { open: Arc::clone(merged), id: None }];
             }
         }
@@ -255,5 +283,112 @@ impl Stack {
             let _same = layer.tree.set(tree.clone());
         }
         Ok(tree)
+    }
+}
+
+/// The parts in which these layers, base first, are mounted: one by one, unless they are too many for
+/// the kernel.
+fn parts<'a>(
+    list: &[&'a Arc<StackLayer>],
+    unpack: &Unpack<'_>,
+    flatten: &Flatten<'_>,
+) -> Result<Vec<Part<'a>>, Failure> {
+    if list.len() <= MAX_PLAIN {
+        return Ok(list.iter().map(|layer| Part::Layer(layer)).collect());
+    }
+    // Base images have few layers and many files.
+    let n_pulled = list.iter().take_while(|layer| layer.pulled).count();
+    let n_plain = if n_pulled <= MAX_PLAIN - FLAT_LAYERS { n_pulled } else { 0 };
+    let (plain, rest) = list.split_at_checked(n_plain).unwrap_or((&[], list));
+    let mut parts: Vec<Part<'_>> = plain.iter().map(|layer| Part::Layer(layer)).collect();
+    let mut chunks = rest.chunks_exact(FLAT_LAYERS);
+    for chunk in chunks.by_ref() {
+        let Some(top) = chunk.last() else { continue };
+        let mut flat = top.mounted().flat.clone();
+        if flat.is_none() {
+            let made = flat_folder(chunk, unpack, flatten)?;
+            // Another thread may have been first; both are the same.
+            flat = Some(Arc::clone(top.mounted().flat.get_or_insert(made)));
+            chunk.iter().for_each(|layer| layer.close());
+        }
+        let folder = flat.map(|flat| Folder::new(Arc::clone(flat.folder())));
+        parts.extend(folder.map(|folder| Part::Flat(top, folder)));
+    }
+    parts.extend(chunks.remainder().iter().map(|layer| Part::Layer(layer)));
+    Ok(parts)
+}
+
+fn flat_folder(
+    layers: &[&Arc<StackLayer>],
+    unpack: &Unpack<'_>,
+    flatten: &Flatten<'_>,
+) -> Result<Arc<FlatFolder>, Failure> {
+    let folders: Result<Vec<LowerFolder>, Failure> =
+        layers.iter().map(|layer| layer.folder(unpack).map(|folder| folder.open)).collect();
+    Ok(Arc::new(flatten(&folders?)?))
+}
+
+impl StackLayer {
+    fn mounted(&self) -> MutexGuard<'_, Mounted> {
+        // Each use sets one member to a whole value.
+        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The unpacked form; unpacks it if needed.
+    fn folder(&self, unpack: &Unpack<'_>) -> Result<Folder, Failure> {
+        // Held meanwhile: another stage may want the same.
+        let mut mounted = self.mounted();
+        if let Some(folder) = &mounted.folder {
+            return Ok(folder.clone());
+        }
+        let below = self.pulled.then_some(&self.parent);
+        let folder = Folder::new(unpack(&self.done.wait()?, below)?);
+        Ok(mounted.folder.insert(folder).clone())
+    }
+
+    /// Gives up what only a mount of a lower stack needs: it can be opened again.
+    fn close(&self) {
+        let mut mounted = self.mounted();
+        mounted.merged = None;
+        if matches!(self.done.peek(), Some(Ok(_))) {
+            mounted.folder = None;
+        }
+    }
+}
+
+impl Drop for StackLayer {
+    /// Drops the layers below one by one: as many calls in each other as a stack is high would not fit
+    /// on a thread's stack.
+    fn drop(&mut self) {
+        let mut next = self.parent.top.take();
+        while let Some(layer) = next {
+            next = Arc::into_inner(layer).and_then(|mut layer| layer.parent.top.take());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Digest;
+    use crate::store::LayerRecord;
+
+    #[test]
+    fn stack_of_100000_layers_has_a_name_and_ends() {
+        let layer = |number: u32| LayerDone {
+            diff_id: DiffId::new(Digest::of(&number.to_le_bytes())),
+            record: LayerRecord {
+                content: ContentDigest::new([0; 32]),
+                tar_bytes: 0,
+                created_s: 0,
+            },
+        };
+        let mut stack = Stack::default();
+        for number in 0..100_000 {
+            stack = stack.with_found(&[1; 32], layer(number), &StepOrigin::default());
+        }
+        let below = Stack::default().with_found(&[1; 32], layer(0), &StepOrigin::default());
+        assert_ne!(stack.content().unwrap(), below.content().unwrap());
+        drop(stack);
     }
 }

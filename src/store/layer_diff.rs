@@ -45,8 +45,13 @@ pub struct DiffOptions<'a> {
 
 impl DiffOptions<'_> {
     const fn opaque_xattr(&self) -> &'static str {
-        if self.user_xattr { "user.overlay.opaque" } else { "trusted.overlay.opaque" }
+        opaque_xattr(self.user_xattr)
     }
+}
+
+/// The attribute that marks opaque directories, in a user namespace or not.
+pub(super) const fn opaque_xattr(user_xattr: bool) -> &'static str {
+    if user_xattr { "user.overlay.opaque" } else { "trusted.overlay.opaque" }
 }
 
 /// Lists what `upper` changes on top of `lowers` (base first), in layer order.
@@ -280,12 +285,20 @@ fn device(stat: &Stat) -> Device {
     Device { major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) }
 }
 
-fn open_folder(at: BorrowedFd<'_>, name: &[u8], path: &TreePath) -> Result<OwnedFd, PathError> {
+pub(super) fn open_folder(
+    at: BorrowedFd<'_>,
+    name: &[u8],
+    path: &TreePath,
+) -> Result<OwnedFd, PathError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, name, flags, Mode::empty()).context("open folder", path.as_path())
 }
 
-fn is_opaque(folder: BorrowedFd<'_>, xattr: &str, path: &TreePath) -> Result<bool, PathError> {
+pub(super) fn is_opaque(
+    folder: BorrowedFd<'_>,
+    xattr: &str,
+    path: &TreePath,
+) -> Result<bool, PathError> {
     let mut value = [0; 8];
     match rustix::fs::fgetxattr(folder, xattr, &mut value) {
         Ok(n_bytes) => Ok(n_bytes == 1 && value.starts_with(b"y")),
@@ -296,7 +309,7 @@ fn is_opaque(folder: BorrowedFd<'_>, xattr: &str, path: &TreePath) -> Result<boo
 }
 
 /// The sorted names in a folder.
-fn names(folder: BorrowedFd<'_>, at: &TreePath) -> Result<Vec<Vec<u8>>, PathError> {
+pub(super) fn names(folder: BorrowedFd<'_>, at: &TreePath) -> Result<Vec<Vec<u8>>, PathError> {
     let mut buffer = [MaybeUninit::<u8>::uninit(); NAMES_BYTES];
     let mut dir = RawDir::new(folder, &mut buffer);
     let mut names = Vec::new();

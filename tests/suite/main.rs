@@ -39,6 +39,7 @@ mod inspect;
 mod language;
 mod layering;
 mod lazy;
+mod limits;
 mod lint;
 mod lint_fix;
 mod live;
