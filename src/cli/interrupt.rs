@@ -22,6 +22,7 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::build::Stop;
 use crate::pathio;
 use crate::pool;
+use crate::registry::Waiting;
 
 use super::progress::{FRAME, Reporter, TerminalHandle};
 use super::raw;
@@ -35,10 +36,14 @@ const OTHERS: [i32; 4] = [SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH];
 /// Time within which a second signal counts as the first.
 const REPETITION: Duration = Duration::from_millis(200);
 
+/// The time after which is looked again for servers that do not answer, without a live view.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Runs `work`; signals that would end the process throw `stop` instead, which is told. Where there is
-/// none, they end it.
+/// none, they end it. Servers that do not answer for long are named.
 pub(super) fn watching<R>(
     stop: Option<&Stop>,
+    waiting: Waiting,
     reporter: &Reporter<'_>,
     work: impl FnOnce() -> R,
 ) -> R {
@@ -47,11 +52,9 @@ pub(super) fn watching<R>(
     let has_terminal = terminal.is_some() || (ends && io::stdin().is_terminal());
     let others = OTHERS.iter().filter(|_| has_terminal);
     let watched: Vec<i32> = ENDS.iter().filter(|_| ends).chain(others).copied().collect();
-    if watched.is_empty() {
-        return work();
-    }
+    let is_catching = !watched.is_empty();
     let told = OnceLock::new();
-    let mut watcher = Watcher { stop, reporter, terminal, told: &told };
+    let mut watcher = Watcher { stop, reporter, terminal, waiting, told: &told };
     let (give, take) = mpsc::sync_channel(1);
     pool::scope(|scope| {
         // The thread first: signals that are caught with nobody to wait for them would be lost.
@@ -59,9 +62,11 @@ pub(super) fn watching<R>(
         let signals = started.ok().and_then(|_thread| Signals::new(watched).ok());
         // However `work` ends, the watch does.
         let _watch = signals.as_ref().map(|signals| {
-            N_WATCHES.fetch_add(1, Ordering::SeqCst);
-            by_default(false);
-            Watch { handle: signals.delivery.handle(), told: &told }
+            if is_catching {
+                N_WATCHES.fetch_add(1, Ordering::SeqCst);
+                by_default(false);
+            }
+            Watch { handle: signals.delivery.handle(), is_catching, told: &told }
         });
         let _taken = signals.map(|signals| give.send(signals));
         drop(give);
@@ -72,12 +77,16 @@ pub(super) fn watching<R>(
 /// Ends when it goes: it would be waited for.
 struct Watch<'a> {
     handle: Handle,
+    is_catching: bool,
     told: &'a OnceLock<Instant>,
 }
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
         self.handle.close();
+        if !self.is_catching {
+            return;
+        }
         let number = N_WATCHES.load(Ordering::SeqCst);
         let left = self
             .told
@@ -140,14 +149,18 @@ struct Watcher<'a> {
     stop: Option<&'a Stop>,
     reporter: &'a Reporter<'a>,
     terminal: Option<TerminalHandle>,
+    waiting: Waiting,
     /// When the build was told to end.
     told: &'a OnceLock<Instant>,
 }
 
 impl Watcher<'_> {
     fn run(&mut self, mut signals: Signals) {
-        let frame = self.terminal.as_ref().and_then(|_| Timespec::try_from(FRAME).ok());
-        while let Some(arrived) = signals.wait(frame) {
+        let pause = if self.terminal.is_some() { FRAME } else { LOOK };
+        while let Some(arrived) = signals.wait(Timespec::try_from(pause).ok()) {
+            for host in self.waiting.take_long() {
+                self.reporter.note(format!("waiting for {host}, which has not answered for 5 s"));
+            }
             arrived.into_iter().for_each(|signal| self.take(signal));
             self.terminal.iter().for_each(TerminalHandle::draw);
         }

@@ -71,6 +71,13 @@ pub fn own_groups() -> Vec<(u32, u32)> {
     own(IdKind::Group)
 }
 
+/// Returns whether files can be given to this group here; true where that is not known.
+#[must_use]
+pub fn has_group(gid: u32) -> bool {
+    let own = own_groups();
+    own.is_empty() || own.iter().any(|(first, last)| (*first..=*last).contains(&gid))
+}
+
 fn own(kind: IdKind) -> Vec<(u32, u32)> {
     let (_, map, _) = kind.names();
     let text = super::read_to_string(Path::new(map), MAX_MAP_BYTES).unwrap_or_default();

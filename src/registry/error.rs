@@ -192,6 +192,13 @@ impl RegistryError {
         if let Self::Everywhere { answers, .. } = self { answers } else { &[] }
     }
 
+    /// True if the host did not answer, or not in time.
+    pub(super) fn is_silence(&self) -> bool {
+        let is_slow = |source: &io::Error| source.kind() == io::ErrorKind::TimedOut;
+        matches!(self, Self::Unreachable { .. })
+            || matches!(self, Self::Broken { source, .. } if is_slow(source))
+    }
+
     /// The error as the answer of the server at the address `place`.
     pub(super) fn at(&self, place: &str) -> String {
         let place = place.trim_end_matches('/');

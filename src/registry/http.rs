@@ -18,6 +18,7 @@ use super::halt::Halt;
 use super::options::Options;
 use super::retry::MAX_ASKED;
 use super::url::{Scheme, Url};
+use super::waiting::Waiting;
 
 /// The requests that a registry knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,11 +80,18 @@ pub(super) struct Http {
     agents: Agents,
     /// Whether nothing is sent.
     offline: bool,
+    waiting: Waiting,
 }
 
 impl Http {
     pub(super) fn new(options: &Options, halt: &Halt) -> Self {
-        Self { agents: Agents::new(options, halt), offline: options.offline }
+        let (agents, waiting) = (Agents::new(options, halt), Waiting::default());
+        Self { agents, offline: options.offline, waiting }
+    }
+
+    /// The requests that wait for an answer.
+    pub(super) const fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// Sends `request`, following redirects of GET and HEAD. `secret` goes to the host that the
@@ -155,6 +163,9 @@ impl Http {
             // The text of the error may hold the header, and that the secret.
             protocol(url, "an address or a header cannot be sent".to_owned())
         };
+        // A body that is sent shows its own progress.
+        let is_stream = matches!(request.body, Body::Stream { .. });
+        let _waits = (!is_stream).then(|| self.waiting.begin(url.host().to_owned()));
         let answer = match &mut request.body {
             Body::Empty
                 if matches!(request.method, Method::Get | Method::Head | Method::Delete) =>

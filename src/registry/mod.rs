@@ -31,6 +31,7 @@ mod source;
 mod tls;
 mod upload;
 mod url;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,6 +48,7 @@ pub use push::Pushed;
 pub use resolve::Fetched;
 pub use tls::ClientCertificate;
 pub use upload::Upload;
+pub use waiting::Waiting;
 
 use auth::{Auth, Scope};
 use credentials::Credentials;
@@ -125,6 +127,12 @@ impl Client {
         self.halt.clone()
     }
 
+    /// The requests that wait for an answer, for others to show.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.http.waiting().clone()
+    }
+
     /// Whether every request is refused before it is sent.
     #[must_use]
     pub const fn is_offline(&self) -> bool {
@@ -157,7 +165,7 @@ impl Client {
                 result => return result,
             };
             let answer = error.at(&mirror.base.to_string());
-            if matches!(error, RegistryError::Unreachable { .. }) {
+            if error.is_silence() {
                 silent().insert(origin, answer.clone());
             }
             answers.push(answer);

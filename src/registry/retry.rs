@@ -27,7 +27,7 @@ pub(super) struct Schedule {
     pub(super) retries: u32,
     /// The pause after the first failure; it doubles with each further one.
     pub(super) first_delay: Duration,
-    /// Whether a host that cannot be reached is tried again; not so where there is another host.
+    /// Whether a host that cannot be reached, or does not answer, is tried again; not so where there is another host.
     pub(super) reconnects: bool,
     /// Shortens pauses.
     pub(super) jitter: Arc<Jitter>,
@@ -104,8 +104,7 @@ pub(super) struct Tries<'a> {
 impl Tries<'_> {
     /// Waits after `error` if it is worth another try; gives it back if not.
     pub(super) fn failed(&mut self, error: RegistryError) -> Result<(), RegistryError> {
-        let gives_up =
-            matches!(error, RegistryError::Unreachable { .. }) && !self.schedule.reconnects;
+        let gives_up = error.is_silence() && !self.schedule.reconnects;
         if gives_up || !error.is_transient() { Err(error) } else { self.wait(error) }
     }
 
@@ -131,6 +130,8 @@ impl Tries<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn schedule(seed: u64) -> Schedule {
@@ -162,6 +163,24 @@ mod tests {
                     "{n_failures} {asked_s:?}: {pause:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn silent_host_is_asked_again_only_where_there_is_no_other() {
+        let broken = |kind: io::ErrorKind| RegistryError::Broken {
+            host: "a.example".to_owned(),
+            source: kind.into(),
+        };
+        let first_delay = Duration::ZERO;
+        for (reconnects, kind, is_tried_again) in [
+            (true, io::ErrorKind::TimedOut, true),
+            (false, io::ErrorKind::TimedOut, false),
+            (false, io::ErrorKind::ConnectionReset, true),
+        ] {
+            let schedule = Schedule { reconnects, first_delay, ..schedule(1) };
+            let failed = schedule.tries().failed(broken(kind));
+            assert_eq!(failed.is_ok(), is_tried_again, "{reconnects} {kind}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! Capabilities.
 
+use std::io;
+
 use rustix::io::Errno;
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
@@ -22,6 +24,29 @@ pub(super) const DOCKER_DEFAULT: CapabilitySet = CapabilitySet::CHOWN
 /// Whether this process may mount and make namespaces.
 pub(super) fn has_sys_admin() -> bool {
     thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// The names of those that this process lacks of `wanted`, as in `CAP_CHOWN, CAP_MKNOD`; nothing if it
+/// has all.
+pub(super) fn lacking(wanted: CapabilitySet) -> Option<String> {
+    let own = thread::capabilities(None).ok()?.effective;
+    let names = wanted.difference(own).iter_names().map(|(name, _)| format!("CAP_{name}"));
+    let names: Vec<String> = names.collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// Says why a step's capabilities could not be set: it gets none that this process lacks.
+pub(super) fn explained(errno: Errno, wanted: CapabilitySet) -> io::Error {
+    match lacking(wanted).filter(|_| errno == Errno::PERM) {
+        None => errno.into(),
+        Some(names) => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "rbuild itself lacks {names}; give the container that it is in what is missing \
+                 (`--cap-add`), or run it as an ordinary user"
+            ),
+        ),
+    }
 }
 
 /// Whether this process may give steps more than its own limits allow.

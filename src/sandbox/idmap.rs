@@ -62,7 +62,8 @@ pub fn enter_user_namespace() -> Result<Entered, SandboxError> {
     let mapped = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let parent = rustix::process::getpid();
     let before = signal::set_mask(watched()).map_err(failed)?;
-    match fork::fork().map_err(failed)? {
+    let failed_fork = |errno| SandboxError::start("start a process in a user namespace", errno);
+    match fork::fork().map_err(failed_fork)? {
         fork::Forked::Child => {
             signal::set_mask(before).map_err(failed)?;
             drop((moved.0, mapped.1));
@@ -186,24 +187,45 @@ fn exit_code(status: WaitStatus) -> i32 {
 }
 
 fn no_namespace(errno: Errno) -> SandboxError {
-    let help = if sysctl("kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+    SandboxError::NoUserNamespace {
+        reason: io::Error::from(errno).to_string(),
+        help: namespace_help(errno, is_filtered(), &sysctl).to_owned(),
+    }
+}
+
+/// Says what to do where there can be no user namespace; `is_filtered` says whether a system call
+/// filter is in force.
+fn namespace_help(
+    errno: Errno,
+    is_filtered: Option<bool>,
+    sysctl: &dyn Fn(&str) -> Option<u32>,
+) -> &'static str {
+    if sysctl("kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
         "AppArmor forbids it to programs without a profile: `sudo sysctl -w \
          kernel.apparmor_restrict_unprivileged_userns=0`, or give rbuild a profile with `userns,`"
     } else if sysctl("kernel/unprivileged_userns_clone") == Some(0) {
         "switched off on this system: `sudo sysctl -w kernel.unprivileged_userns_clone=1`"
     } else if sysctl("user/max_user_namespaces") == Some(0) {
         "switched off on this system: `sudo sysctl -w user.max_user_namespaces=15000`"
+    } else if errno == Errno::NOSPC {
+        "the limit on user namespaces is reached: `sudo sysctl -w user.max_user_namespaces=15000`"
+    } else if errno == Errno::PERM && is_filtered == Some(false) {
+        "not permitted, and no system call filter is in force: a security module (AppArmor, SELinux) \
+         forbids it, or rbuild is in a chroot; run rbuild as root with the right to mount"
     } else if errno == Errno::PERM {
         "not permitted here: a container's system call filter forbids it; start the container \
          with `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`, or run \
          rbuild as root with the right to mount"
     } else {
         "run rbuild as root instead"
-    };
-    SandboxError::NoUserNamespace {
-        reason: io::Error::from(errno).to_string(),
-        help: help.to_owned(),
     }
+}
+
+/// Returns whether a system call filter is in force for this process (proc_pid_status(5)).
+fn is_filtered() -> Option<bool> {
+    let text = pathio::read_to_string(Path::new("/proc/self/status"), 64 << 10).ok()?;
+    let mode = text.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
+    Some(mode.trim() != "0")
 }
 
 fn sysctl(name: &str) -> Option<u32> {
@@ -382,6 +404,17 @@ mod tests {
         let text = "root:1:2\n# a note\nann:100000:65536\n1000:300000:10\nann:x:1\nann:7:0\n";
         assert_eq!(subordinate_ranges(text, Some("ann"), 1000), [(100_000, 65_536), (300_000, 10)]);
         assert_eq!(subordinate_ranges(text, None, 1001), []);
+    }
+
+    #[test]
+    fn filter_is_blamed_only_where_there_is_one() {
+        let help = |is_filtered| namespace_help(Errno::PERM, is_filtered, &|_name| None);
+        assert!(help(Some(true)).contains("seccomp=unconfined"));
+        assert!(help(None).contains("seccomp=unconfined"));
+        assert!(help(Some(false)).contains("no system call filter is in force"));
+        let off = namespace_help(Errno::PERM, Some(true), &|_name| Some(0));
+        assert!(off.contains("switched off"), "{off}");
+        assert!(namespace_help(Errno::NOSPC, None, &|_name| None).contains("limit"));
     }
 
     #[test]

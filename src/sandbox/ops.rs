@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use rustix::thread::CapabilitySet;
 
+use crate::pathio::ids;
+
 use super::caps;
 use super::devices::{DEV_FOLDERS, DEVICES, Device, LINKS};
 use super::spec::{Limit, Mount, MountSource, Network, RunSpec, Streams, User, View};
@@ -330,6 +332,12 @@ pub(super) fn devpts_options() -> Vec<(&'static str, String)> {
         ("mode", "0620".to_owned()),
         ("gid", TTY_GROUP.to_string()),
     ]
+}
+
+/// Returns whether an option can be given to a new file system here: a group that the user namespace
+/// lacks cannot own it, and in its place that of the process does.
+pub(super) fn can_be_given(key: &str, value: &str) -> bool {
+    key != "gid" || value.parse().is_ok_and(ids::has_group)
 }
 
 /// The group `tty` of every distribution, which the C library wants terminals to have.

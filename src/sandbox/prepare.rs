@@ -194,7 +194,8 @@ fn prepare<'a>(op: &'a SetupOp, given: Given<'a, '_>) -> rustix::io::Result<Prep
         SetupOp::JoinMounts => join(&given.spec.view)?,
         SetupOp::Terminals => terminals(given.terminal)?,
         SetupOp::Filesystem { kind, options, flags, target } => {
-            let options = options.iter().map(|(key, value)| Ok((raw(key)?, raw(value)?)));
+            let options = options.iter().filter(|(key, value)| ops::can_be_given(key, value));
+            let options = options.map(|(key, value)| Ok((raw(key)?, raw(value)?)));
             Prepared::Filesystem(Filesystem {
                 kind: raw(kind)?,
                 options: options.collect::<rustix::io::Result<_>>()?,

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags};
+use rustix::thread::CapabilitySet;
 
+use super::caps;
 use super::idmap::in_user_namespace;
 use super::prepare::clone_tree;
 use super::spec::SandboxError;
@@ -204,6 +206,16 @@ fn path_of(folder: BorrowedFd<'_>) -> rustix::io::Result<CString> {
 }
 
 fn overlay_error(errno: Errno) -> SandboxError {
+    const NEEDED: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::DAC_OVERRIDE);
+    if let Errno::PERM | Errno::ACCESS = errno
+        && let Some(names) = caps::lacking(NEEDED)
+    {
+        let help = format!(
+            "rbuild lacks {names}; give it to the container that it is in (`--cap-add`), or run \
+             rbuild as an ordinary user"
+        );
+        return SandboxError::Overlay { help, source: errno.into() };
+    }
     let help = match errno {
         Errno::NODEV => "this kernel has no overlayfs; load it with `modprobe overlay`",
         Errno::INVAL => {
@@ -217,6 +229,12 @@ fn overlay_error(errno: Errno) -> SandboxError {
              ordinary user the kernel must be 5.11 or newer"
         }
         Errno::LOOP => "the layers are stacked too deep: the store itself lies on an overlay",
+        Errno::MFILE => "rbuild has too many files open; raise the limit with `ulimit -n`",
+        Errno::NFILE => "the machine has too many files open; raise the limit `fs.file-max`",
+        Errno::NOMEM => "the machine, or the cgroup that rbuild is in, has no memory left",
+        Errno::NOSPC => {
+            "the disk of the store is full, or the limit on mounts (`fs.mount-max`) is reached"
+        }
         Errno::BUSY => "its upper or work folder is in use by another mount",
         _ => "see the kernel's log (`dmesg`) for what it did not like",
     };
@@ -233,6 +251,19 @@ mod tests {
 
     fn open(path: &Path) -> OwnedFd {
         rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn limits_are_named_and_not_the_kernels_log() {
+        for (errno, want) in [
+            (Errno::MFILE, "ulimit -n"),
+            (Errno::NFILE, "fs.file-max"),
+            (Errno::NOSPC, "fs.mount-max"),
+            (Errno::NOMEM, "memory"),
+        ] {
+            let text = overlay_error(errno).to_string();
+            assert!(text.contains(want) && !text.contains("dmesg"), "{text}");
+        }
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Gid, Pid, Signal, Uid, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::thread::CapabilitySet;
 
 use crate::pathio;
 use crate::pathio::ids::{self, UnmappedId};
@@ -19,7 +21,7 @@ use super::spec::{Exit, Kept, Network, Output, RunSpec, SandboxError, User, View
 use super::streams::{Connected, Followed, pipe};
 use super::sys::{clone, signal};
 use super::verify::Part;
-use super::{keep, prepare};
+use super::{caps, keep, prepare};
 
 /// What is around a command while it runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -102,7 +104,8 @@ pub(super) fn start_and_attend(
     let keep = matches!(spec.view, View::Kept).then(keep::ends).transpose();
     let keep = keep.map_err(|errno| SandboxError::setup("make a pair of sockets", errno))?;
     let ends = streams.ends(status.write.as_fd(), keep.as_ref().map(|(_, child)| child.as_fd()));
-    let step = Step::start(*namespaces, &|| child::main(&prepared, ends))?;
+    let step =
+        Step::start_patiently(*namespaces, attending.cancel, &|| child::main(&prepared, ends))?;
     *kept = keep.and_then(|(own, _)| keep::receive(own.as_fd()));
     // The child has its own copies; while these are open the pipes would not end.
     drop((status.write, prepared));
@@ -140,16 +143,41 @@ pub(super) struct Step {
     waited: bool,
 }
 
+/// Number of times that a step is started again while a limit on processes (`ulimit -u`, or a
+/// cgroup's `pids.max`) is reached: other steps may end meanwhile.
+const N_STARTS: u32 = 1200;
+/// The time between two starts.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
 impl Step {
-    fn start(namespaces: u64, body: &dyn Fn()) -> Result<Self, SandboxError> {
-        let failed = |errno| SandboxError::setup("start a process in new namespaces", errno);
+    fn start_patiently(
+        namespaces: u64,
+        cancel: Option<BorrowedFd<'_>>,
+        body: &dyn Fn(),
+    ) -> Result<Self, SandboxError> {
+        let failed = |errno| SandboxError::start("start a process in new namespaces", errno);
+        for _ in 1..N_STARTS {
+            match Self::start(namespaces, body) {
+                Err(Errno::AGAIN) => {}
+                started => return started.map_err(failed),
+            }
+            let mut fds = cancel.map(|cancel| PollFd::from_borrowed_fd(cancel, PollFlags::IN));
+            match rustix::event::poll(fds.as_mut_slice(), Some(&PAUSE)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        Self::start(namespaces, body).map_err(failed)
+    }
+
+    fn start(namespaces: u64, body: &dyn Fn()) -> rustix::io::Result<Self> {
         // A handler of this program must not run in the child, where it would act for the
         // parent.
-        let before = signal::set_mask(signal::Mask::ALL).map_err(failed)?;
+        let before = signal::set_mask(signal::Mask::ALL)?;
         let started = clone::clone_step(namespaces, body);
         let step = started.map(|pidfd| Self { pidfd, waited: false });
-        signal::set_mask(before).map_err(failed)?;
-        step.map_err(failed)
+        signal::set_mask(before)?;
+        step
     }
 
     /// Its number here, while it is not waited for (`Pid:` of a pidfd's fdinfo, Linux 5.2).
@@ -229,6 +257,12 @@ fn failure(report: Report, ops: &[SetupOp], spec: &RunSpec) -> SandboxError {
         }
         let source = match op {
             Some(SetupOp::Become(user)) => become_error(report.errno, user),
+            Some(SetupOp::Capabilities(set)) => {
+                caps::explained(Errno::from_raw_os_error(report.errno), *set)
+            }
+            Some(SetupOp::BoundingSet(_)) => {
+                caps::explained(Errno::from_raw_os_error(report.errno), CapabilitySet::SETPCAP)
+            }
             _ => source,
         };
         return SandboxError::setup(op.map_or_else(String::new, ToString::to_string), source);

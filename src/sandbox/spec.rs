@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 pub use rustix::process::Resource;
 
 /// One command and all that it may see.
@@ -265,5 +266,18 @@ pub enum SandboxError {
 impl SandboxError {
     pub(super) fn setup(op: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Setup { op: op.into(), source: source.into() }
+    }
+
+    /// A process could not be started.
+    pub(super) fn start(op: &str, errno: Errno) -> Self {
+        let source = io::Error::from(errno);
+        if errno != Errno::AGAIN {
+            return Self::setup(op, source);
+        }
+        let text = format!(
+            "{source}; the limit on processes is reached: raise it (`ulimit -u`, or `pids.max` of \
+             the cgroup), or end other processes"
+        );
+        Self::setup(op, io::Error::new(source.kind(), text))
     }
 }

@@ -107,7 +107,8 @@ const KEYS: [SpecialCodeIndex; 7] = [
 fn devpts() -> Result<OwnedFd> {
     let context = rustix::mount::fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
-    for (key, value) in ops::devpts_options() {
+    let options = ops::devpts_options().into_iter();
+    for (key, value) in options.filter(|(key, value)| ops::can_be_given(key, value)) {
         if value.is_empty() {
             rustix::mount::fsconfig_set_flag(context, key)?;
         } else {

@@ -166,7 +166,7 @@ fn with_services(
         numbers: &StepNumbers::default(),
         events: &|event: Event| reporter.event(&event),
     };
-    let done = interrupt::watching(Some(&stop), reporter, || {
+    let done = interrupt::watching(Some(&stop), registry.waiting(), reporter, || {
         let input = asked.load(args, &services, environment.now_s)?;
         reporter.dockerfile(&input.path, input.dockerfile.text());
         match &given {
