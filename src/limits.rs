@@ -277,8 +277,8 @@ pub const MAX_LOCK_TABLE_BYTES: u64 = 16 << 20;
 pub const MAX_AGENT_CONNECTIONS: usize = 32;
 
 /// Maximum number of stages that are built at once: each takes a thread, also while it waits for
-/// another stage.
-pub const MAX_STAGES_AT_ONCE: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+/// another stage, and up to a megabyte.
+pub const MAX_STAGES_AT_ONCE: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 /// Maximum number of images whose documents are fetched at once: each takes a thread and a
 /// connection.

@@ -10,7 +10,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// results are in the items' order.
 ///
 /// Items are started in order, so one may wait for the result of any before it. If threads cannot
-/// be started, fewer do the work. A panic in `work` is passed on to the caller after the other
+/// be started, fewer do the work, and leave room for the threads and processes that it needs. A panic in `work` is passed on to the caller after the other
 /// threads have ended.
 pub fn map_in_order<T: Sync, R: Send>(
     items: &[T],
@@ -47,12 +47,24 @@ pub fn map_in_order<T: Sync, R: Send>(
             *slot.lock().expect("each slot is locked once") = Some(result);
         }
     };
+    let gate = Gate::default();
     thread::scope(|scope| {
-        for _ in 1..n_threads {
-            if thread::Builder::new().spawn_scoped(scope, work_on).is_err() {
+        let mut admitted = n_threads;
+        for number in 1..n_threads {
+            let work = {
+                let gate = &gate;
+                move || {
+                    if gate.admits(number) {
+                        work_on();
+                    }
+                }
+            };
+            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                admitted = number / SHARE_AT_LIMIT;
                 break;
             }
         }
+        gate.open(admitted);
         work_on();
     });
     results
@@ -62,6 +74,36 @@ pub fn map_in_order<T: Sync, R: Send>(
             result.expect("the threads stop only when every item is done")
         })
         .collect()
+}
+
+/// Where the system lets no more threads start, one of this many that did goes to work: each item may
+/// need a thread and a process besides.
+const SHARE_AT_LIMIT: usize = 3;
+
+/// Threads wait here until it is known how many of them can be started.
+#[derive(Default)]
+struct Gate {
+    /// Threads with lower numbers go to work.
+    admitted: Mutex<Option<usize>>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn open(&self, admitted: usize) {
+        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = Some(admitted);
+        self.opened.notify_all();
+    }
+
+    /// Waits until it is open.
+    fn admits(&self, number: usize) -> bool {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(admitted) = *admitted {
+                return number < admitted;
+            }
+            admitted = self.opened.wait(admitted).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
 /// Runs `body` with a scope in which it may start threads; all have ended when it returns.
@@ -156,8 +198,12 @@ impl<W> Kept<W> {
     }
 }
 
-/// Tries to start a thread until it starts, or a second has passed.
-fn patiently<H>(start: impl Fn() -> io::Result<H>) -> io::Result<H> {
+/// Tries to start a thread until it starts, or a second has passed: another attempt is made after
+/// [`io::ErrorKind::WouldBlock`].
+///
+/// # Errors
+/// That of the last attempt.
+pub fn patiently<H>(mut start: impl FnMut() -> io::Result<H>) -> io::Result<H> {
     let mut n_left = N_ATTEMPTS;
     loop {
         match start() {

@@ -4,9 +4,12 @@ use std::fmt;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 
+use zstd::stream::raw;
+use zstd::stream::zio;
 use zstd::zstd_safe::CParameter;
 
 use super::gzip::GzipWriter;
+use crate::pool;
 
 /// How a layer's tar is packed, and how hard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,11 +69,12 @@ pub fn packer<'a, W: Write + Send + 'a>(
         Packing::None => Box::new(Plain(out)),
         Packing::Gzip { level } => Box::new(GzipWriter::new(out, level, jobs)),
         Packing::Zstd { level } => {
-            let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+            let mut encoder = raw::Encoder::new(level)?;
             // With no worker at all zstd cuts its jobs elsewhere, and the bytes differ.
-            encoder.multithread(u32::try_from(jobs.get()).unwrap_or(1))?;
+            let n_workers = u32::try_from(jobs.get()).unwrap_or(1);
+            encoder.set_parameter(CParameter::NbWorkers(n_workers))?;
             encoder.set_parameter(CParameter::JobSize(ZSTD_JOB_BYTES))?;
-            Box::new(Zstd(encoder))
+            Box::new(Zstd { writer: zio::Writer::new(out, encoder), has_begun: false })
         }
     })
 }
@@ -94,11 +98,34 @@ impl<W: Write> PackWriter<W> for Plain<W> {
     }
 }
 
-struct Zstd<'a, W: Write>(zstd::stream::write::Encoder<'a, W>);
+struct Zstd<'a, W: Write> {
+    writer: zio::Writer<W, raw::Encoder<'a>>,
+    /// True once zstd has its threads.
+    has_begun: bool,
+}
+
+impl<W: Write> Zstd<'_, W> {
+    /// Writes the first bytes. zstd starts its threads then, and says of one that does not start that
+    /// there is not enough memory: where there is no room for all, one does the work.
+    fn begin(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n_bytes = pool::patiently(|| {
+            let error = match self.writer.write(bytes) {
+                Err(error) if error.get_ref().is_some_and(|inner| inner.is::<zstd::Error>()) => {
+                    error
+                }
+                written => return written,
+            };
+            self.writer.operation_mut().set_parameter(CParameter::NbWorkers(1))?;
+            Err(io::Error::new(io::ErrorKind::WouldBlock, error))
+        })?;
+        self.has_begun = true;
+        Ok(n_bytes)
+    }
+}
 
 impl<W: Write> Write for Zstd<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        if self.has_begun { self.writer.write(bytes) } else { self.begin(bytes) }
     }
 
     /// Does nothing: a frame's block that ends early would change the bytes.
@@ -108,8 +135,9 @@ impl<W: Write> Write for Zstd<'_, W> {
 }
 
 impl<W: Write> PackWriter<W> for Zstd<'_, W> {
-    fn finish(self: Box<Self>) -> io::Result<W> {
-        let mut out = self.0.finish()?;
+    fn finish(mut self: Box<Self>) -> io::Result<W> {
+        self.writer.finish()?;
+        let (mut out, _encoder) = self.writer.into_inner();
         out.flush()?;
         Ok(out)
     }

@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
                 let from = format!("FROM {}", request.name);
                 let step = self.start_at(StepPlace::of(stage, None, from));
                 self.finish(step, Outcome::Cached);
-                Ok((self.images.get(request).stack(), Vec::new()))
+                Ok((self.images.stack(request), Vec::new()))
             }
         }
     }

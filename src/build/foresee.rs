@@ -148,7 +148,7 @@ impl Run<'_> {
             Base::Stage(parent) => ends.get(*parent).cloned().unwrap_or_default(),
             Base::Image(request) => {
                 pull_bytes = self.absent_bytes(request)?;
-                End { stack: self.images.get(request).stack(), ..End::default() }
+                End { stack: self.images.stack(request), ..End::default() }
             }
         };
         let mut steps = Vec::new();
@@ -271,7 +271,7 @@ impl Run<'_> {
         let made_by = match &copy.from {
             CopyFrom::Context | CopyFrom::Named(_) => None,
             CopyFrom::Stage(number) => ends.get(*number).map(|end| end.stack.definition()),
-            CopyFrom::Image(request) => Some(self.images.get(request).stack().definition()),
+            CopyFrom::Image(request) => Some(self.images.stack(request).definition()),
         };
         let made_by = made_by.map(|made_by| OperationKey::copy(copy, &made_by.as_content()));
         let selected = match sources {

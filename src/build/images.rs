@@ -46,11 +46,18 @@ pub(super) struct ImageTable {
     pub(super) resolved: BTreeMap<ImageRequest, Resolved>,
     /// Stages that need the same image's layers wait for each other.
     layers: Mutex<()>,
+    shared_stacks: Mutex<BTreeMap<ImageRequest, Stack>>,
 }
 
 impl ImageTable {
     pub(super) fn get(&self, request: &ImageRequest) -> &Resolved {
         self.resolved.get(request).expect("a plan names only images that were resolved")
+    }
+
+    /// The stack of an image's layers.
+    pub(super) fn stack(&self, request: &ImageRequest) -> Stack {
+        let mut stacks = self.shared_stacks.lock().unwrap_or_else(PoisonError::into_inner);
+        stacks.entry(request.clone()).or_insert_with(|| self.get(request).stack()).clone()
     }
 
     /// Resolves what is missing, all at once, and adds what planning needs of it.

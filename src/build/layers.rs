@@ -114,7 +114,7 @@ impl Run<'_> {
         Ok(match &operation.from {
             CopyFrom::Context | CopyFrom::Named(_) => None,
             CopyFrom::Stage(number) => Some(self.stage(*number)?.stack),
-            CopyFrom::Image(request) => Some(self.images.get(request).stack()),
+            CopyFrom::Image(request) => Some(self.images.stack(request)),
         })
     }
 
@@ -127,6 +127,6 @@ impl Run<'_> {
         &self,
         request: &ImageRequest,
     ) -> std::result::Result<Tree, BuildError> {
-        self.tree(&self.images.get(request).stack()).map_err(unshared)
+        self.tree(&self.images.stack(request)).map_err(unshared)
     }
 }

@@ -189,7 +189,7 @@ impl StepMounts {
                 return Ok((vec![lower], TreePath::clean(name.as_bytes())));
             }
             CopyFrom::Stage(number) => run.stage(*number).map_err(unshared)?.stack,
-            CopyFrom::Image(request) => run.images.get(request).stack(),
+            CopyFrom::Image(request) => run.images.stack(request),
         };
         let folders = run.shown_folders(&stack, with.mount.span).map_err(unshared)?;
         Ok((folders, selected.path().clone()))

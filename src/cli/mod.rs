@@ -68,7 +68,13 @@ use report::Complaint;
 /// Runs the program with the process's own arguments.
 #[must_use]
 pub fn main() -> Exit {
-    process::prepare();
+    match process::prepare() {
+        Ok(()) => with_arguments(),
+        Err(text) => report::complaint(&Complaint::new(text, Exit::Environment), false),
+    }
+}
+
+fn with_arguments() -> Exit {
     let mut environment = Environment::of_process();
     let typed: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let is_json = progress::asks_for_json(&typed);

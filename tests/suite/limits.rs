@@ -1,4 +1,4 @@
-//! Many steps.
+//! Many steps and stages; few threads, processes, ids and capabilities.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -7,8 +7,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::Stdio;
 
-use crate::support::env::{Env, Who};
+use crate::memory;
+use crate::support::env::{Done, Env, Who, skip};
+use crate::support::namespace::Namespace;
 
 /// A stage of `n_steps`, some of which hide what earlier ones made, near to them and far from them.
 fn stage_of(n_steps: usize) -> String {
@@ -76,5 +81,129 @@ fn priv_stage_of_2000_steps() {
 fn priv_stage_of_600_steps_of_a_user() {
     if let Some(who) = Who::user() {
         stage_of_many_steps_shows_what_one_layer_shows(who, 600);
+    }
+}
+
+/// Stages of `step`, with its own number in place of `#`, and a last one that takes a file of each.
+fn many_stages(n_stages: usize, step: &str) -> String {
+    let mut dockerfile = String::new();
+    let mut last = String::from("FROM scratch\n");
+    for number in 0..n_stages {
+        let step = step.replace('#', &number.to_string());
+        writeln!(dockerfile, "FROM base:1 AS s{number}\n{step}").unwrap();
+        writeln!(last, "COPY --from=s{number} /f{number} /").unwrap();
+    }
+    dockerfile + &last
+}
+
+/// What 500 stages may take besides what five take.
+const MAX_BYTES: u64 = 36 << 20;
+
+#[test]
+fn many_stages_take_little_memory() {
+    let env = Env::new();
+    env.base();
+    // What is known of it is there once.
+    for number in 0..1000 {
+        env.write(&format!("many/file{number}"), "");
+    }
+    env.build("FROM base:1\nCOPY many /many\n", &["-t", "base:1"]).ok();
+    let peak_of = |n_stages| {
+        env.write("Dockerfile", many_stages(n_stages, "COPY Dockerfile /f#"));
+        memory::peak(&env)
+    };
+    let few = peak_of(5);
+    let many = peak_of(500);
+    assert!(many < few + MAX_BYTES, "{} KiB and {} KiB", few >> 10, many >> 10);
+}
+
+#[test]
+fn priv_build_goes_on_with_few_processes() {
+    // Nobody else has processes of this user.
+    let id = 1_700_000_000 + std::process::id();
+    let Some(env) = Env::owned_by(id) else { return };
+    let ids = Namespace::new(id, id + 1, 65_536);
+    ids.rbuild(&env, &["build", "base", "-t", "base:1"]).ok();
+    env.write("Dockerfile", many_stages(60, "RUN echo > /f#"));
+    // zstd needs a thread of its own.
+    for (n_processes, compression) in [(5, "gzip"), (16, "zstd"), (40, "zstd")] {
+        let limit = format!("--nproc={n_processes}");
+        let mut command = ids.program(&env, "prlimit");
+        command.args([&limit, env!("CARGO_BIN_EXE_rbuild"), "--root", "store"]);
+        command.args(["build", "context", "--no-cache", "--compression", compression]);
+        command.args(["-o", "type=oci,tar=false,dest=context/image"]);
+        let done = Done::of(command.output().unwrap());
+        assert_eq!(done.code, Some(0), "{n_processes}: {}", done.stderr);
+        fs::remove_dir_all(env.path("context/image")).unwrap();
+    }
+}
+
+#[test]
+fn priv_commands_run_in_a_namespace_of_one_id() {
+    let Some(env) = Env::owned_by(1_000_000) else { return };
+    let ids = Namespace::new(1_000_000, 0, 0);
+    ids.rbuild(&env, &["build", "base", "-t", "base:1"]).ok();
+    let seen = "stat -c %u:%g /dev/pts /f && echo x > /dev/null";
+    ids.build(&env, &format!("FROM base:1\nRUN echo x > /f && {seen}\n"), &[]).ok();
+    let refused = ids.build(
+        &env,
+        "FROM base:1\nRUN echo x > /f\nCOPY --chown=7 Dockerfile /\nRUN true\n",
+        &[],
+    );
+    refused.fails(3, &["the user id 7 is not one of those"]);
+}
+
+#[test]
+fn priv_missing_capability_is_named() {
+    let Some(who) = Who::root() else { return };
+    let env = Env::of(who);
+    env.base();
+    env.write("Dockerfile", "FROM base:1\nRUN true\n");
+    for (lost, shown) in
+        [("mknod", "CAP_MKNOD"), ("setpcap", "CAP_SETPCAP"), ("dac_override", "CAP_DAC_OVERRIDE")]
+    {
+        let mut command = env.program("setpriv");
+        command.args([&format!("--bounding-set=-{lost}"), &format!("--inh-caps=-{lost}")]);
+        command.args([env!("CARGO_BIN_EXE_rbuild"), "--root", "store", "build", "context"]);
+        let done = Done::of(command.output().unwrap());
+        done.fails(3, &[&*format!("lacks {shown}"), "--cap-add"]);
+    }
+}
+
+#[test]
+fn silent_mirror_is_named_after_five_seconds() {
+    let mut env = Env::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    env.mirror(&silent.local_addr().unwrap().to_string());
+    env.write("Dockerfile", "FROM busybox\n");
+    for args in [&["build", "context"][..], &["pull", "busybox"]] {
+        let mut command = env.command(args);
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut lines = lines.map(Result::unwrap);
+        let found = lines.find(|line| line.contains("waiting for 127.0.0.1"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.unwrap().contains("has not answered for 5 s"));
+    }
+}
+
+#[test]
+fn without_random_numbers_an_error_says_so() {
+    let env = Env::new();
+    let mut command = env.program("strace");
+    command.args([
+        "-f",
+        "-o",
+        "trace",
+        "-e",
+        "trace=getrandom",
+        "-e",
+        "inject=getrandom:error=EIO",
+    ]);
+    command.args([env!("CARGO_BIN_EXE_rbuild"), "--root", "store", "images"]);
+    match command.output() {
+        Ok(done) => Done::of(done).fails(3, &["the system gives no random numbers"]),
+        Err(missing) => skip("strace", &missing.to_string()),
     }
 }

@@ -19,6 +19,11 @@ const MAX_BYTES_A_FILE: u64 = 200;
 /// Builds `COPY src /src`, and gives the most memory that rbuild had, in bytes.
 fn peak_of_build(env: &Env) -> u64 {
     env.write("Dockerfile", "FROM scratch\nCOPY src /src\n");
+    peak(env)
+}
+
+/// Builds the context, and gives the most memory that rbuild had, in bytes.
+pub(crate) fn peak(env: &Env) -> u64 {
     let mut command = env.command(&["build", "context"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut peak = 0;
