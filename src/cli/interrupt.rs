@@ -139,8 +139,10 @@ impl Signals {
     fn wait(&mut self, no_longer: Option<Timespec>) -> Option<Vec<i32>> {
         let mut read = [PollFd::new(self.delivery.get_read(), PollFlags::IN)];
         retry_on_intr(|| poll(&mut read, no_longer.as_ref())).ok()?;
+        // This order: reading what arrived also takes the byte that the end of the watch wrote.
+        let arrived = self.delivery.pending().collect();
         let has_ended = self.delivery.handle().is_closed();
-        (!has_ended).then(|| self.delivery.pending().collect())
+        (!has_ended).then_some(arrived)
     }
 }
 
@@ -214,4 +216,37 @@ fn stop_here() {
     raw::aside(|| {
         let _continued = emulate_default_handler(SIGTSTP);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use signal_hook::low_level::raise;
+
+    use super::*;
+
+    #[test]
+    fn watch_that_ends_as_a_signal_arrives_is_noticed() {
+        const LONG: Duration = Duration::from_secs(2);
+        // The end comes sooner or later after the signal.
+        for n_spins in (0..3000).map(|nth| nth % 1000) {
+            let mut signals = Signals::new(vec![SIGWINCH]).unwrap();
+            let handle = signals.delivery.handle();
+            let begun = AtomicBool::new(false);
+            thread::scope(|scope| {
+                let waits = scope.spawn(|| {
+                    begun.store(true, Ordering::SeqCst);
+                    let started = Instant::now();
+                    while signals.wait(Timespec::try_from(LONG).ok()).is_some() {}
+                    started.elapsed()
+                });
+                while !begun.load(Ordering::SeqCst) {
+                    std::hint::spin_loop();
+                }
+                raise(SIGWINCH).unwrap();
+                (0..n_spins).for_each(|_| std::hint::spin_loop());
+                handle.close();
+                assert!(waits.join().unwrap() < LONG);
+            });
+        }
+    }
 }

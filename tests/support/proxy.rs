@@ -241,7 +241,14 @@ impl Shared {
         match fault {
             Fault::Drop => return Ok(false),
             Fault::Delay(delay) => thread::sleep(delay),
-            Fault::Status(status, seconds) => return self.refuse(head, status, seconds, client),
+            Fault::Status(status, seconds) => {
+                // What is accepted was read first.
+                if status < 300 {
+                    proceed(head, client)?;
+                    relay(head, reader, io::sink(), false, fault.of_request(), happened)?;
+                }
+                return self.refuse(head, status, seconds, client);
+            }
             Fault::Expire => {
                 let token = head.header("authorization").unwrap_or_default();
                 self.dead.lock().unwrap().push(token.to_owned());
@@ -260,9 +267,7 @@ impl Shared {
         }
         let mut upstream = TcpStream::connect(&self.upstream)?;
         head.write(&mut upstream, "connection: close\r\n")?;
-        if head.header("expect").is_some() {
-            client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-        }
+        proceed(&head, client)?;
         let whole = relay(&head, reader, &mut upstream, false, fault.of_request(), happened)?;
         if !whole {
             // The registry has noticed before the client comes back.
@@ -308,6 +313,14 @@ impl Shared {
             || head.header("transfer-encoding").is_some();
         Ok(!sends)
     }
+}
+
+/// Has the client send the body for which it waits.
+fn proceed(head: &Head, mut client: &TcpStream) -> io::Result<()> {
+    if head.header("expect").is_none() {
+        return Ok(());
+    }
+    client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
 }
 
 /// Copies a body as its head announces it; tells whether all of it.
