@@ -59,11 +59,14 @@ impl Build {
         let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
         let name = StepName::read(word).map_err(usage)?;
         name.find(&self.recorded).ok_or_else(|| {
-            let (id, n_steps) = (&self.id, self.recorded.steps.len());
-            usage(format!(
-                "build {id} has no step {name}, only #1 to #{n_steps}; `rbuild history show {id}` \
-                 lists them"
-            ))
+            let id = &self.id;
+            usage(match self.recorded.steps.len() {
+                0 => format!("build {id} ended before its first step"),
+                n_steps => format!(
+                    "build {id} has no step {name}, only #1 to #{n_steps}; `rbuild history show {id}` \
+                     lists them"
+                ),
+            })
         })
     }
 }
