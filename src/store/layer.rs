@@ -229,7 +229,11 @@ impl Store {
         }
         let known = self.with_index(|index| index.layer(diff_id))?.is_some();
         let to = home.join(self.form_name(fitting));
-        let was_there = rustix::fs::access(&to, rustix::fs::Access::EXISTS).is_ok();
+        let is_there = || rustix::fs::access(&to, rustix::fs::Access::EXISTS).is_ok();
+        if work.is_some() && known && is_there() {
+            self.drop_if_damaged(diff_id, fitting)?;
+        }
+        let was_there = is_there();
         if !known || self.listing_if_there(diff_id)?.is_none() {
             pathio::rename(listing.path(), &home.join("tree"))?;
         }

@@ -72,20 +72,43 @@ impl Store {
         }
         let column = self.column(form);
         if !self.with_index(|index| index.is_checked(layer, &column))? {
-            let listing = self.listing(layer)?;
-            let rules = self.rules(layer, form.is_some())?;
-            let mut first = None;
-            let mut note = |path: &TreePath, text: &str| {
-                first = Some((path.clone(), text.to_owned()));
-                ControlFlow::Break(())
-            };
-            compare::compare(&*listing, folder.as_fd(), rules, &mut note)?;
-            if let Some((path, reason)) = first {
+            if let Some((path, reason)) = self.first_difference(layer, form, folder)? {
                 return Err(self.damaged_form(layer, form, path, reason)?);
             }
             self.with_index(|index| index.put_checked(layer, &column))?;
         }
         self.trusted().insert((layer, form));
+        Ok(())
+    }
+
+    /// Compares an unpacked layer with its listing, without reading contents.
+    fn first_difference(
+        &self,
+        layer: DiffId,
+        form: Option<ContentDigest>,
+        folder: &LowerFolder,
+    ) -> Result<Option<(TreePath, String)>> {
+        let listing = self.listing(layer)?;
+        let rules = self.rules(layer, form.is_some())?;
+        let mut first = None;
+        let mut note = |path: &TreePath, text: &str| {
+            first = Some((path.clone(), text.to_owned()));
+            ControlFlow::Break(())
+        };
+        compare::compare(&*listing, folder.as_fd(), rules, &mut note)?;
+        Ok(first)
+    }
+
+    /// Takes an unpacked layer out of use that differs from its listing: the caller has made the layer
+    /// again, and holds the lock of its name.
+    pub(super) fn drop_if_damaged(&self, layer: DiffId, form: Option<ContentDigest>) -> Result<()> {
+        if self.trusted().contains(&(layer, form)) {
+            return Ok(());
+        }
+        let folder = open_folder(&self.layer_path(layer).join(self.form_name(form)))?;
+        if self.first_difference(layer, form, &folder.into())?.is_some() {
+            self.set_aside_alone(layer, form)?;
+        }
         Ok(())
     }
 
@@ -139,6 +162,10 @@ impl Store {
     /// or others may have mounted it.
     fn set_aside(&self, layer: DiffId, form: Option<ContentDigest>) -> Result<()> {
         let _alone = self.lock_publishing(layer)?;
+        self.set_aside_alone(layer, form)
+    }
+
+    fn set_aside_alone(&self, layer: DiffId, form: Option<ContentDigest>) -> Result<()> {
         self.forget_unpacked(layer)?;
         let home = self.layer_path(layer);
         let from = home.join(self.form_name(form));

@@ -20,6 +20,7 @@ as_root_and_as_user!(
     damaged_layer_without_archive_is_an_error,
     lost_index_is_rebuilt_from_the_objects,
     names_in_a_lost_log_are_restored,
+    step_that_runs_again_replaces_a_damaged_layer,
     whole_store_is_not_damaged,
 );
 
@@ -339,4 +340,27 @@ fn damaged_archive_is_not_copied_from(who: Who) {
         assert!(stderr.contains("is damaged"), "{stderr}");
         assert!(!build(rest, "again").1.contains("is damaged"));
     }
+}
+
+fn step_that_runs_again_replaces_a_damaged_layer(who: Who) {
+    let env = Env::of(who);
+    env.base();
+    let dockerfile = "FROM base:1\nCOPY file /data/file\nRUN cat /data/file > /copy\n";
+    let text: String = (0..20_000).map(|number| format!("{number}\n")).collect();
+    env.write("file", &text);
+    let build = |name: &str| {
+        let args = ["--reproducible", "--no-cache", "-q", "--iidfile", name];
+        env.build(dockerfile, &args).ok();
+        fs::read_to_string(env.path(name)).unwrap()
+    };
+    let clean = build("id");
+    let all = files(&env, "store/layers");
+    let path = all.iter().find(|path| path.ends_with("fs/data/file")).unwrap();
+    // The length stays, and the time is that of the damage.
+    let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, &[0; 4096]).unwrap();
+    drop(file);
+    assert_eq!(build("again"), clean);
+    let found = env.rbuild(&["store", "verify"]).ok();
+    assert!(found.stdout.contains("nothing is damaged"), "{}", found.stdout);
 }
