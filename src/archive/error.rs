@@ -88,6 +88,9 @@ pub enum ListingError {
     /// They begin differently, or with a version from the future.
     #[error("this is no layer listing of a version that is known here")]
     UnknownVersion,
+    /// They are not those that were written.
+    #[error("the layer listing is damaged: its checksum is another")]
+    WrongChecksum,
     /// They break off or contradict themselves.
     #[error("the layer listing is damaged near byte {at}")]
     Damaged {

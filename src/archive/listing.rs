@@ -1,8 +1,9 @@
 //! A layer's listing as bytes, for the store.
 //!
 //! Magic and version, the number of entries, then each entry: how many bytes of the path it shares
-//! with the one before, the rest of the path, its kind, and what that kind has. Numbers are
-//! LEB128; signed ones zigzag. Where files lie is not kept, but for the offset in the layer's tar.
+//! with the one before, the rest of the path, its kind, and what that kind has; then the first 16
+//! bytes of the BLAKE3 hash of all that. Numbers are LEB128; signed ones zigzag. Where files lie is
+//! not kept, but for the offset in the layer's tar.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -15,11 +16,17 @@ use crate::tree::{
 
 use super::{ListingError, NOT_IN_ONE_PIECE};
 
-/// `rbuild layer listing`, version 2. Another layout is another number.
-const MAGIC: [u8; 4] = *b"rbL\x02";
+/// `rbuild layer listing`, version 3. Another layout is another number.
+const MAGIC: [u8; 4] = *b"rbL\x03";
 
-/// Version 1 was made in two ways, which did not always agree.
+/// Version 2 had no checksum.
+const MAGIC_2: [u8; 4] = *b"rbL\x02";
+
+/// Version 1 had none either, and was made in two ways, which did not always agree.
 const MAGIC_1: [u8; 4] = *b"rbL\x01";
+
+/// Bytes of the hash at the end.
+const CHECKSUM_BYTES: usize = 16;
 
 const WHITEOUT: u8 = 0;
 const HARD_LINK: u8 = 1;
@@ -37,6 +44,8 @@ const OPAQUE: u8 = 9;
 pub struct ListingWriter<W> {
     sink: W,
     out: Out,
+    /// Of what went to the sink.
+    hasher: blake3::Hasher,
     /// The path of the entry before.
     before: Vec<u8>,
     /// How many entries are still to come.
@@ -48,7 +57,8 @@ impl<W: Write> ListingWriter<W> {
     pub fn new(sink: W, n_entries: usize) -> Self {
         let mut out = Out(MAGIC.to_vec());
         out.length(n_entries);
-        Self { sink, out, before: Vec::new(), n_left: n_entries }
+        let hasher = blake3::Hasher::new();
+        Self { sink, out, hasher, before: Vec::new(), n_left: n_entries }
     }
 
     /// Writes the next entry, whose content is at `tar_at` in the layer's tar, if it is a file.
@@ -65,6 +75,11 @@ impl<W: Write> ListingWriter<W> {
         self.out.item(&entry.item, tar_at);
         self.before.truncate(n_shared);
         self.before.extend_from_slice(rest);
+        self.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.hasher.update(&self.out.0);
         self.sink.write_all(&self.out.0)?;
         self.out.0.clear();
         Ok(())
@@ -78,7 +93,8 @@ impl<W: Write> ListingWriter<W> {
         if self.n_left > 0 {
             return Err(wrong_number());
         }
-        self.sink.write_all(&self.out.0)?;
+        self.flush()?;
+        self.sink.write_all(&shortened(&self.hasher.finalize()))?;
         Ok(self.sink)
     }
 }
@@ -109,7 +125,10 @@ impl PackedListing {
     /// # Errors
     /// [`ListingError`] when the bytes are anything else.
     pub fn new(bytes: Vec<u8>, layer: DiffId) -> Result<Self, ListingError> {
-        let rest = without_magic(&bytes).ok_or(ListingError::UnknownVersion)?;
+        let rest = body(&bytes).ok_or(ListingError::UnknownVersion)?;
+        if bytes.starts_with(&MAGIC) && !has_right_checksum(&bytes) {
+            return Err(ListingError::WrongChecksum);
+        }
         let mut entries = Entries::new(rest, layer);
         let n_entries = entries.n_left;
         let mut last: Option<TreePath> = None;
@@ -126,6 +145,12 @@ impl PackedListing {
         Err(ListingError::Damaged { at: bytes.len() - rest.len() })
     }
 
+    /// Returns whether an rbuild wrote it that did not protect listings by a checksum.
+    #[must_use]
+    pub fn is_unprotected(&self) -> bool {
+        !self.bytes.starts_with(&MAGIC)
+    }
+
     /// Returns whether an rbuild wrote it whose listings of other tools' layers cannot be relied on.
     #[must_use]
     pub fn is_of_version_1(&self) -> bool {
@@ -133,13 +158,26 @@ impl PackedListing {
     }
 }
 
-fn without_magic(bytes: &[u8]) -> Option<&[u8]> {
-    bytes.strip_prefix(&MAGIC).or_else(|| bytes.strip_prefix(&MAGIC_1))
+/// Returns what lies between the magic number and the checksum; nothing if the version is unknown.
+fn body(bytes: &[u8]) -> Option<&[u8]> {
+    if let Some(rest) = bytes.strip_prefix(&MAGIC) {
+        let n_bytes = rest.len().saturating_sub(CHECKSUM_BYTES);
+        return rest.get(..n_bytes);
+    }
+    bytes.strip_prefix(&MAGIC_2).or_else(|| bytes.strip_prefix(&MAGIC_1))
+}
+
+fn has_right_checksum(bytes: &[u8]) -> bool {
+    bytes.split_last_chunk().is_some_and(|(content, sum)| shortened(&blake3::hash(content)) == *sum)
+}
+
+fn shortened(hash: &blake3::Hash) -> [u8; CHECKSUM_BYTES] {
+    hash.as_bytes().first_chunk().copied().unwrap_or_default()
 }
 
 impl LayerEntries for PackedListing {
     fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
-        let rest = without_magic(&self.bytes).unwrap_or_default();
+        let rest = body(&self.bytes).unwrap_or_default();
         Box::new(Entries::new(rest, self.layer).map(Cow::Owned))
     }
 

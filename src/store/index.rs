@@ -99,7 +99,13 @@ fn index_error(path: &Path, source: rusqlite::Error) -> StoreError {
 
 impl Index {
     pub(super) fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
-        result.map_err(|source| index_error(&self.path, source))
+        result.map_err(|source| {
+            if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) {
+                // What was waited for in vain once, the statements that end the work do not wait for again.
+                let _unchanged = self.connection.busy_timeout(std::time::Duration::ZERO);
+            }
+            index_error(&self.path, source)
+        })
     }
 
     fn damaged(&self, reason: impl ToString) -> StoreError {

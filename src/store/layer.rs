@@ -177,7 +177,7 @@ impl Store {
         let damaged = |error: ListingError| StoreError::Record { path, reason: error.to_string() };
         let listing = listing.map_err(damaged)?;
         // An old listing is rebuilt from the layer's archive, if there is one.
-        let is_to_be_made = listing.is_of_version_1()
+        let is_to_be_made = listing.is_unprotected()
             && (self.has_blob(diff_id.digest()) || !self.packed(diff_id)?.is_empty());
         Ok((!is_to_be_made).then_some(listing))
     }
