@@ -225,6 +225,10 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test needs no thread that may fail to start"
+    )]
     fn watch_that_ends_as_a_signal_arrives_is_noticed() {
         const LONG: Duration = Duration::from_secs(2);
         // The end comes sooner or later after the signal.
