@@ -145,6 +145,12 @@ impl PackedListing {
         Err(ListingError::Damaged { at: bytes.len() - rest.len() })
     }
 
+    /// Returns the layer that it lists.
+    #[must_use]
+    pub const fn layer(&self) -> DiffId {
+        self.layer
+    }
+
     /// Returns whether an rbuild wrote it that did not protect listings by a checksum.
     #[must_use]
     pub fn is_unprotected(&self) -> bool {

@@ -229,14 +229,14 @@ impl Store {
         }
         let known = self.with_index(|index| index.layer(diff_id))?.is_some();
         let to = home.join(self.form_name(fitting));
+        if !known || self.listing_if_there(diff_id)?.is_none() {
+            pathio::rename(listing.path(), &home.join("tree"))?;
+        }
         let is_there = || rustix::fs::access(&to, rustix::fs::Access::EXISTS).is_ok();
         if work.is_some() && known && is_there() {
             self.drop_if_damaged(diff_id, fitting)?;
         }
         let was_there = is_there();
-        if !known || self.listing_if_there(diff_id)?.is_none() {
-            pathio::rename(listing.path(), &home.join("tree"))?;
-        }
         if let Some(work) = work {
             self.publish_folder(&work.path().join("fs"), &to, known)?;
             self.trusted().insert((diff_id, fitting));

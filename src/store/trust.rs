@@ -72,7 +72,8 @@ impl Store {
         }
         let column = self.column(form);
         if !self.with_index(|index| index.is_checked(layer, &column))? {
-            if let Some((path, reason)) = self.first_difference(layer, form, folder)? {
+            let listing = self.listing(layer)?;
+            if let Some((path, reason)) = self.first_difference(&listing, form, folder)? {
                 return Err(self.damaged_form(layer, form, path, reason)?);
             }
             self.with_index(|index| index.put_checked(layer, &column))?;
@@ -84,18 +85,17 @@ impl Store {
     /// Compares an unpacked layer with its listing, without reading contents.
     fn first_difference(
         &self,
-        layer: DiffId,
+        listing: &PackedListing,
         form: Option<ContentDigest>,
         folder: &LowerFolder,
     ) -> Result<Option<(TreePath, String)>> {
-        let listing = self.listing(layer)?;
-        let rules = self.rules(layer, form.is_some())?;
+        let rules = self.rules(listing.layer(), form.is_some())?;
         let mut first = None;
         let mut note = |path: &TreePath, text: &str| {
             first = Some((path.clone(), text.to_owned()));
             ControlFlow::Break(())
         };
-        compare::compare(&*listing, folder.as_fd(), rules, &mut note)?;
+        compare::compare(listing, folder.as_fd(), rules, &mut note)?;
         Ok(first)
     }
 
@@ -105,8 +105,10 @@ impl Store {
         if self.trusted().contains(&(layer, form)) {
             return Ok(());
         }
+        // To make a listing that is missing takes the lock.
+        let Some(listing) = self.listing_if_there(layer)? else { return Ok(()) };
         let folder = open_folder(&self.layer_path(layer).join(self.form_name(form)))?;
-        if self.first_difference(layer, form, &folder.into())?.is_some() {
+        if self.first_difference(&listing, form, &folder.into())?.is_some() {
             self.set_aside_alone(layer, form)?;
         }
         Ok(())

@@ -356,6 +356,11 @@ fn step_that_runs_again_replaces_a_damaged_layer(who: Who) {
     let clean = build("id");
     let all = files(&env, "store/layers");
     let path = all.iter().find(|path| path.ends_with("fs/data/file")).unwrap();
+    let listings = files(&env, "store/layers");
+    listings
+        .iter()
+        .filter(|path| path.ends_with("tree"))
+        .for_each(|path| fs::remove_file(path).unwrap());
     // The length stays, and the time is that of the damage.
     let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
     std::io::Write::write_all(&mut file, &[0; 4096]).unwrap();
