@@ -76,7 +76,7 @@ pub fn map_in_order<T: Sync, R: Send>(
         .collect()
 }
 
-/// Where the system lets no more threads start, one of this many that did goes to work: each item may
+/// Of the threads that could be started, one in this many works if the system allows no more: each item may
 /// need a thread and a process besides.
 const SHARE_AT_LIMIT: usize = 3;
 

@@ -106,7 +106,7 @@ struct Zstd<'a, W: Write> {
 
 impl<W: Write> Zstd<'_, W> {
     /// Writes the first bytes. zstd starts its threads then, and says of one that does not start that
-    /// there is not enough memory: where there is no room for all, one does the work.
+    /// there is not enough memory: if not all can be started, one does the work.
     fn begin(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n_bytes = pool::patiently(|| {
             let error = match self.writer.write(bytes) {

@@ -43,7 +43,7 @@ pub enum BuildError {
         how: String,
         /// Its last lines.
         last_lines: Vec<String>,
-        /// What may help, the likeliest first.
+        /// Advice, the likeliest first.
         helps: Vec<String>,
         /// The way into what it left, if that is kept.
         left: Option<Box<Entrance>>,
@@ -73,7 +73,7 @@ pub enum BuildError {
         chain(&**error)
     )]
     Misnamed {
-        /// What else the name could have been, and is not.
+        /// The other things that the name could have been, and is not.
         lead: Option<String>,
         /// The advice.
         help: String,

@@ -222,7 +222,7 @@ pub(super) fn from_registry(
         return Err(BuildError::BadImage { span, name: name.familiar(), reason });
     };
     let resolved = adopt(shared, name, &bytes, digest, manifest, span)?;
-    // What a Dockerfile names is the build check's business.
+    // The build check reports the names in the Dockerfile.
     if span.is_none() && resolved.config.platform() != *platform {
         let have = resolved.config.platform();
         let text = format!(

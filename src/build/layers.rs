@@ -48,7 +48,7 @@ impl Run<'_> {
         self.folders_with(stack, span, &|_layer| {})
     }
 
-    /// As [`Run::folders`], and shows it if a base image is unpacked.
+    /// As [`Run::folders`], and shows a step if a base image is unpacked.
     pub(super) fn shown_folders(&self, stack: &Stack, span: Span) -> Result<Vec<LowerFolder>> {
         let unpacking = OnceCell::new();
         let folders = self.folders_with(stack, span, &|layer| {

@@ -75,12 +75,12 @@ pub(super) struct StackLayer {
     origin: StepOrigin,
 }
 
-/// What of a layer has been made for mounts.
+/// The representations of a layer that were made for mounts.
 #[derive(Debug, Default)]
 struct Mounted {
-    /// The unpacked form, once somebody has needed it.
+    /// The unpacked form, once a mount has needed it.
     folder: Option<Folder>,
-    /// This layer and all below it as one folder, where the stack is high; `Some(None)` where the
+    /// This layer and all below it as one directory, where the stack is high; `Some(None)` where the
     /// kernel does not make it.
     merged: Option<Option<LowerFolder>>,
     /// This layer and [`FLAT_LAYERS`] - 1 below it as one directory, where the stack is very high.

@@ -77,7 +77,7 @@ impl ImageView {
         let mut history = image.config().history.iter().filter(|entry| !entry.empty_layer);
         let layers = image.layers().iter().map(|layer| {
             let blob = layer.pulled.as_ref().filter(|blob| blob.digest != layer.diff_id.digest());
-            // What is not packed is as long as it is.
+            // A layer that is not packed keeps its length.
             let tar_bytes = if blob.is_none() { Some(layer.size) } else { None };
             let packed_bytes = blob.map(|blob| blob.size);
             let (diff_id, history) = (layer.diff_id, history.next().cloned());

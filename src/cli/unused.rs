@@ -1,4 +1,4 @@
-//! What the command line gives a build and no instruction of the Dockerfile takes.
+//! Warnings for options of a build that no instruction of the Dockerfile uses.
 
 use crate::diag::nearest;
 use crate::ir;
@@ -16,7 +16,7 @@ const FOR_DOWNLOADS: [&str; 4] =
 struct Kind<'a> {
     flag: &'a str,
     known: &'a Names,
-    /// Why it is unused.
+    /// The reason why it is unused.
     why: &'a str,
 }
 

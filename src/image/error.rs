@@ -57,9 +57,9 @@ pub enum ExportError {
     NoPlatform {
         /// The image.
         name: String,
-        /// What was asked for.
+        /// The platform that was requested.
         wanted: String,
-        /// What there is.
+        /// The platforms that are available.
         has: String,
     },
     /// A layer cannot be had from where it is known to be.

@@ -1,4 +1,4 @@
-//! What a name stood for before another image gets it, in the store and in a registry.
+//! Images that lose their name to another one, in the store and in a registry.
 
 use std::fmt;
 

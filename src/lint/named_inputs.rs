@@ -20,7 +20,7 @@ pub struct NamedInputs {
     pub secrets: Names,
     /// Of ssh agents in mounts of RUN; any, if a source of ADD may be a repository behind ssh.
     pub agents: Names,
-    /// What a named context can stand in for: images of FROM, stages, and those of `--from`.
+    /// Names that a named context can replace: images of FROM, stages, and those of `--from`.
     pub contexts: Names,
 }
 

@@ -226,7 +226,7 @@ impl RegistryError {
         }
     }
 
-    /// Whether the same request may succeed a little later.
+    /// Returns whether the same request may succeed a little later.
     pub(super) fn is_transient(&self) -> bool {
         match self.own() {
             Self::Unreachable { .. } | Self::Broken { .. } => true,
@@ -251,7 +251,7 @@ impl RegistryError {
         }
     }
 
-    /// Whether there is no such thing, as the registry itself says.
+    /// Returns whether the registry itself answered that it does not have it.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self.own(), Self::NotFound { .. })

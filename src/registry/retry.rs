@@ -27,7 +27,7 @@ pub(super) struct Schedule {
     pub(super) retries: u32,
     /// The pause after the first failure; it doubles with each further one.
     pub(super) first_delay: Duration,
-    /// Whether a host that cannot be reached, or does not answer, is tried again; not so where there is another host.
+    /// True if a host that cannot be reached, or does not answer, is tried again: not if there is another host.
     pub(super) reconnects: bool,
     /// Shortens pauses.
     pub(super) jitter: Arc<Jitter>,

@@ -1,4 +1,4 @@
-//! Requests that wait for a server, for whoever shows what a build waits for.
+//! Requests that wait for a server, so that the progress view can show them.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -57,7 +57,7 @@ struct Open {
     from: OwnedFd,
     to: OwnedFd,
     stat: Stat,
-    /// What is still to be added.
+    /// Names that are still to be added.
     names: Vec<Vec<u8>>,
 }
 

@@ -48,7 +48,7 @@ pub(super) struct IdMap {
 impl IdMap {
     /// Finds the map of this process in the store at `root`, or records it there.
     ///
-    /// Where nothing can be recorded, as on a full disk, map 0 is used unless it is another one:
+    /// If nothing can be recorded, as on a full disk, map 0 is used unless it is another one:
     /// what is mounted is compared with its listing in any case.
     ///
     /// # Errors
@@ -187,7 +187,7 @@ fn make(map: &Path, (uid, gid): Pair) -> Result<(), PathError> {
     let draft = map.join(DRAFT);
     pathio::remove_file(&draft)?;
     let file = guard::create_file(&draft)?;
-    // What cannot be given to others here cannot be unpacked either, and says so then.
+    // An owner that cannot be set here cannot be set when a layer is unpacked, which reports it.
     let given = rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     let is_kept = given.is_ok()
         && rustix::fs::fstat(&file).is_ok_and(|stat| (stat.st_uid, stat.st_gid) == (uid, gid));

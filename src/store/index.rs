@@ -101,7 +101,7 @@ impl Index {
     pub(super) fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
         result.map_err(|source| {
             if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) {
-                // What was waited for in vain once, the statements that end the work do not wait for again.
+                // After one wait in vain, the statements that end the work fail at once.
                 let _unchanged = self.connection.busy_timeout(std::time::Duration::ZERO);
             }
             index_error(&self.path, source)

@@ -108,7 +108,7 @@ impl Store {
     }
 
     /// Replaces the error of a file that is not what its listing says by the damage of the layer that the
-    /// file is from: nobody writes to a layer.
+    /// file is from: a layer does not change.
     fn blamed(&self, error: StoreError, layer: &dyn LayerEntries) -> StoreError {
         let StoreError::Archive(
             ArchiveError::ContentChanged { path } | ArchiveError::SizeChanged { path, .. },

@@ -94,7 +94,7 @@ pub use work::WorkFolder;
 pub struct Store {
     root: PathBuf,
     index: Mutex<index::Index>,
-    /// What was damaged when the store was opened to be checked.
+    /// Damage that was found when the store was opened to be checked.
     damage: FoundDamage,
     /// Held shared for the life of the process: `prune` waits for it.
     in_use: lock::Lease,

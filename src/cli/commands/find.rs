@@ -70,7 +70,7 @@ pub(super) fn one(loaded: &Loaded, asked: Option<&str>, shown: &str) -> Result<I
     })
 }
 
-/// What is said where an index is written anew.
+/// The note for an index that is rewritten.
 pub(super) fn left_out(name: &str, n_others: usize) -> String {
     format!(
         "{name} goes out without {n_others} entries of its index that are not images, such as \

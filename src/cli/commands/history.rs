@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 const SHORT_TEXT: usize = 45;
 /// What docker writes where an entry has no image of its own: ours never have.
 const MISSING: &str = "<missing>";
-/// What is written for the size of a layer that is elsewhere and was never measured.
+/// Stands for the size of a layer that is elsewhere and was never measured.
 const ELSEWHERE: &str = "<remote>";
 
 /// One line.

@@ -54,7 +54,7 @@ struct Line {
     facts: Facts,
 }
 
-/// What a list says of an image.
+/// One image in a list.
 struct Facts {
     /// The config's digest; that of the index for several platforms.
     id: Digest,

@@ -9,7 +9,7 @@ use super::super::report::Complaint;
 use super::json::Json;
 use super::{Out, with_stderr};
 
-/// Whether the first event was written.
+/// True once the first event was written.
 static IS_STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Writes the first event, once in a process.

@@ -234,7 +234,7 @@ impl Json {
             self.diagnostics(diagnostics, source, out);
         }
         let summary = complaint.summary();
-        // What follows a blank line is advice, as the usage of a command.
+        // Text after a blank line is advice, such as the usage of a command.
         let message = summary.split("\n\n").next();
         let members = json!({
             "message": message,

@@ -93,7 +93,7 @@ impl Verifier<'_> {
                 if here.is_empty() {
                     return Ok(Some(format!("no manifest of its index {top} is in the store")));
                 }
-                // What else is in it, such as attestations, has configs of any kind.
+                // Other entries, such as attestations, have configs of any kind.
                 let images = index.images().map(|entry| entry.digest);
                 for digest in images.filter(|digest| here.contains(digest)) {
                     let bytes = self.document(digest)?.unwrap_or_default();
