@@ -7,7 +7,9 @@
 
 mod open;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -81,6 +83,8 @@ pub(super) struct Index {
     pub(super) now_s: i64,
     /// True if an earlier version had made it.
     pub(super) is_upgraded: bool,
+    /// True after an error that the connection does not get over by itself.
+    is_stuck: Cell<bool>,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -99,13 +103,34 @@ fn index_error(path: &Path, source: rusqlite::Error) -> StoreError {
 
 impl Index {
     pub(super) fn check<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
+        use rusqlite::ErrorCode::{DatabaseBusy, FileLockingProtocolFailed};
         result.map_err(|source| {
-            if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) {
-                // After one wait in vain, the statements that end the work fail at once.
-                let _unchanged = self.connection.busy_timeout(std::time::Duration::ZERO);
+            let code = source.sqlite_error_code();
+            if matches!(code, Some(DatabaseBusy | FileLockingProtocolFailed)) {
+                self.is_stuck.set(true);
             }
             index_error(&self.path, source)
         })
+    }
+
+    /// Connects anew if the last statement waited in vain for a lock. Statements do not wait for
+    /// other processes from then on, so that the work that remains ends soon.
+    ///
+    /// An fcntl(2) that fails while SQLite gives a lock back leaves it held by this very process,
+    /// and every later statement would try for 10 s (`SQLITE_PROTOCOL`, wal.c). Closing the
+    /// database releases the lock.
+    pub(super) fn reconnect_if_stuck(&mut self) {
+        if !self.is_stuck.replace(false) {
+            return;
+        }
+        // Connections of one process share their locks: the old one is closed first. Without a new
+        // one, the statements that remain fail for want of tables.
+        if let Ok(closed) = Connection::open_in_memory() {
+            self.connection = closed;
+        }
+        if let Ok(connection) = open::connect(&self.path, Duration::ZERO) {
+            self.connection = connection;
+        }
     }
 
     fn damaged(&self, reason: impl ToString) -> StoreError {

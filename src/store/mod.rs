@@ -252,6 +252,8 @@ impl Store {
         // A panic while the lock is held leaves SQLite's own transaction rolled back: the index
         // is as good as before.
         let mut index = self.index.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        work(&mut index)
+        let done = work(&mut index);
+        index.reconnect_if_stuck();
+        done
     }
 }

@@ -1,6 +1,8 @@
 //! How the index is opened, and how a new one is made.
 
+use std::cell::Cell;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -13,8 +15,8 @@ use super::super::schema::{
 };
 use super::{Index, Result, index_error};
 
-/// Milliseconds to wait for another process's transaction.
-const BUSY_MS: u32 = 30_000;
+/// How long a statement waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Returns whether the index has the tables that this rbuild knows; those of a later one it would
 /// misread.
@@ -36,7 +38,7 @@ impl Index {
     /// [`StoreError::LostIndex`] when it is new, and the store is not.
     pub(in crate::store) fn open(path: &Path, lock: &Path, now_s: i64) -> Result<Self> {
         let failed = |source| index_error(path, source);
-        let connection = connect(path).map_err(failed)?;
+        let connection = connect(path, BUSY_TIMEOUT).map_err(failed)?;
         let mut is_upgraded = false;
         if !is_known(&connection, path)? {
             // Changing to WAL wants the file alone, and does not wait for it.
@@ -50,16 +52,24 @@ impl Index {
                 create_schema(&connection).map_err(failed)?;
             }
         }
-        Ok(Self { connection, path: path.to_owned(), boot: boot_id(), now_s, is_upgraded })
+        let is_stuck = Cell::new(false);
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            boot: boot_id(),
+            now_s,
+            is_upgraded,
+            is_stuck,
+        })
     }
 
     /// Makes a new database that is not used until it is finished.
     pub(in crate::store) fn unfinished(path: &Path, now_s: i64) -> Result<Self> {
         let failed = |source| index_error(path, source);
-        let connection = connect(path).map_err(failed)?;
+        let connection = connect(path, BUSY_TIMEOUT).map_err(failed)?;
         create_tables(&connection).map_err(failed)?;
-        let (path, boot) = (path.to_owned(), boot_id());
-        Ok(Self { connection, path, boot, now_s, is_upgraded: false })
+        let (path, boot, is_stuck) = (path.to_owned(), boot_id(), Cell::new(false));
+        Ok(Self { connection, path, boot, now_s, is_upgraded: false, is_stuck })
     }
 
     /// Says that all is in it.
@@ -91,10 +101,39 @@ fn has_objects(path: &Path) -> bool {
     has_entries("blobs/sha256") || has_entries("layers")
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS.into()))?;
+    connection.busy_timeout(busy_timeout)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    /// Returns whether the connection is still the one that made the temporary table `mark`.
+    fn is_marked(index: &Index) -> bool {
+        index.connection.execute("INSERT INTO temp.mark VALUES (1)", []).is_ok()
+    }
+
+    #[test]
+    fn a_statement_that_failed_by_a_stuck_lock_is_the_last_of_its_connection() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("index.db");
+        for (code, expected) in
+            [(ffi::SQLITE_PROTOCOL, false), (ffi::SQLITE_BUSY, false), (ffi::SQLITE_FULL, true)]
+        {
+            let mut index = Index::open(&path, &directory.path().join("lock"), 0).unwrap();
+            index.connection.execute("CREATE TEMP TABLE mark (x)", []).unwrap();
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            index.check::<()>(Err(error)).unwrap_err();
+            index.reconnect_if_stuck();
+            assert_eq!(is_marked(&index), expected, "{code}");
+            assert_eq!(index.tags().unwrap(), []);
+        }
+    }
 }
