@@ -1,4 +1,4 @@
-//! rbuild turns a Dockerfile and a folder into an OCI image.
+//! rbuild turns a Dockerfile and a directory into an OCI image.
 //!
 #![doc = include_str!("ARCHITECTURE.md")]
 
@@ -9,12 +9,7 @@ pub mod pool;
 pub mod diag;
 pub mod oci;
 
-pub mod ir;
-
-pub mod syntax;
-
-pub mod expand;
-pub mod lint;
+pub mod dockerfile;
 
 pub mod tree;
 
@@ -30,6 +25,6 @@ pub mod registry;
 
 pub mod image;
 
-pub mod build;
+pub mod executor;
 
 pub mod cli;

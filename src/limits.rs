@@ -125,7 +125,7 @@ pub const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
 /// Layers of a manifest: a stage of thousands of steps makes as many, and a manifest of
-/// [`MAX_MANIFEST_BYTES`] has no room for more.
+/// [`MAX_MANIFEST_BYTES`] has no space for more.
 pub const MAX_LAYERS: usize = 10_000;
 
 /// Indexes that name each other, one below the other. More is a cycle.

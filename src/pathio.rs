@@ -1,4 +1,4 @@
-//! The floor under every room that does IO: file calls whose errors carry the verb and the path.
+//! Below every module that does IO: file calls whose errors carry the verb and the path.
 //!
 //! It knows nothing of images or Dockerfiles, and it never decides whether an error matters.
 #![expect(clippy::disallowed_methods, reason = "this is the one place that wraps these calls")]
@@ -133,7 +133,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
 /// # Errors
 /// The kernel's, with the path.
 pub fn create_dir_all(path: &Path) -> Result<(), PathError> {
-    fs::create_dir_all(path).context("create folder", path)
+    fs::create_dir_all(path).context("create directory", path)
 }
 
 /// Renames `from` to `to`; the error names `to`.
@@ -152,12 +152,12 @@ pub fn remove_file(path: &Path) -> Result<(), PathError> {
     absent_is_fine(fs::remove_file(path)).context("remove", path)
 }
 
-/// Removes the folder `path` with all that it holds; that it is not there is success.
+/// Removes the directory `path` with all that it holds; that it is not there is success.
 ///
 /// # Errors
 /// The kernel's, with the path.
 pub fn remove_dir_all(path: &Path) -> Result<(), PathError> {
-    absent_is_fine(fs::remove_dir_all(path)).context("remove folder", path)
+    absent_is_fine(fs::remove_dir_all(path)).context("remove directory", path)
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// results are in the items' order.
 ///
 /// Items are started in order, so one may wait for the result of any before it. If threads cannot
-/// be started, fewer do the work, and leave room for the threads and processes that it needs. A panic in `work` is passed on to the caller after the other
+/// be started, fewer do the work, and leave space for the threads and processes that it needs. A panic in `work` is passed on to the caller after the other
 /// threads have ended.
 pub fn map_in_order<T: Sync, R: Send>(
     items: &[T],

@@ -181,7 +181,7 @@ impl<W: Write + Send + 'static> Pipelined<W> {
                 drop(back.try_send(piece));
                 Ok(())
             });
-            // Drop the inbox first: a writer that waits for room must learn of an error.
+            // Drop the inbox first: a writer that waits for space must learn of an error.
             drop(inbox);
             drop(result.send(written.and_then(|()| out.flush()).map(|()| out)));
         });
@@ -227,8 +227,8 @@ fn ended_early() -> io::Error {
 
 impl<W: Write + Send + 'static> Write for Pipelined<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = PIECE_BYTES - self.piece.len();
-        let taken = bytes.get(..room).unwrap_or(bytes);
+        let space = PIECE_BYTES - self.piece.len();
+        let taken = bytes.get(..space).unwrap_or(bytes);
         self.piece.extend_from_slice(taken);
         if self.piece.len() == PIECE_BYTES {
             self.hand_over()?;

@@ -85,8 +85,8 @@ fn thread_died() -> io::Error {
 
 impl<W: Write> Write for GzipWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = MEMBER_BYTES - self.piece.len();
-        let taken = bytes.get(..room).unwrap_or(bytes);
+        let space = MEMBER_BYTES - self.piece.len();
+        let taken = bytes.get(..space).unwrap_or(bytes);
         self.piece.extend_from_slice(taken);
         if self.piece.len() == MEMBER_BYTES {
             self.end_member()?;

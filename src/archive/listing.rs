@@ -30,8 +30,8 @@ const CHECKSUM_BYTES: usize = 16;
 
 const WHITEOUT: u8 = 0;
 const HARD_LINK: u8 = 1;
-const FOLDER: u8 = 2;
-const OPAQUE_FOLDER: u8 = 3;
+const DIRECTORY: u8 = 2;
+const OPAQUE_DIRECTORY: u8 = 3;
 const FILE: u8 = 4;
 const SYMLINK: u8 = 5;
 const CHAR_DEVICE: u8 = 6;
@@ -254,7 +254,7 @@ impl Out {
             Node::File(file) => {
                 self.number(file.size);
                 self.0.extend_from_slice(file.content.as_bytes());
-                // Offset + 1: none is common enough (files of a folder) to deserve one byte.
+                // Offset + 1: none is common enough (files of a directory) to deserve one byte.
                 self.number(tar_at.wrapping_add(1));
             }
             Node::Symlink(target) => self.field(target),
@@ -268,8 +268,8 @@ impl Out {
 
 const fn kind(node: &Node) -> u8 {
     match node {
-        Node::Directory { opaque: false } => FOLDER,
-        Node::Directory { opaque: true } => OPAQUE_FOLDER,
+        Node::Directory { opaque: false } => DIRECTORY,
+        Node::Directory { opaque: true } => OPAQUE_DIRECTORY,
         Node::File(_) => FILE,
         Node::Symlink(_) => SYMLINK,
         Node::CharDevice(_) => CHAR_DEVICE,
@@ -383,8 +383,8 @@ impl<'a> In<'a> {
         }
         let meta = self.meta()?;
         let node = match kind {
-            FOLDER => Node::Directory { opaque: false },
-            OPAQUE_FOLDER => Node::Directory { opaque: true },
+            DIRECTORY => Node::Directory { opaque: false },
+            OPAQUE_DIRECTORY => Node::Directory { opaque: true },
             FILE => Node::File(self.file(layer, path)?),
             SYMLINK => Node::Symlink(self.field()?.into()),
             CHAR_DEVICE => Node::CharDevice(self.device()?),

@@ -39,7 +39,7 @@ pub use writer::TarWriter;
 /// What a whiteout's name begins with (image-spec, layer.md, "Whiteouts").
 pub const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
-/// The name that makes its folder opaque (image-spec, layer.md, "Opaque Whiteout").
+/// The name that makes its directory opaque (image-spec, layer.md, "Opaque Whiteout").
 pub const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 
 /// What AUFS's own bookkeeping begins with; nothing of it is for us but [`OPAQUE_NAME`].

@@ -126,8 +126,8 @@ impl<R: Read> TarReader<R> {
     /// Fills `block`; false when the stream ends before it and `may_end`.
     fn block(&mut self, block: &mut [u8; BLOCK], may_end: bool) -> Result<bool, ArchiveError> {
         let mut filled = 0;
-        while let Some(room) = block.get_mut(filled..).filter(|room| !room.is_empty()) {
-            match self.source.read(room) {
+        while let Some(space) = block.get_mut(filled..).filter(|space| !space.is_empty()) {
+            match self.source.read(space) {
                 Ok(0) if filled == 0 && may_end => return Ok(false),
                 Ok(0) => return Err(ArchiveError::Truncated { at: self.offset }),
                 Ok(n_read) => {
@@ -192,7 +192,7 @@ impl<R: Read> TarReader<R> {
         let meta = self.meta(header, extra.meta, (extra.uid, extra.gid, extra.mtime_s))?;
         let flag = fields.linkflag[0];
         let kind = self.kind(header, flag, &path, link)?;
-        // Only files have content, whatever the size field of a link or folder says.
+        // Only files have content, whatever the size field of a link or directory says.
         let is_file = kind == EntryKind::File;
         self.content = Content::plain(if is_file || flag == b'7' { stored } else { 0 });
         let mut content_at = self.offset;
@@ -238,7 +238,7 @@ impl<R: Read> TarReader<R> {
         link: Vec<u8>,
     ) -> Result<EntryKind, ArchiveError> {
         Ok(match flag {
-            // Before ustar, a folder was a file whose name ends in a slash.
+            // Before ustar, a directory was a file whose name ends in a slash.
             0 if path.ends_with(b"/") => EntryKind::Directory,
             0 | b'0' | b'7' | b'S' => EntryKind::File,
             b'1' => EntryKind::HardLink(link),

@@ -1,4 +1,4 @@
-//! Laws and oracles of the tar room.
+//! Laws and oracles of the tar module.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
@@ -55,7 +55,7 @@ fn read_back(tar: &[u8]) -> Result<LayerListing, ArchiveError> {
             let Some(Item::Node(_, Node::Directory { opaque })) =
                 entries.last_mut().map(|entry| &mut entry.item)
             else {
-                panic!("an opaque marker stands behind its folder")
+                panic!("an opaque marker stands behind its directory")
             };
             *opaque = true;
             continue;
@@ -425,8 +425,8 @@ fn what_a_tar_cannot_say_is_an_error() {
 
 /// Makes an archive with GNU tar of one file with holes: 1 MiB of zeros, then `end`.
 fn sparse_tar(format: &[&str]) -> Option<Vec<u8>> {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path().join("holes");
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().join("holes");
     let out = rustix::fs::open(
         &at,
         rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY,
@@ -436,8 +436,8 @@ fn sparse_tar(format: &[&str]) -> Option<Vec<u8>> {
     for (at, text) in [(0, "start"), (1 << 20, "middle"), (2 << 20, "end")] {
         rustix::io::pwrite(&out, text.as_bytes(), at).unwrap();
     }
-    let folder = folder.path().to_str().unwrap().to_owned();
-    run("tar", &[format, &["-C", &folder, "-Sc", "holes"]].concat(), Vec::new())
+    let directory = directory.path().to_str().unwrap().to_owned();
+    run("tar", &[format, &["-C", &directory, "-Sc", "holes"]].concat(), Vec::new())
 }
 
 #[test]

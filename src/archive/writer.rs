@@ -253,13 +253,13 @@ impl<W: Write> TarWriter<W> {
         if bytes.len() > MAX_PAX_BYTES {
             return Err(unwritable(path, "its name or attributes are too long"));
         }
-        // Go's name for it: `PaxHeaders.0` between the folder and the file.
-        let (folder, file) = match name.iter().rposition(|byte| *byte == b'/') {
+        // Go's name for it: `PaxHeaders.0` between the directory and the file.
+        let (directory, file) = match name.iter().rposition(|byte| *byte == b'/') {
             Some(slash) => name.split_at_checked(slash + 1).unwrap_or((name, &[])),
             None => (&[][..], name),
         };
         let slash: &[u8] = if file.is_empty() { b"" } else { b"/" };
-        let pax_name = ascii(&[folder, b"PaxHeaders.0", slash, file].concat());
+        let pax_name = ascii(&[directory, b"PaxHeaders.0", slash, file].concat());
         let cut = pax_name.get(..100).unwrap_or(&pax_name);
         let cut = cut.strip_suffix(b"/").unwrap_or(cut);
         let mut header = Header::new_ustar();
@@ -289,15 +289,15 @@ impl<W: Write> TarWriter<W> {
             // One byte more than is wanted, so that the end is seen without a second full buffer.
             let want = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX);
             let end = want.min(self.buffer.len());
-            let room = self.buffer.get_mut(..end).unwrap_or_default();
-            let n_read = match content.read(room) {
+            let space = self.buffer.get_mut(..end).unwrap_or_default();
+            let n_read = match content.read(space) {
                 Ok(0) if left == 0 => break,
                 Ok(0) => return Err(changed()),
                 Ok(n_read) => n_read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(source) => return Err(ArchiveError::Content { path: path.clone(), source }),
             };
-            let read = room.get(..n_read).unwrap_or_default();
+            let read = space.get(..n_read).unwrap_or_default();
             left = left.checked_sub(n_bytes(read)).ok_or_else(changed)?;
             self.out.write_all(read).map_err(ArchiveError::Write)?;
             self.offset += n_bytes(read);

@@ -12,9 +12,8 @@ use super::check_args::{CheckArgs, CheckedBases};
 use super::default_command::with_default_command;
 use super::enter_args::{self, EnterArgs};
 use super::history_args::{ExplainArgs, HistoryArgs};
+use super::inspect_args::{DiffArgs, ImagesArgs, InspectArgs};
 use super::lockfile::{LockArgs, LockOptions};
-use super::look_args::{DiffArgs, ImagesArgs, InspectArgs};
-use super::missing;
 use super::outputs::OutputArgs;
 use super::plan_args::{self, PlanArgs};
 use super::progress::Progress;
@@ -23,6 +22,7 @@ use super::registry_args::RegistryArgs;
 use super::shell::OnError;
 use super::short_help;
 use super::store_args::{DuArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, StoreArgs, TagArgs};
+use super::suggestions;
 use super::transfer_args::{LoginArgs, LogoutArgs, PullArgs, PushArgs};
 
 const AFTER_HELP: &str = "\
@@ -40,7 +40,7 @@ The word `build` may be left out. `rbuild COMMAND --help` says more.
 Exit status: 0 done, 1 the build failed, 2 wrong usage, 3 the store, a registry, the disk or the
 kernel failed, 130 interrupted.";
 
-/// Turns a Dockerfile and a folder into an OCI image: no daemon, no root.
+/// Turns a Dockerfile and a directory into an OCI image: no daemon, no root.
 #[derive(Debug, Parser)]
 #[command(name = "rbuild", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub(super) struct Arguments {
@@ -111,7 +111,7 @@ pub(super) enum Command {
     Store(StoreArgs),
     /// Print what completes commands at a shell's prompt: `source <(rbuild completion bash)`
     Completion(CompletionArgs),
-    /// Write the manual's pages into a folder
+    /// Write the manual's pages into a directory
     Man(ManArgs),
     /// Print the version
     Version,
@@ -173,8 +173,8 @@ impl Command {
 
 #[derive(Debug, Args)]
 pub(super) struct BuildArgs {
-    /// The folder that COPY and ADD take files from; or the URL of an archive or of a git
-    /// repository (URL.git#REF:FOLDER); or `-` for an archive or a Dockerfile on standard input
+    /// The directory that COPY and ADD take files from; or the URL of an archive or of a git
+    /// repository (URL.git#REF:DIRECTORY); or `-` for an archive or a Dockerfile on standard input
     #[arg(value_name = "CONTEXT")]
     pub(super) context: OsString,
     /// Give the image this name; may be repeated
@@ -187,8 +187,8 @@ pub(super) struct BuildArgs {
     /// Build this stage, by name or number, instead of the last one
     #[arg(long, value_name = "STAGE")]
     pub(super) target: Option<String>,
-    /// More files or images, for FROM and --from: NAME=FOLDER, NAME=docker-image://IMAGE,
-    /// NAME=oci-layout://FOLDER, NAME=URL; may be repeated
+    /// More files or images, for FROM and --from: NAME=DIRECTORY, NAME=docker-image://IMAGE,
+    /// NAME=oci-layout://DIRECTORY, NAME=URL; may be repeated
     #[arg(long, value_name = "NAME=CONTEXT")]
     pub(super) build_context: Vec<String>,
     /// Set an ARG; without a value it is taken from the environment; may be repeated
@@ -200,13 +200,13 @@ pub(super) struct BuildArgs {
     /// Build for these platforms, such as linux/amd64,linux/arm64; several make one index
     #[arg(long, value_name = "OS/ARCH[,…]", value_delimiter = ',')]
     pub(super) platform: Vec<String>,
-    /// Find steps that were made elsewhere: type=registry,ref=NAME, type=local,src=FOLDER or
+    /// Find steps that were made elsewhere: type=registry,ref=NAME, type=local,src=DIRECTORY or
     /// type=s3,region=REGION,bucket=NAME; may be repeated
     #[arg(long, value_name = "type=TYPE,…")]
     pub(super) cache_from: Vec<String>,
-    /// Let others find the steps of this build: type=registry,ref=NAME, type=local,dest=FOLDER,
+    /// Let others find the steps of this build: type=registry,ref=NAME, type=local,dest=DIRECTORY,
     /// type=s3,region=REGION,bucket=NAME or type=inline; mode=max for all of them, not only the
-    /// image's own; mounts=true for the folders of RUN --mount=type=cache, too; may be repeated
+    /// image's own; mounts=true for the directories of RUN --mount=type=cache, too; may be repeated
     #[arg(long, value_name = "type=TYPE,…")]
     pub(super) cache_to: Vec<String>,
     /// Make every step anew
@@ -366,7 +366,7 @@ pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Argumen
     let mut command = if is_read { command() } else { plain_command() };
     let mut matches = command
         .try_get_matches_from_mut(&words)
-        .map_err(|error| missing::context(error, &words))?;
+        .map_err(|error| suggestions::context(error, &words))?;
     Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::build::BucketCache;
+use crate::executor::BucketCache;
 use crate::registry::{Bucket, BucketKeys, BucketOptions, RegistryError};
 
 /// Reads a variable of the environment.
@@ -61,7 +61,7 @@ pub(super) fn cache(
         return Err(format!("{option}: {why}"));
     }
     let prefix = given("prefix").unwrap_or_default();
-    let folder = |name: &str, usual: &str| {
+    let directory = |name: &str, usual: &str| {
         let own = given(name).unwrap_or_else(|| usual.to_owned());
         good_key(name, format!("{prefix}{own}"))
     };
@@ -70,8 +70,8 @@ pub(super) fn cache(
         names.split(';').map(|name| good_key("name", name.to_owned())).collect::<Result<_, _>>()?;
     Ok(BucketCache {
         bucket,
-        blobs: folder("blobs_prefix", "blobs/")?,
-        manifests: folder("manifests_prefix", "manifests/")?,
+        blobs: directory("blobs_prefix", "blobs/")?,
+        manifests: directory("manifests_prefix", "manifests/")?,
         names,
         touch_after_s: given("touch_refresh").map_or(Ok(TOUCH_AFTER_S), |text| seconds(&text))?,
         uploads: given("upload_parallelism").map_or(Ok(UPLOADS), |text| uploads(&text))?,

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::build::Budget;
 use crate::diag::parse_size;
+use crate::executor::Budget;
 
 /// How much an image may grow to.
 #[derive(Debug, Default, Args)]

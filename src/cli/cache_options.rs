@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::build::{CacheFrom, CachePlace, CacheTo};
+use crate::executor::{CacheFrom, CachePlace, CacheTo};
 use crate::oci::Reference;
 
 use super::bucket_options::{self, Variables};
@@ -13,7 +13,7 @@ use super::output;
 struct Fields {
     kind: Option<String>,
     name: Option<String>,
-    folder: Option<String>,
+    directory: Option<String>,
     tag: Option<String>,
     mode: Option<String>,
     compression: Option<String>,
@@ -95,7 +95,7 @@ pub(super) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String
 }
 
 impl Fields {
-    fn read(text: &str, folder: &'static str) -> Result<Self, String> {
+    fn read(text: &str, directory: &'static str) -> Result<Self, String> {
         let mut fields = Self::default();
         if !text.contains('=') {
             // As for docker: just a name is one in a registry.
@@ -105,12 +105,12 @@ impl Fields {
         }
         for field in text.split(',') {
             let (name, value) = field.split_once('=').unwrap_or((field, "true"));
-            fields.set(name.trim(), value, folder)?;
+            fields.set(name.trim(), value, directory)?;
         }
         Ok(fields)
     }
 
-    fn set(&mut self, name: &str, value: &str, folder: &'static str) -> Result<(), String> {
+    fn set(&mut self, name: &str, value: &str, directory: &'static str) -> Result<(), String> {
         match name {
             "type" => self.kind = Some(value.to_owned()),
             "ref" => self.name = Some(value.to_owned()),
@@ -130,19 +130,19 @@ impl Fields {
             "ignore-error" => self.ignore_error = Some(output::boolean(name, value)?),
             // What BuildKit can do otherwise, rbuild always does.
             "oci-mediatypes" | "image-manifest" if output::boolean(name, value)? => {}
-            name if name == folder => self.folder = Some(value.to_owned()),
+            name if name == directory => self.directory = Some(value.to_owned()),
             other => self.others.push((other.to_owned(), value.to_owned())),
         }
         Ok(())
     }
 
     /// What another type of cache has must not be taken and ignored.
-    fn refuse_strangers(&self, folder: &str) -> Result<(), String> {
+    fn refuse_strangers(&self, directory: &str) -> Result<(), String> {
         let kind = self.kind.as_deref().unwrap_or_default();
         let packed = self.compression.is_some() || self.level.is_some();
         for (given, of, name) in [
             (self.name.is_some(), ["registry", "", ""], "ref"),
-            (self.folder.is_some(), ["local", "", ""], folder),
+            (self.directory.is_some(), ["local", "", ""], directory),
             (self.tag.is_some(), ["local", "", ""], "tag"),
             (packed, ["registry", "local", "s3"], "compression"),
         ] {
@@ -159,7 +159,7 @@ impl Fields {
         if bucket_options::NAMES.contains(&unknown.as_str()) {
             return Err(format!("a cache of type={kind} has no {unknown}"));
         }
-        let own = ["ref", folder, "tag"];
+        let own = ["ref", directory, "tag"];
         let own = if kind == "s3" { &bucket_options::NAMES[..] } else { &own[..] };
         let known = own.iter().copied().chain(EVERYWHERE);
         let near = crate::diag::nearest(unknown, known);
@@ -168,13 +168,13 @@ impl Fields {
         Err(format!("a cache has no `{unknown}`{near}"))
     }
 
-    fn place(&self, folder: &str, variables: Variables<'_>) -> Result<CachePlace, String> {
+    fn place(&self, directory: &str, variables: Variables<'_>) -> Result<CachePlace, String> {
         let some = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
         if let Some(other) = self.kind.as_deref().filter(|kind| !KINDS.contains(kind)) {
             let why = if BUILDKITS.contains(&other) { "not supported" } else { "not known" };
             return Err(format!("type={other} is {why}: use {}", kinds()));
         }
-        self.refuse_strangers(folder)?;
+        self.refuse_strangers(directory)?;
         match self.kind.as_deref() {
             Some("registry") => {
                 let name = some(&self.name).ok_or("type=registry needs ref=NAME:TAG")?;
@@ -184,9 +184,10 @@ impl Fields {
                 Ok(CachePlace::Registry(name))
             }
             Some("local") => {
-                let path = some(&self.folder).ok_or(format!("type=local needs {folder}=FOLDER"))?;
+                let path = some(&self.directory)
+                    .ok_or(format!("type=local needs {directory}=DIRECTORY"))?;
                 let tag = some(&self.tag).unwrap_or_else(|| "latest".to_owned());
-                Ok(CachePlace::Folder(PathBuf::from(path), tag))
+                Ok(CachePlace::Directory(PathBuf::from(path), tag))
             }
             Some("s3") => {
                 let cache = bucket_options::cache(&self.others, variables)?;
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!(cache, CacheFrom { place, mounts: true, ignore_error: false });
         assert!(!from("type=local,src=c,mounts=false").unwrap().mounts);
         let cache = to("type=local,dest=/c,mode=max,compression=zstd,tag=main").unwrap();
-        let place = CachePlace::Folder("/c".into(), "main".to_owned());
+        let place = CachePlace::Directory("/c".into(), "main".to_owned());
         let packing = Packing::ZSTD;
         let (all_steps, ignore_error, mounts) = (true, true, None);
         assert_eq!(cache, CacheTo { place, all_steps, mounts, packing, ignore_error });

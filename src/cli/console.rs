@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use signal_hook::SigId;
 use signal_hook::consts::SIGWINCH;
 
-use crate::build::{Stop, Stream, Visit};
+use crate::executor::{Stop, Stream, Visit};
 
 use super::environment::Environment;
 use super::raw::Raw;

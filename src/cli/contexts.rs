@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::build::{
-    self, BuildError, ContextFiles, ContextSource, Event, FetchedContext, Services,
-};
 use crate::context::IgnoreRules;
 use crate::diag::SourceFile;
+use crate::executor::{
+    self, BuildError, ContextFiles, ContextSource, Event, FetchedContext, Services,
+};
 use crate::oci::Digest;
 use crate::pathio::inside::FileInside;
 use crate::pathio::{self, PathError, program};
@@ -22,8 +22,8 @@ use super::dockerfile::{self, Found};
 use super::exit::Exit;
 use super::fetched::{dockerfile_in, lock_in};
 use super::lockfile::{self, Beside};
-use super::missing;
-use super::report::Complaint;
+use super::report::CliError;
+use super::suggestions;
 
 /// A Dockerfile or ignore file is no longer than this.
 pub(super) const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -32,7 +32,7 @@ const MAX_TIME_BYTES: u64 = 1024;
 /// The build argument that keeps `.git` in a context that is a repository.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 impl BuildArgs {
     /// The context for people and for records: what is not UTF-8 in it is replaced.
@@ -45,7 +45,7 @@ impl BuildArgs {
 #[derive(Debug)]
 pub(super) enum Asked {
     /// A directory.
-    Folder(PathBuf),
+    Directory(PathBuf),
     /// A URL or repository.
     Remote(Remote),
     /// Standard input: an archive, or a Dockerfile without context.
@@ -76,15 +76,15 @@ pub(super) struct Named {
     pub(super) files: BTreeMap<String, ContextFiles>,
 }
 
-fn usage(text: impl std::fmt::Display) -> Complaint {
-    Complaint::new(format!("error: {text}"), Exit::Usage)
+fn usage(text: impl std::fmt::Display) -> CliError {
+    CliError::new(format!("error: {text}"), Exit::Usage)
 }
 
 impl Asked {
     /// The context, if it is a directory of this machine.
-    pub(super) fn folder(&self) -> Option<&Path> {
+    pub(super) fn directory(&self) -> Option<&Path> {
         match self {
-            Self::Folder(path) => Some(path),
+            Self::Directory(path) => Some(path),
             Self::Remote(_) | Self::Stdin | Self::Nothing => None,
         }
     }
@@ -93,16 +93,16 @@ impl Asked {
         if args.context == "-" {
             if is_stdin(args) {
                 let text = "standard input cannot be both the context and the Dockerfile";
-                return Err(usage(format!("{text}: name a folder, or leave out -f")));
+                return Err(usage(format!("{text}: name a directory, or leave out -f")));
             }
             return Ok(Self::Stdin);
         }
         // What is not UTF-8 can only be a directory.
         let Some(context) = args.context.to_str().filter(|text| !Path::new(text).is_dir()) else {
-            return folder(&args.context).map(Self::Folder);
+            return directory(&args.context).map(Self::Directory);
         };
         let Some(mut remote) = remote(context)? else {
-            return folder(&args.context).map(Self::Folder);
+            return directory(&args.context).map(Self::Directory);
         };
         if let Remote::Git(git) = &mut remote {
             let mut given = args.build_arg.iter().rev().filter_map(|arg| arg.split_once('='));
@@ -121,16 +121,16 @@ impl Asked {
         now_s: i64,
     ) -> Result<Input> {
         let fetched = match self {
-            Self::Folder(path) => return local(args, path),
+            Self::Directory(path) => return local(args, path),
             Self::Nothing => return Ok(Input::nothing()),
             Self::Remote(remote) => {
                 let text = format!("fetching the context {}", redacted(&args.shown_context()));
                 (services.events)(Event::Note { text });
-                build::fetch_context(services, &remote, now_s)
+                executor::fetch_context(services, &remote, now_s)
             }
             Self::Stdin => {
                 let mut stdin = std::io::stdin().lock();
-                build::context_of_stream(services, &mut stdin, "standard input")
+                executor::context_of_stream(services, &mut stdin, "standard input")
             }
         };
         let fetched = fetched.map_err(|error| fetch_complaint(&error))?;
@@ -146,7 +146,7 @@ impl Asked {
         if let Some(name) = fetched.single_file().filter(|_| from_stdin) {
             let single = path.join(name);
             pathio::remove_file(&single)
-                .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+                .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         }
         let (ignore, tree) = (IgnoreRules::default(), fetched.tree());
         let context = ContextSource { path, ignore, lasting: false, tree };
@@ -185,7 +185,7 @@ fn is_true(value: &str) -> bool {
 
 /// What is fetched, if the text means that.
 fn remote(text: &str) -> Result<Option<Remote>> {
-    // An old form, which is a repository unless there is a folder of this name.
+    // An old form, which is a repository unless there is a directory of this name.
     let https = text.starts_with("github.com/").then(|| match text.split_once(['#', '?']) {
         Some((address, _)) => full_github(text, address),
         None => full_github(text, text),
@@ -200,11 +200,11 @@ fn full_github(text: &str, address: &str) -> String {
     format!("https://{address}{dot_git}{rest}")
 }
 
-fn fetch_complaint(error: &BuildError) -> Complaint {
+fn fetch_complaint(error: &BuildError) -> CliError {
     let help = if let BuildError::Fetch(source) = error { source.help() } else { None };
     let help = help.map_or_else(String::new, |help| format!("; {help}"));
     let exit = if error.is_cancelled() { Exit::Interrupted } else { Exit::Environment };
-    Complaint::new(format!("error: {}{help}", build::chain(error)), exit)
+    CliError::new(format!("error: {}{help}", executor::chain(error)), exit)
 }
 
 /// Reads the Dockerfile of a context that is a directory, and its ignore file.
@@ -217,13 +217,13 @@ pub(super) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
     Ok(Input { dockerfile, path, context, lock, file: Some(file), fetched: None })
 }
 
-fn folder(context: &OsStr) -> Result<PathBuf> {
+fn directory(context: &OsStr) -> Result<PathBuf> {
     let path = Path::new(context);
     if !path.is_dir() {
-        return Err(missing::folder(&context.to_string_lossy()));
+        return Err(suggestions::directory(&context.to_string_lossy()));
     }
     std::path::absolute(path).map_err(|error| {
-        Complaint::from_error(&PathError::new("resolve", path, error), Exit::Environment)
+        CliError::from_error(&PathError::new("resolve", path, error), Exit::Environment)
     })
 }
 
@@ -265,17 +265,17 @@ fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextF
     if !Path::new(value).is_dir()
         && let Some(remote) = remote(value)?
     {
-        return Ok((NamedContext::Folder, Some(ContextFiles::Remote(remote))));
+        return Ok((NamedContext::Directory, Some(ContextFiles::Remote(remote))));
     }
     if let Some((scheme, _)) = value.split_once("://").or_else(|| value.split_once(':'))
         && ["target", "input"].contains(&scheme)
     {
         return Err(bad(format!("{scheme}: is known to bake files only")));
     }
-    let path = folder(OsStr::new(value)).map_err(|complaint| bad(complaint.to_string()))?;
+    let path = directory(OsStr::new(value)).map_err(|complaint| bad(complaint.to_string()))?;
     let ignore = dockerfile::ignore_rules(None, &path)?;
     let source = ContextSource { path, ignore, lasting: true, tree: None };
-    Ok((NamedContext::Folder, Some(ContextFiles::Folder(source))))
+    Ok((NamedContext::Directory, Some(ContextFiles::Directory(source))))
 }
 
 /// `PATH[:TAG][@DIGEST]`.

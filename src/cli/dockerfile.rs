@@ -16,10 +16,10 @@ use crate::pathio::{self, PathError};
 use super::args::BuildArgs;
 use super::contexts::{MAX_FILE_BYTES, is_stdin};
 use super::exit::Exit;
-use super::missing;
-use super::report::Complaint;
+use super::report::CliError;
+use super::suggestions;
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 /// A Dockerfile of this machine.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ pub(super) fn find(args: &BuildArgs, context: &Path) -> Result<Found> {
         bytes => (place, bytes),
     };
     let bytes = bytes.map_err(|error| {
-        missing::dockerfile(&error, context, Some((Path::new(&args.context), args)))
+        suggestions::dockerfile(&error, context, Some((Path::new(&args.context), args)))
     })?;
     let file = place.contained();
     let shown = file.shown().file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy());
@@ -135,7 +135,7 @@ pub(super) fn find(args: &BuildArgs, context: &Path) -> Result<Found> {
 
 /// Reads the Dockerfile from standard input.
 pub(super) fn of_stdin() -> Result<SourceFile> {
-    let failed = |error: PathError| Complaint::from_error(&error, Exit::Environment);
+    let failed = |error: PathError| CliError::from_error(&error, Exit::Environment);
     let mut bytes = Vec::new();
     let stdin = std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
     stdin.map_err(|error| failed(PathError::new("read", "-", error)))?;
@@ -153,11 +153,11 @@ pub(super) fn ignore_rules(dockerfile: Option<&FileInside>, context: &Path) -> R
             Ok(bytes) => {
                 return parse_ignore(&String::from_utf8_lossy(&bytes)).map_err(|error| {
                     let text = format!("error: {}: {error}", file.shown().display());
-                    Complaint::new(text, Exit::Build)
+                    CliError::new(text, Exit::Build)
                 });
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Complaint::from_error(&error, Exit::Build)),
+            Err(error) => return Err(CliError::from_error(&error, Exit::Build)),
         }
     }
     Ok(IgnoreRules::default())
@@ -171,10 +171,10 @@ mod tests {
 
     #[test]
     fn paths_below_the_context_are_told_from_others() {
-        let folder = tempfile::tempdir().unwrap();
-        let context = folder.path().join("context");
+        let directory = tempfile::tempdir().unwrap();
+        let context = directory.path().join("context");
         std::fs::create_dir_all(context.join("sub")).unwrap();
-        std::os::unix::fs::symlink("context/sub", folder.path().join("alias")).unwrap();
+        std::os::unix::fs::symlink("context/sub", directory.path().join("alias")).unwrap();
         for (path, want) in [
             ("context/Dockerfile", Some("Dockerfile")),
             ("context/sub/../x", Some("x")),
@@ -185,7 +185,7 @@ mod tests {
             ("context", None),
             ("x", None),
         ] {
-            let found = below(&folder.path().join(path), &context);
+            let found = below(&directory.path().join(path), &context);
             assert_eq!(found.as_deref(), want.map(Path::new), "{path}");
         }
         assert_eq!(below(Path::new("/dev/stdin"), Path::new("/")), None);

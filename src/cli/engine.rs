@@ -81,8 +81,9 @@ pub(super) fn find(
     in_user_namespace: bool,
 ) -> Result<Place, LoadError> {
     let path = environment.get("PATH").unwrap_or_default();
-    let has =
-        |program: &str| path.split(':').any(|folder| Path::new(folder).join(program).is_file());
+    let has = |program: &str| {
+        path.split(':').any(|directory| Path::new(directory).join(program).is_file())
+    };
     if wanted != Wanted::Podman {
         if let Some(socket) = docker_socket(environment) {
             return Ok(Place::Socket(socket));
@@ -97,7 +98,7 @@ pub(super) fn find(
             return Ok(Place::Program("podman"));
         }
         let runtime = environment.get("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let socket = runtime.map(|folder| folder.join("podman/podman.sock"));
+        let socket = runtime.map(|directory| directory.join("podman/podman.sock"));
         if let Some(socket) = socket.filter(|socket| is_socket(socket)) {
             return Ok(Place::Socket(socket));
         }
@@ -124,14 +125,14 @@ fn docker_socket(environment: &Environment) -> Option<PathBuf> {
         return host.strip_prefix("unix://").map(PathBuf::from);
     }
     let is_elsewhere = environment.get("DOCKER_CONTEXT").is_some_and(|name| name != "default")
-        || environment.docker_config().is_some_and(|folder| has_context(&folder));
+        || environment.docker_config().is_some_and(|directory| has_context(&directory));
     let socket = PathBuf::from(DOCKER_SOCKET);
     (!is_elsewhere && is_socket(&socket)).then_some(socket)
 }
 
 /// Whether docker's settings choose an engine.
-fn has_context(folder: &Path) -> bool {
-    let bytes = pathio::inside::read_regular(&folder.join("config.json"), MAX_CONFIG_BYTES)
+fn has_context(directory: &Path) -> bool {
+    let bytes = pathio::inside::read_regular(&directory.join("config.json"), MAX_CONFIG_BYTES)
         .unwrap_or_default();
     let config: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let context = config.get("currentContext").and_then(Value::as_str);

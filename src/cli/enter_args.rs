@@ -14,7 +14,7 @@ Examples:
   rbuild enter app -- ls -l /srv            one command; its exit status is passed on
   rbuild enter --target test .              where the stage `test` of ./Dockerfile ends
   rbuild enter --step test:3 .              where `[test 3/7]` of a build's log begins: in its mounts,
-                                            variables, folder and rights, before its command runs
+                                            variables, directory and rights, before its command runs
 Whatever is changed there is thrown away.";
 
 /// It takes the options of a build, where they mean something.

@@ -156,7 +156,7 @@ impl Environment {
         data.map(|data| data.join("rbuild"))
     }
 
-    /// The folder of docker's `config.json`.
+    /// The directory of docker's `config.json`.
     pub(super) fn docker_config(&self) -> Option<PathBuf> {
         let given = self.get("DOCKER_CONFIG").map(PathBuf::from);
         given.or_else(|| self.home().map(|home| home.join(".docker")))

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::ir;
+use crate::dockerfile::ir;
 
 use super::args::BuildArgs;
 use super::contexts::Input;
 use super::exit::Exit;
-use super::report::Complaint;
+use super::report::CliError;
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 /// The time that the image gets, if it is not the clock's.
 pub(super) fn epoch(
@@ -22,7 +22,7 @@ pub(super) fn epoch(
     if let Some(text) = given.filter(|text| !text.is_empty()) {
         return text.parse().map(Some).map_err(|_bad| {
             let text = format!("error: SOURCE_DATE_EPOCH={text} is no number of seconds");
-            Complaint::new(text, Exit::Usage)
+            CliError::new(text, Exit::Usage)
         });
     }
     Ok(args.reproducible.then(|| input.newest_commit().unwrap_or(0)))

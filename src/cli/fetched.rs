@@ -3,19 +3,19 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use crate::build::FetchedContext;
 use crate::context::{Context, HashMemo, IgnoreRules};
 use crate::diag::SourceFile;
+use crate::executor::FetchedContext;
 use crate::pathio::{self, PathError};
 
 use super::args::BuildArgs;
 use super::contexts::MAX_FILE_BYTES;
 use super::exit::Exit;
 use super::lockfile;
-use super::missing;
-use super::report::Complaint;
+use super::report::CliError;
+use super::suggestions;
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 /// The Dockerfile inside a context that was fetched; no link leads out of it.
 pub(super) fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<SourceFile> {
@@ -32,7 +32,7 @@ pub(super) fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Resul
     }
     let name = names.into_iter().next().unwrap_or_default();
     let error = PathError::new("open", name, std::io::Error::from(std::io::ErrorKind::NotFound));
-    Err(missing::dockerfile(&error, fetched.path(), None))
+    Err(suggestions::dockerfile(&error, fetched.path(), None))
 }
 
 /// The lock file beside the Dockerfile inside a context that was fetched.
@@ -44,7 +44,7 @@ pub(super) fn lock_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<Opti
 
 /// A file inside a context that was fetched; no link leads out of it.
 fn file_in(fetched: &FetchedContext, name: &str) -> Result<Option<Vec<u8>>> {
-    let failed = |error: PathError| Complaint::from_error(&error, Exit::Build);
+    let failed = |error: PathError| CliError::from_error(&error, Exit::Build);
     let rules = IgnoreRules::default();
     let context = Context::open(fetched.path(), rules, 0, HashMemo::none()).map_err(failed)?;
     let tree = context.tree(&[name]).map_err(failed)?;

@@ -19,7 +19,7 @@ use signal_hook::iterator::backend::{Handle, SignalDelivery};
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::build::Stop;
+use crate::executor::Stop;
 use crate::pathio;
 use crate::pool;
 use crate::registry::Waiting;
@@ -184,7 +184,7 @@ impl Watcher<'_> {
                         pathio::interrupt::ask();
                         stop.interrupt();
                     }
-                    // What is unfinished lies in a folder that the next rbuild sweeps.
+                    // What is unfinished lies in a directory that the next rbuild sweeps.
                     None => {
                         self.terminal.iter().for_each(TerminalHandle::leave);
                         raw::give_back();

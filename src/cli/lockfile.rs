@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::build::{LockRule, LockedInputs};
+use crate::executor::{LockRule, LockedInputs};
 use crate::pathio::inside::FileInside;
 use crate::pathio::output::Output;
 use crate::pathio::{Context as _, PathError};
@@ -13,7 +13,7 @@ use crate::plan::Lock;
 
 use super::args::BuildArgs;
 use super::dockerfile::Place;
-use super::report::Complaint;
+use super::report::CliError;
 use super::{Exit, lock_text};
 
 /// What a lock file is called when nobody says.
@@ -21,7 +21,7 @@ pub(super) const NAME: &str = "rbuild.lock";
 /// Longer than any list of inputs.
 const MAX_BYTES: u64 = 16 << 20;
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 /// What a build takes its inputs for.
 #[derive(Debug, Args)]
@@ -99,7 +99,7 @@ impl LockFile {
         let lock = match place.read(MAX_BYTES) {
             Ok(bytes) => Some(parse(&shown, &String::from_utf8_lossy(&bytes))?),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Complaint::from_error(&error, Exit::Usage)),
+            Err(error) => return Err(CliError::from_error(&error, Exit::Usage)),
         };
         Ok(Self { place: Some(place), shown, lock })
     }
@@ -118,7 +118,7 @@ impl LockFile {
                      it, and takes the options of the build",
                     self.shown
                 );
-                Err(Complaint::new(text, Exit::Usage))
+                Err(CliError::new(text, Exit::Usage))
             }
         }
     }
@@ -147,7 +147,7 @@ impl LockFile {
         let Some(place) = &self.place else {
             let text =
                 "error: the context is not on this machine: name a lock file with --lockfile";
-            return Err(Complaint::new(text, Exit::Usage));
+            return Err(CliError::new(text, Exit::Usage));
         };
         let mut lock = self.lock.clone().unwrap_or_default();
         lock.extend(met);
@@ -155,7 +155,7 @@ impl LockFile {
             return Ok(lock);
         }
         replace(place, lock_text::text(&lock).as_bytes())
-            .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+            .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         Ok(lock)
     }
 }
@@ -171,5 +171,5 @@ fn replace(place: &Place, text: &[u8]) -> std::result::Result<(), PathError> {
 
 fn parse(shown: &str, text: &str) -> Result<Lock> {
     lock_text::parse(text)
-        .map_err(|error| Complaint::new(format!("error: {shown}: {error}"), Exit::Usage))
+        .map_err(|error| CliError::new(format!("error: {shown}: {error}"), Exit::Usage))
 }

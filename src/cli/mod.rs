@@ -25,12 +25,11 @@ mod foreign_options;
 mod history_args;
 mod image_size;
 mod image_view;
+mod inspect_args;
 mod interrupt;
 mod line_diff;
 mod lock_text;
 mod lockfile;
-mod look_args;
-mod missing;
 mod output;
 mod outputs;
 mod page;
@@ -54,6 +53,7 @@ mod short_help;
 mod stdout;
 mod step_name;
 mod store_args;
+mod suggestions;
 mod table;
 mod template;
 mod transfer_args;
@@ -63,14 +63,14 @@ pub use exit::Exit;
 
 use args::Command;
 use environment::Environment;
-use report::Complaint;
+use report::CliError;
 
 /// Runs the program with the process's own arguments.
 #[must_use]
 pub fn main() -> Exit {
     match process::prepare() {
         Ok(()) => with_arguments(),
-        Err(text) => report::complaint(&Complaint::new(text, Exit::Environment), false),
+        Err(text) => report::complaint(&CliError::new(text, Exit::Environment), false),
     }
 }
 
@@ -79,15 +79,15 @@ fn with_arguments() -> Exit {
     let typed: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let is_json = progress::asks_for_json(&typed);
     if typed.len() <= 1 {
-        return report::complaint(&missing::first_run(), environment.colour);
+        return report::complaint(&suggestions::first_run(), environment.colour);
     }
-    if let Some(complaint) = missing::command(&typed) {
+    if let Some(complaint) = suggestions::command(&typed) {
         return failed(&complaint, is_json, &environment);
     }
     let arguments = match args::parse(typed) {
         Ok(arguments) => arguments,
         Err(error) if is_json && error.use_stderr() => {
-            let complaint = Complaint::new(error.render().to_string(), Exit::Usage);
+            let complaint = CliError::new(error.render().to_string(), Exit::Usage);
             return failed(&complaint, is_json, &environment);
         }
         Err(error) => return report::usage(&error, environment.colour),
@@ -95,13 +95,13 @@ fn with_arguments() -> Exit {
     environment.registry_flags = arguments.global.registries.clone();
     if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
         let text = "error: --ca and --registry are of no use here: no registry is asked";
-        return failed(&Complaint::new(text, Exit::Usage), is_json, &environment);
+        return failed(&CliError::new(text, Exit::Usage), is_json, &environment);
     }
     // Before any thread: in a user namespace a child goes on from here.
     if arguments.command.needs_privileges()
         && let Err(error) = crate::sandbox::enter_user_namespace()
     {
-        let complaint = Complaint::from_error(&error, Exit::Environment);
+        let complaint = CliError::from_error(&error, Exit::Environment);
         return failed(&complaint, is_json, &environment);
     }
     let result = run(&arguments, &environment);
@@ -112,7 +112,7 @@ fn with_arguments() -> Exit {
 }
 
 /// Runs the command.
-fn run(arguments: &args::Arguments, environment: &Environment) -> Result<(), Complaint> {
+fn run(arguments: &args::Arguments, environment: &Environment) -> Result<(), CliError> {
     let global = &arguments.global;
     match &arguments.command {
         Command::Build(build) => commands::build::run(build, global, environment),
@@ -142,7 +142,7 @@ fn run(arguments: &args::Arguments, environment: &Environment) -> Result<(), Com
 }
 
 /// Says why there is no result, as JSON if progress is shown so; gives the exit code.
-fn failed(complaint: &Complaint, is_json: bool, environment: &Environment) -> Exit {
+fn failed(complaint: &CliError, is_json: bool, environment: &Environment) -> Exit {
     if is_json && !complaint.is_said() {
         progress::failed_early(complaint, environment);
         return complaint.exit();

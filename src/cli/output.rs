@@ -34,7 +34,7 @@ pub(super) struct Output {
     pub(super) dangling_prefix: Option<Reference>,
     /// Whether the layers are unpacked in the store.
     pub(super) unpacked: bool,
-    /// Whether files have a folder for each platform; `None` when there are several.
+    /// Whether files have a directory for each platform; `None` when there are several.
     pub(super) split: Option<bool>,
     /// Annotations of this output only.
     pub(super) annotations: Vec<Annotation>,
@@ -52,50 +52,50 @@ pub(super) enum Kind {
     /// An OCI layout in one file.
     OciArchive(PathBuf),
     /// An OCI layout.
-    OciFolder(PathBuf),
+    OciDirectory(PathBuf),
     /// What `docker load` takes.
     DockerArchive(PathBuf),
     /// Docker or podman.
     Engine,
     /// The image's files.
-    Folder(PathBuf),
+    Directory(PathBuf),
     /// The image's files in one tar; `-` is standard output.
     Tar(PathBuf),
 }
 
 impl Kind {
-    /// The file or folder that is written; `-` is standard output.
+    /// The file or directory that is written; `-` is standard output.
     pub(super) fn path(&self) -> Option<&PathBuf> {
         match self {
             Self::Cache | Self::Store | Self::Registry | Self::Engine => None,
             Self::OciArchive(path)
-            | Self::OciFolder(path)
+            | Self::OciDirectory(path)
             | Self::DockerArchive(path)
-            | Self::Folder(path)
+            | Self::Directory(path)
             | Self::Tar(path) => Some(path),
         }
     }
 
     /// Whether an OCI layout comes of it, with an `index.json`.
     pub(super) const fn is_layout(&self) -> bool {
-        matches!(self, Self::OciArchive(_) | Self::OciFolder(_) | Self::DockerArchive(_))
+        matches!(self, Self::OciArchive(_) | Self::OciDirectory(_) | Self::DockerArchive(_))
     }
 
     /// Whether it has documents, and not only files.
     pub(super) const fn has_documents(&self) -> bool {
-        !matches!(self, Self::Cache | Self::Folder(_) | Self::Tar(_))
+        !matches!(self, Self::Cache | Self::Directory(_) | Self::Tar(_))
     }
 }
 
 /// How new layers go out of a build, each way once.
 pub(super) fn packings(outputs: &[Output]) -> Vec<Packing> {
     let packs = |output: &&Output| match output.kind {
-        Kind::Registry | Kind::OciArchive(_) | Kind::OciFolder(_) => true,
+        Kind::Registry | Kind::OciArchive(_) | Kind::OciDirectory(_) => true,
         Kind::Cache
         | Kind::Store
         | Kind::Engine
         | Kind::DockerArchive(_)
-        | Kind::Folder(_)
+        | Kind::Directory(_)
         | Kind::Tar(_) => false,
     };
     let mut packings = Vec::new();
@@ -178,7 +178,7 @@ pub(super) fn parse(text: &str, compression: &CompressionArgs) -> Result<Output,
     };
     if !text.contains('=') {
         let path = PathBuf::from(text);
-        output.kind = if text == "-" { Kind::Tar(path) } else { Kind::Folder(path) };
+        output.kind = if text == "-" { Kind::Tar(path) } else { Kind::Directory(path) };
         return Ok(output);
     }
     let mut fields = Fields::default();
@@ -231,7 +231,7 @@ impl Fields {
             "mode" if value == "copy" => {}
             "mode" => {
                 return Err(format!(
-                    "mode={value} is not supported: files are written over what is there (mode=copy); remove the folder first"
+                    "mode={value} is not supported: files are written over what is there (mode=copy); remove the directory first"
                 ));
             }
             "registry.insecure"
@@ -352,19 +352,19 @@ fn kind(fields: &Fields) -> Result<Kind, String> {
         path.ok_or_else(|| format!("--output type={what} needs dest=PATH"))
     };
     let stdout = || given.clone().unwrap_or_else(|| PathBuf::from("-"));
-    let is_folder = fields.tar == Some(false);
+    let is_directory = fields.tar == Some(false);
     match fields.kind.as_deref() {
         Some("image") if fields.push => Ok(Kind::Registry),
         Some("image") => Ok(Kind::Store),
         Some("registry") => Ok(Kind::Registry),
         Some("cacheonly") => Ok(Kind::Cache),
-        Some("oci") if is_folder => dest("oci,tar=false").map(Kind::OciFolder),
+        Some("oci") if is_directory => dest("oci,tar=false").map(Kind::OciDirectory),
         Some("oci") => Ok(Kind::OciArchive(stdout())),
-        Some("docker") if is_folder => {
-            Err("type=docker is one file: use type=oci,tar=false for a folder".to_owned())
+        Some("docker") if is_directory => {
+            Err("type=docker is one file: use type=oci,tar=false for a directory".to_owned())
         }
         Some("docker") => Ok(given.map_or(Kind::Engine, Kind::DockerArchive)),
-        Some("local") => dest("local").map(Kind::Folder),
+        Some("local") => dest("local").map(Kind::Directory),
         Some("tar") => Ok(Kind::Tar(stdout())),
         Some(other) => {
             Err(format!("--output type={other} is not known: use one of {}", TYPES.join(", ")))
@@ -386,10 +386,10 @@ mod tests {
         for (text, want) in [
             ("type=oci,dest=x.tar", Kind::OciArchive("x.tar".into())),
             ("type=oci", Kind::OciArchive("-".into())),
-            ("type=oci,dest=x,tar=false", Kind::OciFolder("x".into())),
+            ("type=oci,dest=x,tar=false", Kind::OciDirectory("x".into())),
             ("type=docker,dest=-", Kind::DockerArchive("-".into())),
             ("type=docker", Kind::Engine),
-            ("out", Kind::Folder("out".into())),
+            ("out", Kind::Directory("out".into())),
             ("-", Kind::Tar("-".into())),
             ("type=tar", Kind::Tar("-".into())),
             ("type=registry", Kind::Registry),
@@ -447,7 +447,7 @@ mod tests {
             ),
             (
                 "type=local,dest=x,mode=delete",
-                "mode=delete is not supported: files are written over what is there (mode=copy); remove the folder first",
+                "mode=delete is not supported: files are written over what is there (mode=copy); remove the directory first",
             ),
             ("type=image,push-by-digest=true", "push-by-digest needs push=true"),
             (

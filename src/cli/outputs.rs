@@ -15,7 +15,7 @@ use super::output::{self, Kind, Output};
 #[derive(Debug, Args)]
 pub(super) struct OutputArgs {
     /// Write the image out: type=oci|docker|local|tar|image|registry|cacheonly,dest=PATH,…; `-` or a
-    /// folder alone are its files; may be repeated
+    /// directory alone are its files; may be repeated
     #[arg(short, long, value_name = "type=TYPE,dest=PATH")]
     pub(super) output: Vec<String>,
     /// Push every name of -t to its registry: the same as -o type=registry

@@ -21,7 +21,7 @@ fn has_random_numbers() -> bool {
 /// of files (`ulimit -f`) fail with an error that names the file, in place of a signal that ends the
 /// process (setrlimit(2), `RLIMIT_FSIZE`).
 ///
-/// Steps get limits of their own; see [`crate::build`].
+/// Steps get limits of their own; see [`crate::executor`].
 ///
 /// # Errors
 /// A message, where the process cannot work at all.

@@ -1,12 +1,12 @@
 //! What happens during a command, on standard error: a live view on terminals, lines for logs, groups
 //! that CI systems fold, or JSON for programs; and a summary for those who come later.
 
+mod ci_annotations;
 mod early;
 mod grouped;
 mod json;
 mod kept_output;
 mod live;
-mod marks;
 mod out;
 mod plain;
 mod recorder;
@@ -14,33 +14,33 @@ pub(super) mod redact;
 mod result;
 mod style;
 mod summary;
-mod tally;
 mod text;
+mod totals;
 
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::build::Event;
 use crate::diag::{self, Diagnostic, SourceFile};
+use crate::executor::Event;
 use crate::oci::Digest;
 use crate::store::Store;
 
 use super::environment::{CiSystem, Environment};
 use super::reasons;
 use super::record::Recorded;
-use super::report::{Complaint, Findings};
+use super::report::{CliError, Findings};
 
+use ci_annotations::{Marks, token};
 use grouped::Grouped;
 use json::Json;
 use live::Live;
-use marks::{Marks, token};
 use out::Out;
 use plain::Plain;
 use recorder::Recorder;
 use summary::Summary;
-use tally::Tally;
+use totals::Tally;
 
 pub(super) use crate::diag::size;
 pub(super) use early::{asks_for_json, failed_early};
@@ -299,7 +299,7 @@ impl<'a> Reporter<'a> {
     }
 
     /// Says why there is no result; what remains of the complaint is how to exit.
-    pub(super) fn failed(&self, complaint: &Complaint) -> Complaint {
+    pub(super) fn failed(&self, complaint: &CliError) -> CliError {
         let mut state = self.state();
         let took = state.started.elapsed();
         if let Some(summary) = &mut state.summary {
@@ -324,11 +324,11 @@ impl<'a> Reporter<'a> {
             View::Live(live) => live.end_with(&text, colours),
             View::Json(json) => json.failed(complaint, took, out),
         });
-        Complaint::said(complaint.exit())
+        CliError::said(complaint.exit())
     }
 }
 
-fn fail(marks: &Marks, complaint: &Complaint, out: &mut Out<'_>) {
+fn fail(marks: &Marks, complaint: &CliError, out: &mut Out<'_>) {
     match complaint.findings() {
         Some(Findings { diagnostics, source }) => marks.diagnostics(diagnostics, source, out),
         None => marks.error(&complaint.summary(), out),

@@ -13,7 +13,7 @@ pub(super) struct CompletionArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
-    /// The folder, such as ~/.local/share/man/man1; it is made if it is not there
+    /// The directory, such as ~/.local/share/man/man1; it is made if it is not there
     #[arg(value_name = "DIR")]
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
 }

@@ -1,7 +1,7 @@
 //! Why a step was made and not found, in words.
 
-use crate::build::Reason;
-use crate::lint;
+use crate::dockerfile::lint;
+use crate::executor::Reason;
 use crate::plan::{Difference, redacted};
 use crate::tree::{Change, ChangeKind};
 

@@ -36,7 +36,8 @@ pub(super) struct Recorded {
 /// What the command line asked for.
 #[derive(Debug, Default, Clone, Deserialize)]
 pub(super) struct Requested {
-    pub(super) folder: String,
+    #[serde(rename = "folder")]
+    pub(super) directory: String,
     pub(super) context: String,
     pub(super) dockerfile: Option<String>,
     pub(super) target: Option<String>,
@@ -52,8 +53,8 @@ impl Requested {
         let is_elsewhere = self.context == "-" || self.context.contains("://");
         match self.context.as_str() {
             context if is_elsewhere || context.starts_with('/') => context.to_owned(),
-            "." => self.folder.clone(),
-            context => format!("{}/{}", self.folder.trim_end_matches('/'), context),
+            "." => self.directory.clone(),
+            context => format!("{}/{}", self.directory.trim_end_matches('/'), context),
         }
     }
 }

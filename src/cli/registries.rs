@@ -14,7 +14,7 @@ use crate::registry::{Client, ClientCertificate, Options, RegistryOptions, Secur
 
 use super::Exit;
 use super::environment::Environment;
-use super::report::Complaint;
+use super::report::CliError;
 
 /// Longer than any list of registries.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -50,9 +50,9 @@ struct Registry {
 }
 
 impl File {
-    /// The same, with paths that are relative to `folder` made whole.
-    fn relative_to(mut self, folder: &Path) -> Self {
-        let whole = |path: &mut PathBuf| *path = folder.join(&*path);
+    /// The same, with paths that are relative to `directory` made whole.
+    fn relative_to(mut self, directory: &Path) -> Self {
+        let whole = |path: &mut PathBuf| *path = directory.join(&*path);
         self.ca.iter_mut().for_each(whole);
         for registry in self.registry.values_mut() {
             let Registry { ca, cert, key, .. } = registry;
@@ -84,18 +84,18 @@ impl Registry {
 }
 
 /// A client as flags, file and environment want it.
-pub(super) fn client(environment: &Environment) -> Result<Client, Complaint> {
+pub(super) fn client(environment: &Environment) -> Result<Client, CliError> {
     let made = Client::new(options(environment)?);
-    made.map_err(|error| Complaint::from_error(&error, Exit::Usage))
+    made.map_err(|error| CliError::from_error(&error, Exit::Usage))
 }
 
 /// A client for a build, which may have to do without network.
 pub(super) fn client_for_build(
     environment: &Environment,
     offline: bool,
-) -> Result<Client, Complaint> {
+) -> Result<Client, CliError> {
     let made = Client::new(Options { offline, ..options(environment)? });
-    made.map_err(|error| Complaint::from_error(&error, Exit::Usage))
+    made.map_err(|error| CliError::from_error(&error, Exit::Usage))
 }
 
 /// The same with this login and no other.
@@ -104,24 +104,24 @@ pub(super) fn client_for(
     registry: &str,
     user: &str,
     password: &str,
-) -> Result<Client, Complaint> {
+) -> Result<Client, CliError> {
     let made = Client::with_login(options(environment)?, registry, user, password);
-    made.map_err(|error| Complaint::from_error(&error, Exit::Usage))
+    made.map_err(|error| CliError::from_error(&error, Exit::Usage))
 }
 
-fn options(environment: &Environment) -> Result<Options, Complaint> {
+fn options(environment: &Environment) -> Result<Options, CliError> {
     let (path, file) = read(environment)?;
     let mut registries = BTreeMap::new();
     for (name, registry) in file.registry {
         let options = registry.options().map_err(|why| {
             let text = format!("{} is not valid: registry.\"{name}\": {why}", path.display());
-            Complaint::new(text, Exit::Usage)
+            CliError::new(text, Exit::Usage)
         })?;
         registries.insert(name, options);
     }
     for text in &environment.registry_flags.settings {
         let (name, options) = parse_flag(text).map_err(|why| {
-            Complaint::new(format!("error: --registry {text}: {why}"), Exit::Usage)
+            CliError::new(format!("error: --registry {text}: {why}"), Exit::Usage)
         })?;
         registries.insert(name, options);
     }
@@ -147,8 +147,8 @@ fn options(environment: &Environment) -> Result<Options, Complaint> {
 }
 
 /// The config file that is named, or else the first that is there.
-fn read(environment: &Environment) -> Result<(PathBuf, File), Complaint> {
-    let unreadable = |error| Complaint::from_error(&error, Exit::Usage);
+fn read(environment: &Environment) -> Result<(PathBuf, File), CliError> {
+    let unreadable = |error| CliError::from_error(&error, Exit::Usage);
     if let Some(path) = environment.get("RBUILD_REGISTRIES").map(PathBuf::from) {
         let text = read_text(&path).map_err(unreadable)?;
         let file = parse(&path, &text)?;
@@ -174,9 +174,9 @@ fn read_text(path: &Path) -> Result<String, PathError> {
     String::from_utf8(bytes).map_err(not_utf8).context("read", path)
 }
 
-fn parse(path: &Path, text: &str) -> Result<File, Complaint> {
+fn parse(path: &Path, text: &str) -> Result<File, CliError> {
     let file: File = toml::from_str(text).map_err(|error| {
-        Complaint::new(format!("{} is not valid: {error}", path.display()), Exit::Usage)
+        CliError::new(format!("{} is not valid: {error}", path.display()), Exit::Usage)
     })?;
     Ok(file.relative_to(path.parent().unwrap_or(Path::new(""))))
 }

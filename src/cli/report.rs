@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io::Write as _;
 
-use crate::build::LAST_LINES;
 use crate::diag::{self, Diagnostic, SourceFile, Style};
+use crate::executor::LAST_LINES;
 use crate::plan::redacted;
 
 use super::Exit;
@@ -13,7 +13,7 @@ use super::progress::{redact, shown};
 
 /// What ends the program early: a text for the reader, and how to exit.
 #[derive(Debug)]
-pub(super) struct Complaint {
+pub(super) struct CliError {
     text: String,
     exit: Exit,
     findings: Option<Box<Findings>>,
@@ -27,7 +27,7 @@ pub(super) struct Findings {
     pub(super) source: SourceFile,
 }
 
-impl Complaint {
+impl CliError {
     pub(super) fn new(text: impl Into<String>, exit: Exit) -> Self {
         let text: String = text.into();
         let text = redacted(&text);
@@ -46,7 +46,7 @@ impl Complaint {
 
     /// An error with all that caused it.
     pub(super) fn from_error(error: &dyn Error, exit: Exit) -> Self {
-        Self::new(format!("error: {}", crate::build::chain(error)), exit)
+        Self::new(format!("error: {}", crate::executor::chain(error)), exit)
     }
 
     /// Mistakes at their places.
@@ -104,14 +104,14 @@ impl Complaint {
     }
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
 /// Shows a complaint, in colours where it has some and the terminal too; gives its exit code.
-pub(super) fn complaint(complaint: &Complaint, colours: bool) -> Exit {
+pub(super) fn complaint(complaint: &CliError, colours: bool) -> Exit {
     let text = complaint.text.trim_end();
     if !text.is_empty() {
         lines(text, colours);

@@ -2,16 +2,16 @@
 
 use std::net::IpAddr;
 
-use crate::build;
+use crate::executor;
 use crate::plan::{self, RunSettings, Ulimit};
 
 use super::args::BuildArgs;
 use super::exit::Exit;
-use super::report::Complaint;
+use super::report::CliError;
 
 /// Checks what was typed.
-pub(super) fn settings(args: &BuildArgs) -> Result<RunSettings, Complaint> {
-    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+pub(super) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
+    let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     let hosts = args.add_host.iter().map(|text| host(text)).collect::<Result<_, _>>();
     let ulimits = args.ulimit.iter().map(|text| ulimit(text)).collect::<Result<Vec<_>, _>>();
     let mut ulimits = ulimits.map_err(usage)?;
@@ -47,7 +47,7 @@ fn host(text: &str) -> Result<(String, String), String> {
 fn ulimit(text: &str) -> Result<Ulimit, String> {
     let bad = |why: &str| format!("--ulimit {text}: {why}");
     let (name, limits) = text.split_once('=').ok_or_else(|| bad("expected TYPE=SOFT[:HARD]"))?;
-    let resource = build::resource(name).ok_or_else(|| bad("no such limit"))?;
+    let resource = executor::resource(name).ok_or_else(|| bad("no such limit"))?;
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
     let number = |text: &str| match text {
         "-1" | "unlimited" => Ok(u64::MAX),
@@ -58,7 +58,7 @@ fn ulimit(text: &str) -> Result<Ulimit, String> {
         return Err(bad("the soft limit is above the hard one"));
     }
     let own = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    if hard > own && !build::may_raise_limits() {
+    if hard > own && !executor::may_raise_limits() {
         let why = format!("this machine allows no more than {own} without more rights");
         return Err(bad(&why));
     }

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::build::{AgentSource, Lent, SshKey};
+use crate::executor::{AgentSource, Lent, SshKey};
 use crate::pathio;
 
 use super::args::BuildArgs;
 use super::environment::Environment;
 use super::exit::Exit;
-use super::report::Complaint;
+use super::report::CliError;
 
 /// A secret is no longer than this, as for BuildKit.
 const MAX_SECRET_BYTES: u64 = 500 << 10;
@@ -17,7 +17,7 @@ const MAX_SECRET_BYTES: u64 = 500 << 10;
 /// A key file is no longer than this: the longest keys have a few thousand bytes.
 const MAX_KEY_BYTES: u64 = 100 << 10;
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 /// Reads the values of all secrets and finds the agents.
 pub(super) fn lent(args: &BuildArgs, environment: &Environment) -> Result<Lent> {
@@ -48,8 +48,8 @@ pub(super) fn agent_id(text: &str) -> &str {
     }
 }
 
-fn usage(text: impl std::fmt::Display) -> Complaint {
-    Complaint::new(format!("error: {text}"), Exit::Usage)
+fn usage(text: impl std::fmt::Display) -> CliError {
+    CliError::new(format!("error: {text}"), Exit::Usage)
 }
 
 /// The keys of `--secret`.
@@ -77,7 +77,7 @@ fn secret(text: &str, environment: &Environment) -> Result<(String, Option<Arc<[
 
 fn read(path: &Path, id: &str) -> Result<Arc<[u8]>> {
     let value = pathio::read(path, MAX_SECRET_BYTES)
-        .map_err(|error| usage(format!("the secret `{id}`: {}", crate::build::chain(&error))))?;
+        .map_err(|error| usage(format!("the secret `{id}`: {}", crate::executor::chain(&error))))?;
     Ok(value.into())
 }
 
@@ -135,7 +135,7 @@ fn agent(text: &str, environment: &Environment) -> Result<(String, AgentSource)>
 fn keys(files: &[PathBuf]) -> std::result::Result<Vec<SshKey>, String> {
     let read = |path: &PathBuf| {
         let bytes =
-            pathio::read(path, MAX_KEY_BYTES).map_err(|error| crate::build::chain(&error))?;
+            pathio::read(path, MAX_KEY_BYTES).map_err(|error| crate::executor::chain(&error))?;
         SshKey::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))
     };
     files.iter().map(read).collect()

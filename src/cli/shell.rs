@@ -7,14 +7,14 @@ use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum;
 
-use crate::build::{CommandExit, Entrance, SandboxError, Services, Shell, Visit};
+use crate::executor::{CommandExit, Entrance, SandboxError, Services, Shell, Visit};
 
 use super::args::BuildArgs;
 use super::console;
 use super::environment::Environment;
 use super::exit::Exit;
 use super::progress::Reporter;
-use super::report::Complaint;
+use super::report::CliError;
 
 /// `--on-error`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,13 +33,13 @@ const NO_SHELL: &str = "the image has no shell, and this machine no busybox to l
 `apt-get install busybox-static` (Debian, Ubuntu) or `apk add busybox-static` (Alpine) has one";
 
 /// Refuses a shell that nobody could type at.
-pub(super) fn check(args: &BuildArgs, environment: &Environment) -> Result<(), Complaint> {
+pub(super) fn check(args: &BuildArgs, environment: &Environment) -> Result<(), CliError> {
     if args.on_error == OnError::Fail || environment.is_attended {
         return Ok(());
     }
     let text = "error: --on-error=shell needs a terminal, and standard input or standard error is \
                 none: leave it out here; on a terminal, `rbuild enter --step STAGE:N CONTEXT` gets to the same step";
-    Err(Complaint::new(text, Exit::Usage))
+    Err(CliError::new(text, Exit::Usage))
 }
 
 /// Who lets others in: to look around, or to run a command.
@@ -64,7 +64,7 @@ impl Host<'_> {
     }
 
     /// Runs a command, or a shell where there is none; gives its exit status.
-    pub(super) fn visit(self, entrance: &Entrance, command: &[OsString]) -> Result<u8, Complaint> {
+    pub(super) fn visit(self, entrance: &Entrance, command: &[OsString]) -> Result<u8, CliError> {
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         let through: &Through<'_> = &|enter| {
             if is_terminal {
@@ -92,13 +92,13 @@ impl Host<'_> {
         entrance: &Entrance,
         greet: impl FnOnce(),
         through: &Through<'_>,
-    ) -> Result<u8, Complaint> {
+    ) -> Result<u8, CliError> {
         let shells = entrance.shells(self.services);
         if shells.is_empty() {
-            return Err(Complaint::new(format!("error: {NO_SHELL}"), Exit::Environment));
+            return Err(CliError::new(format!("error: {NO_SHELL}"), Exit::Environment));
         }
         greet();
-        let mut refused = Complaint::said(Exit::Environment);
+        let mut refused = CliError::said(Exit::Environment);
         for shell in &shells {
             if let Shell::Lent(busybox) = shell {
                 let busybox = busybox.display();
@@ -121,7 +121,7 @@ impl Host<'_> {
     }
 
     /// The exit status that a shell would give; and what it would say of what cannot be started.
-    fn status(self, done: Result<CommandExit, SandboxError>) -> Result<u8, Complaint> {
+    fn status(self, done: Result<CommandExit, SandboxError>) -> Result<u8, CliError> {
         match done {
             Ok(CommandExit::Code(code)) => Ok(code),
             Ok(CommandExit::Signal(_)) if self.services.stop.is_interrupted() => {
@@ -144,7 +144,7 @@ impl Host<'_> {
                     | SandboxError::Open { .. }
                     | SandboxError::Overlay { .. } => Exit::Environment,
                 };
-                Err(Complaint::from_error(&error, exit))
+                Err(CliError::from_error(&error, exit))
             }
         }
     }
@@ -155,8 +155,8 @@ type Enter<'a> = dyn FnMut(Visit<'_>) -> Result<CommandExit, SandboxError> + 'a;
 /// Connects a command with the caller.
 type Through<'a> = dyn Fn(&mut Enter<'_>) -> io::Result<Result<CommandExit, SandboxError>> + 'a;
 
-fn no_terminal(error: io::Error) -> Complaint {
-    Complaint::new(format!("error: cannot use the terminal: {error}"), Exit::Environment)
+fn no_terminal(error: io::Error) -> CliError {
+    CliError::new(format!("error: cannot use the terminal: {error}"), Exit::Environment)
 }
 
 /// Why somebody is there.

@@ -17,14 +17,14 @@ const LOOK: &str = "Seeing and checking";
 const ALL: &str = "For every command";
 
 const LINES: &[Line] = &[
-    ("", "context", "The folder that COPY takes files from; a URL; `-`"),
+    ("", "context", "The directory that COPY takes files from; a URL; `-`"),
     (INPUT, "file", "The Dockerfile [default: CONTEXT/Dockerfile]"),
     (INPUT, "target", "Build this stage instead of the last one"),
     (INPUT, "build-arg", "Set an ARG"),
     (INPUT, "build-context", "More files or images for FROM and --from"),
     (INPUT, "platform", "Build for these, such as linux/amd64,linux/arm64"),
     (OUTPUT, "tag", "Give the image this name"),
-    (OUTPUT, "output", "Write it out: type=oci|docker|local|tar|…, or a folder"),
+    (OUTPUT, "output", "Write it out: type=oci|docker|local|tar|…, or a directory"),
     (OUTPUT, "push", "Push every name of -t to its registry"),
     (OUTPUT, "replace-index", "Let a push drop platforms of an index there"),
     (OUTPUT, "load", "Load it into docker or podman"),
@@ -37,7 +37,7 @@ const LINES: &[Line] = &[
     (OUTPUT, "metadata-file", "Write digests and names into FILE as JSON"),
     (OUTPUT, "max-size", "Fail if the image is larger, such as 500MB"),
     (OUTPUT, "max-layer-size", "Fail if it adds a larger layer to its base"),
-    (CACHE, "cache-from", "Find steps in a registry, a folder or a bucket"),
+    (CACHE, "cache-from", "Find steps in a registry, a directory or a bucket"),
     (CACHE, "cache-to", "Let others find the steps of this build"),
     (CACHE, "no-cache", "Make every step anew"),
     (CACHE, "explain", "Say why each step was not found in the cache"),
@@ -69,7 +69,7 @@ const LINES: &[Line] = &[
     (ALL, "registry", "How to speak to a registry: http, mirror=URL, …"),
 ];
 
-/// Names of values that would leave no room beside them.
+/// Names of values that would leave no space beside them.
 const VALUES: [(&str, &str); 8] = [
     ("secret", "id=ID,…"),
     ("ssh", "ID[=KEY,…]"),
@@ -138,7 +138,7 @@ fn list(values: &[clap::builder::PossibleValue]) -> String {
     format!("[possible values: {}]", names.join(", "))
 }
 
-/// The first thing that a text says, as much as there is room for.
+/// The first thing that a text says, as much as there is space for.
 fn cut(text: &str) -> String {
     let ends = ["; ", ": ", " [default", ", such as"];
     let first = ends.iter().filter_map(|end| text.find(end)).min();

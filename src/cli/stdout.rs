@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Exit;
 use super::progress::{shown, shown_json};
-use super::report::Complaint;
+use super::report::CliError;
 
 /// Why not all was printed.
 static ERROR: OnceLock<io::Error> = OnceLock::new();
@@ -70,9 +70,9 @@ fn done(result: io::Result<()>) -> bool {
 }
 
 /// Whether all was printed that somebody wanted to read.
-pub(super) fn result() -> Result<(), Complaint> {
+pub(super) fn result() -> Result<(), CliError> {
     ERROR.get().map_or(Ok(()), |error| {
         let text = format!("error: cannot write to standard output: {error}");
-        Err(Complaint::new(text, Exit::Environment))
+        Err(CliError::new(text, Exit::Environment))
     })
 }

@@ -114,7 +114,7 @@ pub(super) enum SaveFormat {
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
     /// An archive that `docker save`, podman or skopeo wrote, or an OCI layout, packed in any way;
-    /// or the folder of an OCI layout; `-` is standard input, as is nothing
+    /// or the directory of an OCI layout; `-` is standard input, as is nothing
     #[arg(short, long, value_name = "FILE|DIR")]
     pub(super) input: Option<PathBuf>,
     /// Only images for this platform

@@ -21,7 +21,7 @@ pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// A row out of anything that can be shown. What will not be seen takes no room.
+/// A row out of anything that can be shown. What will not be seen takes no space.
 pub(super) fn row<const N: usize>(cells: [&dyn ToString; N]) -> Vec<String> {
     cells.iter().map(|cell| shown(&cell.to_string(), false).into_owned()).collect()
 }

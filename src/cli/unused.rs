@@ -1,8 +1,8 @@
 //! Warnings for options of a build that no instruction of the Dockerfile uses.
 
 use crate::diag::nearest;
-use crate::ir;
-use crate::lint::{self, Names};
+use crate::dockerfile::ir;
+use crate::dockerfile::lint::{self, Names};
 use crate::plan;
 
 use super::args::BuildArgs;

@@ -1,4 +1,4 @@
-//! The system calls of a walk, each relative to a folder's descriptor.
+//! The system calls of a walk, each relative to a directory's descriptor.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,9 +14,9 @@ use crate::limits::MAX_XATTR_LIST_BYTES;
 use crate::pathio::interrupt;
 use crate::tree::{ContentHash, Device, TreePath, Xattrs, is_kept_xattr};
 
-use super::memo::{Learned, Stamp};
+use super::hash_cache::{Learned, Stamp};
 
-/// Names of a folder are read in pieces of this size.
+/// Names of a directory are read in pieces of this size.
 const NAMES_BYTES: usize = 32 * 1024;
 /// Files are read in pieces of at most this size.
 const PIECE_BYTES: u64 = 256 * 1024;
@@ -31,7 +31,7 @@ pub(super) struct Stat {
     pub(super) stamp: Stamp,
 }
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// `NONBLOCK`, or else a pipe that took the file's place would block for ever.
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
@@ -40,12 +40,12 @@ const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW);
 
 pub(super) fn open_root(path: &Path) -> Result<OwnedFd> {
-    openat(CWD, path, FOLDER, Mode::empty())
+    openat(CWD, path, DIRECTORY, Mode::empty())
 }
 
-/// Opens the folder `path` below `root`; no link may be on the way.
-pub(super) fn open_folder(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> {
-    open_beneath(root, path, FOLDER | OFlags::NOFOLLOW)
+/// Opens the directory `path` below `root`; no link may be on the way.
+pub(super) fn open_directory(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> {
+    open_beneath(root, path, DIRECTORY | OFlags::NOFOLLOW)
 }
 
 /// Opens the regular file `path` below `root` for reading; no link may be on the way.
@@ -80,20 +80,21 @@ fn open_beneath(root: impl AsFd, path: &TreePath, flags: OFlags) -> Result<Owned
 /// The same, name by name.
 fn open_by_name(root: impl AsFd, path: &TreePath, flags: OFlags) -> Result<OwnedFd> {
     let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let mut folder = openat(&root, ".", step, Mode::empty())?;
+    let mut directory = openat(&root, ".", step, Mode::empty())?;
     let mut names = path.names().peekable();
     while let Some(name) = names.next() {
         if names.peek().is_none() {
-            return openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty());
+            return openat(&directory, name, flags | OFlags::NOFOLLOW, Mode::empty());
         }
-        folder = openat(&folder, name, step, Mode::empty())?;
+        directory = openat(&directory, name, step, Mode::empty())?;
     }
-    openat(&folder, ".", flags, Mode::empty())
+    openat(&directory, ".", flags, Mode::empty())
 }
 
-/// What `name` in `folder` is; a link is not followed.
-pub(super) fn stat(folder: impl AsFd, name: &[u8]) -> Result<Stat> {
-    statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).map(|stat| from(&stat))
+/// What `name` in `directory` is; a link is not followed.
+pub(super) fn stat(directory: impl AsFd, name: &[u8]) -> Result<Stat> {
+    statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
+        .map(|stat| from(&stat))
 }
 
 pub(super) fn stat_open(file: impl AsFd) -> Result<Stat> {
@@ -121,10 +122,10 @@ fn from(stat: &Statx) -> Stat {
     }
 }
 
-/// The names in `folder`, in byte order.
-pub(super) fn names(folder: impl AsFd) -> Result<Vec<Box<[u8]>>> {
+/// The names in `directory`, in byte order.
+pub(super) fn names(directory: impl AsFd) -> Result<Vec<Box<[u8]>>> {
     let mut buffer = [const { MaybeUninit::uninit() }; NAMES_BYTES];
-    let mut entries = RawDir::new(folder, &mut buffer);
+    let mut entries = RawDir::new(directory, &mut buffer);
     let mut names: Vec<Box<[u8]>> = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry?;
@@ -137,14 +138,14 @@ pub(super) fn names(folder: impl AsFd) -> Result<Vec<Box<[u8]>>> {
     Ok(names)
 }
 
-/// The target of the symbolic link `name` in `folder`.
-pub(super) fn link_target(folder: impl AsFd, name: &[u8]) -> Result<Box<[u8]>> {
-    readlinkat(folder, name, Vec::new()).map(|target| target.into_bytes().into())
+/// The target of the symbolic link `name` in `directory`.
+pub(super) fn link_target(directory: impl AsFd, name: &[u8]) -> Result<Box<[u8]>> {
+    readlinkat(directory, name, Vec::new()).map(|target| target.into_bytes().into())
 }
 
-/// Reads the regular file `name` in `folder`: what it was when it was opened, and its digest.
-pub(super) fn learn(folder: impl AsFd, name: &TreePath) -> Result<(Stat, Learned)> {
-    let file = open_file(folder, name)?;
+/// Reads the regular file `name` in `directory`: what it was when it was opened, and its digest.
+pub(super) fn learn(directory: impl AsFd, name: &TreePath) -> Result<(Stat, Learned)> {
+    let file = open_file(directory, name)?;
     let mut stat = stat_open(&file)?;
     let (content, size) = hash(&file, stat.stamp.size)?;
     // Shorter than it was: somebody writes to it, and the next build will look again.

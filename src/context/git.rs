@@ -16,7 +16,7 @@ use crate::pathio;
 
 pub use command::{GitSettings, Unfit};
 pub use error::GitError;
-pub use files::folder_in;
+pub use files::directory_in;
 
 use command::Git;
 
@@ -141,7 +141,7 @@ fn choose(list: &str, wanted: &str) -> Option<(Revision, Option<String>)> {
     })
 }
 
-/// Puts the files of a revision into the empty folder `into`: modes 0644 and 0755, as few of the
+/// Puts the files of a revision into the empty directory `into`: modes 0644 and 0755, as few of the
 /// repository's commits as the server lets us have. Gives the commit's time.
 ///
 /// # Errors

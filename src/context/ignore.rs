@@ -1,7 +1,7 @@
 //! Ignore files: `.dockerignore` and `<Dockerfile>.dockerignore`.
 
 use crate::tree::TreePath;
-use crate::tree::patterns::{FolderMatch, PatternError, Patterns};
+use crate::tree::patterns::{DirectoryMatch, PatternError, Patterns};
 
 /// A file of the context that no pattern means, unless it means every file.
 const ANY_FILE: &str = "any.file.of.the.context";
@@ -64,7 +64,7 @@ impl IgnoreRules {
         self.lines.get(self.patterns.deciding(path)?)
     }
 
-    /// Whether something below the excluded folder `dir` may be part of the context.
+    /// Whether something below the excluded directory `dir` may be part of the context.
     #[must_use]
     pub fn may_hold_exceptions_below(&self, dir: &TreePath) -> bool {
         self.patterns.may_hold_exceptions_below(dir)
@@ -89,18 +89,22 @@ impl IgnoreRules {
     }
 
     /// What holds at the context's root.
-    pub(super) fn at_root(&self) -> FolderMatch {
+    pub(super) fn at_root(&self) -> DirectoryMatch {
         self.patterns.at_root()
     }
 
-    /// Whether a file is excluded, given what held for its folder.
-    pub(super) fn excludes_in(&self, path: &TreePath, folder: &FolderMatch) -> bool {
-        !self.is_empty() && self.patterns.matches(path, folder)
+    /// Whether a file is excluded, given what held for its directory.
+    pub(super) fn excludes_in(&self, path: &TreePath, directory: &DirectoryMatch) -> bool {
+        !self.is_empty() && self.patterns.matches(path, directory)
     }
 
-    /// The same for a folder, and what holds in it.
-    pub(super) fn enter(&self, path: &TreePath, folder: &FolderMatch) -> (bool, FolderMatch) {
-        self.patterns.enter(path, folder)
+    /// The same for a directory, and what holds in it.
+    pub(super) fn enter(
+        &self,
+        path: &TreePath,
+        directory: &DirectoryMatch,
+    ) -> (bool, DirectoryMatch) {
+        self.patterns.enter(path, directory)
     }
 }
 

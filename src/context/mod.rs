@@ -4,11 +4,11 @@
 //! without following links, so that no link, not even one that appears during the walk, can lead
 //! outside; links named by a step are followed by name inside the root.
 
+mod copy_sources;
 mod files;
 pub mod git;
+mod hash_cache;
 mod ignore;
-mod memo;
-mod reach;
 mod walk;
 
 use std::collections::HashMap;
@@ -23,44 +23,44 @@ use crate::limits;
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{Leaf, Tree, TreeNode, TreePath};
 
+pub use hash_cache::HashMemo;
 pub use ignore::{IgnoreError, IgnoreLine, IgnoreRules, parse_ignore};
-pub use memo::HashMemo;
 
 /// What tells that two names are one file: device, inode, and ctime in nanoseconds.
 type Identity = (u64, u64, i64);
 
-/// An opened context folder. What was read once is remembered for later steps.
+/// An opened context directory. What was read once is remembered for later steps.
 #[derive(Debug)]
 pub struct Context {
     root: OwnedFd,
     path: PathBuf,
     ignore: IgnoreRules,
-    folder: u32,
+    directory: u32,
     memo: HashMemo,
     /// A longer file is not read.
     max_file_bytes: u64,
-    /// Files and folders that were read completely, by path. Steps run on several threads.
+    /// Files and directories that were read completely, by path. Steps run on several threads.
     whole: Mutex<HashMap<TreePath, Option<TreeNode>>>,
     /// Files with several names, so that all of them share one leaf.
     linked: Mutex<HashMap<Identity, Leaf>>,
 }
 
 impl Context {
-    /// Opens the folder at `path`. Its files' origin will be [`crate::tree::FileOrigin::Folder`]
-    /// with the number `folder`.
+    /// Opens the directory at `path`. Its files' origin will be [`crate::tree::FileOrigin::Directory`]
+    /// with the number `directory`.
     ///
     /// # Errors
-    /// The kernel's, when it is no folder or may not be read.
+    /// The kernel's, when it is not a directory or may not be read.
     pub fn open(
         path: &Path,
         ignore: IgnoreRules,
-        folder: u32,
+        directory: u32,
         memo: HashMemo,
     ) -> Result<Self, PathError> {
         let root = files::open_root(path).context("open the build context", path)?;
         let (whole, linked) = (Mutex::default(), Mutex::default());
         let (path, max_file_bytes) = (path.to_owned(), limits::MAX_UNPACKED_BYTES);
-        Ok(Self { root, path, ignore, folder, memo, max_file_bytes, whole, linked })
+        Ok(Self { root, path, ignore, directory, memo, max_file_bytes, whole, linked })
     }
 
     /// Sets how long a file may be. Without it, [`limits::MAX_UNPACKED_BYTES`] holds.
@@ -78,7 +78,7 @@ impl Context {
     /// # Errors
     /// The kernel's, for a file that is named and cannot be read.
     pub fn tree(&self, sources: &[&str]) -> Result<Tree, PathError> {
-        reach::tree(self, sources)
+        copy_sources::tree(self, sources)
     }
 
     /// The line of the ignore file that excludes `path`, which exists.
@@ -89,31 +89,31 @@ impl Context {
     }
 
     /// The path most like `path`, which does not exist: the first name of it that is wrong is
-    /// replaced by the nearest one that its folder has.
+    /// replaced by the nearest one that its directory has.
     #[must_use]
     pub fn nearest(&self, path: &TreePath) -> Option<TreePath> {
-        let mut folder = TreePath::root();
+        let mut directory = TreePath::root();
         let mut names = path.names();
         let wrong = names.by_ref().find(|name| {
-            let at = folder.join(name);
+            let at = directory.join(name);
             let exists = files::open_in_root(&self.root, &at).is_ok();
             if exists {
-                folder = at;
+                directory = at;
             }
             !exists
         })?;
-        let siblings = files::names(files::open_folder(&self.root, &folder).ok()?).ok()?;
-        let siblings = siblings.iter().filter(|name| !self.ignore.excludes(&folder.join(name)));
+        let siblings = files::names(files::open_directory(&self.root, &directory).ok()?).ok()?;
+        let siblings = siblings.iter().filter(|name| !self.ignore.excludes(&directory.join(name)));
         let siblings = siblings.filter_map(|name| std::str::from_utf8(name).ok());
         let near = diag::nearest(std::str::from_utf8(wrong).ok()?, siblings)?;
-        Some(names.fold(folder.join(near.as_bytes()), |path, name| path.join(name)))
+        Some(names.fold(directory.join(near.as_bytes()), |path, name| path.join(name)))
     }
 
     /// Opens a regular file of this context for reading.
     ///
     /// # Errors
     /// The kernel's; also when a link is on the way, which the path of a
-    /// [`crate::tree::FileOrigin::Folder`] never has.
+    /// [`crate::tree::FileOrigin::Directory`] never has.
     pub fn read(&self, path: &TreePath) -> Result<File, PathError> {
         files::open_file(&self.root, path)
             .map(File::from)
@@ -145,16 +145,16 @@ impl Context {
         PathError::new(verb, self.path.join(path.as_path()), source)
     }
 
-    /// What was read before of `path`, alone or as part of a folder.
+    /// What was read before of `path`, alone or as part of a directory.
     fn remembered(&self, path: &TreePath) -> Option<Option<TreeNode>> {
         let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut folder = path.clone();
+        let mut directory = path.clone();
         loop {
-            if let Some(node) = whole.get(&folder) {
-                let below = path.below(&folder)?;
+            if let Some(node) = whole.get(&directory) {
+                let below = path.below(&directory)?;
                 return Some(node.as_ref().and_then(|node| node_below(node, &below)));
             }
-            folder = folder.parent()?;
+            directory = directory.parent()?;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reads a whole folder, its levels one after the other, the folders of a level side by side.
+//! Reads a whole directory, its levels one after the other, the directories of a level side by side.
 //!
 //! Not recursive: a context can be nested as deep as paths can be long.
 
@@ -10,23 +10,24 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::pathio::PathError;
-use crate::tree::patterns::FolderMatch;
+use crate::tree::patterns::DirectoryMatch;
 use crate::tree::{
-    Children, ContentHash, Dir, File, FileOrigin, FolderPlace, Leaf, Meta, Node, TreeNode, TreePath,
+    Children, ContentHash, Dir, DirectoryPlace, File, FileOrigin, Leaf, Meta, Node, TreeNode,
+    TreePath,
 };
 
 use super::Context;
 use super::files::{self, Stat};
-use super::memo::{FolderMemo, Learned, Stamp};
+use super::hash_cache::{DirectoryMemo, Learned, Stamp};
 
-/// Files of a folder are looked at in groups of at most this many.
+/// Files of a directory are looked at in groups of at most this many.
 const GROUP_LEN: usize = 4096;
 
 /// A file that was looked at.
 pub(super) struct Seen {
     pub(super) name: Box<[u8]>,
     pub(super) path: TreePath,
-    pub(super) place: FolderPlace,
+    pub(super) place: DirectoryPlace,
     pub(super) stat: Stat,
     /// What is remembered of it.
     pub(super) known: Option<Learned>,
@@ -42,17 +43,17 @@ pub(super) struct Leafed {
     pub(super) was_read: bool,
 }
 
-/// A folder that is still to be read.
+/// A directory that is still to be read.
 struct Todo {
     path: TreePath,
     /// Whether the ignore file excludes it, and only what it takes back counts.
     excluded: bool,
-    ignore: FolderMatch,
-    /// Its parent's place in the list of folders.
+    ignore: DirectoryMatch,
+    /// Its parent's place in the list of directories.
     parent: Option<usize>,
 }
 
-/// A folder that was read.
+/// A directory that was read.
 struct Found {
     path: TreePath,
     excluded: bool,
@@ -73,24 +74,24 @@ fn side_by_side<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + 
 }
 
 impl Context {
-    /// The folder at `path` with all that it holds and the ignore file lets through; `None` when
+    /// The directory at `path` with all that it holds and the ignore file lets through; `None` when
     /// it is excluded and nothing in it is taken back.
-    pub(super) fn whole_folder(
+    pub(super) fn whole_directory(
         &self,
         path: &TreePath,
         excluded: bool,
-        ignore: FolderMatch,
+        ignore: DirectoryMatch,
     ) -> Result<Option<TreeNode>, PathError> {
         let mut found: Vec<Found> = Vec::new();
         let mut level = vec![Todo { path: path.clone(), excluded, ignore, parent: None }];
         while !level.is_empty() {
             let n_before = found.len();
-            let results = side_by_side(level.iter().collect(), |todo| self.one_folder(todo));
+            let results = side_by_side(level.iter().collect(), |todo| self.one_directory(todo));
             let mut next = Vec::new();
             for (at, result) in results.into_iter().enumerate() {
-                let (folder, mut below) = result?;
+                let (directory, mut below) = result?;
                 below.iter_mut().for_each(|todo| todo.parent = Some(n_before + at));
-                found.push(folder);
+                found.push(directory);
                 next.append(&mut below);
             }
             level = next;
@@ -98,20 +99,21 @@ impl Context {
         Ok(assemble(found))
     }
 
-    fn one_folder(&self, todo: &Todo) -> Result<(Found, Vec<Todo>), PathError> {
+    fn one_directory(&self, todo: &Todo) -> Result<(Found, Vec<Todo>), PathError> {
         let path = &todo.path;
-        let error = |errno| self.error("read the folder", path, errno);
-        let folder = files::open_folder(&self.root, path).map_err(error)?;
-        let meta = self.folder_meta(&folder, path)?;
+        let error = |errno| self.error("read the directory", path, errno);
+        let directory = files::open_directory(&self.root, path).map_err(error)?;
+        let meta = self.directory_meta(&directory, path)?;
         let (mut below, mut children) = (Vec::new(), Children::new());
-        let mut memo = self.memo.folder(path);
-        let names = files::names(&folder).map_err(error)?;
+        let mut memo = self.memo.directory(path);
+        let names = files::names(&directory).map_err(error)?;
         let names = names.iter().map(|name| &**name);
-        let mut files = FolderPlace::all(self.folder, path, names.clone()).zip(names).peekable();
+        let mut files =
+            DirectoryPlace::all(self.directory, path, names.clone()).zip(names).peekable();
         while files.peek().is_some() {
             let group = files.by_ref().take(GROUP_LEN);
-            let seen = self.look_at(&folder, group, todo, &mut memo, &mut below)?;
-            for leaf in self.leaves(&folder, seen)? {
+            let seen = self.look_at(&directory, group, todo, &mut memo, &mut below)?;
+            for leaf in self.leaves(&directory, seen)? {
                 if let Some((stamp, learned)) = &leaf.learned {
                     self.memo.add(&mut memo, &leaf.name, (stamp, learned), leaf.was_read);
                 }
@@ -125,20 +127,20 @@ impl Context {
         Ok((Found { path: path.clone(), excluded, parent, meta, children }, below))
     }
 
-    /// Looks at files of a folder: gives those that are no folders and not excluded, and adds those
-    /// that are folders to `below`.
+    /// Looks at files of a directory: gives those that are not directories and not excluded, and adds those
+    /// that are directories to `below`.
     fn look_at<'a>(
         &self,
-        folder: &OwnedFd,
-        files: impl Iterator<Item = (FolderPlace, &'a [u8])>,
+        directory: &OwnedFd,
+        files: impl Iterator<Item = (DirectoryPlace, &'a [u8])>,
         todo: &Todo,
-        memo: &mut FolderMemo,
+        memo: &mut DirectoryMemo,
         below: &mut Vec<Todo>,
     ) -> Result<Vec<Seen>, PathError> {
         let mut seen = Vec::with_capacity(files.size_hint().0);
         for (place, name) in files {
             let path = todo.path.join(name);
-            let stat = match files::stat(folder, name) {
+            let stat = match files::stat(directory, name) {
                 // Removed since its name was read.
                 Err(Errno::NOENT) => continue,
                 result => result.map_err(|errno| self.error("look at", &path, errno))?,
@@ -158,19 +160,19 @@ impl Context {
         Ok(seen)
     }
 
-    fn leaves(&self, folder: &OwnedFd, seen: Vec<Seen>) -> Result<Vec<Leafed>, PathError> {
-        // Most folders are small or need no reading; handing their files around costs more.
+    fn leaves(&self, directory: &OwnedFd, seen: Vec<Seen>) -> Result<Vec<Leafed>, PathError> {
+        // Most directories are small or need no reading; handing their files around costs more.
         let needs_reading =
             |seen: &&Seen| seen.stat.kind == FileType::RegularFile && seen.known.is_none();
         if seen.iter().filter(needs_reading).nth(8).is_none() {
-            return seen.into_iter().map(|seen| self.leaf(folder, seen)).collect();
+            return seen.into_iter().map(|seen| self.leaf(directory, seen)).collect();
         }
-        let results = side_by_side(seen, |seen| self.leaf(folder, seen));
+        let results = side_by_side(seen, |seen| self.leaf(directory, seen));
         results.into_iter().collect()
     }
 
-    /// A file in `folder` that is no folder.
-    pub(super) fn leaf(&self, folder: &OwnedFd, seen: Seen) -> Result<Leafed, PathError> {
+    /// A file in `directory` that is not a directory.
+    pub(super) fn leaf(&self, directory: &OwnedFd, seen: Seen) -> Result<Leafed, PathError> {
         let Seen { name, path, place, stat, known } = seen;
         let meta = Meta::root(stat.mode, stat.mtime_s);
         let node = match stat.kind {
@@ -179,7 +181,7 @@ impl Context {
                 let was_read = known.is_none();
                 let (stat, learned) = match known {
                     Some(learned) => (stat, learned),
-                    None => files::learn(folder, &TreePath::root().join(&name))
+                    None => files::learn(directory, &TreePath::root().join(&name))
                         .map_err(|errno| self.error("read", &path, errno))?,
                 };
                 let node = self.file(place, &stat, &learned);
@@ -187,7 +189,7 @@ impl Context {
                 return Ok(Leafed { name, node, learned, was_read });
             }
             FileType::Symlink => {
-                let target = files::link_target(folder, &name);
+                let target = files::link_target(directory, &name);
                 Node::Symlink(target.map_err(|errno| self.error("read the link", &path, errno))?)
             }
             FileType::Fifo => Node::Fifo,
@@ -204,8 +206,8 @@ impl Context {
         Ok(Leafed { name, node, learned: None, was_read: false })
     }
 
-    fn file(&self, place: FolderPlace, stat: &Stat, learned: &Learned) -> TreeNode {
-        let origin = FileOrigin::Folder(place);
+    fn file(&self, place: DirectoryPlace, stat: &Stat, learned: &Learned) -> TreeNode {
+        let origin = FileOrigin::Directory(place);
         let file = File { size: stat.stamp.size, content: learned.content, origin };
         let meta = Meta { xattrs: learned.xattrs.clone(), ..Meta::root(stat.mode, stat.mtime_s) };
         let mut leaf = Leaf::new(meta, Node::File(file));
@@ -217,23 +219,27 @@ impl Context {
         TreeNode::Leaf(linked.entry(identity).or_insert_with(|| leaf.link()).clone())
     }
 
-    /// An open folder's properties.
-    pub(super) fn folder_meta(&self, folder: &OwnedFd, path: &TreePath) -> Result<Meta, PathError> {
+    /// An open directory's properties.
+    pub(super) fn directory_meta(
+        &self,
+        directory: &OwnedFd,
+        path: &TreePath,
+    ) -> Result<Meta, PathError> {
         let error = |errno| self.error("look at", path, errno);
-        let stat = files::stat_open(folder).map_err(error)?;
-        let xattrs = files::xattrs(folder).map_err(error)?;
+        let stat = files::stat_open(directory).map_err(error)?;
+        let xattrs = files::xattrs(directory).map_err(error)?;
         Ok(Meta { xattrs, ..Meta::root(stat.mode, stat.mtime_s) })
     }
 }
 
-/// Puts folders into their parents, which come before them in the list.
+/// Puts directories into their parents, which come before them in the list.
 fn assemble(mut found: Vec<Found>) -> Option<TreeNode> {
-    while let Some(folder) = found.pop() {
-        let children = folder.children;
-        let is_part = !folder.excluded || !children.is_empty();
-        let node = is_part.then(|| TreeNode::Dir(Arc::new(Dir { meta: folder.meta, children })));
-        let Some(parent) = folder.parent.and_then(|at| found.get_mut(at)) else { return node };
-        if let (Some(node), Some(name)) = (node, folder.path.name()) {
+    while let Some(directory) = found.pop() {
+        let children = directory.children;
+        let is_part = !directory.excluded || !children.is_empty();
+        let node = is_part.then(|| TreeNode::Dir(Arc::new(Dir { meta: directory.meta, children })));
+        let Some(parent) = directory.parent.and_then(|at| found.get_mut(at)) else { return node };
+        if let (Some(node), Some(name)) = (node, directory.path.name()) {
             parent.children.insert(name, node);
         }
     }

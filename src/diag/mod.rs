@@ -1,7 +1,7 @@
 //! Complaints about a Dockerfile: where (byte spans), what (code and message), why (labels) and
 //! what to do (help); rendered to text only here.
 //!
-//! The room knows nothing of instructions: rooms above it make the diagnostics.
+//! The module knows nothing of instructions: modules above it make the diagnostics.
 
 mod code;
 mod fix;

@@ -1,9 +1,9 @@
-//! Layers into a bucket's folder, each under the digest of its blob.
+//! Layers into a bucket's directory, each under the digest of its blob.
 
 use std::num::NonZeroUsize;
 
 use crate::oci::Descriptor;
-use crate::registry::{BucketFolder, Client, Object, RegistryError};
+use crate::registry::{BucketDirectory, Client, Object, RegistryError};
 use crate::store::Store;
 
 use super::documents::{compression_of, kept_layer, layer_type, packed_layer, try_each};
@@ -21,7 +21,7 @@ pub struct BucketUpload {
     pub uploads: NonZeroUsize,
 }
 
-/// Sees to it that the folder has the layers, and gives the blobs that they are there. What is there
+/// Sees to it that the directory has the layers, and gives the blobs that they are there. What is there
 /// already is not sent; what only another place has is fetched first.
 ///
 /// # Errors
@@ -29,19 +29,19 @@ pub struct BucketUpload {
 pub fn send_to_bucket(
     store: &Store,
     registry: &Client,
-    folder: &BucketFolder,
+    directory: &BucketDirectory,
     layers: &[ImageLayer],
     options: &ExportOptions,
     upload: &BucketUpload,
 ) -> Result<Vec<Descriptor>> {
-    let sink = Sink { store, registry, folder, options, upload };
+    let sink = Sink { store, registry, directory, options, upload };
     try_each(layers, upload.uploads, |layer| sink.layer(layer))
 }
 
 struct Sink<'a> {
     store: &'a Store,
     registry: &'a Client,
-    folder: &'a BucketFolder,
+    directory: &'a BucketDirectory,
     options: &'a ExportOptions,
     upload: &'a BucketUpload,
 }
@@ -61,13 +61,13 @@ impl Sink<'_> {
                 let opened = self.store.open_blob(blob.digest);
                 opened.map_err(|error| std::io::Error::new(error.kind(), error))
             };
-            let sent = self.registry.push_object(self.folder, &blob, &open);
+            let sent = self.registry.push_object(self.directory, &blob, &open);
             sent.map_err(|error| self.failed(error))?;
         }
         Ok(blob)
     }
 
-    /// The blob that this layer is said to be in the folder, if the store would have to fetch it.
+    /// The blob that this layer is said to be in the directory, if the store would have to fetch it.
     fn known(&self, layer: &ImageLayer) -> Result<Option<Descriptor>> {
         if let Some(kept) = kept_layer(layer, self.options) {
             return Ok(Some(kept));
@@ -75,7 +75,7 @@ impl Sink<'_> {
         if self.store.has_layer(layer.diff_id)? {
             return Ok(None);
         }
-        let (place, wanted) = (self.folder.place(), compression_of(self.options.packing));
+        let (place, wanted) = (self.directory.place(), compression_of(self.options.packing));
         let sources = self.store.sources(layer.diff_id)?;
         let found = sources.into_iter().find(|source| {
             source.place == place && source.blob.media_type.layer_compression() == Some(wanted)
@@ -97,9 +97,9 @@ impl Sink<'_> {
         packed_layer(self.store, layer, self.options)
     }
 
-    /// Whether the folder has the whole blob; an old one is made young.
+    /// Whether the directory has the whole blob; an old one is made young.
     fn is_there(&self, blob: &Descriptor) -> Result<bool> {
-        let (bucket, key) = (&self.folder.bucket, self.folder.key(blob.digest));
+        let (bucket, key) = (&self.directory.bucket, self.directory.key(blob.digest));
         let found = self.registry.find_object(bucket, &key).map_err(|error| self.failed(error))?;
         let Some(Object { modified_s, .. }) = found.filter(|object| object.n_bytes == blob.size)
         else {
@@ -114,6 +114,6 @@ impl Sink<'_> {
     }
 
     fn failed(&self, source: RegistryError) -> ExportError {
-        ExportError::Registry { name: self.folder.to_string(), source }
+        ExportError::Registry { name: self.directory.to_string(), source }
     }
 }

@@ -131,8 +131,8 @@ pub enum ExportError {
         /// How many there are.
         n_images: usize,
     },
-    /// What is in the target folder is no OCI layout that an image can be added to.
-    #[error("{} is not the index of an OCI layout: {reason}; remove it or choose another folder", path.display())]
+    /// What is in the target directory is no OCI layout that an image can be added to.
+    #[error("{} is not the index of an OCI layout: {reason}; remove it or choose another directory", path.display())]
     NoLayout {
         /// The file.
         path: PathBuf,
@@ -164,7 +164,7 @@ impl std::fmt::Display for LeftOut {
     }
 }
 
-/// Something that a folder could not take; the rest was written.
+/// Something that a directory could not take; the rest was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// A device, which an ordinary user cannot make.
@@ -184,10 +184,10 @@ pub enum Warning {
         name: String,
     },
     /// Files that could act with the rights of others were left out.
-    #[error("left out of {}: {what}; `--allow local.special` keeps them", folder.display())]
+    #[error("left out of {}: {what}; `--allow local.special` keeps them", directory.display())]
     LeftOut {
         /// The directory that was written.
-        folder: PathBuf,
+        directory: PathBuf,
         /// The number of files.
         what: LeftOut,
     },

@@ -1,4 +1,4 @@
-//! OCI layouts, as a tar or a folder (image-spec, image-layout.md), with docker's own table of
+//! OCI layouts, as a tar or a directory (image-spec, image-layout.md), with docker's own table of
 //! contents where it is wanted.
 
 use std::collections::BTreeMap;
@@ -86,8 +86,8 @@ pub(super) fn write_archive(
         files.insert(DOCKER_FILE, compact(&layout.for_docker));
     }
     let mut tar = TarWriter::new(out);
-    put_folder(&mut tar, "blobs")?;
-    put_folder(&mut tar, BLOBS)?;
+    put_directory(&mut tar, "blobs")?;
+    put_directory(&mut tar, BLOBS)?;
     for (digest, blob) in &layout.blobs {
         let (size, mut content) = blob.open(store, *digest)?;
         put_file(&mut tar, &blob_name(*digest), size, &mut content)?;
@@ -99,29 +99,29 @@ pub(super) fn write_archive(
     Ok(top)
 }
 
-/// Writes a layout into a folder, or adds the image to the layout that is there: its names now
+/// Writes a layout into a directory, or adds the image to the layout that is there: its names now
 /// stand for this image.
-pub(super) fn write_folder(
+pub(super) fn write_directory(
     store: &Store,
     images: &[Image],
-    folder: &Path,
+    directory: &Path,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
     let mut layout = Layout::default();
     let top = layout.add(store, &options.group(images), options)?;
-    let index = merged(&folder.join(INDEX_FILE), layout.entries.clone())?;
-    layout.write(store, folder, &index)?;
+    let index = merged(&directory.join(INDEX_FILE), layout.entries.clone())?;
+    layout.write(store, directory, &index)?;
     Ok(top)
 }
 
-/// Writes an artifact into a folder that is a layout of its own: it holds nothing else afterwards.
+/// Writes an artifact into a directory that is a layout of its own: it holds nothing else afterwards.
 /// The layers have to be in the store.
 ///
 /// # Errors
 /// The store's when a layer is not there or damaged; the kernel's, with the path.
 pub fn write_artifact(
     store: &Store,
-    folder: &Path,
+    directory: &Path,
     tag: &str,
     artifact: &Artifact<'_>,
     options: &ExportOptions,
@@ -138,18 +138,18 @@ pub fn write_artifact(
     let mut entry = packed.descriptor.clone();
     entry.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
     let layout = Layout { blobs, ..Layout::default() };
-    layout.write(store, folder, &index_of(vec![entry]))?;
-    layout.remove_others(folder)?;
+    layout.write(store, directory, &index_of(vec![entry]))?;
+    layout.remove_others(directory)?;
     Ok(packed.digest())
 }
 
 impl Layout {
     /// Writes blobs that are not there yet, and then the index; no symbolic link is followed.
-    fn write(&self, store: &Store, folder: &Path, index: &Index) -> Result<()> {
-        let top = open_tree(folder)?;
-        let blobs = open_blobs(&top, folder)?;
+    fn write(&self, store: &Store, directory: &Path, index: &Index) -> Result<()> {
+        let top = open_tree(directory)?;
+        let blobs = open_blobs(&top, directory)?;
         for (digest, blob) in &self.blobs {
-            let (name, shown) = (digest.hex(), folder.join(blob_name(*digest)));
+            let (name, shown) = (digest.hex(), directory.join(blob_name(*digest)));
             let (size, mut content) = blob.open(store, *digest)?;
             // A blob of another length is one that was cut short.
             if is_file_of(&blobs, &name, size) {
@@ -158,16 +158,16 @@ impl Layout {
             put(&blobs, &name, &shown, |out| io::copy(&mut content, out).map(drop))?;
         }
         let put = |name: &str, bytes: &[u8]| {
-            put(&top, name, &folder.join(name), |out| out.write_all(bytes))
+            put(&top, name, &directory.join(name), |out| out.write_all(bytes))
         };
         put(LAYOUT_FILE, LAYOUT)?;
         put(INDEX_FILE, &pretty(index))
     }
 
     /// Removes blobs that an earlier index named.
-    fn remove_others(&self, folder: &Path) -> Result<()> {
-        let shown = folder.join(BLOBS);
-        let blobs = open_blobs(&open_tree(folder)?, folder)?;
+    fn remove_others(&self, directory: &Path) -> Result<()> {
+        let shown = directory.join(BLOBS);
+        let blobs = open_blobs(&open_tree(directory)?, directory)?;
         // The descriptor of the path alone cannot be listed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let blobs =
@@ -176,7 +176,7 @@ impl Layout {
             let entry = entry.context("list", &shown)?;
             let name = entry.file_name();
             let ours = self.blobs.keys().any(|digest| name.to_bytes() == digest.hex().as_bytes());
-            // Only what can be a blob: the folder may be somebody's home by mistake.
+            // Only what can be a blob: the directory may be somebody's home by mistake.
             if !ours && name.to_bytes().len() == 64 {
                 rustix::fs::unlinkat(&blobs, name, AtFlags::empty())
                     .context("remove from", &shown)?;
@@ -288,13 +288,13 @@ const fn index_of(manifests: Vec<Descriptor>) -> Index {
 
 /// The index at `path` with `ours` in place of what had their names.
 fn merged(path: &Path, ours: Vec<Descriptor>) -> Result<Index> {
-    let (folder, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
-    let bytes = match FileInside::new(folder, name, path).read(MAX_DOCUMENT_BYTES) {
+    let (directory, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+    let bytes = match FileInside::new(directory, name, path).read(MAX_DOCUMENT_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(index_of(ours)),
         Err(error) => return Err(error.into()),
     };
-    let bad = |reason: String| ExportError::NoLayout { path: folder.join(INDEX_FILE), reason };
+    let bad = |reason: String| ExportError::NoLayout { path: directory.join(INDEX_FILE), reason };
     let mut index = match Parsed::parse(&bytes).map_err(|error| bad(error.to_string()))? {
         Parsed::Index(index) => index,
         Parsed::Manifest(_) => return Err(bad("it is the manifest of one image".to_owned())),
@@ -326,7 +326,7 @@ fn tree_path(name: &str) -> TreePath {
     TreePath::new(name.as_bytes()).expect("names in a layout are plain")
 }
 
-fn put_folder(tar: &mut TarWriter<impl Write>, name: &str) -> Result<()> {
+fn put_directory(tar: &mut TarWriter<impl Write>, name: &str) -> Result<()> {
     let node = Node::Directory { opaque: false };
     tar.node(&tree_path(name), &Meta::root(0o755, 0), &node, &mut io::empty())?;
     Ok(())
@@ -346,9 +346,9 @@ fn put_file(
 }
 
 /// Opens the directory of a layout's blobs.
-fn open_blobs(top: &OwnedFd, folder: &Path) -> Result<OwnedFd> {
-    let mut at = top.try_clone().context("open", folder)?;
-    let mut shown = folder.to_owned();
+fn open_blobs(top: &OwnedFd, directory: &Path) -> Result<OwnedFd> {
+    let mut at = top.try_clone().context("open", directory)?;
+    let mut shown = directory.to_owned();
     for name in BLOBS.split('/') {
         shown.push(name);
         at = open_subdirectory(&at, name, &shown)?;
@@ -356,8 +356,8 @@ fn open_blobs(top: &OwnedFd, folder: &Path) -> Result<OwnedFd> {
     Ok(at)
 }
 
-fn is_file_of(folder: &OwnedFd, name: &str, size: u64) -> bool {
-    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+fn is_file_of(directory: &OwnedFd, name: &str, size: u64) -> bool {
+    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && u64::try_from(stat.st_size) == Ok(size)
     })
@@ -365,13 +365,13 @@ fn is_file_of(folder: &OwnedFd, name: &str, size: u64) -> bool {
 
 /// Writes a file of the layout, complete or not at all.
 fn put(
-    folder: &OwnedFd,
+    directory: &OwnedFd,
     name: &str,
     shown: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
-    let folder = folder.try_clone().context("open the directory of", shown)?;
-    let mut out = Output::replace(folder, OsStr::new(name), shown)?;
+    let directory = directory.try_clone().context("open the directory of", shown)?;
+    let mut out = Output::replace(directory, OsStr::new(name), shown)?;
     fill(&mut out).map_err(|source| PathError::new("write", shown, source))?;
     Ok(out.finish()?)
 }

@@ -1,4 +1,4 @@
-//! Images out of archives and folders that somebody else wrote: OCI layouts and what `docker save`
+//! Images out of archives and directories that somebody else wrote: OCI layouts and what `docker save`
 //! gives, in whatever way the tar is packed.
 //!
 //! Nothing is believed: a blob has to be what its name says, a layer what its config says. What was
@@ -31,15 +31,15 @@ type Result<T> = std::result::Result<T, LoadError>;
 pub enum LoadSource {
     /// A tar, packed or not.
     Stream(Box<dyn Read + Send>),
-    /// The folder of an OCI layout.
-    Folder(PathBuf),
+    /// The directory of an OCI layout.
+    Directory(PathBuf),
 }
 
 impl std::fmt::Debug for LoadSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Stream(_) => f.write_str("Stream"),
-            Self::Folder(path) => f.debug_tuple("Folder").field(path).finish(),
+            Self::Directory(path) => f.debug_tuple("Directory").field(path).finish(),
         }
     }
 }
@@ -146,7 +146,7 @@ pub enum LoadError {
 pub fn load(store: &Store, source: LoadSource, options: &LoadOptions) -> Result<Vec<LoadedImage>> {
     let contents = match source {
         LoadSource::Stream(stream) => Contents::of_archive(store, stream, &options.shown)?,
-        LoadSource::Folder(folder) => Contents::of_folder(&folder, &options.shown)?,
+        LoadSource::Directory(directory) => Contents::of_directory(&directory, &options.shown)?,
     };
     let mut images = match (&contents.index, &contents.manifest) {
         (Some(index), _) => layout::images(store, &contents, index, options)?,

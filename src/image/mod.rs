@@ -1,4 +1,4 @@
-//! Where images go to: OCI layouts, docker archives, folders, tars, registries; and `verify`, which
+//! Where images go to: OCI layouts, docker archives, directories, tars, registries; and `verify`, which
 //! reads a layout back with the eyes of others.
 //!
 //! A sink takes a finished image of the store. It never changes the store's image, and it knows
@@ -20,7 +20,7 @@ mod reader;
 mod remote;
 mod replaced;
 mod rootfs;
-mod rootfs_folder;
+mod rootfs_directory;
 mod rootfs_tar;
 mod source;
 mod verify;
@@ -94,7 +94,7 @@ pub struct ExportOptions {
     pub annotations: Vec<Annotation>,
     /// Whether a registry gets the image without a tag.
     pub by_digest: bool,
-    /// Whether files have a folder for each platform; `None` when there is an index.
+    /// Whether files have a directory for each platform; `None` when there is an index.
     pub split: Option<bool>,
     /// True if a directory of files gets devices, set-id bits and file capabilities.
     pub keeps_special: bool,
@@ -112,17 +112,17 @@ impl ExportOptions {
     }
 }
 
-/// A file or folder that an image is written to.
+/// A file or directory that an image is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// An OCI layout as one tar.
     OciArchive(PathBuf),
     /// An OCI layout; if there is one, the image is added to it.
-    OciFolder(PathBuf),
+    OciDirectory(PathBuf),
     /// What `docker load` takes; it is an OCI layout as well.
     DockerArchive(PathBuf),
-    /// The image's files in a folder, over what is there.
-    Folder(PathBuf),
+    /// The image's files in a directory, over what is there.
+    Directory(PathBuf),
     /// The image's files as one tar.
     Tar(PathBuf),
 }
@@ -154,8 +154,8 @@ pub fn export(
 }
 
 /// As [`export`], for one image or one for each of several platforms: those go into layouts under
-/// an index, whose descriptor is the result, and into folders and tars below the name of their
-/// platform, as in `linux_arm64`. `warn` is told what a folder could not take.
+/// an index, whose descriptor is the result, and into directories and tars below the name of their
+/// platform, as in `linux_arm64`. `warn` is told what a directory could not take.
 ///
 /// # Errors
 /// As there; [`ExportError::ImageCount`] for a docker archive of several images.
@@ -170,12 +170,12 @@ pub fn export_all(
         Target::OciArchive(path) => (path, StreamForm::OciArchive),
         Target::DockerArchive(path) => (path, StreamForm::DockerArchive),
         Target::Tar(path) => (path, StreamForm::Tar),
-        Target::OciFolder(path) => return layout::write_folder(store, images, path, options),
-        Target::Folder(path) => {
+        Target::OciDirectory(path) => return layout::write_directory(store, images, path, options),
+        Target::Directory(path) => {
             for (platform, rootfs) in rootfs_of_all(store, images, options)? {
                 let (platform, keeps_special) = (platform.as_deref(), options.keeps_special);
-                let to = rootfs_folder::Destination { folder: path, platform, keeps_special };
-                rootfs_folder::write(&rootfs, to, warn)?;
+                let to = rootfs_directory::Destination { directory: path, platform, keeps_special };
+                rootfs_directory::write(&rootfs, to, warn)?;
             }
             return first_config(images, options);
         }
@@ -241,7 +241,7 @@ pub fn export_stream(
     }
 }
 
-/// Each image's files, with the name of the folder for its platform where there is an index.
+/// Each image's files, with the name of the directory for its platform where there is an index.
 fn rootfs_of_all<'s>(
     store: &'s Store,
     images: &[Image],
@@ -249,8 +249,8 @@ fn rootfs_of_all<'s>(
 ) -> Result<Vec<(Option<String>, Rootfs<'s>)>> {
     let is_split = options.split.unwrap_or(images.len() != 1 || options.always_index);
     let opened = images.iter().map(|image| {
-        let folder = is_split.then(|| image.platform().to_string().replace('/', "_"));
-        Ok((folder, Rootfs::open(store, image, options)?))
+        let directory = is_split.then(|| image.platform().to_string().replace('/', "_"));
+        Ok((directory, Rootfs::open(store, image, options)?))
     });
     opened.collect()
 }

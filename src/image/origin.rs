@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use crate::oci::{Descriptor, DiffId, Digest, LayerCompression, Reference};
 use crate::pathio::{Context as _, PathError};
 use crate::pool::{self, Scope};
-use crate::registry::{BucketFolder, Client, RegistryError};
+use crate::registry::{BucketDirectory, Client, RegistryError};
 use crate::store::{LayerSource, Store, StoreError};
 
 use super::reader::LayoutReader;
@@ -18,7 +18,7 @@ use super::{ExportError, LayoutError, Result};
 enum Place<'a> {
     Registry(Reference),
     Layout(&'a Path),
-    /// A folder of a bucket, which is asked only if this process knows how.
+    /// A directory of a bucket, which is asked only if this process knows how.
     Bucket(&'a str),
 }
 
@@ -81,11 +81,11 @@ pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Resul
                     ExportError::Origin { place: source.place.clone(), source: error }
                 })
             }
-            Some(Place::Layout(folder)) => {
-                Ok(LayoutReader::new(folder).open_blob(&source.blob).is_ok())
+            Some(Place::Layout(directory)) => {
+                Ok(LayoutReader::new(directory).open_blob(&source.blob).is_ok())
             }
-            Some(Place::Bucket(place)) => match registry.known_folder(place) {
-                Some(folder) => is_in_bucket(registry, &folder, &source),
+            Some(Place::Bucket(place)) => match registry.known_directory(place) {
+                Some(directory) => is_in_bucket(registry, &directory, &source),
                 // A build that names the bucket may find it there yet.
                 None => continue,
             },
@@ -100,10 +100,14 @@ pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Resul
     last.map_or(Ok(false), Err)
 }
 
-fn is_in_bucket(registry: &Client, folder: &BucketFolder, source: &LayerSource) -> Result<bool> {
-    let found = registry.find_object(&folder.bucket, &folder.key(source.blob.digest));
+fn is_in_bucket(
+    registry: &Client,
+    directory: &BucketDirectory,
+    source: &LayerSource,
+) -> Result<bool> {
+    let found = registry.find_object(&directory.bucket, &directory.key(source.blob.digest));
     let found = found.map_err(|error| {
-        let place = folder.to_string();
+        let place = directory.to_string();
         ExportError::Origin { place, source: error }
     })?;
     Ok(found.is_some_and(|object| object.n_bytes == source.blob.size))
@@ -253,15 +257,18 @@ fn copy_to(
         Some(Place::Registry(name)) => registry
             .pull_blob(&name, &source.blob, sink, progress)
             .map_err(|source| ExportError::Origin { place: place(), source }),
-        Some(Place::Layout(folder)) => {
-            let blob = LayoutReader::new(folder).open_blob(&source.blob)?;
+        Some(Place::Layout(directory)) => {
+            let blob = LayoutReader::new(directory).open_blob(&source.blob)?;
             // A file that grows meanwhile does not grow here, and has another digest.
-            io::copy(&mut blob.take(source.blob.size), sink).context("copy a blob of", folder)?;
+            io::copy(&mut blob.take(source.blob.size), sink)
+                .context("copy a blob of", directory)?;
             Ok(())
         }
-        Some(Place::Bucket(place)) if let Some(folder) = registry.known_folder(place) => registry
-            .pull_object(&folder, &source.blob, sink, progress)
-            .map_err(|source| ExportError::Origin { place: folder.to_string(), source }),
+        Some(Place::Bucket(place)) if let Some(directory) = registry.known_directory(place) => {
+            registry
+                .pull_object(&directory, &source.blob, sink, progress)
+                .map_err(|source| ExportError::Origin { place: directory.to_string(), source })
+        }
         Some(Place::Bucket(_)) | None => {
             Err(StoreError::Missing { what: format!("a layer at {}", source.place) }.into())
         }

@@ -17,7 +17,7 @@ const FULL_NAME: &str = "io.containerd.image.name";
 /// An OCI layout on the disk (image-spec, image-layout.md).
 #[derive(Debug)]
 pub struct LayoutReader {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// Why a layout does not give an image.
@@ -27,28 +27,28 @@ pub enum LayoutError {
     #[error(transparent)]
     Io(#[from] PathError),
     /// A document is no good.
-    #[error("{} has a bad manifest or index", folder.display())]
+    #[error("{} has a bad manifest or index", directory.display())]
     Document {
         /// The layout.
-        folder: PathBuf,
+        directory: PathBuf,
         /// Why.
         source: ManifestError,
     },
     /// There is no such image.
-    #[error("{} has no image {wanted}; {has}", folder.display())]
+    #[error("{} has no image {wanted}; {has}", directory.display())]
     NotFound {
         /// The layout.
-        folder: PathBuf,
+        directory: PathBuf,
         /// A tag, digest or platform.
         wanted: String,
         /// What is there.
         has: String,
     },
     /// A blob is longer or shorter than its descriptor says.
-    #[error("the blob {digest} in {} has {got} bytes, not the {want} of its descriptor", folder.display())]
+    #[error("the blob {digest} in {} has {got} bytes, not the {want} of its descriptor", directory.display())]
     WrongSize {
         /// The layout.
-        folder: PathBuf,
+        directory: PathBuf,
         /// The blob.
         digest: Digest,
         /// Bytes that the descriptor says.
@@ -57,10 +57,10 @@ pub enum LayoutError {
         got: u64,
     },
     /// A blob is not what its name says.
-    #[error("the blob {want} in {} holds {got}", folder.display())]
+    #[error("the blob {want} in {} holds {got}", directory.display())]
     Corrupt {
         /// The layout.
-        folder: PathBuf,
+        directory: PathBuf,
         /// Its name.
         want: Digest,
         /// The kind of file.
@@ -71,10 +71,10 @@ pub enum LayoutError {
 type Result<T> = std::result::Result<T, LayoutError>;
 
 impl LayoutReader {
-    /// The layout in `folder`; nothing is read yet.
+    /// The layout in `directory`; nothing is read yet.
     #[must_use]
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
     }
 
     /// The manifest of the image for `platform`: the one with this digest, or else with this tag,
@@ -88,7 +88,7 @@ impl LayoutReader {
         digest: Option<Digest>,
         platform: &Platform,
     ) -> Result<(Digest, Vec<u8>)> {
-        let top = read_regular(&self.folder, "index.json", MAX_DOCUMENT_BYTES)?;
+        let top = read_regular(&self.directory, "index.json", MAX_DOCUMENT_BYTES)?;
         let Parsed::Index(top) = self.parse(&top)? else {
             return Err(self.not_found("index".to_owned(), "its index.json is none".to_owned()));
         };
@@ -142,7 +142,7 @@ impl LayoutReader {
     /// # Errors
     /// [`LayoutError`].
     pub fn document(&self, digest: Digest) -> Result<Vec<u8>> {
-        let bytes = read_regular(&self.folder, &blob_name(digest), MAX_DOCUMENT_BYTES)?;
+        let bytes = read_regular(&self.directory, &blob_name(digest), MAX_DOCUMENT_BYTES)?;
         match Digest::of(&bytes) {
             got if got == digest => Ok(bytes),
             got => Err(self.corrupt(digest, got)),
@@ -155,26 +155,27 @@ impl LayoutReader {
     /// [`LayoutError::WrongSize`]; the kernel's, with the path, also for what is not a regular
     /// file.
     pub fn open_blob(&self, blob: &Descriptor) -> Result<File> {
-        let (file, got) = open_regular(&self.folder, &blob_name(blob.digest))?;
+        let (file, got) = open_regular(&self.directory, &blob_name(blob.digest))?;
         if got == blob.size {
             return Ok(file);
         }
-        let (folder, digest, want) = (self.folder.clone(), blob.digest, blob.size);
-        Err(LayoutError::WrongSize { folder, digest, want, got })
+        let (directory, digest, want) = (self.directory.clone(), blob.digest, blob.size);
+        Err(LayoutError::WrongSize { directory, digest, want, got })
     }
 
     /// The error of a blob that holds something else.
     fn corrupt(&self, want: Digest, got: Digest) -> LayoutError {
-        LayoutError::Corrupt { folder: self.folder.clone(), want, got }
+        LayoutError::Corrupt { directory: self.directory.clone(), want, got }
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Parsed> {
-        let folder = || self.folder.clone();
-        Parsed::parse(bytes).map_err(|source| LayoutError::Document { folder: folder(), source })
+        let directory = || self.directory.clone();
+        Parsed::parse(bytes)
+            .map_err(|source| LayoutError::Document { directory: directory(), source })
     }
 
     fn not_found(&self, wanted: String, has: String) -> LayoutError {
-        LayoutError::NotFound { folder: self.folder.clone(), wanted, has }
+        LayoutError::NotFound { directory: self.directory.clone(), wanted, has }
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::archive::{HashingReader, NOT_IN_ONE_PIECE, PackedListing, Packing};
 use crate::oci::DiffId;
 use crate::pathio::holes;
-use crate::store::{LayerOptions, LowerFolder, Store};
+use crate::store::{LayerOptions, LowerDirectory, Store};
 use crate::tree::{
     ContentHash, File, FileOrigin, LayerEntries as _, Meta, Node, Tree, TreeNode, TreePath,
 };
@@ -32,14 +32,14 @@ pub(super) struct Rootfs<'s> {
 enum Source {
     /// In its plain tar, by offset.
     Tar(OsFile),
-    /// In its folder, by path.
-    Folder(LowerFolder),
+    /// In its directory, by path.
+    Directory(LowerDirectory),
 }
 
 /// What stands at a path.
 pub(super) enum Found<'a> {
-    Folder(&'a Meta),
-    /// Anything but a folder.
+    Directory(&'a Meta),
+    /// Anything but a directory.
     Node(&'a Meta, &'a Node),
     /// The same file as at this path, which came before.
     HardLink(TreePath, &'a Meta),
@@ -73,12 +73,12 @@ impl<'s> Rootfs<'s> {
         Ok(Self { store, tree, top: TreePath::root(), sources })
     }
 
-    /// All that the tree holds, depth-first, a folder before its content; not the root.
+    /// All that the tree holds, depth-first, a directory before its content; not the root.
     pub(super) fn entries(&self) -> impl Iterator<Item = (TreePath, Found<'_>)> {
         let mut first_paths: HashMap<usize, TreePath> = HashMap::new();
         self.tree.walk(&self.top).map(move |(path, node)| {
             let found = match node {
-                TreeNode::Dir(folder) => Found::Folder(&folder.meta),
+                TreeNode::Dir(directory) => Found::Directory(&directory.meta),
                 TreeNode::Leaf(leaf) => match leaf.identity().map(|id| first_paths.entry(id)) {
                     Some(Entry::Occupied(first)) => {
                         Found::HardLink(first.get().clone(), leaf.meta())
@@ -146,19 +146,19 @@ impl<'s> Rootfs<'s> {
         let (layer, path, tar_at) = match &file.origin {
             FileOrigin::Layer(place) => (&place.layer, &place.path, place.tar_at),
             FileOrigin::Inline(bytes) => return Ok(Content::Here(bytes)),
-            FileOrigin::Folder(place) => {
+            FileOrigin::Directory(place) => {
                 return Err(io::Error::other(format!("{} is in no layer", place.path())));
             }
         };
         match self.sources.get(layer) {
             _ if file.size == 0 => Ok(Content::Here(&[])),
             Some(Source::Tar(tar)) => Ok(Content::Piece(tar, tar_at)),
-            Some(Source::Folder(folder)) => {
+            Some(Source::Directory(directory)) => {
                 let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
                 let mode = Mode::empty();
                 let opened =
-                    rustix::fs::openat2(folder.as_fd(), path.as_path(), flags, mode, resolve)?;
+                    rustix::fs::openat2(directory.as_fd(), path.as_path(), flags, mode, resolve)?;
                 Ok(Content::Whole(opened.into()))
             }
             None => Err(io::Error::other(format!("the layer {layer} is not one of the image's"))),
@@ -226,19 +226,19 @@ fn layers_in(tree: &Tree) -> BTreeSet<DiffId> {
 }
 
 /// Opens a layer in the form that it has, or else as a plain tar: that is made faster than a
-/// folder, and nobody is going to mount it.
+/// directory, and nobody is going to mount it.
 fn source(
     store: &Store,
     diff_id: DiffId,
     listing: &PackedListing,
     options: &ExportOptions,
 ) -> Result<Source> {
-    if let Some(folder) = store.layer_folder(diff_id)? {
-        return Ok(Source::Folder(folder));
+    if let Some(directory) = store.layer_directory(diff_id)? {
+        return Ok(Source::Directory(directory));
     }
     if listing.stream().any(|entry| is_sparse(entry.item.file())) {
         let options = LayerOptions { clamp_s: None, created_s: 0 };
-        return Ok(Source::Folder(store.unpacked(diff_id, &options)?));
+        return Ok(Source::Directory(store.unpacked(diff_id, &options)?));
     }
     store.pack(diff_id, Packing::None, options.jobs)?;
     Ok(Source::Tar(store.open_blob(diff_id.digest())?))

@@ -9,17 +9,17 @@ use super::Result;
 use super::rootfs::{Found, Rootfs};
 
 /// Writes the whole tree, as a layer of its own would be written. Those that have a
-/// folder's name go into that.
+/// directory's name go into that.
 pub(super) fn write(rootfs: &[(Option<String>, Rootfs<'_>)], out: &mut dyn Write) -> Result<()> {
     let mut tar = TarWriter::new(out);
-    for (folder, one) in rootfs {
-        let below = match folder {
+    for (directory, one) in rootfs {
+        let below = match directory {
             None => TreePath::root(),
-            Some(folder) => {
-                let folder = TreePath::clean(folder.as_bytes());
+            Some(directory) => {
+                let directory = TreePath::clean(directory.as_bytes());
                 let node = Node::Directory { opaque: false };
-                tar.node(&folder, &Meta::root(0o755, 0), &node, &mut io::empty())?;
-                folder
+                tar.node(&directory, &Meta::root(0o755, 0), &node, &mut io::empty())?;
+                directory
             }
         };
         put_tree(&mut tar, one, &below)?;
@@ -32,7 +32,7 @@ fn put_tree(tar: &mut TarWriter<impl Write>, rootfs: &Rootfs<'_>, below: &TreePa
     for (path, found) in rootfs.entries() {
         let path = below.join_path(&path);
         match found {
-            Found::Folder(meta) => {
+            Found::Directory(meta) => {
                 tar.node(&path, meta, &Node::Directory { opaque: false }, &mut io::empty())?
             }
             Found::HardLink(target, meta) => {

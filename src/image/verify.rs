@@ -67,7 +67,7 @@ struct Verifier {
     found: Vec<Verified>,
 }
 
-/// Checks the OCI layout at `path`, a folder or a tar: every digest, size and media type, each
+/// Checks the OCI layout at `path`, a directory or a tar: every digest, size and media type, each
 /// layer against the config, the history, and that each whiteout removes something. Gives the
 /// images in the order of the index, once for each of their names.
 ///

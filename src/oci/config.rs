@@ -109,7 +109,7 @@ pub struct RunConfig {
     /// The arguments, or the whole command when there is no entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
-    /// Folders that want a volume.
+    /// Directories that want a volume.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",

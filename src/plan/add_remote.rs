@@ -1,7 +1,7 @@
 //! ADD of what is fetched: which sources are, and the flags that are for them alone.
 
 use crate::diag::{Diagnostic, Span, codes};
-use crate::ir;
+use crate::dockerfile::ir;
 
 use super::fold::Fold;
 use super::{CopyPart, GitSource, Remote, RemotePart, parse_remote, redacted};
@@ -20,7 +20,7 @@ pub(super) fn part(text: &str, span: Span, keyword: &str) -> Result<Option<Remot
         Err(error) => {
             let error = bad(format!("invalid git reference: {error}"));
             return Err(Box::new(error.help(
-                "write URL.git#REF:FOLDER, or URL.git?ref=REF&subdir=FOLDER, \
+                "write URL.git#REF:DIRECTORY, or URL.git?ref=REF&subdir=DIRECTORY, \
                  and each thing only once",
             )));
         }

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::diag::{Diagnostic, codes};
-use crate::expand;
-use crate::ir::{self, Escape, Word};
+use crate::dockerfile::expand;
+use crate::dockerfile::ir::{self, Escape, Word};
 use crate::oci::Platform;
 
 use super::Request;

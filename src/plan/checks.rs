@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Span};
-use crate::ir;
-use crate::lint::{self, BaseFacts, LintOptions, Wanted};
+use crate::dockerfile::ir;
+use crate::dockerfile::lint::{self, BaseFacts, LintOptions, Wanted};
 use crate::oci::{Platform, Reference};
 
 use super::platforms::PlannedStages;

@@ -3,7 +3,7 @@
 use std::path::{Component as PathComponent, Path};
 
 use crate::diag::{Diagnostic, Span, codes};
-use crate::ir::{self, Escape, HealthcheckTest, Kind, ShellOrExec, Word};
+use crate::dockerfile::ir::{self, Escape, HealthcheckTest, Kind, ShellOrExec, Word};
 use crate::oci::{DEFAULT_PATH, Healthcheck, ImageConfig, Platform};
 
 use super::add_remote;
@@ -18,7 +18,7 @@ use super::{
 /// What RUN sees as its hostname, unless a build argument says otherwise.
 const HOSTNAME: &str = "buildkitsandbox";
 /// Where scripts of `RUN <<EOF` with a `#!` line are put.
-const SCRIPT_FOLDER: &str = "/dev/pipes";
+const SCRIPT_DIRECTORY: &str = "/dev/pipes";
 
 type Result<T> = std::result::Result<T, Box<Diagnostic>>;
 
@@ -349,7 +349,7 @@ impl Fold {
                 self.with_shell(script)
             }
             ir::RunForm::Script(heredoc) if heredoc.body.value.starts_with("#!") => {
-                let target = format!("{SCRIPT_FOLDER}/{}", heredoc.name.value);
+                let target = format!("{SCRIPT_DIRECTORY}/{}", heredoc.name.value);
                 files.push(InlineFile {
                     target: target.clone(),
                     content: heredoc.body.value.clone(),
@@ -511,9 +511,9 @@ fn joined(pairs: &[(String, String)]) -> String {
     pairs.join(" ")
 }
 
-/// `path` on top of `folder`, absolute and clean: no `.`, no `..`, no doubled or last slash.
-pub(super) fn join_clean(folder: &str, path: &str) -> String {
-    let joined = Path::new("/").join(folder).join(path);
+/// `path` on top of `directory`, absolute and clean: no `.`, no `..`, no doubled or last slash.
+pub(super) fn join_clean(directory: &str, path: &str) -> String {
+    let joined = Path::new("/").join(directory).join(path);
     let mut names: Vec<&str> = Vec::new();
     for component in joined.components() {
         match component {

@@ -1,6 +1,6 @@
 //! The `created_by` texts of an image's history, in the form that Docker users know.
 
-use crate::ir;
+use crate::dockerfile::ir;
 
 use super::step::HistoryLine;
 
@@ -102,7 +102,8 @@ mod tests {
             allow_insecure: false,
             run: crate::plan::RunSettings::default(),
         };
-        let (file, diagnostics) = crate::syntax::parse(&format!("FROM scratch\n{lines}\n"));
+        let (file, diagnostics) =
+            crate::dockerfile::syntax::parse(&format!("FROM scratch\n{lines}\n"));
         assert_eq!(diagnostics, []);
         match crate::plan::plan(&file, &request, &crate::plan::Images::new()) {
             Ok(crate::plan::Outcome::Ready(plan)) => {

@@ -105,7 +105,7 @@ impl OperationKey {
         for (name, value) in &run.env {
             key.add(format!("environment variable {name}"), value);
         }
-        key.add("working folder", &run.cwd);
+        key.add("working directory", &run.cwd);
         key.add("user", &run.user);
         key.add(
             "network",
@@ -184,7 +184,7 @@ impl OperationKey {
             }
         }
         key.add("destination", &copy.destination);
-        key.add("working folder", &copy.workdir);
+        key.add("working directory", &copy.workdir);
         for (name, value) in [("--chown", &copy.chown), ("--chmod", &copy.chmod)] {
             if let Some((text, _)) = value {
                 key.add(name, text);
@@ -228,7 +228,7 @@ impl OperationKey {
             Remote::Url(url) => self.add(format!("download {at}"), &url.name),
             Remote::Git(git) => {
                 self.add(format!("repository {at}"), git.shown());
-                self.add(format!("folder {at}"), git.subdir.as_deref().unwrap_or_default());
+                self.add(format!("directory {at}"), git.subdir.as_deref().unwrap_or_default());
                 let options = [git.keep_git_dir == Some(true), git.submodules, git.commit_time];
                 self.add(format!("checkout {at}"), format!("{options:?}"));
             }
@@ -342,7 +342,8 @@ mod tests {
             let (id, source) = (id.to_owned(), "/".to_owned());
             key(mount(RunMountKind::Cache { id, sharing, from: None, source, access }), None)
         };
-        let (shared, locked) = (crate::ir::Sharing::Shared, crate::ir::Sharing::Locked);
+        let (shared, locked) =
+            (crate::dockerfile::ir::Sharing::Shared, crate::dockerfile::ir::Sharing::Locked);
         assert_eq!(cache("one", shared, ACCESS), cache("other", shared, ACCESS));
         assert_ne!(cache("one", shared, ACCESS), cache("one", locked, ACCESS));
         assert_ne!(cache("one", shared, ACCESS), cache("one", shared, Access { uid: 1, ..ACCESS }));

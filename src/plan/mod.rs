@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::diag::{Diagnostic, Span};
-use crate::ir;
+use crate::dockerfile::ir;
 use crate::oci::{Digest, ImageConfig, Platform, Reference};
 
 pub use args::is_predefined;
@@ -101,7 +101,7 @@ pub enum ImagePlace {
 /// An image of an OCI layout.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LayoutPlace {
-    /// The folder.
+    /// The directory.
     pub path: PathBuf,
     /// The tag; `latest`, or else the only one, when there is none.
     pub tag: Option<String>,

@@ -1,14 +1,14 @@
 //! `RUN --mount`: expands the options of each and settles what they mean.
 
 use crate::diag::{Diagnostic, Span, Spanned, codes};
-use crate::ir::{self, Escape, MountType, Sharing, Word};
+use crate::dockerfile::ir::{self, Escape, MountType, Sharing, Word};
 
 use super::args::Scope;
 use super::fold::join_clean;
 use super::{Access, CopyFrom, RunMount, RunMountKind};
 
 /// Where a secret is when its mount does not say.
-const SECRETS_FOLDER: &str = "/run/secrets";
+const SECRETS_DIRECTORY: &str = "/run/secrets";
 /// Where agents are, with their number behind.
 const AGENT_PREFIX: &str = "/run/buildkit/ssh_agent.";
 
@@ -44,7 +44,7 @@ pub(super) fn expand(
         expanded.retain(|known| !seen(known));
         expanded.push(mount);
     }
-    // A folder's own path is shorter than, and the beginning of, every path below it.
+    // A directory's own path is shorter than, and the beginning of, every path below it.
     expanded.sort_by(|one, other| one.target.cmp(&other.target));
     Ok(expanded)
 }
@@ -122,7 +122,7 @@ impl Options<'_> {
     fn cache(&self, from: Option<CopyFrom>) -> Result<RunMountKind> {
         let id = match self.some(&self.mount.id)? {
             Some(id) => id,
-            // As written, but clean: not yet joined to the working folder.
+            // As written, but clean: not yet joined to the working directory.
             None => clean(&self.needed_target()?),
         };
         let id = match self.scope.cache_namespace {
@@ -152,7 +152,7 @@ impl Options<'_> {
             None if env.is_some() => String::new(),
             None => {
                 let name = id.rsplit('/').next().unwrap_or(&id);
-                format!("{SECRETS_FOLDER}/{name}")
+                format!("{SECRETS_DIRECTORY}/{name}")
             }
         };
         let (required, access) = (self.required(), self.access(0o400)?);
@@ -310,7 +310,7 @@ mod tests {
             run: crate::plan::RunSettings::default(),
         };
         let text = format!("FROM scratch AS one\nFROM scratch\nWORKDIR /w\n{lines}\n");
-        let (file, diagnostics) = crate::syntax::parse(&text);
+        let (file, diagnostics) = crate::dockerfile::syntax::parse(&text);
         assert_eq!(diagnostics, []);
         let images = crate::plan::Images::new();
         let plan = match crate::plan::plan(&file, &request, &images) {

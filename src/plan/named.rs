@@ -13,8 +13,8 @@ use super::{
 /// What a named context is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
-    /// Files: a folder, an archive, a repository.
-    Folder,
+    /// Files: a directory, an archive, a repository.
+    Directory,
     /// An image.
     Image {
         /// Its name.
@@ -76,7 +76,7 @@ impl NamedContext {
     /// The image that it is for a platform; nothing when it is files.
     pub(super) fn image(&self, platform: Platform) -> Option<ImageRequest> {
         match self {
-            Self::Folder => None,
+            Self::Directory => None,
             Self::Image { name, place } => {
                 Some(ImageRequest { name: name.clone(), place: place.clone(), platform })
             }
@@ -85,7 +85,7 @@ impl NamedContext {
 }
 
 /// A stage that starts with the files of the context `key`.
-pub(super) fn from_folder(key: &str, span: Span) -> Replaced {
+pub(super) fn from_directory(key: &str, span: Span) -> Replaced {
     let copy = CopyOperation {
         from: CopyFrom::Named(key.to_owned()),
         parts: vec![CopyPart::Path { text: "/".to_owned(), span }],
@@ -143,11 +143,11 @@ mod tests {
         let name: Reference = "x".parse().unwrap();
         let image = NamedContext::Image { name, place: ImagePlace::Registry };
         let mut contexts = NamedContexts::default();
-        assert_eq!(contexts.add("base:latest", NamedContext::Folder).as_deref(), Some("base"));
+        assert_eq!(contexts.add("base:latest", NamedContext::Directory).as_deref(), Some("base"));
         assert!(contexts.add("base::linux/arm64", image.clone()).is_some());
         assert!(contexts.add("base::", image.clone()).is_none());
         let get = |name, at| contexts.get(name, &platform(at)).map(|(_, found)| found);
-        assert_eq!(get("docker.io/library/base", "linux/amd64"), Some(&NamedContext::Folder));
+        assert_eq!(get("docker.io/library/base", "linux/amd64"), Some(&NamedContext::Directory));
         assert_eq!(get("base", "linux/arm64"), Some(&image));
         assert_eq!(get("other", "linux/arm64"), None);
     }

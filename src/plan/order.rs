@@ -1,7 +1,7 @@
 //! In which order stages are planned: each after those that it names.
 
 use crate::diag::Diagnostic;
-use crate::ir::{self, Word};
+use crate::dockerfile::ir::{self, Word};
 
 use super::NamedContext;
 use super::stages::Planner;
@@ -51,7 +51,7 @@ impl Planner<'_> {
     pub(super) fn named_stage(&self, at: usize, from: &Word) -> Option<usize> {
         let text = from.value.trim_matches(['"', '\'']);
         let lower = text.to_ascii_lowercase();
-        if matches!(self.context(&lower), Some((_, NamedContext::Folder))) {
+        if matches!(self.context(&lower), Some((_, NamedContext::Directory))) {
             return None;
         }
         let by_number = || text.parse().ok().filter(|number| *number < at);
@@ -88,9 +88,9 @@ mod tests {
     use std::fmt::Write as _;
     use std::thread;
 
+    use crate::dockerfile::syntax;
     use crate::oci::Platform;
     use crate::plan::{Images, NamedContexts, Network, Outcome, Request, RunSettings, plan};
-    use crate::syntax;
 
     fn n_stages(text: &str) -> usize {
         let request = Request {

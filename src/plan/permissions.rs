@@ -1,7 +1,7 @@
 //! What a RUN may do only if the caller permits it.
 
 use crate::diag::{Diagnostic, codes};
-use crate::ir;
+use crate::dockerfile::ir;
 
 use super::Request;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Span, codes, nearest};
-use crate::ir;
+use crate::dockerfile::ir;
 use crate::oci::{Platform, PlatformError};
 
 use super::stages::Planner;

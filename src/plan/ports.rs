@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::diag::{Diagnostic, codes};
-use crate::ir::Word;
+use crate::dockerfile::ir::Word;
 use crate::limits::MAX_EXPOSED_PORTS;
 
 /// Returns every port that the words name, as `80/tcp`, in the order of BuildKit's history.

@@ -25,14 +25,14 @@ pub struct UrlSource {
     pub name: String,
 }
 
-/// A commit of a repository, or a folder of it.
+/// A commit of a repository, or a directory of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GitSource {
     /// Where the repository is, as written, without query and fragment: it may hold credentials.
     pub remote: String,
     /// A branch, tag, full name of a reference, or commit; the default branch when there is none.
     pub reference: Option<String>,
-    /// The folder of it that is meant, as written.
+    /// The directory of it that is meant, as written.
     pub subdir: Option<String>,
     /// The commit that it has to be, or the beginning of it.
     pub checksum: Option<String>,

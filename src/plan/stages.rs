@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Span, codes, nearest};
-use crate::ir::{self, Escape, MountType, Word};
+use crate::dockerfile::ir::{self, Escape, MountType, Word};
 use crate::oci::{Platform, Reference};
 
 use super::args::Globals;
@@ -156,7 +156,7 @@ impl<'a> Planner<'a> {
             Some(request) => self.image(request, span),
             None => {
                 let fold = Fold::scratch(platform, self.escape);
-                Some(Start { replaced: named::from_folder(key, span), fold })
+                Some(Start { replaced: named::from_directory(key, span), fold })
             }
         }
     }
@@ -253,7 +253,7 @@ impl<'a> Planner<'a> {
         }
         let lower = text.to_ascii_lowercase();
         let named = self.context(&lower);
-        if let Some((key, NamedContext::Folder)) = named {
+        if let Some((key, NamedContext::Directory)) = named {
             return Ok(Some(CopyFrom::Named(key.to_owned())));
         }
         if let Some(stage) = self.named_stage(at, from) {

@@ -1,7 +1,7 @@
 //! The plan as data.
 
 use crate::diag::{Diagnostic, Span};
-use crate::ir;
+use crate::dockerfile::ir;
 use crate::oci::{Digest, ImageConfig, Platform};
 
 use super::{ImageRequest, Remote};
@@ -129,7 +129,7 @@ pub enum RunMountKind {
         /// Which: absolute and clean.
         source: String,
     },
-    /// A folder that survives the build.
+    /// A directory that survives the build.
     Cache {
         /// Its name, with the namespace in front where there is one.
         id: String,
@@ -137,12 +137,12 @@ pub enum RunMountKind {
         sharing: ir::Sharing,
         /// What it holds in the beginning; nothing when `None`.
         from: Option<CopyFrom>,
-        /// Which folder of that, or of the cache: absolute and clean.
+        /// Which directory of that, or of the cache: absolute and clean.
         source: String,
-        /// Mode and owner of the folder.
+        /// Mode and owner of the directory.
         access: Access,
     },
-    /// An empty folder in memory.
+    /// An empty directory in memory.
     Tmpfs {
         /// Its limit; 0 for none.
         bytes: u64,

@@ -1,4 +1,4 @@
-//! Buckets of S3 and its likes: objects by key, and folders of blobs by digest.
+//! Buckets of S3 and its likes: objects by key, and directories of blobs by digest.
 //!
 //! What is signed is the address of a request (AWS Signature Version 4, "query parameters"), so that
 //! it is sent as any other; nothing but `http` sees the signed address. Blobs are checked against
@@ -71,16 +71,16 @@ impl fmt::Debug for Bucket {
     }
 }
 
-/// A folder of blobs in a bucket, each under its digest.
+/// A directory of blobs in a bucket, each under its digest.
 #[derive(Debug)]
-pub struct BucketFolder {
+pub struct BucketDirectory {
     /// The bucket.
     pub bucket: Bucket,
     /// What keys begin with; a slash at its end if it is one.
     pub prefix: String,
 }
 
-impl fmt::Display for BucketFolder {
+impl fmt::Display for BucketDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "s3://{}/{}", self.bucket.bucket.name(), self.prefix)
     }
@@ -140,7 +140,7 @@ impl Bucket {
     }
 }
 
-impl BucketFolder {
+impl BucketDirectory {
     /// The key of a blob.
     #[must_use]
     pub fn key(&self, digest: Digest) -> String {
@@ -155,18 +155,18 @@ impl BucketFolder {
 }
 
 impl Client {
-    /// Lets blobs be looked for in a folder, for as long as this client lives.
-    pub fn know_folder(&self, folder: Arc<BucketFolder>) {
+    /// Lets blobs be looked for in a directory, for as long as this client lives.
+    pub fn know_directory(&self, directory: Arc<BucketDirectory>) {
         // A panic elsewhere leaves the map as good as it was.
-        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-        folders.insert(folder.place(), folder);
+        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        directories.insert(directory.place(), directory);
     }
 
-    /// The folder of that name, if this process knows how to ask for it.
+    /// The directory of that name, if this process knows how to ask for it.
     #[must_use]
-    pub fn known_folder(&self, place: &str) -> Option<Arc<BucketFolder>> {
-        let folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-        folders.get(place).cloned()
+    pub fn known_directory(&self, place: &str) -> Option<Arc<BucketDirectory>> {
+        let directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        directories.get(place).cloned()
     }
 
     /// Looks for an object.
@@ -208,12 +208,12 @@ impl Client {
     /// server's.
     pub fn pull_object(
         &self,
-        folder: &BucketFolder,
+        directory: &BucketDirectory,
         blob: &Descriptor,
         sink: &mut dyn Write,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<()> {
-        let (bucket, key) = (&folder.bucket, folder.key(blob.digest));
+        let (bucket, key) = (&directory.bucket, directory.key(blob.digest));
         let mut transfer = Transfer::new(bucket.what(&key), blob, sink, progress);
         let mut tries = self.schedule.tries();
         while !transfer.is_complete() {
@@ -394,10 +394,10 @@ mod tests {
             (Some("https://s3.example/x/"), "b", true, "s3:https://s3.example/x/b/p/"),
         ] {
             let bucket = Bucket::new(&options(endpoint, name, path_style)).unwrap();
-            let folder = BucketFolder { bucket, prefix: "p/".to_owned() };
-            assert_eq!(folder.place(), want);
+            let directory = BucketDirectory { bucket, prefix: "p/".to_owned() };
+            assert_eq!(directory.place(), want);
             let digest = Digest::of(b"");
-            assert_eq!(folder.key(digest), format!("p/{digest}"));
+            assert_eq!(directory.key(digest), format!("p/{digest}"));
         }
         for (endpoint, name, want) in [
             ("s3.example", "b", "endpoint_url: it is no address such as https://s3.example"),

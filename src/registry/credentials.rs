@@ -45,20 +45,20 @@ impl fmt::Debug for Credential {
 /// Looks credentials up, each host's once.
 pub(super) struct Credentials {
     /// Of `config.json`; without it, everybody is anonymous.
-    folder: Option<PathBuf>,
+    directory: Option<PathBuf>,
     /// Held while a helper runs, so that one prompt is enough for many layers.
     known: Mutex<BTreeMap<String, Option<Credential>>>,
 }
 
 impl Credentials {
-    pub(super) const fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder, known: Mutex::new(BTreeMap::new()) }
+    pub(super) const fn new(directory: Option<PathBuf>) -> Self {
+        Self { directory, known: Mutex::new(BTreeMap::new()) }
     }
 
     /// Only this one, and nothing that is stored.
     pub(super) fn just(host: &str, user: &str, password: &str) -> Self {
         let known = BTreeMap::from([(host.to_owned(), Some(of_user(user, password)))]);
-        Self { folder: None, known: Mutex::new(known) }
+        Self { directory: None, known: Mutex::new(known) }
     }
 
     /// The credential for the registry `host`, if one is stored.
@@ -75,8 +75,8 @@ impl Credentials {
 
     fn look_up(&self, host: &str) -> Result<Option<Credential>, RegistryError> {
         let error = |why| RegistryError::Credentials { host: host.to_owned(), why };
-        let Some(folder) = &self.folder else { return Ok(None) };
-        let path = folder.join("config.json");
+        let Some(directory) = &self.directory else { return Ok(None) };
+        let path = directory.join("config.json");
         let bytes = match pathio::inside::read_regular(&path, MAX_CONFIG_BYTES) {
             Ok(bytes) => bytes,
             Err(failed) if failed.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -1,4 +1,4 @@
-//! The one error of this room: a variant for each thing that a caller may act on.
+//! The one error of this module: a variant for each thing that a caller may act on.
 
 use std::io;
 use std::path::PathBuf;

@@ -172,8 +172,8 @@ mod tests {
 
     /// Asks a helper that is the shell script `body`.
     fn asked(body: &str, limit: Duration) -> Result<Option<Credential>, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("helper");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("helper");
         pathio::write(&path, format!("#!/bin/sh\n{body}\n").as_bytes()).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
         let program = path.to_str().unwrap();

@@ -10,11 +10,11 @@ use ureq::http;
 use crate::limits::{MAX_ERROR_BODY_BYTES, MAX_REDIRECTS};
 
 use super::RegistryError;
-use super::agents::Agents;
 use super::auth::Secret;
+use super::cancel::Halt;
+use super::connection_pool::Agents;
 use super::date::parse_http_date;
 use super::error::message_of;
-use super::halt::Halt;
 use super::options::Options;
 use super::retry::MAX_ASKED;
 use super::url::{Scheme, Url};

@@ -46,31 +46,31 @@ impl Client {
     }
 }
 
-/// Keeps credentials for `registry` in the folder of docker's `config.json`, or with the helper that
+/// Keeps credentials for `registry` in the directory of docker's `config.json`, or with the helper that
 /// it names.
 ///
 /// # Errors
 /// `Credentials`, with the reason.
 pub fn keep_login(
-    folder: &Path,
+    directory: &Path,
     registry: &str,
     user: &str,
     password: &str,
 ) -> Result<KeptIn, RegistryError> {
     let failed = |why| RegistryError::Credentials { host: registry.to_owned(), why };
-    let mut config = ConfigFile::read(folder).map_err(failed)?;
+    let mut config = ConfigFile::read(directory).map_err(failed)?;
     let key = config.key(registry);
     if let Some(helper) = config.helper(&key) {
         let entry = json!({ "ServerURL": key, "Username": user, "Secret": password });
         helper::store(&helper, entry.to_string().as_bytes()).map_err(failed)?;
         config.auths().insert(key, json!({}));
-        config.write(folder).map_err(failed)?;
+        config.write(directory).map_err(failed)?;
         return Ok(KeptIn::Helper(helper));
     }
     let packed = Secret::basic(user, password);
     let packed = packed.for_wire().trim_start_matches("Basic ");
     config.auths().insert(key, json!({ "auth": packed }));
-    config.write(folder).map_err(failed)?;
+    config.write(directory).map_err(failed)?;
     Ok(KeptIn::File)
 }
 
@@ -78,9 +78,9 @@ pub fn keep_login(
 ///
 /// # Errors
 /// `Credentials`, with the reason.
-pub fn forget_login(folder: &Path, registry: &str) -> Result<bool, RegistryError> {
+pub fn forget_login(directory: &Path, registry: &str) -> Result<bool, RegistryError> {
     let failed = |why| RegistryError::Credentials { host: registry.to_owned(), why };
-    let mut config = ConfigFile::read(folder).map_err(failed)?;
+    let mut config = ConfigFile::read(directory).map_err(failed)?;
     let key = config.key(registry);
     if let Some(helper) = config.helper(&key) {
         helper::erase(&helper, key.as_bytes()).map_err(failed)?;
@@ -90,7 +90,7 @@ pub fn forget_login(folder: &Path, registry: &str) -> Result<bool, RegistryError
         found |= config.auths().remove(&key).is_some();
     }
     if found {
-        config.write(folder).map_err(failed)?;
+        config.write(directory).map_err(failed)?;
     }
     Ok(found)
 }
@@ -99,8 +99,8 @@ pub fn forget_login(folder: &Path, registry: &str) -> Result<bool, RegistryError
 struct ConfigFile(Map<String, Value>);
 
 impl ConfigFile {
-    fn read(folder: &Path) -> Result<Self, String> {
-        let path = folder.join("config.json");
+    fn read(directory: &Path) -> Result<Self, String> {
+        let path = directory.join("config.json");
         let bytes = match pathio::inside::read_regular(&path, MAX_CONFIG_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => b"{}".to_vec(),
@@ -135,11 +135,11 @@ impl ConfigFile {
     }
 
     /// Replaces the file at once; only its owner can read it.
-    fn write(&self, folder: &Path) -> Result<(), String> {
-        let (path, draft) = (folder.join("config.json"), folder.join(".config.json.rbuild"));
+    fn write(&self, directory: &Path) -> Result<(), String> {
+        let (path, draft) = (directory.join("config.json"), directory.join(".config.json.rbuild"));
         let text = format!("{:#}\n", Value::Object(self.0.clone()));
         let write = || -> Result<(), PathError> {
-            pathio::create_dir_all(folder)?;
+            pathio::create_dir_all(directory)?;
             // One that was left behind may be readable for others.
             let _gone = pathio::remove_file(&draft);
             let mut options = std::fs::OpenOptions::new();
@@ -165,31 +165,31 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_found_and_what_others_keep_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config.json");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.json");
         pathio::write(&file, br#"{"HttpHeaders":{"X":"y"},"auths":{"a.example":{"auth":"x"}}}"#)
             .unwrap();
         for registry in ["docker.io", "b.example:5000", "a.example"] {
-            assert_eq!(keep_login(folder.path(), registry, "u", "p:q").unwrap(), KeptIn::File);
-            let found = Credentials::new(Some(folder.path().to_owned())).of(registry).unwrap();
+            assert_eq!(keep_login(directory.path(), registry, "u", "p:q").unwrap(), KeptIn::File);
+            let found = Credentials::new(Some(directory.path().to_owned())).of(registry).unwrap();
             let (user, password) = ("u".to_owned(), "p:q".to_owned());
             assert_eq!(found, Some(Credential::Password { user, password }), "{registry}");
         }
         let text = pathio::read_to_string(&file, 10_000).unwrap();
         assert!(text.contains("HttpHeaders") && text.contains("https://index.docker.io/v1/"));
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(forget_login(folder.path(), "docker.io").unwrap());
-        assert!(!forget_login(folder.path(), "docker.io").unwrap());
-        let found = Credentials::new(Some(folder.path().to_owned())).of("docker.io").unwrap();
+        assert!(forget_login(directory.path(), "docker.io").unwrap());
+        assert!(!forget_login(directory.path(), "docker.io").unwrap());
+        let found = Credentials::new(Some(directory.path().to_owned())).of("docker.io").unwrap();
         assert_eq!(found, None);
     }
 
     #[test]
     fn a_file_that_is_no_config_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config.json");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.json");
         pathio::write(&file, b"[\"secret\"]").unwrap();
-        let error = keep_login(folder.path(), "a.example", "u", "p").unwrap_err();
+        let error = keep_login(directory.path(), "a.example", "u", "p").unwrap_err();
         let text = format!("{error:?}");
         assert!(text.contains("is no JSON object") && !text.contains("secret"), "{text}");
         assert_eq!(pathio::read(&file, 100).unwrap(), b"[\"secret\"]");

@@ -4,18 +4,17 @@
 //! digests and sizes, and verifies them; what is in a manifest, and where a blob goes, it does not
 //! know. The HTTP library shows nowhere outside `http`, `agents` and `tls`. Buckets of S3 are another place for blobs.
 
-mod agents;
 mod auth;
 mod bucket;
+mod cancel;
 mod challenge;
 mod chunks;
+mod connection_pool;
 mod credentials;
 mod date;
 mod endpoint;
 mod error;
 mod fetch;
-mod gate;
-mod halt;
 mod helper;
 mod http;
 mod login;
@@ -29,6 +28,7 @@ mod resolve;
 mod retry;
 mod source;
 mod tls;
+mod transfer_limit;
 mod upload;
 mod url;
 mod waiting;
@@ -37,11 +37,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use bucket::{Bucket, BucketFolder, BucketKeys, BucketOptions, Object};
+pub use bucket::{Bucket, BucketDirectory, BucketKeys, BucketOptions, Object};
+pub use cancel::Halt;
 pub use date::parse_http_date;
 pub use error::RegistryError;
 pub use fetch::{Download, Downloaded, FileHeaders};
-pub use halt::Halt;
 pub use login::{KeptIn, forget_login, keep_login};
 pub use options::{Options, RegistryOptions, Security};
 pub use push::Pushed;
@@ -53,9 +53,9 @@ pub use waiting::Waiting;
 use auth::{Auth, Scope};
 use credentials::Credentials;
 use endpoint::Endpoint;
-use gate::Gate;
 use http::{Body, Http, Request, Response};
 use retry::{Jitter, Schedule};
+use transfer_limit::Gate;
 
 use crate::oci::Reference;
 
@@ -70,8 +70,8 @@ pub struct Client {
     /// Origins of mirrors that could not be reached, with what was said then: each costs one time
     /// limit, not many.
     silent: Mutex<BTreeMap<String, String>>,
-    /// Folders of buckets that blobs may be in, by the store's name for them.
-    folders: Mutex<BTreeMap<String, Arc<BucketFolder>>>,
+    /// Directories of buckets that blobs may be in, by the store's name for them.
+    directories: Mutex<BTreeMap<String, Arc<BucketDirectory>>>,
 }
 
 impl fmt::Debug for Client {
@@ -117,8 +117,8 @@ impl Client {
         let gate = Gate::new(options.transfers_per_host);
         let http = Http::new(&options, &halt);
         let auth = Auth::new(credentials);
-        let (silent, folders) = (Mutex::default(), Mutex::default());
-        Ok(Self { options, schedule, http, auth, gate, halt, silent, folders })
+        let (silent, directories) = (Mutex::default(), Mutex::default());
+        Ok(Self { options, schedule, http, auth, gate, halt, silent, directories })
     }
 
     /// What ends all that this client does, for others to use.

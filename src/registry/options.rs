@@ -15,7 +15,7 @@ pub struct Options {
     pub registries: BTreeMap<String, RegistryOptions>,
     /// PEM files with certificates to believe besides the system's, whoever shows them.
     pub ca: Vec<PathBuf>,
-    /// The folder of docker's `config.json`; without it, everybody is anonymous.
+    /// The directory of docker's `config.json`; without it, everybody is anonymous.
     pub docker_config: Option<PathBuf>,
     /// How rbuild introduces itself.
     pub user_agent: String,

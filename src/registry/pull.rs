@@ -4,9 +4,9 @@ use std::io::Write;
 
 use super::auth::Scope;
 use super::endpoint::Endpoint;
-use super::gate::Direction;
 use super::http::{Method, Request, Response, protocol};
 use super::retry::Schedule;
+use super::transfer_limit::Direction;
 use super::{Client, RegistryError};
 use crate::oci::{Descriptor, Digest, Hasher, Reference};
 

@@ -1,6 +1,6 @@
 //! When a failed request is tried again.
 //!
-//! Every request of this room may be sent twice with the same outcome. Reading is harmless; blobs
+//! Every request of this module may be sent twice with the same outcome. Reading is harmless; blobs
 //! and manifests are put under their digests or under a tag that is to mean just this; another
 //! upload that is opened leaves behind one that the registry forgets. The one exception are bytes
 //! sent into an open upload: before more of them are sent, the registry is asked how many it has
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::RegistryError;
-use super::halt::Halt;
+use super::cancel::Halt;
 
 /// The longest pause of our own between two tries.
 const MAX_DELAY: Duration = Duration::from_secs(60);

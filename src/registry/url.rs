@@ -73,7 +73,7 @@ impl Url {
         is_target(&target).then(|| Self { target, ..self.clone() })
     }
 
-    /// The same address one folder down; `path` is not escaped.
+    /// The same address one directory down; `path` is not escaped.
     pub(super) fn below(&self, path: &str) -> Self {
         let target = format!("{}/{path}", self.path().trim_end_matches('/'));
         Self { target, ..self.clone() }

@@ -139,12 +139,12 @@ fn change<'a>(
         ),
         Prepared::AttachRoot => attach_root(root),
         Prepared::JoinMounts(kept) => keep::join(kept, root),
-        Prepared::Terminals { folder, target } => {
-            move_onto(*folder, resolve_or_create(root, target, true)?.as_fd())
+        Prepared::Terminals { directory, target } => {
+            move_onto(*directory, resolve_or_create(root, target, true)?.as_fd())
         }
         Prepared::Filesystem(filesystem) => mount_filesystem(root, filesystem),
         Prepared::Sys { read_only } => mount_sys(root, *read_only),
-        Prepared::DevFolder(name) => {
+        Prepared::DevDirectory(name) => {
             rustix::fs::mkdirat(resolve(root, c"/dev")?, name.as_c_str(), Mode::from(0o755))
         }
         Prepared::DevNode { host, name, device } => make_device(root, host, name, *device),
@@ -155,13 +155,13 @@ fn change<'a>(
         Prepared::Locate { mount, path, attributes } => locate(mount.as_fd(), path, *attributes),
         Prepared::Bind { mount, target } => {
             let about = rustix::fs::fstat(mount)?;
-            let is_folder = FileType::from_raw_mode(about.st_mode).is_dir();
-            move_onto(mount.as_fd(), resolve_or_create(root, target, is_folder)?.as_fd())
+            let is_directory = FileType::from_raw_mode(about.st_mode).is_dir();
+            move_onto(mount.as_fd(), resolve_or_create(root, target, is_directory)?.as_fd())
         }
         Prepared::Loopback => net::loopback_up(),
         Prepared::Hostname(name) => rustix::system::sethostname(name.as_bytes()),
         Prepared::PivotRoot => pivot::pivot(root, ends.keep),
-        Prepared::EnterFolder(folder) => enter_directory(folder),
+        Prepared::EnterDirectory(directory) => enter_directory(directory),
         Prepared::Streams { uid, gid } => ends.connect(root, *uid, *gid),
         Prepared::Signals => {
             signal::reset_actions();

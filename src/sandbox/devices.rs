@@ -32,5 +32,5 @@ pub(super) const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Folders in `/dev`, for file systems of their own.
-pub(super) const DEV_FOLDERS: [&str; 3] = ["pts", "shm", "mqueue"];
+/// Directories in `/dev`, for file systems of their own.
+pub(super) const DEV_DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];

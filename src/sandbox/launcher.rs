@@ -65,9 +65,9 @@ pub(super) fn programs(spec: &RunSpec) -> std::result::Result<Vec<CString>, Sand
     let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
     path.as_bytes()
         .split(|byte| *byte == b':')
-        .map(|folder| match folder {
+        .map(|directory| match directory {
             b"" => Path::new(".").join(program),
-            folder => Path::new(OsStr::from_bytes(folder)).join(program),
+            directory => Path::new(OsStr::from_bytes(directory)).join(program),
         })
         .map(|candidate| c_string("execute", candidate.as_os_str()))
         .collect()

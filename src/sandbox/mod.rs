@@ -30,7 +30,7 @@ pub use caps::may_raise_limits;
 pub use devices::Device;
 pub use idmap::{Entered, enter_user_namespace, in_user_namespace};
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
-pub use rootfs::{MAX_LOWERS, Rootfs, memory_folder, merged_folders};
+pub use rootfs::{MAX_LOWERS, Rootfs, memory_directory, merged_directories};
 pub use run::{Attending, Ran, run, run_attended};
 pub use spec::{
     DEFAULT_SHM_BYTES, Exit, Kept, Limit, Mount, MountSource, Network, Output, Resource, RunSpec,

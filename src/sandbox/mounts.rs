@@ -13,7 +13,7 @@ use super::prepare::{Filesystem, Target};
 use super::sys::mount;
 use super::{rootfs, verify};
 
-/// Mounts the rootfs over the old root folder, and not at some place in it: so the host's disk
+/// Mounts the rootfs over the old root directory, and not at some place in it: so the host's disk
 /// has nothing to offer. Paths still lead into the old root, only `root` leads into the new one.
 pub(super) fn attach_root(root: BorrowedFd<'_>) -> Result<()> {
     rustix::mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -47,28 +47,28 @@ fn open_within(
     Err(Errno::AGAIN)
 }
 
-fn resolve_or_create_folder(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match open_in(root, path, folder) {
+fn resolve_or_create_directory(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match open_in(root, path, directory) {
         Err(Errno::NOENT) => {
-            // Only top folders such as /proc are missing and made: the name is in the root itself,
+            // Only top directories such as /proc are missing and made: the name is in the root itself,
             // and a link of that name is an error.
             let name = path.to_bytes_with_nul();
             let name = name.strip_prefix(b"/").unwrap_or(name);
             let name = CStr::from_bytes_with_nul(name).map_err(|_error| Errno::INVAL)?;
             rustix::fs::mkdirat(root, name, Mode::from(0o755))?;
-            open_in(root, path, folder)
+            open_in(root, path, directory)
         }
         result => result,
     }
 }
 
-/// Resolves a mount point; makes it, and the folders above it, where they are missing. A link
+/// Resolves a mount point; makes it, and the directories above it, where they are missing. A link
 /// that leads nowhere is an error.
 pub(super) fn resolve_or_create(
     root: BorrowedFd<'_>,
     target: &Target,
-    is_folder: bool,
+    is_directory: bool,
 ) -> Result<OwnedFd> {
     match resolve(root, &target.path) {
         Err(Errno::NOENT) => {}
@@ -77,16 +77,16 @@ pub(super) fn resolve_or_create(
     let mut left = target.parts.len();
     for (parent, name) in &target.parts {
         left = left.saturating_sub(1);
-        let folder = open_to_create_in(root, parent)?;
-        let made = if left == 0 && !is_folder {
+        let directory = open_to_create_in(root, parent)?;
+        let made = if left == 0 && !is_directory {
             let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::openat(&folder, name.as_c_str(), new, Mode::from(0o644)).map(drop)
+            rustix::fs::openat(&directory, name.as_c_str(), new, Mode::from(0o644)).map(drop)
         } else {
-            rustix::fs::mkdirat(&folder, name.as_c_str(), Mode::from(0o755))
+            rustix::fs::mkdirat(&directory, name.as_c_str(), Mode::from(0o755))
         };
         match made {
             Err(Errno::EXIST) | Ok(()) => {}
-            // A folder that is there may lie in what cannot be written to.
+            // A directory that is there may lie in what cannot be written to.
             Err(Errno::ROFS) if left > 0 => {}
             Err(errno) => return Err(errno),
         }
@@ -157,7 +157,7 @@ const NOTHING_SPECIAL: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 /// A user namespace that shares the host's network may not mount a sysfs: it then gets the
 /// host's, and where even that is refused, none.
 pub(super) fn mount_sys(root: BorrowedFd<'_>, read_only: bool) -> Result<()> {
-    let place = resolve_or_create_folder(root, c"/sys")?;
+    let place = resolve_or_create_directory(root, c"/sys")?;
     let attributes = if read_only {
         NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_RDONLY)
     } else {
@@ -186,9 +186,9 @@ fn host_sys(read_only: bool) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-fn clone_path(folder: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<OwnedFd> {
+fn clone_path(directory: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<OwnedFd> {
     let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    rustix::mount::open_tree(folder, path, copy | more)
+    rustix::mount::open_tree(directory, path, copy | more)
 }
 
 /// Makes a device that is the step's own: what the step does to its mode or owner stays with it.
@@ -254,7 +254,7 @@ pub(super) fn make_blanks(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     rustix::fs::mkdirat(&blanks, BLANK_DIRECTORY, Mode::from(0o555))?;
     let attributes = mount::READ_ONLY | mount::NO_SUID | mount::NO_DEV | mount::NO_EXEC;
     mount::restrict_tree(blanks.as_fd(), attributes)?;
-    move_onto(blanks.as_fd(), resolve_or_create_folder(root, c"/proc")?.as_fd())?;
+    move_onto(blanks.as_fd(), resolve_or_create_directory(root, c"/proc")?.as_fd())?;
     Ok(blanks)
 }
 

@@ -7,7 +7,7 @@ use rustix::thread::CapabilitySet;
 use crate::pathio::ids;
 
 use super::caps;
-use super::devices::{DEV_FOLDERS, DEVICES, Device, LINKS};
+use super::devices::{DEV_DIRECTORIES, DEVICES, Device, LINKS};
 use super::spec::{Limit, Mount, MountSource, Network, RunSpec, Streams, User, View};
 
 /// One operation of a step's setup. Paths are absolute in the rootfs and resolved inside it,
@@ -38,8 +38,8 @@ pub enum SetupOp {
         /// Whether writing fails.
         read_only: bool,
     },
-    /// A folder in the step's own `/dev`.
-    DevFolder(&'static str),
+    /// A directory in the step's own `/dev`.
+    DevDirectory(&'static str),
     /// A device in the step's own `/dev`: a node of its own, or where the kernel forbids that
     /// (in a user namespace), the host's, read-only.
     DevNode(Device),
@@ -67,7 +67,7 @@ pub enum SetupOp {
         /// Whether writing fails.
         read_only: bool,
     },
-    /// Mounts `RunSpec::mounts[index]`, a file or a folder.
+    /// Mounts `RunSpec::mounts[index]`, a file or a directory.
     Bind {
         /// Which.
         index: usize,
@@ -76,7 +76,7 @@ pub enum SetupOp {
         /// Whether writing fails.
         read_only: bool,
     },
-    /// Mounts an empty folder in memory that the caller asked for.
+    /// Mounts an empty directory in memory that the caller asked for.
     Tmpfs {
         /// Where.
         target: PathBuf,
@@ -100,7 +100,7 @@ pub enum SetupOp {
     /// resolved from here on cannot lead to the host through `/proc/self/fd`.
     CloseDescriptors,
     /// Enters the working directory, without following magic links.
-    EnterFolder(PathBuf),
+    EnterDirectory(PathBuf),
     /// The three streams: pipes or a terminal, which the user may reopen. Without an input it is
     /// the step's `/dev/null`, so that nothing of the caller may be mounted there yet.
     Streams {
@@ -228,7 +228,7 @@ fn process(spec: &RunSpec) -> Vec<SetupOp> {
     }
     // Before any path that an image or a Dockerfile has a say in is resolved from `/`.
     ops.push(SetupOp::CloseDescriptors);
-    ops.push(SetupOp::EnterFolder(spec.cwd.clone()));
+    ops.push(SetupOp::EnterDirectory(spec.cwd.clone()));
     ops.extend([SetupOp::Signals, SetupOp::Session]);
     if spec.streams == Streams::Terminal {
         ops.push(SetupOp::ControllingTerminal);
@@ -296,7 +296,7 @@ fn dev(spec: &RunSpec) -> Vec<SetupOp> {
     }];
     ops.extend(DEVICES.map(SetupOp::DevNode));
     ops.extend(LINKS.map(|(name, to)| SetupOp::DevLink { name, to }));
-    ops.extend(DEV_FOLDERS.map(SetupOp::DevFolder));
+    ops.extend(DEV_DIRECTORIES.map(SetupOp::DevDirectory));
     ops.push(match spec.streams {
         Streams::Terminal => SetupOp::Terminals,
         Streams::Output | Streams::Pipes => SetupOp::Filesystem {
@@ -419,7 +419,7 @@ mod tests {
         assert!(!ops.contains(&own));
         let at = |op: &SetupOp| ops.iter().position(|one| one == op).expect("it is in the list");
         assert!(at(&SetupOp::AttachRoot) < at(&SetupOp::PivotRoot { kept: true }));
-        assert!(at(&SetupOp::DevFolder("pts")) < at(&SetupOp::Terminals));
+        assert!(at(&SetupOp::DevDirectory("pts")) < at(&SetupOp::Terminals));
         assert_eq!(at(&SetupOp::Session) + 1, at(&SetupOp::ControllingTerminal));
         assert!(at(&SetupOp::Streams { uid: 7, gid: 5 }) < at(&SetupOp::Session));
     }

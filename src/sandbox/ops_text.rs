@@ -23,7 +23,7 @@ impl fmt::Display for SetupOp {
                 write!(f, "{flags})")
             }
             Self::Sys { read_only } => write!(f, "mount /sys ({})", access(*read_only)),
-            Self::DevFolder(name) => write!(f, "make the folder /dev/{name}"),
+            Self::DevDirectory(name) => write!(f, "make the directory /dev/{name}"),
             Self::DevNode(device) => write!(f, "make the device /dev/{}", device.name),
             Self::DevLink { name, to } => write!(f, "link /dev/{name} to {to}"),
             Self::ReadOnly(path) => write!(f, "make {path} read-only"),
@@ -42,8 +42,8 @@ impl fmt::Display for SetupOp {
             Self::Hostname(name) => write!(f, "set the hostname to `{name}`"),
             Self::PivotRoot { kept: false } => f.write_str("change the root"),
             Self::PivotRoot { kept: true } => f.write_str("change the root, and keep the mounts"),
-            Self::EnterFolder(folder) => {
-                write!(f, "enter the working directory {}", folder.display())
+            Self::EnterDirectory(directory) => {
+                write!(f, "enter the working directory {}", directory.display())
             }
             Self::Streams { uid, gid } => write!(f, "connect the streams for {uid}:{gid}"),
             Self::Signals => f.write_str("reset the signals"),

@@ -1,5 +1,5 @@
 //! The rootfs becomes the root of its mount namespace, and the only thing there: whoever leaves a
-//! folder upwards, or a chroot, must end up in it. Allocates nothing.
+//! directory upwards, or a chroot, must end up in it. Allocates nothing.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -15,8 +15,8 @@ use super::keep;
 pub(super) fn pivot(root: BorrowedFd<'_>, keep: Option<BorrowedFd<'_>>) -> Result<()> {
     // As long as `/proc` is the host's: that of the step may be anything.
     let namespace = keep.map(|_| keep::own_namespace()).transpose()?;
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let old = rustix::fs::open(c"/", folder, Mode::empty())?;
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old = rustix::fs::open(c"/", directory, Mode::empty())?;
     rustix::process::fchdir(root)?;
     // The old root ends up on top of the new one (pivot_root(2), "pivot_root(".", ".")").
     rustix::process::pivot_root(c".", c".")?;
@@ -30,7 +30,7 @@ pub(super) fn pivot(root: BorrowedFd<'_>, keep: Option<BorrowedFd<'_>>) -> Resul
     }
 }
 
-/// Detaches the mount of the working folder. What unmounting takes is always the uppermost of those
+/// Detaches the mount of the working directory. What unmounting takes is always the uppermost of those
 /// that lie over each other: so it goes on until this mount is in no namespace any more.
 fn detach_all() -> Result<()> {
     loop {

@@ -37,7 +37,7 @@ pub(super) struct Filesystem {
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) path: CString,
-    /// The folders above it and their own names, top first; then itself.
+    /// The directories above it and their own names, top first; then itself.
     pub(super) parts: Vec<(CString, CString)>,
 }
 
@@ -61,14 +61,14 @@ pub(super) enum Prepared<'a> {
     AttachRoot,
     JoinMounts(&'a Kept),
     Terminals {
-        folder: BorrowedFd<'a>,
+        directory: BorrowedFd<'a>,
         target: Target,
     },
     Filesystem(Filesystem),
     Sys {
         read_only: bool,
     },
-    DevFolder(CString),
+    DevDirectory(CString),
     DevNode {
         host: CString,
         name: CString,
@@ -94,7 +94,7 @@ pub(super) enum Prepared<'a> {
     Loopback,
     Hostname(&'a str),
     PivotRoot,
-    EnterFolder(CString),
+    EnterDirectory(CString),
     Streams {
         uid: Uid,
         gid: Gid,
@@ -204,7 +204,7 @@ fn prepare<'a>(op: &'a SetupOp, given: Given<'a, '_>) -> rustix::io::Result<Prep
             })
         }
         SetupOp::Sys { read_only } => Prepared::Sys { read_only: *read_only },
-        SetupOp::DevFolder(name) => Prepared::DevFolder(raw(name)?),
+        SetupOp::DevDirectory(name) => Prepared::DevDirectory(raw(name)?),
         SetupOp::DevNode(device) => dev_node(*device)?,
         SetupOp::DevLink { name, to } => Prepared::DevLink { name: raw(name)?, to: raw(to)? },
         SetupOp::ReadOnly(path) => Prepared::ReadOnly(raw(path)?),
@@ -224,7 +224,7 @@ fn prepare<'a>(op: &'a SetupOp, given: Given<'a, '_>) -> rustix::io::Result<Prep
         SetupOp::Loopback => Prepared::Loopback,
         SetupOp::Hostname(name) => Prepared::Hostname(name),
         SetupOp::PivotRoot { .. } => Prepared::PivotRoot,
-        SetupOp::EnterFolder(folder) => Prepared::EnterFolder(raw(folder)?),
+        SetupOp::EnterDirectory(directory) => Prepared::EnterDirectory(raw(directory)?),
         SetupOp::Streams { uid, gid } => Prepared::Streams { uid: user(*uid)?, gid: group(*gid)? },
         SetupOp::Signals => Prepared::Signals,
         SetupOp::Session => Prepared::Session,
@@ -290,8 +290,8 @@ fn join(view: &View) -> rustix::io::Result<Prepared<'_>> {
 }
 
 fn terminals(terminal: Option<&Terminal>) -> rustix::io::Result<Prepared<'_>> {
-    let folder = terminal.ok_or(Errno::NOTTY)?.folder.as_fd();
-    Ok(Prepared::Terminals { folder, target: Target::new(Path::new(DEV_PTS))? })
+    let directory = terminal.ok_or(Errno::NOTTY)?.directory.as_fd();
+    Ok(Prepared::Terminals { directory, target: Target::new(Path::new(DEV_PTS))? })
 }
 
 const fn rlimit(limit: Limit) -> Rlimit {
@@ -314,8 +314,8 @@ fn sources(spec: &RunSpec) -> Result<Vec<Option<Arc<OwnedFd>>>, SandboxError> {
 /// Linux 6.15: the child gives it one first.
 fn bind(mount: &Mount) -> rustix::io::Result<Option<OwnedFd>> {
     match &mount.source {
-        MountSource::Path { folder } => {
-            let tree = clone_tree(folder.as_fd())?;
+        MountSource::Path { directory } => {
+            let tree = clone_tree(directory.as_fd())?;
             let read_only = if mount.read_only { mount::READ_ONLY } else { 0 };
             mount::restrict_tree(tree.as_fd(), mount::NO_DEV | read_only)?;
             Ok(Some(tree))

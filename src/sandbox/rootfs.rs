@@ -25,12 +25,12 @@ pub struct Rootfs {
 pub const MAX_LOWERS: usize = 500;
 
 impl Rootfs {
-    /// Puts `lowers`, base first, under the writable folder `upper`; `work` is an empty folder
-    /// on the same file system. Whiteouts and opaque folders appear in `upper` as overlayfs
+    /// Puts `lowers`, base first, under the writable directory `upper`; `work` is an empty directory
+    /// on the same file system. Whiteouts and opaque directories appear in `upper` as overlayfs
     /// writes them, their attributes named `trusted.overlay.*`, or `user.overlay.*` in a user
     /// namespace.
     ///
-    /// Nothing is synced to disk on behalf of the mount (`volatile`): a folder that must survive
+    /// Nothing is synced to disk on behalf of the mount (`volatile`): a directory that must survive
     /// a crash of the machine is to be synced by its owner.
     ///
     /// # Errors
@@ -60,13 +60,13 @@ impl Rootfs {
         Ok(Self { root })
     }
 
-    /// Takes a plain folder as it is; what a command changes is changed in it.
+    /// Takes a plain directory as it is; what a command changes is changed in it.
     ///
     /// # Errors
     /// `Setup` with the kernel's answer.
-    pub fn bind(folder: BorrowedFd<'_>) -> Result<Self, SandboxError> {
-        let failed = |errno| SandboxError::setup("bind a folder as root", errno);
-        let root = clone_tree(folder).map_err(failed)?;
+    pub fn bind(directory: BorrowedFd<'_>) -> Result<Self, SandboxError> {
+        let failed = |errno| SandboxError::setup("bind a directory as root", errno);
+        let root = clone_tree(directory).map_err(failed)?;
         mount::restrict_tree(root.as_fd(), mount::NO_DEV).map_err(failed)?;
         Ok(Self { root })
     }
@@ -85,22 +85,22 @@ impl Rootfs {
     }
 }
 
-/// Several folders, base first, as one that only shows them: a mount that is in no mount table. It may
+/// Several directories, base first, as one that only shows them: a mount that is in no mount table. It may
 /// be a lower of [`Rootfs::overlay`], but not of another one of its own kind: the kernel stacks
 /// overlays two deep.
 ///
 /// # Errors
 /// `Overlay`, with the likely cause.
-pub fn merged_folders(lowers: &[BorrowedFd<'_>]) -> Result<OwnedFd, SandboxError> {
+pub fn merged_directories(lowers: &[BorrowedFd<'_>]) -> Result<OwnedFd, SandboxError> {
     overlay(lowers, None).map_err(overlay_error)
 }
 
-/// An empty folder in memory, as a mount that is in no mount table: what is in it is on no disk,
+/// An empty directory in memory, as a mount that is in no mount table: what is in it is on no disk,
 /// and gone with the last descriptor and the last mount of it.
 ///
 /// # Errors
 /// `Setup` with the kernel's answer.
-pub fn memory_folder() -> Result<OwnedFd, SandboxError> {
+pub fn memory_directory() -> Result<OwnedFd, SandboxError> {
     detached_tmpfs().map_err(|errno| SandboxError::setup("make a directory in memory", errno))
 }
 
@@ -149,7 +149,7 @@ fn overlay(lowers: &[BorrowedFd<'_>], upper: Option<Upper<'_>>) -> rustix::io::R
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-/// For kernels before 6.8, which take all lowers in one option: mounts at a folder of its own for
+/// For kernels before 6.8, which take all lowers in one option: mounts at a directory of its own for
 /// a moment, and takes the mount from there.
 fn overlay_by_path(
     lowers: &[BorrowedFd<'_>],
@@ -176,7 +176,7 @@ fn overlay_by_path(
     rustix::mount::mount(kind, place.path(), kind, flags, all.as_c_str())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let tree = rustix::fs::open(place.path(), flags, Mode::empty())
-        .and_then(|folder| clone_tree(folder.as_fd()))
+        .and_then(|directory| clone_tree(directory.as_fd()))
         .and_then(|tree| mount::restrict_tree(tree.as_fd(), 0).map(|()| tree));
     rustix::mount::unmount(place.path(), UnmountFlags::DETACH)?;
     tree
@@ -185,7 +185,7 @@ fn overlay_by_path(
 /// mount(2) takes a page of options, and more lowers than fit need a newer kernel.
 const MAX_OPTION_BYTES: usize = 4096;
 
-/// What keeps the upper folder a plain picture of the changes: no renames by reference, no
+/// What keeps the upper directory a plain picture of the changes: no renames by reference, no
 /// entries without their content, no index.
 fn options(user_namespace: bool) -> &'static [(&'static std::ffi::CStr, &'static std::ffi::CStr)] {
     if user_namespace {
@@ -201,8 +201,8 @@ fn options(user_namespace: bool) -> &'static [(&'static std::ffi::CStr, &'static
     ]
 }
 
-fn path_of(folder: BorrowedFd<'_>) -> rustix::io::Result<CString> {
-    CString::new(format!("/proc/self/fd/{}", folder.as_raw_fd())).map_err(|_error| Errno::INVAL)
+fn path_of(directory: BorrowedFd<'_>) -> rustix::io::Result<CString> {
+    CString::new(format!("/proc/self/fd/{}", directory.as_raw_fd())).map_err(|_error| Errno::INVAL)
 }
 
 fn overlay_error(errno: Errno) -> SandboxError {
@@ -235,7 +235,7 @@ fn overlay_error(errno: Errno) -> SandboxError {
         Errno::NOSPC => {
             "the disk of the store is full, or the limit on mounts (`fs.mount-max`) is reached"
         }
-        Errno::BUSY => "its upper or work folder is in use by another mount",
+        Errno::BUSY => "its upper or work directory is in use by another mount",
         _ => "see the kernel's log (`dmesg`) for what it did not like",
     };
     SandboxError::Overlay { help: help.to_owned(), source: errno.into() }
@@ -272,15 +272,15 @@ mod tests {
             assert!(std::env::var_os("RBUILD_REQUIRE").is_none(), "required: the right to mount");
             return;
         }
-        let folder = tempfile::tempdir().unwrap();
-        let folders = ["base", "top", "upper", "work"].map(|name| {
-            let path = folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let directories = ["base", "top", "upper", "work"].map(|name| {
+            let path = directory.path().join(name);
             std::fs::create_dir(&path).unwrap();
             std::fs::write(path.join("name"), name).unwrap();
             open(&path)
         });
-        std::fs::remove_file(folder.path().join("upper/name")).unwrap();
-        let [base, top, upper, work] = folders.each_ref().map(OwnedFd::as_fd);
+        std::fs::remove_file(directory.path().join("upper/name")).unwrap();
+        let [base, top, upper, work] = directories.each_ref().map(OwnedFd::as_fd);
         let before = std::fs::read_to_string("/proc/self/mounts").unwrap();
         let root = overlay_by_path(&[base, top], Some(Upper { upper, work })).unwrap();
         assert_eq!(std::fs::read_to_string("/proc/self/mounts").unwrap(), before);
@@ -290,6 +290,6 @@ mod tests {
         let len = rustix::io::read(file, &mut content).unwrap();
         assert_eq!(&content[..len], b"top");
         rustix::fs::unlinkat(&root, "name", rustix::fs::AtFlags::empty()).unwrap();
-        assert!(folder.path().join("upper/name").symlink_metadata().is_ok(), "a whiteout");
+        assert!(directory.path().join("upper/name").symlink_metadata().is_ok(), "a whiteout");
     }
 }

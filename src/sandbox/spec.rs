@@ -58,7 +58,7 @@ pub enum View {
     Own,
     /// In one that is [`Kept`] for others when it has ended.
     Kept,
-    /// In that of a command that has ended: with all that it left in them, and its working folder,
+    /// In that of a command that has ended: with all that it left in them, and its working directory,
     /// devices and `/sys`. `RunSpec::mounts` then are those that come to them.
     Of(Arc<Kept>),
 }
@@ -119,7 +119,7 @@ pub enum Network {
 #[derive(Debug, Clone)]
 pub struct Mount {
     /// Where: absolute, resolved inside the rootfs and what is mounted there by then. What exists
-    /// must be a folder for a folder and a file for a file.
+    /// must be a directory for a directory and a file for a file.
     pub target: PathBuf,
     /// What.
     pub source: MountSource,
@@ -130,12 +130,12 @@ pub struct Mount {
 /// What is mounted.
 #[derive(Debug, Clone)]
 pub enum MountSource {
-    /// A file or a folder with all that is mounted below it.
+    /// A file or a directory with all that is mounted below it.
     Path {
         /// A descriptor of it; `O_PATH` is enough.
-        folder: Arc<OwnedFd>,
+        directory: Arc<OwnedFd>,
     },
-    /// A file or a folder in a mount that is in no mount table, such as that of a
+    /// A file or a directory in a mount that is in no mount table, such as that of a
     /// [`Rootfs`](super::Rootfs). The descriptor then leads to that mount only until the command
     /// has started.
     Inside {
@@ -149,7 +149,7 @@ pub enum MountSource {
         /// The mount.
         mount: Arc<OwnedFd>,
     },
-    /// An empty folder in memory.
+    /// An empty directory in memory.
     Tmpfs {
         /// Its limit; the kernel's own (half of the memory) when `None`.
         bytes: Option<u64>,

@@ -19,7 +19,7 @@ use crate::pathio;
 #[derive(Debug)]
 pub(super) struct Terminal {
     /// The devpts, a mount without a place until the child gives it one.
-    pub(super) folder: OwnedFd,
+    pub(super) directory: OwnedFd,
     /// rbuild's end; it never blocks.
     pub(super) controller: OwnedFd,
     /// The command's end. While this is open rbuild's end does not report the terminal gone.
@@ -29,15 +29,15 @@ pub(super) struct Terminal {
 impl Terminal {
     /// A terminal with the size and the keys of `console`.
     pub(super) fn like(console: BorrowedFd<'_>) -> Result<Self> {
-        let folder = devpts()?;
+        let directory = devpts()?;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let controller = rustix::fs::openat(&folder, c"ptmx", flags, Mode::empty())?;
+        let controller = rustix::fs::openat(&directory, c"ptmx", flags, Mode::empty())?;
         rustix::pty::unlockpt(&controller)?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let own = rustix::pty::ioctl_tiocgptpeer(&controller, flags)?;
         rustix::io::ioctl_fionbio(&controller, true)?;
         type_like(&own, console)?;
-        let terminal = Self { folder, controller, own };
+        let terminal = Self { directory, controller, own };
         terminal.resize_like(console)?;
         Ok(terminal)
     }

@@ -15,7 +15,7 @@ use crate::tree::{ContentDigest, File, TreePath};
 
 use super::forms::open_in;
 use super::verify::names_in;
-use super::work::open_folder;
+use super::work::open_directory;
 use super::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -97,7 +97,8 @@ impl Store {
     /// Makes the archive of the layer of one directory; false if that cannot be read, or holds
     /// another layer.
     fn archive_of(&self, diff_id: DiffId, directory: &std::path::Path) -> Result<bool> {
-        let (Ok(opened), Some(listing)) = (open_folder(directory), self.listing_if_there(diff_id)?)
+        let (Ok(opened), Some(listing)) =
+            (open_directory(directory), self.listing_if_there(diff_id)?)
         else {
             return Ok(false);
         };

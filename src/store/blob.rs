@@ -11,7 +11,7 @@ use crate::pathio::holes::{self, Run};
 use crate::pathio::{self, Context as _, PathError};
 
 use super::space::{self, SpaceGuard};
-use super::work::ProcessFolder;
+use super::work::ProcessDirectory;
 use super::{Store, StoreError, guard};
 
 /// A blob in the making: hashed while it is written, removed when dropped before it is published.
@@ -24,7 +24,7 @@ pub struct Draft {
     /// Bytes of zeros that were left out, where they count as if they took space.
     zeros: Option<u64>,
     published: bool,
-    _process: Arc<ProcessFolder>,
+    _process: Arc<ProcessDirectory>,
 }
 
 impl Write for Draft {
@@ -60,7 +60,7 @@ impl Draft {
         let n_more = u64::try_from(n_zeros).unwrap_or(u64::MAX);
         if let Some(zeros) = &mut self.zeros {
             *zeros = zeros.saturating_add(n_more);
-            space::room(&self.file, *zeros)?
+            space::check(&self.file, *zeros)?
                 .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
         }
         let end = self.n_bytes().saturating_add(n_more);
@@ -141,14 +141,14 @@ impl Store {
     /// # Errors
     /// The kernel's, with the path.
     pub fn draft(&self) -> Result<Draft, StoreError> {
-        let process = self.process_folder()?;
+        let process = self.process_directory()?;
         let path = process.fresh();
         let file = guard::create_file(&path)?;
         let (hasher, space) = (Hasher::new(), SpaceGuard::default());
         Ok(Draft { path, file, hasher, space, zeros: None, published: false, _process: process })
     }
 
-    /// Starts a blob that must find room in the store even if it consists of zeros, which a draft
+    /// Starts a blob that must find space in the store even if it consists of zeros, which a draft
     /// otherwise leaves out: for a file whose sender decides when it ends.
     ///
     /// # Errors

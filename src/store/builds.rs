@@ -55,7 +55,7 @@ impl BuildRecord {
 /// The record of a build that runs; there is no file until something is appended.
 #[derive(Debug)]
 pub struct BuildJournal {
-    folder: PathBuf,
+    directory: PathBuf,
     path: PathBuf,
     file: Option<File>,
     /// How much of the file is whole.
@@ -92,10 +92,10 @@ impl BuildJournal {
     /// Forgets the oldest builds, if there are very many.
     ///
     /// # Errors
-    /// If the folder cannot be read.
+    /// If the directory cannot be read.
     pub fn forget_old(&self) -> Result<(), PathError> {
         let mut n_bytes = 0u64;
-        for (place, record) in records(&self.folder)?.into_iter().enumerate() {
+        for (place, record) in records(&self.directory)?.into_iter().enumerate() {
             n_bytes = n_bytes.saturating_add(record.n_bytes);
             let is_old = place >= N_KEPT || (place > 0 && n_bytes > MAX_KEPT_BYTES);
             if is_old && !record.is_running() {
@@ -122,10 +122,10 @@ fn remove(path: &Path) -> Result<(), PathError> {
 }
 
 /// The latest first.
-fn records(folder: &Path) -> Result<Vec<BuildRecord>, PathError> {
+fn records(directory: &Path) -> Result<Vec<BuildRecord>, PathError> {
     let mut records = Vec::new();
-    for entry in std::fs::read_dir(folder).context("list", folder)? {
-        let entry = entry.context("list", folder)?;
+    for entry in std::fs::read_dir(directory).context("list", directory)? {
+        let entry = entry.context("list", directory)?;
         // What went meanwhile is not there.
         let Ok(meta) = entry.metadata() else { continue };
         let name = entry.file_name();
@@ -145,24 +145,24 @@ fn records(folder: &Path) -> Result<Vec<BuildRecord>, PathError> {
 }
 
 impl Store {
-    fn builds_folder(&self) -> PathBuf {
+    fn builds_directory(&self) -> PathBuf {
         self.root.join("builds")
     }
 
     /// The record of a build that starts now.
     #[must_use]
     pub fn new_build_record(&self, started_s: i64, id: &str) -> BuildJournal {
-        let folder = self.builds_folder();
-        let path = folder.join(format!("{started_s:010}-{id}{SUFFIX}"));
-        BuildJournal { folder, path, file: None, n_bytes: 0 }
+        let directory = self.builds_directory();
+        let path = directory.join(format!("{started_s:010}-{id}{SUFFIX}"));
+        BuildJournal { directory, path, file: None, n_bytes: 0 }
     }
 
     /// What is known of builds, the latest first.
     ///
     /// # Errors
-    /// If the folder cannot be read.
+    /// If the directory cannot be read.
     pub fn build_records(&self) -> Result<Vec<BuildRecord>, StoreError> {
-        Ok(records(&self.builds_folder())?)
+        Ok(records(&self.builds_directory())?)
     }
 
     /// Forgets a build.

@@ -1,4 +1,4 @@
-//! Folders of `RUN --mount=type=cache` as archives, so that they can go to other stores.
+//! Directories of `RUN --mount=type=cache` as archives, so that they can go to other stores.
 //!
 //! An archive is a layer's tar, packed: the same files give the same bytes. Times are whole seconds.
 //! Devices and sockets stay behind, and what comes in is unpacked with the care that layers get.
@@ -22,8 +22,8 @@ use super::forms::TarSource;
 use super::layer_diff::{self, DiffOptions};
 use super::lock::Lease;
 use super::unpack::{self, UnpackOptions, Whiteouts};
-use super::work::open_folder;
-use super::{Store, StoreError, WorkFolder, guard};
+use super::work::open_directory;
+use super::{Store, StoreError, WorkDirectory, guard};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -32,7 +32,7 @@ const MAX_RECORD_BYTES: u64 = 64 << 10;
 /// What a tar needs for each entry, and rounds contents up to.
 const TAR_BLOCK: u64 = 512;
 
-/// A cache folder's content, packed.
+/// A cache directory's content, packed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CacheArchive {
@@ -44,7 +44,7 @@ pub struct CacheArchive {
     pub blob: Descriptor,
 }
 
-/// What came of asking for a cache folder.
+/// What came of asking for a cache directory.
 #[derive(Debug)]
 pub enum Holding {
     /// There is none.
@@ -55,11 +55,11 @@ pub enum Holding {
     Held(Box<HeldCache>),
 }
 
-/// A cache folder that nobody else uses until this is dropped.
+/// A cache directory that nobody else uses until this is dropped.
 #[derive(Debug)]
 pub struct HeldCache {
     home: PathBuf,
-    folder: OwnedFd,
+    directory: OwnedFd,
     /// What lies in it; empty while an archive is known that holds it.
     entries: Vec<Entry>,
     known: Option<CacheArchive>,
@@ -67,7 +67,7 @@ pub struct HeldCache {
 }
 
 impl HeldCache {
-    /// The archive that holds what the folder does, if it was packed before and not used since.
+    /// The archive that holds what the directory does, if it was packed before and not used since.
     #[must_use]
     pub const fn known(&self) -> Option<&CacheArchive> {
         self.known.as_ref()
@@ -87,20 +87,20 @@ impl HeldCache {
         sizes.fold(2 * TAR_BLOCK, u64::saturating_add)
     }
 
-    /// Lists the folder, whatever archive is known.
+    /// Lists the directory, whatever archive is known.
     ///
     /// # Errors
     /// The kernel's, with the path.
     pub fn list(&mut self) -> Result<()> {
         let options = DiffOptions { user_xattr: false, skip: &[] };
-        let entries = layer_diff::diff_upper(self.folder.as_fd(), &[], &options)?;
+        let entries = layer_diff::diff_upper(self.directory.as_fd(), &[], &options)?;
         self.entries = entries.into_iter().filter_map(travelling).collect();
         self.known = None;
         Ok(())
     }
 }
 
-/// What goes into an archive. A folder that is marked opaque is only a folder here.
+/// What goes into an archive. A directory that is marked opaque is only a directory here.
 fn travelling(mut entry: Entry) -> Option<Entry> {
     match &mut entry.item {
         Item::Node(_, Node::CharDevice(_) | Node::BlockDevice(_))
@@ -115,7 +115,7 @@ fn travelling(mut entry: Entry) -> Option<Entry> {
 }
 
 impl Store {
-    /// Takes a cache's folder, so that nobody changes it; of several copies the first one that is
+    /// Takes a cache's directory, so that nobody changes it; of several copies the first one that is
     /// free. Nothing of it is read yet but its names, and those only if no archive is known.
     ///
     /// # Errors
@@ -131,10 +131,10 @@ impl Store {
                 in_use = true;
                 continue;
             };
-            let folder = open_folder(&home.join("fs"))?;
+            let directory = open_directory(&home.join("fs"))?;
             let known = known_archive(&home.join(ARCHIVED))?;
             let entries = Vec::new();
-            let mut held = Box::new(HeldCache { home, folder, entries, known, _lease: lease });
+            let mut held = Box::new(HeldCache { home, directory, entries, known, _lease: lease });
             if held.known.is_none() {
                 held.list()?;
             }
@@ -143,39 +143,39 @@ impl Store {
         Ok(if in_use { Holding::InUse } else { Holding::Absent })
     }
 
-    /// Packs what lies in a cache's folder into a blob of this process, and remembers that it did.
+    /// Packs what lies in a cache's directory into a blob of this process, and remembers that it did.
     ///
     /// # Errors
     /// The kernel's, with the path.
     pub fn archive_cache(&self, held: HeldCache, jobs: NonZeroUsize) -> Result<CacheArchive> {
-        let HeldCache { home, folder, entries, _lease, .. } = held;
+        let HeldCache { home, directory, entries, _lease, .. } = held;
         let packer = archive::packer(self.draft()?, Packing::ZSTD, jobs);
         let mut tar = DigestWriter::new(packer.context("pack", &home)?);
-        layer_diff::write_layer(entries, folder.as_fd(), &mut tar, &mut |_, _| Ok(()))?;
+        layer_diff::write_layer(entries, directory.as_fd(), &mut tar, &mut |_, _| Ok(()))?;
         let (packer, digest, tar_bytes) = tar.finish();
         let (blob, n_bytes) = self.keep(packer.finish().context("pack", &home)?);
         let media_type = MediaType::OciLayer(LayerCompression::Zstd);
         let blob = Descriptor::new(media_type, blob, n_bytes);
         let archive = CacheArchive { diff_id: DiffId::new(digest), tar_bytes, blob };
         let record = serde_json::to_vec(&archive).expect("texts and numbers always serialize");
-        let draft = self.process_folder()?.fresh();
+        let draft = self.process_directory()?.fresh();
         guard::write_file(&draft, &record)?;
         pathio::rename(&draft, &home.join(ARCHIVED))?;
         Ok(archive)
     }
 
-    /// Unpacks an archive into the folder `fs` of a new work folder.
+    /// Unpacks an archive into the directory `fs` of a new work directory.
     ///
     /// # Errors
     /// [`StoreError::WrongArchive`] when it is another one than promised; `UnpackCache` when it is
-    /// none, or leads out of the folder.
+    /// none, or leads out of the directory.
     pub fn unpack_cache(
         &self,
         archive: &CacheArchive,
         packed: Box<dyn Read + Send>,
-    ) -> Result<WorkFolder> {
-        let work = self.work_folder()?;
-        let into = work.folder("fs")?;
+    ) -> Result<WorkDirectory> {
+        let work = self.work_directory()?;
+        let into = work.directory("fs")?;
         let (_found, tar) =
             archive::decoder(packed, &self.archive_bounds).context("unpack", work.path())?;
         // A stream that never ends shows as one that is too long.
@@ -191,7 +191,7 @@ impl Store {
                 ..self.archive_bounds
             },
         };
-        let origin = |path: &TreePath, _tar_at| FileOrigin::folder(0, path.clone());
+        let origin = |path: &TreePath, _tar_at| FileOrigin::directory(0, path.clone());
         unpack::unpack(&mut tar, into.as_fd(), &options, &origin)
             .map_err(StoreError::UnpackCache)?;
         let (got, _n_bytes) = tar.finish()?;

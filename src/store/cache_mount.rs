@@ -1,14 +1,14 @@
-//! Folders that survive builds, for `RUN --mount=type=cache`.
+//! Directories that survive builds, for `RUN --mount=type=cache`.
 //!
 //! ```text
 //! cache-mounts/<key>/id             what the Dockerfile calls it
 //! cache-mounts/<key>/<n>/fs         what steps see
 //! cache-mounts/<key>/<n>/lock       held for as long as a step uses it
-//! cache-mounts/<key>/<n>/archived   the archive that holds the same, until a step uses the folder
+//! cache-mounts/<key>/<n>/archived   the archive that holds the same, until a step uses the directory
 //! ```
 //!
 //! Number 0 is the one that everybody uses; the others are for steps that want one of their own
-//! while it is in use. A folder `fs` is complete: it was made elsewhere and renamed.
+//! while it is in use. A directory `fs` is complete: it was made elsewhere and renamed.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -21,26 +21,26 @@ use crate::plan::CacheKey;
 
 use super::last_use::note_cache_used;
 use super::lock::Lease;
-use super::work::open_folder;
-use super::{Store, StoreError, WorkFolder, guard};
+use super::work::open_directory;
+use super::{Store, StoreError, WorkDirectory, guard};
 
 /// Copies of one cache that steps have to themselves.
 pub(super) const MAX_COPIES: u32 = 1024;
-/// The file that names the archive of a folder that has not been used since it was made.
+/// The file that names the archive of a directory that has not been used since it was made.
 pub(super) const ARCHIVED: &str = "archived";
 
 /// A cache in use; others learn of it until this is dropped.
 #[derive(Debug)]
 pub struct CacheMount {
-    folder: OwnedFd,
+    directory: OwnedFd,
     _lease: Lease,
 }
 
 impl CacheMount {
-    /// The folder that the step sees.
+    /// The directory that the step sees.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
+        self.directory.as_fd()
     }
 }
 
@@ -68,14 +68,14 @@ pub struct CacheRequest {
 
 impl Store {
     /// Takes a cache if nobody uses it in another way; `None` when somebody does. `make` makes the
-    /// folder `fs` of a new one, in a folder for work.
+    /// directory `fs` of a new one, in a directory for work.
     ///
     /// # Errors
     /// The kernel's, with the path, and those of `make`.
     pub fn try_cache_mount<E: From<StoreError>>(
         &self,
         request: &CacheRequest,
-        make: &dyn Fn() -> Result<WorkFolder, E>,
+        make: &dyn Fn() -> Result<WorkDirectory, E>,
     ) -> Result<Option<CacheMount>, E> {
         let n_copies = if request.usage == CacheUse::AnyCopy { MAX_COPIES } else { 1 };
         for copy in 0..n_copies {
@@ -90,12 +90,12 @@ impl Store {
         &self,
         request: &CacheRequest,
         copy: u32,
-        make: &dyn Fn() -> Result<WorkFolder, E>,
+        make: &dyn Fn() -> Result<WorkDirectory, E>,
     ) -> Result<Option<CacheMount>, E> {
         let CacheRequest { key, usage, reset } = *request;
         let home = self.cache_home(key, copy);
-        let (folder, lock) = (home.join("fs"), home.join("lock"));
-        let known = access(&folder, Access::EXISTS).is_ok();
+        let (directory, lock) = (home.join("fs"), home.join("lock"));
+        let known = access(&directory, Access::EXISTS).is_ok();
         if !known {
             guard::create_directories(&home).map_err(StoreError::from)?;
         }
@@ -106,7 +106,7 @@ impl Store {
             Lease::try_exclusive(&lock)
         };
         let Some(lease) = lease.map_err(StoreError::from)? else { return Ok(None) };
-        self.fill(&folder, reset, make)?;
+        self.fill(&directory, reset, make)?;
         // Whatever the step does, its archive no longer tells.
         match rustix::fs::unlink(home.join(ARCHIVED)) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -119,8 +119,8 @@ impl Store {
         if shared {
             lease.downgrade();
         }
-        let folder = open_folder(&folder).map_err(StoreError::from)?;
-        Ok(Some(CacheMount { folder, _lease: lease }))
+        let directory = open_directory(&directory).map_err(StoreError::from)?;
+        Ok(Some(CacheMount { directory, _lease: lease }))
     }
 
     /// Where copy number `copy` of a cache is.
@@ -133,23 +133,23 @@ impl Store {
         format!("{key}{}", self.id_map.suffix())
     }
 
-    /// Sees to it that the folder of a cache, which this process alone has, is there.
+    /// Sees to it that the directory of a cache, which this process alone has, is there.
     fn fill<E: From<StoreError>>(
         &self,
-        folder: &PathBuf,
+        directory: &PathBuf,
         reset: bool,
-        make: &dyn Fn() -> Result<WorkFolder, E>,
+        make: &dyn Fn() -> Result<WorkDirectory, E>,
     ) -> Result<(), E> {
-        if access(folder, Access::EXISTS).is_ok() {
+        if access(directory, Access::EXISTS).is_ok() {
             if !reset {
                 return Ok(());
             }
-            let aside = self.process_folder().map_err(StoreError::from)?.fresh();
-            let moved = rustix::fs::rename(folder, &aside).context("move away", folder);
+            let aside = self.process_directory().map_err(StoreError::from)?.fresh();
+            let moved = rustix::fs::rename(directory, &aside).context("move away", directory);
             moved.map_err(StoreError::from)?;
         }
         let made = make()?;
-        pathio::rename(&made.path().join("fs"), folder).map_err(StoreError::from)?;
+        pathio::rename(&made.path().join("fs"), directory).map_err(StoreError::from)?;
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::tree::{
 };
 
 use super::layer_diff::read_xattrs;
-use super::unpack::folders::Folders;
+use super::unpack::directories::Directories;
 
 type Result<T> = std::result::Result<T, PathError>;
 
@@ -62,7 +62,7 @@ impl Open {
 
 struct Comparison<'a, 'r> {
     rules: Rules,
-    folders: Folders<'a>,
+    directories: Directories<'a>,
     open: Vec<Open>,
     report: &'r mut Report<'r>,
     n_files: u64,
@@ -79,8 +79,8 @@ pub(super) fn compare<'r>(
     report: &'r mut Report<'r>,
 ) -> Result<u64> {
     let root = Open::new(TreePath::root());
-    let folders = Folders::new(directory);
-    let mut comparison = Comparison { rules, folders, open: vec![root], report, n_files: 0 };
+    let directories = Directories::new(directory);
+    let mut comparison = Comparison { rules, directories, open: vec![root], report, n_files: 0 };
     for entry in listing.stream() {
         if entry.path.is_root() {
             continue;
@@ -155,7 +155,7 @@ impl Comparison<'_, '_> {
     fn directory(&mut self, path: &TreePath) -> Result<Option<OwnedFd>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = if path.is_root() {
-            rustix::fs::openat(self.folders.root(), ".", flags, Mode::empty())
+            rustix::fs::openat(self.directories.root(), ".", flags, Mode::empty())
         } else {
             let Some((parent, name)) = self.parent(path)? else { return Ok(None) };
             rustix::fs::openat(parent, name, flags, Mode::empty())
@@ -190,7 +190,7 @@ impl Comparison<'_, '_> {
 
     /// The directory that holds `path`, and its name there; `None` if the directory is not there.
     fn parent<'p>(&mut self, path: &'p TreePath) -> Result<Option<(BorrowedFd<'_>, &'p [u8])>> {
-        match self.folders.parent(path) {
+        match self.directories.parent(path) {
             Ok(found) => Ok(Some(found)),
             Err(error) => {
                 let cause = std::error::Error::source(&error);

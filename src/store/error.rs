@@ -21,7 +21,7 @@ pub enum StoreError {
         root.display()
     )]
     Version {
-        /// The store's folder.
+        /// The store's directory.
         root: PathBuf,
         /// Its format number.
         found: String,
@@ -217,7 +217,7 @@ pub enum StoreError {
         /// The file.
         path: TreePath,
     },
-    /// The file system has no room for what is to be written.
+    /// The file system has no space for what is to be written.
     #[error(transparent)]
     NoSpace(#[from] NoSpace),
     /// A layer could not be written.

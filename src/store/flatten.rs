@@ -11,23 +11,23 @@ use crate::limits::MAX_DIRECTORY_DEPTH;
 use crate::pathio::{self, Context as _, PathError};
 use crate::tree::TreePath;
 
-use super::layer_diff::{is_opaque, names, opaque_xattr, open_folder, read_xattrs};
-use super::{LowerFolder, Store, StoreError, WorkFolder};
+use super::layer_diff::{is_opaque, names, opaque_xattr, open_directory, read_xattrs};
+use super::{LowerDirectory, Store, StoreError, WorkDirectory};
 
 type Result<T> = std::result::Result<T, PathError>;
 
 /// A directory that shows what several layers show on top of others.
 #[derive(Debug)]
-pub struct FlatFolder {
-    folder: LowerFolder,
-    _work: WorkFolder,
+pub struct FlatDirectory {
+    directory: LowerDirectory,
+    _work: WorkDirectory,
 }
 
-impl FlatFolder {
+impl FlatDirectory {
     /// The directory.
     #[must_use]
-    pub const fn folder(&self) -> &LowerFolder {
-        &self.folder
+    pub const fn directory(&self) -> &LowerDirectory {
+        &self.directory
     }
 }
 
@@ -37,17 +37,17 @@ impl Store {
     ///
     /// # Errors
     /// The kernel's, with the path.
-    pub fn flat_folder(
+    pub fn flat_directory(
         &self,
-        layers: &[LowerFolder],
-    ) -> std::result::Result<FlatFolder, StoreError> {
-        let work = self.work_folder()?;
-        let folder = work.folder("fs")?;
+        layers: &[LowerDirectory],
+    ) -> std::result::Result<FlatDirectory, StoreError> {
+        let work = self.work_directory()?;
+        let directory = work.directory("fs")?;
         let opaque_xattr = opaque_xattr(self.user_namespace);
         for layer in layers {
-            Flattening { opaque_xattr, open: Vec::new() }.add(layer.as_fd(), folder.as_fd())?;
+            Flattening { opaque_xattr, open: Vec::new() }.add(layer.as_fd(), directory.as_fd())?;
         }
-        Ok(FlatFolder { folder: LowerFolder::new(folder), _work: work })
+        Ok(FlatDirectory { directory: LowerDirectory::new(directory), _work: work })
     }
 }
 
@@ -71,8 +71,8 @@ struct Flattening {
 impl Flattening {
     fn add(mut self, layer: BorrowedFd<'_>, into: BorrowedFd<'_>) -> Result<()> {
         let root = TreePath::root();
-        let from = open_folder(layer, b".", &root)?;
-        let to = open_folder(into, b".", &root)?;
+        let from = open_directory(layer, b".", &root)?;
+        let to = open_directory(into, b".", &root)?;
         self.enter(root, from, to)?;
         while let Some(open) = self.open.last_mut() {
             let Some(name) = open.names.pop() else {
@@ -89,7 +89,7 @@ impl Flattening {
                 open.file(&name, &path, kind, &stat)?;
                 continue;
             }
-            let from = open_folder(open.from.as_fd(), &name, &path)?;
+            let from = open_directory(open.from.as_fd(), &name, &path)?;
             let is_opaque = is_opaque(from.as_fd(), self.opaque_xattr, &path)?;
             let to = open.directory(&name, &path, is_opaque, self.opaque_xattr)?;
             self.enter(path, from, to)?;
@@ -122,14 +122,14 @@ impl Open {
         let is_directory =
             found.is_some_and(|found| FileType::from_raw_mode(found.st_mode).is_dir());
         if is_directory && !is_opaque {
-            return open_folder(self.to.as_fd(), name, path);
+            return open_directory(self.to.as_fd(), name, path);
         }
         if found.is_some() {
             self.remove(name, is_directory)?;
         }
         rustix::fs::mkdirat(&self.to, name, Mode::RWXU)
             .context("create directory", path.as_path())?;
-        let made = open_folder(self.to.as_fd(), name, path)?;
+        let made = open_directory(self.to.as_fd(), name, path)?;
         if is_opaque || found.is_some() {
             rustix::fs::fsetxattr(&made, opaque_xattr, b"y", XattrFlags::empty())
                 .context("make opaque", path.as_path())?;

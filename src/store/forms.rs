@@ -1,4 +1,4 @@
-//! A layer's forms: an unpacked folder, a plain tar, packed blobs. A form is made when somebody
+//! A layer's forms: an unpacked directory, a plain tar, packed blobs. A form is made when somebody
 //! needs it, once, and remembered.
 
 use std::fs::File as OsFile;
@@ -53,14 +53,15 @@ impl Store {
     pub fn write_tar(&self, diff_id: DiffId, sink: &mut dyn Write) -> Result<u64> {
         let root = self.root().to_owned();
         let mut hashed = DigestWriter::new(sink);
-        // A tar that others wrote comes out byte for byte of its blob only, never of its folder.
-        let is_folder_only = !self.has_blob(diff_id.digest()) && self.packed(diff_id)?.is_empty();
-        if is_folder_only && self.has_folder(diff_id) {
+        // A tar that others wrote comes out byte for byte of its blob only, never of its directory.
+        let is_directory_only =
+            !self.has_blob(diff_id.digest()) && self.packed(diff_id)?.is_empty();
+        if is_directory_only && self.has_directory(diff_id) {
             let listing = self.listing(diff_id)?;
-            let folder = self.layer_folder(diff_id)?;
-            let folder = folder.ok_or_else(|| self.missing_layer(diff_id))?;
+            let directory = self.layer_directory(diff_id)?;
+            let directory = directory.ok_or_else(|| self.missing_layer(diff_id))?;
             let open = |_file: &File, path: &TreePath| -> io::Result<Box<dyn Read>> {
-                Ok(Box::new(open_in(folder.as_fd(), path)?))
+                Ok(Box::new(open_in(directory.as_fd(), path)?))
             };
             archive::write_listing(&*listing, &open, &mut hashed)?;
         } else {
@@ -152,7 +153,7 @@ impl Store {
         Ok(self.packed(diff_id)?.into_iter().find(same))
     }
 
-    /// Opens a file of a layer: in its plain tar or in its folder. A layer that is only packed gets
+    /// Opens a file of a layer: in its plain tar or in its directory. A layer that is only packed gets
     /// its plain tar first.
     ///
     /// # Errors
@@ -165,7 +166,7 @@ impl Store {
         size: u64,
     ) -> Result<Box<dyn Read + Send>> {
         let in_one_piece = tar_at != archive::NOT_IN_ONE_PIECE;
-        if in_one_piece && !self.has_blob(layer.digest()) && !self.has_folder(layer) {
+        if in_one_piece && !self.has_blob(layer.digest()) && !self.has_directory(layer) {
             self.make_tar(layer)?;
         }
         if in_one_piece && self.has_blob(layer.digest()) {
@@ -173,8 +174,8 @@ impl Store {
             tar.seek(SeekFrom::Start(tar_at)).context("read", self.root())?;
             return Ok(Box::new(tar.take(size)));
         }
-        let folder = self.unpacked(layer, &LayerOptions { clamp_s: None, created_s: 0 })?;
-        Ok(Box::new(open_in(folder.as_fd(), path).context("open", path.as_path())?))
+        let directory = self.unpacked(layer, &LayerOptions { clamp_s: None, created_s: 0 })?;
+        Ok(Box::new(open_in(directory.as_fd(), path).context("open", path.as_path())?))
     }
 
     /// Makes the plain form of a packed layer.
@@ -246,8 +247,8 @@ impl Read for TarSource {
 }
 
 /// Opens a regular file of an unpacked layer without following links out of it.
-pub(super) fn open_in(folder: BorrowedFd<'_>, path: &TreePath) -> io::Result<OsFile> {
+pub(super) fn open_in(directory: BorrowedFd<'_>, path: &TreePath) -> io::Result<OsFile> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(folder, path.as_path(), flags, Mode::empty(), resolve)?.into())
+    Ok(rustix::fs::openat2(directory, path.as_path(), flags, Mode::empty(), resolve)?.into())
 }

@@ -19,7 +19,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// steps, base images, downloads, hashes of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PruneOptions {
-    /// Tagged images too; and the folders of `RUN --mount=type=cache`, which otherwise go only when
+    /// Tagged images too; and the directories of `RUN --mount=type=cache`, which otherwise go only when
     /// a time or a size says so.
     pub all: bool,
     /// Only what was not used since, seconds since 1970.
@@ -39,7 +39,7 @@ pub struct Pruned {
     pub n_layers: usize,
     /// Blobs.
     pub n_blobs: usize,
-    /// Folders of `RUN --mount=type=cache`.
+    /// Directories of `RUN --mount=type=cache`.
     pub n_caches: usize,
     /// Bytes of all together.
     pub n_bytes: u64,

@@ -111,7 +111,7 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    /// Nothing if the store has no directory for them: there was no room to make it.
+    /// Nothing if the store has no directory for them: there was no space to make it.
     fn read(root: &'a Path, user_namespace: bool) -> Result<Option<Self>, PathError> {
         let marks = if user_namespace { "user" } else { "trusted" };
         let directory = match guard::open_directory(&root.join(ID_MAPS)) {

@@ -12,7 +12,7 @@ use crate::oci::{DiffId, Digest, Platform, Reference};
 use crate::pathio::{self, Context as _, PathError};
 use crate::plan::CacheKey;
 
-use super::work::open_folder;
+use super::work::open_directory;
 use super::{LayerRecord, StepRecord, Store, StoreError, Tag, guard};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -112,36 +112,36 @@ impl Store {
         self.with_index(|index| index.claim_layer(diff_id, record))
     }
 
-    fn memo_path(&self, folder: &Path) -> PathBuf {
-        self.root().join("memo").join(Digest::of(folder.as_os_str().as_bytes()).hex())
+    fn memo_path(&self, directory: &Path) -> PathBuf {
+        self.root().join("memo").join(Digest::of(directory.as_os_str().as_bytes()).hex())
     }
 
-    /// The memo of a folder's file hashes.
+    /// The memo of a directory's file hashes.
     ///
     /// # Errors
     /// The kernel's, with the path.
-    pub fn memo(&self, folder: &Path) -> Result<Option<File>> {
-        match guard::open_file(&self.memo_path(folder)) {
+    pub fn memo(&self, directory: &Path) -> Result<Option<File>> {
+        match guard::open_file(&self.memo_path(directory)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => Ok(Some(opened?)),
         }
     }
 
-    /// Stores the memo of a folder's file hashes, which `write` writes. It is not synced: one that
+    /// Stores the memo of a directory's file hashes, which `write` writes. It is not synced: one that
     /// did not get to the disk before a crash shows it, and only saves time.
     ///
     /// # Errors
     /// The kernel's, with the path.
     pub fn set_memo(
         &self,
-        folder: &Path,
+        directory: &Path,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<()> {
-        let process = self.process_folder()?;
+        let process = self.process_directory()?;
         let draft = process.fresh();
         let mut file = BufWriter::new(guard::create_file(&draft)?);
         write(&mut file).and_then(|()| file.flush()).context("write", &draft)?;
-        Ok(pathio::rename(&draft, &self.memo_path(folder))?)
+        Ok(pathio::rename(&draft, &self.memo_path(directory))?)
     }
 
     /// Removes the memo of a directory's file hashes. Returns whether there was one.
@@ -157,9 +157,9 @@ impl Store {
         }
     }
 
-    /// A folder on the store's file system for files without a name.
+    /// A directory on the store's file system for files without a name.
     #[must_use]
-    pub fn spill_folder(&self) -> PathBuf {
+    pub fn spill_directory(&self) -> PathBuf {
         self.root().join("tmp")
     }
 
@@ -173,7 +173,7 @@ impl Store {
         if layers.is_empty() {
             return Ok(());
         }
-        let root = open_folder(self.root())?;
+        let root = open_directory(self.root())?;
         rustix::fs::syncfs(root.as_fd()).context("sync", self.root())?;
         self.with_index(|index| index.mark_durable(&layers))
     }

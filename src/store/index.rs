@@ -1,7 +1,7 @@
 //! The index: one SQLite database in WAL mode (<https://www.sqlite.org/wal.html>), which several
 //! processes read and write at once.
 //!
-//! A layer's folder is not synced to the disk when it is made: that would cost more than making
+//! A layer's directory is not synced to the disk when it is made: that would cost more than making
 //! it. Its row says in which boot it was made; after a crash of the machine, rows of an earlier
 //! boot that were never marked durable are not believed.
 

@@ -48,7 +48,7 @@ pub enum Holder {
         /// From where.
         url: String,
     },
-    /// The folder of a `RUN --mount=type=cache`.
+    /// The directory of a `RUN --mount=type=cache`.
     CacheMount {
         /// Its key.
         key: String,
@@ -62,7 +62,7 @@ pub enum Holder {
     },
 }
 
-/// A file or folder of the store that is kept or removed as a whole.
+/// A file or directory of the store that is kept or removed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Thing {
     Layer(DiffId),
@@ -229,16 +229,16 @@ impl Store {
     fn sizes(&self) -> Result<BTreeMap<Thing, u64>> {
         let mut sizes = BTreeMap::new();
         let digest = |name: &str| format!("sha256:{name}").parse::<Digest>().ok();
-        let thing = |folder: &str, name: String| match folder {
+        let thing = |directory: &str, name: String| match directory {
             "layers" => digest(&name).map(|digest| Thing::Layer(DiffId::new(digest))),
             "blobs/sha256" => digest(&name).map(Thing::Blob),
             "cache-mounts" => Some(Thing::CacheMount(name)),
             _ => Some(Thing::Memo(name)),
         };
         for kind in ["layers", "blobs/sha256", "cache-mounts", "memo"] {
-            let folder = self.root().join(kind);
-            for entry in std::fs::read_dir(&folder).context("list", &folder)? {
-                let entry = entry.context("list", &folder)?;
+            let directory = self.root().join(kind);
+            for entry in std::fs::read_dir(&directory).context("list", &directory)? {
+                let entry = entry.context("list", &directory)?;
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 if let Some(thing) = thing(kind, name) {
                     sizes.insert(thing, disk_bytes(&entry.path()));
@@ -351,7 +351,7 @@ impl Index {
     }
 }
 
-/// What a file, or a folder with all that it holds, takes of the disk.
+/// What a file, or a directory with all that it holds, takes of the disk.
 fn disk_bytes(path: &Path) -> u64 {
     let mut linked = BTreeSet::new();
     let metas = walkdir::WalkDir::new(path).into_iter().flatten();

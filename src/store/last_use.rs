@@ -91,7 +91,7 @@ impl Store {
         if rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok() {
             return Ok(());
         }
-        let draft = self.process_folder()?.fresh();
+        let draft = self.process_directory()?.fresh();
         guard::write_file(&draft, id.as_bytes())?;
         Ok(pathio::rename(&draft, &path)?)
     }

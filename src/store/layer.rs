@@ -1,4 +1,4 @@
-//! Layers by identity: what is known of each, its folder, its listing, its packed forms.
+//! Layers by identity: what is known of each, its directory, its listing, its packed forms.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -15,20 +15,20 @@ use crate::tree::{ContentDigest, File, FileOrigin, TreePath};
 use super::forms::TarSource;
 use super::listed::Listed;
 use super::scan;
-use super::work::open_folder;
-use super::{LayerRecord, PackedRecord, Store, StoreError, WorkFolder, guard};
+use super::work::open_directory;
+use super::{LayerRecord, PackedRecord, Store, StoreError, WorkDirectory, guard};
 
 /// Opens the content of a file that a layer in the making names.
 pub type OpenContent<'a> = dyn Fn(&File, &TreePath) -> io::Result<Box<dyn Read>> + Sync + 'a;
 
-/// The folder of a layer below, shared by all that mount it.
-pub type LowerFolder = Arc<OwnedFd>;
+/// The directory of a layer below, shared by all that mount it.
+pub type LowerDirectory = Arc<OwnedFd>;
 
 /// Which form a new layer is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A folder that can be mounted: a later step runs in it.
-    Folder,
+    /// A directory that can be mounted: a later step runs in it.
+    Directory,
     /// A plain tar: nobody mounts it.
     Tar,
 }
@@ -61,7 +61,7 @@ impl Store {
     /// The index's.
     pub fn layer(&self, diff_id: DiffId) -> Result<Option<LayerRecord>> {
         let Some(record) = self.with_index(|index| index.layer(diff_id))? else { return Ok(None) };
-        let here = self.has_folder(diff_id)
+        let here = self.has_directory(diff_id)
             || self.has_blob(diff_id.digest())
             || !self.packed(diff_id)?.is_empty()
             || self.adopt(diff_id)?
@@ -80,14 +80,14 @@ impl Store {
         if self.with_index(|index| index.layer(diff_id))?.is_none() {
             return Ok(false);
         }
-        Ok(self.has_folder(diff_id) || self.has_blob(diff_id.digest()) || self.adopt(diff_id)?)
+        Ok(self.has_directory(diff_id) || self.has_blob(diff_id.digest()) || self.adopt(diff_id)?)
     }
 
     pub(super) fn layer_path(&self, diff_id: DiffId) -> PathBuf {
         self.root().join("layers").join(diff_id.digest().hex())
     }
 
-    pub(super) fn has_folder(&self, diff_id: DiffId) -> bool {
+    pub(super) fn has_directory(&self, diff_id: DiffId) -> bool {
         let path = self.layer_path(diff_id).join(self.form_name(None));
         rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
     }
@@ -119,7 +119,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::DamagedLayer`]; the kernel's, with the path.
-    pub fn layer_folder(&self, diff_id: DiffId) -> Result<Option<LowerFolder>> {
+    pub fn layer_directory(&self, diff_id: DiffId) -> Result<Option<LowerDirectory>> {
         self.layer_form(diff_id, None)
     }
 
@@ -128,15 +128,15 @@ impl Store {
         &self,
         diff_id: DiffId,
         fitting: Option<ContentDigest>,
-    ) -> Result<Option<LowerFolder>> {
+    ) -> Result<Option<LowerDirectory>> {
         let path = self.layer_path(diff_id).join(self.form_name(fitting));
         let is_there = rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_ok();
         if !is_there || self.with_index(|index| index.layer(diff_id))?.is_none() {
             return Ok(None);
         }
-        let folder = Arc::new(open_folder(&path)?);
-        self.check_form(diff_id, fitting, &folder)?;
-        Ok(Some(folder))
+        let directory = Arc::new(open_directory(&path)?);
+        self.check_form(diff_id, fitting, &directory)?;
+        Ok(Some(directory))
     }
 
     /// The layer's listing; made from its tar if it is not there.
@@ -217,7 +217,7 @@ impl Store {
         diff_id: DiffId,
         record: &LayerRecord,
         listing: &Listed,
-        work: Option<&WorkFolder>,
+        work: Option<&WorkDirectory>,
         fitting: Option<ContentDigest>,
     ) -> Result<()> {
         let _alone = self.lock_publishing(diff_id)?;
@@ -225,7 +225,7 @@ impl Store {
         if let Err(error) = guard::create_directory(&home)
             && error != rustix::io::Errno::EXIST
         {
-            return Err(PathError::new("create folder", home, error).into());
+            return Err(PathError::new("create directory", home, error).into());
         }
         let known = self.with_index(|index| index.layer(diff_id))?.is_some();
         let to = home.join(self.form_name(fitting));
@@ -238,7 +238,7 @@ impl Store {
         }
         let was_there = is_there();
         if let Some(work) = work {
-            self.publish_folder(&work.path().join("fs"), &to, known)?;
+            self.publish_directory(&work.path().join("fs"), &to, known)?;
             self.trusted().insert((diff_id, fitting));
         }
         let is_new = work.is_some() && !was_there;
@@ -247,16 +247,16 @@ impl Store {
 
     /// Moves a finished directory to its place. One that is there without a record makes way: a process
     /// that ended, or a machine that crashed, has left it before anybody could mount it.
-    fn publish_folder(&self, from: &Path, to: &Path, known: bool) -> Result<()> {
+    fn publish_directory(&self, from: &Path, to: &Path, known: bool) -> Result<()> {
         use rustix::io::Errno;
         for _ in 0..2 {
             match rustix::fs::rename(from, to) {
                 Ok(()) => return Ok(()),
                 Err(Errno::EXIST | Errno::NOTEMPTY) if known => return Ok(()),
                 Err(Errno::EXIST | Errno::NOTEMPTY) => {
-                    pathio::rename(to, &self.process_folder()?.fresh())?;
+                    pathio::rename(to, &self.process_directory()?.fresh())?;
                 }
-                Err(error) => return Err(PathError::new("rename a folder to", to, error).into()),
+                Err(error) => return Err(PathError::new("rename a directory to", to, error).into()),
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
-//! What an overlay upper folder says, as a layer: first which paths changed (no file is read), then
+//! What an overlay upper directory says, as a layer: first which paths changed (no file is read), then
 //! the tar and the hashes of the files in one read of each.
 //!
-//! The kernel marks removals with devices 0:0 and opaque folders with an attribute; layers get
+//! The kernel marks removals with devices 0:0 and opaque directories with an attribute; layers get
 //! explicit whiteouts of what the lower layers have, as BuildKit writes them.
 
 mod compare;
@@ -22,19 +22,19 @@ use crate::tree::{
     ContentHash, Device, Entry, File, FileOrigin, Item, Meta, Node, TreePath, Xattrs,
 };
 
-use super::unpack::folders::Folders;
+use super::unpack::directories::Directories;
 use compare::is_same;
 pub(super) use compare::read_xattrs;
 use lowers::Lowers;
 
-/// Room for the names of one call to `getdents64`.
+/// Space for the names of one call to `getdents64`.
 const NAMES_BYTES: usize = 32 * 1024;
 
 /// A changed path. Of a file, content hash and extended attributes are missing until
 /// [`write_layer`] has read it, and the origin says nothing: it is at this path.
 pub type Changed = Entry;
 
-/// How an upper folder is to be read.
+/// How an upper directory is to be read.
 #[derive(Debug, Clone, Copy)]
 pub struct DiffOptions<'a> {
     /// Whether the overlay was mounted with `userxattr`.
@@ -57,29 +57,29 @@ pub(super) const fn opaque_xattr(user_xattr: bool) -> &'static str {
 /// Lists what `upper` changes on top of `lowers` (base first), in layer order.
 ///
 /// Left out is what is as it was: files copied up that have the same size, mtime, mode, owner,
-/// attributes (and, if the mtime has no nanoseconds to go by, content); folders of which only the
-/// mtime changed and nothing in them; whiteouts of nothing; sockets. A folder above a change is
+/// attributes (and, if the mtime has no nanoseconds to go by, content); directories of which only the
+/// mtime changed and nothing in them; whiteouts of nothing; sockets. A directory above a change is
 /// listed. If one name of a hard-linked file changed, all its names in `upper` are listed.
 ///
 /// # Errors
-/// The kernel's, with the path; `ENAMETOOLONG` for folders nested 500 deep.
+/// The kernel's, with the path; `ENAMETOOLONG` for directories nested 500 deep.
 pub fn diff_upper(
     upper: BorrowedFd<'_>,
     lowers: &[BorrowedFd<'_>],
     options: &DiffOptions<'_>,
 ) -> Result<Vec<Changed>, PathError> {
-    let no_origin = FileOrigin::folder(0, TreePath::root());
+    let no_origin = FileOrigin::directory(0, TreePath::root());
     let mut walk = Walk { options, no_origin, found: Vec::new(), n_xattr_bytes: 0 };
     let root = TreePath::root();
-    let opened = open_folder(upper, b".", &root)?;
+    let opened = open_directory(upper, b".", &root)?;
     let lowers = Lowers::roots(lowers, options.opaque_xattr())?;
-    walk.run(Folder::new(opened, root, lowers, false)?)?;
+    walk.run(Directory::new(opened, root, lowers, false)?)?;
     let mut found = walk.found;
     found.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
     Ok(changed(found))
 }
 
-/// A path of the upper folder.
+/// A path of the upper directory.
 struct Found {
     entry: Entry,
     /// Whether the lower layers have the same, and the same of all that it holds.
@@ -100,7 +100,7 @@ fn changed(mut found: Vec<Found>) -> Vec<Entry> {
             first_names.insert(inode, found.entry.path.clone());
         }
     }
-    // What comes next in layer order, of that which is kept: it is in a folder if anything is.
+    // What comes next in layer order, of that which is kept: it is in a directory if anything is.
     let mut next: Option<TreePath> = None;
     for found in found.iter_mut().rev() {
         let holds = |next: &TreePath| next.below(&found.entry.path).is_some();
@@ -121,12 +121,12 @@ struct Walk<'a> {
     n_xattr_bytes: usize,
 }
 
-/// A folder of the upper folder that is being listed.
-struct Folder {
+/// A directory of the upper directory that is being listed.
+struct Directory {
     upper: OwnedFd,
     at: TreePath,
     lowers: Lowers,
-    /// Whether it, or a folder above it, is opaque.
+    /// Whether it, or a directory above it, is opaque.
     hides: bool,
     /// Sorted.
     names: Vec<Vec<u8>>,
@@ -134,7 +134,7 @@ struct Folder {
     n_done: usize,
 }
 
-impl Folder {
+impl Directory {
     fn new(upper: OwnedFd, at: TreePath, lowers: Lowers, hides: bool) -> Result<Self, PathError> {
         let names = names(upper.as_fd(), &at)?;
         Ok(Self { upper, at, lowers, hides, names, n_done: 0 })
@@ -142,47 +142,49 @@ impl Folder {
 }
 
 impl Walk<'_> {
-    /// Lists all that is below `root`. The folders on the way down are kept here rather than on
+    /// Lists all that is below `root`. The directories on the way down are kept here rather than on
     /// the thread's stack, which steps could overflow.
-    fn run(&mut self, root: Folder) -> Result<(), PathError> {
+    fn run(&mut self, root: Directory) -> Result<(), PathError> {
         let mut open = vec![root];
-        while let Some(folder) = open.last_mut() {
-            let Some(name) = folder.names.get(folder.n_done) else {
-                self.hidden(folder)?;
+        while let Some(directory) = open.last_mut() {
+            let Some(name) = directory.names.get(directory.n_done) else {
+                self.hidden(directory)?;
                 open.pop();
                 continue;
             };
-            folder.n_done += 1;
-            let path = folder.at.join(name);
+            directory.n_done += 1;
+            let path = directory.at.join(name);
             if self.options.skip.contains(&path) {
                 continue;
             }
-            let Folder { upper, lowers, hides, .. } = &*folder;
-            let Some(sub_folder) = self.file(upper, name, path, lowers, *hides)? else { continue };
+            let Directory { upper, lowers, hides, .. } = &*directory;
+            let Some(sub_directory) = self.file(upper, name, path, lowers, *hides)? else {
+                continue;
+            };
             if open.len() > MAX_DIRECTORY_DEPTH {
-                let path = sub_folder.at.as_path();
+                let path = sub_directory.at.as_path();
                 return Err(PathError::new("list", path, Errno::NAMETOOLONG));
             }
-            open.push(sub_folder);
+            open.push(sub_directory);
         }
         Ok(())
     }
 
-    /// Whiteouts of what an opaque folder hides.
-    fn hidden(&mut self, folder: &Folder) -> Result<(), PathError> {
-        if !folder.hides || folder.lowers.is_empty() {
+    /// Whiteouts of what an opaque directory hides.
+    fn hidden(&mut self, directory: &Directory) -> Result<(), PathError> {
+        if !directory.hides || directory.lowers.is_empty() {
             return Ok(());
         }
-        for name in folder.lowers.names(&folder.at)? {
-            let path = folder.at.join(&name);
-            if folder.names.binary_search(&name).is_err() && !self.options.skip.contains(&path) {
+        for name in directory.lowers.names(&directory.at)? {
+            let path = directory.at.join(&name);
+            if directory.names.binary_search(&name).is_err() && !self.options.skip.contains(&path) {
                 self.add(path, Item::Whiteout, false, None);
             }
         }
         Ok(())
     }
 
-    /// Lists one name; gives the folder that it is.
+    /// Lists one name; gives the directory that it is.
     fn file(
         &mut self,
         upper: &OwnedFd,
@@ -190,11 +192,13 @@ impl Walk<'_> {
         path: TreePath,
         lowers: &Lowers,
         hides: bool,
-    ) -> Result<Option<Folder>, PathError> {
+    ) -> Result<Option<Directory>, PathError> {
         let stat = rustix::fs::statat(upper, name, AtFlags::SYMLINK_NOFOLLOW)
             .context("look at", path.as_path())?;
         let node = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => return self.sub_folder(upper, name, path, &stat, lowers, hides),
+            FileType::Directory => {
+                return self.sub_directory(upper, name, path, &stat, lowers, hides);
+            }
             FileType::CharacterDevice if stat.st_rdev == 0 => {
                 if lowers.find(name, &path)?.is_some() {
                     self.add(path, Item::Whiteout, false, None);
@@ -219,7 +223,7 @@ impl Walk<'_> {
         };
         let same = match lowers.find(name, &path)? {
             Some(lower) => {
-                is_same((upper.as_fd(), &stat), (lower.folder, &lower.stat), name, &path)?
+                is_same((upper.as_fd(), &stat), (lower.directory, &lower.stat), name, &path)?
             }
             None => false,
         };
@@ -228,7 +232,7 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    fn sub_folder(
+    fn sub_directory(
         &mut self,
         upper: &OwnedFd,
         name: &[u8],
@@ -236,28 +240,28 @@ impl Walk<'_> {
         stat: &Stat,
         lowers: &Lowers,
         hides: bool,
-    ) -> Result<Option<Folder>, PathError> {
-        let opened = open_folder(upper.as_fd(), name, &path)?;
-        let xattrs = self.folder_xattrs(opened.as_fd(), &path)?;
+    ) -> Result<Option<Directory>, PathError> {
+        let opened = open_directory(upper.as_fd(), name, &path)?;
+        let xattrs = self.directory_xattrs(opened.as_fd(), &path)?;
         let below = lowers.descend(name, &path)?;
         let hides = hides || is_opaque(opened.as_fd(), self.options.opaque_xattr(), &path)?;
         let same = match below.top() {
-            Some(lower) => compare::is_same_folder(stat, &xattrs, lower, &path)?,
+            Some(lower) => compare::is_same_directory(stat, &xattrs, lower, &path)?,
             None => false,
         };
         let xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
         let meta = Meta { xattrs, ..meta(stat) };
         let item = Item::Node(meta, Node::Directory { opaque: false });
         self.add(path.clone(), item, same, None);
-        Folder::new(opened, path, below, hides).map(Some)
+        Directory::new(opened, path, below, hides).map(Some)
     }
 
-    fn folder_xattrs(
+    fn directory_xattrs(
         &mut self,
-        folder: BorrowedFd<'_>,
+        directory: BorrowedFd<'_>,
         path: &TreePath,
     ) -> Result<Xattrs, PathError> {
-        let xattrs = read_xattrs(folder, path)?;
+        let xattrs = read_xattrs(directory, path)?;
         self.n_xattr_bytes +=
             xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         if u64::try_from(self.n_xattr_bytes).is_ok_and(|total| total <= MAX_NAME_BYTES_OF_ARCHIVE) {
@@ -285,22 +289,22 @@ fn device(stat: &Stat) -> Device {
     Device { major: rustix::fs::major(stat.st_rdev), minor: rustix::fs::minor(stat.st_rdev) }
 }
 
-pub(super) fn open_folder(
+pub(super) fn open_directory(
     at: BorrowedFd<'_>,
     name: &[u8],
     path: &TreePath,
 ) -> Result<OwnedFd, PathError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(at, name, flags, Mode::empty()).context("open folder", path.as_path())
+    rustix::fs::openat(at, name, flags, Mode::empty()).context("open directory", path.as_path())
 }
 
 pub(super) fn is_opaque(
-    folder: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
     xattr: &str,
     path: &TreePath,
 ) -> Result<bool, PathError> {
     let mut value = [0; 8];
-    match rustix::fs::fgetxattr(folder, xattr, &mut value) {
+    match rustix::fs::fgetxattr(directory, xattr, &mut value) {
         Ok(n_bytes) => Ok(n_bytes == 1 && value.starts_with(b"y")),
         // ERANGE: a longer value is no mark of overlayfs.
         Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
@@ -308,10 +312,10 @@ pub(super) fn is_opaque(
     }
 }
 
-/// The sorted names in a folder.
-pub(super) fn names(folder: BorrowedFd<'_>, at: &TreePath) -> Result<Vec<Vec<u8>>, PathError> {
+/// The sorted names in a directory.
+pub(super) fn names(directory: BorrowedFd<'_>, at: &TreePath) -> Result<Vec<Vec<u8>>, PathError> {
     let mut buffer = [MaybeUninit::<u8>::uninit(); NAMES_BYTES];
-    let mut dir = RawDir::new(folder, &mut buffer);
+    let mut dir = RawDir::new(directory, &mut buffer);
     let mut names = Vec::new();
     while let Some(entry) = dir.next() {
         let entry = entry.context("list", at.as_path())?;
@@ -330,7 +334,7 @@ pub enum LayerError {
     /// Its tar.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// A file of the upper folder.
+    /// A file of the upper directory.
     #[error(transparent)]
     Io(#[from] PathError),
 }
@@ -347,7 +351,7 @@ pub fn write_layer(
     sink: &mut dyn Write,
     written: &mut dyn FnMut(&Entry, u64) -> io::Result<()>,
 ) -> Result<(), LayerError> {
-    let mut folders = Folders::new(upper);
+    let mut directories = Directories::new(upper);
     // Links repeat the attributes of their file, which are read when the file is.
     let mut links = LinkMetas::of(&entries);
     let mut tar = TarWriter::new(sink);
@@ -358,8 +362,8 @@ pub fn write_layer(
             Item::Opaque => tar.opaque(path)?,
             Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
             Item::Node(meta, Node::File(file)) => {
-                let (folder, name) = folders.parent(path)?;
-                let opened = open_file(folder, name, path.as_path())?;
+                let (directory, name) = directories.parent(path)?;
+                let opened = open_file(directory, name, path.as_path())?;
                 let xattrs = read_xattrs(opened.as_fd(), path)?;
                 if !xattrs.is_empty() {
                     meta.xattrs = Some(Box::new(xattrs));
@@ -379,8 +383,8 @@ pub fn write_layer(
     Ok(())
 }
 
-fn open_file(folder: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<OwnedFd, PathError> {
+fn open_file(directory: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<OwnedFd, PathError> {
     // NONBLOCK, so that something that became a pipe meanwhile cannot stop the build.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::empty()).context("open", path)
+    rustix::fs::openat(directory, name, flags, Mode::empty()).context("open", path)
 }

@@ -10,7 +10,7 @@ use crate::archive::{self, ListingWriter};
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{ContentDigest, Entry, LayerContent, LayerListing};
 
-use super::work::ProcessFolder;
+use super::work::ProcessDirectory;
 use super::{Store, guard};
 
 /// A listing that is being written.
@@ -19,16 +19,16 @@ pub(super) struct ListingDraft {
     path: PathBuf,
     out: ListingWriter<BufWriter<File>>,
     content: LayerContent,
-    process: Arc<ProcessFolder>,
+    process: Arc<ProcessDirectory>,
 }
 
-/// A listing that is complete, in this process's folder below `tmp`. If it is moved nowhere, it
+/// A listing that is complete, in this process's directory below `tmp`. If it is moved nowhere, it
 /// goes with that.
 #[derive(Debug)]
 pub(super) struct Listed {
     path: PathBuf,
     content: ContentDigest,
-    _process: Arc<ProcessFolder>,
+    _process: Arc<ProcessDirectory>,
 }
 
 impl ListingDraft {
@@ -62,7 +62,7 @@ impl Listed {
 impl Store {
     /// Starts the listing of a layer of `n_entries` entries.
     pub(super) fn listing_draft(&self, n_entries: usize) -> Result<ListingDraft, PathError> {
-        let process = self.process_folder()?;
+        let process = self.process_directory()?;
         let path = process.fresh();
         let out = ListingWriter::new(BufWriter::new(guard::create_file(&path)?), n_entries);
         Ok(ListingDraft { path, out, content: LayerContent::new(), process })

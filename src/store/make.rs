@@ -15,16 +15,16 @@ use crate::tree::{
     Entry, File, FileOrigin, Item, LayerEntries, Meta, Node, TreePath, is_kept_xattr,
 };
 
-use super::layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
+use super::layer::{Form, LayerDone, LayerOptions, LowerDirectory, OpenContent};
 use super::layer_diff::{self, DiffOptions};
 use super::unpack;
-use super::work::open_folder;
-use super::{LayerRecord, Store, StoreError, WorkFolder};
+use super::work::open_directory;
+use super::{LayerRecord, Store, StoreError, WorkDirectory};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// Identity, length, and the folder's home where there is one.
-type Written = (DiffId, u64, Option<WorkFolder>);
+/// Identity, length, and the directory's home where there is one.
+type Written = (DiffId, u64, Option<WorkDirectory>);
 
 /// Learns of each entry that was written, and of the offset of its content.
 type NoteEntry<'a> = dyn FnMut(&Entry, u64) -> io::Result<()> + Send + 'a;
@@ -33,15 +33,15 @@ type NoteEntry<'a> = dyn FnMut(&Entry, u64) -> io::Result<()> + Send + 'a;
 const PIPE_BYTES: usize = 64 << 10;
 
 impl Store {
-    /// Makes a layer of what a RUN left in the upper folder `fs` of `work`, over `lowers`.
+    /// Makes a layer of what a RUN left in the upper directory `fs` of `work`, over `lowers`.
     ///
     /// # Errors
     /// The kernel's, with the path.
     pub fn layer_from_upper(
         &self,
-        work: &WorkFolder,
+        work: &WorkDirectory,
         upper: BorrowedFd<'_>,
-        lowers: &[LowerFolder],
+        lowers: &[LowerDirectory],
         skip: &[TreePath],
         options: &LayerOptions,
     ) -> Result<LayerDone> {
@@ -74,37 +74,38 @@ impl Store {
         open: &OpenContent<'_>,
         form: Form,
         options: &LayerOptions,
-    ) -> Result<(LayerDone, Option<LowerFolder>)> {
+    ) -> Result<(LayerDone, Option<LowerDirectory>)> {
         check_entries(layer.stream(), self.archive_bounds().max_bytes)?;
         let planned = PlannedLayer { layer, clamp_s: options.clamp_s };
         let mut listing = self.listing_draft(planned.n_entries())?;
         let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
         let written = match form {
             Form::Tar => self.write_tar_form(&planned, open, &mut list),
-            Form::Folder => self.write_folder_form(&planned, open, &mut list),
+            Form::Directory => self.write_directory_form(&planned, open, &mut list),
         };
         let (diff_id, tar_bytes, work) = written.map_err(|error| self.blamed(error, layer))?;
         let listed = listing.finish()?;
         let content = listed.content();
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
-        let folder = work.as_ref().map(|work| open_folder(&work.path().join("fs"))).transpose()?;
+        let directory =
+            work.as_ref().map(|work| open_directory(&work.path().join("fs"))).transpose()?;
         self.publish_layer(diff_id, &record, &listed, work.as_ref(), None)?;
-        Ok((LayerDone { diff_id, record }, folder.map(Arc::new)))
+        Ok((LayerDone { diff_id, record }, directory.map(Arc::new)))
     }
 
-    /// Writes entries whose contents `open` gives as the folder `fs` of a work folder: for a mount
+    /// Writes entries whose contents `open` gives as the directory `fs` of a work directory: for a mount
     /// and not for a layer.
     ///
     /// # Errors
     /// As [`Store::layer_from_entries`].
-    pub fn folder_from_entries(
+    pub fn directory_from_entries(
         &self,
         layer: &(dyn LayerEntries + Sync),
         open: &OpenContent<'_>,
-    ) -> Result<WorkFolder> {
-        let written = self.write_folder_form(layer, open, &mut |_, _| Ok(()));
+    ) -> Result<WorkDirectory> {
+        let written = self.write_directory_form(layer, open, &mut |_, _| Ok(()));
         let (_id, _n_bytes, work) = written.map_err(|error| self.blamed(error, layer))?;
-        work.map_or_else(|| self.work_folder(), Ok)
+        work.map_or_else(|| self.work_directory(), Ok)
     }
 
     /// Replaces the error of a file that is not what its listing says by the damage of the layer that the
@@ -119,7 +120,7 @@ impl Store {
         let place = layer.stream().find(|entry| entry.path == *path).and_then(|entry| {
             entry.item.file().and_then(|file| match &file.origin {
                 FileOrigin::Layer(place) => Some(place.clone()),
-                FileOrigin::Folder(_) | FileOrigin::Inline(_) => None,
+                FileOrigin::Directory(_) | FileOrigin::Inline(_) => None,
             })
         });
         place.map_or(error, |place| self.damaged_content(place.layer, &place.path))
@@ -141,14 +142,14 @@ impl Store {
 
     /// The tar goes through a pipe to the unpacker: one thread reads and hashes, the other makes
     /// files.
-    fn write_folder_form(
+    fn write_directory_form(
         &self,
         planned: &(dyn LayerEntries + Sync),
         open: &OpenContent<'_>,
         list: &mut NoteEntry<'_>,
     ) -> Result<Written> {
-        let work = self.work_folder()?;
-        let into = work.folder("fs")?;
+        let work = self.work_directory()?;
+        let into = work.directory("fs")?;
         let (mut reader, writer) = io::pipe().context("make a pipe for", work.path())?;
         let (written, unpacked) = pool::scope(|scope| {
             let writer = pool::start(scope, move || {
@@ -255,11 +256,11 @@ fn clamp(entries: &mut [Entry], clamp_s: Option<i64>, upper: BorrowedFd<'_>) -> 
     Ok(())
 }
 
-fn set_mtime(folder: BorrowedFd<'_>, path: &TreePath, mtime_s: i64) -> Result<()> {
+fn set_mtime(directory: BorrowedFd<'_>, path: &TreePath, mtime_s: i64) -> Result<()> {
     let time = Timespec { tv_sec: mtime_s, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     // No step runs while its layer is made, so nobody can put a link on the way.
-    rustix::fs::utimensat(folder, path.as_path(), &times, AtFlags::SYMLINK_NOFOLLOW)
+    rustix::fs::utimensat(directory, path.as_path(), &times, AtFlags::SYMLINK_NOFOLLOW)
         .context("set the time of", path.as_path())?;
     Ok(())
 }

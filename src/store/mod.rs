@@ -75,11 +75,11 @@ pub use cache_archive::{CacheArchive, HeldCache, Holding};
 pub use cache_mount::{CacheMount, CacheRequest, CacheUse};
 pub use downloads::DownloadRecord;
 pub use error::StoreError;
-pub use flatten::FlatFolder;
+pub use flatten::FlatDirectory;
 pub use gc::{PruneOptions, Pruned};
 pub use index::{LayerRecord, PackedRecord, StepRecord, Tag};
 pub use inventory::Holder;
-pub use layer::{Form, LayerDone, LayerOptions, LowerFolder, OpenContent};
+pub use layer::{Form, LayerDone, LayerOptions, LowerDirectory, OpenContent};
 pub use lock::StepLock;
 pub use names::ImageId;
 pub use sources::LayerSource;
@@ -87,7 +87,7 @@ pub use space::NoSpace;
 pub use step_origin::StepOrigin;
 pub use usage::{HolderUse, KindUse, LayerUse, Usage, UsageKind};
 pub use verify::{Damage, Finding, ReportFinding, Verified};
-pub use work::WorkFolder;
+pub use work::WorkDirectory;
 
 /// An opened store. Shared by reference between threads.
 #[derive(Debug)]
@@ -98,8 +98,8 @@ pub struct Store {
     damage: FoundDamage,
     /// Held shared for the life of the process: `prune` waits for it.
     in_use: lock::Lease,
-    /// This process's folder below `tmp`, made when it is first needed.
-    work: Mutex<Option<Arc<work::ProcessFolder>>>,
+    /// This process's directory below `tmp`, made when it is first needed.
+    work: Mutex<Option<Arc<work::ProcessDirectory>>>,
     /// Blobs that only this process knows, and where they are.
     own_blobs: Mutex<BTreeMap<Digest, PathBuf>>,
     /// Places that did not have the blob which they were said to have.
@@ -231,19 +231,19 @@ impl Store {
         self.archive_bounds
     }
 
-    /// The folder that the store lies in.
+    /// The directory that the store lies in.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Checks that another program has room to write `n_bytes` into this store.
+    /// Checks that another program has space to write `n_bytes` into this store.
     ///
     /// # Errors
     /// [`StoreError::NoSpace`]; the kernel's, with the path.
-    pub fn check_room(&self, n_bytes: u64) -> Result<(), StoreError> {
+    pub fn check_space(&self, n_bytes: u64) -> Result<(), StoreError> {
         let root = guard::open_directory(&self.root)?;
-        let checked = space::room(&root, n_bytes).context("examine", &self.root)?;
+        let checked = space::check(&root, n_bytes).context("examine", &self.root)?;
         Ok(checked?)
     }
 

@@ -79,10 +79,10 @@ impl Store {
 
     /// Every blob.
     pub(super) fn blobs(&self) -> Result<Vec<Digest>> {
-        let folder = self.root().join("blobs/sha256");
+        let directory = self.root().join("blobs/sha256");
         let mut blobs = Vec::new();
-        for entry in std::fs::read_dir(&folder).context("list", &folder)? {
-            let name = entry.context("list", &folder)?.file_name();
+        for entry in std::fs::read_dir(&directory).context("list", &directory)? {
+            let name = entry.context("list", &directory)?.file_name();
             blobs.extend(format!("sha256:{}", name.display()).parse::<Digest>().ok());
         }
         Ok(blobs)

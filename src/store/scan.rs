@@ -22,7 +22,7 @@ pub(super) fn list(
 struct Nowhere;
 
 impl Place for Nowhere {
-    fn check_room(&mut self, _path: &TreePath) -> Result<()> {
+    fn check_space(&mut self, _path: &TreePath) -> Result<()> {
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::limits::{
 
 use super::reserve;
 
-/// A file system without room for what is to be written.
+/// A file system without space for what is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoSpace {
     /// Too little space.
@@ -80,7 +80,7 @@ pub(super) struct SpaceGuard {
 }
 
 impl SpaceGuard {
-    /// Checks that there is room for one file, or a part of one, of `n_bytes` on the file system of
+    /// Checks that there is space for one file, or a part of one, of `n_bytes` on the file system of
     /// `at`.
     ///
     /// # Errors
@@ -115,11 +115,11 @@ impl SpaceGuard {
     }
 }
 
-/// Checks now that there is room for `n_bytes` more on the file system of `at`.
+/// Checks now that there is space for `n_bytes` more on the file system of `at`.
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn room(at: impl AsFd, n_bytes: u64) -> io::Result<Result<(), NoSpace>> {
+pub(super) fn check(at: impl AsFd, n_bytes: u64) -> io::Result<Result<(), NoSpace>> {
     SpaceGuard::default().need(at, n_bytes)
 }
 

@@ -15,9 +15,9 @@ use crate::tree::{ContentDigest, FileOrigin, Fitting, LayerEntries, Tree, TreePa
 
 use super::forms::TarSource;
 use super::index::Index;
-use super::layer::{LayerOptions, LowerFolder};
+use super::layer::{LayerOptions, LowerDirectory};
 use super::unpack::{self, Disk, Unpacked};
-use super::{LayerRecord, Store, StoreError, WorkFolder};
+use super::{LayerRecord, Store, StoreError, WorkDirectory};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -25,8 +25,8 @@ type Result<T> = std::result::Result<T, StoreError>;
 struct Fresh {
     unpacked: Unpacked,
     tar_bytes: u64,
-    work: WorkFolder,
-    into: LowerFolder,
+    work: WorkDirectory,
+    into: LowerDirectory,
 }
 
 impl Store {
@@ -35,9 +35,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::WrongDiffId`] when the bytes are not what the image promised.
-    pub fn unpacked(&self, diff_id: DiffId, options: &LayerOptions) -> Result<LowerFolder> {
-        if let Some(folder) = self.layer_folder(diff_id)? {
-            return Ok(folder);
+    pub fn unpacked(&self, diff_id: DiffId, options: &LayerOptions) -> Result<LowerDirectory> {
+        if let Some(directory) = self.layer_directory(diff_id)? {
+            return Ok(directory);
         }
         let fresh = self.unpack_alone(diff_id)?;
         self.publish_fresh(diff_id, &fresh, None, options)?;
@@ -55,16 +55,16 @@ impl Store {
         below: &[DiffId],
         options: &LayerOptions,
         begin: &dyn Fn(),
-    ) -> Result<LowerFolder> {
+    ) -> Result<LowerDirectory> {
         let chain = below.iter().copied().chain([diff_id]);
         let chain = ChainId::of(chain).unwrap_or_else(|| ChainId::base(diff_id));
-        if let Some(folder) = self.known_form(chain, diff_id)? {
-            return Ok(folder);
+        if let Some(directory) = self.known_form(chain, diff_id)? {
+            return Ok(directory);
         }
         // Of several processes one unpacks it.
         let _alone = self.lock_unpacking(diff_id)?;
-        if let Some(folder) = self.known_form(chain, diff_id)? {
-            return Ok(folder);
+        if let Some(directory) = self.known_form(chain, diff_id)? {
+            return Ok(directory);
         }
         let mut fresh = None;
         let fitting = match self.listing_if_there(diff_id)? {
@@ -76,8 +76,8 @@ impl Store {
             }
         };
         let form = (!fitting.is_empty()).then(|| fitting.digest());
-        let folder = match (self.layer_form(diff_id, form)?, fresh) {
-            (Some(folder), None) => folder,
+        let directory = match (self.layer_form(diff_id, form)?, fresh) {
+            (Some(directory), None) => directory,
             (_, fresh) => {
                 let unpack = || {
                     begin();
@@ -90,7 +90,7 @@ impl Store {
             }
         };
         self.with_index(|index| index.put_stacked(chain, diff_id, form))?;
-        Ok(folder)
+        Ok(directory)
     }
 
     fn fitting(&self, layer: &dyn LayerEntries, below: &[DiffId]) -> Result<Fitting> {
@@ -104,7 +104,7 @@ impl Store {
         Ok(Fitting::of(layer, &tree))
     }
 
-    fn known_form(&self, chain: ChainId, diff_id: DiffId) -> Result<Option<LowerFolder>> {
+    fn known_form(&self, chain: ChainId, diff_id: DiffId) -> Result<Option<LowerDirectory>> {
         match self.with_index(|index| index.stacked(chain, diff_id))? {
             Some(form) => self.layer_form(diff_id, form),
             None => Ok(None),
@@ -112,8 +112,8 @@ impl Store {
     }
 
     fn unpack_alone(&self, diff_id: DiffId) -> Result<Fresh> {
-        let work = self.work_folder()?;
-        let into = Arc::new(work.folder("fs")?);
+        let work = self.work_directory()?;
+        let into = Arc::new(work.directory("fs")?);
         let mut tar = TarSource::new(self.open_tar(diff_id)?);
         let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
         let unpacked = unpack::unpack(&mut tar, into.as_fd(), &self.unpack_options(), &origin)

@@ -138,7 +138,7 @@ impl Store {
     }
 
     pub(super) fn write_tag(&self, tag: &Tag) -> Result<()> {
-        let draft = self.process_folder()?.fresh();
+        let draft = self.process_directory()?.fresh();
         let path = self.tag_path(&tag.name);
         let text = text_of(tag);
         guard::create_file(&draft)?.write_all(text.as_bytes()).context("write", &draft)?;

@@ -15,9 +15,9 @@ use crate::tree::{ContentDigest, TreePath};
 
 use super::compare::{self, Rules};
 use super::index::Index;
-use super::layer::LowerFolder;
+use super::layer::LowerDirectory;
 use super::verify::{is_set_aside, names_in};
-use super::work::open_folder;
+use super::work::open_directory;
 use super::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -65,7 +65,7 @@ impl Store {
         &self,
         layer: DiffId,
         form: Option<ContentDigest>,
-        folder: &LowerFolder,
+        directory: &LowerDirectory,
     ) -> Result<()> {
         if self.trusted().contains(&(layer, form)) {
             return Ok(());
@@ -73,7 +73,7 @@ impl Store {
         let column = self.column(form);
         if !self.with_index(|index| index.is_checked(layer, &column))? {
             let listing = self.listing(layer)?;
-            if let Some((path, reason)) = self.first_difference(&listing, form, folder)? {
+            if let Some((path, reason)) = self.first_difference(&listing, form, directory)? {
                 return Err(self.damaged_form(layer, form, path, reason)?);
             }
             self.with_index(|index| index.put_checked(layer, &column))?;
@@ -87,7 +87,7 @@ impl Store {
         &self,
         listing: &PackedListing,
         form: Option<ContentDigest>,
-        folder: &LowerFolder,
+        directory: &LowerDirectory,
     ) -> Result<Option<(TreePath, String)>> {
         let rules = self.rules(listing.layer(), form.is_some())?;
         let mut first = None;
@@ -95,7 +95,7 @@ impl Store {
             first = Some((path.clone(), text.to_owned()));
             ControlFlow::Break(())
         };
-        compare::compare(listing, folder.as_fd(), rules, &mut note)?;
+        compare::compare(listing, directory.as_fd(), rules, &mut note)?;
         Ok(first)
     }
 
@@ -107,8 +107,8 @@ impl Store {
         }
         // To make a listing that is missing takes the lock.
         let Some(listing) = self.listing_if_there(layer)? else { return Ok(()) };
-        let folder = open_folder(&self.layer_path(layer).join(self.form_name(form)))?;
-        if self.first_difference(&listing, form, &folder.into())?.is_some() {
+        let directory = open_directory(&self.layer_path(layer).join(self.form_name(form)))?;
+        if self.first_difference(&listing, form, &directory.into())?.is_some() {
             self.set_aside_alone(layer, form)?;
         }
         Ok(())
@@ -120,7 +120,7 @@ impl Store {
         for form in names_in(&home)?.iter().filter(|name| self.is_own_form(name)) {
             let is_fitted = *form != self.form_name(None);
             let rules = Rules { contents: true, ..self.rules(layer, is_fitted)? };
-            let opened = open_folder(&home.join(form))?;
+            let opened = open_directory(&home.join(form))?;
             let mut is_same = true;
             let mut note = |_path: &TreePath, _text: &str| {
                 is_same = false;

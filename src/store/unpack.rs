@@ -7,9 +7,9 @@
 //! real path of each file is known before a call is made; the calls themselves go through directory
 //! descriptors that are opened without following any link, so that the kernel agrees.
 
+pub(super) mod directories;
 mod disk;
 mod error;
-pub(super) mod folders;
 mod known;
 mod planned;
 
@@ -50,9 +50,9 @@ pub struct UnpackOptions {
 /// What names that begin with `.wh.` mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whiteouts {
-    /// The archive is a layer; the folder is to be a layer of an overlay mount.
+    /// The archive is a layer; the directory is to be a layer of an overlay mount.
     Overlay {
-        /// Whether opaque folders are marked in the `user.` name space (overlayfs' `userxattr`).
+        /// Whether opaque directories are marked in the `user.` name space (overlayfs' `userxattr`).
         user_xattr: bool,
     },
     /// Nothing: they are ordinary files, as in an archive that ADD unpacks.
@@ -60,7 +60,7 @@ pub enum Whiteouts {
 }
 
 impl Whiteouts {
-    /// The attribute that makes a folder opaque.
+    /// The attribute that makes a directory opaque.
     const fn opaque_xattr(self) -> Option<&'static str> {
         match self {
             Self::Overlay { user_xattr: true } => Some("user.overlay.opaque"),
@@ -83,7 +83,7 @@ pub struct Unpacked {
 /// Says where the bytes of the file at a path and tar offset will be found.
 pub type Origin<'a> = &'a dyn Fn(&TreePath, u64) -> FileOrigin;
 
-/// Unpacks `tar` into the empty folder `into`, and reads `tar` to its end.
+/// Unpacks `tar` into the empty directory `into`, and reads `tar` to its end.
 ///
 /// Absolute names and `..` stay inside `into`, and so do symbolic links on the way. Of two entries
 /// for one path the later one counts.
@@ -117,8 +117,8 @@ pub(super) fn read<P: Place>(
 
 /// Destination of an archive's files. Paths are real: no link is on the way.
 pub(super) trait Place {
-    /// Checks that there is room for another file, at `path`.
-    fn check_room(&mut self, path: &TreePath) -> Result<()>;
+    /// Checks that there is space for another file, at `path`.
+    fn check_space(&mut self, path: &TreePath) -> Result<()>;
 
     /// Makes a directory that nobody else can use; [`Place::finish_directory`] opens it.
     fn make_directory(&mut self, path: &TreePath) -> Result<()>;
@@ -183,7 +183,7 @@ impl<P: Place> Unpacker<'_, P> {
             return self.directory(path, meta);
         }
         self.make_parents(&path)?;
-        self.make_room(&path)?;
+        self.make_space(&path)?;
         let item = self.item(&path, meta, entry)?;
         self.known.add(Entry { path, item });
         Ok(())
@@ -262,7 +262,7 @@ impl<P: Place> Unpacker<'_, P> {
         }
         let path = parent.join(hidden);
         self.make_parents(&path)?;
-        if self.known.is_folder(&path) {
+        if self.known.is_directory(&path) {
             // It hides what is below this layer, never what the layer itself has.
             self.known.make_opaque(&path, true);
         } else if !self.known.is_other(&path) {
@@ -272,23 +272,23 @@ impl<P: Place> Unpacker<'_, P> {
         Ok(())
     }
 
-    /// Makes the folders above `path` that are missing.
+    /// Makes the directories above `path` that are missing.
     fn make_parents(&mut self, path: &TreePath) -> Result<()> {
         let parent = path.parent().unwrap_or_default();
-        if self.known.is_folder(&parent) {
+        if self.known.is_directory(&parent) {
             return Ok(());
         }
         let mut at = TreePath::root();
         for name in parent.names() {
             at = at.join(name);
-            if !self.known.is_folder(&at) {
+            if !self.known.is_directory(&at) {
                 if self.known.is_other(&at) && !self.known.is_whiteout(&at) {
                     return Err(UnpackError::NotADirectory { path: path.clone(), parent: at });
                 }
                 self.count()?;
-                self.place.check_room(&at)?;
+                self.place.check_space(&at)?;
                 let was_whiteout = self.make_directory(&at)?;
-                self.known.add_folder(&at, None, was_whiteout);
+                self.known.add_directory(&at, None, was_whiteout);
             }
         }
         Ok(())
@@ -296,11 +296,11 @@ impl<P: Place> Unpacker<'_, P> {
 
     fn directory(&mut self, path: TreePath, meta: Meta) -> Result<()> {
         let mut was_whiteout = false;
-        if !self.known.is_folder(&path) {
+        if !self.known.is_directory(&path) {
             self.make_parents(&path)?;
             was_whiteout = self.make_directory(&path)?;
         }
-        self.known.add_folder(&path, Some(meta), was_whiteout);
+        self.known.add_directory(&path, Some(meta), was_whiteout);
         Ok(())
     }
 
@@ -308,18 +308,18 @@ impl<P: Place> Unpacker<'_, P> {
     /// directory then hides what that hid.
     fn make_directory(&mut self, path: &TreePath) -> Result<bool> {
         let was_whiteout = self.known.is_whiteout(path);
-        self.make_room(path)?;
+        self.make_space(path)?;
         self.place.make_directory(path)?;
         Ok(was_whiteout)
     }
 
     /// Removes what the archive put at `path` before.
-    fn make_room(&mut self, path: &TreePath) -> Result<()> {
+    fn make_space(&mut self, path: &TreePath) -> Result<()> {
         if !self.known.has(path) {
             return Ok(());
         }
-        for (gone, is_folder) in self.known.remove(path)? {
-            self.place.remove(&gone, is_folder)?;
+        for (gone, is_directory) in self.known.remove(path)? {
+            self.place.remove(&gone, is_directory)?;
         }
         Ok(())
     }
@@ -328,10 +328,10 @@ impl<P: Place> Unpacker<'_, P> {
     /// may refuse its owner, and its time would change with every file made in it.
     fn finish(mut self) -> Result<Unpacked> {
         let known = std::mem::take(&mut self.known);
-        known.folders().try_for_each(|(path, folder)| {
+        known.directories().try_for_each(|(path, directory)| {
             let implied = Meta::root(0o755, 0);
-            let meta = folder.meta.as_ref().unwrap_or(&implied);
-            self.place.finish_directory(path, meta, folder.opaque)
+            let meta = directory.meta.as_ref().unwrap_or(&implied);
+            self.place.finish_directory(path, meta, directory.opaque)
         })?;
         let implied = known.implied();
         Ok(Unpacked { listing: LayerListing::new(known.into_entries()), implied })

@@ -59,7 +59,7 @@ pub enum UsageKind {
     Images,
     /// Cached steps and base images.
     BuildCache,
-    /// Folders of `RUN --mount=type=cache`.
+    /// Directories of `RUN --mount=type=cache`.
     CacheMounts,
     /// Files that ADD downloaded.
     Downloads,

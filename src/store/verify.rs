@@ -15,7 +15,7 @@ use crate::tree::{FileOrigin, Item, LayerContent, LayerEntries as _, Node, TreeP
 
 use super::compare::{self, Rules};
 use super::forms::TarSource;
-use super::work::open_folder;
+use super::work::open_directory;
 use super::{Store, StoreError, alone, guard, scan, version};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -264,7 +264,7 @@ impl Verifier<'_> {
             contents: true,
             ..self.store.rules(layer, form != self.store.form_name(None))?
         };
-        let opened = open_folder(&path)?;
+        let opened = open_directory(&path)?;
         let (mut differences, mut n_all) = (Vec::new(), 0_usize);
         let mut note = |path: &TreePath, text: &str| {
             n_all += 1;

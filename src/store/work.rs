@@ -1,4 +1,4 @@
-//! Unfinished work: one folder a process below `tmp`, swept when the process is gone.
+//! Unfinished work: one directory a process below `tmp`, swept when the process is gone.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -15,29 +15,29 @@ use crate::pathio::{self, Context as _, PathError};
 use super::lock::Lease;
 use super::{Store, StoreError, guard};
 
-/// This process's folder below `tmp`; removed with all it holds when dropped.
+/// This process's directory below `tmp`; removed with all it holds when dropped.
 #[derive(Debug)]
-pub(super) struct ProcessFolder {
+pub(super) struct ProcessDirectory {
     path: PathBuf,
     tmp: OwnedFd,
     next: AtomicU64,
     _lease: Lease,
 }
 
-/// What the name of a folder begins with before its lock is held.
+/// What the name of a directory begins with before its lock is held.
 const UNLOCKED: &str = "new.";
 /// The file in it that the process holds locked.
 const LOCK: &str = "lock";
 
-impl ProcessFolder {
+impl ProcessDirectory {
     fn new(tmp: &Path) -> Result<Self, PathError> {
         let opened = guard::open_directory(tmp)?;
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix(UNLOCKED)
             .tempdir_in(tmp)
-            .context("create a folder in", tmp)?;
-        let lease = Lease::exclusive(&folder.path().join(LOCK))?;
-        let made = folder.keep();
+            .context("create a directory in", tmp)?;
+        let lease = Lease::exclusive(&directory.path().join(LOCK))?;
+        let made = directory.keep();
         let unique = made.file_name().map_or("".into(), |name| name.to_string_lossy());
         let unique = unique.strip_prefix(UNLOCKED).unwrap_or(&unique);
         // From here on a sweep that finds the lock free knows that its holder is dead.
@@ -52,7 +52,7 @@ impl ProcessFolder {
     }
 }
 
-impl Drop for ProcessFolder {
+impl Drop for ProcessDirectory {
     fn drop(&mut self) {
         remove_tree(&self.tmp, self.path.file_name().unwrap_or_default());
     }
@@ -69,7 +69,7 @@ pub(super) fn sweep(tmp: &Path) {
             let time = modified_s.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
             time.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < GRACE))
         };
-        // Without a lock to look at it is a folder in the making, or one half removed.
+        // Without a lock to look at it is a directory in the making, or one half removed.
         let is_locked = |opened: &OwnedFd| {
             !name.to_string_lossy().starts_with(UNLOCKED) && guard::has_entry(opened, LOCK)
         };
@@ -84,7 +84,7 @@ pub(super) fn sweep(tmp: &Path) {
     }
 }
 
-/// No process takes longer to lock the folder that it has just made.
+/// No process takes longer to lock the directory that it has just made.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// The names in an open directory.
@@ -95,7 +95,7 @@ pub(super) fn names_in(directory: &OwnedFd) -> Vec<OsString> {
 }
 
 /// Removes an entry of an open directory, its lock file last, so that a removal cut short is taken
-/// up again. Folders of images may lack the bits that removing needs when the caller is not root.
+/// up again. Directories of images may lack the bits that removing needs when the caller is not root.
 fn remove_tree(directory: &OwnedFd, name: &OsStr) {
     if let Ok(opened) = guard::open_entry(directory, name) {
         for inner in names_in(&opened).into_iter().filter(|inner| inner != LOCK) {
@@ -111,16 +111,16 @@ fn remove_entry(directory: &OwnedFd, name: &OsStr) {
     let _done = pathio::remove_dir_all(&path).or_else(|_error| pathio::remove_file(&path));
 }
 
-/// A folder for one piece of work.
+/// A directory for one piece of work.
 #[derive(Debug)]
-pub struct WorkFolder {
+pub struct WorkDirectory {
     path: PathBuf,
     fd: OwnedFd,
     /// Its parent must live as long.
-    _process: Arc<ProcessFolder>,
+    _process: Arc<ProcessDirectory>,
 }
 
-impl WorkFolder {
+impl WorkDirectory {
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -133,45 +133,45 @@ impl WorkFolder {
         self.fd.as_fd()
     }
 
-    /// Makes a folder in it and opens that.
+    /// Makes a directory in it and opens that.
     ///
     /// # Errors
     /// The kernel's, with the path.
-    pub fn folder(&self, name: &str) -> Result<OwnedFd, PathError> {
+    pub fn directory(&self, name: &str) -> Result<OwnedFd, PathError> {
         let path = self.path.join(name);
-        rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)).context("create folder", &path)?;
+        rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)).context("create directory", &path)?;
         rustix::fs::chmod(&path, Mode::from_raw_mode(0o755))
             .context("change the mode of", &path)?;
-        open_folder(&path)
+        open_directory(&path)
     }
 }
 
-/// Opens a folder for calls relative to it.
-pub(super) fn open_folder(path: &Path) -> Result<OwnedFd, PathError> {
+/// Opens a directory for calls relative to it.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, PathError> {
     guard::open_directory(path)
 }
 
 impl Store {
-    pub(super) fn process_folder(&self) -> Result<Arc<ProcessFolder>, PathError> {
+    pub(super) fn process_directory(&self) -> Result<Arc<ProcessDirectory>, PathError> {
         let mut work = self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(folder) = &*work {
-            return Ok(Arc::clone(folder));
+        if let Some(directory) = &*work {
+            return Ok(Arc::clone(directory));
         }
-        let folder = Arc::new(ProcessFolder::new(&self.root.join("tmp"))?);
-        *work = Some(Arc::clone(&folder));
-        Ok(folder)
+        let directory = Arc::new(ProcessDirectory::new(&self.root.join("tmp"))?);
+        *work = Some(Arc::clone(&directory));
+        Ok(directory)
     }
 
-    /// Makes an empty folder on the store's file system; it is gone, at the latest, some time
+    /// Makes an empty directory on the store's file system; it is gone, at the latest, some time
     /// after the process is.
     ///
     /// # Errors
     /// The kernel's, with the path.
-    pub fn work_folder(&self) -> Result<WorkFolder, StoreError> {
-        let process = self.process_folder()?;
+    pub fn work_directory(&self) -> Result<WorkDirectory, StoreError> {
+        let process = self.process_directory()?;
         let path = process.fresh();
-        guard::create_directory(&path).context("create folder", &path)?;
-        let fd = open_folder(&path)?;
-        Ok(WorkFolder { path, fd, _process: process })
+        guard::create_directory(&path).context("create directory", &path)?;
+        let fd = open_directory(&path)?;
+        Ok(WorkDirectory { path, fd, _process: process })
     }
 }

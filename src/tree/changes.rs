@@ -12,7 +12,7 @@ pub enum ChangeKind {
     Added,
     /// Only the old one has it.
     Removed,
-    /// A file is a folder now, a link a file, or the like.
+    /// A file is a directory now, a link a file, or the like.
     Type,
     /// Other bytes, or another target of a link.
     Content,
@@ -127,7 +127,7 @@ mod tests {
 
     fn file(path: &str, mode: u32, uid: u32, content: &str) -> Entry {
         let content = ContentHash::of(content.as_bytes());
-        let file = File { size: 1, content, origin: FileOrigin::folder(0, TreePath::root()) };
+        let file = File { size: 1, content, origin: FileOrigin::directory(0, TreePath::root()) };
         let meta = Meta { uid, ..Meta::root(mode, i64::from(uid)) };
         Entry { path: TreePath::clean(path.as_bytes()), item: Item::Node(meta, Node::File(file)) }
     }

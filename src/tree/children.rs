@@ -1,4 +1,4 @@
-//! What a folder holds, by name: a sorted list in pieces, because a context may have a million
+//! What a directory holds, by name: a sorted list in pieces, because a context may have a million
 //! files, and a map with a name, a node and a leaf of its own for each takes three times as much.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::TreeNode;
 /// put between two others, and to be copied when one file of a shared tree changes.
 const PIECE_LEN: usize = 128;
 
-/// The files of a folder in byte order of their names. Cloning is cheap: unchanged pieces are
+/// The files of a directory in byte order of their names. Cloning is cheap: unchanged pieces are
 /// shared.
 #[derive(Debug, Clone, Default)]
 pub struct Children {
@@ -17,7 +17,7 @@ pub struct Children {
     pieces: Vec<Arc<Piece>>,
 }
 
-/// Names and files of a folder, in order.
+/// Names and files of a directory, in order.
 #[derive(Debug, Clone)]
 pub struct ChildrenIter<'a> {
     /// The first of them holds the next file.
@@ -108,7 +108,7 @@ impl Children {
         ChildrenIter { pieces: self.pieces.as_slice(), at: 0 }
     }
 
-    /// Gives back the room that was kept for more files.
+    /// Gives back the space that was kept for more files.
     pub fn shrink(&mut self) {
         self.pieces.shrink_to_fit();
         // The others are full, or have been split and may be filled again.

@@ -1,4 +1,4 @@
-//! Two merged trees side by side. Folders that both share are not looked into, so that two stacks
+//! Two merged trees side by side. Directories that both share are not looked into, so that two stacks
 //! of layers with the same base are compared in the time that their differences take.
 
 use std::sync::Arc;
@@ -38,8 +38,8 @@ fn item_of(node: &TreeNode) -> Item {
     }
 }
 
-/// Gives `visit` every path that is not in a folder which both trees share, in the order of layers:
-/// a folder before what it holds, names in byte order.
+/// Gives `visit` every path that is not in a directory which both trees share, in the order of layers:
+/// a directory before what it holds, names in byte order.
 pub fn pairs<'a>(old: &'a Tree, new: &'a Tree, visit: &mut dyn FnMut(Pair<'a>)) {
     if !Arc::ptr_eq(old.root(), new.root()) {
         below(&TreePath::root(), Some(old.root()), Some(new.root()), visit);
@@ -62,19 +62,19 @@ fn below<'a>(
         };
         let old = old.next_if(|(own, _)| *own == name).map(|(_, node)| node);
         let new = new.next_if(|(own, _)| *own == name).map(|(_, node)| node);
-        let folders = (old.and_then(folder), new.and_then(folder));
-        if let (Some(old), Some(new)) = folders
+        let directories = (old.and_then(directory), new.and_then(directory));
+        if let (Some(old), Some(new)) = directories
             && Arc::ptr_eq(old, new)
         {
             continue;
         }
         let path = path.join(name);
         visit(Pair { path: path.clone(), old, new });
-        below(&path, folders.0.map(|dir| &**dir), folders.1.map(|dir| &**dir), visit);
+        below(&path, directories.0.map(|dir| &**dir), directories.1.map(|dir| &**dir), visit);
     }
 }
 
-const fn folder(node: &TreeNode) -> Option<&Arc<Dir>> {
+const fn directory(node: &TreeNode) -> Option<&Arc<Dir>> {
     match node {
         TreeNode::Dir(dir) => Some(dir),
         TreeNode::Leaf(_) => None,

@@ -27,7 +27,7 @@ use select::Selected;
 pub struct CopyRequest<'a> {
     /// What is copied, as written.
     pub sources: &'a [CopyInput<'a>],
-    /// Where to, as written: a slash at the end says that it is a folder.
+    /// Where to, as written: a slash at the end says that it is a directory.
     pub destination: &'a str,
     /// Where a relative destination starts.
     pub workdir: &'a str,
@@ -37,13 +37,13 @@ pub struct CopyRequest<'a> {
     pub mode: Option<&'a Chmod>,
     /// The `--exclude` patterns.
     pub exclude: &'a [String],
-    /// `--parents`: the sources' own folders are kept.
+    /// `--parents`: the sources' own directories are kept.
     pub parents: bool,
     /// The source is a build context: its files belong to root.
     pub from_context: bool,
     /// `--link`: the layer does not depend on what is below.
     pub link: bool,
-    /// Modification time of folders that are made, seconds since 1970.
+    /// Modification time of directories that are made, seconds since 1970.
     pub now_s: i64,
 }
 
@@ -54,7 +54,7 @@ pub enum CopyInput<'a> {
     Path(&'a str),
     /// A file of its own, such as a heredoc or a download.
     File {
-        /// Its name in a destination that is a folder.
+        /// Its name in a destination that is a directory.
         name: &'a [u8],
         /// Its properties.
         meta: Meta,
@@ -66,16 +66,16 @@ pub enum CopyInput<'a> {
     Archive {
         /// What it holds.
         tree: &'a Tree,
-        /// Folders that it does not name but has files in, sorted: they are as they are below, or
+        /// Directories that it does not name but has files in, sorted: they are as they are below, or
         /// root's.
         implied: &'a [TreePath],
     },
-    /// A checkout: what its root holds goes into the destination, as of a folder that is named.
-    Folder(&'a Tree),
+    /// A checkout: what its root holds goes into the destination, as of a directory that is named.
+    Directory(&'a Tree),
 }
 
-/// What a COPY adds on top of `below`: the copied files, the folders that had to be made, and all
-/// folders on the way with what they are.
+/// What a COPY adds on top of `below`: the copied files, the directories that had to be made, and all
+/// directories on the way with what they are.
 ///
 /// # Errors
 /// [`CopyError`] when a source is missing or something of another kind is in the way.
@@ -94,7 +94,7 @@ pub fn copy(source: &Tree, below: &Tree, request: &CopyRequest<'_>) -> Result<Pl
 }
 
 /// The regular files that one source of a COPY, a path or pattern, can mean: links are followed,
-/// folders left out. What is not there is no error here.
+/// directories left out. What is not there is no error here.
 ///
 /// # Errors
 /// [`CopyError::BadPattern`].
@@ -144,7 +144,7 @@ fn write_item(key: &mut ContentWriter, item: &Selected<'_>, request: &CopyReques
             key.item(&Item::HardLink(first.clone()));
             continue;
         }
-        // The folder whose contents are copied gives nothing of itself.
+        // The directory whose contents are copied gives nothing of itself.
         if path.is_root() && item.is_dir() {
             continue;
         }

@@ -290,8 +290,8 @@ mod tests {
 
     #[test]
     fn an_opaque_root_hides_each_name_below() {
-        let folders = ["a", "b", "e"].map(|at| dir(at, 0o755)).into_iter();
-        let below = folders.chain(["a/x", "c", "d", "f"].map(fifo)).collect();
+        let directories = ["a", "b", "e"].map(|at| dir(at, 0o755)).into_iter();
+        let below = directories.chain(["a/x", "c", "d", "f"].map(fifo)).collect();
         let layer = vec![
             item("", Item::Opaque),
             dir("a", 0o755),

@@ -19,7 +19,7 @@ enum Token {
     /// `**` at the end: anything.
     Anything,
     /// `**/` and `**` elsewhere: nothing, or anything that ends with `/`.
-    Folders,
+    Directories,
 }
 
 /// Why a pattern makes no sense.
@@ -46,11 +46,11 @@ struct Class {
     ranges: Vec<(char, char)>,
 }
 
-/// Whether `*` twice in a row means any number of folders.
+/// Whether `*` twice in a row means any number of directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DoubleStar {
     /// It does: ignore files, `--exclude`, `--parents`.
-    Folders,
+    Directories,
     /// It is the same as a single one: sources of COPY, which are matched name by name.
     AsSingle,
 }
@@ -135,7 +135,7 @@ impl Glob {
                     }
                     Token::Byte(_) | Token::Star | Token::AnyChar | Token::Class(_) => {}
                     // It is left where a slash is behind.
-                    Token::Folders => {}
+                    Token::Directories => {}
                 }
             }
             if !states.advance() {
@@ -192,10 +192,10 @@ impl States {
     fn skip_empty(&mut self, tokens: &[Token], after_slash: bool) {
         for (at, token) in tokens.iter().enumerate() {
             let is_reached = self.is_reached(at);
-            let is_open = matches!(token, Token::Star | Token::Anything | Token::Folders);
+            let is_open = matches!(token, Token::Star | Token::Anything | Token::Directories);
             let Some(entered) = self.entered.get_mut(at) else { continue };
             let ends_here = *entered && after_slash;
-            *entered |= is_reached && *token == Token::Folders;
+            *entered |= is_reached && *token == Token::Directories;
             if ends_here || is_reached && is_open {
                 self.reach(0, at + 1);
             }
@@ -225,7 +225,7 @@ impl Token {
                 let is_in = |(low, high): &(char, char)| (*low..=*high).contains(&c);
                 class.ranges.iter().any(is_in) != class.negated
             }
-            Self::Byte(_) | Self::Star | Self::Anything | Self::Folders => false,
+            Self::Byte(_) | Self::Star | Self::Anything | Self::Directories => false,
         }
     }
 }
@@ -246,7 +246,7 @@ fn relax_leading_double_star(pattern: &str, tokens: &mut [Token]) {
     if rest.starts_with('/') || rest.contains(['*', '?', '[', ']', '\\']) {
         return;
     }
-    if let Some(first @ Token::Folders) = tokens.first_mut() {
+    if let Some(first @ Token::Directories) = tokens.first_mut() {
         *first = Token::Anything;
     }
 }
@@ -314,7 +314,7 @@ impl Parser<'_> {
         }
         self.next_if('/');
         let last = self.rest.is_empty();
-        self.tokens.push(if last { Token::Anything } else { Token::Folders });
+        self.tokens.push(if last { Token::Anything } else { Token::Directories });
     }
 
     fn class(&mut self) -> Result<(), GlobError> {
@@ -357,7 +357,7 @@ mod tests {
             }
             Token::Star => ends.take_while(|n| !text[..*n].contains(&b'/')).any(after),
             Token::Anything => ends.into_iter().any(after),
-            Token::Folders => ends.filter(|n| *n == 0 || text[n - 1] == b'/').any(after),
+            Token::Directories => ends.filter(|n| *n == 0 || text[n - 1] == b'/').any(after),
         }
     }
 
@@ -367,7 +367,7 @@ mod tests {
             pattern in "([ab/?é*]|\\*\\*|\\*\\*/|\\[a-é\\]|\\[\\^b\\]){0,7}",
             text in "[ab/é]{0,9}",
         ) {
-            for double_star in [DoubleStar::Folders, DoubleStar::AsSingle] {
+            for double_star in [DoubleStar::Directories, DoubleStar::AsSingle] {
                 let glob = Glob::new(&pattern, double_star).unwrap();
                 let want = fits(&glob.tokens, text.as_bytes());
                 prop_assert_eq!(glob.matches(text.as_bytes()), want, "{} {}", pattern, text);
@@ -394,7 +394,7 @@ mod tests {
     }
 
     fn paths(pattern: &str, text: &str) -> bool {
-        Glob::new(pattern, DoubleStar::Folders).unwrap().matches(text.as_bytes())
+        Glob::new(pattern, DoubleStar::Directories).unwrap().matches(text.as_bytes())
     }
 
     #[test]
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn two_stars_cross_folders() {
+    fn two_stars_cross_directories() {
         for (pattern, text) in [
             ("**", "a/b"),
             ("**/foo", "foo"),

@@ -155,7 +155,7 @@ impl Item {
         }
     }
 
-    /// Whether it is a folder.
+    /// Whether it is a directory.
     #[must_use]
     pub const fn is_directory(&self) -> bool {
         matches!(self, Self::Node(_, Node::Directory { .. }))

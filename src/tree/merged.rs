@@ -6,13 +6,13 @@ use crate::limits::MAX_LINKS_FOLLOWED;
 
 use super::{Children, ChildrenIter, File, Item, LayerEntries, Meta, Node, TreePath};
 
-/// A merged file tree. Cloning is cheap: unchanged folders are shared.
+/// A merged file tree. Cloning is cheap: unchanged directories are shared.
 #[derive(Debug, Clone)]
 pub struct Tree {
     root: Arc<Dir>,
 }
 
-/// A folder of a merged tree.
+/// A directory of a merged tree.
 #[derive(Debug, Clone, Default)]
 pub struct Dir {
     /// Its own properties.
@@ -30,10 +30,10 @@ pub enum TreeNode {
     Leaf(Leaf),
 }
 
-/// A file that is no folder.
+/// A file that is not a directory.
 #[derive(Debug, Clone)]
 pub enum Leaf {
-    /// With one name, as nearly all have: it stands in its folder, in one piece with the others.
+    /// With one name, as nearly all have: it stands in its directory, in one piece with the others.
     Own(Meta, Node),
     /// With several names, its hard links; all of them share it.
     Linked(Arc<(Meta, Node)>),
@@ -91,8 +91,8 @@ impl Leaf {
 /// Why a path leads nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
-    /// Something on the way is neither a folder nor a link to one.
-    #[error("{0} is not a folder")]
+    /// Something on the way is neither a directory nor a link to one.
+    #[error("{0} is not a directory")]
     NotADirectory(TreePath),
     /// More than 40 links on the way.
     #[error("{0} leads through too many symbolic links")]
@@ -109,7 +109,7 @@ impl TreeNode {
         }
     }
 
-    /// The folder, if it is one.
+    /// The directory, if it is one.
     #[must_use]
     pub fn as_dir(&self) -> Option<&Dir> {
         match self {
@@ -155,7 +155,7 @@ impl Tree {
         Self { root }
     }
 
-    /// The root folder.
+    /// The root directory.
     #[must_use]
     pub fn root(&self) -> &Arc<Dir> {
         &self.root
@@ -194,7 +194,7 @@ impl Tree {
         self.insert(path, TreeNode::Dir(Arc::new(dir)));
     }
 
-    /// The file at `path`, for a further name; `None` when there is none, or a folder.
+    /// The file at `path`, for a further name; `None` when there is none, or a directory.
     pub fn link(&mut self, path: &TreePath) -> Option<Leaf> {
         if !matches!(self.get(path)?, TreeNode::Leaf(_)) {
             return None;
@@ -217,7 +217,7 @@ impl Tree {
         parent.children.insert(name, node);
     }
 
-    /// The folder at `path` for change; made, also in place of another file, when it is missing.
+    /// The directory at `path` for change; made, also in place of another file, when it is missing.
     fn dir_mut(&mut self, path: &TreePath) -> &mut Dir {
         let mut dir = Arc::make_mut(&mut self.root);
         for name in path.names() {
@@ -278,7 +278,7 @@ impl Tree {
         }
     }
 
-    /// The folder at exactly `path`, the root included.
+    /// The directory at exactly `path`, the root included.
     #[must_use]
     pub fn dir(&self, path: &TreePath) -> Option<&Dir> {
         if path.is_root() { Some(&self.root) } else { self.get(path)?.as_dir() }
@@ -289,7 +289,7 @@ impl Tree {
     /// the result may be a path to be created.
     ///
     /// # Errors
-    /// [`LookupError`] when something on the way is no folder, or links go in a circle.
+    /// [`LookupError`] when something on the way is not a directory, or links go in a circle.
     pub fn resolve(&self, path: &[u8]) -> Result<TreePath, LookupError> {
         self.walk_links(path, true)
     }
@@ -334,7 +334,7 @@ impl Tree {
         Ok(at)
     }
 
-    /// Every path below `from` with its node, depth-first, a folder before what it holds; `from`
+    /// Every path below `from` with its node, depth-first, a directory before what it holds; `from`
     /// itself comes first unless it is the root.
     #[must_use]
     pub fn walk(&self, from: &TreePath) -> TreeWalk<'_> {
@@ -351,7 +351,7 @@ impl Tree {
 #[derive(Debug, Clone)]
 pub struct TreeWalk<'a> {
     first: Option<(TreePath, &'a TreeNode)>,
-    /// The folders on the way down, each with what is still to come of it.
+    /// The directories on the way down, each with what is still to come of it.
     open: Vec<(TreePath, ChildrenIter<'a>)>,
 }
 
@@ -362,9 +362,9 @@ impl<'a> Iterator for TreeWalk<'a> {
         let (path, node) = match self.first.take() {
             Some(first) => first,
             None => loop {
-                let (folder, children) = self.open.last_mut()?;
+                let (directory, children) = self.open.last_mut()?;
                 match children.next() {
-                    Some((name, node)) => break (folder.join(name), node),
+                    Some((name, node)) => break (directory.join(name), node),
                     None => drop(self.open.pop()),
                 }
             },
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_replaces_a_folder_and_the_reverse() {
+    fn a_file_replaces_a_directory_and_the_reverse() {
         let tree = merged([
             vec![dir("a", false), fifo("a/x"), fifo("b")],
             vec![fifo("a"), dir("b", false)],

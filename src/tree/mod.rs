@@ -13,18 +13,19 @@ mod changes;
 mod children;
 mod compare;
 mod fitting;
+mod layer_stats;
 mod listing;
 mod merged;
 mod node;
 mod path;
 mod place;
-mod survey;
 
 pub use changes::{Change, ChangeKind, changes};
 pub use children::{Children, ChildrenIter};
 pub use compare::{Pair, pairs};
 pub use copy::{CopyError, CopyInput, CopyRequest, Placed, copy, files_meant, select_digest};
 pub use fitting::Fitting;
+pub use layer_stats::{LayerEffect, Survey, Wasted};
 pub use listing::{Entry, Item, Layer, LayerContent, LayerEntries, LayerListing};
 pub use merged::{Dir, Leaf, LookupError, Tree, TreeNode, TreeWalk};
 pub use mode::{Chmod, ModeError, parse_chmod};
@@ -34,5 +35,4 @@ pub use node::{
 };
 pub use passwd::{AccountError, Accounts, ResolvedUser};
 pub use path::{PathError, TreePath};
-pub use place::FolderPlace;
-pub use survey::{LayerEffect, Survey, Wasted};
+pub use place::DirectoryPlace;

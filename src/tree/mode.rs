@@ -3,7 +3,7 @@
 /// What `--chmod` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chmod {
-    /// This mode, for files, folders and the parents that the copy makes.
+    /// This mode, for files, directories and the parents that the copy makes.
     Octal(u32),
     /// Changes to each file's own mode, in order.
     Symbolic(Box<[Change]>),
@@ -27,7 +27,7 @@ enum Operator {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Permissions {
-    /// These bits; with `X`, execution too where the file is a folder or executable.
+    /// These bits; with `X`, execution too where the file is a directory or executable.
     Bits { bits: u32, execute_if_any: bool },
     /// What this class has, as a shift from the lowest three bits.
     CopyOf { shift: u32 },
@@ -149,7 +149,7 @@ impl Change {
         match self.operator {
             Operator::Add => mode | bits,
             Operator::Remove => mode & !bits,
-            // chmod(1): a folder's set-id bits stay unless the clause names them.
+            // chmod(1): a directory's set-id bits stay unless the clause names them.
             Operator::Set if is_dir => mode & !(self.affected & !(SET_IDS & !named)) | bits,
             Operator::Set => mode & !self.affected | bits,
         }
@@ -164,7 +164,7 @@ mod tests {
         parse_chmod(change).unwrap().apply(mode, false)
     }
 
-    fn folder(mode: u32, change: &str) -> u32 {
+    fn directory(mode: u32, change: &str) -> u32 {
         parse_chmod(change).unwrap().apply(mode, true)
     }
 
@@ -192,9 +192,9 @@ mod tests {
         ] {
             assert_eq!(file(mode, change), want, "{mode:o} {change}");
         }
-        assert_eq!(folder(0o700, "a+X"), 0o711);
-        assert_eq!(folder(0o2755, "a=rx"), 0o2555);
-        assert_eq!(folder(0o2755, "g=s"), 0o2705);
+        assert_eq!(directory(0o700, "a+X"), 0o711);
+        assert_eq!(directory(0o2755, "a=rx"), 0o2555);
+        assert_eq!(directory(0o2755, "g=s"), 0o2705);
     }
 
     #[test]

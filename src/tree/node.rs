@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::oci::DiffId;
 
-use super::{FolderPlace, Item, TreePath};
+use super::{DirectoryPlace, Item, TreePath};
 
 /// BLAKE3 of a file's content: rbuild's own name for it, in cache keys and listings only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,15 +134,15 @@ pub struct Device {
 /// Where a file's bytes can be read. It says nothing of what they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileOrigin {
-    /// In a layer of the store. Boxed, so that files that lie elsewhere need no room for it.
+    /// In a layer of the store. Boxed, so that files that lie elsewhere need no space for it.
     Layer(Box<LayerPlace>),
-    /// In a folder that the driver has opened.
-    Folder(FolderPlace),
+    /// In a directory that the driver has opened.
+    Directory(DirectoryPlace),
     /// Right here.
     Inline(Arc<[u8]>),
 }
 
-/// A place in a layer: in its folder at `path`, or in its tar at `tar_at`.
+/// A place in a layer: in its directory at `path`, or in its tar at `tar_at`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerPlace {
     /// The layer.
@@ -154,10 +154,10 @@ pub struct LayerPlace {
 }
 
 impl FileOrigin {
-    /// At `path` in the folder with the driver's number `opened`.
+    /// At `path` in the directory with the driver's number `opened`.
     #[must_use]
-    pub fn folder(opened: u32, path: TreePath) -> Self {
-        Self::Folder(FolderPlace::new(opened, path))
+    pub fn directory(opened: u32, path: TreePath) -> Self {
+        Self::Directory(DirectoryPlace::new(opened, path))
     }
 
     /// Offset of the content in the tar of the layer that the file lies in, if it does.
@@ -165,7 +165,7 @@ impl FileOrigin {
     pub const fn tar_at(&self) -> Option<u64> {
         match self {
             Self::Layer(place) => Some(place.tar_at),
-            Self::Folder(_) | Self::Inline(_) => None,
+            Self::Directory(_) | Self::Inline(_) => None,
         }
     }
 
@@ -190,7 +190,7 @@ pub struct File {
 /// What kind of file it is, and what only that kind has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
-    /// A folder; `opaque` hides what lower layers have in it (image-spec, layer.md, "Opaque
+    /// A directory; `opaque` hides what lower layers have in it (image-spec, layer.md, "Opaque
     /// Whiteout").
     Directory {
         /// Whether lower layers' files in it are hidden.

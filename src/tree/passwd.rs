@@ -31,7 +31,7 @@ pub struct ResolvedUser {
     pub gid: u32,
     /// All groups, the primary one first.
     pub groups: Vec<u32>,
-    /// The home folder, `/` for a user that `/etc/passwd` lacks; `None` when it is left empty
+    /// The home directory, `/` for a user that `/etc/passwd` lacks; `None` when it is left empty
     /// there.
     pub home: Option<String>,
 }

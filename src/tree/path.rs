@@ -9,7 +9,7 @@ use std::path::Path;
 /// A path relative to a tree's root: names joined by `/`, none of them empty, `.` or `..`; the
 /// root itself is empty. Any bytes but `/` and NUL may stand in a name.
 ///
-/// The order is depth-first: a folder comes before what it holds, and all that it holds before
+/// The order is depth-first: a directory comes before what it holds, and all that it holds before
 /// its next sibling, as if `/` were the smallest byte.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct TreePath(Box<[u8]>);
@@ -78,7 +78,7 @@ impl TreePath {
         &self.0
     }
 
-    /// The path for calls relative to a folder descriptor; `.` for the root.
+    /// The path for calls relative to a directory descriptor; `.` for the root.
     #[must_use]
     pub fn as_path(&self) -> &Path {
         if self.is_root() { Path::new(".") } else { Path::new(OsStr::from_bytes(&self.0)) }
@@ -101,7 +101,7 @@ impl TreePath {
         self.names().next_back()
     }
 
-    /// The folder that holds it; `None` for the root.
+    /// The directory that holds it; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         if self.is_root() {
@@ -111,7 +111,7 @@ impl TreePath {
         Some(Self(self.0.get(..end).unwrap_or_default().into()))
     }
 
-    /// The path of `name` in this folder; `name` must be one name.
+    /// The path of `name` in this directory; `name` must be one name.
     #[must_use]
     pub fn join(&self, name: &[u8]) -> Self {
         debug_assert!(!name.is_empty() && !name.contains(&b'/'), "one name, not a path");
@@ -121,7 +121,7 @@ impl TreePath {
         Self([&*self.0, b"/", name].concat().into_boxed_slice())
     }
 
-    /// The path of `below` under this folder.
+    /// The path of `below` under this directory.
     #[must_use]
     pub fn join_path(&self, below: &Self) -> Self {
         match (self.is_root(), below.is_root()) {
@@ -131,14 +131,14 @@ impl TreePath {
         }
     }
 
-    /// The rest of this path below `folder`; the root for `folder` itself, `None` if it is
+    /// The rest of this path below `directory`; the root for `directory` itself, `None` if it is
     /// elsewhere.
     #[must_use]
-    pub fn below(&self, folder: &Self) -> Option<Self> {
-        if folder.is_root() {
+    pub fn below(&self, directory: &Self) -> Option<Self> {
+        if directory.is_root() {
             return Some(self.clone());
         }
-        match self.0.strip_prefix(&*folder.0)? {
+        match self.0.strip_prefix(&*directory.0)? {
             [] => Some(Self::root()),
             [b'/', rest @ ..] => Some(Self(rest.into())),
             _ => None,
@@ -201,11 +201,11 @@ mod tests {
 
     #[test]
     fn below_and_parent_are_inverse_to_join() {
-        let (folder, file) = (path("a/b"), path("a/b/c"));
-        assert_eq!(file.below(&folder), Some(path("c")));
-        assert_eq!(file.parent(), Some(folder.clone()));
-        assert_eq!(folder.join(b"c"), file);
-        assert_eq!(path("a/bc").below(&folder), None);
-        assert_eq!(folder.below(&TreePath::root()), Some(folder));
+        let (directory, file) = (path("a/b"), path("a/b/c"));
+        assert_eq!(file.below(&directory), Some(path("c")));
+        assert_eq!(file.parent(), Some(directory.clone()));
+        assert_eq!(directory.join(b"c"), file);
+        assert_eq!(path("a/bc").below(&directory), None);
+        assert_eq!(directory.below(&TreePath::root()), Some(directory));
     }
 }

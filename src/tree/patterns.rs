@@ -2,7 +2,7 @@
 //! `--parents` selects.
 //!
 //! The rules are those of moby/patternmatcher as BuildKit walks with it: a pattern that matches a
-//! folder holds for all below it, `!` takes back, and each folder's result is handed down to what
+//! directory holds for all below it, `!` takes back, and each directory's result is handed down to what
 //! it holds.
 
 use std::sync::Arc;
@@ -33,9 +33,9 @@ struct Pattern {
 /// match left out. A walk keeps one for each directory, so that it must be small: directories in
 /// which nothing else matches share it with their parents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FolderMatch(Arc<[u64]>);
+pub struct DirectoryMatch(Arc<[u64]>);
 
-impl FolderMatch {
+impl DirectoryMatch {
     const BITS: usize = 64;
 
     fn has(&self, at: usize) -> bool {
@@ -50,18 +50,18 @@ struct Matching(Vec<u64>);
 
 impl Matching {
     fn add(&mut self, at: usize) {
-        let word = at / FolderMatch::BITS;
+        let word = at / DirectoryMatch::BITS;
         if self.0.len() <= word {
             self.0.resize(word + 1, 0);
         }
         if let Some(word) = self.0.get_mut(word) {
-            *word |= 1 << (at % FolderMatch::BITS);
+            *word |= 1 << (at % DirectoryMatch::BITS);
         }
     }
 
     /// Shares what the parent has, where it is the same.
-    fn finish(self, parent: &FolderMatch) -> FolderMatch {
-        if *self.0 == *parent.0 { parent.clone() } else { FolderMatch(self.0.into()) }
+    fn finish(self, parent: &DirectoryMatch) -> DirectoryMatch {
+        if *self.0 == *parent.0 { parent.clone() } else { DirectoryMatch(self.0.into()) }
     }
 }
 
@@ -115,7 +115,7 @@ impl Patterns {
         }
         let clean = clean(body);
         let bad = |reason| PatternError::Bad { pattern: shortened(body), reason };
-        let glob = |text: &str| Glob::new(text, DoubleStar::Folders).map_err(bad);
+        let glob = |text: &str| Glob::new(text, DoubleStar::Directories).map_err(bad);
         let whole = glob(&clean)?;
         let mut names = Vec::new();
         for name in clean.split('/') {
@@ -124,7 +124,7 @@ impl Patterns {
                 break;
             }
             // A class may hold a slash; then the parts are no patterns, and no name is ruled out.
-            names.push(Glob::new(name, DoubleStar::Folders).ok());
+            names.push(Glob::new(name, DoubleStar::Directories).ok());
         }
         self.list.push(Pattern { negated, whole, names });
         Ok(())
@@ -138,25 +138,25 @@ impl Patterns {
 
     /// What holds at the root, where no pattern has matched.
     #[must_use]
-    pub fn at_root(&self) -> FolderMatch {
-        FolderMatch::default()
+    pub fn at_root(&self) -> DirectoryMatch {
+        DirectoryMatch::default()
     }
 
-    /// Whether `path` is matched, given what matched the folder that holds it.
+    /// Whether `path` is matched, given what matched the directory that holds it.
     #[must_use]
-    pub fn matches(&self, path: &TreePath, parent: &FolderMatch) -> bool {
+    pub fn matches(&self, path: &TreePath, parent: &DirectoryMatch) -> bool {
         self.judge(path, parent, |_| {})
     }
 
-    /// The same for a folder, and what to hand down to what it holds.
+    /// The same for a directory, and what to hand down to what it holds.
     #[must_use]
-    pub fn enter(&self, path: &TreePath, parent: &FolderMatch) -> (bool, FolderMatch) {
+    pub fn enter(&self, path: &TreePath, parent: &DirectoryMatch) -> (bool, DirectoryMatch) {
         let mut own = Matching::default();
         let matched = self.judge(path, parent, |at| own.add(at));
         (matched, own.finish(parent))
     }
 
-    fn judge(&self, path: &TreePath, parent: &FolderMatch, mut note: impl FnMut(usize)) -> bool {
+    fn judge(&self, path: &TreePath, parent: &DirectoryMatch, mut note: impl FnMut(usize)) -> bool {
         let mut matched = false;
         for (at, pattern) in self.list.iter().enumerate() {
             let inherited = parent.has(at);
@@ -201,7 +201,7 @@ impl Patterns {
         deciding
     }
 
-    /// Whether something below the matched folder `dir` could be taken back by a `!` pattern.
+    /// Whether something below the matched directory `dir` could be taken back by a `!` pattern.
     #[must_use]
     pub fn may_hold_exceptions_below(&self, dir: &TreePath) -> bool {
         self.list.iter().any(|pattern| pattern.negated && pattern.reaches_below(dir))

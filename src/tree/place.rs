@@ -1,4 +1,4 @@
-//! Where a file lies in a folder that the driver has opened. Paths are long and a folder's files
+//! Where a file lies in a directory that the driver has opened. Paths are long and a directory's files
 //! share most of theirs, so it is kept once for all of them.
 
 use std::fmt;
@@ -6,30 +6,30 @@ use std::sync::Arc;
 
 use super::TreePath;
 
-/// A file in a folder that the driver has opened: the context, or an archive that was unpacked.
+/// A file in a directory that the driver has opened: the context, or an archive that was unpacked.
 #[derive(Clone)]
-pub struct FolderPlace {
-    files: Arc<FolderFiles>,
+pub struct DirectoryPlace {
+    files: Arc<DirectoryFiles>,
     /// Where its name begins among theirs.
     name_at: u32,
 }
 
-/// Files of one folder below the opened one.
-struct FolderFiles {
+/// Files of one directory below the opened one.
+struct DirectoryFiles {
     opened: u32,
     path: TreePath,
     /// Their names, each with a zero behind it; none when `path` is a file's own.
     names: Vec<u8>,
 }
 
-impl FolderPlace {
-    /// The file at `path` in the folder with the driver's number `opened`.
+impl DirectoryPlace {
+    /// The file at `path` in the directory with the driver's number `opened`.
     #[must_use]
     pub fn new(opened: u32, path: TreePath) -> Self {
-        Self { files: Arc::new(FolderFiles { opened, path, names: Vec::new() }), name_at: 0 }
+        Self { files: Arc::new(DirectoryFiles { opened, path, names: Vec::new() }), name_at: 0 }
     }
 
-    /// The files called `names` in the folder at `path`, in order.
+    /// The files called `names` in the directory at `path`, in order.
     pub fn all<'a>(
         opened: u32,
         path: &TreePath,
@@ -40,12 +40,12 @@ impl FolderPlace {
             bytes.extend_from_slice(name);
             bytes.push(0);
         }
-        let files = Arc::new(FolderFiles { opened, path: path.clone(), names: bytes });
+        let files = Arc::new(DirectoryFiles { opened, path: path.clone(), names: bytes });
         let mut next_at = 0;
         names.map(move |name| {
             let at = next_at;
             next_at += name.len() + 1;
-            // A folder with more than 4 GiB of names has files with places of their own.
+            // A directory with more than 4 GiB of names has files with places of their own.
             u32::try_from(at).map_or_else(
                 |_too_far| Self::new(opened, files.path.join(name)),
                 |name_at| Self { files: Arc::clone(&files), name_at },
@@ -53,13 +53,13 @@ impl FolderPlace {
         })
     }
 
-    /// The driver's number for the opened folder.
+    /// The driver's number for the opened directory.
     #[must_use]
     pub fn opened(&self) -> u32 {
         self.files.opened
     }
 
-    /// The file's path in the opened folder.
+    /// The file's path in the opened directory.
     #[must_use]
     pub fn path(&self) -> TreePath {
         let rest = usize::try_from(self.name_at).ok().and_then(|at| self.files.names.get(at..));
@@ -70,17 +70,17 @@ impl FolderPlace {
     }
 }
 
-impl PartialEq for FolderPlace {
+impl PartialEq for DirectoryPlace {
     fn eq(&self, other: &Self) -> bool {
         self.opened() == other.opened() && self.path() == other.path()
     }
 }
 
-impl Eq for FolderPlace {}
+impl Eq for DirectoryPlace {}
 
-impl fmt::Debug for FolderPlace {
+impl fmt::Debug for DirectoryPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in folder {}", self.path(), self.opened())
+        write!(f, "{} in directory {}", self.path(), self.opened())
     }
 }
 
@@ -89,16 +89,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_of_a_folders_files_are_those_of_each() {
+    fn places_of_a_directories_files_are_those_of_each() {
         let path = |text: &str| TreePath::new(text.as_bytes()).unwrap();
-        for folder in ["", "a/b"] {
+        for directory in ["", "a/b"] {
             let names = ["x", "long name", "z"];
-            let folder = path(folder);
-            let places = FolderPlace::all(3, &folder, names.iter().map(|n| n.as_bytes()));
-            let single = names.map(|name| FolderPlace::new(3, folder.join(name.as_bytes())));
+            let directory = path(directory);
+            let places = DirectoryPlace::all(3, &directory, names.iter().map(|n| n.as_bytes()));
+            let single = names.map(|name| DirectoryPlace::new(3, directory.join(name.as_bytes())));
             assert_eq!(places.collect::<Vec<_>>(), single);
         }
-        assert_eq!(FolderPlace::new(0, TreePath::root()).path(), TreePath::root());
-        assert_ne!(FolderPlace::new(0, path("a")), FolderPlace::new(1, path("a")));
+        assert_eq!(DirectoryPlace::new(0, TreePath::root()).path(), TreePath::root());
+        assert_ne!(DirectoryPlace::new(0, path("a")), DirectoryPlace::new(1, path("a")));
     }
 }

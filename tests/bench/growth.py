@@ -25,16 +25,16 @@ def rbuild(args, *more):
 
 
 def context(name, dockerfile):
-    folder = WORK / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "Dockerfile").write_text(dockerfile)
-    return folder
+    directory = WORK / name
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "Dockerfile").write_text(dockerfile)
+    return directory
 
 
 def base(args):
-    folder = context("base", "FROM scratch\nCOPY busybox /bin/\nCOPY busybox /bin/sh\nENV PATH=/bin\n")
-    shutil.copy("/bin/busybox", folder / "busybox")
-    rbuild(args, "-t", "base", folder)
+    directory = context("base", "FROM scratch\nCOPY busybox /bin/\nCOPY busybox /bin/sh\nENV PATH=/bin\n")
+    shutil.copy("/bin/busybox", directory / "busybox")
+    rbuild(args, "-t", "base", directory)
 
 
 def fresh(args):
@@ -45,17 +45,17 @@ def fresh(args):
 def files(args):
     """COPY of so many files of 30 bytes, and the same again with nothing changed."""
     for n in [1_000, 10_000, 100_000] + [1_000_000] * args.large:
-        folder = context(f"files-{n}", "FROM scratch\nCOPY src /src\n")
+        directory = context(f"files-{n}", "FROM scratch\nCOPY src /src\n")
         for i in range(n):
             if i % 100 == 0:
-                inner = folder / "src" / f"d{i // 10_000}" / f"e{i // 100}"
+                inner = directory / "src" / f"d{i // 10_000}" / f"e{i // 100}"
                 inner.mkdir(parents=True)
             with open(f"{inner}/f{i}.txt", "w") as out:
                 out.write(f"file {i}\n" * 3)
         fresh(args)
-        yield n, "copied", *rbuild(args, folder)
-        yield n, "unchanged", *rbuild(args, folder)
-        shutil.rmtree(folder)
+        yield n, "copied", *rbuild(args, directory)
+        yield n, "unchanged", *rbuild(args, directory)
+        shutil.rmtree(directory)
 
 
 def steps(args):
@@ -78,10 +78,10 @@ def layer_bytes(args):
     """A RUN that writes so many MiB in one file, then the same image as a gzip archive."""
     for n in [10, 100, 1_000] + [4_096] * args.large:
         fresh(args)
-        folder = context("bytes", f"FROM base\nRUN dd if=/dev/urandom of=/d bs=1M count={min(n, 64)} 2>/dev/null && "
+        directory = context("bytes", f"FROM base\nRUN dd if=/dev/urandom of=/d bs=1M count={min(n, 64)} 2>/dev/null && "
                                   f"i=64; while [ $i -lt {n} ]; do cat /d; i=$((i+64)); done > /e\n")
-        yield n, "written", *rbuild(args, folder)
-        yield n, "packed", *rbuild(args, "-o", f"type=oci,dest={WORK}/out.tar", folder)
+        yield n, "written", *rbuild(args, directory)
+        yield n, "packed", *rbuild(args, "-o", f"type=oci,dest={WORK}/out.tar", directory)
         os.unlink(WORK / "out.tar")
 
 
@@ -100,11 +100,11 @@ def builds(args):
     shared = "".join(f"RUN {burn}cat /proc/sys/kernel/random/uuid > /s{i}\n" for i in range(4))
     for n in [1, 2, 4, 8]:
         fresh(args)
-        folders = [context(f"build-{k}", "FROM base\n" + shared + "".join(f"RUN {burn}echo {k} > /o{i}\n" for i in range(4)))
+        directories = [context(f"build-{k}", "FROM base\n" + shared + "".join(f"RUN {burn}echo {k} > /o{i}\n" for i in range(4)))
                    for k in range(n)]
         start = time.perf_counter()
-        running = [subprocess.Popen([args.rbuild, "--root", str(ROOT), "-q", "-o", f"type=local,dest={WORK}/out-{k}", str(folder)],
-                                    stdout=subprocess.DEVNULL) for k, folder in enumerate(folders)]
+        running = [subprocess.Popen([args.rbuild, "--root", str(ROOT), "-q", "-o", f"type=local,dest={WORK}/out-{k}", str(directory)],
+                                    stdout=subprocess.DEVNULL) for k, directory in enumerate(directories)]
         peaks = [os.wait4(child.pid, 0) for child in running]
         took = time.perf_counter() - start
         check(all(status == 0 for _, status, _ in peaks), f"one of {n} builds failed")

@@ -1,5 +1,5 @@
-//! Writes what fuzzing starts from: `fuzz-seeds FOLDER` makes `FOLDER/TARGET/…`, and the words of
-//! the grammar as `FOLDER/TARGET.dict`.
+//! Writes what fuzzing starts from: `fuzz-seeds DIRECTORY` makes `DIRECTORY/TARGET/…`, and the words of
+//! the grammar as `DIRECTORY/TARGET.dict`.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -78,7 +78,8 @@ const TEXTS: [(&str, &[&str]); 4] = [
 ];
 
 fn main() {
-    let folder = PathBuf::from(std::env::args_os().nth(1).expect("the first argument is a folder"));
+    let directory =
+        PathBuf::from(std::env::args_os().nth(1).expect("the first argument is a directory"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let weights = fs::read_to_string(root.join("grammar/weights.toml")).unwrap();
     let weights: Weights = toml::from_str(&weights).unwrap();
@@ -88,23 +89,26 @@ fn main() {
             let text = fs::read_to_string(root.join(format!("grammar/{file}.ebnf"))).unwrap();
             grammar.read(&text).unwrap();
         }
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(format!("{target}.dict")), dictionary(&grammar)).unwrap();
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(format!("{target}.dict")), dictionary(&grammar)).unwrap();
         let mut generator = Generator::new(&grammar, &weights, 1);
         let mut seeds = Vec::new();
         for entry in entries {
             seeds.extend((0..SENTENCES).map(|_| generator.sentence(entry).into_bytes()));
         }
-        write(&folder.join(target), &seeds.iter().map(|s| framed(target, s)).collect::<Vec<_>>());
+        write(
+            &directory.join(target),
+            &seeds.iter().map(|s| framed(target, s)).collect::<Vec<_>>(),
+        );
     }
-    write(&folder.join("dockerfile"), &dockerfiles(root));
-    write(&folder.join("archive"), &archives());
-    write(&folder.join("manifest"), &documents());
-    write(&folder.join("load"), &[documents(), tables()].concat());
-    write(&folder.join("cache"), &caches());
+    write(&directory.join("dockerfile"), &dockerfiles(root));
+    write(&directory.join("archive"), &archives());
+    write(&directory.join("manifest"), &documents());
+    write(&directory.join("load"), &[documents(), tables()].concat());
+    write(&directory.join("cache"), &caches());
     for (target, texts) in TEXTS {
         let seeds: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
-        write(&folder.join(target), &seeds);
+        write(&directory.join(target), &seeds);
     }
 }
 
@@ -270,11 +274,11 @@ fn caches() -> Vec<Vec<u8>> {
     vec![full.into_bytes(), br#"{"layers":[],"steps":[]}"#.to_vec()]
 }
 
-/// Writes files named by their content, so that seeds of several kinds can share a folder.
-fn write(folder: &Path, seeds: &[Vec<u8>]) {
-    fs::create_dir_all(folder).unwrap();
+/// Writes files named by their content, so that seeds of several kinds can share a directory.
+fn write(directory: &Path, seeds: &[Vec<u8>]) {
+    fs::create_dir_all(directory).unwrap();
     for seed in seeds {
         let name = rbuild::oci::Digest::of(seed).hex();
-        fs::write(folder.join(name), seed).unwrap();
+        fs::write(directory.join(name), seed).unwrap();
     }
 }

@@ -4,10 +4,10 @@
 
 use rbuild::context::parse_ignore;
 use rbuild::diag::Diagnostic;
-use rbuild::expand::{self, ExpandErrorKind};
-use rbuild::ir::Escape;
+use rbuild::dockerfile::expand::{self, ExpandErrorKind};
+use rbuild::dockerfile::ir::Escape;
+use rbuild::dockerfile::syntax;
 use rbuild::oci::Reference;
-use rbuild::syntax;
 
 use crate::grammar::{read, seed, weights};
 use crate::support::earley::Recogniser;

@@ -1,4 +1,4 @@
-//! Folders and layers: what is unpacked, what an upper folder says. Owners and devices need root.
+//! Directories and layers: what is unpacked, what an upper directory says. Owners and devices need root.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -48,7 +48,7 @@ fn node(at: &str, meta: Meta, node: Node) -> Entry {
     Entry { path: path(at), item: Item::Node(meta, node) }
 }
 
-fn folder(at: &str, mode: u32) -> Entry {
+fn directory(at: &str, mode: u32) -> Entry {
     node(at, Meta::root(mode, 7), Node::Directory { opaque: false })
 }
 
@@ -108,7 +108,7 @@ fn written(changed: Vec<Entry>, upper: BorrowedFd<'_>) -> (LayerListing, Vec<u8>
     (LayerListing::new(entries), tar)
 }
 
-/// The folder on the disk, a line a file.
+/// The directory on the disk, a line a file.
 fn dump(at: &Path) -> Vec<String> {
     let mut lines = BTreeMap::new();
     for entry in walkdir::WalkDir::new(at).min_depth(1) {
@@ -161,7 +161,7 @@ fn sample() -> Vec<Entry> {
         node("a/ping", capable, inline(b"elf")),
         node("a/set", owned(0o6755), inline(b"#!")),
         Entry { path: path("a/zing"), item: Item::HardLink(path("a/ping")) },
-        folder("b", 0o500),
+        directory("b", 0o500),
         node("b/big", Meta::root(0o600, 13), inline(&[b'x'; 5000])),
         link("b/l", "../nowhere"),
         node("b/null", owned(0o666), Node::CharDevice(Device { major: 1, minor: 3 })),
@@ -207,7 +207,7 @@ fn priv_a_layer_is_unpacked_with_all_that_it_says() {
 }
 
 #[test]
-fn priv_names_and_links_stay_inside_the_folder() {
+fn priv_names_and_links_stay_inside_the_directory() {
     let outside = tempfile::tempdir().unwrap();
     let into = tempfile::tempdir().unwrap();
     let away = outside.path().display().to_string();
@@ -241,7 +241,7 @@ fn priv_names_and_links_stay_inside_the_folder() {
         dump(into.path()).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     names.sort();
     let mut want: Vec<String> = want.to_vec();
-    // The temporary folder may lie deeper than /tmp.
+    // The temporary directory may lie deeper than /tmp.
     let first = inside.split('/').next().unwrap().to_owned();
     want.retain(|name| name != "tmp");
     let mut at = String::new();
@@ -397,18 +397,18 @@ fn tree() -> impl Strategy<Value = LayerListing> {
     })
 }
 
-/// Every parent becomes a folder, and links whose target was lost on the way go.
+/// Every parent becomes a directory, and links whose target was lost on the way go.
 fn consistent(mut tree: BTreeMap<TreePath, Item>) -> LayerListing {
     let paths: Vec<TreePath> = tree.keys().cloned().collect();
     for path in paths {
         let mut above = path.parent();
-        while let Some(folder) = above.filter(|folder| !folder.is_root()) {
-            let item = tree.entry(folder.clone()).or_insert(Item::Whiteout);
+        while let Some(directory) = above.filter(|directory| !directory.is_root()) {
+            let item = tree.entry(directory.clone()).or_insert(Item::Whiteout);
             if !item.is_directory() {
                 let node = Node::Directory { opaque: false };
                 *item = Item::Node(Meta::root(0o755, 3), node);
             }
-            above = folder.parent();
+            above = directory.parent();
         }
     }
     let files: Vec<TreePath> = tree
@@ -463,7 +463,7 @@ fn an_added_archive_keeps_files_that_look_like_whiteouts() {
 }
 
 #[test]
-fn folders_deeper_than_the_descriptors_that_are_kept_are_reached() {
+fn directories_deeper_than_the_descriptors_that_are_kept_are_reached() {
     let into = tempfile::tempdir().unwrap();
     let names: Vec<String> = (0..120).map(|at| format!("d{at}")).collect();
     let mut tar = TarWriter::new(Vec::new());
@@ -477,7 +477,7 @@ fn folders_deeper_than_the_descriptors_that_are_kept_are_reached() {
     assert_eq!(dump(into.path()).len(), 124);
 }
 
-/// A stack of folders as overlayfs keeps them.
+/// A stack of directories as overlayfs keeps them.
 struct Stack {
     at: tempfile::TempDir,
 }
@@ -486,9 +486,9 @@ impl Stack {
     fn new(layers: &[(&str, Vec<Entry>)]) -> Self {
         let at = tempfile::tempdir().unwrap();
         for (name, entries) in layers {
-            let folder = at.path().join(name);
-            rbuild::pathio::create_dir_all(&folder).unwrap();
-            unpack_to(&folder, &tar_of(entries.clone()), &OPTIONS).unwrap();
+            let directory = at.path().join(name);
+            rbuild::pathio::create_dir_all(&directory).unwrap();
+            unpack_to(&directory, &tar_of(entries.clone()), &OPTIONS).unwrap();
         }
         Self { at }
     }
@@ -538,24 +538,24 @@ fn priv_what_did_not_change_is_left_out() {
         (
             "base",
             vec![
-                folder("d", 0o755),
+                directory("d", 0o755),
                 file("d/same", "1"),
                 file("d/text", "1"),
-                folder("e", 0o755),
+                directory("e", 0o755),
                 file("e/f", "1"),
             ],
         ),
         (
             "upper",
             vec![
-                folder("d", 0o755),
+                directory("d", 0o755),
                 file("d/same", "1"),
                 file("d/text", "2"),
-                folder("e", 0o755),
+                directory("e", 0o755),
                 file("e/f", "1"),
                 gone("never/was"),
                 gone("nor"),
-                folder("n", 0o700),
+                directory("n", 0o700),
                 link("n/l", "x"),
             ],
         ),
@@ -571,31 +571,34 @@ fn priv_what_did_not_change_is_left_out() {
 #[test]
 fn priv_removals_are_of_what_the_layers_below_show() {
     let stack = Stack::new(&[
-        ("one", vec![folder("d", 0o755), file("d/a", "1"), file("d/b", "1"), file("top", "1")]),
-        ("two", vec![folder("d", 0o755), gone("d/a"), file("d/c", "1"), gone("top")]),
-        ("upper", vec![folder("d", 0o755), gone("d/a"), gone("d/b"), gone("d/c"), gone("top")]),
+        ("one", vec![directory("d", 0o755), file("d/a", "1"), file("d/b", "1"), file("top", "1")]),
+        ("two", vec![directory("d", 0o755), gone("d/a"), file("d/c", "1"), gone("top")]),
+        ("upper", vec![directory("d", 0o755), gone("d/a"), gone("d/b"), gone("d/c"), gone("top")]),
     ]);
     assert_eq!(stack.diff(&["one", "two"], &[]), ["/d dir 755", "/d/b gone", "/d/c gone"]);
     assert_eq!(stack.diff(&["one"], &[]), ["/d dir 755", "/d/a gone", "/d/b gone", "/top gone"],);
 }
 
 #[test]
-fn priv_an_opaque_folder_becomes_whiteouts_of_what_it_hides() {
+fn priv_an_opaque_directory_becomes_whiteouts_of_what_it_hides() {
     let opaque = |at| node(at, Meta::root(0o755, 7), Node::Directory { opaque: true });
     let stack = Stack::new(&[
         (
             "base",
             vec![
-                folder("d", 0o755),
+                directory("d", 0o755),
                 file("d/a", "1"),
-                folder("d/s", 0o755),
+                directory("d/s", 0o755),
                 file("d/s/x", "1"),
                 file("d/s/y", "1"),
-                folder("d/t", 0o755),
+                directory("d/t", 0o755),
                 file("d/t/z", "1"),
             ],
         ),
-        ("upper", vec![opaque("d"), file("d/new", "1"), folder("d/s", 0o755), file("d/s/y", "22")]),
+        (
+            "upper",
+            vec![opaque("d"), file("d/new", "1"), directory("d/s", 0o755), file("d/s/y", "22")],
+        ),
     ]);
     let want = [
         "/d dir 755",

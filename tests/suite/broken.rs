@@ -193,9 +193,9 @@ fn program(machine: u16) -> Vec<u8> {
 }
 
 fn cases() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/broken");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/broken");
     let mut cases: Vec<PathBuf> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     cases
 }

@@ -27,7 +27,7 @@ as_root_and_as_user!(
     reproducible_builds_are_equal_to_the_byte,
     layers_say_what_changed,
     lent_files_are_in_no_layer,
-    deep_folders_are_a_layer_or_an_error,
+    deep_directories_are_a_layer_or_an_error,
     equal_layers_are_no_obstacle_to_the_next_step,
     high_stacks_show_what_low_ones_show,
     debian_two_stages,
@@ -64,7 +64,7 @@ fn high_stacks_show_what_low_ones_show(who: Who) {
         let change = match at {
             10 => "mkdir /d && echo ten > /d/ten",
             20 => "rm /old/file",
-            // An opaque folder, and a folder in place of a file.
+            // An opaque directory, and a directory in place of a file.
             30 => "rm -r /d && mkdir /d && echo thirty > /d/thirty",
             40 => "rm /f5 && mkdir /f5 && touch /f5/inside",
             50 => "rm -r /f5 && echo again > /f5 && chmod 600 /f6",
@@ -88,14 +88,14 @@ fn high_stacks_show_what_low_ones_show(who: Who) {
     env.build(&flat, &["-o", "flat"]).ok();
     let flat = fs::read_to_string(env.path("flat/tmp/seen")).unwrap();
     assert_eq!(files("tmp/seen"), flat);
-    assert!(flat.contains("/old/folder/b ") && !flat.contains("/old/file"), "{flat}");
+    assert!(flat.contains("/old/directory/b ") && !flat.contains("/old/file"), "{flat}");
 }
 
 #[test]
 fn compression_is_chosen_for_all_outputs_or_for_one() {
     let env = Env::new();
-    let types = |folder: &str| {
-        let manifest = Layout::read(&env.path(folder)).manifest;
+    let types = |directory: &str| {
+        let manifest = Layout::read(&env.path(directory)).manifest;
         let layers = manifest["layers"].as_array().unwrap().iter();
         let types = layers.map(|layer| layer["mediaType"].as_str().unwrap().to_owned());
         types
@@ -280,14 +280,14 @@ fn lent_files_are_in_no_layer(who: Who) {
     let paths = |at: usize| entries(&layers[at]).into_keys().collect::<Vec<_>>().join(" ");
     assert_eq!(paths(1), "a");
     assert_eq!(paths(2), "");
-    // Folders that a RUN needs and the base lacks stay, empty, as with BuildKit.
+    // Directories that a RUN needs and the base lacks stay, empty, as with BuildKit.
     let bare = "FROM base:1 AS b\nFROM scratch\nCOPY --from=b /bin /bin\nRUN [\"/bin/true\"]\n";
     env.build(bare, &["-o", OCI]).ok();
     let top: Vec<_> = Layout::read(&env.path("out")).top().into_keys().collect();
     assert_eq!(top, ["dev/", "proc/", "sys/"]);
 }
 
-fn deep_folders_are_a_layer_or_an_error(who: Who) {
+fn deep_directories_are_a_layer_or_an_error(who: Who) {
     let env = Env::of(who);
     env.base();
     let nested = |depth: usize| {

@@ -1,4 +1,4 @@
-//! Folders of `RUN --mount=type=cache` that go from store to store with a build cache.
+//! Directories of `RUN --mount=type=cache` that go from store to store with a build cache.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -20,7 +20,7 @@ use crate::support::registry::DockerRegistry;
 as_root_and_as_user!(
     filled_cache_mount_goes_to_a_store_that_has_none,
     damaged_archives_leave_a_cache_empty,
-    archives_stay_in_the_folder,
+    archives_stay_in_the_directory,
 );
 
 /// Runs a script with a cache, in a store.
@@ -59,7 +59,7 @@ fn filled_cache_mount_goes_to_a_store_that_has_none(who: Who) {
     let fill = format!("{FILL} && if test $(id -u) = 0; then mknod null c 1 3 || true; fi");
     run(&env, "one", mount, &fill, &["--cache-to", &to]).ok();
 
-    // The step is found, so nobody needs the folder.
+    // The step is found, so nobody needs the directory.
     let found = run(&env, "two", mount, &fill, &["--cache-from", &from]).ok();
     assert!(found.steps()[0].ends_with(": CACHED"), "{}", found.stderr);
     assert!(!found.stderr.contains(RESTORED), "{}", found.stderr);
@@ -68,7 +68,7 @@ fn filled_cache_mount_goes_to_a_store_that_has_none(who: Who) {
     let without =
         run(&env, "two", mount, &look, &["--cache-from", &format!("{from},mounts=false")]);
     without.fails(1, &["did not complete successfully"]);
-    // That build has made the folder, empty: what is here counts.
+    // That build has made the directory, empty: what is here counts.
     let kept = run(&env, "two", mount, &look, &["--cache-from", &from]);
     kept.fails(1, &["did not complete successfully"]);
     assert!(!kept.stderr.contains(RESTORED), "{}", kept.stderr);
@@ -100,7 +100,7 @@ fn blob_name(descriptor: &Value) -> String {
     descriptor["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/")
 }
 
-/// Name and digest of every folder in the cache.
+/// Name and digest of every directory in the cache.
 fn mounts(env: &Env) -> Vec<(String, String)> {
     let (manifest, document) = documents(env);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -131,7 +131,7 @@ fn same_files_are_the_same_archive_and_are_written_once() {
         "umask 077; cd /c && for f in c b a; do echo $f > $f; done; chmod 644 *; touch -d @1 *";
     run(&env, "two", "target=/c", other, &["--cache-to", TO]).ok();
     assert_eq!(mounts(&env), first);
-    // A step that is found changes nothing; the folder need not be here for that.
+    // A step that is found changes nothing; the directory need not be here for that.
     let args = ["--cache-from", FROM, "--cache-to", TO];
     run(&env, "three", "target=/c", other, &args).ok();
     assert_eq!(mounts(&env), first);
@@ -141,7 +141,7 @@ fn same_files_are_the_same_archive_and_are_written_once() {
     // A change is one of the archive.
     run(&env, "two", "target=/c", "echo more >> /c/a", &["--cache-to", TO]).ok();
     assert_ne!(mounts(&env), first);
-    // Archives are not kept beside the folders.
+    // Archives are not kept beside the directories.
     let names = |store: &str| {
         let blobs = env.path(store).join("blobs/sha256").read_dir().unwrap();
         blobs.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
@@ -260,7 +260,7 @@ fn cache_mount_that_another_build_uses_stays_as_the_cache_has_it() {
     assert_ne!(mounts(&env), before);
 }
 
-/// Puts another archive in the place of the cache's only folder.
+/// Puts another archive in the place of the cache's only directory.
 fn replace_archive(env: &Env, tar: &[u8]) {
     let put = |bytes: &[u8], descriptor: &mut Value| {
         descriptor["digest"] = Digest::of(bytes).to_string().into();
@@ -309,7 +309,7 @@ fn hostile_tar(entries: &[(&str, u8, &str)]) -> Vec<u8> {
     out
 }
 
-fn archives_stay_in_the_folder(who: Who) {
+fn archives_stay_in_the_directory(who: Who) {
     let env = Env::of(who);
     run(&env, "one", "target=/c", "echo x > /c/f", &["--cache-to", TO]).ok();
     fs::create_dir(env.path("away")).unwrap();

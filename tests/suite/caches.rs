@@ -1,4 +1,4 @@
-//! Caches that stores share: in a registry, in a folder, in an image.
+//! Caches that stores share: in a registry, in a directory, in an image.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -112,7 +112,7 @@ fn failed_build_leaves_its_finished_steps_in_the_cache() {
     scene.dockerfile = good;
     let done = scene.run("two", &["--cache-from", "type=local,src=cache"]).ok();
     assert_eq!(made(&done), NONE, "{}", done.stderr);
-    // Written once more, the folder holds what is needed and nothing else.
+    // Written once more, the directory holds what is needed and nothing else.
     scene.run("two", &["--cache-to", "type=local,dest=cache"]).ok();
     let blobs = std::fs::read_dir(scene.env.path("cache/blobs/sha256")).unwrap().count();
     assert_eq!(blobs, 4 + 2, "four layers, manifest and document");
@@ -197,8 +197,8 @@ fn damaged_layer_of_a_cache_is_made_again() {
     let registry = DockerRegistry::open();
     let mut scene = Scene::new(&registry);
     scene.run("one", &["--cache-to", "type=local,dest=cache,mode=max"]).ok();
-    let folder = scene.env.path("cache/blobs/sha256");
-    for entry in std::fs::read_dir(folder).unwrap() {
+    let directory = scene.env.path("cache/blobs/sha256");
+    for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let mut bytes = std::fs::read(&path).unwrap();
         if bytes.starts_with(&[0x1f, 0x8b]) {
@@ -226,8 +226,8 @@ fn cache_that_was_named_once_has_no_effect_on_builds_that_do_not_name_it() {
     // Each store makes another file: it shows whose layers an image has.
     let first = format!("FROM {base} AS first\nRUN cat /proc/sys/kernel/random/uuid > /one\n");
     let both = format!("{first}FROM first\nRUN cp /one /two\n");
-    let file = |folder: &str, name: &str| {
-        std::fs::read_to_string(scene.env.path(&format!("{folder}/{name}"))).unwrap()
+    let file = |directory: &str, name: &str| {
+        std::fs::read_to_string(scene.env.path(&format!("{directory}/{name}"))).unwrap()
     };
     let named = ["--cache-from", "type=local,src=cache"];
     let run = |dockerfile: &str, store: &str, more: &[&str], out: &str| {

@@ -162,8 +162,8 @@ fn wrong_usage_says_what_to_type() {
     env.write("a", "");
     env.write("docker/Dockerfile.app", "FROM scratch\n");
     let check = |args: &[&str], code, part: &str| env.rbuild(args).fails(code, &[part]);
-    check(&["build", "none"], 2, "error: the context none does not exist: give the folder");
-    check(&["build", "context/a"], 2, "error: the context context/a is no folder");
+    check(&["build", "none"], 2, "error: the context none does not exist: give the directory");
+    check(&["build", "context/a"], 2, "error: the context context/a is not a directory");
     check(&["build", "-t", "good", "context"], 1, "error: there is no Dockerfile: ");
     check(&["build", "context"], 1, "help: did you mean -f context/docker/Dockerfile.app?\n");
     env.write("app/Dockerfile", "FROM scratch\n");
@@ -353,22 +353,23 @@ fn every_output_holds_the_image(who: Who) {
         "etc/group file 644 0:0 10 @0",
         "old/ dir 755 0:0 @0",
         "old/b file 4711 0:0 7 @0",
-        "old/folder/ dir 755 0:0 @0",
-        "old/folder/a file 644 0:0 12 @0",
-        "old/folder/b file 644 0:0 12 @0",
+        "old/directory/ dir 755 0:0 @0",
+        "old/directory/a file 644 0:0 12 @0",
+        "old/directory/b file 644 0:0 12 @0",
         "proc/ dir 755 0:0 @0",
         "sys/ dir 755 0:0 @0",
     ];
     assert_eq!(lines, want);
-    for folder in ["local", "plain"] {
-        let script = format!("cd {folder} && find . -mindepth 1 -printf '%P %m %T@ %l\\n' | sort");
+    for directory in ["local", "plain"] {
+        let script =
+            format!("cd {directory} && find . -mindepth 1 -printf '%P %m %T@ %l\\n' | sort");
         let done = Done::of(env.program("sh").args(["-c", &script]).output().unwrap()).ok();
         let want = "a 644 0.0000000000 \ndev 755 0.0000000000 \netc 755 0.0000000000 \n\
                     etc/group 644 0.0000000000 \nold 755 0.0000000000 \n\
-                    old/b 4711 0.0000000000 \nold/folder 755 0.0000000000 \n\
-                    old/folder/a 644 0.0000000000 \nold/folder/b 644 0.0000000000 \n\
+                    old/b 4711 0.0000000000 \nold/directory 755 0.0000000000 \n\
+                    old/directory/a 644 0.0000000000 \nold/directory/b 644 0.0000000000 \n\
                     proc 755 0.0000000000 \nsys 755 0.0000000000 \n";
-        assert_eq!(done.stdout, want, "{folder}");
+        assert_eq!(done.stdout, want, "{directory}");
     }
     let quiet = env.rbuild(&["build", "context", "-q", "--reproducible"]).ok();
     assert_eq!((quiet.stdout, quiet.stderr), (format!("{iid}\n"), String::new()));

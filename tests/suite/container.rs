@@ -22,7 +22,7 @@ fn program() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_rbuild").into(), PathBuf::from)
 }
 
-/// Builds testdata/image; its config is in the folder `out`, its files in `rootfs`.
+/// Builds testdata/image; its config is in the directory `out`, its files in `rootfs`.
 fn build(env: &Env, more: &[&str]) {
     fs::write(env.path("certificates"), "-----BEGIN CERTIFICATE-----\n").unwrap();
     let mut script = env.program(source::root().join("testdata/image/build").to_str().unwrap());
@@ -50,8 +50,8 @@ fn libraries(env: &Env) {
 fn contained(env: &Env, rights: &[&str], command: &[&str]) -> Done {
     let config = Layout::read(&env.path("out")).config["config"].clone();
     let mut bwrap = env.program("bwrap");
-    for folder in ["volume", "rootfs/proc", "rootfs/dev"] {
-        fs::create_dir_all(env.path(folder)).unwrap();
+    for directory in ["volume", "rootfs/proc", "rootfs/dev"] {
+        fs::create_dir_all(env.path(directory)).unwrap();
     }
     bwrap.args(["--bind", "rootfs", "/", "--dev", "/dev", "--bind", "volume", "/var/lib/rbuild"]);
     bwrap.args(["--bind", "context", "/workspace", "--clearenv"]);

@@ -1,10 +1,10 @@
-//! The build context on temporary folders.
+//! The build context on temporary directories.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
     clippy::wildcard_enum_match_arm,
-    reason = "a failing test may panic, and it prepares folders as a user would"
+    reason = "a failing test may panic, and it prepares directories as a user would"
 )]
 
 use std::fmt::Write as _;
@@ -20,11 +20,11 @@ use rbuild::tree::{FileOrigin, Node, Tree, TreeNode, TreePath};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 use tempfile::TempDir;
 
-/// A folder with these files; a name that ends with `/` is a folder, `a -> b` a link.
-fn folder(entries: &[&str]) -> TempDir {
-    let folder = TempDir::new().unwrap();
+/// A directory with these files; a name that ends with `/` is a directory, `a -> b` a link.
+fn directory(entries: &[&str]) -> TempDir {
+    let directory = TempDir::new().unwrap();
     for entry in entries {
-        let at = |name: &str| folder.path().join(name.trim());
+        let at = |name: &str| directory.path().join(name.trim());
         if let Some((name, target)) = entry.split_once("->") {
             symlink(target.trim(), at(name)).unwrap();
         } else if entry.ends_with('/') {
@@ -34,7 +34,7 @@ fn folder(entries: &[&str]) -> TempDir {
             write(&at(entry), entry);
         }
     }
-    folder
+    directory
 }
 
 fn write(path: &Path, text: &str) {
@@ -42,16 +42,16 @@ fn write(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
 }
 
-fn open(folder: &TempDir, ignore: &str) -> Context {
+fn open(directory: &TempDir, ignore: &str) -> Context {
     let rules = parse_ignore(ignore).unwrap();
-    Context::open(folder.path(), rules, 3, HashMemo::none()).unwrap()
+    Context::open(directory.path(), rules, 3, HashMemo::none()).unwrap()
 }
 
 fn path(text: &str) -> TreePath {
     TreePath::new(text.as_bytes()).unwrap()
 }
 
-/// The paths of a tree, folders with a slash and links with their targets.
+/// The paths of a tree, directories with a slash and links with their targets.
 fn show(tree: &Tree) -> String {
     let mut text = String::new();
     for (path, node) in tree.walk(&TreePath::root()) {
@@ -67,29 +67,29 @@ fn show(tree: &Tree) -> String {
 }
 
 /// What each list of sources brings along.
-fn check(folder: &TempDir, ignore: &str, sources: &[&str], want: &str) {
-    assert_eq!(show(&open(folder, ignore).tree(sources).unwrap()), want, "{sources:?}");
+fn check(directory: &TempDir, ignore: &str, sources: &[&str], want: &str) {
+    assert_eq!(show(&open(directory, ignore).tree(sources).unwrap()), want, "{sources:?}");
 }
 
 #[test]
 fn only_what_a_source_can_name_is_in_the_tree() {
-    let folder = folder(&["a.txt", "b.md", "d/one", "d/sub/two", "e/one", ".hidden"]);
-    check(&folder, "", &["a.txt"], "a.txt");
-    check(&folder, "", &["/d/../a.txt", "../../b.md"], "a.txt b.md");
-    check(&folder, "", &["d/sub"], "d/ d/sub/ d/sub/two");
-    check(&folder, "", &["*/one"], "d/ d/one e/ e/one");
-    check(&folder, "", &["*.txt"], "a.txt");
-    check(&folder, "", &["d/**/two"], "d/ d/one d/sub/ d/sub/two");
-    check(&folder, "", &["missing", "a.txt/below", "none*"], "");
+    let directory = directory(&["a.txt", "b.md", "d/one", "d/sub/two", "e/one", ".hidden"]);
+    check(&directory, "", &["a.txt"], "a.txt");
+    check(&directory, "", &["/d/../a.txt", "../../b.md"], "a.txt b.md");
+    check(&directory, "", &["d/sub"], "d/ d/sub/ d/sub/two");
+    check(&directory, "", &["*/one"], "d/ d/one e/ e/one");
+    check(&directory, "", &["*.txt"], "a.txt");
+    check(&directory, "", &["d/**/two"], "d/ d/one d/sub/ d/sub/two");
+    check(&directory, "", &["missing", "a.txt/below", "none*"], "");
     let all = ".hidden a.txt b.md d/ d/one d/sub/ d/sub/two e/ e/one";
-    check(&folder, "", &["."], all);
-    check(&folder, "", &["**/x"], all);
-    check(&folder, "", &["a.txt", "d", "./"], all);
+    check(&directory, "", &["."], all);
+    check(&directory, "", &["**/x"], all);
+    check(&directory, "", &["a.txt", "d", "./"], all);
 }
 
 #[test]
 fn links_bring_their_targets_along_but_never_what_is_outside() {
-    let folder = folder(&[
+    let directory = directory(&[
         "etc/passwd",
         "d/file",
         "abs -> /etc/passwd",
@@ -99,22 +99,23 @@ fn links_bring_their_targets_along_but_never_what_is_outside() {
         "loop -> loop",
         "out -> /nonexistent/x",
     ]);
-    check(&folder, "", &["abs"], "abs->/etc/passwd etc/ etc/passwd");
-    check(&folder, "", &["up"], "etc/ etc/passwd up->../../../etc/passwd");
-    check(&folder, "", &["chain/file"], "chain->dir d/ d/file dir->d");
-    check(&folder, "", &["di*"], "d/ d/file dir->d");
-    check(&folder, "", &["loop", "out"], "loop->loop out->/nonexistent/x");
+    check(&directory, "", &["abs"], "abs->/etc/passwd etc/ etc/passwd");
+    check(&directory, "", &["up"], "etc/ etc/passwd up->../../../etc/passwd");
+    check(&directory, "", &["chain/file"], "chain->dir d/ d/file dir->d");
+    check(&directory, "", &["di*"], "d/ d/file dir->d");
+    check(&directory, "", &["loop", "out"], "loop->loop out->/nonexistent/x");
 }
 
 #[test]
 fn ignored_files_are_absent() {
-    let folder = folder(&["a.txt", "tmp/keep", "tmp/drop", "node/deep/x", "src/a.md", "src/b"]);
+    let directory =
+        directory(&["a.txt", "tmp/keep", "tmp/drop", "node/deep/x", "src/a.md", "src/b"]);
     let ignore = "tmp\n!tmp/keep\nnode\n**/*.md\n";
-    check(&folder, ignore, &["."], "a.txt src/ src/b tmp/ tmp/keep");
-    check(&folder, ignore, &["tmp"], "tmp/ tmp/keep");
-    check(&folder, ignore, &["tmp/drop", "node", "node/deep", "src/a.md"], "");
-    check(&folder, ignore, &["tmp/*", "src/*"], "src/ src/b tmp/ tmp/keep");
-    let context = open(&folder, ignore);
+    check(&directory, ignore, &["."], "a.txt src/ src/b tmp/ tmp/keep");
+    check(&directory, ignore, &["tmp"], "tmp/ tmp/keep");
+    check(&directory, ignore, &["tmp/drop", "node", "node/deep", "src/a.md"], "");
+    check(&directory, ignore, &["tmp/*", "src/*"], "src/ src/b tmp/ tmp/keep");
+    let context = open(&directory, ignore);
     assert!(context.ignored_by(&path("tmp/drop")).is_some());
     assert_eq!(context.ignored_by(&path("tmp/missing")), None);
     assert_eq!(context.ignored_by(&path("a.txt")), None);
@@ -122,12 +123,12 @@ fn ignored_files_are_absent() {
 
 #[test]
 fn files_that_no_source_names_are_not_read() {
-    let folder = folder(&["used", "loop -> loop"]);
-    fifo(&folder.path().join("pipe"));
-    fs::create_dir(folder.path().join("closed")).unwrap();
-    fs::set_permissions(folder.path().join("closed"), fs::Permissions::from_mode(0o0)).unwrap();
-    check(&folder, "", &["used"], "used");
-    check(&folder, "closed", &["."], "loop->loop pipe used");
+    let directory = directory(&["used", "loop -> loop"]);
+    fifo(&directory.path().join("pipe"));
+    fs::create_dir(directory.path().join("closed")).unwrap();
+    fs::set_permissions(directory.path().join("closed"), fs::Permissions::from_mode(0o0)).unwrap();
+    check(&directory, "", &["used"], "used");
+    check(&directory, "closed", &["."], "loop->loop pipe used");
 }
 
 fn fifo(at: &Path) {
@@ -136,10 +137,10 @@ fn fifo(at: &Path) {
 
 #[test]
 fn every_kind_of_file_becomes_what_an_image_can_hold() {
-    let folder = folder(&["file", "link -> file"]);
-    fifo(&folder.path().join("pipe"));
-    let socket = UnixListener::bind(folder.path().join("socket")).unwrap();
-    let context = open(&folder, "");
+    let directory = directory(&["file", "link -> file"]);
+    fifo(&directory.path().join("pipe"));
+    let socket = UnixListener::bind(directory.path().join("socket")).unwrap();
+    let context = open(&directory, "");
     let tree = context.tree(&["."]).unwrap();
     let node = |name: &str| match tree.get(&path(name)) {
         Some(TreeNode::Leaf(leaf)) => (leaf.meta().clone(), leaf.node().clone()),
@@ -149,10 +150,10 @@ fn every_kind_of_file_becomes_what_an_image_can_hold() {
     assert_eq!(node("pipe").0.mode, 0o640);
     assert!(matches!(node("socket").1, Node::File(file) if file.size == 0));
     let (meta, Node::File(file)) = node("file") else { panic!("a file") };
-    let on_disk = fs::metadata(folder.path().join("file")).unwrap();
+    let on_disk = fs::metadata(directory.path().join("file")).unwrap();
     assert_eq!((meta.mode, meta.uid, meta.gid), (0o644, 0, 0));
     assert_eq!((meta.mtime_s, file.size), (on_disk.mtime(), 4));
-    assert_eq!(file.origin, FileOrigin::folder(3, path("file")));
+    assert_eq!(file.origin, FileOrigin::directory(3, path("file")));
     assert_eq!(file.content, rbuild::tree::ContentHash::of(b"file"));
     let mut text = String::new();
     context.read(&path("file")).unwrap().read_to_string(&mut text).unwrap();
@@ -162,10 +163,10 @@ fn every_kind_of_file_becomes_what_an_image_can_hold() {
 
 #[test]
 fn hard_links_share_a_leaf_and_user_attributes_are_kept() {
-    let folder = folder(&["a", "d/"]);
-    fs::hard_link(folder.path().join("a"), folder.path().join("d/b")).unwrap();
-    let attribute = setxattr(folder.path().join("a"), "user.x", b"1", XattrFlags::empty());
-    let tree = open(&folder, "").tree(&["."]).unwrap();
+    let directory = directory(&["a", "d/"]);
+    fs::hard_link(directory.path().join("a"), directory.path().join("d/b")).unwrap();
+    let attribute = setxattr(directory.path().join("a"), "user.x", b"1", XattrFlags::empty());
+    let tree = open(&directory, "").tree(&["."]).unwrap();
     let leaf = |name: &str| match tree.get(&path(name)) {
         Some(TreeNode::Leaf(leaf)) => leaf.clone(),
         other => panic!("{other:?}"),
@@ -182,28 +183,28 @@ fn hard_links_share_a_leaf_and_user_attributes_are_kept() {
 
 #[test]
 fn a_link_that_took_a_files_place_is_not_followed() {
-    let outside = folder(&["secret"]);
-    let folder = folder(&["d/file", "d2/"]);
-    let context = open(&folder, "");
+    let outside = directory(&["secret"]);
+    let directory = directory(&["d/file", "d2/"]);
+    let context = open(&directory, "");
     context.tree(&["."]).unwrap();
-    let file = folder.path().join("d/file");
+    let file = directory.path().join("d/file");
     fs::remove_file(&file).unwrap();
     symlink(outside.path().join("secret"), &file).unwrap();
     let error = context.read(&path("d/file")).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read {}", file.display()));
-    fs::remove_dir_all(folder.path().join("d")).unwrap();
-    symlink(outside.path(), folder.path().join("d")).unwrap();
+    fs::remove_dir_all(directory.path().join("d")).unwrap();
+    symlink(outside.path(), directory.path().join("d")).unwrap();
     context.read(&path("d/secret")).unwrap_err();
 }
 
 #[test]
 fn a_pipe_that_took_a_files_place_does_not_block() {
-    let folder = folder(&["file"]);
-    let context = open(&folder, "");
-    fs::remove_file(folder.path().join("file")).unwrap();
-    fifo(&folder.path().join("file"));
+    let directory = directory(&["file"]);
+    let context = open(&directory, "");
+    fs::remove_file(directory.path().join("file")).unwrap();
+    fifo(&directory.path().join("file"));
     let error = context.read(&path("file")).unwrap_err();
-    assert_eq!(error.path(), folder.path().join("file"));
+    assert_eq!(error.path(), directory.path().join("file"));
 }
 
 /// Nanoseconds since 1970, some time from now.
@@ -224,12 +225,12 @@ fn content(context: &Context, name: &str) -> rbuild::tree::ContentHash {
 
 #[test]
 fn a_remembered_file_is_read_again_only_after_a_change() {
-    let folder = folder(&["a"]);
-    let at = folder.path().join("a");
+    let directory = directory(&["a"]);
+    let at = directory.path().join("a");
     let spill = std::env::temp_dir();
     let open = |table: Option<&File>, now_ns| {
         let memo = HashMemo::new(table.map(|file| file.try_clone().unwrap()), now_ns, &spill);
-        Context::open(folder.path(), IgnoreRules::default(), 0, memo).unwrap()
+        Context::open(directory.path(), IgnoreRules::default(), 0, memo).unwrap()
     };
     let first = open(None, later(10));
     let before = content(&first, "a");
@@ -254,32 +255,32 @@ fn a_remembered_file_is_read_again_only_after_a_change() {
 }
 
 #[test]
-fn a_context_that_is_no_folder_is_named_in_the_error() {
-    let folder = folder(&["file"]);
-    let at = folder.path().join("file");
+fn a_context_that_is_no_directory_is_named_in_the_error() {
+    let directory = directory(&["file"]);
+    let at = directory.path().join("file");
     let error = Context::open(&at, IgnoreRules::default(), 0, HashMemo::none()).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot open the build context {}", at.display()));
 }
 
 #[test]
-fn deep_folders_are_walked() {
-    let folder = TempDir::new().unwrap();
+fn deep_directories_are_walked() {
+    let directory = TempDir::new().unwrap();
     let deep = "d/".repeat(1500);
-    fs::create_dir_all(folder.path().join(&deep)).unwrap();
-    write(&folder.path().join(&deep).join("f"), "x");
-    let tree = open(&folder, "").tree(&["."]).unwrap();
+    fs::create_dir_all(directory.path().join(&deep)).unwrap();
+    write(&directory.path().join(&deep).join("f"), "x");
+    let tree = open(&directory, "").tree(&["."]).unwrap();
     assert!(tree.get(&path(&format!("{deep}f"))).is_some());
 }
 
 #[test]
 fn a_sparse_file_of_a_terabyte_is_refused_before_it_is_read() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::File::create(folder.path().join("holes")).unwrap().set_len(1 << 40).unwrap();
-    let context = open(&folder, "");
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::File::create(directory.path().join("holes")).unwrap().set_len(1 << 40).unwrap();
+    let context = open(&directory, "");
     for sources in [["holes"], ["."], ["h*"]] {
         let error = context.tree(&sources).unwrap_err();
         let why = std::error::Error::source(&error).unwrap().to_string();
-        assert_eq!(error.path(), folder.path().join("holes"));
+        assert_eq!(error.path(), directory.path().join("holes"));
         assert!(why.starts_with("it has 1099511627776 bytes, more than the limit of"), "{why}");
     }
 }

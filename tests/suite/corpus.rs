@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use rbuild::archive::{self, ArchiveBounds, PackedListing, TarReader};
 use rbuild::context::parse_ignore;
-use rbuild::expand;
-use rbuild::ir::Escape;
+use rbuild::dockerfile::expand;
+use rbuild::dockerfile::ir::Escape;
+use rbuild::dockerfile::syntax;
 use rbuild::oci::{DiffId, Digest, ImageConfig, Parsed, Platform, Reference};
 use rbuild::plan::{Images, plan};
-use rbuild::syntax;
 
 use crate::support::probe;
 
@@ -35,11 +35,11 @@ const TARGETS: [(&str, Probe); 12] = [
 
 #[test]
 fn kept_inputs_break_nothing() {
-    let mut kept: Vec<String> = names(&folder());
+    let mut kept: Vec<String> = names(&directory());
     kept.retain(|target| !TARGETS.iter().any(|(known, _)| known == target));
     assert_eq!(kept, Vec::<String>::new(), "nothing replays these");
     for (target, probe) in TARGETS {
-        for name in names(&folder().join(target)) {
+        for name in names(&directory().join(target)) {
             probe(&input(target, &name));
         }
     }
@@ -149,7 +149,7 @@ fn hostile_documents_and_names_are_refused_with_a_reason() {
         assert_eq!(said, format!("the manifest is not valid: {want}"), "{name}");
         assert!(ImageConfig::parse(&bytes).is_err(), "{name}");
     }
-    for name in names(&folder().join("reference")) {
+    for name in names(&directory().join("reference")) {
         let text = String::from_utf8(input("reference", &name)).unwrap();
         assert!(text.parse::<Reference>().is_err(), "{name}");
     }
@@ -178,16 +178,16 @@ fn chain(error: &dyn Error) -> String {
     cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
-fn folder() -> PathBuf {
+fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/corpus")
 }
 
 fn input(target: &str, name: &str) -> Vec<u8> {
-    fs::read(folder().join(target).join(name)).unwrap()
+    fs::read(directory().join(target).join(name)).unwrap()
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();

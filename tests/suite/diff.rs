@@ -22,7 +22,7 @@ const OLD: &str = "FROM base:1\n\
 const NEW: &str = "FROM base:1\n\
     ENV A=2 B=1\n\
     RUN mkdir /d && head -c 12000 /dev/zero > /d/big && echo 1 > /d/mode && echo 1 > /d/owner\n\
-    RUN ln -s mode /d/link && mkdir /d/type && echo x > /same && rm -r /old/folder\n\
+    RUN ln -s mode /d/link && mkdir /d/type && echo x > /same && rm -r /old/directory\n\
     RUN chmod 600 /d/mode && chown 5:6 /d/owner && echo new > /only-new && rm /old/file\n\
     USER 1000\n\
     CMD [\"old\"]\n";
@@ -31,8 +31,8 @@ fn env() -> Env {
     let env = Env::new();
     env.base();
     for (name, text) in [("old:1", OLD), ("new:1", NEW)] {
-        let folder = name.trim_end_matches(":1");
-        env.build(text, &["-t", name, "--reproducible", "-o", folder]).ok();
+        let directory = name.trim_end_matches(":1");
+        env.build(text, &["-t", name, "--reproducible", "-o", directory]).ok();
     }
     env
 }
@@ -69,7 +69,9 @@ fn priv_the_document_names_what_diff_finds_in_the_unpacked_images() {
     for line in done.stdout.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let path = match words.as_slice() {
-            ["Only", "in", folder, name] => format!("{}/{name}", folder.trim_end_matches(':')),
+            ["Only", "in", directory, name] => {
+                format!("{}/{name}", directory.trim_end_matches(':'))
+            }
             ["Files", path, ..] | ["Symbolic", "links", path, ..] | ["File", path, ..] => {
                 (*path).to_owned()
             }
@@ -79,8 +81,8 @@ fn priv_the_document_names_what_diff_finds_in_the_unpacked_images() {
         seen.insert(path);
     }
     let mut told = paths(&["added", "removed", "type", "content"]);
-    // Of a folder that is gone it names the folder alone.
-    told.retain(|path| !path.starts_with("/old/folder/"));
+    // Of a directory that is gone it names the directory alone.
+    told.retain(|path| !path.starts_with("/old/directory/"));
     assert_eq!(told, seen);
     assert_eq!(paths(&["mode"]), ["/d/mode".to_owned()].into());
     assert_eq!(paths(&["owner"]), ["/d/owner".to_owned()].into());
@@ -89,7 +91,7 @@ fn priv_the_document_names_what_diff_finds_in_the_unpacked_images() {
         (file["Image"].as_str().unwrap(), file["Layer"].as_u64().unwrap())
     };
     assert_eq!(at("/d/big"), ("new", 2));
-    assert_eq!(at("/old/folder/a"), ("new", 3));
+    assert_eq!(at("/old/directory/a"), ("new", 3));
     assert_eq!(at("/d/owner"), ("new", 4));
     assert_eq!(at("/only-old"), ("old", 3));
     assert_eq!((&shown["SharedLayers"], &shown["IsSame"]), (&json!(1), &json!(false)));

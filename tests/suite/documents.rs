@@ -66,7 +66,7 @@ fn printed(env: &Env, args: &[&str]) -> String {
 }
 
 const DOCKERFILE: &str = "FROM base:1 AS tool\n\
-    RUN --mount=type=cache,target=/c echo tool > /tool; rm -rf /old/folder\n\
+    RUN --mount=type=cache,target=/c echo tool > /tool; rm -rf /old/directory\n\
     FROM base:1\n\
     ENV A=1\n\
     COPY --from=tool /tool /old/file\n\

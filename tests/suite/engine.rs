@@ -41,16 +41,16 @@ struct Engine {
 }
 
 impl Engine {
-    fn start(folder: &Path) -> Self {
-        let socket = folder.join("engine.sock");
+    fn start(directory: &Path) -> Self {
+        let socket = directory.join("engine.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
         let state = Arc::new(Mutex::new(State::default()));
-        let (shared, folder) = (Arc::clone(&state), folder.to_owned());
+        let (shared, directory) = (Arc::clone(&state), directory.to_owned());
         thread::spawn(move || {
             for stream in listener.incoming() {
                 // A client that hangs up is no fault of the engine.
-                drop(stream.and_then(|stream| serve(stream, &shared, &folder)));
+                drop(stream.and_then(|stream| serve(stream, &shared, &directory)));
             }
         });
         Self { socket, state }
@@ -65,7 +65,7 @@ impl Engine {
     }
 }
 
-fn serve(stream: UnixStream, state: &Mutex<State>, folder: &Path) -> std::io::Result<()> {
+fn serve(stream: UnixStream, state: &Mutex<State>, directory: &Path) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -81,7 +81,7 @@ fn serve(stream: UnixStream, state: &Mutex<State>, folder: &Path) -> std::io::Re
         "/images/json" => (200, json!([{ "Id": "sha256:1", "Created": 1 }])),
         "/images/sha256:1/json" => (200, json!({ "RootFS": { "Layers": state.layers } })),
         "/images/load?quiet=1" => {
-            let path = folder.join(format!("loaded-{}.tar", state.archives.len()));
+            let path = directory.join(format!("loaded-{}.tar", state.archives.len()));
             fs::write(&path, chunks(&mut reader)?)?;
             state.archives.push(path);
             match state.refusals.is_empty() {

@@ -11,8 +11,8 @@ use std::fs;
 use std::path::Path;
 
 use rbuild::diag::{Span, codes};
-use rbuild::expand::{self, ExpandError, Expanded};
-use rbuild::ir::Escape;
+use rbuild::dockerfile::expand::{self, ExpandError, Expanded};
+use rbuild::dockerfile::ir::Escape;
 
 #[test]
 fn words_expand_as_the_table_says() {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rbuild::archive::Packing;
-use rbuild::build::{self, BuildError, Lent, LockedInputs, Services, StepNumbers, Stop};
+use rbuild::executor::{self, BuildError, Lent, LockedInputs, Services, StepNumbers, Stop};
 use rbuild::image::{self, ExportError, ExportOptions, Image};
 use rbuild::oci::{Descriptor, Digest, LayerCompression, Manifest, MediaType, Platform, Reference};
 use rbuild::pool;
@@ -214,9 +214,9 @@ fn kind(error: &RegistryError) -> String {
     name.to_owned()
 }
 
-fn open(folder: &Path) -> Store {
+fn open(directory: &Path) -> Store {
     let options = OpenOptions { user_namespace: false, now_s: 1_700_000_000 };
-    Store::open(folder, &options).unwrap()
+    Store::open(directory, &options).unwrap()
 }
 
 /// Pulls; the error is only its kind.
@@ -233,21 +233,21 @@ fn pull(store: &Store, client: &Client, name: &Reference) -> Result<Digest, Stri
         events: &|_| {},
     };
     let platform: Platform = "linux/amd64".parse().unwrap();
-    build::pull(&services, name, &platform).map_err(|failure| {
+    executor::pull(&services, name, &platform).map_err(|failure| {
         let BuildError::Image { source, .. } = &*failure else { panic!("{failure:?}") };
         kind(source)
     })
 }
 
 /// That every blob is what its name says, and nothing is left over of what was not finished.
-fn check_store(folder: &Path) {
-    for entry in fs::read_dir(folder.join("blobs/sha256")).unwrap() {
+fn check_store(directory: &Path) {
+    for entry in fs::read_dir(directory.join("blobs/sha256")).unwrap() {
         let path = entry.unwrap().path();
         let digest = Digest::of(&fs::read(&path).unwrap()).to_string();
         assert_eq!(digest.strip_prefix("sha256:"), path.file_name().unwrap().to_str());
     }
-    // While a store is open, the process has a folder there.
-    let own = fs::read_dir(folder.join("tmp")).unwrap().map(|entry| entry.unwrap().path());
+    // While a store is open, the process has a directory there.
+    let own = fs::read_dir(directory.join("tmp")).unwrap().map(|entry| entry.unwrap().path());
     let left = own.flat_map(|own| fs::read_dir(own).unwrap()).map(|entry| entry.unwrap().path());
     let left: Vec<_> = left.filter(|path| !path.ends_with("lock")).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -267,11 +267,11 @@ fn check_image(store: &Store, name: &Reference, want: Digest) {
 /// Pulls into a new store each time; what came of it.
 fn pulls(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
     runs.map(|run| {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let number = run % place.images.len();
         let (name, want) = (place.pull_name(number), place.images[number].1);
         place.weather.set(true);
-        let store = open(folder.path());
+        let store = open(directory.path());
         let pulled = pull(&store, &client(), &name);
         if pulled.is_ok() {
             check_image(&store, &name, want);
@@ -279,13 +279,13 @@ fn pulls(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
             assert_eq!(store.tag(&name).unwrap(), None);
         }
         drop(store);
-        check_store(folder.path());
+        check_store(directory.path());
         place.weather.set(false);
-        let store = open(folder.path());
+        let store = open(directory.path());
         assert_eq!(pull(&store, &client(), &name), Ok(want));
         check_image(&store, &name, want);
         drop(store);
-        check_store(folder.path());
+        check_store(directory.path());
         pulled.map_or_else(|kind| kind, |got| ended_well(got, want))
     })
     .collect()

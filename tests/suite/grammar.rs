@@ -12,9 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rbuild::diag::{Diagnostic, SourceFile, Style, render};
-use rbuild::expand::{ExpandError, ExpandErrorKind};
-use rbuild::ir::Escape;
-use rbuild::{expand, ir, syntax};
+use rbuild::dockerfile::expand::{ExpandError, ExpandErrorKind};
+use rbuild::dockerfile::ir::Escape;
+use rbuild::dockerfile::{expand, ir, syntax};
 
 use crate::support::ebnf::{Expr, Grammar};
 use crate::support::generate::{Generator, Hits, Random, Weights, argument};
@@ -23,7 +23,7 @@ use crate::support::probe::{self, dockerfile::meaning};
 
 const SENTENCES: usize = 2000;
 
-/// The files whose productions `src/syntax` and `src/expand` read.
+/// The files whose productions `src/dockerfile/syntax` and `src/dockerfile/expand` read.
 const FILES: [&str; 3] = ["lines.ebnf", "dockerfile.ebnf", "words.ebnf"];
 
 /// Productions that sentences start from.
@@ -62,7 +62,7 @@ fn every_name_is_defined_once_and_used() {
 #[test]
 fn productions_and_doc_lines_name_each_other_once() {
     let mut doc_lines: BTreeMap<String, usize> = BTreeMap::new();
-    for room in ["src/syntax", "src/expand"] {
+    for room in ["src/dockerfile/syntax", "src/dockerfile/expand"] {
         for path in files_below(&root().join(room)) {
             for line in fs::read_to_string(&path).unwrap().lines() {
                 if let Some(name) = line.trim().strip_prefix("/// grammar: ") {
@@ -181,9 +181,9 @@ pub(crate) fn weights() -> Weights {
     toml::from_str(&file_text("weights.toml")).unwrap()
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files.extend(files_below(&path));

@@ -70,7 +70,8 @@ fn shown(path: &Path) -> String {
 /// Writes the image, and reads it back with `verify`.
 fn export(fixture: &Fixture, image: &Image, target: &Target, options: &ExportOptions) -> Digest {
     let written = image::export(&fixture.store, image, target, options).unwrap();
-    let (Target::OciArchive(path) | Target::OciFolder(path) | Target::DockerArchive(path)) = target
+    let (Target::OciArchive(path) | Target::OciDirectory(path) | Target::DockerArchive(path)) =
+        target
     else {
         panic!("{target:?} is no layout")
     };
@@ -207,12 +208,12 @@ fn a_docker_archive_is_read_by_skopeo() {
 }
 
 #[test]
-fn a_second_image_joins_the_layout_folder_and_takes_over_its_name() {
+fn a_second_image_joins_the_layout_directory_and_takes_over_its_name() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
     let empty = fixture.layer(Vec::new(), Form::Tar);
     let small = Image::load(&fixture.store, fixture.image(&[(&empty, None)])).unwrap();
-    let folder = fixture.path("layout");
+    let directory = fixture.path("layout");
     let names = |texts: &[&str]| ExportOptions {
         names: texts.iter().map(|text| reference(text)).collect(),
         created: None,
@@ -222,16 +223,16 @@ fn a_second_image_joins_the_layout_folder_and_takes_over_its_name() {
         keeps_special: false,
         ..options()
     };
-    let target = Target::OciFolder(folder.clone());
+    let target = Target::OciDirectory(directory.clone());
     let one = export(&fixture, &image, &target, &names(&["app:1", "app:2"]));
     let two = export(&fixture, &small, &target, &names(&["app:2"]));
     for (tag, want) in [("1", &one), ("2", &two)] {
-        let inspected = skopeo(&["inspect", &format!("oci:{}:{tag}", shown(&folder))]);
+        let inspected = skopeo(&["inspect", &format!("oci:{}:{tag}", shown(&directory))]);
         assert_eq!(inspected["Digest"], want.to_string());
     }
-    let index = json(&std::fs::read_to_string(folder.join("index.json")).unwrap());
+    let index = json(&std::fs::read_to_string(directory.join("index.json")).unwrap());
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
-    std::fs::write(folder.join("index.json"), "{}").unwrap();
+    std::fs::write(directory.join("index.json"), "{}").unwrap();
     let error = image::export(&fixture.store, &image, &target, &names(&["app:1"])).unwrap_err();
     assert!(error.to_string().contains("is not the index of an OCI layout"), "{error}");
 }
@@ -311,14 +312,14 @@ etc/base f 644 0:0 1600000001 1 8 6368616e6765640a
 lib l 777 0:0 1600000002 usr/lib
 ";
 
-/// Lists a folder with an outside program.
-const LIST_FOLDER: &str = r#"
+/// Lists a directory with an outside program.
+const LIST_DIRECTORY: &str = r#"
 import os, stat, sys
 top = os.fsencode(sys.argv[1])
-for folder, folders, files in os.walk(top):
-    folders.sort()
-    for name in folders + files:
-        path = os.path.join(folder, name)
+for directory, directories, files in os.walk(top):
+    directories.sort()
+    for name in directories + files:
+        path = os.path.join(directory, name)
         s = os.lstat(path)
         kind = {stat.S_IFDIR: "d", stat.S_IFREG: "f", stat.S_IFLNK: "l", stat.S_IFCHR: "c",
                 stat.S_IFIFO: "p"}[stat.S_IFMT(s.st_mode)]
@@ -336,9 +337,9 @@ for folder, folders, files in os.walk(top):
         print(text)
 "#;
 
-/// The listing of a folder, sorted, without the long name, and the capabilities of `app/tool`.
-fn list(folder: &Path) -> (String, Option<String>) {
-    let listed = run("python3", &["-c", LIST_FOLDER, &shown(folder)]);
+/// The listing of a directory, sorted, without the long name, and the capabilities of `app/tool`.
+fn list(directory: &Path) -> (String, Option<String>) {
+    let listed = run("python3", &["-c", LIST_DIRECTORY, &shown(directory)]);
     let mut lines: Vec<String> = listed.lines().map(str::to_owned).collect();
     lines.sort();
     let mut capability = None;
@@ -358,12 +359,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn the_files_of_an_image_come_out_as_a_folder() {
+fn the_files_of_an_image_come_out_as_a_directory() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
-    let folder = fixture.path("rootfs");
+    let directory = fixture.path("rootfs");
     let mut warnings = Vec::new();
-    let target = Target::Folder(folder.clone());
+    let target = Target::Directory(directory.clone());
     let export = |warnings: &mut Vec<image::Warning>| {
         let options = ExportOptions { keeps_special: true, ..options() };
         image::export_all(&fixture.store, slice::from_ref(&image), &target, &options, &mut |w| {
@@ -373,29 +374,29 @@ fn the_files_of_an_image_come_out_as_a_folder() {
     };
     let written = export(&mut warnings);
     assert_eq!(written.digest, image.config_digest());
-    assert!(folder.join("n".repeat(120)).join("deep").is_file());
+    assert!(directory.join("n".repeat(120)).join("deep").is_file());
     if is_root() {
         let want = (USUAL_TREE.to_owned(), Some(hex(&CAPABILITY)));
-        assert_eq!(list(&folder), want);
+        assert_eq!(list(&directory), want);
         // Over itself, and over what is of another kind.
-        std::fs::remove_dir_all(folder.join("app")).unwrap();
-        std::os::unix::fs::symlink("/", folder.join("app")).unwrap();
-        std::fs::remove_file(folder.join("lib")).unwrap();
-        std::fs::create_dir_all(folder.join("lib/full")).unwrap();
-        std::fs::write(folder.join("lib/full/x"), "").unwrap();
+        std::fs::remove_dir_all(directory.join("app")).unwrap();
+        std::os::unix::fs::symlink("/", directory.join("app")).unwrap();
+        std::fs::remove_file(directory.join("lib")).unwrap();
+        std::fs::create_dir_all(directory.join("lib/full")).unwrap();
+        std::fs::write(directory.join("lib/full/x"), "").unwrap();
         export(&mut warnings);
-        assert_eq!(list(&folder), want);
+        assert_eq!(list(&directory), want);
         assert_eq!(warnings, []);
     }
 }
 
 #[test]
-fn devices_set_id_bits_and_capabilities_stay_out_of_a_folder_unless_asked_for() {
+fn devices_set_id_bits_and_capabilities_stay_out_of_a_directory_unless_asked_for() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
-    let folder = fixture.path("rootfs");
+    let directory = fixture.path("rootfs");
     let mut warnings = Vec::new();
-    let target = Target::Folder(folder.clone());
+    let target = Target::Directory(directory.clone());
     image::export_all(&fixture.store, slice::from_ref(&image), &target, &options(), &mut |w| {
         warnings.push(w.to_string());
     })
@@ -403,42 +404,43 @@ fn devices_set_id_bits_and_capabilities_stay_out_of_a_folder_unless_asked_for() 
     let text =
         "1 devices, 1 set-user-ID and set-group-ID bits, 2 attributes such as file capabilities";
     let want =
-        format!("left out of {}: {text}; `--allow local.special` keeps them", shown(&folder));
+        format!("left out of {}: {text}; `--allow local.special` keeps them", shown(&directory));
     assert!(warnings.contains(&want), "{warnings:?}");
-    assert!(!folder.join("dev/null").exists());
+    assert!(!directory.join("dev/null").exists());
     if is_root() {
         let plain: String = USUAL_TREE
             .lines()
             .filter(|line| !line.starts_with("dev/null"))
             .map(|line| format!("{}\n", line.replace(" f 4750 ", " f 750 ")))
             .collect();
-        assert_eq!(list(&folder), (plain, None));
+        assert_eq!(list(&directory), (plain, None));
     }
 }
 
 #[test]
-fn a_link_in_the_target_folder_does_not_lead_out_of_it() {
+fn a_link_in_the_target_directory_does_not_lead_out_of_it() {
     let fixture = Fixture::new();
     let layer = fixture.layer(
         vec![dir("etc"), file("etc/passwd", "evil"), dir("home"), file("home/x", "evil")],
         Form::Tar,
     );
     let image = Image::load(&fixture.store, fixture.image(&[(&layer, None)])).unwrap();
-    let (folder, outside) = (fixture.path("rootfs"), fixture.path("outside"));
-    std::fs::create_dir_all(folder.join("etc")).unwrap();
+    let (directory, outside) = (fixture.path("rootfs"), fixture.path("outside"));
+    std::fs::create_dir_all(directory.join("etc")).unwrap();
     std::fs::create_dir_all(&outside).unwrap();
     std::fs::write(outside.join("passwd"), "good").unwrap();
     std::fs::hard_link(outside.join("passwd"), fixture.path("hard")).unwrap();
-    std::os::unix::fs::symlink(outside.join("passwd"), folder.join("etc/passwd")).unwrap();
-    std::os::unix::fs::symlink(&outside, folder.join("home")).unwrap();
-    std::fs::write(folder.join("kept"), "kept").unwrap();
-    image::export(&fixture.store, &image, &Target::Folder(folder.clone()), &options()).unwrap();
+    std::os::unix::fs::symlink(outside.join("passwd"), directory.join("etc/passwd")).unwrap();
+    std::os::unix::fs::symlink(&outside, directory.join("home")).unwrap();
+    std::fs::write(directory.join("kept"), "kept").unwrap();
+    image::export(&fixture.store, &image, &Target::Directory(directory.clone()), &options())
+        .unwrap();
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     assert_eq!(read(&outside.join("passwd")), "good");
     assert!(!outside.join("x").exists());
-    assert_eq!(read(&folder.join("etc/passwd")), "evil");
-    assert_eq!(read(&folder.join("home/x")), "evil");
-    assert_eq!(read(&folder.join("kept")), "kept");
+    assert_eq!(read(&directory.join("etc/passwd")), "evil");
+    assert_eq!(read(&directory.join("home/x")), "evil");
+    assert_eq!(read(&directory.join("kept")), "kept");
 }
 
 #[test]
@@ -471,25 +473,25 @@ fn the_files_of_an_image_come_out_as_a_tar() {
     ];
     assert_eq!(names, want);
     if is_root() {
-        let folder = fixture.path("unpacked");
-        std::fs::create_dir(&folder).unwrap();
+        let directory = fixture.path("unpacked");
+        std::fs::create_dir(&directory).unwrap();
         let args = ["--xattrs", "--xattrs-include=*", "-xpf"];
-        run("tar", &[&args[..], &[&shown(&path), "-C", &shown(&folder)]].concat());
-        assert_eq!(list(&folder), (USUAL_TREE.to_owned(), Some(hex(&CAPABILITY))));
+        run("tar", &[&args[..], &[&shown(&path), "-C", &shown(&directory)]].concat());
+        assert_eq!(list(&directory), (USUAL_TREE.to_owned(), Some(hex(&CAPABILITY))));
     }
 }
 
-/// A layout folder of the usual image in which `spoil` changes something; what `verify` says.
+/// A layout directory of the usual image in which `spoil` changes something; what `verify` says.
 fn verdict(spoil: impl Fn(&Path, &mut Value)) -> String {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
-    let folder = fixture.path("layout");
-    export(&fixture, &image, &Target::OciFolder(folder.clone()), &options());
-    let path = folder.join("index.json");
+    let directory = fixture.path("layout");
+    export(&fixture, &image, &Target::OciDirectory(directory.clone()), &options());
+    let path = directory.join("index.json");
     let mut index = json(&std::fs::read_to_string(&path).unwrap());
-    spoil(&folder, &mut index);
+    spoil(&directory, &mut index);
     std::fs::write(&path, index.to_string()).unwrap();
-    let verdict = image::verify_layout(&folder).unwrap_err().to_string();
+    let verdict = image::verify_layout(&directory).unwrap_err().to_string();
     let digest = |at: usize| verdict[at..].find(|c: char| !c.is_ascii_hexdigit());
     match verdict.find("sha256/").map(|at| (at, digest(at + 7))) {
         Some((at, Some(length))) => verdict.replace(&verdict[at + 7..at + 7 + length], "…"),
@@ -497,31 +499,31 @@ fn verdict(spoil: impl Fn(&Path, &mut Value)) -> String {
     }
 }
 
-fn blob(folder: &Path, descriptor: &Value) -> std::path::PathBuf {
-    folder.join("blobs").join(descriptor["digest"].as_str().unwrap().replace(':', "/"))
+fn blob(directory: &Path, descriptor: &Value) -> std::path::PathBuf {
+    directory.join("blobs").join(descriptor["digest"].as_str().unwrap().replace(':', "/"))
 }
 
 /// Changes a blob that `at` describes, and what describes it.
-fn rewrite(folder: &Path, at: &mut Value, change: impl FnOnce(&mut Value)) {
-    let mut document = json(&std::fs::read_to_string(blob(folder, at)).unwrap());
+fn rewrite(directory: &Path, at: &mut Value, change: impl FnOnce(&mut Value)) {
+    let mut document = json(&std::fs::read_to_string(blob(directory, at)).unwrap());
     change(&mut document);
     let text = document.to_string();
     at["digest"] = Digest::of(text.as_bytes()).to_string().into();
     at["size"] = text.len().into();
-    std::fs::write(blob(folder, at), text).unwrap();
+    std::fs::write(blob(directory, at), text).unwrap();
 }
 
 #[test]
 fn verify_finds_what_does_not_fit_together() {
     let manifest = |change: fn(&Path, &mut Value)| {
-        move |folder: &Path, index: &mut Value| {
-            rewrite(folder, &mut index["manifests"][0], |manifest| change(folder, manifest));
+        move |directory: &Path, index: &mut Value| {
+            rewrite(directory, &mut index["manifests"][0], |manifest| change(directory, manifest));
         }
     };
     let check = |spoil: &dyn Fn(&Path, &mut Value), want: &str| assert_eq!(verdict(spoil), want);
     check(
-        &|folder, _| {
-            std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"2"}"#).unwrap();
+        &|directory, _| {
+            std::fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"2"}"#).unwrap();
         },
         "the layout has version 2, not 1.0.0",
     );
@@ -534,7 +536,7 @@ fn verify_finds_what_does_not_fit_together() {
         "the index says linux/arm64, the config linux/amd64",
     );
     check(
-        &|folder, index| std::fs::remove_file(blob(folder, &index["manifests"][0])).unwrap(),
+        &|directory, index| std::fs::remove_file(blob(directory, &index["manifests"][0])).unwrap(),
         "blobs/sha256/… is missing",
     );
     check(
@@ -542,8 +544,8 @@ fn verify_finds_what_does_not_fit_together() {
         "blobs/sha256/… has 4 layers, its config 5 and its history 5 of them",
     );
     check(
-        &manifest(|folder, manifest| {
-            rewrite(folder, &mut manifest["config"], |config| {
+        &manifest(|directory, manifest| {
+            rewrite(directory, &mut manifest["config"], |config| {
                 drop(config["history"].as_array_mut().unwrap().remove(0));
             });
         }),
@@ -561,9 +563,9 @@ fn verify_finds_what_does_not_fit_together() {
         manifest["layers"].as_array_mut().unwrap().swap(2, 3);
     }));
     assert!(swapped.contains(" unpacks to sha256:"), "{swapped}");
-    let first_gone = verdict(manifest(|folder, manifest| {
+    let first_gone = verdict(manifest(|directory, manifest| {
         drop(manifest["layers"].as_array_mut().unwrap().remove(0));
-        rewrite(folder, &mut manifest["config"], |config| {
+        rewrite(directory, &mut manifest["config"], |config| {
             drop(config["history"].as_array_mut().unwrap().remove(0));
             drop(config["rootfs"]["diff_ids"].as_array_mut().unwrap().remove(0));
         });
@@ -603,8 +605,8 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
         Form::Tar,
     );
     let image = Image::load(&fixture.store, fixture.image(&[(&layer, None)])).unwrap();
-    let folder = fixture.path("rootfs");
-    let target = Target::Folder(folder.clone());
+    let directory = fixture.path("rootfs");
+    let target = Target::Directory(directory.clone());
     let mut warnings = Vec::new();
     let mut warn = |warning: image::Warning| warnings.push(warning.to_string());
     let options = ExportOptions { keeps_special: true, ..options() };
@@ -616,12 +618,12 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
          closed/tool f 755 {uid}:{gid} 1600000005 2 4 746f6f6c\n\
          pipe p 600 {uid}:{gid} 1600000004\n"
     );
-    assert_eq!(list(&folder), (want, None));
+    assert_eq!(list(&directory), (want, None));
     let lost = "/closed/same has lost its attribute security.capability: only root can set it, and \
                 not on every file system";
     let device = "/null is a device, which only root can make: it was left out";
     assert_eq!(warnings, [lost, device]);
-    rustix::fs::chmod(folder.join("closed"), rustix::fs::Mode::RWXU).unwrap();
+    rustix::fs::chmod(directory.join("closed"), rustix::fs::Mode::RWXU).unwrap();
 }
 
 #[test]
@@ -657,9 +659,11 @@ fn images_for_several_platforms_go_out_under_an_index() {
     let remote = [&arm[..], &["--tls-verify=false", &source]].concat();
     assert_eq!(skopeo(&remote)["variant"], "v7");
 
-    let (folder, tar) = (fixture.path("files"), fixture.path("files.tar"));
-    export_all(Target::Folder(folder.clone())).unwrap();
-    assert!(folder.join("linux_amd64/a/b").is_file() && folder.join("linux_arm_v7/a/c").is_file());
+    let (directory, tar) = (fixture.path("files"), fixture.path("files.tar"));
+    export_all(Target::Directory(directory.clone())).unwrap();
+    assert!(
+        directory.join("linux_amd64/a/b").is_file() && directory.join("linux_arm_v7/a/c").is_file()
+    );
     export_all(Target::Tar(tar.clone())).unwrap();
     assert_eq!(
         run("tar", &["-tf", &shown(&tar)]).lines().collect::<Vec<_>>(),

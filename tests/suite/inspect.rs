@@ -13,7 +13,7 @@ use crate::support::registry::DockerRegistry;
 
 const APP: &str = "FROM base:1\n\
     ENV GREETING=hello LONG=\"two words\"\n\
-    RUN echo new > /new; echo longer > /old/file; rm -r /old/folder; chmod 700 /root\n\
+    RUN echo new > /new; echo longer > /old/file; rm -r /old/directory; chmod 700 /root\n\
     COPY data /data/\n\
     RUN head -c 6000 /dev/zero > /z; ln /z /a; rm /data/small; echo 1 > /data/b\n\
     EXPOSE 80 53/udp\n\
@@ -75,10 +75,11 @@ fn put(tar: &[u8], at: usize, files: &mut Files) -> Effect {
         let mut entry = entry.unwrap();
         effect.n_entries += 1;
         let path = entry.path().unwrap().to_string_lossy().trim_end_matches('/').to_owned();
-        if let Some((folder, name)) = path.rsplit_once('/').or(Some(("", &path)))
+        if let Some((directory, name)) = path.rsplit_once('/').or(Some(("", &path)))
             && let Some(name) = name.strip_prefix(".wh.")
         {
-            let gone = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            let gone =
+                if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
             let inside = format!("{gone}/");
             files.retain(|path, _| *path != gone && !path.starts_with(&inside));
             continue;

@@ -77,12 +77,12 @@ fn workdir_belongs_to_a_number_as_chown_has_it() {
 }
 
 #[test]
-fn folder_whose_contents_are_copied_gives_its_time() {
+fn directory_whose_contents_are_copied_gives_its_time() {
     let env = Env::new();
     env.write("d/file", "x");
     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    let folder = File::open(env.path("context/d")).unwrap();
-    folder.set_times(FileTimes::new().set_modified(then)).unwrap();
+    let directory = File::open(env.path("context/d")).unwrap();
+    directory.set_times(FileTimes::new().set_modified(then)).unwrap();
     env.build("FROM scratch\nCOPY d /new\nCOPY d/ /a/b\n", &["-o", "rootfs"]).ok();
     for path in ["rootfs/new", "rootfs/a/b"] {
         assert_eq!(fs::metadata(env.path(path)).unwrap().mtime(), 1_000_000_000, "{path}");

@@ -27,8 +27,8 @@ fn stage_of(n_steps: usize) -> String {
             40 => "mkdir /a && touch /a/inside && chmod 700 /a",
             // An opaque directory, and a file in place of a directory, over another part.
             300 => "rm -r /d && mkdir /d && echo new > /d/new && chown 5:6 /d",
-            310 => "rm -r /old/folder && echo file > /old/folder",
-            320 => "rm /old/folder && mkdir /old/folder && touch /old/folder/c",
+            310 => "rm -r /old/directory && echo file > /old/directory",
+            320 => "rm /old/directory && mkdir /old/directory && touch /old/directory/c",
             330 => "chmod 1777 /w && rm -r /w/5 && echo late >> /kept",
             _ => {
                 writeln!(dockerfile, "WORKDIR /w/{number}").unwrap();
@@ -49,7 +49,7 @@ fn stage_of_many_steps_shows_what_one_layer_shows(who: Who, n_steps: usize) {
     env.build(&dockerfile, &["-o", "files", "-t", "high:1"]).ok();
     let files = |name: &str| fs::read_to_string(env.path("files").join(name)).unwrap();
     assert_eq!((&*files("d/new"), &*files("kept")), ("new\n", "base\nlate\n"));
-    for gone in ["d/ten", "d/e", "old/file", "old/folder/a", "w/5"] {
+    for gone in ["d/ten", "d/e", "old/file", "old/directory/a", "w/5"] {
         assert!(!env.path("files").join(gone).exists(), "{gone}");
     }
     let flat = format!("FROM scratch\nCOPY --from=high:1 / /\nRUN rm /tmp/seen && {seen}\n");
@@ -66,7 +66,7 @@ fn stage_of_many_steps_shows_what_one_layer_shows(who: Who, n_steps: usize) {
         lines.collect()
     };
     assert_eq!(sizes(&files("tmp/seen")), sizes(&flat));
-    assert!(flat.contains("/old/folder/c ") && !flat.contains("/old/file"), "{flat}");
+    assert!(flat.contains("/old/directory/c ") && !flat.contains("/old/file"), "{flat}");
     assert_eq!(env.leftovers("store"), "");
 }
 

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use rbuild::diag::{Diagnostic, SourceFile, Style, render};
-use rbuild::lint::{self, BaseFacts, LintOptions, Wanted};
+use rbuild::dockerfile::lint::{self, BaseFacts, LintOptions, Wanted};
+use rbuild::dockerfile::syntax;
 use rbuild::oci::{Platform, Reference};
-use rbuild::syntax;
 
 use crate::support::env::Env;
 
@@ -18,12 +18,12 @@ use crate::support::env::Env;
 fn every_rule_fires_on_its_bad_file_and_is_silent_on_its_good_one() {
     for rule in lint::rules() {
         let name = rule.code.as_str();
-        let folder = testdata().join(name);
-        let bad = fs::read_to_string(folder.join("bad.Dockerfile")).unwrap();
+        let directory = testdata().join(name);
+        let bad = fs::read_to_string(directory.join("bad.Dockerfile")).unwrap();
         let found = check(&bad, &[]);
         assert!(names(&found).contains(&name), "{name} does not fire");
-        snapshot(&folder, "bad", &shown(&bad, &found));
-        let good = fs::read_to_string(folder.join("good.Dockerfile")).unwrap();
+        snapshot(&directory, "bad", &shown(&bad, &found));
+        let good = fs::read_to_string(directory.join("good.Dockerfile")).unwrap();
         let found = check(&good, &[]);
         assert!(!names(&found).contains(&name), "{}", shown(&good, &found));
     }
@@ -182,24 +182,24 @@ fn build_looks_only_into_stages_that_the_target_needs() {
 
 #[test]
 fn check_prints_warnings_and_fails_if_there_is_one() {
-    let folder = context("FROM scratch AS Base\nCOPY secret /\n");
-    fs::write(folder.path().join(".dockerignore"), "secret\n").unwrap();
-    let output = rbuild(&["--check"], folder.path());
+    let directory = context("FROM scratch AS Base\nCOPY secret /\n");
+    fs::write(directory.path().join(".dockerignore"), "secret\n").unwrap();
+    let output = rbuild(&["--check"], directory.path());
     assert_eq!(output.status.code(), Some(1));
     insta::assert_snapshot!("check", text(&output.stdout));
     assert_eq!(text(&output.stderr), "2 warnings\n");
-    let output = rbuild(&["--call=check,format=json"], folder.path());
+    let output = rbuild(&["--call=check,format=json"], directory.path());
     assert_eq!(output.status.code(), Some(1));
     insta::assert_snapshot!("check_json", text(&output.stdout));
-    let folder = context("FROM scratch\n");
-    let output = rbuild(&["--check"], folder.path());
+    let directory = context("FROM scratch\n");
+    let output = rbuild(&["--check"], directory.path());
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "no warnings\n".to_owned()));
 }
 
 #[test]
 fn check_shows_mistakes_too() {
-    let folder = context("FROM scratch AS Base\nBADCMD\n");
-    let output = rbuild(&["--check"], folder.path());
+    let directory = context("FROM scratch AS Base\nBADCMD\n");
+    let output = rbuild(&["--check"], directory.path());
     assert_eq!(output.status.code(), Some(1));
     let shown = text(&output.stdout);
     assert!(shown.contains("unknown instruction `BADCMD`"), "{shown}");
@@ -224,22 +224,22 @@ ARG NOT_NEEDED
 FROM --platform=linux/amd64 scratch
 COPY --from=build /a /
 ";
-    let folder = context(file);
+    let directory = context(file);
     for (call, name) in [
         ("--call=outline", "outline"),
         ("--call=outline,format=json", "outline_json"),
         ("--call=targets", "targets"),
         ("--call=targets,format=json", "targets_json"),
     ] {
-        let output = rbuild(&[call, "--build-arg", "EMPTY=given"], folder.path());
+        let output = rbuild(&[call, "--build-arg", "EMPTY=given"], directory.path());
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         insta::assert_snapshot!(name, text(&output.stdout));
     }
-    let output = rbuild(&["--call=outline", "--target=none"], folder.path());
+    let output = rbuild(&["--call=outline", "--target=none"], directory.path());
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(said.starts_with("error[E0304]: target stage \"none\" could not be found\n"), "{said}");
-    assert_eq!(rbuild(&["--call=other"], folder.path()).status.code(), Some(2));
+    assert_eq!(rbuild(&["--call=other"], directory.path()).status.code(), Some(2));
 }
 
 #[test]
@@ -248,15 +248,15 @@ fn build_stops_before_its_first_step_when_asked_to() {
         ("# check=error=true\nFROM scratch AS Base\n", "StageNameCasing"),
         ("# check=error=true\nFROM scratch\nLABEL a=$b\n", "UndefinedVar"),
     ] {
-        let folder = context(file);
-        let output = rbuild(&[], folder.path());
+        let directory = context(file);
+        let output = rbuild(&[], directory.path());
         let shown = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{shown}");
         assert!(shown.contains(&format!("warning[{rule}]")), "{shown}");
         assert!(shown.contains(&format!("lint violation found for rules: {rule}")), "{shown}");
     }
-    let folder = context("FROM scratch AS Base\nLABEL a=$b\n");
-    let output = rbuild(&[], folder.path());
+    let directory = context("FROM scratch AS Base\nLABEL a=$b\n");
+    let output = rbuild(&[], directory.path());
     let shown = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{shown}");
     assert!(shown.contains("warning[StageNameCasing]"), "{shown}");
@@ -324,18 +324,18 @@ fn shown(text: &str, found: &[Diagnostic]) -> String {
     render(found, &SourceFile::new("Dockerfile", text), Style::Plain)
 }
 
-fn snapshot(folder: &Path, name: &str, text: &str) {
+fn snapshot(directory: &Path, name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(folder);
+    settings.set_snapshot_path(directory);
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
 fn context(dockerfile: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("Dockerfile"), dockerfile).unwrap();
-    folder
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("Dockerfile"), dockerfile).unwrap();
+    directory
 }
 
 fn rbuild(arguments: &[&str], context: &Path) -> Output {

@@ -16,11 +16,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use rbuild::diag::Diagnostic;
-use rbuild::ir;
-use rbuild::lint::{self, Fixed, LintOptions, Wanted};
+use rbuild::dockerfile::ir;
+use rbuild::dockerfile::lint::{self, Fixed, LintOptions, Wanted};
+use rbuild::dockerfile::syntax;
 use rbuild::oci::{ImageConfig, Platform};
 use rbuild::plan::{self, BaseImage, Images, Outcome, Request};
-use rbuild::syntax;
 
 use crate::support::env::{Env, Who, as_root_and_as_user};
 use crate::support::sandbox::is_root;
@@ -124,8 +124,8 @@ fn check_meaning(text: &str, name: &str) -> bool {
 }
 
 /// Every Dockerfile below `testdata`.
-fn dockerfiles(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn dockerfiles(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             dockerfiles(&path, found);
@@ -354,7 +354,7 @@ fn a_file_stays_its_owners(who: Who) {
     let path = env.path("context/Dockerfile");
     let owner = |path: &Path| path.metadata().map(|meta| (meta.uid(), meta.gid())).unwrap();
     if matches!(who, Who::User(_)) {
-        // The folder is the user's, the file root's.
+        // The directory is the user's, the file root's.
         env.rbuild(&["--check", "--fix", "context"])
             .fails(3, &["Dockerfile", "its owner", "Operation not permitted"]);
         assert_eq!((owner(&path), fs::read_to_string(&path).unwrap()), ((0, 0), OLD.to_owned()));

@@ -72,7 +72,7 @@ fn lock_of(env: &Env) -> String {
     fs::read_to_string(env.path("context/rbuild.lock")).unwrap()
 }
 
-/// The file sizes of all layers of the folder `out`.
+/// The file sizes of all layers of the directory `out`.
 fn label(env: &Env) -> String {
     Layout::read(&env.path("out")).config["config"]["Labels"]["version"]
         .as_str()

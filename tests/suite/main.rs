@@ -30,7 +30,7 @@ mod enter;
 mod expand;
 mod explain;
 mod faults;
-mod foresee;
+mod forecast;
 mod grammar;
 mod history;
 mod image;

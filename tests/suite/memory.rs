@@ -55,10 +55,10 @@ fn a_file_of_the_context_takes_little_memory() {
     let env = Env::new();
     env.write("src/first", "");
     let with_one = peak_of_build(&env);
-    for folder in 0..N_FILES / 100 {
+    for directory in 0..N_FILES / 100 {
         for file in 0..100 {
-            let name = format!("src/d{}/e{folder}/f{folder}_{file}.txt", folder / 100);
-            env.write(&name, format!("file {file} of {folder}"));
+            let name = format!("src/d{}/e{directory}/f{directory}_{file}.txt", directory / 100);
+            env.write(&name, format!("file {file} of {directory}"));
         }
     }
     // Files that changed in the second before are not remembered.

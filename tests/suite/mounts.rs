@@ -164,10 +164,10 @@ fn caches_survive_builds(who: Who) {
     run(&env, "id=a,sharing=locked", "cat /c/f; echo 2 > /c/f", &[]).ok();
     run(&env, "id=a", "ln -s /sub /c/link; ln -s ../../etc /c/bad; mkdir /c/sub", &[]).ok();
     run(&env, "id=a,source=link", "touch /c/in", &[]).ok();
-    run(&env, "id=a,source=/new/folder", "test -e /c/../c && ! test -e /c/in", &[]).ok();
-    run(&env, "id=a", "test -e /c/sub/in && test -d /c/new/folder", &[]).ok();
+    run(&env, "id=a,source=/new/directory", "test -e /c/../c && ! test -e /c/in", &[]).ok();
+    run(&env, "id=a", "test -e /c/sub/in && test -d /c/new/directory", &[]).ok();
     let escape = run(&env, "id=a,source=bad", "ls /c", &[]);
-    escape.fails(1, &["E0402", "/bad of the cache is no folder", ":4:1"]);
+    escape.fails(1, &["E0402", "/bad of the cache is not a directory", ":4:1"]);
     run(&env, "id=b,from=seed,source=/s", "cat /c/f; echo own > /c/f", &[]).ok();
     let kept = run(&env, "id=b,from=seed,source=/s", "test $(cat /c/f) = own", &[]);
     kept.ok();
@@ -256,10 +256,10 @@ fn secrets_are_lent_and_not_kept(who: Who) {
     assert!(done.stderr.contains(" top+secret+value ****\n"), "{}", done.stderr);
     assert!(done.stderr.matches(" ****\n").count() >= 3, "{}", done.stderr);
     assert!(!done.stderr.contains("secret-value") && !done.stderr.contains("another-"));
-    for folder in ["store", "out"] {
+    for directory in ["store", "out"] {
         let mut grep = env.program("grep");
-        let found = grep.args(["-rlE", "top-secret|another-secret", folder]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "in {folder}");
+        let found = grep.args(["-rlE", "top-secret|another-secret", directory]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "in {directory}");
     }
     env.write("token", "changed");
     let again = env.build(dockerfile, &secrets).ok();

@@ -127,9 +127,9 @@ fn shots(browser: &Browser, path: &Path, name: &str) {
             let wide = "document.documentElement.scrollWidth <= innerWidth";
             assert_eq!(browser.eval(wide), json!(true), "{name} {width}");
             let shot = browser.screenshot();
-            if let Some(folder) = &kept {
+            if let Some(directory) = &kept {
                 let file = format!("{name}-{width}-{scheme}.png");
-                fs::write(Path::new(folder).join(file), &shot).unwrap();
+                fs::write(Path::new(directory).join(file), &shot).unwrap();
             }
             seen.push(shot);
         }

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rbuild::diag::{Diagnostic, SourceFile, Style, render};
-use rbuild::ir::{CopySource, Kind};
-use rbuild::syntax;
+use rbuild::dockerfile::ir::{CopySource, Kind};
+use rbuild::dockerfile::syntax;
 
 #[test]
 fn good_files_give_the_recorded_ir() {
@@ -62,9 +62,9 @@ fn trigger_that_is_bad_says_why() {
 }
 
 fn cases(kind: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/parse").join(kind);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/parse").join(kind);
     let mut cases: Vec<PathBuf> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     cases
 }

@@ -70,32 +70,32 @@ impl Scene {
     }
 
     /// The files of the pulled image as rbuild writes them.
-    fn own_files(&self, name: &str, folder: &str) -> String {
+    fn own_files(&self, name: &str, directory: &str) -> String {
         let dockerfile = format!("FROM {name}\n");
         fs::create_dir_all(self.env.path("empty")).unwrap();
         fs::write(self.env.path("empty/Dockerfile"), dockerfile).unwrap();
         let as_it_is = ["--allow", "local.special"];
-        self.other(&[&["build", "empty", "-o", folder][..], &as_it_is].concat()).ok();
-        self.listing(folder)
+        self.other(&[&["build", "empty", "-o", directory][..], &as_it_is].concat()).ok();
+        self.listing(directory)
     }
 
     /// The files of the image in the registry, as skopeo and umoci unpack them.
-    fn others_files(&self, name: &str, folder: &str) -> String {
+    fn others_files(&self, name: &str, directory: &str) -> String {
         let from = format!("docker://{name}");
-        let layout = format!("oci:{folder}.oci:x");
+        let layout = format!("oci:{directory}.oci:x");
         // This umoci knows no zstd.
         let repack = ["--dest-compress-format", "gzip", "--src-tls-verify=false"];
         self.run("skopeo", &[&["copy", "-q"][..], &repack, &[&from, &layout]].concat()).ok();
-        self.run("umoci", &["unpack", "--image", &format!("{folder}.oci:x"), folder]).ok();
-        self.listing(&format!("{folder}/rootfs"))
+        self.run("umoci", &["unpack", "--image", &format!("{directory}.oci:x"), directory]).ok();
+        self.listing(&format!("{directory}/rootfs"))
     }
 
     /// Every file: mode, owner, links, size, target, name, and the hash of its content.
-    fn listing(&self, folder: &str) -> String {
+    fn listing(&self, directory: &str) -> String {
         let script = "cd \"$1\" && find . -mindepth 1 ! -type d -printf '%M %U:%G %n %s %l %p\\n' -o \
                       -mindepth 1 -type d -printf '%M %U:%G %p\\n' | sort && \
                       find . -type f -print0 | sort -z | xargs -0 sha256sum";
-        self.run("sh", &["-c", script, "sh", folder]).ok().stdout
+        self.run("sh", &["-c", script, "sh", directory]).ok().stdout
     }
 }
 

@@ -187,8 +187,8 @@ fn index_and_directories_have_the_platforms_of_images_that_share_a_stage() {
     let images = verify_layout(&env.path("layout")).unwrap();
     let platforms: Vec<&str> = images.iter().map(|image| image.platform.as_str()).collect();
     assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
-    for folder in ["linux_amd64", "linux_arm64"] {
-        assert_eq!(fs::read_to_string(env.path("files").join(folder).join("a")).unwrap(), "a\n");
+    for directory in ["linux_amd64", "linux_arm64"] {
+        assert_eq!(fs::read_to_string(env.path("files").join(directory).join("a")).unwrap(), "a\n");
     }
 }
 

@@ -84,7 +84,7 @@ fn short_help_is_a_line_an_option_and_long_help_says_more() {
     // The same help where the word is left out.
     assert_eq!(env.rbuild(&["-t", "a", "-h"]).ok().stdout, short);
     let long = env.rbuild(&["build", "--help"]).ok().stdout;
-    assert!(long.contains("mounts=true for the folders of RUN --mount=type=cache"), "{long}");
+    assert!(long.contains("mounts=true for the directories of RUN --mount=type=cache"), "{long}");
     assert!(long.contains("[possible values: default, none, host]"), "{long}");
     assert!(long.lines().count() > 2 * short.lines().count());
 }

@@ -12,11 +12,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rbuild::diag::{Diagnostic, SourceFile, Style, render};
-use rbuild::ir;
-use rbuild::lint::{self, LintOptions, Wanted};
+use rbuild::dockerfile::ir;
+use rbuild::dockerfile::lint::{self, LintOptions, Wanted};
+use rbuild::dockerfile::syntax;
 use rbuild::oci::{ImageConfig, Platform};
 use rbuild::plan::{self, BaseImage, Images, Outcome, Plan, Request};
-use rbuild::syntax;
 
 use crate::support::env::{Env, Who, as_root_and_as_user};
 
@@ -105,7 +105,7 @@ fn those_with_a_context_build(who: Who) {
     }
 }
 
-/// Copies a folder of files that are text.
+/// Copies a directory of files that are text.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -120,9 +120,9 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn cases() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/real");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/real");
     let mut cases: Vec<PathBuf> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     cases
 }

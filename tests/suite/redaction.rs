@@ -26,8 +26,8 @@ fn all_clean(done: &Done) {
 }
 
 fn records(env: &Env) -> String {
-    let folder = fs::read_dir(env.path("store/builds")).unwrap();
-    folder.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
+    let directory = fs::read_dir(env.path("store/builds")).unwrap();
+    directory.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
 }
 
 fn read(path: &Path) -> String {

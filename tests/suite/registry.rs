@@ -18,13 +18,13 @@ use rbuild::registry::{Client, Fetched, Options, Pushed, RegistryError, Registry
 
 use crate::support::registry::{Answer, DockerRegistry, Request, Scripted, client, options};
 
-/// A client whose `config.json` is `config`; the folder must live as long.
+/// A client whose `config.json` is `config`; the directory must live as long.
 fn client_with(config: &str) -> (Client, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.json");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.json");
     rbuild::pathio::write(&path, config.as_bytes()).unwrap();
-    let docker_config = Some(folder.path().to_owned());
-    (Client::new(Options { docker_config, ..options() }).unwrap(), folder)
+    let docker_config = Some(directory.path().to_owned());
+    (Client::new(Options { docker_config, ..options() }).unwrap(), directory)
 }
 
 fn client_with_mirrors(registry: &str, mirrors: &[&str]) -> Client {
@@ -147,7 +147,7 @@ fn blobs_are_mounted_from_the_repository_that_has_them() {
 #[test]
 fn many_threads_share_one_client() {
     let registry = DockerRegistry::with_password();
-    let (client, _folder) = client_with(&passwords(registry.host(), "user", "geheim"));
+    let (client, _directory) = client_with(&passwords(registry.host(), "user", "geheim"));
     let name = name(registry.host(), "shared");
     thread::scope(|scope| {
         for n in 0..8 {
@@ -253,7 +253,7 @@ fn stored_passwords_open_the_registry() {
         r#"{{"auths":{{"https://{}/v2/":{{"auth":"dXNlcjpnZWhlaW0="}}}}}}"#,
         registry.host()
     );
-    let (client, _folder) = client_with(&config);
+    let (client, _directory) = client_with(&config);
     let name = name(registry.host(), "a");
     assert_eq!(push(&client, &name, b"bytes", None).unwrap(), (Pushed::Uploaded, 5));
     assert_eq!(pull(&client, &name, &layer(b"bytes")), (Ok(()), b"bytes".to_vec(), 5));
@@ -264,7 +264,7 @@ fn wrong_and_missing_passwords_say_what_to_do() {
     let registry = DockerRegistry::with_password();
     let host = registry.host();
     let name = name(host, "a");
-    let (wrong, _folder) = client_with(&passwords(host, "user", "hunter2"));
+    let (wrong, _directory) = client_with(&passwords(host, "user", "hunter2"));
     let error = wrong.manifest(&name).unwrap_err();
     assert!(!format!("{error:?} {wrong:?}").contains("hunter2"));
     assert_eq!(
@@ -340,7 +340,7 @@ fn passwords_go_to_the_token_server_and_not_to_the_registry() {
         |_, _| Answer::new(200, r#"{"access_token":"good"}"#),
         |request| Answer::new(if request.method == "HEAD" { 200 } else { 500 }, ""),
     );
-    let (client, _folder) = client_with(&passwords(&server.host(), "user", "geheim"));
+    let (client, _directory) = client_with(&passwords(&server.host(), "user", "geheim"));
     let pushed = push(&client, &name(&server.host(), "a/b"), b"bytes", None).unwrap();
     assert_eq!(pushed, (Pushed::AlreadyThere, 0));
     let sent: Vec<_> = server
@@ -367,7 +367,7 @@ fn identity_tokens_are_exchanged_by_post() {
         |_| Answer::new(200, "bytes"),
     );
     let config = format!(r#"{{"auths":{{"{}":{{"identitytoken":"re+fresh"}}}}}}"#, server.host());
-    let (client, _folder) = client_with(&config);
+    let (client, _directory) = client_with(&config);
     assert_eq!(pull(&client, &name(&server.host(), "a"), &layer(b"bytes")).0, Ok(()));
     let token = &server.requests()[1];
     assert_eq!(
@@ -385,7 +385,7 @@ fn identity_tokens_are_exchanged_by_post() {
 fn registry_tokens_are_used_as_they_are() {
     let server = with_tokens(|_, _| Answer::new(500, ""), |_| Answer::new(200, "bytes"));
     let config = format!(r#"{{"auths":{{"{}":{{"registrytoken":"good"}}}}}}"#, server.host());
-    let (client, _folder) = client_with(&config);
+    let (client, _directory) = client_with(&config);
     assert_eq!(pull(&client, &name(&server.host(), "a"), &layer(b"bytes")).0, Ok(()));
     assert_eq!(server.requests().len(), 2);
 }
@@ -455,7 +455,7 @@ fn refused_tokens_show_the_token_servers_words_and_no_secret() {
         |_, _| Answer::new(401, r#"{"details":"incorrect username or password"}"#),
         |_| Answer::new(500, ""),
     );
-    let (client, _folder) = client_with(&passwords(&server.host(), "user", "hunter2"));
+    let (client, _directory) = client_with(&passwords(&server.host(), "user", "hunter2"));
     let error = client.manifest(&name(&server.host(), "a")).unwrap_err();
     let host = server.host();
     assert_eq!(
@@ -498,9 +498,9 @@ fn token_answers_without_end_are_refused() {
 fn configs_that_docker_would_not_write_are_errors_when_needed() {
     let server =
         with_tokens(|_, _| Answer::new(200, r#"{"token":"good"}"#), |_| Answer::new(500, ""));
-    let (client, folder) = client_with(r#"{"auths": {"x": "secret"}}"#);
+    let (client, directory) = client_with(r#"{"auths": {"x": "secret"}}"#);
     let error = client.manifest(&name(&server.host(), "a")).unwrap_err().to_string();
-    let path = folder.path().join("config.json");
+    let path = directory.path().join("config.json");
     assert_eq!(
         error,
         format!(
@@ -535,7 +535,7 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
         Some(_) => Answer::new(307, "").header("Location", &at),
         None => Answer::new(401, "").header("WWW-Authenticate", "Basic realm=x"),
     });
-    let (client, _folder) = client_with(&passwords(&server.host(), "user", "geheim"));
+    let (client, _directory) = client_with(&passwords(&server.host(), "user", "geheim"));
     let name = name(&server.host(), "a");
     assert_eq!(pull(&client, &name, &layer(b"bytes")), (Ok(()), b"bytes".to_vec(), 5));
     let asked = &storage.requests()[0];
@@ -550,7 +550,7 @@ fn credentials_are_not_given_to_a_storage_that_asks_for_them() {
         Scripted::new(|_, _| Answer::new(401, "").header("WWW-Authenticate", "Basic realm=give"));
     let at = format!("http://{}/x?X-Signature=abc", storage.host());
     let server = Scripted::new(move |_, _| Answer::new(307, "").header("Location", &at));
-    let (client, _folder) = client_with(&passwords(&server.host(), "user", "geheim"));
+    let (client, _directory) = client_with(&passwords(&server.host(), "user", "geheim"));
     let (result, ..) = pull(&client, &name(&server.host(), "a"), &layer(b"bytes"));
     let want = format!(
         "{} does not let us in for blob {} of {}/a: it gives no reason",
@@ -569,7 +569,7 @@ fn redirects_within_the_registry_keep_the_credentials_and_end() {
         Some(_) => Answer::new(302, "").header("Location", "/moved"),
         None => Answer::new(401, "").header("WWW-Authenticate", "Basic realm=x"),
     });
-    let (client, _folder) = client_with(&passwords(&server.host(), "user", "geheim"));
+    let (client, _directory) = client_with(&passwords(&server.host(), "user", "geheim"));
     assert_eq!(pull(&client, &name(&server.host(), "a"), &layer(b"bytes")).0, Ok(()));
 
     let circle = Scripted::new(|_, _| Answer::new(302, "").header("Location", "/round"));

@@ -33,7 +33,7 @@ const WITH_SUBMODULE: &str = "mkdir sub; echo one > file; echo sub > sub/s; echo
     git tag -a v2 -m v2; git checkout -q -b side; echo side > file; git commit -qam side; \
     git checkout -q main; echo two > file; git commit -qam two";
 
-/// The files of all layers, from the folder `out`: what is in them, and for others mode and owner.
+/// The files of all layers, from the directory `out`: what is in them, and for others mode and owner.
 fn files(env: &Env) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     for layer in &Layout::read(&env.path("out")).layers {
@@ -164,7 +164,7 @@ fn mistakes_about_repositories_are_explained() {
             format!("ADD {url}#sied /"),
             ["E0408", "does not contain ref sied", "did you mean `side`"],
         ),
-        (format!("ADD {url}#v1:none /"), ["E0408", "no folder none", "Dockerfile:2:5"]),
+        (format!("ADD {url}#v1:none /"), ["E0408", "no directory none", "Dockerfile:2:5"]),
         (format!("ADD --checksum={wrong} {url}#v1 /"), ["E0409", wrong, "Dockerfile:2:"]),
         (format!("ADD {url}?tag=v1#v2 /"), ["E0111", "ref conflicts", "Dockerfile:2:5"]),
         (format!("COPY {url} /"), ["E0111", "git ref for COPY", "ADD takes"]),

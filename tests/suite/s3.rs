@@ -169,7 +169,7 @@ fn large_blobs_go_up_in_parts_and_old_ones_are_made_young() {
     let from = scene.cache("");
     let done = scene.run("two", &["--cache-from", &from, "-o", "second"]).ok();
     assert_eq!(made(&done), NONE, "{}", done.stderr);
-    let large = |folder: &str| fs::read(scene.env.path(folder).join("large")).unwrap();
+    let large = |directory: &str| fs::read(scene.env.path(directory).join("large")).unwrap();
     assert!(large("first") == large("second"));
 }
 

@@ -81,8 +81,8 @@ scenarios!(
     nobody_gets_out_of_the_rootfs,
     limits_are_as_given,
     hostile_links_do_not_redirect_mounts,
-    changes_appear_in_the_upper_folder,
-    a_plain_folder_is_a_root_too,
+    changes_appear_in_the_upper_directory,
+    a_plain_directory_is_a_root_too,
     many_lowers_are_stacked_in_order,
     what_cannot_be_executed_is_told_apart,
     descendants_end_with_the_command,
@@ -178,7 +178,7 @@ fn the_command_is_pid_1_and_alone() {
 fn only_the_three_streams_are_open() {
     // A descriptor without CLOEXEC, as a careless parent leaves it behind.
     let leaky = rustix::io::dup(fs::File::open("/etc/passwd").unwrap()).unwrap();
-    // 3 is the folder that `ls` reads.
+    // 3 is the directory that `ls` reads.
     check(&command(&["ls", "/proc/self/fd"]), "0\n1\n2\n3\n");
     drop(leaky);
 }
@@ -455,7 +455,7 @@ fn mount_point_is_not_made_through_a_link_of_another_mount() {
     };
     let shared = Mount {
         target: "/cache".into(),
-        source: MountSource::Path { folder: share(&cache) },
+        source: MountSource::Path { directory: share(&cache) },
         read_only: false,
     };
     let mut spec = shell("true");
@@ -537,7 +537,7 @@ fn mounts_appear_where_asked() {
     fs::write(fixture.path("base/etc/hosts"), "").unwrap();
     let mount =
         |target: &str, source, read_only| Mount { target: target.into(), source, read_only };
-    let path = |name| MountSource::Path { folder: share(&fixture.path(name)) };
+    let path = |name| MountSource::Path { directory: share(&fixture.path(name)) };
     let mut spec = shell(
         "cat /data/file /etc/hosts; (echo x > /etc/hosts) 2>/dev/null || echo read-only; \
          echo new > /data/written; mkdir /data/inner/deep; stat -f -c %b:%s /scratch; \
@@ -560,14 +560,15 @@ fn missing_mount_points_are_made() {
     let fixture = Fixture::new();
     fs::create_dir_all(fixture.path("source")).unwrap();
     fs::write(fixture.path("source/file"), "content\n").unwrap();
-    let path = |name| MountSource::Path { folder: share(&fixture.path(name)) };
+    let path = |name| MountSource::Path { directory: share(&fixture.path(name)) };
     let tmpfs = || MountSource::Tmpfs { bytes: None, mode: 0o755 };
     let mount = |target: &str, source| Mount { target: target.into(), source, read_only: true };
-    let mut spec = shell("cat /new/folder/file /new/name /dev/own/deep/file /mem/a/name; ls /mem");
+    let mut spec =
+        shell("cat /new/directory/file /new/name /dev/own/deep/file /mem/a/name; ls /mem");
     let mut memory = mount("/mem", tmpfs());
     memory.read_only = false;
     spec.mounts = vec![
-        mount("/new/folder", path("source")),
+        mount("/new/directory", path("source")),
         mount("/new/name", path("source/file")),
         mount("/dev/own/deep", path("source")),
         memory,
@@ -595,11 +596,11 @@ fn parts_of_mounts_without_a_place_are_mounted() {
         read_only,
     };
     let mut spec = shell(
-        "cat /file /folder/deep/file; echo more >> /folder/deep/file; cat /folder/deep/file; \
+        "cat /file /directory/deep/file; echo more >> /directory/deep/file; cat /directory/deep/file; \
          (echo x >> /file) 2>/dev/null || echo read-only; wc -l < /proc/self/mountinfo > /tmp/n",
     );
     spec.mounts =
-        vec![mount("/folder", "/link", false), mount("/file", "/../data/deep/file", true)];
+        vec![mount("/directory", "/link", false), mount("/file", "/../data/deep/file", true)];
     let done = run_in(&fixture.overlay(), &spec).unwrap();
     assert_eq!(done.stdout, "content\ncontent\ncontent\nmore\nread-only\n", "{}", done.stderr);
     assert_eq!(fs::read_to_string(other.path("upper/data/deep/file")).unwrap(), "content\nmore\n");
@@ -612,7 +613,7 @@ fn nobody_gets_out_of_the_rootfs() {
     for n_parts in 0..=4 {
         let (fixture, others) = (Fixture::new(), [(); 2].map(|()| Fixture::new()));
         let [one, other] = others.each_ref().map(|other| Arc::new(other.overlay().into_mount()));
-        let memory = Arc::new(sandbox::memory_folder().unwrap());
+        let memory = Arc::new(sandbox::memory_directory().unwrap());
         let sources = [(&one, "/etc"), (&one, "/bin"), (&other, "/etc"), (&memory, "/")];
         let inside = |(number, (mount, path)): (usize, &(&Arc<OwnedFd>, &str))| Mount {
             target: format!("/part{number}").into(),
@@ -643,7 +644,7 @@ fn hostile_links_do_not_redirect_mounts() {
     let fixture = Fixture::new();
     let outside = fixture.path("outside");
     fs::create_dir_all(&outside).unwrap();
-    // As absolute paths and as climbing ones; the second exist in the rootfs, as folders.
+    // As absolute paths and as climbing ones; the second exist in the rootfs, as directories.
     for (name, to) in [("proc", "/root"), ("dev", "../../../../../../tmp"), ("sys", "/etc")] {
         symlink(to, fixture.path("base").join(name)).unwrap();
     }
@@ -671,7 +672,7 @@ fn again(fixture: &Fixture) -> Fixture {
     other
 }
 
-fn changes_appear_in_the_upper_folder() {
+fn changes_appear_in_the_upper_directory() {
     let fixture = Fixture::new();
     fs::write(fixture.path("base/tmp/old"), "").unwrap();
     let script = "rm /etc/passwd; rm -r /tmp; mkdir /tmp; echo new > /tmp/new; chown 7:8 /tmp/new";
@@ -688,14 +689,14 @@ fn changes_appear_in_the_upper_folder() {
     assert_eq!(&value[..len], b"y");
     let new = fs::metadata(fixture.path("upper/tmp/new")).unwrap();
     assert_eq!((new.uid(), new.gid(), new.len()), (7, 8, 4));
-    // The folders that were made for mounts stay, as BuildKit leaves them.
+    // The directories that were made for mounts stay, as BuildKit leaves them.
     let mut names: Vec<_> =
         fs::read_dir(fixture.path("upper")).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["dev", "etc", "proc", "sys", "tmp"]);
 }
 
-fn a_plain_folder_is_a_root_too() {
+fn a_plain_directory_is_a_root_too() {
     let fixture = Fixture::new();
     let base = open(&fixture.path("base"));
     let rootfs = Rootfs::bind(base.as_fd()).unwrap();
@@ -707,18 +708,19 @@ fn a_plain_folder_is_a_root_too() {
 
 fn many_lowers_are_stacked_in_order() {
     let fixture = Fixture::new();
-    let folders: Vec<_> = (0..200)
+    let directories: Vec<_> = (0..200)
         .map(|n| {
-            let folder = fixture.path(&format!("lower, with \"odd\": name {n}"));
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join("top"), format!("{n}\n")).unwrap();
-            fs::write(folder.join(format!("only{n}")), "").unwrap();
-            open(&folder)
+            let directory = fixture.path(&format!("lower, with \"odd\": name {n}"));
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("top"), format!("{n}\n")).unwrap();
+            fs::write(directory.join(format!("only{n}")), "").unwrap();
+            open(&directory)
         })
         .collect();
     let base = open(&fixture.path("base"));
-    let lowers: Vec<_> =
-        std::iter::once(base.as_fd()).chain(folders.iter().map(|folder| folder.as_fd())).collect();
+    let lowers: Vec<_> = std::iter::once(base.as_fd())
+        .chain(directories.iter().map(|directory| directory.as_fd()))
+        .collect();
     let [upper, work] = ["upper", "work"].map(|name| open(&fixture.path(name)));
     let rootfs = Rootfs::overlay(&lowers, upper.as_fd(), work.as_fd()).unwrap();
     let done = run_in(&rootfs, &shell("cat /top; ls / | grep -c only")).unwrap();
@@ -759,9 +761,9 @@ fn what_cannot_be_executed_is_told_apart() {
 
 /// Whether a process anywhere on the machine has `argument` on its command line.
 fn runs_somewhere(argument: &str) -> bool {
-    let folders = fs::read_dir("/proc").unwrap().flatten();
-    folders
-        .map(|folder| fs::read(folder.path().join("cmdline")).unwrap_or_default())
+    let directories = fs::read_dir("/proc").unwrap().flatten();
+    directories
+        .map(|directory| fs::read(directory.path().join("cmdline")).unwrap_or_default())
         .any(|line| line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
 }
 
@@ -909,7 +911,7 @@ fn the_setup_of_a_step_is_this_list() {
     spec.mounts = vec![
         Mount {
             target: "/etc/hosts".into(),
-            source: MountSource::Path { folder: share(Path::new("/")) },
+            source: MountSource::Path { directory: share(Path::new("/")) },
             read_only: true,
         },
         Mount {

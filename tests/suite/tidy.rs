@@ -11,16 +11,16 @@ use crate::support::source::{self, SourceText};
 const MAX_LINES: usize = 600;
 
 /// Where text is that we write; `testdata` has its own rules.
-const FOLDERS: [&str; 5] = ["src", "tests", "grammar", ".ci", ".cargo"];
+const DIRECTORIES: [&str; 5] = ["src", "tests", "grammar", ".ci", ".cargo"];
 const TOP: [&str; 6] =
     ["Cargo.toml", "README.md", ".clippy.toml", ".rustfmt.toml", ".gitignore", "LICENSE"];
 
 fn rust() -> Vec<SourceText> {
-    ["src", "tests"].iter().flat_map(|folder| source::rust_below(folder)).collect()
+    ["src", "tests"].iter().flat_map(|directory| source::rust_below(directory)).collect()
 }
 
 fn all_texts() -> Vec<SourceText> {
-    FOLDERS.iter().chain(&TOP).flat_map(|path| source::texts_below(path)).collect()
+    DIRECTORIES.iter().chain(&TOP).flat_map(|path| source::texts_below(path)).collect()
 }
 
 fn complain(what: &str, places: &[String]) {
@@ -121,32 +121,32 @@ const UNUSED_CODES: &[&str] = &["NOT_UTF8", "CYCLE"];
 
 #[test]
 fn every_test_file_is_a_module() {
-    for (folder, main) in [("tests/suite", "main.rs"), ("tests/support", "mod.rs")] {
-        let main = source::text_of(&format!("{folder}/{main}"));
+    for (directory, main) in [("tests/suite", "main.rs"), ("tests/support", "mod.rs")] {
+        let main = source::text_of(&format!("{directory}/{main}"));
         let declared: BTreeSet<&str> = main
             .lines()
             .filter_map(|line| line.trim_start_matches("pub(crate) ").strip_prefix("mod "))
             .map(|name| name.trim_end_matches(';'))
             .collect();
-        let forgotten: Vec<String> = fs::read_dir(source::root().join(folder))
+        let forgotten: Vec<String> = fs::read_dir(source::root().join(directory))
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
             .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
             .filter(|name| !["main", "mod"].contains(&&**name) && !declared.contains(&**name))
             .collect();
-        complain(&format!("files of {folder} that no `mod` names"), &forgotten);
+        complain(&format!("files of {directory} that no `mod` names"), &forgotten);
     }
 }
 
 #[test]
 fn every_case_and_table_is_read() {
-    let folders = ["parse", "expand", "copy", "dockerignore", "hello"];
+    let directories = ["parse", "expand", "copy", "dockerignore", "hello"];
     let tests: String = rust().into_iter().map(|file| file.text).collect();
     let mut unread = Vec::new();
     for entry in fs::read_dir(source::root().join("testdata")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if !(folders.contains(&&*name) || tests.contains(&format!("testdata/{name}"))) {
+        if !(directories.contains(&&*name) || tests.contains(&format!("testdata/{name}"))) {
             unread.push(name);
         }
     }

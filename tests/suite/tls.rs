@@ -22,9 +22,9 @@ use crate::support::registry::{DockerRegistry, Setup, options};
 /// What certificates of registries here are for.
 const NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
 
-/// An authority, a registry that it certifies, and a folder for their files.
+/// An authority, a registry that it certifies, and a directory for their files.
 struct Place {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     authority: Authority,
     /// The authority's certificate.
     ca: PathBuf,
@@ -33,11 +33,11 @@ struct Place {
 
 impl Place {
     fn new(setup: impl FnOnce(&Path, &Authority) -> Wanted) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new();
-        let ca = authority.write(folder.path(), "ca");
-        let tls = authority.certify(folder.path(), "server", &NAMES);
-        let wanted = setup(folder.path(), &authority);
+        let ca = authority.write(directory.path(), "ca");
+        let tls = authority.certify(directory.path(), "server", &NAMES);
+        let wanted = setup(directory.path(), &authority);
         let registry = DockerRegistry::start(&Setup {
             password: wanted.password,
             tokens: wanted.tokens.as_ref(),
@@ -46,7 +46,7 @@ impl Place {
         });
         // Its address is known to the registry; its tokens are still to be had.
         std::mem::forget(wanted.tokens);
-        Self { folder, authority, ca, registry }
+        Self { directory, authority, ca, registry }
     }
 
     fn open() -> Self {
@@ -132,12 +132,12 @@ fn registries_are_believed_by_the_authority_that_is_given() {
 #[test]
 fn certificates_of_another_authority_or_for_another_name_are_refused() {
     let place = Place::open();
-    let other = Authority::new().write(place.folder.path(), "other");
+    let other = Authority::new().write(place.directory.path(), "other");
     let given = RegistryOptions { ca: vec![other], ..RegistryOptions::default() };
     let text = failure(&client(place.host(), given), place.host());
     assert!(text.contains("UnknownIssuer") || text.contains("BadSignature"), "{text}");
 
-    let elsewhere = place.authority.certify(place.folder.path(), "elsewhere", &["else.test"]);
+    let elsewhere = place.authority.certify(place.directory.path(), "elsewhere", &["else.test"]);
     let registry = DockerRegistry::start(&Setup { tls: Some(&elsewhere), ..Setup::default() });
     let text = failure(&client(registry.host(), place.options()), registry.host());
     assert!(text.contains("not valid for name"), "{text}");
@@ -145,8 +145,8 @@ fn certificates_of_another_authority_or_for_another_name_are_refused() {
 
 #[test]
 fn certificates_that_sign_themselves_are_believed_when_given() {
-    let folder = tempfile::tempdir().unwrap();
-    let of = |name, names: &[&str]| self_signed(folder.path(), name, names);
+    let directory = tempfile::tempdir().unwrap();
+    let of = |name, names: &[&str]| self_signed(directory.path(), name, names);
     let (own, other) = (of("own", &NAMES), of("other", &NAMES));
     let elsewhere = of("elsewhere", &["else.test"]);
     let believing = |certified: &Certified| RegistryOptions {
@@ -169,8 +169,8 @@ fn certificates_that_sign_themselves_are_believed_when_given() {
 
 #[test]
 fn clients_show_the_certificate_that_is_wanted() {
-    let place = Place::new(|folder, authority| {
-        let clients = Some(authority.write(folder, "clients"));
+    let place = Place::new(|directory, authority| {
+        let clients = Some(authority.write(directory, "clients"));
         Wanted { clients, ..Wanted::default() }
     });
     let host = place.host();
@@ -182,7 +182,7 @@ fn clients_show_the_certificate_that_is_wanted() {
         key: certified.key.clone(),
     };
     let (own, other) = ["own", "other"]
-        .map(|name| place.authority.certify(place.folder.path(), name, &["client.test"]))
+        .map(|name| place.authority.certify(place.directory.path(), name, &["client.test"]))
         .into();
     let showing = |shown| RegistryOptions { client: Some(shown), ..place.options() };
     round_trip(&client(host, showing(of(&own))), host).unwrap();
@@ -199,11 +199,11 @@ fn clients_show_the_certificate_that_is_wanted() {
 
 #[test]
 fn files_that_hold_nothing_of_use_are_named() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let place = Place::open();
-    let text = folder.path().join("text");
+    let text = directory.path().join("text");
     fs::write(&text, "no certificate").unwrap();
-    let missing = folder.path().join("missing");
+    let missing = directory.path().join("missing");
     let with = |ca: &Path| RegistryOptions { ca: vec![ca.to_owned()], ..place.options() };
     let keyless = ClientCertificate { certificate: place.ca.clone(), key: place.ca.clone() };
     for (of_registry, path, why) in [
@@ -233,8 +233,8 @@ fn passwords_and_tokens_work_under_tls() {
     assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error}");
 
     // The token server is another host, and believed as the registry is.
-    let place = Place::new(|folder, authority| {
-        let certified = authority.certify(folder, "tokens", &NAMES);
+    let place = Place::new(|directory, authority| {
+        let certified = authority.certify(directory, "tokens", &NAMES);
         Wanted { tokens: Some(TokenServer::with_tls(&certified)), ..Wanted::default() }
     });
     round_trip(&client(place.host(), place.options()), place.host()).unwrap();
@@ -252,7 +252,7 @@ fn images_pushed_over_tls_are_read_by_skopeo() {
     let name = format!("{host}/app:1");
     let flag = format!("--registry={host},ca={}", place.ca.display());
     env.build("FROM base:1\nCMD [\"x\"]\n", &["-t", &name, "--push", &flag]).ok();
-    let certificates = place.folder.path().join("certs");
+    let certificates = place.directory.path().join("certs");
     fs::create_dir(&certificates).unwrap();
     fs::copy(&place.ca, certificates.join("ca.crt")).unwrap();
     let source = format!("docker://{name}");

@@ -37,7 +37,7 @@ const FLAGS: [&str; 9] = [
 pub(crate) struct Browser {
     driver: Child,
     session: String,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Browser {
@@ -47,12 +47,12 @@ impl Browser {
             skip("chromium", "there is no /usr/bin/chromium, or no /usr/bin/chromedriver");
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut driver = Command::new(CHROMEDRIVER)
             .arg("--port=0")
-            .env("HOME", folder.path())
+            .env("HOME", directory.path())
             .stdout(Stdio::piped())
-            .stderr(File::create(folder.path().join("log")).unwrap())
+            .stderr(File::create(directory.path().join("log")).unwrap())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
@@ -63,8 +63,8 @@ impl Browser {
         });
         let home =
             format!("http://127.0.0.1:{}/session", port.expect("chromedriver tells its port"));
-        let mut browser = Self { driver, session: home, _folder: folder };
-        let data = format!("--user-data-dir={}", browser._folder.path().join("data").display());
+        let mut browser = Self { driver, session: home, _directory: directory };
+        let data = format!("--user-data-dir={}", browser._directory.path().join("data").display());
         let flags: Vec<&str> = FLAGS.into_iter().chain([data.as_str()]).collect();
         let asked = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": { "binary": CHROMIUM, "args": flags },

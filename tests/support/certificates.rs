@@ -44,8 +44,8 @@ fn params(names: &[&str]) -> CertificateParams {
     params
 }
 
-fn write(folder: &Path, name: &str, certificate: &str, key: &str) -> Certified {
-    let path = |extension| folder.join(format!("{name}.{extension}"));
+fn write(directory: &Path, name: &str, certificate: &str, key: &str) -> Certified {
+    let path = |extension| directory.join(format!("{name}.{extension}"));
     std::fs::write(path("crt"), certificate).unwrap();
     std::fs::write(path("key"), key).unwrap();
     Certified { certificate: path("crt"), key: path("key") }
@@ -59,30 +59,30 @@ impl Authority {
     }
 
     /// Its own certificate, as `<name>.crt`.
-    pub(crate) fn write(&self, folder: &Path, name: &str) -> PathBuf {
-        let path = folder.join(format!("{name}.crt"));
+    pub(crate) fn write(&self, directory: &Path, name: &str) -> PathBuf {
+        let path = directory.join(format!("{name}.crt"));
         std::fs::write(&path, self.0.pem()).unwrap();
         path
     }
 
     /// A certificate for servers or clients of these names, as `<name>.crt` and `<name>.key`.
-    pub(crate) fn certify(&self, folder: &Path, name: &str, names: &[&str]) -> Certified {
+    pub(crate) fn certify(&self, directory: &Path, name: &str, names: &[&str]) -> Certified {
         let mut params = params(names);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
-        write(folder, name, &certificate.pem(), &key.serialize_pem())
+        write(directory, name, &certificate.pem(), &key.serialize_pem())
     }
 }
 
 /// What `openssl req -x509` makes: a certificate that is its own authority.
-pub(crate) fn self_signed(folder: &Path, name: &str, names: &[&str]) -> Certified {
+pub(crate) fn self_signed(directory: &Path, name: &str, names: &[&str]) -> Certified {
     let mut params = params(names);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap();
-    write(folder, name, &certificate.pem(), &key.serialize_pem())
+    write(directory, name, &certificate.pem(), &key.serialize_pem())
 }
 
 /// A token server as docker's registry believes it: whoever asks gets what he asks for.

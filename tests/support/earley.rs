@@ -1,5 +1,5 @@
 //! Whether a text is a sentence of the grammar: Earley's algorithm over characters, all readings
-//! at once. It shares nothing with `src/syntax`.
+//! at once. It shares nothing with `src/dockerfile/syntax`.
 #![expect(clippy::indexing_slicing, reason = "a test stops where it fails")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -89,10 +89,10 @@ macro_rules! as_root_and_as_user {
 }
 pub(crate) use as_root_and_as_user;
 
-/// A folder with a context, a store and a home, and somebody who builds there.
+/// A directory with a context, a store and a home, and somebody who builds there.
 #[derive(Debug)]
 pub(crate) struct Env {
-    folder: TempDir,
+    directory: TempDir,
     who: Who,
     variables: BTreeMap<String, String>,
 }
@@ -105,8 +105,9 @@ impl Env {
 
     /// For somebody.
     pub(crate) fn of(who: Who) -> Self {
-        let folder = tempfile::Builder::new().prefix("rbuild-e2e.").tempdir_in(test_dir()).unwrap();
-        let mut env = Self { folder, who, variables: BTreeMap::new() };
+        let directory =
+            tempfile::Builder::new().prefix("rbuild-e2e.").tempdir_in(test_dir()).unwrap();
+        let mut env = Self { directory, who, variables: BTreeMap::new() };
         for name in ["home", "docker", "context"] {
             fs::create_dir(env.path(name)).unwrap();
         }
@@ -128,9 +129,9 @@ impl Env {
         self.set("RBUILD_MIRROR_DOCKER_IO", &format!("http://{host}"));
     }
 
-    /// A path below the folder of all.
+    /// A path below the directory of all.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// The same, as text.
@@ -145,7 +146,7 @@ impl Env {
         fs::write(path, content).unwrap();
     }
 
-    /// Makes a folder, or a file, the builder's own.
+    /// Makes a directory, or a file, the builder's own.
     pub(crate) fn hand_over(&self, name: &str) {
         if let Who::User(user) = self.who {
             let owner = format!("{}:{}", user.uid, user.gid);
@@ -169,7 +170,7 @@ impl Env {
                 command
             }
         };
-        command.env_clear().envs(&self.variables).current_dir(self.folder.path());
+        command.env_clear().envs(&self.variables).current_dir(self.directory.path());
         command.stdin(Stdio::null());
         command
     }
@@ -214,12 +215,12 @@ impl Env {
         found
     }
 
-    /// Processes that were started with this folder among their arguments or as theirs.
+    /// Processes that were started with this directory among their arguments or as theirs.
     pub(crate) fn processes(&self) -> Vec<String> {
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Ok(cwd) = fs::read_link(entry.path().join("cwd")) else { continue };
-            if cwd.starts_with(self.folder.path()) {
+            if cwd.starts_with(self.directory.path()) {
                 let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
                 let line = String::from_utf8_lossy(&line).replace('\0', " ");
                 found.push(format!("{} {line}", entry.file_name().display()));

@@ -14,18 +14,18 @@ use tempfile::TempDir;
 
 use super::registry::{Answer, Request, Scripted};
 
-/// A server of repositories below one folder; each is `http://HOST/NAME.git`.
+/// A server of repositories below one directory; each is `http://HOST/NAME.git`.
 pub(crate) struct GitServer {
     server: Scripted,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl GitServer {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().to_owned();
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_owned();
         let server = Scripted::new(move |request, _| serve(&root, request));
-        Self { server, folder }
+        Self { server, directory }
     }
 
     /// The address of a repository.
@@ -46,7 +46,7 @@ impl GitServer {
 
     /// Makes a repository by a shell script that is run in its work tree.
     pub(crate) fn repository(&self, name: &str, script: &str) {
-        let bare = self.folder.path().join(format!("{name}.git"));
+        let bare = self.directory.path().join(format!("{name}.git"));
         let (init, clone) =
             ("git init -q -b main", format!("git clone -q --bare . {}", bare.display()));
         self.in_work_tree(name, &format!("{init}; {script}\n{clone}"));
@@ -54,12 +54,12 @@ impl GitServer {
 
     /// Changes a repository by a shell script that makes commits on the branch `main`.
     pub(crate) fn commit_on(&self, name: &str, script: &str) {
-        let bare = self.folder.path().join(format!("{name}.git"));
+        let bare = self.directory.path().join(format!("{name}.git"));
         self.in_work_tree(name, &format!("{script}\ngit push -q {} main", bare.display()));
     }
 
     fn in_work_tree(&self, name: &str, script: &str) {
-        let work = self.folder.path().join(format!("{name}.work"));
+        let work = self.directory.path().join(format!("{name}.work"));
         std::fs::create_dir_all(&work).unwrap();
         let shell = format!("set -eu; umask 022; {script}");
         let mut command = Command::new("sh");
@@ -79,7 +79,7 @@ impl GitServer {
 
     /// The commit that a name stands for.
     pub(crate) fn commit(&self, name: &str, reference: &str) -> String {
-        let bare = self.folder.path().join(format!("{name}.git"));
+        let bare = self.directory.path().join(format!("{name}.git"));
         let mut git = Command::new("git");
         git.args(["-c", "safe.directory=*", "-C"]).arg(bare);
         let output = git.args(["rev-parse", reference]).output().unwrap();

@@ -23,10 +23,10 @@ use rbuild::tree::{
 pub(crate) const CAPABILITY: [u8; 20] =
     [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// A store in a folder that goes with it.
+/// A store in a directory that goes with it.
 pub(crate) struct Fixture {
     pub(crate) store: Store,
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 pub(crate) fn path(text: &str) -> TreePath {
@@ -37,7 +37,7 @@ fn entry(at: &str, meta: Meta, node: Node) -> Entry {
     Entry { path: path(at), item: Item::Node(meta, node) }
 }
 
-/// A folder of root's.
+/// A directory of root's.
 pub(crate) fn dir(at: &str) -> Entry {
     entry(at, Meta::root(0o755, 1_600_000_000), Node::Directory { opaque: false })
 }
@@ -94,15 +94,15 @@ pub(crate) fn jobs(n: usize) -> NonZeroUsize {
 impl Fixture {
     /// An empty store.
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let options = OpenOptions { user_namespace: false, now_s: 1_700_000_000 };
-        let store = Store::open(&folder.path().join("store"), &options).unwrap();
-        Self { store, folder }
+        let store = Store::open(&directory.path().join("store"), &options).unwrap();
+        Self { store, directory }
     }
 
     /// A path beside the store.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Makes a layer of `entries`.
@@ -110,7 +110,7 @@ impl Fixture {
         let open = |file: &File, _path: &TreePath| -> io::Result<Box<dyn Read>> {
             match &file.origin {
                 FileOrigin::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.to_vec()))),
-                other @ (FileOrigin::Layer(_) | FileOrigin::Folder(_)) => {
+                other @ (FileOrigin::Layer(_) | FileOrigin::Directory(_)) => {
                     Err(io::Error::other(format!("{other:?}")))
                 }
             }
@@ -182,7 +182,7 @@ impl Fixture {
     }
 
     /// The image that most tests use: a base in gzip, a layer that is a plain tar, one that is a
-    /// folder, and an empty one twice.
+    /// directory, and an empty one twice.
     pub(crate) fn usual_image(&self) -> Image {
         let (base, blob) = self.pulled(
             vec![
@@ -210,7 +210,7 @@ impl Fixture {
             ],
             Form::Tar,
         );
-        let folder = self.layer(
+        let directory = self.layer(
             vec![
                 dir("dev"),
                 fifo("dev/pipe"),
@@ -220,11 +220,11 @@ impl Fixture {
                 file(&format!("{}/deep", "n".repeat(120)), "long name"),
                 dir(&"n".repeat(120)),
             ],
-            Form::Folder,
+            Form::Directory,
         );
         let empty = self.layer(Vec::new(), Form::Tar);
         let layers =
-            [(&base, Some(blob)), (&tar, None), (&folder, None), (&empty, None), (&empty, None)];
+            [(&base, Some(blob)), (&tar, None), (&directory, None), (&empty, None), (&empty, None)];
         let manifest = self.image(&layers);
         Image::load(&self.store, manifest).unwrap()
     }

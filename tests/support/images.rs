@@ -35,13 +35,13 @@ impl Env {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// Writes the folder `base`, from which the base image is built.
+    /// Writes the directory `base`, from which the base image is built.
     pub(crate) fn write_base(&self) {
         let base = self.path("base");
         if base.is_dir() {
             return;
         }
-        for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "old/folder"] {
+        for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "old/directory"] {
             fs::create_dir_all(base.join(name)).unwrap();
         }
         fs::copy("/bin/busybox", base.join("bin/busybox")).expect("busybox-static is installed");
@@ -50,7 +50,7 @@ impl Env {
         }
         fs::write(base.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
         fs::write(base.join("etc/group"), "root:x:0:\n").unwrap();
-        for name in ["old/file", "old/folder/a", "old/folder/b"] {
+        for name in ["old/file", "old/directory/a", "old/directory/b"] {
             fs::write(base.join(name), name).unwrap();
         }
         let dockerfile = "FROM scratch\nCOPY . /\nENV PATH=/bin\nCMD [\"/bin/sh\"]\n";
@@ -92,7 +92,7 @@ impl Env {
     }
 }
 
-/// An OCI layout folder.
+/// An OCI layout directory.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) manifest: Value,
@@ -103,12 +103,12 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Reads the last image of a layout.
-    pub(crate) fn read(folder: &Path) -> Self {
+    pub(crate) fn read(directory: &Path) -> Self {
         let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
-        let index = json(&fs::read(folder.join("index.json")).unwrap());
+        let index = json(&fs::read(directory.join("index.json")).unwrap());
         let blob = |descriptor: &Value| {
             let hex = descriptor["digest"].as_str().unwrap().replace("sha256:", "");
-            fs::read(folder.join("blobs/sha256").join(hex)).unwrap()
+            fs::read(directory.join("blobs/sha256").join(hex)).unwrap()
         };
         let manifest = json(&blob(index["manifests"].as_array().unwrap().last().unwrap()));
         let config = json(&blob(&manifest["config"]));

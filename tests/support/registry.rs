@@ -49,7 +49,7 @@ pub(crate) fn client() -> Client {
 pub(crate) struct DockerRegistry {
     child: Child,
     host: String,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl DockerRegistry {
@@ -76,10 +76,10 @@ impl DockerRegistry {
     }
 
     fn try_start(setup: &Setup<'_>) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = folder.path().join("config.yml");
-        std::fs::write(&config, setup.config(folder.path(), address)).unwrap();
+        let config = directory.path().join("config.yml");
+        std::fs::write(&config, setup.config(directory.path(), address)).unwrap();
         let mut child = Command::new(PROGRAM)
             .arg("serve")
             .arg(&config)
@@ -97,7 +97,7 @@ impl DockerRegistry {
             assert!(Instant::now() < deadline, "{PROGRAM} does not listen within 30 s");
             thread::sleep(Duration::from_millis(10));
         }
-        Some(Self { child, host: address.to_string(), _folder: folder })
+        Some(Self { child, host: address.to_string(), _directory: directory })
     }
 
     /// Host and port.
@@ -119,14 +119,14 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// The registry's config file; others are written into `folder`.
-    fn config(&self, folder: &Path, address: SocketAddr) -> String {
+    /// The registry's config file; others are written into `directory`.
+    fn config(&self, directory: &Path, address: SocketAddr) -> String {
         let write = |name: &str, text: &str| {
-            let path = folder.join(name);
+            let path = directory.join(name);
             std::fs::write(&path, text).unwrap();
             path.display().to_string()
         };
-        let data = folder.join("data").display().to_string();
+        let data = directory.join("data").display().to_string();
         let mut config = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp:\n  addr: '{address}'\n"

@@ -19,7 +19,7 @@ use super::env::skip;
 pub(crate) struct S3Server {
     child: Child,
     address: SocketAddr,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// Where `tests/run` puts the program: beside what cargo makes.
@@ -39,9 +39,9 @@ impl S3Server {
             skip("moto", &format!("{} is not there; tests/run installs it", program.display()));
             return None;
         }
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let log = fs::File::create(directory.path().join("log")).unwrap();
         let port = address.port().to_string();
         let child = Command::new(&program)
             .args(["-H", "127.0.0.1", "-p", &port])
@@ -49,7 +49,7 @@ impl S3Server {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut server = Self { child, address, folder };
+        let mut server = Self { child, address, directory };
         let deadline = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(address).is_err() {
             assert_eq!(server.child.try_wait().unwrap(), None, "{}", server.log());
@@ -86,12 +86,12 @@ impl S3Server {
 
     /// All that it has said.
     fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap()
+        fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 
     /// Forgets what it was asked so far.
     pub(crate) fn forget(&self) {
-        fs::write(self.folder.path().join("log"), "").unwrap();
+        fs::write(self.directory.path().join("log"), "").unwrap();
     }
 
     /// What it was asked since then for keys that begin so, as in `PUT blobs/sha256:…`, without

@@ -1,4 +1,4 @@
-//! A root file system of busybox, and folders to run commands in.
+//! A root file system of busybox, and directories to run commands in.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stderr,
@@ -20,33 +20,33 @@ use rbuild::sandbox::{
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
 
-/// A base folder with busybox, and an empty upper folder over it.
+/// A base directory with busybox, and an empty upper directory over it.
 pub(crate) struct Fixture {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Fixture {
-    /// Makes the folders; `/proc`, `/sys` and `/dev` are not among them.
+    /// Makes the directories; `/proc`, `/sys` and `/dev` are not among them.
     pub(crate) fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        let base = folder.path().join("base");
+        let directory = TempDir::new().unwrap();
+        let base = directory.path().join("base");
         for name in ["base/bin", "base/etc", "base/tmp", "base/root", "upper", "work", "empty"] {
-            fs::create_dir_all(folder.path().join(name)).unwrap();
+            fs::create_dir_all(directory.path().join(name)).unwrap();
         }
         fs::copy("/bin/busybox", base.join("bin/busybox")).expect("busybox-static is installed");
         for applet in APPLETS.split_whitespace() {
             symlink("busybox", base.join("bin").join(applet)).unwrap();
         }
         fs::write(base.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
-        Self { folder }
+        Self { directory }
     }
 
-    /// A path below the folder of all.
+    /// A path below the directory of all.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
-    /// Mounts the base under the upper folder.
+    /// Mounts the base under the upper directory.
     pub(crate) fn overlay(&self) -> Rootfs {
         let [base, upper, work] = ["base", "upper", "work"].map(|name| open(&self.path(name)));
         Rootfs::overlay(&[base.as_fd()], upper.as_fd(), work.as_fd()).unwrap()
@@ -73,7 +73,7 @@ exec 3< /
 '
 echo tried";
 
-/// Opens a file or folder as callers do.
+/// Opens a file or directory as callers do.
 pub(crate) fn open(path: &Path) -> OwnedFd {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }

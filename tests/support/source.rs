@@ -28,17 +28,17 @@ impl SourceText {
     }
 }
 
-/// The folder of the checkout.
+/// The directory of the checkout.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below `folder` that are text, in the order of their paths.
-pub(crate) fn texts_below(folder: &str) -> Vec<SourceText> {
+/// All files below `directory` that are text, in the order of their paths.
+pub(crate) fn texts_below(directory: &str) -> Vec<SourceText> {
     let mut files = Vec::new();
-    collect(&root().join(folder), &mut files);
+    collect(&root().join(directory), &mut files);
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(!files.is_empty(), "{folder} holds no text");
+    assert!(!files.is_empty(), "{directory} holds no text");
     files
 }
 
@@ -47,9 +47,9 @@ pub(crate) fn text_of(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// All `.rs` files below `folder`.
-pub(crate) fn rust_below(folder: &str) -> Vec<SourceText> {
-    let mut files = texts_below(folder);
+/// All `.rs` files below `directory`.
+pub(crate) fn rust_below(directory: &str) -> Vec<SourceText> {
+    let mut files = texts_below(directory);
     files.retain(|file| file.path.ends_with(".rs"));
     files
 }

@@ -7,11 +7,7 @@ use serde_json::{Value, json};
 use super::build_options::{options, read_outputs};
 use super::check::{self, BaseImages, Look};
 use super::write_out::{Sent, WriteError, Writer};
-use super::{Complaint, Environment, Exit, Global, existing_store, open_store, plan, report_file};
-use crate::build::{
-    self, BuildError, BuildOptions, Built, Event, LockRule, LockedInputs, Services, StepNumbers,
-    Stop,
-};
+use super::{CliError, Environment, Exit, Global, existing_store, open_store, plan, report_file};
 use crate::cli::args::BuildArgs;
 use crate::cli::contexts::{self, Asked, Input};
 use crate::cli::lockfile::LockFile;
@@ -21,15 +17,19 @@ use crate::cli::shell::{self, Host};
 use crate::cli::stdout::say;
 use crate::cli::{interrupt, registries, secrets, step_name};
 use crate::diag::{Diagnostic, SourceFile, Span, Style};
+use crate::dockerfile::ir;
+use crate::dockerfile::syntax;
+use crate::executor::{
+    self, BuildError, BuildOptions, Built, Event, LockRule, LockedInputs, Services, StepNumbers,
+    Stop,
+};
 use crate::image::Patience;
-use crate::ir;
 use crate::oci::Reference;
 use crate::pathio::output::write_output;
 use crate::plan::{ImageRequest, Images, redacted};
 use crate::store::Store;
-use crate::syntax;
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 /// The version of the metadata file; members may be added without a new one.
 const METADATA_VERSION: u32 = 1;
@@ -47,12 +47,12 @@ pub(in crate::cli) fn run(
     shell::check(args, environment)?;
     let asked = Asked::new(args)?;
     check::usage(args, &asked)?;
-    if let (Asked::Folder(folder), true) = (&asked, args.inspection().is_some())
+    if let (Asked::Directory(directory), true) = (&asked, args.inspection().is_some())
         && !args.check_pulls()
     {
         // Neither store nor registry has to be there.
         let bases = Stored(existing_store(global, environment));
-        return inspect(args, environment, &contexts::local(args, folder.clone())?, &bases);
+        return inspect(args, environment, &contexts::local(args, directory.clone())?, &bases);
     }
     let reporter = reporter(args, environment)?;
     if args.inspection().is_none() {
@@ -113,7 +113,7 @@ pub(super) fn with_asked(
 pub(super) fn reporter<'a>(args: &BuildArgs, environment: &'a Environment) -> Result<Reporter<'a>> {
     if args.quiet && !matches!(args.progress, Progress::Auto | Progress::Quiet) {
         let text = "error: --quiet and --progress contradict each other: leave one of them out";
-        return Err(Complaint::new(text, Exit::Usage));
+        return Err(CliError::new(text, Exit::Usage));
     }
     let style = if args.quiet { Progress::Quiet } else { args.progress };
     style.check(environment)?;
@@ -126,9 +126,9 @@ pub(super) fn reporter<'a>(args: &BuildArgs, environment: &'a Environment) -> Re
 
 /// What is remembered of the command line. Values of arguments and secrets are not.
 fn requested(args: &BuildArgs) -> Requested {
-    let folder = std::path::absolute(".").unwrap_or_default();
+    let directory = std::path::absolute(".").unwrap_or_default();
     Requested {
-        folder: folder.to_string_lossy().into_owned(),
+        directory: directory.to_string_lossy().into_owned(),
         context: redacted(&args.shown_context()),
         dockerfile: args.file.as_ref().map(|file| file.to_string_lossy().into_owned()),
         target: args.target.clone(),
@@ -147,12 +147,12 @@ fn with_services(
     work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
 ) -> Result<()> {
     // A lock file that is named can say what the context itself has to be.
-    let given = LockFile::given(&args.lock, asked.folder())?;
+    let given = LockFile::given(&args.lock, asked.directory())?;
     let first = given.as_ref().map_or(Ok(LockedInputs::none()), |file| file.inputs(rule))?;
     let store = open_store(global, environment)?;
     reporter.keep_in(&store);
     let registry = registries::client_for_build(environment, args.lock.offline)?;
-    let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let stop = Stop::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let stop = stop.with_transfers(registry.halt());
     let lent = secrets::lent(args, environment)?;
     let programs = environment.for_programs();
@@ -181,7 +181,7 @@ fn with_services(
     // A transfer that was ended is no fault of a registry.
     done.map_err(|complaint| {
         let ended = complaint.exit() == Exit::Environment && stop.is_interrupted();
-        if ended { Complaint::new("error: interrupted", Exit::Interrupted) } else { complaint }
+        if ended { CliError::new("error: interrupted", Exit::Interrupted) } else { complaint }
     })
 }
 
@@ -196,7 +196,7 @@ impl BaseImages for Stored {
     ) -> Result<Vec<Diagnostic>> {
         let Some(store) = &self.0 else { return Ok(Vec::new()) };
         for (request, span) in wanted {
-            let base = build::known_base(store, request, *span);
+            let base = executor::known_base(store, request, *span);
             images.extend(base.map(|base| (request.clone(), base)));
         }
         Ok(Vec::new())
@@ -218,7 +218,7 @@ impl BaseImages for Pulled<'_> {
         images: &mut Images,
     ) -> Result<Vec<Diagnostic>> {
         let Self { environment, services, input, options } = self;
-        let Err(error) = build::base_images(services, options, wanted, images) else {
+        let Err(error) = executor::base_images(services, options, wanted, images) else {
             return Ok(Vec::new());
         };
         let diagnostics = error.diagnostics();
@@ -250,7 +250,7 @@ pub(super) fn read_dockerfile(
     let (dockerfile, diagnostics) = syntax::parse(source.text());
     if diagnostics.iter().any(Diagnostic::is_error) {
         let style = environment.style();
-        return Err(Complaint::of_diagnostics(diagnostics, source, style, Exit::Build));
+        return Err(CliError::of_diagnostics(diagnostics, source, style, Exit::Build));
     }
     Ok((dockerfile, diagnostics))
 }
@@ -273,15 +273,15 @@ impl Work<'_> {
         let options = options(args, environment, services, input, dockerfile, outputs)?;
         let mut warnings = stop.planning(|| check::before_build(&options, source, diagnostics));
         if let Some(errors) = check::violation(&options, &warnings) {
-            return Err(Complaint::of_diagnostics(errors, source, style, Exit::Build));
+            return Err(CliError::of_diagnostics(errors, source, style, Exit::Build));
         }
         let writer = Writer { services, environment, options: &options, outputs };
         // Before anything runs: the push asks again.
         let platforms = &options.request.platforms;
         let early = writer.check_indexes(platforms, Patience::Once);
         early.map_err(|error| self.failed(&error))?;
-        let done = build::with_retries(services, &options, || {
-            let built = build::build(services, &options)?;
+        let done = executor::with_retries(services, &options, || {
+            let built = executor::build(services, &options)?;
             match writer.all(&built) {
                 Ok(sent) => Ok(Ok((built, sent))),
                 Err(WriteError::Build(error)) => Err(error),
@@ -297,13 +297,13 @@ impl Work<'_> {
         }
         reporter.warnings(&warnings, source);
         let done = done.map_err(|error| self.failed(&error))?;
-        let failed = |error| Complaint::from_error(&error, Exit::Environment);
+        let failed = |error| CliError::from_error(&error, Exit::Environment);
         let (built, sent) = done.map_err(failed)?;
         self.finish(&built, &sent, &outputs.all_names())
     }
 
     /// Says why there is no image, and shows what a step left if that was asked for.
-    fn failed(&self, error: &BuildError) -> Complaint {
+    fn failed(&self, error: &BuildError) -> CliError {
         let style = self.environment.style();
         let mut diagnostics = error.diagnostics();
         if let BuildError::Run { step, .. } = error {
@@ -322,7 +322,7 @@ impl Work<'_> {
     fn finish(&self, built: &Built, sent: &Sent, tags: &[Reference]) -> Result<()> {
         let write = |path: &Path, text: String| {
             write_output(path, text.as_bytes())
-                .map_err(|error| Complaint::from_error(&error, Exit::Environment))
+                .map_err(|error| CliError::from_error(&error, Exit::Environment))
         };
         if let Some(path) = &self.args.iidfile {
             write(path, built.id.to_string())?;
@@ -358,7 +358,7 @@ fn metadata(built: &Built, sent: &Sent, tags: &[Reference]) -> Value {
 }
 
 /// A failed build as text, and how to exit.
-pub(super) fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> Complaint {
+pub(super) fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> CliError {
     complaint_of(error, error.diagnostics(), source, style)
 }
 
@@ -367,7 +367,7 @@ fn complaint_of(
     diagnostics: Vec<Diagnostic>,
     source: &SourceFile,
     style: Style,
-) -> Complaint {
+) -> CliError {
     let exit = if matches!(error, BuildError::Interrupted) {
         Exit::Interrupted
     } else if error.is_environment() {
@@ -376,9 +376,9 @@ fn complaint_of(
         Exit::Build
     };
     let complaint = if diagnostics.is_empty() {
-        Complaint::from_error(error, exit)
+        CliError::from_error(error, exit)
     } else {
-        Complaint::of_diagnostics(diagnostics, source, style, exit)
+        CliError::of_diagnostics(diagnostics, source, style, exit)
     };
     if let BuildError::Run { last_lines, .. } = error {
         return complaint.with_last_lines(last_lines);

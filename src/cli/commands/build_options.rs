@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Complaint, Environment, Exit};
-use crate::build::{BuildOptions, CachePlace, CacheTo, Event, Services};
+use super::{CliError, Environment, Exit};
 use crate::cli::args::{Allow, BuildArgs, NetworkArg};
 use crate::cli::contexts::{self, Input};
 use crate::cli::engine;
@@ -12,23 +11,24 @@ use crate::cli::outputs::{self, Outputs};
 use crate::cli::shell::OnError;
 use crate::cli::{cache_options, epoch, run_options, unused};
 use crate::diag::nearest;
-use crate::ir;
+use crate::dockerfile::ir;
+use crate::dockerfile::syntax;
+use crate::executor::{BuildOptions, CachePlace, CacheTo, Event, Services};
 use crate::oci::Platform;
 use crate::plan::{NamedContexts, Network, Request};
-use crate::syntax;
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 /// What goes out, and where docker or podman is if it goes there.
 pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Result<Outputs> {
-    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+    let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     let is_index = is_on(&build_args(args, environment), "BUILDKIT_MULTI_PLATFORM")?;
     let platforms = platforms(&args.platform)?;
     let mut outputs =
         outputs::read(&args.outputs, &args.tag, &platforms, is_index).map_err(usage)?;
     if outputs.all.iter().any(|one| one.kind == Kind::Engine) {
         let place = engine::find(outputs.engine, environment, crate::sandbox::in_user_namespace());
-        let place = place.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        let place = place.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         outputs.place = Some(place);
     }
     outputs.keeps_special = args.allow.contains(&Allow::LocalSpecial);
@@ -39,7 +39,7 @@ pub(in crate::cli) fn platform(text: &str) -> Result<Platform> {
     text.trim().parse().map_err(|error: crate::oci::PlatformError| {
         let near = error.unknown().and_then(|(name, known)| nearest(name, known.iter().copied()));
         let help = near.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
-        Complaint::new(format!("error: {error}{help}"), Exit::Usage)
+        CliError::new(format!("error: {error}{help}"), Exit::Usage)
     })
 }
 
@@ -66,7 +66,7 @@ fn is_on(build_args: &BTreeMap<String, String>, name: &str) -> Result<bool> {
         None | Some("" | "0" | "false") => Ok(false),
         Some(other) => {
             let text = format!("error: {name}={other} must be true or false");
-            Err(Complaint::new(text, Exit::Usage))
+            Err(CliError::new(text, Exit::Usage))
         }
     }
 }
@@ -103,7 +103,7 @@ fn caches<T>(
 ) -> Result<Vec<T>> {
     let bad = |text: &str, why| {
         let text = cache_options::shown(text);
-        Complaint::new(format!("error: {flag} {text}: {why}"), Exit::Usage)
+        CliError::new(format!("error: {flag} {text}: {why}"), Exit::Usage)
     };
     texts.iter().map(|text| read(text).map_err(|why| bad(text, why))).collect()
 }
@@ -111,7 +111,7 @@ fn caches<T>(
 /// What `--label` says; the value may be left out, the name may not.
 fn label_pair(text: &str) -> Result<(String, String)> {
     match text.split_once('=').unwrap_or((text, "")) {
-        ("", _) => Err(Complaint::new(format!("--label {text}: it has no name"), Exit::Usage)),
+        ("", _) => Err(CliError::new(format!("--label {text}: it has no name"), Exit::Usage)),
         (name, value) => Ok((name.to_owned(), value.to_owned())),
     }
 }

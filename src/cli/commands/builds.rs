@@ -7,7 +7,7 @@ use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 
 use super::images::ago;
 use super::report_file::Report;
-use super::{Complaint, Environment, Exit, Global, open_store};
+use super::{CliError, Environment, Exit, Global, open_store};
 use crate::cli::history_args::{
     ExplainArgs, HistoryCommand, ListArgs, RmArgs, ShowArgs, WhichBuild,
 };
@@ -26,7 +26,7 @@ const UNEXPLAINED: &str = "it ended before it was known";
 use logs::build_and_step;
 pub(super) use logs::instruction;
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 pub(in crate::cli) fn history(
     command: &HistoryCommand,
@@ -78,17 +78,17 @@ pub(in crate::cli) fn explain(
     Ok(())
 }
 
-fn failed(error: &PathError) -> Complaint {
-    Complaint::from_error(error, Exit::Environment)
+fn failed(error: &PathError) -> CliError {
+    CliError::from_error(error, Exit::Environment)
 }
 
-fn unreadable(record: &BuildRecord, error: &io::Error) -> Complaint {
+fn unreadable(record: &BuildRecord, error: &io::Error) -> CliError {
     let text = format!("error: cannot read build {}: {error}", record.id);
-    Complaint::new(text, Exit::Environment)
+    CliError::new(text, Exit::Environment)
 }
 
 fn records(store: &Store) -> Result<Vec<BuildRecord>> {
-    store.build_records().map_err(|error| Complaint::from_error(&error, Exit::Environment))
+    store.build_records().map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
 fn one(store: &Store, which: &WhichBuild) -> Result<BuildRecord> {
@@ -97,10 +97,10 @@ fn one(store: &Store, which: &WhichBuild) -> Result<BuildRecord> {
 
 /// The build that a word means, of all, the latest first.
 fn chosen(records: Vec<BuildRecord>, word: Option<&str>) -> Result<BuildRecord> {
-    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+    let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     if records.is_empty() {
         let text = "error: the store remembers no build yet";
-        return Err(Complaint::new(text, Exit::Environment));
+        return Err(CliError::new(text, Exit::Environment));
     }
     let n_back = match word {
         None => Some(0),
@@ -134,7 +134,7 @@ struct Build {
 impl Build {
     fn read(record: &BuildRecord, logs: Logs) -> Result<Self> {
         let gone = || format!("error: build {} was forgotten just now", record.id);
-        Self::read_if_there(record, logs)?.ok_or_else(|| Complaint::new(gone(), Exit::Environment))
+        Self::read_if_there(record, logs)?.ok_or_else(|| CliError::new(gone(), Exit::Environment))
     }
 
     fn read_if_there(record: &BuildRecord, logs: Logs) -> Result<Option<Self>> {
@@ -338,10 +338,10 @@ fn remove(store: &Store, args: &RmArgs) -> Result<()> {
     for record in &doomed {
         if record.is_running() {
             let text = format!("error: build {} still runs", record.id);
-            return Err(Complaint::new(text, Exit::Usage));
+            return Err(CliError::new(text, Exit::Usage));
         }
         let removed = store.remove_build_record(record);
-        removed.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        removed.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         say!("{}", record.id);
     }
     Ok(())

@@ -8,20 +8,20 @@ mod page;
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 
-use super::{Complaint, Environment, Exit, fix, sarif};
-use crate::build::{self, BuildOptions};
+use super::{CliError, Environment, Exit, fix, sarif};
 use crate::cli::args::BuildArgs;
 use crate::cli::call::{Format, Inspection};
 use crate::cli::contexts::{self, Asked, Input, MAX_FILE_BYTES};
 use crate::cli::progress::redact;
 use crate::cli::stdout::{self, say};
 use crate::diag::{self, Code, Diagnostic, SourceFile, Span, Style, codes};
-use crate::ir;
-use crate::lint::{self, Bases, LintOptions, Wanted};
+use crate::dockerfile::ir;
+use crate::dockerfile::lint::{self, Bases, LintOptions, Wanted};
+use crate::dockerfile::syntax;
+use crate::executor::{self, BuildOptions};
 use crate::oci::{Platform, Reference};
 use crate::plan::{self, ImagePlace, ImageRequest, Images};
 use crate::store::Store;
-use crate::syntax;
 
 /// Documentation of BuildKit's rules.
 const RULE_PAGE: &str = "https://docs.docker.com/go/dockerfile/rule";
@@ -47,7 +47,7 @@ pub(super) trait BaseImages {
         &self,
         wanted: &[(ImageRequest, Span)],
         images: &mut Images,
-    ) -> Result<Vec<Diagnostic>, Complaint>;
+    ) -> Result<Vec<Diagnostic>, CliError>;
 }
 
 impl std::fmt::Debug for dyn BaseImages + '_ {
@@ -65,8 +65,8 @@ struct Planned {
 }
 
 /// Refuses what makes no sense together with what is looked at.
-pub(super) fn usage(args: &BuildArgs, asked: &Asked) -> Result<(), Complaint> {
-    let bad = |text: String| Err(Complaint::new(format!("error: {text}"), Exit::Usage));
+pub(super) fn usage(args: &BuildArgs, asked: &Asked) -> Result<(), CliError> {
+    let bad = |text: String| Err(CliError::new(format!("error: {text}"), Exit::Usage));
     let what = args.inspection();
     if let (Some(flag), None) = (args.checks.given(), what) {
         return bad(format!("{flag} goes with --check: nothing is built then"));
@@ -78,7 +78,7 @@ pub(super) fn usage(args: &BuildArgs, asked: &Asked) -> Result<(), Complaint> {
     if matches!(what, Some((_, Format::Sarif))) && !checks {
         return bad("SARIF has what --check finds: use format=json here".to_owned());
     }
-    let is_here = matches!(asked, Asked::Folder(_)) && !contexts::is_stdin(args);
+    let is_here = matches!(asked, Asked::Directory(_)) && !contexts::is_stdin(args);
     if args.checks.fix && !is_here {
         return bad(
             "--fix writes into a Dockerfile of this machine, and this one is read from elsewhere"
@@ -119,7 +119,7 @@ pub(super) fn after_failure(
     let bases = |name: &Reference, platform: &Platform| {
         let (name_here, place) = (name.clone(), ImagePlace::Registry);
         let request = ImageRequest { name: name_here, place, platform: platform.clone() };
-        let base = build::known_base(store, &request, Span::default())?;
+        let base = executor::known_base(store, &request, Span::default())?;
         plan::base_facts(&Images::from([(request, base)]))(name, platform)
     };
     lint(options, source, &[], Some(&bases))
@@ -163,7 +163,7 @@ fn without_checks(parsed: Vec<Diagnostic>) -> impl Iterator<Item = Diagnostic> {
 
 impl Look<'_> {
     /// Looks, and shows what was seen on standard output.
-    pub(super) fn run(&self) -> Result<(), Complaint> {
+    pub(super) fn run(&self) -> Result<(), CliError> {
         let Some((what, format)) = self.args.inspection() else { return Ok(()) };
         if what == Inspection::Check {
             return self.check(format);
@@ -194,16 +194,16 @@ impl Look<'_> {
     }
 
     /// Fails if there is an error.
-    fn stopped_by(&self, errors: &[Diagnostic]) -> Result<(), Complaint> {
+    fn stopped_by(&self, errors: &[Diagnostic]) -> Result<(), CliError> {
         if errors.is_empty() {
             return Ok(());
         }
         let style = self.environment.style();
         let text = diag::render(errors, &redact::source(self.source()), style);
-        Err(Complaint::new(text, Exit::Build))
+        Err(CliError::new(text, Exit::Build))
     }
 
-    fn targets(&self, format: Format) -> Result<(), Complaint> {
+    fn targets(&self, format: Format) -> Result<(), CliError> {
         let errors: Vec<Diagnostic> = self.parse_errors().collect();
         self.stopped_by(&redact::diagnostics(&errors))?;
         let stages = lint::stages(&self.dockerfile, self.source().text());
@@ -219,7 +219,7 @@ impl Look<'_> {
     }
 
     /// Plans with the base images that are known.
-    fn plan(&self) -> Result<Planned, Complaint> {
+    fn plan(&self) -> Result<Planned, CliError> {
         let mut planned = Planned::default();
         if self.parse_errors().next().is_some() {
             return Ok(planned);
@@ -240,7 +240,7 @@ impl Look<'_> {
         }
     }
 
-    fn check(&self, format: Format) -> Result<(), Complaint> {
+    fn check(&self, format: Format) -> Result<(), CliError> {
         if !self.args.checks.fix {
             return self.report(format);
         }
@@ -263,7 +263,7 @@ impl Look<'_> {
         Look { source, dockerfile, diagnostics, ..*self }.report(format)
     }
 
-    fn report(&self, format: Format) -> Result<(), Complaint> {
+    fn report(&self, format: Format) -> Result<(), CliError> {
         let planned = self.plan()?;
         let found = self.lint(&planned.images, |file, options, platforms| {
             let text = self.source().text();
@@ -285,10 +285,10 @@ impl Look<'_> {
         }
         match found.len() {
             0 => Ok(()),
-            1 if broken => Err(Complaint::new("1 mistake", Exit::Build)),
-            n if broken => Err(Complaint::new(format!("{n} mistakes and warnings"), Exit::Build)),
-            1 => Err(Complaint::new("1 warning", Exit::Build)),
-            n => Err(Complaint::new(format!("{n} warnings"), Exit::Build)),
+            1 if broken => Err(CliError::new("1 mistake", Exit::Build)),
+            n if broken => Err(CliError::new(format!("{n} mistakes and warnings"), Exit::Build)),
+            1 => Err(CliError::new("1 warning", Exit::Build)),
+            n => Err(CliError::new(format!("{n} warnings"), Exit::Build)),
         }
     }
 
@@ -297,7 +297,7 @@ impl Look<'_> {
         &self,
         images: &Images,
         look: impl FnOnce(&ir::Dockerfile, &LintOptions<'_>, &[Platform]) -> T,
-    ) -> Result<T, Complaint> {
+    ) -> Result<T, CliError> {
         let build_args = super::build_options::build_args(self.args, self.environment);
         let platforms = super::build_options::platforms(&self.args.platform)?;
         let host = Platform::host();

@@ -4,9 +4,9 @@ mod compare;
 mod document;
 mod page;
 
-use super::{Complaint, Environment, Exit, Global, find, inspect, open_store};
+use super::{CliError, Environment, Exit, Global, find, inspect, open_store};
 use crate::cli::image_view::ImageView;
-use crate::cli::look_args::DiffArgs;
+use crate::cli::inspect_args::DiffArgs;
 use crate::cli::stdout::{self, say};
 use crate::image::{Image, Loaded};
 use crate::store::Store;
@@ -17,7 +17,7 @@ pub(in crate::cli) fn run(
     args: &DiffArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let store = open_store(global, environment)?;
     let (old, new) = (image(&store, args, &args.old)?, image(&store, args, &args.new)?);
     if args.pull {
@@ -31,22 +31,22 @@ pub(in crate::cli) fn run(
         page::lines(&difference, args).iter().for_each(|line| say!("{line}"));
     }
     if args.exit_code && !difference.is_none() {
-        return Err(Complaint::said(Exit::Build));
+        return Err(CliError::said(Exit::Build));
     }
     Ok(())
 }
 
-fn image(store: &Store, args: &DiffArgs, text: &str) -> Result<Image, Complaint> {
+fn image(store: &Store, args: &DiffArgs, text: &str) -> Result<Image, CliError> {
     let chosen = find::image(store, text)?;
     let loaded = Loaded::load(store, chosen.top)
-        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     find::one(&loaded, args.platform.as_deref(), text)
 }
 
 /// The image with all its layers: of those that are not here nobody can say what is in them.
-fn view(store: &Store, image: Image, text: &str) -> Result<ImageView, Complaint> {
+fn view(store: &Store, image: Image, text: &str) -> Result<ImageView, CliError> {
     let view = ImageView::of(store, image)
-        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     match view.n_missing() {
         0 => Ok(view),
         n => {
@@ -55,7 +55,7 @@ fn view(store: &Store, image: Image, text: &str) -> Result<ImageView, Complaint>
                 "error: {layers} of {text} are in a registry and not in the store; --pull fetches \
                  what is missing"
             );
-            Err(Complaint::new(text, Exit::Environment))
+            Err(CliError::new(text, Exit::Environment))
         }
     }
 }

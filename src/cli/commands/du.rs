@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::images::{SHORT_ID, ago, known, unknown_size};
-use super::{Complaint, Environment, Exit, Global, open_store_to_free};
+use super::{CliError, Environment, Exit, Global, open_store_to_free};
 use crate::cli::image_size::ImageSize;
 use crate::cli::progress::{has_effect, size};
 use crate::cli::stdout::{self, say};
@@ -38,9 +38,9 @@ pub(in crate::cli) fn run(
     args: &DuArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let store = open_store_to_free(global, environment)?;
-    let usage = store.usage().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let usage = store.usage().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     if args.json {
         stdout::json(&to_json(&usage, &sizes(&store, &usage)));
         return Ok(());

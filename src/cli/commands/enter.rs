@@ -2,25 +2,25 @@
 
 use super::build::{self, reporter, with_asked};
 use super::build_options::options;
-use super::{Complaint, Environment, Exit, Global, builds, find};
-use crate::build::{self as builder, BuildError, EnterAt, Entrance, Services};
+use super::{CliError, Environment, Exit, Global, builds, find};
 use crate::cli::contexts::{Asked, Input};
 use crate::cli::enter_args::EnterArgs;
 use crate::cli::outputs::Outputs;
 use crate::cli::progress::Reporter;
 use crate::cli::shell::Host;
 use crate::cli::step_name::StepName;
-use crate::ir;
+use crate::dockerfile::ir;
+use crate::executor::{self as builder, BuildError, EnterAt, Entrance, Services};
 use crate::oci::Reference;
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 pub(in crate::cli) fn run(
     args: &EnterArgs,
     global: &Global,
     environment: &Environment,
 ) -> Result<()> {
-    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+    let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     if let Some(useless) = args.useless() {
         return Err(usage(format!("{useless} is of no use to `rbuild enter`")));
     }
@@ -55,7 +55,7 @@ impl Enter<'_> {
             (Ok(chosen), name) => {
                 let by_id = "localhost/image".parse::<Reference>();
                 let name = chosen.name.clone().map_or_else(|| name.or(by_id), Ok);
-                let name = name.map_err(|error| Complaint::from_error(&error, Exit::Usage))?;
+                let name = name.map_err(|error| CliError::from_error(&error, Exit::Usage))?;
                 // Asking a registry what is in the store under an id would make no sense.
                 let is_asked = args.build.pull && chosen.name.is_some();
                 EnterAt::Image { name, known: Some(chosen.top).filter(|_| !is_asked) }
@@ -63,13 +63,13 @@ impl Enter<'_> {
             (Err(_absent), Ok(name)) => EnterAt::Image { name, known: None },
             (Err(absent), Err(_)) => return Err(absent),
         };
-        let (file, _) = crate::syntax::parse("FROM scratch\n");
+        let (file, _) = crate::dockerfile::syntax::parse("FROM scratch\n");
         self.enter(file, args.build.target.clone(), &at, |error| {
             let BuildError::Misnamed { help, error, .. } = error else {
-                return Complaint::from_error(error, Exit::Environment);
+                return CliError::from_error(error, Exit::Environment);
             };
-            let complaint = Complaint::from_error(&**error, Exit::Environment);
-            complaint.and(Complaint::new(format!("help: {help}"), Exit::Environment))
+            let complaint = CliError::from_error(&**error, Exit::Environment);
+            complaint.and(CliError::new(format!("help: {help}"), Exit::Environment))
         })
     }
 
@@ -106,7 +106,7 @@ impl Enter<'_> {
         file: ir::Dockerfile,
         target: Option<String>,
         at: &EnterAt,
-        complaint: impl FnOnce(&BuildError) -> Complaint,
+        complaint: impl FnOnce(&BuildError) -> CliError,
     ) -> Result<()> {
         let Self { args, environment, services, input, reporter } = self;
         let mut options =
@@ -125,7 +125,7 @@ impl Enter<'_> {
         };
         match host.visit(entrance, &self.args.command)? {
             0 => Ok(()),
-            code => Err(Complaint::said(Exit::Command(code))),
+            code => Err(CliError::said(Exit::Command(code))),
         }
     }
 }

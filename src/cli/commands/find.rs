@@ -1,6 +1,6 @@
 //! Which image of the store a word on the command line means.
 
-use super::{Complaint, Exit};
+use super::{CliError, Exit};
 use crate::image::{Image, Loaded};
 use crate::oci::{Digest, Platform, Reference};
 use crate::store::{ImageId, Store, StoreError};
@@ -18,8 +18,8 @@ pub(super) struct Chosen {
 }
 
 /// The image of this name, or else with an id that begins so.
-pub(super) fn image(store: &Store, text: &str) -> Result<Chosen, Complaint> {
-    let failed = |error: StoreError| Complaint::from_error(&error, Exit::Environment);
+pub(super) fn image(store: &Store, text: &str) -> Result<Chosen, CliError> {
+    let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
     let name = text.parse::<Reference>();
     if let Ok(name) = &name
         && let Some(top) = store.tag(name).map_err(failed)?
@@ -27,7 +27,7 @@ pub(super) fn image(store: &Store, text: &str) -> Result<Chosen, Complaint> {
         return Ok(Chosen { top, name: Some(name.clone()) });
     }
     match (id(text), name) {
-        (None, Err(error)) => Err(Complaint::from_error(&error, Exit::Usage)),
+        (None, Err(error)) => Err(CliError::from_error(&error, Exit::Usage)),
         (None, Ok(_)) => Err(absent(text)),
         (Some(hex), _) => match store.images_by_id(&hex).map_err(failed)?.as_slice() {
             [ImageId { top, .. }] => Ok(Chosen { top: *top, name: None }),
@@ -35,15 +35,15 @@ pub(super) fn image(store: &Store, text: &str) -> Result<Chosen, Complaint> {
             several => {
                 let ids: Vec<String> = several.iter().map(|image| image.id.to_string()).collect();
                 let text = format!("error: {text} may be {}: give more of it", ids.join(" or "));
-                Err(Complaint::new(text, Exit::Usage))
+                Err(CliError::new(text, Exit::Usage))
             }
         },
     }
 }
 
-fn absent(text: &str) -> Complaint {
+fn absent(text: &str) -> CliError {
     let text = format!("error: there is no image {text} in the store; `rbuild images` lists them");
-    Complaint::new(text, Exit::Environment)
+    CliError::new(text, Exit::Environment)
 }
 
 /// The hex digits of an id or of its beginning.
@@ -54,7 +54,7 @@ pub(super) fn id(text: &str) -> Option<String> {
 }
 
 /// Of an image for several platforms, the one that was asked for, or else this machine's.
-pub(super) fn one(loaded: &Loaded, asked: Option<&str>, shown: &str) -> Result<Image, Complaint> {
+pub(super) fn one(loaded: &Loaded, asked: Option<&str>, shown: &str) -> Result<Image, CliError> {
     let asked = asked.map(super::build_options::platform).transpose()?;
     if let (None, [only]) = (&asked, loaded.images.as_slice()) {
         return Ok(only.clone());
@@ -66,7 +66,7 @@ pub(super) fn one(loaded: &Loaded, asked: Option<&str>, shown: &str) -> Result<I
             "error: {shown} has nothing for {wanted}, only {}: choose with --platform",
             has.join(", ")
         );
-        Complaint::new(text, Exit::Usage)
+        CliError::new(text, Exit::Usage)
     })
 }
 

@@ -5,11 +5,11 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
-use super::{Complaint, Exit};
+use super::{CliError, Exit};
 use crate::cli::config_text::one_line;
 use crate::cli::line_diff::line_diff;
 use crate::cli::stdout::{self, say};
-use crate::lint::Fixed;
+use crate::dockerfile::lint::Fixed;
 use crate::pathio::PathError;
 use crate::pathio::inside::FileInside;
 
@@ -30,9 +30,9 @@ pub(super) fn write(
     old: &str,
     new: &str,
     max_bytes: u64,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     replaced(file, old, new, max_bytes)
-        .map_err(|error| Complaint::from_error(&error, Exit::Environment))
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
 fn replaced(file: &FileInside, old: &str, new: &str, max_bytes: u64) -> Result<(), PathError> {

@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 use serde_json::json;
 
 use super::images::{SHORT_ID, ago, known};
-use super::{Complaint, Environment, Exit, Global, builds, find, open_store};
+use super::{CliError, Environment, Exit, Global, builds, find, open_store};
 use crate::cli::config_text::one_line;
 use crate::cli::history_args::{HistoryArgs, HistoryCommand, ImageHistoryArgs, ListArgs};
 use crate::cli::image_size::ImageSize;
@@ -37,7 +37,7 @@ pub(in crate::cli) fn run(
     args: &HistoryArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let HistoryArgs { builds, of_image } = args;
     if let Some(command) = builds {
         return builds::history(command, global, environment);
@@ -55,14 +55,14 @@ fn of(
     args: &ImageHistoryArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let store = open_store(global, environment)?;
     let chosen = find::image(&store, name)?;
-    let unreadable = |error: ExportError| Complaint::from_error(&error, Exit::Environment);
+    let unreadable = |error: ExportError| CliError::from_error(&error, Exit::Environment);
     let loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
     let image = find::one(&loaded, args.platform.as_deref(), name)?;
     let lines =
-        lines(&store, &image).map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        lines(&store, &image).map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let mut rows = Vec::new();
     if !args.json && !args.quiet {
         rows.push(row([&"IMAGE", &"CREATED", &"CREATED BY", &"SIZE", &"PACKED", &"COMMENT"]));

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Complaint, Environment, Exit, Global, open_store_to_free};
+use super::{CliError, Environment, Exit, Global, open_store_to_free};
 use crate::cli::image_size::ImageSize;
 use crate::cli::image_view::time_s;
-use crate::cli::look_args::ImagesArgs;
+use crate::cli::inspect_args::ImagesArgs;
 use crate::cli::progress::size;
 use crate::cli::report;
 use crate::cli::stdout::{self, say};
@@ -69,8 +69,8 @@ pub(in crate::cli) fn run(
     args: &ImagesArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
-    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+) -> Result<(), CliError> {
+    let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     let form = match &args.format {
         _ if args.json => Form::Json,
         Some(text) => Form::parse(text, &FIELDS).map_err(usage)?,
@@ -78,7 +78,7 @@ pub(in crate::cli) fn run(
     };
     let wanted = args.name.as_deref().map(Wanted::parse).transpose().map_err(usage)?;
     let store = open_store_to_free(global, environment)?;
-    let failed = |error: StoreError| Complaint::from_error(&error, Exit::Environment);
+    let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
     let mut tags = store.tags().map_err(failed)?;
     tags.retain(|tag| wanted.as_ref().is_none_or(|wanted| wanted.is(tag)));
     let mut lines = Vec::with_capacity(tags.len());
@@ -115,7 +115,7 @@ fn table(lines: &[Line], no_trunc: bool, now_s: i64) {
 
 /// Says why an image has no size.
 pub(super) fn unknown_size(name: &str, error: &dyn Error) -> ImageSize {
-    let why = crate::build::chain(error);
+    let why = crate::executor::chain(error);
     report::remark(&format!("warning: the size of {name} is not known: {why}"));
     ImageSize::default()
 }
@@ -131,9 +131,9 @@ impl Facts {
     ///
     /// # Errors
     /// Damaged or missing documents of the image.
-    fn of(store: &Store, top: Digest, name: &str) -> Result<Self, Complaint> {
+    fn of(store: &Store, top: Digest, name: &str) -> Result<Self, CliError> {
         let loaded = Loaded::load(store, top)
-            .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+            .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         let id = match loaded.images.as_slice() {
             [only] if !loaded.is_index => only.config_digest(),
             _ => top,

@@ -3,12 +3,12 @@
 mod document;
 mod page;
 
-use super::{Complaint, Environment, Exit, Global, find, open_store, reference, with_services};
-use crate::build;
+use super::{CliError, Environment, Exit, Global, find, open_store, reference, with_services};
 use crate::cli::image_view::ImageView;
-use crate::cli::look_args::InspectArgs;
+use crate::cli::inspect_args::InspectArgs;
 use crate::cli::registries;
 use crate::cli::stdout::{self, say};
+use crate::executor;
 use crate::image::{self, ExportError, Image, Loaded};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError};
@@ -31,14 +31,14 @@ pub(in crate::cli) fn run(
     args: &InspectArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     if args.remote {
         return remote(args, environment);
     }
     let store = open_store(global, environment)?;
     let chosen = find::image(&store, &args.image)?;
-    let unreadable = |error: ExportError| Complaint::from_error(&error, Exit::Environment);
-    let failed = |error: StoreError| Complaint::from_error(&error, Exit::Environment);
+    let unreadable = |error: ExportError| CliError::from_error(&error, Exit::Environment);
+    let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
     let mut loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
     if args.platform.is_some() {
         loaded.images = vec![find::one(&loaded, args.platform.as_deref(), &args.image)?];
@@ -57,12 +57,12 @@ pub(in crate::cli) fn run(
 }
 
 /// Shows what a registry has. The store is not asked, and need not be there.
-fn remote(args: &InspectArgs, environment: &Environment) -> Result<(), Complaint> {
+fn remote(args: &InspectArgs, environment: &Environment) -> Result<(), CliError> {
     let name = reference(&args.image)?;
     let platform = args.platform.as_deref().map(super::build_options::platform).transpose()?;
     let registry = registries::client(environment)?;
     let read = image::read_remote(&registry, &name, platform.as_ref());
-    let (top, loaded) = read.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let (top, loaded) = read.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let (is_index, n_others) = (loaded.is_index, loaded.n_others);
     let subject = Subject { name: Some(name.clone()), names: vec![name], top, is_index, n_others };
     let views: Vec<ImageView> = loaded.images.into_iter().map(ImageView::remote).collect();
@@ -83,10 +83,10 @@ pub(super) fn fetch(
     store: &Store,
     environment: &Environment,
     images: &[Image],
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     with_services(store, environment, |services| {
-        build::fetch_images(services, images)
-            .map_err(|error| Complaint::from_error(&*error, Exit::Environment))
+        executor::fetch_images(services, images)
+            .map_err(|error| CliError::from_error(&*error, Exit::Environment))
     })
 }
 

@@ -2,25 +2,25 @@
 
 use super::build::{read_dockerfile, reporter, with_input};
 use super::build_options::options;
-use super::{Complaint, Environment, Exit, Global};
-use crate::build::{self, LockRule};
+use super::{CliError, Environment, Exit, Global};
 use crate::cli::lockfile::LockArgs;
 use crate::cli::outputs::Outputs;
+use crate::executor::{self, LockRule};
 
 pub(in crate::cli) fn run(
     args: &LockArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let LockArgs { update, build } = args;
     if build.lock.locked || build.inspection().is_some() {
         let text =
             "error: `rbuild lock` writes the lock file: leave out --locked, --check and --call";
-        return Err(Complaint::new(text, Exit::Usage));
+        return Err(CliError::new(text, Exit::Usage));
     }
     if build.report.is_some() {
         let text = "error: `rbuild lock` builds nothing: leave out --report";
-        return Err(Complaint::new(text, Exit::Usage));
+        return Err(CliError::new(text, Exit::Usage));
     }
     let rule = if *update { LockRule::Renew } else { LockRule::Complete };
     let reporter = reporter(build, environment)?;
@@ -35,7 +35,7 @@ pub(in crate::cli) fn run(
         {
             options.request.platforms = lock.platforms.iter().cloned().collect();
         }
-        let met = build::lock(services, &options).map_err(|error| {
+        let met = executor::lock(services, &options).map_err(|error| {
             super::build::complaint(&error, &input.dockerfile, environment.style())
         })?;
         let lock = file.write(&met)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::termios::{LocalModes, OptionalActions};
 
-use super::{Complaint, Environment, Exit};
+use super::{CliError, Environment, Exit};
 use crate::cli::progress::shown;
 use crate::cli::registries;
 use crate::cli::report;
@@ -16,10 +16,10 @@ use crate::registry::{KeptIn, RegistryError, forget_login, keep_login};
 /// Longer than any password or token.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 
-type Result<T> = std::result::Result<T, Complaint>;
+type Result<T> = std::result::Result<T, CliError>;
 
 pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Result<()> {
-    let folder = config_folder(environment)?;
+    let directory = config_directory(environment)?;
     let registry = registry(&args.registry);
     let user = match &args.username {
         Some(user) => user.clone(),
@@ -43,14 +43,14 @@ pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Resu
     if user.is_empty() || password.is_empty() {
         return Err(usage("login needs a user and a password"));
     }
-    let failed = |error: RegistryError| Complaint::from_error(&error, Exit::Environment);
+    let failed = |error: RegistryError| CliError::from_error(&error, Exit::Environment);
     let client = registries::client_for(environment, registry, &user, &password)?;
     client.check_login(registry).map_err(failed)?;
-    let kept = keep_login(&folder, registry, &user, &password).map_err(failed)?;
+    let kept = keep_login(&directory, registry, &user, &password).map_err(failed)?;
     let place = match kept {
         KeptIn::Helper(name) => format!("docker-credential-{name} has the password"),
         KeptIn::File => {
-            let file = folder.join("config.json");
+            let file = directory.join("config.json");
             format!("the password is in {}, unencrypted", file.display())
         }
     };
@@ -59,10 +59,10 @@ pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Resu
 }
 
 pub(in crate::cli) fn logout(args: &LogoutArgs, environment: &Environment) -> Result<()> {
-    let folder = config_folder(environment)?;
+    let directory = config_directory(environment)?;
     let registry = registry(&args.registry);
-    let forgot = forget_login(&folder, registry)
-        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let forgot = forget_login(&directory, registry)
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let said = if forgot { "logged out of" } else { "there was no login to" };
     say!("{said} {registry}");
     Ok(())
@@ -78,11 +78,11 @@ fn registry(text: &str) -> &str {
     }
 }
 
-fn usage(text: &str) -> Complaint {
-    Complaint::new(format!("error: {text}"), Exit::Usage)
+fn usage(text: &str) -> CliError {
+    CliError::new(format!("error: {text}"), Exit::Usage)
 }
 
-fn config_folder(environment: &Environment) -> Result<PathBuf> {
+fn config_directory(environment: &Environment) -> Result<PathBuf> {
     environment.docker_config().ok_or_else(|| usage("there is no HOME: set DOCKER_CONFIG"))
 }
 

@@ -30,7 +30,7 @@ mod write_out;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::build::{Lent, LockedInputs, Services, StepNumbers, Stop};
+use crate::executor::{Lent, LockedInputs, Services, StepNumbers, Stop};
 use crate::oci::Reference;
 use crate::store::{OpenOptions, Store, StoreError, Users};
 
@@ -41,18 +41,18 @@ use super::environment::Environment;
 use super::interrupt;
 use super::progress::{Progress, Reporter};
 use super::registries;
-use super::report::{self, Complaint};
+use super::report::{self, CliError};
 
 /// Time that `prune` and repairs wait for other processes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens the store that the command is about.
-fn open_store(global: &Global, environment: &Environment) -> Result<Store, Complaint> {
+fn open_store(global: &Global, environment: &Environment) -> Result<Store, CliError> {
     open_store_by(global, environment, Store::open)
 }
 
 /// Opens the store for a command that frees space, or says what takes it.
-fn open_store_to_free(global: &Global, environment: &Environment) -> Result<Store, Complaint> {
+fn open_store_to_free(global: &Global, environment: &Environment) -> Result<Store, CliError> {
     open_store_by(global, environment, Store::open_to_free)
 }
 
@@ -61,17 +61,17 @@ fn open_store_by(
     global: &Global,
     environment: &Environment,
     open: impl FnOnce(&Path, &OpenOptions) -> Result<Store, StoreError>,
-) -> Result<Store, Complaint> {
+) -> Result<Store, CliError> {
     let user_namespace = crate::sandbox::in_user_namespace();
     let root = global.root.clone().or_else(|| environment.store_root(user_namespace));
     let root = root.ok_or_else(|| {
         let text = "error: there is no HOME, so there is no place for the store: give --root DIR";
-        Complaint::new(text, Exit::Usage)
+        CliError::new(text, Exit::Usage)
     })?;
     let max_unpacked = max_unpacked(global, environment)?;
     let options = OpenOptions { user_namespace, now_s: environment.now_s };
     let store =
-        open(&root, &options).map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        open(&root, &options).map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     Ok(match max_unpacked {
         Some(max_bytes) => store.with_max_unpacked(max_bytes),
         None => store,
@@ -79,11 +79,11 @@ fn open_store_by(
 }
 
 /// Waits a moment until no other process uses the store, and says which do.
-fn wait_alone(store: &Store) -> Result<(), Complaint> {
+fn wait_alone(store: &Store) -> Result<(), CliError> {
     let waiting = |users: &Users| report::remark(&format!("waiting for the store: {users}"));
     store
         .wait_alone(PATIENCE, &waiting)
-        .map_err(|error| Complaint::from_error(&error, Exit::Environment))
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
 /// Opens the store if there is one. What needs none goes on without it.
@@ -96,11 +96,11 @@ fn existing_store(global: &Global, environment: &Environment) -> Option<Store> {
 }
 
 /// Maximum number of bytes that one archive may unpack to, if the caller sets one.
-fn max_unpacked(global: &Global, environment: &Environment) -> Result<Option<u64>, Complaint> {
+fn max_unpacked(global: &Global, environment: &Environment) -> Result<Option<u64>, CliError> {
     const NAME: &str = "RBUILD_MAX_UNPACKED_SIZE";
     let Some(text) = environment.get(NAME) else { return Ok(global.max_unpacked_size) };
     let of_environment = budget_args::bytes(text)
-        .map_err(|error| Complaint::new(format!("error: {NAME}={text}: {error}"), Exit::Usage))?;
+        .map_err(|error| CliError::new(format!("error: {NAME}={text}: {error}"), Exit::Usage))?;
     Ok(Some(global.max_unpacked_size.unwrap_or(of_environment)))
 }
 
@@ -108,10 +108,10 @@ fn max_unpacked(global: &Global, environment: &Environment) -> Result<Option<u64
 fn with_services<T>(
     store: &Store,
     environment: &Environment,
-    work: impl FnOnce(&Services<'_>) -> Result<T, Complaint>,
-) -> Result<T, Complaint> {
+    work: impl FnOnce(&Services<'_>) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let registry = registries::client(environment)?;
-    let stop = Stop::new().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let stop = Stop::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let reporter = Reporter::new(Progress::Auto, environment);
     let services = Services {
         store,
@@ -127,7 +127,7 @@ fn with_services<T>(
 }
 
 /// Reads an image's name from the command line.
-fn reference(text: &str) -> Result<Reference, Complaint> {
+fn reference(text: &str) -> Result<Reference, CliError> {
     text.parse()
-        .map_err(|error: crate::oci::ReferenceError| Complaint::from_error(&error, Exit::Usage))
+        .map_err(|error: crate::oci::ReferenceError| CliError::from_error(&error, Exit::Usage))
 }

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::build::{complaint, read_dockerfile, reporter, with_asked};
 use super::build_options::{options, read_outputs};
-use super::{Complaint, Environment, Exit, Global, check};
-use crate::build::{self, Fate, Foreseen, ForeseenStage, ForeseenStep, Reason};
+use super::{CliError, Environment, Exit, Global, check};
 use crate::cli::args::BuildArgs;
 use crate::cli::contexts::Asked;
 use crate::cli::plan_args::{self, PlanArgs};
 use crate::cli::progress::{shown, size};
 use crate::cli::reasons;
 use crate::cli::stdout::{self, say};
+use crate::executor::{self, Fate, Foreseen, ForeseenStage, ForeseenStep, Reason};
 
 /// The version of the JSON form; members may be added without a new one.
 const VERSION: u32 = 1;
@@ -23,11 +23,11 @@ pub(in crate::cli) fn run(
     args: &PlanArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let PlanArgs { json, build } = args;
     if build.inspection().is_some() {
         let text = "error: `rbuild plan` shows what a build would do: leave out --check and --call";
-        return Err(Complaint::new(text, Exit::Usage));
+        return Err(CliError::new(text, Exit::Usage));
     }
     let foreseen = foresee(build, global, environment)?;
     if *json {
@@ -42,10 +42,10 @@ fn foresee(
     args: &BuildArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<Foreseen, Complaint> {
+) -> Result<Foreseen, CliError> {
     if let Some(useless) = plan_args::useless(args) {
         let text = format!("error: nothing is built: leave out {useless}");
-        return Err(Complaint::new(text, Exit::Usage));
+        return Err(CliError::new(text, Exit::Usage));
     }
     let asked = Asked::new(args)?;
     check::usage(args, &asked)?;
@@ -63,7 +63,7 @@ fn foresee(
         |services, input, _file| {
             let dockerfile = read_dockerfile(input, environment)?.0;
             let options = options(args, environment, services, input, dockerfile, &outputs)?;
-            let found = build::foresee(services, &options)
+            let found = executor::foresee(services, &options)
                 .map_err(|error| complaint(&error, &input.dockerfile, environment.style()))?;
             foreseen = Some(found);
             Ok(())
@@ -210,7 +210,7 @@ pub(super) fn dry_run(
     args: &BuildArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     show(&foresee(args, global, environment)?);
     Ok(())
 }

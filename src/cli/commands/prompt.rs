@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use crate::cli::Exit;
 use crate::cli::args;
 use crate::cli::prompt_args::{CompletionArgs, ManArgs};
-use crate::cli::report::Complaint;
+use crate::cli::report::CliError;
 use crate::pathio::output::write_output;
 use crate::pathio::{self, Context as _};
 
@@ -19,7 +19,7 @@ fn with_build_options() -> clap::Command {
     command.args(build.get_opts().cloned())
 }
 
-pub(in crate::cli) fn completion(args: &CompletionArgs) -> Result<(), Complaint> {
+pub(in crate::cli) fn completion(args: &CompletionArgs) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut with_build_options(), "rbuild", &mut script);
     // Who reads only a part of it has what they want.
@@ -27,18 +27,18 @@ pub(in crate::cli) fn completion(args: &CompletionArgs) -> Result<(), Complaint>
     Ok(())
 }
 
-pub(in crate::cli) fn man(args: &ManArgs) -> Result<(), Complaint> {
-    let written = pathio::create_dir_all(&args.folder).and_then(|()| {
+pub(in crate::cli) fn man(args: &ManArgs) -> Result<(), CliError> {
+    let written = pathio::create_dir_all(&args.directory).and_then(|()| {
         // The generator writes through links: it gets a directory of its own.
-        let made = tempfile::tempdir().context("make a directory for", &args.folder)?;
+        let made = tempfile::tempdir().context("make a directory for", &args.directory)?;
         clap_mangen::generate_to(args::command(), made.path())
             .context("write the manual into", made.path())?;
         for entry in std::fs::read_dir(made.path()).context("list", made.path())? {
             let page = entry.context("list", made.path())?;
             let text = pathio::read(&page.path(), MAX_PAGE_BYTES)?;
-            write_output(&args.folder.join(page.file_name()), &text)?;
+            write_output(&args.directory.join(page.file_name()), &text)?;
         }
         Ok(())
     });
-    written.map_err(|error| Complaint::from_error(&error, Exit::Environment))
+    written.map_err(|error| CliError::from_error(&error, Exit::Environment))
 }

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _};
 use std::time::UNIX_EPOCH;
 
-use super::{Complaint, Environment, Exit, Global, login, open_store_to_free, wait_alone};
+use super::{CliError, Environment, Exit, Global, login, open_store_to_free, wait_alone};
 use crate::cli::progress::size;
 use crate::cli::report;
 use crate::cli::stdout::say;
@@ -19,12 +19,12 @@ pub(in crate::cli) fn run(
     args: &PruneArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
-    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+) -> Result<(), CliError> {
+    let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     let options = options(args, environment.now_s).map_err(usage)?;
     let store = open_store_to_free(global, environment)?;
     let prune = |options: &PruneOptions| {
-        store.prune(options).map_err(|error| Complaint::from_error(&error, Exit::Environment))
+        store.prune(options).map_err(|error| CliError::from_error(&error, Exit::Environment))
     };
     if args.all && !args.force && !args.dry_run && has_terminal() {
         confirm(&prune(&PruneOptions { dry_run: true, ..options })?)?;
@@ -43,7 +43,7 @@ fn has_terminal() -> bool {
 }
 
 /// Asks at the terminal whether all this may go.
-fn confirm(pruned: &Pruned) -> Result<(), Complaint> {
+fn confirm(pruned: &Pruned) -> Result<(), CliError> {
     let mut lost = lost(pruned, true);
     let n_more = lost.len().saturating_sub(MAX_ASKED_ABOUT);
     lost.truncate(MAX_ASKED_ABOUT);
@@ -54,7 +54,7 @@ fn confirm(pruned: &Pruned) -> Result<(), Complaint> {
     if ["y", "yes"].contains(&&*answer.trim().to_ascii_lowercase()) {
         return Ok(());
     }
-    Err(Complaint::new("error: nothing was removed", Exit::Build))
+    Err(CliError::new("error: nothing was removed", Exit::Build))
 }
 
 /// Names of images and caches that go, which no build brings back.

@@ -1,27 +1,27 @@
 //! `rbuild pull NAME`
 
-use super::{Complaint, Environment, Exit, Global, open_store, reference, with_services};
-use crate::build;
+use super::{CliError, Environment, Exit, Global, open_store, reference, with_services};
 use crate::cli::stdout::say;
 use crate::cli::transfer_args::PullArgs;
+use crate::executor;
 use crate::oci::Platform;
 
 pub(in crate::cli) fn run(
     args: &PullArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let name = reference(&args.name)?;
     let given = args.platform.as_deref().map(super::build_options::platform).transpose()?;
     let platform = given.unwrap_or_else(Platform::host);
     let store = open_store(global, environment)?;
     let digest = with_services(&store, environment, |services| {
         let pulled = if args.all_platforms {
-            build::pull_all(services, &name)
+            executor::pull_all(services, &name)
         } else {
-            build::pull(services, &name, &platform)
+            executor::pull(services, &name, &platform)
         };
-        pulled.map_err(|error| Complaint::from_error(&*error, Exit::Environment))
+        pulled.map_err(|error| CliError::from_error(&*error, Exit::Environment))
     })?;
     say!("{name} {digest}");
     Ok(())

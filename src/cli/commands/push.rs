@@ -1,10 +1,10 @@
 //! `rbuild push NAME`
 
-use super::{Complaint, Environment, Exit, Global, find, open_store, reference, with_services};
-use crate::build::{self, Event};
+use super::{CliError, Environment, Exit, Global, find, open_store, reference, with_services};
 use crate::cli::output;
 use crate::cli::stdout::say;
 use crate::cli::transfer_args::PushArgs;
+use crate::executor::{self, Event};
 use crate::image::{self, ExportError, ExportOptions, Image, Loaded, Patience};
 use crate::oci::{Annotation, Digest, Platform, Reference};
 use crate::store::Store;
@@ -13,16 +13,16 @@ pub(in crate::cli) fn run(
     args: &PushArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let name = reference(&args.name)?;
     let compression = &args.compression;
     let packing = output::packing(compression.kind.as_deref(), compression.level)
-        .map_err(|text| Complaint::new(format!("error: {text}"), Exit::Usage))?;
+        .map_err(|text| CliError::new(format!("error: {text}"), Exit::Usage))?;
     let store = open_store(global, environment)?;
     let exact = name.digest().filter(|digest| store.has_blob(*digest));
     if exact.is_some() && compression.is_given() {
         let text = "error: what has a digest goes out as it is; leave --compression away";
-        return Err(Complaint::new(text, Exit::Usage));
+        return Err(CliError::new(text, Exit::Usage));
     }
     let top = exact.map_or_else(|| tagged(&store, &name), Ok)?;
     let loaded = Loaded::load(&store, top).map_err(unreadable)?;
@@ -34,11 +34,11 @@ pub(in crate::cli) fn run(
         let names = std::slice::from_ref(&name);
         if name.tag().is_some() && !args.replace_index {
             let platforms: Vec<Platform> = loaded.images.iter().map(Image::platform).collect();
-            build::check_platforms(services, names, &platforms, Patience::Retries)
+            executor::check_platforms(services, names, &platforms, Patience::Retries)
                 .map_err(failed)?;
         }
         if is_exact {
-            return build::push_exact(services, top, &name).map_err(failed);
+            return executor::push_exact(services, top, &name).map_err(failed);
         }
         let Loaded { images, is_index, annotations, n_others } = loaded;
         if n_others > 0 {
@@ -57,7 +57,7 @@ pub(in crate::cli) fn run(
             split: None,
             keeps_special: false,
         };
-        build::push(services, &images, names, &[], &options)
+        executor::push(services, &images, names, &[], &options)
             .map(|digests| digests.first().copied().expect("each name has one"))
             .map_err(failed)
     })?;
@@ -65,23 +65,23 @@ pub(in crate::cli) fn run(
     Ok(())
 }
 
-fn unreadable(error: ExportError) -> Complaint {
-    Complaint::from_error(&error, Exit::Environment)
+fn unreadable(error: ExportError) -> CliError {
+    CliError::from_error(&error, Exit::Environment)
 }
 
-fn failed(error: build::Failure) -> Complaint {
-    Complaint::from_error(&*error, Exit::Environment)
+fn failed(error: executor::Failure) -> CliError {
+    CliError::from_error(&*error, Exit::Environment)
 }
 
 /// The image that has this name in the store.
-fn tagged(store: &Store, name: &Reference) -> Result<Digest, Complaint> {
+fn tagged(store: &Store, name: &Reference) -> Result<Digest, CliError> {
     let manifest = store.tag(name);
-    let manifest = manifest.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+    let manifest = manifest.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     manifest.ok_or_else(|| {
         let name = name.familiar();
         let text = format!(
             "error: there is no image {name} in the store; build it with `rbuild -t {name} .`"
         );
-        Complaint::new(text, Exit::Environment)
+        CliError::new(text, Exit::Environment)
     })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use super::{Complaint, Environment, Exit, Global, open_store};
+use super::{CliError, Environment, Exit, Global, open_store};
 use crate::cli::args::BuildArgs;
 use crate::cli::page::{ImageFiles, Page};
 use crate::cli::progress::Reporter;
@@ -26,7 +26,7 @@ pub(super) struct Report<'a> {
 
 impl Report<'_> {
     /// Writes the page.
-    pub(super) fn write(&self, path: &Path) -> Result<(), Complaint> {
+    pub(super) fn write(&self, path: &Path) -> Result<(), CliError> {
         let (images, no_images) = self.images();
         let page = Page {
             id: self.id,
@@ -45,7 +45,7 @@ impl Report<'_> {
         };
         match ImageFiles::all(store, id) {
             Ok(images) => (images, None),
-            Err(error) => (Vec::new(), Some(crate::build::chain(&error))),
+            Err(error) => (Vec::new(), Some(crate::executor::chain(&error))),
         }
     }
 }
@@ -53,11 +53,11 @@ impl Report<'_> {
 /// Writes the page of a build that has just ended; how that went comes first.
 pub(super) fn at_end(
     path: &Path,
-    done: Result<(), Complaint>,
+    done: Result<(), CliError>,
     reporter: &Reporter<'_>,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let (recorded, id) = reporter.recorded();
     // If there is none, the build has said so.
     let store = open_store(global, environment).ok();
@@ -68,18 +68,18 @@ pub(super) fn at_end(
         (Err(complaint), Ok(())) => Err(complaint),
         (Err(complaint), Err(unwritten)) => {
             let text = unwritten.to_string().replacen("error:", "warning:", 1);
-            Err(Complaint::new(text, complaint.exit()))
+            Err(CliError::new(text, complaint.exit()))
         }
     }
 }
 
 /// Looks at what was asked for, before a build that may take long.
-pub(super) fn check(args: &BuildArgs) -> Result<(), Complaint> {
+pub(super) fn check(args: &BuildArgs) -> Result<(), CliError> {
     match &args.report {
         Some(_) if args.dry_run || args.inspection().is_some() => {
             let text =
                 "error: there is nothing to report of where nothing is built: leave out --report";
-            Err(Complaint::new(text, Exit::Usage))
+            Err(CliError::new(text, Exit::Usage))
         }
         Some(path) => check_place(path),
         None => Ok(()),
@@ -87,9 +87,9 @@ pub(super) fn check(args: &BuildArgs) -> Result<(), Complaint> {
 }
 
 /// Looks whether a report could be written there.
-fn check_place(path: &Path) -> Result<(), Complaint> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
+fn check_place(path: &Path) -> Result<(), CliError> {
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
         Some(_) | None => Path::new("."),
     };
     let failed =
@@ -97,12 +97,12 @@ fn check_place(path: &Path) -> Result<(), Complaint> {
     if path.is_dir() {
         return Err(failed(path, rustix::io::Errno::ISDIR));
     }
-    let place = if path.exists() { path } else { folder };
+    let place = if path.exists() { path } else { directory };
     access(place, Access::WRITE_OK).map_err(|errno| failed(place, errno))
 }
 
-fn not_written(error: &PathError) -> Complaint {
-    let why = crate::build::chain(error);
+fn not_written(error: &PathError) -> CliError {
+    let why = crate::executor::chain(error);
     let text = format!("error: the report of --report is not written: {why}");
-    Complaint::new(text, Exit::Environment)
+    CliError::new(text, Exit::Environment)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::check::rule_page;
 use crate::diag::{Code, Diagnostic, Fix, SourceFile, Span};
-use crate::lint;
+use crate::dockerfile::lint;
 
 /// What the schema calls itself.
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";

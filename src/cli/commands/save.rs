@@ -3,11 +3,11 @@
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use super::{Complaint, Environment, Exit, Global, find, open_store, with_services};
-use crate::build;
+use super::{CliError, Environment, Exit, Global, find, open_store, with_services};
 use crate::cli::stdout::say;
 use crate::cli::store_args::{LoadArgs, SaveArgs, SaveFormat};
 use crate::cli::{output, report};
+use crate::executor;
 use crate::image::{
     self, ExportError, ExportOptions, Group, Image, LoadOptions, LoadSource, Loaded, StreamForm,
 };
@@ -26,14 +26,14 @@ pub(in crate::cli) fn save(
     args: &SaveArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let path = args.output.clone().unwrap_or_else(|| PathBuf::from("-"));
     if path == Path::new("-") && io::stdout().is_terminal() {
         let text = "error: an archive does not belong on a terminal: add -o FILE, or use a pipe";
-        return Err(Complaint::new(text, Exit::Usage));
+        return Err(CliError::new(text, Exit::Usage));
     }
     let packing = output::packing(args.compression.kind.as_deref(), args.compression.level)
-        .map_err(|text| Complaint::new(format!("error: {text}"), Exit::Usage))?;
+        .map_err(|text| CliError::new(format!("error: {text}"), Exit::Usage))?;
     let store = open_store(global, environment)?;
     let mut wanted: Vec<Wanted> = Vec::new();
     for text in &args.images {
@@ -78,7 +78,7 @@ fn add(
     text: &str,
     args: &SaveArgs,
     wanted: &mut Vec<Wanted>,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let chosen = find::image(store, text)?;
     if let Some(known) = wanted.iter_mut().find(|known| known.top == chosen.top) {
         known.names.extend(chosen.name);
@@ -96,7 +96,7 @@ fn add(
                     "error: {text} is for {}: choose with --platform, or use --format oci for all",
                     has.join(", ")
                 );
-                return Err(Complaint::new(text, Exit::Usage));
+                return Err(CliError::new(text, Exit::Usage));
             }
             (_, asked) => find::one(&loaded, asked.as_deref(), text)?,
         };
@@ -110,10 +110,10 @@ fn add(
 }
 
 /// Brings layers that are elsewhere.
-fn fetch(store: &Store, environment: &Environment, images: &[Image]) -> Result<(), Complaint> {
+fn fetch(store: &Store, environment: &Environment, images: &[Image]) -> Result<(), CliError> {
     with_services(store, environment, |services| {
-        build::fetch_images(services, images)
-            .map_err(|error| Complaint::from_error(&*error, Exit::Environment))
+        executor::fetch_images(services, images)
+            .map_err(|error| CliError::from_error(&*error, Exit::Environment))
     })
 }
 
@@ -121,29 +121,29 @@ pub(in crate::cli) fn load(
     args: &LoadArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let path = args.input.clone().unwrap_or_else(|| PathBuf::from("-"));
     let platform = args.platform.as_deref().map(super::build_options::platform).transpose()?;
     let is_stdin = path == Path::new("-");
     if is_stdin && io::stdin().is_terminal() {
         let text = "error: an archive is read from standard input: use a pipe, or add -i FILE";
-        return Err(Complaint::new(text, Exit::Usage));
+        return Err(CliError::new(text, Exit::Usage));
     }
     let source = if is_stdin {
         LoadSource::Stream(Box::new(io::stdin()))
     } else if path.is_dir() {
-        LoadSource::Folder(path.clone())
+        LoadSource::Directory(path.clone())
     } else {
         let opened = pathio::open(&path);
-        let file = opened.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        let file = opened.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         LoadSource::Stream(Box::new(file))
     };
     let shown = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
     let store = open_store(global, environment)?;
     let options = LoadOptions { shown, platform, jobs: environment.processors };
     let images = image::load(&store, source, &options)
-        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
-    store.make_durable().map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+    store.make_durable().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     if args.quiet {
         return Ok(());
     }
@@ -152,7 +152,7 @@ pub(in crate::cli) fn load(
         image.names.iter().for_each(|name| say!("Loaded image: {}", name.familiar()));
         if image.names.is_empty() {
             let id = store.image_id(image.top);
-            let id = id.map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+            let id = id.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
             say!("Loaded image ID: {}", id.unwrap_or(image.top));
             report::remark("it has no name in there: `rbuild tag ID NAME` gives it one");
         }
@@ -160,6 +160,6 @@ pub(in crate::cli) fn load(
     Ok(())
 }
 
-fn failed(error: ExportError) -> Complaint {
-    Complaint::from_error(&error, Exit::Environment)
+fn failed(error: ExportError) -> CliError {
+    CliError::from_error(&error, Exit::Environment)
 }

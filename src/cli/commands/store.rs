@@ -1,6 +1,6 @@
 //! `rbuild store`
 
-use super::{Complaint, Environment, Exit, Global, open_store_by, wait_alone};
+use super::{CliError, Environment, Exit, Global, open_store_by, wait_alone};
 use crate::cli::stdout::say;
 use crate::cli::store_args::{StoreArgs, StoreCommand, VerifyArgs};
 use crate::oci::Reference;
@@ -10,13 +10,13 @@ pub(in crate::cli) fn run(
     args: &StoreArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     match &args.command {
         StoreCommand::Verify(verify) => self::verify(verify, global, environment),
     }
 }
 
-fn verify(args: &VerifyArgs, global: &Global, environment: &Environment) -> Result<(), Complaint> {
+fn verify(args: &VerifyArgs, global: &Global, environment: &Environment) -> Result<(), CliError> {
     let store = open_store_by(global, environment, |root, options| {
         Store::open_to_verify(root, options, args.repair)
     })?;
@@ -29,10 +29,10 @@ fn verify(args: &VerifyArgs, global: &Global, environment: &Environment) -> Resu
     };
     let verified = store
         .verify(args.repair, &mut report)
-        .map_err(|error| Complaint::from_error(&error, Exit::Environment))?;
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     say!("{}", summary(&verified, args.repair));
     if verified.n_damaged > verified.n_repaired {
-        return Err(Complaint::said(Exit::Build));
+        return Err(CliError::said(Exit::Build));
     }
     Ok(())
 }

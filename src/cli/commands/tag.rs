@@ -1,8 +1,6 @@
 //! `rbuild tag` and `rbuild rmi`: names of images.
 
-use super::{
-    Complaint, Environment, Exit, Global, find, open_store, open_store_to_free, reference,
-};
+use super::{CliError, Environment, Exit, Global, find, open_store, open_store_to_free, reference};
 use crate::cli::report;
 use crate::cli::stdout::say;
 use crate::cli::store_args::{RmiArgs, TagArgs};
@@ -14,12 +12,12 @@ pub(in crate::cli) fn tag(
     args: &TagArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let names = args.names.iter().map(|name| reference(name));
     let names: Vec<Reference> = names.collect::<Result<_, _>>()?;
     if let Some(pinned) = names.iter().find(|name| name.digest().is_some()) {
         let text = format!("error: {pinned} has a digest, which no image can be given by its name");
-        return Err(Complaint::new(text, Exit::Usage));
+        return Err(CliError::new(text, Exit::Usage));
     }
     let store = open_store(global, environment)?;
     let chosen = find::image(&store, &args.source)?;
@@ -36,7 +34,7 @@ pub(in crate::cli) fn rmi(
     args: &RmiArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<(), Complaint> {
+) -> Result<(), CliError> {
     let store = open_store_to_free(global, environment)?;
     let mut n_removed = 0_usize;
     let mut wrong = Vec::new();
@@ -49,14 +47,14 @@ pub(in crate::cli) fn rmi(
     if n_removed > 0 {
         report::remark("layers that no image and no cached step needs go with `rbuild prune`");
     }
-    match wrong.into_iter().reduce(Complaint::and) {
+    match wrong.into_iter().reduce(CliError::and) {
         Some(complaint) => Err(complaint),
         None => Ok(()),
     }
 }
 
 /// Takes away one name, or the names of one id; gives how many.
-fn remove(store: &Store, text: &str, force: bool) -> Result<usize, Complaint> {
+fn remove(store: &Store, text: &str, force: bool) -> Result<usize, CliError> {
     let chosen = match find::image(store, text) {
         Err(complaint) if force && complaint.exit() == Exit::Environment => {
             report::remark(&format!("there is no image {text}"));
@@ -75,14 +73,14 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<usize, Complaint> {
     match names.len() {
         0 => {
             let text = format!("error: {text} has no name; `rbuild prune` removes it");
-            return Err(Complaint::new(text, Exit::Usage));
+            return Err(CliError::new(text, Exit::Usage));
         }
         1 => {}
         _ if force => {}
         _ => {
             let names = names.join(", ");
             let text = format!("error: {text} has several names, {names}: choose, or add --force");
-            return Err(Complaint::new(text, Exit::Usage));
+            return Err(CliError::new(text, Exit::Usage));
         }
     }
     for name in &names {
@@ -94,6 +92,6 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<usize, Complaint> {
     Ok(names.len())
 }
 
-fn failed(error: StoreError) -> Complaint {
-    Complaint::from_error(&error, Exit::Environment)
+fn failed(error: StoreError) -> CliError {
+    CliError::from_error(&error, Exit::Environment)
 }

@@ -1,9 +1,9 @@
 //! `rbuild version`
 
-use crate::cli::report::Complaint;
+use crate::cli::report::CliError;
 use crate::cli::stdout::say;
 
-pub(in crate::cli) fn run() -> Result<(), Complaint> {
+pub(in crate::cli) fn run() -> Result<(), CliError> {
     say!("rbuild {}", env!("CARGO_PKG_VERSION"));
     Ok(())
 }

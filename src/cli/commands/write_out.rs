@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::build::{self, BuildError, BuildOptions, Built, Event, Services};
 use crate::cli::engine::{self, LoadError, Place};
 use crate::cli::environment::Environment;
 use crate::cli::output::{Kind, Output};
 use crate::cli::outputs::Outputs;
+use crate::dockerfile::ir;
+use crate::executor::{self, BuildError, BuildOptions, Built, Event, Services};
 use crate::image::{
     self, ExportOptions, Group, Image, Loaded, Patience, StreamForm, Target, Warning,
 };
-use crate::ir;
 use crate::oci::{Annotation, DiffId, Digest, Platform, Reference};
 use crate::store::{LayerOptions, Store};
 
@@ -20,14 +20,14 @@ type Result<T> = std::result::Result<T, WriteError>;
 /// Why something was not written.
 pub(super) enum WriteError {
     /// As for a build.
-    Build(build::Failure),
+    Build(executor::Failure),
     /// Neither docker nor podman took the image.
     Load(LoadError),
 }
 
 impl<E: Into<BuildError>> From<E> for WriteError {
     fn from(error: E) -> Self {
-        Self::Build(build::Failure::new(error.into()))
+        Self::Build(executor::Failure::new(error.into()))
     }
 }
 
@@ -55,11 +55,11 @@ impl Writer<'_> {
         &self,
         platforms: &[Platform],
         patience: Patience,
-    ) -> std::result::Result<(), build::Failure> {
+    ) -> std::result::Result<(), executor::Failure> {
         if self.outputs.replaces_index {
             return Ok(());
         }
-        build::check_platforms(self.services, &self.outputs.pushed_names(), platforms, patience)
+        executor::check_platforms(self.services, &self.outputs.pushed_names(), platforms, patience)
     }
 
     /// Hands the image to every sink that was asked for.
@@ -74,7 +74,7 @@ impl Writer<'_> {
             output.unpacked || !matches!(output.kind, Kind::Cache | Kind::Store | Kind::Registry)
         };
         if self.outputs.all.iter().any(needs_layers) {
-            build::fetch_images(self.services, &loaded.images).map_err(WriteError::Build)?;
+            executor::fetch_images(self.services, &loaded.images).map_err(WriteError::Build)?;
         }
         let platforms: Vec<Platform> = loaded.images.iter().map(Image::platform).collect();
         self.check_indexes(&platforms, Patience::Retries).map_err(WriteError::Build)?;
@@ -122,9 +122,9 @@ impl Writer<'_> {
             Kind::Registry => return self.push(images, export),
             Kind::Engine => return self.load(images, export),
             Kind::OciArchive(path) => Target::OciArchive(path.clone()),
-            Kind::OciFolder(path) => Target::OciFolder(path.clone()),
+            Kind::OciDirectory(path) => Target::OciDirectory(path.clone()),
             Kind::DockerArchive(path) => Target::DockerArchive(path.clone()),
-            Kind::Folder(path) => Target::Folder(path.clone()),
+            Kind::Directory(path) => Target::Directory(path.clone()),
             Kind::Tar(path) => Target::Tar(path.clone()),
         };
         let mut warn = |warning: Warning| self.tell(Event::Warning { text: warning.to_string() });
@@ -142,7 +142,7 @@ impl Writer<'_> {
             // Without tags, all names of a repository are one.
             names.dedup_by_key(|name| name.name());
         }
-        let digests = build::push(self.services, images, &names, &bases, export)
+        let digests = executor::push(self.services, images, &names, &bases, export)
             .map_err(WriteError::Build)?;
         for (name, digest) in names.iter().zip(&digests) {
             let name = if export.by_digest { name.name() } else { name.to_string() };

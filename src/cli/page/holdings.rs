@@ -91,7 +91,7 @@ impl LayerFiles {
 }
 
 impl FileOfLayer {
-    /// Nothing if a layer changed nothing there, or what is there is a folder.
+    /// Nothing if a layer changed nothing there, or what is there is a directory.
     fn of(pair: &Pair<'_>) -> Option<Self> {
         let change = match pair.differences().first()? {
             ChangeKind::Added => FileChange::Added,

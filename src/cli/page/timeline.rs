@@ -9,7 +9,7 @@ const ROW: f64 = 24.0;
 const BAR: f64 = 18.0;
 /// No bar is narrower, in hundredths of the width.
 const MIN_WIDTH: f64 = 0.35;
-/// From this width on there is room for a text.
+/// From this width on there is space for a text.
 const TEXT_WIDTH: f64 = 9.0;
 /// About so many marks of time.
 const N_MARKS: f64 = 6.0;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::super::environment::Environment;
-use super::super::report::Complaint;
+use super::super::report::CliError;
 use super::json::Json;
 use super::{Out, with_stderr};
 
@@ -35,7 +35,7 @@ pub(in crate::cli) fn asks_for_json(typed: &[OsString]) -> bool {
 }
 
 /// Writes as JSON why a command failed that has not said so.
-pub(in crate::cli) fn failed_early(complaint: &Complaint, environment: &Environment) {
+pub(in crate::cli) fn failed_early(complaint: &CliError, environment: &Environment) {
     let started_at = Instant::now();
     let json = Json::new(started_at);
     with_stderr(|out| {

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::build::{Event, StepId};
+use crate::executor::{Event, StepId};
 
 use super::super::rate::Rate;
-use super::marks::Marks;
+use super::ci_annotations::Marks;
 use super::plain::{end, output};
 use super::text::{Lines, shown};
 use super::{Out, said};
@@ -220,7 +220,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::build::{Outcome, Stream};
+    use crate::executor::{Outcome, Stream};
 
     const TOKEN: &str = "token";
 

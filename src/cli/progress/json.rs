@@ -7,13 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::build::{Event, Outcome, StageOutline, StepId, Stream};
 use crate::diag::{Diagnostic, Severity, SourceFile};
+use crate::executor::{Event, Outcome, StageOutline, StepId, Stream};
 use crate::plan::masked;
 
 use super::super::reasons;
-use super::super::report::{Complaint, Findings};
-use super::tally::Totals;
+use super::super::report::{CliError, Findings};
+use super::totals::Totals;
 use super::{Out, Requested, Result, redact, text};
 
 /// The version of the form; members may be added without a new one.
@@ -58,9 +58,9 @@ impl Json {
 
     /// What the command line asked for.
     pub(super) fn requested(&self, requested: &Requested, out: &mut Out<'_>) {
-        let Requested { folder, context, dockerfile, target, platforms, names } = requested;
+        let Requested { directory, context, dockerfile, target, platforms, names } = requested;
         let members = json!({
-            "folder": folder,
+            "folder": directory,
             "context": context,
             "dockerfile": dockerfile,
             "target": target,
@@ -229,7 +229,7 @@ impl Json {
         self.tell("built", members, out);
     }
 
-    pub(super) fn failed(&self, complaint: &Complaint, took: Duration, out: &mut Out<'_>) {
+    pub(super) fn failed(&self, complaint: &CliError, took: Duration, out: &mut Out<'_>) {
         if let Some(Findings { diagnostics, source }) = complaint.findings() {
             self.diagnostics(diagnostics, source, out);
         }

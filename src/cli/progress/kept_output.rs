@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::build::StepId;
+use crate::executor::StepId;
 use crate::limits::{
     MAX_RECORDED_OUTPUT_BYTES, RECORDED_END_BYTES, RECORDED_HEAD_BYTES, RECORDED_SHORT_BYTES,
 };

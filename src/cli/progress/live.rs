@@ -14,7 +14,7 @@ mod terminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::build::Event;
+use crate::executor::Event;
 
 use super::text::shown;
 

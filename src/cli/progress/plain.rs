@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::build::{Event, Outcome, StepId};
+use crate::executor::{Event, Outcome, StepId};
 
 use super::super::rate::Rate;
 use super::text::{Lines, shown};

@@ -2,8 +2,8 @@
 
 use std::io::Read;
 
-use crate::build::{Event, StepId, Stream};
 use crate::diag::{Diagnostic, SourceFile, size};
+use crate::executor::{Event, StepId, Stream};
 use crate::pathio::PathError;
 use crate::store::BuildJournal;
 

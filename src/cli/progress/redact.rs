@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::build::{Event, StageOutline, StepPlace};
 use crate::diag::{Diagnostic, SourceFile};
+use crate::executor::{Event, StageOutline, StepPlace};
 use crate::plan::{masked, redacted, redacted_text};
 
 /// The event as it may be shown and kept. What a command prints is its own business.

@@ -1,6 +1,6 @@
 //! What a build was asked for, and what came of it.
 
-use crate::build::BuiltImage;
+use crate::executor::BuiltImage;
 use crate::oci::Digest;
 
 /// What came of a build.
@@ -25,7 +25,7 @@ impl Result<'_> {
 #[derive(Debug)]
 pub(in crate::cli) struct Requested {
     /// Where the process is.
-    pub(in crate::cli) folder: String,
+    pub(in crate::cli) directory: String,
     pub(in crate::cli) context: String,
     pub(in crate::cli) dockerfile: Option<String>,
     pub(in crate::cli) target: Option<String>,

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use super::super::environment::Environment;
 use super::super::exit::Exit;
-use super::super::report::Complaint;
+use super::super::report::CliError;
 
 /// `--progress`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,11 +26,11 @@ impl Progress {
     ///
     /// # Errors
     /// When it needs a terminal and there is none, as for docker.
-    pub(in crate::cli) fn check(self, environment: &Environment) -> Result<(), Complaint> {
+    pub(in crate::cli) fn check(self, environment: &Environment) -> Result<(), CliError> {
         if self == Self::Tty && !environment.is_terminal {
             let text = "error: --progress=tty: standard error is no terminal; leave it away, or \
                         take --progress=plain";
-            return Err(Complaint::new(text, Exit::Usage));
+            return Err(CliError::new(text, Exit::Usage));
         }
         Ok(())
     }

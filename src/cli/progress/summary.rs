@@ -7,13 +7,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::build::{Event, Outcome, StepId};
 use crate::diag::{Diagnostic, SourceFile};
+use crate::executor::{Event, Outcome, StepId};
 use crate::pathio::PathError;
 
 use super::plain::end;
-use super::tally;
 use super::text::shown;
+use super::totals;
 use super::{Result, said};
 
 /// GitHub refuses a summary that is longer, all that a step writes together.
@@ -99,7 +99,7 @@ impl Summary {
         let facts = vec![
             ("Image id", code(&result.id.to_string())),
             ("Digest", code(&result.digest.to_string())),
-            ("Image", result.images.iter().map(tally::image).collect::<Vec<_>>().join(", ")),
+            ("Image", result.images.iter().map(totals::image).collect::<Vec<_>>().join(", ")),
             ("Time", format!("{:.1} s", took.as_secs_f64())),
         ];
         self.result = Some((title, facts));
@@ -119,15 +119,15 @@ impl Summary {
             .open(&self.path)
             .map_err(failed("open"))?;
         let n_there = file.metadata().map_err(failed("look at"))?.len();
-        let room = usize::try_from(MAX_BYTES.saturating_sub(n_there)).unwrap_or(0);
-        if let Some(page) = self.page(room) {
+        let space = usize::try_from(MAX_BYTES.saturating_sub(n_there)).unwrap_or(0);
+        if let Some(page) = self.page(space) {
             file.write_all(page.as_bytes()).map_err(failed("write"))?;
         }
         Ok(())
     }
 
-    /// The page, in no more than `room` bytes; nothing when there is nothing to say, or no room.
-    fn page(&self, room: usize) -> Option<String> {
+    /// The page, in no more than `space` bytes; nothing when there is nothing to say, or no space.
+    fn page(&self, space: usize) -> Option<String> {
         let (title, facts) = self.result.as_ref()?;
         let mut page = format!("\n### rbuild {title}\n\n| | |\n|---|---|\n");
         let Self { n_steps, n_cached, .. } = self;
@@ -135,7 +135,7 @@ impl Summary {
             writeln!(page, "| {name} | {value} |").ok()?;
         }
         writeln!(page, "| Steps | {n_steps}, {n_cached} of them cached |").ok()?;
-        let end = room.checked_sub(usize::try_from(RESERVED_BYTES).ok()?)?;
+        let end = space.checked_sub(usize::try_from(RESERVED_BYTES).ok()?)?;
         append(&mut page, "\n**Written**\n\n", &bullets(&self.sent), end, "");
         append(&mut page, "\n**Warnings**\n\n", &bullets(&self.warnings), end, "");
         let rows: Vec<String> = self
@@ -222,10 +222,10 @@ mod tests {
             summary.event(&Event::Warning { text: "x".repeat(100) });
         }
         summary.failed("why", Duration::ZERO);
-        for room in [1 << 20, 100_000, 20_000] {
-            let page = summary.page(room).unwrap();
-            assert!(page.len() <= room, "{} {room}", page.len());
-            assert!(page.contains(" more, which the log has"), "{room}");
+        for space in [1 << 20, 100_000, 20_000] {
+            let page = summary.page(space).unwrap();
+            assert!(page.len() <= space, "{} {space}", page.len());
+            assert!(page.contains(" more, which the log has"), "{space}");
         }
         assert_eq!(summary.page(10), None);
     }

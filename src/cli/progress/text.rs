@@ -21,12 +21,12 @@ impl Lines {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut rest = piece;
             while !rest.is_empty() {
-                let room = MAX_LINE_BYTES.saturating_sub(self.open.len());
-                let (now, later) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+                let space = MAX_LINE_BYTES.saturating_sub(self.open.len());
+                let (now, later) = rest.split_at_checked(space).unwrap_or((rest, &[]));
                 self.open.extend_from_slice(now);
                 rest = later;
                 if self.open.len() >= MAX_LINE_BYTES && !self.open.ends_with(b"\n") {
-                    self.make_room(&mut show);
+                    self.make_space(&mut show);
                 }
             }
             if piece.ends_with(b"\n") {
@@ -54,7 +54,7 @@ impl Lines {
     }
 
     /// Drops what was written over, or else shows the piece that there is.
-    fn make_room(&mut self, show: impl FnMut(&str)) {
+    fn make_space(&mut self, show: impl FnMut(&str)) {
         let over = self.open.iter().rposition(|byte| *byte == b'\r').filter(|at| *at > 0);
         match over {
             Some(at) => drop(self.open.drain(..at)),

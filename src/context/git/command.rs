@@ -53,9 +53,9 @@ pub struct GitSettings<'a> {
     pub ssh_agent: Option<&'a Path>,
     /// Asked now and then; git is ended when it says no.
     pub goes_on: &'a dyn Fn() -> bool,
-    /// Asked now and then whether there is room for as many bytes more where the files go, which a
+    /// Asked now and then whether there is space for as many bytes more where the files go, which a
     /// repository decides about; git is ended when there is not.
-    pub room: &'a dyn Fn(u64) -> std::result::Result<(), Unfit>,
+    pub space: &'a dyn Fn(u64) -> std::result::Result<(), Unfit>,
     /// Bytes that the files of a commit may have.
     pub max_bytes: u64,
 }
@@ -119,25 +119,25 @@ impl<'a> Git<'a> {
         self.shown
     }
 
-    /// Runs git in `folder` and gives what it wrote.
+    /// Runs git in `directory` and gives what it wrote.
     pub(super) fn output(
         &self,
-        folder: Option<&Path>,
+        directory: Option<&Path>,
         what: &'static str,
         arguments: &[&str],
     ) -> Result<String> {
-        read_back(&mut self.written(folder, what, arguments)?)
+        read_back(&mut self.written(directory, what, arguments)?)
     }
 
     /// The same as a file.
     pub(super) fn written(
         &self,
-        folder: Option<&Path>,
+        directory: Option<&Path>,
         what: &'static str,
         arguments: &[&str],
     ) -> Result<File> {
         let (out, mut err) = (scratch_file()?, scratch_file()?);
-        let mut command = self.command(folder);
+        let mut command = self.command(directory);
         command.args(arguments).stdin(Stdio::null());
         command.stdout(same(&out)?).stderr(same(&err)?);
         let child = command.spawn().map_err(|error| {
@@ -155,7 +155,7 @@ impl<'a> Git<'a> {
         Err(GitError::Failed { what, remote: self.shown.to_owned(), words })
     }
 
-    fn command(&self, folder: Option<&Path>) -> Command {
+    fn command(&self, directory: Option<&Path>) -> Command {
         let mut command = Command::new("git");
         command.env_clear().env("PATH", DEFAULT_PATH).envs(self.settings.environment);
         command.envs([
@@ -182,7 +182,7 @@ impl<'a> Git<'a> {
             command.env(format!("GIT_CONFIG_VALUE_{at}"), value);
         }
         command.env("GIT_CONFIG_COUNT", self.config().len().to_string());
-        command.current_dir(folder.unwrap_or(Path::new("/")));
+        command.current_dir(directory.unwrap_or(Path::new("/")));
         // A group of its own: helpers of git end with it.
         command.process_group(0);
         command
@@ -219,8 +219,8 @@ impl<'a> Git<'a> {
             let minutes = TIME_LIMIT.as_secs() / 60;
             return Some(GitError::TimedOut { what, remote, minutes });
         }
-        if let Err(source) = (self.settings.room)(0) {
-            return Some(GitError::NoRoom { what, remote, source });
+        if let Err(source) = (self.settings.space)(0) {
+            return Some(GitError::NoSpaceLeft { what, remote, source });
         }
         let length = |file: &File| file.metadata().map_or(0, |found| found.len());
         let is_long = outputs.into_iter().any(|file| length(file) > MAX_GIT_OUTPUT_BYTES);
@@ -251,15 +251,15 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// Checks before the files of a commit are written that there is room for them: a tree that holds
+    /// Checks before the files of a commit are written that there is space for them: a tree that holds
     /// another one many times multiplies with each level, and equal files take no space in a pack.
-    pub(super) fn check_size(&self, folder: &Path, commit: &str) -> Result<()> {
+    pub(super) fn check_size(&self, directory: &Path, commit: &str) -> Result<()> {
         let what = "list the files of";
         // First without sizes: to find them takes git many times as long, and of too many files
         // there is no need to know more.
-        self.written(Some(folder), what, &["ls-tree", "-r", "--full-tree", commit])?;
+        self.written(Some(directory), what, &["ls-tree", "-r", "--full-tree", commit])?;
         let list = ["ls-tree", "-r", "-l", "--full-tree", commit];
-        let mut listed = self.written(Some(folder), what, &list)?;
+        let mut listed = self.written(Some(directory), what, &list)?;
         let path = Path::new("the output of git");
         listed.rewind().context("read", path)?;
         let mut total = 0_u64;
@@ -276,7 +276,11 @@ impl<'a> Git<'a> {
             return Err(GitError::TooLarge { remote, total, limit });
         }
         let what = "check out";
-        (self.settings.room)(total).map_err(|source| GitError::NoRoom { what, remote, source })
+        (self.settings.space)(total).map_err(|source| GitError::NoSpaceLeft {
+            what,
+            remote,
+            source,
+        })
     }
 
     /// The lines of git that say why, in one, without secrets.

@@ -61,9 +61,9 @@ pub enum GitError {
         /// The limit.
         limit: u64,
     },
-    /// There is no room for the files.
-    #[error("there is no room to {what} {remote}")]
-    NoRoom {
+    /// There is no space for the files.
+    #[error("there is no space to {what} {remote}")]
+    NoSpaceLeft {
         /// As in "fetch".
         what: &'static str,
         /// The repository.
@@ -94,11 +94,11 @@ pub enum GitError {
         /// The kind of file.
         got: String,
     },
-    /// There is no such folder.
-    #[error("there is no folder {folder} in the repository")]
-    NoFolder {
-        /// The folder.
-        folder: String,
+    /// There is no such directory.
+    #[error("there is not a directory {directory} in the repository")]
+    NoDirectory {
+        /// The directory.
+        directory: String,
     },
     /// A file could not be read or written.
     #[error(transparent)]

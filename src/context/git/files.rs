@@ -9,24 +9,24 @@ use crate::pathio::{self, Context as _, PathError};
 
 use super::{GitError, Result};
 
-/// The folder `subdir` of `root`, which is all of it when there is none. No link leads there: it
+/// The directory `subdir` of `root`, which is all of it when there is none. No link leads there: it
 /// could lead outside.
 ///
 /// # Errors
-/// [`GitError::NoFolder`].
-pub fn folder_in(root: &Path, subdir: Option<&str>) -> Result<PathBuf> {
+/// [`GitError::NoDirectory`].
+pub fn directory_in(root: &Path, subdir: Option<&str>) -> Result<PathBuf> {
     let subdir = subdir.unwrap_or_default();
-    let no_folder = || GitError::NoFolder { folder: subdir.to_owned() };
+    let no_directory = || GitError::NoDirectory { directory: subdir.to_owned() };
     let mut path = root.to_owned();
     for component in Path::new(subdir).components() {
         match component {
             Component::RootDir | Component::CurDir => continue,
             Component::Normal(name) => path.push(name),
-            Component::ParentDir | Component::Prefix(_) => return Err(no_folder()),
+            Component::ParentDir | Component::Prefix(_) => return Err(no_directory()),
         }
         match path.symlink_metadata() {
             Ok(meta) if meta.is_dir() => {}
-            Ok(_) | Err(_) => return Err(no_folder()),
+            Ok(_) | Err(_) => return Err(no_directory()),
         }
     }
     Ok(path)
@@ -37,7 +37,7 @@ pub fn folder_in(root: &Path, subdir: Option<&str>) -> Result<PathBuf> {
 pub(super) fn normalize(root: &Path, keep_git_dir: bool, mtime_s: i64) -> Result<()> {
     let time = Timespec { tv_sec: mtime_s, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
-    let mut folders = vec![root.to_owned()];
+    let mut directories = vec![root.to_owned()];
     let mut entries = walkdir::WalkDir::new(root).min_depth(1).into_iter();
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(|error| PathError::new("list", root, error))?;
@@ -53,7 +53,7 @@ pub(super) fn normalize(root: &Path, keep_git_dir: bool, mtime_s: i64) -> Result
             continue;
         }
         if kind.is_dir() {
-            folders.push(path.to_owned());
+            directories.push(path.to_owned());
             continue;
         }
         if kind.is_file() {
@@ -68,10 +68,10 @@ pub(super) fn normalize(root: &Path, keep_git_dir: bool, mtime_s: i64) -> Result
         }
         set_times(path, &times)?;
     }
-    // Last, since changes in a folder change its time.
-    for folder in folders.iter().rev() {
-        set_mode(folder, 0o755)?;
-        set_times(folder, &times)?;
+    // Last, since changes in a directory change its time.
+    for directory in directories.iter().rev() {
+        set_mode(directory, 0o755)?;
+        set_times(directory, &times)?;
     }
     Ok(())
 }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_a_repository_is_found_without_leaving_it() {
+    fn a_directory_of_a_repository_is_found_without_leaving_it() {
         let root = tempfile::tempdir().unwrap();
         pathio::create_dir_all(&root.path().join("a/b")).unwrap();
         std::os::unix::fs::symlink("/etc", root.path().join("link")).unwrap();
@@ -102,7 +102,7 @@ mod tests {
             (Some("a/../../x"), None),
             (Some("c"), None),
         ] {
-            let found = folder_in(root.path(), subdir).ok();
+            let found = directory_in(root.path(), subdir).ok();
             let want = want.map(|path| root.path().join(path));
             assert_eq!(found, want, "{subdir:?}");
         }

@@ -1,4 +1,4 @@
-//! What an archive or a folder holds: its tables of contents, and files by name.
+//! What an archive or a directory holds: its tables of contents, and files by name.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -30,8 +30,8 @@ pub(super) struct Contents {
     files: BTreeMap<String, Digest>,
     /// Names that stand for others.
     links: BTreeMap<String, String>,
-    /// The folder that blobs are still in.
-    folder: Option<PathBuf>,
+    /// The directory that blobs are still in.
+    directory: Option<PathBuf>,
 }
 
 impl Contents {
@@ -76,13 +76,13 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Looks into a folder; its blobs are brought when they are needed.
-    pub(super) fn of_folder(folder: &Path, shown: &str) -> Result<Self> {
-        let index = match read_regular(folder, INDEX, MAX_DOCUMENT_BYTES) {
+    /// Looks into a directory; its blobs are brought when they are needed.
+    pub(super) fn of_directory(directory: &Path, shown: &str) -> Result<Self> {
+        let index = match read_regular(directory, INDEX, MAX_DOCUMENT_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             bytes => Some(bytes?),
         };
-        Ok(Self { index, folder: Some(folder.to_owned()), ..Self::new(shown) })
+        Ok(Self { index, directory: Some(directory.to_owned()), ..Self::new(shown) })
     }
 
     fn new(shown: &str) -> Self {
@@ -92,7 +92,7 @@ impl Contents {
             manifest: None,
             files: BTreeMap::new(),
             links: BTreeMap::new(),
-            folder: None,
+            directory: None,
         }
     }
 
@@ -161,9 +161,9 @@ impl Contents {
         if store.has_blob(digest) {
             return Ok(true);
         }
-        let Some(folder) = &self.folder else { return Ok(false) };
+        let Some(directory) = &self.directory else { return Ok(false) };
         let name = format!("{BLOBS}{}", digest.hex());
-        let (file, n_bytes) = match open_regular(folder, &name) {
+        let (file, n_bytes) = match open_regular(directory, &name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 return Err(self.bad(&name, "it is not a regular file".to_owned()));

@@ -1,4 +1,4 @@
-//! The files of a layout, in a folder or where they lie in a tar.
+//! The files of a layout, in a directory or where they lie in a tar.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use super::{Result, VerifyError};
 
 /// The files of a layout by their paths in it.
 pub(super) enum Blobs {
-    Folder(PathBuf),
+    Directory(PathBuf),
     /// Offset and length of each file.
     Archive(PathBuf, BTreeMap<String, (u64, u64)>),
 }
@@ -23,7 +23,7 @@ pub(super) enum Blobs {
 impl Blobs {
     pub(super) fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            return Ok(Self::Folder(path.to_owned()));
+            return Ok(Self::Directory(path.to_owned()));
         }
         let mut archive = tar::Archive::new(pathio::open(path)?);
         let mut files = BTreeMap::new();
@@ -40,7 +40,7 @@ impl Blobs {
 
     pub(super) fn has(&self, file: &str) -> bool {
         match self {
-            Self::Folder(folder) => folder.join(file).is_file(),
+            Self::Directory(directory) => directory.join(file).is_file(),
             Self::Archive(_, files) => files.contains_key(file),
         }
     }
@@ -49,8 +49,8 @@ impl Blobs {
     pub(super) fn open_file(&self, file: &str) -> Result<Box<dyn Read>> {
         let missing = || VerifyError::Missing { file: file.to_owned() };
         match self {
-            Self::Folder(folder) => {
-                let path = folder.join(file);
+            Self::Directory(directory) => {
+                let path = directory.join(file);
                 let opened: File = match pathio::open(&path) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
                     other => other?,

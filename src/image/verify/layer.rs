@@ -69,8 +69,8 @@ impl Tree {
         }
         let mut hashing = archive.into_inner();
         io::copy(&mut hashing, &mut io::sink()).map_err(failed)?;
-        for (path, is_folder, target) in added {
-            self.add(file, path, is_folder, target)?;
+        for (path, is_directory, target) in added {
+            self.add(file, path, is_directory, target)?;
         }
         let n_bytes = hashing.hasher.n_bytes();
         Ok((hashing.hasher.finish(), n_bytes))
@@ -78,7 +78,7 @@ impl Tree {
 
     fn remove(&mut self, file: &str, below: &BTreeSet<Vec<u8>>, removed: &Removed) -> Result<()> {
         match removed {
-            Removed::Content(folder) => self.remove_content(folder),
+            Removed::Content(directory) => self.remove_content(directory),
             Removed::Path(path) => {
                 if !below.contains(path) {
                     return Err(VerifyError::Whiteout { file: file.to_owned(), name: shown(path) });
@@ -90,8 +90,8 @@ impl Tree {
         Ok(())
     }
 
-    fn remove_content(&mut self, folder: &[u8]) {
-        let first = if folder.is_empty() { Vec::new() } else { [folder, b"/"].concat() };
+    fn remove_content(&mut self, directory: &[u8]) {
+        let first = if directory.is_empty() { Vec::new() } else { [directory, b"/"].concat() };
         let within = |path: &&Vec<u8>| path.starts_with(&first);
         let gone: Vec<_> = self.0.range(first.clone()..).take_while(within).cloned().collect();
         for path in gone {
@@ -103,14 +103,14 @@ impl Tree {
         &mut self,
         file: &str,
         path: Vec<u8>,
-        is_folder: bool,
+        is_directory: bool,
         target: Option<Vec<u8>>,
     ) -> Result<()> {
         if let Some(target) = target.filter(|target| !self.0.contains(target)) {
             let (name, target) = (shown(&path), shown(&target));
             return Err(VerifyError::HardLink { file: file.to_owned(), name, target });
         }
-        if !is_folder {
+        if !is_directory {
             self.remove_content(&path);
         }
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
@@ -125,20 +125,20 @@ impl Tree {
 /// What a whiteout removes (image-spec, layer.md, "Whiteouts").
 enum Removed {
     Path(Vec<u8>),
-    /// What lower layers have in this folder.
+    /// What lower layers have in this directory.
     Content(Vec<u8>),
 }
 
 fn removed_by(path: &[u8]) -> Option<Removed> {
     let slash = path.iter().rposition(|byte| *byte == b'/');
-    let (folder, name) = match slash {
+    let (directory, name) = match slash {
         Some(at) => (path.get(..at)?, path.get(at + 1..)?),
         None => (&[][..], path),
     };
     match name.strip_prefix(b".wh.")? {
-        b".wh..opq" => Some(Removed::Content(folder.to_vec())),
-        hidden if folder.is_empty() => Some(Removed::Path(hidden.to_vec())),
-        hidden => Some(Removed::Path([folder, b"/", hidden].concat())),
+        b".wh..opq" => Some(Removed::Content(directory.to_vec())),
+        hidden if directory.is_empty() => Some(Removed::Path(hidden.to_vec())),
+        hidden => Some(Removed::Path([directory, b"/", hidden].concat())),
     }
 }
 

@@ -8,7 +8,7 @@ use rusty_s3::actions::{
     CreateMultipartUpload, PutObject, UploadPart,
 };
 
-use super::{Bucket, BucketFolder, Result};
+use super::{Bucket, BucketDirectory, Result};
 use crate::limits::MAX_BUCKET_ANSWER_BYTES;
 use crate::oci::Descriptor;
 use crate::registry::http::{Body, Method, Request, protocol};
@@ -38,12 +38,12 @@ impl Client {
     /// `Local` when the file cannot be read; else the server's.
     pub fn push_object(
         &self,
-        folder: &BucketFolder,
+        directory: &BucketDirectory,
         blob: &Descriptor,
         open: Open<'_>,
     ) -> Result<()> {
-        let bucket = &folder.bucket;
-        let upload = Upload { bucket, key: folder.key(blob.digest), n_bytes: blob.size, open };
+        let bucket = &directory.bucket;
+        let upload = Upload { bucket, key: directory.key(blob.digest), n_bytes: blob.size, open };
         if blob.size <= PART_BYTES {
             let action = PutObject::new(&bucket.bucket, Some(&bucket.credentials), &upload.key);
             return self.put_range(&upload, 0, blob.size, &|| bucket.sign(&action)).map(drop);

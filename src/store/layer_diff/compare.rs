@@ -1,4 +1,4 @@
-//! Whether a file of the upper folder is still what the lower layers have.
+//! Whether a file of the upper directory is still what the lower layers have.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -15,7 +15,7 @@ use super::open_file;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Whether the file `name` is the same in both folders.
+/// Whether the file `name` is the same in both directories.
 pub(super) fn is_same(
     (upper, upper_stat): (BorrowedFd<'_>, &Stat),
     (lower, lower_stat): (BorrowedFd<'_>, &Stat),
@@ -28,8 +28,8 @@ pub(super) fn is_same(
     match FileType::from_raw_mode(upper_stat.st_mode) {
         FileType::RegularFile => is_same_file((upper, upper_stat), lower, name, path),
         FileType::Symlink => {
-            let target = |folder| {
-                let target = rustix::fs::readlinkat(folder, name, Vec::new());
+            let target = |directory| {
+                let target = rustix::fs::readlinkat(directory, name, Vec::new());
                 target.context("read link", path.as_path())
             };
             Ok(target(upper)? == target(lower)?)
@@ -43,9 +43,9 @@ pub(super) fn is_same(
     }
 }
 
-/// Whether a folder has the same mode, owners and attributes; what is in it is another matter, and
+/// Whether a directory has the same mode, owners and attributes; what is in it is another matter, and
 /// so is its mtime, which follows.
-pub(super) fn is_same_folder(
+pub(super) fn is_same_directory(
     upper: &Stat,
     upper_xattrs: &Xattrs,
     (lower, lower_stat): (BorrowedFd<'_>, &Stat),

@@ -1,4 +1,4 @@
-//! The same folder in all lower layers that have it, looked up top-down as the kernel does.
+//! The same directory in all lower layers that have it, looked up top-down as the kernel does.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -8,18 +8,18 @@ use rustix::io::Errno;
 use crate::pathio::{Context as _, PathError};
 use crate::tree::TreePath;
 
-use super::{is_opaque, names, open_folder};
+use super::{is_opaque, names, open_directory};
 
-/// A folder's lower versions, top first; none for a folder that is new.
+/// A directory's lower versions, top first; none for a directory that is new.
 pub(super) struct Lowers {
-    folders: Vec<(OwnedFd, Stat)>,
+    directories: Vec<(OwnedFd, Stat)>,
     opaque_xattr: &'static str,
 }
 
 /// What is visible of the lower layers at one name.
 pub(super) struct Lower<'a> {
-    /// The folder that holds it.
-    pub(super) folder: BorrowedFd<'a>,
+    /// The directory that holds it.
+    pub(super) directory: BorrowedFd<'a>,
     pub(super) stat: Stat,
     /// Which of the lowers that is.
     at: usize,
@@ -32,22 +32,22 @@ impl Lowers {
         opaque_xattr: &'static str,
     ) -> Result<Self, PathError> {
         let root = TreePath::root();
-        let mut folders = Vec::with_capacity(lowers.len());
+        let mut directories = Vec::with_capacity(lowers.len());
         for lower in lowers.iter().rev() {
-            let opened = open_folder(*lower, b".", &root)?;
+            let opened = open_directory(*lower, b".", &root)?;
             let stat = rustix::fs::fstat(&opened).context("look at", root.as_path())?;
-            folders.push((opened, stat));
+            directories.push((opened, stat));
         }
-        Ok(Self { folders, opaque_xattr })
+        Ok(Self { directories, opaque_xattr })
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.folders.is_empty()
+        self.directories.is_empty()
     }
 
-    /// The folder itself in the topmost layer that has it.
+    /// The directory itself in the topmost layer that has it.
     pub(super) fn top(&self) -> Option<(BorrowedFd<'_>, &Stat)> {
-        self.folders.first().map(|(fd, stat)| (fd.as_fd(), stat))
+        self.directories.first().map(|(fd, stat)| (fd.as_fd(), stat))
     }
 
     /// What the lower layers together have at `name`.
@@ -56,27 +56,27 @@ impl Lowers {
         name: &[u8],
         path: &TreePath,
     ) -> Result<Option<Lower<'_>>, PathError> {
-        for (at, (folder, _)) in self.folders.iter().enumerate() {
-            if let Some(stat) = stat_of(folder, name, path)? {
-                let folder = folder.as_fd();
-                return Ok((!is_whiteout(&stat)).then_some(Lower { folder, stat, at }));
+        for (at, (directory, _)) in self.directories.iter().enumerate() {
+            if let Some(stat) = stat_of(directory, name, path)? {
+                let directory = directory.as_fd();
+                return Ok((!is_whiteout(&stat)).then_some(Lower { directory, stat, at }));
             }
         }
         Ok(None)
     }
 
-    /// The lower versions of the folder `name`; none if what is visible there is no folder.
+    /// The lower versions of the directory `name`; none if what is visible there is not a directory.
     pub(super) fn descend(&self, name: &[u8], path: &TreePath) -> Result<Self, PathError> {
-        let mut below = Self { folders: Vec::new(), opaque_xattr: self.opaque_xattr };
+        let mut below = Self { directories: Vec::new(), opaque_xattr: self.opaque_xattr };
         let Some(top) = self.find(name, path)? else { return Ok(below) };
-        for (folder, _) in self.folders.iter().skip(top.at) {
-            let Some(stat) = stat_of(folder, name, path)? else { continue };
+        for (directory, _) in self.directories.iter().skip(top.at) {
+            let Some(stat) = stat_of(directory, name, path)? else { continue };
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                 break;
             }
-            let opened = open_folder(folder.as_fd(), name, path)?;
+            let opened = open_directory(directory.as_fd(), name, path)?;
             let hides_rest = is_opaque(opened.as_fd(), self.opaque_xattr, path)?;
-            below.folders.push((opened, stat));
+            below.directories.push((opened, stat));
             if hides_rest {
                 break;
             }
@@ -84,12 +84,12 @@ impl Lowers {
         Ok(below)
     }
 
-    /// All names that are visible in the folder, sorted.
+    /// All names that are visible in the directory, sorted.
     pub(super) fn names(&self, at: &TreePath) -> Result<Vec<Vec<u8>>, PathError> {
         let mut all = Vec::new();
-        for (folder, _) in &self.folders {
+        for (directory, _) in &self.directories {
             // A descriptor of its own: the one that is kept has been read to its end, or will be.
-            let again = open_folder(folder.as_fd(), b".", at)?;
+            let again = open_directory(directory.as_fd(), b".", at)?;
             all.extend(names(again.as_fd(), at)?);
         }
         all.sort_unstable();
@@ -108,8 +108,8 @@ fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-fn stat_of(folder: &OwnedFd, name: &[u8], path: &TreePath) -> Result<Option<Stat>, PathError> {
-    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+fn stat_of(directory: &OwnedFd, name: &[u8], path: &TreePath) -> Result<Option<Stat>, PathError> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => Ok(None),
         stat => stat.map(Some).context("look at", path.as_path()),
     }

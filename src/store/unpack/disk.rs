@@ -16,7 +16,7 @@ use crate::pathio::{Context as _, ids};
 use crate::tree::{CAPABILITY_XATTR, ContentHash, Fitting, Meta, Node, TreePath};
 
 use super::super::space::SpaceGuard;
-use super::folders::Folders;
+use super::directories::Directories;
 use super::{Place, Result, UnpackError, UnpackOptions};
 
 /// Files up to this size are read whole and written with one call.
@@ -25,7 +25,7 @@ const WHOLE_FILE_BYTES: u64 = 1024 * 1024;
 /// An empty directory in which files are made.
 pub(in crate::store) struct Disk<'a> {
     options: UnpackOptions,
-    folders: Folders<'a>,
+    directories: Directories<'a>,
     buffer: Vec<u8>,
     space: SpaceGuard,
     /// Owner and group of new files, for which no chown is needed; `None` if not certain.
@@ -33,14 +33,14 @@ pub(in crate::store) struct Disk<'a> {
 }
 
 impl Place for Disk<'_> {
-    fn check_room(&mut self, path: &TreePath) -> Result<()> {
+    fn check_space(&mut self, path: &TreePath) -> Result<()> {
         self.need(path, 0)
     }
 
     fn make_directory(&mut self, path: &TreePath) -> Result<()> {
-        let (folder, name) = self.folders.parent(path)?;
-        let made = rustix::fs::mkdirat(folder, name, Mode::RWXU);
-        Ok(made.context("create folder", path.as_path())?)
+        let (directory, name) = self.directories.parent(path)?;
+        let made = rustix::fs::mkdirat(directory, name, Mode::RWXU);
+        Ok(made.context("create directory", path.as_path())?)
     }
 
     fn file<R: Read>(
@@ -56,16 +56,16 @@ impl Place for Disk<'_> {
     }
 
     fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<()> {
-        let (from, from_name) = self.folders.parent(target)?;
+        let (from, from_name) = self.directories.parent(target)?;
         let from = from.try_clone_to_owned().context("open", target.as_path())?;
-        let (folder, name) = self.folders.parent(path)?;
-        let linked = rustix::fs::linkat(from.as_fd(), from_name, folder, name, AtFlags::empty());
+        let (directory, name) = self.directories.parent(path)?;
+        let linked = rustix::fs::linkat(from.as_fd(), from_name, directory, name, AtFlags::empty());
         Ok(linked.context("link", path.as_path())?)
     }
 
     fn symlink(&mut self, path: &TreePath, meta: &Meta, target: &[u8]) -> Result<()> {
-        let (folder, name) = self.folders.parent(path)?;
-        rustix::fs::symlinkat(target, folder, name).context("link", path.as_path())?;
+        let (directory, name) = self.directories.parent(path)?;
+        rustix::fs::symlinkat(target, directory, name).context("link", path.as_path())?;
         self.finish_node(path, meta)
     }
 
@@ -82,29 +82,30 @@ impl Place for Disk<'_> {
             return self.finish_file(path, &stand_in, meta);
         }
         let device = rustix::fs::makedev(major, minor);
-        let (folder, name) = self.folders.parent(path)?;
-        rustix::fs::mknodat(folder, name, kind, Mode::empty(), device)
+        let (directory, name) = self.directories.parent(path)?;
+        rustix::fs::mknodat(directory, name, kind, Mode::empty(), device)
             .context("make a device at", path.as_path())?;
         self.finish_node(path, meta)?;
         // Not a link: it was made a moment ago, and nobody else can write here.
-        let (folder, name) = self.folders.parent(path)?;
+        let (directory, name) = self.directories.parent(path)?;
         let mode = Mode::from_raw_mode(meta.mode);
-        let changed = rustix::fs::chmodat(folder, name, mode, AtFlags::empty());
+        let changed = rustix::fs::chmodat(directory, name, mode, AtFlags::empty());
         Ok(changed.context("change the mode of", path.as_path())?)
     }
 
     fn whiteout(&mut self, path: &TreePath) -> Result<()> {
-        let (folder, name) = self.folders.parent(path)?;
-        let made = rustix::fs::mknodat(folder, name, FileType::CharacterDevice, Mode::empty(), 0);
+        let (directory, name) = self.directories.parent(path)?;
+        let made =
+            rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0);
         Ok(made.context("make a whiteout at", path.as_path())?)
     }
 
     fn remove(&mut self, path: &TreePath, is_directory: bool) -> Result<()> {
-        self.folders.forget();
-        let (folder, name) = self.folders.parent(path)?;
+        self.directories.forget();
+        let (directory, name) = self.directories.parent(path)?;
         let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        let removed = rustix::fs::unlinkat(folder, name, flags);
-        self.folders.forget();
+        let removed = rustix::fs::unlinkat(directory, name, flags);
+        self.directories.forget();
         Ok(removed.context("remove", path.as_path())?)
     }
 
@@ -125,7 +126,7 @@ impl<'a> Disk<'a> {
         let ids = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Ok(Self {
             options,
-            folders: Folders::new(into),
+            directories: Directories::new(into),
             buffer: Vec::new(),
             space: SpaceGuard::default(),
             own_ids: (!passes_group_on).then(ids),
@@ -156,24 +157,25 @@ impl<'a> Disk<'a> {
     }
 
     fn open_directory(&mut self, path: &TreePath) -> Result<OwnedFd> {
-        let (parent, name) = self.folders.parent(path)?;
+        let (parent, name) = self.directories.parent(path)?;
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(parent, name, flags, Mode::empty());
         Ok(opened.context("open", path.as_path())?)
     }
 
-    /// Checks that there is room for `size` bytes of the file at `path`.
+    /// Checks that there is space for `size` bytes of the file at `path`.
     fn need(&mut self, path: &TreePath, size: u64) -> Result<()> {
-        let checked = self.space.need(self.folders.root(), size).context("examine", path.as_path());
+        let checked =
+            self.space.need(self.directories.root(), size).context("examine", path.as_path());
         checked?.map_err(|source| UnpackError::NoSpace { path: path.clone(), size, source })
     }
 
     pub(super) fn create(&mut self, path: &TreePath) -> Result<fs::File> {
         self.need(path, 0)?;
-        let (folder, name) = self.folders.parent(path)?;
+        let (directory, name) = self.directories.parent(path)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let file = rustix::fs::openat(folder, name, flags, mode);
+        let file = rustix::fs::openat(directory, name, flags, mode);
         Ok(file.context("create", path.as_path())?.into())
     }
 
@@ -248,7 +250,7 @@ impl<'a> Disk<'a> {
         (mut at, left): (u64, u64),
         n_piece: usize,
     ) -> Result<bool> {
-        let (mut n_done, mut has_holes, mut has_room) = (0, false, false);
+        let (mut n_done, mut has_holes, mut has_space) = (0, false, false);
         while n_done < n_piece {
             let rest = self.buffer.get(n_done..n_piece).unwrap_or_default();
             let n_bytes = match holes::first_run(rest, at) {
@@ -257,9 +259,9 @@ impl<'a> Disk<'a> {
                     n_bytes
                 }
                 Run::Data(n_bytes) => {
-                    if !has_room {
+                    if !has_space {
                         self.need(path, left)?;
-                        has_room = true;
+                        has_space = true;
                     }
                     let data = self.buffer.get(n_done..n_done + n_bytes).unwrap_or_default();
                     out.write_all_at(data, at).context("write", path.as_path())?;
@@ -308,13 +310,13 @@ impl<'a> Disk<'a> {
     /// Owner and time of what cannot be opened.
     pub(super) fn finish_node(&mut self, path: &TreePath, meta: &Meta) -> Result<()> {
         let owner = self.owner(meta);
-        let (folder, name) = self.folders.parent(path)?;
+        let (directory, name) = self.directories.parent(path)?;
         if let Some((uid, gid)) = owner {
-            rustix::fs::chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|errno| ids::explained(errno, uid, gid))
                 .context("chown", path.as_path())?;
         }
-        rustix::fs::utimensat(folder, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::utimensat(directory, name, &times(meta), AtFlags::SYMLINK_NOFOLLOW)
             .context("set the time of", path.as_path())?;
         Ok(())
     }

@@ -51,8 +51,8 @@ pub enum UnpackError {
         /// The entry.
         path: TreePath,
     },
-    /// There is no room for an entry.
-    #[error("there is no room for {path}, which has {}", diag::size(*size))]
+    /// There is no space for an entry.
+    #[error("there is no space for {path}, which has {}", diag::size(*size))]
     NoSpace {
         /// The entry.
         path: TreePath,

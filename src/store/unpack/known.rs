@@ -1,4 +1,4 @@
-//! What an archive has made so far. The folder was empty, so nothing else is there.
+//! What an archive has made so far. The directory was empty, so nothing else is there.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use super::UnpackError;
 
 /// A directory, whose properties are set only at the end.
 #[derive(Debug, Default)]
-pub(super) struct Folder {
+pub(super) struct Directory {
     /// Properties from the archive; `None` if it only has files in it.
     pub(super) meta: Option<Meta>,
     /// True if it hides what lower layers have in it.
@@ -21,9 +21,9 @@ pub(super) struct Folder {
 /// Everything made so far.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    folders: HashMap<TreePath, Folder>,
+    directories: HashMap<TreePath, Directory>,
     is_root_opaque: bool,
-    /// All but folders, in the archive's order; `None` for what was replaced.
+    /// All but directories, in the archive's order; `None` for what was replaced.
     entries: Vec<Option<Entry>>,
     /// Where each path stands in `entries`.
     at: HashMap<TreePath, usize>,
@@ -33,17 +33,17 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub(super) fn is_folder(&self, path: &TreePath) -> bool {
-        path.is_root() || self.folders.contains_key(path)
+    pub(super) fn is_directory(&self, path: &TreePath) -> bool {
+        path.is_root() || self.directories.contains_key(path)
     }
 
-    /// Whether something that is no folder is there.
+    /// Whether something that is not a directory is there.
     pub(super) fn is_other(&self, path: &TreePath) -> bool {
         self.at.contains_key(path)
     }
 
     pub(super) fn has(&self, path: &TreePath) -> bool {
-        self.is_other(path) || self.folders.contains_key(path)
+        self.is_other(path) || self.directories.contains_key(path)
     }
 
     pub(super) fn is_whiteout(&self, path: &TreePath) -> bool {
@@ -55,7 +55,7 @@ impl Known {
         Some(&entry.item)
     }
 
-    /// Notes something that is no folder.
+    /// Notes something that is not a directory.
     pub(super) fn add(&mut self, entry: Entry) {
         self.at.insert(entry.path.clone(), self.entries.len());
         self.n_hard_links += usize::from(matches!(entry.item, Item::HardLink(_)));
@@ -63,19 +63,24 @@ impl Known {
     }
 
     /// Notes a directory, or new properties of one; without any it is implied.
-    pub(super) fn add_folder(&mut self, path: &TreePath, meta: Option<Meta>, was_whiteout: bool) {
-        let folder = self.folders.entry(path.clone()).or_default();
-        folder.meta = meta.or(folder.meta.take());
-        folder.opaque |= was_whiteout;
-        folder.is_new |= was_whiteout;
+    pub(super) fn add_directory(
+        &mut self,
+        path: &TreePath,
+        meta: Option<Meta>,
+        was_whiteout: bool,
+    ) {
+        let directory = self.directories.entry(path.clone()).or_default();
+        directory.meta = meta.or(directory.meta.take());
+        directory.opaque |= was_whiteout;
+        directory.is_new |= was_whiteout;
     }
 
     /// Notes that what lower layers have in a directory is gone; with `is_new`, the directory that
     /// they have is, too.
     pub(super) fn make_opaque(&mut self, path: &TreePath, is_new: bool) {
-        if let Some(folder) = self.folders.get_mut(path) {
-            folder.opaque = true;
-            folder.is_new |= is_new;
+        if let Some(directory) = self.directories.get_mut(path) {
+            directory.opaque = true;
+            directory.is_new |= is_new;
         } else {
             self.is_root_opaque = true;
         }
@@ -87,7 +92,7 @@ impl Known {
         let (Some(name), Some(parent)) = (named.name(), named.parent()) else {
             return Ok(named.clone());
         };
-        if self.is_folder(&parent) {
+        if self.is_directory(&parent) {
             return Ok(named.clone());
         }
         let mut todo: Vec<Box<[u8]>> = reversed(parent.as_bytes());
@@ -132,13 +137,13 @@ impl Known {
     }
 
     /// Forgets `path` and all below it. Gives what has to be removed from the disk, in order, and
-    /// whether each is a folder.
+    /// whether each is a directory.
     ///
     /// # Errors
     /// [`UnpackError::Replaces`] when too much was replaced by now.
     pub(super) fn remove(&mut self, path: &TreePath) -> Result<Vec<(TreePath, bool)>, UnpackError> {
-        if self.n_hard_links > 0 || self.folders.contains_key(path) {
-            let n_known = self.entries.len().saturating_add(self.folders.len());
+        if self.n_hard_links > 0 || self.directories.contains_key(path) {
+            let n_known = self.entries.len().saturating_add(self.directories.len());
             let n_known = u64::try_from(n_known).unwrap_or(u64::MAX);
             self.replace_work = self.replace_work.saturating_add(n_known);
             if self.replace_work > MAX_REPLACE_WORK {
@@ -147,18 +152,18 @@ impl Known {
         }
         let mut gone: Vec<TreePath> = Vec::new();
         let mut dropped: Vec<TreePath> = vec![path.clone()];
-        if self.folders.contains_key(path) {
+        if self.directories.contains_key(path) {
             let is_gone = |at: &TreePath| at.below(path).is_some();
-            gone.extend(self.folders.extract_if(|at, _| is_gone(at)).map(|(at, _)| at));
+            gone.extend(self.directories.extract_if(|at, _| is_gone(at)).map(|(at, _)| at));
             dropped = self.at.keys().filter(|at| is_gone(at)).cloned().collect();
         }
         let dropped: Vec<Entry> = dropped.iter().filter_map(|at| self.take(at)).collect();
         if self.n_hard_links > 0 {
             self.pass_on(&dropped);
         }
-        let folders = gone.into_iter().map(|path| (path, true));
+        let directories = gone.into_iter().map(|path| (path, true));
         let mut gone: Vec<(TreePath, bool)> =
-            folders.chain(dropped.into_iter().map(|entry| (entry.path, false))).collect();
+            directories.chain(dropped.into_iter().map(|entry| (entry.path, false))).collect();
         gone.sort_unstable_by(|a, b| b.cmp(a));
         Ok(gone)
     }
@@ -188,14 +193,14 @@ impl Known {
     }
 
     /// All directories, those inside others first.
-    pub(super) fn folders(&self) -> impl Iterator<Item = (&TreePath, &Folder)> {
-        let sorted: BTreeMap<&TreePath, &Folder> = self.folders.iter().collect();
+    pub(super) fn directories(&self) -> impl Iterator<Item = (&TreePath, &Directory)> {
+        let sorted: BTreeMap<&TreePath, &Directory> = self.directories.iter().collect();
         sorted.into_iter().rev()
     }
 
     /// The directories that the archive does not list, sorted.
     pub(super) fn implied(&self) -> Vec<TreePath> {
-        let implied = self.folders.iter().filter(|(_, folder)| folder.meta.is_none());
+        let implied = self.directories.iter().filter(|(_, directory)| directory.meta.is_none());
         let mut implied: Vec<TreePath> = implied.map(|(path, _)| path.clone()).collect();
         implied.sort_unstable();
         implied
@@ -205,11 +210,11 @@ impl Known {
     /// root's, mode 0755, as docker makes them. Of those that it only removes something from, nothing
     /// is said: they stay unchanged.
     pub(super) fn into_entries(self) -> Vec<Entry> {
-        let full = self.full_folders();
+        let full = self.full_directories();
         let root =
             self.is_root_opaque.then(|| Entry { path: TreePath::root(), item: Item::Opaque });
-        let folders = self.folders.into_iter().filter_map(|(path, folder)| {
-            let Folder { meta, opaque, is_new } = folder;
+        let directories = self.directories.into_iter().filter_map(|(path, directory)| {
+            let Directory { meta, opaque, is_new } = directory;
             let is_made = is_new || full.contains(&path);
             let item = match meta.or_else(|| is_made.then(|| Meta::root(0o755, 0))) {
                 Some(meta) => Item::Node(meta, Node::Directory { opaque }),
@@ -218,16 +223,18 @@ impl Known {
             };
             Some(Entry { path, item })
         });
-        self.entries.into_iter().flatten().chain(folders).chain(root).collect()
+        self.entries.into_iter().flatten().chain(directories).chain(root).collect()
     }
 
     /// The directories that have something in them.
-    fn full_folders(&self) -> HashSet<TreePath> {
+    fn full_directories(&self) -> HashSet<TreePath> {
         let mut full = HashSet::new();
         let files = self.entries.iter().flatten();
         let files = files.filter(|entry| entry.item != Item::Whiteout).map(|entry| &entry.path);
-        let listed =
-            self.folders.iter().filter(|(_, folder)| folder.meta.is_some() || folder.is_new);
+        let listed = self
+            .directories
+            .iter()
+            .filter(|(_, directory)| directory.meta.is_some() || directory.is_new);
         for path in files.chain(listed.map(|(path, _)| path)) {
             let mut parent = path.parent();
             while let Some(path) = parent {

@@ -9,7 +9,7 @@ use crate::tree::{Entry, Item, LayerEntries, Meta, Node, TreePath};
 
 use super::{Disk, Place as _, Result, UnpackOptions};
 
-/// Makes the files of `layer`, as layers of an overlay mount have them, in the empty folder `into`.
+/// Makes the files of `layer`, as layers of an overlay mount have them, in the empty directory `into`.
 /// `tar` is the layer's own, entry for entry; contents come from there, all else from `layer`.
 ///
 /// # Errors

@@ -1,13 +1,13 @@
-//! Which files below a selected folder are copied.
+//! Which files below a selected directory are copied.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::tree::patterns::{FolderMatch, Patterns};
+use crate::tree::patterns::{DirectoryMatch, Patterns};
 use crate::tree::{ChildrenIter, Dir, TreeNode, TreePath};
 
-/// What patterns say of the contents of a folder.
+/// What patterns say of the contents of a directory.
 #[derive(Debug)]
 pub(super) struct Filter {
     /// What is copied; all when there is none.
@@ -16,7 +16,7 @@ pub(super) struct Filter {
     pub(super) exclude: Arc<Patterns>,
 }
 
-/// The contents of a folder, or a part of them.
+/// The contents of a directory, or a part of them.
 #[derive(Debug)]
 pub(super) struct Contents<'a> {
     /// The directory in the source, or one in which directories stand in for links to them.
@@ -25,13 +25,13 @@ pub(super) struct Contents<'a> {
     pub(super) filter: Option<Filter>,
 }
 
-/// A file below a selected folder.
+/// A file below a selected directory.
 #[derive(Debug)]
 pub(super) struct Chosen<'a> {
-    /// Relative to the folder.
+    /// Relative to the directory.
     pub(super) path: TreePath,
     pub(super) node: &'a TreeNode,
-    /// A folder that was not chosen itself: only something in it.
+    /// A directory that was not chosen itself: only something in it.
     pub(super) on_the_way: bool,
 }
 
@@ -47,12 +47,12 @@ impl<'a> Contents<'a> {
         Self { dir, filter }
     }
 
-    /// The chosen files. A folder comes before what it holds; one that is not chosen itself, only
+    /// The chosen files. A directory comes before what it holds; one that is not chosen itself, only
     /// if something in it is.
     pub(super) fn iter(&self) -> ChosenIter<'_, '_> {
         let filter = self.filter.as_ref();
         let include = filter.and_then(|filter| filter.include.as_ref());
-        let top = Folder {
+        let top = Directory {
             path: TreePath::root(),
             children: self.dir.children.iter(),
             include: include.map(Patterns::at_root).unwrap_or_default(),
@@ -67,18 +67,18 @@ impl<'a> Contents<'a> {
 #[derive(Debug)]
 pub(super) struct ChosenIter<'a, 'f> {
     filter: Option<&'f Filter>,
-    /// The folders on the way down.
-    open: Vec<Folder<'a>>,
+    /// The directories on the way down.
+    open: Vec<Directory<'a>>,
     /// What comes next.
     ready: VecDeque<Chosen<'a>>,
 }
 
 #[derive(Debug)]
-struct Folder<'a> {
+struct Directory<'a> {
     path: TreePath,
     children: ChildrenIter<'a>,
-    include: FolderMatch,
-    exclude: FolderMatch,
+    include: DirectoryMatch,
+    exclude: DirectoryMatch,
     /// Itself, if it is still to be chosen.
     pending: Option<Chosen<'a>>,
 }
@@ -102,18 +102,18 @@ impl<'a> Iterator for ChosenIter<'a, '_> {
 }
 
 impl<'a> ChosenIter<'a, '_> {
-    /// Leaves out what the folder holds that came last.
+    /// Leaves out what the directory holds that came last.
     pub(super) fn skip_contents(&mut self) {
         self.open.pop();
     }
 
     fn leaf(&mut self, name: &[u8], node: &'a TreeNode) {
-        let Some(folder) = self.open.last() else { return };
-        let path = folder.path.join(name);
+        let Some(directory) = self.open.last() else { return };
+        let path = directory.path.join(name);
         let is_chosen = self.filter.is_none_or(|filter| {
             let include = filter.include.as_ref();
-            include.is_none_or(|include| include.matches(&path, &folder.include))
-                && !filter.exclude.matches(&path, &folder.exclude)
+            include.is_none_or(|include| include.matches(&path, &directory.include))
+                && !filter.exclude.matches(&path, &directory.exclude)
         });
         if is_chosen {
             self.take(Chosen { path, node, on_the_way: false });
@@ -121,15 +121,15 @@ impl<'a> ChosenIter<'a, '_> {
     }
 
     fn enter(&mut self, name: &[u8], node: &'a TreeNode, dir: &'a Dir) {
-        let Some(folder) = self.open.last() else { return };
-        let path = folder.path.join(name);
+        let Some(directory) = self.open.last() else { return };
+        let path = directory.path.join(name);
         let (is_included, include) = match self.filter.and_then(|filter| filter.include.as_ref()) {
-            Some(patterns) => patterns.enter(&path, &folder.include),
-            None => (true, FolderMatch::default()),
+            Some(patterns) => patterns.enter(&path, &directory.include),
+            None => (true, DirectoryMatch::default()),
         };
         let (is_excluded, exclude) = match self.filter {
-            Some(filter) => filter.exclude.enter(&path, &folder.exclude),
-            None => (false, FolderMatch::default()),
+            Some(filter) => filter.exclude.enter(&path, &directory.exclude),
+            None => (false, DirectoryMatch::default()),
         };
         let on_the_way = !is_included || is_excluded;
         let chosen = Chosen { path: path.clone(), node, on_the_way };
@@ -139,12 +139,18 @@ impl<'a> ChosenIter<'a, '_> {
             self.take(chosen);
             None
         };
-        self.open.push(Folder { path, children: dir.children.iter(), include, exclude, pending });
+        self.open.push(Directory {
+            path,
+            children: dir.children.iter(),
+            include,
+            exclude,
+            pending,
+        });
     }
 
-    /// Takes a file, after the folders on the way to it.
+    /// Takes a file, after the directories on the way to it.
     fn take(&mut self, chosen: Chosen<'a>) {
-        self.ready.extend(self.open.iter_mut().filter_map(|folder| folder.pending.take()));
+        self.ready.extend(self.open.iter_mut().filter_map(|directory| directory.pending.take()));
         self.ready.push_back(chosen);
     }
 }

@@ -13,7 +13,7 @@ pub enum CopyError {
         source_index: usize,
         /// As written.
         path: String,
-        /// The name in the same folder that was meant, perhaps.
+        /// The name in the same directory that was meant, perhaps.
         nearest: Option<String>,
     },
     /// A source is a symbolic link to nothing inside the tree.
@@ -40,24 +40,24 @@ pub enum CopyError {
         /// What is wrong.
         reason: PatternError,
     },
-    /// A folder would have to replace a file.
-    #[error("the folder cannot be copied over {path}, which is a file")]
+    /// A directory would have to replace a file.
+    #[error("the directory cannot be copied over {path}, which is a file")]
     DirOverFile {
         /// The file in the image.
         path: TreePath,
     },
-    /// A folder would have to replace a symbolic link.
-    #[error("the folder cannot be copied over {path}, which is a symbolic link to `{target}`")]
+    /// A directory would have to replace a symbolic link.
+    #[error("the directory cannot be copied over {path}, which is a symbolic link to `{target}`")]
     DirOverLink {
         /// The link in the image.
         path: TreePath,
         /// Its target.
         target: String,
     },
-    /// A file would have to replace a folder.
-    #[error("the file cannot be copied over {path}, which is a folder")]
+    /// A file would have to replace a directory.
+    #[error("the file cannot be copied over {path}, which is a directory")]
     FileOverDir {
-        /// The folder in the image.
+        /// The directory in the image.
         path: TreePath,
     },
     /// Several files would have to become one.
@@ -66,8 +66,8 @@ pub enum CopyError {
         /// As written.
         destination: String,
     },
-    /// The destination is below something that is no folder.
-    #[error("`{destination}` cannot be made: {path} is not a folder")]
+    /// The destination is below something that is not a directory.
+    #[error("`{destination}` cannot be made: {path} is not a directory")]
     ThroughFile {
         /// As written.
         destination: String,

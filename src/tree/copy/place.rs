@@ -11,8 +11,8 @@ use super::placed::{Extent, LinkNames, Placed};
 use super::select::{Selected, What};
 use super::{CopyError, CopyRequest};
 
-/// What a folder gets that had to be made.
-const MADE_FOLDER_MODE: u32 = 0o755;
+/// What a directory gets that had to be made.
+const MADE_DIRECTORY_MODE: u32 = 0o755;
 
 /// The tree as the copy changes it.
 pub(super) struct Placement<'a> {
@@ -21,18 +21,18 @@ pub(super) struct Placement<'a> {
     tree: Tree,
     /// What was put or gone through.
     touched: BTreeMap<TreePath, Extent>,
-    /// Folders of the tree below that a file has replaced.
+    /// Directories of the tree below that a file has replaced.
     hidden: BTreeSet<TreePath>,
     /// The destination from the root, without a slash at either end.
     destination: TreePath,
-    /// Whether the destination was written as a folder.
-    is_folder: bool,
+    /// Whether the destination was written as a directory.
+    is_directory: bool,
 }
 
 impl<'a> Placement<'a> {
     pub(super) fn new(below: &Tree, request: &'a CopyRequest<'a>) -> Self {
         let written = request.destination;
-        let is_folder = written.is_empty()
+        let is_directory = written.is_empty()
             || written == "."
             || written.ends_with('/')
             || written.ends_with("/.");
@@ -47,17 +47,17 @@ impl<'a> Placement<'a> {
             touched: BTreeMap::new(),
             hidden: BTreeSet::new(),
             destination,
-            is_folder,
+            is_directory,
         }
     }
 
-    /// Puts one file, or the contents of one folder.
+    /// Puts one file, or the contents of one directory.
     pub(super) fn put(&mut self, item: &Selected<'_>, several: bool) -> Result<(), CopyError> {
         match &item.what {
             What::Leaf(node) => self.put_file(item, node, several),
             What::Contents(contents) => {
                 let mode = if item.is_archive() { None } else { self.request.mode };
-                let at = self.make_folder(&self.destination.clone(), mode)?;
+                let at = self.make_directory(&self.destination.clone(), mode)?;
                 if let Some(contents) = contents {
                     self.put_contents(item, contents, &at, several)?;
                 }
@@ -76,8 +76,8 @@ impl<'a> Placement<'a> {
         several: bool,
     ) -> Result<(), CopyError> {
         let destination = self.destination.clone();
-        if self.is_folder {
-            self.make_folder(&destination, self.request.mode)?;
+        if self.is_directory {
+            self.make_directory(&destination, self.request.mode)?;
         }
         let at = self.resolve(&destination)?;
         let path = if self.tree.dir(&at).is_some() {
@@ -88,7 +88,7 @@ impl<'a> Placement<'a> {
                 destination: self.request.destination.to_owned(),
             });
         } else {
-            self.make_folder(&at.parent().unwrap_or_default(), self.request.mode)?;
+            self.make_directory(&at.parent().unwrap_or_default(), self.request.mode)?;
             at
         };
         let TreeNode::Leaf(leaf) = node else { return Ok(()) };
@@ -96,7 +96,7 @@ impl<'a> Placement<'a> {
         self.put_leaf(item, path, leaf)
     }
 
-    /// Gives the folder at `path` the time of the one whose contents it got.
+    /// Gives the directory at `path` the time of the one whose contents it got.
     fn set_modified(&mut self, path: &TreePath, modified_s: Option<i64>) {
         if let (Some(mtime_s), Some(dir)) = (modified_s, self.tree.dir(path))
             && !path.is_root()
@@ -132,7 +132,7 @@ impl<'a> Placement<'a> {
                     all.skip_contents();
                 }
                 TreeNode::Dir(_) if item.only_implies(&entry.path) => self.put_implied(path),
-                TreeNode::Dir(dir) => self.put_folder(item, path, &entry, &dir.meta)?,
+                TreeNode::Dir(dir) => self.put_directory(item, path, &entry, &dir.meta)?,
                 TreeNode::Leaf(leaf) => {
                     let linked = names.first_name(entry.node, &path).cloned();
                     let leaf = match linked.and_then(|first| self.tree.link(&first)) {
@@ -149,7 +149,7 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    /// Whether all these files stay as they are in the source, so that a folder that is new here
+    /// Whether all these files stay as they are in the source, so that a directory that is new here
     /// can be the source's own. The names of one file are links of each other within one source
     /// only, which a shared file would not show.
     fn leaves_as_is(&self, item: &Selected<'_>, contents: &Contents<'_>, several: bool) -> bool {
@@ -176,7 +176,7 @@ impl<'a> Placement<'a> {
         true
     }
 
-    /// Gives an empty folder the contents of `source`.
+    /// Gives an empty directory the contents of `source`.
     fn share_contents(&mut self, at: &TreePath, source: &Dir) -> bool {
         let Some(Dir { meta, children }) = self.tree.dir(at) else { return false };
         if !children.is_empty() {
@@ -192,7 +192,7 @@ impl<'a> Placement<'a> {
         self.touched.entry(path).or_insert(Extent::Itself);
     }
 
-    /// Where an unpacked archive's file goes: links to folders are followed inside the root, as tar
+    /// Where an unpacked archive's file goes: links to directories are followed inside the root, as tar
     /// would follow those of the image.
     fn through_links(&self, path: TreePath, node: &TreeNode) -> TreePath {
         if node.as_dir().is_some()
@@ -204,7 +204,7 @@ impl<'a> Placement<'a> {
         self.tree.resolve_parents(path.as_bytes()).unwrap_or(path)
     }
 
-    fn put_folder(
+    fn put_directory(
         &mut self,
         item: &Selected<'_>,
         path: TreePath,
@@ -215,7 +215,7 @@ impl<'a> Placement<'a> {
         let fresh = self.meta(item, source, &directory);
         let (meta, children) = match self.tree.get(&path) {
             None => (fresh, Children::new()),
-            // BuildKit gives an existing folder on the way the source's mode and nothing else.
+            // BuildKit gives an existing directory on the way the source's mode and nothing else.
             Some(TreeNode::Dir(dir)) if item.keeps_parents || entry.on_the_way => {
                 (Meta { mode: source.mode, ..dir.meta.clone() }, dir.children.clone())
             }
@@ -228,10 +228,10 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    /// A folder that an archive does not name: what is there stays as it is.
+    /// A directory that an archive does not name: what is there stays as it is.
     fn put_implied(&mut self, path: TreePath) {
         if self.tree.dir(&path).is_none() {
-            let meta = Meta::root(MADE_FOLDER_MODE, self.request.now_s);
+            let meta = Meta::root(MADE_DIRECTORY_MODE, self.request.now_s);
             self.tree
                 .insert(&path, TreeNode::Dir(Arc::new(Dir { meta, children: Children::new() })));
         }
@@ -272,9 +272,9 @@ impl<'a> Placement<'a> {
         meta
     }
 
-    /// Makes the folder `path` and its missing parents, through links, and gives where it really
+    /// Makes the directory `path` and its missing parents, through links, and gives where it really
     /// is.
-    fn make_folder(
+    fn make_directory(
         &mut self,
         path: &TreePath,
         mode: Option<&Chmod>,
@@ -296,11 +296,11 @@ impl<'a> Placement<'a> {
         Ok(target)
     }
 
-    /// A made folder's properties. BuildKit gives it an octal `--chmod`, but not a symbolic one.
+    /// A made directory's properties. BuildKit gives it an octal `--chmod`, but not a symbolic one.
     fn made_meta(&self, mode: Option<&Chmod>) -> Meta {
         let mode = match mode {
             Some(Chmod::Octal(mode)) => *mode,
-            Some(Chmod::Symbolic(_)) | None => MADE_FOLDER_MODE,
+            Some(Chmod::Symbolic(_)) | None => MADE_DIRECTORY_MODE,
         };
         let (uid, gid) = self.request.owner.unwrap_or((0, 0));
         Meta { uid, gid, ..Meta::root(mode, self.request.now_s) }
@@ -319,7 +319,7 @@ impl<'a> Placement<'a> {
         CopyError::ThroughFile { destination: self.request.destination.to_owned(), path }
     }
 
-    /// What was put, and all folders on the way to it.
+    /// What was put, and all directories on the way to it.
     pub(super) fn finish(self) -> Placed {
         Placed::new(self.tree, self.touched, self.hidden)
     }

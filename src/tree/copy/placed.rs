@@ -20,9 +20,9 @@ pub(super) enum Extent {
 pub struct Placed {
     /// What was below with what was placed.
     tree: Tree,
-    /// What was placed, with all folders on the way.
+    /// What was placed, with all directories on the way.
     touched: BTreeMap<TreePath, Extent>,
-    /// Folders that hide what was below.
+    /// Directories that hide what was below.
     hidden: BTreeSet<TreePath>,
 }
 
@@ -52,9 +52,10 @@ impl Placed {
         let paths: Vec<TreePath> = touched.keys().filter_map(TreePath::parent).collect();
         for parent in paths {
             let mut parent = Some(parent);
-            while let Some(folder) = parent.filter(|folder| !touched.contains_key(folder)) {
-                parent = folder.parent();
-                touched.insert(folder, Extent::Itself);
+            while let Some(directory) = parent.filter(|directory| !touched.contains_key(directory))
+            {
+                parent = directory.parent();
+                touched.insert(directory, Extent::Itself);
             }
         }
         Self { tree, touched, hidden }

@@ -17,27 +17,27 @@ pub(super) struct Input<'a> {
     pub(super) items: Vec<Selected<'a>>,
 }
 
-/// One file, or one folder whose contents are copied.
+/// One file, or one directory whose contents are copied.
 #[derive(Debug)]
 pub(super) struct Selected<'a> {
-    /// The name that it was found by; empty for a folder that stands for its contents only.
+    /// The name that it was found by; empty for a directory that stands for its contents only.
     pub(super) name: &'a [u8],
     pub(super) what: What<'a>,
-    /// Of an archive, the folders that it only implies. Its files replace what is in the way,
+    /// Of an archive, the directories that it only implies. Its files replace what is in the way,
     /// whatever it is.
     pub(super) archive: Option<&'a [TreePath]>,
-    /// Whether `--parents` chose the entries: folders on the way are then made as in the source.
+    /// Whether `--parents` chose the entries: directories on the way are then made as in the source.
     pub(super) keeps_parents: bool,
-    /// When a folder that stands for its contents was modified: the destination gets it.
+    /// When a directory that stands for its contents was modified: the destination gets it.
     pub(super) modified_s: Option<i64>,
 }
 
 /// What was selected.
 #[derive(Debug)]
 pub(super) enum What<'a> {
-    /// A file, not a folder.
+    /// A file, not a directory.
     Leaf(TreeNode),
-    /// The chosen contents of a folder; of nothing, when there is no such folder.
+    /// The chosen contents of a directory; of nothing, when there is no such directory.
     Contents(Option<Contents<'a>>),
 }
 
@@ -50,7 +50,7 @@ impl Selected<'_> {
         self.archive.is_some()
     }
 
-    /// Whether the archive has files in this folder, but no entry for it.
+    /// Whether the archive has files in this directory, but no entry for it.
     pub(super) fn only_implies(&self, path: &TreePath) -> bool {
         self.archive.is_some_and(|implied| implied.binary_search(path).is_ok())
     }
@@ -83,7 +83,7 @@ pub(super) fn all<'a>(
                 let leaf = Leaf::new(meta.clone(), crate::tree::Node::File(file.clone()));
                 vec![selected(name, What::Leaf(TreeNode::Leaf(leaf)))]
             }
-            CopyInput::Folder(tree) => {
+            CopyInput::Directory(tree) => {
                 vec![picker.contents(tree.root(), None)]
             }
             CopyInput::Archive { tree, implied } => {
@@ -140,23 +140,23 @@ impl<'a> Picker<'a, '_> {
     fn name_of(&self, text: &str) -> &'a [u8] {
         let clean = TreePath::clean(text.as_bytes());
         let at = self.source.resolve_parents(clean.as_bytes()).unwrap_or_default();
-        let folder = at.parent().and_then(|parent| self.source.dir(&parent));
-        let name = at.name().and_then(|name| folder?.children.get_named(name));
+        let directory = at.parent().and_then(|parent| self.source.dir(&parent));
+        let name = at.name().and_then(|name| directory?.children.get_named(name));
         name.map(|(name, _)| name).unwrap_or_default()
     }
 
     /// The node at the resolved path `at`, found by `name`.
     fn at(&self, at: &TreePath, name: &'a [u8]) -> Selected<'a> {
         match self.source.get(at) {
-            Some(TreeNode::Dir(dir)) => self.folder(dir),
+            Some(TreeNode::Dir(dir)) => self.directory(dir),
             Some(leaf @ TreeNode::Leaf(_)) => selected(name, What::Leaf(leaf.clone())),
-            None => self.folder(self.source.root()),
+            None => self.directory(self.source.root()),
         }
     }
 
     /// What `dir` holds: all, or what `include` matches.
-    /// A folder that is named: the destination gets its time.
-    fn folder(&self, dir: &'a Dir) -> Selected<'a> {
+    /// A directory that is named: the destination gets its time.
+    fn directory(&self, dir: &'a Dir) -> Selected<'a> {
         Selected { modified_s: Some(dir.meta.mtime_s), ..self.contents(dir, None) }
     }
 
@@ -202,19 +202,19 @@ impl<'a> Picker<'a, '_> {
         let siblings = self.source.dir(&at.parent()?)?;
         let names = siblings.children.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok());
         let name = diag::nearest(std::str::from_utf8(at.name()?).ok()?, names)?;
-        let (folder, _) = written.trim_end_matches('/').rsplit_once('/').unzip();
-        Some(folder.map_or_else(|| name.to_owned(), |folder| format!("{folder}/{name}")))
+        let (directory, _) = written.trim_end_matches('/').rsplit_once('/').unzip();
+        Some(directory.map_or_else(|| name.to_owned(), |directory| format!("{directory}/{name}")))
     }
 
     /// All that a pattern matches, in order; nothing is fine.
     fn pattern(&self, text: &'a str) -> Result<Vec<Selected<'a>>, CopyError> {
-        let (folder, found) = self.matching(text)?;
+        let (directory, found) = self.matching(text)?;
         let mut items = Vec::with_capacity(found.len());
         for (path, name) in found {
             if self.excluded(&path) {
                 continue;
             }
-            let at = self.resolve_found(&folder.join_path(&path))?;
+            let at = self.resolve_found(&directory.join_path(&path))?;
             items.push(self.at(&at, name));
         }
         Ok(items)
@@ -228,15 +228,15 @@ impl<'a> Picker<'a, '_> {
         let (plain, wild) = names.split_at_checked(n_plain).unwrap_or_default();
         let globs: Vec<Glob> =
             wild.iter().map(|name| compile(name, text)).collect::<Result<_, _>>()?;
-        let folder = match self.follow(&TreePath::clean(plain.join("/").as_bytes()), text) {
+        let directory = match self.follow(&TreePath::clean(plain.join("/").as_bytes()), text) {
             Err(CopyError::NotFound { .. }) => return Ok((TreePath::root(), Vec::new())),
-            folder => folder?,
+            directory => directory?,
         };
         let mut found = Vec::new();
-        if let Some(dir) = self.source.dir(&folder) {
+        if let Some(dir) = self.source.dir(&directory) {
             match_names(dir, &TreePath::root(), &globs, &mut found);
         }
-        Ok((folder, found))
+        Ok((directory, found))
     }
 
     fn resolve_found(&self, whole: &TreePath) -> Result<TreePath, CopyError> {
@@ -259,8 +259,8 @@ impl<'a> Picker<'a, '_> {
     fn with_parents(&self, text: &'a str) -> Result<Vec<Selected<'a>>, CopyError> {
         let (base, pattern) = text.split_once("/./").unwrap_or(("/", text));
         if glob::has_wildcard(base) {
-            let (folder, found) = self.matching(base)?;
-            let whole = found.iter().map(|(path, _name)| folder.join_path(path));
+            let (directory, found) = self.matching(base)?;
+            let whole = found.iter().map(|(path, _name)| directory.join_path(path));
             let selected = |whole: TreePath| self.below(&self.resolve_found(&whole)?, pattern);
             return whole.map(selected).collect();
         }

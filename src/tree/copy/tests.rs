@@ -243,11 +243,11 @@ fn applied(below: &Tree, request: &CopyRequest<'_>) -> (Vec<String>, Vec<String>
 }
 
 #[test]
-fn an_unpacked_archive_replaces_what_is_in_the_way_and_follows_links_to_folders() {
+fn an_unpacked_archive_replaces_what_is_in_the_way_and_follows_links_to_directories() {
     let archive = tree(&[
         r#""lib/" 0755 11:22"#,
         r#""lib/x" 0644 11:22 "x""#,
-        r#""file" 0644 11:22 "was a folder""#,
+        r#""file" 0644 11:22 "was a directory""#,
         r#""dir/" 0711 11:22"#,
         r#""dir/y" 0644 11:22 "y""#,
     ]);
@@ -263,7 +263,7 @@ fn an_unpacked_archive_replaces_what_is_in_the_way_and_follows_links_to_folders(
     let want = [
         r#""dir/" 0711 11:22"#,
         r#""dir/y" 0644 11:22 "y""#,
-        r#""file" 0644 11:22 "was a folder""#,
+        r#""file" 0644 11:22 "was a directory""#,
         r#""lib" -> "/real""#,
         r#""real/" 0755 11:22"#,
         r#""real/x" 0644 11:22 "x""#,
@@ -290,7 +290,7 @@ const fn archive_input<'a>(tree: &'a Tree, implied: &'a [TreePath]) -> CopyInput
 }
 
 #[test]
-fn folders_that_an_archive_only_implies_are_left_as_they_are_or_are_roots() {
+fn directories_that_an_archive_only_implies_are_left_as_they_are_or_are_roots() {
     let archive = tree(&[
         r#""a/" 0700 1:1"#,
         r#""a/b/" 0700 1:1"#,
@@ -316,7 +316,7 @@ fn folders_that_an_archive_only_implies_are_left_as_they_are_or_are_roots() {
 }
 
 #[test]
-fn a_file_of_its_own_takes_its_name_only_in_a_folder() {
+fn a_file_of_its_own_takes_its_name_only_in_a_directory() {
     let below = tree(&[r#""d/" 0700 3:4"#]);
     let input = || CopyInput::File { name: b"tool", meta: Meta::root(0o600, 9), file: file("t") };
     let (sources, below_paths) = ([input()], |destination: &str, sources: &[CopyInput<'_>]| {
@@ -327,7 +327,7 @@ fn a_file_of_its_own_takes_its_name_only_in_a_folder() {
 }
 
 #[test]
-fn a_layer_lists_the_folders_on_the_way_as_they_are() {
+fn a_layer_lists_the_directories_on_the_way_as_they_are() {
     let below = tree(&[r#""a/" 0711 3:4"#, r#""a/b/" 0700 5:6"#, r#""a/b/old" 0644 0:0 "o""#]);
     let sources = [CopyInput::File { name: b"n", meta: Meta::root(0o644, 9), file: file("n") }];
     let (after, paths) = applied(&below, &request(&sources, "/a/b/c/"));

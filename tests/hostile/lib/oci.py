@@ -61,18 +61,18 @@ class Image:
         self.blobs = {digest(data): data for data in (self.manifest, self.config)}
         self.blobs.update((layer.digest, layer.data) for layer in self.layers)
 
-    def write_layout(self, folder, tag="latest"):
-        os.makedirs(f"{folder}/blobs/sha256", exist_ok=True)
+    def write_layout(self, directory, tag="latest"):
+        os.makedirs(f"{directory}/blobs/sha256", exist_ok=True)
         for name, data in self.blobs.items():
-            path = f"{folder}/blobs/" + name.replace(":", "/")
+            path = f"{directory}/blobs/" + name.replace(":", "/")
             if not os.path.exists(path):
                 with open(path, "wb") as file:
                     file.write(data)
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{
             **_descriptor(self.manifest, MANIFEST),
             "annotations": {"org.opencontainers.image.ref.name": tag}}]}
-        _json(f"{folder}/index.json", index)
-        _json(f"{folder}/oci-layout", {"imageLayoutVersion": "1.0.0"})
+        _json(f"{directory}/index.json", index)
+        _json(f"{directory}/oci-layout", {"imageLayoutVersion": "1.0.0"})
 
     def docker_archive(self, name="hostile:1"):
         """What `docker save` writes."""

@@ -135,7 +135,7 @@ class File:
 
 
 @dataclass
-class Folder:
+class Directory:
     mode: int = 0o755
     owner: int = -1
 
@@ -166,7 +166,7 @@ def plant(root, files, owner):
             os.mkfifo(path, what.mode)
         elif isinstance(what, Node):
             os.mknod(path, what.kind | 0o666, os.makedev(what.major, what.minor))
-        elif isinstance(what, Folder):
+        elif isinstance(what, Directory):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, what.mode)
         elif isinstance(what, Socket):
@@ -286,11 +286,11 @@ class Attempt:
         """Makes `FROM base` mean this image: an `oci.Image`, or tar layers on the ordinary base."""
         if isinstance(image, (list, tuple)):
             image = oci.Image([base_layer()] + list(image))
-        folder = f"{self.dir}/image-{name}"
-        image.write_layout(folder)
+        directory = f"{self.dir}/image-{name}"
+        image.write_layout(directory)
         if name == "base":
-            self._base = folder
-        return folder
+            self._base = directory
+        return directory
 
     def serve(self, handler):
         """Starts an HTTP server on loopback for this row; returns its `host:port`."""
@@ -418,9 +418,9 @@ class Attempt:
 
     def _search_files(self):
         prefix = self.world.prefix.encode()
-        for folder, names, files in os.walk(self.dir):
+        for directory, names, files in os.walk(self.dir):
             for name in files + names:
-                path = os.path.join(folder, name)
+                path = os.path.join(directory, name)
                 try:
                     about = os.lstat(path)
                     if not stat.S_ISREG(about.st_mode):

@@ -146,8 +146,8 @@ class World:
             _write(f"{home}/.docker/config.json",
                    '{"auths":{"registry.invalid":{"identitytoken":"%s"}}}\n' % self.token("login"),
                    0o600)
-            for folder, _, names in os.walk(home):
-                for path in [folder] + [f"{folder}/{name}" for name in names]:
+            for directory, _, names in os.walk(home):
+                for path in [directory] + [f"{directory}/{name}" for name in names]:
                     os.chown(path, owner, owner)
             os.chmod(home, 0o700 if owner != USER else 0o755)
         _write("/srv/canary/a/b/file", self.token("srv"))

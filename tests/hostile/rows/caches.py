@@ -209,13 +209,13 @@ for place, find in PLACES.items():
             """The same for an image that is an OCI layout."""
             if place == "document":
                 return
-            folder = t.base(oci.Image([base_layer(), tarball.archive(tarball.entry("x", "y"))]))
+            directory = t.base(oci.Image([base_layer(), tarball.archive(tarball.entry("x", "y"))]))
 
             class Layout:
-                path = folder
-                index = json.load(open(f"{folder}/index.json"))
-                blob_path = staticmethod(lambda name: f"{folder}/blobs/" + name.replace(":", "/"))
-                manifest = json.load(open(f"{folder}/blobs/" + index["manifests"][0]["digest"].replace(":", "/")))
+                path = directory
+                index = json.load(open(f"{directory}/index.json"))
+                blob_path = staticmethod(lambda name: f"{directory}/blobs/" + name.replace(":", "/"))
+                manifest = json.load(open(f"{directory}/blobs/" + index["manifests"][0]["digest"].replace(":", "/")))
             for path in find(Layout):
                 os.remove(path)
                 if what is None:
@@ -223,7 +223,7 @@ for place, find in PLACES.items():
                 else:
                     t.plant(os.path.dirname(path), {os.path.basename(path): what})
             t.build("FROM base\nRUN true\n", seconds=8)
-            t.rbuild("load", "-i", folder, seconds=8)
+            t.rbuild("load", "-i", directory, seconds=8)
 
         if place != "document":
             row(f"layout-{place}-is-{name}", disk=150, seconds=20)(_layout)

@@ -4,7 +4,7 @@ import os
 import re
 import stat
 
-from lib.suite import Fifo, File, Folder, Holes, Link, Node, Socket, attack, interrupted, row
+from lib.suite import Fifo, File, Directory, Holes, Link, Node, Socket, attack, interrupted, row
 
 SECRETS = ["/host/secret", "/home/hostile/secret", "/etc/canary", "/root/secret", "/dev/zero", "/proc/kmsg",
            "/proc/self/environ"]
@@ -46,7 +46,7 @@ for name in NAMES:
     if name in ("Dockerfile", "rbuild.lock"):
         row(f"{name.lower()}-below-a-linked-directory")(_below)
 
-    for kind, what in {"fifo": Fifo(), "directory": Folder(), "socket": Socket(), "holes": Holes(1 << 40),
+    for kind, what in {"fifo": Fifo(), "directory": Directory(), "socket": Socket(), "holes": Holes(1 << 40),
                        "one-long-line": lambda: "x" * (80 << 20), "nuls": "\0" * 100000, "not-utf8": b"\xff\xfe" * 1000,
                        "byte-order-marks": b"\xef\xbb\xbf" * 1000}.items():
         def _kind(t, name=name, what=what):

@@ -199,8 +199,8 @@ for place in PLACES:
     for kind, make in KINDS.items():
         def _place(t, place=place, make=make):
             # What was there goes first: an image may have none of it.
-            folder, _, name = place.rpartition("/")
-            gone = tarball.entry(f"{folder}/.wh.{name}".lstrip("/"))
+            directory, _, name = place.rpartition("/")
+            gone = tarball.entry(f"{directory}/.wh.{name}".lstrip("/"))
             t.base([tarball.archive(gone), tarball.archive(make(place))])
             t.context({"file": "x"})
             t.build(USES)

@@ -57,8 +57,8 @@ def _(t):
 @row("enter-with-links-at-dev", cve="CVE-2025-52565")
 def _(t):
     for place in ("dev", "dev/pts", "dev/console", "dev/ptmx", "proc", "bin/sh"):
-        folder, _, name = place.rpartition("/")
-        t.base([tarball.archive(tarball.entry(f"{folder}/.wh.{name}".lstrip("/"))),
+        directory, _, name = place.rpartition("/")
+        t.base([tarball.archive(tarball.entry(f"{directory}/.wh.{name}".lstrip("/"))),
                 tarball.archive(tarball.symlink(place, "/srv/open"))])
         t.context({})
         t.build("FROM base\nLABEL a=b\n", "-t", "entered:1")

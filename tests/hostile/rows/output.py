@@ -208,9 +208,9 @@ def forbidden(t, *paths):
     for result in t.results:
         if SECRET in result.text:
             t.count("R", "a secret was printed")
-    for folder, _, names in os.walk(t.dir):
+    for directory, _, names in os.walk(t.dir):
         for name in names:
-            path = os.path.join(folder, name)
+            path = os.path.join(directory, name)
             if path.startswith(t.ctx) or not os.path.isfile(path) or os.path.islink(path):
                 continue
             with open(path, "rb") as file:

@@ -5,7 +5,7 @@ import stat
 import subprocess
 
 from lib import oci, tarball
-from lib.suite import Fifo, File, Folder, Link, base_layer, interrupted, row
+from lib.suite import Fifo, File, Directory, Link, base_layer, interrupted, row
 from lib.world import OTHER_USER, USER
 
 from .checkout import plant_drafts
@@ -51,18 +51,18 @@ PLANTED = ["tmp", "locks", "layers", "blobs", "blobs/sha256", "memo", "cache-mou
 
 def victim(t):
     t.plant(f"{t.dir}/victim", {"old": "old", "dir/old": "old"}, 0)
-    for folder, names, files in os.walk(f"{t.dir}/victim"):
+    for directory, names, files in os.walk(f"{t.dir}/victim"):
         for name in files + names:
-            os.utime(os.path.join(folder, name), (1, 1))
+            os.utime(os.path.join(directory, name), (1, 1))
     return tree(f"{t.dir}/victim")
 
 
 def tree(top):
     found = {}
-    for folder, names, files in os.walk(top):
+    for directory, names, files in os.walk(top):
         for name in files + names + ["."]:
-            about = os.lstat(os.path.join(folder, name))
-            found[os.path.join(folder, name)] = (about.st_mode, about.st_uid, about.st_size, about.st_ctime_ns)
+            about = os.lstat(os.path.join(directory, name))
+            found[os.path.join(directory, name)] = (about.st_mode, about.st_uid, about.st_size, about.st_ctime_ns)
     return found
 
 
@@ -72,9 +72,9 @@ for name in PLANTED:
             """Root uses the store of a user who put a link there."""
             t.plant(t.store, {name: Link(f"{t.dir}/{target}")}, OTHER_USER)
             os.chown(t.store, OTHER_USER, OTHER_USER)
-            for folder, names, _ in os.walk(t.store):
+            for directory, names, _ in os.walk(t.store):
                 for each in names:
-                    os.chown(os.path.join(folder, each), OTHER_USER, OTHER_USER, follow_symlinks=False)
+                    os.chown(os.path.join(directory, each), OTHER_USER, OTHER_USER, follow_symlinks=False)
             before = victim(t)
             t.context({"file": "x"})
             t.build(BUILD)
@@ -238,14 +238,14 @@ def special_image(t):
 def _(t):
     special_image(t)
     t.build("FROM base\nRUN true\n", "-o", f"{t.dir}/out")
-    for folder, names, files in os.walk(f"{t.dir}/out"):
+    for directory, names, files in os.walk(f"{t.dir}/out"):
         for name in files + names:
-            about = os.lstat(os.path.join(folder, name))
+            about = os.lstat(os.path.join(directory, name))
             if stat.S_ISBLK(about.st_mode) or stat.S_ISCHR(about.st_mode):
                 t.count("W", f"{name} is a device")
             if stat.S_ISREG(about.st_mode) and about.st_mode & 0o6000:
                 t.count("W", f"{name} has mode {about.st_mode:o}")
-            if "security.capability" in os.listxattr(os.path.join(folder, name), follow_symlinks=False):
+            if "security.capability" in os.listxattr(os.path.join(directory, name), follow_symlinks=False):
                 t.count("W", f"{name} has capabilities")
 
 

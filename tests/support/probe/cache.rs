@@ -1,6 +1,6 @@
 //! Documents of build caches: what is written again is the same.
 
-use rbuild::build::probe_cache_document;
+use rbuild::executor::probe_cache_document;
 
 /// Reads `bytes` as a cache's document.
 pub(crate) fn probe(bytes: &[u8]) {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use rbuild::diag::{Diagnostic, SourceFile, Span, Style, render};
-use rbuild::ir;
-use rbuild::lint::{self, LintOptions, Wanted};
+use rbuild::dockerfile::ir;
+use rbuild::dockerfile::lint::{self, LintOptions, Wanted};
+use rbuild::dockerfile::syntax;
 use rbuild::oci::{ImageConfig, Platform};
 use rbuild::plan::{
     BaseImage, Images, NamedContexts, Network, Outcome, Request, RunSettings, plan,
 };
-use rbuild::syntax;
 
 /// Reads `bytes` as a Dockerfile.
 pub(crate) fn probe(bytes: &[u8]) {

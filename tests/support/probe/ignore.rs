@@ -1,4 +1,4 @@
-//! Ignore files: a folder that is skipped as a whole holds nothing that would be kept.
+//! Ignore files: a directory that is skipped as a whole holds nothing that would be kept.
 
 use rbuild::context::parse_ignore;
 use rbuild::tree::TreePath;
@@ -13,11 +13,11 @@ pub(crate) fn probe(bytes: &[u8]) {
         let Ok(path) = TreePath::new(line.as_bytes()) else { continue };
         let excluded = rules.excludes(&path);
         assert!(!(excluded && rules.is_empty()));
-        let mut folder = path.parent();
-        while let Some(above) = folder.filter(|above| !above.is_root()) {
+        let mut directory = path.parent();
+        while let Some(above) = directory.filter(|above| !above.is_root()) {
             let skipped = rules.excludes(&above) && !rules.may_hold_exceptions_below(&above);
             assert!(excluded || !skipped, "{above:?} is skipped, but {path:?} is kept");
-            folder = above.parent();
+            directory = above.parent();
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Words: errors point into the text, and nothing grows beyond all measure.
 
 use rbuild::diag::Span;
-use rbuild::expand::{self, ExpandError};
-use rbuild::ir::Escape;
+use rbuild::dockerfile::expand::{self, ExpandError};
+use rbuild::dockerfile::ir::Escape;
 
 /// What a variable holds at most; see [`probe`].
 const LONGEST_VALUE: usize = 12;

@@ -7,7 +7,7 @@ use crate::cli::exit::Exit;
 use crate::cli::history_args::{LogsArgs, WhichBuild};
 use crate::cli::progress::{Lines, shown};
 use crate::cli::record::{Logs, Requested, Step};
-use crate::cli::report::{self, Complaint};
+use crate::cli::report::{self, CliError};
 use crate::cli::stdout::{self, say};
 use crate::cli::step_name::StepName;
 use crate::plan::redacted;
@@ -19,10 +19,10 @@ pub(in crate::cli::commands) fn instruction(
     context: &str,
     number: u32,
 ) -> Result<(String, usize)> {
-    let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
-    let folder = std::path::absolute(".").unwrap_or_default().to_string_lossy().into_owned();
+    let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
+    let directory = std::path::absolute(".").unwrap_or_default().to_string_lossy().into_owned();
     let context = redacted(context);
-    let place = Requested { folder, context, ..Requested::default() }.place();
+    let place = Requested { directory, context, ..Requested::default() }.place();
     for record in records(store)? {
         let Some(build) = Build::read_if_there(&record, Logs::Skip)? else { continue };
         if build.recorded.requested.place() != place {
@@ -56,7 +56,7 @@ pub(super) fn build_and_step<'a>(
 impl Build {
     /// Returns the step with this name, and its number.
     pub(super) fn step(&self, word: &str) -> Result<(u32, &Step)> {
-        let usage = |text: String| Complaint::new(format!("error: {text}"), Exit::Usage);
+        let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
         let name = StepName::read(word).map_err(usage)?;
         name.find(&self.recorded).ok_or_else(|| {
             let id = &self.id;

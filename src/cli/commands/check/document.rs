@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Look, rule_page};
 use crate::diag::{Diagnostic, Span, codes};
-use crate::lint::{Lending, Outline, StageSummary};
+use crate::dockerfile::lint::{Lending, Outline, StageSummary};
 
 impl Look<'_> {
     fn place(&self, span: Span) -> Value {

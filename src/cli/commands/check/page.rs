@@ -1,7 +1,7 @@
 //! What is shown to people.
 
 use crate::diag::Diagnostic;
-use crate::lint::{self, Outline, StageSummary};
+use crate::dockerfile::lint::{self, Outline, StageSummary};
 
 /// How not to see these warnings again.
 pub(super) fn silenced_by(found: &[Diagnostic]) -> String {

@@ -153,10 +153,10 @@ fn change(pair: Pair<'_>) -> Option<FileChange> {
 impl Side {
     fn of(node: &TreeNode) -> Self {
         let (kind, n_bytes) = match node {
-            TreeNode::Dir(_) => ("folder", None),
+            TreeNode::Dir(_) => ("directory", None),
             TreeNode::Leaf(leaf) => match leaf.node() {
                 Node::File(file) => ("file", Some(file.size)),
-                Node::Directory { .. } => ("folder", None),
+                Node::Directory { .. } => ("directory", None),
                 Node::Symlink(_) => ("symbolic link", None),
                 Node::CharDevice(_) => ("character device", None),
                 Node::BlockDevice(_) => ("block device", None),
@@ -185,7 +185,7 @@ fn by_origin(
             Some(_) => by_new().or_else(by_old),
             None => has.gone_at(path).copied().map(Origin::New).or_else(by_old),
         };
-        // What neither says a word of differs because of a folder that one of them only implies.
+        // What neither says a word of differs because of a directory that one of them only implies.
         let origin = origin.unwrap_or(Origin::New(new.layers.len()));
         files.entry(origin).or_default().push(change);
     }
@@ -219,11 +219,11 @@ impl Named {
         named
     }
 
-    /// The layer that took the path away, or a folder that it is in.
+    /// The layer that took the path away, or a directory that it is in.
     fn gone_at(&self, path: &TreePath) -> Option<&usize> {
         let mut at = Some(path.clone());
         while let Some(path) = at {
-            // Something else in its place takes away what was in a folder.
+            // Something else in its place takes away what was in a directory.
             if let Some(number) = self.gone.get(&path) {
                 return Some(number);
             }

@@ -2,7 +2,7 @@
 
 use crate::cli::config_text::one_line;
 use crate::cli::image_view::ImageView;
-use crate::cli::look_args::DiffArgs;
+use crate::cli::inspect_args::DiffArgs;
 use crate::cli::progress::size;
 use crate::cli::table::{self, row};
 use crate::tree::ChangeKind;

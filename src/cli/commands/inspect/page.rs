@@ -3,7 +3,7 @@
 use crate::cli::commands::images::{ago, known};
 use crate::cli::config_text::{members, one_line};
 use crate::cli::image_view::{ImageView, LayerView, time_s};
-use crate::cli::look_args::InspectArgs;
+use crate::cli::inspect_args::InspectArgs;
 use crate::cli::progress::size;
 use crate::cli::table::{self, row};
 use crate::tree::{File, FileOrigin, LayerEntries as _};
@@ -197,7 +197,7 @@ fn partly(view: &ImageView) -> &'static str {
 pub(super) fn layer_of(view: &ImageView, file: &File) -> Option<usize> {
     match &file.origin {
         FileOrigin::Layer(place) => view.number_of(place.layer),
-        FileOrigin::Folder(_) | FileOrigin::Inline(_) => None,
+        FileOrigin::Directory(_) | FileOrigin::Inline(_) => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::build::StepId;
+use crate::executor::StepId;
 
 use super::line::{Line, Paint};
 use super::model::{Model, Running, elapsed};
@@ -25,7 +25,7 @@ const NAME_COLUMNS: usize = 24;
 /// The lines that are on the screen now, from the top; no more than fit with a line of what was before.
 pub(super) fn lines(model: &Model, now: Duration, size: Size) -> Vec<Line> {
     // The last column stays free: a terminal that stands behind it is about to wrap.
-    let room = size.columns.saturating_sub(1);
+    let space = size.columns.saturating_sub(1);
     let rows = size.rows.saturating_sub(1).max(1);
     let header = header(model, now);
     let n_steps = model.running.len();
@@ -40,13 +40,13 @@ pub(super) fn lines(model: &Model, now: Duration, size: Size) -> Vec<Line> {
     let mut lines = Vec::with_capacity(rows);
     lines.extend(has_header.then_some(header));
     for (block, n_rows) in steps.iter().zip(n_output) {
-        block.show(model, now, room, n_rows, &mut lines);
+        block.show(model, now, space, n_rows, &mut lines);
     }
     if n_steps > n_shown && left > 0 {
         let text = format!("{} {} more", model.look.more(), n_steps - n_shown);
         lines.push(Line::default().with(Paint::Dim, &text));
     }
-    lines.into_iter().map(|line| line.clipped(room, model.look.more())).collect()
+    lines.into_iter().map(|line| line.clipped(space, model.look.more())).collect()
 }
 
 /// `building 12.4s · 5/12 steps · 3 cached`; nothing where a single step tells as much.
@@ -95,11 +95,11 @@ impl<'a> Block<'a> {
         usize::from(self.reason.is_some()) + self.output.len().min(MAX_OUTPUT_ROWS)
     }
 
-    fn show(&self, model: &Model, now: Duration, room: usize, n_rows: usize, to: &mut Vec<Line>) {
-        to.push(self.first(model, now, room));
+    fn show(&self, model: &Model, now: Duration, space: usize, n_rows: usize, to: &mut Vec<Line>) {
+        to.push(self.first(model, now, space));
         let look = model.look;
         let below = |text: &str| {
-            if room < NARROW_COLUMNS {
+            if space < NARROW_COLUMNS {
                 Line::default().with(Paint::Plain, "  ").with(Paint::Dim, text)
             } else {
                 look.below(text)
@@ -116,19 +116,19 @@ impl<'a> Block<'a> {
         to.extend(self.output.iter().skip(skipped).map(|line| below(line)));
     }
 
-    fn first(&self, model: &Model, now: Duration, room: usize) -> Line {
+    fn first(&self, model: &Model, now: Duration, space: usize) -> Line {
         let look = model.look;
         let time = elapsed(self.running, now);
-        let line = if room < NARROW_COLUMNS {
+        let line = if space < NARROW_COLUMNS {
             let start = Line::default().with(Paint::Plain, &format!("{time} "));
             start.with(Paint::Plain, &self.running.name)
         } else {
             look.step(look.running(now, &time), self.step, &self.running.name)
         };
         let texts = self.running.transfer_texts(now);
-        let left = |text: &String| room.saturating_sub(text.chars().count() + 2);
+        let left = |text: &String| space.saturating_sub(text.chars().count() + 2);
         let fits =
-            |text: &&String| left(text) >= line.columns().min(NAME_COLUMNS).min(room * 2 / 3);
+            |text: &&String| left(text) >= line.columns().min(NAME_COLUMNS).min(space * 2 / 3);
         match texts.iter().find(fits) {
             Some(text) => {
                 let name = line.clipped(left(text), look.more());
@@ -160,7 +160,7 @@ fn share(steps: &[Block<'_>], mut left: usize) -> Vec<usize> {
 mod tests {
     use super::super::look::{Look, Signs};
     use super::*;
-    use crate::build::{Event, Outcome, StageOutline, StepPlace, Stream};
+    use crate::executor::{Event, Outcome, StageOutline, StepPlace, Stream};
 
     fn at(tenths: u64) -> Duration {
         Duration::from_millis(tenths * 100)
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn little_room_is_shared() {
+    fn little_space_is_shared() {
         let make = "⠹   3.1s #2 [build 2/4] RUN make -j4 all inst…";
         let pull = "⠹   2.7s #3 [internal] pull x/y:1  24.0MB / 57.0MB 8.8MB/s";
         let docs = "⠹   2.2s #4 [docs 2/4] RUN mkdocs";

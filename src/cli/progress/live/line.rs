@@ -58,13 +58,13 @@ impl Line {
         self.0.iter().map(|(_, text)| columns(text)).sum()
     }
 
-    /// The same in `room` columns at most; `more` stands for what is left out.
+    /// The same in `space` columns at most; `more` stands for what is left out.
     #[must_use]
-    pub(super) fn clipped(self, room: usize, more: &str) -> Self {
-        if self.columns() <= room {
+    pub(super) fn clipped(self, space: usize, more: &str) -> Self {
+        if self.columns() <= space {
             return self;
         }
-        let mut left = room.saturating_sub(columns(more));
+        let mut left = space.saturating_sub(columns(more));
         let mut kept = Vec::with_capacity(self.0.len() + 1);
         let mut last = Paint::Plain;
         for (paint, text) in self.0 {
@@ -77,16 +77,16 @@ impl Line {
             left -= n_columns;
             kept.push((paint, text));
         }
-        kept.push((last, first_columns(more, room)));
+        kept.push((last, first_columns(more, space)));
         Self(kept)
     }
 
-    /// The same with `after` behind it, which is not clipped while there is room for it.
+    /// The same with `after` behind it, which is not clipped while there is space for it.
     #[must_use]
-    pub(super) fn clipped_before(self, after: Self, room: usize, more: &str) -> Self {
-        let mut all = self.clipped(room.saturating_sub(after.columns()), more);
+    pub(super) fn clipped_before(self, after: Self, space: usize, more: &str) -> Self {
+        let mut all = self.clipped(space.saturating_sub(after.columns()), more);
         all.0.extend(after.0);
-        all.clipped(room, more)
+        all.clipped(space, more)
     }
 
     /// As a terminal gets it.
@@ -128,8 +128,8 @@ fn columns(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
-fn first_columns(text: &str, room: usize) -> String {
-    let mut left = room;
+fn first_columns(text: &str, space: usize) -> String {
+    let mut left = space;
     let fits = |c: &char| {
         let n_columns = c.width().unwrap_or(0);
         let fits = n_columns <= left;
@@ -147,7 +147,7 @@ mod tests {
     fn a_line_is_clipped_in_columns() {
         let line = || Line::default().with(Paint::Bold, "ab").with(Paint::Plain, "日本c");
         assert_eq!(line().columns(), 7);
-        for (room, want) in [
+        for (space, want) in [
             (9, "ab日本c"),
             (7, "ab日本c"),
             (6, "ab日…"),
@@ -158,9 +158,9 @@ mod tests {
             (1, "…"),
             (0, ""),
         ] {
-            let clipped = line().clipped(room, "…");
-            assert_eq!(clipped.text(false), want, "{room}");
-            assert!(clipped.columns() <= room);
+            let clipped = line().clipped(space, "…");
+            assert_eq!(clipped.text(false), want, "{space}");
+            assert!(clipped.columns() <= space);
         }
         assert_eq!(line().clipped(6, "...").text(false), "ab...");
         assert_eq!(line().clipped(3, "…").text(true), "\u{1b}[1mab\u{1b}[0m…");

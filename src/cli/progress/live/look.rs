@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::build::{Outcome, StepId};
+use crate::executor::{Outcome, StepId};
 
 use super::line::{Line, Paint};
 
@@ -15,7 +15,7 @@ pub(super) enum Signs {
     Ascii,
 }
 
-/// Signs and the room there is for them.
+/// Signs and the space there is for them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) signs: Signs,

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::build::{Event, Outcome, StepId, StepPlace};
 use crate::diag::size;
+use crate::executor::{Event, Outcome, StepId, StepPlace};
 
 use super::super::super::rate::Speed;
 use super::super::super::reasons;
@@ -175,7 +175,7 @@ impl Running {
     fn output(&mut self, bytes: &[u8]) {
         let Self { lines, tail, .. } = self;
         lines.push(bytes, |line| {
-            // There is little room: what is empty takes none.
+            // There is little space: what is empty takes none.
             if !line.trim().is_empty() {
                 tail.push_back(line.chars().take(MAX_LINE_CHARS).collect());
                 if tail.len() > MAX_TAIL {

@@ -62,8 +62,8 @@ impl Screen {
                 Past::Text(text) => bytes.push_str(text),
                 Past::Whole(line) => bytes.push_str(&line.text(self.colours)),
                 Past::Line(line, after) => {
-                    let room = columns.saturating_sub(1);
-                    let line = line.clone().clipped_before(after.clone(), room, look.more());
+                    let space = columns.saturating_sub(1);
+                    let line = line.clone().clipped_before(after.clone(), space, look.more());
                     bytes.push_str(&line.text(self.colours));
                 }
             }

@@ -1,0 +1,297 @@
+//! The few lines after a build: how many steps, how long, how large the image is, and what is new
+//! in it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::diag::size;
+use crate::executor::{BuiltImage, BuiltLayer, Event, Outcome, StepId, StepPlace};
+use crate::oci::DiffId;
+
+use super::text::shown;
+
+/// Of an instruction so much is shown here: above, the log has all of it.
+const MAX_NAME_CHARS: usize = 100;
+
+/// Counts while the build goes on.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    steps: BTreeMap<StepId, Seen>,
+}
+
+/// An instruction that can have a layer.
+#[derive(Debug)]
+struct Seen {
+    name: String,
+    place: StepPlace,
+    outcome: Option<Outcome>,
+    layer: Option<(DiffId, u64)>,
+}
+
+/// What came of the counting.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// Instructions that have layers, in all stages that were needed.
+    pub(super) n_steps: usize,
+    pub(super) n_cached: usize,
+    /// The layers of the image that this build made, base first.
+    pub(super) new: Vec<NewLayer>,
+}
+
+/// A layer that was made.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NewLayer {
+    pub(super) step: StepId,
+    /// As in `[build 2/5] RUN make`.
+    pub(super) name: String,
+    pub(super) diff_id: DiffId,
+    /// Of its uncompressed tar.
+    pub(super) n_bytes: u64,
+}
+
+impl Tally {
+    pub(super) fn event(&mut self, event: &Event) {
+        match event {
+            // Number 1 is FROM, which makes nothing.
+            Event::Started { step, name, place: Some(place) } if !place.is_from() => {
+                let (name, place) = (name.clone(), place.clone());
+                let seen = Seen { name, place, outcome: None, layer: None };
+                self.steps.insert(*step, seen);
+            }
+            Event::Made { step, layer, n_bytes } => {
+                if let Some(seen) = self.steps.get_mut(step) {
+                    seen.layer = Some((*layer, *n_bytes));
+                }
+            }
+            Event::Finished { step, outcome, .. } => {
+                if let Some(seen) = self.steps.get_mut(step) {
+                    seen.outcome = Some(*outcome);
+                }
+            }
+            Event::Planned { .. }
+            | Event::Started { .. }
+            | Event::Executing { .. }
+            | Event::Explained { .. }
+            | Event::Output { .. }
+            | Event::Progress { .. }
+            | Event::Warning { .. }
+            | Event::Note { .. }
+            | Event::Wrote { .. }
+            | Event::Pushed { .. } => {}
+        }
+    }
+
+    /// What it was, when these images are the result.
+    pub(super) fn totals(&self, images: &[BuiltImage]) -> Totals {
+        let ended = |outcome| self.steps.values().filter(move |s| s.outcome == Some(outcome));
+        let mut new: Vec<NewLayer> = Vec::new();
+        for layer in images.iter().flat_map(|image| &image.layers) {
+            let made = self.new_layer(layer);
+            // Images for several platforms may share stages.
+            new.extend(made.filter(|made| new.iter().all(|known| known.step != made.step)));
+        }
+        let n_cached = ended(Outcome::Cached).count();
+        Totals { n_steps: n_cached + ended(Outcome::Done).count(), n_cached, new }
+    }
+
+    /// Returns a layer under the image's own step, if this build made it. Steps of other stages may
+    /// have equal layers, so that the digest alone does not say which step it is.
+    fn new_layer(&self, layer: &BuiltLayer) -> Option<NewLayer> {
+        let place = &layer.made_by.as_ref()?.place;
+        let (step, own) = self.steps.iter().find(|(_, seen)| {
+            let is_same = (&seen.place.stage, seen.place.number) == (&place.stage, place.number);
+            is_same && seen.layer.is_some_and(|(diff_id, _)| diff_id == layer.diff_id)
+        })?;
+        // A step that is found may have been made by the same step of another stage a moment ago.
+        let is_made = self.steps.values().any(|seen| {
+            seen.outcome == Some(Outcome::Done)
+                && seen.layer == own.layer
+                && seen.place.instruction == own.place.instruction
+        });
+        let (diff_id, n_bytes) = own.layer.filter(|_| is_made)?;
+        Some(NewLayer { step: *step, name: own.name.clone(), diff_id, n_bytes })
+    }
+}
+
+impl Totals {
+    /// For people.
+    pub(super) fn lines(&self, images: &[BuiltImage], took: Duration) -> Vec<String> {
+        let steps = match (self.n_steps, self.n_cached) {
+            (0, _) => "no steps".to_owned(),
+            (1, 0) => "1 step".to_owned(),
+            (1, _) => "1 step, cached".to_owned(),
+            (n, 0) => format!("{n} steps"),
+            (n, cached) if n == cached => format!("{n} steps, all cached"),
+            (n, cached) => format!("{n} steps, {cached} cached"),
+        };
+        let images: Vec<String> = match images {
+            [only] => vec![image(only)],
+            several => {
+                several.iter().map(|one| format!("{} for {}", image(one), one.platform)).collect()
+            }
+        };
+        let new = match self.new.len() {
+            0 => String::new(),
+            n => format!(", {n} new:"),
+        };
+        let head = format!("{steps}, {:.1}s; {}{new}", took.as_secs_f64(), images.join(", "));
+        let layers = self.new.iter().map(|layer| {
+            format!("{:>9}  {}", size(layer.n_bytes), shortened(&shown(&layer.name, false)))
+        });
+        [head].into_iter().chain(layers).collect()
+    }
+}
+
+/// An image in a few words: as in `image of 81.2MB in 2 layers`.
+pub(super) fn image(image: &BuiltImage) -> String {
+    let n_layers = image.layers.len();
+    let layers = match n_layers {
+        0 => return "an image without layers".to_owned(),
+        1 => "1 layer".to_owned(),
+        n => format!("{n} layers"),
+    };
+    match image.known_and_other_bytes() {
+        (known, 0) => format!("image of {} in {layers}", size(known)),
+        (0, packed) => format!("image of {} packed in {layers}", size(packed)),
+        (known, packed) => {
+            format!("image of {} and {} packed in {layers}", size(known), size(packed))
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= MAX_NAME_CHARS {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(MAX_NAME_CHARS - 1).collect();
+    format!("{kept}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::diag::Span;
+    use crate::executor::MadeBy;
+    use crate::oci::{Digest, Platform};
+
+    /// A step: its stage, its text, how it ended and its layer.
+    type Told<'a> = (&'a str, &'a str, Outcome, &'a str);
+
+    /// A layer: its content, the length of its tar, and the step that made it, by its number.
+    type Layer<'a> = (&'a str, Option<u64>, Option<(usize, &'a Told<'a>)>);
+
+    fn id(name: &str) -> DiffId {
+        DiffId::new(Digest::of(name.as_bytes()))
+    }
+
+    fn place((stage, text, ..): &Told<'_>, number: usize) -> StepPlace {
+        let number = if text.starts_with("FROM") { 1 } else { number };
+        let (stage, instruction) = ((*stage).to_owned(), (*text).to_owned());
+        StepPlace { stage, number, of: 9, instruction }
+    }
+
+    /// An image of layers; a layer of a base, or of a step and its number.
+    fn built(layers: &[Layer<'_>]) -> BuiltImage {
+        let layers = layers.iter().map(|(name, tar_bytes, step)| BuiltLayer {
+            diff_id: id(name),
+            stored_bytes: 5_000_000,
+            tar_bytes: *tar_bytes,
+            made_by: step.map(|(number, told)| {
+                Arc::new(MadeBy { span: Span::new(0, 0), place: place(told, number) })
+            }),
+        });
+        BuiltImage {
+            platform: "linux/amd64".parse::<Platform>().unwrap(),
+            layers: layers.collect(),
+        }
+    }
+
+    /// Counts steps, numbered from 1 as they come.
+    fn tally(steps: &[Told<'_>]) -> Tally {
+        let mut tally = Tally::default();
+        for (id_number, (number, told)) in (1..).zip((1..).zip(steps)) {
+            let (step, place) = (StepId(id_number), place(told, number));
+            tally.event(&Event::Started { step, name: place.to_string(), place: Some(place) });
+            let (_, _, outcome, layer) = told;
+            let took = Duration::ZERO;
+            // A RUN's layer is told of after its end.
+            tally.event(&Event::Finished { step, outcome: *outcome, took });
+            tally.event(&Event::Made { step, layer: id(layer), n_bytes: 1_200_000 });
+        }
+        tally
+    }
+
+    fn check(tally: &Tally, images: &[BuiltImage], want: &[&str]) {
+        let lines = tally.totals(images).lines(images, Duration::from_millis(4_210));
+        assert_eq!(lines, want);
+    }
+
+    #[test]
+    fn summary_has_few_lines() {
+        let steps = [
+            ("s", "FROM x", Outcome::Cached, "none"),
+            ("s", "RUN make", Outcome::Done, "b"),
+            ("s", "RUN test", Outcome::Done, "of another stage"),
+            ("s", "COPY a b", Outcome::Cached, "a"),
+        ];
+        let two = [("a", Some(80_000_000), None), ("b", Some(1_200_000), Some((2, &steps[1])))];
+        check(
+            &tally(&steps),
+            &[built(&two)],
+            &[
+                "3 steps, 1 cached, 4.2s; image of 81.2MB in 2 layers, 1 new:",
+                "    1.2MB  [s 2/9] RUN make",
+            ],
+        );
+        let again = tally(&[
+            ("s", "FROM x", Outcome::Cached, "none"),
+            ("s", "RUN make", Outcome::Cached, "b"),
+            ("s", "RUN x", Outcome::Cached, "c"),
+        ]);
+        check(
+            &again,
+            &[built(&two), built(&[("a", None, None)])],
+            &["2 steps, all cached, 4.2s; image of 81.2MB in 2 layers for linux/amd64, image of \
+               5.0MB packed in 1 layer for linux/amd64"],
+        );
+        check(&tally(&[]), &[built(&[])], &["no steps, 4.2s; an image without layers"]);
+        let text = format!("RUN {}", "x".repeat(200));
+        let long = [("s", "FROM x", Outcome::Cached, "none"), ("s", &text, Outcome::Done, "b")];
+        let image = [built(&[("b", Some(1), Some((2, &long[1])))])];
+        let lines = tally(&long).totals(&image).lines(&image, Duration::ZERO);
+        assert_eq!(lines[1].chars().count(), 11 + MAX_NAME_CHARS);
+    }
+
+    #[test]
+    fn equal_layers_belong_to_the_step_of_the_image() {
+        let steps = [
+            ("tool", "FROM x", Outcome::Cached, "none"),
+            ("tool", "RUN true", Outcome::Done, "empty"),
+            ("app", "RUN sleep 1", Outcome::Done, "empty"),
+            ("app", "RUN sleep 2", Outcome::Done, "empty"),
+            ("app", "RUN old", Outcome::Cached, "empty"),
+        ];
+        let layers = [3, 4, 5].map(|n| ("empty", Some(1000), Some((n, &steps[n - 1]))));
+        check(
+            &tally(&steps),
+            &[built(&layers)],
+            &[
+                "4 steps, 1 cached, 4.2s; image of 3.0kB in 3 layers, 2 new:",
+                "    1.2MB  [app 3/9] RUN sleep 1",
+                "    1.2MB  [app 4/9] RUN sleep 2",
+            ],
+        );
+        // Images for two platforms share a step; another one was made for an equal step elsewhere.
+        let shared = [
+            ("tool", "FROM x", Outcome::Cached, "none"),
+            ("tool", "RUN make", Outcome::Done, "b"),
+            ("app", "RUN make", Outcome::Cached, "b"),
+        ];
+        let image = || built(&[("b", Some(1_200_000), Some((3, &shared[2])))]);
+        let totals = tally(&shared).totals(&[image(), image()]);
+        let new: Vec<&str> = totals.new.iter().map(|layer| layer.name.as_str()).collect();
+        assert_eq!(new, ["[app 3/9] RUN make"]);
+    }
+}

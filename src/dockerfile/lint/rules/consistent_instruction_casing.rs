@@ -1,0 +1,69 @@
+//! `ConsistentInstructionCasing`: keywords in one case, upper or lower, are found at a glance. The
+//! majority of the file decides which; when there is none it is upper case.
+//!
+//! Bad:
+//! ```dockerfile
+//! FROM alpine
+//! run apk upgrade
+//! COPY . /app
+//! ```
+//! Good:
+//! ```dockerfile
+//! FROM alpine
+//! RUN apk upgrade
+//! COPY . /app
+//! ```
+
+use crate::diag::{Diagnostic, codes};
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::fix::replace;
+use crate::dockerfile::lint::stage_scopes::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::CONSISTENT_INSTRUCTION_CASING, check);
+
+/// How a keyword is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Casing {
+    /// All upper case.
+    Upper,
+    /// All lower case.
+    Lower,
+}
+
+/// The keyword's casing, if it has one.
+pub(super) fn casing(keyword: &str) -> Option<Casing> {
+    if keyword.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Some(Casing::Upper);
+    }
+    keyword.bytes().all(|byte| byte.is_ascii_lowercase()).then_some(Casing::Lower)
+}
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    let keywords = || {
+        scene.file.stages.iter().flat_map(|stage| {
+            let own = stage.instructions.iter().map(|instruction| &instruction.keyword);
+            std::iter::once(&stage.from.keyword).chain(own)
+        })
+    };
+    let count = |want| keywords().filter(|word| casing(&word.value) == Some(want)).count();
+    let lower = count(Casing::Lower) > count(Casing::Upper);
+    for keyword in keywords() {
+        let (want, name) = if lower {
+            (keyword.value.to_ascii_lowercase(), "lowercase")
+        } else {
+            (keyword.value.to_ascii_uppercase(), "uppercase")
+        };
+        if keyword.value != want {
+            let message = format!(
+                "instruction `{}` should match the case of the majority ({name})",
+                keyword.value
+            );
+            found.push(
+                Diagnostic::warning(codes::CONSISTENT_INSTRUCTION_CASING, keyword.span, message)
+                    .label(keyword.span, format!("write `{want}`"))
+                    .maybe_fix([replace(scene.source, keyword, &want)]),
+            );
+        }
+    }
+}

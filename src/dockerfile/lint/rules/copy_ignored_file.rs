@@ -1,0 +1,61 @@
+//! `CopyIgnoredFile`: what the ignore file excludes is not in the context, so COPY will not find it. Not
+//! checked when the ignore file takes something back with `!`.
+//!
+//! Bad:
+//! ```dockerfile
+//! # .dockerignore: tmp
+//! COPY tmp/file /
+//! ```
+//! Good:
+//! ```dockerfile
+//! # .dockerignore: tmp
+//! COPY file /
+//! ```
+
+use crate::diag::{Diagnostic, codes};
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::stage_scopes::context_sources;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::COPY_IGNORED_FILE, check);
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    let Some(ignored) = scene.options.ignored else { return };
+    scene.walk(|instruction, scope| {
+        for word in context_sources(instruction) {
+            let Some(text) = scope.known_text(word) else { continue };
+            if is_remote(&text) {
+                continue;
+            }
+            let path = clean(&text);
+            if ignored(&path) {
+                let keyword = instruction.keyword.value.to_ascii_uppercase();
+                let message =
+                    format!("{keyword} names `{text}`, which is excluded by the ignore file");
+                found.push(
+                    Diagnostic::warning(codes::COPY_IGNORED_FILE, word.span, message)
+                        .label(word.span, "not in the build context")
+                        .help("take the pattern out of .dockerignore, or do not copy the file"),
+                );
+            }
+        }
+    });
+}
+
+fn is_remote(source: &str) -> bool {
+    source.contains("://") || source.starts_with("git@")
+}
+
+/// The path below the context, `.` for the context itself.
+fn clean(source: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in source.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    if names.is_empty() { ".".to_owned() } else { names.join("/") }
+}

@@ -1,0 +1,38 @@
+//! `DuplicateStageName`: of two stages with one name the earlier cannot be reached any more from what
+//! follows the later.
+//!
+//! Bad:
+//! ```dockerfile
+//! FROM debian AS base
+//! FROM golang AS base
+//! ```
+//! Good:
+//! ```dockerfile
+//! FROM debian AS base
+//! FROM golang AS build
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::diag::{Diagnostic, Span, codes};
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::stage_scopes::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::DUPLICATE_STAGE_NAME, check);
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    let mut seen: BTreeMap<String, Span> = BTreeMap::new();
+    for (_, name) in scene.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
+        let lower = name.value.to_ascii_lowercase();
+        if let Some(first) = seen.insert(lower, name.span) {
+            let message = format!("duplicate stage name `{}`", name.value);
+            found.push(
+                Diagnostic::warning(codes::DUPLICATE_STAGE_NAME, name.span, message)
+                    .label(name.span, "the name is taken")
+                    .label(first, "by this stage")
+                    .help("give each stage a name of its own"),
+            );
+        }
+    }
+}

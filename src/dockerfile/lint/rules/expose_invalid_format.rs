@@ -1,0 +1,47 @@
+//! `ExposeInvalidFormat`: EXPOSE only says which ports a container listens on; addresses and ports of the
+//! host are given when it is run, and are dropped here.
+//!
+//! Bad:
+//! ```dockerfile
+//! EXPOSE 127.0.0.1:8080:80
+//! ```
+//! Good:
+//! ```dockerfile
+//! EXPOSE 80
+//! ```
+
+use crate::diag::{Diagnostic, Span, codes};
+use crate::dockerfile::ir::Kind;
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::stage_scopes::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::EXPOSE_INVALID_FORMAT, check);
+
+/// Every port that an EXPOSE names, as it reads with its variables expanded, and its place.
+pub(super) fn ports(scene: &Scene<'_>) -> Vec<(String, Span)> {
+    let mut ports = Vec::new();
+    scene.walk(|instruction, scope| {
+        let Kind::Expose(expose) = &instruction.kind else { return };
+        for word in &expose.ports {
+            let text = scope.text(word).unwrap_or_default();
+            ports.extend(text.split_whitespace().map(|port| (port.to_owned(), word.span)));
+        }
+    });
+    ports
+}
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for (port, span) in ports(scene) {
+        let number = port.split('/').next().unwrap_or("");
+        let Some((_, container)) = number.rsplit_once(':') else { continue };
+        let protocol = port.get(number.len()..).unwrap_or("");
+        let message =
+            format!("EXPOSE should not define an IP address or a host port, found `{port}`");
+        found.push(
+            Diagnostic::warning(codes::EXPOSE_INVALID_FORMAT, span, message)
+                .label(span, format!("only `{container}{protocol}` counts"))
+                .help("give the host's part when the container is run: `-p HOST:CONTAINER`"),
+        );
+    }
+}

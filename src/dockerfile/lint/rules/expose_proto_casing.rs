@@ -1,0 +1,35 @@
+//! `ExposeProtoCasing`: the image's config holds protocols in lower case, and so should the file.
+//!
+//! Bad:
+//! ```dockerfile
+//! EXPOSE 80/TcP
+//! ```
+//! Good:
+//! ```dockerfile
+//! EXPOSE 80/tcp
+//! ```
+
+use crate::diag::{Diagnostic, Edit, codes};
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::rules::expose_invalid_format::ports;
+use crate::dockerfile::lint::stage_scopes::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::EXPOSE_PROTO_CASING, check);
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for (port, span) in ports(scene) {
+        let Some((number, protocol)) = port.split_once('/') else { continue };
+        let lower = protocol.to_ascii_lowercase();
+        // A variable, or several ports in one, are not what stands there.
+        let written = scene.source.get(span.start..span.end) == Some(port.as_str());
+        if protocol != lower {
+            let message = format!("protocol `{protocol}` in EXPOSE should be lower case");
+            found.push(
+                Diagnostic::warning(codes::EXPOSE_PROTO_CASING, span, message)
+                    .label(span, format!("write `{lower}`"))
+                    .maybe_fix([written.then(|| Edit::new(span, format!("{number}/{lower}")))]),
+            );
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `FromAsCasing`: `FROM … as` reads as if the second word came from somewhere else.
+//! A `From` that is neither in upper nor in lower case is `ConsistentInstructionCasing`'s.
+//!
+//! Bad:
+//! ```dockerfile
+//! FROM golang as build
+//! ```
+//! Good:
+//! ```dockerfile
+//! FROM golang AS build
+//! ```
+
+use crate::diag::{Diagnostic, codes};
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::fix::replace;
+use crate::dockerfile::lint::rules::consistent_instruction_casing::{Casing, casing};
+use crate::dockerfile::lint::stage_scopes::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::FROM_AS_CASING, check);
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for stage in &scene.file.stages {
+        let Some((as_word, _)) = &stage.from.name else { continue };
+        let from = &stage.from.keyword.value;
+        let want = match casing(from) {
+            Some(Casing::Upper) => "AS",
+            Some(Casing::Lower) => "as",
+            None => continue,
+        };
+        if as_word.value != want {
+            let message = format!("casing of `{}` and `{from}` does not match", as_word.value);
+            found.push(
+                Diagnostic::warning(codes::FROM_AS_CASING, as_word.span, message)
+                    .label(as_word.span, format!("write `{want}`"))
+                    .label(stage.from.keyword.span, format!("because of this `{from}`"))
+                    .maybe_fix([replace(scene.source, as_word, want)]),
+            );
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `FromPlatformFlagConstDisallowed`: a constant platform makes the image the same for every target, which
+//! is seldom meant. A stage whose name says the system or the architecture means it.
+//!
+//! Bad:
+//! ```dockerfile
+//! FROM --platform=linux/amd64 alpine AS base
+//! ```
+//! Good:
+//! ```dockerfile
+//! FROM --platform=$BUILDPLATFORM alpine AS base
+//! ```
+
+use crate::diag::{Diagnostic, codes};
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::stage_scopes::lower_name;
+use crate::oci::Platform;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::FROM_PLATFORM_FLAG_CONST_DISALLOWED, check);
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for stage in &scene.file.stages {
+        let Some(word) = &stage.from.platform else { continue };
+        if word.value.contains('$') {
+            continue;
+        }
+        let Ok(platform) = word.value.trim_matches('"').parse::<Platform>() else { continue };
+        let name = lower_name(stage).unwrap_or_default();
+        if name.contains(&platform.os) || name.contains(&platform.architecture) {
+            continue;
+        }
+        let message = format!("FROM --platform should not use the constant value `{}`", word.value);
+        let help = format!(
+            "use $BUILDPLATFORM, or remove the flag and build with `--platform {platform}`; \
+             a stage name with `{}` in it says that it is meant",
+            platform.architecture
+        );
+        found.push(
+            Diagnostic::warning(codes::FROM_PLATFORM_FLAG_CONST_DISALLOWED, word.span, message)
+                .label(word.span, "the same for every target")
+                .help(help),
+        );
+    }
+}

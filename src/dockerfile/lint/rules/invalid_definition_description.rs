@@ -1,0 +1,64 @@
+//! `InvalidDefinitionDescription`: a comment right above an ARG or a named stage is its description in
+//! `--call=outline` when it begins with the name. Experimental: other comments are common there.
+//!
+//! Bad:
+//! ```dockerfile
+//! # the version to build
+//! ARG VERSION
+//! ```
+//! Good:
+//! ```dockerfile
+//! # VERSION the version to build
+//! ARG VERSION
+//! ```
+
+use crate::diag::{Diagnostic, Span, codes};
+use crate::dockerfile::ir::{Instruction, Kind};
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::comments;
+use crate::dockerfile::lint::stage_scopes::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule =
+    Rule { experimental: true, ..Rule::new(codes::INVALID_DEFINITION_DESCRIPTION, check) };
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for instruction in &scene.file.meta_args {
+        arg(scene, instruction, found);
+    }
+    for stage in &scene.file.stages {
+        if let Some((_, name)) = &stage.from.name {
+            found.extend(described(scene, "FROM", stage.span, &[name.value.as_str()]));
+        }
+        for instruction in &stage.instructions {
+            arg(scene, instruction, found);
+        }
+    }
+}
+
+fn arg(scene: &Scene<'_>, instruction: &Instruction, found: &mut Vec<Diagnostic>) {
+    if let Kind::Arg(args) = &instruction.kind {
+        let names: Vec<&str> = args.iter().map(|arg| arg.name.value.as_str()).collect();
+        found.extend(described(scene, "ARG", instruction.span, &names));
+    }
+}
+
+fn described(scene: &Scene<'_>, keyword: &str, span: Span, names: &[&str]) -> Option<Diagnostic> {
+    let comments = comments::above(scene.source, span);
+    let first_word = comments.last()?.split(' ').next()?;
+    if names.contains(&first_word) {
+        return None;
+    }
+    let name = match names {
+        [name] => name,
+        _ => "<arg_key>",
+    };
+    let message =
+        format!("the comment for {keyword} should follow the format `# {name} <description>`");
+    let help = "leave an empty line or an empty comment between, if it describes nothing";
+    Some(
+        Diagnostic::warning(codes::INVALID_DEFINITION_DESCRIPTION, span, message)
+            .label(span, "the comment above does not begin with its name")
+            .help(help),
+    )
+}

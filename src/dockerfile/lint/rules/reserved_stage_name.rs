@@ -1,0 +1,33 @@
+//! `ReservedStageName`: `scratch` is the empty image and `context` the build context: a stage of that
+//! name hides them, or is hidden by them.
+//!
+//! Bad:
+//! ```dockerfile
+//! FROM alpine AS scratch
+//! ```
+//! Good:
+//! ```dockerfile
+//! FROM alpine AS builder
+//! ```
+
+use crate::diag::{Diagnostic, codes};
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::stage_scopes::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::RESERVED_STAGE_NAME, check);
+
+const RESERVED: [&str; 2] = ["context", "scratch"];
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for (_, name) in scene.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
+        if RESERVED.contains(&name.value.to_ascii_lowercase().as_str()) {
+            let message = format!("stage name `{}` is a reserved word", name.value);
+            found.push(
+                Diagnostic::warning(codes::RESERVED_STAGE_NAME, name.span, message)
+                    .label(name.span, "means something else already")
+                    .help("give the stage another name"),
+            );
+        }
+    }
+}

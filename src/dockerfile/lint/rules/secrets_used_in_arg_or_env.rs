@@ -1,0 +1,66 @@
+//! `SecretsUsedInArgOrEnv`: ARG and ENV stay in the image's config and history, where everybody who has the
+//! image can read them. A name with such a word in it, between `_`, holds a secret; with `public`,
+//! `file` or `version` beside it, it does not.
+//!
+//! Bad:
+//! ```dockerfile
+//! ARG AWS_SECRET_ACCESS_KEY
+//! ```
+//! Good:
+//! ```dockerfile
+//! RUN --mount=type=secret,id=aws,env=AWS_SECRET_ACCESS_KEY ./deploy
+//! ```
+
+use crate::diag::{Diagnostic, codes};
+use crate::dockerfile::ir::{Kind, Word};
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::stage_scopes::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::SECRETS_USED_IN_ARG_OR_ENV, check);
+
+const SECRET: [&str; 10] = [
+    "apikey",
+    "auth",
+    "credential",
+    "credentials",
+    "key",
+    "password",
+    "pword",
+    "passwd",
+    "secret",
+    "token",
+];
+const HARMLESS: [&str; 3] = ["public", "file", "version"];
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for instruction in scene.instructions() {
+        let names: Vec<&Word> = if let Kind::Arg(args) = &instruction.kind {
+            args.iter().map(|arg| &arg.name).collect()
+        } else if let Kind::Env(pairs) = &instruction.kind {
+            pairs.iter().map(|pair| &pair.name).collect()
+        } else {
+            continue;
+        };
+        let keyword = instruction.keyword.value.to_ascii_uppercase();
+        for name in names.into_iter().filter(|name| is_secret(&name.value)) {
+            let message =
+                format!("do not use ARG or ENV for sensitive data ({keyword} \"{}\")", name.value);
+            let help = "mount it where it is needed: `RUN --mount=type=secret,id=…`";
+            found.push(
+                Diagnostic::warning(codes::SECRETS_USED_IN_ARG_OR_ENV, name.span, message)
+                    .label(name.span, "everybody who has the image can read this")
+                    .help(help),
+            );
+        }
+    }
+}
+
+/// Whether a variable of this name holds a secret.
+#[must_use]
+pub fn is_secret(name: &str) -> bool {
+    let has = |words: &[&str]| {
+        name.split('_').any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)))
+    };
+    has(&SECRET) && !has(&HARMLESS)
+}

@@ -1,0 +1,44 @@
+//! `UndefinedArgInFrom`: FROM sees only the ARGs before the first FROM and the platform arguments; any
+//! other variable is empty there.
+//!
+//! Bad:
+//! ```dockerfile
+//! FROM --platform=$BULIDPLATFORM alpine
+//! ```
+//! Good:
+//! ```dockerfile
+//! FROM --platform=$BUILDPLATFORM alpine
+//! ```
+
+use crate::diag::{Diagnostic, codes, nearest};
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::scope::use_of;
+use crate::dockerfile::lint::stage_scopes::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::UNDEFINED_ARG_IN_FROM, check);
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    for stage in &scene.file.stages {
+        let words = stage.from.platform.iter().chain([&stage.from.image]);
+        for word in words {
+            let undefined = scene.globals.expand(word).map(|expanded| expanded.undefined);
+            for name in undefined.unwrap_or_default() {
+                if scene.globals.declares(&name) {
+                    continue;
+                }
+                let span = use_of(scene.source, word.span, &name);
+                let message = format!("FROM argument `{name}` is not declared");
+                let help = match nearest(&name, scene.globals.names()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("declare it before the first FROM: `ARG {name}=…`"),
+                };
+                found.push(
+                    Diagnostic::warning(codes::UNDEFINED_ARG_IN_FROM, span, message)
+                        .label(span, "is always empty here")
+                        .help(help),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `WorkdirRelativePath`: a relative WORKDIR is below the one of the base image, and moves when that image
+//! changes. Only the first WORKDIR counts, and stages inherit it.
+//!
+//! Bad:
+//! ```dockerfile
+//! FROM nginx
+//! WORKDIR usr/share/nginx/html
+//! ```
+//! Good:
+//! ```dockerfile
+//! FROM nginx
+//! WORKDIR /usr/share/nginx/html
+//! ```
+
+use std::collections::BTreeSet;
+
+use crate::diag::{Diagnostic, codes};
+use crate::dockerfile::ir::Kind;
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::stage_scopes::Scene;
+
+/// The rule.
+pub(super) const RULE: Rule = Rule::new(codes::WORKDIR_RELATIVE_PATH, check);
+
+fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+    let inherited = scene.inherited(|kind| matches!(kind, Kind::Workdir(_)));
+    let mut firsts = BTreeSet::new();
+    for (view, inherited) in scene.stages.iter().zip(inherited) {
+        let first = view.instructions.iter().find(|own| matches!(own.kind, Kind::Workdir(_)));
+        firsts.extend(first.filter(|_| !inherited).map(|first| first.span));
+    }
+    scene.walk_stages(|stage, instruction, scope| {
+        let Kind::Workdir(word) = &instruction.kind else { return };
+        if !firsts.contains(&instruction.span) {
+            return;
+        }
+        // What a variable of the base image says may well be absolute.
+        let Some(path) = scope.known_text(word) else { return };
+        if is_absolute(&path, scene.os(stage)) {
+            return;
+        }
+        let message = format!(
+            "relative WORKDIR `{path}` can have unexpected results if the base image changes"
+        );
+        found.push(
+            Diagnostic::warning(codes::WORKDIR_RELATIVE_PATH, instruction.span, message)
+                .label(word.span, "no WORKDIR above says below what")
+                .help(format!("write the whole path, such as `WORKDIR /{path}`")),
+        );
+    });
+}
+
+/// Returns whether the path begins at a root. Drives and backslashes mean something on Windows only
+/// (BuildKit, `util/system.IsAbs`).
+fn is_absolute(path: &str, os: &str) -> bool {
+    if os != "windows" {
+        return path.starts_with('/');
+    }
+    let has_drive = path.get(1..2) == Some(":");
+    let below = path.get(2..).filter(|_| has_drive).unwrap_or(path);
+    below.starts_with(['/', '\\'])
+}

@@ -1,0 +1,367 @@
+//! An image's file tree as a directory.
+//!
+//! The directory may hold anything before: links that lead elsewhere, for one. So every name is made
+//! in a directory that is held open and was opened without following a link, and what stands in the
+//! way of a file is removed, never written through.
+
+use std::collections::BTreeSet;
+use std::fs::File as OsFile;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+
+use crate::pathio::output::{open_subdirectory, open_tree};
+use crate::pathio::{self, PathError};
+use crate::tree::{Device, File, Meta, Node, TreePath};
+
+use super::Result;
+use super::error::{LeftOut, Warning};
+use super::rootfs::{Found, Rootfs};
+
+/// Permission bits and the sticky bit: those that mean the same whoever owns the file.
+const MODE_WITHOUT_SET_ID: u32 = 0o1777;
+/// The set-user-ID and set-group-ID bits.
+const SET_ID: u32 = 0o6000;
+/// Attributes that the kernel acts upon, file capabilities among them (xattr(7)).
+const SYSTEM_ATTRIBUTES: [&[u8]; 2] = [b"security.", b"trusted."];
+
+struct Writer<'a> {
+    rootfs: &'a Rootfs<'a>,
+    root: OwnedFd,
+    root_path: &'a Path,
+    keeps_special: bool,
+    left_out: LeftOut,
+    /// Devices that were not made: what is linked to them is not made either.
+    skipped: BTreeSet<TreePath>,
+    /// The directories from the root down to where we are.
+    open: Vec<OpenDirectory<'a>>,
+    /// Whether owners can be given at all.
+    may_chown: bool,
+    lost_owners: bool,
+    warn: &'a mut dyn FnMut(Warning),
+}
+
+/// A directory that is being filled. Its time and mode are set when nothing more comes.
+struct OpenDirectory<'a> {
+    path: TreePath,
+    fd: OwnedFd,
+    meta: &'a Meta,
+}
+
+/// The target of a tree, and how it is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Destination<'a> {
+    pub(super) directory: &'a Path,
+    /// The directory in it, for one of several platforms.
+    pub(super) platform: Option<&'a str>,
+    /// True if devices, set-id bits and the attributes of the system are kept: through them an
+    /// image can act with the rights of whoever unpacks it.
+    pub(super) keeps_special: bool,
+}
+
+impl Destination<'_> {
+    fn path(&self) -> PathBuf {
+        self.platform.map_or_else(|| self.directory.to_owned(), |name| self.directory.join(name))
+    }
+
+    fn open(&self) -> Result<OwnedFd> {
+        let top = open_tree(self.directory)?;
+        let path = self.path();
+        let root = match self.platform {
+            Some(name) => open_subdirectory(&top, name, &path)?,
+            None => top,
+        };
+        // Others see it when its own mode is set.
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(root, ".", flags, Mode::empty());
+        Ok(root.map_err(|error| PathError::new("open directory", path, error))?)
+    }
+}
+
+/// Writes the whole tree, over what is there; other files stay.
+pub(super) fn write(
+    rootfs: &Rootfs<'_>,
+    to: Destination<'_>,
+    warn: &mut dyn FnMut(Warning),
+) -> Result<()> {
+    let path = to.path();
+    let mut writer = Writer {
+        rootfs,
+        root: to.open()?,
+        root_path: &path,
+        keeps_special: to.keeps_special,
+        left_out: LeftOut::default(),
+        skipped: BTreeSet::new(),
+        open: Vec::new(),
+        may_chown: rustix::process::geteuid().is_root(),
+        lost_owners: false,
+        warn,
+    };
+    for (path, found) in rootfs.entries() {
+        writer.entry(path, &found)?;
+    }
+    writer.leave_until(None)?;
+    if writer.lost_owners {
+        (writer.warn)(Warning::Owners);
+    }
+    if writer.left_out != LeftOut::default() {
+        (writer.warn)(Warning::LeftOut { directory: path.clone(), what: writer.left_out });
+    }
+    Ok(())
+}
+
+impl<'a> Writer<'a> {
+    fn entry(&mut self, path: TreePath, found: &Found<'a>) -> Result<()> {
+        let parent = path.parent().unwrap_or_default();
+        self.leave_until(Some(&parent))?;
+        match found {
+            Found::Directory(meta) => {
+                let fd = self.directory(&path)?;
+                self.open.push(OpenDirectory { path, fd, meta });
+                Ok(())
+            }
+            Found::HardLink(target, _meta) if self.skipped.contains(target) => {
+                self.left_out.devices += 1;
+                Ok(())
+            }
+            Found::HardLink(target, _meta) => self.hard_link(&path, target),
+            Found::Node(meta, Node::File(file)) => self.file(&path, meta, file),
+            Found::Node(meta, Node::Symlink(target)) => {
+                let target: &[u8] = target;
+                self.make(&path, "make the link", |at, name| {
+                    rustix::fs::symlinkat(target, at, name)
+                })?;
+                self.set_owner_and_time(&path, meta).map(drop)
+            }
+            Found::Node(meta, Node::CharDevice(device)) => {
+                self.special(&path, meta, FileType::CharacterDevice, *device)
+            }
+            Found::Node(meta, Node::BlockDevice(device)) => {
+                self.special(&path, meta, FileType::BlockDevice, *device)
+            }
+            Found::Node(meta, Node::Fifo) => {
+                self.special(&path, meta, FileType::Fifo, Device { major: 0, minor: 0 })
+            }
+            Found::Node(_, Node::Directory { .. }) => Ok(()),
+        }
+    }
+
+    /// The directory in which we are, and its descriptor.
+    fn here(&self) -> BorrowedFd<'_> {
+        self.open.last().map_or(self.root.as_fd(), |directory| directory.fd.as_fd())
+    }
+
+    fn failed(&self, verb: &'static str, path: &TreePath, error: Errno) -> PathError {
+        PathError::new(verb, self.shown(path), error)
+    }
+
+    fn shown(&self, path: &TreePath) -> PathBuf {
+        self.root_path.join(path.as_path())
+    }
+
+    /// Finishes the directories that are not above `directory`; all of them for `None`.
+    fn leave_until(&mut self, directory: Option<&TreePath>) -> Result<()> {
+        while self.open.last().is_some_and(|open| Some(&open.path) != directory) {
+            let Some(done) = self.open.pop() else { break };
+            self.set_all(done.fd.as_fd(), &done.path, done.meta)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what `make` makes under `path`'s name; if something is there, it goes.
+    fn make<T>(
+        &self,
+        path: &TreePath,
+        verb: &'static str,
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        let name = path.name().unwrap_or_default();
+        let made = match make(self.here(), name) {
+            Err(Errno::EXIST) => {
+                self.clear(path)?;
+                make(self.here(), name)
+            }
+            other => other,
+        };
+        Ok(made.map_err(|error| self.failed(verb, path, error))?)
+    }
+
+    fn clear(&self, path: &TreePath) -> Result<()> {
+        let name = path.name().unwrap_or_default();
+        match rustix::fs::unlinkat(self.here(), name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR) => {
+                // Through the descriptor, so that no link on the way counts.
+                let here = format!("/proc/self/fd/{}", self.here().as_raw_fd());
+                let name = TreePath::root().join(name);
+                Ok(pathio::remove_dir_all(&Path::new(&here).join(name.as_path()))?)
+            }
+            Err(error) => Err(self.failed("remove", path, error).into()),
+        }
+    }
+
+    /// Makes and opens a directory; one that is there is taken over.
+    fn directory(&self, path: &TreePath) -> Result<OwnedFd> {
+        let name = path.name().unwrap_or_default();
+        let open = || {
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(self.here(), name, flags, Mode::empty())
+        };
+        // Others see it when its own mode is set.
+        let make = |at: BorrowedFd<'_>, name: &[u8]| {
+            rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o700))
+        };
+        match make(self.here(), name) {
+            Err(Errno::EXIST) => match open() {
+                Err(Errno::NOTDIR | Errno::LOOP) => self.make(path, "create directory", make)?,
+                other => return Ok(other.map_err(|e| self.failed("open directory", path, e))?),
+            },
+            other => other.map_err(|error| self.failed("create directory", path, error))?,
+        }
+        Ok(open().map_err(|error| self.failed("open directory", path, error))?)
+    }
+
+    fn file(&mut self, path: &TreePath, meta: &Meta, file: &File) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let made = self.make(path, "create", |at, name| {
+            rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o600))
+        })?;
+        let made = OsFile::from(made);
+        let copied = self.rootfs.copy(file, &made);
+        copied.map_err(|error| PathError::new("write", self.shown(path), error))?;
+        self.set_all(made.as_fd(), path, meta)
+    }
+
+    fn hard_link(&self, path: &TreePath, target: &TreePath) -> Result<()> {
+        let directory = target.parent().unwrap_or_default();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let (root, mode) = (self.root.as_fd(), Mode::empty());
+        let from = rustix::fs::openat2(root, directory.as_path(), flags, mode, resolve)
+            .map_err(|error| self.failed("open directory", &directory, error))?;
+        let from_name = target.name().unwrap_or_default();
+        self.make(path, "make the hard link", |at, name| {
+            rustix::fs::linkat(&from, from_name, at, name, AtFlags::empty())
+        })
+    }
+
+    /// Makes a pipe or a device; a device only where that is allowed.
+    fn special(
+        &mut self,
+        path: &TreePath,
+        meta: &Meta,
+        kind: FileType,
+        device: Device,
+    ) -> Result<()> {
+        if kind != FileType::Fifo && !self.keeps_special {
+            self.left_out.devices += 1;
+            self.skipped.insert(path.clone());
+            return Ok(());
+        }
+        let number = rustix::fs::makedev(device.major, device.minor);
+        let private = Mode::from_raw_mode(0o600);
+        let made =
+            self.make(path, "make the special file", |at, name| {
+                match rustix::fs::mknodat(at, name, kind, private, number) {
+                    Err(Errno::PERM | Errno::ACCESS) if kind != FileType::Fifo => Ok(false),
+                    other => other.map(|()| true),
+                }
+            })?;
+        if !made {
+            (self.warn)(Warning::Device { path: path.clone() });
+            self.skipped.insert(path.clone());
+            return Ok(());
+        }
+        let keeps_owner = self.set_owner_and_time(path, meta)?;
+        let mode = self.mode_of(meta, keeps_owner);
+        let name = path.name().unwrap_or_default();
+        // It was made here just now, so it is no link.
+        rustix::fs::chmodat(self.here(), name, mode, AtFlags::empty())
+            .map_err(|error| self.failed("change the mode of", path, error))?;
+        Ok(())
+    }
+
+    /// For what cannot be opened; says whether the owner is kept.
+    fn set_owner_and_time(&mut self, path: &TreePath, meta: &Meta) -> Result<bool> {
+        let name = path.name().unwrap_or_default();
+        let (user, group) = owner_of(meta);
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let changed = self
+            .may_chown
+            .then(|| rustix::fs::chownat(self.here(), name, Some(user), Some(group), flags));
+        let keeps_owner = self.kept_owner(path, meta, changed)?;
+        rustix::fs::utimensat(self.here(), name, &times_of(meta), flags)
+            .map_err(|error| self.failed("set the time of", path, error))?;
+        Ok(keeps_owner)
+    }
+
+    /// Owner first: the kernel takes set-id bits and capabilities from a file that changes hands.
+    fn set_all(&mut self, fd: BorrowedFd<'_>, path: &TreePath, meta: &Meta) -> Result<()> {
+        let (user, group) = owner_of(meta);
+        let changed = self.may_chown.then(|| rustix::fs::fchown(fd, Some(user), Some(group)));
+        let keeps_owner = self.kept_owner(path, meta, changed)?;
+        rustix::fs::fchmod(fd, self.mode_of(meta, keeps_owner))
+            .map_err(|error| self.failed("change the mode of", path, error))?;
+        for (name, value) in meta.xattrs() {
+            if !self.keeps_special && SYSTEM_ATTRIBUTES.iter().any(|top| name.starts_with(top)) {
+                self.left_out.attributes += 1;
+                continue;
+            }
+            match rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()) {
+                Ok(()) => {}
+                Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => {
+                    let name = String::from_utf8_lossy(name).into_owned();
+                    (self.warn)(Warning::Attribute { path: path.clone(), name });
+                }
+                Err(error) => return Err(self.failed("set attributes of", path, error).into()),
+            }
+        }
+        rustix::fs::futimens(fd, &times_of(meta))
+            .map_err(|error| self.failed("set the time of", path, error))?;
+        Ok(())
+    }
+
+    /// A program that runs as its owner must not come to run as somebody else.
+    const fn mode_of(&mut self, meta: &Meta, keeps_owner: bool) -> Mode {
+        let bits = if keeps_owner && self.keeps_special { 0o7777 } else { MODE_WITHOUT_SET_ID };
+        if !self.keeps_special && meta.mode & SET_ID != 0 {
+            self.left_out.set_ids += 1;
+        }
+        Mode::from_raw_mode(meta.mode & bits)
+    }
+
+    /// What came of giving a file its owner; nothing was tried for `None`.
+    fn kept_owner(
+        &mut self,
+        path: &TreePath,
+        meta: &Meta,
+        changed: Option<rustix::io::Result<()>>,
+    ) -> Result<bool> {
+        match changed {
+            Some(Ok(())) => Ok(true),
+            // An id that the user namespace does not have.
+            Some(Err(Errno::PERM | Errno::INVAL)) => {
+                self.lost_owners = true;
+                Ok(false)
+            }
+            Some(Err(error)) => Err(self.failed("change the owner of", path, error).into()),
+            None => {
+                let own = (rustix::process::geteuid(), rustix::process::getegid());
+                Ok(own == owner_of(meta))
+            }
+        }
+    }
+}
+
+fn owner_of(meta: &Meta) -> (Uid, Gid) {
+    (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid))
+}
+
+const fn times_of(meta: &Meta) -> Timestamps {
+    let time = Timespec { tv_sec: meta.mtime_s, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
