@@ -176,7 +176,7 @@ fn modules_import_what_the_table_says() {
         above.remove(PURE_FOUNDATION);
         assert!(above.is_empty(), "`{foundation}` is under all modules, but imports {above:?}");
     }
-    assert!(wrong.is_empty(), "see src/ARCHITECTURE.md, "Modules":\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "see src/ARCHITECTURE.md, Modules:\n{}", wrong.join("\n"));
 }
 
 #[test]
