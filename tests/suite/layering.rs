@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::imports::Imports;
 use crate::support::source::{self, SourceText};
 
 /// Below all other modules.
@@ -233,4 +234,27 @@ fn unsafe_stays_in_its_module() {
         panic!("src/sandbox/sys/mod.rs is gone");
     };
     assert!(allowed.text.contains("unsafe_code"), "the one exception from the lint is there");
+}
+
+/// Maximum number of files that import each other in a circle.
+const MAX_CYCLE: usize = 4;
+
+/// Larger circles, each with its reason. The list only shrinks.
+const KNOWN_CYCLES: &[(&str, &str)] = &[];
+
+#[test]
+fn files_of_a_module_import_each_other_in_small_circles_only() {
+    let mut wrong: Vec<String> = Vec::new();
+    let mut known: BTreeSet<&str> = KNOWN_CYCLES.iter().map(|(first, _)| *first).collect();
+    for cycle in Imports::read().cycles().into_iter().filter(|cycle| cycle.len() > MAX_CYCLE) {
+        if !known.remove(&*cycle[0]) {
+            wrong.push(format!("{} files: {}", cycle.len(), cycle.join(" ")));
+        }
+    }
+    assert!(known.is_empty(), "these circles are gone, drop them from the list: {known:?}");
+    assert!(
+        wrong.is_empty(),
+        "more than {MAX_CYCLE} files import each other:\n{}",
+        wrong.join("\n")
+    );
 }

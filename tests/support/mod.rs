@@ -9,6 +9,7 @@ pub(crate) mod generate;
 pub(crate) mod git;
 pub(crate) mod image;
 pub(crate) mod images;
+pub(crate) mod imports;
 pub(crate) mod mutate;
 pub(crate) mod namespace;
 pub(crate) mod normal;
