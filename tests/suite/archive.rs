@@ -97,7 +97,7 @@ fn unpack_to(at: &Path, tar: &[u8], options: &UnpackOptions) -> Result<Unpacked,
     unpack(&mut &*tar, open(at).as_fd(), options, &origin).map_err(|error| error.to_string())
 }
 
-/// What is written of changed files: the entries, and the tar.
+/// Returns the entries of changed files, and the tar that is written of them.
 fn written(changed: Vec<Entry>, upper: BorrowedFd<'_>) -> (LayerListing, Vec<u8>) {
     let (mut entries, mut tar) = (Vec::new(), Vec::new());
     let mut note = |entry: &Entry, _tar_at| {

@@ -1,4 +1,4 @@
-//! What users type and see: bad input, outputs, and the commands beside `build`.
+//! The command line and the screen: bad input, outputs, and the commands beside `build`.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -197,7 +197,7 @@ fn a_progress_bar_is_one_line_and_a_long_log_says_where_the_rest_is() {
     env.build(long, &[]).fails(1, &[head, "  line 30\n"]);
 }
 
-/// What `head` does once it has seen enough, and a disk that is full.
+/// Standard output that fails: `head` that has seen enough, and a full disk.
 #[test]
 fn output_that_nobody_reads_is_no_failure_and_one_that_is_lost_is() {
     let env = Env::new();

@@ -33,7 +33,7 @@ fn build(env: &Env, more: &[&str]) {
     libraries(env);
 }
 
-/// Where the program is not static, it finds its libraries in the rootfs all the same.
+/// A program that is not static finds its libraries in the rootfs all the same.
 fn libraries(env: &Env) {
     let listed = Command::new("ldd").arg(program()).output().unwrap();
     for word in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
@@ -68,7 +68,7 @@ fn contained(env: &Env, rights: &[&str], command: &[&str]) -> Done {
 
 /// Of an engine that masks nothing of /proc.
 const PLAIN_PROC: [&str; 3] = ["--dev-bind", "/proc", "/proc"];
-/// What docker leaves root of a container, as far as it matters here.
+/// The capabilities that docker leaves to root in a container, as far as they matter here.
 const USUAL_RIGHTS: [&str; 16] = [
     "--cap-drop",
     "ALL",

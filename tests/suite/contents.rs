@@ -1,4 +1,4 @@
-//! What steps put into an image: names that layers cannot hold, extended attributes, holes, and ids that
+//! Files that steps put into an image: names that layers cannot hold, extended attributes, holes, and ids that
 //! the builder does not have.
 #![expect(
     clippy::disallowed_methods,

@@ -66,7 +66,7 @@ fn show(tree: &Tree) -> String {
     text.trim_end().to_owned()
 }
 
-/// What each list of sources brings along.
+/// Files that each list of sources selects.
 fn check(directory: &TempDir, ignore: &str, sources: &[&str], want: &str) {
     assert_eq!(show(&open(directory, ignore).tree(sources).unwrap()), want, "{sources:?}");
 }

@@ -158,7 +158,7 @@ fn hostile_documents_and_names_are_refused_with_a_reason() {
     assert_eq!(said, "line 4: `\\` is not a pattern: `\\` at the end escapes nothing");
 }
 
-/// What is said about an archive or a listing; `Ok` when nothing is.
+/// The error of reading an archive or a listing.
 fn read(bytes: &[u8]) -> Result<(), String> {
     if bytes.starts_with(b"rbL") {
         let listing = PackedListing::new(bytes.to_vec(), DiffId::new(Digest::of(b"")));

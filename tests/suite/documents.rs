@@ -1,4 +1,4 @@
-//! What rbuild prints for programs is what the schemas in `testdata` say, no more and no less.
+//! Output for programs matches the schemas in `testdata`, no more and no less.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -60,7 +60,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// What a command prints.
+/// Returns the standard output of a command.
 fn printed(env: &Env, args: &[&str]) -> String {
     env.rbuild(args).ok().stdout
 }

@@ -46,7 +46,7 @@ fn reference(text: &str) -> Reference {
     text.parse().unwrap()
 }
 
-/// What a program that must succeed writes to its standard output.
+/// Returns the standard output of a program that must succeed.
 fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output();
     let output = output.unwrap_or_else(|error| panic!("these tests need `{program}`: {error}"));
@@ -298,7 +298,7 @@ fn a_device_is_written_into_and_a_link_replaced() {
     assert_eq!(error.unwrap_err().to_string(), want);
 }
 
-/// What a tree of the usual image is, as `find` and `tar` would print it.
+/// The tree of the usual image, as `find` and `tar` would print it.
 const USUAL_TREE: &str = "\
 app d 755 0:0 1600000000
 app/mine f 4750 1000:100 1600000005 2 4 6d696e65

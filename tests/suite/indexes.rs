@@ -34,7 +34,7 @@ fn in_store(env: &Env, store: &str, args: &[&str]) -> Done {
     Done::of(env.command_in(store, args).output().unwrap())
 }
 
-/// What is said when a push would drop arm64 or amd64.
+/// The error when a push would drop arm64 or amd64.
 fn lost(left: &str, lost: &str) -> [String; 2] {
     [
         format!(

@@ -35,7 +35,7 @@ const HOMES: &[(&str, &str)] = &[
     ("ureq", "src/registry/"),
 ];
 
-/// What a pure module has no business with. Clippy refuses the single calls; these are whole modules.
+/// Modules that a pure module must not use. Clippy refuses the single calls; these are whole modules.
 const IO: [&str; 6] =
     ["std::fs", "std::net::Tcp", "std::os::unix::net", "std::process", "rustix::", "tempfile::"];
 
@@ -94,7 +94,7 @@ fn module_of(file: &SourceText) -> &str {
     path.split(['/', '.']).next().unwrap()
 }
 
-/// What each module imports, and one place where it does.
+/// Returns the imports of each module, each with one location.
 fn imports() -> BTreeMap<String, BTreeMap<String, String>> {
     let modules: BTreeSet<String> = table()
         .into_iter()

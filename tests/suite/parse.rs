@@ -77,7 +77,7 @@ fn check(case: &Path, name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
-/// What a person sees, and the codes and spans that a program sees.
+/// Returns the report for people, and the codes and spans for programs.
 fn report(text: &str, diagnostics: &[Diagnostic]) -> String {
     let mut report = render(diagnostics, &SourceFile::new("Dockerfile", text), Style::Plain);
     for diagnostic in diagnostics {

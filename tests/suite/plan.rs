@@ -1,4 +1,4 @@
-//! Which steps run, when, and how often: seen from outside.
+//! Order and number of the steps that run, seen from outside.
 
 #![expect(clippy::unwrap_used, reason = "tests say what they mean with them")]
 

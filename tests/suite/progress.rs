@@ -1,4 +1,4 @@
-//! What is shown while rbuild works: lines, JSON, groups of CI systems, the step summary.
+//! Progress output: lines, JSON, groups of CI systems, the step summary.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -29,7 +29,7 @@ fn secret_env(dockerfile: &str) -> Env {
     env
 }
 
-/// Where a CI system reads commands: at the start of a line, blanks aside, or behind `##[`.
+/// Returns the lines that a CI system reads as commands: at the start of a line, blanks aside, or behind `##[`.
 fn commands(log: &str) -> Vec<&str> {
     let mut stopped: Option<&str> = None;
     let mut found = Vec::new();
@@ -90,7 +90,7 @@ impl Runs<'_> {
     }
 }
 
-/// What steps wrote to their standard output.
+/// Returns the standard output of the steps.
 fn printed(events: &[Value]) -> String {
     let told = events.iter().filter(|event| event["stream"] == "stdout");
     told.map(|event| event["text"].as_str().unwrap()).collect()

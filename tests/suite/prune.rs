@@ -1,4 +1,4 @@
-//! What the store holds, and what is removed from it.
+//! `du` and `prune`: contents of the store, and their removal.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! What users see of pushes and pulls: tags, digests, progress.
+//! Pushes and pulls as users see them: tags, digests, progress.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test ends by a panic")]
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! What an earlier build or a killed one left, and builds that go on in spite of it.
+//! Leftovers of earlier and of killed builds, and builds that go on in spite of it.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,

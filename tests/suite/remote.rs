@@ -1,4 +1,4 @@
-//! What comes from elsewhere: ADD of URLs and repositories, remote and named contexts.
+//! Remote inputs: ADD of URLs and repositories, remote and named contexts.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -25,7 +25,7 @@ as_root_and_as_user!(
 );
 
 const OCI: &str = "type=oci,dest=out,tar=false,compression=uncompressed";
-/// SHA-256 of `one`.
+/// SHA-256 of the text `one`.
 const ONE: &str = "sha256:7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
 
 const WITH_SUBMODULE: &str = "mkdir sub; echo one > file; echo sub > sub/s; echo x > run; \

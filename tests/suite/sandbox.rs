@@ -759,7 +759,7 @@ fn what_cannot_be_executed_is_told_apart() {
     assert_eq!(error.to_string(), "cannot enter the working directory /nowhere");
 }
 
-/// Whether a process anywhere on the machine has `argument` on its command line.
+/// Returns whether a process anywhere on the machine has `argument` on its command line.
 fn runs_somewhere(argument: &str) -> bool {
     let directories = fs::read_dir("/proc").unwrap().flatten();
     directories

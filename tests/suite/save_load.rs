@@ -156,7 +156,7 @@ fn priv_several_platforms_are_saved_and_loaded_as_an_index() {
         .fails(3, &["both.tar has no image for linux/s390x"]);
 }
 
-/// Names and contents.
+/// Names and contents of the archive.
 type Files<'a> = &'a [(&'a str, &'a [u8])];
 
 /// An archive of these files.

@@ -1,4 +1,4 @@
-//! Whose a store is: it is for its owner alone, and one that others could write into is refused.
+//! Ownership of a store: it is for its owner alone, and one that others could write into is refused.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! What the compiler does not check of the checkout itself.
+//! Checks of the checkout that the compiler does not make.
 #![expect(clippy::string_slice, reason = "at places where a search has found something")]
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use crate::support::source::{self, SourceText};
 /// Maximum number of lines of a file, its tests aside: it is split where a concept ends.
 const MAX_LINES: usize = 600;
 
-/// Where text is that we write; `testdata` has its own rules.
+/// Directories with text of this project; `testdata` has its own rules.
 const DIRECTORIES: [&str; 5] = ["src", "tests", "grammar", ".ci", ".cargo"];
 const TOP: [&str; 6] =
     ["Cargo.toml", "README.md", ".clippy.toml", ".rustfmt.toml", ".gitignore", "LICENSE"];

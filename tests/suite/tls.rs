@@ -19,14 +19,14 @@ use crate::support::certificates::{Authority, Certified, TokenServer, self_signe
 use crate::support::env::Env;
 use crate::support::registry::{DockerRegistry, Setup, options};
 
-/// What certificates of registries here are for.
+/// Names in the certificates of the registries here.
 const NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
 
 /// An authority, a registry that it certifies, and a directory for their files.
 struct Place {
     directory: tempfile::TempDir,
     authority: Authority,
-    /// The authority's certificate.
+    /// Certificate of the authority, as PEM.
     ca: PathBuf,
     registry: DockerRegistry,
 }
@@ -62,7 +62,7 @@ impl Place {
     }
 }
 
-/// What a registry wants besides TLS.
+/// Demands of a registry besides TLS.
 #[derive(Default)]
 struct Wanted {
     password: bool,

@@ -89,7 +89,7 @@ fn keeping() -> Keeping {
     Keeping { server, blobs }
 }
 
-/// Whether a request says that its bytes belong at `place`, or says nothing of that.
+/// Returns whether a request says that its bytes belong at `place`, or says nothing of that.
 fn starts_at(request: &Request, place: usize) -> bool {
     let range = request.header("content-range");
     range.is_none_or(|range| range.split('-').next() == Some(&place.to_string()))

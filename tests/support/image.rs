@@ -55,7 +55,7 @@ pub(crate) fn file_with(at: &str, text: &str, meta: Meta) -> Entry {
     entry(at, meta, Node::File(File { size, content, origin: FileOrigin::Inline(bytes) }))
 }
 
-/// A symbolic link.
+/// A symbolic link and its target.
 pub(crate) fn symlink(at: &str, target: &str) -> Entry {
     entry(at, Meta::root(0o777, 1_600_000_002), Node::Symlink(target.as_bytes().into()))
 }
@@ -70,13 +70,13 @@ pub(crate) fn gone(at: &str) -> Entry {
     Entry { path: path(at), item: Item::Whiteout }
 }
 
-/// What `/dev/null` is.
+/// The device `/dev/null`.
 pub(crate) fn null_device(at: &str) -> Entry {
     let device = Device { major: 1, minor: 3 };
     entry(at, Meta::root(0o666, 1_600_000_003), Node::CharDevice(device))
 }
 
-/// A named pipe.
+/// A named pipe, fifo(7).
 pub(crate) fn fifo(at: &str) -> Entry {
     entry(at, Meta::root(0o600, 1_600_000_004), Node::Fifo)
 }
@@ -92,7 +92,7 @@ pub(crate) fn jobs(n: usize) -> NonZeroUsize {
 }
 
 impl Fixture {
-    /// An empty store.
+    /// Makes an empty store.
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = OpenOptions { user_namespace: false, now_s: 1_700_000_000 };

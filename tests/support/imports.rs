@@ -7,7 +7,7 @@ use super::source::{self, SourceText};
 /// A module's path below the crate, as in `["store", "index"]`.
 pub(crate) type ModulePath = Vec<String>;
 
-/// Which files use items of which others. A `pub use` hands an item on: it is followed to the
+/// The uses of files by files. A `pub use` hands an item on: it is followed to the
 /// file that defines the item, and is not an import itself.
 #[derive(Debug)]
 pub(crate) struct Imports {

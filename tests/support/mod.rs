@@ -1,4 +1,4 @@
-//! What tests share: fixtures and the programs that they need.
+//! Shared by all tests: fixtures and the programs that they need.
 
 pub(crate) mod browser;
 pub(crate) mod certificates;

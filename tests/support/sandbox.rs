@@ -78,7 +78,7 @@ pub(crate) fn open(path: &Path) -> OwnedFd {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
-/// The same, shared.
+/// As above, but shared.
 pub(crate) fn share(path: &Path) -> Arc<OwnedFd> {
     Arc::new(open(path))
 }
@@ -106,7 +106,7 @@ pub(crate) fn command(argv: &[&str]) -> RunSpec {
     }
 }
 
-/// What a command did.
+/// Result of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Done {
     pub(crate) exit: Exit,
@@ -166,7 +166,7 @@ pub(crate) fn skip(what: &str) {
     eprintln!("SKIP: {what}");
 }
 
-/// Whether this process may do everything itself.
+/// Returns whether this process may do everything itself.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
