@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use super::budget_args::{self, BudgetArgs};
 use super::call::{Call, Format, Inspection};
 use super::check_args::{CheckArgs, CheckedBases};
+use super::debug_log::DebugArgs;
 use super::default_command::with_default_command;
 use super::enter_args::{self, EnterArgs};
 use super::history_args::{ExplainArgs, HistoryArgs};
@@ -64,6 +65,8 @@ pub(super) struct Global {
     pub(super) max_unpacked_size: Option<u64>,
     #[command(flatten)]
     pub(super) registries: RegistryArgs,
+    #[command(flatten)]
+    pub(super) debug: DebugArgs,
 }
 
 #[derive(Debug, Subcommand)]

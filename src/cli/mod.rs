@@ -12,6 +12,7 @@ mod config_text;
 mod console;
 mod contexts;
 mod csv;
+mod debug_log;
 mod default_command;
 mod docker_words;
 mod dockerfile;
@@ -96,6 +97,11 @@ fn with_arguments() -> Exit {
     if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
         let text = "error: --ca and --registry are of no use here: no registry is asked";
         return failed(&CliError::new(text, Exit::Usage), is_json, &environment);
+    }
+    match debug_log::start(&arguments.global.debug, is_json, &environment) {
+        // The live view writes over lines, and would write over those of the log.
+        Ok(shares_stderr) => environment.is_dumb |= shares_stderr,
+        Err(error) => return failed(&error, is_json, &environment),
     }
     // Before any thread: in a user namespace a child goes on from here.
     if arguments.command.needs_privileges()

@@ -50,14 +50,21 @@ impl Run<'_> {
     /// Looks a step up, first by what made it, then by what its parent holds; or claims it, so
     /// that nobody else makes it at the same time.
     pub(super) fn find_or_claim(&self, wanted: &Wanted, stack: &Stack) -> Result<Found> {
+        let log = |answer| {
+            let Wanted { name, definition, operation, .. } = wanted;
+            tracing::debug!(step = redacted(name), %definition, %operation, "cache {answer}");
+        };
         if let Some(found) = self.find(wanted, stack)? {
+            log("hit");
             return Ok(Found::Made(found));
         }
         let lock = self.services.store.lock_step(wanted.definition).map_err(BuildError::from)?;
         // Whoever held the lock may have made it.
         if let Some(found) = self.find(wanted, stack)? {
+            log("hit of a step that another build made");
             return Ok(Found::Made(found));
         }
+        log("miss");
         self.explain(wanted)?;
         let wanted = wanted.clone();
         Ok(Found::Claimed(Claim { wanted, duration_ms: AtomicU64::new(0), _lock: lock }))

@@ -30,6 +30,7 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::slice;
+use std::time::Instant;
 
 use crate::archive::Packing;
 use crate::oci::{Annotation, ChainId, Descriptor, MediaType, Reference};
@@ -180,7 +181,10 @@ pub fn export_all(
             return first_config(images, options);
         }
     };
-    place::write(path, |out| export_stream(store, images, form, out, options))
+    let started = Instant::now();
+    let written = place::write(path, |out| export_stream(store, images, form, out, options))?;
+    tracing::debug!(?target, manifest = %written.digest, took = ?started.elapsed(), "output written");
+    Ok(written)
 }
 
 /// Writes several images, each with names of its own, into one archive; layers that they share are

@@ -3,7 +3,7 @@
 //! One call is one try; `retry` knows about more, and `auth` knows what goes into Authorization.
 
 use std::io::{self, Read};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http;
 
@@ -166,6 +166,7 @@ impl Http {
         // A body that is sent shows its own progress.
         let is_stream = matches!(request.body, Body::Stream { .. });
         let _waits = (!is_stream).then(|| self.waiting.begin(url.host().to_owned()));
+        let started = Instant::now();
         let answer = match &mut request.body {
             Body::Empty
                 if matches!(request.method, Method::Get | Method::Head | Method::Delete) =>
@@ -179,8 +180,28 @@ impl Http {
                 agent.run(builder.body(body).map_err(invalid)?)
             }
         };
-        let (head, body) = answer.map_err(|error| failure(url, error))?.into_parts();
+        let answer = answer.map_err(|error| failure(url, error));
+        log_answer(&request.method, url, &answer, started);
+        let (head, body) = answer?.into_parts();
         Ok(Response { url: url.clone(), head, body: body.into_reader() })
+    }
+}
+
+/// Logs a request and its answer. Addresses are shown without queries, which may hold signatures.
+fn log_answer(
+    method: &Method,
+    url: &Url,
+    answer: &Result<http::Response<ureq::Body>, RegistryError>,
+    started: Instant,
+) {
+    match answer {
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            tracing::debug!(?method, %url, status, took = ?started.elapsed(), "request");
+        }
+        Err(error) => {
+            tracing::debug!(?method, %url, %error, took = ?started.elapsed(), "request failed");
+        }
     }
 }
 

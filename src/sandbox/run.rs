@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -98,6 +99,10 @@ pub(super) fn start_and_attend(
     kept: &mut Option<Kept>,
 ) -> Result<Exit, SandboxError> {
     let Setup { spec, namespaces, ops } = setup;
+    for op in ops {
+        tracing::debug!(%op, "sandbox");
+    }
+    let started = Instant::now();
     let streams = Connected::new(spec.streams, attending.input)?;
     let prepared = prepare::child(rootfs, spec, ops, streams.terminal())?;
     let status = pipe()?;
@@ -114,6 +119,8 @@ pub(super) fn start_and_attend(
         .attend(status.read, &step, attending, on_output)
         .map_err(|errno| SandboxError::setup("follow the command", errno))?;
     let exit = step.wait()?;
+    let program = spec.argv.first();
+    tracing::debug!(?program, ?exit, took = ?started.elapsed(), "command ended");
     match report {
         Some(report) => Err(failure(report, ops, spec)),
         None if interrupted => Ok(Exit::Signal(Signal::INT.as_raw())),

@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -121,11 +122,13 @@ impl Store {
         if let Some(found) = self.find_packed(diff_id, packing)? {
             return Ok(found);
         }
+        let started = Instant::now();
         let both = Both { draft: self.draft()?, beside };
         let mut packer =
             archive::packer(both, packing, jobs).context("pack a layer of", self.root())?;
         self.write_tar(diff_id, &mut packer)?;
         let both = packer.finish().context("pack a layer of", self.root())?;
+        tracing::debug!(layer = %diff_id, ?packing, took = ?started.elapsed(), "layer packed");
         let (compression, level) = compression_and_level(packing);
         if packing == Packing::None {
             let (blob, bytes) = self.keep(both.draft);

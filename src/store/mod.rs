@@ -163,6 +163,7 @@ impl Store {
         reserve: fn(&Path) -> reserve::Reserve,
     ) -> Result<Self, StoreError> {
         let root = guard::open(root)?;
+        tracing::debug!(root = %root.display(), "store");
         version::check(&root)?;
         let in_use = lock::Lease::shared(&lock::Lease::of_store(&root))?;
         // Before the index, which a disk that is full of what they left could not hold.

@@ -7,6 +7,7 @@
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -83,7 +84,9 @@ impl Store {
                     begin();
                     self.unpack_alone(diff_id)
                 };
+                let started = Instant::now();
                 let fresh = fresh.map_or_else(unpack, Ok)?;
+                tracing::debug!(layer = %diff_id, took = ?started.elapsed(), "layer unpacked");
                 self.fit(diff_id, &fresh, &fitting)?;
                 self.publish_fresh(diff_id, &fresh, form, options)?;
                 fresh.into

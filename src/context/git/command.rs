@@ -147,7 +147,15 @@ impl<'a> Git<'a> {
                 PathError::new("start", "git", error).into()
             }
         })?;
+        let started = Instant::now();
         let status = self.wait(child, what, [&out, &err])?;
+        tracing::debug!(
+            command = self.without_secrets(&arguments.join(" ")),
+            ?directory,
+            %status,
+            took = ?started.elapsed(),
+            "git"
+        );
         if status.success() {
             return Ok(out);
         }
@@ -293,11 +301,14 @@ impl<'a> Git<'a> {
         if words.is_empty() {
             words.extend(lines().next_back());
         }
-        let mut words = words.join("; ");
-        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
-            words = words.replace(secret, "xxxxx");
-        }
+        let words = self.without_secrets(&words.join("; "));
         if words.is_empty() { status.to_string() } else { words }
+    }
+
+    /// Returns `text` with the credentials of the address masked.
+    fn without_secrets(&self, text: &str) -> String {
+        let secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
+        secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "xxxxx"))
     }
 }
 
