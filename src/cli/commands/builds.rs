@@ -8,13 +8,14 @@ use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 use super::images::ago;
 use super::report_file::Report;
 use super::{CliError, Environment, Exit, Global, open_store};
-use crate::cli::history_args::{
+use crate::cli::args::history::{
     ExplainArgs, HistoryCommand, ListArgs, RmArgs, ShowArgs, WhichBuild,
 };
-use crate::cli::progress::{shown, size};
-use crate::cli::record::{End, Logs, Outcome, Recorded, Step};
-use crate::cli::stdout::{self, say};
-use crate::cli::table::{self, row};
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::table::{self, row};
+use crate::cli::display::text::shown;
+use crate::cli::records::{End, Logs, Outcome, Recorded, Step};
+use crate::diag::size;
 use crate::pathio::PathError;
 use crate::store::{BuildRecord, Store};
 

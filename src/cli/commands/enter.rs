@@ -3,12 +3,12 @@
 use super::build::{self, reporter, with_asked};
 use super::build_options::options;
 use super::{CliError, Environment, Exit, Global, builds, find};
-use crate::cli::contexts::{Asked, Input};
-use crate::cli::enter_args::EnterArgs;
+use crate::cli::args::enter::EnterArgs;
+use crate::cli::args::step_name::StepName;
+use crate::cli::debug_session::shell::Host;
+use crate::cli::inputs::contexts::{Asked, Input};
 use crate::cli::outputs::Outputs;
 use crate::cli::progress::Reporter;
-use crate::cli::shell::Host;
-use crate::cli::step_name::StepName;
 use crate::dockerfile::ir;
 use crate::executor::{self as builder, BuildError, EnterAt, Entrance, Services};
 use crate::oci::Reference;

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use rustix::termios::{LocalModes, OptionalActions};
 
 use super::{CliError, Environment, Exit};
-use crate::cli::progress::shown;
+use crate::cli::args::transfer::{LoginArgs, LogoutArgs};
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::say;
+use crate::cli::display::text::shown;
 use crate::cli::registries;
-use crate::cli::report;
-use crate::cli::stdout::say;
-use crate::cli::transfer_args::{LoginArgs, LogoutArgs};
 use crate::registry::{KeptIn, RegistryError, forget_login, keep_login};
 
 /// Longer than any password or token.
@@ -27,7 +27,7 @@ pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Resu
     };
     let password = match (&args.password, args.password_stdin) {
         (Some(password), _) => {
-            report::remark(
+            stderr::remark(
                 "warning: others can see a password on the command line; better use --password-stdin",
             );
             password.clone()

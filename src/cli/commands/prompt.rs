@@ -2,10 +2,10 @@
 
 use std::io::{self, Write as _};
 
-use crate::cli::Exit;
 use crate::cli::args;
-use crate::cli::prompt_args::{CompletionArgs, ManArgs};
-use crate::cli::report::CliError;
+use crate::cli::args::prompt::{CompletionArgs, ManArgs};
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
 use crate::pathio::output::write_output;
 use crate::pathio::{self, Context as _};
 

@@ -1,9 +1,9 @@
 //! `rbuild push NAME`
 
 use super::{CliError, Environment, Exit, Global, find, open_store, reference, with_services};
-use crate::cli::output;
-use crate::cli::stdout::say;
-use crate::cli::transfer_args::PushArgs;
+use crate::cli::args::transfer::PushArgs;
+use crate::cli::display::stdout::say;
+use crate::cli::outputs::output;
 use crate::executor::{self, Event};
 use crate::image::{self, ExportError, ExportOptions, Image, Loaded, Patience};
 use crate::oci::{Annotation, Digest, Platform, Reference};

@@ -1,7 +1,7 @@
 //! `rbuild version`
 
-use crate::cli::report::CliError;
-use crate::cli::stdout::say;
+use crate::cli::display::stdout::say;
+use crate::cli::error::CliError;
 
 pub(in crate::cli) fn run() -> Result<(), CliError> {
     say!("rbuild {}", env!("CARGO_PKG_VERSION"));

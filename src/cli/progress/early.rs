@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::super::environment::Environment;
-use super::super::report::CliError;
+use crate::cli::environment::Environment;
+use crate::cli::error::CliError;
+
 use super::json::Json;
 use super::{Out, with_stderr};
 

@@ -14,9 +14,8 @@ mod terminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use crate::cli::display::text::shown;
 use crate::executor::Event;
-
-use super::text::shown;
 
 use look::{Look, Signs};
 use model::Model;

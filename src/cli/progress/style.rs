@@ -1,25 +1,9 @@
 //! `--progress`: what is asked for, and what there can be.
 
-use clap::ValueEnum;
-
-use super::super::environment::Environment;
-use super::super::exit::Exit;
-use super::super::report::CliError;
-
-/// `--progress`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum Progress {
-    /// What fits where the output goes
-    Auto,
-    /// What runs and how far it is, on a terminal
-    Tty,
-    /// Lines, for logs
-    Plain,
-    /// One JSON object a line, for programs; `testdata/progress.schema.json` describes them
-    Json,
-    /// Nothing
-    Quiet,
-}
+use crate::cli::args::progress::Progress;
+use crate::cli::environment::Environment;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
 
 impl Progress {
     /// Whether it can be had here.
