@@ -6,7 +6,7 @@ use crate::executor::BucketCache;
 use crate::registry::{Bucket, BucketKeys, BucketOptions, RegistryError};
 
 /// Reads a variable of the environment.
-pub(in crate::cli) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// How old a blob may be before it is written anew when it is used again, in seconds.
 const TOUCH_AFTER_S: i64 = 24 * 3600;
@@ -16,7 +16,7 @@ const UPLOADS: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 const MAX_UPLOADS: usize = 64;
 
 /// What can be said of a bucket.
-pub(in crate::cli) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 13] = [
     "region",
     "bucket",
     "prefix",
@@ -33,7 +33,7 @@ pub(in crate::cli) const NAMES: [&str; 13] = [
 ];
 
 /// Reads fields (name, value), all of them of [`NAMES`].
-pub(in crate::cli) fn cache(
+pub(crate) fn cache(
     fields: &[(String, String)],
     variables: Variables<'_>,
 ) -> Result<BucketCache, String> {

@@ -42,7 +42,7 @@ fn kinds() -> String {
 }
 
 /// The text of an option without the values of keys, for messages.
-pub(in crate::cli) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let fields = text.split(',').map(|field| match field.split_once('=') {
         Some((name, _)) if ["key", "secret", "token"].iter().any(|part| name.contains(part)) => {
             format!("{name}=****")
@@ -53,7 +53,7 @@ pub(in crate::cli) fn shown(text: &str) -> String {
 }
 
 /// Reads one `--cache-from`.
-pub(in crate::cli) fn from(text: &str, variables: Variables<'_>) -> Result<CacheFrom, String> {
+pub(crate) fn from(text: &str, variables: Variables<'_>) -> Result<CacheFrom, String> {
     let fields = Fields::read(text, "src")?;
     if fields.mode.is_some() || fields.compression.is_some() || fields.level.is_some() {
         return Err("mode and compression are for --cache-to".to_owned());
@@ -70,7 +70,7 @@ pub(in crate::cli) fn from(text: &str, variables: Variables<'_>) -> Result<Cache
 }
 
 /// Reads one `--cache-to`.
-pub(in crate::cli) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String> {
+pub(crate) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String> {
     let fields = Fields::read(text, "dest")?;
     let all_steps = match fields.mode.as_deref() {
         None | Some("min") => false,

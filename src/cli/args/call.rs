@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 /// What can be learned of a Dockerfile without building it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Inspection {
+pub(crate) enum Inspection {
     /// Its mistakes.
     Check,
     /// A target's arguments.
@@ -15,7 +15,7 @@ pub(in crate::cli) enum Inspection {
 
 /// How that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Format {
+pub(crate) enum Format {
     /// For people.
     Text,
     /// For programs.
@@ -26,10 +26,10 @@ pub(in crate::cli) enum Format {
 
 /// `--call`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) struct Call {
+pub(crate) struct Call {
     /// `None`: build.
-    pub(in crate::cli) what: Option<Inspection>,
-    pub(in crate::cli) format: Format,
+    pub(crate) what: Option<Inspection>,
+    pub(crate) format: Format,
 }
 
 impl FromStr for Call {

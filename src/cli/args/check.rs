@@ -6,7 +6,7 @@ use super::call::Format;
 
 /// Lookup of base images by `--check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum CheckedBases {
+pub(crate) enum CheckedBases {
     /// In the store
     Store,
     /// In the store and in registries
@@ -15,19 +15,19 @@ pub(in crate::cli) enum CheckedBases {
 
 /// What goes with `--check`.
 #[derive(Debug, Default, Args)]
-pub(in crate::cli) struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// With --check: write into the Dockerfile what the warnings ask for, where that is one safe
     /// thing, and show what was changed
     #[arg(long)]
-    pub(in crate::cli) fix: bool,
+    pub(crate) fix: bool,
     /// With --check or --call: how that is shown; sarif is what code scanning reads (SARIF 2.1.0)
     #[arg(long, value_name = "text|json|sarif")]
-    pub(in crate::cli) format: Option<Format>,
+    pub(crate) format: Option<Format>,
 }
 
 impl CheckArgs {
     /// Which of the two was typed.
-    pub(in crate::cli) const fn given(&self) -> Option<&'static str> {
+    pub(crate) const fn given(&self) -> Option<&'static str> {
         if self.fix {
             return Some("--fix");
         }

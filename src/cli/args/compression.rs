@@ -4,21 +4,21 @@ use clap::Args;
 
 /// How layers go out, where an --output does not say otherwise.
 #[derive(Debug, Default, Args)]
-pub(in crate::cli) struct CompressionArgs {
+pub(crate) struct CompressionArgs {
     /// Compress layers in this way when they go out [default: gzip]
     #[arg(long = "compression", value_name = "gzip|zstd|uncompressed")]
-    pub(in crate::cli) kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// How hard: 0 to 9 for gzip [default: 4], 1 to 22 for zstd [default: 3]
     #[arg(long = "compression-level", value_name = "N")]
-    pub(in crate::cli) level: Option<i32>,
+    pub(crate) level: Option<i32>,
     /// Compress the base image's layers in this way too
     #[arg(long = "force-compression")]
-    pub(in crate::cli) force: bool,
+    pub(crate) force: bool,
 }
 
 impl CompressionArgs {
     /// Whether anything was said.
-    pub(in crate::cli) const fn is_given(&self) -> bool {
+    pub(crate) const fn is_given(&self) -> bool {
         self.kind.is_some() || self.level.is_some() || self.force
     }
 }

@@ -4,7 +4,7 @@
 ///
 /// # Errors
 /// A text that says which quote is wrong.
-pub(in crate::cli) fn fields(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn fields(text: &str) -> Result<Vec<String>, String> {
     let mut fields = Vec::new();
     let mut field = String::new();
     let mut chars = text.chars().peekable();

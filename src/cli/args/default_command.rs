@@ -33,14 +33,12 @@ const GLOBAL: [&str; 4] = ["--root=", "--ca=", "--registry=", "--max-unpacked-si
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Returns whether a word is a command, so that a directory of that name is written `./word`.
-pub(in crate::cli) fn is_command(word: &str) -> bool {
+pub(crate) fn is_command(word: &str) -> bool {
     COMMANDS.contains(&word)
 }
 
 /// Puts in the word `build` where it was left out.
-pub(in crate::cli) fn with_default_command(
-    typed: impl IntoIterator<Item = OsString>,
-) -> Vec<OsString> {
+pub(crate) fn with_default_command(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut typed: Vec<OsString> = typed.into_iter().collect();
     if let Some(at) = default_command_at(&typed) {
         typed.insert(at, "build".into());
@@ -49,7 +47,7 @@ pub(in crate::cli) fn with_default_command(
 }
 
 /// Where the word `build` was left out.
-pub(in crate::cli) fn default_command_at(typed: &[OsString]) -> Option<usize> {
+pub(crate) fn default_command_at(typed: &[OsString]) -> Option<usize> {
     let at = command_at(typed)?;
     let word = typed.get(at)?.to_string_lossy();
     let is_own = COMMANDS.contains(&&*word) || OWN_FLAGS.contains(&&*word);
@@ -57,7 +55,7 @@ pub(in crate::cli) fn default_command_at(typed: &[OsString]) -> Option<usize> {
 }
 
 /// Where the command stands, or else what follows the options of all commands.
-pub(in crate::cli) fn command_at(typed: &[OsString]) -> Option<usize> {
+pub(crate) fn command_at(typed: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
         match &*word {

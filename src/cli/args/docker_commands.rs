@@ -13,7 +13,7 @@ const CONTAINERS: [&str; 16] = [
 
 /// Returns what to do in rbuild, for the words of a command line of docker; `None` for words that
 /// docker does not have either.
-pub(in crate::cli) fn tip(words: &[&str]) -> Option<String> {
+pub(crate) fn tip(words: &[&str]) -> Option<String> {
     let (first, second) = (*words.first()?, words.get(1).copied().unwrap_or_default());
     let is_group = GROUPS.contains(&first);
     let word = if is_group { second } else { first };

@@ -19,16 +19,16 @@ Whatever is changed there is thrown away.";
 /// It takes the options of a build, where they mean something.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub(in crate::cli) struct EnterArgs {
+pub(crate) struct EnterArgs {
     /// Enter a step of a build before it runs: by stage and number as logs show it, or #N for that of
     /// the last build of the context
     #[arg(long, value_name = "[STAGE:]N|#N")]
-    pub(in crate::cli) step: Option<String>,
+    pub(crate) step: Option<String>,
     #[command(flatten)]
-    pub(in crate::cli) build: BuildArgs,
+    pub(crate) build: BuildArgs,
     /// What to run in place of a shell
     #[arg(index = 2, last = true, value_name = "COMMAND")]
-    pub(in crate::cli) command: Vec<OsString>,
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Options of a build that `enter` has no use for, by their names in the definitions.
@@ -62,7 +62,7 @@ const OF_BUILD: [&str; 26] = [
 ];
 
 /// The options of a build as `enter` shows them.
-pub(in crate::cli) fn define(command: clap::Command) -> clap::Command {
+pub(crate) fn define(command: clap::Command) -> clap::Command {
     let command = command.mut_arg("context", |context| {
         let help = "An image, or with --step, --target or -f the context of a build";
         context.index(1).value_name("IMAGE|CONTEXT").help(help).long_help(help)
@@ -72,7 +72,7 @@ pub(in crate::cli) fn define(command: clap::Command) -> clap::Command {
 
 impl EnterArgs {
     /// Whether what is entered is made by a build.
-    pub(in crate::cli) fn is_build(&self) -> bool {
+    pub(crate) fn is_build(&self) -> bool {
         let BuildArgs { file, target, .. } = &self.build;
         let context = self.build.shown_context();
         let is_path = context.starts_with(['.', '/']) || context.contains("://") || context == "-";
@@ -80,7 +80,7 @@ impl EnterArgs {
     }
 
     /// An option that was given and means nothing here.
-    pub(in crate::cli) fn useless(&self) -> Option<&'static str> {
+    pub(crate) fn useless(&self) -> Option<&'static str> {
         let build = &self.build;
         let outputs = &build.outputs;
         let given = [
@@ -123,7 +123,7 @@ impl EnterArgs {
     }
 
     /// The step.
-    pub(in crate::cli) fn step_name(&self) -> Result<Option<StepName>, String> {
+    pub(crate) fn step_name(&self) -> Result<Option<StepName>, String> {
         self.step.as_deref().map(StepName::read).transpose()
     }
 }

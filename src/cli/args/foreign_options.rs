@@ -165,7 +165,7 @@ fn tip(option: &str) -> Option<String> {
 
 /// Lets an error about an option of another tool say what rbuild has in its place, and not which
 /// option is spelt like it.
-pub(in crate::cli) fn explained(mut error: clap::Error) -> clap::Error {
+pub(crate) fn explained(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
         return error;
     };

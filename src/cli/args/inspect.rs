@@ -3,62 +3,62 @@
 use clap::Args;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct ImagesArgs {
+pub(crate) struct ImagesArgs {
     /// Only these: a repository, NAME:TAG, or a pattern such as 'team/*'
     #[arg(value_name = "NAME[:TAG]")]
-    pub(in crate::cli) name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Print ids only
     #[arg(short, long, conflicts_with_all = ["json", "format"])]
-    pub(in crate::cli) quiet: bool,
+    pub(crate) quiet: bool,
     /// Do not shorten ids
     #[arg(long)]
-    pub(in crate::cli) no_trunc: bool,
+    pub(crate) no_trunc: bool,
     /// One JSON object a line, with docker's names
     #[arg(long)]
-    pub(in crate::cli) json: bool,
+    pub(crate) json: bool,
     /// How each image is shown: `json`, `table`, or a template such as '{{.Repository}}:{{.Tag}}', with
     /// `table ` before it for headings; --json shows the fields
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
-    pub(in crate::cli) format: Option<String>,
+    pub(crate) format: Option<String>,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// The image: a name or an id
     #[arg(value_name = "IMAGE")]
-    pub(in crate::cli) image: String,
+    pub(crate) image: String,
     /// Of an image for several platforms, this one
     #[arg(long, value_name = "OS/ARCH")]
-    pub(in crate::cli) platform: Option<String>,
+    pub(crate) platform: Option<String>,
     /// Read the image in its registry: nothing of it is kept
     #[arg(long, conflicts_with = "pull")]
-    pub(in crate::cli) remote: bool,
+    pub(crate) remote: bool,
     /// Fetch layers that the store lacks, to look into them, too
     #[arg(long)]
-    pub(in crate::cli) pull: bool,
+    pub(crate) pull: bool,
     /// One JSON object with the config and all that the page shows, sizes in bytes
     #[arg(long)]
-    pub(in crate::cli) json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct DiffArgs {
+pub(crate) struct DiffArgs {
     /// The old image: a name or an id
     #[arg(value_name = "A")]
-    pub(in crate::cli) old: String,
+    pub(crate) old: String,
     /// The new one
     #[arg(value_name = "B")]
-    pub(in crate::cli) new: String,
+    pub(crate) new: String,
     /// Of images for several platforms, this one [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
-    pub(in crate::cli) platform: Option<String>,
+    pub(crate) platform: Option<String>,
     /// Fetch layers that the store lacks
     #[arg(long)]
-    pub(in crate::cli) pull: bool,
+    pub(crate) pull: bool,
     /// Exit with 1 if they differ
     #[arg(long)]
-    pub(in crate::cli) exit_code: bool,
+    pub(crate) exit_code: bool,
     /// One JSON object with all differences, sizes in bytes
     #[arg(long)]
-    pub(in crate::cli) json: bool,
+    pub(crate) json: bool,
 }

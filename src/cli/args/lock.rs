@@ -10,33 +10,33 @@ use super::build::BuildArgs;
 
 /// What a build takes its inputs for.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct LockOptions {
+pub(crate) struct LockOptions {
     /// The file that says what images, downloads and git references were
     /// [default: rbuild.lock beside the Dockerfile, if it is there]
     #[arg(long, value_name = "FILE")]
-    pub(in crate::cli) lockfile: Option<PathBuf>,
+    pub(crate) lockfile: Option<PathBuf>,
     /// Fail if an input from elsewhere is not in the lock file, or not what it says
     #[arg(long)]
-    pub(in crate::cli) locked: bool,
+    pub(crate) locked: bool,
     /// Never use the network: fail if something is not in the store; RUN steps have no network
     #[arg(long, conflicts_with_all = ["pull", "push"])]
-    pub(in crate::cli) offline: bool,
+    pub(crate) offline: bool,
 }
 
 impl LockOptions {
     /// What the entries mean to a build.
-    pub(in crate::cli) const fn rule(&self) -> LockRule {
+    pub(crate) const fn rule(&self) -> LockRule {
         if self.locked { LockRule::Strict } else { LockRule::Follow }
     }
 }
 
 /// It takes the options of the build that is to be locked; what comes out of one does not matter.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct LockArgs {
+pub(crate) struct LockArgs {
     /// Ask again for what is in the lock file already; for all its platforms unless --platform says
     /// for which
     #[arg(long)]
-    pub(in crate::cli) update: bool,
+    pub(crate) update: bool,
     #[command(flatten)]
-    pub(in crate::cli) build: BuildArgs,
+    pub(crate) build: BuildArgs,
 }

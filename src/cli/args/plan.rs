@@ -6,12 +6,12 @@ use super::build::{BuildArgs, OnError};
 
 /// It takes the options of the build that it looks ahead to.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct PlanArgs {
+pub(crate) struct PlanArgs {
     /// One JSON object, for programs
     #[arg(long)]
-    pub(in crate::cli) json: bool,
+    pub(crate) json: bool,
     #[command(flatten)]
-    pub(in crate::cli) build: BuildArgs,
+    pub(crate) build: BuildArgs,
 }
 
 /// Options of a build that are of no use where nothing is built, by their names in the definitions.
@@ -19,12 +19,12 @@ const OF_BUILD: [&str; 9] =
     ["dry_run", "on_error", "check", "call", "fix", "format", "iidfile", "metadata_file", "report"];
 
 /// The options of a build as `plan` shows them.
-pub(in crate::cli) fn define(command: clap::Command) -> clap::Command {
+pub(crate) fn define(command: clap::Command) -> clap::Command {
     OF_BUILD.into_iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
 }
 
 /// An option that was given, and has nothing to do or to tell where nothing is built.
-pub(in crate::cli) fn useless(build: &BuildArgs) -> Option<&'static str> {
+pub(crate) fn useless(build: &BuildArgs) -> Option<&'static str> {
     let given = [
         (build.report.is_some(), "--report"),
         (build.iidfile.is_some(), "--iidfile"),

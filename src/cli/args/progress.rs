@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 /// `--progress`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum Progress {
+pub(crate) enum Progress {
     /// What fits where the output goes
     Auto,
     /// What runs and how far it is, on a terminal

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct CompletionArgs {
+pub(crate) struct CompletionArgs {
     /// The shell
     #[arg(value_enum, value_name = "SHELL")]
-    pub(in crate::cli) shell: clap_complete::Shell,
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct ManArgs {
+pub(crate) struct ManArgs {
     /// The directory, such as ~/.local/share/man/man1; it is made if it is not there
     #[arg(value_name = "DIR")]
-    pub(in crate::cli) directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }

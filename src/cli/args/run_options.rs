@@ -10,7 +10,7 @@ use crate::plan::{self, RunSettings, Ulimit};
 use super::build::BuildArgs;
 
 /// Checks what was typed.
-pub(in crate::cli) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
+pub(crate) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     let hosts = args.add_host.iter().map(|text| host(text)).collect::<Result<_, _>>();
     let ulimits = args.ulimit.iter().map(|text| ulimit(text)).collect::<Result<Vec<_>, _>>();

@@ -82,7 +82,7 @@ const VALUES: [(&str, &str); 8] = [
 ];
 
 /// The same command with short lines for `-h`.
-pub(in crate::cli) fn arranged(command: Command) -> Command {
+pub(crate) fn arranged(command: Command) -> Command {
     let command = command.mut_args(|arg| brief(arg, LINES));
     let names: Vec<String> =
         command.get_subcommands().map(|command| command.get_name().to_owned()).collect();

@@ -10,7 +10,7 @@ use super::build::BuildArgs;
 
 /// A step that the command line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) enum StepName {
+pub(crate) enum StepName {
     /// `#8`: its number in one build.
     Number(u32),
     /// Its stage, and its place among those of the stage, from 1, which is FROM. A number alone is
@@ -20,7 +20,7 @@ pub(in crate::cli) enum StepName {
 
 impl StepName {
     /// Reads `build:3` and `#8`, or what a log shows: `build 3/5`, `[build 3/5] RUN make`.
-    pub(in crate::cli) fn read(text: &str) -> Result<Self, String> {
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
         let expected = || {
             format!(
                 "--step {text}: expected a stage and a number as in logs, such as build:3, or the \
@@ -42,7 +42,7 @@ impl StepName {
     }
 
     /// Returns the step of a build with this name.
-    pub(in crate::cli) fn find<'a>(&self, build: &'a Recorded) -> Option<(u32, &'a Step)> {
+    pub(crate) fn find<'a>(&self, build: &'a Recorded) -> Option<(u32, &'a Step)> {
         let by_number = |number: u32| build.steps.get_key_value(&number);
         let found = match self {
             Self::Number(number) => by_number(*number),
@@ -56,7 +56,7 @@ impl StepName {
     }
 
     /// Returns the name of a step of a build: by its place if it is an instruction.
-    pub(in crate::cli) fn of(number: u32, step: &Step) -> Self {
+    pub(crate) fn of(number: u32, step: &Step) -> Self {
         match &step.place {
             Some((stage, number)) => Self::Place(Some(stage.clone()), *number),
             None => Self::Number(number),
@@ -75,7 +75,7 @@ impl fmt::Display for StepName {
 }
 
 /// Returns how to look at a step that failed, for the command line of its build.
-pub(in crate::cli) fn look_at(step: &str, args: &BuildArgs) -> String {
+pub(crate) fn look_at(step: &str, args: &BuildArgs) -> String {
     // Several platforms cannot be entered at once.
     if step.contains(' ') {
         return format!("step {step}: `rbuild history logs --step '{step}'` has its output");

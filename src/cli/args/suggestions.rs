@@ -16,7 +16,7 @@ use super::default_command::{command_at, default_command_at};
 use super::{docker_commands, foreign_options};
 
 /// A first word that is neither a command nor a directory, but nearly a command.
-pub(in crate::cli) fn command(typed: &[OsString]) -> Option<CliError> {
+pub(crate) fn command(typed: &[OsString]) -> Option<CliError> {
     let at = default_command_at(typed)?;
     let word = typed.get(at)?.to_str()?;
     if word.contains(['-', '/', '.', ':', '@']) || Path::new(word).exists() {
@@ -48,7 +48,7 @@ pub(in crate::cli) fn command(typed: &[OsString]) -> Option<CliError> {
 
 /// An error of the command line: without a context, it says what the dot is; with an option of another
 /// tool, what rbuild has in its place.
-pub(in crate::cli) fn context(mut error: clap::Error, typed: &[OsString]) -> clap::Error {
+pub(crate) fn context(mut error: clap::Error, typed: &[OsString]) -> clap::Error {
     let is_build = command_at(typed).and_then(|at| typed.get(at)).is_some_and(|it| it == "build");
     if error.kind() == clap::error::ErrorKind::MissingRequiredArgument && is_build {
         let words = typed.iter().skip(1).filter(|word| *word != "build");

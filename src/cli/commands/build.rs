@@ -37,11 +37,7 @@ type Result<T> = std::result::Result<T, CliError>;
 /// The version of the metadata file; members may be added without a new one.
 const METADATA_VERSION: u32 = 1;
 
-pub(in crate::cli) fn run(
-    args: &BuildArgs,
-    global: &Global,
-    environment: &Environment,
-) -> Result<()> {
+pub(crate) fn run(args: &BuildArgs, global: &Global, environment: &Environment) -> Result<()> {
     report_file::check(args)?;
     if args.dry_run {
         return plan::dry_run(args, global, environment);

@@ -34,7 +34,7 @@ pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Resul
     Ok(outputs)
 }
 
-pub(in crate::cli) fn platform(text: &str) -> Result<Platform> {
+pub(crate) fn platform(text: &str) -> Result<Platform> {
     text.trim().parse().map_err(|error: crate::oci::PlatformError| {
         let near = error.unknown().and_then(|(name, known)| nearest(name, known.iter().copied()));
         let help = near.map(|name| format!("; did you mean {name}?")).unwrap_or_default();

@@ -29,7 +29,7 @@ pub(super) use logs::instruction;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-pub(in crate::cli) fn history(
+pub(crate) fn history(
     command: &HistoryCommand,
     global: &Global,
     environment: &Environment,
@@ -48,7 +48,7 @@ pub(in crate::cli) fn history(
 }
 
 /// `rbuild explain`
-pub(in crate::cli) fn explain(
+pub(crate) fn explain(
     args: &ExplainArgs,
     global: &Global,
     environment: &Environment,

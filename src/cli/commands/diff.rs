@@ -13,7 +13,7 @@ use crate::store::Store;
 
 use compare::Difference;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &DiffArgs,
     global: &Global,
     environment: &Environment,

@@ -35,7 +35,7 @@ const KINDS: [(UsageKind, &str, bool); 7] = [
     (UsageKind::Index, "Index", false),
 ];
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &DuArgs,
     global: &Global,
     environment: &Environment,

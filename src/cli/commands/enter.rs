@@ -15,11 +15,7 @@ use crate::oci::Reference;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-pub(in crate::cli) fn run(
-    args: &EnterArgs,
-    global: &Global,
-    environment: &Environment,
-) -> Result<()> {
+pub(crate) fn run(args: &EnterArgs, global: &Global, environment: &Environment) -> Result<()> {
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     if let Some(useless) = args.useless() {
         return Err(usage(format!("{useless} is of no use to `rbuild enter`")));

@@ -34,7 +34,7 @@ struct Line<'a> {
     size: ImageSize,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &HistoryArgs,
     global: &Global,
     environment: &Environment,

@@ -65,7 +65,7 @@ struct Facts {
     platforms: Vec<String>,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &ImagesArgs,
     global: &Global,
     environment: &Environment,

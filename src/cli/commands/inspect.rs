@@ -27,7 +27,7 @@ struct Subject {
     n_others: usize,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &InspectArgs,
     global: &Global,
     environment: &Environment,

@@ -7,7 +7,7 @@ use crate::cli::args::lock::LockArgs;
 use crate::cli::outputs::Outputs;
 use crate::executor::{self, LockRule};
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &LockArgs,
     global: &Global,
     environment: &Environment,

@@ -18,7 +18,7 @@ const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Result<()> {
+pub(crate) fn login(args: &LoginArgs, environment: &Environment) -> Result<()> {
     let directory = config_directory(environment)?;
     let registry = registry(&args.registry);
     let user = match &args.username {
@@ -58,7 +58,7 @@ pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Resu
     Ok(())
 }
 
-pub(in crate::cli) fn logout(args: &LogoutArgs, environment: &Environment) -> Result<()> {
+pub(crate) fn logout(args: &LogoutArgs, environment: &Environment) -> Result<()> {
     let directory = config_directory(environment)?;
     let registry = registry(&args.registry);
     let forgot = forget_login(&directory, registry)

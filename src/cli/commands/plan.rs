@@ -21,7 +21,7 @@ use crate::executor::{self, Fate, Foreseen, ForeseenStage, ForeseenStep, Reason}
 /// The version of the JSON form; members may be added without a new one.
 const VERSION: u32 = 1;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &PlanArgs,
     global: &Global,
     environment: &Environment,

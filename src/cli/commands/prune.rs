@@ -15,7 +15,7 @@ use crate::store::{Holder, PruneOptions, Pruned};
 /// Names that a question shows at most.
 const MAX_ASKED_ABOUT: usize = 20;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &PruneArgs,
     global: &Global,
     environment: &Environment,

@@ -6,7 +6,7 @@ use crate::cli::display::stdout::say;
 use crate::executor;
 use crate::oci::Platform;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &PullArgs,
     global: &Global,
     environment: &Environment,

@@ -9,7 +9,7 @@ use crate::image::{self, ExportError, ExportOptions, Image, Loaded, Patience};
 use crate::oci::{Annotation, Digest, Platform, Reference};
 use crate::store::Store;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &PushArgs,
     global: &Global,
     environment: &Environment,

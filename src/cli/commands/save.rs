@@ -23,7 +23,7 @@ struct Wanted {
     loaded: Loaded,
 }
 
-pub(in crate::cli) fn save(
+pub(crate) fn save(
     args: &SaveArgs,
     global: &Global,
     environment: &Environment,
@@ -118,7 +118,7 @@ fn fetch(store: &Store, environment: &Environment, images: &[Image]) -> Result<(
     })
 }
 
-pub(in crate::cli) fn load(
+pub(crate) fn load(
     args: &LoadArgs,
     global: &Global,
     environment: &Environment,

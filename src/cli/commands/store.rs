@@ -6,7 +6,7 @@ use crate::cli::display::stdout::say;
 use crate::oci::Reference;
 use crate::store::{Finding, Store, Verified};
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &StoreArgs,
     global: &Global,
     environment: &Environment,

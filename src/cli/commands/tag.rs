@@ -8,7 +8,7 @@ use crate::image;
 use crate::oci::Reference;
 use crate::store::{Store, StoreError};
 
-pub(in crate::cli) fn tag(
+pub(crate) fn tag(
     args: &TagArgs,
     global: &Global,
     environment: &Environment,
@@ -30,7 +30,7 @@ pub(in crate::cli) fn tag(
     Ok(())
 }
 
-pub(in crate::cli) fn rmi(
+pub(crate) fn rmi(
     args: &RmiArgs,
     global: &Global,
     environment: &Environment,

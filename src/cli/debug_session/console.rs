@@ -33,7 +33,7 @@ const KNOWN: [&str; 12] = [
 ///
 /// # Errors
 /// When standard input is no terminal.
-pub(in crate::cli) fn lend<T>(
+pub(crate) fn lend<T>(
     environment: &Environment,
     shown: &mut dyn Write,
     enter: impl FnOnce(Visit<'_>) -> T,
@@ -58,7 +58,7 @@ pub(in crate::cli) fn lend<T>(
 }
 
 /// Passes standard input, output and error on. When nobody reads the output any more the command ends.
-pub(in crate::cli) fn pipe<T>(stop: &Stop, enter: impl FnOnce(Visit<'_>) -> T) -> T {
+pub(crate) fn pipe<T>(stop: &Stop, enter: impl FnOnce(Visit<'_>) -> T) -> T {
     let stdin = io::stdin();
     let mut show = |stream, bytes: &[u8]| {
         let written = match stream {

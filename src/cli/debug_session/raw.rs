@@ -29,12 +29,12 @@ struct Settings {
 
 /// The terminal is raw until this goes.
 #[derive(Debug)]
-pub(in crate::cli) struct Raw(());
+pub(crate) struct Raw(());
 
 impl Raw {
     /// # Errors
     /// When standard input is no terminal.
-    pub(in crate::cli) fn set() -> io::Result<Self> {
+    pub(crate) fn set() -> io::Result<Self> {
         let mut settings = settings();
         let before = tcgetattr(stdin())?;
         let mut raw = before.clone();
@@ -72,19 +72,19 @@ fn discard_answers() {
 }
 
 /// Whether a command has the terminal's keys.
-pub(in crate::cli) fn is_set() -> bool {
+pub(crate) fn is_set() -> bool {
     settings().is_some()
 }
 
 /// Makes the terminal what it was before, for good.
-pub(in crate::cli) fn give_back() {
+pub(crate) fn give_back() {
     if let Some(settings) = settings().take() {
         apply(&settings.before);
     }
 }
 
 /// Makes it what it was before while `work` is done.
-pub(in crate::cli) fn aside<R>(work: impl FnOnce() -> R) -> R {
+pub(crate) fn aside<R>(work: impl FnOnce() -> R) -> R {
     if let Some(settings) = &*settings() {
         apply(&settings.before);
     }
@@ -94,7 +94,7 @@ pub(in crate::cli) fn aside<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// Makes it raw again, if it shall be: a shell that goes on with a stopped job may have changed it.
-pub(in crate::cli) fn again() {
+pub(crate) fn again() {
     if let Some(settings) = &*settings() {
         apply(&settings.raw);
     }

@@ -22,7 +22,7 @@ const NO_SHELL: &str = "the image has no shell, and this machine no busybox to l
 `apt-get install busybox-static` (Debian, Ubuntu) or `apk add busybox-static` (Alpine) has one";
 
 /// Refuses a shell that nobody could type at.
-pub(in crate::cli) fn check(args: &BuildArgs, environment: &Environment) -> Result<(), CliError> {
+pub(crate) fn check(args: &BuildArgs, environment: &Environment) -> Result<(), CliError> {
     if args.on_error == OnError::Fail || environment.is_attended {
         return Ok(());
     }
@@ -33,15 +33,15 @@ pub(in crate::cli) fn check(args: &BuildArgs, environment: &Environment) -> Resu
 
 /// Who lets others in: to look around, or to run a command.
 #[derive(Clone, Copy)]
-pub(in crate::cli) struct Host<'a> {
-    pub(in crate::cli) services: &'a Services<'a>,
-    pub(in crate::cli) environment: &'a Environment,
-    pub(in crate::cli) reporter: &'a Reporter<'a>,
+pub(crate) struct Host<'a> {
+    pub(crate) services: &'a Services<'a>,
+    pub(crate) environment: &'a Environment,
+    pub(crate) reporter: &'a Reporter<'a>,
 }
 
 impl Host<'_> {
     /// Opens a shell in what a failed step left, and waits until it is left.
-    pub(in crate::cli) fn after_failure(self, entrance: &Entrance) {
+    pub(crate) fn after_failure(self, entrance: &Entrance) {
         let banner = || self.reporter.aside(&banner(entrance, Why::Failed));
         let done = self.shell(entrance, banner, &|enter| {
             console::lend(self.environment, &mut io::stderr(), enter)
@@ -53,11 +53,7 @@ impl Host<'_> {
     }
 
     /// Runs a command, or a shell where there is none; gives its exit status.
-    pub(in crate::cli) fn visit(
-        self,
-        entrance: &Entrance,
-        command: &[OsString],
-    ) -> Result<u8, CliError> {
+    pub(crate) fn visit(self, entrance: &Entrance, command: &[OsString]) -> Result<u8, CliError> {
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         let through: &Through<'_> = &|enter| {
             if is_terminal {

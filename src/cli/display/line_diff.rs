@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 const MAX_AHEAD: usize = 64;
 
 /// The lines that differ, with their numbers; the texts are called `name`.
-pub(in crate::cli) fn line_diff(name: &str, old: &str, new: &str) -> String {
+pub(crate) fn line_diff(name: &str, old: &str, new: &str) -> String {
     let old: Vec<&str> = old.lines().collect();
     let new: Vec<&str> = new.lines().collect();
     let mut text = format!("--- {name}\n+++ {name}\n");

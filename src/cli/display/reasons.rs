@@ -9,10 +9,10 @@ use crate::tree::{Change, ChangeKind};
 const MAX_SHOWN: usize = 120;
 
 /// What is said of what nothing is known about.
-pub(in crate::cli) const NEW: &str = "no step like it was made here before";
+pub(crate) const NEW: &str = "no step like it was made here before";
 
 /// One line, as in `src/main.c changed, and 2 more files`.
-pub(in crate::cli) fn text(reason: &Reason) -> String {
+pub(crate) fn text(reason: &Reason) -> String {
     redacted(&unredacted(reason))
 }
 

@@ -9,7 +9,7 @@ use crate::executor::{Event, StageOutline, StepPlace};
 use crate::plan::{masked, redacted, redacted_text};
 
 /// The event as it may be shown and kept. What a command prints is its own business.
-pub(in crate::cli) fn event(event: &Event) -> Cow<'_, Event> {
+pub(crate) fn event(event: &Event) -> Cow<'_, Event> {
     Cow::Owned(match event {
         Event::Planned { stages } => Event::Planned { stages: stages.iter().map(stage).collect() },
         Event::Started { step, name, place } => {
@@ -39,12 +39,12 @@ fn stage(stage: &StageOutline) -> StageOutline {
 }
 
 /// The Dockerfile as it may be shown: every place in it is where it was.
-pub(in crate::cli) fn source(source: &SourceFile) -> SourceFile {
+pub(crate) fn source(source: &SourceFile) -> SourceFile {
     SourceFile::new(source.name(), masked(source.text()))
 }
 
 /// Diagnostics as they may be shown.
-pub(in crate::cli) fn diagnostics(found: &[Diagnostic]) -> Vec<Diagnostic> {
+pub(crate) fn diagnostics(found: &[Diagnostic]) -> Vec<Diagnostic> {
     let mut found = found.to_vec();
     for said in &mut found {
         let labels = said.labels.iter_mut().map(|label| &mut label.text);
@@ -56,7 +56,7 @@ pub(in crate::cli) fn diagnostics(found: &[Diagnostic]) -> Vec<Diagnostic> {
 }
 
 /// Redacts every text in a document.
-pub(in crate::cli) fn value(value: &mut Value) {
+pub(crate) fn value(value: &mut Value) {
     match value {
         Value::String(text) => {
             if let Cow::Owned(shown) = redacted_text(text) {

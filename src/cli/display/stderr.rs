@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use super::text::shown;
 
 /// Shows a complaint, in colours where it has some and the terminal too; gives its exit code.
-pub(in crate::cli) fn complaint(complaint: &CliError, colours: bool) -> Exit {
+pub(crate) fn complaint(complaint: &CliError, colours: bool) -> Exit {
     let text = complaint.to_string();
     let text = text.trim_end();
     if !text.is_empty() {
@@ -18,7 +18,7 @@ pub(in crate::cli) fn complaint(complaint: &CliError, colours: bool) -> Exit {
 }
 
 /// Shows what clap has to say: help and version go to standard output and are no error.
-pub(in crate::cli) fn usage(error: &clap::Error, colours: bool) -> Exit {
+pub(crate) fn usage(error: &clap::Error, colours: bool) -> Exit {
     if !error.use_stderr() {
         // That nobody reads is no reason to fail.
         let _shown = error.print();
@@ -32,7 +32,7 @@ pub(in crate::cli) fn usage(error: &clap::Error, colours: bool) -> Exit {
 }
 
 /// Shows a remark.
-pub(in crate::cli) fn remark(text: &str) {
+pub(crate) fn remark(text: &str) {
     lines(text, false);
 }
 

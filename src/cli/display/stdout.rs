@@ -21,30 +21,30 @@ macro_rules! say {
     () => { $crate::cli::display::stdout::print(format_args!("")) };
     ($($text:tt)*) => { $crate::cli::display::stdout::print(format_args!($($text)*)) };
 }
-pub(in crate::cli) use say;
+pub(crate) use say;
 
 /// Prints lines without colours.
-pub(in crate::cli) fn print(text: Arguments<'_>) {
+pub(crate) fn print(text: Arguments<'_>) {
     text.to_string().split('\n').for_each(|text| line(text, false));
 }
 
 /// Prints a line, with its colours if `colours`.
-pub(in crate::cli) fn line(text: &str, colours: bool) {
+pub(crate) fn line(text: &str, colours: bool) {
     exact(&shown(text, colours));
 }
 
 /// Prints lines, with their colours if `colours`.
-pub(in crate::cli) fn lines(text: &str, colours: bool) {
+pub(crate) fn lines(text: &str, colours: bool) {
     text.lines().for_each(|text| line(text, colours));
 }
 
 /// Prints a document over several lines.
-pub(in crate::cli) fn json(document: &Value) {
+pub(crate) fn json(document: &Value) {
     exact(&shown_json(&format!("{document:#}")));
 }
 
 /// Prints a document in one line.
-pub(in crate::cli) fn json_line(document: &Value) {
+pub(crate) fn json_line(document: &Value) {
     exact(&shown_json(&document.to_string()));
 }
 
@@ -54,7 +54,7 @@ fn exact(line: &str) {
 }
 
 /// Prints bytes as they are; says whether more could be printed. What is wrong is told at the end.
-pub(in crate::cli) fn bytes(bytes: &[u8]) -> bool {
+pub(crate) fn bytes(bytes: &[u8]) -> bool {
     let mut stdout = io::stdout().lock();
     done(stdout.write_all(bytes).and_then(|()| stdout.flush()))
 }
@@ -71,7 +71,7 @@ fn done(result: io::Result<()>) -> bool {
 }
 
 /// Whether all was printed that somebody wanted to read.
-pub(in crate::cli) fn result() -> Result<(), CliError> {
+pub(crate) fn result() -> Result<(), CliError> {
     ERROR.get().map_or(Ok(()), |error| {
         let text = format!("error: cannot write to standard output: {error}");
         Err(CliError::new(text, Exit::Environment))

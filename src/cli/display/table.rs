@@ -6,7 +6,7 @@ use super::text::shown;
 const GAP: usize = 3;
 
 /// Rows of cells, each column as wide as its widest cell; one line each, without blanks at its end.
-pub(in crate::cli) fn lines(rows: &[Vec<String>]) -> Vec<String> {
+pub(crate) fn lines(rows: &[Vec<String>]) -> Vec<String> {
     let length = |text: &String| text.chars().count();
     let n_columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(length).max();
@@ -22,7 +22,7 @@ pub(in crate::cli) fn lines(rows: &[Vec<String>]) -> Vec<String> {
 }
 
 /// A row out of anything that can be shown. What will not be seen takes no space.
-pub(in crate::cli) fn row<const N: usize>(cells: [&dyn ToString; N]) -> Vec<String> {
+pub(crate) fn row<const N: usize>(cells: [&dyn ToString; N]) -> Vec<String> {
     cells.iter().map(|cell| shown(&cell.to_string(), false).into_owned()).collect()
 }
 

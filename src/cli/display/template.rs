@@ -5,11 +5,11 @@ use serde_json::{Map, Value};
 use super::table;
 
 /// The fields of one line.
-pub(in crate::cli) type Fields = Map<String, Value>;
+pub(crate) type Fields = Map<String, Value>;
 
 /// The form of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) enum Form {
+pub(crate) enum Form {
     /// One JSON object a line.
     Json,
     /// The table that is shown without `--format`.
@@ -20,7 +20,7 @@ pub(in crate::cli) enum Form {
 
 /// A part of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) enum Part {
+pub(crate) enum Part {
     Text(String),
     /// `{{.Name}}`
     Field(String),
@@ -33,7 +33,7 @@ impl Form {
     ///
     /// # Errors
     /// A sentence: what is not understood, and what there is.
-    pub(in crate::cli) fn parse(text: &str, fields: &[&str]) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, fields: &[&str]) -> Result<Self, String> {
         match text.trim() {
             "json" => return Ok(Self::Json),
             "table" => return Ok(Self::Table),
@@ -96,7 +96,7 @@ fn unescaped(text: &str) -> String {
 }
 
 /// Returns the lines of a template for all entries.
-pub(in crate::cli) fn lines(parts: &[Part], has_head: bool, entries: &[Fields]) -> Vec<String> {
+pub(crate) fn lines(parts: &[Part], has_head: bool, entries: &[Fields]) -> Vec<String> {
     let texts = entries.iter().map(|fields| parts.iter().map(|part| part.text(fields)).collect());
     if !has_head {
         return texts.collect();

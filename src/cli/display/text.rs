@@ -9,7 +9,7 @@ const COLOURS_END: &str = "\u{1b}[0m";
 
 /// The output of one step, cut into lines.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Lines {
+pub(crate) struct Lines {
     /// What does not end its line yet.
     open: Vec<u8>,
 }
@@ -17,7 +17,7 @@ pub(in crate::cli) struct Lines {
 impl Lines {
     /// Takes what came; gives each line that it ends to `show`. Of a line that was written over, as
     /// progress bars do it, only what was there last is shown.
-    pub(in crate::cli) fn push(&mut self, bytes: &[u8], mut show: impl FnMut(&str)) {
+    pub(crate) fn push(&mut self, bytes: &[u8], mut show: impl FnMut(&str)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut rest = piece;
             while !rest.is_empty() {
@@ -37,13 +37,13 @@ impl Lines {
 
     /// What stands in the line that did not end yet, as a terminal would have it: after a carriage
     /// return the old text stays until there is a new one.
-    pub(in crate::cli) fn open(&self) -> Cow<'_, str> {
+    pub(crate) fn open(&self) -> Cow<'_, str> {
         let last = self.open.rsplit(|byte| *byte == b'\r').find(|text| !text.is_empty());
         String::from_utf8_lossy(last.unwrap_or_default())
     }
 
     /// Shows what is there although its line did not end.
-    pub(in crate::cli) fn end(&mut self, mut show: impl FnMut(&str)) {
+    pub(crate) fn end(&mut self, mut show: impl FnMut(&str)) {
         if self.open.is_empty() {
             return;
         }
@@ -75,7 +75,7 @@ impl Lines {
 /// them; those that change the direction of text (Unicode, UAX #9, the property `Bidi_Control`), which
 /// show source code in another order than it has (CVE-2021-42574); and the separators that some
 /// viewers take for line ends.
-pub(in crate::cli) fn has_effect(c: char) -> bool {
+pub(crate) fn has_effect(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
@@ -85,7 +85,7 @@ pub(in crate::cli) fn has_effect(c: char) -> bool {
 
 /// Returns a line as people may see it, whoever wrote it: without characters that have an effect, but
 /// for tabs, and for colours if `colours`. A line that went through it stays as it is.
-pub(in crate::cli) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
+pub(crate) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
     let is_dropped = |c: char| has_effect(c) && c != '\t';
     if !line.contains(is_dropped) {
         return Cow::Borrowed(line);
@@ -119,7 +119,7 @@ pub(in crate::cli) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
 
 /// Returns a JSON document in which characters that have an effect are escaped: it says the same to
 /// programs and can be shown on a terminal. Outside of strings, JSON has none of them but line ends.
-pub(in crate::cli) fn shown_json(document: &str) -> Cow<'_, str> {
+pub(crate) fn shown_json(document: &str) -> Cow<'_, str> {
     let is_escaped = |c: char| has_effect(c) && c != '\n';
     if !document.contains(is_escaped) {
         return Cow::Borrowed(document);
@@ -136,7 +136,7 @@ pub(in crate::cli) fn shown_json(document: &str) -> Cow<'_, str> {
 }
 
 /// Several such lines without colours.
-pub(in crate::cli) fn shown_lines(text: &str) -> String {
+pub(crate) fn shown_lines(text: &str) -> String {
     let lines: Vec<_> = text.trim_end().split('\n').map(|line| shown(line, false)).collect();
     lines.join("\n")
 }

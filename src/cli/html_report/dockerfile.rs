@@ -7,7 +7,7 @@ use crate::cli::records::Found;
 use super::Page;
 use super::html::Html;
 
-pub(in crate::cli) fn source(page: &Page<'_>) -> Html {
+pub(crate) fn source(page: &Page<'_>) -> Html {
     let mut html = Html::default();
     let Some(dockerfile) = &page.recorded.dockerfile else { return html };
     html.put("<p class=\"quiet\"><code>{}</code></p>\n", &[&dockerfile.path]);
@@ -73,7 +73,7 @@ fn code(found: &Found, html: &mut Html) {
     }
 }
 
-pub(in crate::cli) fn warnings(page: &Page<'_>) -> Html {
+pub(crate) fn warnings(page: &Page<'_>) -> Html {
     let mut html = Html::default();
     let has_source = page.recorded.dockerfile.is_some();
     let mut found: Vec<&Found> = page.recorded.found_warnings().collect();

@@ -32,7 +32,7 @@ struct Row {
 }
 
 /// Nothing when there is only one stage: its steps say all.
-pub(in crate::cli) fn section(page: &Page<'_>) -> Html {
+pub(crate) fn section(page: &Page<'_>) -> Html {
     let mut html = Html::default();
     let planned = &page.recorded.stages;
     if planned.len() < 2 {

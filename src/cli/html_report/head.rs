@@ -8,7 +8,7 @@ use crate::cli::display::text::shown;
 use crate::cli::records::{End, Outcome};
 use crate::diag::size;
 
-pub(in crate::cli) const fn mark(status: Status) -> &'static str {
+pub(crate) const fn mark(status: Status) -> &'static str {
     match status {
         Status::Built => "✓",
         Status::Failed => "✕",
@@ -18,7 +18,7 @@ pub(in crate::cli) const fn mark(status: Status) -> &'static str {
 }
 
 /// Of the dot in the browser's tab, as hex digits.
-pub(in crate::cli) const fn icon_colour(status: Status) -> &'static str {
+pub(crate) const fn icon_colour(status: Status) -> &'static str {
     match status {
         Status::Built => "2e9e63",
         Status::Failed => "d8392b",
@@ -27,7 +27,7 @@ pub(in crate::cli) const fn icon_colour(status: Status) -> &'static str {
 }
 
 /// What it was a build of: its names, or else where it is from.
-pub(in crate::cli) fn subject(page: &Page<'_>) -> String {
+pub(crate) fn subject(page: &Page<'_>) -> String {
     let requested = &page.recorded.requested;
     match requested.names.as_slice() {
         [] => {
@@ -39,7 +39,7 @@ pub(in crate::cli) fn subject(page: &Page<'_>) -> String {
     }
 }
 
-pub(in crate::cli) fn head(page: &Page<'_>) -> Html {
+pub(crate) fn head(page: &Page<'_>) -> Html {
     let mut html = Html::default();
     let recorded = page.recorded;
     html.put("<header>\n<p class=\"verdict {}\">", &[&page.status.word()]);
@@ -129,7 +129,7 @@ fn facts(page: &Page<'_>, html: &mut Html) {
 }
 
 /// Why there is no image: first what it is, then what the step said, then where that is.
-pub(in crate::cli) fn failure(page: &Page<'_>) -> Html {
+pub(crate) fn failure(page: &Page<'_>) -> Html {
     let mut html = Html::default();
     let Some(End::Failed { message, text, last_lines, .. }) = &page.recorded.end else {
         return html;

@@ -14,7 +14,7 @@ const MAX_WASTED: usize = 100;
 
 /// Why the store cannot tell.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum HoldingsError {
+pub(crate) enum HoldingsError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -26,7 +26,7 @@ impl ImageFiles {
     ///
     /// # Errors
     /// The store's, and what is wrong with the image.
-    pub(in crate::cli) fn all(store: &Store, id: &str) -> Result<Vec<Self>, HoldingsError> {
+    pub(crate) fn all(store: &Store, id: &str) -> Result<Vec<Self>, HoldingsError> {
         let hex = id.strip_prefix("sha256:").unwrap_or(id);
         let found = store.images_by_id(hex)?;
         let Some(image) = found.first() else { return Ok(Vec::new()) };

@@ -7,11 +7,11 @@ use crate::plan::redacted_text;
 
 /// A piece of a page.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Html(String);
+pub(crate) struct Html(String);
 
 impl Html {
     /// Adds markup, with a value at each `{}`, as text or inside of a quoted attribute.
-    pub(in crate::cli) fn put(&mut self, markup: &'static str, values: &[&dyn Display]) {
+    pub(crate) fn put(&mut self, markup: &'static str, values: &[&dyn Display]) {
         let mut values = values.iter();
         let mut pieces = markup.split("{}");
         self.0.push_str(pieces.next().unwrap_or_default());
@@ -24,12 +24,12 @@ impl Html {
     }
 
     /// Adds markup as it is.
-    pub(in crate::cli) fn raw(&mut self, markup: &'static str) {
+    pub(crate) fn raw(&mut self, markup: &'static str) {
         self.0.push_str(markup);
     }
 
     /// Adds text, of which nothing is markup, without credentials of URLs.
-    pub(in crate::cli) fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         for c in redacted_text(text).chars() {
             match c {
                 '&' => self.0.push_str("&amp;"),
@@ -49,21 +49,21 @@ impl Html {
         }
     }
 
-    pub(in crate::cli) fn append(&mut self, other: &Self) {
+    pub(crate) fn append(&mut self, other: &Self) {
         self.0.push_str(&other.0);
     }
 
-    pub(in crate::cli) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(in crate::cli) fn into_string(self) -> String {
+    pub(crate) fn into_string(self) -> String {
         self.0
     }
 }
 
 /// How long something took.
-pub(in crate::cli) fn span(seconds: f64) -> String {
+pub(crate) fn span(seconds: f64) -> String {
     let ms = whole(seconds * 1000.0);
     match ms {
         0..1_000 => format!("{ms} ms"),
@@ -80,22 +80,22 @@ pub(in crate::cli) fn span(seconds: f64) -> String {
     clippy::cast_sign_loss,
     reason = "what is too large or too small becomes the largest or smallest"
 )]
-pub(in crate::cli) const fn whole(number: f64) -> u32 {
+pub(crate) const fn whole(number: f64) -> u32 {
     number.round() as u32
 }
 
 /// A count as a place on the page.
-pub(in crate::cli) fn real(n: usize) -> f64 {
+pub(crate) fn real(n: usize) -> f64 {
     u32::try_from(n).map_or(f64::from(u32::MAX), f64::from)
 }
 
 /// As in `1 step`, `2 steps`.
-pub(in crate::cli) fn count(n: usize, what: &str) -> String {
+pub(crate) fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The beginning of a text, of at most so many characters.
-pub(in crate::cli) fn short(text: &str, n_chars: usize) -> String {
+pub(crate) fn short(text: &str, n_chars: usize) -> String {
     if text.chars().nth(n_chars).is_none() {
         return text.to_owned();
     }

@@ -7,44 +7,44 @@ use crate::diag::size;
 
 /// What is known of an image's layers.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct ImageFiles {
-    pub(in crate::cli) platform: String,
+pub(crate) struct ImageFiles {
+    pub(crate) platform: String,
     /// Base first.
-    pub(in crate::cli) layers: Vec<LayerFiles>,
+    pub(crate) layers: Vec<LayerFiles>,
     /// Bytes of files in lower layers that upper ones overwrite or remove, and where, most first.
-    pub(in crate::cli) wasted_bytes: u64,
-    pub(in crate::cli) wasted: Vec<(String, u64)>,
+    pub(crate) wasted_bytes: u64,
+    pub(crate) wasted: Vec<(String, u64)>,
     /// Bytes of files in all layers.
-    pub(in crate::cli) file_bytes: u64,
+    pub(crate) file_bytes: u64,
 }
 
 /// What is known of a layer.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct LayerFiles {
-    pub(in crate::cli) digest: String,
-    pub(in crate::cli) instruction: String,
+pub(crate) struct LayerFiles {
+    pub(crate) digest: String,
+    pub(crate) instruction: String,
     /// Of the uncompressed layer, if anybody knows.
-    pub(in crate::cli) bytes: Option<u64>,
+    pub(crate) bytes: Option<u64>,
     /// Files added, changed and removed, if it is in the store.
-    pub(in crate::cli) counts: Option<[usize; 3]>,
-    pub(in crate::cli) wasted_bytes: u64,
+    pub(crate) counts: Option<[usize; 3]>,
+    pub(crate) wasted_bytes: u64,
     /// The biggest of the files.
-    pub(in crate::cli) files: Vec<FileOfLayer>,
+    pub(crate) files: Vec<FileOfLayer>,
     /// How many more there are.
-    pub(in crate::cli) n_more: usize,
+    pub(crate) n_more: usize,
 }
 
 /// A file that a layer has something to say of.
 #[derive(Debug)]
-pub(in crate::cli) struct FileOfLayer {
-    pub(in crate::cli) path: String,
-    pub(in crate::cli) change: FileChange,
-    pub(in crate::cli) bytes: u64,
+pub(crate) struct FileOfLayer {
+    pub(crate) path: String,
+    pub(crate) change: FileChange,
+    pub(crate) bytes: u64,
 }
 
 /// What.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum FileChange {
+pub(crate) enum FileChange {
     Added,
     Changed,
     Removed,
@@ -68,7 +68,7 @@ impl FileChange {
     }
 }
 
-pub(in crate::cli) fn section(page: &Page<'_>) -> Html {
+pub(crate) fn section(page: &Page<'_>) -> Html {
     let mut html = Html::default();
     if page.images.is_empty() {
         if let Some(why) = page.no_images {

@@ -9,7 +9,7 @@ use super::html::{Html, span};
 const LONG_PAUSE: f64 = 1.0;
 
 /// The log; nothing if nothing was printed.
-pub(in crate::cli) fn log(id: u32, step: &Step, build: Option<&str>) -> Html {
+pub(crate) fn log(id: u32, step: &Step, build: Option<&str>) -> Html {
     let mut html = Html::default();
     if step.printed.is_empty() {
         return html;

@@ -6,7 +6,7 @@ use crate::cli::display::reasons::NEW;
 use crate::cli::records::{Outcome, Step};
 use crate::diag::size;
 
-pub(in crate::cli) fn section(page: &Page<'_>) -> Html {
+pub(crate) fn section(page: &Page<'_>) -> Html {
     let mut html = Html::default();
     let (stages, others) = (page.stages(), page.others());
     if stages.is_empty() && others.is_empty() {

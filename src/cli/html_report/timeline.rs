@@ -15,7 +15,7 @@ const TEXT_WIDTH: f64 = 9.0;
 /// About so many marks of time.
 const N_MARKS: f64 = 6.0;
 
-pub(in crate::cli) fn section(page: &Page<'_>) -> Html {
+pub(crate) fn section(page: &Page<'_>) -> Html {
     let mut html = Html::default();
     if page.recorded.steps.is_empty() {
         return html;

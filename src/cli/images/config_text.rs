@@ -9,15 +9,15 @@ use crate::oci::{Healthcheck, ImageConfig};
 
 /// A member of the config that says something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) struct Member {
+pub(crate) struct Member {
     /// As in `Stop signal`.
-    pub(in crate::cli) name: String,
+    pub(crate) name: String,
     /// A line each; control characters are written as in Rust's strings.
-    pub(in crate::cli) values: Vec<String>,
+    pub(crate) values: Vec<String>,
 }
 
 /// All members that are set, in one order; those that rbuild does not know as JSON.
-pub(in crate::cli) fn members(config: &ImageConfig) -> Vec<Member> {
+pub(crate) fn members(config: &ImageConfig) -> Vec<Member> {
     let run = &config.config;
     let list = |values: &Option<Vec<String>>| values.iter().map(|v| json!(v).to_string()).collect();
     let ports = run.exposed_ports.keys().cloned().collect();
@@ -83,7 +83,7 @@ fn healthcheck(check: &Healthcheck) -> String {
 }
 
 /// Text of others in one line from which nothing is missing: what has an effect is escaped.
-pub(in crate::cli) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     if !text.contains(has_effect) {
         return text.to_owned();
     }

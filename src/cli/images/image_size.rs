@@ -5,11 +5,11 @@ use crate::store::{Store, StoreError};
 
 /// Bytes of a layer, or of all layers of an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::cli) struct ImageSize {
+pub(crate) struct ImageSize {
     /// Uncompressed; `None` when a layer is elsewhere and was never measured.
-    pub(in crate::cli) tar_bytes: Option<u64>,
+    pub(crate) tar_bytes: Option<u64>,
     /// As compressed blobs that are here or came from a registry; `None` when a layer has none.
-    pub(in crate::cli) packed_bytes: Option<u64>,
+    pub(crate) packed_bytes: Option<u64>,
 }
 
 impl ImageSize {
@@ -17,7 +17,7 @@ impl ImageSize {
     ///
     /// # Errors
     /// The store's.
-    pub(in crate::cli) fn of(store: &Store, images: &[Image]) -> Result<Self, StoreError> {
+    pub(crate) fn of(store: &Store, images: &[Image]) -> Result<Self, StoreError> {
         let mut all = Self { tar_bytes: Some(0), packed_bytes: Some(0) };
         for layer in images.iter().flat_map(Image::layers) {
             let one = Self::of_layer(store, layer)?;
@@ -31,7 +31,7 @@ impl ImageSize {
     ///
     /// # Errors
     /// The store's.
-    pub(in crate::cli) fn of_layer(store: &Store, layer: &ImageLayer) -> Result<Self, StoreError> {
+    pub(crate) fn of_layer(store: &Store, layer: &ImageLayer) -> Result<Self, StoreError> {
         let packed_bytes = packed_bytes(store, layer)?;
         let mut tar_bytes = store.tar_bytes(layer.diff_id)?;
         if tar_bytes.is_none() && store.has_layer(layer.diff_id)? {
@@ -47,10 +47,7 @@ impl ImageSize {
 ///
 /// # Errors
 /// The index's.
-pub(in crate::cli) fn packed_bytes(
-    store: &Store,
-    layer: &ImageLayer,
-) -> Result<Option<u64>, StoreError> {
+pub(crate) fn packed_bytes(store: &Store, layer: &ImageLayer) -> Result<Option<u64>, StoreError> {
     let plain = layer.diff_id.digest();
     let pulled = layer.pulled.as_ref().filter(|blob| blob.digest != plain);
     let packed = store.packed(layer.diff_id)?.into_iter().find(|form| form.blob != plain);

@@ -14,36 +14,36 @@ use super::image_size;
 
 /// An image and its layers.
 #[derive(Debug)]
-pub(in crate::cli) struct ImageView {
-    pub(in crate::cli) image: Image,
+pub(crate) struct ImageView {
+    pub(crate) image: Image,
     /// Base first.
-    pub(in crate::cli) layers: Vec<LayerView>,
+    pub(crate) layers: Vec<LayerView>,
     /// What the layers that are here do, and hold together.
-    pub(in crate::cli) survey: Survey,
+    pub(crate) survey: Survey,
 }
 
 /// A layer of an image.
 #[derive(Debug)]
-pub(in crate::cli) struct LayerView {
-    pub(in crate::cli) diff_id: DiffId,
+pub(crate) struct LayerView {
+    pub(crate) diff_id: DiffId,
     /// What made it, if the history says so.
-    pub(in crate::cli) history: Option<History>,
+    pub(crate) history: Option<History>,
     /// The length of its uncompressed tar; `None` when nobody knows.
-    pub(in crate::cli) tar_bytes: Option<u64>,
+    pub(crate) tar_bytes: Option<u64>,
     /// The length of a packed form that is here or came from a registry.
-    pub(in crate::cli) packed_bytes: Option<u64>,
+    pub(crate) packed_bytes: Option<u64>,
     /// What it holds; `None` when it is not in the store.
-    pub(in crate::cli) files: Option<LayerFiles>,
+    pub(crate) files: Option<LayerFiles>,
 }
 
 /// What a layer holds.
 #[derive(Debug)]
-pub(in crate::cli) struct LayerFiles {
-    pub(in crate::cli) listing: Arc<PackedListing>,
+pub(crate) struct LayerFiles {
+    pub(crate) listing: Arc<PackedListing>,
     /// As far as it can be known: what is not here below it counts as empty.
-    pub(in crate::cli) effect: LayerEffect,
+    pub(crate) effect: LayerEffect,
     /// Whether all layers below are here.
-    pub(in crate::cli) is_exact: bool,
+    pub(crate) is_exact: bool,
 }
 
 impl ImageView {
@@ -51,7 +51,7 @@ impl ImageView {
     ///
     /// # Errors
     /// The store's.
-    pub(in crate::cli) fn of(store: &Store, image: Image) -> Result<Self, StoreError> {
+    pub(crate) fn of(store: &Store, image: Image) -> Result<Self, StoreError> {
         let mut history = image.config().history.iter().filter(|entry| !entry.empty_layer);
         let (mut layers, mut survey) = (Vec::new(), Survey::default());
         let mut is_exact = true;
@@ -73,7 +73,7 @@ impl ImageView {
     }
 
     /// An image of a registry, of whose layers nothing is here.
-    pub(in crate::cli) fn remote(image: Image) -> Self {
+    pub(crate) fn remote(image: Image) -> Self {
         let mut history = image.config().history.iter().filter(|entry| !entry.empty_layer);
         let layers = image.layers().iter().map(|layer| {
             let blob = layer.pulled.as_ref().filter(|blob| blob.digest != layer.diff_id.digest());
@@ -88,22 +88,22 @@ impl ImageView {
     }
 
     /// The layers that are not in the store.
-    pub(in crate::cli) fn n_missing(&self) -> usize {
+    pub(crate) fn n_missing(&self) -> usize {
         self.layers.iter().filter(|layer| layer.files.is_none()).count()
     }
 
     /// Bytes of all layers, uncompressed; `None` when one of them is not known.
-    pub(in crate::cli) fn tar_bytes(&self) -> Option<u64> {
+    pub(crate) fn tar_bytes(&self) -> Option<u64> {
         self.layers.iter().map(|layer| layer.tar_bytes).sum()
     }
 
     /// Bytes of all layers, packed; `None` when one of them never was.
-    pub(in crate::cli) fn packed_bytes(&self) -> Option<u64> {
+    pub(crate) fn packed_bytes(&self) -> Option<u64> {
         self.layers.iter().map(|layer| layer.packed_bytes).sum()
     }
 
     /// The place of a layer, from 1; that of the highest if it is there several times.
-    pub(in crate::cli) fn number_of(&self, diff_id: DiffId) -> Option<usize> {
+    pub(crate) fn number_of(&self, diff_id: DiffId) -> Option<usize> {
         self.layers.iter().rposition(|layer| layer.diff_id == diff_id).map(|at| at + 1)
     }
 }
@@ -117,7 +117,7 @@ impl LayerView {
     }
 
     /// What made it, in a line.
-    pub(in crate::cli) fn instruction(&self) -> String {
+    pub(crate) fn instruction(&self) -> String {
         let text = self.history.as_ref().and_then(|entry| entry.created_by.as_deref());
         text.map_or_else(String::new, instruction)
     }
@@ -152,7 +152,7 @@ fn without_arguments(text: &str) -> String {
 }
 
 /// Seconds since 1970 of a time as configs write it.
-pub(in crate::cli) fn time_s(text: &str) -> Option<i64> {
+pub(crate) fn time_s(text: &str) -> Option<i64> {
     let time = humantime::parse_rfc3339_weak(text).ok()?;
     i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
 }

@@ -33,7 +33,7 @@ type Result<T> = std::result::Result<T, CliError>;
 
 /// What the command line says of the context.
 #[derive(Debug)]
-pub(in crate::cli) enum Asked {
+pub(crate) enum Asked {
     /// A directory.
     Directory(PathBuf),
     /// A URL or repository.
@@ -46,24 +46,24 @@ pub(in crate::cli) enum Asked {
 
 /// A context that is there, and the Dockerfile.
 #[derive(Debug)]
-pub(in crate::cli) struct Input {
-    pub(in crate::cli) dockerfile: SourceFile,
+pub(crate) struct Input {
+    pub(crate) dockerfile: SourceFile,
     /// Where that is, as typed; inside the context if that was fetched.
-    pub(in crate::cli) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The Dockerfile of a context on this machine.
-    pub(in crate::cli) file: Option<FileInside>,
-    pub(in crate::cli) context: ContextSource,
+    pub(crate) file: Option<FileInside>,
+    pub(crate) context: ContextSource,
     /// The lock file beside the Dockerfile.
-    pub(in crate::cli) lock: Beside,
+    pub(crate) lock: Beside,
     /// What was fetched has to live as long.
     fetched: Option<FetchedContext>,
 }
 
 /// The named contexts.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Named {
-    pub(in crate::cli) names: NamedContexts,
-    pub(in crate::cli) files: BTreeMap<String, ContextFiles>,
+pub(crate) struct Named {
+    pub(crate) names: NamedContexts,
+    pub(crate) files: BTreeMap<String, ContextFiles>,
 }
 
 fn usage(text: impl std::fmt::Display) -> CliError {
@@ -72,14 +72,14 @@ fn usage(text: impl std::fmt::Display) -> CliError {
 
 impl Asked {
     /// The context, if it is a directory of this machine.
-    pub(in crate::cli) fn directory(&self) -> Option<&Path> {
+    pub(crate) fn directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(path) => Some(path),
             Self::Remote(_) | Self::Stdin | Self::Nothing => None,
         }
     }
 
-    pub(in crate::cli) fn new(args: &BuildArgs) -> Result<Self> {
+    pub(crate) fn new(args: &BuildArgs) -> Result<Self> {
         if args.context == "-" {
             if dockerfile::is_stdin(args) {
                 let text = "standard input cannot be both the context and the Dockerfile";
@@ -104,7 +104,7 @@ impl Asked {
     }
 
     /// Gets the context and reads the Dockerfile.
-    pub(in crate::cli) fn load(
+    pub(crate) fn load(
         self,
         args: &BuildArgs,
         services: &Services<'_>,
@@ -160,7 +160,7 @@ impl Input {
     }
 
     /// When the context's newest git commit was made.
-    pub(in crate::cli) fn newest_commit(&self) -> Option<i64> {
+    pub(crate) fn newest_commit(&self) -> Option<i64> {
         match &self.fetched {
             Some(fetched) => fetched.commit_s(),
             None => newest_commit(&self.context.path),
@@ -197,7 +197,7 @@ fn fetch_complaint(error: &BuildError) -> CliError {
 }
 
 /// Reads the Dockerfile of a context that is a directory, and its ignore file.
-pub(in crate::cli) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
+pub(crate) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
     let Found { source: dockerfile, file } = dockerfile::find(args, &path)?;
     let ignore = dockerfile::ignore_rules(Some(&file), &path)?;
     let context = ContextSource { path, ignore, lasting: true, tree: None };
@@ -217,7 +217,7 @@ fn directory(context: &OsStr) -> Result<PathBuf> {
 }
 
 /// Reads the values of `--build-context`.
-pub(in crate::cli) fn named(values: &[String]) -> Result<Named> {
+pub(crate) fn named(values: &[String]) -> Result<Named> {
     let mut named = Named::default();
     for text in values {
         let Some((name, value)) = text.split_once('=') else {

@@ -21,19 +21,19 @@ use super::not_found;
 type Result<T> = std::result::Result<T, CliError>;
 
 /// A Dockerfile or ignore file is no longer than this.
-pub(in crate::cli) const MAX_FILE_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
 /// A Dockerfile of this machine.
 #[derive(Debug)]
-pub(in crate::cli) struct Found {
-    pub(in crate::cli) source: SourceFile,
+pub(crate) struct Found {
+    pub(crate) source: SourceFile,
     /// Its place, for what lies beside it; `Dockerfile` in the context if it came from standard
     /// input.
-    pub(in crate::cli) file: FileInside,
+    pub(crate) file: FileInside,
 }
 
 /// Location of a file that the command line names.
 #[derive(Debug)]
-pub(in crate::cli) enum Place {
+pub(crate) enum Place {
     /// In the context.
     Inside(FileInside),
     /// Elsewhere, where the caller chose it.
@@ -42,7 +42,7 @@ pub(in crate::cli) enum Place {
 
 impl Place {
     /// Finds out where `path` lies. `.` and `..` in it are taken away first, as by docker.
-    pub(in crate::cli) fn of(path: &Path, context: Option<&Path>) -> Self {
+    pub(crate) fn of(path: &Path, context: Option<&Path>) -> Self {
         let inside = context.and_then(|context| {
             let name = below(path, context)?;
             Some(Self::Inside(FileInside::new(context, name, path)))
@@ -51,7 +51,7 @@ impl Place {
     }
 
     /// Reads the file.
-    pub(in crate::cli) fn read(&self, max_bytes: u64) -> std::result::Result<Vec<u8>, PathError> {
+    pub(crate) fn read(&self, max_bytes: u64) -> std::result::Result<Vec<u8>, PathError> {
         match self {
             Self::Inside(file) => file.read(max_bytes),
             Self::Elsewhere(path) => read_given(path, max_bytes),
@@ -103,7 +103,7 @@ fn cleaned(path: &Path) -> PathBuf {
 }
 
 /// Reads the Dockerfile of the context in the directory `context`.
-pub(in crate::cli) fn find(args: &BuildArgs, context: &Path) -> Result<Found> {
+pub(crate) fn find(args: &BuildArgs, context: &Path) -> Result<Found> {
     let usual = |name: &str| FileInside::new(context, name, Path::new(&args.context).join(name));
     if is_stdin(args) {
         return Ok(Found { source: of_stdin()?, file: usual("Dockerfile") });
@@ -134,12 +134,12 @@ pub(in crate::cli) fn find(args: &BuildArgs, context: &Path) -> Result<Found> {
     Ok(Found { source, file })
 }
 
-pub(in crate::cli) fn is_stdin(args: &BuildArgs) -> bool {
+pub(crate) fn is_stdin(args: &BuildArgs) -> bool {
     args.file.as_deref() == Some(Path::new("-"))
 }
 
 /// Reads the Dockerfile from standard input.
-pub(in crate::cli) fn of_stdin() -> Result<SourceFile> {
+pub(crate) fn of_stdin() -> Result<SourceFile> {
     let failed = |error: PathError| CliError::from_error(&error, Exit::Environment);
     let mut bytes = Vec::new();
     let stdin = std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
@@ -149,10 +149,7 @@ pub(in crate::cli) fn of_stdin() -> Result<SourceFile> {
 }
 
 /// Reads the ignore file of a context: the Dockerfile's own one before that of the context.
-pub(in crate::cli) fn ignore_rules(
-    dockerfile: Option<&FileInside>,
-    context: &Path,
-) -> Result<IgnoreRules> {
+pub(crate) fn ignore_rules(dockerfile: Option<&FileInside>, context: &Path) -> Result<IgnoreRules> {
     const NAME: &str = ".dockerignore";
     let own = dockerfile.map(|file| file.with_suffix(NAME));
     let common = FileInside::new(context, NAME, context.join(NAME));

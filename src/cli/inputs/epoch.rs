@@ -12,7 +12,7 @@ use super::contexts::Input;
 type Result<T> = std::result::Result<T, CliError>;
 
 /// The time that the image gets, if it is not the clock's.
-pub(in crate::cli) fn epoch(
+pub(crate) fn epoch(
     args: &BuildArgs,
     build_args: &BTreeMap<String, String>,
     dockerfile: &ir::Dockerfile,

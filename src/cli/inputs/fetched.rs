@@ -17,10 +17,7 @@ use super::{lockfile, not_found};
 type Result<T> = std::result::Result<T, CliError>;
 
 /// The Dockerfile inside a context that was fetched; no link leads out of it.
-pub(in crate::cli) fn dockerfile_in(
-    args: &BuildArgs,
-    fetched: &FetchedContext,
-) -> Result<SourceFile> {
+pub(crate) fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<SourceFile> {
     let names: Vec<String> = match (&args.file, fetched.single_file()) {
         (Some(file), _) => vec![file.to_string_lossy().into_owned()],
         (None, Some(name)) => vec![name.to_owned()],
@@ -38,10 +35,7 @@ pub(in crate::cli) fn dockerfile_in(
 }
 
 /// The lock file beside the Dockerfile inside a context that was fetched.
-pub(in crate::cli) fn lock_in(
-    args: &BuildArgs,
-    fetched: &FetchedContext,
-) -> Result<Option<String>> {
+pub(crate) fn lock_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<Option<String>> {
     let beside = args.file.clone().unwrap_or_default().with_file_name(lockfile::NAME);
     let bytes = file_in(fetched, &beside.to_string_lossy())?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))

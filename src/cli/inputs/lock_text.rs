@@ -34,7 +34,7 @@ const HEAD: &str = "# What the inputs of the Dockerfile were. Written by `rbuild
 
 /// A text that is no lock file.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum LockError {
+pub(crate) enum LockError {
     /// It is not of the form that is documented above.
     #[error("line {line}: {reason}")]
     Form {
@@ -70,7 +70,7 @@ pub(in crate::cli) enum LockError {
 ///
 /// # Errors
 /// [`LockError`], which does not name the file.
-pub(in crate::cli) fn parse(text: &str) -> Result<Lock, LockError> {
+pub(crate) fn parse(text: &str) -> Result<Lock, LockError> {
     let form = |error: toml::de::Error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
@@ -112,7 +112,7 @@ fn add(lock: &mut Lock, input: LockInput, value: LockedValue) -> Result<(), Lock
 }
 
 /// The text of a lock file.
-pub(in crate::cli) fn text(lock: &Lock) -> String {
+pub(crate) fn text(lock: &Lock) -> String {
     let platforms = lock.platforms.iter().map(Platform::to_string).collect();
     let mut document = Document { version: VERSION, platforms, ..Document::default() };
     for (input, value) in lock.iter() {

@@ -16,7 +16,7 @@ use super::dockerfile::Place;
 use super::lock_text;
 
 /// What a lock file is called when nobody says.
-pub(in crate::cli) const NAME: &str = "rbuild.lock";
+pub(crate) const NAME: &str = "rbuild.lock";
 /// Longer than any list of inputs.
 const MAX_BYTES: u64 = 16 << 20;
 
@@ -24,7 +24,7 @@ type Result<T> = std::result::Result<T, CliError>;
 
 /// Where a lock file is that nobody named.
 #[derive(Debug, Clone)]
-pub(in crate::cli) enum Beside {
+pub(crate) enum Beside {
     /// On this machine.
     Here(FileInside),
     /// In a context that was fetched: its text, if it is there. It cannot be written.
@@ -33,7 +33,7 @@ pub(in crate::cli) enum Beside {
 
 /// The lock file that counts.
 #[derive(Debug)]
-pub(in crate::cli) struct LockFile {
+pub(crate) struct LockFile {
     /// Where it is written; nowhere if it came with a context that was fetched.
     place: Option<Place>,
     shown: String,
@@ -43,16 +43,13 @@ pub(in crate::cli) struct LockFile {
 
 impl LockFile {
     /// The one that the command line names, if it does; `context` is the directory of the context.
-    pub(in crate::cli) fn given(
-        options: &LockOptions,
-        context: Option<&Path>,
-    ) -> Result<Option<Self>> {
+    pub(crate) fn given(options: &LockOptions, context: Option<&Path>) -> Result<Option<Self>> {
         let given = options.lockfile.as_deref();
         given.map(|path| Self::at(Place::of(path, context), path)).transpose()
     }
 
     /// The one beside the Dockerfile.
-    pub(in crate::cli) fn beside(place: &Beside) -> Result<Self> {
+    pub(crate) fn beside(place: &Beside) -> Result<Self> {
         match place {
             Beside::Here(file) => Self::at(Place::Inside(file.clone()), file.shown()),
             Beside::Fetched(text) => {
@@ -74,7 +71,7 @@ impl LockFile {
     }
 
     /// What it means to a build under `rule`.
-    pub(in crate::cli) fn inputs(&self, rule: LockRule) -> Result<LockedInputs> {
+    pub(crate) fn inputs(&self, rule: LockRule) -> Result<LockedInputs> {
         match (&self.lock, rule) {
             (Some(lock), rule) => Ok(LockedInputs::new(self.shown.clone(), rule, lock.clone())),
             (None, LockRule::Complete | LockRule::Renew) => {
@@ -93,18 +90,18 @@ impl LockFile {
     }
 
     /// What it says so far.
-    pub(in crate::cli) const fn lock(&self) -> Option<&Lock> {
+    pub(crate) const fn lock(&self) -> Option<&Lock> {
         self.lock.as_ref()
     }
 
     /// Its name for people.
-    pub(in crate::cli) fn shown(&self) -> &str {
+    pub(crate) fn shown(&self) -> &str {
         &self.shown
     }
 
     /// After a build that may do so: adds what the build met that was not in it. A build does not
     /// make one where there is none.
-    pub(in crate::cli) fn complete(&self, met: &Lock) -> Result<()> {
+    pub(crate) fn complete(&self, met: &Lock) -> Result<()> {
         if self.lock.is_some() && self.place.is_some() {
             return self.write(met).map(drop);
         }
@@ -112,7 +109,7 @@ impl LockFile {
     }
 
     /// Writes what it said, brought up to date with `met`; gives what it says now.
-    pub(in crate::cli) fn write(&self, met: &Lock) -> Result<Lock> {
+    pub(crate) fn write(&self, met: &Lock) -> Result<Lock> {
         let Some(place) = &self.place else {
             let text =
                 "error: the context is not on this machine: name a lock file with --lockfile";

@@ -22,11 +22,10 @@ const MAX_ENTRIES: usize = 10_000;
 const FOREIGN: [&str; 4] = ["node_modules", "vendor", "target", "testdata"];
 
 /// What a Dockerfile looks like, for those who have none.
-pub(in crate::cli) const SMALLEST: &str =
-    "  FROM busybox\n  COPY . /app\n  CMD [\"sh\", \"/app/run.sh\"]";
+pub(crate) const SMALLEST: &str = "  FROM busybox\n  COPY . /app\n  CMD [\"sh\", \"/app/run.sh\"]";
 
 /// What to say to somebody who typed nothing but `rbuild`.
-pub(in crate::cli) fn first_run() -> CliError {
+pub(crate) fn first_run() -> CliError {
     let here = Path::new(".");
     let cwd = std::path::absolute(here).unwrap_or_default();
     let directory = cwd.file_name().map(|name| name.to_string_lossy().to_lowercase());
@@ -60,7 +59,7 @@ pub(in crate::cli) fn first_run() -> CliError {
 }
 
 /// A context that is not a directory.
-pub(in crate::cli) fn directory(context: &str) -> CliError {
+pub(crate) fn directory(context: &str) -> CliError {
     let (shown, path) = (redacted(context), Path::new(context));
     let (what, help) = if path.exists() {
         ("is not a directory", instead_of_file(path))
@@ -120,7 +119,7 @@ fn is_dockerfile(name: &str) -> bool {
 
 /// Files of a directory and of the directories in it that look like Dockerfiles, nearest ones first;
 /// relative to it.
-pub(in crate::cli) fn dockerfiles(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn dockerfiles(directory: &Path) -> Vec<PathBuf> {
     let is_ours = |entry: &walkdir::DirEntry| {
         let name = entry.file_name().to_string_lossy();
         entry.depth() == 0
@@ -161,7 +160,7 @@ fn own_context(path: &Path) -> Option<&Path> {
 
 /// The error of a Dockerfile that does not exist, or cannot be read. `typed` is the context as it was
 /// typed, if that is a directory of this machine: then -f is relative to where rbuild was started.
-pub(in crate::cli) fn dockerfile(
+pub(crate) fn dockerfile(
     error: &PathError,
     context: &Path,
     typed: Option<(&Path, &BuildArgs)>,

@@ -19,7 +19,7 @@ const MAX_KEY_BYTES: u64 = 100 << 10;
 type Result<T> = std::result::Result<T, CliError>;
 
 /// Reads the values of all secrets and finds the agents.
-pub(in crate::cli) fn lent(args: &BuildArgs, environment: &Environment) -> Result<Lent> {
+pub(crate) fn lent(args: &BuildArgs, environment: &Environment) -> Result<Lent> {
     let mut lent = Lent::default();
     for text in &args.secret {
         let (id, value) = secret(text, environment)?;
@@ -35,12 +35,12 @@ pub(in crate::cli) fn lent(args: &BuildArgs, environment: &Environment) -> Resul
 }
 
 /// Returns the id of a `--secret` that can be read.
-pub(in crate::cli) fn secret_id(text: &str) -> Option<String> {
+pub(crate) fn secret_id(text: &str) -> Option<String> {
     secret_spec(text).ok().map(|spec| spec.id)
 }
 
 /// Returns the id of an `--ssh`.
-pub(in crate::cli) fn agent_id(text: &str) -> &str {
+pub(crate) fn agent_id(text: &str) -> &str {
     match text.split_once('=').unwrap_or((text, "")).0 {
         "" => "default",
         id => id,

@@ -21,7 +21,7 @@ struct Kind<'a> {
 }
 
 /// Returns a warning for each input without a use.
-pub(in crate::cli) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<String> {
+pub(crate) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<String> {
     let named = lint::named_inputs(dockerfile);
     let arguments = args.build_arg.iter().map(|arg| before(arg, "="));
     let arguments = arguments.filter(|name| !plan::is_predefined(name));

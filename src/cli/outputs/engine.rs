@@ -24,7 +24,7 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Where an image is loaded into.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) enum Place {
+pub(crate) enum Place {
     /// An engine behind a socket.
     Socket(PathBuf),
     /// A program that reads the archive from its standard input.
@@ -33,7 +33,7 @@ pub(in crate::cli) enum Place {
 
 /// Why there is no place.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum LoadError {
+pub(crate) enum LoadError {
     /// Nobody is there.
     #[error("{0}")]
     Nowhere(String),
@@ -62,7 +62,7 @@ pub(in crate::cli) enum LoadError {
 }
 
 /// Finds docker or podman.
-pub(in crate::cli) fn find(
+pub(crate) fn find(
     wanted: Wanted,
     environment: &Environment,
     in_user_namespace: bool,
@@ -131,11 +131,11 @@ fn is_socket(path: &Path) -> bool {
 }
 
 /// Writes an image, without the layers below these stacks, into a stream.
-pub(in crate::cli) type WriteImage<'a> =
+pub(crate) type WriteImage<'a> =
     dyn FnMut(&BTreeSet<ChainId>, &mut dyn Write) -> Result<(), ExportError> + 'a;
 
 /// Loads the image that `write` writes; gives what docker or podman say.
-pub(in crate::cli) fn load(
+pub(crate) fn load(
     place: &Place,
     environment: &Environment,
     write: &mut WriteImage<'_>,

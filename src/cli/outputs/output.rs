@@ -9,39 +9,39 @@ use crate::oci::{Annotation, Reference};
 
 /// One `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) struct Output {
-    pub(in crate::cli) kind: Kind,
+pub(crate) struct Output {
+    pub(crate) kind: Kind,
     /// How new layers are packed.
-    pub(in crate::cli) packing: Packing,
+    pub(crate) packing: Packing,
     /// Whether base layers are packed anew, too.
-    pub(in crate::cli) force_packing: bool,
+    pub(crate) force_packing: bool,
     /// Docker's media types instead of OCI's.
-    pub(in crate::cli) docker_media_types: bool,
+    pub(crate) docker_media_types: bool,
     /// Whether file times later than SOURCE_DATE_EPOCH become it.
-    pub(in crate::cli) rewrite_timestamp: bool,
+    pub(crate) rewrite_timestamp: bool,
     /// Names of its own, instead of those of `-t`.
-    pub(in crate::cli) names: Vec<Reference>,
+    pub(crate) names: Vec<Reference>,
     /// Of those names, whether one was given with a tag.
-    pub(in crate::cli) has_tag: bool,
+    pub(crate) has_tag: bool,
     /// Whether a registry gets the image without a tag.
-    pub(in crate::cli) by_digest: bool,
+    pub(crate) by_digest: bool,
     /// Whether the image also gets its names with its digest.
-    pub(in crate::cli) canonical: bool,
+    pub(crate) canonical: bool,
     /// Whether the image gets its names in the store.
-    pub(in crate::cli) stored: bool,
+    pub(crate) stored: bool,
     /// What an image without a name is called in the store, before its digest.
-    pub(in crate::cli) dangling_prefix: Option<Reference>,
+    pub(crate) dangling_prefix: Option<Reference>,
     /// Whether the layers are unpacked in the store.
-    pub(in crate::cli) unpacked: bool,
+    pub(crate) unpacked: bool,
     /// Whether files have a directory for each platform; `None` when there are several.
-    pub(in crate::cli) split: Option<bool>,
+    pub(crate) split: Option<bool>,
     /// Annotations of this output only.
-    pub(in crate::cli) annotations: Vec<Annotation>,
+    pub(crate) annotations: Vec<Annotation>,
 }
 
 /// Where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) enum Kind {
+pub(crate) enum Kind {
     /// The cache only: the image gets no name.
     Cache,
     /// The local store only.
@@ -64,7 +64,7 @@ pub(in crate::cli) enum Kind {
 
 impl Kind {
     /// The file or directory that is written; `-` is standard output.
-    pub(in crate::cli) fn path(&self) -> Option<&PathBuf> {
+    pub(crate) fn path(&self) -> Option<&PathBuf> {
         match self {
             Self::Cache | Self::Store | Self::Registry | Self::Engine => None,
             Self::OciArchive(path)
@@ -76,18 +76,18 @@ impl Kind {
     }
 
     /// Whether an OCI layout comes of it, with an `index.json`.
-    pub(in crate::cli) const fn is_layout(&self) -> bool {
+    pub(crate) const fn is_layout(&self) -> bool {
         matches!(self, Self::OciArchive(_) | Self::OciDirectory(_) | Self::DockerArchive(_))
     }
 
     /// Whether it has documents, and not only files.
-    pub(in crate::cli) const fn has_documents(&self) -> bool {
+    pub(crate) const fn has_documents(&self) -> bool {
         !matches!(self, Self::Cache | Self::Directory(_) | Self::Tar(_))
     }
 }
 
 /// How new layers go out of a build, each way once.
-pub(in crate::cli) fn packings(outputs: &[Output]) -> Vec<Packing> {
+pub(crate) fn packings(outputs: &[Output]) -> Vec<Packing> {
     let packs = |output: &&Output| match output.kind {
         Kind::Registry | Kind::OciArchive(_) | Kind::OciDirectory(_) => true,
         Kind::Cache
@@ -158,7 +158,7 @@ struct Fields {
 }
 
 /// Reads one `--output`; what it does not say of compression, `compression` does.
-pub(in crate::cli) fn parse(text: &str, compression: &CompressionArgs) -> Result<Output, String> {
+pub(crate) fn parse(text: &str, compression: &CompressionArgs) -> Result<Output, String> {
     let mut output = Output {
         kind: Kind::Store,
         packing: packing(compression.kind.as_deref(), compression.level)?,
@@ -297,7 +297,7 @@ impl Output {
 }
 
 /// Whether a name was typed with a tag; one is added otherwise.
-pub(in crate::cli) fn has_tag(text: &str) -> bool {
+pub(crate) fn has_tag(text: &str) -> bool {
     text.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }
 
@@ -317,7 +317,7 @@ fn refuse_true(name: &str, value: bool) -> Result<(), String> {
     Err(format!("{name}=true is not supported: {why}"))
 }
 
-pub(in crate::cli) fn boolean(name: &str, value: &str) -> Result<bool, String> {
+pub(crate) fn boolean(name: &str, value: &str) -> Result<bool, String> {
     match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
@@ -325,10 +325,7 @@ pub(in crate::cli) fn boolean(name: &str, value: &str) -> Result<bool, String> {
     }
 }
 
-pub(in crate::cli) fn packing(
-    compression: Option<&str>,
-    level: Option<i32>,
-) -> Result<Packing, String> {
+pub(crate) fn packing(compression: Option<&str>, level: Option<i32>) -> Result<Packing, String> {
     let bad = || format!("compression-level={} is out of range", level.unwrap_or(0));
     match compression.unwrap_or("gzip") {
         "gzip" => match level.map(u32::try_from) {

@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Tells when a transfer is worth another line, and what that says. Lines become rarer, so that a
 /// long transfer does not fill a log.
 #[derive(Debug)]
-pub(in crate::cli) struct Rate {
+pub(crate) struct Rate {
     started: Instant,
     /// When the last line was, and how many bytes there were then.
     shown: (Instant, u64),
@@ -21,12 +21,12 @@ pub(in crate::cli) struct Rate {
 
 impl Rate {
     /// Of a transfer that starts at `now`.
-    pub(in crate::cli) const fn new(now: Instant) -> Self {
+    pub(crate) const fn new(now: Instant) -> Self {
         Self { started: now, shown: (now, 0) }
     }
 
     /// `12.3MB / 57.0MB 31.0MB/s`, if it is time; the total is left out when it is 0.
-    pub(in crate::cli) fn line(
+    pub(crate) fn line(
         &mut self,
         now: Instant,
         done_bytes: u64,
@@ -56,19 +56,19 @@ const STEP: Duration = Duration::from_millis(250);
 
 /// How fast a transfer goes, over its last seconds. Times count from any one moment.
 #[derive(Debug)]
-pub(in crate::cli) struct Speed {
+pub(crate) struct Speed {
     /// When it was where, oldest first.
     places: VecDeque<(Duration, u64)>,
 }
 
 impl Speed {
     /// Of a transfer that starts at `now`.
-    pub(in crate::cli) fn new(now: Duration) -> Self {
+    pub(crate) fn new(now: Duration) -> Self {
         Self { places: VecDeque::from([(now, 0)]) }
     }
 
     /// It has moved so many bytes by now.
-    pub(in crate::cli) fn at(&mut self, now: Duration, done_bytes: u64) {
+    pub(crate) fn at(&mut self, now: Duration, done_bytes: u64) {
         let is_due = |(last, _): &(Duration, u64)| now.saturating_sub(*last) >= STEP;
         if self.places.back().is_none_or(is_due) {
             self.places.push_back((now, done_bytes));
@@ -84,7 +84,7 @@ impl Speed {
 
     /// Bytes in a second, of a transfer that has moved so many by now; nothing when it is too
     /// early to say.
-    pub(in crate::cli) fn per_second(&self, now: Duration, done_bytes: u64) -> Option<u64> {
+    pub(crate) fn per_second(&self, now: Duration, done_bytes: u64) -> Option<u64> {
         let is_old = |(at, _): &&(Duration, u64)| now.saturating_sub(*at) >= WINDOW;
         let from = self.places.iter().rev().find(is_old).or_else(|| self.places.front());
         let (at, bytes) = from.copied()?;

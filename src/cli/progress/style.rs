@@ -10,7 +10,7 @@ impl Progress {
     ///
     /// # Errors
     /// When it needs a terminal and there is none, as for docker.
-    pub(in crate::cli) fn check(self, environment: &Environment) -> Result<(), CliError> {
+    pub(crate) fn check(self, environment: &Environment) -> Result<(), CliError> {
         if self == Self::Tty && !environment.is_terminal {
             let text = "error: --progress=tty: standard error is no terminal; leave it away, or \
                         take --progress=plain";

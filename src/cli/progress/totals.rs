@@ -14,7 +14,7 @@ const MAX_NAME_CHARS: usize = 100;
 
 /// Counts while the build goes on.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Tally {
+pub(crate) struct Tally {
     steps: BTreeMap<StepId, Seen>,
 }
 
@@ -29,27 +29,27 @@ struct Seen {
 
 /// What came of the counting.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Totals {
+pub(crate) struct Totals {
     /// Instructions that have layers, in all stages that were needed.
-    pub(in crate::cli) n_steps: usize,
-    pub(in crate::cli) n_cached: usize,
+    pub(crate) n_steps: usize,
+    pub(crate) n_cached: usize,
     /// The layers of the image that this build made, base first.
-    pub(in crate::cli) new: Vec<NewLayer>,
+    pub(crate) new: Vec<NewLayer>,
 }
 
 /// A layer that was made.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::cli) struct NewLayer {
-    pub(in crate::cli) step: StepId,
+pub(crate) struct NewLayer {
+    pub(crate) step: StepId,
     /// As in `[build 2/5] RUN make`.
-    pub(in crate::cli) name: String,
-    pub(in crate::cli) diff_id: DiffId,
+    pub(crate) name: String,
+    pub(crate) diff_id: DiffId,
     /// Of its uncompressed tar.
-    pub(in crate::cli) n_bytes: u64,
+    pub(crate) n_bytes: u64,
 }
 
 impl Tally {
-    pub(in crate::cli) fn event(&mut self, event: &Event) {
+    pub(crate) fn event(&mut self, event: &Event) {
         match event {
             // Number 1 is FROM, which makes nothing.
             Event::Started { step, name, place: Some(place) } if !place.is_from() => {
@@ -81,7 +81,7 @@ impl Tally {
     }
 
     /// What it was, when these images are the result.
-    pub(in crate::cli) fn totals(&self, images: &[BuiltImage]) -> Totals {
+    pub(crate) fn totals(&self, images: &[BuiltImage]) -> Totals {
         let ended = |outcome| self.steps.values().filter(move |s| s.outcome == Some(outcome));
         let mut new: Vec<NewLayer> = Vec::new();
         for layer in images.iter().flat_map(|image| &image.layers) {
@@ -114,7 +114,7 @@ impl Tally {
 
 impl Totals {
     /// For people.
-    pub(in crate::cli) fn lines(&self, images: &[BuiltImage], took: Duration) -> Vec<String> {
+    pub(crate) fn lines(&self, images: &[BuiltImage], took: Duration) -> Vec<String> {
         let steps = match (self.n_steps, self.n_cached) {
             (0, _) => "no steps".to_owned(),
             (1, 0) => "1 step".to_owned(),
@@ -142,7 +142,7 @@ impl Totals {
 }
 
 /// An image in a few words: as in `image of 81.2MB in 2 layers`.
-pub(in crate::cli) fn image(image: &BuiltImage) -> String {
+pub(crate) fn image(image: &BuiltImage) -> String {
     let n_layers = image.layers.len();
     let layers = match n_layers {
         0 => return "an image without layers".to_owned(),

@@ -10,7 +10,7 @@ use crate::limits::{
 
 /// Decides which lines of the record go in now, later or never.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct KeptOutput {
+pub(crate) struct KeptOutput {
     steps: BTreeMap<StepId, Ends>,
     /// Bytes of lines that went in, of all steps.
     n_written: usize,
@@ -28,23 +28,17 @@ struct Ends {
 
 /// The end of a step's output.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::cli) struct End {
+pub(crate) struct End {
     /// Bytes of output between the beginning and this.
-    pub(in crate::cli) n_left_out: usize,
+    pub(crate) n_left_out: usize,
     /// Lines of the record.
-    pub(in crate::cli) lines: Vec<u8>,
+    pub(crate) lines: Vec<u8>,
 }
 
 impl KeptOutput {
     /// Takes a line of the record about `n_bytes` of output. Appends it to `lines` if it belongs to
     /// the beginning, or keeps it for the end.
-    pub(in crate::cli) fn take(
-        &mut self,
-        step: StepId,
-        n_bytes: usize,
-        line: &[u8],
-        lines: &mut Vec<u8>,
-    ) {
+    pub(crate) fn take(&mut self, step: StepId, n_bytes: usize, line: &[u8], lines: &mut Vec<u8>) {
         let is_much = self.n_written > MAX_RECORDED_OUTPUT_BYTES;
         let (head, end) = match is_much {
             _ if self.n_written > 2 * MAX_RECORDED_OUTPUT_BYTES => (0, 0),
@@ -69,7 +63,7 @@ impl KeptOutput {
     }
 
     /// The end of a step's output, if it was not all written yet.
-    pub(in crate::cli) fn end(&mut self, step: StepId) -> Option<End> {
+    pub(crate) fn end(&mut self, step: StepId) -> Option<End> {
         let ends = self.steps.remove(&step)?;
         if ends.tail.is_empty() && ends.n_left_out == 0 {
             return None;
@@ -80,7 +74,7 @@ impl KeptOutput {
     }
 
     /// The steps whose output may have an end.
-    pub(in crate::cli) fn steps(&self) -> Vec<StepId> {
+    pub(crate) fn steps(&self) -> Vec<StepId> {
         self.steps.keys().copied().collect()
     }
 }

@@ -12,11 +12,11 @@ const MAX_ENDS_BYTES: usize = 24 << 20;
 const SHORT_END_BYTES: usize = 32 << 10;
 
 /// A piece, with seconds since the step's start.
-pub(in crate::cli) type Piece = (f64, Vec<u8>);
+pub(crate) type Piece = (f64, Vec<u8>);
 
 /// What was printed, piece by piece.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Printed {
+pub(crate) struct Printed {
     pieces: Vec<Piece>,
     n_bytes: usize,
     tail: VecDeque<Piece>,
@@ -26,28 +26,28 @@ pub(in crate::cli) struct Printed {
 
 impl Step {
     /// Its command starts: its time counts from here.
-    pub(in crate::cli) const fn execute(&mut self, seconds: f64) {
+    pub(crate) const fn execute(&mut self, seconds: f64) {
         (self.executed, self.started) = (true, seconds);
     }
 }
 
 impl Printed {
     /// All of it, or the beginning.
-    pub(in crate::cli) fn pieces(&self) -> &[Piece] {
+    pub(crate) fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
     /// The end, if something was left out or could have been.
-    pub(in crate::cli) fn tail(&self) -> impl Iterator<Item = &Piece> {
+    pub(crate) fn tail(&self) -> impl Iterator<Item = &Piece> {
         self.tail.iter()
     }
 
     /// Bytes between the beginning and the end.
-    pub(in crate::cli) const fn n_left_out(&self) -> usize {
+    pub(crate) const fn n_left_out(&self) -> usize {
         self.n_left_out
     }
 
-    pub(in crate::cli) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.n_kept() == 0
     }
 
@@ -56,13 +56,13 @@ impl Printed {
     }
 
     /// Adds what came.
-    pub(in crate::cli) fn push(&mut self, at: f64, bytes: Vec<u8>) {
+    pub(crate) fn push(&mut self, at: f64, bytes: Vec<u8>) {
         self.n_bytes += bytes.len();
         self.pieces.push((at, bytes));
     }
 
     /// Adds what came, and lets go of what is far from both ends; `n_kept` is what all steps keep.
-    pub(in crate::cli) fn push_end(&mut self, at: f64, bytes: Vec<u8>, n_kept: &mut usize) {
+    pub(crate) fn push_end(&mut self, at: f64, bytes: Vec<u8>, n_kept: &mut usize) {
         let max = if *n_kept > MAX_ENDS_BYTES { SHORT_END_BYTES } else { END_BYTES };
         let n_before = self.n_kept();
         if self.tail.is_empty() && self.n_bytes + bytes.len() <= max {

@@ -21,8 +21,8 @@ const SWEEPS_ONE_IN: u8 = 64;
 
 /// Keeps the lines of one build.
 #[derive(Debug)]
-pub(in crate::cli) struct Recorder {
-    pub(in crate::cli) json: Json,
+pub(crate) struct Recorder {
+    pub(crate) json: Json,
     /// Lines that are not in the journal yet.
     lines: Vec<u8>,
     journal: Option<(BuildJournal, String)>,
@@ -33,7 +33,7 @@ pub(in crate::cli) struct Recorder {
 }
 
 impl Recorder {
-    pub(in crate::cli) fn new(json: Json, now_s: i64, requested: &Requested) -> Self {
+    pub(crate) fn new(json: Json, now_s: i64, requested: &Requested) -> Self {
         let output = KeptOutput::default();
         let (lines, journal, makes_steps, error) = (Vec::new(), None, false, None);
         let mut recorder = Self { json, lines, journal, makes_steps, output, error };
@@ -45,11 +45,11 @@ impl Recorder {
     }
 
     /// From now on lines are written there; that is the build's id.
-    pub(in crate::cli) fn keep_in(&mut self, journal: BuildJournal, id: String) {
+    pub(crate) fn keep_in(&mut self, journal: BuildJournal, id: String) {
         self.journal = Some((journal, id));
     }
 
-    pub(in crate::cli) fn event(&mut self, event: &Event) {
+    pub(crate) fn event(&mut self, event: &Event) {
         if let Event::Output { step, bytes, .. } = event {
             let mut line = Vec::new();
             self.json.event(event, &mut Out::new(&mut line));
@@ -69,12 +69,12 @@ impl Recorder {
         }
     }
 
-    pub(in crate::cli) fn diagnostics(&mut self, found: &[Diagnostic], source: &SourceFile) {
+    pub(crate) fn diagnostics(&mut self, found: &[Diagnostic], source: &SourceFile) {
         self.tell(|json, out| json.diagnostics(found, source, out));
     }
 
     /// Adds lines.
-    pub(in crate::cli) fn tell(&mut self, tell: impl FnOnce(&mut Json, &mut Out<'_>)) {
+    pub(crate) fn tell(&mut self, tell: impl FnOnce(&mut Json, &mut Out<'_>)) {
         tell(&mut self.json, &mut Out::new(&mut self.lines));
     }
 
@@ -114,7 +114,7 @@ impl Recorder {
     }
 
     /// What was told so far, from the journal and what did not get there; and the build's id.
-    pub(in crate::cli) fn read_again(&mut self) -> (Recorded, Option<String>) {
+    pub(crate) fn read_again(&mut self) -> (Recorded, Option<String>) {
         self.end_outputs();
         self.flush();
         let read = |from: &mut dyn Read| Recorded::read(from, Logs::Ends);
@@ -132,7 +132,7 @@ impl Recorder {
     ///
     /// # Errors
     /// If something could not be written, then or now.
-    pub(in crate::cli) fn end(mut self) -> Result<(), PathError> {
+    pub(crate) fn end(mut self) -> Result<(), PathError> {
         self.end_outputs();
         self.flush();
         match (self.error, &self.journal) {

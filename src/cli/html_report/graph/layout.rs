@@ -17,34 +17,34 @@ const N_SWEEPS: usize = 4;
 
 /// A box that needs a place.
 #[derive(Debug)]
-pub(in crate::cli) struct Size<'a> {
-    pub(in crate::cli) height: f64,
+pub(crate) struct Size<'a> {
+    pub(crate) height: f64,
     /// Boxes before it.
-    pub(in crate::cli) needs: &'a [usize],
+    pub(crate) needs: &'a [usize],
 }
 
 /// Where everything is.
 #[derive(Debug)]
-pub(in crate::cli) struct Layout {
-    pub(in crate::cli) width: f64,
-    pub(in crate::cli) height: f64,
+pub(crate) struct Layout {
+    pub(crate) width: f64,
+    pub(crate) height: f64,
     /// Left upper corners, in the order of the boxes.
-    pub(in crate::cli) boxes: Vec<(f64, f64)>,
-    pub(in crate::cli) edges: Vec<Edge>,
+    pub(crate) boxes: Vec<(f64, f64)>,
+    pub(crate) edges: Vec<Edge>,
 }
 
 /// An arrow.
 #[derive(Debug)]
-pub(in crate::cli) struct Edge {
-    pub(in crate::cli) from: usize,
-    pub(in crate::cli) to: usize,
+pub(crate) struct Edge {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
     /// From the box at the left through the columns between; the last is the corner of the other box.
     points: Vec<(f64, f64)>,
 }
 
 impl Edge {
     /// As SVG has paths, ending so far below the upper corner of its box.
-    pub(in crate::cli) fn path(&self, below: f64) -> String {
+    pub(crate) fn path(&self, below: f64) -> String {
         let mut path = String::new();
         let mut last = (0.0, 0.0);
         for (at, (x, y)) in self.points.iter().copied().enumerate() {
@@ -82,7 +82,7 @@ struct Grid {
 
 impl Layout {
     /// Places boxes of this width; each needs only such as come before it.
-    pub(in crate::cli) fn of(sizes: &[Size<'_>], width: f64) -> Self {
+    pub(crate) fn of(sizes: &[Size<'_>], width: f64) -> Self {
         let mut grid = Grid::default();
         for size in sizes {
             let depths = size.needs.iter().filter_map(|need| grid.nodes.get(*need));
