@@ -3,31 +3,20 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
-use clap::Args;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::Exit;
+use super::args::debug::DebugArgs;
 use super::environment::Environment;
-use super::report::CliError;
+use super::error::CliError;
 
 /// Name of the variable that selects what is logged.
 const FILTER: &str = "RBUILD_LOG";
-
-/// Options of the debug log.
-#[derive(Debug, Args)]
-pub(super) struct DebugArgs {
-    /// Write what rbuild does to standard error: requests, cache lookups, mounts, git commands, times
-    #[arg(long, global = true)]
-    debug: bool,
-    /// Write it to FILE instead; implies --debug
-    #[arg(long, global = true, value_name = "FILE")]
-    debug_log: Option<PathBuf>,
-}
 
 /// Starts the log if the command line or `RBUILD_LOG` asks for it. Returns whether it shares
 /// standard error with progress.

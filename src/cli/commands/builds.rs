@@ -8,13 +8,14 @@ use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 use super::images::ago;
 use super::report_file::Report;
 use super::{CliError, Environment, Exit, Global, open_store};
-use crate::cli::history_args::{
+use crate::cli::args::history::{
     ExplainArgs, HistoryCommand, ListArgs, RmArgs, ShowArgs, WhichBuild,
 };
-use crate::cli::progress::{shown, size};
-use crate::cli::record::{End, Logs, Outcome, Recorded, Step};
-use crate::cli::stdout::{self, say};
-use crate::cli::table::{self, row};
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::table::{self, row};
+use crate::cli::display::text::shown;
+use crate::cli::records::{End, Logs, Outcome, Recorded, Step};
+use crate::diag::size;
 use crate::pathio::PathError;
 use crate::store::{BuildRecord, Store};
 
@@ -28,7 +29,7 @@ pub(super) use logs::instruction;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-pub(in crate::cli) fn history(
+pub(crate) fn history(
     command: &HistoryCommand,
     global: &Global,
     environment: &Environment,
@@ -47,7 +48,7 @@ pub(in crate::cli) fn history(
 }
 
 /// `rbuild explain`
-pub(in crate::cli) fn explain(
+pub(crate) fn explain(
     args: &ExplainArgs,
     global: &Global,
     environment: &Environment,

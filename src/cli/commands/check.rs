@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 
 use super::{CliError, Environment, Exit, fix, sarif};
-use crate::cli::args::BuildArgs;
-use crate::cli::call::{Format, Inspection};
-use crate::cli::contexts::{self, Asked, Input, MAX_FILE_BYTES};
-use crate::cli::progress::redact;
-use crate::cli::stdout::{self, say};
+use crate::cli::args::build::BuildArgs;
+use crate::cli::args::call::{Format, Inspection};
+use crate::cli::display::redact;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::inputs::contexts::{self, Asked, Input};
+use crate::cli::inputs::dockerfile::{self, MAX_FILE_BYTES};
 use crate::diag::{self, Code, Diagnostic, SourceFile, Span, Style, codes};
 use crate::dockerfile::ir;
 use crate::dockerfile::lint::{self, Bases, LintOptions, Wanted};
@@ -78,7 +79,7 @@ pub(super) fn usage(args: &BuildArgs, asked: &Asked) -> Result<(), CliError> {
     if matches!(what, Some((_, Format::Sarif))) && !checks {
         return bad("SARIF has what --check finds: use format=json here".to_owned());
     }
-    let is_here = matches!(asked, Asked::Directory(_)) && !contexts::is_stdin(args);
+    let is_here = matches!(asked, Asked::Directory(_)) && !dockerfile::is_stdin(args);
     if args.checks.fix && !is_here {
         return bad(
             "--fix writes into a Dockerfile of this machine, and this one is read from elsewhere"

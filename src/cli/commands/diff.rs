@@ -5,15 +5,15 @@ mod document;
 mod page;
 
 use super::{CliError, Environment, Exit, Global, find, inspect, open_store};
-use crate::cli::image_view::ImageView;
-use crate::cli::inspect_args::DiffArgs;
-use crate::cli::stdout::{self, say};
+use crate::cli::args::inspect::DiffArgs;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::images::image_view::ImageView;
 use crate::image::{Image, Loaded};
 use crate::store::Store;
 
 use compare::Difference;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &DiffArgs,
     global: &Global,
     environment: &Environment,

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::images::{SHORT_ID, ago, known, unknown_size};
 use super::{CliError, Environment, Exit, Global, open_store_to_free};
-use crate::cli::image_size::ImageSize;
-use crate::cli::progress::{has_effect, size};
-use crate::cli::stdout::{self, say};
-use crate::cli::store_args::DuArgs;
-use crate::cli::table::{self, row};
+use crate::cli::args::store::DuArgs;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::table::{self, row};
+use crate::cli::display::text::has_effect;
+use crate::cli::images::image_size::ImageSize;
+use crate::diag::size;
 use crate::image::Loaded;
 use crate::oci::{Digest, Reference};
 use crate::plan::redacted;
@@ -34,7 +35,7 @@ const KINDS: [(UsageKind, &str, bool); 7] = [
     (UsageKind::Index, "Index", false),
 ];
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &DuArgs,
     global: &Global,
     environment: &Environment,

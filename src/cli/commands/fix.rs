@@ -6,9 +6,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use super::{CliError, Exit};
-use crate::cli::config_text::one_line;
-use crate::cli::line_diff::line_diff;
-use crate::cli::stdout::{self, say};
+use crate::cli::display::line_diff::line_diff;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::images::config_text::one_line;
 use crate::dockerfile::lint::Fixed;
 use crate::pathio::PathError;
 use crate::pathio::inside::FileInside;

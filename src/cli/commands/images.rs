@@ -6,14 +6,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{CliError, Environment, Exit, Global, open_store_to_free};
-use crate::cli::image_size::ImageSize;
-use crate::cli::image_view::time_s;
-use crate::cli::inspect_args::ImagesArgs;
-use crate::cli::progress::size;
-use crate::cli::report;
-use crate::cli::stdout::{self, say};
-use crate::cli::table::{self, row};
-use crate::cli::template::{self, Fields, Form};
+use crate::cli::args::inspect::ImagesArgs;
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::table::{self, row};
+use crate::cli::display::template::{self, Fields, Form};
+use crate::cli::images::image_size::ImageSize;
+use crate::cli::images::image_view::time_s;
+use crate::diag::size;
 use crate::image::{Image, Loaded};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError, Tag};
@@ -65,7 +65,7 @@ struct Facts {
     platforms: Vec<String>,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &ImagesArgs,
     global: &Global,
     environment: &Environment,
@@ -116,7 +116,7 @@ fn table(lines: &[Line], no_trunc: bool, now_s: i64) {
 /// Says why an image has no size.
 pub(super) fn unknown_size(name: &str, error: &dyn Error) -> ImageSize {
     let why = crate::executor::chain(error);
-    report::remark(&format!("warning: the size of {name} is not known: {why}"));
+    stderr::remark(&format!("warning: the size of {name} is not known: {why}"));
     ImageSize::default()
 }
 
@@ -202,7 +202,7 @@ impl Wanted {
             return pattern.map(Self::Pattern).map_err(|error| format!("{text}: {error}"));
         }
         let name = text.parse::<Reference>().map_err(|error| error.to_string())?;
-        let is_whole = name.digest().is_some() || crate::cli::output::has_tag(text);
+        let is_whole = name.digest().is_some() || crate::cli::outputs::output::has_tag(text);
         Ok(if is_whole { Self::Name(name.to_string()) } else { Self::Repository(name.name()) })
     }
 

@@ -4,10 +4,10 @@ mod document;
 mod page;
 
 use super::{CliError, Environment, Exit, Global, find, open_store, reference, with_services};
-use crate::cli::image_view::ImageView;
-use crate::cli::inspect_args::InspectArgs;
+use crate::cli::args::inspect::InspectArgs;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::images::image_view::ImageView;
 use crate::cli::registries;
-use crate::cli::stdout::{self, say};
 use crate::executor;
 use crate::image::{self, ExportError, Image, Loaded};
 use crate::oci::{Digest, Reference};
@@ -27,7 +27,7 @@ struct Subject {
     n_others: usize,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &InspectArgs,
     global: &Global,
     environment: &Environment,

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use rustix::termios::{LocalModes, OptionalActions};
 
 use super::{CliError, Environment, Exit};
-use crate::cli::progress::shown;
+use crate::cli::args::transfer::{LoginArgs, LogoutArgs};
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::say;
+use crate::cli::display::text::shown;
 use crate::cli::registries;
-use crate::cli::report;
-use crate::cli::stdout::say;
-use crate::cli::transfer_args::{LoginArgs, LogoutArgs};
 use crate::registry::{KeptIn, RegistryError, forget_login, keep_login};
 
 /// Longer than any password or token.
@@ -18,7 +18,7 @@ const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Result<()> {
+pub(crate) fn login(args: &LoginArgs, environment: &Environment) -> Result<()> {
     let directory = config_directory(environment)?;
     let registry = registry(&args.registry);
     let user = match &args.username {
@@ -27,7 +27,7 @@ pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Resu
     };
     let password = match (&args.password, args.password_stdin) {
         (Some(password), _) => {
-            report::remark(
+            stderr::remark(
                 "warning: others can see a password on the command line; better use --password-stdin",
             );
             password.clone()
@@ -58,7 +58,7 @@ pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Resu
     Ok(())
 }
 
-pub(in crate::cli) fn logout(args: &LogoutArgs, environment: &Environment) -> Result<()> {
+pub(crate) fn logout(args: &LogoutArgs, environment: &Environment) -> Result<()> {
     let directory = config_directory(environment)?;
     let registry = registry(&args.registry);
     let forgot = forget_login(&directory, registry)

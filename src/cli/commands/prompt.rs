@@ -2,10 +2,10 @@
 
 use std::io::{self, Write as _};
 
-use crate::cli::Exit;
 use crate::cli::args;
-use crate::cli::prompt_args::{CompletionArgs, ManArgs};
-use crate::cli::report::CliError;
+use crate::cli::args::prompt::{CompletionArgs, ManArgs};
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
 use crate::pathio::output::write_output;
 use crate::pathio::{self, Context as _};
 
@@ -19,7 +19,7 @@ fn with_build_options() -> clap::Command {
     command.args(build.get_opts().cloned())
 }
 
-pub(in crate::cli) fn completion(args: &CompletionArgs) -> Result<(), CliError> {
+pub(crate) fn completion(args: &CompletionArgs) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut with_build_options(), "rbuild", &mut script);
     // Who reads only a part of it has what they want.
@@ -27,7 +27,7 @@ pub(in crate::cli) fn completion(args: &CompletionArgs) -> Result<(), CliError> 
     Ok(())
 }
 
-pub(in crate::cli) fn man(args: &ManArgs) -> Result<(), CliError> {
+pub(crate) fn man(args: &ManArgs) -> Result<(), CliError> {
     let written = pathio::create_dir_all(&args.directory).and_then(|()| {
         // The generator writes through links: it gets a directory of its own.
         let made = tempfile::tempdir().context("make a directory for", &args.directory)?;

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal as _};
 use std::time::UNIX_EPOCH;
 
 use super::{CliError, Environment, Exit, Global, login, open_store_to_free, wait_alone};
-use crate::cli::progress::size;
-use crate::cli::report;
-use crate::cli::stdout::say;
-use crate::cli::store_args::PruneArgs;
+use crate::cli::args::store::PruneArgs;
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::say;
+use crate::diag::size;
 use crate::oci::Reference;
 use crate::plan;
 use crate::store::{Holder, PruneOptions, Pruned};
@@ -15,7 +15,7 @@ use crate::store::{Holder, PruneOptions, Pruned};
 /// Names that a question shows at most.
 const MAX_ASKED_ABOUT: usize = 20;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &PruneArgs,
     global: &Global,
     environment: &Environment,
@@ -49,7 +49,7 @@ fn confirm(pruned: &Pruned) -> Result<(), CliError> {
     lost.truncate(MAX_ASKED_ABOUT);
     lost.extend((n_more > 0).then(|| format!("… and {n_more} more")));
     lost.push(summary(pruned, true));
-    report::remark(&lost.join("\n"));
+    stderr::remark(&lost.join("\n"));
     let answer = login::ask("Remove all this? [y/N] ", true)?;
     if ["y", "yes"].contains(&&*answer.trim().to_ascii_lowercase()) {
         return Ok(());

@@ -1,15 +1,15 @@
 //! `rbuild push NAME`
 
 use super::{CliError, Environment, Exit, Global, find, open_store, reference, with_services};
-use crate::cli::output;
-use crate::cli::stdout::say;
-use crate::cli::transfer_args::PushArgs;
+use crate::cli::args::transfer::PushArgs;
+use crate::cli::display::stdout::say;
+use crate::cli::outputs::output;
 use crate::executor::{self, Event};
 use crate::image::{self, ExportError, ExportOptions, Image, Loaded, Patience};
 use crate::oci::{Annotation, Digest, Platform, Reference};
 use crate::store::Store;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &PushArgs,
     global: &Global,
     environment: &Environment,

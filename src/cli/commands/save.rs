@@ -4,9 +4,10 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use super::{CliError, Environment, Exit, Global, find, open_store, with_services};
-use crate::cli::stdout::say;
-use crate::cli::store_args::{LoadArgs, SaveArgs, SaveFormat};
-use crate::cli::{output, report};
+use crate::cli::args::store::{LoadArgs, SaveArgs, SaveFormat};
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::say;
+use crate::cli::outputs::output;
 use crate::executor;
 use crate::image::{
     self, ExportError, ExportOptions, Group, Image, LoadOptions, LoadSource, Loaded, StreamForm,
@@ -22,7 +23,7 @@ struct Wanted {
     loaded: Loaded,
 }
 
-pub(in crate::cli) fn save(
+pub(crate) fn save(
     args: &SaveArgs,
     global: &Global,
     environment: &Environment,
@@ -103,7 +104,7 @@ fn add(
         loaded = Loaded { images: vec![only], is_index: false, ..loaded };
     }
     if loaded.is_index && loaded.n_others > 0 {
-        report::remark(&format!("warning: {}", find::left_out(text, loaded.n_others)));
+        stderr::remark(&format!("warning: {}", find::left_out(text, loaded.n_others)));
     }
     wanted.push(Wanted { top: chosen.top, names: chosen.name.into_iter().collect(), loaded });
     Ok(())
@@ -117,7 +118,7 @@ fn fetch(store: &Store, environment: &Environment, images: &[Image]) -> Result<(
     })
 }
 
-pub(in crate::cli) fn load(
+pub(crate) fn load(
     args: &LoadArgs,
     global: &Global,
     environment: &Environment,
@@ -148,13 +149,13 @@ pub(in crate::cli) fn load(
         return Ok(());
     }
     for image in &images {
-        image.replaced.iter().for_each(|replaced| report::remark(&replaced.to_string()));
+        image.replaced.iter().for_each(|replaced| stderr::remark(&replaced.to_string()));
         image.names.iter().for_each(|name| say!("Loaded image: {}", name.familiar()));
         if image.names.is_empty() {
             let id = store.image_id(image.top);
             let id = id.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
             say!("Loaded image ID: {}", id.unwrap_or(image.top));
-            report::remark("it has no name in there: `rbuild tag ID NAME` gives it one");
+            stderr::remark("it has no name in there: `rbuild tag ID NAME` gives it one");
         }
     }
     Ok(())

@@ -1,12 +1,12 @@
 //! `rbuild store`
 
 use super::{CliError, Environment, Exit, Global, open_store_by, wait_alone};
-use crate::cli::stdout::say;
-use crate::cli::store_args::{StoreArgs, StoreCommand, VerifyArgs};
+use crate::cli::args::store::{StoreArgs, StoreCommand, VerifyArgs};
+use crate::cli::display::stdout::say;
 use crate::oci::Reference;
 use crate::store::{Finding, Store, Verified};
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &StoreArgs,
     global: &Global,
     environment: &Environment,

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::cli::engine::{self, LoadError, Place};
 use crate::cli::environment::Environment;
-use crate::cli::output::{Kind, Output};
 use crate::cli::outputs::Outputs;
+use crate::cli::outputs::engine::{self, LoadError, Place};
+use crate::cli::outputs::output::{Kind, Output};
 use crate::dockerfile::ir;
 use crate::executor::{self, BuildError, BuildOptions, Built, Event, Services};
 use crate::image::{

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cli::config_text::{Member, members, one_line};
-use crate::cli::image_view::ImageView;
+use crate::cli::images::config_text::{Member, members, one_line};
+use crate::cli::images::image_view::ImageView;
 use crate::oci::DiffId;
 use crate::tree::{
     ChangeKind, Item, LayerEntries as _, Meta, Node, Pair, TreeNode, TreePath, pairs,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::image_view::{ImageView, LayerView};
+use crate::cli::images::image_view::{ImageView, LayerView};
 use crate::tree::LayerEntries as _;
 
 use super::Subject;
