@@ -56,6 +56,7 @@ mod store_args;
 mod suggestions;
 mod table;
 mod template;
+mod topics;
 mod transfer_args;
 mod unused;
 
@@ -83,6 +84,11 @@ fn with_arguments() -> Exit {
     }
     if let Some(complaint) = suggestions::command(&typed) {
         return failed(&complaint, is_json, &environment);
+    }
+    if let Some(shown) = topics::help(&typed, &environment) {
+        let result = shown.and_then(|()| stdout::result());
+        return result
+            .map_or_else(|error| failed(&error, is_json, &environment), |()| Exit::Success);
     }
     let arguments = match args::parse(typed) {
         Ok(arguments) => arguments,
