@@ -23,6 +23,7 @@ mod contents;
 mod context;
 mod corpus;
 mod damage;
+mod dependencies;
 mod diff;
 mod documents;
 mod engine;

@@ -220,3 +220,20 @@ fn sentences(markdown: &str) -> Vec<String> {
     });
     without_code.flat_map(|text| text.split(". ").map(str::to_owned).collect::<Vec<_>>()).collect()
 }
+
+#[test]
+fn paths_that_contributors_are_told_exist() {
+    let text = source::text_of("CONTRIBUTING.md");
+    let directories = ["src/", "tests/", "grammar/", "testdata/", "docs/", "examples/"];
+    let named = text.split('`').skip(1).step_by(2).filter(|code| {
+        directories.iter().any(|directory| code.starts_with(directory))
+            && !code.contains([' ', '*'])
+            && !code.contains("NAME")
+    });
+    let mut n_paths = 0;
+    for path in named {
+        n_paths += 1;
+        assert!(source::root().join(path).exists(), "{path} does not exist");
+    }
+    assert!(n_paths > 30, "the paths were read: {n_paths}");
+}
