@@ -73,9 +73,19 @@ fn text(markdown: &str) -> String {
     spans.collect()
 }
 
-/// Escapes what troff would interpret: backslashes, and hyphens, which are minus signs in options.
+/// Escapes what troff would interpret: backslashes; hyphens, which are minus signs in options;
+/// characters beyond ASCII, which groff reads only after preconv(1).
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\e").replace('-', "\\-")
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' => escaped.push_str("\\e"),
+            '-' => escaped.push_str("\\-"),
+            _ if c.is_ascii() => escaped.push(c),
+            _ => escaped.push_str(&format!("\\[u{:04X}]", u32::from(c))),
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -88,14 +98,14 @@ mod tests {
         let page = page(
             "a-b",
             &blocks(
-                "# A\n\nAll of it. More.\n\n## One\n\n.x `-o` [C](c.md)\n\n- i\n\n\
+                "# A\n\nAll of it. More.\n\n## One\n\n.x `-o` [C](c.md)…\n\n- i\n\n\
                  | H | I |\n|---|---|\n| `--x` | y\\z |\n\n```\n.code\n```\n",
             ),
         );
         let (head, body) = page.split_once(".SH NAME\n").unwrap();
         assert!(head.starts_with(".TH \"rbuild\\-a\\-b\" 7 "), "{head}");
         let want = "rbuild\\-a\\-b \\- All of it\n.SH DESCRIPTION\n.PP\nAll of it. More.\n\
-                    .SH \"ONE\"\n.PP\n\\&.x \\fB\\-o\\fR C (\\fBrbuild\\-c\\fR(7))\n\
+                    .SH \"ONE\"\n.PP\n\\&.x \\fB\\-o\\fR C (\\fBrbuild\\-c\\fR(7))\\[u2026]\n\
                     .IP \\(bu 4\ni\n.TP\n\\fB\\-\\-x\\fR\ny\\ez\n\
                     .PP\n.RS 4\n.nf\n\\&.code\n.fi\n.RE\n.SH SEE ALSO\n\\fBrbuild\\fR(1)\n";
         assert_eq!(body, want);
