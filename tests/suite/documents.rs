@@ -1,4 +1,4 @@
-//! Output for programs matches the schemas in `testdata`, no more and no less.
+//! Output for programs matches the schemas in `docs/schemas`, no more and no less.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
