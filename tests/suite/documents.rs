@@ -108,7 +108,8 @@ fn priv_documents_are_what_their_schemas_say() {
     env.build("FROM base:1\n", &["-t", &name, "--push"]).ok();
     env.rbuild(&["rmi", &name]).ok();
     env.build(&format!("FROM {name}\nADD http://{}/f /f\n", files.host()), &[]).ok();
-    let usage = &Form::new("docs/schemas/du.schema.json").check(&printed(&env, &["du", "--json"]))[0];
+    let usage =
+        &Form::new("docs/schemas/du.schema.json").check(&printed(&env, &["du", "--json"]))[0];
     let kinds: Vec<&Value> =
         usage["Records"].as_array().unwrap().iter().map(|record| &record["Type"]).collect();
     for kind in ["image", "step", "cachemount", "base", "download"] {
