@@ -20,6 +20,7 @@ mod progress;
 mod records;
 mod registries;
 mod signals;
+mod topics;
 
 pub use exit::Exit;
 
@@ -47,6 +48,11 @@ fn with_arguments() -> Exit {
     }
     if let Some(complaint) = args::suggestions::command(&typed) {
         return failed(&complaint, is_json, &environment);
+    }
+    if let Some(shown) = topics::help(&typed, &environment) {
+        let result = shown.and_then(|()| stdout::result());
+        return result
+            .map_or_else(|error| failed(&error, is_json, &environment), |()| Exit::Success);
     }
     let arguments = match args::parse(typed) {
         Ok(arguments) => arguments,

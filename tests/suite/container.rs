@@ -22,10 +22,10 @@ fn program() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_rbuild").into(), PathBuf::from)
 }
 
-/// Builds testdata/image; its config is in the directory `out`, its files in `rootfs`.
+/// Builds packaging/image; its config is in the directory `out`, its files in `rootfs`.
 fn build(env: &Env, more: &[&str]) {
     fs::write(env.path("certificates"), "-----BEGIN CERTIFICATE-----\n").unwrap();
-    let mut script = env.program(source::root().join("testdata/image/build").to_str().unwrap());
+    let mut script = env.program(source::root().join("packaging/image/build").to_str().unwrap());
     script.arg(program()).args(["--root", &env.shown("store")]).args(more);
     script.args(["-o", "type=oci,dest=out,tar=false,compression=uncompressed", "-o", "rootfs"]);
     script.env("CERTIFICATES", env.path("certificates"));

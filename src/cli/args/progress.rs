@@ -11,7 +11,7 @@ pub(crate) enum Progress {
     Tty,
     /// Lines, for logs
     Plain,
-    /// One JSON object a line, for programs; `testdata/progress.schema.json` describes them
+    /// One JSON object a line, for programs; `docs/schemas/progress.schema.json` describes them
     Json,
     /// Nothing
     Quiet,

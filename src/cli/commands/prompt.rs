@@ -6,6 +6,7 @@ use crate::cli::args;
 use crate::cli::args::prompt::{CompletionArgs, ManArgs};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::topics;
 use crate::pathio::output::write_output;
 use crate::pathio::{self, Context as _};
 
@@ -38,7 +39,10 @@ pub(crate) fn man(args: &ManArgs) -> Result<(), CliError> {
             let text = pathio::read(&page.path(), MAX_PAGE_BYTES)?;
             write_output(&args.directory.join(page.file_name()), &text)?;
         }
-        Ok(())
+        topics::manual_pages(&args.directory).into_iter().try_for_each(|(path, text)| {
+            path.parent().map_or(Ok(()), pathio::create_dir_all)?;
+            write_output(&path, text.as_bytes())
+        })
     });
     written.map_err(|error| CliError::from_error(&error, Exit::Environment))
 }

@@ -1,4 +1,4 @@
-//! Events as JSON, one a line. The form is described by `testdata/progress.schema.json`.
+//! Events as JSON, one a line. The form is described by `docs/schemas/progress.schema.json`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
