@@ -22,7 +22,7 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::executor::Stop;
 use crate::pathio;
 use crate::pool;
-use crate::registry::Waiting;
+use crate::registry::PendingRequests;
 
 use super::progress::{FRAME, Reporter, TerminalHandle};
 use super::raw;
@@ -43,7 +43,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// none, they end it. Servers that do not answer for long are named.
 pub(super) fn watching<R>(
     stop: Option<&Stop>,
-    waiting: Waiting,
+    waiting: PendingRequests,
     reporter: &Reporter<'_>,
     work: impl FnOnce() -> R,
 ) -> R {
@@ -151,7 +151,7 @@ struct Watcher<'a> {
     stop: Option<&'a Stop>,
     reporter: &'a Reporter<'a>,
     terminal: Option<TerminalHandle>,
-    waiting: Waiting,
+    waiting: PendingRequests,
     /// When the build was told to end.
     told: &'a OnceLock<Instant>,
 }
@@ -160,7 +160,7 @@ impl Watcher<'_> {
     fn run(&mut self, mut signals: Signals) {
         let pause = if self.terminal.is_some() { FRAME } else { LOOK };
         while let Some(arrived) = signals.wait(Timespec::try_from(pause).ok()) {
-            for host in self.waiting.take_long() {
+            for host in self.waiting.take_slow() {
                 self.reporter.note(format!("waiting for {host}, which has not answered for 5 s"));
             }
             arrived.into_iter().for_each(|signal| self.take(signal));

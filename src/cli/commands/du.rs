@@ -12,7 +12,7 @@ use crate::cli::progress::{has_effect, size};
 use crate::cli::stdout::{self, say};
 use crate::cli::store_args::DuArgs;
 use crate::cli::table::{self, row};
-use crate::image::Loaded;
+use crate::image::StoredImages;
 use crate::oci::{Digest, Reference};
 use crate::plan::redacted;
 use crate::store::{Holder, HolderUse, LayerUse, Store, Usage, UsageKind};
@@ -63,7 +63,7 @@ fn sizes(store: &Store, usage: &Usage) -> Sizes {
     let mut sizes = Sizes::new();
     for one in &usage.holders {
         let Holder::Image { name, top } = &one.holder else { continue };
-        sizes.entry(*top).or_insert_with(|| match Loaded::load(store, *top) {
+        sizes.entry(*top).or_insert_with(|| match StoredImages::load(store, *top) {
             Ok(loaded) => ImageSize::of(store, &loaded.images)
                 .unwrap_or_else(|error| unknown_size(name, &error)),
             Err(error) => unknown_size(name, &error),

@@ -12,7 +12,7 @@ use crate::cli::image_size::ImageSize;
 use crate::cli::progress::{has_effect, size};
 use crate::cli::stdout::{self, say};
 use crate::cli::table::{self, row};
-use crate::image::{ExportError, Image, Loaded};
+use crate::image::{ExportError, Image, StoredImages};
 use crate::oci::History;
 use crate::store::{Store, StoreError};
 
@@ -59,7 +59,7 @@ fn of(
     let store = open_store(global, environment)?;
     let chosen = find::image(&store, name)?;
     let unreadable = |error: ExportError| CliError::from_error(&error, Exit::Environment);
-    let loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
+    let loaded = StoredImages::load(&store, chosen.top).map_err(unreadable)?;
     let image = find::one(&loaded, args.platform.as_deref(), name)?;
     let lines =
         lines(&store, &image).map_err(|error| CliError::from_error(&error, Exit::Environment))?;

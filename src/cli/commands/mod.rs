@@ -123,7 +123,7 @@ fn with_services<T>(
         numbers: &StepNumbers::default(),
         events: &|event| reporter.event(&event),
     };
-    interrupt::watching(None, registry.waiting(), &reporter, || work(&services))
+    interrupt::watching(None, registry.pending_requests(), &reporter, || work(&services))
 }
 
 /// Reads an image's name from the command line.

@@ -9,7 +9,8 @@ use crate::cli::store_args::{LoadArgs, SaveArgs, SaveFormat};
 use crate::cli::{output, report};
 use crate::executor;
 use crate::image::{
-    self, ExportError, ExportOptions, Group, Image, LoadOptions, LoadSource, Loaded, StreamForm,
+    self, ExportError, ExportOptions, Image, ImageGroup, LoadOptions, LoadSource, StoredImages,
+    StreamFormat,
 };
 use crate::oci::{Digest, Reference};
 use crate::pathio;
@@ -19,7 +20,7 @@ use crate::store::Store;
 struct Wanted {
     top: Digest,
     names: Vec<Reference>,
-    loaded: Loaded,
+    loaded: StoredImages,
 }
 
 pub(in crate::cli) fn save(
@@ -41,9 +42,9 @@ pub(in crate::cli) fn save(
     }
     let images: Vec<Image> = wanted.iter().flat_map(|one| one.loaded.images.clone()).collect();
     fetch(&store, environment, &images)?;
-    let groups: Vec<Group<'_>> = wanted
+    let groups: Vec<ImageGroup<'_>> = wanted
         .iter()
-        .map(|one| Group {
+        .map(|one| ImageGroup {
             images: &one.loaded.images,
             is_index: one.loaded.is_index,
             names: &one.names,
@@ -66,8 +67,8 @@ pub(in crate::cli) fn save(
         keeps_special: false,
     };
     let form = match args.format {
-        SaveFormat::Docker => StreamForm::DockerArchive,
-        SaveFormat::Oci => StreamForm::OciArchive,
+        SaveFormat::Docker => StreamFormat::DockerArchive,
+        SaveFormat::Oci => StreamFormat::OciArchive,
     };
     image::save(&store, &groups, form, &path, &options).map_err(failed)
 }
@@ -84,7 +85,7 @@ fn add(
         known.names.extend(chosen.name);
         return Ok(());
     }
-    let mut loaded = Loaded::load(store, chosen.top).map_err(failed)?;
+    let mut loaded = StoredImages::load(store, chosen.top).map_err(failed)?;
     // Docker's table of contents has no indexes.
     if args.platform.is_some() || (loaded.is_index && args.format == SaveFormat::Docker) {
         let only = match (loaded.images.as_slice(), &args.platform) {
@@ -100,7 +101,7 @@ fn add(
             }
             (_, asked) => find::one(&loaded, asked.as_deref(), text)?,
         };
-        loaded = Loaded { images: vec![only], is_index: false, ..loaded };
+        loaded = StoredImages { images: vec![only], is_index: false, ..loaded };
     }
     if loaded.is_index && loaded.n_others > 0 {
         report::remark(&format!("warning: {}", find::left_out(text, loaded.n_others)));
