@@ -119,8 +119,7 @@ impl<'s> Rootfs<'s> {
         Err(io::Error::other(self.store.damaged_content(place.layer, &place.path)))
     }
 
-    /// Copies a file of the tree to an empty one, with copy_file_range(2) where possible. Keeps
-    /// holes.
+    /// Copies a file of the tree to an empty one, inside the kernel where possible. Keeps holes.
     pub(super) fn copy(&self, file: &File, mut to: &OsFile) -> io::Result<()> {
         let (n_copied, content) = match self.content(file)? {
             FileContent::Whole(whole) => {

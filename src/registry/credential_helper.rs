@@ -1,5 +1,5 @@
 //! Docker's credential helpers: programs that keep secrets in a key store
-//! (<https://github.com/docker/docker-credential-helpers#development>).
+//! (<https://docs.docker.com/reference/cli/docker/login/#credential-helper-protocol>).
 #![expect(clippy::disallowed_methods, reason = "the helpers' protocol is to be started")]
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
@@ -101,8 +101,8 @@ fn run(
 ) -> Result<(bool, Vec<u8>), String> {
     let deadline = Instant::now() + limit;
     // On a terminal the helper stays in this process group: only the foreground group may read from
-    // the terminal (credentials(7)), and Ctrl-C reaches it. Elsewhere, processes that it starts
-    // must end with it.
+    // the terminal (setpgid(2)), and Ctrl-C reaches it. Elsewhere, processes that it starts must
+    // end with it.
     let own_group = !std::io::stdin().is_terminal();
     let mut command = Command::new(program);
     command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

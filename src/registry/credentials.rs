@@ -236,7 +236,7 @@ fn decode_auth(encoded: &str) -> Result<Credential, String> {
 }
 
 /// Makes a credential of user and password. The user name `<token>` marks an identity token
-/// (<https://github.com/docker/docker-credential-helpers#development>).
+/// (<https://docs.docker.com/reference/cli/docker/login/#credential-helper-protocol>).
 pub(super) fn of_user(user: &str, password: &str) -> Credential {
     match user {
         "<token>" => Credential::Identity(password.to_owned()),

@@ -18,7 +18,7 @@ pub(super) struct Endpoint {
     /// The name under which its credentials are stored.
     pub(super) account: String,
     /// The registry that a mirror replaces, sent as the query member `ns` as containerd does
-    /// (<https://github.com/containerd/containerd/blob/main/docs/hosts.md>).
+    /// (`addNamespace` in its `remotes/docker/resolver.go`).
     namespace: Option<String>,
 }
 
@@ -29,8 +29,8 @@ impl Endpoint {
         let host = if registry == DOCKER_IO { HUB_HOST } else { registry };
         let said = options.registries.get(registry);
         let plain = said.is_some_and(|said| said.security == Some(Security::Http));
-        // Like docker, rbuild uses plain http for loopback addresses unless an option mentions TLS
-        // (<https://docs.docker.com/reference/cli/dockerd/#insecure-registries>).
+        // Registries at loopback addresses rarely have a certificate. Docker treats them as
+        // insecure, too (<https://docs.docker.com/reference/cli/dockerd/#insecure-registries>).
         let own = is_loopback(host) && !said.is_some_and(RegistryOptions::speaks_tls);
         let scheme = if plain || own { Scheme::Http } else { Scheme::Https };
         let base = Url::root(scheme, host);
