@@ -24,7 +24,7 @@ use crate::cli::progress::{FRAME, Reporter, TerminalHandle};
 use crate::executor::Stop;
 use crate::pathio;
 use crate::pool;
-use crate::registry::Waiting;
+use crate::registry::PendingRequests;
 
 /// Those that would end the process.
 const ENDS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// none, they end it. Servers that do not answer for long are named.
 pub(super) fn watching<R>(
     stop: Option<&Stop>,
-    waiting: Waiting,
+    waiting: PendingRequests,
     reporter: &Reporter<'_>,
     work: impl FnOnce() -> R,
 ) -> R {
@@ -150,7 +150,7 @@ struct Watcher<'a> {
     stop: Option<&'a Stop>,
     reporter: &'a Reporter<'a>,
     terminal: Option<TerminalHandle>,
-    waiting: Waiting,
+    waiting: PendingRequests,
     /// When the build was told to end.
     told: &'a OnceLock<Instant>,
 }
@@ -159,7 +159,7 @@ impl Watcher<'_> {
     fn run(&mut self, mut signals: Signals) {
         let pause = if self.terminal.is_some() { FRAME } else { LOOK };
         while let Some(arrived) = signals.wait(Timespec::try_from(pause).ok()) {
-            for host in self.waiting.take_long() {
+            for host in self.waiting.take_slow() {
                 self.reporter.note(format!("waiting for {host}, which has not answered for 5 s"));
             }
             arrived.into_iter().for_each(|signal| self.take(signal));

@@ -48,7 +48,7 @@ impl BucketCache {
 
     /// The directory of its blobs, as the store remembers it.
     pub(super) fn place(&self) -> Result<String> {
-        Ok(self.directory()?.place())
+        Ok(self.directory()?.location())
     }
 
     fn key(&self, name: &str) -> String {
@@ -62,12 +62,12 @@ impl BucketCache {
     /// Reads the documents of its names; that some are not there is no error if others are.
     pub(super) fn documents(&self, services: &Services<'_>) -> Result<Vec<CacheDocument>> {
         let directory = Arc::new(self.directory()?);
-        services.registry.know_directory(Arc::clone(&directory));
+        services.registry.add_bucket_directory(Arc::clone(&directory));
         let mut found = Vec::new();
         let mut missing = None;
         for name in &self.names {
-            match services.registry.read_object(
-                &directory.bucket,
+            match directory.bucket.read_object(
+                services.registry,
                 &self.key(name),
                 MAX_CACHE_DOCUMENT_BYTES,
             ) {
@@ -91,7 +91,7 @@ impl BucketCache {
         now_s: i64,
     ) -> Result<()> {
         let directory = Arc::new(self.directory()?);
-        services.registry.know_directory(Arc::clone(&directory));
+        services.registry.add_bucket_directory(Arc::clone(&directory));
         let (touch_after_s, uploads) = (self.touch_after_s, self.uploads);
         let upload = BucketUpload { now_s, touch_after_s, uploads };
         let (store, registry) = (services.store, services.registry);
@@ -99,7 +99,7 @@ impl BucketCache {
             image::send_to_bucket(store, registry, &directory, artifact.layers, options, &upload)?;
         let document = (artifact.document)(&blobs);
         for name in &self.names {
-            let written = registry.put_object(&directory.bucket, &self.key(name), &document);
+            let written = directory.bucket.put_object(registry, &self.key(name), &document);
             written.map_err(|source| self.failed(source))?;
         }
         Ok(())

@@ -141,7 +141,7 @@ fn fetch_missing(shared: &Shared<'_>, layers: &[ImageLayer]) -> Result<()> {
     for layer in layers {
         let fetched = match &layer.pulled {
             Some(blob) if store.has_blob(blob.digest) => Ok(()),
-            Some(blob) => image::fetch_for_now(store, registry, layer.diff_id, blob),
+            Some(blob) => image::fetch_temporarily(store, registry, layer.diff_id, blob),
             None if store.has_layer(layer.diff_id)? => Ok(()),
             None => image::fetch_layer(store, registry, layer.diff_id, &|_more| {}),
         };

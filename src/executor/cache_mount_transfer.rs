@@ -108,7 +108,7 @@ impl Travel {
             !stop.is_thrown()
         };
         let read = |packed| store.unpack_cache(archive, packed);
-        let restored = image::read_elsewhere(store, registry, archive.diff_id, &progress, &read);
+        let restored = image::read_remote_blob(store, registry, archive.diff_id, &progress, &read);
         let outcome = match &restored {
             Ok(_) => Outcome::Done,
             Err(_) if stop.is_thrown() => Outcome::Cancelled,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use rustix::pipe::PipeFlags;
 
-use crate::registry::Halt;
+use crate::registry::Cancellation;
 
 const RUNNING: u8 = 0;
 const FAILED: u8 = 1;
@@ -21,7 +21,7 @@ pub struct Stop {
     is_planning: AtomicBool,
     /// Ends transfers when the caller wants it; for a failed step's sake they go on, since caches
     /// are written then.
-    transfers: Option<Halt>,
+    transfers: Option<Cancellation>,
 }
 
 impl Stop {
@@ -37,7 +37,7 @@ impl Stop {
 
     /// Has the caller's interrupt end the transfers of a client, too.
     #[must_use]
-    pub fn with_transfers(self, transfers: Halt) -> Self {
+    pub fn with_transfers(self, transfers: Cancellation) -> Self {
         Self { transfers: Some(transfers), ..self }
     }
 
@@ -45,7 +45,7 @@ impl Stop {
     pub fn interrupt(&self) {
         self.throw(INTERRUPTED);
         if let Some(transfers) = &self.transfers {
-            transfers.set();
+            transfers.cancel();
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::archive::{self, ArchiveBounds};
-use crate::context::{Context, HashMemo, IgnoreRules};
+use crate::context::{Context, HashCache, IgnoreRules};
 use crate::pathio::{self, Context as _, PathError, holes};
 use crate::plan::{GitSource, Remote, redacted};
 use crate::store::unpack::{self, UnpackOptions, Whiteouts};
@@ -253,7 +253,7 @@ impl Shared<'_> {
             }
             ContextFiles::Remote(source) => {
                 let fetched = fetch(self, &self.fetched, source, (number, self.file_time_s()))?;
-                let memo = HashMemo::none();
+                let memo = HashCache::none();
                 let context = Context::open(fetched.path(), IgnoreRules::default(), number, memo)?
                     .with_max_file(self.services.store.archive_bounds().max_bytes);
                 Ok(NamedDirectory { context, number, directory: None, fetched: Some(fetched) })
@@ -266,9 +266,9 @@ impl Shared<'_> {
         let store = self.services.store;
         let memo = if source.lasting {
             let now_ns = self.options.now_s.saturating_mul(1_000_000_000);
-            HashMemo::new(store.memo(&source.path)?, now_ns, &store.spill_directory())
+            HashCache::new(store.memo(&source.path)?, now_ns, &store.spill_directory())
         } else {
-            HashMemo::none()
+            HashCache::none()
         };
         let context = Context::open(&source.path, source.ignore.clone(), number, memo)?;
         Ok(context.with_max_file(store.archive_bounds().max_bytes))
@@ -286,8 +286,8 @@ impl Shared<'_> {
         directory: &Path,
         context: &Context,
     ) -> std::result::Result<(), StoreError> {
-        let memo = context.memo();
-        if !memo.has_learned() {
+        let memo = context.hashes();
+        if !memo.has_new_entries() {
             return Ok(());
         }
         self.services.store.set_memo(directory, |sink| memo.write(sink))

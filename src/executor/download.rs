@@ -126,13 +126,10 @@ fn ask(shared: &Steps<'_>, url: &str, shown: &str) -> Result<(DownloadRecord, Do
         max_bytes: MAX_DOWNLOAD_BYTES,
     };
     let mut draft = |_length| store.bounded_draft().map_err(std::io::Error::other);
-    let answer = services
-        .registry
-        .download::<Draft>(&file, &mut draft, &|| !services.stop.is_thrown())
-        .map_err(|source| DownloadError::Fetch {
-            shown: shown.to_owned(),
-            source: source.into(),
-        })?;
+    let answer =
+        file.run::<Draft>(services.registry, &mut draft, &|| !services.stop.is_thrown()).map_err(
+            |source| DownloadError::Fetch { shown: shown.to_owned(), source: source.into() },
+        )?;
     match (answer, known) {
         ((Downloaded::New(headers), Some(mut draft)), _) => {
             draft

@@ -320,7 +320,7 @@ fn with_settings<T>(
         environment: steps.services.environment,
         authorization: authorization.as_deref(),
         ssh_agent: agent.as_ref().map(GitAgent::socket),
-        goes_on: &|| !steps.services.stop.is_thrown(),
+        should_continue: &|| !steps.services.stop.is_thrown(),
         space: &|n_bytes| Ok(store.check_space(n_bytes)?),
         max_bytes: store.archive_bounds().max_bytes,
     };

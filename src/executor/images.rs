@@ -10,7 +10,9 @@ use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::syntax;
 use crate::image::{self, ExportError};
 use crate::limits::{MAX_DOCUMENT_BYTES, MAX_IMAGES_AT_ONCE};
-use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform, Reference};
+use crate::oci::{
+    Descriptor, DiffId, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference,
+};
 use crate::plan::{BaseImage, ImagePlace, ImageRequest, Images};
 use crate::pool;
 use crate::registry::RegistryError;
@@ -144,9 +146,9 @@ pub(super) fn from_store(
     }
     let bytes = store.read_blob(digest, MAX_DOCUMENT_BYTES)?;
     let manifest = match parse_manifest(name, &bytes)? {
-        Parsed::Manifest(manifest) if store.has_blob(manifest.config.digest) => manifest,
-        Parsed::Manifest(_) => return Ok(None),
-        Parsed::Index(index) => {
+        ManifestOrIndex::Manifest(manifest) if store.has_blob(manifest.config.digest) => manifest,
+        ManifestOrIndex::Manifest(_) => return Ok(None),
+        ManifestOrIndex::Index(index) => {
             return match index.select(platform) {
                 // An index in an index would be a loop without end, if it were its own.
                 Some(entry) if entry.media_type.is_manifest() => {
@@ -163,8 +165,9 @@ pub(super) fn from_store(
     checked(Resolved { name, place, span: None, digest, manifest, config }, None).map(Some)
 }
 
-pub(super) fn parse_manifest(name: &Reference, bytes: &[u8]) -> Result<Parsed> {
-    Parsed::parse(bytes).map_err(|source| BuildError::Manifest { name: name.to_string(), source })
+pub(super) fn parse_manifest(name: &Reference, bytes: &[u8]) -> Result<ManifestOrIndex> {
+    ManifestOrIndex::parse(bytes)
+        .map_err(|source| BuildError::Manifest { name: name.to_string(), source })
 }
 
 fn parse_config(name: &Reference, bytes: &[u8]) -> Result<ImageConfig> {
@@ -196,8 +199,8 @@ pub(super) fn from_registry(
     let asked = at.map_or_else(|| name.clone(), |digest| name.with_digest(digest));
     let fetched = registry.manifest(&asked).map_err(failed)?;
     let (bytes, digest) = match parse_manifest(name, &fetched.bytes)? {
-        Parsed::Manifest(_) => (fetched.bytes, fetched.digest),
-        Parsed::Index(index) => {
+        ManifestOrIndex::Manifest(_) => (fetched.bytes, fetched.digest),
+        ManifestOrIndex::Index(index) => {
             let Some(entry) = index.select(platform) else {
                 let have: Vec<String> = index
                     .manifests
@@ -217,7 +220,7 @@ pub(super) fn from_registry(
             (fetched.bytes, fetched.digest)
         }
     };
-    let Parsed::Manifest(manifest) = parse_manifest(name, &bytes)? else {
+    let ManifestOrIndex::Manifest(manifest) = parse_manifest(name, &bytes)? else {
         let reason = "its index names another index".to_owned();
         return Err(BuildError::BadImage { span, name: name.familiar(), reason });
     };

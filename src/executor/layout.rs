@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::diag::Span;
 use crate::image::{LayoutError, LayoutReader};
-use crate::oci::{ImageConfig, Parsed, Platform};
+use crate::oci::{ImageConfig, ManifestOrIndex, Platform};
 use crate::pathio::PathError;
 use crate::plan::{ImagePlace, ImageRequest};
 use crate::store::LayerSource;
@@ -27,7 +27,7 @@ pub(super) fn resolve(
     let reader = LayoutReader::new(&place.path);
     let (_, bytes) =
         reader.manifest(place.tag.as_deref(), place.digest, &request.platform).map_err(failed)?;
-    let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes) else {
+    let Ok(ManifestOrIndex::Manifest(manifest)) = ManifestOrIndex::parse(&bytes) else {
         return Err(bad("its manifest is an index".to_owned()));
     };
     let config_bytes = reader.document(manifest.config.digest).map_err(failed)?;

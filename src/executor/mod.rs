@@ -81,7 +81,7 @@ pub use options::{BuildOptions, ContextSource, Services};
 pub use planning::{base_images, lock};
 pub use provided::{AgentSource, Lent};
 pub use pull::{fetch_images, pull, pull_all};
-pub use push::{check_platforms, push, push_exact};
+pub use push::{check_platforms, push, push_verbatim};
 pub use remote_cache::{CacheFrom, CachePlace, CacheTo};
 pub use resolve::known_base;
 pub use retry::with_retries;

@@ -2,7 +2,9 @@
 
 use crate::image::{self, Image};
 use crate::limits::MAX_LAYERS;
-use crate::oci::{Descriptor, Digest, Index, Manifest, MediaType, Parsed, Platform, Reference};
+use crate::oci::{
+    Descriptor, Digest, Index, Manifest, ManifestOrIndex, MediaType, Platform, Reference,
+};
 
 use super::images::{adopt, fetch_known, fetch_layers, from_registry, parse_manifest};
 use super::shared::Steps;
@@ -53,8 +55,10 @@ pub fn pull_all(services: &Services<'_>, name: &Reference) -> std::result::Resul
         let pull = PullAll { steps: Steps::new(services), name };
         let fetched = services.registry.manifest(name).map_err(|error| pull.failed(error))?;
         match parse_manifest(name, &fetched.bytes)? {
-            Parsed::Manifest(manifest) => pull.image(&fetched.bytes, fetched.digest, manifest)?,
-            Parsed::Index(index) => {
+            ManifestOrIndex::Manifest(manifest) => {
+                pull.image(&fetched.bytes, fetched.digest, manifest)?;
+            }
+            ManifestOrIndex::Index(index) => {
                 pull.entries(&index)?;
                 services.store.put_blob(&fetched.bytes)?;
             }
@@ -85,7 +89,8 @@ impl PullAll<'_> {
             let named = self.name.with_digest(entry.digest);
             let registry = self.steps.services.registry;
             let fetched = registry.manifest(&named).map_err(|error| self.failed(error))?;
-            let Parsed::Manifest(manifest) = parse_manifest(self.name, &fetched.bytes)? else {
+            let ManifestOrIndex::Manifest(manifest) = parse_manifest(self.name, &fetched.bytes)?
+            else {
                 let reason = "its index names another index".to_owned();
                 let name = self.name.familiar();
                 return Err(BuildError::BadImage { span: None, name, reason });

@@ -4,7 +4,7 @@ use std::fs::File as OsFile;
 use std::io::Read as _;
 use std::sync::Arc;
 
-use crate::context::{Context, HashMemo, IgnoreRules};
+use crate::context::{Context, HashCache, IgnoreRules};
 use crate::oci::Digest;
 use crate::pathio::PathError;
 use crate::plan::{GitSource, Remote, RemotePart, UrlSource};
@@ -131,7 +131,7 @@ fn directory(run: &Run<'_>, git: &GitSource) -> Result<Material> {
     let checkout = run.fetched.checkout(run, git, run.file_time_s())?;
     let path = checkout.directory(git.subdir.as_deref())?;
     let directory = run.next_directory();
-    let context = Context::open(&path, IgnoreRules::default(), directory, HashMemo::none())?
+    let context = Context::open(&path, IgnoreRules::default(), directory, HashCache::none())?
         .with_max_file(run.services.store.archive_bounds().max_bytes);
     let tree = context.tree(&["."])?;
     Ok(Material::Directory { tree, context: Box::new(context), directory, _checkout: checkout })

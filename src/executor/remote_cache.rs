@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::Packing;
 use crate::image::{ExportError, LayoutReader};
 use crate::limits::MAX_CACHE_DOCUMENT_BYTES;
-use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, Parsed, Platform, Reference};
+use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference};
 use crate::registry::RegistryError;
 use crate::store::{LayerRecord, LayerSource, StepOrigin, StepRecord, Store};
 
@@ -194,17 +194,17 @@ fn manifests(
     let get = |name: &Reference| {
         let failed = |source| BuildError::Image { span: None, name: name.familiar(), source };
         let fetched = services.registry.manifest(name).map_err(failed)?;
-        Parsed::parse(&fetched.bytes).map_err(bad_cache)
+        ManifestOrIndex::parse(&fetched.bytes).map_err(bad_cache)
     };
     let index = match get(name)? {
-        Parsed::Manifest(manifest) => return Ok(vec![manifest]),
-        Parsed::Index(index) => index,
+        ManifestOrIndex::Manifest(manifest) => return Ok(vec![manifest]),
+        ManifestOrIndex::Index(index) => index,
     };
     let mut found = Vec::new();
     for entry in platforms.iter().filter_map(|platform| index.select(platform)) {
         match get(&name.with_digest(entry.digest))? {
-            Parsed::Manifest(manifest) => found.push(manifest),
-            Parsed::Index(_) => return Err(bad_cache("its index names another index")),
+            ManifestOrIndex::Manifest(manifest) => found.push(manifest),
+            ManifestOrIndex::Index(_) => return Err(bad_cache("its index names another index")),
         }
     }
     Ok(found)
@@ -225,7 +225,8 @@ fn from_directory(path: &Path, tag: &str, platform: &Platform) -> Result<(Manife
     let reader = LayoutReader::new(path);
     let failed = |error| BuildError::Export(ExportError::from(error));
     let (_, bytes) = reader.manifest(Some(tag), None, platform).map_err(failed)?;
-    let Parsed::Manifest(manifest) = Parsed::parse(&bytes).map_err(bad_cache)? else {
+    let ManifestOrIndex::Manifest(manifest) = ManifestOrIndex::parse(&bytes).map_err(bad_cache)?
+    else {
         return Err(bad_cache("its manifest is an index"));
     };
     let config = reader.document(manifest.config.digest).map_err(failed)?;

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use rusqlite::Row;
 
 use crate::limits::MAX_DOCUMENT_BYTES;
-use crate::oci::{DiffId, Digest, ImageConfig, Manifest, Parsed};
+use crate::oci::{DiffId, Digest, ImageConfig, Manifest, ManifestOrIndex};
 use crate::pathio::Context as _;
 use crate::plan::CacheKey;
 
@@ -189,16 +189,19 @@ impl Store {
             return Ok(things);
         }
         let bytes = self.read_blob(top, MAX_DOCUMENT_BYTES)?;
-        match Parsed::parse(&bytes) {
-            Ok(Parsed::Manifest(manifest)) => self.add_image(&manifest, packed, &mut things)?,
-            Ok(Parsed::Index(index)) => {
+        match ManifestOrIndex::parse(&bytes) {
+            Ok(ManifestOrIndex::Manifest(manifest)) => {
+                self.add_image(&manifest, packed, &mut things)?;
+            }
+            Ok(ManifestOrIndex::Index(index)) => {
                 for entry in &index.manifests {
                     // What a registry's index lists need not have been pulled.
                     if !self.has_blob(entry.digest) || !things.insert(Thing::Blob(entry.digest)) {
                         continue;
                     }
                     let bytes = self.read_blob(entry.digest, MAX_DOCUMENT_BYTES)?;
-                    if let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes) {
+                    if let Ok(ManifestOrIndex::Manifest(manifest)) = ManifestOrIndex::parse(&bytes)
+                    {
                         self.add_image(&manifest, packed, &mut things)?;
                     }
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use crate::limits::MAX_DOCUMENT_BYTES;
-use crate::oci::{DiffId, Digest, Parsed};
+use crate::oci::{DiffId, Digest, ManifestOrIndex};
 use crate::pathio::Context as _;
 
 use super::{Store, StoreError};
@@ -43,9 +43,9 @@ impl Store {
     /// The kernel's, with the path; [`StoreError::Corrupt`].
     pub fn image_id(&self, top: Digest) -> Result<Option<Digest>> {
         let bytes = self.read_blob(top, MAX_DOCUMENT_BYTES)?;
-        Ok(match Parsed::parse(&bytes) {
-            Ok(Parsed::Manifest(manifest)) => Some(manifest.config.digest),
-            Ok(Parsed::Index(_)) => Some(top),
+        Ok(match ManifestOrIndex::parse(&bytes) {
+            Ok(ManifestOrIndex::Manifest(manifest)) => Some(manifest.config.digest),
+            Ok(ManifestOrIndex::Index(_)) => Some(top),
             Err(_other) => None,
         })
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::archive::PackedListing;
 use crate::limits::{MAX_DOCUMENT_BYTES, MAX_LISTING_BYTES};
-use crate::oci::{DiffId, Digest, ImageConfig, LayerCompression, Manifest, Parsed};
+use crate::oci::{DiffId, Digest, ImageConfig, LayerCompression, Manifest, ManifestOrIndex};
 use crate::pathio;
 use crate::tree::{LayerContent, LayerEntries as _};
 
@@ -150,9 +150,9 @@ impl Store {
             return Ok(None);
         }
         let Some(bytes) = self.document(blob)? else { return Ok(None) };
-        Ok(match Parsed::parse(&bytes) {
-            Ok(Parsed::Manifest(manifest)) => Some(manifest),
-            Ok(Parsed::Index(_)) | Err(_) => None,
+        Ok(match ManifestOrIndex::parse(&bytes) {
+            Ok(ManifestOrIndex::Manifest(manifest)) => Some(manifest),
+            Ok(ManifestOrIndex::Index(_)) | Err(_) => None,
         })
     }
 

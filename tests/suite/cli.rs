@@ -131,7 +131,7 @@ fn layer_with_a_flipped_byte_is_refused_and_nothing_of_it_is_kept() {
     env.write("Dockerfile", damaged);
     let build = |store| Done::of(env.command_in(store, &["build", "context"]).output().unwrap());
     for _ in 0..2 {
-        build("fresh").fails(3, &["cannot get the image", "has wrong content: want sha256:"]);
+        build("fresh").fails(3, &["cannot get the image", "wrong digest of "]);
     }
     env.write("Dockerfile", format!("FROM {name}\nRUN true\n"));
     build("fresh").ok();

@@ -11,7 +11,7 @@ use rbuild::context::parse_ignore;
 use rbuild::dockerfile::expand;
 use rbuild::dockerfile::ir::Escape;
 use rbuild::dockerfile::syntax;
-use rbuild::oci::{DiffId, Digest, ImageConfig, Parsed, Platform, Reference};
+use rbuild::oci::{DiffId, Digest, ImageConfig, ManifestOrIndex, Platform, Reference};
 use rbuild::plan::{Images, plan};
 
 use crate::support::probe;
@@ -145,7 +145,7 @@ fn hostile_documents_and_names_are_refused_with_a_reason() {
         ("size-beyond-64-bits", "invalid type: floating point `1e+30`, expected u64"),
     ] {
         let bytes = input("manifest", name);
-        let said = Parsed::parse(&bytes).unwrap_err().to_string();
+        let said = ManifestOrIndex::parse(&bytes).unwrap_err().to_string();
         assert_eq!(said, format!("the manifest is not valid: {want}"), "{name}");
         assert!(ImageConfig::parse(&bytes).is_err(), "{name}");
     }

@@ -178,7 +178,7 @@ fn an_image_is_loaded_into_an_engine(who: Who) {
     env.build(APP, &["--load", "--platform", "linux/amd64,linux/arm64"])
         .fails(2, &["--load take one platform"]);
     env.set("DOCKER_HOST", "unix:///nowhere/engine.sock");
-    env.build(APP, &["--load"]).fails(3, &["cannot speak to the engine at /nowhere/engine.sock"]);
+    env.build(APP, &["--load"]).fails(3, &["cannot connect to the engine at /nowhere/engine.sock"]);
     assert_eq!(env.leftovers("store"), "");
 }
 

@@ -22,6 +22,7 @@ const HOMES: &[(&str, &str)] = &[
     ("annotate_snippets", "src/diag/"),
     ("clap", "src/cli/"),
     ("flate2", "src/archive/"),
+    ("httpdate", "src/registry/"),
     ("libc", "src/sandbox/"),
     ("nom", "src/dockerfile/syntax/"),
     ("rusqlite", "src/store/"),
@@ -33,6 +34,7 @@ const HOMES: &[(&str, &str)] = &[
     ("tar", "src/archive/"),
     ("toml", "src/cli/"),
     ("ureq", "src/registry/"),
+    ("url", "src/registry/"),
 ];
 
 /// Modules that a pure module must not use. Clippy refuses the single calls; these are whole modules.

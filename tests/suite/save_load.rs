@@ -195,7 +195,7 @@ fn priv_bad_archives_are_refused_and_name_nothing() {
         (&[("manifest.json", b"{}")], "manifest.json in bad.tar cannot be used"),
         (
             &[("manifest.json", manifest.as_bytes())],
-            "bad.tar lacks c.json, which manifest.json names",
+            "bad.tar lacks c.json, which manifest.json refers to",
         ),
         (
             &[("manifest.json", manifest.as_bytes()), ("c.json", good.as_bytes())],

@@ -232,7 +232,7 @@ mod tests {
             (
                 "bucket=b,endpoint_url=h",
                 &KEYS,
-                "endpoint_url: it is no address such as https://s3.example",
+                "endpoint_url: it must be an address such as https://s3.example",
             ),
         ] {
             assert_eq!(read(text, variables), Err(want.to_owned()), "{text}");

@@ -26,7 +26,7 @@ use crate::executor::{
     self, BuildError, BuildOptions, Built, Event, LockRule, LockedInputs, Services, StepNumbers,
     Stop,
 };
-use crate::image::Patience;
+use crate::image::RegistryRetries;
 use crate::oci::Reference;
 use crate::pathio::output::write_output;
 use crate::plan::{ImageRequest, Images, redacted};
@@ -152,7 +152,7 @@ fn with_services(
     reporter.keep_in(&store);
     let registry = registries::client_for_build(environment, args.lock.offline)?;
     let stop = Stop::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
-    let stop = stop.with_transfers(registry.halt());
+    let stop = stop.with_transfers(registry.cancellation());
     let lent = secrets::lent(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
@@ -165,7 +165,7 @@ fn with_services(
         numbers: &StepNumbers::default(),
         events: &|event: Event| reporter.event(&event),
     };
-    let done = signals::watching(Some(&stop), registry.waiting(), reporter, || {
+    let done = signals::watching(Some(&stop), registry.pending_requests(), reporter, || {
         let input = asked.load(args, &services, environment.now_s)?;
         reporter.dockerfile(&input.path, input.dockerfile.text());
         match &given {
@@ -277,7 +277,7 @@ impl Work<'_> {
         let writer = Writer { services, environment, options: &options, outputs };
         // Before anything runs: the push asks again.
         let platforms = &options.request.platforms;
-        let early = writer.check_indexes(platforms, Patience::Once);
+        let early = writer.check_indexes(platforms, RegistryRetries::Once);
         early.map_err(|error| self.failed(&error))?;
         let done = executor::with_retries(services, &options, || {
             let built = executor::build(services, &options)?;

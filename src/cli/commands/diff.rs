@@ -8,7 +8,7 @@ use super::{CliError, Environment, Exit, Global, find, inspect, open_store};
 use crate::cli::args::inspect::DiffArgs;
 use crate::cli::display::stdout::{self, say};
 use crate::cli::images::image_view::ImageView;
-use crate::image::{Image, Loaded};
+use crate::image::{Image, StoredImages};
 use crate::store::Store;
 
 use compare::Difference;
@@ -38,7 +38,7 @@ pub(crate) fn run(
 
 fn image(store: &Store, args: &DiffArgs, text: &str) -> Result<Image, CliError> {
     let chosen = find::image(store, text)?;
-    let loaded = Loaded::load(store, chosen.top)
+    let loaded = StoredImages::load(store, chosen.top)
         .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     find::one(&loaded, args.platform.as_deref(), text)
 }

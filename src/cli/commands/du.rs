@@ -13,7 +13,7 @@ use crate::cli::display::table::{self, row};
 use crate::cli::display::text::has_effect;
 use crate::cli::images::image_size::ImageSize;
 use crate::diag::size;
-use crate::image::Loaded;
+use crate::image::StoredImages;
 use crate::oci::{Digest, Reference};
 use crate::plan::redacted;
 use crate::store::{Holder, HolderUse, LayerUse, Store, Usage, UsageKind};
@@ -64,7 +64,7 @@ fn sizes(store: &Store, usage: &Usage) -> Sizes {
     let mut sizes = Sizes::new();
     for one in &usage.holders {
         let Holder::Image { name, top } = &one.holder else { continue };
-        sizes.entry(*top).or_insert_with(|| match Loaded::load(store, *top) {
+        sizes.entry(*top).or_insert_with(|| match StoredImages::load(store, *top) {
             Ok(loaded) => ImageSize::of(store, &loaded.images)
                 .unwrap_or_else(|error| unknown_size(name, &error)),
             Err(error) => unknown_size(name, &error),

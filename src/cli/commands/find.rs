@@ -1,7 +1,7 @@
 //! Which image of the store a word on the command line means.
 
 use super::{CliError, Exit};
-use crate::image::{Image, Loaded};
+use crate::image::{Image, StoredImages};
 use crate::oci::{Digest, Platform, Reference};
 use crate::store::{ImageId, Store, StoreError};
 
@@ -54,7 +54,11 @@ pub(super) fn id(text: &str) -> Option<String> {
 }
 
 /// Of an image for several platforms, the one that was asked for, or else this machine's.
-pub(super) fn one(loaded: &Loaded, asked: Option<&str>, shown: &str) -> Result<Image, CliError> {
+pub(super) fn one(
+    loaded: &StoredImages,
+    asked: Option<&str>,
+    shown: &str,
+) -> Result<Image, CliError> {
     let asked = asked.map(super::build_options::platform).transpose()?;
     if let (None, [only]) = (&asked, loaded.images.as_slice()) {
         return Ok(only.clone());

@@ -13,7 +13,7 @@ use crate::cli::display::text::has_effect;
 use crate::cli::images::config_text::one_line;
 use crate::cli::images::image_size::ImageSize;
 use crate::diag::size;
-use crate::image::{ExportError, Image, Loaded};
+use crate::image::{ExportError, Image, StoredImages};
 use crate::oci::History;
 use crate::store::{Store, StoreError};
 
@@ -60,7 +60,7 @@ fn of(
     let store = open_store(global, environment)?;
     let chosen = find::image(&store, name)?;
     let unreadable = |error: ExportError| CliError::from_error(&error, Exit::Environment);
-    let loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
+    let loaded = StoredImages::load(&store, chosen.top).map_err(unreadable)?;
     let image = find::one(&loaded, args.platform.as_deref(), name)?;
     let lines =
         lines(&store, &image).map_err(|error| CliError::from_error(&error, Exit::Environment))?;

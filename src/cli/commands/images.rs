@@ -14,7 +14,7 @@ use crate::cli::display::template::{self, Fields, Form};
 use crate::cli::images::image_size::ImageSize;
 use crate::cli::images::image_view::time_s;
 use crate::diag::size;
-use crate::image::{Image, Loaded};
+use crate::image::{Image, StoredImages};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError, Tag};
 use crate::tree::glob::{DoubleStar, Glob};
@@ -132,7 +132,7 @@ impl Facts {
     /// # Errors
     /// Damaged or missing documents of the image.
     fn of(store: &Store, top: Digest, name: &str) -> Result<Self, CliError> {
-        let loaded = Loaded::load(store, top)
+        let loaded = StoredImages::load(store, top)
             .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         let id = match loaded.images.as_slice() {
             [only] if !loaded.is_index => only.config_digest(),

@@ -9,7 +9,7 @@ use crate::cli::display::stdout::{self, say};
 use crate::cli::images::image_view::ImageView;
 use crate::cli::registries;
 use crate::executor;
-use crate::image::{self, ExportError, Image, Loaded};
+use crate::image::{self, ExportError, Image, StoredImages};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError};
 
@@ -39,7 +39,7 @@ pub(crate) fn run(
     let chosen = find::image(&store, &args.image)?;
     let unreadable = |error: ExportError| CliError::from_error(&error, Exit::Environment);
     let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
-    let mut loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
+    let mut loaded = StoredImages::load(&store, chosen.top).map_err(unreadable)?;
     if args.platform.is_some() {
         loaded.images = vec![find::one(&loaded, args.platform.as_deref(), &args.image)?];
     }

@@ -122,7 +122,7 @@ fn with_services<T>(
         numbers: &StepNumbers::default(),
         events: &|event| reporter.event(&event),
     };
-    signals::watching(None, registry.waiting(), &reporter, || work(&services))
+    signals::watching(None, registry.pending_requests(), &reporter, || work(&services))
 }
 
 /// Reads an image's name from the command line.

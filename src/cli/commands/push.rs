@@ -5,7 +5,7 @@ use crate::cli::args::transfer::PushArgs;
 use crate::cli::display::stdout::say;
 use crate::cli::outputs::output;
 use crate::executor::{self, Event};
-use crate::image::{self, ExportError, ExportOptions, Image, Loaded, Patience};
+use crate::image::{self, ExportError, ExportOptions, Image, RegistryRetries, StoredImages};
 use crate::oci::{Annotation, Digest, Platform, Reference};
 use crate::store::Store;
 
@@ -25,22 +25,22 @@ pub(crate) fn run(
         return Err(CliError::new(text, Exit::Usage));
     }
     let top = exact.map_or_else(|| tagged(&store, &name), Ok)?;
-    let loaded = Loaded::load(&store, top).map_err(unreadable)?;
+    let loaded = StoredImages::load(&store, top).map_err(unreadable)?;
     let is_exact = exact.is_some()
         || (loaded.is_index
             && !compression.is_given()
-            && image::is_as_it_came(&store, top).map_err(unreadable)?);
+            && image::is_unmodified(&store, top).map_err(unreadable)?);
     let digest = with_services(&store, environment, |services| {
         let names = std::slice::from_ref(&name);
         if name.tag().is_some() && !args.replace_index {
             let platforms: Vec<Platform> = loaded.images.iter().map(Image::platform).collect();
-            executor::check_platforms(services, names, &platforms, Patience::Retries)
+            executor::check_platforms(services, names, &platforms, RegistryRetries::Retries)
                 .map_err(failed)?;
         }
         if is_exact {
-            return executor::push_exact(services, top, &name).map_err(failed);
+            return executor::push_verbatim(services, top, &name).map_err(failed);
         }
-        let Loaded { images, is_index, annotations, n_others } = loaded;
+        let StoredImages { images, is_index, annotations, n_others } = loaded;
         if n_others > 0 {
             (services.events)(Event::Warning { text: find::left_out(&name.familiar(), n_others) });
         }

@@ -10,7 +10,8 @@ use crate::cli::display::stdout::say;
 use crate::cli::outputs::output;
 use crate::executor;
 use crate::image::{
-    self, ExportError, ExportOptions, Group, Image, LoadOptions, LoadSource, Loaded, StreamForm,
+    self, ExportError, ExportOptions, Image, ImageGroup, LoadOptions, LoadSource, StoredImages,
+    StreamFormat,
 };
 use crate::oci::{Digest, Reference};
 use crate::pathio;
@@ -20,7 +21,7 @@ use crate::store::Store;
 struct Wanted {
     top: Digest,
     names: Vec<Reference>,
-    loaded: Loaded,
+    loaded: StoredImages,
 }
 
 pub(crate) fn save(
@@ -42,9 +43,9 @@ pub(crate) fn save(
     }
     let images: Vec<Image> = wanted.iter().flat_map(|one| one.loaded.images.clone()).collect();
     fetch(&store, environment, &images)?;
-    let groups: Vec<Group<'_>> = wanted
+    let groups: Vec<ImageGroup<'_>> = wanted
         .iter()
-        .map(|one| Group {
+        .map(|one| ImageGroup {
             images: &one.loaded.images,
             is_index: one.loaded.is_index,
             names: &one.names,
@@ -67,8 +68,8 @@ pub(crate) fn save(
         keeps_special: false,
     };
     let form = match args.format {
-        SaveFormat::Docker => StreamForm::DockerArchive,
-        SaveFormat::Oci => StreamForm::OciArchive,
+        SaveFormat::Docker => StreamFormat::DockerArchive,
+        SaveFormat::Oci => StreamFormat::OciArchive,
     };
     image::save(&store, &groups, form, &path, &options).map_err(failed)
 }
@@ -85,7 +86,7 @@ fn add(
         known.names.extend(chosen.name);
         return Ok(());
     }
-    let mut loaded = Loaded::load(store, chosen.top).map_err(failed)?;
+    let mut loaded = StoredImages::load(store, chosen.top).map_err(failed)?;
     // Docker's table of contents has no indexes.
     if args.platform.is_some() || (loaded.is_index && args.format == SaveFormat::Docker) {
         let only = match (loaded.images.as_slice(), &args.platform) {
@@ -101,7 +102,7 @@ fn add(
             }
             (_, asked) => find::one(&loaded, asked.as_deref(), text)?,
         };
-        loaded = Loaded { images: vec![only], is_index: false, ..loaded };
+        loaded = StoredImages { images: vec![only], is_index: false, ..loaded };
     }
     if loaded.is_index && loaded.n_others > 0 {
         stderr::remark(&format!("warning: {}", find::left_out(text, loaded.n_others)));

@@ -1,7 +1,7 @@
 //! What the layers of an image hold, from the store.
 
 use crate::cli::images::image_view::{ImageView, LayerView};
-use crate::image::{ExportError, Loaded};
+use crate::image::{ExportError, StoredImages};
 use crate::store::{Store, StoreError};
 use crate::tree::{ChangeKind, Leaf, Node, Pair, Tree, TreeNode, pairs};
 
@@ -30,7 +30,7 @@ impl ImageFiles {
         let hex = id.strip_prefix("sha256:").unwrap_or(id);
         let found = store.images_by_id(hex)?;
         let Some(image) = found.first() else { return Ok(Vec::new()) };
-        let loaded = Loaded::load(store, image.top)?;
+        let loaded = StoredImages::load(store, image.top)?;
         let images = loaded.images.into_iter().map(|image| {
             let view = ImageView::of(store, image)?;
             Ok(Self::of(&view))

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::cli::args::build::BuildArgs;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::context::{Context, HashMemo, IgnoreRules};
+use crate::context::{Context, HashCache, IgnoreRules};
 use crate::diag::SourceFile;
 use crate::executor::FetchedContext;
 use crate::pathio::{self, PathError};
@@ -45,7 +45,7 @@ pub(crate) fn lock_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<Opti
 fn file_in(fetched: &FetchedContext, name: &str) -> Result<Option<Vec<u8>>> {
     let failed = |error: PathError| CliError::from_error(&error, Exit::Build);
     let rules = IgnoreRules::default();
-    let context = Context::open(fetched.path(), rules, 0, HashMemo::none()).map_err(failed)?;
+    let context = Context::open(fetched.path(), rules, 0, HashCache::none()).map_err(failed)?;
     let tree = context.tree(&[name]).map_err(failed)?;
     let Ok(path) = tree.resolve(name.as_bytes()) else { return Ok(None) };
     if tree.file(&path).is_none() {

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use crate::diag::nearest;
 
 use super::args;
-use super::images::config_text::one_line;
 use super::args::default_command::command_at;
-use super::environment::Environment;
-use super::exit::Exit;
-use super::error::CliError;
-use super::display::{stderr, stdout};
 use super::display::stdout::say;
+use super::display::{stderr, stdout};
+use super::environment::Environment;
+use super::error::CliError;
+use super::exit::Exit;
+use super::images::config_text::one_line;
 
 /// A page of the documentation.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::limits::MAX_DOCUMENT_BYTES;
-use crate::oci::{Digest, ImageConfig, Manifest, Parsed};
+use crate::oci::{Digest, ImageConfig, Manifest, ManifestOrIndex};
 use crate::pathio;
 
 use super::super::{Tag, guard};
@@ -83,9 +83,9 @@ impl Verifier<'_> {
         let Some(bytes) = self.document(top)? else {
             return Ok(Some(format!("its manifest {top} is not in the store")));
         };
-        match Parsed::parse(&bytes) {
-            Ok(Parsed::Manifest(manifest)) => self.lacks_config(&manifest),
-            Ok(Parsed::Index(index)) => {
+        match ManifestOrIndex::parse(&bytes) {
+            Ok(ManifestOrIndex::Manifest(manifest)) => self.lacks_config(&manifest),
+            Ok(ManifestOrIndex::Index(index)) => {
                 let here: Vec<Digest> = index.manifests.iter().map(|entry| entry.digest).collect();
                 // What a registry's index lists need not have been pulled.
                 let here = here.into_iter().filter(|digest| self.store.has_blob(*digest));
@@ -97,7 +97,7 @@ impl Verifier<'_> {
                 let images = index.images().map(|entry| entry.digest);
                 for digest in images.filter(|digest| here.contains(digest)) {
                     let bytes = self.document(digest)?.unwrap_or_default();
-                    if let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes)
+                    if let Ok(ManifestOrIndex::Manifest(manifest)) = ManifestOrIndex::parse(&bytes)
                         && let Some(reason) = self.lacks_config(&manifest)?
                     {
                         return Ok(Some(reason));

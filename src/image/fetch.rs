@@ -1,5 +1,5 @@
-//! Layers that are not in the store: fetched from where they are known to be, or read there on
-//! their way to somewhere else.
+//! Layers that are missing in the store: fetched from a known source, or streamed from there to
+//! another destination.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -11,18 +11,18 @@ use crate::pool::{self, Scope};
 use crate::registry::{BucketDirectory, Client, RegistryError};
 use crate::store::{LayerSource, Store, StoreError};
 
-use super::reader::LayoutReader;
+use super::layout_reader::LayoutReader;
 use super::{ExportError, LayoutError, Result};
 
-/// Where a source is, as the store's text says.
-enum Place<'a> {
+/// A source's location, parsed from the store's text.
+enum SourceLocation<'a> {
     Registry(Reference),
     Layout(&'a Path),
-    /// A directory of a bucket, which is asked only if this process knows how.
+    /// A bucket directory, usable only if this process has its keys.
     Bucket(&'a str),
 }
 
-impl<'a> Place<'a> {
+impl<'a> SourceLocation<'a> {
     fn of(source: &'a LayerSource) -> Option<Self> {
         if source.place.starts_with('/') {
             return Some(Self::Layout(Path::new(&source.place)));
@@ -34,19 +34,19 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The repository that the source is in, if it is one of a registry.
+/// Returns the repository of a source, if a registry has it.
 pub(super) fn repository(source: &LayerSource) -> Option<Reference> {
-    match Place::of(source)? {
-        Place::Registry(name) => Some(name),
-        Place::Layout(_) | Place::Bucket(_) => None,
+    match SourceLocation::of(source)? {
+        SourceLocation::Registry(name) => Some(name),
+        SourceLocation::Layout(_) | SourceLocation::Bucket(_) => None,
     }
 }
 
-/// Brings a layer that the store lacks from the first place that has it; `progress` is told the
-/// number of bytes as they come. A place that no longer has it, or has something else, is forgotten.
+/// Fetches a missing layer from the first source that has it. `progress` gets the number of new
+/// bytes. A source that lost the layer, or has other content, is forgotten.
 ///
 /// # Errors
-/// [`StoreError::Missing`] when no place is known; the last place's error.
+/// [`StoreError::Missing`] if no source is known; otherwise the last source's error.
 pub fn fetch_layer(
     store: &Store,
     registry: &Client,
@@ -56,7 +56,7 @@ pub fn fetch_layer(
     let mut last = store.missing_layer(diff_id).into();
     for source in store.sources(diff_id)? {
         match fetch_from(store, registry, diff_id, &source, progress) {
-            Err(error) if is_gone(&error) || is_another(&error) => {
+            Err(error) if is_missing(&error) || is_wrong_content(&error) => {
                 store.forget_source(&source)?;
                 last = error;
             }
@@ -67,26 +67,26 @@ pub fn fetch_layer(
     Err(last)
 }
 
-/// Whether one of the places where the layer is known to be still has it. A registry is asked, a
-/// layout looked at; places that have lost it are forgotten.
+/// Returns whether a known source still has the layer. Registries and buckets are asked, layouts
+/// are checked. Sources that lost it are forgotten.
 ///
 /// # Errors
-/// The last place's, when none could say.
+/// The last source's error, if no source could answer.
 pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Result<bool> {
     let mut last = None;
     for source in store.sources(diff_id)? {
-        let there = match Place::of(&source) {
-            Some(Place::Registry(name)) => {
+        let there = match SourceLocation::of(&source) {
+            Some(SourceLocation::Registry(name)) => {
                 registry.blob_exists(&name, source.blob.digest).map_err(|error| {
                     ExportError::Origin { place: source.place.clone(), source: error }
                 })
             }
-            Some(Place::Layout(directory)) => {
+            Some(SourceLocation::Layout(directory)) => {
                 Ok(LayoutReader::new(directory).open_blob(&source.blob).is_ok())
             }
-            Some(Place::Bucket(place)) => match registry.known_directory(place) {
+            Some(SourceLocation::Bucket(place)) => match registry.bucket_directory(place) {
                 Some(directory) => is_in_bucket(registry, &directory, &source),
-                // A build that names the bucket may find it there yet.
+                // Not forgotten: a build with the bucket's keys may find it there.
                 None => continue,
             },
             None => Ok(false),
@@ -105,7 +105,7 @@ fn is_in_bucket(
     directory: &BucketDirectory,
     source: &LayerSource,
 ) -> Result<bool> {
-    let found = registry.find_object(&directory.bucket, &directory.key(source.blob.digest));
+    let found = directory.bucket.find_object(registry, &directory.key(source.blob.digest));
     let found = found.map_err(|error| {
         let place = directory.to_string();
         ExportError::Origin { place, source: error }
@@ -113,18 +113,18 @@ fn is_in_bucket(
     Ok(found.is_some_and(|object| object.n_bytes == source.blob.size))
 }
 
-fn is_gone(error: &ExportError) -> bool {
+fn is_missing(error: &ExportError) -> bool {
     if let ExportError::Io(error) = error {
         return error.kind() == io::ErrorKind::NotFound;
     }
     matches!(error, ExportError::Origin { source, .. } if source.is_not_found())
 }
 
-fn is_another(error: &ExportError) -> bool {
+fn is_wrong_content(error: &ExportError) -> bool {
     let is_wrong = |error: &RegistryError| {
         matches!(error.own(), RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })
     };
-    // What is no regular file, or is reached through a link, is not a blob of a layout.
+    // Anything but a regular file, or a file behind a link, is not a blob of a layout.
     let is_no_file = |kind: io::ErrorKind| kind == io::ErrorKind::InvalidInput;
     let is_other_size = |error: &LayoutError| matches!(error, LayoutError::WrongSize { .. });
     matches!(error, ExportError::WrongBlob { .. })
@@ -133,10 +133,10 @@ fn is_another(error: &ExportError) -> bool {
         || matches!(error, ExportError::Origin { source, .. } if is_wrong(source))
 }
 
-/// Brings a layer that the store lacks from one place.
+/// Fetches a missing layer from one source.
 ///
 /// # Errors
-/// The place's; [`ExportError::WrongBlob`] when it gives something else.
+/// The source's error; [`ExportError::WrongBlob`] if it has other content.
 pub fn fetch_from(
     store: &Store,
     registry: &Client,
@@ -157,13 +157,14 @@ pub fn fetch_from(
     Ok(store.record_pulled(diff_id, blob, compression)?)
 }
 
-/// Reads a blob from the first place that has it, without keeping it; `read` is begun anew for each
-/// place. `watch` is told the number of bytes as they come, and says whether more may. The bytes are
-/// not checked here.
+/// Streams a blob from the first source that has it to `read`, without storing it. `read` is called
+/// again for each source. `watch` gets the number of new bytes, and cancels the transfer by
+/// returning false. The bytes are not verified here.
 ///
 /// # Errors
-/// [`StoreError::Missing`] when no place is known; the last place's error, or that of `read`.
-pub fn read_elsewhere<T>(
+/// [`StoreError::Missing`] if no source is known; otherwise the last source's error, or that of
+/// `read`.
+pub fn read_remote_blob<T>(
     store: &Store,
     registry: &Client,
     diff_id: DiffId,
@@ -174,7 +175,7 @@ pub fn read_elsewhere<T>(
     for source in store.sources(diff_id)? {
         let (reader, writer) = io::pipe().context("open a pipe for", store.root())?;
         let (read, copied) = pool::scope(|scope| {
-            let mut sink = Watched { sink: writer, watch };
+            let mut sink = WatchedWriter { sink: writer, watch };
             let source = &source;
             let copying =
                 pool::start(scope, move || copy_to(registry, source, &mut sink, &|_more| {}))
@@ -190,13 +191,13 @@ pub fn read_elsewhere<T>(
     Err(last)
 }
 
-/// Tells of what passes, and lets nothing pass when it is told so.
-struct Watched<'a, W> {
+/// A writer that reports its bytes to `watch`, and fails when `watch` returns false.
+struct WatchedWriter<'a, W> {
     sink: W,
     watch: &'a (dyn Fn(u64) -> bool + Sync),
 }
 
-impl<W: Write> Write for Watched<'_, W> {
+impl<W: Write> Write for WatchedWriter<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n_written = self.sink.write(bytes)?;
         if (self.watch)(u64::try_from(n_written).unwrap_or(u64::MAX)) {
@@ -210,17 +211,17 @@ impl<W: Write> Write for Watched<'_, W> {
     }
 }
 
-/// Whether nobody wanted the rest.
+/// Returns whether the reader closed the pipe early.
 fn is_hung_up(error: &ExportError) -> bool {
     matches!(error, ExportError::Origin { source, .. } if source.is_local())
         || matches!(error, ExportError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Brings a blob from the first place that has it, for this process alone.
+/// Fetches a blob from the first source that has it, for the lifetime of this process.
 ///
 /// # Errors
-/// As [`fetch_layer`].
-pub fn fetch_for_now(
+/// The same as [`fetch_layer`].
+pub fn fetch_temporarily(
     store: &Store,
     registry: &Client,
     diff_id: DiffId,
@@ -245,7 +246,7 @@ fn corrupt(source: &LayerSource, got: Digest) -> ExportError {
     ExportError::WrongBlob { place, want, got }
 }
 
-/// Writes the source's blob into `sink`. What a layout holds is not checked here.
+/// Writes the source's blob into `sink`. The content of a layout is not verified here.
 fn copy_to(
     registry: &Client,
     source: &LayerSource,
@@ -253,42 +254,44 @@ fn copy_to(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
     let place = || source.place.clone();
-    match Place::of(source) {
-        Some(Place::Registry(name)) => registry
+    match SourceLocation::of(source) {
+        Some(SourceLocation::Registry(name)) => registry
             .pull_blob(&name, &source.blob, sink, progress)
             .map_err(|source| ExportError::Origin { place: place(), source }),
-        Some(Place::Layout(directory)) => {
+        Some(SourceLocation::Layout(directory)) => {
             let blob = LayoutReader::new(directory).open_blob(&source.blob)?;
-            // A file that grows meanwhile does not grow here, and has another digest.
+            // A file that grows meanwhile is truncated here, and its digest differs.
             io::copy(&mut blob.take(source.blob.size), sink)
                 .context("copy a blob of", directory)?;
             Ok(())
         }
-        Some(Place::Bucket(place)) if let Some(directory) = registry.known_directory(place) => {
-            registry
-                .pull_object(&directory, &source.blob, sink, progress)
+        Some(SourceLocation::Bucket(place))
+            if let Some(directory) = registry.bucket_directory(place) =>
+        {
+            directory
+                .pull_blob(registry, &source.blob, sink, progress)
                 .map_err(|source| ExportError::Origin { place: directory.to_string(), source })
         }
-        Some(Place::Bucket(_)) | None => {
+        Some(SourceLocation::Bucket(_)) | None => {
             Err(StoreError::Missing { what: format!("a layer at {}", source.place) }.into())
         }
     }
 }
 
-/// A blob that flows from one registry into another, through memory only.
-pub(super) struct Passage<'a> {
+/// Relays a blob from one registry to another, through memory only.
+pub(super) struct BlobRelay<'a> {
     registry: &'a Client,
     source: &'a LayerSource,
-    /// What went wrong at the source's end: the other end sees only that the stream stops.
+    /// The source's error. The receiver notices only that the stream ends.
     failure: Mutex<Option<ExportError>>,
 }
 
-impl<'a> Passage<'a> {
+impl<'a> BlobRelay<'a> {
     pub(super) const fn new(registry: &'a Client, source: &'a LayerSource) -> Self {
         Self { registry, source, failure: Mutex::new(None) }
     }
 
-    /// Starts the flow; a new one from the start each time.
+    /// Starts a transfer from the beginning of the blob.
     pub(super) fn open<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
@@ -305,14 +308,14 @@ impl<'a> Passage<'a> {
         Ok(Box::new(reader))
     }
 
-    /// The source's own error, if it had one that is not just the other end's hanging up.
+    /// Returns the source's own error, unless the receiver just closed the stream.
     pub(super) fn failure(self) -> Option<ExportError> {
         let failure = self.failure.into_inner().ok().flatten();
         failure.filter(|error| !is_hung_up(error))
     }
 }
 
-/// The first of `sources` that holds `blob`.
+/// Returns the first of `sources` that has `blob`.
 pub(super) fn holding<'a>(
     sources: &'a [LayerSource],
     blob: &Descriptor,
@@ -335,7 +338,7 @@ mod tests {
     use crate::oci::MediaType;
 
     #[test]
-    fn places_are_told_apart() {
+    fn source_locations_are_distinguished() {
         let source = |place: &str| LayerSource {
             blob: Descriptor::of(MediaType::OciLayer(LayerCompression::Gzip), b""),
             place: place.to_owned(),

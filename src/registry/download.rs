@@ -1,4 +1,4 @@
-//! Downloads of plain files, with the same connections and care as pulls.
+//! Downloads of plain files, with the same connections and checks as pulls.
 
 use std::io::Write;
 
@@ -7,93 +7,96 @@ use super::http::{Method, Request, Response};
 use super::url::Url;
 use super::{Client, RegistryError};
 
-/// A download is written in pieces of this size.
+/// Size of the copy buffer in bytes.
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// A file to download.
 #[derive(Clone, Copy)]
 pub struct Download<'a> {
-    /// http or https. User and password in it are sent unless `authorization` says otherwise.
+    /// An http or https address. User and password in it are sent unless `authorization` is set.
     pub url: &'a str,
-    /// What messages call it; without secrets.
+    /// The address for messages, without secrets.
     pub shown: &'a str,
-    /// The value of the Authorization header, for the host of `url` and no other.
+    /// The value of the `Authorization` header. Sent to the host of `url` only.
     pub authorization: Option<&'a str>,
-    /// The ETag of the file that the caller has. Without one the file is downloaded: its time
-    /// alone does not tell whether it changed.
+    /// The ETag of the caller's copy (RFC 9110, section 8.8.3). Without one the file is downloaded:
+    /// its modification time alone does not prove that it is unchanged.
     pub etag: Option<&'a str>,
-    /// More bytes than this are refused.
+    /// Maximum size in bytes.
     pub max_bytes: u64,
 }
 
-/// Without the secret.
+/// Omits the secret from debug output.
 impl std::fmt::Debug for Download<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Download").field("url", &self.shown).finish_non_exhaustive()
     }
 }
 
-/// What a server says of a file beside its bytes.
+/// Response headers that identify a version of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FileHeaders {
-    /// Its version.
+    /// The `ETag` header, which identifies the version of the file (RFC 9110, section 8.8.3).
     pub etag: Option<String>,
-    /// When it changed, as the server writes it.
+    /// The `Last-Modified` header, unparsed.
     pub last_modified: Option<String>,
 }
 
-/// An answer.
+/// The result of a download.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Downloaded {
-    /// What the caller has is what the server has.
+    /// The caller's copy is current (status 304).
     Same,
-    /// The bytes were written to the sink.
+    /// The file was written to the sink.
     New(FileHeaders),
 }
 
-impl Client {
-    /// Downloads a file. `sink` makes what the bytes of one try are written to, and is given the
-    /// length if the server says it; what it made last is whole when this returns
-    /// [`Downloaded::New`]. `goes_on` is asked between pieces.
+impl Download<'_> {
+    /// Downloads a file. `sink` opens the destination for one attempt, given the length if the
+    /// server sends it. The last destination is complete when this returns [`Downloaded::New`].
+    /// `should_continue` is called between reads and cancels the download by returning false.
     ///
     /// # Errors
-    /// [`RegistryError`]; also when `goes_on` says no.
-    pub fn download<S: Write>(
+    /// [`RegistryError::Status`], [`RegistryError::TooLarge`], [`RegistryError::WrongSize`];
+    /// [`RegistryError::Local`] if `sink` fails or `should_continue` returns false; errors of the
+    /// connection.
+    pub fn run<S: Write>(
         &self,
-        file: &Download<'_>,
+        client: &Client,
         sink: &mut dyn FnMut(Option<u64>) -> Result<S, std::io::Error>,
-        goes_on: &dyn Fn() -> bool,
+        should_continue: &dyn Fn() -> bool,
     ) -> Result<(Downloaded, Option<S>), RegistryError> {
-        let Some((url, given)) = parse(file.url) else {
-            let why = format!("{} is no address of a file", file.shown);
-            return Err(RegistryError::Protocol { host: file.shown.to_owned(), why });
+        let Some((url, given)) = parse(self.url) else {
+            let why = format!("{} is not the address of a file", self.shown);
+            return Err(RegistryError::Protocol { host: self.shown.to_owned(), why });
         };
-        let secret = file.authorization.map(|value| Secret::verbatim(value.to_owned())).or(given);
-        self.schedule.run(|| {
+        let secret = self.authorization.map(|value| Secret::verbatim(value.to_owned())).or(given);
+        client.retry_policy.run(|| {
             let mut request = Request::new(Method::Get, url.clone())
-                // Compressed on the way, the file would be another one.
+                // With a content coding the bytes would differ from the file's (RFC 9110, section
+                // 8.4).
                 .header("accept-encoding", "identity");
-            if let Some(etag) = file.etag {
+            if let Some(etag) = self.etag {
                 request = request.header("if-none-match", etag);
             }
-            let mut response = self.http.send(&mut request, secret.as_ref())?;
+            let mut response = client.http.send(&mut request, secret.as_ref())?;
             match response.status() {
-                304 if file.etag.is_some() => return Ok((Downloaded::Same, None)),
+                304 if self.etag.is_some() => return Ok((Downloaded::Same, None)),
                 200 => {}
-                _ => return Err(status_error(response, file)),
+                _ => return Err(status_error(response, self)),
             }
             let headers = headers(&response);
             let local = |source| RegistryError::Local {
                 verb: "store",
-                what: file.shown.to_owned(),
+                what: self.shown.to_owned(),
                 source,
             };
             let length = response.content_length();
-            if length.is_some_and(|length| length > file.max_bytes) {
-                return Err(too_large(file));
+            if length.is_some_and(|length| length > self.max_bytes) {
+                return Err(too_large(self));
             }
             let mut out = sink(length).map_err(local)?;
-            copy(&mut response, &mut out, file, goes_on)?;
+            copy(&mut response, &mut out, self, should_continue)?;
             Ok((Downloaded::New(headers), Some(out)))
         })
     }
@@ -103,7 +106,7 @@ fn copy(
     response: &mut Response,
     out: &mut dyn Write,
     file: &Download<'_>,
-    goes_on: &dyn Fn() -> bool,
+    should_continue: &dyn Fn() -> bool,
 ) -> Result<(), RegistryError> {
     let local =
         |source| RegistryError::Local { verb: "store", what: file.shown.to_owned(), source };
@@ -111,8 +114,8 @@ fn copy(
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut n_bytes = 0_u64;
     loop {
-        if !goes_on() {
-            return Err(local(std::io::Error::other("the build was stopped")));
+        if !should_continue() {
+            return Err(local(std::io::Error::other("the build was cancelled")));
         }
         let n_read = response.read(&mut buffer)?;
         let bytes = buffer.get(..n_read).expect("a reader reads at most what fits");
@@ -142,21 +145,21 @@ fn headers(response: &Response) -> FileHeaders {
     FileHeaders { etag: header("etag"), last_modified: header("last-modified") }
 }
 
-/// Says the status: of a plain file, people know what 404 means.
+/// Makes an error that keeps the status: for a plain file, users know the meaning of 404.
 fn status_error(response: Response, file: &Download<'_>) -> RegistryError {
     let (host, what, status) = (response.host(), file.shown.to_owned(), response.status());
     let retry_after = response.retry_after();
     let message = match status {
-        401 | 403 => "it wants credentials, or others than it got",
-        404 | 410 => "there is no such file",
-        429 => "it is asked too often",
-        500.. => "it has a problem of its own",
-        _ => "it does not give the file",
+        401 | 403 => "it requires credentials, or rejected those it got",
+        404 | 410 => "no such file",
+        429 => "too many requests",
+        500.. => "server error",
+        _ => "it did not send the file",
     };
     RegistryError::Status { host, what, status, message: message.to_owned(), retry_after }
 }
 
-/// The address as it is sent, and the credentials that stand in it.
+/// Returns the address to request, and the credentials that it contained.
 fn parse(text: &str) -> Option<(Url, Option<Secret>)> {
     let rest = text.split_once("://")?.1;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -168,7 +171,7 @@ fn parse(text: &str) -> Option<(Url, Option<Secret>)> {
     Some((Url::parse(&escape(text))?, secret))
 }
 
-/// Escapes what may not stand in an address, as browsers do.
+/// Escapes characters that an address cannot contain, as browsers do (RFC 3986, section 2.1).
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -204,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_escaped_and_their_credentials_taken_out() {
+    fn addresses_are_escaped_and_credentials_removed() {
         let (url, secret) = parse("http://us%40er:p:w@h:1/a b/é%20?x={}").unwrap();
         assert_eq!(url.for_wire(), "http://h:1/a%20b/%C3%A9%20?x=%7B%7D");
         assert_eq!(secret.unwrap().for_wire(), Secret::basic("us@er", "p:w").for_wire());

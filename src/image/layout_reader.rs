@@ -1,17 +1,17 @@
-//! Reads an image out of an OCI layout that somebody else wrote.
+//! Reads images from an untrusted OCI layout.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::limits::{MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH};
-use crate::oci::{Descriptor, Digest, Index, ManifestError, Parsed, Platform};
+use crate::oci::{Descriptor, Digest, Index, ManifestError, ManifestOrIndex, Platform};
 use crate::pathio::PathError;
 
 use super::blob_file::{open_regular, read_regular};
 
 /// The tag (image-spec, annotations.md).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// The full name, as containerd and docker write it.
+/// The full name: an annotation of containerd and docker.
 const FULL_NAME: &str = "io.containerd.image.name";
 
 /// An OCI layout on the disk (image-spec, image-layout.md).
@@ -20,50 +20,50 @@ pub struct LayoutReader {
     directory: PathBuf,
 }
 
-/// Why a layout does not give an image.
+/// The reason why an image could not be read from a layout.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// A file could not be read.
     #[error(transparent)]
     Io(#[from] PathError),
-    /// A document is no good.
-    #[error("{} has a bad manifest or index", directory.display())]
+    /// A manifest or index is invalid.
+    #[error("{} has an invalid manifest or index", directory.display())]
     Document {
-        /// The layout.
+        /// The directory of the layout.
         directory: PathBuf,
-        /// Why.
+        /// The error that caused this one.
         source: ManifestError,
     },
-    /// There is no such image.
+    /// The layout has no such image.
     #[error("{} has no image {wanted}; {has}", directory.display())]
     NotFound {
-        /// The layout.
+        /// The directory of the layout.
         directory: PathBuf,
-        /// A tag, digest or platform.
+        /// The requested tag, digest or platform.
         wanted: String,
-        /// What is there.
+        /// The available tags, or the reason why nothing matches.
         has: String,
     },
-    /// A blob is longer or shorter than its descriptor says.
+    /// A blob does not have the size in its descriptor.
     #[error("the blob {digest} in {} has {got} bytes, not the {want} of its descriptor", directory.display())]
     WrongSize {
-        /// The layout.
+        /// The directory of the layout.
         directory: PathBuf,
-        /// The blob.
+        /// The digest of the blob.
         digest: Digest,
-        /// Bytes that the descriptor says.
+        /// Size in bytes according to the descriptor.
         want: u64,
-        /// Bytes that it has.
+        /// Size of the file in bytes.
         got: u64,
     },
-    /// A blob is not what its name says.
-    #[error("the blob {want} in {} holds {got}", directory.display())]
+    /// A blob does not match the digest in its name.
+    #[error("the blob {want} in {} is damaged: its digest is {got}", directory.display())]
     Corrupt {
-        /// The layout.
+        /// The directory of the layout.
         directory: PathBuf,
-        /// Its name.
+        /// The digest in its name.
         want: Digest,
-        /// The kind of file.
+        /// The digest of its content.
         got: Digest,
     },
 }
@@ -71,17 +71,18 @@ pub enum LayoutError {
 type Result<T> = std::result::Result<T, LayoutError>;
 
 impl LayoutReader {
-    /// The layout in `directory`; nothing is read yet.
+    /// Creates a reader of the layout in `directory`. Nothing is read yet.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
 
-    /// The manifest of the image for `platform`: the one with this digest, or else with this tag,
-    /// or else the one called `latest`, or else the first.
+    /// Returns digest and bytes of the manifest for `platform`: the image with this digest, or else
+    /// with this tag, or else tagged `latest`, or else the first one.
     ///
     /// # Errors
-    /// [`LayoutError`].
+    /// [`LayoutError::NotFound`]; [`LayoutError::Document`]; [`LayoutError::Corrupt`];
+    /// [`LayoutError::Io`].
     pub fn manifest(
         &self,
         tag: Option<&str>,
@@ -89,29 +90,31 @@ impl LayoutReader {
         platform: &Platform,
     ) -> Result<(Digest, Vec<u8>)> {
         let top = read_regular(&self.directory, "index.json", MAX_DOCUMENT_BYTES)?;
-        let Parsed::Index(top) = self.parse(&top)? else {
-            return Err(self.not_found("index".to_owned(), "its index.json is none".to_owned()));
+        let ManifestOrIndex::Index(top) = self.parse(&top)? else {
+            return Err(
+                self.not_found("index".to_owned(), "its index.json is not an index".to_owned())
+            );
         };
         let mut at = match digest {
             Some(digest) => digest,
-            None => self.named(&top, tag, platform)?,
+            None => self.find_tagged(&top, tag, platform)?,
         };
         for _ in 0..MAX_INDEX_DEPTH {
             let bytes = self.document(at)?;
             match self.parse(&bytes)? {
-                Parsed::Manifest(_) => return Ok((at, bytes)),
-                Parsed::Index(index) => {
+                ManifestOrIndex::Manifest(_) => return Ok((at, bytes)),
+                ManifestOrIndex::Index(index) => {
                     at = index.select(platform).map(|entry| entry.digest).ok_or_else(|| {
-                        let has = "its index has others".to_owned();
+                        let has = "its index has other platforms".to_owned();
                         self.not_found(format!("for {platform}"), has)
                     })?;
                 }
             }
         }
-        Err(self.not_found(at.to_string(), "its indexes name each other".to_owned()))
+        Err(self.not_found(at.to_string(), "its indexes are nested too deep".to_owned()))
     }
 
-    fn named(&self, top: &Index, tag: Option<&str>, platform: &Platform) -> Result<Digest> {
+    fn find_tagged(&self, top: &Index, tag: Option<&str>, platform: &Platform) -> Result<Digest> {
         let wanted = tag.unwrap_or("latest");
         let mut found: Vec<&Descriptor> =
             top.manifests.iter().filter(|entry| has_tag(entry, wanted)).collect();
@@ -137,10 +140,11 @@ impl LayoutReader {
         })
     }
 
-    /// A small blob, checked.
+    /// Reads a small blob and verifies it.
     ///
     /// # Errors
-    /// [`LayoutError`].
+    /// [`LayoutError::NotFound`]; [`LayoutError::Document`]; [`LayoutError::Corrupt`];
+    /// [`LayoutError::Io`].
     pub fn document(&self, digest: Digest) -> Result<Vec<u8>> {
         let bytes = read_regular(&self.directory, &blob_name(digest), MAX_DOCUMENT_BYTES)?;
         match Digest::of(&bytes) {
@@ -149,11 +153,10 @@ impl LayoutReader {
         }
     }
 
-    /// Opens a blob of the size that its descriptor says. Its digest is for the caller to check.
+    /// Opens a blob and checks its size. The caller has to verify its digest.
     ///
     /// # Errors
-    /// [`LayoutError::WrongSize`]; the kernel's, with the path, also for what is not a regular
-    /// file.
+    /// [`LayoutError::WrongSize`]; [`LayoutError::Io`], also for anything but a regular file.
     pub fn open_blob(&self, blob: &Descriptor) -> Result<File> {
         let (file, got) = open_regular(&self.directory, &blob_name(blob.digest))?;
         if got == blob.size {
@@ -163,14 +166,14 @@ impl LayoutReader {
         Err(LayoutError::WrongSize { directory, digest, want, got })
     }
 
-    /// The error of a blob that holds something else.
+    /// Makes the error for a blob with another digest.
     fn corrupt(&self, want: Digest, got: Digest) -> LayoutError {
         LayoutError::Corrupt { directory: self.directory.clone(), want, got }
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<Parsed> {
+    fn parse(&self, bytes: &[u8]) -> Result<ManifestOrIndex> {
         let directory = || self.directory.clone();
-        Parsed::parse(bytes)
+        ManifestOrIndex::parse(bytes)
             .map_err(|source| LayoutError::Document { directory: directory(), source })
     }
 
@@ -188,7 +191,7 @@ fn tag_of(entry: &Descriptor) -> Option<&str> {
     annotation(REF_NAME).or_else(|| annotation(FULL_NAME))
 }
 
-/// The tag may stand alone, or at the end of a full name.
+/// Returns whether the entry has the tag, alone or at the end of a full name.
 fn has_tag(entry: &Descriptor, tag: &str) -> bool {
     [REF_NAME, FULL_NAME]
         .iter()

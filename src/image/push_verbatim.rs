@@ -1,27 +1,27 @@
-//! What the store has under a digest, into a registry as it is: the same bytes, the same digest.
+//! Pushes documents of the store unchanged: the same bytes, the same digest.
 
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 
 use crate::limits::MAX_DOCUMENT_BYTES;
-use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, MediaType, Parsed, Reference};
+use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, ManifestOrIndex, MediaType, Reference};
 use crate::pool;
 use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store, StoreError};
 
 use super::documents::try_each;
-use super::origin::{self, Passage};
+use super::fetch::{self, BlobRelay};
 use super::{ExportError, Image, Result};
 
-/// So many blobs go up at once.
-const UPLOADS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
+/// Number of parallel uploads.
+const PARALLEL_UPLOADS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 
-/// Pushes the manifest or index `digest`, with all that it names, as `name`. Layers that the store
-/// does not have are passed on from where they are known to be.
+/// Pushes the manifest or index `digest` as `name`, with everything that it lists. Layers that the
+/// store lacks are relayed from their known sources.
 ///
 /// # Errors
-/// [`ExportError::Registry`]; the store's when something is not there.
-pub fn push_exact(
+/// [`ExportError::Registry`]; [`ExportError::Store`] if content is missing.
+pub fn push_verbatim(
     store: &Store,
     registry: &Client,
     digest: Digest,
@@ -29,22 +29,22 @@ pub fn push_exact(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
     let bytes = store.read_blob(digest, MAX_DOCUMENT_BYTES)?;
-    let parsed = Parsed::parse(&bytes);
+    let parsed = ManifestOrIndex::parse(&bytes);
     let parsed = parsed.map_err(|source| ExportError::Manifest { manifest: digest, source })?;
     let media_type = match parsed {
-        Parsed::Manifest(manifest) => {
+        ManifestOrIndex::Manifest(manifest) => {
             let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
-            let push = Push { store, registry, name, progress };
-            push.bytes(&manifest.config, &config)?;
+            let pusher = VerbatimPusher { store, registry, name, progress };
+            pusher.bytes(&manifest.config, &config)?;
             let ids = diff_ids(&config, manifest.layers.len());
             let layers: Vec<_> = ids.into_iter().zip(&manifest.layers).collect();
-            try_each(&layers, UPLOADS_AT_ONCE, |(diff_id, blob)| push.layer(*diff_id, blob))?;
+            try_each(&layers, PARALLEL_UPLOADS, |(diff_id, blob)| pusher.layer(*diff_id, blob))?;
             manifest.media_type.unwrap_or(MediaType::OciManifest)
         }
-        Parsed::Index(index) => {
+        ManifestOrIndex::Index(index) => {
             for entry in &index.manifests {
                 let own = name.with_digest(entry.digest);
-                push_exact(store, registry, entry.digest, &own, progress)?;
+                push_verbatim(store, registry, entry.digest, &own, progress)?;
             }
             index.media_type.unwrap_or(MediaType::OciIndex)
         }
@@ -53,7 +53,7 @@ pub fn push_exact(
     pushed.map(drop).map_err(|error| failed(name, error))
 }
 
-/// The identities of a manifest's layers, by its config; an artifact's layers have none.
+/// Returns the DiffIDs of a manifest's layers, from its config. An artifact's layers have none.
 fn diff_ids(config: &[u8], n_layers: usize) -> Vec<Option<DiffId>> {
     match ImageConfig::parse(config) {
         Ok(config) if config.rootfs.diff_ids.len() == n_layers => {
@@ -63,18 +63,18 @@ fn diff_ids(config: &[u8], n_layers: usize) -> Vec<Option<DiffId>> {
     }
 }
 
-/// Returns whether the index and its images are in the store as a registry gave them: their layers are
-/// as others packed them, and the documents are all OCI's or all Docker's. Then they can go to another
-/// registry unchanged.
+/// Returns whether the index and its images are in the store unchanged, as they were pulled: the
+/// layers have their original compression, and the documents are all OCI's or all Docker's. Then
+/// they can be pushed unchanged.
 ///
 /// # Errors
-/// The store's when a document is not there.
-pub fn is_as_it_came(store: &Store, top: Digest) -> Result<bool> {
+/// [`ExportError::Store`] if a document is missing.
+pub fn is_unmodified(store: &Store, top: Digest) -> Result<bool> {
     let parse = |digest: Digest| {
-        let parsed = Parsed::parse(&store.read_blob(digest, MAX_DOCUMENT_BYTES)?);
+        let parsed = ManifestOrIndex::parse(&store.read_blob(digest, MAX_DOCUMENT_BYTES)?);
         parsed.map_err(|source| ExportError::Manifest { manifest: digest, source })
     };
-    let Parsed::Index(index) = parse(top)? else { return Ok(false) };
+    let ManifestOrIndex::Index(index) = parse(top)? else { return Ok(false) };
     let images: Vec<Digest> = index.images().map(|entry| entry.digest).collect();
     let mut n_layers = 0;
     for entry in &index.manifests {
@@ -84,7 +84,7 @@ pub fn is_as_it_came(store: &Store, top: Digest) -> Result<bool> {
         if !images.contains(&entry.digest) {
             continue;
         }
-        let Parsed::Manifest(manifest) = parse(entry.digest)? else { return Ok(false) };
+        let ManifestOrIndex::Manifest(manifest) = parse(entry.digest)? else { return Ok(false) };
         let is_docker = manifest.config.media_type == MediaType::DockerConfig;
         let is_same =
             |layer: &Descriptor| matches!(layer.media_type, MediaType::DockerLayer(_)) == is_docker;
@@ -99,14 +99,14 @@ pub fn is_as_it_came(store: &Store, top: Digest) -> Result<bool> {
     Ok(n_layers > 0)
 }
 
-struct Push<'a> {
+struct VerbatimPusher<'a> {
     store: &'a Store,
     registry: &'a Client,
     name: &'a Reference,
     progress: &'a (dyn Fn(u64) + Sync),
 }
 
-impl Push<'_> {
+impl VerbatimPusher<'_> {
     fn bytes(&self, blob: &Descriptor, bytes: &[u8]) -> Result<()> {
         let open = || -> io::Result<Box<dyn Read + Send>> {
             Ok(Box::new(io::Cursor::new(bytes.to_vec())))
@@ -124,21 +124,23 @@ impl Push<'_> {
             return self.send(blob, None, &open);
         }
         let sources = diff_id.map_or(Ok(Vec::new()), |diff_id| store.sources(diff_id))?;
-        let source = origin::holding(&sources, blob).ok_or_else(|| {
-            let what =
-                format!("the layer {} in just this form; push the image by its tag", blob.digest);
+        let source = fetch::holding(&sources, blob).ok_or_else(|| {
+            let what = format!(
+                "the layer {} with its original compression; push the image by its tag",
+                blob.digest
+            );
             StoreError::Missing { what }
         })?;
-        self.pass_on(blob, source)
+        self.mount_or_relay(blob, source)
     }
 
-    fn pass_on(&self, blob: &Descriptor, source: &LayerSource) -> Result<()> {
+    fn mount_or_relay(&self, blob: &Descriptor, source: &LayerSource) -> Result<()> {
         let same = |other: &Reference| other.registry() == self.name.registry();
-        let from = origin::repository(source).filter(same);
+        let from = fetch::repository(source).filter(same);
         let from = from.as_ref().map(Reference::repository);
-        let passage = Passage::new(self.registry, source);
-        let sent = pool::scope(|scope| self.send(blob, from, &|| passage.open(scope)));
-        match passage.failure() {
+        let relay = BlobRelay::new(self.registry, source);
+        let sent = pool::scope(|scope| self.send(blob, from, &|| relay.open(scope)));
+        match relay.failure() {
             Some(failure) if sent.is_err() => Err(failure),
             _ => sent,
         }

@@ -1,14 +1,14 @@
-//! An image of the store, read and checked, ready to be written out.
+//! Images of the store, read and checked for export.
 
 use std::collections::BTreeMap;
 
 use crate::limits::MAX_DOCUMENT_BYTES;
-use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform};
+use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform};
 use crate::store::Store;
 
 use super::{ExportError, Result};
 
-/// The level of packed forms that came from a registry.
+/// The compression level that the store records for blobs of a registry.
 const LEVEL_OF_OTHERS: i32 = -1;
 
 /// An image of the store.
@@ -25,38 +25,38 @@ pub struct Image {
 /// A layer of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageLayer {
-    /// Its identity.
+    /// The DiffID, which identifies the layer.
     pub diff_id: DiffId,
-    /// How long it is as the store's manifest has it: as it came, or as a plain tar.
+    /// Size in bytes of its blob in the store's manifest: the pulled blob, or the plain tar.
     pub size: u64,
-    /// The blob that it came as from a registry; `None` for a layer that was made here.
+    /// The blob that was pulled from a registry. `None` for a layer that was built here.
     pub pulled: Option<Descriptor>,
 }
 
-/// What a name of the store stands for.
+/// The images that a name of the store refers to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Loaded {
-    /// The image, or one for each of several platforms.
+pub struct StoredImages {
+    /// One image, or one for each of several platforms.
     pub images: Vec<Image>,
-    /// Whether there is an index over them, if only over one.
+    /// True if an index lists them, even a single one.
     pub is_index: bool,
-    /// The index's annotations.
+    /// The annotations of the index.
     pub annotations: BTreeMap<String, String>,
     /// Number of entries of the index that are not images, such as attestations.
     pub n_others: usize,
 }
 
-impl Loaded {
-    /// Reads the image with this manifest, or those of this index.
+impl StoredImages {
+    /// Reads the image with this manifest, or the images of this index.
     ///
     /// # Errors
-    /// As of [`Image::load`].
+    /// The same as [`Image::load`].
     pub fn load(store: &Store, top: Digest) -> Result<Self> {
         let bytes = store.read_blob(top, MAX_DOCUMENT_BYTES)?;
-        let parsed = Parsed::parse(&bytes);
+        let parsed = ManifestOrIndex::parse(&bytes);
         match parsed.map_err(|source| ExportError::Manifest { manifest: top, source })? {
-            Parsed::Manifest(_) => Ok(Self::of_one(Image::load(store, top)?)),
-            Parsed::Index(index) => {
+            ManifestOrIndex::Manifest(_) => Ok(Self::of_one(Image::load(store, top)?)),
+            ManifestOrIndex::Index(index) => {
                 let images = index.images().map(|entry| {
                     let mut image = Image::load(store, entry.digest)?;
                     image.descriptor_annotations = entry.annotations.clone();
@@ -69,7 +69,7 @@ impl Loaded {
         }
     }
 
-    /// An image without an index.
+    /// Wraps a single image without an index.
     pub(super) fn of_one(image: Image) -> Self {
         let annotations = BTreeMap::new();
         Self { images: vec![image], is_index: false, annotations, n_others: 0 }
@@ -80,13 +80,14 @@ impl Image {
     /// Reads the image with this manifest.
     ///
     /// # Errors
-    /// The store's when a document is not there; `Manifest`, `Config`, `Index`, `LayerCount` and
-    /// `LayerType` when it is no image that rbuild can write.
+    /// [`ExportError::Store`] if a document is missing; [`ExportError::Manifest`],
+    /// [`ExportError::Config`], [`ExportError::Index`], [`ExportError::LayerCount`] and
+    /// [`ExportError::LayerType`] if rbuild cannot export it.
     pub fn load(store: &Store, manifest: Digest) -> Result<Self> {
         let bytes = store.read_blob(manifest, MAX_DOCUMENT_BYTES)?;
-        let parsed = Parsed::parse(&bytes);
+        let parsed = ManifestOrIndex::parse(&bytes);
         let parsed = parsed.map_err(|source| ExportError::Manifest { manifest, source })?;
-        let Parsed::Manifest(document) = parsed else {
+        let ManifestOrIndex::Manifest(document) = parsed else {
             return Err(ExportError::Index { manifest });
         };
         let config_bytes = store.read_blob(document.config.digest, MAX_DOCUMENT_BYTES)?;
@@ -100,11 +101,11 @@ impl Image {
         Ok(image)
     }
 
-    /// The image of a manifest, which has this digest, and its config; all layers are as others
-    /// packed them.
+    /// Makes an image of a manifest, which has this digest, and its config. All layers have their
+    /// original compression.
     ///
     /// # Errors
-    /// As of [`Image::load`], but for the store's.
+    /// The same as [`Image::load`], except [`ExportError::Store`].
     pub(super) fn of_documents(
         manifest: Digest,
         document: Manifest,
@@ -137,57 +138,57 @@ impl Image {
         })
     }
 
-    /// The config.
+    /// Returns the parsed config of the image.
     #[must_use]
     pub const fn config(&self) -> &ImageConfig {
         &self.config
     }
 
-    /// The config as it is written, byte for byte.
+    /// Returns the config byte for byte.
     #[must_use]
     pub fn config_bytes(&self) -> &[u8] {
         &self.config_bytes
     }
 
-    /// The config's digest: Docker's "image id".
+    /// Returns the config's digest: Docker's "image ID".
     #[must_use]
     pub const fn config_digest(&self) -> Digest {
         self.config_digest
     }
 
-    /// Which machine it is for.
+    /// Returns the platform of the image.
     #[must_use]
     pub fn platform(&self) -> Platform {
         self.config.platform()
     }
 
-    /// When it was made, RFC 3339.
+    /// Returns the creation time, RFC 3339.
     #[must_use]
     pub fn created(&self) -> Option<&str> {
         self.config.created.as_deref()
     }
 
-    /// The manifest's annotations.
+    /// Returns the annotations of the manifest.
     #[must_use]
     pub const fn annotations(&self) -> &BTreeMap<String, String> {
         &self.annotations
     }
 
-    /// The annotations that the image has in the index over it.
+    /// Returns the image's annotations in its index.
     #[must_use]
     pub const fn descriptor_annotations(&self) -> &BTreeMap<String, String> {
         &self.descriptor_annotations
     }
 
-    /// The layers, base first.
+    /// Returns the layers, base first.
     #[must_use]
     pub fn layers(&self) -> &[ImageLayer] {
         &self.layers
     }
 }
 
-/// New layers stand in the store's manifest as plain tars; so may those of a base, but then the
-/// store knows that they were pulled.
+/// Returns whether a layer was pulled. New layers are plain tars in the store's manifest. So may
+/// layers of a base image be, but then the store has recorded the pull, or a source.
 fn is_pulled(store: &Store, diff_id: DiffId, layer: &Descriptor) -> Result<bool> {
     if layer.digest != diff_id.digest() {
         return Ok(true);
@@ -196,6 +197,5 @@ fn is_pulled(store: &Store, diff_id: DiffId, layer: &Descriptor) -> Result<bool>
     if packed.iter().any(|form| form.blob == layer.digest && form.level == LEVEL_OF_OTHERS) {
         return Ok(true);
     }
-    // Or that they could be.
     Ok(store.sources(diff_id)?.iter().any(|source| source.blob.digest == layer.digest))
 }

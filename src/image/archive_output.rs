@@ -1,4 +1,4 @@
-//! Writing an archive: to standard output, or as [`Output`] does.
+//! Writes an archive to standard output, or as a file by [`Output`].
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::Result;
 /// The path that stands for standard output.
 const STDOUT: &str = "-";
 
-/// Lets `fill` write the file `path`; a regular file appears only when it is complete.
+/// Calls `fill` to write the file `path`. A regular file appears only when it is complete.
 pub(super) fn write<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     if path == Path::new(STDOUT) {
         let mut out = io::stdout().lock();
