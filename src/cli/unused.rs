@@ -3,7 +3,7 @@
 use crate::diag::nearest;
 use crate::dockerfile::ir;
 use crate::dockerfile::lint::{self, Names};
-use crate::plan;
+use crate::dockerfile::scope;
 
 use super::args::BuildArgs;
 use super::secrets;
@@ -24,7 +24,7 @@ struct Kind<'a> {
 pub(super) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<String> {
     let named = lint::named_inputs(dockerfile);
     let arguments = args.build_arg.iter().map(|arg| before(arg, "="));
-    let arguments = arguments.filter(|name| !plan::is_predefined(name));
+    let arguments = arguments.filter(|name| !scope::is_predefined(name));
     let ids: Vec<String> = args.secret.iter().filter_map(|text| secrets::secret_id(text)).collect();
     let ids = ids.iter().map(String::as_str);
     let ids = ids.filter(|id| !FOR_DOWNLOADS.iter().any(|start| id.starts_with(start)));

@@ -5,19 +5,20 @@
 //! module is pure: what it has to know of images and ignore files is handed in, and what it does not
 //! know it takes to be right. A rule that cannot decide says nothing.
 
+mod analysis;
 mod comments;
 mod fix;
 mod named_inputs;
 mod outline;
 mod rules;
-mod scope;
 mod settings;
-mod stage_scopes;
+mod variable_use;
 
 use std::collections::BTreeMap;
 
 use crate::diag::{Code, Diagnostic, Span, codes};
 use crate::dockerfile::ir;
+use crate::dockerfile::scope::ArgInputs;
 use crate::oci::{Platform, Reference};
 
 pub use fix::{Fixed, fix_all};
@@ -26,7 +27,7 @@ pub use outline::{Argument, Lending, Outline, StageSummary, outline, stages};
 pub use rules::is_secret;
 pub use settings::Settings;
 
-use stage_scopes::Scene;
+use analysis::Analysis;
 
 /// One build check.
 #[derive(Debug)]
@@ -37,11 +38,11 @@ pub struct Rule {
     pub experimental: bool,
     /// Whether it has to know what the base images say.
     pub needs_bases: bool,
-    check: fn(&Scene<'_>, &mut Vec<Diagnostic>),
+    check: fn(&Analysis<'_>, &mut Vec<Diagnostic>),
 }
 
 impl Rule {
-    const fn new(code: Code, check: fn(&Scene<'_>, &mut Vec<Diagnostic>)) -> Self {
+    const fn new(code: Code, check: fn(&Analysis<'_>, &mut Vec<Diagnostic>)) -> Self {
         Self { code, experimental: false, needs_bases: false, check }
     }
 }
@@ -100,6 +101,17 @@ pub struct LintOptions<'a> {
     pub wanted: Wanted,
 }
 
+impl<'a> LintOptions<'a> {
+    fn arg_inputs(&self) -> ArgInputs<'a> {
+        ArgInputs {
+            build_args: self.build_args,
+            target: self.target,
+            platform: self.platform,
+            build_platform: self.build_platform,
+        }
+    }
+}
+
 impl std::fmt::Debug for LintOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LintOptions").field("wanted", &self.wanted).finish_non_exhaustive()
@@ -117,7 +129,7 @@ pub fn check(
     options: &LintOptions<'_>,
 ) -> Vec<Diagnostic> {
     let settings = Settings::of(file, options.build_args);
-    let scene = Scene::new(file, source, parsed, options);
+    let analysis = Analysis::new(file, source, parsed, options);
     let mut found = Vec::new();
     for rule in rules() {
         let wanted = match options.wanted {
@@ -126,7 +138,7 @@ pub fn check(
             Wanted::WithImages => rule.needs_bases,
         };
         if wanted && settings.runs(rule) {
-            (rule.check)(&scene, &mut found);
+            (rule.check)(&analysis, &mut found);
         }
     }
     let skips = skips(file);

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diag::Span;
 use crate::dockerfile::ir::{self, Kind, MountType};
+use crate::dockerfile::scope::StageScope;
 
 use super::LintOptions;
+use super::analysis::{Analysis, StageBase};
 use super::comments::description;
-use super::scope::Scope;
-use super::stage_scopes::{Origin, Scene, lower_name};
 
 /// A stage that may be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub fn stages(file: &ir::Dockerfile, source: &str) -> Vec<StageSummary> {
         let name = stage.from.name.as_ref().map(|(_, name)| name.value.as_str());
         let described = name.and_then(|name| description(source, stage.span, name));
         StageSummary {
-            name: lower_name(stage),
+            name: stage.name(),
             description: described.map(str::to_owned),
             base: stage.from.image.value.clone(),
             platform: stage.from.platform.as_ref().map(|platform| platform.value.clone()),
@@ -87,7 +87,7 @@ pub fn stages(file: &ir::Dockerfile, source: &str) -> Vec<StageSummary> {
 #[must_use]
 pub fn outline(file: &ir::Dockerfile, source: &str, options: &LintOptions<'_>) -> Option<Outline> {
     let options = LintOptions { only_needed: true, ..*options };
-    let scene = Scene::new(file, source, &[], &options);
+    let analysis = Analysis::new(file, source, &[], &options);
     let summaries = stages(file, source);
     let target = match options.target {
         None => summaries.len().checked_sub(1),
@@ -99,8 +99,9 @@ pub fn outline(file: &ir::Dockerfile, source: &str, options: &LintOptions<'_>) -
     };
     let at = target?;
     let target = summaries.into_iter().nth(at)?;
-    let (secrets, ssh) = (lendings(&scene, MountType::Secret), lendings(&scene, MountType::Ssh));
-    Some(Outline { target, arguments: arguments(&scene, at), secrets, ssh })
+    let (secrets, ssh) =
+        (lendings(&analysis, MountType::Secret), lendings(&analysis, MountType::Ssh));
+    Some(Outline { target, arguments: arguments(&analysis, at), secrets, ssh })
 }
 
 /// The arguments of one stage and of those that it starts from, as BuildKit keeps them
@@ -113,33 +114,33 @@ struct Arguments {
 }
 
 /// The target's declaration of an argument comes before that of any other stage.
-fn arguments(scene: &Scene<'_>, target: usize) -> Vec<Argument> {
+fn arguments(analysis: &Analysis<'_>, target: usize) -> Vec<Argument> {
     let mut global = Arguments::default();
-    for (arg, span) in global_args(scene.file) {
-        let value = scene.globals.get(&arg.name.value).map(str::to_owned);
-        global.declared.insert(arg.name.value.clone(), argument(scene, arg, span, value));
+    for (arg, span) in global_args(analysis.file) {
+        let value = analysis.globals.get(&arg.name.value).map(str::to_owned);
+        global.declared.insert(arg.name.value.clone(), argument(analysis, arg, span, value));
     }
-    let mut stages = vec![global.clone(); scene.stages.len()];
+    let mut stages = vec![global.clone(); analysis.stages.len()];
     // A stage takes over what an earlier one ends with.
     let mut begun = 0;
-    scene.walk_stages(|at, instruction, scope| {
-        (begun..=at).for_each(|at| begin(scene, &mut stages, at));
+    analysis.for_each_stage_instruction(|at, instruction, scope| {
+        (begun..=at).for_each(|at| begin(analysis, &mut stages, at));
         begun = begun.max(at + 1);
         let (Kind::Arg(args), Some(stage)) = (&instruction.kind, stages.get_mut(at)) else {
             return;
         };
         let mut after = scope.clone();
-        after.apply(&instruction.kind, &scene.globals, scene.options.build_args);
+        after.apply(&instruction.kind, &analysis.globals, analysis.options.build_args);
         for arg in args {
-            stage.declare(scene, arg, instruction.span, after.get(&arg.name.value));
+            stage.declare(analysis, arg, instruction.span, after.get(&arg.name.value));
         }
     });
-    (begun..stages.len()).for_each(|at| begin(scene, &mut stages, at));
-    let is_needed = |at: &usize| scene.stages.get(*at).is_some_and(|view| scene.looks_at(view));
+    (begun..stages.len()).for_each(|at| begin(analysis, &mut stages, at));
+    let is_needed = |at: &usize| analysis.stages.get(*at).is_some_and(|view| view.is_checked);
     let others = (0..stages.len()).rev().filter(|at| *at != target).filter(is_needed);
     let mut found: BTreeMap<String, Argument> = BTreeMap::new();
     for stage in std::iter::once(target).chain(others).filter_map(|at| stages.get(at)) {
-        for argument in stage.used_with_defaults(scene.file) {
+        for argument in stage.used_with_defaults(analysis.file) {
             found.entry(argument.name.clone()).or_insert_with(|| argument.clone());
         }
     }
@@ -149,11 +150,11 @@ fn arguments(scene: &Scene<'_>, target: usize) -> Vec<Argument> {
 }
 
 /// Gives a stage what the one that it starts from has, and the names in its FROM.
-fn begin(scene: &Scene<'_>, stages: &mut [Arguments], at: usize) {
-    let Some(view) = scene.stages.get(at) else { return };
-    let inherited = match view.origin {
-        Origin::Stage(parent) => stages.get(parent).cloned(),
-        Origin::Scratch | Origin::Image(..) | Origin::Unknown => None,
+fn begin(analysis: &Analysis<'_>, stages: &mut [Arguments], at: usize) {
+    let Some(view) = analysis.stages.get(at) else { return };
+    let inherited = match view.base {
+        StageBase::Stage(parent) => stages.get(parent).cloned(),
+        StageBase::Scratch | StageBase::Image(..) | StageBase::Unknown => None,
     };
     let Some(stage) = stages.get_mut(at) else { return };
     *stage = inherited.unwrap_or_else(|| stage.clone());
@@ -162,14 +163,14 @@ fn begin(scene: &Scene<'_>, stages: &mut [Arguments], at: usize) {
 }
 
 impl Arguments {
-    fn declare(&mut self, scene: &Scene<'_>, arg: &ir::Arg, span: Span, value: Option<&str>) {
+    fn declare(&mut self, analysis: &Analysis<'_>, arg: &ir::Arg, span: Span, value: Option<&str>) {
         let name = &arg.name.value;
         self.used.insert(name.clone());
-        let is_given = arg.default.is_some() || scene.options.build_args.contains_key(name);
+        let is_given = arg.default.is_some() || analysis.options.build_args.contains_key(name);
         // A global argument, which has a declaration of its own, or one that nobody declares:
         // TARGETARCH and the like.
-        if is_given || scene.globals.get(name).is_none() {
-            let argument = argument(scene, arg, span, value.map(str::to_owned));
+        if is_given || analysis.globals.get(name).is_none() {
+            let argument = argument(analysis, arg, span, value.map(str::to_owned));
             self.declared.insert(name.clone(), argument);
         }
     }
@@ -197,9 +198,9 @@ fn global_args(file: &ir::Dockerfile) -> impl Iterator<Item = (&ir::Arg, Span)> 
     })
 }
 
-fn argument(scene: &Scene<'_>, arg: &ir::Arg, span: Span, value: Option<String>) -> Argument {
+fn argument(analysis: &Analysis<'_>, arg: &ir::Arg, span: Span, value: Option<String>) -> Argument {
     let name = arg.name.value.clone();
-    let description = description(scene.source, span, &name).map(str::to_owned);
+    let description = description(analysis.source, span, &name).map(str::to_owned);
     Argument { name, description, value, span }
 }
 
@@ -213,9 +214,9 @@ fn names_in(text: &str) -> Vec<String> {
     text.split('$').skip(1).map(name).filter(|name| !name.is_empty()).collect()
 }
 
-fn lendings(scene: &Scene<'_>, kind: MountType) -> Vec<Lending> {
+fn lendings(analysis: &Analysis<'_>, kind: MountType) -> Vec<Lending> {
     let mut found: Vec<Lending> = Vec::new();
-    scene.walk(|instruction, scope| {
+    analysis.for_each_instruction(|instruction, scope| {
         let Kind::Run(run) = &instruction.kind else { return };
         for mount in run.mounts.iter().map(|mount| &mount.value).filter(|m| m.kind == kind) {
             let Some(id) = lent_id(mount, scope) else { continue };
@@ -232,9 +233,9 @@ fn lendings(scene: &Scene<'_>, kind: MountType) -> Vec<Lending> {
 
 /// The id of the secret or agent that is mounted; `None` when there is none, which is an error of
 /// the build.
-fn lent_id(mount: &ir::Mount, scope: &Scope) -> Option<String> {
+fn lent_id(mount: &ir::Mount, scope: &StageScope) -> Option<String> {
     let text = |word: &Option<ir::Word>| {
-        let text = word.as_ref().and_then(|word| scope.text(word));
+        let text = word.as_ref().and_then(|word| scope.expand(word).ok());
         text.filter(|text| !text.is_empty())
     };
     if mount.kind == MountType::Ssh {

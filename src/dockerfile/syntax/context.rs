@@ -123,11 +123,11 @@ impl<'a> Context<'a> {
             None if known.is_empty() => {
                 format!("{keyword} has no flags; write `{keyword} -- …` if this is an argument")
             }
-            None => format!("{keyword} has the flags {}", list.join(", ")),
+            None => format!("{keyword} supports the flags {}", list.join(", ")),
         };
         self.diagnostics.push(
             Diagnostic::error(codes::UNKNOWN_FLAG, span, message)
-                .label(span, "no such flag")
+                .label(span, "unknown flag")
                 .help(help),
         );
     }
@@ -158,7 +158,7 @@ impl<'a> Context<'a> {
             _ => None,
         };
         if parsed.is_none() {
-            let message = format!("flag `--{}` is `true` or `false`, not `{text}`", flag.name);
+            let message = format!("flag `--{}` must be `true` or `false`, not `{text}`", flag.name);
             self.error(codes::BAD_FLAG, part, message, "expected a boolean");
         }
         parsed.map(|parsed| Spanned::new(parsed, self.span(part)))

@@ -193,7 +193,7 @@ impl<'a> HeadReader<'a> {
                 Diagnostic::warning(
                     codes::FOREIGN_FRONTEND,
                     span,
-                    format!("frontend `{value}` is not used; the file is read as a Dockerfile"),
+                    format!("frontend `{value}` is not used; the built-in Dockerfile frontend parses the file"),
                 )
                 .label(span, "another frontend"),
             );

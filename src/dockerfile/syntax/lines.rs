@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
                     line.span(),
                     format!("line is longer than {MAX_DOCKERFILE_LINE_BYTES} bytes"),
                 )
-                .help("continue it on another line, or COPY a file"),
+                .help("split it with line continuations, or COPY a file"),
             );
         }
         Some(line)
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
                     span,
                     "empty line inside a continued instruction",
                 )
-                .label(span, "the instruction goes on below")
+                .label(span, "the instruction continues below")
                 .label(last, "and ends here")
                 .help("remove the line, or put a `#` on it"),
             );
@@ -253,12 +253,12 @@ fn unterminated(opening: &Opening<'_>, span: Span) -> Diagnostic {
     Diagnostic::error(
         codes::UNTERMINATED_HEREDOC,
         span,
-        format!("unterminated heredoc: no line says `{name}`"),
+        format!("unterminated heredoc: no line consists of `{name}`"),
     )
     .label(span, "opened here")
     .help(if opening.strip_tabs {
-        format!("end it with a line that holds only `{name}`; tabs before it are fine")
+        format!("end it with a line that holds only `{name}`; leading tabs are allowed")
     } else {
-        format!("end it with a line that holds only `{name}`, without blanks before or after it")
+        format!("end it with a line that holds only `{name}`, without leading or trailing blanks")
     })
 }

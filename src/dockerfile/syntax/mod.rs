@@ -59,7 +59,7 @@ pub fn parse_trigger(text: &str) -> (Option<Instruction>, Vec<Diagnostic>) {
     let escape = Escape::Backslash;
     let mut reader = Reader::new(text, 0, escape);
     let Some(line) = reader.next(&mut diagnostics) else {
-        let message = "the trigger holds no instruction";
+        let message = "the trigger has no instruction";
         diagnostics.push(Diagnostic::error(codes::EMPTY_FILE, Span::at(0), message));
         return (None, diagnostics);
     };
@@ -68,7 +68,7 @@ pub fn parse_trigger(text: &str) -> (Option<Instruction>, Vec<Diagnostic>) {
     if let Some(next) = reader.next(&mut diagnostics) {
         let span = next.folded.span_of(blank::trim(next.folded.text()));
         diagnostics.push(
-            Diagnostic::error(codes::BAD_ONBUILD, span, "a trigger is one instruction")
+            Diagnostic::error(codes::BAD_ONBUILD, span, "a trigger must be one instruction")
                 .label(span, "another instruction"),
         );
     }
@@ -126,10 +126,10 @@ impl Assembly {
             Diagnostic::error(
                 codes::NO_STAGE,
                 span,
-                "no build stage yet: only ARG may stand before the first FROM",
+                "no build stage yet: only ARG is allowed before the first FROM",
             )
             .label(span, "expected FROM")
-            .help("begin with `FROM image`, or `FROM scratch` for an empty start"),
+            .help("begin with `FROM image`, or with `FROM scratch` for an empty root file system"),
         );
     }
 
@@ -140,18 +140,17 @@ impl Assembly {
             let message = if empty {
                 "the Dockerfile is empty"
             } else {
-                "the Dockerfile has comments only, no instruction"
+                "the Dockerfile has comments but no instructions"
             };
-            diagnostics.push(
-                Diagnostic::error(codes::EMPTY_FILE, end, message)
-                    .help("begin with `FROM image`, or `FROM scratch` for an empty start"),
-            );
+            diagnostics.push(Diagnostic::error(codes::EMPTY_FILE, end, message).help(
+                "begin with `FROM image`, or with `FROM scratch` for an empty root file system",
+            ));
         } else if !self.any_from && !self.before_from {
             diagnostics.push(
                 Diagnostic::error(
                     codes::NO_STAGE,
                     end,
-                    "the Dockerfile has no build stage: there is only ARG, no FROM",
+                    "the Dockerfile has no build stage: it has ARG but no FROM",
                 )
                 .help("add `FROM image` after the ARGs"),
             );

@@ -16,10 +16,9 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::analysis::Analysis;
 use crate::dockerfile::lint::fix::replace;
-use crate::dockerfile::lint::stage_scopes::Scene;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::CONSISTENT_INSTRUCTION_CASING, check);
 
 /// How a keyword is written.
@@ -39,9 +38,9 @@ pub(super) fn casing(keyword: &str) -> Option<Casing> {
     keyword.bytes().all(|byte| byte.is_ascii_lowercase()).then_some(Casing::Lower)
 }
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
     let keywords = || {
-        scene.file.stages.iter().flat_map(|stage| {
+        analysis.file.stages.iter().flat_map(|stage| {
             let own = stage.instructions.iter().map(|instruction| &instruction.keyword);
             std::iter::once(&stage.from.keyword).chain(own)
         })
@@ -62,7 +61,7 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
             found.push(
                 Diagnostic::warning(codes::CONSISTENT_INSTRUCTION_CASING, keyword.span, message)
                     .label(keyword.span, format!("write `{want}`"))
-                    .maybe_fix([replace(scene.source, keyword, &want)]),
+                    .maybe_fix([replace(analysis.source, keyword, &want)]),
             );
         }
     }

@@ -13,15 +13,14 @@
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::{CopySource, Instruction, Kind, Word};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::COPY_DESTINATION_SLASH, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    scene.walk(|instruction, scope| {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    analysis.for_each_instruction(|instruction, scope| {
         let Some((sources, destination)) = needs_directory(instruction) else { return };
-        let Some(text) = scope.known_text(destination) else { return };
+        let Some(text) = scope.expand_known(destination) else { return };
         if sources.len() < 2 || is_directory(&text) {
             return;
         }

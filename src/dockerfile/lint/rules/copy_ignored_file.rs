@@ -14,17 +14,16 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
-use crate::dockerfile::lint::stage_scopes::context_sources;
+use crate::dockerfile::lint::analysis::Analysis;
+use crate::dockerfile::lint::analysis::context_sources;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::COPY_IGNORED_FILE, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    let Some(ignored) = scene.options.ignored else { return };
-    scene.walk(|instruction, scope| {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    let Some(ignored) = analysis.options.ignored else { return };
+    analysis.for_each_instruction(|instruction, scope| {
         for word in context_sources(instruction) {
-            let Some(text) = scope.known_text(word) else { continue };
+            let Some(text) = scope.expand_known(word) else { continue };
             if is_remote(&text) {
                 continue;
             }

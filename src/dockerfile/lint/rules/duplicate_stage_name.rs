@@ -16,14 +16,13 @@ use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::DUPLICATE_STAGE_NAME, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
     let mut seen: BTreeMap<String, Span> = BTreeMap::new();
-    for (_, name) in scene.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
+    for (_, name) in analysis.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
         let lower = name.value.to_ascii_lowercase();
         if let Some(first) = seen.insert(lower, name.span) {
             let message = format!("duplicate stage name `{}`", name.value);

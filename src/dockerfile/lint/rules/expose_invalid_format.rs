@@ -13,26 +13,25 @@
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::ir::Kind;
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::EXPOSE_INVALID_FORMAT, check);
 
 /// Every port that an EXPOSE names, as it reads with its variables expanded, and its place.
-pub(super) fn ports(scene: &Scene<'_>) -> Vec<(String, Span)> {
+pub(super) fn ports(analysis: &Analysis<'_>) -> Vec<(String, Span)> {
     let mut ports = Vec::new();
-    scene.walk(|instruction, scope| {
+    analysis.for_each_instruction(|instruction, scope| {
         let Kind::Expose(expose) = &instruction.kind else { return };
         for word in &expose.ports {
-            let text = scope.text(word).unwrap_or_default();
+            let text = scope.expand(word).ok().unwrap_or_default();
             ports.extend(text.split_whitespace().map(|port| (port.to_owned(), word.span)));
         }
     });
     ports
 }
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for (port, span) in ports(scene) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for (port, span) in ports(analysis) {
         let number = port.split('/').next().unwrap_or("");
         let Some((_, container)) = number.rsplit_once(':') else { continue };
         let protocol = port.get(number.len()..).unwrap_or("");

@@ -12,21 +12,19 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
-use crate::dockerfile::lint::stage_scopes::lower_name;
+use crate::dockerfile::lint::analysis::Analysis;
 use crate::oci::Platform;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::FROM_PLATFORM_FLAG_CONST_DISALLOWED, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for stage in &scene.file.stages {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for stage in &analysis.file.stages {
         let Some(word) = &stage.from.platform else { continue };
         if word.value.contains('$') {
             continue;
         }
         let Ok(platform) = word.value.trim_matches('"').parse::<Platform>() else { continue };
-        let name = lower_name(stage).unwrap_or_default();
+        let name = stage.name().unwrap_or_default();
         if name.contains(&platform.os) || name.contains(&platform.architecture) {
             continue;
         }

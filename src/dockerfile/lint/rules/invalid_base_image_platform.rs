@@ -11,37 +11,36 @@
 //! ```
 
 use crate::diag::{Diagnostic, codes};
-use crate::dockerfile::ir::Word;
+use crate::dockerfile::ir::{Instruction, Word};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
-use crate::dockerfile::lint::stage_scopes::{Origin, from_words};
+use crate::dockerfile::lint::analysis::Analysis;
+use crate::dockerfile::lint::analysis::StageBase;
 use crate::oci::{Platform, Reference};
 
-/// The rule.
 pub(super) const RULE: Rule =
     Rule { needs_bases: true, ..Rule::new(codes::INVALID_BASE_IMAGE_PLATFORM, check) };
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for view in scene.looked_at() {
-        if let Origin::Image(name, wanted) = &view.origin {
-            found.extend(warning(scene, &view.stage.from.image, name, wanted));
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for view in analysis.checked_stages() {
+        if let StageBase::Image(name, wanted) = &view.base {
+            found.extend(warning(analysis, &view.stage.from.image, name, wanted));
         }
-        for word in view.stage.instructions.iter().flat_map(|own| from_words(&own.kind)) {
+        for word in view.stage.instructions.iter().flat_map(Instruction::from_words) {
             // A stage's name is no image that anything is known of.
             if let Ok(name) = word.value.trim_matches(['"', '\'']).parse() {
-                found.extend(warning(scene, word, &name, scene.options.platform));
+                found.extend(warning(analysis, word, &name, analysis.options.platform));
             }
         }
     }
 }
 
 fn warning(
-    scene: &Scene<'_>,
+    analysis: &Analysis<'_>,
     word: &Word,
     name: &Reference,
     wanted: &Platform,
 ) -> Option<Diagnostic> {
-    let have = (scene.options.bases?)(name, wanted)?.platform;
+    let have = (analysis.options.bases?)(name, wanted)?.platform;
     // A variant is a matter of speed, not of running at all.
     if (&have.os, &have.architecture) == (&wanted.os, &wanted.architecture) {
         return None;

@@ -15,36 +15,40 @@
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::ir::{Instruction, Kind};
 use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::analysis::Analysis;
 use crate::dockerfile::lint::comments;
-use crate::dockerfile::lint::stage_scopes::Scene;
 
-/// The rule.
 pub(super) const RULE: Rule =
     Rule { experimental: true, ..Rule::new(codes::INVALID_DEFINITION_DESCRIPTION, check) };
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for instruction in &scene.file.meta_args {
-        arg(scene, instruction, found);
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for instruction in &analysis.file.meta_args {
+        arg(analysis, instruction, found);
     }
-    for stage in &scene.file.stages {
+    for stage in &analysis.file.stages {
         if let Some((_, name)) = &stage.from.name {
-            found.extend(described(scene, "FROM", stage.span, &[name.value.as_str()]));
+            found.extend(described(analysis, "FROM", stage.span, &[name.value.as_str()]));
         }
         for instruction in &stage.instructions {
-            arg(scene, instruction, found);
+            arg(analysis, instruction, found);
         }
     }
 }
 
-fn arg(scene: &Scene<'_>, instruction: &Instruction, found: &mut Vec<Diagnostic>) {
+fn arg(analysis: &Analysis<'_>, instruction: &Instruction, found: &mut Vec<Diagnostic>) {
     if let Kind::Arg(args) = &instruction.kind {
         let names: Vec<&str> = args.iter().map(|arg| arg.name.value.as_str()).collect();
-        found.extend(described(scene, "ARG", instruction.span, &names));
+        found.extend(described(analysis, "ARG", instruction.span, &names));
     }
 }
 
-fn described(scene: &Scene<'_>, keyword: &str, span: Span, names: &[&str]) -> Option<Diagnostic> {
-    let comments = comments::above(scene.source, span);
+fn described(
+    analysis: &Analysis<'_>,
+    keyword: &str,
+    span: Span,
+    names: &[&str],
+) -> Option<Diagnostic> {
+    let comments = comments::above(analysis.source, span);
     let first_word = comments.last()?.split(' ').next()?;
     if names.contains(&first_word) {
         return None;

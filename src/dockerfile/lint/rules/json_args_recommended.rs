@@ -15,15 +15,14 @@
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::ir::{Kind, ShellOrExec, Word};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::JSON_ARGS_RECOMMENDED, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    let inherited = scene.inherited(|kind| matches!(kind, Kind::Shell(_)));
-    for (view, inherited) in scene.stages.iter().zip(inherited) {
-        if !scene.looks_at(view) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    let inherited = analysis.inherits(|kind| matches!(kind, Kind::Shell(_)));
+    for (view, inherited) in analysis.stages.iter().zip(inherited) {
+        if !view.is_checked {
             continue;
         }
         let mut shell_set = inherited;

@@ -15,18 +15,17 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::analysis::Analysis;
 use crate::dockerfile::lint::fix::of_blank_lines;
-use crate::dockerfile::lint::stage_scopes::Scene;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::NO_EMPTY_CONTINUATION, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
     // The parser alone still knows of lines.
-    let empty = scene.parsed.iter().filter(|said| said.code == codes::EMPTY_CONTINUATION);
+    let empty = analysis.parsed.iter().filter(|said| said.code == codes::EMPTY_CONTINUATION);
     found.extend(empty.map(|said| Diagnostic {
         code: codes::NO_EMPTY_CONTINUATION,
-        fix: of_blank_lines(scene.source, said),
+        fix: of_blank_lines(analysis.source, said),
         ..said.clone()
     }));
 }

@@ -12,15 +12,14 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::RESERVED_STAGE_NAME, check);
 
 const RESERVED: [&str; 2] = ["context", "scratch"];
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for (_, name) in scene.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for (_, name) in analysis.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
         if RESERVED.contains(&name.value.to_ascii_lowercase().as_str()) {
             let message = format!("stage name `{}` is a reserved word", name.value);
             found.push(

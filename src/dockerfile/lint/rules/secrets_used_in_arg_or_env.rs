@@ -14,9 +14,8 @@
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::{Kind, Word};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::SECRETS_USED_IN_ARG_OR_ENV, check);
 
 const SECRET: [&str; 10] = [
@@ -33,8 +32,8 @@ const SECRET: [&str; 10] = [
 ];
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for instruction in scene.instructions() {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for instruction in analysis.checked_instructions() {
         let names: Vec<&Word> = if let Kind::Arg(args) = &instruction.kind {
             args.iter().map(|arg| &arg.name).collect()
         } else if let Kind::Env(pairs) = &instruction.kind {

@@ -22,10 +22,9 @@ use std::collections::BTreeSet;
 use crate::diag::{Diagnostic, MAX_SHOWN, Span, codes, nearest};
 use crate::dockerfile::ir::{Add, Copy, CopyFlags, CopySource, Heredoc, Kind, Word};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::scope::{Scope, use_of};
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
+use crate::dockerfile::lint::variable_use::span_of_use;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule { needs_bases: true, ..Rule::new(codes::UNDEFINED_VAR, check) };
 
 /// Names that stand for other things than variables.
@@ -35,9 +34,9 @@ const NO_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SC
 /// otherwise be compared a hundred million times.
 const MAX_COMPARED: usize = 1000;
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    let elsewhere = defined_anywhere(scene);
-    scene.walk(|instruction, scope| {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    let elsewhere = defined_anywhere(analysis);
+    analysis.for_each_instruction(|instruction, scope| {
         let mut uses: Vec<(String, Span)> = Vec::new();
         for word in words(&instruction.kind) {
             let mut undefined = scope.undefined(word);
@@ -50,7 +49,7 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
         }
         let mut seen = BTreeSet::new();
         for (name, span) in uses {
-            let suspicious = scope.complete
+            let suspicious = scope.is_complete()
                 || elsewhere.contains(&name)
                 || scope
                     .names()
@@ -59,9 +58,9 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
             if NO_VARIABLES.contains(&name.as_str()) || !suspicious || !seen.insert(name.clone()) {
                 continue;
             }
-            let place = use_of(scene.source, span, &name);
+            let place = span_of_use(analysis.source, span, &name);
             let names_near = found.len() < MAX_SHOWN;
-            found.push(warning(&name, place, scene, scope, &elsewhere, names_near));
+            found.push(warning(&name, place, analysis, scope, &elsewhere, names_near));
         }
     });
 }
@@ -69,8 +68,8 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
 fn warning(
     name: &str,
     span: Span,
-    scene: &Scene<'_>,
-    scope: &Scope,
+    analysis: &Analysis<'_>,
+    scope: &StageScope,
     elsewhere: &BTreeSet<String>,
     names_near: bool,
 ) -> Diagnostic {
@@ -83,7 +82,7 @@ fn warning(
     if names_near && let Some(near) = nearest(name, scope.names().take(MAX_COMPARED)) {
         return warning.help(format!("did you mean `${near}`?"));
     }
-    if scene.globals.declares(name) {
+    if analysis.globals.declares(name) {
         return warning.help(format!("add `ARG {name}` to this stage, above the line"));
     }
     if elsewhere.contains(name) {
@@ -93,9 +92,9 @@ fn warning(
 }
 
 /// Names that some ARG or ENV of the file defines, and the platform arguments.
-fn defined_anywhere(scene: &Scene<'_>) -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = scene.globals.names().map(str::to_owned).collect();
-    for instruction in scene.file.stages.iter().flat_map(|stage| &stage.instructions) {
+fn defined_anywhere(analysis: &Analysis<'_>) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = analysis.globals.names().map(str::to_owned).collect();
+    for instruction in analysis.file.stages.iter().flat_map(|stage| &stage.instructions) {
         if let Kind::Arg(args) = &instruction.kind {
             names.extend(args.iter().map(|arg| arg.name.value.clone()));
         } else if let Kind::Env(pairs) = &instruction.kind {

@@ -17,26 +17,25 @@ use std::collections::BTreeSet;
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::Kind;
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::WORKDIR_RELATIVE_PATH, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    let inherited = scene.inherited(|kind| matches!(kind, Kind::Workdir(_)));
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    let inherited = analysis.inherits(|kind| matches!(kind, Kind::Workdir(_)));
     let mut firsts = BTreeSet::new();
-    for (view, inherited) in scene.stages.iter().zip(inherited) {
+    for (view, inherited) in analysis.stages.iter().zip(inherited) {
         let first = view.instructions.iter().find(|own| matches!(own.kind, Kind::Workdir(_)));
         firsts.extend(first.filter(|_| !inherited).map(|first| first.span));
     }
-    scene.walk_stages(|stage, instruction, scope| {
+    analysis.for_each_stage_instruction(|stage, instruction, scope| {
         let Kind::Workdir(word) = &instruction.kind else { return };
         if !firsts.contains(&instruction.span) {
             return;
         }
         // What a variable of the base image says may well be absolute.
-        let Some(path) = scope.known_text(word) else { return };
-        if is_absolute(&path, scene.os(stage)) {
+        let Some(path) = scope.expand_known(word) else { return };
+        if is_absolute(&path, analysis.os(stage)) {
             return;
         }
         let message = format!(

@@ -81,7 +81,7 @@ fn from_flag(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<Word> {
                 word.span,
                 format!("variables are not expanded in `--from`: `{}`", word.value),
             )
-            .label(word.span, "must be known before the build starts")
+            .label(word.span, "must be known before the build")
             .help("add a stage `FROM … AS name`, where global ARGs work, and copy from `name`"),
         );
     }

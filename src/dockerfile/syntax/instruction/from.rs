@@ -24,7 +24,7 @@ pub(super) fn from<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<ir::F
             context.missing(
                 "FROM needs an image".to_owned(),
                 "expected an image or an earlier stage",
-                "write `FROM image`, `FROM image AS name`, or `FROM scratch` for an empty start",
+                "write `FROM image`, `FROM image AS name`, or `FROM scratch` for an empty root file system",
             );
             return None;
         }

@@ -68,7 +68,7 @@ fn test<'a>(context: &mut Context<'a>, arguments: &'a str) -> Option<Healthcheck
         return Some(HealthcheckTest::None);
     }
     if !kind.eq_ignore_ascii_case("CMD") {
-        let message = format!("unknown type `{kind}` of HEALTHCHECK (try CMD)");
+        let message = format!("unknown type `{kind}` in HEALTHCHECK (try CMD)");
         context.error(codes::BAD_HEALTHCHECK, kind, message, "expected `CMD` or `NONE`");
         return None;
     }
@@ -93,7 +93,7 @@ fn duration(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<i64> {
             (format!("`--{name}` is {}, but cannot be less than 1ms", word.value), "too short")
         }
         None => (
-            format!("`{}` is not a duration for `--{name}`", word.value),
+            format!("invalid duration `{}` for `--{name}`", word.value),
             "expected a duration such as `30s` or `1m30s`",
         ),
     };
@@ -112,7 +112,9 @@ fn retries(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<i64> {
     let (message, label) = match word.value.parse::<i32>() {
         Ok(count) if count >= 0 => return Some(i64::from(count)),
         Ok(_) => (format!("`--retries` cannot be negative ({})", word.value), "negative"),
-        Err(_) => (format!("`--retries` is a number, not `{}`", word.value), "expected a number"),
+        Err(_) => {
+            (format!("`--retries` must be a number, not `{}`", word.value), "expected a number")
+        }
     };
     context.diagnostics.push(
         Diagnostic::error(codes::BAD_HEALTHCHECK, word.span, message).label(word.span, label),

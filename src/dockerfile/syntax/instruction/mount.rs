@@ -45,7 +45,8 @@ pub(super) fn mount(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<Spa
     let written = flag.value.as_ref().map_or("", |(part, _)| part);
     let parsed: IResult<&str, _> = all_consuming(fields).parse(word.value.as_str());
     let Ok((_, fields)) = parsed else {
-        let message = "a quote in `--mount` is not closed or not at an option's ends".to_owned();
+        let message =
+            "a quote in `--mount` is not closed or does not enclose a whole option".to_owned();
         context.error(codes::BAD_MOUNT, written, message, "expected `key=value` options");
         return None;
     };
@@ -184,7 +185,7 @@ impl MountReader<'_, '_> {
         let Some(value) = value else { return Some(Spanned::new(true, whole)) };
         let parsed = value::bool(&value.value);
         if parsed.is_none() {
-            let message = format!("invalid value `{}` for a yes-or-no option", value.value);
+            let message = format!("invalid value `{}` for a boolean option", value.value);
             self.error(value.span, message, "expected `true` or `false`", None);
         }
         parsed.map(|parsed| Spanned::new(parsed, value.span))
@@ -204,7 +205,7 @@ impl MountReader<'_, '_> {
                 let names = MountType::ALL.map(MountType::name);
                 let message = format!("unsupported mount type `{}`", value.value);
                 let help = choice(&value.value, &names);
-                self.error(value.span, message, "no such type", Some(help));
+                self.error(value.span, message, "unknown type", Some(help));
             }
         }
     }
@@ -224,7 +225,7 @@ impl MountReader<'_, '_> {
     fn unknown(&mut self, key: &str, span: Span) {
         let message = format!("unexpected key `{key}` in `--mount`");
         let help = choice(key, &KEYS);
-        self.error(span, message, "no such key", Some(help));
+        self.error(span, message, "unknown key", Some(help));
     }
 
     fn error(&mut self, span: Span, message: String, label: &str, help: Option<String>) {
@@ -258,8 +259,8 @@ impl MountReader<'_, '_> {
                 let message = format!("unexpected key `{key}` for mount type `{}`", kind.name());
                 let fitting: Vec<String> =
                     kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
-                let help = format!("`{key}` is for {}", fitting.join(", "));
-                self.error(span, message, "does not fit the type", Some(help));
+                let help = format!("`{key}` is supported by {}", fitting.join(", "));
+                self.error(span, message, "not supported by this type", Some(help));
             }
         }
         match kind {
@@ -297,7 +298,7 @@ impl MountReader<'_, '_> {
         } else if !named && self.good {
             let message = "a secret mount needs `id` or `target`".to_owned();
             let help = "add `id=name`, the name given with `--secret id=name`".to_owned();
-            self.error(self.span, message, "which secret?", Some(help));
+            self.error(self.span, message, "`id` is missing", Some(help));
         }
     }
 }
@@ -305,6 +306,6 @@ impl MountReader<'_, '_> {
 fn choice(word: &str, names: &[&str]) -> String {
     match nearest(word, names.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known are {}", names.join(", ")),
+        None => format!("expected one of {}", names.join(", ")),
     }
 }

@@ -99,7 +99,7 @@ fn legacy<'a>(context: &mut Context<'a>, arguments: &'a str) -> Option<Pair> {
 fn named(context: &mut Context<'_>, name: &str, word: &str) -> bool {
     if name.is_empty() {
         let keyword = context.keyword.name();
-        let message = format!("{keyword} names cannot be blank");
+        let message = format!("{keyword} names cannot be empty");
         let label = "expected a name before `=`";
         context.error(codes::BAD_ARGUMENT, word, message, label);
     }
@@ -112,11 +112,11 @@ fn is_literal(context: &mut Context<'_>, name: &str) -> bool {
     let is_literal = !name.contains('$');
     if !is_literal {
         let span = context.span(name);
-        let message = format!("variables are not replaced in the name of an ARG: `{name}`");
+        let message = format!("variables are not expanded in the name of an ARG: `{name}`");
         context.diagnostics.push(
             Diagnostic::error(codes::BAD_ARGUMENT, span, message)
                 .label(span, "expected a plain name")
-                .help("write the name itself; a default may hold variables, as in `ARG name=${x}`"),
+                .help("use a plain name; the default may contain variables, as in `ARG name=${x}`"),
         );
     }
     is_literal
@@ -129,9 +129,9 @@ fn no_equals(context: &mut Context<'_>, word: &str) {
         Diagnostic::error(
             codes::BAD_ARGUMENT,
             span,
-            format!("cannot find `=` in `{word}`: {keyword} wants `name=value`"),
+            format!("cannot find `=` in `{word}`: {keyword} expects `name=value`"),
         )
         .label(span, "expected `name=value`")
-        .help("quote a value that has blanks in it"),
+        .help("quote values that contain spaces"),
     );
 }

@@ -100,13 +100,13 @@ fn choice<T: Copy>(
     let list: Vec<String> = names().map(|name| format!("`{name}`")).collect();
     let help = match nearest(&word.value, names()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("it can be {}", list.join(", ")),
+        None => format!("expected one of {}", list.join(", ")),
     };
     context.diagnostics.push(
         Diagnostic::error(
             codes::BAD_FLAG,
             word.span,
-            format!("flag `--{}` has no value `{}`", flag.name, word.value),
+            format!("invalid value `{}` for flag `--{}`", word.value, flag.name),
         )
         .label(word.span, "no such value")
         .help(help),

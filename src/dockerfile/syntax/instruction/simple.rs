@@ -117,7 +117,12 @@ pub(super) fn words(context: &Context<'_>, strings: Vec<(&str, String)>) -> Vec<
 pub(super) fn not_strings<T>(context: &mut Context<'_>, arguments: &str) -> Option<T> {
     let keyword = context.keyword.name();
     let message = format!("the JSON form of {keyword} must be an array of strings only");
-    context.error(codes::BAD_JSON_FORM, arguments, message, "something here is not a string");
+    context.error(
+        codes::BAD_JSON_FORM,
+        arguments,
+        message,
+        "contains an element that is not a string",
+    );
     None
 }
 
