@@ -2,8 +2,9 @@
 
 use crate::diag::nearest;
 use crate::dockerfile::ir;
-use crate::dockerfile::lint::{self, Names};
+use crate::dockerfile::lint::{self, InputNames};
 use crate::dockerfile::scope;
+use crate::plan;
 
 use super::args::BuildArgs;
 use super::secrets;
@@ -15,7 +16,7 @@ const FOR_DOWNLOADS: [&str; 4] =
 /// A kind of input.
 struct Kind<'a> {
     flag: &'a str,
-    known: &'a Names,
+    known: &'a InputNames,
     /// The reason why it is unused.
     why: &'a str,
 }
@@ -43,7 +44,7 @@ pub(super) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<Str
     let names = named.contexts.words.iter().map(|word| compared(word)).collect();
     let context = Kind {
         flag: "--build-context",
-        known: &Names { words: names, is_open: named.contexts.is_open },
+        known: &InputNames { words: names, is_open: named.contexts.is_open },
         why: "no FROM and no --from of the Dockerfile names it",
     };
     let mut found: Vec<String> = arguments.filter_map(|name| argument.warning(name)).collect();

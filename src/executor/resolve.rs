@@ -4,7 +4,7 @@
 use crate::diag::{Span, nearest};
 use crate::dockerfile::ir::Instruction;
 use crate::oci::{Digest, Platform, Reference};
-use crate::plan::{BaseImage, ImagePlace, ImageRequest, LockInput, LockedValue};
+use crate::plan::{BaseImage, ImageLocation, ImageRequest, LockInput, LockedValue};
 use crate::registry::RegistryError;
 use crate::store::Store;
 
@@ -216,7 +216,7 @@ fn tagged(store: &Store, name: &Reference, platform: &Platform) -> Result<Option
 
 /// Returns what planning has to know of an image, if the store knows it. Asks no registry.
 pub fn known_base(store: &Store, request: &ImageRequest, span: Span) -> Option<BaseImage> {
-    if request.place != ImagePlace::Registry {
+    if request.place != ImageLocation::Registry {
         return None;
     }
     // What cannot be read counts as unknown: nothing is built from it.

@@ -5,7 +5,7 @@ use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::ir;
 
 use super::stage_state::StageState;
-use super::{CopyPart, GitSource, Remote, RemotePart, parse_remote, redacted};
+use super::{GitSource, PlannedSource, Remote, RemoteCopySource, parse_remote, redacted};
 
 type Result<T> = std::result::Result<T, Box<Diagnostic>>;
 
@@ -13,7 +13,7 @@ type Result<T> = std::result::Result<T, Box<Diagnostic>>;
 const MIN_COMMIT_DIGITS: usize = 7;
 
 /// Parses a source that is fetched; returns `None` for a path.
-pub(super) fn source(text: &str, span: Span, keyword: &str) -> Result<Option<RemotePart>> {
+pub(super) fn source(text: &str, span: Span, keyword: &str) -> Result<Option<RemoteCopySource>> {
     let bad = |message| Box::new(Diagnostic::error(codes::BAD_ARGUMENT, span, message));
     let source = match parse_remote(text) {
         Ok(None) => return Ok(None),
@@ -35,11 +35,15 @@ pub(super) fn source(text: &str, span: Span, keyword: &str) -> Result<Option<Rem
         return Err(Box::new(error.help("ADD takes URLs and git repositories")));
     }
     let shown = redacted(text);
-    Ok(Some(RemotePart { source, shown, checksum: None, unpack: false, span }))
+    Ok(Some(RemoteCopySource { source, shown, checksum: None, unpack: false, span }))
 }
 
 /// Applies `--checksum`, `--keep-git-dir` and `--unpack` of an ADD to its sources.
-pub(super) fn apply_flags(state: &StageState, add: &ir::Add, parts: &mut [CopyPart]) -> Result<()> {
+pub(super) fn apply_flags(
+    state: &StageState,
+    add: &ir::Add,
+    parts: &mut [PlannedSource],
+) -> Result<()> {
     if let Some(word) = &add.checksum {
         let checksum = state.expand(word)?;
         apply_checksum(&checksum, word.span, parts)?;
@@ -68,7 +72,7 @@ pub(super) fn apply_flags(state: &StageState, add: &ir::Add, parts: &mut [CopyPa
     }
     if let Some(unpack) = add.unpack {
         for part in parts {
-            if let CopyPart::Remote(remote) = part
+            if let PlannedSource::Remote(remote) = part
                 && matches!(remote.source, Remote::Url(_))
             {
                 remote.unpack = unpack.value;
@@ -78,10 +82,12 @@ pub(super) fn apply_flags(state: &StageState, add: &ir::Add, parts: &mut [CopyPa
     Ok(())
 }
 
-fn repository(part: &mut CopyPart) -> Option<&mut GitSource> {
+fn repository(part: &mut PlannedSource) -> Option<&mut GitSource> {
     match part {
-        CopyPart::Remote(RemotePart { source: Remote::Git(git), .. }) => Some(git),
-        CopyPart::Remote(_) | CopyPart::Path { .. } | CopyPart::Inline { .. } => None,
+        PlannedSource::Remote(RemoteCopySource { source: Remote::Git(git), .. }) => Some(git),
+        PlannedSource::Remote(_) | PlannedSource::Path { .. } | PlannedSource::Inline { .. } => {
+            None
+        }
     }
 }
 
@@ -89,14 +95,14 @@ fn bad_flag(span: Span, message: impl Into<String>) -> Box<Diagnostic> {
     Box::new(Diagnostic::error(codes::BAD_FLAG, span, message.into()))
 }
 
-fn apply_checksum(checksum: &str, span: Span, parts: &mut [CopyPart]) -> Result<()> {
+fn apply_checksum(checksum: &str, span: Span, parts: &mut [PlannedSource]) -> Result<()> {
     if checksum.is_empty() {
         return Ok(());
     }
     let [part] = parts else {
         return Err(bad_flag(span, "checksum can't be specified for multiple sources"));
     };
-    let CopyPart::Remote(remote) = part else {
+    let PlannedSource::Remote(remote) = part else {
         let error = bad_flag(span, "checksum can't be specified for local sources");
         return Err(Box::new(error.help("--checksum is for URLs and git repositories")));
     };

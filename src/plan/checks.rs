@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Span};
 use crate::dockerfile::ir;
-use crate::dockerfile::lint::{self, BaseFacts, LintOptions, Wanted};
+use crate::dockerfile::lint::{self, BaseFacts, LintOptions, RuleSelection};
 use crate::oci::{Platform, Reference};
 
 use super::platforms::PlannedStages;
@@ -83,7 +83,7 @@ pub(super) fn with_images(
         only_needed: true,
         ignored: None,
         bases: Some(&facts),
-        wanted: Wanted::WithImages,
+        selection: RuleSelection::WithImages,
     };
     // Without the source text, a use of a variable is reported with the span of its whole word.
     let mut warnings = lint::check_each(file, "", &[], &options, &request.platforms);

@@ -7,7 +7,7 @@ use super::{Base, Operation, Plan, PlannedStage};
 /// A layer is mounted if a RUN follows it, in its own stage or in one that starts from it, or if a
 /// RUN mounts its stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forms {
+pub struct MountedLayers {
     /// By stage: true if another stage mounts its final layers.
     mounted_by_other: Vec<bool>,
     /// By stage: number of the last step that is a RUN.
@@ -16,7 +16,7 @@ pub struct Forms {
 
 /// Finds the layers of `plan` that will be mounted.
 #[must_use]
-pub fn forms(plan: &Plan) -> Forms {
+pub fn mounted_layers(plan: &Plan) -> MountedLayers {
     let last_run: Vec<Option<usize>> = plan.stages.iter().map(last_run).collect();
     let mut mounted_by_other = vec![false; plan.stages.len()];
     // A stage comes after those that it starts from, so one pass from the end is enough.
@@ -35,7 +35,7 @@ pub fn forms(plan: &Plan) -> Forms {
             }
         }
     }
-    Forms { mounted_by_other, last_run }
+    MountedLayers { mounted_by_other, last_run }
 }
 
 /// Iterates over the stages that the `--mount` flags of `stage` use.
@@ -50,7 +50,7 @@ fn last_run(stage: &PlannedStage) -> Option<usize> {
     stage.steps.iter().rposition(|step| matches!(step.operation, Some(Operation::Run(_))))
 }
 
-impl Forms {
+impl MountedLayers {
     /// Returns whether the layer of step `step` of stage `stage` will be mounted.
     #[must_use]
     pub fn is_mounted(&self, stage: usize, step: usize) -> bool {

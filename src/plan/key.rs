@@ -8,8 +8,8 @@ use std::fmt;
 use crate::tree::{ContentDigest, ContentWriter};
 
 use super::{
-    Access, CopyOperation, CopyPart, Network, Remote, RemotePart, RunMount, RunMountKind,
-    RunOperation, RunSettings, WorkdirOperation,
+    CopyOperation, MountAccess, Network, PlannedSource, Remote, RemoteCopySource, RunMount,
+    RunMountKind, RunOperation, RunSettings, WorkdirOperation,
 };
 
 /// The BLAKE3 hash of an operation, alone or on a certain parent.
@@ -147,7 +147,9 @@ impl OperationKey {
     /// Adds a mount. Files written to a mount never reach a layer, so neither the name and content of a
     /// cache nor the value of a secret is part of the key.
     fn mount(&mut self, mount: &RunMount, files: Option<&str>) {
-        let owned = |Access { mode, uid, gid }: &Access| format!("mode {mode:o} owner {uid}:{gid}");
+        let owned = |MountAccess { mode, uid, gid }: &MountAccess| {
+            format!("mode {mode:o} owner {uid}:{gid}")
+        };
         let what = match &mount.kind {
             RunMountKind::Bind { .. } => "bind".to_owned(),
             RunMountKind::Cache { sharing, access, .. } => {
@@ -179,9 +181,11 @@ impl OperationKey {
         key.add("from", if from_context { "context" } else { "image" });
         for (at, part) in copy.parts.iter().enumerate() {
             match part {
-                CopyPart::Path { text, .. } => key.add(format!("source {at}"), text),
-                CopyPart::Inline { name, content } => key.add(format!("heredoc {name}"), content),
-                CopyPart::Remote(part) => key.add_remote(at, part),
+                PlannedSource::Path { text, .. } => key.add(format!("source {at}"), text),
+                PlannedSource::Inline { name, content } => {
+                    key.add(format!("heredoc {name}"), content)
+                }
+                PlannedSource::Remote(part) => key.add_remote(at, part),
             }
         }
         key.add("destination", &copy.destination);
@@ -224,7 +228,7 @@ impl OperationKey {
     }
 
     /// Adds a fetched source without its content, which is part of `files`.
-    fn add_remote(&mut self, at: usize, part: &RemotePart) {
+    fn add_remote(&mut self, at: usize, part: &RemoteCopySource) {
         match &part.source {
             Remote::Url(url) => self.add(format!("download {at}"), &url.name),
             Remote::Git(git) => {
@@ -323,7 +327,7 @@ mod tests {
         RunMount { span, kind, target: "/t".to_owned(), read_only: false }
     }
 
-    const ACCESS: Access = Access { mode: 0o755, uid: 0, gid: 0 };
+    const ACCESS: MountAccess = MountAccess { mode: 0o755, uid: 0, gid: 0 };
 
     #[test]
     fn run_key_has_the_files_of_mounts_but_no_caches_or_secrets() {
@@ -347,7 +351,10 @@ mod tests {
             (crate::dockerfile::ir::Sharing::Shared, crate::dockerfile::ir::Sharing::Locked);
         assert_eq!(cache("one", shared, ACCESS), cache("other", shared, ACCESS));
         assert_ne!(cache("one", shared, ACCESS), cache("one", locked, ACCESS));
-        assert_ne!(cache("one", shared, ACCESS), cache("one", shared, Access { uid: 1, ..ACCESS }));
+        assert_ne!(
+            cache("one", shared, ACCESS),
+            cache("one", shared, MountAccess { uid: 1, ..ACCESS })
+        );
         let secret = |id: &str, env: Option<&str>| {
             let (id, env) = (id.to_owned(), env.map(str::to_owned));
             key(mount(RunMountKind::Secret { id, env, required: false, access: ACCESS }), None)

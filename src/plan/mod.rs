@@ -34,18 +34,18 @@ use crate::oci::{Digest, ImageConfig, Platform, Reference};
 
 pub use checks::{Checked, base_facts, check};
 pub use explain::{BASE, BELOW, Difference, closest, first_difference, part, says_work};
-pub use graph::{Forms, forms};
+pub use graph::{MountedLayers, mounted_layers};
 pub use key::{CacheKey, Chain, Component, OperationKey};
 pub use lock::{Lock, LockInput, LockedValue};
 pub use mode::parse as parse_chmod;
-pub use mounts::bytes;
+pub use mounts::parse_binary_size;
 pub use named::{NamedContext, NamedContexts, context_name};
 pub use redact::{masked, redacted, redacted_text};
 pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote};
 pub use step::{
-    Access, Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
-    Plan, PlannedStage, RemotePart, RunMount, RunMountKind, RunOperation, RunSettings, Step,
-    Target, Ulimit, WorkdirOperation,
+    Base, CopyFrom, CopyOperation, HistoryLine, InlineFile, MountAccess, Network, Operation, Plan,
+    PlannedSource, PlannedStage, RemoteCopySource, RunMount, RunMountKind, RunOperation,
+    RunSettings, Step, Target, Ulimit, WorkdirOperation,
 };
 
 /// A build as the caller requests it, apart from the Dockerfile.
@@ -93,23 +93,23 @@ pub struct ImageRequest {
     /// Full name of the image.
     pub name: Reference,
     /// Registry or layout that has it.
-    pub place: ImagePlace,
+    pub place: ImageLocation,
     /// Platform of the image.
     pub platform: Platform,
 }
 
 /// The location of an image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ImagePlace {
+pub enum ImageLocation {
     /// The store, and then the registry in its name.
     Registry,
     /// An OCI image layout.
-    Layout(Box<LayoutPlace>),
+    Layout(Box<LayoutLocation>),
 }
 
 /// The location of an image in an OCI image layout (image-spec, image-layout.md).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LayoutPlace {
+pub struct LayoutLocation {
     /// Directory of the layout.
     pub path: PathBuf,
     /// Tag of the image. Without one, `latest` is used, or the only image.
@@ -135,7 +135,7 @@ pub type Images = BTreeMap<ImageRequest, BaseImage>;
 pub enum Outcome {
     /// The configs of these images are missing; call [`plan`] again with them.
     Needs(Vec<(ImageRequest, Span)>),
-    /// The complete plan.
+    /// The complete plan, ready to execute.
     Ready(Box<Plan>),
 }
 

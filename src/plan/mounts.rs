@@ -6,7 +6,7 @@ use crate::dockerfile::ir::{self, MountType, Sharing, Word};
 use crate::dockerfile::scope::StageScope;
 
 use super::stage_state::join_clean;
-use super::{Access, CopyFrom, RunMount, RunMountKind};
+use super::{CopyFrom, MountAccess, RunMount, RunMountKind};
 
 /// Directory of secrets whose mount has no target.
 const SECRETS_DIRECTORY: &str = "/run/secrets";
@@ -165,13 +165,17 @@ impl MountOptions<'_> {
         self.mount.required.is_some_and(|required| required.value)
     }
 
-    fn access(&self, mode: u32) -> Result<Access> {
+    fn access(&self, mode: u32) -> Result<MountAccess> {
         let mode = match &self.mount.mode {
             Some(word) => self.number(word, 8, "an octal mode such as `0755`")?,
             None => mode,
         };
         let id = |word: &Option<Word>| word.as_ref().map_or(Ok(0), |word| self.id(word));
-        Ok(Access { mode: mode & 0o7777, uid: id(&self.mount.uid)?, gid: id(&self.mount.gid)? })
+        Ok(MountAccess {
+            mode: mode & 0o7777,
+            uid: id(&self.mount.uid)?,
+            gid: id(&self.mount.gid)?,
+        })
     }
 
     fn number(&self, word: &Word, radix: u32, expected: &str) -> Result<u32> {
@@ -329,7 +333,7 @@ mod tests {
             let access = if mount.read_only { "ro" } else { "rw" };
             format!("{} {access} {:?}\n", mount.target, mount.kind)
         });
-        shown.collect::<String>().trim_end().replace("Access ", "")
+        shown.collect::<String>().trim_end().replace("MountAccess ", "")
     }
 
     #[test]

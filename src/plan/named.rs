@@ -8,7 +8,8 @@ use crate::oci::{Platform, Reference};
 
 use super::stage_state::StageState;
 use super::{
-    Base, CopyFrom, CopyOperation, CopyPart, ImagePlace, ImageRequest, Operation, Step, history,
+    Base, CopyFrom, CopyOperation, ImageLocation, ImageRequest, Operation, PlannedSource, Step,
+    history,
 };
 
 /// The kind of a named context.
@@ -21,7 +22,7 @@ pub enum NamedContext {
         /// Full name of the image.
         name: Reference,
         /// The registry or layout that has it.
-        place: ImagePlace,
+        place: ImageLocation,
     },
 }
 
@@ -84,7 +85,7 @@ impl NamedContext {
 pub(super) fn copy_of_directory(key: &str, span: Span) -> Step {
     let copy = CopyOperation {
         from: CopyFrom::Named(key.to_owned()),
-        parts: vec![CopyPart::Path { text: "/".to_owned(), span }],
+        parts: vec![PlannedSource::Path { text: "/".to_owned(), span }],
         destination: "/".to_owned(),
         workdir: "/".to_owned(),
         chown: None,
@@ -138,7 +139,7 @@ mod tests {
     fn context_for_the_platform_is_preferred() {
         let platform = |text: &str| text.parse::<Platform>().unwrap();
         let name: Reference = "x".parse().unwrap();
-        let image = NamedContext::Image { name, place: ImagePlace::Registry };
+        let image = NamedContext::Image { name, place: ImageLocation::Registry };
         let mut contexts = NamedContexts::default();
         assert_eq!(contexts.add("base:latest", NamedContext::Directory).as_deref(), Some("base"));
         assert!(contexts.add("base::linux/arm64", image.clone()).is_some());

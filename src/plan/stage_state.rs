@@ -10,7 +10,7 @@ use crate::oci::{DEFAULT_PATH, Healthcheck, ImageConfig, Platform};
 use super::add_remote;
 use super::mounts::{self, MountScope};
 use super::{
-    BaseImage, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
+    BaseImage, CopyFrom, CopyOperation, HistoryLine, InlineFile, Network, Operation, PlannedSource,
     Request, RunMount, RunOperation, Step, WorkdirOperation, history, mode, permissions, ports,
     redacted, signal,
 };
@@ -453,9 +453,9 @@ impl StageState {
         for source in paths.into_iter().chain(heredocs) {
             let part = self.part(keyword, source)?;
             line.push_str(&match &part {
-                CopyPart::Path { text, .. } => format!(" {text}"),
-                CopyPart::Inline { name, .. } => format!(" <<{name}"),
-                CopyPart::Remote(remote) => format!(" {}", remote.shown),
+                PlannedSource::Path { text, .. } => format!(" {text}"),
+                PlannedSource::Inline { name, .. } => format!(" <<{name}"),
+                PlannedSource::Remote(remote) => format!(" {}", remote.shown),
             });
             parts.push(part);
         }
@@ -476,7 +476,7 @@ impl StageState {
         Ok((operation, line))
     }
 
-    fn part(&self, keyword: &str, source: &ir::CopySource) -> Result<CopyPart> {
+    fn part(&self, keyword: &str, source: &ir::CopySource) -> Result<PlannedSource> {
         match source {
             ir::CopySource::Heredoc(heredoc) => {
                 let name = heredoc.name.value.clone();
@@ -488,13 +488,13 @@ impl StageState {
                         error.label(heredoc.name.span, "expected a name without a slash"),
                     ));
                 }
-                Ok(CopyPart::Inline { name, content: self.scope.expand_heredoc(heredoc)? })
+                Ok(PlannedSource::Inline { name, content: self.scope.expand_heredoc(heredoc)? })
             }
             ir::CopySource::Path(word) => {
                 let text = self.scope.expand(word)?;
                 match add_remote::source(&text, word.span, keyword)? {
-                    Some(remote) => Ok(CopyPart::Remote(remote)),
-                    None => Ok(CopyPart::Path { text, span: word.span }),
+                    Some(remote) => Ok(PlannedSource::Remote(remote)),
+                    None => Ok(PlannedSource::Path { text, span: word.span }),
                 }
             }
         }

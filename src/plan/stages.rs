@@ -12,7 +12,7 @@ use super::order::{copy_from_word, unresolved_from};
 use super::platforms::{self, PlannedStages};
 use super::stage_state::{InstructionSources, StageState};
 use super::{
-    Base, CopyFrom, ImagePlace, ImageRequest, Images, NamedContext, PlannedStage, Request,
+    Base, CopyFrom, ImageLocation, ImageRequest, Images, NamedContext, PlannedStage, Request,
 };
 
 /// Plans the stages of one Dockerfile for one platform.
@@ -230,7 +230,7 @@ impl<'a> Planner<'a> {
             let help = near.map(|name| format!("did you mean the stage `{name}`?"));
             Box::new(Diagnostic::error(codes::BAD_BASE, word.span, message).maybe_help(help))
         })?;
-        Ok(ImageRequest { name, place: ImagePlace::Registry, platform })
+        Ok(ImageRequest { name, place: ImageLocation::Registry, platform })
     }
 
     /// Notes the other images that a stage names while the config of its base is missing, so that the

@@ -132,14 +132,14 @@ pub enum RunMountKind {
     Cache {
         /// Id of the cache, after its namespace if there is one.
         id: String,
-        /// Access of concurrent steps.
+        /// MountAccess of concurrent steps.
         sharing: ir::Sharing,
         /// Initial content; the cache starts empty if `None`.
         from: Option<CopyFrom>,
         /// Directory of the initial content, or of the cache: absolute and clean.
         source: String,
         /// Mode and owner of the directory.
-        access: Access,
+        access: MountAccess,
     },
     /// An empty directory in memory.
     Tmpfs {
@@ -155,7 +155,7 @@ pub enum RunMountKind {
         /// True if the build fails without it.
         required: bool,
         /// Mode and owner of the file.
-        access: Access,
+        access: MountAccess,
     },
     /// An SSH agent of the caller.
     Ssh {
@@ -164,13 +164,13 @@ pub enum RunMountKind {
         /// True if the build fails without it.
         required: bool,
         /// Mode and owner of the socket.
-        access: Access,
+        access: MountAccess,
     },
 }
 
 /// Mode and owner of a mounted file, socket or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Access {
+pub struct MountAccess {
     /// Permission bits, as for chmod(2).
     pub mode: u32,
     /// User id of the owner.
@@ -245,7 +245,7 @@ pub enum CopyFrom {
 
 /// One source of COPY or ADD after expansion.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CopyPart {
+pub enum PlannedSource {
     /// A path or pattern in the source.
     Path {
         /// Path after expansion.
@@ -261,12 +261,12 @@ pub enum CopyPart {
         content: String,
     },
     /// A URL or git repository.
-    Remote(RemotePart),
+    Remote(RemoteCopySource),
 }
 
 /// A source of ADD that is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemotePart {
+pub struct RemoteCopySource {
     /// URL or repository, with credentials.
     pub source: Remote,
     /// Text for messages, without credentials.
@@ -285,7 +285,7 @@ pub struct CopyOperation {
     /// Location of the sources.
     pub from: CopyFrom,
     /// Sources, with heredocs after paths.
-    pub parts: Vec<CopyPart>,
+    pub parts: Vec<PlannedSource>,
     /// Destination after expansion; a trailing slash makes it a directory.
     pub destination: String,
     /// Working directory, which a relative destination is joined to.
@@ -294,7 +294,7 @@ pub struct CopyOperation {
     pub chown: Option<(String, Span)>,
     /// Value of `--chmod`, not yet parsed.
     pub chmod: Option<(String, Span)>,
-    /// True for `--link`, which copies without the layers below.
+    /// True for `--link`: the layer does not depend on the layers below it.
     pub link: bool,
     /// True for `--parents`, which keeps directories of sources.
     pub parents: bool,

@@ -1,5 +1,9 @@
-//! `ConsistentInstructionCasing`: keywords in one case, upper or lower, are found at a glance. The
-//! majority of the file decides which; when there is none it is upper case.
+//! `ConsistentInstructionCasing`: keywords should be all upper or all lower case.
+//!
+//! Keywords in one case are easy to find. The majority of the file decides which case; without a majority
+//! it is upper case.
+//!
+//! <https://docs.docker.com/reference/build-checks/consistent-instruction-casing/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -21,16 +25,14 @@ use crate::dockerfile::lint::fix::replace;
 
 pub(super) const RULE: Rule = Rule::new(codes::CONSISTENT_INSTRUCTION_CASING, check);
 
-/// How a keyword is written.
+/// The letter case of a keyword.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Casing {
-    /// All upper case.
     Upper,
-    /// All lower case.
     Lower,
 }
 
-/// The keyword's casing, if it has one.
+/// Returns the casing of a keyword; `None` if it is mixed.
 pub(super) fn casing(keyword: &str) -> Option<Casing> {
     if keyword.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Some(Casing::Upper);

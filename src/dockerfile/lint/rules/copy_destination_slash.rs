@@ -1,5 +1,10 @@
-//! `CopyDestinationSlash`: with several sources the destination is a directory, and the reference asks
-//! for a slash at its end. Without one it depends on the base image whether there is a directory.
+//! `CopyDestinationSlash`: the destination of several sources should end with a slash.
+//!
+//! With several sources the destination is a directory, and the reference requires a slash at its end.
+//! Without one, the result depends on whether the base image has that directory. `BuildKit` has no such
+//! rule.
+//!
+//! <https://docs.docker.com/reference/dockerfile/#copy>
 //!
 //! Bad:
 //! ```dockerfile
@@ -36,7 +41,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
     });
 }
 
-/// Sources and destination, unless `--parents` makes that a directory anyway.
+/// Returns sources and destination, unless `--parents` makes the destination a directory.
 fn needs_directory(instruction: &Instruction) -> Option<(&[CopySource], &Word)> {
     if let Kind::Copy(copy) = &instruction.kind {
         let keeps_parents = copy.parents.as_ref().is_some_and(|parents| parents.value);

@@ -1,5 +1,8 @@
-//! `DuplicateStageName`: of two stages with one name the earlier cannot be reached any more from what
-//! follows the later.
+//! `DuplicateStageName`: stage names should be unique.
+//!
+//! If two stages have the same name, no later instruction can refer to the first one by name.
+//!
+//! <https://docs.docker.com/reference/build-checks/duplicate-stage-name/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -28,9 +31,9 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
             let message = format!("duplicate stage name `{}`", name.value);
             found.push(
                 Diagnostic::warning(codes::DUPLICATE_STAGE_NAME, name.span, message)
-                    .label(name.span, "the name is taken")
+                    .label(name.span, "this name is already used")
                     .label(first, "by this stage")
-                    .help("give each stage a name of its own"),
+                    .help("give each stage a unique name"),
             );
         }
     }

@@ -1,5 +1,9 @@
-//! `ExposeInvalidFormat`: EXPOSE only says which ports a container listens on; addresses and ports of the
-//! host are given when it is run, and are dropped here.
+//! `ExposeInvalidFormat`: EXPOSE should not name an IP address or a host port.
+//!
+//! EXPOSE documents the ports that a container listens on. Addresses and ports of the host are given to
+//! `docker run`, and EXPOSE drops them.
+//!
+//! <https://docs.docker.com/reference/build-checks/expose-invalid-format/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -17,7 +21,7 @@ use crate::dockerfile::lint::analysis::Analysis;
 
 pub(super) const RULE: Rule = Rule::new(codes::EXPOSE_INVALID_FORMAT, check);
 
-/// Every port that an EXPOSE names, as it reads with its variables expanded, and its place.
+/// Returns all ports of EXPOSE after expansion, with the spans of their words.
 pub(super) fn ports(analysis: &Analysis<'_>) -> Vec<(String, Span)> {
     let mut ports = Vec::new();
     analysis.for_each_instruction(|instruction, scope| {
@@ -39,8 +43,8 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
             format!("EXPOSE should not define an IP address or a host port, found `{port}`");
         found.push(
             Diagnostic::warning(codes::EXPOSE_INVALID_FORMAT, span, message)
-                .label(span, format!("only `{container}{protocol}` counts"))
-                .help("give the host's part when the container is run: `-p HOST:CONTAINER`"),
+                .label(span, format!("only `{container}{protocol}` has an effect"))
+                .help("publish host ports when the container is run: `-p HOST:CONTAINER`"),
         );
     }
 }

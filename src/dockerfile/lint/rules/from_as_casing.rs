@@ -1,5 +1,9 @@
-//! `FromAsCasing`: `FROM … as` reads as if the second word came from somewhere else.
-//! A `From` that is neither in upper nor in lower case is `ConsistentInstructionCasing`'s.
+//! `FromAsCasing`: `AS` should have the same case as its FROM.
+//!
+//! Mixed case makes the line harder to read. A keyword like `From`, neither upper nor lower case, is left
+//! to `ConsistentInstructionCasing`.
+//!
+//! <https://docs.docker.com/reference/build-checks/from-as-casing/>
 //!
 //! Bad:
 //! ```dockerfile

@@ -1,5 +1,9 @@
-//! `FromPlatformFlagConstDisallowed`: a constant platform makes the image the same for every target, which
-//! is seldom meant. A stage whose name says the system or the architecture means it.
+//! `FromPlatformFlagConstDisallowed`: `FROM --platform` should not be a constant.
+//!
+//! With a constant platform, the stage is the same for every target, which is seldom intended. A stage
+//! name with the operating system or the architecture in it shows that it is.
+//!
+//! <https://docs.docker.com/reference/build-checks/from-platform-flag-const-disallowed/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -31,7 +35,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
         let message = format!("FROM --platform should not use the constant value `{}`", word.value);
         let help = format!(
             "use $BUILDPLATFORM, or remove the flag and build with `--platform {platform}`; \
-             a stage name with `{}` in it says that it is meant",
+             a stage name that contains `{}` shows that it is intended",
             platform.architecture
         );
         found.push(

@@ -1,5 +1,7 @@
-//! `InvalidBaseImagePlatform`: a base image for another machine makes an image that does not run, or runs
-//! slowly in an emulator. Known only once the image is.
+//! `InvalidBaseImagePlatform`: a base image should have the requested platform.
+//!
+//! A base image for another platform gives an image that fails to run, or runs slowly under emulation.
+//! The rule needs the config of the image (BuildKit, `dockerfile2llb.validateBaseImagePlatform`).
 //!
 //! Bad:
 //! ```dockerfile
@@ -26,7 +28,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
             found.extend(warning(analysis, &view.stage.from.image, name, wanted));
         }
         for word in view.stage.instructions.iter().flat_map(Instruction::from_words) {
-            // A stage's name is no image that anything is known of.
+            // If the word names a stage, the lookup finds no image.
             if let Ok(name) = word.value.trim_matches(['"', '\'']).parse() {
                 found.extend(warning(analysis, word, &name, analysis.options.platform));
             }
@@ -41,7 +43,7 @@ fn warning(
     wanted: &Platform,
 ) -> Option<Diagnostic> {
     let have = (analysis.options.bases?)(name, wanted)?.platform;
-    // A variant is a matter of speed, not of running at all.
+    // Another variant usually runs, so it is not reported.
     if (&have.os, &have.architecture) == (&wanted.os, &wanted.architecture) {
         return None;
     }

@@ -1,5 +1,8 @@
-//! `InvalidDefaultArgInFrom`: a Dockerfile should build without `--build-arg`, so the defaults of the global
-//! ARGs have to give FROM an image name.
+//! `InvalidDefaultArgInFrom`: defaults of global ARGs should give a valid image name.
+//!
+//! A Dockerfile should build without `--build-arg`, so the defaults have to make every FROM valid.
+//!
+//! <https://docs.docker.com/reference/build-checks/invalid-default-arg-in-from/>
 //!
 //! Bad:
 //! ```dockerfile

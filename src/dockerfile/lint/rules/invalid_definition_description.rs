@@ -1,5 +1,9 @@
-//! `InvalidDefinitionDescription`: a comment right above an ARG or a named stage is its description in
-//! `--call=outline` when it begins with the name. Experimental: other comments are common there.
+//! `InvalidDefinitionDescription`: a comment above an ARG or a named stage should begin with its name.
+//!
+//! Such a comment is the description that `--call=outline` shows. The rule is experimental because other
+//! comments are common there.
+//!
+//! <https://docs.docker.com/reference/build-checks/invalid-definition-description/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -59,7 +63,8 @@ fn described(
     };
     let message =
         format!("the comment for {keyword} should follow the format `# {name} <description>`");
-    let help = "leave an empty line or an empty comment between, if it describes nothing";
+    let help =
+        "separate a comment that is not a description with an empty line or an empty comment";
     Some(
         Diagnostic::warning(codes::INVALID_DEFINITION_DESCRIPTION, span, message)
             .label(span, "the comment above does not begin with its name")

@@ -1,5 +1,9 @@
-//! `JSONArgsRecommended`: in the shell form a shell runs the program, and signals such as the SIGTERM of
-//! `docker stop` reach the shell only. Who sets SHELL in the file has chosen that.
+//! `JSONArgsRecommended`: CMD and ENTRYPOINT should be in JSON form.
+//!
+//! In shell form, a shell runs the program and receives signals such as the SIGTERM of `docker stop`. An
+//! explicit SHELL shows that a shell is intended.
+//!
+//! <https://docs.docker.com/reference/build-checks/json-args-recommended/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -46,17 +50,17 @@ fn warning(keyword: &str, text: &Word, span: Span) -> Diagnostic {
         "JSON arguments are recommended for {keyword} to prevent unintended behaviour related to OS signals"
     );
     let warning = Diagnostic::warning(codes::JSON_ARGS_RECOMMENDED, span, message)
-        .label(text.span, "a shell will run this, and signals stop at the shell");
+        .label(text.span, "a shell runs this, and only the shell receives signals");
     warning.help(match json(&text.value) {
         Some(json) => format!("write `{keyword} {json}`"),
         None => format!(
             "write `{keyword} [\"program\", \"argument\"]`, or `exec program` in a script; \
-             an explicit SHELL says that a shell is wanted"
+             an explicit SHELL shows that a shell is intended"
         ),
     })
 }
 
-/// The command as a JSON array, if it has nothing in it for a shell.
+/// Returns the command as a JSON array, unless it has characters that a shell interprets.
 fn json(command: &str) -> Option<String> {
     let plain = |char: char| char.is_ascii_alphanumeric() || "/._-=:,+@% ".contains(char);
     let words: Vec<&str> = command.split_whitespace().collect();

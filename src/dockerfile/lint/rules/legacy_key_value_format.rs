@@ -1,5 +1,9 @@
-//! `LegacyKeyValueFormat`: `ENV a b=c d` sets one variable and reads as if it set two; with `=` it is
-//! clear, and values can be quoted.
+//! `LegacyKeyValueFormat`: ENV and LABEL should use `name=value`.
+//!
+//! The legacy form `ENV a b=c d` sets one variable but looks as if it set two. With `=`, values can be
+//! quoted.
+//!
+//! <https://docs.docker.com/reference/build-checks/legacy-key-value-format/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -15,7 +19,7 @@ use crate::dockerfile::expand;
 use crate::dockerfile::ir::{Kind, Pair};
 use crate::dockerfile::lint::Rule;
 use crate::dockerfile::lint::analysis::Analysis;
-use crate::dockerfile::lint::fix::{is_verbatim, joined};
+use crate::dockerfile::lint::fix::{is_verbatim, quoted_for_pair};
 
 pub(super) const RULE: Rule = Rule::new(codes::LEGACY_KEY_VALUE_FORMAT, check);
 
@@ -45,7 +49,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// `=` in place of the blanks, and quotes where the value needs them.
+/// Replaces the blanks by `=`, and quotes the value where needed.
 fn with_equals_sign(analysis: &Analysis<'_>, keyword: &str, pair: &Pair) -> Option<Edit> {
     let between = analysis.source.get(pair.name.span.end..pair.value.span.start)?;
     let in_one_piece = is_verbatim(analysis.source, &pair.name)
@@ -56,7 +60,7 @@ fn with_equals_sign(analysis: &Analysis<'_>, keyword: &str, pair: &Pair) -> Opti
     }
     let (escape, value) = (analysis.file.escape(), &pair.value.value);
     let reads = |env: &expand::Lookup<'_>| Some(expand::word(value, escape, env).ok()?.value);
-    let text = joined(escape, keyword, &pair.name.value, value, &reads)?;
+    let text = quoted_for_pair(escape, keyword, &pair.name.value, value, &reads)?;
     let span = Span::new(pair.name.span.end, pair.value.span.end);
     Some(Edit::new(span, format!("={text}")))
 }

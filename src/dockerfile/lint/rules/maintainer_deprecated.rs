@@ -1,4 +1,8 @@
-//! `MaintainerDeprecated`: MAINTAINER cannot be overridden, inherited or queried as a label can.
+//! `MaintainerDeprecated`: MAINTAINER should be a label.
+//!
+//! A label can be overridden, inherited and queried; the author field set by MAINTAINER cannot.
+//!
+//! <https://docs.docker.com/reference/build-checks/maintainer-deprecated/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -13,7 +17,7 @@ use crate::diag::{Diagnostic, Edit, codes};
 use crate::dockerfile::ir::{Instruction, Kind, Word};
 use crate::dockerfile::lint::Rule;
 use crate::dockerfile::lint::analysis::Analysis;
-use crate::dockerfile::lint::fix::{is_verbatim, joined};
+use crate::dockerfile::lint::fix::{is_verbatim, quoted_for_pair};
 
 pub(super) const RULE: Rule = Rule::new(codes::MAINTAINER_DEPRECATED, check);
 
@@ -31,7 +35,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// The label in place of the instruction, unless the file has that label already.
+/// Replaces the instruction by a label, unless the file already has that label.
 fn as_label(analysis: &Analysis<'_>, instruction: &Instruction, who: &Word) -> Option<Edit> {
     let has_label = |instruction: &Instruction| {
         let Kind::Label(pairs) = &instruction.kind else { return false };
@@ -45,10 +49,10 @@ fn as_label(analysis: &Analysis<'_>, instruction: &Instruction, who: &Word) -> O
     let is_lower = keyword.value.bytes().all(|byte| byte.is_ascii_lowercase());
     let label = if is_lower { "label" } else { "LABEL" };
     let escape = analysis.file.escape();
-    let value = joined(escape, label, LABEL, &who.value, &|_| Some(who.value.clone()))?;
+    let value = quoted_for_pair(escape, label, LABEL, &who.value, &|_| Some(who.value.clone()))?;
     let value = if value.starts_with('"') { value } else { format!("\"{value}\"") };
     Some(Edit::new(keyword.span.to(who.span), format!("{label} {LABEL}={value}")))
 }
 
-/// Who made an image (image-spec, annotations.md).
+/// Label for the authors of an image (image-spec, annotations.md).
 const LABEL: &str = "org.opencontainers.image.authors";

@@ -1,5 +1,8 @@
-//! `MultipleInstructionsDisallowed`: of several CMD, ENTRYPOINT or HEALTHCHECK in one stage only the last
-//! counts, so the others are leftovers.
+//! `MultipleInstructionsDisallowed`: a stage should have only one CMD, ENTRYPOINT and HEALTHCHECK.
+//!
+//! Of several, only the last has an effect, so the others are leftovers.
+//!
+//! <https://docs.docker.com/reference/build-checks/multiple-instructions-disallowed/>
 //!
 //! Bad:
 //! ```dockerfile

@@ -1,4 +1,8 @@
-//! `RedundantTargetPlatform`: without `--platform` FROM takes the image for the target platform anyway.
+//! `RedundantTargetPlatform`: `FROM --platform=$TARGETPLATFORM` is redundant.
+//!
+//! Without `--platform`, FROM uses the image for the target platform.
+//!
+//! <https://docs.docker.com/reference/build-checks/redundant-target-platform/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -32,7 +36,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// The flag whose value is at `value`, and the blanks behind it, removed.
+/// Removes the flag whose value is at `value`, and the blanks after it.
 fn without_flag(source: &str, value: Span) -> Option<Edit> {
     let before = source.get(..value.start)?.strip_suffix("--platform=")?;
     let after = source.get(value.end..)?;

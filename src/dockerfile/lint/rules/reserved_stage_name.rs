@@ -1,5 +1,9 @@
-//! `ReservedStageName`: `scratch` is the empty image and `context` the build context: a stage of that
-//! name hides them, or is hidden by them.
+//! `ReservedStageName`: reserved words should not be stage names.
+//!
+//! `scratch` is the empty image and `context` the build context. A stage with such a name hides them or is
+//! hidden by them.
+//!
+//! <https://docs.docker.com/reference/build-checks/reserved-stage-name/>
 //!
 //! Bad:
 //! ```dockerfile

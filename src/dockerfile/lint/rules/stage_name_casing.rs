@@ -1,5 +1,9 @@
-//! `StageNameCasing`: stage names are compared in lower case, and the places that name a stage
-//! look alike only when all are written so.
+//! `StageNameCasing`: stage names should be lower case.
+//!
+//! Names are compared in lower case, so references look like the name only if all of them are lower
+//! case.
+//!
+//! <https://docs.docker.com/reference/build-checks/stage-name-casing/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -25,15 +29,15 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
             let message = format!("stage name `{}` should be lower case", name.value);
             found.push(
                 Diagnostic::warning(codes::STAGE_NAME_CASING, name.span, message)
-                    .label(name.span, "has upper case letters")
-                    .help(format!("write `{lower}`, here and where the stage is named"))
+                    .label(name.span, "has upper-case letters")
+                    .help(format!("write `{lower}` here and in all references to the stage"))
                     .maybe_fix(everywhere(analysis, name, &lower)),
             );
         }
     }
 }
 
-/// The name in lower case wherever it stands; no edit can be made if two stages have it.
+/// Replaces the name everywhere by lower case; returns `None` if two stages have it.
 fn everywhere(analysis: &Analysis<'_>, name: &Word, lower: &str) -> Vec<Option<Edit>> {
     let stages = &analysis.file.stages;
     let is_name = |word: &&Word| word.value.eq_ignore_ascii_case(lower);

@@ -1,5 +1,8 @@
-//! `UndefinedArgInFrom`: FROM sees only the ARGs before the first FROM and the platform arguments; any
-//! other variable is empty there.
+//! `UndefinedArgInFrom`: FROM should use declared ARGs only.
+//!
+//! FROM sees the ARGs before the first FROM and the platform arguments. Any other variable is empty.
+//!
+//! <https://docs.docker.com/reference/build-checks/undefined-arg-in-from/>
 //!
 //! Bad:
 //! ```dockerfile

@@ -1,5 +1,9 @@
-//! `WorkdirRelativePath`: a relative WORKDIR is below the one of the base image, and moves when that image
-//! changes. Only the first WORKDIR counts, and stages inherit it.
+//! `WorkdirRelativePath`: WORKDIR should be absolute.
+//!
+//! A relative WORKDIR is below that of the base image, and moves when the base image changes. The rule
+//! checks the first WORKDIR of a stage, unless the stage inherits one from another stage.
+//!
+//! <https://docs.docker.com/reference/build-checks/workdir-relative-path/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -33,7 +37,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
         if !firsts.contains(&instruction.span) {
             return;
         }
-        // What a variable of the base image says may well be absolute.
+        // A variable of an unknown base image may be absolute.
         let Some(path) = scope.expand_known(word) else { return };
         if is_absolute(&path, analysis.os(stage)) {
             return;
@@ -43,14 +47,14 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
         );
         found.push(
             Diagnostic::warning(codes::WORKDIR_RELATIVE_PATH, instruction.span, message)
-                .label(word.span, "no WORKDIR above says below what")
-                .help(format!("write the whole path, such as `WORKDIR /{path}`")),
+                .label(word.span, "relative to the WORKDIR of the base image")
+                .help(format!("write an absolute path, such as `WORKDIR /{path}`")),
         );
     });
 }
 
-/// Returns whether the path begins at a root. Drives and backslashes mean something on Windows only
-/// (BuildKit, `util/system.IsAbs`).
+/// Returns whether a path is absolute. Drives and backslashes count on Windows only (BuildKit,
+/// `util/system.IsAbs`).
 fn is_absolute(path: &str, os: &str) -> bool {
     if os != "windows" {
         return path.starts_with('/');

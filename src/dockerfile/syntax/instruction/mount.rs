@@ -1,4 +1,5 @@
-//! `RUN --mount=`: options separated by commas, as in CSV.
+//! Parses `RUN --mount`: options separated by commas, with the quotes of CSV (RFC 4180)
+//! (<https://docs.docker.com/reference/dockerfile/#run---mount>).
 
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_till, take_till1};
@@ -11,8 +12,8 @@ use nom::{IResult, Offset as _, Parser as _};
 use crate::diag::{Diagnostic, Span, Spanned, codes, nearest};
 use crate::dockerfile::ir::{Mount, MountType, Sharing, Word};
 
-use crate::dockerfile::syntax::context::Context;
 use crate::dockerfile::syntax::flag::RawFlag;
+use crate::dockerfile::syntax::reader::InstructionReader;
 use crate::dockerfile::syntax::value;
 
 const KEYS: [&str; 19] = [
@@ -37,29 +38,32 @@ const KEYS: [&str; 19] = [
     "env",
 ];
 
-/// Reads the value of a `--mount`; what is wrong is reported and left out.
+/// Parses the value of a `--mount`; a mount with errors is reported and left out.
 ///
 /// grammar: mount
-pub(super) fn mount(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<Spanned<Mount>> {
-    let word = context.flag_word(flag);
+pub(super) fn mount(
+    reader: &mut InstructionReader<'_>,
+    flag: &RawFlag<'_>,
+) -> Option<Spanned<Mount>> {
+    let word = reader.flag_word(flag);
     let written = flag.value.as_ref().map_or("", |(part, _)| part);
     let parsed: IResult<&str, _> = all_consuming(fields).parse(word.value.as_str());
     let Ok((_, fields)) = parsed else {
         let message =
             "a quote in `--mount` is not closed or does not enclose a whole option".to_owned();
-        context.error(codes::BAD_MOUNT, written, message, "expected `key=value` options");
+        reader.error(codes::BAD_MOUNT, written, message, "expected `key=value` options");
         return None;
     };
-    // When nothing was quoted, offsets in the value are offsets in the source.
+    // Without quotes, offsets in the value are offsets in the source.
     let exact = (word.span.end - word.span.start == word.value.len() && written == word.value)
         .then_some(word.span.start);
-    let mut reader = MountReader { context, span: word.span, mount: empty(), good: true };
+    let mut options = MountReader { reader, span: word.span, mount: empty(), good: true };
     for (raw, field) in fields {
         let at = exact.filter(|_| raw == field).map(|start| start + word.value.offset(raw));
-        reader.option(&field, at);
+        options.option(&field, at);
     }
-    reader.check();
-    let MountReader { mount, good, .. } = reader;
+    options.check();
+    let MountReader { mount, good, .. } = options;
     good.then(|| Spanned::new(mount, word.span))
 }
 
@@ -100,14 +104,14 @@ fn empty() -> Mount {
 }
 
 struct MountReader<'c, 'a> {
-    context: &'c mut Context<'a>,
+    reader: &'c mut InstructionReader<'a>,
     span: Span,
     mount: Mount,
     good: bool,
 }
 
 impl MountReader<'_, '_> {
-    /// One option; `at` is where it stands in the source, if its bytes are those of the source.
+    /// Applies an option; `at` is its offset in the source if it has the same bytes there.
     fn option(&mut self, field: &str, at: Option<usize>) {
         let place =
             |start: usize, end: usize| at.map_or(self.span, |at| Span::new(at + start, at + end));
@@ -230,12 +234,12 @@ impl MountReader<'_, '_> {
 
     fn error(&mut self, span: Span, message: String, label: &str, help: Option<String>) {
         self.good = false;
-        self.context.diagnostics.push(
+        self.reader.diagnostics.push(
             Diagnostic::error(codes::BAD_MOUNT, span, message).label(span, label).maybe_help(help),
         );
     }
 
-    /// What holds between options.
+    /// Checks the options against each other and against the type.
     fn check(&mut self) {
         if self.mount.kind_variable.is_some() {
             return;
