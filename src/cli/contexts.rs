@@ -253,14 +253,14 @@ fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextF
     if let Some(image) = value.strip_prefix("docker-image://") {
         let image = image.parse();
         let name = image.map_err(|error: crate::oci::ReferenceError| bad(error.to_string()))?;
-        return Ok((NamedContext::Image { name, place: ImageLocation::Registry }, None));
+        return Ok((NamedContext::Image { name, location: ImageLocation::Registry }, None));
     }
     if let Some(layout) = value.strip_prefix("oci-layout://") {
         let place = layout_place(layout).map_err(bad)?;
         let (image, _platform) = name.split_once("::").unwrap_or((name, ""));
         let image = image.parse();
         let name = image.map_err(|error: crate::oci::ReferenceError| bad(error.to_string()))?;
-        return Ok((NamedContext::Image { name, place }, None));
+        return Ok((NamedContext::Image { name, location: place }, None));
     }
     if !Path::new(value).is_dir()
         && let Some(remote) = remote(value)?

@@ -21,7 +21,7 @@ pub(super) fn resolve(
     request: &ImageRequest,
     span: Option<Span>,
 ) -> Result<Option<Resolved>> {
-    let ImageLocation::Layout(place) = &request.place else { return Ok(None) };
+    let ImageLocation::Layout(place) = &request.location else { return Ok(None) };
     let bad = |reason: String| bad_image(request, span, reason);
     let failed = |error: LayoutError| bad(error::chain(&error));
     let reader = LayoutReader::new(&place.path);
@@ -40,7 +40,7 @@ pub(super) fn resolve(
     }
     steps.services.store.put_blob(&config_bytes)?;
     let digest = steps.services.store.put_blob(&bytes)?;
-    let (name, place) = (request.name.clone(), request.place.clone());
+    let (name, place) = (request.name.clone(), request.location.clone());
     Ok(Some(Resolved { name, place, span, digest, manifest, config }))
 }
 

@@ -216,7 +216,7 @@ fn tagged(store: &Store, name: &Reference, platform: &Platform) -> Result<Option
 
 /// Returns what planning has to know of an image, if the store knows it. Asks no registry.
 pub fn known_base(store: &Store, request: &ImageRequest, span: Span) -> Option<BaseImage> {
-    if request.place != ImageLocation::Registry {
+    if request.location != ImageLocation::Registry {
         return None;
     }
     // What cannot be read counts as unknown: nothing is built from it.

@@ -23,14 +23,14 @@ pub struct Difference {
 /// A candidate has the same layers below, or does the same with other inputs. The candidate with the
 /// most equal components wins.
 #[must_use]
-pub fn closest<'a>(
+pub fn closest_step<'a>(
     earlier: impl IntoIterator<Item = &'a [Component]>,
     new: &[Component],
 ) -> Option<usize> {
     let rank = |old: &[Component]| {
-        let same_place = part(old, BELOW) == part(new, BELOW);
-        let is_later = same_place && says_alike(old, new);
-        let is_like = kind(old) == kind(new) && (is_later || same_work(old, new));
+        let same_place = component_value(old, BELOW) == component_value(new, BELOW);
+        let is_later = same_place && is_edited_version(old, new);
+        let is_like = kind(old) == kind(new) && (is_later || has_same_instruction(old, new));
         is_like.then(|| (same_place, new.iter().filter(|part| old.contains(part)).count()))
     };
     let ranked = earlier.into_iter().enumerate().filter_map(|(at, old)| Some((rank(old)?, at)));
@@ -54,13 +54,13 @@ pub fn first_difference(old: &[Component], new: &[Component]) -> Option<Differen
         let old = old.map(|old| old.value.clone());
         return Some(Difference { name, old, new: Some(part.value.clone()) });
     }
-    let gone = left.first()?;
-    Some(Difference { name: gone.name.clone(), old: Some(gone.value.clone()), new: None })
+    let removed = left.first()?;
+    Some(Difference { name: removed.name.clone(), old: Some(removed.value.clone()), new: None })
 }
 
 /// Returns the value of a component.
 #[must_use]
-pub fn part<'a>(parts: &'a [Component], name: &str) -> Option<&'a str> {
+pub fn component_value<'a>(parts: &'a [Component], name: &str) -> Option<&'a str> {
     parts.iter().find(|part| part.name == name).map(|part| part.value.as_str())
 }
 
@@ -71,11 +71,11 @@ fn kind(parts: &[Component]) -> Option<&str> {
 
 /// Returns whether `new` may be an edited `old`: a COPY keeps a source or its destination, a command
 /// half of its text at its ends.
-fn says_alike(old: &[Component], new: &[Component]) -> bool {
-    let said = |parts: &[Component]| -> Vec<Component> {
-        parts.iter().filter(|part| says_work(part)).cloned().collect()
+fn is_edited_version(old: &[Component], new: &[Component]) -> bool {
+    let text_of = |parts: &[Component]| -> Vec<Component> {
+        parts.iter().filter(|part| is_instruction_text(part)).cloned().collect()
     };
-    let (old, new) = (said(old), said(new));
+    let (old, new) = (text_of(old), text_of(new));
     let command = |parts: &[Component]| {
         let mut arguments = parts.iter().filter(|part| part.name.starts_with("argument "));
         arguments.next_back().map(|part| part.value.clone())
@@ -96,14 +96,14 @@ fn is_edited(old: &str, new: &str) -> bool {
 }
 
 /// Returns whether the texts of the instructions are equal.
-fn same_work(old: &[Component], new: &[Component]) -> bool {
-    let says = |part: &&Component| says_work(part);
-    old.iter().filter(says).eq(new.iter().filter(says))
+fn has_same_instruction(old: &[Component], new: &[Component]) -> bool {
+    let is_text = |part: &&Component| is_instruction_text(part);
+    old.iter().filter(is_text).eq(new.iter().filter(is_text))
 }
 
 /// Returns whether a component comes from the text of the instruction, and not from its inputs.
 #[must_use]
-pub fn says_work(part: &Component) -> bool {
+pub fn is_instruction_text(part: &Component) -> bool {
     let name = part.name.as_str();
     ["argument ", "source ", "heredoc ", "download ", "repository "]
         .iter()
@@ -172,7 +172,7 @@ mod tests {
         ] {
             let earlier: Vec<_> = earlier.iter().map(|text| parts(text)).collect();
             let all = earlier.iter().map(Vec::as_slice);
-            assert_eq!(closest(all, &new), want, "{earlier:?}");
+            assert_eq!(closest_step(all, &new), want, "{earlier:?}");
         }
     }
 }

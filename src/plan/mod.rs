@@ -33,7 +33,9 @@ use crate::dockerfile::scope::ArgInputs;
 use crate::oci::{Digest, ImageConfig, Platform, Reference};
 
 pub use checks::{Checked, base_facts, check};
-pub use explain::{BASE, BELOW, Difference, closest, first_difference, part, says_work};
+pub use explain::{
+    BASE, BELOW, Difference, closest_step, component_value, first_difference, is_instruction_text,
+};
 pub use graph::{MountedLayers, mounted_layers};
 pub use key::{CacheKey, Chain, Component, OperationKey};
 pub use lock::{Lock, LockInput, LockedValue};
@@ -93,7 +95,7 @@ pub struct ImageRequest {
     /// Full name of the image.
     pub name: Reference,
     /// Registry or layout that has it.
-    pub place: ImageLocation,
+    pub location: ImageLocation,
     /// Platform of the image.
     pub platform: Platform,
 }

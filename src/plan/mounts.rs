@@ -229,13 +229,13 @@ impl MountOptions<'_> {
         if self.scope.workdir_is_unknown && !target.starts_with('/') {
             self.scope.variables.note_unknown_read();
         }
-        let place = join_clean(self.scope.workdir, target);
-        if place == "/" {
+        let path = join_clean(self.scope.workdir, target);
+        if path == "/" {
             let span = self.mount.target.as_ref().map_or(self.span, |word| word.span);
             let message = format!("the target of a mount cannot be `/`: `{target}` resolves to it");
             return Err(Box::new(self.error(span, message)));
         }
-        Ok(place)
+        Ok(path)
     }
 
     /// Expands an option; `None` if it is missing or empty.

@@ -22,7 +22,7 @@ pub enum NamedContext {
         /// Full name of the image.
         name: Reference,
         /// The registry or layout that has it.
-        place: ImageLocation,
+        location: ImageLocation,
     },
 }
 
@@ -74,8 +74,8 @@ impl NamedContext {
     pub(super) fn image(&self, platform: Platform) -> Option<ImageRequest> {
         match self {
             Self::Directory => None,
-            Self::Image { name, place } => {
-                Some(ImageRequest { name: name.clone(), place: place.clone(), platform })
+            Self::Image { name, location } => {
+                Some(ImageRequest { name: name.clone(), location: location.clone(), platform })
             }
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     fn context_for_the_platform_is_preferred() {
         let platform = |text: &str| text.parse::<Platform>().unwrap();
         let name: Reference = "x".parse().unwrap();
-        let image = NamedContext::Image { name, place: ImageLocation::Registry };
+        let image = NamedContext::Image { name, location: ImageLocation::Registry };
         let mut contexts = NamedContexts::default();
         assert_eq!(contexts.add("base:latest", NamedContext::Directory).as_deref(), Some("base"));
         assert!(contexts.add("base::linux/arm64", image.clone()).is_some());

@@ -230,7 +230,7 @@ impl<'a> Planner<'a> {
             let help = near.map(|name| format!("did you mean the stage `{name}`?"));
             Box::new(Diagnostic::error(codes::BAD_BASE, word.span, message).maybe_help(help))
         })?;
-        Ok(ImageRequest { name, place: ImageLocation::Registry, platform })
+        Ok(ImageRequest { name, location: ImageLocation::Registry, platform })
     }
 
     /// Notes the other images that a stage names while the config of its base is missing, so that the

@@ -118,7 +118,7 @@ pub(super) fn after_failure(
 ) -> Vec<Diagnostic> {
     let bases = |name: &Reference, platform: &Platform| {
         let (name_here, place) = (name.clone(), ImageLocation::Registry);
-        let request = ImageRequest { name: name_here, place, platform: platform.clone() };
+        let request = ImageRequest { name: name_here, location: place, platform: platform.clone() };
         let base = executor::known_base(store, &request, Span::default())?;
         plan::base_facts(&Images::from([(request, base)]))(name, platform)
     };

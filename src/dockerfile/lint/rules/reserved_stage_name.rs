@@ -28,7 +28,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
             let message = format!("stage name `{}` is a reserved word", name.value);
             found.push(
                 Diagnostic::warning(codes::RESERVED_STAGE_NAME, name.span, message)
-                    .label(name.span, "means something else already")
+                    .label(name.span, "already has another meaning")
                     .help("give the stage another name"),
             );
         }

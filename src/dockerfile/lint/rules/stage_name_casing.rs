@@ -55,9 +55,8 @@ fn everywhere(analysis: &Analysis<'_>, name: &Word, lower: &str) -> Vec<Option<E
 
 /// Returns the words of an instruction, or of a trigger, that may name a stage.
 fn named_stages(instruction: &Instruction) -> impl Iterator<Item = &Word> {
-    let named = match &instruction.kind {
-        Kind::Onbuild(onbuild) => &onbuild.instruction,
-        _ => instruction,
-    };
-    named.from_words()
+    if let Kind::Onbuild(onbuild) = &instruction.kind {
+        return onbuild.instruction.from_words();
+    }
+    instruction.from_words()
 }

@@ -63,9 +63,9 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
             if NO_VARIABLES.contains(&name.as_str()) || !suspicious || !seen.insert(name.clone()) {
                 continue;
             }
-            let place = span_of_use(analysis.source, span, &name);
+            let span = span_of_use(analysis.source, span, &name);
             let names_near = found.len() < MAX_SHOWN;
-            found.push(warning(&name, place, analysis, scope, &elsewhere, names_near));
+            found.push(warning(&name, span, analysis, scope, &elsewhere, names_near));
         }
     });
 }

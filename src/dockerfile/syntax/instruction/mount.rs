@@ -113,17 +113,17 @@ struct MountReader<'c, 'a> {
 impl MountReader<'_, '_> {
     /// Applies an option; `at` is its offset in the source if it has the same bytes there.
     fn option(&mut self, field: &str, at: Option<usize>) {
-        let place =
+        let span_at =
             |start: usize, end: usize| at.map_or(self.span, |at| Span::new(at + start, at + end));
-        let whole = place(0, field.len());
+        let whole = span_at(0, field.len());
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => {
-                let span = place(key.len() + 1, field.len());
+                let span = span_at(key.len() + 1, field.len());
                 (key, Some(Spanned::new(value.to_owned(), span)))
             }
             None => (field, None),
         };
-        let key_span = place(0, key.len());
+        let key_span = span_at(0, key.len());
         let key = key.to_ascii_lowercase();
         match (key.as_str(), value) {
             ("readonly" | "ro", value) => self.mount.read_only = self.flag(value, whole),
@@ -221,7 +221,7 @@ impl MountReader<'_, '_> {
                 let names = Sharing::ALL.map(Sharing::name);
                 let message = format!("unsupported sharing value `{}`", value.value);
                 let help = choice(&value.value, &names);
-                self.error(value.span, message, "no such value", Some(help));
+                self.error(value.span, message, "not a valid value", Some(help));
             }
         }
     }

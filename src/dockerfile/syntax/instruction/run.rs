@@ -112,7 +112,7 @@ fn choice<T: Copy>(
             word.span,
             format!("invalid value `{}` for flag `--{}`", word.value, flag.name),
         )
-        .label(word.span, "no such value")
+        .label(word.span, "not a valid value")
         .help(help),
     );
     None
