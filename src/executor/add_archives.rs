@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use crate::archive;
 use crate::diag::{Diagnostic, Span, codes};
-use crate::plan::{CopyOperation, CopyPart};
+use crate::plan::{CopyOperation, PlannedSource};
 use crate::store::unpack::{self, UnpackOptions, Whiteouts};
 use crate::store::{StoreError, WorkDirectory};
 use crate::tree::{self, CopyInput, File, FileOrigin, Tree, TreePath};
@@ -58,12 +58,12 @@ impl Sources {
     ) -> Result<()> {
         for (at, part) in operation.parts.iter().enumerate() {
             let text = match part {
-                CopyPart::Path { text, .. } if operation.unpack => text,
-                CopyPart::Path { text, .. } => {
+                PlannedSource::Path { text, .. } if operation.unpack => text,
+                PlannedSource::Path { text, .. } => {
                     self.told_apart.push(AddInput::Path(text.clone()));
                     continue;
                 }
-                CopyPart::Inline { .. } | CopyPart::Remote(_) => {
+                PlannedSource::Inline { .. } | PlannedSource::Remote(_) => {
                     let input = self.unpacked_part(run, at, part)?;
                     self.told_apart.push(input);
                     continue;
@@ -95,8 +95,13 @@ impl Sources {
     }
 
     /// A part that is no path: unpacked if it is a download that is to be.
-    fn unpacked_part(&mut self, run: &Run<'_>, at: usize, part: &CopyPart) -> Result<AddInput> {
-        let CopyPart::Remote(remote) = part else { return Ok(AddInput::Part(at)) };
+    fn unpacked_part(
+        &mut self,
+        run: &Run<'_>,
+        at: usize,
+        part: &PlannedSource,
+    ) -> Result<AddInput> {
+        let PlannedSource::Remote(remote) = part else { return Ok(AddInput::Part(at)) };
         let file = self.remotes.get(&at).and_then(Found::file).filter(|_| remote.unpack);
         let Some((file, name)) = file else { return Ok(AddInput::Part(at)) };
         let archive =

@@ -11,7 +11,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::Sharing;
 use crate::pathio::{Context as _, ids};
-use crate::plan::{Access, CacheKey, RunMount, RunMountKind, RunOperation};
+use crate::plan::{CacheKey, MountAccess, RunMount, RunMountKind, RunOperation};
 use crate::store::{CacheMount, CacheRequest, CacheUse, WorkDirectory};
 use crate::tree::ContentWriter;
 
@@ -44,7 +44,7 @@ pub(super) struct EmptiedCaches {
 struct Wanted<'a> {
     id: &'a str,
     usage: CacheUse,
-    access: Access,
+    access: MountAccess,
     mount: &'a RunMount,
     seed: Option<&'a Selected>,
 }
@@ -121,7 +121,7 @@ const fn usage(sharing: Sharing) -> CacheUse {
 }
 
 /// Another owner, mode or beginning is another cache.
-fn key(id: &str, access: &Access, seed: Option<&Selected>) -> CacheKey {
+fn key(id: &str, access: &MountAccess, seed: Option<&Selected>) -> CacheKey {
     let mut key = ContentWriter::new("rbuild/cache-mount/v1");
     key.field(id.as_bytes());
     for number in [access.mode, access.uid, access.gid] {
@@ -185,7 +185,7 @@ impl Wanted<'_> {
             }
         };
         let path = work.path().join("fs");
-        let Access { mode, uid, gid } = self.access;
+        let MountAccess { mode, uid, gid } = self.access;
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         rustix::fs::chown(&path, Some(uid), Some(gid))
             .map_err(|errno| ids::explained(errno, uid, gid))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::diag::{Diagnostic, Span, codes};
 use crate::limits::MAX_ACCOUNTS_BYTES;
 use crate::pathio::{PathError, interrupt};
-use crate::plan::{self, CopyFrom, CopyOperation, CopyPart};
+use crate::plan::{self, CopyFrom, CopyOperation, PlannedSource};
 use crate::store::OpenContent;
 use crate::tree::{
     self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyInput, CopyRequest, File,
@@ -56,17 +56,17 @@ pub(super) fn sources(run: &Run<'_>, operation: &CopyOperation, span: Span) -> R
     };
     let mut remotes = BTreeMap::new();
     for (at, part) in operation.parts.iter().enumerate() {
-        if let CopyPart::Remote(part) = part {
+        if let PlannedSource::Remote(part) = part {
             remotes.insert(at, remote::find(run, part)?);
         }
     }
     Ok(Sources { tree, chmod, archives: Vec::new(), remotes, told_apart: Vec::new() })
 }
 
-fn path_of(part: &CopyPart) -> Option<&str> {
+fn path_of(part: &PlannedSource) -> Option<&str> {
     match part {
-        CopyPart::Path { text, .. } => Some(text),
-        CopyPart::Inline { .. } | CopyPart::Remote(_) => None,
+        PlannedSource::Path { text, .. } => Some(text),
+        PlannedSource::Inline { .. } | PlannedSource::Remote(_) => None,
     }
 }
 
@@ -108,11 +108,12 @@ impl Sources {
         span: Span,
     ) -> Result<Placed> {
         for (at, part) in operation.parts.iter().enumerate() {
-            if let (CopyPart::Remote(part), Some(found)) = (part, self.remotes.get_mut(&at)) {
+            if let (PlannedSource::Remote(part), Some(found)) = (part, self.remotes.get_mut(&at)) {
                 found.fetch(run, part)?;
             }
         }
-        let unpacks = |part: &CopyPart| matches!(part, CopyPart::Remote(part) if part.unpack);
+        let unpacks =
+            |part: &PlannedSource| matches!(part, PlannedSource::Remote(part) if part.unpack);
         if operation.unpack || operation.parts.iter().any(unpacks) {
             self.unpack_archives(run, operation, span)?;
         }
@@ -160,10 +161,12 @@ impl Sources {
 
     /// The sources in order; archives that were unpacked stand in for their files.
     fn inputs<'a>(&'a self, run: &Run<'_>, operation: &'a CopyOperation) -> Vec<CopyInput<'a>> {
-        let part = |(at, part): (usize, &'a CopyPart)| match part {
-            CopyPart::Path { text, .. } => Some(CopyInput::Path(text)),
-            CopyPart::Inline { name, content } => Some(inline(name, content, run.file_time_s())),
-            CopyPart::Remote(_) => self.remotes.get(&at).and_then(Found::input),
+        let part = |(at, part): (usize, &'a PlannedSource)| match part {
+            PlannedSource::Path { text, .. } => Some(CopyInput::Path(text)),
+            PlannedSource::Inline { name, content } => {
+                Some(inline(name, content, run.file_time_s()))
+            }
+            PlannedSource::Remote(_) => self.remotes.get(&at).and_then(Found::input),
         };
         if self.told_apart.is_empty() {
             return operation.parts.iter().enumerate().filter_map(part).collect();

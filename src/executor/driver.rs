@@ -10,7 +10,7 @@ use crate::image;
 use crate::limits::MAX_STAGES_AT_ONCE;
 use crate::oci::{DiffId, Digest, Reference};
 use crate::plan::{
-    self, Base, CacheKey, Forms, Operation, OperationKey, Plan, PlannedStage, Step, Target,
+    self, Base, CacheKey, MountedLayers, Operation, OperationKey, Plan, PlannedStage, Step, Target,
 };
 use crate::pool::{self, Scope};
 use crate::store::{Form, LowerDirectory};
@@ -113,7 +113,7 @@ pub(super) struct Run<'a> {
     shared: &'a Shared<'a>,
     pub(super) plan: &'a Plan,
     pub(super) images: &'a ImageTable,
-    forms: Forms,
+    forms: MountedLayers,
     stages: Vec<Slot<StageDone>>,
     pub(super) context_directories: ContextDirectories,
     pub(super) emptied_caches: EmptiedCaches,
@@ -147,7 +147,7 @@ impl<'a> Run<'a> {
             shared,
             plan,
             images,
-            forms: plan::forms(plan),
+            forms: plan::mounted_layers(plan),
             stages,
             context_directories: ContextDirectories::default(),
             emptied_caches: EmptiedCaches::default(),

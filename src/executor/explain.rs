@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::oci::DiffId;
 use crate::plan::{BASE, BELOW};
 use crate::plan::{
-    Base, CacheKey, Component, Difference, closest, first_difference, part, says_work,
+    Base, CacheKey, Component, Difference, closest_step, component_value, first_difference,
+    is_instruction_text,
 };
 use crate::tree::{Change, LayerEntries, changes};
 
@@ -102,8 +103,9 @@ impl Needed {
     fn of(parts: &[Component]) -> Self {
         let pair = |part: &Component| json_of_parts(std::slice::from_ref(part));
         let bare = |pair: String| pair.trim_matches(['[', ']']).to_owned();
-        let place = part(parts, BELOW).unwrap_or_default().to_owned();
-        let work = parts.iter().filter(|part| says_work(part)).map(|part| bare(pair(part)));
+        let place = component_value(parts, BELOW).unwrap_or_default().to_owned();
+        let work =
+            parts.iter().filter(|part| is_instruction_text(part)).map(|part| bare(pair(part)));
         Self { place, work: work.collect() }
     }
 
@@ -210,7 +212,7 @@ impl Run<'_> {
         let like: Vec<&Earlier> =
             earlier.iter().filter(|step| needed.may_be_like(&step.parts)).collect();
         let parts: Vec<Vec<Component>> = like.iter().map(|step| step.parts()).collect();
-        let at = closest(parts.iter().map(Vec::as_slice), &wanted.parts);
+        let at = closest_step(parts.iter().map(Vec::as_slice), &wanted.parts);
         Ok(at.and_then(|at| like.get(at).copied()))
     }
 
@@ -219,7 +221,7 @@ impl Run<'_> {
         if let Some(step) = self.first_made_below(wanted.stage) {
             return Reason::Below { step };
         }
-        let base = |parts: &[Component]| part(parts, BASE).map(str::to_owned);
+        let base = |parts: &[Component]| component_value(parts, BASE).map(str::to_owned);
         let (old, new) = (base(&same.parts()), base(&wanted.parts));
         if old == new { Reason::Other } else { Reason::Base { old, new } }
     }

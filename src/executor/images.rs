@@ -13,7 +13,7 @@ use crate::limits::{MAX_DOCUMENT_BYTES, MAX_IMAGES_AT_ONCE};
 use crate::oci::{
     Descriptor, DiffId, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference,
 };
-use crate::plan::{BaseImage, ImagePlace, ImageRequest, Images};
+use crate::plan::{BaseImage, ImageLocation, ImageRequest, Images};
 use crate::pool;
 use crate::registry::RegistryError;
 use crate::store::{LayerDone, LayerRecord, LayerSource, Store};
@@ -33,7 +33,7 @@ type Result<T> = std::result::Result<T, BuildError>;
 pub(super) struct Resolved {
     /// Where its layers can be had.
     pub(super) name: Reference,
-    pub(super) place: ImagePlace,
+    pub(super) place: ImageLocation,
     /// Where the Dockerfile names it first.
     pub(super) span: Option<Span>,
     /// The manifest's.
@@ -160,7 +160,7 @@ pub(super) fn from_store(
     };
     let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
     let config = parse_config(name, &config)?;
-    let place = ImagePlace::Registry;
+    let place = ImageLocation::Registry;
     let name = name.clone();
     checked(Resolved { name, place, span: None, digest, manifest, config }, None).map(Some)
 }
@@ -258,7 +258,7 @@ pub(super) fn adopt(
     }
     let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
     let config = parse_config(name, &config)?;
-    let (name, place) = (name.clone(), ImagePlace::Registry);
+    let (name, place) = (name.clone(), ImageLocation::Registry);
     let resolved = checked(Resolved { name, place, span, digest, manifest, config }, span)?;
     for (diff_id, blob) in resolved.layers() {
         let source = LayerSource { blob: blob.clone(), place: resolved.name.name() };
@@ -357,8 +357,8 @@ fn sources_of(
     let mut known = store.sources(diff_id)?;
     known.retain(|source| source.blob.digest == layer.digest);
     let place = match &resolved.place {
-        ImagePlace::Registry => resolved.name.name(),
-        ImagePlace::Layout(place) => layout::absolute(&place.path)?,
+        ImageLocation::Registry => resolved.name.name(),
+        ImageLocation::Layout(place) => layout::absolute(&place.path)?,
     };
     known.sort_by_key(|source| source.place != place);
     if known.is_empty() {

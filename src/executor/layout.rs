@@ -6,7 +6,7 @@ use crate::diag::Span;
 use crate::image::{LayoutError, LayoutReader};
 use crate::oci::{ImageConfig, ManifestOrIndex, Platform};
 use crate::pathio::PathError;
-use crate::plan::{ImagePlace, ImageRequest};
+use crate::plan::{ImageLocation, ImageRequest};
 use crate::store::LayerSource;
 
 use super::images::Resolved;
@@ -21,7 +21,7 @@ pub(super) fn resolve(
     request: &ImageRequest,
     span: Option<Span>,
 ) -> Result<Option<Resolved>> {
-    let ImagePlace::Layout(place) = &request.place else { return Ok(None) };
+    let ImageLocation::Layout(place) = &request.location else { return Ok(None) };
     let bad = |reason: String| bad_image(request, span, reason);
     let failed = |error: LayoutError| bad(error::chain(&error));
     let reader = LayoutReader::new(&place.path);
@@ -40,7 +40,7 @@ pub(super) fn resolve(
     }
     steps.services.store.put_blob(&config_bytes)?;
     let digest = steps.services.store.put_blob(&bytes)?;
-    let (name, place) = (request.name.clone(), request.place.clone());
+    let (name, place) = (request.name.clone(), request.location.clone());
     Ok(Some(Resolved { name, place, span, digest, manifest, config }))
 }
 

@@ -7,7 +7,9 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::pathio::Context as _;
-use crate::plan::{Access, CopyFrom, CopyOperation, CopyPart, RunMountKind, RunOperation};
+use crate::plan::{
+    CopyFrom, CopyOperation, MountAccess, PlannedSource, RunMountKind, RunOperation,
+};
 use crate::store::{LowerDirectory, WorkDirectory};
 use crate::tree::{Meta, TreePath};
 
@@ -83,7 +85,7 @@ impl Selected {
         };
         if sources.tree().get(&resolved).is_some() {
             let text = copy::escaped(&String::from_utf8_lossy(resolved.as_bytes()));
-            operation.parts = vec![CopyPart::Path { text, span }];
+            operation.parts = vec![PlannedSource::Path { text, span }];
         }
         if !is_directory {
             operation.destination = format!("/{FILE_NAME}");
@@ -124,9 +126,9 @@ impl Selected {
     }
 
     /// Mode and owner of a source that is a directory.
-    pub(super) fn directory_access(&self) -> Option<Access> {
+    pub(super) fn directory_access(&self) -> Option<MountAccess> {
         let Meta { mode, uid, gid, .. } = self.meta;
-        self.is_directory.then_some(Access { mode, uid, gid })
+        self.is_directory.then_some(MountAccess { mode, uid, gid })
     }
 }
 
@@ -134,7 +136,7 @@ impl Selected {
 fn operation(from: &CopyFrom, text: String, span: Span) -> CopyOperation {
     CopyOperation {
         from: from.clone(),
-        parts: vec![CopyPart::Path { text, span }],
+        parts: vec![PlannedSource::Path { text, span }],
         destination: "/".to_owned(),
         workdir: "/".to_owned(),
         chown: None,

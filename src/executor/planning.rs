@@ -4,8 +4,8 @@
 use crate::diag::Span;
 use crate::dockerfile::ir;
 use crate::plan::{
-    self, CopyFrom, CopyPart, ImageRequest, Images, Lock, Operation, Outcome, Plan, Remote,
-    RemotePart, Request, RunMount,
+    self, CopyFrom, ImageRequest, Images, Lock, Operation, Outcome, Plan, PlannedSource, Remote,
+    RemoteCopySource, Request, RunMount,
 };
 
 use super::contexts::ContextFiles;
@@ -97,7 +97,7 @@ fn meet_all(shared: &Shared<'_>, plan: &Plan) -> Result<()> {
             Some(Operation::Copy(copy)) => {
                 meet_from(shared, &copy.from).map_err(|error| error.at(Some(step.span)))?;
                 for part in &copy.parts {
-                    if let CopyPart::Remote(part) = part {
+                    if let PlannedSource::Remote(part) = part {
                         meet_part(shared, part)?;
                     }
                 }
@@ -113,7 +113,7 @@ fn meet_all(shared: &Shared<'_>, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn meet_part(shared: &Shared<'_>, part: &RemotePart) -> std::result::Result<(), BuildError> {
+fn meet_part(shared: &Shared<'_>, part: &RemoteCopySource) -> std::result::Result<(), BuildError> {
     let met = match &part.source {
         Remote::Url(url) => {
             // What the Dockerfile says itself is believed without a download.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::context::{Context, HashCache, IgnoreRules};
 use crate::oci::Digest;
 use crate::pathio::PathError;
-use crate::plan::{GitSource, Remote, RemotePart, UrlSource};
+use crate::plan::{GitSource, Remote, RemoteCopySource, UrlSource};
 use crate::tree::{ContentHash, CopyInput, File, FileOrigin, Meta, Tree, TreePath};
 
 use super::BuildError;
@@ -39,7 +39,10 @@ enum Material {
 
 /// Finds out what a source is now; the network is used only if neither the Dockerfile nor the lock
 /// file says it.
-pub(super) fn find(run: &Run<'_>, part: &RemotePart) -> std::result::Result<Found, BuildError> {
+pub(super) fn find(
+    run: &Run<'_>,
+    part: &RemoteCopySource,
+) -> std::result::Result<Found, BuildError> {
     let name = match &part.source {
         Remote::Url(url) => file_name(run, url, part.checksum),
         Remote::Git(git) => run.fetched.commit(run, git),
@@ -68,7 +71,7 @@ impl Found {
     pub(super) fn fetch(
         &mut self,
         run: &Run<'_>,
-        part: &RemotePart,
+        part: &RemoteCopySource,
     ) -> std::result::Result<(), BuildError> {
         let material = match &part.source {
             Remote::Url(url) => file(run, url, part.checksum),

@@ -2,8 +2,9 @@
 //! registry answers.
 
 use crate::diag::{Span, nearest};
+use crate::dockerfile::ir::Instruction;
 use crate::oci::{Digest, Platform, Reference};
-use crate::plan::{self, BaseImage, ImagePlace, ImageRequest, LockInput, LockedValue};
+use crate::plan::{BaseImage, ImageLocation, ImageRequest, LockInput, LockedValue};
 use crate::registry::RegistryError;
 use crate::store::Store;
 
@@ -151,7 +152,7 @@ impl Asked<'_> {
     fn word_of_from(&self) -> Option<&str> {
         let stages = &self.shared.options.dockerfile.stages;
         let instructions = stages.iter().flat_map(|stage| &stage.instructions);
-        let mut words = instructions.flat_map(plan::froms);
+        let mut words = instructions.flat_map(Instruction::from_words);
         let word = words.find(|word| Some(word.span) == self.span)?;
         let word = word.value.trim_matches(['"', '\'']);
         (!word.contains(['/', '.', ':', '@'])).then_some(word)
@@ -215,7 +216,7 @@ fn tagged(store: &Store, name: &Reference, platform: &Platform) -> Result<Option
 
 /// Returns what planning has to know of an image, if the store knows it. Asks no registry.
 pub fn known_base(store: &Store, request: &ImageRequest, span: Span) -> Option<BaseImage> {
-    if request.place != ImagePlace::Registry {
+    if request.location != ImageLocation::Registry {
         return None;
     }
     // What cannot be read counts as unknown: nothing is built from it.

@@ -168,7 +168,7 @@ fn mistakes_about_repositories_are_explained() {
         (format!("ADD --checksum={wrong} {url}#v1 /"), ["E0409", wrong, "Dockerfile:2:"]),
         (format!("ADD {url}?tag=v1#v2 /"), ["E0111", "ref conflicts", "Dockerfile:2:5"]),
         (format!("COPY {url} /"), ["E0111", "git ref for COPY", "ADD takes"]),
-        (format!("ADD --checksum=abc {url} /"), ["E0109", "is no commit", "7 hex digits"]),
+        (format!("ADD --checksum=abc {url} /"), ["E0109", "is not a commit", "7 hex digits"]),
         ("ADD ssh://git@127.0.0.1:1/x /".to_owned(), ["E0408", "no ssh agent", "--ssh"]),
     ] {
         env.build(&format!("FROM scratch\n{line}\n"), &[]).fails(1, &parts);

@@ -123,7 +123,7 @@ impl Fields {
             }
             "mounts" => self.mounts = Some(output::boolean(name, value)?),
             "mounts-max" => {
-                let bytes = crate::plan::bytes(value);
+                let bytes = crate::plan::parse_binary_size(value);
                 let bytes = bytes.ok_or_else(|| format!("{name}={value} is no size such as 2g"))?;
                 self.mounts_max = Some(bytes);
             }

@@ -17,7 +17,7 @@ pub(crate) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
     let mut ulimits = ulimits.map_err(usage)?;
     ulimits.sort();
     let shm_bytes = args.shm_size.as_deref().map(|text| {
-        let bytes = plan::bytes(text).filter(|bytes| *bytes > 0);
+        let bytes = plan::parse_binary_size(text).filter(|bytes| *bytes > 0);
         bytes.ok_or_else(|| format!("--shm-size {text}: expected a size such as 128m"))
     });
     let shm_bytes = shm_bytes.transpose().map_err(usage)?;

@@ -100,7 +100,7 @@ fn options(args: &PruneArgs, now_s: i64) -> Result<PruneOptions, String> {
             .ok_or_else(|| format!("--older-than {text}: expected a duration such as 24h or 7d"))
     });
     let max_bytes = args.keep_storage.as_deref().map(|text| {
-        let bytes = plan::bytes(text);
+        let bytes = plan::parse_binary_size(text);
         bytes.ok_or_else(|| format!("--keep-storage {text}: expected a size such as 10GB"))
     });
     Ok(PruneOptions {

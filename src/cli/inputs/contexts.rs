@@ -16,7 +16,7 @@ use crate::oci::Digest;
 use crate::pathio::inside::FileInside;
 use crate::pathio::{self, PathError, program};
 use crate::plan::{
-    ImagePlace, LayoutPlace, NamedContext, NamedContexts, Remote, parse_remote, redacted,
+    ImageLocation, LayoutLocation, NamedContext, NamedContexts, Remote, parse_remote, redacted,
 };
 
 use super::dockerfile::{self, Found};
@@ -242,14 +242,14 @@ fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextF
     if let Some(image) = value.strip_prefix("docker-image://") {
         let image = image.parse();
         let name = image.map_err(|error: crate::oci::ReferenceError| bad(error.to_string()))?;
-        return Ok((NamedContext::Image { name, place: ImagePlace::Registry }, None));
+        return Ok((NamedContext::Image { name, location: ImageLocation::Registry }, None));
     }
     if let Some(layout) = value.strip_prefix("oci-layout://") {
         let place = layout_place(layout).map_err(bad)?;
         let (image, _platform) = name.split_once("::").unwrap_or((name, ""));
         let image = image.parse();
         let name = image.map_err(|error: crate::oci::ReferenceError| bad(error.to_string()))?;
-        return Ok((NamedContext::Image { name, place }, None));
+        return Ok((NamedContext::Image { name, location: place }, None));
     }
     if !Path::new(value).is_dir()
         && let Some(remote) = remote(value)?
@@ -271,7 +271,7 @@ fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextF
 ///
 /// A path may hold `@` and `:`, as in Jenkins's workspaces (`job@2`): only behind the last slash do
 /// they separate, and a directory that is called so as a whole is taken first.
-fn layout_place(text: &str) -> std::result::Result<ImagePlace, String> {
+fn layout_place(text: &str) -> std::result::Result<ImageLocation, String> {
     let is_layout = |path: &str| Path::new(path).join("index.json").is_file();
     if is_layout(text) {
         return layout_at(text, None, None);
@@ -306,10 +306,10 @@ fn layout_at(
     path: &str,
     tag: Option<&str>,
     digest: Option<Digest>,
-) -> std::result::Result<ImagePlace, String> {
+) -> std::result::Result<ImageLocation, String> {
     let path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
     let tag = tag.map(str::to_owned);
-    Ok(ImagePlace::Layout(Box::new(LayoutPlace { path, tag, digest })))
+    Ok(ImageLocation::Layout(Box::new(LayoutLocation { path, tag, digest })))
 }
 
 /// Splits at the last `separator` if that is in the last name of the path.

@@ -3,7 +3,8 @@
 use crate::cli::args::build::BuildArgs;
 use crate::diag::nearest;
 use crate::dockerfile::ir;
-use crate::dockerfile::lint::{self, Names};
+use crate::dockerfile::lint::{self, InputNames};
+use crate::dockerfile::scope;
 use crate::plan;
 
 use super::secrets;
@@ -15,7 +16,7 @@ const FOR_DOWNLOADS: [&str; 4] =
 /// A kind of input.
 struct Kind<'a> {
     flag: &'a str,
-    known: &'a Names,
+    known: &'a InputNames,
     /// The reason why it is unused.
     why: &'a str,
 }
@@ -24,7 +25,7 @@ struct Kind<'a> {
 pub(crate) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<String> {
     let named = lint::named_inputs(dockerfile);
     let arguments = args.build_arg.iter().map(|arg| before(arg, "="));
-    let arguments = arguments.filter(|name| !plan::is_predefined(name));
+    let arguments = arguments.filter(|name| !scope::is_predefined(name));
     let ids: Vec<String> = args.secret.iter().filter_map(|text| secrets::secret_id(text)).collect();
     let ids = ids.iter().map(String::as_str);
     let ids = ids.filter(|id| !FOR_DOWNLOADS.iter().any(|start| id.starts_with(start)));
@@ -43,7 +44,7 @@ pub(crate) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<Str
     let names = named.contexts.words.iter().map(|word| compared(word)).collect();
     let context = Kind {
         flag: "--build-context",
-        known: &Names { words: names, is_open: named.contexts.is_open },
+        known: &InputNames { words: names, is_open: named.contexts.is_open },
         why: "no FROM and no --from of the Dockerfile names it",
     };
     let mut found: Vec<String> = arguments.filter_map(|name| argument.warning(name)).collect();

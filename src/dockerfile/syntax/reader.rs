@@ -1,4 +1,4 @@
-//! What the parsers of instructions share: the line, and where complaints go.
+//! State and helpers that the parsers of all instructions share.
 
 use nom::Offset as _;
 
@@ -7,64 +7,64 @@ use crate::dockerfile::ir::{Escape, Word};
 
 use super::flag::{self, RawFlag};
 use super::keyword::Keyword;
-use super::lines::{Logical, Opened};
+use super::lines::{LogicalLine, OpenedHeredoc};
 
-/// What a flag takes.
+/// The values that a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Takes {
-    /// A value, once.
+pub(super) enum FlagValue {
+    /// One value; the flag must not be repeated.
     Text,
-    /// A value, any number of times.
+    /// One value each time; the flag may be repeated.
     List,
-    /// Nothing, `true` or `false`.
+    /// `true`, `false` or no value.
     Bool,
 }
 
-/// A flag that an instruction has.
-pub(super) type KnownFlag = (&'static str, Takes);
+/// A flag that an instruction supports: its name and values.
+pub(super) type KnownFlag = (&'static str, FlagValue);
 
-/// One instruction while it is read.
+/// One instruction during parsing.
 #[derive(Debug)]
-pub(super) struct Context<'a> {
+pub(super) struct InstructionReader<'a> {
     pub(super) source: &'a str,
-    pub(super) line: &'a Logical,
+    pub(super) line: &'a LogicalLine,
     pub(super) escape: Escape,
     pub(super) keyword: Keyword,
-    /// The keyword as written.
+    /// Keyword as written: a slice of the folded line.
     pub(super) keyword_part: &'a str,
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
 }
 
-impl<'a> Context<'a> {
-    /// Where `part`, a slice of the folded line, stands in the source.
+impl<'a> InstructionReader<'a> {
+    /// Returns the source span of `part`, a slice of the folded line.
     pub(super) fn span(&self, part: &str) -> Span {
         self.line.folded.span_of(part)
     }
 
-    /// `part`, a slice of the folded line, as a word.
+    /// Makes a word of `part`, a slice of the folded line.
     pub(super) fn word(&self, part: &str) -> Word {
         self.line.folded.word(part)
     }
 
-    /// Past the last byte of the instruction's own line.
+    /// Returns the empty span after the last byte of the folded line.
     pub(super) fn end_of_line(&self) -> Span {
         let text = self.line.folded.text().trim_end_matches(super::blank::is_blank);
         Span::at(self.span(text).end)
     }
 
-    /// The heredoc whose opening starts with `part`.
-    pub(super) fn heredoc_at(&self, part: &str) -> Option<&'a Opened> {
+    /// Returns the heredoc whose opening begins where `part` begins.
+    pub(super) fn heredoc_at(&self, part: &str) -> Option<&'a OpenedHeredoc> {
         let at = self.line.folded.text().offset(part);
         self.line.heredocs.iter().find(|opened| opened.at == at)
     }
 
-    /// Complains about `part`.
+    /// Reports an error at `part`, a slice of the folded line.
     pub(super) fn error(&mut self, code: Code, part: &str, message: String, label: &str) {
         let span = self.span(part);
         self.diagnostics.push(Diagnostic::error(code, span, message).label(span, label));
     }
 
-    /// Complains about what is not there, right behind the line.
+    /// Reports a missing argument at the end of the line.
     pub(super) fn missing(&mut self, message: String, label: &str, help: &str) {
         let span = self.end_of_line();
         let keyword = self.span(self.keyword_part);
@@ -76,8 +76,8 @@ impl<'a> Context<'a> {
         );
     }
 
-    /// Reads the flags, complains about those that are not `known`, repeated or bad, and hands
-    /// out the others with what follows them.
+    /// Reads the flags and returns the valid ones after the text that follows them. Reports flags
+    /// that are unknown, repeated or without a required value.
     pub(super) fn flags(
         &mut self,
         input: &'a str,
@@ -90,11 +90,12 @@ impl<'a> Context<'a> {
                 self.unknown_flag(&flag, known);
                 continue;
             };
-            let repeated = *takes != Takes::List && good.iter().any(|other| other.name == *name);
+            let repeated =
+                *takes != FlagValue::List && good.iter().any(|other| other.name == *name);
             if repeated {
                 let message = format!("duplicate flag `--{name}`");
                 self.error(codes::BAD_FLAG, flag.part, message, "given a second time");
-            } else if *takes != Takes::Bool && flag.value.is_none() {
+            } else if *takes != FlagValue::Bool && flag.value.is_none() {
                 let message = format!("flag `--{name}` needs a value");
                 self.error(codes::BAD_FLAG, flag.part, message, &format!("write `--{name}=…`"));
             } else if flag.unclosed {
@@ -107,7 +108,7 @@ impl<'a> Context<'a> {
         (super::blank::trim(rest), good)
     }
 
-    /// Like [`Self::flags`] for an instruction that has none.
+    /// Reads the flags of an instruction that supports none.
     pub(super) fn no_flags(&mut self, input: &'a str) -> &'a str {
         self.flags(input, &[]).0
     }
@@ -123,16 +124,16 @@ impl<'a> Context<'a> {
             None if known.is_empty() => {
                 format!("{keyword} has no flags; write `{keyword} -- …` if this is an argument")
             }
-            None => format!("{keyword} has the flags {}", list.join(", ")),
+            None => format!("{keyword} supports the flags {}", list.join(", ")),
         };
         self.diagnostics.push(
             Diagnostic::error(codes::UNKNOWN_FLAG, span, message)
-                .label(span, "no such flag")
+                .label(span, "unknown flag")
                 .help(help),
         );
     }
 
-    /// The value of a flag that takes one.
+    /// Returns the value of a flag as a word; empty if it has none.
     pub(super) fn flag_word(&self, flag: &RawFlag<'_>) -> Word {
         match &flag.value {
             Some((part, text)) => Spanned::new(text.clone(), self.span(part)),
@@ -140,12 +141,12 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The value of a flag that says nothing when it is empty.
+    /// Returns the value of a flag; an empty value has no effect.
     pub(super) fn flag_some(&self, flag: &RawFlag<'_>) -> Option<Word> {
         Some(self.flag_word(flag)).filter(|word| !word.value.is_empty())
     }
 
-    /// The value of a flag that is on or off; unlike options of mounts it takes no `1` or `0`.
+    /// Returns the value of a boolean flag. Unlike options of mounts, flags do not accept `1` or `0`.
     ///
     /// grammar: flag_boolean
     pub(super) fn flag_bool(&mut self, flag: &RawFlag<'_>) -> Option<Spanned<bool>> {
@@ -158,7 +159,7 @@ impl<'a> Context<'a> {
             _ => None,
         };
         if parsed.is_none() {
-            let message = format!("flag `--{}` is `true` or `false`, not `{text}`", flag.name);
+            let message = format!("flag `--{}` must be `true` or `false`, not `{text}`", flag.name);
             self.error(codes::BAD_FLAG, part, message, "expected a boolean");
         }
         parsed.map(|parsed| Spanned::new(parsed, self.span(part)))

@@ -1,58 +1,66 @@
-//! Folds one instruction after the other into a stage's config and scope.
+//! Applies the instructions of a stage to its config and its scope, one after the other.
 
 use std::path::{Component as PathComponent, Path};
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::ir::{self, Escape, HealthcheckTest, Kind, ShellOrExec, Word};
+use crate::dockerfile::scope::{GlobalScope, StageScope, is_proxy};
 use crate::oci::{DEFAULT_PATH, Healthcheck, ImageConfig, Platform};
 
 use super::add_remote;
-use super::args::{Globals, Scope, is_proxy};
 use super::mounts::{self, MountScope};
 use super::{
-    BaseImage, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
+    BaseImage, CopyFrom, CopyOperation, HistoryLine, InlineFile, Network, Operation, PlannedSource,
     Request, RunMount, RunOperation, Step, WorkdirOperation, history, mode, permissions, ports,
-    signal,
+    redacted, signal,
 };
 
-/// What RUN sees as its hostname, unless a build argument says otherwise.
+/// Hostname of RUN steps, as in BuildKit; `BUILDKIT_SANDBOX_HOSTNAME` overrides it
+/// (<https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args>).
 const HOSTNAME: &str = "buildkitsandbox";
-/// Where scripts of `RUN <<EOF` with a `#!` line are put.
+/// Directory for the script of a `RUN <<EOF` whose body begins with `#!`, as in BuildKit.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes";
 
 type Result<T> = std::result::Result<T, Box<Diagnostic>>;
 
-/// A stage's state at one line.
+/// Sources that the `--from` and `from=` of one instruction resolve to.
+pub(super) struct InstructionSources {
+    /// Source of a COPY.
+    pub(super) from: CopyFrom,
+    /// Source of each mount of a RUN, in order.
+    pub(super) mounts: Vec<Option<CopyFrom>>,
+}
+
+/// Config and scope of a stage after some of its instructions.
 #[derive(Debug, Clone)]
-pub(super) struct Fold {
-    /// The config so far.
+pub(super) struct StageState {
     pub(super) config: ImageConfig,
-    scope: Scope,
-    escape: Escape,
-    /// Whether this stage itself set CMD: then ENTRYPOINT leaves it alone.
+    scope: StageScope,
+    /// True if this stage has set CMD. Otherwise ENTRYPOINT clears the CMD of the base image
+    /// (<https://docs.docker.com/reference/dockerfile/#understand-how-cmd-and-entrypoint-interact>).
     cmd_set: bool,
-    /// ONBUILD instructions for what is made from this.
+    /// ONBUILD instructions that run in stages that start from this one.
     triggers: Vec<ir::Instruction>,
     /// Number of ports that EXPOSE has listed so far.
     n_ports: usize,
-    /// True if the working directory is, or lies below, one of an image that is not known.
+    /// True if the working directory depends on an image whose config is not known.
     workdir_is_unknown: bool,
 }
 
-impl Fold {
-    /// FROM scratch.
+impl StageState {
+    /// Starts a stage from `scratch`.
     pub(super) fn scratch(platform: &Platform, escape: Escape) -> Self {
         Self::new(ImageConfig::scratch(platform), Vec::new(), escape)
     }
 
-    /// FROM an image.
+    /// Starts a stage from an image.
     pub(super) fn image(base: &BaseImage, escape: Escape) -> Self {
         Self::new(base.config.clone(), base.triggers.clone(), escape)
     }
 
-    /// FROM an image whose config is not known.
-    pub(super) fn unknown(platform: &Platform, escape: Escape) -> Self {
-        let scope = Scope::of_unknown(DEFAULT_PATH);
+    /// Starts a stage from an image whose config is not known.
+    pub(super) fn unknown_image(platform: &Platform, escape: Escape) -> Self {
+        let scope = StageScope::of_unknown_image(escape);
         Self { scope, workdir_is_unknown: true, ..Self::scratch(platform, escape) }
     }
 
@@ -62,47 +70,47 @@ impl Fold {
         }
         config.config.on_build.clear();
         config.created = None;
-        let scope = Scope::of_env(&config.config.env);
+        let env = config.config.env.iter();
+        let env = env.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let scope = StageScope::of_env(escape, env);
         let (cmd_set, n_ports, workdir_is_unknown) = (false, 0, false);
-        Self { config, scope, escape, cmd_set, triggers, n_ports, workdir_is_unknown }
+        Self { config, scope, cmd_set, triggers, n_ports, workdir_is_unknown }
     }
 
-    /// FROM this stage: everything is inherited, ARGs included.
+    /// Starts a stage from this one, which hands on everything, ARGs included.
     pub(super) fn child(&self) -> Self {
         let mut child = Self { cmd_set: false, ..self.clone() };
         child.config.config.on_build.clear();
         child
     }
 
-    /// The triggers to run right after FROM.
+    /// Takes the triggers that run right after FROM.
     pub(super) fn take_triggers(&mut self) -> Vec<ir::Instruction> {
         std::mem::take(&mut self.triggers)
     }
 
-    /// Returns whether the last instruction depends on an unknown base image. An error in it
-    /// may then be none.
+    /// Returns whether the last instruction depends on an unknown base image; an error in it is not
+    /// certain then.
     pub(super) fn has_read_unknown(&self) -> bool {
         self.scope.has_read_unknown()
     }
 
-    /// A flag's value with its variables replaced.
+    /// Expands the variables in a word.
     pub(super) fn expand(&self, word: &Word) -> Result<String> {
-        Ok(self.scope.expand(word, self.escape)?)
+        Ok(self.scope.expand(word)?)
     }
 
-    /// Folds one instruction; `from` is what its `--from` names, `mounts` what the `from=` of each
-    /// of its mounts does.
-    pub(super) fn instruction(
+    /// Applies one instruction and returns its step.
+    pub(super) fn apply(
         &mut self,
         instruction: &ir::Instruction,
-        from: CopyFrom,
-        mounts: Vec<Option<CopyFrom>>,
+        sources: InstructionSources,
         request: &Request,
-        globals: &Globals,
+        globals: &GlobalScope,
     ) -> Result<Step> {
-        self.scope.begin();
+        self.scope.begin_instruction();
         let (operation, history) = match &instruction.kind {
-            Kind::Run(run) => self.run(run, mounts, request)?,
+            Kind::Run(run) => self.run(run, sources.mounts, request)?,
             Kind::Copy(copy) => {
                 let parents = copy.parents.is_some_and(|parents| parents.value);
                 let operation = self.copy(
@@ -111,7 +119,7 @@ impl Fold {
                     &copy.sources,
                     &copy.destination,
                     parents,
-                    from,
+                    sources.from,
                 )?;
                 copied(operation)
             }
@@ -131,23 +139,23 @@ impl Fold {
             | Kind::Onbuild(_)
             | Kind::Maintainer(_)) => (None, self.metadata(kind)?),
         };
-        // A URL may hold a password.
+        // The URL of an ADD may contain a password.
         let text = if matches!(instruction.kind, Kind::Add(_)) {
-            add_remote::shown(&instruction.text)
+            redacted(&instruction.text)
         } else {
             instruction.text.clone()
         };
         Ok(Step { span: instruction.span, text, operation, history })
     }
 
-    /// The instructions that change nothing but the config.
+    /// Applies an instruction that only changes the config.
     fn metadata(&mut self, kind: &Kind) -> Result<Option<HistoryLine>> {
         let line = match kind {
             Kind::Env(pairs) => self.env(pairs)?,
             Kind::Label(pairs) => self.label(pairs)?,
             Kind::User(user) => {
-                // A variable without a value leaves nothing: that is root again.
-                let user = self.scope.expand(user, self.escape)?;
+                // A variable without a value leaves an empty name, which is root.
+                let user = self.scope.expand(user)?;
                 self.config.config.user.clone_from(&user);
                 format!("USER {user}")
             }
@@ -196,33 +204,28 @@ impl Fold {
         &mut self,
         args: &[ir::Arg],
         request: &Request,
-        globals: &Globals,
+        globals: &GlobalScope,
     ) -> Result<HistoryLine> {
         let mut line = String::from("ARG");
-        // Unlike the pairs of ENV, each sees those before it in the same instruction.
+        // Unlike in ENV, each name sees those before it in the same instruction.
         for arg in args {
-            let name = self.scope.expand(&arg.name, self.escape)?;
-            let value = match (request.build_args.get(&name), &arg.default) {
-                (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => Some(self.scope.expand(default, self.escape)?),
-                (None, None) => globals.get(&name).map(str::to_owned),
-            };
+            let (name, value) = self.scope.declare_arg(arg, globals, &request.build_args)?;
             line.push(' ');
             line.push_str(&name);
             if let Some(value) = &value {
                 line.push('=');
                 line.push_str(value);
             }
-            self.scope.declare(&name, value.as_deref());
         }
         Ok(history::metadata(line))
     }
 
-    /// Expands the pairs as the scope was before the instruction.
+    /// Expands the pairs with the values from before the instruction (Dockerfile reference,
+    /// "Environment replacement").
     fn pairs(&self, pairs: &[ir::Pair], what: &str) -> Result<Vec<(String, String)>> {
         let expand = |pair: &ir::Pair| {
-            let name = self.scope.expand_some(&pair.name, self.escape, what)?;
-            Ok((name, self.scope.expand(&pair.value, self.escape)?))
+            let name = self.scope.expand_non_empty(&pair.name, what)?;
+            Ok((name, self.scope.expand(&pair.value)?))
         };
         pairs.iter().map(expand).collect()
     }
@@ -230,7 +233,7 @@ impl Fold {
     fn env(&mut self, pairs: &[ir::Pair]) -> Result<String> {
         let pairs = self.pairs(pairs, "a name of ENV")?;
         for (name, value) in &pairs {
-            self.scope.set(name, value);
+            self.scope.set_env(name, value);
             self.config.config.set_env(name, value);
         }
         Ok(format!("ENV {}", joined(&pairs)))
@@ -243,7 +246,7 @@ impl Fold {
     }
 
     fn expose(&mut self, words: &[Word]) -> Result<String> {
-        let expand = |word: &Word| Ok(self.scope.expand_list(word, self.escape)?);
+        let expand = |word: &Word| Ok(self.scope.expand_list(word)?);
         let ports = ports::listed(words, self.n_ports, expand)?;
         self.n_ports += ports.len();
         let exposed = ports.iter().map(|port| (port.clone(), Default::default()));
@@ -252,7 +255,7 @@ impl Fold {
     }
 
     fn volume(&mut self, words: &[Word]) -> Result<String> {
-        let expand = |word: &Word| self.scope.expand_some(word, self.escape, "a path of VOLUME");
+        let expand = |word: &Word| self.scope.expand_non_empty(word, "a path of VOLUME");
         let paths: Vec<String> = words.iter().map(expand).collect::<std::result::Result<_, _>>()?;
         let volumes = paths.iter().map(|path| (path.clone(), Default::default()));
         self.config.config.volumes.extend(volumes);
@@ -260,7 +263,7 @@ impl Fold {
     }
 
     fn stopsignal(&mut self, word: &Word) -> Result<String> {
-        let name = self.scope.expand(word, self.escape)?;
+        let name = self.scope.expand(word)?;
         if !signal::is_signal(&name) {
             let message = format!("invalid signal: {name}");
             let help = "use a name such as SIGTERM or SIGRTMIN+3, or a number from 1 to 64";
@@ -294,7 +297,7 @@ impl Fold {
         line
     }
 
-    /// The command with the shell in front where it is text.
+    /// Returns the argv of a command: the shell form is passed to SHELL.
     fn command(&self, command: &ShellOrExec) -> Vec<String> {
         match command {
             ShellOrExec::Shell(text) => self.with_shell(text.value.clone()),
@@ -312,11 +315,11 @@ impl Fold {
     }
 
     fn workdir(&mut self, word: &Word) -> Result<(Option<Operation>, Option<HistoryLine>)> {
-        let text = self.scope.expand(word, self.escape)?;
+        let text = self.scope.expand(word)?;
         let path = join_clean(&self.config.config.working_dir, &text);
         self.workdir_is_unknown =
             self.has_read_unknown() || self.workdir_is_unknown && !text.starts_with('/');
-        // The config has an absolute path as it is written.
+        // An absolute path goes into the config unchanged, as in BuildKit.
         let shown = if text.starts_with('/') { text } else { path.clone() };
         let line = format!("WORKDIR {shown}");
         self.config.config.working_dir = shown;
@@ -358,7 +361,8 @@ impl Fold {
             }
             ir::RunForm::Script(heredoc) => self.with_shell(heredoc.body.value.clone()),
         };
-        let line = format!("RUN {}{} # buildkit", self.scope.history_prefix(), argv.join(" "));
+        let line =
+            format!("RUN {}{} # buildkit", history::args_prefix(&self.scope), argv.join(" "));
         let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
         let network = run.network.and_then(|network| Option::<Network>::from(network.value));
         let mut env = self.scope.values().to_vec();
@@ -390,8 +394,7 @@ impl Fold {
     ) -> Result<Vec<RunMount>> {
         let namespace = request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
         let scope = MountScope {
-            scope: &self.scope,
-            escape: self.escape,
+            variables: &self.scope,
             workdir: &self.config.config.working_dir,
             workdir_is_unknown: self.workdir_is_unknown,
             cache_namespace: namespace.map(String::as_str).filter(|name| !name.is_empty()),
@@ -399,7 +402,7 @@ impl Fold {
         mounts::expand(&run.mounts, froms, scope)
     }
 
-    /// Proxy build arguments, in upper and lower case.
+    /// Returns the proxy build arguments, each in upper and in lower case.
     fn proxies(&self, request: &Request) -> Vec<(String, String)> {
         let given = request.build_args.iter().filter(|(name, _)| is_proxy(name));
         given
@@ -429,7 +432,7 @@ impl Fold {
         from: CopyFrom,
     ) -> Result<(CopyOperation, String)> {
         let flag = |word: &Option<Word>| -> Result<Option<(String, Span)>> {
-            let expand = |word: &Word| Ok((self.scope.expand(word, self.escape)?, word.span));
+            let expand = |word: &Word| Ok((self.scope.expand(word)?, word.span));
             word.as_ref().map(expand).transpose()
         };
         let (chown, chmod) = (flag(&flags.chown)?, flag(&flags.chmod)?);
@@ -443,20 +446,20 @@ impl Fold {
             line.extend(value.iter().map(|(text, _)| format!(" {name}={text}")));
         }
         let mut parts = Vec::new();
-        // Paths before here-documents, as BuildKit's `dispatchCopy` adds them: of two sources of
-        // one name the here-document wins.
+        // Paths before heredocs, as in BuildKit's `dispatchCopy`: a heredoc replaces a file of the
+        // same name.
         let is_heredoc = |source: &&ir::CopySource| matches!(source, ir::CopySource::Heredoc(_));
         let (heredocs, paths): (Vec<_>, Vec<_>) = sources.iter().partition(is_heredoc);
         for source in paths.into_iter().chain(heredocs) {
             let part = self.part(keyword, source)?;
             line.push_str(&match &part {
-                CopyPart::Path { text, .. } => format!(" {text}"),
-                CopyPart::Inline { name, .. } => format!(" <<{name}"),
-                CopyPart::Remote(remote) => format!(" {}", remote.shown),
+                PlannedSource::Path { text, .. } => format!(" {text}"),
+                PlannedSource::Inline { name, .. } => format!(" <<{name}"),
+                PlannedSource::Remote(remote) => format!(" {}", remote.shown),
             });
             parts.push(part);
         }
-        let destination = self.scope.expand(destination, self.escape)?;
+        let destination = self.scope.expand(destination)?;
         line.push_str(&format!(" {destination} # buildkit"));
         let operation = CopyOperation {
             from,
@@ -473,25 +476,25 @@ impl Fold {
         Ok((operation, line))
     }
 
-    fn part(&self, keyword: &str, source: &ir::CopySource) -> Result<CopyPart> {
+    fn part(&self, keyword: &str, source: &ir::CopySource) -> Result<PlannedSource> {
         match source {
             ir::CopySource::Heredoc(heredoc) => {
                 let name = heredoc.name.value.clone();
                 if name.contains('/') || matches!(name.as_str(), "." | "..") {
                     let message =
-                        format!("a heredoc of {keyword} cannot make a file named `{name}`");
+                        format!("a heredoc of {keyword} cannot create a file named `{name}`");
                     let error = Diagnostic::error(codes::BAD_ARGUMENT, heredoc.name.span, message);
                     return Err(Box::new(
                         error.label(heredoc.name.span, "expected a name without a slash"),
                     ));
                 }
-                Ok(CopyPart::Inline { name, content: self.scope.expand_heredoc(heredoc)? })
+                Ok(PlannedSource::Inline { name, content: self.scope.expand_heredoc(heredoc)? })
             }
             ir::CopySource::Path(word) => {
-                let text = self.scope.expand(word, self.escape)?;
-                match add_remote::part(&text, word.span, keyword)? {
-                    Some(remote) => Ok(CopyPart::Remote(remote)),
-                    None => Ok(CopyPart::Path { text, span: word.span }),
+                let text = self.scope.expand(word)?;
+                match add_remote::source(&text, word.span, keyword)? {
+                    Some(remote) => Ok(PlannedSource::Remote(remote)),
+                    None => Ok(PlannedSource::Path { text, span: word.span }),
                 }
             }
         }
@@ -511,7 +514,8 @@ fn joined(pairs: &[(String, String)]) -> String {
     pairs.join(" ")
 }
 
-/// `path` on top of `directory`, absolute and clean: no `.`, no `..`, no doubled or last slash.
+/// Joins `path` to `directory` and returns an absolute path without `.`, `..`, doubled slashes or a
+/// trailing slash.
 pub(super) fn join_clean(directory: &str, path: &str) -> String {
     let joined = Path::new("/").join(directory).join(path);
     let mut names: Vec<&str> = Vec::new();
