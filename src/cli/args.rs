@@ -37,6 +37,7 @@ Examples:
   rbuild --reproducible -t app .                    the same bytes every time
 
 The word `build` may be left out. `rbuild COMMAND --help` says more.
+`rbuild help topics` lists the pages of the manual.
 Exit status: 0 done, 1 the build failed, 2 wrong usage, 3 the store, a registry, the disk or the
 kernel failed, 130 interrupted.";
 
