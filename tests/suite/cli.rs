@@ -354,8 +354,8 @@ fn every_output_holds_the_image(who: Who) {
         "old/ dir 755 0:0 @0",
         "old/b file 4711 0:0 7 @0",
         "old/directory/ dir 755 0:0 @0",
-        "old/directory/a file 644 0:0 12 @0",
-        "old/directory/b file 644 0:0 12 @0",
+        "old/directory/a file 644 0:0 15 @0",
+        "old/directory/b file 644 0:0 15 @0",
         "proc/ dir 755 0:0 @0",
         "sys/ dir 755 0:0 @0",
     ];

@@ -10,7 +10,7 @@ pub(super) enum Block {
     Paragraph(String),
     /// Lines that are shown unchanged.
     Code(Vec<String>),
-    /// A list.
+    /// A list, numbered or not.
     List(Vec<ListItem>),
     /// Rows of cells, the first of which names the columns.
     Table(Vec<Vec<String>>),
@@ -28,7 +28,7 @@ pub(super) struct ListItem {
 /// A stretch of text that looks the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Span {
-    /// How it looks.
+    /// The look of the stretch.
     pub(super) style: SpanStyle,
     /// The text, without marks.
     pub(super) text: String,
@@ -37,11 +37,11 @@ pub(super) struct Span {
 /// The look of a stretch of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SpanStyle {
-    /// Ordinary text.
+    /// Text without any mark.
     Plain,
-    /// Code.
+    /// Code: what a user types or reads.
     Code,
-    /// Strong text.
+    /// Text between `**`.
     Strong,
     /// The name of another page.
     Page,

@@ -132,7 +132,7 @@ fn words(text: &str, colours: bool) -> Vec<Word> {
     words
 }
 
-/// Returns the text of a span, with the marks that it has where there is no bold text.
+/// Returns the text of a span; without bold text, code keeps its marks.
 fn shown(span: &Span, colours: bool) -> String {
     match span.style {
         SpanStyle::Plain | SpanStyle::Strong => span.text.clone(),
