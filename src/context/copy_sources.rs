@@ -9,7 +9,7 @@ use crate::limits::MAX_LINKS_FOLLOWED;
 use crate::pathio::PathError;
 use crate::tree::glob::{self, DoubleStar, Glob};
 use crate::tree::patterns::DirectoryMatch;
-use crate::tree::{Children, Dir, DirectoryPlace, Tree, TreeNode, TreePath};
+use crate::tree::{Children, Dir, FileInDirectory, Tree, TreeNode, TreePath};
 
 use super::files::Stat;
 use super::walk::Seen;
@@ -196,7 +196,7 @@ impl Reach<'_> {
                 let open = open.map_err(|errno| self.context.error("read", at, errno))?;
                 let (name, path, stat) = (name.unwrap_or_default().into(), at.clone(), *stat);
                 let known = self.context.memo.get(&path, &stat.stamp);
-                let place = DirectoryPlace::new(self.context.directory, path.clone());
+                let place = FileInDirectory::new(self.context.directory, path.clone());
                 let leaf = self.context.leaf(&open, Seen { name, path, place, stat, known })?;
                 if let (Some((stamp, learned)), true) = (&leaf.learned, leaf.was_read) {
                     self.context.memo.add_single(at, *stamp, learned);

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::pathio::PathError;
 use crate::tree::patterns::DirectoryMatch;
 use crate::tree::{
-    Children, ContentHash, Dir, DirectoryPlace, File, FileOrigin, Leaf, Meta, Node, TreeNode,
+    Children, ContentHash, Dir, File, FileInDirectory, FileOrigin, Leaf, Meta, Node, TreeNode,
     TreePath,
 };
 
@@ -27,7 +27,7 @@ const GROUP_LEN: usize = 4096;
 pub(super) struct Seen {
     pub(super) name: Box<[u8]>,
     pub(super) path: TreePath,
-    pub(super) place: DirectoryPlace,
+    pub(super) place: FileInDirectory,
     pub(super) stat: Stat,
     /// What is remembered of it.
     pub(super) known: Option<Learned>,
@@ -109,7 +109,7 @@ impl Context {
         let names = files::names(&directory).map_err(error)?;
         let names = names.iter().map(|name| &**name);
         let mut files =
-            DirectoryPlace::all(self.directory, path, names.clone()).zip(names).peekable();
+            FileInDirectory::all(self.directory, path, names.clone()).zip(names).peekable();
         while files.peek().is_some() {
             let group = files.by_ref().take(GROUP_LEN);
             let seen = self.look_at(&directory, group, todo, &mut memo, &mut below)?;
@@ -132,7 +132,7 @@ impl Context {
     fn look_at<'a>(
         &self,
         directory: &OwnedFd,
-        files: impl Iterator<Item = (DirectoryPlace, &'a [u8])>,
+        files: impl Iterator<Item = (FileInDirectory, &'a [u8])>,
         todo: &Todo,
         memo: &mut DirectoryMemo,
         below: &mut Vec<Todo>,
@@ -206,7 +206,7 @@ impl Context {
         Ok(Leafed { name, node, learned: None, was_read: false })
     }
 
-    fn file(&self, place: DirectoryPlace, stat: &Stat, learned: &Learned) -> TreeNode {
+    fn file(&self, place: FileInDirectory, stat: &Stat, learned: &Learned) -> TreeNode {
         let origin = FileOrigin::Directory(place);
         let file = File { size: stat.stamp.size, content: learned.content, origin };
         let meta = Meta { xattrs: learned.xattrs.clone(), ..Meta::root(stat.mode, stat.mtime_s) };
