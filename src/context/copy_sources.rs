@@ -9,7 +9,7 @@ use crate::limits::MAX_LINKS_FOLLOWED;
 use crate::pathio::PathError;
 use crate::tree::glob::{self, DoubleStar, Glob};
 use crate::tree::patterns::DirectoryMatch;
-use crate::tree::{Children, Dir, DirectoryPlace, Tree, TreeNode, TreePath};
+use crate::tree::{Children, Dir, FileInDirectory, Tree, TreeNode, TreePath};
 
 use super::files::Stat;
 use super::walk::WalkedEntry;
@@ -200,7 +200,7 @@ impl SourceResolver<'_> {
                 let open = open.map_err(|errno| self.context.error("read", at, errno))?;
                 let (name, path, stat) = (name.unwrap_or_default().into(), at.clone(), *stat);
                 let known = self.context.hashes.get(&path, &stat.stamp);
-                let place = DirectoryPlace::new(self.context.directory, path.clone());
+                let place = FileInDirectory::new(self.context.directory, path.clone());
                 let leaf =
                     self.context.leaf(&open, WalkedEntry { name, path, place, stat, known })?;
                 if let (Some((stamp, file_content)), true) = (&leaf.file_content, leaf.was_read) {

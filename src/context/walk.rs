@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::pathio::PathError;
 use crate::tree::patterns::DirectoryMatch;
 use crate::tree::{
-    Children, ContentHash, Dir, DirectoryPlace, File, FileOrigin, Leaf, Meta, Node, TreeNode,
+    Children, ContentHash, Dir, File, FileInDirectory, FileOrigin, Leaf, Meta, Node, TreeNode,
     TreePath,
 };
 
@@ -27,7 +27,7 @@ const GROUP_LEN: usize = 4096;
 pub(super) struct WalkedEntry {
     pub(super) name: Box<[u8]>,
     pub(super) path: TreePath,
-    pub(super) place: DirectoryPlace,
+    pub(super) place: FileInDirectory,
     pub(super) stat: Stat,
     /// Its cached content, if unchanged.
     pub(super) known: Option<FileContent>,
@@ -113,7 +113,7 @@ impl Context {
         let names = files::names(&directory).map_err(error)?;
         let names = names.iter().map(|name| &**name);
         let mut files =
-            DirectoryPlace::all(self.directory, path, names.clone()).zip(names).peekable();
+            FileInDirectory::all(self.directory, path, names.clone()).zip(names).peekable();
         while files.peek().is_some() {
             let group = files.by_ref().take(GROUP_LEN);
             let seen =
@@ -142,7 +142,7 @@ impl Context {
     fn stat_entries<'a>(
         &self,
         directory: &OwnedFd,
-        files: impl Iterator<Item = (DirectoryPlace, &'a [u8])>,
+        files: impl Iterator<Item = (FileInDirectory, &'a [u8])>,
         todo: &PendingDirectory,
         directory_hashes: &mut DirectoryHashes,
         below: &mut Vec<PendingDirectory>,
@@ -225,7 +225,7 @@ impl Context {
         Ok(FinishedEntry { name, node, file_content: None, was_read: false })
     }
 
-    fn file(&self, place: DirectoryPlace, stat: &Stat, file_content: &FileContent) -> TreeNode {
+    fn file(&self, place: FileInDirectory, stat: &Stat, file_content: &FileContent) -> TreeNode {
         let origin = FileOrigin::Directory(place);
         let file = File { size: stat.stamp.size, content: file_content.content, origin };
         let meta =

@@ -69,7 +69,7 @@ impl Sources {
                     continue;
                 }
             };
-            let paths = tree::files_meant(&self.tree, text)
+            let paths = tree::matched_files(&self.tree, text)
                 .map_err(|error| copy_error(run, operation, span, &error))?;
             let mut archives = Vec::new();
             for path in &paths {

@@ -12,8 +12,8 @@ use crate::pathio::{PathError, interrupt};
 use crate::plan::{self, CopyFrom, CopyOperation, PlannedSource};
 use crate::store::OpenContent;
 use crate::tree::{
-    self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyInput, CopyRequest, File,
-    FileOrigin, Meta, Placed, Tree, TreePath,
+    self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyInput, CopyLayer,
+    CopyRequest, File, FileOrigin, Meta, Tree, TreePath,
 };
 
 use super::BuildError;
@@ -106,7 +106,7 @@ impl Sources {
         below: &Tree,
         accounts: &Accounts,
         span: Span,
-    ) -> Result<Placed> {
+    ) -> Result<CopyLayer> {
         for (at, part) in operation.parts.iter().enumerate() {
             if let (PlannedSource::Remote(part), Some(found)) = (part, self.remotes.get_mut(&at)) {
                 found.fetch(run, part)?;
@@ -131,7 +131,7 @@ impl Sources {
         run: &Run<'_>,
         operation: &CopyOperation,
         span: Span,
-    ) -> Result<Placed> {
+    ) -> Result<CopyLayer> {
         let inputs = self.inputs(run, operation);
         let request = self.request(run, operation, &inputs, None);
         tree::copy(&self.tree, &Tree::default(), &request)

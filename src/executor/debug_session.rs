@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 
 use crate::plan::RunOperation;
-use crate::sandbox::{Attending, Exit, Mount, Output, SandboxError, Streams};
+use crate::sandbox::{AttachOptions, Exit, Mount, Output, SandboxError, Streams};
 
 use super::mountpoint::IN_ROOT;
 use super::options::Services;
@@ -195,7 +195,7 @@ impl Entrance {
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let streams = if resized.is_some() { Streams::Terminal } else { Streams::Pipes };
         let attending =
-            Attending { cancel: Some(services.stop.as_fd()), input: Some(input), resized };
+            AttachOptions { cancel: Some(services.stop.as_fd()), input: Some(input), resized };
         let visitor = Visitor { argv, env, mounts, streams };
         self.root.visit(visitor, attending, &mut |output, bytes| match output {
             Output::Stdout => show(Stream::Stdout, bytes),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use crate::oci::{Digest, Hasher};
-use crate::pathio::holes::{self, Run};
+use crate::pathio::holes::{self, ByteRun};
 use crate::pathio::{self, Context as _, PathError};
 
 use super::space::{self, SpaceGuard};
@@ -31,8 +31,8 @@ impl Write for Draft {
     /// Leaves zeros out of the file: the content of sparse files and of bombs.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n_bytes = match holes::first_run(bytes, self.n_bytes()) {
-            Run::Hole(n_bytes) => self.leave_out(n_bytes)?,
-            Run::Data(n_bytes) => {
+            ByteRun::Hole(n_bytes) => self.leave_out(n_bytes)?,
+            ByteRun::Data(n_bytes) => {
                 let data = bytes.get(..n_bytes).unwrap_or(bytes);
                 self.space
                     .need(&self.file, u64::try_from(n_bytes).unwrap_or(u64::MAX))?

@@ -1,7 +1,7 @@
 //! Unpacked layers as they have to be on the layers below them.
 //!
 //! Nearly every layer is the same directory wherever it lies. One that does not list its directories,
-//! or removes what is not there, has to be another one on another base (see [`Fitting`]): each form
+//! or removes what is not there, has to be another one on another base (see [`OverlayAdjustments`]): each form
 //! lies beside the others in the layer's directory, under a name that says how it differs from the
 //! layer alone, and the index remembers which form goes with which stack.
 
@@ -12,7 +12,7 @@ use std::time::Instant;
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::oci::{ChainId, DiffId};
-use crate::tree::{ContentDigest, FileOrigin, Fitting, LayerEntries, Tree, TreePath};
+use crate::tree::{ContentDigest, FileOrigin, LayerEntries, OverlayAdjustments, Tree, TreePath};
 
 use super::forms::TarSource;
 use super::index::Index;
@@ -96,15 +96,15 @@ impl Store {
         Ok(directory)
     }
 
-    fn fitting(&self, layer: &dyn LayerEntries, below: &[DiffId]) -> Result<Fitting> {
-        if Fitting::is_never_needed(layer) {
-            return Ok(Fitting::default());
+    fn fitting(&self, layer: &dyn LayerEntries, below: &[DiffId]) -> Result<OverlayAdjustments> {
+        if OverlayAdjustments::are_never_needed(layer) {
+            return Ok(OverlayAdjustments::default());
         }
         let mut tree = Tree::default();
         for lower in below {
             tree.apply(&*self.listing(*lower)?);
         }
-        Ok(Fitting::of(layer, &tree))
+        Ok(OverlayAdjustments::of(layer, &tree))
     }
 
     fn known_form(&self, chain: ChainId, diff_id: DiffId) -> Result<Option<LowerDirectory>> {
@@ -129,7 +129,7 @@ impl Store {
         Ok(Fresh { unpacked, tar_bytes, work, into })
     }
 
-    fn fit(&self, diff_id: DiffId, fresh: &Fresh, fitting: &Fitting) -> Result<()> {
+    fn fit(&self, diff_id: DiffId, fresh: &Fresh, fitting: &OverlayAdjustments) -> Result<()> {
         if fitting.is_empty() {
             return Ok(());
         }

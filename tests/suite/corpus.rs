@@ -57,9 +57,9 @@ fn hostile_archives_are_refused_with_a_reason() {
         ("long-name-of-2-gib", "the archive has a header of more than 1048576 near byte 512"),
         (
             "size-beyond-64-bits",
-            "the archive is damaged near byte 512: an entry has no proper size",
+            "the archive is damaged near byte 512: an entry has an invalid size",
         ),
-        ("negative-size", "the archive is damaged near byte 512: an entry has no proper size"),
+        ("negative-size", "the archive is damaged near byte 512: an entry has an invalid size"),
         (
             "sparse-pieces-overlap",
             "the archive is damaged near byte 512: a sparse file has an impossible map",

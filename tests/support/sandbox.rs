@@ -14,8 +14,8 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use rbuild::sandbox::{
-    DEFAULT_SHM_BYTES, Exit, Mount, Network, Output, Rootfs, RunSpec, SandboxError, Streams, User,
-    View,
+    DEFAULT_SHM_BYTES, Exit, Mount, MountNamespace, Network, Output, Rootfs, RunSpec, SandboxError,
+    Streams, User,
 };
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
@@ -102,7 +102,7 @@ pub(crate) fn command(argv: &[&str]) -> RunSpec {
         shm_bytes: DEFAULT_SHM_BYTES,
         limits: Vec::new(),
         streams: Streams::Output,
-        view: View::Own,
+        mount_namespace: MountNamespace::Own,
     }
 }
 

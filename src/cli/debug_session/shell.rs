@@ -130,7 +130,7 @@ impl Host<'_> {
                     SandboxError::TooLong { .. }
                     | SandboxError::NoUserNamespace { .. }
                     | SandboxError::Setup { .. }
-                    | SandboxError::Open { .. }
+                    | SandboxError::NotIsolated { .. }
                     | SandboxError::Overlay { .. } => Exit::Environment,
                 };
                 Err(CliError::from_error(&error, exit))

@@ -3,7 +3,7 @@
 use crate::cli::images::image_view::{ImageView, LayerView};
 use crate::image::{ExportError, StoredImages};
 use crate::store::{Store, StoreError};
-use crate::tree::{ChangeKind, Leaf, Node, Pair, Tree, TreeNode, pairs};
+use crate::tree::{ChangeKind, Leaf, Node, PathPair, Tree, TreeNode, pairs};
 
 use super::layers::{FileChange, FileOfLayer, ImageFiles, LayerFiles};
 
@@ -92,7 +92,7 @@ impl LayerFiles {
 
 impl FileOfLayer {
     /// Nothing if a layer changed nothing there, or what is there is a directory.
-    fn of(pair: &Pair<'_>) -> Option<Self> {
+    fn of(pair: &PathPair<'_>) -> Option<Self> {
         let change = match pair.differences().first()? {
             ChangeKind::Added => FileChange::Added,
             ChangeKind::Removed => FileChange::Removed,

@@ -7,7 +7,7 @@ use crate::archive::PackedListing;
 use crate::image::{Image, ImageLayer};
 use crate::oci::{DiffId, History};
 use crate::store::{Store, StoreError};
-use crate::tree::{LayerEffect, Survey};
+use crate::tree::{LayerEffect, LayerStats};
 
 use super::config_text::one_line;
 use super::image_size;
@@ -19,7 +19,7 @@ pub(crate) struct ImageView {
     /// Base first.
     pub(crate) layers: Vec<LayerView>,
     /// What the layers that are here do, and hold together.
-    pub(crate) survey: Survey,
+    pub(crate) survey: LayerStats,
 }
 
 /// A layer of an image.
@@ -53,7 +53,7 @@ impl ImageView {
     /// The store's.
     pub(crate) fn of(store: &Store, image: Image) -> Result<Self, StoreError> {
         let mut history = image.config().history.iter().filter(|entry| !entry.empty_layer);
-        let (mut layers, mut survey) = (Vec::new(), Survey::default());
+        let (mut layers, mut survey) = (Vec::new(), LayerStats::default());
         let mut is_exact = true;
         for layer in image.layers() {
             let mut view = LayerView::of(store, layer, history.next().cloned())?;
@@ -84,7 +84,7 @@ impl ImageView {
             LayerView { diff_id, history, tar_bytes, packed_bytes, files: None }
         });
         let layers = layers.collect();
-        Self { image, layers, survey: Survey::default() }
+        Self { image, layers, survey: LayerStats::default() }
     }
 
     /// The layers that are not in the store.

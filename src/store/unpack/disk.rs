@@ -10,10 +10,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::archive::{ArchiveEntry, ArchiveError, Piece};
-use crate::pathio::holes::{self, Run};
+use crate::archive::{ArchiveEntry, ArchiveError, ContentRun};
+use crate::pathio::holes::{self, ByteRun};
 use crate::pathio::{Context as _, ids};
-use crate::tree::{CAPABILITY_XATTR, ContentHash, Fitting, Meta, Node, TreePath};
+use crate::tree::{CAPABILITY_XATTR, ContentHash, Meta, Node, OverlayAdjustments, TreePath};
 
 use super::super::space::SpaceGuard;
 use super::directories::Directories;
@@ -134,7 +134,7 @@ impl<'a> Disk<'a> {
     }
 
     /// Makes the changes that a layer needs to fit on what is below it.
-    pub(in crate::store) fn fit(&mut self, fitting: &Fitting) -> Result<()> {
+    pub(in crate::store) fn fit(&mut self, fitting: &OverlayAdjustments) -> Result<()> {
         fitting.whiteouts_removed.iter().try_for_each(|path| self.remove(path, false))?;
         fitting.directories_removed.iter().try_for_each(|path| self.remove(path, true))?;
         fitting.whiteouts.iter().try_for_each(|path| self.whiteout(path))?;
@@ -193,17 +193,17 @@ impl<'a> Disk<'a> {
         let mut hasher = blake3::Hasher::new();
         let (mut at, mut has_holes) = (0, false);
         loop {
-            match entry.next_piece() {
-                Piece::Hole(n_bytes) => {
+            match entry.next_run() {
+                ContentRun::Hole(n_bytes) => {
                     hash_zeros(&mut hasher, n_bytes);
                     at += n_bytes;
                     has_holes = true;
                 }
-                Piece::Stored(n_bytes) => {
+                ContentRun::Stored(n_bytes) => {
                     has_holes |= self.write_run(path, out, entry, (at, n_bytes), &mut hasher)?;
                     at += n_bytes;
                 }
-                Piece::End => break,
+                ContentRun::End => break,
             }
         }
         if has_holes {
@@ -254,11 +254,11 @@ impl<'a> Disk<'a> {
         while n_done < n_piece {
             let rest = self.buffer.get(n_done..n_piece).unwrap_or_default();
             let n_bytes = match holes::first_run(rest, at) {
-                Run::Hole(n_bytes) => {
+                ByteRun::Hole(n_bytes) => {
                     has_holes = true;
                     n_bytes
                 }
-                Run::Data(n_bytes) => {
+                ByteRun::Data(n_bytes) => {
                     if !has_space {
                         self.need(path, left)?;
                         has_space = true;

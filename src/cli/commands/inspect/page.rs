@@ -142,7 +142,7 @@ fn files(layer: &LayerView) -> String {
 
 fn biggest(view: &ImageView) -> Vec<String> {
     let mut rows = vec![row([&"  SIZE", &"LAYER", &"PATH"])];
-    for (path, file) in view.survey.biggest(N_NAMED) {
+    for (path, file) in view.survey.largest(N_NAMED) {
         let layer = layer_of(view, file).map_or_else(String::new, |number| number.to_string());
         let bytes = format!("  {}", size(file.size));
         rows.push(row([&bytes, &layer, &one_line(&path.to_string())]));

@@ -1,4 +1,4 @@
-//! Where the selected files go, and what is in the way there.
+//! Inserts the selected files into the tree below, and detects conflicts at the destination.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,26 +6,26 @@ use std::sync::Arc;
 use crate::tree::mode::Chmod;
 use crate::tree::{Children, Dir, Leaf, LookupError, Meta, Node, Tree, TreeNode, TreePath};
 
-use super::chosen::{Chosen, Contents};
-use super::placed::{Extent, LinkNames, Placed};
-use super::select::{Selected, What};
+use super::chosen::{ChosenFile, DirectoryContents};
+use super::copy_layer::{CopyLayer, Extent, LinkNames};
+use super::select::{Selected, SelectedKind};
 use super::{CopyError, CopyRequest};
 
-/// What a directory gets that had to be made.
+/// The mode of a directory that COPY creates.
 const MADE_DIRECTORY_MODE: u32 = 0o755;
 
-/// The tree as the copy changes it.
+/// The state of a running copy.
 pub(super) struct Placement<'a> {
     request: &'a CopyRequest<'a>,
-    /// What is below, with all that was put so far on top.
+    /// The tree below with everything inserted so far.
     tree: Tree,
-    /// What was put or gone through.
+    /// The paths that were inserted or passed through.
     touched: BTreeMap<TreePath, Extent>,
-    /// Directories of the tree below that a file has replaced.
+    /// Directories of the tree below that were replaced by a file.
     hidden: BTreeSet<TreePath>,
-    /// The destination from the root, without a slash at either end.
+    /// The absolute destination.
     destination: TreePath,
-    /// Whether the destination was written as a directory.
+    /// True if the destination was written as a directory.
     is_directory: bool,
 }
 
@@ -51,11 +51,11 @@ impl<'a> Placement<'a> {
         }
     }
 
-    /// Puts one file, or the contents of one directory.
+    /// Inserts one file, or the contents of one directory.
     pub(super) fn put(&mut self, item: &Selected<'_>, several: bool) -> Result<(), CopyError> {
         match &item.what {
-            What::Leaf(node) => self.put_file(item, node, several),
-            What::Contents(contents) => {
+            SelectedKind::Leaf(node) => self.put_file(item, node, several),
+            SelectedKind::Contents(contents) => {
                 let mode = if item.is_archive() { None } else { self.request.mode };
                 let at = self.make_directory(&self.destination.clone(), mode)?;
                 if let Some(contents) = contents {
@@ -67,8 +67,8 @@ impl<'a> Placement<'a> {
         }
     }
 
-    /// Puts one file, of `several`, which need a directory: each would replace the one before. A
-    /// destination that is a directory already need not be written with a slash.
+    /// Inserts one file. `several` files need a directory, since each would replace the one before.
+    /// A destination that is already a directory may be written without a trailing slash.
     fn put_file(
         &mut self,
         item: &Selected<'_>,
@@ -96,7 +96,7 @@ impl<'a> Placement<'a> {
         self.put_leaf(item, path, leaf)
     }
 
-    /// Gives the directory at `path` the time of the one whose contents it got.
+    /// Sets the time of the directory at `path` to that of its source.
     fn set_modified(&mut self, path: &TreePath, modified_s: Option<i64>) {
         if let (Some(mtime_s), Some(dir)) = (modified_s, self.tree.dir(path))
             && !path.is_root()
@@ -110,7 +110,7 @@ impl<'a> Placement<'a> {
     fn put_contents(
         &mut self,
         item: &Selected<'_>,
-        contents: &Contents<'_>,
+        contents: &DirectoryContents<'_>,
         at: &TreePath,
         several: bool,
     ) -> Result<(), CopyError> {
@@ -149,10 +149,15 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    /// Whether all these files stay as they are in the source, so that a directory that is new here
-    /// can be the source's own. The names of one file are links of each other within one source
-    /// only, which a shared file would not show.
-    fn leaves_as_is(&self, item: &Selected<'_>, contents: &Contents<'_>, several: bool) -> bool {
+    /// Returns whether all these files keep their properties, so that a directory that is new here
+    /// can share the source's nodes. Files with several names are excluded if there are other
+    /// sources: they are links within one source only, which a shared node would not show.
+    fn leaves_as_is(
+        &self,
+        item: &Selected<'_>,
+        contents: &DirectoryContents<'_>,
+        several: bool,
+    ) -> bool {
         if item.archive.is_some_and(|implied| !implied.is_empty()) {
             return false;
         }
@@ -176,7 +181,7 @@ impl<'a> Placement<'a> {
         true
     }
 
-    /// Gives an empty directory the contents of `source`.
+    /// Shares the contents of `source` with an empty directory; returns false if it is not empty.
     fn share_contents(&mut self, at: &TreePath, source: &Dir) -> bool {
         let Some(Dir { meta, children }) = self.tree.dir(at) else { return false };
         if !children.is_empty() {
@@ -192,8 +197,8 @@ impl<'a> Placement<'a> {
         self.touched.entry(path).or_insert(Extent::Itself);
     }
 
-    /// Where an unpacked archive's file goes: links to directories are followed inside the root, as tar
-    /// would follow those of the image.
+    /// Returns the path for an entry of an archive: links to directories are followed inside the
+    /// root, as tar(1) follows those of the image.
     fn through_links(&self, path: TreePath, node: &TreeNode) -> TreePath {
         if node.as_dir().is_some()
             && let Ok(target) = self.tree.resolve(path.as_bytes())
@@ -208,14 +213,14 @@ impl<'a> Placement<'a> {
         &mut self,
         item: &Selected<'_>,
         path: TreePath,
-        entry: &Chosen<'_>,
+        entry: &ChosenFile<'_>,
         source: &Meta,
     ) -> Result<(), CopyError> {
         let directory = Node::Directory { opaque: false };
         let fresh = self.meta(item, source, &directory);
         let (meta, children) = match self.tree.get(&path) {
             None => (fresh, Children::new()),
-            // BuildKit gives an existing directory on the way the source's mode and nothing else.
+            // BuildKit only sets the mode of an existing parent directory to that of the source.
             Some(TreeNode::Dir(dir)) if item.keeps_parents || entry.on_the_way => {
                 (Meta { mode: source.mode, ..dir.meta.clone() }, dir.children.clone())
             }
@@ -228,7 +233,7 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    /// A directory that an archive does not name: what is there stays as it is.
+    /// Creates a directory that an archive only implies; an existing one stays unchanged.
     fn put_implied(&mut self, path: TreePath) {
         if self.tree.dir(&path).is_none() {
             let meta = Meta::root(MADE_DIRECTORY_MODE, self.request.now_s);
@@ -255,7 +260,7 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    /// A copied file's properties.
+    /// Returns the properties of a copied file.
     fn meta(&self, item: &Selected<'_>, source: &Meta, node: &Node) -> Meta {
         let mut meta = source.clone();
         if let Some((uid, gid)) = self.request.owner {
@@ -272,8 +277,8 @@ impl<'a> Placement<'a> {
         meta
     }
 
-    /// Makes the directory `path` and its missing parents, through links, and gives where it really
-    /// is.
+    /// Creates the directory `path` and its missing parents, following links. Returns its resolved
+    /// path.
     fn make_directory(
         &mut self,
         path: &TreePath,
@@ -296,7 +301,8 @@ impl<'a> Placement<'a> {
         Ok(target)
     }
 
-    /// A made directory's properties. BuildKit gives it an octal `--chmod`, but not a symbolic one.
+    /// Returns the properties of a created directory. BuildKit applies an octal `--chmod` to it,
+    /// but not a symbolic one.
     fn made_meta(&self, mode: Option<&Chmod>) -> Meta {
         let mode = match mode {
             Some(Chmod::Octal(mode)) => *mode,
@@ -319,9 +325,9 @@ impl<'a> Placement<'a> {
         CopyError::ThroughFile { destination: self.request.destination.to_owned(), path }
     }
 
-    /// What was put, and all directories on the way to it.
-    pub(super) fn finish(self) -> Placed {
-        Placed::new(self.tree, self.touched, self.hidden)
+    /// Returns the layer of everything inserted, with all parent directories.
+    pub(super) fn finish(self) -> CopyLayer {
+        CopyLayer::new(self.tree, self.touched, self.hidden)
     }
 }
 

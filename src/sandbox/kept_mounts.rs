@@ -1,4 +1,4 @@
-//! How a command's mount namespace outlives it: the child passes rbuild a descriptor of it.
+//! Keeps a command's mount namespace beyond its end: the child sends rbuild a descriptor of it.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,21 +13,23 @@ use rustix::net::{
 use rustix::thread::LinkNameSpaceType;
 
 use super::pivot;
-use super::spec::Kept;
+use super::spec::KeptMounts;
 
-/// The two ends between which the namespace is passed: rbuild's and the child's.
-pub(super) fn ends() -> Result<(OwnedFd, OwnedFd)> {
+/// Returns a socket pair for the descriptor: rbuild's end, then the child's.
+pub(super) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
     let kind = SocketType::SEQPACKET;
     rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
 }
 
-/// The mount namespace of this process, as long as `/proc` is the host's. Allocates nothing.
+/// Opens the mount namespace of this process; must be called while `/proc` is the host's. Allocates
+/// nothing.
 pub(super) fn own_namespace() -> Result<OwnedFd> {
     rustix::fs::open(c"/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// The child's part, when nothing of the host is left in `namespace`. Allocates nothing.
-pub(super) fn hand_over(to: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result<()> {
+/// Sends `namespace` to rbuild (unix(7), `SCM_RIGHTS`). Only for a namespace without any mount of
+/// the host. Allocates nothing.
+pub(super) fn send(to: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result<()> {
     let descriptors = [namespace];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = SendAncillaryBuffer::new(&mut space);
@@ -35,17 +37,17 @@ pub(super) fn hand_over(to: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result
     rustix::net::sendmsg(to, &[IoSlice::new(b".")], &mut message, SendFlags::empty()).map(drop)
 }
 
-/// The other child's part: from here on it sees what the first one left. Its root is that of the
-/// namespace, which nobody leaves, and must be `root`. Allocates nothing.
-pub(super) fn join(kept: &Kept, root: BorrowedFd<'_>) -> Result<()> {
+/// Moves the calling process into the kept namespace (setns(2)). Its root directory becomes that of
+/// the namespace, which the first child never left, and must be `root`. Allocates nothing.
+pub(super) fn join(kept: &KeptMounts, root: BorrowedFd<'_>) -> Result<()> {
     let namespace = kept.namespace.as_fd();
     rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))?;
     pivot::is_only_root(root)
 }
 
-/// rbuild's part, when the child has executed its command or ended. Nothing, if it did not come so
-/// far.
-pub(super) fn receive(from: BorrowedFd<'_>) -> Option<Kept> {
+/// Receives the namespace once the child has executed its command or ended; `None` if the child
+/// failed before sending it.
+pub(super) fn receive(from: BorrowedFd<'_>) -> Option<KeptMounts> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = RecvAncillaryBuffer::new(&mut space);
     let mut word = [0];
@@ -53,7 +55,7 @@ pub(super) fn receive(from: BorrowedFd<'_>) -> Option<Kept> {
     rustix::net::recvmsg(from, &mut [IoSliceMut::new(&mut word)], &mut message, flags).ok()?;
     message.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => {
-            descriptors.next().map(|namespace| Kept { namespace })
+            descriptors.next().map(|namespace| KeptMounts { namespace })
         }
         RecvAncillaryMessage::ScmCredentials(_) | _ => None,
     })

@@ -1,35 +1,35 @@
-//! Where a file lies in a directory that the driver has opened. Paths are long and a directory's files
-//! share most of theirs, so it is kept once for all of them.
+//! The location of a file in a directory that the driver has opened. The files of a directory share
+//! most of their long paths, so the common part is stored once for all of them.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::TreePath;
 
-/// A file in a directory that the driver has opened: the context, or an archive that was unpacked.
+/// A file in a directory that the driver has opened: the context, or an unpacked archive.
 #[derive(Clone)]
-pub struct DirectoryPlace {
+pub struct FileInDirectory {
     files: Arc<DirectoryFiles>,
-    /// Where its name begins among theirs.
+    /// The offset of its name in `files.names`.
     name_at: u32,
 }
 
-/// Files of one directory below the opened one.
+/// The files of one directory below the opened one.
 struct DirectoryFiles {
     opened: u32,
     path: TreePath,
-    /// Their names, each with a zero behind it; none when `path` is a file's own.
+    /// The names, each followed by a zero byte; empty when `path` is the path of a file.
     names: Vec<u8>,
 }
 
-impl DirectoryPlace {
-    /// The file at `path` in the directory with the driver's number `opened`.
+impl FileInDirectory {
+    /// Returns the location `path` in the directory that the driver has numbered `opened`.
     #[must_use]
     pub fn new(opened: u32, path: TreePath) -> Self {
         Self { files: Arc::new(DirectoryFiles { opened, path, names: Vec::new() }), name_at: 0 }
     }
 
-    /// The files called `names` in the directory at `path`, in order.
+    /// Returns the locations of the files `names` in the directory `path`, in order.
     pub fn all<'a>(
         opened: u32,
         path: &TreePath,
@@ -45,7 +45,7 @@ impl DirectoryPlace {
         names.map(move |name| {
             let at = next_at;
             next_at += name.len() + 1;
-            // A directory with more than 4 GiB of names has files with places of their own.
+            // Beyond 4 GiB of names in one directory, each file stores its own path.
             u32::try_from(at).map_or_else(
                 |_too_far| Self::new(opened, files.path.join(name)),
                 |name_at| Self { files: Arc::clone(&files), name_at },
@@ -53,13 +53,13 @@ impl DirectoryPlace {
         })
     }
 
-    /// The driver's number for the opened directory.
+    /// Returns the driver's number for the opened directory.
     #[must_use]
     pub fn opened(&self) -> u32 {
         self.files.opened
     }
 
-    /// The file's path in the opened directory.
+    /// Returns the file's path in the opened directory.
     #[must_use]
     pub fn path(&self) -> TreePath {
         let rest = usize::try_from(self.name_at).ok().and_then(|at| self.files.names.get(at..));
@@ -70,15 +70,15 @@ impl DirectoryPlace {
     }
 }
 
-impl PartialEq for DirectoryPlace {
+impl PartialEq for FileInDirectory {
     fn eq(&self, other: &Self) -> bool {
         self.opened() == other.opened() && self.path() == other.path()
     }
 }
 
-impl Eq for DirectoryPlace {}
+impl Eq for FileInDirectory {}
 
-impl fmt::Debug for DirectoryPlace {
+impl fmt::Debug for FileInDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in directory {}", self.path(), self.opened())
     }
@@ -89,16 +89,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_of_a_directories_files_are_those_of_each() {
+    fn shared_locations_equal_single_ones() {
         let path = |text: &str| TreePath::new(text.as_bytes()).unwrap();
         for directory in ["", "a/b"] {
             let names = ["x", "long name", "z"];
             let directory = path(directory);
-            let places = DirectoryPlace::all(3, &directory, names.iter().map(|n| n.as_bytes()));
-            let single = names.map(|name| DirectoryPlace::new(3, directory.join(name.as_bytes())));
+            let places = FileInDirectory::all(3, &directory, names.iter().map(|n| n.as_bytes()));
+            let single = names.map(|name| FileInDirectory::new(3, directory.join(name.as_bytes())));
             assert_eq!(places.collect::<Vec<_>>(), single);
         }
-        assert_eq!(DirectoryPlace::new(0, TreePath::root()).path(), TreePath::root());
-        assert_ne!(DirectoryPlace::new(0, path("a")), DirectoryPlace::new(1, path("a")));
+        assert_eq!(FileInDirectory::new(0, TreePath::root()).path(), TreePath::root());
+        assert_ne!(FileInDirectory::new(0, path("a")), FileInDirectory::new(1, path("a")));
     }
 }

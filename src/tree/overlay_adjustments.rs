@@ -1,52 +1,53 @@
-//! What an unpacked layer lacks so that an overlay mount shows what the listings say.
+//! The changes that an unpacked layer needs so that an overlay mount matches the merged listings.
 //!
-//! A layer is unpacked alone, but some of it depends on what lies below. A whiteout of something
-//! that is not there must not be on the disk: overlayfs shows it as a file wherever only one layer
-//! has the directory (Documentation/filesystems/overlayfs.rst, "readdir"). A directory that is
-//! there only for a whiteout must not hide a link or a file below, and has the mode, owner and time
-//! of the directory below. And overlayfs knows no opaque root.
+//! A layer is unpacked on its own, but parts of it depend on the layers below. A whiteout of a
+//! missing file must not be on the disk: overlayfs shows it as a file where only one layer has the
+//! directory (<https://docs.kernel.org/filesystems/overlayfs.html>, "readdir"). A directory that
+//! exists only for a whiteout must not hide a link or a file below, and needs the mode, owner and
+//! time of the directory below. And overlayfs supports no opaque root.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ContentDigest, ContentWriter, Entry, Item, LayerEntries, Meta, Node, Tree, TreePath};
 
-/// The changes that make an unpacked layer fit on what is below it.
+/// The changes that make an unpacked layer correct on top of the layers below.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Fitting {
-    /// Whiteouts that hide nothing.
+pub struct OverlayAdjustments {
+    /// Whiteouts to remove: they hide nothing.
     pub whiteouts_removed: Vec<TreePath>,
-    /// Directories that no layer has, those inside others first.
+    /// Directories to remove, inner ones first: no layer contains them.
     pub directories_removed: Vec<TreePath>,
-    /// Whiteouts to be made: the layer hides all that is below.
+    /// Whiteouts to create: the layer's opaque root hides everything below.
     pub whiteouts: Vec<TreePath>,
-    /// Directories to be made opaque, for the same reason.
+    /// Directories to make opaque, for the same reason.
     pub opaque: Vec<TreePath>,
-    /// The properties of directories that are unpacked with others, or whose time changes.
+    /// Directories whose properties differ from the unpacked ones, or whose time a change above
+    /// alters.
     pub directories: BTreeMap<TreePath, Meta>,
 }
 
-impl Fitting {
-    /// Compares what `layer` is when it is unpacked alone with what it has to be on `below`.
+impl OverlayAdjustments {
+    /// Compares `layer` as it is when unpacked alone with what it must be on top of `below`.
     #[must_use]
     pub fn of(layer: &dyn LayerEntries, below: &Tree) -> Self {
         let mut after = below.clone();
         after.apply(layer);
-        let mut fitter = Fitter {
+        let mut scan = AdjustmentScan {
             below,
             after: &after,
             open: Vec::new(),
             is_root_opaque: false,
             at_top: BTreeSet::new(),
-            fitting: Self::default(),
+            adjustments: Self::default(),
         };
-        layer.stream().for_each(|entry| fitter.entry(&entry));
-        fitter.finish()
+        layer.stream().for_each(|entry| scan.entry(&entry));
+        scan.finish()
     }
 
-    /// Returns whether `layer` fits everywhere, as those do that list their directories and remove
-    /// nothing.
+    /// Returns whether `layer` needs no changes on any base: it lists all its directories and
+    /// removes nothing.
     #[must_use]
-    pub fn is_never_needed(layer: &dyn LayerEntries) -> bool {
+    pub fn are_never_needed(layer: &dyn LayerEntries) -> bool {
         let mut open: Vec<TreePath> = Vec::new();
         layer.stream().all(|entry| {
             let Entry { path, item } = &*entry;
@@ -62,13 +63,13 @@ impl Fitting {
         })
     }
 
-    /// Returns whether the layer fits unchanged.
+    /// Returns whether the layer needs no changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Returns a name for the changes: layers changed in the same way are equal.
+    /// Returns a digest of the changes, which names the changed layer.
     #[must_use]
     pub fn digest(&self) -> ContentDigest {
         let mut writer = ContentWriter::new("rbuild/layer-fitting/v1");
@@ -88,23 +89,23 @@ impl Fitting {
 }
 
 /// A directory of the layer that the next entries may be in.
-struct Open {
+struct OpenDirectory {
     path: TreePath,
-    /// True if nothing of the layers below shows in it.
+    /// True if no file of the layers below is visible in it.
     is_cut: bool,
 }
 
-struct Fitter<'a> {
+struct AdjustmentScan<'a> {
     below: &'a Tree,
     after: &'a Tree,
-    open: Vec<Open>,
+    open: Vec<OpenDirectory>,
     is_root_opaque: bool,
-    /// The names that the layer has at its top.
+    /// The names in the layer's root directory.
     at_top: BTreeSet<Box<[u8]>>,
-    fitting: Fitting,
+    adjustments: OverlayAdjustments,
 }
 
-impl Fitter<'_> {
+impl AdjustmentScan<'_> {
     fn entry(&mut self, entry: &Entry) {
         let Entry { path, item } = entry;
         if path.is_root() {
@@ -130,7 +131,7 @@ impl Fitter<'_> {
         }
     }
 
-    /// Enters the directories above `path` that the layer does not list.
+    /// Enters the parent directories of `path` that the layer does not list.
     fn open_parents(&mut self, path: &TreePath) {
         let mut at = self.open.last().map_or_else(TreePath::root, |open| open.path.clone());
         let parent = path.parent().unwrap_or_default();
@@ -148,20 +149,20 @@ impl Fitter<'_> {
         if is_top && self.after.dir(path).is_some() {
             self.at_top.extend(path.name().map(Into::into));
             if is_hidden && !is_opaque && self.below.dir(path).is_some() {
-                self.fitting.opaque.push(path.clone());
+                self.adjustments.opaque.push(path.clone());
             }
         }
         let is_cut = is_opaque || is_hidden || self.open.last().is_some_and(|open| open.is_cut);
-        self.open.push(Open { path: path.clone(), is_cut });
+        self.open.push(OpenDirectory { path: path.clone(), is_cut });
     }
 
-    /// A directory without properties of its own has those of the merged tree.
+    /// Gives a directory without an entry the properties that it has in the merged tree.
     fn inherit(&mut self, path: &TreePath) {
         match self.after.dir(path) {
             Some(dir) if dir.meta == Meta::root(0o755, 0) => {}
-            Some(dir) => drop(self.fitting.directories.insert(path.clone(), dir.meta.clone())),
+            Some(dir) => drop(self.adjustments.directories.insert(path.clone(), dir.meta.clone())),
             None => {
-                self.fitting.directories_removed.push(path.clone());
+                self.adjustments.directories_removed.push(path.clone());
                 self.touch_parent(path);
             }
         }
@@ -170,29 +171,29 @@ impl Fitter<'_> {
     fn whiteout(&mut self, path: &TreePath) {
         let is_cut = self.open.last().is_some_and(|open| open.is_cut);
         if is_cut || self.below.get(path).is_none() {
-            self.fitting.whiteouts_removed.push(path.clone());
+            self.adjustments.whiteouts_removed.push(path.clone());
             self.touch_parent(path);
         }
     }
 
-    /// A change in a directory changes its time.
+    /// Restores the time of the parent directory, which a change in it alters.
     fn touch_parent(&mut self, path: &TreePath) {
         let parent = path.parent().unwrap_or_default();
         if !parent.is_root()
             && let Some(dir) = self.after.dir(&parent)
         {
-            self.fitting.directories.insert(parent, dir.meta.clone());
+            self.adjustments.directories.insert(parent, dir.meta.clone());
         }
     }
 
-    fn finish(mut self) -> Fitting {
+    fn finish(mut self) -> OverlayAdjustments {
         if self.is_root_opaque {
             let names = self.below.root().children.iter().map(|(name, _)| name);
             let hidden = names.filter(|name| !self.at_top.contains(*name));
-            self.fitting.whiteouts = hidden.map(|name| TreePath::root().join(name)).collect();
+            self.adjustments.whiteouts = hidden.map(|name| TreePath::root().join(name)).collect();
         }
-        self.fitting.directories_removed.reverse();
-        self.fitting
+        self.adjustments.directories_removed.reverse();
+        self.adjustments
     }
 }
 
@@ -225,10 +226,10 @@ mod tests {
         Entry { path: path(at), item }
     }
 
-    fn fitting(below: Vec<Entry>, layer: Vec<Entry>) -> Fitting {
+    fn adjustments(below: Vec<Entry>, layer: Vec<Entry>) -> OverlayAdjustments {
         let mut tree = Tree::default();
         tree.apply(&LayerListing::new(below));
-        Fitting::of(&LayerListing::new(layer), &tree)
+        OverlayAdjustments::of(&LayerListing::new(layer), &tree)
     }
 
     fn paths(paths: &[TreePath]) -> Vec<String> {
@@ -236,34 +237,37 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_lists_its_directories_fits_everywhere() {
+    fn layer_that_lists_its_directories_needs_no_changes() {
         let below = vec![dir("d", 0o700), fifo("d/gone"), link("l")];
         let layer = vec![dir("d", 0o711), item("d/gone", Item::Whiteout), fifo("d/new"), fifo("l")];
-        assert!(fitting(below, layer).is_empty());
+        assert!(adjustments(below, layer).is_empty());
         let listing = |entries| LayerListing::new(entries);
         let full = vec![dir("d", 0o711), dir("d/e", 0o711), fifo("d/e/f"), fifo("d/x"), fifo("l")];
-        assert!(Fitting::is_never_needed(&listing(full)));
-        assert!(!Fitting::is_never_needed(&listing(vec![dir("d", 0o711), fifo("d/e/f")])));
-        assert!(!Fitting::is_never_needed(&listing(vec![item("d", Item::Whiteout)])));
+        assert!(OverlayAdjustments::are_never_needed(&listing(full)));
+        assert!(!OverlayAdjustments::are_never_needed(&listing(vec![
+            dir("d", 0o711),
+            fifo("d/e/f")
+        ])));
+        assert!(!OverlayAdjustments::are_never_needed(&listing(vec![item("d", Item::Whiteout)])));
     }
 
     #[test]
-    fn directories_that_are_not_listed_inherit_from_directories_only() {
+    fn unlisted_directories_inherit_from_directories_only() {
         let below = vec![dir("d", 0o700), dir("d/e", 0o711), link("l"), fifo("f")];
         let layer = vec![fifo("d/e/x"), fifo("l/x"), fifo("f/x"), fifo("new/x")];
-        let fitting = fitting(below, layer);
-        let modes: Vec<(String, u32, i64)> = fitting
+        let adjustments = adjustments(below, layer);
+        let modes: Vec<(String, u32, i64)> = adjustments
             .directories
             .iter()
             .map(|(path, meta)| (path.to_string(), meta.mode, meta.mtime_s))
             .collect();
         assert_eq!(modes, [("/d".to_owned(), 0o700, 7), ("/d/e".to_owned(), 0o711, 7)]);
-        let rest = Fitting { directories: BTreeMap::new(), ..fitting };
+        let rest = OverlayAdjustments { directories: BTreeMap::new(), ..adjustments };
         assert!(rest.is_empty());
     }
 
     #[test]
-    fn whiteouts_of_nothing_go_with_what_is_there_for_them() {
+    fn whiteouts_of_missing_files_are_removed_with_their_directories() {
         let below = vec![dir("d", 0o755), fifo("d/here"), link("l")];
         let layer = vec![
             dir("d", 0o755),
@@ -272,24 +276,25 @@ mod tests {
             item("l/x", Item::Whiteout),
             item("new/deep/x", Item::Whiteout),
         ];
-        let fitting = fitting(below, layer);
-        assert_eq!(paths(&fitting.whiteouts_removed), ["/d/nothing", "/l/x", "/new/deep/x"]);
-        assert_eq!(paths(&fitting.directories_removed), ["/new/deep", "/new", "/l"]);
-        let touched: Vec<String> = fitting.directories.keys().map(ToString::to_string).collect();
+        let adjustments = adjustments(below, layer);
+        assert_eq!(paths(&adjustments.whiteouts_removed), ["/d/nothing", "/l/x", "/new/deep/x"]);
+        assert_eq!(paths(&adjustments.directories_removed), ["/new/deep", "/new", "/l"]);
+        let touched: Vec<String> =
+            adjustments.directories.keys().map(ToString::to_string).collect();
         assert_eq!(touched, ["/d"]);
     }
 
     #[test]
-    fn whiteouts_in_an_opaque_directory_hide_nothing() {
+    fn whiteouts_in_an_opaque_directory_are_removed() {
         let below = vec![dir("d", 0o700), fifo("d/here")];
         let layer = vec![item("d", Item::Opaque), item("d/here", Item::Whiteout), fifo("d/x")];
-        let fitting = fitting(below, layer);
-        assert_eq!(paths(&fitting.whiteouts_removed), ["/d/here"]);
-        assert_eq!(fitting.directories.get(&path("d")).map(|meta| meta.mode), Some(0o700));
+        let adjustments = adjustments(below, layer);
+        assert_eq!(paths(&adjustments.whiteouts_removed), ["/d/here"]);
+        assert_eq!(adjustments.directories.get(&path("d")).map(|meta| meta.mode), Some(0o700));
     }
 
     #[test]
-    fn an_opaque_root_hides_each_name_below() {
+    fn opaque_root_hides_each_name_below() {
         let directories = ["a", "b", "e"].map(|at| dir(at, 0o755)).into_iter();
         let below = directories.chain(["a/x", "c", "d", "f"].map(fifo)).collect();
         let layer = vec![
@@ -301,10 +306,10 @@ mod tests {
             item("e/x", Item::Whiteout),
             item("f", Item::Opaque),
         ];
-        let fitting = fitting(below, layer);
-        assert_eq!(paths(&fitting.opaque), ["/a"]);
-        assert_eq!(paths(&fitting.whiteouts), ["/b", "/e", "/f"]);
-        assert_eq!(paths(&fitting.whiteouts_removed), ["/e/x"]);
-        assert_eq!(paths(&fitting.directories_removed), ["/f", "/e"]);
+        let adjustments = adjustments(below, layer);
+        assert_eq!(paths(&adjustments.opaque), ["/a"]);
+        assert_eq!(paths(&adjustments.whiteouts), ["/b", "/e", "/f"]);
+        assert_eq!(paths(&adjustments.whiteouts_removed), ["/e/x"]);
+        assert_eq!(paths(&adjustments.directories_removed), ["/f", "/e"]);
     }
 }

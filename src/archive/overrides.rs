@@ -1,14 +1,15 @@
-//! What PAX records say about the entry that follows them.
+//! The values that PAX records and GNU headers give for the entry that follows them.
 
 use crate::tree::Meta;
 
 use super::ArchiveError;
 use super::pax::{self, XATTR_PREFIX};
-use super::sparse;
+use super::sparse::PaxSparse;
 
-/// What PAX and GNU headers say about the entry that follows them.
+/// Values that override the fields of the next header (POSIX pax(1), "pax Extended Header"; GNU tar
+/// manual, "Basic Tar Format").
 #[derive(Debug, Default)]
-pub(super) struct Extra {
+pub(super) struct HeaderOverrides {
     pub(super) path: Option<Vec<u8>>,
     pub(super) link: Option<Vec<u8>>,
     pub(super) meta: Meta,
@@ -16,18 +17,18 @@ pub(super) struct Extra {
     pub(super) gid: Option<u32>,
     pub(super) mtime_s: Option<i64>,
     pub(super) size: Option<u64>,
-    pub(super) sparse: sparse::PaxSparse,
+    pub(super) sparse: PaxSparse,
 }
 
-impl Extra {
+impl HeaderOverrides {
     pub(super) fn read_pax(&mut self, bytes: &[u8], at: u64) -> Result<(), ArchiveError> {
-        let wrong = || ArchiveError::Malformed { at, what: "a PAX value is no number" };
+        let wrong = || ArchiveError::Malformed { at, what: "a PAX value is not a number" };
         let id = |value: &[u8]| {
             pax::decimal(value).and_then(|id| u32::try_from(id).ok()).ok_or_else(wrong)
         };
         for (key, value) in pax::decode(bytes, at)? {
             match key {
-                // An empty value takes a record back; the header then counts.
+                // An empty value deletes the record, so the header's field counts (POSIX pax(1)).
                 b"path" => self.path = (!value.is_empty()).then(|| value.to_vec()),
                 b"linkpath" => self.link = (!value.is_empty()).then(|| value.to_vec()),
                 b"uid" if !value.is_empty() => self.uid = Some(id(value)?),
@@ -51,7 +52,7 @@ impl Extra {
         } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
             self.sparse.read(name, value, at)?;
         }
-        // Other records (comments, times, names of owners) say nothing that a layer keeps.
+        // Other records (comments, times, names of owners) contain nothing that a layer keeps.
         Ok(())
     }
 }

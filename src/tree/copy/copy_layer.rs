@@ -1,37 +1,37 @@
-//! What a COPY placed, as entries of a layer: made one by one out of the tree, so that the layer
-//! can be written without a list of it.
+//! The layer of a COPY. Its entries are generated from the tree one by one, so the layer is written
+//! without a list of them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::tree::{Entry, Item, LayerEntries, Node, Tree, TreeNode, TreePath};
 
-/// How much of what is at a path was placed.
+/// The part of the subtree at a path that belongs to the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Extent {
-    /// It alone.
+    /// The node at the path only.
     Itself,
-    /// It and all that it holds.
+    /// The node and everything below it.
     Whole,
 }
 
-/// The layer that a COPY makes.
+/// The layer that a COPY creates.
 #[derive(Debug)]
-pub struct Placed {
-    /// What was below with what was placed.
+pub struct CopyLayer {
+    /// The tree below with everything inserted.
     tree: Tree,
-    /// What was placed, with all directories on the way.
+    /// The inserted paths, with all their parent directories.
     touched: BTreeMap<TreePath, Extent>,
-    /// Directories that hide what was below.
+    /// Directories that are opaque, because a file had replaced the directory below.
     hidden: BTreeSet<TreePath>,
 }
 
-/// The first path of each file, to find its hard links.
+/// The first path of each file with several names, to recognise its hard links.
 #[derive(Debug, Default)]
 pub(super) struct LinkNames(HashMap<usize, TreePath>);
 
 impl LinkNames {
-    /// The path that this file was first given with; `None` when it is met for the first time.
+    /// Returns the path at which this file was encountered first; `None` on that first encounter.
     pub(super) fn first_name(&mut self, node: &TreeNode, path: &TreePath) -> Option<&TreePath> {
         let TreeNode::Leaf(leaf) = node else { return None };
         let mut is_new = false;
@@ -43,7 +43,7 @@ impl LinkNames {
     }
 }
 
-impl Placed {
+impl CopyLayer {
     pub(super) fn new(
         tree: Tree,
         mut touched: BTreeMap<TreePath, Extent>,
@@ -61,7 +61,8 @@ impl Placed {
         Self { tree, touched, hidden }
     }
 
-    /// What was placed, in order: a path that is part of another's whole is not named again.
+    /// Returns the inserted paths, in order. Paths inside another one that is inserted whole are
+    /// skipped.
     fn tops(&self) -> impl Iterator<Item = (&TreePath, Extent)> {
         let mut whole: Option<&TreePath> = None;
         self.touched.iter().filter_map(move |(path, extent)| {
@@ -73,7 +74,7 @@ impl Placed {
         })
     }
 
-    /// What was placed and is still there: an archive may have put something in its place since.
+    /// Returns the inserted nodes that still exist: a later archive may have replaced some.
     fn nodes(&self) -> impl Iterator<Item = (TreePath, &TreeNode)> {
         self.tops().flat_map(|(path, extent)| {
             let limit = if extent == Extent::Whole { usize::MAX } else { 1 };
@@ -96,7 +97,7 @@ impl Placed {
     }
 }
 
-impl LayerEntries for Placed {
+impl LayerEntries for CopyLayer {
     fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
         let mut names = LinkNames::default();
         Box::new(self.nodes().map(move |(path, node)| {
