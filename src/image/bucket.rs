@@ -76,7 +76,7 @@ impl Sink<'_> {
             return Ok(None);
         }
         let (place, wanted) = (self.directory.place(), compression_of(self.options.packing));
-        let sources = self.store.sources(layer.diff_id)?;
+        let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
         let found = sources.into_iter().find(|source| {
             source.place == place && source.blob.media_type.layer_compression() == Some(wanted)
         });

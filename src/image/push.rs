@@ -205,7 +205,7 @@ impl<'a> Push<'a> {
 
     /// Sees to it that the registry has the layer; gives the blob that it has there.
     fn layer(&self, layer: &ImageLayer) -> Result<Descriptor> {
-        let sources = self.store.sources(layer.diff_id)?;
+        let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
         let blob = self.blob_of(layer, &sources)?;
         let known = origin::holding(&sources, &blob);
         let repository = known.and_then(origin::repository);

@@ -197,5 +197,9 @@ fn is_pulled(store: &Store, diff_id: DiffId, layer: &Descriptor) -> Result<bool>
         return Ok(true);
     }
     // Or that they could be.
-    Ok(store.sources(diff_id)?.iter().any(|source| source.blob.digest == layer.digest))
+    Ok(store
+        .layer_sources()
+        .of_layer(diff_id)?
+        .iter()
+        .any(|source| source.blob.digest == layer.digest))
 }

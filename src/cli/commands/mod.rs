@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use crate::executor::{Lent, LockedInputs, Services, StepNumbers, Stop};
 use crate::oci::Reference;
-use crate::store::{OpenOptions, Store, StoreError, Users};
+use crate::store::{LockHolders, OpenOptions, Store, StoreError};
 
 use super::Exit;
 use super::args::Global;
@@ -80,9 +80,9 @@ fn open_store_by(
 
 /// Waits a moment until no other process uses the store, and says which do.
 fn wait_alone(store: &Store) -> Result<(), CliError> {
-    let waiting = |users: &Users| report::remark(&format!("waiting for the store: {users}"));
+    let waiting = |users: &LockHolders| report::remark(&format!("waiting for the store: {users}"));
     store
-        .wait_alone(PATIENCE, &waiting)
+        .wait_for_exclusive_use(PATIENCE, &waiting)
         .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 

@@ -1,8 +1,7 @@
-//! Unfinished work: one directory a process below `tmp`, swept when the process is gone.
+//! Unfinished work: a directory below `tmp` for each process, removed after the process has ended.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,43 +10,44 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Mode};
 
 use crate::pathio::{self, Context as _, PathError};
+use crate::pool;
 
-use super::lock::Lease;
-use super::{Store, StoreError, guard};
+use super::locks::FileLock;
+use super::{Store, StoreError, private_files};
 
-/// This process's directory below `tmp`; removed with all it holds when dropped.
+/// The directory of this process below `tmp`; removed with its content when dropped.
 #[derive(Debug)]
 pub(super) struct ProcessDirectory {
     path: PathBuf,
     tmp: OwnedFd,
     next: AtomicU64,
-    _lease: Lease,
+    _lock: FileLock,
 }
 
-/// What the name of a directory begins with before its lock is held.
+/// Prefix of the directory's name until its lock is held.
 const UNLOCKED: &str = "new.";
-/// The file in it that the process holds locked.
+/// Name of the file in it that the process holds locked.
 const LOCK: &str = "lock";
 
 impl ProcessDirectory {
     fn new(tmp: &Path) -> Result<Self, PathError> {
-        let opened = guard::open_directory(tmp)?;
+        let opened = private_files::open_directory(tmp)?;
         let directory = tempfile::Builder::new()
             .prefix(UNLOCKED)
             .tempdir_in(tmp)
             .context("create a directory in", tmp)?;
-        let lease = Lease::exclusive(&directory.path().join(LOCK))?;
+        let lock = FileLock::exclusive(&directory.path().join(LOCK))?;
         let made = directory.keep();
         let unique = made.file_name().map_or("".into(), |name| name.to_string_lossy());
         let unique = unique.strip_prefix(UNLOCKED).unwrap_or(&unique);
-        // From here on a sweep that finds the lock free knows that its holder is dead.
+        // From here on, a sweep that finds the lock free knows that its holder has ended.
         let path = tmp.join(format!("{}.{unique}", std::process::id()));
         pathio::rename(&made, &path)?;
-        Ok(Self { path, tmp: opened, next: AtomicU64::new(0), _lease: lease })
+        Ok(Self { path, tmp: opened, next: AtomicU64::new(0), _lock: lock })
     }
 
-    /// A path in it that was never used.
-    pub(super) fn fresh(&self) -> PathBuf {
+    /// Returns a path in it that was never used.
+    pub(super) fn fresh_path(&self) -> PathBuf {
         self.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 }
@@ -58,24 +58,24 @@ impl Drop for ProcessDirectory {
     }
 }
 
-/// Removes what dead processes left; no symbolic link is followed. Errors do not matter: the next
-/// sweep tries again.
+/// Removes the directories of processes that have ended, without following symbolic links. Errors
+/// are ignored: the next sweep tries again.
 pub(super) fn sweep(tmp: &Path) {
-    let Ok(directory) = guard::open_directory(tmp) else { return };
-    for name in names_in(&directory) {
+    let Ok(directory) = private_files::open_directory(tmp) else { return };
+    for name in private_files::entry_names(&directory) {
         let is_young = || {
             let stat = rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW);
             let modified_s = stat.map(|stat| stat.st_mtime.unsigned_abs());
             let time = modified_s.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
             time.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < GRACE))
         };
-        // Without a lock to look at it is a directory in the making, or one half removed.
+        // A directory without a lock is being created, or was partly removed.
         let is_locked = |opened: &OwnedFd| {
-            !name.to_string_lossy().starts_with(UNLOCKED) && guard::has_entry(opened, LOCK)
+            !name.to_string_lossy().starts_with(UNLOCKED) && private_files::has_entry(opened, LOCK)
         };
-        let opened = guard::open_entry(&directory, &name).ok();
+        let opened = private_files::open_entry(&directory, &name).ok();
         let dead = match opened.as_ref().filter(|opened| is_locked(opened)) {
-            Some(opened) => Lease::is_free(opened, LOCK),
+            Some(opened) => FileLock::is_free(opened, LOCK),
             None => !is_young(),
         };
         if dead {
@@ -84,76 +84,69 @@ pub(super) fn sweep(tmp: &Path) {
     }
 }
 
-/// No process takes longer to lock the directory that it has just made.
+/// Age at which a directory without a lock is removed: creating one and locking it takes far less.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// The names in an open directory.
-pub(super) fn names_in(directory: &OwnedFd) -> Vec<OsString> {
-    let entries = rustix::fs::Dir::read_from(directory).into_iter().flatten().flatten();
-    let names = entries.map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned());
-    names.filter(|name| name != "." && name != "..").collect()
-}
-
-/// Removes an entry of an open directory, its lock file last, so that a removal cut short is taken
-/// up again. Directories of images may lack the bits that removing needs when the caller is not root.
+/// Removes an entry of an open directory. Its lock file goes last, so that an interrupted removal is
+/// continued by the next sweep.
 fn remove_tree(directory: &OwnedFd, name: &OsStr) {
-    if let Ok(opened) = guard::open_entry(directory, name) {
-        for inner in names_in(&opened).into_iter().filter(|inner| inner != LOCK) {
+    if let Ok(opened) = private_files::open_entry(directory, name) {
+        let names = private_files::entry_names(&opened);
+        for inner in names.into_iter().filter(|inner| inner != LOCK) {
             remove_entry(&opened, &inner);
         }
     }
     remove_entry(directory, name);
 }
 
+/// Removes a file or a directory. Directories of images may lack the permissions that an ordinary
+/// user needs to remove their content.
 fn remove_entry(directory: &OwnedFd, name: &OsStr) {
-    // Through the descriptor; the last name is never followed.
+    // Through the descriptor, so that no symbolic link is followed; the last name never is.
     let path = Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
     let _done = pathio::remove_dir_all(&path).or_else(|_error| pathio::remove_file(&path));
 }
 
-/// A directory for one piece of work.
+/// A directory for one piece of unfinished work.
 #[derive(Debug)]
 pub struct WorkDirectory {
     path: PathBuf,
     fd: OwnedFd,
-    /// Its parent must live as long.
+    /// Keeps the parent directory from being removed.
     _process: Arc<ProcessDirectory>,
 }
 
 impl WorkDirectory {
-    /// Where it is.
+    /// Returns the directory's absolute path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its descriptor.
+    /// Returns a descriptor of the directory.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    /// Makes a directory in it and opens that.
+    /// Creates a subdirectory with mode 0755 and opens it.
     ///
     /// # Errors
-    /// The kernel's, with the path.
+    /// [`PathError`] if the kernel refuses one of the calls.
     pub fn directory(&self, name: &str) -> Result<OwnedFd, PathError> {
         let path = self.path.join(name);
         rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)).context("create directory", &path)?;
+        // mkdir(2) applies the umask.
         rustix::fs::chmod(&path, Mode::from_raw_mode(0o755))
             .context("change the mode of", &path)?;
-        open_directory(&path)
+        private_files::open_directory(&path)
     }
 }
 
-/// Opens a directory for calls relative to it.
-pub(super) fn open_directory(path: &Path) -> Result<OwnedFd, PathError> {
-    guard::open_directory(path)
-}
-
 impl Store {
+    /// Returns the directory of this process below `tmp`, and creates it the first time.
     pub(super) fn process_directory(&self) -> Result<Arc<ProcessDirectory>, PathError> {
-        let mut work = self.work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut work = pool::lock(&self.work);
         if let Some(directory) = &*work {
             return Ok(Arc::clone(directory));
         }
@@ -162,16 +155,23 @@ impl Store {
         Ok(directory)
     }
 
-    /// Makes an empty directory on the store's file system; it is gone, at the latest, some time
-    /// after the process is.
+    /// Creates an empty directory on the store's file system. It is removed some time after the
+    /// process has ended, at the latest.
     ///
     /// # Errors
-    /// The kernel's, with the path.
+    /// [`StoreError::Io`] if it cannot be created.
     pub fn work_directory(&self) -> Result<WorkDirectory, StoreError> {
         let process = self.process_directory()?;
-        let path = process.fresh();
-        guard::create_directory(&path).context("create directory", &path)?;
-        let fd = open_directory(&path)?;
+        let path = process.fresh_path();
+        private_files::create_directory(&path).context("create directory", &path)?;
+        let fd = private_files::open_directory(&path)?;
         Ok(WorkDirectory { path, fd, _process: process })
+    }
+
+    /// Returns a directory on the store's file system for files without a name (`O_TMPFILE`,
+    /// open(2)).
+    #[must_use]
+    pub fn spill_directory(&self) -> PathBuf {
+        self.root().join("tmp")
     }
 }

@@ -1,5 +1,5 @@
-//! A layer's listing in the making: written entry by entry while its tar is, before the layer has
-//! a name.
+//! The listing of a new layer: written entry by entry together with its tar, before the DiffID is
+//! known.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -10,10 +10,10 @@ use crate::archive::{self, ListingWriter};
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{ContentDigest, Entry, LayerContent, LayerListing};
 
-use super::work::ProcessDirectory;
-use super::{Store, guard};
+use super::work_directory::ProcessDirectory;
+use super::{Store, private_files};
 
-/// A listing that is being written.
+/// An unfinished listing.
 #[derive(Debug)]
 pub(super) struct ListingDraft {
     path: PathBuf,
@@ -22,54 +22,55 @@ pub(super) struct ListingDraft {
     process: Arc<ProcessDirectory>,
 }
 
-/// A listing that is complete, in this process's directory below `tmp`. If it is moved nowhere, it
-/// goes with that.
+/// A complete listing in this process's directory below `tmp`. Unless it is renamed, it is removed
+/// with that directory.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(super) struct FinishedListing {
     path: PathBuf,
     content: ContentDigest,
     _process: Arc<ProcessDirectory>,
 }
 
 impl ListingDraft {
-    /// Writes the next entry.
+    /// Appends an entry, and the offset of its content in the tar.
     pub(super) fn entry(&mut self, entry: &Entry, tar_at: u64) -> io::Result<()> {
         self.content.entry(entry);
         self.out.entry(entry, tar_at)
     }
 
-    /// Ends the listing.
-    pub(super) fn finish(self) -> Result<Listed, PathError> {
+    /// Writes the end of the listing.
+    pub(super) fn finish(self) -> Result<FinishedListing, PathError> {
         let flushed = self.out.finish().and_then(|out| Ok(out.into_inner()?));
         let _file = flushed.context("write", &self.path)?;
         let content = self.content.finish();
-        Ok(Listed { path: self.path, content, _process: self.process })
+        Ok(FinishedListing { path: self.path, content, _process: self.process })
     }
 }
 
-impl Listed {
-    /// Where it is.
+impl FinishedListing {
+    /// Returns the path of its file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The name of what it lists.
+    /// Returns the content digest of the listed layer.
     pub(super) const fn content(&self) -> ContentDigest {
         self.content
     }
 }
 
 impl Store {
-    /// Starts the listing of a layer of `n_entries` entries.
+    /// Begins the listing of a layer with `n_entries` entries.
     pub(super) fn listing_draft(&self, n_entries: usize) -> Result<ListingDraft, PathError> {
         let process = self.process_directory()?;
-        let path = process.fresh();
-        let out = ListingWriter::new(BufWriter::new(guard::create_file(&path)?), n_entries);
+        let path = process.fresh_path();
+        let file = private_files::create_file(&path)?;
+        let out = ListingWriter::new(BufWriter::new(file), n_entries);
         Ok(ListingDraft { path, out, content: LayerContent::new(), process })
     }
 
-    /// Writes the listing of a layer that is complete.
-    pub(super) fn list(&self, listing: &LayerListing) -> Result<Listed, PathError> {
+    /// Writes the listing of a layer whose entries are all known.
+    pub(super) fn list(&self, listing: &LayerListing) -> Result<FinishedListing, PathError> {
         let mut draft = self.listing_draft(listing.entries().len())?;
         for entry in listing.entries() {
             draft.entry(entry, archive::tar_at(entry)).context("write", &draft.path)?;

@@ -1,9 +1,10 @@
-//! Unpacked layers as they have to be on the layers below them.
+//! Unpacked layers, adapted to the layers below them where overlayfs needs that.
 //!
-//! Nearly every layer is the same directory wherever it lies. One that does not list its directories,
-//! or removes what is not there, has to be another one on another base (see [`Fitting`]): each form
-//! lies beside the others in the layer's directory, under a name that says how it differs from the
-//! layer alone, and the index remembers which form goes with which stack.
+//! Nearly every layer is the same directory on any base. A layer that does not list its parent
+//! directories, or removes files that do not exist, needs another directory on another base (see
+//! [`Fitting`]). Each such directory is beside the layer's own, with the digest of the fitting in its
+//! name. The table `stacked` of the index maps the chain of layers (image-spec, config.md, "Layer
+//! ChainID") to the fitting.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -13,42 +14,43 @@ use rusqlite::{OptionalExtension as _, params};
 use crate::oci::{ChainId, DiffId};
 use crate::tree::{ContentDigest, FileOrigin, Fitting, LayerEntries, Tree, TreePath};
 
-use super::forms::TarSource;
 use super::index::Index;
-use super::layer::{LayerOptions, LowerDirectory};
-use super::unpack::{self, Disk, Unpacked};
-use super::{LayerRecord, Store, StoreError, WorkDirectory};
+use super::layer_tar::LayerTarReader;
+use super::unpack::{self, DiskTarget, UnpackedArchive};
+use super::{LayerOptions, LayerRecord, LowerDirectory, Store, StoreError, WorkDirectory};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// A layer that was just unpacked, alone in a work directory.
-struct Fresh {
-    unpacked: Unpacked,
+/// A layer that was just unpacked into a work directory, and not fitted yet.
+struct NewlyUnpacked {
+    unpacked: UnpackedArchive,
     tar_bytes: u64,
     work: WorkDirectory,
     into: LowerDirectory,
 }
 
 impl Store {
-    /// Returns the layer's directory, for its contents alone: it may not fit on the layers below.
-    /// Unpacks the layer if needed.
+    /// Returns the layer's own directory, to read files: it is not fitted to any layers below. Unpacks
+    /// the layer if needed.
     ///
     /// # Errors
-    /// [`StoreError::WrongDiffId`] when the bytes are not what the image promised.
+    /// [`StoreError::WrongDiffId`], [`StoreError::UnpackLayer`] or [`StoreError::Io`] (source
+    /// [`StoreError::Corrupt`]) if its blob is damaged, [`StoreError::DamagedLayer`] if its directory
+    /// is; [`StoreError::Missing`], [`StoreError::OtherIds`], [`StoreError::Index`].
     pub fn unpacked(&self, diff_id: DiffId, options: &LayerOptions) -> Result<LowerDirectory> {
         if let Some(directory) = self.layer_directory(diff_id)? {
             return Ok(directory);
         }
         let fresh = self.unpack_alone(diff_id)?;
-        self.publish_fresh(diff_id, &fresh, None, options)?;
+        self.publish_unpacked(diff_id, &fresh, None, options)?;
         Ok(fresh.into)
     }
 
-    /// Returns the layer's directory as it has to be on the layers `below`, base first. Unpacks the
-    /// layer if needed; `begin` is called before that.
+    /// Returns the layer's directory, fitted to the layers `below`, base first. Unpacks the layer if
+    /// needed, and calls `begin` before that.
     ///
     /// # Errors
-    /// As [`Store::unpacked`].
+    /// The errors of [`Store::unpacked`].
     pub fn unpacked_on(
         &self,
         diff_id: DiffId,
@@ -58,16 +60,16 @@ impl Store {
     ) -> Result<LowerDirectory> {
         let chain = below.iter().copied().chain([diff_id]);
         let chain = ChainId::of(chain).unwrap_or_else(|| ChainId::base(diff_id));
-        if let Some(directory) = self.known_form(chain, diff_id)? {
+        if let Some(directory) = self.recorded_directory(chain, diff_id)? {
             return Ok(directory);
         }
-        // Of several processes one unpacks it.
-        let _alone = self.lock_unpacking(diff_id)?;
-        if let Some(directory) = self.known_form(chain, diff_id)? {
+        // One process unpacks it, and the others then find the directory.
+        let _lock = self.lock_unpacking(diff_id)?;
+        if let Some(directory) = self.recorded_directory(chain, diff_id)? {
             return Ok(directory);
         }
         let mut fresh = None;
-        let fitting = match self.listing_if_there(diff_id)? {
+        let fitting = match self.listing_if_exists(diff_id)? {
             Some(listing) => self.fitting(&listing, below)?,
             None => {
                 begin();
@@ -75,8 +77,8 @@ impl Store {
                 self.fitting(&made.unpacked.listing, below)?
             }
         };
-        let form = (!fitting.is_empty()).then(|| fitting.digest());
-        let directory = match (self.layer_form(diff_id, form)?, fresh) {
+        let digest = (!fitting.is_empty()).then(|| fitting.digest());
+        let directory = match (self.fitted_directory(diff_id, digest)?, fresh) {
             (Some(directory), None) => directory,
             (_, fresh) => {
                 let unpack = || {
@@ -85,11 +87,11 @@ impl Store {
                 };
                 let fresh = fresh.map_or_else(unpack, Ok)?;
                 self.fit(diff_id, &fresh, &fitting)?;
-                self.publish_fresh(diff_id, &fresh, form, options)?;
+                self.publish_unpacked(diff_id, &fresh, digest, options)?;
                 fresh.into
             }
         };
-        self.with_index(|index| index.put_stacked(chain, diff_id, form))?;
+        self.with_index(|index| index.put_fitting(chain, diff_id, digest))?;
         Ok(directory)
     }
 
@@ -104,17 +106,22 @@ impl Store {
         Ok(Fitting::of(layer, &tree))
     }
 
-    fn known_form(&self, chain: ChainId, diff_id: DiffId) -> Result<Option<LowerDirectory>> {
-        match self.with_index(|index| index.stacked(chain, diff_id))? {
-            Some(form) => self.layer_form(diff_id, form),
+    /// Returns the directory that was used on this chain before.
+    fn recorded_directory(
+        &self,
+        chain: ChainId,
+        diff_id: DiffId,
+    ) -> Result<Option<LowerDirectory>> {
+        match self.with_index(|index| index.fitting(chain, diff_id))? {
+            Some(fitting) => self.fitted_directory(diff_id, fitting),
             None => Ok(None),
         }
     }
 
-    fn unpack_alone(&self, diff_id: DiffId) -> Result<Fresh> {
+    fn unpack_alone(&self, diff_id: DiffId) -> Result<NewlyUnpacked> {
         let work = self.work_directory()?;
         let into = Arc::new(work.directory("fs")?);
-        let mut tar = TarSource::new(self.open_tar(diff_id)?);
+        let mut tar = LayerTarReader::new(self.open_tar(diff_id)?);
         let origin = |path: &TreePath, tar_at| FileOrigin::layer(diff_id, path.clone(), tar_at);
         let unpacked = unpack::unpack(&mut tar, into.as_fd(), &self.unpack_options(), &origin)
             .map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })
@@ -123,55 +130,56 @@ impl Store {
         if got != diff_id {
             return Err(self.damage_or(diff_id, StoreError::WrongDiffId { want: diff_id, got }));
         }
-        Ok(Fresh { unpacked, tar_bytes, work, into })
+        Ok(NewlyUnpacked { unpacked, tar_bytes, work, into })
     }
 
-    fn fit(&self, diff_id: DiffId, fresh: &Fresh, fitting: &Fitting) -> Result<()> {
+    fn fit(&self, diff_id: DiffId, fresh: &NewlyUnpacked, fitting: &Fitting) -> Result<()> {
         if fitting.is_empty() {
             return Ok(());
         }
-        let disk = Disk::new(fresh.into.as_fd(), self.unpack_options());
+        let disk = DiskTarget::new(fresh.into.as_fd(), self.unpack_options());
         let fitted = disk.and_then(|mut disk| disk.fit(fitting));
         fitted.map_err(|source| StoreError::UnpackLayer { layer: diff_id, source })
     }
 
-    fn publish_fresh(
+    fn publish_unpacked(
         &self,
         diff_id: DiffId,
-        fresh: &Fresh,
-        form: Option<ContentDigest>,
+        fresh: &NewlyUnpacked,
+        fitting: Option<ContentDigest>,
         options: &LayerOptions,
     ) -> Result<()> {
         let listed = self.list(&fresh.unpacked.listing)?;
         let (content, tar_bytes) = (listed.content(), fresh.tar_bytes);
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
-        self.publish_layer(diff_id, &record, &listed, Some(&fresh.work), form)
+        self.publish_layer(diff_id, &record, &listed, Some(&fresh.work), fitting)
     }
 }
 
 impl Index {
-    /// Returns the form of `layer` on top of `chain`; `None` if it was never unpacked there, and
-    /// `Some(None)` if it is the layer's own.
-    fn stacked(&self, chain: ChainId, layer: DiffId) -> Result<Option<Option<ContentDigest>>> {
+    /// Returns the fitting of `layer` at the top of `chain`: `None` if it was never unpacked there,
+    /// `Some(None)` if the layer's own directory fits.
+    fn fitting(&self, chain: ChainId, layer: DiffId) -> Result<Option<Option<ContentDigest>>> {
         const SQL: &str = "SELECT form FROM stacked WHERE chain = ?1 AND diff_id = ?2";
         let values = params![chain.to_string(), layer.to_string()];
-        let form = self.check(self.connection.prepare_cached(SQL).and_then(|mut statement| {
-            statement.query_row(values, |row| row.get::<_, Option<Vec<u8>>>(0)).optional()
-        }))?;
-        let digest = |form: Vec<u8>| Ok(ContentDigest::new(self.hash(&form)?));
-        form.map(|form| form.map(digest).transpose()).transpose()
+        let fitting =
+            self.check(self.connection.prepare_cached(SQL).and_then(|mut statement| {
+                statement.query_row(values, |row| row.get::<_, Option<Vec<u8>>>(0)).optional()
+            }))?;
+        let digest = |bytes: Vec<u8>| Ok(ContentDigest::new(self.hash(&bytes)?));
+        fitting.map(|bytes| bytes.map(digest).transpose()).transpose()
     }
 
-    fn put_stacked(
+    fn put_fitting(
         &self,
         chain: ChainId,
         layer: DiffId,
-        form: Option<ContentDigest>,
+        fitting: Option<ContentDigest>,
     ) -> Result<()> {
         const SQL: &str = "INSERT INTO stacked (chain, diff_id, form) VALUES (?1, ?2, ?3)
             ON CONFLICT (chain) DO UPDATE SET diff_id = ?2, form = ?3";
-        let form = form.map(|form| form.as_bytes().to_vec());
-        let values = params![chain.to_string(), layer.to_string(), form];
+        let fitting = fitting.map(|fitting| fitting.as_bytes().to_vec());
+        let values = params![chain.to_string(), layer.to_string(), fitting];
         self.check(self.connection.execute(SQL, values)).map(drop)
     }
 }

@@ -1,4 +1,5 @@
-//! Locks between processes: `flock`, gone when the process dies.
+//! Locks between processes, by flock(2): the kernel releases them when their holder ends, however it
+//! ends.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,45 +10,44 @@ use crate::oci::DiffId;
 use crate::pathio::{Context as _, PathError};
 use crate::plan::CacheKey;
 
-use super::work::names_in;
-use super::{Store, guard};
+use super::{Store, private_files};
 
 /// A held `flock`; released when dropped.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct FileLock {
     file: OwnedFd,
 }
 
-impl Lease {
-    /// Waits until it holds the lock shared.
+impl FileLock {
+    /// Waits for a shared lock.
     pub(super) fn shared(path: &Path) -> Result<Self, PathError> {
         Self::take(path, FlockOperation::LockShared)
     }
 
-    /// Waits until it holds the lock alone.
+    /// Waits for an exclusive lock.
     pub(super) fn exclusive(path: &Path) -> Result<Self, PathError> {
         Self::take(path, FlockOperation::LockExclusive)
     }
 
-    /// Takes the lock alone if nobody holds it.
+    /// Takes an exclusive lock; `None` if another process holds the lock.
     pub(super) fn try_exclusive(path: &Path) -> Result<Option<Self>, PathError> {
         Self::try_take(path, FlockOperation::NonBlockingLockExclusive)
     }
 
-    /// Returns whether nobody holds the lock `name` of an open directory.
+    /// Returns whether the lock file `name` of an open directory exists and is not locked.
     pub(super) fn is_free(directory: &OwnedFd, name: &str) -> bool {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(directory, name, flags, Mode::empty());
         file.is_ok_and(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok())
     }
 
-    /// Takes the lock shared if nobody holds it alone.
+    /// Takes a shared lock; `None` if another process holds an exclusive one.
     pub(super) fn try_shared(path: &Path) -> Result<Option<Self>, PathError> {
         Self::try_take(path, FlockOperation::NonBlockingLockShared)
     }
 
     fn try_take(path: &Path, operation: FlockOperation) -> Result<Option<Self>, PathError> {
-        let file = guard::open_lock(path)?;
+        let file = private_files::open_lock(path)?;
         match flock(&file, operation) {
             Ok(()) => Ok(Some(Self { file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -56,41 +56,39 @@ impl Lease {
     }
 
     fn take(path: &Path, operation: FlockOperation) -> Result<Self, PathError> {
-        let file = guard::open_lock(path)?;
+        let file = private_files::open_lock(path)?;
         loop {
             match flock(&file, operation) {
+                // A signal handler has run meanwhile (flock(2), EINTR).
                 Err(rustix::io::Errno::INTR) => {}
                 done => return done.context("lock", path).map(|()| Self { file }),
             }
         }
     }
 
-    /// Returns the path of the lock that every process that uses a store holds shared.
-    pub(super) fn of_store(root: &Path) -> PathBuf {
-        root.join("locks/in-use")
-    }
-
-    /// Gives the lock up until it is taken again.
+    /// Releases the lock, which can be taken again by [`FileLock::try_upgrade`].
     pub(super) fn unlock(&self) {
         // The kernel refuses this for bad descriptors only.
         let _unlocked = flock(&self.file, FlockOperation::Unlock);
     }
 
-    /// Turns a shared lock into one held alone, if nobody else holds it.
+    /// Turns a shared lock into an exclusive one, if no other process holds the lock.
+    ///
+    /// The conversion is not atomic: on failure the shared lock is lost as well (flock(2)).
     pub(super) fn try_upgrade(&self) -> bool {
         flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok()
     }
 
-    /// The reverse of [`Lease::try_upgrade`].
+    /// Turns the lock into a shared one, or takes a shared one after a failed upgrade.
     pub(super) fn downgrade(&self) {
-        // Going from alone to shared cannot fail: nobody else can hold it.
+        // It may wait for another process, and fails for bad descriptors only.
         let _shared = flock(&self.file, FlockOperation::LockShared);
     }
 }
 
-/// Prefixes of the locks that are held while a layer is unpacked, or gets its name.
+/// Prefixes of the locks that are held while a layer is unpacked or published.
 const OF_LAYERS: [&str; 2] = ["unpack-", "publish-"];
-/// Length of the hexadecimal hash in the name of such a lock, and of a step's.
+/// Length of the hexadecimal hash in the name of such a lock, and of a step's lock.
 const HASH_DIGITS: usize = 64;
 
 /// Returns whether a lock with this name is removed by its holder.
@@ -99,11 +97,12 @@ fn is_removed_after_use(name: &str) -> bool {
     hash.len() == HASH_DIGITS && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Removes the locks that dead processes left. Errors do not matter: the next sweep tries again.
+/// Removes the lock files of processes that were killed. Errors are ignored: the next sweep tries
+/// again.
 pub(super) fn sweep(locks: &Path) {
-    let Ok(directory) = guard::open_directory(locks) else { return };
+    let Ok(directory) = private_files::open_directory(locks) else { return };
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    for name in names_in(&directory) {
+    for name in private_files::entry_names(&directory) {
         if !name.to_str().is_some_and(is_removed_after_use) {
             continue;
         }
@@ -111,54 +110,57 @@ pub(super) fn sweep(locks: &Path) {
             continue;
         };
         let is_free = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        // A file without a name was removed by its holder, and its name may be another one's.
-        if is_free && rustix::fs::fstat(&file).is_ok_and(|found| found.st_nlink > 0) {
-            drop(StepLock { path: locks.join(&name), _lease: Lease { file } });
+        // Without a link, it was removed by its holder; another process may have a new file there.
+        if is_free && rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
+            drop(StoreLock { path: locks.join(&name), _lock: FileLock { file } });
         }
     }
 }
 
-/// Held while a step is made: another process, or stage, that needs the same step waits and then
-/// finds it done.
+/// A held lock file below `locks`, removed when dropped.
+///
+/// Another process or stage that wants to do the same work waits for it, and then finds the work
+/// done.
 #[derive(Debug)]
-pub struct StepLock {
+pub struct StoreLock {
     path: PathBuf,
-    _lease: Lease,
+    _lock: FileLock,
 }
 
-impl Drop for StepLock {
+impl Drop for StoreLock {
     fn drop(&mut self) {
-        // The lock is still held: whoever waits sees that the file is gone and opens a new one.
+        // Still locked: processes that wait for it notice that the file is gone and open a new one.
         let _gone = rustix::fs::unlink(&self.path);
     }
 }
 
 impl Store {
-    /// Waits until this process alone makes the step `key`.
+    /// Waits for the exclusive right to run the step `key`.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
-    pub fn lock_step(&self, key: CacheKey) -> Result<StepLock, PathError> {
+    /// If the lock file cannot be created or locked.
+    pub fn lock_step(&self, key: CacheKey) -> Result<StoreLock, PathError> {
         self.lock_name(&key.to_string())
     }
 
-    /// Waits until this process alone unpacks the layer.
-    pub(super) fn lock_unpacking(&self, layer: DiffId) -> Result<StepLock, PathError> {
+    /// Waits for the exclusive right to unpack the layer.
+    pub(super) fn lock_unpacking(&self, layer: DiffId) -> Result<StoreLock, PathError> {
         self.lock_name(&format!("unpack-{}", layer.digest().hex()))
     }
 
-    /// Waits until this process alone gives the layer its name.
-    pub(super) fn lock_publishing(&self, layer: DiffId) -> Result<StepLock, PathError> {
+    /// Waits for the exclusive right to publish the layer, that is to rename it to its final name.
+    pub(super) fn lock_publishing(&self, layer: DiffId) -> Result<StoreLock, PathError> {
         self.lock_name(&format!("publish-{}", layer.digest().hex()))
     }
 
-    pub(super) fn lock_name(&self, name: &str) -> Result<StepLock, PathError> {
+    /// Waits for the exclusive lock `name`.
+    pub(super) fn lock_name(&self, name: &str) -> Result<StoreLock, PathError> {
         let path = self.root.join("locks").join(name);
         loop {
-            let lease = Lease::exclusive(&path)?;
-            let held = rustix::fs::fstat(lease.file.as_fd()).context("examine", &path)?;
+            let lock = FileLock::exclusive(&path)?;
+            let held = rustix::fs::fstat(lock.file.as_fd()).context("examine", &path)?;
             if held.st_nlink > 0 {
-                return Ok(StepLock { path, _lease: lease });
+                return Ok(StoreLock { path, _lock: lock });
             }
         }
     }

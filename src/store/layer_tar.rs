@@ -1,26 +1,25 @@
-//! A layer's forms: an unpacked directory, a plain tar, packed blobs. A form is made when somebody
-//! needs it, once, and remembered.
+//! The tar of a layer, read from a blob or written from its directory.
 
 use std::fs::File as OsFile;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::archive::{self, DigestWriter, Packing, PipelinedHasher, ReadAhead};
-use crate::oci::{DiffId, LayerCompression};
+use crate::archive::{self, DigestWriter, PipelinedHasher, ReadAhead};
+use crate::oci::DiffId;
 use crate::pathio::Context as _;
 use crate::tree::{File, TreePath};
 
 use super::layer::LayerOptions;
 use super::unpack::{UnpackOptions, Whiteouts};
-use super::{Draft, PackedRecord, Store, StoreError};
+use super::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl Store {
+    /// Returns the options with which layers are unpacked into the store.
     pub(super) fn unpack_options(&self) -> UnpackOptions {
         UnpackOptions {
             ownership: true,
@@ -30,7 +29,12 @@ impl Store {
         }
     }
 
-    /// The layer's tar, uncompressed, from a form that holds it; not checked here.
+    /// Returns whether the store has the layer as a blob, from which it can be unpacked again.
+    pub(super) fn has_tar(&self, layer: DiffId) -> Result<bool> {
+        Ok(self.has_blob(layer.digest()) || !self.packed(layer)?.is_empty())
+    }
+
+    /// Opens the layer's uncompressed tar from one of its blobs; the digest is not checked.
     pub(super) fn open_tar(&self, diff_id: DiffId) -> Result<Box<dyn Read + Send>> {
         if self.has_blob(diff_id.digest()) {
             return Ok(Box::new(self.open_blob(diff_id.digest())?));
@@ -42,20 +46,21 @@ impl Store {
         let path = self.root().join("blobs/sha256").join(packed.blob.hex());
         let (_found, tar) =
             archive::decoder(Box::new(blob), &self.archive_bounds).context("unpack", &path)?;
-        // Decoding goes on beside what is done with the tar: each takes about as long.
+        // Decompressed on another thread: it takes about as long as what the caller does with the tar.
         Ok(Box::new(ReadAhead::new(tar)))
     }
 
-    /// Writes the layer's tar into `sink`, from whatever form is there, and checks it.
+    /// Writes the layer's tar into `sink`, from a blob or the directory, and checks its digest.
+    /// Returns its length.
     ///
     /// # Errors
-    /// [`StoreError::WrongDiffId`] when the form is damaged.
+    /// [`StoreError::WrongDiffId`] or [`StoreError::Io`] (source [`StoreError::Corrupt`]) if the blob
+    /// or directory is damaged; [`StoreError::Missing`], [`StoreError::Archive`].
     pub fn write_tar(&self, diff_id: DiffId, sink: &mut dyn Write) -> Result<u64> {
         let root = self.root().to_owned();
         let mut hashed = DigestWriter::new(sink);
-        // A tar that others wrote comes out byte for byte of its blob only, never of its directory.
-        let is_directory_only =
-            !self.has_blob(diff_id.digest()) && self.packed(diff_id)?.is_empty();
+        // The tar of another program can only be reproduced from a blob, not from the directory.
+        let is_directory_only = !self.has_tar(diff_id)?;
         if is_directory_only && self.has_directory(diff_id) {
             let listing = self.listing(diff_id)?;
             let directory = self.layer_directory(diff_id)?;
@@ -76,13 +81,12 @@ impl Store {
         }
     }
 
-    /// Returns the damage of the blob that [`Store::open_tar`] reads, if that is why a layer could not
-    /// be read; else `error`.
+    /// Returns the damage of the blob that [`Store::open_tar`] reads, or `error` if it has none.
     pub(super) fn damage_or(&self, diff_id: DiffId, error: StoreError) -> StoreError {
         self.blob_damage(diff_id).unwrap_or(error)
     }
 
-    /// Reads the blob that [`Store::open_tar`] reads, and returns its damage. A damaged blob is removed.
+    /// Checks the blob that [`Store::open_tar`] reads. Returns its damage, and removes a damaged blob.
     pub(super) fn blob_damage(&self, diff_id: DiffId) -> Option<StoreError> {
         let blob = if self.has_blob(diff_id.digest()) {
             diff_id.digest()
@@ -92,72 +96,12 @@ impl Store {
         self.open_checked_blob(blob).ok()?.check().err().map(StoreError::Io)
     }
 
-    /// The layer as a blob packed in this way; packs it if there is none yet. A plain tar is this
-    /// process's own: it is written faster than it is packed, and the store has the layer already.
+    /// Opens a file of a layer in its plain tar or its directory. If the layer is only compressed, its
+    /// plain tar is stored first.
     ///
     /// # Errors
-    /// [`StoreError::WrongDiffId`] when the form that it is made from is damaged.
-    pub fn pack(
-        &self,
-        diff_id: DiffId,
-        packing: Packing,
-        jobs: NonZeroUsize,
-    ) -> Result<PackedRecord> {
-        self.pack_beside(diff_id, packing, jobs, &mut io::sink())
-    }
-
-    /// As [`Store::pack`]; the blob's bytes go to `beside`, too, as they come: none, if the layer was
-    /// packed already.
-    ///
-    /// # Errors
-    /// As there; those of `beside`, which end the packing.
-    pub fn pack_beside(
-        &self,
-        diff_id: DiffId,
-        packing: Packing,
-        jobs: NonZeroUsize,
-        beside: &mut (dyn Write + Send),
-    ) -> Result<PackedRecord> {
-        if let Some(found) = self.find_packed(diff_id, packing)? {
-            return Ok(found);
-        }
-        let both = Both { draft: self.draft()?, beside };
-        let mut packer =
-            archive::packer(both, packing, jobs).context("pack a layer of", self.root())?;
-        self.write_tar(diff_id, &mut packer)?;
-        let both = packer.finish().context("pack a layer of", self.root())?;
-        let (compression, level) = compression_and_level(packing);
-        if packing == Packing::None {
-            let (blob, bytes) = self.keep(both.draft);
-            return Ok(PackedRecord { blob, compression, level, bytes });
-        }
-        let (blob, bytes) = self.publish(both.draft)?;
-        let record = PackedRecord { blob, compression, level, bytes };
-        self.with_index(|index| index.put_packed(diff_id, &record))?;
-        Ok(record)
-    }
-
-    /// The layer as a blob packed in this way, if it is there.
-    ///
-    /// # Errors
-    /// The index's; the kernel's, with the path.
-    pub fn find_packed(&self, diff_id: DiffId, packing: Packing) -> Result<Option<PackedRecord>> {
-        let (compression, level) = compression_and_level(packing);
-        if packing == Packing::None && self.has_blob(diff_id.digest()) {
-            let blob = diff_id.digest();
-            let bytes = self.open_blob(blob)?.metadata().context("examine", self.root())?.len();
-            return Ok(Some(PackedRecord { blob, compression, level, bytes }));
-        }
-        let same =
-            |packed: &PackedRecord| packed.compression == compression && packed.level == level;
-        Ok(self.packed(diff_id)?.into_iter().find(same))
-    }
-
-    /// Opens a file of a layer: in its plain tar or in its directory. A layer that is only packed gets
-    /// its plain tar first.
-    ///
-    /// # Errors
-    /// The kernel's, with the path.
+    /// [`StoreError::Missing`], [`StoreError::DamagedLayer`], [`StoreError::WrongDiffId`] or
+    /// [`StoreError::Io`].
     pub fn open_layer_file(
         &self,
         layer: DiffId,
@@ -167,7 +111,7 @@ impl Store {
     ) -> Result<Box<dyn Read + Send>> {
         let in_one_piece = tar_at != archive::NOT_IN_ONE_PIECE;
         if in_one_piece && !self.has_blob(layer.digest()) && !self.has_directory(layer) {
-            self.make_tar(layer)?;
+            self.store_plain_tar(layer)?;
         }
         if in_one_piece && self.has_blob(layer.digest()) {
             let mut tar = self.open_blob(layer.digest())?;
@@ -178,8 +122,8 @@ impl Store {
         Ok(Box::new(open_in(directory.as_fd(), path).context("open", path.as_path())?))
     }
 
-    /// Makes the plain form of a packed layer.
-    fn make_tar(&self, diff_id: DiffId) -> Result<()> {
+    /// Stores the plain tar of a compressed layer.
+    fn store_plain_tar(&self, diff_id: DiffId) -> Result<()> {
         let mut draft = self.draft()?;
         let mut tar = self.open_tar(diff_id)?;
         io::copy(&mut tar, &mut draft).context("unpack a layer in", self.root())?;
@@ -191,45 +135,18 @@ impl Store {
     }
 }
 
-fn compression_and_level(packing: Packing) -> (LayerCompression, i32) {
-    match packing {
-        Packing::None => (LayerCompression::None, 0),
-        Packing::Gzip { level } => (LayerCompression::Gzip, i32::try_from(level).unwrap_or(9)),
-        Packing::Zstd { level } => (LayerCompression::Zstd, level),
-    }
-}
-
-/// A blob in the making, and somebody who gets the same bytes.
-struct Both<'a> {
-    draft: Draft,
-    beside: &'a mut (dyn Write + Send),
-}
-
-impl Write for Both<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n_bytes = self.draft.write(bytes)?;
-        self.beside.write_all(bytes.get(..n_bytes).unwrap_or_default())?;
-        Ok(n_bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.draft.flush()?;
-        self.beside.flush()
-    }
-}
-
-/// A tar that is hashed while it is read.
-pub(super) struct TarSource {
+/// Hashes a layer's tar while it is read.
+pub(super) struct LayerTarReader {
     source: Box<dyn Read + Send>,
     hasher: PipelinedHasher,
 }
 
-impl TarSource {
+impl LayerTarReader {
     pub(super) fn new(source: Box<dyn Read + Send>) -> Self {
         Self { source, hasher: PipelinedHasher::hasher() }
     }
 
-    /// Reads what is left, which a tar reader may not ask for, and gives identity and length.
+    /// Reads the rest, which a tar reader leaves after the end marker; returns DiffID and length.
     pub(super) fn finish(mut self) -> Result<(DiffId, u64)> {
         let path = Path::new("a layer");
         io::copy(&mut self.source, &mut self.hasher).context("read", path)?;
@@ -238,7 +155,7 @@ impl TarSource {
     }
 }
 
-impl Read for TarSource {
+impl Read for LayerTarReader {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let n_bytes = self.source.read(to)?;
         self.hasher.write_all(to.get(..n_bytes).unwrap_or_default())?;
@@ -246,7 +163,8 @@ impl Read for TarSource {
     }
 }
 
-/// Opens a regular file of an unpacked layer without following links out of it.
+/// Opens a regular file of an unpacked layer. A symbolic link on its path is an error
+/// (`RESOLVE_NO_SYMLINKS`, openat2(2)).
 pub(super) fn open_in(directory: BorrowedFd<'_>, path: &TreePath) -> io::Result<OsFile> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
