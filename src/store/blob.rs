@@ -143,7 +143,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] if its file cannot be created.
     pub fn draft(&self) -> Result<BlobDraft, StoreError> {
-        let process = self.process_directory()?;
+        let process = self.work.process()?;
         let path = process.fresh_path();
         let file = private_files::create_file(&path)?;
         let (hasher, space) = (Hasher::new(), SpaceGuard::default());

@@ -161,7 +161,7 @@ impl CacheMounts<'_> {
         let blob = Descriptor::new(media_type, blob, n_bytes);
         let archive = CacheArchive { diff_id: DiffId::new(digest), tar_bytes, blob };
         let record = serde_json::to_vec(&archive).expect("texts and numbers always serialize");
-        let draft = self.store.process_directory()?.fresh_path();
+        let draft = self.store.work.process()?.fresh_path();
         private_files::write_file(&draft, &record)?;
         pathio::rename(&draft, &home.join(ARCHIVED))?;
         Ok(archive)

@@ -143,7 +143,7 @@ impl CacheMounts<'_> {
             if !reset {
                 return Ok(());
             }
-            let aside = self.store.process_directory().map_err(StoreError::from)?.fresh_path();
+            let aside = self.store.work.process().map_err(StoreError::from)?.fresh_path();
             let moved = rustix::fs::rename(directory, &aside).context("move away", directory);
             moved.map_err(StoreError::from)?;
         }
@@ -161,7 +161,7 @@ impl CacheMounts<'_> {
         if access(&path, Access::EXISTS).is_ok() {
             return Ok(());
         }
-        let draft = self.store.process_directory()?.fresh_path();
+        let draft = self.store.work.process()?.fresh_path();
         private_files::write_file(&draft, id.as_bytes())?;
         Ok(pathio::rename(&draft, &path)?)
     }

@@ -10,7 +10,7 @@ use super::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// A downloaded file.
+/// A file that ADD downloaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DownloadRecord {
     /// Digest of the file's bytes.

@@ -23,7 +23,7 @@ pub enum StoreError {
     Version {
         /// Directory of the store.
         root: PathBuf,
-        /// Its format number.
+        /// Its format number, as the file has it.
         found: String,
         /// Format number that this rbuild supports.
         known: &'static str,
@@ -97,7 +97,7 @@ pub enum StoreError {
         layer: DiffId,
         /// The first entry that differs.
         path: TreePath,
-        /// The difference.
+        /// The difference from the listing.
         reason: String,
         /// True if the directory was set aside and the layer can be unpacked again.
         is_removed: bool,
@@ -152,7 +152,7 @@ pub enum StoreError {
     Record {
         /// The index or the listing.
         path: PathBuf,
-        /// The fault.
+        /// Description of the fault.
         reason: String,
     },
     /// SQLite reports an error.

@@ -12,33 +12,27 @@ const POLL: Duration = Duration::from_millis(50);
 /// Waits shorter than this are not shown.
 const UNSHOWN: Duration = Duration::from_millis(500);
 
-impl Store {
-    /// Waits at most `patience` until no other process uses the store, and keeps them out until
-    /// [`Store::prune`] or [`Store::verify`] is done. Calls `waiting` once if that takes long.
-    ///
-    /// # Errors
-    /// [`StoreError::InUse`], with the processes that use the store.
-    pub fn wait_for_exclusive_use(
-        &self,
-        patience: Duration,
-        waiting: &dyn Fn(&LockHolders),
-    ) -> Result<(), StoreError> {
-        let started = Instant::now();
-        let mut is_shown = false;
-        while !self.in_use.try_upgrade() {
-            // Two processes that both kept their shared lock would wait for each other forever.
-            self.in_use.unlock();
-            if started.elapsed() >= patience {
-                return Err(in_use(&self.root));
-            }
-            if started.elapsed() >= UNSHOWN && !is_shown {
-                is_shown = true;
-                waiting(&LockHolders::of_store(&self.root));
-            }
-            thread::sleep(POLL);
+/// Implements [`Store::wait_for_exclusive_use`].
+pub(super) fn wait(
+    store: &Store,
+    patience: Duration,
+    waiting: &dyn Fn(&LockHolders),
+) -> Result<(), StoreError> {
+    let started = Instant::now();
+    let mut is_shown = false;
+    while !store.in_use.try_upgrade() {
+        // Two processes that both kept their shared lock would wait for each other forever.
+        store.in_use.unlock();
+        if started.elapsed() >= patience {
+            return Err(in_use(&store.root));
         }
-        Ok(())
+        if started.elapsed() >= UNSHOWN && !is_shown {
+            is_shown = true;
+            waiting(&LockHolders::of_store(&store.root));
+        }
+        thread::sleep(POLL);
     }
+    Ok(())
 }
 
 /// Returns the error for a store that other processes use.

@@ -16,8 +16,11 @@ use crate::tree::{ContentDigest, FileOrigin, Fitting, LayerEntries, Tree, TreePa
 
 use super::index::Index;
 use super::layer_tar::LayerTarReader;
+use super::listing_draft::FinishedListing;
 use super::unpack::{self, DiskTarget, UnpackedArchive};
-use super::{LayerOptions, LayerRecord, LowerDirectory, Store, StoreError, WorkDirectory};
+use super::{
+    LayerOptions, LayerRecord, LowerDirectory, Store, StoreError, StoreLock, WorkDirectory,
+};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -64,7 +67,7 @@ impl Store {
             return Ok(directory);
         }
         // One process unpacks it, and the others then find the directory.
-        let _lock = self.lock_unpacking(diff_id)?;
+        let _lock = StoreLock::of_unpacking(self.root(), diff_id)?;
         if let Some(directory) = self.recorded_directory(chain, diff_id)? {
             return Ok(directory);
         }
@@ -149,7 +152,7 @@ impl Store {
         fitting: Option<ContentDigest>,
         options: &LayerOptions,
     ) -> Result<()> {
-        let listed = self.list(&fresh.unpacked.listing)?;
+        let listed = FinishedListing::write(&self.work, &fresh.unpacked.listing)?;
         let (content, tar_bytes) = (listed.content(), fresh.tar_bytes);
         let record = LayerRecord { content, tar_bytes, created_s: options.created_s };
         self.publish_layer(diff_id, &record, &listed, Some(&fresh.work), fitting)

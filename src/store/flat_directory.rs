@@ -31,24 +31,18 @@ impl FlatDirectory {
     }
 }
 
-impl Store {
-    /// Merges unpacked layers, base first, into one directory. Its files are hard links to those of the
-    /// layers, and its whiteouts and opaque directories hide the same files of the layers below.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] if a directory cannot be read or written.
-    pub fn flat_directory(
-        &self,
-        layers: &[LowerDirectory],
-    ) -> std::result::Result<FlatDirectory, StoreError> {
-        let work = self.work_directory()?;
-        let directory = work.directory("fs")?;
-        let opaque_xattr = opaque_xattr(self.user_namespace);
-        for layer in layers {
-            LayerMerge { opaque_xattr, open: Vec::new() }.run(layer.as_fd(), directory.as_fd())?;
-        }
-        Ok(FlatDirectory { directory: LowerDirectory::new(directory), _work: work })
+/// Implements [`Store::flat_directory`].
+pub(super) fn merge(
+    store: &Store,
+    layers: &[LowerDirectory],
+) -> std::result::Result<FlatDirectory, StoreError> {
+    let work = store.work_directory()?;
+    let directory = work.directory("fs")?;
+    let opaque_xattr = opaque_xattr(store.user_namespace);
+    for layer in layers {
+        LayerMerge { opaque_xattr, open: Vec::new() }.run(layer.as_fd(), directory.as_fd())?;
     }
+    Ok(FlatDirectory { directory: LowerDirectory::new(directory), _work: work })
 }
 
 /// A directory of the layer that is being merged, and its counterpart in the result.

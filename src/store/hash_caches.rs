@@ -50,7 +50,7 @@ impl HashCaches<'_> {
         directory: &Path,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<()> {
-        let process = self.store.process_directory()?;
+        let process = self.store.work.process()?;
         let draft = process.fresh_path();
         let mut file = BufWriter::new(private_files::create_file(&draft)?);
         write(&mut file).and_then(|()| file.flush()).context("write", &draft)?;

@@ -1,4 +1,4 @@
-//! Images by id.
+//! Images of the store, found by id.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;

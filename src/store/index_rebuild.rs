@@ -20,7 +20,7 @@ use super::reserve::Reserve;
 use super::tags::LOST_LAYERS;
 use super::{
     LayerRecord, OpenDamage, OpenOptions, PackedRecord, Store, StoreError, exclusive,
-    private_files, root_checks, version, work_directory,
+    private_files, root_checks, unpacked_check, version, work_directory,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -28,51 +28,48 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// Returns whether to record a layer with this listing.
 type AcceptLayer<'a> = dyn Fn(DiffId, &PackedListing) -> Result<bool> + 'a;
 
-impl Store {
-    /// Opens the store at `root` to check it. If its index cannot be used, a new one is built from the
-    /// files of the store: in its place if `is_repairing`, else in memory.
-    ///
-    /// # Errors
-    /// The errors of [`Store::open`], but for damage of the format number and the index;
-    /// [`StoreError::InUse`] if the index must be replaced while another process uses the store.
-    pub fn open_to_verify(root: &Path, options: &OpenOptions, is_repairing: bool) -> Result<Self> {
-        let root = root_checks::prepare(root)?;
-        let version_damage = match version::check(&root) {
-            Err(damage @ StoreError::DamagedVersion { .. }) => Some(damage),
-            checked => checked.map(|()| None)?,
-        };
-        let in_use = FileLock::shared(&in_use_path(&root))?;
-        let reserve = Reserve::keep(&root);
-        let (path, lock) = (root.join("index.db"), root.join("locks/index"));
-        let opened = Index::open(&path, &lock, options.now_s);
-        let damage = match opened.and_then(|index| index.check_integrity().map(|()| index)) {
-            Ok(index) => {
-                work_directory::sweep(&root.join("tmp"));
-                let mut store = Self::with_index_of(root, in_use, index, reserve, options)?;
-                store.damage.version = version_damage;
-                return Ok(store);
-            }
-            Err(error) if error.is_index_damage() => error,
-            Err(error) => return Err(error),
-        };
-        let index = if is_repairing {
-            if !in_use.try_upgrade() {
-                return Err(exclusive::in_use(&root));
-            }
-            remove_index(&root)?;
-            Index::unfinished(&path, options.now_s)?
-        } else {
-            Index::unfinished(Path::new(":memory:"), options.now_s)?
-        };
-        let mut store = Self::with_parts(root, in_use, index, reserve, options)?;
-        fill_index(&store)?;
-        store.damage = OpenDamage { version: version_damage, index: Some(damage) };
-        if is_repairing {
-            store.make_durable()?;
-            store.in_use.downgrade();
+/// Implements [`Store::open_to_verify`].
+pub(super) fn open_to_verify(
+    root: &Path,
+    options: &OpenOptions,
+    is_repairing: bool,
+) -> Result<Store> {
+    let root = root_checks::prepare(root)?;
+    let version_damage = match version::check(&root) {
+        Err(damage @ StoreError::DamagedVersion { .. }) => Some(damage),
+        checked => checked.map(|()| None)?,
+    };
+    let in_use = FileLock::shared(&in_use_path(&root))?;
+    let reserve = Reserve::keep(&root);
+    let (path, lock) = (root.join("index.db"), root.join("locks/index"));
+    let opened = Index::open(&path, &lock, options.now_s);
+    let damage = match opened.and_then(|index| index.check_integrity().map(|()| index)) {
+        Ok(index) => {
+            work_directory::sweep(&root.join("tmp"));
+            let mut store = Store::with_index_of(root, in_use, index, reserve, options)?;
+            store.damage.version = version_damage;
+            return Ok(store);
         }
-        Ok(store)
+        Err(error) if error.is_index_damage() => error,
+        Err(error) => return Err(error),
+    };
+    let index = if is_repairing {
+        if !in_use.try_upgrade() {
+            return Err(exclusive::in_use(&root));
+        }
+        remove_index(&root)?;
+        Index::unfinished(&path, options.now_s)?
+    } else {
+        Index::unfinished(Path::new(":memory:"), options.now_s)?
+    };
+    let mut store = Store::with_parts(root, in_use, index, reserve, options)?;
+    fill_index(&store)?;
+    store.damage = OpenDamage { version: version_damage, index: Some(damage) };
+    if is_repairing {
+        store.make_durable()?;
+        store.in_use.downgrade();
     }
+    Ok(store)
 }
 
 /// Records all tags and layers in a new index.
@@ -96,7 +93,7 @@ pub(super) fn restore_lost_records(store: &Store) -> Result<()> {
     let is_lost = |store: &Store| store.with_index(|index| index.state(LOST_LAYERS));
     // A process that cannot unpack may see other owners, and would find all layers damaged.
     if store.id_map.may_unpack() && is_lost(store)?.is_some() {
-        record_layers(store, &|layer, listing| store.is_intact(layer, listing))?;
+        record_layers(store, &|layer, listing| unpacked_check::is_intact(store, layer, listing))?;
         store.with_index(|index| index.remove_state(LOST_LAYERS))?;
     }
     Ok(())

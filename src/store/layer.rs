@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 
@@ -19,34 +18,11 @@ use crate::tree::{ContentDigest, FileOrigin, TreePath};
 use super::layer_records::OTHER_PACKER;
 use super::layer_tar::LayerTarReader;
 use super::listing_draft::FinishedListing;
-use super::listing_scan;
 use super::private_files::open_directory;
-use super::{LayerRecord, PackedRecord, Store, StoreError, WorkDirectory, private_files};
-
-/// The directory of an unpacked layer, shared by all overlays that have it as a lower directory.
-pub type LowerDirectory = Arc<OwnedFd>;
-
-/// A layer of the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredLayer {
-    /// Identity of the layer.
-    pub diff_id: DiffId,
-    /// Content digest, length and age of the layer.
-    pub record: LayerRecord,
-}
-
-/// Options for new layers.
-#[derive(Debug, Clone, Copy)]
-pub struct LayerOptions {
-    /// Maximum modification time of files, seconds since 1970: later times are replaced by it
-    /// (`SOURCE_DATE_EPOCH`, <https://reproducible-builds.org/specs/source-date-epoch/>).
-    pub clamp_s: Option<i64>,
-    /// Creation time for the record, seconds since 1970.
-    pub created_s: i64,
-}
-
-/// Name of the directory with an unpacked layer's files, below the directory of the layer.
-pub(super) const UNPACKED: &str = "fs";
+use super::{
+    LayerRecord, LowerDirectory, PackedRecord, Store, StoreError, StoreLock, WorkDirectory,
+    listing_scan, other_ids, private_files, unpacked_check,
+};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -60,7 +36,7 @@ impl Store {
         let here = self.has_directory(diff_id)
             || self.has_blob(diff_id.digest())
             || !self.packed(diff_id)?.is_empty()
-            || self.repack_from_other_ids(diff_id)?
+            || other_ids::repack(self, diff_id)?
             || !self.layer_sources().of_layer(diff_id)?.is_empty();
         Ok(here.then_some(record))
     }
@@ -78,7 +54,7 @@ impl Store {
         }
         Ok(self.has_directory(diff_id)
             || self.has_blob(diff_id.digest())
-            || self.repack_from_other_ids(diff_id)?)
+            || other_ids::repack(self, diff_id)?)
     }
 
     /// Records a layer that is not in the store, as an imported cache describes it.
@@ -123,6 +99,20 @@ impl Store {
         self.with_index(|index| index.put_packed(diff_id, &record))
     }
 
+    /// Returns the error for a layer that the store does not have, or has only under other ids, where
+    /// it cannot be read.
+    #[must_use]
+    pub fn missing_layer(&self, diff_id: DiffId) -> StoreError {
+        other_ids::missing_layer(self, diff_id)
+    }
+
+    /// Returns the error for a file of a layer whose content does not match its hash. The damaged blob
+    /// is removed, or the damaged directory set aside.
+    #[must_use]
+    pub fn damaged_content(&self, layer: DiffId, path: &TreePath) -> StoreError {
+        unpacked_check::damaged_content(self, layer, path)
+    }
+
     /// Returns the directory of a layer: its listing, its files, and its damaged files.
     pub(super) fn layer_path(&self, diff_id: DiffId) -> PathBuf {
         self.root().join("layers").join(diff_id.digest().hex())
@@ -131,7 +121,7 @@ impl Store {
     /// Returns the name of an unpacked layer in [`Store::layer_path`]. It depends on the ids of this
     /// process, and on the fitting if the layer was adapted to the layers below it.
     pub(super) fn directory_name(&self, fitting: Option<ContentDigest>) -> String {
-        let own = format!("{UNPACKED}{}", self.id_map.suffix());
+        let own = format!("{}{}", other_ids::UNPACKED, self.id_map.suffix());
         fitting.map_or_else(|| own.clone(), |fitting| format!("{own}-{fitting}"))
     }
 
@@ -170,7 +160,7 @@ impl Store {
             return Ok(None);
         }
         let directory = Arc::new(open_directory(&path)?);
-        self.check_unpacked(diff_id, fitting, &directory)?;
+        unpacked_check::check(self, diff_id, fitting, &directory)?;
         Ok(Some(directory))
     }
 
@@ -239,7 +229,7 @@ impl Store {
         if got != diff_id {
             return Err(self.damage_or(diff_id, StoreError::WrongDiffId { want: diff_id, got }));
         }
-        let listed = self.list(&listing)?;
+        let listed = FinishedListing::write(&self.work, &listing)?;
         let record = LayerRecord { content: listed.content(), tar_bytes, created_s: 0 };
         self.publish_layer(diff_id, &record, &listed, None, None)
     }
@@ -258,7 +248,7 @@ impl Store {
         work: Option<&WorkDirectory>,
         fitting: Option<ContentDigest>,
     ) -> Result<()> {
-        let _lock = self.lock_publishing(diff_id)?;
+        let _lock = StoreLock::of_publishing(self.root(), diff_id)?;
         let home = self.layer_path(diff_id);
         if let Err(error) = private_files::create_directory(&home)
             && error != Errno::EXIST
@@ -272,12 +262,12 @@ impl Store {
         }
         let exists = || access(&to, Access::EXISTS).is_ok();
         if work.is_some() && known && exists() {
-            self.set_aside_if_damaged(diff_id, fitting)?;
+            unpacked_check::set_aside_if_damaged(self, diff_id, fitting)?;
         }
         let existed = exists();
         if let Some(work) = work {
             self.publish_directory(&work.path().join("fs"), &to, known)?;
-            self.trusted().insert((diff_id, fitting));
+            unpacked_check::trusted(self).insert((diff_id, fitting));
         }
         let is_new = work.is_some() && !existed;
         self.with_index(|index| index.put_layer(diff_id, record, is_new))
@@ -292,7 +282,7 @@ impl Store {
                 // rename(2) replaces empty directories only.
                 Err(Errno::EXIST | Errno::NOTEMPTY) if known => return Ok(()),
                 Err(Errno::EXIST | Errno::NOTEMPTY) => {
-                    pathio::rename(to, &self.process_directory()?.fresh_path())?;
+                    pathio::rename(to, &self.work.process()?.fresh_path())?;
                 }
                 Err(error) => return Err(PathError::new("rename a directory to", to, error).into()),
             }

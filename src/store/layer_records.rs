@@ -1,11 +1,12 @@
-//! Records of layers in the index, and when they survive a crash of the machine.
+//! Types that describe layers, and the records of layers in the index.
 //!
 //! The directory of a layer is not synced when it is created: that costs more than creating it. Its
 //! record names the boot in which it was created. Records of an earlier boot that were not marked
 //! durable are ignored.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use rusqlite::{OptionalExtension as _, Row, params};
 
@@ -18,6 +19,28 @@ use super::private_files::open_directory;
 use super::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
+
+/// The directory of an unpacked layer, shared by all overlays that have it as a lower directory.
+pub type LowerDirectory = Arc<OwnedFd>;
+
+/// A layer of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLayer {
+    /// Identity of the layer.
+    pub diff_id: DiffId,
+    /// Content digest, length and age of the layer.
+    pub record: LayerRecord,
+}
+
+/// Options for new layers.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerOptions {
+    /// Maximum modification time of files, seconds since 1970: later times are replaced by it
+    /// (`SOURCE_DATE_EPOCH`, <https://reproducible-builds.org/specs/source-date-epoch/>).
+    pub clamp_s: Option<i64>,
+    /// Creation time for the record, seconds since 1970.
+    pub created_s: i64,
+}
 
 /// Facts about a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +60,7 @@ pub struct PackedRecord {
     pub blob: Digest,
     /// Compression of the blob.
     pub compression: LayerCompression,
-    /// Compression level; [`OTHER_PACKER`] if another program compressed it.
+    /// Compression level; -1 if another program compressed it.
     pub level: i32,
     /// Length of the blob.
     pub bytes: u64,
@@ -49,21 +72,15 @@ pub(super) const OTHER_PACKER: i32 = -1;
 /// Digests of the packed blobs of each layer.
 pub(super) type PackedBlobs = BTreeMap<DiffId, Vec<Digest>>;
 
-impl Store {
-    /// Syncs the file system of the store once, if layers were created, and marks them durable. From
-    /// then on they survive a crash of the machine.
-    ///
-    /// # Errors
-    /// [`StoreError::Index`], or [`StoreError::Io`] if syncfs(2) fails.
-    pub fn make_durable(&self) -> Result<()> {
-        let layers: Vec<DiffId> = self.with_index(|index| index.volatile_layers())?;
-        if layers.is_empty() {
-            return Ok(());
-        }
-        let root = open_directory(self.root())?;
-        rustix::fs::syncfs(root.as_fd()).context("sync", self.root())?;
-        self.with_index(|index| index.mark_durable(&layers))
+/// Implements [`Store::make_durable`].
+pub(super) fn make_durable(store: &Store) -> Result<()> {
+    let layers: Vec<DiffId> = store.with_index(|index| index.volatile_layers())?;
+    if layers.is_empty() {
+        return Ok(());
     }
+    let root = open_directory(store.root())?;
+    rustix::fs::syncfs(root.as_fd()).context("sync", store.root())?;
+    store.with_index(|index| index.mark_durable(&layers))
 }
 
 impl Index {

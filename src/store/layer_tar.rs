@@ -1,20 +1,16 @@
 //! The tar of a layer, read from a blob or written from its directory.
 
-use std::fs::File as OsFile;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::path::Path;
-
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::archive::{self, DigestWriter, PipelinedHasher, ReadAhead};
 use crate::oci::DiffId;
 use crate::pathio::Context as _;
 use crate::tree::{File, TreePath};
 
-use super::layer::LayerOptions;
 use super::unpack::{UnpackOptions, Whiteouts};
-use super::{Store, StoreError};
+use super::{LayerOptions, Store, StoreError, other_ids, private_files};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -40,7 +36,7 @@ impl Store {
             return Ok(Box::new(self.open_blob(diff_id.digest())?));
         }
         let Some(packed) = self.packed(diff_id)?.into_iter().next() else {
-            return Err(self.missing_layer(diff_id));
+            return Err(other_ids::missing_layer(self, diff_id));
         };
         let blob = self.open_blob(packed.blob)?;
         let path = self.root().join("blobs/sha256").join(packed.blob.hex());
@@ -64,9 +60,9 @@ impl Store {
         if is_directory_only && self.has_directory(diff_id) {
             let listing = self.listing(diff_id)?;
             let directory = self.layer_directory(diff_id)?;
-            let directory = directory.ok_or_else(|| self.missing_layer(diff_id))?;
+            let directory = directory.ok_or_else(|| other_ids::missing_layer(self, diff_id))?;
             let open = |_file: &File, path: &TreePath| -> io::Result<Box<dyn Read>> {
-                Ok(Box::new(open_in(directory.as_fd(), path)?))
+                Ok(Box::new(private_files::open_layer_file(directory.as_fd(), path)?))
             };
             archive::write_listing(&*listing, &open, &mut hashed)?;
         } else {
@@ -119,7 +115,10 @@ impl Store {
             return Ok(Box::new(tar.take(size)));
         }
         let directory = self.unpacked(layer, &LayerOptions { clamp_s: None, created_s: 0 })?;
-        Ok(Box::new(open_in(directory.as_fd(), path).context("open", path.as_path())?))
+        Ok(Box::new(
+            private_files::open_layer_file(directory.as_fd(), path)
+                .context("open", path.as_path())?,
+        ))
     }
 
     /// Stores the plain tar of a compressed layer.
@@ -161,12 +160,4 @@ impl Read for LayerTarReader {
         self.hasher.write_all(to.get(..n_bytes).unwrap_or_default())?;
         Ok(n_bytes)
     }
-}
-
-/// Opens a regular file of an unpacked layer. A symbolic link on its path is an error
-/// (`RESOLVE_NO_SYMLINKS`, openat2(2)).
-pub(super) fn open_in(directory: BorrowedFd<'_>, path: &TreePath) -> io::Result<OsFile> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(directory, path.as_path(), flags, Mode::empty(), resolve)?.into())
 }

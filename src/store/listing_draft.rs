@@ -10,8 +10,8 @@ use crate::archive::{self, ListingWriter};
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{ContentDigest, Entry, LayerContent, LayerListing};
 
-use super::work_directory::ProcessDirectory;
-use super::{Store, private_files};
+use super::private_files;
+use super::work_directory::{ProcessDirectory, WorkArea};
 
 /// An unfinished listing.
 #[derive(Debug)]
@@ -32,6 +32,15 @@ pub(super) struct FinishedListing {
 }
 
 impl ListingDraft {
+    /// Begins the listing of a layer with `n_entries` entries.
+    pub(super) fn new(work: &WorkArea, n_entries: usize) -> Result<Self, PathError> {
+        let process = work.process()?;
+        let path = process.fresh_path();
+        let file = private_files::create_file(&path)?;
+        let out = ListingWriter::new(BufWriter::new(file), n_entries);
+        Ok(Self { path, out, content: LayerContent::new(), process })
+    }
+
     /// Appends an entry, and the offset of its content in the tar.
     pub(super) fn entry(&mut self, entry: &Entry, tar_at: u64) -> io::Result<()> {
         self.content.entry(entry);
@@ -48,6 +57,15 @@ impl ListingDraft {
 }
 
 impl FinishedListing {
+    /// Writes the listing of a layer whose entries are all known.
+    pub(super) fn write(work: &WorkArea, listing: &LayerListing) -> Result<Self, PathError> {
+        let mut draft = ListingDraft::new(work, listing.entries().len())?;
+        for entry in listing.entries() {
+            draft.entry(entry, archive::tar_at(entry)).context("write", &draft.path)?;
+        }
+        draft.finish()
+    }
+
     /// Returns the path of its file.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -56,25 +74,5 @@ impl FinishedListing {
     /// Returns the content digest of the listed layer.
     pub(super) const fn content(&self) -> ContentDigest {
         self.content
-    }
-}
-
-impl Store {
-    /// Begins the listing of a layer with `n_entries` entries.
-    pub(super) fn listing_draft(&self, n_entries: usize) -> Result<ListingDraft, PathError> {
-        let process = self.process_directory()?;
-        let path = process.fresh_path();
-        let file = private_files::create_file(&path)?;
-        let out = ListingWriter::new(BufWriter::new(file), n_entries);
-        Ok(ListingDraft { path, out, content: LayerContent::new(), process })
-    }
-
-    /// Writes the listing of a layer whose entries are all known.
-    pub(super) fn list(&self, listing: &LayerListing) -> Result<FinishedListing, PathError> {
-        let mut draft = self.listing_draft(listing.entries().len())?;
-        for entry in listing.entries() {
-            draft.entry(entry, archive::tar_at(entry)).context("write", &draft.path)?;
-        }
-        draft.finish()
     }
 }

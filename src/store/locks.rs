@@ -10,7 +10,7 @@ use crate::oci::DiffId;
 use crate::pathio::{Context as _, PathError};
 use crate::plan::CacheKey;
 
-use super::{Store, private_files};
+use super::private_files;
 
 /// A held `flock`; released when dropped.
 #[derive(Debug)]
@@ -127,41 +127,38 @@ pub struct StoreLock {
     _lock: FileLock,
 }
 
-impl Drop for StoreLock {
-    fn drop(&mut self) {
-        // Still locked: processes that wait for it notice that the file is gone and open a new one.
-        let _gone = rustix::fs::unlink(&self.path);
-    }
-}
-
-impl Store {
-    /// Waits for the exclusive right to run the step `key`.
-    ///
-    /// # Errors
-    /// If the lock file cannot be created or locked.
-    pub fn lock_step(&self, key: CacheKey) -> Result<StoreLock, PathError> {
-        self.lock_name(&key.to_string())
+impl StoreLock {
+    /// Waits for the exclusive right to run the step `key` in the store at `root`.
+    pub(super) fn of_step(root: &Path, key: CacheKey) -> Result<Self, PathError> {
+        Self::named(root, &key.to_string())
     }
 
     /// Waits for the exclusive right to unpack the layer.
-    pub(super) fn lock_unpacking(&self, layer: DiffId) -> Result<StoreLock, PathError> {
-        self.lock_name(&format!("unpack-{}", layer.digest().hex()))
+    pub(super) fn of_unpacking(root: &Path, layer: DiffId) -> Result<Self, PathError> {
+        Self::named(root, &format!("unpack-{}", layer.digest().hex()))
     }
 
     /// Waits for the exclusive right to publish the layer, that is to rename it to its final name.
-    pub(super) fn lock_publishing(&self, layer: DiffId) -> Result<StoreLock, PathError> {
-        self.lock_name(&format!("publish-{}", layer.digest().hex()))
+    pub(super) fn of_publishing(root: &Path, layer: DiffId) -> Result<Self, PathError> {
+        Self::named(root, &format!("publish-{}", layer.digest().hex()))
     }
 
-    /// Waits for the exclusive lock `name`.
-    pub(super) fn lock_name(&self, name: &str) -> Result<StoreLock, PathError> {
-        let path = self.root.join("locks").join(name);
+    /// Waits for the exclusive lock `name` of the store at `root`.
+    pub(super) fn named(root: &Path, name: &str) -> Result<Self, PathError> {
+        let path = root.join("locks").join(name);
         loop {
             let lock = FileLock::exclusive(&path)?;
             let held = rustix::fs::fstat(lock.file.as_fd()).context("examine", &path)?;
             if held.st_nlink > 0 {
-                return Ok(StoreLock { path, _lock: lock });
+                return Ok(Self { path, _lock: lock });
             }
         }
+    }
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Still locked: processes that wait for it notice that the file is gone and open a new one.
+        let _gone = rustix::fs::unlink(&self.path);
     }
 }

@@ -88,10 +88,12 @@ pub mod unpack;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::archive::{ArchiveBounds, PackedListing};
 use crate::oci::{DiffId, Digest};
-use crate::pathio::Context as _;
+use crate::pathio::{Context as _, PathError};
+use crate::plan::CacheKey;
 use crate::pool;
 
 pub use blob::{BlobDraft, CheckedBlob};
@@ -105,8 +107,7 @@ pub use free_space::NoSpace;
 pub use hash_caches::HashCaches;
 pub use images::{ImageId, Images};
 pub use inventory::GcRoot;
-pub use layer::{LayerOptions, LowerDirectory, StoredLayer};
-pub use layer_records::{LayerRecord, PackedRecord};
+pub use layer_records::{LayerOptions, LayerRecord, LowerDirectory, PackedRecord, StoredLayer};
 pub use layer_sources::{LayerSource, LayerSources};
 pub use lock_holders::LockHolders;
 pub use locks::StoreLock;
@@ -122,8 +123,8 @@ pub use work_directory::WorkDirectory;
 
 /// An opened store, shared by reference between threads.
 ///
-/// Blobs, layers and work directories are methods of the store itself; the other records are behind
-/// views such as [`Store::tags`] and [`Store::steps`].
+/// Blobs and layers are methods of the store itself; all other records are behind views such as
+/// [`Store::tags`] and [`Store::steps`].
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
@@ -132,8 +133,8 @@ pub struct Store {
     damage: OpenDamage,
     /// Lock on `locks/in-use`, held shared for the life of the process.
     in_use: locks::FileLock,
-    /// Directory of this process below `tmp`, created when it is first needed.
-    work: Mutex<Option<Arc<work_directory::ProcessDirectory>>>,
+    /// The directory `tmp`, and the directory of this process in it.
+    work: work_directory::WorkArea,
     /// Paths of the blobs that only this process knows.
     private_blobs: Mutex<BTreeMap<Digest, PathBuf>>,
     /// Places that turned out not to hold a blob that they were recorded for.
@@ -211,7 +212,21 @@ impl Store {
         Self::with_index_of(root, in_use, index, reserve, options)
     }
 
-    /// Creates the value for a store whose index is in use, and restores what the index lost.
+    /// Opens the store at `root` to check it. If its index cannot be used, a new one is built from the
+    /// files of the store: in its place if `is_repairing`, else in memory.
+    ///
+    /// # Errors
+    /// The errors of [`Store::open`], but for damage of the format number and the index;
+    /// [`StoreError::InUse`] if the index must be replaced while another process uses the store.
+    pub fn open_to_verify(
+        root: &Path,
+        options: &OpenOptions,
+        is_repairing: bool,
+    ) -> Result<Self, StoreError> {
+        index_rebuild::open_to_verify(root, options, is_repairing)
+    }
+
+    /// Creates the value for a store with an intact index, and restores records that the index lost.
     fn with_index_of(
         root: PathBuf,
         in_use: locks::FileLock,
@@ -238,12 +253,13 @@ impl Store {
         options: &OpenOptions,
     ) -> Result<Self, StoreError> {
         let id_map = id_maps::IdMap::of_process(&root, options.user_namespace)?;
+        let work = work_directory::WorkArea::of_store(&root);
         Ok(Self {
             root,
             index: Mutex::new(index),
             damage: OpenDamage::default(),
             in_use,
-            work: Mutex::new(None),
+            work,
             private_blobs: Mutex::new(BTreeMap::new()),
             gone_sources: Mutex::new(BTreeSet::new()),
             listings: Mutex::new(BTreeMap::new()),
@@ -328,6 +344,95 @@ impl Store {
     #[must_use]
     pub fn build_records(&self) -> BuildRecords {
         BuildRecords::of_store(&self.root)
+    }
+
+    /// Waits for the exclusive right to run the step `key`. Another process or stage that runs the same
+    /// step waits meanwhile, and then finds the step done.
+    ///
+    /// # Errors
+    /// [`PathError`] if the lock file cannot be created or locked.
+    pub fn lock_step(&self, key: CacheKey) -> Result<StoreLock, PathError> {
+        StoreLock::of_step(&self.root, key)
+    }
+
+    /// Creates an empty directory on the store's file system. It is removed when the
+    /// process ends or, if that is killed, when the store is opened again.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if it cannot be created.
+    pub fn work_directory(&self) -> Result<WorkDirectory, StoreError> {
+        Ok(self.work.directory()?)
+    }
+
+    /// Returns a directory on the store's file system for files without a name (`O_TMPFILE`,
+    /// open(2)).
+    #[must_use]
+    pub fn spill_directory(&self) -> PathBuf {
+        self.work.path().to_owned()
+    }
+
+    /// Merges unpacked layers, base first, into one directory. Its files are hard links to those of the
+    /// layers, and its whiteouts and opaque directories hide the same files of the layers below.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if a directory cannot be read or written.
+    pub fn flat_directory(&self, layers: &[LowerDirectory]) -> Result<FlatDirectory, StoreError> {
+        flat_directory::merge(self, layers)
+    }
+
+    /// Syncs the file system of the store once, if layers were created, and marks them durable. From
+    /// then on they survive a crash of the machine.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`], or [`StoreError::Io`] if syncfs(2) fails.
+    pub fn make_durable(&self) -> Result<(), StoreError> {
+        layer_records::make_durable(self)
+    }
+
+    /// Waits at most `patience` until no other process uses the store, and keeps them out until
+    /// [`Store::prune`] or [`Store::verify`] is done. Calls `waiting` once if that takes long.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], with the processes that use the store.
+    pub fn wait_for_exclusive_use(
+        &self,
+        patience: Duration,
+        waiting: &dyn Fn(&LockHolders),
+    ) -> Result<(), StoreError> {
+        exclusive::wait(self, patience, waiting)
+    }
+
+    /// Removes roots by the options, and then blobs and layers that no root references.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] if another process uses the store; [`StoreError::Corrupt`] if an image is
+    /// damaged, so that its objects are unknown, unless all images are removed;
+    /// [`StoreError::OtherIds`] for directories that this process cannot remove;
+    /// [`StoreError::Index`], [`StoreError::Record`] or [`StoreError::Io`].
+    pub fn prune(&self, options: &PruneOptions) -> Result<Pruned, StoreError> {
+        prune::prune(self, options)
+    }
+
+    /// Computes the disk usage of the store.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`], [`StoreError::Record`], [`StoreError::Corrupt`] or [`StoreError::Io`].
+    pub fn usage(&self) -> Result<DiskUsage, StoreError> {
+        usage::of_store(self)
+    }
+
+    /// Checks every blob, listing, unpacked layer and tag; with `is_repairing`, removes or rebuilds
+    /// damaged ones.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] to repair while another process uses the store; [`StoreError::Index`],
+    /// [`StoreError::Record`] or [`StoreError::Io`] if the check cannot continue.
+    pub fn verify<'a>(
+        &'a self,
+        is_repairing: bool,
+        report: &'a mut OnFinding<'a>,
+    ) -> Result<VerifySummary, StoreError> {
+        verify::verify(self, is_repairing, report)
     }
 
     /// Checks that another program, such as git, can write `n_bytes` into the store.

@@ -16,10 +16,11 @@ use crate::tree::{
 };
 
 use super::layer_diff::{self, DiffOptions};
+use super::listing_draft::ListingDraft;
 use super::private_files::open_directory;
-use super::unpack;
 use super::{
     LayerOptions, LayerRecord, LowerDirectory, Store, StoreError, StoredLayer, WorkDirectory,
+    unpack, unpacked_check,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -65,7 +66,7 @@ impl Store {
         let mut changed = layer_diff::diff_upper(upper, &lowers, &diff_options)?;
         check_entries(changed.iter().map(Cow::Borrowed), self.archive_bounds().max_bytes)?;
         clamp(&mut changed, options.clamp_s, upper)?;
-        let mut listing = self.listing_draft(changed.len())?;
+        let mut listing = ListingDraft::new(&self.work, changed.len())?;
         let mut hasher = PipelinedHasher::hasher();
         let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
         layer_diff::write_layer(changed, upper, &mut hasher, &mut list)?;
@@ -94,7 +95,7 @@ impl Store {
     ) -> Result<(StoredLayer, Option<LowerDirectory>)> {
         check_entries(layer.stream(), self.archive_bounds().max_bytes)?;
         let planned = PlannedLayer { layer, clamp_s: options.clamp_s };
-        let mut listing = self.listing_draft(planned.n_entries())?;
+        let mut listing = ListingDraft::new(&self.work, planned.n_entries())?;
         let mut list = |entry: &Entry, tar_at| listing.entry(entry, tar_at);
         let written = match representation {
             Representation::Tar => self.write_as_tar(&planned, open, &mut list),
@@ -141,7 +142,9 @@ impl Store {
                 FileOrigin::Directory(_) | FileOrigin::Inline(_) => None,
             })
         });
-        source.map_or(error, |source| self.damaged_content(source.layer, &source.path))
+        source.map_or(error, |source| {
+            unpacked_check::damaged_content(self, source.layer, &source.path)
+        })
     }
 
     fn write_as_tar(

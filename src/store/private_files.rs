@@ -7,13 +7,14 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::pathio::{self, Context as _, PathError};
+use crate::tree::TreePath;
 
 /// Mode of a directory of the store.
 pub(super) const PRIVATE_DIRECTORY: Mode = Mode::from_raw_mode(0o700);
@@ -109,4 +110,12 @@ pub(super) fn sorted_names(path: &Path) -> Result<Vec<String>, PathError> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Opens a regular file of an unpacked layer. A symbolic link on its path is an error
+/// (`RESOLVE_NO_SYMLINKS`, openat2(2)).
+pub(super) fn open_layer_file(directory: BorrowedFd<'_>, path: &TreePath) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(directory, path.as_path(), flags, Mode::empty(), resolve)?.into())
 }

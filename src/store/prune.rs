@@ -11,7 +11,7 @@ use crate::pathio;
 
 use super::index::Index;
 use super::inventory::{self, Inventory, InventoryEntry, StoredObject};
-use super::{GcRoot, Store, StoreError, exclusive};
+use super::{GcRoot, Store, StoreError, exclusive, unpacked_check};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -47,25 +47,17 @@ pub struct Pruned {
     pub left_bytes: u64,
 }
 
-impl Store {
-    /// Removes roots by the options, and then blobs and layers that no root references.
-    ///
-    /// # Errors
-    /// [`StoreError::InUse`] if another process uses the store; [`StoreError::Corrupt`] if an image is
-    /// damaged, so that its objects are unknown, unless all images are removed;
-    /// [`StoreError::OtherIds`] for directories that this process cannot remove;
-    /// [`StoreError::Index`], [`StoreError::Record`] or [`StoreError::Io`].
-    pub fn prune(&self, options: &PruneOptions) -> Result<Pruned> {
-        if options.dry_run {
-            return Ok(choose(Inventory::of_store(self, false)?, options).pruned);
-        }
-        if !self.in_use.try_upgrade() {
-            return Err(exclusive::in_use(&self.root));
-        }
-        let pruned = prune_exclusively(self, options);
-        self.in_use.downgrade();
-        pruned
+/// Implements [`Store::prune`].
+pub(super) fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
+    if options.dry_run {
+        return Ok(choose(Inventory::of_store(store, false)?, options).pruned);
     }
+    if !store.in_use.try_upgrade() {
+        return Err(exclusive::in_use(&store.root));
+    }
+    let pruned = prune_exclusively(store, options);
+    store.in_use.downgrade();
+    pruned
 }
 
 fn prune_exclusively(store: &Store, options: &PruneOptions) -> Result<Pruned> {
@@ -100,7 +92,7 @@ fn prune_exclusively(store: &Store, options: &PruneOptions) -> Result<Pruned> {
             removed => removed?,
         }
     }
-    store.remove_set_aside()?;
+    unpacked_check::remove_set_aside(store)?;
     others.map_or(Ok(choice.pruned), Err)
 }
 

@@ -149,7 +149,7 @@ impl Tags<'_> {
 
     /// Waits for the lock under which tags are changed: index and files agree while it is held.
     pub(super) fn lock(self) -> Result<StoreLock> {
-        Ok(self.store.lock_name("tags")?)
+        Ok(StoreLock::named(self.store.root(), "tags")?)
     }
 
     /// Returns the path of a tag's file.
@@ -167,7 +167,7 @@ impl Tags<'_> {
 
     /// Writes the file of a tag and replaces an existing one.
     pub(super) fn write_file(self, tag: &Tag) -> Result<()> {
-        let draft = self.store.process_directory()?.fresh_path();
+        let draft = self.store.work.process()?.fresh_path();
         let path = self.file_path(&tag.name);
         let text = text_of(tag);
         private_files::create_file(&draft)?.write_all(text.as_bytes()).context("write", &draft)?;

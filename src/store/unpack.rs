@@ -75,7 +75,7 @@ impl Whiteouts {
 /// Result of unpacking an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnpackedArchive {
-    /// All entries.
+    /// All entries of the archive.
     pub listing: LayerListing,
     /// Directories that the archive does not list, sorted. They are created with owner 0:0, mode 0755
     /// and time 0; the listing has those with files in them.

@@ -57,7 +57,7 @@ pub struct LayerUsage {
 /// first of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DiskUsageKind {
-    /// Tagged images.
+    /// Images that have a tag.
     Images,
     /// Cached steps and base images.
     BuildCache,
@@ -82,48 +82,43 @@ pub struct KindUsage {
     pub n_bytes: u64,
 }
 
-impl Store {
-    /// Computes the disk usage of the store.
-    ///
-    /// # Errors
-    /// [`StoreError::Index`], [`StoreError::Record`], [`StoreError::Corrupt`] or [`StoreError::Io`].
-    pub fn usage(&self) -> Result<DiskUsage> {
-        let inventory = Inventory::of_store(self, true)?;
-        let mut roots = Vec::with_capacity(inventory.entries.len());
-        let counts = inventory.reference_counts();
-        for entry in &inventory.entries {
-            let id = match entry.root {
-                GcRoot::Image { top, .. } if self.has_blob(top) => self.images().id_of(top)?,
-                GcRoot::Image { .. }
-                | GcRoot::Step { .. }
-                | GcRoot::Base { .. }
-                | GcRoot::Download { .. }
-                | GcRoot::CacheMount { .. }
-                | GcRoot::HashCache { .. } => None,
-            };
-            let is_own = |object: &&StoredObject| counts.get(object) == Some(&1);
-            roots.push(GcRootUsage {
-                root: entry.root.clone(),
-                created_s: entry.created_s,
-                used_s: entry.used_s,
-                n_bytes: entry.objects.iter().map(|object| inventory.bytes(object)).sum(),
-                own_bytes: entry
-                    .objects
-                    .iter()
-                    .filter(is_own)
-                    .map(|object| inventory.bytes(object))
-                    .sum(),
-                id,
-            });
-        }
-        let packed = self.with_index(|index| index.all_packed())?;
-        Ok(DiskUsage {
-            layers: layers(&inventory, &packed),
-            kinds: kinds(&inventory),
-            n_bytes: inventory.total_bytes(),
-            roots,
-        })
+/// Implements [`Store::usage`].
+pub(super) fn of_store(store: &Store) -> Result<DiskUsage> {
+    let inventory = Inventory::of_store(store, true)?;
+    let mut roots = Vec::with_capacity(inventory.entries.len());
+    let counts = inventory.reference_counts();
+    for entry in &inventory.entries {
+        let id = match entry.root {
+            GcRoot::Image { top, .. } if store.has_blob(top) => store.images().id_of(top)?,
+            GcRoot::Image { .. }
+            | GcRoot::Step { .. }
+            | GcRoot::Base { .. }
+            | GcRoot::Download { .. }
+            | GcRoot::CacheMount { .. }
+            | GcRoot::HashCache { .. } => None,
+        };
+        let is_own = |object: &&StoredObject| counts.get(object) == Some(&1);
+        roots.push(GcRootUsage {
+            root: entry.root.clone(),
+            created_s: entry.created_s,
+            used_s: entry.used_s,
+            n_bytes: entry.objects.iter().map(|object| inventory.bytes(object)).sum(),
+            own_bytes: entry
+                .objects
+                .iter()
+                .filter(is_own)
+                .map(|object| inventory.bytes(object))
+                .sum(),
+            id,
+        });
     }
+    let packed = store.with_index(|index| index.all_packed())?;
+    Ok(DiskUsage {
+        layers: layers(&inventory, &packed),
+        kinds: kinds(&inventory),
+        n_bytes: inventory.total_bytes(),
+        roots,
+    })
 }
 
 fn layers(inventory: &Inventory, packed: &BTreeMap<DiffId, Vec<Digest>>) -> Vec<LayerUsage> {

@@ -16,7 +16,7 @@ use crate::tree::{FileOrigin, Item, LayerContent, LayerEntries as _, Node, TreeP
 use super::layer_tar::LayerTarReader;
 use super::listing_comparison::{self, ComparisonRules};
 use super::private_files::{open_directory, sorted_names};
-use super::unpacked_check::is_set_aside;
+use super::unpacked_check::{self, is_set_aside};
 use super::{Store, StoreError, exclusive, listing_scan, private_files, version};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -67,7 +67,7 @@ pub struct VerifySummary {
     pub n_repaired: usize,
 }
 
-/// A running check.
+/// A running check of one store.
 pub(super) struct Verifier<'a> {
     store: &'a Store,
     is_repairing: bool,
@@ -75,31 +75,24 @@ pub(super) struct Verifier<'a> {
     found: VerifySummary,
 }
 
-impl Store {
-    /// Checks every blob, listing, unpacked layer and tag; with `is_repairing`, removes or rebuilds
-    /// damaged ones.
-    ///
-    /// # Errors
-    /// [`StoreError::InUse`] to repair while another process uses the store; [`StoreError::Index`],
-    /// [`StoreError::Record`] or [`StoreError::Io`] if the check cannot continue.
-    pub fn verify<'a>(
-        &'a self,
-        is_repairing: bool,
-        report: &'a mut OnFinding<'a>,
-    ) -> Result<VerifySummary> {
-        if is_repairing && !self.in_use.try_upgrade() {
-            self.in_use.downgrade();
-            return Err(exclusive::in_use(self.root()));
-        }
-        let found = VerifySummary::default();
-        let mut verifier = Verifier { store: self, is_repairing, report, found };
-        let done = verifier.all();
-        let found = verifier.found;
-        if is_repairing {
-            self.in_use.downgrade();
-        }
-        done.map(|()| found)
+/// Implements [`Store::verify`].
+pub(super) fn verify<'a>(
+    store: &'a Store,
+    is_repairing: bool,
+    report: &'a mut OnFinding<'a>,
+) -> Result<VerifySummary> {
+    if is_repairing && !store.in_use.try_upgrade() {
+        store.in_use.downgrade();
+        return Err(exclusive::in_use(store.root()));
     }
+    let found = VerifySummary::default();
+    let mut verifier = Verifier { store, is_repairing, report, found };
+    let done = verifier.all();
+    let found = verifier.found;
+    if is_repairing {
+        store.in_use.downgrade();
+    }
+    done.map(|()| found)
 }
 
 impl Verifier<'_> {
@@ -223,7 +216,7 @@ impl Verifier<'_> {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _gone => {}
             }
-            store.forget_unpacked(layer)?;
+            unpacked_check::forget_checks(store, layer)?;
             store.listing(layer).map(drop)
         })?;
         if self.is_repairing { self.store.listing_if_exists(layer) } else { Ok(None) }
@@ -264,7 +257,7 @@ impl Verifier<'_> {
     fn directory(&mut self, layer: DiffId, name: &str, listing: &PackedListing) -> Result<bool> {
         let path = self.store.layer_path(layer).join(name);
         let is_fitted = name != self.store.directory_name(None);
-        let rules = self.store.comparison_rules(layer, is_fitted)?;
+        let rules = unpacked_check::comparison_rules(self.store, layer, is_fitted)?;
         let rules = ComparisonRules { contents: true, ..rules };
         let opened = open_directory(&path)?;
         let (mut differences, mut n_all) = (Vec::new(), 0_usize);
@@ -299,7 +292,7 @@ impl Verifier<'_> {
             let action = "removed; it is unpacked again when needed";
             self.repair(&subject, action, |store| {
                 pathio::remove_dir_all(&path)?;
-                store.forget_unpacked(layer)
+                unpacked_check::forget_checks(store, layer)
             })?;
         } else {
             self.remove_layer(layer, &subject)?;
@@ -314,7 +307,7 @@ impl Verifier<'_> {
     fn remove_layer(&mut self, layer: DiffId, subject: &str) -> Result<()> {
         let action = "removed with the whole layer; a build creates it again";
         self.repair(subject, action, |store| {
-            store.forget_layer(layer)?;
+            unpacked_check::forget_layer(store, layer)?;
             Ok(pathio::remove_dir_all(&store.layer_path(layer))?)
         })
     }
@@ -360,7 +353,7 @@ fn text(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Hashes a blob.
+/// Returns the digest of a blob's content.
 fn digest_of(store: &Store, blob: Digest) -> std::result::Result<Digest, pathio::PathError> {
     let path = store.root().join("blobs/sha256").join(blob.hex());
     let mut file = private_files::open_file(&path)?;

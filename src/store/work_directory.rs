@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Mode};
@@ -13,7 +13,7 @@ use crate::pathio::{self, Context as _, PathError};
 use crate::pool;
 
 use super::locks::FileLock;
-use super::{Store, StoreError, private_files};
+use super::private_files;
 
 /// The directory of this process below `tmp`; removed with its content when dropped.
 #[derive(Debug)]
@@ -107,6 +107,46 @@ fn remove_entry(directory: &OwnedFd, name: &OsStr) {
     let _done = pathio::remove_dir_all(&path).or_else(|_error| pathio::remove_file(&path));
 }
 
+/// The directory `tmp` of a store, and the directory of this process in it.
+#[derive(Debug)]
+pub(super) struct WorkArea {
+    tmp: PathBuf,
+    /// Created when it is first needed: a command that only reads leaves no trace.
+    process: Mutex<Option<Arc<ProcessDirectory>>>,
+}
+
+impl WorkArea {
+    /// Returns the work area of the store at `root`.
+    pub(super) fn of_store(root: &Path) -> Self {
+        Self { tmp: root.join("tmp"), process: Mutex::new(None) }
+    }
+
+    /// Returns the path of `tmp`.
+    pub(super) fn path(&self) -> &Path {
+        &self.tmp
+    }
+
+    /// Returns the directory of this process, and creates it the first time.
+    pub(super) fn process(&self) -> Result<Arc<ProcessDirectory>, PathError> {
+        let mut process = pool::lock(&self.process);
+        if let Some(directory) = &*process {
+            return Ok(Arc::clone(directory));
+        }
+        let directory = Arc::new(ProcessDirectory::new(&self.tmp)?);
+        *process = Some(Arc::clone(&directory));
+        Ok(directory)
+    }
+
+    /// Creates an empty work directory.
+    pub(super) fn directory(&self) -> Result<WorkDirectory, PathError> {
+        let process = self.process()?;
+        let path = process.fresh_path();
+        private_files::create_directory(&path).context("create directory", &path)?;
+        let fd = private_files::open_directory(&path)?;
+        Ok(WorkDirectory { path, fd, _process: process })
+    }
+}
+
 /// A directory for one piece of unfinished work.
 #[derive(Debug)]
 pub struct WorkDirectory {
@@ -140,38 +180,5 @@ impl WorkDirectory {
         rustix::fs::chmod(&path, Mode::from_raw_mode(0o755))
             .context("change the mode of", &path)?;
         private_files::open_directory(&path)
-    }
-}
-
-impl Store {
-    /// Returns the directory of this process below `tmp`, and creates it the first time.
-    pub(super) fn process_directory(&self) -> Result<Arc<ProcessDirectory>, PathError> {
-        let mut work = pool::lock(&self.work);
-        if let Some(directory) = &*work {
-            return Ok(Arc::clone(directory));
-        }
-        let directory = Arc::new(ProcessDirectory::new(&self.root.join("tmp"))?);
-        *work = Some(Arc::clone(&directory));
-        Ok(directory)
-    }
-
-    /// Creates an empty directory on the store's file system. It is removed some time after the
-    /// process has ended, at the latest.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] if it cannot be created.
-    pub fn work_directory(&self) -> Result<WorkDirectory, StoreError> {
-        let process = self.process_directory()?;
-        let path = process.fresh_path();
-        private_files::create_directory(&path).context("create directory", &path)?;
-        let fd = private_files::open_directory(&path)?;
-        Ok(WorkDirectory { path, fd, _process: process })
-    }
-
-    /// Returns a directory on the store's file system for files without a name (`O_TMPFILE`,
-    /// open(2)).
-    #[must_use]
-    pub fn spill_directory(&self) -> PathBuf {
-        self.root().join("tmp")
     }
 }

@@ -25,10 +25,10 @@ fn verify(args: &VerifyArgs, global: &Global, environment: &Environment) -> Resu
     }
     let mut report = |finding: VerifyFinding| match finding {
         VerifyFinding::Damaged(damage) => {
-            say!("damaged: {}: {}", shown(&damage.subject), damage.reason)
+            say!("damaged: {}: {}", shown(&damage.subject), damage.reason);
         }
         VerifyFinding::Repaired { subject, action } => {
-            say!("repaired: {}: {action}", shown(&subject))
+            say!("repaired: {}: {action}", shown(&subject));
         }
     };
     let verified = store

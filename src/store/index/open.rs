@@ -47,8 +47,8 @@ impl Index {
         let connection = connect(path, BUSY_TIMEOUT).map_err(failed)?;
         let mut is_upgraded = false;
         if !is_known(&connection, path)? {
-            // A change to WAL mode needs exclusive access and fails at once without it: the busy
-            // handler is not called (https://www.sqlite.org/wal.html#activating_and_configuring_wal_mode).
+            // The change to WAL mode needs exclusive access, and SQLite does not call the busy handler
+            // for it: it fails at once while another process has the file open.
             let _lock = FileLock::exclusive(lock)?;
             if !is_known(&connection, path)? {
                 let version = version_of(&connection).map_err(failed)?;
