@@ -11,7 +11,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,16 @@ pub use std::thread::{Scope, ScopedJoinHandle};
 const MAX_ATTEMPTS: u32 = 20;
 /// The time between two attempts.
 const ATTEMPT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Locks `mutex`, and ignores that a thread may have panicked while it held the lock.
+///
+/// Poisoning (<https://doc.rust-lang.org/std/sync/struct.Mutex.html#poisoning>) reports that the
+/// value may be half changed. The values of this program are changed by one call each, such as an
+/// insertion into a map, so they are whole even then. The panic itself is not lost: it ends the
+/// process, or reaches the thread that joins the one that panicked.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Applies `work` to every item on at most `jobs` threads, one of which is the caller's; the
 /// results are in the items' order.
@@ -91,13 +101,13 @@ struct StartGate {
 
 impl StartGate {
     fn open(&self, admitted: usize) {
-        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = Some(admitted);
+        *lock(&self.admitted) = Some(admitted);
         self.opened.notify_all();
     }
 
     /// Waits for the decision; returns whether thread `number` works.
     fn admits(&self, number: usize) -> bool {
-        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admitted = lock(&self.admitted);
         loop {
             if let Some(admitted) = *admitted {
                 return number < admitted;
@@ -167,7 +177,7 @@ pub fn background_with<T: Send + 'static>(
 ) -> Result<(), T> {
     let shared = Arc::new(Mutex::new(Some(value)));
     let theirs = Arc::clone(&shared);
-    let take = |from: &Mutex<Option<T>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let take = |from: &Mutex<Option<T>>| lock(from).take();
     let started = thread::Builder::new().spawn(move || take(&theirs).map(work));
     match started {
         Ok(_thread) => Ok(()),
@@ -195,7 +205,7 @@ impl<W> SharedWork<W> {
     where
         W: FnOnce() -> R,
     {
-        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let work = lock(&self.0).take();
         work.map(|work| work())
     }
 }

@@ -113,7 +113,7 @@ fn export_one(
     if let Some(place) = store_place(&cache.place)? {
         for ImageLayer { diff_id, pulled, .. } in layers.iter().skip(n_layers) {
             let Some(blob) = pulled.clone() else { continue };
-            store.put_source(*diff_id, &LayerSource { blob, place: place.clone() })?;
+            store.layer_sources().record(*diff_id, &LayerSource { blob, place: place.clone() })?;
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::Sharing;
 use crate::pathio::{Context as _, ids};
 use crate::plan::{CacheKey, MountAccess, RunMount, RunMountKind, RunOperation};
-use crate::store::{CacheMount, CacheRequest, CacheUse, WorkDirectory};
+use crate::store::{CacheMount, CacheRequest, CacheSharing, WorkDirectory};
 use crate::tree::ContentWriter;
 
 use super::driver::Run;
@@ -43,7 +43,7 @@ pub(super) struct EmptiedCaches {
 /// One cache that a step wants.
 struct Wanted<'a> {
     id: &'a str,
-    usage: CacheUse,
+    usage: CacheSharing,
     access: MountAccess,
     mount: &'a RunMount,
     seed: Option<&'a Selected>,
@@ -112,11 +112,11 @@ pub(super) fn meet(run: &Run<'_>, operation: &RunOperation, inputs: &Inputs) {
     }
 }
 
-const fn usage(sharing: Sharing) -> CacheUse {
+const fn usage(sharing: Sharing) -> CacheSharing {
     match sharing {
-        Sharing::Shared => CacheUse::Shared,
-        Sharing::Private => CacheUse::AnyCopy,
-        Sharing::Locked => CacheUse::Alone,
+        Sharing::Shared => CacheSharing::Shared,
+        Sharing::Private => CacheSharing::Private,
+        Sharing::Locked => CacheSharing::Locked,
     }
 }
 
@@ -136,7 +136,7 @@ impl Wanted<'_> {
         let mut told = false;
         loop {
             if let Some(taken) = self.try_take(run, key)? {
-                run.services.store.note_cache_id(key, self.id)?;
+                run.services.store.cache_mounts().note_id(key, self.id)?;
                 return Ok(taken);
             }
             if run.services.stop.is_thrown() {
@@ -159,14 +159,15 @@ impl Wanted<'_> {
     fn try_take(&self, run: &Run<'_>, key: CacheKey) -> Result<Option<CacheMount>> {
         let (store, usage) = (run.services.store, self.usage);
         if !run.options.no_cache {
-            let request = CacheRequest { key, usage, reset: false };
+            let request = CacheRequest { key, sharing: usage, reset: false };
             return store
-                .try_cache_mount(&request, &|| self.make(run, run.travel.restore(run, key)?));
+                .cache_mounts()
+                .try_take(&request, &|| self.make(run, run.travel.restore(run, key)?));
         }
         // Held for the attempt, so that of two stages only one empties it.
         let mut emptied = run.emptied_caches.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = CacheRequest { key, usage, reset: !emptied.contains(&key) };
-        let taken = store.try_cache_mount(&request, &|| self.make(run, None))?;
+        let request = CacheRequest { key, sharing: usage, reset: !emptied.contains(&key) };
+        let taken = store.cache_mounts().try_take(&request, &|| self.make(run, None))?;
         if taken.is_some() {
             emptied.insert(key);
         }

@@ -12,7 +12,7 @@ use rustix::event::Timespec;
 use crate::image;
 use crate::oci::Digest;
 use crate::plan::CacheKey;
-use crate::store::{CacheArchive, HeldCache, Holding, WorkDirectory};
+use crate::store::{CacheArchive, HeldCache, HoldOutcome, WorkDirectory};
 
 use super::cache_document::CachedMount;
 use super::shared::Shared;
@@ -107,7 +107,7 @@ impl Travel {
             shared.event(Event::Progress { step, done_bytes, total_bytes });
             !stop.is_thrown()
         };
-        let read = |packed| store.unpack_cache(archive, packed);
+        let read = |packed| store.cache_mounts().unpack_archive(archive, packed);
         let restored = image::read_remote_blob(store, registry, archive.diff_id, &progress, &read);
         let outcome = match &restored {
             Ok(_) => Outcome::Done,
@@ -175,9 +175,9 @@ impl Travel {
             return Ok(offered.map(Content::Packed));
         }
         let mut held = match hold(shared, key)? {
-            Holding::Held(held) => held,
-            Holding::Absent => return Ok(offered.map(Content::Packed)),
-            Holding::InUse => {
+            HoldOutcome::Held(held) => held,
+            HoldOutcome::Absent => return Ok(offered.map(Content::Packed)),
+            HoldOutcome::InUse => {
                 stays(shared, &met.id, "another build uses it");
                 return Ok(offered.map(Content::Packed));
             }
@@ -207,23 +207,23 @@ fn stays(shared: &Shared<'_>, id: &str, why: &str) {
     shared.event(Event::Warning { text });
 }
 
-fn hold(shared: &Shared<'_>, key: CacheKey) -> Result<Holding> {
+fn hold(shared: &Shared<'_>, key: CacheKey) -> Result<HoldOutcome> {
     for _ in 0..TRIES {
-        let holding = shared.services.store.hold_cache(key)?;
-        if !matches!(holding, Holding::InUse) {
+        let holding = shared.services.store.cache_mounts().hold(key)?;
+        if !matches!(holding, HoldOutcome::InUse) {
             return Ok(holding);
         }
         // An interrupted wait only looks again sooner.
         let _woken = rustix::event::poll(&mut [], Some(&PAUSE));
     }
-    Ok(Holding::InUse)
+    Ok(HoldOutcome::InUse)
 }
 
 fn pack(shared: &Shared<'_>, content: Content) -> Result<CacheArchive> {
     match content {
         Content::Packed(archive) => Ok(*archive),
         Content::Directory(held) => {
-            Ok(shared.services.store.archive_cache(*held, shared.options.jobs)?)
+            Ok(shared.services.store.cache_mounts().archive(*held, shared.options.jobs)?)
         }
     }
 }

@@ -266,7 +266,11 @@ impl Shared<'_> {
         let store = self.services.store;
         let memo = if source.lasting {
             let now_ns = self.options.now_s.saturating_mul(1_000_000_000);
-            HashCache::new(store.memo(&source.path)?, now_ns, &store.spill_directory())
+            HashCache::new(
+                store.hash_caches().open(&source.path)?,
+                now_ns,
+                &store.spill_directory(),
+            )
         } else {
             HashCache::none()
         };
@@ -290,7 +294,7 @@ impl Shared<'_> {
         if !memo.has_new_entries() {
             return Ok(());
         }
-        self.services.store.set_memo(directory, |sink| memo.write(sink))
+        self.services.store.hash_caches().replace(directory, |sink| memo.write(sink))
     }
 
     /// Keeps the hashes of named contexts' files for the next build.

@@ -7,7 +7,7 @@ use crate::limits::MAX_DOWNLOAD_BYTES;
 use crate::oci::Digest;
 use crate::plan::redacted;
 use crate::registry::{Download, Downloaded, RegistryError, parse_http_date};
-use crate::store::{DownloadRecord, Draft, StoreError};
+use crate::store::{BlobDraft, DownloadRecord, StoreError};
 
 use super::shared::Steps;
 use super::{Outcome, fetch};
@@ -91,10 +91,10 @@ pub(super) fn download_exactly(
     by: ChecksumBy,
 ) -> Result<DownloadRecord> {
     let store = shared.services.store;
-    let own = store.download(&key(shared, url))?.filter(|record| record.blob == want);
+    let own = store.downloads().by_url(&key(shared, url))?.filter(|record| record.blob == want);
     let known = match own {
         Some(record) => Some(record),
-        None => store.download_of(want)?,
+        None => store.downloads().by_blob(want)?,
     };
     if let Some(record) = known {
         return Ok(record);
@@ -111,7 +111,7 @@ fn ask(shared: &Steps<'_>, url: &str, shown: &str) -> Result<(DownloadRecord, Do
     let services = shared.services;
     let store = services.store;
     let key = key(shared, url);
-    let known = store.download(&key)?;
+    let known = store.downloads().by_url(&key)?;
     if services.registry.is_offline()
         && let Some(known) = known
     {
@@ -126,10 +126,12 @@ fn ask(shared: &Steps<'_>, url: &str, shown: &str) -> Result<(DownloadRecord, Do
         max_bytes: MAX_DOWNLOAD_BYTES,
     };
     let mut draft = |_length| store.bounded_draft().map_err(std::io::Error::other);
-    let answer =
-        file.run::<Draft>(services.registry, &mut draft, &|| !services.stop.is_thrown()).map_err(
-            |source| DownloadError::Fetch { shown: shown.to_owned(), source: source.into() },
-        )?;
+    let answer = file
+        .run::<BlobDraft>(services.registry, &mut draft, &|| !services.stop.is_thrown())
+        .map_err(|source| DownloadError::Fetch {
+            shown: shown.to_owned(),
+            source: source.into(),
+        })?;
     match (answer, known) {
         ((Downloaded::New(headers), Some(mut draft)), _) => {
             draft
@@ -139,7 +141,7 @@ fn ask(shared: &Steps<'_>, url: &str, shown: &str) -> Result<(DownloadRecord, Do
             let (blob, n_bytes) = store.publish(draft)?;
             let (etag, last_modified) = (headers.etag.clone(), headers.last_modified.clone());
             let record = DownloadRecord { blob, n_bytes, etag, last_modified };
-            store.record_download(&key, &record)?;
+            store.downloads().record(&key, &record)?;
             Ok((record, Downloaded::New(headers)))
         }
         ((_, _), Some(known)) => Ok((known, Downloaded::Same)),

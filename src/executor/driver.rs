@@ -13,7 +13,7 @@ use crate::plan::{
     self, Base, CacheKey, MountedLayers, Operation, OperationKey, Plan, PlannedStage, Step, Target,
 };
 use crate::pool::{self, Scope};
-use crate::store::{Form, LowerDirectory};
+use crate::store::{LowerDirectory, Representation};
 
 use super::assemble::{self, Assembled, StageHistory, StageLayer};
 use super::built::{Built, MadeBy};
@@ -96,7 +96,7 @@ fn set_tag(services: &Services<'_>, tag: &Reference, top: Digest) -> Result<()> 
     if let Some(replaced) = replaced.filter(image::Replaced::loses_platforms) {
         (services.events)(Event::Note { text: replaced.to_string() });
     }
-    Ok(services.store.set_tag(tag, top).map_err(BuildError::from)?)
+    Ok(services.store.tags().set(tag, top).map_err(BuildError::from)?)
 }
 
 /// What came of a stage.
@@ -343,8 +343,12 @@ impl<'a> Run<'a> {
         });
     }
 
-    pub(super) fn form(&self, at: At<'_>) -> Form {
-        if self.forms.is_mounted(at.stage, at.number) { Form::Directory } else { Form::Tar }
+    pub(super) fn form(&self, at: At<'_>) -> Representation {
+        if self.forms.is_mounted(at.stage, at.number) {
+            Representation::Directory
+        } else {
+            Representation::Tar
+        }
     }
 
     pub(super) fn key(&self, key: OperationKey) -> OperationKey {

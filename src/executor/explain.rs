@@ -173,7 +173,7 @@ impl Run<'_> {
         new: &dyn LayerEntries,
     ) -> Result<(), BuildError> {
         let Some(old) = self.explainer.copied().remove(&step) else { return Ok(()) };
-        let reason = match self.services.store.listing_if_there(old)? {
+        let reason = match self.services.store.listing_if_exists(old)? {
             Some(old) => files(changes(&old, new)),
             None => files([]),
         };
@@ -240,7 +240,7 @@ impl Run<'_> {
         if let Some(earlier) = self.explainer.earlier.get() {
             return Ok(earlier);
         }
-        let steps = self.services.store.latest_steps(N_EARLIER)?;
+        let steps = self.services.store.steps().latest(N_EARLIER)?;
         let earlier = steps.into_iter().map(|step| Earlier {
             definition: step.definition,
             operation: step.operation,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::plan::{self, CopyFrom, OperationKey};
-use crate::store::{LayerDone, LowerDirectory};
+use crate::store::{LowerDirectory, StoredLayer};
 use crate::tree::Tree;
 
 use super::driver::{At, Run};
@@ -94,7 +94,7 @@ impl Run<'_> {
         &self,
         claim: &Claim,
         stack: &Stack,
-        (layer, directory): (LayerDone, Option<LowerDirectory>),
+        (layer, directory): (StoredLayer, Option<LowerDirectory>),
     ) -> Result<(Stack, Outcome)> {
         // It is opened again for a mount: a stage may have more layers than a process may open files.
         drop(directory);

@@ -310,7 +310,7 @@ impl Run<'_> {
 
     /// Whether the operation was made before, on whatever.
     fn was_made(&self, wanted: &Wanted) -> Result<bool> {
-        let made = self.services.store.has_operation(wanted.operation);
+        let made = self.services.store.steps().has_operation(wanted.operation);
         Ok(made.map_err(BuildError::from)?)
     }
 
@@ -343,7 +343,7 @@ impl Run<'_> {
         if !is_local || end.first_made.is_some() || !self.is_here(&end.stack)? {
             return Ok(files([]));
         }
-        match self.services.store.listing_if_there(old).map_err(BuildError::from)? {
+        match self.services.store.listing_if_exists(old).map_err(BuildError::from)? {
             Some(old) => self.changed_files(&old, copy, &end.stack, sources, at.step.span),
             None => Ok(files([])),
         }

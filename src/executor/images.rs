@@ -16,7 +16,7 @@ use crate::oci::{
 use crate::plan::{BaseImage, ImageLocation, ImageRequest, Images};
 use crate::pool;
 use crate::registry::RegistryError;
-use crate::store::{LayerDone, LayerRecord, LayerSource, Store};
+use crate::store::{LayerRecord, LayerSource, Store, StoredLayer};
 use crate::tree::ContentDigest;
 
 use super::shared::{Shared, Steps};
@@ -110,7 +110,7 @@ impl Resolved {
         self.layers().fold(Stack::default(), |stack, (diff_id, _)| {
             let content = ContentDigest::of_pulled(diff_id);
             let record = LayerRecord { content, tar_bytes: 0, created_s: 0 };
-            stack.with_pulled(LayerDone { diff_id, record })
+            stack.with_pulled(StoredLayer { diff_id, record })
         })
     }
 }
@@ -234,7 +234,7 @@ pub(super) fn from_registry(
         shared.event(Event::Warning { text });
     }
     if at.is_none() {
-        store.set_resolved(&resolved.name, platform, digest)?;
+        store.resolved_images().record(&resolved.name, platform, digest)?;
     }
     Ok(resolved)
 }
@@ -262,7 +262,7 @@ pub(super) fn adopt(
     let resolved = checked(Resolved { name, place, span, digest, manifest, config }, span)?;
     for (diff_id, blob) in resolved.layers() {
         let source = LayerSource { blob: blob.clone(), place: resolved.name.name() };
-        store.put_source(diff_id, &source)?;
+        store.layer_sources().record(diff_id, &source)?;
     }
     store.put_blob(bytes)?;
     Ok(resolved)
@@ -354,7 +354,7 @@ fn sources_of(
         let reason = format!("a layer is of type {}, which is no layer", layer.media_type);
         return Err(BuildError::BadImage { span: None, name, reason });
     }
-    let mut known = store.sources(diff_id)?;
+    let mut known = store.layer_sources().of_layer(diff_id)?;
     known.retain(|source| source.blob.digest == layer.digest);
     let place = match &resolved.place {
         ImageLocation::Registry => resolved.name.name(),
@@ -373,7 +373,8 @@ pub(super) fn fetch_known(shared: &Steps<'_>, diff_id: DiffId) -> Result<()> {
     if store.has_layer(diff_id)? {
         return Ok(());
     }
-    let total_bytes = store.sources(diff_id)?.first().map_or(0, |source| source.blob.size);
+    let total_bytes =
+        store.layer_sources().of_layer(diff_id)?.first().map_or(0, |source| source.blob.size);
     let step = shared.start(format!("[internal] pull layer {}", diff_id.digest()));
     let done_bytes = AtomicU64::new(0);
     let progress = |more: u64| {

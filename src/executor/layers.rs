@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use crate::diag::Span;
 use crate::plan::{self, CopyFrom, ImageRequest};
 use crate::pool::{self, Scope};
-use crate::store::{LayerDone, LowerDirectory};
+use crate::store::{LowerDirectory, StoredLayer};
 use crate::tree::Tree;
 
 use super::driver::Run;
@@ -37,7 +37,7 @@ impl Run<'_> {
     }
 
     /// Says that this is the step's layer.
-    pub(super) fn tell_made(&self, step: StepId, layer: &LayerDone) {
+    pub(super) fn tell_made(&self, step: StepId, layer: &StoredLayer) {
         let (layer, n_bytes) = (layer.diff_id, layer.record.tar_bytes);
         self.event(Event::Made { step, layer, n_bytes });
     }
@@ -69,11 +69,11 @@ impl Run<'_> {
         &self,
         stack: &Stack,
         span: Span,
-        begin: &dyn Fn(&LayerDone),
+        begin: &dyn Fn(&StoredLayer),
     ) -> Result<Vec<LowerDirectory>> {
         let options = self.layer_options();
         let store = self.services.store;
-        let unpack = |layer: &LayerDone, below: Option<&Stack>| {
+        let unpack = |layer: &StoredLayer, below: Option<&Stack>| {
             self.ensure_layer(layer)?;
             let unpacked = match below {
                 Some(below) => {
@@ -94,7 +94,7 @@ impl Run<'_> {
     }
 
     /// Shows the unpacking of a base image, of which this is the first layer.
-    fn start_unpacking(&self, layer: &LayerDone) -> StepRun {
+    fn start_unpacking(&self, layer: &StoredLayer) -> StepRun {
         let image = self.images.image_of(layer.diff_id).map(|image| image.name.to_string());
         let image = image.unwrap_or_else(|| format!("layer {}", layer.diff_id.digest()));
         self.start(format!("[internal] unpack {image}"))
@@ -106,7 +106,7 @@ impl Run<'_> {
     }
 
     /// Pulls the base image that a layer belongs to, if the store lacks the layer.
-    fn ensure_layer(&self, layer: &LayerDone) -> std::result::Result<(), BuildError> {
+    fn ensure_layer(&self, layer: &StoredLayer) -> std::result::Result<(), BuildError> {
         if self.services.store.has_layer(layer.diff_id)? {
             return Ok(());
         }

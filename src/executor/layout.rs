@@ -36,7 +36,7 @@ pub(super) fn resolve(
     let layout = absolute(&place.path)?;
     for (diff_id, blob) in config.rootfs.diff_ids.iter().zip(&manifest.layers) {
         let source = LayerSource { blob: blob.clone(), place: layout.clone() };
-        steps.services.store.put_source(*diff_id, &source)?;
+        steps.services.store.layer_sources().record(*diff_id, &source)?;
     }
     steps.services.store.put_blob(&config_bytes)?;
     let digest = steps.services.store.put_blob(&bytes)?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::plan::{CacheKey, Component, OperationKey, redacted};
-use crate::store::{LayerDone, StepLock, StepRecord};
+use crate::store::{StepRecord, StoreLock, StoredLayer};
 
 use super::driver::{At, Run};
 use super::explain::{json_of_parts, standing_on};
@@ -79,17 +79,17 @@ impl Run<'_> {
         let error = BuildError::from;
         // Only a record of the same operation can be found by content: without one there is no
         // need to wait for the parent's content.
-        if self.options.no_cache || !store.has_operation(wanted.operation).map_err(error)? {
+        if self.options.no_cache || !store.steps().has_operation(wanted.operation).map_err(error)? {
             return Ok(None);
         }
         let content = wanted.operation.on(stack.content()?);
-        for hit in store.steps_by_content(content).map_err(error)? {
+        for hit in store.steps().by_content(content).map_err(error)? {
             let Wanted { definition, operation, .. } = *wanted;
             let components = json_of_parts(&wanted.parts);
             let origin = stack.origin().and(&hit.origin);
             let record = StepRecord { definition, content, operation, components, origin, ..hit };
             if let Some(found) = self.found(&record, stack)? {
-                store.record_step(&record).map_err(error)?;
+                store.steps().record(&record).map_err(error)?;
                 return Ok(Some(found));
             }
         }
@@ -110,7 +110,9 @@ impl Run<'_> {
         if self.options.no_cache || is_fresh {
             return Ok(None);
         }
-        for hit in self.services.store.steps_by_definition(definition).map_err(BuildError::from)? {
+        for hit in
+            self.services.store.steps().by_definition(definition).map_err(BuildError::from)?
+        {
             if let Some(found) = self.found(&hit, stack)? {
                 return Ok(Some(found));
             }
@@ -134,13 +136,13 @@ impl Run<'_> {
         }
         self.meet(hit);
         record.created_s = hit.created_s;
-        let done = LayerDone { diff_id: hit.layer, record };
+        let done = StoredLayer { diff_id: hit.layer, record };
         let next = stack.with_found(hit.definition.as_bytes(), done, &hit.origin);
         self.made().insert(hit.definition, next.clone());
         Ok(Some(next))
     }
 
-    pub(super) fn remember(&self, claim: &Claim, below: &Stack, layer: &LayerDone) -> Result<()> {
+    pub(super) fn remember(&self, claim: &Claim, below: &Stack, layer: &StoredLayer) -> Result<()> {
         let record = StepRecord {
             definition: claim.wanted.definition,
             content: claim.wanted.operation.on(below.content()?),
@@ -152,7 +154,7 @@ impl Run<'_> {
             origin: below.origin(),
         };
         self.meet(&record);
-        Ok(self.services.store.record_step(&record).map_err(BuildError::from)?)
+        Ok(self.services.store.steps().record(&record).map_err(BuildError::from)?)
     }
 }
 
@@ -186,7 +188,7 @@ pub(super) struct Wanted {
 pub(super) struct Claim {
     pub(super) wanted: Wanted,
     duration_ms: AtomicU64,
-    _lock: StepLock,
+    _lock: StoreLock,
 }
 
 impl Claim {

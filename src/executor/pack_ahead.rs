@@ -84,7 +84,7 @@ impl PackAhead {
             let Ok(Some(layer)) = stack.top() else { continue };
             for packing in &self.packings {
                 let (store, jobs) = (services.store, self.jobs);
-                drop(store.pack_beside(layer.diff_id, *packing, jobs, &mut until_stopped));
+                drop(store.pack_and_copy(layer.diff_id, *packing, jobs, &mut until_stopped));
             }
         }
     }

@@ -147,5 +147,5 @@ fn set_tag(services: &Services<'_>, name: &Reference, top: Digest) -> Result<()>
         };
         (services.events)(Event::Note { text: format!("{replaced}{more}") });
     }
-    Ok(services.store.set_tag(name, top)?)
+    Ok(services.store.tags().set(name, top)?)
 }

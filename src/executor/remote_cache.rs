@@ -264,7 +264,7 @@ fn learn_mounts(
             continue;
         }
         let source = LayerSource { blob: archive.blob.clone(), place: place.to_owned() };
-        store.put_source(archive.diff_id, &source)?;
+        store.layer_sources().record(archive.diff_id, &source)?;
         let offer = Offer { id: mount.id.clone(), archive: archive.clone(), must };
         offers.entry(mount.key()).or_insert(offer);
     }
@@ -286,13 +286,13 @@ fn learn(
             continue;
         }
         let source = LayerSource { blob: blob.clone(), place: place.to_owned() };
-        store.put_source(layer.diff_id, &source)?;
-        store.learn_layer(layer.diff_id, &layer.record())?;
+        store.layer_sources().record(layer.diff_id, &source)?;
+        store.claim_layer(layer.diff_id, &layer.record())?;
         caches.layers.entry(layer.diff_id).or_insert_with(|| layer.record());
         known.insert(layer.diff_id);
     }
     for step in document.steps.iter().filter(|step| known.contains(&step.layer)) {
-        store.learn_step(&StepRecord { origin: origin.clone(), ..step.record() })?;
+        store.steps().import(&StepRecord { origin: origin.clone(), ..step.record() })?;
     }
     Ok(())
 }

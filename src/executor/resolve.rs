@@ -71,8 +71,8 @@ impl Asked<'_> {
     fn as_locked(&self, want: Digest) -> Result<Resolved> {
         let (store, locked) = (self.shared.services.store, self.shared.services.locked);
         let (name, platform) = (&self.request.name, &self.request.platform);
-        let has_tag = store.tag(name)?.is_some();
-        let is_only_here = has_tag && store.resolved(name, platform)?.is_none();
+        let has_tag = store.tags().get(name)?.is_some();
+        let is_only_here = has_tag && store.resolved_images().get(name, platform)?.is_none();
         if is_only_here && let Some(here) = self.in_store()? {
             return Ok(here);
         }
@@ -176,7 +176,7 @@ impl Asked<'_> {
         if let Some(near) = nearest(word, stages.map(|(_, name)| name.value.as_str())) {
             return Some(format!("did you mean the stage `{near}`?"));
         }
-        let tags = self.shared.services.store.tags().ok()?;
+        let tags = self.shared.services.store.tags().all().ok()?;
         let registry = self.request.name.registry();
         let names = tags.iter().filter_map(|tag| tag.name.parse::<Reference>().ok());
         let names = names.filter(|name| name.registry() == registry);
@@ -199,7 +199,7 @@ fn in_store(store: &Store, name: &Reference, platform: &Platform) -> Result<Opti
         return Ok(Some(found));
     }
     // Whatever platform that is for: a registry said that there is no other.
-    let known = store.resolved(name, platform)?;
+    let known = store.resolved_images().get(name, platform)?;
     let known = known.map(|manifest| from_store(store, name, platform, manifest));
     Ok(known.transpose()?.flatten())
 }
@@ -209,7 +209,7 @@ fn in_store(store: &Store, name: &Reference, platform: &Platform) -> Result<Opti
 fn tagged(store: &Store, name: &Reference, platform: &Platform) -> Result<Option<Resolved>> {
     let top = match name.digest() {
         Some(digest) => Some(digest),
-        None => store.tag(name)?,
+        None => store.tags().get(name)?,
     };
     Ok(top.map(|top| from_store(store, name, platform, top)).transpose()?.flatten())
 }

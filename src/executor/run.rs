@@ -93,7 +93,7 @@ pub(super) fn commit(
     done: &RunDone,
     lowers: &[LowerDirectory],
     options: &LayerOptions,
-) -> Result<crate::store::LayerDone> {
+) -> Result<crate::store::StoredLayer> {
     let skip: [TreePath; 0] = [];
     let store = shared.services.store;
     Ok(store.layer_from_upper(&done.work, done.upper.as_fd(), lowers, &skip, options)?)

@@ -172,12 +172,12 @@ impl<'a> Shared<'a> {
     /// Notes in the store that these steps were used.
     pub(super) fn note_steps_used(&self) -> Result<(), BuildError> {
         let steps = self.steps_met().into_iter().map(|step| step.definition);
-        Ok(self.services.store.note_steps_used(steps)?)
+        Ok(self.services.store.steps().note_use(steps)?)
     }
 
     /// And that this base image was.
     pub(super) fn note_base_used(&self, image: &ImageRequest) -> Result<(), BuildError> {
-        Ok(self.services.store.note_base_used(&image.name, &image.platform)?)
+        Ok(self.services.store.resolved_images().note_use(&image.name, &image.platform)?)
     }
 
     /// Ends the build because of an error that no stage has met yet.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::oci::DiffId;
 use crate::plan::Chain;
 use crate::sandbox;
-use crate::store::{FlatDirectory, LayerDone, LowerDirectory, StepOrigin, Store};
+use crate::store::{FlatDirectory, LowerDirectory, StepOrigin, Store, StoredLayer};
 use crate::tree::{ContentDigest, Tree};
 
 use super::slot::Slot;
@@ -52,7 +52,7 @@ fn put_on_top(directories: &mut Vec<Directory>, directory: &Directory) {
 }
 
 /// Unpacks a layer; of a base image's, the layers below it are given, on which it has to fit.
-type Unpack<'a> = dyn Fn(&LayerDone, Option<&Stack>) -> Result<LowerDirectory, Failure> + 'a;
+type Unpack<'a> = dyn Fn(&StoredLayer, Option<&Stack>) -> Result<LowerDirectory, Failure> + 'a;
 
 /// Puts unpacked layers, base first, together into one directory.
 type Flatten<'a> = dyn Fn(&[LowerDirectory]) -> Result<FlatDirectory, Failure> + 'a;
@@ -63,7 +63,7 @@ pub(super) struct StackLayer {
     parent: Stack,
     /// What made this stack, without a look at what came of it.
     definition: Chain,
-    done: Slot<LayerDone>,
+    done: Slot<StoredLayer>,
     mounted: Mutex<Mounted>,
     content: OnceLock<Chain>,
     tree: OnceLock<Tree>,
@@ -112,19 +112,19 @@ impl Stack {
     pub(super) fn with_found(
         &self,
         definition: &[u8; 32],
-        done: LayerDone,
+        done: StoredLayer,
         origin: &StepOrigin,
     ) -> Self {
         self.with(definition, Slot::filled(done), None, Kind::Found, origin)
     }
 
     /// The stack with a layer on top that was just made.
-    pub(super) fn with_done(&self, definition: &[u8; 32], done: LayerDone) -> Self {
+    pub(super) fn with_done(&self, definition: &[u8; 32], done: StoredLayer) -> Self {
         self.with(definition, Slot::filled(done), None, Kind::Made, &StepOrigin::default())
     }
 
     /// The stack with a base image's layer on top.
-    pub(super) fn with_pulled(&self, done: LayerDone) -> Self {
+    pub(super) fn with_pulled(&self, done: StoredLayer) -> Self {
         let name = *ContentDigest::of_pulled(done.diff_id).as_bytes();
         self.with(&name, Slot::filled(done), None, Kind::Pulled, &StepOrigin::default())
     }
@@ -142,7 +142,7 @@ impl Stack {
     fn with(
         &self,
         definition: &[u8; 32],
-        done: Slot<LayerDone>,
+        done: Slot<StoredLayer>,
         directory: Option<LowerDirectory>,
         kind: Kind,
         origin: &StepOrigin,
@@ -165,7 +165,7 @@ impl Stack {
     }
 
     /// Fills in the top layer. That it failed, those learn who wait for it.
-    pub(super) fn finish_top(&self, work: impl FnOnce() -> Result<LayerDone, Failure>) {
+    pub(super) fn finish_top(&self, work: impl FnOnce() -> Result<StoredLayer, Failure>) {
         if let Some(top) = &self.top {
             drop(top.done.fill(work));
         }
@@ -200,7 +200,7 @@ impl Stack {
             next = &layer.parent.top;
         }
         for layer in unknown.into_iter().rev() {
-            let LayerDone { diff_id, record } = layer.done.wait()?;
+            let StoredLayer { diff_id, record } = layer.done.wait()?;
             let own = if layer.pulled { ContentDigest::of_pulled(diff_id) } else { record.content };
             chain = *layer.content.get_or_init(|| chain.push(own.as_bytes()));
         }
@@ -208,17 +208,17 @@ impl Stack {
     }
 
     /// The layer on top; waits for it.
-    pub(super) fn top(&self) -> Result<Option<LayerDone>, Failure> {
+    pub(super) fn top(&self) -> Result<Option<StoredLayer>, Failure> {
         self.top.as_ref().map(|top| top.done.wait()).transpose()
     }
 
     /// The layer on top, if it is not still in the making.
-    pub(super) fn ready_top(&self) -> Option<LayerDone> {
+    pub(super) fn ready_top(&self) -> Option<StoredLayer> {
         self.top.as_ref()?.done.peek()?.ok()
     }
 
     /// The layers, base first; waits for those in the making.
-    pub(super) fn layers(&self) -> Result<Vec<LayerDone>, Failure> {
+    pub(super) fn layers(&self) -> Result<Vec<StoredLayer>, Failure> {
         self.list().iter().map(|layer| layer.done.wait()).collect()
     }
 
@@ -271,7 +271,7 @@ impl Stack {
     pub(super) fn tree(
         &self,
         store: &Store,
-        prepare: &dyn Fn(&LayerDone) -> Result<(), BuildError>,
+        prepare: &dyn Fn(&StoredLayer) -> Result<(), BuildError>,
     ) -> Result<Tree, Failure> {
         let mut tree = Tree::default();
         for layer in self.list() {
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn stack_of_100000_layers_has_a_name_and_ends() {
-        let layer = |number: u32| LayerDone {
+        let layer = |number: u32| StoredLayer {
             diff_id: DiffId::new(Digest::of(&number.to_le_bytes())),
             record: LayerRecord {
                 content: ContentDigest::new([0; 32]),

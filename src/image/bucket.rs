@@ -77,7 +77,7 @@ impl BucketSink<'_> {
             return Ok(None);
         }
         let (place, wanted) = (self.directory.location(), compression_of(self.options.packing));
-        let sources = self.store.sources(layer.diff_id)?;
+        let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
         let found = sources.into_iter().find(|source| {
             source.place == place && source.blob.media_type.layer_compression() == Some(wanted)
         });

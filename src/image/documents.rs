@@ -194,7 +194,7 @@ pub(super) fn packed_layer_beside(
     {
         return Ok(kept);
     }
-    let record = store.pack_beside(layer.diff_id, options.packing, options.jobs, beside)?;
+    let record = store.pack_and_copy(layer.diff_id, options.packing, options.jobs, beside)?;
     Ok(described(&record, options))
 }
 

@@ -54,10 +54,10 @@ pub fn fetch_layer(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
     let mut last = store.missing_layer(diff_id).into();
-    for source in store.sources(diff_id)? {
+    for source in store.layer_sources().of_layer(diff_id)? {
         match fetch_from(store, registry, diff_id, &source, progress) {
             Err(error) if is_missing(&error) || is_wrong_content(&error) => {
-                store.forget_source(&source)?;
+                store.layer_sources().remove(&source)?;
                 last = error;
             }
             Err(error) => last = error,
@@ -74,7 +74,7 @@ pub fn fetch_layer(
 /// The last source's error, if no source could answer.
 pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Result<bool> {
     let mut last = None;
-    for source in store.sources(diff_id)? {
+    for source in store.layer_sources().of_layer(diff_id)? {
         let there = match SourceLocation::of(&source) {
             Some(SourceLocation::Registry(name)) => {
                 registry.blob_exists(&name, source.blob.digest).map_err(|error| {
@@ -93,7 +93,7 @@ pub fn is_obtainable(store: &Store, registry: &Client, diff_id: DiffId) -> Resul
         };
         match there {
             Ok(true) => return Ok(true),
-            Ok(false) => store.forget_source(&source)?,
+            Ok(false) => store.layer_sources().remove(&source)?,
             Err(error) => last = Some(error),
         }
     }
@@ -172,7 +172,7 @@ pub fn read_remote_blob<T>(
     read: &dyn Fn(Box<dyn Read + Send>) -> std::result::Result<T, StoreError>,
 ) -> Result<T> {
     let mut last = StoreError::Missing { what: format!("the archive {diff_id}") }.into();
-    for source in store.sources(diff_id)? {
+    for source in store.layer_sources().of_layer(diff_id)? {
         let (reader, writer) = io::pipe().context("open a pipe for", store.root())?;
         let (read, copied) = pool::scope(|scope| {
             let mut sink = WatchedWriter { sink: writer, watch };
@@ -228,11 +228,16 @@ pub fn fetch_temporarily(
     blob: &Descriptor,
 ) -> Result<()> {
     let mut last = StoreError::Missing { what: format!("the archive {diff_id}") }.into();
-    for source in store.sources(diff_id)?.iter().filter(|from| from.blob.digest == blob.digest) {
+    for source in store
+        .layer_sources()
+        .of_layer(diff_id)?
+        .iter()
+        .filter(|from| from.blob.digest == blob.digest)
+    {
         let mut draft = store.draft()?;
         match copy_to(registry, source, &mut draft, &|_more| {}) {
             Err(error) => last = error,
-            Ok(()) => match store.keep(draft).0 {
+            Ok(()) => match store.keep_private(draft).0 {
                 got if got == blob.digest => return Ok(()),
                 got => last = corrupt(source, got),
             },

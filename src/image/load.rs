@@ -164,7 +164,7 @@ pub fn load(store: &Store, source: LoadSource, options: &LoadOptions) -> Result<
         image.names.retain(|name| name.digest().is_none_or(|digest| digest == image.top));
         for name in &image.names {
             image.replaced.extend(replaced(store, name, image.top)?);
-            store.set_tag(name, image.top)?;
+            store.tags().set(name, image.top)?;
         }
     }
     Ok(images)

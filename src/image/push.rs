@@ -206,7 +206,7 @@ impl<'a> Pusher<'a> {
 
     /// Ensures that the registry has the layer, and returns its blob there.
     fn layer(&self, layer: &ImageLayer) -> Result<Descriptor> {
-        let sources = self.store.sources(layer.diff_id)?;
+        let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
         let blob = self.blob_of(layer, &sources)?;
         let known = fetch::holding(&sources, &blob);
         let repository = known.and_then(fetch::repository);

@@ -123,7 +123,8 @@ impl VerbatimPusher<'_> {
             };
             return self.send(blob, None, &open);
         }
-        let sources = diff_id.map_or(Ok(Vec::new()), |diff_id| store.sources(diff_id))?;
+        let sources =
+            diff_id.map_or(Ok(Vec::new()), |diff_id| store.layer_sources().of_layer(diff_id))?;
         let source = fetch::holding(&sources, blob).ok_or_else(|| {
             let what = format!(
                 "the layer {} with its original compression; push the image by its tag",

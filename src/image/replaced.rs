@@ -53,13 +53,14 @@ pub fn replaced(
     name: &Reference,
     top: Digest,
 ) -> std::result::Result<Option<Replaced>, StoreError> {
-    let Some(old) = store.tag(name)?.filter(|old| *old != top && store.has_blob(*old)) else {
+    let Some(old) = store.tags().get(name)?.filter(|old| *old != top && store.has_blob(*old))
+    else {
         return Ok(None);
     };
-    let id = store.image_id(top)?;
-    // Moving the name of a damaged image to a good one is the remedy. Nothing is known of the
+    let id = store.images().id_of(top)?;
+    // To give the name of a damaged image to a good one is the remedy: nothing can be said of the
     // damaged one, and nothing is lost.
-    let (Ok(old_id), Ok(was)) = (store.image_id(old), platforms_of(store, old)) else {
+    let (Ok(old_id), Ok(was)) = (store.images().id_of(old), platforms_of(store, old)) else {
         return Ok(None);
     };
     let Some(old_id) = old_id.filter(|_| old_id != id) else { return Ok(None) };

@@ -197,5 +197,10 @@ fn is_pulled(store: &Store, diff_id: DiffId, layer: &Descriptor) -> Result<bool>
     if packed.iter().any(|form| form.blob == layer.digest && form.level == LEVEL_OF_OTHERS) {
         return Ok(true);
     }
-    Ok(store.sources(diff_id)?.iter().any(|source| source.blob.digest == layer.digest))
+    // Or that they could be.
+    Ok(store
+        .layer_sources()
+        .of_layer(diff_id)?
+        .iter()
+        .any(|source| source.blob.digest == layer.digest))
 }

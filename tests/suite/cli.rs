@@ -248,7 +248,8 @@ fn store_of_a_newer_version_is_refused(who: Who) {
     // The number and its SHA-256.
     let later = "7 7902699be42c8a8e46fbbb4501726517e86b22c56a189f7625a6da49081b2451\n";
     fs::write(env.path("store/version"), later).unwrap();
-    let parts = ["error: the store ", " has format 7, this rbuild knows ", "another --root"];
+    let parts =
+        ["error: the store ", " has format 7, but this rbuild supports format ", "--root DIR"];
     for args in [&["images"][..], &["build", "context"], &["prune"]] {
         env.rbuild(args).fails(3, &parts);
     }
@@ -309,7 +310,10 @@ fn priv_full_disk_fails_and_is_well_once_there_is_room() {
     command.env("R", concat!(env!("CARGO_BIN_EXE_rbuild"), " --root store"));
     let done = Done::of(command.args(["-m", "sh", "-c", script]).output().unwrap()).ok();
     assert_eq!(done.stdout, "code 1\ncode 3\n0\n", "{}", done.stderr);
-    done.fails(0, &["No space left on device", "did not complete", "of which 251.6kB stay unused"]);
+    done.fails(
+        0,
+        &["No space left on device", "did not complete", "of which 251.6kB are reserved"],
+    );
     done.fails(0, &["RUN echo kept > /kept\n", "#2 DONE", "RUN echo kept > /kept\n#2 CACHED"]);
 }
 

@@ -255,7 +255,7 @@ fn check_store(directory: &Path) {
 
 /// That the store has the image, and all its layers unpack to what the config says.
 fn check_image(store: &Store, name: &Reference, want: Digest) {
-    assert_eq!(store.tag(name).unwrap(), Some(want));
+    assert_eq!(store.tags().get(name).unwrap(), Some(want));
     let image = Image::load(store, want).unwrap();
     for layer in image.layers() {
         let mut tar = Vec::new();
@@ -276,7 +276,7 @@ fn pulls(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
         if pulled.is_ok() {
             check_image(&store, &name, want);
         } else {
-            assert_eq!(store.tag(&name).unwrap(), None);
+            assert_eq!(store.tags().get(&name).unwrap(), None);
         }
         drop(store);
         check_store(directory.path());

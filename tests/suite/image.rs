@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rbuild::archive::Packing;
 use rbuild::image::{self, ExportOptions, ExportTarget, Image};
 use rbuild::oci::{Digest, Reference};
-use rbuild::store::Form;
+use rbuild::store::Representation;
 use rbuild::tree::{Entry, Item, Meta, Node};
 use serde_json::Value;
 
@@ -218,7 +218,7 @@ fn a_docker_archive_is_read_by_skopeo() {
 fn a_second_image_joins_the_layout_directory_and_takes_over_its_name() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
-    let empty = fixture.layer(Vec::new(), Form::Tar);
+    let empty = fixture.layer(Vec::new(), Representation::Tar);
     let small = Image::load(&fixture.store, fixture.image(&[(&empty, None)])).unwrap();
     let directory = fixture.path("layout");
     let names = |texts: &[&str]| ExportOptions {
@@ -429,7 +429,7 @@ fn a_link_in_the_target_directory_does_not_lead_out_of_it() {
     let fixture = Fixture::new();
     let layer = fixture.layer(
         vec![dir("etc"), file("etc/passwd", "evil"), dir("home"), file("home/x", "evil")],
-        Form::Tar,
+        Representation::Tar,
     );
     let image = Image::load(&fixture.store, fixture.image(&[(&layer, None)])).unwrap();
     let (directory, outside) = (fixture.path("rootfs"), fixture.path("outside"));
@@ -609,7 +609,7 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
             fifo("pipe"),
             null_device("null"),
         ],
-        Form::Tar,
+        Representation::Tar,
     );
     let image = Image::load(&fixture.store, fixture.image(&[(&layer, None)])).unwrap();
     let directory = fixture.path("rootfs");
@@ -637,7 +637,8 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
 fn images_for_several_platforms_go_out_under_an_index() {
     let fixture = Fixture::new();
     let registry = DockerRegistry::open();
-    let layer = fixture.layer(vec![dir("a"), file("a/b", "text"), link("a/c", "a/b")], Form::Tar);
+    let layer =
+        fixture.layer(vec![dir("a"), file("a/b", "text"), link("a/c", "a/b")], Representation::Tar);
     let platforms = ["linux/amd64", "linux/arm/v7"];
     let images = platforms.map(|platform| {
         let manifest = fixture.image_for(platform, &[(&layer, None)]);
@@ -705,7 +706,7 @@ fn a_base_layer_that_only_the_registry_has_as_a_blob_is_mounted_and_else_packed(
 
     // Another store has the same layer, but made it itself.
     let second = Fixture::new();
-    let made = second.layer(entries, Form::Tar);
+    let made = second.layer(entries, Representation::Tar);
     assert_eq!(made.diff_id, base.diff_id);
     let image = Image::load(&second.store, second.image(&[(&made, Some(blob.clone()))])).unwrap();
     let layer_in_registry = |to: &str, from: &[Reference]| {
@@ -734,7 +735,7 @@ fn a_registry_that_refuses_is_named_and_so_is_a_layer_that_is_gone() {
     };
     let error = push(&image, &name);
     assert_eq!(error.to_string(), format!("cannot push {name}"));
-    let elsewhere = Fixture::new().layer(vec![dir("a")], Form::Tar);
+    let elsewhere = Fixture::new().layer(vec![dir("a")], Representation::Tar);
     let image = Image::load(&fixture.store, fixture.image(&[(&elsewhere, None)])).unwrap();
     let error = image::pack(&fixture.store, &image, &options()).unwrap_err().to_string();
     let want = format!(
@@ -747,7 +748,7 @@ fn a_registry_that_refuses_is_named_and_so_is_a_layer_that_is_gone() {
 #[test]
 fn what_is_no_image_is_not_loaded() {
     let fixture = Fixture::new();
-    let layer = fixture.layer(Vec::new(), Form::Tar);
+    let layer = fixture.layer(Vec::new(), Representation::Tar);
     let check = |manifest: &str, want: &str| {
         let digest = fixture.store.put_blob(manifest.as_bytes()).unwrap();
         let error = Image::load(&fixture.store, digest).unwrap_err().to_string();

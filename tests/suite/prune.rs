@@ -187,7 +187,7 @@ fn priv_prune_names_the_process_that_keeps_it_waiting() {
     holder.kill().unwrap();
     holder.wait().unwrap();
     let named = format!("process {} (flock)", holder.id());
-    done.fails(3, &["another rbuild uses the store", &named, "try again when it is done"]);
+    done.fails(3, &["is in use by", &named, "try again when it has ended"]);
     dry.ok();
 }
 

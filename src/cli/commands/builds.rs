@@ -89,7 +89,10 @@ fn unreadable(record: &BuildRecord, error: &io::Error) -> CliError {
 }
 
 fn records(store: &Store) -> Result<Vec<BuildRecord>> {
-    store.build_records().map_err(|error| CliError::from_error(&error, Exit::Environment))
+    store
+        .build_records()
+        .latest_first()
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
 fn one(store: &Store, which: &WhichBuild) -> Result<BuildRecord> {
@@ -341,7 +344,7 @@ fn remove(store: &Store, args: &RmArgs) -> Result<()> {
             let text = format!("error: build {} still runs", record.id);
             return Err(CliError::new(text, Exit::Usage));
         }
-        let removed = store.remove_build_record(record);
+        let removed = store.build_records().remove(record);
         removed.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         say!("{}", record.id);
     }

@@ -22,14 +22,14 @@ pub(super) fn image(store: &Store, text: &str) -> Result<Chosen, CliError> {
     let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
     let name = text.parse::<Reference>();
     if let Ok(name) = &name
-        && let Some(top) = store.tag(name).map_err(failed)?
+        && let Some(top) = store.tags().get(name).map_err(failed)?
     {
         return Ok(Chosen { top, name: Some(name.clone()) });
     }
     match (id(text), name) {
         (None, Err(error)) => Err(CliError::from_error(&error, Exit::Usage)),
         (None, Ok(_)) => Err(absent(text)),
-        (Some(hex), _) => match store.images_by_id(&hex).map_err(failed)?.as_slice() {
+        (Some(hex), _) => match store.images().by_id(&hex).map_err(failed)?.as_slice() {
             [ImageId { top, .. }] => Ok(Chosen { top: *top, name: None }),
             [] => Err(absent(text)),
             several => {

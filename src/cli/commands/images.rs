@@ -79,7 +79,7 @@ pub(crate) fn run(
     let wanted = args.name.as_deref().map(Wanted::parse).transpose().map_err(usage)?;
     let store = open_store_to_free(global, environment)?;
     let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
-    let mut tags = store.tags().map_err(failed)?;
+    let mut tags = store.tags().all().map_err(failed)?;
     tags.retain(|tag| wanted.as_ref().is_none_or(|wanted| wanted.is(tag)));
     let mut lines = Vec::with_capacity(tags.len());
     for Tag { name: text, manifest: top, .. } in tags {

@@ -92,6 +92,6 @@ pub(super) fn fetch(
 
 /// The names of the image with this manifest or index.
 fn names_of(store: &Store, top: Digest) -> Result<Vec<Reference>, StoreError> {
-    let tags = store.tags()?.into_iter().filter(|tag| tag.manifest == top);
+    let tags = store.tags().all()?.into_iter().filter(|tag| tag.manifest == top);
     Ok(tags.filter_map(|tag| tag.name.parse().ok()).collect())
 }

@@ -40,7 +40,7 @@ use crate::cli::progress::Reporter;
 use crate::cli::{registries, signals};
 use crate::executor::{Lent, LockedInputs, Services, StepNumbers, Stop};
 use crate::oci::Reference;
-use crate::store::{OpenOptions, Store, StoreError, Users};
+use crate::store::{LockHolders, OpenOptions, Store, StoreError};
 
 /// Time that `prune` and repairs wait for other processes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -79,9 +79,9 @@ fn open_store_by(
 
 /// Waits a moment until no other process uses the store, and says which do.
 fn wait_alone(store: &Store) -> Result<(), CliError> {
-    let waiting = |users: &Users| stderr::remark(&format!("waiting for the store: {users}"));
+    let waiting = |users: &LockHolders| stderr::remark(&format!("waiting for the store: {users}"));
     store
-        .wait_alone(PATIENCE, &waiting)
+        .wait_for_exclusive_use(PATIENCE, &waiting)
         .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 

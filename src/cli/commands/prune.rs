@@ -10,7 +10,7 @@ use crate::cli::display::stdout::say;
 use crate::diag::size;
 use crate::oci::Reference;
 use crate::plan;
-use crate::store::{Holder, PruneOptions, Pruned};
+use crate::store::{GcRoot, PruneOptions, Pruned};
 
 /// Names that a question shows at most.
 const MAX_ASKED_ABOUT: usize = 20;
@@ -62,24 +62,24 @@ fn lost(pruned: &Pruned, dry_run: bool) -> Vec<String> {
     let (untag, remove) =
         if dry_run { ("Would untag", "Would remove") } else { ("Untagged", "Removed") };
     let lines = pruned.forgotten.iter().filter_map(|holder| match holder {
-        Holder::Image { name, .. } => {
+        GcRoot::Image { name, .. } => {
             let name = name.parse::<Reference>().map_or(name.clone(), |name| name.familiar());
             Some(format!("{untag}: {name}"))
         }
-        Holder::CacheMount { key, id } => {
+        GcRoot::CacheMount { key, id } => {
             Some(format!("{remove} cache: {}", id.as_deref().unwrap_or(key)))
         }
-        Holder::Step { .. }
-        | Holder::Base { .. }
-        | Holder::Download { .. }
-        | Holder::Memo { .. } => None,
+        GcRoot::Step { .. }
+        | GcRoot::Base { .. }
+        | GcRoot::Download { .. }
+        | GcRoot::HashCache { .. } => None,
     });
     lines.collect()
 }
 
 fn summary(pruned: &Pruned, dry_run: bool) -> String {
     let verb = if dry_run { "would remove" } else { "removed" };
-    let steps = pruned.forgotten.iter().filter(|holder| matches!(holder, Holder::Step { .. }));
+    let steps = pruned.forgotten.iter().filter(|holder| matches!(holder, GcRoot::Step { .. }));
     let steps = steps.count();
     let (layers, blobs) = (pruned.n_layers, pruned.n_blobs);
     let caches = match pruned.n_caches {

@@ -75,7 +75,7 @@ fn failed(error: executor::Failure) -> CliError {
 
 /// The image that has this name in the store.
 fn tagged(store: &Store, name: &Reference) -> Result<Digest, CliError> {
-    let manifest = store.tag(name);
+    let manifest = store.tags().get(name);
     let manifest = manifest.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     manifest.ok_or_else(|| {
         let name = name.familiar();

@@ -153,7 +153,7 @@ pub(crate) fn load(
         image.replaced.iter().for_each(|replaced| stderr::remark(&replaced.to_string()));
         image.names.iter().for_each(|name| say!("Loaded image: {}", name.familiar()));
         if image.names.is_empty() {
-            let id = store.image_id(image.top);
+            let id = store.images().id_of(image.top);
             let id = id.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
             say!("Loaded image ID: {}", id.unwrap_or(image.top));
             stderr::remark("it has no name in there: `rbuild tag ID NAME` gives it one");

@@ -25,7 +25,7 @@ pub(crate) fn tag(
         if let Some(replaced) = image::replaced(&store, name, chosen.top).map_err(failed)? {
             stderr::remark(&replaced.to_string());
         }
-        store.set_tag(name, chosen.top).map_err(failed)?;
+        store.tags().set(name, chosen.top).map_err(failed)?;
     }
     Ok(())
 }
@@ -65,7 +65,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<usize, CliError> {
     let names = match chosen.name {
         Some(name) => vec![name.to_string()],
         None => {
-            let tags = store.tags().map_err(failed)?;
+            let tags = store.tags().all().map_err(failed)?;
             let its = tags.into_iter().filter(|tag| tag.manifest == chosen.top);
             its.map(|tag| tag.name).collect()
         }
@@ -85,7 +85,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<usize, CliError> {
     }
     for name in &names {
         let name = reference(name)?;
-        if store.remove_tag(&name).map_err(failed)? {
+        if store.tags().remove(&name).map_err(failed)? {
             say!("Untagged: {}", name.familiar());
         }
     }

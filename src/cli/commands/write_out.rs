@@ -196,7 +196,7 @@ impl Writer<'_> {
             kept.extend(output.dangling_prefix.iter().map(|prefix| prefix.with_digest(top)));
         }
         if output.stored {
-            kept.iter().try_for_each(|name| self.services.store.set_tag(name, top))?;
+            kept.iter().try_for_each(|name| self.services.store.tags().set(name, top))?;
         }
         Ok(kept)
     }

@@ -28,7 +28,7 @@ impl ImageFiles {
     /// The store's, and what is wrong with the image.
     pub(crate) fn all(store: &Store, id: &str) -> Result<Vec<Self>, HoldingsError> {
         let hex = id.strip_prefix("sha256:").unwrap_or(id);
-        let found = store.images_by_id(hex)?;
+        let found = store.images().by_id(hex)?;
         let Some(image) = found.first() else { return Ok(Vec::new()) };
         let loaded = StoredImages::load(store, image.top)?;
         let images = loaded.images.into_iter().map(|image| {

@@ -149,7 +149,7 @@ impl<'a> Reporter<'a> {
             let (now_s, seed) = (self.environment.now_s, self.environment.seed);
             let random = Digest::of(&[now_s.to_le_bytes(), seed.to_le_bytes()].concat()).hex();
             let id: String = random.chars().take(BUILD_ID_DIGITS).collect();
-            recorder.keep_in(store.new_build_record(now_s, &id), id);
+            recorder.keep_in(store.build_records().start(now_s, &id), id);
         }
     }
 

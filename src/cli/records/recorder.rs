@@ -7,7 +7,7 @@ use crate::cli::progress::{Out, Requested};
 use crate::diag::{Diagnostic, SourceFile, size};
 use crate::executor::{Event, StepId, Stream};
 use crate::pathio::PathError;
-use crate::store::BuildJournal;
+use crate::store::BuildRecordWriter;
 
 use super::kept_output::KeptOutput;
 use super::{Logs, Recorded};
@@ -25,7 +25,7 @@ pub(crate) struct Recorder {
     pub(crate) json: Json,
     /// Lines that are not in the journal yet.
     lines: Vec<u8>,
-    journal: Option<(BuildJournal, String)>,
+    journal: Option<(BuildRecordWriter, String)>,
     makes_steps: bool,
     output: KeptOutput,
     /// Why nothing is written any more.
@@ -45,7 +45,7 @@ impl Recorder {
     }
 
     /// From now on lines are written there; that is the build's id.
-    pub(crate) fn keep_in(&mut self, journal: BuildJournal, id: String) {
+    pub(crate) fn keep_in(&mut self, journal: BuildRecordWriter, id: String) {
         self.journal = Some((journal, id));
     }
 
@@ -119,7 +119,7 @@ impl Recorder {
         self.flush();
         let read = |from: &mut dyn Read| Recorded::read(from, Logs::Ends);
         let journal = self.journal.as_ref();
-        let file = journal.and_then(|(journal, _)| journal.read_again().ok());
+        let file = journal.and_then(|(journal, _)| journal.open().ok());
         let recorded = match file {
             Some(file) => read(&mut file.chain(self.lines.as_slice())),
             None => read(&mut self.lines.as_slice()),
@@ -139,7 +139,7 @@ impl Recorder {
             (Some(error), _) => Err(error),
             // That takes longer than a build in which nothing is made.
             (None, Some((journal, id))) if self.makes_steps || is_chosen(id) => {
-                journal.forget_old()
+                journal.remove_old()
             }
             (None, _) => Ok(()),
         }

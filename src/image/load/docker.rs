@@ -75,7 +75,7 @@ pub(super) fn add_names(
     for entry in entries(contents, manifest)? {
         let Ok(config) = contents.file(&entry.config, MANIFEST) else { continue };
         for image in images.iter_mut() {
-            if store.image_id(image.top)? == Some(config) {
+            if store.images().id_of(image.top)? == Some(config) {
                 let known = std::mem::take(&mut image.names);
                 let more = names(contents, &entry)?;
                 image.names = merged(known, more);

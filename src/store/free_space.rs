@@ -1,5 +1,5 @@
-//! Free space: looked at before and while something large is written, so that what comes from
-//! outside cannot fill a disk.
+//! Free space, checked before and while large files are written, so that untrusted input cannot fill
+//! the disk.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -15,50 +15,54 @@ use crate::limits::{
 
 use super::reserve;
 
-/// A file system without space for what is to be written.
+/// A file system with too little space for a file that is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoSpace {
-    /// Too little space.
+    /// Writing would use the reserved part of the free space.
     #[error(
-        "the store's file system has {} left, of which {} stay unused; free some space (`rbuild prune` helps), or use a larger file system with --root",
+        "the file system of the store has {} left, of which {} are reserved; free some space, for example with \
+         `rbuild prune`, or use a larger file system with --root DIR",
         size(*free), size(*reserved)
     )]
     Bytes {
-        /// Bytes that are left.
+        /// Free bytes.
         free: u64,
-        /// Bytes that are to be left.
+        /// Bytes that rbuild leaves free.
         reserved: u64,
     },
-    /// No space even for the index.
+    /// The space is too small even for the index.
     #[error(
-        "the store's file system is full: {} left, and the index needs {} more; `rbuild prune` frees some, or remove something else from it",
+        "the file system of the store is full: {} left, and the index needs {} more; free some space, for example \
+         with `rbuild prune`",
         size(*free), size(*missing)
     )]
     Full {
-        /// Bytes that are left.
+        /// Free bytes.
         free: u64,
-        /// Bytes that are missing.
+        /// Additional bytes that the index needs.
         missing: u64,
     },
-    /// No inodes even for the index.
+    /// There are too few inodes even for the index.
     #[error(
-        "the store's file system has no inodes left; `rbuild prune` frees some, or remove some files from it"
+        "the file system of the store has no inodes left; remove some files, for example with `rbuild prune`"
     )]
     NoInodes,
-    /// Too few inodes.
+    /// A new file would use a reserved inode.
     #[error(
-        "the store's file system has {free} inodes left, of which {reserved} stay unused; remove some files (`rbuild prune` helps), or use a larger file system with --root"
+        "the file system of the store has {free} inodes left, of which {reserved} are reserved; remove some files, \
+         for example with `rbuild prune`, or use a larger file system with --root DIR"
     )]
     Inodes {
-        /// Inodes that are left.
+        /// Free inodes.
         free: u64,
-        /// Inodes that are to be left.
+        /// Inodes that rbuild leaves free.
         reserved: u64,
     },
 }
 
 impl NoSpace {
-    /// Returns what the file system of `directory` lacks for the index, if that may be why it fails.
+    /// Returns what the file system of `directory` lacks for the index, if lack of space may be why
+    /// the index cannot be used.
     pub(super) fn of_index(directory: &Path) -> Option<Self> {
         if !reserve::has_inodes(directory) {
             return Some(Self::NoInodes);
@@ -69,22 +73,22 @@ impl NoSpace {
     }
 }
 
-/// Looks at the free space of one file system now and then.
+/// Checks the free space of one file system now and then: one fstatvfs(3) call for many small files.
 #[derive(Debug, Default)]
 pub(super) struct SpaceGuard {
-    /// Bytes that may be written before the next look: none at first, so that a full disk is
-    /// noticed at once.
+    /// Bytes that may be written before the next check: 0 at first, so that a full disk is noticed
+    /// at once.
     bytes: u64,
-    /// Files that may be created before the next look.
+    /// Files that may be created before the next check.
     files: u64,
 }
 
 impl SpaceGuard {
-    /// Checks that there is space for one file, or a part of one, of `n_bytes` on the file system of
-    /// `at`.
+    /// Checks that there is space for a file, or a part of one, of `n_bytes` on the file system of
+    /// `at`. The inner result says whether there is.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of fstatvfs(3).
     pub(super) fn need(&mut self, at: impl AsFd, n_bytes: u64) -> io::Result<Result<(), NoSpace>> {
         if n_bytes <= self.bytes && self.files > 0 {
             self.bytes -= n_bytes;
@@ -93,7 +97,7 @@ impl SpaceGuard {
         }
         let found = fstatvfs(at)?;
         (self.bytes, self.files) = (SPACE_CHECK_BYTES, SPACE_CHECK_FILES);
-        // Some file systems have no fixed size or number of inodes and report zero.
+        // File systems without a fixed size or number of inodes report zero.
         if found.f_blocks > 0 {
             let free = found.f_bavail.saturating_mul(found.f_frsize);
             let total = found.f_blocks.saturating_mul(found.f_frsize);
@@ -101,7 +105,7 @@ impl SpaceGuard {
             let Some(left) = free.checked_sub(reserved.saturating_add(n_bytes)) else {
                 return Ok(Err(NoSpace::Bytes { free, reserved }));
             };
-            // The closer to the end, the shorter the way to the next look.
+            // The less space is left, the sooner the next check.
             self.bytes = self.bytes.min(left / 2);
         }
         if found.f_files > 0 {
@@ -115,14 +119,15 @@ impl SpaceGuard {
     }
 }
 
-/// Checks now that there is space for `n_bytes` more on the file system of `at`.
+/// Checks at once that there is space for `n_bytes` more on the file system of `at`.
 ///
 /// # Errors
-/// The kernel's.
+/// The error of fstatvfs(3).
 pub(super) fn check(at: impl AsFd, n_bytes: u64) -> io::Result<Result<(), NoSpace>> {
     SpaceGuard::default().need(at, n_bytes)
 }
 
+/// Returns the part of `total` that stays free.
 const fn share(total: u64) -> u64 {
     total / 100 * RESERVED_HUNDREDTHS
 }

@@ -1,4 +1,4 @@
-//! The tables of the index, and how those of earlier versions become them.
+//! The tables of the index, and the upgrade of earlier versions.
 
 use std::cmp::Ordering;
 
@@ -43,19 +43,19 @@ CREATE TABLE IF NOT EXISTS checked (
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
-/// Before version 7 the unpacked layers of base images depended on what they were first unpacked on:
-/// they are not trusted, and unpacked again.
+/// Upgrade to version 7: before, unpacked layers of base images depended on the layers that they were
+/// first unpacked on. They are unpacked again.
 const FORGET_UNPACKED: &str = "
 UPDATE layer SET durable = 0, boot = ''
     WHERE diff_id IN (SELECT diff_id FROM packed WHERE level = -1);
 ";
 
-/// Before version 5 steps of one second had no order.
+/// Upgrade to version 5: before, steps of the same second had no order.
 const ADD_ORDER: &str = "ALTER TABLE step ADD COLUMN nth INTEGER NOT NULL DEFAULT 0;";
 
-/// Before version 6 records did not say which cache they come from. Those whose layer some cache or
-/// registry has may be foreign: they get an origin that no build can name. So do layers that are
-/// not here: what is recorded of them may be a cache's claim.
+/// Upgrade to version 6: before, records did not name the cache that they were imported from. Steps
+/// whose layer has a source may be imported: they get an origin that no build can name. Layers with
+/// a source count as claims of a cache.
 const ADD_ORIGIN: &str = "
 ALTER TABLE step RENAME TO old_step;
 ALTER TABLE layer ADD COLUMN claimed INTEGER NOT NULL DEFAULT 0;
@@ -64,38 +64,40 @@ DROP INDEX IF EXISTS step_content;
 DROP INDEX IF EXISTS step_operation;
 DROP INDEX IF EXISTS step_used;
 ";
+/// Upgrade to version 6, after the new table of steps was created.
 const MOVE_STEPS: &str = "
 INSERT INTO step SELECT definition, content, operation, components, layer, created_s, duration_ms,
     used_s, nth, CASE WHEN layer IN (SELECT diff_id FROM source) THEN '?' ELSE '' END FROM old_step;
 DROP TABLE old_step;
 ";
 
-/// The number in SQLite's header that says that the schema is there: the usual open then writes
-/// nothing.
+/// Version of the tables, in the database header
+/// (<https://www.sqlite.org/pragma.html#pragma_user_version>): an index that has it is opened without a
+/// write.
 pub(super) const SCHEMA_VERSION: i64 = 9;
 
-/// Version of an index's tables.
+/// State of an index's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Schema {
-    /// Those that this rbuild knows.
-    Known,
-    /// None, or those of an earlier rbuild.
+pub(super) enum SchemaState {
+    /// They have the version of this rbuild.
+    Current,
+    /// They do not exist, or have the version of an earlier rbuild.
     Older,
-    /// Those of a later rbuild, by their version.
+    /// They have the version of a later rbuild.
     Newer(i64),
 }
 
-/// Looks which tables there are.
-pub(super) fn schema(connection: &Connection) -> rusqlite::Result<Schema> {
+/// Returns the state of the tables.
+pub(super) fn schema_state(connection: &Connection) -> rusqlite::Result<SchemaState> {
     let version = version_of(connection)?;
     Ok(match version.cmp(&SCHEMA_VERSION) {
-        Ordering::Equal => Schema::Known,
-        Ordering::Less => Schema::Older,
-        Ordering::Greater => Schema::Newer(version),
+        Ordering::Equal => SchemaState::Current,
+        Ordering::Less => SchemaState::Older,
+        Ordering::Greater => SchemaState::Newer(version),
     })
 }
 
-/// True if there is a table of steps, but without this column.
+/// Returns whether the table of steps exists and lacks this column.
 fn steps_lack(connection: &Connection, column: &str) -> rusqlite::Result<bool> {
     const SQL: &str = "SELECT COUNT(*) > 0 AND SUM(name = ?1) = 0 FROM pragma_table_info('step')";
     connection
@@ -103,23 +105,23 @@ fn steps_lack(connection: &Connection, column: &str) -> rusqlite::Result<bool> {
         .map(|lacks| lacks == Some(true))
 }
 
-/// The mode is kept in the file, so one process sets it once; the caller holds a lock.
+/// Creates or upgrades the tables; the caller holds a lock.
 pub(super) fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
     create_tables(connection)?;
     mark_complete(connection)
 }
 
-/// Says that the tables are there, with all that belongs into them.
+/// Marks the tables as complete, with all their rows.
 pub(super) fn mark_complete(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)
 }
 
-/// The version of the tables; 0 of a database that was never finished.
+/// Returns the version of the tables; 0 for a database that was never completed.
 pub(super) fn version_of(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Makes the tables, or those of an earlier version into them.
+/// Creates or upgrades the tables, and switches to WAL mode, which the file keeps.
 pub(super) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     let _mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     let older = if steps_lack(connection, "nth")? { ADD_ORDER } else { "" };
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_of_earlier_versions_that_a_cache_may_have_given_are_set_aside() {
+    fn upgrade_gives_possibly_imported_records_an_unknown_origin() {
         let connection = Connection::open_in_memory().unwrap();
         connection
             .execute_batch(
@@ -157,10 +159,10 @@ mod tests {
                      (x'02', x'', x'', '[]', 'other', 5, 6, 7);",
             )
             .unwrap();
-        // The second time nothing is left to do.
+        // The second upgrade changes nothing.
         for _ in 0..2 {
             create_schema(&connection).unwrap();
-            assert_eq!(schema(&connection).unwrap(), Schema::Known);
+            assert_eq!(schema_state(&connection).unwrap(), SchemaState::Current);
             let rows = |sql: &str| -> Vec<(String, String)> {
                 let mut statement = connection.prepare(sql).unwrap();
                 let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();

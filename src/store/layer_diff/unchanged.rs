@@ -1,4 +1,6 @@
-//! Whether a file of the upper directory is still what the lower layers have.
+//! Compares entries of the upper directory with the lower directories. Overlayfs copies a file up when
+//! it is opened for writing, even if it is then not changed
+//! (<https://docs.kernel.org/filesystems/overlayfs.html#non-directories>).
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -15,8 +17,8 @@ use super::open_file;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Whether the file `name` is the same in both directories.
-pub(super) fn is_same(
+/// Returns whether `name` is the same file in both directories.
+pub(super) fn is_unchanged(
     (upper, upper_stat): (BorrowedFd<'_>, &Stat),
     (lower, lower_stat): (BorrowedFd<'_>, &Stat),
     name: &[u8],
@@ -43,9 +45,9 @@ pub(super) fn is_same(
     }
 }
 
-/// Whether a directory has the same mode, owners and attributes; what is in it is another matter, and
-/// so is its mtime, which follows.
-pub(super) fn is_same_directory(
+/// Returns whether a directory has the same mode, owner and attributes. Its entries are compared one by
+/// one; its mtime is ignored, because it changes with the entries.
+pub(super) fn is_unchanged_directory(
     upper: &Stat,
     upper_xattrs: &Xattrs,
     (lower, lower_stat): (BorrowedFd<'_>, &Stat),
@@ -77,8 +79,8 @@ fn is_same_file(
     if read_xattrs(upper.as_fd(), path)? != read_xattrs(lower.as_fd(), path)? {
         return Ok(false);
     }
-    // Layers hold whole seconds, and `cp -p` or tar can bring the same second back with other
-    // content; a time with nanoseconds proves enough.
+    // Times in layers are whole seconds, and `cp -p` or tar can restore the same second with another
+    // content. A time with nanoseconds is accepted as proof.
     if stat.st_mtime_nsec != 0 {
         return Ok(true);
     }
@@ -102,7 +104,7 @@ fn is_same_content(mut a: File, mut b: File) -> io::Result<bool> {
     }
 }
 
-/// The attributes of an open file that belong into a listing.
+/// Returns the extended attributes of an open file that layers keep.
 pub(in crate::store) fn read_xattrs(
     file: BorrowedFd<'_>,
     path: &TreePath,
@@ -126,7 +128,7 @@ pub(in crate::store) fn read_xattrs(
     for name in names.split(|byte| *byte == 0).filter(|name| is_kept_xattr(name)) {
         let mut value = vec![0; MAX_XATTR_LIST_BYTES];
         match rustix::fs::fgetxattr(file, name, &mut *value) {
-            // Gone since it was listed.
+            // Removed since it was listed.
             Err(Errno::NODATA) => continue,
             n_bytes => {
                 value.truncate(n_bytes.context("read an extended attribute of", path.as_path())?);

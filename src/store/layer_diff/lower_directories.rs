@@ -1,4 +1,5 @@
-//! The same directory in all lower layers that have it, looked up top-down as the kernel does.
+//! One directory in all lower layers that have it, looked up from the top as overlayfs does
+//! (<https://docs.kernel.org/filesystems/overlayfs.html#multiple-lower-layers>).
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -10,23 +11,23 @@ use crate::tree::TreePath;
 
 use super::{is_opaque, names, open_directory};
 
-/// A directory's lower versions, top first; none for a directory that is new.
-pub(super) struct Lowers {
+/// The lower versions of a directory, top first; empty for a new directory.
+pub(super) struct LowerDirectories {
     directories: Vec<(OwnedFd, Stat)>,
     opaque_xattr: &'static str,
 }
 
-/// What is visible of the lower layers at one name.
-pub(super) struct Lower<'a> {
-    /// The directory that holds it.
+/// The visible entry of the lower layers at one name.
+pub(super) struct LowerEntry<'a> {
+    /// The directory that contains it.
     pub(super) directory: BorrowedFd<'a>,
     pub(super) stat: Stat,
-    /// Which of the lowers that is.
+    /// Position of that directory in [`LowerDirectories`].
     at: usize,
 }
 
-impl Lowers {
-    /// The roots of the layers, given base first.
+impl LowerDirectories {
+    /// Returns the root directory in all layers, which are given base first.
     pub(super) fn roots(
         lowers: &[BorrowedFd<'_>],
         opaque_xattr: &'static str,
@@ -45,27 +46,28 @@ impl Lowers {
         self.directories.is_empty()
     }
 
-    /// The directory itself in the topmost layer that has it.
+    /// Returns the directory in the topmost layer that has it.
     pub(super) fn top(&self) -> Option<(BorrowedFd<'_>, &Stat)> {
         self.directories.first().map(|(fd, stat)| (fd.as_fd(), stat))
     }
 
-    /// What the lower layers together have at `name`.
+    /// Returns the entry `name` that the lower layers together show; `None` if it does not exist or is
+    /// hidden by a whiteout.
     pub(super) fn find(
         &self,
         name: &[u8],
         path: &TreePath,
-    ) -> Result<Option<Lower<'_>>, PathError> {
+    ) -> Result<Option<LowerEntry<'_>>, PathError> {
         for (at, (directory, _)) in self.directories.iter().enumerate() {
             if let Some(stat) = stat_of(directory, name, path)? {
                 let directory = directory.as_fd();
-                return Ok((!is_whiteout(&stat)).then_some(Lower { directory, stat, at }));
+                return Ok((!is_whiteout(&stat)).then_some(LowerEntry { directory, stat, at }));
             }
         }
         Ok(None)
     }
 
-    /// The lower versions of the directory `name`; none if what is visible there is not a directory.
+    /// Returns the lower versions of the directory `name`; empty if the visible entry is not a directory.
     pub(super) fn descend(&self, name: &[u8], path: &TreePath) -> Result<Self, PathError> {
         let mut below = Self { directories: Vec::new(), opaque_xattr: self.opaque_xattr };
         let Some(top) = self.find(name, path)? else { return Ok(below) };
@@ -84,11 +86,11 @@ impl Lowers {
         Ok(below)
     }
 
-    /// All names that are visible in the directory, sorted.
+    /// Returns the visible names in the directory, sorted.
     pub(super) fn names(&self, at: &TreePath) -> Result<Vec<Vec<u8>>, PathError> {
         let mut all = Vec::new();
         for (directory, _) in &self.directories {
-            // A descriptor of its own: the one that is kept has been read to its end, or will be.
+            // Reopened: the offset of the kept descriptor may not be at the beginning (getdents64(2)).
             let again = open_directory(directory.as_fd(), b".", at)?;
             all.extend(names(again.as_fd(), at)?);
         }

@@ -1,60 +1,63 @@
-//! Where layers can be had that are not here: a registry's repository, or an OCI layout.
-
-use std::collections::BTreeSet;
+//! Sources of layers that are not in the store: repositories, OCI layouts and buckets that hold them
+//! compressed.
 
 use rusqlite::{Row, params};
 
 use crate::oci::{Descriptor, DiffId, Digest, MediaType};
+use crate::pool;
 
 use super::index::Index;
 use super::{Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// A packed form of a layer, and where it is.
+/// A compressed layer, and a location that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerSource {
-    /// The blob.
+    /// Descriptor of the compressed layer.
     pub blob: Descriptor,
     /// A repository, as in `docker.io/library/busybox`, or the absolute path of an OCI layout.
     pub place: String,
 }
 
-impl Store {
-    /// Remembers that `source` has the layer `diff_id`, unless this process knows better.
-    ///
-    /// # Errors
-    /// The index's.
-    pub fn put_source(&self, diff_id: DiffId, source: &LayerSource) -> Result<()> {
-        if self.lost().contains(&(source.place.clone(), source.blob.digest)) {
-            return Ok(());
-        }
-        self.with_index(|index| index.put_source(diff_id, source))
-    }
-
-    /// Where the layer can be had, the newest place first; nobody has been asked.
-    ///
-    /// # Errors
-    /// The index's.
-    pub fn sources(&self, diff_id: DiffId) -> Result<Vec<LayerSource>> {
-        self.with_index(|index| index.sources(diff_id))
-    }
-
-    /// Forgets a place that no longer has what it had. Whoever says that it has is not believed as
-    /// long as this process lives.
-    ///
-    /// # Errors
-    /// The index's.
-    pub fn forget_source(&self, source: &LayerSource) -> Result<()> {
-        self.lost().insert((source.place.clone(), source.blob.digest));
-        self.with_index(|index| index.remove_source(source))
-    }
+/// The sources of layers that a store knows.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerSources<'a> {
+    pub(super) store: &'a Store,
 }
 
-impl Store {
-    fn lost(&self) -> std::sync::MutexGuard<'_, BTreeSet<(String, Digest)>> {
-        // Each use is one call on the set: a panic elsewhere leaves it whole.
-        self.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+impl LayerSources<'_> {
+    /// Records that `source` holds the layer `diff_id`, unless this process has found that it does
+    /// not.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`] or [`StoreError::NoSpace`].
+    pub fn record(self, diff_id: DiffId, source: &LayerSource) -> Result<()> {
+        let gone = (source.place.clone(), source.blob.digest);
+        if pool::lock(&self.store.gone_sources).contains(&gone) {
+            return Ok(());
+        }
+        self.store.with_index(|index| index.put_source(diff_id, source))
+    }
+
+    /// Returns the recorded sources of the layer, latest record first. No request is sent to check
+    /// them.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`] or [`StoreError::Record`].
+    pub fn of_layer(self, diff_id: DiffId) -> Result<Vec<LayerSource>> {
+        self.store.with_index(|index| index.sources(diff_id))
+    }
+
+    /// Removes a source that no longer holds the layer. This process ignores later records of it,
+    /// for example from an imported cache.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`] or [`StoreError::NoSpace`].
+    pub fn remove(self, source: &LayerSource) -> Result<()> {
+        let gone = (source.place.clone(), source.blob.digest);
+        pool::lock(&self.store.gone_sources).insert(gone);
+        self.store.with_index(|index| index.remove_source(source))
     }
 }
 
@@ -72,13 +75,13 @@ impl Index {
     fn sources(&self, diff_id: DiffId) -> Result<Vec<LayerSource>> {
         const SQL: &str = "SELECT place, blob, media_type, bytes FROM source
             WHERE diff_id = ?1 ORDER BY updated_s DESC, place";
-        type Raw = (String, String, String, i64);
-        let rows: Vec<Raw> =
+        type SourceRow = (String, String, String, i64);
+        let rows: Vec<SourceRow> =
             self.check(self.connection.prepare_cached(SQL).and_then(|mut statement| {
                 let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
                 statement.query_map(params![diff_id.to_string()], read)?.collect()
             }))?;
-        let source = |(place, blob, media_type, bytes): Raw| {
+        let source = |(place, blob, media_type, bytes): SourceRow| {
             let digest: Digest = self.digest(&blob)?;
             let blob = Descriptor::new(MediaType::from(media_type), digest, bytes.unsigned_abs());
             Ok(LayerSource { blob, place })

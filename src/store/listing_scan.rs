@@ -5,23 +5,23 @@ use std::io::{self, Read};
 use crate::archive::{ArchiveEntry, ArchiveError, HashingReader};
 use crate::tree::{ContentHash, LayerListing, Meta, Node, TreePath};
 
-use super::unpack::{self, Origin, Place, UnpackError, UnpackOptions};
+use super::unpack::{self, FileOriginOf, UnpackError, UnpackOptions, UnpackTarget};
 
 type Result<T> = std::result::Result<T, UnpackError>;
 
-/// Reads `tar` to its end and lists what it holds: the same listing as that of [`unpack::unpack`].
+/// Reads `tar` to its end and returns its listing, the same as [`unpack::unpack`] returns.
 pub(super) fn list(
     tar: &mut dyn Read,
     options: &UnpackOptions,
-    origin: Origin<'_>,
+    origin: FileOriginOf<'_>,
 ) -> Result<LayerListing> {
-    Ok(unpack::read(tar, Nowhere, options, origin)?.listing)
+    Ok(unpack::read(tar, NoFiles, options, origin)?.listing)
 }
 
-/// Makes no files; contents are read for their hashes.
-struct Nowhere;
+/// Creates no files; contents are read for their hashes.
+struct NoFiles;
 
-impl Place for Nowhere {
+impl UnpackTarget for NoFiles {
     fn check_space(&mut self, _path: &TreePath) -> Result<()> {
         Ok(())
     }

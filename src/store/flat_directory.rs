@@ -1,5 +1,5 @@
-//! Several layers as one directory: overlayfs takes 500 lower directories (`OVL_MAX_STACK` in its
-//! `super.c`), and a stage may have more layers.
+//! Several layers merged into one directory of hard links: overlayfs accepts 500 lower directories
+//! (`OVL_MAX_STACK` in fs/overlayfs of the kernel), and a stage may have more layers.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::{LowerDirectory, Store, StoreError, WorkDirectory};
 
 type Result<T> = std::result::Result<T, PathError>;
 
-/// A directory that shows what several layers show on top of others.
+/// A directory that has the same effect in an overlay as several layers.
 #[derive(Debug)]
 pub struct FlatDirectory {
     directory: LowerDirectory,
@@ -24,52 +24,46 @@ pub struct FlatDirectory {
 }
 
 impl FlatDirectory {
-    /// The directory.
+    /// Returns the directory, to be mounted in place of the layers.
     #[must_use]
     pub const fn directory(&self) -> &LowerDirectory {
         &self.directory
     }
 }
 
-impl Store {
-    /// Puts unpacked layers, base first, together into one directory, which hides of the layers below
-    /// it what they hide. Its files are the layers' own, by hard links.
-    ///
-    /// # Errors
-    /// The kernel's, with the path.
-    pub fn flat_directory(
-        &self,
-        layers: &[LowerDirectory],
-    ) -> std::result::Result<FlatDirectory, StoreError> {
-        let work = self.work_directory()?;
-        let directory = work.directory("fs")?;
-        let opaque_xattr = opaque_xattr(self.user_namespace);
-        for layer in layers {
-            Flattening { opaque_xattr, open: Vec::new() }.add(layer.as_fd(), directory.as_fd())?;
-        }
-        Ok(FlatDirectory { directory: LowerDirectory::new(directory), _work: work })
+/// Implements [`Store::flat_directory`].
+pub(super) fn merge(
+    store: &Store,
+    layers: &[LowerDirectory],
+) -> std::result::Result<FlatDirectory, StoreError> {
+    let work = store.work_directory()?;
+    let directory = work.directory("fs")?;
+    let opaque_xattr = opaque_xattr(store.user_namespace);
+    for layer in layers {
+        LayerMerge { opaque_xattr, open: Vec::new() }.run(layer.as_fd(), directory.as_fd())?;
     }
+    Ok(FlatDirectory { directory: LowerDirectory::new(directory), _work: work })
 }
 
-/// A directory of a layer that is being added, and what it becomes.
-struct Open {
+/// A directory of the layer that is being merged, and its counterpart in the result.
+struct MergedDirectory {
     at: TreePath,
     from: OwnedFd,
     to: OwnedFd,
     stat: Stat,
-    /// Names that are still to be added.
+    /// Names that remain to be merged.
     names: Vec<Vec<u8>>,
 }
 
-/// A layer that is being added to those below it. Directories on the way down are kept here rather
-/// than on the thread's stack, which a step could overflow.
-struct Flattening {
+/// Merges one layer into the result. Parent directories are kept here and not on the thread's stack,
+/// which deeply nested directories could overflow.
+struct LayerMerge {
     opaque_xattr: &'static str,
-    open: Vec<Open>,
+    open: Vec<MergedDirectory>,
 }
 
-impl Flattening {
-    fn add(mut self, layer: BorrowedFd<'_>, into: BorrowedFd<'_>) -> Result<()> {
+impl LayerMerge {
+    fn run(mut self, layer: BorrowedFd<'_>, into: BorrowedFd<'_>) -> Result<()> {
         let root = TreePath::root();
         let from = open_directory(layer, b".", &root)?;
         let to = open_directory(into, b".", &root)?;
@@ -103,14 +97,14 @@ impl Flattening {
         }
         let stat = rustix::fs::fstat(&from).context("examine", at.as_path())?;
         let names = names(from.as_fd(), &at)?;
-        self.open.push(Open { at, from, to, stat, names });
+        self.open.push(MergedDirectory { at, from, to, stat, names });
         Ok(())
     }
 }
 
-impl Open {
-    /// Makes the directory that `name` becomes, unless it is there; opaque if it hides what layers
-    /// below all those have.
+impl MergedDirectory {
+    /// Opens the counterpart of the directory `name`, and creates it if needed. It is opaque if it hides
+    /// files of the layers below all merged ones.
     fn directory(
         &self,
         name: &[u8],
@@ -118,7 +112,7 @@ impl Open {
         is_opaque: bool,
         opaque_xattr: &str,
     ) -> Result<OwnedFd> {
-        let found = self.found(name, path)?;
+        let found = self.stat(name, path)?;
         let is_directory =
             found.is_some_and(|found| FileType::from_raw_mode(found.st_mode).is_dir());
         if is_directory && !is_opaque {
@@ -137,21 +131,22 @@ impl Open {
         Ok(made)
     }
 
-    /// Puts a file, or the mark of a removal, in place of what is there.
+    /// Links a file, or creates a whiteout, in place of an existing entry.
     fn file(&self, name: &[u8], path: &TreePath, kind: FileType, stat: &Stat) -> Result<()> {
-        if let Some(found) = self.found(name, path)? {
+        if let Some(found) = self.stat(name, path)? {
             self.remove(name, FileType::from_raw_mode(found.st_mode).is_dir())?;
         }
-        // The kernel gives many marks one inode, which may have as many names as it can.
+        // Not linked: overlayfs shares one inode among whiteouts since Linux 5.8, which may have
+        // reached the maximum number of links.
         if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
             let made = rustix::fs::mknodat(&self.to, name, kind, Mode::empty(), 0);
-            return made.context("make a whiteout at", path.as_path());
+            return made.context("create a whiteout at", path.as_path());
         }
         let linked = rustix::fs::linkat(&self.from, name, &self.to, name, AtFlags::empty());
         linked.context("link", path.as_path())
     }
 
-    fn found(&self, name: &[u8], path: &TreePath) -> Result<Option<Stat>> {
+    fn stat(&self, name: &[u8], path: &TreePath) -> Result<Option<Stat>> {
         match rustix::fs::statat(&self.to, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
             found => found.map(Some).context("examine", path.as_path()),
@@ -165,7 +160,7 @@ impl Open {
         if is_directory { pathio::remove_dir_all(&path) } else { pathio::remove_file(&path) }
     }
 
-    /// Gives the directory the properties that it has in the layer.
+    /// Sets owner, mode, attributes and times of the directory to those in the layer.
     fn finish(self) -> Result<()> {
         let path = self.at.as_path();
         let wanted = read_xattrs(self.from.as_fd(), &self.at)?;

@@ -1,4 +1,5 @@
-//! What an archive has made so far. The directory was empty, so nothing else is there.
+//! The entries that an archive has created so far. The directory was empty at first, so it has no
+//! others.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,37 +8,37 @@ use crate::tree::{Entry, Item, Meta, Node, TreePath};
 
 use super::UnpackError;
 
-/// A directory, whose properties are set only at the end.
+/// A directory whose properties are set at the end.
 #[derive(Debug, Default)]
-pub(super) struct Directory {
-    /// Properties from the archive; `None` if it only has files in it.
+pub(super) struct DirectoryState {
+    /// Properties in the archive; `None` if the archive does not list the directory.
     pub(super) meta: Option<Meta>,
-    /// True if it hides what lower layers have in it.
+    /// True if it hides entries of lower layers.
     pub(super) opaque: bool,
-    /// True if it replaces a directory of lower layers.
+    /// True if it replaces an entry of lower layers.
     is_new: bool,
 }
 
-/// Everything made so far.
+/// All entries so far.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    directories: HashMap<TreePath, Directory>,
+pub(super) struct UnpackState {
+    directories: HashMap<TreePath, DirectoryState>,
     is_root_opaque: bool,
-    /// All but directories, in the archive's order; `None` for what was replaced.
+    /// All entries but directories, in archive order; `None` for replaced ones.
     entries: Vec<Option<Entry>>,
-    /// Where each path stands in `entries`.
+    /// Position of each path in `entries`.
     at: HashMap<TreePath, usize>,
     n_hard_links: usize,
-    /// Entries that were looked at because others replace them.
+    /// Number of entries that were visited because others replace them.
     replace_work: u64,
 }
 
-impl Known {
+impl UnpackState {
     pub(super) fn is_directory(&self, path: &TreePath) -> bool {
         path.is_root() || self.directories.contains_key(path)
     }
 
-    /// Whether something that is not a directory is there.
+    /// Returns whether `path` is an entry other than a directory.
     pub(super) fn is_other(&self, path: &TreePath) -> bool {
         self.at.contains_key(path)
     }
@@ -55,14 +56,14 @@ impl Known {
         Some(&entry.item)
     }
 
-    /// Notes something that is not a directory.
+    /// Adds an entry other than a directory.
     pub(super) fn add(&mut self, entry: Entry) {
         self.at.insert(entry.path.clone(), self.entries.len());
         self.n_hard_links += usize::from(matches!(entry.item, Item::HardLink(_)));
         self.entries.push(Some(entry));
     }
 
-    /// Notes a directory, or new properties of one; without any it is implied.
+    /// Adds a directory, or updates its properties; without properties it is implied.
     pub(super) fn add_directory(
         &mut self,
         path: &TreePath,
@@ -75,8 +76,7 @@ impl Known {
         directory.is_new |= was_whiteout;
     }
 
-    /// Notes that what lower layers have in a directory is gone; with `is_new`, the directory that
-    /// they have is, too.
+    /// Marks a directory as opaque; with `is_new`, it also replaces the directory of lower layers.
     pub(super) fn make_opaque(&mut self, path: &TreePath, is_new: bool) {
         if let Some(directory) = self.directories.get_mut(path) {
             directory.opaque = true;
@@ -86,8 +86,11 @@ impl Known {
         }
     }
 
-    /// The real path of what the archive calls `named`: symbolic links above it are followed,
-    /// never out of the root.
+    /// Returns the real path of the name `named`: symbolic links in its parent directories are followed
+    /// inside the root, as chroot(2) would.
+    ///
+    /// # Errors
+    /// [`UnpackError::LinkLoop`] after too many links.
     pub(super) fn resolve_parents(&self, named: &TreePath) -> Result<TreePath, UnpackError> {
         let (Some(name), Some(parent)) = (named.name(), named.parent()) else {
             return Ok(named.clone());
@@ -120,13 +123,13 @@ impl Known {
         Ok(at.join(name))
     }
 
-    /// What is at `path`; of a hard link, what it links to.
+    /// Returns the item at `path`; for a hard link, its target.
     fn item_of(&self, path: &TreePath) -> Option<&Item> {
         let item = self.item(path)?;
         if let Item::HardLink(target) = item { self.item(target) } else { Some(item) }
     }
 
-    /// The name under which the file at `target` stands in the archive, for a new link at `path`.
+    /// Returns the first name of the file at `target`, for a new link at `path`.
     pub(super) fn first_name(&self, path: &TreePath, target: TreePath) -> TreePath {
         if let Some(Item::HardLink(first)) = self.item(&target)
             && first != path
@@ -136,11 +139,11 @@ impl Known {
         target
     }
 
-    /// Forgets `path` and all below it. Gives what has to be removed from the disk, in order, and
+    /// Removes `path` and everything below it. Returns the paths to remove from the disk, in order, and
     /// whether each is a directory.
     ///
     /// # Errors
-    /// [`UnpackError::Replaces`] when too much was replaced by now.
+    /// [`UnpackError::Replaces`] if the archive has replaced too many entries.
     pub(super) fn remove(&mut self, path: &TreePath) -> Result<Vec<(TreePath, bool)>, UnpackError> {
         if self.n_hard_links > 0 || self.directories.contains_key(path) {
             let n_known = self.entries.len().saturating_add(self.directories.len());
@@ -159,7 +162,7 @@ impl Known {
         }
         let dropped: Vec<Entry> = dropped.iter().filter_map(|at| self.take(at)).collect();
         if self.n_hard_links > 0 {
-            self.pass_on(&dropped);
+            self.promote_links(&dropped);
         }
         let directories = gone.into_iter().map(|path| (path, true));
         let mut gone: Vec<(TreePath, bool)> =
@@ -173,8 +176,8 @@ impl Known {
         self.entries.get_mut(at)?.take()
     }
 
-    /// Makes the first remaining link of each dropped file the file itself.
-    fn pass_on(&mut self, dropped: &[Entry]) {
+    /// Turns the first remaining link to each dropped file into the file itself.
+    fn promote_links(&mut self, dropped: &[Entry]) {
         let files: BTreeMap<&TreePath, &Item> = dropped
             .iter()
             .filter(|entry| matches!(entry.item, Item::Node(..)))
@@ -192,13 +195,13 @@ impl Known {
         }
     }
 
-    /// All directories, those inside others first.
-    pub(super) fn directories(&self) -> impl Iterator<Item = (&TreePath, &Directory)> {
-        let sorted: BTreeMap<&TreePath, &Directory> = self.directories.iter().collect();
+    /// Returns all directories, subdirectories before their parents.
+    pub(super) fn directories(&self) -> impl Iterator<Item = (&TreePath, &DirectoryState)> {
+        let sorted: BTreeMap<&TreePath, &DirectoryState> = self.directories.iter().collect();
         sorted.into_iter().rev()
     }
 
-    /// The directories that the archive does not list, sorted.
+    /// Returns the directories that the archive does not list, sorted.
     pub(super) fn implied(&self) -> Vec<TreePath> {
         let implied = self.directories.iter().filter(|(_, directory)| directory.meta.is_none());
         let mut implied: Vec<TreePath> = implied.map(|(path, _)| path.clone()).collect();
@@ -206,15 +209,15 @@ impl Known {
         implied
     }
 
-    /// Returns an entry for each path of the archive. Directories that it has files in without listing are
-    /// root's, mode 0755, as docker makes them. Of those that it only removes something from, nothing
-    /// is said: they stay unchanged.
+    /// Returns an entry for each path. Unlisted directories with files in them get owner 0:0 and mode
+    /// 0755, as docker creates them. Unlisted directories with only whiteouts in them get no entry: the
+    /// layer does not change their properties.
     pub(super) fn into_entries(self) -> Vec<Entry> {
         let full = self.full_directories();
         let root =
             self.is_root_opaque.then(|| Entry { path: TreePath::root(), item: Item::Opaque });
         let directories = self.directories.into_iter().filter_map(|(path, directory)| {
-            let Directory { meta, opaque, is_new } = directory;
+            let DirectoryState { meta, opaque, is_new } = directory;
             let is_made = is_new || full.contains(&path);
             let item = match meta.or_else(|| is_made.then(|| Meta::root(0o755, 0))) {
                 Some(meta) => Item::Node(meta, Node::Directory { opaque }),
@@ -226,7 +229,7 @@ impl Known {
         self.entries.into_iter().flatten().chain(directories).chain(root).collect()
     }
 
-    /// The directories that have something in them.
+    /// Returns the directories that contain an entry other than whiteouts.
     fn full_directories(&self) -> HashSet<TreePath> {
         let mut full = HashSet::new();
         let files = self.entries.iter().flatten();
@@ -239,7 +242,7 @@ impl Known {
             let mut parent = path.parent();
             while let Some(path) = parent {
                 let next = path.parent();
-                // Those above one that was seen were seen with it.
+                // The parents of a known directory are known as well.
                 parent = if full.insert(path) { next } else { None };
             }
         }
@@ -247,6 +250,7 @@ impl Known {
     }
 }
 
+/// Returns the names of a path, last first, without empty ones and `.`.
 fn reversed(path: &[u8]) -> Vec<Box<[u8]>> {
     path.split(|byte| *byte == b'/')
         .rev()

@@ -1,4 +1,4 @@
-//! Open directories below a root, those on the way to the last one kept.
+//! Open directories below a root: those on the path of the last one stay open.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -7,13 +7,14 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::pathio::{Context as _, PathError};
 use crate::tree::TreePath;
 
-/// Descriptors kept open at once. A directory deeper than that is reached in one call from the last
-/// of them.
+/// Maximum number of descriptors that stay open. A deeper directory is opened in one call, relative to
+/// the last of them.
 const MAX_OPEN: usize = 48;
 
-/// Opens directories by their real paths. A symbolic link on the way is an error, never followed.
+/// Opens directories by their real paths. A symbolic link in a path is an error (openat2(2),
+/// `RESOLVE_NO_SYMLINKS`).
 #[derive(Debug)]
-pub(in crate::store) struct Directories<'a> {
+pub(in crate::store) struct OpenDirectories<'a> {
     root: BorrowedFd<'a>,
     /// From the root down, each with its name in the one before.
     open: Vec<(Box<[u8]>, OwnedFd)>,
@@ -21,17 +22,17 @@ pub(in crate::store) struct Directories<'a> {
     deep: Option<(TreePath, OwnedFd)>,
 }
 
-impl<'a> Directories<'a> {
+impl<'a> OpenDirectories<'a> {
     pub(in crate::store) const fn new(root: BorrowedFd<'a>) -> Self {
         Self { root, open: Vec::new(), deep: None }
     }
 
-    /// The root.
+    /// Returns the directory that all paths are relative to.
     pub(in crate::store) const fn root(&self) -> BorrowedFd<'a> {
         self.root
     }
 
-    /// The directory that holds `path`, and its name there.
+    /// Returns the parent directory of `path`, and the last name of `path`.
     pub(in crate::store) fn parent<'p>(
         &mut self,
         path: &'p TreePath,
@@ -47,7 +48,7 @@ impl<'a> Directories<'a> {
         Ok((self.open_bytes(parent)?, name))
     }
 
-    /// Closes all: names may mean other directories from now on.
+    /// Closes all directories, because one may have been replaced.
     pub(in crate::store) fn forget(&mut self) {
         self.open.clear();
         self.deep = None;

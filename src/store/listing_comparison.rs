@@ -1,7 +1,7 @@
 //! Compares an unpacked layer with its listing.
 //!
-//! Directories of an image are never opened by a path with links in it: every name is looked up in
-//! its directory, which was opened without following any.
+//! Names are looked up relative to directory descriptors that were opened without following symbolic
+//! links, so links in an image cannot lead out of the layer.
 
 use std::fs::File as OsFile;
 use std::io::{self, Read};
@@ -19,68 +19,70 @@ use crate::tree::{
 };
 
 use super::layer_diff::read_xattrs;
-use super::unpack::directories::Directories;
+use super::unpack::open_directories::OpenDirectories;
 
 type Result<T> = std::result::Result<T, PathError>;
 
-/// The attributes of directories that hide all that is below; the second one in user namespaces
-/// (Documentation/filesystems/overlayfs.rst, "User xattr").
+/// Attributes of opaque directories; the second with the mount option `userxattr`
+/// (<https://docs.kernel.org/filesystems/overlayfs.html#user-xattr>).
 const OPAQUE_XATTRS: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
-/// Times that every file system keeps unchanged.
+/// Times, seconds since 1970, that every file system stores unchanged: ext4 with 128-byte inodes has
+/// signed 32-bit times (<https://docs.kernel.org/filesystems/ext4/inodes.html>).
 const PORTABLE_TIMES: std::ops::RangeInclusive<i64> = 0..=2_147_483_647;
 
-/// How an unpacked layer may differ from its listing.
+/// Permitted differences between an unpacked layer and its listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rules {
-    /// True if contents and extended attributes of files are read.
+pub(super) struct ComparisonRules {
+    /// True to compare contents and extended attributes of files.
     pub(super) contents: bool,
-    /// True if the directory has no other entries than the listing. What a RUN left may have some:
-    /// files that were copied up and are unchanged.
+    /// True if the directory must not have more entries than the listing. The upper directory of a RUN
+    /// may have more: unchanged files that were copied up.
     pub(super) is_exact: bool,
-    /// True if the directory was changed to fit on the layers below.
+    /// True if the directory was adapted to the layers below it.
     pub(super) is_fitted: bool,
-    /// True if devices are devices; in a user namespace they are empty files.
+    /// True if devices were created; in a user namespace there are empty files in their place.
     pub(super) devices: bool,
 }
 
-/// Learns of a difference; ends the comparison with [`ControlFlow::Break`].
-pub(super) type Report<'a> = dyn FnMut(&TreePath, &str) -> ControlFlow<()> + 'a;
+/// Called with each difference; ends the comparison with [`ControlFlow::Break`].
+pub(super) type OnDifference<'a> = dyn FnMut(&TreePath, &str) -> ControlFlow<()> + 'a;
 
-/// A directory of the layer that the next entries may be in.
-struct Open {
+/// A directory of the listing that contains the last entry.
+struct ListedDirectory {
     path: TreePath,
     n_entries: usize,
-    /// True if it is marked opaque; `None` before that was read.
+    /// True if it is marked opaque; `None` if that was not read yet.
     is_opaque: Option<bool>,
 }
 
-impl Open {
+impl ListedDirectory {
     const fn new(path: TreePath) -> Self {
         Self { path, n_entries: 0, is_opaque: None }
     }
 }
 
-struct Comparison<'a, 'r> {
-    rules: Rules,
-    directories: Directories<'a>,
-    open: Vec<Open>,
-    report: &'r mut Report<'r>,
+struct ListingComparison<'a, 'r> {
+    rules: ComparisonRules,
+    directories: OpenDirectories<'a>,
+    open: Vec<ListedDirectory>,
+    report: &'r mut OnDifference<'r>,
     n_files: u64,
 }
 
-/// Reports how the directory differs from the listing; returns how many files were compared.
+/// Reports differences between a listing and a directory; returns the number of compared entries.
 ///
 /// # Errors
-/// The kernel's, with the path.
+/// [`PathError`] if a directory or file cannot be examined.
 pub(super) fn compare<'r>(
     listing: &dyn LayerEntries,
     directory: BorrowedFd<'_>,
-    rules: Rules,
-    report: &'r mut Report<'r>,
+    rules: ComparisonRules,
+    report: &'r mut OnDifference<'r>,
 ) -> Result<u64> {
-    let root = Open::new(TreePath::root());
-    let directories = Directories::new(directory);
-    let mut comparison = Comparison { rules, directories, open: vec![root], report, n_files: 0 };
+    let root = ListedDirectory::new(TreePath::root());
+    let directories = OpenDirectories::new(directory);
+    let mut comparison =
+        ListingComparison { rules, directories, open: vec![root], report, n_files: 0 };
     for entry in listing.stream() {
         if entry.path.is_root() {
             continue;
@@ -94,8 +96,8 @@ pub(super) fn compare<'r>(
     Ok(comparison.n_files)
 }
 
-impl Comparison<'_, '_> {
-    /// Leaves directories that `path` is not below, and enters those above it.
+impl ListingComparison<'_, '_> {
+    /// Leaves directories that do not contain `path`, and enters its parent directories.
     fn enter_parents(&mut self, path: &TreePath) -> Result<ControlFlow<()>> {
         if self.leave_until(Some(path))?.is_break() {
             return Ok(ControlFlow::Break(()));
@@ -105,7 +107,7 @@ impl Comparison<'_, '_> {
         for name in rest.names() {
             at = at.join(name);
             self.count();
-            self.open.push(Open::new(at.clone()));
+            self.open.push(ListedDirectory::new(at.clone()));
         }
         self.count();
         Ok(ControlFlow::Continue(()))
@@ -117,23 +119,25 @@ impl Comparison<'_, '_> {
         }
     }
 
+    /// Leaves directories that do not contain `path`, or all if there is none.
     fn leave_until(&mut self, path: Option<&TreePath>) -> Result<ControlFlow<()>> {
-        let is_above = |open: &Open| {
+        let is_above = |open: &ListedDirectory| {
             open.path.is_root() || path.is_some_and(|path| path.below(&open.path).is_some())
         };
         while self.open.len() > usize::from(path.is_some())
             && self.open.last().is_some_and(|open| path.is_none() || !is_above(open))
         {
             let Some(open) = self.open.pop() else { break };
-            if self.rules.is_exact && !self.rules.is_fitted && self.number(&open)?.is_break() {
+            if self.rules.is_exact && !self.rules.is_fitted && self.compare_count(&open)?.is_break()
+            {
                 return Ok(ControlFlow::Break(()));
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Compares how many entries a directory has: each that is listed was looked up already.
-    fn number(&mut self, open: &Open) -> Result<ControlFlow<()>> {
+    /// Compares the number of entries of a directory, whose listed entries have been looked up.
+    fn compare_count(&mut self, open: &ListedDirectory) -> Result<ControlFlow<()>> {
         let Some(opened) = self.directory(&open.path)? else {
             return Ok(ControlFlow::Continue(()));
         };
@@ -143,15 +147,15 @@ impl Comparison<'_, '_> {
             let entry = entry.context("list", open.path.as_path())?;
             n_entries += usize::from(!matches!(entry.file_name().to_bytes(), b"." | b".."));
         }
-        // Fewer entries were reported one by one.
+        // Missing entries were reported one by one.
         if n_entries <= open.n_entries {
             return Ok(ControlFlow::Continue(()));
         }
         let want = open.n_entries;
-        Ok((self.report)(&open.path, &format!("it has {n_entries} entries and not {want}")))
+        Ok((self.report)(&open.path, &format!("it has {n_entries} entries instead of {want}")))
     }
 
-    /// Opens a directory of the layer; `None` if it is not there, which its own entry reports.
+    /// Opens a directory of the layer; `None` if it is missing, which is reported for its own entry.
     fn directory(&mut self, path: &TreePath) -> Result<Option<OwnedFd>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = if path.is_root() {
@@ -166,8 +170,8 @@ impl Comparison<'_, '_> {
         }
     }
 
-    /// Returns whether one of the directories that are open hides all that is below: a RUN that removes
-    /// a directory and makes it anew leaves one such mark, and the listing has the whiteouts.
+    /// Returns whether one of the open directories is opaque: a RUN that removes a directory and creates
+    /// it again leaves an opaque directory, for which the listing has whiteouts.
     fn is_below_opaque(&mut self) -> Result<bool> {
         for number in (0..self.open.len()).rev() {
             let Some(open) = self.open.get(number) else { break };
@@ -188,7 +192,8 @@ impl Comparison<'_, '_> {
         Ok(false)
     }
 
-    /// The directory that holds `path`, and its name there; `None` if the directory is not there.
+    /// Returns the parent directory of `path` and the last name of `path`; `None` if the directory is
+    /// missing.
     fn parent<'p>(&mut self, path: &'p TreePath) -> Result<Option<(BorrowedFd<'_>, &'p [u8])>> {
         match self.directories.parent(path) {
             Ok(found) => Ok(Some(found)),
@@ -215,7 +220,7 @@ impl Comparison<'_, '_> {
     fn entry(&mut self, entry: &Entry) -> Result<ControlFlow<()>> {
         let path = &entry.path;
         if entry.item.is_directory() || entry.item == Item::Opaque {
-            self.open.push(Open::new(path.clone()));
+            self.open.push(ListedDirectory::new(path.clone()));
         }
         self.n_files += 1;
         let is_optional = matches!(entry.item, Item::Whiteout | Item::Opaque);
@@ -223,12 +228,12 @@ impl Comparison<'_, '_> {
             if is_optional && (self.rules.is_fitted || self.is_below_opaque()?) {
                 return Ok(ControlFlow::Continue(()));
             }
-            return Ok((self.report)(path, "it is not there"));
+            return Ok((self.report)(path, "it is missing"));
         };
         let difference = match &entry.item {
             Item::Whiteout => (!is_device(&stat, FileType::CharacterDevice, (0, 0)))
                 .then(|| "it is not a whiteout".to_owned()),
-            Item::Opaque => (!is_kind(&stat, FileType::Directory)).then(not_of_kind),
+            Item::Opaque => (!is_kind(&stat, FileType::Directory)).then(other_file_type),
             Item::HardLink(target) => self.hard_link(&stat, target)?,
             Item::Node(meta, node) => self.node(path, &stat, meta, node)?,
         };
@@ -236,10 +241,10 @@ impl Comparison<'_, '_> {
     }
 
     fn hard_link(&mut self, stat: &Stat, target: &TreePath) -> Result<Option<String>> {
-        // One that is missing is reported under its own name.
+        // A missing target is reported for its own entry.
         let Some(first) = self.stat(target)? else { return Ok(None) };
         let is_same = (first.st_dev, first.st_ino) == (stat.st_dev, stat.st_ino);
-        Ok((!is_same).then(|| format!("it is not the same file as {target}")))
+        Ok((!is_same).then(|| format!("it is not a hard link to {target}")))
     }
 
     fn node(
@@ -258,7 +263,7 @@ impl Comparison<'_, '_> {
             Node::Fifo => is_kind(stat, FileType::Fifo),
         };
         if !is_kind {
-            return Ok(Some(not_of_kind()));
+            return Ok(Some(other_file_type()));
         }
         if let Some(text) = self.meta(stat, meta, node) {
             return Ok(Some(text));
@@ -281,18 +286,19 @@ impl Comparison<'_, '_> {
 
     fn meta(&self, stat: &Stat, meta: &Meta, node: &Node) -> Option<String> {
         let mode = stat.st_mode & 0o7777;
-        // Linux gives every symbolic link the mode 0777.
+        // Every symbolic link has the mode 0777 (symlink(7)).
         if mode != meta.mode & 0o7777 && !matches!(node, Node::Symlink(_)) {
-            return Some(format!("its mode is {mode:04o} and not {:04o}", meta.mode & 0o7777));
+            return Some(format!("its mode is {mode:04o} instead of {:04o}", meta.mode & 0o7777));
         }
         if (stat.st_uid, stat.st_gid) != (meta.uid, meta.gid) {
             let (uid, gid) = (stat.st_uid, stat.st_gid);
-            return Some(format!("its owner is {uid}:{gid} and not {}:{}", meta.uid, meta.gid));
+            return Some(format!("its owner is {uid}:{gid} instead of {}:{}", meta.uid, meta.gid));
         }
         let is_changed = self.rules.is_fitted && matches!(node, Node::Directory { .. });
         let is_compared = PORTABLE_TIMES.contains(&meta.mtime_s) && !is_changed;
-        (is_compared && stat.st_mtime != meta.mtime_s)
-            .then(|| format!("its time is {} and not {}", stat.st_mtime, meta.mtime_s))
+        (is_compared && stat.st_mtime != meta.mtime_s).then(|| {
+            format!("its modification time is {} instead of {}", stat.st_mtime, meta.mtime_s)
+        })
     }
 
     fn file(
@@ -303,7 +309,7 @@ impl Comparison<'_, '_> {
         file: &File,
     ) -> Result<Option<String>> {
         if u64::try_from(stat.st_size) != Ok(file.size) {
-            return Ok(Some(format!("it has {} bytes and not {}", stat.st_size, file.size)));
+            return Ok(Some(format!("it has {} bytes instead of {}", stat.st_size, file.size)));
         }
         if !self.rules.contents {
             return Ok(None);
@@ -315,32 +321,33 @@ impl Comparison<'_, '_> {
         let xattrs = read_xattrs(opened.as_fd(), path)?;
         Ok(match content_of(opened) {
             Ok(content) if content == file.content => self.xattrs(&xattrs, meta),
-            Ok(_other) => Some("its content is not what was stored".to_owned()),
-            // A disk that cannot read it has lost it.
+            Ok(_other) => Some("its content has changed".to_owned()),
+            // An unreadable file counts as damaged: the layer may have another representation.
             Err(error) => Some(format!("it cannot be read: {error}")),
         })
     }
 
     fn xattrs(&self, got: &Xattrs, meta: &Meta) -> Option<String> {
-        // A file system without them keeps none; file capabilities root insists on.
+        // File systems without extended attributes keep none; capabilities are required outside of a
+        // user namespace, where unpacking fails without them.
         let may_lack =
             !self.rules.devices || meta.xattrs().all(|(name, _)| name != CAPABILITY_XATTR);
         let is_same = got.iter().map(|(name, value)| (&**name, &**value)).eq(meta.xattrs());
         if is_same || got.is_empty() && may_lack {
             return None;
         }
-        Some("its extended attributes are not those that were stored".to_owned())
+        Some("its extended attributes have changed".to_owned())
     }
 
     fn symlink(&mut self, path: &TreePath, want: &[u8]) -> Result<Option<String>> {
         let Some((parent, name)) = self.parent(path)? else { return Ok(None) };
         let target = rustix::fs::readlinkat(parent, name, Vec::new());
         let target = target.context("read link", path.as_path())?;
-        Ok((target.as_bytes() != want).then(|| "its target is another".to_owned()))
+        Ok((target.as_bytes() != want).then(|| "its target has changed".to_owned()))
     }
 }
 
-/// The hash of all that is in `source`.
+/// Reads `source` to its end; returns the hash of its content.
 pub(super) fn content_of(source: impl Read) -> io::Result<ContentHash> {
     let mut source = HashingReader::new(source);
     let mut buffer = vec![0; 256 << 10];
@@ -355,8 +362,8 @@ fn is_marked_opaque(directory: &OwnedFd) -> bool {
         .any(|name| rustix::fs::fgetxattr(directory, *name, &mut value) == Ok(1) && value == *b"y")
 }
 
-fn not_of_kind() -> String {
-    "it is a file of another kind".to_owned()
+fn other_file_type() -> String {
+    "it has another file type".to_owned()
 }
 
 fn is_kind(stat: &Stat, kind: FileType) -> bool {
