@@ -1,4 +1,4 @@
-//! `rbuild pull NAME`
+//! `rbuild pull NAME`: pulls an image into the store.
 
 use super::{CliError, Environment, Exit, Global, open_store, reference, with_services};
 use crate::cli::stdout::say;
@@ -6,6 +6,7 @@ use crate::cli::transfer_args::PullArgs;
 use crate::executor;
 use crate::oci::Platform;
 
+/// Pulls the image for one platform or for all, and prints its name and digest.
 pub(in crate::cli) fn run(
     args: &PullArgs,
     global: &Global,

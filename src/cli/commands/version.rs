@@ -1,4 +1,4 @@
-//! `rbuild version`
+//! `rbuild version`: prints the version of rbuild.
 
 use crate::cli::report::CliError;
 use crate::cli::stdout::say;
