@@ -107,7 +107,7 @@ fn every_mistake_is_reported_at_once() {
         done.stdout.lines().filter_map(|line| line.trim_start().strip_prefix("--> ")).collect();
     let starts: Vec<&str> = lines.iter().filter_map(|at| at.split(':').nth(1)).collect();
     assert_eq!(starts, ["1", "2", "3", "6", "8", "9", "9"], "{}", done.stdout);
-    done.fails(1, &["7 mistakes and warnings"]);
+    done.fails(1, &["6 errors, 1 warning"]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn check_of_a_target_looks_at_what_that_needs() {
     let env = Env::new();
     let file = "FROM scratch AS good\nFROM scratch AS bad\nEXPOSE x\nCMD a\n";
     env.build(file, &["--check", "--target", "good"]).ok();
-    env.build(file, &["--check", "--target", "bad"]).fails(1, &["2 mistakes and warnings"]);
+    env.build(file, &["--check", "--target", "bad"]).fails(1, &["1 error, 1 warning"]);
     let done = env.build(file, &["--check", "--target", "god"]);
     assert_eq!(done.code, Some(1));
     assert!(done.stdout.contains("target stage \"god\" could not be found"), "{}", done.stdout);

@@ -172,7 +172,7 @@ fn wrong_usage_says_what_to_type() {
     check(&["build", "-t", "good", "context"], 1, own);
     env.write("Dockerfile", "FROM scratch\nCOPY a /\n");
     check(&["build", "-t", "Bad", "context"], 2, "Bad");
-    let both = "error: --quiet and --progress contradict each other";
+    let both = "error: --quiet and --progress cannot be used together";
     check(&["build", "-q", "--progress=json", "context"], 2, both);
     check(&["build", "--push", "context"], 2, "error: pushing needs a name: add -t REGISTRY/NAME");
     let known = "error: --output type=nix is not known: use one of oci, docker, local, tar";
@@ -182,8 +182,8 @@ fn wrong_usage_says_what_to_type() {
     check(&["build", "--target", "nope", "context"], 1, "nope");
     check(&["build", "--platform", "linux/vax9/x/y", "context"], 2, "linux/vax9/x/y");
     check(&["build", "--jobs", "0", "context"], 2, "--jobs");
-    check(&["push", "nothing:1"], 3, "error: there is no image nothing:1 in the store");
-    check(&["inspect", "nothing:1"], 3, "error: there is no image nothing:1 in the store");
+    check(&["push", "nothing:1"], 3, "error: no image nothing:1 in the store");
+    check(&["inspect", "nothing:1"], 3, "error: no image nothing:1 in the store");
 }
 
 #[test]
@@ -409,7 +409,7 @@ fn images_are_listed_shown_pushed_pulled_and_pruned(who: Who) {
     let listed = env.rbuild(&["images"]).ok().stdout;
     let rows: Vec<Vec<&str>> = listed.lines().map(|l| l.split_whitespace().collect()).collect();
     let id: String = iid.trim_start_matches("sha256:").chars().take(12).collect();
-    assert_eq!(rows[0], ["NAME", "ID", "CREATED", "SIZE", "PACKED"]);
+    assert_eq!(rows[0], ["NAME", "ID", "CREATED", "SIZE", "COMPRESSED"]);
     let named = |name: &str| rows.iter().find(|row| row[0] == name).unwrap()[1];
     assert_eq!((named(&names[0]), named(&names[1]), rows.len()), (&*id, &*id, 4));
     let shown: Value =

@@ -46,8 +46,8 @@ fn priv_two_images_differ_in_config_and_in_files_by_layer() {
     let code = |args: &[&str]| env.rbuild(&[&["diff", "--exit-code"], args].concat()).code;
     assert_eq!((code(&["old:1", "new:1"]), code(&["old:1", "old:1"])), (Some(1), Some(0)));
     let same = env.rbuild(&["diff", "old:1", "old:1"]).ok().stdout;
-    assert!(same.contains("The same image."), "{same}");
-    env.rbuild(&["diff", "old:1", "none:1"]).fails(3, &["there is no image none:1"]);
+    assert!(same.contains("The images are identical."), "{same}");
+    env.rbuild(&["diff", "old:1", "none:1"]).fails(3, &["no image none:1 in the store"]);
 }
 
 #[test]

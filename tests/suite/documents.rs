@@ -168,7 +168,11 @@ fn errors_before_a_build_are_json_too() {
         (&["build", "context", "--push"], 2, "pushing needs a name"),
         (&["build", "context", "--platform", "linus/amd64"], 2, "linus"),
         (&["bild", "context"], 2, "there is no command `bild`"),
-        (&["plan", "context", "--check"], 2, "leave out --check"),
+        (
+            &["plan", "context", "--check"],
+            2,
+            "--check and --call cannot be used with `rbuild plan`",
+        ),
     ];
     for (args, code, want) in cases {
         let done = env.rbuild(&[args, &["--progress=json"]].concat());

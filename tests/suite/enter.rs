@@ -259,7 +259,7 @@ fn a_shell_without_a_terminal_is_refused_before_anything_is_done() {
     let done = env.build("FROM scratch\n", &["--on-error=shell"]);
     done.fails(2, &["error: --on-error=shell needs a terminal"]);
     let done = env.rbuild(&["enter", "--report", "x.html", "bb", "--", "true"]);
-    done.fails(2, &["error: --report is of no use to `rbuild enter`"]);
+    done.fails(2, &["error: --report has no effect with `rbuild enter`"]);
     assert!(!env.rbuild(&["enter", "--help"]).ok().stdout.contains("--report"));
     assert!(!env.path("store").exists());
 }
@@ -302,8 +302,9 @@ fn a_command_runs_in_an_image_as_in_a_pipeline(who: Who) {
         &["cannot get the image bsae:1", "help: did you mean `base:1`, which is in the store?"],
     );
     env.rbuild(&["enter", "-t", "x", "base:1"])
-        .fails(2, &["error: --tag is of no use to `rbuild enter`"]);
-    env.rbuild(&["enter", "--secret", "id=a,src=b", "base:1"]).fails(2, &["--secret is of no use"]);
+        .fails(2, &["error: --tag has no effect with `rbuild enter`"]);
+    env.rbuild(&["enter", "--secret", "id=a,src=b", "base:1"])
+        .fails(2, &["--secret has no effect"]);
     // Who reads no more ends it.
     let mut endless =
         env.command(&["enter", "base:1", "--", "sh", "-c", "while :; do echo y; done"]);

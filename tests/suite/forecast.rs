@@ -114,13 +114,13 @@ fn priv_a_plan_pulls_and_makes_nothing() {
     let text = String::from_utf8(done.stdout).unwrap();
     let size = text.split_once(" (").and_then(|(_, rest)| rest.split_once(" of it")).unwrap().0;
     let want = format!(
-        "b: from {base} ({size} of it not in the store)\n  runs             [b 2/2] RUN true\n\
+        "b: from {base} ({size} not in the store)\n  runs             [b 2/2] RUN true\n\
          \x20                    no step like it was made here before\n\n\
-         c: from scratch, with files of b\n  runs             [c 2/3] COPY f /\n\
+         c: from scratch, with files from b\n  runs             [c 2/3] COPY f /\n\
          \x20                    no step like it was made here before\n\
          \x20 runs             [c 3/3] COPY --from=b /bin/busybox /b\n\
-         \x20                    it stands on [c 2/3] COPY f /\n\n\
-         0 of 3 steps are cached, 3 to run: nobody knows how long; up to {size} to pull\n"
+         \x20                    depends on [c 2/3] COPY f /\n\n\
+         0 of 3 steps cached, 3 to run: no estimate yet; up to {size} to pull\n"
     );
     assert_eq!(text, want);
     let kept = files(&env.path("other"));
@@ -161,12 +161,15 @@ fn what_a_plan_cannot_do_is_refused() {
     let env = Env::new();
     env.write("Dockerfile", "FROM scratch\n");
     for (args, part) in [
-        (&["--report", "/nonexistent/x"][..], "nothing is built: leave out --report"),
-        (&["--fix"], "error: --fix goes with --check"),
-        (&["--format", "json"], "error: --format goes with --check"),
-        (&["--iidfile", "id"], "nothing is built: leave out --iidfile"),
-        (&["--metadata-file", "m"], "nothing is built: leave out --metadata-file"),
-        (&["--on-error=shell"], "nothing is built: leave out --on-error"),
+        (
+            &["--report", "/nonexistent/x"][..],
+            "error: --report cannot be used here: nothing is built",
+        ),
+        (&["--fix"], "error: --fix can only be used with --check"),
+        (&["--format", "json"], "error: --format can only be used with --check"),
+        (&["--iidfile", "id"], "error: --iidfile cannot be used here: nothing is built"),
+        (&["--metadata-file", "m"], "error: --metadata-file cannot be used here: nothing is built"),
+        (&["--on-error=shell"], "error: --on-error cannot be used here: nothing is built"),
     ] {
         for command in [&["plan"][..], &["build", "--dry-run"]] {
             env.rbuild(&[command, &["context"], args].concat()).fails(2, &[part]);

@@ -1,4 +1,4 @@
-//! Builds as the store remembers them: `history ls|show|logs|rm`, and `explain`.
+//! Recorded builds: `history ls|show|logs|rm`, and `explain`.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -60,7 +60,7 @@ fn builds_are_remembered_with_steps_logs_and_reasons(who: Who) {
 
     let shown = env.rbuild(&["history", "show"]).ok().stdout;
     for part in [
-        "Steps: 3, of which 1 cached\n",
+        "Steps: 3, 1 cached\n",
         "COPY f /f\n        not cached: /f changed\n",
         "not cached: what it stands on was made anew, first by [b 3/4] COPY f /f\n",
         "context/Dockerfile:1: casing of `as` and `FROM` does not match [FromAsCasing]\n",
@@ -72,7 +72,7 @@ fn builds_are_remembered_with_steps_logs_and_reasons(who: Who) {
     }
 
     let explained = env.rbuild(&["explain"]).ok().stdout;
-    assert!(explained.contains("1 of 3 steps were in the cache\n"), "{explained}");
+    assert!(explained.contains("1 of 3 steps cached\n"), "{explained}");
     assert!(explained.contains(" [b 3/4] COPY f /f\n    /f changed\n"), "{explained}");
     let earlier = env.rbuild(&["explain", "^1"]).ok().stdout;
     assert!(earlier.contains("    no step like it was made here before\n"), "{earlier}");
@@ -94,10 +94,11 @@ fn builds_are_remembered_with_steps_logs_and_reasons(who: Who) {
     let short: String = built["id"].as_str().unwrap().chars().take(7).collect();
     env.rbuild(&["history", "rm", &short]).ok();
     assert_eq!(listed(&env), [failed]);
-    env.rbuild(&["history", "show", "^1"]).fails(2, &["the store remembers 1 builds only"]);
-    env.rbuild(&["history", "show", "0000"]).fails(2, &["there is no build 0000", "history ls"]);
+    env.rbuild(&["history", "show", "^1"]).fails(2, &["the store has only 1 recorded build"]);
+    env.rbuild(&["history", "show", "0000"])
+        .fails(2, &["no build 0000 in the store", "history ls"]);
     env.rbuild(&["history", "rm", "--all"]).ok();
-    env.rbuild(&["explain"]).fails(3, &["the store remembers no build yet"]);
+    env.rbuild(&["explain"]).fails(3, &["the store has no recorded builds"]);
 }
 
 /// Prints what a step of the build before printed, and what cannot be printed.
@@ -150,7 +151,7 @@ fn priv_a_build_that_runs_is_seen_and_one_that_was_killed_too() {
     let waiting = Waiting::start(&env);
     assert_eq!(listed(&env)[0]["status"], "running");
     let id = listed(&env)[0]["id"].as_str().unwrap().to_owned();
-    env.rbuild(&["history", "rm", &id]).fails(2, &["still runs"]);
+    env.rbuild(&["history", "rm", &id]).fails(2, &["is still running"]);
     env.rbuild(&["history", "rm", "--all"]).ok();
     assert_eq!(listed(&env).len(), 1);
     drop(waiting);
@@ -220,7 +221,7 @@ fn priv_steps_have_one_name_everywhere() {
     }
     for name in ["made:3", &*number[1]] {
         let silent = env.rbuild(&["history", "logs", "--step", name]).ok();
-        assert_eq!([&*silent.stdout, &*silent.stderr], ["", "step made:3 printed nothing\n"]);
+        assert_eq!([&*silent.stdout, &*silent.stderr], ["", "step made:3 has no output\n"]);
     }
     for name in ["made:2", &*number[0]] {
         let explained = env.rbuild(&["explain", "--step", name]).ok().stdout;
@@ -237,7 +238,7 @@ fn priv_steps_have_one_name_everywhere() {
         assert!(env.rbuild(&args).ok().stdout.contains("/o/file"), "{name}");
     }
     let logs = |name: &str| env.rbuild(&["history", "logs", "--step", name]);
-    logs("made:9").fails(2, &["has no step made:9, only #1 to #", "rbuild history show"]);
+    logs("made:9").fails(2, &["has no step made:9; `rbuild history show"]);
     logs("build").fails(2, &["such as build:3", "such as #8"]);
     let enter = |name: &str| env.rbuild(&["enter", "--step", name, "context", "--", "true"]);
     enter("#99").fails(2, &["has no step #99"]);
@@ -248,5 +249,5 @@ fn priv_steps_have_one_name_everywhere() {
     std::fs::create_dir(env.path("other")).unwrap();
     std::fs::write(env.path("other/Dockerfile"), "FROM base:1\n").unwrap();
     env.rbuild(&["enter", "--step", "#1", "other", "--", "true"])
-        .fails(2, &["the store remembers no build of", "/other", "such as build:3"]);
+        .fails(2, &["the store has no recorded build of", "/other", "such as build:3"]);
 }

@@ -93,7 +93,7 @@ fn directory_whose_contents_are_copied_gives_its_time() {
 fn label_of_the_command_line_has_a_name() {
     let env = Env::new();
     let bad = env.build("FROM scratch\nLABEL a=b\n", &["--label", "=x"]);
-    bad.fails(2, &["--label =x: it has no name"]);
+    bad.fails(2, &["error: --label =x: the name is missing"]);
 }
 
 #[test]

@@ -244,15 +244,21 @@ fn fix_leaves_alone_what_it_cannot_know() {
     env.write("Dockerfile", latin);
     env.rbuild(&["--check", "--fix", "context"]).fails(3, &["it is not UTF-8"]);
     assert_eq!(fs::read(env.path("context/Dockerfile")).unwrap(), latin);
-    let goes_with = "error: --fix goes with --check";
+    let goes_with = "error: --fix can only be used with --check";
     for (args, part) in [
         (&["--fix", "context"][..], goes_with),
         (&["--call=outline", "--fix", "context"], goes_with),
-        (&["--format=sarif", "context"], "error: --format goes with --check"),
+        (&["--format=sarif", "context"], "error: --format can only be used with --check"),
         (&["--call=targets", "--format=sarif", "context"], "use format=json"),
-        (&["--check", "--fix", "-"], "--fix writes into a Dockerfile of this machine"),
-        (&["--check", "--fix", "-f", "-", "context"], "--fix writes into a Dockerfile"),
-        (&["--check", "--fix", "https://127.0.0.1:1/x.tar"], "--fix writes into a Dockerfile"),
+        (&["--check", "--fix", "-"], "--fix needs a Dockerfile in a local directory"),
+        (
+            &["--check", "--fix", "-f", "-", "context"],
+            "--fix needs a Dockerfile in a local directory",
+        ),
+        (
+            &["--check", "--fix", "https://127.0.0.1:1/x.tar"],
+            "--fix needs a Dockerfile in a local directory",
+        ),
         (&["--check", "--format=xml", "context"], "`xml` is none of text, json, sarif"),
     ] {
         env.rbuild(args).fails(2, &[part]);

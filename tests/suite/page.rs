@@ -80,19 +80,19 @@ fn priv_what_cannot_be_reported_is_said_before_the_build() {
         env.rbuild(&[&["build", "context", "--report", place], more].concat())
     };
     let done = report("none/page.html", &[]);
-    done.fails(3, &["the report of --report is not written", "none", "No such file"]);
+    done.fails(3, &["cannot write the report", "none", "No such file"]);
     assert!(!done.stderr.contains("begun"), "{}", done.stderr);
     report("context", &[]).fails(3, &["context", "Is a directory"]);
-    report("page.html", &["--check"]).fails(2, &["nothing is built", "leave out --report"]);
-    report("page.html", &["--dry-run"]).fails(2, &["nothing is built", "leave out --report"]);
+    report("page.html", &["--check"]).fails(2, &["--report cannot be used here: nothing is built"]);
+    report("page.html", &["--dry-run"])
+        .fails(2, &["--report cannot be used here: nothing is built"]);
     let lock = env.rbuild(&["lock", "context", "--report", "page.html"]);
-    lock.fails(2, &["leave out --report"]);
+    lock.fails(2, &["--report cannot be used with `rbuild lock`"]);
     assert!(!env.path("page.html").exists());
     // A report that fails at the end takes nothing from a build.
-    report("/dev/full", &[]).fails(3, &["begun", "the report of --report is not written"]);
+    report("/dev/full", &[]).fails(3, &["begun", "cannot write the report"]);
     env.write("Dockerfile", "FROM base:1\nRUN exit 7\n");
-    report("/dev/full", &[])
-        .fails(1, &["exit code: 7", "warning: the report of --report is not written"]);
+    report("/dev/full", &[]).fails(1, &["exit code: 7", "warning: cannot write the report"]);
 }
 
 #[test]
@@ -213,10 +213,7 @@ fn priv_the_page_of_a_build_is_clicked_through() {
     browser.wait_for(&format!(
         "{seen}.map(one => one.querySelector('code').textContent).join() === '/from-a'"
     ));
-    assert_eq!(
-        eval("document.getElementById('hits').textContent"),
-        json!("1 of the files listed here")
-    );
+    assert_eq!(eval("document.getElementById('hits').textContent"), json!("1 of the listed files"));
     // The place of the warning.
     browser.click("#warnings a");
     browser.wait_for("document.querySelector('.line.warning:target') !== null");

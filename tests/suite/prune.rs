@@ -75,7 +75,10 @@ fn what_was_not_used_for_longest_goes_first(who: Who) {
     assert_eq!(sum, bytes(&before), "{before:#}");
 
     let dry = env.rbuild(&["prune", "--dry-run", "--older-than", "30m"]).ok().stdout;
-    assert!(dry.starts_with("Would remove cache: /c\nwould remove 4 cached steps, "), "{dry}");
+    assert!(
+        dry.starts_with("Would remove cache mount: /c\nwould remove 4 cached steps, "),
+        "{dry}"
+    );
     assert_eq!(bytes(&usage(&env)), bytes(&before));
 
     // Enough goes when the cache mount and the big layer have gone; the old step was used since.
@@ -133,7 +136,7 @@ fn priv_prune_wants_to_be_alone_and_says_what_it_does_not_know() {
     let env = Env::new();
     env.base();
     env.rbuild(&["prune", "--filter", "label=x"])
-        .fails(2, &["--filter label=x is not known", "until=TIME"]);
+        .fails(2, &["--filter label=x: unknown filter", "until=TIME"]);
     env.rbuild(&["prune", "--keep-storage", "much"]).fails(2, &["expected a size such as 10GB"]);
     env.rbuild(&["prune", "--older-than", "long"]).fails(2, &["expected a duration such as 24h"]);
     let index = env.path("store/blobs/sha256");
@@ -164,7 +167,7 @@ fn prune_waits_for_other_processes(who: Who) {
     assert!(build.wait().unwrap().success());
     let pruned = pruned.ok();
     assert!(is_over && pruned.stdout.contains("removed 2 cached steps"), "{pruned:?}");
-    let remark = "waiting for the store: process ";
+    let remark = "waiting for the store, in use by process ";
     assert!(pruned.stderr.starts_with(remark) && pruned.stderr.contains(" (rbuild)"), "{pruned:?}");
 }
 
@@ -198,9 +201,11 @@ fn priv_prune_of_all_asks_on_a_terminal() {
     env.build(TWO_STEPS, &["-t", "app:1"]).ok();
     let prune = ["prune", "--all"];
     let terminal = Terminal::rbuild(&env, (100, 30), &prune);
-    let question = "Remove all this? [y/N]";
+    let question = "Remove all of this? [y/N]";
     let screen = terminal.until(|screen| screen.contains(question));
-    for part in ["Would untag: app:1", "Would remove cache: /c", "would remove 4 cached steps"] {
+    for part in
+        ["Would untag: app:1", "Would remove cache mount: /c", "would remove 4 cached steps"]
+    {
         assert!(screen.contains(part), "{screen}");
     }
     terminal.keys("Enter");

@@ -58,7 +58,7 @@ fn whole_store_is_not_damaged(who: Who) {
     id_of(&env, "id");
     env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
     let done = env.rbuild(&["store", "verify"]).ok();
-    assert!(done.stdout.contains("nothing is damaged"), "{}", done.stdout);
+    assert!(done.stdout.contains("no damage found"), "{}", done.stdout);
     env.rbuild(&["store", "verify", "--repair"]).ok();
 }
 
@@ -131,7 +131,7 @@ fn damage_is_found_and_repaired(who: Who) {
         let repaired = env.rbuild(&["store", "verify", "--repair"]).ok();
         assert!(repaired.stdout.contains("repaired: "), "{kind}: {}", repaired.stdout);
         let again = env.rbuild(&["store", "verify"]).ok();
-        assert!(again.stdout.contains("nothing is damaged"), "{kind}: {}", again.stdout);
+        assert!(again.stdout.contains("no damage found"), "{kind}: {}", again.stdout);
         // The base image may be what was damaged.
         env.base();
         assert_eq!(id_of(&env, "again"), clean, "{kind}");
@@ -367,5 +367,5 @@ fn step_that_runs_again_replaces_a_damaged_layer(who: Who) {
     drop(file);
     assert_eq!(build("again"), clean);
     let found = env.rbuild(&["store", "verify"]).ok();
-    assert!(found.stdout.contains("nothing is damaged"), "{}", found.stdout);
+    assert!(found.stdout.contains("no damage found"), "{}", found.stdout);
 }

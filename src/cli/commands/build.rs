@@ -1,12 +1,12 @@
-//! `rbuild build CONTEXT`
+//! `rbuild build CONTEXT`: builds an image, or inspects the Dockerfile in place of a build.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::build_options::{options, read_outputs};
-use super::check::{self, BaseImages, Look};
-use super::write_out::{Sent, WriteError, Writer};
+use super::check::{self, BaseImages, Inspector};
+use super::write_out::{OutputWriter, WriteError, WrittenOutputs};
 use super::{CliError, Environment, Exit, Global, existing_store, open_store, plan, report_file};
 use crate::cli::args::build::BuildArgs;
 use crate::cli::args::progress::Progress;
@@ -34,9 +34,10 @@ use crate::store::Store;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-/// The version of the metadata file; members may be added without a new one.
+/// The format version of the metadata file. New members do not change it.
 const METADATA_VERSION: u32 = 1;
 
+/// Runs the command: a build, a dry run, or an inspection of the Dockerfile.
 pub(crate) fn run(args: &BuildArgs, global: &Global, environment: &Environment) -> Result<()> {
     report_file::check(args)?;
     if args.dry_run {
@@ -49,8 +50,8 @@ pub(crate) fn run(args: &BuildArgs, global: &Global, environment: &Environment) 
     if let (Asked::Directory(directory), true) = (&asked, args.inspection().is_some())
         && !args.check_pulls()
     {
-        // Neither store nor registry has to be there.
-        let bases = Stored(existing_store(global, environment));
+        // An inspection needs neither a store nor a registry.
+        let bases = StoredBaseImages(existing_store(global, environment));
         return inspect(args, environment, &contexts::local(args, directory.clone())?, &bases);
     }
     let reporter = reporter(args, environment)?;
@@ -63,15 +64,15 @@ pub(crate) fn run(args: &BuildArgs, global: &Global, environment: &Environment) 
             let (dockerfile, _said) = syntax::parse(input.dockerfile.text());
             let options =
                 options(args, environment, services, input, dockerfile, &Outputs::none())?;
-            let bases = Pulled { environment, services, input, options: &options };
+            let bases = ResolvedBaseImages { environment, services, input, options: &options };
             return inspect(args, environment, input, &bases);
         }
         if args.inspection().is_some() {
-            let bases = Stored(existing_store(global, environment));
+            let bases = StoredBaseImages(existing_store(global, environment));
             return inspect(args, environment, input, &bases);
         }
-        let work = Work { args, environment, services, input, reporter: &reporter };
-        work.build(&outputs)?;
+        let command = BuildCommand { args, environment, services, input, reporter: &reporter };
+        command.build(&outputs)?;
         if args.lock.locked { Ok(()) } else { file.complete(&services.locked.met()) }
     });
     match &args.report {
@@ -80,7 +81,8 @@ pub(crate) fn run(args: &BuildArgs, global: &Global, environment: &Environment) 
     }
 }
 
-/// Gets all that a build works with, and the context; hands it to `work`.
+/// Opens the store, the registry client and the context of the command line, and runs `work` with
+/// them. Errors go through `reporter`.
 pub(super) fn with_input(
     args: &BuildArgs,
     global: &Global,
@@ -89,11 +91,11 @@ pub(super) fn with_input(
     reporter: &Reporter<'_>,
     work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
 ) -> Result<()> {
-    let asked = Asked::new(args).map_err(|complaint| reporter.failed(&complaint))?;
+    let asked = Asked::new(args).map_err(|error| reporter.failed(&error))?;
     with_asked(asked, args, global, environment, rule, reporter, work)
 }
 
-/// The same for a context that was told apart already.
+/// Does the same as [`with_input`] for a context argument that is already parsed.
 pub(super) fn with_asked(
     asked: Asked,
     args: &BuildArgs,
@@ -103,15 +105,14 @@ pub(super) fn with_asked(
     reporter: &Reporter<'_>,
     work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
 ) -> Result<()> {
-    with_services(asked, args, global, environment, rule, reporter, work).map_err(|complaint| {
-        if complaint.is_said() { complaint } else { reporter.failed(&complaint) }
-    })
+    with_services(asked, args, global, environment, rule, reporter, work)
+        .map_err(|error| if error.is_said() { error } else { reporter.failed(&error) })
 }
 
-/// Shows what happens as it was asked for.
+/// Returns the reporter of `--progress`, `--quiet` and `--explain`.
 pub(super) fn reporter<'a>(args: &BuildArgs, environment: &'a Environment) -> Result<Reporter<'a>> {
     if args.quiet && !matches!(args.progress, Progress::Auto | Progress::Quiet) {
-        let text = "error: --quiet and --progress contradict each other: leave one of them out";
+        let text = "error: --quiet and --progress cannot be used together";
         return Err(CliError::new(text, Exit::Usage));
     }
     let style = if args.quiet { Progress::Quiet } else { args.progress };
@@ -123,7 +124,8 @@ pub(super) fn reporter<'a>(args: &BuildArgs, environment: &'a Environment) -> Re
     Ok(reporter)
 }
 
-/// What is remembered of the command line. Values of arguments and secrets are not.
+/// Returns the part of the command line that goes into the build record. Values of build arguments
+/// and secrets stay out of it.
 fn requested(args: &BuildArgs) -> Requested {
     let directory = std::path::absolute(".").unwrap_or_default();
     Requested {
@@ -145,7 +147,7 @@ fn with_services(
     reporter: &Reporter<'_>,
     work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
 ) -> Result<()> {
-    // A lock file that is named can say what the context itself has to be.
+    // A lock file given with --lockfile can also pin the context itself.
     let given = LockFile::given(&args.lock, asked.directory())?;
     let first = given.as_ref().map_or(Ok(LockedInputs::none()), |file| file.inputs(rule))?;
     let store = open_store(global, environment)?;
@@ -177,17 +179,17 @@ fn with_services(
             }
         }
     });
-    // A transfer that was ended is no fault of a registry.
-    done.map_err(|complaint| {
-        let ended = complaint.exit() == Exit::Environment && stop.is_interrupted();
-        if ended { CliError::new("error: interrupted", Exit::Interrupted) } else { complaint }
+    // An interrupt closes connections: do not blame the registry for it.
+    done.map_err(|error| {
+        let is_cancelled = error.exit() == Exit::Environment && stop.is_interrupted();
+        if is_cancelled { CliError::new("error: interrupted", Exit::Interrupted) } else { error }
     })
 }
 
-/// Base images of the store, if there is one.
-struct Stored(Option<Store>);
+/// Looks base images up in the store only, if there is one.
+struct StoredBaseImages(Option<Store>);
 
-impl BaseImages for Stored {
+impl BaseImages for StoredBaseImages {
     fn find(
         &self,
         wanted: &[(ImageRequest, Span)],
@@ -202,15 +204,15 @@ impl BaseImages for Stored {
     }
 }
 
-/// Base images as a build gets them: from the store or from registries.
-struct Pulled<'a> {
+/// Looks base images up as a build does: in the store, then in registries.
+struct ResolvedBaseImages<'a> {
     environment: &'a Environment,
     services: &'a Services<'a>,
     input: &'a Input,
     options: &'a BuildOptions,
 }
 
-impl BaseImages for Pulled<'_> {
+impl BaseImages for ResolvedBaseImages<'_> {
     fn find(
         &self,
         wanted: &[(ImageRequest, Span)],
@@ -222,13 +224,13 @@ impl BaseImages for Pulled<'_> {
         };
         let diagnostics = error.diagnostics();
         if diagnostics.is_empty() {
-            return Err(complaint(&error, &input.dockerfile, environment.style()));
+            return Err(cli_error(&error, &input.dockerfile, environment.style()));
         }
         Ok(diagnostics)
     }
 }
 
-/// Shows what was asked for in place of a build.
+/// Runs `--check` or `--call` in place of a build.
 fn inspect(
     args: &BuildArgs,
     environment: &Environment,
@@ -237,10 +239,10 @@ fn inspect(
 ) -> Result<()> {
     let (dockerfile, diagnostics) = syntax::parse(input.dockerfile.text());
     let source = input.dockerfile.clone();
-    Look { args, environment, input, source, dockerfile, diagnostics, bases }.run()
+    Inspector { args, environment, input, source, dockerfile, diagnostics, bases }.run()
 }
 
-/// The Dockerfile, and what is odd about it.
+/// Parses the Dockerfile. Returns it with the warnings, or fails with all diagnostics.
 pub(super) fn read_dockerfile(
     input: &Input,
     environment: &Environment,
@@ -254,8 +256,8 @@ pub(super) fn read_dockerfile(
     Ok((dockerfile, diagnostics))
 }
 
-/// A build and all that it is given.
-struct Work<'a> {
+/// One build, with everything that it uses.
+struct BuildCommand<'a> {
     args: &'a BuildArgs,
     environment: &'a Environment,
     services: &'a Services<'a>,
@@ -263,7 +265,7 @@ struct Work<'a> {
     reporter: &'a Reporter<'a>,
 }
 
-impl Work<'_> {
+impl BuildCommand<'_> {
     fn build(&self, outputs: &Outputs) -> Result<()> {
         let Self { args, environment, services, input, reporter } = self;
         let (source, style) = (&input.dockerfile, environment.style());
@@ -274,15 +276,16 @@ impl Work<'_> {
         if let Some(errors) = check::violation(&options, &warnings) {
             return Err(CliError::of_diagnostics(errors, source, style, Exit::Build));
         }
-        let writer = Writer { services, environment, options: &options, outputs };
-        // Before anything runs: the push asks again.
+        let writer = OutputWriter { services, environment, options: &options, outputs };
+        // A push that would lose platforms fails before the first step. The push checks again, since
+        // the index may change during the build.
         let platforms = &options.request.platforms;
         let early = writer.check_indexes(platforms, RegistryRetries::Once);
         early.map_err(|error| self.failed(&error))?;
         let done = executor::with_retries(services, &options, || {
             let built = executor::build(services, &options)?;
             match writer.all(&built) {
-                Ok(sent) => Ok(Ok((built, sent))),
+                Ok(written) => Ok(Ok((built, written))),
                 Err(WriteError::Build(error)) => Err(error),
                 Err(WriteError::Load(error)) => Ok(Err(error)),
             }
@@ -297,11 +300,12 @@ impl Work<'_> {
         reporter.warnings(&warnings, source);
         let done = done.map_err(|error| self.failed(&error))?;
         let failed = |error| CliError::from_error(&error, Exit::Environment);
-        let (built, sent) = done.map_err(failed)?;
-        self.finish(&built, &sent, &outputs.all_names())
+        let (built, written) = done.map_err(failed)?;
+        self.finish(&built, &written, &outputs.all_names())
     }
 
-    /// Says why there is no image, and shows what a step left if that was asked for.
+    /// Returns the error of a failed build. With `--on-error=shell`, first reports it and opens a shell
+    /// in the failed step.
     fn failed(&self, error: &BuildError) -> CliError {
         let style = self.environment.style();
         let mut diagnostics = error.diagnostics();
@@ -309,16 +313,16 @@ impl Work<'_> {
             let help = step_name::look_at(step, self.args);
             diagnostics.iter_mut().for_each(|found| found.helps.push(help.clone()));
         }
-        let complaint = complaint_of(error, diagnostics, &self.input.dockerfile, style);
-        let Some(entrance) = error.entrance() else { return complaint };
-        let said = self.reporter.failed(&complaint);
+        let cli_error = cli_error_of(error, diagnostics, &self.input.dockerfile, style);
+        let Some(entrance) = error.entrance() else { return cli_error };
+        let reported = self.reporter.failed(&cli_error);
         let Self { services, environment, reporter, .. } = self;
         Host { services, environment, reporter }.after_failure(entrance);
-        said
+        reported
     }
 
-    /// Says what was built, in every way that was asked for.
-    fn finish(&self, built: &Built, sent: &Sent, tags: &[Reference]) -> Result<()> {
+    /// Reports the built image: `--iidfile`, `--metadata-file`, standard output and progress.
+    fn finish(&self, built: &Built, written: &WrittenOutputs, tags: &[Reference]) -> Result<()> {
         let write = |path: &Path, text: String| {
             write_output(path, text.as_bytes())
                 .map_err(|error| CliError::from_error(&error, Exit::Environment))
@@ -327,41 +331,43 @@ impl Work<'_> {
             write(path, built.id.to_string())?;
         }
         if let Some(path) = &self.args.metadata_file {
-            write(path, format!("{:#}\n", metadata(built, sent, tags)))?;
+            write(path, format!("{:#}\n", metadata(built, written, tags)))?;
         }
         if self.reporter.is_quiet() {
             say!("{}", built.id);
         }
         let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
-        let (id, digest) = (built.id, sent.digest.unwrap_or(built.top));
+        let (id, digest) = (built.id, written.digest.unwrap_or(built.top));
         self.reporter.built(&progress::Result { id, digest, names: &names, images: &built.images });
         Ok(())
     }
 }
 
-/// The members of docker's metadata file that there are here.
-fn metadata(built: &Built, sent: &Sent, tags: &[Reference]) -> Value {
+/// Returns the content of `--metadata-file`, with the member names of
+/// [`docker buildx build`](https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file).
+fn metadata(built: &Built, written: &WrittenOutputs, tags: &[Reference]) -> Value {
     let mut members = serde_json::Map::new();
     let mut add = |name: &str, value| drop(members.insert(name.to_owned(), value));
     add("rbuild.metadata.version", json!(METADATA_VERSION));
-    add("containerimage.digest", json!(sent.digest.unwrap_or(built.top)));
-    // The id of several images is that of their index.
+    add("containerimage.digest", json!(written.digest.unwrap_or(built.top)));
+    // For several platforms, the id is that of the index and not of a config.
     if built.id != built.top {
         add("containerimage.config.digest", json!(built.id));
     }
-    let names: Vec<String> = tags.iter().chain(&sent.canonical).map(ToString::to_string).collect();
+    let names: Vec<String> =
+        tags.iter().chain(&written.canonical).map(ToString::to_string).collect();
     if !names.is_empty() {
         add("image.name", json!(names.join(",")));
     }
     Value::Object(members)
 }
 
-/// A failed build as text, and how to exit.
-pub(super) fn complaint(error: &BuildError, source: &SourceFile, style: Style) -> CliError {
-    complaint_of(error, error.diagnostics(), source, style)
+/// Returns the text and the exit status of a failed build.
+pub(super) fn cli_error(error: &BuildError, source: &SourceFile, style: Style) -> CliError {
+    cli_error_of(error, error.diagnostics(), source, style)
 }
 
-fn complaint_of(
+fn cli_error_of(
     error: &BuildError,
     diagnostics: Vec<Diagnostic>,
     source: &SourceFile,
@@ -374,13 +380,13 @@ fn complaint_of(
     } else {
         Exit::Build
     };
-    let complaint = if diagnostics.is_empty() {
+    let cli_error = if diagnostics.is_empty() {
         CliError::from_error(error, exit)
     } else {
         CliError::of_diagnostics(diagnostics, source, style, exit)
     };
     if let BuildError::Run { last_lines, .. } = error {
-        return complaint.with_last_lines(last_lines);
+        return cli_error.with_last_lines(last_lines);
     }
-    complaint
+    cli_error
 }

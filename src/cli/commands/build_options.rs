@@ -1,4 +1,4 @@
-//! What the command line of a build says, as options of the library.
+//! Turns the command line of a build into [`BuildOptions`], [`Request`] and [`Outputs`].
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,11 @@ use crate::plan::{NamedContexts, Network, Request};
 
 type Result<T> = std::result::Result<T, CliError>;
 
-/// What goes out, and where docker or podman is if it goes there.
+/// Reads the outputs, and locates docker or podman if an image is loaded there.
+///
+/// # Errors
+/// A usage error for options that contradict each other; an environment error if neither docker nor
+/// podman is found.
 pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Result<Outputs> {
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     let is_index = is_on(&build_args(args, environment), "BUILDKIT_MULTI_PLATFORM")?;
@@ -34,6 +38,7 @@ pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Resul
     Ok(outputs)
 }
 
+/// Parses one platform. The error suggests a similar operating system or architecture.
 pub(crate) fn platform(text: &str) -> Result<Platform> {
     text.trim().parse().map_err(|error: crate::oci::PlatformError| {
         let near = error.unknown().and_then(|(name, known)| nearest(name, known.iter().copied()));
@@ -42,7 +47,7 @@ pub(crate) fn platform(text: &str) -> Result<Platform> {
     })
 }
 
-/// Each platform once, in the order in which they are given; this machine's if there is none.
+/// Returns each platform once, in the given order; the host platform if none is given.
 pub(super) fn platforms(texts: &[String]) -> Result<Vec<Platform>> {
     let mut platforms = Vec::new();
     for text in texts {
@@ -57,8 +62,8 @@ pub(super) fn platforms(texts: &[String]) -> Result<Vec<Platform>> {
     Ok(platforms)
 }
 
-/// A build argument that switches something on: BUILDKIT_MULTI_PLATFORM an index for a single
-/// platform too, BUILDKIT_INLINE_CACHE a cache in the image.
+/// Returns whether a boolean build argument is set. `BUILDKIT_MULTI_PLATFORM` makes an index even
+/// for a single platform, `BUILDKIT_INLINE_CACHE` embeds the cache in the image.
 fn is_on(build_args: &BTreeMap<String, String>, name: &str) -> Result<bool> {
     match build_args.get(name).map(String::as_str) {
         Some("1" | "true") => Ok(true),
@@ -70,7 +75,7 @@ fn is_on(build_args: &BTreeMap<String, String>, name: &str) -> Result<bool> {
     }
 }
 
-/// The caches that are written.
+/// Returns the caches of `--cache-to`, with an inline cache if `BUILDKIT_INLINE_CACHE` is set.
 fn cache_to(
     args: &BuildArgs,
     build_args: &BTreeMap<String, String>,
@@ -86,15 +91,15 @@ fn cache_to(
     Ok(to)
 }
 
-/// What `BUILDKIT_SYNTAX`, a build argument that takes the place of `# syntax`, asks for in vain.
-fn foreign_syntax(build_args: &BTreeMap<String, String>) -> Option<String> {
+/// Returns a warning if `BUILDKIT_SYNTAX`, the build argument that overrides `# syntax`, names a
+/// frontend other than Docker's.
+fn ignored_frontend(build_args: &BTreeMap<String, String>) -> Option<String> {
     let frontend = build_args.get("BUILDKIT_SYNTAX").filter(|name| !name.is_empty())?;
-    (!syntax::is_own_frontend(frontend)).then(|| {
-        format!("BUILDKIT_SYNTAX={frontend} is not used; the file is read as a Dockerfile")
-    })
+    (!syntax::is_own_frontend(frontend))
+        .then(|| format!("BUILDKIT_SYNTAX={frontend} is ignored; the file is read as a Dockerfile"))
 }
 
-/// Reads each value of a flag about caches.
+/// Parses each value of `--cache-from` or `--cache-to`.
 fn caches<T>(
     flag: &str,
     texts: &[String],
@@ -107,15 +112,20 @@ fn caches<T>(
     texts.iter().map(|text| read(text).map_err(|why| bad(text, why))).collect()
 }
 
-/// What `--label` says; the value may be left out, the name may not.
+/// Splits `--label NAME[=VALUE]`. The value may be omitted.
 fn label_pair(text: &str) -> Result<(String, String)> {
     match text.split_once('=').unwrap_or((text, "")) {
-        ("", _) => Err(CliError::new(format!("--label {text}: it has no name"), Exit::Usage)),
+        ("", _) => {
+            Err(CliError::new(format!("error: --label {text}: the name is missing"), Exit::Usage))
+        }
         (name, value) => Ok((name.to_owned(), value.to_owned())),
     }
 }
 
-/// Inputs of planning from the command line.
+/// Returns what planning needs from the command line.
+///
+/// # Errors
+/// A usage error for platforms, labels or run options that cannot be parsed.
 pub(super) fn request(
     args: &BuildArgs,
     environment: &Environment,
@@ -139,6 +149,10 @@ pub(super) fn request(
     })
 }
 
+/// Returns the options of the build, and emits warnings about unused arguments.
+///
+/// # Errors
+/// A usage error for an option value that cannot be parsed.
 pub(super) fn options(
     args: &BuildArgs,
     environment: &Environment,
@@ -154,7 +168,8 @@ pub(super) fn options(
     let rewrite = outputs.all.iter().any(|output| output.rewrite_timestamp) && epoch_s.is_some();
     let always_index = is_on(build_args, "BUILDKIT_MULTI_PLATFORM")?;
     let cache_to = cache_to(args, build_args, environment)?;
-    for text in foreign_syntax(build_args).into_iter().chain(unused::warnings(args, &dockerfile)) {
+    for text in ignored_frontend(build_args).into_iter().chain(unused::warnings(args, &dockerfile))
+    {
         (services.events)(Event::Warning { text });
     }
     Ok(BuildOptions {
@@ -182,7 +197,8 @@ pub(super) fn options(
     })
 }
 
-/// The build arguments; SOURCE_DATE_EPOCH of the environment is one, as for docker.
+/// Returns the build arguments. `SOURCE_DATE_EPOCH` of the environment is one of them, as in Buildx
+/// 0.10 and later: <https://github.com/moby/buildkit/blob/master/docs/build-repro.md>.
 pub(super) fn build_args(args: &BuildArgs, environment: &Environment) -> BTreeMap<String, String> {
     let mut given = BTreeMap::new();
     if let Some(epoch) = environment.get("SOURCE_DATE_EPOCH") {

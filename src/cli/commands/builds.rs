@@ -1,4 +1,4 @@
-//! `rbuild history ls|show|logs|rm` and `rbuild explain`: builds as the store remembers them.
+//! `rbuild history ls|show|logs|rm` and `rbuild explain`: the builds recorded in the store.
 
 mod document;
 mod logs;
@@ -6,7 +6,7 @@ mod logs;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 
 use super::images::ago;
-use super::report_file::Report;
+use super::report_file::BuildReport;
 use super::{CliError, Environment, Exit, Global, open_store};
 use crate::cli::args::history::{
     ExplainArgs, HistoryCommand, ListArgs, RmArgs, ShowArgs, WhichBuild,
@@ -19,16 +19,17 @@ use crate::diag::size;
 use crate::pathio::PathError;
 use crate::store::{BuildRecord, Store};
 
-/// So much of a record is read at once.
+/// Size of the buffer that copies a record to standard output.
 const EVENTS_BYTES: usize = 64 << 10;
-/// Of a step that was not looked up, such as an internal one.
-const UNEXPLAINED: &str = "it ended before it was known";
+/// The reason shown for a step that ended before its cache lookup.
+const UNEXPLAINED: &str = "it was not looked up in the cache";
 
 use logs::build_and_step;
 pub(super) use logs::instruction;
 
 type Result<T> = std::result::Result<T, CliError>;
 
+/// Runs a subcommand of `rbuild history`.
 pub(crate) fn history(
     command: &HistoryCommand,
     global: &Global,
@@ -39,7 +40,7 @@ pub(crate) fn history(
         HistoryCommand::Ls(args) => list(&store, args, environment.now_s),
         HistoryCommand::Show(args) => show(&store, args, environment.now_s),
         HistoryCommand::Logs(args) => {
-            // That of messages is known; these lines go to standard output.
+            // `environment.colour` is about standard error; the log goes to standard output.
             let colours = environment.colour && io::stdout().is_terminal();
             logs::logs(&store, args, colours)
         }
@@ -47,7 +48,7 @@ pub(crate) fn history(
     }
 }
 
-/// `rbuild explain`
+/// Runs `rbuild explain`: prints why steps of a build were not cached.
 pub(crate) fn explain(
     args: &ExplainArgs,
     global: &Global,
@@ -55,7 +56,7 @@ pub(crate) fn explain(
 ) -> Result<()> {
     let store = open_store(global, environment)?;
     let (which, step) = build_and_step(&args.which, args.step.as_deref());
-    let build = Build::read(&chosen(records(&store)?, which)?, Logs::Skip)?;
+    let build = RecordedBuild::read(&selected(records(&store)?, which)?, Logs::Skip)?;
     let step = step.map(|word| build.step(word)).transpose()?;
     if args.json {
         stdout::json(&document::explained(&build, step.map(|(id, _)| id)));
@@ -63,7 +64,7 @@ pub(crate) fn explain(
     }
     if let Some((id, step)) = step {
         let why = match step.end {
-            Some((Outcome::Cached, _)) => "it was in the cache",
+            Some((Outcome::Cached, _)) => "found in the cache",
             _ => step.reason.as_deref().unwrap_or(UNEXPLAINED),
         };
         say!("#{id} {}\n    {}", shown(&step.name, false), shown(why, false));
@@ -71,8 +72,9 @@ pub(crate) fn explain(
     }
     say!("{}", build.headline(environment.now_s));
     let (n_steps, n_cached) = build.recorded.counts();
-    say!("{n_cached} of {n_steps} steps were in the cache");
-    for (id, step) in build.made() {
+    let noun = if n_steps == 1 { "step" } else { "steps" };
+    say!("{n_cached} of {n_steps} {noun} cached");
+    for (id, step) in build.rebuilt() {
         let why = step.reason.as_deref().unwrap_or(UNEXPLAINED);
         say!("#{id} {}\n    {}", shown(&step.name, false), shown(why, false));
     }
@@ -95,15 +97,16 @@ fn records(store: &Store) -> Result<Vec<BuildRecord>> {
         .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
-fn one(store: &Store, which: &WhichBuild) -> Result<BuildRecord> {
-    chosen(records(store)?, which.build.as_deref())
+fn selected_record(store: &Store, which: &WhichBuild) -> Result<BuildRecord> {
+    selected(records(store)?, which.build.as_deref())
 }
 
-/// The build that a word means, of all, the latest first.
-fn chosen(records: Vec<BuildRecord>, word: Option<&str>) -> Result<BuildRecord> {
+/// Returns the build that `word` names: the beginning of an id, `^N` for the Nth before the latest,
+/// or the latest without a word. `records` are sorted latest first.
+fn selected(records: Vec<BuildRecord>, word: Option<&str>) -> Result<BuildRecord> {
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     if records.is_empty() {
-        let text = "error: the store remembers no build yet";
+        let text = "error: the store has no recorded builds";
         return Err(CliError::new(text, Exit::Environment));
     }
     let n_back = match word {
@@ -113,36 +116,39 @@ fn chosen(records: Vec<BuildRecord>, word: Option<&str>) -> Result<BuildRecord> 
     let Some(word) = word.filter(|_| n_back.is_none()) else {
         let n_records = records.len();
         let found = n_back.and_then(|n_back| records.into_iter().nth(n_back));
-        return found.ok_or_else(|| usage(format!("the store remembers {n_records} builds only")));
+        let noun = if n_records == 1 { "build" } else { "builds" };
+        let only = || usage(format!("the store has only {n_records} recorded {noun}"));
+        return found.ok_or_else(only);
     };
     let mut like = records.into_iter().filter(|record| record.id.starts_with(word));
     match (like.next(), like.next()) {
         (Some(record), None) => Ok(record),
         (Some(a), Some(b)) => {
-            Err(usage(format!("{word} may be {} or {}: give more of it", a.id, b.id)))
+            Err(usage(format!("build id {word} is ambiguous: it matches {} and {}", a.id, b.id)))
         }
         (None, _) => {
-            let text = format!("there is no build {word}; `rbuild history ls` lists them");
+            let text =
+                format!("no build {word} in the store; `rbuild history ls` lists all builds");
             Err(usage(text))
         }
     }
 }
 
-/// A build and what it is known by.
-struct Build {
+/// A recorded build, read from the store.
+struct RecordedBuild {
     id: String,
     is_running: bool,
     recorded: Recorded,
 }
 
-impl Build {
+impl RecordedBuild {
     fn read(record: &BuildRecord, logs: Logs) -> Result<Self> {
-        let gone = || format!("error: build {} was forgotten just now", record.id);
+        let gone = || format!("error: build {} was removed in the meantime", record.id);
         Self::read_if_there(record, logs)?.ok_or_else(|| CliError::new(gone(), Exit::Environment))
     }
 
     fn read_if_there(record: &BuildRecord, logs: Logs) -> Result<Option<Self>> {
-        // Asked first: whoever ends meanwhile has an end to be read.
+        // Checked before reading: a build that ends in between has its end in the record.
         let is_running = record.is_running();
         let file = match record.open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -160,7 +166,7 @@ impl Build {
         self.recorded.took_s()
     }
 
-    /// As in `build 1f00ba4c: failed after 3.2s, 5 minutes ago`.
+    /// Returns a line such as `build 1f00ba4c: failed after 3.2s, 5 minutes ago`.
     fn headline(&self, now_s: i64) -> String {
         let status = self.status();
         let took = match (status, self.took_s()) {
@@ -172,13 +178,13 @@ impl Build {
         format!("build {}: {status}{took}, {when}", self.id)
     }
 
-    /// The instructions that were not found in the cache.
-    fn made(&self) -> impl Iterator<Item = (u32, &Step)> {
-        let is_made = |step: &Step| !matches!(step.end, Some((Outcome::Cached, _)));
-        self.recorded.instructions().filter(move |(_, step)| is_made(step))
+    /// Returns the instructions that were not found in the cache.
+    fn rebuilt(&self) -> impl Iterator<Item = (u32, &Step)> {
+        let is_rebuilt = |step: &Step| !matches!(step.end, Some((Outcome::Cached, _)));
+        self.recorded.instructions().filter(move |(_, step)| is_rebuilt(step))
     }
 
-    /// What it was a build of, in a word or two.
+    /// Returns the image names, or the context of a build without a name, and the target.
     fn subject(&self) -> String {
         let requested = &self.recorded.requested;
         let target = requested.target.as_ref().map(|target| format!(" --target {target}"));
@@ -197,49 +203,57 @@ fn seconds(seconds: f64) -> String {
 fn list(store: &Store, args: &ListArgs, now_s: i64) -> Result<()> {
     let mut rows = Vec::new();
     if !args.json && !args.quiet {
-        rows.push(row([&"BUILD", &"STARTED", &"STATUS", &"TOOK", &"STEPS", &"CACHED", &"OF"]));
+        rows.push(row([
+            &"BUILD",
+            &"STARTED",
+            &"STATUS",
+            &"DURATION",
+            &"STEPS",
+            &"CACHED",
+            &"NAME",
+        ]));
     }
     for record in records(store)?.iter().take(args.limit.unwrap_or(usize::MAX)) {
         if args.quiet {
             say!("{}", record.id);
             continue;
         }
-        // A build that ends meanwhile may forget the oldest.
-        let Some(build) = Build::read_if_there(record, Logs::Skip)? else { continue };
+        // Another build that ends now may remove the oldest record.
+        let Some(build) = RecordedBuild::read_if_there(record, Logs::Skip)? else { continue };
         if args.json {
-            stdout::json_line(&document::of(&build));
+            stdout::json_line(&document::to_json(&build));
             continue;
         }
         let (n_steps, n_cached) = build.recorded.counts();
         let took = build.took_s().map(seconds).unwrap_or_default();
         let when = ago(now_s.saturating_sub(record.started_s));
-        let of = shown(&build.subject(), false).into_owned();
-        rows.push(row([&build.id, &when, &build.status(), &took, &n_steps, &n_cached, &of]));
+        let name = shown(&build.subject(), false).into_owned();
+        rows.push(row([&build.id, &when, &build.status(), &took, &n_steps, &n_cached, &name]));
     }
     table::lines(&rows).iter().for_each(|line| say!("{line}"));
     Ok(())
 }
 
 fn show(store: &Store, args: &ShowArgs, now_s: i64) -> Result<()> {
-    let record = one(store, &args.which)?;
+    let record = selected_record(store, &args.which)?;
     if args.json {
         return events(&record);
     }
     if let Some(path) = &args.report {
-        let Build { id, is_running, recorded } = Build::read(&record, Logs::Ends)?;
+        let RecordedBuild { id, is_running, recorded } = RecordedBuild::read(&record, Logs::Ends)?;
         let status = recorded.status(is_running);
         let (id, store) = (Some(id.as_str()), Some(store));
-        return Report { id, status, recorded: &recorded, store }.write(path);
+        return BuildReport { id, status, recorded: &recorded, store }.write(path);
     }
-    let build = Build::read(&record, Logs::Skip)?;
+    let build = RecordedBuild::read(&record, Logs::Skip)?;
     say!("{}", build.headline(now_s));
     build.facts().iter().for_each(|line| say!("{}", shown(line, false)));
     build.steps().iter().for_each(|line| say!("{}", shown(line, false)));
-    build.complaints().iter().for_each(|line| say!("{}", shown(line, false)));
+    build.problems().iter().for_each(|line| say!("{}", shown(line, false)));
     Ok(())
 }
 
-/// What the store has of it, as it is there.
+/// Copies the record of a build to standard output, byte for byte.
 fn events(record: &BuildRecord) -> Result<()> {
     let file = record.open().map_err(|error| failed(&error))?;
     let mut file = BufReader::with_capacity(EVENTS_BYTES, file);
@@ -253,7 +267,7 @@ fn events(record: &BuildRecord) -> Result<()> {
     }
 }
 
-impl Build {
+impl RecordedBuild {
     fn facts(&self) -> Vec<String> {
         let requested = &self.recorded.requested;
         let mut facts = vec![("context", self.recorded.requested.place())];
@@ -268,7 +282,7 @@ impl Build {
                 layer_bytes.map_or(String::new(), |n_bytes| format!(", {}", size(n_bytes)));
             add("image", Some(format!("{id}{n_bytes}")));
         }
-        add("sent to", joined(&self.recorded.sent));
+        add("outputs", joined(&self.recorded.sent));
         facts.iter().map(|(name, value)| format!("  {name:<12}{value}")).collect()
     }
 
@@ -277,7 +291,7 @@ impl Build {
         if n_steps == 0 {
             return Vec::new();
         }
-        let head = format!("Steps: {n_steps}, of which {n_cached} cached");
+        let head = format!("Steps: {n_steps}, {n_cached} cached");
         let rows: Vec<_> = self
             .recorded
             .steps
@@ -293,7 +307,7 @@ impl Build {
         lines
     }
 
-    fn complaints(&self) -> Vec<String> {
+    fn problems(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let warnings = self.recorded.found_warnings().map(|found| {
             let helps = found.helps.iter().map(|help| format!("\n    help: {help}"));
@@ -315,12 +329,12 @@ impl Build {
     }
 }
 
-/// How much a step added to the image.
+/// Returns the uncompressed size of the step's layer, or nothing if it has none.
 fn layer_size(step: &Step) -> String {
     step.layer.as_ref().map(|(_, bytes)| size(*bytes)).unwrap_or_default()
 }
 
-/// How a step ended, as logs say it.
+/// Returns the outcome of a step in the words of the log, with its duration.
 fn end(step: &Step) -> String {
     match step.end {
         Some((Outcome::Done, took)) => seconds(took),
@@ -333,19 +347,19 @@ fn end(step: &Step) -> String {
 
 fn remove(store: &Store, args: &RmArgs) -> Result<()> {
     let all = records(store)?;
-    let doomed: Vec<BuildRecord> = if args.all {
+    let removed: Vec<BuildRecord> = if args.all {
         all.into_iter().filter(|record| !record.is_running()).collect()
     } else {
-        let doomed = args.builds.iter().map(|word| chosen(all.clone(), Some(word)));
-        doomed.collect::<Result<_>>()?
+        let selected = args.builds.iter().map(|word| self::selected(all.clone(), Some(word)));
+        selected.collect::<Result<_>>()?
     };
-    for record in &doomed {
+    for record in &removed {
         if record.is_running() {
-            let text = format!("error: build {} still runs", record.id);
+            let text = format!("error: build {} is still running", record.id);
             return Err(CliError::new(text, Exit::Usage));
         }
-        let removed = store.build_records().remove(record);
-        removed.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+        let done = store.build_records().remove(record);
+        done.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         say!("{}", record.id);
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! `rbuild --check` and `--call=outline|targets`: what a Dockerfile says of itself, what is odd
-//! about it, and what would stop its build before the first step. Nothing is built, and no registry
-//! is asked but with `--check=pull`.
+//! `rbuild --check` and `--call=outline|targets`: build checks, and the arguments and stages of a
+//! Dockerfile. `--check` also reports errors that would stop the build before the first step.
+//! Nothing is built. Only `--check=pull` contacts registries.
 
 mod document;
 mod page;
@@ -24,26 +24,27 @@ use crate::oci::{Platform, Reference};
 use crate::plan::{self, ImageLocation, ImageRequest, Images};
 use crate::store::Store;
 
-/// Documentation of BuildKit's rules.
+/// Prefix of the pages that document BuildKit's rules; see
+/// <https://docs.docker.com/reference/build-checks/>.
 const RULE_PAGE: &str = "https://docs.docker.com/go/dockerfile/rule";
 
-/// What is to be looked at.
+/// An inspection of one Dockerfile: its command line, its text, and what parsing gave.
 #[derive(Debug)]
-pub(super) struct Look<'a> {
+pub(super) struct Inspector<'a> {
     pub(super) args: &'a BuildArgs,
     pub(super) environment: &'a Environment,
     pub(super) input: &'a Input,
     pub(super) source: SourceFile,
     pub(super) dockerfile: ir::Dockerfile,
-    /// What the parser said.
+    /// Errors and warnings of the parser.
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// Lookup of base images.
     pub(super) bases: &'a dyn BaseImages,
 }
 
-/// Lookup of base images.
+/// Lookup of base images, which outline and checks need for ENV, ONBUILD and platforms.
 pub(super) trait BaseImages {
-    /// Adds what is known of the wanted images. Reports what keeps the build from having one.
+    /// Adds the requested images that are found. Returns a diagnostic for each image that the build
+    /// could not use.
     fn find(
         &self,
         wanted: &[(ImageRequest, Span)],
@@ -57,50 +58,50 @@ impl std::fmt::Debug for dyn BaseImages + '_ {
     }
 }
 
-/// A Dockerfile as planning sees it.
+/// Result of planning the Dockerfile without building it.
 #[derive(Debug, Default)]
-struct Planned {
+struct CheckedPlan {
     images: Images,
     /// Errors that would stop the build.
     errors: Vec<Diagnostic>,
 }
 
-/// Refuses what makes no sense together with what is looked at.
+/// Rejects options that do not go with the requested inspection.
+///
+/// # Errors
+/// A usage error.
 pub(super) fn usage(args: &BuildArgs, asked: &Asked) -> Result<(), CliError> {
     let bad = |text: String| Err(CliError::new(format!("error: {text}"), Exit::Usage));
-    let what = args.inspection();
-    if let (Some(flag), None) = (args.checks.given(), what) {
-        return bad(format!("{flag} goes with --check: nothing is built then"));
+    let inspection = args.inspection();
+    if let (Some(flag), None) = (args.checks.given(), inspection) {
+        return bad(format!("{flag} can only be used with --check"));
     }
-    let checks = matches!(what, Some((Inspection::Check, _)));
-    if args.checks.fix && !checks {
-        return bad("--fix goes with --check".to_owned());
+    let is_check = matches!(inspection, Some((Inspection::Check, _)));
+    if args.checks.fix && !is_check {
+        return bad("--fix can only be used with --check".to_owned());
     }
-    if matches!(what, Some((_, Format::Sarif))) && !checks {
-        return bad("SARIF has what --check finds: use format=json here".to_owned());
+    if matches!(inspection, Some((_, Format::Sarif))) && !is_check {
+        return bad("SARIF output is only available with --check: use format=json".to_owned());
     }
     let is_here = matches!(asked, Asked::Directory(_)) && !dockerfile::is_stdin(args);
     if args.checks.fix && !is_here {
-        return bad(
-            "--fix writes into a Dockerfile of this machine, and this one is read from elsewhere"
-                .to_owned(),
-        );
+        return bad("--fix needs a Dockerfile in a local directory".to_owned());
     }
     Ok(())
 }
 
-/// The page that describes a rule.
+/// Returns the address of the page that documents a rule; `None` for other codes.
 pub(super) fn rule_page(code: Code) -> Option<String> {
     if code == codes::COPY_DESTINATION_SLASH {
-        // BuildKit does not have it.
+        // This rule is not one of BuildKit's: the reference of COPY states it.
         return Some("https://docs.docker.com/reference/dockerfile/#copy".to_owned());
     }
     let is_rule = lint::rules().iter().any(|rule| rule.code == code);
     is_rule.then(|| format!("{RULE_PAGE}/{}/", kebab(code.as_str())))
 }
 
-/// Warnings that are known before a build: the parser's, and those of the checks that need no
-/// image.
+/// Returns the warnings that are known before a build: the parser's, and those of checks that do not
+/// need base images.
 pub(super) fn before_build(
     options: &BuildOptions,
     source: &SourceFile,
@@ -110,8 +111,8 @@ pub(super) fn before_build(
     without_checks(parsed).chain(found).collect()
 }
 
-/// Runs the checks that need images with those that the store has, after a build that failed: an
-/// empty variable or an image for another platform may be the reason.
+/// Runs the checks that need base images after a failed build, with the images in the store: an
+/// empty variable or an image for another platform may have caused the failure.
 pub(super) fn after_failure(
     options: &BuildOptions,
     source: &SourceFile,
@@ -152,7 +153,8 @@ fn lint(
     lint::check_each(file, text, parsed, &lint_options, &request.platforms)
 }
 
-/// What to say when the build must not begin: warnings, and the error that names their rules.
+/// Returns the warnings and an error that names their rules, if `# check=error=true` or
+/// `BUILDKIT_DOCKERFILE_CHECK` makes warnings fatal.
 pub(super) fn violation(
     options: &BuildOptions,
     warnings: &[Diagnostic],
@@ -161,25 +163,28 @@ pub(super) fn violation(
     Some(warnings.iter().cloned().chain([error]).collect())
 }
 
-/// What the parser said, without what a build check says too.
+/// Removes the parser's warning about empty continuation lines, which a build check reports as well.
 fn without_checks(parsed: Vec<Diagnostic>) -> impl Iterator<Item = Diagnostic> {
-    parsed.into_iter().filter(|said| said.code != codes::EMPTY_CONTINUATION)
+    parsed.into_iter().filter(|diagnostic| diagnostic.code != codes::EMPTY_CONTINUATION)
 }
 
-impl Look<'_> {
-    /// Looks, and shows what was seen on standard output.
+impl Inspector<'_> {
+    /// Runs the inspection, and prints the result to standard output.
+    ///
+    /// # Errors
+    /// [`Exit::Build`] if there are errors, or with `--check` warnings.
     pub(super) fn run(&self) -> Result<(), CliError> {
-        let Some((what, format)) = self.args.inspection() else { return Ok(()) };
-        if what == Inspection::Check {
+        let Some((inspection, format)) = self.args.inspection() else { return Ok(()) };
+        if inspection == Inspection::Check {
             return self.check(format);
         }
-        if what == Inspection::Targets {
+        if inspection == Inspection::Targets {
             return self.targets(format);
         }
         let planned = self.plan()?;
         let errors = self.parse_errors().chain(planned.errors.iter().cloned());
         let errors: Vec<Diagnostic> = redact::diagnostics(&errors.collect::<Vec<_>>());
-        // Without a parsed file there is no more to say than its mistakes.
+        // A file with syntax errors has no outline.
         let outline = match self.parse_errors().next() {
             Some(_) => None,
             None => self.lint(&planned.images, |file, options, _| {
@@ -195,11 +200,11 @@ impl Look<'_> {
                 stdout::json(&self.outline_json(outline.as_ref(), errors.first()));
             }
         }
-        self.stopped_by(&errors)
+        self.fail_on(&errors)
     }
 
-    /// Fails if there is an error.
-    fn stopped_by(&self, errors: &[Diagnostic]) -> Result<(), CliError> {
+    /// Fails with these errors, if there are any.
+    fn fail_on(&self, errors: &[Diagnostic]) -> Result<(), CliError> {
         if errors.is_empty() {
             return Ok(());
         }
@@ -210,7 +215,7 @@ impl Look<'_> {
 
     fn targets(&self, format: Format) -> Result<(), CliError> {
         let errors: Vec<Diagnostic> = self.parse_errors().collect();
-        self.stopped_by(&redact::diagnostics(&errors))?;
+        self.fail_on(&redact::diagnostics(&errors))?;
         let stages = lint::stages(&self.dockerfile, self.source().text());
         match format {
             Format::Text => stdout::lines(&page::targets_text(&stages), false),
@@ -220,21 +225,21 @@ impl Look<'_> {
     }
 
     fn parse_errors(&self) -> impl Iterator<Item = Diagnostic> {
-        self.diagnostics.iter().filter(|said| said.is_error()).cloned()
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).cloned()
     }
 
-    /// Plans with the base images that are known.
-    fn plan(&self) -> Result<Planned, CliError> {
-        let mut planned = Planned::default();
+    /// Plans the Dockerfile, and looks up base images until planning needs no more of them.
+    fn plan(&self) -> Result<CheckedPlan, CliError> {
+        let mut planned = CheckedPlan::default();
         if self.parse_errors().next().is_some() {
             return Ok(planned);
         }
         let contexts = contexts::named(&self.args.build_context)?.names;
         let request = super::build_options::request(self.args, self.environment, contexts)?;
-        let mut asked = BTreeSet::new();
+        let mut requested = BTreeSet::new();
         loop {
             let mut checked = plan::check(&self.dockerfile, &request, &planned.images);
-            checked.unknown.retain(|(image, _span)| asked.insert(image.clone()));
+            checked.unknown.retain(|(image, _span)| requested.insert(image.clone()));
             if checked.unknown.is_empty() {
                 planned.errors.extend(checked.errors);
                 planned.errors.sort_by_key(|error| error.span);
@@ -265,7 +270,7 @@ impl Look<'_> {
         }
         let (dockerfile, diagnostics) = syntax::parse(&fixed.text);
         let source = SourceFile::new(self.source.name(), fixed.text);
-        Look { source, dockerfile, diagnostics, ..*self }.report(format)
+        Inspector { source, dockerfile, diagnostics, ..*self }.report(format)
     }
 
     fn report(&self, format: Format) -> Result<(), CliError> {
@@ -273,10 +278,11 @@ impl Look<'_> {
         let found = self.lint(&planned.images, |file, options, platforms| {
             let text = self.source().text();
             let found = lint::check_each(file, text, &self.diagnostics, options, platforms);
-            let said = without_checks(self.diagnostics.clone()).chain(planned.errors.clone());
-            said.chain(found).collect::<Vec<_>>()
+            let others = without_checks(self.diagnostics.clone()).chain(planned.errors.clone());
+            others.chain(found).collect::<Vec<_>>()
         })?;
-        let broken = found.iter().any(Diagnostic::is_error);
+        let n_errors = found.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        let n_warnings = found.len() - n_errors;
         let (found, source) = (redact::diagnostics(&found), redact::source(self.source()));
         match format {
             Format::Json => stdout::json(&self.check_json(&found)),
@@ -288,20 +294,17 @@ impl Look<'_> {
                 say!("{}", page::silenced_by(&found));
             }
         }
-        match found.len() {
-            0 => Ok(()),
-            1 if broken => Err(CliError::new("1 mistake", Exit::Build)),
-            n if broken => Err(CliError::new(format!("{n} mistakes and warnings"), Exit::Build)),
-            1 => Err(CliError::new("1 warning", Exit::Build)),
-            n => Err(CliError::new(format!("{n} warnings"), Exit::Build)),
+        if found.is_empty() {
+            return Ok(());
         }
+        Err(CliError::new(page::totals(n_errors, n_warnings), Exit::Build))
     }
 
-    /// Calls `look` with the options of this command line and what is known of base images.
+    /// Calls `run` with the lint options of this command line and the base images found so far.
     fn lint<T>(
         &self,
         images: &Images,
-        look: impl FnOnce(&ir::Dockerfile, &LintOptions<'_>, &[Platform]) -> T,
+        run: impl FnOnce(&ir::Dockerfile, &LintOptions<'_>, &[Platform]) -> T,
     ) -> Result<T, CliError> {
         let build_args = super::build_options::build_args(self.args, self.environment);
         let platforms = super::build_options::platforms(&self.args.platform)?;
@@ -314,13 +317,13 @@ impl Look<'_> {
             platform: platforms.first().unwrap_or(&host),
             build_platform: &host,
             target: self.args.target.as_deref(),
-            // Without a target, every stage is one.
+            // Without a target, every stage is checked.
             only_needed: self.args.target.is_some(),
             ignored: Some(&ignored),
             bases: Some(&bases),
             selection: RuleSelection::All,
         };
-        Ok(look(&self.dockerfile, &options, &platforms))
+        Ok(run(&self.dockerfile, &options, &platforms))
     }
 
     const fn source(&self) -> &SourceFile {
@@ -333,7 +336,7 @@ impl Look<'_> {
     }
 }
 
-/// `StageNameCasing` as `stage-name-casing`.
+/// Converts a rule name to the form of its page: `StageNameCasing` to `stage-name-casing`.
 fn kebab(name: &str) -> String {
     let chars: Vec<char> = name.chars().collect();
     let mut text = String::new();
@@ -353,7 +356,7 @@ mod tests {
     use super::kebab;
 
     #[test]
-    fn rule_names_become_those_of_their_pages() {
+    fn rule_names_become_page_names() {
         for (name, want) in [
             ("StageNameCasing", "stage-name-casing"),
             ("JSONArgsRecommended", "json-args-recommended"),

@@ -1,4 +1,4 @@
-//! `rbuild diff A B`: what is different between two images, config and files.
+//! `rbuild diff A B`: the differences between two images, in their config and in their files.
 
 mod compare;
 mod document;
@@ -11,8 +11,9 @@ use crate::cli::images::image_view::ImageView;
 use crate::image::{Image, StoredImages};
 use crate::store::Store;
 
-use compare::Difference;
+use compare::ImageDiff;
 
+/// Prints the differences of two images. With `--exit-code`, fails silently if there are any.
 pub(crate) fn run(
     args: &DiffArgs,
     global: &Global,
@@ -24,36 +25,39 @@ pub(crate) fn run(
         inspect::fetch(&store, environment, &[old.clone(), new.clone()])?;
     }
     let (old, new) = (view(&store, old, &args.old)?, view(&store, new, &args.new)?);
-    let difference = Difference::of(&old, &new);
+    let diff = ImageDiff::of(&old, &new);
     if args.json {
-        stdout::json(&document::of(&difference));
+        stdout::json(&document::to_json(&diff));
     } else {
-        page::lines(&difference, args).iter().for_each(|line| say!("{line}"));
+        page::lines(&diff, args).iter().for_each(|line| say!("{line}"));
     }
-    if args.exit_code && !difference.is_none() {
+    if args.exit_code && !diff.is_empty() {
         return Err(CliError::said(Exit::Build));
     }
     Ok(())
 }
 
 fn image(store: &Store, args: &DiffArgs, text: &str) -> Result<Image, CliError> {
-    let chosen = find::image(store, text)?;
-    let loaded = StoredImages::load(store, chosen.top)
+    let selected = find::image(store, text)?;
+    let loaded = StoredImages::load(store, selected.top)
         .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
-    find::one(&loaded, args.platform.as_deref(), text)
+    find::for_platform(&loaded, args.platform.as_deref(), text)
 }
 
-/// The image with all its layers: of those that are not here nobody can say what is in them.
+/// Returns the image with its files.
+///
+/// # Errors
+/// [`Exit::Environment`] if a layer is not in the store: its files are then unknown.
 fn view(store: &Store, image: Image, text: &str) -> Result<ImageView, CliError> {
     let view = ImageView::of(store, image)
         .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     match view.n_missing() {
         0 => Ok(view),
         n => {
-            let layers = if n == 1 { "a layer".to_owned() } else { format!("{n} layers") };
+            let (layers, them) = if n == 1 { ("layer", "it") } else { ("layers", "them") };
             let text = format!(
-                "error: {layers} of {text} are in a registry and not in the store; --pull fetches \
-                 what is missing"
+                "error: {n} {layers} of {text} not in the store; use --pull to fetch {them} from \
+                 the registry"
             );
             Err(CliError::new(text, Exit::Environment))
         }

@@ -1,4 +1,4 @@
-//! `rbuild du`: what the store holds, and how much it takes of the disk.
+//! `rbuild du`: the content of the store and its disk usage.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -18,23 +18,24 @@ use crate::oci::{Digest, Reference};
 use crate::plan::redacted;
 use crate::store::{DiskUsage, DiskUsageKind, GcRoot, GcRootUsage, LayerUsage, Store};
 
-/// The version of the JSON form; members may be added without a new one.
+/// The format version of `--json`. New members do not change it.
 const VERSION: u32 = 1;
-/// Characters of an instruction that are shown.
+/// Maximum length of a description in the tables, in characters.
 const MAX_TEXT: usize = 60;
 
-/// The kinds in their order, with docker's names where it has them, and whether a plain `prune`
-/// frees their bytes.
-const KINDS: [(DiskUsageKind, &str, bool); 7] = [
-    (DiskUsageKind::Images, "Images", false),
-    (DiskUsageKind::BuildCache, "Build Cache", true),
-    (DiskUsageKind::CacheMounts, "Cache Mounts", false),
-    (DiskUsageKind::Downloads, "Downloads", true),
-    (DiskUsageKind::FileHashes, "File Hashes", true),
-    (DiskUsageKind::Unreferenced, "Unneeded", true),
-    (DiskUsageKind::Index, "Index", false),
+/// The rows of the summary: the names that people see, docker's where it has them; the names in
+/// `--json`; and whether `rbuild prune` without options frees the bytes.
+const KINDS: [(DiskUsageKind, &str, &str, bool); 7] = [
+    (DiskUsageKind::Images, "Images", "Images", false),
+    (DiskUsageKind::BuildCache, "Build Cache", "Build Cache", true),
+    (DiskUsageKind::CacheMounts, "Cache Mounts", "Cache Mounts", false),
+    (DiskUsageKind::Downloads, "Downloads", "Downloads", true),
+    (DiskUsageKind::FileHashes, "File Hashes", "File Hashes", true),
+    (DiskUsageKind::Unreferenced, "Unreferenced", "Unneeded", true),
+    (DiskUsageKind::Index, "Index", "Index", false),
 ];
 
+/// Prints the disk usage of the store: a summary, details, or JSON.
 pub(crate) fn run(
     args: &DuArgs,
     global: &Global,
@@ -57,7 +58,7 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// The sizes of images by their manifest or index, as `inspect` has them.
+/// Image sizes by the digest of the manifest or index, as `rbuild inspect` prints them.
 type Sizes = BTreeMap<Digest, ImageSize>;
 
 fn sizes(store: &Store, usage: &DiskUsage) -> Sizes {
@@ -80,7 +81,7 @@ fn print(rows: &[Vec<String>]) {
 fn summary(usage: &DiskUsage) -> Vec<Vec<String>> {
     let mut rows = vec![row([&"TYPE", &"TOTAL", &"ON DISK", &"RECLAIMABLE"])];
     let mut reclaimable_bytes = 0;
-    for (kind, name, is_pruned) in KINDS {
+    for (kind, name, _, is_pruned) in KINDS {
         let found = usage.kinds.get(&kind).copied().unwrap_or_default();
         let pruned_bytes = if is_pruned { found.n_bytes } else { 0 };
         reclaimable_bytes += pruned_bytes;
@@ -90,13 +91,13 @@ fn summary(usage: &DiskUsage) -> Vec<Vec<String>> {
     rows
 }
 
-/// One table for each kind of which there is something.
+/// Returns a table for each kind of content that the store has.
 fn details(usage: &DiskUsage, sizes: &Sizes, now_s: i64) -> Vec<(&'static str, Vec<Vec<String>>)> {
     let used = |used_s: i64| ago(now_s.saturating_sub(used_s));
-    let heads = ["NAME", "IMAGE ID", "LAST USED", "SIZE", "PACKED", "ON DISK", "SHARED"];
+    let heads = ["NAME", "IMAGE ID", "LAST USED", "SIZE", "COMPRESSED", "ON DISK", "SHARED"];
     let mut images = vec![heads.map(str::to_owned).to_vec()];
     let mut steps = vec![row([&"STEP", &"LAYER", &"LAST USED", &"ON DISK", &"SHARED"])];
-    let mut others = vec![row([&"TYPE", &"WHAT", &"LAST USED", &"ON DISK"])];
+    let mut others = vec![row([&"TYPE", &"NAME", &"LAST USED", &"ON DISK"])];
     for one in &usage.roots {
         let shared_bytes = one.n_bytes.saturating_sub(one.own_bytes);
         let (used, bytes) = (used(one.used_s), size(one.n_bytes));
@@ -134,7 +135,7 @@ fn details(usage: &DiskUsage, sizes: &Sizes, now_s: i64) -> Vec<(&'static str, V
         row([&short(&layer.diff_id.digest().hex()), &used, &size(layer.n_bytes), &layer.n_roots])
     }));
     let tables =
-        [("Images", images), ("Layers", layers), ("Build Cache", steps), ("Others", others)];
+        [("Images", images), ("Layers", layers), ("Build Cache", steps), ("Other", others)];
     tables.into_iter().filter(|(_, rows)| rows.len() > 1).collect()
 }
 
@@ -146,7 +147,7 @@ fn familiar(name: &str) -> String {
     name.parse::<Reference>().map_or(name.to_owned(), |name| name.familiar())
 }
 
-/// One line, not too long.
+/// Shortens a text to [`MAX_TEXT`] characters on one line.
 fn shortened(text: &str) -> String {
     let text: String = text.chars().map(|c| if has_effect(c) { ' ' } else { c }).collect();
     if text.chars().count() <= MAX_TEXT {
@@ -156,7 +157,7 @@ fn shortened(text: &str) -> String {
     format!("{kept}…")
 }
 
-/// The instruction that a step came from, as far as its key tells.
+/// Returns the instruction of a step, as far as the components of its cache key allow.
 fn describe(components: &str) -> String {
     let pairs: Vec<(String, String)> = serde_json::from_str(components).unwrap_or_default();
     let all = |prefix: &str| {
@@ -171,14 +172,14 @@ fn describe(components: &str) -> String {
     })
 }
 
-/// Seconds since 1970 as RFC 3339; nothing for 0, which nobody knows.
+/// Formats seconds since 1970 as RFC 3339; `None` for 0, which stands for an unknown time.
 fn time(seconds: i64) -> Option<String> {
     let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
     Some(humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string())
 }
 
 fn to_json(usage: &DiskUsage, sizes: &Sizes) -> Value {
-    let kinds = KINDS.iter().map(|(kind, name, is_pruned)| {
+    let kinds = KINDS.iter().map(|(kind, _, name, is_pruned)| {
         let found = usage.kinds.get(kind).copied().unwrap_or_default();
         let reclaimable = if *is_pruned { found.n_bytes } else { 0 };
         json!({

@@ -1,4 +1,5 @@
-//! `rbuild enter IMAGE [-- COMMAND]`, `rbuild enter --step STEP CONTEXT`
+//! `rbuild enter IMAGE [-- COMMAND]` and `rbuild enter --step STEP CONTEXT`: a shell or a command in
+//! an image, or in a step of a build before it runs.
 
 use super::build::{self, reporter, with_asked};
 use super::build_options::options;
@@ -15,26 +16,27 @@ use crate::oci::Reference;
 
 type Result<T> = std::result::Result<T, CliError>;
 
+/// Opens a shell or runs a command. The exit status of the command is passed on.
 pub(crate) fn run(args: &EnterArgs, global: &Global, environment: &Environment) -> Result<()> {
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     if let Some(useless) = args.useless() {
-        return Err(usage(format!("{useless} is of no use to `rbuild enter`")));
+        return Err(usage(format!("{useless} has no effect with `rbuild enter`")));
     }
     if args.build.platform.len() > 1 {
-        return Err(usage("--platform: one can enter only one at a time".to_owned()));
+        return Err(usage("--platform: `rbuild enter` takes a single platform".to_owned()));
     }
     let name = args.step_name().map_err(usage)?;
     let reporter = reporter(&args.build, environment)?;
     let rule = args.build.lock.rule();
     let asked = if args.is_build() { Asked::new(&args.build)? } else { Asked::Nothing };
     with_asked(asked, &args.build, global, environment, rule, &reporter, |services, input, _| {
-        let enter = Enter { args, environment, services, input, reporter: &reporter };
-        if args.is_build() { enter.step(name.as_ref()) } else { enter.image() }
+        let command = EnterCommand { args, environment, services, input, reporter: &reporter };
+        if args.is_build() { command.step(name.as_ref()) } else { command.image() }
     })
 }
 
-/// Somebody who enters, and all that this takes.
-struct Enter<'a> {
+/// One `rbuild enter`, with everything that it uses.
+struct EnterCommand<'a> {
     args: &'a EnterArgs,
     environment: &'a Environment,
     services: &'a Services<'a>,
@@ -42,19 +44,19 @@ struct Enter<'a> {
     reporter: &'a Reporter<'a>,
 }
 
-impl Enter<'_> {
+impl EnterCommand<'_> {
     fn image(&self) -> Result<()> {
         let Self { args, services, .. } = self;
         let text = &*args.build.shown_context();
-        let chosen = find::image(services.store, text);
-        let at = match (chosen, text.parse::<Reference>()) {
-            (Ok(chosen), name) => {
+        let selected = find::image(services.store, text);
+        let at = match (selected, text.parse::<Reference>()) {
+            (Ok(selected), name) => {
                 let by_id = "localhost/image".parse::<Reference>();
-                let name = chosen.name.clone().map_or_else(|| name.or(by_id), Ok);
+                let name = selected.name.clone().map_or_else(|| name.or(by_id), Ok);
                 let name = name.map_err(|error| CliError::from_error(&error, Exit::Usage))?;
-                // Asking a registry what is in the store under an id would make no sense.
-                let is_asked = args.build.pull && chosen.name.is_some();
-                EnterAt::Image { name, known: Some(chosen.top).filter(|_| !is_asked) }
+                // An image selected by its id has no name to look up in a registry.
+                let is_pulled = args.build.pull && selected.name.is_some();
+                EnterAt::Image { name, known: Some(selected.top).filter(|_| !is_pulled) }
             }
             (Err(_absent), Ok(name)) => EnterAt::Image { name, known: None },
             (Err(absent), Err(_)) => return Err(absent),
@@ -64,17 +66,17 @@ impl Enter<'_> {
             let BuildError::Misnamed { help, error, .. } = error else {
                 return CliError::from_error(error, Exit::Environment);
             };
-            let complaint = CliError::from_error(&**error, Exit::Environment);
-            complaint.and(CliError::new(format!("help: {help}"), Exit::Environment))
+            let cli_error = CliError::from_error(&**error, Exit::Environment);
+            cli_error.and(CliError::new(format!("help: {help}"), Exit::Environment))
         })
     }
 
     fn step(&self, name: Option<&StepName>) -> Result<()> {
-        let place = name.map(|name| self.place(name)).transpose()?;
+        let location = name.map(|name| self.locate(name)).transpose()?;
         let (file, _) = build::read_dockerfile(self.input, self.environment)?;
         let mut target = self.args.build.target.clone();
         let mut at = EnterAt::End;
-        if let Some((stage, number)) = place {
+        if let Some((stage, number)) = location {
             at = EnterAt::Before(number);
             if let Some(stage) = stage {
                 target = Some(as_target(&file, stage));
@@ -82,11 +84,11 @@ impl Enter<'_> {
         }
         let source = &self.input.dockerfile;
         let style = self.environment.style();
-        self.enter(file, target, &at, |error| build::complaint(error, source, style))
+        self.enter(file, target, &at, |error| build::cli_error(error, source, style))
     }
 
-    /// Returns the stage and the number of a step.
-    fn place(&self, name: &StepName) -> Result<(Option<String>, usize)> {
+    /// Returns the stage of a step and its number in the stage. The stage is `None` for the target.
+    fn locate(&self, name: &StepName) -> Result<(Option<String>, usize)> {
         match name {
             StepName::Place(stage, number) => Ok((stage.clone(), *number)),
             StepName::Number(number) => {
@@ -102,18 +104,19 @@ impl Enter<'_> {
         file: ir::Dockerfile,
         target: Option<String>,
         at: &EnterAt,
-        complaint: impl FnOnce(&BuildError) -> CliError,
+        to_cli_error: impl FnOnce(&BuildError) -> CliError,
     ) -> Result<()> {
         let Self { args, environment, services, input, reporter } = self;
         let mut options =
             options(&args.build, environment, services, input, file, &Outputs::none())?;
         options.request.target = target;
-        let entrance = builder::enter(services, &options, at).map_err(|error| complaint(&error))?;
+        let entrance =
+            builder::enter(services, &options, at).map_err(|error| to_cli_error(&error))?;
         reporter.hand_over();
-        self.visit(&entrance)
+        self.attach(&entrance)
     }
 
-    fn visit(&self, entrance: &Entrance) -> Result<()> {
+    fn attach(&self, entrance: &Entrance) -> Result<()> {
         let host = Host {
             services: self.services,
             environment: self.environment,
@@ -126,7 +129,8 @@ impl Enter<'_> {
     }
 }
 
-/// What `--target` calls the stage that logs call so: one without a name has a number there.
+/// Converts a stage name of the logs to one that `--target` takes: an unnamed stage is `stage-N` in
+/// logs, and `N` as a target.
 fn as_target(file: &ir::Dockerfile, stage: String) -> String {
     let is_named = |one: &ir::Stage| {
         one.from.name.as_ref().is_some_and(|(_, name)| name.value.eq_ignore_ascii_case(&stage))

@@ -1,4 +1,5 @@
-//! `rbuild history IMAGE`: how an image came to be, in docker's words. Builds are [`builds`]'.
+//! `rbuild history IMAGE`: the history of an image, with the columns of `docker history`. The
+//! subcommands about builds are in [`builds`].
 
 use std::time::UNIX_EPOCH;
 
@@ -17,23 +18,24 @@ use crate::image::{ExportError, Image, StoredImages};
 use crate::oci::History;
 use crate::store::{Store, StoreError};
 
-/// The version of the JSON form; members may be added without a new one.
+/// The format version of `--json`. New members do not change it.
 const VERSION: u32 = 1;
-/// Characters of an instruction that are shown.
+/// Maximum length of an instruction without `--no-trunc`, in characters.
 const SHORT_TEXT: usize = 45;
-/// What docker writes where an entry has no image of its own: ours never have.
+/// Docker's text for a history entry without an image id. Only the newest entry has one here.
 const MISSING: &str = "<missing>";
-/// Stands for the size of a layer that is elsewhere and was never measured.
-const ELSEWHERE: &str = "<remote>";
+/// Shown in place of the size of a layer that is not in the store and was never measured.
+const REMOTE: &str = "<remote>";
 
-/// One line.
-struct Line<'a> {
+/// A row of the table: one history entry.
+struct HistoryRow<'a> {
     id: String,
     entry: &'a History,
-    /// Its layer's, as `inspect` has it; 0 without a layer.
+    /// Size of the entry's layer; 0 without a layer.
     size: ImageSize,
 }
 
+/// Prints the history of an image, or runs a subcommand about builds. Without either, lists builds.
 pub(crate) fn run(
     args: &HistoryArgs,
     global: &Global,
@@ -48,53 +50,53 @@ pub(crate) fn run(
         let command = HistoryCommand::Ls(ListArgs { json, quiet, limit: None });
         return builds::history(&command, global, environment);
     };
-    of(image, of_image, global, environment)
+    image_history(image, of_image, global, environment)
 }
 
-fn of(
+fn image_history(
     name: &str,
     args: &ImageHistoryArgs,
     global: &Global,
     environment: &Environment,
 ) -> Result<(), CliError> {
     let store = open_store(global, environment)?;
-    let chosen = find::image(&store, name)?;
+    let selected = find::image(&store, name)?;
     let unreadable = |error: ExportError| CliError::from_error(&error, Exit::Environment);
-    let loaded = StoredImages::load(&store, chosen.top).map_err(unreadable)?;
-    let image = find::one(&loaded, args.platform.as_deref(), name)?;
-    let lines =
-        lines(&store, &image).map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+    let loaded = StoredImages::load(&store, selected.top).map_err(unreadable)?;
+    let image = find::for_platform(&loaded, args.platform.as_deref(), name)?;
+    let entries =
+        entries(&store, &image).map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let mut rows = Vec::new();
     if !args.json && !args.quiet {
-        rows.push(row([&"IMAGE", &"CREATED", &"CREATED BY", &"SIZE", &"PACKED", &"COMMENT"]));
+        rows.push(row([&"IMAGE", &"CREATED", &"CREATED BY", &"SIZE", &"COMPRESSED", &"COMMENT"]));
     }
-    for line in &lines {
-        let id = if args.no_trunc { line.id.clone() } else { short_id(&line.id) };
+    for entry in &entries {
+        let id = if args.no_trunc { entry.id.clone() } else { short_id(&entry.id) };
         match (args.quiet, args.json) {
             (true, _) => say!("{id}"),
-            (_, true) => stdout::json_line(&line.json(args, &id, environment.now_s)),
-            (_, false) => rows.push(line.cells(args, &id, environment.now_s)),
+            (_, true) => stdout::json_line(&entry.json(args, &id, environment.now_s)),
+            (_, false) => rows.push(entry.cells(args, &id, environment.now_s)),
         }
     }
     table::lines(&rows).iter().for_each(|line| say!("{line}"));
     Ok(())
 }
 
-/// The newest entry first, as docker shows them.
-fn lines<'a>(store: &Store, image: &'a Image) -> Result<Vec<Line<'a>>, StoreError> {
+/// Returns the history entries, newest first as in `docker history`.
+fn entries<'a>(store: &Store, image: &'a Image) -> Result<Vec<HistoryRow<'a>>, StoreError> {
     let mut layers = image.layers().iter();
-    let mut lines = Vec::new();
+    let mut rows = Vec::new();
     for entry in &image.config().history {
         let layer = if entry.empty_layer { None } else { layers.next() };
         let nothing = ImageSize { tar_bytes: Some(0), packed_bytes: None };
         let size = layer.map_or(Ok(nothing), |layer| ImageSize::of_layer(store, layer))?;
-        lines.push(Line { id: MISSING.to_owned(), entry, size });
+        rows.push(HistoryRow { id: MISSING.to_owned(), entry, size });
     }
-    if let Some(newest) = lines.last_mut() {
+    if let Some(newest) = rows.last_mut() {
         newest.id = image.config_digest().to_string();
     }
-    lines.reverse();
-    Ok(lines)
+    rows.reverse();
+    Ok(rows)
 }
 
 fn short_id(id: &str) -> String {
@@ -102,7 +104,7 @@ fn short_id(id: &str) -> String {
     hex.map_or(id.to_owned(), |hex| hex.chars().take(SHORT_ID).collect())
 }
 
-impl Line<'_> {
+impl HistoryRow<'_> {
     fn created_s(&self) -> Option<i64> {
         let time = humantime::parse_rfc3339_weak(self.entry.created.as_deref()?).ok()?;
         i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
@@ -123,7 +125,7 @@ impl Line<'_> {
     }
 
     fn size(&self) -> String {
-        self.size.tar_bytes.map_or(ELSEWHERE.to_owned(), size)
+        self.size.tar_bytes.map_or(REMOTE.to_owned(), size)
     }
 
     fn cells(&self, args: &ImageHistoryArgs, id: &str, now_s: i64) -> Vec<String> {

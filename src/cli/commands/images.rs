@@ -1,4 +1,4 @@
-//! `rbuild images`
+//! `rbuild images`: lists the images in the store.
 
 use std::error::Error;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError, Tag};
 use crate::tree::glob::{DoubleStar, Glob};
 
-/// Characters of an id that are shown.
+/// Length of an abbreviated id, in hex digits.
 pub(super) const SHORT_ID: usize = 12;
-/// The version of the JSON form; members may be added without a new one.
+/// The format version of `--json`. New members do not change it.
 const VERSION: u32 = 1;
-/// The time of an image that does not say when it was created, as docker writes it.
+/// Docker's text for an image without a creation time.
 const NO_TIME: &str = "N/A";
 
-/// The members of a line as JSON, for templates too.
+/// The members of the JSON object of an image. They are also the fields of templates.
 const FIELDS: [&str; 14] = [
     "ID",
     "Name",
@@ -44,27 +44,28 @@ const FIELDS: [&str; 14] = [
     "Version",
 ];
 
-/// A name of an image and what the image is.
-struct Line {
-    /// As the store has it.
+/// A row of the list: an image name and its image.
+struct ImageRow {
+    /// The name as stored.
     text: String,
-    /// `None` for what another version of rbuild called an image.
+    /// The parsed name; `None` if this version of rbuild cannot parse it.
     name: Option<Reference>,
     top: Digest,
-    facts: Facts,
+    summary: ImageSummary,
 }
 
-/// One image in a list.
-struct Facts {
-    /// The config's digest; that of the index for several platforms.
+/// Id, size, creation time and platforms of an image.
+struct ImageSummary {
+    /// Digest of the config; for several platforms, digest of the index.
     id: Digest,
     is_index: bool,
     size: ImageSize,
-    /// RFC 3339; the latest of several platforms.
+    /// Creation time as RFC 3339; the latest one for several platforms.
     created: Option<String>,
     platforms: Vec<String>,
 }
 
+/// Prints the images that match the name, as a table, ids, JSON lines or a template.
 pub(crate) fn run(
     args: &ImagesArgs,
     global: &Global,
@@ -76,24 +77,24 @@ pub(crate) fn run(
         Some(text) => Form::parse(text, &FIELDS).map_err(usage)?,
         None => Form::Table,
     };
-    let wanted = args.name.as_deref().map(Wanted::parse).transpose().map_err(usage)?;
+    let filter = args.name.as_deref().map(NameFilter::parse).transpose().map_err(usage)?;
     let store = open_store_to_free(global, environment)?;
     let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
     let mut tags = store.tags().all().map_err(failed)?;
-    tags.retain(|tag| wanted.as_ref().is_none_or(|wanted| wanted.is(tag)));
-    let mut lines = Vec::with_capacity(tags.len());
+    tags.retain(|tag| filter.as_ref().is_none_or(|filter| filter.matches(tag)));
+    let mut rows = Vec::with_capacity(tags.len());
     for Tag { name: text, manifest: top, .. } in tags {
-        let facts = Facts::of(&store, top, &text)?;
-        lines.push(Line { name: text.parse().ok(), text, top, facts });
+        let summary = ImageSummary::of(&store, top, &text)?;
+        rows.push(ImageRow { name: text.parse().ok(), text, top, summary });
     }
     if args.quiet {
-        lines.iter().for_each(|line| say!("{}", line.id(args.no_trunc)));
+        rows.iter().for_each(|row| say!("{}", row.id(args.no_trunc)));
         return Ok(());
     }
-    let fields = || lines.iter().map(|line| line.fields(args.no_trunc, environment.now_s));
+    let fields = || rows.iter().map(|row| row.fields(args.no_trunc, environment.now_s));
     match form {
         Form::Json => fields().for_each(|fields| stdout::json_line(&Value::Object(fields))),
-        Form::Table => table(&lines, args.no_trunc, environment.now_s),
+        Form::Table => table(&rows, args.no_trunc, environment.now_s),
         Form::Template { parts, has_head } => {
             let fields: Vec<Fields> = fields().collect();
             template::lines(&parts, has_head, &fields).iter().for_each(|line| say!("{line}"));
@@ -102,35 +103,35 @@ pub(crate) fn run(
     Ok(())
 }
 
-fn table(lines: &[Line], no_trunc: bool, now_s: i64) {
-    let mut rows = vec![row([&"NAME", &"ID", &"CREATED", &"SIZE", &"PACKED"])];
-    for line in lines {
-        let Facts { size, .. } = &line.facts;
+fn table(images: &[ImageRow], no_trunc: bool, now_s: i64) {
+    let mut rows = vec![row([&"NAME", &"ID", &"CREATED", &"SIZE", &"COMPRESSED"])];
+    for image in images {
+        let ImageSummary { size, .. } = &image.summary;
         let (tar, packed) = (known(size.tar_bytes), known(size.packed_bytes));
-        let (name, id) = (line.familiar(), line.id(no_trunc));
-        rows.push(row([&name, &id, &line.facts.created_since(now_s), &tar, &packed]));
+        let (name, id) = (image.familiar(), image.id(no_trunc));
+        rows.push(row([&name, &id, &image.summary.created_since(now_s), &tar, &packed]));
     }
     table::lines(&rows).iter().for_each(|line| say!("{line}"));
 }
 
-/// Says why an image has no size.
+/// Prints a warning that the size of an image cannot be determined, and returns an unknown size.
 pub(super) fn unknown_size(name: &str, error: &dyn Error) -> ImageSize {
     let why = crate::executor::chain(error);
-    stderr::remark(&format!("warning: the size of {name} is not known: {why}"));
+    stderr::remark(&format!("warning: cannot determine the size of {name}: {why}"));
     ImageSize::default()
 }
 
-/// A size, or `-` where it is not known.
+/// Formats a size; `-` if it is unknown.
 pub(super) fn known(n_bytes: Option<u64>) -> String {
     n_bytes.map_or("-".to_owned(), size)
 }
 
-impl Facts {
-    /// Reads what a list says of the image. A layer that cannot be measured has no size, and a remark
-    /// on standard error says why.
+impl ImageSummary {
+    /// Reads the summary of an image. If a layer cannot be measured, prints a warning, and the size is
+    /// unknown.
     ///
     /// # Errors
-    /// Damaged or missing documents of the image.
+    /// [`Exit::Environment`] if the manifest or config is missing or damaged.
     fn of(store: &Store, top: Digest, name: &str) -> Result<Self, CliError> {
         let loaded = StoredImages::load(store, top)
             .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
@@ -151,18 +152,18 @@ impl Facts {
     }
 }
 
-impl Line {
+impl ImageRow {
     fn familiar(&self) -> String {
         self.name.as_ref().map_or_else(|| self.text.clone(), Reference::familiar)
     }
 
     fn id(&self, no_trunc: bool) -> String {
-        let id = self.facts.id;
+        let id = self.summary.id;
         if no_trunc { id.to_string() } else { id.hex().chars().take(SHORT_ID).collect() }
     }
 
     fn fields(&self, no_trunc: bool, now_s: i64) -> Fields {
-        let Facts { size, created, platforms, is_index, .. } = &self.facts;
+        let ImageSummary { size, created, platforms, is_index, .. } = &self.summary;
         let familiar = self.familiar();
         let tag = self.name.as_ref().and_then(Reference::tag);
         let repository = tag.and_then(|tag| familiar.strip_suffix(&format!(":{tag}")));
@@ -176,7 +177,7 @@ impl Line {
             "IsIndex": is_index,
             "Platforms": platforms,
             "CreatedAt": created,
-            "CreatedSince": self.facts.created_since(now_s),
+            "CreatedSince": self.summary.created_since(now_s),
             "Size": known(size.tar_bytes),
             "SizeBytes": size.tar_bytes,
             "PackedSize": known(size.packed_bytes),
@@ -186,16 +187,16 @@ impl Line {
     }
 }
 
-/// The names that are listed: those of a repository, one tag of it, or what a pattern fits.
+/// Selects names: all tags of a repository, one tag, or the names that match a pattern.
 #[derive(Debug)]
-enum Wanted {
+enum NameFilter {
     Repository(String),
     Name(String),
-    /// A shell's pattern over names, and over repositories where it has no tag.
+    /// A glob, matched against the name with and without its tag.
     Pattern(Glob),
 }
 
-impl Wanted {
+impl NameFilter {
     fn parse(text: &str) -> Result<Self, String> {
         if crate::tree::glob::has_wildcard(text) {
             let pattern = Glob::new(text, DoubleStar::AsSingle);
@@ -206,7 +207,7 @@ impl Wanted {
         Ok(if is_whole { Self::Name(name.to_string()) } else { Self::Repository(name.name()) })
     }
 
-    fn is(&self, tag: &Tag) -> bool {
+    fn matches(&self, tag: &Tag) -> bool {
         let name = tag.name.parse::<Reference>().ok();
         match self {
             Self::Name(wanted) => tag.name == *wanted,
@@ -221,7 +222,7 @@ impl Wanted {
     }
 }
 
-/// As in `3 minutes ago`.
+/// Formats an age in its largest unit, rounded down: `3 minutes ago`.
 pub(super) fn ago(seconds: i64) -> String {
     let age = Duration::from_secs(seconds.try_into().unwrap_or(0)).as_secs();
     let units = [
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_chosen_by_repository_tag_or_pattern() {
+    fn names_are_filtered_by_repository_tag_or_pattern() {
         let names = ["docker.io/library/a:1", "docker.io/library/a:2", "h:5/x/a:1"];
         for (text, want) in [
             ("a", &names[..2]),
@@ -271,13 +272,14 @@ mod tests {
             ("h:5/*/a", &names[2..]),
             ("b", &[]),
         ] {
-            let wanted = Wanted::parse(text).unwrap();
+            let filter = NameFilter::parse(text).unwrap();
             let manifest = Digest::of(b"");
             let tag = |name: &str| Tag { name: name.to_owned(), manifest, updated_s: 0 };
-            let got: Vec<&str> = names.into_iter().filter(|name| wanted.is(&tag(name))).collect();
+            let got: Vec<&str> =
+                names.into_iter().filter(|name| filter.matches(&tag(name))).collect();
             assert_eq!(got, want, "{text}");
         }
-        assert!(Wanted::parse("A").is_err());
-        assert!(Wanted::parse("[").is_err());
+        assert!(NameFilter::parse("A").is_err());
+        assert!(NameFilter::parse("[").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! `rbuild inspect IMAGE`: a page for people, or a document for programs.
+//! `rbuild inspect IMAGE`: config, layers and files of an image, as text or as JSON.
 
 mod document;
 mod page;
@@ -13,20 +13,21 @@ use crate::image::{self, ExportError, Image, StoredImages};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError};
 
-/// What was asked for, and what goes by which names.
+/// The image that the command line selects: its names, and its manifest or index.
 #[derive(Debug)]
-struct Subject {
-    /// As it was chosen; `None` for an id.
+struct InspectedImage {
+    /// The name on the command line; `None` for an id.
     name: Option<Reference>,
-    /// All names that it has.
+    /// All names of the image in the store.
     names: Vec<Reference>,
-    /// Its manifest or index.
+    /// Digest of the manifest or index.
     top: Digest,
     is_index: bool,
     /// Number of entries of the index that are not images.
     n_others: usize,
 }
 
+/// Prints an image of the store, or with `--remote` of a registry.
 pub(crate) fn run(
     args: &InspectArgs,
     global: &Global,
@@ -36,19 +37,20 @@ pub(crate) fn run(
         return remote(args, environment);
     }
     let store = open_store(global, environment)?;
-    let chosen = find::image(&store, &args.image)?;
+    let selected = find::image(&store, &args.image)?;
     let unreadable = |error: ExportError| CliError::from_error(&error, Exit::Environment);
     let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
-    let mut loaded = StoredImages::load(&store, chosen.top).map_err(unreadable)?;
+    let mut loaded = StoredImages::load(&store, selected.top).map_err(unreadable)?;
     if args.platform.is_some() {
-        loaded.images = vec![find::one(&loaded, args.platform.as_deref(), &args.image)?];
+        loaded.images = vec![find::for_platform(&loaded, args.platform.as_deref(), &args.image)?];
     }
     if args.pull {
         fetch(&store, environment, &loaded.images)?;
     }
-    let names = names_of(&store, chosen.top).map_err(failed)?;
+    let names = names_of(&store, selected.top).map_err(failed)?;
     let (is_index, n_others) = (loaded.is_index, loaded.n_others);
-    let subject = Subject { name: chosen.name, names, top: chosen.top, is_index, n_others };
+    let subject =
+        InspectedImage { name: selected.name, names, top: selected.top, is_index, n_others };
     let views: Result<Vec<ImageView>, StoreError> =
         loaded.images.into_iter().map(|image| ImageView::of(&store, image)).collect();
     let views = views.map_err(failed)?;
@@ -56,7 +58,7 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// Shows what a registry has. The store is not asked, and need not be there.
+/// Prints an image of a registry. Does not open the store, which need not exist.
 fn remote(args: &InspectArgs, environment: &Environment) -> Result<(), CliError> {
     let name = reference(&args.image)?;
     let platform = args.platform.as_deref().map(super::build_options::platform).transpose()?;
@@ -64,21 +66,22 @@ fn remote(args: &InspectArgs, environment: &Environment) -> Result<(), CliError>
     let read = image::read_remote(&registry, &name, platform.as_ref());
     let (top, loaded) = read.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let (is_index, n_others) = (loaded.is_index, loaded.n_others);
-    let subject = Subject { name: Some(name.clone()), names: vec![name], top, is_index, n_others };
+    let subject =
+        InspectedImage { name: Some(name.clone()), names: vec![name], top, is_index, n_others };
     let views: Vec<ImageView> = loaded.images.into_iter().map(ImageView::remote).collect();
     print(args, &subject, &views, environment.now_s);
     Ok(())
 }
 
-fn print(args: &InspectArgs, subject: &Subject, views: &[ImageView], now_s: i64) {
+fn print(args: &InspectArgs, subject: &InspectedImage, views: &[ImageView], now_s: i64) {
     if args.json {
-        return stdout::json(&document::of(subject, views));
+        return stdout::json(&document::to_json(subject, views));
     }
     let lines = page::lines(subject, views, args, now_s);
     lines.iter().for_each(|line| say!("{line}"));
 }
 
-/// Brings the layers that the store lacks.
+/// Fetches the layers that the store lacks.
 pub(super) fn fetch(
     store: &Store,
     environment: &Environment,
@@ -90,7 +93,7 @@ pub(super) fn fetch(
     })
 }
 
-/// The names of the image with this manifest or index.
+/// Returns the names of the image with this manifest or index.
 fn names_of(store: &Store, top: Digest) -> Result<Vec<Reference>, StoreError> {
     let tags = store.tags().all()?.into_iter().filter(|tag| tag.manifest == top);
     Ok(tags.filter_map(|tag| tag.name.parse().ok()).collect())

@@ -1,4 +1,4 @@
-//! `rbuild lock [CONTEXT]`
+//! `rbuild lock [CONTEXT]`: resolves the inputs of a Dockerfile and writes the lock file.
 
 use super::build::{read_dockerfile, reporter, with_input};
 use super::build_options::options;
@@ -7,6 +7,7 @@ use crate::cli::args::lock::LockArgs;
 use crate::cli::outputs::Outputs;
 use crate::executor::{self, LockRule};
 
+/// Writes the lock file: adds missing inputs, or with `--update` resolves all of them again.
 pub(crate) fn run(
     args: &LockArgs,
     global: &Global,
@@ -14,12 +15,11 @@ pub(crate) fn run(
 ) -> Result<(), CliError> {
     let LockArgs { update, build } = args;
     if build.lock.locked || build.inspection().is_some() {
-        let text =
-            "error: `rbuild lock` writes the lock file: leave out --locked, --check and --call";
+        let text = "error: --locked, --check and --call cannot be used with `rbuild lock`";
         return Err(CliError::new(text, Exit::Usage));
     }
     if build.report.is_some() {
-        let text = "error: `rbuild lock` builds nothing: leave out --report";
+        let text = "error: --report cannot be used with `rbuild lock`, which builds nothing";
         return Err(CliError::new(text, Exit::Usage));
     }
     let rule = if *update { LockRule::Renew } else { LockRule::Complete };
@@ -35,15 +35,15 @@ pub(crate) fn run(
         {
             options.request.platforms = lock.platforms.iter().cloned().collect();
         }
-        let met = executor::lock(services, &options).map_err(|error| {
-            super::build::complaint(&error, &input.dockerfile, environment.style())
+        let inputs = executor::lock(services, &options).map_err(|error| {
+            super::build::cli_error(&error, &input.dockerfile, environment.style())
         })?;
-        let lock = file.write(&met)?;
-        let what = match lock.n_inputs() {
+        let lock = file.write(&inputs)?;
+        let inputs = match lock.n_inputs() {
             1 => "1 input".to_owned(),
             n => format!("{n} inputs"),
         };
-        reporter.note(format!("locked {what} in {}", file.shown()));
+        reporter.note(format!("locked {inputs} in {}", file.shown()));
         Ok(())
     })
 }

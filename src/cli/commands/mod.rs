@@ -1,4 +1,4 @@
-//! One file a command: options, one call into the library, what it prints.
+//! The commands, one file each: converts arguments to options, calls the library, prints the result.
 
 pub(super) mod build;
 pub(super) mod build_options;
@@ -42,20 +42,20 @@ use crate::executor::{Lent, LockedInputs, Services, StepNumbers, Stop};
 use crate::oci::Reference;
 use crate::store::{LockHolders, OpenOptions, Store, StoreError};
 
-/// Time that `prune` and repairs wait for other processes.
+/// Time that `prune` and `store verify --repair` wait for other processes to release the store.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Opens the store that the command is about.
+/// Opens the store of `--root`, `RBUILD_ROOT` or the default location.
 fn open_store(global: &Global, environment: &Environment) -> Result<Store, CliError> {
     open_store_by(global, environment, Store::open)
 }
 
-/// Opens the store for a command that frees space, or says what takes it.
+/// Opens the store for a command that frees or reports space, which must work on a full disk.
 fn open_store_to_free(global: &Global, environment: &Environment) -> Result<Store, CliError> {
     open_store_by(global, environment, Store::open_to_free)
 }
 
-/// Opens the store in this way.
+/// Opens the store with `open`, and sets the limit of unpacked archives.
 fn open_store_by(
     global: &Global,
     environment: &Environment,
@@ -64,7 +64,7 @@ fn open_store_by(
     let user_namespace = crate::sandbox::in_user_namespace();
     let root = global.root.clone().or_else(|| environment.store_root(user_namespace));
     let root = root.ok_or_else(|| {
-        let text = "error: there is no HOME, so there is no place for the store: give --root DIR";
+        let text = "error: cannot locate the store: HOME is not set; use --root DIR";
         CliError::new(text, Exit::Usage)
     })?;
     let max_unpacked = max_unpacked(global, environment)?;
@@ -77,15 +77,17 @@ fn open_store_by(
     })
 }
 
-/// Waits a moment until no other process uses the store, and says which do.
+/// Waits until no other process uses the store, for at most [`PATIENCE`]. Prints the processes that
+/// it waits for.
 fn wait_alone(store: &Store) -> Result<(), CliError> {
-    let waiting = |users: &LockHolders| stderr::remark(&format!("waiting for the store: {users}"));
+    let waiting =
+        |users: &LockHolders| stderr::remark(&format!("waiting for the store, in use by {users}"));
     store
         .wait_for_exclusive_use(PATIENCE, &waiting)
         .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
-/// Opens the store if there is one. What needs none goes on without it.
+/// Opens the store if it exists, for commands that work without one. Never creates it.
 fn existing_store(global: &Global, environment: &Environment) -> Option<Store> {
     let user_namespace = crate::sandbox::in_user_namespace();
     let root = global.root.clone().or_else(|| environment.store_root(user_namespace))?;
@@ -94,16 +96,17 @@ fn existing_store(global: &Global, environment: &Environment) -> Option<Store> {
     is_there.then(|| Store::open(&root, &options).ok()).flatten()
 }
 
-/// Maximum number of bytes that one archive may unpack to, if the caller sets one.
+/// Returns the limit on the unpacked size of an archive, if an option or the environment sets one.
 fn max_unpacked(global: &Global, environment: &Environment) -> Result<Option<u64>, CliError> {
     const NAME: &str = "RBUILD_MAX_UNPACKED_SIZE";
     let Some(text) = environment.get(NAME) else { return Ok(global.max_unpacked_size) };
-    let of_environment = budget::bytes(text)
+    let from_environment = budget::bytes(text)
         .map_err(|error| CliError::new(format!("error: {NAME}={text}: {error}"), Exit::Usage))?;
-    Ok(Some(global.max_unpacked_size.unwrap_or(of_environment)))
+    Ok(Some(global.max_unpacked_size.unwrap_or(from_environment)))
 }
 
-/// Lends `work`, which builds nothing, a store and the registries, and shows what it does.
+/// Runs `work` with services that are enough for transfers: the store, the registry client and
+/// progress, without secrets, lock file and cancellation.
 fn with_services<T>(
     store: &Store,
     environment: &Environment,
@@ -125,7 +128,10 @@ fn with_services<T>(
     signals::watching(None, registry.pending_requests(), &reporter, || work(&services))
 }
 
-/// Reads an image's name from the command line.
+/// Parses an image name from the command line.
+///
+/// # Errors
+/// [`Exit::Usage`] for an invalid name.
 fn reference(text: &str) -> Result<Reference, CliError> {
     text.parse()
         .map_err(|error: crate::oci::ReferenceError| CliError::from_error(&error, Exit::Usage))

@@ -1,11 +1,12 @@
-//! `rbuild plan CONTEXT`, and `--dry-run`: what a build would do.
+//! `rbuild plan CONTEXT` and `--dry-run`: a forecast of which steps a build would run, and how long
+//! they would take.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::build::{complaint, read_dockerfile, reporter, with_asked};
+use super::build::{cli_error, read_dockerfile, reporter, with_asked};
 use super::build_options::{options, read_outputs};
 use super::{CliError, Environment, Exit, Global, check};
 use crate::cli::args::build::BuildArgs;
@@ -18,9 +19,10 @@ use crate::cli::inputs::contexts::Asked;
 use crate::diag::size;
 use crate::executor::{self, Fate, Foreseen, ForeseenStage, ForeseenStep, Reason};
 
-/// The version of the JSON form; members may be added without a new one.
+/// The format version of `--json`. New members do not change it.
 const VERSION: u32 = 1;
 
+/// Prints the forecast as text or JSON.
 pub(crate) fn run(
     args: &PlanArgs,
     global: &Global,
@@ -28,33 +30,33 @@ pub(crate) fn run(
 ) -> Result<(), CliError> {
     let PlanArgs { json, build } = args;
     if build.inspection().is_some() {
-        let text = "error: `rbuild plan` shows what a build would do: leave out --check and --call";
+        let text = "error: --check and --call cannot be used with `rbuild plan`";
         return Err(CliError::new(text, Exit::Usage));
     }
-    let foreseen = foresee(build, global, environment)?;
+    let forecast = forecast(build, global, environment)?;
     if *json {
-        stdout::json(&as_json(&foreseen));
+        stdout::json(&to_json(&forecast));
     } else {
-        show(&foreseen);
+        show(&forecast);
     }
     Ok(())
 }
 
-fn foresee(
+fn forecast(
     args: &BuildArgs,
     global: &Global,
     environment: &Environment,
 ) -> Result<Foreseen, CliError> {
     if let Some(useless) = plan_args::useless(args) {
-        let text = format!("error: nothing is built: leave out {useless}");
+        let text = format!("error: {useless} cannot be used here: nothing is built");
         return Err(CliError::new(text, Exit::Usage));
     }
     let asked = Asked::new(args)?;
     check::usage(args, &asked)?;
-    // What is wrong with them, a build would find out before anything else.
+    // A build checks its outputs first: an error in them must not be missed here.
     let outputs = read_outputs(args, environment)?;
     let reporter = reporter(args, environment)?;
-    let mut foreseen = None;
+    let mut forecast = None;
     with_asked(
         asked,
         args,
@@ -66,23 +68,23 @@ fn foresee(
             let dockerfile = read_dockerfile(input, environment)?.0;
             let options = options(args, environment, services, input, dockerfile, &outputs)?;
             let found = executor::foresee(services, &options)
-                .map_err(|error| complaint(&error, &input.dockerfile, environment.style()))?;
-            foreseen = Some(found);
+                .map_err(|error| cli_error(&error, &input.dockerfile, environment.style()))?;
+            forecast = Some(found);
             Ok(())
         },
     )?;
-    Ok(foreseen.expect("what went well gave a result"))
+    Ok(forecast.expect("`with_asked` succeeds only if the closure ran"))
 }
 
-fn show(foreseen: &Foreseen) {
-    text(foreseen).iter().for_each(|line| say!("{}", shown(line, false)));
+fn show(forecast: &Foreseen) {
+    text(forecast).iter().for_each(|line| say!("{}", shown(line, false)));
 }
 
-/// A stage a paragraph, a step a line, and what it comes to.
-fn text(foreseen: &Foreseen) -> Vec<String> {
+/// Returns a paragraph for each stage with a line for each step, and a summary.
+fn text(forecast: &Foreseen) -> Vec<String> {
     let mut lines = Vec::new();
-    for stage in &foreseen.stages {
-        lines.push(head(stage, foreseen));
+    for stage in &forecast.stages {
+        lines.push(head(stage, forecast));
         for step in &stage.steps {
             let (fate, why) = words(&step.fate);
             let took = estimate(step).map(|took| format!("~{}", seconds(took))).unwrap_or_default();
@@ -91,42 +93,43 @@ fn text(foreseen: &Foreseen) -> Vec<String> {
         }
         lines.push(String::new());
     }
-    lines.push(sum(foreseen));
+    lines.push(sum(forecast));
     lines
 }
 
-/// As in `app: from debian:12, copies from build`.
-fn head(stage: &ForeseenStage, foreseen: &Foreseen) -> String {
+/// Returns the title of a stage, such as `app: from debian:12, with files from build`.
+fn head(stage: &ForeseenStage, forecast: &Foreseen) -> String {
     let name = |number: &usize| {
-        foreseen.stages.get(*number).map_or_else(String::new, |stage| stage.outline.name.clone())
+        forecast.stages.get(*number).map_or_else(String::new, |stage| stage.outline.name.clone())
     };
     let parent = stage.outline.parent.as_ref().map(name);
     let pull = match stage.pull_bytes {
         0 => String::new(),
-        n_bytes => format!(" ({} of it not in the store)", size(n_bytes)),
+        n_bytes => format!(" ({} not in the store)", size(n_bytes)),
     };
     let base = stage.outline.base.as_ref().map(|base| format!("{base}{pull}")).or(parent);
     let mut head = format!("{}: from {}", stage.outline.name, base.unwrap_or("scratch".to_owned()));
     let used: BTreeSet<&usize> = stage.steps.iter().flat_map(|step| &step.needs).collect();
     let used: Vec<String> = used.into_iter().map(name).collect();
     if !used.is_empty() {
-        head = format!("{head}, with files of {}", used.join(", "));
+        head = format!("{head}, with files from {}", used.join(", "));
     }
     head
 }
 
+/// Returns the status of a step as a word, and the reason for it.
 fn words(fate: &Fate) -> (&'static str, Option<String>) {
     match fate {
         Fate::Cached => ("cached", None),
-        Fate::Made(Reason::Below { step }) => ("runs", Some(format!("it stands on {step}"))),
+        Fate::Made(Reason::Below { step }) => ("runs", Some(format!("depends on {step}"))),
         Fate::Made(reason) => ("runs", Some(reasons::text(reason))),
         Fate::Perhaps { after } => {
-            ("perhaps", Some(format!("it is cached if {after} gives the same files as before")))
+            ("perhaps", Some(format!("cached if {after} produces the same files as before")))
         }
     }
 }
 
-/// How long a step that may run will take.
+/// Returns the expected duration of a step that may run.
 fn estimate(step: &ForeseenStep) -> Option<Duration> {
     step.took.filter(|_| step.fate != Fate::Cached)
 }
@@ -135,50 +138,51 @@ fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
 }
 
-fn count(foreseen: &Foreseen, is_one: impl Fn(&Fate) -> bool) -> usize {
-    let steps = foreseen.stages.iter().flat_map(|stage| &stage.steps);
+fn count(forecast: &Foreseen, is_one: impl Fn(&Fate) -> bool) -> usize {
+    let steps = forecast.stages.iter().flat_map(|stage| &stage.steps);
     steps.filter(|step| is_one(&step.fate)).count()
 }
 
-/// As in `3 of 5 steps are cached, 1 to run, 1 perhaps: about 12.4s`.
-fn sum(foreseen: &Foreseen) -> String {
-    let n_steps = count(foreseen, |_| true);
-    let n_cached = count(foreseen, |fate| *fate == Fate::Cached);
-    let n_made = count(foreseen, |fate| matches!(fate, Fate::Made(_)));
-    let n_perhaps = count(foreseen, |fate| matches!(fate, Fate::Perhaps { .. }));
-    let mut sum = format!("{n_cached} of {n_steps} steps are cached");
+/// Returns the summary, such as `3 of 5 steps cached, 1 to run, 1 perhaps: about 12.4s`.
+fn sum(forecast: &Foreseen) -> String {
+    let n_steps = count(forecast, |_| true);
+    let n_cached = count(forecast, |fate| *fate == Fate::Cached);
+    let n_made = count(forecast, |fate| matches!(fate, Fate::Made(_)));
+    let n_perhaps = count(forecast, |fate| matches!(fate, Fate::Perhaps { .. }));
+    let mut sum =
+        format!("{n_cached} of {n_steps} {} cached", if n_steps == 1 { "step" } else { "steps" });
     let counts = [(n_made, "to run"), (n_perhaps, "perhaps")];
     for (n, what) in counts.into_iter().filter(|(n, _)| *n > 0) {
         sum = format!("{sum}, {n} {what}");
     }
     if n_cached < n_steps {
-        sum = format!("{sum}: {}", time(foreseen, n_made + n_perhaps));
+        sum = format!("{sum}: {}", time(forecast, n_made + n_perhaps));
     }
-    match foreseen.pull_bytes {
+    match forecast.pull_bytes {
         0 => sum,
         n_bytes => format!("{sum}; up to {} to pull", size(n_bytes)),
     }
 }
 
-/// How long the steps that may run will take.
-fn time(foreseen: &Foreseen, n_steps: usize) -> String {
-    let (took, n_unknown) = foreseen.estimate();
+/// Returns the expected duration of the steps that may run.
+fn time(forecast: &Foreseen, n_steps: usize) -> String {
+    let (took, n_unknown) = forecast.estimate();
     let about = format!("about {}", seconds(took));
     match n_unknown {
         0 => about,
-        n if n == n_steps => "nobody knows how long".to_owned(),
-        1 => format!("{about} and a step that never ran here"),
-        n => format!("{about} and {n} steps that never ran here"),
+        n if n == n_steps => "no estimate yet".to_owned(),
+        1 => format!("{about}, plus 1 step that has never run here"),
+        n => format!("{about}, plus {n} steps that have never run here"),
     }
 }
 
-fn as_json(foreseen: &Foreseen) -> Value {
-    let (took, n_unknown) = foreseen.estimate();
-    let stages: Vec<Value> = foreseen.stages.iter().map(stage_json).collect();
+fn to_json(forecast: &Foreseen) -> Value {
+    let (took, n_unknown) = forecast.estimate();
+    let stages: Vec<Value> = forecast.stages.iter().map(stage_json).collect();
     json!({
         "version": VERSION,
         "stages": stages,
-        "pull_bytes": foreseen.pull_bytes,
+        "pull_bytes": forecast.pull_bytes,
         "estimate_seconds": took.as_secs_f64(),
         "steps_without_estimate": n_unknown,
     })
@@ -207,12 +211,12 @@ fn stage_json(stage: &ForeseenStage) -> Value {
     })
 }
 
-/// `rbuild build --dry-run`
+/// Runs `rbuild build --dry-run`: prints the forecast as text.
 pub(super) fn dry_run(
     args: &BuildArgs,
     global: &Global,
     environment: &Environment,
 ) -> Result<(), CliError> {
-    show(&foresee(args, global, environment)?);
+    show(&forecast(args, global, environment)?);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `rbuild completion`, `rbuild man`
+//! `rbuild completion` and `rbuild man`: files generated from the definitions of the arguments.
 
 use std::io::{self, Write as _};
 
@@ -10,30 +10,34 @@ use crate::cli::topics;
 use crate::pathio::output::write_output;
 use crate::pathio::{self, Context as _};
 
-/// Longer than any page of the manual.
+/// Limit on a generated man page: far longer than any of them.
 const MAX_PAGE_BYTES: u64 = 16 << 20;
 
-/// The word `build` may be left out: then its options are those of rbuild itself.
+/// Returns the command with the options of `build` at the top level as well, since the word `build` may
+/// be omitted.
 fn with_build_options() -> clap::Command {
     let command = args::command();
     let build = command.find_subcommand("build").cloned().unwrap_or_default();
     command.args(build.get_opts().cloned())
 }
 
+/// Prints the completion script of a shell.
 pub(crate) fn completion(args: &CompletionArgs) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut with_build_options(), "rbuild", &mut script);
-    // Who reads only a part of it has what they want.
+    // A reader that closes the pipe early has what it wants.
     drop(io::stdout().write_all(&script));
     Ok(())
 }
 
+/// Writes the man pages into a directory.
 pub(crate) fn man(args: &ManArgs) -> Result<(), CliError> {
     let written = pathio::create_dir_all(&args.directory).and_then(|()| {
-        // The generator writes through links: it gets a directory of its own.
-        let made = tempfile::tempdir().context("make a directory for", &args.directory)?;
+        // `clap_mangen` follows symbolic links in the target directory: it writes to an empty one.
+        let made =
+            tempfile::tempdir().context("create a temporary directory for", &args.directory)?;
         clap_mangen::generate_to(args::command(), made.path())
-            .context("write the manual into", made.path())?;
+            .context("write the man pages to", made.path())?;
         for entry in std::fs::read_dir(made.path()).context("list", made.path())? {
             let page = entry.context("list", made.path())?;
             let text = pathio::read(&page.path(), MAX_PAGE_BYTES)?;

@@ -1,4 +1,4 @@
-//! `rbuild prune`
+//! `rbuild prune`: removes cached steps, images and caches from the store.
 
 use std::io::{self, IsTerminal as _};
 use std::time::UNIX_EPOCH;
@@ -12,9 +12,10 @@ use crate::oci::Reference;
 use crate::plan;
 use crate::store::{GcRoot, PruneOptions, Pruned};
 
-/// Names that a question shows at most.
-const MAX_ASKED_ABOUT: usize = 20;
+/// Maximum number of names in the confirmation prompt.
+const MAX_PROMPT_NAMES: usize = 20;
 
+/// Removes what the options select, after a confirmation for `--all` on a terminal.
 pub(crate) fn run(
     args: &PruneArgs,
     global: &Global,
@@ -42,22 +43,25 @@ fn has_terminal() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks at the terminal whether all this may go.
+/// Asks on the terminal for confirmation.
+///
+/// # Errors
+/// [`Exit::Build`] unless the answer is yes.
 fn confirm(pruned: &Pruned) -> Result<(), CliError> {
     let mut lost = lost(pruned, true);
-    let n_more = lost.len().saturating_sub(MAX_ASKED_ABOUT);
-    lost.truncate(MAX_ASKED_ABOUT);
+    let n_more = lost.len().saturating_sub(MAX_PROMPT_NAMES);
+    lost.truncate(MAX_PROMPT_NAMES);
     lost.extend((n_more > 0).then(|| format!("… and {n_more} more")));
     lost.push(summary(pruned, true));
     stderr::remark(&lost.join("\n"));
-    let answer = login::ask("Remove all this? [y/N] ", true)?;
+    let answer = login::ask("Remove all of this? [y/N] ", true)?;
     if ["y", "yes"].contains(&&*answer.trim().to_ascii_lowercase()) {
         return Ok(());
     }
     Err(CliError::new("error: nothing was removed", Exit::Build))
 }
 
-/// Names of images and caches that go, which no build brings back.
+/// Returns a line for each image name and cache mount to remove, which no build recreates.
 fn lost(pruned: &Pruned, dry_run: bool) -> Vec<String> {
     let (untag, remove) =
         if dry_run { ("Would untag", "Would remove") } else { ("Untagged", "Removed") };
@@ -67,7 +71,7 @@ fn lost(pruned: &Pruned, dry_run: bool) -> Vec<String> {
             Some(format!("{untag}: {name}"))
         }
         GcRoot::CacheMount { key, id } => {
-            Some(format!("{remove} cache: {}", id.as_deref().unwrap_or(key)))
+            Some(format!("{remove} cache mount: {}", id.as_deref().unwrap_or(key)))
         }
         GcRoot::Step { .. }
         | GcRoot::Base { .. }
@@ -81,15 +85,22 @@ fn summary(pruned: &Pruned, dry_run: bool) -> String {
     let verb = if dry_run { "would remove" } else { "removed" };
     let steps = pruned.forgotten.iter().filter(|holder| matches!(holder, GcRoot::Step { .. }));
     let steps = steps.count();
-    let (layers, blobs) = (pruned.n_layers, pruned.n_blobs);
-    let caches = match pruned.n_caches {
-        0 => String::new(),
-        caches => format!(", {caches} caches of RUN --mount"),
-    };
+    let mut counts = vec![
+        count(steps, "cached step"),
+        count(pruned.n_layers, "layer"),
+        count(pruned.n_blobs, "blob"),
+    ];
+    if pruned.n_caches > 0 {
+        counts.push(count(pruned.n_caches, "cache mount"));
+    }
+    let uses = if dry_run { "would then use" } else { "now uses" };
     let (freed, left) = (size(pruned.n_bytes), size(pruned.left_bytes));
-    format!(
-        "{verb} {steps} cached steps, {layers} layers, {blobs} blobs{caches}: {freed}; {left} are left"
-    )
+    format!("{verb} {}: {freed}; the store {uses} {left}", counts.join(", "))
+}
+
+/// Formats a number with its noun: `1 layer`, `2 layers`.
+fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 fn options(args: &PruneArgs, now_s: i64) -> Result<PruneOptions, String> {
@@ -111,7 +122,7 @@ fn options(args: &PruneArgs, now_s: i64) -> Result<PruneOptions, String> {
     })
 }
 
-/// What a filter says: seconds since 1970.
+/// Parses `--filter`. Returns the time before which unused content is removed, in seconds since 1970.
 fn filter(text: &str, now_s: i64) -> Result<i64, String> {
     match text.split_once('=') {
         Some(("until" | "unused-for", value)) => {
@@ -119,11 +130,11 @@ fn filter(text: &str, now_s: i64) -> Result<i64, String> {
                 format!("--filter {text}: expected a duration such as 24h, or a time such as 2026-01-31T12:00:00")
             })
         }
-        _ => Err(format!("--filter {text} is not known: use until=TIME or unused-for=DURATION")),
+        _ => Err(format!("--filter {text}: unknown filter; use until=TIME or unused-for=DURATION")),
     }
 }
 
-/// A duration back from now, or a time.
+/// Parses a duration before now, seconds since 1970, a date, or a time as in RFC 3339.
 fn time(text: &str, now_s: i64) -> Option<i64> {
     if let Some(age_s) = age(text) {
         return Some(now_s.saturating_sub(age_s));
@@ -137,7 +148,7 @@ fn time(text: &str, now_s: i64) -> Option<i64> {
     i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
 }
 
-/// A duration in seconds.
+/// Parses a duration such as `1h30m`. Returns seconds.
 fn age(text: &str) -> Option<i64> {
     i64::try_from(humantime::parse_duration(text).ok()?.as_secs()).ok()
 }
@@ -163,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_known_or_refused() {
+    fn unknown_filters_are_rejected() {
         assert_eq!(filter("unused-for=10s", 100), Ok(90));
         let error = filter("type=exec.cachemount", 0).unwrap_err();
         assert!(error.ends_with("use until=TIME or unused-for=DURATION"), "{error}");

@@ -1,4 +1,4 @@
-//! `rbuild pull NAME`
+//! `rbuild pull NAME`: pulls an image into the store.
 
 use super::{CliError, Environment, Exit, Global, open_store, reference, with_services};
 use crate::cli::args::transfer::PullArgs;
@@ -6,6 +6,7 @@ use crate::cli::display::stdout::say;
 use crate::executor;
 use crate::oci::Platform;
 
+/// Pulls the image for one platform or for all, and prints its name and digest.
 pub(crate) fn run(
     args: &PullArgs,
     global: &Global,

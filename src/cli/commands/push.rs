@@ -1,4 +1,4 @@
-//! `rbuild push NAME`
+//! `rbuild push NAME`: pushes an image of the store to its registry.
 
 use super::{CliError, Environment, Exit, Global, find, open_store, reference, with_services};
 use crate::cli::args::transfer::PushArgs;
@@ -9,6 +9,8 @@ use crate::image::{self, ExportError, ExportOptions, Image, RegistryRetries, Sto
 use crate::oci::{Annotation, Digest, Platform, Reference};
 use crate::store::Store;
 
+/// Pushes the image, and prints its name and digest. An index that is stored as it was pulled goes to
+/// the registry unchanged, unless a compression is requested.
 pub(crate) fn run(
     args: &PushArgs,
     global: &Global,
@@ -21,7 +23,8 @@ pub(crate) fn run(
     let store = open_store(global, environment)?;
     let exact = name.digest().filter(|digest| store.has_blob(*digest));
     if exact.is_some() && compression.is_given() {
-        let text = "error: what has a digest goes out as it is; leave --compression away";
+        let text =
+            "error: --compression cannot be used with a digest: the image is pushed unchanged";
         return Err(CliError::new(text, Exit::Usage));
     }
     let top = exact.map_or_else(|| tagged(&store, &name), Ok)?;
@@ -42,7 +45,9 @@ pub(crate) fn run(
         }
         let StoredImages { images, is_index, annotations, n_others } = loaded;
         if n_others > 0 {
-            (services.events)(Event::Warning { text: find::left_out(&name.familiar(), n_others) });
+            (services.events)(Event::Warning {
+                text: find::omitted_entries(&name.familiar(), n_others),
+            });
         }
         let options = ExportOptions {
             packing,
@@ -73,15 +78,14 @@ fn failed(error: executor::Failure) -> CliError {
     CliError::from_error(&*error, Exit::Environment)
 }
 
-/// The image that has this name in the store.
+/// Returns the digest of the image with this name in the store.
 fn tagged(store: &Store, name: &Reference) -> Result<Digest, CliError> {
     let manifest = store.tags().get(name);
     let manifest = manifest.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     manifest.ok_or_else(|| {
         let name = name.familiar();
-        let text = format!(
-            "error: there is no image {name} in the store; build it with `rbuild -t {name} .`"
-        );
+        let text =
+            format!("error: no image {name} in the store; build it with `rbuild -t {name} .`");
         CliError::new(text, Exit::Environment)
     })
 }

@@ -1,4 +1,5 @@
-//! What a check found as SARIF 2.1.0, which code scanning reads (OASIS, sarif-v2.1.0).
+//! The result of `--check` as SARIF 2.1.0, the format that code scanning services read. Numbers of
+//! sections refer to <https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html>.
 
 use std::path::{Component, Path};
 
@@ -8,19 +9,20 @@ use super::check::rule_page;
 use crate::diag::{Code, Diagnostic, Fix, SourceFile, Span};
 use crate::dockerfile::lint;
 
-/// What the schema calls itself.
+/// The `$schema` of a log file (3.13.3).
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
-/// The log of one run: every rule, and a result for each of `found`, which are in the file at `path`.
+/// Returns the log of one run: all rules, and a result for each of `found` in the Dockerfile at `path`.
 pub(super) fn log(found: &[Diagnostic], source: &SourceFile, path: &Path) -> Value {
     let mut rules: Vec<Code> = lint::rules().iter().map(|rule| rule.code).collect();
-    for said in found {
-        if !rules.contains(&said.code) {
-            rules.push(said.code);
+    for diagnostic in found {
+        if !rules.contains(&diagnostic.code) {
+            rules.push(diagnostic.code);
         }
     }
-    let place = Place { source, uri: uri(path) };
-    let results: Vec<Value> = found.iter().map(|said| result(said, &rules, &place)).collect();
+    let file = SarifFile { source, uri: uri(path) };
+    let results: Vec<Value> =
+        found.iter().map(|diagnostic| result(diagnostic, &rules, &file)).collect();
     let driver = json!({
         "name": "rbuild",
         "version": env!("CARGO_PKG_VERSION"),
@@ -38,7 +40,7 @@ pub(super) fn log(found: &[Diagnostic], source: &SourceFile, path: &Path) -> Val
     })
 }
 
-/// `reportingDescriptor` (3.49).
+/// Returns the `reportingDescriptor` of a rule (3.49).
 fn descriptor(code: Code) -> Value {
     let mut rule = json!({
         "id": code.as_str(),
@@ -50,22 +52,23 @@ fn descriptor(code: Code) -> Value {
     rule
 }
 
-/// `result` (3.27).
-fn result(said: &Diagnostic, rules: &[Code], place: &Place<'_>) -> Value {
-    let advice: String = said.helps.iter().map(|help| format!("\n{}", sentence(help))).collect();
+/// Returns the `result` of a diagnostic (3.27).
+fn result(diagnostic: &Diagnostic, rules: &[Code], file: &SarifFile<'_>) -> Value {
+    let advice: String =
+        diagnostic.helps.iter().map(|help| format!("\n{}", sentence(help))).collect();
     let mut result = json!({
-        "ruleId": said.code.as_str(),
-        "ruleIndex": rules.iter().position(|code| *code == said.code),
-        "level": if said.is_error() { "error" } else { "warning" },
-        "message": { "text": format!("{}{advice}", sentence(&said.message)) },
-        "locations": [{ "physicalLocation": place.physical(said.span) }],
+        "ruleId": diagnostic.code.as_str(),
+        "ruleIndex": rules.iter().position(|code| *code == diagnostic.code),
+        "level": if diagnostic.is_error() { "error" } else { "warning" },
+        "message": { "text": format!("{}{advice}", sentence(&diagnostic.message)) },
+        "locations": [{ "physicalLocation": file.physical_location(diagnostic.span) }],
     });
-    let others = said.labels.iter().filter(|label| label.span != said.span);
+    let others = diagnostic.labels.iter().filter(|label| label.span != diagnostic.span);
     let related: Vec<Value> = others
         .map(|label| {
             json!({
                 "message": { "text": sentence(&label.text) },
-                "physicalLocation": place.physical(label.span),
+                "physicalLocation": file.physical_location(label.span),
             })
         })
         .collect();
@@ -73,48 +76,49 @@ fn result(said: &Diagnostic, rules: &[Code], place: &Place<'_>) -> Value {
         if !related.is_empty() {
             members.insert("relatedLocations".to_owned(), json!(related));
         }
-        if let Some(fix) = &said.fix {
-            members.insert("fixes".to_owned(), json!([fix_of(fix, said.code, place)]));
+        if let Some(fix) = &diagnostic.fix {
+            members.insert("fixes".to_owned(), json!([fix_of(fix, diagnostic.code, file)]));
         }
     }
     result
 }
 
-/// `fix` (3.55).
-fn fix_of(fix: &Fix, code: Code, place: &Place<'_>) -> Value {
+/// Returns a `fix` with its replacements (3.55).
+fn fix_of(fix: &Fix, code: Code, file: &SarifFile<'_>) -> Value {
     let mut edits: Vec<_> = fix.edits.iter().collect();
     edits.sort();
     let replacements = edits.iter().map(|edit| {
         json!({
-            "deletedRegion": place.exact(edit.span),
+            "deletedRegion": file.region(edit.span),
             "insertedContent": { "text": edit.text },
         })
     });
     json!({
-        "description": { "text": format!("Mends {code}.") },
+        "description": { "text": format!("Fixes {code}.") },
         "artifactChanges": [{
-            "artifactLocation": { "uri": place.uri },
+            "artifactLocation": { "uri": file.uri },
             "replacements": replacements.collect::<Vec<_>>(),
         }],
     })
 }
 
-/// The Dockerfile.
-struct Place<'a> {
+/// The Dockerfile that all locations refer to, with its URI.
+struct SarifFile<'a> {
     source: &'a SourceFile,
     uri: String,
 }
 
-impl Place<'_> {
-    fn physical(&self, span: Span) -> Value {
+impl SarifFile<'_> {
+    /// Returns a `physicalLocation` (3.29), without the line breaks at the end of the span.
+    fn physical_location(&self, span: Span) -> Value {
         let text = self.source.text().get(span.start..span.end).unwrap_or_default();
         let shown = text.trim_end_matches(['\n', '\r']).len();
-        let region = self.exact(Span::new(span.start, span.start + shown));
+        let region = self.region(Span::new(span.start, span.start + shown));
         json!({ "artifactLocation": { "uri": self.uri }, "region": region })
     }
 
-    /// `region` (3.30): the end is the first character that is no part of it.
-    fn exact(&self, span: Span) -> Value {
+    /// Returns a `region` (3.30). `endColumn` is the column after the last character.
+    fn region(&self, span: Span) -> Value {
         let (start, end) = (self.source.line_column(span.start), self.source.line_column(span.end));
         json!({
             "startLine": start.line,
@@ -125,7 +129,7 @@ impl Place<'_> {
     }
 }
 
-/// A message as SARIF wants it: a sentence (3.11.4).
+/// Makes a message a sentence: plain text messages consist of sentences (3.11.3).
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
@@ -133,7 +137,8 @@ fn sentence(text: &str) -> String {
     format!("{first}{}{end}", chars.as_str())
 }
 
-/// The path as a relative reference (RFC 3986, 4.2), as it was typed; an absolute one as `file:`.
+/// Converts a relative path to a relative reference (RFC 3986, section 4.2), an absolute path to a
+/// `file:` URI.
 fn uri(path: &Path) -> String {
     let mut uri = String::new();
     for part in path.components() {

@@ -1,4 +1,4 @@
-//! `rbuild save` and `rbuild load`: images out of the store into archives, and back.
+//! `rbuild save` and `rbuild load`: writes images of the store to archives, and reads them back.
 
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -17,13 +17,14 @@ use crate::oci::{Digest, Reference};
 use crate::pathio;
 use crate::store::Store;
 
-/// An image that is saved, with the names that it is saved under.
-struct Wanted {
+/// An image to save, with the names that it gets in the archive.
+struct SavedImage {
     top: Digest,
     names: Vec<Reference>,
     loaded: StoredImages,
 }
 
+/// Writes images to one archive.
 pub(crate) fn save(
     args: &SaveArgs,
     global: &Global,
@@ -31,19 +32,19 @@ pub(crate) fn save(
 ) -> Result<(), CliError> {
     let path = args.output.clone().unwrap_or_else(|| PathBuf::from("-"));
     if path == Path::new("-") && io::stdout().is_terminal() {
-        let text = "error: an archive does not belong on a terminal: add -o FILE, or use a pipe";
+        let text = "error: refusing to write an archive to a terminal: add -o FILE, or use a pipe";
         return Err(CliError::new(text, Exit::Usage));
     }
     let packing = output::packing(args.compression.kind.as_deref(), args.compression.level)
         .map_err(|text| CliError::new(format!("error: {text}"), Exit::Usage))?;
     let store = open_store(global, environment)?;
-    let mut wanted: Vec<Wanted> = Vec::new();
+    let mut images: Vec<SavedImage> = Vec::new();
     for text in &args.images {
-        add(&store, text, args, &mut wanted)?;
+        add(&store, text, args, &mut images)?;
     }
-    let images: Vec<Image> = wanted.iter().flat_map(|one| one.loaded.images.clone()).collect();
-    fetch(&store, environment, &images)?;
-    let groups: Vec<ImageGroup<'_>> = wanted
+    let all: Vec<Image> = images.iter().flat_map(|one| one.loaded.images.clone()).collect();
+    fetch(&store, environment, &all)?;
+    let groups: Vec<ImageGroup<'_>> = images
         .iter()
         .map(|one| ImageGroup {
             images: &one.loaded.images,
@@ -74,20 +75,20 @@ pub(crate) fn save(
     image::save(&store, &groups, form, &path, &options).map_err(failed)
 }
 
-/// Chooses what a word names; the same image under another name is saved once.
+/// Adds the image that `text` names. An image that is already there only gets a further name.
 fn add(
     store: &Store,
     text: &str,
     args: &SaveArgs,
-    wanted: &mut Vec<Wanted>,
+    images: &mut Vec<SavedImage>,
 ) -> Result<(), CliError> {
-    let chosen = find::image(store, text)?;
-    if let Some(known) = wanted.iter_mut().find(|known| known.top == chosen.top) {
-        known.names.extend(chosen.name);
+    let selected = find::image(store, text)?;
+    if let Some(known) = images.iter_mut().find(|known| known.top == selected.top) {
+        known.names.extend(selected.name);
         return Ok(());
     }
-    let mut loaded = StoredImages::load(store, chosen.top).map_err(failed)?;
-    // Docker's table of contents has no indexes.
+    let mut loaded = StoredImages::load(store, selected.top).map_err(failed)?;
+    // `manifest.json` of a docker archive lists images, and cannot describe an index.
     if args.platform.is_some() || (loaded.is_index && args.format == SaveFormat::Docker) {
         let only = match (loaded.images.as_slice(), &args.platform) {
             ([only], None) => only.clone(),
@@ -95,23 +96,25 @@ fn add(
                 let has: Vec<String> =
                     several.iter().map(|image| image.platform().to_string()).collect();
                 let text = format!(
-                    "error: {text} is for {}: choose with --platform, or use --format oci for all",
+                    "error: {text} is for several platforms ({}): choose one with --platform, or save \
+                     all with --format oci",
                     has.join(", ")
                 );
                 return Err(CliError::new(text, Exit::Usage));
             }
-            (_, asked) => find::one(&loaded, asked.as_deref(), text)?,
+            (_, platform) => find::for_platform(&loaded, platform.as_deref(), text)?,
         };
         loaded = StoredImages { images: vec![only], is_index: false, ..loaded };
     }
     if loaded.is_index && loaded.n_others > 0 {
-        stderr::remark(&format!("warning: {}", find::left_out(text, loaded.n_others)));
+        stderr::remark(&format!("warning: {}", find::omitted_entries(text, loaded.n_others)));
     }
-    wanted.push(Wanted { top: chosen.top, names: chosen.name.into_iter().collect(), loaded });
+    let names = selected.name.into_iter().collect();
+    images.push(SavedImage { top: selected.top, names, loaded });
     Ok(())
 }
 
-/// Brings layers that are elsewhere.
+/// Fetches the layers that the store lacks.
 fn fetch(store: &Store, environment: &Environment, images: &[Image]) -> Result<(), CliError> {
     with_services(store, environment, |services| {
         executor::fetch_images(services, images)
@@ -119,6 +122,7 @@ fn fetch(store: &Store, environment: &Environment, images: &[Image]) -> Result<(
     })
 }
 
+/// Reads the images of an archive or an OCI layout into the store, and prints their names.
 pub(crate) fn load(
     args: &LoadArgs,
     global: &Global,
@@ -128,7 +132,7 @@ pub(crate) fn load(
     let platform = args.platform.as_deref().map(super::build_options::platform).transpose()?;
     let is_stdin = path == Path::new("-");
     if is_stdin && io::stdin().is_terminal() {
-        let text = "error: an archive is read from standard input: use a pipe, or add -i FILE";
+        let text = "error: standard input is a terminal: pipe an archive into it, or add -i FILE";
         return Err(CliError::new(text, Exit::Usage));
     }
     let source = if is_stdin {
@@ -156,7 +160,7 @@ pub(crate) fn load(
             let id = store.images().id_of(image.top);
             let id = id.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
             say!("Loaded image ID: {}", id.unwrap_or(image.top));
-            stderr::remark("it has no name in there: `rbuild tag ID NAME` gives it one");
+            stderr::remark("the archive gives it no name: use `rbuild tag ID NAME`");
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `rbuild store`
+//! `rbuild store verify`: checks the store for damage, and repairs it.
 
 use super::{CliError, Environment, Exit, Global, open_store_by, wait_alone};
 use crate::cli::args::store::{StoreArgs, StoreCommand, VerifyArgs};
@@ -6,6 +6,7 @@ use crate::cli::display::stdout::say;
 use crate::oci::Reference;
 use crate::store::{Store, VerifyFinding, VerifySummary};
 
+/// Runs a subcommand of `rbuild store`.
 pub(crate) fn run(
     args: &StoreArgs,
     global: &Global,
@@ -41,7 +42,7 @@ fn verify(args: &VerifyArgs, global: &Global, environment: &Environment) -> Resu
     Ok(())
 }
 
-/// The name of an image as people write it; a path of the store has no colon.
+/// Shortens an image name to its familiar form. Paths in the store are returned unchanged.
 fn shown(subject: &str) -> String {
     let is_path =
         ["blobs/", "layers/", "tags/", "index.db"].iter().any(|top| subject.starts_with(top));
@@ -51,16 +52,19 @@ fn shown(subject: &str) -> String {
 
 fn summary(verified: &VerifySummary, is_repairing: bool) -> String {
     let VerifySummary { n_blobs, n_layers, n_files, n_images, n_damaged, n_repaired } = verified;
+    let plural = |is_one: bool| if is_one { "" } else { "s" };
     let checked = format!(
-        "checked {n_blobs} blobs, {n_layers} layers with {n_files} files, {n_images} names"
+        "checked {n_blobs} blob{}, {n_layers} layer{} with {n_files} file{}, {n_images} name{}",
+        plural(*n_blobs == 1),
+        plural(*n_layers == 1),
+        plural(*n_files == 1),
+        plural(*n_images == 1)
     );
     match (n_damaged, is_repairing) {
-        (0, _) => format!("{checked}: nothing is damaged"),
+        (0, _) => format!("{checked}: no damage found"),
         (_, true) => format!("{checked}: {n_damaged} damaged, {n_repaired} repaired"),
         (_, false) => {
-            format!(
-                "{checked}: {n_damaged} damaged; `rbuild store verify --repair` repairs the store"
-            )
+            format!("{checked}: {n_damaged} damaged; run `rbuild store verify --repair`")
         }
     }
 }

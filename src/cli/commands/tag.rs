@@ -1,4 +1,4 @@
-//! `rbuild tag` and `rbuild rmi`: names of images.
+//! `rbuild tag` and `rbuild rmi`: adds and removes names of images.
 
 use super::{CliError, Environment, Exit, Global, find, open_store, open_store_to_free, reference};
 use crate::cli::args::store::{RmiArgs, TagArgs};
@@ -8,6 +8,7 @@ use crate::image;
 use crate::oci::Reference;
 use crate::store::{Store, StoreError};
 
+/// Gives an image further names. A name of another image moves to this one, with a note.
 pub(crate) fn tag(
     args: &TagArgs,
     global: &Global,
@@ -16,20 +17,21 @@ pub(crate) fn tag(
     let names = args.names.iter().map(|name| reference(name));
     let names: Vec<Reference> = names.collect::<Result<_, _>>()?;
     if let Some(pinned) = names.iter().find(|name| name.digest().is_some()) {
-        let text = format!("error: {pinned} has a digest, which no image can be given by its name");
+        let text = format!("error: {pinned} has a digest, which cannot be part of a new name");
         return Err(CliError::new(text, Exit::Usage));
     }
     let store = open_store(global, environment)?;
-    let chosen = find::image(&store, &args.source)?;
+    let selected = find::image(&store, &args.source)?;
     for name in &names {
-        if let Some(replaced) = image::replaced(&store, name, chosen.top).map_err(failed)? {
+        if let Some(replaced) = image::replaced(&store, name, selected.top).map_err(failed)? {
             stderr::remark(&replaced.to_string());
         }
-        store.tags().set(name, chosen.top).map_err(failed)?;
+        store.tags().set(name, selected.top).map_err(failed)?;
     }
     Ok(())
 }
 
+/// Removes names of images. Layers stay until `rbuild prune`.
 pub(crate) fn rmi(
     args: &RmiArgs,
     global: &Global,
@@ -37,49 +39,52 @@ pub(crate) fn rmi(
 ) -> Result<(), CliError> {
     let store = open_store_to_free(global, environment)?;
     let mut n_removed = 0_usize;
-    let mut wrong = Vec::new();
+    let mut errors = Vec::new();
     for text in &args.images {
         match remove(&store, text, args.force) {
             Ok(n_names) => n_removed += n_names,
-            Err(complaint) => wrong.push(complaint),
+            Err(error) => errors.push(error),
         }
     }
     if n_removed > 0 {
-        stderr::remark("layers that no image and no cached step needs go with `rbuild prune`");
+        stderr::remark("run `rbuild prune` to remove layers that no image and no cached step uses");
     }
-    match wrong.into_iter().reduce(CliError::and) {
-        Some(complaint) => Err(complaint),
+    match errors.into_iter().reduce(CliError::and) {
+        Some(error) => Err(error),
         None => Ok(()),
     }
 }
 
-/// Takes away one name, or the names of one id; gives how many.
+/// Removes one name, or all names of an image given by its id. Returns how many were removed.
 fn remove(store: &Store, text: &str, force: bool) -> Result<usize, CliError> {
-    let chosen = match find::image(store, text) {
-        Err(complaint) if force && complaint.exit() == Exit::Environment => {
-            stderr::remark(&format!("there is no image {text}"));
+    let selected = match find::image(store, text) {
+        Err(error) if force && error.exit() == Exit::Environment => {
+            stderr::remark(&format!("no image {text} in the store"));
             return Ok(0);
         }
-        chosen => chosen?,
+        selected => selected?,
     };
-    let names = match chosen.name {
+    let names = match selected.name {
         Some(name) => vec![name.to_string()],
         None => {
             let tags = store.tags().all().map_err(failed)?;
-            let its = tags.into_iter().filter(|tag| tag.manifest == chosen.top);
+            let its = tags.into_iter().filter(|tag| tag.manifest == selected.top);
             its.map(|tag| tag.name).collect()
         }
     };
     match names.len() {
         0 => {
-            let text = format!("error: {text} has no name; `rbuild prune` removes it");
+            let text =
+                format!("error: {text} has no name to remove; `rbuild prune` removes the image");
             return Err(CliError::new(text, Exit::Usage));
         }
         1 => {}
         _ if force => {}
         _ => {
             let names = names.join(", ");
-            let text = format!("error: {text} has several names, {names}: choose, or add --force");
+            let text = format!(
+                "error: {text} has several names ({names}): give one, or remove all with --force"
+            );
             return Err(CliError::new(text, Exit::Usage));
         }
     }

@@ -1,4 +1,4 @@
-//! `rbuild version`
+//! `rbuild version`: prints the version of rbuild.
 
 use crate::cli::display::stdout::say;
 use crate::cli::error::CliError;

@@ -1,4 +1,5 @@
-//! What a build writes out: files, archives, images in registries and engines, names in the store.
+//! The outputs of a build: files, archives, pushes to registries, images loaded into docker or podman,
+//! and names in the store.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,11 +19,11 @@ use crate::store::{LayerOptions, Store};
 
 type Result<T> = std::result::Result<T, WriteError>;
 
-/// Why something was not written.
+/// Error of writing an output.
 pub(super) enum WriteError {
-    /// As for a build.
+    /// An error of the library, as a failing build has.
     Build(executor::Failure),
-    /// Neither docker nor podman took the image.
+    /// docker or podman could not load the image.
     Load(LoadError),
 }
 
@@ -32,26 +33,27 @@ impl<E: Into<BuildError>> From<E> for WriteError {
     }
 }
 
-/// What went out.
+/// Digests and names of the written outputs.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
-    /// The digest of the last manifest or index.
+pub(super) struct WrittenOutputs {
+    /// Digest of the last manifest or index that was written.
     pub(super) digest: Option<Digest>,
-    /// Names with digests that the image got beside its others.
+    /// Names with digests, set for `name-canonical=true` and `dangling-name-prefix`.
     pub(super) canonical: Vec<Reference>,
 }
 
-/// All that writing out needs.
+/// Writes the outputs of one build.
 #[derive(Clone, Copy)]
-pub(super) struct Writer<'a> {
+pub(super) struct OutputWriter<'a> {
     pub(super) services: &'a Services<'a>,
     pub(super) environment: &'a Environment,
     pub(super) options: &'a BuildOptions,
     pub(super) outputs: &'a Outputs,
 }
 
-impl Writer<'_> {
-    /// Sees to it that no push drops platforms from an index, unless that was asked for.
+impl OutputWriter<'_> {
+    /// Checks that no push would drop platforms from an index in a registry, unless `--replace-index`
+    /// permits it.
     pub(super) fn check_indexes(
         &self,
         platforms: &[Platform],
@@ -63,11 +65,11 @@ impl Writer<'_> {
         executor::check_platforms(self.services, &self.outputs.pushed_names(), platforms, patience)
     }
 
-    /// Hands the image to every sink that was asked for.
-    pub(super) fn all(&self, built: &Built) -> Result<Sent> {
-        let mut sent = Sent::default();
+    /// Writes the image to all outputs.
+    pub(super) fn all(&self, built: &Built) -> Result<WrittenOutputs> {
+        let mut written = WrittenOutputs::default();
         if self.outputs.all.is_empty() {
-            return Ok(sent);
+            return Ok(written);
         }
         let store = self.services.store;
         let loaded = StoredImages::load(store, built.top)?;
@@ -82,15 +84,15 @@ impl Writer<'_> {
         for output in &self.outputs.all {
             let export = self.export_options(output, &loaded);
             let digest = self.write(output, &loaded.images, &export)?;
-            sent.digest = digest.or(sent.digest);
+            written.digest = digest.or(written.digest);
             if matches!(output.kind, Kind::Store | Kind::Registry) {
-                sent.canonical.extend(self.keep(output, built.top, digest)?);
+                written.canonical.extend(self.keep(output, built.top, digest)?);
             }
             if output.unpacked {
                 loaded.images.iter().try_for_each(|image| unpack(store, image))?;
             }
         }
-        Ok(sent)
+        Ok(written)
     }
 
     fn export_options(&self, output: &Output, loaded: &StoredImages) -> ExportOptions {
@@ -111,7 +113,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes one output; gives the digest of a manifest or index.
+    /// Writes one output. Returns the digest of its manifest or index, if the output has one.
     fn write(
         &self,
         output: &Output,
@@ -129,11 +131,11 @@ impl Writer<'_> {
             Kind::Tar(path) => ExportTarget::Tar(path.clone()),
         };
         let mut warn =
-            |warning: ExportWarning| self.tell(Event::Warning { text: warning.to_string() });
+            |warning: ExportWarning| self.emit(Event::Warning { text: warning.to_string() });
         let written = image::export_all(self.services.store, images, &target, export, &mut warn)?;
         let path = output.kind.path().map_or(Path::new("-"), |path| path);
-        self.tell(Event::Wrote { path: path.to_owned() });
-        // Where only files are written, there is no manifest.
+        self.emit(Event::Wrote { path: path.to_owned() });
+        // An output of plain files has no manifest.
         Ok(output.kind.has_documents().then_some(written.digest))
     }
 
@@ -141,14 +143,14 @@ impl Writer<'_> {
         let bases = base_names(&self.options.dockerfile);
         let mut names = export.names.clone();
         if export.by_digest {
-            // Without tags, all names of a repository are one.
+            // Pushing by digest uses no tags: names of the same repository are the same push.
             names.dedup_by_key(|name| name.name());
         }
         let digests = executor::push(self.services, images, &names, &bases, export)
             .map_err(WriteError::Build)?;
         for (name, digest) in names.iter().zip(&digests) {
             let name = if export.by_digest { name.name() } else { name.to_string() };
-            self.tell(Event::Pushed { name, digest: *digest });
+            self.emit(Event::Pushed { name, digest: *digest });
         }
         Ok(digests.last().copied())
     }
@@ -158,7 +160,7 @@ impl Writer<'_> {
         let place = self.outputs.place.as_ref().unwrap_or(&Place::Program("docker"));
         let mut digest = None;
         let no_annotations = BTreeMap::new();
-        let said = engine::load(place, self.environment, &mut |known, out| {
+        let lines = engine::load(place, self.environment, &mut |known, out| {
             let group = ImageGroup {
                 images,
                 is_index: false,
@@ -173,24 +175,24 @@ impl Writer<'_> {
             digest = Some(written.digest);
             Ok(())
         });
-        let said = said.map_err(|error| match error {
+        let lines = lines.map_err(|error| match error {
             LoadError::Export(error) => error.into(),
             other @ (LoadError::Nowhere(_)
             | LoadError::Program { .. }
             | LoadError::Io { .. }
             | LoadError::Engine(_)) => WriteError::Load(other),
         })?;
-        let said = said.into_iter().filter(|line| !line.is_empty());
-        said.for_each(|text| self.tell(Event::Note { text }));
+        let lines = lines.into_iter().filter(|line| !line.is_empty());
+        lines.for_each(|text| self.emit(Event::Note { text }));
         Ok(digest)
     }
 
-    /// Gives the image its further names in the store.
-    fn keep(&self, output: &Output, top: Digest, sent: Option<Digest>) -> Result<Vec<Reference>> {
+    /// Sets the further names of the image in the store. Returns them.
+    fn keep(&self, output: &Output, top: Digest, pushed: Option<Digest>) -> Result<Vec<Reference>> {
         let names = self.outputs.names_of(output);
         let mut kept = Vec::new();
         if output.canonical {
-            kept.extend(names.iter().map(|name| name.with_digest(sent.unwrap_or(top))));
+            kept.extend(names.iter().map(|name| name.with_digest(pushed.unwrap_or(top))));
         }
         if names.is_empty() {
             kept.extend(output.dangling_prefix.iter().map(|prefix| prefix.with_digest(top)));
@@ -201,12 +203,12 @@ impl Writer<'_> {
         Ok(kept)
     }
 
-    fn tell(&self, event: Event) {
+    fn emit(&self, event: Event) {
         (self.services.events)(event);
     }
 }
 
-/// Unpacks an image's layers in the store, base first.
+/// Unpacks the layers of an image in the store, base first.
 fn unpack(store: &Store, image: &Image) -> Result<()> {
     let options = LayerOptions { clamp_s: None, created_s: 0 };
     let mut lowers: Vec<DiffId> = Vec::new();
@@ -217,7 +219,8 @@ fn unpack(store: &Store, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// Images that the Dockerfile starts from: their repositories have the layers already.
+/// Returns the names of base images. Their repositories already have the lower layers, which a push
+/// can mount from there (distribution-spec, "Mounting a blob from another repository").
 fn base_names(dockerfile: &ir::Dockerfile) -> Vec<Reference> {
     dockerfile.stages.iter().filter_map(|stage| stage.from.image.value.parse().ok()).collect()
 }

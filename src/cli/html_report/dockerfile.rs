@@ -1,13 +1,14 @@
-//! The Dockerfile with what was found in it at its places, and all warnings in a list.
+//! The Dockerfile with errors and warnings below their lines, and a list of all warnings.
 
 use std::collections::BTreeMap;
 
 use crate::cli::records::Found;
 
-use super::Page;
+use super::ReportPage;
 use super::html::Html;
 
-pub(crate) fn source(page: &Page<'_>) -> Html {
+/// Writes the Dockerfile with its diagnostics.
+pub(crate) fn source(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
     let Some(dockerfile) = &page.recorded.dockerfile else { return html };
     html.put("<p class=\"quiet\"><code>{}</code></p>\n", &[&dockerfile.path]);
@@ -46,7 +47,7 @@ pub(crate) fn source(page: &Page<'_>) -> Html {
     html
 }
 
-/// A line, a word in capitals at its beginning made visible.
+/// Writes a line of the Dockerfile, with its keyword in bold or its comment in italics.
 fn instruction(line: &str, html: &mut Html) {
     let text = line.trim_start();
     let end = text.find(|c: char| !c.is_ascii_uppercase()).unwrap_or(text.len());
@@ -61,7 +62,7 @@ fn instruction(line: &str, html: &mut Html) {
     }
 }
 
-/// The class; of several the first in the alphabet counts.
+/// Returns the CSS class of a diagnostic. `source` relies on `error` sorting before `warning`.
 fn severity(found: &Found) -> &'static str {
     if found.severity == "warning" { "warning" } else { "error" }
 }
@@ -73,7 +74,8 @@ fn code(found: &Found, html: &mut Html) {
     }
 }
 
-pub(crate) fn warnings(page: &Page<'_>) -> Html {
+/// Writes the list of warnings.
+pub(crate) fn warnings(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
     let has_source = page.recorded.dockerfile.is_some();
     let mut found: Vec<&Found> = page.recorded.found_warnings().collect();
@@ -84,11 +86,11 @@ pub(crate) fn warnings(page: &Page<'_>) -> Html {
     html.raw("<ul class=\"warnings\">\n");
     for found in found {
         html.raw("<li>");
-        let place = format!("{}:{}", found.file, found.line);
+        let position = format!("{}:{}", found.file, found.line);
         if has_source {
-            html.put("<a href=\"#line-{}\"><code>{}</code></a> ", &[&found.line, &place]);
+            html.put("<a href=\"#line-{}\"><code>{}</code></a> ", &[&found.line, &position]);
         } else {
-            html.put("<code>{}</code> ", &[&place]);
+            html.put("<code>{}</code> ", &[&position]);
         }
         html.put("{}", &[&found.message]);
         code(found, &mut html);

@@ -1,57 +1,57 @@
-//! The stages as boxes with their steps, and arrows for what they take from each other.
+//! The stage graph as SVG: a box for each stage with its steps, an arrow for each dependency.
 
 mod layout;
 
 use crate::cli::records::{Outcome, Stage};
 
 use super::html::{Html, real, short};
-use super::{Page, StageSteps, class, outcome};
+use super::{ReportPage, StageSteps, class, outcome};
 
-use layout::{Layout, Size};
+use layout::{BoxSize, GraphLayout};
 
-/// Of a box, in pixels.
+/// Width of a box, and heights of its title and of a row, in pixels.
 const WIDTH: f64 = 300.0;
 const TITLE: f64 = 30.0;
 const ROW: f64 = 20.0;
-/// Below the last row.
+/// Space below the last row, in pixels.
 const FOOT: f64 = 8.0;
-/// Characters that fit into a row, and into the title.
+/// Maximum numbers of characters in a row and in the title.
 const ROW_CHARS: usize = 40;
 const TITLE_CHARS: usize = 34;
-/// A box with more rows than this shows neighbours that are alike as one.
+/// Rows above which a box folds adjacent rows with the same outcome.
 const MANY_ROWS: usize = 16;
 
-/// Something in a box.
-struct Row {
+/// A row of a box: one instruction, or several folded ones.
+struct GraphRow {
     text: String,
     class: &'static str,
     about: String,
     step: Option<u32>,
-    /// Of the first instruction in it.
+    /// Number of its first instruction.
     number: usize,
 }
 
-/// Nothing when there is only one stage: its steps say all.
-pub(crate) fn section(page: &Page<'_>) -> Html {
+/// Writes the graph. Empty for a single stage, whose graph would be one box.
+pub(crate) fn section(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
     let planned = &page.recorded.stages;
     if planned.len() < 2 {
         return html;
     }
     let stages = page.stages();
-    let boxes: Vec<Vec<Row>> =
+    let boxes: Vec<Vec<GraphRow>> =
         planned.iter().zip(&stages).map(|(plan, stage)| rows(plan, planned, stage)).collect();
-    let sizes: Vec<Size<'_>> = boxes
+    let sizes: Vec<BoxSize<'_>> = boxes
         .iter()
         .zip(planned)
         .map(|(rows, stage)| {
             let height = TITLE + real(rows.len()) * ROW + FOOT;
-            Size { height, needs: &stage.needs }
+            BoxSize { height, needs: &stage.needs }
         })
         .collect();
-    let layout = Layout::of(&sizes, WIDTH);
+    let layout = GraphLayout::of(&sizes, WIDTH);
     html.put(
-        "<div class=\"graph\" tabindex=\"0\" role=\"group\" aria-label=\"Which stage needs which\">\n\
+        "<div class=\"graph\" tabindex=\"0\" role=\"group\" aria-label=\"Stage dependencies\">\n\
          <svg width=\"{}\" height=\"{}\" viewBox=\"0 0 {} {}\">\n",
         &[&layout.width, &layout.height, &layout.width, &layout.height],
     );
@@ -62,54 +62,55 @@ pub(crate) fn section(page: &Page<'_>) -> Html {
     for edge in &layout.edges {
         let rows = boxes.get(edge.to).map_or(&[][..], Vec::as_slice);
         let from = planned.get(edge.from).map_or("", |stage| stage.name.as_str());
-        let (at, kind) = taker(rows, from);
+        let (at, kind) = consumer(rows, from);
         let y = TITLE + real(at) * ROW + ROW / 2.0;
         html.put("<path class=\"edge {}\" d=\"{}\"/>\n", &[&kind, &edge.path(y)]);
     }
-    for ((stage, rows), place) in stages.iter().zip(&boxes).zip(&layout.boxes) {
-        one(stage, rows, *place, &mut html);
+    for ((stage, rows), corner) in stages.iter().zip(&boxes).zip(&layout.boxes) {
+        stage_box(stage, rows, *corner, &mut html);
     }
     html.raw("</svg>\n</div>\n");
     html
 }
 
-/// The row that takes from this stage, and how: what names it nowhere starts from it.
-fn taker(rows: &[Row], from: &str) -> (usize, &'static str) {
-    let at = rows.iter().position(|row| takes_from(&row.about, from));
+/// Returns the row that copies or mounts files of stage `from`, and the class of the arrow. A stage that
+/// does not name `from` in an instruction has it as its base.
+fn consumer(rows: &[GraphRow], from: &str) -> (usize, &'static str) {
+    let at = rows.iter().position(|row| reads_from(&row.about, from));
     at.map_or((0, "from"), |at| (at, "copy"))
 }
 
-/// Whether one of these instructions has a `--from` or a mount of this stage.
-fn takes_from(instructions: &str, stage: &str) -> bool {
-    // Before its name may stand a platform.
+/// Returns whether the instructions have a `--from` or a mount of this stage.
+fn reads_from(instructions: &str, stage: &str) -> bool {
+    // The name of a stage may follow its platform: `linux/arm64 build`.
     let name = stage.rsplit(' ').next().unwrap_or(stage).to_lowercase();
-    let wanted = format!("from={name}");
+    let flag = format!("from={name}");
     let words = instructions.to_lowercase();
     let mut words = words.split(|c: char| c.is_whitespace() || c == ',');
-    words.any(|word| word.trim_start_matches('-') == wanted)
+    words.any(|word| word.trim_start_matches('-') == flag)
 }
 
-fn rows(plan: &Stage, planned: &[Stage], stage: &StageSteps<'_>) -> Vec<Row> {
+fn rows(plan: &Stage, planned: &[Stage], stage: &StageSteps<'_>) -> Vec<GraphRow> {
     let parent = || Some(planned.get(plan.parent?)?.name.clone());
     let base = plan.base.clone().or_else(parent);
     let first = format!("FROM {}", base.unwrap_or_else(|| "scratch".to_owned()));
     let texts = std::iter::once(first).chain(plan.instructions.iter().cloned());
     let rows = (1..).zip(texts).map(|(number, about)| {
         let step = stage.at(number);
-        // Another stage or scratch is no work.
+        // FROM of another stage or of scratch has no step of its own.
         let unknown = if number == 1 && !stage.steps.is_empty() { "cached" } else { "never" };
         let class = step.map_or(unknown, |(_, step)| class(step));
         let about = step.map_or(about.clone(), |(_, step)| format!("{about}\n{}", outcome(step)));
         let text = about.lines().next().unwrap_or_default().to_owned();
-        Row { text, class, about, step: step.map(|(id, _)| id), number }
+        GraphRow { text, class, about, step: step.map(|(id, _)| id), number }
     });
-    let rows: Vec<Row> = rows.collect();
+    let rows: Vec<GraphRow> = rows.collect();
     if rows.len() <= MANY_ROWS { rows } else { folded(rows) }
 }
 
-/// Neighbours that were cached, or not reached, as one row.
-fn folded(rows: Vec<Row>) -> Vec<Row> {
-    let mut folded: Vec<(Row, usize)> = Vec::new();
+/// Merges adjacent rows with the same outcome, unless they failed.
+fn folded(rows: Vec<GraphRow>) -> Vec<GraphRow> {
+    let mut folded: Vec<(GraphRow, usize)> = Vec::new();
     for row in rows {
         match folded.last_mut() {
             Some((last, n))
@@ -131,7 +132,7 @@ fn folded(rows: Vec<Row>) -> Vec<Row> {
     rows.collect()
 }
 
-fn one(stage: &StageSteps<'_>, rows: &[Row], (x, y): (f64, f64), html: &mut Html) {
+fn stage_box(stage: &StageSteps<'_>, rows: &[GraphRow], (x, y): (f64, f64), html: &mut Html) {
     let height = TITLE + real(rows.len()) * ROW + FOOT;
     let has_failed =
         stage.steps.iter().any(|(_, step)| matches!(step.end, Some((Outcome::Failed, _))));

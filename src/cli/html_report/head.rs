@@ -1,13 +1,14 @@
-//! The top of the page: what was built and how it ended; and what went wrong.
+//! The header of the page: image, outcome and key figures; and the section about a failure.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::html::{Html, span};
-use super::{Page, Status};
+use super::{ReportPage, Status};
 use crate::cli::display::text::shown;
 use crate::cli::records::{End, Outcome};
 use crate::diag::size;
 
+/// Returns the symbol of an outcome.
 pub(crate) const fn mark(status: Status) -> &'static str {
     match status {
         Status::Built => "✓",
@@ -17,7 +18,7 @@ pub(crate) const fn mark(status: Status) -> &'static str {
     }
 }
 
-/// Of the dot in the browser's tab, as hex digits.
+/// Returns the colour of the page icon, as six hex digits.
 pub(crate) const fn icon_colour(status: Status) -> &'static str {
     match status {
         Status::Built => "2e9e63",
@@ -26,8 +27,8 @@ pub(crate) const fn icon_colour(status: Status) -> &'static str {
     }
 }
 
-/// What it was a build of: its names, or else where it is from.
-pub(crate) fn subject(page: &Page<'_>) -> String {
+/// Returns the first image name, or the last component of the context path for a build without names.
+pub(crate) fn subject(page: &ReportPage<'_>) -> String {
     let requested = &page.recorded.requested;
     match requested.names.as_slice() {
         [] => {
@@ -39,7 +40,8 @@ pub(crate) fn subject(page: &Page<'_>) -> String {
     }
 }
 
-pub(crate) fn head(page: &Page<'_>) -> Html {
+/// Writes the header: outcome, image name, time, key figures and facts.
+pub(crate) fn head(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
     let recorded = page.recorded;
     html.put("<header>\n<p class=\"verdict {}\">", &[&page.status.word()]);
@@ -66,20 +68,20 @@ pub(crate) fn head(page: &Page<'_>) -> Html {
     html
 }
 
-fn verdict(page: &Page<'_>) -> String {
+fn verdict(page: &ReportPage<'_>) -> String {
     let took = page.recorded.took_s().map(span);
     match (page.status, took) {
         (Status::Built, Some(took)) => format!("Built in {took}"),
         (Status::Failed, Some(took)) => format!("Failed after {took}"),
         (Status::Interrupted, Some(took)) => format!("Interrupted after {took}"),
         (Status::Running, _) => "Still running".to_owned(),
-        (Status::Killed, _) => "Killed: it did not come to its end".to_owned(),
+        (Status::Killed, _) => "Killed before it finished".to_owned(),
         (status, None) => status.word().to_owned(),
     }
 }
 
-/// The numbers that one looks for first.
-fn figures(page: &Page<'_>, html: &mut Html) {
+/// Writes the key figures: steps, size, layers and warnings.
+fn figures(page: &ReportPage<'_>, html: &mut Html) {
     let (n_steps, n_cached) = page.recorded.counts();
     let n_warnings = page.recorded.found_warnings().count() + page.recorded.warnings.len();
     let mut figures = vec![("Steps", n_steps.to_string()), ("Cached", n_cached.to_string())];
@@ -98,7 +100,7 @@ fn figures(page: &Page<'_>, html: &mut Html) {
     html.raw("</dl>\n");
 }
 
-fn facts(page: &Page<'_>, html: &mut Html) {
+fn facts(page: &ReportPage<'_>, html: &mut Html) {
     let requested = &page.recorded.requested;
     let mut facts: Vec<(&str, String)> = Vec::new();
     if requested.names.len() > 1 {
@@ -120,7 +122,7 @@ fn facts(page: &Page<'_>, html: &mut Html) {
         facts.push(("Digest", digest.clone()));
         facts.extend(layer_bytes.map(|n_bytes| ("Size", size(n_bytes))));
     }
-    facts.extend(page.recorded.sent.iter().map(|sent| ("Sent to", sent.clone())));
+    facts.extend(page.recorded.sent.iter().map(|sent| ("Output", sent.clone())));
     html.raw("<dl class=\"facts\">\n");
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
         html.put("<dt>{}</dt><dd><code>{}</code></dd>\n", &[name, value]);
@@ -128,8 +130,9 @@ fn facts(page: &Page<'_>, html: &mut Html) {
     html.raw("</dl>\n");
 }
 
-/// Why there is no image: first what it is, then what the step said, then where that is.
-pub(crate) fn failure(page: &Page<'_>) -> Html {
+/// Writes the error of a failed build: the message, the last lines of the step, and the excerpt of the
+/// Dockerfile. Empty if the build did not fail.
+pub(crate) fn failure(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
     let Some(End::Failed { message, text, last_lines, .. }) = &page.recorded.end else {
         return html;
@@ -141,7 +144,7 @@ pub(crate) fn failure(page: &Page<'_>) -> Html {
         html.put("<p>in <a href=\"#step-{}\"><code>{}</code></a></p>\n", &[id, &step.name]);
     }
     if !last_lines.is_empty() {
-        html.raw("<h3>The last that it printed</h3>\n<pre class=\"log\" tabindex=\"0\">");
+        html.raw("<h3>Last lines of output</h3>\n<pre class=\"log\" tabindex=\"0\">");
         for line in last_lines {
             html.put("{}\n", &[&shown(line, false)]);
         }
@@ -149,14 +152,14 @@ pub(crate) fn failure(page: &Page<'_>) -> Html {
     }
     let excerpt = text.rsplit_once("\n------\n").map_or(text.as_str(), |(_, excerpt)| excerpt);
     if !excerpt.trim().is_empty() {
-        html.raw("<h3>The whole message</h3>\n<pre class=\"excerpt\" tabindex=\"0\">");
+        html.raw("<h3>Full message</h3>\n<pre class=\"excerpt\" tabindex=\"0\">");
         html.put("{}</pre>\n", &[&excerpt.trim_end()]);
     }
     html.raw("</div>\n");
     html
 }
 
-/// The first line, without the command that failed: that is shown below it.
+/// Returns the first line of the message, without the command of a failed step, which is shown below.
 fn brief(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let is_command = line.starts_with("process \"");

@@ -1,18 +1,18 @@
-//! What the layers of an image hold, from the store.
+//! Reads the layers of an image from the store, with the files that each changes.
 
 use crate::cli::images::image_view::{ImageView, LayerView};
 use crate::image::{ExportError, StoredImages};
 use crate::store::{Store, StoreError};
 use crate::tree::{ChangeKind, Leaf, Node, PathPair, Tree, TreeNode, pairs};
 
-use super::layers::{FileChange, FileOfLayer, ImageFiles, LayerFiles};
+use super::layers::{FileChange, ReportedFile, ReportedImage, ReportedLayer};
 
-/// So many files of a layer are named;
+/// Maximum number of listed files of a layer.
 const MAX_FILES: usize = 200;
-/// and so many paths where bytes are wasted.
+/// Maximum number of listed paths with wasted bytes.
 const MAX_WASTED: usize = 100;
 
-/// Why the store cannot tell.
+/// Error of reading the image from the store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HoldingsError {
     #[error(transparent)]
@@ -21,11 +21,13 @@ pub(crate) enum HoldingsError {
     Image(#[from] ExportError),
 }
 
-impl ImageFiles {
-    /// Of the image with this id, or those of this index; none if the store does not have it.
+impl ReportedImage {
+    /// Reads the image with this id, or the images of this index. Returns none if the store does not
+    /// have it.
     ///
     /// # Errors
-    /// The store's, and what is wrong with the image.
+    /// [`HoldingsError::Store`] from the store, [`HoldingsError::Image`] for a damaged or incomplete
+    /// image.
     pub(crate) fn all(store: &Store, id: &str) -> Result<Vec<Self>, HoldingsError> {
         let hex = id.strip_prefix("sha256:").unwrap_or(id);
         let found = store.images().by_id(hex)?;
@@ -40,7 +42,7 @@ impl ImageFiles {
 
     fn of(view: &ImageView) -> Self {
         let mut tree = Tree::default();
-        let layers = view.layers.iter().map(|layer| LayerFiles::of(layer, &mut tree)).collect();
+        let layers = view.layers.iter().map(|layer| ReportedLayer::of(layer, &mut tree)).collect();
         let wasted = view.survey.wasted();
         let wasted = wasted.iter().take(MAX_WASTED);
         Self {
@@ -53,8 +55,8 @@ impl ImageFiles {
     }
 }
 
-impl LayerFiles {
-    /// Puts the layer on top of `tree`.
+impl ReportedLayer {
+    /// Applies the layer to `tree`, and collects the files that it changes.
     fn of(layer: &LayerView, tree: &mut Tree) -> Self {
         let mut this = Self {
             digest: layer.diff_id.to_string(),
@@ -71,27 +73,27 @@ impl LayerFiles {
             this.wasted_bytes = effect.wasted_bytes;
         }
         pairs(&below, tree, &mut |pair| {
-            if let Some(file) = FileOfLayer::of(&pair) {
+            if let Some(file) = ReportedFile::of(&pair) {
                 this.files.push(file);
                 if this.files.len() >= MAX_FILES * 8 {
-                    this.keep_biggest();
+                    this.keep_largest();
                 }
             }
         });
-        this.keep_biggest();
+        this.keep_largest();
         this
     }
 
-    /// Drops what is not shown.
-    fn keep_biggest(&mut self) {
+    /// Keeps the largest files, and counts the others.
+    fn keep_largest(&mut self) {
         self.files.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
         self.n_more += self.files.len().saturating_sub(MAX_FILES);
         self.files.truncate(MAX_FILES);
     }
 }
 
-impl FileOfLayer {
-    /// Nothing if a layer changed nothing there, or what is there is a directory.
+impl ReportedFile {
+    /// Returns the changed file at a path; `None` for a directory or an unchanged path.
     fn of(pair: &PathPair<'_>) -> Option<Self> {
         let change = match pair.differences().first()? {
             ChangeKind::Added => FileChange::Added,

@@ -1,16 +1,16 @@
-//! Markup that is written, and text that is put into it: only the former can be markup.
+//! HTML output: literal markup, and values that are escaped as text.
 
 use std::fmt::{Display, Write as _};
 
 use crate::cli::display::text::has_effect;
 use crate::plan::redacted_text;
 
-/// A piece of a page.
+/// A fragment of HTML in which all values are escaped.
 #[derive(Debug, Default)]
 pub(crate) struct Html(String);
 
 impl Html {
-    /// Adds markup, with a value at each `{}`, as text or inside of a quoted attribute.
+    /// Appends markup, with an escaped value for each `{}` in text or in a quoted attribute.
     pub(crate) fn put(&mut self, markup: &'static str, values: &[&dyn Display]) {
         let mut values = values.iter();
         let mut pieces = markup.split("{}");
@@ -23,12 +23,13 @@ impl Html {
         }
     }
 
-    /// Adds markup as it is.
+    /// Appends markup unchanged. Only literals can be passed.
     pub(crate) fn raw(&mut self, markup: &'static str) {
         self.0.push_str(markup);
     }
 
-    /// Adds text, of which nothing is markup, without credentials of URLs.
+    /// Appends escaped text, without credentials in URLs. Control and bidirectional formatting
+    /// characters become visible (<https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing>).
     pub(crate) fn text(&mut self, text: &str) {
         for c in redacted_text(text).chars() {
             match c {
@@ -39,9 +40,9 @@ impl Html {
                 '\'' => self.0.push_str("&#39;"),
                 '\t' | '\n' => self.0.push(c),
                 c if c.is_control() => self.0.push('\u{fffd}'),
-                // Most would show what follows in another order than it has.
+                // Most of these reorder the text that follows.
                 c if has_effect(c) => {
-                    // Writing to a string does not fail.
+                    // Writing to a `String` cannot fail.
                     let _written = write!(self.0, "\\u{{{:x}}}", u32::from(c));
                 }
                 c => self.0.push(c),
@@ -62,7 +63,7 @@ impl Html {
     }
 }
 
-/// How long something took.
+/// Formats a duration, with less precision for longer ones.
 pub(crate) fn span(seconds: f64) -> String {
     let ms = whole(seconds * 1000.0);
     match ms {
@@ -73,28 +74,28 @@ pub(crate) fn span(seconds: f64) -> String {
     }
 }
 
-/// The nearest number that is not negative.
+/// Rounds to the nearest integer that `u32` can represent.
 #[expect(
     clippy::as_conversions,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "what is too large or too small becomes the largest or smallest"
+    reason = "the cast saturates, which is intended"
 )]
 pub(crate) const fn whole(number: f64) -> u32 {
     number.round() as u32
 }
 
-/// A count as a place on the page.
+/// Converts a count to a coordinate.
 pub(crate) fn real(n: usize) -> f64 {
     u32::try_from(n).map_or(f64::from(u32::MAX), f64::from)
 }
 
-/// As in `1 step`, `2 steps`.
-pub(crate) fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+/// Formats a count with its noun: `1 step`, `2 steps`.
+pub(crate) fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// The beginning of a text, of at most so many characters.
+/// Shortens a text to `n_chars` characters, with an ellipsis.
 pub(crate) fn short(text: &str, n_chars: usize) -> String {
     if text.chars().nth(n_chars).is_none() {
         return text.to_owned();
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_text_whatever_they_are() {
+    fn values_are_escaped() {
         let mut html = Html::default();
         html.put("<a href=\"#{}\">{}</a>{}", &[&"\"'>", &"</a><script>&", &"a\u{202e}b\u{1b}\n"]);
         let want =
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_as_exact_as_they_are_long() {
+    fn long_durations_have_coarser_units() {
         for (seconds, want) in [
             (0.0, "0 ms"),
             (0.0154, "15 ms"),

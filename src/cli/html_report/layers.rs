@@ -1,48 +1,49 @@
-//! The layers of the image, base first, and the files that each adds, changes and removes.
+//! The section about layers, base first: sizes, and the files that each adds, changes and removes.
 
-use super::Page;
+use super::ReportPage;
 use super::html::{Html, count};
 use crate::cli::records::End;
 use crate::diag::size;
 
-/// What is known of an image's layers.
+/// An image with its layers and wasted bytes.
 #[derive(Debug, Default)]
-pub(crate) struct ImageFiles {
+pub(crate) struct ReportedImage {
     pub(crate) platform: String,
-    /// Base first.
-    pub(crate) layers: Vec<LayerFiles>,
-    /// Bytes of files in lower layers that upper ones overwrite or remove, and where, most first.
+    /// The layers, base first.
+    pub(crate) layers: Vec<ReportedLayer>,
+    /// Size of files in lower layers that upper layers overwrite or remove.
     pub(crate) wasted_bytes: u64,
+    /// Paths with the bytes wasted at each, largest first.
     pub(crate) wasted: Vec<(String, u64)>,
-    /// Bytes of files in all layers.
+    /// Total size of files in all layers.
     pub(crate) file_bytes: u64,
 }
 
-/// What is known of a layer.
+/// A layer with its largest files.
 #[derive(Debug, Default)]
-pub(crate) struct LayerFiles {
+pub(crate) struct ReportedLayer {
     pub(crate) digest: String,
     pub(crate) instruction: String,
-    /// Of the uncompressed layer, if anybody knows.
+    /// Uncompressed size, if known.
     pub(crate) bytes: Option<u64>,
-    /// Files added, changed and removed, if it is in the store.
+    /// Numbers of files added, changed and removed; `None` if the layer is not in the store.
     pub(crate) counts: Option<[usize; 3]>,
     pub(crate) wasted_bytes: u64,
-    /// The biggest of the files.
-    pub(crate) files: Vec<FileOfLayer>,
-    /// How many more there are.
+    /// The largest files of the layer.
+    pub(crate) files: Vec<ReportedFile>,
+    /// Number of files not listed.
     pub(crate) n_more: usize,
 }
 
-/// A file that a layer has something to say of.
+/// A file that a layer adds, changes or removes.
 #[derive(Debug)]
-pub(crate) struct FileOfLayer {
+pub(crate) struct ReportedFile {
     pub(crate) path: String,
     pub(crate) change: FileChange,
     pub(crate) bytes: u64,
 }
 
-/// What.
+/// Change of a file by a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileChange {
     Added,
@@ -68,13 +69,14 @@ impl FileChange {
     }
 }
 
-pub(crate) fn section(page: &Page<'_>) -> Html {
+/// Writes the section: a filter, and the layers of each image.
+pub(crate) fn section(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
     if page.images.is_empty() {
         if let Some(why) = page.no_images {
             html.put("<p class=\"quiet\">The layers cannot be shown: {}</p>\n", &[&why]);
         } else if matches!(page.recorded.end, Some(End::Built { .. })) {
-            html.raw("<p class=\"quiet\">The image is not in the store any more.</p>\n");
+            html.raw("<p class=\"quiet\">The image is no longer in the store.</p>\n");
         }
         return html;
     }
@@ -87,12 +89,12 @@ pub(crate) fn section(page: &Page<'_>) -> Html {
         if page.images.len() > 1 {
             html.put("<h3>{}</h3>\n", &[&image.platform]);
         }
-        one(image, &mut html);
+        self::image(image, &mut html);
     }
     html
 }
 
-fn one(image: &ImageFiles, html: &mut Html) {
+fn image(image: &ReportedImage, html: &mut Html) {
     let most = image.layers.iter().filter_map(|layer| layer.bytes).max().unwrap_or(0).max(1);
     html.raw("<div class=\"layers\">\n");
     for (number, layer) in (1..).zip(&image.layers) {
@@ -101,8 +103,8 @@ fn one(image: &ImageFiles, html: &mut Html) {
     html.raw("</div>\n");
     if image.wasted_bytes > 0 {
         html.put(
-            "<details class=\"wasted\"><summary>Wasted: {} of {} in files, which upper layers overwrite \
-             or remove</summary>\n<ul class=\"files\">\n",
+            "<details class=\"wasted\"><summary>Wasted space: {} of {}, in files that upper layers overwrite or \
+             remove</summary>\n<ul class=\"files\">\n",
             &[&size(image.wasted_bytes), &size(image.file_bytes)],
         );
         for (path, bytes) in &image.wasted {
@@ -112,7 +114,7 @@ fn one(image: &ImageFiles, html: &mut Html) {
     }
 }
 
-fn layer(number: usize, layer: &LayerFiles, most: u64, html: &mut Html) {
+fn layer(number: usize, layer: &ReportedLayer, most: u64, html: &mut Html) {
     let bytes = layer.bytes.map_or_else(|| "?".to_owned(), size);
     let part = layer.bytes.unwrap_or(0).saturating_mul(1000) / most;
     html.put(
@@ -136,15 +138,15 @@ fn layer(number: usize, layer: &LayerFiles, most: u64, html: &mut Html) {
     html.raw("</dl>\n");
     if layer.counts.is_none() {
         html.raw(
-            "<p class=\"quiet\">This layer is not in the store; nothing had to be fetched.</p>\n",
+            "<p class=\"quiet\">This layer is not in the store: no step needed its files.</p>\n",
         );
     }
     files(layer, html);
     html.raw("</div></details>\n");
 }
 
-/// As in `+12 ~3 −1`.
-fn counts(layer: &LayerFiles) -> String {
+/// Formats the counts of a layer: `+12 ~3 −1`.
+fn counts(layer: &ReportedLayer) -> String {
     let Some(counts) = layer.counts else { return "not fetched".to_owned() };
     let signs = [FileChange::Added, FileChange::Changed, FileChange::Removed];
     let counts = signs.iter().zip(counts).filter(|(_, n)| *n > 0);
@@ -152,7 +154,7 @@ fn counts(layer: &LayerFiles) -> String {
     if counts.is_empty() { "no files".to_owned() } else { counts.join(" ") }
 }
 
-fn files(layer: &LayerFiles, html: &mut Html) {
+fn files(layer: &ReportedLayer, html: &mut Html) {
     if layer.files.is_empty() {
         return;
     }
@@ -172,6 +174,6 @@ fn files(layer: &LayerFiles, html: &mut Html) {
     html.raw("</ul>\n");
     if layer.n_more > 0 {
         let more = count(layer.n_more, "more file");
-        html.put("<p class=\"quiet\">and {}, no bigger than the last one here</p>\n", &[&more]);
+        html.put("<p class=\"quiet\">and {}, none larger than the last one listed</p>\n", &[&more]);
     }
 }

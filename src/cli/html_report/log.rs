@@ -1,29 +1,30 @@
-//! What a step printed, as markup: colours become classes, other control sequences go.
+//! The output of a step as HTML: colours become CSS classes, other control sequences are removed.
 
 use crate::cli::display::text::{Lines, shown};
 use crate::cli::records::{Piece, Step};
 
-use super::html::{Html, span};
+use super::html::{Html, count, span};
 
-/// A pause is worth a remark when it is so long, in seconds.
+/// Pauses in the output of at least this length are marked, in seconds.
 const LONG_PAUSE: f64 = 1.0;
 
-/// The log; nothing if nothing was printed.
+/// Returns the log of a step; empty if it has no output.
 pub(crate) fn log(id: u32, step: &Step, build: Option<&str>) -> Html {
     let mut html = Html::default();
     if step.printed.is_empty() {
         return html;
     }
     html.put("<pre class=\"log\" tabindex=\"0\" aria-label=\"Log of step {}\">", &[&id]);
-    let mut writer = Writer { html, last: 0.0 };
+    let mut writer = LogWriter { html, last: 0.0 };
     writer.pieces(step.printed.pieces().iter());
     let n_bytes = step.printed.n_left_out();
     if n_bytes > 0 {
         let html = &mut writer.html;
-        html.put("</pre>\n<p class=\"left-out\">{} bytes are left out here", &[&n_bytes]);
+        let omitted = count(usize::try_from(n_bytes).unwrap_or(usize::MAX), "byte");
+        html.put("</pre>\n<p class=\"left-out\">{} omitted here", &[&omitted]);
         if let Some(build) = build {
             let command = format!("rbuild history logs {build} --step {id}");
-            html.put("; all of it: <code>{}</code>", &[&command]);
+            html.put("; full log: <code>{}</code>", &[&command]);
         }
         html.raw(".</p>\n<pre class=\"log\" tabindex=\"0\" aria-label=\"The end of the log\">");
     }
@@ -32,14 +33,14 @@ pub(crate) fn log(id: u32, step: &Step, build: Option<&str>) -> Html {
     writer.html
 }
 
-/// Writes lines, with a remark where nothing came for long.
-struct Writer {
+/// Writes the lines of a log, with a mark at each long pause.
+struct LogWriter {
     html: Html,
-    /// When the last one came.
+    /// Time of the last line, in seconds since the start of the build.
     last: f64,
 }
 
-impl Writer {
+impl LogWriter {
     fn pieces<'a>(&mut self, pieces: impl Iterator<Item = &'a Piece>) {
         let mut lines = Lines::default();
         for (at, bytes) in pieces {
@@ -51,7 +52,7 @@ impl Writer {
 
     fn line(&mut self, at: f64, text: &str) {
         if at - self.last >= LONG_PAUSE {
-            // Not text: who copies the log does not want it.
+            // Shown by CSS, so that it is not part of copied text.
             self.html.put("<i data-after=\"{} later\"></i>", &[&span(at - self.last)]);
         }
         self.last = at;
@@ -60,31 +61,32 @@ impl Writer {
     }
 }
 
-/// How text looks, from the sequences before it (ECMA-48, 8.3.117).
+/// Attributes of text, as Select Graphic Rendition sequences set them (ECMA-48, 8.3.117:
+/// <https://ecma-international.org/publications-and-standards/standards/ecma-48/>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Look {
+struct TextStyle {
     bold: bool,
     dim: bool,
     italic: bool,
     underlined: bool,
-    /// Colours behind text are shown as a frame.
+    /// Set for inverse text and background colours, which are shown as a frame.
     framed: bool,
-    /// One of eight.
+    /// One of the eight colours, from 0 (black) to 7 (white).
     colour: Option<u8>,
 }
 
-/// A line with no control characters but those of colours.
+/// Writes a line whose only control sequences are SGR.
 fn coloured(line: &str, html: &mut Html) {
-    let mut look = Look::default();
+    let mut style = TextStyle::default();
     let mut pieces = line.split("\u{1b}[");
     html.text(pieces.next().unwrap_or_default());
     for piece in pieces {
         let (numbers, text) = piece.split_once('m').unwrap_or(("", piece));
-        look.take(numbers);
+        style.apply(numbers);
         if text.is_empty() {
             continue;
         }
-        let classes = look.classes();
+        let classes = style.classes();
         if classes.is_empty() {
             html.text(text);
         } else {
@@ -93,8 +95,8 @@ fn coloured(line: &str, html: &mut Html) {
     }
 }
 
-impl Look {
-    fn take(&mut self, numbers: &str) {
+impl TextStyle {
+    fn apply(&mut self, numbers: &str) {
         let mut numbers = numbers.split([';', ':']).map(|word| word.parse::<u16>().unwrap_or(0));
         while let Some(number) = numbers.next() {
             match number {
@@ -113,7 +115,7 @@ impl Look {
                 39 => self.colour = None,
                 38 => self.colour = extended(&mut numbers),
                 48 => {
-                    let _behind = extended(&mut numbers);
+                    let _background = extended(&mut numbers);
                     self.framed = true;
                 }
                 _ => {}
@@ -135,7 +137,7 @@ impl Look {
     }
 }
 
-/// A colour of 256 or of all, as the one of the eight that is most like it.
+/// Reads a 256-colour or RGB colour. Returns the most similar of the eight colours, `None` for grey.
 fn extended(numbers: &mut impl Iterator<Item = u16>) -> Option<u8> {
     let (red, green, blue) = match numbers.next()? {
         2 => (numbers.next()?, numbers.next()?, numbers.next()?),
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_classes_and_text_is_text() {
+    fn colours_become_classes_and_text_is_escaped() {
         check("a<b>\u{1b}[2Jc", "a&lt;b&gt;c");
         check("\u{1b}[1;31mred\u{1b}[0m no", "<span class=\"bold c1\">red</span> no");
         check(
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_are_told_and_what_is_left_out_too() {
+    fn pauses_are_marked_and_overwritten_text_is_dropped() {
         let mut step = Step::default();
         for (at, text) in [(0.1, "a\n"), (0.2, "10%\r"), (3.2, "100%\nb")] {
             step.printed.push(at, text.as_bytes().to_vec());

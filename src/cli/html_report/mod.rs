@@ -1,5 +1,5 @@
-//! `--report`: a build as one page that needs nothing but itself. It is made from what is recorded of
-//! the build and what the layers hold; text from elsewhere gets into it through [`Html`] only.
+//! The HTML report of a build (`--report`): one self-contained page, made from the build record and
+//! the files of the layers. Untrusted text enters it only through [`Html`], which escapes it.
 
 mod dockerfile;
 mod graph;
@@ -22,26 +22,26 @@ use crate::oci::Digest;
 
 use html::Html;
 
-pub(super) use layers::ImageFiles;
+pub(super) use layers::ReportedImage;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// What the page is about.
+/// The build to report.
 #[derive(Debug)]
-pub(super) struct Page<'a> {
-    /// Of the build, if the store remembers it.
+pub(super) struct ReportPage<'a> {
+    /// Id of the build record, if the store has one.
     pub(super) id: Option<&'a str>,
     pub(super) status: Status,
     pub(super) recorded: &'a Recorded,
-    /// The image, or one for each of several platforms, as far as the store has them.
-    pub(super) images: &'a [ImageFiles],
-    /// Why there are none, if that is not how it should be.
+    /// The built images in the store, one for each platform.
+    pub(super) images: &'a [ReportedImage],
+    /// The error that keeps the images from being shown, if there is one.
     pub(super) no_images: Option<&'a str>,
 }
 
-impl Page<'_> {
-    /// The whole page.
+impl ReportPage<'_> {
+    /// Returns the page as HTML.
     pub(super) fn html(&self) -> String {
         let mut parts = Html::default();
         let mut links = Html::default();
@@ -64,7 +64,7 @@ impl Page<'_> {
         let mut page = Html::default();
         self.begin(&mut page);
         page.append(&head::head(self));
-        page.raw("<nav aria-label=\"Parts of this page\">\n");
+        page.raw("<nav aria-label=\"Sections\">\n");
         page.append(&links);
         page.raw("</nav>\n<main>\n");
         page.append(&parts);
@@ -74,7 +74,10 @@ impl Page<'_> {
         page.into_string()
     }
 
-    /// Up to the beginning of the body.
+    /// Writes the head of the document and the start tag of its body.
+    ///
+    /// The policy admits the script and the style of this page by their hashes, and nothing else
+    /// (<https://www.w3.org/TR/CSP3/#framework-directive-source-list>).
     fn begin(&self, page: &mut Html) {
         let (style, script) = (integrity(STYLE), integrity(SCRIPT));
         page.raw("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
@@ -102,7 +105,7 @@ impl Page<'_> {
         }
     }
 
-    /// The stages in the order of the plan, with those that are not in it after them.
+    /// Returns the stages in the order of the plan, then those that the plan does not have.
     fn stages(&self) -> Vec<StageSteps<'_>> {
         let recorded = self.recorded;
         let mut stages: Vec<StageSteps<'_>> = recorded
@@ -129,13 +132,13 @@ impl Page<'_> {
         stages
     }
 
-    /// What is no instruction: pulls, pushes, contexts.
+    /// Returns the steps that are not instructions: pulls, pushes, contexts.
     fn others(&self) -> Vec<(u32, &Step)> {
         let steps = self.recorded.steps.iter().filter(|(_, step)| step.place.is_none());
         steps.map(|(id, step)| (*id, step)).collect()
     }
 
-    /// Seconds from the beginning to the end of what is known.
+    /// Returns the recorded time span in seconds, at least one millisecond.
     fn total_s(&self) -> f64 {
         let ends =
             self.recorded.steps.values().map(|step| step.started + took(step).unwrap_or(0.0));
@@ -143,18 +146,18 @@ impl Page<'_> {
     }
 }
 
-/// A stage and what happened in it.
+/// A stage with its recorded and its planned steps.
 #[derive(Debug)]
 struct StageSteps<'a> {
     name: &'a str,
-    /// By their places.
+    /// Sorted by their numbers in the stage.
     steps: Vec<(u32, &'a Step)>,
-    /// The instructions that make layers, of which the first has the place 2.
+    /// The planned instructions that make layers. They are numbered from 2, since FROM is 1.
     planned: Vec<&'a str>,
 }
 
 impl StageSteps<'_> {
-    /// The step in this place, from 1, which is FROM.
+    /// Returns the step with this number. Number 1 is FROM.
     fn at(&self, number: usize) -> Option<(u32, &Step)> {
         let is_it = |step: &Step| step.place.as_ref().is_some_and(|(_, at)| *at == number);
         self.steps.iter().find(|(_, step)| is_it(step)).map(|(id, step)| (*id, *step))
@@ -165,7 +168,7 @@ fn took(step: &Step) -> Option<f64> {
     step.end.map(|(_, took)| took)
 }
 
-/// The class that gives what became of a step its colour.
+/// Returns the CSS class of a step, which sets its colour.
 const fn class(step: &Step) -> &'static str {
     match step.end {
         Some((Outcome::Done, _)) => "done",
@@ -176,23 +179,24 @@ const fn class(step: &Step) -> &'static str {
     }
 }
 
-/// The same in a word.
+/// Returns the outcome of a step as text.
 const fn outcome(step: &Step) -> &'static str {
     match step.end {
         Some((Outcome::Done, _)) => "done",
         Some((Outcome::Cached, _)) => "cached",
         Some((Outcome::Failed, _)) => "failed",
-        Some((Outcome::Cancelled, _)) => "stopped",
+        Some((Outcome::Cancelled, _)) => "cancelled",
         None => "not finished",
     }
 }
 
-/// The instruction, or what else it is.
+/// Returns the instruction, or the name of a step that has none.
 fn title(step: &Step) -> &str {
     step.instruction.as_deref().unwrap_or_else(|| step.name.trim_start_matches("[internal] "))
 }
 
-/// What a policy calls a script or style that is part of the page (CSP 3, 2.3.1).
+/// Returns the hash source of an inline script or style, without quotes
+/// (<https://www.w3.org/TR/CSP3/#grammardef-hash-source>).
 fn integrity(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Digest::of(text.as_bytes()).as_bytes()))
 }

@@ -4,12 +4,12 @@
   const all = (selector, from = document) => Array.from(from.querySelectorAll(selector));
   const show = (element) => { if (element) element.hidden = false; };
 
-  // Dark or light: what the system says until somebody says otherwise.
+  // Theme: follows the system until the button is used.
   const system = matchMedia("(prefers-color-scheme: dark)");
   const theme = document.getElementById("theme");
   const isDark = () => (root.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
   const name = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
-  // Pages from files may have no storage.
+  // A page from a file may have no access to localStorage.
   const stored = (work) => { try { return work(localStorage); } catch { return null; } };
   const kept = stored((storage) => storage.getItem("rbuild-theme"));
   if (kept === "dark" || kept === "light") root.dataset.theme = kept;
@@ -22,7 +22,7 @@
   name();
   show(theme);
 
-  // What a link goes to is unfolded; what somebody typed may be no link.
+  // Opens the target of the fragment. A typed fragment may be malformed.
   const decoded = (text) => { try { return decodeURIComponent(text); } catch { return ""; } };
   const unfold = () => {
     const id = decoded(location.hash.slice(1));
@@ -32,7 +32,7 @@
     target.scrollIntoView({ block: "start" });
   };
   addEventListener("hashchange", unfold);
-  // The same link once more.
+  // Following the same link again changes no fragment.
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[href^='#']");
     const href = link && link.getAttribute("href");
@@ -45,34 +45,34 @@
     all("details", button.closest("section")).forEach((one) => { one.open = button.dataset.fold === "open"; });
   }));
 
-  // Files whose paths have the text in them.
+  // Filters the listed files by a part of their path.
   const filter = document.getElementById("filter");
   const hits = document.getElementById("hits");
   let due = 0;
-  const sift = () => {
-    const wanted = filter.value.trim().toLowerCase();
+  const applyFilter = () => {
+    const text = filter.value.trim().toLowerCase();
     let n = 0;
     for (const layer of all(".layer")) {
       let has = false;
       for (const file of all(".files li", layer)) {
-        const fits = file.children[1].textContent.toLowerCase().includes(wanted);
+        const fits = file.children[1].textContent.toLowerCase().includes(text);
         file.hidden = !fits;
         if (fits) { n += 1; has = true; }
       }
-      layer.open = wanted !== "" && has;
+      layer.open = text !== "" && has;
     }
-    hits.textContent = wanted === "" ? "" : `${n} of the files listed here`;
+    hits.textContent = text === "" ? "" : `${n} of the listed files`;
   };
-  if (filter) filter.addEventListener("input", () => { clearTimeout(due); due = setTimeout(sift, 80); });
+  if (filter) filter.addEventListener("input", () => { clearTimeout(due); due = setTimeout(applyFilter, 80); });
 
-  // What the browser would show late is shown at once, to the keyboard too.
+  // Tooltips without delay, on keyboard focus as well.
   const tip = document.createElement("div");
   tip.id = "tip";
   tip.hidden = true;
   document.body.append(tip);
-  let told = null;
-  const tell = (one) => {
-    told = one;
+  let current = null;
+  const showTip = (one) => {
+    current = one;
     tip.hidden = !one;
     if (!one) return;
     const box = one.getBoundingClientRect();
@@ -86,9 +86,9 @@
     const title = one.querySelector(":scope > title");
     one.setAttribute("aria-label", title.textContent);
     title.remove();
-    for (const event of ["mouseenter", "focus"]) one.addEventListener(event, () => tell(one));
-    for (const event of ["mouseleave", "blur"]) one.addEventListener(event, () => tell(null));
+    for (const event of ["mouseenter", "focus"]) one.addEventListener(event, () => showTip(one));
+    for (const event of ["mouseleave", "blur"]) one.addEventListener(event, () => showTip(null));
   }
-  addEventListener("scroll", () => tell(told), { passive: true, capture: true });
-  addEventListener("keydown", (event) => { if (event.key === "Escape") tell(null); });
+  addEventListener("scroll", () => showTip(current), { passive: true, capture: true });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") showTip(null); });
 })();

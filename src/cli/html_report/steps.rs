@@ -1,26 +1,27 @@
-//! The steps, stage by stage: what each is, how it ended, why it was made, what it printed.
+//! The section about steps, stage by stage: instruction, outcome, reason for a cache miss, output.
 
 use super::html::{Html, count, span};
-use super::{Page, StageSteps, class, log, outcome, title, took};
+use super::{ReportPage, StageSteps, class, log, outcome, title, took};
 use crate::cli::display::reasons::NEW;
 use crate::cli::records::{Outcome, Step};
 use crate::diag::size;
 
-pub(crate) fn section(page: &Page<'_>) -> Html {
+/// Writes the section, with buttons that expand and collapse all steps.
+pub(crate) fn section(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
     let (stages, others) = (page.stages(), page.others());
     if stages.is_empty() && others.is_empty() {
         return html;
     }
     html.raw(
-        "<p class=\"tools\" hidden><button type=\"button\" data-fold=\"open\">Unfold all</button> \
-              <button type=\"button\" data-fold=\"\">Fold all</button></p>\n",
+        "<p class=\"tools\" hidden><button type=\"button\" data-fold=\"open\">Expand all</button> \
+              <button type=\"button\" data-fold=\"\">Collapse all</button></p>\n",
     );
     for stage in &stages {
         self::stage(page, stage, &mut html);
     }
     if !others.is_empty() {
-        html.raw("<h3>Other work</h3>\n<div class=\"steps\">\n");
+        html.raw("<h3>Other steps</h3>\n<div class=\"steps\">\n");
         for (id, step) in others {
             self::step(page, id, step, "", &mut html);
         }
@@ -29,8 +30,8 @@ pub(crate) fn section(page: &Page<'_>) -> Html {
     html
 }
 
-fn stage(page: &Page<'_>, stage: &StageSteps<'_>, html: &mut Html) {
-    html.put("<h3>{} <small>{}</small></h3>\n", &[&stage.name, &sum(stage)]);
+fn stage(page: &ReportPage<'_>, stage: &StageSteps<'_>, html: &mut Html) {
+    html.put("<h3>{} <small>{}</small></h3>\n", &[&stage.name, &summary(stage)]);
     html.raw("<div class=\"steps\">\n");
     let n_steps = (stage.planned.len() + 1).max(stage.steps.len());
     for (id, step) in &stage.steps {
@@ -49,13 +50,13 @@ fn stage(page: &Page<'_>, stage: &StageSteps<'_>, html: &mut Html) {
     html.raw("</div>\n");
 }
 
-/// As in `5 steps, 2 cached, 3.4 s`.
-fn sum(stage: &StageSteps<'_>) -> String {
+/// Summarizes a stage: `5 steps, 2 cached, 3.4 s`.
+fn summary(stage: &StageSteps<'_>) -> String {
     let is_cached = |step: &Step| matches!(step.end, Some((Outcome::Cached, _)));
-    let made = stage.steps.iter().filter(|(_, step)| !step.is_from());
-    let n_cached = made.clone().filter(|(_, step)| is_cached(step)).count();
+    let instructions = stage.steps.iter().filter(|(_, step)| !step.is_from());
+    let n_cached = instructions.clone().filter(|(_, step)| is_cached(step)).count();
     let time: f64 = stage.steps.iter().filter_map(|(_, step)| took(step)).sum();
-    let n_steps = stage.planned.len().max(made.count());
+    let n_steps = stage.planned.len().max(instructions.count());
     let cached = match n_cached {
         0 => String::new(),
         n if n == n_steps => ", all cached".to_owned(),
@@ -64,7 +65,7 @@ fn sum(stage: &StageSteps<'_>) -> String {
     format!("{}{cached}, {}", count(n_steps, "step"), span(time))
 }
 
-fn step(page: &Page<'_>, id: u32, step: &Step, number: &str, html: &mut Html) {
+fn step(page: &ReportPage<'_>, id: u32, step: &Step, number: &str, html: &mut Html) {
     let class = class(step);
     let is_failed = matches!(step.end, Some((Outcome::Failed, _)));
     html.put("<details class=\"step {}\" id=\"step-{}\"", &[&class, &id]);
@@ -76,7 +77,7 @@ fn step(page: &Page<'_>, id: u32, step: &Step, number: &str, html: &mut Html) {
     );
     let size = step.layer.as_ref().map(|(_, bytes)| size(*bytes)).unwrap_or_default();
     html.put("<span class=\"size\">{}</span><span class=\"took\">{}</span>", &[&size, &end(step)]);
-    // Of what is new, that is no news.
+    // Most steps of a first build have this reason: it would only be noise.
     if let Some(reason) = step.reason.as_ref().filter(|reason| *reason != NEW) {
         html.put("<span class=\"why\">not cached: {}</span>", &[reason]);
     }
@@ -85,7 +86,7 @@ fn step(page: &Page<'_>, id: u32, step: &Step, number: &str, html: &mut Html) {
     html.raw("</div>\n</details>\n");
 }
 
-fn body(page: &Page<'_>, id: u32, step: &Step, html: &mut Html) {
+fn body(page: &ReportPage<'_>, id: u32, step: &Step, html: &mut Html) {
     html.put(
         "<pre class=\"instruction\" tabindex=\"0\">{}</pre>\n<dl class=\"facts\">\n",
         &[&title(step)],
@@ -97,12 +98,12 @@ fn body(page: &Page<'_>, id: u32, step: &Step, html: &mut Html) {
         Some(took) => fact("Outcome", &format!("{} in {}", outcome(step), span(took))),
         None => fact("Outcome", outcome(step)),
     }
-    fact("Started", &format!("{} after the beginning", span(step.started)));
+    fact("Started", &format!("{} after the start of the build", span(step.started)));
     if let Some(reason) = &step.reason {
         fact("Not cached", reason);
     }
     if step.n_bytes > 0 {
-        fact("Moved", &size(step.n_bytes));
+        fact("Transferred", &size(step.n_bytes));
     }
     if let Some((digest, bytes)) = &step.layer {
         fact("Layer", &format!("{digest}, {} uncompressed", size(*bytes)));
@@ -113,7 +114,7 @@ fn body(page: &Page<'_>, id: u32, step: &Step, html: &mut Html) {
     );
     let log = log::log(id, step, page.id);
     if log.is_empty() && step.executed {
-        html.raw("<p class=\"quiet\">It printed nothing.</p>\n");
+        html.raw("<p class=\"quiet\">No output.</p>\n");
     }
     html.append(&log);
 }
@@ -128,12 +129,12 @@ const fn mark(step: &Step) -> &'static str {
     }
 }
 
-/// How it ended, where the time is expected.
+/// Returns the duration of a step, or its outcome if that says more.
 fn end(step: &Step) -> String {
     match step.end {
         Some((Outcome::Done | Outcome::Failed, took)) => span(took),
         Some((Outcome::Cached, _)) => "cached".to_owned(),
-        Some((Outcome::Cancelled, took)) => format!("stopped, {}", span(took)),
+        Some((Outcome::Cancelled, took)) => format!("cancelled, {}", span(took)),
         None => "not finished".to_owned(),
     }
 }

@@ -1,11 +1,11 @@
-//! The page out of events, without a browser.
+//! Pages made from recorded events, checked as text.
 
 use crate::cli::html_report::*;
 use crate::cli::records::Logs;
 
 use super::layers::{FileChange, FileOfLayer, LayerFiles};
 
-/// Two stages, of which the second takes a file of the first and fails.
+/// A build of two stages. The second copies a file of the first, and fails.
 const FAILED: &str = r##"{"event":"started","seconds":0.0,"time":"2026-01-31T12:00:00Z","rbuild":"0.1.0","version":1}
 {"event":"requested","seconds":0.0,"folder":"/w","context":".","platforms":[],"names":["app:1"]}
 {"event":"dockerfile","seconds":0.0,"path":"Dockerfile","text":"FROM base AS a\nRUN make\nFROM scratch\n# all\nCOPY --from=a /x /\nRUN false\n"}
@@ -32,18 +32,18 @@ const FAILED: &str = r##"{"event":"started","seconds":0.0,"time":"2026-01-31T12:
 {"event":"failed","seconds":3.0,"message":"process \"false\" did not complete successfully: exit code: 1","exit_status":1,"took_seconds":3.0,"last_lines":["last"],"text":"------\nlast lines of the failed step:\n  last\n------\nerror[E0404]: exit code: 1"}
 "##;
 
-fn page(events: &str, images: &[ImageFiles]) -> String {
+fn page(events: &str, images: &[ReportedImage]) -> String {
     let recorded = Recorded::read(events.as_bytes(), Logs::Ends).unwrap();
     let (id, status) = (Some("0123abcd"), recorded.status(false));
-    Page { id, status, recorded: &recorded, images, no_images: None }.html()
+    ReportPage { id, status, recorded: &recorded, images, no_images: None }.html()
 }
 
-fn images(path: &str) -> Vec<ImageFiles> {
+fn images(path: &str) -> Vec<ReportedImage> {
     let files = [
-        FileOfLayer { path: path.to_owned(), change: FileChange::Added, bytes: 1200 },
-        FileOfLayer { path: "/old".to_owned(), change: FileChange::Removed, bytes: 0 },
+        ReportedFile { path: path.to_owned(), change: FileChange::Added, bytes: 1200 },
+        ReportedFile { path: "/old".to_owned(), change: FileChange::Removed, bytes: 0 },
     ];
-    let layer = LayerFiles {
+    let layer = ReportedLayer {
         digest: "sha256:22".to_owned(),
         instruction: format!("COPY {path} /"),
         bytes: Some(4096),
@@ -52,8 +52,8 @@ fn images(path: &str) -> Vec<ImageFiles> {
         files: files.into(),
         n_more: 3,
     };
-    let elsewhere = LayerFiles { digest: "sha256:33".to_owned(), ..LayerFiles::default() };
-    vec![ImageFiles {
+    let elsewhere = ReportedLayer { digest: "sha256:33".to_owned(), ..ReportedLayer::default() };
+    vec![ReportedImage {
         platform: "linux/amd64".to_owned(),
         layers: vec![elsewhere, layer],
         wasted_bytes: 7,
@@ -62,22 +62,22 @@ fn images(path: &str) -> Vec<ImageFiles> {
     }]
 }
 
-/// Without style and script, whose changes are no changes of what is said.
-fn said(page: &str) -> String {
+/// Returns the page without style and script, which snapshots leave out.
+fn without_assets(page: &str) -> String {
     let page = page.replace(STYLE, "…").replace(SCRIPT, "…");
     page.replace(&integrity(STYLE), "STYLE").replace(&integrity(SCRIPT), "SCRIPT")
 }
 
 #[test]
-fn a_failed_build_is_told_whole() {
-    let page = said(&page(FAILED, &[]));
+fn failed_build_is_reported_completely() {
+    let page = without_assets(&page(FAILED, &[]));
     insta::assert_snapshot!("page_failed", page);
 }
 
 #[test]
-fn a_page_weighs_little_and_needs_nothing() {
+fn page_is_small_and_self_contained() {
     assert!(page("", &[]).len() < 40 << 10, "{}", page("", &[]).len());
-    // It asks for nothing, and no text gets into it by way of the script.
+    // It loads nothing, and the script inserts no markup.
     assert_eq!(STYLE.matches("url(").count(), STYLE.matches("url(#arrow)").count());
     for word in ["@import", "fetch(", "import(", "innerHTML", "outerHTML", "eval(", "http"] {
         assert!(!SCRIPT.contains(word) && !STYLE.contains(word), "{word}");
@@ -85,7 +85,7 @@ fn a_page_weighs_little_and_needs_nothing() {
 }
 
 #[test]
-fn what_is_built_is_shown_with_its_layers() {
+fn built_image_is_shown_with_its_layers() {
     let built = r#"{"event":"built","seconds":1.0,"id":"sha256:44","digest":"sha256:55","names":[],"layer_bytes":9,"took_seconds":1.0}"#;
     let page = page(built, &images("/x/y"));
     for part in [
@@ -93,13 +93,13 @@ fn what_is_built_is_shown_with_its_layers() {
         "and 3 more files",
         "+1 −1",
         "This layer is not in the store",
-        "Wasted: 7B of 2.0kB",
+        "Wasted space: 7B of 2.0kB",
         "<dt>Layers</dt><dd>2</dd>",
     ] {
-        assert!(page.contains(part), "{part}\n{}", said(&page));
+        assert!(page.contains(part), "{part}\n{}", without_assets(&page));
     }
     let gone = self::page(built, &[]);
-    assert!(gone.contains("The image is not in the store any more."));
+    assert!(gone.contains("The image is no longer in the store."));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn no_text_becomes_markup() {
         let inner = word.trim_matches('"');
         events = events.replace(word, &format!("{quoted}{inner}{hostile}{end}"));
     }
-    // It is JSON still.
+    // The events are still valid JSON.
     let n_lines = events.lines().count();
     let good =
         events.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
@@ -142,13 +142,13 @@ fn no_text_becomes_markup() {
     let pages =
         [page(&events, &[]), page(&(events + &built.replace("HERE", hostile)), &images(&path))];
     for page in pages {
-        let page = said(&page);
+        let page = without_assets(&page);
         assert!(page.matches("&lt;img src=x onerror").count() > 20, "{page}");
         assert!(!page.contains("<img"), "{page}");
         assert!(!page.contains("\" onmouseover"), "{page}");
         assert!(!page.contains("<!--"), "{page}");
         for tag in ["script", "style", "title"] {
-            // Titles of SVG are others.
+            // SVG has titles, too.
             let n = if tag == "title" { page.matches("<title>").count() } else { 1 };
             assert_eq!(page.matches(&format!("<{tag}>")).count(), n, "{page}");
             assert_eq!(page.matches(&format!("</{tag}>")).count(), n, "{page}");
@@ -157,7 +157,7 @@ fn no_text_becomes_markup() {
 }
 
 #[test]
-fn of_long_logs_the_ends_are_shown_and_the_rest_is_named() {
+fn long_logs_show_both_ends_and_the_omitted_bytes() {
     let mut events = FAILED.replace("RUN false", "RUN many");
     for n in 0..40_000 {
         let text = format!("line {n} {}\\n", "x".repeat(40));
@@ -170,7 +170,7 @@ fn of_long_logs_the_ends_are_shown_and_the_rest_is_named() {
     for part in [
         "line 0 xx",
         "line 39999 xx",
-        "bytes are left out here",
+        "bytes omitted here",
         "rbuild history logs 0123abcd --step 5",
     ] {
         assert!(page.contains(part), "{part}");

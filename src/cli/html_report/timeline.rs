@@ -1,29 +1,30 @@
-//! When each step ran: a lane a stage, bars where steps took time, ticks where they were cached.
+//! The timeline: a lane for each stage, a bar for each step that ran, a tick for each cached step.
 
 use crate::cli::records::{Outcome, Step};
 
 use super::html::{Html, real, short, span, whole};
-use super::{Page, class, outcome, title, took};
+use super::{ReportPage, class, outcome, title, took};
 
-/// Height of a row of bars, and what of it a bar has.
+/// Heights of a row and of a bar in it, in pixels.
 const ROW: f64 = 24.0;
 const BAR: f64 = 18.0;
-/// No bar is narrower, in hundredths of the width.
+/// Minimum width of a bar, in percent of the timeline.
 const MIN_WIDTH: f64 = 0.35;
-/// From this width on there is space for a text.
+/// Minimum width of a bar with a label, in percent of the timeline.
 const TEXT_WIDTH: f64 = 9.0;
-/// About so many marks of time.
+/// Approximate number of marks on the time axis.
 const N_MARKS: f64 = 6.0;
 
-pub(crate) fn section(page: &Page<'_>) -> Html {
+/// Writes the timeline, with a legend and a time axis.
+pub(crate) fn section(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
     if page.recorded.steps.is_empty() {
         return html;
     }
     let total = page.total_s();
     html.raw(
-        "<p class=\"legend\"><span class=\"done\">made</span> <span class=\"cached\">cached</span> \
-              <span class=\"failed\">failed</span> <span class=\"cancelled\">stopped</span></p>\n\
+        "<p class=\"legend\"><span class=\"done\">done</span> <span class=\"cached\">cached</span> \
+              <span class=\"failed\">failed</span> <span class=\"cancelled\">cancelled</span></p>\n\
               <div class=\"timeline\">\n",
     );
     for stage in page.stages().iter().filter(|stage| !stage.steps.is_empty()) {
@@ -31,7 +32,7 @@ pub(crate) fn section(page: &Page<'_>) -> Html {
     }
     let others = page.others();
     if !others.is_empty() {
-        lane("other work", "others", &others, total, &mut html);
+        lane("other steps", "others", &others, total, &mut html);
     }
     axis(total, &mut html);
     html.raw("</div>\n");
@@ -50,7 +51,7 @@ fn lane(name: &str, kind: &str, steps: &[(u32, &Step)], total: f64, html: &mut H
         &[&height, &name],
     );
     marks(total, &height.to_string(), html);
-    // Ticks come last: a bar that begins where one stands would hide it.
+    // Ticks are drawn last, on top of a bar that begins at the same time.
     for ticks in [false, true] {
         for ((id, step), row) in steps.iter().zip(&rows) {
             if is_tick(step) == ticks {
@@ -61,7 +62,7 @@ fn lane(name: &str, kind: &str, steps: &[(u32, &Step)], total: f64, html: &mut H
     html.raw("</svg></div>\n");
 }
 
-/// Seconds in which the step is on the page.
+/// Returns the start and the end of a step in seconds. A step without an end lasts to the end.
 fn extent(step: &Step, total: f64) -> (f64, f64) {
     let end = took(step).map_or(total, |took| step.started + took);
     (step.started.min(total), end.min(total))
@@ -71,7 +72,7 @@ fn is_tick(step: &Step) -> bool {
     matches!(step.end, Some((Outcome::Cached, _)))
 }
 
-/// The row of each, so that no two in a row are at the same time.
+/// Assigns each step to a row, so that no bars overlap.
 fn rows(steps: &[(u32, &Step)], total: f64) -> Vec<usize> {
     let mut ends: Vec<f64> = Vec::new();
     let rows = steps.iter().map(|(_, step)| {
@@ -79,7 +80,7 @@ fn rows(steps: &[(u32, &Step)], total: f64) -> Vec<usize> {
         if is_tick(step) {
             return 0;
         }
-        // Clocks are rounded to milliseconds.
+        // Recorded times are rounded to milliseconds.
         let free = ends.iter().position(|end| *end <= from + 0.002);
         let row = free.unwrap_or(ends.len());
         match ends.get_mut(row) {
@@ -114,7 +115,7 @@ fn bar(id: u32, step: &Step, y: f64, total: f64, html: &mut Html) {
     html.raw("</svg></a>\n");
 }
 
-/// The times that are marked, in seconds.
+/// Returns the times to mark on the axis, in seconds.
 fn marked(total: f64) -> Vec<f64> {
     let rough = total / N_MARKS;
     let steps =
@@ -136,10 +137,10 @@ fn marks(total: f64, height: &str, html: &mut Html) {
 fn axis(total: f64, html: &mut Html) {
     html.raw("<div class=\"lane axis\" aria-hidden=\"true\"><span></span><svg class=\"track\" width=\"100%\" height=\"18\">");
     for time in marked(total) {
-        let place = time / total * 100.0;
-        // The last one would be cut off.
-        if place <= 96.0 {
-            let x = format!("{place:.3}%");
+        let percent = time / total * 100.0;
+        // A label at the right edge would be cut off.
+        if percent <= 96.0 {
+            let x = format!("{percent:.3}%");
             html.put("<text x=\"{}\" y=\"13\">{}</text>", &[&x, &mark_text(time)]);
         }
     }
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_are_few_and_round() {
+    fn marks_are_few_and_at_round_times() {
         let check = |total: f64, want: &str| {
             let marks: Vec<String> = marked(total).into_iter().map(mark_text).collect();
             assert_eq!(marks.join(", "), want);
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_at_the_same_time_have_rows_of_their_own() {
+    fn concurrent_steps_are_in_separate_rows() {
         let step = |started: f64, took: f64, outcome| Step {
             started,
             end: Some((outcome, took)),

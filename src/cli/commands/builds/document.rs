@@ -1,16 +1,16 @@
-//! Builds for programs: the lines of `history ls --json`, and `explain --json`.
+//! The JSON of `history ls --json` (one object a line) and of `explain --json`.
 
 use serde_json::{Value, json};
 
 use crate::cli::records::{End, Outcome};
 
-use super::Build;
+use super::RecordedBuild;
 
-/// The version of the forms; members may be added without a new one.
+/// The format version of both documents. New members do not change it.
 const VERSION: u32 = 1;
 
-/// A build in the list.
-pub(super) fn of(build: &Build) -> Value {
+/// Returns the object of one build, as in `testdata/builds.schema.json`.
+pub(super) fn to_json(build: &RecordedBuild) -> Value {
     let (n_steps, n_cached) = build.recorded.counts();
     let requested = &build.recorded.requested;
     let (image, message) = match &build.recorded.end {
@@ -36,10 +36,11 @@ pub(super) fn of(build: &Build) -> Value {
     })
 }
 
-/// The build, and why its steps, or `only` one of them, were not found in the cache.
-pub(super) fn explained(build: &Build, only: Option<u32>) -> Value {
-    let made = build.made().filter(|(id, _)| only.is_none_or(|only| only == *id));
-    let made = made.map(|(id, step)| {
+/// Returns the object of one build with the reasons why its steps, or `only` one of them, were not
+/// found in the cache, as in `testdata/explain.schema.json`.
+pub(super) fn explained(build: &RecordedBuild, only: Option<u32>) -> Value {
+    let rebuilt = build.rebuilt().filter(|(id, _)| only.is_none_or(|only| only == *id));
+    let rebuilt = rebuilt.map(|(id, step)| {
         json!({
             "step": id,
             "name": step.name,
@@ -47,10 +48,10 @@ pub(super) fn explained(build: &Build, only: Option<u32>) -> Value {
             "reason": step.reason,
         })
     });
-    let made: Vec<Value> = made.collect();
-    let mut explained = of(build);
+    let rebuilt: Vec<Value> = rebuilt.collect();
+    let mut explained = to_json(build);
     if let Some(members) = explained.as_object_mut() {
-        members.insert("not_cached".to_owned(), json!(made));
+        members.insert("not_cached".to_owned(), json!(rebuilt));
     }
     explained
 }

@@ -1,8 +1,8 @@
-//! `rbuild history logs`, and the steps of a build by their names.
+//! `rbuild history logs`, and the lookup of a step of a recorded build by its name.
 
 use std::io::{self, IsTerminal as _};
 
-use super::{Build, Result, chosen, end, records};
+use super::{RecordedBuild, Result, end, records, selected};
 use crate::cli::args::history::{LogsArgs, WhichBuild};
 use crate::cli::args::step_name::StepName;
 use crate::cli::display::stderr;
@@ -25,25 +25,25 @@ pub(in crate::cli::commands) fn instruction(
     let context = redacted(context);
     let place = Requested { directory, context, ..Requested::default() }.place();
     for record in records(store)? {
-        let Some(build) = Build::read_if_there(&record, Logs::Skip)? else { continue };
+        let Some(build) = RecordedBuild::read_if_there(&record, Logs::Skip)? else { continue };
         if build.recorded.requested.place() != place {
             continue;
         }
         let (_, step) = build.step(&format!("#{number}"))?;
         return step.place.clone().ok_or_else(|| {
             let (id, name) = (&build.id, &step.name);
-            usage(format!("#{number} of build {id} is not an instruction: {name}"))
+            usage(format!("step #{number} of build {id} is not an instruction: {name}"))
         });
     }
     let text = format!(
-        "the store remembers no build of {place}, in which #{number} would be a step: name it by \
-         its stage, such as build:3"
+        "the store has no recorded build of {place}, so #{number} is unknown: name the step by its \
+         stage, such as build:3"
     );
     Err(usage(text))
 }
 
-/// Returns the words for a build and a step of it. The name of a step may stand in the place of the
-/// build's, which has neither `:` nor `#`, if it is one of the last build.
+/// Returns the words that name a build and a step of it. A first word with `:` or `#` names a step of
+/// the latest build, because build ids contain neither.
 pub(super) fn build_and_step<'a>(
     which: &'a WhichBuild,
     step: Option<&'a str>,
@@ -54,8 +54,11 @@ pub(super) fn build_and_step<'a>(
     }
 }
 
-impl Build {
-    /// Returns the step with this name, and its number.
+impl RecordedBuild {
+    /// Returns the number and the record of the step with this name.
+    ///
+    /// # Errors
+    /// A usage error if the name cannot be parsed or the build has no such step.
     pub(super) fn step(&self, word: &str) -> Result<(u32, &Step)> {
         let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
         let name = StepName::read(word).map_err(usage)?;
@@ -63,23 +66,23 @@ impl Build {
             let id = &self.id;
             usage(match self.recorded.steps.len() {
                 0 => format!("build {id} ended before its first step"),
-                n_steps => format!(
-                    "build {id} has no step {name}, only #1 to #{n_steps}; `rbuild history show {id}` \
-                     lists them"
+                _ => format!(
+                    "build {id} has no step {name}; `rbuild history show {id}` lists its steps"
                 ),
             })
         })
     }
 }
 
+/// Prints the log of one step, or of all steps with their names and times.
 pub(super) fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> {
     let (which, step) = build_and_step(&args.which, args.step.as_deref());
-    let build = Build::read(&chosen(records(store)?, which)?, Logs::Read)?;
+    let build = RecordedBuild::read(&selected(records(store)?, which)?, Logs::Read)?;
     let steps = &build.recorded.steps;
     if let Some(word) = step {
         let (id, step) = build.step(word)?;
         if step.printed.pieces().is_empty() {
-            stderr::remark(&format!("step {} printed nothing", StepName::of(id, step)));
+            stderr::remark(&format!("step {} has no output", StepName::of(id, step)));
         }
         print(step, colours);
         return Ok(());
@@ -98,7 +101,7 @@ pub(super) fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> 
     Ok(())
 }
 
-/// Prints what a step printed: for people on a terminal, byte by byte for programs.
+/// Prints the output of a step: with control sequences removed on a terminal, unchanged otherwise.
 fn print(step: &Step, colours: bool) {
     let mut pieces = step.printed.pieces().iter().map(|(_, bytes)| bytes);
     if !io::stdout().is_terminal() {

@@ -1,13 +1,14 @@
-//! The documents for programs, in the form of docker's subrequests.
+//! The JSON of `--check`, `--call=outline` and `--call=targets`, with the members of BuildKit's
+//! subrequests: <https://github.com/moby/buildkit/tree/master/frontend/subrequests>.
 
 use serde_json::{Value, json};
 
-use super::{Look, rule_page};
+use super::{Inspector, rule_page};
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::lint::{Outline, OutlineMount, StageSummary};
 
-impl Look<'_> {
-    fn place(&self, span: Span) -> Value {
+impl Inspector<'_> {
+    fn location(&self, span: Span) -> Value {
         let start = self.source().line_column(span.start);
         let end = self.source().line_column(span.end.saturating_sub(1).max(span.start));
         json!({
@@ -23,20 +24,20 @@ impl Look<'_> {
         json!([{ "filename": self.source().name(), "language": "Dockerfile" }])
     }
 
-    /// In the form of docker's `lint` subrequest, with columns and help added.
+    /// Returns the document of BuildKit's `lint` subrequest, with columns and help added.
     pub(super) fn check_json(&self, found: &[Diagnostic]) -> Value {
-        let one = |said: &Diagnostic| {
+        let one = |diagnostic: &Diagnostic| {
             json!({
-                "ruleName": said.code.as_str(),
-                "description": said.code.summary(),
-                "url": rule_page(said.code),
-                "detail": said.message,
-                "help": said.helps,
-                "location": self.place(place_in_json(said)),
+                "ruleName": diagnostic.code.as_str(),
+                "description": diagnostic.code.summary(),
+                "url": rule_page(diagnostic.code),
+                "detail": diagnostic.message,
+                "help": diagnostic.helps,
+                "location": self.location(reported_span(diagnostic)),
             })
         };
-        let warnings = found.iter().filter(|said| !said.is_error()).map(one);
-        let error = found.iter().find(|said| said.is_error());
+        let warnings = found.iter().filter(|diagnostic| !diagnostic.is_error()).map(one);
+        let error = found.iter().find(|diagnostic| diagnostic.is_error());
         let mut shown =
             json!({ "warnings": warnings.collect::<Vec<_>>(), "sources": self.sources() });
         self.add_build_error(&mut shown, error);
@@ -45,11 +46,12 @@ impl Look<'_> {
 
     fn add_build_error(&self, shown: &mut Value, error: Option<&Diagnostic>) {
         if let (Some(error), Some(object)) = (error, shown.as_object_mut()) {
-            let error = json!({ "message": error.message, "location": self.place(error.span) });
+            let error = json!({ "message": error.message, "location": self.location(error.span) });
             object.insert("buildError".to_owned(), error);
         }
     }
 
+    /// Returns the document of BuildKit's `targets` subrequest, with columns added.
     pub(super) fn targets_json(&self, stages: &[StageSummary]) -> Value {
         let one = |stage: &StageSummary| {
             json!({
@@ -58,15 +60,15 @@ impl Look<'_> {
                 "default": stage.is_default,
                 "base": stage.base,
                 "platform": stage.platform,
-                "location": self.place(stage.span),
+                "location": self.location(stage.span),
             })
         };
         let targets: Vec<Value> = stages.iter().map(one).collect();
         json!({ "targets": targets, "sources": self.sources() })
     }
 
-    /// In the form of docker's `outline` subrequest. Of a file that cannot be parsed, only the error
-    /// is known.
+    /// Returns the document of BuildKit's `outline` subrequest; only the error if the file cannot be
+    /// parsed.
     pub(super) fn outline_json(
         &self,
         outline: Option<&Outline>,
@@ -86,30 +88,30 @@ impl Look<'_> {
                 "name": argument.name,
                 "description": argument.description,
                 "value": argument.value,
-                "location": self.place(argument.span),
+                "location": self.location(argument.span),
             })
         });
-        let lent = |lent: &[OutlineMount]| {
+        let mounts = |mounts: &[OutlineMount]| {
             let one = |one: &OutlineMount| {
-                let location = self.place(one.span);
+                let location = self.location(one.span);
                 json!({ "name": one.id, "required": one.required, "location": location })
             };
-            lent.iter().map(one).collect::<Vec<_>>()
+            mounts.iter().map(one).collect::<Vec<_>>()
         };
         json!({
             "name": outline.target.name,
             "description": outline.target.description,
             "args": args.collect::<Vec<_>>(),
-            "secrets": lent(&outline.secrets),
-            "ssh": lent(&outline.ssh),
+            "secrets": mounts(&outline.secrets),
+            "ssh": mounts(&outline.ssh),
             "sources": self.sources(),
         })
     }
 }
 
-/// The place of a warning in docker's form. BuildKit points at the last line of an instruction that
-/// has an empty line in it (`parser.Parse`).
-fn place_in_json(said: &Diagnostic) -> Span {
-    let last = said.labels.last().filter(|_| said.code == codes::NO_EMPTY_CONTINUATION);
-    last.map_or(said.span, |label| label.span)
+/// Returns the span that BuildKit reports for a warning. For an empty line in an instruction, that is
+/// the last line of the instruction (`parser.Parse`).
+fn reported_span(diagnostic: &Diagnostic) -> Span {
+    let last = diagnostic.labels.last().filter(|_| diagnostic.code == codes::NO_EMPTY_CONTINUATION);
+    last.map_or(diagnostic.span, |label| label.span)
 }

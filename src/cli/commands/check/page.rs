@@ -1,25 +1,35 @@
-//! What is shown to people.
+//! The text of `--check`, `--call=outline` and `--call=targets`.
 
 use crate::diag::Diagnostic;
 use crate::dockerfile::lint::{self, Outline, StageSummary};
 
-/// How not to see these warnings again.
+/// Returns the sentence that tells how to silence these warnings; empty if they are not of rules.
 pub(super) fn silenced_by(found: &[Diagnostic]) -> String {
-    let is_rule = |said: &&Diagnostic| lint::rules().iter().any(|rule| rule.code == said.code);
+    let is_rule =
+        |diagnostic: &&Diagnostic| lint::rules().iter().any(|rule| rule.code == diagnostic.code);
     let mut names: Vec<&str> =
-        found.iter().filter(is_rule).map(|said| said.code.as_str()).collect();
+        found.iter().filter(is_rule).map(|diagnostic| diagnostic.code.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     if names.is_empty() {
         return String::new();
     }
     format!(
-        "\n`# check=skip={}` at the top of the file silences these rules; right above an \
-         instruction it does so for that instruction",
+        "\nto silence these rules, add `# check=skip={}` at the top of the file, or right above an \
+         instruction for that instruction only",
         names.join(",")
     )
 }
 
+/// Returns the counts of a check, such as `1 error, 2 warnings`; what is zero is left out.
+pub(super) fn totals(n_errors: usize, n_warnings: usize) -> String {
+    let counts = [(n_errors, "error"), (n_warnings, "warning")];
+    let counts = counts.iter().filter(|(n, _)| *n > 0);
+    let counts = counts.map(|(n, noun)| format!("{n} {noun}{}", if *n == 1 { "" } else { "s" }));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the table of stages, as `--call=targets` prints it.
 pub(super) fn targets_text(stages: &[StageSummary]) -> String {
     let rows = stages.iter().enumerate().map(|(at, stage)| {
         let name = stage.name.clone().unwrap_or_else(|| at.to_string());
@@ -33,6 +43,7 @@ pub(super) fn targets_text(stages: &[StageSummary]) -> String {
     table(&["TARGET", "FROM", "DESCRIPTION"], rows.collect())
 }
 
+/// Returns the tables of build arguments, secrets and ssh agents, as `--call=outline` prints them.
 pub(super) fn outline_text(outline: &Outline) -> String {
     let name = outline.target.name.as_deref().unwrap_or("default");
     let mut text = format!("TARGET:      {name}\n");
@@ -47,9 +58,9 @@ pub(super) fn outline_text(outline: &Outline) -> String {
         text.push('\n');
         text.push_str(&table(&["BUILD ARG", "VALUE", "DESCRIPTION"], rows.collect()));
     }
-    for (title, lent) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
-        if !lent.is_empty() {
-            let rows = lent.iter().map(|one| {
+    for (title, mounts) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
+        if !mounts.is_empty() {
+            let rows = mounts.iter().map(|one| {
                 vec![one.id.clone(), if one.required { "true".to_owned() } else { String::new() }]
             });
             text.push('\n');
@@ -59,7 +70,7 @@ pub(super) fn outline_text(outline: &Outline) -> String {
     text
 }
 
-/// Rows in columns that are as wide as they have to be.
+/// Returns the rows in aligned columns, three spaces apart.
 fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
     let titles = titles.iter().map(|title| (*title).to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(titles).chain(rows).collect();

@@ -1,4 +1,4 @@
-//! Two images side by side, as values.
+//! Comparison of two images: config members, layers, and the files of the merged trees.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,19 @@ use crate::tree::{
     ChangeKind, Item, LayerEntries as _, Meta, Node, PathPair, TreeNode, TreePath, pairs,
 };
 
-/// What is different.
+/// The differences between two images.
 #[derive(Debug)]
-pub(super) struct Difference<'a> {
+pub(super) struct ImageDiff<'a> {
     pub(super) old: &'a ImageView,
     pub(super) new: &'a ImageView,
     pub(super) config: Vec<MemberChange>,
-    /// How many layers, from the base up, are the same.
+    /// Number of equal layers, counted from the base.
     pub(super) n_shared: usize,
-    /// Files by the layer that they are from, in the order of paths.
-    pub(super) files: BTreeMap<Origin, Vec<FileChange>>,
+    /// Changed paths by the layer that changed them, sorted by path.
+    pub(super) files: BTreeMap<ChangeOrigin, Vec<PathChange>>,
 }
 
-/// A member of the config that is not the same.
+/// A member of the config that differs, with the values that only one image has.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MemberChange {
     pub(super) name: String,
@@ -29,37 +29,37 @@ pub(super) struct MemberChange {
     pub(super) added: Vec<String>,
 }
 
-/// Where a change is from: the layer, from 1, that has the new file or took the old one away; that
-/// of the old image which had a file that the new one never has.
+/// The layer, counted from 1, that a change is attributed to: the layer of the new image that writes
+/// or removes the path, or else the layer of the old image that wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Origin {
+pub(super) enum ChangeOrigin {
     Old(usize),
     New(usize),
 }
 
-/// A path that is not the same.
+/// A path that differs, with its state in both images.
 #[derive(Debug)]
-pub(super) struct FileChange {
+pub(super) struct PathChange {
     pub(super) path: TreePath,
     pub(super) ways: Vec<ChangeKind>,
-    pub(super) old: Option<Side>,
-    pub(super) new: Option<Side>,
+    pub(super) old: Option<PathState>,
+    pub(super) new: Option<PathState>,
 }
 
-/// What one image has at a path.
+/// The file, directory or link that one image has at a path.
 #[derive(Debug, Clone)]
-pub(super) struct Side {
+pub(super) struct PathState {
     pub(super) kind: &'static str,
-    /// Bytes, of a regular file.
+    /// Size of a regular file.
     pub(super) n_bytes: Option<u64>,
     pub(super) meta: Meta,
-    /// Where it points to, if it is a symbolic link.
+    /// Target of a symbolic link.
     pub(super) target: Option<String>,
 }
 
-/// Added, changed and removed paths, and bytes of files before and after.
+/// Numbers of added, changed and removed paths, and total size of these files in both images.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct ChangeCounts {
     pub(super) n_added: usize,
     pub(super) n_changed: usize,
     pub(super) n_removed: usize,
@@ -67,7 +67,8 @@ pub(super) struct Counts {
     pub(super) new_bytes: u64,
 }
 
-impl<'a> Difference<'a> {
+impl<'a> ImageDiff<'a> {
+    /// Compares two images whose layers are all in the store.
     pub(super) fn of(old: &'a ImageView, new: &'a ImageView) -> Self {
         let ids = |view: &'a ImageView| view.layers.iter().map(|layer| layer.diff_id);
         let n_shared = ids(old).zip(ids(new)).take_while(|(old, new)| old == new).count();
@@ -77,16 +78,16 @@ impl<'a> Difference<'a> {
         Self { old, new, config: config(old, new), n_shared, files }
     }
 
-    /// Whether there is no difference that is shown. Times are none, nor is the history.
-    pub(super) fn is_none(&self) -> bool {
+    /// Returns whether config and files are equal. Times and history do not count.
+    pub(super) fn is_empty(&self) -> bool {
         self.config.is_empty() && self.files.is_empty()
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        self.files.values().flatten().fold(Counts::default(), Counts::with)
+    pub(super) fn counts(&self) -> ChangeCounts {
+        self.files.values().flatten().fold(ChangeCounts::default(), ChangeCounts::with)
     }
 
-    /// Layers of the one that the other has, too, wherever they are.
+    /// Returns the layers that both images have, at any position.
     pub(super) fn shared_layers(&self) -> BTreeSet<DiffId> {
         let ids = |view: &ImageView| -> BTreeSet<DiffId> {
             view.layers.iter().map(|layer| layer.diff_id).collect()
@@ -95,14 +96,15 @@ impl<'a> Difference<'a> {
     }
 }
 
-impl Counts {
-    fn with(mut self, change: &FileChange) -> Self {
+impl ChangeCounts {
+    fn with(mut self, change: &PathChange) -> Self {
         match (&change.old, &change.new) {
             (None, _) => self.n_added += 1,
             (_, None) => self.n_removed += 1,
             (Some(_), Some(_)) => self.n_changed += 1,
         }
-        let bytes = |side: &Option<Side>| side.as_ref().and_then(|side| side.n_bytes).unwrap_or(0);
+        let bytes =
+            |side: &Option<PathState>| side.as_ref().and_then(|side| side.n_bytes).unwrap_or(0);
         self.old_bytes += bytes(&change.old);
         self.new_bytes += bytes(&change.new);
         self
@@ -138,19 +140,19 @@ fn member(name: &str, old: Vec<String>, new: Vec<String>) -> Option<MemberChange
     };
     let (mut removed, mut added) = (without(&old, &new), without(&new, &old));
     if removed.is_empty() && added.is_empty() {
-        // The same in another order.
+        // The values are equal, but their order differs.
         (removed, added) = (old, new);
     }
     Some(MemberChange { name: name.to_owned(), removed, added })
 }
 
-fn change(pair: PathPair<'_>) -> Option<FileChange> {
+fn change(pair: PathPair<'_>) -> Option<PathChange> {
     let ways = pair.differences();
-    let (old, new) = (pair.old.map(Side::of), pair.new.map(Side::of));
-    (!ways.is_empty()).then_some(FileChange { path: pair.path, ways, old, new })
+    let (old, new) = (pair.old.map(PathState::of), pair.new.map(PathState::of));
+    (!ways.is_empty()).then_some(PathChange { path: pair.path, ways, old, new })
 }
 
-impl Side {
+impl PathState {
     fn of(node: &TreeNode) -> Self {
         let (kind, n_bytes) = match node {
             TreeNode::Dir(_) => ("directory", None),
@@ -168,64 +170,68 @@ impl Side {
     }
 }
 
-/// Finds out which layer each change is from.
+/// Groups the changes by the layer that each is attributed to.
 fn by_origin(
-    changes: Vec<FileChange>,
+    changes: Vec<PathChange>,
     old: &ImageView,
     new: &ImageView,
     n_shared: usize,
-) -> BTreeMap<Origin, Vec<FileChange>> {
-    let (had, has) = (Named::of(old, n_shared), Named::of(new, n_shared));
-    let mut files: BTreeMap<Origin, Vec<FileChange>> = BTreeMap::new();
+) -> BTreeMap<ChangeOrigin, Vec<PathChange>> {
+    let (old_index, new_index) = (PathIndex::of(old, n_shared), PathIndex::of(new, n_shared));
+    let mut files: BTreeMap<ChangeOrigin, Vec<PathChange>> = BTreeMap::new();
     for change in changes {
         let path = &change.path;
-        let by_new = || has.files.get(path).or(has.gone_at(path)).copied().map(Origin::New);
-        let by_old = || had.files.get(path).or(had.gone_at(path)).copied().map(Origin::Old);
+        let by_new = || new_index.written_or_removed(path).map(ChangeOrigin::New);
+        let by_old = || old_index.written_or_removed(path).map(ChangeOrigin::Old);
         let origin = match change.new {
             Some(_) => by_new().or_else(by_old),
-            None => has.gone_at(path).copied().map(Origin::New).or_else(by_old),
+            None => new_index.removed(path).map(ChangeOrigin::New).or_else(by_old),
         };
-        // What neither says a word of differs because of a directory that one of them only implies.
-        let origin = origin.unwrap_or(Origin::New(new.layers.len()));
+        // No layer has an entry for a parent directory that is only implied by its files.
+        let origin = origin.unwrap_or(ChangeOrigin::New(new.layers.len()));
         files.entry(origin).or_default().push(change);
     }
     files
 }
 
-/// The layers above the shared ones that name a path last.
+/// For each path, the number of the topmost layer above the shared ones that writes or removes it.
 #[derive(Default)]
-struct Named {
-    files: BTreeMap<TreePath, usize>,
-    gone: BTreeMap<TreePath, usize>,
+struct PathIndex {
+    written: BTreeMap<TreePath, usize>,
+    removed: BTreeMap<TreePath, usize>,
 }
 
-impl Named {
+impl PathIndex {
     fn of(view: &ImageView, n_shared: usize) -> Self {
-        let mut named = Self::default();
+        let mut index = Self::default();
         for (number, layer) in (1..).zip(&view.layers).skip(n_shared) {
             let Some(files) = &layer.files else { continue };
             for entry in files.listing.stream() {
                 let path = entry.path.clone();
                 match &entry.item {
-                    Item::Whiteout | Item::Opaque => drop(named.gone.insert(path, number)),
+                    Item::Whiteout | Item::Opaque => drop(index.removed.insert(path, number)),
                     Item::Node(_, Node::Directory { opaque: true }) => {
-                        named.gone.insert(path.clone(), number);
-                        named.files.insert(path, number);
+                        index.removed.insert(path.clone(), number);
+                        index.written.insert(path, number);
                     }
-                    Item::Node(..) | Item::HardLink(_) => drop(named.files.insert(path, number)),
+                    Item::Node(..) | Item::HardLink(_) => drop(index.written.insert(path, number)),
                 }
             }
         }
-        named
+        index
     }
 
-    /// The layer that took the path away, or a directory that it is in.
-    fn gone_at(&self, path: &TreePath) -> Option<&usize> {
+    fn written_or_removed(&self, path: &TreePath) -> Option<usize> {
+        self.written.get(path).copied().or_else(|| self.removed(path))
+    }
+
+    /// Returns the layer that removed the path or one of its parent directories.
+    fn removed(&self, path: &TreePath) -> Option<usize> {
         let mut at = Some(path.clone());
         while let Some(path) = at {
-            // Something else in its place takes away what was in a directory.
-            if let Some(number) = self.gone.get(&path) {
-                return Some(number);
+            // Removing or replacing a directory removes its content (image-spec, layer.md, Whiteouts).
+            if let Some(number) = self.removed.get(&path) {
+                return Some(*number);
             }
             at = path.parent();
         }

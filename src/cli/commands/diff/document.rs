@@ -1,31 +1,31 @@
-//! The differences for programs. The README says what the members mean.
+//! The JSON of `rbuild diff --json`, as in `testdata/diff.schema.json`.
 
 use serde_json::{Value, json};
 
 use crate::cli::images::image_view::ImageView;
 use crate::tree::ChangeKind;
 
-use super::compare::{Difference, FileChange, Origin, Side};
+use super::compare::{ChangeOrigin, ImageDiff, PathChange, PathState};
 
-/// The version of the form; members may be added without a new one.
+/// The format version of the document. New members do not change it.
 const VERSION: u32 = 1;
 
-/// The whole document.
-pub(super) fn of(difference: &Difference<'_>) -> Value {
-    let counts = difference.counts();
-    let config = difference.config.iter().map(
+/// Returns the differences as one JSON object.
+pub(super) fn to_json(diff: &ImageDiff<'_>) -> Value {
+    let counts = diff.counts();
+    let config = diff.config.iter().map(
         |member| json!({ "Member": member.name, "Removed": member.removed, "Added": member.added }),
     );
-    let files = difference
+    let files = diff
         .files
         .iter()
         .flat_map(|(origin, changes)| changes.iter().map(move |change| file(*origin, change)));
     json!({
         "Version": VERSION,
-        "Old": image(difference.old),
-        "New": image(difference.new),
-        "IsSame": difference.is_none(),
-        "SharedLayers": difference.n_shared,
+        "Old": image(diff.old),
+        "New": image(diff.new),
+        "IsSame": diff.is_empty(),
+        "SharedLayers": diff.n_shared,
         "Config": config.collect::<Vec<Value>>(),
         "Added": counts.n_added,
         "Changed": counts.n_changed,
@@ -47,10 +47,10 @@ fn image(view: &ImageView) -> Value {
     json!({ "Id": view.image.config_digest(), "Layers": layers.collect::<Vec<Value>>() })
 }
 
-fn file(origin: Origin, change: &FileChange) -> Value {
+fn file(origin: ChangeOrigin, change: &PathChange) -> Value {
     let (image, layer) = match origin {
-        Origin::Old(number) => ("old", number),
-        Origin::New(number) => ("new", number),
+        ChangeOrigin::Old(number) => ("old", number),
+        ChangeOrigin::New(number) => ("new", number),
     };
     let ways: Vec<&str> = change.ways.iter().map(|way| way_name(*way)).collect();
     json!({
@@ -58,19 +58,19 @@ fn file(origin: Origin, change: &FileChange) -> Value {
         "Ways": ways,
         "Image": image,
         "Layer": layer,
-        "Old": change.old.as_ref().map(side),
-        "New": change.new.as_ref().map(side),
+        "Old": change.old.as_ref().map(state),
+        "New": change.new.as_ref().map(state),
     })
 }
 
-fn side(side: &Side) -> Value {
+fn state(state: &PathState) -> Value {
     json!({
-        "Type": side.kind,
-        "Bytes": side.n_bytes,
-        "Mode": format!("{:04o}", side.meta.mode),
-        "Uid": side.meta.uid,
-        "Gid": side.meta.gid,
-        "Target": side.target,
+        "Type": state.kind,
+        "Bytes": state.n_bytes,
+        "Mode": format!("{:04o}", state.meta.mode),
+        "Uid": state.meta.uid,
+        "Gid": state.meta.gid,
+        "Target": state.target,
     })
 }
 

@@ -1,19 +1,19 @@
-//! The document for programs. The README says what its members mean.
+//! The JSON of `rbuild inspect --json`, as in `testdata/inspect.schema.json`.
 
 use serde_json::{Map, Value, json};
 
 use crate::cli::images::image_view::{ImageView, LayerView};
 use crate::tree::LayerEntries as _;
 
-use super::Subject;
+use super::InspectedImage;
 
-/// The version of the form; members may be added without a new one.
+/// The format version of the document. New members do not change it.
 const VERSION: u32 = 1;
-/// Files and paths that are named; programs may sort more themselves, out of the layers.
+/// Maximum number of listed files and of listed paths with wasted bytes.
 const N_NAMED: usize = 100;
 
-/// The whole document: of an index, one with a member `Images`.
-pub(super) fn of(subject: &Subject, views: &[ImageView]) -> Value {
+/// Returns the image as one JSON object. For an index, the member `Images` has its images.
+pub(super) fn to_json(subject: &InspectedImage, views: &[ImageView]) -> Value {
     let name = subject.name.as_ref().map(ToString::to_string);
     let names: Vec<String> = subject.names.iter().map(ToString::to_string).collect();
     let mut shown = Map::new();

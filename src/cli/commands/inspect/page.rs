@@ -1,4 +1,4 @@
-//! The page for people: plain text, nothing shortened, whatever the output is.
+//! The text of `rbuild inspect`: plain and unabridged, whether or not the output is a terminal.
 
 use crate::cli::args::inspect::InspectArgs;
 use crate::cli::commands::images::{ago, known};
@@ -8,21 +8,21 @@ use crate::cli::images::image_view::{ImageView, LayerView, time_s};
 use crate::diag::size;
 use crate::tree::{File, FileOrigin, LayerEntries as _};
 
-use super::Subject;
+use super::InspectedImage;
 
-/// How many of the biggest files, and of the worst paths, are named.
+/// Maximum number of listed files and of listed paths with wasted bytes.
 const N_NAMED: usize = 10;
 
-/// The page's lines: of an index, a list of the images, or the one that was chosen of it.
+/// Returns the lines of the page. Several images are listed, a single one is described.
 pub(super) fn lines(
-    subject: &Subject,
+    subject: &InspectedImage,
     views: &[ImageView],
     args: &InspectArgs,
     now_s: i64,
 ) -> Vec<String> {
-    let asked = &args.image;
+    let requested = &args.image;
     let names: Vec<String> = subject.names.iter().map(|name| name.familiar()).collect();
-    let title = if names.is_empty() { asked.to_owned() } else { names.join(", ") };
+    let title = if names.is_empty() { requested.to_owned() } else { names.join(", ") };
     let mut lines = vec![one_line(&title), String::new()];
     let remote = if args.remote { " --remote" } else { "" };
     match views {
@@ -37,16 +37,18 @@ pub(super) fn lines(
             }
             lines.extend([
                 String::new(),
-                format!("`rbuild inspect{remote} --platform OS/ARCH {asked}` shows one of them."),
+                format!(
+                    "`rbuild inspect{remote} --platform OS/ARCH {requested}` shows one of them."
+                ),
             ]);
         }
     }
     lines
 }
 
-/// The images of an index.
+/// Returns the table of the images of an index.
 fn images(views: &[ImageView]) -> Vec<String> {
-    let mut rows = vec![row([&"  PLATFORM", &"ID", &"SIZE", &"PACKED", &"LAYERS"])];
+    let mut rows = vec![row([&"  PLATFORM", &"ID", &"SIZE", &"COMPRESSED", &"LAYERS"])];
     for view in views {
         let platform = format!("  {}", one_line(&view.image.platform().to_string()));
         let (tar, packed) = (known(view.tar_bytes()), known(view.packed_bytes()));
@@ -56,7 +58,12 @@ fn images(views: &[ImageView]) -> Vec<String> {
     [vec![String::new(), "Images".to_owned()], table::lines(&rows)].concat()
 }
 
-fn image(subject: &Subject, view: &ImageView, args: &InspectArgs, now_s: i64) -> Vec<String> {
+fn image(
+    subject: &InspectedImage,
+    view: &ImageView,
+    args: &InspectArgs,
+    now_s: i64,
+) -> Vec<String> {
     let mut parts = vec![facts(subject, view, now_s), config(view), layers(view, args)];
     if view.n_missing() < view.layers.len() {
         parts.extend([biggest(view), wasted(view)]);
@@ -65,7 +72,7 @@ fn image(subject: &Subject, view: &ImageView, args: &InspectArgs, now_s: i64) ->
     parts.join(&String::new())
 }
 
-fn facts(subject: &Subject, view: &ImageView, now_s: i64) -> Vec<String> {
+fn facts(subject: &InspectedImage, view: &ImageView, now_s: i64) -> Vec<String> {
     let image = &view.image;
     let created = image.created().map_or("unknown".to_owned(), |text| {
         let age = time_s(text).map(|time_s| format!(" ({})", ago(now_s.saturating_sub(time_s))));
@@ -86,9 +93,11 @@ fn total(view: &ImageView) -> String {
     let n_layers = view.layers.len();
     let layers = format!("{n_layers} layer{}", if n_layers == 1 { "" } else { "s" });
     match (view.tar_bytes(), view.packed_bytes()) {
-        (Some(tar), Some(packed)) => format!("{} in {layers}, {} packed", size(tar), size(packed)),
+        (Some(tar), Some(packed)) => {
+            format!("{} in {layers}, {} compressed", size(tar), size(packed))
+        }
         (Some(tar), None) => format!("{} in {layers}", size(tar)),
-        (None, Some(packed)) => format!("{} packed, in {layers}", size(packed)),
+        (None, Some(packed)) => format!("{} compressed, in {layers}", size(packed)),
         (None, None) => layers,
     }
 }
@@ -105,7 +114,7 @@ fn config(view: &ImageView) -> Vec<String> {
 }
 
 fn layers(view: &ImageView, args: &InspectArgs) -> Vec<String> {
-    let mut rows = vec![row([&"  #", &"SIZE", &"PACKED", &"FILES", &"INSTRUCTION"])];
+    let mut rows = vec![row([&"  #", &"SIZE", &"COMPRESSED", &"FILES", &"INSTRUCTION"])];
     for (number, layer) in (1..).zip(&view.layers) {
         let number = format!("  {number}");
         let (tar, packed) = (known(layer.tar_bytes), known(layer.packed_bytes));
@@ -120,8 +129,8 @@ fn layers(view: &ImageView, args: &InspectArgs) -> Vec<String> {
         lines.push(format!("  The layers are in the registry; {pull} fetches them."));
     } else if view.n_missing() > 0 {
         lines.push(format!(
-            "  Layers that are not fetched stay in their registry until something needs them;\n  \
-             `rbuild inspect --pull {}` fetches them.",
+            "  Layers that are not fetched stay in their registry until a step or an output needs \
+             them;\n  `rbuild inspect --pull {}` fetches them.",
             args.image
         ));
     }
@@ -131,7 +140,8 @@ fn layers(view: &ImageView, args: &InspectArgs) -> Vec<String> {
 fn files(layer: &LayerView) -> String {
     let Some(files) = &layer.files else { return "not fetched".to_owned() };
     if !files.is_exact {
-        return format!("{} in all", files.listing.n_entries());
+        let n = files.listing.n_entries();
+        return format!("{n} {}", if n == 1 { "entry" } else { "entries" });
     }
     let effect = files.effect;
     let counts = [('+', effect.n_added), ('~', effect.n_changed), ('-', effect.n_removed)];
@@ -150,24 +160,24 @@ fn biggest(view: &ImageView) -> Vec<String> {
     if rows.len() == 1 {
         return Vec::new();
     }
-    titled(&format!("Biggest files{}", partly(view)), rows)
+    titled(&format!("Largest files{}", limitation(view)), rows)
 }
 
 fn wasted(view: &ImageView) -> Vec<String> {
     let (wasted_bytes, file_bytes) = (view.survey.wasted_bytes(), view.survey.file_bytes());
     let wasted = view.survey.wasted();
     if wasted.is_empty() {
-        return vec![format!("Wasted: nothing{}", partly(view))];
+        return vec![format!("Wasted space: none{}", limitation(view))];
     }
     let n_paths = wasted.len();
     let paths = if n_paths == 1 { "1 path".to_owned() } else { format!("{n_paths} paths") };
     let title = format!(
-        "Wasted: {} of {} in files, at {paths}, that upper layers overwrite or remove; efficiency \
-         {}{}",
+        "Wasted space: {} of {} in files, at {paths} that upper layers overwrite or remove; \
+         efficiency {}{}",
         size(wasted_bytes),
         size(file_bytes),
         efficiency(wasted_bytes, file_bytes),
-        partly(view)
+        limitation(view)
     );
     let mut rows = vec![row([&"  BYTES", &"TIMES", &"PATH"])];
     for wasted in wasted.iter().take(N_NAMED) {
@@ -176,24 +186,24 @@ fn wasted(view: &ImageView) -> Vec<String> {
     }
     let mut lines = titled(&title, rows);
     if n_paths > N_NAMED {
-        lines.push(format!("  … and {} more: `rbuild inspect --json`", n_paths - N_NAMED));
+        lines.push(format!("  … and {} more; see `rbuild inspect --json`", n_paths - N_NAMED));
     }
     lines
 }
 
-/// The part of all files' bytes that is seen, rounded down.
+/// Returns the percentage of all file bytes that are visible in the image, rounded down.
 fn efficiency(wasted_bytes: u64, file_bytes: u64) -> String {
-    let seen = u128::from(file_bytes.saturating_sub(wasted_bytes));
-    let tenths = seen * 1000 / u128::from(file_bytes.max(1));
+    let visible = u128::from(file_bytes.saturating_sub(wasted_bytes));
+    let tenths = visible * 1000 / u128::from(file_bytes.max(1));
     format!("{}.{}%", tenths / 10, tenths % 10)
 }
 
-/// A remark where not all layers could be looked into.
-fn partly(view: &ImageView) -> &'static str {
-    if view.n_missing() > 0 { ", of the layers that are here" } else { "" }
+/// Returns a note for figures that do not cover all layers.
+fn limitation(view: &ImageView) -> &'static str {
+    if view.n_missing() > 0 { " (fetched layers only)" } else { "" }
 }
 
-/// The number of the layer that a file lies in.
+/// Returns the number, from 1, of the layer that has the content of a file.
 pub(super) fn layer_of(view: &ImageView, file: &File) -> Option<usize> {
     match &file.origin {
         FileOrigin::Layer(place) => view.number_of(place.layer),

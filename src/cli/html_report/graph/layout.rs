@@ -1,49 +1,50 @@
-//! Places for boxes that need each other: a column a depth, arrows from left to right. An arrow that
-//! passes columns has a place in each of them, so that it crosses no box.
+//! Layered layout of the stage graph, after Sugiyama: a column for each depth, arrows from left to
+//! right. An arrow that spans columns has a lane in each of them, so that it crosses no box.
 
 use std::fmt::Write as _;
 
 use crate::cli::html_report::html::real;
 
-/// Between columns, and between boxes in one.
+/// Horizontal gap between columns and vertical gap between boxes, in pixels.
 const COLUMN_GAP: f64 = 64.0;
 const BOX_GAP: f64 = 20.0;
-/// What an arrow takes of a column that it passes.
+/// Height of the lane of an arrow that passes a column, in pixels.
 const LANE: f64 = 10.0;
-/// Around all.
+/// Margin around the graph, in pixels.
 const MARGIN: f64 = 8.0;
-/// So often the order within columns is improved.
+/// Number of sweeps that reorder the columns, alternating left to right and right to left.
 const N_SWEEPS: usize = 4;
 
-/// A box that needs a place.
+/// Height and dependencies of a box.
 #[derive(Debug)]
-pub(crate) struct Size<'a> {
+pub(crate) struct BoxSize<'a> {
     pub(crate) height: f64,
-    /// Boxes before it.
+    /// Indices of the boxes that arrows come from.
     pub(crate) needs: &'a [usize],
 }
 
-/// Where everything is.
+/// Positions of all boxes and arrows.
 #[derive(Debug)]
-pub(crate) struct Layout {
+pub(crate) struct GraphLayout {
     pub(crate) width: f64,
     pub(crate) height: f64,
-    /// Left upper corners, in the order of the boxes.
+    /// Upper left corners, in the order of the boxes.
     pub(crate) boxes: Vec<(f64, f64)>,
     pub(crate) edges: Vec<Edge>,
 }
 
-/// An arrow.
+/// An arrow between two boxes, given by their indices.
 #[derive(Debug)]
 pub(crate) struct Edge {
     pub(crate) from: usize,
     pub(crate) to: usize,
-    /// From the box at the left through the columns between; the last is the corner of the other box.
+    /// From the right edge of the first box, through lanes, to the upper left corner of the second box.
     points: Vec<(f64, f64)>,
 }
 
 impl Edge {
-    /// As SVG has paths, ending so far below the upper corner of its box.
+    /// Returns the data of an SVG path (<https://www.w3.org/TR/SVG2/paths.html>) that ends `below` pixels
+    /// under the corner of its box.
     pub(crate) fn path(&self, below: f64) -> String {
         let mut path = String::new();
         let mut last = (0.0, 0.0);
@@ -51,10 +52,10 @@ impl Edge {
             let is_end = at + 1 == self.points.len();
             let y = if is_end { y + below } else { y };
             let bend = (x - last.0) / 2.0;
-            // Writing to a string does not fail.
+            // Writing to a `String` cannot fail.
             let _written = match at {
                 0 => write!(path, "M{x} {y}"),
-                // Through a column it goes straight.
+                // A lane crosses its column in a straight line.
                 _ if at % 2 == 0 => write!(path, "H{x}"),
                 _ => write!(path, "C{} {} {} {y} {x} {y}", last.0 + bend, last.1, x - bend),
             };
@@ -64,9 +65,9 @@ impl Edge {
     }
 }
 
-/// A box, or the place of an arrow in a column.
+/// A box, or the lane of an arrow in a column.
 #[derive(Debug)]
-struct Node {
+struct GridNode {
     column: usize,
     height: f64,
     y: f64,
@@ -76,13 +77,13 @@ struct Node {
 
 #[derive(Debug, Default)]
 struct Grid {
-    nodes: Vec<Node>,
+    nodes: Vec<GridNode>,
     columns: Vec<Vec<usize>>,
 }
 
-impl Layout {
-    /// Places boxes of this width; each needs only such as come before it.
-    pub(crate) fn of(sizes: &[Size<'_>], width: f64) -> Self {
+impl GraphLayout {
+    /// Computes the layout of boxes of equal width. Dependencies on later boxes are ignored.
+    pub(crate) fn of(sizes: &[BoxSize<'_>], width: f64) -> Self {
         let mut grid = Grid::default();
         for size in sizes {
             let depths = size.needs.iter().filter_map(|need| grid.nodes.get(*need));
@@ -96,22 +97,22 @@ impl Layout {
             }
         }
         grid.order();
-        let height = grid.place();
-        let x = |node: &Node| MARGIN + real(node.column) * (width + COLUMN_GAP);
-        let place = |at: usize| grid.nodes.get(at).map_or((0.0, 0.0), |node| (x(node), node.y));
+        let height = grid.set_positions();
+        let x = |node: &GridNode| MARGIN + real(node.column) * (width + COLUMN_GAP);
+        let corner = |at: usize| grid.nodes.get(at).map_or((0.0, 0.0), |node| (x(node), node.y));
         let edges = chains.into_iter().map(|(from, to, through)| {
             let middle = grid.nodes.get(from).map_or(0.0, |node| node.height / 2.0);
-            let (left, y) = place(from);
+            let (left, y) = corner(from);
             let mut points = vec![(left + width, y + middle)];
             for lane in through {
-                let (x, y) = place(lane);
+                let (x, y) = corner(lane);
                 points.extend([(x, y + LANE / 2.0), (x + width, y + LANE / 2.0)]);
             }
-            points.push(place(to));
+            points.push(corner(to));
             Edge { from, to, points }
         });
         let edges = edges.collect();
-        let boxes = (0..sizes.len()).map(place).collect();
+        let boxes = (0..sizes.len()).map(corner).collect();
         let n_columns = real(grid.columns.len());
         let width = 2.0 * MARGIN + n_columns * width + (n_columns - 1.0).max(0.0) * COLUMN_GAP;
         Self { width, height, boxes, edges }
@@ -121,7 +122,7 @@ impl Layout {
 impl Grid {
     fn add(&mut self, column: usize, height: f64) -> usize {
         let at = self.nodes.len();
-        self.nodes.push(Node { column, height, y: 0.0, before: Vec::new(), after: Vec::new() });
+        self.nodes.push(GridNode { column, height, y: 0.0, before: Vec::new(), after: Vec::new() });
         if self.columns.len() <= column {
             self.columns.resize_with(column + 1, Vec::new);
         }
@@ -131,7 +132,7 @@ impl Grid {
         at
     }
 
-    /// Connects two boxes; gives the places in the columns between.
+    /// Connects two boxes. Returns the lanes in the columns between them.
     fn connect(&mut self, from: usize, to: usize) -> Vec<usize> {
         let column = |at: usize| self.nodes.get(at).map_or(0, |node| node.column);
         let between = column(from) + 1..column(to);
@@ -149,20 +150,21 @@ impl Grid {
         through
     }
 
-    /// Puts what is connected beside each other: each where its neighbours are on average.
+    /// Reduces crossings by the barycenter heuristic: sorts each column by the mean position of
+    /// neighbours.
     fn order(&mut self) {
         for sweep in 0..N_SWEEPS {
             let is_forward = sweep % 2 == 0;
             let n_columns = self.columns.len();
             for at in 0..n_columns {
                 let at = if is_forward { at } else { n_columns - 1 - at };
-                let place = self.places();
+                let positions = self.positions();
                 let Some(column) = self.columns.get_mut(at) else { continue };
                 let mean = |node: &usize| {
-                    let own = place.get(*node).copied().unwrap_or(0.0);
+                    let own = positions.get(*node).copied().unwrap_or(0.0);
                     let Some(node) = self.nodes.get(*node) else { return own };
                     let neighbours = if is_forward { &node.before } else { &node.after };
-                    let sum: f64 = neighbours.iter().filter_map(|node| place.get(*node)).sum();
+                    let sum: f64 = neighbours.iter().filter_map(|node| positions.get(*node)).sum();
                     if neighbours.is_empty() { own } else { sum / real(neighbours.len()) }
                 };
                 column.sort_by(|a, b| mean(a).total_cmp(&mean(b)));
@@ -170,23 +172,23 @@ impl Grid {
         }
     }
 
-    /// The place of each in its column, as a part of the column's length.
-    fn places(&self) -> Vec<f64> {
-        let mut places = vec![0.0; self.nodes.len()];
+    /// Returns the position of each node in its column, from 0 to 1.
+    fn positions(&self) -> Vec<f64> {
+        let mut positions = vec![0.0; self.nodes.len()];
         for column in &self.columns {
             for (at, node) in column.iter().enumerate() {
-                if let Some(place) = places.get_mut(*node) {
-                    *place = (real(at) + 0.5) / real(column.len());
+                if let Some(position) = positions.get_mut(*node) {
+                    *position = (real(at) + 0.5) / real(column.len());
                 }
             }
         }
-        places
+        positions
     }
 
-    /// Gives each its height on the page, columns in the middle; gives the height of all.
-    fn place(&mut self) -> f64 {
+    /// Sets the vertical position of each node, with columns centred. Returns the height of the graph.
+    fn set_positions(&mut self) -> f64 {
         let nodes = &mut self.nodes;
-        let height = |column: &Vec<usize>, nodes: &[Node]| {
+        let height = |column: &Vec<usize>, nodes: &[GridNode]| {
             let heights: f64 =
                 column.iter().filter_map(|at| nodes.get(*at)).map(|n| n.height).sum();
             heights + real(column.len().saturating_sub(1)) * BOX_GAP
@@ -210,16 +212,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arrows_go_to_the_right_and_past_boxes() {
-        let size = |needs| Size { height: 100.0, needs };
+    fn arrows_lead_right_and_avoid_boxes() {
+        let size = |needs| BoxSize { height: 100.0, needs };
         let sizes = [size(&[]), size(&[0]), size(&[]), size(&[0, 1, 2])];
-        let layout = Layout::of(&sizes, 200.0);
+        let layout = GraphLayout::of(&sizes, 200.0);
         let columns: Vec<f64> = layout.boxes.iter().map(|(x, _)| *x).collect();
         assert_eq!(columns, [8.0, 272.0, 8.0, 536.0]);
         assert_eq!((layout.width, layout.height), (744.0, 236.0));
         let ends: Vec<_> = layout.edges.iter().map(|edge| (edge.from, edge.to)).collect();
         assert_eq!(ends, [(0, 1), (0, 3), (1, 3), (2, 3)]);
-        // What is passed is above or below the arrow.
+        // An arrow passes above or below the boxes between its ends.
         let (_, top) = layout.boxes[1];
         for edge in [&layout.edges[1], &layout.edges[3]] {
             let (_, y) = edge.points[1];
@@ -230,8 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn places_that_are_not_before_are_not_believed() {
-        let sizes = [Size { height: 10.0, needs: &[0, 7] }, Size { height: 10.0, needs: &[9] }];
-        assert!(Layout::of(&sizes, 10.0).edges.is_empty());
+    fn dependencies_on_later_boxes_are_ignored() {
+        let sizes =
+            [BoxSize { height: 10.0, needs: &[0, 7] }, BoxSize { height: 10.0, needs: &[9] }];
+        assert!(GraphLayout::of(&sizes, 10.0).edges.is_empty());
     }
 }
