@@ -3,7 +3,7 @@
 use crate::cli::html_report::*;
 use crate::cli::records::Logs;
 
-use super::layers::{FileChange, FileOfLayer, LayerFiles};
+use super::layers::{FileChange, ReportedFile, ReportedLayer};
 
 /// A build of two stages. The second copies a file of the first, and fails.
 const FAILED: &str = r##"{"event":"started","seconds":0.0,"time":"2026-01-31T12:00:00Z","rbuild":"0.1.0","version":1}
