@@ -45,7 +45,7 @@ fetch() {
   if command -v curl >/dev/null; then
     curl --fail --silent --show-error --location --output "$2" "$1"
   elif command -v wget >/dev/null; then
-    wget --quiet --output-document="$2" "$1"
+    wget -q -O "$2" "$1"
   else
     die "curl or wget is needed"
   fi || die "cannot download $1"

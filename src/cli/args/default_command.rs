@@ -29,7 +29,8 @@ const COMMANDS: &[&str] = &[
     "version",
     "help",
 ];
-const GLOBAL: [&str; 4] = ["--root=", "--ca=", "--registry=", "--max-unpacked-size="];
+const GLOBAL: [&str; 5] =
+    ["--root=", "--ca=", "--registry=", "--max-unpacked-size=", "--debug-log="];
 const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 /// Returns whether a word is a command, so that a directory of that name is written `./word`.
@@ -59,7 +60,8 @@ pub(crate) fn command_at(typed: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
         match &*word {
-            "--root" | "--ca" | "--registry" | "--max-unpacked-size" => at += 2,
+            "--root" | "--ca" | "--registry" | "--max-unpacked-size" | "--debug-log" => at += 2,
+            "--debug" => at += 1,
             word if GLOBAL.iter().any(|flag| word.starts_with(flag)) => at += 1,
             _ => return Some(at),
         }
@@ -80,6 +82,8 @@ mod tests {
             ("rbuild --root=x -q .", "rbuild --root=x build -q ."),
             ("rbuild --ca x --registry=y,http pull a", "rbuild --ca x --registry=y,http pull a"),
             ("rbuild --max-unpacked-size 1TB .", "rbuild --max-unpacked-size 1TB build ."),
+            ("rbuild --debug images", "rbuild --debug images"),
+            ("rbuild --debug-log f --debug .", "rbuild --debug-log f --debug build ."),
             ("rbuild --help", "rbuild --help"),
             ("rbuild", "rbuild"),
         ] {

@@ -37,14 +37,12 @@ const UNNEEDED: &[Row] = &[
         "every step is cached in the store; a cache for others is --cache-to",
     ),
     (&["--compress"], "the context is read where it is, and goes nowhere"),
-    (&["--http-proxy"], "proxy variables of the environment reach RUN steps anyway"),
     (&["--builder"], "there is no daemon to choose"),
     (&["--disable-content-trust"], "digests are always checked"),
     (&["--stdin"], "a RUN reads nothing from standard input"),
     (&["--no-prune"], "`rbuild rmi` takes names away and removes nothing else"),
     (&["--tmpdir"], "what is temporary lies in the store: --root DIR"),
     (&["--no-push"], "nothing is pushed without --push"),
-    (&["--debug", "-D"], "--progress=plain shows all output, --explain why steps are made"),
 ];
 
 /// Options that have another name here.
@@ -70,6 +68,8 @@ const RENAMED: &[Row] = &[
         "--registry HOST,mirror=URL, or mirrors in registries.toml",
     ),
     (&["--creds", "--authfile"], "`rbuild login`, or DOCKER_CONFIG=DIR"),
+    (&["--http-proxy"], "--build-arg HTTPS_PROXY=URL"),
+    (&["-D"], "--debug"),
     (&["--dockerfile"], "-f FILE"),
     (&["--destination", "-d"], "-t NAME with --push"),
     (&["--context", "-c", "--context-sub-path"], "the directory or URL behind all options"),
