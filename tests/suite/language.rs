@@ -100,9 +100,9 @@ fn label_of_the_command_line_has_a_name() {
 fn mistakes_that_show_late_name_their_line() {
     let env = Env::new();
     for (lines, message) in [
-        ("COPY <<a/b /d/\n1\na/b", "a heredoc of COPY cannot make a file named `a/b`"),
-        ("COPY <<.. /d/\n1\n..", "a heredoc of COPY cannot make a file named `..`"),
-        ("EXPOSE 8000-8002:80-81", "the ranges in `8000-8002:80-81` are not of one length"),
+        ("COPY <<a/b /d/\n1\na/b", "a heredoc of COPY cannot create a file named `a/b`"),
+        ("COPY <<.. /d/\n1\n..", "a heredoc of COPY cannot create a file named `..`"),
+        ("EXPOSE 8000-8002:80-81", "the port ranges in `8000-8002:80-81` differ in length"),
         ("STOPSIGNAL SIGRTMIN+16", "invalid signal: SIGRTMIN+16"),
         ("FROM --platform=foo scratch", "`foo` is not a platform"),
         ("RUN --device=a/b=c x", "RUN --device is not supported yet"),
