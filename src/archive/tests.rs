@@ -397,7 +397,7 @@ fn file_that_changes_its_length_is_an_error() {
     for now in [&b"ab"[..], b"abcd"] {
         let open = |_: &File, _: &TreePath| -> io::Result<Box<dyn io::Read>> { Ok(Box::new(now)) };
         let error = write_listing(&listing, &open, Vec::new()).unwrap_err().to_string();
-        assert_eq!(error, "/a is not 3 bytes long: it changed while it was read");
+        assert_eq!(error, "/a is not 3 bytes long: it changed while it was being read");
     }
 }
 

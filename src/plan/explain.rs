@@ -50,12 +50,17 @@ pub fn first_difference(old: &[Component], new: &[Component]) -> Option<Differen
             continue;
         }
         let old = left.iter().find(|old| old.name == part.name);
-        let name = part.name.clone();
+        let name = shown_name(part);
         let old = old.map(|old| old.value.clone());
         return Some(Difference { name, old, new: Some(part.value.clone()) });
     }
     let removed = left.first()?;
-    Some(Difference { name: removed.name.clone(), old: Some(removed.value.clone()), new: None })
+    Some(Difference { name: shown_name(removed), old: Some(removed.value.clone()), new: None })
+}
+
+/// Returns the name of a component for people. Names that are hashed keep their first spelling.
+fn shown_name(part: &Component) -> String {
+    part.name.replace("folder", "directory")
 }
 
 /// Returns the value of a component.

@@ -94,6 +94,12 @@ impl Chain {
     }
 }
 
+/// Name of the component for the working directory.
+///
+/// Names are hashed. One that changed would have every stored step rebuilt, so this keeps its first
+/// spelling; `explain` shows another one.
+const WORKING_DIRECTORY: &str = "working folder";
+
 impl OperationKey {
     /// Makes the key of a RUN. `selected` has the digest of the files of each mount, in order, or
     /// `None` for a mount without files.
@@ -106,7 +112,7 @@ impl OperationKey {
         for (name, value) in &run.env {
             key.add(format!("environment variable {name}"), value);
         }
-        key.add("working directory", &run.cwd);
+        key.add(WORKING_DIRECTORY, &run.cwd);
         key.add("user", &run.user);
         key.add(
             "network",
@@ -189,7 +195,7 @@ impl OperationKey {
             }
         }
         key.add("destination", &copy.destination);
-        key.add("working directory", &copy.workdir);
+        key.add(WORKING_DIRECTORY, &copy.workdir);
         for (name, value) in [("--chown", &copy.chown), ("--chmod", &copy.chmod)] {
             if let Some((text, _)) = value {
                 key.add(name, text);
@@ -233,7 +239,7 @@ impl OperationKey {
             Remote::Url(url) => self.add(format!("download {at}"), &url.name),
             Remote::Git(git) => {
                 self.add(format!("repository {at}"), git.shown());
-                self.add(format!("directory {at}"), git.subdir.as_deref().unwrap_or_default());
+                self.add(format!("folder {at}"), git.subdir.as_deref().unwrap_or_default());
                 let options = [git.keep_git_dir == Some(true), git.submodules, git.commit_time];
                 self.add(format!("checkout {at}"), format!("{options:?}"));
             }

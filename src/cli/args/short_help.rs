@@ -24,7 +24,7 @@ const LINES: &[Line] = &[
     (INPUT, "build-context", "More files or images for FROM and --from"),
     (INPUT, "platform", "Build for these, such as linux/amd64,linux/arm64"),
     (OUTPUT, "tag", "Give the image this name"),
-    (OUTPUT, "output", "Write it out: type=oci|docker|local|tar|…, or a directory"),
+    (OUTPUT, "output", "Output: type=oci|docker|local|tar|…, or a directory"),
     (OUTPUT, "push", "Push every name of -t to its registry"),
     (OUTPUT, "replace-index", "Let a push drop platforms of an index there"),
     (OUTPUT, "load", "Load it into docker or podman"),
