@@ -32,6 +32,11 @@ pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Waits until `condition` is notified. Ignores panics of other threads, as [`lock`] does.
+pub fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condition.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Applies `work` to every item on at most `jobs` threads, one of which is the caller's; the
 /// results are in the items' order.
 ///
@@ -112,7 +117,7 @@ impl StartGate {
             if let Some(admitted) = *admitted {
                 return number < admitted;
             }
-            admitted = self.opened.wait(admitted).unwrap_or_else(PoisonError::into_inner);
+            admitted = wait(&self.opened, admitted);
         }
     }
 }

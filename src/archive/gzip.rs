@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use libdeflater::{CompressionLvl, Compressor};
 
@@ -140,7 +140,7 @@ fn start(level: u32, n_threads: usize) -> Option<GzipWorkers> {
 }
 
 fn next_job(inbox: &Mutex<Receiver<CompressJob>>) -> Option<CompressJob> {
-    inbox.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    pool::lock(&inbox).recv().ok()
 }
 
 /// Compresses members, each independent of the others.

@@ -15,10 +15,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use tempfile::SpooledTempFile;
 
+use crate::pool;
 use crate::tree::{ContentHash, TreePath, Xattrs};
 
 use record::{CacheFile, RecordLocation};
@@ -207,7 +208,7 @@ impl HashCache {
     /// Returns the cached content of the single file at `path`, if it is unchanged.
     pub(super) fn get(&self, path: &TreePath, stamp: &Stamp) -> Option<FileContent> {
         let directory = path.parent()?;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = pool::lock(&self.last);
         if last.as_ref().is_none_or(|(known, _)| *known != directory) {
             let old = self.old.read_used(directory.as_bytes()).unwrap_or_default();
             *last = Some((directory, record::files(&old)));
@@ -235,7 +236,7 @@ impl HashCache {
     }
 
     fn lock_new(&self) -> Option<MutexGuard<'_, NewHashes>> {
-        self.new.as_ref().map(|new| new.lock().unwrap_or_else(PoisonError::into_inner))
+        self.new.as_ref().map(|new| pool::lock(&new))
     }
 }
 

@@ -16,11 +16,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::diag;
 use crate::limits;
 use crate::pathio::{Context as _, PathError};
+use crate::pool;
 use crate::tree::{Leaf, Tree, TreeNode, TreePath};
 
 pub use hash_cache::HashCache;
@@ -148,7 +149,7 @@ impl Context {
 
     /// Returns the node of `path` if it was read before, alone or as part of a directory.
     fn remembered(&self, path: &TreePath) -> Option<Option<TreeNode>> {
-        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let whole = pool::lock(&self.whole);
         let mut directory = path.clone();
         loop {
             if let Some(node) = whole.get(&directory) {
@@ -160,7 +161,7 @@ impl Context {
     }
 
     fn remember(&self, path: &TreePath, node: Option<&TreeNode>) {
-        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut whole = pool::lock(&self.whole);
         whole.insert(path.clone(), node.cloned());
     }
 }

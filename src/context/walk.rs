@@ -3,13 +3,14 @@
 //! Not recursive: a context can be nested as deep as paths can be long.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::pathio::PathError;
+use crate::pool;
 use crate::tree::patterns::DirectoryMatch;
 use crate::tree::{
     Children, ContentHash, Dir, File, FileInDirectory, FileOrigin, Leaf, Meta, Node, TreeNode,
@@ -235,7 +236,7 @@ impl Context {
             return TreeNode::Leaf(leaf);
         }
         let identity = (stat.stamp.device, stat.stamp.inode, stat.stamp.ctime_ns);
-        let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut linked = pool::lock(&self.linked);
         TreeNode::Leaf(linked.entry(identity).or_insert_with(|| leaf.link()).clone())
     }
 

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use serde::Deserialize;
 
 use crate::limits::MAX_TOKEN_BYTES;
+use crate::pool;
 
 use super::RegistryError;
 use super::challenge::{Bearer, Challenge, choose};
@@ -359,7 +360,7 @@ fn read_token(answer: &[u8], now: Instant) -> Option<Token> {
 
 /// Locks `mutex`. A panic elsewhere leaves these maps consistent.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    pool::lock(&mutex)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::pool;
+
 /// Cancels a client's work from another thread. Clones are the same switch.
 #[derive(Clone, Default)]
 pub struct Cancellation(Arc<Inner>);
@@ -67,7 +69,7 @@ impl Cancellation {
 
     /// Locks the state. A panic elsewhere leaves it consistent.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.0.state)
     }
 }
 

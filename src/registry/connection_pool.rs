@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
+
+use crate::pool;
 
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 
@@ -52,7 +54,7 @@ impl ConnectionPools {
         let profile = (url.scheme() == Scheme::Https).then(|| self.profile(url.host(), account));
         // A proxy cannot reach servers at this machine's loopback addresses.
         let key = (profile, is_loopback(url.host()));
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut agents = pool::lock(&self.agents);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use base64::Engine as _;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::endpoint::DOCKER_IO;
 use super::{RegistryError, credential_helper};
 use crate::pathio;
+use crate::pool;
 
 /// Maximum size of `config.json` in bytes.
 pub(super) const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -64,7 +65,7 @@ impl Credentials {
 
     /// Returns the credential for the registry `host`, if one is stored.
     pub(super) fn of(&self, host: &str) -> Result<Option<Credential>, RegistryError> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = pool::lock(&self.known);
         if let Some(credential) = known.get(host) {
             return Ok(credential.clone());
         }

@@ -37,7 +37,7 @@ mod url;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 pub use bucket::{Bucket, BucketDirectory, BucketKeys, BucketOptions, ObjectInfo};
 pub use cancel::Cancellation;
@@ -60,6 +60,7 @@ use retry::{Jitter, RetryPolicy};
 use transfer_limit::TransferLimit;
 
 use crate::oci::Reference;
+use crate::pool;
 
 /// A client of all registries. Share one, so that connections and tokens are reused.
 pub struct Client {
@@ -157,14 +158,14 @@ impl Client {
 
     /// Registers a bucket directory that may hold blobs, for the lifetime of this client.
     pub fn add_bucket_directory(&self, directory: Arc<BucketDirectory>) {
-        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut directories = pool::lock(&self.directories);
         directories.insert(directory.location(), directory);
     }
 
     /// Returns the bucket directory at this location, if it was registered.
     #[must_use]
     pub fn bucket_directory(&self, location: &str) -> Option<Arc<BucketDirectory>> {
-        let directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        let directories = pool::lock(&self.directories);
         directories.get(location).cloned()
     }
 
@@ -183,7 +184,7 @@ impl Client {
         let mut answers = Vec::new();
         for mirror in Endpoint::mirrors(name, &self.options)? {
             let origin = mirror.base.origin();
-            let unresponsive = || self.unresponsive.lock().unwrap_or_else(PoisonError::into_inner);
+            let unresponsive = || pool::lock(&self.unresponsive);
             let known = unresponsive().get(&origin).cloned();
             if let Some(answer) = known {
                 answers.push(answer);

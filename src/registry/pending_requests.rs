@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::pool;
 
 /// Time without an answer after which a request counts as waiting.
 const SLOW: Duration = Duration::from_secs(5);
@@ -70,7 +72,7 @@ impl PendingRequests {
 
     fn requests(&self) -> MutexGuard<'_, Requests> {
         // Each use leaves the map whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.0)
     }
 }
 

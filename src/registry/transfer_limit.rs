@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
+
+use crate::pool;
 
 /// Direction of a transfer. Both are limited separately: an upload may wait for the download that
 /// feeds it, never the other way round, so they cannot deadlock.
@@ -37,9 +39,9 @@ impl TransferLimit {
     /// Waits for a permit at the host of `origin`.
     pub(super) fn acquire(&self, origin: String, direction: TransferDirection) -> Permit<'_> {
         let key = (origin, direction);
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut active = pool::lock(&self.active);
         while active.get(&key).is_some_and(|n| *n >= self.max.get()) {
-            active = self.released.wait(active).unwrap_or_else(PoisonError::into_inner);
+            active = pool::wait(&self.released, active);
         }
         *active.entry(key.clone()).or_default() += 1;
         drop(active);
@@ -49,7 +51,7 @@ impl TransferLimit {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let mut active = self.limit.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut active = pool::lock(&self.limit.active);
         if let Some(n) = active.get_mut(&self.key) {
             *n = n.saturating_sub(1);
         }
