@@ -64,7 +64,7 @@ impl Stop {
     }
 
     /// Takes back that a step failed; false when the caller wants the end.
-    pub(super) fn take_back(&self) -> bool {
+    pub(in crate::executor) fn take_back(&self) -> bool {
         let mut byte = [0; 1];
         // What is not there need not be read.
         let _read = rustix::io::read(&self.watched, &mut byte);

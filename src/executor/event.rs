@@ -19,7 +19,7 @@ pub struct StepNumbers(AtomicU32);
 
 impl StepNumbers {
     /// The next number, from 1.
-    pub(super) fn next(&self) -> StepId {
+    pub(in crate::executor) fn next(&self) -> StepId {
         StepId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
@@ -67,7 +67,11 @@ impl StepPlace {
     }
 
     /// Step number `at` of a stage, or its FROM.
-    pub(super) fn of(stage: &PlannedStage, at: Option<usize>, instruction: String) -> Self {
+    pub(in crate::executor) fn of(
+        stage: &PlannedStage,
+        at: Option<usize>,
+        instruction: String,
+    ) -> Self {
         let n_before = at.map_or(0, |at| {
             let before = stage.steps.iter().take(at);
             before.filter(|step| step.operation.is_some()).count() + 1
@@ -100,11 +104,11 @@ pub struct StageOutline {
 
 impl StageOutline {
     /// Of every stage of a plan.
-    pub(super) fn all(plan: &Plan) -> Vec<Self> {
+    pub(in crate::executor) fn all(plan: &Plan) -> Vec<Self> {
         plan.stages.iter().map(Self::of).collect()
     }
 
-    pub(super) fn of(stage: &PlannedStage) -> Self {
+    pub(in crate::executor) fn of(stage: &PlannedStage) -> Self {
         let (base, parent) = match &stage.base {
             Base::Scratch => (None, None),
             Base::Stage(parent) => (None, Some(*parent)),

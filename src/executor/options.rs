@@ -8,15 +8,12 @@ use crate::archive::Packing;
 use crate::context::IgnoreRules;
 use crate::dockerfile::ir;
 use crate::oci::{Annotation, Reference};
-use crate::plan;
+use crate::plan::{self, Remote};
 use crate::registry::Client;
-use crate::store::Store;
+use crate::store::{LayerOptions, Store};
 use crate::tree::Tree;
 
-use super::contexts::ContextFiles;
-use super::provided::Lent;
-use super::remote_cache::{CacheFrom, CacheTo};
-use super::{Budget, Event, LockedInputs, StepNumbers, Stop};
+use super::{CacheFrom, CacheTo, Event, Lent, LockedInputs, StepNumbers, Stop};
 
 /// Where the sources of COPY are.
 #[derive(Debug, Clone)]
@@ -29,6 +26,24 @@ pub struct ContextSource {
     pub lasting: bool,
     /// The files with their owners, if it is an archive's and not simply a directory.
     pub tree: Option<Tree>,
+}
+
+/// Where the files of a context are.
+#[derive(Debug, Clone)]
+pub enum ContextFiles {
+    /// On this machine.
+    Directory(ContextSource),
+    /// Somewhere else; no ignore file counts there.
+    Remote(Remote),
+}
+
+/// Limits of what is built. Sizes are those of uncompressed layers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Budget {
+    /// Of all layers together, the base's too.
+    pub image_bytes: Option<u64>,
+    /// Of each layer that an instruction of the Dockerfile made.
+    pub layer_bytes: Option<u64>,
 }
 
 /// What a build is to do.
@@ -72,6 +87,19 @@ pub struct BuildOptions {
     pub budget: Budget,
     /// How new layers of the image will go out: they are packed so while later steps run.
     pub pack_ahead: Vec<Packing>,
+}
+
+impl BuildOptions {
+    /// Returns the time of files that rbuild itself makes, in seconds since 1970.
+    pub(in crate::executor) fn file_time_s(&self) -> i64 {
+        self.epoch_s.unwrap_or(self.now_s)
+    }
+
+    /// Returns how new layers are written.
+    pub(in crate::executor) fn layer_options(&self) -> LayerOptions {
+        let clamp_s = self.epoch_s.filter(|_epoch| self.clamp);
+        LayerOptions { clamp_s, created_s: self.now_s }
+    }
 }
 
 /// What a build works with.

@@ -6,7 +6,7 @@ use super::{BuildError, Failure};
 
 /// A place for a result that is set once.
 #[derive(Debug)]
-pub(super) struct Slot<T> {
+pub(in crate::executor) struct Slot<T> {
     value: Mutex<Option<Result<T, Failure>>>,
     set: Condvar,
 }
@@ -26,29 +26,32 @@ impl<T: Clone> Drop for Filling<'_, T> {
 }
 
 impl<T: Clone> Slot<T> {
-    pub(super) const fn new() -> Self {
+    pub(in crate::executor) const fn new() -> Self {
         Self { value: Mutex::new(None), set: Condvar::new() }
     }
 
-    pub(super) const fn filled(value: T) -> Self {
+    pub(in crate::executor) const fn filled(value: T) -> Self {
         Self { value: Mutex::new(Some(Ok(value))), set: Condvar::new() }
     }
 
     /// Sets the result to what `work` gives; everybody who waits goes on. A panic of `work` passes
     /// through, and those who wait get [`BuildError::Stopped`].
-    pub(super) fn fill(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(in crate::executor) fn fill(
+        &self,
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let mut filling = Filling { slot: self, value: Err(Failure::new(BuildError::Stopped)) };
         filling.value = work();
         filling.value.clone()
     }
 
     /// The result, if it is there already.
-    pub(super) fn peek(&self) -> Option<Result<T, Failure>> {
+    pub(in crate::executor) fn peek(&self) -> Option<Result<T, Failure>> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for the result.
-    pub(super) fn wait(&self) -> Result<T, Failure> {
+    pub(in crate::executor) fn wait(&self) -> Result<T, Failure> {
         let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(value) = &*value {

@@ -59,7 +59,7 @@ type Flatten<'a> = dyn Fn(&[LowerDirectory]) -> Result<FlatDirectory, Failure> +
 
 /// One layer on top of others.
 #[derive(Debug)]
-pub(super) struct StackLayer {
+pub(in crate::executor) struct StackLayer {
     parent: Stack,
     /// What made this stack, without a look at what came of it.
     definition: Chain,
@@ -103,13 +103,13 @@ enum Kind {
 
 /// A stack of layers; cloning shares it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stack {
+pub(in crate::executor) struct Stack {
     top: Option<Arc<StackLayer>>,
 }
 
 impl Stack {
     /// The stack with a layer on top that a record from `origin` names.
-    pub(super) fn with_found(
+    pub(in crate::executor) fn with_found(
         &self,
         definition: &[u8; 32],
         done: LayerDone,
@@ -119,23 +119,27 @@ impl Stack {
     }
 
     /// The stack with a layer on top that was just made.
-    pub(super) fn with_done(&self, definition: &[u8; 32], done: LayerDone) -> Self {
+    pub(in crate::executor) fn with_done(&self, definition: &[u8; 32], done: LayerDone) -> Self {
         self.with(definition, Slot::filled(done), None, Kind::Made, &StepOrigin::default())
     }
 
     /// The stack with a base image's layer on top.
-    pub(super) fn with_pulled(&self, done: LayerDone) -> Self {
+    pub(in crate::executor) fn with_pulled(&self, done: LayerDone) -> Self {
         let name = *ContentDigest::of_pulled(done.diff_id).as_bytes();
         self.with(&name, Slot::filled(done), None, Kind::Pulled, &StepOrigin::default())
     }
 
     /// The stack with a layer on top that is listed and hashed while the next step runs.
-    pub(super) fn with_pending(&self, definition: &[u8; 32], directory: LowerDirectory) -> Self {
+    pub(in crate::executor) fn with_pending(
+        &self,
+        definition: &[u8; 32],
+        directory: LowerDirectory,
+    ) -> Self {
         self.with(definition, Slot::new(), Some(directory), Kind::Made, &StepOrigin::default())
     }
 
     /// The stack with a layer on top that nobody makes: only its definition may be asked for.
-    pub(super) fn with_unknown(&self, definition: &[u8; 32]) -> Self {
+    pub(in crate::executor) fn with_unknown(&self, definition: &[u8; 32]) -> Self {
         self.with(definition, Slot::new(), None, Kind::Made, &StepOrigin::default())
     }
 
@@ -165,30 +169,33 @@ impl Stack {
     }
 
     /// Fills in the top layer. That it failed, those learn who wait for it.
-    pub(super) fn finish_top(&self, work: impl FnOnce() -> Result<LayerDone, Failure>) {
+    pub(in crate::executor) fn finish_top(
+        &self,
+        work: impl FnOnce() -> Result<LayerDone, Failure>,
+    ) {
         if let Some(top) = &self.top {
             drop(top.done.fill(work));
         }
     }
 
     /// The name of the stack by what made it.
-    pub(super) fn definition(&self) -> Chain {
+    pub(in crate::executor) fn definition(&self) -> Chain {
         self.top.as_ref().map_or_else(Chain::empty, |top| top.definition)
     }
 
     /// Whether a layer of it was made in this build: then what the store remembers by definition
     /// may lie on another layer of the same definition, and only its content counts.
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(in crate::executor) fn is_fresh(&self) -> bool {
         self.top.as_ref().is_some_and(|top| top.is_fresh)
     }
 
     /// The caches that a layer of it comes from: a step on top of it relies on them, too.
-    pub(super) fn origin(&self) -> StepOrigin {
+    pub(in crate::executor) fn origin(&self) -> StepOrigin {
         self.top.as_ref().map(|top| top.origin.clone()).unwrap_or_default()
     }
 
     /// The name of the stack by what it holds; waits for layers in the making.
-    pub(super) fn content(&self) -> Result<Chain, Failure> {
+    pub(in crate::executor) fn content(&self) -> Result<Chain, Failure> {
         let (mut chain, mut unknown) = (Chain::empty(), Vec::new());
         let mut next = &self.top;
         while let Some(layer) = next {
@@ -208,22 +215,22 @@ impl Stack {
     }
 
     /// The layer on top; waits for it.
-    pub(super) fn top(&self) -> Result<Option<LayerDone>, Failure> {
+    pub(in crate::executor) fn top(&self) -> Result<Option<LayerDone>, Failure> {
         self.top.as_ref().map(|top| top.done.wait()).transpose()
     }
 
     /// The layer on top, if it is not still in the making.
-    pub(super) fn ready_top(&self) -> Option<LayerDone> {
+    pub(in crate::executor) fn ready_top(&self) -> Option<LayerDone> {
         self.top.as_ref()?.done.peek()?.ok()
     }
 
     /// The layers, base first; waits for those in the making.
-    pub(super) fn layers(&self) -> Result<Vec<LayerDone>, Failure> {
+    pub(in crate::executor) fn layers(&self) -> Result<Vec<LayerDone>, Failure> {
         self.list().iter().map(|layer| layer.done.wait()).collect()
     }
 
     /// Their identities, base first.
-    pub(super) fn diff_ids(&self) -> Result<Vec<DiffId>, Failure> {
+    pub(in crate::executor) fn diff_ids(&self) -> Result<Vec<DiffId>, Failure> {
         Ok(self.layers()?.into_iter().map(|layer| layer.diff_id).collect())
     }
 
@@ -240,7 +247,7 @@ impl Stack {
 
     /// Directories that together hold the layers, base first; layers that are not unpacked yet are now.
     /// In a high stack the first of them stands for many layers.
-    pub(super) fn directories(
+    pub(in crate::executor) fn directories(
         &self,
         unpack: &Unpack<'_>,
         flatten: &Flatten<'_>,
@@ -268,7 +275,7 @@ impl Stack {
 
     /// The merged file tree; waits for layers in the making. `prepare` sees that a layer's listing
     /// can be read.
-    pub(super) fn tree(
+    pub(in crate::executor) fn tree(
         &self,
         store: &Store,
         prepare: &dyn Fn(&LayerDone) -> Result<(), BuildError>,

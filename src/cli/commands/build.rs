@@ -20,8 +20,8 @@ use crate::diag::{Diagnostic, SourceFile, Span, Style};
 use crate::dockerfile::ir;
 use crate::dockerfile::syntax;
 use crate::executor::{
-    self, BuildError, BuildOptions, Built, Event, LockRule, LockedInputs, Services, StepNumbers,
-    Stop,
+    self, BuildError, BuildOptions, Built, Entrance, Event, LockRule, LockedInputs, Services,
+    StepNumbers, Stop,
 };
 use crate::image::Patience;
 use crate::oci::Reference;
@@ -279,9 +279,14 @@ impl Work<'_> {
         // Before anything runs: the push asks again.
         let platforms = &options.request.platforms;
         let early = writer.check_indexes(platforms, Patience::Once);
-        early.map_err(|error| self.failed(&error))?;
+        early.map_err(|error| self.failed(&error, None))?;
+        let mut session = None;
         let done = executor::with_retries(services, &options, || {
-            let built = executor::build(services, &options)?;
+            session = None;
+            let built = executor::build(services, &options).map_err(|failed| {
+                session = failed.session;
+                failed.error
+            })?;
             match writer.all(&built) {
                 Ok(sent) => Ok(Ok((built, sent))),
                 Err(WriteError::Build(error)) => Err(error),
@@ -296,14 +301,14 @@ impl Work<'_> {
                 .extend(stop.planning(|| check::after_failure(&options, source, services.store))),
         }
         reporter.warnings(&warnings, source);
-        let done = done.map_err(|error| self.failed(&error))?;
+        let done = done.map_err(|error| self.failed(&error, session.as_deref()))?;
         let failed = |error| CliError::from_error(&error, Exit::Environment);
         let (built, sent) = done.map_err(failed)?;
         self.finish(&built, &sent, &outputs.all_names())
     }
 
     /// Says why there is no image, and shows what a step left if that was asked for.
-    fn failed(&self, error: &BuildError) -> CliError {
+    fn failed(&self, error: &BuildError, session: Option<&Entrance>) -> CliError {
         let style = self.environment.style();
         let mut diagnostics = error.diagnostics();
         if let BuildError::Run { step, .. } = error {
@@ -311,10 +316,10 @@ impl Work<'_> {
             diagnostics.iter_mut().for_each(|found| found.helps.push(help.clone()));
         }
         let complaint = complaint_of(error, diagnostics, &self.input.dockerfile, style);
-        let Some(entrance) = error.entrance() else { return complaint };
+        let Some(session) = session else { return complaint };
         let said = self.reporter.failed(&complaint);
         let Self { services, environment, reporter, .. } = self;
-        Host { services, environment, reporter }.after_failure(entrance);
+        Host { services, environment, reporter }.after_failure(session);
         said
     }
 

@@ -1,0 +1,232 @@
+//! Caches that builds on other machines share: in a registry, in a directory, in the image itself.
+//!
+//! Whoever can write to a cache decides what builds that name it make. Its records keep its name, so
+//! that they have no effect on other builds (see [`crate::store::StepOrigin`]).
+//! Importing reads the list of steps only; a layer is fetched when a step or an output needs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::image::{ExportError, LayoutReader};
+use crate::limits::MAX_CACHE_DOCUMENT_BYTES;
+use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, Parsed, Platform, Reference};
+use crate::registry::RegistryError;
+use crate::store::{LayerRecord, LayerSource, StepOrigin, StepRecord, Store};
+
+use super::bucket;
+use super::document::{CONFIG_MEMBER, CacheDocument, CachedMount, MEDIA_TYPE, bad_cache};
+use super::location::{CacheFrom, CachePlace, store_place};
+use super::mount_transfer::{Offer, Offers};
+
+use crate::executor::{BuildError, Event, Outcome, Services, chain};
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// The caches that a build names, as far as they could be read.
+#[derive(Debug, Default)]
+pub(in crate::executor) struct KnownCaches {
+    /// As records name them.
+    pub(in crate::executor) places: BTreeSet<String>,
+    /// The caches' claims about layers; of several claims the first.
+    pub(in crate::executor) layers: BTreeMap<DiffId, LayerRecord>,
+}
+
+/// Documents that were read from caches.
+#[derive(Debug, Default)]
+pub(in crate::executor) struct ImportedCaches {
+    /// Directories of `RUN --mount=type=cache`.
+    pub(in crate::executor) offers: Offers,
+    pub(in crate::executor) known: KnownCaches,
+}
+
+/// Learns what the caches know. One that cannot be read is an event, unless it has to be there.
+///
+/// # Errors
+/// The first of those that have to be there.
+pub(in crate::executor) fn import(
+    services: &Services<'_>,
+    caches: &[CacheFrom],
+    platforms: &[Platform],
+) -> Result<ImportedCaches> {
+    let mut imported = ImportedCaches::default();
+    for cache in caches {
+        let shown = services.start(format!("[internal] import cache from {}", cache.place));
+        let done = import_one(services, cache, platforms, &mut imported);
+        let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
+        services.finish(shown, outcome);
+        tolerate(services, "import the cache from", &cache.place, cache.ignore_error, done)?;
+    }
+    Ok(imported)
+}
+
+/// Turns an error into a warning where that is wanted.
+pub(in crate::executor) fn tolerate(
+    services: &Services<'_>,
+    verb: &'static str,
+    place: &CachePlace,
+    ignore: bool,
+    done: Result<()>,
+) -> Result<()> {
+    let Err(error) = done else { return Ok(()) };
+    let error = BuildError::Cache { verb, place: place.to_string(), source: Box::new(error) };
+    if !ignore {
+        return Err(error);
+    }
+    services.event(Event::Warning { text: chain(&error) });
+    Ok(())
+}
+
+/// A cache that is behind a network is out of reach without one.
+pub(in crate::executor) fn reachable(services: &Services<'_>, place: &CachePlace) -> Result<()> {
+    let is_here = matches!(place, CachePlace::Directory(..) | CachePlace::Inline);
+    if is_here || !services.registry.is_offline() {
+        return Ok(());
+    }
+    let source = RegistryError::Offline { what: place.to_string() };
+    Err(BuildError::Image { span: None, name: place.to_string(), source })
+}
+
+fn import_one(
+    services: &Services<'_>,
+    cache: &CacheFrom,
+    platforms: &[Platform],
+    imported: &mut ImportedCaches,
+) -> Result<()> {
+    reachable(services, &cache.place)?;
+    let Some(place) = store_place(&cache.place)? else { return Ok(()) };
+    let documents = match &cache.place {
+        CachePlace::Registry(name) => {
+            let manifests = manifests(services, name, platforms)?;
+            let document =
+                |manifest: &Manifest| document_of(manifest, &config_of(services, name, manifest)?);
+            manifests.iter().map(document).collect::<Result<_>>()?
+        }
+        CachePlace::Directory(path, tag) => {
+            let platform = platforms.first().expect("a build is for some platform");
+            let (manifest, config) = from_directory(path, tag, platform)?;
+            vec![document_of(&manifest, &config)?]
+        }
+        CachePlace::Bucket(cache) => bucket::documents(cache, services)?,
+        CachePlace::Inline => Vec::new(),
+    };
+    for document in documents {
+        if cache.mounts {
+            let must = !cache.ignore_error;
+            learn_mounts(services.store, &place, &document.mounts, must, &mut imported.offers)?;
+        }
+        learn(services.store, &place, document, &mut imported.known)?;
+    }
+    imported.known.places.insert(place);
+    Ok(())
+}
+
+/// The manifest of a cache or image; of an index, those for the platforms.
+fn manifests(
+    services: &Services<'_>,
+    name: &Reference,
+    platforms: &[Platform],
+) -> Result<Vec<Manifest>> {
+    let get = |name: &Reference| {
+        let failed = |source| BuildError::Image { span: None, name: name.familiar(), source };
+        let fetched = services.registry.manifest(name).map_err(failed)?;
+        Parsed::parse(&fetched.bytes).map_err(bad_cache)
+    };
+    let index = match get(name)? {
+        Parsed::Manifest(manifest) => return Ok(vec![manifest]),
+        Parsed::Index(index) => index,
+    };
+    let mut found = Vec::new();
+    for entry in platforms.iter().filter_map(|platform| index.select(platform)) {
+        match get(&name.with_digest(entry.digest))? {
+            Parsed::Manifest(manifest) => found.push(manifest),
+            Parsed::Index(_) => return Err(bad_cache("its index names another index")),
+        }
+    }
+    Ok(found)
+}
+
+fn config_of(services: &Services<'_>, name: &Reference, manifest: &Manifest) -> Result<Vec<u8>> {
+    if manifest.config.size > MAX_CACHE_DOCUMENT_BYTES {
+        return Err(bad_cache(format!("it is longer than {MAX_CACHE_DOCUMENT_BYTES} bytes")));
+    }
+    let failed = |source| BuildError::Image { span: None, name: name.familiar(), source };
+    let mut bytes = Vec::new();
+    let pulled = services.registry.pull_blob(name, &manifest.config, &mut bytes, &|_more| {});
+    pulled.map_err(failed)?;
+    Ok(bytes)
+}
+
+fn from_directory(path: &Path, tag: &str, platform: &Platform) -> Result<(Manifest, Vec<u8>)> {
+    let reader = LayoutReader::new(path);
+    let failed = |error| BuildError::Export(ExportError::from(error));
+    let (_, bytes) = reader.manifest(Some(tag), None, platform).map_err(failed)?;
+    let Parsed::Manifest(manifest) = Parsed::parse(&bytes).map_err(bad_cache)? else {
+        return Err(bad_cache("its manifest is an index"));
+    };
+    let config = reader.document(manifest.config.digest).map_err(failed)?;
+    Ok((manifest, config))
+}
+
+/// The document of a cache, or that inside an image's config, its layers with their blobs.
+fn document_of(manifest: &Manifest, config: &[u8]) -> Result<CacheDocument> {
+    if manifest.config.media_type.as_str() == MEDIA_TYPE {
+        return serde_json::from_slice(config).map_err(bad_cache);
+    }
+    let image = ImageConfig::parse(config).map_err(bad_cache)?;
+    let inline = image.extra.get(CONFIG_MEMBER);
+    let inline = inline.ok_or_else(|| bad_cache("it is an image without a cache in it"))?;
+    let mut document: CacheDocument = serde_json::from_value(inline.clone()).map_err(bad_cache)?;
+    let blobs: BTreeMap<DiffId, &Descriptor> =
+        image.rootfs.diff_ids.iter().copied().zip(&manifest.layers).collect();
+    for layer in &mut document.layers {
+        layer.blob = blobs.get(&layer.diff_id).map(|blob| (*blob).clone());
+    }
+    Ok(document)
+}
+
+/// Remembers directories as being offered at `place`, but for those that a place before it offers.
+fn learn_mounts(
+    store: &Store,
+    place: &str,
+    mounts: &[CachedMount],
+    must: bool,
+    offers: &mut Offers,
+) -> Result<()> {
+    for mount in mounts {
+        let archive = &mount.archive;
+        if archive.blob.media_type.layer_compression().is_none() {
+            continue;
+        }
+        let source = LayerSource { blob: archive.blob.clone(), place: place.to_owned() };
+        store.put_source(archive.diff_id, &source)?;
+        let offer = Offer { id: mount.id.clone(), archive: archive.clone(), must };
+        offers.entry(mount.key()).or_insert(offer);
+    }
+    Ok(())
+}
+
+/// Remembers layers as being at `place`, and steps as known there.
+fn learn(
+    store: &Store,
+    place: &str,
+    document: CacheDocument,
+    caches: &mut KnownCaches,
+) -> Result<()> {
+    let origin = StepOrigin::of_cache(place);
+    let mut known = BTreeSet::new();
+    for layer in document.layers {
+        let Some(blob) = &layer.blob else { continue };
+        if blob.media_type.layer_compression().is_none() {
+            continue;
+        }
+        let source = LayerSource { blob: blob.clone(), place: place.to_owned() };
+        store.put_source(layer.diff_id, &source)?;
+        store.learn_layer(layer.diff_id, &layer.record())?;
+        caches.layers.entry(layer.diff_id).or_insert_with(|| layer.record());
+        known.insert(layer.diff_id);
+    }
+    for step in document.steps.iter().filter(|step| known.contains(&step.layer)) {
+        store.learn_step(&StepRecord { origin: origin.clone(), ..step.record() })?;
+    }
+    Ok(())
+}

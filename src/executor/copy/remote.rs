@@ -1,0 +1,158 @@
+//! Sources of ADD that are fetched: what they are now, for the key; and their files, for the layer.
+
+use std::fs::File as OsFile;
+use std::io::Read as _;
+use std::sync::Arc;
+
+use crate::context::{Context, HashMemo, IgnoreRules};
+use crate::oci::Digest;
+use crate::pathio::PathError;
+use crate::plan::{GitSource, Remote, RemotePart, UrlSource};
+use crate::tree::{ContentHash, CopyInput, File, FileOrigin, Meta, Tree, TreePath};
+
+use crate::executor::inputs::download;
+use crate::executor::inputs::fetched::Checkout;
+use crate::executor::state::BuildState;
+use crate::executor::{BuildError, FetchError};
+
+type Result<T> = std::result::Result<T, FetchError>;
+
+/// Content is hashed in pieces of this size.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// One fetched source of a step.
+#[derive(Debug)]
+pub(in crate::executor) struct Found {
+    /// What the source is now: the digest of a file, or a commit.
+    name: String,
+    material: Option<Material>,
+}
+
+/// The source's files.
+#[derive(Debug)]
+enum Material {
+    /// One file, a blob of the store.
+    File { name: String, meta: Meta, file: File, blob: Digest, directory: u32 },
+    /// A directory of a checkout, which has to live as long.
+    Directory { tree: Tree, context: Box<Context>, directory: u32, _checkout: Arc<Checkout> },
+}
+
+/// Finds out what a source is now; the network is used only if neither the Dockerfile nor the lock
+/// file says it.
+pub(in crate::executor) fn find(
+    state: &BuildState<'_>,
+    part: &RemotePart,
+) -> std::result::Result<Found, BuildError> {
+    let name = match &part.source {
+        Remote::Url(url) => file_name(state, url, part.checksum),
+        Remote::Git(git) => state.inputs.fetched.commit(state.services, git),
+    };
+    let name = name.map_err(|error| error.at(Some(part.span)))?;
+    Ok(Found { name, material: None })
+}
+
+/// The digest of the file behind a URL.
+fn file_name(state: &BuildState<'_>, url: &UrlSource, checksum: Option<Digest>) -> Result<String> {
+    let certain = state.inputs.fetched.certain_digest(state.services, url, checksum)?;
+    let digest = match certain {
+        Some((digest, _)) => digest,
+        None => state.inputs.fetched.file(state.services, url, None)?.blob,
+    };
+    Ok(digest.to_string())
+}
+
+impl Found {
+    /// What the key says of the source's content.
+    pub(in crate::executor) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gets the files.
+    pub(in crate::executor) fn fetch(
+        &mut self,
+        state: &BuildState<'_>,
+        part: &RemotePart,
+    ) -> std::result::Result<(), BuildError> {
+        let material = match &part.source {
+            Remote::Url(url) => file(state, url, part.checksum),
+            Remote::Git(git) => directory(state, git),
+        };
+        self.material = Some(material.map_err(|error| error.at(Some(part.span)))?);
+        Ok(())
+    }
+
+    /// What is copied; nothing before [`Found::fetch`].
+    pub(in crate::executor) fn input(&self) -> Option<CopyInput<'_>> {
+        match self.material.as_ref()? {
+            Material::File { name, meta, file, .. } => Some(CopyInput::File {
+                name: name.as_bytes(),
+                meta: meta.clone(),
+                file: file.clone(),
+            }),
+            Material::Directory { tree, .. } => Some(CopyInput::Directory(tree)),
+        }
+    }
+
+    /// The file, if it is one, and its name.
+    pub(in crate::executor) fn file(&self) -> Option<(&File, &str)> {
+        match self.material.as_ref()? {
+            Material::File { name, file, .. } => Some((file, name)),
+            Material::Directory { .. } => None,
+        }
+    }
+
+    /// Opens a file of this source; `None` when the directory is another's.
+    pub(in crate::executor) fn open(
+        &self,
+        state: &BuildState<'_>,
+        wanted: u32,
+        path: &TreePath,
+    ) -> Option<std::result::Result<OsFile, PathError>> {
+        match self.material.as_ref()? {
+            Material::File { directory, blob, .. } if *directory == wanted => {
+                Some(state.services.store.open_blob(*blob))
+            }
+            Material::Directory { directory, context, .. } if *directory == wanted => {
+                Some(context.read(path))
+            }
+            Material::File { .. } | Material::Directory { .. } => None,
+        }
+    }
+}
+
+fn file(state: &BuildState<'_>, url: &UrlSource, checksum: Option<Digest>) -> Result<Material> {
+    let record = state.inputs.fetched.file(state.services, url, checksum)?;
+    let directory = state.inputs.next_directory();
+    let content = content_hash(state, record.blob)?;
+    let origin = FileOrigin::directory(directory, TreePath::root());
+    let file = File { size: record.n_bytes, content, origin };
+    let meta = Meta::root(0o600, download::modified_s(&record));
+    Ok(Material::File { name: url.name.clone(), meta, file, blob: record.blob, directory })
+}
+
+fn directory(state: &BuildState<'_>, git: &GitSource) -> Result<Material> {
+    let checkout =
+        state.inputs.fetched.checkout(state.services, git, state.options.file_time_s())?;
+    let path = checkout.directory(git.subdir.as_deref())?;
+    let directory = state.inputs.next_directory();
+    let context = Context::open(&path, IgnoreRules::default(), directory, HashMemo::none())?
+        .with_max_file(state.services.store.archive_bounds().max_bytes);
+    let tree = context.tree(&["."])?;
+    Ok(Material::Directory { tree, context: Box::new(context), directory, _checkout: checkout })
+}
+
+fn content_hash(state: &BuildState<'_>, blob: Digest) -> Result<ContentHash> {
+    let mut file = state.services.store.open_checked_blob(blob)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let n_read = file
+            .read(&mut buffer)
+            .map_err(|error| PathError::new("read", format!("the download {blob}"), error))?;
+        let bytes = buffer.get(..n_read).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(ContentHash::new(hasher.finalize().into()));
+        }
+        hasher.update(bytes);
+    }
+}

@@ -1,0 +1,353 @@
+//! COPY and ADD: what the sources hold, and the layer that they become.
+
+use std::collections::BTreeMap;
+use std::fs::File as OsFile;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::diag::{Diagnostic, Span, codes};
+use crate::limits::MAX_ACCOUNTS_BYTES;
+use crate::pathio::{PathError, interrupt};
+use crate::plan::{self, CopyFrom, CopyOperation, CopyPart};
+use crate::store::OpenContent;
+use crate::tree::{
+    self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyInput, CopyRequest, File,
+    FileOrigin, Meta, Placed, Tree, TreePath,
+};
+
+use crate::executor::BuildError;
+use crate::executor::inputs::contexts::CONTEXT_DIRECTORY;
+use crate::executor::state::BuildState;
+
+use super::archives::{AddInput, UnpackedArchive};
+use super::error::copy_error;
+use super::remote::{self, Found};
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// The sources of one COPY, looked up.
+#[derive(Debug)]
+pub(in crate::executor) struct Sources {
+    pub(in crate::executor) tree: Tree,
+    pub(in crate::executor) chmod: Option<Chmod>,
+    pub(in crate::executor) archives: Vec<UnpackedArchive>,
+    /// The sources that are fetched, by the number of their part.
+    pub(in crate::executor) remotes: BTreeMap<usize, Found>,
+    /// What ADD makes of the parts once archives are told from other files; empty before.
+    pub(in crate::executor) told_apart: Vec<AddInput>,
+}
+
+/// Looks up the sources and checks the flags; what is in the context is hashed here.
+pub(in crate::executor) fn sources(
+    state: &BuildState<'_>,
+    operation: &CopyOperation,
+    span: Span,
+) -> Result<Sources> {
+    let chmod = operation.chmod.as_ref().map(|(text, span)| plan::parse_chmod(text, *span));
+    let chmod = chmod.transpose().map_err(|error| BuildError::from(*error))?;
+    let paths: Vec<&str> = operation.parts.iter().filter_map(path_of).collect();
+    let tree = match &operation.from {
+        CopyFrom::Named(name) => {
+            let named = state.inputs.named_context(name).map_err(|error| error.at(Some(span)))?;
+            named.files(&paths)?
+        }
+        CopyFrom::Context => match &state.options.context.tree {
+            _ if paths.is_empty() => Tree::default(),
+            Some(tree) => tree.clone(),
+            None => state.inputs.context()?.tree(&paths)?,
+        },
+        CopyFrom::Stage(number) => state.stage_tree(*number)?,
+        CopyFrom::Image(request) => state.image_tree(request)?,
+    };
+    let mut remotes = BTreeMap::new();
+    for (at, part) in operation.parts.iter().enumerate() {
+        if let CopyPart::Remote(part) = part {
+            remotes.insert(at, remote::find(state, part)?);
+        }
+    }
+    Ok(Sources { tree, chmod, archives: Vec::new(), remotes, told_apart: Vec::new() })
+}
+
+fn path_of(part: &CopyPart) -> Option<&str> {
+    match part {
+        CopyPart::Path { text, .. } => Some(text),
+        CopyPart::Inline { .. } | CopyPart::Remote(_) => None,
+    }
+}
+
+impl Sources {
+    /// The files by name.
+    pub(in crate::executor) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// What the key says of the files.
+    pub(in crate::executor) fn digest(
+        &self,
+        state: &BuildState<'_>,
+        operation: &CopyOperation,
+        span: Span,
+    ) -> Result<ContentDigest> {
+        let inputs = self.inputs(state, operation);
+        let request = self.request(state, operation, &inputs, None);
+        let local = tree::select_digest(&self.tree, &request)
+            .map_err(|error| copy_error(state, operation, span, &error))?;
+        if self.remotes.is_empty() {
+            return Ok(local);
+        }
+        let mut key = ContentWriter::new("rbuild/add-source/v1");
+        key.field(local.as_bytes());
+        for found in self.remotes.values() {
+            key.field(found.name().as_bytes());
+        }
+        Ok(key.finish())
+    }
+
+    /// The layer that the COPY adds on top of `below`.
+    pub(in crate::executor) fn layer(
+        &mut self,
+        state: &BuildState<'_>,
+        operation: &CopyOperation,
+        below: &Tree,
+        accounts: &Accounts,
+        span: Span,
+    ) -> Result<Placed> {
+        for (at, part) in operation.parts.iter().enumerate() {
+            if let (CopyPart::Remote(part), Some(found)) = (part, self.remotes.get_mut(&at)) {
+                found.fetch(state, part)?;
+            }
+        }
+        let unpacks = |part: &CopyPart| matches!(part, CopyPart::Remote(part) if part.unpack);
+        if operation.unpack || operation.parts.iter().any(unpacks) {
+            self.unpack_archives(state, operation, span)?;
+        }
+        let owner =
+            operation.chown.as_ref().map(|(text, at)| chown(accounts, text, *at)).transpose()?;
+        let inputs = self.inputs(state, operation);
+        let request = self.request(state, operation, &inputs, owner);
+        tree::copy(&self.tree, below, &request)
+            .map_err(|error| copy_error(state, operation, span, &error))
+    }
+
+    /// The sources as they would be in an empty root, archives as they are.
+    pub(in crate::executor) fn plain_layer(
+        &self,
+        state: &BuildState<'_>,
+        operation: &CopyOperation,
+        span: Span,
+    ) -> Result<Placed> {
+        let inputs = self.inputs(state, operation);
+        let request = self.request(state, operation, &inputs, None);
+        tree::copy(&self.tree, &Tree::default(), &request)
+            .map_err(|error| copy_error(state, operation, span, &error))
+    }
+
+    fn request<'a>(
+        &'a self,
+        state: &BuildState<'_>,
+        operation: &'a CopyOperation,
+        inputs: &'a [CopyInput<'a>],
+        owner: Option<(u32, u32)>,
+    ) -> CopyRequest<'a> {
+        CopyRequest {
+            sources: inputs,
+            destination: &operation.destination,
+            workdir: &operation.workdir,
+            owner,
+            mode: self.chmod.as_ref(),
+            exclude: &operation.exclude,
+            parents: operation.parents,
+            from_context: belongs_to_root(state, &operation.from),
+            link: operation.link,
+            now_s: state.options.file_time_s(),
+        }
+    }
+
+    /// The sources in order; archives that were unpacked stand in for their files.
+    fn inputs<'a>(
+        &'a self,
+        state: &BuildState<'_>,
+        operation: &'a CopyOperation,
+    ) -> Vec<CopyInput<'a>> {
+        let part = |(at, part): (usize, &'a CopyPart)| match part {
+            CopyPart::Path { text, .. } => Some(CopyInput::Path(text)),
+            CopyPart::Inline { name, content } => {
+                Some(inline(name, content, state.options.file_time_s()))
+            }
+            CopyPart::Remote(_) => self.remotes.get(&at).and_then(Found::input),
+        };
+        if self.told_apart.is_empty() {
+            return operation.parts.iter().enumerate().filter_map(part).collect();
+        }
+        let told = self.told_apart.iter().filter_map(|input| match input {
+            AddInput::Path(text) => Some(CopyInput::Path(text)),
+            AddInput::Archive(at) => self.archives.get(*at).map(UnpackedArchive::as_input),
+            AddInput::Part(at) => operation.parts.get(*at).and_then(|it| part((*at, it))),
+        });
+        told.collect()
+    }
+
+    /// Opens the content of a file of the sources.
+    pub(in crate::executor) fn open(
+        &self,
+        state: &BuildState<'_>,
+        file: &File,
+        _path: &TreePath,
+    ) -> io::Result<Box<dyn Read + Send>> {
+        match &file.origin {
+            FileOrigin::Inline(bytes) => Ok(Box::new(io::Cursor::new(Arc::clone(bytes)))),
+            FileOrigin::Directory(place) => {
+                self.open_in_directory(state, place.opened(), &place.path())
+            }
+            FileOrigin::Layer(place) => {
+                let store = state.services.store;
+                let opened =
+                    store.open_layer_file(place.layer, &place.path, place.tar_at, file.size);
+                opened.map_err(io::Error::other)
+            }
+        }
+    }
+
+    fn open_in_directory(
+        &self,
+        state: &BuildState<'_>,
+        directory: u32,
+        path: &TreePath,
+    ) -> io::Result<Box<dyn Read + Send>> {
+        if directory == CONTEXT_DIRECTORY {
+            let context = state.inputs.context().map_err(io::Error::other)?;
+            return Ok(Box::new(context.read(path).map_err(io::Error::other)?));
+        }
+        if let Some(named) = state.inputs.named_directory(directory) {
+            return Ok(Box::new(named.context.read(path).map_err(io::Error::other)?));
+        }
+        let fetched = self.remotes.values().find_map(|it| it.open(state, directory, path));
+        if let Some(opened) = fetched {
+            return Ok(Box::new(opened.map_err(io::Error::other)?));
+        }
+        let mut archives = self.archives.iter();
+        let archive = archives.find(|a| a.directory == directory).ok_or(io::ErrorKind::NotFound)?;
+        let path = archive.work.path().join("fs").join(path.as_path());
+        Ok(Box::new(OsFile::from(rustix::fs::open(
+            path,
+            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?)))
+    }
+
+    /// Writes the layer into the store with `write`, which is given what opens the contents.
+    pub(in crate::executor) fn with_contents<R>(
+        &self,
+        state: &BuildState<'_>,
+        write: impl FnOnce(&OpenContent<'_>) -> R,
+    ) -> R {
+        write(&|file, path| {
+            let content: Box<dyn Read> = Box::new(Interruptible(self.open(state, file, path)?));
+            Ok(content)
+        })
+    }
+}
+
+/// A content that ends with an error once the process is asked to end: it can be a hundred GiB long.
+struct Interruptible(Box<dyn Read + Send>);
+
+impl Read for Interruptible {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        interrupt::check()?;
+        self.0.read(buffer)
+    }
+}
+
+/// Whether files from there get root as their owner: those of a directory, not those of an archive.
+fn belongs_to_root(state: &BuildState<'_>, from: &CopyFrom) -> bool {
+    match from {
+        CopyFrom::Context => state.options.context.tree.is_none(),
+        CopyFrom::Named(name) => {
+            state.inputs.named_context(name).is_ok_and(|named| !named.has_owners())
+        }
+        CopyFrom::Stage(_) | CopyFrom::Image(_) => false,
+    }
+}
+
+/// Whether it matters for the layer what is below it: with `--link`, only for names of `--chown`.
+/// Otherwise nobody has to know what a base image holds.
+pub(in crate::executor) fn depends_on_what_is_below(operation: &CopyOperation) -> bool {
+    let numeric = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+    !operation.link || operation.chown.as_ref().is_some_and(|(text, _)| !numeric(text))
+}
+
+/// A heredoc as a file.
+fn inline<'a>(name: &'a str, content: &str, mtime_s: i64) -> CopyInput<'a> {
+    let bytes: Arc<[u8]> = content.as_bytes().into();
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let content = ContentHash::of(&bytes);
+    let meta = Meta::root(0o644, mtime_s);
+    let file = File { size, content, origin: FileOrigin::Inline(bytes) };
+    CopyInput::File { name: name.as_bytes(), meta, file }
+}
+
+/// A path as a pattern that means just it.
+pub(in crate::executor) fn escaped(path: &str) -> String {
+    let special = |c: char| matches!(c, '*' | '?' | '[' | '\\');
+    path.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+fn chown(accounts: &Accounts, text: &str, span: Span) -> Result<(u32, u32)> {
+    accounts.owner(text).map_err(|error| {
+        let message = format!("invalid --chown={text}: {error}");
+        let help = "make the user in an earlier RUN, or use numbers";
+        Diagnostic::error(codes::BAD_USER, span, message).help(help).into()
+    })
+}
+
+/// The accounts that `--chown` needs: an image's files are not read if it does not.
+pub(in crate::executor) fn accounts_for(
+    state: &BuildState<'_>,
+    tree: &Tree,
+    operation: &CopyOperation,
+) -> Result<Accounts> {
+    if operation.chown.is_none() { Ok(Accounts::default()) } else { accounts(state, tree) }
+}
+
+/// Reads a file of accounts, which may have [`MAX_ACCOUNTS_BYTES`].
+pub(in crate::executor) fn read_accounts(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_ACCOUNTS_BYTES + 1).read_to_end(&mut bytes)?;
+    let n_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if n_bytes > MAX_ACCOUNTS_BYTES { Err(accounts_too_large()) } else { Ok(bytes) }
+}
+
+fn accounts_too_large() -> io::Error {
+    let text = format!("it is larger than the limit of {MAX_ACCOUNTS_BYTES} bytes");
+    io::Error::new(io::ErrorKind::FileTooLarge, text)
+}
+
+/// The accounts of an image, from its tree.
+pub(in crate::executor) fn accounts(state: &BuildState<'_>, tree: &Tree) -> Result<Accounts> {
+    let read = |path: &[u8]| -> Result<Vec<u8>> {
+        let Ok(path) = tree.resolve(path) else { return Ok(Vec::new()) };
+        let Some(file) = tree.file(&path) else { return Ok(Vec::new()) };
+        let sources = Sources {
+            tree: Tree::default(),
+            chmod: None,
+            archives: Vec::new(),
+            remotes: BTreeMap::new(),
+            told_apart: Vec::new(),
+        };
+        let shown = Path::new("/").join(path.as_path());
+        let in_path = |error| PathError::new("read the image's", &shown, error);
+        if file.size > MAX_ACCOUNTS_BYTES {
+            return Err(in_path(accounts_too_large()).into());
+        }
+        let opened = sources.open(state, file, &path).and_then(read_accounts);
+        let bytes = opened.map_err(in_path)?;
+        if let FileOrigin::Layer(place) = &file.origin
+            && ContentHash::of(&bytes) != file.content
+        {
+            return Err(state.services.store.damaged_content(place.layer, &place.path).into());
+        }
+        Ok(bytes)
+    };
+    Ok(Accounts::parse(&read(b"etc/passwd")?, &read(b"etc/group")?))
+}

@@ -1,0 +1,112 @@
+//! Downloads: a file's bytes become a blob of the store, and are asked for again only if the server
+//! has others, which an ETag tells.
+
+use std::io::Write as _;
+
+use crate::limits::MAX_DOWNLOAD_BYTES;
+use crate::oci::Digest;
+use crate::plan::redacted;
+use crate::registry::{Download, Downloaded, parse_http_date};
+use crate::store::{DownloadRecord, Draft, StoreError};
+
+use super::authorization::http_authorization;
+
+use crate::executor::{ChecksumBy, DownloadError, Outcome, Services};
+
+type Result<T> = std::result::Result<T, DownloadError>;
+
+/// What lies behind `url`, as its server says now; the bytes are in the store.
+pub(in crate::executor) fn download(services: &Services<'_>, url: &str) -> Result<DownloadRecord> {
+    let shown = redacted(url);
+    let step = services.start(format!("[internal] download {shown}"));
+    let done = ask(services, url, &shown);
+    let outcome = match &done {
+        Ok((_, Downloaded::Same)) => Outcome::Cached,
+        Ok((_, Downloaded::New(_))) => Outcome::Done,
+        Err(_) => Outcome::Failed,
+    };
+    services.finish(step, outcome);
+    done.map(|(record, _)| record)
+}
+
+/// What has the digest `want`: without a word to the server if it is in the store.
+pub(in crate::executor) fn download_exactly(
+    services: &Services<'_>,
+    url: &str,
+    want: Digest,
+    by: ChecksumBy,
+) -> Result<DownloadRecord> {
+    let store = services.store;
+    let own = store.download(&key(services, url))?.filter(|record| record.blob == want);
+    let known = match own {
+        Some(record) => Some(record),
+        None => store.download_of(want)?,
+    };
+    if let Some(record) = known {
+        return Ok(record);
+    }
+    let record = download(services, url)?;
+    if record.blob != want {
+        let (shown, got) = (redacted(url), record.blob);
+        return Err(DownloadError::Checksum { shown, got, want, by });
+    }
+    Ok(record)
+}
+
+fn ask(services: &Services<'_>, url: &str, shown: &str) -> Result<(DownloadRecord, Downloaded)> {
+    let store = services.store;
+    let key = key(services, url);
+    let known = store.download(&key)?;
+    if services.registry.is_offline()
+        && let Some(known) = known
+    {
+        return Ok((known, Downloaded::Same));
+    }
+    let authorization = http_authorization(services, url);
+    let file = Download {
+        url,
+        shown,
+        authorization: authorization.as_deref(),
+        etag: known.as_ref().and_then(|known| known.etag.as_deref()),
+        max_bytes: MAX_DOWNLOAD_BYTES,
+    };
+    let mut draft = |_length| store.bounded_draft().map_err(std::io::Error::other);
+    let answer = services
+        .registry
+        .download::<Draft>(&file, &mut draft, &|| !services.stop.is_thrown())
+        .map_err(|source| DownloadError::Fetch {
+            shown: shown.to_owned(),
+            source: source.into(),
+        })?;
+    match (answer, known) {
+        ((Downloaded::New(headers), Some(mut draft)), _) => {
+            draft
+                .flush()
+                .map_err(|error| crate::pathio::PathError::new("write", shown, error))
+                .map_err(StoreError::from)?;
+            let (blob, n_bytes) = store.publish(draft)?;
+            let (etag, last_modified) = (headers.etag.clone(), headers.last_modified.clone());
+            let record = DownloadRecord { blob, n_bytes, etag, last_modified };
+            store.record_download(&key, &record)?;
+            Ok((record, Downloaded::New(headers)))
+        }
+        ((_, _), Some(known)) => Ok((known, Downloaded::Same)),
+        ((_, _), None) => unreachable!("only who has the file is told that it is the same"),
+    }
+}
+
+/// What a download is remembered under: what one may see, another may not.
+fn key(services: &Services<'_>, url: &str) -> String {
+    let shown = redacted(url);
+    let authorization = http_authorization(services, url);
+    if shown == url && authorization.is_none() {
+        return shown;
+    }
+    let secret = format!("{url}\n{}", authorization.unwrap_or_default());
+    format!("{shown} {}", Digest::of(secret.as_bytes()))
+}
+
+/// When the file changed, by the server's own account; 1970 if it says nothing.
+pub(in crate::executor) fn modified_s(record: &DownloadRecord) -> i64 {
+    record.last_modified.as_deref().and_then(parse_http_date).unwrap_or(0)
+}

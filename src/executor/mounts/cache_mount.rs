@@ -1,0 +1,201 @@
+//! `RUN --mount=type=cache`: takes the directories that a step uses, in an order in which no two steps
+//! can wait for each other.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::PoisonError;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+
+use crate::diag::{Diagnostic, codes};
+use crate::dockerfile::ir::Sharing;
+use crate::pathio::{Context as _, ids};
+use crate::plan::{Access, CacheKey, RunMount, RunMountKind, RunOperation};
+use crate::store::{CacheMount, CacheRequest, CacheUse, WorkDirectory};
+use crate::tree::ContentWriter;
+
+use crate::executor::active_step::ActiveStep;
+use crate::executor::state::BuildState;
+use crate::executor::{BuildError, Event, Stream, chain};
+
+use super::mount_point::{IN_ROOT, make_directories};
+use super::source::{Inputs, Selected};
+
+/// How long to wait before looking again whether a cache is free.
+const LOOK_AGAIN_NS: i64 = 50_000_000;
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// The caches that one step uses.
+#[derive(Debug, Default)]
+pub(in crate::executor) struct Caches {
+    taken: BTreeMap<CacheKey, CacheMount>,
+    /// By number of the mount.
+    keys: BTreeMap<usize, CacheKey>,
+}
+
+/// One cache that a step wants.
+struct Wanted<'a> {
+    id: &'a str,
+    usage: CacheUse,
+    access: Access,
+    mount: &'a RunMount,
+    seed: Option<&'a Selected>,
+}
+
+impl Caches {
+    /// Takes all caches of a step; waits for those that others use.
+    pub(in crate::executor) fn take(
+        state: &BuildState<'_>,
+        active: &ActiveStep,
+        operation: &RunOperation,
+        inputs: &Inputs,
+    ) -> Result<Self> {
+        let mut caches = Self::default();
+        // In order of key: two steps that want the same two never hold one each.
+        let mut wanted: BTreeMap<CacheKey, Wanted<'_>> = BTreeMap::new();
+        for (at, mount) in operation.mounts.iter().enumerate() {
+            let RunMountKind::Cache { id, sharing, access, .. } = &mount.kind else { continue };
+            let (seed, usage) = (inputs.get(at), usage(*sharing));
+            let key = key(id, access, seed);
+            caches.keys.insert(at, key);
+            let known =
+                wanted.entry(key).or_insert(Wanted { id, usage, access: *access, mount, seed });
+            known.usage = known.usage.max(usage);
+        }
+        for (key, wanted) in wanted {
+            let taken = wanted.take(state, active, key)?;
+            state.caches.mounts.use_it(key, wanted.id);
+            caches.taken.insert(key, taken);
+        }
+        Ok(caches)
+    }
+
+    /// The directory that mount number `at` shows.
+    pub(in crate::executor) fn directory(&self, at: usize, mount: &RunMount) -> Result<OwnedFd> {
+        let cache = self.keys.get(&at).and_then(|key| self.taken.get(key));
+        let cache = cache.expect("every cache mount was taken");
+        let source = match &mount.kind {
+            // A source in what the cache begins with is all that was taken from there.
+            RunMountKind::Cache { source, from: None, .. } => source.as_str(),
+            RunMountKind::Bind { .. }
+            | RunMountKind::Cache { .. }
+            | RunMountKind::Tmpfs { .. }
+            | RunMountKind::Secret { .. }
+            | RunMountKind::Ssh { .. } => "/",
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = make_directories(cache.as_fd(), source, (0, 0)).and_then(|()| {
+            let directory =
+                rustix::fs::openat2(cache.as_fd(), source, flags, Mode::empty(), IN_ROOT);
+            directory.context("open", source.as_ref())
+        });
+        directory.map_err(|error| {
+            let message = format!("{source} of the cache is not a directory: {}", chain(&error));
+            Diagnostic::error(codes::SOURCE_NOT_FOUND, mount.span, message).into()
+        })
+    }
+}
+
+/// Notes which caches a step has, whether it runs or was made before.
+pub(in crate::executor) fn note(state: &BuildState<'_>, operation: &RunOperation, inputs: &Inputs) {
+    for (at, mount) in operation.mounts.iter().enumerate() {
+        if let RunMountKind::Cache { id, access, .. } = &mount.kind {
+            state.caches.mounts.meet(key(id, access, inputs.get(at)), id);
+        }
+    }
+}
+
+const fn usage(sharing: Sharing) -> CacheUse {
+    match sharing {
+        Sharing::Shared => CacheUse::Shared,
+        Sharing::Private => CacheUse::AnyCopy,
+        Sharing::Locked => CacheUse::Alone,
+    }
+}
+
+/// Another owner, mode or beginning is another cache.
+fn key(id: &str, access: &Access, seed: Option<&Selected>) -> CacheKey {
+    let mut key = ContentWriter::new("rbuild/cache-mount/v1");
+    key.field(id.as_bytes());
+    for number in [access.mode, access.uid, access.gid] {
+        key.number(u64::from(number));
+    }
+    key.field(seed.map_or("", Selected::digest).as_bytes());
+    CacheKey::new(*key.finish().as_bytes())
+}
+
+impl Wanted<'_> {
+    fn take(
+        &self,
+        state: &BuildState<'_>,
+        active: &ActiveStep,
+        key: CacheKey,
+    ) -> Result<CacheMount> {
+        let mut told = false;
+        loop {
+            if let Some(taken) = self.try_take(state, key)? {
+                state.services.store.note_cache_id(key, self.id)?;
+                return Ok(taken);
+            }
+            if state.services.stop.is_thrown() {
+                return Err(state.services.stopped());
+            }
+            if !told {
+                told = true;
+                let text =
+                    format!("waiting for the cache `{}`, which another step uses\n", self.id);
+                let (step, bytes) = (active.id, text.into_bytes());
+                state.services.event(Event::Output { step, stream: Stream::Stderr, bytes });
+            }
+            let mut stop = [PollFd::from_borrowed_fd(state.services.stop.as_fd(), PollFlags::IN)];
+            let wait = Timespec { tv_sec: 0, tv_nsec: LOOK_AGAIN_NS };
+            // An interrupted wait only looks again sooner.
+            let _woken = rustix::event::poll(&mut stop, Some(&wait));
+        }
+    }
+
+    fn try_take(&self, state: &BuildState<'_>, key: CacheKey) -> Result<Option<CacheMount>> {
+        let (store, usage) = (state.services.store, self.usage);
+        if !state.options.no_cache {
+            let request = CacheRequest { key, usage, reset: false };
+            return store.try_cache_mount(&request, &|| {
+                self.make(state, state.caches.mounts.restore(state.services, key)?)
+            });
+        }
+        // Held for the attempt, so that of two stages only one empties it.
+        let mut emptied = state.emptied_caches.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = CacheRequest { key, usage, reset: !emptied.contains(&key) };
+        let taken = store.try_cache_mount(&request, &|| self.make(state, None))?;
+        if taken.is_some() {
+            emptied.insert(key);
+        }
+        Ok(taken)
+    }
+
+    /// What a new cache begins with: what another store left, or its seed, or nothing.
+    fn make(
+        &self,
+        state: &BuildState<'_>,
+        restored: Option<WorkDirectory>,
+    ) -> Result<WorkDirectory> {
+        let work = match (restored, self.seed) {
+            (Some(restored), _) => restored,
+            (None, Some(seed)) => seed.copy_out(state, self.mount.span)?,
+            (None, None) => {
+                let work = state.services.store.work_directory()?;
+                work.directory("fs")?;
+                work
+            }
+        };
+        let path = work.path().join("fs");
+        let Access { mode, uid, gid } = self.access;
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        rustix::fs::chown(&path, Some(uid), Some(gid))
+            .map_err(|errno| ids::explained(errno, uid, gid))
+            .context("change the owner of", &path)?;
+        rustix::fs::chmod(&path, Mode::from_raw_mode(mode)).context("change the mode of", &path)?;
+        Ok(work)
+    }
+}

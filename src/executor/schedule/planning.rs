@@ -1,0 +1,144 @@
+//! Plans: images are resolved until a plan is complete. And what a build's inputs are, without
+//! building.
+
+use crate::diag::Span;
+use crate::dockerfile::ir;
+use crate::plan::{
+    self, CopyFrom, CopyPart, ImageRequest, Images, Lock, Operation, Outcome, Plan, Remote,
+    RemotePart, Request, RunMount,
+};
+
+use crate::executor::inputs::build_inputs::BuildInputs;
+use crate::executor::inputs::image_table::ImageTable;
+use crate::executor::{
+    BuildError, BuildOptions, ContextFiles, Event, Failure, FetchError, Services, chain,
+};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// The plan of the build, and the images that it names.
+pub(in crate::executor) fn plan(inputs: &BuildInputs<'_>) -> Result<(Plan, ImageTable)> {
+    plan_of(inputs, &inputs.options.dockerfile)
+}
+
+/// The same of another Dockerfile.
+pub(in crate::executor) fn plan_of(
+    inputs: &BuildInputs<'_>,
+    file: &ir::Dockerfile,
+) -> Result<(Plan, ImageTable)> {
+    let mut table = ImageTable::default();
+    let request = &inputs.options.request;
+    let plan = complete(inputs, file, request, &mut table, &mut Images::new())?;
+    inputs.services.locked.meet_platforms(&inputs.options.request.platforms);
+    Ok((plan, table))
+}
+
+fn complete(
+    inputs: &BuildInputs<'_>,
+    file: &ir::Dockerfile,
+    request: &Request,
+    table: &mut ImageTable,
+    known: &mut Images,
+) -> Result<Plan> {
+    loop {
+        let stop = inputs.services.stop;
+        let outcome = stop
+            .planning(|| plan::plan(file, request, known))
+            .map_err(|diagnostics| BuildError::Dockerfile { diagnostics })?;
+        match outcome {
+            Outcome::Ready(plan) => return Ok(*plan),
+            Outcome::Needs(needs) => {
+                table.resolve(inputs.services, inputs.options, &needs, known)?
+            }
+        }
+    }
+}
+
+/// Finds out what the inputs of a build are, as [`crate::executor::LockedInputs`] has them afterwards; builds
+/// nothing. Without a target, those of every stage: a stage that cannot be planned by itself is a
+/// warning, unless it is the last one.
+///
+/// # Errors
+/// Whatever keeps one of them from being known.
+pub fn lock(services: &Services<'_>, options: &BuildOptions) -> Result<Lock> {
+    let inputs = BuildInputs::new(services, options);
+    let (mut table, mut known) = (ImageTable::default(), Images::new());
+    let plan = complete(&inputs, &options.dockerfile, &options.request, &mut table, &mut known)?;
+    meet_all(&inputs, &plan)?;
+    let all = if options.request.target.is_none() { options.dockerfile.stages.len() } else { 0 };
+    for number in 0..all.saturating_sub(1) {
+        let request = Request { target: Some(number.to_string()), ..options.request.clone() };
+        let met = complete(&inputs, &options.dockerfile, &request, &mut table, &mut known);
+        if let Err(error) = met.and_then(|plan| meet_all(&inputs, &plan)) {
+            let why = chain(&*error);
+            let text = format!("the inputs of stage {number} are not locked: {why}");
+            services.event(Event::Warning { text });
+        }
+    }
+    services.locked.meet_platforms(&options.request.platforms);
+    Ok(services.locked.met())
+}
+
+/// Finds out what planning has to know of these images, as a build would.
+///
+/// # Errors
+/// Whatever keeps the build from having one of them.
+pub fn base_images(
+    services: &Services<'_>,
+    options: &BuildOptions,
+    wanted: &[(ImageRequest, Span)],
+    images: &mut Images,
+) -> Result<()> {
+    Ok(ImageTable::default().resolve(services, options, wanted, images)?)
+}
+
+/// Learns what every source of the plan is that is fetched; images are known already.
+fn meet_all(inputs: &BuildInputs<'_>, plan: &Plan) -> Result<()> {
+    let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+    for step in steps {
+        match &step.operation {
+            Some(Operation::Copy(copy)) => {
+                meet_from(inputs, &copy.from).map_err(|error| error.at(Some(step.span)))?;
+                for part in &copy.parts {
+                    if let CopyPart::Remote(part) = part {
+                        meet_part(inputs, part)?;
+                    }
+                }
+            }
+            Some(Operation::Run(run)) => {
+                for from in run.mounts.iter().filter_map(RunMount::from) {
+                    meet_from(inputs, from).map_err(|error| error.at(Some(step.span)))?;
+                }
+            }
+            Some(Operation::Workdir(_)) | None => {}
+        }
+    }
+    Ok(())
+}
+
+fn meet_part(inputs: &BuildInputs<'_>, part: &RemotePart) -> std::result::Result<(), BuildError> {
+    let met = match &part.source {
+        Remote::Url(url) => {
+            // What the Dockerfile says itself is believed without a download.
+            match inputs.fetched.certain_digest(inputs.services, url, part.checksum) {
+                Ok(None) => inputs.fetched.file(inputs.services, url, None).map(drop),
+                known => known.map(drop),
+            }
+        }
+        Remote::Git(git) => inputs.fetched.commit(inputs.services, git).map(drop),
+    };
+    met.map_err(|error| error.at(Some(part.span)))
+}
+
+fn meet_from(inputs: &BuildInputs<'_>, from: &CopyFrom) -> std::result::Result<(), FetchError> {
+    let CopyFrom::Named(name) = from else { return Ok(()) };
+    match inputs.options.contexts.get(name) {
+        Some(ContextFiles::Remote(Remote::Git(git))) => {
+            inputs.fetched.commit(inputs.services, git).map(drop)
+        }
+        Some(ContextFiles::Remote(Remote::Url(url))) => {
+            inputs.fetched.file(inputs.services, url, None).map(drop)
+        }
+        Some(ContextFiles::Directory(_)) | None => Ok(()),
+    }
+}

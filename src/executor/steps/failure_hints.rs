@@ -1,0 +1,400 @@
+//! What a failed command's last words and exit code mean, where that is known: one line of help.
+
+use crate::plan::Network;
+
+use super::exec_diagnosis::Program;
+
+/// A failed command.
+#[derive(Clone, Copy)]
+pub(in crate::executor) struct FailedRun<'a> {
+    /// How it exited.
+    pub(in crate::executor) code: u8,
+    /// The last lines of its output.
+    pub(in crate::executor) lines: &'a [String],
+    /// The whole command, the shell included.
+    pub(in crate::executor) argv: &'a [String],
+    /// What network it had.
+    pub(in crate::executor) network: Network,
+    /// The os/architecture that it ran as.
+    pub(in crate::executor) platform: &'a str,
+    /// What a file of the image is.
+    pub(in crate::executor) look: &'a dyn Fn(&str) -> Program,
+}
+
+/// What a line of output tells.
+struct Sign {
+    /// Text that is in the line, any of these.
+    any: &'static [&'static str],
+    help: &'static str,
+}
+
+/// Those that say more come first.
+const SIGNS: &[Sign] = &[
+    Sign {
+        any: &[
+            "ping: socktype",
+            "ping: permission denied",
+            "ping: can't create raw socket",
+            "ping: Lacking privilege",
+        ],
+        help: "a step has no raw sockets: ping works where the machine lets the step's group send echo requests (sysctl net.ipv4.ping_group_range); to see whether a host answers, open a connection to it",
+    },
+    Sign {
+        any: &["bash\\r", "sh\\r", "python\\r", "python3\\r", "node\\r", "^M"],
+        help: "the script has Windows line ends: save it with LF, or convert it in an earlier step (`sed -i 's/\\r$//' FILE`)",
+    },
+    Sign {
+        any: &["unable to select packages", "ERROR: unsatisfiable constraints"],
+        help: "apk knows no such package: install with `apk add --no-cache …`, which fetches the index; otherwise look at the name",
+    },
+    Sign {
+        any: &["No space left on device"],
+        help: "a disk is full: `rbuild du` shows what the store takes, `rbuild prune` makes space; a mount of type tmpfs holds what its `size=` says, and /dev/shm what --shm-size says",
+    },
+    Sign {
+        any: &["Read-only file system"],
+        help: "a mount of type bind is read-only unless it says `rw`, and then what is written there is thrown away: write to a directory outside of it; /sys and parts of /proc are read-only in every step",
+    },
+    Sign {
+        any: &["externally-managed-environment"],
+        help: "this Python belongs to the distribution: make an environment (`python3 -m venv /venv && /venv/bin/pip install …`), or use a python base image",
+    },
+    Sign {
+        any: &["npm ci` can only install", "The `npm ci` command can only install"],
+        help: "package-lock.json is not in the image: COPY it beside package.json, and see that .dockerignore does not leave it out",
+    },
+    Sign {
+        any: &["Exec format error", "exec format error"],
+        help: "a program is for another kind of processor than this step's platform, or is a script without `#!` in its first line",
+    },
+    Sign {
+        any: &[
+            "Could not open lock file",
+            "are you root?",
+            "dpkg: error: requested operation requires superuser",
+        ],
+        help: "packages are installed by root: put the RUN before USER, or `USER root` before it",
+    },
+    Sign {
+        any: &[
+            "No such file or directory (os error 2)",
+            "can't cd to",
+            "cannot access",
+            "can't open",
+        ],
+        help: "a file is not where the command looks for it: a RUN starts in the last WORKDIR, and sees of the context only what was copied or mounted",
+    },
+];
+
+/// Names that cannot be looked up.
+const NO_NAMES: &[&str] = &[
+    "Temporary failure resolving",
+    "Temporary failure in name resolution",
+    "Could not resolve host",
+    "could not resolve host",
+    "bad address '",
+    "Name or service not known",
+    "getaddrinfo EAI_AGAIN",
+    "Network is unreachable",
+    "no such host",
+];
+
+/// The most likely cause of the failure, and what to do about it.
+pub(in crate::executor) fn likely_cause(run: &FailedRun<'_>) -> Option<String> {
+    if run.has(NO_NAMES) {
+        return Some(match run.network {
+            Network::None => "the step has no network (--network=none): what it downloads must come from an earlier step or from ADD".to_owned(),
+            Network::Host => "the step uses the machine's network and name servers: see whether the machine itself reaches the host; a proxy is given by --build-arg HTTPS_PROXY=…".to_owned(),
+        });
+    }
+    let signs = || SIGNS.iter().find(|sign| run.has(sign.any)).map(|sign| sign.help.to_owned());
+    broken_list(run)
+        .or_else(|| closed_device(run))
+        .or_else(|| unfit_program(run))
+        .or_else(|| unknown_package(run))
+        .or_else(signs)
+        .or_else(|| missing_command(run))
+        .or_else(|| of_code(run.code))
+}
+
+impl FailedRun<'_> {
+    fn has(&self, texts: &[&str]) -> bool {
+        self.lines.iter().any(|line| texts.iter().any(|text| line.contains(text)))
+    }
+
+    /// What the shell was given.
+    fn script(&self) -> Option<&str> {
+        match self.argv {
+            [_, flag, script] if flag == "-c" => Some(script),
+            _ => None,
+        }
+    }
+}
+
+/// `RUN ['make', 'all']` or `RUN ["make",]`, which is no JSON, and so a command for the shell.
+fn broken_list(run: &FailedRun<'_>) -> Option<String> {
+    let script = run.script()?.trim();
+    let is_list = script.starts_with(['[']) && script.ends_with(']');
+    if !is_list || !script.get(1..)?.trim_start().starts_with(['\'', '"']) {
+        return None;
+    }
+    let mended = script.replace('\'', "\"");
+    let is_good = serde_json::from_str::<Vec<String>>(&mended).is_ok();
+    let write = if is_good { format!(": write RUN {mended}") } else { String::new() };
+    Some(format!(
+        "the exec form is a JSON list: double quotes only, a comma between each two, none behind the last; this is none, and so a command for the shell{write}"
+    ))
+}
+
+/// A device that the command made, and may not open.
+fn closed_device(run: &FailedRun<'_>) -> Option<String> {
+    let makes_devices = ["mknod ", "debootstrap "].iter().any(|made| {
+        run.script().is_some_and(|script| script.contains(made))
+            || run.lines.iter().any(|line| line.contains(made))
+    });
+    let is_refused = run.has(&["Permission denied", "cannot install into target"]);
+    (makes_devices && is_refused).then(|| {
+        "a step cannot open devices that it makes itself: those of /dev are there; as root, `RUN --security=insecure` with `--allow security.insecure` opens all".to_owned()
+    })
+}
+
+/// A file that the command wanted to execute, and that cannot be.
+fn unfit_program(run: &FailedRun<'_>) -> Option<String> {
+    // 2 is what a shell says that took a program for a script.
+    if ![126, 127, 2].contains(&run.code) {
+        return None;
+    }
+    let said = run.lines.iter().rev().flat_map(|line| line.split(": "));
+    let typed = run.script().unwrap_or("").split([' ', ';', '&', '|', '\n']);
+    let first = run.argv.first().map(String::as_str);
+    let paths = said.chain(first).chain(typed).map(|word| word.trim_matches(['\'', '"', '`', ' ']));
+    paths
+        .filter(|word| !word.is_empty() && !word.contains([' ', '=']))
+        .find_map(|path| of_program(run, path))
+}
+
+fn of_program(run: &FailedRun<'_>, path: &str) -> Option<String> {
+    let platform = run.platform;
+    Some(match (run.look)(path) {
+        Program::NotExecutable if run.code == 126 => format!(
+            "`{path}` is there, but may not be executed: `chmod +x` it in the context, or copy it with `COPY --chmod=755`, or give it to its interpreter (`RUN sh {path}`)"
+        ),
+        Program::WindowsScript { interpreter } => format!(
+            "`{path}` is there, but has Windows line ends, so that it asks for an interpreter `{interpreter}\\r`: save it with LF, or convert it in an earlier step (`RUN sed -i 's/\\r$//' {path}`)"
+        ),
+        Program::Orphan { interpreter, is_script: true } => format!(
+            "`{path}` is there, but `{interpreter}`, which its first line asks for, is not: install that in an earlier step, or name an interpreter that the image has, such as /bin/sh"
+        ),
+        Program::Orphan { interpreter, is_script: false } => format!(
+            "`{path}` is there, but `{interpreter}`, which loads its libraries, is not: it was built on another distribution (glibc or musl); build it in a stage that starts from the same image, or link it statically"
+        ),
+        Program::Foreign { machine } => format!(
+            "`{path}` is a program for {machine}, and this step runs as {platform}: take the one for {platform}, or build for the other with --platform"
+        ),
+        Program::NotExecutable | Program::Absent | Program::Fine => return None,
+    })
+}
+
+/// A package that apt does not find.
+fn unknown_package(run: &FailedRun<'_>) -> Option<String> {
+    let name = run.lines.iter().find_map(|line| {
+        let unknown = line.strip_prefix("E: Unable to locate package ");
+        let without = line.strip_prefix("E: Package '").and_then(|rest| rest.split_once('\''));
+        unknown
+            .or(without.filter(|(_, rest)| rest.contains("no installation")).map(|(name, _)| name))
+    })?;
+    let script = run.script().unwrap_or("");
+    let name = name.trim();
+    Some(if script.contains("apt-get update") || script.contains("apt update") {
+        format!(
+            "the distribution of the image has no package `{name}`: look at its spelling (`apt-cache search WORD` after an update), or add the source that has it"
+        )
+    } else {
+        format!(
+            "images come without package lists: fetch them in the same RUN, `RUN apt-get update && apt-get install -y {name}`; if that does not help, look at the name"
+        )
+    })
+}
+
+/// Commands that install packages, and images that have them.
+const INSTALLERS: [(&str, &str); 6] = [
+    ("apt-get", "of Debian and Ubuntu"),
+    ("apt", "of Debian and Ubuntu"),
+    ("apk", "of Alpine"),
+    ("dnf", "of Fedora and Red Hat"),
+    ("yum", "of Fedora and Red Hat"),
+    ("microdnf", "of Red Hat's small images"),
+];
+
+/// The command that a shell did not find.
+fn missing_command(run: &FailedRun<'_>) -> Option<String> {
+    if run.code != 127 {
+        return None;
+    }
+    let name = run.lines.iter().rev().find_map(|line| {
+        let rest = line.strip_suffix(": not found").or(line.strip_suffix(": command not found"))?;
+        rest.rsplit(": ").next().filter(|name| !name.is_empty() && !name.contains(' '))
+    })?;
+    if let Some((_, whose)) = INSTALLERS.iter().find(|(installer, _)| *installer == name) {
+        return Some(format!(
+            "`{name}` is the package manager {whose}, and the image is none of these: use its own (`apk add` on Alpine, `apt-get install` on Debian and Ubuntu, `dnf install` on Fedora), or another base image"
+        ));
+    }
+    if name == "sudo" {
+        return Some(
+            "a RUN is root unless a USER above says otherwise: leave `sudo` out".to_owned(),
+        );
+    }
+    Some(if name.contains('/') {
+        format!(
+            "`{name}` is not in the image: copy it in first, and look at the directory; each RUN starts in the last WORKDIR, whatever an earlier RUN did with `cd`"
+        )
+    } else {
+        format!(
+            "the image has no `{name}`: install it in an earlier step, or look at its spelling and at PATH"
+        )
+    })
+}
+
+fn of_code(code: u8) -> Option<String> {
+    let help = match code {
+        126 => {
+            "126 means that a command was found but cannot be executed: `chmod +x` it, or copy it with --chmod=755"
+        }
+        127 => {
+            "127 means that a command was not found: install it in an earlier step, or look at its spelling and PATH"
+        }
+        129..=192 => return of_signal(i32::from(code) - 128),
+        _ => return None,
+    };
+    Some(help.to_owned())
+}
+
+/// What a signal that ended a command tells.
+pub(in crate::executor) fn of_signal(signal: i32) -> Option<String> {
+    let (name, meaning) = match signal {
+        4 => (
+            "SIGILL",
+            "the program uses instructions that this processor does not have: it was built for a newer one",
+        ),
+        6 => ("SIGABRT", "the program gave up by itself, and says why above"),
+        7 => ("SIGBUS", CRASHED),
+        9 => (
+            "SIGKILL",
+            "the command was killed: perhaps the machine, or the container that builds, ran out of memory; let it do less at a time, such as `make -j2`",
+        ),
+        11 => ("SIGSEGV", CRASHED),
+        15 => ("SIGTERM", "something asked the command to end"),
+        _ => return None,
+    };
+    Some(format!("exit code {} stands for signal {signal}, {name}: {meaning}", 128 + signal))
+}
+
+const CRASHED: &str =
+    "the program crashed: it has a fault, or was built against other libraries than the image has";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed<'a>(code: u8, lines: &'a [String], argv: &'a [String]) -> FailedRun<'a> {
+        let (network, platform) = (Network::Host, "linux/amd64");
+        FailedRun { code, lines, argv, network, platform, look: &|_| Program::Absent }
+    }
+
+    fn shell(script: &str) -> Vec<String> {
+        ["/bin/sh", "-c", script].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn well_known_last_words_have_a_cause() {
+        for (code, line, part) in [
+            (100, "E: Unable to locate package gcc", "apt-get update && apt-get install -y gcc"),
+            (100, "E: Package 'gcc' has no installation candidate", "install -y gcc"),
+            (
+                1,
+                "  curl (no such package): ERROR: unable to select packages:",
+                "apk add --no-cache",
+            ),
+            (127, "/usr/bin/env: 'bash\\r': No such file or directory", "Windows line ends"),
+            (1, "cp: error writing '/x': No space left on device", "rbuild du"),
+            (1, "touch: /src/a: Read-only file system", "`rw`"),
+            (1, "error: externally-managed-environment", "venv"),
+            (
+                1,
+                "npm ERR! The `npm ci` command can only install with an existing",
+                "package-lock.json",
+            ),
+            (100, "E: Could not open lock file /var/lib/dpkg/lock - open (13)", "USER root"),
+            (1, "cat: can't open 'x': No such file or directory", "last WORKDIR"),
+            (127, "/bin/sh: 1: gcc: not found", "has no `gcc`"),
+            (127, "bash: line 1: gcc: command not found", "has no `gcc`"),
+            (127, "/bin/sh: ./run.sh: not found", "`./run.sh` is not in the image"),
+            (127, "/bin/sh: apk: not found", "package manager of Alpine"),
+            (127, "/bin/sh: sudo: not found", "leave `sudo` out"),
+            (139, "Segmentation fault", "crashed"),
+            (137, "Killed", "out of memory"),
+            (127, "something else", "127 means"),
+            (126, "/bin/sh: ./x: Permission denied", "126 means"),
+            (2, "ping: permission denied (are you root?)", "ping_group_range"),
+            (1, "dial tcp: lookup proxy.golang.org: no such host", "name servers"),
+            (1, "/bin/sh: mknod /n c 1 3: /n: Permission denied", "security.insecure"),
+            (6, "curl: (6) Could not resolve host: example.org", "machine's network"),
+        ] {
+            let lines = ["before".to_owned(), line.to_owned()];
+            let cause = likely_cause(&failed(code, &lines, &shell("make")));
+            assert!(cause.as_ref().is_some_and(|cause| cause.contains(part)), "{line}: {cause:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_network_the_step_says_so_and_without_a_sign_nothing_is_guessed() {
+        let lines = ["wget: bad address 'example.org'".to_owned()];
+        let argv = shell("make");
+        let run = FailedRun { network: Network::None, ..failed(1, &lines, &argv) };
+        assert!(likely_cause(&run).is_some_and(|cause| cause.contains("--network=none")));
+        let lines = ["make: *** [all] Error 1".to_owned()];
+        assert_eq!(likely_cause(&failed(2, &lines, &argv)), None);
+    }
+
+    #[test]
+    fn package_that_is_unknown_after_an_update_is_misspelt() {
+        let lines = ["E: Unable to locate package crul".to_owned()];
+        let argv = shell("apt-get update && apt-get install -y crul");
+        let cause = likely_cause(&failed(100, &lines, &argv));
+        assert!(cause.is_some_and(|cause| cause.contains("has no package `crul`")));
+    }
+
+    #[test]
+    fn list_in_single_quotes_is_told_from_a_test_in_brackets() {
+        let check = |script: &str, want: Option<&str>| {
+            let cause = likely_cause(&failed(3, &[], &shell(script)));
+            assert_eq!(cause.as_deref().and_then(|text| text.split("write ").nth(1)), want);
+        };
+        check("['echo', 'a b']", Some("RUN [\"echo\", \"a b\"]"));
+        check("[ -f 'x' ]", None);
+    }
+
+    #[test]
+    fn files_that_the_output_or_the_command_names_are_looked_at() {
+        let look = |path: &str| match path {
+            "/script" => Program::Orphan { interpreter: "/bin/bash".to_owned(), is_script: true },
+            "./plain" => Program::NotExecutable,
+            "/tool" => Program::Foreign { machine: "arm64".to_owned() },
+            _ => Program::Absent,
+        };
+        for (code, line, script, part) in [
+            (127, "/bin/sh: 1: /script: not found", "/script", "`/bin/bash`, which its first line"),
+            (126, "/bin/sh: 1: ./plain: Permission denied", "cd /x && ./plain", "chmod +x"),
+            (2, "/tool: 1: Syntax error: \"(\" unexpected", "/tool", "for arm64"),
+            (127, "/tool: line 1: ELF: not found", "/tool -v", "for arm64"),
+            (126, "said nothing", "A=1 /tool;true", "for arm64"),
+            (1, "/script: not found", "/script", ""),
+        ] {
+            let (lines, argv) = ([line.to_owned()], shell(script));
+            let cause = likely_cause(&FailedRun { look: &look, ..failed(code, &lines, &argv) });
+            assert_eq!(cause.is_some(), !part.is_empty(), "{line}");
+            assert!(cause.unwrap_or_default().contains(part), "{line}");
+        }
+    }
+}
