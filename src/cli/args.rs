@@ -209,7 +209,7 @@ pub(super) struct BuildArgs {
     /// image's own; mounts=true for the directories of RUN --mount=type=cache, too; may be repeated
     #[arg(long, value_name = "type=TYPE,…")]
     pub(super) cache_to: Vec<String>,
-    /// Make every step anew
+    /// Rebuild every step
     #[arg(long)]
     pub(super) no_cache: bool,
     /// Say of each step that was not found in the cache why: which file, argument, image is another

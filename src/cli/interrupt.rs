@@ -19,7 +19,7 @@ use signal_hook::iterator::backend::{Handle, SignalDelivery};
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::executor::Stop;
+use crate::executor::Cancellation;
 use crate::pathio;
 use crate::pool;
 use crate::registry::Waiting;
@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Runs `work`; signals that would end the process throw `stop` instead, which is told. Where there is
 /// none, they end it. Servers that do not answer for long are named.
 pub(super) fn watching<R>(
-    stop: Option<&Stop>,
+    stop: Option<&Cancellation>,
     waiting: Waiting,
     reporter: &Reporter<'_>,
     work: impl FnOnce() -> R,
@@ -148,7 +148,7 @@ impl Signals {
 
 /// Who waits for signals.
 struct Watcher<'a> {
-    stop: Option<&'a Stop>,
+    stop: Option<&'a Cancellation>,
     reporter: &'a Reporter<'a>,
     terminal: Option<TerminalHandle>,
     waiting: Waiting,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::executor::{AgentSource, Lent, SshKey};
+use crate::executor::{AgentSource, Provided, SshKey};
 use crate::pathio;
 
 use super::args::BuildArgs;
@@ -20,8 +20,8 @@ const MAX_KEY_BYTES: u64 = 100 << 10;
 type Result<T> = std::result::Result<T, CliError>;
 
 /// Reads the values of all secrets and finds the agents.
-pub(super) fn lent(args: &BuildArgs, environment: &Environment) -> Result<Lent> {
-    let mut lent = Lent::default();
+pub(super) fn lent(args: &BuildArgs, environment: &Environment) -> Result<Provided> {
+    let mut lent = Provided::default();
     for text in &args.secret {
         let (id, value) = secret(text, environment)?;
         if let Some(value) = value {

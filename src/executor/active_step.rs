@@ -48,7 +48,7 @@ impl Services<'_> {
 
     /// Returns the error of a step that ends because the build was cancelled.
     pub(in crate::executor) fn stopped(&self) -> BuildError {
-        if self.stop.is_interrupted() { BuildError::Interrupted } else { BuildError::Stopped }
+        if self.cancel.is_interrupted() { BuildError::Interrupted } else { BuildError::Stopped }
     }
 }
 

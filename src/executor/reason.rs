@@ -3,36 +3,36 @@
 use crate::plan::Difference;
 use crate::tree::Change;
 
-/// Why a step is made.
+/// The reason that a step is executed instead of found in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// Nobody may look (`--no-cache`).
+    /// `--no-cache` forbids the lookup.
     NotAsked,
-    /// The store knows no step like it.
+    /// The store has no similar step.
     New,
-    /// It was made before, but its layer is in the store no more.
+    /// The step was executed before, but the store no longer has its layer.
     Gone,
-    /// An earlier step of the stage, by its name as in [`Event::Started`](super::Event::Started), gave another layer.
+    /// An earlier step of the stage was executed and made another layer.
     Below {
-        /// That step.
+        /// Name of that step, as in [`Event::Started`](super::Event::Started).
         step: String,
     },
-    /// The base image is another one.
+    /// The base image has changed.
     Base {
-        /// Name and digest then; nothing without a base.
+        /// Earlier name and digest; `None` without a base image.
         old: Option<String>,
-        /// Name and digest now.
+        /// Current name and digest; `None` without a base image.
         new: Option<String>,
     },
-    /// The layers below are others, for a reason that is not known here.
+    /// The layers below have changed, for a reason that the store does not show.
     Other,
-    /// A part of its key is another one.
+    /// A part of the step's key has changed.
     Part(Difference),
-    /// Files that it copies are others.
+    /// Copied files have changed.
     Files {
-        /// The first of them.
+        /// The first changes.
         changes: Vec<Change>,
-        /// How many more there are.
+        /// Number of further changes.
         n_more: usize,
     },
 }

@@ -4,14 +4,14 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::{BuildError, Failure};
 
-/// A place for a result that is set once.
+/// A result that is set once.
 #[derive(Debug)]
 pub(in crate::executor) struct Slot<T> {
     value: Mutex<Option<Result<T, Failure>>>,
     set: Condvar,
 }
 
-/// Sets the result when it is dropped, if only because of a panic.
+/// Sets the result when it is dropped, also by a panic.
 struct Filling<'a, T: Clone> {
     slot: &'a Slot<T>,
     value: Result<T, Failure>,
@@ -34,8 +34,8 @@ impl<T: Clone> Slot<T> {
         Self { value: Mutex::new(Some(Ok(value))), set: Condvar::new() }
     }
 
-    /// Sets the result to what `work` gives; everybody who waits goes on. A panic of `work` passes
-    /// through, and those who wait get [`BuildError::Stopped`].
+    /// Sets the result to that of `work`, and wakes all threads that wait. A panic of `work` passes
+    /// through; the waiting threads get [`BuildError::Stopped`].
     pub(in crate::executor) fn fill(
         &self,
         work: impl FnOnce() -> Result<T, Failure>,
@@ -45,12 +45,12 @@ impl<T: Clone> Slot<T> {
         filling.value.clone()
     }
 
-    /// The result, if it is there already.
+    /// Returns the result if it is set already.
     pub(in crate::executor) fn peek(&self) -> Option<Result<T, Failure>> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for the result.
+    /// Waits for the result and returns it.
     pub(in crate::executor) fn wait(&self) -> Result<T, Failure> {
         let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

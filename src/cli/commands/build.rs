@@ -20,8 +20,8 @@ use crate::diag::{Diagnostic, SourceFile, Span, Style};
 use crate::dockerfile::ir;
 use crate::dockerfile::syntax;
 use crate::executor::{
-    self, BuildError, BuildOptions, Built, Entrance, Event, LockRule, LockedInputs, Services,
-    StepNumbers, Stop,
+    self, BuildError, BuildOptions, Built, Cancellation, DebugSession, Event, LockRule,
+    LockedInputs, Services, StepNumbers,
 };
 use crate::image::Patience;
 use crate::oci::Reference;
@@ -73,7 +73,7 @@ pub(in crate::cli) fn run(
         }
         let work = Work { args, environment, services, input, reporter: &reporter };
         work.build(&outputs)?;
-        if args.lock.locked { Ok(()) } else { file.complete(&services.locked.met()) }
+        if args.lock.locked { Ok(()) } else { file.complete(&services.locked.used()) }
     });
     match &args.report {
         Some(path) => report_file::at_end(path, done, &reporter, global, environment),
@@ -152,16 +152,17 @@ fn with_services(
     let store = open_store(global, environment)?;
     reporter.keep_in(&store);
     let registry = registries::client_for_build(environment, args.lock.offline)?;
-    let stop = Stop::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+    let stop =
+        Cancellation::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let stop = stop.with_transfers(registry.halt());
     let lent = secrets::lent(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
         store: &store,
         registry: &registry,
-        stop: &stop,
+        cancel: &stop,
         environment: &programs,
-        lent: &lent,
+        provided: &lent,
         locked: &first,
         numbers: &StepNumbers::default(),
         events: &|event: Event| reporter.event(&event),
@@ -268,7 +269,7 @@ impl Work<'_> {
     fn build(&self, outputs: &Outputs) -> Result<()> {
         let Self { args, environment, services, input, reporter } = self;
         let (source, style) = (&input.dockerfile, environment.style());
-        let stop = services.stop;
+        let stop = services.cancel;
         let (dockerfile, diagnostics) = stop.planning(|| read_dockerfile(input, environment))?;
         let options = options(args, environment, services, input, dockerfile, outputs)?;
         let mut warnings = stop.planning(|| check::before_build(&options, source, diagnostics));
@@ -308,7 +309,7 @@ impl Work<'_> {
     }
 
     /// Says why there is no image, and shows what a step left if that was asked for.
-    fn failed(&self, error: &BuildError, session: Option<&Entrance>) -> CliError {
+    fn failed(&self, error: &BuildError, session: Option<&DebugSession>) -> CliError {
         let style = self.environment.style();
         let mut diagnostics = error.diagnostics();
         if let BuildError::Run { step, .. } = error {

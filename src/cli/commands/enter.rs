@@ -10,7 +10,7 @@ use crate::cli::progress::Reporter;
 use crate::cli::shell::Host;
 use crate::cli::step_name::StepName;
 use crate::dockerfile::ir;
-use crate::executor::{self as builder, BuildError, EnterAt, Entrance, Services};
+use crate::executor::{self as builder, BuildError, DebugSession, EnterAt, Services};
 use crate::oci::Reference;
 
 type Result<T> = std::result::Result<T, CliError>;
@@ -117,7 +117,7 @@ impl Enter<'_> {
         self.visit(&entrance)
     }
 
-    fn visit(&self, entrance: &Entrance) -> Result<()> {
+    fn visit(&self, entrance: &DebugSession) -> Result<()> {
         let host = Host {
             services: self.services,
             environment: self.environment,

@@ -30,7 +30,7 @@ mod write_out;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::executor::{Lent, LockedInputs, Services, StepNumbers, Stop};
+use crate::executor::{Cancellation, LockedInputs, Provided, Services, StepNumbers};
 use crate::oci::Reference;
 use crate::store::{OpenOptions, Store, StoreError, Users};
 
@@ -111,14 +111,15 @@ fn with_services<T>(
     work: impl FnOnce(&Services<'_>) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
     let registry = registries::client(environment)?;
-    let stop = Stop::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+    let stop =
+        Cancellation::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let reporter = Reporter::new(Progress::Auto, environment);
     let services = Services {
         store,
         registry: &registry,
-        stop: &stop,
+        cancel: &stop,
         environment: &environment.for_programs(),
-        lent: &Lent::default(),
+        provided: &Provided::default(),
         locked: &LockedInputs::none(),
         numbers: &StepNumbers::default(),
         events: &|event| reporter.event(&event),

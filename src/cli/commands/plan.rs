@@ -14,7 +14,7 @@ use crate::cli::plan_args::{self, PlanArgs};
 use crate::cli::progress::{shown, size};
 use crate::cli::reasons;
 use crate::cli::stdout::{self, say};
-use crate::executor::{self, Fate, Foreseen, ForeseenStage, ForeseenStep, Reason};
+use crate::executor::{self, Forecast, ForecastStage, ForecastStep, Reason, StepStatus};
 
 /// The version of the JSON form; members may be added without a new one.
 const VERSION: u32 = 1;
@@ -42,7 +42,7 @@ fn foresee(
     args: &BuildArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<Foreseen, CliError> {
+) -> Result<Forecast, CliError> {
     if let Some(useless) = plan_args::useless(args) {
         let text = format!("error: nothing is built: leave out {useless}");
         return Err(CliError::new(text, Exit::Usage));
@@ -63,7 +63,7 @@ fn foresee(
         |services, input, _file| {
             let dockerfile = read_dockerfile(input, environment)?.0;
             let options = options(args, environment, services, input, dockerfile, &outputs)?;
-            let found = executor::foresee(services, &options)
+            let found = executor::forecast(services, &options)
                 .map_err(|error| complaint(&error, &input.dockerfile, environment.style()))?;
             foreseen = Some(found);
             Ok(())
@@ -72,17 +72,17 @@ fn foresee(
     Ok(foreseen.expect("what went well gave a result"))
 }
 
-fn show(foreseen: &Foreseen) {
+fn show(foreseen: &Forecast) {
     text(foreseen).iter().for_each(|line| say!("{}", shown(line, false)));
 }
 
 /// A stage a paragraph, a step a line, and what it comes to.
-fn text(foreseen: &Foreseen) -> Vec<String> {
+fn text(foreseen: &Forecast) -> Vec<String> {
     let mut lines = Vec::new();
     for stage in &foreseen.stages {
         lines.push(head(stage, foreseen));
         for step in &stage.steps {
-            let (fate, why) = words(&step.fate);
+            let (fate, why) = words(&step.status);
             let took = estimate(step).map(|took| format!("~{}", seconds(took))).unwrap_or_default();
             lines.push(format!("  {fate:<7} {took:>7}  {}", step.place));
             lines.extend(why.map(|why| format!("                     {why}")));
@@ -94,7 +94,7 @@ fn text(foreseen: &Foreseen) -> Vec<String> {
 }
 
 /// As in `app: from debian:12, copies from build`.
-fn head(stage: &ForeseenStage, foreseen: &Foreseen) -> String {
+fn head(stage: &ForecastStage, foreseen: &Forecast) -> String {
     let name = |number: &usize| {
         foreseen.stages.get(*number).map_or_else(String::new, |stage| stage.outline.name.clone())
     };
@@ -113,37 +113,37 @@ fn head(stage: &ForeseenStage, foreseen: &Foreseen) -> String {
     head
 }
 
-fn words(fate: &Fate) -> (&'static str, Option<String>) {
+fn words(fate: &StepStatus) -> (&'static str, Option<String>) {
     match fate {
-        Fate::Cached => ("cached", None),
-        Fate::Made(Reason::Below { step }) => ("runs", Some(format!("it stands on {step}"))),
-        Fate::Made(reason) => ("runs", Some(reasons::text(reason))),
-        Fate::Perhaps { after } => {
+        StepStatus::Cached => ("cached", None),
+        StepStatus::Runs(Reason::Below { step }) => ("runs", Some(format!("it stands on {step}"))),
+        StepStatus::Runs(reason) => ("runs", Some(reasons::text(reason))),
+        StepStatus::Unknown { after } => {
             ("perhaps", Some(format!("it is cached if {after} gives the same files as before")))
         }
     }
 }
 
 /// How long a step that may run will take.
-fn estimate(step: &ForeseenStep) -> Option<Duration> {
-    step.took.filter(|_| step.fate != Fate::Cached)
+fn estimate(step: &ForecastStep) -> Option<Duration> {
+    step.took.filter(|_| step.status != StepStatus::Cached)
 }
 
 fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
 }
 
-fn count(foreseen: &Foreseen, is_one: impl Fn(&Fate) -> bool) -> usize {
+fn count(foreseen: &Forecast, is_one: impl Fn(&StepStatus) -> bool) -> usize {
     let steps = foreseen.stages.iter().flat_map(|stage| &stage.steps);
-    steps.filter(|step| is_one(&step.fate)).count()
+    steps.filter(|step| is_one(&step.status)).count()
 }
 
 /// As in `3 of 5 steps are cached, 1 to run, 1 perhaps: about 12.4s`.
-fn sum(foreseen: &Foreseen) -> String {
+fn sum(foreseen: &Forecast) -> String {
     let n_steps = count(foreseen, |_| true);
-    let n_cached = count(foreseen, |fate| *fate == Fate::Cached);
-    let n_made = count(foreseen, |fate| matches!(fate, Fate::Made(_)));
-    let n_perhaps = count(foreseen, |fate| matches!(fate, Fate::Perhaps { .. }));
+    let n_cached = count(foreseen, |fate| *fate == StepStatus::Cached);
+    let n_made = count(foreseen, |fate| matches!(fate, StepStatus::Runs(_)));
+    let n_perhaps = count(foreseen, |fate| matches!(fate, StepStatus::Unknown { .. }));
     let mut sum = format!("{n_cached} of {n_steps} steps are cached");
     let counts = [(n_made, "to run"), (n_perhaps, "perhaps")];
     for (n, what) in counts.into_iter().filter(|(n, _)| *n > 0) {
@@ -159,7 +159,7 @@ fn sum(foreseen: &Foreseen) -> String {
 }
 
 /// How long the steps that may run will take.
-fn time(foreseen: &Foreseen, n_steps: usize) -> String {
+fn time(foreseen: &Forecast, n_steps: usize) -> String {
     let (took, n_unknown) = foreseen.estimate();
     let about = format!("about {}", seconds(took));
     match n_unknown {
@@ -170,7 +170,7 @@ fn time(foreseen: &Foreseen, n_steps: usize) -> String {
     }
 }
 
-fn as_json(foreseen: &Foreseen) -> Value {
+fn as_json(foreseen: &Forecast) -> Value {
     let (took, n_unknown) = foreseen.estimate();
     let stages: Vec<Value> = foreseen.stages.iter().map(stage_json).collect();
     json!({
@@ -182,9 +182,9 @@ fn as_json(foreseen: &Foreseen) -> Value {
     })
 }
 
-fn stage_json(stage: &ForeseenStage) -> Value {
-    let step = |step: &ForeseenStep| {
-        let fate = words(&step.fate);
+fn stage_json(stage: &ForecastStage) -> Value {
+    let step = |step: &ForecastStep| {
+        let fate = words(&step.status);
         json!({
             "name": step.place.to_string(),
             "instruction": step.place.instruction,

@@ -1,4 +1,4 @@
-//! Build caches in buckets: a document under each of some names, blobs under their digests.
+//! Build caches in buckets: one document for each name, and blobs under their digests.
 
 use std::sync::Arc;
 
@@ -13,14 +13,16 @@ use crate::executor::{BuildError, Services};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// What a document's key ends with: builders that share a bucket do not read each other's.
+/// Suffix of a document's key. BuildKit's documents in the same bucket have other keys, so the
+/// builders do not read each other's.
 const SUFFIX: &str = ".rbuild.json";
 
 fn key(cache: &BucketCache, name: &str) -> String {
     format!("{}{name}{SUFFIX}", cache.manifests)
 }
 
-/// Reads the documents of its names; that some are not there is no error if others are.
+/// Reads the documents under all names of the cache. Absent documents are an error only if all are
+/// absent.
 pub(super) fn documents(
     cache: &BucketCache,
     services: &Services<'_>,

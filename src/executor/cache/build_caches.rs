@@ -71,7 +71,7 @@ impl BuildCaches {
         }
         image::is_obtainable(store, registry, layer).or_else(|error| {
             self.is_unreachable.store(true, Ordering::Relaxed);
-            let text = format!("steps that were made elsewhere are not used: {}", chain(&error));
+            let text = format!("steps of other machines are not used: {}", chain(&error));
             services.event(Event::Warning { text });
             Ok(false)
         })

@@ -1,4 +1,4 @@
-//! What a build cache says of steps and layers, as JSON.
+//! The JSON document of a build cache: its steps and layers.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,25 +8,25 @@ use crate::plan::CacheKey;
 use crate::store::{CacheArchive, LayerRecord, StepOrigin, StepRecord};
 use crate::tree::ContentDigest;
 
-/// The type of the document that stands where an image has its config.
+/// Media type of the document, which takes the place of an image's config in the manifest.
 pub(in crate::executor) const MEDIA_TYPE: &str = "application/vnd.rbuild.cache.v1+json";
-/// Where an image's config has it, for an inline cache.
+/// Member of an image's config that contains an inline cache.
 pub(in crate::executor) const CONFIG_MEMBER: &str = "rbuild.cache.v1";
 
-/// Steps, and the layers that came of them.
+/// Steps of a build and their layers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(in crate::executor) struct CacheDocument {
     pub(in crate::executor) layers: Vec<CachedLayer>,
     pub(in crate::executor) steps: Vec<CachedStep>,
-    /// Directories of `RUN --mount=type=cache`.
+    /// Directories of `RUN --mount=type=cache`, by id and key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::executor) mounts: Vec<CachedMount>,
 }
 
-/// Reads a cache's document and writes it again: for fuzzing.
+/// Reads a cache's document and writes it again, for fuzzing.
 ///
 /// # Errors
-/// The reason, as text.
+/// Returns the reason as text.
 #[doc(hidden)]
 pub fn probe_cache_document(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let document: CacheDocument =
@@ -37,10 +37,10 @@ pub fn probe_cache_document(bytes: &[u8]) -> Result<Vec<u8>, String> {
     serde_json::to_vec(&document).map_err(|error| error.to_string())
 }
 
-/// A directory of `RUN --mount=type=cache`.
+/// A directory of `RUN --mount=type=cache`, packed as an archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in crate::executor) struct CachedMount {
-    /// What Dockerfiles call it; the key says more.
+    /// Name in Dockerfiles; several keys may have the same one.
     pub(in crate::executor) id: String,
     key: Hex,
     #[serde(flatten)]
@@ -58,8 +58,8 @@ impl CachedMount {
 }
 
 impl CacheDocument {
-    /// How long steps took would make each image with the document in it another one; so would
-    /// when they were made, where the image has an epoch.
+    /// Removes times. Durations would change every image with an inline cache; creation times would
+    /// change one that is built with an epoch.
     pub(in crate::executor) fn forget_times(&mut self, epoch_s: Option<i64>) {
         for step in &mut self.steps {
             step.duration_ms = 0;
@@ -71,7 +71,7 @@ impl CacheDocument {
     }
 }
 
-/// A layer.
+/// A layer of the cache, with its listing's digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::executor) struct CachedLayer {
@@ -79,26 +79,26 @@ pub(in crate::executor) struct CachedLayer {
     content: Hex,
     tar_bytes: u64,
     created: i64,
-    /// How it is packed; an inline cache leaves it to the image's manifest.
+    /// Descriptor of its blob; `None` in an inline cache, whose image has it in the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::executor) blob: Option<Descriptor>,
 }
 
-/// A step.
+/// A step of the cache, by its three keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::executor) struct CachedStep {
     definition: Hex,
     content: Hex,
     operation: Hex,
-    /// The operation's parts, `[[name, value], …]`.
+    /// The parts of the operation's key, as `[[name, value], …]`.
     components: Vec<(String, String)>,
     pub(in crate::executor) layer: DiffId,
     created: i64,
     duration_ms: u64,
 }
 
-/// 32 bytes as 64 digits.
+/// 32 bytes, written as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 struct Hex([u8; 32]);

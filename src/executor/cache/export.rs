@@ -1,4 +1,4 @@
-//! Build caches as they go out: to registries, directories and buckets, also after a build that failed.
+//! Export of build caches to registries, directories and buckets, also after a build that failed.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,13 @@ use crate::store::{LayerSource, StepRecord};
 use super::bucket;
 use super::build_caches::BuildCaches;
 use super::document::{CacheDocument, CachedLayer, CachedMount, CachedStep, MEDIA_TYPE};
-use super::import::{reachable, tolerate};
-use super::location::{CachePlace, CacheTo, store_place};
+use super::import::{check_reachable, ignore_if_allowed};
+use super::location::{CacheLocation, CacheTo, store_place};
 use super::mount_transfer as transfer;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// The document for `steps`; the layers' blobs are still open.
+/// Returns the document for `steps`, in which the layers have no blobs yet.
 pub(in crate::executor) fn document(
     services: &Services<'_>,
     caches: &BuildCaches,
@@ -37,11 +37,12 @@ pub(in crate::executor) fn document(
     Ok(document)
 }
 
-/// Writes what the build knows into the caches, also if it failed: what was finished is worth
-/// keeping. `image` lists the layers of the result, as far as there is one.
+/// Exports the steps of this build to all caches, also if the build failed: finished steps are
+/// worth keeping. `image` lists the layers of the result, if there is one.
 ///
 /// # Errors
-/// The first of those that have to be written.
+/// [`BuildError::Cache`] for the first cache that could not be written, unless it says
+/// `ignore-error`.
 pub(in crate::executor) fn export(
     services: &Services<'_>,
     options: &BuildOptions,
@@ -50,10 +51,11 @@ pub(in crate::executor) fn export(
 ) -> Result<()> {
     let (to, steps) = (&options.cache_to, caches.steps_used());
     let max_bytes = to.iter().filter_map(|cache| cache.mounts).max();
-    let travellers = max_bytes
-        .map(|max_bytes| caches.mounts.gather(services, options.jobs, max_bytes, image.is_none()));
-    let travellers = travellers.unwrap_or_default();
-    for cache in to.iter().filter(|cache| cache.place != CachePlace::Inline) {
+    let exports = max_bytes.map(|max_bytes| {
+        caches.mounts.collect_exports(services, options.jobs, max_bytes, image.is_none())
+    });
+    let exports = exports.unwrap_or_default();
+    for cache in to.iter().filter(|cache| cache.place != CacheLocation::Inline) {
         let is_wanted = |step: &&StepRecord| {
             cache.all_steps || image.is_none_or(|layers| layers.contains(&step.layer))
         };
@@ -61,14 +63,14 @@ pub(in crate::executor) fn export(
         let shown = services.start(format!("[internal] export cache to {}", cache.place));
         let mounts = match cache.mounts {
             Some(max_bytes) => {
-                transfer::cached(&transfer::chosen(services, &travellers, max_bytes))
+                transfer::document_entries(&transfer::fitting(services, &exports, max_bytes))
             }
             None => Vec::new(),
         };
         let done = export_one(services, options, caches, cache, &wanted, mounts);
         let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
         services.finish(shown, outcome);
-        tolerate(services, "export the cache to", &cache.place, cache.ignore_error, done)?;
+        ignore_if_allowed(services, "export the cache to", &cache.place, cache.ignore_error, done)?;
     }
     Ok(())
 }
@@ -81,7 +83,7 @@ fn export_one(
     steps: &[StepRecord],
     mounts: Vec<CachedMount>,
 ) -> Result<()> {
-    reachable(services, &cache.place)?;
+    check_reachable(services, &cache.place)?;
     let (store, registry) = (services.store, services.registry);
     let mut document = document(services, caches, steps)?;
     let n_layers = document.layers.len();
@@ -90,7 +92,7 @@ fn export_one(
         .iter()
         .map(|layer| ImageLayer { diff_id: layer.diff_id, size: 0, pulled: None })
         .collect();
-    // An archive is a layer that is packed already.
+    // An archive is exported as a layer that is packed already.
     layers.extend(transfer::archives(&mounts).into_iter().map(|archive| {
         let pulled = Some(archive.blob.clone());
         ImageLayer { diff_id: archive.diff_id, size: archive.tar_bytes, pulled }
@@ -107,18 +109,18 @@ fn export_one(
     let artifact = Artifact { layers: &layers, media_type: &media_type, document: &write };
     let options = options(build, cache);
     let written = match &cache.place {
-        CachePlace::Registry(name) => {
+        CacheLocation::Registry(name) => {
             image::push_artifact(store, registry, name, &artifact, &options, &|_more| {}).map(drop)
         }
-        CachePlace::Directory(path, tag) => {
+        CacheLocation::Directory(path, tag) => {
             fetch_missing(services, &layers)?;
             image::write_artifact(store, path, tag, &artifact, &options).map(drop)
         }
-        CachePlace::Bucket(bucket) => {
+        CacheLocation::Bucket(bucket) => {
             bucket::write(bucket, services, &artifact, &options, build.now_s)?;
             Ok(())
         }
-        CachePlace::Inline => Ok(()),
+        CacheLocation::Inline => Ok(()),
     };
     written.map_err(BuildError::Export)?;
     if let Some(place) = store_place(&cache.place)? {
@@ -146,7 +148,7 @@ fn options(build: &BuildOptions, cache: &CacheTo) -> ExportOptions {
     }
 }
 
-/// Brings layers and archives that are elsewhere only; archives do not stay.
+/// Fetches layers and archives that the store lacks. Archives are removed when the process ends.
 fn fetch_missing(services: &Services<'_>, layers: &[ImageLayer]) -> Result<()> {
     let (store, registry) = (services.store, services.registry);
     for layer in layers {

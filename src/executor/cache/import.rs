@@ -1,8 +1,8 @@
-//! Caches that builds on other machines share: in a registry, in a directory, in the image itself.
+//! Import of build caches from registries, directories, buckets and images.
 //!
-//! Whoever can write to a cache decides what builds that name it make. Its records keep its name, so
-//! that they have no effect on other builds (see [`crate::store::StepOrigin`]).
-//! Importing reads the list of steps only; a layer is fetched when a step or an output needs it.
+//! Whoever can write to a cache decides what builds that name it produce. Its records keep its
+//! name, so that they have no effect on other builds (see [`crate::store::StepOrigin`]). Importing
+//! reads the list of steps only. A layer is fetched when a step or an output needs it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,8 +15,8 @@ use crate::store::{LayerRecord, LayerSource, StepOrigin, StepRecord, Store};
 
 use super::bucket;
 use super::document::{CONFIG_MEMBER, CacheDocument, CachedMount, MEDIA_TYPE, bad_cache};
-use super::location::{CacheFrom, CachePlace, store_place};
-use super::mount_transfer::{Offer, Offers};
+use super::location::{CacheFrom, CacheLocation, store_place};
+use super::mount_transfer::{MountOffer, MountOffers};
 
 use crate::executor::{BuildError, Event, Outcome, Services, chain};
 
@@ -25,24 +25,25 @@ type Result<T> = std::result::Result<T, BuildError>;
 /// The caches that a build names, as far as they could be read.
 #[derive(Debug, Default)]
 pub(in crate::executor) struct KnownCaches {
-    /// As records name them.
+    /// Locations as records name them.
     pub(in crate::executor) places: BTreeSet<String>,
-    /// The caches' claims about layers; of several claims the first.
+    /// What the caches claim about layers. The first claim about a layer counts.
     pub(in crate::executor) layers: BTreeMap<DiffId, LayerRecord>,
 }
 
-/// Documents that were read from caches.
+/// The documents of all caches that could be read.
 #[derive(Debug, Default)]
 pub(in crate::executor) struct ImportedCaches {
-    /// Directories of `RUN --mount=type=cache`.
-    pub(in crate::executor) offers: Offers,
+    /// Directories of `RUN --mount=type=cache`, by key.
+    pub(in crate::executor) offers: MountOffers,
     pub(in crate::executor) known: KnownCaches,
 }
 
-/// Learns what the caches know. One that cannot be read is an event, unless it has to be there.
+/// Imports the steps of all caches. Reports a cache that cannot be read as a warning if it says
+/// `ignore-error`.
 ///
 /// # Errors
-/// The first of those that have to be there.
+/// [`BuildError::Cache`] for the first other cache that cannot be read.
 pub(in crate::executor) fn import(
     services: &Services<'_>,
     caches: &[CacheFrom],
@@ -54,16 +55,22 @@ pub(in crate::executor) fn import(
         let done = import_one(services, cache, platforms, &mut imported);
         let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
         services.finish(shown, outcome);
-        tolerate(services, "import the cache from", &cache.place, cache.ignore_error, done)?;
+        ignore_if_allowed(
+            services,
+            "import the cache from",
+            &cache.place,
+            cache.ignore_error,
+            done,
+        )?;
     }
     Ok(imported)
 }
 
-/// Turns an error into a warning where that is wanted.
-pub(in crate::executor) fn tolerate(
+/// Turns the error of a cache into a warning if it says `ignore-error`.
+pub(in crate::executor) fn ignore_if_allowed(
     services: &Services<'_>,
     verb: &'static str,
-    place: &CachePlace,
+    place: &CacheLocation,
     ignore: bool,
     done: Result<()>,
 ) -> Result<()> {
@@ -76,9 +83,12 @@ pub(in crate::executor) fn tolerate(
     Ok(())
 }
 
-/// A cache that is behind a network is out of reach without one.
-pub(in crate::executor) fn reachable(services: &Services<'_>, place: &CachePlace) -> Result<()> {
-    let is_here = matches!(place, CachePlace::Directory(..) | CachePlace::Inline);
+/// Fails if a cache needs the network and `--offline` forbids it.
+pub(in crate::executor) fn check_reachable(
+    services: &Services<'_>,
+    place: &CacheLocation,
+) -> Result<()> {
+    let is_here = matches!(place, CacheLocation::Directory(..) | CacheLocation::Inline);
     if is_here || !services.registry.is_offline() {
         return Ok(());
     }
@@ -92,35 +102,41 @@ fn import_one(
     platforms: &[Platform],
     imported: &mut ImportedCaches,
 ) -> Result<()> {
-    reachable(services, &cache.place)?;
+    check_reachable(services, &cache.place)?;
     let Some(place) = store_place(&cache.place)? else { return Ok(()) };
     let documents = match &cache.place {
-        CachePlace::Registry(name) => {
+        CacheLocation::Registry(name) => {
             let manifests = manifests(services, name, platforms)?;
             let document =
                 |manifest: &Manifest| document_of(manifest, &config_of(services, name, manifest)?);
             manifests.iter().map(document).collect::<Result<_>>()?
         }
-        CachePlace::Directory(path, tag) => {
+        CacheLocation::Directory(path, tag) => {
             let platform = platforms.first().expect("a build is for some platform");
             let (manifest, config) = from_directory(path, tag, platform)?;
             vec![document_of(&manifest, &config)?]
         }
-        CachePlace::Bucket(cache) => bucket::documents(cache, services)?,
-        CachePlace::Inline => Vec::new(),
+        CacheLocation::Bucket(cache) => bucket::documents(cache, services)?,
+        CacheLocation::Inline => Vec::new(),
     };
     for document in documents {
         if cache.mounts {
-            let must = !cache.ignore_error;
-            learn_mounts(services.store, &place, &document.mounts, must, &mut imported.offers)?;
+            let is_required = !cache.ignore_error;
+            record_mounts(
+                services.store,
+                &place,
+                &document.mounts,
+                is_required,
+                &mut imported.offers,
+            )?;
         }
-        learn(services.store, &place, document, &mut imported.known)?;
+        record_document(services.store, &place, document, &mut imported.known)?;
     }
     imported.known.places.insert(place);
     Ok(())
 }
 
-/// The manifest of a cache or image; of an index, those for the platforms.
+/// Returns the manifest of a cache or image; of an index, the manifests for the platforms.
 fn manifests(
     services: &Services<'_>,
     name: &Reference,
@@ -167,14 +183,15 @@ fn from_directory(path: &Path, tag: &str, platform: &Platform) -> Result<(Manife
     Ok((manifest, config))
 }
 
-/// The document of a cache, or that inside an image's config, its layers with their blobs.
+/// Returns the document of a cache, or the one inside an image's config. Its layers have their
+/// blobs.
 fn document_of(manifest: &Manifest, config: &[u8]) -> Result<CacheDocument> {
     if manifest.config.media_type.as_str() == MEDIA_TYPE {
         return serde_json::from_slice(config).map_err(bad_cache);
     }
     let image = ImageConfig::parse(config).map_err(bad_cache)?;
     let inline = image.extra.get(CONFIG_MEMBER);
-    let inline = inline.ok_or_else(|| bad_cache("it is an image without a cache in it"))?;
+    let inline = inline.ok_or_else(|| bad_cache("the image has no inline cache"))?;
     let mut document: CacheDocument = serde_json::from_value(inline.clone()).map_err(bad_cache)?;
     let blobs: BTreeMap<DiffId, &Descriptor> =
         image.rootfs.diff_ids.iter().copied().zip(&manifest.layers).collect();
@@ -184,13 +201,13 @@ fn document_of(manifest: &Manifest, config: &[u8]) -> Result<CacheDocument> {
     Ok(document)
 }
 
-/// Remembers directories as being offered at `place`, but for those that a place before it offers.
-fn learn_mounts(
+/// Records directories as offered at `place`. An earlier cache's offer of the same directory wins.
+fn record_mounts(
     store: &Store,
     place: &str,
     mounts: &[CachedMount],
-    must: bool,
-    offers: &mut Offers,
+    is_required: bool,
+    offers: &mut MountOffers,
 ) -> Result<()> {
     for mount in mounts {
         let archive = &mount.archive;
@@ -199,14 +216,14 @@ fn learn_mounts(
         }
         let source = LayerSource { blob: archive.blob.clone(), place: place.to_owned() };
         store.put_source(archive.diff_id, &source)?;
-        let offer = Offer { id: mount.id.clone(), archive: archive.clone(), must };
+        let offer = MountOffer { id: mount.id.clone(), archive: archive.clone(), is_required };
         offers.entry(mount.key()).or_insert(offer);
     }
     Ok(())
 }
 
-/// Remembers layers as being at `place`, and steps as known there.
-fn learn(
+/// Records layers as stored at `place`, and steps as known there.
+fn record_document(
     store: &Store,
     place: &str,
     document: CacheDocument,

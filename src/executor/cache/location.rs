@@ -11,46 +11,47 @@ use crate::registry::{Bucket, BucketDirectory, BucketOptions, RegistryError};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// Where a cache is.
+/// Location of a build cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CachePlace {
-    /// Under a name in a registry: a cache, or an image with an inline one.
+pub enum CacheLocation {
+    /// A name in a registry, of a cache or of an image with an inline cache.
     Registry(Reference),
-    /// In an OCI layout, under a tag.
+    /// An OCI layout, and a tag in it.
     Directory(PathBuf, String),
-    /// In a bucket.
+    /// A bucket, and names in it.
     Bucket(Box<BucketCache>),
-    /// In the config of the image that is built.
+    /// The config of the image that is built.
     Inline,
 }
 
-/// A cache to read.
+/// A cache to import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheFrom {
-    /// Where.
-    pub place: CachePlace,
-    /// Whether its directories of `RUN --mount=type=cache` are used, too.
+    /// Location to read from.
+    pub place: CacheLocation,
+    /// True if its directories of `RUN --mount=type=cache` are used, too.
     pub mounts: bool,
-    /// Whether a cache that cannot be read is only worth a warning.
+    /// True if a cache that cannot be read is only a warning.
     pub ignore_error: bool,
 }
 
-/// A cache to write.
+/// A cache to export to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheTo {
-    /// Where.
-    pub place: CachePlace,
-    /// Whether every step is written, and not only those whose layers are in the image.
+    /// Location to write to.
+    pub place: CacheLocation,
+    /// True to write every step (`mode=max`), and not only those whose layers are in the image.
     pub all_steps: bool,
-    /// How many bytes of directories of `RUN --mount=type=cache` go with it, as tars; `None` for none.
+    /// Maximum size of the directories of `RUN --mount=type=cache` that are exported, as tars;
+    /// `None` to export none.
     pub mounts: Option<u64>,
-    /// How layers are packed.
+    /// Compression of the layers.
     pub packing: Packing,
-    /// Whether a cache that cannot be written is only worth a warning.
+    /// True if a cache that cannot be written is only a warning.
     pub ignore_error: bool,
 }
 
-impl std::fmt::Display for CachePlace {
+impl std::fmt::Display for CacheLocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Registry(name) => f.write_str(&name.familiar()),
@@ -61,20 +62,20 @@ impl std::fmt::Display for CachePlace {
     }
 }
 
-/// A cache in a bucket.
+/// A cache in a bucket, with the options of BuildKit's s3 cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketCache {
-    /// Where, and who asks.
+    /// Address of the bucket, and credentials.
     pub bucket: BucketOptions,
-    /// What the keys of blobs begin with.
+    /// Prefix of the keys of blobs.
     pub blobs: String,
-    /// What the keys of documents begin with.
+    /// Prefix of the keys of documents.
     pub manifests: String,
-    /// The names of the documents; one at least.
+    /// Names of the documents, at least one.
     pub names: Vec<String>,
-    /// A blob that is used again is made young when it is older than this.
+    /// Age in seconds after which a reused blob is touched, so that lifecycle rules keep it.
     pub touch_after_s: i64,
-    /// How many blobs go up at once.
+    /// Maximum number of blobs that are uploaded at once.
     pub uploads: NonZeroUsize,
 }
 
@@ -95,12 +96,12 @@ impl BucketCache {
     }
 }
 
-/// The place as the store remembers it, unless it is the image that is being built.
-pub(in crate::executor) fn store_place(place: &CachePlace) -> Result<Option<String>> {
+/// Returns the location as the store records it; `None` for the image that is being built.
+pub(in crate::executor) fn store_place(place: &CacheLocation) -> Result<Option<String>> {
     match place {
-        CachePlace::Registry(name) => Ok(Some(name.name())),
-        CachePlace::Directory(path, _) => layout_path::absolute(path).map(Some),
-        CachePlace::Bucket(cache) => Ok(Some(cache.directory()?.place())),
-        CachePlace::Inline => Ok(None),
+        CacheLocation::Registry(name) => Ok(Some(name.name())),
+        CacheLocation::Directory(path, _) => layout_path::absolute(path).map(Some),
+        CacheLocation::Bucket(cache) => Ok(Some(cache.directory()?.place())),
+        CacheLocation::Inline => Ok(None),
     }
 }

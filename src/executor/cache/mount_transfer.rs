@@ -1,7 +1,8 @@
-//! Directories of `RUN --mount=type=cache` that travel with a build cache.
+//! Import and export of directories of `RUN --mount=type=cache` with a build cache.
 //!
-//! They come in when a step runs that mounts one which this store has not got, and go out when the
-//! build is over. What is here already stays: of two stores nobody can say whose is the better one.
+//! A directory is imported when a step mounts it and this store does not have it. Directories are
+//! exported when the build is over. A directory in this store is never replaced: of two stores,
+//! none is known to have the better one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -20,185 +21,192 @@ use crate::executor::{BuildError, Event, Outcome, Services, chain};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// How often it is tried to take a directory that another build uses, and the pause between: together
-/// five seconds.
+/// Attempts to lock a directory that another build uses, with pauses that sum up to five seconds.
 const TRIES: u32 = 100;
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// What a cache elsewhere has of a directory.
+/// A directory that a cache elsewhere has.
 #[derive(Debug, Clone)]
-pub(in crate::executor) struct Offer {
+pub(in crate::executor) struct MountOffer {
     pub(in crate::executor) id: String,
     pub(in crate::executor) archive: CacheArchive,
-    /// Whether a step must not run without it.
-    pub(in crate::executor) must: bool,
+    /// True if a step must not run without it.
+    pub(in crate::executor) is_required: bool,
 }
 
-/// By the directory's key.
-pub(in crate::executor) type Offers = BTreeMap<CacheKey, Offer>;
+/// MountOffers by the directory's key.
+pub(in crate::executor) type MountOffers = BTreeMap<CacheKey, MountOffer>;
 
-/// The directories of a build, and what is offered for them.
+/// The directories that a build mounts, and the offers for them.
 #[derive(Debug)]
 pub(in crate::executor) struct CacheMountTransfer {
-    offers: Offers,
-    met: Mutex<BTreeMap<CacheKey, Met>>,
+    offers: MountOffers,
+    mounted: Mutex<BTreeMap<CacheKey, MountedCache>>,
 }
 
 /// A directory that a step of this build mounts.
 #[derive(Debug, Clone)]
-struct Met {
+struct MountedCache {
     id: String,
-    /// Whether the step ran; else it was found.
+    /// True if the step was executed; false if it was document_entries.
     used: bool,
 }
 
-/// A directory that may go into caches.
+/// A directory that may be exported.
 #[derive(Debug)]
-pub(in crate::executor) struct Traveller {
+pub(in crate::executor) struct ExportedMount {
     key: CacheKey,
     id: String,
     tar_bytes: u64,
-    /// `None` when it is too large for all of them.
+    /// `None` if the directory is too large for every cache.
     archive: Option<CacheArchive>,
 }
 
-/// Where the content of a directory is.
-enum Content {
-    /// In an archive that some place has.
+/// The content of a directory, packed or not.
+enum MountContent {
+    /// An archive that is stored somewhere already.
     Packed(Box<CacheArchive>),
-    /// Here.
+    /// The directory in this store.
     Directory(Box<HeldCache>),
 }
 
 impl CacheMountTransfer {
-    pub(in crate::executor) const fn new(offers: Offers) -> Self {
-        Self { offers, met: Mutex::new(BTreeMap::new()) }
+    pub(in crate::executor) const fn new(offers: MountOffers) -> Self {
+        Self { offers, mounted: Mutex::new(BTreeMap::new()) }
     }
 
-    /// A step mounts the directory.
-    pub(in crate::executor) fn meet(&self, key: CacheKey, id: &str) {
-        self.met().entry(key).or_insert_with(|| Met { id: id.to_owned(), used: false });
+    /// Notes that a step, document_entries or not, mounts the directory.
+    pub(in crate::executor) fn note_mounted(&self, key: CacheKey, id: &str) {
+        self.mounted()
+            .entry(key)
+            .or_insert_with(|| MountedCache { id: id.to_owned(), used: false });
     }
 
-    /// A step runs with the directory.
-    pub(in crate::executor) fn use_it(&self, key: CacheKey, id: &str) {
-        self.met().insert(key, Met { id: id.to_owned(), used: true });
+    /// Notes that a step is executed with the directory.
+    pub(in crate::executor) fn note_executed(&self, key: CacheKey, id: &str) {
+        self.mounted().insert(key, MountedCache { id: id.to_owned(), used: true });
     }
 
-    fn met(&self) -> std::sync::MutexGuard<'_, BTreeMap<CacheKey, Met>> {
+    fn mounted(&self) -> std::sync::MutexGuard<'_, BTreeMap<CacheKey, MountedCache>> {
         // Each use is one call on the map: a panic elsewhere leaves it whole.
-        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a directory that is not here begins with, if it is offered. That it cannot be had is a
-    /// warning, unless it must be.
+    /// Downloads the content of a directory that this store does not have, if a cache offers it. A
+    /// failure is a warning, unless the cache is required.
     pub(in crate::executor) fn restore(
         &self,
         services: &Services<'_>,
         key: CacheKey,
     ) -> Result<Option<WorkDirectory>> {
-        let Some(Offer { id, archive, must }) = self.offers.get(&key) else { return Ok(None) };
+        let Some(MountOffer { id, archive, is_required }) = self.offers.get(&key) else {
+            return Ok(None);
+        };
         let (store, registry) = (services.store, services.registry);
-        let shown = services.start(format!("[internal] restore the cache mount `{}`", plain(id)));
-        let (stop, n_bytes) = (services.stop, AtomicU64::new(0));
+        let shown =
+            services.start(format!("[internal] restore the cache mount `{}`", printable(id)));
+        let (stop, n_bytes) = (services.cancel, AtomicU64::new(0));
         let progress = |more: u64| {
             let done_bytes = n_bytes.fetch_add(more, Ordering::Relaxed) + more;
             let (step, total_bytes) = (shown.id, archive.blob.size);
             services.event(Event::Progress { step, done_bytes, total_bytes });
-            !stop.is_thrown()
+            !stop.is_set()
         };
         let read = |packed| store.unpack_cache(archive, packed);
         let restored = image::read_elsewhere(store, registry, archive.diff_id, &progress, &read);
         let outcome = match &restored {
             Ok(_) => Outcome::Done,
-            Err(_) if stop.is_thrown() => Outcome::Cancelled,
+            Err(_) if stop.is_set() => Outcome::Cancelled,
             Err(_) => Outcome::Failed,
         };
         services.finish(shown, outcome);
         let error = match restored {
             Ok(work) => return Ok(Some(work)),
-            Err(_) if stop.is_thrown() => return Err(services.stopped()),
+            Err(_) if stop.is_set() => return Err(services.stopped()),
             Err(error) => error,
         };
-        if *must {
+        if *is_required {
             let (verb, source) = ("restore the cache mount", Box::new(BuildError::Export(error)));
-            return Err(BuildError::Cache { verb, place: plain(id), source });
+            return Err(BuildError::Cache { verb, place: printable(id), source });
         }
         let why = chain(&error);
-        let text =
-            format!("the cache mount `{}` begins empty: it cannot be restored: {why}", plain(id));
+        let text = format!(
+            "the cache mount `{}` starts empty: it cannot be restored: {why}",
+            printable(id)
+        );
         services.event(Event::Warning { text });
         Ok(None)
     }
 
-    /// The directories for caches that take up to `max_bytes`, smallest first. Those that no step of
-    /// this build used go on as they were offered; so do those of steps that a failed build did not
-    /// come to.
-    pub(in crate::executor) fn gather(
+    /// Returns the directories for caches that take up to `max_bytes`, smallest first. Directories
+    /// that no step used are exported as they were offered. So are those of steps that a failed
+    /// build did not reach.
+    pub(in crate::executor) fn collect_exports(
         &self,
         services: &Services<'_>,
         jobs: NonZeroUsize,
         max_bytes: u64,
         failed: bool,
-    ) -> Vec<Traveller> {
-        let met = self.met().clone();
+    ) -> Vec<ExportedMount> {
+        let mounted = self.mounted().clone();
         let mut found = Vec::new();
-        for (key, met) in &met {
+        for (key, met) in &mounted {
             let content = self.content(services, *key, met).unwrap_or_else(|error| {
-                stays(services, &met.id, &chain(&error));
+                warn_not_exported(services, &met.id, &chain(&error));
                 None
             });
             found.extend(content.map(|content| (*key, met.id.clone(), content)));
         }
-        let unmet = self.offers.iter().filter(|(key, offer)| {
-            failed && !met.contains_key(key) && is_somewhere(services, &offer.archive)
+        let unmounted = self.offers.iter().filter(|(key, offer)| {
+            failed && !mounted.contains_key(key) && is_stored(services, &offer.archive)
         });
-        found.extend(unmet.map(|(key, offer)| {
-            (*key, offer.id.clone(), Content::Packed(Box::new(offer.archive.clone())))
+        found.extend(unmounted.map(|(key, offer)| {
+            (*key, offer.id.clone(), MountContent::Packed(Box::new(offer.archive.clone())))
         }));
         found.sort_by_key(|(_, id, content)| (content.tar_bytes(), id.clone()));
         let mut total = 0_u64;
-        let travellers = found.into_iter().filter_map(|(key, id, content)| {
+        let exports = found.into_iter().filter_map(|(key, id, content)| {
             let tar_bytes = content.tar_bytes();
             total = total.saturating_add(tar_bytes);
             let fits = total <= max_bytes;
             let archive = fits.then(|| pack(services, jobs, content)).transpose();
-            let archive = archive.map_err(|error| stays(services, &id, &chain(&error))).ok()?;
-            Some(Traveller { key, id, tar_bytes, archive })
+            let archive =
+                archive.map_err(|error| warn_not_exported(services, &id, &chain(&error))).ok()?;
+            Some(ExportedMount { key, id, tar_bytes, archive })
         });
-        travellers.collect()
+        exports.collect()
     }
 
     fn content(
         &self,
         services: &Services<'_>,
         key: CacheKey,
-        met: &Met,
-    ) -> Result<Option<Content>> {
+        met: &MountedCache,
+    ) -> Result<Option<MountContent>> {
         let offered = self.offers.get(&key).map(|offer| Box::new(offer.archive.clone()));
-        let offered = offered.filter(|archive| is_somewhere(services, archive));
+        let offered = offered.filter(|archive| is_stored(services, archive));
         if !met.used && offered.is_some() {
-            return Ok(offered.map(Content::Packed));
+            return Ok(offered.map(MountContent::Packed));
         }
         let mut held = match hold(services, key)? {
             Holding::Held(held) => held,
-            Holding::Absent => return Ok(offered.map(Content::Packed)),
+            Holding::Absent => return Ok(offered.map(MountContent::Packed)),
             Holding::InUse => {
-                stays(services, &met.id, "another build uses it");
-                return Ok(offered.map(Content::Packed));
+                warn_not_exported(services, &met.id, "another build uses it");
+                return Ok(offered.map(MountContent::Packed));
             }
         };
-        match held.known().filter(|archive| is_somewhere(services, archive)) {
-            Some(known) => Ok(Some(Content::Packed(Box::new(known.clone())))),
+        match held.known().filter(|archive| is_stored(services, archive)) {
+            Some(known) => Ok(Some(MountContent::Packed(Box::new(known.clone())))),
             None => {
                 held.list()?;
-                Ok(Some(Content::Directory(held)))
+                Ok(Some(MountContent::Directory(held)))
             }
         }
     }
 }
 
-impl Content {
+impl MountContent {
     fn tar_bytes(&self) -> u64 {
         match self {
             Self::Packed(archive) => archive.tar_bytes,
@@ -207,9 +215,10 @@ impl Content {
     }
 }
 
-/// Tells that a directory stays here, and why.
-fn stays(services: &Services<'_>, id: &str, why: &str) {
-    let text = format!("the cache mount `{}` is not exported as it is now: {why}", plain(id));
+/// Warns that a directory is not exported.
+fn warn_not_exported(services: &Services<'_>, id: &str, why: &str) {
+    let text =
+        format!("the cache mount `{}` is not exported in its current state: {why}", printable(id));
     services.event(Event::Warning { text });
 }
 
@@ -219,47 +228,51 @@ fn hold(services: &Services<'_>, key: CacheKey) -> Result<Holding> {
         if !matches!(holding, Holding::InUse) {
             return Ok(holding);
         }
-        // An interrupted wait only looks again sooner.
+        // An interrupted wait only tries again sooner.
         let _woken = rustix::event::poll(&mut [], Some(&PAUSE));
     }
     Ok(Holding::InUse)
 }
 
-fn pack(services: &Services<'_>, jobs: NonZeroUsize, content: Content) -> Result<CacheArchive> {
+fn pack(
+    services: &Services<'_>,
+    jobs: NonZeroUsize,
+    content: MountContent,
+) -> Result<CacheArchive> {
     match content {
-        Content::Packed(archive) => Ok(*archive),
-        Content::Directory(held) => Ok(services.store.archive_cache(*held, jobs)?),
+        MountContent::Packed(archive) => Ok(*archive),
+        MountContent::Directory(held) => Ok(services.store.archive_cache(*held, jobs)?),
     }
 }
 
-fn is_somewhere(services: &Services<'_>, archive: &CacheArchive) -> bool {
+fn is_stored(services: &Services<'_>, archive: &CacheArchive) -> bool {
     let (store, registry) = (services.store, services.registry);
     store.has_blob(archive.blob.digest)
         || image::is_obtainable(store, registry, archive.diff_id).unwrap_or(false)
 }
 
-/// A name that others wrote, without what a terminal would obey.
-fn plain(id: &str) -> String {
+/// Returns a name from outside without characters that control a terminal.
+fn printable(id: &str) -> String {
     id.escape_debug().take(200).collect()
 }
 
-/// Those that go into a cache which takes `max_bytes` of them. What is left out is told: the largest,
-/// so that as many as possible go.
-pub(in crate::executor) fn chosen<'a>(
+/// Returns the directories that fit into `max_bytes`, and warns about the others. The largest are
+/// left out, so that as many as possible are exported.
+pub(in crate::executor) fn fitting<'a>(
     services: &Services<'_>,
-    travellers: &'a [Traveller],
+    exports: &'a [ExportedMount],
     max_bytes: u64,
-) -> Vec<&'a Traveller> {
+) -> Vec<&'a ExportedMount> {
     let mut total = 0_u64;
-    let (fit, rest): (Vec<_>, Vec<_>) = travellers.iter().partition(|traveller| {
-        total = total.saturating_add(traveller.tar_bytes);
-        total <= max_bytes && traveller.archive.is_some()
+    let (fit, rest): (Vec<_>, Vec<_>) = exports.iter().partition(|export| {
+        total = total.saturating_add(export.tar_bytes);
+        total <= max_bytes && export.archive.is_some()
     });
-    for Traveller { id, tar_bytes, .. } in rest {
+    for ExportedMount { id, tar_bytes, .. } in rest {
         let text = format!(
             "the cache mount `{}` ({}) is left out of the cache, which takes {} of them: \
              mounts-max=SIZE says how much it may take",
-            plain(id),
+            printable(id),
             size(*tar_bytes),
             size(max_bytes)
         );
@@ -268,22 +281,23 @@ pub(in crate::executor) fn chosen<'a>(
     fit
 }
 
-/// What a cache's document says of them.
-pub(in crate::executor) fn cached(travellers: &[&Traveller]) -> Vec<CachedMount> {
-    let cached = travellers.iter().filter_map(|Traveller { key, id, archive, .. }| {
-        Some(CachedMount::new(id.clone(), *key, archive.clone()?))
-    });
-    cached.collect()
+/// Returns the entries of a cache's document for these directories.
+pub(in crate::executor) fn document_entries(exports: &[&ExportedMount]) -> Vec<CachedMount> {
+    let document_entries =
+        exports.iter().filter_map(|ExportedMount { key, id, archive, .. }| {
+            Some(CachedMount::new(id.clone(), *key, archive.clone()?))
+        });
+    document_entries.collect()
 }
 
-/// Their archives, each once: two directories may hold the same.
+/// Returns the archives, each once: two directories may have the same content.
 pub(in crate::executor) fn archives(mounts: &[CachedMount]) -> Vec<&CacheArchive> {
     let mut known: BTreeSet<Digest> = BTreeSet::new();
     let archives = mounts.iter().map(|mount| &mount.archive);
     archives.filter(|archive| known.insert(archive.blob.digest)).collect()
 }
 
-/// A number of bytes, for people.
+/// Formats a number of bytes with binary units.
 fn size(n_bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     for (unit, shift) in units {
@@ -311,6 +325,6 @@ mod tests {
 
     #[test]
     fn names_cannot_steer_a_terminal() {
-        assert_eq!(plain("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
+        assert_eq!(printable("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
     }
 }

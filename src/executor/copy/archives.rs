@@ -1,4 +1,4 @@
-//! ADD of archives: they are told by their content and unpacked aside.
+//! Archives that ADD unpacks: recognized by content, and unpacked into a directory of their own.
 
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
@@ -14,32 +14,32 @@ use crate::executor::state::BuildState;
 use crate::executor::{BuildError, chain};
 
 use super::error::copy_error;
-use super::remote::Found;
-use super::sources::{Sources, escaped};
+use super::remote::RemoteFiles;
+use super::sources::{CopySources, escaped};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// Bytes that tell whether a file is an archive: the first block of a tar.
+/// Number of bytes that show whether a file is an archive: the first block of a tar.
 const SNIFF_BYTES: u64 = 512;
 
 /// One source of ADD.
 #[derive(Debug)]
 pub(in crate::executor) enum AddInput {
-    /// A path or pattern that is no archive.
+    /// A path or pattern that does not name an archive.
     Path(String),
-    /// An archive, by number.
+    /// Index of an unpacked archive.
     Archive(usize),
-    /// A heredoc or what was fetched, by the number of its part.
+    /// Index of a part that is a heredoc or a download.
     Part(usize),
 }
 
-/// An archive that ADD unpacked aside.
+/// An archive that ADD unpacked into a directory of its own.
 #[derive(Debug)]
 pub(in crate::executor) struct UnpackedArchive {
     pub(in crate::executor) directory: u32,
     pub(in crate::executor) work: WorkDirectory,
     pub(in crate::executor) tree: Tree,
-    /// Directories that it does not name, sorted.
+    /// Parent directories that the archive has no entries for, sorted.
     implied: Vec<TreePath>,
 }
 
@@ -49,7 +49,7 @@ impl UnpackedArchive {
     }
 }
 
-impl Sources {
+impl CopySources {
     /// Unpacks the sources that are archives.
     pub(in crate::executor) fn unpack_archives(
         &mut self,
@@ -61,12 +61,12 @@ impl Sources {
             let text = match part {
                 CopyPart::Path { text, .. } if operation.unpack => text,
                 CopyPart::Path { text, .. } => {
-                    self.told_apart.push(AddInput::Path(text.clone()));
+                    self.classified.push(AddInput::Path(text.clone()));
                     continue;
                 }
                 CopyPart::Inline { .. } | CopyPart::Remote(_) => {
                     let input = self.unpacked_part(state, at, part)?;
-                    self.told_apart.push(input);
+                    self.classified.push(input);
                     continue;
                 }
             };
@@ -81,7 +81,7 @@ impl Sources {
                 archives.push(archive);
             }
             if archives.iter().all(Option::is_none) {
-                self.told_apart.push(AddInput::Path(text.clone()));
+                self.classified.push(AddInput::Path(text.clone()));
                 continue;
             }
             for (archive, path) in archives.into_iter().zip(&paths) {
@@ -89,13 +89,13 @@ impl Sources {
                     Some(archive) => AddInput::Archive(self.keep(archive)),
                     None => AddInput::Path(escaped(&path.to_string())),
                 };
-                self.told_apart.push(input);
+                self.classified.push(input);
             }
         }
         Ok(())
     }
 
-    /// A part that is no path: unpacked if it is a download that is to be.
+    /// Unpacks a part if it is a download that is to be unpacked.
     fn unpacked_part(
         &mut self,
         state: &BuildState<'_>,
@@ -103,7 +103,7 @@ impl Sources {
         part: &CopyPart,
     ) -> Result<AddInput> {
         let CopyPart::Remote(remote) = part else { return Ok(AddInput::Part(at)) };
-        let file = self.remotes.get(&at).and_then(Found::file).filter(|_| remote.unpack);
+        let file = self.remotes.get(&at).and_then(RemoteFiles::file).filter(|_| remote.unpack);
         let Some((file, name)) = file else { return Ok(AddInput::Part(at)) };
         let archive =
             self.unpack_archive(state, file, &TreePath::clean(name.as_bytes()), remote.span)?;

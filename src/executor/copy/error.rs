@@ -1,4 +1,4 @@
-//! COPY and ADD that cannot be done: which source is wrong, and what was meant.
+//! Errors of COPY and ADD: the wrong source, and suggestions.
 
 use crate::context::Context;
 use crate::diag::{Diagnostic, Span, codes};
@@ -8,7 +8,8 @@ use crate::tree::{CopyError, TreePath};
 use crate::executor::BuildError;
 use crate::executor::state::BuildState;
 
-/// Points at the source that is wrong; says whether the ignore file hides it, or what is like it.
+/// Points at the wrong source, and says whether the ignore file excludes it or which path is
+/// similar.
 pub(in crate::executor) fn copy_error(
     state: &BuildState<'_>,
     operation: &CopyOperation,
@@ -49,7 +50,7 @@ fn conflict(span: Span, error: &CopyError) -> Diagnostic {
     Diagnostic::error(codes::COPY_CONFLICT, span, error.to_string())
 }
 
-/// Where the source was looked for.
+/// Returns a label that says which files were searched.
 const fn place(from: &CopyFrom) -> &'static str {
     match from {
         CopyFrom::Context => "not in the context directory",
@@ -59,7 +60,7 @@ const fn place(from: &CopyFrom) -> &'static str {
     }
 }
 
-/// What to do about a source that is not in a context.
+/// Returns advice for a source that is not in a context.
 fn advice(state: &BuildState<'_>, from: &CopyFrom, path: &str) -> Option<String> {
     match from {
         CopyFrom::Context => advice_in(state.inputs.context().ok()?, path),
@@ -73,7 +74,7 @@ fn advice_in(context: &Context, path: &str) -> Option<String> {
     if let Some(rule) = context.ignored_by(&clean) {
         return Some(format!(
             "the file is there, but excluded by .dockerignore, line {}: `{}`; a line \
-             `!{}` below that takes it in again",
+             `!{}` below that includes it again",
             rule.line,
             rule.text,
             shown(&clean)
@@ -94,7 +95,7 @@ fn advice_in(context: &Context, path: &str) -> Option<String> {
         .then(|| "`/` is the context directory here, not the root of this machine".to_owned())
 }
 
-/// As one writes it in a Dockerfile.
+/// Returns the path as it is written in a Dockerfile.
 fn shown(path: &TreePath) -> String {
     path.to_string().trim_start_matches('/').to_owned()
 }

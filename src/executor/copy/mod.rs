@@ -1,4 +1,4 @@
-//! Sources of COPY and ADD: which files they select, fetch or unpack, and the layer that these become.
+//! CopySources of COPY and ADD: which files they select, fetch or unpack, and the layer that these become.
 
 pub(super) mod archives;
 pub(super) mod error;

@@ -1,4 +1,4 @@
-//! Sources of ADD that are fetched: what they are now, for the key; and their files, for the layer.
+//! Remote sources of ADD: their current identity for the key, and their files for the layer.
 
 use std::fs::File as OsFile;
 use std::io::Read as _;
@@ -17,42 +17,46 @@ use crate::executor::{BuildError, FetchError};
 
 type Result<T> = std::result::Result<T, FetchError>;
 
-/// Content is hashed in pieces of this size.
+/// Size of the buffer for hashing.
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// One fetched source of a step.
+/// A remote source of a step.
 #[derive(Debug)]
-pub(in crate::executor) struct Found {
-    /// What the source is now: the digest of a file, or a commit.
+pub(in crate::executor) struct RemoteFiles {
+    /// Digest of the file, or the commit.
     name: String,
-    material: Option<Material>,
+    files: Option<FetchedFiles>,
 }
 
-/// The source's files.
+/// The fetched files of a source.
 #[derive(Debug)]
-enum Material {
+enum FetchedFiles {
     /// One file, a blob of the store.
     File { name: String, meta: Meta, file: File, blob: Digest, directory: u32 },
-    /// A directory of a checkout, which has to live as long.
+    /// A directory of a checkout, which has to stay on disk meanwhile.
     Directory { tree: Tree, context: Box<Context>, directory: u32, _checkout: Arc<Checkout> },
 }
 
-/// Finds out what a source is now; the network is used only if neither the Dockerfile nor the lock
-/// file says it.
+/// Finds the current identity of a source. Uses the network only if neither the Dockerfile nor the
+/// lock file has it.
 pub(in crate::executor) fn find(
     state: &BuildState<'_>,
     part: &RemotePart,
-) -> std::result::Result<Found, BuildError> {
+) -> std::result::Result<RemoteFiles, BuildError> {
     let name = match &part.source {
-        Remote::Url(url) => file_name(state, url, part.checksum),
+        Remote::Url(url) => file_digest(state, url, part.checksum),
         Remote::Git(git) => state.inputs.fetched.commit(state.services, git),
     };
     let name = name.map_err(|error| error.at(Some(part.span)))?;
-    Ok(Found { name, material: None })
+    Ok(RemoteFiles { name, files: None })
 }
 
-/// The digest of the file behind a URL.
-fn file_name(state: &BuildState<'_>, url: &UrlSource, checksum: Option<Digest>) -> Result<String> {
+/// Returns the digest of the file at a URL.
+fn file_digest(
+    state: &BuildState<'_>,
+    url: &UrlSource,
+    checksum: Option<Digest>,
+) -> Result<String> {
     let certain = state.inputs.fetched.certain_digest(state.services, url, checksum)?;
     let digest = match certain {
         Some((digest, _)) => digest,
@@ -61,76 +65,76 @@ fn file_name(state: &BuildState<'_>, url: &UrlSource, checksum: Option<Digest>) 
     Ok(digest.to_string())
 }
 
-impl Found {
-    /// What the key says of the source's content.
+impl RemoteFiles {
+    /// Returns the source's identity for the key.
     pub(in crate::executor) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Gets the files.
+    /// Downloads the file, or checks the repository out.
     pub(in crate::executor) fn fetch(
         &mut self,
         state: &BuildState<'_>,
         part: &RemotePart,
     ) -> std::result::Result<(), BuildError> {
-        let material = match &part.source {
+        let files = match &part.source {
             Remote::Url(url) => file(state, url, part.checksum),
             Remote::Git(git) => directory(state, git),
         };
-        self.material = Some(material.map_err(|error| error.at(Some(part.span)))?);
+        self.files = Some(files.map_err(|error| error.at(Some(part.span)))?);
         Ok(())
     }
 
-    /// What is copied; nothing before [`Found::fetch`].
+    /// Returns the fetched files; `None` before [`RemoteFiles::fetch`].
     pub(in crate::executor) fn input(&self) -> Option<CopyInput<'_>> {
-        match self.material.as_ref()? {
-            Material::File { name, meta, file, .. } => Some(CopyInput::File {
+        match self.files.as_ref()? {
+            FetchedFiles::File { name, meta, file, .. } => Some(CopyInput::File {
                 name: name.as_bytes(),
                 meta: meta.clone(),
                 file: file.clone(),
             }),
-            Material::Directory { tree, .. } => Some(CopyInput::Directory(tree)),
+            FetchedFiles::Directory { tree, .. } => Some(CopyInput::Directory(tree)),
         }
     }
 
-    /// The file, if it is one, and its name.
+    /// Returns the file and its name; `None` for a directory.
     pub(in crate::executor) fn file(&self) -> Option<(&File, &str)> {
-        match self.material.as_ref()? {
-            Material::File { name, file, .. } => Some((file, name)),
-            Material::Directory { .. } => None,
+        match self.files.as_ref()? {
+            FetchedFiles::File { name, file, .. } => Some((file, name)),
+            FetchedFiles::Directory { .. } => None,
         }
     }
 
-    /// Opens a file of this source; `None` when the directory is another's.
+    /// Opens a file of this source; `None` if the directory belongs to another one.
     pub(in crate::executor) fn open(
         &self,
         state: &BuildState<'_>,
         wanted: u32,
         path: &TreePath,
     ) -> Option<std::result::Result<OsFile, PathError>> {
-        match self.material.as_ref()? {
-            Material::File { directory, blob, .. } if *directory == wanted => {
+        match self.files.as_ref()? {
+            FetchedFiles::File { directory, blob, .. } if *directory == wanted => {
                 Some(state.services.store.open_blob(*blob))
             }
-            Material::Directory { directory, context, .. } if *directory == wanted => {
+            FetchedFiles::Directory { directory, context, .. } if *directory == wanted => {
                 Some(context.read(path))
             }
-            Material::File { .. } | Material::Directory { .. } => None,
+            FetchedFiles::File { .. } | FetchedFiles::Directory { .. } => None,
         }
     }
 }
 
-fn file(state: &BuildState<'_>, url: &UrlSource, checksum: Option<Digest>) -> Result<Material> {
+fn file(state: &BuildState<'_>, url: &UrlSource, checksum: Option<Digest>) -> Result<FetchedFiles> {
     let record = state.inputs.fetched.file(state.services, url, checksum)?;
     let directory = state.inputs.next_directory();
     let content = content_hash(state, record.blob)?;
     let origin = FileOrigin::directory(directory, TreePath::root());
     let file = File { size: record.n_bytes, content, origin };
     let meta = Meta::root(0o600, download::modified_s(&record));
-    Ok(Material::File { name: url.name.clone(), meta, file, blob: record.blob, directory })
+    Ok(FetchedFiles::File { name: url.name.clone(), meta, file, blob: record.blob, directory })
 }
 
-fn directory(state: &BuildState<'_>, git: &GitSource) -> Result<Material> {
+fn directory(state: &BuildState<'_>, git: &GitSource) -> Result<FetchedFiles> {
     let checkout =
         state.inputs.fetched.checkout(state.services, git, state.options.file_time_s())?;
     let path = checkout.directory(git.subdir.as_deref())?;
@@ -138,7 +142,7 @@ fn directory(state: &BuildState<'_>, git: &GitSource) -> Result<Material> {
     let context = Context::open(&path, IgnoreRules::default(), directory, HashMemo::none())?
         .with_max_file(state.services.store.archive_bounds().max_bytes);
     let tree = context.tree(&["."])?;
-    Ok(Material::Directory { tree, context: Box::new(context), directory, _checkout: checkout })
+    Ok(FetchedFiles::Directory { tree, context: Box::new(context), directory, _checkout: checkout })
 }
 
 fn content_hash(state: &BuildState<'_>, blob: Digest) -> Result<ContentHash> {

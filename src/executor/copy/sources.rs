@@ -1,4 +1,4 @@
-//! COPY and ADD: what the sources hold, and the layer that they become.
+//! Selection of the sources of COPY and ADD, and the layer that they become.
 
 use std::collections::BTreeMap;
 use std::fs::File as OsFile;
@@ -22,28 +22,28 @@ use crate::executor::state::BuildState;
 
 use super::archives::{AddInput, UnpackedArchive};
 use super::error::copy_error;
-use super::remote::{self, Found};
+use super::remote::{self, RemoteFiles};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// The sources of one COPY, looked up.
+/// The selected sources of one COPY or ADD.
 #[derive(Debug)]
-pub(in crate::executor) struct Sources {
+pub(in crate::executor) struct CopySources {
     pub(in crate::executor) tree: Tree,
     pub(in crate::executor) chmod: Option<Chmod>,
     pub(in crate::executor) archives: Vec<UnpackedArchive>,
-    /// The sources that are fetched, by the number of their part.
-    pub(in crate::executor) remotes: BTreeMap<usize, Found>,
-    /// What ADD makes of the parts once archives are told from other files; empty before.
-    pub(in crate::executor) told_apart: Vec<AddInput>,
+    /// Remote sources, by the index of their part.
+    pub(in crate::executor) remotes: BTreeMap<usize, RemoteFiles>,
+    /// The parts with archives told from other files; empty before the archives are unpacked.
+    pub(in crate::executor) classified: Vec<AddInput>,
 }
 
-/// Looks up the sources and checks the flags; what is in the context is hashed here.
-pub(in crate::executor) fn sources(
+/// Selects the sources and checks the flags. Files of the context are hashed here.
+pub(in crate::executor) fn select(
     state: &BuildState<'_>,
     operation: &CopyOperation,
     span: Span,
-) -> Result<Sources> {
+) -> Result<CopySources> {
     let chmod = operation.chmod.as_ref().map(|(text, span)| plan::parse_chmod(text, *span));
     let chmod = chmod.transpose().map_err(|error| BuildError::from(*error))?;
     let paths: Vec<&str> = operation.parts.iter().filter_map(path_of).collect();
@@ -66,7 +66,7 @@ pub(in crate::executor) fn sources(
             remotes.insert(at, remote::find(state, part)?);
         }
     }
-    Ok(Sources { tree, chmod, archives: Vec::new(), remotes, told_apart: Vec::new() })
+    Ok(CopySources { tree, chmod, archives: Vec::new(), remotes, classified: Vec::new() })
 }
 
 fn path_of(part: &CopyPart) -> Option<&str> {
@@ -76,13 +76,13 @@ fn path_of(part: &CopyPart) -> Option<&str> {
     }
 }
 
-impl Sources {
-    /// The files by name.
+impl CopySources {
+    /// Returns the tree that local sources are selected from.
     pub(in crate::executor) const fn tree(&self) -> &Tree {
         &self.tree
     }
 
-    /// What the key says of the files.
+    /// Returns the digest of the selected files for the key.
     pub(in crate::executor) fn digest(
         &self,
         state: &BuildState<'_>,
@@ -104,7 +104,7 @@ impl Sources {
         Ok(key.finish())
     }
 
-    /// The layer that the COPY adds on top of `below`.
+    /// Returns the layer that the COPY adds on top of `below`.
     pub(in crate::executor) fn layer(
         &mut self,
         state: &BuildState<'_>,
@@ -130,7 +130,7 @@ impl Sources {
             .map_err(|error| copy_error(state, operation, span, &error))
     }
 
-    /// The sources as they would be in an empty root, archives as they are.
+    /// Returns the files as a COPY into an empty root would write them, without unpacking archives.
     pub(in crate::executor) fn plain_layer(
         &self,
         state: &BuildState<'_>,
@@ -164,7 +164,7 @@ impl Sources {
         }
     }
 
-    /// The sources in order; archives that were unpacked stand in for their files.
+    /// Returns the sources in order. Unpacked archives replace their files.
     fn inputs<'a>(
         &'a self,
         state: &BuildState<'_>,
@@ -175,12 +175,12 @@ impl Sources {
             CopyPart::Inline { name, content } => {
                 Some(inline(name, content, state.options.file_time_s()))
             }
-            CopyPart::Remote(_) => self.remotes.get(&at).and_then(Found::input),
+            CopyPart::Remote(_) => self.remotes.get(&at).and_then(RemoteFiles::input),
         };
-        if self.told_apart.is_empty() {
+        if self.classified.is_empty() {
             return operation.parts.iter().enumerate().filter_map(part).collect();
         }
-        let told = self.told_apart.iter().filter_map(|input| match input {
+        let told = self.classified.iter().filter_map(|input| match input {
             AddInput::Path(text) => Some(CopyInput::Path(text)),
             AddInput::Archive(at) => self.archives.get(*at).map(UnpackedArchive::as_input),
             AddInput::Part(at) => operation.parts.get(*at).and_then(|it| part((*at, it))),
@@ -188,7 +188,7 @@ impl Sources {
         told.collect()
     }
 
-    /// Opens the content of a file of the sources.
+    /// Opens the content of a selected file.
     pub(in crate::executor) fn open(
         &self,
         state: &BuildState<'_>,
@@ -236,7 +236,7 @@ impl Sources {
         )?)))
     }
 
-    /// Writes the layer into the store with `write`, which is given what opens the contents.
+    /// Calls `write` with a function that opens the contents of selected files.
     pub(in crate::executor) fn with_contents<R>(
         &self,
         state: &BuildState<'_>,
@@ -249,7 +249,7 @@ impl Sources {
     }
 }
 
-/// A content that ends with an error once the process is asked to end: it can be a hundred GiB long.
+/// A content whose reads fail once the process is asked to end: a file can have a hundred GiB.
 struct Interruptible(Box<dyn Read + Send>);
 
 impl Read for Interruptible {
@@ -259,7 +259,8 @@ impl Read for Interruptible {
     }
 }
 
-/// Whether files from there get root as their owner: those of a directory, not those of an archive.
+/// Returns whether files from there are copied as root's: those of a directory are, those of an
+/// archive keep their owners.
 fn belongs_to_root(state: &BuildState<'_>, from: &CopyFrom) -> bool {
     match from {
         CopyFrom::Context => state.options.context.tree.is_none(),
@@ -270,14 +271,14 @@ fn belongs_to_root(state: &BuildState<'_>, from: &CopyFrom) -> bool {
     }
 }
 
-/// Whether it matters for the layer what is below it: with `--link`, only for names of `--chown`.
-/// Otherwise nobody has to know what a base image holds.
+/// Returns whether the layer depends on the layers below: with `--link`, only for names in
+/// `--chown`. Otherwise the base image need not be read.
 pub(in crate::executor) fn depends_on_what_is_below(operation: &CopyOperation) -> bool {
     let numeric = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
     !operation.link || operation.chown.as_ref().is_some_and(|(text, _)| !numeric(text))
 }
 
-/// A heredoc as a file.
+/// Returns a heredoc as a file.
 fn inline<'a>(name: &'a str, content: &str, mtime_s: i64) -> CopyInput<'a> {
     let bytes: Arc<[u8]> = content.as_bytes().into();
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -287,7 +288,7 @@ fn inline<'a>(name: &'a str, content: &str, mtime_s: i64) -> CopyInput<'a> {
     CopyInput::File { name: name.as_bytes(), meta, file }
 }
 
-/// A path as a pattern that means just it.
+/// Returns a pattern that matches just this path.
 pub(in crate::executor) fn escaped(path: &str) -> String {
     let special = |c: char| matches!(c, '*' | '?' | '[' | '\\');
     path.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
@@ -296,12 +297,12 @@ pub(in crate::executor) fn escaped(path: &str) -> String {
 fn chown(accounts: &Accounts, text: &str, span: Span) -> Result<(u32, u32)> {
     accounts.owner(text).map_err(|error| {
         let message = format!("invalid --chown={text}: {error}");
-        let help = "make the user in an earlier RUN, or use numbers";
+        let help = "create the user in an earlier RUN, or use numbers";
         Diagnostic::error(codes::BAD_USER, span, message).help(help).into()
     })
 }
 
-/// The accounts that `--chown` needs: an image's files are not read if it does not.
+/// Returns the accounts that `--chown` needs; without `--chown`, reads no file of the image.
 pub(in crate::executor) fn accounts_for(
     state: &BuildState<'_>,
     tree: &Tree,
@@ -310,7 +311,7 @@ pub(in crate::executor) fn accounts_for(
     if operation.chown.is_none() { Ok(Accounts::default()) } else { accounts(state, tree) }
 }
 
-/// Reads a file of accounts, which may have [`MAX_ACCOUNTS_BYTES`].
+/// Reads `/etc/passwd` or `/etc/group`, up to [`MAX_ACCOUNTS_BYTES`].
 pub(in crate::executor) fn read_accounts(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(MAX_ACCOUNTS_BYTES + 1).read_to_end(&mut bytes)?;
@@ -323,17 +324,17 @@ fn accounts_too_large() -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, text)
 }
 
-/// The accounts of an image, from its tree.
+/// Returns the accounts of an image, read from its tree.
 pub(in crate::executor) fn accounts(state: &BuildState<'_>, tree: &Tree) -> Result<Accounts> {
     let read = |path: &[u8]| -> Result<Vec<u8>> {
         let Ok(path) = tree.resolve(path) else { return Ok(Vec::new()) };
         let Some(file) = tree.file(&path) else { return Ok(Vec::new()) };
-        let sources = Sources {
+        let sources = CopySources {
             tree: Tree::default(),
             chmod: None,
             archives: Vec::new(),
             remotes: BTreeMap::new(),
-            told_apart: Vec::new(),
+            classified: Vec::new(),
         };
         let shown = Path::new("/").join(path.as_path());
         let in_path = |error| PathError::new("read the image's", &shown, error);

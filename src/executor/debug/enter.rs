@@ -1,7 +1,7 @@
-//! `rbuild enter`: the way into an image, or into a step of a build before it runs.
+//! `rbuild enter`: prepares the rootfs of an image, or of a step before it runs.
 //!
-//! The variables, the directory and the user are those that a RUN would have there: so one is put there,
-//! planned, and not run.
+//! Variables, working directory and user are those that a RUN would have there: a RUN is inserted
+//! and planned, but not executed.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::executor::inputs::image::{base_config, from_store};
 use crate::executor::inputs::image_table::ImageTable;
 use crate::executor::inputs::resolve;
 use crate::executor::mounts::cache_mount;
-use crate::executor::mounts::source::Inputs;
+use crate::executor::mounts::source::MountInputs;
 use crate::executor::schedule::driver::Driver;
 use crate::executor::schedule::planning;
 use crate::executor::stack::Stack;
@@ -26,40 +26,40 @@ use crate::executor::state::BuildState;
 use crate::executor::steps::step_root::StepRoot;
 use crate::executor::{BuildError, BuildOptions, Failure, Services, StepPlace};
 
-use super::session::Entrance;
+use super::session::DebugSession;
 
-/// What stands where somebody enters who does not take the place of a RUN.
-const VISITOR: &str = "RUN true";
-/// How it is told from other instructions.
+/// The instruction that is inserted where the session does not take the place of a RUN.
+const INSERTED_RUN: &str = "RUN true";
+/// Text that marks the inserted instruction.
 const MARK: &str = "(enter)";
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// Where somebody enters.
+/// The point at which a debug session starts.
 #[derive(Debug, Clone)]
 pub enum EnterAt {
-    /// An image.
+    /// An image, without a build.
     Image {
-        /// Its name; any, if it is known.
+        /// Its name; not looked up if `known` is set.
         name: Reference,
-        /// Its manifest or index in the store.
+        /// Digest of its manifest or index in the store.
         known: Option<Digest>,
     },
-    /// The target of a build, when all its steps are done.
+    /// The end of a build's target, after all its steps.
     End,
-    /// A step of the target, before it runs; by its number in logs, from 1, which is FROM.
+    /// A step of the target, before it runs. Its number is that of logs, from 1, which is FROM.
     Before(usize),
 }
 
-/// Gets or builds what is needed to be there.
+/// Builds or pulls what is needed, and prepares the rootfs.
 ///
 /// # Errors
-/// Whatever keeps it from being there; `Dockerfile` when there is no such step.
+/// Those of a build; [`BuildError::Dockerfile`] if the step does not exist.
 pub fn enter(
     services: &Services<'_>,
     options: &BuildOptions,
     at: &EnterAt,
-) -> Result<Box<Entrance>> {
+) -> Result<Box<DebugSession>> {
     match at {
         EnterAt::Image { name, known } => enter_image(services, options, name, *known),
         EnterAt::End => enter_target(services, options, None),
@@ -72,22 +72,22 @@ fn enter_image(
     options: &BuildOptions,
     name: &Reference,
     known: Option<Digest>,
-) -> Result<Box<Entrance>> {
+) -> Result<Box<DebugSession>> {
     let inputs = BuildInputs::new(services, options);
     let caches = BuildCaches::new(ImportedCaches::default());
     let mut file = syntax::parse(&format!("FROM {name}\n")).0;
     let stage = file.stages.last_mut().expect("the text has a FROM");
-    stage.instructions.push(visitor(Span::default()));
+    stage.instructions.push(inserted_run(Span::default()));
     let (mut table, mut images) = (ImageTable::default(), Images::new());
     loop {
-        let needs = match plan::plan(&file, &options.request, &images).map_err(mistakes)? {
+        let needs = match plan::plan(&file, &options.request, &images).map_err(dockerfile_error)? {
             Outcome::Needs(needs) => needs,
             Outcome::Ready(mut plan) => {
-                let entered = take_visitor(&mut plan).expect("it was put there");
+                let replaced = end_before_inserted(&mut plan).expect("it was put there");
                 let state = BuildState::new(&inputs, &caches, &plan, &table);
                 let stack = state.images.resolved.values().next().map(|image| image.stack());
                 let name = name.familiar();
-                return entrance(&state, name, &entered, &stack.unwrap_or_default());
+                return prepare_session(&state, name, &replaced, &stack.unwrap_or_default());
             }
         };
         for (request, _span) in needs {
@@ -96,7 +96,7 @@ fn enter_image(
                 Some(resolved) => resolved,
                 None => resolve::image(services, options, &request, None)?,
             };
-            // Triggers are for builds.
+            // ONBUILD triggers count in builds only.
             images.insert(request.clone(), base_config(&resolved.config));
             table.resolved.insert(request, resolved);
         }
@@ -107,7 +107,7 @@ fn enter_target(
     services: &Services<'_>,
     options: &BuildOptions,
     number: Option<usize>,
-) -> Result<Box<Entrance>> {
+) -> Result<Box<DebugSession>> {
     let imported = import::import(services, &options.cache_from, &options.request.platforms)?;
     let inputs = BuildInputs::new(services, options);
     let caches = BuildCaches::new(imported);
@@ -124,36 +124,36 @@ fn enter_target(
         let step = stage.steps.get(*at);
         step.is_some_and(|step| matches!(step.operation, Some(Operation::Run(_))))
     };
-    let entered = match place.filter(is_run) {
-        Some(at) => cut(&mut plan, target, at),
+    let replaced = match place.filter(is_run) {
+        Some(at) => end_before(&mut plan, target, at),
         None => {
             let before = place.and_then(|at| stage.steps.get(at)).map(|step| step.span);
-            let file = with_visitor(&options.dockerfile, stage.span, before)?;
+            let file = with_inserted_run(&options.dockerfile, stage.span, before)?;
             (plan, images) = planning::plan_of(&inputs, &file)?;
-            take_visitor(&mut plan)
+            end_before_inserted(&mut plan)
         }
     };
-    let Some(entered) = entered else {
-        let message = "this stage cannot be entered: a named context stands in for it";
-        return Err(mistakes(vec![Diagnostic::error(codes::BAD_ARGUMENT, span, message)]));
+    let Some(replaced) = replaced else {
+        let message = "this stage cannot be entered: a named context replaces it";
+        return Err(dockerfile_error(vec![Diagnostic::error(codes::BAD_ARGUMENT, span, message)]));
     };
-    drop_what_is_not_needed(&mut plan, &entered.operation);
+    empty_unneeded_stages(&mut plan, &replaced.operation);
     let state = BuildState::new(&inputs, &caches, &plan, &images);
     Driver::new(&state).all_stages().map_err(|failed| failed.error)?;
     let stack = state.stage(self::target(&plan))?.stack;
-    let entrance = entrance(&state, name, &entered, &stack)?;
+    let session = prepare_session(&state, name, &replaced, &stack)?;
     caches.note_steps_used(services.store)?;
-    Ok(entrance)
+    Ok(session)
 }
 
-/// A RUN in whose place somebody enters.
-struct Entered {
+/// The RUN whose place a session takes.
+struct ReplacedRun {
     operation: RunOperation,
     span: Span,
-    is_visitor: bool,
+    is_inserted: bool,
 }
 
-fn mistakes(diagnostics: Vec<Diagnostic>) -> Failure {
+fn dockerfile_error(diagnostics: Vec<Diagnostic>) -> Failure {
     Failure::new(BuildError::Dockerfile { diagnostics })
 }
 
@@ -161,8 +161,8 @@ fn target(plan: &Plan) -> usize {
     plan.targets.last().expect("a plan has a target").stage
 }
 
-/// The index of the step with this number in logs. FROM stands for whatever comes first after it.
-/// Nothing, where nothing does.
+/// Returns the index of the step with this number in logs. FROM stands for the step after it;
+/// `None` if the stage has no steps.
 fn step_at(plan: &Plan, target: usize, number: usize) -> Result<Option<usize>> {
     let stage = plan.stages.get(target).expect("a plan names its own stages");
     let operations = stage.steps.iter().enumerate().filter(|(_, step)| step.operation.is_some());
@@ -175,23 +175,27 @@ fn step_at(plan: &Plan, target: usize, number: usize) -> Result<Option<usize>> {
     found.map(Some).ok_or_else(|| {
         let (name, of) = (&stage.name, stage.n_operations() + 1);
         let message = format!("the stage {name} has no step {number}, only {of}");
-        let help = "steps are numbered as in logs, from 1, which is FROM; what the whole stage makes \
-                    is entered with --target";
-        mistakes(vec![Diagnostic::error(codes::BAD_ARGUMENT, stage.span, message).help(help)])
+        let help = "steps are numbered as in logs, from 1, which is FROM; to enter a stage after its \
+                    last step, use --target";
+        dockerfile_error(vec![Diagnostic::error(codes::BAD_ARGUMENT, stage.span, message).help(help)])
     })
 }
 
-/// The RUN that is put where somebody enters.
-fn visitor(span: Span) -> ir::Instruction {
-    let file = syntax::parse(&format!("FROM scratch\n{VISITOR}\n")).0;
+/// Returns the RUN that is inserted for the session.
+fn inserted_run(span: Span) -> ir::Instruction {
+    let file = syntax::parse(&format!("FROM scratch\n{INSERTED_RUN}\n")).0;
     let stage = file.stages.into_iter().next().expect("the text has a FROM");
     let run = stage.instructions.into_iter().next().expect("the text has a RUN");
     ir::Instruction { span, text: MARK.to_owned(), ..run }
 }
 
-/// The Dockerfile with a visitor in the stage that begins at `from`: before the instruction at
-/// `before`, or at its end.
-fn with_visitor(file: &ir::Dockerfile, from: Span, before: Option<Span>) -> Result<ir::Dockerfile> {
+/// Returns the Dockerfile with the inserted RUN in the stage that begins at `from`: before the
+/// instruction at `before`, or at the end.
+fn with_inserted_run(
+    file: &ir::Dockerfile,
+    from: Span,
+    before: Option<Span>,
+) -> Result<ir::Dockerfile> {
     let mut file = file.clone();
     let stage = file.stages.iter_mut().find(|stage| stage.span == from);
     let stage = stage.expect("a planned stage is one of the file's");
@@ -203,37 +207,37 @@ fn with_visitor(file: &ir::Dockerfile, from: Span, before: Option<Span>) -> Resu
         let message = "this step is a trigger of the base image (ONBUILD)";
         let help = "enter the step after it, or one that is a RUN";
         let error = Diagnostic::error(codes::BAD_ARGUMENT, from, message).help(help);
-        return Err(mistakes(vec![error]));
+        return Err(dockerfile_error(vec![error]));
     };
-    stage.instructions.insert(at, visitor(before.unwrap_or(from)));
+    stage.instructions.insert(at, inserted_run(before.unwrap_or(from)));
     Ok(file)
 }
 
-/// Ends the target before its visitor.
-fn take_visitor(plan: &mut Plan) -> Option<Entered> {
+/// Ends the target before the inserted RUN.
+fn end_before_inserted(plan: &mut Plan) -> Option<ReplacedRun> {
     let target = target(plan);
     let steps = &plan.stages.get(target)?.steps;
     let at = steps.iter().position(|step| step.text == MARK)?;
-    cut(plan, target, at)
+    end_before(plan, target, at)
 }
 
 /// Ends a stage before this step, which is a RUN.
-fn cut(plan: &mut Plan, stage: usize, at: usize) -> Option<Entered> {
+fn end_before(plan: &mut Plan, stage: usize, at: usize) -> Option<ReplacedRun> {
     let stage = plan.stages.get_mut(stage)?;
     let after = stage.steps.split_off(at.min(stage.steps.len()));
     match after.into_iter().next()? {
         Step { span, text, operation: Some(Operation::Run(operation)), .. } => {
-            Some(Entered { operation, span, is_visitor: text == MARK })
+            Some(ReplacedRun { operation, span, is_inserted: text == MARK })
         }
         Step { .. } => None,
     }
 }
 
-/// Leaves nothing to do in stages that only later steps would have needed.
-fn drop_what_is_not_needed(plan: &mut Plan, entered: &RunOperation) {
+/// Empties the stages that only later steps would need.
+fn empty_unneeded_stages(plan: &mut Plan, replaced: &RunOperation) {
     let mut needed = BTreeSet::new();
     let mut next = vec![target(plan)];
-    next.extend(entered.mounts.iter().filter_map(|mount| stage_of(mount.from()?)));
+    next.extend(replaced.mounts.iter().filter_map(|mount| stage_of(mount.from()?)));
     while let Some(number) = next.pop() {
         if let Some(stage) = plan.stages.get(number).filter(|_| needed.insert(number)) {
             if let Base::Stage(base) = stage.base {
@@ -257,19 +261,19 @@ const fn stage_of(from: &CopyFrom) -> Option<usize> {
     }
 }
 
-/// The rootfs of a RUN on top of `stack`.
-fn entrance(
+/// Prepares the rootfs of a RUN on top of `stack`.
+fn prepare_session(
     state: &BuildState<'_>,
     name: String,
-    entered: &Entered,
+    replaced: &ReplacedRun,
     stack: &Stack,
-) -> Result<Box<Entrance>> {
-    let Entered { operation, span, is_visitor } = entered;
-    let inputs = Inputs::find(state, operation)?;
+) -> Result<Box<DebugSession>> {
+    let ReplacedRun { operation, span, is_inserted } = replaced;
+    let inputs = MountInputs::find(state, operation)?;
     cache_mount::note(state, operation, &inputs);
     let lowers = state.directories(stack, *span)?;
     let step = state.services.unshown(name.clone());
     let root = StepRoot::prepare(state, &step, *span, operation, &inputs, &lowers)?;
-    let entrance = Entrance::new(name, operation, root);
-    Ok(if *is_visitor { entrance.without_command() } else { entrance })
+    let session = DebugSession::new(name, operation, root);
+    Ok(if *is_inserted { session.without_command() } else { session })
 }

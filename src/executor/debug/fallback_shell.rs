@@ -1,7 +1,7 @@
-//! A shell for images that have none: this machine's busybox, if it needs no libraries.
+//! A fallback shell for images that have none: the machine's busybox, if it is statically linked.
 //!
-//! It is copied into memory, which is mounted read-only in the step's own `/dev`: the image's directories
-//! stay as they are, and nobody in there sees a file of the machine.
+//! It is copied into memory, which is mounted read-only in the step's own `/dev`. The image's
+//! directories stay unchanged, and the session sees no file of the machine.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,15 +14,15 @@ use rustix::fs::{Mode, OFlags};
 use crate::oci::DEFAULT_PATH;
 use crate::sandbox::{self, Mount, MountSource, SandboxError};
 
-/// Where it is mounted.
+/// Mount point in the session.
 const DIRECTORY: &str = "/dev/rbuild";
-/// The shell there.
+/// Path of the shell in the session.
 pub(in crate::executor) const PROGRAM: &str = "/dev/rbuild/sh";
-/// A busybox is some megabytes long.
+/// Maximum size of a busybox; usual ones have one or two megabytes.
 const MAX_BYTES: u64 = 32 << 20;
-/// Where it is when PATH does not say.
+/// Paths that are tried after those in PATH.
 const USUAL: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/usr/local/bin/busybox"];
-/// What people look around with. One that this busybox does not have says so.
+/// Applets that are useful in a session. An applet that this busybox lacks reports that itself.
 const APPLETS: &str = "sh ash [ awk base64 basename cat chgrp chmod chown clear cmp cp cut date dd df \
     diff dirname dmesg du echo ed env expr false file find free getopt grep egrep fgrep groups \
     gunzip gzip head hexdump hostname id ifconfig ip kill killall less ln ls lsof md5sum mkdir mkfifo \
@@ -31,7 +31,7 @@ const APPLETS: &str = "sh ash [ awk base64 basename cat chgrp chmod chown clear 
     tac tail tar tee telnet test time timeout top touch tr traceroute true truncate tty umount \
     uname uniq unzip vi watch wc wget which who whoami xargs xxd xz yes zcat";
 
-/// The busybox of this machine, if there is one that needs no libraries.
+/// Finds a statically linked busybox on this machine.
 pub(in crate::executor) fn find(path: Option<&str>) -> Option<PathBuf> {
     let listed = path.unwrap_or_default().split(':').filter(|directory| directory.starts_with('/'));
     let listed = listed.map(|directory| Path::new(directory).join("busybox"));
@@ -48,9 +48,9 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether it is a 64-bit ELF program that names no interpreter (elf(5)).
+/// Returns whether this is a 64-bit ELF program that names no interpreter (elf(5)).
 fn is_static(program: &[u8]) -> bool {
-    /// `PT_INTERP`
+    /// `PT_INTERP` in elf(5): path of the dynamic loader.
     const INTERPRETER: u32 = 3;
     let word = |at: usize| {
         program.get(at..at.checked_add(2)?)?.first_chunk().map(|b| u16::from_le_bytes(*b))
@@ -63,24 +63,24 @@ fn is_static(program: &[u8]) -> bool {
             let kind = program.get(at..at.checked_add(4)?)?.first_chunk()?;
             Some(u32::from_le_bytes(*kind))
         });
-        // One that cannot be read is as bad as an interpreter.
+        // An unreadable header counts as an interpreter.
         Some(kinds.map(|kind| kind.unwrap_or(INTERPRETER)).collect::<Vec<u32>>())
     };
     program.starts_with(b"\x7fELF\x02\x01")
         && headers().is_some_and(|kinds| !kinds.is_empty() && !kinds.contains(&INTERPRETER))
 }
 
-/// PATH with the lent programs at its end.
+/// Returns PATH with the fallback programs at its end.
 pub(in crate::executor) fn path_with(path: &str) -> String {
     let path = if path.is_empty() { DEFAULT_PATH } else { path };
     format!("{path}:{DIRECTORY}")
 }
 
-/// A mount of it and its applets.
+/// Returns a mount of the busybox and links for its applets.
 pub(in crate::executor) fn mount(busybox: &Path) -> Result<Mount, SandboxError> {
     let directory = sandbox::memory_directory()?;
     fill(directory.as_fd(), busybox).map_err(|source| SandboxError::Setup {
-        op: format!("lend {}", busybox.display()),
+        op: format!("provide {}", busybox.display()),
         source,
     })?;
     let source = MountSource::Whole { mount: Arc::new(directory) };
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_with_an_interpreter_are_not_lent() {
+    fn programs_with_an_interpreter_are_refused() {
         let program = |kinds: &[u32]| {
             let mut bytes = vec![0; 64];
             bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");

@@ -1,4 +1,4 @@
-//! A way into a step's rootfs: a shell, or another command, where the step's own would run or has
+//! Debug sessions: a shell or another command in a step's rootfs, before the step runs or after it
 //! failed.
 
 use std::ffi::OsString;
@@ -12,63 +12,65 @@ use crate::plan::RunOperation;
 use crate::sandbox::{Attending, Exit, Mount, Output, SandboxError, Streams};
 
 use crate::executor::mounts::mount_point::IN_ROOT;
-use crate::executor::steps::step_root::{StepRoot, Visitor};
+use crate::executor::steps::step_root::{SessionCommand, StepRoot};
 use crate::executor::{Services, Stream};
 
 use super::fallback_shell;
 
-/// The variable that holds the step's command, quoted for a shell.
+/// Variable that holds the step's command, quoted for a shell.
 const COMMAND_VARIABLE: &str = "RBUILD_COMMAND";
-/// A variable is no longer than the kernel takes (`MAX_ARG_STRLEN`), with space for its name.
+/// Maximum length of a variable: 128 KiB in the kernel (`MAX_ARG_STRLEN`, execve(2)), with space
+/// for its name.
 const MAX_VARIABLE_BYTES: usize = 120 << 10;
-/// Shells that are nicer to type at, nicest first.
+/// Shells in order of preference for interactive use.
 const SHELLS: [&str; 6] =
     ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash", "/bin/sh", "/bin/ash", "/busybox/sh"];
-/// Shells of a SHELL instruction that are as nice.
-const OF_SHELL: [&str; 5] = ["zsh", "fish", "ksh", "mksh", "bash"];
+/// Shells of a SHELL instruction that are as good for interactive use.
+const INTERACTIVE_SHELLS: [&str; 5] = ["zsh", "fish", "ksh", "mksh", "bash"];
 
-/// A rootfs that can be entered. Whatever is done in it is gone with this value.
+/// A rootfs that commands can be run in. All changes in it are discarded when this value is
+/// dropped.
 #[derive(Debug)]
-pub struct Entrance {
+pub struct DebugSession {
     name: String,
     argv: Vec<String>,
-    /// Whether it is the step's command, which somebody may want to run.
-    is_own: bool,
+    /// True if `argv` is the step's command, which the user may want to run.
+    has_command: bool,
     cwd: String,
     user: String,
     root: StepRoot,
 }
 
-/// A shell for a rootfs.
+/// A shell for a debug session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shell {
-    /// One of the image's.
-    Own(String),
-    /// The busybox of this machine, a program without libraries: its copy in memory is mounted
-    /// outside of the image's directories.
-    Lent(PathBuf),
+    /// Path of a shell of the image.
+    Image(String),
+    /// The busybox of this machine, a static program. Its copy in memory is mounted outside the
+    /// image's directories.
+    Fallback(PathBuf),
 }
 
-/// Who enters.
-pub struct Visit<'a> {
-    /// What is read: a terminal that passes on every key as it is typed, if `resized` is given.
+/// Input and output of a command in a debug session.
+pub struct SessionIo<'a> {
+    /// Standard input; a terminal in raw mode if `resized` is given.
     pub input: BorrowedFd<'a>,
-    /// Given if the command gets a terminal: becomes readable when `input` has another size; it never
-    /// blocks.
+    /// Given if the command gets a terminal. Becomes readable when the size of `input` changes, and
+    /// never blocks.
     pub resized: Option<BorrowedFd<'a>>,
-    /// Variables beside those of the step.
+    /// Variables in addition to those of the step.
     pub env: Vec<(String, String)>,
-    /// Gets what is written. What a terminal shows is standard output.
+    /// Receives output. The output of a terminal is standard output.
     pub show: &'a mut dyn FnMut(Stream, &[u8]),
 }
 
-impl std::fmt::Debug for Visit<'_> {
+impl std::fmt::Debug for SessionIo<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Visit").field("resized", &self.resized).finish_non_exhaustive()
+        f.debug_struct("SessionIo").field("resized", &self.resized).finish_non_exhaustive()
     }
 }
 
-impl Entrance {
+impl DebugSession {
     pub(in crate::executor) fn new(
         name: String,
         operation: &RunOperation,
@@ -77,65 +79,67 @@ impl Entrance {
         Box::new(Self {
             name,
             argv: operation.argv.clone(),
-            is_own: true,
+            has_command: true,
             cwd: operation.cwd.clone(),
             user: operation.user.clone(),
             root,
         })
     }
 
-    /// The same, where no step has a command.
+    /// Returns the session of an inserted RUN, which has no command of its own.
     pub(in crate::executor) fn without_command(self: Box<Self>) -> Box<Self> {
-        Box::new(Self { is_own: false, ..*self })
+        Box::new(Self { has_command: false, ..*self })
     }
 
-    /// Which image or step it is, as in `[build 2/5] RUN make`.
+    /// Returns the image or the step, as in `[build 2/5] RUN make`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The working directory.
+    /// Returns the working directory.
     #[must_use]
     pub fn cwd(&self) -> &str {
         &self.cwd
     }
 
-    /// USER as it is written; empty for root.
+    /// Returns USER as written in the Dockerfile; empty for root.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The step's command, as a shell reads it; nothing if there is none, or it is too long for a
-    /// variable.
+    /// Returns the step's command, quoted for a shell; `None` without one, or if it is too long for
+    /// a variable.
     #[must_use]
     pub fn command(&self) -> Option<String> {
         let words: Vec<String> = self.argv.iter().map(|word| quoted(word)).collect();
         let command = words.join(" ");
-        (self.is_own && command.len() <= MAX_VARIABLE_BYTES).then_some(command)
+        (self.has_command && command.len() <= MAX_VARIABLE_BYTES).then_some(command)
     }
 
-    /// The shells that there are, the nicest first: one of the image's own, and one that is lent.
+    /// Returns the available shells, best first: one of the image, and the fallback shell.
     #[must_use]
     pub fn shells(&self, services: &Services<'_>) -> Vec<Shell> {
-        let own = self.own_shell();
-        let lent = fallback_shell::find(services.environment.get("PATH").map(String::as_str));
-        own.into_iter().chain(lent.map(Shell::Lent)).collect()
+        let own = self.image_shell();
+        let fallback = fallback_shell::find(services.environment.get("PATH").map(String::as_str));
+        own.into_iter().chain(fallback.map(Shell::Fallback)).collect()
     }
 
-    fn own_shell(&self) -> Option<Shell> {
+    fn image_shell(&self) -> Option<Shell> {
         if let Some(first) = self.argv.first()
-            && Path::new(first).file_name().is_some_and(|name| OF_SHELL.iter().any(|s| name == *s))
+            && Path::new(first)
+                .file_name()
+                .is_some_and(|name| INTERACTIVE_SHELLS.iter().any(|s| name == *s))
             && first.starts_with('/')
             && self.has(first)
         {
-            return Some(Shell::Own(first.clone()));
+            return Some(Shell::Image(first.clone()));
         }
-        SHELLS.into_iter().find(|shell| self.has(shell)).map(|shell| Shell::Own(shell.to_owned()))
+        SHELLS.into_iter().find(|shell| self.has(shell)).map(|shell| Shell::Image(shell.to_owned()))
     }
 
-    /// Whether there is such a file in the rootfs.
+    /// Returns whether the rootfs has such an executable file.
     fn has(&self, path: &str) -> bool {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let file = rustix::fs::openat2(self.root.as_fd(), path, flags, Mode::empty(), IN_ROOT);
@@ -146,7 +150,7 @@ impl Entrance {
         })
     }
 
-    /// Opens a shell, and waits until it is left.
+    /// Runs a shell and waits for its end.
     ///
     /// # Errors
     /// Those of [`sandbox::run`](crate::sandbox::run()).
@@ -154,25 +158,25 @@ impl Entrance {
         &self,
         services: &Services<'_>,
         shell: &Shell,
-        mut visit: Visit<'_>,
+        mut io: SessionIo<'_>,
     ) -> Result<Exit, SandboxError> {
         let mut mounts = Vec::new();
         let program = match shell {
-            Shell::Own(path) => path,
-            Shell::Lent(busybox) => {
+            Shell::Image(path) => path,
+            Shell::Fallback(busybox) => {
                 mounts.push(fallback_shell::mount(busybox)?);
                 let path = self.root.variable("PATH").unwrap_or_default();
-                visit.env.push(("PATH".to_owned(), fallback_shell::path_with(&path)));
+                io.env.push(("PATH".to_owned(), fallback_shell::path_with(&path)));
                 fallback_shell::PROGRAM
             }
         };
         if let Some(command) = self.command() {
-            visit.env.push((COMMAND_VARIABLE.to_owned(), command));
+            io.env.push((COMMAND_VARIABLE.to_owned(), command));
         }
-        self.enter(services, vec![program.into()], mounts, visit)
+        self.run_command(services, vec![program.into()], mounts, io)
     }
 
-    /// Runs a command, and waits for its end.
+    /// Runs a command and waits for its end.
     ///
     /// # Errors
     /// Those of [`sandbox::run`](crate::sandbox::run()).
@@ -180,36 +184,36 @@ impl Entrance {
         &self,
         services: &Services<'_>,
         argv: Vec<OsString>,
-        visit: Visit<'_>,
+        io: SessionIo<'_>,
     ) -> Result<Exit, SandboxError> {
-        self.enter(services, argv, Vec::new(), visit)
+        self.run_command(services, argv, Vec::new(), io)
     }
 
-    fn enter(
+    fn run_command(
         &self,
         services: &Services<'_>,
         argv: Vec<OsString>,
         mounts: Vec<Mount>,
-        visit: Visit<'_>,
+        io: SessionIo<'_>,
     ) -> Result<Exit, SandboxError> {
-        // That a step failed is no reason to leave; that the caller wants the end is.
-        if !services.stop.take_back() {
+        // A failed step does not prevent a session. An interrupt by the caller does.
+        if !services.cancel.undo_failure() {
             return Ok(Exit::Signal(Signal::KILL.as_raw()));
         }
-        let Visit { input, resized, env, show } = visit;
+        let SessionIo { input, resized, env, show } = io;
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let streams = if resized.is_some() { Streams::Terminal } else { Streams::Pipes };
         let attending =
-            Attending { cancel: Some(services.stop.as_fd()), input: Some(input), resized };
-        let visitor = Visitor { argv, env, mounts, streams };
-        self.root.visit(visitor, attending, &mut |output, bytes| match output {
+            Attending { cancel: Some(services.cancel.as_fd()), input: Some(input), resized };
+        let command = SessionCommand { argv, env, mounts, streams };
+        self.root.run_in_session(command, attending, &mut |output, bytes| match output {
             Output::Stdout => show(Stream::Stdout, bytes),
             Output::Stderr => show(Stream::Stderr, bytes),
         })
     }
 }
 
-/// A word that a shell reads as it is.
+/// Returns a word quoted so that a shell leaves it unchanged.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:@%+,".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {

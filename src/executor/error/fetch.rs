@@ -11,33 +11,33 @@ use crate::store::unpack::UnpackError;
 use super::chain::chain;
 use super::lock::LockViolation;
 
-/// Why something outside could not be had.
+/// An error while fetching an input from outside.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// A download failed.
     #[error(transparent)]
     Download(#[from] DownloadError),
-    /// A repository gave nothing.
+    /// A repository could not be used.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// A context's archive is no good.
+    /// A context is not a valid archive.
     #[error("cannot unpack the context {shown}")]
     Archive {
         /// The context, without credentials.
         shown: String,
-        /// Why.
+        /// The error of the archive.
         source: Box<UnpackError>,
     },
-    /// It is not what the lock file says.
+    /// The input differs from the lock file.
     #[error(transparent)]
     Locked(#[from] Box<LockViolation>),
-    /// The network is not to be used.
+    /// `--offline` forbids the request.
     #[error("{what} would have to be fetched, which --offline forbids")]
     Offline {
-        /// What was wanted.
+        /// The input that is not in the store.
         what: String,
     },
-    /// The store failed.
+    /// The store failed to read or write.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file could not be read or written.
@@ -65,23 +65,23 @@ impl FetchError {
         Diagnostic::error(code, span, message).maybe_help(self.help())
     }
 
-    /// What may help.
+    /// Returns advice that fits the error.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         let help = match self {
             Self::Download(DownloadError::Checksum { by: ChecksumBy::LockFile(_), .. }) => {
-                "if the new content is right, `rbuild lock --update` takes it over"
+                "if the new content is right, accept it with `rbuild lock --update`"
             }
             Self::Locked(violation) => violation.help(),
             Self::Download(DownloadError::Fetch { source, .. })
                 if matches!(**source, RegistryError::Status { status: 404 | 410, .. }) =>
             {
-                "look at the address: the file may have another name, or its version may be gone"
+                "check the URL: the file may have been renamed, or its version removed"
             }
-            Self::Offline { .. } => "a build without --offline fetches it",
+            Self::Offline { .. } => "run a build without --offline to fetch it",
             Self::Download(DownloadError::Checksum { .. })
             | Self::Git(GitError::Checksum { .. }) => {
-                "if the new content is right, put its checksum in place of the old one"
+                "if the new content is right, replace the checksum with that of the new content"
             }
             Self::Git(GitError::NoReference { nearest: Some(name), .. }) => {
                 return Some(format!("did you mean `{name}`?"));
@@ -103,36 +103,36 @@ impl FetchError {
     }
 }
 
-/// Why a URL gives nothing that can be used.
+/// An error of a download.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// The server did not give it.
+    /// The server did not send the file.
     #[error("cannot download {shown}")]
     Fetch {
         /// The URL, without credentials.
         shown: String,
-        /// Why.
+        /// The error of the request.
         source: Box<RegistryError>,
     },
-    /// It is not what it has to be.
+    /// The content has another digest than required.
     #[error("{shown} has the digest {got}, not {want} as {by} says")]
     Checksum {
         /// The URL, without credentials.
         shown: String,
-        /// What came.
+        /// Digest of what was downloaded.
         got: Digest,
-        /// What was to come.
+        /// Digest that is required.
         want: Digest,
-        /// Who says so.
+        /// The source of the required digest.
         by: ChecksumBy,
     },
-    /// The store failed.
+    /// The store failed to read or write.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl DownloadError {
-    /// What a server answered that did not give the file, in one line that has the address once.
+    /// Returns the server's refusal in one line that has the address once.
     pub(in crate::executor) fn refusal(&self) -> Option<String> {
         let Self::Fetch { shown, source } = self else { return None };
         let RegistryError::Status { host, status, message, .. } = &**source else { return None };
@@ -140,10 +140,10 @@ impl DownloadError {
     }
 }
 
-/// Who says what a download has to be.
+/// The source of a required digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChecksumBy {
-    /// The Dockerfile.
+    /// `--checksum` in the Dockerfile.
     Flag,
     /// The lock file of this name.
     LockFile(String),

@@ -1,57 +1,57 @@
-//! Inputs that differ from the lock file.
+//! MountInputs that differ from the lock file.
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::plan::{LockInput, LockedValue};
 
-/// An input that is not what the lock file says.
+/// An input that differs from the lock file.
 #[derive(Debug, thiserror::Error)]
 pub enum LockViolation {
-    /// There is no entry for it.
+    /// The lock file has no entry for the input.
     #[error("{file} has no entry for {input}{}", relative.as_ref().map_or(String::new(), |other| format!(", only one for {other}")))]
     Missing {
-        /// The lock file.
+        /// Name of the lock file.
         file: String,
-        /// What was met.
+        /// The input of the build.
         input: LockInput,
         /// An entry that may have been for it before the Dockerfile was changed.
         relative: Option<LockInput>,
     },
-    /// It is something else.
+    /// The input is not the locked one.
     #[error("{input} is {got}, but {file} has {want}")]
     Differs {
-        /// The lock file.
+        /// Name of the lock file.
         file: String,
-        /// What was met.
+        /// The input of the build.
         input: LockInput,
-        /// What the lock file says.
+        /// Value in the lock file.
         want: LockedValue,
-        /// What it is.
+        /// Value in this build.
         got: LockedValue,
     },
-    /// What it was can no longer be had.
-    #[error("{file} has {want} for {input}, which can no longer be had{}{}", now.as_ref().map_or(String::new(), |now| format!("; now it is {now}")), asked.as_ref().map_or(String::new(), |asked| format!("; {asked}")))]
+    /// The locked value is not available any more.
+    #[error("{file} has {want} for {input}, which is no longer available{}{}", now.as_ref().map_or(String::new(), |now| format!("; now it is {now}")), asked.as_ref().map_or(String::new(), |asked| format!("; {asked}")))]
     Gone {
-        /// The lock file.
+        /// Name of the lock file.
         file: String,
-        /// What was met.
+        /// The input of the build.
         input: LockInput,
-        /// What the lock file says.
+        /// Value in the lock file.
         want: LockedValue,
-        /// What it is now, if that could be learned.
+        /// The current value, if it could be determined.
         now: Option<LockedValue>,
-        /// The answers of the places that were asked, if there were several.
+        /// Answers of all servers that were asked, if there are several.
         asked: Option<String>,
     },
 }
 
 impl LockViolation {
-    /// What to do.
+    /// Returns the command that resolves it.
     #[must_use]
     pub const fn help(&self) -> &'static str {
         match self {
-            Self::Missing { .. } => "`rbuild lock` adds it; it takes the options of the build",
+            Self::Missing { .. } => "`rbuild lock`, with the options of the build, adds it",
             Self::Differs { .. } | Self::Gone { .. } => {
-                "if the new one is right, `rbuild lock --update` takes it over"
+                "if the new one is right, accept it with `rbuild lock --update`"
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Why a build ended without an image.
+//! Errors of a build.
 
 use std::sync::Arc;
 
@@ -22,34 +22,35 @@ pub use chain::chain;
 pub use fetch::{ChecksumBy, DownloadError, FetchError};
 pub use lock::LockViolation;
 
-/// An error that several waiting threads may see.
+/// An error that several waiting threads may receive.
 pub type Failure = Arc<BuildError>;
 
-/// What to do where `--offline` is in the way.
+/// Advice where `--offline` forbids a request.
 pub(in crate::executor) const FETCH_FIRST: &str =
-    "a build without --offline, or `rbuild pull`, fetches it";
+    "run a build without --offline, or `rbuild pull`, to fetch it";
 
-/// Why a build ended without an image.
+/// An error that ends a build. It holds facts only; the rootfs of a failed step is returned beside
+/// it.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The Dockerfile has mistakes, or a step met one that has a place in it.
+    /// The Dockerfile has errors, or a step has one that a location explains.
     #[error("{}", diagnostics.first().map_or("the Dockerfile has an error", |d| d.message.as_str()))]
     Dockerfile {
-        /// In order of place.
+        /// Findings in the order of their location.
         diagnostics: Vec<Diagnostic>,
     },
-    /// A RUN ended badly.
+    /// The command of a RUN failed.
     #[error("process \"{command}\" did not complete successfully: {how}")]
     Run {
-        /// Where the RUN stands.
+        /// Location of the RUN.
         span: Span,
-        /// As in `build:6`.
+        /// Short name of the step, as in `build:6`.
         step: String,
-        /// The whole command.
+        /// The whole command, words joined by spaces.
         command: String,
-        /// As in `exit code: 1`.
+        /// The exit, as in `exit code: 1`.
         how: String,
-        /// Its last lines.
+        /// Last lines of the output.
         last_lines: Vec<String>,
         /// Advice, the likeliest first.
         helps: Vec<String>,
@@ -57,138 +58,139 @@ pub enum BuildError {
     /// The sandbox could not be set up.
     #[error("cannot run the step")]
     Sandbox {
-        /// Where the RUN stands.
+        /// Location of the RUN.
         span: Span,
-        /// What failed.
+        /// The operation that failed.
         source: SandboxError,
     },
-    /// An image could not be had.
+    /// An image could not be resolved or pulled.
     #[error("cannot get the image {name}")]
     Image {
-        /// Where the Dockerfile names it.
+        /// Location of its name in the Dockerfile.
         span: Option<Span>,
-        /// The image.
+        /// Name of the image.
         name: String,
-        /// Why.
+        /// Error of the registry.
         source: RegistryError,
     },
-    /// The same, with what may have been meant, or where the digest that was asked for is from.
+    /// An error with advice: the name that may have been meant, or the source of the digest that
+    /// was requested.
     #[error(
         "{}{}; {help}",
         lead.as_ref().map_or_else(String::new, |lead| format!("{lead}: ")),
         chain(&**error)
     )]
     Misnamed {
-        /// The other things that the name could have been, and is not.
+        /// Says what else the name could have stood for, and does not.
         lead: Option<String>,
         /// The advice.
         help: String,
-        /// The error without that.
+        /// The error without advice.
         error: Box<BuildError>,
     },
-    /// An image's manifest is no good.
+    /// The manifest of an image is invalid.
     #[error("the image {name} cannot be used")]
     Manifest {
-        /// The image.
+        /// Name of the image.
         name: String,
-        /// Why.
+        /// Error of the manifest.
         source: ManifestError,
     },
-    /// An image's config is no good.
+    /// The config of an image is invalid.
     #[error("the image {name} cannot be used")]
     Config {
-        /// The image.
+        /// Name of the image.
         name: String,
-        /// Why.
+        /// Error of the config.
         source: ConfigError,
     },
-    /// An image contradicts itself, or has nothing for the platform.
+    /// An image contradicts itself, or has no variant for the platform.
     #[error("the image {name} cannot be used: {reason}")]
     BadImage {
-        /// Where the Dockerfile names it.
+        /// Location of its name in the Dockerfile.
         span: Option<Span>,
-        /// The image.
+        /// Name of the image.
         name: String,
-        /// Why.
+        /// The contradiction, or the platforms that the image has.
         reason: String,
     },
     /// The image could not be pushed.
     #[error("cannot push {name}")]
     Push {
-        /// The name it was to have.
+        /// Name that it was pushed under.
         name: String,
-        /// Why.
+        /// Error of the registry.
         source: RegistryError,
     },
-    /// Something that no place of the Dockerfile names could not be fetched: the context.
+    /// The build context could not be fetched. It has no location in the Dockerfile.
     #[error(transparent)]
     Fetch(Box<FetchError>),
-    /// An input that no place of the Dockerfile names is not what the lock file says: the context.
+    /// The build context differs from the lock file. It has no location in the Dockerfile.
     #[error("{0}; {help}", help = .0.help())]
     Locked(Box<LockViolation>),
-    /// The store failed.
+    /// The store failed to read or write.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] PathError),
-    /// The image could not be written out.
+    /// The image could not be exported.
     #[error(transparent)]
     Export(#[from] crate::image::ExportError),
-    /// A cache of other machines could not be read or written.
+    /// A build cache could not be imported or exported.
     #[error("cannot {verb} {place}")]
     Cache {
-        /// `import the cache from`, `export the cache to`.
+        /// `import the cache from` or `export the cache to`.
         verb: &'static str,
-        /// Where it is.
+        /// Location of the cache.
         place: String,
-        /// Why.
+        /// Error of the operation.
         source: Box<BuildError>,
     },
-    /// A layer that a cache said it had cannot be had.
+    /// A layer that a cache claims to have is not available.
     #[error("cannot get the layer {layer}")]
     CachedLayer {
-        /// Which.
+        /// The layer that is missing.
         layer: DiffId,
-        /// Why not.
+        /// Error of the last attempt.
         source: Box<ExportError>,
     },
-    /// A bucket did not give or take what it was asked to.
+    /// A request to a bucket failed.
     #[error("cannot use {place}")]
     Bucket {
-        /// Bucket and key.
+        /// Bucket and key of the request.
         place: String,
-        /// Why.
+        /// Error of the request.
         source: RegistryError,
     },
-    /// What is there is no cache.
+    /// The imported document is not a build cache.
     #[error("it is not a build cache: {reason}")]
     BadCache {
-        /// Why not.
+        /// The defect of the document.
         reason: String,
     },
-    /// An error that has a place in the Dockerfile, though it is not the Dockerfile's fault.
+    /// An error with a location in the Dockerfile whose cause lies elsewhere.
     #[error("{}", chain(&**error))]
     Located {
-        /// The place.
+        /// Location in the Dockerfile.
         span: Span,
-        /// The code that it is reported under.
+        /// Code that it is reported under.
         code: Code,
-        /// A remedy, shown below the error.
+        /// Advice, shown below the error.
         help: String,
-        /// The error.
+        /// The error without location.
         error: Box<BuildError>,
     },
     /// Another step failed first.
     #[error("another step failed")]
     Stopped,
-    /// The caller ended it.
+    /// The caller interrupted the build.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl BuildError {
-    /// The places in the Dockerfile that it is about; empty when it is about none.
+    /// Returns the error as diagnostics with locations; empty if it has no location.
     #[must_use]
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         match self {
@@ -208,7 +210,7 @@ impl BuildError {
                     None if is_of_machine(source) => {
                         let error = Diagnostic::error(codes::NO_SANDBOX, *span, message);
                         vec![error.help(
-                            "the Dockerfile is not the cause: what this machine or container forbids is in the way",
+                            "the Dockerfile is not the cause: this machine or container forbids an operation of the sandbox",
                         )]
                     }
                     None => vec![Diagnostic::error(codes::RUN_FAILED, *span, message)],
@@ -252,7 +254,7 @@ impl BuildError {
         }
     }
 
-    /// An image that could not be had, at the place that names it.
+    /// Returns the error of an image that is not available, at the location of its name.
     fn without_image(&self, span: Span, source: &RegistryError) -> Diagnostic {
         let own = source.own();
         let is_offline = matches!(own, RegistryError::Offline { .. });
@@ -275,12 +277,13 @@ impl BuildError {
         Diagnostic::error(code, span, format!("{self}: {why}")).maybe_help(help)
     }
 
-    /// The same, at the instruction at `span` if that asks for something that cannot be made.
+    /// Returns the error with the location of the instruction, if that asks for something
+    /// impossible.
     #[must_use]
     pub(in crate::executor) fn at(self, span: Span) -> Self {
         if let Self::Store(error @ StoreError::ReservedName { .. }) = &self {
-            let help = "choose another name, or remove the file in the same step; what comes from a \
-                        context can be left out with .dockerignore or --exclude";
+            let help = "choose another name, or remove the file in the same step; files of a \
+                        context can be excluded with .dockerignore or --exclude";
             let found = Diagnostic::error(codes::RESERVED_NAME, span, error.to_string());
             return found.label(span, "makes it").help(help).into();
         }
@@ -291,19 +294,19 @@ impl BuildError {
         Self::Located { span, code: codes::UNMAPPED_ID, help, error: Box::new(self) }
     }
 
-    /// Whether it is only the consequence of another error.
+    /// Returns whether it is only the consequence of another error.
     #[must_use]
     pub const fn is_consequence(&self) -> bool {
         matches!(self, Self::Stopped)
     }
 
-    /// Whether a step that ends so was stopped, and did nothing wrong itself.
+    /// Returns whether a step with this error was cancelled, and did not fail itself.
     #[must_use]
     pub const fn is_cancelled(&self) -> bool {
         matches!(self, Self::Stopped | Self::Interrupted)
     }
 
-    /// Whether what is around the build failed, rather than the Dockerfile or a step.
+    /// Returns whether the environment of the build failed, rather than the Dockerfile or a step.
     #[must_use]
     pub fn is_environment(&self) -> bool {
         match self {
@@ -333,7 +336,7 @@ impl BuildError {
 }
 
 impl FetchError {
-    /// The same as an error of the build, at the place that names what was to be fetched.
+    /// Returns it as an error of the build, at the location that names the input.
     pub(in crate::executor) fn at(self, span: Option<Span>) -> BuildError {
         match self {
             Self::Git(GitError::Stopped) => BuildError::Stopped,
@@ -351,7 +354,7 @@ impl FetchError {
 }
 
 impl LockViolation {
-    /// The same as an error of the build.
+    /// Returns it as an error of the build, at the location that names the input.
     pub(in crate::executor) fn at(self, span: Option<Span>) -> BuildError {
         match span {
             Some(span) => self.diagnostic(span).into(),
@@ -366,8 +369,8 @@ impl From<Diagnostic> for BuildError {
     }
 }
 
-/// Returns whether the machine refuses a sandbox: what an image or a Dockerfile asks for leads to other
-/// answers of the kernel, such as ENOTDIR for a mount point below a file.
+/// Returns whether the machine refuses a sandbox. Requests of an image or a Dockerfile fail with
+/// other errors, such as ENOTDIR for a mount point below a file.
 fn is_of_machine(error: &SandboxError) -> bool {
     let (SandboxError::Setup { source, .. } | SandboxError::Overlay { source, .. }) = error else {
         return matches!(error, SandboxError::NoUserNamespace { .. });
@@ -390,7 +393,7 @@ fn is_of_machine(error: &SandboxError) -> bool {
     })
 }
 
-/// An error that another stage has as well: that stage reports it.
+/// Returns the error, or [`BuildError::Stopped`] if another stage holds it too and will report it.
 pub(in crate::executor) fn unshared(error: Failure) -> BuildError {
     Arc::try_unwrap(error).unwrap_or(BuildError::Stopped)
 }

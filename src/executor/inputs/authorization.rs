@@ -4,7 +4,7 @@ use base64::Engine as _;
 
 use crate::executor::Services;
 
-/// The Authorization header for a URL's host, from the build's secrets.
+/// Returns the Authorization header for a URL's host, from the build's secrets.
 pub(in crate::executor) fn http_authorization(
     services: &Services<'_>,
     url: &str,
@@ -16,7 +16,8 @@ pub(in crate::executor) fn http_authorization(
     })
 }
 
-/// The same for a repository.
+/// Returns the Authorization header for a repository
+/// (<https://docs.docker.com/build/building/secrets/#git-authentication-for-remote-contexts>).
 pub(in crate::executor) fn git_authorization(
     services: &Services<'_>,
     remote: &str,
@@ -32,7 +33,7 @@ pub(in crate::executor) fn git_authorization(
     })
 }
 
-/// A URL's host as a secret may name it: with its port, and without.
+/// Returns a URL's host as a secret may name it: with its port, and without.
 fn names_of_host(url: &str) -> impl Iterator<Item = &str> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -41,9 +42,9 @@ fn names_of_host(url: &str) -> impl Iterator<Item = &str> {
     [Some(host), bare].into_iter().flatten()
 }
 
-/// A secret that the caller gave the build, as text.
+/// Returns a secret that the caller gave the build, as text.
 fn secret(services: &Services<'_>, name: &str) -> Option<String> {
-    let value = services.lent.secrets.get(name)?;
+    let value = services.provided.secrets.get(name)?;
     let value = String::from_utf8_lossy(value).trim_end_matches(['\r', '\n']).to_owned();
     Some(value).filter(|value| !value.is_empty())
 }

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::tree::Tree;
 
 use super::contexts::{CONTEXT_DIRECTORY, fetch};
-use super::fetched::{Fetched, Once};
+use super::fetched::{FetchedInputs, OnceMap};
 
 type Result<T> = std::result::Result<T, FetchError>;
 
@@ -24,10 +24,10 @@ pub(in crate::executor) struct BuildInputs<'a> {
     pub(in crate::executor) services: &'a Services<'a>,
     pub(in crate::executor) options: &'a BuildOptions,
     /// Downloads and checkouts of ADD and of contexts.
-    pub(in crate::executor) fetched: Fetched,
+    pub(in crate::executor) fetched: FetchedInputs,
     next_directory: AtomicU32,
     context: OnceLock<Context>,
-    named: Once<String, Arc<NamedDirectory>>,
+    named: OnceMap<String, Arc<NamedDirectory>>,
     all_named: Mutex<Vec<Arc<NamedDirectory>>>,
 }
 
@@ -68,10 +68,10 @@ impl<'a> BuildInputs<'a> {
         Self {
             services,
             options,
-            fetched: Fetched::default(),
+            fetched: FetchedInputs::default(),
             next_directory: AtomicU32::new(CONTEXT_DIRECTORY + 1),
             context: OnceLock::new(),
-            named: Once::default(),
+            named: OnceMap::default(),
             all_named: Mutex::default(),
         }
     }

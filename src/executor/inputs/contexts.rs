@@ -1,5 +1,4 @@
-//! Contexts that are not simply a directory: fetched ones, those of standard input, and the named ones
-//! that a build opens when a step first needs them.
+//! Contexts that are fetched, or read from standard input.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,50 +15,50 @@ use crate::tree::{FileOrigin, Tree, TreePath};
 
 use crate::executor::{Failure, FetchError, Services};
 
-use super::fetched::{Checkout, Fetched};
+use super::fetched::{Checkout, FetchedInputs};
 
 type Result<T> = std::result::Result<T, FetchError>;
 
 /// Number of the build context among the directories that files may lie in.
 pub(in crate::executor) const CONTEXT_DIRECTORY: u32 = 0;
 
-/// What a context that is a single file calls it, as BuildKit does.
+/// Name of the only file of a context that is not an archive, as BuildKit has it.
 const SINGLE_FILE: &str = "context";
-/// The first block of a tar, which tells that it is one.
+/// Size of the first block of a tar, which identifies it.
 const SNIFF_BYTES: u64 = 512;
 
-/// A context that was fetched, on disk for as long as this lives.
+/// A fetched context, on disk as long as this value lives.
 #[derive(Debug)]
 pub struct FetchedContext {
     path: PathBuf,
     single_file: bool,
     commit_s: Option<i64>,
-    /// The files as an archive names them.
+    /// The archive's listing.
     tree: Option<Tree>,
-    _files: Files,
+    _files: KeptFiles,
 }
 
-/// What has to live as long.
+/// Keeps the files on disk.
 #[derive(Debug)]
-enum Files {
+enum KeptFiles {
     Unpacked { _work: WorkDirectory },
     Repository { _checkout: Arc<Checkout> },
 }
 
 impl FetchedContext {
-    /// Where its files are.
+    /// Returns the directory of its files.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The name of its only file, when it was no archive.
+    /// Returns the name of its only file, if it was not an archive.
     #[must_use]
     pub fn single_file(&self) -> Option<&'static str> {
         self.single_file.then_some(SINGLE_FILE)
     }
 
-    /// Its files with their owners, when it was an archive.
+    /// Returns its files with their owners, if it was an archive.
     #[must_use]
     pub fn tree(&self) -> Option<Tree> {
         self.tree.clone()
@@ -70,7 +69,7 @@ impl FetchedContext {
         self.tree.as_ref()
     }
 
-    /// When the commit was made that it is.
+    /// Returns the time of the commit, in seconds since 1970.
     #[must_use]
     pub const fn commit_s(&self) -> Option<i64> {
         self.commit_s
@@ -80,22 +79,24 @@ impl FetchedContext {
 /// Fetches a context.
 ///
 /// # Errors
-/// Whatever keeps it from being there.
+/// [`BuildError::Fetch`](crate::executor::BuildError::Fetch), or an error of the store or the lock
+/// file.
 pub fn fetch_context(
     services: &Services<'_>,
     source: &Remote,
     now_s: i64,
 ) -> std::result::Result<FetchedContext, Failure> {
     let silent = Services { events: &|_event| {}, ..*services };
-    let fetched = Fetched::default();
+    let fetched = FetchedInputs::default();
     let context = fetch(&&silent, &fetched, source, (CONTEXT_DIRECTORY, now_s));
     context.map_err(|error| Failure::new(error.at(None)))
 }
 
-/// Makes a context of a stream: a tar in any compression, or else a single file.
+/// Reads a context from a stream: a tar in any compression, or else a single file.
 ///
 /// # Errors
-/// Whatever keeps it from being there.
+/// [`BuildError::Fetch`](crate::executor::BuildError::Fetch) for an invalid archive, or an error of
+/// the store.
 pub fn context_of_stream(
     services: &Services<'_>,
     stream: &mut dyn Read,
@@ -111,10 +112,10 @@ pub fn context_of_stream(
     keep().map_err(|error| Failure::new(error.at(None)))
 }
 
-/// `number` is what the directory of the files is known by to the build.
+/// Fetches a context; `number` identifies the directory of its files in the build.
 pub(super) fn fetch(
     services: &Services<'_>,
-    fetched: &Fetched,
+    fetched: &FetchedInputs,
     source: &Remote,
     (number, now_s): (u32, i64),
 ) -> Result<FetchedContext> {
@@ -130,18 +131,18 @@ pub(super) fn fetch(
 
 fn repository(
     services: &Services<'_>,
-    fetched: &Fetched,
+    fetched: &FetchedInputs,
     git: &GitSource,
     now_s: i64,
 ) -> Result<FetchedContext> {
     let checkout = fetched.checkout(services, git, now_s)?;
     let path = checkout.directory(git.subdir.as_deref())?;
     let commit_s = Some(checkout.commit_s);
-    let files = Files::Repository { _checkout: checkout };
+    let files = KeptFiles::Repository { _checkout: checkout };
     Ok(FetchedContext { path, single_file: false, commit_s, tree: None, _files: files })
 }
 
-/// Unpacks a file if it is an archive; else it is the context's only file.
+/// Unpacks a file if it is an archive. Otherwise it becomes the context's only file.
 fn unpack_file(
     store: &Store,
     open: &dyn Fn() -> std::result::Result<File, PathError>,
@@ -172,15 +173,15 @@ fn unpack_file(
         let target = path.join(SINGLE_FILE);
         holes::copy(&open()?, 0, u64::MAX, &pathio::create(&target)?).context("write", &target)?;
     }
-    let files = Files::Unpacked { _work: work };
+    let files = KeptFiles::Unpacked { _work: work };
     Ok(FetchedContext { path, single_file, commit_s: None, tree, _files: files })
 }
 
-/// The tar in a file, compression removed; `None` when it holds none.
+/// Returns the decompressed tar in a file; `None` if the file is not a tar.
 fn open_tar(file: File, bounds: &ArchiveBounds) -> io::Result<Option<Box<dyn Read + Send>>> {
     let (_, mut decoded) = archive::decoder(Box::new(file), bounds)?;
     let mut first = Vec::new();
-    // What cannot be decoded is no archive.
+    // A file that cannot be decompressed is not an archive.
     if decoded.by_ref().take(SNIFF_BYTES).read_to_end(&mut first).is_err() {
         return Ok(None);
     }

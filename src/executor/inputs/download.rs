@@ -1,5 +1,5 @@
-//! Downloads: a file's bytes become a blob of the store, and are asked for again only if the server
-//! has others, which an ETag tells.
+//! Downloads: a file becomes a blob of the store, and is downloaded again only if the server's ETag
+//! has changed (RFC 9110, section 8.8.3).
 
 use std::io::Write as _;
 
@@ -15,7 +15,7 @@ use crate::executor::{ChecksumBy, DownloadError, Outcome, Services};
 
 type Result<T> = std::result::Result<T, DownloadError>;
 
-/// What lies behind `url`, as its server says now; the bytes are in the store.
+/// Downloads the current content of `url` into the store.
 pub(in crate::executor) fn download(services: &Services<'_>, url: &str) -> Result<DownloadRecord> {
     let shown = redacted(url);
     let step = services.start(format!("[internal] download {shown}"));
@@ -29,7 +29,7 @@ pub(in crate::executor) fn download(services: &Services<'_>, url: &str) -> Resul
     done.map(|(record, _)| record)
 }
 
-/// What has the digest `want`: without a word to the server if it is in the store.
+/// Returns the content with the digest `want`. Sends no request if the store has it.
 pub(in crate::executor) fn download_exactly(
     services: &Services<'_>,
     url: &str,
@@ -73,7 +73,7 @@ fn ask(services: &Services<'_>, url: &str, shown: &str) -> Result<(DownloadRecor
     let mut draft = |_length| store.bounded_draft().map_err(std::io::Error::other);
     let answer = services
         .registry
-        .download::<Draft>(&file, &mut draft, &|| !services.stop.is_thrown())
+        .download::<Draft>(&file, &mut draft, &|| !services.cancel.is_set())
         .map_err(|source| DownloadError::Fetch {
             shown: shown.to_owned(),
             source: source.into(),
@@ -95,7 +95,8 @@ fn ask(services: &Services<'_>, url: &str, shown: &str) -> Result<(DownloadRecor
     }
 }
 
-/// What a download is remembered under: what one may see, another may not.
+/// Returns the key of a download in the store. It covers the credentials: another user may not see
+/// the same file.
 fn key(services: &Services<'_>, url: &str) -> String {
     let shown = redacted(url);
     let authorization = http_authorization(services, url);
@@ -106,7 +107,7 @@ fn key(services: &Services<'_>, url: &str) -> String {
     format!("{shown} {}", Digest::of(secret.as_bytes()))
 }
 
-/// When the file changed, by the server's own account; 1970 if it says nothing.
+/// Returns the server's Last-Modified time of the file; 0 if it sent none.
 pub(in crate::executor) fn modified_s(record: &DownloadRecord) -> i64 {
     record.last_modified.as_deref().and_then(parse_http_date).unwrap_or(0)
 }

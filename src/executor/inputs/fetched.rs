@@ -1,4 +1,4 @@
-//! What ADD and contexts fetch from: downloads and checkouts, each once a build.
+//! Downloads and checkouts for ADD and contexts, each at most once in a build.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,36 +18,36 @@ use crate::executor::{ChecksumBy, FetchError, Outcome, Services};
 
 type Result<T> = std::result::Result<T, FetchError>;
 
-/// What this build has fetched or asked for: once each, so that all steps see the same.
+/// Everything that this build has fetched: once each, so that all steps use the same content.
 #[derive(Debug, Default)]
-pub(in crate::executor) struct Fetched {
-    downloads: Once<String, DownloadRecord>,
-    revisions: Once<RevisionKey, Revision>,
-    checkouts: Once<CheckoutKey, Arc<Checkout>>,
+pub(in crate::executor) struct FetchedInputs {
+    downloads: OnceMap<String, DownloadRecord>,
+    revisions: OnceMap<RevisionKey, Revision>,
+    checkouts: OnceMap<CheckoutKey, Arc<Checkout>>,
 }
 
-/// Address, reference, checksum.
+/// Address, reference and checksum.
 type RevisionKey = (String, Option<String>, Option<String>);
 /// Address, commit, and whether `.git`, submodules and the commit's time are wanted.
 type CheckoutKey = (String, String, [bool; 3]);
 
-/// The files of a commit, on disk.
+/// The files of a commit, on disk as long as this value lives.
 #[derive(Debug)]
 pub(in crate::executor) struct Checkout {
     work: WorkDirectory,
-    /// When the commit was made.
+    /// Time of the commit, in seconds since 1970.
     pub(in crate::executor) commit_s: i64,
 }
 
 impl Checkout {
-    /// The directory of it that is meant.
+    /// Returns the directory of the checkout that is named `subdir`.
     pub(in crate::executor) fn directory(&self, subdir: Option<&str>) -> Result<PathBuf> {
         Ok(git::directory_in(&self.work.path().join("fs"), subdir)?)
     }
 }
 
-impl Fetched {
-    /// What a file has to be, if the Dockerfile or the lock file says it.
+impl FetchedInputs {
+    /// Returns the required digest of a file, if the Dockerfile or the lock file has one.
     pub(in crate::executor) fn certain_digest(
         &self,
         services: &Services<'_>,
@@ -56,7 +56,7 @@ impl Fetched {
     ) -> Result<Option<(Digest, ChecksumBy)>> {
         let locked = services.locked;
         let input = LockInput::url(url);
-        let certain = match (own, locked.wanted(&input)?) {
+        let certain = match (own, locked.required(&input)?) {
             (Some(own), _) => Some((own, ChecksumBy::Flag)),
             (None, Some(LockedValue::Digest(want))) => {
                 Some((want, ChecksumBy::LockFile(locked.file())))
@@ -64,12 +64,12 @@ impl Fetched {
             (None, Some(LockedValue::Commit(_)) | None) => None,
         };
         if let Some((digest, _)) = &certain {
-            locked.meet(input, LockedValue::Digest(*digest))?;
+            locked.record(input, LockedValue::Digest(*digest))?;
         }
         Ok(certain)
     }
 
-    /// The file behind a URL: the one that it has to be, or else the one that is there now.
+    /// Returns the file at a URL: with the required digest, or else its current content.
     pub(in crate::executor) fn file(
         &self,
         services: &Services<'_>,
@@ -82,11 +82,11 @@ impl Fetched {
         let made = self.downloads.get(url.url.clone(), || download::download(services, &url.url));
         let record = made?;
         let digest = LockedValue::Digest(record.blob);
-        services.locked.meet(LockInput::url(url), digest)?;
+        services.locked.record(LockInput::url(url), digest)?;
         Ok(record)
     }
 
-    /// What a reference stands for now, or what it has to.
+    /// Resolves a reference to a commit: to the required one, or else to the current one.
     fn revision(&self, services: &Services<'_>, source: &GitSource) -> Result<Revision> {
         let shown = source.shown();
         let is_certain = git::certain_commit(&request(source, &shown)).is_some();
@@ -101,10 +101,10 @@ impl Fetched {
         })
     }
 
-    /// The source at the commit that the lock file has for it, unless the Dockerfile itself says
-    /// something else.
+    /// Returns the source at the commit that the lock file has for it, unless the Dockerfile itself
+    /// names another one.
     fn locked<'a>(services: &Services<'_>, source: &'a GitSource) -> Result<Cow<'a, GitSource>> {
-        let wanted = services.locked.wanted(&LockInput::git(source))?;
+        let wanted = services.locked.required(&LockInput::git(source))?;
         let Some(LockedValue::Commit(commit)) = wanted else { return Ok(Cow::Borrowed(source)) };
         let shown = source.shown();
         let says_itself = git::certain_commit(&request(source, &shown)).is_some();
@@ -116,8 +116,8 @@ impl Fetched {
         Ok(Cow::Owned(GitSource { checksum, fetch_by_commit: true, ..source.clone() }))
     }
 
-    /// The commit that is meant; the repository is asked only if neither the source nor the lock
-    /// file says it.
+    /// Returns the commit of a source. Asks the repository only if neither the source nor the lock
+    /// file has it.
     pub(in crate::executor) fn commit(
         &self,
         services: &Services<'_>,
@@ -130,11 +130,11 @@ impl Fetched {
             None => self.revision(services, &locked)?.commit,
         };
         let value = LockedValue::Commit(commit.clone());
-        services.locked.meet(LockInput::git(source), value)?;
+        services.locked.record(LockInput::git(source), value)?;
         Ok(commit)
     }
 
-    /// The files of the commit that is meant.
+    /// Returns the files of a source's commit.
     pub(in crate::executor) fn checkout(
         &self,
         services: &Services<'_>,
@@ -165,7 +165,7 @@ impl Fetched {
                 let now = self.revision(services, source).ok();
                 let now = now.map(|now| LockedValue::Commit(now.commit));
                 let (input, want) = (LockInput::git(source), LockedValue::Commit(commit));
-                Err(Box::new(services.locked.gone(input, want, now, &[])).into())
+                Err(Box::new(services.locked.gone_error(input, want, now, &[])).into())
             }
             made => made,
         }
@@ -213,25 +213,25 @@ fn with_settings<T>(
         environment: services.environment,
         authorization: authorization.as_deref(),
         ssh_agent: agent.as_ref().map(GitAgent::socket),
-        goes_on: &|| !services.stop.is_thrown(),
+        goes_on: &|| !services.cancel.is_set(),
         space: &|n_bytes| Ok(store.check_space(n_bytes)?),
         max_bytes: store.archive_bounds().max_bytes,
     };
     work(&request(source, &shown), &settings)
 }
 
-/// Values that are made once a key, others waiting meanwhile.
+/// Values by key that are computed once, while other threads wait.
 #[derive(Debug)]
-pub(in crate::executor) struct Once<K, V>(Mutex<BTreeMap<K, Arc<Mutex<Option<V>>>>>);
+pub(in crate::executor) struct OnceMap<K, V>(Mutex<BTreeMap<K, Arc<Mutex<Option<V>>>>>);
 
-impl<K, V> Default for Once<K, V> {
+impl<K, V> Default for OnceMap<K, V> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Ord, V: Clone> Once<K, V> {
-    /// The value for `key`; an error is not kept.
+impl<K: Ord, V: Clone> OnceMap<K, V> {
+    /// Returns the value for `key`, and calls `make` for the first caller. An error is not kept.
     pub(in crate::executor) fn get<E>(
         &self,
         key: K,

@@ -1,4 +1,4 @@
-//! The ssh agent that git asks: the caller's own, or one of ours for the key files that it gave.
+//! The ssh agent for git: the caller's own, or rbuild's for key files.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,29 +10,29 @@ use crate::executor::{AgentSource, Services};
 
 use super::ssh_agent::Agents;
 
-/// The socket's name in its directory.
+/// Name of the socket in its directory.
 const NAME: &str = "agent";
 
-/// An agent that answers as long as this lives.
+/// An agent that answers as long as this value lives.
 #[derive(Debug)]
 pub(in crate::executor) enum GitAgent {
-    /// Somebody else's.
+    /// Socket of the caller's agent.
     Socket(PathBuf),
-    /// Ours.
+    /// An agent of rbuild, for key files.
     Own {
-        /// Its socket.
+        /// Path of its socket.
         socket: PathBuf,
-        /// Ends the agent.
+        /// Ends the agent when dropped.
         _agents: Agents,
-        /// Keeps the socket's path alive.
+        /// Keeps the socket's path valid, which names this descriptor.
         _directory: OwnedFd,
-        /// Removes the socket.
+        /// Removes the socket when dropped.
         _work: WorkDirectory,
     },
 }
 
 impl GitAgent {
-    /// Where it listens.
+    /// Returns the path of the socket.
     pub(in crate::executor) fn socket(&self) -> &Path {
         match self {
             Self::Socket(path) | Self::Own { socket: path, .. } => path,
@@ -40,11 +40,12 @@ impl GitAgent {
     }
 }
 
-/// The agent that the caller gave the build: the default one, or else the first.
+/// Returns the agent that the caller gave the build: the one with the id `default`, or else the
+/// first.
 pub(in crate::executor) fn git_agent(
     services: &Services<'_>,
 ) -> Result<Option<GitAgent>, StoreError> {
-    let agents = &services.lent.agents;
+    let agents = &services.provided.agents;
     let Some(source) = agents.get("default").or_else(|| agents.values().next()) else {
         return Ok(None);
     };
@@ -53,7 +54,8 @@ pub(in crate::executor) fn git_agent(
     }
     let work = services.store.work_directory()?;
     let (directory, own) = listen(&work, source)?;
-    // A socket's path has little space: by descriptor it is short wherever the store is.
+    // A socket's path has at most 108 bytes (unix(7)). By descriptor it is short wherever the store
+    // is.
     let place = format!("/proc/{}/fd/{}", std::process::id(), directory.as_raw_fd());
     let socket = PathBuf::from(place).join(NAME);
     Ok(Some(GitAgent::Own { socket, _agents: own, _directory: directory, _work: work }))

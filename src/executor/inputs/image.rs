@@ -1,5 +1,5 @@
-//! Images that FROM and `--from` name: their manifests and configs first, their layers only when
-//! somebody needs them.
+//! Images that FROM and `--from` name: their manifests and configs. Layers are fetched when a step
+//! needs them.
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::syntax;
@@ -15,29 +15,29 @@ use crate::executor::{BuildError, Event, Services};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// An image whose documents are in the store.
+/// An image whose manifest and config are in the store.
 #[derive(Debug, Clone)]
-pub(in crate::executor) struct Resolved {
-    /// Where its layers can be had.
+pub(in crate::executor) struct ResolvedImage {
+    /// Name that its layers can be pulled under.
     pub(in crate::executor) name: Reference,
     pub(in crate::executor) place: ImagePlace,
-    /// Where the Dockerfile names it first.
+    /// Location of its first name in the Dockerfile.
     pub(in crate::executor) span: Option<Span>,
-    /// The manifest's.
+    /// Digest of the manifest.
     pub(in crate::executor) digest: Digest,
     pub(in crate::executor) manifest: Manifest,
     pub(in crate::executor) config: ImageConfig,
 }
 
-impl Resolved {
-    /// The layers, base first, with their identities.
+impl ResolvedImage {
+    /// Returns the layers, base first, with their descriptors.
     pub(in crate::executor) fn layers(
         &self,
     ) -> impl ExactSizeIterator<Item = (DiffId, &Descriptor)> {
         self.config.rootfs.diff_ids.iter().copied().zip(&self.manifest.layers)
     }
 
-    /// The stack of the image's layers, whether or not they are in the store yet.
+    /// Returns the stack of the image's layers, which need not be in the store.
     pub(in crate::executor) fn stack(&self) -> Stack {
         self.layers().fold(Stack::default(), |stack, (diff_id, _)| {
             let content = ContentDigest::of_pulled(diff_id);
@@ -47,7 +47,7 @@ impl Resolved {
     }
 }
 
-/// An image without the triggers of its ONBUILD.
+/// Returns what planning needs of an image, without its ONBUILD triggers.
 pub(in crate::executor) fn base_config(config: &ImageConfig) -> BaseImage {
     BaseImage { config: config.clone(), triggers: Vec::new() }
 }
@@ -66,13 +66,13 @@ pub(in crate::executor) fn base_image(config: &ImageConfig, span: Span) -> Resul
     Ok(BaseImage { config: config.clone(), triggers })
 }
 
-/// The image with this manifest, or of this index, if all its documents are here.
+/// Returns the image with this manifest or index, if the store has all its documents.
 pub(in crate::executor) fn from_store(
     store: &Store,
     name: &Reference,
     platform: &Platform,
     digest: Digest,
-) -> Result<Option<Resolved>> {
+) -> Result<Option<ResolvedImage>> {
     if !store.has_blob(digest) {
         return Ok(None);
     }
@@ -82,7 +82,7 @@ pub(in crate::executor) fn from_store(
         Parsed::Manifest(_) => return Ok(None),
         Parsed::Index(index) => {
             return match index.select(platform) {
-                // An index in an index would be a loop without end, if it were its own.
+                // An index that names itself would cause an endless recursion.
                 Some(entry) if entry.media_type.is_manifest() => {
                     from_store(store, name, platform, entry.digest)
                 }
@@ -94,7 +94,7 @@ pub(in crate::executor) fn from_store(
     let config = parse_config(name, &config)?;
     let place = ImagePlace::Registry;
     let name = name.clone();
-    checked(Resolved { name, place, span: None, digest, manifest, config }, None).map(Some)
+    checked(ResolvedImage { name, place, span: None, digest, manifest, config }, None).map(Some)
 }
 
 pub(in crate::executor) fn parse_manifest(name: &Reference, bytes: &[u8]) -> Result<Parsed> {
@@ -106,24 +106,27 @@ fn parse_config(name: &Reference, bytes: &[u8]) -> Result<ImageConfig> {
         .map_err(|source| BuildError::Config { name: name.to_string(), source })
 }
 
-/// The image, whose documents agree.
-pub(in crate::executor) fn checked(resolved: Resolved, span: Option<Span>) -> Result<Resolved> {
+/// Returns the image if its manifest and config have the same number of layers.
+pub(in crate::executor) fn checked(
+    resolved: ResolvedImage,
+    span: Option<Span>,
+) -> Result<ResolvedImage> {
     let (n_layers, n_ids) = (resolved.manifest.layers.len(), resolved.config.rootfs.diff_ids.len());
     if n_layers != n_ids {
         let reason = format!("its manifest has {n_layers} layers, its config {n_ids}");
         return Err(BuildError::BadImage { span, name: resolved.name.to_string(), reason });
     }
-    Ok(Resolved { span, ..resolved })
+    Ok(ResolvedImage { span, ..resolved })
 }
 
-/// Asks the registry what `name` is now, or for what it was when its manifest was `at`.
+/// Resolves `name` at its registry: to its current manifest, or to the manifest `at`.
 pub(in crate::executor) fn from_registry(
     services: &Services<'_>,
     name: &Reference,
     at: Option<Digest>,
     platform: &Platform,
     span: Option<Span>,
-) -> Result<Resolved> {
+) -> Result<ResolvedImage> {
     let registry = services.registry;
     let store = services.store;
     let failed = |source: RegistryError| BuildError::Image { span, name: name.familiar(), source };
@@ -141,7 +144,7 @@ pub(in crate::executor) fn from_registry(
                     .map(ToString::to_string)
                     .collect();
                 let reason = format!(
-                    "it has nothing for {platform}, only {}; build for one of these with \
+                    "it has no image for {platform}, only for {}; build for one of these with \
                      --platform, or look for another tag",
                     have.join(", ")
                 );
@@ -170,7 +173,7 @@ pub(in crate::executor) fn from_registry(
     Ok(resolved)
 }
 
-/// Takes the documents of a registry's image into the store, and remembers where its layers are.
+/// Stores the documents of a registry's image, and records the locations of its layers.
 pub(in crate::executor) fn adopt(
     services: &Services<'_>,
     name: &Reference,
@@ -178,7 +181,7 @@ pub(in crate::executor) fn adopt(
     digest: Digest,
     manifest: Manifest,
     span: Option<Span>,
-) -> Result<Resolved> {
+) -> Result<ResolvedImage> {
     let (store, registry) = (services.store, services.registry);
     if !store.has_blob(manifest.config.digest) {
         let failed =
@@ -190,7 +193,7 @@ pub(in crate::executor) fn adopt(
     let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
     let config = parse_config(name, &config)?;
     let (name, place) = (name.clone(), ImagePlace::Registry);
-    let resolved = checked(Resolved { name, place, span, digest, manifest, config }, span)?;
+    let resolved = checked(ResolvedImage { name, place, span, digest, manifest, config }, span)?;
     for (diff_id, blob) in resolved.layers() {
         let source = LayerSource { blob: blob.clone(), place: resolved.name.name() };
         store.put_source(diff_id, &source)?;

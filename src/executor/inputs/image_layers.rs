@@ -10,7 +10,7 @@ use crate::plan::ImagePlace;
 use crate::pool;
 use crate::store::{LayerSource, Store};
 
-use super::image::Resolved;
+use super::image::ResolvedImage;
 use super::layout_path;
 
 /// Maximum number of layers of one image that are pulled at once.
@@ -18,10 +18,10 @@ const PULLS_AT_ONCE: usize = 4;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// Pulls the layers that the store has in no form.
+/// Pulls the layers that the store has in no representation.
 pub(in crate::executor) fn fetch_layers(
     services: &Services<'_>,
-    resolved: &Resolved,
+    resolved: &ResolvedImage,
 ) -> Result<()> {
     let store = services.store;
     let mut missing = Vec::new();
@@ -30,7 +30,7 @@ pub(in crate::executor) fn fetch_layers(
             continue;
         }
         let sources = sources_of(store, resolved, diff_id, layer)?;
-        // The blob may be here without a record: another image's, or of a process that died.
+        // The blob may be here without a record: it belongs to another image, or its process died.
         if store.has_blob(layer.digest) {
             fetch_one(services, resolved, diff_id, &sources, &|_more| {})?;
         } else {
@@ -56,10 +56,10 @@ pub(in crate::executor) fn fetch_layers(
     pulled
 }
 
-/// Brings a layer from the first place that has it; the error is that of the first place.
+/// Fetches a layer from the first location that has it; returns the error of the first location.
 fn fetch_one(
     services: &Services<'_>,
-    resolved: &Resolved,
+    resolved: &ResolvedImage,
     diff_id: DiffId,
     sources: &[LayerSource],
     progress: &(dyn Fn(u64) + Sync),
@@ -94,17 +94,17 @@ fn fetch_one(
     })
 }
 
-/// Where an image's layer may be, its own place first; one at least. An image that was built here
-/// has layers that never were under its own name.
+/// Returns the locations of an image's layer, its own repository first; at least one. Layers of an
+/// image that was built here were never in the repository of its name.
 fn sources_of(
     store: &Store,
-    resolved: &Resolved,
+    resolved: &ResolvedImage,
     diff_id: DiffId,
     layer: &Descriptor,
 ) -> Result<Vec<LayerSource>> {
     if layer.media_type.layer_compression().is_none() {
         let name = resolved.name.to_string();
-        let reason = format!("a layer is of type {}, which is no layer", layer.media_type);
+        let reason = format!("a layer is of type {}, which is not a layer type", layer.media_type);
         return Err(BuildError::BadImage { span: None, name, reason });
     }
     let mut known = store.sources(diff_id)?;
@@ -120,7 +120,7 @@ fn sources_of(
     Ok(known)
 }
 
-/// Brings one layer that nobody here made and no base image of this build has.
+/// Fetches a layer that this store did not make and that no base image of this build has.
 pub(in crate::executor) fn fetch_known(services: &Services<'_>, diff_id: DiffId) -> Result<()> {
     let (store, registry) = (services.store, services.registry);
     if store.has_layer(diff_id)? {

@@ -1,4 +1,4 @@
-//! All images that a build names.
+//! The table of all images that a build names.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,33 +11,34 @@ use crate::oci::DiffId;
 use crate::plan::{ImageRequest, Images};
 use crate::pool;
 
-use super::image::{Resolved, base_image};
+use super::image::{ResolvedImage, base_image};
 use super::image_layers::{fetch_known, fetch_layers};
 use super::resolve;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// All images that the build has met.
+/// The images that a build has resolved.
 #[derive(Debug, Default)]
 pub(in crate::executor) struct ImageTable {
-    pub(in crate::executor) resolved: BTreeMap<ImageRequest, Resolved>,
-    /// Stages that need the same image's layers wait for each other.
+    pub(in crate::executor) resolved: BTreeMap<ImageRequest, ResolvedImage>,
+    /// Locked while layers are fetched, so that stages with the same base image wait for each
+    /// other.
     layers: Mutex<()>,
     shared_stacks: Mutex<BTreeMap<ImageRequest, Stack>>,
 }
 
 impl ImageTable {
-    pub(in crate::executor) fn get(&self, request: &ImageRequest) -> &Resolved {
+    pub(in crate::executor) fn get(&self, request: &ImageRequest) -> &ResolvedImage {
         self.resolved.get(request).expect("a plan names only images that were resolved")
     }
 
-    /// The stack of an image's layers.
+    /// Returns the stack of an image's layers.
     pub(in crate::executor) fn stack(&self, request: &ImageRequest) -> Stack {
         let mut stacks = self.shared_stacks.lock().unwrap_or_else(PoisonError::into_inner);
         stacks.entry(request.clone()).or_insert_with(|| self.get(request).stack()).clone()
     }
 
-    /// Resolves what is missing, all at once, and adds what planning needs of it.
+    /// Resolves all missing images at once, and adds what planning needs of them.
     pub(in crate::executor) fn resolve(
         &mut self,
         services: &Services<'_>,
@@ -58,19 +59,19 @@ impl ImageTable {
         Ok(())
     }
 
-    /// Returns the image with this layer.
-    pub(in crate::executor) fn image_of(&self, diff_id: DiffId) -> Option<&Resolved> {
-        let has = |resolved: &&Resolved| resolved.layers().any(|(layer, _)| layer == diff_id);
+    /// Returns the image that has this layer.
+    pub(in crate::executor) fn image_of(&self, diff_id: DiffId) -> Option<&ResolvedImage> {
+        let has = |resolved: &&ResolvedImage| resolved.layers().any(|(layer, _)| layer == diff_id);
         self.resolved.values().find(has)
     }
 
-    /// Pulls the image that has this layer, or the layer alone from where it is known to be.
+    /// Pulls the image that has this layer, or only the layer from a location that the store knows.
     pub(in crate::executor) fn fetch_layer(
         &self,
         services: &Services<'_>,
         diff_id: DiffId,
     ) -> Result<()> {
-        // A panic while it was held says nothing about the store.
+        // A panic while it was locked says nothing about the store.
         let _alone = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         match self.image_of(diff_id) {
             Some(resolved) => fetch_layers(services, resolved),

@@ -1,4 +1,5 @@
-//! Base images from OCI layouts: their documents at once, their layers when they are needed.
+//! Base images in OCI layouts: their documents are read at once, their layers when a step needs
+//! them.
 
 use crate::diag::Span;
 use crate::image::{LayoutError, LayoutReader};
@@ -6,18 +7,18 @@ use crate::oci::{ImageConfig, Parsed, Platform};
 use crate::plan::{ImagePlace, ImageRequest};
 use crate::store::LayerSource;
 
-use super::image::Resolved;
+use super::image::ResolvedImage;
 use super::layout_path::absolute;
 use crate::executor::{BuildError, Services, chain};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// The image of a layout.
+/// Reads the image of a layout; `None` if the request is not for a layout.
 pub(in crate::executor) fn resolve(
     services: &Services<'_>,
     request: &ImageRequest,
     span: Option<Span>,
-) -> Result<Option<Resolved>> {
+) -> Result<Option<ResolvedImage>> {
     let ImagePlace::Layout(place) = &request.place else { return Ok(None) };
     let bad = |reason: String| bad_image(request, span, reason);
     let failed = |error: LayoutError| bad(chain(&error));
@@ -38,7 +39,7 @@ pub(in crate::executor) fn resolve(
     services.store.put_blob(&config_bytes)?;
     let digest = services.store.put_blob(&bytes)?;
     let (name, place) = (request.name.clone(), request.place.clone());
-    Ok(Some(Resolved { name, place, span, digest, manifest, config }))
+    Ok(Some(ResolvedImage { name, place, span, digest, manifest, config }))
 }
 
 fn bad_image(request: &ImageRequest, span: Option<Span>, reason: String) -> BuildError {

@@ -1,5 +1,5 @@
-//! What `rbuild.lock` says of the inputs from elsewhere, asked wherever one of them is met; and what
-//! they were, for the next lock file.
+//! The lock file in a build: what `rbuild.lock` requires of inputs from outside, and what they
+//! were, for the next lock file.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,59 +8,59 @@ use crate::plan::{Lock, LockInput, LockedValue};
 
 use crate::executor::LockViolation;
 
-/// What a lock file's entries mean to a build.
+/// The effect of a lock file's entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockRule {
-    /// An input is what its entry says; what has no entry gets one.
+    /// MountInputs are those of the lock file. An input without an entry gets one.
     Follow,
-    /// The same, and what has no entry, or is something else, ends the build.
+    /// As [`Self::Follow`], but an input that differs or has no entry ends the build.
     Strict,
     /// As [`Self::Follow`], to write a lock file: registries are asked before the store is.
     Complete,
-    /// Inputs are what they are now; to write a lock file.
+    /// Entries are ignored, to write a new lock file with current inputs.
     Renew,
 }
 
 /// A lock file in use.
 #[derive(Debug)]
 pub struct LockedInputs {
-    /// The file for people; nothing when there is none.
+    /// Name of the file; `None` without one.
     file: Option<String>,
     rule: LockRule,
     lock: Lock,
-    /// The inputs that were met, and what they were.
-    met: Mutex<Lock>,
+    /// The inputs that were used so far, with their values.
+    used: Mutex<Lock>,
 }
 
 impl LockedInputs {
-    /// A build without a lock file.
+    /// Returns the inputs of a build without a lock file.
     #[must_use]
     pub fn none() -> Self {
         Self::of(None, LockRule::Follow, Lock::default())
     }
 
-    /// The entries of `file` under `rule`.
+    /// Returns the entries of `file` under `rule`.
     #[must_use]
     pub fn new(file: String, rule: LockRule, lock: Lock) -> Self {
         Self::of(Some(file), rule, lock)
     }
 
     fn of(file: Option<String>, rule: LockRule, lock: Lock) -> Self {
-        Self { file, rule, lock, met: Mutex::default() }
+        Self { file, rule, lock, used: Mutex::default() }
     }
 
-    /// The inputs that were met so far, and what they were.
+    /// Returns the inputs that were used so far, with their values.
     #[must_use]
-    pub fn met(&self) -> Lock {
-        self.locked().clone()
+    pub fn used(&self) -> Lock {
+        self.lock_used().clone()
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, Lock> {
+    fn lock_used(&self) -> std::sync::MutexGuard<'_, Lock> {
         // Each use is one call on the value: a panic elsewhere leaves it whole.
-        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lock file for people.
+    /// Returns the name of the lock file for messages.
     pub(in crate::executor) fn file(&self) -> String {
         self.file.clone().unwrap_or_default()
     }
@@ -69,16 +69,17 @@ impl LockedInputs {
         self.rule == LockRule::Strict
     }
 
-    /// Whether others are to find the inputs: then what only this store has comes last.
+    /// Returns whether the lock file is written for other machines: then images of this store alone
+    /// come last.
     pub(in crate::executor) const fn is_for_others(&self) -> bool {
         matches!(self.rule, LockRule::Complete | LockRule::Renew)
     }
 
-    /// What an input has to be; nothing when it is what it is now.
+    /// Returns the required value of an input; `None` if the current one is used.
     ///
     /// # Errors
-    /// [`LockViolation::Missing`] when there has to be an entry.
-    pub(in crate::executor) fn wanted(
+    /// [`LockViolation::Missing`] if the rule demands an entry.
+    pub(in crate::executor) fn required(
         &self,
         input: &LockInput,
     ) -> Result<Option<LockedValue>, Box<LockViolation>> {
@@ -99,32 +100,32 @@ impl LockedInputs {
         Ok(value)
     }
 
-    /// Remembers what an input is, if that may be.
+    /// Records the value of an input.
     ///
     /// # Errors
-    /// [`LockViolation::Differs`] when it has to be something else.
-    pub(in crate::executor) fn meet(
+    /// [`LockViolation::Differs`] if the rule demands another value.
+    pub(in crate::executor) fn record(
         &self,
         input: LockInput,
         got: LockedValue,
     ) -> Result<(), Box<LockViolation>> {
-        if let Some(want) = self.wanted(&input)?
+        if let Some(want) = self.required(&input)?
             && self.is_strict()
             && want != got
         {
             return Err(Box::new(LockViolation::Differs { file: self.file(), input, want, got }));
         }
-        self.locked().set(input, got);
+        self.lock_used().set(input, got);
         Ok(())
     }
 
-    /// Remembers what the build is for.
-    pub(in crate::executor) fn meet_platforms(&self, platforms: &[Platform]) {
-        self.locked().platforms.extend(platforms.iter().cloned());
+    /// Records the platforms of the build.
+    pub(in crate::executor) fn record_platforms(&self, platforms: &[Platform]) {
+        self.lock_used().platforms.extend(platforms.iter().cloned());
     }
 
-    /// What can no longer be had.
-    pub(in crate::executor) fn gone(
+    /// Returns the error of a locked value that is not available any more.
+    pub(in crate::executor) fn gone_error(
         &self,
         input: LockInput,
         want: LockedValue,

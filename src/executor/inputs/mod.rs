@@ -1,4 +1,4 @@
-//! Inputs of a build from outside: contexts, base images, downloads, repositories, secrets and keys.
+//! MountInputs of a build from outside: contexts, base images, downloads, repositories, secrets and keys.
 
 pub(super) mod authorization;
 pub(super) mod build_inputs;

@@ -1,4 +1,4 @@
-//! What the caller lends to steps, and what leaves no trace in the image.
+//! Secrets and ssh agents that the caller provides to steps. They leave no trace in the image.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,25 +9,25 @@ use super::ssh_key::SshKey;
 
 /// Secrets and ssh agents, by id.
 #[derive(Clone, Default)]
-pub struct Lent {
-    /// `--secret`: values as they are.
+pub struct Provided {
+    /// Values of `--secret`, unchanged.
     pub secrets: BTreeMap<String, Arc<[u8]>>,
-    /// `--ssh`.
+    /// Agents of `--ssh`.
     pub agents: BTreeMap<String, AgentSource>,
 }
 
-/// Where the keys of an agent are.
+/// The agent behind an id of `--ssh`.
 #[derive(Debug, Clone)]
 pub enum AgentSource {
-    /// With the agent that listens at this socket.
+    /// The agent that listens at this socket.
     Socket(PathBuf),
-    /// Here.
+    /// An agent of rbuild with these keys.
     Keys(Arc<Vec<SshKey>>),
 }
 
-impl fmt::Debug for Lent {
+impl fmt::Debug for Provided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ids: Vec<&String> = self.secrets.keys().collect();
-        f.debug_struct("Lent").field("secrets", &ids).field("agents", &self.agents).finish()
+        f.debug_struct("Provided").field("secrets", &ids).field("agents", &self.agents).finish()
     }
 }

@@ -1,5 +1,5 @@
-//! What an image's name stands for: what the lock file says, what the store knows, or what the
-//! registry answers.
+//! Resolution of image names: to the digest in the lock file, to an image of the store, or by the
+//! registry.
 
 use crate::diag::{Span, nearest};
 use crate::oci::{Digest, Platform, Reference};
@@ -7,48 +7,48 @@ use crate::plan::{self, BaseImage, ImagePlace, ImageRequest, LockInput, LockedVa
 use crate::registry::RegistryError;
 use crate::store::Store;
 
-use super::image::{Resolved, base_image, checked, from_registry, from_store};
+use super::image::{ResolvedImage, base_image, checked, from_registry, from_store};
 use super::layout;
 use crate::executor::{BuildError, BuildOptions, Event, Outcome, Services};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// Finds an image: in a layout, as it is locked, or as it is now.
+/// Resolves an image: in a layout, to its locked digest, or to its current one.
 pub(in crate::executor) fn image(
     services: &Services<'_>,
     options: &BuildOptions,
     request: &ImageRequest,
     span: Option<Span>,
-) -> Result<Resolved> {
+) -> Result<ResolvedImage> {
     if let Some(resolved) = layout::resolve(services, request, span)? {
         return checked(resolved, span);
     }
     let locked = services.locked;
     let input = LockInput::image(&request.name, &request.platform);
-    let wanted = locked.wanted(&input).map_err(|error| error.at(span))?;
-    let asked = Asked { services, options, request, span };
+    let wanted = locked.required(&input).map_err(|error| error.at(span))?;
+    let query = ImageQuery { services, options, request, span };
     let resolved = match wanted {
-        Some(LockedValue::Digest(digest)) => asked.as_locked(digest)?,
+        Some(LockedValue::Digest(digest)) => query.resolve_locked(digest)?,
         Some(LockedValue::Commit(_)) | None => {
-            asked.as_it_is().map_err(|error| asked.as_misnamed(error))?
+            query.resolve_current().map_err(|error| query.with_suggestion(error))?
         }
     };
     let digest = LockedValue::Digest(resolved.digest);
-    locked.meet(input, digest).map_err(|error| error.at(span))?;
-    Ok(Resolved { span, ..resolved })
+    locked.record(input, digest).map_err(|error| error.at(span))?;
+    Ok(ResolvedImage { span, ..resolved })
 }
 
-/// An image that is looked for.
-struct Asked<'a> {
+/// A request for an image.
+struct ImageQuery<'a> {
     services: &'a Services<'a>,
     options: &'a BuildOptions,
     request: &'a ImageRequest,
     span: Option<Span>,
 }
 
-impl Asked<'_> {
-    /// What the name stands for now.
-    fn as_it_is(&self) -> Result<Resolved> {
+impl ImageQuery<'_> {
+    /// Resolves the name to its current image.
+    fn resolve_current(&self) -> Result<ResolvedImage> {
         let services = self.services;
         let for_others = services.locked.is_for_others() && !services.registry.is_offline();
         if !self.options.pull && !for_others {
@@ -58,7 +58,7 @@ impl Asked<'_> {
             Err(error) if for_others => {
                 let Some(here) = self.in_store()? else { return Err(error) };
                 self.warn(format!(
-                    "{} is only in this store: elsewhere, what is locked now cannot be had",
+                    "{} is only in this store: other machines cannot get what is locked now",
                     self.request.name.familiar()
                 ));
                 Ok(here)
@@ -67,9 +67,9 @@ impl Asked<'_> {
         }
     }
 
-    /// The image with this manifest. What was only ever built here has no other place to come from:
-    /// then its tag counts.
-    fn as_locked(&self, want: Digest) -> Result<Resolved> {
+    /// Resolves the name to this manifest. An image that was only ever built here is not in a
+    /// registry: its tag counts then.
+    fn resolve_locked(&self, want: Digest) -> Result<ResolvedImage> {
         let (store, locked) = (self.services.store, self.services.locked);
         let (name, platform) = (&self.request.name, &self.request.platform);
         let has_tag = store.tag(name)?.is_some();
@@ -99,11 +99,11 @@ impl Asked<'_> {
                 let now = self.in_registry(None).ok().map(|now| LockedValue::Digest(now.digest));
                 let input = LockInput::image(name, platform);
                 let want = LockedValue::Digest(want);
-                Err(locked.gone(input, want, now, source.answers()).at(self.span))
+                Err(locked.gone_error(input, want, now, source.answers()).at(self.span))
             }
             Err(error @ BuildError::Image { .. }) => {
                 let help = format!(
-                    "{} has {want} for {}, and only that is asked for",
+                    "{} has {want} for {}, and only that digest is requested",
                     locked.file(),
                     LockInput::image(name, platform)
                 );
@@ -113,12 +113,12 @@ impl Asked<'_> {
         }
     }
 
-    /// What a tag of the store, or what a registry said earlier, names.
-    fn in_store(&self) -> Result<Option<Resolved>> {
+    /// Returns the image of a tag in the store, or of an earlier answer of the registry.
+    fn in_store(&self) -> Result<Option<ResolvedImage>> {
         in_store(self.services.store, &self.request.name, &self.request.platform)
     }
 
-    fn in_registry(&self, at: Option<Digest>) -> Result<Resolved> {
+    fn in_registry(&self, at: Option<Digest>) -> Result<ResolvedImage> {
         let (name, platform) = (&self.request.name, &self.request.platform);
         if self.services.registry.is_offline() {
             let what = format!("{name} for {platform}");
@@ -131,8 +131,8 @@ impl Asked<'_> {
         resolved
     }
 
-    /// The error of an image that no registry gave us, and what may have been meant.
-    fn as_misnamed(&self, error: BuildError) -> BuildError {
+    /// Adds to the error of an image that no registry has what may have been meant.
+    fn with_suggestion(&self, error: BuildError) -> BuildError {
         if !matches!(error, BuildError::Image { .. }) {
             return error;
         }
@@ -145,11 +145,11 @@ impl Asked<'_> {
                  {word}=DIRECTORY"
             ))
         };
-        let Some(help) = self.near().or_else(other) else { return error };
+        let Some(help) = self.suggestion().or_else(other) else { return error };
         BuildError::Misnamed { lead, help, error: Box::new(error) }
     }
 
-    /// Returns the word of a `--from` that asked for the image, if it looks like a stage's name.
+    /// Returns the word of the `--from` that asked for the image, if it looks like a stage's name.
     fn word_of_from(&self) -> Option<&str> {
         let stages = &self.options.dockerfile.stages;
         let instructions = stages.iter().flat_map(|stage| &stage.instructions);
@@ -159,10 +159,10 @@ impl Asked<'_> {
         (!word.contains(['/', '.', ':', '@'])).then_some(word)
     }
 
-    fn near(&self) -> Option<String> {
+    fn suggestion(&self) -> Option<String> {
         let name = &self.request.name.familiar();
         let (store, platform) = (self.services.store, &self.request.platform);
-        // The error that this is for is the registry's.
+        // The registry's error is the one to report.
         let here = tagged(store, &self.request.name, platform).ok().flatten();
         let have = here.map(|found| found.config.platform());
         if let Some(have) = have.filter(|have| have != platform) {
@@ -193,13 +193,13 @@ impl Asked<'_> {
 
 /// Returns the image that a tag of the store names for this platform, or that a registry named
 /// earlier.
-fn in_store(store: &Store, name: &Reference, platform: &Platform) -> Result<Option<Resolved>> {
+fn in_store(store: &Store, name: &Reference, platform: &Platform) -> Result<Option<ResolvedImage>> {
     if let Some(found) = tagged(store, name, platform)?
         && found.config.platform() == *platform
     {
         return Ok(Some(found));
     }
-    // Whatever platform that is for: a registry said that there is no other.
+    // Its own platform does not matter: the registry said that there is no other.
     let known = store.resolved(name, platform)?;
     let known = known.map(|manifest| from_store(store, name, platform, manifest));
     Ok(known.transpose()?.flatten())
@@ -207,7 +207,7 @@ fn in_store(store: &Store, name: &Reference, platform: &Platform) -> Result<Opti
 
 /// Returns the image that a tag of the store names. A digest is never looked up as a tag: it names
 /// the image that has it and no other.
-fn tagged(store: &Store, name: &Reference, platform: &Platform) -> Result<Option<Resolved>> {
+fn tagged(store: &Store, name: &Reference, platform: &Platform) -> Result<Option<ResolvedImage>> {
     let top = match name.digest() {
         Some(digest) => Some(digest),
         None => store.tag(name)?,
@@ -215,12 +215,12 @@ fn tagged(store: &Store, name: &Reference, platform: &Platform) -> Result<Option
     Ok(top.map(|top| from_store(store, name, platform, top)).transpose()?.flatten())
 }
 
-/// Returns what planning has to know of an image, if the store knows it. Asks no registry.
+/// Returns what planning needs of an image, if the store has it. Asks no registry.
 pub fn known_base(store: &Store, request: &ImageRequest, span: Span) -> Option<BaseImage> {
     if request.place != ImagePlace::Registry {
         return None;
     }
-    // What cannot be read counts as unknown: nothing is built from it.
+    // An unreadable image counts as unknown: nothing is built from it.
     let found = in_store(store, &request.name, &request.platform).ok()??;
     base_image(&found.config, span).ok()
 }

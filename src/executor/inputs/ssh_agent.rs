@@ -1,7 +1,8 @@
 //! `RUN --mount=type=ssh`: a socket for the step, behind which the caller's agent answers.
 //!
-//! Where the caller gave key files, rbuild itself is the agent. A step may list keys and have things signed. All else that an agent can do (adding, removing,
-//! locking) is refused here: a hostile step must not take the caller's keys away.
+//! If the caller gave key files, rbuild itself is the agent. A step may list keys and request
+//! signatures. All other requests (adding, removing, locking keys) are refused here: a hostile step
+//! must not take the caller's keys away.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -15,27 +16,27 @@ use rustix::pipe::PipeFlags;
 use crate::limits::{MAX_AGENT_CONNECTIONS, MAX_AGENT_MESSAGE_BYTES};
 use crate::pool;
 
-use super::ssh_key::{self, Reader, SshKey};
+use super::ssh_key::{self, SshKey, SshReader};
 use crate::executor::AgentSource;
 
-/// `SSH_AGENTC_REQUEST_IDENTITIES` (draft-miller-ssh-agent, section 7.1).
+/// `SSH_AGENTC_REQUEST_IDENTITIES` (draft-miller-ssh-agent, "Message numbers").
 const LIST: u8 = 11;
-/// `SSH_AGENTC_SIGN_REQUEST`.
+/// `SSH_AGENTC_SIGN_REQUEST` (draft-miller-ssh-agent, "Message numbers").
 const SIGN: u8 = 13;
-/// `SSH_AGENT_IDENTITIES_ANSWER`.
+/// `SSH_AGENT_IDENTITIES_ANSWER` (draft-miller-ssh-agent, "Message numbers").
 const KEYS: u8 = 12;
-/// `SSH_AGENT_SIGN_RESPONSE`.
+/// `SSH_AGENT_SIGN_RESPONSE` (draft-miller-ssh-agent, "Message numbers").
 const SIGNATURE: u8 = 14;
-/// `SSH_AGENT_FAILURE`, as a whole message.
+/// `SSH_AGENT_FAILURE` as a whole message (draft-miller-ssh-agent, "Message numbers").
 const FAILURE: &[u8] = &[5];
 
-/// The pause after which a full agent looks for a connection that has ended.
+/// Pause before an agent with the maximum number of connections checks again.
 const FULL_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// The agents of one step; they end when this is dropped.
+/// The agents of one step. They end when this value is dropped.
 #[derive(Debug, Default)]
 pub(in crate::executor) struct Agents {
-    /// Closing one ends its listener.
+    /// Write ends of pipes; closing one ends its listener.
     ends: Vec<OwnedFd>,
 }
 
@@ -47,7 +48,8 @@ impl Agents {
         name: &str,
         source: &AgentSource,
     ) -> io::Result<()> {
-        // A socket's path has little space: by descriptor it is short wherever the store is.
+        // A socket's path has at most 108 bytes (unix(7)). By descriptor it is short wherever the
+        // store is.
         let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
         let listener = UnixListener::bind(path)?;
         listener.set_nonblocking(true)?;
@@ -78,7 +80,7 @@ fn serve(listener: &UnixListener, ended: &OwnedFd, source: &AgentSource) {
             continue;
         }
         let Ok((stream, _)) = listener.accept() else { continue };
-        // Without a thread the client sees its connection end; the build itself has lost nothing.
+        // Without a thread the client's connection is closed; the build itself goes on.
         let served = (stream, source.clone(), Arc::clone(&connections));
         let _started = pool::background_with(served, |(stream, source, connection)| {
             let _done = converse(stream, &source);
@@ -107,7 +109,7 @@ fn converse(mut client: UnixStream, source: &AgentSource) -> io::Result<()> {
     Ok(())
 }
 
-/// What an agent of `keys` says; `None` is a failure.
+/// Returns the answer of an agent with `keys`; `None` for a failure.
 fn answer(request: &[u8], keys: &[SshKey]) -> Option<Vec<u8>> {
     let (kind, body) = request.split_first()?;
     if *kind == LIST {
@@ -119,7 +121,7 @@ fn answer(request: &[u8], keys: &[SshKey]) -> Option<Vec<u8>> {
         }
         return Some(answer);
     }
-    let mut body = Reader(body);
+    let mut body = SshReader(body);
     let (blob, data) = (body.string().ok()?, body.string().ok()?);
     let flags = body.number().ok()?;
     let key = keys.iter().find(|key| key.blob() == blob)?;
@@ -127,7 +129,7 @@ fn answer(request: &[u8], keys: &[SshKey]) -> Option<Vec<u8>> {
     Some([vec![SIGNATURE], ssh_key::string(&signature)].concat())
 }
 
-/// The next message; `None` when there is none.
+/// Reads the next message; `None` at the end of the connection.
 fn read_message(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     match stream.read_exact(&mut length) {
@@ -156,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// Asks for the keys; gives whether there was an answer in time.
+    /// Requests the keys; returns whether there was an answer in time.
     fn is_answered(stream: &mut UnixStream) -> bool {
         stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         write_message(stream, &[LIST]).unwrap();

@@ -1,7 +1,8 @@
-//! Private keys for `--ssh id=FILE`: read once, kept in memory, used to sign what a step asks for.
+//! Private keys for `--ssh id=FILE`: read once, kept in memory, used to sign what a step requests.
 //!
-//! Formats: OpenSSH's own (`PROTOCOL.key` of its sources), and PKCS#1 for RSA. Keys with a
-//! passphrase are refused: there is nobody to ask.
+//! Formats: OpenSSH's own (<https://github.com/openssh/openssh-portable/blob/master/PROTOCOL.key>),
+//! and PKCS#1 for RSA (RFC 8017, appendix A.1.2). Keys with a passphrase are refused: a build
+//! cannot ask for it.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPairComponents, PublicKeyComponents};
@@ -13,41 +14,41 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// What an OpenSSH key begins with.
+/// First bytes of an OpenSSH key (PROTOCOL.key, `AUTH_MAGIC`).
 const MAGIC: &[u8] = b"openssh-key-v1\0";
-/// `SSH_AGENT_RSA_SHA2_256` (draft-miller-ssh-agent, section 5.3).
+/// `SSH_AGENT_RSA_SHA2_256` (draft-miller-ssh-agent, "Signature flags").
 const RSA_SHA2_256: u32 = 2;
-/// `SSH_AGENT_RSA_SHA2_512`.
+/// `SSH_AGENT_RSA_SHA2_512` (draft-miller-ssh-agent, "Signature flags").
 const RSA_SHA2_512: u32 = 4;
 
-/// A key that can sign.
+/// A private key that can sign.
 pub struct SshKey {
-    /// The public key as the protocol has it.
+    /// The public key in the encoding of the ssh protocol (RFC 4253, section 6.6).
     blob: Vec<u8>,
     comment: Vec<u8>,
-    pair: Pair,
+    pair: SigningKey,
 }
 
-enum Pair {
+enum SigningKey {
     Ed25519(Ed25519KeyPair),
     Rsa(RsaKeyPair),
-    /// With the name of its kind.
+    /// The name of the algorithm, and the key.
     Ecdsa(Vec<u8>, EcdsaKeyPair),
 }
 
-/// Why a key file is of no use.
+/// An error of a key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Only its owner can open it.
+    /// The key is encrypted with a passphrase.
     #[error("it has a passphrase: load it with ssh-add and use the agent instead")]
     Passphrase,
-    /// A form that is not known.
-    #[error("it is no OpenSSH private key; `ssh-keygen -p -f FILE` writes other forms anew")]
+    /// The file has an unsupported format.
+    #[error("it is not an OpenSSH private key; `ssh-keygen -p -f FILE` converts other formats")]
     UnknownForm,
-    /// A kind of key that is not known.
-    #[error("its kind is not supported: ed25519, rsa and ecdsa are")]
+    /// The key is for an unsupported algorithm.
+    #[error("its type is not supported, only ed25519, rsa and ecdsa")]
     UnknownKind,
-    /// It contradicts itself.
+    /// The file contradicts itself.
     #[error("it is damaged")]
     Damaged,
 }
@@ -62,7 +63,7 @@ impl SshKey {
     /// Reads a key file.
     ///
     /// # Errors
-    /// [`KeyError`].
+    /// Any [`KeyError`].
     pub fn parse(text: &[u8]) -> Result<Self, KeyError> {
         let text = std::str::from_utf8(text).map_err(|_not_text| KeyError::UnknownForm)?;
         if let Some(body) = pem_body(text, "OPENSSH PRIVATE KEY") {
@@ -76,7 +77,7 @@ impl SshKey {
     }
 
     fn openssh(bytes: &[u8]) -> Result<Self, KeyError> {
-        let mut outer = Reader(bytes.strip_prefix(MAGIC).ok_or(KeyError::UnknownForm)?);
+        let mut outer = SshReader(bytes.strip_prefix(MAGIC).ok_or(KeyError::UnknownForm)?);
         let cipher = outer.string()?;
         let (_kdf, _options) = (outer.string()?, outer.string()?);
         if cipher != b"none" {
@@ -86,7 +87,7 @@ impl SshKey {
             return Err(KeyError::Damaged);
         }
         let blob = outer.string()?.to_vec();
-        let mut inner = Reader(outer.string()?);
+        let mut inner = SshReader(outer.string()?);
         if inner.number()? != inner.number()? {
             return Err(KeyError::Damaged);
         }
@@ -96,7 +97,7 @@ impl SshKey {
                 let (public, private) = (inner.string()?, inner.string()?);
                 let seed = private.get(..32).ok_or(KeyError::Damaged)?;
                 let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public);
-                Pair::Ed25519(pair.map_err(|_why| KeyError::Damaged)?)
+                SigningKey::Ed25519(pair.map_err(|_why| KeyError::Damaged)?)
             }
             b"ssh-rsa" => {
                 let [n, e, d, inverse, p, q] = inner.numbers()?;
@@ -113,8 +114,8 @@ impl SshKey {
     }
 
     fn pkcs1(der: &[u8]) -> Result<Self, KeyError> {
-        let mut outer = Der(der);
-        let mut inner = Der(outer.value(0x30)?);
+        let mut outer = DerReader(der);
+        let mut inner = DerReader(outer.value(0x30)?);
         let [_version, n, e, d, p, q, for_p, for_q, inverse] = inner.integers()?;
         let pair = rsa(n, e, d, p, q, for_p, for_q, inverse)?;
         let mut blob = string(b"ssh-rsa");
@@ -123,25 +124,28 @@ impl SshKey {
         Ok(Self { blob, comment: Vec::new(), pair })
     }
 
-    /// The public key as the protocol has it.
+    /// Returns the public key in the encoding of the ssh protocol (RFC 4253, section 6.6).
     #[must_use]
     pub fn blob(&self) -> &[u8] {
         &self.blob
     }
 
-    /// What the file says of it.
+    /// Returns the comment in the key file.
     #[must_use]
     pub fn comment(&self) -> &[u8] {
         &self.comment
     }
 
-    /// Signs `data`; `None` for a way of signing that is not known, such as one with SHA-1.
+    /// Signs `data`; `None` for an unsupported scheme, such as RSA with SHA-1 (RFC 8332, section
+    /// 3).
     #[must_use]
     pub fn sign(&self, data: &[u8], flags: u32) -> Option<Vec<u8>> {
         let random = SystemRandom::new();
         let (name, signature) = match &self.pair {
-            Pair::Ed25519(pair) => (b"ssh-ed25519".to_vec(), pair.sign(data).as_ref().to_vec()),
-            Pair::Rsa(pair) => {
+            SigningKey::Ed25519(pair) => {
+                (b"ssh-ed25519".to_vec(), pair.sign(data).as_ref().to_vec())
+            }
+            SigningKey::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 let (name, padding) = match flags {
                     flags if flags & RSA_SHA2_512 != 0 => ("rsa-sha2-512", &RSA_PKCS1_SHA512),
@@ -151,7 +155,7 @@ impl SshKey {
                 pair.sign(padding, &random, data, &mut signature).ok()?;
                 (name.as_bytes().to_vec(), signature)
             }
-            Pair::Ecdsa(kind, pair) => {
+            SigningKey::Ecdsa(kind, pair) => {
                 let signature = pair.sign(&random, data).ok()?;
                 let (r, s) = signature.as_ref().split_at_checked(signature.as_ref().len() / 2)?;
                 (kind.clone(), [mpint(r), mpint(s)].concat())
@@ -171,7 +175,7 @@ fn rsa(
     for_p: &[u8],
     for_q: &[u8],
     inverse: &[u8],
-) -> Result<Pair, KeyError> {
+) -> Result<SigningKey, KeyError> {
     let components = KeyPairComponents {
         public_key: PublicKeyComponents { n, e },
         d,
@@ -182,10 +186,10 @@ fn rsa(
         qInv: inverse,
     };
     let pair = RsaKeyPair::from_components(&components);
-    pair.map(Pair::Rsa).map_err(|_why| KeyError::Damaged)
+    pair.map(SigningKey::Rsa).map_err(|_why| KeyError::Damaged)
 }
 
-fn ecdsa(kind: &[u8], point: &[u8], secret: &[u8]) -> Result<Pair, KeyError> {
+fn ecdsa(kind: &[u8], point: &[u8], secret: &[u8]) -> Result<SigningKey, KeyError> {
     let (algorithm, n_bytes): (&'static EcdsaSigningAlgorithm, usize) = match kind {
         b"ecdsa-sha2-nistp256" => (&ECDSA_P256_SHA256_FIXED_SIGNING, 32),
         b"ecdsa-sha2-nistp384" => (&ECDSA_P384_SHA384_FIXED_SIGNING, 48),
@@ -194,10 +198,10 @@ fn ecdsa(kind: &[u8], point: &[u8], secret: &[u8]) -> Result<Pair, KeyError> {
     let missing = n_bytes.checked_sub(secret.len()).ok_or(KeyError::Damaged)?;
     let secret = [vec![0; missing], secret.to_vec()].concat();
     let pair = EcdsaKeyPair::from_private_key_and_public_key(algorithm, &secret, point);
-    pair.map(|pair| Pair::Ecdsa(kind.to_vec(), pair)).map_err(|_why| KeyError::Damaged)
+    pair.map(|pair| SigningKey::Ecdsa(kind.to_vec(), pair)).map_err(|_why| KeyError::Damaged)
 }
 
-/// The bytes between the lines that begin and end a `kind`.
+/// Decodes the text between the BEGIN and END lines of a `kind` (RFC 7468, section 2).
 fn pem_body(text: &str, kind: &str) -> Option<Result<Vec<u8>, KeyError>> {
     let (_, rest) = text.split_once(&format!("-----BEGIN {kind}-----"))?;
     let (body, _) = rest.split_once(&format!("-----END {kind}-----"))?;
@@ -208,13 +212,13 @@ fn pem_body(text: &str, kind: &str) -> Option<Result<Vec<u8>, KeyError>> {
     Some(STANDARD.decode(digits).map_err(|_bad| KeyError::Damaged))
 }
 
-/// Bytes with their length in front (RFC 4251, section 5).
+/// Returns bytes with their length in front (RFC 4251, section 5, `string`).
 pub(in crate::executor) fn string(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     [&length.to_be_bytes(), bytes].concat()
 }
 
-/// A positive number as the protocol has it: no zeros in front but for the sign.
+/// Encodes a positive number: no leading zeros but for the sign (RFC 4251, section 5, `mpint`).
 fn mpint(number: &[u8]) -> Vec<u8> {
     let number = trimmed(number);
     let is_negative = number.first().is_some_and(|byte| byte & 0x80 != 0);
@@ -227,7 +231,7 @@ fn trimmed(number: &[u8]) -> &[u8] {
     number.get(zeros..).unwrap_or_default()
 }
 
-/// An odd number less one: a prime's last byte has nothing to borrow from others.
+/// Returns an odd number minus one: a prime's last byte never borrows.
 fn less_one(prime: &[u8]) -> Vec<u8> {
     let mut number = prime.to_vec();
     if let Some(last) = number.last_mut() {
@@ -236,8 +240,8 @@ fn less_one(prime: &[u8]) -> Vec<u8> {
     number
 }
 
-/// `number` modulo `by`, both big-endian, by long division in bits. Once for each prime of a key
-/// that is read; it need not be fast.
+/// Returns `number` modulo `by`, both big-endian, by bitwise long division. Called twice for each
+/// key that is read, so it need not be fast.
 fn remainder(number: &[u8], by: &[u8]) -> Vec<u8> {
     let by = trimmed(by);
     // One byte more than `by`, for the bit that is shifted out.
@@ -268,10 +272,10 @@ fn subtract(from: &mut [u8], number: &[u8]) {
     }
 }
 
-/// Reads fields of the ssh protocol.
-pub(in crate::executor) struct Reader<'a>(pub(in crate::executor) &'a [u8]);
+/// Reads fields of the ssh protocol (RFC 4251, section 5).
+pub(in crate::executor) struct SshReader<'a>(pub(in crate::executor) &'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> SshReader<'a> {
     pub(in crate::executor) fn number(&mut self) -> Result<u32, KeyError> {
         let (number, rest) = self.0.split_first_chunk().ok_or(KeyError::Damaged)?;
         self.0 = rest;
@@ -298,10 +302,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads what PKCS#1 is written in: values with a tag and a length (X.690, section 8.1).
-struct Der<'a>(&'a [u8]);
+/// Reads DER, the encoding of PKCS#1: values with a tag and a length (X.690, section 8.1).
+struct DerReader<'a>(&'a [u8]);
 
-impl<'a> Der<'a> {
+impl<'a> DerReader<'a> {
     fn value(&mut self, tag: u8) -> Result<&'a [u8], KeyError> {
         let (found, rest) = self.0.split_first().ok_or(KeyError::Damaged)?;
         let (first, mut rest) = rest.split_first().ok_or(KeyError::Damaged)?;

@@ -1,5 +1,5 @@
-//! `RUN --mount=type=cache`: takes the directories that a step uses, in an order in which no two steps
-//! can wait for each other.
+//! `RUN --mount=type=cache`: locks the directories that a step uses, in an order that prevents
+//! deadlocks between steps.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -20,64 +20,69 @@ use crate::executor::state::BuildState;
 use crate::executor::{BuildError, Event, Stream, chain};
 
 use super::mount_point::{IN_ROOT, make_directories};
-use super::source::{Inputs, Selected};
+use super::source::{MountInputs, SelectedFiles};
 
-/// How long to wait before looking again whether a cache is free.
+/// Pause between two attempts to lock a cache.
 const LOOK_AGAIN_NS: i64 = 50_000_000;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// The caches that one step uses.
+/// The cache directories of one step.
 #[derive(Debug, Default)]
-pub(in crate::executor) struct Caches {
+pub(in crate::executor) struct StepCaches {
     taken: BTreeMap<CacheKey, CacheMount>,
-    /// By number of the mount.
+    /// Keys by index of the mount.
     keys: BTreeMap<usize, CacheKey>,
 }
 
-/// One cache that a step wants.
-struct Wanted<'a> {
+/// A cache directory that a step needs.
+struct NeededCache<'a> {
     id: &'a str,
     usage: CacheUse,
     access: Access,
     mount: &'a RunMount,
-    seed: Option<&'a Selected>,
+    seed: Option<&'a SelectedFiles>,
 }
 
-impl Caches {
-    /// Takes all caches of a step; waits for those that others use.
+impl StepCaches {
+    /// Locks all cache directories of a step; waits for those that others use.
     pub(in crate::executor) fn take(
         state: &BuildState<'_>,
         active: &ActiveStep,
         operation: &RunOperation,
-        inputs: &Inputs,
+        inputs: &MountInputs,
     ) -> Result<Self> {
         let mut caches = Self::default();
-        // In order of key: two steps that want the same two never hold one each.
-        let mut wanted: BTreeMap<CacheKey, Wanted<'_>> = BTreeMap::new();
+        // In order of key: two steps that need the same two directories never hold one each.
+        let mut needed: BTreeMap<CacheKey, NeededCache<'_>> = BTreeMap::new();
         for (at, mount) in operation.mounts.iter().enumerate() {
             let RunMountKind::Cache { id, sharing, access, .. } = &mount.kind else { continue };
             let (seed, usage) = (inputs.get(at), usage(*sharing));
             let key = key(id, access, seed);
             caches.keys.insert(at, key);
-            let known =
-                wanted.entry(key).or_insert(Wanted { id, usage, access: *access, mount, seed });
+            let known = needed.entry(key).or_insert(NeededCache {
+                id,
+                usage,
+                access: *access,
+                mount,
+                seed,
+            });
             known.usage = known.usage.max(usage);
         }
-        for (key, wanted) in wanted {
-            let taken = wanted.take(state, active, key)?;
-            state.caches.mounts.use_it(key, wanted.id);
+        for (key, needed) in needed {
+            let taken = needed.take(state, active, key)?;
+            state.caches.mounts.note_executed(key, needed.id);
             caches.taken.insert(key, taken);
         }
         Ok(caches)
     }
 
-    /// The directory that mount number `at` shows.
+    /// Returns the directory for mount number `at`.
     pub(in crate::executor) fn directory(&self, at: usize, mount: &RunMount) -> Result<OwnedFd> {
         let cache = self.keys.get(&at).and_then(|key| self.taken.get(key));
         let cache = cache.expect("every cache mount was taken");
         let source = match &mount.kind {
-            // A source in what the cache begins with is all that was taken from there.
+            // With `from`, the source was selected there when the cache was filled.
             RunMountKind::Cache { source, from: None, .. } => source.as_str(),
             RunMountKind::Bind { .. }
             | RunMountKind::Cache { .. }
@@ -98,11 +103,15 @@ impl Caches {
     }
 }
 
-/// Notes which caches a step has, whether it runs or was made before.
-pub(in crate::executor) fn note(state: &BuildState<'_>, operation: &RunOperation, inputs: &Inputs) {
+/// Notes the cache directories of a step, cached or not, for export.
+pub(in crate::executor) fn note(
+    state: &BuildState<'_>,
+    operation: &RunOperation,
+    inputs: &MountInputs,
+) {
     for (at, mount) in operation.mounts.iter().enumerate() {
         if let RunMountKind::Cache { id, access, .. } = &mount.kind {
-            state.caches.mounts.meet(key(id, access, inputs.get(at)), id);
+            state.caches.mounts.note_mounted(key(id, access, inputs.get(at)), id);
         }
     }
 }
@@ -115,43 +124,43 @@ const fn usage(sharing: Sharing) -> CacheUse {
     }
 }
 
-/// Another owner, mode or beginning is another cache.
-fn key(id: &str, access: &Access, seed: Option<&Selected>) -> CacheKey {
+/// Returns the key of a cache directory. Another owner, mode or initial content is another cache.
+fn key(id: &str, access: &Access, seed: Option<&SelectedFiles>) -> CacheKey {
     let mut key = ContentWriter::new("rbuild/cache-mount/v1");
     key.field(id.as_bytes());
     for number in [access.mode, access.uid, access.gid] {
         key.number(u64::from(number));
     }
-    key.field(seed.map_or("", Selected::digest).as_bytes());
+    key.field(seed.map_or("", SelectedFiles::digest).as_bytes());
     CacheKey::new(*key.finish().as_bytes())
 }
 
-impl Wanted<'_> {
+impl NeededCache<'_> {
     fn take(
         &self,
         state: &BuildState<'_>,
         active: &ActiveStep,
         key: CacheKey,
     ) -> Result<CacheMount> {
-        let mut told = false;
+        let mut is_reported = false;
         loop {
             if let Some(taken) = self.try_take(state, key)? {
                 state.services.store.note_cache_id(key, self.id)?;
                 return Ok(taken);
             }
-            if state.services.stop.is_thrown() {
+            if state.services.cancel.is_set() {
                 return Err(state.services.stopped());
             }
-            if !told {
-                told = true;
+            if !is_reported {
+                is_reported = true;
                 let text =
                     format!("waiting for the cache `{}`, which another step uses\n", self.id);
                 let (step, bytes) = (active.id, text.into_bytes());
                 state.services.event(Event::Output { step, stream: Stream::Stderr, bytes });
             }
-            let mut stop = [PollFd::from_borrowed_fd(state.services.stop.as_fd(), PollFlags::IN)];
+            let mut stop = [PollFd::from_borrowed_fd(state.services.cancel.as_fd(), PollFlags::IN)];
             let wait = Timespec { tv_sec: 0, tv_nsec: LOOK_AGAIN_NS };
-            // An interrupted wait only looks again sooner.
+            // An interrupted wait only tries again sooner.
             let _woken = rustix::event::poll(&mut stop, Some(&wait));
         }
     }
@@ -164,7 +173,7 @@ impl Wanted<'_> {
                 self.make(state, state.caches.mounts.restore(state.services, key)?)
             });
         }
-        // Held for the attempt, so that of two stages only one empties it.
+        // Locked during the attempt, so that only one of two stages empties the cache.
         let mut emptied = state.emptied_caches.lock().unwrap_or_else(PoisonError::into_inner);
         let request = CacheRequest { key, usage, reset: !emptied.contains(&key) };
         let taken = store.try_cache_mount(&request, &|| self.make(state, None))?;
@@ -174,7 +183,8 @@ impl Wanted<'_> {
         Ok(taken)
     }
 
-    /// What a new cache begins with: what another store left, or its seed, or nothing.
+    /// Returns the initial content of a cache: imported from another store, copied from its `from`,
+    /// or empty.
     fn make(
         &self,
         state: &BuildState<'_>,

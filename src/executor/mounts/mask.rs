@@ -1,18 +1,19 @@
-//! Keeps the values of secrets out of what is shown.
+//! Masks the values of secrets in the output of steps.
 
 use std::borrow::Cow;
 
-/// What stands for a value.
+/// Replacement for a value.
 const STARS: &[u8] = b"****";
-/// A single byte is in every text: hiding it would hide nothing but the text.
+/// Minimum length of a masked value. A single byte occurs in every text: to mask it would only
+/// destroy the text.
 const MIN_VALUE_BYTES: usize = 2;
-/// Lines of a value of several lines are hidden by themselves if they are this long.
+/// Minimum length of a line of a value to be masked by itself.
 const MIN_LINE_BYTES: usize = 8;
 
-/// The values that a step must not show.
+/// The values that a step's output must not show.
 #[derive(Default)]
 pub(in crate::executor) struct Mask {
-    /// Longest first, so that of two values that begin alike the whole is hidden.
+    /// Longest first, so that of two values with the same beginning the whole is masked.
     values: Vec<Vec<u8>>,
 }
 
@@ -22,14 +23,14 @@ impl std::fmt::Debug for Mask {
     }
 }
 
-/// One stream of output, of which the end may be the beginning of a value.
+/// One output stream, whose end may be the beginning of a value.
 #[derive(Default)]
 pub(in crate::executor) struct MaskedStream {
     held: Vec<u8>,
 }
 
 impl Mask {
-    /// Hides `value`, with or without the line end that files have, and each of its longer lines.
+    /// Masks `value`, with or without a line end, and each of its longer lines.
     pub(in crate::executor) fn add(&mut self, value: &[u8]) {
         let whole = value.trim_ascii_end();
         let lines = whole.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
@@ -43,7 +44,7 @@ impl Mask {
         self.values.sort_by_key(|value| std::cmp::Reverse(value.len()));
     }
 
-    /// What of `bytes` can be shown now.
+    /// Returns the part of the stream that can be shown now.
     pub(in crate::executor) fn pass<'a>(
         &self,
         stream: &mut MaskedStream,
@@ -59,12 +60,12 @@ impl Mask {
         Cow::Owned(shown)
     }
 
-    /// What was held back, which no more bytes can make a longer value.
+    /// Returns the rest of the stream, which no more bytes can complete to a value.
     pub(in crate::executor) fn end(&self, stream: &MaskedStream) -> Vec<u8> {
         self.masked(&stream.held, true).0
     }
 
-    /// The text without values, and the part at its end that more bytes could make one.
+    /// Returns the masked text, and its end that more bytes could complete to a value.
     fn masked<'a>(&self, all: &'a [u8], is_end: bool) -> (Vec<u8>, &'a [u8]) {
         let mut shown = Vec::with_capacity(all.len());
         let mut rest = all;
@@ -94,7 +95,7 @@ impl Mask {
 mod tests {
     use super::*;
 
-    /// The chunks as they are shown, with what is held back at the end.
+    /// Returns the chunks as they are shown, and the rest at the end.
     fn shown(values: &[&str], chunks: &[&str]) -> String {
         let mut mask = Mask::default();
         for value in values {

@@ -1,5 +1,5 @@
-//! Places in a rootfs where something is mounted for the time of a step: made when they are
-//! missing, and removed again when the step left them empty.
+//! Mount points in a rootfs for the time of a step: made if they are missing, and removed if the
+//! step left them empty.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,32 +14,32 @@ use crate::limits::MAX_LINKS_FOLLOWED;
 use crate::pathio::{Context as _, PathError, ids};
 use crate::tree::TreePath;
 
-/// Every look-up stays below the rootfs, whatever links the image holds (openat2(2), Linux 5.6).
+/// Resolves paths inside the rootfs, whatever links the image contains (openat2(2), Linux 5.6).
 pub(in crate::executor) const IN_ROOT: ResolveFlags =
     ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
-/// A link that leads out of the directory, as every absolute one does, is an error.
+/// Refuses links that lead out of the directory, as every absolute one does (openat2(2)).
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 
-/// What was made for a step, in the order in which it was made.
+/// The files and directories that were made for a step, in order.
 #[derive(Debug, Default)]
 pub(in crate::executor) struct MountPoints {
-    made: Vec<Made>,
+    made: Vec<MadePoint>,
 }
 
 /// A file or directory that was made as a mount point.
 #[derive(Debug)]
-struct Made {
-    /// The directory that it was made in: by name, the step could lead the clean-up elsewhere.
+struct MadePoint {
+    /// The parent directory. By name, the step could lead the clean-up elsewhere.
     parent: OwnedFd,
     name: Vec<u8>,
     is_directory: bool,
-    /// Device and inode: the step may have put something else in its place.
+    /// Device and inode: the step may have replaced it.
     id: (u64, u64),
 }
 
 impl MountPoints {
-    /// Sees to it that `path` is there, or a link to what is; makes a file or a directory.
+    /// Makes a file or directory at `path`, unless it exists or is a link to something that does.
     pub(in crate::executor) fn ensure(
         &mut self,
         root: BorrowedFd<'_>,
@@ -65,7 +65,7 @@ impl MountPoints {
         Err(PathError::new("create", at.as_path(), Errno::LOOP))
     }
 
-    /// Makes `path` with its missing parents, as root's.
+    /// Makes `path` with its missing parents, owned by root.
     fn make(
         &mut self,
         root: BorrowedFd<'_>,
@@ -87,7 +87,7 @@ impl MountPoints {
             }
             let id =
                 create(directory.as_fd(), name, is_directory).context("create", at.as_path())?;
-            self.made.push(Made { parent: directory, name: name.to_vec(), is_directory, id });
+            self.made.push(MadePoint { parent: directory, name: name.to_vec(), is_directory, id });
         }
         Ok(())
     }
@@ -95,9 +95,9 @@ impl MountPoints {
     /// Removes what was made and is still empty.
     ///
     /// # Errors
-    /// The kernel's: a mount point that stays would be part of the layer.
+    /// The error of the kernel: a mount point that stays would be part of the layer.
     pub(in crate::executor) fn remove(self) -> Result<(), PathError> {
-        for Made { parent, name, is_directory, id } in self.made.into_iter().rev() {
+        for MadePoint { parent, name, is_directory, id } in self.made.into_iter().rev() {
             let name = OsStr::from_bytes(&name);
             let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             let failed = |errno| PathError::new("remove the mount point", Path::new(name), errno);
@@ -108,7 +108,7 @@ impl MountPoints {
             };
             if is_ours {
                 match rustix::fs::unlinkat(&parent, name, flags) {
-                    // What the step put something into is part of the layer.
+                    // A directory with files of the step is part of the layer.
                     Err(Errno::NOTEMPTY | Errno::EXIST) if is_directory => {}
                     removed => removed.map_err(failed)?,
                 }
@@ -118,9 +118,9 @@ impl MountPoints {
     }
 }
 
-/// Makes the mount point `path` in the files of another mount; it stays there.
+/// Makes the mount point `path` in the files of another mount, where it stays.
 ///
-/// A link that leads out of them is refused: where they are mounted it leads into the step's own
+/// A link that leads out of them is refused. Inside the step it would lead into the step's own
 /// files, and the mount point would be made there and stay.
 pub(in crate::executor) fn ensure_in_mount(
     root: BorrowedFd<'_>,
@@ -131,7 +131,7 @@ pub(in crate::executor) fn ensure_in_mount(
     MountPoints::default().make(root, &path, is_directory, BENEATH)
 }
 
-/// Makes a file or directory; gives its device and inode.
+/// Makes a file or directory; returns its device and inode.
 fn create(directory: BorrowedFd<'_>, name: &[u8], is_directory: bool) -> Result<(u64, u64), Errno> {
     let name = OsStr::from_bytes(name);
     if is_directory {
@@ -144,8 +144,8 @@ fn create(directory: BorrowedFd<'_>, name: &[u8], is_directory: bool) -> Result<
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// Makes the directory `path` with its missing parents, all owned by `owner`; what is there stays as
-/// it is.
+/// Makes the directory `path` with its missing parents, owned by `owner`. Existing directories stay
+/// unchanged.
 pub(in crate::executor) fn make_directories(
     root: BorrowedFd<'_>,
     path: &str,
@@ -191,8 +191,8 @@ fn open(
     rustix::fs::openat2(root, path.as_path(), flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
-/// Opens the file at `path` for reading, if it is a regular one: reading a FIFO would wait, and
-/// opening a device may have effects of its own.
+/// Opens a regular file for reading; `None` for others. Reading a FIFO would wait, and opening a
+/// device may have side effects (open(2), `O_NONBLOCK`).
 pub(in crate::executor) fn open_regular(
     root: BorrowedFd<'_>,
     path: &Path,
@@ -224,8 +224,8 @@ mod tests {
 
     use super::*;
 
-    /// Opens a directory below `root` and lets nobody change it, where the file system and the
-    /// caller's rights allow that.
+    /// Opens a directory below `root` and makes it immutable, if the file system and the caller's
+    /// rights allow that (`FS_IMMUTABLE_FL`, ioctl_iflags(2)).
     fn locked(root: BorrowedFd<'_>, name: &str) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let opened = open(root, &TreePath::clean(name.as_bytes()), flags, IN_ROOT).ok()?;

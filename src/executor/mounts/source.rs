@@ -1,4 +1,4 @@
-//! What the mounts of a RUN show: looked up for the key, written out when the step runs.
+//! CopySources of the mounts of a RUN: selected for the key, written to disk when the step runs.
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::plan::{Access, CopyFrom, CopyOperation, CopyPart, RunMountKind, RunOperation};
@@ -6,34 +6,34 @@ use crate::store::WorkDirectory;
 use crate::tree::{Meta, TreePath};
 
 use crate::executor::BuildError;
-use crate::executor::copy::sources::{self, Sources};
+use crate::executor::copy::sources::{self, CopySources};
 use crate::executor::state::BuildState;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// The name of a single file in the directory that is made for it.
+/// Name of a single file in the directory that is made for it.
 pub(in crate::executor) const FILE_NAME: &str = "file";
 
-/// Files that a mount shows, found but not made ready.
+/// The files of a mount, selected but not written to disk.
 #[derive(Debug)]
-pub(in crate::executor) struct Selected {
+pub(in crate::executor) struct SelectedFiles {
     operation: CopyOperation,
-    sources: Sources,
-    /// What the source is, links followed.
+    sources: CopySources,
+    /// Path of the source, links resolved.
     path: TreePath,
     is_directory: bool,
     meta: Meta,
     digest: String,
 }
 
-/// What the mounts of one RUN show, in order; nothing for those without files of the build.
+/// The sources of all mounts of one RUN, in order; `None` for mounts without files of the build.
 #[derive(Debug)]
-pub(in crate::executor) struct Inputs {
-    selected: Vec<Option<Selected>>,
+pub(in crate::executor) struct MountInputs {
+    selected: Vec<Option<SelectedFiles>>,
 }
 
-impl Inputs {
-    /// Looks the sources up; what is in the context is hashed here.
+impl MountInputs {
+    /// Selects the sources. Files of the context are hashed here.
     pub(in crate::executor) fn find(
         state: &BuildState<'_>,
         operation: &RunOperation,
@@ -41,7 +41,7 @@ impl Inputs {
         let selected = operation.mounts.iter().map(|mount| match &mount.kind {
             RunMountKind::Bind { from, source }
             | RunMountKind::Cache { from: Some(from), source, .. } => {
-                Selected::find(state, from, source, mount.span).map(Some)
+                SelectedFiles::find(state, from, source, mount.span).map(Some)
             }
             RunMountKind::Cache { from: None, .. }
             | RunMountKind::Tmpfs { .. }
@@ -51,22 +51,22 @@ impl Inputs {
         Ok(Self { selected: selected.collect::<Result<_>>()? })
     }
 
-    /// What mount number `at` shows.
-    pub(in crate::executor) fn get(&self, at: usize) -> Option<&Selected> {
+    /// Returns the source of mount number `at`.
+    pub(in crate::executor) fn get(&self, at: usize) -> Option<&SelectedFiles> {
         self.selected.get(at).and_then(Option::as_ref)
     }
 
-    /// What the key of the RUN says of them.
+    /// Returns the digests of the sources for the key of the RUN.
     pub(in crate::executor) fn digests(&self) -> Vec<Option<String>> {
-        let digest = |selected: &Option<Selected>| selected.as_ref().map(|s| s.digest.clone());
+        let digest = |selected: &Option<SelectedFiles>| selected.as_ref().map(|s| s.digest.clone());
         self.selected.iter().map(digest).collect()
     }
 }
 
-impl Selected {
+impl SelectedFiles {
     fn find(state: &BuildState<'_>, from: &CopyFrom, source: &str, span: Span) -> Result<Self> {
         let mut operation = operation(from, sources::escaped(source), span);
-        let sources = sources::sources(state, &operation, span)?;
+        let sources = sources::select(state, &operation, span)?;
         let resolved = sources.tree().resolve(source.as_bytes()).map_err(|error| {
             let message = format!("cannot mount {source}: {error}");
             Diagnostic::error(codes::SOURCE_NOT_FOUND, span, message)
@@ -91,22 +91,22 @@ impl Selected {
         Ok(Self { operation, sources, path: resolved, is_directory, meta, digest })
     }
 
-    /// Where they come from.
+    /// Returns the stage, image or context of the files.
     pub(in crate::executor) const fn from(&self) -> &CopyFrom {
         &self.operation.from
     }
 
-    /// Whether the source is a directory, and no file.
+    /// Returns whether the source is a directory.
     pub(in crate::executor) const fn is_directory(&self) -> bool {
         self.is_directory
     }
 
-    /// Where they are in what they come from, links followed.
+    /// Returns the path of the source in its stage, image or context, links resolved.
     pub(in crate::executor) const fn path(&self) -> &TreePath {
         &self.path
     }
 
-    /// What identifies the files.
+    /// Returns the digest of the files.
     pub(in crate::executor) fn digest(&self) -> &str {
         &self.digest
     }
@@ -124,14 +124,14 @@ impl Selected {
         work.map_err(|error| BuildError::from(error).at(span))
     }
 
-    /// Mode and owner of a source that is a directory.
+    /// Returns mode and owner of a source that is a directory.
     pub(in crate::executor) fn directory_access(&self) -> Option<Access> {
         let Meta { mode, uid, gid, .. } = self.meta;
         self.is_directory.then_some(Access { mode, uid, gid })
     }
 }
 
-/// A mount's source as a COPY into an empty root.
+/// Returns a mount's source as a COPY into an empty root.
 fn operation(from: &CopyFrom, text: String, span: Span) -> CopyOperation {
     CopyOperation {
         from: from.clone(),

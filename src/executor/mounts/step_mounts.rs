@@ -1,4 +1,4 @@
-//! The mounts of a RUN that is about to run: its own, and the mount points for them.
+//! The mounts of a RUN: their contents are prepared, and their mount points made, before it runs.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -19,61 +19,61 @@ use crate::executor::inputs::ssh_agent::Agents;
 use crate::executor::state::BuildState;
 use crate::executor::{BuildError, chain};
 
-use super::cache_mount::Caches;
+use super::cache_mount::StepCaches;
 use super::context_directories::ContextDirectory;
 use super::mask::Mask;
 use super::mount_point::{self, IN_ROOT, MountPoints};
-use super::source::{FILE_NAME, Inputs, Selected};
+use super::source::{FILE_NAME, MountInputs, SelectedFiles};
 
-/// Mounts of a step and what must live as long as it runs.
+/// The mounts of a step, and what must live as long as it runs.
 #[derive(Debug)]
 pub(in crate::executor) struct StepMounts {
-    /// For the sandbox, in order.
+    /// Mounts for the sandbox, in order.
     pub(in crate::executor) mounts: Vec<Mount>,
-    /// Variables that the command sees and no key has.
+    /// Variables of the command that are not part of the key.
     pub(in crate::executor) env: Vec<(String, String)>,
-    /// Values that are not shown.
+    /// Values that are masked in the output.
     pub(in crate::executor) mask: Mask,
-    caches: Caches,
+    caches: StepCaches,
     agents: Agents,
-    /// What was mounted so far, by target.
-    places: Vec<(String, Place)>,
-    /// Made when a mount needs one.
+    /// Targets of the mounts so far.
+    mounted: Vec<(String, MountedFiles)>,
+    /// Created by the first mount that needs it.
     work: Option<WorkDirectory>,
     context: Vec<ContextDirectory>,
 }
 
-/// Where the mount points of later mounts can be made.
+/// The files that a mount shows, in which later mount points can be made.
 #[derive(Debug)]
-enum Place {
-    /// In a directory below `root`.
+enum MountedFiles {
+    /// A directory below `root`.
     Directory { root: Arc<OwnedFd>, path: TreePath },
-    /// Only in the sandbox, by the sandbox.
+    /// A file system that the sandbox makes. It makes mount points there, too.
     Sandbox,
 }
 
-/// File systems that the sandbox mounts itself.
+/// Targets of file systems that the sandbox mounts itself.
 const OF_SANDBOX: [&str; 3] = ["/dev", "/proc", "/sys"];
 
-/// What every mount of a step is made with.
+/// The arguments of every function that prepares a mount.
 #[derive(Clone, Copy)]
-struct With<'a> {
+struct MountArguments<'a> {
     state: &'a BuildState<'a>,
     mount: &'a RunMount,
-    selected: Option<&'a Selected>,
+    selected: Option<&'a SelectedFiles>,
     root: BorrowedFd<'a>,
 }
 
 type Result<T> = std::result::Result<T, BuildError>;
 
 impl StepMounts {
-    /// Makes all mounts of `operation` ready, with mount points in `root`; waits for caches that
+    /// Prepares all mounts of `operation`, with mount points in `root`; waits for caches that
     /// others use.
     pub(in crate::executor) fn prepare(
         state: &BuildState<'_>,
         active: &ActiveStep,
         operation: &RunOperation,
-        inputs: &Inputs,
+        inputs: &MountInputs,
         root: BorrowedFd<'_>,
         points: &mut MountPoints,
     ) -> Result<Self> {
@@ -81,27 +81,27 @@ impl StepMounts {
             mounts: Vec::new(),
             env: Vec::new(),
             mask: Mask::default(),
-            caches: Caches::take(state, active, operation, inputs)?,
+            caches: StepCaches::take(state, active, operation, inputs)?,
             agents: Agents::default(),
-            places: OF_SANDBOX.map(|path| (path.to_owned(), Place::Sandbox)).into(),
+            mounted: OF_SANDBOX.map(|path| (path.to_owned(), MountedFiles::Sandbox)).into(),
             work: None,
             context: Vec::new(),
         };
         for (at, mount) in operation.mounts.iter().enumerate() {
             let selected = inputs.get(at);
-            step.add(at, With { state, mount, selected, root }, points)?;
+            step.add(at, MountArguments { state, mount, selected, root }, points)?;
         }
         Ok(step)
     }
 
-    fn add(&mut self, at: usize, with: With<'_>, points: &mut MountPoints) -> Result<()> {
+    fn add(&mut self, at: usize, with: MountArguments<'_>, points: &mut MountPoints) -> Result<()> {
         let RunMount { target, read_only, .. } = with.mount;
         let made = match &with.mount.kind {
             RunMountKind::Bind { .. } => Some(self.bind(with)?),
             RunMountKind::Cache { .. } => Some(self.cache(at, with)?),
             RunMountKind::Tmpfs { bytes } => {
                 let bytes = Some(*bytes).filter(|bytes| *bytes > 0);
-                Some((MountSource::Tmpfs { bytes, mode: 0o1777 }, true, Place::Sandbox))
+                Some((MountSource::Tmpfs { bytes, mode: 0o1777 }, true, MountedFiles::Sandbox))
             }
             RunMountKind::Secret { .. } => self.secret(with)?,
             RunMountKind::Ssh { .. } => self.ssh(with)?,
@@ -118,12 +118,11 @@ impl StepMounts {
         })?;
         let (target, read_only) = (PathBuf::from(target), *read_only);
         self.mounts.push(Mount { target, source, read_only });
-        self.places.push((with.mount.target.clone(), place));
+        self.mounted.push((with.mount.target.clone(), place));
         Ok(())
     }
 
-    /// Sees to it that there is something to mount on. What is made in the image's own files is
-    /// removed after the step.
+    /// Makes the mount point. One in the image's own files is removed after the step.
     fn mount_point(
         &self,
         target: &str,
@@ -133,18 +132,18 @@ impl StepMounts {
     ) -> std::result::Result<(), PathError> {
         let below =
             |directory: &str| Some(target.strip_prefix(directory)?.strip_prefix('/')?.as_bytes());
-        let mut places = self.places.iter().rev();
-        match places.find_map(|(directory, place)| below(directory).map(|rest| (rest, place))) {
+        let mut mounted = self.mounted.iter().rev();
+        match mounted.find_map(|(directory, files)| below(directory).map(|rest| (rest, files))) {
             None => points.ensure(root, target.as_bytes(), is_directory),
-            Some((_, Place::Sandbox)) => Ok(()),
-            Some((rest, Place::Directory { root, path })) => {
+            Some((_, MountedFiles::Sandbox)) => Ok(()),
+            Some((rest, MountedFiles::Directory { root, path })) => {
                 let path = [path.as_bytes(), b"/", rest].concat();
                 mount_point::ensure_in_mount(root.as_fd(), &path, is_directory)
             }
         }
     }
 
-    /// A directory for this step, which goes when it has ended.
+    /// Returns a directory for this step, which is removed when the step has ended.
     fn work(&mut self, state: &BuildState<'_>) -> Result<&WorkDirectory> {
         if self.work.is_none() {
             self.work = Some(state.services.store.work_directory()?);
@@ -152,9 +151,9 @@ impl StepMounts {
         Ok(self.work.as_ref().expect("it was made above"))
     }
 
-    /// An overlay over the files: what the step writes is thrown away, and what is mounted below
-    /// has a place.
-    fn bind(&mut self, with: With<'_>) -> Result<(MountSource, bool, Place)> {
+    /// Mounts an overlay over the files: what the step writes is discarded, and later mount points
+    /// can be made.
+    fn bind(&mut self, with: MountArguments<'_>) -> Result<(MountSource, bool, MountedFiles)> {
         let selected = with.selected.expect("every bind mount was looked up");
         let (lowers, path) = self.lowers(with, selected)?;
         let n = self.mounts.len();
@@ -173,14 +172,14 @@ impl StepMounts {
         let mount = Arc::new(overlay.into_mount());
         let source =
             MountSource::Inside { mount: Arc::clone(&mount), path: path.as_path().to_owned() };
-        Ok((source, selected.is_directory(), Place::Directory { root: mount, path }))
+        Ok((source, selected.is_directory(), MountedFiles::Directory { root: mount, path }))
     }
 
-    /// The directories that hold the files, base first, and where in them the source is.
+    /// Returns the directories with the files, base first, and the path of the source in them.
     fn lowers(
         &mut self,
-        with: With<'_>,
-        selected: &Selected,
+        with: MountArguments<'_>,
+        selected: &SelectedFiles,
     ) -> Result<(Vec<LowerDirectory>, TreePath)> {
         let state = with.state;
         let stack = match selected.from() {
@@ -201,20 +200,27 @@ impl StepMounts {
         Ok((directories, selected.path().clone()))
     }
 
-    fn cache(&mut self, at: usize, with: With<'_>) -> Result<(MountSource, bool, Place)> {
+    fn cache(
+        &mut self,
+        at: usize,
+        with: MountArguments<'_>,
+    ) -> Result<(MountSource, bool, MountedFiles)> {
         let directory = Arc::new(self.caches.directory(at, with.mount)?);
         let source = MountSource::Path { directory: Arc::clone(&directory) };
-        Ok((source, true, Place::Directory { root: directory, path: TreePath::root() }))
+        Ok((source, true, MountedFiles::Directory { root: directory, path: TreePath::root() }))
     }
 
-    fn secret(&mut self, with: With<'_>) -> Result<Option<(MountSource, bool, Place)>> {
+    fn secret(
+        &mut self,
+        with: MountArguments<'_>,
+    ) -> Result<Option<(MountSource, bool, MountedFiles)>> {
         let RunMountKind::Secret { id, env, required, access } = &with.mount.kind else {
             return Ok(None);
         };
         let span = with.mount.span;
-        let Some(value) = with.state.options.lent.secrets.get(id) else {
+        let Some(value) = with.state.options.provided.secrets.get(id) else {
             if !*required {
-                // The variable is set all the same, to nothing.
+                // The variable is set even so, to the empty string.
                 self.env.extend(env.iter().map(|name| (name.clone(), String::new())));
                 return Ok(None);
             }
@@ -236,15 +242,18 @@ impl StepMounts {
         write_secret(memory.as_fd(), value, *access)
             .context("write a secret for", with.mount.target.as_ref())?;
         let source = MountSource::Inside { mount: Arc::new(memory), path: FILE_NAME.into() };
-        Ok(Some((source, false, Place::Sandbox)))
+        Ok(Some((source, false, MountedFiles::Sandbox)))
     }
 
-    fn ssh(&mut self, with: With<'_>) -> Result<Option<(MountSource, bool, Place)>> {
+    fn ssh(
+        &mut self,
+        with: MountArguments<'_>,
+    ) -> Result<Option<(MountSource, bool, MountedFiles)>> {
         let RunMountKind::Ssh { id, required, access } = &with.mount.kind else {
             return Ok(None);
         };
         let span = with.mount.span;
-        let Some(source) = with.state.options.lent.agents.get(id) else {
+        let Some(source) = with.state.options.provided.agents.get(id) else {
             if !*required {
                 return Ok(None);
             }
@@ -266,7 +275,7 @@ impl StepMounts {
         if !self.env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
             self.env.push(("SSH_AUTH_SOCK".to_owned(), with.mount.target.clone()));
         }
-        Ok(Some((MountSource::Path { directory: Arc::new(socket) }, false, Place::Sandbox)))
+        Ok(Some((MountSource::Path { directory: Arc::new(socket) }, false, MountedFiles::Sandbox)))
     }
 }
 
@@ -275,13 +284,14 @@ impl Drop for StepMounts {
         // Overlays hold descriptors of the directories, not the directories' names.
         self.mounts.clear();
         if let Some(work) = &self.work {
-            // What cannot be removed goes with the process.
+            // The rest is removed with the work directory of the process.
             let _gone = crate::pathio::remove_dir_all(work.path());
         }
     }
 }
 
-/// Owner before mode: changing the owner takes set-id bits away. No name is the directory itself.
+/// Sets the owner before the mode, because chown(2) clears set-id bits. An empty name stands for
+/// the directory itself.
 fn set_access(directory: BorrowedFd<'_>, name: &str, access: Access) -> std::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
     let name = if name.is_empty() { "." } else { name };

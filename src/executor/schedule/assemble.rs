@@ -1,4 +1,4 @@
-//! The image out of its parts: config with history and layers, and the store's own manifest.
+//! Assembly of an image: config with history and layers, and the store's own manifest.
 
 use crate::oci::{
     Annotation, AnnotationLevel, Descriptor, DiffId, Digest, History, ImageConfig, Index,
@@ -11,27 +11,27 @@ use crate::executor::cache::document::CONFIG_MEMBER;
 use crate::executor::cache::export;
 use crate::executor::state::BuildState;
 use crate::executor::state::stage_result::{StageLayer, StageResult};
-use crate::executor::{BuildError, BuiltImage, BuiltLayer, CachePlace, Failure};
+use crate::executor::{BuildError, BuiltImage, BuiltLayer, CacheLocation, Failure};
 
-/// What Docker's builder writes beside each entry; tools look for it.
+/// Comment of each history entry by BuildKit. Other tools look for it.
 const COMMENT: &str = "buildkit.dockerfile.v0";
-/// For layers of a base whose history does not account for them.
+/// Comment of the entries for layers that a base image's history does not account for.
 const COMMENT_EXTRA: &str = "buildkit.exporter.image.v0";
 
 /// An image whose documents are in the store.
 #[derive(Debug, Clone)]
-pub(in crate::executor) struct Assembled {
-    /// What describes its manifest, with the platform.
+pub(in crate::executor) struct AssembledImage {
+    /// Descriptor of its manifest, with the platform.
     pub(in crate::executor) manifest: Descriptor,
     pub(in crate::executor) config: Digest,
-    /// The number of the stage that it came of.
+    /// Index of the stage that the image is made from.
     pub(in crate::executor) stage: usize,
-    /// Its layers.
+    /// The image and its layers.
     pub(in crate::executor) built: BuiltImage,
 }
 
-impl Assembled {
-    /// Its layers, base first.
+impl AssembledImage {
+    /// Returns the layers, base first.
     pub(in crate::executor) fn layers(&self) -> impl Iterator<Item = DiffId> {
         self.built.layers.iter().map(|layer| layer.diff_id)
     }
@@ -42,7 +42,7 @@ pub(in crate::executor) fn image(
     state: &BuildState<'_>,
     stage: &StageResult,
     platform: &Platform,
-) -> Result<Assembled, Failure> {
+) -> Result<AssembledImage, Failure> {
     let planned = state.plan.stages.get(stage.number).expect("a plan names its own stages");
     let mut config = planned.config.clone();
     config.set_platform(platform);
@@ -56,7 +56,7 @@ pub(in crate::executor) fn image(
     };
     let store = state.services.store;
     let diff_ids = config.rootfs.diff_ids.clone();
-    if state.options.cache_to.iter().any(|cache| cache.place == CachePlace::Inline) {
+    if state.options.cache_to.iter().any(|cache| cache.place == CacheLocation::Inline) {
         let document = inline_cache(state, &diff_ids)?;
         config.extra.insert(CONFIG_MEMBER.to_owned(), document);
     }
@@ -82,10 +82,11 @@ pub(in crate::executor) fn image(
     let mut manifest = Descriptor::of(MediaType::OciManifest, &bytes);
     manifest.annotations = annotations(AnnotationLevel::ManifestDescriptor);
     manifest.platform = Some(platform.clone());
-    Ok(Assembled { manifest, config: config_digest, stage: stage.number, built })
+    Ok(AssembledImage { manifest, config: config_digest, stage: stage.number, built })
 }
 
-/// The layers with what is known of them; `stored` is what the manifest says.
+/// Returns the layers with the facts that are known about them; `stored` has the manifest's
+/// descriptors.
 fn built_layers(
     state: &BuildState<'_>,
     stage: &StageResult,
@@ -111,7 +112,7 @@ fn built_layers(
     Ok(built)
 }
 
-/// What an inline cache says of the image's own layers.
+/// Returns the document of an inline cache for the image's own layers.
 fn inline_cache(state: &BuildState<'_>, layers: &[DiffId]) -> Result<serde_json::Value, Failure> {
     let own = |step: &StepRecord| layers.contains(&step.layer);
     let steps: Vec<_> = state.caches.steps_used().into_iter().filter(own).collect();
@@ -120,10 +121,10 @@ fn inline_cache(state: &BuildState<'_>, layers: &[DiffId]) -> Result<serde_json:
     Ok(serde_json::to_value(document).expect("texts and numbers always serialize"))
 }
 
-/// Writes the index over images for several platforms.
+/// Writes the index over images for several platforms (image-spec, image-index.md).
 pub(in crate::executor) fn index(
     store: &Store,
-    images: &[Assembled],
+    images: &[AssembledImage],
     annotations: &[Annotation],
 ) -> Result<Digest, Failure> {
     let index = Index {
@@ -135,7 +136,8 @@ pub(in crate::executor) fn index(
     Ok(store.put_blob(&pretty(&index)).map_err(BuildError::from)?)
 }
 
-/// The base image's own history, made to account for each of its layers.
+/// Returns the base image's history with one entry for each of its layers (image-spec, config.md,
+/// `history`).
 fn base_history(config: &ImageConfig, n_layers: usize) -> Vec<History> {
     let mut history = config.history.clone();
     let n_entries = history.iter().filter(|entry| !entry.empty_layer).count();
@@ -154,7 +156,7 @@ fn base_history(config: &ImageConfig, n_layers: usize) -> Vec<History> {
     history
 }
 
-/// One entry an instruction; those without a layer have the time of the layer before.
+/// Appends an entry for each instruction. One without a layer has the time of the layer before.
 fn append_history(
     state: &BuildState<'_>,
     config: &mut ImageConfig,
@@ -180,7 +182,7 @@ fn append_history(
     Ok(())
 }
 
-/// The descriptors of the base image's layers as it came, in OCI media types.
+/// Returns the descriptors of the base image's layers in OCI media types, otherwise unchanged.
 fn base_layers(state: &BuildState<'_>, stage: &StageResult) -> Result<Vec<Descriptor>, Failure> {
     let mut at = stage.number;
     let request = loop {
@@ -200,7 +202,7 @@ fn in_oci_type(layer: &Descriptor) -> Descriptor {
     Descriptor::new(MediaType::OciLayer(compression), layer.digest, layer.size)
 }
 
-/// Seconds since 1970 as RFC 3339.
+/// Formats seconds since 1970 as RFC 3339.
 fn rfc3339(seconds: i64) -> String {
     let seconds = u64::try_from(seconds).unwrap_or(0);
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);

@@ -1,4 +1,4 @@
-//! How much an image may grow to: looked at when its layers are there, before it has a name.
+//! Size limits of an image, checked when its layers exist and before it has a name.
 
 use crate::diag::{Diagnostic, Span, codes, size};
 use crate::plan::Base;
@@ -7,15 +7,18 @@ use crate::tree::{LayerEntries as _, TreePath};
 use crate::executor::state::BuildState;
 use crate::executor::{Budget, BuildError, BuiltImage, BuiltLayer, Failure};
 
-use super::assemble::Assembled;
+use super::assemble::AssembledImage;
 
-/// How many files are named.
+/// Maximum number of files that an error names.
 const N_FILES: usize = 10;
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// Fails if an image, or a layer of it, is larger than it may be.
-pub(in crate::executor) fn check(state: &BuildState<'_>, images: &mut [Assembled]) -> Result<()> {
+/// Checks that no image and no layer is larger than the limits.
+pub(in crate::executor) fn check(
+    state: &BuildState<'_>,
+    images: &mut [AssembledImage],
+) -> Result<()> {
     let Budget { image_bytes, layer_bytes } = state.options.budget;
     let is_one = images.len() == 1;
     let mut found = Vec::new();
@@ -40,14 +43,14 @@ pub(in crate::executor) fn check(state: &BuildState<'_>, images: &mut [Assembled
     Err(Failure::new(BuildError::Dockerfile { diagnostics: found }))
 }
 
-/// Finds out how long the layers of a base are, which may have to be fetched for it.
+/// Measures the layers of a base image, which may have to be fetched for it.
 fn measure(state: &BuildState<'_>, image: &mut BuiltImage) -> Result<()> {
     let store = state.services.store;
     for layer in image.layers.iter_mut().filter(|layer| layer.tar_bytes.is_none()) {
         if !store.has_layer(layer.diff_id).map_err(BuildError::from)? {
             state.images.fetch_layer(state.services, layer.diff_id)?;
         }
-        // To list a layer measures it.
+        // Listing a layer measures it.
         store.listing(layer.diff_id).map_err(BuildError::from)?;
         layer.tar_bytes = store.tar_bytes(layer.diff_id).map_err(BuildError::from)?;
     }
@@ -74,7 +77,7 @@ fn large_layers(state: &BuildState<'_>, image: &BuiltImage, most: u64) -> Result
 
 fn large_image(
     state: &BuildState<'_>,
-    image: &Assembled,
+    image: &AssembledImage,
     of: &str,
     n_bytes: u64,
     most: u64,
@@ -109,7 +112,8 @@ fn large_image(
     Ok(error.maybe_help(biggest_files(state, &all)?))
 }
 
-/// Returns the place of the FROM that names the base image of a stage, through the stages between.
+/// Returns the location of the FROM that names the base image of a stage, through the stages
+/// between.
 fn base_span(state: &BuildState<'_>, mut stage: usize) -> Span {
     loop {
         let planned = state.plan.stages.get(stage).expect("a plan names its own stages");
@@ -126,7 +130,7 @@ fn line_of(layer: &BuiltLayer) -> String {
     format!("{n_bytes:>8}  {}", by.as_deref().unwrap_or("of the base image"))
 }
 
-/// The largest files of these layers, in words; `None` if they have none.
+/// Returns a list of the largest files in these layers; `None` without files.
 fn biggest_files(state: &BuildState<'_>, layers: &[&BuiltLayer]) -> Result<Option<String>> {
     let mut files: Vec<(u64, TreePath)> = Vec::new();
     for layer in layers {
@@ -149,7 +153,7 @@ fn biggest_files(state: &BuildState<'_>, layers: &[&BuiltLayer]) -> Result<Optio
             format!("{:>8}  {path}", size(*n_bytes))
         })
         .collect();
-    Ok((!lines.is_empty()).then(|| format!("the biggest files:\n{}", lines.join("\n"))))
+    Ok((!lines.is_empty()).then(|| format!("the largest files:\n{}", lines.join("\n"))))
 }
 
 fn keep_biggest(files: &mut Vec<(u64, TreePath)>) {
@@ -157,7 +161,7 @@ fn keep_biggest(files: &mut Vec<(u64, TreePath)>) {
     files.truncate(N_FILES);
 }
 
-/// A size that is more than `most`; in bytes, where both would read the same.
+/// Formats a size that is more than `most`; in bytes, if both would read the same.
 fn exactly(n_bytes: u64, most: u64) -> String {
     let text = size(n_bytes);
     if text == size(most) { format!("{n_bytes}B") } else { text }

@@ -10,10 +10,10 @@ use crate::executor::active_step::ActiveStep;
 use crate::executor::cache::build_caches::BuildCaches;
 use crate::executor::cache::lookup::{Claim, Lookup};
 use crate::executor::cache::{export, import};
-use crate::executor::debug::session::Entrance;
+use crate::executor::debug::session::DebugSession;
 use crate::executor::inputs::build_inputs::BuildInputs;
 use crate::executor::mounts::cache_mount;
-use crate::executor::mounts::source::Inputs;
+use crate::executor::mounts::source::MountInputs;
 use crate::executor::planned_step::PlannedStep;
 use crate::executor::stack::Stack;
 use crate::executor::state::BuildState;
@@ -31,7 +31,7 @@ use crate::plan::{self, Base, Forms, Operation, OperationKey, PlannedStage, Targ
 use crate::pool::{self, Scope};
 use crate::store::{Form, LowerDirectory};
 
-use super::assemble::{self, Assembled};
+use super::assemble::{self, AssembledImage};
 use super::pack_ahead::PackAhead;
 use super::{budget, planning};
 
@@ -43,7 +43,7 @@ pub struct FailedBuild {
     /// The first error in the order of the stages.
     pub error: Failure,
     /// Rootfs of the RUN that failed, if `BuildOptions::keep_failed` asks for it.
-    pub session: Option<Box<Entrance>>,
+    pub session: Option<Box<DebugSession>>,
 }
 
 impl From<Failure> for FailedBuild {
@@ -98,7 +98,7 @@ fn build_images(
     let image =
         |target: &Target| assemble::image(&state, &state.stage(target.stage)?, &target.platform);
     let images = plan.targets.iter().map(image);
-    let mut images: Vec<Assembled> = images.collect::<Result<_>>()?;
+    let mut images: Vec<AssembledImage> = images.collect::<Result<_>>()?;
     budget::check(&state, &mut images)?;
     let (top, id) = match images.as_slice() {
         [only] if !options.always_index => (only.manifest.digest, only.config),
@@ -115,7 +115,7 @@ fn build_images(
         noted.map_err(BuildError::from)?;
     }
     services.store.make_durable().map_err(BuildError::from)?;
-    let layers = images.iter().flat_map(Assembled::layers).collect();
+    let layers = images.iter().flat_map(AssembledImage::layers).collect();
     let images = images.into_iter().map(|image| image.built).collect();
     Ok((Built { top, id, images, warnings: plan.warnings }, layers))
 }
@@ -137,7 +137,7 @@ pub(in crate::executor) struct Driver<'a> {
     forms: Forms,
     pack_ahead: PackAhead,
     /// Rootfs of failed steps, by stage.
-    sessions: Mutex<BTreeMap<usize, Box<Entrance>>>,
+    sessions: Mutex<BTreeMap<usize, Box<DebugSession>>>,
 }
 
 impl<'a> Driver<'a> {
@@ -179,7 +179,7 @@ impl<'a> Driver<'a> {
         Err(FailedBuild { error, session })
     }
 
-    fn sessions(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Box<Entrance>>> {
+    fn sessions(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Box<DebugSession>>> {
         // Each use is one call on the map.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +192,7 @@ impl<'a> Driver<'a> {
     ) -> Result<()> {
         let done = self.state.stage_slot(number).fill(|| {
             let done = self.stage_steps(scope, number, stage);
-            done.inspect_err(|_error| self.state.services.stop.fail())
+            done.inspect_err(|_error| self.state.services.cancel.fail())
         });
         done.map(drop)
     }
@@ -206,7 +206,7 @@ impl<'a> Driver<'a> {
         let services = self.state.services;
         let (mut stack, mut history) = self.base(stage)?;
         for (at, step) in stage.steps.iter().enumerate() {
-            if services.stop.is_thrown() {
+            if services.cancel.is_set() {
                 return Err(Failure::new(services.stopped()));
             }
             let at = PlannedStep { stage: number, number: at, step };
@@ -293,7 +293,7 @@ impl<'a> Driver<'a> {
         active: &ActiveStep,
     ) -> Result<(Stack, Outcome)> {
         let state = self.state;
-        let inputs = Inputs::find(state, operation)?;
+        let inputs = MountInputs::find(state, operation)?;
         cache_mount::note(state, operation, &inputs);
         let key = state.clamped(OperationKey::run(operation, &inputs.digests()));
         let keys = state.steps.keys(at, active.id, &key, stack);
@@ -332,7 +332,7 @@ impl<'a> Driver<'a> {
         failed: FailedRun,
     ) -> BuildError {
         if let Some(root) = failed.root {
-            let session = Entrance::new(active.name.clone(), operation, *root);
+            let session = DebugSession::new(active.name.clone(), operation, *root);
             self.sessions().insert(stage, session);
         }
         failed.error

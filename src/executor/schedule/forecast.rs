@@ -1,5 +1,5 @@
-//! What a build would do, without doing it: which steps are in the cache, which would be made and why,
-//! and how long they took when they, or earlier versions of them, were made last.
+//! Forecast of a build: which steps are cached, which would be executed and why, and how long these
+//! or similar steps took last time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::executor::cache::build_caches::BuildCaches;
 use crate::executor::cache::explain::{Miss, changed_files};
 use crate::executor::cache::import;
 use crate::executor::cache::step_keys::StepKeys;
-use crate::executor::copy::sources::{self, Sources};
+use crate::executor::copy::sources::{self, CopySources};
 use crate::executor::inputs::build_inputs::BuildInputs;
-use crate::executor::mounts::source::Inputs;
+use crate::executor::mounts::source::MountInputs;
 use crate::executor::planned_step::PlannedStep;
 use crate::executor::stack::Stack;
 use crate::executor::state::BuildState;
@@ -28,73 +28,74 @@ use super::planning;
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// Nothing is shown of steps here.
+/// Number for steps that have no events.
 const NO_STEP: StepId = StepId(0);
 
-/// What a build would do.
+/// The forecast of a build.
 #[derive(Debug, Clone)]
-pub struct Foreseen {
-    /// Each after those that it needs.
-    pub stages: Vec<ForeseenStage>,
-    /// Bytes of base images, as registries have them, that are not in the store.
+pub struct Forecast {
+    /// The stages, each after those that it needs.
+    pub stages: Vec<ForecastStage>,
+    /// Bytes to pull: compressed layers of base images that are not in the store.
     pub pull_bytes: u64,
 }
 
-/// What would become of a stage.
+/// The forecast of a stage.
 #[derive(Debug, Clone)]
-pub struct ForeseenStage {
-    /// The kind of file.
+pub struct ForecastStage {
+    /// Name, base image and dependencies.
     pub outline: StageOutline,
-    /// Bytes of its base image that are not in the store.
+    /// Bytes to pull for its base image.
     pub pull_bytes: u64,
-    /// In order.
-    pub steps: Vec<ForeseenStep>,
+    /// The steps that make layers, in order.
+    pub steps: Vec<ForecastStep>,
 }
 
-/// What would become of a step.
+/// The forecast of a step.
 #[derive(Debug, Clone)]
-pub struct ForeseenStep {
-    /// Which.
+pub struct ForecastStep {
+    /// Number and name of the step.
     pub place: StepPlace,
-    /// The stages that it copies from or mounts, by their places.
+    /// Indexes of the stages that it copies from or mounts.
     pub needs: Vec<usize>,
-    /// What happens to it.
-    pub fate: Fate,
-    /// How long it took last, or else the earlier step that is most like it.
+    /// Whether the step would be executed.
+    pub status: StepStatus,
+    /// Last duration of the step, or else of the most similar earlier step.
     pub took: Option<Duration>,
 }
 
-/// Whether a step would be made.
+/// The forecast status of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// It is in the cache.
+pub enum StepStatus {
+    /// The step is cached.
     Cached,
-    /// It would be made.
-    Made(Reason),
-    /// It was made before; whether it is made again depends on what comes of something else.
-    Perhaps {
-        /// The first step before it that would be made; or an image or a stage that it mounts and that
-        /// is not in the store.
+    /// The step would be executed.
+    Runs(Reason),
+    /// An equal step was executed before. Whether it is cached depends on the result of another
+    /// step.
+    Unknown {
+        /// Name of the first step before it that would be executed; or the image or stage that it
+        /// mounts and that is not in the store.
         after: String,
     },
 }
 
-/// What a stage would end with.
+/// The forecast end of a stage.
 #[derive(Debug, Clone, Default)]
-struct End {
+struct StageEnd {
     stack: Stack,
-    /// The first step of it, or of those that it comes from, that would be made.
-    first_made: Option<String>,
-    /// Whether it is certain that its files will be others than those of any earlier build.
+    /// Name of the first step, in it or in its base stages, that would be executed.
+    first_executed: Option<String>,
+    /// True if its files certainly differ from those of every earlier build.
     is_new: bool,
 }
 
-/// Finds out what a build would do. Images are resolved as in a build, and the context is hashed;
-/// nothing is run, and no layer is pulled.
+/// Forecasts a build. Resolves images as a build does, and hashes the context; executes no step and
+/// pulls no layer.
 ///
 /// # Errors
-/// Whatever would keep the build from beginning.
-pub fn foresee(services: &Services<'_>, options: &BuildOptions) -> Result<Foreseen> {
+/// The error that would keep the build from starting.
+pub fn forecast(services: &Services<'_>, options: &BuildOptions) -> Result<Forecast> {
     let imported = import::import(services, &options.cache_from, &options.request.platforms)?;
     let inputs = BuildInputs::new(services, options);
     let caches = BuildCaches::new(imported);
@@ -103,9 +104,9 @@ pub fn foresee(services: &Services<'_>, options: &BuildOptions) -> Result<Forese
     let forecaster = Forecaster { state: &state };
     let (mut ends, mut stages) = (Vec::new(), Vec::new());
     for (number, stage) in plan.stages.iter().enumerate() {
-        let (end, foreseen) = forecaster.forecast_stage(number, stage, &ends)?;
+        let (end, forecast) = forecaster.forecast_stage(number, stage, &ends)?;
         ends.push(end);
-        stages.push(foreseen);
+        stages.push(forecast);
     }
     inputs.save_hashes()?;
     let bases = plan.stages.iter().filter_map(|stage| match &stage.base {
@@ -116,12 +117,12 @@ pub fn foresee(services: &Services<'_>, options: &BuildOptions) -> Result<Forese
     for image in bases.collect::<BTreeSet<_>>() {
         pull_bytes = pull_bytes.saturating_add(forecaster.absent_bytes(image)?);
     }
-    Ok(Foreseen { stages, pull_bytes })
+    Ok(Forecast { stages, pull_bytes })
 }
 
-impl Foreseen {
-    /// How long the build would take with enough processors, if steps take what they took; and how many
-    /// of those that would be made were never made before.
+impl Forecast {
+    /// Returns the duration of the build with enough processors if steps take as long as before,
+    /// and the number of steps to execute that have never run.
     #[must_use]
     pub fn estimate(&self) -> (Duration, usize) {
         let mut ends: Vec<Duration> = Vec::new();
@@ -131,10 +132,10 @@ impl Foreseen {
             let mut now = stage.outline.parent.as_ref().map(end).unwrap_or_default();
             for step in &stage.steps {
                 now = step.needs.iter().map(end).fold(now, Duration::max);
-                match (&step.fate, step.took) {
-                    (Fate::Cached, _) => {}
-                    (Fate::Made(_) | Fate::Perhaps { .. }, Some(took)) => now += took,
-                    (Fate::Made(_) | Fate::Perhaps { .. }, None) => n_unknown += 1,
+                match (&step.status, step.took) {
+                    (StepStatus::Cached, _) => {}
+                    (StepStatus::Runs(_) | StepStatus::Unknown { .. }, Some(took)) => now += took,
+                    (StepStatus::Runs(_) | StepStatus::Unknown { .. }, None) => n_unknown += 1,
                 }
             }
             ends.push(now);
@@ -153,15 +154,15 @@ impl Forecaster<'_> {
         &self,
         number: usize,
         stage: &PlannedStage,
-        ends: &[End],
-    ) -> Result<(End, ForeseenStage)> {
+        ends: &[StageEnd],
+    ) -> Result<(StageEnd, ForecastStage)> {
         let mut pull_bytes = 0;
         let mut end = match &stage.base {
-            Base::Scratch => End::default(),
+            Base::Scratch => StageEnd::default(),
             Base::Stage(parent) => ends.get(*parent).cloned().unwrap_or_default(),
             Base::Image(request) => {
                 pull_bytes = self.absent_bytes(request)?;
-                End { stack: self.state.images.stack(request), ..End::default() }
+                StageEnd { stack: self.state.images.stack(request), ..StageEnd::default() }
             }
         };
         let mut steps = Vec::new();
@@ -171,27 +172,27 @@ impl Forecaster<'_> {
                 steps.push(self.forecast_step(at, operation, &mut end, ends)?);
             }
         }
-        if end.first_made.is_none() {
+        if end.first_executed.is_none() {
             self.state.set_found_stage(number, &end.stack);
         }
-        Ok((end, ForeseenStage { outline: StageOutline::of(stage), pull_bytes, steps }))
+        Ok((end, ForecastStage { outline: StageOutline::of(stage), pull_bytes, steps }))
     }
 
     fn forecast_step(
         &self,
         at: PlannedStep<'_>,
         operation: &Operation,
-        end: &mut End,
-        ends: &[End],
-    ) -> Result<ForeseenStep> {
+        end: &mut StageEnd,
+        ends: &[StageEnd],
+    ) -> Result<ForecastStep> {
         let place = at.place(self.state.plan);
         let needs: Vec<usize> = operation.stages().collect();
-        let of_source = needs.iter().find_map(|needed| ends.get(*needed)?.first_made.clone());
+        let of_source = needs.iter().find_map(|needed| ends.get(*needed)?.first_executed.clone());
         let of_source = match operation {
-            Operation::Run(run) if of_source.is_none() => self.not_here(run)?,
+            Operation::Run(run) if of_source.is_none() => self.unavailable_mount(run)?,
             Operation::Run(_) | Operation::Copy(_) | Operation::Workdir(_) => of_source,
         };
-        let waits_for = end.first_made.clone().or_else(|| of_source.clone());
+        let waits_for = end.first_executed.clone().or_else(|| of_source.clone());
         let mut selection = None;
         let keys = match operation {
             Operation::Run(run) => self.keys_of_run(at, run, &end.stack, of_source.is_some())?,
@@ -208,27 +209,29 @@ impl Forecaster<'_> {
             && let Some(found) = self.state.steps.find(&keys, &end.stack)?
         {
             end.stack = found;
-            return Ok(ForeseenStep { place, needs, fate: Fate::Cached, took: None });
+            return Ok(ForecastStep { place, needs, status: StepStatus::Cached, took: None });
         }
         let similar = self.state.steps.explainer.similar(&keys)?;
         let took = similar.map(|similar| Duration::from_millis(similar.duration_ms));
-        let fate = match waits_for {
-            _ if self.state.options.no_cache => Fate::Made(Reason::NotAsked),
+        let status = match waits_for {
+            _ if self.state.options.no_cache => StepStatus::Runs(Reason::NotAsked),
             Some(after) if end.is_new || similar.is_none() => {
-                Fate::Made(Reason::Below { step: after })
+                StepStatus::Runs(Reason::Below { step: after })
             }
-            Some(after) if of_source.is_some() || self.was_made(&keys)? => Fate::Perhaps { after },
+            Some(after) if of_source.is_some() || self.was_executed(&keys)? => {
+                StepStatus::Unknown { after }
+            }
             Some(_) | None => {
-                Fate::Made(self.foreseen_reason(&keys, operation, end, selection, at)?)
+                StepStatus::Runs(self.miss_reason(&keys, operation, end, selection, at)?)
             }
         };
-        let copies_others = |fate: &Fate| matches!(fate, Fate::Made(Reason::Files { changes, .. }) if !changes.is_empty());
-        end.is_new |= copies_others(&fate);
+        let copies_changes = |status: &StepStatus| matches!(status, StepStatus::Runs(Reason::Files { changes, .. }) if !changes.is_empty());
+        end.is_new |= copies_changes(&status);
         let name = place.to_string();
         self.state.steps.explainer.note_miss(keys.stage, &name);
-        end.first_made.get_or_insert(name);
+        end.first_executed.get_or_insert(name);
         end.stack = end.stack.with_unknown(keys.definition.as_bytes());
-        Ok(ForeseenStep { place, needs, fate, took })
+        Ok(ForecastStep { place, needs, status, took })
     }
 
     fn keys_of_run(
@@ -243,20 +246,22 @@ impl Forecaster<'_> {
             let unknown = |mount| shows_files(mount).then(|| "unknown".to_owned());
             run.mounts.iter().map(unknown).collect()
         } else {
-            Inputs::find(self.state, run)?.digests()
+            MountInputs::find(self.state, run)?.digests()
         };
         let key = self.state.clamped(OperationKey::run(run, &digests));
         Ok(self.state.steps.keys(at, NO_STEP, &key, stack))
     }
 
-    /// The image or stage that a RUN mounts and that would have to be pulled first.
-    fn not_here(&self, run: &plan::RunOperation) -> Result<Option<String>> {
+    /// Returns the image or stage that a RUN mounts and that would have to be pulled first.
+    fn unavailable_mount(&self, run: &plan::RunOperation) -> Result<Option<String>> {
         for from in run.mounts.iter().filter_map(RunMount::from) {
             match from {
                 CopyFrom::Image(image) if self.absent_bytes(image)? > 0 => {
                     return Ok(Some(format!("the image {}", image.name.familiar())));
                 }
-                CopyFrom::Stage(number) if !self.is_here(&self.state.stage(*number)?.stack)? => {
+                CopyFrom::Stage(number)
+                    if !self.is_available(&self.state.stage(*number)?.stack)? =>
+                {
                     let stage = self.state.plan.stages.get(*number);
                     return Ok(stage.map(|stage| format!("the stage {}", stage.name)));
                 }
@@ -269,14 +274,14 @@ impl Forecaster<'_> {
         Ok(None)
     }
 
-    /// The keys of a COPY; what it selects is looked up if that is there already.
+    /// Returns the keys of a COPY; selects its sources if they are available already.
     fn keys_of_copy(
         &self,
         at: PlannedStep<'_>,
         copy: &plan::CopyOperation,
-        end: &End,
-        ends: &[End],
-        sources: Option<&mut Option<Sources>>,
+        end: &StageEnd,
+        ends: &[StageEnd],
+        sources: Option<&mut Option<CopySources>>,
     ) -> Result<StepKeys> {
         let span = at.step.span;
         let made_by = match &copy.from {
@@ -287,7 +292,7 @@ impl Forecaster<'_> {
         let made_by = made_by.map(|made_by| OperationKey::copy(copy, &made_by.as_content()));
         let selected = match sources {
             Some(place) => {
-                let found = place.insert(sources::sources(self.state, copy, span)?);
+                let found = place.insert(sources::select(self.state, copy, span)?);
                 Some(OperationKey::copy(copy, &found.digest(self.state, copy, span)?))
             }
             None => None,
@@ -300,17 +305,17 @@ impl Forecaster<'_> {
         Ok(keys)
     }
 
-    /// Whether the files that it copies can be looked at without a pull.
+    /// Returns whether the copied files can be read without a pull.
     fn has_sources(&self, copy: &plan::CopyOperation) -> Result<bool> {
         match &copy.from {
             CopyFrom::Context | CopyFrom::Named(_) => Ok(true),
-            CopyFrom::Stage(number) => self.is_here(&self.state.stage(*number)?.stack),
+            CopyFrom::Stage(number) => self.is_available(&self.state.stage(*number)?.stack),
             CopyFrom::Image(request) => Ok(self.absent_bytes(request)? == 0),
         }
     }
 
-    /// Whether all layers are in the store.
-    fn is_here(&self, stack: &Stack) -> Result<bool> {
+    /// Returns whether all layers are in the store.
+    fn is_available(&self, stack: &Stack) -> Result<bool> {
         for layer in stack.diff_ids()? {
             if !self.state.services.store.has_layer(layer).map_err(BuildError::from)? {
                 return Ok(false);
@@ -319,8 +324,8 @@ impl Forecaster<'_> {
         Ok(true)
     }
 
-    /// Whether the operation was made before, on whatever.
-    fn was_made(&self, keys: &StepKeys) -> Result<bool> {
+    /// Returns whether the operation was executed before, on any parent.
+    fn was_executed(&self, keys: &StepKeys) -> Result<bool> {
         let made = self.state.services.store.has_operation(keys.operation);
         Ok(made.map_err(BuildError::from)?)
     }
@@ -335,12 +340,12 @@ impl Forecaster<'_> {
         Ok(n_bytes)
     }
 
-    fn foreseen_reason(
+    fn miss_reason(
         &self,
         keys: &StepKeys,
         operation: &Operation,
-        end: &End,
-        selection: Option<Sources>,
+        end: &StageEnd,
+        selection: Option<CopySources>,
         at: PlannedStep<'_>,
     ) -> Result<Reason> {
         let old = match self.state.steps.explainer.miss(keys)? {
@@ -351,7 +356,7 @@ impl Forecaster<'_> {
             return Ok(changed_files([]));
         };
         let is_local = selection.remotes.is_empty();
-        if !is_local || end.first_made.is_some() || !self.is_here(&end.stack)? {
+        if !is_local || end.first_executed.is_some() || !self.is_available(&end.stack)? {
             return Ok(changed_files([]));
         }
         match self.state.services.store.listing_if_there(old).map_err(BuildError::from)? {
@@ -365,7 +370,7 @@ impl Forecaster<'_> {
         old: &dyn crate::tree::LayerEntries,
         copy: &plan::CopyOperation,
         stack: &Stack,
-        mut selection: Sources,
+        mut selection: CopySources,
         span: Span,
     ) -> Result<Reason> {
         let below = self.state.tree(stack)?;

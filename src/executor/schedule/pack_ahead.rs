@@ -1,5 +1,5 @@
-//! Layers of the image are packed as they will go out while the steps after them run: packing takes
-//! the longest of all that a push does, and steps often wait, as for a download.
+//! Compression of the image's layers while later steps run. It takes most of the time of a push,
+//! and steps often wait, as for a download.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
@@ -10,31 +10,31 @@ use crate::plan::{Base, Plan};
 use crate::pool::{self, Scope};
 
 use crate::executor::stack::Stack;
-use crate::executor::{BuildOptions, Outcome, Services, Stop};
+use crate::executor::{BuildOptions, Cancellation, Outcome, Services};
 
-/// Packs layers one after the other.
+/// Compresses layers, one after the other.
 #[derive(Debug)]
 pub(in crate::executor) struct PackAhead {
     packings: Vec<Packing>,
     jobs: std::num::NonZeroUsize,
-    /// The stages whose layers the images have.
+    /// The stages whose layers are in the images.
     stages: BTreeSet<usize>,
-    queue: Mutex<Queue>,
+    queue: Mutex<PackQueue>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct PackQueue {
     waiting: VecDeque<Stack>,
     has_ended: bool,
 }
 
-/// Ends the work when it is dropped, if only because of a panic. What is not begun by then is left to
-/// those who need it, who pack several layers at once.
+/// Ends the work when it is dropped, also by a panic. Layers that are not begun by then are left to
+/// the outputs, which compress several at once.
 #[derive(Debug)]
-pub(in crate::executor) struct Ending<'a>(&'a PackAhead);
+pub(in crate::executor) struct PackAheadGuard<'a>(&'a PackAhead);
 
-impl Drop for Ending<'_> {
+impl Drop for PackAheadGuard<'_> {
     fn drop(&mut self) {
         self.0.queue().has_ended = true;
         self.0.changed.notify_one();
@@ -43,7 +43,7 @@ impl Drop for Ending<'_> {
 
 impl PackAhead {
     pub(in crate::executor) fn new(plan: &Plan, options: &BuildOptions) -> Self {
-        // Somebody who allows one thread wants nothing beside the steps.
+        // A caller that allows one thread wants nothing beside the steps.
         let stages = if options.jobs.get() > 1 { stages_of_images(plan) } else { BTreeSet::new() };
         Self {
             packings: options.pack_ahead.clone(),
@@ -54,20 +54,20 @@ impl PackAhead {
         }
     }
 
-    /// Works on a thread of its own until the result is dropped.
+    /// Starts a thread that works until the result is dropped.
     pub(in crate::executor) fn start<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
         services: &'scope Services<'scope>,
-    ) -> Ending<'scope> {
+    ) -> PackAheadGuard<'scope> {
         if !self.packings.is_empty() {
-            // Without the thread, layers are packed when they are needed.
+            // Without the thread, layers are compressed when an output needs them.
             drop(pool::start(scope, move || self.work(services)));
         }
-        Ending(self)
+        PackAheadGuard(self)
     }
 
-    /// A step of `stage` has put a layer on top of `stack`.
+    /// Queues the top layer of `stack`, which a step of `stage` made.
     pub(in crate::executor) fn offer(&self, stage: usize, outcome: Outcome, stack: &Stack) {
         let goes_out = outcome == Outcome::Done && self.stages.contains(&stage);
         if goes_out && !self.packings.is_empty() {
@@ -76,15 +76,15 @@ impl PackAhead {
         }
     }
 
-    /// What fails is left, too: those who need the layer meet the error again, and can say what it
-    /// means.
+    /// Compresses layers. Errors are ignored: the output that needs the layer meets the same error,
+    /// and can explain it.
     fn work(&self, services: &Services<'_>) {
-        let mut until_stopped = UntilStopped(services.stop);
+        let mut sink = CancellableSink(services.cancel);
         while let Some(stack) = self.next() {
             let Ok(Some(layer)) = stack.top() else { continue };
             for packing in &self.packings {
                 let (store, jobs) = (services.store, self.jobs);
-                drop(store.pack_beside(layer.diff_id, *packing, jobs, &mut until_stopped));
+                drop(store.pack_beside(layer.diff_id, *packing, jobs, &mut sink));
             }
         }
     }
@@ -102,18 +102,18 @@ impl PackAhead {
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, PackQueue> {
         // A queue is whole between calls.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Fails once the build is stopped.
-struct UntilStopped<'a>(&'a Stop);
+/// A sink whose writes fail once the build is cancelled.
+struct CancellableSink<'a>(&'a Cancellation);
 
-impl Write for UntilStopped<'_> {
+impl Write for CancellableSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.is_thrown() { Err(io::Error::other("stopped")) } else { Ok(bytes.len()) }
+        if self.0.is_set() { Err(io::Error::other("stopped")) } else { Ok(bytes.len()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {

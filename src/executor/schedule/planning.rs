@@ -1,5 +1,5 @@
-//! Plans: images are resolved until a plan is complete. And what a build's inputs are, without
-//! building.
+//! Planning: resolves images until the plan is complete. Also determines the inputs of a build for
+//! a lock file.
 
 use crate::diag::Span;
 use crate::dockerfile::ir;
@@ -16,12 +16,12 @@ use crate::executor::{
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// The plan of the build, and the images that it names.
+/// Returns the plan of the build, and the images that it names.
 pub(in crate::executor) fn plan(inputs: &BuildInputs<'_>) -> Result<(Plan, ImageTable)> {
     plan_of(inputs, &inputs.options.dockerfile)
 }
 
-/// The same of another Dockerfile.
+/// Returns the plan for another Dockerfile.
 pub(in crate::executor) fn plan_of(
     inputs: &BuildInputs<'_>,
     file: &ir::Dockerfile,
@@ -29,7 +29,7 @@ pub(in crate::executor) fn plan_of(
     let mut table = ImageTable::default();
     let request = &inputs.options.request;
     let plan = complete(inputs, file, request, &mut table, &mut Images::new())?;
-    inputs.services.locked.meet_platforms(&inputs.options.request.platforms);
+    inputs.services.locked.record_platforms(&inputs.options.request.platforms);
     Ok((plan, table))
 }
 
@@ -41,7 +41,7 @@ fn complete(
     known: &mut Images,
 ) -> Result<Plan> {
     loop {
-        let stop = inputs.services.stop;
+        let stop = inputs.services.cancel;
         let outcome = stop
             .planning(|| plan::plan(file, request, known))
             .map_err(|diagnostics| BuildError::Dockerfile { diagnostics })?;
@@ -54,35 +54,36 @@ fn complete(
     }
 }
 
-/// Finds out what the inputs of a build are, as [`crate::executor::LockedInputs`] has them afterwards; builds
-/// nothing. Without a target, those of every stage: a stage that cannot be planned by itself is a
+/// Determines the inputs of a build without building, and returns them for a lock file.
+///
+/// Without a target, determines those of every stage. A stage that cannot be planned by itself is a
 /// warning, unless it is the last one.
 ///
 /// # Errors
-/// Whatever keeps one of them from being known.
+/// The error of the first input that cannot be determined.
 pub fn lock(services: &Services<'_>, options: &BuildOptions) -> Result<Lock> {
     let inputs = BuildInputs::new(services, options);
     let (mut table, mut known) = (ImageTable::default(), Images::new());
     let plan = complete(&inputs, &options.dockerfile, &options.request, &mut table, &mut known)?;
-    meet_all(&inputs, &plan)?;
+    record_inputs(&inputs, &plan)?;
     let all = if options.request.target.is_none() { options.dockerfile.stages.len() } else { 0 };
     for number in 0..all.saturating_sub(1) {
         let request = Request { target: Some(number.to_string()), ..options.request.clone() };
-        let met = complete(&inputs, &options.dockerfile, &request, &mut table, &mut known);
-        if let Err(error) = met.and_then(|plan| meet_all(&inputs, &plan)) {
+        let recorded = complete(&inputs, &options.dockerfile, &request, &mut table, &mut known);
+        if let Err(error) = recorded.and_then(|plan| record_inputs(&inputs, &plan)) {
             let why = chain(&*error);
             let text = format!("the inputs of stage {number} are not locked: {why}");
             services.event(Event::Warning { text });
         }
     }
-    services.locked.meet_platforms(&options.request.platforms);
-    Ok(services.locked.met())
+    services.locked.record_platforms(&options.request.platforms);
+    Ok(services.locked.used())
 }
 
-/// Finds out what planning has to know of these images, as a build would.
+/// Resolves images and adds what planning needs of them to `images`.
 ///
 /// # Errors
-/// Whatever keeps the build from having one of them.
+/// [`BuildError::Image`] and other errors of the first image that cannot be resolved.
 pub fn base_images(
     services: &Services<'_>,
     options: &BuildOptions,
@@ -92,22 +93,22 @@ pub fn base_images(
     Ok(ImageTable::default().resolve(services, options, wanted, images)?)
 }
 
-/// Learns what every source of the plan is that is fetched; images are known already.
-fn meet_all(inputs: &BuildInputs<'_>, plan: &Plan) -> Result<()> {
+/// Determines the digest or commit of each source that is fetched. Images are known already.
+fn record_inputs(inputs: &BuildInputs<'_>, plan: &Plan) -> Result<()> {
     let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
     for step in steps {
         match &step.operation {
             Some(Operation::Copy(copy)) => {
-                meet_from(inputs, &copy.from).map_err(|error| error.at(Some(step.span)))?;
+                record_context(inputs, &copy.from).map_err(|error| error.at(Some(step.span)))?;
                 for part in &copy.parts {
                     if let CopyPart::Remote(part) = part {
-                        meet_part(inputs, part)?;
+                        record_remote(inputs, part)?;
                     }
                 }
             }
             Some(Operation::Run(run)) => {
                 for from in run.mounts.iter().filter_map(RunMount::from) {
-                    meet_from(inputs, from).map_err(|error| error.at(Some(step.span)))?;
+                    record_context(inputs, from).map_err(|error| error.at(Some(step.span)))?;
                 }
             }
             Some(Operation::Workdir(_)) | None => {}
@@ -116,10 +117,13 @@ fn meet_all(inputs: &BuildInputs<'_>, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn meet_part(inputs: &BuildInputs<'_>, part: &RemotePart) -> std::result::Result<(), BuildError> {
-    let met = match &part.source {
+fn record_remote(
+    inputs: &BuildInputs<'_>,
+    part: &RemotePart,
+) -> std::result::Result<(), BuildError> {
+    let recorded = match &part.source {
         Remote::Url(url) => {
-            // What the Dockerfile says itself is believed without a download.
+            // A checksum in the Dockerfile is trusted without a download.
             match inputs.fetched.certain_digest(inputs.services, url, part.checksum) {
                 Ok(None) => inputs.fetched.file(inputs.services, url, None).map(drop),
                 known => known.map(drop),
@@ -127,10 +131,13 @@ fn meet_part(inputs: &BuildInputs<'_>, part: &RemotePart) -> std::result::Result
         }
         Remote::Git(git) => inputs.fetched.commit(inputs.services, git).map(drop),
     };
-    met.map_err(|error| error.at(Some(part.span)))
+    recorded.map_err(|error| error.at(Some(part.span)))
 }
 
-fn meet_from(inputs: &BuildInputs<'_>, from: &CopyFrom) -> std::result::Result<(), FetchError> {
+fn record_context(
+    inputs: &BuildInputs<'_>,
+    from: &CopyFrom,
+) -> std::result::Result<(), FetchError> {
     let CopyFrom::Named(name) = from else { return Ok(()) };
     match inputs.options.contexts.get(name) {
         Some(ContextFiles::Remote(Remote::Git(git))) => {

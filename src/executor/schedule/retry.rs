@@ -1,4 +1,4 @@
-//! Retries a build without layers that a cache promised and no longer has, after damaged blobs were
+//! Repeats a build without layers that a cache promised and no longer has, after damaged blobs were
 //! removed, or with fresh hashes of files.
 
 use std::io;
@@ -9,32 +9,34 @@ use crate::store::StoreError;
 
 use crate::executor::{BuildError, BuildOptions, ContextFiles, Event, Failure, Services, chain};
 
-/// So many layers may turn out to be missing, one after the other.
-const MAX_TRIES: usize = 100;
+/// Maximum number of attempts: layers may turn out to be missing one after the other.
+const MAX_ATTEMPTS: usize = 100;
 
-/// Does `work`, a build and what is done with it. When a layer that a cache said it had turns out to
-/// be gone, or another one, or when a blob of the store was damaged, this is a warning, and the work
-/// is retried without it: what was made by then is found in the store. When a file of a context is
-/// not what its remembered hash says, the hashes are forgotten, once.
+/// Does `work`, a build and its outputs, until it succeeds or fails for good.
+///
+/// If a layer that a cache promised is gone or has changed, or if a blob of the store was damaged,
+/// reports a warning and repeats the work without it. Steps that were executed by then are found in
+/// the store. If a file of a context differs from its stored hash, forgets all hashes and repeats
+/// the work once.
 ///
 /// # Errors
-/// The work's.
+/// The error of the last attempt.
 pub fn with_retries<T>(
     services: &Services<'_>,
     options: &BuildOptions,
     mut work: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut remembers = true;
-    for _ in 1..MAX_TRIES {
+    for _ in 1..MAX_ATTEMPTS {
         let error = match work() {
             Err(error) => error,
             done => return done,
         };
-        let text = if is_worth_another_try(services, &error) {
+        let text = if is_worth_retry(services, &error) {
             format!("retrying without it: {}", chain(&error))
         } else if remembers && is_other_content(&error) {
             remembers = false;
-            if !forget_hashes(services, options)? || !services.stop.take_back() {
+            if !forget_hashes(services, options)? || !services.cancel.undo_failure() {
                 return Err(error);
             }
             format!("retrying with fresh hashes of the context: {}", chain(&error))
@@ -61,7 +63,7 @@ fn forget_hashes(services: &Services<'_>, options: &BuildOptions) -> Result<bool
     Ok(has_forgotten)
 }
 
-/// Returns whether a file does not hold what its listing says.
+/// Returns whether a file does not have the content that its listing says.
 fn is_other_content(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.filter_map(|error| error.downcast_ref()).any(|error| {
@@ -69,15 +71,15 @@ fn is_other_content(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-/// Returns whether what was in the way is gone: no place is left that is said to have the layer, so
-/// that no step can be found that needs it, or what was damaged was removed.
-fn is_worth_another_try(services: &Services<'_>, error: &BuildError) -> bool {
+/// Returns whether the cause of the error is gone. Either no location is left that is said to have
+/// the layer, so that no step that needs it is found; or damaged data was removed.
+fn is_worth_retry(services: &Services<'_>, error: &BuildError) -> bool {
     let is_forgotten = if let BuildError::CachedLayer { layer, .. } = error {
         services.store.sources(*layer).is_ok_and(|sources| sources.is_empty())
     } else {
         is_damage(error)
     };
-    is_forgotten && services.stop.take_back()
+    is_forgotten && services.cancel.undo_failure()
 }
 
 fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -97,7 +99,8 @@ fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// The store's error that `error` is. Those that only pass it on do not name it as their cause.
+/// Returns the store's error that `error` is. Errors that only pass it on do not name it as their
+/// source.
 fn store_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a StoreError> {
     match (error.downcast_ref(), error.downcast_ref()) {
         (Some(BuildError::Store(error)), _) | (_, Some(ExportError::Store(error))) => Some(error),

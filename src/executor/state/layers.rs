@@ -1,4 +1,5 @@
-//! The layers of a build's stacks: who is told of them, and how they are had as directories and trees.
+//! Layers of the build's stacks: reports of finished layers, and access to them as directories and
+//! trees.
 
 use std::cell::OnceCell;
 
@@ -17,7 +18,7 @@ use crate::executor::{BuildError, Event, Failure, Outcome, StepId};
 type Result<T> = std::result::Result<T, Failure>;
 
 impl BuildState<'_> {
-    /// Says which layer a step has. An equal step of another stage may still be making it.
+    /// Reports the layer of a step. An equal step of another stage may still be making it.
     pub(in crate::executor) fn report_layer<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
@@ -29,21 +30,21 @@ impl BuildState<'_> {
         }
         let stack = stack.clone();
         pool::start_or_run(scope, move || {
-            // Why there is none, its maker says.
+            // The step that makes the layer reports its error.
             if let Ok(Some(layer)) = stack.top() {
                 self.report_made(step, &layer);
             }
         });
     }
 
-    /// Says that this is the step's layer.
+    /// Reports that this is the step's layer.
     pub(in crate::executor) fn report_made(&self, step: StepId, layer: &LayerDone) {
         let (layer, n_bytes) = (layer.diff_id, layer.record.tar_bytes);
         self.services.event(Event::Made { step, layer, n_bytes });
     }
 
-    /// Returns the directories to mount, base first; unpacks layers that are not unpacked yet. `span` is
-    /// the instruction that needs them.
+    /// Returns the directories to mount, base first, and unpacks layers if needed. `span` is the
+    /// instruction that needs them.
     pub(in crate::executor) fn directories(
         &self,
         stack: &Stack,
@@ -69,7 +70,7 @@ impl BuildState<'_> {
         directories
     }
 
-    /// Calls `begin` before a base image's layer is unpacked.
+    /// Returns the directories; calls `begin` before a base image's layer is unpacked.
     fn directories_with(
         &self,
         stack: &Stack,
@@ -98,14 +99,14 @@ impl BuildState<'_> {
         stack.directories(&unpack, &flatten)
     }
 
-    /// Shows the unpacking of a base image, of which this is the first layer.
+    /// Starts the step that shows the unpacking of a base image, of which this is the first layer.
     fn start_unpacking(&self, layer: &LayerDone) -> ActiveStep {
         let image = self.images.image_of(layer.diff_id).map(|image| image.name.to_string());
         let image = image.unwrap_or_else(|| format!("layer {}", layer.diff_id.digest()));
         self.services.start(format!("[internal] unpack {image}"))
     }
 
-    /// The merged file tree of a stack.
+    /// Returns the merged file tree of a stack.
     pub(in crate::executor) fn tree(&self, stack: &Stack) -> Result<Tree> {
         stack.tree(self.services.store, &|layer| self.ensure_layer(layer))
     }
@@ -118,7 +119,7 @@ impl BuildState<'_> {
         self.images.fetch_layer(self.services, layer.diff_id)
     }
 
-    /// The layers that a COPY takes its sources from, unless that is the context.
+    /// Returns the layers that a COPY takes its sources from; `None` for a context.
     pub(in crate::executor) fn source_stack(
         &self,
         operation: &plan::CopyOperation,

@@ -103,7 +103,7 @@ impl<'a> BuildState<'a> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(Failure::clone(error));
-        self.services.stop.fail();
+        self.services.cancel.fail();
     }
 
     /// Returns the first error that [`Self::fail_late`] was given.

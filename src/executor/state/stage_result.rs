@@ -6,7 +6,7 @@ use crate::executor::built::MadeBy;
 use crate::executor::stack::Stack;
 use crate::plan::HistoryLine;
 
-/// What came of a stage.
+/// The layers and the history of a finished stage.
 #[derive(Debug, Clone)]
 pub(in crate::executor) struct StageResult {
     pub(in crate::executor) number: usize,
@@ -14,14 +14,14 @@ pub(in crate::executor) struct StageResult {
     pub(in crate::executor) history: Arc<Vec<StageHistory>>,
 }
 
-/// One entry of a stage's history, and the layer that belongs to it.
+/// One entry of a stage's history, and its layer.
 #[derive(Debug, Clone)]
 pub(in crate::executor) struct StageHistory {
     pub(in crate::executor) line: HistoryLine,
     pub(in crate::executor) layer: Option<StageLayer>,
 }
 
-/// The layer on top of a stack, and what made it.
+/// The layer on top of a stack, and the instruction that made it.
 #[derive(Debug, Clone)]
 pub(in crate::executor) struct StageLayer {
     pub(in crate::executor) stack: Stack,

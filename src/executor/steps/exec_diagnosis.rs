@@ -1,4 +1,4 @@
-//! A file of a step's root, looked at after the step failed: why the kernel would not run it.
+//! Diagnosis of a program in a failed step's rootfs: why the kernel did not execute it.
 
 use std::io::Read as _;
 use std::os::fd::BorrowedFd;
@@ -10,51 +10,51 @@ use crate::tree::TreePath;
 
 use crate::executor::mounts::mount_point::{IN_ROOT, open_regular};
 
-/// Heads of programs are read so far: what says which interpreter they want stands there.
+/// Number of bytes read from a program. An ELF header names its interpreter within them.
 const HEAD_BYTES: usize = 4096;
 
-/// What a file is, for somebody who wants to run it.
+/// The diagnosis of a file that a command tried to execute.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::executor) enum Program {
-    /// There is no such file, or it is nothing that could be run.
+pub(in crate::executor) enum ProgramDiagnosis {
+    /// The file does not exist, or is not a regular file.
     Absent,
-    /// It lacks the right to be executed.
+    /// The file is not executable.
     NotExecutable,
-    /// A script whose first line ends as Windows ends lines.
+    /// A script whose first line ends with CRLF.
     WindowsScript {
-        /// As it stands there, without the `\r`.
+        /// Interpreter in the first line, without the `\r`.
         interpreter: String,
     },
-    /// Its interpreter, or the loader of a program, is not there.
-    Orphan {
-        /// What is missing.
+    /// The interpreter of a script, or the loader of a program, does not exist.
+    NoInterpreter {
+        /// Path of the missing file.
         interpreter: String,
-        /// Whether it is a script.
+        /// True for a script, false for an ELF program.
         is_script: bool,
     },
-    /// It is for another processor.
-    Foreign {
-        /// Which, as in platforms; else its number (ELF, `e_machine`).
+    /// The program is for another processor.
+    OtherMachine {
+        /// Architecture as in platforms; else the number `e_machine` (elf(5)).
         machine: String,
     },
-    /// Nothing is wrong with it that could be seen.
+    /// No defect was found.
     Fine,
 }
 
-/// Where a command looks for programs.
+/// The paths in which a command looks for programs.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::executor) struct Places<'a> {
+pub(in crate::executor) struct ProgramSearch<'a> {
     /// The step's root.
     pub(in crate::executor) root: BorrowedFd<'a>,
-    /// Its working directory.
+    /// Working directory of the step.
     pub(in crate::executor) cwd: &'a str,
-    /// `PATH`
+    /// Value of `PATH`.
     pub(in crate::executor) search: &'a str,
 }
 
-/// Looks at the program that a command calls `name`: a path, or a name that is in a directory of PATH.
-pub(in crate::executor) fn look(places: Places<'_>, name: &str) -> Program {
-    let Places { root, cwd, search } = places;
+/// Diagnoses the program that a command calls `name`: a path, or a name in a directory of PATH.
+pub(in crate::executor) fn diagnose(search_in: ProgramSearch<'_>, name: &str) -> ProgramDiagnosis {
+    let ProgramSearch { root, cwd, search } = search_in;
     let found = if name.starts_with('/') {
         head(root, name)
     } else if name.contains('/') {
@@ -62,19 +62,19 @@ pub(in crate::executor) fn look(places: Places<'_>, name: &str) -> Program {
     } else {
         search.split(':').find_map(|directory| head(root, &format!("{directory}/{name}")))
     };
-    let Some((head, executable)) = found else { return Program::Absent };
+    let Some((head, executable)) = found else { return ProgramDiagnosis::Absent };
     if !executable {
-        return Program::NotExecutable;
+        return ProgramDiagnosis::NotExecutable;
     }
-    let is_there = |path: &str| head_exists(root, path);
+    let is_there = |path: &str| file_exists(root, path);
     judge(&head, std::env::consts::ARCH, &is_there)
 }
 
-fn head_exists(root: BorrowedFd<'_>, path: &str) -> bool {
+fn file_exists(root: BorrowedFd<'_>, path: &str) -> bool {
     rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), IN_ROOT).is_ok()
 }
 
-/// The first bytes of a regular file, and whether anybody may execute it.
+/// Reads the first bytes of a regular file, and whether it is executable.
 fn head(root: BorrowedFd<'_>, path: &str) -> Option<(Vec<u8>, bool)> {
     let path = TreePath::clean(path.as_bytes());
     let file = open_regular(root, path.as_path()).ok()??;
@@ -85,46 +85,50 @@ fn head(root: BorrowedFd<'_>, path: &str) -> Option<(Vec<u8>, bool)> {
     Some((bytes, meta.permissions().mode() & 0o111 != 0))
 }
 
-/// What the first bytes of an executable file say, on a machine of this kind.
-fn judge(head: &[u8], machine: &str, is_there: &dyn Fn(&str) -> bool) -> Program {
+/// Returns the diagnosis for the first bytes of an executable file on a machine of this
+/// architecture.
+fn judge(head: &[u8], machine: &str, is_there: &dyn Fn(&str) -> bool) -> ProgramDiagnosis {
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let line = String::from_utf8_lossy(line);
         let word = line.trim_start().split([' ', '\t']).next().unwrap_or_default();
         let interpreter = word.trim_end_matches('\r').to_owned();
         return if line.ends_with('\r') {
-            Program::WindowsScript { interpreter }
+            ProgramDiagnosis::WindowsScript { interpreter }
         } else if is_there(&interpreter) {
-            Program::Fine
+            ProgramDiagnosis::Fine
         } else {
-            Program::Orphan { interpreter, is_script: true }
+            ProgramDiagnosis::NoInterpreter { interpreter, is_script: true }
         };
     }
-    let Some(elf) = Elf::read(head) else { return Program::Fine };
+    let Some(elf) = ElfHeader::read(head) else { return ProgramDiagnosis::Fine };
     match elf.machine_name() {
         Some(name) if name.0 == machine => {}
-        Some(name) => return Program::Foreign { machine: name.1.to_owned() },
-        None => return Program::Foreign { machine: format!("machine {}", elf.machine) },
+        Some(name) => return ProgramDiagnosis::OtherMachine { machine: name.1.to_owned() },
+        None => {
+            return ProgramDiagnosis::OtherMachine { machine: format!("machine {}", elf.machine) };
+        }
     }
     match elf.interpreter(head) {
         Some(interpreter) if !is_there(&interpreter) => {
-            Program::Orphan { interpreter, is_script: false }
+            ProgramDiagnosis::NoInterpreter { interpreter, is_script: false }
         }
-        _ => Program::Fine,
+        _ => ProgramDiagnosis::Fine,
     }
 }
 
-/// The head of a program (System V ABI, chapters 4 and 5).
+/// The ELF header of a program (elf(5); System V ABI, chapters 4 and 5).
 #[derive(Debug, Clone, Copy)]
-struct Elf {
+struct ElfHeader {
     is_64: bool,
     is_big: bool,
     machine: u16,
 }
 
-/// `PT_INTERP`
+/// `PT_INTERP` in elf(5): path of the dynamic loader.
 const INTERPRETER: u64 = 3;
-/// `e_machine`, what Rust calls it, what platforms call it. Those of 32 bits that a machine of 64 runs as well are left out.
+/// `e_machine`, Rust's name, the name in platforms. 32-bit architectures that a 64-bit machine also
+/// runs are left out.
 const MACHINES: [(u16, &str, &str); 6] = [
     (62, "x86_64", "amd64"),
     (183, "aarch64", "arm64"),
@@ -134,7 +138,7 @@ const MACHINES: [(u16, &str, &str); 6] = [
     (258, "loongarch64", "loong64"),
 ];
 
-impl Elf {
+impl ElfHeader {
     fn read(head: &[u8]) -> Option<Self> {
         let [0x7f, b'E', b'L', b'F', class, order, ..] = head else { return None };
         let mut elf = Self { is_64: *class == 2, is_big: *order == 2, machine: 0 };
@@ -147,7 +151,7 @@ impl Elf {
         Some((known.1, known.2))
     }
 
-    /// The number of `width` bytes at an offset.
+    /// Reads the number of `width` bytes at an offset.
     fn number(&self, head: &[u8], at: u64, width: usize) -> Option<u64> {
         let at = usize::try_from(at).ok()?;
         let bytes = head.get(at..at.checked_add(width)?)?;
@@ -155,7 +159,7 @@ impl Elf {
         Some(if self.is_big { bytes.iter().fold(0, add) } else { bytes.iter().rev().fold(0, add) })
     }
 
-    /// The loader that a program with shared libraries names.
+    /// Returns the loader that a dynamically linked program names.
     fn interpreter(&self, head: &[u8]) -> Option<String> {
         let word = if self.is_64 { 8 } else { 4 };
         let (table_at, size_at, count_at) = if self.is_64 { (32, 54, 56) } else { (28, 42, 44) };
@@ -178,7 +182,7 @@ impl Elf {
 mod tests {
     use super::*;
 
-    /// A program of 64 bits whose loader is `/lib/ld.so`.
+    /// Returns a 64-bit program whose loader is `/lib/ld.so`.
     fn program(machine: u16) -> Vec<u8> {
         let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0".to_vec();
         bytes.extend(machine.to_le_bytes());
@@ -198,26 +202,27 @@ mod tests {
 
     #[test]
     fn heads_of_files_say_why_they_do_not_run() {
-        let orphan = |interpreter: &str, is_script| Program::Orphan {
+        let orphan = |interpreter: &str, is_script| ProgramDiagnosis::NoInterpreter {
             interpreter: interpreter.to_owned(),
             is_script,
         };
-        let windows = Program::WindowsScript { interpreter: "/bin/sh".to_owned() };
-        let foreign = |machine: &str| Program::Foreign { machine: machine.to_owned() };
+        let windows = ProgramDiagnosis::WindowsScript { interpreter: "/bin/sh".to_owned() };
+        let foreign =
+            |machine: &str| ProgramDiagnosis::OtherMachine { machine: machine.to_owned() };
         let loader = orphan("/lib/ld.so", false);
         for (head, want) in [
-            (b"#!/bin/sh\necho".to_vec(), Program::Fine),
-            (b"#!/bin/sh".to_vec(), Program::Fine),
+            (b"#!/bin/sh\necho".to_vec(), ProgramDiagnosis::Fine),
+            (b"#!/bin/sh".to_vec(), ProgramDiagnosis::Fine),
             (b"#! /bin/bash -e\n".to_vec(), orphan("/bin/bash", true)),
             (b"#!/bin/sh\r\necho\r\n".to_vec(), windows.clone()),
             (b"#!/bin/sh -e\r\n".to_vec(), windows),
             (program(62), loader),
             (program(183), foreign("arm64")),
             (program(1234), foreign("machine 1234")),
-            (b"\x7fELF\x02\x01".to_vec(), Program::Fine),
-            (program(62)[..70].to_vec(), Program::Fine),
-            (b"echo".to_vec(), Program::Fine),
-            (Vec::new(), Program::Fine),
+            (b"\x7fELF\x02\x01".to_vec(), ProgramDiagnosis::Fine),
+            (program(62)[..70].to_vec(), ProgramDiagnosis::Fine),
+            (b"echo".to_vec(), ProgramDiagnosis::Fine),
+            (Vec::new(), ProgramDiagnosis::Fine),
         ] {
             let found = judge(&head, "x86_64", &|path| path == "/bin/sh");
             assert_eq!(found, want, "{}", String::from_utf8_lossy(&head));

@@ -1,36 +1,36 @@
-//! What a failed command's last words and exit code mean, where that is known: one line of help.
+//! Hints for failed commands: their last output and exit code, translated into one line of help.
 
 use crate::plan::Network;
 
-use super::exec_diagnosis::Program;
+use super::exec_diagnosis::ProgramDiagnosis;
 
 /// A failed command.
 #[derive(Clone, Copy)]
-pub(in crate::executor) struct FailedRun<'a> {
-    /// How it exited.
+pub(in crate::executor) struct FailedCommand<'a> {
+    /// The exit code.
     pub(in crate::executor) code: u8,
-    /// The last lines of its output.
+    /// Last lines of its output.
     pub(in crate::executor) lines: &'a [String],
-    /// The whole command, the shell included.
+    /// The whole command, including the shell.
     pub(in crate::executor) argv: &'a [String],
-    /// What network it had.
+    /// Network access of the step.
     pub(in crate::executor) network: Network,
-    /// The os/architecture that it ran as.
+    /// Platform of the step, as `os/architecture`.
     pub(in crate::executor) platform: &'a str,
-    /// What a file of the image is.
-    pub(in crate::executor) look: &'a dyn Fn(&str) -> Program,
+    /// Diagnoses a file of the image.
+    pub(in crate::executor) look: &'a dyn Fn(&str) -> ProgramDiagnosis,
 }
 
-/// What a line of output tells.
-struct Sign {
-    /// Text that is in the line, any of these.
+/// A text in the output whose cause is known.
+struct KnownMessage {
+    /// Alternative texts, one of which is in the line.
     any: &'static [&'static str],
     help: &'static str,
 }
 
-/// Those that say more come first.
-const SIGNS: &[Sign] = &[
-    Sign {
+/// Specific texts come first.
+const KNOWN_MESSAGES: &[KnownMessage] = &[
+    KnownMessage {
         any: &[
             "ping: socktype",
             "ping: permission denied",
@@ -39,35 +39,35 @@ const SIGNS: &[Sign] = &[
         ],
         help: "a step has no raw sockets: ping works where the machine lets the step's group send echo requests (sysctl net.ipv4.ping_group_range); to see whether a host answers, open a connection to it",
     },
-    Sign {
+    KnownMessage {
         any: &["bash\\r", "sh\\r", "python\\r", "python3\\r", "node\\r", "^M"],
-        help: "the script has Windows line ends: save it with LF, or convert it in an earlier step (`sed -i 's/\\r$//' FILE`)",
+        help: "the script has Windows line ends (CRLF): save it with LF, or convert it in an earlier step (`sed -i 's/\\r$//' FILE`)",
     },
-    Sign {
+    KnownMessage {
         any: &["unable to select packages", "ERROR: unsatisfiable constraints"],
-        help: "apk knows no such package: install with `apk add --no-cache …`, which fetches the index; otherwise look at the name",
+        help: "apk finds no such package: install with `apk add --no-cache …`, which fetches the index; otherwise check the name",
     },
-    Sign {
+    KnownMessage {
         any: &["No space left on device"],
-        help: "a disk is full: `rbuild du` shows what the store takes, `rbuild prune` makes space; a mount of type tmpfs holds what its `size=` says, and /dev/shm what --shm-size says",
+        help: "a disk is full: `rbuild du` shows what the store uses, `rbuild prune` makes space; a mount of type tmpfs holds what its `size=` says, and /dev/shm what --shm-size says",
     },
-    Sign {
+    KnownMessage {
         any: &["Read-only file system"],
         help: "a mount of type bind is read-only unless it says `rw`, and then what is written there is thrown away: write to a directory outside of it; /sys and parts of /proc are read-only in every step",
     },
-    Sign {
+    KnownMessage {
         any: &["externally-managed-environment"],
         help: "this Python belongs to the distribution: make an environment (`python3 -m venv /venv && /venv/bin/pip install …`), or use a python base image",
     },
-    Sign {
+    KnownMessage {
         any: &["npm ci` can only install", "The `npm ci` command can only install"],
         help: "package-lock.json is not in the image: COPY it beside package.json, and see that .dockerignore does not leave it out",
     },
-    Sign {
+    KnownMessage {
         any: &["Exec format error", "exec format error"],
         help: "a program is for another kind of processor than this step's platform, or is a script without `#!` in its first line",
     },
-    Sign {
+    KnownMessage {
         any: &[
             "Could not open lock file",
             "are you root?",
@@ -75,7 +75,7 @@ const SIGNS: &[Sign] = &[
         ],
         help: "packages are installed by root: put the RUN before USER, or `USER root` before it",
     },
-    Sign {
+    KnownMessage {
         any: &[
             "No such file or directory (os error 2)",
             "can't cd to",
@@ -86,8 +86,8 @@ const SIGNS: &[Sign] = &[
     },
 ];
 
-/// Names that cannot be looked up.
-const NO_NAMES: &[&str] = &[
+/// Messages about names that cannot be resolved.
+const RESOLUTION_ERRORS: &[&str] = &[
     "Temporary failure resolving",
     "Temporary failure in name resolution",
     "Could not resolve host",
@@ -99,30 +99,31 @@ const NO_NAMES: &[&str] = &[
     "no such host",
 ];
 
-/// The most likely cause of the failure, and what to do about it.
-pub(in crate::executor) fn likely_cause(run: &FailedRun<'_>) -> Option<String> {
-    if run.has(NO_NAMES) {
+/// Returns the most likely cause of the failure, and what to do about it.
+pub(in crate::executor) fn likely_cause(run: &FailedCommand<'_>) -> Option<String> {
+    if run.has(RESOLUTION_ERRORS) {
         return Some(match run.network {
             Network::None => "the step has no network (--network=none): what it downloads must come from an earlier step or from ADD".to_owned(),
-            Network::Host => "the step uses the machine's network and name servers: see whether the machine itself reaches the host; a proxy is given by --build-arg HTTPS_PROXY=…".to_owned(),
+            Network::Host => "the step uses the machine's network and name servers: check whether the machine itself reaches the host; set a proxy with --build-arg HTTPS_PROXY=…".to_owned(),
         });
     }
-    let signs = || SIGNS.iter().find(|sign| run.has(sign.any)).map(|sign| sign.help.to_owned());
+    let known_message =
+        || KNOWN_MESSAGES.iter().find(|sign| run.has(sign.any)).map(|sign| sign.help.to_owned());
     broken_list(run)
         .or_else(|| closed_device(run))
         .or_else(|| unfit_program(run))
         .or_else(|| unknown_package(run))
-        .or_else(signs)
+        .or_else(known_message)
         .or_else(|| missing_command(run))
-        .or_else(|| of_code(run.code))
+        .or_else(|| exit_code_hint(run.code))
 }
 
-impl FailedRun<'_> {
+impl FailedCommand<'_> {
     fn has(&self, texts: &[&str]) -> bool {
         self.lines.iter().any(|line| texts.iter().any(|text| line.contains(text)))
     }
 
-    /// What the shell was given.
+    /// Returns the argument of `-c`.
     fn script(&self) -> Option<&str> {
         match self.argv {
             [_, flag, script] if flag == "-c" => Some(script),
@@ -131,8 +132,9 @@ impl FailedRun<'_> {
     }
 }
 
-/// `RUN ['make', 'all']` or `RUN ["make",]`, which is no JSON, and so a command for the shell.
-fn broken_list(run: &FailedRun<'_>) -> Option<String> {
+/// Recognizes `RUN ['make', 'all']` or `RUN ["make",]`, which is not JSON and therefore runs in the
+/// shell.
+fn broken_list(run: &FailedCommand<'_>) -> Option<String> {
     let script = run.script()?.trim();
     let is_list = script.starts_with(['[']) && script.ends_with(']');
     if !is_list || !script.get(1..)?.trim_start().starts_with(['\'', '"']) {
@@ -142,25 +144,25 @@ fn broken_list(run: &FailedRun<'_>) -> Option<String> {
     let is_good = serde_json::from_str::<Vec<String>>(&mended).is_ok();
     let write = if is_good { format!(": write RUN {mended}") } else { String::new() };
     Some(format!(
-        "the exec form is a JSON list: double quotes only, a comma between each two, none behind the last; this is none, and so a command for the shell{write}"
+        "the exec form is a JSON list, with double quotes and without a trailing comma; this is not JSON, so it runs as a shell command{write}"
     ))
 }
 
-/// A device that the command made, and may not open.
-fn closed_device(run: &FailedRun<'_>) -> Option<String> {
+/// Recognizes a device that the command made and may not open.
+fn closed_device(run: &FailedCommand<'_>) -> Option<String> {
     let makes_devices = ["mknod ", "debootstrap "].iter().any(|made| {
         run.script().is_some_and(|script| script.contains(made))
             || run.lines.iter().any(|line| line.contains(made))
     });
     let is_refused = run.has(&["Permission denied", "cannot install into target"]);
     (makes_devices && is_refused).then(|| {
-        "a step cannot open devices that it makes itself: those of /dev are there; as root, `RUN --security=insecure` with `--allow security.insecure` opens all".to_owned()
+        "a step cannot open devices that it makes itself, only those in /dev; as root, `RUN --security=insecure` with `--allow security.insecure` opens all".to_owned()
     })
 }
 
-/// A file that the command wanted to execute, and that cannot be.
-fn unfit_program(run: &FailedRun<'_>) -> Option<String> {
-    // 2 is what a shell says that took a program for a script.
+/// Recognizes a file that the command tried to execute, and cannot.
+fn unfit_program(run: &FailedCommand<'_>) -> Option<String> {
+    // Shells exit with 2 if they read a program as a script.
     if ![126, 127, 2].contains(&run.code) {
         return None;
     }
@@ -170,33 +172,35 @@ fn unfit_program(run: &FailedRun<'_>) -> Option<String> {
     let paths = said.chain(first).chain(typed).map(|word| word.trim_matches(['\'', '"', '`', ' ']));
     paths
         .filter(|word| !word.is_empty() && !word.contains([' ', '=']))
-        .find_map(|path| of_program(run, path))
+        .find_map(|path| program_hint(run, path))
 }
 
-fn of_program(run: &FailedRun<'_>, path: &str) -> Option<String> {
+fn program_hint(run: &FailedCommand<'_>, path: &str) -> Option<String> {
     let platform = run.platform;
     Some(match (run.look)(path) {
-        Program::NotExecutable if run.code == 126 => format!(
-            "`{path}` is there, but may not be executed: `chmod +x` it in the context, or copy it with `COPY --chmod=755`, or give it to its interpreter (`RUN sh {path}`)"
+        ProgramDiagnosis::NotExecutable if run.code == 126 => format!(
+            "`{path}` exists, but is not executable: `chmod +x` it in the context, or copy it with `COPY --chmod=755`, or give it to its interpreter (`RUN sh {path}`)"
         ),
-        Program::WindowsScript { interpreter } => format!(
-            "`{path}` is there, but has Windows line ends, so that it asks for an interpreter `{interpreter}\\r`: save it with LF, or convert it in an earlier step (`RUN sed -i 's/\\r$//' {path}`)"
+        ProgramDiagnosis::WindowsScript { interpreter } => format!(
+            "`{path}` exists, but has Windows line ends (CRLF), so that its interpreter is `{interpreter}\\r`: save it with LF, or convert it in an earlier step (`RUN sed -i 's/\\r$//' {path}`)"
         ),
-        Program::Orphan { interpreter, is_script: true } => format!(
-            "`{path}` is there, but `{interpreter}`, which its first line asks for, is not: install that in an earlier step, or name an interpreter that the image has, such as /bin/sh"
+        ProgramDiagnosis::NoInterpreter { interpreter, is_script: true } => format!(
+            "`{path}` exists, but `{interpreter}`, which its first line asks for, is not: install that in an earlier step, or name an interpreter that the image has, such as /bin/sh"
         ),
-        Program::Orphan { interpreter, is_script: false } => format!(
-            "`{path}` is there, but `{interpreter}`, which loads its libraries, is not: it was built on another distribution (glibc or musl); build it in a stage that starts from the same image, or link it statically"
+        ProgramDiagnosis::NoInterpreter { interpreter, is_script: false } => format!(
+            "`{path}` exists, but `{interpreter}`, which loads its libraries, is not: it was built on another distribution (glibc or musl): build it in a stage that starts from the same image, or link it statically"
         ),
-        Program::Foreign { machine } => format!(
+        ProgramDiagnosis::OtherMachine { machine } => format!(
             "`{path}` is a program for {machine}, and this step runs as {platform}: take the one for {platform}, or build for the other with --platform"
         ),
-        Program::NotExecutable | Program::Absent | Program::Fine => return None,
+        ProgramDiagnosis::NotExecutable | ProgramDiagnosis::Absent | ProgramDiagnosis::Fine => {
+            return None;
+        }
     })
 }
 
-/// A package that apt does not find.
-fn unknown_package(run: &FailedRun<'_>) -> Option<String> {
+/// Recognizes a package that apt does not find.
+fn unknown_package(run: &FailedCommand<'_>) -> Option<String> {
     let name = run.lines.iter().find_map(|line| {
         let unknown = line.strip_prefix("E: Unable to locate package ");
         let without = line.strip_prefix("E: Package '").and_then(|rest| rest.split_once('\''));
@@ -207,16 +211,16 @@ fn unknown_package(run: &FailedRun<'_>) -> Option<String> {
     let name = name.trim();
     Some(if script.contains("apt-get update") || script.contains("apt update") {
         format!(
-            "the distribution of the image has no package `{name}`: look at its spelling (`apt-cache search WORD` after an update), or add the source that has it"
+            "the distribution of the image has no package `{name}`: check its spelling (`apt-cache search WORD` after an update), or add the source that has it"
         )
     } else {
         format!(
-            "images come without package lists: fetch them in the same RUN, `RUN apt-get update && apt-get install -y {name}`; if that does not help, look at the name"
+            "images come without package lists: fetch them in the same RUN, `RUN apt-get update && apt-get install -y {name}`; if that does not help, check the name"
         )
     })
 }
 
-/// Commands that install packages, and images that have them.
+/// Package managers, and the distributions that have them.
 const INSTALLERS: [(&str, &str); 6] = [
     ("apt-get", "of Debian and Ubuntu"),
     ("apt", "of Debian and Ubuntu"),
@@ -226,8 +230,8 @@ const INSTALLERS: [(&str, &str); 6] = [
     ("microdnf", "of Red Hat's small images"),
 ];
 
-/// The command that a shell did not find.
-fn missing_command(run: &FailedRun<'_>) -> Option<String> {
+/// Recognizes a command that the shell did not find.
+fn missing_command(run: &FailedCommand<'_>) -> Option<String> {
     if run.code != 127 {
         return None;
     }
@@ -247,41 +251,41 @@ fn missing_command(run: &FailedRun<'_>) -> Option<String> {
     }
     Some(if name.contains('/') {
         format!(
-            "`{name}` is not in the image: copy it in first, and look at the directory; each RUN starts in the last WORKDIR, whatever an earlier RUN did with `cd`"
+            "`{name}` is not in the image: copy it first, and check the directory; each RUN starts in the last WORKDIR, whatever an earlier RUN did with `cd`"
         )
     } else {
         format!(
-            "the image has no `{name}`: install it in an earlier step, or look at its spelling and at PATH"
+            "the image has no `{name}`: install it in an earlier step, or check its spelling and PATH"
         )
     })
 }
 
-fn of_code(code: u8) -> Option<String> {
+fn exit_code_hint(code: u8) -> Option<String> {
     let help = match code {
         126 => {
             "126 means that a command was found but cannot be executed: `chmod +x` it, or copy it with --chmod=755"
         }
         127 => {
-            "127 means that a command was not found: install it in an earlier step, or look at its spelling and PATH"
+            "127 means that a command was not found: install it in an earlier step, or check its spelling and PATH"
         }
-        129..=192 => return of_signal(i32::from(code) - 128),
+        129..=192 => return signal_hint(i32::from(code) - 128),
         _ => return None,
     };
     Some(help.to_owned())
 }
 
-/// What a signal that ended a command tells.
-pub(in crate::executor) fn of_signal(signal: i32) -> Option<String> {
+/// Returns the meaning of a signal that ended a command (signal(7)).
+pub(in crate::executor) fn signal_hint(signal: i32) -> Option<String> {
     let (name, meaning) = match signal {
         4 => (
             "SIGILL",
             "the program uses instructions that this processor does not have: it was built for a newer one",
         ),
-        6 => ("SIGABRT", "the program gave up by itself, and says why above"),
+        6 => ("SIGABRT", "the program aborted itself; its output says why"),
         7 => ("SIGBUS", CRASHED),
         9 => (
             "SIGKILL",
-            "the command was killed: perhaps the machine, or the container that builds, ran out of memory; let it do less at a time, such as `make -j2`",
+            "the command was killed: perhaps the machine, or the container that builds, ran out of memory; limit its parallelism, as with `make -j2`",
         ),
         11 => ("SIGSEGV", CRASHED),
         15 => ("SIGTERM", "something asked the command to end"),
@@ -291,15 +295,15 @@ pub(in crate::executor) fn of_signal(signal: i32) -> Option<String> {
 }
 
 const CRASHED: &str =
-    "the program crashed: it has a fault, or was built against other libraries than the image has";
+    "the program crashed: it has a bug, or was built against other libraries than the image has";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn failed<'a>(code: u8, lines: &'a [String], argv: &'a [String]) -> FailedRun<'a> {
+    fn failed<'a>(code: u8, lines: &'a [String], argv: &'a [String]) -> FailedCommand<'a> {
         let (network, platform) = (Network::Host, "linux/amd64");
-        FailedRun { code, lines, argv, network, platform, look: &|_| Program::Absent }
+        FailedCommand { code, lines, argv, network, platform, look: &|_| ProgramDiagnosis::Absent }
     }
 
     fn shell(script: &str) -> Vec<String> {
@@ -351,7 +355,7 @@ mod tests {
     fn without_a_network_the_step_says_so_and_without_a_sign_nothing_is_guessed() {
         let lines = ["wget: bad address 'example.org'".to_owned()];
         let argv = shell("make");
-        let run = FailedRun { network: Network::None, ..failed(1, &lines, &argv) };
+        let run = FailedCommand { network: Network::None, ..failed(1, &lines, &argv) };
         assert!(likely_cause(&run).is_some_and(|cause| cause.contains("--network=none")));
         let lines = ["make: *** [all] Error 1".to_owned()];
         assert_eq!(likely_cause(&failed(2, &lines, &argv)), None);
@@ -378,10 +382,13 @@ mod tests {
     #[test]
     fn files_that_the_output_or_the_command_names_are_looked_at() {
         let look = |path: &str| match path {
-            "/script" => Program::Orphan { interpreter: "/bin/bash".to_owned(), is_script: true },
-            "./plain" => Program::NotExecutable,
-            "/tool" => Program::Foreign { machine: "arm64".to_owned() },
-            _ => Program::Absent,
+            "/script" => ProgramDiagnosis::NoInterpreter {
+                interpreter: "/bin/bash".to_owned(),
+                is_script: true,
+            },
+            "./plain" => ProgramDiagnosis::NotExecutable,
+            "/tool" => ProgramDiagnosis::OtherMachine { machine: "arm64".to_owned() },
+            _ => ProgramDiagnosis::Absent,
         };
         for (code, line, script, part) in [
             (127, "/bin/sh: 1: /script: not found", "/script", "`/bin/bash`, which its first line"),
@@ -392,7 +399,7 @@ mod tests {
             (1, "/script: not found", "/script", ""),
         ] {
             let (lines, argv) = ([line.to_owned()], shell(script));
-            let cause = likely_cause(&FailedRun { look: &look, ..failed(code, &lines, &argv) });
+            let cause = likely_cause(&FailedCommand { look: &look, ..failed(code, &lines, &argv) });
             assert_eq!(cause.is_some(), !part.is_empty(), "{line}");
             assert!(cause.unwrap_or_default().contains(part), "{line}");
         }

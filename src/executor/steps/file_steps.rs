@@ -16,6 +16,7 @@ use crate::executor::{BuildError, Failure, Outcome};
 
 type Result<T> = std::result::Result<T, Failure>;
 
+/// Finds or makes the layer of a COPY or ADD; returns the stack with it on top.
 pub(in crate::executor) fn copy(
     state: &BuildState<'_>,
     at: PlannedStep<'_>,
@@ -25,7 +26,7 @@ pub(in crate::executor) fn copy(
     form: Form,
 ) -> Result<(Stack, Outcome)> {
     let span = at.step.span;
-    // What stages and images hold need not be looked at when what made them is known.
+    // If the definition of a stage or an image is known, its files need not be read.
     let source = state.source_stack(operation)?;
     let by_source = source.as_ref().map(|source| {
         let made_by = source.definition().as_content();
@@ -38,9 +39,9 @@ pub(in crate::executor) fn copy(
     {
         return Ok((found, Outcome::Cached));
     }
-    let look_up = || sources::sources(state, operation, span);
+    let look_up = || sources::select(state, operation, span);
     let mut selection = match operation.from {
-        // An image that has to be pulled first.
+        // The image may have to be pulled first.
         CopyFrom::Image(_) => active.beside(look_up),
         CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Stage(_) => look_up(),
     }?;
@@ -67,6 +68,7 @@ pub(in crate::executor) fn copy(
     done(state, &claim, stack, written.map_err(|error| BuildError::from(error).at(span))?)
 }
 
+/// Finds or makes the layer of a WORKDIR; returns the stack with it on top.
 pub(in crate::executor) fn workdir(
     state: &BuildState<'_>,
     at: PlannedStep<'_>,
@@ -99,13 +101,14 @@ pub(in crate::executor) fn workdir(
     done(state, &claim, stack, written)
 }
 
+/// Puts a new layer on the stack and records the step.
 fn done(
     state: &BuildState<'_>,
     claim: &Claim,
     stack: &Stack,
     (layer, directory): (LayerDone, Option<LowerDirectory>),
 ) -> Result<(Stack, Outcome)> {
-    // It is opened again for a mount: a stage may have more layers than a process may open files.
+    // A mount opens it again: a stage may have more layers than a process may open files.
     drop(directory);
     let next = stack.with_done(claim.keys.definition.as_bytes(), layer.clone());
     state.steps.share(claim.keys.definition, next.clone());

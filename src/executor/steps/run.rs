@@ -1,4 +1,4 @@
-//! RUN: one command in a rootfs made of the layers so far.
+//! RUN: executes one command in a rootfs made of the layers so far.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
@@ -15,11 +15,11 @@ use crate::tree::TreePath;
 
 use crate::executor::active_step::ActiveStep;
 use crate::executor::mounts::mask::MaskedStream;
-use crate::executor::mounts::source::Inputs;
+use crate::executor::mounts::source::MountInputs;
 use crate::executor::state::BuildState;
 use crate::executor::{BuildError, Event, Services, Stream};
 
-/// Lines of a failed command that are shown again at the end.
+/// Maximum number of lines of a failed command that its error repeats.
 pub const LAST_LINES: usize = 20;
 
 type Result<T> = std::result::Result<T, BuildError>;
@@ -38,60 +38,65 @@ impl From<BuildError> for FailedRun {
     }
 }
 
-/// Runs the command on top of `lowers`; gives the upper directory that it wrote to.
+/// Runs the command on top of `lowers`; returns the upper directory that it wrote to.
 pub(in crate::executor) fn run(
     state: &BuildState<'_>,
     step: &ActiveStep,
     span: Span,
     operation: &RunOperation,
-    inputs: &Inputs,
+    inputs: &MountInputs,
     lowers: &[LowerDirectory],
 ) -> std::result::Result<RunDone, FailedRun> {
     let services = state.services;
     let root = StepRoot::prepare(state, step, span, operation, inputs, lowers)?;
     services.execute(step);
-    let (exit, tail) = attend(services, step, &root);
-    if services.stop.is_thrown() && !matches!(exit, Ok(Exit::Code(0))) {
+    let (exit, last_lines) = run_shown(services, step, &root);
+    if services.cancel.is_set() && !matches!(exit, Ok(Exit::Code(0))) {
         return Err(services.stopped().into());
     }
     match exit {
         Ok(Exit::Code(0)) => Ok(root.done()?),
         exit => {
-            let failed =
-                FailedStep { span, step, operation, root: root.as_fd(), lent: &state.options.lent };
-            let error = failed.error(exit, tail.into_lines());
+            let failed = FailedStep {
+                span,
+                step,
+                operation,
+                root: root.as_fd(),
+                provided: &state.options.provided,
+            };
+            let error = failed.error(exit, last_lines.into_lines());
             let root = root.is_kept().then(|| Box::new(root));
             Err(FailedRun { error, root })
         }
     }
 }
 
-/// Runs the command and shows its output, without the values of secrets.
-fn attend(
+/// Runs the command and reports its output with secrets masked.
+fn run_shown(
     services: &Services<'_>,
     step: &ActiveStep,
     root: &StepRoot,
-) -> (std::result::Result<Exit, SandboxError>, Tail) {
+) -> (std::result::Result<Exit, SandboxError>, LastLines) {
     let mask = root.mask();
-    let mut tail = Tail::default();
+    let mut last_lines = LastLines::default();
     let mut show = |stream, bytes: Vec<u8>| {
         if !bytes.is_empty() {
-            tail.push(&bytes);
+            last_lines.push(&bytes);
             services.event(Event::Output { step: step.id, stream, bytes });
         }
     };
     let (mut out, mut err) = (MaskedStream::default(), MaskedStream::default());
-    let stop = services.stop.as_fd();
+    let stop = services.cancel.as_fd();
     let exit = root.run(stop, &mut |output, bytes| match output {
         Output::Stdout => show(Stream::Stdout, mask.pass(&mut out, bytes).into_owned()),
         Output::Stderr => show(Stream::Stderr, mask.pass(&mut err, bytes).into_owned()),
     });
     show(Stream::Stdout, mask.end(&out));
     show(Stream::Stderr, mask.end(&err));
-    (exit, tail)
+    (exit, last_lines)
 }
 
-/// Makes the layer of what a RUN left.
+/// Makes the layer of a finished RUN.
 pub(in crate::executor) fn commit(
     store: &Store,
     done: &RunDone,
@@ -102,17 +107,17 @@ pub(in crate::executor) fn commit(
     Ok(store.layer_from_upper(&done.work, done.upper.as_fd(), lowers, &skip, options)?)
 }
 
-/// The last lines of an output, whatever its length.
+/// The last lines of an output of any length.
 #[derive(Debug, Default)]
-struct Tail {
+struct LastLines {
     lines: VecDeque<Vec<u8>>,
     open: bool,
 }
 
-/// A line of output is kept up to this length.
+/// Maximum length of a kept line.
 const MAX_LINE_BYTES: usize = 4096;
 
-impl Tail {
+impl LastLines {
     fn push(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             if !self.open {
@@ -124,9 +129,9 @@ impl Tail {
             self.open = !piece.ends_with(b"\n");
             let Some(line) = self.lines.back_mut() else { continue };
             for byte in piece.iter().filter(|byte| **byte != b'\n') {
-                // Of a line that is written over, as progress bars do it, what is there last counts.
-                let starts_anew = *byte != b'\r' && line.last() == Some(&b'\r');
-                if starts_anew {
+                // If a line is overwritten, as by progress bars, its last content counts.
+                let is_overwritten = *byte != b'\r' && line.last() == Some(&b'\r');
+                if is_overwritten {
                     line.clear();
                 }
                 if line.len() < MAX_LINE_BYTES {
@@ -150,14 +155,14 @@ mod tests {
 
     #[test]
     fn tail_keeps_the_last_lines_across_chunks() {
-        let mut tail = Tail::default();
+        let mut last_lines = LastLines::default();
         for n in 0..30 {
-            tail.push(b"line");
-            tail.push(format!(" {n}\n").as_bytes());
+            last_lines.push(b"line");
+            last_lines.push(format!(" {n}\n").as_bytes());
         }
-        tail.push(b"\r10 %\r20 %");
-        tail.push(b"\rend\r");
-        let lines = tail.into_lines();
+        last_lines.push(b"\r10 %\r20 %");
+        last_lines.push(b"\rend\r");
+        let lines = last_lines.into_lines();
         assert_eq!(lines.len(), LAST_LINES);
         assert_eq!(lines.first().map(String::as_str), Some("line 11"));
         assert_eq!(lines.last().map(String::as_str), Some("end"));

@@ -1,5 +1,5 @@
-//! The rootfs of a RUN with all that is mounted into it: put together, run in, and kept as the command
-//! left it if somebody wants to look.
+//! The rootfs of a RUN with its mounts: prepared, used by the command, and kept for a debug session
+//! if it failed.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -24,13 +24,13 @@ use crate::executor::active_step::ActiveStep;
 use crate::executor::copy::sources::read_accounts;
 use crate::executor::mounts::mask::Mask;
 use crate::executor::mounts::mount_point::{self, MountPoints};
-use crate::executor::mounts::source::Inputs;
+use crate::executor::mounts::source::MountInputs;
 use crate::executor::mounts::step_mounts::StepMounts;
 use crate::executor::state::BuildState;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// The rootfs of a RUN: its layers under an empty directory, and its mounts.
+/// The rootfs of a RUN: its layers below an empty directory, and its mounts.
 #[derive(Debug)]
 pub(in crate::executor) struct StepRoot {
     rootfs: Rootfs,
@@ -39,22 +39,22 @@ pub(in crate::executor) struct StepRoot {
     own: StepMounts,
     work: WorkDirectory,
     upper: LowerDirectory,
-    /// What the first command that ran in it left.
+    /// Mount namespace of the first command that ran in it.
     kept: OnceLock<Arc<Kept>>,
 }
 
-/// A command in a rootfs where another one may have run.
+/// A command of a debug session.
 #[derive(Debug)]
-pub(in crate::executor) struct Visitor {
+pub(in crate::executor) struct SessionCommand {
     pub(in crate::executor) argv: Vec<OsString>,
-    /// Variables beside those of the step.
+    /// Variables in addition to those of the step.
     pub(in crate::executor) env: Vec<(OsString, OsString)>,
-    /// What is mounted besides.
+    /// Mounts in addition to those of the step.
     pub(in crate::executor) mounts: Vec<Mount>,
     pub(in crate::executor) streams: Streams,
 }
 
-/// What a RUN left: the upper directory and all that it lies in.
+/// The changes of a finished RUN: the upper directory, and the work directory that contains it.
 #[derive(Debug)]
 pub(in crate::executor) struct RunDone {
     pub(in crate::executor) work: WorkDirectory,
@@ -62,13 +62,13 @@ pub(in crate::executor) struct RunDone {
 }
 
 impl StepRoot {
-    /// Puts it together.
+    /// Mounts the layers and prepares everything that the step mounts.
     pub(in crate::executor) fn prepare(
         state: &BuildState<'_>,
         step: &ActiveStep,
         span: Span,
         operation: &RunOperation,
-        inputs: &Inputs,
+        inputs: &MountInputs,
         lowers: &[LowerDirectory],
     ) -> Result<Self> {
         let work = state.services.store.work_directory()?;
@@ -91,7 +91,7 @@ impl StepRoot {
         let own = StepMounts::prepare(state, step, operation, inputs, rootfs.as_fd(), &mut points)?;
         mounts.extend(own.mounts.iter().cloned());
         let mut spec = spec(operation, &user, &own.env, mounts);
-        // What it makes is in the key's terms the same: a step may always find the network down.
+        // Offline or not, the key is the same: the network of a step may be down at any time.
         if state.services.registry.is_offline() {
             spec.network = sandbox::Network::None;
         }
@@ -101,23 +101,23 @@ impl StepRoot {
         Ok(Self { rootfs, spec, points, own, work, upper, kept: OnceLock::new() })
     }
 
-    /// What is not to be shown of its output.
+    /// Returns the values to mask in its output.
     pub(in crate::executor) const fn mask(&self) -> &Mask {
         &self.own.mask
     }
 
-    /// Its root, for look-ups.
+    /// Returns the root, for lookups of paths.
     pub(in crate::executor) fn as_fd(&self) -> BorrowedFd<'_> {
         self.rootfs.as_fd()
     }
 
-    /// A variable that the step sees.
+    /// Returns a variable of the step.
     pub(in crate::executor) fn variable(&self, name: &str) -> Option<String> {
         let found = self.spec.env.iter().rev().find(|(known, _)| known == name);
         found.and_then(|(_, value)| value.to_str().map(str::to_owned))
     }
 
-    /// Whether others can see what the command left.
+    /// Returns whether a debug session can join the mounts of the command.
     pub(in crate::executor) fn is_kept(&self) -> bool {
         self.kept.get().is_some()
     }
@@ -129,17 +129,17 @@ impl StepRoot {
         on_output: &mut dyn FnMut(Output, &[u8]),
     ) -> std::result::Result<Exit, SandboxError> {
         let attending = Attending { cancel: Some(cancel), ..Attending::default() };
-        self.attend(&self.spec, attending, on_output)
+        self.run_spec(&self.spec, attending, on_output)
     }
 
-    /// Runs another command, with what one that has ended left if there was one.
-    pub(in crate::executor) fn visit(
+    /// Runs a command of a debug session, in the mounts of the step's command if that has run.
+    pub(in crate::executor) fn run_in_session(
         &self,
-        visitor: Visitor,
+        command: SessionCommand,
         attending: Attending<'_>,
         on_output: &mut dyn FnMut(Output, &[u8]),
     ) -> std::result::Result<Exit, SandboxError> {
-        let Visitor { argv, env, mounts, streams } = visitor;
+        let SessionCommand { argv, env, mounts, streams } = command;
         let mut spec = RunSpec { argv, streams, ..self.spec.clone() };
         spec.env.retain(|(name, _)| !env.iter().any(|(other, _)| other == name));
         spec.env.extend(env);
@@ -150,10 +150,10 @@ impl StepRoot {
                 spec.mounts.extend(mounts);
             }
         }
-        self.attend(&spec, attending, on_output)
+        self.run_spec(&spec, attending, on_output)
     }
 
-    fn attend(
+    fn run_spec(
         &self,
         spec: &RunSpec,
         attending: Attending<'_>,
@@ -161,13 +161,13 @@ impl StepRoot {
     ) -> std::result::Result<Exit, SandboxError> {
         let ran = sandbox::run_attended(&self.rootfs, spec, attending, on_output);
         if let Some(kept) = ran.kept {
-            // There is none yet: with one, its mounts are joined, and no others made.
+            // It is set once: later commands join these mounts and make none.
             let _new = self.kept.set(Arc::new(kept));
         }
         ran.exit
     }
 
-    /// What its command left, without mounts and mount points.
+    /// Returns the changes of the command, without mounts and mount points.
     pub(in crate::executor) fn done(self) -> Result<RunDone> {
         let Self { rootfs, spec, points, own, work, upper, kept } = self;
         drop((kept, spec, own));
@@ -180,20 +180,20 @@ impl StepRoot {
 fn spec(
     operation: &RunOperation,
     user: &ResolvedUser,
-    lent: &[(String, String)],
+    provided: &[(String, String)],
     mounts: Vec<Mount>,
 ) -> RunSpec {
     let is_in = |list: &[(String, String)], name: &str| list.iter().any(|(known, _)| known == name);
-    // A variable that a mount sets wins over a proxy argument, and this over one of the image.
-    // An empty HOME is none.
+    // A variable of a mount overrides a proxy argument, and that overrides one of the image. An
+    // empty HOME counts as unset.
     let is_hidden = |name: &str, value: &str| {
         is_in(&operation.proxy, name) || (name == "HOME" && value.is_empty())
     };
     let own = operation.env.iter().filter(|(name, value)| !is_hidden(name, value));
     let mut env: Vec<(OsString, OsString)> = own
         .chain(&operation.proxy)
-        .filter(|(name, _)| !is_in(lent, name))
-        .chain(lent)
+        .filter(|(name, _)| !is_in(provided, name))
+        .chain(provided)
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
     if !env.iter().any(|(name, _)| name == "HOME") {
@@ -219,16 +219,16 @@ fn spec(
     }
 }
 
-/// Open files that a step may have, and as far as it may raise that: what systemd gives to services,
-/// docker's among them (systemd.exec(5), `DefaultLimitNOFILE`). It is not the caller's, or a step
-/// would do other things in another shell.
+/// Soft and hard limit on open files: systemd's defaults for services, docker among them
+/// (systemd.exec(5), `DefaultLimitNOFILE`). The caller's limit would make a step depend on the
+/// shell that starts the build.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
 
 fn limits(wanted: &[Ulimit]) -> Vec<Limit> {
     let mut limits: Vec<Limit> = wanted.iter().filter_map(limit).collect();
     if !limits.iter().any(|limit| limit.resource == Resource::Nofile) {
         let (soft, hard) = OPEN_FILES;
-        // Only root may raise the hard limit, and nobody has to.
+        // Only root may raise the hard limit.
         let most = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(hard);
         let (soft, hard) = (Some(soft.min(most)), Some(hard.min(most)));
         limits.push(Limit { resource: Resource::Nofile, soft, hard });
@@ -236,14 +236,14 @@ fn limits(wanted: &[Ulimit]) -> Vec<Limit> {
     limits
 }
 
-/// A limit in the sandbox's terms; names were checked when they were typed.
+/// Converts a limit; its name was checked with the command line.
 fn limit(limit: &Ulimit) -> Option<Limit> {
     let number = |value: u64| Some(value).filter(|value| *value != u64::MAX);
     let resource = resource(&limit.name)?;
     Some(Limit { resource, soft: number(limit.soft), hard: number(limit.hard) })
 }
 
-/// The resource that `--ulimit` calls so.
+/// Returns the resource with this name in `--ulimit` (getrlimit(2)).
 #[must_use]
 pub fn resource(name: &str) -> Option<Resource> {
     Some(match name {
@@ -267,7 +267,7 @@ pub fn resource(name: &str) -> Option<Resource> {
     })
 }
 
-/// Who USER means, by the rootfs's own accounts.
+/// Resolves USER with the accounts of the rootfs.
 fn resolve_user(root: BorrowedFd<'_>, user: &str, span: Span) -> Result<ResolvedUser> {
     let read = |path: &str| -> std::result::Result<Vec<u8>, PathError> {
         let error = |error| PathError::new("read the image's", Path::new("/").join(path), error);
@@ -280,13 +280,13 @@ fn resolve_user(root: BorrowedFd<'_>, user: &str, span: Span) -> Result<Resolved
     let accounts = Accounts::parse(&read("etc/passwd")?, &read("etc/group")?);
     accounts.user(user).map_err(|error| {
         let message = format!("cannot run as USER {user}: {error}");
-        let help = "make the user in an earlier RUN (`RUN useradd NAME`; on Alpine and busybox \
+        let help = "create the user in an earlier RUN (`RUN useradd NAME`; on Alpine and busybox \
                     `adduser -D NAME`), or give a number";
         Diagnostic::error(codes::BAD_USER, span, message).help(help).into()
     })
 }
 
-/// What is lent to every step: name resolution, and the scripts of heredocs.
+/// Returns the mounts of every step: name resolution, and the scripts of heredocs.
 fn mounts(
     state: &BuildState<'_>,
     work: &WorkDirectory,

@@ -1,4 +1,4 @@
-//! WORKDIR: the directories that are missing, as a layer.
+//! WORKDIR: a layer with the missing directories.
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::plan::WorkdirOperation;
@@ -6,7 +6,7 @@ use crate::tree::{Accounts, Entry, Item, Layer, Meta, Node, Tree, TreeNode, Tree
 
 use crate::executor::BuildError;
 
-/// The layer that makes `operation`'s directory; empty when it is there.
+/// Returns the layer that makes the directory of `operation`; empty if it exists.
 pub(in crate::executor) fn layer(
     operation: &WorkdirOperation,
     below: &Tree,

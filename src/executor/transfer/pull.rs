@@ -1,4 +1,4 @@
-//! Images that are brought into the store whole: `pull`, and layers that an output needs.
+//! Pulls of whole images, and of layers that an output needs.
 
 use crate::image::{self, Image};
 use crate::limits::MAX_LAYERS;
@@ -10,10 +10,10 @@ use crate::executor::{BuildError, Event, Failure, Services};
 
 type Result<T> = std::result::Result<T, BuildError>;
 
-/// Sees to it that the store has every layer of these images, so that they can be written out.
+/// Fetches every missing layer of these images, so that they can be exported.
 ///
 /// # Errors
-/// The last place's where a layer is known to be.
+/// [`BuildError::CachedLayer`] with the error of the last location.
 pub fn fetch_images(services: &Services<'_>, images: &[Image]) -> std::result::Result<(), Failure> {
     for layer in images.iter().flat_map(Image::layers) {
         fetch_known(services, layer.diff_id).map_err(Failure::new)?;
@@ -21,11 +21,11 @@ pub fn fetch_images(services: &Services<'_>, images: &[Image]) -> std::result::R
     Ok(())
 }
 
-/// Pulls an image into the store, asking its registry, and tags it with its own name; gives its
-/// manifest.
+/// Pulls an image from its registry into the store, and tags it with its own name; returns the
+/// digest of its manifest.
 ///
 /// # Errors
-/// Whatever keeps it from being complete.
+/// [`BuildError::Image`], or an error of the store.
 pub fn pull(
     services: &Services<'_>,
     name: &Reference,
@@ -40,15 +40,15 @@ pub fn pull(
     pulled().map_err(Failure::new)
 }
 
-/// Pulls an image for all its platforms, with the index over them, byte for byte, and what else is
-/// in that, such as attestations; tags it with its own name and gives the index, or the manifest of
-/// an image without one.
+/// Pulls an image for all its platforms, with its index byte for byte and with artifacts such as
+/// attestations, and tags it with its own name. Returns the digest of the index, or of the manifest
+/// of an image without one.
 ///
 /// # Errors
 /// As [`pull`].
 pub fn pull_all(services: &Services<'_>, name: &Reference) -> std::result::Result<Digest, Failure> {
     let pulled = || -> Result<Digest> {
-        let pull = PullAll { services, name };
+        let pull = IndexPull { services, name };
         let fetched = services.registry.manifest(name).map_err(|error| pull.failed(error))?;
         match parse_manifest(name, &fetched.bytes)? {
             Parsed::Manifest(manifest) => pull.image(&fetched.bytes, fetched.digest, manifest)?,
@@ -63,12 +63,12 @@ pub fn pull_all(services: &Services<'_>, name: &Reference) -> std::result::Resul
     pulled().map_err(Failure::new)
 }
 
-struct PullAll<'a> {
+struct IndexPull<'a> {
     services: &'a Services<'a>,
     name: &'a Reference,
 }
 
-impl PullAll<'_> {
+impl IndexPull<'_> {
     fn failed(&self, source: crate::registry::RegistryError) -> BuildError {
         BuildError::Image { span: None, name: self.name.familiar(), source }
     }
@@ -102,7 +102,7 @@ impl PullAll<'_> {
         fetch_layers(self.services, &resolved)
     }
 
-    /// Brings what is not an image: its blobs are not layers, and nothing is known of them.
+    /// Pulls a manifest that is not an image: its blobs are not layers.
     fn artifact(&self, bytes: &[u8], manifest: &Manifest) -> Result<()> {
         std::iter::once(&manifest.config)
             .chain(&manifest.layers)
@@ -130,7 +130,7 @@ fn is_image(manifest: &Manifest) -> bool {
         && manifest.layers.iter().all(is_layer)
 }
 
-/// Gives the image its name, and says so if that was another one's.
+/// Tags the image, and reports it if the name belonged to another one.
 fn set_tag(services: &Services<'_>, name: &Reference, top: Digest) -> Result<()> {
     if let Some(replaced) = image::replaced(services.store, name, top)? {
         let more = if replaced.loses_platforms() {

@@ -1,4 +1,4 @@
-//! Images on their way into registries, shown as steps.
+//! Pushes to registries, shown as steps.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,12 +7,15 @@ use crate::oci::{Digest, Platform, Reference};
 
 use crate::executor::{BuildError, Event, Failure, Outcome, Services, chain};
 
-/// Pushes images under all of `names`, in order, and gives the digest of the manifest or index that
-/// each has. Layers go into a repository once, however many tags are in it; another repository of
-/// the same registry takes them over. `bases` are repositories that have some of them.
+/// Pushes images under all of `names`, in order, and returns the digest of the manifest or index
+/// for each.
+///
+/// Layers are uploaded once for each repository, however many tags it gets, and mounted into other
+/// repositories of the same registry (distribution-spec, "Mounting a blob from another
+/// repository"). `bases` are repositories that have some of the layers.
 ///
 /// # Errors
-/// [`BuildError::Export`] with the registry's or the store's.
+/// [`BuildError::Export`] with the error of the registry or the store.
 pub fn push(
     services: &Services<'_>,
     images: &[Image],
@@ -40,8 +43,8 @@ pub fn push(
     Ok(pushed.into_iter().map(|(_, digest)| digest).collect())
 }
 
-/// Sees to it that images for `platforms`, pushed under `names`, drop no platform from an index that
-/// a registry has there. With [`Patience::Once`], a registry that does not answer is a warning: the
+/// Checks that a push of images for `platforms` to `names` removes no platform from an index in the
+/// registry. With [`Patience::OnceMap`], a registry that does not answer is a warning, because the
 /// push asks again.
 ///
 /// # Errors
@@ -58,15 +61,15 @@ pub fn check_platforms(
         if patience == Patience::Retries || matches!(error, ExportError::Dropped { .. }) {
             return Err(Failure::new(BuildError::Export(error)));
         }
-        let text = format!("{}; that is tried again after the build", chain(&error));
+        let text = format!("{}; the check is repeated after the build", chain(&error));
         services.event(Event::Warning { text });
-        // The others are mostly in the same registry, and each may take as long.
+        // The others are usually in the same registry, and each may take as long.
         break;
     }
     Ok(())
 }
 
-/// Pushes the manifest or index that the store has under `digest` as it is.
+/// Pushes the manifest or index with this digest from the store, unchanged.
 ///
 /// # Errors
 /// As [`push`].
@@ -91,7 +94,7 @@ fn shown(
     let done_bytes = AtomicU64::new(0);
     let progress = |more: u64| {
         let done_bytes = done_bytes.fetch_add(more, Ordering::Relaxed) + more;
-        // What is still to be packed has no size yet.
+        // The size of a layer that is not compressed yet is not known.
         services.event(Event::Progress { step: step.id, done_bytes, total_bytes: 0 });
     };
     let result = push(&progress);
@@ -99,7 +102,7 @@ fn shown(
     result.map_err(|error| Failure::new(BuildError::Export(error)))
 }
 
-/// Gives what is there already one more tag.
+/// Adds a tag to an image that is in the repository already.
 fn tag(services: &Services<'_>, name: &Reference, digest: Digest) -> Result<Digest, ExportError> {
     let tagged = services.registry.push_tag(name, digest);
     tagged.map_err(|source| ExportError::Registry { name: name.familiar(), source })?;
