@@ -68,7 +68,7 @@ mod tests {
     use crate::pool;
 
     #[test]
-    fn who_waits_goes_on_after_a_panic() {
+    fn waiting_threads_continue_after_a_panic() {
         let slot: Slot<u32> = Slot::new();
         pool::scope(|scope| {
             let filling = scope.spawn(|| slot.fill(|| panic!("on purpose")));

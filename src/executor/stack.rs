@@ -395,7 +395,7 @@ mod tests {
     use crate::store::LayerRecord;
 
     #[test]
-    fn stack_of_100000_layers_has_a_name_and_ends() {
+    fn stack_of_100000_layers_has_a_name_and_can_be_dropped() {
         let layer = |number: u32| LayerDone {
             diff_id: DiffId::new(Digest::of(&number.to_le_bytes())),
             record: LayerRecord {

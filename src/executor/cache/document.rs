@@ -23,7 +23,7 @@ pub(in crate::executor) struct CacheDocument {
     pub(in crate::executor) mounts: Vec<CachedMount>,
 }
 
-/// Reads a cache's document and writes it again, for fuzzing.
+/// Reads a cache's document and writes it parsed, for fuzzing.
 ///
 /// # Errors
 /// Returns the reason as text.
@@ -171,7 +171,7 @@ mod tests {
     use crate::oci::{Digest, LayerCompression, MediaType};
 
     #[test]
-    fn what_is_written_is_read() {
+    fn document_is_read_as_it_was_written() {
         let key = |byte| CacheKey::new([byte; 32]);
         let layer = DiffId::new(Digest::of(b"layer"));
         let step = StepRecord {
@@ -196,15 +196,15 @@ mod tests {
             mounts: vec![CachedMount::new("go".to_owned(), key(10), archive)],
         };
         let json = serde_json::to_vec(&document).unwrap();
-        let again: CacheDocument = serde_json::from_slice(&json).unwrap();
-        assert_eq!(again, document);
-        assert_eq!(again.steps[0].record(), step);
-        assert_eq!(again.layers[0].record(), record);
-        assert_eq!(again.mounts[0].key(), key(10));
+        let parsed: CacheDocument = serde_json::from_slice(&json).unwrap();
+        assert_eq!(parsed, document);
+        assert_eq!(parsed.steps[0].record(), step);
+        assert_eq!(parsed.layers[0].record(), record);
+        assert_eq!(parsed.mounts[0].key(), key(10));
     }
 
     #[test]
-    fn a_key_that_is_none_is_refused() {
+    fn invalid_key_is_refused() {
         let json = r#"{"layers":[],"steps":[{"definition":"00","content":"","operation":""}]}"#;
         assert!(serde_json::from_str::<CacheDocument>(json).is_err());
     }

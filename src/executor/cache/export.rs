@@ -59,7 +59,7 @@ pub(in crate::executor) fn export(
         let is_wanted = |step: &&StepRecord| {
             cache.all_steps || image.is_none_or(|layers| layers.contains(&step.layer))
         };
-        let wanted: Vec<StepRecord> = steps.iter().filter(is_wanted).cloned().collect();
+        let exported: Vec<StepRecord> = steps.iter().filter(is_wanted).cloned().collect();
         let shown = services.start(format!("[internal] export cache to {}", cache.place));
         let mounts = match cache.mounts {
             Some(max_bytes) => {
@@ -67,7 +67,7 @@ pub(in crate::executor) fn export(
             }
             None => Vec::new(),
         };
-        let done = export_one(services, options, caches, cache, &wanted, mounts);
+        let done = export_one(services, options, caches, cache, &exported, mounts);
         let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
         services.finish(shown, outcome);
         ignore_if_allowed(services, "export the cache to", &cache.place, cache.ignore_error, done)?;

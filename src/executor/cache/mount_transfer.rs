@@ -150,12 +150,12 @@ impl CacheMountTransfer {
     ) -> Vec<ExportedMount> {
         let mounted = self.mounted().clone();
         let mut found = Vec::new();
-        for (key, met) in &mounted {
-            let content = self.content(services, *key, met).unwrap_or_else(|error| {
-                warn_not_exported(services, &met.id, &chain(&error));
+        for (key, mount) in &mounted {
+            let content = self.content(services, *key, mount).unwrap_or_else(|error| {
+                warn_not_exported(services, &mount.id, &chain(&error));
                 None
             });
-            found.extend(content.map(|content| (*key, met.id.clone(), content)));
+            found.extend(content.map(|content| (*key, mount.id.clone(), content)));
         }
         let unmounted = self.offers.iter().filter(|(key, offer)| {
             failed && !mounted.contains_key(key) && is_stored(services, &offer.archive)
@@ -181,18 +181,18 @@ impl CacheMountTransfer {
         &self,
         services: &Services<'_>,
         key: CacheKey,
-        met: &MountedCache,
+        mount: &MountedCache,
     ) -> Result<Option<MountContent>> {
         let offered = self.offers.get(&key).map(|offer| Box::new(offer.archive.clone()));
         let offered = offered.filter(|archive| is_stored(services, archive));
-        if !met.used && offered.is_some() {
+        if !mount.used && offered.is_some() {
             return Ok(offered.map(MountContent::Packed));
         }
         let mut held = match hold(services, key)? {
             Holding::Held(held) => held,
             Holding::Absent => return Ok(offered.map(MountContent::Packed)),
             Holding::InUse => {
-                warn_not_exported(services, &met.id, "another build uses it");
+                warn_not_exported(services, &mount.id, "another build uses it");
                 return Ok(offered.map(MountContent::Packed));
             }
         };
@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_for_people() {
+    fn sizes_have_binary_units() {
         for (n_bytes, want) in
             [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (3 << 29, "1.5 GiB")]
         {

@@ -109,14 +109,14 @@ impl RemoteFiles {
     pub(in crate::executor) fn open(
         &self,
         state: &BuildState<'_>,
-        wanted: u32,
+        in_directory: u32,
         path: &TreePath,
     ) -> Option<std::result::Result<OsFile, PathError>> {
         match self.files.as_ref()? {
-            FetchedFiles::File { directory, blob, .. } if *directory == wanted => {
+            FetchedFiles::File { directory, blob, .. } if *directory == in_directory => {
                 Some(state.services.store.open_blob(*blob))
             }
-            FetchedFiles::Directory { directory, context, .. } if *directory == wanted => {
+            FetchedFiles::Directory { directory, context, .. } if *directory == in_directory => {
                 Some(context.read(path))
             }
             FetchedFiles::File { .. } | FetchedFiles::Directory { .. } => None,

@@ -34,7 +34,7 @@ pub(in crate::executor) struct CopySources {
     pub(in crate::executor) archives: Vec<UnpackedArchive>,
     /// Remote sources, by the index of their part.
     pub(in crate::executor) remotes: BTreeMap<usize, RemoteFiles>,
-    /// The parts with archives told from other files; empty before the archives are unpacked.
+    /// The parts, archives separated from other files; empty before the archives are unpacked.
     pub(in crate::executor) classified: Vec<AddInput>,
 }
 
@@ -180,12 +180,12 @@ impl CopySources {
         if self.classified.is_empty() {
             return operation.parts.iter().enumerate().filter_map(part).collect();
         }
-        let told = self.classified.iter().filter_map(|input| match input {
+        let inputs = self.classified.iter().filter_map(|input| match input {
             AddInput::Path(text) => Some(CopyInput::Path(text)),
             AddInput::Archive(at) => self.archives.get(*at).map(UnpackedArchive::as_input),
             AddInput::Part(at) => operation.parts.get(*at).and_then(|it| part((*at, it))),
         });
-        told.collect()
+        inputs.collect()
     }
 
     /// Opens the content of a selected file.

@@ -91,7 +91,7 @@ fn ask(services: &Services<'_>, url: &str, shown: &str) -> Result<(DownloadRecor
             Ok((record, Downloaded::New(headers)))
         }
         ((_, _), Some(known)) => Ok((known, Downloaded::Same)),
-        ((_, _), None) => unreachable!("only who has the file is told that it is the same"),
+        ((_, _), None) => unreachable!("a server sends 304 only to a request with an ETag"),
     }
 }
 

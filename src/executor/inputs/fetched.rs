@@ -104,8 +104,8 @@ impl FetchedInputs {
     /// Returns the source at the commit that the lock file has for it, unless the Dockerfile itself
     /// names another one.
     fn locked<'a>(services: &Services<'_>, source: &'a GitSource) -> Result<Cow<'a, GitSource>> {
-        let wanted = services.locked.required(&LockInput::git(source))?;
-        let Some(LockedValue::Commit(commit)) = wanted else { return Ok(Cow::Borrowed(source)) };
+        let required = services.locked.required(&LockInput::git(source))?;
+        let Some(LockedValue::Commit(commit)) = required else { return Ok(Cow::Borrowed(source)) };
         let shown = source.shown();
         let says_itself = git::certain_commit(&request(source, &shown)).is_some();
         let agrees = source.checksum.as_ref().is_none_or(|own| commit.starts_with(own.as_str()));

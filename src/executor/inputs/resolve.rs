@@ -25,9 +25,9 @@ pub(in crate::executor) fn image(
     }
     let locked = services.locked;
     let input = LockInput::image(&request.name, &request.platform);
-    let wanted = locked.required(&input).map_err(|error| error.at(span))?;
+    let locked_value = locked.required(&input).map_err(|error| error.at(span))?;
     let query = ImageQuery { services, options, request, span };
-    let resolved = match wanted {
+    let resolved = match locked_value {
         Some(LockedValue::Digest(digest)) => query.resolve_locked(digest)?,
         Some(LockedValue::Commit(_)) | None => {
             query.resolve_current().map_err(|error| query.with_suggestion(error))?

@@ -65,9 +65,9 @@ fn serve(listener: &UnixListener, ended: &OwnedFd, source: &AgentSource) {
     loop {
         // Each connection has a clone. Those beyond the bound wait in the socket's queue.
         let is_full = Arc::strong_count(&connections) > MAX_AGENT_CONNECTIONS;
-        let wanted = if is_full { PollFlags::empty() } else { PollFlags::IN };
+        let flags = if is_full { PollFlags::empty() } else { PollFlags::IN };
         let mut fds = [
-            PollFd::from_borrowed_fd(listener.as_fd(), wanted),
+            PollFd::from_borrowed_fd(listener.as_fd(), flags),
             PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN),
         ];
         let pause = is_full.then_some(&FULL_PAUSE);

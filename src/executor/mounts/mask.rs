@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_hidden_also_across_chunks() {
+    fn values_are_masked_across_chunks() {
         for (values, chunks, want) in [
             (["secret"].as_slice(), ["a secret b"].as_slice(), "a **** b"),
             (&["secret\n"], &["a secret\n"], "a ****\n"),

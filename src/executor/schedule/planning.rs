@@ -87,10 +87,10 @@ pub fn lock(services: &Services<'_>, options: &BuildOptions) -> Result<Lock> {
 pub fn base_images(
     services: &Services<'_>,
     options: &BuildOptions,
-    wanted: &[(ImageRequest, Span)],
+    requests: &[(ImageRequest, Span)],
     images: &mut Images,
 ) -> Result<()> {
-    Ok(ImageTable::default().resolve(services, options, wanted, images)?)
+    Ok(ImageTable::default().resolve(services, options, requests, images)?)
 }
 
 /// Determines the digest or commit of each source that is fetched. Images are known already.

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_of_files_say_why_they_do_not_run() {
+    fn first_bytes_show_why_a_file_does_not_run() {
         let orphan = |interpreter: &str, is_script| ProgramDiagnosis::NoInterpreter {
             interpreter: interpreter.to_owned(),
             is_script,

@@ -37,7 +37,7 @@ const KNOWN_MESSAGES: &[KnownMessage] = &[
             "ping: can't create raw socket",
             "ping: Lacking privilege",
         ],
-        help: "a step has no raw sockets: ping works where the machine lets the step's group send echo requests (sysctl net.ipv4.ping_group_range); to see whether a host answers, open a connection to it",
+        help: "a step has no raw sockets: ping works if the machine allows the step's group to send echo requests (sysctl net.ipv4.ping_group_range); to test whether a host answers, open a TCP connection to it",
     },
     KnownMessage {
         any: &["bash\\r", "sh\\r", "python\\r", "python3\\r", "node\\r", "^M"],
@@ -49,11 +49,11 @@ const KNOWN_MESSAGES: &[KnownMessage] = &[
     },
     KnownMessage {
         any: &["No space left on device"],
-        help: "a disk is full: `rbuild du` shows what the store uses, `rbuild prune` makes space; a mount of type tmpfs holds what its `size=` says, and /dev/shm what --shm-size says",
+        help: "a disk is full: `rbuild du` shows what the store uses, `rbuild prune` makes space; a tmpfs mount is limited by its `size=`, and /dev/shm by --shm-size",
     },
     KnownMessage {
         any: &["Read-only file system"],
-        help: "a mount of type bind is read-only unless it says `rw`, and then what is written there is thrown away: write to a directory outside of it; /sys and parts of /proc are read-only in every step",
+        help: "a bind mount is read-only unless it has `rw`, and then writes to it are discarded: write to a directory outside of it; /sys and parts of /proc are read-only in every step",
     },
     KnownMessage {
         any: &["externally-managed-environment"],
@@ -61,11 +61,11 @@ const KNOWN_MESSAGES: &[KnownMessage] = &[
     },
     KnownMessage {
         any: &["npm ci` can only install", "The `npm ci` command can only install"],
-        help: "package-lock.json is not in the image: COPY it beside package.json, and see that .dockerignore does not leave it out",
+        help: "package-lock.json is not in the image: COPY it with package.json, and check that .dockerignore does not exclude it",
     },
     KnownMessage {
         any: &["Exec format error", "exec format error"],
-        help: "a program is for another kind of processor than this step's platform, or is a script without `#!` in its first line",
+        help: "a program is for another architecture than this step's platform, or is a script without `#!` in its first line",
     },
     KnownMessage {
         any: &[
@@ -82,7 +82,7 @@ const KNOWN_MESSAGES: &[KnownMessage] = &[
             "cannot access",
             "can't open",
         ],
-        help: "a file is not where the command looks for it: a RUN starts in the last WORKDIR, and sees of the context only what was copied or mounted",
+        help: "a file is not where the command looks for it: a RUN starts in the last WORKDIR, and sees only those files of the context that were copied or mounted",
     },
 ];
 
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn well_known_last_words_have_a_cause() {
+    fn known_messages_have_a_hint() {
         for (code, line, part) in [
             (100, "E: Unable to locate package gcc", "apt-get update && apt-get install -y gcc"),
             (100, "E: Package 'gcc' has no installation candidate", "install -y gcc"),
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_network_the_step_says_so_and_without_a_sign_nothing_is_guessed() {
+    fn missing_network_is_named_and_unknown_messages_have_no_hint() {
         let lines = ["wget: bad address 'example.org'".to_owned()];
         let argv = shell("make");
         let run = FailedCommand { network: Network::None, ..failed(1, &lines, &argv) };
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn package_that_is_unknown_after_an_update_is_misspelt() {
+    fn package_unknown_after_an_update_is_misspelt() {
         let lines = ["E: Unable to locate package crul".to_owned()];
         let argv = shell("apt-get update && apt-get install -y crul");
         let cause = likely_cause(&failed(100, &lines, &argv));
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn list_in_single_quotes_is_told_from_a_test_in_brackets() {
+    fn list_in_single_quotes_differs_from_a_test_in_brackets() {
         let check = |script: &str, want: Option<&str>| {
             let cause = likely_cause(&failed(3, &[], &shell(script)));
             assert_eq!(cause.as_deref().and_then(|text| text.split("write ").nth(1)), want);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_the_output_or_the_command_names_are_looked_at() {
+    fn files_named_by_output_or_command_are_diagnosed() {
         let look = |path: &str| match path {
             "/script" => ProgramDiagnosis::NoInterpreter {
                 interpreter: "/bin/bash".to_owned(),

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tail_keeps_the_last_lines_across_chunks() {
+    fn last_lines_are_kept_across_chunks() {
         let mut last_lines = LastLines::default();
         for n in 0..30 {
             last_lines.push(b"line");

@@ -143,8 +143,8 @@ fn platform_hint(platform: &str) -> Option<String> {
     (platform != own).then(|| {
         format!(
             "the step is for {platform}, and no emulator is registered here that runs its programs on \
-             {own}: `apt-get install qemu-user-static binfmt-support` on the host does that (Debian, \
-             Ubuntu), and so does building on a {platform} machine"
+             {own}: install one on the host with `apt-get install qemu-user-static binfmt-support` \
+             (Debian, Ubuntu), or build on a {platform} machine"
         )
     })
 }

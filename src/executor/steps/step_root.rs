@@ -224,8 +224,8 @@ fn spec(
 /// shell that starts the build.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
 
-fn limits(wanted: &[Ulimit]) -> Vec<Limit> {
-    let mut limits: Vec<Limit> = wanted.iter().filter_map(limit).collect();
+fn limits(ulimits: &[Ulimit]) -> Vec<Limit> {
+    let mut limits: Vec<Limit> = ulimits.iter().filter_map(limit).collect();
     if !limits.iter().any(|limit| limit.resource == Resource::Nofile) {
         let (soft, hard) = OPEN_FILES;
         // Only root may raise the hard limit.
