@@ -1,4 +1,4 @@
-//! The program: hands everything to [`rbuild::cli`].
+//! The program: calls [`rbuild::cli`] and returns its exit code.
 
 use std::process::ExitCode;
 

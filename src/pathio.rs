@@ -1,7 +1,8 @@
-//! Below every module that does IO: file calls whose errors carry the verb and the path.
+//! File system calls whose errors carry the operation and the path. Every module that does IO uses
+//! it.
 //!
-//! It knows nothing of images or Dockerfiles, and it never decides whether an error matters.
-#![expect(clippy::disallowed_methods, reason = "this is the one place that wraps these calls")]
+//! It knows nothing of images or Dockerfiles, and never decides whether an error matters.
+#![expect(clippy::disallowed_methods, reason = "this module wraps these calls")]
 
 mod drafts;
 pub mod holes;
@@ -25,18 +26,18 @@ pub struct PathError {
 }
 
 impl PathError {
-    /// Describes `source`, met while doing `verb` (as in "cannot *open* /x") to `path`.
+    /// Describes the error `source` of doing `verb` (as in "cannot *open* /x") to `path`.
     pub fn new(verb: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         Self { verb, path: path.into(), source: source.into() }
     }
 
-    /// The kind of the underlying error.
+    /// Returns the kind of the underlying error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
 
-    /// The path that the call named.
+    /// Returns the path that the call named.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -48,7 +49,7 @@ pub trait Context<T> {
     /// Turns an error into a [`PathError`] about doing `verb` to `path`.
     ///
     /// # Errors
-    /// Whatever error `self` held.
+    /// The error in `self`, with verb and path.
     fn context(self, verb: &'static str, path: &Path) -> Result<T, PathError>;
 }
 
@@ -58,7 +59,7 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     }
 }
 
-/// Opens `path` for reading.
+/// Opens `path` for reading (open(2)).
 ///
 /// # Errors
 /// The kernel's, with the path.
@@ -66,8 +67,8 @@ pub fn open(path: &Path) -> Result<File, PathError> {
     File::open(path).context("open", path)
 }
 
-/// Creates or truncates `path`, which lies in a directory of rbuild's own; what a caller named is
-/// written with [`output`].
+/// Creates or truncates `path`, which must be in a directory of rbuild's own. Files that the user
+/// named are written with [`output`].
 ///
 /// # Errors
 /// The kernel's, with the path.
@@ -93,7 +94,7 @@ pub fn read_bounded(file: File, max_bytes: u64, shown: &Path) -> Result<Vec<u8>,
     bounded(bytes, max_bytes, shown)
 }
 
-/// Gives the bytes back unless they are more than `max_bytes`.
+/// Returns the bytes unless they are more than `max_bytes`.
 ///
 /// # Errors
 /// `FileTooLarge`, with the path.
@@ -101,7 +102,7 @@ pub fn bounded(bytes: Vec<u8>, max_bytes: u64, shown: &Path) -> Result<Vec<u8>, 
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max_bytes {
         let too_large = io::Error::new(
             io::ErrorKind::FileTooLarge,
-            format!("it is larger than the limit of {max_bytes} bytes"),
+            format!("larger than the limit of {max_bytes} bytes"),
         );
         return Err(PathError::new("read", shown, too_large));
     }
@@ -111,7 +112,7 @@ pub fn bounded(bytes: Vec<u8>, max_bytes: u64, shown: &Path) -> Result<Vec<u8>, 
 /// Reads the whole of `path` as UTF-8, at most `max_bytes`.
 ///
 /// # Errors
-/// As [`read`]; `InvalidData` when it is not UTF-8.
+/// Those of [`read`]; `InvalidData` when it is not UTF-8.
 pub fn read_to_string(path: &Path, max_bytes: u64) -> Result<String, PathError> {
     let bytes = read(path, max_bytes)?;
     String::from_utf8(bytes)
@@ -119,8 +120,8 @@ pub fn read_to_string(path: &Path, max_bytes: u64) -> Result<String, PathError> 
         .context("read", path)
 }
 
-/// Writes `bytes` to `path`, which lies in a directory of rbuild's own, replacing what was there.
-/// Files that a caller named are written with [`output`].
+/// Writes `bytes` to `path`, which must be in a directory of rbuild's own, replacing an existing
+/// file. Files that the user named are written with [`output`].
 ///
 /// # Errors
 /// The kernel's, with the path.
@@ -128,7 +129,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     fs::write(path, bytes).context("write", path)
 }
 
-/// Creates `path` and its missing parents.
+/// Creates the directory `path` and its missing parents.
 ///
 /// # Errors
 /// The kernel's, with the path.
@@ -136,7 +137,7 @@ pub fn create_dir_all(path: &Path) -> Result<(), PathError> {
     fs::create_dir_all(path).context("create directory", path)
 }
 
-/// Renames `from` to `to`; the error names `to`.
+/// Renames `from` to `to` (rename(2)); the error names `to`.
 ///
 /// # Errors
 /// The kernel's, with the path.
@@ -144,7 +145,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), PathError> {
     fs::rename(from, to).context("rename a file to", to)
 }
 
-/// Removes the file `path`; that it is not there is success.
+/// Removes the file `path`, if it exists.
 ///
 /// # Errors
 /// The kernel's, with the path.
@@ -152,7 +153,7 @@ pub fn remove_file(path: &Path) -> Result<(), PathError> {
     absent_is_fine(fs::remove_file(path)).context("remove", path)
 }
 
-/// Removes the directory `path` with all that it holds; that it is not there is success.
+/// Removes the directory `path` and its contents, if it exists.
 ///
 /// # Errors
 /// The kernel's, with the path.

@@ -1,32 +1,43 @@
-//! Starts threads: bounded work whose results come back in input order, and helpers that end with
-//! a scope.
+//! Starts threads: bounded work whose results come back in input order, and helper threads that end
+//! with a scope.
 //!
-//! A limit on processes (`ulimit -u`, a cgroup's `pids.max`) or on memory can keep a thread from
-//! starting at any time, also because of what a build step does. Nothing here panics then: what the
-//! caller can do itself it does, and all else is an error.
+//! A limit on processes (`ulimit -u`, or `pids.max` of a cgroup) or on memory can keep a thread
+//! from starting at any time; a build step can be the cause (pthread_create(3), `EAGAIN`). This
+//! module never panics then. The caller does the work itself where it can; otherwise it gets an
+//! error.
 #![expect(clippy::disallowed_methods, reason = "this is the one place that starts threads")]
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 pub use std::thread::{Scope, ScopedJoinHandle};
 
-/// Number of attempts to start a thread: others may end meanwhile.
-const N_ATTEMPTS: u32 = 20;
+/// Maximum number of attempts to start a thread: other threads may end meanwhile.
+const MAX_ATTEMPTS: u32 = 20;
 /// The time between two attempts.
-const PAUSE: Duration = Duration::from_millis(50);
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Locks `mutex`, and ignores that a thread may have panicked while it held the lock.
+///
+/// Poisoning (<https://doc.rust-lang.org/std/sync/struct.Mutex.html#poisoning>) reports that the
+/// value may be half changed. The values of this program are changed by one call each, such as an
+/// insertion into a map, so they are whole even then. The panic itself is not lost: it ends the
+/// process, or reaches the thread that joins the one that panicked.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Applies `work` to every item on at most `jobs` threads, one of which is the caller's; the
 /// results are in the items' order.
 ///
 /// Items are started in order, so one may wait for the result of any before it. If threads cannot
-/// be started, fewer do the work, and leave space for the threads and processes that it needs. A panic in `work` is passed on to the caller after the other
-/// threads have ended.
+/// be started, fewer do the work, and leave capacity for the threads and processes that it needs. A
+/// panic in `work` is propagated to the caller after the other threads have ended.
 pub fn map_in_order<T: Sync, R: Send>(
     items: &[T],
     jobs: NonZeroUsize,
@@ -37,7 +48,7 @@ pub fn map_in_order<T: Sync, R: Send>(
         return items.iter().map(work).collect();
     }
     let next = AtomicUsize::new(0);
-    // One lock a result, taken once each: a channel would have to sort what comes out of it.
+    // One lock for each result, taken once: a channel would need sorting afterwards.
     let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
     let work_on = || {
         loop {
@@ -47,7 +58,7 @@ pub fn map_in_order<T: Sync, R: Send>(
             *slot.lock().expect("each slot is locked once") = Some(result);
         }
     };
-    let gate = Gate::default();
+    let gate = StartGate::default();
     thread::scope(|scope| {
         let mut admitted = n_threads;
         for number in 1..n_threads {
@@ -76,27 +87,27 @@ pub fn map_in_order<T: Sync, R: Send>(
         .collect()
 }
 
-/// Of the threads that could be started, one in this many works if the system allows no more: each item may
-/// need a thread and a process besides.
+/// If the system allows no more threads, one in this many of those that started does work: each
+/// item may need another thread and a process.
 const SHARE_AT_LIMIT: usize = 3;
 
-/// Threads wait here until it is known how many of them can be started.
+/// Makes threads wait until the number of started ones is known.
 #[derive(Default)]
-struct Gate {
-    /// Threads with lower numbers go to work.
+struct StartGate {
+    /// Threads with lower numbers start to work, the others end.
     admitted: Mutex<Option<usize>>,
     opened: Condvar,
 }
 
-impl Gate {
+impl StartGate {
     fn open(&self, admitted: usize) {
-        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = Some(admitted);
+        *lock(&self.admitted) = Some(admitted);
         self.opened.notify_all();
     }
 
-    /// Waits until it is open.
+    /// Waits for the decision; returns whether thread `number` works.
     fn admits(&self, number: usize) -> bool {
-        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admitted = lock(&self.admitted);
         loop {
             if let Some(admitted) = *admitted {
                 return number < admitted;
@@ -111,31 +122,31 @@ pub fn scope<'env, R>(body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>)
     thread::scope(body)
 }
 
-/// Starts a thread in `scope`, for work that has to happen beside the caller's.
+/// Starts a thread in `scope`, for work that must run concurrently with the caller.
 ///
 /// # Errors
-/// If the system lets this process start no thread within a second.
+/// `WouldBlock` if the system lets this process start no thread within a second.
 pub fn start<'scope, R: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> R + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, R>> {
-    let kept = Kept::new(work);
-    patiently(|| {
-        let kept = kept.clone();
-        thread::Builder::new().spawn_scoped(scope, move || kept.run().expect("it runs once"))
+    let shared = SharedWork::new(work);
+    start_with_retries(|| {
+        let shared = shared.clone();
+        thread::Builder::new().spawn_scoped(scope, move || shared.run().expect("it runs once"))
     })
 }
 
-/// Starts a thread in `scope`, or does the work at once if none can be started.
+/// Starts a thread in `scope`, or runs the work on the calling thread if none can be started.
 pub fn start_or_run<'scope>(scope: &'scope Scope<'scope, '_>, work: impl FnOnce() + Send + 'scope) {
-    let kept = Kept::new(work);
-    let given = kept.clone();
-    if thread::Builder::new().spawn_scoped(scope, move || given.run()).is_err() {
-        kept.run();
+    let shared = SharedWork::new(work);
+    let theirs = shared.clone();
+    if thread::Builder::new().spawn_scoped(scope, move || theirs.run()).is_err() {
+        shared.run();
     }
 }
 
-/// Waits for `handle` and passes a panic of its thread on.
+/// Waits for `handle`, and propagates a panic of its thread.
 pub fn join<R>(handle: ScopedJoinHandle<'_, R>) -> R {
     match handle.join() {
         Ok(value) => value,
@@ -143,80 +154,81 @@ pub fn join<R>(handle: ScopedJoinHandle<'_, R>) -> R {
     }
 }
 
-/// Starts a thread that outlives the caller's frame, for work that ends with the process.
+/// Starts a thread that outlives the caller's frame, for work that may last as long as the process.
 ///
 /// # Errors
-/// If the system lets this process start no thread within a second.
+/// `WouldBlock` if the system lets this process start no thread within a second.
 pub fn background(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let kept = Kept::new(work);
-    patiently(|| {
-        let kept = kept.clone();
-        thread::Builder::new().spawn(move || kept.run())
+    let shared = SharedWork::new(work);
+    start_with_retries(|| {
+        let shared = shared.clone();
+        thread::Builder::new().spawn(move || shared.run())
     })
     .map(drop)
 }
 
-/// Starts such a thread with `value`, in one attempt.
+/// Starts a thread that outlives the caller's frame and owns `value`, in a single attempt.
 ///
 /// # Errors
-/// `value`, if the system lets this process start no thread now.
+/// Returns `value` if the system lets this process start no thread now.
 pub fn background_with<T: Send + 'static>(
     value: T,
     work: impl FnOnce(T) + Send + 'static,
 ) -> Result<(), T> {
-    let kept = Arc::new(Mutex::new(Some(value)));
-    let given = Arc::clone(&kept);
-    let take = |from: &Mutex<Option<T>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let started = thread::Builder::new().spawn(move || take(&given).map(work));
+    let shared = Arc::new(Mutex::new(Some(value)));
+    let theirs = Arc::clone(&shared);
+    let take = |from: &Mutex<Option<T>>| lock(from).take();
+    let started = thread::Builder::new().spawn(move || take(&theirs).map(work));
     match started {
         Ok(_thread) => Ok(()),
-        Err(_limit) => Err(take(&kept).expect("only the thread takes it")),
+        Err(_limit) => Err(take(&shared).expect("only the thread takes it")),
     }
 }
 
-/// Work that a thread takes: what is moved into one that does not start would be lost.
-struct Kept<W>(Arc<Mutex<Option<W>>>);
+/// Work that exactly one thread takes. A closure moved into a thread that does not start would be
+/// lost.
+struct SharedWork<W>(Arc<Mutex<Option<W>>>);
 
-impl<W> Clone for Kept<W> {
+impl<W> Clone for SharedWork<W> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<W> Kept<W> {
+impl<W> SharedWork<W> {
     fn new(work: W) -> Self {
         Self(Arc::new(Mutex::new(Some(work))))
     }
 
-    /// Does the work, unless it has been taken.
+    /// Runs the work, unless another thread has taken it.
     fn run<R>(&self) -> Option<R>
     where
         W: FnOnce() -> R,
     {
-        let work = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let work = lock(&self.0).take();
         work.map(|work| work())
     }
 }
 
-/// Tries to start a thread until it starts, or a second has passed: another attempt is made after
-/// [`io::ErrorKind::WouldBlock`].
+/// Calls `start` until it succeeds, or a second has passed. Repeats it after
+/// [`io::ErrorKind::WouldBlock`] only.
 ///
 /// # Errors
-/// That of the last attempt.
-pub fn patiently<H>(mut start: impl FnMut() -> io::Result<H>) -> io::Result<H> {
-    let mut n_left = N_ATTEMPTS;
+/// The error of the last attempt.
+pub fn start_with_retries<H>(mut start: impl FnMut() -> io::Result<H>) -> io::Result<H> {
+    let mut n_left = MAX_ATTEMPTS;
     loop {
         match start() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && n_left > 0 => {
                 n_left -= 1;
-                thread::sleep(PAUSE);
+                thread::sleep(ATTEMPT_INTERVAL);
             }
-            started => return started.map_err(explained),
+            started => return started.map_err(thread_error),
         }
     }
 }
 
-fn explained(error: io::Error) -> io::Error {
+fn thread_error(error: io::Error) -> io::Error {
     let message = format!(
         "cannot start a thread: {error}; raise the limit on processes (`ulimit -u`, or `pids.max` \
          of the cgroup)"
@@ -252,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn work_that_no_thread_took_is_kept() {
-        let kept = Kept::new(|| 7);
-        drop(kept.clone());
-        assert_eq!(kept.run(), Some(7));
-        assert_eq!(kept.run(), None);
+    fn work_that_no_thread_took_can_still_run() {
+        let shared = SharedWork::new(|| 7);
+        drop(shared.clone());
+        assert_eq!(shared.run(), Some(7));
+        assert_eq!(shared.run(), None);
     }
 }

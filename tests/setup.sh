@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What tests/run, testdata/hello/run and .ci/run share; to be sourced, with the checkout as the
+# What tests/run, examples/hello/run and .ci/run share; to be sourced, with the checkout as the
 # working directory. It does nothing by itself.
 
 # The user as whom rootless builds are tested when the tests run as root.

@@ -1,4 +1,4 @@
-//! Bounds on the expansion of an archive, and a reader that holds it to that.
+//! Bounds on the expansion of an archive, and a reader that enforces them.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -6,48 +6,48 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits;
 
-/// Bytes of headers and padding of one entry, on average: more than an honest archive has.
+/// The average number of bytes of headers and padding of an entry: more than an honest archive has.
 const TAR_BYTES_FOR_EACH_ENTRY: u64 = 4096;
 
-/// Bounds on what an archive may hold.
+/// The bounds on the contents of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchiveBounds {
-    /// Bytes of all its files together, holes included.
+    /// Maximum total size of its files in bytes, holes included.
     pub max_bytes: u64,
-    /// Its entries, directories that it only implies included.
+    /// Maximum number of entries, implied directories included.
     pub max_entries: u64,
-    /// Bytes for each packed byte, above [`limits::EXPANSION_FLOOR_BYTES`]; `None` where the caller
-    /// said how large archives may be.
+    /// Maximum number of unpacked bytes for each packed byte, above
+    /// [`limits::EXPANSION_FLOOR_BYTES`]. `None` if the user has set the size of archives.
     pub max_expansion: Option<u64>,
 }
 
-/// An archive that holds more than it may; the inner error of what a bounded reader returns.
+/// An archive that exceeds its bounds; the inner error of a bounded reader's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TooLarge {
-    /// Too many bytes.
+    /// The files have too many bytes in total.
     #[error(
-        "the archive unpacks to more than {limit} bytes; if that is right, allow more with --max-unpacked-size"
+        "the archive unpacks to more than {limit} bytes; if this is intended, raise the limit with --max-unpacked-size"
     )]
     Bytes {
-        /// The bound.
+        /// The bound in bytes.
         limit: u64,
     },
-    /// Too many entries.
+    /// The archive has too many entries.
     #[error(
-        "the archive has more than {limit} entries; if that is right, allow more with --max-unpacked-size (one entry for each 32 KiB)"
+        "the archive has more than {limit} entries; if this is intended, raise the limit with --max-unpacked-size (one entry for each 32 KiB)"
     )]
     Entries {
-        /// The bound.
+        /// The maximum number of entries.
         limit: u64,
     },
-    /// Too many bytes for its own length.
+    /// The archive expands too much for its packed length.
     #[error(
-        "the archive unpacks to over {limit} times its {packed} bytes, as only bombs do; if that is right, set --max-unpacked-size"
+        "the archive unpacks to over {limit} times its {packed} bytes, like a decompression bomb; if this is intended, set --max-unpacked-size"
     )]
     Expansion {
-        /// The bound.
+        /// The maximum number of unpacked bytes for each packed byte.
         limit: u64,
-        /// Bytes of it that were read.
+        /// The number of packed bytes read so far.
         packed: u64,
     },
 }
@@ -60,7 +60,7 @@ impl Default for ArchiveBounds {
 }
 
 impl ArchiveBounds {
-    /// The bounds where the caller said how many bytes an archive may unpack to.
+    /// Returns the bounds for a maximum number of unpacked bytes that the user has set.
     #[must_use]
     pub const fn up_to(max_bytes: u64) -> Self {
         let n_entries = max_bytes / limits::BYTES_FOR_EACH_ENTRY;
@@ -69,11 +69,11 @@ impl ArchiveBounds {
         Self { max_bytes, max_entries, max_expansion: None }
     }
 
-    /// Checks the number of entries and their bytes so far, holes included; `n_read` bytes of the
-    /// tar were read for them.
+    /// Checks the number of entries and their total size so far, holes included; `n_read` bytes of
+    /// the tar were read for them.
     ///
     /// # Errors
-    /// [`TooLarge`].
+    /// The variant of [`TooLarge`] for the exceeded bound.
     pub fn check(&self, n_entries: u64, n_bytes: u64, n_read: u64) -> Result<(), TooLarge> {
         if n_entries > self.max_entries {
             return Err(TooLarge::Entries { limit: self.max_entries });
@@ -90,27 +90,27 @@ impl ArchiveBounds {
         if is_bomb { Err(TooLarge::Expansion { limit, packed }) } else { Ok(()) }
     }
 
-    /// Bytes of a tar with all that it may hold.
+    /// Returns the size of a tar that uses up all bounds.
     const fn max_tar_bytes(&self) -> u64 {
         self.max_bytes.saturating_add(self.max_entries.saturating_mul(TAR_BYTES_FOR_EACH_ENTRY))
     }
 }
 
-/// Counts what is read of a packed stream.
+/// A reader that counts the bytes of a packed stream.
 #[derive(Debug)]
-pub(super) struct Counted<R> {
+pub(super) struct CountingReader<R> {
     source: R,
     n_bytes: Arc<AtomicU64>,
 }
 
-impl<R: Read> Counted<R> {
+impl<R: Read> CountingReader<R> {
     pub(super) fn new(source: R) -> (Self, Arc<AtomicU64>) {
         let n_bytes = Arc::new(AtomicU64::new(0));
         (Self { source, n_bytes: Arc::clone(&n_bytes) }, n_bytes)
     }
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let n_read = self.source.read(to)?;
         self.n_bytes.fetch_add(u64::try_from(n_read).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -118,22 +118,22 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Passes on what a packed stream unpacks to, and fails where that is more than it may be. It
-/// counts everything: also what follows the end of the tar, or a second member of the stream.
-pub(super) struct Bounded<R> {
+/// A reader of an unpacked stream that fails beyond its bounds. It counts everything, including
+/// bytes after the end of the tar and further members of the stream.
+pub(super) struct BoundedReader<R> {
     unpacked: R,
     bounds: ArchiveBounds,
     n_unpacked: u64,
     n_packed: Arc<AtomicU64>,
 }
 
-impl<R: Read> Bounded<R> {
+impl<R: Read> BoundedReader<R> {
     pub(super) const fn new(unpacked: R, bounds: ArchiveBounds, n_packed: Arc<AtomicU64>) -> Self {
         Self { unpacked, bounds, n_unpacked: 0, n_packed }
     }
 }
 
-impl<R: Read> Read for Bounded<R> {
+impl<R: Read> Read for BoundedReader<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let n_read = self.unpacked.read(to)?;
         let more = u64::try_from(n_read).unwrap_or(u64::MAX);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn archives_that_hold_more_than_they_may_are_refused() {
+    fn archives_beyond_the_bounds_are_refused() {
         let bounds = ArchiveBounds::default();
         let limit = 4_194_304;
         assert_eq!(bounds.check(limit + 1, 0, GIB), Err(TooLarge::Entries { limit }));

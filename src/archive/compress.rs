@@ -1,4 +1,4 @@
-//! Which compression a stream has, and its end.
+//! Detects the compression of a stream and decompresses it.
 
 use std::fmt;
 use std::io::{self, BufReader, Read};
@@ -7,26 +7,26 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::limits::{XZ_MEMORY_BYTES, ZSTD_WINDOW_LOG_MAX};
 
-use super::bounds::{ArchiveBounds, Bounded, Counted};
+use super::bounds::{ArchiveBounds, BoundedReader, CountingReader};
 
-/// Compressed input is read in pieces of this size.
+/// The buffer size for compressed input.
 const BUFFER_BYTES: usize = 128 * 1024;
 
-/// How many first bytes tell the compression.
+/// Number of leading bytes that identify the compression.
 const MAGIC_BYTES: usize = 6;
 
-/// How a stream is compressed.
+/// The compression of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Compression {
-    /// Not in a way that is known here.
+    /// No known compression.
     None,
-    /// RFC 1952.
+    /// gzip (RFC 1952).
     Gzip,
-    /// bzip2.
+    /// bzip2, as bzip2(1) writes it.
     Bzip2,
-    /// The .xz format.
+    /// The .xz format (<https://tukaani.org/xz/xz-file-format.txt>).
     Xz,
-    /// RFC 8878.
+    /// zstd (RFC 8878).
     Zstd,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Compression {
     }
 }
 
-/// Tells the compression by the magic number at the start.
+/// Returns the compression by the magic number at the start.
 #[must_use]
 pub fn detect(first_bytes: &[u8]) -> Compression {
     match first_bytes {
@@ -50,29 +50,29 @@ pub fn detect(first_bytes: &[u8]) -> Compression {
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Compression::Bzip2,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
-        // A skippable frame may stand in front of the first real one (estargz-like tools).
+        // A skippable frame may precede the first data frame (RFC 8878, "Skippable Frames").
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
         _ => Compression::None,
     }
 }
 
-/// Looks at the first bytes of `source` and decodes it; a stream may have several members. What
-/// unpacks to more than `bounds` allow ends with an error of the kind `FileTooLarge`.
+/// Detects the compression of `source` by its first bytes and decompresses it; a stream may have
+/// several members. Output beyond `bounds` ends with an error of kind `FileTooLarge`.
 ///
 /// # Errors
-/// What `source` gives for its first bytes.
+/// The error of `source` for its first bytes, or of a decoder that cannot be set up.
 pub fn decoder(
     source: Box<dyn Read + Send>,
     bounds: &ArchiveBounds,
 ) -> io::Result<(Compression, Box<dyn Read + Send>)> {
-    let (mut source, n_packed) = Counted::new(source);
+    let (mut source, n_packed) = CountingReader::new(source);
     let mut first = Vec::with_capacity(MAGIC_BYTES);
     let n_wanted = u64::try_from(MAGIC_BYTES).unwrap_or(u64::MAX);
     source.by_ref().take(n_wanted).read_to_end(&mut first)?;
     let compression = detect(&first);
     let whole = io::Cursor::new(first).chain(source);
     if compression == Compression::None {
-        return Ok((compression, Box::new(Bounded::new(whole, *bounds, n_packed))));
+        return Ok((compression, Box::new(BoundedReader::new(whole, *bounds, n_packed))));
     }
     let whole = BufReader::with_capacity(BUFFER_BYTES, whole);
     let decoded: Box<dyn Read + Send> = match compression {
@@ -90,7 +90,7 @@ pub fn decoder(
             Box::new(decoder)
         }
     };
-    Ok((compression, Box::new(Bounded::new(decoded, *bounds, n_packed))))
+    Ok((compression, Box::new(BoundedReader::new(decoded, *bounds, n_packed))))
 }
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_shorter_than_a_magic_number_is_passed_through() {
+    fn stream_shorter_than_a_magic_number_is_passed_through() {
         for bytes in [&b""[..], b"B", b"\x1f\x8b"] {
             let (found, mut decoded) = decoder(Box::new(bytes), &ArchiveBounds::default()).unwrap();
             let mut rest = Vec::new();

@@ -3,24 +3,24 @@
 use super::ArchiveError;
 use super::header::BLOCK;
 use super::reader::length;
-use super::sparse::{self, Segment};
+use super::sparse::{SparseMap, SparseSegment};
 
-/// What is still to come of the current entry.
+/// The unread rest of the current entry.
 #[derive(Debug, Default)]
-pub(super) struct Content {
-    /// Bytes of the entry that the reader gives, holes included.
+pub(super) struct ContentState {
+    /// The number of bytes that the reader still returns, holes included.
     pub(super) left: u64,
-    /// Bytes in the archive, without padding.
+    /// The number of bytes left in the archive, without padding.
     pub(super) stored: u64,
-    /// Zero bytes up to the next block.
+    /// The number of zero bytes up to the next block.
     pub(super) padding: u64,
-    /// Where the stored bytes belong; `None` for a file in one piece.
-    segments: Option<Vec<Segment>>,
-    /// Position in the expanded file.
+    /// The positions of the stored bytes, last first; `None` for a file without holes.
+    segments: Option<Vec<SparseSegment>>,
+    /// The position in the expanded file.
     pub(super) at: u64,
 }
 
-impl Content {
+impl ContentState {
     pub(super) fn plain(size: u64) -> Self {
         let block = length(BLOCK);
         // A size near 2^64 wraps to a small padding; the stream ends long before.
@@ -29,8 +29,8 @@ impl Content {
         Self { left: size, stored, padding, segments: None, at: 0 }
     }
 
-    /// Makes it the content of a file with holes.
-    pub(super) fn expand(&mut self, map: sparse::Map, at: u64) -> Result<(), ArchiveError> {
+    /// Turns it into the content of a file with holes.
+    pub(super) fn expand(&mut self, map: SparseMap, at: u64) -> Result<(), ArchiveError> {
         if map.stored_bytes() != Some(self.stored) {
             let what = "a sparse file's map and size differ";
             return Err(ArchiveError::Malformed { at, what });
@@ -40,7 +40,8 @@ impl Content {
         Ok(())
     }
 
-    /// How many bytes come next, and whether they are in the archive or a hole.
+    /// Returns the length of the next run of bytes, and whether it is stored in the archive or a
+    /// hole.
     pub(super) fn next_run(&mut self) -> (u64, bool) {
         let Some(segments) = &mut self.segments else { return (self.left, true) };
         while segments.last().is_some_and(|segment| segment.end() <= self.at) {

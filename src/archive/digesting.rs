@@ -1,4 +1,4 @@
-//! Hashing on the way through.
+//! Readers and writers that hash the bytes passing through them.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::oci::{Digest, Hasher};
 use crate::pool;
 
-/// Passes writes on and hashes what the sink took.
+/// A writer that forwards to a sink and hashes the bytes that the sink accepted.
 #[derive(Debug)]
 pub struct DigestWriter<W> {
     out: W,
@@ -15,18 +15,18 @@ pub struct DigestWriter<W> {
 }
 
 impl<W> DigestWriter<W> {
-    /// Hashes what goes to `out`.
+    /// Creates a writer to `out`.
     pub fn new(out: W) -> Self {
         Self { out, hasher: Hasher::new() }
     }
 
-    /// How many bytes were written.
+    /// Returns the number of bytes written.
     #[must_use]
     pub const fn n_bytes(&self) -> u64 {
         self.hasher.n_bytes()
     }
 
-    /// The sink, the digest, and the number of bytes.
+    /// Returns the sink, the digest, and the number of bytes.
     #[must_use]
     pub fn finish(self) -> (W, Digest, u64) {
         let n_bytes = self.hasher.n_bytes();
@@ -46,8 +46,8 @@ impl<W: Write> Write for DigestWriter<W> {
     }
 }
 
-/// Passes reads on, and fails where the stream turns out to be another than was promised: at its
-/// end, or as soon as it is too long.
+/// A reader that fails if the stream is not the expected one: at its end, or as soon as it is too
+/// long.
 #[derive(Debug)]
 pub struct VerifyReader<R> {
     source: R,
@@ -56,29 +56,29 @@ pub struct VerifyReader<R> {
     hasher: Option<Hasher>,
 }
 
-/// A stream that is not the promised one; the inner error of what [`VerifyReader`] gives.
+/// A stream with another size or digest than expected; the inner error of a [`VerifyReader`]'s.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// Too short or too long.
-    #[error("it has {got} bytes or more, not {want}")]
+    /// The stream is too short or too long.
+    #[error("size is at least {got} bytes, not {want}")]
     Size {
-        /// Bytes promised.
+        /// The expected number of bytes.
         want: u64,
-        /// Bytes seen.
+        /// The number of bytes read, or a lower bound of it.
         got: u64,
     },
-    /// Other bytes.
-    #[error("its digest is {got}, not {want}")]
+    /// The stream has the right length but other bytes.
+    #[error("digest is {got}, not {want}")]
     Digest {
-        /// The digest promised.
+        /// The expected digest.
         want: Digest,
-        /// The digest found.
+        /// The digest of the bytes read.
         got: Digest,
     },
 }
 
 impl<R: Read> VerifyReader<R> {
-    /// Expects `size` bytes with the digest `want`.
+    /// Creates a reader that expects `size` bytes with the digest `want`.
     pub fn new(source: R, want: Digest, size: u64) -> Self {
         Self { source, want, size, hasher: Some(Hasher::new()) }
     }
@@ -123,23 +123,23 @@ impl<R: Read> Read for VerifyReader<R> {
     }
 }
 
-/// Bytes handed over at once; large enough that waking the other thread costs nothing beside it.
-const PIECE_BYTES: usize = 256 * 1024;
+/// The size of a chunk: large enough that the cost of waking the other thread is negligible.
+const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Pieces under way: together with the one being filled, 1.25 MiB.
-const N_PIECES: usize = 4;
+/// Number of chunks in the queue; with the one being filled, 1.25 MiB.
+const N_CHUNKS: usize = 4;
 
-/// Runs a sink on a thread of its own, so that whoever fills it does not wait for it.
+/// A writer that runs its sink on a separate thread, so the caller does not wait for it.
 pub struct Pipelined<W> {
-    piece: Vec<u8>,
+    chunk: Vec<u8>,
     full: Option<SyncSender<Vec<u8>>>,
     empty: Receiver<Vec<u8>>,
     done: Receiver<io::Result<W>>,
-    /// The sink, if no thread could be started for it.
+    /// The sink itself, if no thread could be started.
     direct: Option<W>,
 }
 
-/// SHA-256 on a thread of its own.
+/// A SHA-256 hasher on a separate thread.
 pub type PipelinedHasher = Pipelined<Hasher>;
 
 impl<W> fmt::Debug for Pipelined<W> {
@@ -149,16 +149,16 @@ impl<W> fmt::Debug for Pipelined<W> {
 }
 
 impl Pipelined<Hasher> {
-    /// Hashes what is written to it.
+    /// Creates a hasher for everything written to it.
     #[must_use]
     pub fn hasher() -> Self {
         Self::new(Hasher::new())
     }
 
-    /// The digest of all that was written, and its length.
+    /// Returns the digest of everything written, and the number of bytes.
     ///
     /// # Errors
-    /// Only when the thread died.
+    /// Only if the thread died.
     pub fn digest(self) -> io::Result<(Digest, u64)> {
         let hasher = self.finish()?;
         let n_bytes = hasher.n_bytes();
@@ -170,32 +170,32 @@ impl<W: Write + Send + 'static> Pipelined<W> {
     /// Starts the thread that writes to `out`.
     #[must_use]
     pub fn new(out: W) -> Self {
-        let (full, inbox) = sync_channel::<Vec<u8>>(N_PIECES);
-        let (back, empty) = sync_channel::<Vec<u8>>(N_PIECES + 2);
+        let (full, inbox) = sync_channel::<Vec<u8>>(N_CHUNKS);
+        let (back, empty) = sync_channel::<Vec<u8>>(N_CHUNKS + 2);
         let (result, done) = sync_channel(1);
         let direct = pool::background_with(out, move |mut out| {
-            let written = inbox.iter().try_for_each(|mut piece| {
-                out.write_all(&piece)?;
-                piece.clear();
-                // The other end may be gone by now; the buffer is then simply freed.
-                drop(back.try_send(piece));
+            let written = inbox.iter().try_for_each(|mut chunk| {
+                out.write_all(&chunk)?;
+                chunk.clear();
+                // The receiver may be gone by now; the buffer is then freed.
+                drop(back.try_send(chunk));
                 Ok(())
             });
-            // Drop the inbox first: a writer that waits for space must learn of an error.
+            // Drop the inbox first: a writer that waits for space must receive the error.
             drop(inbox);
             drop(result.send(written.and_then(|()| out.flush()).map(|()| out)));
         });
         let direct = direct.err();
-        Self { piece: Vec::with_capacity(PIECE_BYTES), full: Some(full), empty, done, direct }
+        Self { chunk: Vec::with_capacity(CHUNK_BYTES), full: Some(full), empty, done, direct }
     }
 
-    /// Waits until all is written and gives the sink back.
+    /// Waits until everything is written, and returns the sink.
     ///
     /// # Errors
-    /// The sink's.
+    /// The error of the sink.
     pub fn finish(mut self) -> io::Result<W> {
-        if !self.piece.is_empty() {
-            self.hand_over()?;
+        if !self.chunk.is_empty() {
+            self.send_chunk()?;
         }
         self.full = None;
         match self.direct.take() {
@@ -204,15 +204,15 @@ impl<W: Write + Send + 'static> Pipelined<W> {
         }
     }
 
-    fn hand_over(&mut self) -> io::Result<()> {
+    fn send_chunk(&mut self) -> io::Result<()> {
         if let Some(out) = &mut self.direct {
-            out.write_all(&self.piece)?;
-            self.piece.clear();
+            out.write_all(&self.chunk)?;
+            self.chunk.clear();
             return Ok(());
         }
-        let next = self.empty.try_recv().unwrap_or_else(|_none| Vec::with_capacity(PIECE_BYTES));
-        let piece = std::mem::replace(&mut self.piece, next);
-        let sent = self.full.as_ref().is_some_and(|full| full.send(piece).is_ok());
+        let next = self.empty.try_recv().unwrap_or_else(|_none| Vec::with_capacity(CHUNK_BYTES));
+        let chunk = std::mem::replace(&mut self.chunk, next);
+        let sent = self.full.as_ref().is_some_and(|full| full.send(chunk).is_ok());
         if sent { Ok(()) } else { self.result().and(Err(ended_early())) }
     }
 
@@ -227,16 +227,16 @@ fn ended_early() -> io::Error {
 
 impl<W: Write + Send + 'static> Write for Pipelined<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let space = PIECE_BYTES - self.piece.len();
+        let space = CHUNK_BYTES - self.chunk.len();
         let taken = bytes.get(..space).unwrap_or(bytes);
-        self.piece.extend_from_slice(taken);
-        if self.piece.len() == PIECE_BYTES {
-            self.hand_over()?;
+        self.chunk.extend_from_slice(taken);
+        if self.chunk.len() == CHUNK_BYTES {
+            self.send_chunk()?;
         }
         Ok(taken.len())
     }
 
-    /// Does nothing: [`Pipelined::finish`] does.
+    /// Does nothing: only [`Pipelined::finish`] flushes.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -247,8 +247,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipelined_hash_is_the_hash() {
-        for n_bytes in [0, 1, PIECE_BYTES, PIECE_BYTES * 9 + 5] {
+    fn pipelined_hash_equals_direct_hash() {
+        for n_bytes in [0, 1, CHUNK_BYTES, CHUNK_BYTES * 9 + 5] {
             let bytes = vec![7; n_bytes];
             let mut hasher = PipelinedHasher::hasher();
             bytes.chunks(100_001).for_each(|chunk| hasher.write_all(chunk).unwrap());
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_a_pipelined_sink_reaches_the_writer() {
+    fn error_of_a_pipelined_sink_reaches_the_writer() {
         struct Full;
         impl Write for Full {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -281,16 +281,16 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_verified_at_its_end() {
+    fn stream_is_verified_at_its_end() {
         let read = |bytes: &[u8], want: &[u8], size| {
             let mut reader = VerifyReader::new(bytes, Digest::of(want), size);
             io::copy(&mut reader, &mut io::sink()).map_err(|error| error.to_string())
         };
         assert_eq!(read(b"abc", b"abc", 3), Ok(3));
-        assert_eq!(read(b"abc", b"abc", 4), Err("it has 3 bytes or more, not 4".to_owned()));
-        assert_eq!(read(b"abcd", b"abc", 3), Err("it has 4 bytes or more, not 3".to_owned()));
+        assert_eq!(read(b"abc", b"abc", 4), Err("size is at least 3 bytes, not 4".to_owned()));
+        assert_eq!(read(b"abcd", b"abc", 3), Err("size is at least 4 bytes, not 3".to_owned()));
         let error = read(b"abd", b"abc", 3).unwrap_err();
-        let want = format!("its digest is {}, not {}", Digest::of(b"abd"), Digest::of(b"abc"));
+        let want = format!("digest is {}, not {}", Digest::of(b"abd"), Digest::of(b"abc"));
         assert_eq!(error, want);
     }
 }

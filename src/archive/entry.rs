@@ -1,4 +1,4 @@
-//! One entry of a tar that is read: what it is, and its content.
+//! An entry of a tar being read: its metadata and its content.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -7,48 +7,48 @@ use crate::tree::{Device, Meta};
 
 use super::reader::{TarReader, length};
 
-/// The kind of file that an entry describes.
+/// The type of file that an entry describes (POSIX pax(1), "ustar Interchange Format", typeflag).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A regular file.
+    /// A regular file, maybe sparse.
     File,
-    /// A directory.
+    /// A directory, which has no content.
     Directory,
     /// Another name of the file at this path.
     HardLink(Vec<u8>),
     /// A symbolic link to this target.
     Symlink(Vec<u8>),
-    /// A character device.
+    /// A character device with its number.
     CharDevice(Device),
-    /// A block device.
+    /// A block device with its number.
     BlockDevice(Device),
-    /// A named pipe.
+    /// A named pipe (fifo(7)).
     Fifo,
 }
 
-/// One entry; reading from it gives its content.
+/// An entry of a tar; reading from it returns its content.
 pub struct ArchiveEntry<'a, R: Read> {
-    /// The name as the archive has it: nothing is cleaned or checked, but it is bounded.
+    /// The name as in the archive, neither cleaned nor checked, but bounded in length.
     pub path: Vec<u8>,
-    /// The kind of file.
+    /// The type of file.
     pub kind: EntryKind,
-    /// Mode, owners, time, extended attributes (all that the archive has).
+    /// Mode, owners, time, and all extended attributes in the archive.
     pub meta: Meta,
-    /// Length of the content, holes included.
+    /// The length of the content in bytes, holes included.
     pub size: u64,
-    /// Offset of the content in the tar, or `NOT_IN_ONE_PIECE` of the reader.
+    /// The offset of the content in the tar, or [`NOT_IN_ONE_PIECE`](super::NOT_IN_ONE_PIECE).
     pub content_at: u64,
     pub(super) reader: &'a mut TarReader<R>,
 }
 
-/// The next part of an entry's content.
+/// The next run of an entry's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece {
-    /// A hole of this length, which the reader has moved over.
+pub enum ContentRun {
+    /// A hole of this length, which the reader has skipped.
     Hole(u64),
-    /// Bytes that the archive holds, this many until the next hole or the end.
+    /// Stored bytes, this many until the next hole or the end.
     Stored(u64),
-    /// Nothing more.
+    /// The end of the content.
     End,
 }
 
@@ -58,7 +58,7 @@ impl<R: Read> fmt::Debug for ArchiveEntry<'_, R> {
     }
 }
 
-/// Reads the content of the current entry.
+/// A reader of the current entry's content.
 pub(super) struct ContentReader<'a, R: Read>(pub(super) &'a mut TarReader<R>);
 
 impl<R: Read> Read for ContentReader<'_, R> {
@@ -89,21 +89,21 @@ impl<R: Read> Read for ContentReader<'_, R> {
 }
 
 impl<R: Read> ArchiveEntry<'_, R> {
-    /// Moves over a hole if one is next, and reports what comes otherwise. Without this call, holes
-    /// are read as zeros.
-    pub fn next_piece(&mut self) -> Piece {
+    /// Skips a hole if one is next, and returns what comes next. Without this call, holes are read
+    /// as zeros.
+    pub fn next_run(&mut self) -> ContentRun {
         let content = &mut self.reader.content;
         let (run, is_stored) = content.next_run();
         let n_bytes = run.min(content.left);
         if n_bytes == 0 {
-            return Piece::End;
+            return ContentRun::End;
         }
         if is_stored {
-            return Piece::Stored(n_bytes);
+            return ContentRun::Stored(n_bytes);
         }
         content.left -= n_bytes;
         content.at += n_bytes;
-        Piece::Hole(n_bytes)
+        ContentRun::Hole(n_bytes)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong with archives and listings.
+//! The errors of archives and listings.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use crate::tree::TreePath;
 
 use super::bounds::TooLarge;
 
-/// A tar that cannot be read or written.
+/// The reason why a tar cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The stream under the reader failed.
@@ -15,86 +15,86 @@ pub enum ArchiveError {
     /// The stream under the writer failed.
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
-    /// A file that is to be archived cannot be read.
+    /// A file to be archived cannot be read.
     #[error("cannot read {path}")]
     Content {
-        /// The file's path in the layer.
+        /// The path in the layer.
         path: TreePath,
-        /// Why.
+        /// The error of the file.
         source: io::Error,
     },
-    /// A file is shorter or longer than its listing says.
-    #[error("{path} is not {want} bytes long: it changed while it was read")]
+    /// A file is shorter or longer than its listing states.
+    #[error("{path} is not {want} bytes long: it changed while it was being read")]
     SizeChanged {
-        /// The file's path in the layer.
+        /// The path in the layer.
         path: TreePath,
-        /// The length in the listing.
+        /// The length in the listing, in bytes.
         want: u64,
     },
-    /// A file does not hold what its listing says.
+    /// The content of a file differs from its listing.
     #[error("{path} changed while it was being copied; build again when nothing writes to it")]
     ContentChanged {
-        /// The file's path in the layer.
+        /// The path in the layer.
         path: TreePath,
     },
-    /// Something that a tar cannot say, such as an entry for the root.
-    #[error("{path} cannot stand in an archive: {what}")]
+    /// Something that a tar cannot represent, such as an entry for the root.
+    #[error("cannot store {path} in an archive: {what}")]
     Unwritable {
         /// The path in the layer.
         path: TreePath,
-        /// Why.
+        /// The reason.
         what: &'static str,
     },
-    /// The bytes are no tar.
+    /// The bytes are not a valid tar.
     #[error("the archive is damaged near byte {at}: {what}")]
     Malformed {
-        /// Offset in the tar, bytes.
+        /// The offset in the tar, in bytes.
         at: u64,
-        /// What is wrong there.
+        /// The defect at this offset.
         what: &'static str,
     },
     /// The stream ends inside an entry.
     #[error("the archive ends at byte {at}, in the middle of an entry")]
     Truncated {
-        /// Offset in the tar, bytes.
+        /// The offset in the tar, in bytes.
         at: u64,
     },
-    /// A kind of entry that is not for file trees.
-    #[error("the archive has an entry of the unknown kind {kind:?} near byte {at}")]
+    /// An entry type that does not describe a file.
+    #[error("the archive has an entry of unknown type {kind:?} near byte {at}")]
     UnknownKind {
-        /// Offset in the tar, bytes.
+        /// The offset in the tar, in bytes.
         at: u64,
-        /// The type flag.
+        /// The type flag of the entry.
         kind: char,
     },
-    /// It holds more than it may.
+    /// The archive exceeds its bounds.
     #[error(transparent)]
     Bounds(#[from] TooLarge),
-    /// Something is larger than any honest archive needs.
+    /// An element is larger than any honest archive needs.
     #[error("the archive has {what} of more than {limit} near byte {at}")]
     TooLarge {
-        /// Offset in the tar, bytes.
+        /// The offset in the tar, in bytes.
         at: u64,
-        /// What is too large.
+        /// The element that is too large.
         what: &'static str,
-        /// What is allowed.
+        /// The maximum size or number.
         limit: u64,
     },
 }
 
-/// Bytes that are no stored listing.
+/// The reason why bytes are not a valid stored listing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListingError {
-    /// They begin differently, or with a version from the future.
-    #[error("this is no layer listing of a version that is known here")]
+    /// The magic number is another one, or that of a newer version.
+    #[error("not a layer listing of a known version")]
     UnknownVersion,
-    /// They are not those that were written.
-    #[error("the layer listing is damaged: its checksum is another")]
+    /// The bytes have changed since they were written.
+    #[error("the layer listing is damaged: wrong checksum")]
     WrongChecksum,
-    /// They break off or contradict themselves.
+    /// The bytes end early or are inconsistent.
     #[error("the layer listing is damaged near byte {at}")]
     Damaged {
-        /// Offset, bytes.
+        /// The offset in the listing, in bytes.
         at: usize,
     },
 }

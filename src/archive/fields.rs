@@ -1,15 +1,16 @@
-//! Names as the fields of ustar headers hold them (POSIX pax, "ustar Interchange Format").
+//! File names in the fields of ustar headers (POSIX pax(1), "ustar Interchange Format").
 
 pub(super) fn is_ascii(text: &[u8]) -> bool {
     text.is_ascii() && !text.contains(&0)
 }
 
-/// Drops what is not ASCII, for readers that know no PAX.
+/// Drops all characters but ASCII, for readers without PAX support.
 pub(super) fn ascii(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(|byte| byte.is_ascii() && *byte != 0).collect()
 }
 
-/// A name cut to 100 bytes must not end in a slash: old readers would see a directory.
+/// Cuts a name to 100 bytes. The result must not end in a slash: old readers would take it for a
+/// directory.
 pub(super) fn cut_name(mut name: Vec<u8>) -> Vec<u8> {
     if name.len() > 100 {
         name.truncate(100);
@@ -22,7 +23,7 @@ pub(super) fn cut_name(mut name: Vec<u8>) -> Vec<u8> {
     name
 }
 
-/// Splits a long ASCII name at a slash for ustar's `prefix` (155 bytes) and `name` (100).
+/// Splits a long ASCII name at a slash into ustar's `prefix` (155 bytes) and `name` (100 bytes).
 pub(super) fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
     if !is_ascii(name) {
         return None;

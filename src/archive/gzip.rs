@@ -1,8 +1,9 @@
-//! gzip on several threads, the same bytes for any number of them.
+//! gzip on several threads; the output does not depend on their number.
 //!
-//! The input is cut into pieces of a fixed size, and each becomes a member of its own; a gzip file is
-//! any number of members one after the other (RFC 1952, 2.2). Layers in this form are nothing new to
-//! registries and engines: eStargz has a member for each file.
+//! The input is cut into chunks of a fixed size, and each becomes a member; a gzip file is any
+//! number of members in sequence (RFC 1952, 2.2). Registries and engines know such layers: eStargz
+//! has a member for each file
+//! (<https://github.com/containerd/stargz-snapshotter/blob/main/docs/estargz.md>).
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -16,59 +17,60 @@ use crate::pool;
 
 use super::pack::PackWriter;
 
-/// Bytes of input in a member. The output depends on it: changing it changes every digest. A
-/// member cannot refer to the one before: at 128 KiB that costs 1 % of the size, here 0.2 %.
+/// The number of input bytes in a member. Changing it changes the digest of every compressed layer.
+/// A member cannot refer back to the previous one: at 128 KiB that costs 1 % of the size, at 512
+/// KiB 0.2 %.
 const MEMBER_BYTES: usize = 512 * 1024;
 
-/// A piece on its way to a thread.
-struct Job {
-    piece: Vec<u8>,
+/// A chunk for a thread to compress.
+struct CompressJob {
+    chunk: Vec<u8>,
     reply: SyncSender<io::Result<Vec<u8>>>,
 }
 
-/// Compresses what is written to it.
+/// A writer that compresses into gzip members.
 pub(super) struct GzipWriter<W> {
     out: W,
-    compressor: Workers,
-    /// Replies in the order of the pieces.
+    compressor: GzipWorkers,
+    /// The replies in the order of the chunks.
     pending: VecDeque<Receiver<io::Result<Vec<u8>>>>,
-    piece: Vec<u8>,
+    chunk: Vec<u8>,
     is_empty: bool,
 }
 
-enum Workers {
+enum GzipWorkers {
     Here(Deflater),
-    Threads { jobs: Sender<Job>, n_threads: usize },
+    Threads { jobs: Sender<CompressJob>, n_threads: usize },
 }
 
 impl<W: Write> GzipWriter<W> {
     pub(super) fn new(out: W, level: u32, jobs: NonZeroUsize) -> Self {
         let threads = if jobs.get() == 1 { None } else { start(level, jobs.get()) };
-        let compressor = threads.unwrap_or_else(|| Workers::Here(Deflater::new(level)));
-        let piece = Vec::with_capacity(MEMBER_BYTES);
-        Self { out, compressor, pending: VecDeque::new(), piece, is_empty: true }
+        let compressor = threads.unwrap_or_else(|| GzipWorkers::Here(Deflater::new(level)));
+        let chunk = Vec::with_capacity(MEMBER_BYTES);
+        Self { out, compressor, pending: VecDeque::new(), chunk, is_empty: true }
     }
 
     fn end_member(&mut self) -> io::Result<()> {
         self.is_empty = false;
         match &mut self.compressor {
-            Workers::Here(deflater) => {
-                let packed = deflater.member(&self.piece)?;
-                self.piece.clear();
+            GzipWorkers::Here(deflater) => {
+                let packed = deflater.member(&self.chunk)?;
+                self.chunk.clear();
                 self.out.write_all(&packed)
             }
-            Workers::Threads { jobs, n_threads } => {
+            GzipWorkers::Threads { jobs, n_threads } => {
                 let most_pending = *n_threads * 2;
                 let (reply, packed) = sync_channel(1);
-                let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(MEMBER_BYTES));
-                jobs.send(Job { piece, reply }).map_err(|_gone| thread_died())?;
+                let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(MEMBER_BYTES));
+                jobs.send(CompressJob { chunk, reply }).map_err(|_gone| thread_died())?;
                 self.pending.push_back(packed);
                 self.write_packed(most_pending)
             }
         }
     }
 
-    /// Writes finished members until at most `most_pending` are under way.
+    /// Writes finished members until at most `most_pending` are outstanding.
     fn write_packed(&mut self, most_pending: usize) -> io::Result<()> {
         while self.pending.len() > most_pending {
             let Some(packed) = self.pending.pop_front() else { break };
@@ -85,16 +87,16 @@ fn thread_died() -> io::Error {
 
 impl<W: Write> Write for GzipWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let space = MEMBER_BYTES - self.piece.len();
+        let space = MEMBER_BYTES - self.chunk.len();
         let taken = bytes.get(..space).unwrap_or(bytes);
-        self.piece.extend_from_slice(taken);
-        if self.piece.len() == MEMBER_BYTES {
+        self.chunk.extend_from_slice(taken);
+        if self.chunk.len() == MEMBER_BYTES {
             self.end_member()?;
         }
         Ok(taken.len())
     }
 
-    /// Does nothing: a member that ends early would make the bytes depend on when it is called.
+    /// Does nothing: ending a member early would make the output depend on the calls of `flush`.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -102,8 +104,8 @@ impl<W: Write> Write for GzipWriter<W> {
 
 impl<W: Write> PackWriter<W> for GzipWriter<W> {
     fn finish(mut self: Box<Self>) -> io::Result<W> {
-        // A file has one member at least, if an empty one.
-        if self.is_empty || !self.piece.is_empty() {
+        // A gzip file has at least one member, even if it is empty.
+        if self.is_empty || !self.chunk.is_empty() {
             self.end_member()?;
         }
         self.write_packed(0)?;
@@ -112,20 +114,20 @@ impl<W: Write> PackWriter<W> for GzipWriter<W> {
     }
 }
 
-/// Starts threads that deflate until the sender is dropped; fewer if no more can be started, and
-/// none if not even one can.
-fn start(level: u32, n_threads: usize) -> Option<Workers> {
-    let (jobs, inbox) = channel::<Job>();
-    // Several threads take from one queue, and the standard one has a single reader.
+/// Starts threads that compress until the sender is dropped; fewer if the system allows no more,
+/// `None` if it allows none.
+fn start(level: u32, n_threads: usize) -> Option<GzipWorkers> {
+    let (jobs, inbox) = channel::<CompressJob>();
+    // Several threads share one queue, and the standard one has a single receiver.
     let inbox = Arc::new(Mutex::new(inbox));
     let mut n_started = 0;
     for _ in 0..n_threads {
         let inbox = Arc::clone(&inbox);
         let started = pool::background_with(inbox, move |inbox| {
             let mut deflater = Deflater::new(level);
-            while let Some(job) = take(&inbox) {
-                let packed = deflater.member(&job.piece);
-                // Nobody waits any more when the writer was dropped: that is no error.
+            while let Some(job) = next_job(&inbox) {
+                let packed = deflater.member(&job.chunk);
+                // The receiver is gone if the writer was dropped, which is not an error.
                 drop(job.reply.send(packed));
             }
         });
@@ -134,17 +136,17 @@ fn start(level: u32, n_threads: usize) -> Option<Workers> {
         }
         n_started += 1;
     }
-    (n_started > 0).then_some(Workers::Threads { jobs, n_threads: n_started })
+    (n_started > 0).then_some(GzipWorkers::Threads { jobs, n_threads: n_started })
 }
 
-fn take(inbox: &Mutex<Receiver<Job>>) -> Option<Job> {
+fn next_job(inbox: &Mutex<Receiver<CompressJob>>) -> Option<CompressJob> {
     inbox.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-/// Makes members; it keeps nothing from one to the next.
+/// Compresses members, each independent of the others.
 struct Deflater {
     usual: Compressor,
-    /// For what is packed already: it only wraps.
+    /// For data that is compressed already, which is only stored.
     wrapping: Compressor,
 }
 
@@ -155,16 +157,16 @@ impl Deflater {
         Self { usual, wrapping: Compressor::new(CompressionLvl::fastest()) }
     }
 
-    fn member(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
-        if looks_random(piece) && self.gains_nothing(piece)? {
-            return pack(&mut self.wrapping, piece);
+    fn member(&mut self, chunk: &[u8]) -> io::Result<Vec<u8>> {
+        if looks_random(chunk) && self.gains_nothing(chunk)? {
+            return pack(&mut self.wrapping, chunk);
         }
-        pack(&mut self.usual, piece)
+        pack(&mut self.usual, chunk)
     }
 
-    /// Whether some parts of the piece come out as long as they went in.
-    fn gains_nothing(&mut self, piece: &[u8]) -> io::Result<bool> {
-        for part in piece.chunks(PROBE_BYTES).step_by(PROBE_EVERY) {
+    /// Returns whether the probed parts of the chunk do not shrink.
+    fn gains_nothing(&mut self, chunk: &[u8]) -> io::Result<bool> {
+        for part in chunk.chunks(PROBE_BYTES).step_by(PROBE_EVERY) {
             let packed = pack(&mut self.usual, part)?;
             if packed.len() < part.len() - part.len() / 64 {
                 return Ok(false);
@@ -174,35 +176,36 @@ impl Deflater {
     }
 }
 
-/// Of a piece that looks random, every eighth part of this length is tried.
+/// The length of a probed part of a chunk; every eighth part is probed.
 const PROBE_BYTES: usize = 8 * 1024;
 const PROBE_EVERY: usize = 8;
 
-/// Pieces shorter than this are packed without a look.
+/// Chunks shorter than this are compressed without a check.
 const MIN_RANDOM_BYTES: usize = 16 * 1024;
 
-/// Whether every byte is about as frequent as every other, as in what is packed or encrypted, where
-/// searching for repetitions is most of the work and finds none. Of the bytes, one in seven counts;
-/// only whole numbers, so that the answer is the same everywhere.
-fn looks_random(piece: &[u8]) -> bool {
-    if piece.len() < MIN_RANDOM_BYTES {
+/// Returns whether all byte values are about equally frequent, as in compressed or encrypted data.
+/// In such data the search for repetitions takes most of the time and finds none. Samples every
+/// seventh byte, and uses integers only, so the result is the same on every machine.
+fn looks_random(chunk: &[u8]) -> bool {
+    if chunk.len() < MIN_RANDOM_BYTES {
         return false;
     }
     let mut counts = [0_u64; 256];
-    for byte in piece.iter().step_by(7) {
+    for byte in chunk.iter().step_by(7) {
         if let Some(count) = counts.get_mut(usize::from(*byte)) {
             *count += 1;
         }
     }
     let n_counted: u64 = counts.iter().sum();
     let squares: u64 = counts.iter().map(|count| count * count).sum();
-    // Equal counts give n^2 / 256, chance adds n, and a sixteenth is left for what packers leave.
+    // Equal counts give n^2 / 256 and chance adds n; a sixteenth is allowed for the structure that
+    // compressors leave.
     squares * 256 <= n_counted * n_counted / 16 * 17 + 256 * n_counted
 }
 
-fn pack(compressor: &mut Compressor, piece: &[u8]) -> io::Result<Vec<u8>> {
-    let mut packed = vec![0; compressor.gzip_compress_bound(piece.len())];
-    let n_bytes = compressor.gzip_compress(piece, &mut packed).map_err(io::Error::other)?;
+fn pack(compressor: &mut Compressor, chunk: &[u8]) -> io::Result<Vec<u8>> {
+    let mut packed = vec![0; compressor.gzip_compress_bound(chunk.len())];
+    let n_bytes = compressor.gzip_compress(chunk, &mut packed).map_err(io::Error::other)?;
     packed.truncate(n_bytes);
     Ok(packed)
 }
@@ -212,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_packed_already_is_told_from_what_is_not() {
+    fn compressed_data_is_stored_and_other_data_is_compressed() {
         let mut random = vec![0; 300_000];
         blake3::Hasher::new().finalize_xof().fill(&mut random);
         let text: Vec<u8> = (0..60_000).flat_map(|n: u32| n.to_string().into_bytes()).collect();
@@ -221,15 +224,15 @@ mod tests {
         // Every byte as often as any other, and yet it repeats.
         let ramp: Vec<u8> = (0..=255).cycle().take(300_000).collect();
         let mut deflater = Deflater::new(4);
-        for (piece, random, stored) in [
+        for (chunk, random, stored) in [
             (&random, true, true),
             (&text, false, false),
             (&zstd, true, true),
             (&ramp, true, false),
         ] {
-            assert_eq!(looks_random(piece), random);
-            let packed = deflater.member(piece).unwrap();
-            assert_eq!(packed.len() > piece.len(), stored, "{} {}", piece.len(), packed.len());
+            assert_eq!(looks_random(chunk), random);
+            let packed = deflater.member(chunk).unwrap();
+            assert_eq!(packed.len() > chunk.len(), stored, "{} {}", chunk.len(), packed.len());
         }
     }
 }

@@ -1,20 +1,22 @@
-//! The 512-byte header: its numbers, its checksum, and whether there is one.
+//! The 512-byte header of a tar entry: its numbers and its checksum (POSIX pax(1), "ustar
+//! Interchange Format"; GNU tar manual, "Basic Tar Format").
 
 use tar::Header;
 
-/// Everything in a tar stands at a multiple of this.
+/// The size of a block: headers and contents start at multiples of it.
 pub(super) const BLOCK: usize = 512;
 
 /// A block of zeros; two of them end a tar.
 pub(super) const ZERO_BLOCK: [u8; BLOCK] = [0; BLOCK];
 
-/// The first value that does not fit an octal field of `width` bytes, of which one is a NUL.
+/// Returns the first value that does not fit an octal field of `width` bytes, of which one is a
+/// NUL.
 pub(super) const fn octal_limit(width: u32) -> u64 {
     1 << (3 * (width - 1))
 }
 
-/// Writes `value` in octal, zeros in front, a NUL behind. A value that does not fit is written as
-/// zero: a PAX record has it.
+/// Writes `value` in octal with leading zeros and a final NUL. A value that does not fit is written
+/// as zero: a PAX record contains it.
 pub(super) fn put_octal(field: &mut [u8], value: u64) {
     let width = u32::try_from(field.len()).unwrap_or(u32::MAX);
     let mut rest = if value < octal_limit(width) { value } else { 0 };
@@ -36,11 +38,12 @@ pub(super) fn bytes(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// Reads a number: octal between blanks and NULs, or base-256 (GNU) of any sign.
+/// Reads a number: octal between blanks and NULs, or base-256 with a sign (GNU tar manual,
+/// "Extensions").
 pub(super) fn number(field: &[u8]) -> Option<i64> {
     match field.split_first() {
         Some((first, rest)) if first & 0x80 != 0 => {
-            // 0xff begins a negative number; other values carry six bits of a positive one.
+            // 0xff begins a negative number; other first bytes contain six bits of a positive one.
             let start = if first & 0x40 == 0 { i64::from(first & 0x3f) } else { -1 };
             rest.iter().try_fold(start, |value, byte| {
                 value.checked_mul(256)?.checked_add(i64::from(*byte))
@@ -61,7 +64,7 @@ fn octal(field: &[u8]) -> Option<i64> {
     })
 }
 
-/// The sum of all bytes of the header, those of the checksum itself taken for blanks.
+/// Returns the sum of all bytes of the header, with those of the checksum field counted as blanks.
 fn checksum(header: &Header) -> u32 {
     let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
     sum(header.as_bytes()) - sum(&header.as_old().cksum) + 8 * u32::from(b' ')
@@ -75,7 +78,7 @@ pub(super) fn seal(header: &mut Header) {
     *last = b' ';
 }
 
-/// Whether the checksum is right; Sun's tar summed signed bytes.
+/// Returns whether the checksum is right. Sun's tar summed signed bytes, so both sums are accepted.
 pub(super) fn is_sealed(header: &Header) -> bool {
     let field = &header.as_old().cksum;
     let Some(found) = octal(field) else { return false };
@@ -85,8 +88,8 @@ pub(super) fn is_sealed(header: &Header) -> bool {
     found == unsigned || found == unsigned - 256 * (n_high - high_in_field)
 }
 
-/// Whether a stream that begins so is a tar: its first header carries the ustar or GNU magic, or
-/// at least (v7) a right checksum.
+/// Returns whether a stream with this beginning is a tar: its first header has the ustar or GNU
+/// magic, or at least (v7) a name, and a valid checksum.
 #[must_use]
 pub fn is_tar(first_512: &[u8]) -> bool {
     let Some(block) = first_512.get(..BLOCK) else { return false };
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tar_is_known_by_its_first_header() {
+    fn tar_is_recognised_by_its_first_header() {
         let mut header = Header::new_old();
         put_bytes(&mut header.as_old_mut().name, b"a");
         assert!(!is_tar(header.as_bytes()));

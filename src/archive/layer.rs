@@ -1,4 +1,4 @@
-//! A layer's tar from its listing.
+//! Writes a layer's tar from its listing.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -7,10 +7,10 @@ use crate::tree::{ContentHash, Entry, File, Item, LayerEntries, Meta, Node, Tree
 
 use super::{ArchiveError, TarWriter};
 
-/// Opens the content of a file that a listing names.
+/// A function that opens the content of a file in a listing.
 pub type OpenFile<'a> = &'a dyn Fn(&File, &TreePath) -> io::Result<Box<dyn Read>>;
 
-/// Hashes what is read through it with BLAKE3.
+/// A reader that computes the BLAKE3 hash of the bytes read.
 #[derive(Debug)]
 pub struct HashingReader<R> {
     source: R,
@@ -18,12 +18,12 @@ pub struct HashingReader<R> {
 }
 
 impl<R: Read> HashingReader<R> {
-    /// Hashes what is read of `source`.
+    /// Creates a reader of `source`.
     pub fn new(source: R) -> Self {
         Self { source, hasher: blake3::Hasher::new() }
     }
 
-    /// The hash of what was read.
+    /// Returns the hash of the bytes read so far.
     pub fn hash(&self) -> ContentHash {
         ContentHash::new(self.hasher.finalize().into())
     }
@@ -37,7 +37,7 @@ impl<R: Read> Read for HashingReader<R> {
     }
 }
 
-/// Mode and owners of the files that others link to, which each link repeats.
+/// Mode and owners of files with hard links, which each link's header repeats.
 #[derive(Debug, Default)]
 pub(crate) struct LinkMetas(HashMap<TreePath, Meta>);
 
@@ -63,27 +63,27 @@ impl LinkMetas {
         Self(known.collect())
     }
 
-    /// Takes what was learned of the file at `path` since.
+    /// Replaces the properties of the file at `path`.
     pub(crate) fn update(&mut self, path: &TreePath, meta: &Meta) {
         if let Some(known) = self.0.get_mut(path) {
             *known = meta.clone();
         }
     }
 
-    /// The properties of the file at `target`.
+    /// Returns the properties of the file at `target`.
     pub(crate) fn get(&self, path: &TreePath, target: &TreePath) -> Result<&Meta, ArchiveError> {
         self.0.get(target).ok_or_else(|| ArchiveError::Unwritable {
             path: path.clone(),
-            what: "it links to a file that the layer does not have",
+            what: "it is a hard link to a file that is not in the layer",
         })
     }
 }
 
-/// Writes the tar of `entries` into `sink`; `open` gives the content of each file.
+/// Writes the tar of `entries` into `sink`; `open` returns the content of each file.
 ///
 /// # Errors
-/// [`ArchiveError::Content`] when a file cannot be opened or read, `SizeChanged` when it is not
-/// as long as the listing says, `Write`.
+/// [`ArchiveError::Content`] if a file cannot be opened or read, `SizeChanged` if its length
+/// differs from the listing, `Unwritable`, `Write`.
 pub fn write_listing<W: Write>(
     entries: &dyn LayerEntries,
     open: OpenFile<'_>,
@@ -110,12 +110,12 @@ pub fn write_listing<W: Write>(
     tar.finish()
 }
 
-/// As [`write_listing`], and checks each content against its hash on the way; `written` learns of
-/// each entry, with the offset of its content in the tar.
+/// Writes the tar like [`write_listing`], and checks each content against its hash. Calls `written`
+/// after each entry, with the offset of its content in the tar.
 ///
 /// # Errors
-/// As there, and [`ArchiveError::ContentChanged`] when a file is not what the listing says; those
-/// of `written` as `Write`.
+/// Those of [`write_listing`], and [`ArchiveError::ContentChanged`] if a file differs from the
+/// listing. An error of `written` becomes `Write`.
 pub fn write_listing_checked<W: Write>(
     entries: &dyn LayerEntries,
     open: OpenFile<'_>,

@@ -1,9 +1,10 @@
-//! A layer's listing as bytes, for the store.
+//! The binary encoding of a layer's listing, for the store.
 //!
-//! Magic and version, the number of entries, then each entry: how many bytes of the path it shares
-//! with the one before, the rest of the path, its kind, and what that kind has; then the first 16
-//! bytes of the BLAKE3 hash of all that. Numbers are LEB128; signed ones zigzag. Where files lie is
-//! not kept, but for the offset in the layer's tar.
+//! It consists of magic and version, the number of entries, the entries, and the first 16 bytes of
+//! the BLAKE3 hash of all that. An entry has the number of bytes that its path shares with the
+//! previous one, the rest of the path, its type, and the data of that type. Numbers are LEB128,
+//! signed ones zigzag-encoded. The location of a file's bytes is not stored, except for their
+//! offset in the layer's tar.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -16,16 +17,17 @@ use crate::tree::{
 
 use super::{ListingError, NOT_IN_ONE_PIECE};
 
-/// `rbuild layer listing`, version 3. Another layout is another number.
+/// The magic number of version 3. Another layout needs another number.
 const MAGIC: [u8; 4] = *b"rbL\x03";
 
-/// Version 2 had no checksum.
+/// The magic number of version 2, which had no checksum.
 const MAGIC_2: [u8; 4] = *b"rbL\x02";
 
-/// Version 1 had none either, and was made in two ways, which did not always agree.
+/// The magic number of version 1, which had no checksum either. It was written by two code paths
+/// that did not always agree.
 const MAGIC_1: [u8; 4] = *b"rbL\x01";
 
-/// Bytes of the hash at the end.
+/// Length of the truncated hash at the end.
 const CHECKSUM_BYTES: usize = 16;
 
 const WHITEOUT: u8 = 0;
@@ -39,32 +41,33 @@ const BLOCK_DEVICE: u8 = 7;
 const FIFO: u8 = 8;
 const OPAQUE: u8 = 9;
 
-/// Writes the listing of a layer, entry by entry. Equal listings, origins aside, give equal bytes.
+/// Writes the listing of a layer, entry by entry. Listings that are equal but for locations give
+/// equal bytes.
 #[derive(Debug)]
 pub struct ListingWriter<W> {
     sink: W,
-    out: Out,
-    /// Of what went to the sink.
+    out: ListingEncoder,
+    /// The hash of everything sent to the sink.
     hasher: blake3::Hasher,
-    /// The path of the entry before.
+    /// The path of the previous entry.
     before: Vec<u8>,
-    /// How many entries are still to come.
+    /// The number of remaining entries.
     n_left: usize,
 }
 
 impl<W: Write> ListingWriter<W> {
     /// Starts a listing of `n_entries` entries.
     pub fn new(sink: W, n_entries: usize) -> Self {
-        let mut out = Out(MAGIC.to_vec());
+        let mut out = ListingEncoder(MAGIC.to_vec());
         out.length(n_entries);
         let hasher = blake3::Hasher::new();
         Self { sink, out, hasher, before: Vec::new(), n_left: n_entries }
     }
 
-    /// Writes the next entry, whose content is at `tar_at` in the layer's tar, if it is a file.
+    /// Writes the next entry; the content of a file is at `tar_at` in the layer's tar.
     ///
     /// # Errors
-    /// The sink's; also when there are more entries than was said.
+    /// The sink's error; also if there are more entries than announced.
     pub fn entry(&mut self, entry: &Entry, tar_at: u64) -> io::Result<()> {
         self.n_left = self.n_left.checked_sub(1).ok_or_else(wrong_number)?;
         let path = entry.path.as_bytes();
@@ -85,10 +88,10 @@ impl<W: Write> ListingWriter<W> {
         Ok(())
     }
 
-    /// Ends the listing.
+    /// Writes the checksum and returns the sink.
     ///
     /// # Errors
-    /// The sink's; also when there are fewer entries than was said.
+    /// The sink's error; also if there are fewer entries than announced.
     pub fn finish(mut self) -> io::Result<W> {
         if self.n_left > 0 {
             return Err(wrong_number());
@@ -100,16 +103,17 @@ impl<W: Write> ListingWriter<W> {
 }
 
 fn wrong_number() -> io::Error {
-    io::Error::other("the layer has another number of entries than it was to have")
+    io::Error::other("the layer has another number of entries than announced")
 }
 
-/// Where the content of an entry of a finished layer is in its tar.
+/// Returns the offset of an entry's content in the tar of its finished layer.
 #[must_use]
 pub fn tar_at(entry: &Entry) -> u64 {
     entry.item.file().and_then(|file| file.origin.tar_at()).unwrap_or(NOT_IN_ONE_PIECE)
 }
 
-/// A finished layer's listing, as its bytes: a third of what a [`LayerListing`] takes.
+/// A finished layer's listing in its encoding, which takes a third of the memory of a
+/// [`LayerListing`].
 ///
 /// [`LayerListing`]: crate::tree::LayerListing
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,16 +124,16 @@ pub struct PackedListing {
 }
 
 impl PackedListing {
-    /// Takes what a [`ListingWriter`] wrote of `layer`.
+    /// Parses the bytes that a [`ListingWriter`] wrote for `layer`.
     ///
     /// # Errors
-    /// [`ListingError`] when the bytes are anything else.
+    /// [`ListingError::UnknownVersion`], `WrongChecksum` or `Damaged` for other bytes.
     pub fn new(bytes: Vec<u8>, layer: DiffId) -> Result<Self, ListingError> {
         let rest = body(&bytes).ok_or(ListingError::UnknownVersion)?;
         if bytes.starts_with(&MAGIC) && !has_right_checksum(&bytes) {
             return Err(ListingError::WrongChecksum);
         }
-        let mut entries = Entries::new(rest, layer);
+        let mut entries = ListingEntries::new(rest, layer);
         let n_entries = entries.n_left;
         let mut last: Option<TreePath> = None;
         let in_order = entries.all(|entry| {
@@ -145,26 +149,26 @@ impl PackedListing {
         Err(ListingError::Damaged { at: bytes.len() - rest.len() })
     }
 
-    /// Returns the layer that it lists.
+    /// Returns the DiffId of the layer that it lists.
     #[must_use]
     pub const fn layer(&self) -> DiffId {
         self.layer
     }
 
-    /// Returns whether an rbuild wrote it that did not protect listings by a checksum.
+    /// Returns whether it has no checksum, because an old rbuild wrote it.
     #[must_use]
     pub fn is_unprotected(&self) -> bool {
         !self.bytes.starts_with(&MAGIC)
     }
 
-    /// Returns whether an rbuild wrote it whose listings of other tools' layers cannot be relied on.
+    /// Returns whether it is of version 1, whose listings of other tools' layers are not reliable.
     #[must_use]
     pub fn is_of_version_1(&self) -> bool {
         self.bytes.starts_with(&MAGIC_1)
     }
 }
 
-/// Returns what lies between the magic number and the checksum; nothing if the version is unknown.
+/// Returns the bytes between the magic number and the checksum; `None` if the version is unknown.
 fn body(bytes: &[u8]) -> Option<&[u8]> {
     if let Some(rest) = bytes.strip_prefix(&MAGIC) {
         let n_bytes = rest.len().saturating_sub(CHECKSUM_BYTES);
@@ -184,7 +188,7 @@ fn shortened(hash: &blake3::Hash) -> [u8; CHECKSUM_BYTES] {
 impl LayerEntries for PackedListing {
     fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
         let rest = body(&self.bytes).unwrap_or_default();
-        Box::new(Entries::new(rest, self.layer).map(Cow::Owned))
+        Box::new(ListingEntries::new(rest, self.layer).map(Cow::Owned))
     }
 
     fn n_entries(&self) -> usize {
@@ -193,9 +197,9 @@ impl LayerEntries for PackedListing {
 }
 
 #[derive(Debug)]
-struct Out(Vec<u8>);
+struct ListingEncoder(Vec<u8>);
 
-impl Out {
+impl ListingEncoder {
     fn number(&mut self, mut value: u64) {
         loop {
             let [low, ..] = value.to_le_bytes();
@@ -254,7 +258,8 @@ impl Out {
             Node::File(file) => {
                 self.number(file.size);
                 self.0.extend_from_slice(file.content.as_bytes());
-                // Offset + 1: none is common enough (files of a directory) to deserve one byte.
+                // Offset + 1: "not in a tar" is frequent (files of a directory) and thus takes one
+                // byte.
                 self.number(tar_at.wrapping_add(1));
             }
             Node::Symlink(target) => self.field(target),
@@ -278,20 +283,21 @@ const fn kind(node: &Node) -> u8 {
     }
 }
 
-/// The entries of a listing, up to the first that makes no sense; then some are left.
-struct Entries<'a> {
-    input: In<'a>,
+/// An iterator over the entries of a listing. It stops at the first malformed one; `n_left` is then
+/// not zero.
+struct ListingEntries<'a> {
+    input: ListingDecoder<'a>,
     layer: DiffId,
     n_left: usize,
-    /// The path of the entry before.
+    /// The path of the previous entry.
     path: Vec<u8>,
 }
 
-impl<'a> Entries<'a> {
-    /// The listing without its magic number.
+impl<'a> ListingEntries<'a> {
+    /// Creates an iterator over a listing without its magic number.
     fn new(rest: &'a [u8], layer: DiffId) -> Self {
-        let mut input = In { rest };
-        // A number that cannot be read is never counted down to.
+        let mut input = ListingDecoder { rest };
+        // An unreadable number of entries becomes one that is never counted down to zero.
         let n_entries = input.number().and_then(|n| usize::try_from(n).ok());
         Self { input, layer, n_left: n_entries.unwrap_or(usize::MAX), path: Vec::new() }
     }
@@ -312,7 +318,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-impl Iterator for Entries<'_> {
+impl Iterator for ListingEntries<'_> {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
@@ -323,11 +329,11 @@ impl Iterator for Entries<'_> {
     }
 }
 
-struct In<'a> {
+struct ListingDecoder<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> In<'a> {
+impl<'a> ListingDecoder<'a> {
     fn take(&mut self, n_bytes: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(n_bytes)?;
         self.rest = rest;
@@ -420,7 +426,7 @@ impl<'a> In<'a> {
     }
 }
 
-/// The path that these bytes are, without any tidying.
+/// Parses a path that must already be in normal form.
 fn exact_path(bytes: &[u8]) -> Option<TreePath> {
     TreePath::new(bytes).ok().filter(|path| path.as_bytes() == bytes)
 }

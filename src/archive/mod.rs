@@ -1,7 +1,7 @@
 //! Deterministic tar, compression and digesting over streams.
 //!
-//! Pure over `Read` and `Write`: it opens no file. What a layer's tar looks like is decided in
-//! `writer` and nowhere else; what may come out of a foreign archive is decided in `reader`.
+//! Pure over `Read` and `Write`: opens no file. `writer` alone decides the bytes of a layer's tar;
+//! `reader` alone decides what is accepted from an untrusted archive.
 
 mod bounds;
 mod compress;
@@ -9,12 +9,12 @@ mod content;
 mod digesting;
 mod entry;
 mod error;
-mod extra;
 mod fields;
 mod gzip;
 mod header;
 mod layer;
 mod listing;
+mod overrides;
 mod pack;
 mod pax;
 mod read_ahead;
@@ -25,7 +25,7 @@ mod writer;
 pub use bounds::{ArchiveBounds, TooLarge};
 pub use compress::{Compression, decoder, detect};
 pub use digesting::{DigestWriter, Mismatch, Pipelined, PipelinedHasher, VerifyReader};
-pub use entry::{ArchiveEntry, EntryKind, Piece};
+pub use entry::{ArchiveEntry, ContentRun, EntryKind};
 pub use error::{ArchiveError, ListingError};
 pub use header::is_tar;
 pub(crate) use layer::LinkMetas;
@@ -36,16 +36,16 @@ pub use read_ahead::ReadAhead;
 pub use reader::TarReader;
 pub use writer::TarWriter;
 
-/// What a whiteout's name begins with (image-spec, layer.md, "Whiteouts").
+/// The prefix of a whiteout's name (image-spec, layer.md, "Whiteouts").
 pub const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
-/// The name that makes its directory opaque (image-spec, layer.md, "Opaque Whiteout").
+/// The name of the file that makes its directory opaque (image-spec, layer.md, "Opaque Whiteout").
 pub const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 
-/// What AUFS's own bookkeeping begins with; nothing of it is for us but [`OPAQUE_NAME`].
+/// The prefix of AUFS metadata files. All are ignored but [`OPAQUE_NAME`].
 pub const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
 
-/// Stands for the offset of a file whose bytes are not in the tar as one piece (sparse files).
+/// Stands for the offset of a file whose bytes are not contiguous in the tar (sparse files).
 pub const NOT_IN_ONE_PIECE: u64 = u64::MAX;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How layers are packed for a sink.
+//! Compresses layers for a sink.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -11,41 +11,41 @@ use zstd::zstd_safe::CParameter;
 use super::gzip::GzipWriter;
 use crate::pool;
 
-/// How a layer's tar is packed, and how hard.
+/// The compression of a layer's tar, with its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Packing {
-    /// As it is.
+    /// The tar itself, uncompressed.
     None,
-    /// gzip members.
+    /// gzip with one member for each 512 KiB.
     Gzip {
-        /// 0 to 12: libdeflate's.
+        /// The level of libdeflate, 0 to 12.
         level: u32,
     },
-    /// One zstd frame.
+    /// A single zstd frame.
     Zstd {
-        /// 1 to 22; 3 is zstd's own default.
+        /// The level of zstd, 1 to 22; its default is 3.
         level: i32,
     },
 }
 
 impl Packing {
-    /// gzip, what every registry and engine reads, at level 4: a little smaller than zlib's usual 6,
-    /// in half the time.
+    /// gzip, which every registry and engine reads, at level 4: a little smaller than zlib's usual
+    /// 6, in half the time.
     pub const GZIP: Self = Self::Gzip { level: 4 };
-    /// zstd at level 3.
+    /// zstd at its default level, 3.
     pub const ZSTD: Self = Self::Zstd { level: 3 };
 }
 
-/// Bytes of input that one zstd worker takes at a time. zstd's own choice, 8 MiB at level 3, needs
-/// 120 MB with two workers. The output depends on it.
+/// The number of input bytes for a zstd worker at a time. zstd's own default, 8 MiB at level 3,
+/// needs 120 MB with two workers. The output depends on it.
 const ZSTD_JOB_BYTES: u32 = 4 << 20;
 
-/// Packs what is written to it. Dropping it instead of finishing leaves a torn stream.
+/// A compressing writer. Dropping it without [`PackWriter::finish`] leaves a truncated stream.
 pub trait PackWriter<W>: Write {
-    /// Writes what is held back and the end of the stream, and gives the sink back.
+    /// Writes the buffered rest and the end of the stream, and returns the sink.
     ///
     /// # Errors
-    /// The sink's.
+    /// The error of the sink.
     fn finish(self: Box<Self>) -> io::Result<W>;
 }
 
@@ -55,33 +55,33 @@ impl<W> fmt::Debug for dyn PackWriter<W> + '_ {
     }
 }
 
-/// Packs into `out` on up to `jobs` threads. The bytes depend on the content and the level only:
-/// not on `jobs`, not on the machine, not on how the content is cut into writes.
+/// Returns a writer that compresses into `out` on up to `jobs` threads. The bytes depend on the
+/// content and the level only: not on `jobs`, the machine, or the sizes of the writes.
 ///
 /// # Errors
-/// zstd's, when there is no memory.
+/// The error of zstd, if there is not enough memory.
 pub fn packer<'a, W: Write + Send + 'a>(
     out: W,
     packing: Packing,
     jobs: NonZeroUsize,
 ) -> io::Result<Box<dyn PackWriter<W> + Send + 'a>> {
     Ok(match packing {
-        Packing::None => Box::new(Plain(out)),
+        Packing::None => Box::new(UncompressedWriter(out)),
         Packing::Gzip { level } => Box::new(GzipWriter::new(out, level, jobs)),
         Packing::Zstd { level } => {
             let mut encoder = raw::Encoder::new(level)?;
-            // With no worker at all zstd cuts its jobs elsewhere, and the bytes differ.
+            // Without workers zstd splits its input at other offsets, which changes the output.
             let n_workers = u32::try_from(jobs.get()).unwrap_or(1);
             encoder.set_parameter(CParameter::NbWorkers(n_workers))?;
             encoder.set_parameter(CParameter::JobSize(ZSTD_JOB_BYTES))?;
-            Box::new(Zstd { writer: zio::Writer::new(out, encoder), has_begun: false })
+            Box::new(ZstdWriter { writer: zio::Writer::new(out, encoder), has_begun: false })
         }
     })
 }
 
-struct Plain<W>(W);
+struct UncompressedWriter<W>(W);
 
-impl<W: Write> Write for Plain<W> {
+impl<W: Write> Write for UncompressedWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
@@ -91,24 +91,24 @@ impl<W: Write> Write for Plain<W> {
     }
 }
 
-impl<W: Write> PackWriter<W> for Plain<W> {
+impl<W: Write> PackWriter<W> for UncompressedWriter<W> {
     fn finish(mut self: Box<Self>) -> io::Result<W> {
         self.0.flush()?;
         Ok(self.0)
     }
 }
 
-struct Zstd<'a, W: Write> {
+struct ZstdWriter<'a, W: Write> {
     writer: zio::Writer<W, raw::Encoder<'a>>,
-    /// True once zstd has its threads.
+    /// True once zstd has started its threads.
     has_begun: bool,
 }
 
-impl<W: Write> Zstd<'_, W> {
-    /// Writes the first bytes. zstd starts its threads then, and says of one that does not start that
-    /// there is not enough memory: if not all can be started, one does the work.
+impl<W: Write> ZstdWriter<'_, W> {
+    /// Writes the first bytes. zstd starts its threads on this call, and reports a thread that
+    /// cannot be started as lack of memory. If not all can be started, a single one does the work.
     fn begin(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n_bytes = pool::patiently(|| {
+        let n_bytes = pool::start_with_retries(|| {
             let error = match self.writer.write(bytes) {
                 Err(error) if error.get_ref().is_some_and(|inner| inner.is::<zstd::Error>()) => {
                     error
@@ -123,18 +123,18 @@ impl<W: Write> Zstd<'_, W> {
     }
 }
 
-impl<W: Write> Write for Zstd<'_, W> {
+impl<W: Write> Write for ZstdWriter<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.has_begun { self.writer.write(bytes) } else { self.begin(bytes) }
     }
 
-    /// Does nothing: a frame's block that ends early would change the bytes.
+    /// Does nothing: ending a block early would change the output.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-impl<W: Write> PackWriter<W> for Zstd<'_, W> {
+impl<W: Write> PackWriter<W> for ZstdWriter<'_, W> {
     fn finish(mut self: Box<Self>) -> io::Result<W> {
         self.writer.finish()?;
         let (mut out, _encoder) = self.writer.into_inner();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_can_be_unpacked() {
+    fn packed_bytes_unpack_to_the_input() {
         for n_bytes in [0, 1, 524_287, 524_288, 524_289, 1_700_000] {
             let bytes = sample(n_bytes);
             for (packing, want) in

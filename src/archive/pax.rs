@@ -1,4 +1,4 @@
-//! PAX records: `<length> <key>=<value>\n` (POSIX pax, "pax Extended Header").
+//! PAX records: `<length> <key>=<value>\n` (POSIX pax(1), "pax Extended Header").
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use super::ArchiveError;
 /// The prefix of extended attributes, as star, GNU tar, Go and BuildKit write them.
 pub(super) const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
-/// A key and its value.
+/// The key and the value of a record.
 pub(super) type Record<'a> = (&'a [u8], &'a [u8]);
 
-/// Records by key; a tar writes them in this order.
+/// Records by key; they are written in this order.
 pub(super) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Writes the records.
+/// Encodes the records in order of their keys.
 pub(super) fn encode(records: &Records) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (key, value) in records {
-        // The length counts its own digits, which may push it over a power of ten.
+        // The length includes its own digits, which may push it over a power of ten.
         let rest = key.len() + value.len() + 3;
         let mut total = rest + rest.to_string().len();
         total = rest + total.to_string().len();
@@ -31,15 +31,15 @@ pub(super) fn encode(records: &Records) -> Vec<u8> {
     bytes
 }
 
-/// Reads records in the order of the archive: keys may repeat (sparse maps of version 0.0).
+/// Decodes records in the order of the archive: keys may repeat (sparse maps of version 0.0).
 ///
-/// The `tar` crate splits them at line ends, but values of extended attributes may hold some.
+/// The `tar` crate splits records at line ends, which values of extended attributes may contain.
 pub(super) fn decode(bytes: &[u8], at: u64) -> Result<Vec<Record<'_>>, ArchiveError> {
     let mut records = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() && rest.iter().any(|byte| *byte != 0) {
         let (record, after) = split_record(rest)
-            .ok_or(ArchiveError::Malformed { at, what: "a PAX record has no proper length" })?;
+            .ok_or(ArchiveError::Malformed { at, what: "a PAX record has an invalid length" })?;
         records.push(record);
         rest = after;
     }
@@ -55,7 +55,7 @@ fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     Some(((text.get(..equals)?, text.get(equals + 1..)?), after))
 }
 
-/// Reads a decimal number without a sign.
+/// Parses a decimal number without a sign.
 pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(text).ok()?;
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -64,7 +64,7 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// Reads a time in seconds with an optional sign and fraction, rounded down to whole seconds.
+/// Parses a time in seconds with an optional sign and fraction, rounded down to whole seconds.
 pub(super) fn seconds(text: &[u8]) -> Option<i64> {
     let (whole, fraction) = match text.iter().position(|byte| *byte == b'.') {
         Some(dot) => (text.get(..dot)?, text.get(dot + 1..)?),
@@ -101,12 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn records_without_proper_length_are_refused() {
+    fn records_with_an_invalid_length_are_refused() {
         for bytes in ["x", "5 a=b", "99 a=b\n", "6 ab=\n\n", "4 a\n", "-6 a=b\n"] {
             let error = decode(bytes.as_bytes(), 7).unwrap_err().to_string();
             assert_eq!(
                 error,
-                "the archive is damaged near byte 7: a PAX record has no proper length"
+                "the archive is damaged near byte 7: a PAX record has an invalid length"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Reading on a thread of its own, so that whoever uses the bytes does not wait for them.
+//! Reads ahead on a separate thread, so the consumer of the bytes does not wait for them.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -6,24 +6,24 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::pool;
 
-/// Bytes handed over at once.
-const PIECE_BYTES: usize = 256 * 1024;
+/// The size of a chunk in bytes.
+const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Pieces that wait to be used; with the two in hand, 1.5 MiB.
-const N_PIECES: usize = 4;
+/// Number of chunks in the queue; with the two in use, 1.5 MiB.
+const N_CHUNKS: usize = 4;
 
-/// Gives what another reader gives, which runs ahead by about a mebibyte.
+/// A reader that runs about a mebibyte ahead of its consumer.
 pub struct ReadAhead {
-    from: Origin,
-    piece: Vec<u8>,
+    from: ChunkSource,
+    chunk: Vec<u8>,
     n_used: usize,
     has_ended: bool,
 }
 
-enum Origin {
-    /// A thread; an empty piece is the end.
+enum ChunkSource {
+    /// A thread; an empty chunk is the end.
     Thread(Receiver<io::Result<Vec<u8>>>),
-    /// The reader itself: no thread could be started.
+    /// The reader itself, if no thread could be started.
     Source(Box<dyn Read + Send>),
 }
 
@@ -34,26 +34,27 @@ impl fmt::Debug for ReadAhead {
 }
 
 impl ReadAhead {
-    /// Starts the thread that reads `source`; it ends with the source, or soon after this is dropped.
+    /// Starts the thread that reads `source`. It ends with the source, or soon after this value is
+    /// dropped.
     #[must_use]
     pub fn new(source: Box<dyn Read + Send>) -> Self {
-        let (full, pieces) = sync_channel(N_PIECES);
+        let (full, chunks) = sync_channel(N_CHUNKS);
         let from = match pool::background_with(source, move |source| read_all(source, &full)) {
-            Ok(()) => Origin::Thread(pieces),
-            Err(source) => Origin::Source(source),
+            Ok(()) => ChunkSource::Thread(chunks),
+            Err(source) => ChunkSource::Source(source),
         };
-        Self { from, piece: Vec::new(), n_used: 0, has_ended: false }
+        Self { from, chunk: Vec::new(), n_used: 0, has_ended: false }
     }
 }
 
 fn read_all(mut source: Box<dyn Read + Send>, full: &SyncSender<io::Result<Vec<u8>>>) {
-    let most = u64::try_from(PIECE_BYTES).unwrap_or(u64::MAX);
+    let most = u64::try_from(CHUNK_BYTES).unwrap_or(u64::MAX);
     loop {
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
-        let read = source.by_ref().take(most).read_to_end(&mut piece);
-        let is_last = read.is_err() || piece.is_empty();
-        // Nobody wants more when the other end is gone.
-        if full.send(read.map(|_n_read| piece)).is_err() || is_last {
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        let read = source.by_ref().take(most).read_to_end(&mut chunk);
+        let is_last = read.is_err() || chunk.is_empty();
+        // The receiver is gone if the consumer was dropped.
+        if full.send(read.map(|_n_read| chunk)).is_err() || is_last {
             return;
         }
     }
@@ -61,17 +62,17 @@ fn read_all(mut source: Box<dyn Read + Send>, full: &SyncSender<io::Result<Vec<u
 
 impl Read for ReadAhead {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let pieces = match &mut self.from {
-            Origin::Thread(pieces) => pieces,
-            Origin::Source(source) => return source.read(to),
+        let chunks = match &mut self.from {
+            ChunkSource::Thread(chunks) => chunks,
+            ChunkSource::Source(source) => return source.read(to),
         };
-        if self.n_used == self.piece.len() && !self.has_ended {
+        if self.n_used == self.chunk.len() && !self.has_ended {
             let ended_early = || io::Error::other("a reading thread ended early");
-            self.piece = pieces.recv().map_err(|_gone| ended_early())??;
+            self.chunk = chunks.recv().map_err(|_gone| ended_early())??;
             self.n_used = 0;
-            self.has_ended = self.piece.is_empty();
+            self.has_ended = self.chunk.is_empty();
         }
-        let n_read = self.piece.get(self.n_used..).unwrap_or_default().read(to)?;
+        let n_read = self.chunk.get(self.n_used..).unwrap_or_default().read(to)?;
         self.n_used += n_read;
         Ok(n_read)
     }
@@ -82,8 +83,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_ahead_is_what_is_there() {
-        for n_bytes in [0, 1, PIECE_BYTES, PIECE_BYTES * 9 + 5] {
+    fn read_ahead_returns_the_same_bytes() {
+        for n_bytes in [0, 1, CHUNK_BYTES, CHUNK_BYTES * 9 + 5] {
             let bytes: Vec<u8> = (0..=255).cycle().take(n_bytes).collect();
             let mut read = Vec::new();
             let mut ahead = ReadAhead::new(Box::new(io::Cursor::new(bytes.clone())));
@@ -94,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_comes_after_what_was_read_before_it() {
+    fn error_comes_after_the_bytes_before_it() {
         struct Breaks;
         impl Read for Breaks {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
                 Err(io::ErrorKind::InvalidData.into())
             }
         }
-        let good = vec![7; PIECE_BYTES];
+        let good = vec![7; CHUNK_BYTES];
         let mut ahead = ReadAhead::new(Box::new(io::Cursor::new(good.clone()).chain(Breaks)));
         let mut read = Vec::new();
         let error = ahead.read_to_end(&mut read).unwrap_err();

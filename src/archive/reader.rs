@@ -1,7 +1,7 @@
-//! Reads any tar that the world writes: v7, ustar, GNU long names and numbers, PAX, sparse files.
+//! Reads all common kinds of tar: v7, ustar, GNU long names and numbers, PAX, sparse files.
 //!
-//! The `tar` crate lays out the header; the blocks are walked here, because what comes from outside
-//! must be bounded, and because PAX sparse files and binary PAX values must come out right.
+//! The `tar` crate defines the header's layout. The blocks are read here, because untrusted input
+//! must be bounded, and because PAX sparse files and binary PAX values must be read correctly.
 
 use std::fmt;
 use std::io::{self, BufReader, Read};
@@ -14,26 +14,26 @@ use crate::limits::{
 use crate::tree::{Device, Meta};
 
 use super::bounds::ArchiveBounds;
-use super::content::Content;
+use super::content::ContentState;
 use super::entry::{ArchiveEntry, ContentReader, EntryKind};
-use super::extra::Extra;
 use super::header::{BLOCK, bytes, is_sealed, number};
-use super::sparse;
+use super::overrides::HeaderOverrides;
+use super::sparse::{PaxSparse, SparseMap, SparseMapText};
 use super::{ArchiveError, NOT_IN_ONE_PIECE};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Reads a tar, one entry after the other.
+/// A reader of a tar, one entry after the other.
 pub struct TarReader<R: Read> {
     pub(super) source: BufReader<R>,
     pub(super) offset: u64,
     bounds: ArchiveBounds,
     n_entries: u64,
-    /// Bytes of all files so far, holes included.
+    /// The total size of all files so far, holes included.
     n_bytes: u64,
-    /// Bytes of all names, link targets and attributes so far.
+    /// The total size of all names, link targets and attributes so far.
     n_name_bytes: u64,
-    pub(super) content: Content,
+    pub(super) content: ContentState,
 }
 
 impl<R: Read> fmt::Debug for TarReader<R> {
@@ -43,12 +43,12 @@ impl<R: Read> fmt::Debug for TarReader<R> {
 }
 
 impl<R: Read> TarReader<R> {
-    /// Reads the tar in `source`, which may hold what archives may by default.
+    /// Reads the tar in `source` under the default bounds.
     pub fn new(source: R) -> Self {
         Self::bounded(source, ArchiveBounds::default())
     }
 
-    /// Reads the tar in `source`, which may hold what `bounds` allow.
+    /// Reads the tar in `source` under the given bounds.
     pub fn bounded(source: R, bounds: ArchiveBounds) -> Self {
         let source = BufReader::with_capacity(BUFFER_BYTES, source);
         let (n_entries, n_bytes, n_name_bytes) = (0, 0, 0);
@@ -59,24 +59,26 @@ impl<R: Read> TarReader<R> {
             n_entries,
             n_bytes,
             n_name_bytes,
-            content: Content::default(),
+            content: ContentState::default(),
         }
     }
 
-    /// How many bytes of tar were read.
+    /// Returns the number of bytes read of the tar.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The next entry; what was not read of the one before is skipped. `None` at the end.
+    /// Returns the next entry, after skipping the unread rest of the previous one. `None` at the
+    /// end.
     ///
     /// # Errors
-    /// [`ArchiveError`] when the bytes are no tar, or not one of sane size.
+    /// [`ArchiveError::Malformed`], `Truncated` or `UnknownKind` for a damaged tar, `Bounds` or
+    /// `TooLarge` for one that is too large, `Read` for an error of the source.
     #[expect(clippy::should_implement_trait, reason = "an entry borrows the reader")]
     pub fn next(&mut self) -> Result<Option<ArchiveEntry<'_, R>>, ArchiveError> {
         self.skip_content()?;
-        let mut extra = Extra::default();
+        let mut extra = HeaderOverrides::default();
         let mut n_bytes = 0;
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
@@ -87,7 +89,8 @@ impl<R: Read> TarReader<R> {
             let at = self.offset;
             let content = self.header_content(&header, &mut n_bytes)?;
             match kind {
-                // What it says is for all entries: comments, owners of the archive's maker.
+                // A global header applies to all entries: comments, or the owners on the machine
+                // that made the archive.
                 b'g' => {}
                 b'L' => extra.path = Some(bytes(&content).to_vec()),
                 b'K' => extra.link = Some(bytes(&content).to_vec()),
@@ -96,23 +99,23 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Reads what follows the archive's end up to the end of the stream, so that a digest over the
-    /// stream is complete.
+    /// Reads the bytes after the end of the archive up to the end of the stream, so that a digest
+    /// over the stream is complete.
     ///
     /// # Errors
-    /// [`ArchiveError::Read`].
+    /// [`ArchiveError::Read`], the error of the source.
     pub fn drain(&mut self) -> Result<u64, ArchiveError> {
         io::copy(&mut self.source, &mut io::sink()).map_err(ArchiveError::Read)
     }
 
-    /// The next header that is not zero; `None` when the archive or the stream ends.
+    /// Returns the next header; `None` when the archive or the stream ends.
     fn header(&mut self) -> Result<Option<Header>, ArchiveError> {
         let mut header = Header::new_old();
         if !self.block(header.as_mut_bytes(), true)? {
             return Ok(None);
         }
         if header.as_bytes().iter().all(|byte| *byte == 0) {
-            // One block of zeros ends an archive as well as two: some writers stop short.
+            // One block of zeros ends an archive as well as two: some writers omit the second.
             return Ok(None);
         }
         if !is_sealed(&header) {
@@ -123,7 +126,7 @@ impl<R: Read> TarReader<R> {
         Ok(Some(header))
     }
 
-    /// Fills `block`; false when the stream ends before it and `may_end`.
+    /// Fills `block`; returns false if the stream ends before it and `may_end`.
     fn block(&mut self, block: &mut [u8; BLOCK], may_end: bool) -> Result<bool, ArchiveError> {
         let mut filled = 0;
         while let Some(space) = block.get_mut(filled..).filter(|space| !space.is_empty()) {
@@ -141,18 +144,19 @@ impl<R: Read> TarReader<R> {
         Ok(true)
     }
 
-    /// The content of a header that describes another one; `n_bytes` counts them together.
+    /// Reads the content of a header that describes the next one; `n_bytes` is the total size of
+    /// such headers.
     fn header_content(
         &mut self,
         header: &Header,
         n_bytes: &mut u64,
     ) -> Result<Vec<u8>, ArchiveError> {
-        let size = self.unsigned(&header.as_old().size, "a header has no proper size")?;
+        let size = self.unsigned(&header.as_old().size, "a header has an invalid size")?;
         *n_bytes = n_bytes.saturating_add(size);
         if *n_bytes > MAX_TAR_HEADER_BYTES {
             return Err(self.too_large("a header", MAX_TAR_HEADER_BYTES));
         }
-        self.content = Content::plain(size);
+        self.content = ContentState::plain(size);
         let mut content = Vec::new();
         self.read_to_end(&mut content)?;
         self.skip_content()?;
@@ -166,7 +170,7 @@ impl<R: Read> TarReader<R> {
 
     fn skip_content(&mut self) -> Result<(), ArchiveError> {
         let skip = self.content.stored + self.content.padding;
-        self.content = Content::default();
+        self.content = ContentState::default();
         let n_skipped = io::copy(&mut self.source.by_ref().take(skip), &mut io::sink())
             .map_err(ArchiveError::Read)?;
         self.offset += n_skipped;
@@ -179,12 +183,12 @@ impl<R: Read> TarReader<R> {
     fn entry(
         &mut self,
         header: &Header,
-        extra: Extra,
+        extra: HeaderOverrides,
     ) -> Result<ArchiveEntry<'_, R>, ArchiveError> {
         let fields = header.as_old();
         let stored = match extra.size {
             Some(size) => size,
-            None => self.unsigned(&fields.size, "an entry has no proper size")?,
+            None => self.unsigned(&fields.size, "an entry has an invalid size")?,
         };
         let path = extra.sparse.path().or(extra.path).unwrap_or_else(|| ustar_name(header));
         let link = extra.link.unwrap_or_else(|| bytes(&fields.linkname).to_vec());
@@ -192,9 +196,9 @@ impl<R: Read> TarReader<R> {
         let meta = self.meta(header, extra.meta, (extra.uid, extra.gid, extra.mtime_s))?;
         let flag = fields.linkflag[0];
         let kind = self.kind(header, flag, &path, link)?;
-        // Only files have content, whatever the size field of a link or directory says.
+        // Only files have content: some writers set the size field of links and directories too.
         let is_file = kind == EntryKind::File;
-        self.content = Content::plain(if is_file || flag == b'7' { stored } else { 0 });
+        self.content = ContentState::plain(if is_file || flag == b'7' { stored } else { 0 });
         let mut content_at = self.offset;
         if is_file && let Some(map) = self.sparse_map(header, flag, extra.sparse)? {
             self.content.expand(map, self.offset)?;
@@ -207,12 +211,13 @@ impl<R: Read> TarReader<R> {
     }
 
     fn check_bounds(&self) -> Result<(), ArchiveError> {
-        // What is still to be read of the entry; that it is there will show.
+        // Includes the bytes of the entry that are still to be read; a missing rest is noticed
+        // later.
         let n_read = self.offset.saturating_add(self.content.stored);
         Ok(self.bounds.check(self.n_entries, self.n_bytes, n_read)?)
     }
 
-    /// Checks what is kept in memory of each entry.
+    /// Checks the sizes of the fields that callers keep in memory.
     fn check_names(&mut self, path: &[u8], link: &[u8], meta: &Meta) -> Result<(), ArchiveError> {
         if path.len().max(link.len()) > MAX_ARCHIVE_PATH_BYTES {
             return Err(self.too_large("a path", length(MAX_ARCHIVE_PATH_BYTES)));
@@ -255,7 +260,7 @@ impl<R: Read> TarReader<R> {
     }
 
     fn device(&self, header: &Header) -> Result<Device, ArchiveError> {
-        let wrong = || self.malformed("a device has no proper number");
+        let wrong = || self.malformed("a device has an invalid number");
         let fields = header.as_ustar().map(|ustar| (&ustar.dev_major, &ustar.dev_minor));
         let fields = fields.or_else(|| header.as_gnu().map(|gnu| (&gnu.dev_major, &gnu.dev_minor)));
         let (major, minor) = fields.ok_or_else(wrong)?;
@@ -275,12 +280,12 @@ impl<R: Read> TarReader<R> {
         let fields = header.as_old();
         let id = |known: Option<u32>, field: &[u8]| {
             let read = || number(field).and_then(|id| u32::try_from(id).ok());
-            known.or_else(read).ok_or_else(|| self.malformed("an owner is no 32-bit number"))
+            known.or_else(read).ok_or_else(|| self.malformed("an owner is not a 32-bit number"))
         };
-        let mode = number(&fields.mode).ok_or_else(|| self.malformed("a mode is no number"))?;
+        let mode = number(&fields.mode).ok_or_else(|| self.malformed("a mode is not a number"))?;
         let mtime_s = mtime_s
             .or_else(|| number(&fields.mtime))
-            .ok_or_else(|| self.malformed("a time is no number"))?;
+            .ok_or_else(|| self.malformed("a time is not a number"))?;
         Ok(Meta {
             mode: u32::try_from(mode & 0o7777).unwrap_or(0),
             uid: id(uid, &fields.uid)?,
@@ -290,16 +295,16 @@ impl<R: Read> TarReader<R> {
         })
     }
 
-    /// Where the stored bytes belong, if the file has holes.
+    /// Returns the map of a file with holes.
     fn sparse_map(
         &mut self,
         header: &Header,
         flag: u8,
-        pax: sparse::PaxSparse,
-    ) -> Result<Option<sparse::Map>, ArchiveError> {
+        pax: PaxSparse,
+    ) -> Result<Option<SparseMap>, ArchiveError> {
         let at = self.offset;
         if flag == b'S' {
-            let mut map = sparse::Map::from_gnu(header, at)?;
+            let mut map = SparseMap::from_gnu(header, at)?;
             while map.is_extended {
                 let mut block = [0; BLOCK];
                 self.block(&mut block, false)?;
@@ -313,7 +318,7 @@ impl<R: Read> TarReader<R> {
         if !pax.map_is_in_content() {
             return pax.map(at).map(Some);
         }
-        let mut text = sparse::MapText::default();
+        let mut text = SparseMapText::default();
         while !text.is_complete() {
             let Some(left) = self.content.stored.checked_sub(length(BLOCK)) else {
                 return Err(self.malformed("a sparse file has no complete map"));
@@ -340,7 +345,7 @@ impl<R: Read> TarReader<R> {
     }
 }
 
-/// The name in the header itself.
+/// Returns the name in the header itself.
 fn ustar_name(header: &Header) -> Vec<u8> {
     let name = bytes(&header.as_old().name);
     match header.as_ustar().map(|ustar| bytes(&ustar.prefix)) {

@@ -1,4 +1,5 @@
-//! Files with holes: GNU tar's own form and its three PAX forms (GNU tar manual, "Sparse Formats").
+//! Files with holes: the old GNU format and the three PAX formats 0.0, 0.1 and 1.0 (GNU tar manual,
+//! "Storing Sparse Files").
 
 use tar::{GnuExtSparseHeader, Header};
 
@@ -8,27 +9,27 @@ use super::ArchiveError;
 use super::header::{BLOCK, number};
 use super::pax::decimal;
 
-/// A piece of a file that is stored.
+/// A stored segment of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    /// Where in the file.
+pub(super) struct SparseSegment {
+    /// The offset in the file.
     pub(super) at: u64,
-    /// How long.
+    /// The length in bytes.
     pub(super) n_bytes: u64,
 }
 
-/// All pieces of a file, in order and apart.
+/// The stored segments of a file, in order and without overlap.
 #[derive(Debug, Default)]
-pub(super) struct Map {
-    segments: Vec<Segment>,
-    /// The file's length, holes included.
+pub(super) struct SparseMap {
+    segments: Vec<SparseSegment>,
+    /// The length of the file, holes included.
     pub(super) real_size: u64,
-    /// Whether another block of GNU's form follows.
+    /// True if another block of the GNU format follows.
     pub(super) is_extended: bool,
 }
 
-impl Segment {
-    /// Checked when it was read.
+impl SparseSegment {
+    /// Returns the end of the segment; `push` has checked it against overflow.
     pub(super) const fn end(self) -> u64 {
         self.at.saturating_add(self.n_bytes)
     }
@@ -38,8 +39,8 @@ const fn wrong(at: u64) -> ArchiveError {
     ArchiveError::Malformed { at, what: "a sparse file has an impossible map" }
 }
 
-impl Map {
-    fn push(&mut self, segment: Segment, at: u64) -> Result<(), ArchiveError> {
+impl SparseMap {
+    fn push(&mut self, segment: SparseSegment, at: u64) -> Result<(), ArchiveError> {
         let after = self.segments.last().map_or(0, |last| last.end());
         let end = segment.at.checked_add(segment.n_bytes).ok_or_else(|| wrong(at))?;
         if segment.at < after || end > self.real_size || self.segments.len() >= MAX_SEGMENTS {
@@ -55,14 +56,16 @@ impl Map {
         let unsigned = |field: &[u8]| number(field).and_then(|value| u64::try_from(value).ok());
         for field in fields.iter().filter(|field| !field.is_empty()) {
             match (unsigned(&field.offset), unsigned(&field.numbytes)) {
-                (Some(start), Some(n_bytes)) => self.push(Segment { at: start, n_bytes }, at)?,
+                (Some(start), Some(n_bytes)) => {
+                    self.push(SparseSegment { at: start, n_bytes }, at)?
+                }
                 _ => return Err(wrong(at)),
             }
         }
         Ok(())
     }
 
-    /// Reads the pieces in a header of kind `S`.
+    /// Reads the segments in a header of type `S`.
     pub(super) fn from_gnu(header: &Header, at: u64) -> Result<Self, ArchiveError> {
         let gnu = header.as_gnu().ok_or_else(|| wrong(at))?;
         let real_size = number(&gnu.realsize).and_then(|size| u64::try_from(size).ok());
@@ -73,7 +76,7 @@ impl Map {
         Ok(map)
     }
 
-    /// Reads the pieces in a block that follows such a header.
+    /// Reads the segments in a block that follows such a header.
     pub(super) fn extend_gnu(&mut self, block: &[u8; BLOCK], at: u64) -> Result<(), ArchiveError> {
         let mut extended = GnuExtSparseHeader::new();
         extended.as_mut_bytes().copy_from_slice(block);
@@ -81,19 +84,19 @@ impl Map {
         self.push_gnu(extended.sparse(), at)
     }
 
-    /// The sum of all pieces.
+    /// Returns the total length of all segments.
     pub(super) fn stored_bytes(&self) -> Option<u64> {
         self.segments.iter().try_fold(0_u64, |sum, segment| sum.checked_add(segment.n_bytes))
     }
 
-    /// The pieces, last first.
-    pub(super) fn into_reversed(mut self) -> Vec<Segment> {
+    /// Returns the segments, last first.
+    pub(super) fn into_reversed(mut self) -> Vec<SparseSegment> {
         self.segments.reverse();
         self.segments
     }
 }
 
-/// What `GNU.sparse.*` records say.
+/// The values of `GNU.sparse.*` records.
 #[derive(Debug, Default)]
 pub(super) struct PaxSparse {
     path: Option<Vec<u8>>,
@@ -104,7 +107,7 @@ pub(super) struct PaxSparse {
 }
 
 impl PaxSparse {
-    /// Takes the record `GNU.sparse.<name>`.
+    /// Reads the record `GNU.sparse.<name>`.
     pub(super) fn read(&mut self, name: &[u8], value: &[u8], at: u64) -> Result<(), ArchiveError> {
         let value_number = || decimal(value).ok_or_else(|| wrong(at));
         self.is_sparse = true;
@@ -118,7 +121,7 @@ impl PaxSparse {
                     self.numbers.push(decimal(text).ok_or_else(|| wrong(at))?);
                 }
             }
-            // `minor` and `numblocks` repeat what is known otherwise.
+            // `minor` and `numblocks` are redundant.
             _ => {}
         }
         Ok(())
@@ -128,52 +131,56 @@ impl PaxSparse {
         self.is_sparse
     }
 
-    /// Form 1.0 puts the map in front of the content.
+    /// Returns whether the map precedes the content, as in format 1.0.
     pub(super) fn map_is_in_content(&self) -> bool {
         self.major == Some(1)
     }
 
-    /// The file's own name: the entry's is made up.
+    /// Returns the file's real name: that of the entry is synthetic.
     pub(super) fn path(&self) -> Option<Vec<u8>> {
         self.path.clone()
     }
 
-    /// The map of the forms 0.0 and 0.1.
-    pub(super) fn map(&self, at: u64) -> Result<Map, ArchiveError> {
+    /// Returns the map of the formats 0.0 and 0.1.
+    pub(super) fn map(&self, at: u64) -> Result<SparseMap, ArchiveError> {
         self.map_of(&self.numbers, at)
     }
 
-    /// The map of form 1.0.
-    pub(super) fn map_from(&self, text: &MapText, at: u64) -> Result<Map, ArchiveError> {
+    /// Returns the map of format 1.0.
+    pub(super) fn map_from(
+        &self,
+        text: &SparseMapText,
+        at: u64,
+    ) -> Result<SparseMap, ArchiveError> {
         self.map_of(text.numbers.get(1..).unwrap_or_default(), at)
     }
 
-    fn map_of(&self, numbers: &[u64], at: u64) -> Result<Map, ArchiveError> {
+    fn map_of(&self, numbers: &[u64], at: u64) -> Result<SparseMap, ArchiveError> {
         let real_size = self.real_size.ok_or_else(|| wrong(at))?;
-        let mut map = Map { segments: Vec::new(), real_size, is_extended: false };
+        let mut map = SparseMap { segments: Vec::new(), real_size, is_extended: false };
         for pair in numbers.chunks(2) {
             let [start, n_bytes] = *pair else { return Err(wrong(at)) };
-            map.push(Segment { at: start, n_bytes }, at)?;
+            map.push(SparseSegment { at: start, n_bytes }, at)?;
         }
         Ok(map)
     }
 }
 
-/// The map of form 1.0: a count, then pairs, one decimal number a line, in whole blocks.
+/// The map of format 1.0: a count, then pairs, one decimal number a line, padded to whole blocks.
 #[derive(Debug, Default)]
-pub(super) struct MapText {
+pub(super) struct SparseMapText {
     numbers: Vec<u64>,
     line: Vec<u8>,
 }
 
-impl MapText {
-    /// Whether the count and all that it promises were read.
+impl SparseMapText {
+    /// Returns whether the count and all numbers that it announces were read.
     pub(super) fn is_complete(&self) -> bool {
         let have = u64::try_from(self.numbers.len()).unwrap_or(u64::MAX);
         self.numbers.first().is_some_and(|count| have > count.saturating_mul(2))
     }
 
-    /// Takes the next block.
+    /// Parses the next block.
     pub(super) fn push(&mut self, block: &[u8; BLOCK], at: u64) -> Result<(), ArchiveError> {
         for byte in block {
             if self.is_complete() {

@@ -33,7 +33,7 @@ fn open_inline(file: &File, _: &TreePath) -> io::Result<Box<dyn io::Read>> {
     Ok(Box::new(io::Cursor::new(Arc::clone(bytes))))
 }
 
-/// The listing as the store keeps it.
+/// Encodes the listing as the store keeps it.
 fn to_bytes(listing: &LayerListing) -> Vec<u8> {
     let mut writer = ListingWriter::new(Vec::new(), listing.entries().len());
     listing.entries().iter().for_each(|entry| writer.entry(entry, tar_at(entry)).unwrap());
@@ -44,7 +44,7 @@ fn tar_of(listing: &LayerListing) -> Vec<u8> {
     write_listing(listing, &open_inline, Vec::new()).unwrap()
 }
 
-/// Reads a layer back as the writer's own conventions have it.
+/// Reads a layer by the conventions of the writer.
 fn read_back(tar: &[u8]) -> Result<LayerListing, ArchiveError> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut reader = TarReader::new(tar);
@@ -130,7 +130,7 @@ fn item() -> impl Strategy<Value = Item> {
     ]
 }
 
-/// Layers whose entries may even contradict each other: a tar can say that too.
+/// Generates layers whose entries may contradict each other, as those of a tar may.
 fn listing() -> impl Strategy<Value = LayerListing> {
     let entry = (tree_path(), item()).prop_map(|(path, item)| Entry { path, item });
     let link = prop::option::of((any::<prop::sample::Index>(), tree_path()));
@@ -156,14 +156,14 @@ fn listing() -> impl Strategy<Value = LayerListing> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(listing in listing()) {
+    fn written_layer_is_read_back(listing in listing()) {
         let tar = tar_of(&listing);
         prop_assert_eq!(tar.len() % 512, 0);
         prop_assert_eq!(read_back(&tar).unwrap(), listing);
     }
 
     #[test]
-    fn the_same_layer_gives_the_same_bytes(listing in listing()) {
+    fn equal_layers_give_equal_bytes(listing in listing()) {
         let again = LayerListing::new(listing.entries().iter().rev().cloned().collect());
         prop_assert!(tar_of(&listing) == tar_of(&again));
     }
@@ -183,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stored_listing_is_read_back(listing in listing()) {
+    fn stored_listing_is_read_back(listing in listing()) {
         let layer = DiffId::new(Digest::of(b"layer"));
         let mut want = listing;
         for (at, entry) in want.entries_mut().enumerate() {
@@ -289,7 +289,7 @@ fn sample() -> LayerListing {
 }
 
 #[test]
-fn the_stored_form_of_a_listing_is_pinned() {
+fn encoding_of_a_listing_is_pinned() {
     let bytes = to_bytes(&sample());
     assert_eq!(
         Digest::of(&bytes).hex(),
@@ -300,14 +300,14 @@ fn the_stored_form_of_a_listing_is_pinned() {
 }
 
 #[test]
-fn an_empty_layer_is_1024_zero_bytes() {
+fn empty_layer_is_1024_zero_bytes() {
     let tar = tar_of(&LayerListing::default());
     let want = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
     assert_eq!(Digest::of(&tar).hex(), want);
 }
 
 #[test]
-fn the_tar_of_a_layer_is_pinned() {
+fn tar_of_a_layer_is_pinned() {
     assert_eq!(
         Digest::of(&tar_of(&sample())).hex(),
         "3e08d81c6cb4811935c13b99e1777767782a25ba480cbc6c7413ebe5f6089020"
@@ -334,7 +334,7 @@ fn run(program: &str, args: &[&str], stdin: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn gnu_tar_lists_what_is_written() {
+fn gnu_tar_lists_the_written_entries() {
     let Some(text) = run("tar", &["--numeric-owner", "-tvf", "-"], tar_of(&sample())) else {
         println!("SKIP: no tar");
         return;
@@ -379,7 +379,7 @@ for m in t:
 }
 
 #[test]
-fn gunzip_and_zstd_read_what_is_packed() {
+fn gunzip_and_zstd_read_packed_layers() {
     let tar = tar_of(&sample());
     for (program, packing) in [("gzip", Packing::GZIP), ("zstd", Packing::ZSTD)] {
         let mut out = packer(Vec::new(), packing, std::num::NonZeroUsize::MIN).unwrap();
@@ -392,7 +392,7 @@ fn gunzip_and_zstd_read_what_is_packed() {
 }
 
 #[test]
-fn a_file_that_changed_its_length_is_an_error_and_no_tar() {
+fn file_that_changes_its_length_is_an_error() {
     let listing = LayerListing::new(vec![node("a", Meta::root(0o644, 0), file(b"abc"))]);
     for now in [&b"ab"[..], b"abcd"] {
         let open = |_: &File, _: &TreePath| -> io::Result<Box<dyn io::Read>> { Ok(Box::new(now)) };
@@ -402,7 +402,7 @@ fn a_file_that_changed_its_length_is_an_error_and_no_tar() {
 }
 
 #[test]
-fn what_a_tar_cannot_say_is_an_error() {
+fn unrepresentable_entries_are_errors() {
     let check = |entry: Entry, want: &str| {
         let mut tar = TarWriter::new(Vec::new());
         let error = tar.entry(&entry.path, &entry.item, &mut io::empty()).unwrap_err();
@@ -411,19 +411,19 @@ fn what_a_tar_cannot_say_is_an_error() {
     let device = Node::CharDevice(Device { major: 1 << 21, minor: 0 });
     check(
         node("d", Meta::root(0, 0), device),
-        "/d cannot stand in an archive: its device number is too large",
+        "cannot store /d in an archive: its device number is too large",
     );
     check(
         node("", Meta::root(0, 0), Node::Fifo),
-        "/ cannot stand in an archive: the root has no entry in a layer",
+        "cannot store / in an archive: the root has no entry in a layer",
     );
     check(
         Entry { path: path("l"), item: Item::HardLink(path("m")) },
-        "/l cannot stand in an archive: it links to a file that does not come before it",
+        "cannot store /l in an archive: it is a hard link to a file that does not precede it",
     );
 }
 
-/// Makes an archive with GNU tar of one file with holes: 1 MiB of zeros, then `end`.
+/// Creates an archive of one file with holes by GNU tar: 1 MiB of zeros, then `end`.
 fn sparse_tar(format: &[&str]) -> Option<Vec<u8>> {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path().join("holes");
@@ -441,7 +441,7 @@ fn sparse_tar(format: &[&str]) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn files_with_holes_are_expanded_in_every_form() {
+fn sparse_files_are_expanded_in_every_format() {
     for format in [
         &["--format=gnu"][..],
         &["--format=posix", "--sparse-version=0.0"],
@@ -491,7 +491,7 @@ fn gnu_long_names_and_base_256_numbers_are_read() {
 }
 
 #[test]
-fn bad_archives_name_the_place() {
+fn errors_of_bad_archives_name_the_offset() {
     let check = |bytes: &[u8], want: &str| {
         assert_eq!(read_back_loosely(bytes).unwrap_err().to_string(), want);
     };
@@ -505,7 +505,7 @@ fn bad_archives_name_the_place() {
         header::seal(&mut header);
         header.as_bytes().to_vec()
     };
-    check(&with_kind(b'V'), "the archive has an entry of the unknown kind 'V' near byte 512");
+    check(&with_kind(b'V'), "the archive has an entry of unknown type 'V' near byte 512");
     let mut header = tar::Header::from_byte_slice(&with_kind(b'x')).clone();
     header.set_size(1 << 30);
     header::seal(&mut header);
@@ -513,7 +513,7 @@ fn bad_archives_name_the_place() {
 }
 
 #[test]
-fn holes_are_moved_over_and_the_rest_is_read() {
+fn holes_are_skipped_and_the_rest_is_read() {
     let Some(tar) = sparse_tar(&["--format=gnu"]) else {
         println!("SKIP: no tar");
         return;
@@ -522,14 +522,14 @@ fn holes_are_moved_over_and_the_rest_is_read() {
     let mut entry = reader.next().unwrap().unwrap();
     let (mut stored, mut holes) = (Vec::new(), 0);
     loop {
-        match entry.next_piece() {
-            Piece::Hole(n_bytes) => holes += n_bytes,
-            Piece::Stored(n_bytes) => {
+        match entry.next_run() {
+            ContentRun::Hole(n_bytes) => holes += n_bytes,
+            ContentRun::Stored(n_bytes) => {
                 let mut piece = vec![0; usize::try_from(n_bytes).unwrap()];
                 entry.read_exact(&mut piece).unwrap();
                 stored.extend(piece);
             }
-            Piece::End => break,
+            ContentRun::End => break,
         }
     }
     let n_stored = u64::try_from(stored.len()).unwrap();
@@ -540,7 +540,7 @@ fn holes_are_moved_over_and_the_rest_is_read() {
 }
 
 #[test]
-fn large_file_that_the_archive_holds_is_no_bomb() {
+fn large_stored_file_is_not_a_bomb() {
     let mut header = tar::Header::new_gnu();
     header.set_path("large").unwrap();
     header.set_entry_type(tar::EntryType::Regular);

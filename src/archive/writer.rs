@@ -1,5 +1,5 @@
-//! The one form of a layer's tar that rbuild writes: byte for byte what BuildKit's differ makes of
-//! the same files (Go's `archive/tar` in PAX format), so that DiffIDs can be compared.
+//! Writes a layer's tar, byte for byte like BuildKit's differ for the same files (Go's
+//! `archive/tar` in PAX format), so that DiffIDs can be compared.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,23 +15,25 @@ use super::header::{BLOCK, ZERO_BLOCK, octal_limit, put_bytes, put_octal, seal};
 use super::pax::{self, Records, XATTR_PREFIX};
 use super::{ArchiveError, OPAQUE_NAME, WHITEOUT_PREFIX};
 
-/// Small writes are gathered up to this many bytes: a pipe or thread behind is woken rarely.
+/// The size of the output buffer: a pipe or thread behind it is woken rarely.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// The longest name that Go's reader takes from a PAX record, which is what most unpackers use.
+/// Maximum size of PAX records that Go's reader accepts, which most unpackers use
+/// (`maxSpecialFileSize`, archive/tar).
 const MAX_PAX_BYTES: usize = 1024 * 1024;
 
-/// Writes a layer's tar.
+/// A writer of a layer's tar.
 ///
-/// PAX records appear only where plain ustar cannot say it: long or non-ASCII names, big ids,
-/// sizes and times, extended attributes. There are no user names, no atime and no ctime.
+/// PAX records are used only where plain ustar has no representation: long or non-ASCII names,
+/// large ids, sizes and times, extended attributes. User names, atime and ctime are never written.
 pub struct TarWriter<W: Write> {
     out: BufWriter<W>,
     offset: u64,
     buffer: Vec<u8>,
-    /// What a later hard link must repeat: unpackers apply a link's own mode and owners.
+    /// The properties that a later hard link must repeat: unpackers apply a link's own mode and
+    /// owners.
     metas: HashMap<TreePath, Meta>,
-    /// Bytes of all extended attributes so far.
+    /// The total size of all extended attributes so far.
     n_xattr_bytes: u64,
 }
 
@@ -41,8 +43,8 @@ impl<W: Write> fmt::Debug for TarWriter<W> {
     }
 }
 
-/// What a header says, before it is decided how.
-struct Head<'a> {
+/// The values of a header, before their encoding is chosen.
+struct EntryHeader<'a> {
     name: Vec<u8>,
     link: Vec<u8>,
     kind: u8,
@@ -52,7 +54,7 @@ struct Head<'a> {
 }
 
 impl<W: Write> TarWriter<W> {
-    /// Starts an archive.
+    /// Starts an archive in `out`.
     pub fn new(out: W) -> Self {
         Self {
             out: BufWriter::with_capacity(BUFFER_BYTES, out),
@@ -63,18 +65,18 @@ impl<W: Write> TarWriter<W> {
         }
     }
 
-    /// How many bytes of tar there are so far.
+    /// Returns the number of bytes written so far.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Writes what the layer says about `path`; for a file, `content` must give exactly its size.
-    /// Returns the offset of the content in the tar.
+    /// Writes the item at `path`. For a file, `content` must return exactly its size. Returns the
+    /// offset of the content in the tar.
     ///
     /// # Errors
-    /// [`ArchiveError::SizeChanged`] and `Content` for a file that is not what it was; `Unwritable`
-    /// for the root and for a hard link whose target did not pass through here; `Write`.
+    /// [`ArchiveError::SizeChanged`] and `Content` for a file that has changed; `Unwritable` for
+    /// the root and for a hard link whose target this method has not written; `Write`.
     pub fn entry(
         &mut self,
         path: &TreePath,
@@ -86,7 +88,7 @@ impl<W: Write> TarWriter<W> {
             Item::Opaque => self.opaque(path),
             Item::HardLink(target) => {
                 let unknown =
-                    || unwritable(path, "it links to a file that does not come before it");
+                    || unwritable(path, "it is a hard link to a file that does not precede it");
                 let meta = self.metas.get(target).ok_or_else(unknown)?.clone();
                 self.hard_link(path, target, &meta)
             }
@@ -99,10 +101,10 @@ impl<W: Write> TarWriter<W> {
         }
     }
 
-    /// Writes a file of any kind; it will not be known to later hard links of [`Self::entry`].
+    /// Writes a file of any type; later hard links of [`Self::entry`] cannot refer to it.
     ///
     /// # Errors
-    /// As [`Self::entry`].
+    /// Those of [`Self::entry`].
     pub fn node(
         &mut self,
         path: &TreePath,
@@ -110,7 +112,7 @@ impl<W: Write> TarWriter<W> {
         node: &Node,
         content: &mut dyn Read,
     ) -> Result<u64, ArchiveError> {
-        let mut head = Head {
+        let mut head = EntryHeader {
             name: path.as_bytes().to_vec(),
             link: Vec::new(),
             kind: b'0',
@@ -145,14 +147,14 @@ impl<W: Write> TarWriter<W> {
     /// Writes a hard link to `target`, whose own mode and owners are `meta`.
     ///
     /// # Errors
-    /// As [`Self::entry`].
+    /// Those of [`Self::entry`].
     pub fn hard_link(
         &mut self,
         path: &TreePath,
         target: &TreePath,
         meta: &Meta,
     ) -> Result<u64, ArchiveError> {
-        let head = Head {
+        let head = EntryHeader {
             name: path.as_bytes().to_vec(),
             link: target.as_bytes().to_vec(),
             kind: b'1',
@@ -163,10 +165,10 @@ impl<W: Write> TarWriter<W> {
         self.head(path, &head)
     }
 
-    /// Writes that `path` is gone.
+    /// Writes the whiteout of `path`.
     ///
     /// # Errors
-    /// As [`Self::entry`].
+    /// Those of [`Self::entry`].
     pub fn whiteout(&mut self, path: &TreePath) -> Result<u64, ArchiveError> {
         let (Some(name), Some(parent)) = (path.name(), path.parent()) else {
             return Err(unwritable(path, "the root cannot be removed"));
@@ -174,27 +176,27 @@ impl<W: Write> TarWriter<W> {
         self.marker(&parent.join(&[WHITEOUT_PREFIX, name].concat()))
     }
 
-    /// Writes that what lower layers have in the directory `path` is gone.
+    /// Writes the opaque whiteout of the directory `path`.
     ///
     /// # Errors
-    /// As [`Self::entry`].
+    /// Those of [`Self::entry`].
     pub fn opaque(&mut self, path: &TreePath) -> Result<u64, ArchiveError> {
         self.marker(&path.join(OPAQUE_NAME))
     }
 
-    /// Ends the archive: 1024 zero bytes, no more.
+    /// Ends the archive with 1024 zero bytes, and returns the sink.
     ///
     /// # Errors
-    /// [`ArchiveError::Write`].
+    /// [`ArchiveError::Write`], the error of the sink.
     pub fn finish(mut self) -> Result<W, ArchiveError> {
         self.put(&ZERO_BLOCK)?;
         self.put(&ZERO_BLOCK)?;
         self.out.into_inner().map_err(|error| ArchiveError::Write(error.into_error()))
     }
 
-    /// An empty file of mode 0 from 1970.
+    /// Writes an empty file of mode 0 from 1970, as whiteouts are.
     fn marker(&mut self, path: &TreePath) -> Result<u64, ArchiveError> {
-        let head = Head {
+        let head = EntryHeader {
             name: path.as_bytes().to_vec(),
             link: Vec::new(),
             kind: b'0',
@@ -205,7 +207,7 @@ impl<W: Write> TarWriter<W> {
         self.head(path, &head)
     }
 
-    fn head(&mut self, path: &TreePath, head: &Head<'_>) -> Result<u64, ArchiveError> {
+    fn head(&mut self, path: &TreePath, head: &EntryHeader<'_>) -> Result<u64, ArchiveError> {
         if path.is_root() {
             return Err(unwritable(path, "the root has no entry in a layer"));
         }
@@ -227,15 +229,16 @@ impl<W: Write> TarWriter<W> {
         Ok(self.offset)
     }
 
-    /// Checks that the extended attributes can be written, and read again.
-    fn count_xattrs(&mut self, path: &TreePath, head: &Head<'_>) -> Result<(), ArchiveError> {
+    /// Checks that the extended attributes can be written and read back.
+    fn count_xattrs(
+        &mut self,
+        path: &TreePath,
+        head: &EntryHeader<'_>,
+    ) -> Result<(), ArchiveError> {
         for (name, value) in head.xattrs() {
-            // A record's key ends at the first `=` (POSIX pax, "pax Extended Header").
+            // A record's key ends at the first `=` (POSIX pax(1), "pax Extended Header").
             if name.contains(&b'=') {
-                return Err(unwritable(
-                    path,
-                    "the name of one of its extended attributes has a `=`",
-                ));
+                return Err(unwritable(path, "the name of an extended attribute contains `=`"));
             }
             self.n_xattr_bytes += n_bytes(name) + n_bytes(value);
         }
@@ -253,7 +256,7 @@ impl<W: Write> TarWriter<W> {
         if bytes.len() > MAX_PAX_BYTES {
             return Err(unwritable(path, "its name or attributes are too long"));
         }
-        // Go's name for it: `PaxHeaders.0` between the directory and the file.
+        // Go names it `PaxHeaders.0` between the directory and the file.
         let (directory, file) = match name.iter().rposition(|byte| *byte == b'/') {
             Some(slash) => name.split_at_checked(slash + 1).unwrap_or((name, &[])),
             None => (&[][..], name),
@@ -286,7 +289,7 @@ impl<W: Write> TarWriter<W> {
         let changed = || ArchiveError::SizeChanged { path: path.clone(), want: size };
         let mut left = size;
         loop {
-            // One byte more than is wanted, so that the end is seen without a second full buffer.
+            // One byte more than expected, so the end is noticed without a second full buffer.
             let want = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX);
             let end = want.min(self.buffer.len());
             let space = self.buffer.get_mut(..end).unwrap_or_default();
@@ -318,14 +321,14 @@ impl<W: Write> TarWriter<W> {
     }
 }
 
-impl Head<'_> {
-    /// The extended attributes that a layer keeps. BuildKit's keep capabilities alone; docker, podman
-    /// and containerd set whatever a layer names.
+impl EntryHeader<'_> {
+    /// Iterates over the extended attributes that a layer keeps. BuildKit only keeps capabilities;
+    /// docker, podman and containerd set every attribute in a layer.
     fn xattrs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.meta.xattrs().filter(|(name, _)| is_kept_xattr(name))
     }
 
-    /// What plain ustar cannot say.
+    /// Returns the records for values that plain ustar cannot represent.
     fn records(&self) -> Records {
         let mut records = Records::new();
         let mut add = |key: &[u8], value: Vec<u8>| drop(records.insert(key.to_vec(), value));

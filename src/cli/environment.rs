@@ -7,9 +7,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::cli::args::registry::RegistryArgs;
 use crate::diag::Style;
-
-use super::registry_args::RegistryArgs;
 
 /// What is around the process.
 #[derive(Debug, Clone)]

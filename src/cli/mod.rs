@@ -2,75 +2,40 @@
 //! become exit codes. Nothing else in rbuild prints, or reads the environment or the clock.
 
 mod args;
-mod bucket_options;
-mod budget_args;
-mod cache_options;
-mod call;
-mod check_args;
 mod commands;
-mod config_text;
-mod console;
-mod contexts;
-mod csv;
-mod default_command;
-mod docker_words;
-mod dockerfile;
-mod engine;
-mod enter_args;
+mod debug_log;
+mod debug_session;
+mod display;
 mod environment;
-mod epoch;
+mod error;
 mod exit;
-mod fetched;
-mod foreign_options;
-mod history_args;
-mod image_size;
-mod image_view;
-mod inspect_args;
-mod interrupt;
-mod line_diff;
-mod lock_text;
-mod lockfile;
-mod output;
+mod html_report;
+mod images;
+mod inputs;
 mod outputs;
-mod page;
-mod plan_args;
 #[doc(hidden)]
 pub mod probes;
 mod process;
 mod progress;
-mod prompt_args;
-mod rate;
-mod raw;
-mod reasons;
-mod record;
+mod records;
 mod registries;
-mod registry_args;
-mod report;
-mod run_options;
-mod secrets;
-mod shell;
-mod short_help;
-mod stdout;
-mod step_name;
-mod store_args;
-mod suggestions;
-mod table;
-mod template;
-mod transfer_args;
-mod unused;
+mod signals;
+mod topics;
 
 pub use exit::Exit;
 
 use args::Command;
+use display::{stderr, stdout};
 use environment::Environment;
-use report::CliError;
+use error::CliError;
+use inputs::not_found;
 
 /// Runs the program with the process's own arguments.
 #[must_use]
 pub fn main() -> Exit {
     match process::prepare() {
         Ok(()) => with_arguments(),
-        Err(text) => report::complaint(&CliError::new(text, Exit::Environment), false),
+        Err(text) => stderr::complaint(&CliError::new(text, Exit::Environment), false),
     }
 }
 
@@ -79,10 +44,15 @@ fn with_arguments() -> Exit {
     let typed: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let is_json = progress::asks_for_json(&typed);
     if typed.len() <= 1 {
-        return report::complaint(&suggestions::first_run(), environment.colour);
+        return stderr::complaint(&not_found::first_run(), environment.colour);
     }
-    if let Some(complaint) = suggestions::command(&typed) {
+    if let Some(complaint) = args::suggestions::command(&typed) {
         return failed(&complaint, is_json, &environment);
+    }
+    if let Some(shown) = topics::help(&typed, &environment) {
+        let result = shown.and_then(|()| stdout::result());
+        return result
+            .map_or_else(|error| failed(&error, is_json, &environment), |()| Exit::Success);
     }
     let arguments = match args::parse(typed) {
         Ok(arguments) => arguments,
@@ -90,12 +60,17 @@ fn with_arguments() -> Exit {
             let complaint = CliError::new(error.render().to_string(), Exit::Usage);
             return failed(&complaint, is_json, &environment);
         }
-        Err(error) => return report::usage(&error, environment.colour),
+        Err(error) => return stderr::usage(&error, environment.colour),
     };
     environment.registry_flags = arguments.global.registries.clone();
     if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
         let text = "error: --ca and --registry are of no use here: no registry is asked";
         return failed(&CliError::new(text, Exit::Usage), is_json, &environment);
+    }
+    match debug_log::start(&arguments.global.debug, is_json, &environment) {
+        // The live view writes over lines, and would write over those of the log.
+        Ok(shares_stderr) => environment.is_dumb |= shares_stderr,
+        Err(error) => return failed(&error, is_json, &environment),
     }
     // Before any thread: in a user namespace a child goes on from here.
     if arguments.command.needs_privileges()
@@ -147,5 +122,5 @@ fn failed(complaint: &CliError, is_json: bool, environment: &Environment) -> Exi
         progress::failed_early(complaint, environment);
         return complaint.exit();
     }
-    report::complaint(complaint, environment.colour)
+    stderr::complaint(complaint, environment.colour)
 }

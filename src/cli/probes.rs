@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{lock_text, registries};
+use crate::cli::inputs::lock_text;
+use crate::cli::registries;
 
 /// Reads a lock file and writes it again.
 ///

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::cli::environment::Environment;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
 use crate::pathio::inside::read_regular;
 use crate::pathio::{Context as _, PathError};
 use crate::registry::{Client, ClientCertificate, Options, RegistryOptions, Security};
-
-use super::Exit;
-use super::environment::Environment;
-use super::report::CliError;
 
 /// Longer than any list of registries.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;

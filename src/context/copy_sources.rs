@@ -1,4 +1,4 @@
-//! Which parts of a context the sources of a COPY can name.
+//! Resolves the sources of a COPY to the parts of the context that they can refer to.
 
 use std::sync::Arc;
 
@@ -9,49 +9,49 @@ use crate::limits::MAX_LINKS_FOLLOWED;
 use crate::pathio::PathError;
 use crate::tree::glob::{self, DoubleStar, Glob};
 use crate::tree::patterns::DirectoryMatch;
-use crate::tree::{Children, Dir, DirectoryPlace, Tree, TreeNode, TreePath};
+use crate::tree::{Children, Dir, FileInDirectory, Tree, TreeNode, TreePath};
 
 use super::files::Stat;
-use super::walk::Seen;
+use super::walk::WalkedEntry;
 use super::{Context, files};
 
-/// One name of a source.
+/// One component of a source path.
 #[derive(Clone)]
-enum Step {
-    /// This very name.
+enum PathStep {
+    /// A name without wildcards.
     Plain(Box<[u8]>),
-    /// All names that match.
+    /// A pattern for one name (<https://docs.docker.com/reference/dockerfile/#pattern-matching>).
     Wild(Glob),
-    /// Any number of directories: all below.
+    /// `**`: any number of directories, so everything below.
     Deep,
-    /// `..`, in a link's target.
+    /// `..`, in the target of a link.
     Up,
 }
 
-/// A place and what is still to go from there, last step first.
-struct Work {
+/// A partly resolved source: a position and the remaining components, last first.
+struct PendingSource {
     at: TreePath,
-    steps: Vec<Step>,
+    steps: Vec<PathStep>,
     n_links: usize,
 }
 
-/// See [`Context::tree`].
+/// Implements [`Context::tree`] for the given sources.
 pub(super) fn tree(context: &Context, sources: &[&str]) -> Result<Tree, PathError> {
     let root = context.directory_meta(&context.root, &TreePath::root())?;
     let dir = Dir { meta: root, children: Children::new() };
-    let mut reach = Reach { context, tree: Tree::new(Arc::new(dir)) };
+    let mut resolver = SourceResolver { context, tree: Tree::new(Arc::new(dir)) };
     for source in sources {
         let steps = source_steps(source);
-        let mut todo = vec![Work { at: TreePath::root(), steps, n_links: 0 }];
+        let mut todo = vec![PendingSource { at: TreePath::root(), steps, n_links: 0 }];
         while let Some(work) = todo.pop() {
-            reach.go(work, &mut todo)?;
+            resolver.resolve_step(work, &mut todo)?;
         }
     }
-    Ok(reach.tree)
+    Ok(resolver.tree)
 }
 
-/// The steps of a source, last first; `.` and `..` are resolved.
-fn source_steps(source: &str) -> Vec<Step> {
+/// Splits a source into components, last first. Resolves `.` and `..`.
+fn source_steps(source: &str) -> Vec<PathStep> {
     let mut steps = Vec::new();
     for name in source.split('/') {
         match name {
@@ -64,39 +64,43 @@ fn source_steps(source: &str) -> Vec<Step> {
     steps
 }
 
-fn step(name: &str) -> Step {
+fn step(name: &str) -> PathStep {
     if name.contains("**") {
-        return Step::Deep;
+        return PathStep::Deep;
     }
-    let plain = Step::Plain(name.as_bytes().into());
+    let plain = PathStep::Plain(name.as_bytes().into());
     if !glob::has_wildcard(name) && !name.contains('\\') {
         return plain;
     }
-    // A senseless pattern names nothing; the copy says what is wrong with it.
-    Glob::new(name, DoubleStar::AsSingle).map_or(plain, Step::Wild)
+    // An invalid pattern matches nothing here. The copy reports the error.
+    Glob::new(name, DoubleStar::AsSingle).map_or(plain, PathStep::Wild)
 }
 
-struct Reach<'a> {
+struct SourceResolver<'a> {
     context: &'a Context,
     tree: Tree,
 }
 
-impl Reach<'_> {
-    /// Goes one step, and leaves the rest in `todo`.
-    fn go(&mut self, mut work: Work, todo: &mut Vec<Work>) -> Result<(), PathError> {
+impl SourceResolver<'_> {
+    /// Resolves one component and queues the rest in `todo`.
+    fn resolve_step(
+        &mut self,
+        mut work: PendingSource,
+        todo: &mut Vec<PendingSource>,
+    ) -> Result<(), PathError> {
         match work.steps.pop() {
-            None | Some(Step::Deep) => self.take_directory(&work.at),
-            Some(Step::Up) => {
+            None | Some(PathStep::Deep) => self.add_directory(&work.at),
+            Some(PathStep::Up) => {
                 work.at = work.at.parent().unwrap_or_default();
                 todo.push(work);
                 Ok(())
             }
-            Some(Step::Plain(name)) => self.enter(work, &name, todo),
-            Some(Step::Wild(glob)) => {
+            Some(PathStep::Plain(name)) => self.enter(work, &name, todo),
+            Some(PathStep::Wild(glob)) => {
                 for name in self.names(&work.at)?.into_iter().filter(|name| glob.matches(name)) {
                     let mut steps = work.steps.clone();
-                    steps.push(Step::Plain(name));
-                    todo.push(Work { at: work.at.clone(), steps, n_links: work.n_links });
+                    steps.push(PathStep::Plain(name));
+                    todo.push(PendingSource { at: work.at.clone(), steps, n_links: work.n_links });
                 }
                 Ok(())
             }
@@ -116,9 +120,9 @@ impl Reach<'_> {
 
     fn enter(
         &mut self,
-        mut work: Work,
+        mut work: PendingSource,
         name: &[u8],
-        todo: &mut Vec<Work>,
+        todo: &mut Vec<PendingSource>,
     ) -> Result<(), PathError> {
         let path = work.at.join(name);
         let Some(stat) = self.stat(&path)? else { return Ok(()) };
@@ -126,7 +130,7 @@ impl Reach<'_> {
             work.at = path;
             todo.push(work);
         } else if stat.kind == FileType::Symlink {
-            self.take_leaf(&path, &stat)?;
+            self.add_leaf(&path, &stat)?;
             let target = self.tree.get(&path).and_then(TreeNode::as_symlink);
             if let Some(target) = target.filter(|_| work.n_links < MAX_LINKS_FOLLOWED) {
                 if target.starts_with(b"/") {
@@ -137,7 +141,7 @@ impl Reach<'_> {
                 todo.push(work);
             }
         } else if work.steps.is_empty() {
-            self.take_leaf(&path, &stat)?;
+            self.add_leaf(&path, &stat)?;
         }
         Ok(())
     }
@@ -154,7 +158,7 @@ impl Reach<'_> {
         }
     }
 
-    /// Whether the directory `path` is excluded, and what holds in it.
+    /// Returns whether the directory `path` is excluded, and the state of the rules in it.
     fn ignore_in(&self, path: &TreePath) -> (bool, DirectoryMatch) {
         let rules = &self.context.ignore;
         let mut at = TreePath::root();
@@ -166,8 +170,8 @@ impl Reach<'_> {
         state
     }
 
-    /// Takes the directory `path` with all that it holds.
-    fn take_directory(&mut self, path: &TreePath) -> Result<(), PathError> {
+    /// Adds the directory `path` with its content.
+    fn add_directory(&mut self, path: &TreePath) -> Result<(), PathError> {
         let node = match self.context.remembered(path) {
             Some(node) => node,
             None => {
@@ -183,8 +187,8 @@ impl Reach<'_> {
         node.map_or(Ok(()), |node| self.insert(path, node))
     }
 
-    /// Takes one file that is not a directory.
-    fn take_leaf(&mut self, at: &TreePath, stat: &Stat) -> Result<(), PathError> {
+    /// Adds a single file that is not a directory.
+    fn add_leaf(&mut self, at: &TreePath, stat: &Stat) -> Result<(), PathError> {
         if self.context.ignore.excludes(at) {
             return Ok(());
         }
@@ -195,11 +199,12 @@ impl Reach<'_> {
                 let open = files::open_directory(&self.context.root, &directory);
                 let open = open.map_err(|errno| self.context.error("read", at, errno))?;
                 let (name, path, stat) = (name.unwrap_or_default().into(), at.clone(), *stat);
-                let known = self.context.memo.get(&path, &stat.stamp);
-                let place = DirectoryPlace::new(self.context.directory, path.clone());
-                let leaf = self.context.leaf(&open, Seen { name, path, place, stat, known })?;
-                if let (Some((stamp, learned)), true) = (&leaf.learned, leaf.was_read) {
-                    self.context.memo.add_single(at, *stamp, learned);
+                let known = self.context.hashes.get(&path, &stat.stamp);
+                let place = FileInDirectory::new(self.context.directory, path.clone());
+                let leaf =
+                    self.context.leaf(&open, WalkedEntry { name, path, place, stat, known })?;
+                if let (Some((stamp, file_content)), true) = (&leaf.file_content, leaf.was_read) {
+                    self.context.hashes.add_single(at, *stamp, file_content);
                 }
                 self.context.remember(at, Some(&leaf.node));
                 Some(leaf.node)
@@ -208,7 +213,7 @@ impl Reach<'_> {
         node.map_or(Ok(()), |node| self.insert(at, node))
     }
 
-    /// Puts `node` into the tree, its directories with what they are.
+    /// Inserts `node` into the tree, with its parent directories.
     fn insert(&mut self, path: &TreePath, node: TreeNode) -> Result<(), PathError> {
         let mut directory = TreePath::root();
         let parent = path.parent().unwrap_or_default();
@@ -227,9 +232,11 @@ impl Reach<'_> {
     }
 }
 
-/// The steps of a link's target, last first.
-fn link_steps(target: &[u8]) -> Vec<Step> {
+/// Splits the target of a link into components, last first.
+fn link_steps(target: &[u8]) -> Vec<PathStep> {
     let names = target.split(|byte| *byte == b'/').rev();
     let names = names.filter(|name| !name.is_empty() && *name != b".");
-    names.map(|name| if name == b".." { Step::Up } else { Step::Plain(name.into()) }).collect()
+    names
+        .map(|name| if name == b".." { PathStep::Up } else { PathStep::Plain(name.into()) })
+        .collect()
 }

@@ -1,4 +1,4 @@
-//! The system calls of a walk, each relative to a directory's descriptor.
+//! System calls of a walk, each relative to a directory's descriptor.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,13 +14,13 @@ use crate::limits::MAX_XATTR_LIST_BYTES;
 use crate::pathio::interrupt;
 use crate::tree::{ContentHash, Device, TreePath, Xattrs, is_kept_xattr};
 
-use super::hash_cache::{Learned, Stamp};
+use super::hash_cache::{FileContent, Stamp};
 
-/// Names of a directory are read in pieces of this size.
+/// Buffer size of getdents64(2) in bytes.
 const NAMES_BYTES: usize = 32 * 1024;
-/// Files are read in pieces of at most this size.
+/// Maximum size of one read of a file in bytes.
 const PIECE_BYTES: u64 = 256 * 1024;
-/// What a file is, without a look into it.
+/// The metadata of a file (statx(2)).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stat {
     pub(super) kind: FileType,
@@ -32,7 +32,7 @@ pub(super) struct Stat {
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// `NONBLOCK`, or else a pipe that took the file's place would block for ever.
+/// `NONBLOCK`, so that opening a FIFO that replaced the file does not block (fifo(7)).
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NONBLOCK)
@@ -43,22 +43,23 @@ pub(super) fn open_root(path: &Path) -> Result<OwnedFd> {
     openat(CWD, path, DIRECTORY, Mode::empty())
 }
 
-/// Opens the directory `path` below `root`; no link may be on the way.
+/// Opens the directory `path` below `root`. Fails if the path contains a link.
 pub(super) fn open_directory(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> {
     open_beneath(root, path, DIRECTORY | OFlags::NOFOLLOW)
 }
 
-/// Opens the regular file `path` below `root` for reading; no link may be on the way.
+/// Opens the regular file `path` below `root` for reading. Fails if the path contains a link.
 pub(super) fn open_file(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> {
     let file = open_beneath(root, path, FILE)?;
     if stat_open(&file)?.kind != FileType::RegularFile {
-        // It has become something else since the walk.
+        // It was replaced since the walk.
         return Err(Errno::STALE);
     }
     Ok(file)
 }
 
-/// Whether `path` leads to something when its links are followed inside `root`.
+/// Opens `path` with its links resolved inside `root` (openat2(2), `RESOLVE_IN_ROOT`), to check
+/// that it exists.
 pub(super) fn open_in_root(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -71,13 +72,13 @@ pub(super) fn open_in_root(root: impl AsFd, path: &TreePath) -> Result<OwnedFd> 
 fn open_beneath(root: impl AsFd, path: &TreePath, flags: OFlags) -> Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     match openat2(&root, path.as_path(), flags, Mode::empty(), resolve) {
-        // Kernels before 5.6, and seccomp filters that do not know the call.
+        // Kernels before 5.6, and seccomp filters that do not know openat2(2).
         Err(Errno::NOSYS | Errno::PERM) => open_by_name(root, path, flags),
         result => result,
     }
 }
 
-/// The same, name by name.
+/// Opens `path` like openat2(2), name by name.
 fn open_by_name(root: impl AsFd, path: &TreePath, flags: OFlags) -> Result<OwnedFd> {
     let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mut directory = openat(&root, ".", step, Mode::empty())?;
@@ -91,7 +92,7 @@ fn open_by_name(root: impl AsFd, path: &TreePath, flags: OFlags) -> Result<Owned
     openat(&directory, ".", flags, Mode::empty())
 }
 
-/// What `name` in `directory` is; a link is not followed.
+/// Returns the metadata of `name` in `directory`, without following a link.
 pub(super) fn stat(directory: impl AsFd, name: &[u8]) -> Result<Stat> {
     statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
         .map(|stat| from(&stat))
@@ -122,7 +123,7 @@ fn from(stat: &Statx) -> Stat {
     }
 }
 
-/// The names in `directory`, in byte order.
+/// Returns the names in `directory`, in byte order.
 pub(super) fn names(directory: impl AsFd) -> Result<Vec<Box<[u8]>>> {
     let mut buffer = [const { MaybeUninit::uninit() }; NAMES_BYTES];
     let mut entries = RawDir::new(directory, &mut buffer);
@@ -138,23 +139,23 @@ pub(super) fn names(directory: impl AsFd) -> Result<Vec<Box<[u8]>>> {
     Ok(names)
 }
 
-/// The target of the symbolic link `name` in `directory`.
+/// Returns the target of the symbolic link `name` in `directory`.
 pub(super) fn link_target(directory: impl AsFd, name: &[u8]) -> Result<Box<[u8]>> {
     readlinkat(directory, name, Vec::new()).map(|target| target.into_bytes().into())
 }
 
-/// Reads the regular file `name` in `directory`: what it was when it was opened, and its digest.
-pub(super) fn learn(directory: impl AsFd, name: &TreePath) -> Result<(Stat, Learned)> {
+/// Reads the regular file `name` in `directory`. Returns its metadata on opening, and its digest.
+pub(super) fn read_content(directory: impl AsFd, name: &TreePath) -> Result<(Stat, FileContent)> {
     let file = open_file(directory, name)?;
     let mut stat = stat_open(&file)?;
     let (content, size) = hash(&file, stat.stamp.size)?;
-    // Shorter than it was: somebody writes to it, and the next build will look again.
+    // It became shorter: another process writes to it, and the next build reads it again.
     stat.stamp.size = size;
     let xattrs = xattrs(&file)?;
-    Ok((stat, Learned { content, xattrs }))
+    Ok((stat, FileContent { content, xattrs }))
 }
 
-/// Hashes at most `size` bytes; what is appended meanwhile is no part of the file as it was found.
+/// Hashes at most `size` bytes. Bytes appended meanwhile do not belong to the file as it was found.
 fn hash(file: &OwnedFd, size: u64) -> Result<(ContentHash, u64)> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; usize::try_from(size.min(PIECE_BYTES)).unwrap_or_default()];
@@ -177,7 +178,8 @@ fn hash(file: &OwnedFd, size: u64) -> Result<(ContentHash, u64)> {
     Ok((ContentHash::new(hasher.finalize().into()), size - left))
 }
 
-/// The extended attributes that an image keeps. A file system without any has none.
+/// Returns the extended attributes that an image stores (xattr(7)). `None` if there are none, or
+/// the file system does not support them.
 pub(super) fn xattrs(file: impl AsFd) -> Result<Option<Box<Xattrs>>> {
     let mut small = [0; 256];
     let length = match flistxattr(&file, &mut small) {
@@ -199,7 +201,7 @@ pub(super) fn xattrs(file: impl AsFd) -> Result<Option<Box<Xattrs>>> {
     for name in list.split(|byte| *byte == 0).filter(|name| is_kept_xattr(name)) {
         let mut value = vec![0; MAX_XATTR_LIST_BYTES];
         let length = match fgetxattr(&file, name, &mut value) {
-            // Removed in between.
+            // Removed since flistxattr(2).
             Err(Errno::NODATA) => continue,
             result => result?,
         };

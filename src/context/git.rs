@@ -1,9 +1,9 @@
-//! Git repositories: what a reference stands for, and the files of a commit.
+//! Git repositories: resolves references, and checks out the files of a commit.
 //!
-//! The program `git` does the work, with an environment and configuration of our own: nothing of
-//! the user's or the system's counts, no hook runs, no helper is asked for credentials, nothing is
-//! prompted for, and only http, https, ssh and git:// are spoken. Credentials are handed over in
-//! the environment, so that no process list and no file of the checkout shows them.
+//! Runs the program `git` with an environment and configuration of its own (git-config(1)). User
+//! and system configuration are ignored, no hooks or credential helpers run, nothing prompts, and
+//! only http, https, ssh and git:// are allowed. Credentials are passed in the environment, so that
+//! no process list and no file of the checkout contains them.
 
 mod command;
 mod error;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::diag;
 use crate::pathio;
 
-pub use command::{GitSettings, Unfit};
+pub use command::{GitSettings, SpaceError};
 pub use error::GitError;
 pub use files::directory_in;
 
@@ -22,42 +22,42 @@ use command::Git;
 
 type Result<T> = std::result::Result<T, GitError>;
 
-/// What is wanted of a repository.
+/// A repository and the wanted revision.
 #[derive(Debug, Clone, Copy)]
 pub struct GitRequest<'a> {
-    /// Its address, credentials included.
+    /// The address, including credentials.
     pub remote: &'a str,
-    /// The same for people.
+    /// The address for messages, without secrets.
     pub shown: &'a str,
-    /// A branch, tag, full name of a reference, or commit; the default branch when there is none.
+    /// A branch, tag, full reference name, or commit. `None` is the default branch.
     pub reference: Option<&'a str>,
-    /// The commit that it has to be, or its beginning.
+    /// The expected commit, or a prefix of it.
     pub checksum: Option<&'a str>,
-    /// Whether the commit is asked for itself, and not the reference that it is behind.
+    /// True if the commit itself is fetched, not the reference.
     pub fetch_by_commit: bool,
 }
 
-/// What a reference stood for when the repository was asked.
+/// A reference, resolved to a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
-    /// The commit's full name.
+    /// The full hash of the commit.
     pub commit: String,
-    /// The reference's full name; `None` when the commit itself was wanted.
+    /// The full reference name. `None` if the commit itself was requested.
     pub reference: Option<String>,
 }
 
-/// What a checkout is to hold.
+/// Options of a checkout.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckoutOptions {
-    /// `.git` too.
+    /// True if `.git` is kept.
     pub keep_git_dir: bool,
-    /// The submodules' files too.
+    /// True if submodules are checked out.
     pub submodules: bool,
-    /// The files' time; the commit's when there is none.
+    /// Modification time of the files. `None` is the commit's time.
     pub mtime_s: Option<i64>,
 }
 
-/// The commit that is wanted, if the request says it without the repository's help.
+/// Returns the commit of the request, if it is known without contacting the repository.
 #[must_use]
 pub fn certain_commit<'a>(request: &GitRequest<'a>) -> Option<&'a str> {
     let full = |text: &&str| is_commit(text);
@@ -68,10 +68,11 @@ fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Asks the repository what the reference stands for.
+/// Resolves the reference of the request, by contacting the repository if necessary.
 ///
 /// # Errors
-/// [`GitError`]; also when it is not what the checksum says.
+/// [`GitError::NoReference`]; [`GitError::Checksum`] if the commit does not match;
+/// [`GitError::Failed`] and others if git fails.
 pub fn resolve(request: &GitRequest<'_>, settings: &GitSettings<'_>) -> Result<Revision> {
     let by_commit = match (request.reference, request.checksum.filter(|text| is_commit(text))) {
         (None, Some(commit)) => Some(commit),
@@ -93,7 +94,8 @@ pub fn resolve(request: &GitRequest<'_>, settings: &GitSettings<'_>) -> Result<R
     Ok(revision)
 }
 
-/// The revision that the reference names, and the annotated tag if it is behind one.
+/// Looks up the reference with `git ls-remote`. Returns the revision, and the annotated tag that
+/// led to it, if any.
 fn ask(request: &GitRequest<'_>, settings: &GitSettings<'_>) -> Result<(Revision, Option<String>)> {
     let git = Git::new(request, settings)?;
     let wanted = request.reference.unwrap_or("HEAD");
@@ -117,12 +119,12 @@ fn ask(request: &GitRequest<'_>, settings: &GitSettings<'_>) -> Result<(Revision
     Err(GitError::NoReference { remote, reference, nearest })
 }
 
-/// Object and name in each line of `ls-remote`.
+/// Splits the lines of git-ls-remote(1) into object and reference name.
 fn references(list: &str) -> impl Iterator<Item = (&str, &str)> {
     list.lines().filter_map(|line| line.split_once('\t'))
 }
 
-/// As `git checkout` chooses: a full name, then a branch, then a tag.
+/// Chooses a reference in the order of gitrevisions(7): a full name, then a branch, then a tag.
 fn choose(list: &str, wanted: &str) -> Option<(Revision, Option<String>)> {
     let full = |prefix: &str| {
         let rest = wanted.strip_prefix(prefix).unwrap_or(wanted);
@@ -141,11 +143,11 @@ fn choose(list: &str, wanted: &str) -> Option<(Revision, Option<String>)> {
     })
 }
 
-/// Puts the files of a revision into the empty directory `into`: modes 0644 and 0755, as few of the
-/// repository's commits as the server lets us have. Gives the commit's time.
+/// Checks out a revision into the empty directory `into`, with modes 0644 and 0755, and fetches as
+/// little history as the server allows. Returns the commit's time.
 ///
 /// # Errors
-/// [`GitError`]; what was fetched by then stays behind.
+/// [`GitError`]. Files that were fetched before stay behind.
 pub fn checkout(
     request: &GitRequest<'_>,
     revision: &Revision,
@@ -161,7 +163,7 @@ pub fn checkout(
     fetch(&git, revision, options, into)?;
     git.check_size(into, &revision.commit)?;
     git.output(Some(into), "check out", &["checkout", "-q", "-f", "--detach", &revision.commit])?;
-    if options.submodules && has(&into.join(".gitmodules")) {
+    if options.submodules && exists(&into.join(".gitmodules")) {
         let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--force"];
         let shallow: Vec<&str> = update.iter().copied().chain(["--depth=1"]).collect();
         let what = "fetch the submodules of";
@@ -180,13 +182,13 @@ pub fn checkout(
     )?;
     let commit_s = time.trim().parse().unwrap_or(0);
     if options.keep_git_dir {
-        forget_the_fetch(into)?;
+        remove_fetch_traces(into)?;
     }
     files::normalize(into, options.keep_git_dir, options.mtime_s.unwrap_or(commit_s))?;
     Ok(commit_s)
 }
 
-/// Fetches the commit: by its reference, or else by its name, or else with all that there is.
+/// Fetches the commit: by its reference, or else by its hash, or else with all branches and tags.
 fn fetch(git: &Git<'_>, revision: &Revision, options: &CheckoutOptions, into: &Path) -> Result<()> {
     let base = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--force"];
     let is_there = || {
@@ -202,7 +204,8 @@ fn fetch(git: &Git<'_>, revision: &Revision, options: &CheckoutOptions, into: &P
         let arguments = base.iter().copied().chain(["--depth=1", "--", "origin", &spec]);
         match git.output(Some(into), "fetch", &arguments.collect::<Vec<_>>()) {
             Ok(_) if is_there() => return Ok(()),
-            // The reference has moved on, or the server gives no single commits.
+            // The reference has moved, or the server does not send single commits (git-config(1),
+            // `uploadpack.allowReachableSHA1InWant`).
             Ok(_) | Err(GitError::Failed { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -217,12 +220,12 @@ fn fetch(git: &Git<'_>, revision: &Revision, options: &CheckoutOptions, into: &P
     Err(GitError::NoReference { remote, reference, nearest: None })
 }
 
-fn has(path: &Path) -> bool {
+fn exists(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
 }
 
-/// Removes what tells how the files came here: it would differ from build to build.
-fn forget_the_fetch(into: &Path) -> Result<()> {
+/// Removes traces of the fetch, which would differ between builds.
+fn remove_fetch_traces(into: &Path) -> Result<()> {
     let git_dir: PathBuf = into.join(".git");
     for file in ["FETCH_HEAD", "ORIG_HEAD"] {
         pathio::remove_file(&git_dir.join(file))?;

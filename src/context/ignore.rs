@@ -1,43 +1,45 @@
-//! Ignore files: `.dockerignore` and `<Dockerfile>.dockerignore`.
+//! Ignore files: `.dockerignore` and `<Dockerfile>.dockerignore`
+//! (<https://docs.docker.com/build/concepts/context/#dockerignore-files>).
 
 use crate::tree::TreePath;
 use crate::tree::patterns::{DirectoryMatch, PatternError, Patterns};
 
-/// A file of the context that no pattern means, unless it means every file.
+/// A file name that no pattern matches, except one that matches every file.
 const ANY_FILE: &str = "any.file.of.the.context";
 
 /// The rules of an ignore file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IgnoreRules {
     patterns: Patterns,
-    /// Where each pattern stands.
+    /// The line of each pattern.
     lines: Vec<IgnoreLine>,
 }
 
 /// A pattern of an ignore file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IgnoreLine {
-    /// In which line, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// As written.
+    /// The pattern as written, without surrounding white space.
     pub text: String,
 }
 
-/// A line that makes no sense.
+/// An invalid line of an ignore file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct IgnoreError {
-    /// Which line, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The error in the pattern.
     pub message: PatternError,
 }
 
-/// Reads an ignore file: one pattern a line, `#` in the first column begins a comment, `!` takes
-/// back, white space around a pattern is cut.
+/// Parses an ignore file: one pattern a line, `#` in the first column begins a comment, `!` makes
+/// an exception. White space around a pattern is removed
+/// (<https://docs.docker.com/build/concepts/context/#syntax>).
 ///
 /// # Errors
-/// [`IgnoreError`] for the first line that is no pattern.
+/// [`IgnoreError`] for the first invalid line.
 pub fn parse_ignore(text: &str) -> Result<IgnoreRules, IgnoreError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut rules = IgnoreRules::default();
@@ -52,27 +54,28 @@ pub fn parse_ignore(text: &str) -> Result<IgnoreRules, IgnoreError> {
 }
 
 impl IgnoreRules {
-    /// Whether `path` is no part of the context.
+    /// Returns whether `path` is excluded from the context.
     #[must_use]
     pub fn excludes(&self, path: &TreePath) -> bool {
         self.patterns.matches_from_root(path)
     }
 
-    /// The line that excludes `path`, if one does.
+    /// Returns the line that excludes `path`, if any.
     #[must_use]
     pub fn excluding(&self, path: &TreePath) -> Option<&IgnoreLine> {
         self.lines.get(self.patterns.deciding(path)?)
     }
 
-    /// Whether something below the excluded directory `dir` may be part of the context.
+    /// Returns whether an exception may include something below the excluded directory `dir`.
     #[must_use]
     pub fn may_hold_exceptions_below(&self, dir: &TreePath) -> bool {
         self.patterns.may_hold_exceptions_below(dir)
     }
 
-    /// Whether a COPY of `source`, a path or pattern below the context, cannot find anything.
+    /// Returns whether a COPY of `source`, a path or pattern below the context, cannot find
+    /// anything.
     ///
-    /// With exceptions (`!`) this cannot be told from the rules alone, and is never said.
+    /// Always false with exceptions (`!`): then it depends on the files.
     #[must_use]
     pub fn hides(&self, source: &str) -> bool {
         let source = if source == "." { ANY_FILE } else { source };
@@ -82,23 +85,23 @@ impl IgnoreRules {
             && path.is_ok_and(|path| self.excludes(&path))
     }
 
-    /// Whether there are no rules.
+    /// Returns whether there are no rules.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 
-    /// What holds at the context's root.
+    /// Returns the state of the rules at the context's root.
     pub(super) fn at_root(&self) -> DirectoryMatch {
         self.patterns.at_root()
     }
 
-    /// Whether a file is excluded, given what held for its directory.
+    /// Returns whether a file is excluded, given the state in its directory.
     pub(super) fn excludes_in(&self, path: &TreePath, directory: &DirectoryMatch) -> bool {
         !self.is_empty() && self.patterns.matches(path, directory)
     }
 
-    /// The same for a directory, and what holds in it.
+    /// Returns whether a directory is excluded, and the state of the rules in it.
     pub(super) fn enter(
         &self,
         path: &TreePath,
@@ -147,26 +150,26 @@ mod tests {
     }
 
     #[test]
-    fn files_are_excluded_by_the_rules_that_no_recorded_case_shows() {
+    fn files_are_excluded_by_rules_without_a_recorded_case() {
         check(include_str!("../../testdata/dockerignore/rules.tbl"));
     }
 
     #[test]
-    fn a_byte_order_mark_and_carriage_returns_are_no_part_of_a_pattern() {
+    fn byte_order_mark_and_carriage_returns_are_ignored() {
         let rules = parse_ignore("\u{feff}tmp\r\n*.md\r\n").unwrap();
         assert!(rules.excludes(&path("tmp/x")) && rules.excludes(&path("a.md")));
         assert!(!rules.is_empty() && parse_ignore("# only\n\n  \n").unwrap().is_empty());
     }
 
     #[test]
-    fn sources_are_hidden_unless_exceptions_make_it_unclear() {
+    fn sources_are_hidden_unless_there_are_exceptions() {
         let hides = |rules: &str, source: &str| parse_ignore(rules).unwrap().hides(source);
         assert!(hides("tmp\n", "tmp/x") && hides("*.md\n", "*.md") && hides("**\n", "."));
         assert!(!hides("tmp\n", ".") && !hides("", "x") && !hides("*\n!x\n", "y"));
     }
 
     #[test]
-    fn a_senseless_line_is_named_with_its_number() {
+    fn invalid_line_is_reported_with_its_number() {
         let message = |text: &str| parse_ignore(text).unwrap_err().to_string();
         assert_eq!(message("# c\n\n!\n"), "line 3: `!` needs a pattern after it");
         assert_eq!(

@@ -1,8 +1,8 @@
-//! Lists and hashes a build context under its ignore file; never leaves its root.
+//! Lists and hashes a build context under its ignore file. Never leaves the context's root.
 //!
-//! Only what a step asks for is read. Every file is opened relative to the root's descriptor and
-//! without following links, so that no link, not even one that appears during the walk, can lead
-//! outside; links named by a step are followed by name inside the root.
+//! Only files that a step needs are read. Every file is opened relative to the root's descriptor
+//! and without following links (openat2(2)), so that no link, not even one that appears during the
+//! walk, leads outside. Links in a step's source are resolved by name inside the root.
 
 mod copy_sources;
 mod files;
@@ -23,73 +23,74 @@ use crate::limits;
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{Leaf, Tree, TreeNode, TreePath};
 
-pub use hash_cache::HashMemo;
+pub use hash_cache::HashCache;
 pub use ignore::{IgnoreError, IgnoreLine, IgnoreRules, parse_ignore};
 
-/// What tells that two names are one file: device, inode, and ctime in nanoseconds.
-type Identity = (u64, u64, i64);
+/// Identifies a file with several names: device, inode, and ctime in nanoseconds (statx(2)).
+type FileIdentity = (u64, u64, i64);
 
-/// An opened context directory. What was read once is remembered for later steps.
+/// An opened context directory. Content that was read is kept for later steps.
 #[derive(Debug)]
 pub struct Context {
     root: OwnedFd,
     path: PathBuf,
     ignore: IgnoreRules,
     directory: u32,
-    memo: HashMemo,
-    /// A longer file is not read.
+    hashes: HashCache,
+    /// Maximum size of a file in bytes.
     max_file_bytes: u64,
     /// Files and directories that were read completely, by path. Steps run on several threads.
     whole: Mutex<HashMap<TreePath, Option<TreeNode>>>,
     /// Files with several names, so that all of them share one leaf.
-    linked: Mutex<HashMap<Identity, Leaf>>,
+    linked: Mutex<HashMap<FileIdentity, Leaf>>,
 }
 
 impl Context {
-    /// Opens the directory at `path`. Its files' origin will be [`crate::tree::FileOrigin::Directory`]
-    /// with the number `directory`.
+    /// Opens the directory at `path`. The origin of its files is
+    /// [`crate::tree::FileOrigin::Directory`] with the number `directory`.
     ///
     /// # Errors
-    /// The kernel's, when it is not a directory or may not be read.
+    /// The kernel's error, if it is not a directory or access is denied.
     pub fn open(
         path: &Path,
         ignore: IgnoreRules,
         directory: u32,
-        memo: HashMemo,
+        hashes: HashCache,
     ) -> Result<Self, PathError> {
         let root = files::open_root(path).context("open the build context", path)?;
         let (whole, linked) = (Mutex::default(), Mutex::default());
         let (path, max_file_bytes) = (path.to_owned(), limits::MAX_UNPACKED_BYTES);
-        Ok(Self { root, path, ignore, directory, memo, max_file_bytes, whole, linked })
+        Ok(Self { root, path, ignore, directory, hashes, max_file_bytes, whole, linked })
     }
 
-    /// Sets how long a file may be. Without it, [`limits::MAX_UNPACKED_BYTES`] holds.
+    /// Sets the maximum size of a file. The default is [`limits::MAX_UNPACKED_BYTES`].
     #[must_use]
     pub fn with_max_file(mut self, max_bytes: u64) -> Self {
         self.max_file_bytes = max_bytes;
         self
     }
 
-    /// The part of the context that these sources of a COPY can name, literal paths or patterns:
-    /// links on the way bring their targets along, ignored files are absent, all belongs to root.
+    /// Returns the part of the context that these sources of a COPY can refer to, literal paths or
+    /// patterns. Links in the path include their targets, ignored files are omitted, and root owns
+    /// everything.
     ///
-    /// A source that names nothing is no error here.
+    /// A source without a match is not an error here.
     ///
     /// # Errors
-    /// The kernel's, for a file that is named and cannot be read.
+    /// The kernel's error, for a matching file that cannot be read.
     pub fn tree(&self, sources: &[&str]) -> Result<Tree, PathError> {
         copy_sources::tree(self, sources)
     }
 
-    /// The line of the ignore file that excludes `path`, which exists.
+    /// Returns the line of the ignore file that excludes `path`. `None` if `path` does not exist.
     #[must_use]
     pub fn ignored_by(&self, path: &TreePath) -> Option<&IgnoreLine> {
         let line = self.ignore.excluding(path)?;
         files::open_in_root(&self.root, path).is_ok().then_some(line)
     }
 
-    /// The path most like `path`, which does not exist: the first name of it that is wrong is
-    /// replaced by the nearest one that its directory has.
+    /// Suggests a path similar to the missing `path`: its first wrong name is replaced by the
+    /// nearest one in that directory.
     #[must_use]
     pub fn nearest(&self, path: &TreePath) -> Option<TreePath> {
         let mut directory = TreePath::root();
@@ -112,7 +113,7 @@ impl Context {
     /// Opens a regular file of this context for reading.
     ///
     /// # Errors
-    /// The kernel's; also when a link is on the way, which the path of a
+    /// The kernel's error; also for a link in the path, which
     /// [`crate::tree::FileOrigin::Directory`] never has.
     pub fn read(&self, path: &TreePath) -> Result<File, PathError> {
         files::open_file(&self.root, path)
@@ -120,21 +121,21 @@ impl Context {
             .map_err(|error| self.error("read", path, error))
     }
 
-    /// What is remembered of the files for the next build.
+    /// Returns the hashes of the files, for the next build.
     #[must_use]
-    pub const fn memo(&self) -> &HashMemo {
-        &self.memo
+    pub const fn hashes(&self) -> &HashCache {
+        &self.hashes
     }
 
-    /// Checks before a file is hashed that it is no longer than any layer may be: a sparse file takes
-    /// its author no space, and hashing a TiB takes a quarter of an hour.
+    /// Checks a file's size before it is hashed: a sparse file costs its author no space, and
+    /// hashing a TiB takes a quarter of an hour.
     fn check_length(&self, path: &TreePath, n_bytes: u64) -> Result<(), PathError> {
         let limit = self.max_file_bytes;
         if n_bytes <= limit {
             return Ok(());
         }
         let text = format!(
-            "it has {n_bytes} bytes, more than the limit of {limit}; name it in .dockerignore, or \
+            "it has {n_bytes} bytes, more than the limit of {limit}; exclude it in .dockerignore, or \
              raise the limit with --max-unpacked-size"
         );
         let error = io::Error::new(io::ErrorKind::FileTooLarge, text);
@@ -145,7 +146,7 @@ impl Context {
         PathError::new(verb, self.path.join(path.as_path()), source)
     }
 
-    /// What was read before of `path`, alone or as part of a directory.
+    /// Returns the node of `path` if it was read before, alone or as part of a directory.
     fn remembered(&self, path: &TreePath) -> Option<Option<TreeNode>> {
         let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
         let mut directory = path.clone();

@@ -1,4 +1,4 @@
-//! Reads a whole directory, its levels one after the other, the directories of a level side by side.
+//! Reads a whole directory level by level, the directories of a level in parallel.
 //!
 //! Not recursive: a context can be nested as deep as paths can be long.
 
@@ -12,49 +12,49 @@ use rustix::io::Errno;
 use crate::pathio::PathError;
 use crate::tree::patterns::DirectoryMatch;
 use crate::tree::{
-    Children, ContentHash, Dir, DirectoryPlace, File, FileOrigin, Leaf, Meta, Node, TreeNode,
+    Children, ContentHash, Dir, File, FileInDirectory, FileOrigin, Leaf, Meta, Node, TreeNode,
     TreePath,
 };
 
 use super::Context;
 use super::files::{self, Stat};
-use super::hash_cache::{DirectoryMemo, Learned, Stamp};
+use super::hash_cache::{DirectoryHashes, FileContent, Stamp};
 
-/// Files of a directory are looked at in groups of at most this many.
+/// Maximum number of files of a directory that are processed at a time.
 const GROUP_LEN: usize = 4096;
 
-/// A file that was looked at.
-pub(super) struct Seen {
+/// A directory entry whose metadata were read. Not a directory.
+pub(super) struct WalkedEntry {
     pub(super) name: Box<[u8]>,
     pub(super) path: TreePath,
-    pub(super) place: DirectoryPlace,
+    pub(super) place: FileInDirectory,
     pub(super) stat: Stat,
-    /// What is remembered of it.
-    pub(super) known: Option<Learned>,
+    /// Its cached content, if unchanged.
+    pub(super) known: Option<FileContent>,
 }
 
-/// A file that was read, if it had to be.
-pub(super) struct Leafed {
+/// A finished entry, read unless it was cached.
+pub(super) struct FinishedEntry {
     name: Box<[u8]>,
     pub(super) node: TreeNode,
-    /// What is to be remembered of it.
-    pub(super) learned: Option<(Stamp, Learned)>,
-    /// Whether that is new.
+    /// The content to cache.
+    pub(super) file_content: Option<(Stamp, FileContent)>,
+    /// True if it was not cached.
     pub(super) was_read: bool,
 }
 
-/// A directory that is still to be read.
-struct Todo {
+/// A directory that is queued for reading.
+struct PendingDirectory {
     path: TreePath,
-    /// Whether the ignore file excludes it, and only what it takes back counts.
+    /// True if the ignore file excludes it, so that only exceptions in it count.
     excluded: bool,
     ignore: DirectoryMatch,
-    /// Its parent's place in the list of directories.
+    /// Index of its parent in the list of directories.
     parent: Option<usize>,
 }
 
-/// A directory that was read.
-struct Found {
+/// A directory that was read, without its subdirectories.
+struct ReadDirectory {
     path: TreePath,
     excluded: bool,
     parent: Option<usize>,
@@ -62,9 +62,9 @@ struct Found {
     children: Children,
 }
 
-/// Applies `work` to all items on several threads; on the caller's if the system lets this process
-/// start no more. Rayon's own pool panics then.
-fn side_by_side<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+/// Applies `work` to all items in parallel, or on the caller's thread if the system allows no more
+/// threads. Rayon's global pool would panic then.
+fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
     static THREADS: OnceLock<Option<rayon::ThreadPool>> = OnceLock::new();
     let threads = THREADS.get_or_init(|| rayon::ThreadPoolBuilder::new().build().ok());
     match threads {
@@ -74,19 +74,20 @@ fn side_by_side<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Send + 
 }
 
 impl Context {
-    /// The directory at `path` with all that it holds and the ignore file lets through; `None` when
-    /// it is excluded and nothing in it is taken back.
+    /// Reads the directory at `path` with all content that the ignore file includes. `None` if it
+    /// is excluded without exceptions.
     pub(super) fn whole_directory(
         &self,
         path: &TreePath,
         excluded: bool,
         ignore: DirectoryMatch,
     ) -> Result<Option<TreeNode>, PathError> {
-        let mut found: Vec<Found> = Vec::new();
-        let mut level = vec![Todo { path: path.clone(), excluded, ignore, parent: None }];
+        let mut found: Vec<ReadDirectory> = Vec::new();
+        let mut level =
+            vec![PendingDirectory { path: path.clone(), excluded, ignore, parent: None }];
         while !level.is_empty() {
             let n_before = found.len();
-            let results = side_by_side(level.iter().collect(), |todo| self.one_directory(todo));
+            let results = in_parallel(level.iter().collect(), |todo| self.one_directory(todo));
             let mut next = Vec::new();
             for (at, result) in results.into_iter().enumerate() {
                 let (directory, mut below) = result?;
@@ -99,94 +100,112 @@ impl Context {
         Ok(assemble(found))
     }
 
-    fn one_directory(&self, todo: &Todo) -> Result<(Found, Vec<Todo>), PathError> {
+    fn one_directory(
+        &self,
+        todo: &PendingDirectory,
+    ) -> Result<(ReadDirectory, Vec<PendingDirectory>), PathError> {
         let path = &todo.path;
         let error = |errno| self.error("read the directory", path, errno);
         let directory = files::open_directory(&self.root, path).map_err(error)?;
         let meta = self.directory_meta(&directory, path)?;
         let (mut below, mut children) = (Vec::new(), Children::new());
-        let mut memo = self.memo.directory(path);
+        let mut directory_hashes = self.hashes.directory(path);
         let names = files::names(&directory).map_err(error)?;
         let names = names.iter().map(|name| &**name);
         let mut files =
-            DirectoryPlace::all(self.directory, path, names.clone()).zip(names).peekable();
+            FileInDirectory::all(self.directory, path, names.clone()).zip(names).peekable();
         while files.peek().is_some() {
             let group = files.by_ref().take(GROUP_LEN);
-            let seen = self.look_at(&directory, group, todo, &mut memo, &mut below)?;
+            let seen =
+                self.stat_entries(&directory, group, todo, &mut directory_hashes, &mut below)?;
             for leaf in self.leaves(&directory, seen)? {
-                if let Some((stamp, learned)) = &leaf.learned {
-                    self.memo.add(&mut memo, &leaf.name, (stamp, learned), leaf.was_read);
+                if let Some((stamp, file_content)) = &leaf.file_content {
+                    self.hashes.add(
+                        &mut directory_hashes,
+                        &leaf.name,
+                        (stamp, file_content),
+                        leaf.was_read,
+                    );
                 }
                 children.insert(&leaf.name, leaf.node);
             }
         }
         children.shrink();
-        let kept = self.memo.finish(path, &memo);
+        let kept = self.hashes.finish(path, &directory_hashes);
         kept.map_err(|error| PathError::new("remember the files of", path.as_path(), error))?;
         let (excluded, parent) = (todo.excluded, todo.parent);
-        Ok((Found { path: path.clone(), excluded, parent, meta, children }, below))
+        Ok((ReadDirectory { path: path.clone(), excluded, parent, meta, children }, below))
     }
 
-    /// Looks at files of a directory: gives those that are not directories and not excluded, and adds those
-    /// that are directories to `below`.
-    fn look_at<'a>(
+    /// Reads the metadata of files of a directory. Returns the included files that are not
+    /// directories, and adds directories to `below`.
+    fn stat_entries<'a>(
         &self,
         directory: &OwnedFd,
-        files: impl Iterator<Item = (DirectoryPlace, &'a [u8])>,
-        todo: &Todo,
-        memo: &mut DirectoryMemo,
-        below: &mut Vec<Todo>,
-    ) -> Result<Vec<Seen>, PathError> {
+        files: impl Iterator<Item = (FileInDirectory, &'a [u8])>,
+        todo: &PendingDirectory,
+        directory_hashes: &mut DirectoryHashes,
+        below: &mut Vec<PendingDirectory>,
+    ) -> Result<Vec<WalkedEntry>, PathError> {
         let mut seen = Vec::with_capacity(files.size_hint().0);
         for (place, name) in files {
             let path = todo.path.join(name);
             let stat = match files::stat(directory, name) {
-                // Removed since its name was read.
+                // Removed since getdents64(2).
                 Err(Errno::NOENT) => continue,
                 result => result.map_err(|errno| self.error("look at", &path, errno))?,
             };
             if stat.kind != FileType::Directory {
                 if !self.ignore.excludes_in(&path, &todo.ignore) {
-                    let known = memo.get(name, &stat.stamp);
-                    seen.push(Seen { name: name.into(), path, place, stat, known });
+                    let known = directory_hashes.get(name, &stat.stamp);
+                    seen.push(WalkedEntry { name: name.into(), path, place, stat, known });
                 }
                 continue;
             }
             let (excluded, ignore) = self.ignore.enter(&path, &todo.ignore);
             if !excluded || self.ignore.may_hold_exceptions_below(&path) {
-                below.push(Todo { path, excluded, ignore, parent: None });
+                below.push(PendingDirectory { path, excluded, ignore, parent: None });
             }
         }
         Ok(seen)
     }
 
-    fn leaves(&self, directory: &OwnedFd, seen: Vec<Seen>) -> Result<Vec<Leafed>, PathError> {
-        // Most directories are small or need no reading; handing their files around costs more.
+    fn leaves(
+        &self,
+        directory: &OwnedFd,
+        seen: Vec<WalkedEntry>,
+    ) -> Result<Vec<FinishedEntry>, PathError> {
+        // Most directories are small or cached: distributing their files to threads costs more than
+        // it saves.
         let needs_reading =
-            |seen: &&Seen| seen.stat.kind == FileType::RegularFile && seen.known.is_none();
+            |seen: &&WalkedEntry| seen.stat.kind == FileType::RegularFile && seen.known.is_none();
         if seen.iter().filter(needs_reading).nth(8).is_none() {
             return seen.into_iter().map(|seen| self.leaf(directory, seen)).collect();
         }
-        let results = side_by_side(seen, |seen| self.leaf(directory, seen));
+        let results = in_parallel(seen, |seen| self.leaf(directory, seen));
         results.into_iter().collect()
     }
 
-    /// A file in `directory` that is not a directory.
-    pub(super) fn leaf(&self, directory: &OwnedFd, seen: Seen) -> Result<Leafed, PathError> {
-        let Seen { name, path, place, stat, known } = seen;
+    /// Makes the node of an entry of `directory` that is not a directory.
+    pub(super) fn leaf(
+        &self,
+        directory: &OwnedFd,
+        seen: WalkedEntry,
+    ) -> Result<FinishedEntry, PathError> {
+        let WalkedEntry { name, path, place, stat, known } = seen;
         let meta = Meta::root(stat.mode, stat.mtime_s);
         let node = match stat.kind {
             FileType::RegularFile => {
                 self.check_length(&path, stat.stamp.size)?;
                 let was_read = known.is_none();
-                let (stat, learned) = match known {
-                    Some(learned) => (stat, learned),
-                    None => files::learn(directory, &TreePath::root().join(&name))
+                let (stat, file_content) = match known {
+                    Some(file_content) => (stat, file_content),
+                    None => files::read_content(directory, &TreePath::root().join(&name))
                         .map_err(|errno| self.error("read", &path, errno))?,
                 };
-                let node = self.file(place, &stat, &learned);
-                let learned = Some((stat.stamp, learned));
-                return Ok(Leafed { name, node, learned, was_read });
+                let node = self.file(place, &stat, &file_content);
+                let file_content = Some((stat.stamp, file_content));
+                return Ok(FinishedEntry { name, node, file_content, was_read });
             }
             FileType::Symlink => {
                 let target = files::link_target(directory, &name);
@@ -195,7 +214,7 @@ impl Context {
             FileType::Fifo => Node::Fifo,
             FileType::CharacterDevice => Node::CharDevice(stat.device),
             FileType::BlockDevice => Node::BlockDevice(stat.device),
-            // BuildKit makes an empty file of a socket, which a tar cannot hold.
+            // A tar cannot store a socket. BuildKit makes an empty file of it.
             FileType::Socket | FileType::Unknown | FileType::Directory => Node::File(File {
                 size: 0,
                 content: ContentHash::of(b""),
@@ -203,13 +222,14 @@ impl Context {
             }),
         };
         let node = TreeNode::Leaf(Leaf::new(meta, node));
-        Ok(Leafed { name, node, learned: None, was_read: false })
+        Ok(FinishedEntry { name, node, file_content: None, was_read: false })
     }
 
-    fn file(&self, place: DirectoryPlace, stat: &Stat, learned: &Learned) -> TreeNode {
+    fn file(&self, place: FileInDirectory, stat: &Stat, file_content: &FileContent) -> TreeNode {
         let origin = FileOrigin::Directory(place);
-        let file = File { size: stat.stamp.size, content: learned.content, origin };
-        let meta = Meta { xattrs: learned.xattrs.clone(), ..Meta::root(stat.mode, stat.mtime_s) };
+        let file = File { size: stat.stamp.size, content: file_content.content, origin };
+        let meta =
+            Meta { xattrs: file_content.xattrs.clone(), ..Meta::root(stat.mode, stat.mtime_s) };
         let mut leaf = Leaf::new(meta, Node::File(file));
         if stat.n_links < 2 {
             return TreeNode::Leaf(leaf);
@@ -219,7 +239,7 @@ impl Context {
         TreeNode::Leaf(linked.entry(identity).or_insert_with(|| leaf.link()).clone())
     }
 
-    /// An open directory's properties.
+    /// Returns the metadata of an open directory.
     pub(super) fn directory_meta(
         &self,
         directory: &OwnedFd,
@@ -232,8 +252,8 @@ impl Context {
     }
 }
 
-/// Puts directories into their parents, which come before them in the list.
-fn assemble(mut found: Vec<Found>) -> Option<TreeNode> {
+/// Inserts directories into their parents, which precede them in the list.
+fn assemble(mut found: Vec<ReadDirectory>) -> Option<TreeNode> {
     while let Some(directory) = found.pop() {
         let children = directory.children;
         let is_part = !directory.excluded || !children.is_empty();

@@ -1,18 +1,18 @@
-//! Fixes: what to write in place of what, so that a diagnostic is gone and nothing else is changed.
+//! Fixes: edits of the source that resolve a diagnostic and change nothing else.
 
 use super::Span;
 
-/// One replacement.
+/// A replacement of some bytes by a text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edit {
-    /// The bytes that go.
+    /// Bytes of the source to replace.
     pub span: Span,
-    /// What comes in their place.
+    /// Replacement, empty for a deletion.
     pub text: String,
 }
 
 impl Edit {
-    /// Puts `text` in place of the bytes at `span`.
+    /// Replaces the bytes at `span` by `text`.
     pub fn new(span: Span, text: impl Into<String>) -> Self {
         Self { span, text: text.into() }
     }
@@ -23,15 +23,16 @@ impl Edit {
     }
 }
 
-/// Edits that belong together: all are made, or none.
+/// Edits that belong together: all of them are applied, or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fix {
-    /// In any order; none touches another.
+    /// Edits in any order; none touches another.
     pub edits: Vec<Edit>,
 }
 
-/// Makes the edits of `fixes` in `source`; a fix that touches what an earlier one changes is left
-/// out. The second value says of each fix whether it was made.
+/// Applies `fixes` to `source`, and returns the new text and, for each fix, whether it was applied.
+///
+/// A fix is left out if it lies outside of the text or touches the edit of an earlier fix.
 #[must_use]
 pub fn apply<'a>(source: &str, fixes: impl IntoIterator<Item = &'a Fix>) -> (String, Vec<bool>) {
     let mut edits: Vec<&Edit> = Vec::new();
@@ -71,20 +72,20 @@ mod tests {
     }
 
     #[test]
-    fn fixes_are_made_whole_or_not_at_all() {
+    fn fixes_are_applied_whole_or_not_at_all() {
         let check = |fixes: &[Fix], want: &str, made: &[bool]| {
             assert_eq!(apply("FROM a AS B", fixes), (want.to_owned(), made.to_vec()));
         };
         check(&[], "FROM a AS B", &[]);
         check(&[fix(&[(10, 11, "b")]), fix(&[(0, 4, "from")])], "from a AS b", &[true, true]);
-        // The same edit twice is one; one that touches another waits.
+        // The same edit twice counts once; one that touches another is left out.
         check(&[fix(&[(10, 11, "b")]), fix(&[(10, 11, "b")])], "FROM a AS b", &[true, true]);
         check(
             &[fix(&[(7, 9, "as")]), fix(&[(0, 4, "x"), (8, 11, "y")])],
             "FROM a as B",
             &[true, false],
         );
-        // What lies outside of the text cannot be meant for it.
+        // A span outside of the text belongs to another text.
         check(&[fix(&[(10, 40, "b")])], "FROM a AS B", &[false]);
     }
 }

@@ -1,7 +1,7 @@
-//! Complaints about a Dockerfile: where (byte spans), what (code and message), why (labels) and
-//! what to do (help); rendered to text only here.
+//! Diagnostics: errors and warnings about a Dockerfile, with code, message, labels, help and fix.
 //!
-//! The module knows nothing of instructions: modules above it make the diagnostics.
+//! Locations are byte spans; only rendering turns them into lines and columns. The module does not
+//! know the language: the modules that read it make the diagnostics.
 
 mod code;
 mod fix;
@@ -18,55 +18,54 @@ pub use span::{LineColumn, SourceFile, Span, Spanned};
 pub use suggest::nearest;
 
 pub mod codes {
-    //! Every diagnostic code by name.
+    //! All diagnostic codes, by name.
     pub use super::code::constants::*;
 }
 
-/// How bad a diagnostic is.
+/// The severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// The build goes on.
+    /// The build continues.
     Warning,
-    /// Nothing is built.
+    /// The build does not start.
     Error,
 }
 
-/// A remark at a place of the Dockerfile, beside the main one.
+/// A remark about a span of the Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// The bytes that it is about.
+    /// Bytes that the remark is about.
     pub span: Span,
-    /// What is to be said about them.
+    /// Text to show beside them.
     pub text: String,
 }
 
-/// One complaint.
+/// An error or a warning about a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Error or warning.
+    /// Severity: an error or a warning.
     pub severity: Severity,
-    /// Its stable name.
+    /// Stable name, such as `E0101`.
     pub code: Code,
-    /// The bytes of the Dockerfile that it is about; empty at the end of the file when something
-    /// is missing.
+    /// Bytes of the Dockerfile that it is about; empty where something is missing.
     pub span: Span,
-    /// What is wrong, one sentence without a full stop.
+    /// Error in one sentence, lower case and without a full stop.
     pub message: String,
-    /// Text under the excerpt; the first label usually has the diagnostic's own span.
+    /// Remarks under the excerpt; the first usually has the span of the diagnostic.
     pub labels: Vec<Label>,
-    /// What to do about it.
+    /// Advice, one entry a line.
     pub helps: Vec<String>,
-    /// The one safe way to do it, if there is one.
+    /// Edits that resolve it, if there is one safe way to do so.
     pub fix: Option<Fix>,
 }
 
 impl Diagnostic {
-    /// An error at `span`.
+    /// Makes an error at `span`.
     pub fn error(code: Code, span: Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, span, message.into())
     }
 
-    /// A warning at `span`.
+    /// Makes a warning at `span`.
     pub fn warning(code: Code, span: Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, span, message.into())
     }
@@ -82,7 +81,7 @@ impl Diagnostic {
         self
     }
 
-    /// Adds advice.
+    /// Adds a line of advice.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.helps.push(text.into());
@@ -98,7 +97,7 @@ impl Diagnostic {
         }
     }
 
-    /// Adds the edits that mend it, unless one of them cannot be made.
+    /// Adds the edits that resolve it, or none if one of them is `None`.
     #[must_use]
     pub fn maybe_fix(mut self, edits: impl IntoIterator<Item = Option<Edit>>) -> Self {
         let edits: Option<Vec<Edit>> = edits.into_iter().collect();
@@ -106,7 +105,7 @@ impl Diagnostic {
         self
     }
 
-    /// Whether it stops the build.
+    /// Returns whether it stops the build.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

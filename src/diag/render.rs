@@ -1,25 +1,26 @@
-//! Diagnostics as text, in the manner of rustc.
+//! Renders diagnostics as text, in the style of rustc.
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::{Diagnostic, Severity, SourceFile, Span};
 
-/// How text is to look.
+/// The use of colour in rendered text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// No escape sequences.
+    /// Plain text without escape sequences.
     Plain,
-    /// ANSI colours.
+    /// ANSI escape sequences for colours.
     Colour,
 }
 
-/// Maximum number of diagnostics that are shown. A Dockerfile of a few hundred KB can have 100,000
-/// mistakes, and nobody reads more than the first.
+/// Maximum number of diagnostics that are shown. A Dockerfile of a few hundred kilobytes can have
+/// 100,000 errors, of which only the first are of use to a reader.
 pub const MAX_SHOWN: usize = 50;
 
-/// Renders `diagnostics` in the order of their places, each with an excerpt of `source`. Of very
-/// many, it shows the first errors and counts the rest.
+/// Renders `diagnostics` in source order, each with an excerpt of `source`.
+///
+/// If there are more than [`MAX_SHOWN`], errors come first and the rest is counted.
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], source: &SourceFile, style: Style) -> String {
     let renderer = match style {
@@ -31,7 +32,7 @@ pub fn render(diagnostics: &[Diagnostic], source: &SourceFile, style: Style) -> 
     ordered.sort_by_key(|diagnostic| (diagnostic.span, diagnostic.code));
     let n_more = ordered.len().saturating_sub(MAX_SHOWN);
     if n_more > 0 {
-        // What ends the build must not be left out for the sake of warnings.
+        // Errors stop the build, so warnings must not crowd them out.
         ordered.sort_by_key(|diagnostic| !diagnostic.is_error());
         ordered.truncate(MAX_SHOWN);
     }
@@ -44,7 +45,8 @@ pub fn render(diagnostics: &[Diagnostic], source: &SourceFile, style: Style) -> 
         text.push('\n');
     }
     if n_more > 0 {
-        text.push_str(&format!("\n... and {n_more} more errors and warnings\n"));
+        let what = if n_more == 1 { "error or warning" } else { "errors and warnings" };
+        text.push_str(&format!("\n... and {n_more} more {what}\n"));
     }
     text
 }
@@ -81,8 +83,10 @@ fn group<'a>(diagnostic: &'a Diagnostic, source: &'a SourceFile) -> Group<'a> {
         .fold(group, |group, help| group.element(Level::HELP.message(help.as_str())))
 }
 
-/// The number of the first line that a diagnostic points to, and the range of the lines from there
-/// to the last one. The renderer reads all that it is given, for each diagnostic anew.
+/// Returns the number of the first line that a diagnostic points to, and the range of the lines up to
+/// the last one.
+///
+/// The renderer scans its whole input for each diagnostic, so it gets no more than these lines.
 fn excerpt(diagnostic: &Diagnostic, source: &SourceFile) -> (usize, std::ops::Range<usize>) {
     let labels = diagnostic.labels.iter().map(|label| label.span);
     let span = labels.fold(diagnostic.span, Span::to);
@@ -98,8 +102,7 @@ fn excerpt(diagnostic: &Diagnostic, source: &SourceFile) -> (usize, std::ops::Ra
     (source.line_column(start).line, start..end)
 }
 
-/// The range to underline: on character bounds, at least one character wide where there is one,
-/// and without the line ending that ends an instruction.
+/// Returns the range to underline: it ends on character boundaries and excludes a trailing line ending.
 fn shown(span: Span, text: &str) -> std::ops::Range<usize> {
     let mut start = span.start.min(text.len());
     while !text.is_char_boundary(start) {
@@ -119,7 +122,7 @@ mod tests {
     use crate::diag::codes;
 
     #[test]
-    fn of_very_many_the_first_errors_are_shown() {
+    fn errors_come_first_when_there_are_too_many() {
         let text = "RUN a\n".repeat(20_000);
         let said = |n: usize, kind: fn(crate::diag::Code, Span, String) -> Diagnostic| {
             kind(codes::RUN_FAILED, Span::new(n * 6, n * 6 + 3), format!("m{n}"))

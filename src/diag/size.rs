@@ -1,6 +1,6 @@
-//! Numbers of bytes as people read and write them.
+//! Sizes in bytes, formatted for people and parsed from arguments.
 
-/// Bytes for people: `12.3MB`, in powers of ten as docker shows them.
+/// Formats a number of bytes for people, such as `12.3MB`, in powers of ten as docker does.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
@@ -13,8 +13,10 @@ pub fn size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-/// A size such as `500MB` in bytes, with the units that [`size`] writes, powers of ten; those with
-/// an `i`, as in `1.5GiB`, are powers of 1024. `None` if it is no size.
+/// Parses a size such as `500MB` into bytes; returns `None` if the text is not a size.
+///
+/// Units are powers of ten, as [`size`] writes them. Units with an `i`, as in `1.5GiB`, are powers of
+/// 1024.
 #[must_use]
 pub fn parse_size(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
@@ -35,7 +37,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let mut bytes = u128::from(whole.parse::<u64>().ok()?) * u128::from(factor);
     let mut part = u128::from(factor);
-    // More digits than these are less than a byte of any unit.
+    // Further digits are worth less than a byte in any unit.
     for digit in fraction.chars().take(12) {
         let worth = u128::from(digit.to_digit(10)?) * u128::from(factor);
         part = part.checked_mul(10)?;
@@ -56,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_in_powers_of_ten_unless_they_say_otherwise() {
+    fn sizes_are_parsed_in_powers_of_ten_unless_the_unit_has_an_i() {
         for (text, want) in [
             ("500MB", Some(500_000_000)),
             ("1.5GiB", Some(1_610_612_736)),

@@ -1,4 +1,4 @@
-//! Byte ranges of a source file, and the lines and columns they stand for.
+//! Byte ranges of a source file, and their lines and columns.
 
 /// A half-open byte range of the Dockerfile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -10,55 +10,55 @@ pub struct Span {
 }
 
 impl Span {
-    /// The range `start..end`; an `end` before `start` counts as `start`.
+    /// Makes the range `start..end`; an `end` before `start` counts as `start`.
     #[must_use]
     pub const fn new(start: usize, end: usize) -> Self {
         Self { start, end: if end < start { start } else { end } }
     }
 
-    /// The empty range at `at`.
+    /// Makes the empty range at `at`.
     #[must_use]
     pub const fn at(at: usize) -> Self {
         Self { start: at, end: at }
     }
 
-    /// The smallest range that holds both.
+    /// Returns the smallest range that contains both.
     #[must_use]
     pub fn to(self, other: Self) -> Self {
         Self { start: self.start.min(other.start), end: self.end.max(other.end) }
     }
 }
 
-/// A value and where it was written.
+/// A value and its source location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spanned<T> {
-    /// The value.
+    /// Value without its location.
     pub value: T,
-    /// Where it stands.
+    /// Bytes of the source that it was read from.
     pub span: Span,
 }
 
 impl<T> Spanned<T> {
-    /// Puts `value` at `span`.
+    /// Makes a value that stands at `span`.
     pub const fn new(value: T, span: Span) -> Self {
         Self { value, span }
     }
 
-    /// The same place with another value.
+    /// Replaces the value and keeps the location.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Spanned<U> {
         Spanned { value: f(self.value), span: self.span }
     }
 
-    /// Borrows the value.
+    /// Borrows the value and keeps the location.
     pub const fn as_ref(&self) -> Spanned<&T> {
         Spanned { value: &self.value, span: self.span }
     }
 }
 
-/// A place as people count it: both from 1, columns in characters.
+/// A line and a column, as editors count them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineColumn {
-    /// Line number, from 1.
+    /// Line number, counted from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
@@ -69,13 +69,14 @@ pub struct LineColumn {
 pub struct SourceFile {
     name: String,
     text: String,
-    /// Where its lines begin.
+    /// Offset of the first byte of each line.
     lines: Vec<usize>,
 }
 
 impl SourceFile {
-    /// A file shown as `name`; bytes that are not UTF-8 must have been replaced before parsing,
-    /// so that spans fit `text`.
+    /// Makes a file that is shown as `name`.
+    ///
+    /// Bytes that are not UTF-8 must be replaced before parsing, so that spans match `text`.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
         let text = text.into();
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
@@ -83,19 +84,19 @@ impl SourceFile {
         Self { name: name.into(), text, lines }
     }
 
-    /// The name to show.
+    /// Returns the name to show.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The whole text.
+    /// Returns the whole text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The line and column of a byte offset.
+    /// Returns the line and column of a byte offset.
     #[must_use]
     pub fn line_column(&self, at: usize) -> LineColumn {
         let at = if self.text.is_char_boundary(at) { at } else { self.text.len() };

@@ -1,7 +1,8 @@
-//! The nearest of some known names, for "did you mean".
+//! Finds the most similar of some known names, for "did you mean".
 
-/// Finds the candidate that differs least from `word` (ASCII case ignored), if it is near enough
-/// to be what was meant: at most one edit in three characters.
+/// Finds the candidate most similar to `word`, ignoring ASCII case.
+///
+/// At most one edit in three characters is allowed. A candidate equal to `word` does not count.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
@@ -14,8 +15,8 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// Edits (insert, delete, replace, swap neighbours) from `a` to `b`: the restricted
-/// Damerau-Levenshtein distance.
+/// Returns the number of insertions, deletions, replacements and swaps of adjacent characters from `a`
+/// to `b`: the restricted Damerau-Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut before_last: Vec<usize> = Vec::new();
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_finds_the_word_that_was_meant() {
+    fn nearest_finds_the_intended_word() {
         let known = ["RUN", "COPY", "ENTRYPOINT", "WORKDIR"];
         for (typed, want) in [
             ("RNU", Some("RUN")),

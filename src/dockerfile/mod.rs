@@ -1,6 +1,7 @@
-//! The language of Dockerfiles: what an instruction is, how it is read, expanded and checked.
+//! The Dockerfile language: instructions as data, parsing, expansion, evaluation and build checks.
 
 pub mod expand;
 pub mod ir;
 pub mod lint;
+pub mod scope;
 pub mod syntax;

@@ -1,11 +1,11 @@
-//! Cancellation of a build, by the caller (Ctrl-C) or by the first step that fails.
+//! CancelSwitch of a build, by the caller (Ctrl-C) or by the first step that fails.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use rustix::pipe::PipeFlags;
 
-use crate::registry::Halt;
+use crate::registry::Cancellation;
 
 const RUNNING: u8 = 0;
 const FAILED: u8 = 1;
@@ -13,7 +13,7 @@ const INTERRUPTED: u8 = 2;
 
 /// A switch that cancels a build. Running commands watch its descriptor.
 #[derive(Debug)]
-pub struct Cancellation {
+pub struct CancelSwitch {
     state: AtomicU8,
     read_end: OwnedFd,
     write_end: OwnedFd,
@@ -21,10 +21,10 @@ pub struct Cancellation {
     is_planning: AtomicBool,
     /// Cancels transfers if the caller interrupts. After a failed step they go on, since caches are
     /// exported then.
-    transfers: Option<Halt>,
+    transfers: Option<Cancellation>,
 }
 
-impl Cancellation {
+impl CancelSwitch {
     /// Returns a switch of a build that runs.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Cancellation {
 
     /// Makes an interrupt cancel the transfers of a client, too.
     #[must_use]
-    pub fn with_transfers(self, transfers: Halt) -> Self {
+    pub fn with_transfers(self, transfers: Cancellation) -> Self {
         Self { transfers: Some(transfers), ..self }
     }
 
@@ -46,7 +46,7 @@ impl Cancellation {
     pub fn interrupt(&self) {
         self.set(INTERRUPTED);
         if let Some(transfers) = &self.transfers {
-            transfers.set();
+            transfers.cancel();
         }
     }
 

@@ -31,7 +31,7 @@ pub use built::{Built, BuiltImage, BuiltLayer, MadeBy};
 #[doc(hidden)]
 pub use cache::document::probe_cache_document;
 pub use cache::location::{BucketCache, CacheFrom, CacheLocation, CacheTo};
-pub use cancel::Cancellation;
+pub use cancel::CancelSwitch;
 pub use debug::enter::{EnterAt, enter};
 pub use debug::session::{DebugSession, SessionIo, Shell};
 pub use error::{BuildError, ChecksumBy, DownloadError, Failure, FetchError, LockViolation, chain};
@@ -50,6 +50,6 @@ pub use schedule::retry::with_retries;
 pub use steps::run::LAST_LINES;
 pub use steps::step_root::resource;
 pub use transfer::pull::{fetch_images, pull, pull_all};
-pub use transfer::push::{check_platforms, push, push_exact};
+pub use transfer::push::{check_platforms, push, push_verbatim};
 
 pub use crate::sandbox::{Exit as CommandExit, SandboxError, may_raise_limits};

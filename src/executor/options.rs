@@ -13,7 +13,7 @@ use crate::registry::Client;
 use crate::store::{LayerOptions, Store};
 use crate::tree::Tree;
 
-use super::{CacheFrom, CacheTo, Cancellation, Event, LockedInputs, Provided, StepNumbers};
+use super::{CacheFrom, CacheTo, CancelSwitch, Event, LockedInputs, Provided, StepNumbers};
 
 /// A directory that COPY takes its sources from.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ pub struct Services<'a> {
     /// Client for all registries and downloads.
     pub registry: &'a Client,
     /// Cancels the build.
-    pub cancel: &'a Cancellation,
+    pub cancel: &'a CancelSwitch,
     /// Variables for programs of the host, such as git: PATH, proxies, certificates.
     pub environment: &'a BTreeMap<String, String>,
     /// Secrets and ssh agents from the command line.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::oci::DiffId;
 use crate::plan::Chain;
 use crate::sandbox;
-use crate::store::{FlatDirectory, LayerDone, LowerDirectory, StepOrigin, Store};
+use crate::store::{FlatDirectory, LowerDirectory, StepOrigin, Store, StoredLayer};
 use crate::tree::{ContentDigest, Tree};
 
 use super::slot::Slot;
@@ -55,7 +55,7 @@ fn put_on_top(directories: &mut Vec<LayerDirectory>, directory: &LayerDirectory)
 
 /// Unpacks a layer. For a layer of a base image, gets the layers below, which decide how it is
 /// unpacked.
-type Unpack<'a> = dyn Fn(&LayerDone, Option<&Stack>) -> Result<LowerDirectory, Failure> + 'a;
+type Unpack<'a> = dyn Fn(&StoredLayer, Option<&Stack>) -> Result<LowerDirectory, Failure> + 'a;
 
 /// Flattens unpacked layers, base first, into one directory.
 type Flatten<'a> = dyn Fn(&[LowerDirectory]) -> Result<FlatDirectory, Failure> + 'a;
@@ -66,7 +66,7 @@ pub(in crate::executor) struct StackLayer {
     parent: Stack,
     /// Chain of the operations that made this stack, independent of their results.
     definition: Chain,
-    done: Slot<LayerDone>,
+    done: Slot<StoredLayer>,
     mounted: Mutex<Mounted>,
     content: OnceLock<Chain>,
     tree: OnceLock<Tree>,
@@ -115,19 +115,19 @@ impl Stack {
     pub(in crate::executor) fn with_found(
         &self,
         definition: &[u8; 32],
-        done: LayerDone,
+        done: StoredLayer,
         origin: &StepOrigin,
     ) -> Self {
         self.with(definition, Slot::filled(done), None, LayerOrigin::Found, origin)
     }
 
     /// Returns the stack with a new layer on top.
-    pub(in crate::executor) fn with_done(&self, definition: &[u8; 32], done: LayerDone) -> Self {
+    pub(in crate::executor) fn with_done(&self, definition: &[u8; 32], done: StoredLayer) -> Self {
         self.with(definition, Slot::filled(done), None, LayerOrigin::Made, &StepOrigin::default())
     }
 
     /// Returns the stack with a base image's layer on top.
-    pub(in crate::executor) fn with_pulled(&self, done: LayerDone) -> Self {
+    pub(in crate::executor) fn with_pulled(&self, done: StoredLayer) -> Self {
         let name = *ContentDigest::of_pulled(done.diff_id).as_bytes();
         self.with(&name, Slot::filled(done), None, LayerOrigin::Pulled, &StepOrigin::default())
     }
@@ -155,7 +155,7 @@ impl Stack {
     fn with(
         &self,
         definition: &[u8; 32],
-        done: Slot<LayerDone>,
+        done: Slot<StoredLayer>,
         directory: Option<LowerDirectory>,
         kind: LayerOrigin,
         origin: &StepOrigin,
@@ -180,7 +180,7 @@ impl Stack {
     /// Sets the top layer to the result of `work`. Threads that wait for it receive the error, too.
     pub(in crate::executor) fn finish_top(
         &self,
-        work: impl FnOnce() -> Result<LayerDone, Failure>,
+        work: impl FnOnce() -> Result<StoredLayer, Failure>,
     ) {
         if let Some(top) = &self.top {
             drop(top.done.fill(work));
@@ -216,7 +216,7 @@ impl Stack {
             next = &layer.parent.top;
         }
         for layer in unknown.into_iter().rev() {
-            let LayerDone { diff_id, record } = layer.done.wait()?;
+            let StoredLayer { diff_id, record } = layer.done.wait()?;
             let own = if layer.pulled { ContentDigest::of_pulled(diff_id) } else { record.content };
             chain = *layer.content.get_or_init(|| chain.push(own.as_bytes()));
         }
@@ -224,17 +224,17 @@ impl Stack {
     }
 
     /// Returns the top layer; waits for it.
-    pub(in crate::executor) fn top(&self) -> Result<Option<LayerDone>, Failure> {
+    pub(in crate::executor) fn top(&self) -> Result<Option<StoredLayer>, Failure> {
         self.top.as_ref().map(|top| top.done.wait()).transpose()
     }
 
     /// Returns the top layer if it is finished.
-    pub(in crate::executor) fn ready_top(&self) -> Option<LayerDone> {
+    pub(in crate::executor) fn ready_top(&self) -> Option<StoredLayer> {
         self.top.as_ref()?.done.peek()?.ok()
     }
 
     /// Returns the layers, base first; waits for unfinished ones.
-    pub(in crate::executor) fn layers(&self) -> Result<Vec<LayerDone>, Failure> {
+    pub(in crate::executor) fn layers(&self) -> Result<Vec<StoredLayer>, Failure> {
         self.list().iter().map(|layer| layer.done.wait()).collect()
     }
 
@@ -287,7 +287,7 @@ impl Stack {
     pub(in crate::executor) fn tree(
         &self,
         store: &Store,
-        prepare: &dyn Fn(&LayerDone) -> Result<(), BuildError>,
+        prepare: &dyn Fn(&StoredLayer) -> Result<(), BuildError>,
     ) -> Result<Tree, Failure> {
         let mut tree = Tree::default();
         for layer in self.list() {
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn stack_of_100000_layers_has_a_name_and_can_be_dropped() {
-        let layer = |number: u32| LayerDone {
+        let layer = |number: u32| StoredLayer {
             diff_id: DiffId::new(Digest::of(&number.to_le_bytes())),
             record: LayerRecord {
                 content: ContentDigest::new([0; 32]),

@@ -1,7 +1,7 @@
-//! Opens files of a layout that somebody else wrote.
+//! Opens files of an untrusted layout.
 //!
-//! The directory of a layout may be part of an untrusted checkout. A blob in it can be a symbolic
-//! link to a file of the host, a FIFO or a device: none of them is opened for reading.
+//! A layout's directory may be part of an untrusted checkout. A blob in it can be a symbolic link
+//! to a file of the host, a FIFO or a device. None of them is opened for reading.
 
 use std::fs::File;
 use std::io;
@@ -13,12 +13,12 @@ use rustix::io::Errno;
 
 use crate::pathio::{self, Context as _, PathError};
 
-/// Opens the regular file `name` below `directory`, which the caller named. Only `directory` may
-/// contain symbolic links.
+/// Opens the regular file `name` below `directory`, which the caller named, and returns its length.
+/// Only `directory` may contain symbolic links (openat2(2), `RESOLVE_NO_SYMLINKS`).
 ///
 /// # Errors
-/// The kernel's, with the path; `InvalidInput` for a symbolic link and anything else that is not a
-/// regular file.
+/// The kernel's error, with the path; `InvalidInput` for a symbolic link and anything else that is
+/// not a regular file.
 pub(super) fn open_regular(directory: &Path, name: &str) -> Result<(File, u64), PathError> {
     let path = shown(directory, name);
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -32,17 +32,18 @@ pub(super) fn open_regular(directory: &Path, name: &str) -> Result<(File, u64), 
             opened => opened.context("open", &path),
         }
     };
-    // Opening a device can have effects of its own: it is examined by a descriptor for that only.
+    // Opening a device can have side effects, so it is first examined through an `O_PATH`
+    // descriptor (open(2)).
     check_kind(&open(OFlags::PATH | OFlags::CLOEXEC)?, &path)?;
     let file = open(flags)?;
     let n_bytes = check_kind(&file, &path)?;
     Ok((file.into(), n_bytes))
 }
 
-/// Reads the whole of such a file, which may have `max_bytes`.
+/// Reads a file like [`open_regular`], of at most `max_bytes`.
 ///
 /// # Errors
-/// As [`open_regular`]; `FileTooLarge` when it is longer.
+/// The same as [`open_regular`]; `FileTooLarge` if it is longer.
 pub(super) fn read_regular(
     directory: &Path,
     name: &str,
@@ -52,7 +53,7 @@ pub(super) fn read_regular(
     pathio::read_bounded(file, max_bytes, &shown(directory, name))
 }
 
-/// The length of an open file, which must be a regular one.
+/// Returns the length of an open file, which must be a regular one.
 fn check_kind(file: &OwnedFd, path: &Path) -> Result<u64, PathError> {
     let stat = rustix::fs::fstat(file).context("examine", path)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
@@ -70,8 +71,9 @@ fn shown(directory: &Path, name: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "tests say what they mean with them")]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests use `std::fs` directly")]
+
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -1,31 +1,31 @@
-//! Layers into a bucket's directory, each under the digest of its blob.
+//! Uploads layers into a bucket directory, each under the digest of its blob.
 
 use std::num::NonZeroUsize;
 
 use crate::oci::Descriptor;
-use crate::registry::{BucketDirectory, Client, Object, RegistryError};
+use crate::registry::{BucketDirectory, Client, ObjectInfo, RegistryError};
 use crate::store::Store;
 
 use super::documents::{compression_of, kept_layer, layer_type, packed_layer, try_each};
-use super::origin::{fetch_for_now, fetch_layer};
+use super::fetch::{fetch_layer, fetch_temporarily};
 use super::{ExportError, ExportOptions, ImageLayer, Result};
 
-/// How layers go into a bucket.
+/// Options of an upload of layers into a bucket.
 #[derive(Debug, Clone, Copy)]
 pub struct BucketUpload {
-    /// Seconds since 1970.
+    /// The current time, seconds since 1970.
     pub now_s: i64,
-    /// A blob that is there is made young again when it is older than this.
+    /// Age in seconds from which an existing blob gets a new modification time.
     pub touch_after_s: i64,
-    /// How many go up at once.
+    /// Maximum number of parallel uploads.
     pub uploads: NonZeroUsize,
 }
 
-/// Sees to it that the directory has the layers, and gives the blobs that they are there. What is there
-/// already is not sent; what only another place has is fetched first.
+/// Ensures that the directory has the layers, and returns their blobs. Existing ones are not sent
+/// again. Layers that only another source has are fetched first.
 ///
 /// # Errors
-/// [`ExportError::Registry`]; the store's when a layer is not there or damaged.
+/// [`ExportError::Registry`]; [`ExportError::Store`] if a layer is missing or damaged.
 pub fn send_to_bucket(
     store: &Store,
     registry: &Client,
@@ -34,11 +34,11 @@ pub fn send_to_bucket(
     options: &ExportOptions,
     upload: &BucketUpload,
 ) -> Result<Vec<Descriptor>> {
-    let sink = Sink { store, registry, directory, options, upload };
-    try_each(layers, upload.uploads, |layer| sink.layer(layer))
+    let bucket_sink = BucketSink { store, registry, directory, options, upload };
+    try_each(layers, upload.uploads, |layer| bucket_sink.layer(layer))
 }
 
-struct Sink<'a> {
+struct BucketSink<'a> {
     store: &'a Store,
     registry: &'a Client,
     directory: &'a BucketDirectory,
@@ -46,37 +46,38 @@ struct Sink<'a> {
     upload: &'a BucketUpload,
 }
 
-impl Sink<'_> {
+impl BucketSink<'_> {
     fn layer(&self, layer: &ImageLayer) -> Result<Descriptor> {
-        if let Some(blob) = self.known(layer)?
-            && self.is_there(&blob)?
+        if let Some(blob) = self.existing_blob(layer)?
+            && self.is_in_bucket(&blob)?
         {
             return Ok(blob);
         }
         let blob = self.packed(layer)?;
-        if !self.is_there(&blob)? {
-            // Its parts are read in any order, so it is checked before.
+        if !self.is_in_bucket(&blob)? {
+            // Its parts may be read repeatedly, so it is verified before.
             self.store.open_checked_blob(blob.digest)?.check()?;
             let open = || {
                 let opened = self.store.open_blob(blob.digest);
                 opened.map_err(|error| std::io::Error::new(error.kind(), error))
             };
-            let sent = self.registry.push_object(self.directory, &blob, &open);
+            let sent = self.directory.push_blob(self.registry, &blob, &open);
             sent.map_err(|error| self.failed(error))?;
         }
         Ok(blob)
     }
 
-    /// The blob that this layer is said to be in the directory, if the store would have to fetch it.
-    fn known(&self, layer: &ImageLayer) -> Result<Option<Descriptor>> {
+    /// Returns the blob under which the directory has this layer, if the store would have to fetch
+    /// it.
+    fn existing_blob(&self, layer: &ImageLayer) -> Result<Option<Descriptor>> {
         if let Some(kept) = kept_layer(layer, self.options) {
             return Ok(Some(kept));
         }
         if self.store.has_layer(layer.diff_id)? {
             return Ok(None);
         }
-        let (place, wanted) = (self.directory.place(), compression_of(self.options.packing));
-        let sources = self.store.sources(layer.diff_id)?;
+        let (place, wanted) = (self.directory.location(), compression_of(self.options.packing));
+        let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
         let found = sources.into_iter().find(|source| {
             source.place == place && source.blob.media_type.layer_compression() == Some(wanted)
         });
@@ -86,28 +87,30 @@ impl Sink<'_> {
         }))
     }
 
-    /// The blob of the layer, which the store has afterwards.
+    /// Returns the blob of the layer, fetched or compressed if the store lacks it.
     fn packed(&self, layer: &ImageLayer) -> Result<Descriptor> {
         match &layer.pulled {
             Some(blob) if self.store.has_blob(blob.digest) => {}
-            Some(blob) => fetch_for_now(self.store, self.registry, layer.diff_id, blob)?,
+            Some(blob) => fetch_temporarily(self.store, self.registry, layer.diff_id, blob)?,
             None if self.store.has_layer(layer.diff_id)? => {}
             None => fetch_layer(self.store, self.registry, layer.diff_id, &|_more| {})?,
         }
         packed_layer(self.store, layer, self.options)
     }
 
-    /// Whether the directory has the whole blob; an old one is made young.
-    fn is_there(&self, blob: &Descriptor) -> Result<bool> {
+    /// Returns whether the directory has the complete blob. Renews the modification time of an old
+    /// one.
+    fn is_in_bucket(&self, blob: &Descriptor) -> Result<bool> {
         let (bucket, key) = (&self.directory.bucket, self.directory.key(blob.digest));
-        let found = self.registry.find_object(bucket, &key).map_err(|error| self.failed(error))?;
-        let Some(Object { modified_s, .. }) = found.filter(|object| object.n_bytes == blob.size)
+        let found = bucket.find_object(self.registry, &key).map_err(|error| self.failed(error))?;
+        let Some(ObjectInfo { modified_s, .. }) =
+            found.filter(|object| object.n_bytes == blob.size)
         else {
             return Ok(false);
         };
         let age_s = modified_s.map_or(0, |modified_s| self.upload.now_s.saturating_sub(modified_s));
         if age_s >= self.upload.touch_after_s {
-            let touched = self.registry.touch_object(bucket, &key);
+            let touched = bucket.touch_object(self.registry, &key);
             touched.map_err(|error| self.failed(error))?;
         }
         Ok(true)

@@ -1,4 +1,4 @@
-//! The manifest of an image as it goes out, and the blobs that it names.
+//! Manifests and indexes of exported images, and the blobs that they list.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,57 +14,58 @@ use crate::store::{PackedRecord, Store};
 
 use super::{ExportOptions, Image, ImageLayer, Result, config_of};
 
-/// An image whose layers are packed and whose manifest is written.
+/// An image ready for export: its layers are compressed and its manifest is written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Packed {
-    /// The manifest's bytes.
+pub struct PackedImage {
+    /// The manifest, byte for byte.
     pub manifest: Vec<u8>,
-    /// What describes the manifest, with the platform.
+    /// The descriptor of the manifest, with the platform.
     pub descriptor: Descriptor,
-    /// The config.
+    /// The descriptor of the config.
     pub config: Descriptor,
-    /// The layers, base first; each is a blob of the store.
+    /// The descriptors of the layers, base first. Each is a blob of the store.
     pub layers: Vec<Descriptor>,
 }
 
-/// Packs those layers of `image` that are not packed yet, and writes its manifest. The same image
-/// and options give the same bytes, whatever the number of threads.
+/// Compresses the layers of `image` that are not compressed yet, and writes its manifest. Equal
+/// images and options give equal bytes, regardless of the number of threads.
 ///
 /// # Errors
-/// The store's, when a layer is not there or damaged.
-pub fn pack(store: &Store, image: &Image, options: &ExportOptions) -> Result<Packed> {
+/// [`ExportError::Store`](super::ExportError::Store) if a layer is missing or damaged.
+pub fn pack(store: &Store, image: &Image, options: &ExportOptions) -> Result<PackedImage> {
     let all = vec![true; image.layers().len()];
     pack_some(store, image, &all, options)
 }
 
-/// As [`pack`], but layers that do not go out are only named, as if they were plain tars.
+/// Prepares an image like [`pack`]. Layers that are not exported are only listed, as if they were
+/// uncompressed.
 pub(super) fn pack_some(
     store: &Store,
     image: &Image,
-    goes_out: &[bool],
+    is_exported: &[bool],
     options: &ExportOptions,
-) -> Result<Packed> {
+) -> Result<PackedImage> {
     let layers: Vec<(&ImageLayer, bool)> =
-        image.layers().iter().zip(goes_out.iter().copied()).collect();
-    let layers = try_each(&layers, options.jobs, |(layer, goes_out)| {
-        if *goes_out {
+        image.layers().iter().zip(is_exported.iter().copied()).collect();
+    let layers = try_each(&layers, options.jobs, |(layer, is_exported)| {
+        if *is_exported {
             return packed_layer(store, layer, options);
         }
         let media_type = layer_type(LayerCompression::None, options);
         Ok(Descriptor::new(media_type, layer.diff_id.digest(), layer.size))
     })?;
-    Ok(Packed::new(image, layers, options))
+    Ok(PackedImage::new(image, layers, options))
 }
 
 /// Layers that belong together without being an image (image-spec, manifest.md, "Guidelines for
 /// Artifact Usage").
 #[derive(Clone, Copy)]
 pub struct Artifact<'a> {
-    /// The layers.
+    /// The layers, in the order of the manifest.
     pub layers: &'a [ImageLayer],
-    /// What stands in the config's place is of this type.
+    /// The media type of the document in place of the config.
     pub media_type: &'a MediaType,
-    /// Writes it, given the layers as they are packed.
+    /// Writes the document, given the descriptors of the layers.
     pub document: &'a dyn Fn(&[Descriptor]) -> Vec<u8>,
 }
 
@@ -74,8 +75,8 @@ impl std::fmt::Debug for Artifact<'_> {
     }
 }
 
-impl Packed {
-    /// Writes the manifest over `layers`.
+impl PackedImage {
+    /// Writes the manifest that lists `layers`.
     pub(super) fn new(image: &Image, layers: Vec<Descriptor>, options: &ExportOptions) -> Self {
         let platform = image.platform();
         let with = |own: &BTreeMap<String, String>, level| {
@@ -92,7 +93,7 @@ impl Packed {
         packed
     }
 
-    /// Writes the manifest over any `config` and `layers`.
+    /// Writes a manifest that lists any `config` and `layers`.
     pub(super) fn over(
         config: Descriptor,
         layers: Vec<Descriptor>,
@@ -120,17 +121,17 @@ impl Packed {
         Self { manifest, descriptor, config, layers }
     }
 
-    /// The manifest's digest.
+    /// Returns the manifest's digest.
     #[must_use]
     pub const fn digest(&self) -> Digest {
         self.descriptor.digest
     }
 }
 
-/// The index over images for several platforms, in their order, and what describes it; `own` are
-/// annotations that it has beside those of the options.
+/// Writes the index of images for several platforms, in their order, and returns it with its
+/// descriptor. `own` are annotations in addition to those of the options.
 pub(super) fn index_over(
-    images: &[Packed],
+    images: &[PackedImage],
     own: &BTreeMap<String, String>,
     options: &ExportOptions,
 ) -> (Vec<u8>, Descriptor) {
@@ -150,8 +151,8 @@ pub(super) fn index_over(
     (bytes, descriptor)
 }
 
-/// Applies `work` to each item in parallel. The first error in the items' order is the result; after
-/// an error no new item is begun.
+/// Applies `work` to each item in parallel. Returns the first error in the order of the items.
+/// After an error no further item is started.
 pub(super) fn try_each<T: Sync, R: Send>(
     items: &[T],
     jobs: std::num::NonZeroUsize,
@@ -166,11 +167,12 @@ pub(super) fn try_each<T: Sync, R: Send>(
         failed.fetch_or(result.is_err(), Ordering::Relaxed);
         Some(result)
     });
-    // Items are begun in order, so whatever was left out comes after an error.
+    // Items are started in order, so whatever was skipped comes after an error.
     results.into_iter().flatten().collect()
 }
 
-/// The blob that a layer goes out as: as it was pulled, or else packed as the options say.
+/// Returns the blob under which a layer is exported: the pulled one, or else one compressed as the
+/// options say.
 pub(super) fn packed_layer(
     store: &Store,
     layer: &ImageLayer,
@@ -179,7 +181,8 @@ pub(super) fn packed_layer(
     packed_layer_beside(store, layer, options, &mut io::sink())
 }
 
-/// The same; if the layer has to be packed for it, `beside` gets the bytes as they come.
+/// Returns the blob like [`packed_layer`]. If the layer has to be compressed, `beside` gets the
+/// bytes as they come.
 pub(super) fn packed_layer_beside(
     store: &Store,
     layer: &ImageLayer,
@@ -191,12 +194,12 @@ pub(super) fn packed_layer_beside(
     {
         return Ok(kept);
     }
-    let record = store.pack_beside(layer.diff_id, options.packing, options.jobs, beside)?;
+    let record = store.pack_and_copy(layer.diff_id, options.packing, options.jobs, beside)?;
     Ok(described(&record, options))
 }
 
-/// The pulled blob, if there is one and the options allow it to stay as it is. The store need not
-/// have it: the same layer may have come as another blob.
+/// Returns the pulled blob, if there is one and the options allow it to stay unchanged. The store
+/// need not have it: the same layer may have been pulled as another blob.
 pub(super) fn kept_layer(layer: &ImageLayer, options: &ExportOptions) -> Option<Descriptor> {
     let pulled = layer.pulled.as_ref()?;
     let compression = pulled.media_type.layer_compression()?;

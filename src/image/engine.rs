@@ -1,5 +1,5 @@
-//! Docker's engine, or podman's in its place, behind a socket of this machine: what it has, and
-//! loading an image into it (Docker Engine API, "Images").
+//! Docker's or podman's engine behind a socket of this machine: its layers, and loading an image
+//! into it (Docker Engine API, "Images": <https://docs.docker.com/reference/api/engine/>).
 
 mod http;
 
@@ -12,40 +12,41 @@ use serde::Deserialize;
 use crate::oci::{ChainId, DiffId};
 
 use super::Result as ExportResult;
-use http::Answer;
+use http::EngineResponse;
 
-/// So many of the engine's newest images are asked for their layers.
+/// Maximum number of the engine's newest images whose layers are requested.
 const MAX_IMAGES: usize = 200;
 
-/// What docker says of its storage when that is containerd's, which takes whole images only.
+/// Docker's name for containerd's image store, which accepts only complete images (`docker info`,
+/// "driver-type"; <https://docs.docker.com/engine/storage/containerd/>).
 const CONTAINERD: &str = "io.containerd.snapshotter";
 
-/// An engine behind a socket.
+/// An engine behind a Unix socket.
 #[derive(Debug, Clone)]
 pub struct Engine {
     socket: PathBuf,
 }
 
-/// Why an engine did not take an image.
+/// The reason why an engine did not accept an image.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// It cannot be spoken to.
-    #[error("cannot speak to the engine at {}", socket.display())]
+    /// The connection to the socket failed.
+    #[error("cannot connect to the engine at {}", socket.display())]
     Io {
-        /// The socket.
+        /// The path of the socket.
         socket: PathBuf,
-        /// The kernel's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It does not want to.
-    #[error("the engine at {} answers: {message}", socket.display())]
+    /// The engine refused the image.
+    #[error("the engine at {} refused the image: {message}", socket.display())]
     Refused {
-        /// The socket.
+        /// The path of the socket.
         socket: PathBuf,
-        /// What it said.
+        /// The engine's message, without control characters.
         message: String,
     },
-    /// The image cannot be written.
+    /// The image could not be exported.
     #[error(transparent)]
     Export(#[from] super::ExportError),
 }
@@ -83,23 +84,23 @@ struct Info {
     server_version: String,
 }
 
-/// A line of what the engine says while it loads.
+/// A line of the engine's progress output during a load.
 #[derive(Deserialize)]
-struct Line {
+struct LoadProgressLine {
     stream: Option<String>,
     error: Option<String>,
 }
 
 impl Engine {
-    /// The engine behind this socket; it is not spoken to yet.
+    /// Creates a handle of the engine behind this socket. No connection is made yet.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
     }
 
-    /// The stacks of layers that need not be sent: the engine has them, and fills them in itself
-    /// where an archive leaves them out. Only docker with its own storage does; for others, and
-    /// when the engine does not say, there are none.
+    /// Returns the stacks of layers that need not be sent: the engine has them and adds them where
+    /// an archive omits them. Only docker with its own storage does so. Empty for other engines,
+    /// and if the engine does not answer.
     #[must_use]
     pub fn known_layers(&self) -> BTreeSet<ChainId> {
         self.ask_layers().unwrap_or_default()
@@ -109,7 +110,7 @@ impl Engine {
         let info: Info = self.get("/info")?;
         let status = info.driver_status.unwrap_or_default();
         let is_containerd = status.iter().flatten().any(|text| text.starts_with(CONTAINERD));
-        // Podman's info has no such member.
+        // Podman's response has no `ServerVersion`.
         if info.server_version.is_empty() || is_containerd || self.is_podman() {
             return None;
         }
@@ -141,10 +142,10 @@ impl Engine {
         (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok())?
     }
 
-    /// Sends the archive that `write` writes; gives what the engine says, line by line.
+    /// Sends the archive that `write` writes. Returns the lines of the engine's output.
     ///
     /// # Errors
-    /// [`EngineError`].
+    /// [`EngineError::Io`]; [`EngineError::Refused`]; [`EngineError::Export`] if `write` fails.
     pub fn load(
         &self,
         write: &mut dyn FnMut(&mut dyn Write) -> ExportResult<()>,
@@ -158,14 +159,14 @@ impl Engine {
             })
         });
         match (answer, export_error) {
-            // An engine that hangs up in the middle has said why.
-            (Ok(answer), _) => self.said(&answer),
+            // An engine that closes the connection early has sent the reason.
+            (Ok(answer), _) => self.loaded_lines(&answer),
             (Err(_), Some(error)) => Err(error.into()),
             (Err(error), None) => Err(failed(error)),
         }
     }
 
-    fn said(&self, answer: &Answer) -> Result<Vec<String>> {
+    fn loaded_lines(&self, answer: &EngineResponse) -> Result<Vec<String>> {
         let text = String::from_utf8_lossy(&answer.body);
         let refused = |message: &str| {
             let message = message.trim().chars().filter(|c| !c.is_control()).collect();
@@ -176,16 +177,18 @@ impl Engine {
             let message = value.get("message").and_then(serde_json::Value::as_str);
             return Err(refused(message.unwrap_or(&text)));
         }
-        let mut said = Vec::new();
-        for line in text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()) {
+        let mut shown_lines = Vec::new();
+        for line in
+            text.lines().filter_map(|line| serde_json::from_str::<LoadProgressLine>(line).ok())
+        {
             if let Some(error) = line.error {
                 return Err(refused(&error));
             }
             let shown = line.stream.unwrap_or_default();
-            said.extend(
+            shown_lines.extend(
                 shown.lines().map(|line| line.chars().filter(|c| !c.is_control()).collect()),
             );
         }
-        Ok(said)
+        Ok(shown_lines)
     }
 }

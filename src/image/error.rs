@@ -1,4 +1,4 @@
-//! What keeps an image from being written out.
+//! Errors and warnings of exports.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use crate::registry::RegistryError;
 use crate::store::StoreError;
 use crate::tree::TreePath;
 
-/// Why an image could not be written out.
+/// The reason why an image could not be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The store does not give what the image needs.
+    /// The store lacks content of the image, or it is damaged.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file could not be read or written.
@@ -21,138 +21,138 @@ pub enum ExportError {
     /// An archive could not be written.
     #[error("the archive cannot be written")]
     Archive(#[from] ArchiveError),
-    /// The registry does not take the image.
+    /// The push to the registry failed.
     #[error("cannot push {name}")]
     Registry {
-        /// The image's name there.
+        /// The image's name in the registry.
         name: String,
-        /// The registry's answer.
+        /// The error of the registry client.
         source: RegistryError,
     },
-    /// The registry has an index under the name, and the push would drop some of its platforms.
+    /// The registry has an index under the name, and the push would remove some of its platforms.
     #[error(
-        "{name} is an index for {had} in its registry, and would be for {left} only: {lost} would be \
-         lost; push all platforms together, take another tag, or drop them with --replace-index"
+        "the push would remove {lost} from the index {name}, which has {had}, and leave {left}; push \
+         all platforms together, use another tag, or remove platforms with --replace-index"
     )]
     Dropped {
-        /// The image's name there.
+        /// The image's name in the registry.
         name: String,
-        /// The platforms that the index is for.
+        /// The platforms of the index.
         had: String,
-        /// Those of the push.
+        /// The platforms of the push.
         left: String,
-        /// Those that only the index has.
+        /// The platforms that only the index has.
         lost: String,
     },
-    /// The registry does not give the image.
+    /// The image could not be read from the registry.
     #[error("cannot read {name}")]
     Remote {
-        /// The image.
+        /// The name of the image in the registry.
         name: String,
-        /// The registry's answer.
+        /// The error of the registry client.
         source: RegistryError,
     },
-    /// The image is for other platforms.
-    #[error("{name} has nothing for {wanted}, only {has}")]
+    /// The image does not support the requested platform.
+    #[error("{name} has no image for {wanted}, only for {has}")]
     NoPlatform {
-        /// The image.
+        /// The name of the image in the registry.
         name: String,
         /// The platform that was requested.
         wanted: String,
         /// The platforms that are available.
         has: String,
     },
-    /// A layer cannot be had from where it is known to be.
+    /// A layer could not be fetched from its known source.
     #[error("cannot get a layer from {place}")]
     Origin {
-        /// The repository.
+        /// The repository or bucket directory.
         place: String,
-        /// The registry's answer.
+        /// The error of the registry client.
         source: RegistryError,
     },
-    /// A layer cannot be had from the OCI layout where it is known to be.
+    /// A layer could not be read from the OCI layout that is its known source.
     #[error("cannot get a layer")]
     Layout(#[source] Box<super::LayoutError>),
-    /// A place gives other bytes than it said.
-    #[error("the blob {want} at {place} holds {got}")]
+    /// A source has other content than expected.
+    #[error("the blob {want} at {place} is damaged: its digest is {got}")]
     WrongBlob {
-        /// The repository or layout.
+        /// The repository, layout or bucket directory.
         place: String,
-        /// The digest that it was to have.
+        /// The digest of the requested blob.
         want: Digest,
-        /// The digest that it has.
+        /// The digest of the content.
         got: Digest,
     },
-    /// The manifest in the store is none.
+    /// The manifest in the store is invalid.
     #[error("the image {manifest} cannot be read")]
     Manifest {
-        /// Its digest.
+        /// The digest of the manifest.
         manifest: Digest,
-        /// The underlying error.
+        /// The error that caused this one.
         source: ManifestError,
     },
-    /// The config in the store is none.
+    /// The config in the store is invalid.
     #[error("the image {manifest} cannot be read")]
     Config {
         /// The digest of the manifest.
         manifest: Digest,
-        /// What is wrong with the config.
+        /// The error that caused this one.
         source: ConfigError,
     },
-    /// The digest names several images, of which one must be chosen.
-    #[error("{manifest} stands for several images; choose one by its platform")]
+    /// The digest refers to an index, and one of its images must be chosen.
+    #[error("{manifest} is an index of several images; choose one by its platform")]
     Index {
-        /// The digest.
+        /// The digest of the index.
         manifest: Digest,
     },
-    /// Manifest and config do not belong together.
+    /// Manifest and config have different numbers of layers.
     #[error("the manifest {manifest} has {n_layers} layers, but its config {n_diff_ids}")]
     LayerCount {
-        /// The manifest's digest.
+        /// The digest of the manifest.
         manifest: Digest,
-        /// Layers of the manifest.
+        /// Number of layers in the manifest.
         n_layers: usize,
-        /// Layers of the config.
+        /// Number of DiffIDs in the config.
         n_diff_ids: usize,
     },
-    /// A layer of the image is of a kind that rbuild does not know.
-    #[error("the image {manifest} has a layer of type {media_type}, which is no layer")]
+    /// A layer has an unknown media type.
+    #[error("the image {manifest} has a layer of type {media_type}, which is not a layer type")]
     LayerType {
-        /// The manifest's digest.
+        /// The digest of the manifest.
         manifest: Digest,
-        /// The type.
+        /// The media type as text.
         media_type: String,
     },
-    /// Too many images for the target, or none.
+    /// The target cannot take this number of images.
     #[error(
         "a docker archive takes one image, any other target at least one; there are {n_images}"
     )]
     ImageCount {
-        /// How many there are.
+        /// The number of images given.
         n_images: usize,
     },
-    /// What is in the target directory is no OCI layout that an image can be added to.
+    /// The target directory is not an OCI layout that an image can be added to.
     #[error("{} is not the index of an OCI layout: {reason}; remove it or choose another directory", path.display())]
     NoLayout {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The reason, as text.
+        /// The cause as text.
         reason: String,
     },
 }
 
-/// Files and attributes that a directory does not get unless that was asked for.
+/// Counts of files and attributes that a directory gets only with `--allow local.special`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Number of devices.
+pub struct SkippedFiles {
+    /// Number of omitted devices.
     pub devices: usize,
-    /// Number of files and directories that lost set-user-ID or set-group-ID bits.
+    /// Number of files and directories that lost set-user-ID or set-group-ID bits (chmod(2)).
     pub set_ids: usize,
-    /// Number of attributes such as file capabilities.
+    /// Number of extended attributes such as file capabilities (capabilities(7)).
     pub attributes: usize,
 }
 
-impl std::fmt::Display for LeftOut {
+impl std::fmt::Display for SkippedFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counts = [
             (self.devices, "devices"),
@@ -164,34 +164,34 @@ impl std::fmt::Display for LeftOut {
     }
 }
 
-/// Something that a directory could not take; the rest was written.
+/// Content that a directory could not store. The rest was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Warning {
-    /// A device, which an ordinary user cannot make.
-    #[error("{path} is a device, which only root can make: it was left out")]
+pub enum ExportWarning {
+    /// A device, which only root can create (mknod(2)).
+    #[error("{path} is a device, which only root can create: it was omitted")]
     Device {
-        /// Where it would be.
+        /// The path of the device.
         path: TreePath,
     },
-    /// An extended attribute.
+    /// An extended attribute could not be set.
     #[error(
         "{path} has lost its attribute {name}: only root can set it, and not on every file system"
     )]
     Attribute {
-        /// The file.
+        /// The path of the file.
         path: TreePath,
-        /// The attribute's name.
+        /// The attribute's name, as in `security.capability`.
         name: String,
     },
-    /// Files that could act with the rights of others were left out.
-    #[error("left out of {}: {what}; `--allow local.special` keeps them", directory.display())]
+    /// Files that could act with the rights of others were omitted.
+    #[error("omitted from {}: {what}; `--allow local.special` keeps them", directory.display())]
     LeftOut {
-        /// The directory that was written.
+        /// Path of the target directory.
         directory: PathBuf,
-        /// The number of files.
-        what: LeftOut,
+        /// The numbers of files.
+        what: SkippedFiles,
     },
-    /// Owners that this user namespace does not have.
-    #[error("some files have lost their owners, which do not exist here")]
+    /// Owners without a mapping in this user namespace (user_namespaces(7)).
+    #[error("some files have lost their owners, which do not exist in this user namespace")]
     Owners,
 }

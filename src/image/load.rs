@@ -1,8 +1,8 @@
-//! Images out of archives and directories that somebody else wrote: OCI layouts and what `docker save`
-//! gives, in whatever way the tar is packed.
+//! Loads images from untrusted archives and directories: OCI layouts and the output of `docker
+//! save`, with any compression of the tar.
 //!
-//! Nothing is believed: a blob has to be what its name says, a layer what its config says. What was
-//! read before an error stays in the store as blobs that nothing needs.
+//! Everything is verified: each blob against the digest in its name, each layer against its config.
+//! Content read before an error stays in the store as unreferenced blobs.
 
 mod archive;
 mod docker;
@@ -21,15 +21,15 @@ use crate::oci::{Digest, Platform, Reference};
 use crate::pathio::PathError;
 use crate::store::{Store, StoreError};
 
-use super::{ExportError, Loaded, Replaced, replaced};
+use super::{ExportError, Replaced, StoredImages, replaced};
 
-use archive::Contents;
+use archive::ImageArchive;
 
 type Result<T> = std::result::Result<T, LoadError>;
 
-/// Where images are read from.
+/// The source of a load.
 pub enum LoadSource {
-    /// A tar, packed or not.
+    /// A tar, compressed or not.
     Stream(Box<dyn Read + Send>),
     /// The directory of an OCI layout.
     Directory(PathBuf),
@@ -44,94 +44,94 @@ impl std::fmt::Debug for LoadSource {
     }
 }
 
-/// What is taken of what is there.
+/// Options of a load.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// What the source is called in messages.
+    /// The source's name in messages.
     pub shown: String,
-    /// Only images for this platform.
+    /// Loads only images for this platform.
     pub platform: Option<Platform>,
-    /// How many threads may work at once.
+    /// Maximum number of parallel threads.
     pub jobs: NonZeroUsize,
 }
 
-/// An image that is in the store now.
+/// An image that was loaded into the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedImage {
-    /// Its manifest or index.
+    /// The digest of its manifest or index.
     pub top: Digest,
-    /// Its names; they are set already.
+    /// Its names, which the store has set already.
     pub names: Vec<Reference>,
-    /// The images that lost their names to it.
+    /// The images whose names it took.
     pub replaced: Vec<Replaced>,
 }
 
-/// Why images could not be loaded.
+/// The reason why images could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It is something else.
+    /// The source is neither an OCI layout nor a docker archive.
     #[error(
         "{shown} holds no images: it has neither an index.json, as OCI layouts have, nor a manifest.json, as `docker save` writes it"
     )]
     NoImages {
-        /// The source.
+        /// The name of the source.
         shown: String,
     },
-    /// There is nothing for the platform that was asked for.
+    /// The source has no image for the requested platform.
     #[error("{shown} has no image for {platform}")]
     Platform {
-        /// The source.
+        /// The name of the source.
         shown: String,
-        /// What was asked for.
+        /// The platform that was requested.
         platform: Platform,
     },
-    /// The tar is no good.
+    /// The tar could not be read.
     #[error("{shown} cannot be read")]
     Archive {
-        /// The source.
+        /// The name of the source.
         shown: String,
-        /// Why.
+        /// The error that caused this one.
         source: ArchiveError,
     },
-    /// A document is no good.
+    /// A document is invalid.
     #[error("{name} in {shown} cannot be used: {reason}")]
     Document {
-        /// The source.
+        /// The name of the source.
         shown: String,
-        /// The document.
+        /// The document's name in the source.
         name: String,
-        /// Why.
+        /// The cause, as text for the message.
         reason: String,
     },
-    /// Something that a document names is not there.
-    #[error("{shown} lacks {name}, which {by} names")]
+    /// A document refers to missing content.
+    #[error("{shown} lacks {name}, which {by} refers to")]
     Missing {
-        /// The source.
+        /// The name of the source.
         shown: String,
-        /// What is not there.
+        /// The missing file or blob.
         name: String,
-        /// The document.
+        /// The document's name in the source.
         by: String,
     },
-    /// A blob is not what its name says.
-    #[error("{name} in {shown} holds {got}: it is damaged")]
+    /// A blob does not match the digest in its name.
+    #[error("{name} in {shown} is damaged: its digest is {got}")]
     WrongBlob {
-        /// The source.
+        /// The name of the source.
         shown: String,
-        /// The blob.
+        /// The blob's name in the source.
         name: String,
-        /// The kind of file.
+        /// The digest of its content.
         got: Digest,
     },
-    /// The image cannot be used.
+    /// The image is unusable.
     #[error("{shown} has an image that cannot be used")]
     Image {
-        /// The source.
+        /// The name of the source.
         shown: String,
-        /// Why.
+        /// The error that caused this one.
         source: Box<ExportError>,
     },
-    /// The store does not take it.
+    /// The store failed to save content.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file could not be read.
@@ -139,14 +139,14 @@ pub enum LoadError {
     Io(#[from] PathError),
 }
 
-/// Reads all images of `source` into the store and gives them their names.
+/// Loads all images of `source` into the store and sets their names.
 ///
 /// # Errors
-/// [`LoadError`]; then no name was set.
+/// [`LoadError`]. No name was set then.
 pub fn load(store: &Store, source: LoadSource, options: &LoadOptions) -> Result<Vec<LoadedImage>> {
     let contents = match source {
-        LoadSource::Stream(stream) => Contents::of_archive(store, stream, &options.shown)?,
-        LoadSource::Directory(directory) => Contents::of_directory(&directory, &options.shown)?,
+        LoadSource::Stream(stream) => ImageArchive::of_archive(store, stream, &options.shown)?,
+        LoadSource::Directory(directory) => ImageArchive::of_directory(&directory, &options.shown)?,
     };
     let mut images = match (&contents.index, &contents.manifest) {
         (Some(index), _) => layout::images(store, &contents, index, options)?,
@@ -157,14 +157,14 @@ pub fn load(store: &Store, source: LoadSource, options: &LoadOptions) -> Result<
         docker::add_names(store, &contents, manifest, &mut images)?;
     }
     for image in &images {
-        Loaded::load(store, image.top).map_err(|error| contents.bad_image(error))?;
+        StoredImages::load(store, image.top).map_err(|error| contents.bad_image(error))?;
     }
     for image in &mut images {
-        // A digest that an archive claims for another image names nothing.
+        // A name with the digest of another image is ignored.
         image.names.retain(|name| name.digest().is_none_or(|digest| digest == image.top));
         for name in &image.names {
             image.replaced.extend(replaced(store, name, image.top)?);
-            store.set_tag(name, image.top)?;
+            store.tags().set(name, image.top)?;
         }
     }
     Ok(images)

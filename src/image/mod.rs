@@ -1,28 +1,28 @@
-//! Where images go to: OCI layouts, docker archives, directories, tars, registries; and `verify`, which
-//! reads a layout back with the eyes of others.
+//! Exports images: OCI layouts, docker archives, directories, tars, registries and buckets. `load`
+//! imports them, and `verify` checks a layout with an independent reader.
 //!
-//! A sink takes a finished image of the store. It never changes the store's image, and it knows
-//! nothing of how the image was made. What is new is packed on the way out, once: the store keeps
-//! the packed form. Layers of a base image go out as they came in.
+//! An exporter takes a finished image of the store. It never changes that image, and it does not
+//! know how the image was made. New layers are compressed during the export, once: the store keeps
+//! the compressed blob. Layers of a base image are exported unchanged.
 
+mod archive_output;
 mod blob_file;
 mod bucket;
 mod documents;
 mod engine;
 mod error;
+mod fetch;
 mod layout;
+mod layout_reader;
 mod load;
-mod origin;
-mod place;
 mod push;
-mod push_exact;
-mod reader;
+mod push_verbatim;
 mod remote;
 mod replaced;
 mod rootfs;
 mod rootfs_directory;
 mod rootfs_tar;
-mod source;
+mod stored_image;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,7 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::slice;
+use std::time::Instant;
 
 use crate::archive::Packing;
 use crate::oci::{Annotation, ChainId, Descriptor, MediaType, Reference};
@@ -38,140 +39,152 @@ use crate::store::Store;
 use rootfs::Rootfs;
 
 pub use bucket::{BucketUpload, send_to_bucket};
-pub use documents::{Artifact, Packed, pack};
+pub use documents::{Artifact, PackedImage, pack};
 pub use engine::{Engine, EngineError};
-pub use error::{ExportError, LeftOut, Warning};
+pub use error::{ExportError, ExportWarning, SkippedFiles};
+pub use fetch::{fetch_from, fetch_layer, fetch_temporarily, is_obtainable, read_remote_blob};
 pub use layout::write_artifact;
+pub use layout_reader::{LayoutError, LayoutReader};
 #[doc(hidden)]
 pub use load::probe_table;
 pub use load::{LoadError, LoadOptions, LoadSource, LoadedImage, load};
-pub use origin::{fetch_for_now, fetch_from, fetch_layer, is_obtainable, read_elsewhere};
 pub use push::{push, push_all, push_artifact};
-pub use push_exact::{is_as_it_came, push_exact};
-pub use reader::{LayoutError, LayoutReader};
+pub use push_verbatim::{is_unmodified, push_verbatim};
 pub use remote::read_remote;
-pub use replaced::{Patience, Replaced, check_platforms, replaced};
-pub use source::{Image, ImageLayer, Loaded};
-pub use verify::{Verified, VerifyError, verify_layout};
+pub use replaced::{RegistryRetries, Replaced, check_platforms, replaced};
+pub use stored_image::{Image, ImageLayer, StoredImages};
+pub use verify::{VerifiedImage, VerifyError, verify_layout};
 
-/// Images that have their names in common: one, or one for each of several platforms.
+/// Images that share their names: a single one, or one for each of several platforms.
 #[derive(Debug, Clone, Copy)]
-pub struct Group<'a> {
-    /// The images.
+pub struct ImageGroup<'a> {
+    /// The images, one for each platform.
     pub images: &'a [Image],
-    /// Whether there is an index over them, if only over one.
+    /// True if an index lists them, even a single one.
     pub is_index: bool,
-    /// The names that an archive or layout says they have.
+    /// The names that an archive or layout gives them.
     pub names: &'a [Reference],
-    /// When they were made, RFC 3339, for the annotation of that name; `None` leaves it out.
+    /// Creation time (RFC 3339) for the annotation `org.opencontainers.image.created`. `None` omits
+    /// it.
     pub created: Option<&'a str>,
-    /// The index's annotations, beside those of the options.
+    /// Annotations of the index, in addition to those of the options.
     pub annotations: &'a BTreeMap<String, String>,
-    /// Stacks of layers whose top a docker archive leaves out, because the reader has it.
+    /// Stacks of layers whose top layer a docker archive omits, because the reader has it.
     pub left_out: Option<&'a BTreeSet<ChainId>>,
 }
 
 type Result<T> = std::result::Result<T, ExportError>;
 
-/// How an image is written out.
+/// Options of an export.
 #[derive(Debug, Clone)]
 pub struct ExportOptions {
-    /// How new layers are packed.
+    /// Compression of new layers.
     pub packing: Packing,
-    /// Whether the base image's layers are packed in this way too, where they are not.
+    /// True if the base image's layers are recompressed, too, where their compression differs.
     pub force_packing: bool,
-    /// Whether documents and layers get Docker's media types instead of the OCI's.
+    /// True if documents and layers get Docker's media types instead of the OCI's.
     pub docker_media_types: bool,
-    /// How many threads may work at once.
+    /// Maximum number of parallel threads.
     pub jobs: NonZeroUsize,
-    /// Whether a single image goes out under an index, too.
+    /// True if a single image gets an index, too.
     pub always_index: bool,
-    /// The names that an archive or layout says the image has.
+    /// The names that an archive or layout gives the image.
     pub names: Vec<Reference>,
-    /// When it was made, RFC 3339, for the annotation of that name; `None` leaves it out.
+    /// Creation time (RFC 3339) for the annotation `org.opencontainers.image.created`. `None` omits
+    /// it.
     pub created: Option<String>,
-    /// Annotations beside those that the images have; Docker's media types leave all of them out.
+    /// Annotations in addition to those of the images. Docker's media types have none.
     pub annotations: Vec<Annotation>,
-    /// Whether a registry gets the image without a tag.
+    /// True if the image is pushed without a tag.
     pub by_digest: bool,
-    /// Whether files have a directory for each platform; `None` when there is an index.
+    /// True if files go into one directory for each platform. `None`: only with an index.
     pub split: Option<bool>,
-    /// True if a directory of files gets devices, set-id bits and file capabilities.
+    /// True if a directory gets devices, set-user-ID bits and file capabilities.
     pub keeps_special: bool,
 }
 
-/// Of an index that has none.
+/// For an index without annotations.
 static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
 
 impl ExportOptions {
-    /// The images under the names that these options give.
-    fn group<'a>(&'a self, images: &'a [Image]) -> Group<'a> {
+    /// Returns the images with the names of these options.
+    fn group<'a>(&'a self, images: &'a [Image]) -> ImageGroup<'a> {
         let (names, created) = (self.names.as_slice(), self.created.as_deref());
         let is_index = images.len() != 1 || self.always_index;
-        Group { images, is_index, names, created, annotations: &NO_ANNOTATIONS, left_out: None }
+        ImageGroup {
+            images,
+            is_index,
+            names,
+            created,
+            annotations: &NO_ANNOTATIONS,
+            left_out: None,
+        }
     }
 }
 
-/// A file or directory that an image is written to.
+/// The file or directory of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// An OCI layout as one tar.
+pub enum ExportTarget {
+    /// An OCI layout as a tar (image-spec, image-layout.md).
     OciArchive(PathBuf),
-    /// An OCI layout; if there is one, the image is added to it.
+    /// An OCI layout as a directory. The image is added to an existing layout.
     OciDirectory(PathBuf),
-    /// What `docker load` takes; it is an OCI layout as well.
+    /// An archive for `docker load`, which is an OCI layout as well.
     DockerArchive(PathBuf),
-    /// The image's files in a directory, over what is there.
+    /// The image's files in a directory, over existing ones.
     Directory(PathBuf),
-    /// The image's files as one tar.
+    /// The image's files as a tar.
     Tar(PathBuf),
 }
 
-/// What an image is written to a stream as.
+/// The format of an export to a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamForm {
-    /// An OCI layout as one tar.
+pub enum StreamFormat {
+    /// An OCI layout as a tar (image-spec, image-layout.md).
     OciArchive,
-    /// What `docker load` takes; it is an OCI layout as well.
+    /// An archive for `docker load`, which is an OCI layout as well.
     DockerArchive,
-    /// The image's files as one tar.
+    /// The image's files as a tar.
     Tar,
 }
 
-/// Writes `image` to `target` and gives the descriptor of its manifest, or of its config where only
-/// its files are written. A file appears under its name when it is complete; the path `-` is
-/// standard output.
+/// Writes `image` to `target` and returns the descriptor of its manifest, or of its config if only
+/// files are written. A file appears under its name when it is complete. The path `-` is standard
+/// output.
 ///
 /// # Errors
-/// The store's when a layer is not there or damaged; the kernel's, with the path.
+/// [`ExportError::Store`] if a layer is missing or damaged; [`ExportError::Io`];
+/// [`ExportError::Archive`].
 pub fn export(
     store: &Store,
     image: &Image,
-    target: &Target,
+    target: &ExportTarget,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
     export_all(store, slice::from_ref(image), target, options, &mut |_warning| {})
 }
 
-/// As [`export`], for one image or one for each of several platforms: those go into layouts under
-/// an index, whose descriptor is the result, and into directories and tars below the name of their
-/// platform, as in `linux_arm64`. `warn` is told what a directory could not take.
+/// Exports one image, or one for each of several platforms, like [`export`]. Several are listed by
+/// an index in layouts, whose descriptor is returned. In directories and tars they go below the
+/// name of their platform, as in `linux_arm64`. `warn` gets what a directory could not store.
 ///
 /// # Errors
-/// As there; [`ExportError::ImageCount`] for a docker archive of several images.
+/// The same as [`export`]; [`ExportError::ImageCount`] for a docker archive of several images.
 pub fn export_all(
     store: &Store,
     images: &[Image],
-    target: &Target,
+    target: &ExportTarget,
     options: &ExportOptions,
-    warn: &mut dyn FnMut(Warning),
+    warn: &mut dyn FnMut(ExportWarning),
 ) -> Result<Descriptor> {
     let (path, form) = match target {
-        Target::OciArchive(path) => (path, StreamForm::OciArchive),
-        Target::DockerArchive(path) => (path, StreamForm::DockerArchive),
-        Target::Tar(path) => (path, StreamForm::Tar),
-        Target::OciDirectory(path) => return layout::write_directory(store, images, path, options),
-        Target::Directory(path) => {
+        ExportTarget::OciArchive(path) => (path, StreamFormat::OciArchive),
+        ExportTarget::DockerArchive(path) => (path, StreamFormat::DockerArchive),
+        ExportTarget::Tar(path) => (path, StreamFormat::Tar),
+        ExportTarget::OciDirectory(path) => {
+            return layout::write_directory(store, images, path, options);
+        }
+        ExportTarget::Directory(path) => {
             for (platform, rootfs) in rootfs_of_all(store, images, options)? {
                 let (platform, keeps_special) = (platform.as_deref(), options.keeps_special);
                 let to = rootfs_directory::Destination { directory: path, platform, keeps_special };
@@ -180,68 +193,72 @@ pub fn export_all(
             return first_config(images, options);
         }
     };
-    place::write(path, |out| export_stream(store, images, form, out, options))
+    let started = Instant::now();
+    let written =
+        archive_output::write(path, |out| export_stream(store, images, form, out, options))?;
+    tracing::debug!(?target, manifest = %written.digest, took = ?started.elapsed(), "output written");
+    Ok(written)
 }
 
-/// Writes several images, each with names of its own, into one archive; layers that they share are
-/// there once. The names in `options` do not count.
+/// Writes several images, each with names of its own, into one archive. Shared layers are stored
+/// once. The names in `options` are ignored.
 ///
 /// # Errors
-/// As [`export`]; [`ExportError::ImageCount`] for a docker archive with an index, and for a tar of
-/// files.
+/// The same as [`export`]; [`ExportError::ImageCount`] for a docker archive with an index, and for
+/// a tar of files.
 pub fn save(
     store: &Store,
-    groups: &[Group<'_>],
-    form: StreamForm,
+    groups: &[ImageGroup<'_>],
+    form: StreamFormat,
     path: &Path,
     options: &ExportOptions,
 ) -> Result<()> {
-    place::write(path, |out| save_stream(store, groups, form, out, options))?;
+    archive_output::write(path, |out| save_stream(store, groups, form, out, options))?;
     Ok(())
 }
 
-/// As [`save`], into `out`; gives what describes the last image.
+/// Writes images into `out` like [`save`] and returns the descriptor of the last one.
 ///
 /// # Errors
-/// As there.
+/// The same as [`save`].
 pub fn save_stream(
     store: &Store,
-    groups: &[Group<'_>],
-    form: StreamForm,
+    groups: &[ImageGroup<'_>],
+    form: StreamFormat,
     out: &mut dyn Write,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
     let for_docker = match form {
-        StreamForm::OciArchive => false,
-        StreamForm::DockerArchive => true,
-        StreamForm::Tar => return Err(ExportError::ImageCount { n_images: groups.len() }),
+        StreamFormat::OciArchive => false,
+        StreamFormat::DockerArchive => true,
+        StreamFormat::Tar => return Err(ExportError::ImageCount { n_images: groups.len() }),
     };
     layout::write_archive(store, groups, out, options, for_docker)
 }
 
-/// As [`export_all`], into `out`.
+/// Exports images into `out` like [`export_all`].
 ///
 /// # Errors
-/// As there.
+/// The same as [`save`].
 pub fn export_stream(
     store: &Store,
     images: &[Image],
-    form: StreamForm,
+    form: StreamFormat,
     out: &mut dyn Write,
     options: &ExportOptions,
 ) -> Result<Descriptor> {
     let group = options.group(images);
     match form {
-        StreamForm::OciArchive => layout::write_archive(store, &[group], out, options, false),
-        StreamForm::DockerArchive => layout::write_archive(store, &[group], out, options, true),
-        StreamForm::Tar => {
+        StreamFormat::OciArchive => layout::write_archive(store, &[group], out, options, false),
+        StreamFormat::DockerArchive => layout::write_archive(store, &[group], out, options, true),
+        StreamFormat::Tar => {
             rootfs_tar::write(&rootfs_of_all(store, images, options)?, out)?;
             first_config(images, options)
         }
     }
 }
 
-/// Each image's files, with the name of the directory for its platform where there is an index.
+/// Returns each image's files, with the name of its platform's directory if there is an index.
 fn rootfs_of_all<'s>(
     store: &'s Store,
     images: &[Image],
@@ -261,7 +278,7 @@ fn config_of(image: &Image, options: &ExportOptions) -> Descriptor {
     Descriptor::of(media_type, image.config_bytes())
 }
 
-/// What describes files without a manifest: the config, the first one of several.
+/// Returns the descriptor of an export without a manifest: the config, of several images the first.
 fn first_config(images: &[Image], options: &ExportOptions) -> Result<Descriptor> {
     let first = images.first().ok_or(ExportError::ImageCount { n_images: 0 })?;
     Ok(config_of(first, options))

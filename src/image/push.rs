@@ -1,4 +1,4 @@
-//! Images into registries: each layer goes up as soon as it is packed, the manifest last.
+//! Pushes images: each layer is uploaded as soon as it is compressed, the manifest last.
 
 use std::collections::BTreeMap;
 use std::io::{self, PipeWriter, Read, Write};
@@ -10,22 +10,23 @@ use crate::registry::{Client, RegistryError};
 use crate::store::{LayerSource, Store};
 
 use super::documents::{
-    Artifact, Packed, compression_of, index_over, kept_layer, layer_type, packed_layer,
+    Artifact, PackedImage, compression_of, index_over, kept_layer, layer_type, packed_layer,
     packed_layer_beside, try_each,
 };
-use super::origin::{self, Passage};
+use super::fetch::{self, BlobRelay};
 use super::{ExportError, ExportOptions, Image, ImageLayer, Result, config_of};
 
-/// So many uploads go on at once, even with fewer threads to work: most of the time they wait.
-const UPLOADS_AT_ONCE: usize = 4;
+/// Minimum number of parallel uploads, even with fewer threads: most of the time they wait.
+const PARALLEL_UPLOADS: usize = 4;
 
-/// A layer whose tar is longer goes up while it is packed; of a shorter one both take no time.
+/// Size in bytes from which a layer is uploaded during its compression. Both are fast for a smaller
+/// one.
 const LARGE_BYTES: u64 = 8 << 20;
 
-/// Passes bytes on until nobody takes them any more.
-struct WhileItTakes(Option<PipeWriter>);
+/// Writes to a pipe until its reader is gone, and then discards the bytes.
+struct BestEffortWriter(Option<PipeWriter>);
 
-impl Write for WhileItTakes {
+impl Write for BestEffortWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(pipe) = &mut self.0
             && pipe.write_all(bytes).is_err()
@@ -40,29 +41,29 @@ impl Write for WhileItTakes {
     }
 }
 
-/// What a push works with.
-struct Push<'a> {
+/// The parameters of a push.
+struct Pusher<'a> {
     store: &'a Store,
     registry: &'a Client,
     name: &'a Reference,
-    /// Other repositories of the same registry.
+    /// Other repositories of the same registry, to mount blobs from.
     mount_from: Vec<&'a Reference>,
     options: &'a ExportOptions,
     progress: &'a (dyn Fn(u64) + Sync),
 }
 
-/// Something to be sent: it is packed first if it must be.
-enum Part<'a> {
+/// An item of a push.
+enum PushItem<'a> {
     Config,
     Layer(&'a ImageLayer),
 }
 
-/// Pushes `image` as `name` and gives the digest of its manifest. Blobs that the registry has, or
-/// can take from the repositories `mount_from`, are not sent; `progress` is told the number of
-/// bytes as they are.
+/// Pushes `image` as `name` and returns the digest of its manifest. Blobs that the registry has, or
+/// can mount from the repositories `mount_from`, are not sent. `progress` gets the number of new
+/// bytes.
 ///
 /// # Errors
-/// [`ExportError::Registry`]; the store's when a layer is not there or damaged.
+/// [`ExportError::Registry`]; [`ExportError::Store`] if a layer is missing or damaged.
 pub fn push(
     store: &Store,
     registry: &Client,
@@ -72,16 +73,16 @@ pub fn push(
     options: &ExportOptions,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Digest> {
-    let push = Push::new(store, registry, name, mount_from, options, progress);
-    let packed = push.blobs(image)?;
-    push.top(&packed.descriptor, &packed.manifest)
+    let pusher = Pusher::new(store, registry, name, mount_from, options, progress);
+    let packed = pusher.blobs(image)?;
+    pusher.top(&packed.descriptor, &packed.manifest)
 }
 
-/// As [`push`], for one image or one for each of several platforms; `name` then stands for an
-/// index, whose digest is the result.
+/// Pushes one image, or one for each of several platforms, like [`push`]. Several get an index
+/// under `name`, whose digest is returned.
 ///
 /// # Errors
-/// As there; [`ExportError::ImageCount`] without any image.
+/// The same as [`push`]; [`ExportError::ImageCount`] without any image.
 pub fn push_all(
     store: &Store,
     registry: &Client,
@@ -98,22 +99,22 @@ pub fn push_all(
         }
         _ => {}
     }
-    let push = Push::new(store, registry, name, mount_from, options, progress);
+    let pusher = Pusher::new(store, registry, name, mount_from, options, progress);
     let mut pushed = Vec::with_capacity(images.len());
     for image in images {
-        let packed = push.blobs(image)?;
+        let packed = pusher.blobs(image)?;
         let own_name = name.with_digest(packed.digest());
-        push.document(&own_name, &packed.descriptor, &packed.manifest)?;
+        pusher.document(&own_name, &packed.descriptor, &packed.manifest)?;
         pushed.push(packed);
     }
     let (index, descriptor) = index_over(&pushed, &BTreeMap::new(), options);
-    push.top(&descriptor, &index)
+    pusher.top(&descriptor, &index)
 }
 
-/// Pushes an artifact as `name` and gives the digest of its manifest.
+/// Pushes an artifact as `name` and returns the digest of its manifest.
 ///
 /// # Errors
-/// As [`push`].
+/// The same as [`push`].
 pub fn push_artifact(
     store: &Store,
     registry: &Client,
@@ -122,17 +123,17 @@ pub fn push_artifact(
     options: &ExportOptions,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Digest> {
-    let push = Push::new(store, registry, name, &[], options, progress);
-    let jobs = NonZeroUsize::new(UPLOADS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
-    let layers = try_each(artifact.layers, jobs.max(options.jobs), |layer| push.layer(layer))?;
+    let pusher = Pusher::new(store, registry, name, &[], options, progress);
+    let jobs = NonZeroUsize::new(PARALLEL_UPLOADS).unwrap_or(NonZeroUsize::MIN);
+    let layers = try_each(artifact.layers, jobs.max(options.jobs), |layer| pusher.layer(layer))?;
     let document = (artifact.document)(&layers);
     let config = Descriptor::of(artifact.media_type.clone(), &document);
-    push.bytes(&config, &document)?;
-    let packed = Packed::over(config, layers, options);
-    push.document(name, &packed.descriptor, &packed.manifest)
+    pusher.bytes(&config, &document)?;
+    let packed = PackedImage::over(config, layers, options);
+    pusher.document(name, &packed.descriptor, &packed.manifest)
 }
 
-/// Each layer once: an image may have the same one twice, such as an empty one.
+/// Returns each layer once: an image may contain the same one twice, such as an empty one.
 fn distinct(layers: &[ImageLayer]) -> Vec<&ImageLayer> {
     let mut distinct: Vec<&ImageLayer> = Vec::with_capacity(layers.len());
     for layer in layers {
@@ -143,7 +144,7 @@ fn distinct(layers: &[ImageLayer]) -> Vec<&ImageLayer> {
     distinct
 }
 
-impl<'a> Push<'a> {
+impl<'a> Pusher<'a> {
     fn new(
         store: &'a Store,
         registry: &'a Client,
@@ -159,26 +160,26 @@ impl<'a> Push<'a> {
         Self { store, registry, name, mount_from, options, progress }
     }
 
-    /// Sees to it that the registry has the config and all layers.
-    fn blobs(&self, image: &Image) -> Result<Packed> {
-        let mut parts = vec![Part::Config];
-        parts.extend(distinct(image.layers()).into_iter().map(Part::Layer));
-        let jobs = NonZeroUsize::new(UPLOADS_AT_ONCE).unwrap_or(NonZeroUsize::MIN);
-        let sent = try_each(&parts, jobs.max(self.options.jobs), |part| match part {
-            Part::Config => {
+    /// Ensures that the registry has the config and all layers.
+    fn blobs(&self, image: &Image) -> Result<PackedImage> {
+        let mut items = vec![PushItem::Config];
+        items.extend(distinct(image.layers()).into_iter().map(PushItem::Layer));
+        let jobs = NonZeroUsize::new(PARALLEL_UPLOADS).unwrap_or(NonZeroUsize::MIN);
+        let sent = try_each(&items, jobs.max(self.options.jobs), |item| match item {
+            PushItem::Config => {
                 self.bytes(&config_of(image, self.options), image.config_bytes()).map(|()| None)
             }
-            Part::Layer(layer) => self.layer(layer).map(|sent| Some((layer.diff_id, sent))),
+            PushItem::Layer(layer) => self.layer(layer).map(|sent| Some((layer.diff_id, sent))),
         })?;
         let sent: Vec<(DiffId, Descriptor)> = sent.into_iter().flatten().collect();
         let layers = image.layers().iter().map(|layer| {
             let found = sent.iter().find(|(diff_id, _)| *diff_id == layer.diff_id);
             found.expect("every layer was sent").1.clone()
         });
-        Ok(Packed::new(image, layers.collect(), self.options))
+        Ok(PackedImage::new(image, layers.collect(), self.options))
     }
 
-    /// Sends what the name is to stand for.
+    /// Sends the document that the name refers to.
     fn top(&self, what: &Descriptor, bytes: &[u8]) -> Result<Digest> {
         let by_digest = self.options.by_digest.then(|| self.name.with_digest(what.digest));
         self.document(by_digest.as_ref().unwrap_or(self.name), what, bytes)
@@ -195,7 +196,7 @@ impl<'a> Push<'a> {
         ExportError::Registry { name, source }
     }
 
-    /// Sees to it that the registry has these bytes.
+    /// Ensures that the registry has these bytes.
     fn bytes(&self, what: &Descriptor, bytes: &[u8]) -> Result<()> {
         let open = || -> io::Result<Box<dyn Read + Send>> {
             Ok(Box::new(io::Cursor::new(bytes.to_vec())))
@@ -203,19 +204,19 @@ impl<'a> Push<'a> {
         self.send(what, None, &open).map_err(|error| self.failed(error))
     }
 
-    /// Sees to it that the registry has the layer; gives the blob that it has there.
+    /// Ensures that the registry has the layer, and returns its blob there.
     fn layer(&self, layer: &ImageLayer) -> Result<Descriptor> {
-        let sources = self.store.sources(layer.diff_id)?;
+        let sources = self.store.layer_sources().of_layer(layer.diff_id)?;
         let blob = self.blob_of(layer, &sources)?;
-        let known = origin::holding(&sources, &blob);
-        let repository = known.and_then(origin::repository);
+        let known = fetch::holding(&sources, &blob);
+        let repository = known.and_then(fetch::repository);
         let same = |other: &Reference| other.registry() == self.name.registry();
         let from = match repository.filter(same) {
             Some(other) => Some(other.repository().to_owned()),
-            None => self.mountable(&blob)?.map(|other| other.repository().to_owned()),
+            None => self.mount_source(&blob)?.map(|other| other.repository().to_owned()),
         };
         match known.filter(|_| !self.store.has_blob(blob.digest)) {
-            Some(source) => self.pass_on(&blob, from.as_deref(), source)?,
+            Some(source) => self.mount_or_relay(&blob, from.as_deref(), source)?,
             None => {
                 let open = || -> io::Result<Box<dyn Read + Send>> {
                     let opened = self.store.open_checked_blob(blob.digest);
@@ -227,13 +228,13 @@ impl<'a> Push<'a> {
         Ok(blob)
     }
 
-    /// The blob that the layer is pushed as; it may be elsewhere than in the store.
+    /// Returns the blob under which the layer is pushed, which may be missing in the store.
     fn blob_of(&self, layer: &ImageLayer, sources: &[LayerSource]) -> Result<Descriptor> {
-        // A base's blob that the store does not have may yet be in the registry.
+        // A base image's blob that the store lacks may exist in the registry.
         if let Some(kept) = kept_layer(layer, self.options)
             && (self.store.has_blob(kept.digest)
-                || origin::holding(sources, &kept).is_some()
-                || self.is_there(&kept)?)
+                || fetch::holding(sources, &kept).is_some()
+                || self.is_in_registry(&kept)?)
         {
             return Ok(kept);
         }
@@ -245,13 +246,13 @@ impl<'a> Push<'a> {
                 let media_type = layer_type(wanted, self.options);
                 return Ok(Descriptor::new(media_type, source.blob.digest, source.blob.size));
             }
-            origin::fetch_layer(self.store, self.registry, layer.diff_id, self.progress)?;
+            fetch::fetch_layer(self.store, self.registry, layer.diff_id, self.progress)?;
         }
         self.packed(layer)
     }
 
-    /// Packs the layer. A large one goes up while it is packed; whether that went well need not be
-    /// known here: the registry is asked whether it has the blob before it is sent.
+    /// Compresses the layer. A large one is uploaded meanwhile. Errors of that upload are ignored:
+    /// the registry is asked for the blob before it is sent.
     fn packed(&self, layer: &ImageLayer) -> Result<Descriptor> {
         let is_large =
             self.store.layer(layer.diff_id)?.is_some_and(|it| it.tar_bytes > LARGE_BYTES);
@@ -267,9 +268,9 @@ impl<'a> Push<'a> {
             let Ok(upload) = upload else {
                 return packed_layer(self.store, layer, self.options);
             };
-            let mut beside = WhileItTakes(Some(writer));
+            let mut beside = BestEffortWriter(Some(writer));
             let packed = packed_layer_beside(self.store, layer, self.options, &mut beside);
-            // The upload ends where the pipe does.
+            // Closing the pipe ends the upload.
             drop(beside);
             let uploaded = pool::join(upload);
             if let (Ok(packed), Ok(upload)) = (&packed, uploaded)
@@ -281,13 +282,18 @@ impl<'a> Push<'a> {
         })
     }
 
-    /// Has the registry take the blob from where it is, or sends it on as it comes from there.
-    fn pass_on(&self, blob: &Descriptor, from: Option<&str>, source: &LayerSource) -> Result<()> {
-        let passage = Passage::new(self.registry, source);
+    /// Lets the registry mount the blob from its source, or relays it from there.
+    fn mount_or_relay(
+        &self,
+        blob: &Descriptor,
+        from: Option<&str>,
+        source: &LayerSource,
+    ) -> Result<()> {
+        let relay = BlobRelay::new(self.registry, source);
         let sent = pool::scope(|scope| {
-            self.send(blob, from, &|| passage.open(scope)).map_err(|error| self.failed(error))
+            self.send(blob, from, &|| relay.open(scope)).map_err(|error| self.failed(error))
         });
-        match passage.failure() {
+        match relay.failure() {
             Some(failure) if sent.is_err() => Err(failure),
             _ => sent,
         }
@@ -302,27 +308,28 @@ impl<'a> Push<'a> {
         self.registry.push_blob(self.name, blob, from, open, self.progress).map(drop)
     }
 
-    fn is_there(&self, blob: &Descriptor) -> Result<bool> {
+    fn is_in_registry(&self, blob: &Descriptor) -> Result<bool> {
         let own = self.registry.blob_exists(self.name, blob.digest);
-        Ok(own.map_err(|error| self.failed(error))? || self.holder(blob).is_some())
+        Ok(own.map_err(|error| self.failed(error))? || self.repository_with(blob).is_some())
     }
 
-    /// The repository to mount a blob from. One is simply tried; of several, the first that has
-    /// the blob.
-    fn mountable(&self, blob: &Descriptor) -> Result<Option<&Reference>> {
+    /// Returns the repository to mount a blob from. A single candidate is tried without a check. Of
+    /// several, the first that has the blob is chosen.
+    fn mount_source(&self, blob: &Descriptor) -> Result<Option<&Reference>> {
         match self.mount_from.as_slice() {
             [] => Ok(None),
             [only] => Ok(Some(only)),
             _ => {
                 let own = self.registry.blob_exists(self.name, blob.digest);
                 let own = own.map_err(|error| self.failed(error))?;
-                Ok(if own { None } else { self.holder(blob) })
+                Ok(if own { None } else { self.repository_with(blob) })
             }
         }
     }
 
-    /// A repository to mount from that has the blob. One that does not let us look has nothing.
-    fn holder(&self, blob: &Descriptor) -> Option<&Reference> {
+    /// Returns a repository to mount from that has the blob. One that refuses access counts as
+    /// lacking it.
+    fn repository_with(&self, blob: &Descriptor) -> Option<&Reference> {
         let has =
             |other: &&&Reference| self.registry.blob_exists(other, blob.digest).unwrap_or(false);
         self.mount_from.iter().find(has).copied()

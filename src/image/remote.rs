@@ -1,35 +1,35 @@
-//! Images of registries, read without keeping anything of them.
+//! Reads images of registries without storing anything.
 
 use crate::limits::{MAX_DOCUMENT_BYTES, MAX_IMAGES_AT_ONCE};
-use crate::oci::{Descriptor, Digest, Manifest, Parsed, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Manifest, ManifestOrIndex, Platform, Reference};
 use crate::pool;
 use crate::registry::{Client, RegistryError};
 
-use super::{ExportError, Image, Loaded, Result};
+use super::{ExportError, Image, Result, StoredImages};
 
-/// Reads what `name` stands for in its registry: manifests and configs, no layers. Of an index, the
+/// Reads manifests and configs of `name` from its registry, but no layers. Of an index, only the
 /// image for `platform` if one is given.
 ///
 /// # Errors
-/// [`ExportError::Remote`] with the registry's; [`ExportError::NoPlatform`]; as of
-/// [`super::Loaded::load`].
+/// [`ExportError::Remote`]; [`ExportError::NoPlatform`]; the errors of
+/// [`super::StoredImages::load`].
 pub fn read_remote(
     registry: &Client,
     name: &Reference,
     platform: Option<&Platform>,
-) -> Result<(Digest, Loaded)> {
-    let remote = Remote { registry, name };
+) -> Result<(Digest, StoredImages)> {
+    let remote = RemoteImage { registry, name };
     let (top, parsed) = remote.manifest(name)?;
     let index = match parsed {
-        Parsed::Manifest(manifest) => {
+        ManifestOrIndex::Manifest(manifest) => {
             let image = remote.image(top, manifest)?;
             let found = [image.platform()];
             if let Some(wanted) = platform.filter(|wanted| !found.contains(wanted)) {
-                return Err(remote.without(wanted, &found));
+                return Err(remote.platform_error(wanted, &found));
             }
-            return Ok((top, Loaded::of_one(image)));
+            return Ok((top, StoredImages::of_one(image)));
         }
-        Parsed::Index(index) => index,
+        ManifestOrIndex::Index(index) => index,
     };
     let entries: Vec<&Descriptor> = match platform {
         None => index.images().collect(),
@@ -38,41 +38,41 @@ pub fn read_remote(
             None => {
                 let has: Vec<Platform> =
                     index.images().filter_map(|entry| entry.platform.clone()).collect();
-                return Err(remote.without(wanted, &has));
+                return Err(remote.platform_error(wanted, &has));
             }
         },
     };
     let images = pool::map_in_order(&entries, MAX_IMAGES_AT_ONCE, |entry| {
         match remote.manifest(&name.with_digest(entry.digest))? {
-            (digest, Parsed::Manifest(manifest)) => remote.image(digest, manifest),
-            (manifest, Parsed::Index(_)) => Err(ExportError::Index { manifest }),
+            (digest, ManifestOrIndex::Manifest(manifest)) => remote.image(digest, manifest),
+            (manifest, ManifestOrIndex::Index(_)) => Err(ExportError::Index { manifest }),
         }
     });
     let n_others = index.manifests.len() - index.images().count();
     let images = images.into_iter().collect::<Result<_>>()?;
-    Ok((top, Loaded { images, is_index: true, annotations: index.annotations, n_others }))
+    Ok((top, StoredImages { images, is_index: true, annotations: index.annotations, n_others }))
 }
 
-struct Remote<'a> {
+struct RemoteImage<'a> {
     registry: &'a Client,
     name: &'a Reference,
 }
 
-impl Remote<'_> {
+impl RemoteImage<'_> {
     fn failed(&self, source: RegistryError) -> ExportError {
         ExportError::Remote { name: self.name.familiar(), source }
     }
 
-    fn without(&self, wanted: &Platform, has: &[Platform]) -> ExportError {
+    fn platform_error(&self, wanted: &Platform, has: &[Platform]) -> ExportError {
         let has: Vec<String> = has.iter().map(ToString::to_string).collect();
         let (name, wanted) = (self.name.familiar(), wanted.to_string());
         ExportError::NoPlatform { name, wanted, has: has.join(", ") }
     }
 
-    fn manifest(&self, name: &Reference) -> Result<(Digest, Parsed)> {
+    fn manifest(&self, name: &Reference) -> Result<(Digest, ManifestOrIndex)> {
         let fetched = self.registry.manifest(name).map_err(|error| self.failed(error))?;
         let manifest = fetched.digest;
-        let parsed = Parsed::parse(&fetched.bytes);
+        let parsed = ManifestOrIndex::parse(&fetched.bytes);
         Ok((manifest, parsed.map_err(|source| ExportError::Manifest { manifest, source })?))
     }
 

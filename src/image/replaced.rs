@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::limits::MAX_DOCUMENT_BYTES;
-use crate::oci::{Digest, ImageConfig, Index, Parsed, Platform, Reference};
+use crate::oci::{Digest, ImageConfig, Index, ManifestOrIndex, Platform, Reference};
 use crate::registry::{Client, RegistryError};
 use crate::store::{Store, StoreError};
 
@@ -12,21 +12,21 @@ use super::{ExportError, Result};
 /// The image that loses its name to another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replaced {
-    /// The name.
+    /// The name that moves.
     pub name: Reference,
-    /// The id of the image that had it.
+    /// The ID of the image that had the name.
     pub id: Digest,
-    /// The platforms of that image; empty when its documents are not there.
+    /// The platforms of that image. Empty if its documents are missing.
     pub was: Vec<Platform>,
     /// The platforms of the image that gets the name.
     pub now: Vec<Platform>,
 }
 
 impl Replaced {
-    /// Returns whether the name no longer stands for a platform that it stood for.
+    /// Returns whether the name loses a platform.
     #[must_use]
     pub fn loses_platforms(&self) -> bool {
-        !missing(&self.was, &self.now).is_empty()
+        !missing_platforms(&self.was, &self.now).is_empty()
     }
 }
 
@@ -40,26 +40,27 @@ impl fmt::Display for Replaced {
         } else {
             write!(f, "{name} was another image; ")?;
         }
-        write!(f, "the earlier one keeps its id {id} until `rbuild prune`")
+        write!(f, "the earlier image keeps its ID {id} until `rbuild prune`")
     }
 }
 
 /// Returns the image that loses `name` when the image with this manifest or index gets it.
 ///
 /// # Errors
-/// The store's.
+/// [`StoreError::Io`], or the store's error for a damaged new image.
 pub fn replaced(
     store: &Store,
     name: &Reference,
     top: Digest,
 ) -> std::result::Result<Option<Replaced>, StoreError> {
-    let Some(old) = store.tag(name)?.filter(|old| *old != top && store.has_blob(*old)) else {
+    let Some(old) = store.tags().get(name)?.filter(|old| *old != top && store.has_blob(*old))
+    else {
         return Ok(None);
     };
-    let id = store.image_id(top)?;
+    let id = store.images().id_of(top)?;
     // To give the name of a damaged image to a good one is the remedy: nothing can be said of the
     // damaged one, and nothing is lost.
-    let (Ok(old_id), Ok(was)) = (store.image_id(old), platforms_of(store, old)) else {
+    let (Ok(old_id), Ok(was)) = (store.images().id_of(old), platforms_of(store, old)) else {
         return Ok(None);
     };
     let Some(old_id) = old_id.filter(|_| old_id != id) else { return Ok(None) };
@@ -67,13 +68,13 @@ pub fn replaced(
     Ok(Some(Replaced { name: name.clone(), id: old_id, was, now }))
 }
 
-/// The platforms of the image with this manifest or index; none where documents are not there or
-/// cannot be read.
+/// Returns the platforms of the image with this manifest or index. Empty if documents are missing
+/// or invalid.
 fn platforms_of(store: &Store, top: Digest) -> std::result::Result<Vec<Platform>, StoreError> {
     let bytes = store.read_blob(top, MAX_DOCUMENT_BYTES)?;
-    let config = match Parsed::parse(&bytes) {
-        Ok(Parsed::Index(index)) => return Ok(platforms_in(&index)),
-        Ok(Parsed::Manifest(manifest)) => manifest.config.digest,
+    let config = match ManifestOrIndex::parse(&bytes) {
+        Ok(ManifestOrIndex::Index(index)) => return Ok(platforms_in(&index)),
+        Ok(ManifestOrIndex::Manifest(manifest)) => manifest.config.digest,
         Err(_not_an_image) => return Ok(Vec::new()),
     };
     if !store.has_blob(config) {
@@ -83,7 +84,7 @@ fn platforms_of(store: &Store, top: Digest) -> std::result::Result<Vec<Platform>
     Ok(config.map(|config| vec![config.platform()]).unwrap_or_default())
 }
 
-/// The platforms of an index, each once; attestations have none.
+/// Returns the platforms of an index without duplicates. Attestations have none.
 fn platforms_in(index: &Index) -> Vec<Platform> {
     let mut platforms = Vec::new();
     for entry in index.images() {
@@ -97,24 +98,24 @@ fn platforms_in(index: &Index) -> Vec<Platform> {
     platforms
 }
 
-/// Sees to it that the tag of `name`, given to images for `platforms`, loses no platform of the index that the
-/// registry has under it. What the registry does not show to this caller counts as not there: the
-/// push itself is refused, then, or makes the name.
+/// Checks that tagging images for `platforms` as `name` does not remove platforms from the
+/// registry's index of that tag. An index that the registry does not show to this caller counts as
+/// missing: then the push itself is refused, or creates the name.
 ///
 /// # Errors
-/// [`ExportError::Dropped`]; [`ExportError::Registry`] when the registry does not answer.
+/// [`ExportError::Dropped`]; [`ExportError::Registry`] if the registry does not answer.
 pub fn check_platforms(
     registry: &Client,
     name: &Reference,
     platforms: &[Platform],
-    patience: Patience,
+    patience: RegistryRetries,
 ) -> Result<()> {
-    // With a digest, a name asks for that, and not for what its tag stands for.
+    // A name with a digest would refer to that digest, not to the tag.
     let Some(tagged) = name.tag().and_then(|tag| format!("{}:{tag}", name.name()).parse().ok())
     else {
         return Ok(());
     };
-    let fetched = match registry.index(&tagged, patience == Patience::Retries) {
+    let fetched = match registry.index(&tagged, patience == RegistryRetries::Retries) {
         Ok(fetched) => fetched,
         Err(
             RegistryError::NotFound { .. }
@@ -123,12 +124,13 @@ pub fn check_platforms(
         ) => None,
         Err(source) => return Err(ExportError::Registry { name: name.familiar(), source }),
     };
-    let Some(Ok(Parsed::Index(index))) = fetched.map(|fetched| Parsed::parse(&fetched.bytes))
+    let Some(Ok(ManifestOrIndex::Index(index))) =
+        fetched.map(|fetched| ManifestOrIndex::parse(&fetched.bytes))
     else {
         return Ok(());
     };
     let had = platforms_in(&index);
-    let lost = missing(&had, platforms);
+    let lost = missing_platforms(&had, platforms);
     if lost.is_empty() {
         return Ok(());
     }
@@ -136,20 +138,20 @@ pub fn check_platforms(
     Err(ExportError::Dropped { name: name.familiar(), had, left, lost })
 }
 
-/// How a registry is asked.
+/// Number of attempts of a registry request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
-    /// Once: it is asked again later.
+pub enum RegistryRetries {
+    /// One attempt: the request is repeated later.
     Once,
-    /// With all retries.
+    /// All retries that the options configure.
     Retries,
 }
 
-fn missing(had: &[Platform], now: &[Platform]) -> Vec<Platform> {
+fn missing_platforms(had: &[Platform], now: &[Platform]) -> Vec<Platform> {
     had.iter().filter(|platform| !now.contains(platform)).cloned().collect()
 }
 
-/// As in `linux/amd64, linux/arm64`.
+/// Joins platforms, as in `linux/amd64, linux/arm64`.
 fn listed(platforms: &[Platform]) -> String {
     let texts: Vec<String> = platforms.iter().map(ToString::to_string).collect();
     texts.join(", ")

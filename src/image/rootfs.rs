@@ -1,4 +1,4 @@
-//! The file tree of an image: all layers merged, and where the content of each file is.
+//! The merged file tree of an image, with access to the content of each file.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,41 +19,41 @@ use crate::tree::{
 
 use super::{ExportOptions, Image, Result};
 
-/// An image's merged tree, its layers opened.
+/// An image's merged tree and its opened layers.
 pub(super) struct Rootfs<'s> {
     store: &'s Store,
     tree: Tree,
-    /// Where walks begin.
+    /// The start of walks.
     top: TreePath,
-    sources: BTreeMap<DiffId, Source>,
+    sources: BTreeMap<DiffId, LayerContent>,
 }
 
-/// Where a layer's contents are read.
-enum Source {
-    /// In its plain tar, by offset.
+/// The source of a layer's file contents.
+enum LayerContent {
+    /// The uncompressed tar, read by offset.
     Tar(OsFile),
-    /// In its directory, by path.
+    /// The unpacked directory, read by path.
     Directory(LowerDirectory),
 }
 
-/// What stands at a path.
-pub(super) enum Found<'a> {
+/// An entry of the merged tree.
+pub(super) enum RootfsEntry<'a> {
     Directory(&'a Meta),
-    /// Anything but a directory.
+    /// Any other file type.
     Node(&'a Meta, &'a Node),
-    /// The same file as at this path, which came before.
+    /// A hard link to the file at this path, which came earlier in the walk.
     HardLink(TreePath, &'a Meta),
 }
 
-/// A file's content, opened.
-enum Content<'a> {
+/// The opened content of a file.
+enum FileContent<'a> {
     Whole(OsFile),
-    Piece(&'a OsFile, u64),
-    Here(&'a [u8]),
+    Range(&'a OsFile, u64),
+    Inline(&'a [u8]),
 }
 
 impl<'s> Rootfs<'s> {
-    /// Merges the layers and opens those that still hold files.
+    /// Merges the layers and opens those with files in the merged tree.
     pub(super) fn open(store: &'s Store, image: &Image, options: &ExportOptions) -> Result<Self> {
         let diff_ids: Vec<DiffId> = image.layers().iter().map(|layer| layer.diff_id).collect();
         let mut tree = Tree::default();
@@ -67,41 +67,42 @@ impl<'s> Rootfs<'s> {
         let mut sources = BTreeMap::new();
         for (diff_id, listing) in diff_ids.iter().zip(&listings) {
             if used.contains(diff_id) && !sources.contains_key(diff_id) {
-                sources.insert(*diff_id, source(store, *diff_id, listing, options)?);
+                sources.insert(*diff_id, open_layer(store, *diff_id, listing, options)?);
             }
         }
         Ok(Self { store, tree, top: TreePath::root(), sources })
     }
 
-    /// All that the tree holds, depth-first, a directory before its content; not the root.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (TreePath, Found<'_>)> {
+    /// Iterates over the tree depth-first, directories before their content. Omits the root.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (TreePath, RootfsEntry<'_>)> {
         let mut first_paths: HashMap<usize, TreePath> = HashMap::new();
         self.tree.walk(&self.top).map(move |(path, node)| {
             let found = match node {
-                TreeNode::Dir(directory) => Found::Directory(&directory.meta),
+                TreeNode::Dir(directory) => RootfsEntry::Directory(&directory.meta),
                 TreeNode::Leaf(leaf) => match leaf.identity().map(|id| first_paths.entry(id)) {
                     Some(Entry::Occupied(first)) => {
-                        Found::HardLink(first.get().clone(), leaf.meta())
+                        RootfsEntry::HardLink(first.get().clone(), leaf.meta())
                     }
                     Some(Entry::Vacant(none)) => {
                         none.insert(path.clone());
-                        Found::Node(leaf.meta(), leaf.node())
+                        RootfsEntry::Node(leaf.meta(), leaf.node())
                     }
-                    None => Found::Node(leaf.meta(), leaf.node()),
+                    None => RootfsEntry::Node(leaf.meta(), leaf.node()),
                 },
             };
             (path, found)
         })
     }
 
-    /// Reads a file of the tree. At its end it is an error if the content is not that of the layer.
+    /// Opens a file of the tree for reading. The reader fails at its end if the content does not
+    /// match the layer's listing.
     pub(super) fn reader<'a>(&'a self, file: &'a File) -> io::Result<Box<dyn Read + 'a>> {
         let source: Box<dyn Read + 'a> = match self.content(file)? {
-            Content::Whole(whole) => Box::new(whole),
-            Content::Piece(tar, at) => Box::new(Piece { tar, at, left: file.size }),
-            Content::Here(bytes) => return Ok(Box::new(bytes)),
+            FileContent::Whole(whole) => Box::new(whole),
+            FileContent::Range(tar, at) => Box::new(FileRange { tar, at, left: file.size }),
+            FileContent::Inline(bytes) => return Ok(Box::new(bytes)),
         };
-        Ok(Box::new(Checked {
+        Ok(Box::new(CheckedReader {
             source: HashingReader::new(source),
             left: file.size,
             file,
@@ -109,7 +110,7 @@ impl<'s> Rootfs<'s> {
         }))
     }
 
-    /// Checks what was read of a file.
+    /// Checks the hash of a file's content.
     fn check(&self, file: &File, content: ContentHash) -> io::Result<()> {
         let FileOrigin::Layer(place) = &file.origin else { return Ok(()) };
         if content == file.content {
@@ -118,19 +119,19 @@ impl<'s> Rootfs<'s> {
         Err(io::Error::other(self.store.damaged_content(place.layer, &place.path)))
     }
 
-    /// Copies a file of the tree to an empty one, inside the kernel where it can. Holes stay holes.
+    /// Copies a file of the tree to an empty one, inside the kernel where possible. Keeps holes.
     pub(super) fn copy(&self, file: &File, mut to: &OsFile) -> io::Result<()> {
         let (n_copied, content) = match self.content(file)? {
-            Content::Whole(whole) => {
+            FileContent::Whole(whole) => {
                 let n_copied = holes::copy(&whole, 0, u64::MAX, to)?;
-                let piece = Piece { tar: &whole, at: 0, left: n_copied };
-                (n_copied, Some(content_of(piece)?))
+                let piece = FileRange { tar: &whole, at: 0, left: n_copied };
+                (n_copied, Some(hash_of(piece)?))
             }
-            Content::Piece(tar, at) => {
+            FileContent::Range(tar, at) => {
                 let n_copied = holes::copy(tar, at, file.size, to)?;
-                (n_copied, Some(content_of(Piece { tar, at, left: file.size })?))
+                (n_copied, Some(hash_of(FileRange { tar, at, left: file.size })?))
             }
-            Content::Here(mut bytes) => (io::copy(&mut bytes, &mut to)?, None),
+            FileContent::Inline(mut bytes) => (io::copy(&mut bytes, &mut to)?, None),
         };
         if let Some(content) = content {
             self.check(file, content)?;
@@ -139,47 +140,51 @@ impl<'s> Rootfs<'s> {
             return Ok(());
         }
         let want = file.size;
-        Err(io::Error::other(format!("the layer has {n_copied} bytes of it, not {want}")))
+        Err(io::Error::other(format!(
+            "the layer has {n_copied} bytes of the file instead of {want}"
+        )))
     }
 
-    fn content<'a>(&'a self, file: &'a File) -> io::Result<Content<'a>> {
+    fn content<'a>(&'a self, file: &'a File) -> io::Result<FileContent<'a>> {
         let (layer, path, tar_at) = match &file.origin {
             FileOrigin::Layer(place) => (&place.layer, &place.path, place.tar_at),
-            FileOrigin::Inline(bytes) => return Ok(Content::Here(bytes)),
+            FileOrigin::Inline(bytes) => return Ok(FileContent::Inline(bytes)),
             FileOrigin::Directory(place) => {
-                return Err(io::Error::other(format!("{} is in no layer", place.path())));
+                return Err(io::Error::other(format!("{} is not in a layer", place.path())));
             }
         };
         match self.sources.get(layer) {
-            _ if file.size == 0 => Ok(Content::Here(&[])),
-            Some(Source::Tar(tar)) => Ok(Content::Piece(tar, tar_at)),
-            Some(Source::Directory(directory)) => {
+            _ if file.size == 0 => Ok(FileContent::Inline(&[])),
+            Some(LayerContent::Tar(tar)) => Ok(FileContent::Range(tar, tar_at)),
+            Some(LayerContent::Directory(directory)) => {
                 let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                 let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
                 let mode = Mode::empty();
                 let opened =
                     rustix::fs::openat2(directory.as_fd(), path.as_path(), flags, mode, resolve)?;
-                Ok(Content::Whole(opened.into()))
+                Ok(FileContent::Whole(opened.into()))
             }
-            None => Err(io::Error::other(format!("the layer {layer} is not one of the image's"))),
+            None => {
+                Err(io::Error::other(format!("the layer {layer} does not belong to the image")))
+            }
         }
     }
 }
 
-/// A file of a layer that is hashed while it is read.
-struct Checked<'a> {
+/// A reader that hashes a layer's file and checks the hash at its end.
+struct CheckedReader<'a> {
     source: HashingReader<Box<dyn Read + 'a>>,
     left: u64,
     file: &'a File,
     rootfs: &'a Rootfs<'a>,
 }
 
-impl Read for Checked<'_> {
+impl Read for CheckedReader<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let n_bytes = self.source.read(to)?;
         let n_before = self.left;
         self.left = self.left.saturating_sub(u64::try_from(n_bytes).unwrap_or(u64::MAX));
-        // Whoever knows the size does not ask for the end.
+        // A caller that knows the size may not read up to the end of file.
         let is_end = self.left == 0 && n_before > 0 || n_bytes == 0 && !to.is_empty();
         if is_end {
             self.rootfs.check(self.file, self.source.hash())?;
@@ -188,22 +193,22 @@ impl Read for Checked<'_> {
     }
 }
 
-/// The hash of all that is in `source`.
-fn content_of(source: impl Read) -> io::Result<ContentHash> {
+/// Returns the hash of all bytes of `source`.
+fn hash_of(source: impl Read) -> io::Result<ContentHash> {
     let mut source = HashingReader::new(source);
     let mut buffer = vec![0; 256 << 10];
     while source.read(&mut buffer)? > 0 {}
     Ok(source.hash())
 }
 
-/// A part of a file that others read as well.
-struct Piece<'a> {
+/// A range of a file that is shared with other readers.
+struct FileRange<'a> {
     tar: &'a OsFile,
     at: u64,
     left: u64,
 }
 
-impl Read for Piece<'_> {
+impl Read for FileRange<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let n_wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(to.len());
         let n_read = self.tar.read_at(to.get_mut(..n_wanted).unwrap_or_default(), self.at)?;
@@ -225,23 +230,23 @@ fn layers_in(tree: &Tree) -> BTreeSet<DiffId> {
     files.collect()
 }
 
-/// Opens a layer in the form that it has, or else as a plain tar: that is made faster than a
-/// directory, and nobody is going to mount it.
-fn source(
+/// Opens a layer as a directory if it is unpacked, or else as a plain tar: that is made faster than
+/// a directory, and it will not be mounted.
+fn open_layer(
     store: &Store,
     diff_id: DiffId,
     listing: &PackedListing,
     options: &ExportOptions,
-) -> Result<Source> {
+) -> Result<LayerContent> {
     if let Some(directory) = store.layer_directory(diff_id)? {
-        return Ok(Source::Directory(directory));
+        return Ok(LayerContent::Directory(directory));
     }
     if listing.stream().any(|entry| is_sparse(entry.item.file())) {
         let options = LayerOptions { clamp_s: None, created_s: 0 };
-        return Ok(Source::Directory(store.unpacked(diff_id, &options)?));
+        return Ok(LayerContent::Directory(store.unpacked(diff_id, &options)?));
     }
     store.pack(diff_id, Packing::None, options.jobs)?;
-    Ok(Source::Tar(store.open_blob(diff_id.digest())?))
+    Ok(LayerContent::Tar(store.open_blob(diff_id.digest())?))
 }
 
 fn is_sparse(file: Option<&File>) -> bool {

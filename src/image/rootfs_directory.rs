@@ -1,8 +1,8 @@
-//! An image's file tree as a directory.
+//! Writes an image's file tree to a directory.
 //!
-//! The directory may hold anything before: links that lead elsewhere, for one. So every name is made
-//! in a directory that is held open and was opened without following a link, and what stands in the
-//! way of a file is removed, never written through.
+//! The directory may contain anything, such as links that lead elsewhere. So every name is created
+//! relative to an open descriptor of its directory, which was opened without following links. A
+//! file in the way is removed, never written through.
 
 use std::collections::BTreeSet;
 use std::fs::File as OsFile;
@@ -19,14 +19,14 @@ use crate::pathio::{self, PathError};
 use crate::tree::{Device, File, Meta, Node, TreePath};
 
 use super::Result;
-use super::error::{LeftOut, Warning};
-use super::rootfs::{Found, Rootfs};
+use super::error::{ExportWarning, SkippedFiles};
+use super::rootfs::{Rootfs, RootfsEntry};
 
-/// Permission bits and the sticky bit: those that mean the same whoever owns the file.
+/// Permission bits and the sticky bit: they mean the same for every owner (inode(7)).
 const MODE_WITHOUT_SET_ID: u32 = 0o1777;
 /// The set-user-ID and set-group-ID bits.
 const SET_ID: u32 = 0o6000;
-/// Attributes that the kernel acts upon, file capabilities among them (xattr(7)).
+/// Prefixes of attributes that the kernel interprets, such as file capabilities (xattr(7)).
 const SYSTEM_ATTRIBUTES: [&[u8]; 2] = [b"security.", b"trusted."];
 
 struct Writer<'a> {
@@ -34,32 +34,32 @@ struct Writer<'a> {
     root: OwnedFd,
     root_path: &'a Path,
     keeps_special: bool,
-    left_out: LeftOut,
-    /// Devices that were not made: what is linked to them is not made either.
+    left_out: SkippedFiles,
+    /// Omitted devices: hard links to them are omitted, too.
     skipped: BTreeSet<TreePath>,
-    /// The directories from the root down to where we are.
+    /// The open directories from the root down to the current one.
     open: Vec<OpenDirectory<'a>>,
-    /// Whether owners can be given at all.
+    /// True if the process can change owners (chown(2)).
     may_chown: bool,
     lost_owners: bool,
-    warn: &'a mut dyn FnMut(Warning),
+    warn: &'a mut dyn FnMut(ExportWarning),
 }
 
-/// A directory that is being filled. Its time and mode are set when nothing more comes.
+/// A directory that is being filled. Its time and mode are set when it is complete.
 struct OpenDirectory<'a> {
     path: TreePath,
     fd: OwnedFd,
     meta: &'a Meta,
 }
 
-/// The target of a tree, and how it is written.
+/// The target directory, and options.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Destination<'a> {
     pub(super) directory: &'a Path,
-    /// The directory in it, for one of several platforms.
+    /// Subdirectory for one of several platforms.
     pub(super) platform: Option<&'a str>,
-    /// True if devices, set-id bits and the attributes of the system are kept: through them an
-    /// image can act with the rights of whoever unpacks it.
+    /// True if devices, set-user-ID bits and system attributes are kept: with them an image can act
+    /// with the rights of the user who exports it.
     pub(super) keeps_special: bool,
 }
 
@@ -75,18 +75,18 @@ impl Destination<'_> {
             Some(name) => open_subdirectory(&top, name, &path)?,
             None => top,
         };
-        // Others see it when its own mode is set.
+        // Other users get access when its final mode is set.
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(root, ".", flags, Mode::empty());
         Ok(root.map_err(|error| PathError::new("open directory", path, error))?)
     }
 }
 
-/// Writes the whole tree, over what is there; other files stay.
+/// Writes the whole tree over existing files. Unrelated files stay.
 pub(super) fn write(
     rootfs: &Rootfs<'_>,
     to: Destination<'_>,
-    warn: &mut dyn FnMut(Warning),
+    warn: &mut dyn FnMut(ExportWarning),
 ) -> Result<()> {
     let path = to.path();
     let mut writer = Writer {
@@ -94,7 +94,7 @@ pub(super) fn write(
         root: to.open()?,
         root_path: &path,
         keeps_special: to.keeps_special,
-        left_out: LeftOut::default(),
+        left_out: SkippedFiles::default(),
         skipped: BTreeSet::new(),
         open: Vec::new(),
         may_chown: rustix::process::geteuid().is_root(),
@@ -106,51 +106,51 @@ pub(super) fn write(
     }
     writer.leave_until(None)?;
     if writer.lost_owners {
-        (writer.warn)(Warning::Owners);
+        (writer.warn)(ExportWarning::Owners);
     }
-    if writer.left_out != LeftOut::default() {
-        (writer.warn)(Warning::LeftOut { directory: path.clone(), what: writer.left_out });
+    if writer.left_out != SkippedFiles::default() {
+        (writer.warn)(ExportWarning::LeftOut { directory: path.clone(), what: writer.left_out });
     }
     Ok(())
 }
 
 impl<'a> Writer<'a> {
-    fn entry(&mut self, path: TreePath, found: &Found<'a>) -> Result<()> {
+    fn entry(&mut self, path: TreePath, found: &RootfsEntry<'a>) -> Result<()> {
         let parent = path.parent().unwrap_or_default();
         self.leave_until(Some(&parent))?;
         match found {
-            Found::Directory(meta) => {
+            RootfsEntry::Directory(meta) => {
                 let fd = self.directory(&path)?;
                 self.open.push(OpenDirectory { path, fd, meta });
                 Ok(())
             }
-            Found::HardLink(target, _meta) if self.skipped.contains(target) => {
+            RootfsEntry::HardLink(target, _meta) if self.skipped.contains(target) => {
                 self.left_out.devices += 1;
                 Ok(())
             }
-            Found::HardLink(target, _meta) => self.hard_link(&path, target),
-            Found::Node(meta, Node::File(file)) => self.file(&path, meta, file),
-            Found::Node(meta, Node::Symlink(target)) => {
+            RootfsEntry::HardLink(target, _meta) => self.hard_link(&path, target),
+            RootfsEntry::Node(meta, Node::File(file)) => self.file(&path, meta, file),
+            RootfsEntry::Node(meta, Node::Symlink(target)) => {
                 let target: &[u8] = target;
                 self.make(&path, "make the link", |at, name| {
                     rustix::fs::symlinkat(target, at, name)
                 })?;
                 self.set_owner_and_time(&path, meta).map(drop)
             }
-            Found::Node(meta, Node::CharDevice(device)) => {
+            RootfsEntry::Node(meta, Node::CharDevice(device)) => {
                 self.special(&path, meta, FileType::CharacterDevice, *device)
             }
-            Found::Node(meta, Node::BlockDevice(device)) => {
+            RootfsEntry::Node(meta, Node::BlockDevice(device)) => {
                 self.special(&path, meta, FileType::BlockDevice, *device)
             }
-            Found::Node(meta, Node::Fifo) => {
+            RootfsEntry::Node(meta, Node::Fifo) => {
                 self.special(&path, meta, FileType::Fifo, Device { major: 0, minor: 0 })
             }
-            Found::Node(_, Node::Directory { .. }) => Ok(()),
+            RootfsEntry::Node(_, Node::Directory { .. }) => Ok(()),
         }
     }
 
-    /// The directory in which we are, and its descriptor.
+    /// Returns the descriptor of the current directory.
     fn here(&self) -> BorrowedFd<'_> {
         self.open.last().map_or(self.root.as_fd(), |directory| directory.fd.as_fd())
     }
@@ -163,7 +163,7 @@ impl<'a> Writer<'a> {
         self.root_path.join(path.as_path())
     }
 
-    /// Finishes the directories that are not above `directory`; all of them for `None`.
+    /// Finishes the open directories that do not contain `directory`, or all of them for `None`.
     fn leave_until(&mut self, directory: Option<&TreePath>) -> Result<()> {
         while self.open.last().is_some_and(|open| Some(&open.path) != directory) {
             let Some(done) = self.open.pop() else { break };
@@ -172,7 +172,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Makes what `make` makes under `path`'s name; if something is there, it goes.
+    /// Creates a file at `path` with `make`, after removing anything in its way.
     fn make<T>(
         &self,
         path: &TreePath,
@@ -195,7 +195,7 @@ impl<'a> Writer<'a> {
         match rustix::fs::unlinkat(self.here(), name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR) => {
-                // Through the descriptor, so that no link on the way counts.
+                // Through the descriptor, so that no link in the path is followed.
                 let here = format!("/proc/self/fd/{}", self.here().as_raw_fd());
                 let name = TreePath::root().join(name);
                 Ok(pathio::remove_dir_all(&Path::new(&here).join(name.as_path()))?)
@@ -204,14 +204,14 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Makes and opens a directory; one that is there is taken over.
+    /// Creates and opens a directory, or opens the existing one.
     fn directory(&self, path: &TreePath) -> Result<OwnedFd> {
         let name = path.name().unwrap_or_default();
         let open = || {
             let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
             rustix::fs::openat(self.here(), name, flags, Mode::empty())
         };
-        // Others see it when its own mode is set.
+        // Other users get access when its final mode is set.
         let make = |at: BorrowedFd<'_>, name: &[u8]| {
             rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o700))
         };
@@ -249,7 +249,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Makes a pipe or a device; a device only where that is allowed.
+    /// Creates a FIFO or a device. Devices only if allowed.
     fn special(
         &mut self,
         path: &TreePath,
@@ -272,20 +272,20 @@ impl<'a> Writer<'a> {
                 }
             })?;
         if !made {
-            (self.warn)(Warning::Device { path: path.clone() });
+            (self.warn)(ExportWarning::Device { path: path.clone() });
             self.skipped.insert(path.clone());
             return Ok(());
         }
         let keeps_owner = self.set_owner_and_time(path, meta)?;
         let mode = self.mode_of(meta, keeps_owner);
         let name = path.name().unwrap_or_default();
-        // It was made here just now, so it is no link.
+        // It was created just now, so it is not a link.
         rustix::fs::chmodat(self.here(), name, mode, AtFlags::empty())
             .map_err(|error| self.failed("change the mode of", path, error))?;
         Ok(())
     }
 
-    /// For what cannot be opened; says whether the owner is kept.
+    /// Sets owner and time of a file that cannot be opened. Returns whether the owner is correct.
     fn set_owner_and_time(&mut self, path: &TreePath, meta: &Meta) -> Result<bool> {
         let name = path.name().unwrap_or_default();
         let (user, group) = owner_of(meta);
@@ -299,7 +299,7 @@ impl<'a> Writer<'a> {
         Ok(keeps_owner)
     }
 
-    /// Owner first: the kernel takes set-id bits and capabilities from a file that changes hands.
+    /// Sets the owner first: chown(2) clears set-user-ID bits and file capabilities.
     fn set_all(&mut self, fd: BorrowedFd<'_>, path: &TreePath, meta: &Meta) -> Result<()> {
         let (user, group) = owner_of(meta);
         let changed = self.may_chown.then(|| rustix::fs::fchown(fd, Some(user), Some(group)));
@@ -315,7 +315,7 @@ impl<'a> Writer<'a> {
                 Ok(()) => {}
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => {
                     let name = String::from_utf8_lossy(name).into_owned();
-                    (self.warn)(Warning::Attribute { path: path.clone(), name });
+                    (self.warn)(ExportWarning::Attribute { path: path.clone(), name });
                 }
                 Err(error) => return Err(self.failed("set attributes of", path, error).into()),
             }
@@ -325,7 +325,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// A program that runs as its owner must not come to run as somebody else.
+    /// Returns the mode to set. Without the right owner, a set-user-ID program would run as another
+    /// user.
     const fn mode_of(&mut self, meta: &Meta, keeps_owner: bool) -> Mode {
         let bits = if keeps_owner && self.keeps_special { 0o7777 } else { MODE_WITHOUT_SET_ID };
         if !self.keeps_special && meta.mode & SET_ID != 0 {
@@ -334,7 +335,8 @@ impl<'a> Writer<'a> {
         Mode::from_raw_mode(meta.mode & bits)
     }
 
-    /// What came of giving a file its owner; nothing was tried for `None`.
+    /// Returns whether a file has its owner after `changed`, the result of chown(2). `None` if that
+    /// was not tried.
     fn kept_owner(
         &mut self,
         path: &TreePath,
@@ -343,7 +345,7 @@ impl<'a> Writer<'a> {
     ) -> Result<bool> {
         match changed {
             Some(Ok(())) => Ok(true),
-            // An id that the user namespace does not have.
+            // The user namespace does not map the ID (user_namespaces(7)).
             Some(Err(Errno::PERM | Errno::INVAL)) => {
                 self.lost_owners = true;
                 Ok(false)

@@ -1,4 +1,4 @@
-//! An image's file tree as one tar.
+//! Writes an image's file tree as a tar.
 
 use std::io::{self, Read, Write};
 
@@ -6,13 +6,13 @@ use crate::archive::{ArchiveError, TarWriter};
 use crate::tree::{Meta, Node, TreePath};
 
 use super::Result;
-use super::rootfs::{Found, Rootfs};
+use super::rootfs::{Rootfs, RootfsEntry};
 
-/// Writes the whole tree, as a layer of its own would be written. Those that have a
-/// directory's name go into that.
+/// Writes the trees in the format of a layer. A tree with a directory name goes into that
+/// directory.
 pub(super) fn write(rootfs: &[(Option<String>, Rootfs<'_>)], out: &mut dyn Write) -> Result<()> {
     let mut tar = TarWriter::new(out);
-    for (directory, one) in rootfs {
+    for (directory, tree) in rootfs {
         let below = match directory {
             None => TreePath::root(),
             Some(directory) => {
@@ -22,7 +22,7 @@ pub(super) fn write(rootfs: &[(Option<String>, Rootfs<'_>)], out: &mut dyn Write
                 directory
             }
         };
-        put_tree(&mut tar, one, &below)?;
+        put_tree(&mut tar, tree, &below)?;
     }
     tar.finish()?;
     Ok(())
@@ -32,13 +32,13 @@ fn put_tree(tar: &mut TarWriter<impl Write>, rootfs: &Rootfs<'_>, below: &TreePa
     for (path, found) in rootfs.entries() {
         let path = below.join_path(&path);
         match found {
-            Found::Directory(meta) => {
+            RootfsEntry::Directory(meta) => {
                 tar.node(&path, meta, &Node::Directory { opaque: false }, &mut io::empty())?
             }
-            Found::HardLink(target, meta) => {
+            RootfsEntry::HardLink(target, meta) => {
                 tar.hard_link(&path, &below.join_path(&target), meta)?
             }
-            Found::Node(meta, node) => {
+            RootfsEntry::Node(meta, node) => {
                 let mut content: Box<dyn Read + '_> = if let Node::File(file) = node {
                     let opened = rootfs.reader(file);
                     opened.map_err(|source| ArchiveError::Content { path: path.clone(), source })?

@@ -1,5 +1,5 @@
-//! Reads an OCI layout as a stranger would: with the `oci-spec` crate's types and the `tar` crate,
-//! not with what wrote it, and checks all that one part says of another.
+//! Verifies an OCI layout with independent readers: the `oci-spec` crate's types and the `tar`
+//! crate, not the code that wrote it. Checks everything that one part says about another.
 
 mod blobs;
 mod error;
@@ -15,7 +15,7 @@ use crate::limits::MAX_INDEX_DEPTH;
 use crate::oci::Digest;
 
 use blobs::Blobs;
-use layer::Tree;
+use layer::LayerPaths;
 
 pub use error::VerifyError;
 
@@ -28,23 +28,23 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-/// The name in an index (containerd's annotation).
+/// The full name in an index: containerd's annotation.
 const NAME: &str = "io.containerd.image.name";
 
-/// An image that was found good.
+/// An image that passed verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
+pub struct VerifiedImage {
     /// Its full name, if the layout gives it one.
     pub name: Option<String>,
-    /// Its manifest.
+    /// The digest of its manifest.
     pub manifest: Digest,
-    /// What it is for, as `os/architecture`.
+    /// The platform as `os/architecture`.
     pub platform: String,
-    /// The types of its layers, base first.
+    /// The media types of its layers, base first.
     pub layer_types: Vec<String>,
 }
 
-/// One image in the table of contents that `docker load` reads.
+/// An entry of docker's `manifest.json`: one image.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct DockerEntry {
@@ -64,16 +64,16 @@ struct Verifier {
     blobs: Blobs,
     /// Number of layers by the path of the config.
     configs: BTreeMap<String, usize>,
-    found: Vec<Verified>,
+    found: Vec<VerifiedImage>,
 }
 
-/// Checks the OCI layout at `path`, a directory or a tar: every digest, size and media type, each
-/// layer against the config, the history, and that each whiteout removes something. Gives the
+/// Verifies the OCI layout at `path`, a directory or a tar: every digest, size and media type, each
+/// layer against the config, the history, and that each whiteout removes something. Returns the
 /// images in the order of the index, once for each of their names.
 ///
 /// # Errors
-/// The first thing that is wrong.
-pub fn verify_layout(path: &Path) -> Result<Vec<Verified>> {
+/// The first violation found.
+pub fn verify_layout(path: &Path) -> Result<Vec<VerifiedImage>> {
     let blobs = Blobs::open(path)?;
     let mut verifier = Verifier { blobs, configs: BTreeMap::new(), found: Vec::new() };
     let layout: LayoutFile = verifier.json("oci-layout")?;
@@ -122,7 +122,12 @@ impl Verifier {
         Ok(())
     }
 
-    fn manifest(&mut self, entry: &Descriptor, at: &str, name: Option<String>) -> Result<Verified> {
+    fn manifest(
+        &mut self,
+        entry: &Descriptor,
+        at: &str,
+        name: Option<String>,
+    ) -> Result<VerifiedImage> {
         let manifest: ImageManifest = self.json(at)?;
         let own_type = manifest.media_type().as_ref().map(ToString::to_string);
         if own_type.as_deref() != Some(&*entry.media_type().to_string()) {
@@ -143,12 +148,12 @@ impl Verifier {
         }
         let diff_ids = config.rootfs().diff_ids();
         check_counts(at, manifest.layers().len(), &config)?;
-        let mut tree = Tree::default();
+        let mut tree = LayerPaths::default();
         for (layer, diff_id) in manifest.layers().iter().zip(diff_ids) {
             self.layer(layer, diff_id, &mut tree)?;
         }
         self.configs.insert(config_file, diff_ids.len());
-        Ok(Verified {
+        Ok(VerifiedImage {
             name,
             manifest: blobs::digest_of(entry)?,
             platform,
@@ -156,7 +161,7 @@ impl Verifier {
         })
     }
 
-    fn layer(&self, layer: &Descriptor, diff_id: &str, tree: &mut Tree) -> Result<()> {
+    fn layer(&self, layer: &Descriptor, diff_id: &str, tree: &mut LayerPaths) -> Result<()> {
         let file = self.blobs.checked(layer)?;
         let media_type = layer.media_type().to_string();
         let Some(compression) = layer::compression_of(&media_type) else {
@@ -169,7 +174,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// What `docker load` reads must name the same files.
+    /// Checks that `manifest.json` refers to the same files.
     fn docker_entries(&self) -> Result<()> {
         let entries: Vec<DockerEntry> = self.json("manifest.json")?;
         for entry in entries {
@@ -191,7 +196,8 @@ fn media_type_error(file: &str, media_type: &str) -> VerifyError {
     VerifyError::MediaType { file: file.to_owned(), media_type: media_type.to_owned() }
 }
 
-/// The config has one DiffId for each layer, and one entry of the history.
+/// Checks that the config has a DiffID and a history entry for each layer (image-spec, config.md,
+/// "history").
 fn check_counts(manifest: &str, n_layers: usize, config: &ImageConfiguration) -> Result<()> {
     let history = config.history().as_deref().unwrap_or_default();
     let with_layer = history.iter().filter(|entry| entry.empty_layer() != Some(true));

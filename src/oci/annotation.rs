@@ -1,39 +1,40 @@
-//! Annotations, and which document of an image each belongs to (image-spec, annotations.md).
+//! Annotations, and the documents that they belong to (image-spec, annotations.md).
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Platform;
 
-/// A text with a name in one of an image's documents.
+/// An annotation: a key and a value for one of an image's documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Annotation {
-    /// Where it stands.
+    /// The document that gets it.
     pub level: AnnotationLevel,
-    /// Only for the image of this platform; for all when there is none.
+    /// The platform whose image gets it. `None` for all images.
     pub platform: Option<Platform>,
-    /// Its name.
+    /// The key, as in `org.opencontainers.image.source`.
     pub key: String,
-    /// The text.
+    /// The value, any text.
     pub value: String,
 }
 
-/// The documents that can have annotations, in the names of `docker buildx build --annotation`.
+/// The documents that can have annotations, named as for `docker buildx build --annotation`
+/// (<https://docs.docker.com/reference/cli/docker/buildx/build/#annotation>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AnnotationLevel {
-    /// An image's manifest.
+    /// The manifest of an image.
     Manifest,
-    /// The index over the images for several platforms.
+    /// The index of the images for several platforms.
     Index,
-    /// What the index says of an image; without an index, what a layout's `index.json` does.
+    /// The image's descriptor in the index, or without an index in a layout's `index.json`.
     ManifestDescriptor,
-    /// What a layout's `index.json` says of the index.
+    /// The index's descriptor in a layout's `index.json`.
     IndexDescriptor,
 }
 
-/// A text that is no annotation, and why.
+/// A text that is not a valid annotation, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no annotation: {why}")]
+#[error("`{text}` is not an annotation: {why}")]
 pub struct AnnotationError {
     text: String,
     why: String,
@@ -47,7 +48,7 @@ const LEVELS: [AnnotationLevel; 4] = [
 ];
 
 impl AnnotationLevel {
-    /// The name on the command line.
+    /// Returns the name on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +59,7 @@ impl AnnotationLevel {
         }
     }
 
-    /// Whether it is about one image of several, so that a platform can choose it.
+    /// Returns whether the document belongs to one image, so that a platform can select it.
     const fn is_of_one_image(self) -> bool {
         matches!(self, Self::Manifest | Self::ManifestDescriptor)
     }
@@ -71,32 +72,33 @@ impl fmt::Display for AnnotationLevel {
 }
 
 impl Annotation {
-    /// Reads `[LEVEL[[PLATFORM]][,…]:]KEY=VALUE`; one annotation for each level.
+    /// Parses `[LEVEL[[PLATFORM]][,…]:]KEY=VALUE` into one annotation for each level.
     ///
     /// # Errors
-    /// [`AnnotationError`].
+    /// [`AnnotationError`] if level, platform or key are invalid.
     pub fn parse(text: &str) -> Result<Vec<Self>, AnnotationError> {
         let error = |why: String| AnnotationError { text: text.to_owned(), why };
         let (name, value) = text
             .split_once('=')
-            .ok_or_else(|| error("its form is [LEVEL:]KEY=VALUE".to_owned()))?;
+            .ok_or_else(|| error("the format is [LEVEL:]KEY=VALUE".to_owned()))?;
         let (levels, key) = name.split_once(':').unwrap_or(("manifest", name));
         let annotations = levels.split(',').map(|level| {
-            let (level, platform) = place(level).map_err(error)?;
+            let (level, platform) = parse_level(level).map_err(error)?;
             Self::new(level, platform, key, value).map_err(error)
         });
         annotations.collect()
     }
 
-    /// Reads an exporter's attribute `annotation[-LEVEL][[PLATFORM]].KEY`; `None` when `name` is
-    /// another one.
+    /// Parses an exporter's attribute `annotation[-LEVEL][[PLATFORM]].KEY`, as BuildKit does
+    /// (<https://docs.docker.com/build/metadata/annotations/>). `None` if `name` is another
+    /// attribute.
     ///
     /// # Errors
-    /// [`AnnotationError`].
+    /// [`AnnotationError`] if level, platform or key are invalid.
     pub fn attribute(name: &str, value: &str) -> Option<Result<Self, AnnotationError>> {
         let rest = name.strip_prefix("annotation")?;
         let error = |why: String| AnnotationError { text: format!("{name}={value}"), why };
-        // A platform has no dot, a key may have many.
+        // A platform cannot contain a dot, a key can.
         let (level, key) = rest.split_once('.')?;
         let level = match level.strip_prefix('-') {
             Some(level) => level.to_owned(),
@@ -104,13 +106,13 @@ impl Annotation {
             None => return None,
         };
         Some(
-            place(&level)
+            parse_level(&level)
                 .and_then(|(level, platform)| Self::new(level, platform, key, value))
                 .map_err(error),
         )
     }
 
-    /// Those that an index has.
+    /// Converts the annotations of an index.
     #[must_use]
     pub fn of_index(annotations: &BTreeMap<String, String>) -> Vec<Self> {
         let annotation = |(key, value): (&String, &String)| Self {
@@ -129,23 +131,23 @@ impl Annotation {
         value: &str,
     ) -> Result<Self, String> {
         if key.is_empty() || key.contains(char::is_whitespace) {
-            return Err("its key is empty, or has blanks".to_owned());
+            return Err("the key is empty or contains white space".to_owned());
         }
         if platform.is_some() && !level.is_of_one_image() {
-            return Err(format!("an {level} is for all platforms"));
+            return Err(format!("{level} annotations are for all platforms"));
         }
         Ok(Self { level, platform, key: key.to_owned(), value: value.to_owned() })
     }
 }
 
-/// A level and perhaps a platform in brackets.
-fn place(text: &str) -> Result<(AnnotationLevel, Option<Platform>), String> {
+/// Parses a level with an optional platform in brackets.
+fn parse_level(text: &str) -> Result<(AnnotationLevel, Option<Platform>), String> {
     let (name, platform) = match text.split_once('[') {
         None => (text, None),
         Some((name, rest)) => {
             let platform = rest.strip_suffix(']').and_then(|platform| platform.parse().ok());
             let platform = platform.ok_or_else(|| {
-                format!("`[{rest}` is no platform in brackets, such as [linux/arm64]")
+                format!("`[{rest}` is not a platform in brackets, such as [linux/arm64]")
             })?;
             (name, Some(platform))
         }
@@ -153,13 +155,13 @@ fn place(text: &str) -> Result<(AnnotationLevel, Option<Platform>), String> {
     let level = LEVELS.into_iter().find(|level| level.as_str() == name);
     let level = level.ok_or_else(|| {
         let names = LEVELS.map(AnnotationLevel::as_str).join(", ");
-        format!("`{name}` is no level: use one of {names}")
+        format!("`{name}` is not a level; use one of {names}")
     })?;
     Ok((level, platform))
 }
 
-/// Those of `annotations` that a document has: of this level, and for this platform if it is about
-/// one image. Of two with one key the later counts.
+/// Selects the annotations of a document: of this level, and for this platform if it belongs to one
+/// image. The last one with a key wins.
 #[must_use]
 pub fn annotations_for(
     annotations: &[Annotation],
@@ -220,24 +222,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_annotation_is_refused() {
+    fn invalid_annotations_are_refused() {
         for (text, want) in [
-            ("a", "its form is [LEVEL:]KEY=VALUE"),
-            ("=b", "its key is empty, or has blanks"),
+            ("a", "the format is [LEVEL:]KEY=VALUE"),
+            ("=b", "the key is empty or contains white space"),
             (
                 "layer:a=b",
-                "`layer` is no level: use one of manifest, index, manifest-descriptor, index-descriptor",
+                "`layer` is not a level; use one of manifest, index, manifest-descriptor, index-descriptor",
             ),
-            ("index[linux/amd64]:a=b", "an index is for all platforms"),
-            ("manifest[a b]:a=b", "`[a b]` is no platform in brackets, such as [linux/arm64]"),
+            ("index[linux/amd64]:a=b", "index annotations are for all platforms"),
+            ("manifest[a b]:a=b", "`[a b]` is not a platform in brackets, such as [linux/arm64]"),
         ] {
             let error = Annotation::parse(text).unwrap_err().to_string();
-            assert_eq!(error, format!("`{text}` is no annotation: {want}"));
+            assert_eq!(error, format!("`{text}` is not an annotation: {want}"));
         }
     }
 
     #[test]
-    fn the_last_that_fits_counts() {
+    fn last_matching_annotation_wins() {
         let all: Vec<Annotation> = ["a=1", "manifest[linux/arm64]:a=2", "index:a=3"]
             .iter()
             .flat_map(|text| Annotation::parse(text).unwrap())

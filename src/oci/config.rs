@@ -1,4 +1,4 @@
-//! The image config: what a container of the image is started with, and how it was made.
+//! The image config: defaults of containers, and the image's history (image-spec, config.md).
 
 use std::collections::BTreeMap;
 
@@ -9,42 +9,42 @@ use crate::limits::{MAX_CONFIG_ENTRIES, MAX_EXPOSED_PORTS};
 
 use super::{DiffId, Platform};
 
-/// Why bytes are no image config.
+/// The reason why an image config is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("the image config is not valid: {reason}")]
 pub struct ConfigError {
     reason: String,
 }
 
-/// An image's config (image-spec, config.md, with Docker's extensions). Members that rbuild does
-/// not know survive in `extra`, and are written in their sorted place.
+/// An image's config (image-spec, config.md, with Docker's extensions). Unknown members are kept in
+/// `extra` and written in sorted order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageConfig {
-    /// As in `amd64`.
+    /// The architecture in Go's names, as in `amd64`.
     #[serde(default)]
     pub architecture: String,
-    /// As in `linux`.
+    /// The operating system in Go's names, as in `linux`.
     #[serde(default)]
     pub os: String,
-    /// As in `v7`.
+    /// The variant of the architecture, as in `v7`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// When the image was made, RFC 3339.
+    /// Creation time, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// From MAINTAINER.
+    /// The author, from MAINTAINER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// What a container starts with.
+    /// Default settings of containers.
     #[serde(default, deserialize_with = "null_is_default")]
     pub config: RunConfig,
-    /// The layers.
+    /// The DiffIDs of the layers.
     #[serde(default)]
     pub rootfs: RootFs,
-    /// One entry an instruction, oldest first.
+    /// History, one entry per instruction, oldest first.
     #[serde(default, deserialize_with = "null_is_default")]
     pub history: Vec<History>,
-    /// Everything else.
+    /// Unknown members, by name.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -52,7 +52,7 @@ pub struct ImageConfig {
 /// The layers of an image, base first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
-    /// Always `layers`.
+    /// Always `layers` (image-spec, config.md, "rootfs").
     #[serde(rename = "type")]
     pub kind: String,
     /// The digest of each layer's uncompressed tar.
@@ -66,116 +66,117 @@ impl Default for RootFs {
     }
 }
 
-/// What one instruction did.
+/// A history entry: the effect of one instruction (image-spec, config.md, "history").
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct History {
-    /// When, RFC 3339.
+    /// Creation time, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// The instruction, in a form of its own (see `plan`).
+    /// The instruction, in BuildKit's format (see `plan`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// Who made it.
+    /// The author, from MAINTAINER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// Which program made the entry.
+    /// The tool that wrote the entry, as in `buildkit.dockerfile.v0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Whether no layer belongs to it.
+    /// True if the instruction made no layer.
     #[serde(default, skip_serializing_if = "is_false")]
     pub empty_layer: bool,
 }
 
-/// What a container of the image starts with. Durations are nanoseconds.
+/// Defaults of containers (image-spec, config.md, "config"). Durations are in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RunConfig {
     /// `user[:group]`, by name or number.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub user: String,
-    /// `80/tcp` and the like.
+    /// Exposed ports, as in `80/tcp`.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
         deserialize_with = "null_is_default"
     )]
-    pub exposed_ports: BTreeMap<String, Empty>,
-    /// `NAME=value`, in order of first definition.
+    pub exposed_ports: BTreeMap<String, EmptyObject>,
+    /// Environment variables as `NAME=value`, in order of first definition.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub env: Vec<String>,
-    /// Before the arguments.
+    /// The entrypoint, which precedes the arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
-    /// The arguments, or the whole command when there is no entrypoint.
+    /// The arguments, or the whole command without an entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
-    /// Directories that want a volume.
+    /// Directories that get a volume.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
         deserialize_with = "null_is_default"
     )]
-    pub volumes: BTreeMap<String, Empty>,
-    /// Where the command starts.
+    pub volumes: BTreeMap<String, EmptyObject>,
+    /// The working directory of the command.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
-    /// Free text by name.
+    /// The labels, sorted by name.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
         deserialize_with = "null_is_default"
     )]
     pub labels: BTreeMap<String, String>,
-    /// As in `SIGTERM`.
+    /// The signal that stops a container, as in `SIGTERM`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
-    /// Whether CMD was set by a Dockerfile (Docker's mark).
+    /// True if CMD was set by a Dockerfile (Docker's extension).
     #[serde(default, skip_serializing_if = "is_false")]
     pub args_escaped: bool,
-    /// Docker's extension.
+    /// The health check (Docker's extension).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
-    /// Instructions for images made from this one (Docker's extension).
+    /// ONBUILD instructions, run in builds based on this image (Docker's extension).
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub on_build: Vec<String>,
-    /// What shell-form commands are given to (Docker's extension).
+    /// The shell of shell-form commands (Docker's extension).
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub shell: Vec<String>,
-    /// Everything else.
+    /// Unknown members, by name.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
-/// The `{}` of Go's `struct{}`.
+/// An empty JSON object: Go's `struct{}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Empty {}
+pub struct EmptyObject {}
 
-/// How to see whether a container is well. Durations are nanoseconds; 0 means the default.
+/// A health check (<https://docs.docker.com/reference/dockerfile/#healthcheck>). Durations are in
+/// nanoseconds; 0 means the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", text]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub test: Vec<String>,
-    /// Between two checks.
+    /// Interval between two checks.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interval: i64,
-    /// How long one check may take.
+    /// Time limit of a check.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub timeout: i64,
-    /// How long failures do not count after the start.
+    /// Time after the start during which failures are ignored.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub start_period: i64,
-    /// Between two checks in the start period.
+    /// Interval between two checks in the start period.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub start_interval: i64,
-    /// Failures in a row that make it unhealthy.
+    /// Number of consecutive failures that make the container unhealthy.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: i64,
 }
 
 impl ImageConfig {
-    /// The config of an image with nothing in it: FROM scratch.
+    /// Returns the config of an empty image: FROM scratch.
     #[must_use]
     pub fn scratch(platform: &Platform) -> Self {
         Self {
@@ -191,21 +192,21 @@ impl ImageConfig {
         }
     }
 
-    /// Reads a config.
+    /// Parses a config.
     ///
     /// # Errors
-    /// [`ConfigError`] when `bytes` are no such JSON, or name no platform.
+    /// [`ConfigError`] if `bytes` are not valid, exceed a limit, or lack the platform.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let config: Self = serde_json::from_slice(bytes)
             .map_err(|error| ConfigError { reason: error.to_string() })?;
         config.check_counts()?;
         if config.os.is_empty() || config.architecture.is_empty() {
-            return Err(ConfigError { reason: "it names no `os` or no `architecture`".to_owned() });
+            return Err(ConfigError { reason: "`os` or `architecture` is missing".to_owned() });
         }
         Ok(config)
     }
 
-    /// Checks the numbers of entries, over which builds go again and again.
+    /// Checks the numbers of entries: builds process them once for each step.
     fn check_counts(&self) -> Result<(), ConfigError> {
         let run = &self.config;
         let words = |words: &Option<Vec<String>>| words.as_ref().map_or(0, Vec::len);
@@ -232,8 +233,8 @@ impl ImageConfig {
         }
     }
 
-    /// The one JSON form: compact, top-level members sorted by name, those of `config` in the
-    /// order that Docker writes them.
+    /// Writes the config as compact JSON: top-level members sorted by name, those of `config` in
+    /// Docker's order.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let mut sorted: BTreeMap<&str, Member<'_>> =
@@ -251,7 +252,7 @@ impl ImageConfig {
         super::compact(&sorted)
     }
 
-    /// Writes the platform that the image is for. A version of another operating system is dropped.
+    /// Sets the platform. Drops the `os.version` of another operating system.
     pub fn set_platform(&mut self, platform: &Platform) {
         if (&self.os, &self.architecture) != (&platform.os, &platform.architecture) {
             self.extra.remove("os.version");
@@ -261,7 +262,7 @@ impl ImageConfig {
         self.variant.clone_from(&platform.variant);
     }
 
-    /// The platform that the image is for.
+    /// Returns the image's platform.
     #[must_use]
     pub fn platform(&self) -> Platform {
         Platform::new(&self.os, &self.architecture, self.variant.as_deref())
@@ -269,13 +270,13 @@ impl ImageConfig {
 }
 
 impl RunConfig {
-    /// The value of an environment variable.
+    /// Returns the value of an environment variable.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&str> {
         self.env.iter().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
-    /// Sets an environment variable, in its old place if it has one.
+    /// Sets an environment variable, at its old position if it exists.
     pub fn set_env(&mut self, name: &str, value: &str) {
         let pair = format!("{name}={value}");
         let same =
@@ -287,7 +288,7 @@ impl RunConfig {
     }
 }
 
-/// A top-level member while it is written.
+/// A top-level member for serialization.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Member<'a> {
@@ -306,7 +307,7 @@ fn is_zero(value: &i64) -> bool {
     *value == 0
 }
 
-/// Go writes empty slices and maps as `null`.
+/// Reads `null` as the default: Go's `encoding/json` writes nil slices and maps as `null`.
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn config_with_absurd_counts_is_refused() {
+    fn config_with_too_many_entries_is_refused() {
         let error = |member: &str| {
             let text = format!(r#"{{"os":"linux","architecture":"amd64",{member}}}"#);
             ImageConfig::parse(text.as_bytes()).map(drop).map_err(|error| error.to_string())
@@ -362,6 +363,6 @@ mod tests {
     #[test]
     fn config_without_a_platform_is_refused() {
         let error = ImageConfig::parse(b"{}").unwrap_err().to_string();
-        assert_eq!(error, "the image config is not valid: it names no `os` or no `architecture`");
+        assert_eq!(error, "the image config is not valid: `os` or `architecture` is missing");
     }
 }

@@ -9,7 +9,8 @@ use crate::limits::MAX_LAYERS;
 
 use super::{Digest, Platform};
 
-/// Which documents and layers rbuild reads and writes; others only as text.
+/// The media types that rbuild reads and writes (image-spec, media-types.md). All others are kept
+/// as text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum MediaType {
@@ -19,7 +20,7 @@ pub enum MediaType {
     OciIndex,
     /// An OCI image config.
     OciConfig,
-    /// An OCI layer.
+    /// An OCI image layer.
     OciLayer(LayerCompression),
     /// A Docker image manifest, schema 2.
     DockerManifest,
@@ -27,20 +28,20 @@ pub enum MediaType {
     DockerIndex,
     /// A Docker image config.
     DockerConfig,
-    /// A Docker layer.
+    /// A Docker image layer.
     DockerLayer(LayerCompression),
-    /// Something else.
+    /// Any other media type.
     Other(Box<str>),
 }
 
-/// How a layer's tar is packed.
+/// The compression of a layer's tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LayerCompression {
-    /// Not at all.
+    /// A tar without compression.
     None,
-    /// RFC 1952.
+    /// Compression with gzip (RFC 1952).
     Gzip,
-    /// RFC 8878.
+    /// Compression with zstd (RFC 8878).
     Zstd,
 }
 
@@ -69,7 +70,7 @@ const MEDIA_TYPES: [(MediaType, &str); 12] = [
 ];
 
 impl MediaType {
-    /// The text on the wire.
+    /// Returns the media type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -88,18 +89,19 @@ impl MediaType {
         }
     }
 
-    /// Whether it is one image's manifest.
+    /// Returns whether it is an image manifest, not an index.
     #[must_use]
     pub const fn is_manifest(&self) -> bool {
         matches!(self, Self::OciManifest | Self::DockerManifest)
     }
 
-    /// How the layer is packed, if it is one.
+    /// Returns the compression of a layer type. `None` for other types.
     #[must_use]
     pub fn layer_compression(&self) -> Option<LayerCompression> {
         match self {
             Self::OciLayer(compression) | Self::DockerLayer(compression) => Some(*compression),
-            // Layers that must not be pushed; obsolete, but base images still have them.
+            // Layers that must not be pushed, such as Windows base layers. Obsolete (image-spec,
+            // layer.md, "Non-Distributable Layers"), but images still have them.
             Self::Other(text) if text.contains("nondistributable") || text.contains("foreign") => {
                 Some(match text.rsplit(['+', '.']).next() {
                     Some("gzip") => LayerCompression::Gzip,
@@ -139,23 +141,23 @@ impl fmt::Display for MediaType {
     }
 }
 
-/// What a document says of a blob (image-spec, descriptor.md).
+/// A reference to a blob (image-spec, descriptor.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// The kind of file.
+    /// The blob's media type.
     pub media_type: MediaType,
-    /// Its address.
+    /// The digest of the blob.
     pub digest: Digest,
-    /// Its length in bytes.
+    /// The blob's size in bytes.
     pub size: u64,
-    /// Where it may be had as well.
+    /// Other addresses of the blob.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// Free text by name.
+    /// Annotations by key (image-spec, annotations.md).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// For entries of an index.
+    /// The image's platform, in entries of an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }
@@ -171,7 +173,7 @@ impl Descriptor {
         Self::new(media_type, Digest::of(bytes), size)
     }
 
-    /// A descriptor without annotations and platform.
+    /// Creates a descriptor without annotations and platform.
     #[must_use]
     pub const fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
         let annotations = BTreeMap::new();
@@ -179,62 +181,62 @@ impl Descriptor {
     }
 }
 
-/// One image: config and layers, base first (image-spec, manifest.md).
+/// An image manifest: config and layers, base first (image-spec, manifest.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// Always 2.
+    /// Always 2 (image-spec, manifest.md, "schemaVersion").
     pub schema_version: u32,
-    /// `None` only in documents of others.
+    /// The media type. Only other tools omit it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
-    /// The image config.
+    /// The descriptor of the image config.
     pub config: Descriptor,
-    /// The layers, base first.
+    /// The descriptors of the layers, base first.
     pub layers: Vec<Descriptor>,
-    /// Free text by name.
+    /// Annotations by key (image-spec, annotations.md).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Several images, one a platform (image-spec, image-index.md).
+/// An index: several images, usually one for each platform (image-spec, image-index.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
-    /// Always 2.
+    /// Always 2 (image-spec, manifest.md, "schemaVersion").
     pub schema_version: u32,
-    /// `None` only in documents of others.
+    /// The media type. Only other tools omit it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
-    /// The images.
+    /// The descriptors of the images, and of attestations.
     pub manifests: Vec<Descriptor>,
-    /// Free text by name.
+    /// Annotations by key (image-spec, annotations.md).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// What a registry answers when it is asked for a manifest.
+/// A parsed document: an image manifest or an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Parsed {
-    /// One image.
+pub enum ManifestOrIndex {
+    /// The manifest of one image.
     Manifest(Manifest),
-    /// Several.
+    /// An index of several images.
     Index(Index),
 }
 
-/// Why bytes are no manifest or index that rbuild can use.
+/// The reason why a manifest or index is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("the manifest is not valid: {reason}")]
 pub struct ManifestError {
     reason: String,
 }
 
-impl Parsed {
-    /// Reads a manifest or an index; which one it is, its members tell (their media type may lie
-    /// or be missing).
+impl ManifestOrIndex {
+    /// Parses a manifest or an index, distinguished by their members: the media type may be wrong
+    /// or missing.
     ///
     /// # Errors
-    /// [`ManifestError`] when the bytes are neither.
+    /// [`ManifestError`] if the bytes are neither, or both.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let error = |reason: String| ManifestError { reason };
         let value: serde_json::Value =
@@ -261,8 +263,8 @@ impl Parsed {
 }
 
 impl Index {
-    /// The entries that are images: attestations are for no platform (BuildKit's
-    /// `docs/attestations/attestation-storage.md`).
+    /// Returns the entries that are images. Attestations have the platform `unknown`
+    /// (<https://docs.docker.com/build/metadata/attestations/attestation-storage/>).
     pub fn images(&self) -> impl Iterator<Item = &Descriptor> {
         self.manifests.iter().filter(|entry| {
             let is_unknown = |platform: &Platform| platform.os == "unknown";
@@ -271,7 +273,7 @@ impl Index {
         })
     }
 
-    /// The image for `platform`, or for the best variant that it runs: an exact match first.
+    /// Returns the image for `platform`, or else for the best variant that it can run.
     #[must_use]
     pub fn select(&self, platform: &Platform) -> Option<&Descriptor> {
         let rank = |descriptor: &Descriptor| {
@@ -285,7 +287,7 @@ impl Index {
                 digits.map_or(Some(0), Result::ok)
             };
             let (want, got) = (level(platform)?, level(&have)?);
-            // A machine runs what was made for its variant or an older one; arm64 runs no arm.
+            // A machine runs images for its variant or an older one. arm64 does not run arm.
             (got <= want).then(|| want - got)
         };
         self.manifests
@@ -334,9 +336,9 @@ mod tests {
     }
 
     #[test]
-    fn parse_refuses_what_is_two_things_at_once() {
+    fn parse_refuses_manifest_that_is_also_an_index() {
         let text = br#"{"schemaVersion":2,"manifests":[],"layers":[]}"#;
-        let error = Parsed::parse(text).unwrap_err().to_string();
+        let error = ManifestOrIndex::parse(text).unwrap_err().to_string();
         assert_eq!(error, "the manifest is not valid: it is both an index and a manifest");
     }
 }

@@ -1,4 +1,4 @@
-//! Content addresses: the digest of bytes as stored, and the two ids that are made of them.
+//! Digests of stored bytes, and the identities of layers and stacks derived from them.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
-/// A text that is no `sha256:<64 hex digits>`.
+/// A text that is not `sha256:<64 hex digits>`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a digest of the form sha256:<64 lower-case hex digits>")]
 pub struct DigestError {
@@ -19,19 +19,20 @@ pub struct DigestError {
 }
 
 impl Digest {
-    /// Hashes `bytes`.
+    /// Hashes `bytes` with SHA-256.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The raw 32 bytes of the hash.
+    /// Returns the raw 32 bytes of the hash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The hash in hex, without the algorithm: a file name in a blob store.
+    /// Returns the hash in hex, without the algorithm, as in file names of a blob store
+    /// (image-spec, image-layout.md).
     #[must_use]
     pub fn hex(&self) -> String {
         hex(&self.0)
@@ -96,7 +97,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A SHA-256 in the making; what is written to it is hashed.
+/// An incremental SHA-256. Hashes the bytes that are written to it.
 #[derive(Clone, Default)]
 pub struct Hasher {
     state: Sha256,
@@ -110,25 +111,25 @@ impl fmt::Debug for Hasher {
 }
 
 impl Hasher {
-    /// An empty hash.
+    /// Creates a hasher without input.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Appends `bytes` to what is hashed.
+    /// Appends `bytes` to the input.
     pub fn update(&mut self, bytes: &[u8]) {
         self.state.update(bytes);
         self.n_bytes += u64::try_from(bytes.len()).expect("a slice is shorter than 2^64");
     }
 
-    /// How many bytes were hashed.
+    /// Returns the number of hashed bytes.
     #[must_use]
     pub const fn n_bytes(&self) -> u64 {
         self.n_bytes
     }
 
-    /// The digest of all bytes.
+    /// Returns the digest of all input.
     #[must_use]
     pub fn finish(self) -> Digest {
         Digest(self.state.finalize().into())
@@ -158,7 +159,7 @@ impl DiffId {
         Self(digest)
     }
 
-    /// The digest itself: the tar's address in a blob store.
+    /// Returns the digest of the uncompressed tar, its address in a blob store.
     #[must_use]
     pub const fn digest(self) -> Digest {
         self.0
@@ -171,25 +172,25 @@ impl fmt::Display for DiffId {
     }
 }
 
-/// A stack of layers by one digest (image-spec, config.md, "Layer ChainID").
+/// The identity of a stack of layers (image-spec, config.md, "Layer ChainID").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ChainId(Digest);
 
 impl ChainId {
-    /// The stack that is just `bottom`.
+    /// Returns the stack of the single layer `bottom`.
     #[must_use]
     pub const fn base(bottom: DiffId) -> Self {
         Self(bottom.digest())
     }
 
-    /// The stack with `upper` on top: the hash of both ids as text, one space between.
+    /// Adds `upper` on top: the hash of both IDs as text, separated by a space.
     #[must_use]
     pub fn push(self, upper: DiffId) -> Self {
         Self(Digest::of(format!("{} {}", self.0, upper).as_bytes()))
     }
 
-    /// The stack of `layers`, base first; `None` when there are none.
+    /// Returns the stack of `layers`, base first, or `None` without any.
     pub fn of(layers: impl IntoIterator<Item = DiffId>) -> Option<Self> {
         let mut layers = layers.into_iter();
         layers.next().map(|bottom| layers.fold(Self::base(bottom), Self::push))

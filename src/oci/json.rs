@@ -1,20 +1,22 @@
-//! The two JSON forms: compact for configs, indented by two spaces for manifests and indexes.
+//! The two JSON formats: compact for configs, indented by two spaces for manifests and indexes.
+//! Digests depend on the exact bytes.
 
 use serde::Serialize;
 
-/// One line, no blanks, no newline at the end: the form of an image config.
+/// Serializes on one line without white space: the format of an image config.
 ///
 /// # Panics
-/// Never for this module's types: their maps have text keys.
+/// Never for types of this module: their maps have text keys.
 #[must_use]
 pub fn compact(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("maps have text keys, and nothing fails to serialize")
 }
 
-/// Indented by two spaces, no newline at the end: the form of a manifest or index.
+/// Serializes with an indentation of two spaces and no final newline: the format of a manifest or
+/// index.
 ///
 /// # Panics
-/// Never for this module's types: their maps have text keys.
+/// Never for types of this module: their maps have text keys.
 #[must_use]
 pub fn pretty(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec_pretty(value).expect("maps have text keys, and nothing fails to serialize")

@@ -1,7 +1,8 @@
-//! What an image is made of: digests, descriptors, manifests, configs, platforms, references, on
-//! top of the `oci-spec` types; and the one JSON form of each that rbuild writes.
+//! The OCI data model: digests, descriptors, manifests, configs, platforms and references, with the
+//! one JSON format of each that rbuild writes
+//! (<https://github.com/opencontainers/image-spec/blob/main/spec.md>).
 //!
-//! Pure: it reads no file and speaks no protocol.
+//! Pure: no file access, no network.
 
 mod annotation;
 mod config;
@@ -14,12 +15,12 @@ mod reference;
 pub use annotation::{Annotation, AnnotationError, AnnotationLevel, annotations_for};
 pub use config::{ConfigError, Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use descriptor::{
-    Descriptor, Index, LayerCompression, Manifest, ManifestError, MediaType, Parsed,
+    Descriptor, Index, LayerCompression, Manifest, ManifestError, ManifestOrIndex, MediaType,
 };
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
 pub use json::{compact, pretty};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 
-/// The PATH of an image whose base sets none (Dockerfile reference, "FROM").
+/// The default PATH of an image whose base image sets none (Docker's `DefaultPathEnvUnix`).
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

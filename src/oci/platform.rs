@@ -1,24 +1,25 @@
-//! Which machine an image is for.
+//! Platforms of images: operating system, architecture and variant.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An operating system, an architecture and its variant, in the names of Go (image-spec,
-/// image-index.md, "platform"); always in normal form.
+/// An operating system, an architecture and its variant in Go's names (image-spec, image-index.md,
+/// "platform"). Always normalized.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
-    /// As in `amd64`.
+    /// The architecture, as in `amd64`.
     pub architecture: String,
-    /// As in `linux`.
+    /// The operating system, as in `linux`.
     pub os: String,
-    /// As in `v7`; absent where the architecture has one variant or it is the usual one.
+    /// The variant, as in `v7`. `None` if the architecture has one variant, or it is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
-/// The operating systems of images (Go's `GOOS`, which image-spec refers to).
+/// The operating systems of images: Go's `GOOS`, which image-spec refers to
+/// (<https://go.dev/doc/install/source#environment>).
 const SYSTEMS: [&str; 16] = [
     "linux",
     "windows",
@@ -38,43 +39,43 @@ const SYSTEMS: [&str; 16] = [
     "zos",
 ];
 
-/// The architectures of images (Go's `GOARCH`).
+/// The architectures of images: Go's `GOARCH` (<https://go.dev/doc/install/source#environment>).
 const ARCHITECTURES: [&str; 16] = [
     "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
     "ppc64le", "riscv", "riscv64", "s390x", "sparc64", "wasm",
 ];
 
-/// A text that is not a platform.
+/// The reason why a text is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlatformError {
-    /// It is not `os[/architecture[/variant]]`.
+    /// It does not have the format `os[/architecture[/variant]]`.
     #[error(
         "`{text}` is not a platform of the form os/architecture[/variant], such as linux/arm64"
     )]
     Form {
-        /// The text.
+        /// The whole text that was parsed.
         text: String,
     },
-    /// No image is for such an operating system.
-    #[error("`{name}` of the platform `{text}` is not an operating system that images are for")]
+    /// The operating system is unknown.
+    #[error("`{name}` in the platform `{text}` is not a known operating system")]
     System {
-        /// The text.
+        /// The whole text that was parsed.
         text: String,
-        /// The name in it.
+        /// The unknown name in it.
         name: String,
     },
-    /// No image is for such an architecture.
-    #[error("`{name}` of the platform `{text}` is not an architecture that images are for")]
+    /// The architecture is unknown.
+    #[error("`{name}` in the platform `{text}` is not a known architecture")]
     Architecture {
-        /// The text.
+        /// The whole text that was parsed.
         text: String,
-        /// The name in it.
+        /// The unknown name in it.
         name: String,
     },
 }
 
 impl PlatformError {
-    /// Returns the name that is not known, and those that are.
+    /// Returns the unknown name and the known ones.
     #[must_use]
     pub fn unknown(&self) -> Option<(&str, &'static [&'static str])> {
         match self {
@@ -86,7 +87,8 @@ impl PlatformError {
 }
 
 impl Platform {
-    /// The platform in normal form: `x86_64` is `amd64`, `arm64/v8` is `arm64`, `arm` is `arm/v7`.
+    /// Creates a normalized platform: `x86_64` is `amd64`, `arm64/v8` is `arm64`, `arm` is `arm/v7`
+    /// (as containerd's `platforms.Normalize`).
     #[must_use]
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let os = match os.to_ascii_lowercase().as_str() {
@@ -110,7 +112,7 @@ impl Platform {
         Self { architecture, os, variant: variant.map(str::to_owned) }
     }
 
-    /// Checks that images can be for the platform, which `text` names.
+    /// Checks that operating system and architecture are known. `text` is the user's input.
     fn known(self, text: &str) -> Result<Self, PlatformError> {
         let text = text.to_owned();
         if !SYSTEMS.contains(&self.os.as_str()) {
@@ -122,7 +124,7 @@ impl Platform {
         Ok(self)
     }
 
-    /// The platform that this binary was made for.
+    /// Returns the platform that this binary was compiled for.
     #[must_use]
     pub fn host() -> Self {
         let architecture = match std::env::consts::ARCH {

@@ -1,16 +1,17 @@
-//! Names of images (distribution `reference` grammar; `grammar/reference.ebnf`).
+//! Image names (<https://pkg.go.dev/github.com/distribution/reference>; `grammar/reference.ebnf`).
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::Digest;
 
-/// The host that stands for Docker Hub in full names.
+/// The registry of Docker Hub in full names.
 pub(super) const DOCKER_IO: &str = "docker.io";
 
-/// The longest repository name, host included (distribution `reference.NameTotalLengthMax`).
+/// Maximum length of a repository name with its registry (`NameTotalLengthMax` of
+/// distribution/reference).
 const MAX_NAME_BYTES: usize = 255;
-/// The longest tag (distribution-spec, "Pulling manifests").
+/// Maximum length of a tag (distribution-spec, "Pulling manifests").
 const MAX_TAG_BYTES: usize = 128;
 
 /// A full image name: registry, repository, and tag or digest.
@@ -29,7 +30,7 @@ pub struct Reference {
     digest: Option<Digest>,
 }
 
-/// A text that is no image name, and why.
+/// A text that is not an image name, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an image name: {why}")]
 pub struct ReferenceError {
@@ -38,31 +39,31 @@ pub struct ReferenceError {
 }
 
 impl Reference {
-    /// The registry's host and port, `docker.io` when the name has none.
+    /// Returns the registry's host and port, `docker.io` if the name has none.
     #[must_use]
     pub fn registry(&self) -> &str {
         &self.registry
     }
 
-    /// The path inside the registry, `library/` included where it was left out.
+    /// Returns the path in the registry, including an implied `library/`.
     #[must_use]
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The tag; `None` only when there is a digest.
+    /// Returns the tag. `None` only if there is a digest.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The digest; it counts, not the tag, when both are there.
+    /// Returns the digest. It takes precedence over the tag.
     #[must_use]
     pub const fn digest(&self) -> Option<Digest> {
         self.digest
     }
 
-    /// What a registry is asked for: the digest, or else the tag.
+    /// Returns the reference for a registry request: the digest, or else the tag.
     #[must_use]
     pub fn selector(&self) -> String {
         match (self.digest, &self.tag) {
@@ -72,19 +73,20 @@ impl Reference {
         }
     }
 
-    /// The same repository at `digest`.
+    /// Returns the same repository with `digest` and without a tag.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
-    /// The repository's full name, without tag and digest.
+    /// Returns the repository's full name, without tag and digest.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
     }
 
-    /// The name as people write it: without `docker.io/library/`.
+    /// Returns the short name that users write, without `docker.io/library/` (docker's "familiar
+    /// name").
     #[must_use]
     pub fn familiar(&self) -> String {
         let full = self.to_string();
@@ -124,7 +126,7 @@ impl FromStr for Reference {
             _ => (rest, None),
         };
         if is_id(text) {
-            return Err(error("64 hexadecimal digits are an image's id"));
+            return Err(error("64 hexadecimal digits are an image ID"));
         }
         if name.is_empty() {
             return Err(error("the name is empty"));
@@ -139,10 +141,10 @@ impl FromStr for Reference {
         let good = path.split('/').all(is_path_component) && is_host(registry);
         let short = registry == DOCKER_IO && !path.contains('/');
         let repository = if short { format!("library/{path}") } else { path.to_owned() };
-        // What is left out counts: the full name is looked up and read again.
+        // The implied parts count: the full name is stored and parsed again.
         if !good || registry.len() + 1 + repository.len() > MAX_NAME_BYTES {
             return Err(error(
-                "its form is [host[:port]/]path[:tag][@digest], the path in lower case",
+                "the format is [host[:port]/]path[:tag][@digest], with a lower-case path",
             ));
         }
         let tag = tag.map(str::to_owned);
@@ -151,13 +153,14 @@ impl FromStr for Reference {
     }
 }
 
-/// Returns whether the text looks like an id (distribution `reference.ParseNormalizedNamed`).
+/// Returns whether the text looks like an image ID, which `ParseNormalizedNamed` of
+/// distribution/reference refuses.
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Returns whether the text is a digest of another algorithm (distribution `reference`,
-/// `digestPat`).
+/// Returns whether the text is a digest of another algorithm (`digestPat` of
+/// distribution/reference).
 fn is_other_digest(text: &str) -> bool {
     let Some((algorithm, hex)) = text.split_once(':') else { return false };
     let is_word = |word: &str| {
@@ -170,7 +173,8 @@ fn is_other_digest(text: &str) -> bool {
         && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The part before the first slash is a host if it looks like one.
+/// Splits off the registry: the part before the first slash, if it looks like a host
+/// (`splitDockerDomain` of distribution/reference).
 fn split_registry(name: &str) -> (&str, &str) {
     match name.split_once('/') {
         Some(("index.docker.io", path)) => (DOCKER_IO, path),
@@ -207,7 +211,8 @@ fn is_host(host: &str) -> bool {
     good_port && good_name
 }
 
-/// `[a-z0-9]+` joined by `.`, `_`, `__` or any number of `-`.
+/// Returns whether a path component is valid: `[a-z0-9]+` joined by `.`, `_`, `__` or any number of
+/// `-` (distribution-spec, "Pulling manifests").
 fn is_path_component(part: &str) -> bool {
     let alphanumeric =
         |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -252,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn bad_references_say_what_is_wrong() {
+    fn invalid_references_are_explained() {
         for (text, why) in [
             ("", "the name is empty"),
             ("x:", "a tag is 1 to 128 letters, digits, `_`, `.` or `-`"),
             ("Busybox", "a repository name must be lower case"),
-            ("a//b", "its form is [host[:port]/]path[:tag][@digest], the path in lower case"),
-            ("a b", "its form is [host[:port]/]path[:tag][@digest], the path in lower case"),
-            (&"0f".repeat(32), "64 hexadecimal digits are an image's id"),
+            ("a//b", "the format is [host[:port]/]path[:tag][@digest], with a lower-case path"),
+            ("a b", "the format is [host[:port]/]path[:tag][@digest], with a lower-case path"),
+            (&"0f".repeat(32), "64 hexadecimal digits are an image ID"),
             (&format!("x@sha512:{}", "0f".repeat(64)), "only sha256 digests are supported"),
             ("x@sha512:12", "after `@` there must be sha256:<64 hex digits>"),
             ("x@sha256:12", "after `@` there must be sha256:<64 hex digits>"),

@@ -1,4 +1,5 @@
-//! Drafts of output files: names, locks, and the removal of those whose writer was killed.
+//! Drafts of output files: their names, their locks, and the removal of drafts whose writer was
+//! killed.
 
 use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
@@ -12,15 +13,15 @@ use rustix::io::Errno;
 
 use super::output::is_own_file;
 
-/// A new file; the umask takes its bits.
+/// The mode of a new file, before the umask (umask(2)).
 const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 /// Prefix of a draft's name; random hexadecimal digits follow.
 const DRAFT_PREFIX: &str = ".rbuild-";
 const DRAFT_DIGITS: usize = 16;
-/// Number of names of a directory that a sweep reads at most: it must not make writing slow.
+/// Maximum number of names that a sweep reads in a directory: it must not make writing slow.
 const MAX_NAMES_SWEPT: usize = 10_000;
 
-/// Makes a draft and locks it.
+/// Creates a draft and locks it (flock(2)).
 pub(super) fn create(directory: &OwnedFd) -> rustix::io::Result<(OsString, File)> {
     let flags = OFlags::WRONLY
         | OFlags::CREATE
@@ -35,18 +36,18 @@ pub(super) fn create(directory: &OwnedFd) -> rustix::io::Result<(OsString, File)
             opened => opened?,
         };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // The sweep of another process met the draft before it was locked, and removes it.
+            // The sweep of another process locked the draft before this one did, and removes it.
             Err(Errno::WOULDBLOCK) => continue,
             Ok(()) if rustix::fs::fstat(&file)?.st_nlink == 0 => continue,
-            // A file system without locks: there no sweep gets one either.
+            // On a file system without locks, no sweep gets a lock either.
             Ok(()) | Err(_) => return Ok((draft, file.into())),
         }
     }
 }
 
-/// Removes the drafts of processes that were killed. Errors do not matter: the next write tries again.
+/// Removes the drafts of killed processes. Ignores errors: the next write tries again.
 pub(super) fn sweep(directory: &OwnedFd) {
-    // The given descriptor may be one that cannot be read.
+    // The given descriptor may be `O_PATH`, which cannot be read.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(directory, ".", flags, Mode::empty());
     let entries = opened.and_then(rustix::fs::Dir::new).into_iter().flatten().flatten();
@@ -65,8 +66,8 @@ fn is_draft_name(name: &OsStr) -> bool {
     digits.is_some_and(|digits| digits.len() == DRAFT_DIGITS && digits.bytes().all(is_digit))
 }
 
-/// Locks a draft of the caller's own whose writer has ended. A live writer holds the lock until the
-/// draft has another name, so that the name still means this file while the lock is held.
+/// Locks a draft of the caller's own whose writer has ended. A live writer holds the lock until it
+/// renames the draft, so the name refers to this file while the lock is held.
 fn lock_abandoned(directory: &OwnedFd, name: &OsStr) -> Option<OwnedFd> {
     let is_single = |stat: &Stat| is_own_file(stat) && stat.st_nlink == 1;
     let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok();

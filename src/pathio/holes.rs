@@ -1,7 +1,7 @@
-//! Holes: parts of a file that are read as zeros and take no space on the disk (lseek(2)).
+//! Holes: parts of a file that read as zeros and take no space on the disk (lseek(2), `SEEK_HOLE`).
 //!
-//! A sparse file can be a million times as long as what it takes. What copies one leaves its holes
-//! out, and what gets zeros from a stream makes holes of them.
+//! A sparse file can be a million times as long as the space it takes. Copies of one keep its
+//! holes, and zeros from a stream become holes.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -9,22 +9,23 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use rustix::fs::SeekFrom as SeekTo;
 use rustix::io::Errno;
 
-/// Length of the blocks that are left out if they are zero: those of ext4, XFS, Btrfs and tmpfs.
+/// The length of the blocks that become holes if they are zero: the block size of ext4, XFS, Btrfs
+/// and tmpfs.
 const BLOCK_BYTES: usize = 4096;
 
-/// Bytes of a file with the same fate.
+/// A run of bytes of the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Run {
-    /// This many bytes are zero and can be left out.
+pub enum ByteRun {
+    /// This many zero bytes, which can be left out.
     Hole(usize),
-    /// This many bytes have to be written.
+    /// This many bytes to write.
     Data(usize),
 }
 
-/// Classifies the first of `bytes`, which belong at the offset `at` of a file, and counts them: whole
-/// blocks of zeros are holes.
+/// Returns the kind and length of the first run of `bytes`, which belong at the offset `at` of a
+/// file: whole blocks of zeros are holes.
 #[must_use]
-pub fn first_run(bytes: &[u8], at: u64) -> Run {
+pub fn first_run(bytes: &[u8], at: u64) -> ByteRun {
     let is_block = |block: &[u8]| block.len() == BLOCK_BYTES && is_zero(block);
     let (first, blocks) = bytes.split_at(unaligned(at).min(bytes.len()));
     let mut blocks = blocks.chunks(BLOCK_BYTES);
@@ -32,17 +33,17 @@ pub fn first_run(bytes: &[u8], at: u64) -> Run {
         let n_zero: usize =
             blocks.by_ref().take_while(|block| is_block(block)).map(<[u8]>::len).sum();
         if n_zero > 0 {
-            return Run::Hole(n_zero);
+            return ByteRun::Hole(n_zero);
         }
         let data = bytes.chunks(BLOCK_BYTES).take_while(|block| !is_block(block));
-        return Run::Data(data.map(<[u8]>::len).sum());
+        return ByteRun::Data(data.map(<[u8]>::len).sum());
     }
-    Run::Data(
+    ByteRun::Data(
         first.len() + blocks.take_while(|block| !is_block(block)).map(<[u8]>::len).sum::<usize>(),
     )
 }
 
-/// Bytes from `at` to the next block.
+/// Returns the number of bytes from `at` to the next block.
 fn unaligned(at: u64) -> usize {
     let block = u64::try_from(BLOCK_BYTES).unwrap_or(u64::MAX);
     usize::try_from(at.next_multiple_of(block) - at).unwrap_or(0)
@@ -53,8 +54,9 @@ fn is_zero(bytes: &[u8]) -> bool {
     ZEROS.get(..bytes.len()) == Some(bytes)
 }
 
-/// Copies `n_bytes` of `from`, from the offset `at`, to the beginning of the empty file `to`, inside
-/// the kernel where it can; holes stay holes. Returns how many bytes were there.
+/// Copies `n_bytes` of `from`, from the offset `at`, to the beginning of the empty file `to`,
+/// inside the kernel where possible (copy_file_range(2)); holes stay holes. Returns the number of
+/// bytes that `from` had.
 ///
 /// # Errors
 /// The kernel's.
@@ -75,10 +77,10 @@ pub fn copy(mut from: &File, at: u64, n_bytes: u64, mut to: &File) -> io::Result
     Ok(n_bytes)
 }
 
-/// Returns begin and end of the next bytes that are not a hole, from `at` on and before `end`.
+/// Returns the start and end of the next data from `at` on and before `end`.
 fn next_data(file: &File, at: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
     let begins = match rustix::fs::seek(file, SeekTo::Data(at)) {
-        // There is nothing but a hole from there on.
+        // There is only a hole from there on.
         Err(Errno::NXIO) => return Ok(None),
         begins => begins?,
     };
@@ -97,18 +99,18 @@ mod tests {
     #[test]
     fn blocks_of_zeros_are_holes() {
         let zeros = vec![0; 3 * BLOCK_BYTES];
-        assert_eq!(first_run(&zeros, 0), Run::Hole(3 * BLOCK_BYTES));
-        assert_eq!(first_run(&zeros, 4096), Run::Hole(3 * BLOCK_BYTES));
-        assert_eq!(first_run(&zeros, 1), Run::Data(BLOCK_BYTES - 1));
-        assert_eq!(first_run(&zeros[..100], 0), Run::Data(100));
-        assert_eq!(first_run(&zeros[..100], 4090), Run::Data(100));
-        assert_eq!(first_run(&[], 0), Run::Data(0));
+        assert_eq!(first_run(&zeros, 0), ByteRun::Hole(3 * BLOCK_BYTES));
+        assert_eq!(first_run(&zeros, 4096), ByteRun::Hole(3 * BLOCK_BYTES));
+        assert_eq!(first_run(&zeros, 1), ByteRun::Data(BLOCK_BYTES - 1));
+        assert_eq!(first_run(&zeros[..100], 0), ByteRun::Data(100));
+        assert_eq!(first_run(&zeros[..100], 4090), ByteRun::Data(100));
+        assert_eq!(first_run(&[], 0), ByteRun::Data(0));
         let mut mixed = zeros;
         mixed[BLOCK_BYTES] = 1;
-        assert_eq!(first_run(&mixed, 0), Run::Hole(BLOCK_BYTES));
-        assert_eq!(first_run(&mixed[BLOCK_BYTES..], 0), Run::Data(BLOCK_BYTES));
-        assert_eq!(first_run(&mixed, 4095), Run::Data(1 + BLOCK_BYTES));
-        assert_eq!(first_run(&mixed[1..], 4097), Run::Data(BLOCK_BYTES - 1 + BLOCK_BYTES));
+        assert_eq!(first_run(&mixed, 0), ByteRun::Hole(BLOCK_BYTES));
+        assert_eq!(first_run(&mixed[BLOCK_BYTES..], 0), ByteRun::Data(BLOCK_BYTES));
+        assert_eq!(first_run(&mixed, 4095), ByteRun::Data(1 + BLOCK_BYTES));
+        assert_eq!(first_run(&mixed[1..], 4097), ByteRun::Data(BLOCK_BYTES - 1 + BLOCK_BYTES));
     }
 
     #[test]

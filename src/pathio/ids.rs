@@ -1,6 +1,6 @@
-//! Ids of users and groups that this process's user namespace does not have (user_namespaces(7)).
+//! Ids of users and groups that this process's user namespace does not map (user_namespaces(7)).
 //!
-//! The kernel answers `EINVAL` then, which does not say what to do.
+//! The kernel returns `EINVAL` for them, which does not tell the user what to do.
 
 use std::error::Error;
 use std::fmt;
@@ -10,8 +10,7 @@ use std::path::Path;
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 
-/// An id that is outside of those that the user namespace has; the inner error of what
-/// [`explained`] gives.
+/// An id that the user namespace does not map; the inner error of [`explained`]'s.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnmappedId {
     kind: IdKind,
@@ -19,7 +18,7 @@ pub struct UnmappedId {
     ranges: Vec<IdRange>,
 }
 
-/// Kind of an id.
+/// The kind of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IdKind {
     User,
@@ -27,7 +26,7 @@ enum IdKind {
 }
 
 impl IdKind {
-    /// The name in messages, the namespace's map, and the file that grants ids.
+    /// Returns the name in messages, the namespace's map, and the file that grants ids.
     const fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::User => ("user", "/proc/self/uid_map", "/etc/subuid"),
@@ -36,18 +35,18 @@ impl IdKind {
     }
 }
 
-/// Ids that a namespace has: the first and the last.
+/// A range of mapped ids: the first and the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct IdRange {
     first: u32,
     last: u32,
 }
 
-/// A map has up to 340 lines (user_namespaces(7)).
+/// Maximum size of a map that is read; a map has up to 340 lines (user_namespaces(7)).
 const MAX_MAP_BYTES: u64 = 64 << 10;
 
-/// The error of a call that was to give something to `uid` and `gid`: names the id that this process
-/// cannot use, if that is why.
+/// Returns the error of a call that changes an owner to `uid` and `gid`. It names the id that this
+/// process cannot use, if that is the cause.
 #[must_use]
 pub fn explained(errno: Errno, uid: Uid, gid: Gid) -> io::Error {
     if errno != Errno::INVAL {
@@ -58,20 +57,20 @@ pub fn explained(errno: Errno, uid: Uid, gid: Gid) -> io::Error {
     found.map_or_else(|| errno.into(), |found| io::Error::new(io::ErrorKind::InvalidInput, found))
 }
 
-/// The ids of users that this process has: the first and the last of each range that the kernel
-/// translates as a whole.
+/// Returns the user ids that this process has: the first and last of each range that the kernel
+/// maps as a whole.
 #[must_use]
 pub fn own_users() -> Vec<(u32, u32)> {
     own(IdKind::User)
 }
 
-/// As [`own_users`], of groups.
+/// Returns the group ids that this process has, like [`own_users`].
 #[must_use]
 pub fn own_groups() -> Vec<(u32, u32)> {
     own(IdKind::Group)
 }
 
-/// Returns whether files can be given to this group here; true where that is not known.
+/// Returns whether files can be given to this group; true where the map cannot be read.
 #[must_use]
 pub fn has_group(gid: u32) -> bool {
     let own = own_groups();
@@ -92,7 +91,7 @@ fn unmapped(kind: IdKind, id: u32) -> Option<UnmappedId> {
     (!has).then_some(UnmappedId { kind, id, ranges })
 }
 
-/// The ids of a line of a map.
+/// Parses a line of a map.
 fn line(line: &str) -> Option<IdRange> {
     let mut words = line.split_ascii_whitespace().map(str::parse::<u32>);
     let (first, _outside, count) = (words.next()?.ok()?, words.next()?.ok()?, words.next()?.ok()?);
@@ -100,7 +99,7 @@ fn line(line: &str) -> Option<IdRange> {
     Some(IdRange { first, last })
 }
 
-/// The ids of a map, in order; neighbours are one range.
+/// Returns the ids of a map in order, with adjacent ranges merged.
 fn ranges(map: &str) -> Vec<IdRange> {
     let mut lines: Vec<IdRange> = map.lines().filter_map(line).collect();
     lines.sort_unstable_by_key(|range| range.first);
@@ -118,7 +117,7 @@ fn ranges(map: &str) -> Vec<IdRange> {
 }
 
 impl UnmappedId {
-    /// The unmapped id that caused `error`, if one did.
+    /// Returns the unmapped id in the chain of causes of `error`.
     #[must_use]
     pub fn in_chain<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);
@@ -131,7 +130,7 @@ impl UnmappedId {
         None
     }
 
-    /// The unmapped id that is the inner error of `error`.
+    /// Returns the unmapped id that is the inner error of `error`.
     #[must_use]
     pub fn in_io(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()

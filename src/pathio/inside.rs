@@ -1,9 +1,9 @@
-//! Files of a directory whose content is untrusted, such as a checkout.
+//! Files in a directory whose content is untrusted, such as a checkout.
 //!
-//! Their names resolve with the directory as root (`RESOLVE_IN_ROOT`), as BuildKit resolves the
-//! Dockerfile in a context: no symbolic link leads out of it. Only regular files are read, bounded,
-//! and none is opened before it is known to be one, so that a FIFO or a device cannot make rbuild
-//! wait.
+//! Their names resolve with the directory as root (openat2(2), `RESOLVE_IN_ROOT`), as BuildKit
+//! resolves the Dockerfile in a context: no symbolic link leads out of it. Only regular files are
+//! read, up to a bound. None is opened before its type is known, so a FIFO or a device cannot make
+//! rbuild wait.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,7 +20,7 @@ use crate::limits;
 use super::output::Output;
 use super::{Context as _, PathError, read_bounded};
 
-/// A file named relative to a directory that its path cannot leave.
+/// A file in a directory that its path cannot leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileInside {
     root: PathBuf,
@@ -29,7 +29,7 @@ pub struct FileInside {
 }
 
 impl FileInside {
-    /// Names the file `name` in the directory `root`; errors call it `shown`.
+    /// Names the file `name` in the directory `root`; errors show it as `shown`.
     pub fn new(
         root: impl Into<PathBuf>,
         name: impl Into<PathBuf>,
@@ -59,7 +59,7 @@ impl FileInside {
         Self { root: self.root.clone(), name: longer(&self.name), shown: longer(&self.shown) }
     }
 
-    /// The path for messages.
+    /// Returns the path for messages.
     #[must_use]
     pub fn shown(&self) -> &Path {
         &self.shown
@@ -68,7 +68,7 @@ impl FileInside {
     /// Reads the file.
     ///
     /// # Errors
-    /// As [`FileInside::open`]; `FileTooLarge` when it is longer than `max_bytes`.
+    /// Those of [`FileInside::open`]; `FileTooLarge` when it is longer than `max_bytes`.
     pub fn read(&self, max_bytes: u64) -> Result<Vec<u8>, PathError> {
         read_bounded(self.open()?, max_bytes, &self.shown)
     }
@@ -77,15 +77,16 @@ impl FileInside {
     ///
     /// # Errors
     /// The kernel's, with the path; `IsADirectory` or `InvalidInput` when it is not a regular file,
-    /// or a symbolic link to nothing.
+    /// or a dangling symbolic link.
     pub fn open(&self) -> Result<File, PathError> {
         let root = self.root()?;
         match resolve(&root, &self.name, OFlags::PATH | OFlags::CLOEXEC) {
             Ok(opened) => regular(&opened, &self.shown),
-            // To go on as if there were no such file would hide what the link's author meant.
+            // Treating a dangling link as a missing file would hide what its author meant.
             Err(Errno::NOENT) if self.is_link(&root) => {
                 let inside = self.root.display();
-                let text = format!("it is a symbolic link to nothing inside of {inside}");
+                let text =
+                    format!("it is a symbolic link to a path that does not exist inside {inside}");
                 let error = io::Error::new(io::ErrorKind::InvalidInput, text);
                 Err(PathError::new("open", &self.shown, error))
             }
@@ -98,8 +99,8 @@ impl FileInside {
         resolve(root, &self.name, flags).is_ok()
     }
 
-    /// Starts a file that will take the place of this one. A symbolic link stays, and the file that
-    /// it leads to inside the directory is replaced.
+    /// Starts a file that will replace this one. A symbolic link stays, and its target inside the
+    /// directory is replaced.
     ///
     /// # Errors
     /// The kernel's, with the path; `NotFound` when a link leads to a directory that does not exist
@@ -122,7 +123,7 @@ fn resolve(root: impl AsFd, name: &Path, flags: OFlags) -> rustix::io::Result<Ow
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..limits::MAX_RESOLVE_RETRIES {
         match rustix::fs::openat2(&root, name, flags, Mode::empty(), inside) {
-            // A rename elsewhere while `..` was resolved (openat2(2)).
+            // A rename elsewhere while `..` was being resolved (openat2(2)).
             Err(Errno::AGAIN) => {}
             opened => return opened,
         }
@@ -130,7 +131,8 @@ fn resolve(root: impl AsFd, name: &Path, flags: OFlags) -> rustix::io::Result<Ow
     Err(Errno::AGAIN)
 }
 
-/// The directory and the name of what `name` means below `root`, its own links resolved.
+/// Returns the directory and the name that `name` refers to below `root`, with its own links
+/// resolved.
 fn parent_of(root: &OwnedFd, name: &Path) -> rustix::io::Result<(OwnedFd, OsString)> {
     let mut path = name.to_owned();
     for _ in 0..limits::MAX_LINKS_FOLLOWED {
@@ -148,7 +150,7 @@ fn parent_of(root: &OwnedFd, name: &Path) -> rustix::io::Result<(OwnedFd, OsStri
     Err(Errno::LOOP)
 }
 
-/// Opens what an `O_PATH` descriptor stands for, if that is a regular file.
+/// Opens the file of an `O_PATH` descriptor for reading, if it is a regular file.
 fn regular(opened: &OwnedFd, shown: &Path) -> Result<File, PathError> {
     let stat = rustix::fs::fstat(opened).context("examine", shown)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
@@ -177,24 +179,24 @@ fn not_regular(kind: FileType) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a regular file"))
 }
 
-/// Reads a config file, at most `max_bytes`: a regular file, which symbolic links may lead to. A FIFO
-/// in its place would be waited for, and is refused.
+/// Reads a config file, at most `max_bytes`. It must be a regular file, which symbolic links may
+/// lead to; a FIFO, whose reader would wait, is refused.
 ///
 /// # Errors
-/// The kernel's, with the path; `InvalidInput` when it is something else, `FileTooLarge` when it is
-/// longer than `max_bytes`.
+/// The kernel's, with the path; `InvalidInput` when it is not a regular file, `FileTooLarge` when
+/// it is longer than `max_bytes`.
 pub fn read_regular(path: &Path, max_bytes: u64) -> Result<Vec<u8>, PathError> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(CWD, path, flags, Mode::empty()).context("open", path)?;
     read_bounded(regular(&opened, path)?, max_bytes, path)
 }
 
-/// Reads a file that the caller named outside of any untrusted directory: a regular file, or what
-/// such a name can stand for on purpose, as in `-f <(command)` and `-f /dev/stdin`: a pipe or a
-/// character device, which is read to its end. Nothing else is opened.
+/// Reads a file that the user named outside of any untrusted directory. It must be a regular file,
+/// or a pipe or character device as in `-f <(command)` and `-f /dev/stdin`, which is read to its
+/// end. No other file is opened.
 ///
 /// # Errors
-/// As [`FileInside::read`].
+/// Those of [`FileInside::read`].
 pub fn read_given(path: &Path, max_bytes: u64) -> Result<Vec<u8>, PathError> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(CWD, path, flags, Mode::empty()).context("open", path)?;

@@ -1,8 +1,8 @@
-//! The request to end this process.
+//! The process-wide request to end.
 //!
-//! A signal is met by one thread, while another may wait for a file's reader or hash a huge file.
-//! Whatever can take long at the lowest level looks here, since nothing that its callers know of a
-//! build is handed down to it.
+//! One thread receives a signal while others may wait for a FIFO's reader or hash a huge file. Long
+//! operations at the lowest level check this flag, because their callers pass no cancellation down
+//! to them.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 static IS_ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Asks all that takes long to end. There is no way back: the process is about to end.
+/// Asks all long operations to end. This cannot be undone: the process is about to end.
 pub fn ask() {
     IS_ASKED.store(true, Ordering::SeqCst);
 }
@@ -25,7 +25,7 @@ pub fn is_asked() -> bool {
 /// Fails once the process was asked to end.
 ///
 /// # Errors
-/// `ECANCELED`; not `EINTR`, after which the standard library tries again.
+/// `ECANCELED`; not `EINTR`, after which the standard library repeats the call.
 pub fn check() -> io::Result<()> {
     if is_asked() { Err(Errno::CANCELED.into()) } else { Ok(()) }
 }

@@ -1,11 +1,12 @@
-//! Output files: the one way in which rbuild writes a file that its caller named.
+//! Output files: the only way in which rbuild writes a file that the user named.
 //!
 //! The parent directory is opened once, the draft gets a random name in it with `O_EXCL`, and a
-//! rename puts it in place. The draft is locked while it is written: one that nobody holds was left by
-//! a process that was killed, and the next write in that directory removes it. So a reader never sees half a file, and a symbolic link that somebody
-//! planted under the name is replaced and never written through. What cannot be replaced is written
-//! to directly: a FIFO, a device, and the caller's own descriptors below `/dev` and `/proc`, as in
-//! `--iidfile /dev/stdout` or `-o dest=>(command)`.
+//! rename moves it into place. So a reader never sees half a file, and a symbolic link that another
+//! user planted under the name is replaced, never written through. The draft is locked while it is
+//! written: an unlocked one was left by a killed process, and the next write in that directory
+//! removes it. Files that cannot be replaced are written to directly: a FIFO, a device, and the
+//! caller's own descriptors below `/dev` and `/proc`, as in `--iidfile /dev/stdout` or `-o
+//! dest=>(command)`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -23,29 +24,29 @@ use crate::limits;
 
 use super::{Context as _, PathError, drafts, interrupt};
 
-/// `f_type` of procfs (statfs(2)).
+/// The file system type of procfs, `f_type` (statfs(2)).
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-/// Permission bits that allow others than the owner to write.
+/// The permission bits that let users other than the owner write.
 const OTHERS_WRITE: u32 = 0o022;
-/// A new directory; the umask takes its bits.
+/// The mode of a new directory, before the umask (umask(2)).
 const NEW_DIRECTORY: Mode = Mode::from_raw_mode(0o777);
 /// Flags to open a directory for calls relative to it.
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Pause before a FIFO without a reader, or whose reader does not read, is looked at again. Meanwhile
-/// the process can be asked to end.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// The interval for checking a FIFO without a reader, or with a full buffer. Between checks the
+/// process can be asked to end.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A file that is being written.
+/// An output file being written.
 #[derive(Debug)]
 pub struct Output {
     file: File,
-    /// Absent where the file itself is written to.
+    /// `None` if the file is written to directly.
     draft: Option<Draft>,
     shown: PathBuf,
 }
 
-/// A file without its final name yet; removed when dropped before that.
+/// A file that does not have its final name yet; removed when dropped before.
 #[derive(Debug)]
 struct Draft {
     directory: OwnedFd,
@@ -97,7 +98,7 @@ impl Output {
         Ok(Self { file, draft: None, shown: path.to_owned() })
     }
 
-    /// Starts a file that will take the place of whatever is called `name` in `directory`.
+    /// Starts a file that will replace the file `name` in `directory`.
     ///
     /// # Errors
     /// The kernel's, with `shown` as the path.
@@ -113,13 +114,13 @@ impl Output {
         Ok(Self { file, draft: Some(draft), shown: shown.to_owned() })
     }
 
-    /// The open file, for its owner and mode.
+    /// Returns the open file, to change its owner and mode.
     #[must_use]
     pub const fn file(&self) -> &File {
         &self.file
     }
 
-    /// Gives the file its name.
+    /// Renames the draft to the final name (rename(2)).
     ///
     /// # Errors
     /// The kernel's, with the path.
@@ -132,7 +133,7 @@ impl Output {
         Ok(())
     }
 
-    /// Gives the file its name once its content is on the disk.
+    /// Renames the draft to the final name once its content is on the disk (fsync(2)).
     ///
     /// # Errors
     /// The kernel's, with the path.
@@ -148,11 +149,11 @@ impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.file.write(bytes) {
-                // Only what cannot be replaced is opened so that it does this.
+                // Only files that are written to directly are opened non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     interrupt::check()?;
                     let mut reader = [PollFd::new(&self.file, PollFlags::OUT)];
-                    let pause = Timespec::try_from(LOOK_AGAIN).ok();
+                    let pause = Timespec::try_from(RETRY_INTERVAL).ok();
                     rustix::io::retry_on_intr(|| poll(&mut reader, pause.as_ref()))?;
                 }
                 written => return written,
@@ -165,18 +166,18 @@ impl Write for Output {
     }
 }
 
-/// Opens what cannot be replaced. A FIFO is waited for until somebody reads it, as `open` itself
-/// does, but not beyond the moment when the process is asked to end.
+/// Opens a file that cannot be replaced. Waits for a FIFO's reader, like open(2) without
+/// `O_NONBLOCK` (fifo(7)), but not after the process was asked to end.
 fn open_special(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
-    // Appending: what the caller's own descriptor stands for may hold something already.
+    // Append: the caller's own descriptor may refer to a file that is not empty.
     let flags =
         OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     loop {
         match rustix::fs::openat(directory, name, flags, Mode::empty()) {
-            // Of a socket and of a missing device, it does not mean that nobody reads yet.
+            // For a socket or a missing device, `ENXIO` does not mean that no process reads yet.
             Err(Errno::NXIO) if is_fifo(directory, name) => {
                 interrupt::check()?;
-                std::thread::sleep(LOOK_AGAIN);
+                std::thread::sleep(RETRY_INTERVAL);
             }
             opened => return Ok(opened?.into()),
         }
@@ -188,8 +189,8 @@ fn is_fifo(directory: &OwnedFd, name: &OsStr) -> bool {
     found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
 }
 
-/// Duplicates the standard stream that the path names. Opened by the path, a regular file behind it
-/// would be written from another offset than the stream's.
+/// Duplicates the standard stream that the path names. If it were opened by path, a regular file
+/// behind it would be written from another offset than the stream's.
 fn standard_stream(path: &Path) -> io::Result<Option<File>> {
     let stream = match path.to_str() {
         Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => rustix::stdio::stdout(),
@@ -199,19 +200,19 @@ fn standard_stream(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(stream.try_clone_to_owned()?.into()))
 }
 
-/// Writes a whole output file.
+/// Writes a complete output file.
 ///
 /// # Errors
-/// As [`Output::create`].
+/// Those of [`Output::create`].
 pub fn write_output(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     let mut output = Output::create(path)?;
     output.write_all(bytes).context("write", path)?;
     output.finish()
 }
 
-/// Opens a directory component by component. A symbolic link on the way is followed unless another
-/// user could have made it, as with the kernel's own `fs.protected_symlinks`, but in any directory
-/// that others can write to and not only in sticky ones.
+/// Opens a directory component by component. Follows a symbolic link on the way unless another user
+/// could have made it, like the kernel's `fs.protected_symlinks` (proc_sys_fs(5)), but in any
+/// directory that others can write to and not only in sticky ones.
 ///
 /// # Errors
 /// The kernel's; `ELOOP` for such a link.
@@ -220,16 +221,16 @@ pub fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     Walk { at: open_start(start)?, follows: true, creates: false }.to(path)
 }
 
-/// Opens the directory that a tree of files is to be written into, and makes it with its missing
-/// parents. Below the current directory no symbolic link is followed: in a checkout that would let
-/// whoever wrote it choose where a whole file tree of theirs lands.
+/// Opens the directory that a tree of files is written into, and creates it and its missing
+/// parents. Below the current directory no symbolic link is followed: in a checkout, a link would
+/// let the checkout's author choose where a whole file tree is written.
 ///
 /// # Errors
 /// The kernel's, with the path; `InvalidInput` for such a link.
 pub fn open_tree(path: &Path) -> Result<OwnedFd, PathError> {
     let here = std::path::absolute(".").context("find", Path::new("."))?;
     let absolute = std::path::absolute(path).context("find", path)?;
-    // The root directory is no checkout: an absolute path is not meant to be below it.
+    // The root directory is not a checkout: absolute paths are not restricted to it.
     let is_below = path.is_relative() || here != Path::new("/");
     let (start, rest, follows) = match absolute.strip_prefix(&here) {
         Ok(rest) if is_below => (here.as_path(), rest, false),
@@ -246,7 +247,7 @@ pub fn open_tree(path: &Path) -> Result<OwnedFd, PathError> {
     }
 }
 
-/// Opens a directory of an open one, and makes it if need be; a symbolic link is refused.
+/// Opens a directory inside an open one, and creates it if it is missing; refuses a symbolic link.
 ///
 /// # Errors
 /// The kernel's, with `shown` as the path.
@@ -263,12 +264,12 @@ fn open_start(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
 }
 
-/// A walk along a path.
+/// The state of a walk along a path.
 struct Walk {
     at: OwnedFd,
-    /// True if links are followed that only the caller or root can have made.
+    /// True to follow links that only the caller or root can have made.
     follows: bool,
-    /// True if missing directories are made.
+    /// True to create missing directories.
     creates: bool,
 }
 
@@ -299,7 +300,8 @@ impl Walk {
                 return Err(Errno::LOOP);
             }
             if is_procfs(&self.at)? {
-                // Links such as `cwd` and `root` lead where their text does not say.
+                // The text of links such as `/proc/self/cwd` is not where they lead (magic links,
+                // symlink(7)).
                 self.step(&name, OFlags::empty())?;
                 continue;
             }
@@ -318,7 +320,7 @@ impl Walk {
     }
 }
 
-/// The components of a path, the last one first, without the root.
+/// Returns the components of a path, last first, without the root.
 fn reversed(path: &Path) -> Vec<OsString> {
     let names = path.components().rev().filter_map(|component| match component {
         Component::ParentDir => Some("..".into()),
@@ -328,7 +330,7 @@ fn reversed(path: &Path) -> Vec<OsString> {
     names.collect()
 }
 
-/// Returns whether nobody but root and the caller could have made the link `name`.
+/// Returns whether only root and the caller could have made the link `name`.
 fn is_trusted_link(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<bool> {
     let link = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if link.st_uid == 0 || link.st_uid == rustix::process::geteuid().as_raw() {
@@ -338,11 +340,11 @@ fn is_trusted_link(directory: &OwnedFd, name: &OsStr) -> rustix::io::Result<bool
     Ok(is_trusted_owner(around.st_uid)? && around.st_mode & OTHERS_WRITE == 0)
 }
 
-/// Returns whether the user is root, the caller, or whoever owns `/`: in a user namespace that is
-/// how the machine's root shows (user_namespaces(7), unmapped user ids).
+/// Returns whether the user is root, the caller, or the owner of `/`. In a user namespace the
+/// machine's root appears as the latter (user_namespaces(7), "Unmapped user and group IDs").
 ///
 /// # Errors
-/// The kernel's, for `/`.
+/// The kernel's error for `/`.
 pub fn is_trusted_owner(uid: u32) -> rustix::io::Result<bool> {
     let is_own = uid == 0 || uid == rustix::process::geteuid().as_raw();
     Ok(is_own || uid == rustix::fs::stat("/")?.st_uid)
@@ -364,7 +366,7 @@ fn is_procfs(directory: impl AsFd) -> rustix::io::Result<bool> {
     Ok(i64::from(kind) == PROC_SUPER_MAGIC)
 }
 
-/// Returns whether it is a regular file of the caller's own.
+/// Returns whether it is a regular file owned by the caller.
 pub(super) fn is_own_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && stat.st_uid == rustix::process::geteuid().as_raw()

@@ -1,11 +1,11 @@
-//! What a program of the host says: read by a loop whose errors come back. The standard library's
-//! `Command::output` panics where a call fails while it reads.
+//! Reads the output of a program of the host, by a loop that returns errors. The standard library's
+//! `Command::output` panics if a read fails.
 
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// Runs a program without input and reads what it writes to its standard output, at most
-/// `max_bytes`; what it writes to its standard error is dropped.
+/// Runs a program without input and reads its standard output, at most `max_bytes`. Drops its
+/// standard error.
 ///
 /// # Errors
 /// The kernel's; `FileTooLarge` when there is more.
@@ -16,10 +16,10 @@ pub fn stdout_of(command: &mut Command, max_bytes: u64) -> io::Result<(ExitStatu
     finish(child, stream, max_bytes)
 }
 
-/// As [`stdout_of`], for the standard error.
+/// Runs a program like [`stdout_of`], but reads its standard error and drops its standard output.
 ///
 /// # Errors
-/// As there.
+/// Those of [`stdout_of`].
 pub fn stderr_of(command: &mut Command, max_bytes: u64) -> io::Result<(ExitStatus, Vec<u8>)> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
@@ -34,7 +34,7 @@ fn finish(
 ) -> io::Result<(ExitStatus, Vec<u8>)> {
     let read = stream.map_or(Ok(Vec::new()), |stream| read_bounded(stream, max_bytes));
     if read.is_err() {
-        // It fails only for one that has ended.
+        // Fails only if it has ended already.
         drop(child.kill());
     }
     let status = child.wait();

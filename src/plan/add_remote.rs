@@ -1,18 +1,19 @@
-//! ADD of what is fetched: which sources are, and the flags that are for them alone.
+//! ADD of URLs and git repositories: their sources and the flags for them
+//! (<https://docs.docker.com/reference/dockerfile/#add>).
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::ir;
 
-use super::fold::Fold;
-use super::{CopyPart, GitSource, Remote, RemotePart, parse_remote, redacted};
+use super::stage_state::StageState;
+use super::{GitSource, PlannedSource, Remote, RemoteCopySource, parse_remote, redacted};
 
 type Result<T> = std::result::Result<T, Box<Diagnostic>>;
 
-/// The shortest beginning of a commit that `--checksum` may give.
+/// Minimum number of digits of an abbreviated commit in `--checksum`.
 const MIN_COMMIT_DIGITS: usize = 7;
 
-/// The source if it is fetched; `None` when it is a path.
-pub(super) fn part(text: &str, span: Span, keyword: &str) -> Result<Option<RemotePart>> {
+/// Parses a source that is fetched; returns `None` for a path.
+pub(super) fn source(text: &str, span: Span, keyword: &str) -> Result<Option<RemoteCopySource>> {
     let bad = |message| Box::new(Diagnostic::error(codes::BAD_ARGUMENT, span, message));
     let source = match parse_remote(text) {
         Ok(None) => return Ok(None),
@@ -20,8 +21,8 @@ pub(super) fn part(text: &str, span: Span, keyword: &str) -> Result<Option<Remot
         Err(error) => {
             let error = bad(format!("invalid git reference: {error}"));
             return Err(Box::new(error.help(
-                "write URL.git#REF:DIRECTORY, or URL.git?ref=REF&subdir=DIRECTORY, \
-                 and each thing only once",
+                "write URL.git#REF:DIRECTORY or URL.git?ref=REF&subdir=DIRECTORY, \
+                 and give each value only once",
             )));
         }
     };
@@ -34,18 +35,17 @@ pub(super) fn part(text: &str, span: Span, keyword: &str) -> Result<Option<Remot
         return Err(Box::new(error.help("ADD takes URLs and git repositories")));
     }
     let shown = redacted(text);
-    Ok(Some(RemotePart { source, shown, checksum: None, unpack: false, span }))
+    Ok(Some(RemoteCopySource { source, shown, checksum: None, unpack: false, span }))
 }
 
-/// The instruction's text without credentials.
-pub(super) fn shown(text: &str) -> String {
-    redacted(text)
-}
-
-/// Gives the sources the flags of their ADD that are about fetching.
-pub(super) fn apply_flags(fold: &Fold, add: &ir::Add, parts: &mut [CopyPart]) -> Result<()> {
+/// Applies `--checksum`, `--keep-git-dir` and `--unpack` of an ADD to its sources.
+pub(super) fn apply_flags(
+    state: &StageState,
+    add: &ir::Add,
+    parts: &mut [PlannedSource],
+) -> Result<()> {
     if let Some(word) = &add.checksum {
-        let checksum = fold.expand(word)?;
+        let checksum = state.expand(word)?;
         apply_checksum(&checksum, word.span, parts)?;
     }
     if let Some(keep) = add.keep_git_dir {
@@ -64,7 +64,7 @@ pub(super) fn apply_flags(fold: &Fold, add: &ir::Add, parts: &mut [CopyPart]) ->
             let error = bad_flag(keep.span, message);
             return Err(match add.sources.first() {
                 Some(ir::CopySource::Path(word)) => {
-                    Box::new(error.label(word.span, "this is no git repository"))
+                    Box::new(error.label(word.span, "not a git repository"))
                 }
                 Some(ir::CopySource::Heredoc(_)) | None => error,
             });
@@ -72,7 +72,7 @@ pub(super) fn apply_flags(fold: &Fold, add: &ir::Add, parts: &mut [CopyPart]) ->
     }
     if let Some(unpack) = add.unpack {
         for part in parts {
-            if let CopyPart::Remote(remote) = part
+            if let PlannedSource::Remote(remote) = part
                 && matches!(remote.source, Remote::Url(_))
             {
                 remote.unpack = unpack.value;
@@ -82,10 +82,12 @@ pub(super) fn apply_flags(fold: &Fold, add: &ir::Add, parts: &mut [CopyPart]) ->
     Ok(())
 }
 
-fn repository(part: &mut CopyPart) -> Option<&mut GitSource> {
+fn repository(part: &mut PlannedSource) -> Option<&mut GitSource> {
     match part {
-        CopyPart::Remote(RemotePart { source: Remote::Git(git), .. }) => Some(git),
-        CopyPart::Remote(_) | CopyPart::Path { .. } | CopyPart::Inline { .. } => None,
+        PlannedSource::Remote(RemoteCopySource { source: Remote::Git(git), .. }) => Some(git),
+        PlannedSource::Remote(_) | PlannedSource::Path { .. } | PlannedSource::Inline { .. } => {
+            None
+        }
     }
 }
 
@@ -93,14 +95,14 @@ fn bad_flag(span: Span, message: impl Into<String>) -> Box<Diagnostic> {
     Box::new(Diagnostic::error(codes::BAD_FLAG, span, message.into()))
 }
 
-fn apply_checksum(checksum: &str, span: Span, parts: &mut [CopyPart]) -> Result<()> {
+fn apply_checksum(checksum: &str, span: Span, parts: &mut [PlannedSource]) -> Result<()> {
     if checksum.is_empty() {
         return Ok(());
     }
     let [part] = parts else {
         return Err(bad_flag(span, "checksum can't be specified for multiple sources"));
     };
-    let CopyPart::Remote(remote) = part else {
+    let PlannedSource::Remote(remote) = part else {
         let error = bad_flag(span, "checksum can't be specified for local sources");
         return Err(Box::new(error.help("--checksum is for URLs and git repositories")));
     };
@@ -114,10 +116,10 @@ fn apply_checksum(checksum: &str, span: Span, parts: &mut [CopyPart]) -> Result<
         Remote::Git(git) => {
             let is_hex = checksum.bytes().all(|byte| byte.is_ascii_hexdigit());
             if !is_hex || checksum.len() < MIN_COMMIT_DIGITS {
-                let message = format!("invalid checksum: `{checksum}` is no commit");
+                let message = format!("invalid checksum: `{checksum}` is not a commit");
                 let error = bad_flag(span, message);
                 let help = format!(
-                    "of a repository it is the commit's name, or at least its first \
+                    "give the commit of the git repository, or at least its first \
                      {MIN_COMMIT_DIGITS} hex digits"
                 );
                 return Err(Box::new(error.help(help)));

@@ -1,31 +1,29 @@
-//! What is wrong with a Dockerfile.
+//! Planning without a build (`--check`), and the build checks that need the base images.
 //!
-//! The build checks that need the base images are run once every image is known, and stop the build
-//! before its first step when `check=error=true` asks for it. `--check` plans without building, and
-//! with the images that are known.
+//! These run once every image is known. With `check=error=true`, a violation stops the build before
+//! its first step. `--check` plans with the images that the store has.
 
 use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Span};
 use crate::dockerfile::ir;
-use crate::dockerfile::lint::{self, BaseFacts, LintOptions, Wanted};
+use crate::dockerfile::lint::{self, BaseFacts, LintOptions, RuleSelection};
 use crate::oci::{Platform, Reference};
 
 use super::platforms::PlannedStages;
 use super::stages::Planner;
 use super::{ImageRequest, Images, Request};
 
-/// Result of planning a Dockerfile that is not built.
+/// The result of planning a Dockerfile without building it.
 #[derive(Debug)]
 pub struct Checked {
     /// Errors that would stop the build before its first step, in source order.
     pub errors: Vec<Diagnostic>,
-    /// The images that are not known. What depends on them counts as right.
+    /// Images that are not known. An instruction that depends on them is assumed to be correct.
     pub unknown: Vec<(ImageRequest, Span)>,
 }
 
-/// Plans the stages that the target needs, or every stage without a target, and reports all that is
-/// wrong with them.
+/// Plans the stages that the target needs, or all stages without a target, and reports their errors.
 #[must_use]
 pub fn check(file: &ir::Dockerfile, request: &Request, images: &Images) -> Checked {
     let mut errors: Vec<Diagnostic> = Vec::new();
@@ -52,7 +50,7 @@ pub fn check(file: &ir::Dockerfile, request: &Request, images: &Images) -> Check
     Checked { errors, unknown: unknown.into_iter().collect() }
 }
 
-/// Looks up what build checks have to know of an image.
+/// Returns a lookup of the facts about base images that build checks need.
 pub fn base_facts(images: &Images) -> impl Fn(&Reference, &Platform) -> Option<BaseFacts> {
     |name, platform| {
         let named = |known: &ImageRequest| known.name == *name && known.platform == *platform;
@@ -69,7 +67,8 @@ pub fn base_facts(images: &Images) -> impl Fn(&Reference, &Platform) -> Option<B
     }
 }
 
-/// Warnings of the rules that need images; with the error that asks to stop, if there is one.
+/// Runs the rules that need images. `Err` has the warnings and the error that `check=error=true`
+/// makes of them.
 pub(super) fn with_images(
     file: &ir::Dockerfile,
     request: &Request,
@@ -84,9 +83,9 @@ pub(super) fn with_images(
         only_needed: true,
         ignored: None,
         bases: Some(&facts),
-        wanted: Wanted::WithImages,
+        selection: RuleSelection::WithImages,
     };
-    // Places of variables are whole words here: the source is not known.
+    // Without the source text, a use of a variable is reported with the span of its whole word.
     let mut warnings = lint::check_each(file, "", &[], &options, &request.platforms);
     match lint::violation(file, &request.build_args, &warnings) {
         None => Ok(warnings),

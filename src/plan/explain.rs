@@ -1,45 +1,45 @@
-//! Why a step was not found: which part of its key is another one than in the earlier step that is
-//! most like it.
+//! Explains a cache miss: compares the key of a step with that of the most similar earlier step.
 
 use super::Component;
 
-/// A part beside those of the key: the image that the layers below begin with.
+/// Name of the component for the base image, which is not part of the key.
 pub const BASE: &str = "base image";
-/// A part beside those of the key: the name of the layers below, by what made them.
+/// Name of the component for the definition chain of the layers below, which is not part of the key.
 pub const BELOW: &str = "layers below";
 
-/// The first part of a key that is not the same in two steps.
+/// The first component that differs between the keys of two steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Its name, as in `environment variable CC`.
+    /// Name of the component, as in `environment variable CC`.
     pub name: String,
-    /// What the earlier step had, if it had such a part.
+    /// Value in the earlier step, if it has this component.
     pub old: Option<String>,
-    /// What the new one has.
+    /// Value in the new step, if it has this component.
     pub new: Option<String>,
 }
 
-/// Of `earlier` steps, latest first, the number of the one that `new` may well be a later version of:
-/// one that stood on the same layers, or does the same with other inputs; the more parts are equal,
-/// the better.
+/// Finds the step among `earlier` ones, latest first, of which `new` is most likely a later version.
+///
+/// A candidate has the same layers below, or does the same with other inputs. The candidate with the
+/// most equal components wins.
 #[must_use]
-pub fn closest<'a>(
+pub fn closest_step<'a>(
     earlier: impl IntoIterator<Item = &'a [Component]>,
     new: &[Component],
 ) -> Option<usize> {
     let rank = |old: &[Component]| {
-        let same_place = part(old, BELOW) == part(new, BELOW);
-        let is_later = same_place && says_alike(old, new);
-        let is_like = kind(old) == kind(new) && (is_later || same_work(old, new));
+        let same_place = component_value(old, BELOW) == component_value(new, BELOW);
+        let is_later = same_place && is_edited_version(old, new);
+        let is_like = kind(old) == kind(new) && (is_later || has_same_instruction(old, new));
         is_like.then(|| (same_place, new.iter().filter(|part| old.contains(part)).count()))
     };
     let ranked = earlier.into_iter().enumerate().filter_map(|(at, old)| Some((rank(old)?, at)));
-    // Of equals the latest.
+    // Among equals, the latest wins.
     ranked.max_by_key(|(rank, at)| (*rank, std::cmp::Reverse(*at))).map(|(_, at)| at)
 }
 
-/// The first part in which two steps differ, in the new one's order; what both stood on is no part of
-/// them.
+/// Returns the first component in which two steps differ, in the order of the new one. [`BASE`] and
+/// [`BELOW`] are not compared.
 #[must_use]
 pub fn first_difference(old: &[Component], new: &[Component]) -> Option<Difference> {
     let own = |part: &&Component| part.name != BASE && part.name != BELOW;
@@ -54,28 +54,28 @@ pub fn first_difference(old: &[Component], new: &[Component]) -> Option<Differen
         let old = old.map(|old| old.value.clone());
         return Some(Difference { name, old, new: Some(part.value.clone()) });
     }
-    let gone = left.first()?;
-    Some(Difference { name: gone.name.clone(), old: Some(gone.value.clone()), new: None })
+    let removed = left.first()?;
+    Some(Difference { name: removed.name.clone(), old: Some(removed.value.clone()), new: None })
 }
 
-/// The value of a part.
+/// Returns the value of a component.
 #[must_use]
-pub fn part<'a>(parts: &'a [Component], name: &str) -> Option<&'a str> {
+pub fn component_value<'a>(parts: &'a [Component], name: &str) -> Option<&'a str> {
     parts.iter().find(|part| part.name == name).map(|part| part.value.as_str())
 }
 
-/// RUN, COPY and WORKDIR begin with parts of other names.
+/// Returns the name of the first component, which differs between RUN, COPY and WORKDIR.
 fn kind(parts: &[Component]) -> Option<&str> {
     parts.first().map(|part| part.name.as_str())
 }
 
-/// Whether an instruction in the same place may be the other one, edited: a COPY keeps a source or its
-/// destination, a command half of its text at its ends.
-fn says_alike(old: &[Component], new: &[Component]) -> bool {
-    let said = |parts: &[Component]| -> Vec<Component> {
-        parts.iter().filter(|part| says_work(part)).cloned().collect()
+/// Returns whether `new` may be an edited `old`: a COPY keeps a source or its destination, a command
+/// half of its text at its ends.
+fn is_edited_version(old: &[Component], new: &[Component]) -> bool {
+    let text_of = |parts: &[Component]| -> Vec<Component> {
+        parts.iter().filter(|part| is_instruction_text(part)).cloned().collect()
     };
-    let (old, new) = (said(old), said(new));
+    let (old, new) = (text_of(old), text_of(new));
     let command = |parts: &[Component]| {
         let mut arguments = parts.iter().filter(|part| part.name.starts_with("argument "));
         arguments.next_back().map(|part| part.value.clone())
@@ -95,15 +95,15 @@ fn is_edited(old: &str, new: &str) -> bool {
     (start + end) * 2 >= old.len().min(new.len())
 }
 
-/// Whether the instructions say the same.
-fn same_work(old: &[Component], new: &[Component]) -> bool {
-    let says = |part: &&Component| says_work(part);
-    old.iter().filter(says).eq(new.iter().filter(says))
+/// Returns whether the texts of the instructions are equal.
+fn has_same_instruction(old: &[Component], new: &[Component]) -> bool {
+    let is_text = |part: &&Component| is_instruction_text(part);
+    old.iter().filter(is_text).eq(new.iter().filter(is_text))
 }
 
-/// Whether a part is what the instruction says, and not what it works with.
+/// Returns whether a component comes from the text of the instruction, and not from its inputs.
 #[must_use]
-pub fn says_work(part: &Component) -> bool {
+pub fn is_instruction_text(part: &Component) -> bool {
     let name = part.name.as_str();
     ["argument ", "source ", "heredoc ", "download ", "repository "]
         .iter()
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn first_difference_names_the_part_and_both_values() {
+    fn first_difference_has_the_component_and_both_values() {
         let of = |name: &str, old: Option<&str>, new: Option<&str>| {
             Some((name.to_owned(), old.map(str::to_owned), new.map(str::to_owned)))
         };
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn closest_is_in_the_same_place_or_does_the_same() {
+    fn closest_step_has_the_same_layers_below_or_does_the_same() {
         let new = parts("argument 0=make, env A=2, layers below=x");
         for (earlier, want) in [
             (&[][..], None),
@@ -172,7 +172,7 @@ mod tests {
         ] {
             let earlier: Vec<_> = earlier.iter().map(|text| parts(text)).collect();
             let all = earlier.iter().map(Vec::as_slice);
-            assert_eq!(closest(all, &new), want, "{earlier:?}");
+            assert_eq!(closest_step(all, &new), want, "{earlier:?}");
         }
     }
 }

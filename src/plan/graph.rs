@@ -1,23 +1,25 @@
-//! What the graph of stages says about the forms in which layers are needed.
+//! Finds the layers of a plan that a later step mounts; others are only exported.
 
 use super::{Base, Operation, Plan, PlannedStage};
 
-/// For each step of each stage, whether its layer will be mounted: a RUN comes after it, in its
-/// own stage or in one that starts from it, or a RUN mounts its stage.
+/// The layers of a plan that will be mounted.
+///
+/// A layer is mounted if a RUN follows it, in its own stage or in one that starts from it, or if a
+/// RUN mounts its stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forms {
-    /// By stage: whether the whole stack at its end will be mounted by another stage.
+pub struct MountedLayers {
+    /// By stage: true if another stage mounts its final layers.
     mounted_by_other: Vec<bool>,
-    /// By stage: the number of the last step that is a RUN.
+    /// By stage: number of the last step that is a RUN.
     last_run: Vec<Option<usize>>,
 }
 
-/// Looks ahead through `plan`.
+/// Finds the layers of `plan` that will be mounted.
 #[must_use]
-pub fn forms(plan: &Plan) -> Forms {
+pub fn mounted_layers(plan: &Plan) -> MountedLayers {
     let last_run: Vec<Option<usize>> = plan.stages.iter().map(last_run).collect();
     let mut mounted_by_other = vec![false; plan.stages.len()];
-    // A stage comes after those that it starts from, so one pass from the end sees all.
+    // A stage comes after those that it starts from, so one pass from the end is enough.
     for (at, stage) in plan.stages.iter().enumerate().rev() {
         let own = last_run.get(at).is_some_and(Option::is_some);
         let later = mounted_by_other.get(at).copied().unwrap_or(false);
@@ -33,10 +35,10 @@ pub fn forms(plan: &Plan) -> Forms {
             }
         }
     }
-    Forms { mounted_by_other, last_run }
+    MountedLayers { mounted_by_other, last_run }
 }
 
-/// The stages that `--mount` shows to the steps of `stage`.
+/// Iterates over the stages that the `--mount` flags of `stage` use.
 fn mounted_by_runs(stage: &PlannedStage) -> impl Iterator<Item = usize> {
     let operations = stage.steps.iter().filter_map(|step| step.operation.as_ref());
     operations
@@ -48,15 +50,15 @@ fn last_run(stage: &PlannedStage) -> Option<usize> {
     stage.steps.iter().rposition(|step| matches!(step.operation, Some(Operation::Run(_))))
 }
 
-impl Forms {
-    /// Whether the layer of step `step` of stage `stage` will be mounted.
+impl MountedLayers {
+    /// Returns whether the layer of step `step` of stage `stage` will be mounted.
     #[must_use]
     pub fn is_mounted(&self, stage: usize, step: usize) -> bool {
         self.mounted_by_other.get(stage).copied().unwrap_or(false)
             || self.last_run.get(stage).copied().flatten().is_some_and(|last| step < last)
     }
 
-    /// Whether what stage `stage` starts from will be mounted.
+    /// Returns whether the layers that stage `stage` starts from will be mounted.
     #[must_use]
     pub fn base_is_mounted(&self, stage: usize) -> bool {
         self.mounted_by_other.get(stage).copied().unwrap_or(false)
@@ -65,7 +67,7 @@ impl Forms {
 }
 
 impl PlannedStage {
-    /// The stages that this one needs, by number.
+    /// Iterates over the numbers of the stages that this one needs.
     pub fn needs(&self) -> impl Iterator<Item = usize> {
         let base = match self.base {
             Base::Stage(number) => Some(number),

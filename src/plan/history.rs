@@ -1,26 +1,27 @@
-//! The `created_by` texts of an image's history, in the form that Docker users know.
+//! The `created_by` texts of an image's history (image-spec, config.md), in BuildKit's format.
 
 use crate::dockerfile::ir;
+use crate::dockerfile::scope::StageScope;
 
 use super::step::HistoryLine;
 
-/// An entry of an instruction that makes no layer.
+/// Makes the entry of an instruction without a layer.
 pub(super) fn metadata(created_by: String) -> HistoryLine {
     HistoryLine { created_by, empty_layer: true }
 }
 
-/// An entry of an instruction that makes a layer.
+/// Makes the entry of an instruction with a layer.
 pub(super) fn layer(created_by: String) -> HistoryLine {
     HistoryLine { created_by, empty_layer: false }
 }
 
-/// A list as Go's `%q` prints it: `["a" "b"]`.
+/// Formats a list as Go's `%q` does: `["a" "b"]`.
 pub(super) fn quoted(words: &[String]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| go_quote(word)).collect();
     format!("[{}]", quoted.join(" "))
 }
 
-/// A string as Go's `strconv.Quote` prints it.
+/// Quotes a string as Go's `strconv.Quote` does (<https://pkg.go.dev/strconv#Quote>).
 fn go_quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -42,7 +43,16 @@ fn go_quote(text: &str) -> String {
     quoted
 }
 
-/// HEALTHCHECK as Go prints the struct.
+/// Returns the `|N NAME=value …` in front of a RUN's command line; empty without ARGs.
+pub(super) fn args_prefix(scope: &StageScope) -> String {
+    let args: Vec<String> = scope.args().map(|(name, value)| format!("{name}={value}")).collect();
+    if args.is_empty() {
+        return String::new();
+    }
+    format!("|{} {} ", args.len(), args.join(" "))
+}
+
+/// Formats a HEALTHCHECK as Go prints its struct.
 pub(super) fn healthcheck(test: &[String], check: &ir::Healthcheck) -> String {
     let duration = |value: Option<i64>| go_duration(value.unwrap_or(0));
     format!(
@@ -56,7 +66,8 @@ pub(super) fn healthcheck(test: &[String], check: &ir::Healthcheck) -> String {
     )
 }
 
-/// A duration as Go's `time.Duration.String` prints it: `1m30s`, `1.5s`, `100ms`, `0s`.
+/// Formats a duration as Go does: `1m30s`, `1.5s`, `100ms`, `0s`
+/// (<https://pkg.go.dev/time#Duration.String>).
 fn go_duration(nanoseconds: i64) -> String {
     const SECOND: i64 = 1_000_000_000;
     let fraction = |value: i64, unit: i64| {
@@ -87,7 +98,7 @@ fn go_duration(nanoseconds: i64) -> String {
 mod tests {
     use super::*;
 
-    /// The text of the last history entry of a stage with these lines.
+    /// Returns the last history entry of a stage with these lines, or the messages of its errors.
     fn history_of(lines: &str) -> String {
         let request = crate::plan::Request {
             contexts: crate::plan::NamedContexts::default(),
@@ -123,11 +134,11 @@ mod tests {
             ("EXPOSE 443/tcp 53/udp 132/sctp", "[132/sctp 443/tcp 53/udp]"),
             ("EXPOSE 8080/TCP 5353/UDP", "[5353/udp 8080/tcp]"),
             ("EXPOSE 9000-9001/udp 7000-7002", "[7000/tcp 7001/tcp 7002/tcp 9000/udp 9001/udp]"),
-            // Words are sorted as text, not as numbers; a range stays in its own order.
+            // Words are sorted as text; a range keeps its order.
             ("EXPOSE 9 10 9-11", "[10/tcp 9/tcp 9/tcp 10/tcp 11/tcp]"),
             ("EXPOSE 80/tcp 80", "[80/tcp 80/tcp]"),
             ("EXPOSE 0.0.0.0:1:3 2", "[3/tcp 2/tcp]"),
-            // Sorted as written, before variables are replaced.
+            // Words are sorted before variables are expanded.
             ("ENV Z=1 A=2\nEXPOSE $Z $A", "[2/tcp 1/tcp]"),
             ("ENV L=\"9 1\"\nEXPOSE $L 5", "[9/tcp 1/tcp 5/tcp]"),
         ] {

@@ -1,29 +1,29 @@
-//! Cache keys: what a step's result is remembered under (`ARCHITECTURE.md`, "Cache keys").
+//! Cache keys: the names under which results of steps are stored (`ARCHITECTURE.md`, "Cache keys").
 //!
-//! Bytes that are hashed are written down: a domain tag with a version, then every component with
-//! the lengths of its name and value in front. Changing anything here means a new tag.
+//! The hashed bytes are a domain tag with a version, then every component with its name and value,
+//! each after its length. A change of this encoding needs a new tag.
 
 use std::fmt;
 
 use crate::tree::{ContentDigest, ContentWriter};
 
 use super::{
-    Access, CopyOperation, CopyPart, Network, Remote, RemotePart, RunMount, RunMountKind,
-    RunOperation, RunSettings, WorkdirOperation,
+    CopyOperation, MountAccess, Network, PlannedSource, Remote, RemoteCopySource, RunMount,
+    RunMountKind, RunOperation, RunSettings, WorkdirOperation,
 };
 
-/// The name of an input: of an operation, or of an operation on a certain parent.
+/// The BLAKE3 hash of an operation, alone or on a certain parent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheKey([u8; 32]);
 
 impl CacheKey {
-    /// Takes the 32 bytes of a key, as the store keeps them.
+    /// Makes a key from its 32 bytes, as the store keeps them.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes of the hash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -42,34 +42,35 @@ impl fmt::Debug for CacheKey {
     }
 }
 
-/// One part of a key, kept beside its record so that a miss can be explained.
+/// A named input of a key, stored beside the record to explain a later miss.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Component {
-    /// As in `env PATH`.
+    /// Name, as in `environment variable PATH`.
     pub name: String,
-    /// Its value, or the digest of a long one.
+    /// Value as it is hashed.
     pub value: String,
 }
 
-/// The parts of an operation's key, in order.
+/// The components of an operation's key, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationKey {
     domain: &'static str,
     components: Vec<Component>,
 }
 
-/// A stack of layers by one name: either what made them (a definition) or what they hold.
+/// The name of a stack of layers: made from the keys of their operations (definition) or from their
+/// contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Chain([u8; 32]);
 
 impl Chain {
-    /// The empty stack.
+    /// Returns the name of the empty stack.
     #[must_use]
     pub fn empty() -> Self {
         Self(*ContentWriter::new("rbuild/chain/v1").finish().as_bytes())
     }
 
-    /// The stack with what `name` stands for on top.
+    /// Returns the name of the stack with one more layer, identified by `name`.
     #[must_use]
     pub fn push(self, name: &[u8; 32]) -> Self {
         let mut key = ContentWriter::new("rbuild/chain/v1");
@@ -80,13 +81,13 @@ impl Chain {
 }
 
 impl Chain {
-    /// The 32 bytes of its name.
+    /// Returns the 32 bytes of the name.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The chain's name in the place of a content's, for a key by definition.
+    /// Returns the name as a content digest, for a key by definition.
     #[must_use]
     pub const fn as_content(self) -> ContentDigest {
         ContentDigest::new(self.0)
@@ -94,8 +95,8 @@ impl Chain {
 }
 
 impl OperationKey {
-    /// The key of a RUN; `selected` says what the files of each mount are, in order, nothing where
-    /// a mount has none.
+    /// Makes the key of a RUN. `selected` has the digest of the files of each mount, in order, or
+    /// `None` for a mount without files.
     #[must_use]
     pub fn run(run: &RunOperation, selected: &[Option<String>]) -> Self {
         let mut key = Self::new("rbuild/run/v1");
@@ -130,7 +131,7 @@ impl OperationKey {
         key
     }
 
-    /// Of `--add-host` only the names: an address may be another one each time.
+    /// Adds settings. Only the names of `--add-host` count: addresses may change from build to build.
     fn settings(&mut self, settings: &RunSettings) {
         for (name, _address) in &settings.hosts {
             self.add("host", name);
@@ -143,10 +144,12 @@ impl OperationKey {
         }
     }
 
-    /// What is written to a mount is in no layer and in no key, and neither are the name and
-    /// content of a cache, nor the value of a secret.
+    /// Adds a mount. Files written to a mount never reach a layer, so neither the name and content of a
+    /// cache nor the value of a secret is part of the key.
     fn mount(&mut self, mount: &RunMount, files: Option<&str>) {
-        let owned = |Access { mode, uid, gid }: &Access| format!("mode {mode:o} owner {uid}:{gid}");
+        let owned = |MountAccess { mode, uid, gid }: &MountAccess| {
+            format!("mode {mode:o} owner {uid}:{gid}")
+        };
         let what = match &mount.kind {
             RunMountKind::Bind { .. } => "bind".to_owned(),
             RunMountKind::Cache { sharing, access, .. } => {
@@ -170,7 +173,7 @@ impl OperationKey {
         }
     }
 
-    /// The key of a COPY whose sources hold `selected`; `clamp` as in [`OperationKey::clamped`].
+    /// Makes the key of a COPY or ADD whose sources have the content `selected`.
     #[must_use]
     pub fn copy(copy: &CopyOperation, selected: &ContentDigest) -> Self {
         let mut key = Self::new("rbuild/copy/v1");
@@ -178,9 +181,11 @@ impl OperationKey {
         key.add("from", if from_context { "context" } else { "image" });
         for (at, part) in copy.parts.iter().enumerate() {
             match part {
-                CopyPart::Path { text, .. } => key.add(format!("source {at}"), text),
-                CopyPart::Inline { name, content } => key.add(format!("heredoc {name}"), content),
-                CopyPart::Remote(part) => key.add_remote(at, part),
+                PlannedSource::Path { text, .. } => key.add(format!("source {at}"), text),
+                PlannedSource::Inline { name, content } => {
+                    key.add(format!("heredoc {name}"), content)
+                }
+                PlannedSource::Remote(part) => key.add_remote(at, part),
             }
         }
         key.add("destination", &copy.destination);
@@ -204,7 +209,7 @@ impl OperationKey {
         key
     }
 
-    /// The key of a WORKDIR.
+    /// Makes the key of a WORKDIR.
     #[must_use]
     pub fn workdir(workdir: &WorkdirOperation) -> Self {
         let mut key = Self::new("rbuild/workdir/v1");
@@ -213,7 +218,7 @@ impl OperationKey {
         key
     }
 
-    /// Adds the time that file times are clamped to, which changes the layer's bytes.
+    /// Adds the time to which file times are clamped, which changes the bytes of the layer.
     #[must_use]
     pub fn clamped(mut self, epoch_s: Option<i64>) -> Self {
         if let Some(epoch_s) = epoch_s {
@@ -222,8 +227,8 @@ impl OperationKey {
         self
     }
 
-    /// What a fetched source is beside its content: that is among the files.
-    fn add_remote(&mut self, at: usize, part: &RemotePart) {
+    /// Adds a fetched source without its content, which is part of `files`.
+    fn add_remote(&mut self, at: usize, part: &RemoteCopySource) {
         match &part.source {
             Remote::Url(url) => self.add(format!("download {at}"), &url.name),
             Remote::Git(git) => {
@@ -246,13 +251,13 @@ impl OperationKey {
         self.components.push(Component { name: name.into(), value: value.into() });
     }
 
-    /// The components, in order.
+    /// Returns the components, in order.
     #[must_use]
     pub fn components(&self) -> &[Component] {
         &self.components
     }
 
-    /// The operation by itself, on whatever parent.
+    /// Returns the key of the operation alone, on any parent.
     #[must_use]
     pub fn key(&self) -> CacheKey {
         let mut key = ContentWriter::new(self.domain);
@@ -265,7 +270,7 @@ impl OperationKey {
 }
 
 impl CacheKey {
-    /// This operation on a parent.
+    /// Returns the key of this operation on a parent.
     #[must_use]
     pub fn on(self, parent: Chain) -> Self {
         let mut key = ContentWriter::new("rbuild/step/v1");
@@ -308,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn run_key_tells_arguments_from_each_other_and_leaves_out_proxies() {
+    fn run_key_separates_arguments_and_leaves_out_proxies() {
         let key = |argv: &[&str]| OperationKey::run(&run(argv, &[]), &[]).key();
         assert_ne!(key(&["a", "b"]), key(&["ab"]));
         assert_ne!(key(&["a b"]), key(&["a", "b"]));
@@ -322,10 +327,10 @@ mod tests {
         RunMount { span, kind, target: "/t".to_owned(), read_only: false }
     }
 
-    const ACCESS: Access = Access { mode: 0o755, uid: 0, gid: 0 };
+    const ACCESS: MountAccess = MountAccess { mode: 0o755, uid: 0, gid: 0 };
 
     #[test]
-    fn run_key_has_what_mounts_show_and_not_what_is_lent() {
+    fn run_key_has_the_files_of_mounts_but_no_caches_or_secrets() {
         let key = |mount: RunMount, files: Option<&str>| {
             let mut run = run(&["a"], &[]);
             run.mounts = vec![mount];
@@ -334,7 +339,7 @@ mod tests {
         let bind = || mount(RunMountKind::Bind { from: CopyFrom::Context, source: "/".to_owned() });
         assert_ne!(key(bind(), Some("1")), key(bind(), Some("2")));
         assert_ne!(key(bind(), Some("1")), key(RunMount { read_only: true, ..bind() }, Some("1")));
-        // The same files from elsewhere are the same.
+        // The same files from another source give the same key.
         let from = CopyFrom::Stage(0);
         let staged = mount(RunMountKind::Bind { from, source: "/elsewhere".to_owned() });
         assert_eq!(key(bind(), Some("1")), key(staged, Some("1")));
@@ -346,7 +351,10 @@ mod tests {
             (crate::dockerfile::ir::Sharing::Shared, crate::dockerfile::ir::Sharing::Locked);
         assert_eq!(cache("one", shared, ACCESS), cache("other", shared, ACCESS));
         assert_ne!(cache("one", shared, ACCESS), cache("one", locked, ACCESS));
-        assert_ne!(cache("one", shared, ACCESS), cache("one", shared, Access { uid: 1, ..ACCESS }));
+        assert_ne!(
+            cache("one", shared, ACCESS),
+            cache("one", shared, MountAccess { uid: 1, ..ACCESS })
+        );
         let secret = |id: &str, env: Option<&str>| {
             let (id, env) = (id.to_owned(), env.map(str::to_owned));
             key(mount(RunMountKind::Secret { id, env, required: false, access: ACCESS }), None)

@@ -1,4 +1,4 @@
-//! What the inputs from elsewhere were: `rbuild.lock` as a value.
+//! Locked inputs: `rbuild.lock` as a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,52 +6,52 @@ use crate::oci::{Digest, Platform, Reference};
 
 use super::{GitSource, UrlSource, redacted};
 
-/// An input that a build takes from elsewhere.
+/// An external input of a build.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockInput {
     /// An image for a platform.
     Image {
-        /// Its full name.
+        /// Full name of the image.
         name: String,
-        /// As in `linux/amd64`.
+        /// Platform, as in `linux/amd64`.
         platform: String,
     },
-    /// A file.
+    /// A file that is downloaded.
     Url {
-        /// Its address, without credentials.
+        /// Address of the file, without credentials.
         url: String,
     },
     /// A commit of a repository.
     Git {
-        /// The repository's address, without credentials.
+        /// Address of the repository, without credentials.
         repository: String,
-        /// The branch, tag or commit; the default branch when empty.
+        /// Branch, tag or commit; empty for the default branch.
         reference: String,
     },
 }
 
 impl LockInput {
-    /// The image `name` for `platform`.
+    /// Returns the input for the image `name` and a platform.
     #[must_use]
     pub fn image(name: &Reference, platform: &Platform) -> Self {
         Self::Image { name: name.to_string(), platform: platform.to_string() }
     }
 
-    /// A file to be downloaded.
+    /// Returns the input for a downloaded file.
     #[must_use]
     pub fn url(source: &UrlSource) -> Self {
         Self::Url { url: redacted(&source.url) }
     }
 
-    /// What a reference to a repository stands for.
+    /// Returns the input for a reference to a repository.
     #[must_use]
     pub fn git(source: &GitSource) -> Self {
         let reference = source.reference.clone().unwrap_or_default();
         Self::Git { repository: source.shown(), reference }
     }
 
-    /// The image's or repository's name without what chooses a version of it.
-    fn family(&self) -> &str {
+    /// Returns the name without the part that selects a version: tag, digest, query or reference.
+    fn name_without_version(&self) -> &str {
         match self {
             Self::Image { name, .. } => {
                 let rest = name.split('@').next().unwrap_or_default();
@@ -77,12 +77,12 @@ impl std::fmt::Display for LockInput {
     }
 }
 
-/// What an input was.
+/// The identity of an input at the time of locking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockedValue {
-    /// The digest of an image's manifest, or of a file.
+    /// Digest of a file, or of an image's manifest.
     Digest(Digest),
-    /// The full name of a commit.
+    /// Full hash of a commit.
     Commit(String),
 }
 
@@ -95,16 +95,16 @@ impl std::fmt::Display for LockedValue {
     }
 }
 
-/// Inputs and what they were.
+/// The inputs of builds and their identities.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
-    /// What it was made for: `rbuild lock --update` renews it for all of these.
+    /// Platforms that were locked; `rbuild lock --update` renews all of them.
     pub platforms: BTreeSet<Platform>,
     entries: BTreeMap<LockInput, LockedValue>,
 }
 
 impl Lock {
-    /// What an image's manifest or a file has to be.
+    /// Returns the digest that an image's manifest or a file must have.
     #[must_use]
     pub fn digest(&self, input: &LockInput) -> Option<Digest> {
         match self.entries.get(input)? {
@@ -113,7 +113,7 @@ impl Lock {
         }
     }
 
-    /// Which commit is meant.
+    /// Returns the commit that a reference to a repository must resolve to.
     #[must_use]
     pub fn commit(&self, input: &LockInput) -> Option<&str> {
         match self.entries.get(input)? {
@@ -122,7 +122,7 @@ impl Lock {
         }
     }
 
-    /// Remembers what an input is; `value` is a commit for a repository, and else a digest.
+    /// Sets the identity of an input: a commit for a repository, otherwise a digest.
     pub fn set(&mut self, input: LockInput, value: LockedValue) {
         debug_assert_eq!(
             matches!(input, LockInput::Git { .. }),
@@ -131,31 +131,31 @@ impl Lock {
         self.entries.insert(input, value);
     }
 
-    /// Takes over what `other` says.
+    /// Adds the platforms and inputs of `other`, which win over those here.
     pub fn extend(&mut self, other: &Self) {
         self.platforms.extend(other.platforms.iter().cloned());
         let entries = other.entries.iter().map(|(input, value)| (input.clone(), value.clone()));
         self.entries.extend(entries);
     }
 
-    /// All inputs and what they were, in order.
+    /// Iterates over all inputs and their identities, sorted.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&LockInput, &LockedValue)> {
         self.entries.iter()
     }
 
-    /// How many inputs it has.
+    /// Returns the number of inputs.
     #[must_use]
     pub fn n_inputs(&self) -> usize {
         self.entries.len()
     }
 
-    /// An input that `missing` may have been before the Dockerfile was changed: another version of
-    /// the same image, file or repository.
+    /// Finds another version of the image, file or repository `missing`, which the Dockerfile may have
+    /// named before.
     #[must_use]
-    pub fn relative_of(&self, missing: &LockInput) -> Option<&LockInput> {
+    pub fn other_version_of(&self, missing: &LockInput) -> Option<&LockInput> {
         let is_alike = |input: &&LockInput| {
             std::mem::discriminant(*input) == std::mem::discriminant(missing)
-                && input.family() == missing.family()
+                && input.name_without_version() == missing.name_without_version()
         };
         self.entries.keys().find(is_alike)
     }
@@ -176,7 +176,7 @@ mod tests {
             (image("busybox-x"), None),
             (image("h:5000/busybox"), None),
         ] {
-            assert_eq!(lock.relative_of(&missing), want.as_ref(), "{missing}");
+            assert_eq!(lock.other_version_of(&missing), want.as_ref(), "{missing}");
         }
     }
 }

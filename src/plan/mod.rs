@@ -1,14 +1,11 @@
-//! What has to be done: stages in order, each a chain of operations with everything expanded, and
-//! the config that comes out; and the keys under which results are remembered.
+//! Plans a build: stages in order, each with its operations and its final config, and their cache keys.
 //!
-//! Pure: a [`plan`] is a function of the Dockerfile, the request and the base images' configs. It
-//! contacts nobody; when a config is missing it says which.
+//! Pure: a [`plan`] is a function of the Dockerfile, the request and the configs of the base images. If
+//! a config is missing, it returns the images that the caller has to resolve first.
 
 mod add_remote;
-mod args;
 mod checks;
 mod explain;
-mod fold;
 mod graph;
 mod history;
 mod key;
@@ -23,6 +20,7 @@ mod ports;
 mod redact;
 mod remote;
 mod signal;
+mod stage_state;
 mod stages;
 mod step;
 
@@ -31,109 +29,122 @@ use std::path::PathBuf;
 
 use crate::diag::{Diagnostic, Span};
 use crate::dockerfile::ir;
+use crate::dockerfile::scope::ArgInputs;
 use crate::oci::{Digest, ImageConfig, Platform, Reference};
 
-pub use args::is_predefined;
 pub use checks::{Checked, base_facts, check};
-pub use explain::{BASE, BELOW, Difference, closest, first_difference, part, says_work};
-pub use graph::{Forms, forms};
+pub use explain::{
+    BASE, BELOW, Difference, closest_step, component_value, first_difference, is_instruction_text,
+};
+pub use graph::{MountedLayers, mounted_layers};
 pub use key::{CacheKey, Chain, Component, OperationKey};
 pub use lock::{Lock, LockInput, LockedValue};
 pub use mode::parse as parse_chmod;
-pub use mounts::bytes;
+pub use mounts::parse_binary_size;
 pub use named::{NamedContext, NamedContexts, context_name};
-pub use order::froms;
 pub use redact::{masked, redacted, redacted_text};
 pub use remote::{GitSource, Remote, RemoteError, UrlSource, parse_remote};
 pub use step::{
-    Access, Base, CopyFrom, CopyOperation, CopyPart, HistoryLine, InlineFile, Network, Operation,
-    Plan, PlannedStage, RemotePart, RunMount, RunMountKind, RunOperation, RunSettings, Step,
-    Target, Ulimit, WorkdirOperation,
+    Base, CopyFrom, CopyOperation, HistoryLine, InlineFile, MountAccess, Network, Operation, Plan,
+    PlannedSource, PlannedStage, RemoteCopySource, RunMount, RunMountKind, RunOperation,
+    RunSettings, Step, Target, Ulimit, WorkdirOperation,
 };
 
-/// What the caller wants built, beside the Dockerfile.
+/// A build as the caller requests it, apart from the Dockerfile.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// `--build-arg`, by name.
+    /// Values of `--build-arg`, by name.
     pub build_args: BTreeMap<String, String>,
-    /// `--target`: a stage's name or number.
+    /// Value of `--target`: the name or number of a stage.
     pub target: Option<String>,
-    /// What images are made for, in order; one at least.
+    /// Platforms to build for, in order; at least one.
     pub platforms: Vec<Platform>,
     /// True if the caller named the platforms. Otherwise an image has the platform of its base.
     pub platform_given: bool,
-    /// What the build runs on.
+    /// Platform that the build runs on.
     pub build_platform: Platform,
-    /// `--label`, added to the final image.
+    /// Labels of `--label`, added to the final image.
     pub labels: Vec<(String, String)>,
-    /// `--network` for steps that do not say.
+    /// Network of steps without `--network`.
     pub network: Network,
-    /// `--allow network.host`.
+    /// True if `--allow network.host` is given.
     pub allow_host_network: bool,
-    /// `--allow security.insecure`.
+    /// True if `--allow security.insecure` is given.
     pub allow_insecure: bool,
-    /// Hosts, limits and sizes of every RUN.
+    /// Hosts and limits of all RUN steps.
     pub run: RunSettings,
-    /// `--build-context`.
+    /// Named contexts of `--build-context`.
     pub contexts: NamedContexts,
 }
 
-/// An image that a plan needs: which, for which platform, and where the Dockerfile names it.
+impl Request {
+    /// Returns what ARGs take from the request, for one of its platforms.
+    pub(crate) fn arg_inputs<'a>(&'a self, platform: &'a Platform) -> ArgInputs<'a> {
+        ArgInputs {
+            build_args: &self.build_args,
+            target: self.target.as_deref(),
+            platform,
+            build_platform: &self.build_platform,
+        }
+    }
+}
+
+/// An image that a plan needs, for one platform.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ImageRequest {
-    /// The image.
+    /// Full name of the image.
     pub name: Reference,
-    /// Where it is.
-    pub place: ImagePlace,
-    /// For which platform.
+    /// Registry or layout that has it.
+    pub location: ImageLocation,
+    /// Platform of the image.
     pub platform: Platform,
 }
 
-/// Where an image is looked for.
+/// The location of an image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ImagePlace {
-    /// In the store, and then in the registry that its name names.
+pub enum ImageLocation {
+    /// The store, and then the registry in its name.
     Registry,
-    /// In an OCI layout.
-    Layout(Box<LayoutPlace>),
+    /// An OCI image layout.
+    Layout(Box<LayoutLocation>),
 }
 
-/// An image of an OCI layout.
+/// The location of an image in an OCI image layout (image-spec, image-layout.md).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LayoutPlace {
-    /// The directory.
+pub struct LayoutLocation {
+    /// Directory of the layout.
     pub path: PathBuf,
-    /// The tag; `latest`, or else the only one, when there is none.
+    /// Tag of the image. Without one, `latest` is used, or the only image.
     pub tag: Option<String>,
-    /// The digest; it counts, not the tag, when both are there.
+    /// Digest of the manifest; it takes precedence over the tag.
     pub digest: Option<Digest>,
 }
 
-/// What planning has to know of an image.
+/// The facts about an image that planning needs.
 #[derive(Debug, Clone)]
 pub struct BaseImage {
-    /// Its config.
+    /// Config of the image.
     pub config: ImageConfig,
-    /// The instructions of its ONBUILD triggers.
+    /// Instructions of its ONBUILD triggers.
     pub triggers: Vec<ir::Instruction>,
 }
 
-/// What is known of the images that FROM and `--from` name.
+/// The known images, by request.
 pub type Images = BTreeMap<ImageRequest, BaseImage>;
 
-/// An answer of [`plan`].
+/// The result of [`plan`].
 #[derive(Debug)]
 pub enum Outcome {
-    /// These images' configs are needed first; ask again with them.
+    /// The configs of these images are missing; call [`plan`] again with them.
     Needs(Vec<(ImageRequest, Span)>),
-    /// The plan.
+    /// The complete plan, ready to execute.
     Ready(Box<Plan>),
 }
 
 /// Plans the build of `file`.
 ///
 /// # Errors
-/// Every mistake that stops the build, in order of place.
+/// All errors that stop the build before its first step, in source order.
 pub fn plan(
     file: &ir::Dockerfile,
     request: &Request,

@@ -1,12 +1,12 @@
-//! `--chmod` of COPY and ADD.
+//! The `--chmod` flag of COPY and ADD (<https://docs.docker.com/reference/dockerfile/#copy---chown---chmod>).
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::tree::{self, Chmod};
 
-/// Reads the value of `--chmod`, which stands at `span`.
+/// Parses the value of `--chmod` at `span`.
 ///
 /// # Errors
-/// A diagnostic when it is not a mode.
+/// `E0308` if the value is not a mode.
 pub fn parse(text: &str, span: Span) -> Result<Chmod, Box<Diagnostic>> {
     tree::parse_chmod(text).map_err(|error| {
         let message = format!("invalid chmod parameter: '{text}': {error}");

@@ -1,34 +1,35 @@
-//! `RUN --mount`: expands the options of each and settles what they mean.
+//! Expands the options of `RUN --mount` and applies their defaults
+//! (<https://docs.docker.com/reference/dockerfile/#run---mount>).
 
 use crate::diag::{Diagnostic, Span, Spanned, codes};
-use crate::dockerfile::ir::{self, Escape, MountType, Sharing, Word};
+use crate::dockerfile::ir::{self, MountType, Sharing, Word};
+use crate::dockerfile::scope::StageScope;
 
-use super::args::Scope;
-use super::fold::join_clean;
-use super::{Access, CopyFrom, RunMount, RunMountKind};
+use super::stage_state::join_clean;
+use super::{CopyFrom, MountAccess, RunMount, RunMountKind};
 
-/// Where a secret is when its mount does not say.
+/// Directory of secrets whose mount has no target.
 const SECRETS_DIRECTORY: &str = "/run/secrets";
-/// Where agents are, with their number behind.
+/// Path of agent sockets whose mount has no target; the number of the agent follows.
 const AGENT_PREFIX: &str = "/run/buildkit/ssh_agent.";
 
 type Result<T> = std::result::Result<T, Box<Diagnostic>>;
 
-/// What the options of a mount are expanded with.
+/// State of the stage that the options of a mount depend on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MountScope<'a> {
-    pub(super) scope: &'a Scope,
-    pub(super) escape: Escape,
-    /// What relative targets are relative to.
+    pub(super) variables: &'a StageScope,
+    /// Directory of relative targets.
     pub(super) workdir: &'a str,
-    /// True if that depends on an unknown image.
+    /// True if the working directory depends on an unknown image.
     pub(super) workdir_is_unknown: bool,
-    /// BUILDKIT_CACHE_MOUNT_NS: in front of every cache's name.
+    /// Value of `BUILDKIT_CACHE_MOUNT_NS`, a prefix of every cache id.
     pub(super) cache_namespace: Option<&'a str>,
 }
 
-/// The mounts of one RUN, parents before what is mounted below them; of several at one place the
-/// last one counts. `froms` is what each `from=` names.
+/// Expands the mounts of one RUN, parents first; the last of several mounts with one target counts.
+///
+/// `froms` has the source that each `from=` resolves to.
 pub(super) fn expand(
     mounts: &[Spanned<ir::Mount>],
     froms: Vec<Option<CopyFrom>>,
@@ -38,25 +39,25 @@ pub(super) fn expand(
     let mut n_agents = 0;
     for (mount, from) in mounts.iter().zip(froms) {
         let mount =
-            Options { span: mount.span, mount: &mount.value, scope }.mount(from, n_agents)?;
+            MountOptions { span: mount.span, mount: &mount.value, scope }.mount(from, n_agents)?;
         n_agents += usize::from(matches!(mount.kind, RunMountKind::Ssh { .. }));
         let seen = |known: &RunMount| !known.target.is_empty() && known.target == mount.target;
         expanded.retain(|known| !seen(known));
         expanded.push(mount);
     }
-    // A directory's own path is shorter than, and the beginning of, every path below it.
+    // The path of a directory is a prefix of the paths below it, so it sorts first.
     expanded.sort_by(|one, other| one.target.cmp(&other.target));
     Ok(expanded)
 }
 
-/// One mount and where it stands.
-struct Options<'a> {
+/// One mount with the state that it depends on.
+struct MountOptions<'a> {
     span: Span,
     mount: &'a ir::Mount,
     scope: MountScope<'a>,
 }
 
-impl Options<'_> {
+impl MountOptions<'_> {
     fn mount(&self, from: Option<CopyFrom>, n_agents: usize) -> Result<RunMount> {
         let kind = self.kind()?;
         let read_only = self.mount.read_only.map(|flag| flag.value);
@@ -74,28 +75,29 @@ impl Options<'_> {
             }
             MountType::Secret => self.secret()?,
             MountType::Ssh => {
-                let id = self.some(&self.mount.id)?.unwrap_or_else(|| "default".to_owned());
-                let target = self.some(&self.mount.target)?;
+                let id = self.non_blank(&self.mount.id)?.unwrap_or_else(|| "default".to_owned());
+                let target = self.non_blank(&self.mount.target)?;
                 let target = target.unwrap_or_else(|| format!("{AGENT_PREFIX}{n_agents}"));
                 let kind = RunMountKind::Ssh {
                     id,
                     required: self.required(),
                     access: self.access(0o600)?,
                 };
-                (kind, self.place(&target)?, false)
+                (kind, self.absolute(&target)?, false)
             }
         };
         Ok(RunMount { span: self.span, kind, target, read_only })
     }
 
-    /// The type, when it holds a variable only known now, with its keys checked.
+    /// Returns the type. If it has a variable, the parser could not check the keys, so they are checked
+    /// here.
     fn kind(&self) -> Result<MountType> {
         let Some(word) = &self.mount.kind_variable else { return Ok(self.mount.kind) };
         let name = self.expand(word)?;
         let kind = MountType::from_name(&name).ok_or_else(|| {
             let known = MountType::ALL.map(MountType::name).join(", ");
             self.error(word.span, format!("unsupported mount type `{name}`"))
-                .help(format!("known are {known}"))
+                .help(format!("expected one of {known}"))
         })?;
         use MountType::{Bind, Cache, Secret, Ssh, Tmpfs};
         let mount = self.mount;
@@ -120,10 +122,10 @@ impl Options<'_> {
     }
 
     fn cache(&self, from: Option<CopyFrom>) -> Result<RunMountKind> {
-        let id = match self.some(&self.mount.id)? {
+        let id = match self.non_blank(&self.mount.id)? {
             Some(id) => id,
-            // As written, but clean: not yet joined to the working directory.
-            None => clean(&self.needed_target()?),
+            // BuildKit cleans the target but does not join it to the working directory.
+            None => clean(&self.required_target()?),
         };
         let id = match self.scope.cache_namespace {
             Some(namespace) => format!("{namespace}/{id}"),
@@ -135,8 +137,8 @@ impl Options<'_> {
     }
 
     fn secret(&self) -> Result<(RunMountKind, String, bool)> {
-        let target = self.some(&self.mount.target)?;
-        let id = match (self.some(&self.mount.source)?, self.some(&self.mount.id)?) {
+        let target = self.non_blank(&self.mount.target)?;
+        let id = match (self.non_blank(&self.mount.source)?, self.non_blank(&self.mount.id)?) {
             (Some(id), _) | (None, Some(id)) => id,
             (None, None) => {
                 let name = target.as_deref().and_then(|target| target.rsplit('/').next());
@@ -146,9 +148,9 @@ impl Options<'_> {
                 })?
             }
         };
-        let env = self.some(&self.mount.env)?;
+        let env = self.non_blank(&self.mount.env)?;
         let target = match target {
-            Some(target) => self.place(&target)?,
+            Some(target) => self.absolute(&target)?,
             None if env.is_some() => String::new(),
             None => {
                 let name = id.rsplit('/').next().unwrap_or(&id);
@@ -163,13 +165,17 @@ impl Options<'_> {
         self.mount.required.is_some_and(|required| required.value)
     }
 
-    fn access(&self, mode: u32) -> Result<Access> {
+    fn access(&self, mode: u32) -> Result<MountAccess> {
         let mode = match &self.mount.mode {
             Some(word) => self.number(word, 8, "an octal mode such as `0755`")?,
             None => mode,
         };
         let id = |word: &Option<Word>| word.as_ref().map_or(Ok(0), |word| self.id(word));
-        Ok(Access { mode: mode & 0o7777, uid: id(&self.mount.uid)?, gid: id(&self.mount.gid)? })
+        Ok(MountAccess {
+            mode: mode & 0o7777,
+            uid: id(&self.mount.uid)?,
+            gid: id(&self.mount.gid)?,
+        })
     }
 
     fn number(&self, word: &Word, radix: u32, expected: &str) -> Result<u32> {
@@ -179,7 +185,7 @@ impl Options<'_> {
         number.ok_or_else(|| self.bad_number(word, &text, expected))
     }
 
-    /// A uid or gid. The largest number means "unchanged" to the kernel and is none.
+    /// Parses a uid or gid. `u32::MAX` means "unchanged" to chown(2), so it is not an id.
     fn id(&self, word: &Word) -> Result<u32> {
         let expected = "a number below 4294967295";
         let id = self.number(word, 10, expected)?;
@@ -191,57 +197,55 @@ impl Options<'_> {
 
     fn bad_number(&self, word: &Word, text: &str, expected: &str) -> Box<Diagnostic> {
         let message = format!("invalid value `{text}` in `--mount`");
-        Box::new(self.error(word.span, message).help(format!("it must be {expected}")))
+        Box::new(self.error(word.span, message).help(format!("expected {expected}")))
     }
 
     fn size(&self, word: &Word) -> Result<u64> {
         let text = self.expand(word)?;
-        bytes(&text).ok_or_else(|| {
+        parse_binary_size(&text).ok_or_else(|| {
             let message = format!("invalid value `{text}` for `size`");
-            Box::new(self.error(word.span, message).help("it must be a size such as `64m`"))
+            Box::new(self.error(word.span, message).help("expected a size such as `64m`"))
         })
     }
 
-    /// The source, absolute and clean.
+    /// Returns the source as an absolute, clean path.
     fn source(&self) -> Result<String> {
-        Ok(join_clean("/", &self.some(&self.mount.source)?.unwrap_or_default()))
+        Ok(join_clean("/", &self.non_blank(&self.mount.source)?.unwrap_or_default()))
     }
 
-    /// The target, absolute and clean.
+    /// Returns the target as an absolute, clean path.
     fn target(&self) -> Result<String> {
-        self.place(&self.needed_target()?)
+        self.absolute(&self.required_target()?)
     }
 
-    fn needed_target(&self) -> Result<String> {
-        self.some(&self.mount.target)?.ok_or_else(|| {
-            let message =
-                "the mount needs a target, and has none after its variables were expanded";
+    fn required_target(&self) -> Result<String> {
+        self.non_blank(&self.mount.target)?.ok_or_else(|| {
+            let message = "the target of a mount is empty after its variables were expanded";
             Box::new(self.error(self.span, message).help("add `target=/path`"))
         })
     }
 
-    fn place(&self, target: &str) -> Result<String> {
+    fn absolute(&self, target: &str) -> Result<String> {
         if self.scope.workdir_is_unknown && !target.starts_with('/') {
-            self.scope.scope.read_unknown();
+            self.scope.variables.note_unknown_read();
         }
-        let place = join_clean(self.scope.workdir, target);
-        if place == "/" {
+        let path = join_clean(self.scope.workdir, target);
+        if path == "/" {
             let span = self.mount.target.as_ref().map_or(self.span, |word| word.span);
-            let message =
-                format!("the target of a mount cannot be `/`, which `{target}` means here");
+            let message = format!("the target of a mount cannot be `/`: `{target}` resolves to it");
             return Err(Box::new(self.error(span, message)));
         }
-        Ok(place)
+        Ok(path)
     }
 
-    /// An option's value, if it has one that is not blank.
-    fn some(&self, word: &Option<Word>) -> Result<Option<String>> {
+    /// Expands an option; `None` if it is missing or empty.
+    fn non_blank(&self, word: &Option<Word>) -> Result<Option<String>> {
         let expanded = word.as_ref().map(|word| self.expand(word)).transpose()?;
         Ok(expanded.filter(|value| !value.is_empty()))
     }
 
     fn expand(&self, word: &Word) -> Result<String> {
-        Ok(self.scope.scope.expand(word, self.scope.escape)?)
+        Ok(self.scope.variables.expand(word)?)
     }
 
     fn error(&self, span: Span, message: impl Into<String>) -> Diagnostic {
@@ -249,18 +253,20 @@ impl Options<'_> {
     }
 }
 
-/// As Go's `path.Clean` does it: a relative path stays one.
+/// Cleans a path as Go's `path.Clean` does: a relative path stays relative
+/// (<https://pkg.go.dev/path#Clean>).
 fn clean(path: &str) -> String {
     let clean = join_clean("/", path);
     if path.starts_with('/') { clean } else { clean.trim_start_matches('/').to_owned() }
 }
 
-/// Digits behind the point of a size that count.
+/// Maximum number of decimal places of a size; further digits are worth less than a byte.
 const MAX_FRACTION_DIGITS: usize = 16;
 
-/// A size such as `64m` or `1.5GiB` in bytes; every unit is a power of 1024.
+/// Parses a size such as `64m` or `1.5GiB` into bytes; every unit is a power of 1024, as in
+/// `docker run --shm-size`.
 #[must_use]
-pub fn bytes(text: &str) -> Option<u64> {
+pub fn parse_binary_size(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
     let (number, unit) = lower.split_at_checked(digits)?;
@@ -275,7 +281,6 @@ pub fn bytes(text: &str) -> Option<u64> {
     };
     let factor = 1_u128 << shift;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    // More digits than these are less than a byte of any unit.
     let fraction = fraction.get(..fraction.len().min(MAX_FRACTION_DIGITS))?;
     let mut scale = 1_u128;
     let mut total = whole.parse::<u64>().ok().map(u128::from)?;
@@ -294,7 +299,7 @@ mod tests {
 
     use super::*;
 
-    /// The mounts of the RUN in the last line, one a line.
+    /// Returns the mounts of the RUN in the last line, one a line, or the messages of errors.
     fn expanded(lines: &str) -> String {
         let request = Request {
             contexts: Default::default(),
@@ -322,13 +327,13 @@ mod tests {
         let Some(crate::plan::Operation::Run(run)) =
             steps.last().and_then(|step| step.operation.as_ref())
         else {
-            panic!("the last line is a RUN");
+            panic!("the last line must be a RUN");
         };
         let shown = run.mounts.iter().map(|mount| {
             let access = if mount.read_only { "ro" } else { "rw" };
             format!("{} {access} {:?}\n", mount.target, mount.kind)
         });
-        shown.collect::<String>().trim_end().replace("Access ", "")
+        shown.collect::<String>().trim_end().replace("MountAccess ", "")
     }
 
     #[test]
@@ -388,12 +393,9 @@ mod tests {
             ("type=$T,target=/t,uid=1", "unexpected key `uid` for mount type `tmpfs`"),
             ("type=cache,target=/t,mode=$W", "invalid value `x` in `--mount`"),
             ("type=tmpfs,target=/t,size=$W", "invalid value `x` for `size`"),
-            (
-                "target=$NONE",
-                "the mount needs a target, and has none after its variables were expanded",
-            ),
-            ("target=/$NONE", "the target of a mount cannot be `/`, which `/` means here"),
-            ("target=..", "the target of a mount cannot be `/`, which `..` means here"),
+            ("target=$NONE", "the target of a mount is empty after its variables were expanded"),
+            ("target=/$NONE", "the target of a mount cannot be `/`: `/` resolves to it"),
+            ("target=..", "the target of a mount cannot be `/`: `..` resolves to it"),
             ("from=later,target=/t", "1 needed"),
         ] {
             assert_eq!(expanded(&format!("{args}RUN --mount={run} true")), want, "{run}");
@@ -401,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn parents_come_first_and_of_one_target_the_last_counts() {
+    fn parents_come_first_and_the_last_mount_of_a_target_counts() {
         let run = "RUN --mount=type=tmpfs,target=/a/b --mount=type=tmpfs,target=/a \
                    --mount=type=tmpfs,target=/a/b/,size=1k --mount=type=tmpfs,target=/a-b \
                    --mount=type=secret,id=s,env=S --mount=type=secret,id=t,env=T true";
@@ -427,7 +429,7 @@ mod tests {
             ("1x", None),
             ("99999999p", None),
         ] {
-            assert_eq!(bytes(text), want, "{text}");
+            assert_eq!(parse_binary_size(text), want, "{text}");
         }
     }
 }

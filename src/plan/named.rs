@@ -1,41 +1,37 @@
-//! Named contexts: what `--build-context` puts in place of stages, base images and `--from`.
+//! Named contexts: `--build-context` replaces stages, base images and the sources of `--from`
+//! (<https://docs.docker.com/reference/cli/docker/buildx/build/#build-context>).
 
 use std::collections::BTreeMap;
 
 use crate::diag::Span;
 use crate::oci::{Platform, Reference};
 
-use super::fold::Fold;
+use super::stage_state::StageState;
 use super::{
-    Base, CopyFrom, CopyOperation, CopyPart, ImagePlace, ImageRequest, Operation, Step, history,
+    Base, CopyFrom, CopyOperation, ImageLocation, ImageRequest, Operation, PlannedSource, Step,
+    history,
 };
 
-/// What a named context is.
+/// The kind of a named context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
-    /// Files: a directory, an archive, a repository.
+    /// Files of a directory, an archive or a git repository.
     Directory,
-    /// An image.
+    /// An image of a registry or layout.
     Image {
-        /// Its name.
+        /// Full name of the image.
         name: Reference,
-        /// Where it is.
-        place: ImagePlace,
+        /// The registry or layout that has it.
+        location: ImageLocation,
     },
 }
 
-/// Named contexts by the names that [`context_name`] gives, each perhaps for one platform only.
+/// Named contexts by their normalized names ([`context_name`]); a name can be limited to one platform.
 #[derive(Debug, Clone, Default)]
 pub struct NamedContexts(BTreeMap<String, NamedContext>);
 
-/// What a stage starts with when a context stands in for its base, or for all of it.
-pub(super) struct Replaced {
-    pub(super) base: Base,
-    pub(super) steps: Vec<Step>,
-}
-
-/// A name of an image or context in the form in which they are compared: `docker.io/library/` and
-/// `:latest` are left out. `None` when it is no name.
+/// Normalizes the name of an image or context for comparison: `docker.io/library/` and `:latest` are
+/// left out. Returns `None` if it is not a valid image name.
 #[must_use]
 pub fn context_name(text: &str) -> Option<String> {
     let name = text.parse::<Reference>().ok()?.familiar();
@@ -43,8 +39,9 @@ pub fn context_name(text: &str) -> Option<String> {
 }
 
 impl NamedContexts {
-    /// Adds a context. `name` may end with `::OS/ARCH`: then it is for that platform. `None` when it
-    /// is no name; else its form for comparison.
+    /// Adds a context and returns its normalized name, or `None` if the name is invalid.
+    ///
+    /// A name that ends with `::OS/ARCH` is limited to that platform.
     pub fn add(&mut self, name: &str, context: NamedContext) -> Option<String> {
         let (name, platform) = match name.split_once("::") {
             Some((name, platform)) => (name, Some(platform.parse::<Platform>().ok()?)),
@@ -55,7 +52,7 @@ impl NamedContexts {
         Some(key)
     }
 
-    /// The context that `name` means for a platform, and its key.
+    /// Returns the context that replaces `name` for a platform, with its normalized name.
     #[must_use]
     pub fn get(&self, name: &str, platform: &Platform) -> Option<(&str, &NamedContext)> {
         if self.0.is_empty() {
@@ -73,22 +70,22 @@ fn key(name: &str, platform: Option<&Platform>) -> String {
 }
 
 impl NamedContext {
-    /// The image that it is for a platform; nothing when it is files.
+    /// Returns the image to request for a platform; `None` for a directory.
     pub(super) fn image(&self, platform: Platform) -> Option<ImageRequest> {
         match self {
             Self::Directory => None,
-            Self::Image { name, place } => {
-                Some(ImageRequest { name: name.clone(), place: place.clone(), platform })
+            Self::Image { name, location } => {
+                Some(ImageRequest { name: name.clone(), location: location.clone(), platform })
             }
         }
     }
 }
 
-/// A stage that starts with the files of the context `key`.
-pub(super) fn from_directory(key: &str, span: Span) -> Replaced {
+/// Returns the first step of a stage that starts from the files of the context `key`.
+pub(super) fn copy_of_directory(key: &str, span: Span) -> Step {
     let copy = CopyOperation {
         from: CopyFrom::Named(key.to_owned()),
-        parts: vec![CopyPart::Path { text: "/".to_owned(), span }],
+        parts: vec![PlannedSource::Path { text: "/".to_owned(), span }],
         destination: "/".to_owned(),
         workdir: "/".to_owned(),
         chown: None,
@@ -98,25 +95,26 @@ pub(super) fn from_directory(key: &str, span: Span) -> Replaced {
         exclude: Vec::new(),
         unpack: false,
     };
-    let step = Step {
+    Step {
         span,
         text: format!("FROM the context {key}"),
         operation: Some(Operation::Copy(copy)),
         history: Some(history::layer(format!("COPY --from={key} / / # buildkit"))),
-    };
-    Replaced { base: Base::Scratch, steps: vec![step] }
+    }
 }
 
-/// What planning a stage starts with.
-pub(super) struct Start {
-    pub(super) replaced: Replaced,
-    pub(super) fold: Fold,
+/// A stage before its first instruction.
+pub(super) struct StageStart {
+    pub(super) base: Base,
+    /// Steps that come before the instructions: the files of a named context.
+    pub(super) steps: Vec<Step>,
+    pub(super) state: StageState,
 }
 
-impl Start {
-    /// A base without steps.
-    pub(super) const fn new(base: Base, fold: Fold) -> Self {
-        Self { replaced: Replaced { base, steps: Vec::new() }, fold }
+impl StageStart {
+    /// Starts from a base, without steps.
+    pub(super) const fn new(base: Base, state: StageState) -> Self {
+        Self { base, steps: Vec::new(), state }
     }
 }
 
@@ -125,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_compared_in_one_form() {
+    fn context_names_are_normalized() {
         for (text, want) in [
             ("busybox", Some("busybox")),
             ("busybox:latest", Some("busybox")),
@@ -138,10 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn a_context_for_the_platform_comes_first() {
+    fn context_for_the_platform_is_preferred() {
         let platform = |text: &str| text.parse::<Platform>().unwrap();
         let name: Reference = "x".parse().unwrap();
-        let image = NamedContext::Image { name, place: ImagePlace::Registry };
+        let image = NamedContext::Image { name, location: ImageLocation::Registry };
         let mut contexts = NamedContexts::default();
         assert_eq!(contexts.add("base:latest", NamedContext::Directory).as_deref(), Some("base"));
         assert!(contexts.add("base::linux/arm64", image.clone()).is_some());

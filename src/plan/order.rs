@@ -1,4 +1,4 @@
-//! In which order stages are planned: each after those that it names.
+//! Orders planning: each stage is planned after those that it names.
 
 use crate::diag::Diagnostic;
 use crate::dockerfile::ir::{self, Word};
@@ -7,47 +7,48 @@ use super::NamedContext;
 use super::stages::Planner;
 
 impl Planner<'_> {
-    /// Plans stage `at` of the file, and first all that it needs; its number in the plan. Stages that
-    /// wait for others are in a list, and not on the thread's stack: a file may have any number.
+    /// Plans stage `at` of the file after all that it needs, and returns its number in the plan.
+    ///
+    /// Waiting stages are kept in a list: recursion would overflow the stack on a file with a long
+    /// chain of stages.
     pub(super) fn stage(&mut self, at: usize) -> Option<usize> {
         let mut waiting = vec![at];
         while let Some(last) = waiting.last().copied() {
-            let missing = self.missing(last);
-            if missing.is_empty() {
+            let unplanned = self.unplanned(last);
+            if unplanned.is_empty() {
                 waiting.pop();
                 self.stage_after_others(last);
             }
-            waiting.extend(missing.into_iter().rev());
+            waiting.extend(unplanned.into_iter().rev());
         }
         self.done.get(&at)?.as_ref().map(|(number, _)| *number)
     }
 
-    /// The stages that this one names and that are not planned yet. Each is an earlier one.
-    fn missing(&self, at: usize) -> Vec<usize> {
-        let is_missing = |needed: &usize| !self.done.contains_key(needed);
-        let Some(stage) = self.file.stages.get(at).filter(|_| is_missing(&at)) else {
+    /// Returns the stages that this one names and that are not planned yet. All of them come earlier.
+    fn unplanned(&self, at: usize) -> Vec<usize> {
+        let is_unplanned = |needed: &usize| !self.done.contains_key(needed);
+        let Some(stage) = self.file.stages.get(at).filter(|_| is_unplanned(&at)) else {
             return Vec::new();
         };
-        let name = stage.from.name.as_ref().map(|(_, name)| name.value.to_ascii_lowercase());
-        if name.is_some_and(|name| self.context(&name).is_some()) {
+        if stage.name().is_some_and(|name| self.context(&name).is_some()) {
             return Vec::new();
         }
-        // What is wrong with a name is said when its stage is planned.
-        let Ok(image) = self.globals.expand(&stage.from.image, self.escape) else {
+        // A bad name is reported when its stage is planned.
+        let Ok(image) = self.globals.expand(&stage.from.image) else {
             return Vec::new();
         };
         let base = self.earlier(at, &image.to_ascii_lowercase());
-        let named = stage.instructions.iter().flat_map(froms);
+        let named = stage.instructions.iter().flat_map(ir::Instruction::from_words);
         let named = named.filter_map(|from| self.named_stage(at, from));
-        base.into_iter().chain(named).filter(is_missing).collect()
+        base.into_iter().chain(named).filter(is_unplanned).collect()
     }
 
-    /// The stage before `at` with this name, in lower case.
+    /// Finds the last stage before `at` with this name, which is in lower case.
     pub(super) fn earlier(&self, at: usize, name: &str) -> Option<usize> {
         self.names.iter().take(at).rposition(|one| one.as_deref() == Some(name))
     }
 
-    /// The earlier stage that a `from` names, unless a named context stands in for it.
+    /// Finds the earlier stage that a `from` names, unless a named context replaces it.
     pub(super) fn named_stage(&self, at: usize, from: &Word) -> Option<usize> {
         let text = from.value.trim_matches(['"', '\'']);
         let lower = text.to_ascii_lowercase();
@@ -59,27 +60,19 @@ impl Planner<'_> {
     }
 }
 
-/// Returns the error of a `--from` that names nothing and cannot be an image either.
-pub(super) fn unnamed(text: &str, mut error: Box<Diagnostic>) -> Box<Diagnostic> {
+/// Extends the error of a `--from` that is not even a valid image name.
+pub(super) fn unresolved_from(text: &str, mut error: Box<Diagnostic>) -> Box<Diagnostic> {
     let what = "no stage, named context or image is called";
     error.message = format!("{what} `{text}`: {}", error.message);
     error
 }
 
-/// The `--from` of a COPY.
+/// Returns the `--from` of a COPY.
 pub(super) fn copy_from_word(instruction: &ir::Instruction) -> Option<&Word> {
     let ir::Kind::Copy(copy) = &instruction.kind else {
         return None;
     };
     copy.from.as_ref()
-}
-
-/// Returns the words of an instruction that may name stages: those of COPY `--from` and of `from=` in
-/// the mounts of a RUN.
-pub fn froms(instruction: &ir::Instruction) -> impl Iterator<Item = &Word> {
-    let mounts = if let ir::Kind::Run(run) = &instruction.kind { Some(&run.mounts) } else { None };
-    let mounted = mounts.into_iter().flatten().filter_map(|mount| mount.value.from.as_ref());
-    copy_from_word(instruction).into_iter().chain(mounted)
 }
 
 #[cfg(test)]

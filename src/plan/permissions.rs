@@ -1,23 +1,24 @@
-//! What a RUN may do only if the caller permits it.
+//! Entitlements: privileges of RUN that the caller must grant with `--allow`
+//! (<https://docs.docker.com/reference/dockerfile/#run---security>).
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir;
 
 use super::Request;
 
-/// Refuses a RUN that is not supported or that the caller does not permit.
+/// Rejects a RUN that is not supported or lacks an entitlement.
 pub(super) fn check(run: &ir::Run, request: &Request) -> Result<(), Box<Diagnostic>> {
     if let Some(device) = run.devices.first() {
         let message = "RUN --device is not supported yet";
         let error = Diagnostic::error(codes::NOT_SUPPORTED, device.span, message);
-        return Err(Box::new(error.label(device.span, "this flag")));
+        return Err(Box::new(error.label(device.span, "not supported")));
     }
-    let refused = |span, flag: &str, right: &str| {
-        let message = format!("RUN {flag} is not allowed: {right} is not granted");
+    let refused = |span, flag: &str, entitlement: &str| {
+        let message = format!("RUN {flag} is not allowed: {entitlement} is not granted");
         let help =
-            format!("add `--allow {right}` to the command line if you trust this Dockerfile");
+            format!("add `--allow {entitlement}` to the command line if you trust this Dockerfile");
         let error = Diagnostic::error(codes::NOT_ALLOWED, span, message);
-        Err(Box::new(error.label(span, "needs a permission").help(help)))
+        Err(Box::new(error.label(span, "requires an entitlement").help(help)))
     };
     let insecure = run.security.filter(|s| s.value == ir::RunSecurity::Insecure);
     if let Some(security) = insecure.filter(|_| !request.allow_insecure) {

@@ -1,5 +1,4 @@
-//! One plan for one or several platforms, in which a stage that is the same for some of them is
-//! there once.
+//! One plan for one or several platforms. A stage that is equal for several of them is planned once.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use crate::oci::{Platform, PlatformError};
 use super::stages::Planner;
 use super::{Images, Outcome, Plan, PlannedStage, Request, Target};
 
-/// Says what is wrong with a platform that the Dockerfile names.
+/// Makes the error of an invalid platform in the Dockerfile.
 pub(super) fn unreadable(error: &PlatformError, span: Span) -> Diagnostic {
     let near = error.unknown().and_then(|(name, known)| nearest(name, known.iter().copied()));
     let help = near.map(|name| format!("did you mean {name}?"));
@@ -29,7 +28,7 @@ pub(super) fn plan(
         let mut planner = Planner::new(file, request, platform, images, &mut stages);
         let target = planner.target();
         numbers.extend(target.and_then(|at| planner.stage(at)));
-        // What is wrong for one platform need not be for the next, but one report is enough.
+        // Other platforms may have other errors, but one report is enough.
         if !planner.errors.is_empty() {
             return Err(planner.errors);
         }
@@ -52,39 +51,41 @@ pub(super) fn plan(
 
 /// Returns the platform of an image whose stage ends with a config for `have`.
 ///
-/// The platform that the caller names is written into the image, whatever the base's is; a variant of the base
-/// stays where the caller names none (BuildKit, `dockerfile2llb.finalizeResultImage`).
+/// A platform that the caller names is written into the image even if the base has another. The
+/// variant of the base is kept if the caller names none (BuildKit,
+/// `dockerfile2llb.finalizeResultImage`).
 fn image_platform(have: Platform, wanted: &Platform, is_given: bool) -> Platform {
     let is_same = (&have.os, &have.architecture) == (&wanted.os, &wanted.architecture);
     if !is_given || is_same && wanted.variant.is_none() { have } else { wanted.clone() }
 }
 
-/// Stages as they are planned, each after those that it needs.
+/// Stages of all platforms, each after those that it needs.
 #[derive(Debug, Default)]
-pub(super) struct PlannedStages(Vec<Shared>);
+pub(super) struct PlannedStages(Vec<SharedStage>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedStage {
     stage: PlannedStage,
-    /// The platforms whose images need it.
+    /// Platforms whose images need the stage.
     targets: Vec<Platform>,
 }
 
 impl PlannedStages {
-    /// Adds a stage that the image for `target` needs, and gives its number: that of an equal one,
-    /// if another platform has it already. Stages that it names are in here, so equal ones have
-    /// equal numbers.
+    /// Adds a stage that the image for `target` needs, and returns its number.
+    ///
+    /// An equal stage of another platform is used if there is one. Equal stages have equal numbers,
+    /// so stages that name them can be compared too.
     pub(super) fn add(&mut self, stage: PlannedStage, target: &Platform) -> usize {
         let mut known = self.0.iter_mut().enumerate();
         if let Some((at, same)) = known.find(|(_, known)| known.stage == stage) {
-            same.note(target);
+            same.add_target(target);
             return at;
         }
-        self.0.push(Shared { stage, targets: vec![target.clone()] });
+        self.0.push(SharedStage { stage, targets: vec![target.clone()] });
         self.0.len() - 1
     }
 
-    /// The stages, called after what they run on where there are several platforms.
+    /// Returns the stages; their names include the platform if there are several.
     pub(super) fn named(self, platforms: &[Platform]) -> Vec<PlannedStage> {
         let is_single = platforms.len() == 1;
         self.0
@@ -94,15 +95,15 @@ impl PlannedStages {
     }
 }
 
-impl Shared {
-    fn note(&mut self, target: &Platform) {
+impl SharedStage {
+    fn add_target(&mut self, target: &Platform) {
         if !self.targets.contains(target) {
             self.targets.push(target.clone());
         }
     }
 
-    /// As in `linux/arm64 build`, or `linux/amd64->arm64 build` for what runs on another machine
-    /// than the only one that it is for.
+    /// Names the stage as in `linux/arm64 build`, or as in `linux/amd64->arm64 build` if it runs on
+    /// another platform than its only target.
     fn named(mut self) -> PlannedStage {
         let own = self.stage.config.platform();
         let other = match self.targets.as_slice() {
@@ -114,7 +115,7 @@ impl Shared {
     }
 }
 
-/// A platform without its operating system, where that is the usual one.
+/// Returns a platform without its operating system if that is Linux.
 fn short(platform: &Platform) -> String {
     let full = platform.to_string();
     full.strip_prefix("linux/").map_or_else(|| full.clone(), str::to_owned)

@@ -1,4 +1,4 @@
-//! EXPOSE: what its words mean.
+//! Expands the words of EXPOSE to ports (<https://docs.docker.com/reference/dockerfile/#expose>).
 
 use std::net::IpAddr;
 
@@ -6,11 +6,11 @@ use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::Word;
 use crate::limits::MAX_EXPOSED_PORTS;
 
-/// Returns every port that the words name, as `80/tcp`, in the order of BuildKit's history.
+/// Returns all ports of the words, as `80/tcp`, in the order of BuildKit's history.
 ///
 /// BuildKit sorts the words before it expands them (`instructions.parseExpose`), and lists a port
 /// as often as it is named (`dockerfile2llb/convert_expose.go`). `n_before` is the number of ports
-/// that earlier instructions of the stage have listed.
+/// from earlier instructions of the stage.
 pub(super) fn listed(
     words: &[Word],
     n_before: usize,
@@ -21,7 +21,7 @@ pub(super) fn listed(
     let mut ports = Vec::new();
     for word in sorted {
         for port in expand(word)? {
-            ports.extend(exposed(&port).map_err(|why| {
+            ports.extend(parse_ports(&port).map_err(|why| {
                 let message = format!("EXPOSE {port}: {why}");
                 Diagnostic::error(codes::BAD_PORT, word.span, message)
                     .help("write PORT, FIRST-LAST or PORT/udp, as in `EXPOSE 8080 53/udp`")
@@ -29,16 +29,16 @@ pub(super) fn listed(
             if n_before + ports.len() > MAX_EXPOSED_PORTS {
                 let message = format!("a stage exposes more than {MAX_EXPOSED_PORTS} ports");
                 let error = Diagnostic::error(codes::BAD_PORT, word.span, message);
-                return Err(Box::new(error.help("remove the ranges that are named twice")));
+                return Err(Box::new(error.help("remove duplicate port ranges")));
             }
         }
     }
     Ok(ports)
 }
 
-/// Reads one word of EXPOSE, such as `80`, `8000-8003/udp` or `127.0.0.1:80:80`, into the ports
-/// that it exposes, as `80/tcp`.
-fn exposed(word: &str) -> Result<Vec<String>, String> {
+/// Parses a word of EXPOSE, such as `80`, `8000-8003/udp` or `127.0.0.1:80:80`, and returns its ports,
+/// as `80/tcp`.
+fn parse_ports(word: &str) -> Result<Vec<String>, String> {
     let (ports, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
     let protocol = match protocol.to_ascii_lowercase().as_str() {
         "" => "tcp".to_owned(),
@@ -46,25 +46,25 @@ fn exposed(word: &str) -> Result<Vec<String>, String> {
         other => return Err(format!("invalid protocol `{other}`: it must be tcp, udp or sctp")),
     };
     if ports.is_empty() {
-        return Err("there is no port".to_owned());
+        return Err("the port is missing".to_owned());
     }
     let (host, container) = parts(ports)?;
     let (first, last) = range(container)?;
-    // A range of the host's ports may offer one port of the container, else they go in pairs.
+    // A range of host ports may map to one container port; otherwise ports map in pairs.
     if let Some((first_host, last_host)) = host
         && first != last
         && last_host - first_host != last - first
     {
-        return Err(format!("the ranges in `{ports}` are not of one length"));
+        return Err(format!("the port ranges in `{ports}` differ in length"));
     }
     Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
 }
 
-/// First and last port.
-type Ports = (u16, u16);
+/// First and last port of a range.
+type PortRange = (u16, u16);
 
-/// The host's ports and the container's part of `[[ip:]host:]container`.
-fn parts(ports: &str) -> Result<(Option<Ports>, &str), String> {
+/// Splits `[[ip:]host:]container` into the host's ports and the container's part.
+fn parts(ports: &str) -> Result<(Option<PortRange>, &str), String> {
     let Some((before, container)) = ports.rsplit_once(':') else { return Ok((None, ports)) };
     let (ip, host) = match before.rsplit_once(':') {
         Some((ip, host)) => (Some(ip.trim_start_matches('[').trim_end_matches(']')), host),
@@ -82,17 +82,16 @@ fn parts(ports: &str) -> Result<(Option<Ports>, &str), String> {
     }
 }
 
-fn range(text: &str) -> Result<Ports, String> {
-    let error = || {
-        format!("invalid containerPort: {text}: it must be a number up to 65535 or a range of two")
-    };
+fn range(text: &str) -> Result<PortRange, String> {
+    let error =
+        || format!("invalid containerPort: {text}: expected a number up to 65535, or a range");
     let number = |text: &str| text.parse::<u16>().map_err(|_bad| error());
     match text.split_once('-') {
         None => number(text).map(|port| (port, port)),
         Some((first, last)) => {
             let (first, last) = (number(first)?, number(last)?);
             if first > last {
-                return Err(format!("invalid range `{text}`: its end comes before its start"));
+                return Err(format!("invalid range `{text}`: it ends before it starts"));
             }
             Ok((first, last))
         }
@@ -101,10 +100,10 @@ fn range(text: &str) -> Result<Ports, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::exposed;
+    use super::parse_ports;
 
     #[test]
-    fn exposed_reads_every_form() {
+    fn every_form_of_a_port_is_parsed() {
         for (word, want) in [
             ("80", vec!["80/tcp"]),
             ("53/UDP", vec!["53/udp"]),
@@ -114,7 +113,7 @@ mod tests {
             ("8080-8081:80-81", vec!["80/tcp", "81/tcp"]),
             ("8080-8089:80", vec!["80/tcp"]),
         ] {
-            assert_eq!(exposed(word).unwrap(), want);
+            assert_eq!(parse_ports(word).unwrap(), want);
         }
         for bad in [
             "x",
@@ -128,7 +127,7 @@ mod tests {
             "1:80-81",
             "1-3:80-81",
         ] {
-            assert!(exposed(bad).unwrap_err().len() > 10, "{bad}");
+            assert!(parse_ports(bad).unwrap_err().len() > 10, "{bad}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Credentials in URLs, taken out of everything that is shown or kept.
+//! Removes credentials in URLs from text that is shown or stored.
 //!
-//! A Dockerfile may say `ADD https://user:password@host/file`. Logs, reports, records, lock files
-//! and error messages hold such text; all of them get it from here.
+//! A Dockerfile may have `ADD https://user:password@host/file` (RFC 3986, 3.2.1 "User Information").
+//! Logs, reports, records, lock files and error messages pass such text through this module.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,20 +9,20 @@ use std::ops::Range;
 /// The replacement of a password or token, as in Go's `URL.Redacted`.
 const HIDDEN: &str = "xxxxx";
 
-/// Returns the address without the password or token that may stand before the host.
+/// Returns the text with the passwords and tokens of all URLs in it replaced.
 #[must_use]
 pub fn redacted(text: &str) -> String {
     redacted_text(text).into_owned()
 }
 
-/// Returns the text with the passwords and tokens of all URLs in it replaced.
+/// Returns the text as [`redacted`] does; it is borrowed if it has no credentials.
 #[must_use]
 pub fn redacted_text(text: &str) -> Cow<'_, str> {
     replaced(text, |_secret| Cow::Borrowed(HIDDEN))
 }
 
-/// Returns the text with the passwords and tokens of all URLs in it overwritten, byte for byte: every
-/// place in the text stays where it was.
+/// Returns the text with the passwords and tokens of all URLs overwritten byte for byte, so that spans
+/// in it stay valid.
 #[must_use]
 pub fn masked(text: &str) -> Cow<'_, str> {
     replaced(text, |secret| Cow::Owned("x".repeat(secret.len())))
@@ -58,16 +58,16 @@ fn secret_in(scheme: &str, rest: &str) -> Option<Range<usize>> {
     let (user, _host) = authority.rsplit_once('@')?;
     let secret = match user.split_once(':') {
         Some((name, _password)) => name.len() + 1..user.len(),
-        // The user of ssh is no secret; a lone one of http is a token as often as not.
+        // A lone user of http is often a token; the user of ssh is not secret.
         None if scheme.eq_ignore_ascii_case("ssh") => return None,
         None => 0..user.len(),
     };
-    // What is hidden already stays as long as it is.
-    let is_told = |text: &str| !is_variable(text) && text.bytes().any(|byte| byte != b'x');
-    user.get(secret.clone()).is_some_and(is_told).then_some(secret)
+    // A masked secret keeps its length.
+    let is_visible = |text: &str| !is_variable(text) && text.bytes().any(|byte| byte != b'x');
+    user.get(secret.clone()).is_some_and(is_visible).then_some(secret)
 }
 
-/// Returns whether the text is `$NAME` or `${NAME}`, which gives nothing away.
+/// Returns whether the text is `$NAME` or `${NAME}`, which reveals nothing.
 fn is_variable(text: &str) -> bool {
     let Some(name) = text.strip_prefix('$') else { return text.is_empty() };
     let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name);

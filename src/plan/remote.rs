@@ -1,87 +1,88 @@
-//! Sources that are fetched: URLs and git repositories, told apart by their form alone.
+//! Sources that are fetched: URLs and git repositories, distinguished by their syntax alone
+//! (<https://docs.docker.com/reference/dockerfile/#adding-files-from-a-git-repository>).
 
 use std::borrow::Cow;
 
 use super::redacted;
 
-/// What a download without a name in its URL is called.
+/// Name of a downloaded file whose URL has none, as in BuildKit.
 const UNNAMED: &str = "__unnamed__";
 
 /// A source that is fetched.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Remote {
-    /// One file.
+    /// A file to download.
     Url(UrlSource),
-    /// A commit of a repository.
+    /// Files of a commit.
     Git(GitSource),
 }
 
 /// A file to be downloaded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UrlSource {
-    /// http or https, as written: it may hold credentials.
+    /// http or https URL as written; it may contain credentials.
     pub url: String,
-    /// What the file is called: the last name in the path.
+    /// File name: the last component of the URL's path.
     pub name: String,
 }
 
 /// A commit of a repository, or a directory of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GitSource {
-    /// Where the repository is, as written, without query and fragment: it may hold credentials.
+    /// Address as written, without query and fragment; it may contain credentials.
     pub remote: String,
-    /// A branch, tag, full name of a reference, or commit; the default branch when there is none.
+    /// Branch, tag, full reference name or commit; `None` for the default branch.
     pub reference: Option<String>,
-    /// The directory of it that is meant, as written.
+    /// Directory of the repository to use, as written.
     pub subdir: Option<String>,
-    /// The commit that it has to be, or the beginning of it.
+    /// Required commit, possibly abbreviated.
     pub checksum: Option<String>,
-    /// Whether `.git` stays.
+    /// True if `.git` is kept.
     pub keep_git_dir: Option<bool>,
-    /// Whether submodules are fetched too.
+    /// True if submodules are fetched too.
     pub submodules: bool,
-    /// Whether files have the commit's time and not that of the build.
+    /// True if files get the time of the commit, not that of the checkout.
     pub commit_time: bool,
-    /// Whether the commit is asked for itself, and not the reference that it is behind.
+    /// True if the commit is fetched by its hash, not through a reference.
     pub fetch_by_commit: bool,
 }
 
-/// Why a reference to a repository makes no sense.
+/// The reason why a reference to a repository is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {
-    /// Two values for one thing.
+    /// Two different values for one setting.
     #[error("{what} conflicts: \"{first}\" vs \"{second}\"")]
     Conflict {
-        /// Of what.
+        /// Name of the setting.
         what: &'static str,
-        /// One.
+        /// Value that came first.
         first: String,
-        /// The other.
+        /// Value that differs from it.
         second: String,
     },
     /// Both a branch and a tag.
     #[error("branch conflicts with tag")]
     BranchAndTag,
-    /// A name of the query that stands there twice.
+    /// A repeated name in the query.
     #[error("query \"{0}\" has multiple values")]
     Repeated(String),
-    /// A name of the query without a value.
+    /// A name in the query without a value.
     #[error("query \"{0}\" has no value")]
     NoValue(String),
-    /// A name of the query with a value that it cannot have.
+    /// A name in the query with an invalid value.
     #[error("invalid {name} value: \"{value}\"")]
     BadValue {
-        /// The name.
+        /// Name in the query.
         name: String,
-        /// The value.
+        /// Value as written, unescaped.
         value: String,
     },
-    /// A name that a query does not know.
+    /// An unknown name in the query.
     #[error("unexpected query \"{0}\"")]
     Unknown(String),
 }
 
-/// Reads a source of ADD; `None` when it is a path.
+/// Parses a source of ADD; returns `None` for a path.
 ///
 /// ```text
 /// https://HOST/PATH.git[?QUERY][#REF[:SUBDIR]]    and http
@@ -90,7 +91,7 @@ pub enum RemoteError {
 /// ```
 ///
 /// # Errors
-/// [`RemoteError`] for a repository with a query that contradicts itself or is not known.
+/// Any [`RemoteError`], for a repository with an invalid query.
 pub fn parse_remote(text: &str) -> Result<Option<Remote>, RemoteError> {
     let Some((address, query, fragment)) = repository(text) else {
         let is_url = has_scheme(text, "http") || has_scheme(text, "https");
@@ -116,7 +117,7 @@ pub fn parse_remote(text: &str) -> Result<Option<Remote>, RemoteError> {
     Ok(Some(Remote::Git(source)))
 }
 
-/// The address, query and fragment of a repository; `None` when it is something else.
+/// Splits a repository into address, query and fragment; returns `None` for anything else.
 fn repository(text: &str) -> Option<(&str, &str, &str)> {
     let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -132,7 +133,7 @@ fn has_scheme(text: &str, scheme: &str) -> bool {
     text.split_once("://").is_some_and(|(found, _)| found.eq_ignore_ascii_case(scheme))
 }
 
-/// `user@host:path`.
+/// Returns whether the address has the form `user@host:path` (git-clone(1), "GIT URLS").
 fn is_scp_like(address: &str) -> bool {
     let Some((user, rest)) = address.split_once('@') else { return false };
     let Some((host, _path)) = rest.split_once(':') else { return false };
@@ -155,11 +156,11 @@ impl GitSource {
             }
             match name.as_str() {
                 _ if seen.contains(&name) => return Err(RemoteError::Repeated(name)),
-                "ref" => agree("ref", &mut self.reference, value)?,
+                "ref" => set_once("ref", &mut self.reference, value)?,
                 "tag" => tag = Some(value),
                 "branch" => branch = Some(value),
-                "subdir" => agree("subdir", &mut self.subdir, value)?,
-                "checksum" | "commit" => agree("commit", &mut self.checksum, value)?,
+                "subdir" => set_once("subdir", &mut self.subdir, value)?,
+                "checksum" | "commit" => set_once("commit", &mut self.checksum, value)?,
                 "keep-git-dir" => self.keep_git_dir = Some(parse_bool(&name, &value)?),
                 "submodules" => self.submodules = parse_bool(&name, &value)?,
                 "fetch-by-commit" => self.fetch_by_commit = parse_bool(&name, &value)?,
@@ -183,32 +184,37 @@ impl GitSource {
                 true => value,
                 false => format!("{prefix}{value}"),
             };
-            agree("ref", &mut self.reference, full)?;
+            set_once("ref", &mut self.reference, full)?;
         }
         Ok(())
     }
 
-    /// The repository for messages and keys: without credentials.
+    /// Returns the address without credentials, for messages and keys.
     #[must_use]
     pub fn shown(&self) -> String {
         redacted(&self.remote)
     }
 }
 
-/// Sets what may have been set before, to the same.
-fn agree(what: &'static str, place: &mut Option<String>, value: String) -> Result<(), RemoteError> {
-    match place {
+/// Sets a value that may only be set again to the same.
+fn set_once(
+    what: &'static str,
+    setting: &mut Option<String>,
+    value: String,
+) -> Result<(), RemoteError> {
+    match setting {
         Some(first) if *first != value => {
             Err(RemoteError::Conflict { what, first: first.clone(), second: value })
         }
         _ => {
-            *place = Some(value);
+            *setting = Some(value);
             Ok(())
         }
     }
 }
 
-/// As Go's `strconv.ParseBool`; a name without a value is yes.
+/// Parses a boolean as Go's `strconv.ParseBool` does (<https://pkg.go.dev/strconv#ParseBool>); an empty
+/// value is true.
 fn parse_bool(name: &str, value: &str) -> Result<bool, RemoteError> {
     match value {
         "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -217,19 +223,19 @@ fn parse_bool(name: &str, value: &str) -> Result<bool, RemoteError> {
     }
 }
 
-/// The last name in the path of a URL.
+/// Returns the last name in the path of a URL.
 fn file_name(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let path = rest.split_once('/').map_or("", |(_, path)| path);
     let path = unescape(path);
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    // A name that is no name cannot be a file's.
+    // These cannot be file names.
     let is_name = !matches!(name, "" | "." | "..") && !name.contains('\0');
     if is_name { name.to_owned() } else { UNNAMED.to_owned() }
 }
 
-/// Resolves `%xx`; what is none, or no text then, stays.
+/// Decodes `%xx`; invalid escapes stay, and so does text that is not UTF-8 after decoding.
 fn unescape(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
@@ -257,7 +263,7 @@ fn unescape(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    /// The source in one line.
+    /// Formats a source in one line.
     fn line(text: &str) -> String {
         match parse_remote(text) {
             Ok(None) => "path".to_owned(),
@@ -279,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_told_apart_by_their_form() {
+    fn sources_are_distinguished_by_their_syntax() {
         for (text, want) in [
             ("a/b.git", "path"),
             ("./.git", "path"),
@@ -311,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_say_what_is_meant_and_must_not_contradict() {
+    fn queries_set_options_and_must_not_conflict() {
         for (query, want) in [
             ("?ref=v1&subdir=/d", "ref=v1 dir=/d"),
             ("?tag=v1", "ref=refs/tags/v1"),

@@ -1,6 +1,6 @@
-//! Signal names, for STOPSIGNAL.
+//! Signal names for STOPSIGNAL (<https://docs.docker.com/reference/dockerfile/#stopsignal>).
 
-/// Names without SIG and their numbers on Linux (signal(7), the x86 and ARM column).
+/// Names without `SIG` and their numbers on x86 and ARM Linux (signal(7)).
 const SIGNALS: [(&str, u8); 34] = [
     ("HUP", 1),
     ("INT", 2),
@@ -38,12 +38,12 @@ const SIGNALS: [(&str, u8); 34] = [
     ("SYS", 31),
 ];
 
-/// The last real-time signal.
+/// Number of the last real-time signal, `SIGRTMAX` (signal(7)).
 const LAST: u8 = 64;
-/// How far from `SIGRTMIN` upwards, and from `SIGRTMAX` downwards, signals have names (signal(7)).
+/// Largest offsets in `SIGRTMIN+n` and `SIGRTMAX-n` that have names, as in bash's `kill -l`.
 const NAMED_REAL_TIME: (u8, u8) = (15, 14);
 
-/// Whether `text` names a signal: a number from 1 to 64, or a name with or without `SIG`.
+/// Returns whether `text` is a signal: a number from 1 to 64, or a name with or without `SIG`.
 pub(super) fn is_signal(text: &str) -> bool {
     if let Ok(number) = text.parse::<u8>() {
         return (1..=LAST).contains(&number);

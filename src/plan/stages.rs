@@ -1,39 +1,36 @@
-//! Stages: which exist, which the target needs, and in which order they are planned.
+//! Plans stages: finds the base and the `--from` sources of each, and folds its instructions.
 
 use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Span, codes, nearest};
 use crate::dockerfile::ir::{self, Escape, MountType, Word};
+use crate::dockerfile::scope::GlobalScope;
 use crate::oci::{Platform, Reference};
 
-use super::args::Globals;
-use super::fold::Fold;
-use super::named::{self, Replaced, Start};
-use super::order::{copy_from_word, unnamed};
+use super::named::{self, StageStart};
+use super::order::{copy_from_word, unresolved_from};
 use super::platforms::{self, PlannedStages};
+use super::stage_state::{InstructionSources, StageState};
 use super::{
-    Base, CopyFrom, ImagePlace, ImageRequest, Images, NamedContext, PlannedStage, Request,
+    Base, CopyFrom, ImageLocation, ImageRequest, Images, NamedContext, PlannedStage, Request,
 };
 
-/// What the `--from` of an instruction names, and what the `from=` of each of its mounts does.
-type Froms = (CopyFrom, Vec<Option<CopyFrom>>);
-
-/// What a stage looks up while it is planned.
+/// Plans the stages of one Dockerfile for one platform.
 pub(super) struct Planner<'a> {
     pub(super) file: &'a ir::Dockerfile,
     pub(super) request: &'a Request,
-    /// What the target is for.
+    /// Platform of the target.
     platform: &'a Platform,
     pub(super) escape: Escape,
-    pub(super) globals: Globals,
+    pub(super) globals: GlobalScope,
     images: &'a Images,
     /// True if stages on unknown base images are planned as far as possible.
     pub(super) guesses: bool,
-    /// Names in lower case; of stages with the same name the last one counts.
+    /// Stage names in lower case. If several stages have one name, the last of them counts.
     pub(super) names: Vec<Option<String>>,
-    /// By number in the file: its number in the plan and its last state; `None` inside while a
-    /// config is missing or it has an error.
-    pub(super) done: BTreeMap<usize, Option<(usize, Fold)>>,
+    /// By number in the file: number in the plan, and state after the last instruction. The inner
+    /// `None` means that a config is missing or that the stage has an error.
+    pub(super) done: BTreeMap<usize, Option<(usize, StageState)>>,
     planned: &'a mut PlannedStages,
     pub(super) needs: BTreeMap<ImageRequest, Span>,
     pub(super) errors: Vec<Diagnostic>,
@@ -47,21 +44,17 @@ impl<'a> Planner<'a> {
         images: &'a Images,
         planned: &'a mut PlannedStages,
     ) -> Self {
-        let escape = file.directives.escape.map_or_else(Escape::default, |escape| escape.value);
         let mut errors = Vec::new();
-        let globals = Globals::new(file, request, platform, escape, &mut errors);
-        let name = |stage: &ir::Stage| {
-            stage.from.name.as_ref().map(|(_, name)| name.value.to_ascii_lowercase())
-        };
+        let globals = GlobalScope::new(file, &request.arg_inputs(platform), &mut errors);
         Self {
             file,
             request,
             platform,
-            escape,
+            escape: file.escape(),
             globals,
             images,
             guesses: false,
-            names: file.stages.iter().map(name).collect(),
+            names: file.stages.iter().map(ir::Stage::name).collect(),
             done: BTreeMap::new(),
             planned,
             needs: BTreeMap::new(),
@@ -69,7 +62,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The number of the stage to build.
+    /// Returns the number of the stage to build, or reports an unknown `--target`.
     pub(super) fn target(&mut self) -> Option<usize> {
         let last = self.file.stages.len().checked_sub(1)?;
         let Some(target) = &self.request.target else { return Some(last) };
@@ -82,7 +75,7 @@ impl<'a> Planner<'a> {
             let near = nearest(&lower, names).map(|name| format!("did you mean `{name}`?"));
             let known: Vec<&str> = self.names.iter().flatten().map(String::as_str).collect();
             let all = match known.as_slice() {
-                [] => "no stage has a name: give one with `FROM … AS name`, or say a number \
+                [] => "no stage has a name: add one with `FROM … AS name`, or use a stage number \
                        (the first is 0)"
                     .to_owned(),
                 names => format!("the stages are: {}", names.join(", ")),
@@ -96,7 +89,8 @@ impl<'a> Planner<'a> {
         found
     }
 
-    /// Plans stage `at` of the file, when all that it names is planned; others only triggers name.
+    /// Plans stage `at` of the file once the stages that it names are planned. Stages that only
+    /// ONBUILD triggers name are planned on the way.
     pub(super) fn stage_after_others(&mut self, at: usize) -> Option<usize> {
         if let Some(done) = self.done.get(&at) {
             return done.as_ref().map(|(number, _)| *number);
@@ -119,68 +113,75 @@ impl<'a> Planner<'a> {
         number
     }
 
-    /// Plans a stage whose base is wrong as if it started from an unknown image, so that what else is
-    /// wrong with it shows.
-    fn guess(&mut self, at: usize, stage: &'a ir::Stage) -> Option<(usize, Fold)> {
-        let fold = self.guesses.then(|| Fold::unknown(self.platform, self.escape))?;
-        self.finish(at, stage, Start::new(Base::Scratch, fold), &stage.instructions)
+    /// Plans a stage with a bad base as if it started from an unknown image, to report its other
+    /// errors too.
+    fn guess(&mut self, at: usize, stage: &'a ir::Stage) -> Option<(usize, StageState)> {
+        let state = self.guesses.then(|| StageState::unknown_image(self.platform, self.escape))?;
+        self.finish(at, stage, StageStart::new(Base::Scratch, state), &stage.instructions)
     }
 
-    /// What the stage starts from and its instructions; none when a named context stands in for it.
+    /// Returns the start of a stage and its instructions, which are empty if a named context replaces
+    /// the whole stage.
     fn start_or_replace(
         &mut self,
         at: usize,
         stage: &'a ir::Stage,
-    ) -> Result<Option<(Start, &'a [ir::Instruction])>, Box<Diagnostic>> {
+    ) -> Result<Option<(StageStart, &'a [ir::Instruction])>, Box<Diagnostic>> {
         if let Some((_, name)) = &stage.from.name
             && self.context(&name.value.to_ascii_lowercase()).is_some()
         {
             let start = self.named(&name.value.to_ascii_lowercase(), name.span, self.platform);
             return Ok(start.map(|mut start| {
-                start.fold.take_triggers();
+                start.state.take_triggers();
                 (start, [].as_slice())
             }));
         }
         Ok(self.start(at, stage)?.map(|start| (start, stage.instructions.as_slice())))
     }
 
-    /// The context that `name` means for the target.
+    /// Returns the named context that replaces `name` for the target's platform.
     pub(super) fn context(&self, name: &str) -> Option<(&'a str, &'a NamedContext)> {
         self.request.contexts.get(name, self.platform)
     }
 
-    /// A stage that starts from a named context; `None` also when an image's config is missing.
-    fn named(&mut self, name: &str, span: Span, platform: &Platform) -> Option<Start> {
+    /// Starts a stage from a named context; `None` also while an image's config is missing.
+    fn named(&mut self, name: &str, span: Span, platform: &Platform) -> Option<StageStart> {
         let (key, context) = self.request.contexts.get(name, platform)?;
         match context.image(platform.clone()) {
             Some(request) => self.image(request, span),
             None => {
-                let fold = Fold::scratch(platform, self.escape);
-                Some(Start { replaced: named::from_directory(key, span), fold })
+                let state = StageState::scratch(platform, self.escape);
+                let steps = vec![named::copy_of_directory(key, span)];
+                Some(StageStart { base: Base::Scratch, steps, state })
             }
         }
     }
 
-    /// A stage that starts from an image; `None` when its config is missing.
-    fn image(&mut self, request: ImageRequest, span: Span) -> Option<Start> {
-        let fold = match self.images.get(&request) {
-            Some(base) => Fold::image(base, self.escape),
+    /// Starts a stage from an image; `None` while its config is missing.
+    fn image(&mut self, request: ImageRequest, span: Span) -> Option<StageStart> {
+        let state = match self.images.get(&request) {
+            Some(base) => StageState::image(base, self.escape),
             None => {
-                let fold = self.guesses.then(|| Fold::unknown(&request.platform, self.escape));
                 self.needs.entry(request.clone()).or_insert(span);
-                fold?
+                let unknown = || StageState::unknown_image(&request.platform, self.escape);
+                self.guesses.then(unknown)?
             }
         };
-        Some(Start::new(Base::Image(request), fold))
+        Some(StageStart::new(Base::Image(request), state))
     }
 
-    /// What the stage starts from; `None` when an image's config is missing.
-    fn start(&mut self, at: usize, stage: &ir::Stage) -> Result<Option<Start>, Box<Diagnostic>> {
+    /// Resolves FROM; `None` while an image's config is missing.
+    fn start(
+        &mut self,
+        at: usize,
+        stage: &ir::Stage,
+    ) -> Result<Option<StageStart>, Box<Diagnostic>> {
         let from = &stage.from;
-        let image = self.globals.expand(&from.image, self.escape)?;
+        let image = self.globals.expand(&from.image)?;
         if image.is_empty() {
-            let message = "base name should not be blank: FROM names no image after its variables were expanded";
-            let help = "only ARGs before the first FROM, and --build-arg for them, count here";
+            let message = "base name should not be blank: FROM has no image name after its variables were expanded";
+            let help =
+                "FROM sees only the ARGs before the first FROM, and --build-arg values for them";
             return Err(Box::new(
                 Diagnostic::error(codes::BAD_BASE, from.image.span, message).help(help),
             ));
@@ -190,13 +191,14 @@ impl<'a> Planner<'a> {
         if let Some(earlier) = self.earlier(at, &lower) {
             let Some(number) = self.stage(earlier) else { return Ok(None) };
             let parent = self.done.get(&earlier).and_then(Option::as_ref);
-            let fold = parent.map(|(_, fold)| fold.child()).expect("a planned stage has a state");
-            return Ok(Some(Start::new(Base::Stage(number), fold)));
+            let state = parent.map(|(_, state)| state.child());
+            let state = state.expect("a planned stage has a state");
+            return Ok(Some(StageStart::new(Base::Stage(number), state)));
         }
         if image == "scratch" {
-            // Nothing is of no platform: `--platform` chooses among images.
-            let fold = Fold::scratch(self.platform, self.escape);
-            return Ok(Some(Start::new(Base::Scratch, fold)));
+            // `--platform` chooses among images, so it has no effect here.
+            let state = StageState::scratch(self.platform, self.escape);
+            return Ok(Some(StageStart::new(Base::Scratch, state)));
         }
         if self.request.contexts.get(&image, &platform).is_some() {
             return Ok(self.named(&image, from.image.span, &platform));
@@ -207,9 +209,10 @@ impl<'a> Planner<'a> {
 
     fn platform(&self, from: &ir::From) -> Result<Platform, Box<Diagnostic>> {
         let Some(word) = &from.platform else { return Ok(self.platform.clone()) };
-        let text = self.globals.expand(word, self.escape)?;
+        let text = self.globals.expand(word)?;
         if text.is_empty() {
-            let message = "--platform is blank: empty platform value from its variables";
+            let message =
+                "empty platform value: --platform is blank after its variables were expanded";
             return Err(Box::new(Diagnostic::error(codes::BAD_PLATFORM, word.span, message)));
         }
         text.parse().map_err(|error| Box::new(platforms::unreadable(&error, word.span)))
@@ -224,17 +227,17 @@ impl<'a> Planner<'a> {
         let name: Reference = image.parse().map_err(|error: crate::oci::ReferenceError| {
             let message = format!("invalid reference format: {error}");
             let near = nearest(image, self.names.iter().flatten().map(String::as_str));
-            let help = near.map(|name| format!("there is a stage `{name}`"));
+            let help = near.map(|name| format!("did you mean the stage `{name}`?"));
             Box::new(Diagnostic::error(codes::BAD_BASE, word.span, message).maybe_help(help))
         })?;
-        Ok(ImageRequest { name, place: ImagePlace::Registry, platform })
+        Ok(ImageRequest { name, location: ImageLocation::Registry, platform })
     }
 
-    /// While a base's config is missing: the other images that the stage names, so that all can
-    /// be had at once.
+    /// Notes the other images that a stage names while the config of its base is missing, so that the
+    /// caller can resolve all of them at once.
     fn note_other_needs(&mut self, at: usize, stage: &ir::Stage) {
         for instruction in &stage.instructions {
-            // An error here is met again, and reported, when the stage is planned.
+            // An error is reported later, when the stage is planned.
             if let Some(from) = copy_from_word(instruction) {
                 drop(self.copy_from(at, from));
             }
@@ -242,13 +245,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// What `--from` names; `None` while it cannot be planned.
+    /// Resolves a `--from` or `from=`; `None` while it cannot be planned.
     fn copy_from(&mut self, at: usize, from: &Word) -> Result<Option<CopyFrom>, Box<Diagnostic>> {
         let error = |code, message: String| Diagnostic::error(code, from.span, message);
         let text = from.value.trim_matches(['"', '\'']);
         if text.contains('$') {
-            let message = "--from takes no variables".to_owned();
-            let help = "name a stage `FROM ${IMAGE} AS name` and use --from=name";
+            let message = "variables are not expanded in --from".to_owned();
+            let help = "add a stage `FROM ${IMAGE} AS name` and use --from=name";
             return Err(Box::new(error(codes::BAD_FLAG, message).help(help)));
         }
         let lower = text.to_ascii_lowercase();
@@ -261,8 +264,8 @@ impl<'a> Planner<'a> {
         }
         if text.parse::<usize>().is_ok() {
             let message =
-                format!("invalid stage index {text}: --from={text} names no earlier stage");
-            let help = format!("stages are counted from 0, and this is stage {at}");
+                format!("invalid stage index {text}: --from={text} is not an earlier stage");
+            let help = format!("stages are numbered from 0, and this one is stage {at}");
             return Err(Box::new(error(codes::UNKNOWN_STAGE, message).help(help)));
         }
         if self.names.iter().skip(at).flatten().any(|name| *name == lower) {
@@ -275,9 +278,9 @@ impl<'a> Planner<'a> {
                 .then(|| format!("move the stage `{text}` above the one that copies from it"));
             let found = error(codes::UNKNOWN_STAGE, message).maybe_help(help);
             let later = self.names.iter().rposition(|name| name.as_ref() == Some(&lower));
-            let place = later.and_then(|at| self.file.stages.get(at)).map(|stage| stage.span);
-            return Err(Box::new(match place {
-                Some(place) => found.label(place, format!("`{text}` begins here")),
+            let span = later.and_then(|at| self.file.stages.get(at)).map(|stage| stage.span);
+            return Err(Box::new(match span {
+                Some(span) => found.label(span, format!("`{text}` begins here")),
                 None => found,
             }));
         }
@@ -287,9 +290,9 @@ impl<'a> Planner<'a> {
                 Some(request) => request,
                 None => return Ok(Some(CopyFrom::Named(key.to_owned()))),
             },
-            None => {
-                self.image_request(text, from, platform).map_err(|error| unnamed(text, error))?
-            }
+            None => self
+                .image_request(text, from, platform)
+                .map_err(|error| unresolved_from(text, error))?,
         };
         if !self.images.contains_key(&request) {
             self.needs.entry(request.clone()).or_insert(from.span);
@@ -300,7 +303,7 @@ impl<'a> Planner<'a> {
         Ok(Some(CopyFrom::Image(request)))
     }
 
-    /// What the `from=` of each mount of a RUN names; `None` while one cannot be planned.
+    /// Resolves the `from=` of each mount of a RUN; `None` while one of them cannot be planned.
     fn mount_froms(
         &mut self,
         at: usize,
@@ -311,7 +314,7 @@ impl<'a> Planner<'a> {
         let mut complete = true;
         for mount in &run.mounts {
             let from = match &mount.value.from {
-                // For a cache these are two words for nothing.
+                // `from=scratch` gives a cache an empty start, which is the default.
                 Some(word) if word.value == "scratch" && mount.value.kind == MountType::Cache => {
                     None
                 }
@@ -327,72 +330,69 @@ impl<'a> Planner<'a> {
         Ok(complete.then_some(froms))
     }
 
-    /// What an instruction takes files from; `None` when that cannot be planned.
-    fn froms(
+    /// Resolves everything that an instruction takes files from; `None` if that cannot be planned.
+    fn sources(
         &mut self,
         at: usize,
         instruction: &ir::Instruction,
-    ) -> Result<Option<Froms>, Box<Diagnostic>> {
+    ) -> Result<Option<InstructionSources>, Box<Diagnostic>> {
         let from = match copy_from_word(instruction) {
             Some(word) => self.copy_from(at, word)?,
             None => Some(CopyFrom::Context),
         };
         let mounts = self.mount_froms(at, instruction)?;
-        Ok(from.zip(mounts))
+        Ok(from.zip(mounts).map(|(from, mounts)| InstructionSources { from, mounts }))
     }
 
-    /// Folds the triggers of the base and then the stage's own instructions.
+    /// Applies the triggers of the base and then the stage's own instructions.
     fn finish(
         &mut self,
         at: usize,
         stage: &ir::Stage,
-        start: Start,
+        start: StageStart,
         instructions: &[ir::Instruction],
-    ) -> Option<(usize, Fold)> {
-        let Start { replaced: Replaced { base, mut steps }, mut fold } = start;
+    ) -> Option<(usize, StageState)> {
+        let StageStart { base, mut steps, mut state } = start;
         let mut complete = true;
-        let triggers = fold.take_triggers();
-        let borrowed = triggers.iter().map(|trigger| (trigger, Some(stage.from.image.span)));
+        let triggers = state.take_triggers();
+        let inherited = triggers.iter().map(|trigger| (trigger, Some(stage.from.image.span)));
         let own = instructions.iter().map(|instruction| (instruction, None));
-        for (instruction, place) in borrowed.chain(own) {
-            let froms = self.froms(at, instruction).unwrap_or_else(|error| {
-                self.errors.push(at_place(*error, place));
+        for (instruction, trigger_span) in inherited.chain(own) {
+            let sources = self.sources(at, instruction).unwrap_or_else(|error| {
+                self.errors.push(shown_at(*error, trigger_span));
                 None
             });
-            let Some((from, mounts)) = froms else {
+            let Some(sources) = sources else {
                 complete = complete && self.guesses;
                 continue;
             };
-            match fold.instruction(instruction, from, mounts, self.request, &self.globals) {
+            match state.apply(instruction, sources, self.request, &self.globals) {
                 Ok(mut step) => {
-                    if let Some(place) = place {
-                        step.move_to(place);
+                    if let Some(span) = trigger_span {
+                        step.move_to(span);
                     }
                     steps.push(step);
                 }
-                Err(_uncertain) if fold.has_read_unknown() => {}
-                Err(error) => self.errors.push(at_place(*error, place)),
+                Err(_uncertain) if state.has_read_unknown() => {}
+                Err(error) => self.errors.push(shown_at(*error, trigger_span)),
             }
         }
         if !complete {
             return None;
         }
-        let name = match &stage.from.name {
-            Some((_, name)) => name.value.to_ascii_lowercase(),
-            None => format!("stage-{at}"),
-        };
-        let config = fold.config.clone();
+        let name = stage.name().unwrap_or_else(|| format!("stage-{at}"));
+        let config = state.config.clone();
         let stage = PlannedStage { name, base, span: stage.span, steps, config };
-        Some((self.planned.add(stage, self.platform), fold))
+        Some((self.planned.add(stage, self.platform), state))
     }
 }
 
-/// A trigger has no place of its own in the file: its errors are shown at the FROM.
-fn at_place(mut error: Diagnostic, place: Option<Span>) -> Diagnostic {
-    if let Some(place) = place {
-        error.span = place;
+/// Moves the error of an ONBUILD trigger to the FROM: its text is in the base image, not in this file.
+fn shown_at(mut error: Diagnostic, from: Option<Span>) -> Diagnostic {
+    if let Some(from) = from {
+        error.span = from;
         error.labels.clear();
-        error = error.label(place, "in an ONBUILD trigger of this image");
+        error = error.label(from, "in an ONBUILD trigger of this image");
     }
     error
 }

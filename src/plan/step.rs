@@ -1,4 +1,4 @@
-//! The plan as data.
+//! The plan as data: stages, steps and operations.
 
 use crate::diag::{Diagnostic, Span};
 use crate::dockerfile::ir;
@@ -6,307 +6,306 @@ use crate::oci::{Digest, ImageConfig, Platform};
 
 use super::{ImageRequest, Remote};
 
-/// All that has to be done.
+/// A build, planned to the last operation.
 #[derive(Debug)]
 pub struct Plan {
-    /// The stages that the targets need, each after those that it needs itself. What is the same
-    /// for several platforms is there once.
+    /// Stages that the targets need, each after those that it needs itself. Equal stages of several
+    /// platforms are merged.
     pub stages: Vec<PlannedStage>,
-    /// Which of them are the results: one for each platform of the request, in its order.
+    /// Images to build: one for each platform of the request, in its order.
     pub targets: Vec<Target>,
-    /// What is odd but stops nothing.
+    /// Warnings of the build checks that need images.
     pub warnings: Vec<Diagnostic>,
 }
 
 /// An image to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The number of its stage in the plan. Images for several platforms can share one.
+    /// Number of its stage in the plan. Images for several platforms can share a stage.
     pub stage: usize,
-    /// The platform that its config and the index name.
+    /// Platform that its config and the index name.
     pub platform: Platform,
 }
 
-/// A stage with everything expanded.
+/// A stage after expansion of all variables.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedStage {
-    /// What it is called in logs: its name, or `stage-N`, after its platform if there are several.
+    /// Name for logs: its own or `stage-N`, after the platform if there are several.
     pub name: String,
-    /// What it starts from.
+    /// The files and config that it starts from.
     pub base: Base,
-    /// Where its FROM stands.
+    /// Span of its FROM.
     pub span: Span,
-    /// What is done, in order.
+    /// Steps in order, one for each instruction.
     pub steps: Vec<Step>,
     /// The config after the last step; `rootfs`, `history` and `created` are still the base
     /// image's.
     pub config: ImageConfig,
 }
 
-/// What a stage starts from.
+/// The base of a planned stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
-    /// Nothing.
+    /// An empty root file system.
     Scratch,
     /// An earlier stage of the plan, by number.
     Stage(usize),
-    /// An image.
+    /// An image of a registry, of the store or of a layout.
     Image(ImageRequest),
 }
 
-/// One instruction.
+/// An instruction after expansion of its variables.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// Where it stands.
+    /// Span of the instruction, or of the FROM whose image has it as a trigger.
     pub span: Span,
-    /// The instruction in one line.
+    /// The instruction in one line, without credentials.
     pub text: String,
-    /// What it does to the files; nothing for those that only change the config.
+    /// Operation on files; `None` for an instruction that only changes the config.
     pub operation: Option<Operation>,
-    /// Its entry in the image's history; none for ONBUILD.
+    /// Entry in the image's history; `None` for ONBUILD.
     pub history: Option<HistoryLine>,
 }
 
-/// A history entry but for its time.
+/// A history entry without its time (image-spec, config.md).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryLine {
-    /// `created_by`.
+    /// Text of `created_by`, in BuildKit's format.
     pub created_by: String,
-    /// Whether no layer belongs to it.
+    /// True if the step has no layer.
     pub empty_layer: bool,
 }
 
-/// What makes a layer.
+/// An operation that makes a layer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
-    /// RUN.
+    /// Execution of a command: RUN.
     Run(RunOperation),
-    /// COPY and ADD.
+    /// Copying of files: COPY and ADD.
     Copy(CopyOperation),
-    /// WORKDIR.
+    /// Creation of a directory: WORKDIR.
     Workdir(WorkdirOperation),
 }
 
-/// Which network a RUN sees.
+/// The network that a RUN sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// The host's.
+    /// The network of the host.
     Host,
-    /// Only loopback.
+    /// No network but a loopback interface.
     None,
 }
 
-/// A file that the builder lends to a RUN.
+/// A file that the builder provides to a RUN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InlineFile {
-    /// Where the step sees it, absolute.
+    /// Absolute path in the step.
     pub target: String,
-    /// What is in it.
+    /// Content of the file.
     pub content: String,
 }
 
-/// `--mount` of a RUN, expanded.
+/// A `--mount` of a RUN after expansion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunMount {
-    /// Where it stands.
+    /// Span of its flag.
     pub span: Span,
-    /// What is mounted.
+    /// Type of the mount with its options.
     pub kind: RunMountKind,
-    /// Where the step sees it: absolute, clean and not `/`. Empty when it sees it nowhere: a secret
-    /// that is only a variable.
+    /// Path in the step: absolute, clean and not `/`. Empty for a secret that is only a variable.
     pub target: String,
-    /// Whether writing fails.
+    /// True if writes fail.
     pub read_only: bool,
 }
 
-/// What a `--mount` shows.
+/// The type of a mount with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunMountKind {
-    /// Files of the context, a stage or an image. What is written is thrown away.
+    /// Files of the context, a stage or an image; writes are discarded.
     Bind {
-        /// Where they are.
+        /// Source of the files.
         from: CopyFrom,
-        /// Which: absolute and clean.
+        /// Path in the source: absolute and clean.
         source: String,
     },
-    /// A directory that survives the build.
+    /// A directory that persists between builds.
     Cache {
-        /// Its name, with the namespace in front where there is one.
+        /// Id of the cache, after its namespace if there is one.
         id: String,
-        /// Who may use it at the same time.
+        /// MountAccess of concurrent steps.
         sharing: ir::Sharing,
-        /// What it holds in the beginning; nothing when `None`.
+        /// Initial content; the cache starts empty if `None`.
         from: Option<CopyFrom>,
-        /// Which directory of that, or of the cache: absolute and clean.
+        /// Directory of the initial content, or of the cache: absolute and clean.
         source: String,
         /// Mode and owner of the directory.
-        access: Access,
+        access: MountAccess,
     },
     /// An empty directory in memory.
     Tmpfs {
-        /// Its limit; 0 for none.
+        /// Size limit in bytes; 0 means unlimited.
         bytes: u64,
     },
-    /// A file or variable that is in no layer.
+    /// A file or variable that never becomes part of a layer.
     Secret {
-        /// Which.
+        /// Id given with `--secret`.
         id: String,
-        /// The variable that it is in.
+        /// Variable that receives the secret.
         env: Option<String>,
-        /// Whether the build fails without it.
+        /// True if the build fails without it.
         required: bool,
         /// Mode and owner of the file.
-        access: Access,
+        access: MountAccess,
     },
-    /// The caller's ssh agent.
+    /// An SSH agent of the caller.
     Ssh {
-        /// Which.
+        /// Id given with `--ssh`.
         id: String,
-        /// Whether the build fails without it.
+        /// True if the build fails without it.
         required: bool,
         /// Mode and owner of the socket.
-        access: Access,
+        access: MountAccess,
     },
 }
 
-/// Who may use what is mounted.
+/// Mode and owner of a mounted file, socket or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Access {
-    /// Permissions.
+pub struct MountAccess {
+    /// Permission bits, as for chmod(2).
     pub mode: u32,
-    /// Owner.
+    /// User id of the owner.
     pub uid: u32,
-    /// Group.
+    /// Group id of the owner.
     pub gid: u32,
 }
 
-/// A limit of `--ulimit`.
+/// A resource limit of `--ulimit` (getrlimit(2)).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ulimit {
-    /// As in `nofile`.
+    /// Name without `RLIMIT_`, such as `nofile`.
     pub name: String,
-    /// What holds until the process itself raises it; `u64::MAX` is no limit.
+    /// Limit in effect; `u64::MAX` means unlimited.
     pub soft: u64,
-    /// As far as it can be raised.
+    /// Ceiling up to which a process may raise the soft limit.
     pub hard: u64,
 }
 
-/// What steps may see that is the same for all.
+/// Settings that are the same for all RUN steps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunSettings {
-    /// `--add-host`: names and addresses, in order.
+    /// Names and addresses of `--add-host`, in order.
     pub hosts: Vec<(String, String)>,
-    /// `--ulimit`, in order of name.
+    /// Limits of `--ulimit`, sorted by name.
     pub ulimits: Vec<Ulimit>,
-    /// `--shm-size`; the usual size when `None`.
+    /// Size of `/dev/shm` (`--shm-size`); `None` for the default size.
     pub shm_bytes: Option<u64>,
 }
 
-/// RUN.
+/// A RUN after expansion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunOperation {
-    /// The whole command, the shell included.
+    /// Full command line, including the shell.
     pub argv: Vec<String>,
-    /// `NAME`, value: ENV and ARG as they stand here. HOME is added when the step runs.
+    /// Names and values of ENV and ARG at this line. HOME is added when the step runs.
     pub env: Vec<(String, String)>,
-    /// Proxy variables: the command sees them, the key does not.
+    /// Proxy variables, which the command sees but the cache key leaves out.
     pub proxy: Vec<(String, String)>,
-    /// Absolute.
+    /// Working directory, absolute.
     pub cwd: String,
-    /// USER as written; empty for root.
+    /// USER after expansion; empty for root.
     pub user: String,
-    /// Which network.
+    /// Network that the command sees.
     pub network: Network,
-    /// `--security=insecure`.
+    /// True for `--security=insecure`.
     pub insecure: bool,
-    /// `--mount`, parents before what is mounted below them.
+    /// Mounts, each after the mounts that contain its target.
     pub mounts: Vec<RunMount>,
-    /// What is the same for all steps.
+    /// Settings shared by all RUN steps.
     pub settings: RunSettings,
-    /// Scripts of heredocs.
+    /// Scripts from heredocs with a `#!` line.
     pub files: Vec<InlineFile>,
-    /// The hostname it sees.
+    /// Hostname that the command sees.
     pub hostname: String,
-    /// The os/architecture that it runs as.
+    /// Platform of the stage, as in `linux/amd64`.
     pub platform: String,
 }
 
-/// Where COPY takes its sources from.
+/// The source of COPY, ADD or a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyFrom {
-    /// The build context.
+    /// The main build context.
     Context,
     /// The files of a named context.
     Named(String),
     /// An earlier stage of the plan, by number.
     Stage(usize),
-    /// An image.
+    /// An image of a registry, of the store or of a layout.
     Image(ImageRequest),
 }
 
-/// One source of COPY.
+/// One source of COPY or ADD after expansion.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CopyPart {
-    /// A path or pattern.
+pub enum PlannedSource {
+    /// A path or pattern in the source.
     Path {
-        /// As expanded.
+        /// Path after expansion.
         text: String,
-        /// Where it stands.
+        /// Span of its word.
         span: Span,
     },
-    /// A heredoc.
+    /// A file from a heredoc.
     Inline {
-        /// The file's name.
+        /// Name of the file.
         name: String,
-        /// What is in it.
+        /// Content of the file.
         content: String,
     },
-    /// A URL or repository.
-    Remote(RemotePart),
+    /// A URL or git repository.
+    Remote(RemoteCopySource),
 }
 
 /// A source of ADD that is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemotePart {
-    /// What is fetched.
+pub struct RemoteCopySource {
+    /// URL or repository, with credentials.
     pub source: Remote,
-    /// As expanded, without credentials.
+    /// Text for messages, without credentials.
     pub shown: String,
-    /// `--checksum` of a URL.
+    /// Required digest of a download (`--checksum`).
     pub checksum: Option<Digest>,
-    /// Whether it is unpacked if it is an archive.
+    /// True if an archive is unpacked.
     pub unpack: bool,
-    /// Where it stands.
+    /// Span of its word.
     pub span: Span,
 }
 
-/// COPY and ADD.
+/// A COPY or ADD after expansion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CopyOperation {
-    /// Where the sources are.
+    /// Location of the sources.
     pub from: CopyFrom,
-    /// What is copied.
-    pub parts: Vec<CopyPart>,
-    /// Where to, as expanded: a slash at its end matters.
+    /// Sources, with heredocs after paths.
+    pub parts: Vec<PlannedSource>,
+    /// Destination after expansion; a trailing slash makes it a directory.
     pub destination: String,
-    /// What a relative destination is relative to.
+    /// Working directory, which a relative destination is joined to.
     pub workdir: String,
-    /// `--chown`, names not resolved.
+    /// Value of `--chown`; names are resolved in the image.
     pub chown: Option<(String, Span)>,
-    /// `--chmod`, not parsed.
+    /// Value of `--chmod`, not yet parsed.
     pub chmod: Option<(String, Span)>,
-    /// `--link`.
+    /// True for `--link`: the layer does not depend on the layers below it.
     pub link: bool,
-    /// `--parents`.
+    /// True for `--parents`, which keeps directories of sources.
     pub parents: bool,
-    /// `--exclude`.
+    /// Patterns of `--exclude`, not expanded.
     pub exclude: Vec<String>,
-    /// Whether archives among the sources are unpacked: ADD.
+    /// True if archives among the sources are unpacked, as ADD does.
     pub unpack: bool,
 }
 
 impl RunMount {
-    /// Where its files come from, if it has any of this build.
+    /// Returns the source of its files, if it has one.
     #[must_use]
     pub const fn from(&self) -> Option<&CopyFrom> {
         match &self.kind {
@@ -322,7 +321,7 @@ impl RunMount {
 }
 
 impl Operation {
-    /// The stages whose files it uses, by number.
+    /// Iterates over the numbers of the stages whose files it uses.
     pub fn stages(&self) -> impl Iterator<Item = usize> {
         let froms: Vec<&CopyFrom> = match self {
             Self::Run(run) => run.mounts.iter().filter_map(RunMount::from).collect(),
@@ -337,7 +336,7 @@ impl Operation {
 }
 
 impl Step {
-    /// Puts it at another place: that of the FROM whose image has it as a trigger.
+    /// Sets the span of a trigger to that of the FROM whose image has it.
     pub(super) fn move_to(&mut self, span: Span) {
         self.span = span;
         if let Some(Operation::Run(run)) = &mut self.operation {
@@ -346,17 +345,17 @@ impl Step {
     }
 }
 
-/// WORKDIR.
+/// A WORKDIR after expansion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkdirOperation {
-    /// Absolute and clean; never `/`.
+    /// Directory: absolute and clean, never `/`.
     pub path: String,
-    /// USER, who owns what has to be made.
+    /// USER, the owner of directories that are created.
     pub user: String,
 }
 
 impl CopyFrom {
-    /// Whether it is files of the caller's, which belong to root in the image.
+    /// Returns whether the files come from the caller; such files belong to root in the image.
     #[must_use]
     pub const fn is_context(&self) -> bool {
         match self {
@@ -367,7 +366,7 @@ impl CopyFrom {
 }
 
 impl PlannedStage {
-    /// How many steps make a layer.
+    /// Returns the number of steps that make a layer.
     #[must_use]
     pub fn n_operations(&self) -> usize {
         self.steps.iter().filter(|step| step.operation.is_some()).count()

@@ -1,4 +1,5 @@
-//! Who we are to a registry: Basic, or tokens that are fetched, kept by scope, and renewed.
+//! Authorization: Basic credentials, or bearer tokens that are fetched, cached by scope and
+//! renewed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,14 +18,15 @@ use super::endpoint::Endpoint;
 use super::http::{Body, Http, Method, Request, Response, protocol};
 use super::url::{Url, pair};
 
-/// What a token lives if the server does not say (distribution, "Token Authentication").
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
-/// A token is renewed so long before its end, for clocks and slow requests.
-const MARGIN: Duration = Duration::from_secs(5);
-/// No server means more than a day.
-const MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Lifetime of a token whose server names none
+/// (<https://distribution.github.io/distribution/spec/auth/token/>, `expires_in`).
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+/// Time before its expiry at which a token is renewed, for clock differences and slow requests.
+const RENEWAL_MARGIN: Duration = Duration::from_secs(5);
+/// Upper bound of a token's lifetime, against absurd values of `expires_in`.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// The value of an Authorization header.
+/// The value of an `Authorization` header (RFC 9110, section 11.6.2).
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Secret(String);
 
@@ -33,7 +35,7 @@ impl Secret {
         Self(format!("Bearer {token}"))
     }
 
-    /// A header as somebody wrote it.
+    /// Takes a header value that the user wrote.
     pub(super) const fn verbatim(value: String) -> Self {
         Self(value)
     }
@@ -47,7 +49,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether it came from a token server, or could have.
+    /// Returns whether the value is a bearer token, which can expire.
     pub(super) fn is_token(&self) -> bool {
         self.0.starts_with("Bearer ")
     }
@@ -59,12 +61,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What a token is to allow: `repository:<name>:<actions>`, one for each repository.
+/// The access that a token must grant: `repository:<name>:<actions>` for each repository
+/// (<https://distribution.github.io/distribution/spec/auth/scope/>).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Scope(Vec<String>);
 
 impl Scope {
-    /// Nothing but to be let in.
+    /// Returns the empty scope, for a login check.
     pub(super) const fn none() -> Self {
         Self(Vec::new())
     }
@@ -77,7 +80,7 @@ impl Scope {
         Self(vec![format!("repository:{repository}:pull,push")])
     }
 
-    /// The same and reading `repository`, for a mount from it.
+    /// Adds read access to `repository`, to mount a blob from it.
     pub(super) fn and_pull(mut self, repository: &str) -> Self {
         self.0.push(format!("repository:{repository}:pull"));
         self
@@ -86,30 +89,31 @@ impl Scope {
 
 struct Token {
     secret: Secret,
-    /// When to fetch another.
-    until: Instant,
+    /// Time at which it is renewed.
+    renew_at: Instant,
 }
 
-/// A token's place; its lock is held while the token is fetched, so that many threads that need
-/// the same one fetch it once.
-type Slot = Arc<Mutex<Option<Token>>>;
+/// Cell of a token. Its lock is held during the fetch, so that threads which need the same token
+/// fetch it once.
+type TokenSlot = Arc<Mutex<Option<Token>>>;
 
-/// What is known about the way into each host.
-pub(super) struct Auth {
+/// Credentials, challenges and tokens of all hosts.
+pub(super) struct Authenticator {
     credentials: Credentials,
-    /// By origin, as last heard.
+    /// The last challenge of each origin.
     challenges: Mutex<BTreeMap<String, Challenge>>,
-    /// By origin and scope.
-    tokens: Mutex<BTreeMap<(String, Scope), Slot>>,
+    /// Tokens by origin and scope.
+    tokens: Mutex<BTreeMap<(String, Scope), TokenSlot>>,
 }
 
-impl Auth {
+impl Authenticator {
     pub(super) fn new(credentials: Credentials) -> Self {
         let (challenges, tokens) = (Mutex::new(BTreeMap::new()), Mutex::new(BTreeMap::new()));
         Self { credentials, challenges, tokens }
     }
 
-    /// The header for a request to `endpoint`; `None` until a challenge has been heard.
+    /// Returns the header for a request to `endpoint`. `None` until the endpoint has sent a
+    /// challenge.
     pub(super) fn header(
         &self,
         http: &Http,
@@ -123,7 +127,8 @@ impl Auth {
             Some(Challenge::Bearer(bearer)) => {
                 let slot = self.slot(endpoint, scope);
                 let mut token = locked(&slot);
-                if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.until) {
+                if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.renew_at)
+                {
                     return Ok(Some(token.secret.clone()));
                 }
                 let fetched = self.fetch(http, endpoint, scope, &bearer)?;
@@ -134,8 +139,8 @@ impl Auth {
         }
     }
 
-    /// The header to try after `refused`, an answer 401 to a request with `used`.
-    pub(super) fn answer(
+    /// Returns the header to retry with after `refused`, a response 401 to a request with `used`.
+    pub(super) fn respond(
         &self,
         http: &Http,
         endpoint: &Endpoint,
@@ -145,7 +150,7 @@ impl Auth {
         used: Option<&Secret>,
     ) -> Result<Secret, RegistryError> {
         let Some(challenge) = choose(&refused.headers("www-authenticate")) else {
-            let why = "it offers no way to log in that rbuild knows".to_owned();
+            let why = "it offers no supported authentication scheme".to_owned();
             return Err(unauthorized(refused, what, why));
         };
         locked(&self.challenges).insert(endpoint.base.origin(), challenge);
@@ -159,7 +164,7 @@ impl Auth {
         match self.header(http, endpoint, scope)? {
             None => Err(unauthorized(refused, what, advice(endpoint, false))),
             Some(secret) if Some(&secret) == used => {
-                Err(self.refused_again(endpoint, what, refused))
+                Err(self.refused_finally(endpoint, what, refused))
             }
             Some(secret) => {
                 refused.discard();
@@ -168,8 +173,8 @@ impl Auth {
         }
     }
 
-    /// The error for `refused`, an answer 401 to a request with a fresh header.
-    pub(super) fn refused_again(
+    /// Makes the error for `refused`, a response 401 to a request with a fresh header.
+    pub(super) fn refused_finally(
         &self,
         endpoint: &Endpoint,
         what: &str,
@@ -179,7 +184,7 @@ impl Auth {
         unauthorized(refused, what, advice(endpoint, has_credential))
     }
 
-    fn slot(&self, endpoint: &Endpoint, scope: &Scope) -> Slot {
+    fn slot(&self, endpoint: &Endpoint, scope: &Scope) -> TokenSlot {
         let key = (endpoint.base.origin(), scope.clone());
         Arc::clone(locked(&self.tokens).entry(key).or_default())
     }
@@ -192,7 +197,7 @@ impl Auth {
             Credential::Identity(_) => {
                 return Err(RegistryError::Credentials {
                     host: endpoint.account.clone(),
-                    why: "an identity token is stored, but the registry wants a password"
+                    why: "an identity token is stored, but the registry requires a password"
                         .to_owned(),
                 });
             }
@@ -208,13 +213,17 @@ impl Auth {
     ) -> Result<Token, RegistryError> {
         let credential = self.credentials.of(&endpoint.account)?;
         if let Some(Credential::Registry(token)) = &credential {
-            return Ok(Token { secret: Secret::bearer(token), until: Instant::now() + MAX_LIFE });
+            return Ok(Token {
+                secret: Secret::bearer(token),
+                renew_at: Instant::now() + MAX_LIFETIME,
+            });
         }
         let base = &endpoint.base;
-        let realm = Url::parse(&bearer.realm)
-            .ok_or_else(|| protocol(base, "the token server's address is not one".to_owned()))?;
+        let realm = Url::parse(&bearer.realm).ok_or_else(|| {
+            protocol(base, "the address of its token server is invalid".to_owned())
+        })?;
         if !base.may_lead_to(&realm) {
-            let why = format!("its token server {realm} speaks plain http, which is not safe");
+            let why = format!("its token server {realm} uses plain http, which is not secure");
             return Err(protocol(base, why));
         }
         let mut scopes = scope.0.clone();
@@ -226,7 +235,7 @@ impl Auth {
     }
 }
 
-/// Whether the scope `own` allows all that `text` asks for.
+/// Returns whether the scope `own` includes all access of the scope `text`.
 fn covers(own: &str, text: &str) -> bool {
     let split = |scope: &str| {
         let (name, actions) = scope.rsplit_once(':').unwrap_or((scope, ""));
@@ -236,7 +245,9 @@ fn covers(own: &str, text: &str) -> bool {
     own_name == name && actions.iter().all(|action| own_actions.contains(action))
 }
 
-/// Asks a token server (distribution, "Token Authentication" and "OAuth2 Token Authentication").
+/// Requests a token (<https://distribution.github.io/distribution/spec/auth/token/>). An identity
+/// token is exchanged as an OAuth2 refresh token
+/// (<https://distribution.github.io/distribution/spec/auth/oauth/>).
 fn token_from(
     http: &Http,
     endpoint: &Endpoint,
@@ -280,30 +291,29 @@ fn token_from(
     if response.status() != 200 {
         return Err(refused(response, endpoint, credential.is_some(), scopes));
     }
-    let answer = response.read_all("the answer of the token server", MAX_TOKEN_BYTES)?;
-    read_token(&answer, now).ok_or_else(|| protocol(realm, "its answer has no token".to_owned()))
+    let answer = response.read_all("the response of the token server", MAX_TOKEN_BYTES)?;
+    read_token(&answer, now).ok_or_else(|| protocol(realm, "its response has no token".to_owned()))
 }
 
-/// What to do about an answer 401.
+/// Says what the user can do about a response 401.
 fn advice(endpoint: &Endpoint, has_credential: bool) -> String {
     let account = &endpoint.account;
     if has_credential {
-        return format!(
-            "it does not accept the stored credentials; log in with `rbuild login {account}`"
-        );
+        return format!("it rejected the stored credentials; log in with `rbuild login {account}`");
     }
     format!("no credentials are stored; check the name, or log in with `rbuild login {account}`")
 }
 
-/// An answer 401 as an error: the server's words, if any, and ours.
+/// Makes the error for a response 401: the server's message, if any, and `why`.
 fn unauthorized(response: Response, what: &str, why: String) -> RegistryError {
     let host = response.host();
-    let words = response.words();
-    let why = if words.is_empty() { why } else { format!("{words}; {why}") };
-    RegistryError::Unauthorized { host, what: what.to_owned(), why }
+    let status = response.status();
+    let message = response.error_message();
+    let why = if message.is_empty() { why } else { format!("{message}; {why}") };
+    RegistryError::Unauthorized { host, what: what.to_owned(), status, why }
 }
 
-/// What it means that a token server gave no token.
+/// Makes the error for a response of a token server without a token.
 fn refused(
     response: Response,
     endpoint: &Endpoint,
@@ -313,9 +323,9 @@ fn refused(
     let what = scopes.join(" ");
     match response.status() {
         401 | 403 => unauthorized(response, &what, advice(endpoint, has_credential)),
-        // A refresh token that is no longer good.
+        // The refresh token expired or was revoked: `invalid_grant` (RFC 6749, section 5.2).
         400 if has_credential => unauthorized(response, &what, advice(endpoint, true)),
-        // A token server that is not there is no missing image.
+        // A 404 from the token server must not be reported as a missing image.
         404 => {
             let why = format!("its token server {} answered 404", response.url());
             protocol(&endpoint.base, why)
@@ -324,10 +334,10 @@ fn refused(
     }
 }
 
-/// The token in a server's answer, which was asked for at `now`.
+/// Reads the token from the response to a request that was sent at `now`.
 fn read_token(answer: &[u8], now: Instant) -> Option<Token> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct TokenResponse {
         #[serde(default)]
         token: Option<String>,
         #[serde(default)]
@@ -335,16 +345,19 @@ fn read_token(answer: &[u8], now: Instant) -> Option<Token> {
         #[serde(default)]
         expires_in: Option<u64>,
     }
-    let answer: Answer = serde_json::from_slice(answer).ok()?;
+    let answer: TokenResponse = serde_json::from_slice(answer).ok()?;
     let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token)?;
     let good = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    let life = answer.expires_in.filter(|life| *life > 0).map_or(DEFAULT_LIFE, Duration::from_secs);
-    let life = life.min(MAX_LIFE);
-    let until = now + life.saturating_sub(MARGIN.min(life / 2));
-    good.then(|| Token { secret: Secret::bearer(&token), until })
+    let lifetime = answer
+        .expires_in
+        .filter(|lifetime| *lifetime > 0)
+        .map_or(DEFAULT_LIFETIME, Duration::from_secs);
+    let lifetime = lifetime.min(MAX_LIFETIME);
+    let renew_at = now + lifetime.saturating_sub(RENEWAL_MARGIN.min(lifetime / 2));
+    good.then(|| Token { secret: Secret::bearer(&token), renew_at })
 }
 
-/// A panic while a lock is held leaves these maps as good as they were.
+/// Locks `mutex`. A panic elsewhere leaves these maps consistent.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -354,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_read_in_both_spellings_and_end_a_little_early() {
+    fn tokens_are_read_from_both_members_and_renewed_early() {
         let now = Instant::now();
         for (answer, want) in [
             (r#"{"token":"a"}"#, Some(("Bearer a", 55.0))),
@@ -368,7 +381,8 @@ mod tests {
             ("", None),
         ] {
             let token = read_token(answer.as_bytes(), now);
-            let got = token.as_ref().map(|t| (t.secret.for_wire(), (t.until - now).as_secs_f64()));
+            let got =
+                token.as_ref().map(|t| (t.secret.for_wire(), (t.renew_at - now).as_secs_f64()));
             assert_eq!(got, want, "{answer}");
         }
     }

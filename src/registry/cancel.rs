@@ -1,12 +1,12 @@
-//! The end of all waiting: when nobody wants the outcome any more, pauses end, and connections too.
+//! Cancellation: wakes retry sleeps and closes open connections.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Ends what a client does, from another thread; clones are the same switch.
+/// Cancels a client's work from another thread. Clones are the same switch.
 #[derive(Clone, Default)]
-pub struct Halt(Arc<Inner>);
+pub struct Cancellation(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -16,45 +16,45 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    is_set: bool,
-    /// Each ends the connections of one pool.
-    closers: Vec<Box<dyn Fn() + Send>>,
+    is_cancelled: bool,
+    /// Each closes the connections of one pool.
+    on_cancel: Vec<Box<dyn Fn() + Send>>,
 }
 
-impl fmt::Debug for Halt {
+impl fmt::Debug for Cancellation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Halt")
+        f.write_str("Cancellation")
     }
 }
 
-impl Halt {
-    /// Ends every transfer and every pause of the client, now and from now on: all it is asked to do
+impl Cancellation {
+    /// Cancels all transfers and sleeps of the client, current and future ones: every request
     /// fails.
-    pub fn set(&self) {
+    pub fn cancel(&self) {
         let mut state = self.state();
-        state.is_set = true;
-        for close in state.closers.drain(..) {
+        state.is_cancelled = true;
+        for close in state.on_cancel.drain(..) {
             close();
         }
         drop(state);
         self.0.changed.notify_all();
     }
 
-    /// Has `close` called when the time comes, or now if it is past.
-    pub(super) fn also(&self, close: impl Fn() + Send + 'static) {
+    /// Calls `close` on cancellation, or at once if that has happened.
+    pub(super) fn on_cancel(&self, close: impl Fn() + Send + 'static) {
         let mut state = self.state();
-        if state.is_set {
+        if state.is_cancelled {
             close();
         } else {
-            state.closers.push(Box::new(close));
+            state.on_cancel.push(Box::new(close));
         }
     }
 
-    /// Waits so long; tells whether there is any use in going on.
-    pub(super) fn pause(&self, pause: Duration) -> bool {
-        let end = Instant::now() + pause;
+    /// Sleeps for `duration`. Returns false if cancelled.
+    pub(super) fn sleep(&self, duration: Duration) -> bool {
+        let end = Instant::now() + duration;
         let mut state = self.state();
-        while !state.is_set {
+        while !state.is_cancelled {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
@@ -65,7 +65,7 @@ impl Halt {
         false
     }
 
-    /// A panic elsewhere leaves the state as good as it was.
+    /// Locks the state. A panic elsewhere leaves it consistent.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,23 +78,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_end_and_connections_are_closed_once() {
-        let (halt, n_closed) = (Halt::default(), Arc::new(AtomicUsize::new(0)));
+    fn cancelling_wakes_sleeps_and_closes_connections_once() {
+        let (cancellation, n_closed) = (Cancellation::default(), Arc::new(AtomicUsize::new(0)));
         let close = || {
             let n_closed = Arc::clone(&n_closed);
             move || drop(n_closed.fetch_add(1, Ordering::SeqCst).to_string())
         };
-        halt.also(close());
-        assert!(halt.pause(Duration::from_millis(1)));
+        cancellation.on_cancel(close());
+        assert!(cancellation.sleep(Duration::from_millis(1)));
         let started = Instant::now();
         crate::pool::scope(|scope| {
-            let waiting = scope.spawn(|| halt.pause(Duration::from_secs(60)));
-            halt.set();
+            let waiting = scope.spawn(|| cancellation.sleep(Duration::from_secs(60)));
+            cancellation.cancel();
             assert!(!crate::pool::join(waiting));
         });
         assert!(started.elapsed() < Duration::from_secs(30));
-        halt.set();
-        halt.also(close());
+        cancellation.cancel();
+        cancellation.on_cancel(close());
         assert_eq!(n_closed.load(Ordering::SeqCst), 2);
     }
 }

@@ -1,31 +1,33 @@
-//! `WWW-Authenticate` (RFC 9110, section 11.6.1): how a registry wants to be convinced.
+//! Parser of `WWW-Authenticate` (RFC 9110, section 11.6.1): the authentication schemes that a
+//! registry offers.
 
-/// A way in that a registry offers and rbuild knows.
+/// An authentication scheme that rbuild supports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
-    /// User and password with each request.
+    /// User and password in each request (RFC 7617).
     Basic,
-    /// A token from a server (distribution, "Token Authentication").
+    /// A token from a token server
+    /// (<https://distribution.github.io/distribution/spec/auth/token/>).
     Bearer(Bearer),
 }
 
-/// Where tokens come from.
+/// The parameters of a bearer challenge (RFC 6750, section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bearer {
     pub(super) realm: String,
     pub(super) service: Option<String>,
-    /// What the refused request needs, blank-separated.
+    /// The scopes that the refused request needs, separated by spaces.
     pub(super) scope: Option<String>,
 }
 
-/// The way to go among those that the header's `values` offer: tokens before passwords.
+/// Chooses a challenge from the header's `values`. Bearer tokens are preferred to Basic.
 pub(super) fn choose(values: &[&str]) -> Option<Challenge> {
     let all: Vec<Challenge> = values.iter().flat_map(|value| parse(value)).collect();
     let bearer = all.iter().find(|challenge| matches!(challenge, Challenge::Bearer(_)));
     bearer.or_else(|| all.first()).cloned()
 }
 
-/// The known challenges of one header value, in order. What cannot be read is passed over.
+/// Parses the supported challenges of one header value, in order. Unreadable parts are skipped.
 fn parse(value: &str) -> Vec<Challenge> {
     let mut rest = value;
     let mut raw: Vec<(String, Vec<(String, String)>)> = Vec::new();
@@ -67,17 +69,18 @@ fn challenge(scheme: &str, parameters: Vec<(String, String)>) -> Option<Challeng
     }
 }
 
-/// Splits a token (RFC 9110, section 5.6.2) off the front; token68's characters count as well, so
-/// that a scheme with one is passed over whole.
+/// Splits a token (RFC 9110, section 5.6.2) off the front. Accepts the characters of token68
+/// (section 11.2) as well, so that a scheme that carries one is skipped whole.
 fn token(text: &str) -> (&str, &str) {
     let ends = |c: char| !c.is_ascii_alphanumeric() && !"!#$%&'*+-.^_`|~/".contains(c);
     text.split_at_checked(text.find(ends).unwrap_or(text.len())).unwrap_or(("", ""))
 }
 
-/// Splits a token or a quoted string off the front and takes the quotes away.
+/// Splits a token or a quoted string (RFC 9110, section 5.6.4) off the front and removes the
+/// quotes.
 fn parameter_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
-        // Some servers leave the quotes away around addresses.
+        // Some servers do not quote addresses.
         let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
         let (value, rest) = text.split_at_checked(end).unwrap_or(("", ""));
         return (value.to_owned(), rest);
@@ -107,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges_are_read_as_servers_write_them() {
+    fn challenges_of_real_servers_are_parsed() {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/x:pull,push""#;
         let cases: [(&str, Vec<Challenge>); 11] = [
             (

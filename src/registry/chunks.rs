@@ -1,44 +1,46 @@
-//! How much one request of an upload carries, and how much the registry says that it has.
+//! Size of one request of an upload, and the offset that a registry reports.
 
-/// The first chunk that is tried where all bytes in one request are too many, and the smallest.
+/// Size of the first chunk after a single request was too large, and the smallest size, bytes.
 const FIRST_BYTES: u64 = 32 << 20;
-const LEAST_BYTES: u64 = 512 << 10;
+const MIN_BYTES: u64 = 512 << 10;
 
-/// How much one request may carry.
+/// Limits for the size of one request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Chunks {
-    /// The most, where that was found out.
-    most: Option<u64>,
-    /// The least for one that is not the last.
-    pub(super) least: u64,
+pub(super) struct ChunkLimits {
+    /// Upper limit, if one was discovered.
+    max: Option<u64>,
+    /// Lower limit for all but the last request: `OCI-Chunk-Min-Length` (distribution-spec,
+    /// "Pushing a blob in chunks").
+    pub(super) min: u64,
 }
 
-impl Chunks {
-    /// All in one, until somebody does not take that.
+impl ChunkLimits {
+    /// Returns the initial limits: all in one request.
     pub(super) const fn new() -> Self {
-        Self { most: None, least: 0 }
+        Self { max: None, min: 0 }
     }
 
-    pub(super) fn most(&self) -> u64 {
-        self.most.unwrap_or(u64::MAX)
+    pub(super) fn max(&self) -> u64 {
+        self.max.unwrap_or(u64::MAX)
     }
 
-    /// Whether it may take several.
-    pub(super) const fn are_several(&self) -> bool {
-        self.most.is_some()
+    /// Returns whether the upload is split into several requests.
+    pub(super) const fn is_chunked(&self) -> bool {
+        self.max.is_some()
     }
 
-    /// Sees to it that the next request carries less; no when it is as little as can be.
+    /// Reduces the size of the next request. Returns false at the lower limit.
     pub(super) fn shrink(&mut self) -> bool {
-        let least = self.least.max(LEAST_BYTES);
-        let next = self.most.map_or(FIRST_BYTES, |most| most / 4).max(least);
-        let is_less = self.most.is_none_or(|most| next < most);
-        self.most = Some(next);
+        let min = self.min.max(MIN_BYTES);
+        let next = self.max.map_or(FIRST_BYTES, |max| max / 4).max(min);
+        let is_less = self.max.is_none_or(|max| next < max);
+        self.max = Some(next);
         is_less
     }
 }
 
-/// The number of bytes in `0-<last>`; of no bytes registries say `0-0`, as of one.
+/// Returns the number of bytes in a range `0-<last>`. Registries report `0-0` both for one byte and
+/// for none.
 pub(super) fn end_of_range(range: &str) -> Option<u64> {
     let (first, last) = range.trim().trim_start_matches("bytes=").split_once('-')?;
     let last: u64 = last.trim().parse().ok()?;
@@ -50,23 +52,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_shrink_to_what_the_registry_takes_and_no_further() {
+    fn chunks_shrink_to_the_registrys_minimum() {
         const MIB: u64 = 1 << 20;
-        for (least, want) in [
+        for (min, want) in [
             (0, &[32 * MIB, 8 * MIB, 2 * MIB, MIB / 2][..]),
             (5 * MIB, &[32 * MIB, 8 * MIB, 5 * MIB]),
         ] {
-            let mut chunks = Chunks { least, ..Chunks::new() };
+            let mut chunks = ChunkLimits { min, ..ChunkLimits::new() };
             let mut sizes = Vec::new();
             while chunks.shrink() {
-                sizes.push(chunks.most());
+                sizes.push(chunks.max());
             }
             assert_eq!(sizes, want);
         }
     }
 
     #[test]
-    fn ranges_tell_how_many_bytes_there_are() {
+    fn range_gives_number_of_stored_bytes() {
         for (range, want) in [
             ("0-99", Some(100)),
             ("bytes=0-99", Some(100)),

@@ -1,4 +1,4 @@
-//! Connections, kept open for reuse: a pool for each way to make them.
+//! Pools of reusable connections: one pool for each TLS profile and proxy setting.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,65 +8,65 @@ use std::time::Duration;
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 
 use super::RegistryError;
-use super::cancel::Halt;
+use super::cancel::Cancellation;
 use super::endpoint::{DOCKER_IO, HUB_HOST};
 use super::name_lookup::Resolver;
 use super::options::{Options, RegistryOptions, Security};
-use super::tls::{self, Profile, System, TlsConnector};
+use super::tls::{self, SystemRoots, TlsConnector, TlsProfile};
 use super::url::{Scheme, Url, is_loopback};
 
-/// For name lookup, connection and handshake.
+/// Time limit for name lookup, connection and handshake, each.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection may be silent. A registry that moves a large upload into place is.
+/// Maximum time without data. Registries are silent while they move a large upload into place.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// As many pulls or pushes as run at a time should find a connection.
+/// Maximum number of idle connections per host: at least the number of parallel transfers.
 const MAX_IDLE_PER_HOST: usize = 16;
 
-/// A way to make connections: the profile of TLS, if there is TLS, and whether a proxy is passed by.
-type Way = (Option<Profile>, bool);
+/// Key of a pool. Its connections share the TLS profile, if any, and whether they bypass the
+/// proxy.
+type PoolKey = (Option<TlsProfile>, bool);
 
-pub(super) struct Agents {
+pub(super) struct ConnectionPools {
     user_agent: String,
     registries: BTreeMap<String, RegistryOptions>,
     ca: Vec<PathBuf>,
-    system: System,
-    halt: Halt,
-    made: Mutex<BTreeMap<Way, ureq::Agent>>,
+    system: SystemRoots,
+    cancellation: Cancellation,
+    agents: Mutex<BTreeMap<PoolKey, ureq::Agent>>,
 }
 
-impl Agents {
-    pub(super) fn new(options: &Options, halt: &Halt) -> Self {
+impl ConnectionPools {
+    pub(super) fn new(options: &Options, cancellation: &Cancellation) -> Self {
         Self {
-            halt: halt.clone(),
+            cancellation: cancellation.clone(),
             user_agent: options.user_agent.clone(),
             registries: options.registries.clone(),
             ca: options.ca.clone(),
-            system: System::default(),
-            made: Mutex::default(),
+            system: SystemRoots::default(),
+            agents: Mutex::default(),
         }
     }
 
-    /// The connections for `url`, to which the registry `account` has led us, if any.
+    /// Returns the pool for `url`, to which the registry `account` led, if any.
     pub(super) fn of(&self, url: &Url, account: &str) -> Result<ureq::Agent, RegistryError> {
         let profile = (url.scheme() == Scheme::Https).then(|| self.profile(url.host(), account));
-        // No proxy can reach this machine's own servers.
-        let way = (profile, is_loopback(url.host()));
-        // A panic elsewhere leaves the map as good as it was.
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(agent) = made.get(&way) {
+        // A proxy cannot reach servers at this machine's loopback addresses.
+        let key = (profile, is_loopback(url.host()));
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let agent = self.make(&way)?;
+        let agent = self.make(&key)?;
         let own = agent.clone();
-        self.halt.also(move || own.clone().shutdown());
-        made.insert(way, agent.clone());
+        self.cancellation.on_cancel(move || own.clone().shutdown());
+        agents.insert(key, agent.clone());
         Ok(agent)
     }
 
-    /// What is said of a host holds for it; whoever nothing is said of, the token server or the
-    /// storage of a registry, is believed as the registry is. Our own certificate is shown only to
-    /// those whom it is meant for.
-    fn profile(&self, host: &str, account: &str) -> Profile {
+    /// Returns the TLS profile of a host. Options for the host itself apply first. Other hosts,
+    /// such as token servers and storage, inherit the trust settings of the registry `account`. A
+    /// client certificate is shown only to the host it is configured for.
+    fn profile(&self, host: &str, account: &str) -> TlsProfile {
         let name = if host == HUB_HOST { DOCKER_IO } else { host };
         let own = self.registries.get(name).filter(|options| options.speaks_tls());
         let options = own.or_else(|| self.registries.get(account));
@@ -74,10 +74,10 @@ impl Agents {
         ca.extend(options.iter().flat_map(|options| options.ca.iter().cloned()));
         let security = options.and_then(|options| options.security);
         let unverified = security == Some(Security::Unverified);
-        Profile { unverified, ca, client: own.and_then(|options| options.client.clone()) }
+        TlsProfile { unverified, ca, client: own.and_then(|options| options.client.clone()) }
     }
 
-    fn make(&self, (profile, is_direct): &Way) -> Result<ureq::Agent, RegistryError> {
+    fn make(&self, (profile, is_direct): &PoolKey) -> Result<ureq::Agent, RegistryError> {
         let mut config = ureq::config::Config::builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -110,7 +110,7 @@ mod tests {
     use crate::registry::tls::ClientCertificate;
 
     #[test]
-    fn what_is_said_of_a_registry_holds_for_those_it_leads_to() {
+    fn token_servers_inherit_trust_but_no_client_certificate() {
         let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
         let certificate = ClientCertificate { certificate: "c".into(), key: "k".into() };
         let registry = RegistryOptions {
@@ -120,7 +120,7 @@ mod tests {
             ..RegistryOptions::default()
         };
         let other = RegistryOptions { ca: paths(&["other"]), ..RegistryOptions::default() };
-        let agents = Agents {
+        let pools = ConnectionPools {
             user_agent: String::new(),
             registries: BTreeMap::from([
                 ("docker.io".to_owned(), registry),
@@ -128,9 +128,9 @@ mod tests {
                 ("silent.example".to_owned(), RegistryOptions::default()),
             ]),
             ca: paths(&["all"]),
-            system: System::default(),
-            halt: Halt::default(),
-            made: Mutex::default(),
+            system: SystemRoots::default(),
+            cancellation: Cancellation::default(),
+            agents: Mutex::default(),
         };
         for (host, unverified, ca, client) in [
             ("registry-1.docker.io", true, &["all", "own"][..], Some(certificate)),
@@ -138,10 +138,10 @@ mod tests {
             ("silent.example", true, &["all", "own"], None),
             ("told.example", false, &["all", "other"], None),
         ] {
-            let want = Profile { unverified, ca: paths(ca), client };
-            assert_eq!(agents.profile(host, "docker.io"), want, "{host}");
+            let want = TlsProfile { unverified, ca: paths(ca), client };
+            assert_eq!(pools.profile(host, "docker.io"), want, "{host}");
         }
-        let want = Profile { ca: paths(&["all"]), ..Profile::default() };
-        assert_eq!(agents.profile("auth.docker.io", ""), want);
+        let want = TlsProfile { ca: paths(&["all"]), ..TlsProfile::default() };
+        assert_eq!(pools.profile("auth.docker.io", ""), want);
     }
 }

@@ -1,4 +1,5 @@
-//! Stored credentials: docker's `config.json`, and the helpers that it names.
+//! Stored credentials: docker's `config.json`, and the credential helpers that it names
+//! (<https://docs.docker.com/reference/cli/docker/login/#credential-stores>).
 //!
 //! The `docker_credential` crate would read the file too, but it waits for a helper without limit,
 //! shows what a failed helper printed, and does not know `registrytoken`.
@@ -12,26 +13,26 @@ use base64::Engine as _;
 use serde::Deserialize;
 
 use super::endpoint::DOCKER_IO;
-use super::{RegistryError, helper};
+use super::{RegistryError, credential_helper};
 use crate::pathio;
 
-/// The longest `config.json` that is read.
+/// Maximum size of `config.json` in bytes.
 pub(super) const MAX_CONFIG_BYTES: u64 = 1 << 20;
-/// The name under which docker keeps what belongs to Docker Hub.
+/// The key of Docker Hub's credentials in `config.json`.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// What we prove with who we are.
+/// A credential for a registry or its token server.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Credential {
-    /// For Basic, or for a token server.
+    /// For Basic authentication, at the registry or at its token server.
     Password { user: String, password: String },
-    /// An OAuth2 refresh token, for a token server.
+    /// An OAuth2 refresh token, for a token server (`identitytoken`).
     Identity(String),
-    /// A token that the registry itself takes.
+    /// A bearer token for the registry itself (`registrytoken`).
     Registry(String),
 }
 
-/// Without the secrets.
+/// Omits the secrets from debug output.
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -42,11 +43,11 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Looks credentials up, each host's once.
+/// Looks up credentials, once for each host.
 pub(super) struct Credentials {
-    /// Of `config.json`; without it, everybody is anonymous.
+    /// Directory of `config.json`. Without it, all requests are anonymous.
     directory: Option<PathBuf>,
-    /// Held while a helper runs, so that one prompt is enough for many layers.
+    /// Locked while a helper runs, so that the user is prompted once and not for every layer.
     known: Mutex<BTreeMap<String, Option<Credential>>>,
 }
 
@@ -55,15 +56,14 @@ impl Credentials {
         Self { directory, known: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Only this one, and nothing that is stored.
-    pub(super) fn just(host: &str, user: &str, password: &str) -> Self {
+    /// Creates credentials with a single entry and no stored ones.
+    pub(super) fn single(host: &str, user: &str, password: &str) -> Self {
         let known = BTreeMap::from([(host.to_owned(), Some(of_user(user, password)))]);
         Self { directory: None, known: Mutex::new(known) }
     }
 
-    /// The credential for the registry `host`, if one is stored.
+    /// Returns the credential for the registry `host`, if one is stored.
     pub(super) fn of(&self, host: &str) -> Result<Option<Credential>, RegistryError> {
-        // A panic elsewhere leaves the map as good as it was.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(credential) = known.get(host) {
             return Ok(credential.clone());
@@ -85,14 +85,15 @@ impl Credentials {
                 return Err(error(format!("{failed}: {}", source.unwrap_or_default())));
             }
         };
-        let config =
-            Config::parse(&bytes).map_err(|why| error(format!("{}: {why}", path.display())))?;
+        let config = DockerConfig::parse(&bytes)
+            .map_err(|why| error(format!("{}: {why}", path.display())))?;
         match config.find(host).map_err(|why| error(format!("{}: {why}", path.display())))? {
-            Found::Nothing => Ok(None),
-            Found::Credential(credential) => Ok(Some(credential)),
-            Found::Helpers(helpers) => {
+            CredentialLookup::Missing => Ok(None),
+            CredentialLookup::Credential(credential) => Ok(Some(credential)),
+            CredentialLookup::Helpers(helpers) => {
                 for (name, key) in helpers {
-                    let credential = helper::get(&name, &key, helper::TIME_LIMIT);
+                    let credential =
+                        credential_helper::get(&name, &key, credential_helper::TIME_LIMIT);
                     if let Some(credential) = credential.map_err(error)? {
                         return Ok(Some(credential));
                     }
@@ -103,12 +104,13 @@ impl Credentials {
     }
 }
 
-/// The part of `config.json` that is about credentials.
+/// The members of `config.json` about credentials
+/// (<https://docs.docker.com/reference/cli/docker/login/#credential-stores>).
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Config {
+struct DockerConfig {
     #[serde(default)]
-    auths: Option<BTreeMap<String, Auth>>,
+    auths: Option<BTreeMap<String, AuthEntry>>,
     #[serde(default)]
     creds_store: Option<String>,
     #[serde(default)]
@@ -116,7 +118,7 @@ struct Config {
 }
 
 #[derive(Deserialize, Default)]
-struct Auth {
+struct AuthEntry {
     #[serde(default)]
     auth: Option<String>,
     #[serde(default)]
@@ -129,34 +131,31 @@ struct Auth {
     registrytoken: Option<String>,
 }
 
-/// True if the file says how to log in to `host`.
+/// Returns whether the file names a credential or a helper for `host`.
 pub(super) fn knows(bytes: &[u8], host: &str) -> Result<bool, String> {
-    Ok(Config::parse(bytes)?.find(host)? != Found::Nothing)
+    Ok(DockerConfig::parse(bytes)?.find(host)? != CredentialLookup::Missing)
 }
 
-/// Where a host's credential is.
+/// The result of a lookup in `config.json`.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
-    Nothing,
+enum CredentialLookup {
+    Missing,
     Credential(Credential),
-    /// To be asked in turn: the helper's name, and what to ask it for.
+    /// Helpers to call in this order, by name, with the key to request.
     Helpers(Vec<(String, String)>),
 }
 
-impl Config {
+impl DockerConfig {
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        // Of serde's message only the place is shown: the rest may quote the file.
+        // Of serde's message only the position is shown: the rest may quote a secret.
         serde_json::from_slice(bytes).map_err(|error| {
-            format!(
-                "it is not as docker writes it (line {}, column {})",
-                error.line(),
-                error.column()
-            )
+            format!("invalid JSON (line {}, column {})", error.line(), error.column())
         })
     }
 
-    /// A helper of this host's own comes first, then what the file holds, then the common helper.
-    fn find(&self, host: &str) -> Result<Found, String> {
+    /// Looks up a host. Its own entry in `credHelpers` comes first, then `auths`, then
+    /// `credsStore`.
+    fn find(&self, host: &str) -> Result<CredentialLookup, String> {
         let keys = keys(host);
         let helpers = self.cred_helpers.as_ref();
         let own = keys.iter().find_map(|key| {
@@ -164,31 +163,32 @@ impl Config {
             Some((name.clone(), key.clone()))
         });
         if let Some(own) = own {
-            return Ok(Found::Helpers(vec![own]));
+            return Ok(CredentialLookup::Helpers(vec![own]));
         }
         if let Some(auth) = self.auth(host, &keys)
             && let Some(credential) = auth.credential()?
         {
-            return Ok(Found::Credential(credential));
+            return Ok(CredentialLookup::Credential(credential));
         }
         match self.creds_store.as_deref().unwrap_or_default() {
-            "" => Ok(Found::Nothing),
-            name => {
-                Ok(Found::Helpers(keys.into_iter().map(|key| (name.to_owned(), key)).collect()))
-            }
+            "" => Ok(CredentialLookup::Missing),
+            name => Ok(CredentialLookup::Helpers(
+                keys.into_iter().map(|key| (name.to_owned(), key)).collect(),
+            )),
         }
     }
 
-    fn auth(&self, host: &str, keys: &[String]) -> Option<&Auth> {
+    fn auth(&self, host: &str, keys: &[String]) -> Option<&AuthEntry> {
         let auths = self.auths.as_ref()?;
         let exact = keys.iter().find_map(|key| auths.get(key));
-        // Docker compares host names only, so `https://host/v2/` counts too.
+        // Docker compares host names only, so `https://host/v2/` matches too (`ConvertToHostname`
+        // in docker/cli, `cli/config/credentials`).
         exact
             .or_else(|| auths.iter().find_map(|(key, auth)| (host_of(key) == host).then_some(auth)))
     }
 }
 
-impl Auth {
+impl AuthEntry {
     fn credential(&self) -> Result<Option<Credential>, String> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         if let Some(token) = given(&self.registrytoken) {
@@ -197,15 +197,15 @@ impl Auth {
         if let Some(token) = given(&self.identitytoken) {
             return Ok(Some(Credential::Identity(token)));
         }
-        if let Some(packed) = given(&self.auth) {
-            return unpack(&packed).map(Some);
+        if let Some(encoded) = given(&self.auth) {
+            return decode_auth(&encoded).map(Some);
         }
         let pair = given(&self.username).zip(given(&self.password));
         Ok(pair.map(|(user, password)| Credential::Password { user, password }))
     }
 }
 
-/// The names under which a registry's credential may be stored, best first.
+/// Returns the keys under which a registry's credential may be stored, preferred first.
 pub(super) fn keys(host: &str) -> Vec<String> {
     if host == DOCKER_IO {
         let hub = [HUB_KEY, "index.docker.io", "docker.io", "registry-1.docker.io"];
@@ -214,7 +214,7 @@ pub(super) fn keys(host: &str) -> Vec<String> {
     vec![host.to_owned(), format!("https://{host}")]
 }
 
-/// The host in a key of `auths`, which may be an address.
+/// Returns the host of a key of `auths`, which may be an address.
 fn host_of(key: &str) -> &str {
     let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     match rest.split('/').next().unwrap_or_default() {
@@ -223,11 +223,11 @@ fn host_of(key: &str) -> &str {
     }
 }
 
-/// `auth` is Base64 of `user:password`.
-fn unpack(packed: &str) -> Result<Credential, String> {
+/// Decodes an `auth` member: Base64 of `user:password`.
+fn decode_auth(encoded: &str) -> Result<Credential, String> {
     const WHY: &str = "an `auth` in it is not Base64 of user:password";
     let text = base64::engine::general_purpose::STANDARD_NO_PAD
-        .decode(packed.trim().trim_end_matches('='))
+        .decode(encoded.trim().trim_end_matches('='))
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or(WHY)?;
@@ -235,7 +235,8 @@ fn unpack(packed: &str) -> Result<Credential, String> {
     Ok(of_user(user, password.trim_end_matches('\0')))
 }
 
-/// What user and password mean; by convention the user `<token>` has no password.
+/// Makes a credential of user and password. The user name `<token>` marks an identity token
+/// (<https://docs.docker.com/reference/cli/docker/login/#credential-helper-protocol>).
 pub(super) fn of_user(user: &str, password: &str) -> Credential {
     match user {
         "<token>" => Credential::Identity(password.to_owned()),
@@ -247,14 +248,14 @@ pub(super) fn of_user(user: &str, password: &str) -> Credential {
 mod tests {
     use super::*;
 
-    fn password(user: &str, password: &str) -> Found {
+    fn password(user: &str, password: &str) -> CredentialLookup {
         let (user, password) = (user.to_owned(), password.to_owned());
-        Found::Credential(Credential::Password { user, password })
+        CredentialLookup::Credential(Credential::Password { user, password })
     }
 
     #[test]
     fn credentials_are_found_where_docker_keeps_them() {
-        let config = Config::parse(
+        let config = DockerConfig::parse(
             br#"{"auths": {
                 "a.example": {"auth": "dTpwOnE="},
                 "https://b.example/v2/": {"auth": "dTpw"},
@@ -269,15 +270,20 @@ mod tests {
         )
         .unwrap();
         let helpers = |list: &[(&str, &str)]| {
-            Found::Helpers(list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect())
+            CredentialLookup::Helpers(
+                list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
+            )
         };
         for (host, want) in [
             ("a.example", password("u", "p:q")),
             ("b.example", password("u", "p")),
             ("docker.io", password("u", "hub")),
-            ("id.example", Found::Credential(Credential::Identity("id".to_owned()))),
-            ("token.example", Found::Credential(Credential::Identity("id".to_owned()))),
-            ("reg.example:5000", Found::Credential(Credential::Registry("reg".to_owned()))),
+            ("id.example", CredentialLookup::Credential(Credential::Identity("id".to_owned()))),
+            ("token.example", CredentialLookup::Credential(Credential::Identity("id".to_owned()))),
+            (
+                "reg.example:5000",
+                CredentialLookup::Credential(Credential::Registry("reg".to_owned())),
+            ),
             ("helped.example", helpers(&[("own", "helped.example")])),
             ("far.example", helpers(&[("far", "https://far.example")])),
             (
@@ -290,18 +296,19 @@ mod tests {
     }
 
     #[test]
-    fn unusable_configs_say_where_without_quoting() {
-        let error = Config::parse(b"{\"auths\": {\"h\": \"secret\"}}").map(|_| ()).unwrap_err();
-        assert_eq!(error, "it is not as docker writes it (line 1, column 24)");
+    fn errors_in_config_give_positions_without_quotes() {
+        let error =
+            DockerConfig::parse(b"{\"auths\": {\"h\": \"secret\"}}").map(|_| ()).unwrap_err();
+        assert_eq!(error, "invalid JSON (line 1, column 24)");
         for auth in ["!!", "c2VjcmV0"] {
             let config = format!(r#"{{"auths": {{"h": {{"auth": "{auth}"}}}}}}"#);
-            let found = Config::parse(config.as_bytes()).unwrap().find("h");
+            let found = DockerConfig::parse(config.as_bytes()).unwrap().find("h");
             assert_eq!(found, Err("an `auth` in it is not Base64 of user:password".to_owned()));
         }
     }
 
     #[test]
-    fn no_file_is_no_credential() {
+    fn missing_file_means_no_credential() {
         let missing = Credentials::new(Some(PathBuf::from("/nowhere/at/all")));
         assert_eq!(missing.of("a.example").unwrap(), None);
         assert_eq!(Credentials::new(None).of("a.example").unwrap(), None);

@@ -1,41 +1,43 @@
-//! Where a registry's images can be had: its mirrors in order, then the registry itself.
+//! Servers that provide a registry's images: its mirrors in order, then the registry itself.
 
 use super::RegistryError;
 use super::options::{Options, RegistryOptions, Security};
 use super::url::{Scheme, Url, is_loopback};
 use crate::oci::Reference;
 
-/// Docker Hub's name in image names.
+/// The registry of Docker Hub in image names.
 pub(super) const DOCKER_IO: &str = "docker.io";
-/// The host that really serves docker.io.
+/// The host that serves the images of docker.io.
 pub(super) const HUB_HOST: &str = "registry-1.docker.io";
 
-/// One server that speaks the registry protocol.
+/// A server that implements the distribution API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    /// What `/v2/` is appended to.
+    /// Base address, to which `/v2/` is appended.
     pub(super) base: Url,
-    /// The name under which credentials for it are stored.
+    /// The name under which its credentials are stored.
     pub(super) account: String,
-    /// For a mirror: the registry that it stands for, told to it as containerd does.
+    /// The registry that a mirror replaces, sent as the query member `ns` as containerd does
+    /// (`addNamespace` in its `remotes/docker/resolver.go`).
     namespace: Option<String>,
 }
 
 impl Endpoint {
-    /// The registry that `name` names.
+    /// Returns the registry of `name`.
     pub(super) fn of(name: &Reference, options: &Options) -> Self {
         let registry = name.registry();
         let host = if registry == DOCKER_IO { HUB_HOST } else { registry };
         let said = options.registries.get(registry);
         let plain = said.is_some_and(|said| said.security == Some(Security::Http));
-        // This machine's own registries have no certificate unless somebody says that they do.
+        // Registries at loopback addresses rarely have a certificate. Docker treats them as
+        // insecure, too (<https://docs.docker.com/reference/cli/dockerd/#insecure-registries>).
         let own = is_loopback(host) && !said.is_some_and(RegistryOptions::speaks_tls);
         let scheme = if plain || own { Scheme::Http } else { Scheme::Https };
         let base = Url::root(scheme, host);
         Self { base, account: registry.to_owned(), namespace: None }
     }
 
-    /// The mirrors of the registry that `name` names, in the order to try them.
+    /// Returns the mirrors of the registry of `name`, in the order of requests.
     pub(super) fn mirrors(name: &Reference, options: &Options) -> Result<Vec<Self>, RegistryError> {
         let registry = name.registry();
         let said = options.registries.get(registry);
@@ -43,7 +45,7 @@ impl Endpoint {
         mirrors.map(|text| Self::mirror(text, registry)).collect()
     }
 
-    /// The mirror of `registry` at the address `text`.
+    /// Parses the address of a mirror of `registry`.
     pub(super) fn mirror(text: &str, registry: &str) -> Result<Self, RegistryError> {
         let error = |why| {
             let shown = text.rsplit('@').next().unwrap_or_default();
@@ -53,7 +55,7 @@ impl Endpoint {
             error("it must be an address such as https://mirror.example or http://127.0.0.1:5000")
         })?;
         if text.contains('@') {
-            return Err(error("credentials belong into docker's config.json, not into an address"));
+            return Err(error("an address must not contain credentials; use docker's config.json"));
         }
         if text.contains(['?', '#']) {
             return Err(error("it must not have a query or a fragment"));
@@ -62,7 +64,7 @@ impl Endpoint {
         Ok(Self { base, account, namespace: Some(registry.to_owned()) })
     }
 
-    /// The address of `rest` (`manifests/…`, `blobs/…`) in `repository`.
+    /// Returns the address of `rest` (`manifests/…`, `blobs/…`) in `repository`.
     pub(super) fn url(&self, repository: &str, rest: &str) -> Url {
         let url = self.base.below(&format!("v2/{repository}/{rest}"));
         match &self.namespace {
@@ -71,7 +73,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a secret for this endpoint may go where `url` points.
+    /// Returns whether credentials for this endpoint may be sent to `url`.
     pub(super) fn has_origin_of(&self, url: &Url) -> bool {
         self.base.origin() == url.origin()
     }
@@ -130,17 +132,17 @@ mod tests {
     }
 
     #[test]
-    fn mirrors_that_are_no_addresses_are_refused_without_their_secrets() {
+    fn invalid_mirrors_are_refused_without_showing_secrets() {
         for (text, want) in [
             (
                 "mirror.example",
-                "cannot use the registry option mirror mirror.example of docker.io: it must be an \
+                "invalid registry option mirror mirror.example of docker.io: it must be an \
                  address such as https://mirror.example or http://127.0.0.1:5000",
             ),
             (
                 "https://user:secret@m.example",
-                "cannot use the registry option mirror m.example of docker.io: credentials belong \
-                 into docker's config.json, not into an address",
+                "invalid registry option mirror m.example of docker.io: an address must not \
+                 contain credentials; use docker's config.json",
             ),
         ] {
             assert_eq!(Endpoint::mirror(text, "docker.io").unwrap_err().to_string(), want);

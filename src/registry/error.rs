@@ -1,4 +1,4 @@
-//! The one error of this module: a variant for each thing that a caller may act on.
+//! The error type of this module: one variant for each failure that a caller can act on.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,211 +6,215 @@ use std::time::Duration;
 
 use crate::oci::Digest;
 
-/// Why a registry did not give or take what it was asked to.
+/// The reason why a request to a registry failed.
 ///
-/// No variant holds a secret: addresses come without their query, and text that a server sent is
-/// cut and freed of control characters.
+/// No variant contains a secret. Addresses are shown without their query. Text from a server is
+/// truncated and stripped of control characters.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// The registry, and each of its mirrors, answered that there is no such thing.
+    /// The registry and each of its mirrors answered 404.
     #[error("{what} does not exist; check the name, and that it was pushed")]
     NotFound {
-        /// An image, or a blob of a repository.
+        /// The image, or the blob and its repository.
         what: String,
     },
-    /// Credentials are missing, or the registry does not accept them.
-    #[error("{host} does not let us in for {what}: {why}")]
+    /// Credentials are missing, or the registry or its token server rejected them.
+    #[error("{host} refused access to {what} ({status}): {why}")]
     Unauthorized {
-        /// Host and port.
+        /// Host and port of the server.
         host: String,
-        /// What was asked for.
+        /// The image, blob or scope that was requested.
         what: String,
-        /// What is wrong, and what to do.
+        /// The HTTP status: 401 of a registry, 400, 401 or 403 of a token server.
+        status: u16,
+        /// The server's message, and how to log in.
         why: String,
     },
-    /// The registry knows who asks, and refuses.
-    #[error("{host} does not allow access to {what}: {why}")]
+    /// The registry rejected the authenticated caller (status 403).
+    #[error("{host} denied access to {what} (403): {why}")]
     Denied {
-        /// Host and port.
+        /// Host and port of the server.
         host: String,
-        /// What was asked for.
+        /// The image, blob or scope that was requested.
         what: String,
-        /// The registry's words.
+        /// The message in the registry's response.
         why: String,
     },
-    /// No connection came about.
+    /// No connection could be made.
     #[error("cannot reach {host}; is the registry running there, and is the network up?")]
     Unreachable {
-        /// Host and port.
+        /// Host and port of the server.
         host: String,
-        /// The system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A connection ended, or fell silent, in the middle of a request or an answer.
+    /// A connection was closed, or timed out, during a request or response.
     #[error("the connection to {host} broke")]
     Broken {
-        /// Host and port.
+        /// Host and port of the server.
         host: String,
-        /// The system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The host is there, but no secure connection to it is possible.
+    /// The host answers, but the TLS handshake failed.
     #[error(
-        "no secure connection to {host} is possible; if it speaks plain http, say --registry \
-         {host},http, and if its certificate or authority is your own, give that with --ca FILE"
+        "cannot make a secure connection to {host}; for plain http use --registry {host},http; for a \
+         private certificate or authority use --ca FILE"
     )]
     Tls {
-        /// Host and port.
+        /// Host and port of the server.
         host: String,
-        /// What the handshake met.
+        /// The error of the handshake.
         source: io::Error,
     },
-    /// An answer that nothing else here stands for.
+    /// A response with a status that no other variant covers.
     #[error("{host} answered {status} for {what}: {message}")]
     Status {
-        /// Host and port.
+        /// Host and port of the server.
         host: String,
-        /// What was asked for.
+        /// The image, blob or scope that was requested.
         what: String,
-        /// The HTTP status.
+        /// The HTTP status of the response.
         status: u16,
-        /// The registry's words.
+        /// The message in the registry's response.
         message: String,
-        /// How long the registry asks us to wait.
+        /// Time to wait before a retry, from `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// Something was pushed, the answer was not the registry's, and it is not there.
+    /// A push got a status that a registry does not send, and the content was not stored.
     #[error(
-        "{host} answered {status} and has not stored {what}; is a proxy between, which answers by itself?"
+        "{host} answered {status} but did not store {what}; a proxy may have answered for the registry"
     )]
     NotStored {
-        /// Host and port.
+        /// Host and port of the server.
         host: String,
         /// The blob or manifest that was pushed.
         what: String,
-        /// The HTTP status.
+        /// The HTTP status of the response.
         status: u16,
     },
-    /// The bytes are not those that the digest names.
-    #[error("{what} has wrong content: want {want}, got {got}")]
+    /// The content does not have the expected digest.
+    #[error("wrong digest of {what}: expected {want}, got {got}")]
     WrongDigest {
-        /// What was read or written.
+        /// The blob or manifest that was read or written.
         what: String,
-        /// What was asked for.
+        /// The image, blob or scope that was requested.
         want: Digest,
-        /// What came.
+        /// The digest of the content.
         got: Digest,
     },
-    /// There are fewer or more bytes than the descriptor says.
-    #[error("{what} has the wrong size: want {want} bytes, got {got}")]
+    /// The content is shorter or longer than its descriptor says.
+    #[error("wrong size of {what}: expected {want} bytes, got {got}")]
     WrongSize {
-        /// What was read or written.
+        /// The blob or manifest that was read or written.
         what: String,
-        /// What the descriptor says.
+        /// Size in bytes according to the descriptor.
         want: u64,
-        /// What came; reading stops soon after too many.
+        /// Number of bytes read. Reading stops soon after `want` bytes.
         got: u64,
     },
-    /// A document is longer than rbuild reads.
+    /// A document exceeds the size limit.
     #[error("{what} is longer than the limit of {max_bytes} bytes")]
     TooLarge {
-        /// Which document.
+        /// Name of the document for messages.
         what: String,
-        /// The limit.
+        /// The limit in bytes.
         max_bytes: u64,
     },
-    /// The server, or an address in the options, does not keep to the protocol.
-    #[error("{host} does not speak the registry protocol as it should: {why}")]
+    /// The server violates the protocol, or an address is invalid.
+    #[error("{host} violates the registry protocol: {why}")]
     Protocol {
-        /// Host and port.
+        /// Host and port of the server.
         host: String,
-        /// What is wrong.
+        /// The cause, as text for the message.
         why: String,
     },
-    /// A file with certificates or a key cannot be used.
+    /// A certificate or key file is unusable.
     #[error("cannot use {} for TLS: {why}", path.display())]
     Certificate {
-        /// The file.
+        /// Path of the PEM file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason why it is unusable.
         why: String,
     },
-    /// An option that cannot be used.
-    #[error("cannot use the registry option {option}: {why}")]
+    /// A registry option is invalid.
+    #[error("invalid registry option {option}: {why}")]
     BadOption {
-        /// Which one.
+        /// The option, as `name` or `name of registry`.
         option: String,
-        /// What is wrong.
+        /// The cause, as text for the message.
         why: &'static str,
     },
-    /// The stored credentials for a host cannot be had.
+    /// The stored credentials of a host could not be read.
     #[error("cannot get the credentials for {host}: {why}")]
     Credentials {
-        /// The registry's name.
+        /// The registry's name, as in images.
         host: String,
-        /// What is wrong, and where.
+        /// The file or helper that failed, and the cause.
         why: String,
     },
-    /// Mirrors and last the registry were asked, and none of them gave it.
+    /// Every mirror, and the registry after them, failed.
     #[error("{}", answers.join("; "))]
-    Everywhere {
-        /// The answer of each place that was asked, in order, as in
-        /// `http://mirror.example does not have it`.
+    AllFailed {
+        /// The error of each server in the order of requests, as in `http://mirror.example does not
+        /// have it`.
         answers: Vec<String>,
-        /// The registry's own, which counts.
+        /// The registry's own error, which decides how the failure is handled.
         own: Box<RegistryError>,
     },
-    /// The network is not to be used.
-    #[error("{what} would have to be fetched, which --offline forbids")]
+    /// `--offline` forbids network access.
+    #[error("cannot fetch {what}: --offline forbids network access")]
     Offline {
-        /// What was wanted, or where from.
+        /// The resource, or the server's address.
         what: String,
     },
-    /// Reading or writing on our own side failed.
+    /// Reading or writing the local data failed.
     #[error("cannot {verb} {what}")]
     Local {
-        /// `store` or `read`.
+        /// The failed operation: `store` or `read`.
         verb: &'static str,
-        /// Which blob.
+        /// The blob or file.
         what: String,
-        /// The reader's or writer's answer.
+        /// The error of the reader or writer.
         source: io::Error,
     },
 }
 
 impl RegistryError {
-    /// The registry's own answer, where its mirrors were asked before it.
+    /// Returns the registry's own error, without those of its mirrors.
     #[must_use]
     pub fn own(&self) -> &Self {
-        if let Self::Everywhere { own, .. } = self { own } else { self }
+        if let Self::AllFailed { own, .. } = self { own } else { self }
     }
 
-    /// The answers of all places that were asked, if there were several.
+    /// Returns the errors of all servers that were tried. Empty if there was only one.
     #[must_use]
     pub fn answers(&self) -> &[String] {
-        if let Self::Everywhere { answers, .. } = self { answers } else { &[] }
+        if let Self::AllFailed { answers, .. } = self { answers } else { &[] }
     }
 
-    /// True if the host did not answer, or not in time.
-    pub(super) fn is_silence(&self) -> bool {
+    /// Returns whether the host did not answer, or not in time.
+    pub(super) fn is_unresponsive(&self) -> bool {
         let is_slow = |source: &io::Error| source.kind() == io::ErrorKind::TimedOut;
         matches!(self, Self::Unreachable { .. })
             || matches!(self, Self::Broken { source, .. } if is_slow(source))
     }
 
-    /// The error as the answer of the server at the address `place`.
-    pub(super) fn at(&self, place: &str) -> String {
+    /// Describes the error as the answer of the server at the address `place`.
+    pub(super) fn describe_at(&self, place: &str) -> String {
         let place = place.trim_end_matches('/');
         match self {
             Self::NotFound { .. } => format!("{place} does not have it"),
             Self::Unreachable { source, .. } => format!("{place} cannot be reached: {source}"),
             Self::Broken { source, .. } => format!("the connection to {place} broke: {source}"),
             Self::Tls { source, .. } => {
-                format!("no secure connection to {place} is possible: {source}")
+                format!("cannot make a secure connection to {place}: {source}")
             }
-            Self::Unauthorized { why, .. } => format!("{place} does not let us in: {why}"),
-            Self::Denied { why, .. } => format!("{place} does not allow access: {why}"),
+            Self::Unauthorized { status, why, .. } => {
+                format!("{place} refused access ({status}): {why}")
+            }
+            Self::Denied { why, .. } => format!("{place} denied access (403): {why}"),
             Self::Status { status, message, .. } => format!("{place} answered {status}: {message}"),
             other @ (Self::NotStored { .. }
             | Self::WrongDigest { .. }
@@ -220,7 +224,7 @@ impl RegistryError {
             | Self::Certificate { .. }
             | Self::BadOption { .. }
             | Self::Credentials { .. }
-            | Self::Everywhere { .. }
+            | Self::AllFailed { .. }
             | Self::Offline { .. }
             | Self::Local { .. }) => format!("{place}: {other}"),
         }
@@ -245,7 +249,7 @@ impl RegistryError {
             | Self::Certificate { .. }
             | Self::BadOption { .. }
             | Self::Credentials { .. }
-            | Self::Everywhere { .. }
+            | Self::AllFailed { .. }
             | Self::Offline { .. }
             | Self::Local { .. } => false,
         }
@@ -261,31 +265,33 @@ impl RegistryError {
         matches!(self, Self::Unauthorized { .. })
     }
 
-    /// Whether there was too much in one request.
-    pub(super) const fn is_too_long(&self) -> bool {
+    /// Returns whether the request was too large (status 413), as a proxy with a size limit
+    /// answers.
+    pub(super) const fn is_too_large(&self) -> bool {
         matches!(self, Self::Status { status: 413, .. })
     }
 
-    /// Whether the bytes were to go to another place than the registry is at.
-    pub(super) const fn is_other_place(&self) -> bool {
+    /// Returns whether the registry expects another offset (status 416; distribution-spec, "Pushing
+    /// a blob in chunks").
+    pub(super) const fn is_wrong_offset(&self) -> bool {
         matches!(self, Self::Status { status: 416, .. })
     }
 
-    /// Whether asking another server cannot help: our own side failed, or wants no network.
+    /// Returns whether another server cannot help: a local failure, or `--offline`.
     pub(crate) fn is_local(&self) -> bool {
         matches!(self.own(), Self::Local { .. } | Self::Offline { .. })
     }
 
-    /// How long the server asked us to wait.
+    /// Returns the time to wait that the server asked for.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         if let Self::Status { retry_after, .. } = self { *retry_after } else { None }
     }
 }
 
-/// The longest text of a server that an error shows, in characters.
+/// Maximum length in characters of a server's text in an error.
 const MAX_SHOWN_CHARS: usize = 500;
 
-/// A server's text, fit for a terminal: one line, no control characters, not too long.
+/// Prepares a server's text for a terminal: one line, no control characters, truncated.
 pub(super) fn shown(text: &str) -> String {
     let words: Vec<&str> = text.split(|c: char| c.is_control() || c.is_whitespace()).collect();
     let line = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
@@ -295,14 +301,15 @@ pub(super) fn shown(text: &str) -> String {
     line.chars().take(MAX_SHOWN_CHARS).chain(['…']).collect()
 }
 
-/// What a registry says in the body of an error (distribution-spec, "Error Codes"): its codes and
-/// messages, or else the text itself unless it is a page of HTML; empty when there is nothing.
+/// Extracts the message of an error response: its codes and messages (distribution-spec, "Error
+/// Codes"), or else the body itself unless it is HTML or JSON. Empty if there is none.
 pub(super) fn message_of(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Body {
         #[serde(default)]
         errors: Vec<Entry>,
-        // What token servers write instead.
+        // Members that token servers use instead: `details` by docker's, `error_description` by
+        // OAuth2 (RFC 6749, section 5.2).
         #[serde(default)]
         details: String,
         #[serde(default)]

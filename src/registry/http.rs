@@ -1,9 +1,10 @@
-//! The one place that sends requests: redirects, time limits, and the end of the HTTP library.
+//! Sends all requests: redirects, time limits, and translation of the HTTP library's errors.
 //!
-//! One call is one try; `retry` knows about more, and `auth` knows what goes into Authorization.
+//! One call is one attempt. `retry` decides about further ones, and `auth` about the
+//! `Authorization` header.
 
 use std::io::{self, Read};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http;
 
@@ -11,16 +12,16 @@ use crate::limits::{MAX_ERROR_BODY_BYTES, MAX_REDIRECTS};
 
 use super::RegistryError;
 use super::auth::Secret;
-use super::cancel::Halt;
-use super::connection_pool::Agents;
+use super::cancel::Cancellation;
+use super::connection_pool::ConnectionPools;
 use super::date::parse_http_date;
 use super::error::message_of;
 use super::options::Options;
-use super::retry::MAX_ASKED;
+use super::pending_requests::PendingRequests;
+use super::retry::MAX_REQUESTED_PAUSE;
 use super::url::{Scheme, Url};
-use super::waiting::Waiting;
 
-/// The requests that a registry knows.
+/// The request methods of the distribution API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     Get,
@@ -31,11 +32,11 @@ pub(super) enum Method {
     Delete,
 }
 
-/// What a request carries.
+/// The body of a request.
 pub(super) enum Body<'a> {
     Empty,
     Bytes(&'a [u8]),
-    /// Exactly `n_bytes` of a reader, or all that it gives; such a request cannot be repeated.
+    /// Exactly `n_bytes` of a reader, or all of it. Such a request cannot be repeated.
     Stream {
         reader: &'a mut dyn Read,
         n_bytes: Option<u64>,
@@ -51,50 +52,51 @@ pub(super) struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// A request without body.
+    /// Creates a request without a body.
     pub(super) const fn new(method: Method, url: Url) -> Self {
         Self { method, url, headers: Vec::new(), body: Body::Empty }
     }
 
-    /// The same with one more header.
+    /// Adds a header to the request.
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The same with another body.
+    /// Replaces the body of the request.
     pub(super) fn with_body(self, body: Body<'_>) -> Request<'_> {
         Request { method: self.method, url: self.url, headers: self.headers, body }
     }
 }
 
-/// An answer; its body is read from it.
+/// A response, whose body is read on demand.
 pub(super) struct Response {
     url: Url,
     head: http::response::Parts,
     body: ureq::BodyReader<'static>,
 }
 
-/// Sends requests.
+/// The HTTP client of all registries.
 pub(super) struct Http {
-    agents: Agents,
-    /// Whether nothing is sent.
+    pools: ConnectionPools,
+    /// True if every request is refused (`--offline`).
     offline: bool,
-    waiting: Waiting,
+    pending: PendingRequests,
 }
 
 impl Http {
-    pub(super) fn new(options: &Options, halt: &Halt) -> Self {
-        let (agents, waiting) = (Agents::new(options, halt), Waiting::default());
-        Self { agents, offline: options.offline, waiting }
+    pub(super) fn new(options: &Options, cancellation: &Cancellation) -> Self {
+        let (pools, pending) =
+            (ConnectionPools::new(options, cancellation), PendingRequests::default());
+        Self { pools, offline: options.offline, pending }
     }
 
-    /// The requests that wait for an answer.
-    pub(super) const fn waiting(&self) -> &Waiting {
-        &self.waiting
+    /// Returns the requests that wait for a response.
+    pub(super) const fn pending_requests(&self) -> &PendingRequests {
+        &self.pending
     }
 
-    /// Sends `request`, following redirects of GET and HEAD. `secret` goes to the host that the
+    /// Sends `request` and follows redirects of GET and HEAD. `secret` is sent to the host that the
     /// request names, and to no other.
     pub(super) fn send(
         &self,
@@ -104,7 +106,7 @@ impl Http {
         self.send_for("", request, secret)
     }
 
-    /// The same for the sake of the registry `account`.
+    /// Sends `request` like [`Self::send`], with the TLS options of the registry `account`.
     pub(super) fn send_for(
         &self,
         account: &str,
@@ -113,7 +115,8 @@ impl Http {
     ) -> Result<Response, RegistryError> {
         let origin = request.url.origin();
         let mut url = request.url.clone();
-        // Once a redirect left the host, coming back to it does not bring the secret back.
+        // After a redirect to another host the secret is dropped for good: that host could send it
+        // back to any path.
         let mut secret = secret;
         for _ in 0..=MAX_REDIRECTS {
             let mut response = self.send_once(request, &url, secret, account)?;
@@ -127,7 +130,7 @@ impl Http {
             url = next;
             secret = secret.filter(|_| url.origin() == origin);
         }
-        Err(protocol(&request.url, format!("it redirects more than {MAX_REDIRECTS} times")))
+        Err(protocol(&request.url, format!("more than {MAX_REDIRECTS} redirects")))
     }
 
     fn send_once(
@@ -158,15 +161,16 @@ impl Http {
         if let Body::Stream { n_bytes: Some(n_bytes), .. } = request.body {
             builder = builder.header("content-length", n_bytes.to_string());
         }
-        let agent = self.agents.of(url, account)?;
+        let agent = self.pools.of(url, account)?;
         let invalid = |_invalid: http::Error| {
-            // The text of the error may hold the header, and that the secret.
-            protocol(url, "an address or a header cannot be sent".to_owned())
+            // The text of the error may quote the header, and so the secret.
+            protocol(url, "the address or a header is invalid".to_owned())
         };
-        // A body that is sent shows its own progress.
+        // A streamed body reports its own progress.
         let is_stream = matches!(request.body, Body::Stream { .. });
-        let _waits = (!is_stream).then(|| self.waiting.begin(url.host().to_owned()));
-        let answer = match &mut request.body {
+        let _pending = (!is_stream).then(|| self.pending.begin(url.host().to_owned()));
+        let started = Instant::now();
+        let response = match &mut request.body {
             Body::Empty
                 if matches!(request.method, Method::Get | Method::Head | Method::Delete) =>
             {
@@ -179,8 +183,28 @@ impl Http {
                 agent.run(builder.body(body).map_err(invalid)?)
             }
         };
-        let (head, body) = answer.map_err(|error| failure(url, error))?.into_parts();
+        let response = response.map_err(|error| failure(url, error));
+        log_answer(&request.method, url, &response, started);
+        let (head, body) = response?.into_parts();
         Ok(Response { url: url.clone(), head, body: body.into_reader() })
+    }
+}
+
+/// Logs a request and its answer. Addresses are shown without queries, which may hold signatures.
+fn log_answer(
+    method: &Method,
+    url: &Url,
+    answer: &Result<http::Response<ureq::Body>, RegistryError>,
+    started: Instant,
+) {
+    match answer {
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            tracing::debug!(?method, %url, status, took = ?started.elapsed(), "request");
+        }
+        Err(error) => {
+            tracing::debug!(?method, %url, %error, took = ?started.elapsed(), "request failed");
+        }
     }
 }
 
@@ -189,7 +213,7 @@ impl Response {
         self.head.status.as_u16()
     }
 
-    /// Where the answer came from, after redirects.
+    /// Returns the address of the response, after redirects.
     pub(super) const fn url(&self) -> &Url {
         &self.url
     }
@@ -198,41 +222,44 @@ impl Response {
         self.url.host().to_owned()
     }
 
-    /// A header's first value.
+    /// Returns the first value of a header.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
     }
 
-    /// All values of a header.
+    /// Returns all values of a header.
     pub(super) fn headers(&self, name: &str) -> Vec<&str> {
         self.head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
     }
 
-    /// Whether the challenge of an answer 401 has this word in it.
-    pub(super) fn says(&self, word: &str) -> bool {
+    /// Returns whether a `WWW-Authenticate` header contains `word`.
+    pub(super) fn challenge_contains(&self, word: &str) -> bool {
         self.headers("www-authenticate").iter().any(|value| value.contains(word))
     }
 
-    /// The length of the body, if the server says.
+    /// Returns the length of the body, if the server sent it.
     pub(super) fn content_length(&self) -> Option<u64> {
         self.header("content-length")?.parse().ok()
     }
 
-    /// The address in `Location`.
+    /// Returns the address in `Location`, resolved (RFC 9110, section 10.2.2).
     pub(super) fn location(&self) -> Result<Url, RegistryError> {
         let text = self.header("location").unwrap_or_default();
         let next = self.url.join(text).filter(|_| !text.is_empty());
         let next = next.ok_or_else(|| {
-            protocol(&self.url, format!("its answer {} has no good Location", self.status()))
+            protocol(
+                &self.url,
+                format!("its response {} has no valid Location header", self.status()),
+            )
         })?;
         if self.url.may_lead_to(&next) {
             return Ok(next);
         }
-        let why = format!("it leads from https to plain http, to {next}, which is not safe");
+        let why = format!("it redirects from https to plain http, to {next}, which is not secure");
         Err(protocol(&self.url, why))
     }
 
-    /// Reads the whole body.
+    /// Reads the whole body, at most `max_bytes`.
     pub(super) fn read_all(
         &mut self,
         what: &str,
@@ -247,7 +274,7 @@ impl Response {
         Ok(bytes)
     }
 
-    /// Reads some of the body, 0 bytes at its end.
+    /// Reads some bytes of the body. Returns 0 at its end.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RegistryError> {
         loop {
             match self.body.read(buffer) {
@@ -257,22 +284,23 @@ impl Response {
         }
     }
 
-    /// Reads what is left of a small body, so that the connection can be used again.
+    /// Reads the rest of a small body, so that the connection can be reused (RFC 9112, section
+    /// 9.3).
     pub(super) fn discard(&mut self) {
-        // A failure here shows again, if it matters, with the next request.
+        // A failure that matters shows up again with the next request.
         drop(io::copy(&mut (&mut self.body).take(MAX_ERROR_BODY_BYTES), &mut io::sink()));
     }
 
-    /// What the server says in the body of an error; may be empty.
-    pub(super) fn words(mut self) -> String {
+    /// Returns the message in the body of an error response. May be empty.
+    pub(super) fn error_message(mut self) -> String {
         let mut bytes = Vec::new();
-        // Half a message is better than none.
+        // A truncated message is better than none.
         drop((&mut self.body).take(MAX_ERROR_BODY_BYTES).read_to_end(&mut bytes));
         message_of(&bytes)
     }
 
-    /// How long the server asks us to wait (RFC 9110, 10.2.3). A date is measured by the server's own
-    /// clock: ours may be wrong.
+    /// Returns the delay in `Retry-After` (RFC 9110, section 10.2.3). A date is compared with the
+    /// server's `Date`, because the local clock may be wrong.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let text = self.header("retry-after")?.trim();
         if let Ok(seconds) = text.parse() {
@@ -282,22 +310,24 @@ impl Response {
         u64::try_from(then.saturating_sub(now)).ok().map(Duration::from_secs)
     }
 
-    /// The error that this answer means for `what`.
+    /// Makes the error of this response to a request for `what`.
     pub(super) fn into_error(self, what: &str) -> RegistryError {
         let (host, what, status) = (self.host(), what.to_owned(), self.status());
         let retry_after = self.retry_after();
         let scheme = self.url.scheme();
-        let words = self.words();
-        let mut why = if words.is_empty() { "it gives no reason".to_owned() } else { words };
+        let message = self.error_message();
+        let mut why = if message.is_empty() { "no reason given".to_owned() } else { message };
         if status == 400 && scheme == Scheme::Http && why.contains("HTTPS") {
-            why = format!("it speaks https: say --registry {host},http=false, or more of its TLS");
+            why = format!(
+                "it requires https; use --registry {host},http=false, or configure its TLS"
+            );
         }
-        if let Some(pause) = retry_after.filter(|pause| *pause > MAX_ASKED) {
-            why.push_str(&format!("; it asks to be left alone for {} s", pause.as_secs()));
+        if let Some(pause) = retry_after.filter(|pause| *pause > MAX_REQUESTED_PAUSE) {
+            why.push_str(&format!("; it asks for a pause of {} s", pause.as_secs()));
         }
         match status {
             404 => RegistryError::NotFound { what },
-            401 => RegistryError::Unauthorized { host, what, why },
+            401 => RegistryError::Unauthorized { host, what, status, why },
             403 => RegistryError::Denied { host, what, why },
             _ => RegistryError::Status { host, what, status, message: why, retry_after },
         }
@@ -312,8 +342,8 @@ fn broken(url: &Url, source: io::Error) -> RegistryError {
     RegistryError::Broken { host: url.host().to_owned(), source }
 }
 
-/// Whether an error of this kind is met on a connection rather than while making one.
-fn is_mid_way(kind: io::ErrorKind) -> bool {
+/// Returns whether an error of this kind interrupts a connection, rather than preventing it.
+fn interrupts_connection(kind: io::ErrorKind) -> bool {
     use io::ErrorKind as Kind;
     matches!(
         kind,
@@ -327,7 +357,7 @@ fn is_mid_way(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// What the library's error means; its own types end here.
+/// Translates an error of the HTTP library, whose types are not used outside.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum is not ours to exhaust")]
 fn failure(url: &Url, error: ureq::Error) -> RegistryError {
     use io::ErrorKind as Kind;
@@ -338,7 +368,7 @@ fn failure(url: &Url, error: ureq::Error) -> RegistryError {
     match error {
         ureq::Error::Io(source) if is_tls(&source) => RegistryError::Tls { host, source },
         ureq::Error::Tls(why) => RegistryError::Tls { host, source: io::Error::other(why) },
-        ureq::Error::Io(source) if is_mid_way(source.kind()) => {
+        ureq::Error::Io(source) if interrupts_connection(source.kind()) => {
             RegistryError::Broken { host, source }
         }
         ureq::Error::Io(source) => RegistryError::Unreachable { host, source },
@@ -349,22 +379,23 @@ fn failure(url: &Url, error: ureq::Error) -> RegistryError {
             RegistryError::Broken { host, source: timed_out("it was silent for too long") }
         }
         ureq::Error::HostNotFound => {
-            let source = io::Error::new(Kind::NotFound, "there is no host of this name");
+            let source = io::Error::new(Kind::NotFound, "no such host");
             RegistryError::Unreachable { host, source }
         }
         ureq::Error::ConnectionFailed => RegistryError::Unreachable {
             host,
-            source: io::Error::other("no connection came about"),
+            source: io::Error::other("no connection could be made"),
         },
         ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
-            let source = io::Error::other("the proxy that the environment names does not work");
+            let source = io::Error::other("the proxy in the environment does not work");
             RegistryError::Unreachable { host, source }
         }
-        // The texts of the others are about bytes on the wire, not about headers that we sent.
+        // The texts of the other errors describe bytes that were received, not headers that were
+        // sent.
         ureq::Error::Protocol(error) => {
-            let hint = if url.scheme() == Scheme::Http { "; does it want https?" } else { "" };
+            let hint = if url.scheme() == Scheme::Http { "; it may require https" } else { "" };
             RegistryError::Protocol { host, why: format!("{error}{hint}") }
         }
-        _ => RegistryError::Protocol { host, why: "its answer is no HTTP".to_owned() },
+        _ => RegistryError::Protocol { host, why: "its response is not HTTP".to_owned() },
     }
 }

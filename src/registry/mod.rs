@@ -1,8 +1,10 @@
-//! Registries: resolve, pull, push, with authorization, mirrors and retries.
+//! Registry client: resolves, pulls and pushes, with authorization, mirrors and retries.
 //!
-//! The client speaks the OCI distribution API, blocking, over a pool of connections. It knows
-//! digests and sizes, and verifies them; what is in a manifest, and where a blob goes, it does not
-//! know. The HTTP library shows nowhere outside `http`, `agents` and `tls`. Buckets of S3 are another place for blobs.
+//! The client speaks the OCI distribution API
+//! (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md>), blocking, over a pool
+//! of connections. It knows digests and sizes and verifies them. It does not know the content of a
+//! manifest, nor where a blob is stored. Only `http`, `connection_pool`, `name_lookup` and `tls`
+//! use the HTTP library. `bucket` stores blobs in S3 buckets instead.
 
 mod auth;
 mod bucket;
@@ -10,67 +12,67 @@ mod cancel;
 mod challenge;
 mod chunks;
 mod connection_pool;
+mod credential_helper;
 mod credentials;
 mod date;
+mod download;
 mod endpoint;
 mod error;
-mod fetch;
-mod helper;
 mod http;
 mod login;
 mod name_lookup;
 mod options;
+mod pending_requests;
 #[doc(hidden)]
 pub mod probes;
 mod pull;
 mod push;
 mod resolve;
 mod retry;
-mod source;
 mod tls;
 mod transfer_limit;
 mod upload;
+mod upload_source;
 mod url;
-mod waiting;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use bucket::{Bucket, BucketDirectory, BucketKeys, BucketOptions, Object};
-pub use cancel::Halt;
+pub use bucket::{Bucket, BucketDirectory, BucketKeys, BucketOptions, ObjectInfo};
+pub use cancel::Cancellation;
 pub use date::parse_http_date;
+pub use download::{Download, Downloaded, FileHeaders};
 pub use error::RegistryError;
-pub use fetch::{Download, Downloaded, FileHeaders};
-pub use login::{KeptIn, forget_login, keep_login};
+pub use login::{CredentialStore, check_login, erase_login, store_login};
 pub use options::{Options, RegistryOptions, Security};
-pub use push::Pushed;
-pub use resolve::Fetched;
+pub use pending_requests::PendingRequests;
+pub use push::PushOutcome;
+pub use resolve::FetchedManifest;
 pub use tls::ClientCertificate;
 pub use upload::Upload;
-pub use waiting::Waiting;
 
-use auth::{Auth, Scope};
+use auth::{Authenticator, Scope};
 use credentials::Credentials;
 use endpoint::Endpoint;
 use http::{Body, Http, Request, Response};
-use retry::{Jitter, Schedule};
-use transfer_limit::Gate;
+use retry::{Jitter, RetryPolicy};
+use transfer_limit::TransferLimit;
 
 use crate::oci::Reference;
 
-/// A client of all registries; share one, so that connections and tokens are used again.
+/// A client of all registries. Share one, so that connections and tokens are reused.
 pub struct Client {
     options: Options,
-    schedule: Schedule,
+    retry_policy: RetryPolicy,
     http: Http,
-    auth: Auth,
-    gate: Gate,
-    halt: Halt,
-    /// Origins of mirrors that could not be reached, with what was said then: each costs one time
-    /// limit, not many.
-    silent: Mutex<BTreeMap<String, String>>,
-    /// Directories of buckets that blobs may be in, by the store's name for them.
+    auth: Authenticator,
+    transfer_limit: TransferLimit,
+    cancellation: Cancellation,
+    /// Origins of mirrors that could not be reached, with the error text. Each costs one time
+    /// limit, not one for every request.
+    unresponsive: Mutex<BTreeMap<String, String>>,
+    /// Bucket directories that may hold blobs, by their locations.
     directories: Mutex<BTreeMap<String, Arc<BucketDirectory>>>,
 }
 
@@ -81,26 +83,26 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that has not spoken to anybody yet.
+    /// Creates a client. No connection is made yet.
     ///
     /// # Errors
-    /// [`RegistryError::BadOption`] when a mirror is no address.
+    /// [`RegistryError::BadOption`] if the address of a mirror is invalid.
     pub fn new(options: Options) -> Result<Self, RegistryError> {
         let credentials = Credentials::new(options.docker_config.clone());
         Self::with(options, credentials)
     }
 
-    /// A client that knows one login, and none that is stored.
+    /// Creates a client that uses this login and no stored credentials.
     ///
     /// # Errors
-    /// As of [`Client::new`].
+    /// The same as [`Client::new`].
     pub fn with_login(
         options: Options,
         registry: &str,
         user: &str,
         password: &str,
     ) -> Result<Self, RegistryError> {
-        Self::with(options, Credentials::just(registry, user, password))
+        Self::with(options, Credentials::single(registry, user, password))
     }
 
     fn with(options: Options, credentials: Credentials) -> Result<Self, RegistryError> {
@@ -111,51 +113,78 @@ impl Client {
         }
         let (retries, first_delay) = (options.retries, options.first_delay);
         let jitter = Arc::new(Jitter::new(options.jitter_seed));
-        let halt = Halt::default();
-        let schedule =
-            Schedule { retries, first_delay, reconnects: true, jitter, halt: halt.clone() };
-        let gate = Gate::new(options.transfers_per_host);
-        let http = Http::new(&options, &halt);
-        let auth = Auth::new(credentials);
-        let (silent, directories) = (Mutex::default(), Mutex::default());
-        Ok(Self { options, schedule, http, auth, gate, halt, silent, directories })
+        let cancellation = Cancellation::default();
+        let retry_policy = RetryPolicy {
+            retries,
+            first_delay,
+            reconnects: true,
+            jitter,
+            cancellation: cancellation.clone(),
+        };
+        let transfer_limit = TransferLimit::new(options.transfers_per_host);
+        let http = Http::new(&options, &cancellation);
+        let auth = Authenticator::new(credentials);
+        let (unresponsive, directories) = (Mutex::default(), Mutex::default());
+        Ok(Self {
+            options,
+            retry_policy,
+            http,
+            auth,
+            transfer_limit,
+            cancellation,
+            unresponsive,
+            directories,
+        })
     }
 
-    /// What ends all that this client does, for others to use.
+    /// Returns the handle that cancels everything this client does.
     #[must_use]
-    pub fn halt(&self) -> Halt {
-        self.halt.clone()
+    pub fn cancellation(&self) -> Cancellation {
+        self.cancellation.clone()
     }
 
-    /// The requests that wait for an answer, for others to show.
+    /// Returns the requests that wait for a response, for progress reports.
     #[must_use]
-    pub fn waiting(&self) -> Waiting {
-        self.http.waiting().clone()
+    pub fn pending_requests(&self) -> PendingRequests {
+        self.http.pending_requests().clone()
     }
 
-    /// Whether every request is refused before it is sent.
+    /// Returns whether every request is refused before it is sent.
     #[must_use]
     pub const fn is_offline(&self) -> bool {
         self.options.offline
     }
 
-    /// What the first server that can gives: a mirror of `name`'s registry, or the registry.
+    /// Registers a bucket directory that may hold blobs, for the lifetime of this client.
+    pub fn add_bucket_directory(&self, directory: Arc<BucketDirectory>) {
+        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        directories.insert(directory.location(), directory);
+    }
+
+    /// Returns the bucket directory at this location, if it was registered.
+    #[must_use]
+    pub fn bucket_directory(&self, location: &str) -> Option<Arc<BucketDirectory>> {
+        let directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        directories.get(location).cloned()
+    }
+
+    /// Tries the mirrors of `name`'s registry in order, then the registry, and returns the first
+    /// success.
     ///
-    /// That a mirror does not have an image, or cannot be reached, says nothing about the registry
-    /// itself, which is asked last and whose answer counts. Only a failure of our own side ends
-    /// the search. The error of several servers has the answers of all.
-    fn ask_each<T>(
+    /// A mirror that lacks an image, or cannot be reached, says nothing about the registry itself.
+    /// The registry is tried last and its answer decides. Only a local failure ends the search
+    /// early. If several servers failed, the error lists all answers.
+    fn try_each_endpoint<T>(
         &self,
         name: &Reference,
-        mut ask: impl FnMut(&Endpoint, &Schedule) -> Result<T, RegistryError>,
+        mut ask: impl FnMut(&Endpoint, &RetryPolicy) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
-        let once = Schedule { reconnects: false, ..self.schedule.clone() };
+        let once = RetryPolicy { reconnects: false, ..self.retry_policy.clone() };
         let mut answers = Vec::new();
         for mirror in Endpoint::mirrors(name, &self.options)? {
             let origin = mirror.base.origin();
-            // A panic elsewhere leaves the set as good as it was.
-            let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = silent().get(&origin).cloned();
+            let unresponsive = || self.unresponsive.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = unresponsive().get(&origin).cloned();
             if let Some(answer) = known {
                 answers.push(answer);
                 continue;
@@ -164,26 +193,27 @@ impl Client {
                 Err(error) if !error.is_local() => error,
                 result => return result,
             };
-            let answer = error.at(&mirror.base.to_string());
-            if error.is_silence() {
-                silent().insert(origin, answer.clone());
+            let answer = error.describe_at(&mirror.base.to_string());
+            if error.is_unresponsive() {
+                unresponsive().insert(origin, answer.clone());
             }
             answers.push(answer);
         }
         let endpoint = Endpoint::of(name, &self.options);
-        ask(&endpoint, &self.schedule).map_err(|own| {
+        ask(&endpoint, &self.retry_policy).map_err(|own| {
             if answers.is_empty() || own.is_local() {
                 return own;
             }
-            answers.push(own.at(&endpoint.base.to_string()));
-            RegistryError::Everywhere { answers, own: Box::new(own) }
+            answers.push(own.describe_at(&endpoint.base.to_string()));
+            RegistryError::AllFailed { answers, own: Box::new(own) }
         })
     }
 
-    /// Sends `request` to `endpoint` with what `scope` needs; one try, but for renewed tokens.
+    /// Sends `request` to `endpoint`, authorized for `scope`. Not retried, except with a renewed
+    /// token.
     ///
-    /// A streamed body cannot be sent twice: then the answer 401 is an error, and the caller's
-    /// next try will have the new token.
+    /// A streamed body cannot be sent twice: status 401 is an error then, and the caller's next
+    /// attempt uses the new token.
     fn call(
         &self,
         endpoint: &Endpoint,
@@ -191,34 +221,46 @@ impl Client {
         what: &str,
         mut request: Request<'_>,
     ) -> Result<Response, RegistryError> {
-        let ours = endpoint.has_origin_of(&request.url);
-        let used = if ours { self.auth.header(&self.http, endpoint, scope)? } else { None };
+        let is_same_origin = endpoint.has_origin_of(&request.url);
+        let used =
+            if is_same_origin { self.auth.header(&self.http, endpoint, scope)? } else { None };
         let response = self.http.send_for(&endpoint.account, &mut request, used.as_ref())?;
         if response.status() != 401 || !endpoint.has_origin_of(response.url()) {
             return Ok(response);
         }
         let host = response.host();
-        let mut fresh =
-            self.auth.answer(&self.http, endpoint, scope, what, response, used.as_ref())?;
+        let mut renewed =
+            self.auth.respond(&self.http, endpoint, scope, what, response, used.as_ref())?;
         if matches!(request.body, Body::Stream { .. }) {
-            let why = "the token ended during the upload".to_owned();
-            return Err(RegistryError::Unauthorized { host, what: what.to_owned(), why });
+            let why = "the token expired during the upload".to_owned();
+            return Err(RegistryError::Unauthorized {
+                host,
+                what: what.to_owned(),
+                status: 401,
+                why,
+            });
         }
-        let mut tries = self.schedule.tries();
+        let mut attempts = self.retry_policy.attempts();
         loop {
-            let response = self.http.send_for(&endpoint.account, &mut request, Some(&fresh))?;
+            let response = self.http.send_for(&endpoint.account, &mut request, Some(&renewed))?;
             if response.status() != 401 || !endpoint.has_origin_of(response.url()) {
                 return Ok(response);
             }
-            let used = fresh;
-            // The clocks of registry and token server may differ by a little; once is enough.
-            if !used.is_token() || tries.n_failures() > 0 || response.says("insufficient_scope") {
-                return Err(self.auth.refused_again(endpoint, what, response));
+            let used = renewed;
+            // The clocks of registry and token server may differ, so that a new token is not valid
+            // yet. One retry is enough.
+            if !used.is_token()
+                || attempts.n_failures() > 0
+                || response.challenge_contains("insufficient_scope")
+            {
+                return Err(self.auth.refused_finally(endpoint, what, response));
             }
-            fresh = self.auth.answer(&self.http, endpoint, scope, what, response, Some(&used))?;
-            let why = "it does not accept a new token".to_owned();
+            renewed =
+                self.auth.respond(&self.http, endpoint, scope, what, response, Some(&used))?;
+            let why = "the registry rejected a new token".to_owned();
             let host = host.clone();
-            tries.wait(RegistryError::Unauthorized { host, what: what.to_owned(), why })?;
+            let what = what.to_owned();
+            attempts.wait(RegistryError::Unauthorized { host, what, status: 401, why })?;
         }
     }
 }

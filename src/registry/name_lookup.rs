@@ -1,6 +1,7 @@
-//! Name lookup that ends in time, and fails with an error where the HTTP client's own would panic.
+//! Name lookup with a time limit. Fails with an error where the HTTP client's own resolver would
+//! panic.
 //!
-//! The system's lookup cannot be interrupted, so that it runs on a thread of its own.
+//! getaddrinfo(3) cannot be interrupted, so it runs on a thread of its own.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -17,7 +18,7 @@ use crate::pool;
 /// The maximum number of addresses that a connection tries, given by [`ResolvedSocketAddrs`].
 const MAX_ADDRESSES: usize = 16;
 
-/// Looks up the hosts of URLs.
+/// The name resolver of the HTTP client.
 #[derive(Debug)]
 pub(super) struct Resolver;
 
@@ -55,7 +56,7 @@ fn look_up(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr
     let (sender, receiver) = mpsc::sync_channel(1);
     pool::background(move || {
         let found = name.to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-        // The receiver is gone if this took too long.
+        // The receiver is gone after the time limit.
         drop(sender.send(found));
     })?;
     match receiver.recv_timeout(*timeout.after) {

@@ -1,4 +1,4 @@
-//! How to speak to registries.
+//! Options of the registry client, from the command line and `registries.toml`.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -7,57 +7,57 @@ use std::time::Duration;
 
 use super::tls::ClientCertificate;
 
-/// How to speak to registries.
+/// Options of the registry client, from the command line and `registries.toml`.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What is special about single ones, by their names in images (`docker.io`, `host:5000`);
-    /// also about mirrors and token servers, by host and port.
+    /// Options of single registries, by their names in images (`docker.io`, `host:5000`). Mirrors
+    /// and token servers are listed by host and port.
     pub registries: BTreeMap<String, RegistryOptions>,
-    /// PEM files with certificates to believe besides the system's, whoever shows them.
+    /// PEM files with additional trusted CA certificates, for all registries.
     pub ca: Vec<PathBuf>,
-    /// The directory of docker's `config.json`; without it, everybody is anonymous.
+    /// The directory of docker's `config.json`. Without it, all requests are anonymous.
     pub docker_config: Option<PathBuf>,
-    /// How rbuild introduces itself.
+    /// The `User-Agent` header (RFC 9110, section 10.1.5).
     pub user_agent: String,
-    /// How often a request that may yet succeed is tried again.
+    /// Maximum number of retries of a failed request.
     pub retries: u32,
-    /// The pause before the first such try; it doubles with each further one, up to a minute, and
-    /// is shortened by up to a half.
+    /// Pause before the first retry. It doubles with each further one, up to a minute, and is
+    /// shortened by up to a half.
     pub first_delay: Duration,
-    /// By how much pauses are shortened: equal numbers make equal pauses.
+    /// Seed of the random part of pauses. Equal seeds give equal pauses.
     pub jitter_seed: u64,
-    /// How many downloads one host has to bear at a time, and how many uploads.
+    /// Maximum number of parallel downloads from one host, and of parallel uploads.
     pub transfers_per_host: NonZeroUsize,
-    /// Whether every request is refused before it is sent.
+    /// True if every request is refused before it is sent (`--offline`).
     pub offline: bool,
 }
 
-/// What is special about one registry.
+/// Options of one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RegistryOptions {
-    /// The addresses of its mirrors in the order to try them; the registry itself comes last.
+    /// Addresses of its mirrors, in the order of requests. The registry itself comes last.
     pub mirrors: Vec<String>,
-    /// How connections to it are made safe, if that is said.
+    /// Transport security, if configured.
     pub security: Option<Security>,
-    /// PEM files with certificates to believe besides the system's.
+    /// PEM files with additional trusted CA certificates.
     pub ca: Vec<PathBuf>,
-    /// What it gets to see of us.
+    /// Client certificate for mutual TLS.
     pub client: Option<ClientCertificate>,
 }
 
-/// How a connection is made safe.
+/// Transport security of connections to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
-    /// By https, with a certificate that we believe.
+    /// https with a verified certificate.
     Verified,
-    /// By https, with whatever certificate.
+    /// https without verification of the certificate.
     Unverified,
-    /// Not at all: plain http.
+    /// Plain http, without TLS.
     Http,
 }
 
 impl RegistryOptions {
-    /// Whether something is said of TLS.
+    /// Returns whether any option concerns TLS, so that https is meant.
     pub(super) fn speaks_tls(&self) -> bool {
         match self.security {
             Some(Security::Verified | Security::Unverified) => true,

@@ -1,9 +1,9 @@
-//! The readers of what servers, helpers and users' files say, as functions of bytes: for fuzzing.
+//! Parsers of untrusted input (servers, helpers, users' files) as functions of bytes, for fuzzing.
 
 use super::challenge::{self, Challenge};
-use super::{bucket, credentials, helper};
+use super::{bucket, credential_helper, credentials};
 
-/// Reads the values of `WWW-Authenticate` headers, one a line; returns the realm of the token
+/// Parses the values of `WWW-Authenticate` headers, one a line, and returns the realm of the token
 /// server.
 #[must_use]
 pub fn challenge(text: &str) -> Option<String> {
@@ -14,23 +14,24 @@ pub fn challenge(text: &str) -> Option<String> {
     }
 }
 
-/// Reads a docker `config.json` and looks a host up in it.
+/// Parses a docker `config.json` and looks up a host.
 ///
 /// # Errors
-/// The reason, without a quotation.
+/// The reason, without a quote of the file.
 pub fn docker_config(bytes: &[u8], host: &str) -> Result<bool, String> {
     credentials::knows(bytes, host)
 }
 
-/// Reads what a credential helper has printed.
+/// Parses the output of a credential helper.
 ///
 /// # Errors
-/// The reason that is shown, without quoting a secret.
+/// The reason, without a quote of a secret.
 pub fn helper_answer(succeeded: bool, bytes: &[u8]) -> Result<bool, String> {
-    helper::read_answer("docker-credential-x", succeeded, bytes).map(|found| found.is_some())
+    credential_helper::parse_output("docker-credential-x", succeeded, bytes)
+        .map(|found| found.is_some())
 }
 
-/// Reads what a bucket's server answers instead of an object.
+/// Parses the error document of an S3 server.
 #[must_use]
 pub fn bucket_error(text: &str) -> String {
     bucket::reason(text)

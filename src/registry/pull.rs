@@ -1,22 +1,22 @@
-//! Downloads: verified, and resumed where they broke.
+//! Blob downloads: verified, and resumed after a broken connection.
 
 use std::io::Write;
 
 use super::auth::Scope;
 use super::endpoint::Endpoint;
 use super::http::{Method, Request, Response, protocol};
-use super::retry::Schedule;
-use super::transfer_limit::Direction;
+use super::retry::RetryPolicy;
+use super::transfer_limit::TransferDirection;
 use super::{Client, RegistryError};
 use crate::oci::{Descriptor, Digest, Hasher, Reference};
 
-/// As much as is read and written at a time.
+/// Size of the copy buffer in bytes.
 const BUFFER_BYTES: usize = 128 << 10;
-/// A connection that brought so much before it broke has earned its retries back.
+/// Number of bytes that resets the count of failures when a connection breaks after them.
 pub(super) const PROGRESS_BYTES: u64 = 1 << 20;
 
-/// A download: what came so far went to the sink and into the hash.
-pub(super) struct Transfer<'a> {
+/// A download in progress. Received bytes went to the sink and into the hash.
+pub(super) struct BlobDownload<'a> {
     what: String,
     blob: &'a Descriptor,
     sink: &'a mut dyn Write,
@@ -26,15 +26,15 @@ pub(super) struct Transfer<'a> {
 }
 
 impl Client {
-    /// Streams a blob into `sink`, each byte once and in order, from a mirror or the registry;
-    /// `progress` is told how many bytes more there are.
+    /// Streams a blob into `sink`, each byte once and in order, from a mirror or the registry.
+    /// `progress` gets the number of new bytes.
     ///
-    /// After a broken connection it goes on where it was. What was written before an error is not
-    /// verified, and must be thrown away.
+    /// Resumes after a broken connection. Before an error, the bytes in `sink` are unverified and
+    /// must be discarded.
     ///
     /// # Errors
-    /// `WrongDigest` or `WrongSize` when the blob is another; `Local` when `sink` fails; else the
-    /// last server's.
+    /// [`RegistryError::WrongDigest`] or [`RegistryError::WrongSize`] if the content is not the
+    /// blob; [`RegistryError::Local`] if `sink` fails; otherwise the last server's error.
     pub fn pull_blob(
         &self,
         name: &Reference,
@@ -43,18 +43,18 @@ impl Client {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), RegistryError> {
         let what = format!("blob {} of {}", blob.digest, name.name());
-        let mut transfer = Transfer::new(what, blob, sink, progress);
-        // Another server goes on where one gave up.
-        self.ask_each(name, |endpoint, schedule| {
-            self.pull_from(endpoint, schedule, name.repository(), &mut transfer)
+        let mut transfer = BlobDownload::new(what, blob, sink, progress);
+        // The next server resumes where the last one failed.
+        self.try_each_endpoint(name, |endpoint, retry_policy| {
+            self.pull_from(endpoint, retry_policy, name.repository(), &mut transfer)
         })?;
         transfer.finish()
     }
 
-    /// Whether the registry itself, not a mirror, has the blob in `name`'s repository.
+    /// Returns whether the registry itself, not a mirror, has the blob in `name`'s repository.
     ///
     /// # Errors
-    /// The registry's, but for "not found".
+    /// The registry's error, except [`RegistryError::NotFound`].
     pub fn blob_exists(&self, name: &Reference, digest: Digest) -> Result<bool, RegistryError> {
         let scope = Scope::pull(name.repository());
         self.has_blob(&Endpoint::of(name, &self.options), &scope, name, digest)
@@ -68,7 +68,7 @@ impl Client {
         digest: Digest,
     ) -> Result<bool, RegistryError> {
         let what = format!("blob {digest} of {}", name.name());
-        self.schedule.run(|| {
+        self.retry_policy.run(|| {
             let url = endpoint.url(name.repository(), &format!("blobs/{digest}"));
             let response = self.call(endpoint, scope, &what, Request::new(Method::Head, url))?;
             match response.status() {
@@ -82,35 +82,36 @@ impl Client {
     fn pull_from(
         &self,
         endpoint: &Endpoint,
-        schedule: &Schedule,
+        retry_policy: &RetryPolicy,
         repository: &str,
-        transfer: &mut Transfer<'_>,
+        transfer: &mut BlobDownload<'_>,
     ) -> Result<(), RegistryError> {
-        let mut tries = schedule.tries();
+        let mut attempts = retry_policy.attempts();
         loop {
             let before = transfer.hasher.n_bytes();
             let Err(error) = self.pull_rest(endpoint, repository, transfer) else { return Ok(()) };
             if transfer.hasher.n_bytes() - before >= PROGRESS_BYTES {
-                tries.progressed();
+                attempts.progressed();
             }
-            tries.failed(error)?;
+            attempts.failed(error)?;
         }
     }
 
-    /// One request for all that is missing.
+    /// Sends one request for the rest of the blob.
     fn pull_rest(
         &self,
         endpoint: &Endpoint,
         repository: &str,
-        transfer: &mut Transfer<'_>,
+        transfer: &mut BlobDownload<'_>,
     ) -> Result<(), RegistryError> {
         if transfer.is_complete() {
             return Ok(());
         }
-        let _permit = self.gate.enter(endpoint.base.origin(), Direction::Down);
+        let _permit = self.transfer_limit.acquire(endpoint.base.origin(), TransferDirection::Down);
         let offset = transfer.n_bytes();
         let url = endpoint.url(repository, &format!("blobs/{}", transfer.blob.digest));
-        // Compressed on the way, a blob would have another length, and ranges another meaning.
+        // With a content coding, length and ranges would be those of the encoded bytes (RFC 9110,
+        // section 14.1.2).
         let mut request = Request::new(Method::Get, url).header("accept-encoding", "identity");
         if offset > 0 {
             request = request.header("range", format!("bytes={offset}-"));
@@ -121,18 +122,18 @@ impl Client {
     }
 }
 
-/// That a partial answer starts where we asked it to.
+/// Checks that a partial response starts at `offset` (RFC 9110, section 15.3.7).
 fn check_range(response: &Response, offset: u64) -> Result<(), RegistryError> {
     let range = response.header("content-range").unwrap_or_default();
     let start = range.strip_prefix("bytes ").and_then(|range| range.split_once('-'));
     if start.and_then(|(start, _)| start.trim().parse().ok()) == Some(offset) {
         return Ok(());
     }
-    let why = "it sent another part of the blob than it was asked for".to_owned();
+    let why = "it sent another range of the blob than requested".to_owned();
     Err(protocol(response.url(), why))
 }
 
-impl<'a> Transfer<'a> {
+impl<'a> BlobDownload<'a> {
     pub(super) fn new(
         what: String,
         blob: &'a Descriptor,
@@ -143,17 +144,17 @@ impl<'a> Transfer<'a> {
         Self { what, blob, sink, progress, hasher, buffer }
     }
 
-    /// How many bytes came so far.
+    /// Returns the number of bytes received so far.
     pub(super) const fn n_bytes(&self) -> u64 {
         self.hasher.n_bytes()
     }
 
-    /// Whether nothing is missing.
+    /// Returns whether all bytes were received.
     pub(super) const fn is_complete(&self) -> bool {
         self.n_bytes() == self.blob.size && self.blob.size > 0
     }
 
-    /// Takes the answer to a request for all that is missing.
+    /// Reads the response to a request for the rest of the blob.
     pub(super) fn receive(&mut self, mut response: Response) -> Result<(), RegistryError> {
         let offset = self.n_bytes();
         match response.status() {
@@ -170,7 +171,7 @@ impl<'a> Transfer<'a> {
         self.take(&mut response)
     }
 
-    /// That the body from `offset` on is as long as it must be, where the server says how long.
+    /// Checks the length of the body from `offset` on, if the server sent it.
     fn check_length(&self, response: &Response, offset: u64) -> Result<(), RegistryError> {
         let stated = response.content_length().map(|length| length.saturating_add(offset));
         match stated.filter(|got| *got != self.blob.size) {
@@ -179,7 +180,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Passes over what we have already, for servers that do not know ranges.
+    /// Skips bytes that were received before, for servers without support of ranges (RFC 9110,
+    /// section 14.2).
     fn skip(&mut self, response: &mut Response, n_bytes: u64) -> Result<(), RegistryError> {
         let mut left = n_bytes;
         while left > 0 {
@@ -194,7 +196,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Moves the body to the sink, up to the blob's size.
+    /// Copies the body to the sink, up to the blob's size.
     fn take(&mut self, response: &mut Response) -> Result<(), RegistryError> {
         loop {
             let n_read = response.read(&mut self.buffer)?;
@@ -217,7 +219,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// That what came is what was to come.
+    /// Checks the digest of all received bytes.
     pub(super) fn finish(self) -> Result<(), RegistryError> {
         let (want, got) = (self.blob.digest, self.hasher.finish());
         if want == got {

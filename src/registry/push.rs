@@ -1,102 +1,103 @@
-//! Pushes: only what the registry does not have, mounted from another repository if possible.
+//! Pushes: uploads only content that the registry lacks, and mounts blobs from other repositories
+//! if possible.
 
 use super::auth::Scope;
 use super::endpoint::Endpoint;
 use super::http::{Body, Method, Request};
 use super::resolve::stated_digest;
-use super::source::{Blob, Open, Source as _};
 use super::upload::Upload;
+use super::upload_source::{OpenBlob, ReopenableBlob, UploadSource as _};
 use super::url::Url;
 use super::{Client, RegistryError};
 use crate::oci::{Descriptor, Digest, MediaType, Reference};
 
-/// Blobs up to this size go up in one request. It saves one round trip of two, and a broken
-/// connection costs less than a second of any line on which that matters.
+/// Maximum size of a blob that is sent in one request, bytes. It saves one of two round trips, and
+/// repeating it after a broken connection takes less than a second on any line where that matters.
 const WHOLE_BYTES: u64 = 4 << 20;
 
-/// How a blob came to be in a repository.
+/// The way in which a pushed blob got into the repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
-    /// It was there.
+pub enum PushOutcome {
+    /// The repository had it before.
     AlreadyThere,
-    /// The registry took it from another repository.
+    /// The registry mounted it from another repository.
     Mounted,
-    /// It was sent.
+    /// Its bytes were sent.
     Uploaded,
 }
 
 impl Client {
-    /// Sees to it that `name`'s repository has the blob: finds it there, or has it mounted from
-    /// the repository `mount_from` of the same registry, or uploads what `open` gives.
+    /// Ensures that `name`'s repository has the blob: finds it there, mounts it from the repository
+    /// `mount_from` of the same registry, or uploads the bytes of `open`.
     ///
-    /// After a failure the upload goes on where the registry stands, or starts anew, with `open`
-    /// called again; `progress` is told each byte's number once.
+    /// After a failure the upload resumes at the registry's offset, or starts again and calls
+    /// `open` again. `progress` counts each byte once.
     ///
     /// # Errors
-    /// `Local` when `open` or its reader fails, `WrongSize` when it gives more or fewer bytes than
-    /// `blob` says; else the registry's.
+    /// [`RegistryError::Local`] if `open` or its reader fails; [`RegistryError::WrongSize`] if it
+    /// yields more or fewer bytes than `blob` says; otherwise the registry's error.
     pub fn push_blob(
         &self,
         name: &Reference,
         blob: &Descriptor,
         mount_from: Option<&str>,
-        open: Open<'_>,
+        open: OpenBlob<'_>,
         progress: &(dyn Fn(u64) + Sync),
-    ) -> Result<Pushed, RegistryError> {
+    ) -> Result<PushOutcome, RegistryError> {
         let endpoint = Endpoint::of(name, &self.options);
         let scope = Scope::push(name.repository());
         if self.has_blob(&endpoint, &scope, name, blob.digest)? {
-            return Ok(Pushed::AlreadyThere);
+            return Ok(PushOutcome::AlreadyThere);
         }
         let mut started = None;
         if let Some(from) = mount_from.filter(|from| *from != name.repository()) {
             match self.mount(name, &endpoint, blob.digest, from) {
-                Mount::Done => return Ok(Pushed::Mounted),
-                Mount::Instead(location) => started = location,
+                MountResult::Done => return Ok(PushOutcome::Mounted),
+                MountResult::Upload(location) => started = location,
             }
         }
-        self.upload_blob(name, blob, started, Blob::new(open, blob.size, progress))?;
-        Ok(Pushed::Uploaded)
+        self.upload_blob(name, blob, started, ReopenableBlob::new(open, blob.size, progress))?;
+        Ok(PushOutcome::Uploaded)
     }
 
-    /// Uploads a blob, into the upload that was `started` if there is one.
+    /// Uploads a blob, into the upload `started` if the registry has opened one.
     fn upload_blob(
         &self,
         name: &Reference,
         blob: &Descriptor,
         started: Option<Url>,
-        mut source: Blob<'_>,
+        mut source: ReopenableBlob<'_>,
     ) -> Result<(), RegistryError> {
         let what = format!("blob {} of {}", blob.digest, name.name());
         let mut upload = Upload::start(self, name, what, started)?;
-        let mut tries = self.schedule.tries();
+        let mut attempts = self.retry_policy.attempts();
         let (mut whole, mut may_renew) = (blob.size <= WHOLE_BYTES, true);
         loop {
-            let asked = upload.asks();
+            let expected_continue = upload.expects_continue();
             let sent = if whole {
                 upload.put(&mut source, blob.size, blob.digest)
             } else {
-                let filled = upload.send_source(&mut source, &mut tries);
-                filled.and_then(|()| upload.close(blob.digest, &mut tries))
+                let filled = upload.send_source(&mut source, &mut attempts);
+                filled.and_then(|()| upload.close(blob.digest, &mut attempts))
             };
             let Err(error) = sent else { return Ok(()) };
             if may_renew && error.is_unauthorized() {
-                // The token ended between two requests of the upload; there is a new one now.
+                // The token expired between two requests of the upload. A new one was fetched.
                 may_renew = false;
-            } else if asked && !upload.asks() {
-                // The same again, without asking.
-            } else if whole && error.is_too_long() {
+            } else if expected_continue && !upload.expects_continue() {
+                // Repeat without `Expect: 100-continue`.
+            } else if whole && error.is_too_large() {
                 whole = false;
                 upload.chunks.shrink();
             } else {
-                // An upload that is gone may have come to its end.
+                // An upload that no longer exists may have completed.
                 let gone = error.is_not_found();
                 if gone {
-                    tries.wait(error)?;
+                    attempts.wait(error)?;
                 } else {
-                    tries.failed(error)?;
+                    attempts.failed(error)?;
                 }
-                if upload.is_there(blob.digest)? {
+                if upload.is_stored(blob.digest)? {
                     return Ok(());
                 }
             }
@@ -105,11 +106,12 @@ impl Client {
         }
     }
 
-    /// Pushes a manifest or index: under `name`'s tag, or under its digest if it has no tag.
+    /// Pushes a manifest or index under `name`'s tag, or under its digest if it has no tag
+    /// (distribution-spec, "Pushing Manifests").
     ///
     /// # Errors
-    /// `WrongDigest` when `name` has another digest than `bytes`, or the registry stored other
-    /// bytes; else the registry's.
+    /// [`RegistryError::WrongDigest`] if `name` has another digest than `bytes`, or the registry
+    /// stored other bytes; [`RegistryError::NotStored`]; otherwise the registry's error.
     pub fn push_manifest(
         &self,
         name: &Reference,
@@ -128,7 +130,7 @@ impl Client {
         let endpoint = Endpoint::of(name, &self.options);
         let scope = Scope::push(name.repository());
         let selector = name.tag().map_or_else(|| digest.to_string(), str::to_owned);
-        self.schedule.run(|| {
+        self.retry_policy.run(|| {
             let url = endpoint.url(name.repository(), &format!("manifests/{selector}"));
             let mut request =
                 Request::new(Method::Put, url).header("content-type", media_type.as_str());
@@ -142,7 +144,7 @@ impl Client {
             response.discard();
             match stated {
                 Some(got) => check(digest, got),
-                // What the registry answers; another answer may be a proxy's own.
+                // The status of a registry. Any other may come from a proxy.
                 None if status == 201 => Ok(()),
                 None if self.has_manifest(&endpoint, name, digest)? => Ok(()),
                 None => Err(RegistryError::NotStored { host, what: what.clone(), status }),
@@ -160,7 +162,7 @@ impl Client {
     ) -> Result<bool, RegistryError> {
         let by_digest = name.with_digest(digest);
         let asked = if name.tag().is_some() && name.digest().is_none() { name } else { &by_digest };
-        match self.schedule.run(|| self.ask_manifest(endpoint, asked, Method::Head)) {
+        match self.retry_policy.run(|| self.ask_manifest(endpoint, asked, Method::Head)) {
             Ok(mut response) => {
                 let stated = stated_digest(&response);
                 response.discard();
@@ -171,27 +173,34 @@ impl Client {
         }
     }
 
-    /// Gives the manifest or index `digest` of `name`'s repository the tag that `name` has.
+    /// Adds the tag of `name` to the manifest or index `digest` in `name`'s repository.
     ///
     /// # Errors
-    /// The registry's.
+    /// The registry's error.
     pub fn push_tag(&self, name: &Reference, digest: Digest) -> Result<(), RegistryError> {
         let there = name.with_digest(digest);
-        // A mirror may not have it yet.
+        // Not from a mirror, which may not have it yet.
         let endpoint = Endpoint::of(name, &self.options);
-        let fetched = self.fetch_manifest(&endpoint, &self.schedule, &there)?;
+        let fetched = self.fetch_manifest(&endpoint, &self.retry_policy, &there)?;
         self.push_manifest(name, &fetched.media_type, &fetched.bytes).map(drop)
     }
 
-    /// Asks for the blob of another repository (distribution-spec, "Mounting a blob").
+    /// Requests a mount of the blob from another repository (distribution-spec, "Mounting a blob
+    /// from another repository").
     ///
-    /// No error is one: whatever keeps a mount from working, an upload shows whether it matters.
-    fn mount(&self, name: &Reference, endpoint: &Endpoint, digest: Digest, from: &str) -> Mount {
+    /// Errors are ignored: the upload that follows shows whether they matter.
+    fn mount(
+        &self,
+        name: &Reference,
+        endpoint: &Endpoint,
+        digest: Digest,
+        from: &str,
+    ) -> MountResult {
         let what = format!("blob {digest} of {}", name.name());
         let url = endpoint.url(name.repository(), "blobs/uploads/");
         let url = url.with_query("mount", &digest.to_string()).with_query("from", from);
         let scope = Scope::push(name.repository()).and_pull(from);
-        let result = self.schedule.run(|| {
+        let result = self.retry_policy.run(|| {
             let request = Request::new(Method::Post, url.clone());
             let response = self.call(endpoint, &scope, &what, request)?;
             let transient = response.status() == 429 || response.status() >= 500;
@@ -201,20 +210,20 @@ impl Client {
             Ok(mut response) => {
                 response.discard();
                 match response.status() {
-                    201 => Mount::Done,
-                    // The registry has opened an upload instead.
-                    202 => Mount::Instead(response.location().ok()),
-                    _ => Mount::Instead(None),
+                    201 => MountResult::Done,
+                    // The registry opened an upload instead.
+                    202 => MountResult::Upload(response.location().ok()),
+                    _ => MountResult::Upload(None),
                 }
             }
-            Err(_) => Mount::Instead(None),
+            Err(_) => MountResult::Upload(None),
         }
     }
 }
 
-/// What came of asking for a mount.
-enum Mount {
+/// The result of a mount request.
+enum MountResult {
     Done,
-    /// Upload, to this place if the registry named one.
-    Instead(Option<Url>),
+    /// Not mounted: upload the blob, to this location if the registry opened an upload.
+    Upload(Option<Url>),
 }

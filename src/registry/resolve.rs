@@ -1,81 +1,91 @@
-//! What a name means: manifests and indexes by tag or digest.
+//! Resolves names: manifests and indexes by tag or digest (distribution-spec, "Pulling manifests").
 
 use super::auth::Scope;
 use super::endpoint::Endpoint;
 use super::http::{Method, Request, Response};
-use super::retry::Schedule;
+use super::retry::RetryPolicy;
 use super::{Client, RegistryError};
 use crate::limits::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, MediaType, Reference};
 
-/// A manifest or index as the registry has it.
+/// A manifest or index as the registry sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// Of `bytes`.
+pub struct FetchedManifest {
+    /// The digest of `bytes`.
     pub digest: Digest,
-    /// What the registry says that it is, or else what it says of itself.
+    /// The type in the response header, or else in the document.
     pub media_type: MediaType,
     /// The document, byte for byte.
     pub bytes: Vec<u8>,
 }
 
 impl Client {
-    /// Fetches the manifest or index that `name` means, from a mirror or the registry; the bytes
-    /// are those of the digest if one was asked for.
+    /// Fetches the manifest or index `name` from a mirror or the registry. If `name` has a digest,
+    /// the bytes have it too.
     ///
     /// # Errors
-    /// The last server's: `NotFound`, `Unauthorized`, `Unreachable`, `WrongDigest`, `TooLarge`…
-    pub fn manifest(&self, name: &Reference) -> Result<Fetched, RegistryError> {
-        self.ask_each(name, |endpoint, schedule| self.fetch_manifest(endpoint, schedule, name))
+    /// The last server's error: [`RegistryError::NotFound`], [`RegistryError::Unauthorized`],
+    /// [`RegistryError::Unreachable`], [`RegistryError::WrongDigest`], [`RegistryError::TooLarge`]
+    /// and others.
+    pub fn manifest(&self, name: &Reference) -> Result<FetchedManifest, RegistryError> {
+        self.try_each_endpoint(name, |endpoint, retry_policy| {
+            self.fetch_manifest(endpoint, retry_policy, name)
+        })
     }
 
-    /// Finds out which digest `name` has now, without fetching the document if possible.
+    /// Resolves `name` to its current digest, without fetching the document if possible.
     ///
     /// # Errors
-    /// As [`Self::manifest`].
+    /// The same as [`Self::manifest`].
     pub fn digest(&self, name: &Reference) -> Result<Digest, RegistryError> {
-        self.ask_each(name, |endpoint, schedule| {
-            let head = schedule.run(|| self.ask_manifest(endpoint, name, Method::Head));
+        self.try_each_endpoint(name, |endpoint, retry_policy| {
+            let head = retry_policy.run(|| self.ask_manifest(endpoint, name, Method::Head));
             match head {
                 Ok(response) => match stated_digest(&response) {
                     Some(got) => match name.digest().filter(|want| *want != got) {
                         Some(want) => Err(wrong_digest(name, want, got)),
                         None => Ok(got),
                     },
-                    None => self.fetched_digest(endpoint, schedule, name),
+                    None => self.fetched_digest(endpoint, retry_policy, name),
                 },
                 Err(RegistryError::Status { status: 400..=499, .. }) => {
-                    self.fetched_digest(endpoint, schedule, name)
+                    self.fetched_digest(endpoint, retry_policy, name)
                 }
                 Err(error) => Err(error),
             }
         })
     }
 
-    /// Fetches the index that the registry itself, not a mirror, has under `name`; `None` when that is
-    /// one image. A registry that counts what is fetched counts no image: what it is, is asked first.
+    /// Fetches the index that the registry itself, not a mirror, has under `name`. `None` if the
+    /// name refers to a single image. The type is requested first, because Docker Hub counts GET
+    /// requests of manifests against the pull limit but no HEAD requests
+    /// (<https://docs.docker.com/docker-hub/usage/pulls/>).
     ///
     /// # Errors
-    /// As [`Self::manifest`], of the registry.
-    pub fn index(&self, name: &Reference, retries: bool) -> Result<Option<Fetched>, RegistryError> {
+    /// The same as [`Self::manifest`], from the registry.
+    pub fn index(
+        &self,
+        name: &Reference,
+        retries: bool,
+    ) -> Result<Option<FetchedManifest>, RegistryError> {
         let endpoint = Endpoint::of(name, &self.options);
-        let once = Schedule { retries: 0, reconnects: false, ..self.schedule.clone() };
-        let schedule = if retries { &self.schedule } else { &once };
-        let head = schedule.run(|| self.ask_manifest(&endpoint, name, Method::Head));
+        let once = RetryPolicy { retries: 0, reconnects: false, ..self.retry_policy.clone() };
+        let retry_policy = if retries { &self.retry_policy } else { &once };
+        let head = retry_policy.run(|| self.ask_manifest(&endpoint, name, Method::Head));
         let kind = match head {
             Ok(mut response) => {
                 let kind = media_type_of(response.header("content-type"), &[]);
                 response.discard();
                 kind
             }
-            // Some do not know HEAD.
+            // Some registries do not support HEAD for manifests.
             Err(RegistryError::Status { status: 400..=499, .. }) => MediaType::OciIndex,
             Err(error) => return Err(error),
         };
         if matches!(kind, MediaType::OciManifest | MediaType::DockerManifest) {
             return Ok(None);
         }
-        let fetched = self.fetch_manifest(&endpoint, schedule, name)?;
+        let fetched = self.fetch_manifest(&endpoint, retry_policy, name)?;
         let is_index = matches!(fetched.media_type, MediaType::OciIndex | MediaType::DockerIndex);
         Ok(is_index.then_some(fetched))
     }
@@ -83,19 +93,19 @@ impl Client {
     fn fetched_digest(
         &self,
         endpoint: &Endpoint,
-        schedule: &Schedule,
+        retry_policy: &RetryPolicy,
         name: &Reference,
     ) -> Result<Digest, RegistryError> {
-        Ok(self.fetch_manifest(endpoint, schedule, name)?.digest)
+        Ok(self.fetch_manifest(endpoint, retry_policy, name)?.digest)
     }
 
     pub(super) fn fetch_manifest(
         &self,
         endpoint: &Endpoint,
-        schedule: &Schedule,
+        retry_policy: &RetryPolicy,
         name: &Reference,
-    ) -> Result<Fetched, RegistryError> {
-        schedule.run(|| {
+    ) -> Result<FetchedManifest, RegistryError> {
+        retry_policy.run(|| {
             let response = self.ask_manifest(endpoint, name, Method::Get)?;
             read_manifest(name, response)
         })
@@ -123,16 +133,20 @@ impl Client {
     }
 }
 
-fn read_manifest(name: &Reference, mut response: Response) -> Result<Fetched, RegistryError> {
+fn read_manifest(
+    name: &Reference,
+    mut response: Response,
+) -> Result<FetchedManifest, RegistryError> {
     let bytes = response.read_all(&name.to_string(), MAX_MANIFEST_BYTES)?;
     let digest = Digest::of(&bytes);
     let media_type = media_type_of(response.header("content-type"), &bytes);
-    // The digest of a signed manifest of version 1 is not that of all its bytes.
+    // The digest of a signed manifest of schema 1 does not cover all its bytes
+    // (<https://distribution.github.io/distribution/spec/deprecated-schema-v1/>).
     let is_other = matches!(media_type, MediaType::Other(_));
     let stated = stated_digest(&response).filter(|_| !is_other);
     match name.digest().or(stated).filter(|want| *want != digest) {
         Some(want) => Err(wrong_digest(name, want, digest)),
-        None => Ok(Fetched { digest, media_type, bytes }),
+        None => Ok(FetchedManifest { digest, media_type, bytes }),
     }
 }
 
@@ -140,12 +154,13 @@ fn wrong_digest(name: &Reference, want: Digest, got: Digest) -> RegistryError {
     RegistryError::WrongDigest { what: name.to_string(), want, got }
 }
 
-/// The digest that the registry states; those of other algorithms do not count.
+/// Returns the digest in `Docker-Content-Digest` (distribution-spec, "Pulling manifests"). Other
+/// algorithms than sha256 are ignored.
 pub(super) fn stated_digest(response: &Response) -> Option<Digest> {
     response.header("docker-content-digest")?.parse().ok()
 }
 
-/// The header's media type if it is a telling one, else the document's own.
+/// Returns the header's media type if it is a known one, else the document's own.
 fn media_type_of(header: Option<&str>, bytes: &[u8]) -> MediaType {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -166,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn media_type_is_the_headers_unless_that_says_nothing() {
+    fn media_type_of_header_wins_unless_unknown() {
         let own = br#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#;
         for (header, bytes, want) in [
             (Some("application/vnd.oci.image.manifest.v1+json"), &own[..], MediaType::OciManifest),

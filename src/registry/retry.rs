@@ -1,42 +1,44 @@
-//! When a failed request is tried again.
+//! Decides whether a failed request is retried.
 //!
-//! Every request of this module may be sent twice with the same outcome. Reading is harmless; blobs
-//! and manifests are put under their digests or under a tag that is to mean just this; another
-//! upload that is opened leaves behind one that the registry forgets. The one exception are bytes
-//! sent into an open upload: before more of them are sent, the registry is asked how many it has
-//! (`upload`). So what decides is only whether waiting can help: connections that do not come about
-//! or break, 408, 429, and answers of 500 and above but for 501 and 505, which say that it never
-//! will. A fresh token is another matter, and costs no pause (`Client::call`).
+//! Every request of this module can be repeated with the same result. Reads are harmless. Blobs and
+//! manifests are stored under their digests, or under a tag that is meant to have just this
+//! content. A second open upload leaves one behind that the registry expires. The one exception are
+//! bytes sent into an open upload: before more are sent, the registry is asked for its offset
+//! (`upload`).
+//!
+//! So a retry depends only on whether waiting can help: after failed and broken connections, status
+//! 408 and 429, and 500 and above. 501 and 505 are permanent (RFC 9110, section 15.6). A request is
+//! repeated with a new token without a pause (`Client::call`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::RegistryError;
-use super::cancel::Halt;
+use super::cancel::Cancellation;
 
-/// The longest pause of our own between two tries.
+/// Maximum pause between two attempts, unless the server asks for more.
 const MAX_DELAY: Duration = Duration::from_secs(60);
-/// The longest pause that a server may ask for; who wants more is told to the user at once.
-pub(super) const MAX_ASKED: Duration = Duration::from_secs(120);
+/// Maximum pause that a server may ask for. A longer one is reported to the user at once.
+pub(super) const MAX_REQUESTED_PAUSE: Duration = Duration::from_secs(120);
 
-/// How often and after which pauses.
+/// Number of retries and the pauses between them.
 #[derive(Debug, Clone)]
-pub(super) struct Schedule {
-    /// Tries after the first.
+pub(super) struct RetryPolicy {
+    /// Maximum number of retries.
     pub(super) retries: u32,
-    /// The pause after the first failure; it doubles with each further one.
+    /// Pause after the first failure. It doubles with each further one.
     pub(super) first_delay: Duration,
-    /// True if a host that cannot be reached, or does not answer, is tried again: not if there is another host.
+    /// True if an unreachable or silent host is retried. False if there is another host to try.
     pub(super) reconnects: bool,
-    /// Shortens pauses.
+    /// Source of the random part of pauses.
     pub(super) jitter: Arc<Jitter>,
-    /// Ends pauses.
-    pub(super) halt: Halt,
+    /// Wakes the sleeps between attempts.
+    pub(super) cancellation: Cancellation,
 }
 
-/// Numbers that differ from process to process, so that jobs which fail together do not all come
-/// back together. The same seed gives the same numbers.
+/// Random numbers, so that jobs that failed together do not all retry at once. Equal seeds give
+/// equal numbers.
 #[derive(Debug)]
 pub(super) struct Jitter(AtomicU64);
 
@@ -45,9 +47,9 @@ impl Jitter {
         Self(AtomicU64::new(seed))
     }
 
-    /// Between half of `pause` and all of it.
+    /// Returns a time between a half of `pause` and all of it.
     fn of(&self, pause: Duration) -> Duration {
-        // splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
+        // splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut word = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -58,71 +60,73 @@ impl Jitter {
     }
 }
 
-impl Schedule {
-    /// The pause after failure number `n_failures` (from 1), `None` when there were enough. What
-    /// the server asked for comes first, and a part of our own pause after it.
-    fn pause(&self, n_failures: u32, asked: Option<Duration>) -> Option<Duration> {
-        if n_failures > self.retries || asked.is_some_and(|asked| asked > MAX_ASKED) {
+impl RetryPolicy {
+    /// Returns the pause after failure number `n_failures` (from 1), or `None` after too many. A
+    /// pause that the server asked for comes first, followed by a part of the own pause.
+    fn pause(&self, n_failures: u32, requested: Option<Duration>) -> Option<Duration> {
+        if n_failures > self.retries
+            || requested.is_some_and(|requested| requested > MAX_REQUESTED_PAUSE)
+        {
             return None;
         }
         let factor = 1_u32.checked_shl(n_failures.saturating_sub(1)).unwrap_or(u32::MAX);
         let own = self.jitter.of(self.first_delay.saturating_mul(factor).min(MAX_DELAY));
-        Some(match asked {
+        Some(match requested {
             None => own,
-            // Exactly then, everybody who was told the same would come.
-            Some(asked) => asked.max(own).saturating_add(own.min(self.first_delay)),
+            // Clients that got the same answer must not all return at the same time.
+            Some(requested) => requested.max(own).saturating_add(own.min(self.first_delay)),
         })
     }
 
-    /// A new count of failures.
-    pub(super) const fn tries(&self) -> Tries<'_> {
-        Tries { schedule: self, n_failures: 0 }
+    /// Starts a count of failures.
+    pub(super) const fn attempts(&self) -> Attempts<'_> {
+        Attempts { retry_policy: self, n_failures: 0 }
     }
 
-    /// Does `work` until it succeeds, fails for good, or has failed too often.
+    /// Runs `work` until it succeeds, fails permanently, or has failed too often.
     pub(super) fn run<T>(
         &self,
         mut work: impl FnMut() -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
-        let mut tries = self.tries();
+        let mut attempts = self.attempts();
         loop {
             match work() {
                 Ok(value) => return Ok(value),
-                Err(error) => tries.failed(error)?,
+                Err(error) => attempts.failed(error)?,
             }
         }
     }
 }
 
-/// The failures of one piece of work so far.
+/// The consecutive failures of one operation.
 #[derive(Debug)]
-pub(super) struct Tries<'a> {
-    schedule: &'a Schedule,
+pub(super) struct Attempts<'a> {
+    retry_policy: &'a RetryPolicy,
     n_failures: u32,
 }
 
-impl Tries<'_> {
-    /// Waits after `error` if it is worth another try; gives it back if not.
+impl Attempts<'_> {
+    /// Sleeps after `error` if a retry may succeed, otherwise returns it.
     pub(super) fn failed(&mut self, error: RegistryError) -> Result<(), RegistryError> {
-        let gives_up = error.is_silence() && !self.schedule.reconnects;
+        let gives_up = error.is_unresponsive() && !self.retry_policy.reconnects;
         if gives_up || !error.is_transient() { Err(error) } else { self.wait(error) }
     }
 
-    /// The same for an error that is worth a try in the eyes of the caller.
+    /// Sleeps after an error that the caller considers worth a retry.
     pub(super) fn wait(&mut self, error: RegistryError) -> Result<(), RegistryError> {
         self.n_failures = self.n_failures.saturating_add(1);
-        let Some(pause) = self.schedule.pause(self.n_failures, error.retry_after()) else {
+        let Some(pause) = self.retry_policy.pause(self.n_failures, error.retry_after()) else {
             return Err(error);
         };
-        if self.schedule.halt.pause(pause) { Ok(()) } else { Err(error) }
+        if self.retry_policy.cancellation.sleep(pause) { Ok(()) } else { Err(error) }
     }
 
-    /// How many there were.
+    /// Returns the number of consecutive failures.
     pub(super) const fn n_failures(&self) -> u32 {
         self.n_failures
     }
 
-    /// Something was achieved: the next failure counts as the first.
+    /// Resets the count after progress.
     pub(super) const fn progressed(&mut self) {
         self.n_failures = 0;
     }
@@ -134,10 +138,16 @@ mod tests {
 
     use super::*;
 
-    fn schedule(seed: u64) -> Schedule {
+    fn retry_policy(seed: u64) -> RetryPolicy {
         let first_delay = Duration::from_millis(100);
         let jitter = Arc::new(Jitter::new(seed));
-        Schedule { retries: 40, first_delay, reconnects: true, jitter, halt: Halt::default() }
+        RetryPolicy {
+            retries: 40,
+            first_delay,
+            reconnects: true,
+            jitter,
+            cancellation: Cancellation::default(),
+        }
     }
 
     #[test]
@@ -155,7 +165,7 @@ mod tests {
             (41, Some(1), None),
         ] {
             for seed in 0..100 {
-                let pause = schedule(seed).pause(n_failures, asked_s.map(Duration::from_secs));
+                let pause = retry_policy(seed).pause(n_failures, asked_s.map(Duration::from_secs));
                 let pause = pause.map(|pause| pause.as_millis());
                 assert_eq!(pause.is_some(), want_ms.is_some(), "{n_failures} {asked_s:?}");
                 assert!(
@@ -167,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_host_is_asked_again_only_where_there_is_no_other() {
+    fn silent_host_is_retried_only_without_an_alternative() {
         let broken = |kind: io::ErrorKind| RegistryError::Broken {
             host: "a.example".to_owned(),
             source: kind.into(),
@@ -178,8 +188,8 @@ mod tests {
             (false, io::ErrorKind::TimedOut, false),
             (false, io::ErrorKind::ConnectionReset, true),
         ] {
-            let schedule = Schedule { reconnects, first_delay, ..schedule(1) };
-            let failed = schedule.tries().failed(broken(kind));
+            let retry_policy = RetryPolicy { reconnects, first_delay, ..retry_policy(1) };
+            let failed = retry_policy.attempts().failed(broken(kind));
             assert_eq!(failed.is_ok(), is_tried_again, "{reconnects} {kind}");
         }
     }
@@ -187,8 +197,8 @@ mod tests {
     #[test]
     fn pauses_differ_by_seed_and_from_one_to_the_next() {
         let pauses = |seed| {
-            let schedule = schedule(seed);
-            [(); 4].map(|()| schedule.pause(1, None).unwrap().as_micros())
+            let retry_policy = retry_policy(seed);
+            [(); 4].map(|()| retry_policy.pause(1, None).unwrap().as_micros())
         };
         assert_eq!(pauses(7), pauses(7));
         assert_ne!(pauses(7), pauses(8));

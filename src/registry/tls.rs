@@ -1,9 +1,9 @@
-//! TLS: whom we believe, and who we say we are.
+//! TLS: trusted certificates and client certificates.
 //!
-//! The HTTP library has TLS of its own, but it ends the process when a client's key does not belong
-//! to its certificate, and cannot believe a server's certificate that is given as such: one that
-//! `openssl req -x509` makes, its own authority, which is what private registries mostly have and
-//! docker takes. So the connection is made here, of its parts and rustls.
+//! The HTTP library's own TLS ends the process if a client's key does not match its certificate.
+//! Nor can it trust a server certificate itself, as `openssl req -x509` makes it (openssl-req(1)):
+//! self-signed and its own authority. Most private registries have such a certificate, and docker
+//! accepts it. So connections are made here from parts of the library and rustls.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -27,37 +27,37 @@ use ureq::unversioned::transport::{
 use super::RegistryError;
 use crate::pathio;
 
-/// Longer than the certificates of all authorities there are.
+/// Maximum size of a PEM file in bytes. Larger than the bundle of all public authorities.
 const MAX_PEM_BYTES: u64 = 4 << 20;
 
-/// A certificate that we show to those who want to see one.
+/// A client certificate, for servers that request one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientCertificate {
-    /// PEM: the certificate, and those between it and its authority.
+    /// PEM file: the certificate and its intermediates.
     pub certificate: PathBuf,
-    /// PEM: its key, not encrypted.
+    /// PEM file: the unencrypted private key.
     pub key: PathBuf,
 }
 
-/// Whom to believe, and who we are: equal profiles share connections.
+/// Trust settings and client certificate. Equal profiles share connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Profile {
-    /// Whether any certificate is good enough.
+pub(super) struct TlsProfile {
+    /// True if certificates are not verified.
     pub(super) unverified: bool,
-    /// PEM files with certificates to believe besides the system's.
+    /// PEM files with additional trusted CA certificates.
     pub(super) ca: Vec<PathBuf>,
     pub(super) client: Option<ClientCertificate>,
 }
 
-/// The system's certificates, read when they are first needed.
+/// The system's trusted roots, loaded on first use.
 #[derive(Debug, Default)]
-pub(super) struct System(OnceLock<RootCertStore>);
+pub(super) struct SystemRoots(OnceLock<RootCertStore>);
 
-impl System {
+impl SystemRoots {
     fn roots(&self) -> RootCertStore {
         let load = || {
             let mut roots = RootCertStore::empty();
-            // One that cannot be read is believed by nobody else either.
+            // Unparsable certificates are skipped, as other programs do.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             roots
         };
@@ -65,19 +65,19 @@ impl System {
     }
 }
 
-/// What rustls needs to know.
+/// Makes the configuration of rustls for a profile.
 ///
 /// # Errors
-/// `Certificate` when a file holds nothing that can be used.
+/// [`RegistryError::Certificate`] if a file is unusable.
 pub(super) fn config(
-    profile: &Profile,
-    system: &System,
+    profile: &TlsProfile,
+    system: &SystemRoots,
 ) -> Result<Arc<ClientConfig>, RegistryError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = if profile.unverified {
-        Arc::new(Unverified(Arc::clone(&provider)))
+        Arc::new(NoVerification(Arc::clone(&provider)))
     } else {
-        Arc::new(Verifier::new(&profile.ca, system.roots(), Arc::clone(&provider))?)
+        Arc::new(RootVerifier::new(&profile.ca, system.roots(), Arc::clone(&provider))?)
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -88,10 +88,10 @@ pub(super) fn config(
         return Ok(Arc::new(builder.with_no_client_auth()));
     };
     let private = PrivateKeyDer::from_pem_slice(&read(key)?)
-        .map_err(|_unreadable| bad(key, "it holds no private key, or only an encrypted one"))?;
+        .map_err(|_unreadable| bad(key, "it contains no unencrypted private key"))?;
     let config =
         builder.with_client_auth_cert(certificates(certificate)?, private).map_err(|error| {
-            bad(key, &format!("it does not go with {}: {error}", certificate.display()))
+            bad(key, &format!("it does not match {}: {error}", certificate.display()))
         })?;
     Ok(Arc::new(config))
 }
@@ -112,46 +112,43 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryErr
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(bad(path, "it holds no certificate in PEM")),
+        _ => Err(bad(path, "it contains no PEM certificate")),
     }
 }
 
-/// Believes the authorities of the system and those that are given; and a certificate that is given
-/// itself, for the names that it has and as long as it is good.
+/// Trusts the authorities of the system and the configured ones. Trusts a configured certificate
+/// itself, too, for its own names and validity period.
 #[derive(Debug)]
-struct Verifier {
+struct RootVerifier {
     authorities: Arc<WebPkiServerVerifier>,
-    given: Vec<CertificateDer<'static>>,
+    configured: Vec<CertificateDer<'static>>,
 }
 
-impl Verifier {
+impl RootVerifier {
     fn new(
         ca: &[PathBuf],
         mut roots: RootCertStore,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, RegistryError> {
-        let mut given = Vec::new();
+        let mut configured = Vec::new();
         for path in ca {
             for certificate in certificates(path)? {
-                roots
-                    .add(certificate.clone())
-                    .map_err(|error| bad(path, &format!("a certificate in it is bad: {error}")))?;
-                given.push(certificate);
+                roots.add(certificate.clone()).map_err(|error| {
+                    bad(path, &format!("it contains an invalid certificate: {error}"))
+                })?;
+                configured.push(certificate);
             }
         }
         let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
         let authorities = authorities.build().map_err(|_no_roots| {
             let path = Path::new("/etc/ssl/certs/ca-certificates.crt");
-            bad(
-                path,
-                "the system has no certificates of authorities; install them, or give --ca FILE",
-            )
+            bad(path, "the system has no trusted CA certificates; install them, or use --ca FILE")
         })?;
-        Ok(Self { authorities, given })
+        Ok(Self { authorities, configured })
     }
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for RootVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -168,11 +165,11 @@ impl ServerCertVerifier for Verifier {
             now,
         );
         match verified {
-            // Of an authority's own certificate the library says just that it is no server's; it
-            // has looked at the dates before.
+            // For a CA certificate used as a server's, webpki returns an error that it is not an
+            // end-entity certificate. It has checked the dates before.
             Err(Error::InvalidCertificate(
                 CertificateError::Other(_) | CertificateError::UnknownIssuer,
-            )) if self.given.iter().any(|given| given == end_entity) => {
+            )) if self.configured.iter().any(|configured| configured == end_entity) => {
                 let parsed = ParsedCertificate::try_from(end_entity)?;
                 rustls::client::verify_server_name(&parsed, server_name)?;
                 Ok(ServerCertVerified::assertion())
@@ -204,11 +201,12 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Believes everybody; signatures have to be right nevertheless.
+/// Accepts every certificate. Signatures of the handshake are verified nevertheless (RFC 8446,
+/// section 4.4.3).
 #[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Unverified {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,
@@ -243,7 +241,7 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-/// Puts TLS on the connections that are to have it.
+/// Adds TLS to connections that need it.
 #[derive(Debug)]
 pub(super) struct TlsConnector(pub(super) Arc<ClientConfig>);
 
@@ -260,10 +258,8 @@ impl<In: Transport> Connector<In> for TlsConnector {
             return Ok(Some(Either::A(transport)));
         }
         let host = details.uri.host().unwrap_or_default();
-        let name =
-            ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|_invalid| {
-                ureq::Error::Tls("its name is not one that a certificate could have")
-            })?;
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+            .map_err(|_invalid| ureq::Error::Tls("its name is not valid in a certificate"))?;
         let config = Arc::clone(&self.0);
         let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let clock = Arc::clone(&details.current_time);
@@ -277,7 +273,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
     }
 }
 
-/// A connection with TLS.
+/// A TLS connection with its buffers.
 pub(super) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,

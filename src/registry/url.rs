@@ -1,8 +1,11 @@
-//! Addresses: as much of RFC 3986 as a registry client needs, and a form without secrets.
+//! Addresses of registries (RFC 3986), parsed by the `url` crate, with a representation without
+//! secrets.
 
 use std::fmt;
 
-/// How a host is spoken to.
+use url::Position;
+
+/// The transport protocol of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scheme {
     Http,
@@ -18,23 +21,26 @@ impl Scheme {
     }
 }
 
-/// An absolute http or https address, without user and fragment.
+/// An absolute http or https address without user and fragment.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Url {
     scheme: Scheme,
-    /// Host and port, as written.
+    /// Host and port as the user or server wrote them. Options and messages refer to this spelling,
+    /// which the `url` crate would change (lower case, no default port).
     authority: String,
-    /// Starts with a slash; the query included.
+    /// Path and query. Starts with a slash.
     target: String,
 }
 
 impl Url {
-    /// The root of `authority`.
+    /// Returns the root address of `authority`.
     pub(super) fn root(scheme: Scheme, authority: &str) -> Self {
         Self { scheme, authority: authority.to_owned(), target: "/".to_owned() }
     }
 
-    /// Reads an absolute address; `None` when it is none. User and password are dropped.
+    /// Parses an absolute address and drops user, password and fragment.
+    ///
+    /// `None` for anything that is not plain http or https; see [`is_plain`].
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
@@ -42,56 +48,50 @@ impl Url {
             "https" => Scheme::Https,
             _ => return None,
         };
-        let rest = rest.split('#').next().unwrap_or_default();
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at_checked(end)?;
-        let authority = authority.rsplit('@').next().unwrap_or_default();
-        let good = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_%".contains(&byte);
-        if authority.is_empty() || !authority.bytes().all(good) {
+        let authority = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
+        if authority.is_empty() || !authority.bytes().all(is_authority_byte) || !is_plain(text) {
             return None;
         }
-        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-        is_target(&target).then(|| Self { scheme, authority: authority.to_owned(), target })
+        let target = target_of(&url::Url::parse(text).ok()?);
+        Some(Self { scheme, authority: authority.to_owned(), target })
     }
 
-    /// The address that `location`, absolute or relative, means in an answer of this one.
+    /// Resolves a reference, absolute or relative, against this address (RFC 3986, section 5.2), as
+    /// in a `Location` header (RFC 9110, section 10.2.2).
     pub(super) fn join(&self, location: &str) -> Option<Self> {
-        if location.contains("://") && !location.starts_with(['/', '?']) {
-            return Self::parse(location);
-        }
         if location.starts_with("//") {
             return Self::parse(&format!("{}:{location}", self.scheme.as_str()));
         }
-        let location = location.split('#').next().unwrap_or_default();
-        let path = self.path();
-        let target = match location.bytes().next() {
-            Some(b'/') => location.to_owned(),
-            Some(b'?') => format!("{path}{location}"),
-            Some(_) => format!("{}/{location}", path.rsplit_once('/').map_or("", |(dir, _)| dir)),
-            None => self.target.clone(),
-        };
-        is_target(&target).then(|| Self { target, ..self.clone() })
+        // A colon in the first segment ends a scheme (RFC 3986, section 4.2).
+        if location.split(['/', '?', '#']).next()?.contains(':') {
+            return Self::parse(location);
+        }
+        if !is_plain(location) {
+            return None;
+        }
+        let joined = url::Url::parse(&self.for_wire()).ok()?.join(location).ok()?;
+        Some(Self { target: target_of(&joined), ..self.clone() })
     }
 
-    /// The same address one directory down; `path` is not escaped.
+    /// Appends `path`, which is not escaped, to the path.
     pub(super) fn below(&self, path: &str) -> Self {
         let target = format!("{}/{path}", self.path().trim_end_matches('/'));
         Self { target, ..self.clone() }
     }
 
-    /// The same address with one more query member, escaped.
+    /// Adds a query member and escapes it.
     pub(super) fn with_query(mut self, name: &str, value: &str) -> Self {
         self.target.push(if self.target.contains('?') { '&' } else { '?' });
         self.target.push_str(&pair(name, value));
         self
     }
 
-    /// The whole address, query included: for the wire, never for people.
+    /// Returns the whole address with its query, which may contain secrets: for requests only.
     pub(super) fn for_wire(&self) -> String {
         format!("{}://{}{}", self.scheme.as_str(), self.authority, self.target)
     }
 
-    /// Host and port, as written.
+    /// Returns host and port as they were written.
     pub(super) fn host(&self) -> &str {
         &self.authority
     }
@@ -100,7 +100,7 @@ impl Url {
         self.scheme
     }
 
-    /// Scheme, host and port in one spelling: who is spoken to.
+    /// Returns scheme, host and port in a normalized spelling (RFC 6454, section 4).
     pub(super) fn origin(&self) -> String {
         let authority = self.authority.to_ascii_lowercase();
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
@@ -112,7 +112,7 @@ impl Url {
         format!("{}://{authority}{port}", self.scheme.as_str())
     }
 
-    /// Whether an answer of this address may send us to `other`: never from https to http.
+    /// Returns whether a response from this address may refer to `other`: never from https to http.
     pub(super) fn may_lead_to(&self, other: &Self) -> bool {
         self.scheme <= other.scheme
     }
@@ -122,7 +122,7 @@ impl Url {
     }
 }
 
-/// Without the query, which may hold a signature.
+/// Omits the query, which may contain a signature.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme.as_str(), self.authority, self.path())
@@ -135,11 +135,25 @@ impl fmt::Debug for Url {
     }
 }
 
-fn is_target(target: &str) -> bool {
-    target.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte))
+/// Returns path and query.
+fn target_of(url: &url::Url) -> String {
+    url[Position::BeforePath..Position::AfterQuery].to_owned()
 }
 
-/// `name=value`, escaped as in a query or a form.
+/// Returns whether `text` has only characters that an address can contain unescaped.
+///
+/// The `url` crate follows <https://url.spec.whatwg.org/>, which repairs what it can: it drops tabs
+/// and newlines, reads `\` as `/` and escapes the rest. A server's `Location` that needs a repair is
+/// refused instead, so that other parsers cannot understand it differently.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte))
+}
+
+const fn is_authority_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']' | b'_' | b'%')
+}
+
+/// Formats `name=value`, escaped as in a query or a form (RFC 3986, section 3.4).
 pub(super) fn pair(name: &str, value: &str) -> String {
     let mut text = format!("{name}=");
     for byte in value.bytes() {
@@ -152,7 +166,7 @@ pub(super) fn pair(name: &str, value: &str) -> String {
     text
 }
 
-/// Whether `authority` is this machine: such registries are spoken to in plain http.
+/// Returns whether `authority` is a loopback address, for which plain http is the default.
 pub(super) fn is_loopback(authority: &str) -> bool {
     let (name, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
     let name = if port.contains(']') { authority } else { name };
@@ -166,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn locations_are_resolved_against_the_address_that_sent_them() {
+    fn locations_are_resolved_against_the_request_address() {
         let base = Url::parse("https://reg.example:8443/v2/a/blobs/uploads/?x=1").unwrap();
         for (location, want) in [
             (
@@ -180,10 +194,21 @@ mod tests {
             ("http://u:p@b.example", "http://b.example/"),
             ("HTTPS://b.example?q=http://c", "https://b.example/?q=http://c"),
             ("/x?next=https://c/", "https://reg.example:8443/x?next=https://c/"),
+            ("../../d?y", "https://reg.example:8443/v2/a/d?y"),
+            ("https://b.example:443/c", "https://b.example:443/c"),
         ] {
             assert_eq!(base.join(location).map(|url| url.for_wire()).as_deref(), Some(want));
         }
-        for bad in ["ftp://b.example/", "https:///x", "/a b", "/a\r\nX: y", "http://a b/", "/é"] {
+        for bad in [
+            "ftp://b.example/",
+            "https:///x",
+            "/a b",
+            "/a\r\nX: y",
+            "http://a b/",
+            "/é",
+            "https:b",
+            "///b",
+        ] {
             assert_eq!(base.join(bad), None, "{bad}");
         }
     }
@@ -196,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn origin_has_one_spelling() {
+    fn origins_are_normalized() {
         for (text, want) in [
             ("http://A.example/x", "http://a.example:80"),
             ("https://a.example:443", "https://a.example:443"),
@@ -209,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_loopback() {
+    fn loopback_addresses_are_recognized() {
         for host in ["localhost", "localhost:5000", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:5"]
         {
             assert!(is_loopback(host), "{host}");

@@ -1,11 +1,12 @@
-//! Capabilities.
+//! Capabilities of rbuild and of its steps (capabilities(7)).
 
 use std::io;
 
 use rustix::io::Errno;
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
-/// What docker gives to a container: the mask `a80425fb`.
+/// Docker's default capabilities: the mask `a80425fb` in `CapEff` of `/proc/self/status` in a
+/// container.
 pub(super) const DOCKER_DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
@@ -21,44 +22,46 @@ pub(super) const DOCKER_DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// Whether this process may mount and make namespaces.
+/// Returns whether this process may mount and create namespaces.
 pub(super) fn has_sys_admin() -> bool {
     thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-/// The names of those that this process lacks of `wanted`, as in `CAP_CHOWN, CAP_MKNOD`; nothing if it
-/// has all.
-pub(super) fn lacking(wanted: CapabilitySet) -> Option<String> {
+/// Returns the names of the capabilities of `wanted` that this process lacks, as in `CAP_CHOWN,
+/// CAP_MKNOD`; `None` if it has all.
+pub(super) fn missing(wanted: CapabilitySet) -> Option<String> {
     let own = thread::capabilities(None).ok()?.effective;
     let names = wanted.difference(own).iter_names().map(|(name, _)| format!("CAP_{name}"));
     let names: Vec<String> = names.collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// Says why a step's capabilities could not be set: it gets none that this process lacks.
-pub(super) fn explained(errno: Errno, wanted: CapabilitySet) -> io::Error {
-    match lacking(wanted).filter(|_| errno == Errno::PERM) {
+/// Returns the error of setting a step's capabilities. `EPERM` means that rbuild itself lacks some;
+/// the text names them.
+pub(super) fn explain_error(errno: Errno, wanted: CapabilitySet) -> io::Error {
+    match missing(wanted).filter(|_| errno == Errno::PERM) {
         None => errno.into(),
         Some(names) => io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "rbuild itself lacks {names}; give the container that it is in what is missing \
-                 (`--cap-add`), or run it as an ordinary user"
+                "rbuild itself lacks {names}: start its container with them (`--cap-add`), or run \
+                 rbuild as an ordinary user"
             ),
         ),
     }
 }
 
-/// Whether this process may give steps more than its own limits allow.
+/// Returns whether this process may give steps higher limits than its own (`CAP_SYS_RESOURCE`,
+/// setrlimit(2)).
 #[must_use]
 pub fn may_raise_limits() -> bool {
     let has = |sets: thread::CapabilitySets| sets.effective.contains(CapabilitySet::SYS_RESOURCE);
-    // The kernel asks the initial user namespace.
+    // The kernel checks the capability in the initial user namespace.
     !super::in_user_namespace() && thread::capabilities(None).is_ok_and(has)
 }
 
-/// Removes all but `keep` from the bounding set. Allocates nothing.
-pub(super) fn bound(keep: CapabilitySet) -> rustix::io::Result<()> {
+/// Removes all but `keep` from the bounding set (prctl(2), `PR_CAPBSET_DROP`). Allocates nothing.
+pub(super) fn limit_bounding_set(keep: CapabilitySet) -> rustix::io::Result<()> {
     for number in 0..u64::BITS {
         let one = CapabilitySet::from_bits_retain(1 << number);
         if keep.contains(one) {
@@ -66,7 +69,7 @@ pub(super) fn bound(keep: CapabilitySet) -> rustix::io::Result<()> {
         }
         match thread::remove_capability_from_bounding_set(one) {
             Ok(()) => {}
-            // The first number that this kernel does not know: there are none above it.
+            // The first number unknown to this kernel; no higher one is known.
             Err(Errno::INVAL) => return Ok(()),
             Err(errno) => return Err(errno),
         }
@@ -74,8 +77,9 @@ pub(super) fn bound(keep: CapabilitySet) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Keeps exactly `keep`; nothing is inheritable, and so nothing ambient. Allocates nothing.
-pub(super) fn restrict(keep: CapabilitySet) -> rustix::io::Result<()> {
+/// Sets the effective and permitted sets to `keep`, and empties the inheritable set and with it the
+/// ambient set. Allocates nothing.
+pub(super) fn set_exactly(keep: CapabilitySet) -> rustix::io::Result<()> {
     let inheritable = CapabilitySet::empty();
     thread::set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable })
 }
@@ -85,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_set_is_the_mask_that_docker_shows() {
+    fn docker_default_is_the_mask_of_a_docker_container() {
         assert_eq!(DOCKER_DEFAULT.bits(), 0xa804_25fb);
     }
 }

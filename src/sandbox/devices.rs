@@ -1,15 +1,15 @@
-//! The contents of a step's own `/dev`.
+//! The contents of a step's own `/dev` (runtime-spec, config-linux.md, "Default Devices").
 
-/// A device that every container has.
+/// A character device in `/dev`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Device {
-    /// Its name in `/dev`.
+    /// Its file name in `/dev`.
     pub name: &'static str,
-    /// Its major and minor number (Documentation/admin-guide/devices.txt).
+    /// Its major and minor number (Documentation/admin-guide/devices.txt of Linux).
     pub number: (u32, u32),
 }
 
-/// Devices that a container has.
+/// The devices of every step.
 pub(super) const DEVICES: [Device; 6] = [
     NULL,
     Device { name: "zero", number: (1, 5) },
@@ -19,10 +19,11 @@ pub(super) const DEVICES: [Device; 6] = [
     Device { name: "tty", number: (5, 0) },
 ];
 
-/// The device that a step reads when it has no input.
+/// The null device, which is also the input of a step without one.
 pub(super) const NULL: Device = Device { name: "null", number: (1, 3) };
 
-/// Links in `/dev`, as docker makes them.
+/// Symbolic links in `/dev` and their targets, as in docker's containers (runtime-spec,
+/// runtime-linux.md, "Dev symbolic links").
 pub(super) const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -32,5 +33,5 @@ pub(super) const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Directories in `/dev`, for file systems of their own.
+/// Directories in `/dev` that are mount points.
 pub(super) const DEV_DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];

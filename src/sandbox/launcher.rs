@@ -1,13 +1,13 @@
 //! The program that a step's child executes first, and that executes the step's command.
 //!
 //! While execve(2) resolves a path, a `#!` line or an ELF interpreter, `/proc/self/exe` still
-//! leads to the *calling* program. Were that rbuild, a command of `/proc/self/exe` would give a
-//! step a handle on the host's binary (CVE-2019-5736). So the child becomes this program of a few
-//! hundred bytes first: a sealed file in memory, which nobody can write to and which is gone with
-//! the last process that uses it.
+//! refers to the *calling* program. If that were rbuild, a command of `/proc/self/exe` would give a
+//! step a handle on the host's binary (CVE-2019-5736 in runc). So the child first becomes this
+//! program of a few hundred bytes: a sealed file in memory (memfd_create(2)), which no process can
+//! write to and which disappears with the last process that uses it.
 //!
-//! The paths to try are part of the file. So the command's arguments and environment reach it
-//! unchanged, and no limit on their size shrinks.
+//! The candidate paths are part of the file. So the command's arguments and environment reach it
+//! unchanged, and the limit on their size stays the same.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,41 +17,42 @@ use std::path::Path;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::{Errno, Result};
 
-use super::prepare::c_string;
-use super::rootfs;
-use super::spec::{RunSpec, SandboxError};
+use super::error::SandboxError;
+use super::spec::RunSpec;
 use super::sys::{launcher, mount};
+use super::{c_strings, detached_mount};
 
-/// The exit status of a launcher that was started by the command itself.
+/// The exit status of a launcher that the command itself started.
 #[cfg(test)]
 pub(super) const STARTED_BY_COMMAND: u8 = 126;
 
-/// Bytes of an ELF header and of a program header (`Elf64_Ehdr` and `Elf64_Phdr`, elf(5)).
+/// Sizes of an ELF header and of a program header in bytes (`Elf64_Ehdr` and `Elf64_Phdr`, elf(5)).
 const ELF_HEADER_BYTES: u16 = 64;
 const PROGRAM_HEADER_BYTES: u16 = 56;
 const N_PROGRAM_HEADERS: u16 = 2;
 
-/// The address at which the file is mapped: above `vm.mmap_min_addr`, and aligned for pages of 64 KiB, too.
+/// The address at which the file is mapped: above `vm.mmap_min_addr`, and aligned for pages of up
+/// to 64 KiB.
 const ADDRESS: u64 = 0x40_0000;
 const ALIGNMENT: u64 = 0x1_0000;
 
-/// `e_machine` of elf(5).
+/// `e_machine` of elf(5): `EM_AARCH64` or `EM_X86_64`.
 const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
 
-/// Makes the launcher that tries `programs` in order. Returns a descriptor for execveat(2).
+/// Creates the launcher that tries `programs` in order. Returns a descriptor for execveat(2).
 ///
 /// # Errors
-/// The kernel's. `ACCESS` if neither a file in memory nor one in a tmpfs may be executable.
+/// The kernel's error; `ACCESS` if neither a file in memory nor one in a tmpfs may be executable.
 pub(super) fn make(programs: &[CString]) -> Result<OwnedFd> {
     let image = image(programs);
     match sealed(&image) {
-        // `vm.memfd_noexec=2` (Linux 6.3) forbids executable files in memory.
+        // `vm.memfd_noexec=2` (Linux 6.3) forbids executable files in memory (memfd_create(2)).
         Err(Errno::ACCESS | Errno::PERM) => in_tmpfs(&image),
         made => made,
     }
 }
 
-/// The paths at which execvp(3) would look for the program.
+/// Returns the paths at which execvp(3) would look for the program.
 pub(super) fn programs(spec: &RunSpec) -> std::result::Result<Vec<CString>, SandboxError> {
     let Some(program) = spec.argv.first().filter(|program| !program.is_empty()) else {
         return Err(SandboxError::NotFound {
@@ -59,7 +60,7 @@ pub(super) fn programs(spec: &RunSpec) -> std::result::Result<Vec<CString>, Sand
         });
     };
     if program.as_bytes().contains(&b'/') {
-        return Ok(vec![c_string("execute", program)?]);
+        return Ok(vec![c_strings::named("execute", program)?]);
     }
     let path = spec.env.iter().rev().find(|(name, _)| name == "PATH");
     let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
@@ -69,34 +70,35 @@ pub(super) fn programs(spec: &RunSpec) -> std::result::Result<Vec<CString>, Sand
             b"" => Path::new(".").join(program),
             directory => Path::new(OsStr::from_bytes(directory)).join(program),
         })
-        .map(|candidate| c_string("execute", candidate.as_os_str()))
+        .map(|candidate| c_strings::named("execute", candidate.as_os_str()))
         .collect()
 }
 
-/// The search path of a command whose environment has none: docker's default.
+/// The search path of a command whose environment has no `PATH`: docker's default.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A memfd that cannot be changed any more.
+/// Creates a memfd with content `image`, and seals it against all changes (fcntl(2), "File
+/// Sealing").
 fn sealed(image: &[u8]) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = match rustix::fs::memfd_create(c"rbuild-launcher", flags | MemfdFlags::EXEC) {
-        // Before Linux 6.3, when all of them were executable.
+        // Before Linux 6.3 the flag is unknown, and all memfds are executable.
         Err(Errno::INVAL) => rustix::fs::memfd_create(c"rbuild-launcher", flags)?,
         made => made?,
     };
     write_all(&file, image)?;
     let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK;
     match rustix::fs::fcntl_add_seals(&file, all | SealFlags::EXEC | SealFlags::SEAL) {
-        // Linux 6.3 knows SEAL_EXEC, which forbids a change of mode.
+        // `F_SEAL_EXEC`, which forbids a change of the execute bits, exists since Linux 6.3.
         Err(Errno::INVAL) => rustix::fs::fcntl_add_seals(&file, all | SealFlags::SEAL)?,
         sealed => sealed?,
     }
     Ok(file)
 }
 
-/// A file in a read-only tmpfs that is mounted nowhere.
+/// Creates the file in a read-only tmpfs that is mounted nowhere.
 fn in_tmpfs(image: &[u8]) -> Result<OwnedFd> {
-    let tmpfs = rootfs::detached_tmpfs()?;
+    let tmpfs = detached_mount::new_tmpfs()?;
     let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&tmpfs, c"launcher", new, Mode::from(0o555))?;
     write_all(&file, image)?;
@@ -114,7 +116,7 @@ fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The launcher as an ELF file: headers, code, the paths.
+/// Returns the launcher as an ELF file: headers, code, paths.
 fn image(programs: &[CString]) -> Vec<u8> {
     let code = launcher::code();
     let headers = ELF_HEADER_BYTES.saturating_add(PROGRAM_HEADER_BYTES * N_PROGRAM_HEADERS);
@@ -133,7 +135,7 @@ fn image(programs: &[CString]) -> Vec<u8> {
 }
 
 fn elf_header(image: &mut Vec<u8>, entry: u64) {
-    // 64 bits, the byte order of this machine, version 1.
+    // Class 64 bit, the byte order of this machine, version 1 (elf(5), `e_ident`).
     let order = if cfg!(target_endian = "big") { 2 } else { 1 };
     image.extend_from_slice(&[0x7f, b'E', b'L', b'F', 2, order, 1]);
     image.resize(16, 0);
@@ -151,7 +153,8 @@ fn elf_header(image: &mut Vec<u8>, entry: u64) {
     }
 }
 
-/// One segment with the whole file, to be read and executed, and a stack that is not executable.
+/// Appends two program headers: a segment with the whole file, readable and executable, and a stack
+/// that is not executable.
 fn program_headers(image: &mut Vec<u8>, len: u64) {
     const LOAD: u32 = 1;
     const GNU_STACK: u32 = 0x6474_e551;

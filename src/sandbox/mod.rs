@@ -1,38 +1,54 @@
 //! Runs one command in one rootfs; knows nothing of Dockerfiles or images.
 //!
-//! [`run()`] makes a list of operations ([`rootfs_ops`], a pure function), prepares what they need,
-//! and starts a child in new namespaces that applies them one by one, verifies the result, and
-//! executes the command by way of a small program of its own, the launcher.
-//! The command is pid 1 of its namespace: when it ends, the kernel ends all that it started.
-//! An ordinary user's rbuild first goes to a user namespace of its own.
+//! To follow one command from clone(2) to execve(2), read in this order:
+//!
+//! 1. `run`: [`run()`] and [`run_attached`], the entry points.
+//! 2. `ops`: [`rootfs_ops`], a pure function that lists the operations of the child's setup.
+//! 3. `prepare`: makes the C strings, descriptors and arrays that these operations need.
+//! 4. `step_process` and `sys::clone`: the child in new namespaces, sharing its parent's memory.
+//! 5. `child`: the loop that applies the operations by raw system calls, without allocating.
+//! 6. `verify`: the last operation, which asks the kernel whether the sandbox is complete.
+//! 7. `launcher`: the small program that the child executes, and that executes the command.
+//!
+//! The command is pid 1 of its namespace: when it ends, the kernel kills all that it started
+//! (pid_namespaces(7)). An ordinary user's rbuild first moves into a user namespace of its own
+//! (`user_namespace`).
 
+mod c_strings;
 mod caps;
 mod child;
+mod detached_mount;
 mod devices;
-mod idmap;
-mod keep;
+mod error;
+mod kept_mounts;
 mod launcher;
 mod mounts;
 mod ops;
 mod ops_text;
 mod pivot;
 mod prepare;
+mod prepared;
+mod report;
 mod rootfs;
 mod run;
 mod seccomp;
 mod spec;
+mod step_process;
 mod streams;
 mod sys;
 mod terminal;
+mod user_namespace;
 mod verify;
 
 pub use caps::may_raise_limits;
 pub use devices::Device;
-pub use idmap::{Entered, enter_user_namespace, in_user_namespace};
+pub use error::SandboxError;
 pub use ops::{MountFlags, SetupOp, rootfs_ops};
 pub use rootfs::{MAX_LOWERS, Rootfs, memory_directory, merged_directories};
-pub use run::{Attending, Ran, run, run_attended};
+pub use run::{RunOutcome, run, run_attached};
 pub use spec::{
-    DEFAULT_SHM_BYTES, Exit, Kept, Limit, Mount, MountSource, Network, Output, Resource, RunSpec,
-    SandboxError, Streams, User, View,
+    DEFAULT_SHM_BYTES, Exit, KeptMounts, Limit, Mount, MountNamespace, MountSource, Network,
+    Output, Resource, RunSpec, Streams, User,
 };
+pub use streams::AttachOptions;
+pub use user_namespace::{Entered, enter_user_namespace, in_user_namespace};

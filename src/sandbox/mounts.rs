@@ -1,5 +1,6 @@
-//! The mounts that the child makes. It finds their places by descriptors in the rootfs, never by a path
-//! that an image's links could lead elsewhere. Allocates nothing.
+//! The mounts that the child makes, with the new mount calls of Linux 5.2 (fsopen(2), open_tree(2),
+//! move_mount(2)). Mount points are found by descriptors inside the rootfs, never by a path that an
+//! image's links could redirect. Allocates nothing.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -9,24 +10,28 @@ use rustix::io::{Errno, Result};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::devices::Device;
-use super::prepare::{Filesystem, Target};
+use super::prepared::{MountTarget, NewFilesystem};
 use super::sys::mount;
-use super::{rootfs, verify};
+use super::{detached_mount, verify};
 
-/// Mounts the rootfs over the old root directory, and not at some place in it: so the host's disk
-/// has nothing to offer. Paths still lead into the old root, only `root` leads into the new one.
+/// Mounts the rootfs over the old root directory rather than inside it, so no directory of the host
+/// is needed. Absolute paths still lead into the old root; only the descriptor `root` leads into
+/// the new one.
 pub(super) fn attach_root(root: BorrowedFd<'_>) -> Result<()> {
     rustix::mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-/// A descriptor of `path` in the rootfs: no symbolic link of an image leads out of it.
+/// Opens `path` in the rootfs; no symbolic link of an image can lead out of it (openat2(2),
+/// `RESOLVE_IN_ROOT`).
 pub(super) fn resolve(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
     open_in(root, path, OFlags::PATH | OFlags::CLOEXEC)
 }
 
-/// How often a lookup is repeated that a rename elsewhere has disturbed.
-const RETRIES: u32 = 16;
+/// Maximum number of attempts for a lookup that a rename elsewhere interrupted (openat2(2),
+/// `EAGAIN`).
+const MAX_LOOKUPS: u32 = 16;
 
+/// Opens `path` in the rootfs with `flags`, following no magic links.
 pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     open_within(root, path, flags, ResolveFlags::empty())
 }
@@ -38,7 +43,7 @@ fn open_within(
     more: ResolveFlags,
 ) -> Result<OwnedFd> {
     let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-    for _ in 0..RETRIES {
+    for _ in 0..MAX_LOOKUPS {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), within) {
             Err(Errno::AGAIN) => {}
             result => return result,
@@ -51,8 +56,8 @@ fn resolve_or_create_directory(root: BorrowedFd<'_>, path: &CStr) -> Result<Owne
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match open_in(root, path, directory) {
         Err(Errno::NOENT) => {
-            // Only top directories such as /proc are missing and made: the name is in the root itself,
-            // and a link of that name is an error.
+            // Only top-level directories such as `/proc` can be missing here. The name is created
+            // in the root itself, so a link of that name is an error.
             let name = path.to_bytes_with_nul();
             let name = name.strip_prefix(b"/").unwrap_or(name);
             let name = CStr::from_bytes_with_nul(name).map_err(|_error| Errno::INVAL)?;
@@ -63,11 +68,11 @@ fn resolve_or_create_directory(root: BorrowedFd<'_>, path: &CStr) -> Result<Owne
     }
 }
 
-/// Resolves a mount point; makes it, and the directories above it, where they are missing. A link
-/// that leads nowhere is an error.
+/// Resolves a mount point, and creates it and its parent directories where they are missing. A
+/// dangling link is an error.
 pub(super) fn resolve_or_create(
     root: BorrowedFd<'_>,
-    target: &Target,
+    target: &MountTarget,
     is_directory: bool,
 ) -> Result<OwnedFd> {
     match resolve(root, &target.path) {
@@ -86,7 +91,7 @@ pub(super) fn resolve_or_create(
         };
         match made {
             Err(Errno::EXIST) | Ok(()) => {}
-            // A directory that is there may lie in what cannot be written to.
+            // An existing directory may be on a read-only mount.
             Err(Errno::ROFS) if left > 0 => {}
             Err(errno) => return Err(errno),
         }
@@ -94,9 +99,10 @@ pub(super) fn resolve_or_create(
     resolve(root, &target.path)
 }
 
-/// Opens a directory in which a mount point may be made: not one of the rootfs that a link in
-/// another mount leads to. That mount may be a cache, in which another step puts links while this
-/// one starts; what is made through one would stay in this step's layer (CVE-2024-45310).
+/// Opens a directory in which a mount point may be created. Refuses one of the rootfs that is
+/// reached by a link in another mount: that mount may be a cache, in which a concurrent step places
+/// links. What is created through such a link would stay in this step's layer (CVE-2024-45310 in
+/// runc).
 fn open_to_create_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match open_within(root, path, directory, ResolveFlags::NO_XDEV) {
@@ -112,13 +118,13 @@ fn open_to_create_in(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
     }
 }
 
-/// Makes the descriptor `mount`, of a mount that has no place, lead to `path` in it. Only a mount
-/// that has a place in this namespace can be cloned in part (before Linux 6.15), so it gets one
-/// on top of the old root, and goes with it.
+/// Makes the descriptor `mount`, of a detached mount, refer to `path` in it. Before Linux 6.15 only
+/// a mount that is attached in this namespace can be cloned in part. So it is attached on top of
+/// the old root, and goes away with it.
 pub(super) fn locate(mount: BorrowedFd<'_>, path: &CStr, attributes: u64) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     match rustix::mount::move_mount(mount, c"", CWD, c"/", flags) {
-        // It has its place: another part of it was located before.
+        // It is already attached: another path in it was located before.
         Ok(()) | Err(Errno::LOOP) => {}
         Err(errno) => return Err(errno),
     }
@@ -128,13 +134,15 @@ pub(super) fn locate(mount: BorrowedFd<'_>, path: &CStr, attributes: u64) -> Res
     mount::replace(mount, part.as_fd())
 }
 
+/// Attaches the detached mount `mount` on `place` (move_mount(2)).
 pub(super) fn move_onto(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<()> {
     let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(mount, c"", place, c"", whole)
 }
 
-pub(super) fn mount_filesystem(root: BorrowedFd<'_>, filesystem: &Filesystem) -> Result<()> {
-    let Filesystem { kind, options, attributes, target } = filesystem;
+/// Creates a file system and mounts it on its target (fsopen(2), fsconfig(2), fsmount(2)).
+pub(super) fn mount_filesystem(root: BorrowedFd<'_>, filesystem: &NewFilesystem) -> Result<()> {
+    let NewFilesystem { kind, options, attributes, target } = filesystem;
     let context = rustix::mount::fsopen(kind.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         if value.is_empty() {
@@ -150,19 +158,18 @@ pub(super) fn mount_filesystem(root: BorrowedFd<'_>, filesystem: &Filesystem) ->
     move_onto(mount.as_fd(), place.as_fd())
 }
 
-const NOTHING_SPECIAL: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+/// Attributes of a mount without set-id programs, devices and executables.
+const RESTRICTED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-/// A user namespace that shares the host's network may not mount a sysfs: it then gets the
-/// host's, and where even that is refused, none.
+/// Mounts a sysfs at `/sys`. A user namespace that does not own the network namespace may not
+/// create one (user_namespaces(7)). It then gets a copy of the host's; where that is refused too,
+/// none.
 pub(super) fn mount_sys(root: BorrowedFd<'_>, read_only: bool) -> Result<()> {
     let place = resolve_or_create_directory(root, c"/sys")?;
-    let attributes = if read_only {
-        NOTHING_SPECIAL.union(MountAttrFlags::MOUNT_ATTR_RDONLY)
-    } else {
-        NOTHING_SPECIAL
-    };
+    let attributes =
+        if read_only { RESTRICTED.union(MountAttrFlags::MOUNT_ATTR_RDONLY) } else { RESTRICTED };
     let mount = match new_sysfs(attributes) {
         Err(Errno::PERM | Errno::ACCESS | Errno::NODEV) => host_sys(read_only),
         result => result,
@@ -191,8 +198,8 @@ fn clone_path(directory: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Re
     rustix::mount::open_tree(directory, path, copy | more)
 }
 
-/// Makes a device that is the step's own: what the step does to its mode or owner stays with it.
-/// `/dev` itself is mounted `nodev`, so the node is mounted over itself without that flag.
+/// Creates a device node of the step's own, so changes of its mode or owner stay in the step.
+/// `/dev` itself is mounted `nodev`; the node is therefore mounted over itself without that flag.
 pub(super) fn make_device(
     root: BorrowedFd<'_>,
     host: &CStr,
@@ -213,7 +220,8 @@ pub(super) fn make_device(
     move_onto(own.as_fd(), open_path(dev.as_fd(), name)?.as_fd())
 }
 
-/// Shows a device of the host, read-only: its inode belongs to the host.
+/// Mounts a device of the host, read-only because its inode belongs to the host. mknod(2) fails
+/// with `EPERM` in a user namespace.
 fn bind_device(dev: BorrowedFd<'_>, host: &CStr, name: &CStr) -> Result<()> {
     let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     drop(rustix::fs::openat(dev, name, new, Mode::from(0o666))?);
@@ -222,12 +230,13 @@ fn bind_device(dev: BorrowedFd<'_>, host: &CStr, name: &CStr) -> Result<()> {
     move_onto(device.as_fd(), open_path(dev, name)?.as_fd())
 }
 
-/// Opens a name in `directory` that this process has just made.
+/// Opens a name in `directory` that this process has just created.
 fn open_path(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(directory, name, flags, Mode::empty())
 }
 
+/// Makes the files at and below `path` read-only by a mount over it, if it exists.
 pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     let place = match resolve(root, path) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
@@ -240,15 +249,15 @@ pub(super) fn make_read_only(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     move_onto(tree.as_fd(), place.as_fd())
 }
 
-/// The file that is mounted over masked files.
+/// Name of the file that is mounted over masked files.
 const BLANK_FILE: &CStr = c"file";
-/// The directory that is mounted over masked directories.
+/// Name of the directory that is mounted over masked directories.
 const BLANK_DIRECTORY: &CStr = c"directory";
 
 /// Mounts a read-only tmpfs with [`BLANK_FILE`] and [`BLANK_DIRECTORY`] on `/proc`, where the
 /// step's own procfs will hide it.
 pub(super) fn make_blanks(root: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let blanks = rootfs::detached_tmpfs()?;
+    let blanks = detached_mount::new_tmpfs()?;
     let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     drop(rustix::fs::openat(&blanks, BLANK_FILE, new, Mode::from(0o444))?);
     rustix::fs::mkdirat(&blanks, BLANK_DIRECTORY, Mode::from(0o555))?;
@@ -258,6 +267,7 @@ pub(super) fn make_blanks(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(blanks)
 }
 
+/// Mounts an empty file or directory of `blanks` over `path`, if it exists.
 pub(super) fn mask(root: BorrowedFd<'_>, path: &CStr, blanks: Option<&OwnedFd>) -> Result<()> {
     let place = match resolve(root, path) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
@@ -267,6 +277,6 @@ pub(super) fn mask(root: BorrowedFd<'_>, path: &CStr, blanks: Option<&OwnedFd>) 
     let is_directory = FileType::from_raw_mode(about.st_mode).is_dir();
     let name = if is_directory { BLANK_DIRECTORY } else { BLANK_FILE };
     let blanks = blanks.ok_or(Errno::INVAL)?.as_fd();
-    // The clone has the attributes of its mount.
+    // A clone keeps the attributes of its mount, here read-only.
     move_onto(clone_path(blanks, name, OpenTreeFlags::empty())?.as_fd(), place.as_fd())
 }

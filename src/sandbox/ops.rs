@@ -1,4 +1,5 @@
-//! The list of what happens between clone and exec, as data: decided first, then done.
+//! The setup between clone and exec as a list of operations. A pure function makes the list, so a
+//! snapshot test pins it and a reviewer reads it without the system calls.
 
 use std::path::PathBuf;
 
@@ -8,149 +9,152 @@ use crate::pathio::ids;
 
 use super::caps;
 use super::devices::{DEV_DIRECTORIES, DEVICES, Device, LINKS};
-use super::spec::{Limit, Mount, MountSource, Network, RunSpec, Streams, User, View};
+use super::spec::{Limit, Mount, MountNamespace, MountSource, Network, RunSpec, Streams, User};
 
-/// One operation of a step's setup. Paths are absolute in the rootfs and resolved inside it,
-/// except where said.
+/// One operation of a step's setup. Paths are absolute in the rootfs and resolved inside it, except
+/// where noted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetupOp {
-    /// Nothing that is mounted from here on shows up outside.
+    /// Makes all mounts private: later mounts do not propagate to the host (mount_namespaces(7)).
     PrivatePropagation,
-    /// Puts the rootfs over the old root, where only its descriptor leads.
+    /// Mounts the rootfs over the old root, where only its descriptor leads into it.
     AttachRoot,
-    /// Goes to the mounts of a command that has ended.
+    /// Joins the mount namespace of a command that has ended.
     JoinMounts,
-    /// The step's own `/dev/pts`, in which rbuild has opened the terminal of the streams.
+    /// Mounts the step's own `/dev/pts`, in which rbuild has opened the terminal of the streams.
     Terminals,
-    /// A new file system of `kind` at `target`, which is made when missing.
+    /// Mounts a new file system of `kind` on `target`, which is created if missing.
     Filesystem {
-        /// As in `/proc/filesystems`.
+        /// The type, as in filesystems(5).
         kind: &'static str,
-        /// Its options, in order.
+        /// Its mount options, in order.
         options: Vec<(&'static str, String)>,
-        /// What its mount does not allow.
+        /// The restrictions of its mount.
         flags: MountFlags,
-        /// Where.
+        /// The mount point.
         target: &'static str,
     },
-    /// The kernel's view of the machine at `/sys`: a new one, or else the host's, or else none.
+    /// Mounts `/sys` (sysfs(5)): a new one, or else the host's, or else none.
     Sys {
-        /// Whether writing fails.
+        /// True if the mount is read-only.
         read_only: bool,
     },
-    /// A directory in the step's own `/dev`.
+    /// Creates a directory in the step's own `/dev`.
     DevDirectory(&'static str),
-    /// A device in the step's own `/dev`: a node of its own, or where the kernel forbids that
-    /// (in a user namespace), the host's, read-only.
+    /// Creates a device in the step's own `/dev`: a node of its own, or where the kernel forbids
+    /// that (in a user namespace), the host's, read-only.
     DevNode(Device),
-    /// A symbolic link in the step's own `/dev`.
+    /// Creates a symbolic link in the step's own `/dev`.
     DevLink {
-        /// Its name.
+        /// The name in `/dev`.
         name: &'static str,
-        /// Where it points.
+        /// The target of the link.
         to: &'static str,
     },
-    /// Makes what is there, if anything, read-only.
+    /// Makes an existing path read-only.
     ReadOnly(&'static str),
-    /// Makes an empty file and an empty directory, read-only, for [`SetupOp::Mask`]. They lie in a
-    /// tmpfs below the `/proc` that is mounted next: a part of a mount can only be cloned where
-    /// the mount has a place (before Linux 6.15).
+    /// Creates an empty file and an empty directory, read-only, for [`SetupOp::Mask`]. They are in
+    /// a tmpfs below the `/proc` that is mounted next: before Linux 6.15 only a part of an attached
+    /// mount can be cloned.
     Blanks,
-    /// Hides what is there, if anything, behind an empty file or an empty directory.
+    /// Hides an existing path behind an empty file or an empty directory.
     Mask(&'static str),
-    /// Finds `RunSpec::mounts[index]` in a mount that has no place yet, before the old root goes.
+    /// Resolves the source of `RunSpec::mounts[index]` in its detached mount, before the old root
+    /// is unmounted.
     Locate {
-        /// Which.
+        /// The index in `RunSpec::mounts`.
         index: usize,
-        /// Where in its mount.
+        /// The path in the detached mount.
         path: PathBuf,
-        /// Whether writing fails.
+        /// True if the mount is read-only.
         read_only: bool,
     },
     /// Mounts `RunSpec::mounts[index]`, a file or a directory.
     Bind {
-        /// Which.
+        /// The index in `RunSpec::mounts`.
         index: usize,
-        /// Where.
+        /// The mount point.
         target: PathBuf,
-        /// Whether writing fails.
+        /// True if the mount is read-only.
         read_only: bool,
     },
-    /// Mounts an empty directory in memory that the caller asked for.
+    /// Mounts a tmpfs that the caller asked for.
     Tmpfs {
-        /// Where.
+        /// The mount point.
         target: PathBuf,
-        /// The limit.
+        /// The maximum size; the kernel's default when `None`.
         bytes: Option<u64>,
-        /// The permissions of its root.
+        /// The permissions of its root directory.
         mode: u32,
-        /// Whether writing fails.
+        /// True if the mount is read-only.
         read_only: bool,
     },
-    /// Brings `lo` up.
+    /// Brings the loopback interface `lo` up.
     Loopback,
-    /// Sets the hostname.
+    /// Sets the hostname (sethostname(2)).
     Hostname(String),
-    /// Makes the rootfs the root and lets the old one go.
+    /// Makes the rootfs the root directory and unmounts the old one (pivot_root(2)).
     PivotRoot {
-        /// Whether the mounts then are handed to rbuild, for others to see what the command left.
+        /// True if the mount namespace is then sent to rbuild, for later commands to join.
         kept: bool,
     },
-    /// Closes every descriptor but the streams, the status pipe and the launcher: whatever is
-    /// resolved from here on cannot lead to the host through `/proc/self/fd`.
+    /// Closes every descriptor but the streams, the status pipe and the launcher: no path that is
+    /// resolved later can reach the host through `/proc/self/fd`.
     CloseDescriptors,
-    /// Enters the working directory, without following magic links.
+    /// Enters the working directory, without following magic links (symlink(7)).
     EnterDirectory(PathBuf),
-    /// The three streams: pipes or a terminal, which the user may reopen. Without an input it is
-    /// the step's `/dev/null`, so that nothing of the caller may be mounted there yet.
+    /// Connects the standard streams: pipes or a terminal, which the user may reopen. A stream
+    /// without input is the step's `/dev/null`, so no mount of the caller may cover that yet.
     Streams {
-        /// Who owns them.
+        /// The owner of the pipes or the terminal.
         uid: u32,
-        /// And the group.
+        /// The group of the pipes or the terminal.
         gid: u32,
     },
-    /// Default actions for all signals, none blocked.
+    /// Resets all signals to their default action and unblocks them (signal(7)).
     Signals,
-    /// A session of its own, without a terminal.
+    /// Starts a session of its own, without a terminal (setsid(2)).
     Session,
-    /// The terminal of the streams becomes that of the session.
+    /// Makes the terminal of the streams the controlling terminal of the session (`TIOCSCTTY`,
+    /// ioctl_tty(2)).
     ControllingTerminal,
-    /// The mask of file permissions.
+    /// Sets the file mode creation mask (umask(2)).
     Umask(u32),
-    /// A limit that differs from rbuild's own.
+    /// Sets a resource limit that differs from rbuild's own (setrlimit(2)).
     Limit(Limit),
-    /// Puts docker's rules for system calls in force.
+    /// Loads the seccomp filter with docker's rules (seccomp(2)).
     Seccomp,
-    /// What can never be had again, not even by a setuid program.
+    /// Limits the bounding set: the capabilities that no program of the step can gain, not even a
+    /// set-user-ID one (capabilities(7)).
     BoundingSet(CapabilitySet),
-    /// Becomes the user. That of a user other than 0 loses all capabilities.
+    /// Switches to the user and its groups. A user other than 0 loses all capabilities.
     Become(User),
-    /// What the command is permitted; nothing is inheritable or ambient.
+    /// Sets the effective and permitted capabilities; none is inheritable or ambient.
     Capabilities(CapabilitySet),
-    /// The kernel ends the step when rbuild dies.
+    /// Asks the kernel to kill the step when rbuild dies (prctl(2), `PR_SET_PDEATHSIG`).
     DieWithParent,
-    /// The same once more, after the changes of credentials, which take it back (prctl(2),
-    /// `PR_SET_PDEATHSIG`).
+    /// Asks again after the changes of credentials, which clear the setting.
     RenewDieWithParent,
-    /// Keeps abstract sockets of the host out of reach (Landlock, Linux 6.12); they belong to the
-    /// network namespace, which the step shares.
+    /// Blocks the host's abstract sockets (landlock(7), Linux 6.12). They belong to the network
+    /// namespace (unix(7)), which the step shares.
     ScopeSockets,
     /// Checks that all of the above took effect; otherwise the command is not executed.
     Verify,
 }
 
-/// What a mount does not allow.
+/// The restrictions of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountFlags {
-    /// Setuid programs and devices.
+    /// `nosuid,nodev`: no set-user-ID programs, no devices.
     NoSuidDev,
-    /// Setuid programs and executing.
+    /// `nosuid,noexec`: no set-user-ID programs, no execution.
     NoSuidExec,
-    /// Setuid programs, executing and devices.
+    /// `nosuid,noexec,nodev`: no set-user-ID programs, no execution, no devices.
     NoSuidExecDev,
 }
 
-/// What docker hides: it tells of, or changes, the host.
+/// The paths that docker masks: they reveal facts about the host, or change it (runtime-spec,
+/// config-linux.md, "Masked Paths").
 const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -166,37 +170,39 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-/// What docker makes read-only: root in a step must not change the host's settings.
+/// The paths that docker makes read-only: root in a step must not change the host's settings
+/// (runtime-spec, config-linux.md, "Readonly Paths").
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// The setup of `spec`, in the order in which it must be done.
+/// Returns the setup of `spec`, in the order in which it must be applied.
 #[must_use]
 pub fn rootfs_ops(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::DieWithParent];
-    ops.extend(match spec.view {
-        View::Own | View::Kept => own_mounts(spec),
-        View::Of(_) => joined_mounts(spec),
+    ops.extend(match spec.mount_namespace {
+        MountNamespace::Own | MountNamespace::Kept => own_mounts(spec),
+        MountNamespace::Join(_) => joined_mounts(spec),
     });
-    ops.extend(process(spec));
+    ops.extend(process_ops(spec));
     ops
 }
 
-/// Puts the rootfs together.
+/// Returns the operations that assemble a new mount tree.
 fn own_mounts(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::PrivatePropagation];
     ops.extend(spec.mounts.iter().enumerate().filter_map(locate));
     ops.push(SetupOp::AttachRoot);
     ops.extend(proc_and_sys(spec.insecure));
-    ops.extend(dev(spec));
+    ops.extend(dev_ops(spec));
     ops.push(streams(spec));
     ops.extend(spec.mounts.iter().enumerate().map(bind));
-    ops.push(SetupOp::PivotRoot { kept: matches!(spec.view, View::Kept) });
+    ops.push(SetupOp::PivotRoot { kept: matches!(spec.mount_namespace, MountNamespace::Kept) });
     ops
 }
 
-/// Takes the rootfs over from a command that has ended. Its processes are gone, and with them what
-/// its `/proc` showed; its terminals may be others' by now.
+/// Returns the operations that join the mounts of a command that has ended. `/proc` is mounted
+/// anew, because the old one showed the ended namespace's processes; so is `/dev/pts`, whose
+/// terminals other commands may use by now.
 fn joined_mounts(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::JoinMounts];
     if !spec.insecure {
@@ -216,8 +222,8 @@ fn joined_mounts(spec: &RunSpec) -> Vec<SetupOp> {
     ops
 }
 
-/// What the command is and may do, in a rootfs that is complete.
-fn process(spec: &RunSpec) -> Vec<SetupOp> {
+/// Returns the operations that restrict the process, once its mounts are complete.
+fn process_ops(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = Vec::new();
     if spec.network == Network::None {
         ops.push(SetupOp::Loopback);
@@ -226,7 +232,7 @@ fn process(spec: &RunSpec) -> Vec<SetupOp> {
     if spec.network == Network::Host && !spec.insecure {
         ops.push(SetupOp::ScopeSockets);
     }
-    // Before any path that an image or a Dockerfile has a say in is resolved from `/`.
+    // Before the first path from an image or a Dockerfile is resolved at `/`.
     ops.push(SetupOp::CloseDescriptors);
     ops.push(SetupOp::EnterDirectory(spec.cwd.clone()));
     ops.extend([SetupOp::Signals, SetupOp::Session]);
@@ -234,9 +240,9 @@ fn process(spec: &RunSpec) -> Vec<SetupOp> {
         ops.push(SetupOp::ControllingTerminal);
     }
     ops.push(SetupOp::Umask(0o022));
-    // Before the capabilities go: raising a limit needs one.
+    // Before the capabilities are dropped: raising a limit needs `CAP_SYS_RESOURCE`.
     ops.extend(spec.limits.iter().copied().map(SetupOp::Limit));
-    ops.extend(rights(spec));
+    ops.extend(drop_rights(spec));
     ops.extend([SetupOp::RenewDieWithParent, SetupOp::Verify]);
     ops
 }
@@ -287,7 +293,7 @@ fn proc_and_sys(insecure: bool) -> Vec<SetupOp> {
     ops
 }
 
-fn dev(spec: &RunSpec) -> Vec<SetupOp> {
+fn dev_ops(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = vec![SetupOp::Filesystem {
         kind: "tmpfs",
         options: vec![("mode", "755".to_owned()), ("size", "65536k".to_owned())],
@@ -321,10 +327,11 @@ fn dev(spec: &RunSpec) -> Vec<SetupOp> {
     ops
 }
 
-/// Where terminals are.
+/// The mount point of devpts.
 pub(super) const DEV_PTS: &str = "/dev/pts";
 
-/// The options of a step's own terminals.
+/// Returns the mount options of a step's own devpts (Documentation/filesystems/devpts.rst of
+/// Linux).
 pub(super) fn devpts_options() -> Vec<(&'static str, String)> {
     vec![
         ("newinstance", String::new()),
@@ -334,18 +341,18 @@ pub(super) fn devpts_options() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Returns whether an option can be given to a new file system here: a group that the user namespace
-/// lacks cannot own it, and in its place that of the process does.
+/// Returns whether a mount option can be set here. A group that the user namespace does not map
+/// cannot own a file system; the group of the process then does.
 pub(super) fn can_be_given(key: &str, value: &str) -> bool {
     key != "gid" || value.parse().is_ok_and(ids::has_group)
 }
 
-/// The group `tty` of every distribution, which the C library wants terminals to have.
+/// The group `tty` of all distributions, which glibc expects to own terminals (grantpt(3)).
 const TTY_GROUP: u32 = 5;
 
-/// The filter goes first, since loading it needs a capability; of the credentials the bounding
-/// set, since that needs another.
-fn rights(spec: &RunSpec) -> Vec<SetupOp> {
+/// Returns the operations that drop rights. The seccomp filter comes first: loading it needs
+/// `CAP_SYS_ADMIN` (seccomp(2)). The bounding set comes next: it needs `CAP_SETPCAP`.
+fn drop_rights(spec: &RunSpec) -> Vec<SetupOp> {
     let mut ops = Vec::new();
     if let Some(set) = bounding_set(spec) {
         ops.extend([SetupOp::Seccomp, SetupOp::BoundingSet(set)]);
@@ -355,10 +362,11 @@ fn rights(spec: &RunSpec) -> Vec<SetupOp> {
     ops
 }
 
-/// Returns the bounding set of a step; `None` for `insecure` ones, which have no limit.
+/// Returns the bounding set of a step; `None` for `insecure` steps, which are not limited.
 ///
-/// In rbuild's network namespace `CAP_NET_RAW` would let a step of root read all of the host's
-/// traffic, by packet sockets. There ping(8) works where `net.ipv4.ping_group_range` allows it.
+/// In rbuild's network namespace `CAP_NET_RAW` would let root in a step read all traffic of the
+/// host by packet sockets (packet(7)). There ping(8) works where `net.ipv4.ping_group_range` allows
+/// it (icmp(7)).
 pub(super) fn bounding_set(spec: &RunSpec) -> Option<CapabilitySet> {
     match (spec.insecure, spec.network) {
         (true, _) => None,
@@ -367,8 +375,9 @@ pub(super) fn bounding_set(spec: &RunSpec) -> Option<CapabilitySet> {
     }
 }
 
-/// Returns the capabilities that a step starts with; `None` for all that rbuild has. It also empties the inheritable set,
-/// which rbuild may have been started with and which a change of user keeps (CVE-2025-27612).
+/// Returns the capabilities that a step starts with; `None` for all that rbuild has. Setting them
+/// also empties the inheritable set, which rbuild may have been started with and which a change of
+/// user keeps (CVE-2025-27612 in youki).
 pub(super) fn capabilities(spec: &RunSpec) -> Option<CapabilitySet> {
     if spec.user.uid == 0 { bounding_set(spec) } else { Some(CapabilitySet::empty()) }
 }
@@ -379,10 +388,10 @@ mod tests {
 
     use std::sync::Arc;
 
-    use super::super::spec::Kept;
+    use super::super::spec::KeptMounts;
     use super::*;
 
-    fn spec(view: View) -> RunSpec {
+    fn spec(mount_namespace: MountNamespace) -> RunSpec {
         RunSpec {
             argv: vec!["sh".into()],
             env: Vec::new(),
@@ -399,7 +408,7 @@ mod tests {
             shm_bytes: 4096,
             limits: Vec::new(),
             streams: Streams::Terminal,
-            view,
+            mount_namespace,
         }
     }
 
@@ -408,14 +417,14 @@ mod tests {
     }
 
     #[test]
-    fn mounts_are_kept_without_the_old_root_and_terminals_are_those_of_rbuild() {
+    fn mounts_are_kept_after_the_pivot_and_terminals_come_from_rbuild() {
         let own = SetupOp::Filesystem {
             kind: "devpts",
             options: devpts_options(),
             flags: MountFlags::NoSuidExec,
             target: DEV_PTS,
         };
-        let ops = rootfs_ops(&spec(View::Kept));
+        let ops = rootfs_ops(&spec(MountNamespace::Kept));
         assert!(!ops.contains(&own));
         let at = |op: &SetupOp| ops.iter().position(|one| one == op).expect("it is in the list");
         assert!(at(&SetupOp::AttachRoot) < at(&SetupOp::PivotRoot { kept: true }));
@@ -425,13 +434,13 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_mounts_has_a_proc_of_its_own_and_the_rights_of_the_step() {
+    fn joining_command_has_its_own_proc_and_the_rights_of_the_step() {
         let namespace = std::fs::File::open("/dev/null").unwrap().into();
-        let joined = spec(View::Of(Arc::new(Kept { namespace })));
+        let joined = spec(MountNamespace::Join(Arc::new(KeptMounts { namespace })));
         insta::assert_snapshot!(list(&joined), @"
-        tie the step's life to rbuild's
-        enter the mounts of the command that has ended
-        make an empty file and an empty directory to mask with
+        set the parent death signal
+        join the mounts of the command that has ended
+        create an empty file and an empty directory for masks
         mount proc on /proc (nosuid,noexec,nodev)
         make /proc/bus read-only
         make /proc/fs read-only
@@ -448,22 +457,22 @@ mod tests {
         mask /proc/scsi
         mask /proc/timer_list
         mask /proc/timer_stats
-        mount the terminals on /dev/pts
-        connect the streams for 7:5
+        mount the step's terminals on /dev/pts
+        connect the standard streams for 7:5
         mount a tmpfs on /scratch (writable), mode 1777
         bring the loopback interface up
         set the hostname to `sandbox`
-        close the descriptors
+        close all other descriptors
         enter the working directory /work
         reset the signals
         start a session
-        make the terminal that of the session
+        set the controlling terminal
         set the umask to 022
-        load the system call filter
-        limit the capabilities to a80425fb
-        become the user 7:8 with groups []
+        load the seccomp filter
+        limit the capability bounding set to a80425fb
+        switch to user 7:8 with groups []
         set the capabilities to 0
-        tie the step's life to rbuild's, as the user that it is now
+        set the parent death signal again after switching the user
         verify the sandbox
         ");
     }

@@ -1,4 +1,4 @@
-//! Operations as errors name them.
+//! The operations of the setup as error messages name them.
 
 use std::fmt;
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::path::Path;
 use super::ops::{DEV_PTS, MountFlags, SetupOp};
 use super::spec::{Limit, User};
 
-/// What is attempted, as an error has it after "cannot".
+/// Writes the operation so that it reads well after "cannot".
 impl fmt::Display for SetupOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PrivatePropagation => f.write_str("make the mounts private"),
-            Self::AttachRoot => f.write_str("attach the root"),
-            Self::JoinMounts => f.write_str("enter the mounts of the command that has ended"),
-            Self::Terminals => write!(f, "mount the terminals on {DEV_PTS}"),
+            Self::AttachRoot => f.write_str("attach the root file system"),
+            Self::JoinMounts => f.write_str("join the mounts of the command that has ended"),
+            Self::Terminals => write!(f, "mount the step's terminals on {DEV_PTS}"),
             Self::Filesystem { kind, options, flags, target } => {
                 write!(f, "mount {kind} on {target} (")?;
                 options.iter().try_for_each(|(key, value)| match value.as_str() {
@@ -23,14 +23,14 @@ impl fmt::Display for SetupOp {
                 write!(f, "{flags})")
             }
             Self::Sys { read_only } => write!(f, "mount /sys ({})", access(*read_only)),
-            Self::DevDirectory(name) => write!(f, "make the directory /dev/{name}"),
-            Self::DevNode(device) => write!(f, "make the device /dev/{}", device.name),
+            Self::DevDirectory(name) => write!(f, "create the directory /dev/{name}"),
+            Self::DevNode(device) => write!(f, "create the device /dev/{}", device.name),
             Self::DevLink { name, to } => write!(f, "link /dev/{name} to {to}"),
             Self::ReadOnly(path) => write!(f, "make {path} read-only"),
-            Self::Blanks => f.write_str("make an empty file and an empty directory to mask with"),
+            Self::Blanks => f.write_str("create an empty file and an empty directory for masks"),
             Self::Mask(path) => write!(f, "mask {path}"),
             Self::Locate { path, read_only, .. } => {
-                write!(f, "find {} of a mount ({})", path.display(), access(*read_only))
+                write!(f, "resolve {} in its mount ({})", path.display(), access(*read_only))
             }
             Self::Bind { target, read_only, .. } => write_mount(f, "", target, *read_only),
             Self::Tmpfs { target, bytes, mode, read_only } => {
@@ -40,29 +40,33 @@ impl fmt::Display for SetupOp {
             }
             Self::Loopback => f.write_str("bring the loopback interface up"),
             Self::Hostname(name) => write!(f, "set the hostname to `{name}`"),
-            Self::PivotRoot { kept: false } => f.write_str("change the root"),
-            Self::PivotRoot { kept: true } => f.write_str("change the root, and keep the mounts"),
+            Self::PivotRoot { kept: false } => f.write_str("change the root directory"),
+            Self::PivotRoot { kept: true } => {
+                f.write_str("change the root directory and keep the mounts")
+            }
             Self::EnterDirectory(directory) => {
                 write!(f, "enter the working directory {}", directory.display())
             }
-            Self::Streams { uid, gid } => write!(f, "connect the streams for {uid}:{gid}"),
+            Self::Streams { uid, gid } => write!(f, "connect the standard streams for {uid}:{gid}"),
             Self::Signals => f.write_str("reset the signals"),
             Self::Session => f.write_str("start a session"),
-            Self::ControllingTerminal => f.write_str("make the terminal that of the session"),
+            Self::ControllingTerminal => f.write_str("set the controlling terminal"),
             Self::Umask(mask) => write!(f, "set the umask to {mask:03o}"),
             Self::Limit(limit) => write_limit(f, limit),
-            Self::Seccomp => f.write_str("load the system call filter"),
-            Self::BoundingSet(set) => write!(f, "limit the capabilities to {:x}", set.bits()),
+            Self::Seccomp => f.write_str("load the seccomp filter"),
+            Self::BoundingSet(set) => {
+                write!(f, "limit the capability bounding set to {:x}", set.bits())
+            }
             Self::Become(User { uid, gid, groups }) => {
-                write!(f, "become the user {uid}:{gid} with groups {groups:?}")
+                write!(f, "switch to user {uid}:{gid} with groups {groups:?}")
             }
             Self::Capabilities(set) => write!(f, "set the capabilities to {:x}", set.bits()),
-            Self::DieWithParent => f.write_str("tie the step's life to rbuild's"),
+            Self::DieWithParent => f.write_str("set the parent death signal"),
             Self::RenewDieWithParent => {
-                f.write_str("tie the step's life to rbuild's, as the user that it is now")
+                f.write_str("set the parent death signal again after switching the user")
             }
-            Self::ScopeSockets => f.write_str("shut the host's abstract sockets out"),
-            Self::CloseDescriptors => f.write_str("close the descriptors"),
+            Self::ScopeSockets => f.write_str("block the host's abstract sockets"),
+            Self::CloseDescriptors => f.write_str("close all other descriptors"),
             Self::Verify => f.write_str("verify the sandbox"),
         }
     }

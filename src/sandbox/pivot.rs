@@ -1,5 +1,5 @@
-//! The rootfs becomes the root of its mount namespace, and the only thing there: whoever leaves a
-//! directory upwards, or a chroot, must end up in it. Allocates nothing.
+//! Makes the rootfs the only root of its mount namespace: a process that leaves a directory
+//! upwards, or a chroot, must end up in it. Allocates nothing.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -7,14 +7,14 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, Result};
 use rustix::mount::UnmountFlags;
 
-use super::keep;
+use super::kept_mounts;
 
-/// Makes `root`, which lies over the old root, the root; lets the old one go with all that lies on
-/// it. Only then is the namespace handed over, if somebody is to `keep` it: with less it would lead
-/// to the host.
+/// Makes `root`, which is mounted over the old root, the root directory, and unmounts the old one
+/// with everything mounted on it. Sends the namespace to `keep` only after that: before, it would
+/// lead to the host.
 pub(super) fn pivot(root: BorrowedFd<'_>, keep: Option<BorrowedFd<'_>>) -> Result<()> {
-    // As long as `/proc` is the host's: that of the step may be anything.
-    let namespace = keep.map(|_| keep::own_namespace()).transpose()?;
+    // While `/proc` is still the host's: that of the step may be anything.
+    let namespace = keep.map(|_| kept_mounts::own_namespace()).transpose()?;
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let old = rustix::fs::open(c"/", directory, Mode::empty())?;
     rustix::process::fchdir(root)?;
@@ -25,13 +25,14 @@ pub(super) fn pivot(root: BorrowedFd<'_>, keep: Option<BorrowedFd<'_>>) -> Resul
     rustix::process::chdir(c"/")?;
     is_only_root(root)?;
     match (keep, namespace) {
-        (Some(to), Some(namespace)) => keep::hand_over(to, namespace.as_fd()),
+        (Some(to), Some(namespace)) => kept_mounts::send(to, namespace.as_fd()),
         (Some(_) | None, _) => Ok(()),
     }
 }
 
-/// Detaches the mount of the working directory. What unmounting takes is always the uppermost of those
-/// that lie over each other: so it goes on until this mount is in no namespace any more.
+/// Detaches the mount of the working directory (umount2(2), `MNT_DETACH`). Of mounts stacked on
+/// each other umount2 takes the topmost, so this repeats until the mount is in no namespace any
+/// more.
 fn detach_all() -> Result<()> {
     loop {
         match rustix::mount::unmount(c".", UnmountFlags::DETACH) {
@@ -42,11 +43,11 @@ fn detach_all() -> Result<()> {
     }
 }
 
-/// Makes sure that nothing lies over `root`, nor it over something that shows: what is above the
-/// root is the uppermost mount there, and must be `root` itself.
+/// Checks that no mount hides `root`, and that `root` hides no other mount: the mount at `/..` is
+/// the topmost one at the root, and must be `root` itself.
 ///
 /// # Errors
-/// `BUSY` when it is another one.
+/// `BUSY` when it is another mount, or when the kernel reports no mount ids (before Linux 5.8).
 pub(super) fn is_only_root(root: BorrowedFd<'_>) -> Result<()> {
     let above = rustix::fs::statx(CWD, c"/..", AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)?;
     let own = rustix::fs::statx(root, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;

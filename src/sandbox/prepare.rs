@@ -1,175 +1,61 @@
 //! Makes everything that the child needs, while allocating is still allowed: C strings,
 //! descriptors, arrays.
 
-use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
-use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
-use rustix::process::{Gid, PidfdFlags, Resource, Rlimit, Uid};
-use rustix::thread::CapabilitySet;
+use rustix::mount::MountAttrFlags;
+use rustix::process::{Gid, PidfdFlags, Rlimit, Uid};
 
 use super::devices::Device;
-use super::launcher;
+use super::error::SandboxError;
 use super::ops::{self, DEV_PTS, MountFlags, SetupOp};
+use super::prepared::{MountTarget, NewFilesystem, PreparedChild, PreparedOp};
 use super::rootfs::Rootfs;
-use super::seccomp;
-use super::spec::{Kept, Limit, Mount, MountSource, RunSpec, SandboxError, View};
+use super::spec::{Limit, Mount, MountNamespace, MountSource, RunSpec};
 use super::sys::exec::StringArray;
 use super::sys::{landlock, mount};
 use super::terminal::Terminal;
 use super::verify::Expected;
+use super::{c_strings, detached_mount, launcher, seccomp};
 
-/// A new file system and where it goes.
-#[derive(Debug)]
-pub(super) struct Filesystem {
-    pub(super) kind: CString,
-    /// An empty value means a flag.
-    pub(super) options: Vec<(CString, CString)>,
-    pub(super) attributes: MountAttrFlags,
-    pub(super) target: Target,
-}
-
-/// A place in the rootfs, which is made when it is missing.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) path: CString,
-    /// The directories above it and their own names, top first; then itself.
-    pub(super) parts: Vec<(CString, CString)>,
-}
-
-impl Target {
-    fn new(path: &Path) -> rustix::io::Result<Self> {
-        let mut parts = Vec::new();
-        for part in path.ancestors() {
-            if let (Some(parent), Some(name)) = (part.parent(), part.file_name()) {
-                parts.push((raw(parent)?, raw(name)?));
-            }
-        }
-        parts.reverse();
-        Ok(Self { path: raw(path)?, parts })
-    }
-}
-
-/// A [`SetupOp`] with all that it needs at hand.
-#[derive(Debug)]
-pub(super) enum Prepared<'a> {
-    PrivatePropagation,
-    AttachRoot,
-    JoinMounts(&'a Kept),
-    Terminals {
-        directory: BorrowedFd<'a>,
-        target: Target,
-    },
-    Filesystem(Filesystem),
-    Sys {
-        read_only: bool,
-    },
-    DevDirectory(CString),
-    DevNode {
-        host: CString,
-        name: CString,
-        device: Device,
-    },
-    DevLink {
-        name: CString,
-        to: CString,
-    },
-    ReadOnly(CString),
-    Blanks,
-    Mask(CString),
-    /// `mount` is a descriptor of its own, which the child makes lead to `path` in it.
-    Locate {
-        mount: Arc<OwnedFd>,
-        path: CString,
-        attributes: u64,
-    },
-    Bind {
-        mount: Arc<OwnedFd>,
-        target: Target,
-    },
-    Loopback,
-    Hostname(&'a str),
-    PivotRoot,
-    EnterDirectory(CString),
-    Streams {
-        uid: Uid,
-        gid: Gid,
-    },
-    Signals,
-    Session,
-    ControllingTerminal,
-    Umask(u32),
-    Limit(Resource, Rlimit),
-    Seccomp(&'static [libc::sock_filter]),
-    BoundingSet(CapabilitySet),
-    Become {
-        uid: Uid,
-        gid: Gid,
-        groups: Vec<Gid>,
-    },
-    Capabilities(CapabilitySet),
-    DieWithParent,
-    RenewDieWithParent,
-    /// The rules; `None` where the kernel has none.
-    ScopeSockets(Option<BorrowedFd<'static>>),
-    CloseDescriptors,
-    Verify(Expected),
-}
-
-/// All that the child uses.
-#[derive(Debug)]
-pub(super) struct Child<'a> {
-    pub(super) ops: Vec<Prepared<'a>>,
-    pub(super) root: BorrowedFd<'a>,
-    /// The paths at which the program is looked for, in order.
-    pub(super) programs: Vec<CString>,
-    /// The file of the launcher, which tries them.
-    pub(super) launcher: OwnedFd,
-    pub(super) argv: StringArray,
-    pub(super) env: StringArray,
-    /// rbuild itself, to learn whether it still lives.
-    pub(super) parent: OwnedFd,
-}
-
-/// What operations are about.
+/// The inputs of [`prepare`] besides the operation.
 #[derive(Clone, Copy)]
-struct Given<'a, 'm> {
+struct PrepareInputs<'a, 'm> {
     spec: &'a RunSpec,
     mounts: &'m [Option<Arc<OwnedFd>>],
     terminal: Option<&'a Terminal>,
 }
 
-/// Prepares `ops`, which were made from `spec`.
+/// Prepares the operations `ops`, which must have been made from `spec`.
 pub(super) fn child<'a>(
     rootfs: &'a Rootfs,
     spec: &'a RunSpec,
     ops: &'a [SetupOp],
     terminal: Option<&'a Terminal>,
-) -> Result<Child<'a>, SandboxError> {
+) -> Result<PreparedChild<'a>, SandboxError> {
     let mounts = sources(spec)?;
-    let given = Given { spec, mounts: &mounts, terminal };
+    let inputs = PrepareInputs { spec, mounts: &mounts, terminal };
     let prepared = ops
         .iter()
-        .map(|op| prepare(op, given).map_err(|errno| SandboxError::setup(op.to_string(), errno)));
+        .map(|op| prepare(op, inputs).map_err(|errno| SandboxError::setup(op.to_string(), errno)));
     let ops = prepared.collect::<Result<Vec<_>, _>>()?;
     let env = spec.env.iter().map(|(name, value)| {
         let mut entry = name.clone();
         entry.push("=");
         entry.push(value);
-        c_string("pass the environment variable", &entry)
+        c_strings::named("pass the environment variable", &entry)
     });
-    let argv = spec.argv.iter().map(|word| c_string("pass the argument", word));
+    let argv = spec.argv.iter().map(|word| c_strings::named("pass the argument", word));
     let me = rustix::process::getpid();
     let parent = rustix::process::pidfd_open(me, PidfdFlags::empty())
-        .map_err(|errno| SandboxError::setup("open a descriptor of this process", errno))?;
+        .map_err(|errno| SandboxError::setup("open a pidfd of this process", errno))?;
     let programs = launcher::programs(spec)?;
     let launcher = launcher::make(&programs)
-        .map_err(|errno| SandboxError::setup("make the program that starts the command", errno))?;
-    Ok(Child {
+        .map_err(|errno| SandboxError::setup("create the launcher of the command", errno))?;
+    Ok(PreparedChild {
         ops,
         root: rootfs.as_fd(),
         programs,
@@ -180,74 +66,78 @@ pub(super) fn child<'a>(
     })
 }
 
-pub(super) fn c_string(what: &str, text: &OsStr) -> Result<CString, SandboxError> {
-    CString::new(text.as_bytes()).map_err(|error| {
-        SandboxError::setup(format!("{what} `{}`", text.display()), std::io::Error::from(error))
-    })
-}
-
-fn prepare<'a>(op: &'a SetupOp, given: Given<'a, '_>) -> rustix::io::Result<Prepared<'a>> {
-    let mounts = given.mounts;
+fn prepare<'a>(
+    op: &'a SetupOp,
+    inputs: PrepareInputs<'a, '_>,
+) -> rustix::io::Result<PreparedOp<'a>> {
+    let mounts = inputs.mounts;
     Ok(match op {
-        SetupOp::PrivatePropagation => Prepared::PrivatePropagation,
-        SetupOp::AttachRoot => Prepared::AttachRoot,
-        SetupOp::JoinMounts => join(&given.spec.view)?,
-        SetupOp::Terminals => terminals(given.terminal)?,
+        SetupOp::PrivatePropagation => PreparedOp::PrivatePropagation,
+        SetupOp::AttachRoot => PreparedOp::AttachRoot,
+        SetupOp::JoinMounts => join(&inputs.spec.mount_namespace)?,
+        SetupOp::Terminals => terminals(inputs.terminal)?,
         SetupOp::Filesystem { kind, options, flags, target } => {
             let options = options.iter().filter(|(key, value)| ops::can_be_given(key, value));
-            let options = options.map(|(key, value)| Ok((raw(key)?, raw(value)?)));
-            Prepared::Filesystem(Filesystem {
-                kind: raw(kind)?,
+            let options = options
+                .map(|(key, value)| Ok((c_strings::try_new(key)?, c_strings::try_new(value)?)));
+            PreparedOp::Filesystem(NewFilesystem {
+                kind: c_strings::try_new(kind)?,
                 options: options.collect::<rustix::io::Result<_>>()?,
                 attributes: attributes(*flags),
-                target: Target::new(Path::new(target))?,
+                target: MountTarget::new(Path::new(target))?,
             })
         }
-        SetupOp::Sys { read_only } => Prepared::Sys { read_only: *read_only },
-        SetupOp::DevDirectory(name) => Prepared::DevDirectory(raw(name)?),
+        SetupOp::Sys { read_only } => PreparedOp::Sys { read_only: *read_only },
+        SetupOp::DevDirectory(name) => PreparedOp::DevDirectory(c_strings::try_new(name)?),
         SetupOp::DevNode(device) => dev_node(*device)?,
-        SetupOp::DevLink { name, to } => Prepared::DevLink { name: raw(name)?, to: raw(to)? },
-        SetupOp::ReadOnly(path) => Prepared::ReadOnly(raw(path)?),
-        SetupOp::Blanks => Prepared::Blanks,
-        SetupOp::Mask(path) => Prepared::Mask(raw(path)?),
-        SetupOp::Locate { index, path, read_only } => Prepared::Locate {
+        SetupOp::DevLink { name, to } => {
+            PreparedOp::DevLink { name: c_strings::try_new(name)?, to: c_strings::try_new(to)? }
+        }
+        SetupOp::ReadOnly(path) => PreparedOp::ReadOnly(c_strings::try_new(path)?),
+        SetupOp::Blanks => PreparedOp::Blanks,
+        SetupOp::Mask(path) => PreparedOp::Mask(c_strings::try_new(path)?),
+        SetupOp::Locate { index, path, read_only } => PreparedOp::Locate {
             mount: source(mounts, *index)?,
-            path: raw(path)?,
+            path: c_strings::try_new(path)?,
             attributes: if *read_only { mount::READ_ONLY } else { 0 },
         },
         SetupOp::Bind { index, target, .. } => {
-            Prepared::Bind { mount: source(mounts, *index)?, target: Target::new(target)? }
+            PreparedOp::Bind { mount: source(mounts, *index)?, target: MountTarget::new(target)? }
         }
         SetupOp::Tmpfs { target, bytes, mode, read_only } => {
-            Prepared::Filesystem(tmpfs(target, *bytes, *mode, *read_only)?)
+            PreparedOp::Filesystem(tmpfs(target, *bytes, *mode, *read_only)?)
         }
-        SetupOp::Loopback => Prepared::Loopback,
-        SetupOp::Hostname(name) => Prepared::Hostname(name),
-        SetupOp::PivotRoot { .. } => Prepared::PivotRoot,
-        SetupOp::EnterDirectory(directory) => Prepared::EnterDirectory(raw(directory)?),
-        SetupOp::Streams { uid, gid } => Prepared::Streams { uid: user(*uid)?, gid: group(*gid)? },
-        SetupOp::Signals => Prepared::Signals,
-        SetupOp::Session => Prepared::Session,
-        SetupOp::ControllingTerminal => Prepared::ControllingTerminal,
-        SetupOp::Umask(mask) => Prepared::Umask(*mask),
-        SetupOp::Limit(limit) => Prepared::Limit(limit.resource, rlimit(*limit)),
-        SetupOp::Seccomp => Prepared::Seccomp(seccomp::docker_default()),
-        SetupOp::BoundingSet(set) => Prepared::BoundingSet(*set),
-        SetupOp::Become(who) => Prepared::Become {
+        SetupOp::Loopback => PreparedOp::Loopback,
+        SetupOp::Hostname(name) => PreparedOp::Hostname(name),
+        SetupOp::PivotRoot { .. } => PreparedOp::PivotRoot,
+        SetupOp::EnterDirectory(directory) => {
+            PreparedOp::EnterDirectory(c_strings::try_new(directory)?)
+        }
+        SetupOp::Streams { uid, gid } => {
+            PreparedOp::Streams { uid: user(*uid)?, gid: group(*gid)? }
+        }
+        SetupOp::Signals => PreparedOp::Signals,
+        SetupOp::Session => PreparedOp::Session,
+        SetupOp::ControllingTerminal => PreparedOp::ControllingTerminal,
+        SetupOp::Umask(mask) => PreparedOp::Umask(*mask),
+        SetupOp::Limit(limit) => PreparedOp::Limit(limit.resource, rlimit(*limit)),
+        SetupOp::Seccomp => PreparedOp::Seccomp(seccomp::docker_default()),
+        SetupOp::BoundingSet(set) => PreparedOp::BoundingSet(*set),
+        SetupOp::Become(who) => PreparedOp::Become {
             uid: user(who.uid)?,
             gid: group(who.gid)?,
             groups: who.groups.iter().map(|gid| group(*gid)).collect::<rustix::io::Result<_>>()?,
         },
-        SetupOp::Capabilities(set) => Prepared::Capabilities(*set),
-        SetupOp::DieWithParent => Prepared::DieWithParent,
-        SetupOp::RenewDieWithParent => Prepared::RenewDieWithParent,
-        SetupOp::ScopeSockets => Prepared::ScopeSockets(scope_of_sockets()?),
-        SetupOp::CloseDescriptors => Prepared::CloseDescriptors,
-        SetupOp::Verify => Prepared::Verify(expected(given.spec)?),
+        SetupOp::Capabilities(set) => PreparedOp::Capabilities(*set),
+        SetupOp::DieWithParent => PreparedOp::DieWithParent,
+        SetupOp::RenewDieWithParent => PreparedOp::RenewDieWithParent,
+        SetupOp::ScopeSockets => PreparedOp::ScopeSockets(scope_of_sockets()?),
+        SetupOp::CloseDescriptors => PreparedOp::CloseDescriptors,
+        SetupOp::Verify => PreparedOp::Verify(expected(inputs.spec)?),
     })
 }
 
-/// The rules that keep the host's abstract sockets out of reach, made once.
+/// Returns the ruleset that blocks the host's abstract sockets. It is made once per process.
 fn scope_of_sockets() -> rustix::io::Result<Option<BorrowedFd<'static>>> {
     static RULES: OnceLock<Option<OwnedFd>> = OnceLock::new();
     if let Some(rules) = RULES.get() {
@@ -255,16 +145,17 @@ fn scope_of_sockets() -> rustix::io::Result<Option<BorrowedFd<'static>>> {
     }
     let rules = match landlock::scope_of_abstract_sockets() {
         Ok(rules) => Some(rules),
-        // No Landlock, or one before Linux 6.12, which does not know the length or the scope.
+        // No Landlock, or a version before Linux 6.12, which rejects the length or the scope
+        // (landlock(7)).
         Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::TOOBIG | Errno::NOMSG) => None,
-        // A container's filter of system calls.
+        // The seccomp filter of the container that rbuild runs in.
         Err(Errno::PERM) => None,
         Err(errno) => return Err(errno),
     };
     Ok(RULES.get_or_init(|| rules).as_ref().map(OwnedFd::as_fd))
 }
 
-/// Returns the state in which [`SetupOp::Verify`] must find the child.
+/// Returns the state that [`SetupOp::Verify`] must find in the child.
 fn expected(spec: &RunSpec) -> rustix::io::Result<Expected> {
     let groups = spec.user.groups.iter().map(|gid| group(*gid));
     Ok(Expected {
@@ -277,45 +168,45 @@ fn expected(spec: &RunSpec) -> rustix::io::Result<Expected> {
     })
 }
 
-fn dev_node(device: Device) -> rustix::io::Result<Prepared<'static>> {
-    let host = raw(&format!("/dev/{}", device.name))?;
-    Ok(Prepared::DevNode { host, name: raw(device.name)?, device })
+fn dev_node(device: Device) -> rustix::io::Result<PreparedOp<'static>> {
+    let host = c_strings::try_new(&format!("/dev/{}", device.name))?;
+    Ok(PreparedOp::DevNode { host, name: c_strings::try_new(device.name)?, device })
 }
 
-fn join(view: &View) -> rustix::io::Result<Prepared<'_>> {
+fn join(view: &MountNamespace) -> rustix::io::Result<PreparedOp<'_>> {
     match view {
-        View::Of(kept) => Ok(Prepared::JoinMounts(kept)),
-        View::Own | View::Kept => Err(Errno::INVAL),
+        MountNamespace::Join(kept) => Ok(PreparedOp::JoinMounts(kept)),
+        MountNamespace::Own | MountNamespace::Kept => Err(Errno::INVAL),
     }
 }
 
-fn terminals(terminal: Option<&Terminal>) -> rustix::io::Result<Prepared<'_>> {
+fn terminals(terminal: Option<&Terminal>) -> rustix::io::Result<PreparedOp<'_>> {
     let directory = terminal.ok_or(Errno::NOTTY)?.directory.as_fd();
-    Ok(Prepared::Terminals { directory, target: Target::new(Path::new(DEV_PTS))? })
+    Ok(PreparedOp::Terminals { directory, target: MountTarget::new(Path::new(DEV_PTS))? })
 }
 
 const fn rlimit(limit: Limit) -> Rlimit {
     Rlimit { current: limit.soft, maximum: limit.hard }
 }
 
-/// A descriptor for each of the mounts that need one, by number.
+/// Returns a descriptor for each mount of `spec` that needs one, by index.
 fn sources(spec: &RunSpec) -> Result<Vec<Option<Arc<OwnedFd>>>, SandboxError> {
     let prepared = spec.mounts.iter().map(|mount| {
         let failed = |errno| {
-            SandboxError::setup(format!("take hold of the mount {}", mount.target.display()), errno)
+            SandboxError::setup(format!("clone the mount for {}", mount.target.display()), errno)
         };
         bind(mount).map(|tree| tree.map(Arc::new)).map_err(failed)
     });
     prepared.collect()
 }
 
-/// Clones the mount tree that a caller's descriptor names: only this process's mount namespace
-/// knows it, the child's copy does not. A mount without a place cannot be cloned in part before
-/// Linux 6.15: the child gives it one first.
+/// Clones the mount tree that the caller's descriptor refers to. The parent must do this: the
+/// descriptor belongs to its mount namespace, not to the child's copy. Before Linux 6.15 a part of
+/// a detached mount cannot be cloned, so the child attaches it first (`SetupOp::Locate`).
 fn bind(mount: &Mount) -> rustix::io::Result<Option<OwnedFd>> {
     match &mount.source {
         MountSource::Path { directory } => {
-            let tree = clone_tree(directory.as_fd())?;
+            let tree = detached_mount::clone_tree(directory.as_fd())?;
             let read_only = if mount.read_only { mount::READ_ONLY } else { 0 };
             mount::restrict_tree(tree.as_fd(), mount::NO_DEV | read_only)?;
             Ok(Some(tree))
@@ -334,37 +225,26 @@ fn source(mounts: &[Option<Arc<OwnedFd>>], index: usize) -> rustix::io::Result<A
     mounts.get(index).cloned().flatten().ok_or(Errno::INVAL)
 }
 
-/// A detached copy of the mounts at and below `place`.
-pub(super) fn clone_tree(place: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
-    open_tree(
-        place,
-        c"",
-        OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH
-            | OpenTreeFlags::AT_RECURSIVE,
-    )
-}
-
 fn tmpfs(
     target: &Path,
     bytes: Option<u64>,
     mode: u32,
     read_only: bool,
-) -> rustix::io::Result<Filesystem> {
-    let mut options = vec![(raw("mode")?, raw(&format!("{mode:o}"))?)];
+) -> rustix::io::Result<NewFilesystem> {
+    let mut options =
+        vec![(c_strings::try_new("mode")?, c_strings::try_new(&format!("{mode:o}"))?)];
     if let Some(bytes) = bytes {
-        options.push((raw("size")?, raw(&bytes.to_string())?));
+        options.push((c_strings::try_new("size")?, c_strings::try_new(&bytes.to_string())?));
     }
     let read_only =
         if read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
-    Ok(Filesystem {
-        kind: raw("tmpfs")?,
+    Ok(NewFilesystem {
+        kind: c_strings::try_new("tmpfs")?,
         options,
         attributes: read_only
             | MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV,
-        target: Target::new(target)?,
+        target: MountTarget::new(target)?,
     })
 }
 
@@ -384,15 +264,12 @@ fn attributes(flags: MountFlags) -> MountAttrFlags {
     }
 }
 
-fn raw(text: &(impl AsRef<OsStr> + ?Sized)) -> rustix::io::Result<CString> {
-    CString::new(text.as_ref().as_bytes()).map_err(|_error| Errno::INVAL)
-}
-
-/// The number -1 means "no change" to the kernel, and no user has it.
+/// Converts a user id. The value -1 means "no change" to setresuid(2), so it is refused.
 fn user(uid: u32) -> rustix::io::Result<Uid> {
     if uid == u32::MAX { Err(Errno::INVAL) } else { Ok(Uid::from_raw(uid)) }
 }
 
+/// Converts a group id, like [`user`].
 fn group(gid: u32) -> rustix::io::Result<Gid> {
     if gid == u32::MAX { Err(Errno::INVAL) } else { Ok(Gid::from_raw(gid)) }
 }

@@ -1,4 +1,4 @@
-//! The root file system of a step, as a mount that is in no mount table.
+//! The root file system of a step, as a detached mount.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -9,132 +9,131 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, Unmou
 use rustix::thread::CapabilitySet;
 
 use super::caps;
-use super::idmap::in_user_namespace;
-use super::prepare::clone_tree;
-use super::spec::SandboxError;
+use super::detached_mount;
+use super::error::SandboxError;
 use super::sys::mount;
+use super::user_namespace::in_user_namespace;
 
-/// A detached mount: it is gone when the last descriptor of it is, at the latest when the process
-/// dies.
+/// The root of a step as a detached mount. It is unmounted with its last descriptor, at the latest
+/// when the process ends.
 #[derive(Debug)]
 pub struct Rootfs {
     root: OwnedFd,
 }
 
-/// More lowers than this the kernel does not take (`OVL_MAX_STACK`).
+/// Maximum number of lower directories that overlayfs accepts (`OVL_MAX_STACK`,
+/// fs/overlayfs/params.h).
 pub const MAX_LOWERS: usize = 500;
 
 impl Rootfs {
-    /// Puts `lowers`, base first, under the writable directory `upper`; `work` is an empty directory
-    /// on the same file system. Whiteouts and opaque directories appear in `upper` as overlayfs
-    /// writes them, their attributes named `trusted.overlay.*`, or `user.overlay.*` in a user
-    /// namespace.
+    /// Mounts an overlay of `lowers`, base first, under the writable directory `upper`. `work` must
+    /// be an empty directory on the same file system. Overlayfs records deletions in `upper` as
+    /// whiteouts and opaque directories (<https://docs.kernel.org/filesystems/overlayfs.html>).
+    /// Their attributes are named `trusted.overlay.*`, or `user.overlay.*` in a user namespace.
     ///
-    /// Nothing is synced to disk on behalf of the mount (`volatile`): a directory that must survive
-    /// a crash of the machine is to be synced by its owner.
+    /// The mount syncs nothing to disk (`volatile`): the owner of a directory that must survive a
+    /// crash of the machine has to sync it.
     ///
     /// # Errors
-    /// `Overlay`, with the likely cause.
+    /// [`SandboxError::Overlay`], with the likely cause.
     pub fn overlay(
         lowers: &[BorrowedFd<'_>],
         upper: BorrowedFd<'_>,
         work: BorrowedFd<'_>,
     ) -> Result<Self, SandboxError> {
         let rootfs = Self::overlay_with_devices(lowers, upper, work)?;
-        // A command may make devices, but not open them: there is no device cgroup to refuse it.
+        // A command may create devices but not open them: no device cgroup restricts it.
         mount::restrict_tree(rootfs.as_fd(), mount::NO_DEV).map_err(overlay_error)?;
         Ok(rootfs)
     }
 
-    /// As [`Rootfs::overlay`], for a command that may do all that the caller may: it can also open the
-    /// devices that it makes, as debootstrap does.
+    /// Mounts an overlay like [`Rootfs::overlay`], for a command with all rights of the caller. It
+    /// can also open the devices that it creates, as debootstrap(8) does.
     ///
     /// # Errors
-    /// As there.
+    /// [`SandboxError::Overlay`], with the likely cause.
     pub fn overlay_with_devices(
         lowers: &[BorrowedFd<'_>],
         upper: BorrowedFd<'_>,
         work: BorrowedFd<'_>,
     ) -> Result<Self, SandboxError> {
-        let root = overlay(lowers, Some(Upper { upper, work })).map_err(overlay_error)?;
+        let root =
+            overlay(lowers, Some(UpperDirectories { upper, work })).map_err(overlay_error)?;
         Ok(Self { root })
     }
 
-    /// Takes a plain directory as it is; what a command changes is changed in it.
+    /// Uses a plain directory as root, without a copy: changes by a command are made in it.
     ///
     /// # Errors
-    /// `Setup` with the kernel's answer.
+    /// [`SandboxError::Setup`], with the kernel's error.
     pub fn bind(directory: BorrowedFd<'_>) -> Result<Self, SandboxError> {
         let failed = |errno| SandboxError::setup("bind a directory as root", errno);
-        let root = clone_tree(directory).map_err(failed)?;
+        let root = detached_mount::clone_tree(directory).map_err(failed)?;
         mount::restrict_tree(root.as_fd(), mount::NO_DEV).map_err(failed)?;
         Ok(Self { root })
     }
 
-    /// The mount itself, for use as part of another root.
+    /// Returns the mount itself, for use as part of another root.
     #[must_use]
     pub fn into_mount(self) -> OwnedFd {
         self.root
     }
 
-    /// A descriptor (`O_PATH`) of the root, to resolve paths below it with
-    /// `openat2(RESOLVE_IN_ROOT)`, before and after a command ran.
+    /// Returns a descriptor (`O_PATH`) of the root, to resolve paths below it by openat2(2) with
+    /// `RESOLVE_IN_ROOT`, before and after a command has run.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 }
 
-/// Several directories, base first, as one that only shows them: a mount that is in no mount table. It may
-/// be a lower of [`Rootfs::overlay`], but not of another one of its own kind: the kernel stacks
-/// overlays two deep.
+/// Mounts an overlay of several directories, base first, without an upper directory: it is
+/// read-only. The detached mount may be a lower directory of [`Rootfs::overlay`], but not of
+/// another merged mount, because overlayfs stacks at most two deep (`FILESYSTEM_MAX_STACK_DEPTH`).
 ///
 /// # Errors
-/// `Overlay`, with the likely cause.
+/// [`SandboxError::Overlay`], with the likely cause.
 pub fn merged_directories(lowers: &[BorrowedFd<'_>]) -> Result<OwnedFd, SandboxError> {
     overlay(lowers, None).map_err(overlay_error)
 }
 
-/// An empty directory in memory, as a mount that is in no mount table: what is in it is on no disk,
-/// and gone with the last descriptor and the last mount of it.
+/// Returns an empty tmpfs as a detached mount: its files are on no disk, and gone with the last
+/// descriptor and the last mount of it.
 ///
 /// # Errors
-/// `Setup` with the kernel's answer.
+/// [`SandboxError::Setup`], with the kernel's error.
 pub fn memory_directory() -> Result<OwnedFd, SandboxError> {
-    detached_tmpfs().map_err(|errno| SandboxError::setup("make a directory in memory", errno))
+    detached_mount::new_tmpfs()
+        .map_err(|errno| SandboxError::setup("make a directory in memory", errno))
 }
 
-/// A new tmpfs, mounted nowhere. Allocates nothing.
-pub(super) fn detached_tmpfs() -> rustix::io::Result<OwnedFd> {
-    let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    rustix::mount::fsconfig_set_string(context.as_fd(), c"mode", c"0755")?;
-    rustix::mount::fsconfig_create(context.as_fd())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-}
-
-/// Where an overlay puts changes.
+/// The writable directories of an overlay.
 #[derive(Clone, Copy)]
-struct Upper<'a> {
+struct UpperDirectories<'a> {
     upper: BorrowedFd<'a>,
     work: BorrowedFd<'a>,
 }
 
-fn overlay(lowers: &[BorrowedFd<'_>], upper: Option<Upper<'_>>) -> rustix::io::Result<OwnedFd> {
+fn overlay(
+    lowers: &[BorrowedFd<'_>],
+    upper: Option<UpperDirectories<'_>>,
+) -> rustix::io::Result<OwnedFd> {
     if lowers.len() > MAX_LOWERS {
         return Err(Errno::TOOBIG);
     }
     let context = rustix::mount::fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
-    // Top first. By descriptor, so that it does not matter how long or odd the paths are.
+    // Topmost first, as `lowerdir+` wants them. Paths of descriptors are short and need no escaping
+    // of `:` and `,`.
     for (index, lower) in lowers.iter().rev().enumerate() {
         match rustix::mount::fsconfig_set_string(context, c"lowerdir+", path_of(*lower)?.as_c_str())
         {
+            // `lowerdir+` is unknown before Linux 6.8.
             Err(Errno::INVAL) if index == 0 => return overlay_by_path(lowers, upper),
             result => result?,
         }
     }
-    if let Some(Upper { upper, work }) = upper {
+    if let Some(UpperDirectories { upper, work }) = upper {
         rustix::mount::fsconfig_set_string(context, c"upperdir", path_of(upper)?.as_c_str())?;
         rustix::mount::fsconfig_set_string(context, c"workdir", path_of(work)?.as_c_str())?;
         rustix::mount::fsconfig_set_flag(context, c"volatile")?;
@@ -149,17 +148,17 @@ fn overlay(lowers: &[BorrowedFd<'_>], upper: Option<Upper<'_>>) -> rustix::io::R
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-/// For kernels before 6.8, which take all lowers in one option: mounts at a directory of its own for
-/// a moment, and takes the mount from there.
+/// Mounts the overlay on kernels before 6.8, which take all lower directories in one option: at a
+/// temporary directory, from which the mount is then cloned.
 fn overlay_by_path(
     lowers: &[BorrowedFd<'_>],
-    upper: Option<Upper<'_>>,
+    upper: Option<UpperDirectories<'_>>,
 ) -> rustix::io::Result<OwnedFd> {
     let place = tempfile::tempdir().map_err(|_error| Errno::NOENT)?;
     let lowers = lowers.iter().rev().map(|lower| Ok(path_of(*lower)?.into_bytes()));
     let lowers = lowers.collect::<rustix::io::Result<Vec<_>>>()?.join(&b':');
     let mut all = [b"lowerdir=".as_slice(), &lowers].concat();
-    if let Some(Upper { upper, work }) = upper {
+    if let Some(UpperDirectories { upper, work }) = upper {
         let (upper, work) = (path_of(upper)?, path_of(work)?);
         let paths = [b",upperdir=", upper.to_bytes(), b",workdir=", work.to_bytes()];
         all.extend([paths.concat().as_slice(), b",volatile"].concat());
@@ -176,24 +175,25 @@ fn overlay_by_path(
     rustix::mount::mount(kind, place.path(), kind, flags, all.as_c_str())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let tree = rustix::fs::open(place.path(), flags, Mode::empty())
-        .and_then(|directory| clone_tree(directory.as_fd()))
+        .and_then(|directory| detached_mount::clone_tree(directory.as_fd()))
         .and_then(|tree| mount::restrict_tree(tree.as_fd(), 0).map(|()| tree));
     rustix::mount::unmount(place.path(), UnmountFlags::DETACH)?;
     tree
 }
 
-/// mount(2) takes a page of options, and more lowers than fit need a newer kernel.
+/// The size of the options that mount(2) accepts: one page. More lower directories than fit need a
+/// newer kernel.
 const MAX_OPTION_BYTES: usize = 4096;
 
-/// What keeps the upper directory a plain picture of the changes: no renames by reference, no
-/// entries without their content, no index.
+/// Returns options that make the upper directory a plain record of the changes: no `redirect_dir`
+/// renames, no `metacopy` entries without content, no index.
 fn options(user_namespace: bool) -> &'static [(&'static std::ffi::CStr, &'static std::ffi::CStr)] {
     if user_namespace {
-        // `userxattr` itself excludes redirects and content-less entries.
+        // `userxattr` itself disables redirects and `metacopy`.
         return &[(c"index", c"off"), (c"xino", c"off")];
     }
     &[
-        // And does not follow any that an image brought along.
+        // Ignores redirects that an image may contain.
         (c"redirect_dir", c"nofollow"),
         (c"metacopy", c"off"),
         (c"index", c"off"),
@@ -208,35 +208,35 @@ fn path_of(directory: BorrowedFd<'_>) -> rustix::io::Result<CString> {
 fn overlay_error(errno: Errno) -> SandboxError {
     const NEEDED: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::DAC_OVERRIDE);
     if let Errno::PERM | Errno::ACCESS = errno
-        && let Some(names) = caps::lacking(NEEDED)
+        && let Some(names) = caps::missing(NEEDED)
     {
         let help = format!(
-            "rbuild lacks {names}; give it to the container that it is in (`--cap-add`), or run \
-             rbuild as an ordinary user"
+            "rbuild lacks {names}: start its container with them (`--cap-add`), or run rbuild as \
+             an ordinary user"
         );
         return SandboxError::Overlay { help, source: errno.into() };
     }
     let help = match errno {
         Errno::NODEV => "this kernel has no overlayfs; load it with `modprobe overlay`",
         Errno::INVAL => {
-            "the store lies on a file system that cannot be an overlay's upper layer (another \
-             overlay, NFS, FAT, …), or the kernel is older than 6.8; choose another place with \
+            "the store is on a file system that cannot hold an overlay's upper directory (another \
+             overlay, NFS, FAT, …), or the kernel is older than 6.8; choose another directory with \
              `--root`"
         }
-        Errno::TOOBIG => "there are more than 500 layers, or more than 200 and a kernel before 6.8",
+        Errno::TOOBIG => "more than 500 layers, or more than 200 on a kernel before 6.8",
         Errno::PERM | Errno::ACCESS => {
-            "not permitted; inside a container, start it with the right to mount, and as an \
-             ordinary user the kernel must be 5.11 or newer"
+            "not permitted; a container needs the right to mount, and an ordinary user needs Linux \
+             5.11 or newer"
         }
-        Errno::LOOP => "the layers are stacked too deep: the store itself lies on an overlay",
+        Errno::LOOP => "overlays are stacked too deep: the store itself is on an overlay",
         Errno::MFILE => "rbuild has too many files open; raise the limit with `ulimit -n`",
         Errno::NFILE => "the machine has too many files open; raise the limit `fs.file-max`",
-        Errno::NOMEM => "the machine, or the cgroup that rbuild is in, has no memory left",
+        Errno::NOMEM => "the machine, or the cgroup of rbuild, is out of memory",
         Errno::NOSPC => {
             "the disk of the store is full, or the limit on mounts (`fs.mount-max`) is reached"
         }
         Errno::BUSY => "its upper or work directory is in use by another mount",
-        _ => "see the kernel's log (`dmesg`) for what it did not like",
+        _ => "see the kernel log (`dmesg`) for the reason",
     };
     SandboxError::Overlay { help: help.to_owned(), source: errno.into() }
 }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_named_and_not_the_kernels_log() {
+    fn overlay_error_names_the_limit_that_was_reached() {
         for (errno, want) in [
             (Errno::MFILE, "ulimit -n"),
             (Errno::NFILE, "fs.file-max"),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn priv_the_way_for_older_kernels_mounts_the_same() {
+    fn priv_overlay_by_path_mounts_the_same_files() {
         if !super::super::caps::has_sys_admin() {
             assert!(std::env::var_os("RBUILD_REQUIRE").is_none(), "required: the right to mount");
             return;
@@ -282,7 +282,7 @@ mod tests {
         std::fs::remove_file(directory.path().join("upper/name")).unwrap();
         let [base, top, upper, work] = directories.each_ref().map(OwnedFd::as_fd);
         let before = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let root = overlay_by_path(&[base, top], Some(Upper { upper, work })).unwrap();
+        let root = overlay_by_path(&[base, top], Some(UpperDirectories { upper, work })).unwrap();
         assert_eq!(std::fs::read_to_string("/proc/self/mounts").unwrap(), before);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&root, "name", flags, Mode::empty()).unwrap();

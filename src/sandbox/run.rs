@@ -1,55 +1,42 @@
-//! Runs a command: starts the child, passes its output on, waits for its end.
+//! Runs a command: starts the child, forwards its output, and waits for its end.
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::process::{Gid, Pid, Signal, Uid, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Gid, Signal, Uid};
 use rustix::thread::CapabilitySet;
 
-use crate::pathio;
 use crate::pathio::ids::{self, UnmappedId};
 
-use super::child::{self, EXEC, Report};
-use super::idmap::in_user_namespace;
+use super::error::SandboxError;
 use super::ops::{self, SetupOp};
+use super::report::{EXEC, Report};
 use super::rootfs::Rootfs;
-use super::spec::{Exit, Kept, Network, Output, RunSpec, SandboxError, User, View};
-use super::streams::{Connected, Followed, pipe};
-use super::sys::{clone, signal};
-use super::verify::Part;
-use super::{caps, keep, prepare};
+use super::spec::{Exit, KeptMounts, MountNamespace, Network, Output, RunSpec, User};
+use super::step_process::StepProcess;
+use super::streams::{AttachOptions, AttachResult, CommandStreams, pipe};
+use super::user_namespace::in_user_namespace;
+use super::verify::SandboxPart;
+use super::{caps, child, kept_mounts, prepare};
 
-/// What is around a command while it runs.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Attending<'a> {
-    /// When this becomes readable the command is killed; the result then is [`Exit::Signal`] with 9.
-    pub cancel: Option<BorrowedFd<'a>>,
-    /// What the command reads, unless its streams are [`Streams::Output`](super::Streams::Output). If it has a terminal, so
-    /// has the caller, here: one that passes on every key as it is typed (raw mode).
-    pub input: Option<BorrowedFd<'a>>,
-    /// Becomes readable when the caller's terminal has another size; it never blocks.
-    pub resized: Option<BorrowedFd<'a>>,
-}
-
-/// What came of a command.
+/// The result of a command, and the mounts that it left.
 #[derive(Debug)]
-pub struct Ran {
-    /// How it ended.
+pub struct RunOutcome {
+    /// The way in which it ended, or the reason why it could not run.
     pub exit: Result<Exit, SandboxError>,
-    /// The mounts of [`View::Kept`], if they were made.
-    pub kept: Option<Kept>,
+    /// The mounts of [`MountNamespace::Kept`], if the child came as far as making them.
+    pub kept: Option<KeptMounts>,
 }
 
-/// Runs the command of `spec` in `rootfs` to its end, without input.
+/// Runs the command of `spec` in `rootfs` until it ends, without input.
 ///
-/// `on_output` gets what it writes, as it comes. When `cancel` becomes readable the command is
-/// killed; the result then is [`Exit::Signal`] with 9. When this returns, all processes that the
-/// command started have ended and all its mounts are gone. The rootfs's mount is used up: it can
-/// still be read through its descriptor, but not run in again.
+/// `on_output` receives what it writes, as it arrives. When `cancel` becomes readable, the command
+/// is killed, and the result is [`Exit::Signal`] with 9. When this function returns, all processes
+/// that the command started have ended and all its mounts are gone. The mount of the rootfs is used
+/// up: its files can still be read through its descriptor, but no other command can run in it.
 ///
 /// # Errors
 /// `NotFound`, `InterpreterNotFound`, `WrongFormat`, `PermissionDenied` and `TooLong` when the
@@ -60,23 +47,23 @@ pub fn run(
     cancel: Option<BorrowedFd<'_>>,
     on_output: &mut dyn FnMut(Output, &[u8]),
 ) -> Result<Exit, SandboxError> {
-    run_attended(rootfs, spec, Attending { cancel, ..Attending::default() }, on_output).exit
+    run_attached(rootfs, spec, AttachOptions { cancel, ..AttachOptions::default() }, on_output).exit
 }
 
-/// The same, with input if `spec` says so, and with what it left if that is to be kept. What a
-/// terminal shows is standard output.
-pub fn run_attended(
+/// Runs the command of `spec` like [`run`], with the streams and the mount namespace that `spec`
+/// asks for. The output of a terminal is reported as standard output.
+pub fn run_attached(
     rootfs: &Rootfs,
     spec: &RunSpec,
-    attending: Attending<'_>,
+    attach: AttachOptions<'_>,
     on_output: &mut dyn FnMut(Output, &[u8]),
-) -> Ran {
+) -> RunOutcome {
     let mut kept = None;
-    let exit = start_and_attend(rootfs, &Setup::of(spec), attending, on_output, &mut kept);
-    Ran { exit, kept }
+    let exit = start_and_attach(rootfs, &Setup::of(spec), attach, on_output, &mut kept);
+    RunOutcome { exit, kept }
 }
 
-/// The setup of a command's child.
+/// The plan for a command's child: its namespaces and its operations.
 pub(super) struct Setup<'a> {
     pub(super) spec: &'a RunSpec,
     /// Flags of clone(2), `CLONE_NEW*`.
@@ -90,45 +77,54 @@ impl<'a> Setup<'a> {
     }
 }
 
-pub(super) fn start_and_attend(
+pub(super) fn start_and_attach(
     rootfs: &Rootfs,
     setup: &Setup<'_>,
-    attending: Attending<'_>,
+    attach: AttachOptions<'_>,
     on_output: &mut dyn FnMut(Output, &[u8]),
-    kept: &mut Option<Kept>,
+    kept: &mut Option<KeptMounts>,
 ) -> Result<Exit, SandboxError> {
     let Setup { spec, namespaces, ops } = setup;
-    let streams = Connected::new(spec.streams, attending.input)?;
+    for op in ops {
+        tracing::debug!(%op, "sandbox");
+    }
+    let started = Instant::now();
+    let streams = CommandStreams::new(spec.streams, attach.input)?;
     let prepared = prepare::child(rootfs, spec, ops, streams.terminal())?;
     let status = pipe()?;
-    let keep = matches!(spec.view, View::Kept).then(keep::ends).transpose();
-    let keep = keep.map_err(|errno| SandboxError::setup("make a pair of sockets", errno))?;
+    let keep = matches!(spec.mount_namespace, MountNamespace::Kept)
+        .then(kept_mounts::socket_pair)
+        .transpose();
+    let keep = keep.map_err(|errno| SandboxError::setup("create a socket pair", errno))?;
     let ends = streams.ends(status.write.as_fd(), keep.as_ref().map(|(_, child)| child.as_fd()));
-    let step =
-        Step::start_patiently(*namespaces, attending.cancel, &|| child::main(&prepared, ends))?;
-    *kept = keep.and_then(|(own, _)| keep::receive(own.as_fd()));
-    // The child has its own copies; while these are open the pipes would not end.
+    let step = StepProcess::start_with_retries(*namespaces, attach.cancel, &|| {
+        child::main(&prepared, ends)
+    })?;
+    *kept = keep.and_then(|(own, _)| kept_mounts::receive(own.as_fd()));
+    // The child has its own copies. While these are open, the pipes would not reach end of file.
     drop((status.write, prepared));
 
-    let Followed { report, interrupted } = streams
-        .attend(status.read, &step, attending, on_output)
+    let AttachResult { report, interrupted } = streams
+        .attend(status.read, &step, attach, on_output)
         .map_err(|errno| SandboxError::setup("follow the command", errno))?;
     let exit = step.wait()?;
+    let program = spec.argv.first();
+    tracing::debug!(?program, ?exit, took = ?started.elapsed(), "command ended");
     match report {
-        Some(report) => Err(failure(report, ops, spec)),
+        Some(report) => Err(error_from_report(report, ops, spec)),
         None if interrupted => Ok(Exit::Signal(Signal::INT.as_raw())),
         None => Ok(exit),
     }
 }
 
-/// The namespaces of a step. The user namespace is that of rbuild: an ordinary user's rbuild has
-/// entered one of its own.
+/// Returns the flags for a step's new namespaces (namespaces(7)). The user namespace is that of
+/// rbuild: an ordinary user's rbuild has already entered its own.
 fn namespaces(spec: &RunSpec) -> u64 {
     let always =
         libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
-    let mounts = match spec.view {
-        View::Own | View::Kept => libc::CLONE_NEWNS,
-        View::Of(_) => 0,
+    let mounts = match spec.mount_namespace {
+        MountNamespace::Own | MountNamespace::Kept => libc::CLONE_NEWNS,
+        MountNamespace::Join(_) => 0,
     };
     let network = match spec.network {
         Network::Host => 0,
@@ -137,99 +133,13 @@ fn namespaces(spec: &RunSpec) -> u64 {
     u64::from((always | mounts | network).cast_unsigned())
 }
 
-/// A step's pid 1. Whoever loses it kills it, and with it all that it started.
-pub(super) struct Step {
-    pub(super) pidfd: OwnedFd,
-    waited: bool,
-}
-
-/// Number of times that a step is started again while a limit on processes (`ulimit -u`, or a
-/// cgroup's `pids.max`) is reached: other steps may end meanwhile.
-const N_STARTS: u32 = 1200;
-/// The time between two starts.
-const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-
-impl Step {
-    fn start_patiently(
-        namespaces: u64,
-        cancel: Option<BorrowedFd<'_>>,
-        body: &dyn Fn(),
-    ) -> Result<Self, SandboxError> {
-        let failed = |errno| SandboxError::start("start a process in new namespaces", errno);
-        for _ in 1..N_STARTS {
-            match Self::start(namespaces, body) {
-                Err(Errno::AGAIN) => {}
-                started => return started.map_err(failed),
-            }
-            let mut fds = cancel.map(|cancel| PollFd::from_borrowed_fd(cancel, PollFlags::IN));
-            match rustix::event::poll(fds.as_mut_slice(), Some(&PAUSE)) {
-                Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) | Err(_) => break,
-            }
-        }
-        Self::start(namespaces, body).map_err(failed)
-    }
-
-    fn start(namespaces: u64, body: &dyn Fn()) -> rustix::io::Result<Self> {
-        // A handler of this program must not run in the child, where it would act for the
-        // parent.
-        let before = signal::set_mask(signal::Mask::ALL)?;
-        let started = clone::clone_step(namespaces, body);
-        let step = started.map(|pidfd| Self { pidfd, waited: false });
-        signal::set_mask(before)?;
-        step
-    }
-
-    /// Its number here, while it is not waited for (`Pid:` of a pidfd's fdinfo, Linux 5.2).
-    pub(super) fn pid(&self) -> Option<Pid> {
-        let path = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
-        let text = pathio::read_to_string(Path::new(&path), 4096).ok()?;
-        let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-        number.trim().parse().ok().and_then(Pid::from_raw)
-    }
-
-    pub(super) fn kill(&self) {
-        // That it has ended already is fine.
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-    }
-
-    fn wait(mut self) -> Result<Exit, SandboxError> {
-        let status =
-            self.reap().map_err(|errno| SandboxError::setup("wait for the command", errno))?;
-        Ok(status.map_or(Exit::Signal(0), |status| exit_of(&status)))
-    }
-
-    fn reap(&mut self) -> rustix::io::Result<Option<WaitIdStatus>> {
-        let status = rustix::io::retry_on_intr(|| {
-            rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
-        })?;
-        self.waited = true;
-        Ok(status)
-    }
-}
-
-impl Drop for Step {
-    fn drop(&mut self) {
-        if !self.waited {
-            self.kill();
-            let _ = self.reap();
-        }
-    }
-}
-
-fn exit_of(status: &WaitIdStatus) -> Exit {
-    match status.exit_status() {
-        Some(code) => Exit::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
-        None => Exit::Signal(status.terminating_signal().unwrap_or(0)),
-    }
-}
-
-fn is_refusal(error: &io::Error) -> bool {
+fn is_denied_in_user_namespace(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && in_user_namespace()
 }
 
-/// The error of a change of ids: the first that the user namespace lacks, if that is why.
-fn become_error(errno: i32, user: &User) -> io::Error {
+/// Returns the error of a failed change of ids. It names the first id that the user namespace does
+/// not map, if that is the cause (user_namespaces(7)).
+fn set_user_error(errno: i32, user: &User) -> io::Error {
     let errno = Errno::from_raw_os_error(errno);
     let explained = |gid: &u32| ids::explained(errno, Uid::from_raw(user.uid), Gid::from_raw(*gid));
     let errors = std::iter::once(&user.gid).chain(&user.groups).map(explained);
@@ -237,31 +147,34 @@ fn become_error(errno: i32, user: &User) -> io::Error {
     found.unwrap_or_else(|| errno.into())
 }
 
-/// Makes an error of what the child reported.
-fn failure(report: Report, ops: &[SetupOp], spec: &RunSpec) -> SandboxError {
+/// Converts the child's report into an error.
+fn error_from_report(report: Report, ops: &[SetupOp], spec: &RunSpec) -> SandboxError {
     let source = io::Error::from_raw_os_error(report.errno);
     if report.op != EXEC {
         let op = usize::try_from(report.op).ok().and_then(|index| ops.get(index));
-        if let Some(part) = Part::of_number(report.detail) {
-            return SandboxError::Open { part: part.name() };
+        if let Some(part) = SandboxPart::of_number(report.detail) {
+            return SandboxError::NotIsolated { part: part.name() };
         }
-        if matches!(op, Some(SetupOp::Filesystem { kind: "proc", .. })) && is_refusal(&source) {
+        // The kernel allows a new procfs in a user namespace only where an existing one is fully
+        // visible (user_namespaces(7), mount_too_revealing() in fs/namespace.c).
+        if matches!(op, Some(SetupOp::Filesystem { kind: "proc", .. }))
+            && is_denied_in_user_namespace(&source)
+        {
             return SandboxError::NoUserNamespace {
-                reason: "the kernel refuses a new /proc in it, since part of the present one is \
-                         hidden"
+                reason: "the kernel refuses to mount a new /proc in it, because parts of the \
+                         existing one are masked"
                     .to_owned(),
-                help: "start the container that rbuild is in with `--security-opt \
-                       systempaths=unconfined`"
+                help: "start rbuild's container with `--security-opt systempaths=unconfined`"
                     .to_owned(),
             };
         }
         let source = match op {
-            Some(SetupOp::Become(user)) => become_error(report.errno, user),
+            Some(SetupOp::Become(user)) => set_user_error(report.errno, user),
             Some(SetupOp::Capabilities(set)) => {
-                caps::explained(Errno::from_raw_os_error(report.errno), *set)
+                caps::explain_error(Errno::from_raw_os_error(report.errno), *set)
             }
             Some(SetupOp::BoundingSet(_)) => {
-                caps::explained(Errno::from_raw_os_error(report.errno), CapabilitySet::SETPCAP)
+                caps::explain_error(Errno::from_raw_os_error(report.errno), CapabilitySet::SETPCAP)
             }
             _ => source,
         };

@@ -8,53 +8,69 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Gid, Uid};
 
-use super::child::Report;
 use super::devices::NULL;
-use super::run::{Attending, Step};
-use super::spec::{Output, SandboxError, Streams};
+use super::error::SandboxError;
+use super::report::Report;
+use super::spec::{Output, Streams};
+use super::step_process::StepProcess;
 use super::terminal::Terminal;
 
-/// How much is read at once: what a pipe holds.
+/// Maximum number of bytes read at once: the default capacity of a pipe (pipe(7)).
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A pipe, of which rbuild's end never blocks.
+/// A pipe whose end in rbuild never blocks.
 pub(super) struct Pipe {
     pub(super) read: OwnedFd,
     pub(super) write: OwnedFd,
 }
 
-/// A pipe that never blocks its reader.
+/// Creates a pipe that never blocks its reader.
 pub(super) fn pipe() -> Result<Pipe, SandboxError> {
-    let pipe = both_blocking()?;
-    never_block(&pipe.read)?;
+    let pipe = blocking_pipe()?;
+    set_nonblocking(&pipe.read)?;
     Ok(pipe)
 }
 
-fn both_blocking() -> Result<Pipe, SandboxError> {
+fn blocking_pipe() -> Result<Pipe, SandboxError> {
     let made = rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
-    let (read, write) = made.map_err(|errno| SandboxError::setup("make a pipe", errno))?;
+    let (read, write) = made.map_err(|errno| SandboxError::setup("create a pipe", errno))?;
     Ok(Pipe { read, write })
 }
 
-fn never_block(end: &OwnedFd) -> Result<(), SandboxError> {
-    rustix::io::ioctl_fionbio(end, true).map_err(|errno| SandboxError::setup("make a pipe", errno))
+fn set_nonblocking(end: &OwnedFd) -> Result<(), SandboxError> {
+    rustix::io::ioctl_fionbio(end, true)
+        .map_err(|errno| SandboxError::setup("create a pipe", errno))
 }
 
-/// The child's ends of what it is connected with.
+/// The connections of a command to its caller while it runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AttachOptions<'a> {
+    /// Kills the command when it becomes readable; the result is then
+    /// [`Exit::Signal`](super::Exit::Signal) with 9.
+    pub cancel: Option<BorrowedFd<'a>>,
+    /// The command's input, unless its streams are [`Streams::Output`]. If the command has a
+    /// terminal, this is the caller's, in raw mode, so every key is forwarded as it is typed
+    /// (termios(3)).
+    pub input: Option<BorrowedFd<'a>>,
+    /// Becomes readable when the caller's terminal changes its size; must not block.
+    pub resized: Option<BorrowedFd<'a>>,
+}
+
+/// The child's ends of its pipes, sockets and terminal.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ends<'a> {
+pub(super) struct ChildEnds<'a> {
     pub(super) status: BorrowedFd<'a>,
-    /// Where a mount namespace that is to be kept goes.
+    /// The socket that receives the mount namespace, if it is to be kept.
     pub(super) keep: Option<BorrowedFd<'a>>,
-    /// `None` for no input.
+    /// `None` connects the null device.
     pub(super) stdin: Option<BorrowedFd<'a>>,
     pub(super) stdout: BorrowedFd<'a>,
     pub(super) stderr: BorrowedFd<'a>,
 }
 
-impl Ends<'_> {
-    /// The child's part: they become its three streams; without an input, the null device of
-    /// `root` does. Allocates nothing.
+impl ChildEnds<'_> {
+    /// Makes them the standard streams of the calling child; without an input, the null device of
+    /// `root` is used. Allocates nothing.
     pub(super) fn connect(
         self,
         root: BorrowedFd<'_>,
@@ -62,7 +78,7 @@ impl Ends<'_> {
         gid: Gid,
     ) -> rustix::io::Result<()> {
         for end in [self.stdout, self.stderr].into_iter().chain(self.stdin) {
-            // A program that opens /dev/stdout must be allowed to. Best effort, as in runc.
+            // The user must be able to reopen `/dev/stdout`. Best effort, as in runc.
             let _ = rustix::fs::fchown(end, Some(uid), Some(gid));
         }
         rustix::stdio::dup2_stdout(self.stdout)?;
@@ -87,13 +103,13 @@ fn null_device(root: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     if is_null { Ok(file) } else { Err(Errno::NODEV) }
 }
 
-/// What a command's streams are connected with.
-pub(super) enum Connected {
+/// rbuild's side of a command's streams.
+pub(super) enum CommandStreams {
     Pipes { stdin: Option<Pipe>, stdout: Pipe, stderr: Pipe },
     Terminal(Terminal),
 }
 
-impl Connected {
+impl CommandStreams {
     pub(super) fn new(
         streams: Streams,
         input: Option<BorrowedFd<'_>>,
@@ -101,15 +117,15 @@ impl Connected {
         let stdin = match streams {
             Streams::Output => None,
             Streams::Pipes => {
-                let pipe = both_blocking()?;
-                never_block(&pipe.write)?;
+                let pipe = blocking_pipe()?;
+                set_nonblocking(&pipe.write)?;
                 Some(pipe)
             }
             Streams::Terminal => {
-                let terminal = input.ok_or(Errno::NOTTY).and_then(Terminal::like);
+                let terminal = input.ok_or(Errno::NOTTY).and_then(Terminal::modelled_on);
                 return terminal
                     .map(Self::Terminal)
-                    .map_err(|errno| SandboxError::setup("make a terminal", errno));
+                    .map_err(|errno| SandboxError::setup("open a terminal", errno));
             }
         };
         Ok(Self::Pipes { stdin, stdout: pipe()?, stderr: pipe()? })
@@ -122,21 +138,21 @@ impl Connected {
         }
     }
 
-    /// The child's ends.
+    /// Returns the child's ends, with the status pipe and the socket for kept mounts.
     pub(super) fn ends<'a>(
         &'a self,
         status: BorrowedFd<'a>,
         keep: Option<BorrowedFd<'a>>,
-    ) -> Ends<'a> {
+    ) -> ChildEnds<'a> {
         match self {
-            Self::Pipes { stdin, stdout, stderr } => Ends {
+            Self::Pipes { stdin, stdout, stderr } => ChildEnds {
                 status,
                 keep,
                 stdin: stdin.as_ref().map(|pipe| pipe.read.as_fd()),
                 stdout: stdout.write.as_fd(),
                 stderr: stderr.write.as_fd(),
             },
-            Self::Terminal(Terminal { own, .. }) => Ends {
+            Self::Terminal(Terminal { own, .. }) => ChildEnds {
                 status,
                 keep,
                 stdin: Some(own.as_fd()),
@@ -146,55 +162,55 @@ impl Connected {
         }
     }
 
-    /// Passes on what is written and typed until the command has ended; the child's ends are closed
-    /// here, which would keep the pipes open.
+    /// Forwards output and input until the command has ended. Consumes the child's ends and closes
+    /// them: open, they would keep the pipes from reaching end of file.
     pub(super) fn attend(
         self,
         status: OwnedFd,
-        step: &Step,
-        attending: Attending<'_>,
+        step: &StepProcess,
+        attach: AttachOptions<'_>,
         on_output: &mut dyn FnMut(Output, &[u8]),
-    ) -> rustix::io::Result<Followed> {
-        let status = Stream::new(status, None);
+    ) -> rustix::io::Result<AttachResult> {
+        let status = OutputStream::new(status, None);
         let (streams, sink, terminal) = match self {
             Self::Pipes { stdin, stdout, stderr } => {
-                let stdout = Stream::new(stdout.read, Some(Output::Stdout));
-                let stderr = Stream::new(stderr.read, Some(Output::Stderr));
+                let stdout = OutputStream::new(stdout.read, Some(Output::Stdout));
+                let stderr = OutputStream::new(stderr.read, Some(Output::Stderr));
                 (vec![status, stdout, stderr], stdin.map(|pipe| pipe.write), None)
             }
             Self::Terminal(terminal) => {
                 let copy = || rustix::io::fcntl_dupfd_cloexec(&terminal.controller, 3);
-                let shown = Stream::new(copy()?, Some(Output::Stdout));
+                let shown = OutputStream::new(copy()?, Some(Output::Stdout));
                 (vec![status, shown], Some(copy()?), Some(terminal))
             }
         };
-        let feed = attending.input.zip(sink).map(|(from, to)| Feed::new(from, to));
-        Attended { step, streams, feed, terminal, attending }.until_it_ends(on_output)
+        let feed = attach.input.zip(sink).map(|(from, to)| InputForwarder::new(from, to));
+        AttachedCommand { step, streams, feed, terminal, attach }.until_it_ends(on_output)
     }
 }
 
-/// What was seen until a command had ended.
-pub(super) struct Followed {
-    /// What the child reported, if it did not come to the command.
+/// The events until a command ended, besides its output.
+pub(super) struct AttachResult {
+    /// The child's report, if it could not execute the command.
     pub(super) report: Option<Report>,
-    /// Whether it was ended by a key.
+    /// True if the command was killed by a key such as Ctrl-C.
     pub(super) interrupted: bool,
 }
 
-/// rbuild's end of what a command writes to.
-struct Stream {
-    /// `None` when it has ended.
+/// rbuild's end of a stream that the command, or its child's setup, writes to.
+struct OutputStream {
+    /// `None` after end of file.
     from: Option<OwnedFd>,
-    /// `None` for the reports of the child.
+    /// The kind of output; `None` for the status pipe.
     output: Option<Output>,
 }
 
-impl Stream {
+impl OutputStream {
     const fn new(from: OwnedFd, output: Option<Output>) -> Self {
         Self { from: Some(from), output }
     }
 
-    /// Reads what is there now.
+    /// Reads the bytes that are available now.
     fn drain(
         &mut self,
         chunk: &mut [u8],
@@ -206,7 +222,7 @@ impl Stream {
                 Ok(len) => chunk.get(..len).unwrap_or_default(),
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => continue,
-                // A terminal that nobody has open any more.
+                // No process has the terminal open any more.
                 Err(Errno::IO) => &[],
                 Err(errno) => return Err(errno),
             };
@@ -220,23 +236,23 @@ impl Stream {
     }
 }
 
-/// Passes input on, as fast as the command takes it.
-struct Feed<'a> {
-    /// `None` when there is no more.
+/// Forwards input as fast as the command reads it.
+struct InputForwarder<'a> {
+    /// `None` after the end of the input.
     from: Option<BorrowedFd<'a>>,
-    /// `None` when the command has got all, or wants no more.
+    /// `None` after all input is written, or when the command has closed its input.
     to: Option<OwnedFd>,
-    /// What was read and is not taken yet.
+    /// Bytes that were read and not yet written.
     pending: Vec<u8>,
 }
 
-impl<'a> Feed<'a> {
+impl<'a> InputForwarder<'a> {
     const fn new(from: BorrowedFd<'a>, to: OwnedFd) -> Self {
         Self { from: Some(from), to: Some(to), pending: Vec::new() }
     }
 
-    /// What it waits for.
-    fn awaited(&self) -> Option<PollFd<'_>> {
+    /// Returns the descriptor and the event to wait for.
+    fn poll_target(&self) -> Option<PollFd<'_>> {
         let to = self.to.as_ref()?;
         if !self.pending.is_empty() {
             return Some(PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT));
@@ -244,8 +260,8 @@ impl<'a> Feed<'a> {
         self.from.map(|from| PollFd::from_borrowed_fd(from, PollFlags::IN))
     }
 
-    /// Goes on, once what it waits for has come; gives what was read.
-    fn pass<'c>(&mut self, chunk: &'c mut [u8]) -> &'c [u8] {
+    /// Reads and writes once the awaited event has come; returns the bytes read.
+    fn forward<'c>(&mut self, chunk: &'c mut [u8]) -> &'c [u8] {
         let n_read = self.read(chunk);
         self.write();
         chunk.get(..n_read).unwrap_or_default()
@@ -261,7 +277,7 @@ impl<'a> Feed<'a> {
                     return len;
                 }
                 Err(Errno::INTR | Errno::AGAIN) => {}
-                // The end; or there is no reading it, which is no reason to end the command.
+                // End of file; a read error only ends the input, not the command.
                 Ok(0) | Err(_) => (self.from, self.to) = (None, None),
             }
         }
@@ -273,47 +289,47 @@ impl<'a> Feed<'a> {
         match rustix::io::write(to, &self.pending) {
             Ok(len) => drop(self.pending.drain(..len.min(self.pending.len()))),
             Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(_nobody_reads) => (self.from, self.to) = (None, None),
+            Err(_closed_by_command) => (self.from, self.to) = (None, None),
         }
     }
 }
 
-/// A command that runs, and all that it is connected with.
-struct Attended<'a> {
-    step: &'a Step,
-    streams: Vec<Stream>,
-    feed: Option<Feed<'a>>,
+/// A running command and its connections.
+struct AttachedCommand<'a> {
+    step: &'a StepProcess,
+    streams: Vec<OutputStream>,
+    feed: Option<InputForwarder<'a>>,
     terminal: Option<Terminal>,
-    attending: Attending<'a>,
+    attach: AttachOptions<'a>,
 }
 
-/// What woke rbuild up, besides output.
+/// The reasons for which poll(2) returned, besides output.
 #[derive(Default)]
-struct Ready {
+struct WakeReasons {
     ended: bool,
     cancelled: bool,
     resized: bool,
     fed: bool,
 }
 
-impl Attended<'_> {
+impl AttachedCommand<'_> {
     fn until_it_ends(
         mut self,
         on_output: &mut dyn FnMut(Output, &[u8]),
-    ) -> rustix::io::Result<Followed> {
+    ) -> rustix::io::Result<AttachResult> {
         let mut chunk = vec![0; CHUNK_BYTES];
         let (mut report, mut interrupted) = (None, false);
         loop {
             let ready = self.poll()?;
             if ready.cancelled {
                 self.step.kill();
-                self.attending.cancel = None;
+                self.attach.cancel = None;
             }
             if ready.resized {
                 self.resize();
             }
             if let Some(feed) = self.feed.as_mut().filter(|_| ready.fed) {
-                let typed = feed.pass(&mut chunk);
+                let typed = feed.forward(&mut chunk);
                 if let Some(terminal) = &self.terminal
                     && terminal.interrupts(typed, self.step)
                 {
@@ -321,36 +337,37 @@ impl Attended<'_> {
                     self.step.kill();
                 }
             }
-            // All writers are gone once pid 1 has ended, so that nothing is missed when the
-            // streams are read once more after that.
+            // Once pid 1 has ended, all writers are gone: reading the streams once more after that
+            // misses nothing.
             for stream in &mut self.streams {
                 stream.drain(&mut chunk, &mut report, on_output)?;
             }
             if ready.ended {
-                return Ok(Followed { report, interrupted });
+                return Ok(AttachResult { report, interrupted });
             }
         }
     }
 
     fn resize(&self) {
-        let Attending { input: Some(console), resized: Some(resized), .. } = self.attending else {
+        let AttachOptions { input: Some(console), resized: Some(resized), .. } = self.attach else {
             return;
         };
-        // One look serves for all changes so far.
+        // One read covers all changes so far.
         let _seen = rustix::io::read(resized, &mut [0; 64]);
         if let Some(terminal) = &self.terminal {
-            // A size that cannot be had stays as it was.
+            // If the size cannot be read, the old one stays.
             let _resized = terminal.resize_like(console);
         }
     }
 
-    fn poll(&self) -> rustix::io::Result<Ready> {
+    fn poll(&self) -> rustix::io::Result<WakeReasons> {
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let pidfd = self.step.pidfd.as_fd();
-        let Attending { cancel, resized, .. } = self.attending;
-        let feed = self.feed.as_ref().and_then(Feed::awaited);
+        let AttachOptions { cancel, resized, .. } = self.attach;
+        let feed = self.feed.as_ref().and_then(InputForwarder::poll_target);
         let has_feed = feed.is_some();
-        // A descriptor may be polled twice: pid 1 stands in for what cannot come.
+        // poll(2) allows a descriptor to be listed twice: the pidfd stands in for absent ones, so
+        // the positions are fixed.
         let mut fds = vec![readable(pidfd)];
         fds.extend([cancel, resized].map(|fd| readable(fd.unwrap_or(pidfd))));
         fds.push(feed.unwrap_or_else(|| readable(pidfd)));
@@ -359,7 +376,7 @@ impl Attended<'_> {
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
         let mut woken = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = || woken.next().unwrap_or(false);
-        Ok(Ready {
+        Ok(WakeReasons {
             ended: next(),
             cancelled: next() && cancel.is_some(),
             resized: next() && resized.is_some(),

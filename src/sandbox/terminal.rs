@@ -1,5 +1,5 @@
-//! A terminal for a command, in a `/dev/pts` of the command's own: what it does to it stays there, and
-//! the caller's terminal is seen by rbuild alone.
+//! A terminal for a command, in a `/dev/pts` of the command's own (pts(4)). The command cannot
+//! affect the caller's terminal, which only rbuild has open.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,23 +12,23 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex};
 
 use super::ops;
-use super::run::Step;
+use super::step_process::StepProcess;
 use crate::pathio;
 
-/// A terminal in a new devpts.
+/// A pseudoterminal in a new devpts (pty(7)).
 #[derive(Debug)]
 pub(super) struct Terminal {
-    /// The devpts, a mount without a place until the child gives it one.
+    /// The devpts, a detached mount until the child attaches it.
     pub(super) directory: OwnedFd,
-    /// rbuild's end; it never blocks.
+    /// rbuild's end, which never blocks.
     pub(super) controller: OwnedFd,
-    /// The command's end. While this is open rbuild's end does not report the terminal gone.
+    /// The command's end. While it is open, reads from rbuild's end do not fail with `EIO`.
     pub(super) own: OwnedFd,
 }
 
 impl Terminal {
-    /// A terminal with the size and the keys of `console`.
-    pub(super) fn like(console: BorrowedFd<'_>) -> Result<Self> {
+    /// Opens a terminal with the size and the control keys of `console`.
+    pub(super) fn modelled_on(console: BorrowedFd<'_>) -> Result<Self> {
         let directory = devpts()?;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let controller = rustix::fs::openat(&directory, c"ptmx", flags, Mode::empty())?;
@@ -36,13 +36,13 @@ impl Terminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let own = rustix::pty::ioctl_tiocgptpeer(&controller, flags)?;
         rustix::io::ioctl_fionbio(&controller, true)?;
-        type_like(&own, console)?;
+        copy_key_settings(&own, console)?;
         let terminal = Self { directory, controller, own };
         terminal.resize_like(console)?;
         Ok(terminal)
     }
 
-    /// Takes the size of `console` over.
+    /// Sets the size to that of `console` (`TIOCSWINSZ`, ioctl_tty(2)).
     pub(super) fn resize_like(&self, console: BorrowedFd<'_>) -> Result<()> {
         let size = rustix::termios::tcgetwinsize(console)?;
         rustix::termios::tcsetwinsize(&self.controller, size)
@@ -50,9 +50,10 @@ impl Terminal {
 }
 
 impl Terminal {
-    /// Whether keys among `typed` would end the command, had it not the rights of an init: the kernel
-    /// sends it no signal that it does not wait for, and a `sleep` would not end with Ctrl-C.
-    pub(super) fn interrupts(&self, typed: &[u8], step: &Step) -> bool {
+    /// Returns whether a key in `typed` should kill the command. The kernel drops signals to pid 1
+    /// of a namespace that has no handler for them (pid_namespaces(7)), so a `sleep` would ignore
+    /// Ctrl-C.
+    pub(super) fn interrupts(&self, typed: &[u8], step: &StepProcess) -> bool {
         let Ok(settings) = rustix::termios::tcgetattr(&self.own) else { return false };
         let keys = [SpecialCodeIndex::VINTR, SpecialCodeIndex::VQUIT];
         let is_key =
@@ -61,13 +62,14 @@ impl Terminal {
             && typed.iter().any(is_key)
             && step.pid().is_some_and(|pid| {
                 let in_front = rustix::termios::tcgetpgrp(&self.controller);
-                in_front == Ok(pid) && !heeds_interrupts(pid)
+                in_front == Ok(pid) && !handles_sigint(pid)
             })
     }
 }
 
-/// Whether the process catches or ignores SIGINT (proc(5), `SigCgt` and `SigIgn`).
-fn heeds_interrupts(process: Pid) -> bool {
+/// Returns whether the process catches or ignores SIGINT (`SigCgt` and `SigIgn`,
+/// proc_pid_status(5)).
+fn handles_sigint(process: Pid) -> bool {
     let path = format!("/proc/{}/status", process.as_raw_nonzero());
     let text = pathio::read_to_string(Path::new(&path), MAX_STATUS_BYTES).unwrap_or_default();
     let masks = text.lines().filter_map(|line| {
@@ -77,13 +79,13 @@ fn heeds_interrupts(process: Pid) -> bool {
     masks.fold(0, |all, mask| all | mask) & SIGINT_BIT != 0
 }
 
-/// A process's status is no longer than this.
+/// Maximum size of `/proc/<pid>/status` that is read.
 const MAX_STATUS_BYTES: u64 = 64 << 10;
-/// SIGINT, number 2, in a mask.
+/// The bit of SIGINT, signal 2, in a mask.
 const SIGINT_BIT: u64 = 1 << 1;
 
-/// Has the same keys end lines and programs as at `console`.
-fn type_like(terminal: &OwnedFd, console: BorrowedFd<'_>) -> Result<()> {
+/// Copies the control keys and the UTF-8 mode of `console` (termios(3)).
+fn copy_key_settings(terminal: &OwnedFd, console: BorrowedFd<'_>) -> Result<()> {
     let theirs = rustix::termios::tcgetattr(console)?;
     let mut settings = rustix::termios::tcgetattr(terminal)?;
     settings.input_modes |= theirs.input_modes & InputModes::IUTF8;
@@ -93,7 +95,7 @@ fn type_like(terminal: &OwnedFd, console: BorrowedFd<'_>) -> Result<()> {
     rustix::termios::tcsetattr(terminal, OptionalActions::Now, &settings)
 }
 
-/// Keys that people change.
+/// The control characters that users change, for example with stty(1).
 const KEYS: [SpecialCodeIndex; 7] = [
     SpecialCodeIndex::VINTR,
     SpecialCodeIndex::VQUIT,
@@ -104,6 +106,7 @@ const KEYS: [SpecialCodeIndex; 7] = [
     SpecialCodeIndex::VWERASE,
 ];
 
+/// Creates a devpts of its own, mounted nowhere.
 fn devpts() -> Result<OwnedFd> {
     let context = rustix::mount::fsopen(c"devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();

@@ -1,8 +1,7 @@
-//! The last look before exec: a child whose sandbox is not as it must be does not execute its
-//! command.
+//! The last check before exec: a child whose sandbox is incomplete does not execute its command.
 //!
-//! Every part was set up by an operation of its own. This asks the kernel for the result, so that a
-//! later change of the list, of its order or of one operation cannot open the sandbox unnoticed.
+//! Every part was set up by an operation of its own. This module asks the kernel for the result. So
+//! a later change of the list, its order or one operation cannot weaken the sandbox unnoticed.
 //! Allocates nothing.
 
 use std::os::fd::BorrowedFd;
@@ -20,34 +19,34 @@ pub(super) struct Expected {
     pub(super) uid: Uid,
     pub(super) gid: Gid,
     pub(super) groups: Vec<Gid>,
-    /// `None` for no limit.
+    /// `None` if the set is not limited.
     pub(super) bounding_set: Option<CapabilitySet>,
-    /// `None` for whatever rbuild has.
+    /// `None` for the capabilities of rbuild.
     pub(super) capabilities: Option<CapabilitySet>,
-    /// True if a system call filter must be in force.
+    /// True if a seccomp filter must be in force.
     pub(super) filtered: bool,
 }
 
-/// A part of the sandbox that is looked at.
+/// A part of the sandbox that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
-    /// `/` is the step's root, and nothing lies above it.
+pub(super) enum SandboxPart {
+    /// `/` is the step's root, and no mount covers it.
     Root,
-    /// The working directory lies below `/`.
+    /// The working directory is below `/`.
     WorkingDirectory,
     /// Only the streams, the status pipe and the launcher are open.
     Descriptors,
     /// The child is process 1, alone in its namespace: no other can trace it or read its memory.
     Processes,
-    /// User, group and supplementary groups.
+    /// The user id, the group id and the supplementary groups.
     Identity,
-    /// The bounding, permitted, effective and inheritable sets.
+    /// The bounding, permitted, effective and inheritable sets (capabilities(7)).
     Capabilities,
-    /// The system call filter.
+    /// The seccomp filter is in force, or absent for insecure steps.
     Filter,
 }
 
-impl Part {
+impl SandboxPart {
     const ALL: [Self; 7] = [
         Self::Root,
         Self::WorkingDirectory,
@@ -58,7 +57,7 @@ impl Part {
         Self::Filter,
     ];
 
-    /// The number that a report carries.
+    /// Returns the number that stands for it in a report.
     pub(super) const fn number(self) -> u32 {
         match self {
             Self::Root => 1,
@@ -71,12 +70,12 @@ impl Part {
         }
     }
 
-    /// The part that a report names.
+    /// Returns the part with the number from a report.
     pub(super) fn of_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|part| part.number() == number)
     }
 
-    /// As an error names it.
+    /// Returns its name in error messages.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Root => "the root directory",
@@ -90,7 +89,8 @@ impl Part {
     }
 }
 
-/// The id of the mount that `path` is on, seen from `directory`; `None` before Linux 5.8.
+/// Returns the id of the mount that `path`, relative to `directory`, is on (statx(2),
+/// `STATX_MNT_ID`); `None` before Linux 5.8.
 pub(super) fn mount_id(directory: BorrowedFd<'_>, path: &std::ffi::CStr) -> Option<u64> {
     let flags = AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
     let about = rustix::fs::statx(directory, path, flags, StatxFlags::MNT_ID).ok()?;
@@ -98,23 +98,23 @@ pub(super) fn mount_id(directory: BorrowedFd<'_>, path: &std::ffi::CStr) -> Opti
     known.then_some(about.stx_mnt_id)
 }
 
-/// Returns the first part that is not as `expected`; `root` is the id of the rootfs's mount.
-pub(super) fn first_wrong(
+/// Returns the first part that differs from `expected`; `root` is the id of the rootfs's mount.
+pub(super) fn first_mismatch(
     expected: &Expected,
     root: Option<u64>,
     launcher: BorrowedFd<'_>,
-) -> Option<Part> {
-    Part::ALL.into_iter().find(|part| {
+) -> Option<SandboxPart> {
+    SandboxPart::ALL.into_iter().find(|part| {
         let holds =
             match part {
-                Part::Root => Ok(root_is(root)),
-                Part::WorkingDirectory => working_directory_is_inside(),
-                Part::Descriptors => Ok(!descriptors::any_open_from_first_closed()
+                SandboxPart::Root => Ok(root_is(root)),
+                SandboxPart::WorkingDirectory => working_directory_is_inside(),
+                SandboxPart::Descriptors => Ok(!descriptors::any_open_from_first_closed()
                     && descriptors::closed_by_exec(launcher)),
-                Part::Processes => Ok(rustix::process::getpid().is_init()),
-                Part::Identity => identity::is(expected.uid, expected.gid, &expected.groups),
-                Part::Capabilities => capabilities_are(expected),
-                Part::Filter => identity::is_filtered().map(|is| is == expected.filtered),
+                SandboxPart::Processes => Ok(rustix::process::getpid().is_init()),
+                SandboxPart::Identity => identity::is(expected.uid, expected.gid, &expected.groups),
+                SandboxPart::Capabilities => capabilities_are(expected),
+                SandboxPart::Filter => identity::is_filtered().map(|is| is == expected.filtered),
             };
         holds != Ok(true)
     })
@@ -124,8 +124,8 @@ fn root_is(root: Option<u64>) -> bool {
     root.is_some() && [c"/", c"/.."].into_iter().all(|path| mount_id(CWD, path) == root)
 }
 
-/// The kernel begins the path of a directory that the root does not contain with `(unreachable)`
-/// (getcwd(2), Linux 2.6.36).
+/// Returns whether `/` contains the working directory. If it does not, the kernel prefixes the path
+/// with `(unreachable)` (getcwd(2), Linux 2.6.36).
 fn working_directory_is_inside() -> Result<bool> {
     let mut path = [0; identity::MAX_PATH_BYTES];
     Ok(identity::working_directory(&mut path)?.first() == Some(&b'/'))
@@ -153,7 +153,7 @@ fn is_bounded_by(bounding_set: CapabilitySet) -> Result<bool> {
         match rustix::thread::capability_is_in_bounding_set(one) {
             Ok(true) if !bounding_set.contains(one) => return Ok(false),
             Ok(_) => {}
-            // The first number that this kernel does not know: there are none above it.
+            // The first number unknown to this kernel; no higher one is known.
             Err(Errno::INVAL) => return Ok(true),
             Err(errno) => return Err(errno),
         }
@@ -170,10 +170,12 @@ mod tests {
     use rustix::fs::{Mode, OFlags};
 
     use super::super::caps;
+    use super::super::error::SandboxError;
     use super::super::ops::SetupOp;
     use super::super::rootfs::Rootfs;
-    use super::super::run::{Attending, Setup, start_and_attend};
-    use super::super::spec::{Exit, Network, RunSpec, SandboxError, Streams, User, View};
+    use super::super::run::{Setup, start_and_attach};
+    use super::super::spec::{Exit, MountNamespace, Network, RunSpec, Streams, User};
+    use super::super::streams::AttachOptions;
     use super::super::sys::fork;
     use super::*;
 
@@ -199,7 +201,7 @@ mod tests {
             shm_bytes: 4096,
             limits: Vec::new(),
             streams: Streams::Output,
-            view: View::Own,
+            mount_namespace: MountNamespace::Own,
         }
     }
 
@@ -218,18 +220,18 @@ mod tests {
         let root = Rootfs::bind(root.as_fd()).unwrap();
         let mut setup = Setup::of(spec);
         change(&mut setup);
-        start_and_attend(&root, &setup, Attending::default(), &mut |_, _| {}, &mut None)
+        start_and_attach(&root, &setup, AttachOptions::default(), &mut |_, _| {}, &mut None)
     }
 
     #[track_caller]
-    fn check(spec: &RunSpec, missing: impl Fn(&SetupOp) -> bool, part: Part) {
+    fn check(spec: &RunSpec, missing: impl Fn(&SetupOp) -> bool, part: SandboxPart) {
         let found = run(spec, |setup| {
             let all = setup.ops.len();
             setup.ops.retain(|op| !missing(op));
             assert!(setup.ops.len() < all, "the operation is in the list");
         });
         assert!(
-            matches!(found, Err(SandboxError::Open { part: found }) if found == part.name()),
+            matches!(found, Err(SandboxError::NotIsolated { part: found }) if found == part.name()),
             "{found:?}"
         );
     }
@@ -248,13 +250,13 @@ mod tests {
         }
         let root = spec();
         let user = RunSpec { user: User { uid: 7, gid: 8, groups: vec![9] }, ..spec() };
-        check(&root, |op| matches!(op, SetupOp::PivotRoot { .. }), Part::Root);
-        check(&root, |op| matches!(op, SetupOp::CloseDescriptors), Part::Descriptors);
-        check(&user, |op| matches!(op, SetupOp::Become(_)), Part::Identity);
-        check(&root, |op| matches!(op, SetupOp::Capabilities(_)), Part::Capabilities);
-        check(&root, |op| matches!(op, SetupOp::BoundingSet(_)), Part::Capabilities);
-        check(&user, |op| matches!(op, SetupOp::BoundingSet(_)), Part::Capabilities);
-        check(&root, |op| matches!(op, SetupOp::Seccomp), Part::Filter);
+        check(&root, |op| matches!(op, SetupOp::PivotRoot { .. }), SandboxPart::Root);
+        check(&root, |op| matches!(op, SetupOp::CloseDescriptors), SandboxPart::Descriptors);
+        check(&user, |op| matches!(op, SetupOp::Become(_)), SandboxPart::Identity);
+        check(&root, |op| matches!(op, SetupOp::Capabilities(_)), SandboxPart::Capabilities);
+        check(&root, |op| matches!(op, SetupOp::BoundingSet(_)), SandboxPart::Capabilities);
+        check(&user, |op| matches!(op, SetupOp::BoundingSet(_)), SandboxPart::Capabilities);
+        check(&root, |op| matches!(op, SetupOp::Seccomp), SandboxPart::Filter);
     }
 
     #[test]
@@ -267,9 +269,9 @@ mod tests {
             // Without the namespace the host's processes would show.
             setup.ops.retain(|op| !matches!(op, SetupOp::Filesystem { kind: "proc", .. }));
         });
-        let processes = Part::Processes.name();
+        let processes = SandboxPart::Processes.name();
         assert!(
-            matches!(found, Err(SandboxError::Open { part }) if part == processes),
+            matches!(found, Err(SandboxError::NotIsolated { part }) if part == processes),
             "{found:?}"
         );
     }

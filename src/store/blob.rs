@@ -1,38 +1,41 @@
-//! Blobs by digest, and drafts that become blobs.
+//! Blobs: files named by the SHA-256 of their content. A draft becomes one when it is complete.
 
 use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::oci::{Digest, Hasher};
-use crate::pathio::holes::{self, Run};
+use crate::pathio::holes::{self, ByteRun};
 use crate::pathio::{self, Context as _, PathError};
+use crate::pool;
 
-use super::space::{self, SpaceGuard};
-use super::work::ProcessDirectory;
-use super::{Store, StoreError, guard};
+use super::free_space::{self, SpaceGuard};
+use super::work_directory::ProcessDirectory;
+use super::{Store, StoreError, private_files};
 
-/// A blob in the making: hashed while it is written, removed when dropped before it is published.
+/// An unfinished blob: hashed while it is written, and removed if it is dropped before it is
+/// published.
 #[derive(Debug)]
-pub struct Draft {
+pub struct BlobDraft {
     path: PathBuf,
     file: File,
     hasher: Hasher,
     space: SpaceGuard,
-    /// Bytes of zeros that were left out, where they count as if they took space.
+    /// Number of zeros that were left out, if they count as used space.
     zeros: Option<u64>,
     published: bool,
     _process: Arc<ProcessDirectory>,
 }
 
-impl Write for Draft {
-    /// Leaves zeros out of the file: the content of sparse files and of bombs.
+impl Write for BlobDraft {
+    /// Writes zeros as holes (lseek(2)): they are the content of sparse files and of decompression
+    /// bombs.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n_bytes = match holes::first_run(bytes, self.n_bytes()) {
-            Run::Hole(n_bytes) => self.leave_out(n_bytes)?,
-            Run::Data(n_bytes) => {
+            ByteRun::Hole(n_bytes) => self.leave_hole(n_bytes)?,
+            ByteRun::Data(n_bytes) => {
                 let data = bytes.get(..n_bytes).unwrap_or(bytes);
                 self.space
                     .need(&self.file, u64::try_from(n_bytes).unwrap_or(u64::MAX))?
@@ -49,18 +52,18 @@ impl Write for Draft {
     }
 }
 
-impl Draft {
-    /// How many bytes were written.
+impl BlobDraft {
+    /// Returns the number of bytes that were written, holes included.
     #[must_use]
     pub const fn n_bytes(&self) -> u64 {
         self.hasher.n_bytes()
     }
 
-    fn leave_out(&mut self, n_zeros: usize) -> io::Result<usize> {
+    fn leave_hole(&mut self, n_zeros: usize) -> io::Result<usize> {
         let n_more = u64::try_from(n_zeros).unwrap_or(u64::MAX);
         if let Some(zeros) = &mut self.zeros {
             *zeros = zeros.saturating_add(n_more);
-            space::check(&self.file, *zeros)?
+            free_space::check(&self.file, *zeros)?
                 .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
         }
         let end = self.n_bytes().saturating_add(n_more);
@@ -70,7 +73,7 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for BlobDraft {
     fn drop(&mut self) {
         if !self.published {
             let _gone = rustix::fs::unlink(&self.path);
@@ -78,22 +81,22 @@ impl Drop for Draft {
     }
 }
 
-/// A blob that is hashed while it is read. If it is not what its name says, its end is an error, and
-/// it is removed from the store: whoever needs it makes it again.
+/// Reads a blob and hashes it. If its content does not match its digest, reading its end fails, and
+/// the blob is removed from the store, so that it can be rebuilt.
 #[derive(Debug)]
 pub struct CheckedBlob {
     file: File,
     path: PathBuf,
     digest: Digest,
-    /// `None` once the end was seen.
+    /// `None` after the end was read.
     hasher: Option<Hasher>,
 }
 
 impl CheckedBlob {
-    /// Reads what is left, and checks the whole.
+    /// Reads the rest of the blob and checks its digest.
     ///
     /// # Errors
-    /// The kernel's, with the path; [`StoreError::Corrupt`] inside of it.
+    /// [`PathError`], whose source is [`StoreError::Corrupt`] if the digest is wrong.
     pub fn check(mut self) -> Result<(), PathError> {
         let path = self.path.clone();
         io::copy(&mut self, &mut io::sink()).map(drop).context("read", &path)
@@ -127,43 +130,51 @@ impl Read for CheckedBlob {
 
 impl Store {
     fn blob_path(&self, digest: Digest) -> PathBuf {
-        // Each use is one call on the map: a panic elsewhere leaves it whole.
-        let own = self.own_blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        own.get(&digest).cloned().unwrap_or_else(|| self.shared_path(digest))
+        let private = pool::lock(&self.private_blobs);
+        private.get(&digest).cloned().unwrap_or_else(|| self.shared_path(digest))
     }
 
     fn shared_path(&self, digest: Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())
     }
 
-    /// Starts a blob.
+    /// Returns an empty draft.
     ///
     /// # Errors
-    /// The kernel's, with the path.
-    pub fn draft(&self) -> Result<Draft, StoreError> {
-        let process = self.process_directory()?;
-        let path = process.fresh();
-        let file = guard::create_file(&path)?;
+    /// [`StoreError::Io`] if its file cannot be created.
+    pub fn draft(&self) -> Result<BlobDraft, StoreError> {
+        let process = self.work.process()?;
+        let path = process.fresh_path();
+        let file = private_files::create_file(&path)?;
         let (hasher, space) = (Hasher::new(), SpaceGuard::default());
-        Ok(Draft { path, file, hasher, space, zeros: None, published: false, _process: process })
+        Ok(BlobDraft {
+            path,
+            file,
+            hasher,
+            space,
+            zeros: None,
+            published: false,
+            _process: process,
+        })
     }
 
-    /// Starts a blob that must find space in the store even if it consists of zeros, which a draft
-    /// otherwise leaves out: for a file whose sender decides when it ends.
+    /// Returns an empty draft in which zeros count as used space, although they are written as holes:
+    /// for files whose length their sender decides.
     ///
     /// # Errors
-    /// The kernel's, with the path.
-    pub fn bounded_draft(&self) -> Result<Draft, StoreError> {
+    /// [`StoreError::Io`] if its file cannot be created.
+    pub fn bounded_draft(&self) -> Result<BlobDraft, StoreError> {
         let mut draft = self.draft()?;
         draft.zeros = Some(0);
         Ok(draft)
     }
 
-    /// Gives the finished draft its name; that the blob is there already is success.
+    /// Makes the finished draft a blob; returns its digest and length. It replaces an existing blob
+    /// with the same content.
     ///
     /// # Errors
-    /// The kernel's, with the path.
-    pub fn publish(&self, mut draft: Draft) -> Result<(Digest, u64), StoreError> {
+    /// [`StoreError::Io`] if it cannot be synced or renamed.
+    pub fn publish(&self, mut draft: BlobDraft) -> Result<(Digest, u64), StoreError> {
         let n_bytes = draft.n_bytes();
         let digest = std::mem::take(&mut draft.hasher).finish();
         let path = self.shared_path(digest);
@@ -173,23 +184,23 @@ impl Store {
         Ok((digest, n_bytes))
     }
 
-    /// Makes the finished draft a blob for this process alone, which goes with the process.
+    /// Makes the finished draft a blob that only this process knows, removed when the process ends;
+    /// returns its digest and length.
     #[must_use]
-    pub fn keep(&self, mut draft: Draft) -> (Digest, u64) {
+    pub fn keep_private(&self, mut draft: BlobDraft) -> (Digest, u64) {
         let n_bytes = draft.n_bytes();
         let digest = std::mem::take(&mut draft.hasher).finish();
-        let mut own = self.own_blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Vacant(free) = own.entry(digest) {
+        if let Entry::Vacant(free) = pool::lock(&self.private_blobs).entry(digest) {
             free.insert(draft.path.clone());
             draft.published = true;
         }
         (digest, n_bytes)
     }
 
-    /// Stores `bytes`.
+    /// Stores `bytes` as a blob, unless it exists.
     ///
     /// # Errors
-    /// The kernel's, with the path.
+    /// [`StoreError::Io`] if it cannot be written; its source may be [`super::NoSpace`].
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         if self.has_blob(digest) {
@@ -200,43 +211,54 @@ impl Store {
         Ok(self.publish(draft)?.0)
     }
 
-    /// Whether the blob is there.
+    /// Returns whether the blob exists.
     #[must_use]
     pub fn has_blob(&self, digest: Digest) -> bool {
         rustix::fs::access(self.blob_path(digest), rustix::fs::Access::EXISTS).is_ok()
     }
 
-    /// Opens a blob to be read from its begin to its end, which checks it.
+    /// Opens a blob that is checked while it is read from beginning to end.
     ///
     /// # Errors
-    /// The kernel's, with the path.
+    /// [`PathError`] if it cannot be opened.
     pub fn open_checked_blob(&self, digest: Digest) -> Result<CheckedBlob, PathError> {
         let path = self.blob_path(digest);
-        let file = guard::open_file(&path)?;
+        let file = private_files::open_file(&path)?;
         Ok(CheckedBlob { file, path, digest, hasher: Some(Hasher::new()) })
     }
 
-    /// Opens a blob that is not checked: whoever reads it hashes what it gets.
+    /// Opens a blob without checking it: the caller must hash what it reads.
     ///
     /// # Errors
-    /// The kernel's, with the path.
+    /// [`PathError`] if it cannot be opened.
     pub fn open_blob(&self, digest: Digest) -> Result<File, PathError> {
-        guard::open_file(&self.blob_path(digest))
+        private_files::open_file(&self.blob_path(digest))
     }
 
-    /// Reads a small blob, such as a manifest, and checks it.
+    /// Reads and checks a blob of at most `max_bytes`, such as a manifest.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when it is not what its name says; the kernel's, with the path.
+    /// [`StoreError::Corrupt`] if its content does not match its digest; [`StoreError::Io`].
     pub fn read_blob(&self, digest: Digest, max_bytes: u64) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(digest);
         let mut bytes = Vec::new();
-        let file = guard::open_file(&path)?;
+        let file = private_files::open_file(&path)?;
         file.take(max_bytes).read_to_end(&mut bytes).context("read", &path)?;
         match Digest::of(&bytes) {
             got if got == digest => Ok(bytes),
-            // What a document names would be taken for unneeded if it were gone.
+            // Not removed: `prune` would then remove the blobs that only this document references.
             got => Err(StoreError::Corrupt { want: digest, got, is_removed: false }),
         }
+    }
+
+    /// Returns the digests of all blobs, in no particular order.
+    pub(super) fn blobs(&self) -> Result<Vec<Digest>, StoreError> {
+        let directory = self.root.join("blobs/sha256");
+        let mut blobs = Vec::new();
+        for entry in std::fs::read_dir(&directory).context("list", &directory)? {
+            let name = entry.context("list", &directory)?.file_name();
+            blobs.extend(format!("sha256:{}", name.display()).parse::<Digest>().ok());
+        }
+        Ok(blobs)
     }
 }

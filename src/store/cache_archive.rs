@@ -1,12 +1,12 @@
-//! Directories of `RUN --mount=type=cache` as archives, so that they can go to other stores.
+//! Directories of `RUN --mount=type=cache` as archives, which can be transferred to other stores.
 //!
-//! An archive is a layer's tar, packed: the same files give the same bytes. Times are whole seconds.
-//! Devices and sockets stay behind, and what comes in is unpacked with the care that layers get.
+//! An archive is a compressed layer tar: the same files give the same bytes. Times are whole seconds.
+//! Devices and sockets are left out. Imported archives are untrusted and unpacked like layers.
 
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
@@ -17,63 +17,64 @@ use crate::pathio::{self, Context as _, PathError};
 use crate::plan::CacheKey;
 use crate::tree::{Entry, FileOrigin, Item, Node, TreePath};
 
-use super::cache_mount::{ARCHIVED, MAX_COPIES};
-use super::forms::TarSource;
+use super::cache_mounts::{ARCHIVED, CacheMounts, MAX_COPIES};
 use super::layer_diff::{self, DiffOptions};
-use super::lock::Lease;
+use super::layer_tar::LayerTarReader;
+use super::locks::FileLock;
+use super::private_files::open_directory;
 use super::unpack::{self, UnpackOptions, Whiteouts};
-use super::work::open_directory;
-use super::{Store, StoreError, WorkDirectory, guard};
+use super::{StoreError, WorkDirectory, private_files};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// A record of an archive is no longer than this.
+/// Maximum size of the file [`ARCHIVED`], bytes.
 const MAX_RECORD_BYTES: u64 = 64 << 10;
-/// What a tar needs for each entry, and rounds contents up to.
+/// Size of a tar header, and the unit to which contents are padded (tar(5)).
 const TAR_BLOCK: u64 = 512;
 
-/// A cache directory's content, packed.
+/// The archive of a cache directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CacheArchive {
-    /// The tar's identity.
+    /// Digest of the uncompressed tar.
     pub diff_id: DiffId,
-    /// Its length.
+    /// Length of the uncompressed tar, bytes.
     pub tar_bytes: u64,
-    /// How it is packed.
+    /// Descriptor of the compressed tar.
     pub blob: Descriptor,
 }
 
-/// What came of asking for a cache directory.
+/// Result of an attempt to lock a cache directory for export.
 #[derive(Debug)]
-pub enum Holding {
-    /// There is none.
+pub enum HoldOutcome {
+    /// The store has no directory for the cache.
     Absent,
-    /// Somebody uses it.
+    /// Steps use every copy of the directory.
     InUse,
-    /// It is the caller's.
+    /// The caller holds the directory.
     Held(Box<HeldCache>),
 }
 
-/// A cache directory that nobody else uses until this is dropped.
+/// A cache directory that no step uses until the value is dropped.
 #[derive(Debug)]
 pub struct HeldCache {
     home: PathBuf,
     directory: OwnedFd,
-    /// What lies in it; empty while an archive is known that holds it.
+    /// Entries of the directory; empty while an archive with the same content is known.
     entries: Vec<Entry>,
     known: Option<CacheArchive>,
-    _lease: Lease,
+    _lock: FileLock,
 }
 
 impl HeldCache {
-    /// The archive that holds what the directory does, if it was packed before and not used since.
+    /// Returns the archive with the content of the directory, if it was archived and not used since.
     #[must_use]
     pub const fn known(&self) -> Option<&CacheArchive> {
         self.known.as_ref()
     }
 
-    /// How long the tar of it is, or will be.
+    /// Returns the length of the uncompressed tar, exact if the archive is known and else an
+    /// estimate.
     #[must_use]
     pub fn tar_bytes(&self) -> u64 {
         if let Some(known) = &self.known {
@@ -87,21 +88,22 @@ impl HeldCache {
         sizes.fold(2 * TAR_BLOCK, u64::saturating_add)
     }
 
-    /// Lists the directory, whatever archive is known.
+    /// Lists the directory and forgets the known archive.
     ///
     /// # Errors
-    /// The kernel's, with the path.
+    /// [`StoreError::Io`] if a directory cannot be read.
     pub fn list(&mut self) -> Result<()> {
         let options = DiffOptions { user_xattr: false, skip: &[] };
         let entries = layer_diff::diff_upper(self.directory.as_fd(), &[], &options)?;
-        self.entries = entries.into_iter().filter_map(travelling).collect();
+        self.entries = entries.into_iter().filter_map(archived_entry).collect();
         self.known = None;
         Ok(())
     }
 }
 
-/// What goes into an archive. A directory that is marked opaque is only a directory here.
-fn travelling(mut entry: Entry) -> Option<Entry> {
+/// Returns the entry as the archive has it; `None` if it is left out. Overlay marks have no meaning in
+/// a cache directory, which is mounted without lower directories.
+fn archived_entry(mut entry: Entry) -> Option<Entry> {
     match &mut entry.item {
         Item::Node(_, Node::CharDevice(_) | Node::BlockDevice(_))
         | Item::Whiteout
@@ -114,52 +116,53 @@ fn travelling(mut entry: Entry) -> Option<Entry> {
     Some(entry)
 }
 
-impl Store {
-    /// Takes a cache's directory, so that nobody changes it; of several copies the first one that is
-    /// free. Nothing of it is read yet but its names, and those only if no archive is known.
+impl CacheMounts<'_> {
+    /// Locks the first copy of a cache's directory that no step uses. Its entries are listed, but no
+    /// file is read; if an archive is known, not even that.
     ///
     /// # Errors
-    /// The kernel's, with the path.
-    pub fn hold_cache(&self, key: CacheKey) -> Result<Holding> {
+    /// [`StoreError::Io`] if a directory cannot be read.
+    pub fn hold(self, key: CacheKey) -> Result<HoldOutcome> {
         let mut in_use = false;
         for copy in 0..MAX_COPIES {
-            let home = self.cache_home(key, copy);
+            let home = self.copy_path(key, copy);
             if access(home.join("fs"), Access::EXISTS).is_err() {
                 break;
             }
-            let Some(lease) = Lease::try_exclusive(&home.join("lock"))? else {
+            let Some(lock) = FileLock::try_exclusive(&home.join("lock"))? else {
                 in_use = true;
                 continue;
             };
             let directory = open_directory(&home.join("fs"))?;
             let known = known_archive(&home.join(ARCHIVED))?;
             let entries = Vec::new();
-            let mut held = Box::new(HeldCache { home, directory, entries, known, _lease: lease });
+            let mut held = Box::new(HeldCache { home, directory, entries, known, _lock: lock });
             if held.known.is_none() {
                 held.list()?;
             }
-            return Ok(Holding::Held(held));
+            return Ok(HoldOutcome::Held(held));
         }
-        Ok(if in_use { Holding::InUse } else { Holding::Absent })
+        Ok(if in_use { HoldOutcome::InUse } else { HoldOutcome::Absent })
     }
 
-    /// Packs what lies in a cache's directory into a blob of this process, and remembers that it did.
+    /// Archives a cache directory into a private blob of this process, and records the archive beside
+    /// the directory.
     ///
     /// # Errors
-    /// The kernel's, with the path.
-    pub fn archive_cache(&self, held: HeldCache, jobs: NonZeroUsize) -> Result<CacheArchive> {
-        let HeldCache { home, directory, entries, _lease, .. } = held;
-        let packer = archive::packer(self.draft()?, Packing::ZSTD, jobs);
+    /// [`StoreError::Layer`], [`StoreError::NoSpace`] or [`StoreError::Io`].
+    pub fn archive(self, held: HeldCache, jobs: NonZeroUsize) -> Result<CacheArchive> {
+        let HeldCache { home, directory, entries, _lock, .. } = held;
+        let packer = archive::packer(self.store.draft()?, Packing::ZSTD, jobs);
         let mut tar = DigestWriter::new(packer.context("pack", &home)?);
         layer_diff::write_layer(entries, directory.as_fd(), &mut tar, &mut |_, _| Ok(()))?;
         let (packer, digest, tar_bytes) = tar.finish();
-        let (blob, n_bytes) = self.keep(packer.finish().context("pack", &home)?);
+        let (blob, n_bytes) = self.store.keep_private(packer.finish().context("pack", &home)?);
         let media_type = MediaType::OciLayer(LayerCompression::Zstd);
         let blob = Descriptor::new(media_type, blob, n_bytes);
         let archive = CacheArchive { diff_id: DiffId::new(digest), tar_bytes, blob };
         let record = serde_json::to_vec(&archive).expect("texts and numbers always serialize");
-        let draft = self.process_directory()?.fresh();
-        guard::write_file(&draft, &record)?;
+        let draft = self.store.work.process()?.fresh_path();
+        private_files::write_file(&draft, &record)?;
         pathio::rename(&draft, &home.join(ARCHIVED))?;
         Ok(archive)
     }
@@ -167,29 +170,26 @@ impl Store {
     /// Unpacks an archive into the directory `fs` of a new work directory.
     ///
     /// # Errors
-    /// [`StoreError::WrongArchive`] when it is another one than promised; `UnpackCache` when it is
-    /// none, or leads out of the directory.
-    pub fn unpack_cache(
-        &self,
+    /// [`StoreError::WrongArchive`] if the bytes do not match the record, [`StoreError::UnpackCache`]
+    /// if they are not a valid archive; [`StoreError::Io`].
+    pub fn unpack_archive(
+        self,
         archive: &CacheArchive,
         packed: Box<dyn Read + Send>,
     ) -> Result<WorkDirectory> {
-        let work = self.work_directory()?;
+        let work = self.store.work_directory()?;
         let into = work.directory("fs")?;
-        let (_found, tar) =
-            archive::decoder(packed, &self.archive_bounds).context("unpack", work.path())?;
-        // A stream that never ends shows as one that is too long.
+        let bounds = self.store.archive_bounds();
+        let (_found, tar) = archive::decoder(packed, &bounds).context("unpack", work.path())?;
+        // One byte more than recorded: an endless stream then fails because it is too long.
         let tar = tar.take(archive.tar_bytes.saturating_add(1));
-        let mut tar = TarSource::new(Box::new(ReadAhead::new(Box::new(tar))));
+        let mut tar = LayerTarReader::new(Box::new(ReadAhead::new(Box::new(tar))));
         let options = UnpackOptions {
             ownership: true,
-            // Nobody caches devices: one in an archive is there to do harm.
+            // rbuild archives no devices, so one can only come from an attacker.
             devices: false,
             whiteouts: Whiteouts::Keep,
-            bounds: ArchiveBounds {
-                max_bytes: archive.tar_bytes.min(self.archive_bounds.max_bytes),
-                ..self.archive_bounds
-            },
+            bounds: ArchiveBounds { max_bytes: archive.tar_bytes.min(bounds.max_bytes), ..bounds },
         };
         let origin = |path: &TreePath, _tar_at| FileOrigin::directory(0, path.clone());
         unpack::unpack(&mut tar, into.as_fd(), &options, &origin)
@@ -202,9 +202,9 @@ impl Store {
     }
 }
 
-/// The archive that the record at `path` names; a damaged record is none.
-fn known_archive(path: &std::path::Path) -> std::result::Result<Option<CacheArchive>, PathError> {
-    match guard::read_file(path, MAX_RECORD_BYTES) {
+/// Reads the record at `path`; `None` if it does not exist or is damaged.
+fn known_archive(path: &Path) -> std::result::Result<Option<CacheArchive>, PathError> {
+    match private_files::read_file(path, MAX_RECORD_BYTES) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -1,4 +1,4 @@
-//! What can go wrong in the store.
+//! Errors of the store.
 
 use std::path::PathBuf;
 
@@ -7,89 +7,89 @@ use crate::oci::{DiffId, Digest};
 use crate::pathio::PathError;
 use crate::tree::TreePath;
 
-use super::NoSpace;
-use super::alone::Users;
 use super::layer_diff::LayerError;
 use super::unpack::UnpackError;
+use super::{LockHolders, NoSpace};
 
-/// What can go wrong in the store.
+/// A failed operation of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another rbuild made the store.
+    /// A later rbuild created the store.
     #[error(
-        "the store {} has format {found}, this rbuild knows {known}; use the rbuild that made it, or another --root",
+        "the store {} has format {found}, but this rbuild supports format {known}; use the rbuild that created it, \
+         or another store with --root DIR",
         root.display()
     )]
     Version {
-        /// The store's directory.
+        /// Directory of the store.
         root: PathBuf,
-        /// Its format number.
+        /// Its format number, as the file has it.
         found: String,
-        /// The number that this rbuild knows.
+        /// Format number that this rbuild supports.
         known: &'static str,
     },
-    /// The file with the store's format number is damaged.
+    /// The file with the format number is damaged.
     #[error("{} is damaged; run `rbuild store verify --repair`", path.display())]
     DamagedVersion {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The index cannot be opened by a path as long as this.
+    /// The path of the store is too long for SQLite.
     #[error(
-        "the store's path is {n_bytes} bytes long, and its index cannot be opened by more than {most}; \
-         give a directory with a shorter path with --root DIR"
+        "the path of the store has {n_bytes} bytes, but its index can only be opened by paths of up to {most}; \
+         use a directory with a shorter path: --root DIR"
     )]
     LongPath {
         /// Length of the path, bytes.
         n_bytes: usize,
-        /// The longest that works.
+        /// Maximum length, bytes.
         most: usize,
     },
-    /// Others can put another directory in the place of the store.
+    /// Other users can put another directory in the place of the store.
     #[error(
-        "{} cannot be used as a store: {reason}, and can so be replaced by others; {remedy}, or give \
-         another directory with --root DIR",
+        "{} cannot be used as a store: {reason}, so other users could replace it; {remedy}, or use another \
+         directory with --root DIR",
         path.display()
     )]
     Replaceable {
-        /// The store's directory.
+        /// Directory of the store.
         path: PathBuf,
-        /// The directory above it that others control, and who they are.
+        /// The directory above it that other users control, and which users.
         reason: String,
         /// The command that closes it.
         remedy: String,
     },
-    /// Others could have written into the store.
+    /// Other users can have written to the store.
     #[error(
-        "{} cannot be used as a store: {reason}; run rbuild as the owner of the store, or give another \
-         one with --root DIR; if nobody else can have written into this one, make it your own with \
-         `chown -R` and `chmod -R go-w`",
+        "{} cannot be used as a store: {reason}; run rbuild as the owner of the store, or use another one \
+         with --root DIR; if no other user can have written to this one, take it over with `chown -R` and \
+         `chmod -R go-w`",
         path.display()
     )]
     Unsafe {
-        /// The store's directory, or what it holds.
+        /// The directory of the store, or an entry of it.
         path: PathBuf,
-        /// The reason.
+        /// The owner, mode or file type that is not accepted.
         reason: String,
     },
-    /// A blob does not hold what its name says.
+    /// The content of a blob does not match its digest.
     #[error(
-        "the blob {want} of the store is damaged (it holds {got}); {}",
+        "blob {want} in the store is damaged (its content has the digest {got}); {}",
         if *is_removed { "it has been removed: run the command again to rebuild it" }
         else { "remove it with `rbuild prune --all`" }
     )]
     Corrupt {
-        /// Its name.
+        /// Digest in its name.
         want: Digest,
-        /// Its content.
+        /// Digest of its content.
         got: Digest,
         /// True if it was removed from the store.
         is_removed: bool,
     },
-    /// An unpacked layer is not what its listing says.
+    /// An unpacked layer does not match its listing.
     #[error(
-        "the unpacked layer {layer} of the store is damaged: {path}: {reason}; {}",
-        if *is_removed { "it is not used again, and the next try unpacks it again" }
+        "the unpacked layer {layer} in the store is damaged: {path}: {reason}; {}",
+        if *is_removed { "it is no longer used: run the command again to unpack the layer again" }
         else { "run `rbuild store verify --repair`" }
     )]
     DamagedLayer {
@@ -97,39 +97,40 @@ pub enum StoreError {
         layer: DiffId,
         /// The first entry that differs.
         path: TreePath,
-        /// How it differs.
+        /// The difference from the listing.
         reason: String,
-        /// True if it was taken out of use, and can be unpacked again.
+        /// True if the directory was set aside and the layer can be unpacked again.
         is_removed: bool,
     },
-    /// A layer's bytes are not those that the image's config promises.
-    #[error("a layer unpacks to {got}, but the image's config says {want}: the image is damaged")]
+    /// The bytes of a layer do not match the DiffID in the image's config (image-spec, config.md,
+    /// `rootfs.diff_ids`).
+    #[error("a layer unpacks to {got}, but the image config lists {want}: the image is damaged")]
     WrongDiffId {
-        /// What the config says.
+        /// DiffID in the config.
         want: DiffId,
-        /// What was unpacked.
+        /// DiffID of the bytes.
         got: DiffId,
     },
-    /// The archive of a cache mount is another one than its place said.
-    #[error("the archive of a cache mount unpacks to {got}, not to {want}: it is damaged")]
+    /// The bytes of a cache mount's archive do not match the record of the cache.
+    #[error("the archive of a cache mount unpacks to {got} instead of {want}: it is damaged")]
     WrongArchive {
-        /// What was promised.
+        /// DiffID in the record.
         want: DiffId,
-        /// What was unpacked.
+        /// DiffID of the bytes.
         got: DiffId,
     },
-    /// The archive of a cache mount is not good.
-    #[error("the archive of a cache mount cannot be unpacked")]
+    /// The archive of a cache mount is invalid.
+    #[error("cannot unpack the archive of a cache mount")]
     UnpackCache(#[source] UnpackError),
-    /// A blob or layer that a record names is not there.
+    /// A blob or layer that a record names does not exist.
     #[error("the store lacks {what}; run the build again with --no-cache")]
     Missing {
-        /// What is not there.
+        /// Kind and identity of the missing object, as in `the layer sha256:…`.
         what: String,
     },
-    /// A directory of the store has owners that this process's user namespace lacks.
+    /// A directory of the store has owners that the user namespace of this process lacks.
     #[error(
-        "{} was made under other user and group ids than this process has (the subordinate ids of \
+        "{} was created under other user and group ids than this process has (the subordinate ids in \
          /etc/subuid and /etc/subgid changed, or it was another container), and cannot be used under \
          these; build the image again, or remove the directory as root",
         path.display()
@@ -139,115 +140,119 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Another process uses the store.
-    #[error("another rbuild uses the store {}: {users}; try again when it is done", root.display())]
+    #[error("the store {} is in use by {holders}; try again when it has ended", root.display())]
     InUse {
-        /// The store's directory.
+        /// Directory of the store.
         root: PathBuf,
         /// The processes that use it.
-        users: Users,
+        holders: LockHolders,
     },
-    /// A record in the index is not readable.
+    /// A record of the index, or a listing, cannot be read.
     #[error("a record of the store is damaged: {}: {reason}; run `rbuild store verify --repair`", path.display())]
     Record {
-        /// The index.
+        /// The index or the listing.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the fault.
         reason: String,
     },
-    /// The index could not be used.
-    #[error("cannot use the index {}{}", path.display(), way_out(source))]
+    /// SQLite reports an error.
+    #[error("cannot use the index {}{}", path.display(), repair_hint(source))]
     Index {
-        /// The index.
+        /// Path of the index.
         path: PathBuf,
-        /// SQLite's own error.
+        /// Error of SQLite.
         source: rusqlite::Error,
     },
-    /// The index is empty, and the store is not.
+    /// The index is empty although the store is not.
     #[error(
-        "the index {} was lost, and the store holds images or layers; rebuild it from them: \
-         run `rbuild store verify --repair`",
+        "the index {} is missing, but the store holds images or layers; rebuild the index from them with \
+         `rbuild store verify --repair`",
         path.display()
     )]
     LostIndex {
-        /// The index.
+        /// Path of the index.
         path: PathBuf,
     },
-    /// A later rbuild made the index.
+    /// A later rbuild changed the tables of the index.
     #[error(
-        "the index {} has version {found}, and this rbuild knows {known}: a later one has used the store; \
-         use that, or give another store with --root DIR",
+        "the index {} has version {found}, but this rbuild supports version {known}: a later rbuild has used the \
+         store; use that one, or another store with --root DIR",
         path.display()
     )]
     NewerIndex {
-        /// The index.
+        /// Path of the index.
         path: PathBuf,
         /// Its version.
         found: i64,
-        /// The version that this rbuild knows.
+        /// Version that this rbuild supports.
         known: i64,
     },
-    /// A layer's archive cannot be unpacked.
+    /// The archive of a layer in the store cannot be unpacked.
     #[error("cannot unpack the layer {layer}")]
     UnpackLayer {
         /// The layer.
         layer: DiffId,
-        /// Why.
+        /// The fault of the archive.
         source: UnpackError,
     },
-    /// A layer's archive is not good.
-    #[error("a layer cannot be unpacked")]
+    /// The archive of a new layer cannot be unpacked.
+    #[error("cannot unpack a layer")]
     Unpack(#[from] UnpackError),
-    /// A step left more than a layer may hold.
+    /// The files of a step exceed the bound on the unpacked size of a layer.
     #[error(
-        "the step left {total} bytes of files, of which {path} has {size}, and the limit is {limit}; remove in the same step what is not needed, or allow more with --max-unpacked-size"
+        "the step left {total} bytes of files, more than the limit of {limit}; the largest file is {path} with {size} \
+         bytes; remove files that are not needed in the same step, or raise the limit with --max-unpacked-size"
     )]
     LayerTooLarge {
         /// Bytes of all files.
         total: u64,
-        /// The limit.
+        /// Maximum number of bytes.
         limit: u64,
         /// The largest file.
         path: TreePath,
-        /// Its length.
+        /// Length of the largest file, bytes.
         size: u64,
     },
-    /// A step made a file whose name means in a layer that another one is removed.
-    #[error("{path} cannot be in an image: names that begin with `.wh.` mark removed files there")]
+    /// A file has a name that is a whiteout in a layer (image-spec, layer.md, "Whiteouts").
+    #[error(
+        "{path} cannot be in an image: in layers, names that begin with `.wh.` mark removed files"
+    )]
     ReservedName {
         /// The file.
         path: TreePath,
     },
-    /// The file system has no space for what is to be written.
+    /// The file system has too little space for a file that is to be written.
     #[error(transparent)]
     NoSpace(#[from] NoSpace),
-    /// A layer could not be written.
-    #[error("a layer cannot be written")]
+    /// The tar of a layer cannot be written.
+    #[error("cannot write a layer")]
     Archive(#[from] ArchiveError),
-    /// What a step wrote could not be made a layer.
-    #[error("a layer cannot be written")]
+    /// The files that a step left cannot be written as a layer.
+    #[error("cannot write a layer")]
     Layer(#[from] LayerError),
-    /// A file could not be read or written.
+    /// A file cannot be read or written.
     #[error(transparent)]
     Io(#[from] PathError),
 }
 
 impl StoreError {
     /// Returns whether the index is damaged, so that it has to be rebuilt.
-    pub(super) fn is_of_index(&self) -> bool {
+    pub(super) fn is_index_damage(&self) -> bool {
         if let Self::Index { source, .. } = self {
-            return is_damage(source);
+            return is_sqlite_damage(source);
         }
         matches!(self, Self::LostIndex { .. } | Self::Record { .. })
     }
 }
 
-/// True of an error that SQLite reports of a file that it cannot read.
-fn is_damage(error: &rusqlite::Error) -> bool {
+/// Returns whether SQLite reports a malformed file: `SQLITE_CORRUPT` or `SQLITE_NOTADB`
+/// (<https://www.sqlite.org/rescode.html>).
+fn is_sqlite_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
-/// The command that repairs a damaged index.
-fn way_out(error: &rusqlite::Error) -> &'static str {
-    if is_damage(error) { ": it is damaged; run `rbuild store verify --repair`" } else { "" }
+/// Returns the end of the message that names the command for a damaged index.
+fn repair_hint(error: &rusqlite::Error) -> &'static str {
+    if is_sqlite_damage(error) { ": it is damaged; run `rbuild store verify --repair`" } else { "" }
 }

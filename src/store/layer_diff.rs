@@ -1,11 +1,13 @@
-//! What an overlay upper directory says, as a layer: first which paths changed (no file is read), then
-//! the tar and the hashes of the files in one read of each.
+//! Turns the upper directory of an overlay into a layer: first lists the changed paths without reading
+//! files, then writes the tar and hashes the files in one read of each.
 //!
-//! The kernel marks removals with devices 0:0 and opaque directories with an attribute; layers get
-//! explicit whiteouts of what the lower layers have, as BuildKit writes them.
+//! The kernel marks a removed file with a character device 0/0, and a directory that hides lower ones
+//! with an attribute (<https://docs.kernel.org/filesystems/overlayfs.html#whiteouts-and-opaque-directories>).
+//! In the layer, an opaque directory becomes explicit whiteouts of the files that it hides, as in
+//! layers of BuildKit (image-spec, layer.md, "Opaque Whiteout").
 
-mod compare;
-mod lowers;
+mod lower_directories;
+mod unchanged;
 
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
@@ -22,24 +24,24 @@ use crate::tree::{
     ContentHash, Device, Entry, File, FileOrigin, Item, Meta, Node, TreePath, Xattrs,
 };
 
-use super::unpack::directories::Directories;
-use compare::is_same;
-pub(super) use compare::read_xattrs;
-use lowers::Lowers;
+use super::unpack::open_directories::OpenDirectories;
+use lower_directories::LowerDirectories;
+use unchanged::is_unchanged;
+pub(super) use unchanged::read_xattrs;
 
-/// Space for the names of one call to `getdents64`.
+/// Size of the buffer for one call of getdents64(2), bytes.
 const NAMES_BYTES: usize = 32 * 1024;
 
-/// A changed path. Of a file, content hash and extended attributes are missing until
-/// [`write_layer`] has read it, and the origin says nothing: it is at this path.
-pub type Changed = Entry;
+/// A changed path. A file has no content hash and no extended attributes until [`write_layer`] reads
+/// it, and its origin is not set.
+pub type ChangedEntry = Entry;
 
-/// How an upper directory is to be read.
+/// Options for reading an upper directory.
 #[derive(Debug, Clone, Copy)]
 pub struct DiffOptions<'a> {
-    /// Whether the overlay was mounted with `userxattr`.
+    /// True if the overlay was mounted with `userxattr`.
     pub user_xattr: bool,
-    /// Paths that are not the step's doing: they are left out, with all below them.
+    /// Paths that are left out with everything below them, as rbuild created them for mounts.
     pub skip: &'a [TreePath],
 }
 
@@ -49,48 +51,50 @@ impl DiffOptions<'_> {
     }
 }
 
-/// The attribute that marks opaque directories, in a user namespace or not.
+/// Returns the attribute that marks opaque directories: `user.` with the mount option `userxattr`
+/// (<https://docs.kernel.org/filesystems/overlayfs.html#user-xattr>), else `trusted.`.
 pub(super) const fn opaque_xattr(user_xattr: bool) -> &'static str {
     if user_xattr { "user.overlay.opaque" } else { "trusted.overlay.opaque" }
 }
 
-/// Lists what `upper` changes on top of `lowers` (base first), in layer order.
+/// Lists the changes in `upper` on top of `lowers` (base first), sorted as in a layer.
 ///
-/// Left out is what is as it was: files copied up that have the same size, mtime, mode, owner,
-/// attributes (and, if the mtime has no nanoseconds to go by, content); directories of which only the
-/// mtime changed and nothing in them; whiteouts of nothing; sockets. A directory above a change is
-/// listed. If one name of a hard-linked file changed, all its names in `upper` are listed.
+/// Unchanged entries are left out: copied-up files with the same size, mtime, mode, owner, attributes
+/// and, if the mtime has no nanoseconds, content; directories with nothing changed but their mtime;
+/// whiteouts of files that do not exist; sockets. Parent directories of changed entries are listed. If
+/// one name of a hard-linked file changed, all its names in `upper` are listed.
 ///
 /// # Errors
-/// The kernel's, with the path; `ENAMETOOLONG` for directories nested 500 deep.
+/// [`PathError`] if a directory or file cannot be read, or with `ENAMETOOLONG` if directories are
+/// nested too deeply.
 pub fn diff_upper(
     upper: BorrowedFd<'_>,
     lowers: &[BorrowedFd<'_>],
     options: &DiffOptions<'_>,
-) -> Result<Vec<Changed>, PathError> {
+) -> Result<Vec<ChangedEntry>, PathError> {
     let no_origin = FileOrigin::directory(0, TreePath::root());
-    let mut walk = Walk { options, no_origin, found: Vec::new(), n_xattr_bytes: 0 };
+    let mut walk = UpperWalk { options, no_origin, found: Vec::new(), n_xattr_bytes: 0 };
     let root = TreePath::root();
     let opened = open_directory(upper, b".", &root)?;
-    let lowers = Lowers::roots(lowers, options.opaque_xattr())?;
-    walk.run(Directory::new(opened, root, lowers, false)?)?;
+    let lowers = LowerDirectories::roots(lowers, options.opaque_xattr())?;
+    walk.run(UpperDirectory::new(opened, root, lowers, false)?)?;
     let mut found = walk.found;
     found.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
     Ok(changed(found))
 }
 
-/// A path of the upper directory.
-struct Found {
+/// An entry of the upper directory, changed or not.
+struct UpperEntry {
     entry: Entry,
-    /// Whether the lower layers have the same, and the same of all that it holds.
+    /// True if the lower directories have the same entry.
     is_same: bool,
-    /// Device and inode of a file with several names.
+    /// Device and inode number of a file with several names.
     inode: Option<(u64, u64)>,
 }
 
-/// Drops what did not change, and links what did to the first changed name of the same file. A name
-/// that did not change is in a lower layer, where no link of this layer can lead.
-fn changed(mut found: Vec<Found>) -> Vec<Entry> {
+/// Removes unchanged entries, and turns further names of a changed file into hard links to its first
+/// changed name. A link cannot point to an unchanged name: that is not in this layer.
+fn changed(mut found: Vec<UpperEntry>) -> Vec<Entry> {
     let mut first_names = std::collections::HashMap::new();
     for found in found.iter_mut().filter(|found| !found.is_same) {
         let Some(inode) = found.inode else { continue };
@@ -100,7 +104,7 @@ fn changed(mut found: Vec<Found>) -> Vec<Entry> {
             first_names.insert(inode, found.entry.path.clone());
         }
     }
-    // What comes next in layer order, of that which is kept: it is in a directory if anything is.
+    // The next entry in layer order that is kept. If a directory has changed entries, this is one.
     let mut next: Option<TreePath> = None;
     for found in found.iter_mut().rev() {
         let holds = |next: &TreePath| next.below(&found.entry.path).is_some();
@@ -112,43 +116,48 @@ fn changed(mut found: Vec<Found>) -> Vec<Entry> {
     found.into_iter().filter(|found| !found.is_same).map(|found| found.entry).collect()
 }
 
-struct Walk<'a> {
+struct UpperWalk<'a> {
     options: &'a DiffOptions<'a>,
-    /// Of files that are read where they were found.
+    /// Origin for files, which are read at their own path.
     no_origin: FileOrigin,
-    found: Vec<Found>,
-    /// Bytes of the extended attributes of directories, which are all kept in memory.
+    found: Vec<UpperEntry>,
+    /// Bytes of the extended attributes of directories, which all stay in memory.
     n_xattr_bytes: usize,
 }
 
-/// A directory of the upper directory that is being listed.
-struct Directory {
+/// A directory that is being listed.
+struct UpperDirectory {
     upper: OwnedFd,
     at: TreePath,
-    lowers: Lowers,
-    /// Whether it, or a directory above it, is opaque.
+    lowers: LowerDirectories,
+    /// True if it or a parent directory is opaque.
     hides: bool,
-    /// Sorted.
+    /// Names of its entries, sorted.
     names: Vec<Vec<u8>>,
-    /// How many of them are done.
+    /// Number of names that are done.
     n_done: usize,
 }
 
-impl Directory {
-    fn new(upper: OwnedFd, at: TreePath, lowers: Lowers, hides: bool) -> Result<Self, PathError> {
+impl UpperDirectory {
+    fn new(
+        upper: OwnedFd,
+        at: TreePath,
+        lowers: LowerDirectories,
+        hides: bool,
+    ) -> Result<Self, PathError> {
         let names = names(upper.as_fd(), &at)?;
         Ok(Self { upper, at, lowers, hides, names, n_done: 0 })
     }
 }
 
-impl Walk<'_> {
-    /// Lists all that is below `root`. The directories on the way down are kept here rather than on
-    /// the thread's stack, which steps could overflow.
-    fn run(&mut self, root: Directory) -> Result<(), PathError> {
+impl UpperWalk<'_> {
+    /// Lists everything below `root`. Parent directories are kept in a vector and not on the thread's
+    /// stack, which deeply nested directories could overflow.
+    fn run(&mut self, root: UpperDirectory) -> Result<(), PathError> {
         let mut open = vec![root];
         while let Some(directory) = open.last_mut() {
             let Some(name) = directory.names.get(directory.n_done) else {
-                self.hidden(directory)?;
+                self.add_hidden(directory)?;
                 open.pop();
                 continue;
             };
@@ -157,7 +166,7 @@ impl Walk<'_> {
             if self.options.skip.contains(&path) {
                 continue;
             }
-            let Directory { upper, lowers, hides, .. } = &*directory;
+            let UpperDirectory { upper, lowers, hides, .. } = &*directory;
             let Some(sub_directory) = self.file(upper, name, path, lowers, *hides)? else {
                 continue;
             };
@@ -170,8 +179,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whiteouts of what an opaque directory hides.
-    fn hidden(&mut self, directory: &Directory) -> Result<(), PathError> {
+    /// Adds whiteouts of the entries that an opaque directory hides.
+    fn add_hidden(&mut self, directory: &UpperDirectory) -> Result<(), PathError> {
         if !directory.hides || directory.lowers.is_empty() {
             return Ok(());
         }
@@ -184,15 +193,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Lists one name; gives the directory that it is.
+    /// Lists one name; returns the directory if it is one.
     fn file(
         &mut self,
         upper: &OwnedFd,
         name: &[u8],
         path: TreePath,
-        lowers: &Lowers,
+        lowers: &LowerDirectories,
         hides: bool,
-    ) -> Result<Option<Directory>, PathError> {
+    ) -> Result<Option<UpperDirectory>, PathError> {
         let stat = rustix::fs::statat(upper, name, AtFlags::SYMLINK_NOFOLLOW)
             .context("look at", path.as_path())?;
         let node = match FileType::from_raw_mode(stat.st_mode) {
@@ -218,12 +227,12 @@ impl Walk<'_> {
             FileType::CharacterDevice => Node::CharDevice(device(&stat)),
             FileType::BlockDevice => Node::BlockDevice(device(&stat)),
             FileType::Fifo => Node::Fifo,
-            // A socket means nothing without the process that listens on it.
+            // A socket has no use without the process that listens on it, and tar has no type for it.
             FileType::Socket | FileType::Unknown => return Ok(None),
         };
         let same = match lowers.find(name, &path)? {
             Some(lower) => {
-                is_same((upper.as_fd(), &stat), (lower.directory, &lower.stat), name, &path)?
+                is_unchanged((upper.as_fd(), &stat), (lower.directory, &lower.stat), name, &path)?
             }
             None => false,
         };
@@ -238,22 +247,22 @@ impl Walk<'_> {
         name: &[u8],
         path: TreePath,
         stat: &Stat,
-        lowers: &Lowers,
+        lowers: &LowerDirectories,
         hides: bool,
-    ) -> Result<Option<Directory>, PathError> {
+    ) -> Result<Option<UpperDirectory>, PathError> {
         let opened = open_directory(upper.as_fd(), name, &path)?;
         let xattrs = self.directory_xattrs(opened.as_fd(), &path)?;
         let below = lowers.descend(name, &path)?;
         let hides = hides || is_opaque(opened.as_fd(), self.options.opaque_xattr(), &path)?;
         let same = match below.top() {
-            Some(lower) => compare::is_same_directory(stat, &xattrs, lower, &path)?,
+            Some(lower) => unchanged::is_unchanged_directory(stat, &xattrs, lower, &path)?,
             None => false,
         };
         let xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
         let meta = Meta { xattrs, ..meta(stat) };
         let item = Item::Node(meta, Node::Directory { opaque: false });
         self.add(path.clone(), item, same, None);
-        Directory::new(opened, path, below, hides).map(Some)
+        UpperDirectory::new(opened, path, below, hides).map(Some)
     }
 
     fn directory_xattrs(
@@ -271,7 +280,7 @@ impl Walk<'_> {
     }
 
     fn add(&mut self, path: TreePath, item: Item, is_same: bool, inode: Option<(u64, u64)>) {
-        self.found.push(Found { entry: Entry { path, item }, is_same, inode });
+        self.found.push(UpperEntry { entry: Entry { path, item }, is_same, inode });
     }
 }
 
@@ -306,13 +315,13 @@ pub(super) fn is_opaque(
     let mut value = [0; 8];
     match rustix::fs::fgetxattr(directory, xattr, &mut value) {
         Ok(n_bytes) => Ok(n_bytes == 1 && value.starts_with(b"y")),
-        // ERANGE: a longer value is no mark of overlayfs.
+        // ERANGE: overlayfs writes the value `y`, which fits.
         Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
         Err(error) => Err(PathError::new("read the attributes of", path.as_path(), error)),
     }
 }
 
-/// The sorted names in a directory.
+/// Returns the names in a directory, sorted.
 pub(super) fn names(directory: BorrowedFd<'_>, at: &TreePath) -> Result<Vec<Vec<u8>>, PathError> {
     let mut buffer = [MaybeUninit::<u8>::uninit(); NAMES_BYTES];
     let mut dir = RawDir::new(directory, &mut buffer);
@@ -328,31 +337,32 @@ pub(super) fn names(directory: BorrowedFd<'_>, at: &TreePath) -> Result<Vec<Vec<
     Ok(names)
 }
 
-/// A layer that cannot be written.
+/// Failure to write a layer.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    /// Its tar.
+    /// The tar cannot be written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// A file of the upper directory.
+    /// A file of the upper directory cannot be read.
     #[error(transparent)]
     Io(#[from] PathError),
 }
 
-/// Writes the tar of `entries` (sorted, as from [`diff_upper`]) into `sink`, reading each file of
-/// `upper` once; `written` learns of each entry, with content hash and attributes, and of the
-/// offset of its content in the tar.
+/// Writes the tar of `entries` (sorted, as from [`diff_upper`]) into `sink` and reads each file of
+/// `upper` once. `written` is called with each entry, now with content hash and attributes, and with
+/// the offset of its content in the tar.
 ///
 /// # Errors
-/// [`LayerError`]; also when a file is no longer as long as it was; those of `written` as `Write`.
+/// [`LayerError::Io`] if a file cannot be read; [`LayerError::Archive`] if its length changed, or if
+/// `sink` or `written` fails.
 pub fn write_layer(
-    entries: Vec<Changed>,
+    entries: Vec<ChangedEntry>,
     upper: BorrowedFd<'_>,
     sink: &mut dyn Write,
     written: &mut dyn FnMut(&Entry, u64) -> io::Result<()>,
 ) -> Result<(), LayerError> {
-    let mut directories = Directories::new(upper);
-    // Links repeat the attributes of their file, which are read when the file is.
+    let mut directories = OpenDirectories::new(upper);
+    // A hard link has the attributes of its file, which are read together with the file.
     let mut links = LinkMetas::of(&entries);
     let mut tar = TarWriter::new(sink);
     for mut entry in entries {
@@ -384,7 +394,7 @@ pub fn write_layer(
 }
 
 fn open_file(directory: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<OwnedFd, PathError> {
-    // NONBLOCK, so that something that became a pipe meanwhile cannot stop the build.
+    // Without O_NONBLOCK, a FIFO that has replaced the file would block open(2) (fifo(7)).
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::openat(directory, name, flags, Mode::empty()).context("open", path)
 }

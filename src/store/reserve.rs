@@ -1,31 +1,32 @@
-//! Space that is kept for a full disk: the index needs some before it can be opened, and without the
-//! index nothing can be freed.
+//! Space reserved for a full disk: SQLite writes files beside the index when it opens it
+//! (<https://www.sqlite.org/wal.html>), and without the index `prune` cannot free anything.
 
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, statvfs, unlink};
 
-use super::guard;
+use super::private_files;
 
-/// SQLite makes two files beside the index, so that inodes are kept, too.
+/// Names of the reserve files. There are two because SQLite creates two files, `-wal` and `-shm`,
+/// which need inodes as well.
 const FILES: [&str; 2] = ["reserve-1", "reserve-2"];
-/// Length of each, bytes.
+/// Length of each reserve file, bytes.
 const FILE_BYTES: u64 = 256 * 1024;
-/// Bytes that the index needs, at most, while little is forgotten.
+/// Maximum number of bytes that the index needs while a few records are removed.
 pub(super) const INDEX_BYTES: u64 = 512 * 1024;
-/// Free space, bytes, without which none is kept.
+/// Minimum free space, bytes, at which the reserve files are created.
 const ENOUGH_BYTES: u64 = 8 << 20;
 
-/// The files that keep space, while the store is open.
+/// The reserve files of an open store.
 #[derive(Debug)]
 pub(super) struct Reserve {
-    /// The store's root, if they were given up.
+    /// Root of the store if the files were removed, so that they are created again on drop.
     taken: Option<PathBuf>,
 }
 
 impl Reserve {
-    /// Makes the files in the store at `root` unless they are there or the disk is nearly full.
-    /// Errors do not matter: it is only for a later command that frees space.
+    /// Creates the files in the store at `root` unless they exist or the disk is nearly full.
+    /// Errors are ignored: only a later command that frees space needs them.
     pub(super) fn keep(root: &Path) -> Self {
         if !is_there(root) && free_bytes(root).is_none_or(|free| free >= ENOUGH_BYTES) {
             make(root);
@@ -33,7 +34,7 @@ impl Reserve {
         Self { taken: None }
     }
 
-    /// Gives the files up if the disk is nearly full, until this is dropped.
+    /// Removes the files if the disk is nearly full, until the value is dropped.
     pub(super) fn take(root: &Path) -> Self {
         if free_bytes(root).is_none_or(|free| free >= INDEX_BYTES) && has_inodes(root) {
             return Self::keep(root);
@@ -53,13 +54,14 @@ impl Drop for Reserve {
     }
 }
 
-/// Bytes that the caller may still write to the file system of `root`; `None` if it has no fixed size.
+/// Returns how many bytes the caller may still write to the file system of `root`; `None` if the file
+/// system reports no size (statvfs(3)).
 pub(super) fn free_bytes(root: &Path) -> Option<u64> {
     let found = statvfs(root).ok().filter(|found| found.f_blocks > 0)?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// Returns whether the file system of `root` has inodes for the index.
+/// Returns whether the file system of `root` has enough inodes for the files of the index.
 pub(super) fn has_inodes(root: &Path) -> bool {
     let needed = u64::try_from(FILES.len()).unwrap_or(u64::MAX);
     statvfs(root).is_ok_and(|found| found.f_files == 0 || found.f_favail >= needed)
@@ -75,8 +77,8 @@ fn is_there(root: &Path) -> bool {
 fn make(root: &Path) {
     for name in FILES {
         let path = root.join(name);
-        // One that is there is whole, or another process is making it.
-        let Ok(file) = guard::create_file(&path) else { continue };
+        // An existing one is complete, or another process is creating it.
+        let Ok(file) = private_files::create_file(&path) else { continue };
         if fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES).is_err() {
             let _gone = unlink(&path);
         }

@@ -1,45 +1,47 @@
-//! The origin of a step's record: this store's own builds, or caches of others.
+//! Origin of a step's record: builds in this store, or caches that it was imported from.
 
 use std::collections::BTreeSet;
 
-/// The caches that a record relies on; none if builds here made the step and all below it.
+/// The caches that a record relies on; empty if builds in this store ran the step and all steps below
+/// it.
 ///
-/// Whoever can write to a cache decides what its records say. So a record counts only in builds
-/// that name every cache it relies on: one that was named once must not change later builds.
+/// Anyone with write access to a cache decides what its records say. A record therefore counts only in
+/// builds that name every cache it relies on: a cache that was named once must not change later builds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StepOrigin(BTreeSet<String>);
 
 impl StepOrigin {
-    /// The origin of a record that a cache gave.
+    /// Returns the origin of a record that was imported from the cache `place`.
     #[must_use]
     pub fn of_cache(place: &str) -> Self {
         Self(BTreeSet::from([place.to_owned()]))
     }
 
-    /// Returns the caches of both.
+    /// Returns the union of both sets of caches.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self(self.0.union(&other.0).cloned().collect())
     }
 
-    /// True if no cache is involved.
+    /// Returns whether the record relies on no cache.
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// True if each of the caches is among `named`.
+    /// Returns whether every cache is in `named`.
     #[must_use]
     pub fn is_within(&self, named: &BTreeSet<String>) -> bool {
         self.0.is_subset(named)
     }
 
-    /// The form in the index: a line for each cache.
+    /// Returns the text that the index stores: one line for each cache.
     pub(super) fn to_text(&self) -> String {
         let places: Vec<&str> = self.0.iter().map(String::as_str).collect();
         places.join("\n")
     }
 
+    /// Parses a text of [`StepOrigin::to_text`].
     pub(super) fn from_text(text: &str) -> Self {
         Self(text.lines().map(str::to_owned).collect())
     }

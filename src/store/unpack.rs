@@ -1,17 +1,19 @@
-//! Reads a tar stream, and makes its listing and, where they are wanted, its files, in one pass.
+//! Reads a tar stream in one pass, lists it, and creates its files unless only the listing is needed.
 //!
-//! What an entry means is decided here, once, whether files are made of it (`disk`) or not
-//! (`store::scan`): so a layer has one listing, made from the archive alone.
+//! The meaning of each entry is decided here for both cases, with files (`disk`) and without
+//! (`store::listing_scan`). A layer therefore has one listing, which depends on its archive alone
+//! (image-spec, layer.md, "Applying Changesets").
 //!
-//! The archive is not trusted. Every name is resolved against what this very run has made, so the
-//! real path of each file is known before a call is made; the calls themselves go through directory
-//! descriptors that are opened without following any link, so that the kernel agrees.
+//! The archive is untrusted. Every name is resolved against the entries that this archive has created,
+//! so the real path of a file is known before any system call. The calls use directory descriptors
+//! that are opened with `RESOLVE_NO_SYMLINKS` (openat2(2)), so the kernel rejects a path that resolves
+//! differently.
 
-pub(super) mod directories;
 mod disk;
 mod error;
-mod known;
+pub(super) mod open_directories;
 mod planned;
+mod state;
 
 use std::io::Read;
 use std::os::fd::BorrowedFd;
@@ -25,42 +27,42 @@ use crate::tree::{
     is_kept_xattr,
 };
 
-pub(super) use disk::Disk;
+pub(super) use disk::DiskTarget;
 pub use error::UnpackError;
 pub use planned::unpack_planned;
 
-use known::Known;
+use state::UnpackState;
 
 type Result<T> = std::result::Result<T, UnpackError>;
 
-/// How an archive is unpacked.
+/// Options for unpacking an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnpackOptions {
-    /// Whether files get the owners that the archive names. The listing has them in any case.
+    /// True to set the owners in the archive on files. The listing has them in any case.
     pub ownership: bool,
-    /// Whether devices are made. If not, an empty file stands in for each, while the listing has
-    /// the device: a user namespace can make none.
+    /// True to create devices. If false, as in a user namespace (user_namespaces(7)), an empty file is
+    /// created in place of each, and the listing has the device.
     pub devices: bool,
-    /// What `.wh.` names mean.
+    /// Meaning of names that begin with `.wh.`.
     pub whiteouts: Whiteouts,
     /// Bounds on the archive.
     pub bounds: ArchiveBounds,
 }
 
-/// What names that begin with `.wh.` mean.
+/// Meaning of names that begin with `.wh.` (image-spec, layer.md, "Whiteouts").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whiteouts {
-    /// The archive is a layer; the directory is to be a layer of an overlay mount.
+    /// Whiteouts: the archive is a layer, and the directory becomes a lower directory of an overlay.
     Overlay {
-        /// Whether opaque directories are marked in the `user.` name space (overlayfs' `userxattr`).
+        /// True if overlay attributes are in the `user.` namespace (mount option `userxattr`).
         user_xattr: bool,
     },
-    /// Nothing: they are ordinary files, as in an archive that ADD unpacks.
+    /// Ordinary files: the archive is not a layer, as with ADD.
     Keep,
 }
 
 impl Whiteouts {
-    /// The attribute that makes a directory opaque.
+    /// Returns the attribute that makes a directory opaque.
     const fn opaque_xattr(self) -> Option<&'static str> {
         match self {
             Self::Overlay { user_xattr: true } => Some("user.overlay.opaque"),
@@ -70,43 +72,44 @@ impl Whiteouts {
     }
 }
 
-/// What was unpacked.
+/// Result of unpacking an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unpacked {
-    /// All of it.
+pub struct UnpackedArchive {
+    /// All entries of the archive.
     pub listing: LayerListing,
-    /// Directories that the archive does not list, sorted; they are made as root's, mode 0755, time 0.
-    /// The listing has them if there are files in them.
+    /// Directories that the archive does not list, sorted. They are created with owner 0:0, mode 0755
+    /// and time 0; the listing has those with files in them.
     pub implied: Vec<TreePath>,
 }
 
-/// Says where the bytes of the file at a path and tar offset will be found.
-pub type Origin<'a> = &'a dyn Fn(&TreePath, u64) -> FileOrigin;
+/// Returns the origin of the file at a path, whose content is at an offset in the tar.
+pub type FileOriginOf<'a> = &'a dyn Fn(&TreePath, u64) -> FileOrigin;
 
 /// Unpacks `tar` into the empty directory `into`, and reads `tar` to its end.
 ///
-/// Absolute names and `..` stay inside `into`, and so do symbolic links on the way. Of two entries
-/// for one path the later one counts.
+/// Absolute names, `..` and symbolic links in a path do not lead out of `into`. If two entries have
+/// the same path, the later one replaces the earlier.
 ///
 /// # Errors
-/// [`UnpackError`]; what was unpacked by then stays behind.
+/// [`UnpackError`]; files that were created before remain.
 pub fn unpack(
     tar: &mut dyn Read,
     into: BorrowedFd<'_>,
     options: &UnpackOptions,
-    origin: Origin<'_>,
-) -> Result<Unpacked> {
-    read(tar, Disk::new(into, *options)?, options, origin)
+    origin: FileOriginOf<'_>,
+) -> Result<UnpackedArchive> {
+    read(tar, DiskTarget::new(into, *options)?, options, origin)
 }
 
-/// Reads `tar` to its end, makes its files in `place`, and lists them.
-pub(super) fn read<P: Place>(
+/// Reads `tar` to its end, creates its files in `target`, and lists them.
+pub(super) fn read<P: UnpackTarget>(
     tar: &mut dyn Read,
-    place: P,
+    target: P,
     options: &UnpackOptions,
-    origin: Origin<'_>,
-) -> Result<Unpacked> {
-    let mut unpacker = Unpacker { options, origin, place, known: Known::default(), n_entries: 0 };
+    origin: FileOriginOf<'_>,
+) -> Result<UnpackedArchive> {
+    let mut unpacker =
+        Unpacker { options, origin, target, state: UnpackState::default(), n_entries: 0 };
     let mut reader = TarReader::bounded(tar, options.bounds);
     while let Some(mut entry) = reader.next()? {
         unpacker.entry(&mut entry)?;
@@ -115,15 +118,15 @@ pub(super) fn read<P: Place>(
     unpacker.finish()
 }
 
-/// Destination of an archive's files. Paths are real: no link is on the way.
-pub(super) trait Place {
+/// Destination for the files of an archive. Paths are resolved: none contains a symbolic link.
+pub(super) trait UnpackTarget {
     /// Checks that there is space for another file, at `path`.
     fn check_space(&mut self, path: &TreePath) -> Result<()>;
 
-    /// Makes a directory that nobody else can use; [`Place::finish_directory`] opens it.
+    /// Creates a directory with mode 0700; [`UnpackTarget::finish_directory`] sets its properties.
     fn make_directory(&mut self, path: &TreePath) -> Result<()>;
 
-    /// Makes a regular file of the content of `entry`, and hashes that.
+    /// Creates a regular file with the content of `entry`; returns the hash of the content.
     fn file<R: Read>(
         &mut self,
         path: &TreePath,
@@ -131,47 +134,47 @@ pub(super) trait Place {
         entry: &mut ArchiveEntry<'_, R>,
     ) -> Result<ContentHash>;
 
-    /// Makes a further name for the file at `target`.
+    /// Creates another name for the file at `target`.
     fn hard_link(&mut self, path: &TreePath, target: &TreePath) -> Result<()>;
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     fn symlink(&mut self, path: &TreePath, meta: &Meta, target: &[u8]) -> Result<()>;
 
-    /// Makes a device or a FIFO.
+    /// Creates a device or a FIFO.
     fn special(&mut self, path: &TreePath, meta: &Meta, node: &Node) -> Result<()>;
 
-    /// Makes the mark that hides what lower layers have at `path`.
+    /// Creates the whiteout that hides `path` of lower layers.
     fn whiteout(&mut self, path: &TreePath) -> Result<()>;
 
-    /// Removes what was made before.
+    /// Removes an entry that was created before.
     fn remove(&mut self, path: &TreePath, is_directory: bool) -> Result<()>;
 
-    /// Gives a directory its properties; nothing more is made in it.
+    /// Sets the properties of a directory; no more entries are created in it.
     fn finish_directory(&mut self, path: &TreePath, meta: &Meta, is_opaque: bool) -> Result<()>;
 }
 
 struct Unpacker<'a, P> {
     options: &'a UnpackOptions,
-    origin: Origin<'a>,
-    place: P,
-    known: Known,
+    origin: FileOriginOf<'a>,
+    target: P,
+    state: UnpackState,
     n_entries: u64,
 }
 
-impl<P: Place> Unpacker<'_, P> {
+impl<P: UnpackTarget> Unpacker<'_, P> {
     fn entry<R: Read>(&mut self, entry: &mut ArchiveEntry<'_, R>) -> Result<()> {
         self.count()?;
         let is_layer = matches!(self.options.whiteouts, Whiteouts::Overlay { .. });
-        // Layers of images stay inside in any case; an archive of ADD that means to leave is bad.
+        // In layers, `..` is resolved inside the root; an archive of ADD with such a name is refused.
         if !is_layer && TreePath::climbs(&entry.path) {
             return Err(bad_name(&entry.path));
         }
         let Some(named) = clean_name(&entry.path)? else {
-            // The root itself, or an entry without a name and content: tar(1) and docker pass over it.
+            // The root itself, or an entry without a name and content: tar(1) and docker ignore it.
             let is_nothing = entry.kind == EntryKind::Directory || entry.size == 0;
             return if is_nothing { Ok(()) } else { Err(bad_name(&entry.path)) };
         };
-        let path = self.known.resolve_parents(&named)?;
+        let path = self.state.resolve_parents(&named)?;
         if is_layer
             && let Some(name) = path.name()
             && name.starts_with(WHITEOUT_PREFIX)
@@ -183,9 +186,9 @@ impl<P: Place> Unpacker<'_, P> {
             return self.directory(path, meta);
         }
         self.make_parents(&path)?;
-        self.make_space(&path)?;
+        self.replace(&path)?;
         let item = self.item(&path, meta, entry)?;
-        self.known.add(Entry { path, item });
+        self.state.add(Entry { path, item });
         Ok(())
     }
 
@@ -198,16 +201,16 @@ impl<P: Place> Unpacker<'_, P> {
         let node = match entry.kind.clone() {
             EntryKind::File => {
                 let (size, content_at) = (entry.size, entry.content_at);
-                let content = self.place.file(path, &meta, entry)?;
+                let content = self.target.file(path, &meta, entry)?;
                 Node::File(File { size, content, origin: (self.origin)(path, content_at) })
             }
             EntryKind::HardLink(target) => {
                 let (target, first) = self.link_target(path, &target)?;
-                self.place.hard_link(path, &target)?;
+                self.target.hard_link(path, &target)?;
                 return Ok(Item::HardLink(first));
             }
             EntryKind::Symlink(target) => {
-                self.place.symlink(path, &meta, &target)?;
+                self.target.symlink(path, &meta, &target)?;
                 Node::Symlink(target.into())
             }
             EntryKind::CharDevice(Device { major: 0, minor: 0 }) => {
@@ -216,44 +219,44 @@ impl<P: Place> Unpacker<'_, P> {
             EntryKind::CharDevice(device) => Node::CharDevice(device),
             EntryKind::BlockDevice(device) => Node::BlockDevice(device),
             EntryKind::Fifo => Node::Fifo,
-            // The caller has made it.
+            // Created by the caller.
             EntryKind::Directory => Node::Directory { opaque: false },
         };
         if let Node::CharDevice(_) | Node::BlockDevice(_) | Node::Fifo = node {
-            self.place.special(path, &meta, &node)?;
+            self.target.special(path, &meta, &node)?;
         }
         Ok(Item::Node(meta, node))
     }
 
-    /// Returns what a hard link at `path` leads to, and the first name of that file.
+    /// Returns the resolved target of a hard link at `path`, and the first name of that file.
     fn link_target(&self, path: &TreePath, target: &[u8]) -> Result<(TreePath, TreePath)> {
         let named = clean_name(target)?.unwrap_or_default();
-        let target = self.known.resolve_parents(&named)?;
-        if target == *path || !self.known.is_other(&target) || self.known.is_whiteout(&target) {
+        let target = self.state.resolve_parents(&named)?;
+        if target == *path || !self.state.is_other(&target) || self.state.is_whiteout(&target) {
             return Err(UnpackError::LinkTarget { path: path.clone(), target });
         }
-        let first = self.known.first_name(path, target.clone());
+        let first = self.state.first_name(path, target.clone());
         Ok((target, first))
     }
 
-    /// Counts what is made: also directories that the archive only implies. Of bytes, the reader
-    /// takes care.
+    /// Counts created entries, implied directories included, against the bounds. Bytes are counted by
+    /// the reader.
     fn count(&mut self) -> Result<()> {
         self.n_entries += 1;
         self.options.bounds.check(self.n_entries, 0, 0).map_err(ArchiveError::from)?;
         Ok(())
     }
 
-    /// A name that says what lower layers lose.
+    /// Applies a whiteout, or the marker of an opaque directory, called `name`.
     fn whiteout(&mut self, marker: &TreePath, name: &[u8]) -> Result<()> {
         let parent = marker.parent().unwrap_or_default();
         if name == OPAQUE_NAME {
             self.make_parents(marker)?;
-            self.known.make_opaque(&parent, false);
+            self.state.make_opaque(&parent, false);
             return Ok(());
         }
         if name.starts_with(WHITEOUT_META_PREFIX) {
-            // AUFS's bookkeeping, of no meaning elsewhere.
+            // Metadata of AUFS, such as `.wh..wh.plnk`, which has no meaning for other file systems.
             return Ok(());
         }
         let hidden = name.strip_prefix(WHITEOUT_PREFIX).unwrap_or_default();
@@ -262,33 +265,33 @@ impl<P: Place> Unpacker<'_, P> {
         }
         let path = parent.join(hidden);
         self.make_parents(&path)?;
-        if self.known.is_directory(&path) {
-            // It hides what is below this layer, never what the layer itself has.
-            self.known.make_opaque(&path, true);
-        } else if !self.known.is_other(&path) {
-            self.place.whiteout(&path)?;
-            self.known.add(Entry { path, item: Item::Whiteout });
+        if self.state.is_directory(&path) {
+            // A whiteout hides entries of lower layers only, not those of its own layer.
+            self.state.make_opaque(&path, true);
+        } else if !self.state.is_other(&path) {
+            self.target.whiteout(&path)?;
+            self.state.add(Entry { path, item: Item::Whiteout });
         }
         Ok(())
     }
 
-    /// Makes the directories above `path` that are missing.
+    /// Creates missing parent directories of `path`.
     fn make_parents(&mut self, path: &TreePath) -> Result<()> {
         let parent = path.parent().unwrap_or_default();
-        if self.known.is_directory(&parent) {
+        if self.state.is_directory(&parent) {
             return Ok(());
         }
         let mut at = TreePath::root();
         for name in parent.names() {
             at = at.join(name);
-            if !self.known.is_directory(&at) {
-                if self.known.is_other(&at) && !self.known.is_whiteout(&at) {
+            if !self.state.is_directory(&at) {
+                if self.state.is_other(&at) && !self.state.is_whiteout(&at) {
                     return Err(UnpackError::NotADirectory { path: path.clone(), parent: at });
                 }
                 self.count()?;
-                self.place.check_space(&at)?;
+                self.target.check_space(&at)?;
                 let was_whiteout = self.make_directory(&at)?;
-                self.known.add_directory(&at, None, was_whiteout);
+                self.state.add_directory(&at, None, was_whiteout);
             }
         }
         Ok(())
@@ -296,45 +299,45 @@ impl<P: Place> Unpacker<'_, P> {
 
     fn directory(&mut self, path: TreePath, meta: Meta) -> Result<()> {
         let mut was_whiteout = false;
-        if !self.known.is_directory(&path) {
+        if !self.state.is_directory(&path) {
             self.make_parents(&path)?;
             was_whiteout = self.make_directory(&path)?;
         }
-        self.known.add_directory(&path, Some(meta), was_whiteout);
+        self.state.add_directory(&path, Some(meta), was_whiteout);
         Ok(())
     }
 
-    /// Makes a directory in place of what is there. Returns whether that was a whiteout: the new
-    /// directory then hides what that hid.
+    /// Creates a directory in place of an earlier entry. Returns whether that was a whiteout: the new
+    /// directory is then opaque.
     fn make_directory(&mut self, path: &TreePath) -> Result<bool> {
-        let was_whiteout = self.known.is_whiteout(path);
-        self.make_space(path)?;
-        self.place.make_directory(path)?;
+        let was_whiteout = self.state.is_whiteout(path);
+        self.replace(path)?;
+        self.target.make_directory(path)?;
         Ok(was_whiteout)
     }
 
-    /// Removes what the archive put at `path` before.
-    fn make_space(&mut self, path: &TreePath) -> Result<()> {
-        if !self.known.has(path) {
+    /// Removes an earlier entry of the archive at `path`, and everything below it.
+    fn replace(&mut self, path: &TreePath) -> Result<()> {
+        if !self.state.has(path) {
             return Ok(());
         }
-        for (gone, is_directory) in self.known.remove(path)? {
-            self.place.remove(&gone, is_directory)?;
+        for (gone, is_directory) in self.state.remove(path)? {
+            self.target.remove(&gone, is_directory)?;
         }
         Ok(())
     }
 
-    /// Gives the directories their properties, those inside others first: from then on a directory
-    /// may refuse its owner, and its time would change with every file made in it.
-    fn finish(mut self) -> Result<Unpacked> {
-        let known = std::mem::take(&mut self.known);
-        known.directories().try_for_each(|(path, directory)| {
+    /// Sets the properties of directories, subdirectories first. It comes last because a mode may deny
+    /// access to its owner, and because the time changes with every file that is created.
+    fn finish(mut self) -> Result<UnpackedArchive> {
+        let state = std::mem::take(&mut self.state);
+        state.directories().try_for_each(|(path, directory)| {
             let implied = Meta::root(0o755, 0);
             let meta = directory.meta.as_ref().unwrap_or(&implied);
-            self.place.finish_directory(path, meta, directory.opaque)
+            self.target.finish_directory(path, meta, directory.opaque)
         })?;
-        let implied = known.implied();
-        Ok(Unpacked { listing: LayerListing::new(known.into_entries()), implied })
+        let implied = state.implied();
+        Ok(UnpackedArchive { listing: LayerListing::new(state.into_entries()), implied })
     }
 }
 
@@ -342,7 +345,7 @@ fn bad_name(name: &[u8]) -> UnpackError {
     UnpackError::Name { name: String::from_utf8_lossy(name).chars().take(200).collect() }
 }
 
-/// The name without `..` and slashes at its ends; `None` for the root.
+/// Returns the name without `..` and without slashes at its ends; `None` for the root.
 fn clean_name(name: &[u8]) -> Result<Option<TreePath>> {
     if name.contains(&0) {
         return Err(bad_name(name));
@@ -351,6 +354,7 @@ fn clean_name(name: &[u8]) -> Result<Option<TreePath>> {
     Ok((!path.is_root()).then_some(path))
 }
 
+/// Returns the properties with only those extended attributes that layers keep.
 fn kept(meta: &Meta) -> Meta {
     let xattrs: Xattrs = meta
         .xattrs()

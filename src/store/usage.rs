@@ -1,61 +1,63 @@
-//! What the store takes of the disk, and what for.
+//! Disk usage of the store, by root, by layer and by kind.
 
 use std::collections::BTreeMap;
 
 use crate::oci::{DiffId, Digest};
 
-use super::inventory::{Entry, Holder, Inventory, Thing};
-use super::{Store, StoreError};
+use super::inventory::{Inventory, InventoryEntry, StoredObject};
+use super::{GcRoot, Store, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// What the store holds.
+/// Disk usage of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Usage {
-    /// What things are kept for.
-    pub holders: Vec<HolderUse>,
-    /// The layers that are here, in whatever form.
-    pub layers: Vec<LayerUse>,
-    /// The bytes of each kind; together they are all that there is.
-    pub kinds: BTreeMap<UsageKind, KindUse>,
-    /// Bytes of everything.
+pub struct DiskUsage {
+    /// Usage of each root.
+    pub roots: Vec<GcRootUsage>,
+    /// Usage of each layer in the store.
+    pub layers: Vec<LayerUsage>,
+    /// Usage of each kind; their sum is the usage of the store.
+    pub kinds: BTreeMap<DiskUsageKind, KindUsage>,
+    /// Usage of the store, bytes.
     pub n_bytes: u64,
 }
 
-/// Something that things are kept for.
+/// Disk usage of a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HolderUse {
-    /// What it is.
-    pub holder: Holder,
-    /// When it was made, seconds since 1970; 0 when nobody knows.
+pub struct GcRootUsage {
+    /// The root.
+    pub root: GcRoot,
+    /// Time at which it was created, seconds since 1970; 0 if unknown.
     pub created_s: i64,
-    /// When it was last used, seconds since 1970.
+    /// Time of its last use, seconds since 1970.
     pub used_s: i64,
-    /// Bytes of all that it needs.
+    /// Disk usage of all objects that it references, bytes.
     pub n_bytes: u64,
-    /// Bytes of what nothing else needs.
+    /// Disk usage of the objects that only it references, bytes.
     pub own_bytes: u64,
-    /// The id of an image.
+    /// Id of the image, if it is one.
     pub id: Option<Digest>,
 }
 
-/// A layer and its forms.
+/// Disk usage of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerUse {
-    /// Its identity.
+pub struct LayerUsage {
+    /// Identity of the layer.
     pub diff_id: DiffId,
-    /// Bytes of all its forms.
+    /// Disk usage of all its representations, bytes.
     pub n_bytes: u64,
-    /// When something that needs it was last used, seconds since 1970; `None` when nothing does.
+    /// Time of the last use of a root that references it, seconds since 1970; `None` without such a
+    /// root.
     pub used_s: Option<i64>,
-    /// How many images, steps and bases need it.
-    pub n_holders: usize,
+    /// Number of images, steps and base images that reference it.
+    pub n_roots: usize,
 }
 
-/// What bytes are there for. What several kinds need counts for the first of them.
+/// Kind of the roots that reference an object. An object that several kinds reference counts for the
+/// first of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum UsageKind {
-    /// Images with names.
+pub enum DiskUsageKind {
+    /// Images that have a tag.
     Images,
     /// Cached steps and base images.
     BuildCache,
@@ -63,117 +65,117 @@ pub enum UsageKind {
     CacheMounts,
     /// Files that ADD downloaded.
     Downloads,
-    /// Hashes of files of contexts.
+    /// Hash caches of build contexts.
     FileHashes,
-    /// What nothing needs.
-    Unneeded,
-    /// The index itself.
+    /// Objects without a root.
+    Unreferenced,
+    /// The database of the index.
     Index,
 }
 
-/// How much there is of a kind.
+/// Disk usage of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KindUse {
-    /// Names, steps, caches, files.
+pub struct KindUsage {
+    /// Number of roots, or of unreferenced objects.
     pub n: usize,
-    /// Their bytes.
+    /// Disk usage, bytes.
     pub n_bytes: u64,
 }
 
-impl Store {
-    /// Looks at all that is there.
-    ///
-    /// # Errors
-    /// The index's; the kernel's, with the path.
-    pub fn usage(&self) -> Result<Usage> {
-        let inventory = self.inventory(true)?;
-        let mut holders = Vec::with_capacity(inventory.entries.len());
-        let counts = inventory.holders();
-        for entry in &inventory.entries {
-            let id = match entry.holder {
-                Holder::Image { top, .. } if self.has_blob(top) => self.image_id(top)?,
-                Holder::Image { .. }
-                | Holder::Step { .. }
-                | Holder::Base { .. }
-                | Holder::Download { .. }
-                | Holder::CacheMount { .. }
-                | Holder::Memo { .. } => None,
-            };
-            let is_own = |thing: &&Thing| counts.get(thing) == Some(&1);
-            holders.push(HolderUse {
-                holder: entry.holder.clone(),
-                created_s: entry.created_s,
-                used_s: entry.used_s,
-                n_bytes: entry.things.iter().map(|thing| inventory.bytes(thing)).sum(),
-                own_bytes: entry.things.iter().filter(is_own).map(|t| inventory.bytes(t)).sum(),
-                id,
-            });
-        }
-        let packed = self.with_index(|index| index.all_packed())?;
-        Ok(Usage {
-            layers: layers(&inventory, &packed),
-            kinds: kinds(&inventory),
-            n_bytes: inventory.total_bytes(),
-            holders,
-        })
+/// Implements [`Store::usage`].
+pub(super) fn of_store(store: &Store) -> Result<DiskUsage> {
+    let inventory = Inventory::of_store(store, true)?;
+    let mut roots = Vec::with_capacity(inventory.entries.len());
+    let counts = inventory.reference_counts();
+    for entry in &inventory.entries {
+        let id = match entry.root {
+            GcRoot::Image { top, .. } if store.has_blob(top) => store.images().id_of(top)?,
+            GcRoot::Image { .. }
+            | GcRoot::Step { .. }
+            | GcRoot::Base { .. }
+            | GcRoot::Download { .. }
+            | GcRoot::CacheMount { .. }
+            | GcRoot::HashCache { .. } => None,
+        };
+        let is_own = |object: &&StoredObject| counts.get(object) == Some(&1);
+        roots.push(GcRootUsage {
+            root: entry.root.clone(),
+            created_s: entry.created_s,
+            used_s: entry.used_s,
+            n_bytes: entry.objects.iter().map(|object| inventory.bytes(object)).sum(),
+            own_bytes: entry
+                .objects
+                .iter()
+                .filter(is_own)
+                .map(|object| inventory.bytes(object))
+                .sum(),
+            id,
+        });
     }
+    let packed = store.with_index(|index| index.all_packed())?;
+    Ok(DiskUsage {
+        layers: layers(&inventory, &packed),
+        kinds: kinds(&inventory),
+        n_bytes: inventory.total_bytes(),
+        roots,
+    })
 }
 
-fn layers(inventory: &Inventory, packed: &BTreeMap<DiffId, Vec<Digest>>) -> Vec<LayerUse> {
-    let mut layers: BTreeMap<DiffId, LayerUse> = BTreeMap::new();
+fn layers(inventory: &Inventory, packed: &BTreeMap<DiffId, Vec<Digest>>) -> Vec<LayerUsage> {
+    let mut layers: BTreeMap<DiffId, LayerUsage> = BTreeMap::new();
     for entry in &inventory.entries {
-        for thing in &entry.things {
-            let Thing::Layer(diff_id) = thing else { continue };
+        for object in &entry.objects {
+            let StoredObject::Layer(diff_id) = object else { continue };
             let layer = layers.entry(*diff_id).or_insert_with(|| unused(*diff_id));
-            layer.n_holders += 1;
+            layer.n_roots += 1;
             layer.used_s = layer.used_s.max(Some(entry.used_s));
         }
     }
-    for thing in inventory.sizes.keys() {
-        if let Thing::Layer(diff_id) = thing {
+    for object in inventory.sizes.keys() {
+        if let StoredObject::Layer(diff_id) = object {
             layers.entry(*diff_id).or_insert_with(|| unused(*diff_id));
         }
     }
     for (diff_id, layer) in &mut layers {
         let blobs = packed.get(diff_id).into_iter().flatten().copied();
         let blobs = blobs.filter(|blob| *blob != diff_id.digest()).chain([diff_id.digest()]);
-        let blob_bytes: u64 = blobs.map(|blob| inventory.bytes(&Thing::Blob(blob))).sum();
-        layer.n_bytes = inventory.bytes(&Thing::Layer(*diff_id)) + blob_bytes;
+        let blob_bytes: u64 = blobs.map(|blob| inventory.bytes(&StoredObject::Blob(blob))).sum();
+        layer.n_bytes = inventory.bytes(&StoredObject::Layer(*diff_id)) + blob_bytes;
     }
     layers.into_values().filter(|layer| layer.n_bytes > 0).collect()
 }
 
-const fn unused(diff_id: DiffId) -> LayerUse {
-    LayerUse { diff_id, n_bytes: 0, used_s: None, n_holders: 0 }
+const fn unused(diff_id: DiffId) -> LayerUsage {
+    LayerUsage { diff_id, n_bytes: 0, used_s: None, n_roots: 0 }
 }
 
-fn kinds(inventory: &Inventory) -> BTreeMap<UsageKind, KindUse> {
-    let mut kinds: BTreeMap<UsageKind, KindUse> = BTreeMap::new();
-    let mut first: BTreeMap<&Thing, UsageKind> = BTreeMap::new();
+fn kinds(inventory: &Inventory) -> BTreeMap<DiskUsageKind, KindUsage> {
+    let mut kinds: BTreeMap<DiskUsageKind, KindUsage> = BTreeMap::new();
+    let mut first: BTreeMap<&StoredObject, DiskUsageKind> = BTreeMap::new();
     for entry in &inventory.entries {
         let kind = kind(entry);
         kinds.entry(kind).or_default().n += 1;
-        for thing in &entry.things {
-            let known = first.entry(thing).or_insert(kind);
+        for object in &entry.objects {
+            let known = first.entry(object).or_insert(kind);
             *known = (*known).min(kind);
         }
     }
-    for (thing, n_bytes) in &inventory.sizes {
-        let kind = first.get(thing).copied();
-        let sum = kinds.entry(kind.unwrap_or(UsageKind::Unneeded)).or_default();
+    for (object, n_bytes) in &inventory.sizes {
+        let kind = first.get(object).copied();
+        let sum = kinds.entry(kind.unwrap_or(DiskUsageKind::Unreferenced)).or_default();
         sum.n_bytes += n_bytes;
         sum.n += usize::from(kind.is_none());
     }
-    kinds.insert(UsageKind::Index, KindUse { n: 1, n_bytes: inventory.index_bytes });
+    kinds.insert(DiskUsageKind::Index, KindUsage { n: 1, n_bytes: inventory.index_bytes });
     kinds
 }
 
-const fn kind(entry: &Entry) -> UsageKind {
-    match entry.holder {
-        Holder::Image { .. } => UsageKind::Images,
-        Holder::Step { .. } | Holder::Base { .. } => UsageKind::BuildCache,
-        Holder::CacheMount { .. } => UsageKind::CacheMounts,
-        Holder::Download { .. } => UsageKind::Downloads,
-        Holder::Memo { .. } => UsageKind::FileHashes,
+const fn kind(entry: &InventoryEntry) -> DiskUsageKind {
+    match entry.root {
+        GcRoot::Image { .. } => DiskUsageKind::Images,
+        GcRoot::Step { .. } | GcRoot::Base { .. } => DiskUsageKind::BuildCache,
+        GcRoot::CacheMount { .. } => DiskUsageKind::CacheMounts,
+        GcRoot::Download { .. } => DiskUsageKind::Downloads,
+        GcRoot::HashCache { .. } => DiskUsageKind::FileHashes,
     }
 }

@@ -1,39 +1,39 @@
-//! What is different between two layers, or any two lists of files.
+//! The differences between two layers, or any two lists of files.
 
 use std::cmp::Ordering;
 use std::iter::Peekable;
 
 use super::{Entry, Item, LayerEntries, Meta, Node, TreePath};
 
-/// How a path differs.
+/// The way in which a path differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {
-    /// Only the new list has it.
+    /// The path is only in the new list.
     Added,
-    /// Only the old one has it.
+    /// The path is only in the old list.
     Removed,
-    /// A file is a directory now, a link a file, or the like.
+    /// The type changed, for example from file to directory.
     Type,
-    /// Other bytes, or another target of a link.
+    /// The bytes of a file or the target of a link changed.
     Content,
-    /// Permissions.
+    /// The permission bits changed.
     Mode,
-    /// Owner or group.
+    /// The owner or the group changed.
     Owner,
-    /// Extended attributes.
+    /// The extended attributes changed (xattr(7)).
     Attributes,
 }
 
-/// A path that differs.
+/// A path that differs between two lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Where.
+    /// The path, in both lists.
     pub path: TreePath,
-    /// How; of several ways the first.
+    /// The difference; of several the first in the order of [`ChangeKind`].
     pub kind: ChangeKind,
 }
 
-/// Compares two lists path by path, in the order of layers. Times do not count.
+/// Compares two lists path by path, in layer order. Ignores times.
 pub fn changes<'a>(
     old: &'a dyn LayerEntries,
     new: &'a dyn LayerEntries,
@@ -83,7 +83,7 @@ fn difference(old: &Item, new: &Item) -> Option<ChangeKind> {
     }
 }
 
-/// All ways in which two items differ; a file of another type has nothing more to compare.
+/// Returns all differences between two items. After a change of type nothing else is compared.
 pub(super) fn differences(old: &Item, new: &Item) -> Vec<ChangeKind> {
     let (Item::Node(old_meta, old_node), Item::Node(new_meta, new_node)) = (old, new) else {
         return difference(old, new).into_iter().collect();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_differ_has_its_name_and_times_have_none() {
+    fn each_difference_has_its_kind_and_times_are_ignored() {
         let item = |path: &str, item| Entry { path: TreePath::clean(path.as_bytes()), item };
         let fifo = || Item::Node(Meta::root(0o644, 0), Node::Fifo);
         let old = vec![

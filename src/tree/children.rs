@@ -1,131 +1,131 @@
-//! What a directory holds, by name: a sorted list in pieces, because a context may have a million
-//! files, and a map with a name, a node and a leaf of its own for each takes three times as much.
+//! The children of a directory, sorted by name, in chunks. A context may have a million files; a
+//! map that allocates a name, a node and a leaf for each takes three times the memory.
 
 use std::sync::Arc;
 
 use super::TreeNode;
 
-/// A piece holds no more files than this: small enough to be moved around for every file that is
-/// put between two others, and to be copied when one file of a shared tree changes.
-const PIECE_LEN: usize = 128;
+/// Maximum number of files in a chunk: small enough to shift for each file inserted in between, and
+/// to copy when one file of a shared tree changes.
+const CHUNK_LEN: usize = 128;
 
-/// The files of a directory in byte order of their names. Cloning is cheap: unchanged pieces are
+/// The files of a directory in byte order of their names. Cloning is cheap: unchanged chunks are
 /// shared.
 #[derive(Debug, Clone, Default)]
 pub struct Children {
-    /// None of them is empty.
-    pieces: Vec<Arc<Piece>>,
+    /// Chunks in order; none is empty.
+    chunks: Vec<Arc<Chunk>>,
 }
 
-/// Names and files of a directory, in order.
+/// An iterator over the names and files of a directory, in order.
 #[derive(Debug, Clone)]
 pub struct ChildrenIter<'a> {
-    /// The first of them holds the next file.
-    pieces: &'a [Arc<Piece>],
+    /// The remaining chunks; the first contains the next file.
+    chunks: &'a [Arc<Chunk>],
     at: usize,
 }
 
-/// Some neighbours.
+/// A run of consecutive files.
 #[derive(Debug, Clone, Default)]
-struct Piece {
-    /// One after the other.
+struct Chunk {
+    /// The names, concatenated.
     names: Vec<u8>,
-    /// Where each name ends.
+    /// The end of each name in `names`.
     ends: Vec<usize>,
     nodes: Vec<TreeNode>,
 }
 
 impl Children {
-    /// No files.
+    /// Returns an empty directory.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pieces: Vec::new() }
+        Self { chunks: Vec::new() }
     }
 
-    /// Whether there are none.
+    /// Returns whether the directory is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.chunks.is_empty()
     }
 
-    /// The file called `name`.
+    /// Returns the file called `name`.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&TreeNode> {
         self.get_named(name).map(|(_, node)| node)
     }
 
-    /// The file called `name`, with the name as it is kept here.
+    /// Returns the file called `name`, with the stored name.
     #[must_use]
     pub fn get_named(&self, name: &[u8]) -> Option<(&[u8], &TreeNode)> {
-        let piece = self.pieces.get(self.piece_of(name))?;
-        piece.at(piece.find(name).ok()?)
+        let chunk = self.chunks.get(self.chunk_index(name))?;
+        chunk.at(chunk.find(name).ok()?)
     }
 
-    /// The file called `name`, for change.
+    /// Returns the file called `name`, mutably.
     pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut TreeNode> {
-        let at = self.piece_of(name);
-        let piece = self.pieces.get_mut(at)?;
-        let found = piece.find(name).ok()?;
-        Arc::make_mut(piece).nodes.get_mut(found)
+        let at = self.chunk_index(name);
+        let chunk = self.chunks.get_mut(at)?;
+        let found = chunk.find(name).ok()?;
+        Arc::make_mut(chunk).nodes.get_mut(found)
     }
 
-    /// Puts `node` under `name`, in place of what was there.
+    /// Inserts `node` as `name`, and replaces an existing file.
     pub fn insert(&mut self, name: &[u8], node: TreeNode) {
-        // A name behind all others goes to the end of the last piece.
-        let at = self.piece_of(name).min(self.pieces.len().saturating_sub(1));
-        let Some(piece) = self.pieces.get_mut(at) else {
-            self.pieces.push(Arc::new(Piece::of(name, node)));
+        // A name that sorts last is appended to the last chunk.
+        let at = self.chunk_index(name).min(self.chunks.len().saturating_sub(1));
+        let Some(chunk) = self.chunks.get_mut(at) else {
+            self.chunks.push(Arc::new(Chunk::of(name, node)));
             return;
         };
-        let place = piece.find(name);
-        if let (Err(place), true) = (place, piece.nodes.len() >= PIECE_LEN) {
-            // In ascending order, as listings are, every piece but the last becomes full.
-            if place == piece.nodes.len() {
-                self.pieces.insert(at + 1, Arc::new(Piece::of(name, node)));
+        let place = chunk.find(name);
+        if let (Err(place), true) = (place, chunk.nodes.len() >= CHUNK_LEN) {
+            // Listings are inserted in ascending order, which fills every chunk but the last.
+            if place == chunk.nodes.len() {
+                self.chunks.insert(at + 1, Arc::new(Chunk::of(name, node)));
                 return;
             }
-            let rest = Arc::make_mut(piece).split();
-            self.pieces.insert(at + 1, Arc::new(rest));
+            let rest = Arc::make_mut(chunk).split();
+            self.chunks.insert(at + 1, Arc::new(rest));
             return self.insert(name, node);
         }
-        Arc::make_mut(piece).put(place, name, node);
+        Arc::make_mut(chunk).put(place, name, node);
     }
 
-    /// Removes the file called `name`; that there is none is fine.
+    /// Removes the file called `name`, if it exists.
     pub fn remove(&mut self, name: &[u8]) {
-        let at = self.piece_of(name);
-        let Some(piece) = self.pieces.get_mut(at) else { return };
-        let Ok(found) = piece.find(name) else { return };
-        Arc::make_mut(piece).remove(found);
-        if piece.nodes.is_empty() {
-            self.pieces.remove(at);
+        let at = self.chunk_index(name);
+        let Some(chunk) = self.chunks.get_mut(at) else { return };
+        let Ok(found) = chunk.find(name) else { return };
+        Arc::make_mut(chunk).remove(found);
+        if chunk.nodes.is_empty() {
+            self.chunks.remove(at);
         }
     }
 
-    /// Names and files, in order.
+    /// Iterates over names and files, in order.
     #[must_use]
     pub const fn iter(&self) -> ChildrenIter<'_> {
-        ChildrenIter { pieces: self.pieces.as_slice(), at: 0 }
+        ChildrenIter { chunks: self.chunks.as_slice(), at: 0 }
     }
 
-    /// Gives back the space that was kept for more files.
+    /// Releases unused capacity.
     pub fn shrink(&mut self) {
-        self.pieces.shrink_to_fit();
-        // The others are full, or have been split and may be filled again.
-        if let Some(last) = self.pieces.last_mut().and_then(Arc::get_mut) {
+        self.chunks.shrink_to_fit();
+        // The others are full, or were split and may fill up again.
+        if let Some(last) = self.chunks.last_mut().and_then(Arc::get_mut) {
             last.names.shrink_to_fit();
             last.ends.shrink_to_fit();
             last.nodes.shrink_to_fit();
         }
     }
 
-    /// The number of the piece that `name` is in, if it is anywhere.
-    fn piece_of(&self, name: &[u8]) -> usize {
-        self.pieces.partition_point(|piece| piece.last_name().is_some_and(|last| last < name))
+    /// Returns the index of the chunk that `name` is in, or would be inserted into.
+    fn chunk_index(&self, name: &[u8]) -> usize {
+        self.chunks.partition_point(|chunk| chunk.last_name().is_some_and(|last| last < name))
     }
 }
 
-impl Piece {
+impl Chunk {
     fn of(name: &[u8], node: TreeNode) -> Self {
         Self { names: name.to_vec(), ends: vec![name.len()], nodes: vec![node] }
     }
@@ -146,7 +146,7 @@ impl Piece {
         Some((self.name(at)?, self.nodes.get(at)?))
     }
 
-    /// Where `name` is, or where it would have to be put.
+    /// Returns the index of `name`, or the index at which to insert it.
     fn find(&self, name: &[u8]) -> Result<usize, usize> {
         let (mut low, mut high) = (0, self.ends.len());
         while low < high {
@@ -160,7 +160,7 @@ impl Piece {
         Err(low)
     }
 
-    /// Puts `node` where [`Piece::find`] said.
+    /// Inserts `node` at the index that [`Chunk::find`] returned.
     fn put(&mut self, place: Result<usize, usize>, name: &[u8], node: TreeNode) {
         match place {
             Ok(at) => {
@@ -186,7 +186,7 @@ impl Piece {
         self.nodes.remove(at);
     }
 
-    /// Takes the second half off.
+    /// Splits off and returns the second half.
     fn split(&mut self) -> Self {
         let at = self.nodes.len() / 2;
         let start = self.start(at);
@@ -201,12 +201,12 @@ impl<'a> Iterator for ChildrenIter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let (piece, rest) = self.pieces.split_first()?;
-            if let Some(found) = piece.at(self.at) {
+            let (chunk, rest) = self.chunks.split_first()?;
+            if let Some(found) = chunk.at(self.at) {
                 self.at += 1;
                 return Some(found);
             }
-            (self.pieces, self.at) = (rest, 0);
+            (self.chunks, self.at) = (rest, 0);
         }
     }
 }
@@ -239,7 +239,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn children_are_what_a_map_would_be(
+        fn children_behave_like_a_map(
             steps in prop::collection::vec((0..600_u32, any::<bool>()), 0..1500)
         ) {
             let mut children = Children::new();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_leaves_clones_as_they_are() {
+    fn change_does_not_affect_clones() {
         let names: Vec<String> = (1000..1300).map(|name| name.to_string()).collect();
         let before: Children = names.iter().map(|name| (name.as_bytes(), node(1))).collect();
         let mut after = before.clone();

@@ -1,24 +1,24 @@
-//! Two merged trees side by side. Directories that both share are not looked into, so that two stacks
-//! of layers with the same base are compared in the time that their differences take.
+//! Compares two merged trees. Directories that both trees share are skipped, so comparing two
+//! stacks of layers with the same base takes time in proportion to their differences.
 
 use std::sync::Arc;
 
 use super::changes::differences;
 use super::{ChangeKind, Dir, Item, Node, Tree, TreeNode, TreePath};
 
-/// A path that may differ between two trees: at least one of them has it.
+/// A path that may differ between two trees, of which at least one has it.
 #[derive(Debug, Clone)]
-pub struct Pair<'a> {
-    /// Where.
+pub struct PathPair<'a> {
+    /// The path in both trees.
     pub path: TreePath,
-    /// What the old tree has there.
+    /// The node in the old tree.
     pub old: Option<&'a TreeNode>,
-    /// What the new tree has there.
+    /// The node in the new tree.
     pub new: Option<&'a TreeNode>,
 }
 
-impl Pair<'_> {
-    /// All ways in which it differs; none if only times do, or nothing at all.
+impl PathPair<'_> {
+    /// Returns all differences; none if only times differ, or nothing.
     #[must_use]
     pub fn differences(&self) -> Vec<ChangeKind> {
         match (self.old, self.new) {
@@ -30,7 +30,7 @@ impl Pair<'_> {
     }
 }
 
-/// What a layer would say to make this.
+/// Returns the layer entry that would create this node.
 fn item_of(node: &TreeNode) -> Item {
     match node {
         TreeNode::Dir(dir) => Item::Node(dir.meta.clone(), Node::Directory { opaque: false }),
@@ -38,9 +38,9 @@ fn item_of(node: &TreeNode) -> Item {
     }
 }
 
-/// Gives `visit` every path that is not in a directory which both trees share, in the order of layers:
-/// a directory before what it holds, names in byte order.
-pub fn pairs<'a>(old: &'a Tree, new: &'a Tree, visit: &mut dyn FnMut(Pair<'a>)) {
+/// Calls `visit` for every path outside of shared directories, in layer order: a directory before
+/// its contents, names in byte order.
+pub fn pairs<'a>(old: &'a Tree, new: &'a Tree, visit: &mut dyn FnMut(PathPair<'a>)) {
     if !Arc::ptr_eq(old.root(), new.root()) {
         below(&TreePath::root(), Some(old.root()), Some(new.root()), visit);
     }
@@ -50,7 +50,7 @@ fn below<'a>(
     path: &TreePath,
     old: Option<&'a Dir>,
     new: Option<&'a Dir>,
-    visit: &mut dyn FnMut(Pair<'a>),
+    visit: &mut dyn FnMut(PathPair<'a>),
 ) {
     let children = |dir: Option<&'a Dir>| dir.into_iter().flat_map(|dir| dir.children.iter());
     let (mut old, mut new) = (children(old).peekable(), children(new).peekable());
@@ -69,7 +69,7 @@ fn below<'a>(
             continue;
         }
         let path = path.join(name);
-        visit(Pair { path: path.clone(), old, new });
+        visit(PathPair { path: path.clone(), old, new });
         below(&path, directories.0.map(|dir| &**dir), directories.1.map(|dir| &**dir), visit);
     }
 }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_shared_is_visited_and_all_ways_to_differ_are_named() {
+    fn pairs_skips_shared_directories_and_names_all_differences() {
         let base = vec![
             dir("kept", 0o755),
             fifo("kept/x", 0o644, 0),

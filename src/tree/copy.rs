@@ -1,85 +1,92 @@
-//! What COPY and ADD make of two trees: which files of the source are meant, and where they go on
-//! top of what is there.
+//! The result of COPY and ADD: the files of the source that are selected, and their paths on top of
+//! the existing tree.
 //!
-//! The rules are BuildKit's, as its conformance cases show them. Nothing is read: contents are
-//! named by hash.
+//! The rules are BuildKit's (<https://docs.docker.com/reference/dockerfile/#copy>), as its
+//! conformance cases show them. No file is read: contents are represented by their hash.
 
 mod chosen;
+mod copy_layer;
 mod error;
-mod place;
-mod placed;
+mod placement;
 mod select;
 
+pub use copy_layer::CopyLayer;
 pub use error::CopyError;
-pub use placed::Placed;
 
 use super::glob::{DoubleStar, Glob};
 use super::mode::Chmod;
 use super::patterns::PatternError;
 use super::{ContentDigest, ContentWriter, File, Item, Meta, Node, Tree, TreePath};
 
-use place::Placement;
-use placed::LinkNames;
+use copy_layer::LinkNames;
+use placement::Placement;
 use select::Selected;
 
-/// One COPY or ADD, expanded.
+/// One COPY or ADD, with variables expanded.
 #[derive(Debug, Clone, Copy)]
 pub struct CopyRequest<'a> {
-    /// What is copied, as written.
+    /// The sources, as written.
     pub sources: &'a [CopyInput<'a>],
-    /// Where to, as written: a slash at the end says that it is a directory.
+    /// The destination, as written: a trailing slash makes it a directory.
     pub destination: &'a str,
-    /// Where a relative destination starts.
+    /// The directory that a relative destination starts from.
     pub workdir: &'a str,
-    /// Uid and gid that `--chown` means.
+    /// The user id and group id of `--chown`.
     pub owner: Option<(u32, u32)>,
-    /// What `--chmod` says.
+    /// The value of `--chmod`.
     pub mode: Option<&'a Chmod>,
-    /// The `--exclude` patterns.
+    /// The patterns of `--exclude`.
     pub exclude: &'a [String],
-    /// `--parents`: the sources' own directories are kept.
+    /// True for `--parents`: keeps the sources' parent directories.
     pub parents: bool,
-    /// The source is a build context: its files belong to root.
+    /// True if the source is a build context: its files become root's.
     pub from_context: bool,
-    /// `--link`: the layer does not depend on what is below.
+    /// True for `--link`: the layer does not depend on the layers below.
     pub link: bool,
-    /// Modification time of directories that are made, seconds since 1970.
+    /// Modification time of created directories, in seconds since 1970.
     pub now_s: i64,
 }
 
-/// One source.
+/// One source of a COPY or ADD.
 #[derive(Debug, Clone)]
 pub enum CopyInput<'a> {
     /// A path or pattern in the source tree.
     Path(&'a str),
-    /// A file of its own, such as a heredoc or a download.
+    /// A single file from elsewhere, such as a heredoc or a download.
     File {
-        /// Its name in a destination that is a directory.
+        /// The name in a destination that is a directory.
         name: &'a [u8],
-        /// Its properties.
+        /// The mode, owner and time.
         meta: Meta,
-        /// Its content.
+        /// The size, hash and location of the content.
         file: File,
     },
-    /// An unpacked archive: what its root holds goes into the destination, in place of whatever is
-    /// there. `--chmod` does not change it.
+    /// An unpacked archive: the contents of its root are copied to the destination and replace
+    /// anything there. `--chmod` does not change them.
     Archive {
-        /// What it holds.
+        /// The files of the archive.
         tree: &'a Tree,
-        /// Directories that it does not name but has files in, sorted: they are as they are below, or
-        /// root's.
+        /// Directories without an entry of their own that contain entries, sorted. They keep the
+        /// properties of the existing directory, or become root's.
         implied: &'a [TreePath],
     },
-    /// A checkout: what its root holds goes into the destination, as of a directory that is named.
+    /// A checkout of a git repository: the contents of its root are copied, as those of a directory
+    /// source.
     Directory(&'a Tree),
 }
 
-/// What a COPY adds on top of `below`: the copied files, the directories that had to be made, and all
-/// directories on the way with what they are.
+/// Returns the layer that a COPY adds on top of `below`: the copied files, the created directories,
+/// and all parent directories with their properties.
 ///
 /// # Errors
-/// [`CopyError`] when a source is missing or something of another kind is in the way.
-pub fn copy(source: &Tree, below: &Tree, request: &CopyRequest<'_>) -> Result<Placed, CopyError> {
+/// [`CopyError::NotFound`] and [`CopyError::DanglingLink`] for a missing source,
+/// [`CopyError::BadPattern`], [`CopyError::TooManyLinks`], and the other variants for a destination
+/// that is in the way.
+pub fn copy(
+    source: &Tree,
+    below: &Tree,
+    request: &CopyRequest<'_>,
+) -> Result<CopyLayer, CopyError> {
     let selected = select::all(source, request)?;
     let empty = Tree::default();
     let below = if request.link { &empty } else { below };
@@ -93,12 +100,12 @@ pub fn copy(source: &Tree, below: &Tree, request: &CopyRequest<'_>) -> Result<Pl
     Ok(placement.finish())
 }
 
-/// The regular files that one source of a COPY, a path or pattern, can mean: links are followed,
-/// directories left out. What is not there is no error here.
+/// Returns the regular files that one source, a path or pattern, may select. Follows links and
+/// leaves directories out. A missing file is not an error here.
 ///
 /// # Errors
 /// [`CopyError::BadPattern`].
-pub fn files_meant(source: &Tree, text: &str) -> Result<Vec<TreePath>, CopyError> {
+pub fn matched_files(source: &Tree, text: &str) -> Result<Vec<TreePath>, CopyError> {
     let resolved =
         |path: &[u8]| source.resolve(path).ok().filter(|path| source.file(path).is_some());
     if !super::glob::has_wildcard(text) {
@@ -116,11 +123,12 @@ pub fn files_meant(source: &Tree, text: &str) -> Result<Vec<TreePath>, CopyError
     Ok(named.filter_map(|(path, _)| resolved(path.as_bytes())).collect())
 }
 
-/// Names what a COPY selects, without a look at where it goes: paths, modes, contents, links,
-/// extended attributes, not mtimes. Owners count unless the source is a context.
+/// Returns the digest of a COPY's selected files, the part of its cache key that depends on
+/// contents: paths, modes, contents, links, extended attributes, but not times. Owners count unless
+/// the source is a context. The destination does not matter.
 ///
 /// # Errors
-/// [`CopyError`] when a source is missing.
+/// [`CopyError`], as [`copy()`] for missing sources and bad patterns.
 pub fn select_digest(source: &Tree, request: &CopyRequest<'_>) -> Result<ContentDigest, CopyError> {
     let mut key = ContentWriter::new("rbuild/copy-source/v1");
     for input in &select::all(source, request)? {
@@ -144,7 +152,7 @@ fn write_item(key: &mut ContentWriter, item: &Selected<'_>, request: &CopyReques
             key.item(&Item::HardLink(first.clone()));
             continue;
         }
-        // The directory whose contents are copied gives nothing of itself.
+        // A directory whose contents are copied contributes no properties of its own.
         if path.is_root() && item.is_dir() {
             continue;
         }

@@ -1,69 +1,72 @@
-//! Patterns for paths: one name as Go's `filepath.Match` reads it, and whole paths with `**` as
-//! ignore files and `--exclude` have them.
+//! Glob patterns: single names as in Go's `filepath.Match`
+//! (<https://pkg.go.dev/path/filepath#Match>), and whole paths with `**` as in ignore files and
+//! `--exclude`.
 //!
-//! A pattern is a list of tokens; matching takes no more than pattern times path steps.
+//! A pattern is a list of tokens. Matching takes time in proportion to pattern length times path
+//! length.
 
 use crate::limits::MAX_ONE_PATTERN_BYTES;
 
-/// A byte or a set of strings that a pattern asks for.
+/// An element of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
-    /// This byte.
+    /// Matches exactly this byte.
     Byte(u8),
-    /// `?`: any character but `/`.
+    /// `?`: matches any character but `/`.
     AnyChar,
-    /// `[a-z]`, `[^…]`: a character in, or not in, one of these ranges.
-    Class(Box<Class>),
-    /// `*`: any number of characters, none of them `/`.
+    /// `[a-z]`, `[^…]`: matches a character in, or not in, one of these ranges.
+    Class(Box<CharClass>),
+    /// `*`: matches any number of characters but `/`.
     Star,
-    /// `**` at the end: anything.
+    /// `**` at the end: matches anything.
     Anything,
-    /// `**/` and `**` elsewhere: nothing, or anything that ends with `/`.
+    /// `**/` and `**` elsewhere: match nothing, or anything that ends with `/`.
     Directories,
 }
 
-/// Why a pattern makes no sense.
+/// The reason why a pattern is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GlobError {
-    /// `[` without its `]`, or with nothing between them.
+    /// A `[` without its `]`, or with nothing in between.
     #[error("`[` needs characters and a closing `]`")]
     OpenClass,
-    /// A range such as `[-a]` or `[a-]`.
+    /// An incomplete range such as `[-a]` or `[a-]`.
     #[error("a range between `[` and `]` needs a character on both sides of `-`")]
     BadRange,
-    /// Longer than any path.
+    /// A pattern that is longer than any path (`PATH_MAX`).
     #[error("it is longer than {MAX_ONE_PATTERN_BYTES} bytes, and so than any path")]
     TooLong,
-    /// `\` as the last character.
+    /// A `\` as the last character.
     #[error("`\\` at the end escapes nothing")]
     TrailingBackslash,
 }
 
-/// A character class, between `[` and `]`. Apart from the token, of which there is one for each byte of a pattern.
+/// A character class, between `[` and `]`. Boxed in its token, because a pattern has a token for
+/// each byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Class {
+struct CharClass {
     negated: bool,
     ranges: Vec<(char, char)>,
 }
 
-/// Whether `*` twice in a row means any number of directories.
+/// The meaning of `**`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DoubleStar {
-    /// It does: ignore files, `--exclude`, `--parents`.
+    /// Any number of directories: ignore files, `--exclude`, `--parents`.
     Directories,
-    /// It is the same as a single one: sources of COPY, which are matched name by name.
+    /// The same as `*`: sources of COPY, which are matched name by name.
     AsSingle,
 }
 
-/// A pattern, ready to match.
+/// A compiled pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     tokens: Vec<Token>,
-    /// The longest run of plain bytes: a path that lacks it cannot match.
+    /// The longest run of literal bytes: a path that lacks it cannot match.
     needle: Box<[u8]>,
 }
 
-/// Whether `text` has a character that makes it a pattern; one after `\` does not count.
+/// Returns whether `text` contains a wildcard character that is not escaped by `\`.
 #[must_use]
 pub fn has_wildcard(text: &str) -> bool {
     let mut chars = text.chars();
@@ -77,7 +80,7 @@ pub fn has_wildcard(text: &str) -> bool {
     false
 }
 
-/// `text` with `\x` turned into `x`.
+/// Returns `text` with each `\x` replaced by `x`.
 #[must_use]
 pub fn unescape(text: &str) -> String {
     let mut chars = text.chars();
@@ -89,16 +92,16 @@ pub fn unescape(text: &str) -> String {
 }
 
 impl Glob {
-    /// Reads a pattern.
+    /// Compiles a pattern.
     ///
     /// # Errors
-    /// [`GlobError`] where Go's `filepath.Match` says `ErrBadPattern`, and for a pattern that is too
-    /// long.
+    /// [`GlobError`] where Go's `filepath.Match` returns `ErrBadPattern`, and for a pattern that is
+    /// too long.
     pub fn new(pattern: &str, double_star: DoubleStar) -> Result<Self, GlobError> {
         if pattern.len() > MAX_ONE_PATTERN_BYTES {
             return Err(GlobError::TooLong);
         }
-        let mut parser = Parser { rest: pattern, double_star, tokens: Vec::new() };
+        let mut parser = GlobParser { rest: pattern, double_star, tokens: Vec::new() };
         parser.parse()?;
         let mut tokens = parser.tokens;
         relax_leading_double_star(pattern, &mut tokens);
@@ -107,16 +110,16 @@ impl Glob {
         Ok(Self { tokens, needle })
     }
 
-    /// Whether the whole of `text` matches.
+    /// Returns whether the whole of `text` matches.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> bool {
         self.may_match(text) && self.follow(text)
     }
 
-    /// Follows all ways to match at once, byte by byte: time is in proportion to tokens times
-    /// bytes, and memory to tokens.
+    /// Simulates all possible matches at once, byte by byte: time is in proportion to tokens times
+    /// bytes, memory to tokens.
     fn follow(&self, text: &[u8]) -> bool {
-        let mut states = States::new(self.tokens.len());
+        let mut states = MatchStates::new(self.tokens.len());
         for at in 0..=text.len() {
             let after_slash = at > 0 && text.get(at - 1) == Some(&b'/');
             states.skip_empty(&self.tokens, after_slash);
@@ -134,7 +137,7 @@ impl Glob {
                         states.reach(length, token + 1);
                     }
                     Token::Byte(_) | Token::Star | Token::AnyChar | Token::Class(_) => {}
-                    // It is left where a slash is behind.
+                    // `skip_empty` leaves it after a slash.
                     Token::Directories => {}
                 }
             }
@@ -145,7 +148,7 @@ impl Glob {
         states.is_reached(self.tokens.len())
     }
 
-    /// Looks at the plain bytes only, which settles nearly all paths.
+    /// Compares the literal bytes only, which decides nearly all paths.
     fn may_match(&self, text: &[u8]) -> bool {
         let agree = |(token, byte): (&Token, &u8)| token.byte().map(|wanted| wanted == *byte);
         let first_differs = |found: Option<bool>| found == Some(false);
@@ -160,15 +163,15 @@ impl Glob {
     }
 }
 
-/// The tokens that may come next, at this byte and at those that a character from here on reaches.
-struct States {
-    /// The first is for this byte. A character has up to four bytes.
+/// The tokens that may match next, at this byte and at the next four.
+struct MatchStates {
+    /// The first element is for the current byte. A character has up to four bytes.
     at: [Vec<bool>; 5],
-    /// The `**/` that were entered: each may end at any slash from here on.
+    /// The `**/` tokens that were entered: each may end after any slash from here on.
     entered: Vec<bool>,
 }
 
-impl States {
+impl MatchStates {
     fn new(n_tokens: usize) -> Self {
         let none = vec![false; n_tokens + 1];
         let mut states = Self { at: std::array::from_fn(|_| none.clone()), entered: none };
@@ -181,14 +184,14 @@ impl States {
         now.get(token).copied().unwrap_or(false)
     }
 
-    /// Notes that `token` may come next, that many bytes from here.
+    /// Records that `token` may match next, `n_bytes` from here.
     fn reach(&mut self, n_bytes: usize, token: usize) {
         if let Some(state) = self.at.get_mut(n_bytes).and_then(|at| at.get_mut(token)) {
             *state = true;
         }
     }
 
-    /// Passes over tokens that match nothing here, and ends `**/` after a slash.
+    /// Skips tokens that match nothing here, and ends `**/` after a slash.
     fn skip_empty(&mut self, tokens: &[Token], after_slash: bool) {
         for (at, token) in tokens.iter().enumerate() {
             let is_reached = self.is_reached(at);
@@ -202,7 +205,7 @@ impl States {
         }
     }
 
-    /// Goes on to the next byte; false if nothing can match any more.
+    /// Advances to the next byte; returns false if no match is possible any more.
     fn advance(&mut self) -> bool {
         let [now, ..] = &mut self.at;
         now.fill(false);
@@ -212,12 +215,12 @@ impl States {
 }
 
 impl Token {
-    /// The byte, if it stands for one only.
+    /// Returns the byte, if the token matches only one.
     const fn byte(&self) -> Option<u8> {
         if let Self::Byte(byte) = self { Some(*byte) } else { None }
     }
 
-    /// Whether this character stands for `c`; only for tokens of one character.
+    /// Returns whether this single-character token matches `c`.
     fn takes(&self, c: char) -> bool {
         match self {
             Self::AnyChar => c != '/',
@@ -230,7 +233,7 @@ impl Token {
     }
 }
 
-/// The first character and its length; a byte that is no UTF-8 counts as one.
+/// Returns the first character and its length; an invalid UTF-8 byte counts as one.
 fn first_char(bytes: &[u8]) -> Option<(char, usize)> {
     let chunk = bytes.get(..bytes.len().min(4))?.utf8_chunks().next()?;
     match chunk.valid().chars().next() {
@@ -239,8 +242,9 @@ fn first_char(bytes: &[u8]) -> Option<(char, usize)> {
     }
 }
 
-/// `**name` at the front, with nothing special after it, matches any path that ends with `name`,
-/// also inside a name (moby/patternmatcher calls this a suffix match).
+/// Makes a leading `**name`, without other wildcards, match any path that ends with `name`, also
+/// inside a name: the "suffix match" of moby/patternmatcher
+/// (<https://github.com/moby/patternmatcher>).
 fn relax_leading_double_star(pattern: &str, tokens: &mut [Token]) {
     let Some(rest) = pattern.strip_prefix("**") else { return };
     if rest.starts_with('/') || rest.contains(['*', '?', '[', ']', '\\']) {
@@ -259,13 +263,13 @@ fn longest_run(tokens: &[Token]) -> Box<[u8]> {
         .unwrap_or_default()
 }
 
-struct Parser<'a> {
+struct GlobParser<'a> {
     rest: &'a str,
     double_star: DoubleStar,
     tokens: Vec<Token>,
 }
 
-impl Parser<'_> {
+impl GlobParser<'_> {
     fn parse(&mut self) -> Result<(), GlobError> {
         while let Some(c) = self.next() {
             match c {
@@ -325,7 +329,7 @@ impl Parser<'_> {
             let high = if self.next_if('-') { self.class_char()? } else { low };
             ranges.push((low, high));
         }
-        self.tokens.push(Token::Class(Box::new(Class { negated, ranges })));
+        self.tokens.push(Token::Class(Box::new(CharClass { negated, ranges })));
         Ok(())
     }
 
@@ -480,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_take_no_exponential_time() {
+    fn many_stars_match_in_polynomial_time() {
         assert!(!paths(&"a*".repeat(100), &format!("{}/a", "a".repeat(4000))));
         assert!(!paths(&"**/a".repeat(50), &"a/".repeat(2000)));
         assert!(!paths(&"**/a*".repeat(MAX_ONE_PATTERN_BYTES / 5), &"a/".repeat(2000)));
@@ -489,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_are_seen_unless_escaped() {
+    fn wildcards_are_recognised_unless_escaped() {
         assert!(has_wildcard("a*") && has_wildcard("[x]") && has_wildcard("\\\\?"));
         assert!(!has_wildcard("a\\*b") && !has_wildcard("plain"));
         assert_eq!(unescape("a\\*b\\\\c"), "a*b\\c");

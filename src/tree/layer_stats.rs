@@ -1,51 +1,54 @@
-//! What each layer of an image does to those below it, and what of those nobody sees any more.
+//! Statistics of an image's layers: the changes of each, and the bytes of lower layers that they
+//! make invisible.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ChangeKind, File, LayerEntries, Leaf, Node, Pair, Tree, TreeNode, TreePath, pairs};
+use super::{
+    ChangeKind, File, LayerEntries, Leaf, Node, PathPair, Tree, TreeNode, TreePath, pairs,
+};
 
-/// What one layer does to those below it.
+/// The effect of one layer on the layers below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LayerEffect {
-    /// Paths that were not there, directories included.
+    /// Number of new paths, directories included.
     pub n_added: usize,
-    /// Paths that are something else now, or have other properties; times do not count.
+    /// Number of paths with another type, content or other properties; times do not count.
     pub n_changed: usize,
-    /// Paths that are gone.
+    /// Number of removed paths.
     pub n_removed: usize,
-    /// Bytes of the files that it has.
+    /// Total size of the layer's own files in bytes.
     pub file_bytes: u64,
-    /// Bytes of files below that nobody sees any more because of it.
+    /// Total size of the files below that this layer makes invisible.
     pub wasted_bytes: u64,
 }
 
-/// A path where layers hold bytes that nobody sees.
+/// A path at which layers contain invisible bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wasted {
-    /// Where the files were.
+pub struct WastedPath {
+    /// The path of the files.
     pub path: TreePath,
-    /// How many bytes.
+    /// The invisible bytes at this path.
     pub n_bytes: u64,
-    /// How often a file was overwritten or removed there.
+    /// Number of times that a file was overwritten or removed there.
     pub n_times: usize,
 }
 
-/// Layers on top of each other, base first, and what each did.
+/// The statistics of a stack of layers, collected base first.
 #[derive(Debug, Clone, Default)]
-pub struct Survey {
+pub struct LayerStats {
     tree: Tree,
     layers: Vec<LayerEffect>,
     wasted: BTreeMap<TreePath, (u64, usize)>,
 }
 
-impl Survey {
-    /// Puts a layer on top.
+impl LayerStats {
+    /// Adds a layer on top.
     pub fn push(&mut self, layer: &dyn LayerEntries) {
         let below = self.tree.clone();
         self.tree.apply(layer);
         let sizes = layer.stream().map(|entry| entry.item.file().map_or(0, |file| file.size));
         let mut effect = LayerEffect { file_bytes: sizes.sum(), ..LayerEffect::default() };
-        let mut lost = Lost::default();
+        let mut lost = LostFiles::default();
         pairs(&below, &self.tree, &mut |pair| {
             match pair.differences().first() {
                 Some(ChangeKind::Added) => effect.n_added += 1,
@@ -53,9 +56,9 @@ impl Survey {
                 Some(_) => effect.n_changed += 1,
                 None => {}
             }
-            lost.see(&pair);
+            lost.record(&pair);
         });
-        for (path, n_bytes) in lost.for_ever(&self.tree) {
+        for (path, n_bytes) in lost.without_names_in(&self.tree) {
             effect.wasted_bytes += n_bytes;
             let wasted = self.wasted.entry(path).or_default();
             *wasted = (wasted.0 + n_bytes, wasted.1 + 1);
@@ -63,68 +66,68 @@ impl Survey {
         self.layers.push(effect);
     }
 
-    /// The layers so far, base first.
+    /// Returns the effects of the layers so far, base first.
     #[must_use]
     pub fn layers(&self) -> &[LayerEffect] {
         &self.layers
     }
 
-    /// All layers together, as a container sees them.
+    /// Returns the merged tree, as a container sees it.
     #[must_use]
     pub const fn tree(&self) -> &Tree {
         &self.tree
     }
 
-    /// Bytes of files in all layers.
+    /// Returns the total size of the files in all layers.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.layers.iter().map(|layer| layer.file_bytes).sum()
     }
 
-    /// Bytes of files in lower layers that upper layers overwrite or remove.
+    /// Returns the total size of files in lower layers that upper layers overwrite or remove.
     #[must_use]
     pub fn wasted_bytes(&self) -> u64 {
         self.layers.iter().map(|layer| layer.wasted_bytes).sum()
     }
 
-    /// Where they were, most bytes first; empty files are none of them.
+    /// Returns the paths of invisible files, most bytes first; without empty files.
     #[must_use]
-    pub fn wasted(&self) -> Vec<Wasted> {
+    pub fn wasted(&self) -> Vec<WastedPath> {
         let all = self.wasted.iter().filter(|(_, (n_bytes, _))| *n_bytes > 0);
-        let mut wasted: Vec<Wasted> = all
-            .map(|(path, (n_bytes, n_times))| Wasted {
+        let mut wasted: Vec<WastedPath> = all
+            .map(|(path, (n_bytes, n_times))| WastedPath {
                 path: path.clone(),
                 n_bytes: *n_bytes,
                 n_times: *n_times,
             })
             .collect();
-        // Stable: of equal ones the first by path.
+        // The sort is stable: equal sizes stay in path order.
         wasted.sort_by_key(|wasted| std::cmp::Reverse(wasted.n_bytes));
         wasted
     }
 
-    /// The files that a container sees, most bytes first, `n_most` at most; one with several names
-    /// is there once.
+    /// Returns the `n_most` largest visible files, largest first; a file with several names appears
+    /// once.
     #[must_use]
-    pub fn biggest(&self, n_most: usize) -> Vec<(TreePath, &File)> {
+    pub fn largest(&self, n_most: usize) -> Vec<(TreePath, &File)> {
         let mut seen = BTreeSet::new();
         let all = self.tree.walk(&TreePath::root());
         let files = all.filter_map(|(path, node)| Some((path, leaf_of(node)?)));
         let files = files.filter(|(_, leaf)| leaf.identity().is_none_or(|id| seen.insert(id)));
         let files = files.filter_map(|(path, leaf)| Some((path, file_of(leaf)?)));
-        let mut biggest: Vec<(TreePath, &File)> = Vec::new();
+        let mut largest: Vec<(TreePath, &File)> = Vec::new();
         for (path, file) in files {
-            biggest.push((path, file));
-            if biggest.len() >= n_most.saturating_mul(2).max(64) {
-                keep_biggest(&mut biggest, n_most);
+            largest.push((path, file));
+            if largest.len() >= n_most.saturating_mul(2).max(64) {
+                keep_largest(&mut largest, n_most);
             }
         }
-        keep_biggest(&mut biggest, n_most);
-        biggest
+        keep_largest(&mut largest, n_most);
+        largest
     }
 }
 
-fn keep_biggest(files: &mut Vec<(TreePath, &File)>, n_most: usize) {
+fn keep_largest(files: &mut Vec<(TreePath, &File)>, n_most: usize) {
     files.sort_by(|(a_path, a), (b_path, b)| b.size.cmp(&a.size).then_with(|| a_path.cmp(b_path)));
     files.truncate(n_most);
 }
@@ -149,14 +152,14 @@ fn file_of(leaf: &Leaf) -> Option<&File> {
 
 /// Files that lost a name to a layer.
 #[derive(Default)]
-struct Lost {
+struct LostFiles {
     own: Vec<(TreePath, u64)>,
-    /// By identity: a file is gone only with the last of its names.
+    /// Files with several names, by identity: such a file is gone only with its last name.
     linked: BTreeMap<usize, (TreePath, u64)>,
 }
 
-impl Lost {
-    fn see(&mut self, pair: &Pair<'_>) {
+impl LostFiles {
+    fn record(&mut self, pair: &PathPair<'_>) {
         let Some(old) = pair.old.and_then(leaf_of) else { return };
         let Some(file) = file_of(old) else { return };
         let new = pair.new.and_then(leaf_of);
@@ -169,8 +172,8 @@ impl Lost {
         }
     }
 
-    /// Those that have no name left in `now`, the tree that came of it.
-    fn for_ever(self, now: &Tree) -> Vec<(TreePath, u64)> {
+    /// Returns the files that have no name left in the tree `now`.
+    fn without_names_in(self, now: &Tree) -> Vec<(TreePath, u64)> {
         let mut gone = self.own;
         if !self.linked.is_empty() {
             let nodes = now.walk(&TreePath::root());
@@ -208,28 +211,28 @@ mod tests {
         Entry { path: path(at), item }
     }
 
-    /// What each layer did: added, changed, removed, wasted.
-    fn check(layers: Vec<Vec<Entry>>, want: &[(usize, usize, usize, u64)]) -> Survey {
-        let mut survey = Survey::default();
-        layers.into_iter().for_each(|entries| survey.push(&LayerListing::new(entries)));
-        let got: Vec<_> = survey
+    /// Checks the effect of each layer: added, changed, removed, wasted.
+    fn check(layers: Vec<Vec<Entry>>, want: &[(usize, usize, usize, u64)]) -> LayerStats {
+        let mut stats = LayerStats::default();
+        layers.into_iter().for_each(|entries| stats.push(&LayerListing::new(entries)));
+        let got: Vec<_> = stats
             .layers()
             .iter()
             .map(|layer| (layer.n_added, layer.n_changed, layer.n_removed, layer.wasted_bytes))
             .collect();
         assert_eq!(got, want);
-        survey
+        stats
     }
 
     #[test]
-    fn what_is_overwritten_or_removed_is_wasted() {
+    fn overwritten_and_removed_files_count_as_wasted() {
         let base = vec![directory("d", false), file(1, "d/a", 10), file(1, "d/b", 20)];
         let again = vec![directory("d", false), file(2, "d/a", 11), file(2, "d/c", 1)];
         let gone = vec![item("d", Item::Whiteout)];
         let want = [(3, 0, 0, 0), (1, 1, 0, 10), (0, 0, 4, 32)];
-        let survey = check(vec![base.clone(), again, gone], &want);
-        assert_eq!((survey.wasted_bytes(), survey.file_bytes()), (42, 42));
-        let worst: Vec<String> = survey
+        let stats = check(vec![base.clone(), again, gone], &want);
+        assert_eq!((stats.wasted_bytes(), stats.file_bytes()), (42, 42));
+        let worst: Vec<String> = stats
             .wasted()
             .iter()
             .map(|wasted| format!("{} {} {}", wasted.path, wasted.n_bytes, wasted.n_times))
@@ -241,25 +244,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_several_names_is_wasted_when_the_last_one_goes() {
+    fn hard_linked_file_is_wasted_when_its_last_name_is_removed() {
         let base = vec![file(1, "a", 10), item("b", Item::HardLink(path("a")))];
         let one = vec![item("a", Item::Whiteout)];
         let other = vec![item("b", Item::Whiteout)];
         let want = [(2, 0, 0, 0), (0, 0, 1, 0), (0, 0, 1, 10)];
         check(vec![base.clone(), one, other], &want);
-        let survey = check(vec![base], &[(2, 0, 0, 0)]);
-        let biggest: Vec<String> =
-            survey.biggest(5).iter().map(|(path, file)| format!("{path} {}", file.size)).collect();
-        assert_eq!(biggest, ["/a 10"]);
+        let stats = check(vec![base], &[(2, 0, 0, 0)]);
+        let largest: Vec<String> =
+            stats.largest(5).iter().map(|(path, file)| format!("{path} {}", file.size)).collect();
+        assert_eq!(largest, ["/a 10"]);
     }
 
     #[test]
-    fn the_biggest_files_are_those_that_are_seen() {
+    fn largest_files_are_visible_ones() {
         let many = (0..300_u64).map(|n| file(1, &format!("f{n:03}"), n % 7)).collect();
-        let mut survey = Survey::default();
-        survey.push(&LayerListing::new(many));
-        survey.push(&LayerListing::new(vec![item("f006", Item::Whiteout), file(2, "z", 99)]));
-        let biggest: Vec<String> = survey.biggest(3).iter().map(|(p, _)| p.to_string()).collect();
-        assert_eq!(biggest, ["/z", "/f013", "/f020"]);
+        let mut stats = LayerStats::default();
+        stats.push(&LayerListing::new(many));
+        stats.push(&LayerListing::new(vec![item("f006", Item::Whiteout), file(2, "z", 99)]));
+        let largest: Vec<String> = stats.largest(3).iter().map(|(p, _)| p.to_string()).collect();
+        assert_eq!(largest, ["/z", "/f013", "/f020"]);
     }
 }

@@ -1,50 +1,50 @@
-//! What stands in a layer, and the listing that names all of it.
+//! The entries of a layer, and the listing of all of them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{ContentDigest, ContentWriter, File, Meta, Node, TreePath};
 
-/// What a layer says about one path.
+/// The content of a layer at one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    /// Here is a file.
+    /// A file of any type with its properties.
     Node(Meta, Node),
-    /// The same file as the one at this path, which comes earlier in the layer.
+    /// A further name of the file at this path, which comes earlier in the layer.
     HardLink(TreePath),
-    /// What lower layers have here is gone.
+    /// Removes the path of lower layers (image-spec, layer.md, "Whiteouts").
     Whiteout,
-    /// The opaque marker of a directory that the layer does not list: its lower content is hidden, its
-    /// properties are those of the lower layers. The only item that the root can have.
+    /// An opaque marker for a directory that the layer does not list: hides the directory's lower
+    /// contents, but keeps its properties. The only item that the root can have.
     Opaque,
 }
 
-/// One path of a layer.
+/// One path of a layer and its item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The path; the root only for [`Item::Opaque`].
     pub path: TreePath,
-    /// What.
+    /// The content at the path.
     pub item: Item,
 }
 
 /// A layer's entries in the order of its tar: depth-first, names in byte order, each path once, a
-/// hard link after the file that it links to.
+/// hard link after its target.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LayerListing {
     entries: Vec<Entry>,
 }
 
-/// A layer that is still to be written: entries whose contents lie elsewhere.
+/// A layer that is not written yet: the contents of its entries are elsewhere.
 pub type Layer = LayerListing;
 
-/// What stands in a layer, in the order of a [`LayerListing`], given as often as it is asked for:
-/// a layer of a million files is written without a list of them.
+/// A layer's entries in the order of a [`LayerListing`], generated on each request: a layer of a
+/// million files is written without a list of them.
 pub trait LayerEntries {
-    /// The entries, in order.
+    /// Iterates over the entries, in order.
     fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_>;
 
-    /// How many they are.
+    /// Returns the number of entries.
     fn n_entries(&self) -> usize;
 }
 
@@ -69,15 +69,15 @@ impl LayerEntries for LayerListing {
 }
 
 impl LayerListing {
-    /// Sorts `entries` into layer order. Of several entries for one path the last one counts, as
-    /// when a tar is unpacked.
+    /// Sorts `entries` into layer order. Of several entries for a path the last one counts, as when
+    /// a tar is unpacked.
     ///
-    /// A hard link that would come before its target trades places with it: the file is where its
-    /// first path is.
+    /// A hard link that sorts before its target is swapped with it, so the file is at its first
+    /// path.
     #[must_use]
     pub fn new(mut entries: Vec<Entry>) -> Self {
         entries.retain(|entry| !entry.path.is_root() || entry.item == Item::Opaque);
-        // Stable, so equal paths keep their order and the last of them can be kept.
+        // A stable sort keeps the order of equal paths, so the last of them can be kept.
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         entries.reverse();
         entries.dedup_by(|later, kept| later.path == kept.path);
@@ -86,31 +86,32 @@ impl LayerListing {
         Self { entries }
     }
 
-    /// The entries, in order.
+    /// Returns the entries, in order.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The entries, to fill in what is known only after the layer was written.
+    /// Iterates mutably over the entries, to set values that are known only after the layer is
+    /// written.
     pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.entries.iter_mut()
     }
 
-    /// The entry at `path`.
+    /// Returns the item at `path`.
     #[must_use]
     pub fn get(&self, path: &TreePath) -> Option<&Item> {
         let at = self.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
         self.entries.get(at).map(|entry| &entry.item)
     }
 
-    /// How many bytes the regular files have together.
+    /// Returns the total size of the regular files in bytes.
     #[must_use]
     pub fn content_bytes(&self) -> u64 {
         self.entries.iter().map(|entry| entry.item.file().map_or(0, |file| file.size)).sum()
     }
 
-    /// The content digest.
+    /// Returns the digest of the layer's content.
     #[must_use]
     pub fn content_digest(&self) -> ContentDigest {
         let mut content = LayerContent::new();
@@ -119,7 +120,7 @@ impl LayerListing {
     }
 }
 
-/// Gives each group of hard links its file at the first of its paths.
+/// Moves the file of each group of hard links to the first of its paths.
 fn link_forward(entries: &mut [Entry]) {
     let mut moved: BTreeMap<TreePath, TreePath> = BTreeMap::new();
     for at in 0..entries.len() {
@@ -146,7 +147,7 @@ fn link_forward(entries: &mut [Entry]) {
 }
 
 impl Item {
-    /// The regular file, if it is one.
+    /// Returns the regular file, if it is one.
     #[must_use]
     pub const fn file(&self) -> Option<&File> {
         match self {
@@ -155,33 +156,33 @@ impl Item {
         }
     }
 
-    /// Whether it is a directory.
+    /// Returns whether it is a directory.
     #[must_use]
     pub const fn is_directory(&self) -> bool {
         matches!(self, Self::Node(_, Node::Directory { .. }))
     }
 }
 
-/// Makes a layer's content digest of its entries, in order: everything but mtimes, in a form that
-/// is written down here (domain tag, then for each entry its path, kind and properties, each with
-/// its length in front).
+/// Computes a layer's content digest from its entries, in order. It covers everything but times, in
+/// a fixed encoding: a domain tag, then for each entry its path, type and properties, each preceded
+/// by its length.
 #[derive(Debug)]
 pub struct LayerContent(ContentWriter);
 
 impl LayerContent {
-    /// No entries so far.
+    /// Starts a digest without entries.
     #[must_use]
     pub fn new() -> Self {
         Self(ContentWriter::new("rbuild/layer-content/v1"))
     }
 
-    /// Appends an entry.
+    /// Appends an entry to the digest.
     pub fn entry(&mut self, entry: &Entry) {
         self.0.field(entry.path.as_bytes());
         self.0.item(&entry.item);
     }
 
-    /// The digest of all that was appended.
+    /// Returns the digest of the appended entries.
     #[must_use]
     pub fn finish(self) -> ContentDigest {
         self.0.finish()

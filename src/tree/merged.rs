@@ -1,4 +1,4 @@
-//! Layers on top of each other: the file tree that a container sees.
+//! Merged layers: the file tree that a container sees.
 
 use std::sync::Arc;
 
@@ -15,41 +15,41 @@ pub struct Tree {
 /// A directory of a merged tree.
 #[derive(Debug, Clone, Default)]
 pub struct Dir {
-    /// Its own properties.
+    /// The directory's own properties.
     pub meta: Meta,
-    /// What it holds, by name.
+    /// The files in it, by name.
     pub children: Children,
 }
 
-/// A file of a merged tree.
+/// A node of a merged tree.
 #[derive(Debug, Clone)]
 pub enum TreeNode {
-    /// A directory.
+    /// A directory, shared between clones.
     Dir(Arc<Dir>),
-    /// Anything else.
+    /// Any other type of file.
     Leaf(Leaf),
 }
 
 /// A file that is not a directory.
 #[derive(Debug, Clone)]
 pub enum Leaf {
-    /// With one name, as nearly all have: it stands in its directory, in one piece with the others.
+    /// A file with one name, as nearly all are; stored in its directory's chunk.
     Own(Meta, Node),
-    /// With several names, its hard links; all of them share it.
+    /// A file with several names (hard links), which share it.
     Linked(Arc<(Meta, Node)>),
 }
 
-// A million of them are kept while a context is copied.
+// A context of a million files keeps a million of them in memory.
 const _: () = assert!(size_of::<TreeNode>() <= 96);
 
 impl Leaf {
-    /// A file with one name.
+    /// Returns a file with one name.
     #[must_use]
     pub const fn new(meta: Meta, node: Node) -> Self {
         Self::Own(meta, node)
     }
 
-    /// Mode, owners, time, extended attributes.
+    /// Returns mode, owners, time and extended attributes.
     #[must_use]
     pub fn meta(&self) -> &Meta {
         match self {
@@ -58,7 +58,7 @@ impl Leaf {
         }
     }
 
-    /// The kind of file.
+    /// Returns the file's type and its data.
     #[must_use]
     pub fn node(&self) -> &Node {
         match self {
@@ -67,7 +67,7 @@ impl Leaf {
         }
     }
 
-    /// What the names of one file have in common, and nothing else in any tree that is alive;
+    /// Returns a number that all names of one file share, and no other file in any live tree;
     /// `None` for a file with one name.
     #[must_use]
     pub fn identity(&self) -> Option<usize> {
@@ -77,7 +77,7 @@ impl Leaf {
         }
     }
 
-    /// The file for a further name.
+    /// Returns the file for a further name.
     #[must_use]
     pub fn link(&mut self) -> Self {
         if let Self::Own(meta, node) = self {
@@ -88,19 +88,19 @@ impl Leaf {
     }
 }
 
-/// Why a path leads nowhere.
+/// The reason why a path cannot be resolved (path_resolution(7)).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
-    /// Something on the way is neither a directory nor a link to one.
+    /// A component of the path is neither a directory nor a link to one (`ENOTDIR`).
     #[error("{0} is not a directory")]
     NotADirectory(TreePath),
-    /// More than 40 links on the way.
-    #[error("{0} leads through too many symbolic links")]
+    /// The path has more than [`MAX_LINKS_FOLLOWED`] symbolic links (`ELOOP`).
+    #[error("too many symbolic links in {0}")]
     TooManyLinks(TreePath),
 }
 
 impl TreeNode {
-    /// Mode, owners, time, extended attributes.
+    /// Returns mode, owners, time and extended attributes.
     #[must_use]
     pub fn meta(&self) -> &Meta {
         match self {
@@ -109,7 +109,7 @@ impl TreeNode {
         }
     }
 
-    /// The directory, if it is one.
+    /// Returns the directory, if it is one.
     #[must_use]
     pub fn as_dir(&self) -> Option<&Dir> {
         match self {
@@ -118,7 +118,7 @@ impl TreeNode {
         }
     }
 
-    /// The target, if it is a symbolic link.
+    /// Returns the target, if it is a symbolic link.
     #[must_use]
     pub fn as_symlink(&self) -> Option<&[u8]> {
         match self {
@@ -136,34 +136,34 @@ impl TreeNode {
 }
 
 impl Dir {
-    /// One that nothing says anything of.
-    fn fresh() -> Self {
+    /// Returns a directory that no layer lists: root's, mode 0755.
+    fn unlisted() -> Self {
         Self { meta: Meta::root(0o755, 0), children: Children::new() }
     }
 }
 
 impl Default for Tree {
     fn default() -> Self {
-        Self { root: Arc::new(Dir::fresh()) }
+        Self { root: Arc::new(Dir::unlisted()) }
     }
 }
 
 impl Tree {
-    /// A tree whose root is `root`.
+    /// Returns a tree whose root is `root`.
     #[must_use]
     pub const fn new(root: Arc<Dir>) -> Self {
         Self { root }
     }
 
-    /// The root directory.
+    /// Returns the root directory.
     #[must_use]
     pub fn root(&self) -> &Arc<Dir> {
         &self.root
     }
 
-    /// Puts `layer` on top, honouring whiteouts (image-spec, layer.md, "Whiteouts"). Directories
-    /// above its entries that the layer does not list stay unchanged; where there is none,
-    /// or another file, they are root's, mode 0755.
+    /// Applies `layer` on top, honouring whiteouts (image-spec, layer.md, "Whiteouts"). Parent
+    /// directories that the layer does not list stay unchanged; a missing one, or one in place of
+    /// another file, becomes root's with mode 0755.
     pub fn apply(&mut self, layer: &dyn LayerEntries) {
         for entry in layer.stream() {
             match &entry.item {
@@ -194,7 +194,8 @@ impl Tree {
         self.insert(path, TreeNode::Dir(Arc::new(dir)));
     }
 
-    /// The file at `path`, for a further name; `None` when there is none, or a directory.
+    /// Returns the file at `path` for a further name; `None` if it does not exist or is a
+    /// directory.
     pub fn link(&mut self, path: &TreePath) -> Option<Leaf> {
         if !matches!(self.get(path)?, TreeNode::Leaf(_)) {
             return None;
@@ -205,7 +206,7 @@ impl Tree {
         }
     }
 
-    /// Puts `node` at `path`, in place of what was there.
+    /// Inserts `node` at `path`, replacing an existing node.
     pub fn insert(&mut self, path: &TreePath, node: TreeNode) {
         let Some(name) = path.name() else {
             if let TreeNode::Dir(dir) = node {
@@ -217,12 +218,13 @@ impl Tree {
         parent.children.insert(name, node);
     }
 
-    /// The directory at `path` for change; made, also in place of another file, when it is missing.
+    /// Returns the directory at `path`, mutably; creates it if it is missing or another type of
+    /// file.
     fn dir_mut(&mut self, path: &TreePath) -> &mut Dir {
         let mut dir = Arc::make_mut(&mut self.root);
         for name in path.names() {
             if dir.children.get(name).and_then(TreeNode::as_dir).is_none() {
-                dir.children.insert(name, TreeNode::Dir(Arc::new(Dir::fresh())));
+                dir.children.insert(name, TreeNode::Dir(Arc::new(Dir::unlisted())));
             }
             let child = dir.children.get_mut(name);
             let Some(TreeNode::Dir(next)) = child else { unreachable!("it was just made") };
@@ -231,7 +233,7 @@ impl Tree {
         dir
     }
 
-    /// Removes `path` and all below it; that nothing is there is fine.
+    /// Removes `path` and everything below it, if it exists.
     pub fn remove(&mut self, path: &TreePath) {
         let (Some(name), Some(parent)) = (path.name(), path.parent()) else { return };
         if self.get(path).is_some() {
@@ -239,14 +241,14 @@ impl Tree {
         }
     }
 
-    /// Removes all that the directory at `path` holds; that none is there is fine.
+    /// Removes the contents of the directory at `path`, if it exists.
     fn empty(&mut self, path: &TreePath) {
         if self.dir(path).is_some() {
             self.dir_mut(path).children = Children::new();
         }
     }
 
-    /// The file at exactly `path`: no link is followed. `None` for the root's own node; see
+    /// Returns the node at exactly `path`, without following links. `None` for the root; see
     /// [`Tree::root`].
     #[must_use]
     pub fn get(&self, path: &TreePath) -> Option<&TreeNode> {
@@ -262,7 +264,7 @@ impl Tree {
         None
     }
 
-    /// The regular file at exactly `path`.
+    /// Returns the regular file at exactly `path`.
     #[must_use]
     pub fn file(&self, path: &TreePath) -> Option<&File> {
         match self.get(path)? {
@@ -278,26 +280,25 @@ impl Tree {
         }
     }
 
-    /// The directory at exactly `path`, the root included.
+    /// Returns the directory at exactly `path`, which may be the root.
     #[must_use]
     pub fn dir(&self, path: &TreePath) -> Option<&Dir> {
         if path.is_root() { Some(&self.root) } else { self.get(path)?.as_dir() }
     }
 
-    /// Follows every symbolic link on `path`, the last name included, without ever leaving the
-    /// root, and gives the path that is meant. Names that do not exist are kept as they are, so
-    /// the result may be a path to be created.
+    /// Resolves every symbolic link in `path`, the last name included, without leaving the root.
+    /// Names that do not exist are kept, so the result may be a path to be created.
     ///
     /// # Errors
-    /// [`LookupError`] when something on the way is not a directory, or links go in a circle.
+    /// [`LookupError`] if a component is not a directory, or there are too many links.
     pub fn resolve(&self, path: &[u8]) -> Result<TreePath, LookupError> {
         self.walk_links(path, true)
     }
 
-    /// As [`Tree::resolve`], but a link at the end is not followed.
+    /// Resolves like [`Tree::resolve`], but does not follow a link at the end.
     ///
     /// # Errors
-    /// As there.
+    /// [`LookupError`], as [`Tree::resolve`].
     pub fn resolve_parents(&self, path: &[u8]) -> Result<TreePath, LookupError> {
         self.walk_links(path, false)
     }
@@ -334,7 +335,7 @@ impl Tree {
         Ok(at)
     }
 
-    /// Every path below `from` with its node, depth-first, a directory before what it holds; `from`
+    /// Iterates over every path below `from`, depth-first, a directory before its contents. `from`
     /// itself comes first unless it is the root.
     #[must_use]
     pub fn walk(&self, from: &TreePath) -> TreeWalk<'_> {
@@ -347,11 +348,11 @@ impl Tree {
     }
 }
 
-/// See [`Tree::walk`].
+/// The iterator of [`Tree::walk`].
 #[derive(Debug, Clone)]
 pub struct TreeWalk<'a> {
     first: Option<(TreePath, &'a TreeNode)>,
-    /// The directories on the way down, each with what is still to come of it.
+    /// The directories from the root down, each with its remaining children.
     open: Vec<(TreePath, ChildrenIter<'a>)>,
 }
 
@@ -376,7 +377,7 @@ impl<'a> Iterator for TreeWalk<'a> {
     }
 }
 
-/// The names of a path, last first, `.` and empty ones left out, `..` kept.
+/// Returns the names of a path, last first, without `.` and empty names, with `..`.
 fn names_reversed(path: &[u8]) -> Vec<Box<[u8]>> {
     path.split(|byte| *byte == b'/')
         .rev()

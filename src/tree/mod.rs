@@ -1,7 +1,8 @@
-//! A file tree as a value: what a layer holds, several layers merged, and what COPY makes of two
-//! trees. Ownership, modes and links live here, not on the disk, which may be unable to hold them.
+//! A file tree as a value: the contents of a layer, several layers merged, and the result of COPY
+//! on two trees. Ownership, modes and links are kept here, because the disk may be unable to
+//! represent them.
 //!
-//! Pure: it opens nothing. File contents are named by hash and by where they can be read.
+//! Pure: opens no file. File contents are represented by their hash and their location.
 
 pub mod copy;
 pub mod glob;
@@ -12,27 +13,27 @@ pub mod patterns;
 mod changes;
 mod children;
 mod compare;
-mod fitting;
+mod file_in_directory;
 mod layer_stats;
 mod listing;
 mod merged;
 mod node;
+mod overlay_adjustments;
 mod path;
-mod place;
 
 pub use changes::{Change, ChangeKind, changes};
 pub use children::{Children, ChildrenIter};
-pub use compare::{Pair, pairs};
-pub use copy::{CopyError, CopyInput, CopyRequest, Placed, copy, files_meant, select_digest};
-pub use fitting::Fitting;
-pub use layer_stats::{LayerEffect, Survey, Wasted};
+pub use compare::{PathPair, pairs};
+pub use copy::{CopyError, CopyInput, CopyLayer, CopyRequest, copy, matched_files, select_digest};
+pub use file_in_directory::FileInDirectory;
+pub use layer_stats::{LayerEffect, LayerStats, WastedPath};
 pub use listing::{Entry, Item, Layer, LayerContent, LayerEntries, LayerListing};
 pub use merged::{Dir, Leaf, LookupError, Tree, TreeNode, TreeWalk};
 pub use mode::{Chmod, ModeError, parse_chmod};
 pub use node::{
-    CAPABILITY_XATTR, ContentDigest, ContentHash, ContentWriter, Device, File, FileOrigin,
-    LayerPlace, Meta, Node, Xattrs, is_kept_xattr,
+    CAPABILITY_XATTR, ContentDigest, ContentHash, ContentWriter, Device, File, FileInLayer,
+    FileOrigin, Meta, Node, Xattrs, is_kept_xattr,
 };
+pub use overlay_adjustments::OverlayAdjustments;
 pub use passwd::{AccountError, Accounts, ResolvedUser};
 pub use path::{PathError, TreePath};
-pub use place::DirectoryPlace;

@@ -1,18 +1,18 @@
-//! The modes that `--chmod` takes: octal numbers and the clauses of chmod(1).
+//! The modes that `--chmod` accepts: octal numbers and the clauses of chmod(1).
 
-/// What `--chmod` asks for.
+/// The value of `--chmod`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chmod {
-    /// This mode, for files, directories and the parents that the copy makes.
+    /// An absolute mode, for files, directories and the parents that the copy creates.
     Octal(u32),
-    /// Changes to each file's own mode, in order.
-    Symbolic(Box<[Change]>),
+    /// Changes to each file's own mode, applied in order.
+    Symbolic(Box<[ModeChange]>),
 }
 
-/// One operation of one clause, such as `go-w`.
+/// One operation of a clause, such as `go-w`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
-    /// Which bits the clause is about: those of `u`, `g`, `o`.
+pub struct ModeChange {
+    /// The bits of the classes `u`, `g`, `o` that the clause affects.
     affected: u32,
     operator: Operator,
     permissions: Permissions,
@@ -27,19 +27,19 @@ enum Operator {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Permissions {
-    /// These bits; with `X`, execution too where the file is a directory or executable.
+    /// The given bits; with `X`, also execute permission if the file is a directory or executable.
     Bits { bits: u32, execute_if_any: bool },
-    /// What this class has, as a shift from the lowest three bits.
+    /// The permissions of another class, as a shift from the lowest three bits.
     CopyOf { shift: u32 },
 }
 
-/// Why a mode was refused.
+/// The reason why a mode is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModeError {
-    /// Digits, but no octal number up to 07777.
+    /// Digits that are not an octal number up to 07777.
     #[error("`{0}` is not a mode: it should be octal and between 0 and 07777")]
     Octal(String),
-    /// No list of chmod(1) clauses.
+    /// Text that is not a list of chmod(1) clauses.
     #[error("`{0}` is not a mode: it should be octal, or clauses such as `u=rwX,go=rX`")]
     Symbolic(String),
 }
@@ -49,10 +49,11 @@ const EXECUTE: u32 = 0o111;
 const SET_IDS: u32 = 0o6000;
 const STICKY: u32 = 0o1000;
 
-/// Reads the value of `--chmod`.
+/// Parses the value of `--chmod`.
 ///
 /// # Errors
-/// [`ModeError`] when it is neither octal up to 07777 nor a list of chmod(1) clauses.
+/// [`ModeError::Octal`] for digits that are not octal up to 07777, [`ModeError::Symbolic`] for any
+/// other text that is not a list of chmod(1) clauses.
 pub fn parse_chmod(text: &str) -> Result<Chmod, ModeError> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return match u32::from_str_radix(text, 8) {
@@ -67,7 +68,7 @@ pub fn parse_chmod(text: &str) -> Result<Chmod, ModeError> {
     Ok(Chmod::Symbolic(changes.into()))
 }
 
-fn parse_clause(clause: &str, changes: &mut Vec<Change>) -> Option<()> {
+fn parse_clause(clause: &str, changes: &mut Vec<ModeChange>) -> Option<()> {
     let operators = ['+', '-', '='];
     let (who, mut rest) = clause.split_at_checked(clause.find(operators)?)?;
     let mut affected = if who.is_empty() { ALL } else { 0 };
@@ -89,13 +90,13 @@ fn parse_clause(clause: &str, changes: &mut Vec<Change>) -> Option<()> {
         let after = rest.get(1..)?;
         let end = after.find(operators).unwrap_or(after.len());
         let permissions = parse_permissions(after.get(..end)?)?;
-        // As BSD's chmod and BuildKit have it, `t` is for everybody but `o` alone.
+        // As in BSD's chmod and BuildKit, `t` applies to every class but `o` alone.
         let sticky = match permissions {
             Permissions::Bits { bits, .. } if affected & !0o0007 != 0 => bits & STICKY,
             Permissions::Bits { .. } | Permissions::CopyOf { .. } => 0,
         };
         let affected = affected | sticky;
-        changes.push(Change { affected, operator, permissions });
+        changes.push(ModeChange { affected, operator, permissions });
         rest = after.get(end..)?;
     }
     Some(())
@@ -124,7 +125,7 @@ fn parse_permissions(letters: &str) -> Option<Permissions> {
 }
 
 impl Chmod {
-    /// The mode of a file that has `mode` now.
+    /// Returns the new mode of a file with the current mode `mode`.
     #[must_use]
     pub fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         match self {
@@ -136,7 +137,7 @@ impl Chmod {
     }
 }
 
-impl Change {
+impl ModeChange {
     fn apply(self, mode: u32, is_dir: bool) -> u32 {
         let (bits, named) = match self.permissions {
             Permissions::Bits { bits, execute_if_any } => {
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn octal_modes_replace_it() {
+    fn octal_modes_replace_a_files_mode() {
         assert_eq!(file(0o123, "0640"), 0o640);
         assert_eq!(file(0o123, "7777"), 0o7777);
         for text in ["10777", "8", "99999999999999"] {
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_modes_are_refused_with_their_text() {
+    fn invalid_modes_are_refused_with_their_text() {
         for text in ["u+k", "", "x", "u", "u+r,", "k=r", "u+rug", "0x7"] {
             assert_eq!(parse_chmod(text), Err(ModeError::Symbolic(text.into())), "{text}");
         }

@@ -1,5 +1,5 @@
-//! What a file is: its properties, what only its kind has, where its content lies, and the one
-//! written-down form in which all of that is hashed.
+//! A file's properties, type and content location, and the canonical encoding in which they are
+//! hashed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,26 +7,27 @@ use std::sync::Arc;
 
 use crate::oci::DiffId;
 
-use super::{DirectoryPlace, Item, TreePath};
+use super::{FileInDirectory, Item, TreePath};
 
-/// BLAKE3 of a file's content: rbuild's own name for it, in cache keys and listings only.
+/// The BLAKE3 hash of a file's content. Used by rbuild only, in cache keys and listings, never in
+/// an image.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentHash([u8; 32]);
 
 impl ContentHash {
-    /// Takes the 32 bytes of a BLAKE3 hash.
+    /// Wraps the 32 bytes of a BLAKE3 hash.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Hashes `bytes`.
+    /// Hashes `bytes` with BLAKE3.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(blake3::hash(bytes).into())
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes of the hash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -39,19 +40,19 @@ impl fmt::Debug for ContentHash {
     }
 }
 
-/// A name for all that a tree or layer holds but its mtimes: paths, contents, modes, owners,
-/// links, extended attributes. Equal trees made at different times share it.
+/// The digest of everything in a tree or layer but its times: paths, contents, modes, owners,
+/// links, extended attributes. Equal trees made at different times have the same digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentDigest([u8; 32]);
 
 impl ContentDigest {
-    /// Takes the 32 bytes of a hash that names content.
+    /// Wraps the 32 bytes of a content digest.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The content of a layer that came from a registry: its DiffId says it all.
+    /// Returns the content digest of a layer from a registry, which its DiffId determines.
     #[must_use]
     pub fn of_pulled(layer: DiffId) -> Self {
         let mut hasher = blake3::Hasher::new();
@@ -60,7 +61,7 @@ impl ContentDigest {
         Self(hasher.finalize().into())
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes of the digest.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -79,88 +80,89 @@ impl fmt::Display for ContentDigest {
     }
 }
 
-/// Extended attributes by full name, such as `security.capability`; usually none.
+/// Extended attributes by full name, such as `security.capability` (xattr(7)); usually none.
 pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 /// The attribute of file capabilities (capabilities(7)).
 pub const CAPABILITY_XATTR: &[u8] = b"security.capability";
 
-/// Returns whether images keep an extended attribute: file capabilities and what users set. Others
-/// speak to this machine's kernel: labels, access lists, and the marks of overlayfs, which in a user
-/// namespace are `user.overlay.*`.
+/// Returns whether images keep an extended attribute: file capabilities and `user.*` are kept.
+/// Others only matter to this machine's kernel: security labels, access control lists, and the
+/// marks of overlayfs, which in a user namespace are named `user.overlay.*`
+/// (<https://docs.kernel.org/filesystems/overlayfs.html>).
 #[must_use]
 pub fn is_kept_xattr(name: &[u8]) -> bool {
     let is_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
     (name == CAPABILITY_XATTR || is_user) && !name.contains(&0)
 }
 
-/// What every file has.
+/// The properties that every file has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Meta {
-    /// Permission, set-id and sticky bits: `mode & 0o7777`.
+    /// Permission, set-id and sticky bits: `mode & 0o7777` (inode(7)).
     pub mode: u32,
-    /// Owner, as the image sees it.
+    /// The owner's user id inside the image.
     pub uid: u32,
-    /// Group, as the image sees it.
+    /// The group id inside the image.
     pub gid: u32,
-    /// Modification time in whole seconds since 1970.
+    /// The modification time in whole seconds since 1970.
     pub mtime_s: i64,
-    /// Extended attributes; `None` when there are none, which saves 16 bytes a file.
+    /// The extended attributes; `None` when there are none, which saves 16 bytes a file.
     pub xattrs: Option<Box<Xattrs>>,
 }
 
 impl Meta {
-    /// Root's file with this mode and time.
+    /// Returns the properties of a file of root with this mode and time.
     #[must_use]
     pub const fn root(mode: u32, mtime_s: i64) -> Self {
         Self { mode, uid: 0, gid: 0, mtime_s, xattrs: None }
     }
 
-    /// The extended attributes, in order of their names.
+    /// Iterates over the extended attributes, in order of their names.
     pub fn xattrs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.xattrs.iter().flat_map(|xattrs| xattrs.iter()).map(|(name, value)| (&**name, &**value))
     }
 }
 
-/// A device number.
+/// A device number (makedev(3)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Device {
-    /// Which driver.
+    /// The major number: the driver.
     pub major: u32,
-    /// Which of its devices.
+    /// The minor number: the driver's device.
     pub minor: u32,
 }
 
-/// Where a file's bytes can be read. It says nothing of what they are.
+/// The location of a file's bytes. It does not identify them; the hash does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileOrigin {
-    /// In a layer of the store. Boxed, so that files that lie elsewhere need no space for it.
-    Layer(Box<LayerPlace>),
-    /// In a directory that the driver has opened.
-    Directory(DirectoryPlace),
-    /// Right here.
+    /// A layer of the store. Boxed, so files elsewhere need no space for it.
+    Layer(Box<FileInLayer>),
+    /// A directory that the driver has opened.
+    Directory(FileInDirectory),
+    /// The bytes themselves.
     Inline(Arc<[u8]>),
 }
 
-/// A place in a layer: in its directory at `path`, or in its tar at `tar_at`.
+/// A file in a layer: at `path` in its directory, or at `tar_at` in its tar.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerPlace {
-    /// The layer.
+pub struct FileInLayer {
+    /// The DiffId of the layer.
     pub layer: DiffId,
-    /// The file's path in it.
+    /// The path in the layer's directory.
     pub path: TreePath,
-    /// Offset of the content in the uncompressed tar, bytes.
+    /// The offset of the content in the uncompressed tar, in bytes.
     pub tar_at: u64,
 }
 
 impl FileOrigin {
-    /// At `path` in the directory with the driver's number `opened`.
+    /// Returns the location `path` in the directory that the driver has numbered `opened`.
     #[must_use]
     pub fn directory(opened: u32, path: TreePath) -> Self {
-        Self::Directory(DirectoryPlace::new(opened, path))
+        Self::Directory(FileInDirectory::new(opened, path))
     }
 
-    /// Offset of the content in the tar of the layer that the file lies in, if it does.
+    /// Returns the offset of the content in its layer's tar, if the file is in a layer.
     #[must_use]
     pub const fn tar_at(&self) -> Option<u64> {
         match self {
@@ -169,53 +171,53 @@ impl FileOrigin {
         }
     }
 
-    /// At `path` in a layer, or at `tar_at` in its tar.
+    /// Returns the location in a layer: `path` in its directory, `tar_at` in its tar.
     #[must_use]
     pub fn layer(layer: DiffId, path: TreePath, tar_at: u64) -> Self {
-        Self::Layer(Box::new(LayerPlace { layer, path, tar_at }))
+        Self::Layer(Box::new(FileInLayer { layer, path, tar_at }))
     }
 }
 
-/// A regular file's content.
+/// The content of a regular file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// What it is.
+    /// The hash of the bytes.
     pub content: ContentHash,
-    /// Where it is.
+    /// The location of the bytes.
     pub origin: FileOrigin,
 }
 
-/// What kind of file it is, and what only that kind has.
+/// The type of a file, and the data that only this type has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
-    /// A directory; `opaque` hides what lower layers have in it (image-spec, layer.md, "Opaque
+    /// A directory; an opaque one hides the contents of lower layers (image-spec, layer.md, "Opaque
     /// Whiteout").
     Directory {
-        /// Whether lower layers' files in it are hidden.
+        /// True if files of lower layers in it are hidden.
         opaque: bool,
     },
-    /// A regular file.
+    /// A regular file with its content.
     File(File),
-    /// A symbolic link and its target.
+    /// A symbolic link and its target, not resolved.
     Symlink(Box<[u8]>),
-    /// A character device.
+    /// A character device with its number.
     CharDevice(Device),
-    /// A block device.
+    /// A block device with its number.
     BlockDevice(Device),
-    /// A named pipe.
+    /// A named pipe (fifo(7)).
     Fifo,
 }
 
-/// Hashes tree content in one written-down form: every field has its length in front.
+/// Hashes tree content in a canonical encoding: each field is preceded by its length.
 #[derive(Debug)]
 pub struct ContentWriter {
     hasher: blake3::Hasher,
 }
 
 impl ContentWriter {
-    /// Starts with a domain tag, which holds a version.
+    /// Starts a digest with a domain tag, which contains a version.
     #[must_use]
     pub fn new(domain: &str) -> Self {
         let mut writer = Self { hasher: blake3::Hasher::new() };
@@ -223,18 +225,18 @@ impl ContentWriter {
         writer
     }
 
-    /// Appends bytes of any length.
+    /// Appends bytes, preceded by their length.
     pub fn field(&mut self, bytes: &[u8]) {
         self.number(u64::try_from(bytes.len()).expect("a slice is shorter than 2^64"));
         self.hasher.update(bytes);
     }
 
-    /// Appends a number.
+    /// Appends a number as 8 bytes, little-endian.
     pub fn number(&mut self, number: u64) {
         self.hasher.update(&number.to_le_bytes());
     }
 
-    /// Appends what a layer says about a path.
+    /// Appends an item of a layer.
     pub fn item(&mut self, item: &Item) {
         match item {
             Item::Node(meta, node) => {
@@ -250,7 +252,7 @@ impl ContentWriter {
         }
     }
 
-    /// Appends a node: its kind, and what only that kind has.
+    /// Appends a node: its type and the data of that type.
     pub fn node(&mut self, node: &Node) {
         match node {
             Node::Directory { opaque } => {
@@ -278,7 +280,7 @@ impl ContentWriter {
         self.number(u64::from(device.minor));
     }
 
-    /// Appends mode, owners and extended attributes; not the mtime.
+    /// Appends mode, owners and extended attributes, but not the time.
     pub fn meta(&mut self, meta: &Meta) {
         self.number(u64::from(meta.mode));
         self.number(u64::from(meta.uid));
@@ -290,7 +292,7 @@ impl ContentWriter {
         self.field(b"");
     }
 
-    /// The digest of all that was appended.
+    /// Returns the digest of everything that was appended.
     #[must_use]
     pub fn finish(self) -> ContentDigest {
         ContentDigest(self.hasher.finalize().into())

@@ -1,6 +1,6 @@
-//! Users and groups as an image's `/etc/passwd` and `/etc/group` name them.
+//! Users and groups of an image, as its `/etc/passwd` and `/etc/group` define them.
 
-/// What the two files say.
+/// The users and groups of both files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accounts {
     users: Vec<User>,
@@ -22,34 +22,33 @@ struct Group {
     members: Vec<String>,
 }
 
-/// Who a command runs as.
+/// The ids that a command runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedUser {
-    /// The user.
+    /// The user id.
     pub uid: u32,
-    /// The primary group.
+    /// The primary group id.
     pub gid: u32,
-    /// All groups, the primary one first.
+    /// All group ids, the primary one first.
     pub groups: Vec<u32>,
-    /// The home directory, `/` for a user that `/etc/passwd` lacks; `None` when it is left empty
-    /// there.
+    /// The home directory: `/` for a user that `/etc/passwd` lacks, `None` for an empty field.
     pub home: Option<String>,
 }
 
-/// A name that the image does not know.
+/// A user or group that the image does not define.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// Not in `/etc/passwd`, and not a number that is an id.
-    #[error("there is no user `{0}` in the image's /etc/passwd")]
+    /// The user is neither in `/etc/passwd` nor a valid id.
+    #[error("the image's /etc/passwd has no user `{0}`")]
     UnknownUser(String),
-    /// Not in `/etc/group`, and not a number that is an id.
-    #[error("there is no group `{0}` in the image's /etc/group")]
+    /// The group is neither in `/etc/group` nor a valid id.
+    #[error("the image's /etc/group has no group `{0}`")]
     UnknownGroup(String),
 }
 
 impl Accounts {
-    /// Reads `/etc/passwd` (passwd(5)) and `/etc/group` (group(5)); lines that make no sense are
-    /// left out, as C libraries do.
+    /// Parses `/etc/passwd` (passwd(5)) and `/etc/group` (group(5)); skips malformed lines, as C
+    /// libraries do.
     #[must_use]
     pub fn parse(passwd: &[u8], group: &[u8]) -> Self {
         Self {
@@ -58,13 +57,15 @@ impl Accounts {
         }
     }
 
-    /// Who `USER text` means: a name or number, with or without `:group`; nothing means root.
+    /// Resolves the argument of USER: a name or number, with or without `:group`. Empty text means
+    /// root.
     ///
-    /// A number is an id, also where a user or group is called so: whoever writes the image's
-    /// `/etc/passwd` must not turn `USER 1000` into root (CVE-2016-3697).
+    /// A number is always an id, even if a user or group has that name: a prepared `/etc/passwd`
+    /// must not turn `USER 1000` into root (CVE-2016-3697 in runc).
     ///
-    /// Without a group the user's own one counts and all that have the user as a member; a number
-    /// that is not in `/etc/passwd` has group 0. With one there is no other group.
+    /// Without a group, the user gets its own group and all groups that list it as a member; a
+    /// number that is not in `/etc/passwd` gets group 0. With a group, the user has that group
+    /// only.
     ///
     /// # Errors
     /// [`AccountError`] for a name that the files lack.
@@ -99,8 +100,8 @@ impl Accounts {
         Ok(ResolvedUser { uid, gid, groups, home })
     }
 
-    /// The owner that `--chown=text` means. A name alone has its user's group, a number alone is
-    /// the group too.
+    /// Resolves the argument of `--chown`. A name alone means the user's group too; a number alone
+    /// is also the group.
     ///
     /// # Errors
     /// [`AccountError`] for a name that the files lack.
@@ -117,7 +118,7 @@ impl Accounts {
         Ok((uid, gid))
     }
 
-    /// A user by number where the text is one, and by name otherwise.
+    /// Returns the user by number if the text is one, and by name otherwise.
     fn find_user(&self, text: &str) -> Option<&User> {
         if is_numeric(text) {
             let uid = number(text)?;
@@ -137,7 +138,7 @@ impl Accounts {
     }
 }
 
-/// `user:group`; an empty group counts as none.
+/// Splits `user:group`; an empty group counts as none.
 fn split(text: &str) -> (&str, Option<&str>) {
     match text.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
@@ -145,12 +146,13 @@ fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// True if the text consists of digits: then it is an id, if it fits into one, and never a name.
+/// Returns whether the text consists of digits: it is then an id, if it fits into one, and never a
+/// name.
 fn is_numeric(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A uid or gid. The largest number means "unchanged" to the kernel and is none.
+/// Parses a user or group id. The largest number means "unchanged" to chown(2) and is not an id.
 fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|id| is_numeric(text) && *id != u32::MAX)
 }
@@ -240,8 +242,8 @@ mod tests {
     #[test]
     fn unknown_names_are_errors() {
         let owner = |text: &str| accounts().owner(text).unwrap_err().to_string();
-        assert_eq!(owner("nobody"), "there is no user `nobody` in the image's /etc/passwd");
-        assert_eq!(owner("app:no"), "there is no group `no` in the image's /etc/group");
+        assert_eq!(owner("nobody"), "the image's /etc/passwd has no user `nobody`");
+        assert_eq!(owner("app:no"), "the image's /etc/group has no group `no`");
         let error = |text: &str| accounts().user(text).unwrap_err();
         assert_eq!(error("x:0"), AccountError::UnknownUser("x".into()));
         assert_eq!(error("+5"), AccountError::UnknownUser("+5".into()));

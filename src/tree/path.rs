@@ -1,4 +1,4 @@
-//! Paths inside a tree.
+//! Paths inside a file tree.
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;
@@ -6,15 +6,15 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// A path relative to a tree's root: names joined by `/`, none of them empty, `.` or `..`; the
-/// root itself is empty. Any bytes but `/` and NUL may stand in a name.
+/// A path relative to a tree's root: names joined by `/`, none of them empty, `.` or `..`; the root
+/// itself is empty. A name may contain any bytes but `/` and NUL (path_resolution(7)).
 ///
-/// The order is depth-first: a directory comes before what it holds, and all that it holds before
-/// its next sibling, as if `/` were the smallest byte.
+/// The order is depth-first: a directory comes before its contents, and these before its next
+/// sibling, as if `/` were the smallest byte.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct TreePath(Box<[u8]>);
 
-/// Bytes that are no path inside a tree.
+/// The error of bytes that are not a path inside a tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{shown}` is not a path inside the tree")]
 pub struct PathError {
@@ -22,17 +22,17 @@ pub struct PathError {
 }
 
 impl TreePath {
-    /// The root.
+    /// Returns the path of the root.
     #[must_use]
     pub fn root() -> Self {
         Self::default()
     }
 
-    /// Takes a path as archives and Dockerfiles write it: slashes at the ends, doubled slashes and
-    /// `.` go away.
+    /// Parses a path as archives and Dockerfiles write it. Drops leading, trailing and doubled
+    /// slashes and `.`.
     ///
     /// # Errors
-    /// [`PathError`] for `..` and NUL: nothing is resolved here.
+    /// [`PathError`] for `..` and NUL: this function resolves nothing.
     pub fn new(bytes: &[u8]) -> Result<Self, PathError> {
         let error = || PathError { shown: String::from_utf8_lossy(bytes).into_owned() };
         let mut path = Vec::with_capacity(bytes.len());
@@ -48,8 +48,8 @@ impl TreePath {
         Ok(Self(path.into_boxed_slice()))
     }
 
-    /// Takes a path that may climb: `..` removes the name before it and stops at the root, without
-    /// a look at links (Go's `path.Join("/", p)`).
+    /// Parses a path with `..`, which removes the name before it and stops at the root. Ignores
+    /// links (Go's `path.Join("/", p)`, <https://pkg.go.dev/path#Join>).
     #[must_use]
     pub fn clean(bytes: &[u8]) -> Self {
         let mut names: Vec<&[u8]> = Vec::new();
@@ -63,7 +63,7 @@ impl TreePath {
         Self(names.join(&b'/').into_boxed_slice())
     }
 
-    /// Whether a path as archives write it leads above where it starts.
+    /// Returns whether a path, as archives write it, leads above its starting directory.
     #[must_use]
     pub fn climbs(bytes: &[u8]) -> bool {
         let mut names = bytes.split(|byte| *byte == b'/').filter(|n| !matches!(*n, b"" | b"."));
@@ -72,36 +72,36 @@ impl TreePath {
         names.try_fold(0, step).is_none()
     }
 
-    /// The bytes, without a slash at either end.
+    /// Returns the bytes, without leading or trailing slash.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The path for calls relative to a directory descriptor; `.` for the root.
+    /// Returns the path for calls relative to a directory descriptor (openat(2)); `.` for the root.
     #[must_use]
     pub fn as_path(&self) -> &Path {
         if self.is_root() { Path::new(".") } else { Path::new(OsStr::from_bytes(&self.0)) }
     }
 
-    /// Whether it is the root.
+    /// Returns whether this is the root.
     #[must_use]
     pub const fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The names from the root down.
+    /// Iterates over the names from the root down.
     pub fn names(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.0.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
     }
 
-    /// The last name; `None` for the root.
+    /// Returns the last name; `None` for the root.
     #[must_use]
     pub fn name(&self) -> Option<&[u8]> {
         self.names().next_back()
     }
 
-    /// The directory that holds it; `None` for the root.
+    /// Returns the parent directory; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         if self.is_root() {
@@ -111,7 +111,7 @@ impl TreePath {
         Some(Self(self.0.get(..end).unwrap_or_default().into()))
     }
 
-    /// The path of `name` in this directory; `name` must be one name.
+    /// Returns the path of `name` in this directory; `name` must be a single name.
     #[must_use]
     pub fn join(&self, name: &[u8]) -> Self {
         debug_assert!(!name.is_empty() && !name.contains(&b'/'), "one name, not a path");
@@ -121,7 +121,7 @@ impl TreePath {
         Self([&*self.0, b"/", name].concat().into_boxed_slice())
     }
 
-    /// The path of `below` under this directory.
+    /// Returns the path of `below` under this directory.
     #[must_use]
     pub fn join_path(&self, below: &Self) -> Self {
         match (self.is_root(), below.is_root()) {
@@ -131,8 +131,8 @@ impl TreePath {
         }
     }
 
-    /// The rest of this path below `directory`; the root for `directory` itself, `None` if it is
-    /// elsewhere.
+    /// Returns the rest of this path below `directory`: the root for `directory` itself, `None` if
+    /// the path is elsewhere.
     #[must_use]
     pub fn below(&self, directory: &Self) -> Option<Self> {
         if directory.is_root() {
@@ -160,7 +160,7 @@ impl PartialOrd for TreePath {
 }
 
 impl fmt::Display for TreePath {
-    /// With a slash in front, bytes that are no UTF-8 replaced.
+    /// Writes the path with a leading slash; bytes that are not UTF-8 are replaced.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}", String::from_utf8_lossy(&self.0))
     }

@@ -1,9 +1,9 @@
-//! Lists of path patterns in which the last match counts: ignore files, `--exclude`, and what
-//! `--parents` selects.
+//! Lists of path patterns in which the last match counts: ignore files, `--exclude`, and the
+//! selection of `--parents`.
 //!
-//! The rules are those of moby/patternmatcher as BuildKit walks with it: a pattern that matches a
-//! directory holds for all below it, `!` takes back, and each directory's result is handed down to what
-//! it holds.
+//! The rules are those of moby/patternmatcher (<https://github.com/moby/patternmatcher>) as
+//! BuildKit uses it. A pattern that matches a directory applies to everything below it, `!` makes
+//! an exception, and each directory's result is passed on to its contents.
 
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ use super::glob::{DoubleStar, Glob, GlobError};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Patterns {
     list: Vec<Pattern>,
-    /// Bytes of all of them.
+    /// The total length of the patterns in bytes.
     n_bytes: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern {
-    /// Begins with `!`.
+    /// True if the pattern began with `!`.
     negated: bool,
     whole: Glob,
-    /// The names between slashes, up to one that holds `**`; `None` in its place.
+    /// The globs for each name between slashes, up to one with `**`, which is `None`.
     names: Vec<Option<Glob>>,
 }
 
-/// The patterns that matched a directory or one of its parents: a bit for each, those after the last
-/// match left out. A walk keeps one for each directory, so that it must be small: directories in
-/// which nothing else matches share it with their parents.
+/// The patterns that matched a directory or one of its parents: one bit each, trailing zeros left
+/// out. A walk keeps one for each directory, so it must be small; directories in which nothing else
+/// matches share it with their parents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DirectoryMatch(Arc<[u64]>);
 
@@ -44,11 +44,11 @@ impl DirectoryMatch {
     }
 }
 
-/// The same while it is put together.
+/// A [`DirectoryMatch`] under construction.
 #[derive(Default)]
-struct Matching(Vec<u64>);
+struct DirectoryMatchBuilder(Vec<u64>);
 
-impl Matching {
+impl DirectoryMatchBuilder {
     fn add(&mut self, at: usize) {
         let word = at / DirectoryMatch::BITS;
         if self.0.len() <= word {
@@ -59,47 +59,47 @@ impl Matching {
         }
     }
 
-    /// Shares what the parent has, where it is the same.
+    /// Returns the finished set, shared with the parent's if they are equal.
     fn finish(self, parent: &DirectoryMatch) -> DirectoryMatch {
         if *self.0 == *parent.0 { parent.clone() } else { DirectoryMatch(self.0.into()) }
     }
 }
 
-/// Why a pattern of a list was refused.
+/// The reason why a pattern of a list was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// `!` and nothing after it.
+    /// A `!` without a pattern after it.
     #[error("`!` needs a pattern after it")]
     LoneNegation,
-    /// Too many, or too long together.
+    /// More patterns, or more bytes of them, than the limits allow.
     #[error("there are more than {MAX_PATTERNS} patterns or {} KiB of them; write fewer, with wildcards", MAX_PATTERN_BYTES >> 10)]
     TooMany,
-    /// Not a pattern.
+    /// A pattern with a syntax error.
     #[error("`{pattern}` is not a pattern: {reason}")]
     Bad {
-        /// As written.
+        /// The pattern as written.
         pattern: String,
-        /// What is wrong.
+        /// The syntax error.
         reason: GlobError,
     },
 }
 
 impl Patterns {
-    /// Reads patterns; white space around one is cut, a slash in front dropped, `.` and `..`
-    /// resolved, an empty one ignored.
+    /// Compiles patterns. Trims white space, drops a leading slash, resolves `.` and `..`, and
+    /// ignores empty ones.
     ///
     /// # Errors
-    /// [`PatternError`] for the first one that makes no sense.
+    /// [`PatternError`] for the first invalid pattern.
     pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
         let mut patterns = Self::default();
         texts.into_iter().try_for_each(|text| patterns.push(text))?;
         Ok(patterns)
     }
 
-    /// Appends one pattern, as [`Patterns::new`] does.
+    /// Appends one pattern, normalised as in [`Patterns::new`].
     ///
     /// # Errors
-    /// [`PatternError`] when it makes no sense.
+    /// [`PatternError`] if it is invalid, or one too many.
     pub fn push(&mut self, text: &str) -> Result<(), PatternError> {
         let text = text.trim();
         let (negated, body) = match text.strip_prefix('!') {
@@ -123,35 +123,36 @@ impl Patterns {
                 names.push(None);
                 break;
             }
-            // A class may hold a slash; then the parts are no patterns, and no name is ruled out.
+            // A character class may contain a slash. The parts are then not patterns, and no name
+            // is ruled out.
             names.push(Glob::new(name, DoubleStar::Directories).ok());
         }
         self.list.push(Pattern { negated, whole, names });
         Ok(())
     }
 
-    /// Whether there are none.
+    /// Returns whether the list is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// What holds at the root, where no pattern has matched.
+    /// Returns the state at the root, where no pattern has matched.
     #[must_use]
     pub fn at_root(&self) -> DirectoryMatch {
         DirectoryMatch::default()
     }
 
-    /// Whether `path` is matched, given what matched the directory that holds it.
+    /// Returns whether `path` is matched, given the state of its parent directory.
     #[must_use]
     pub fn matches(&self, path: &TreePath, parent: &DirectoryMatch) -> bool {
         self.judge(path, parent, |_| {})
     }
 
-    /// The same for a directory, and what to hand down to what it holds.
+    /// Returns whether a directory is matched, and the state for its contents.
     #[must_use]
     pub fn enter(&self, path: &TreePath, parent: &DirectoryMatch) -> (bool, DirectoryMatch) {
-        let mut own = Matching::default();
+        let mut own = DirectoryMatchBuilder::default();
         let matched = self.judge(path, parent, |at| own.add(at));
         (matched, own.finish(parent))
     }
@@ -160,8 +161,8 @@ impl Patterns {
         let mut matched = false;
         for (at, pattern) in self.list.iter().enumerate() {
             let inherited = parent.has(at);
-            // A pattern that could change nothing is not tried, and so not handed down: BuildKit's
-            // walk does the same, and it shows in lists such as `**/*.md`, `!docs`.
+            // A pattern that cannot change the result is not tried, and so not passed on.
+            // BuildKit's walk does the same, which is visible in lists such as `**/*.md`, `!docs`.
             if !inherited && (pattern.negated != matched || !pattern.whole.matches(path.as_bytes()))
             {
                 continue;
@@ -172,7 +173,7 @@ impl Patterns {
         matched
     }
 
-    /// Whether `path` is matched, its parents looked at from the root down.
+    /// Returns whether `path` is matched, evaluating its parents from the root down.
     #[must_use]
     pub fn matches_from_root(&self, path: &TreePath) -> bool {
         let mut state = self.at_root();
@@ -185,7 +186,7 @@ impl Patterns {
         matched
     }
 
-    /// The number of the pattern that has the last word about `path`, if that is matched.
+    /// Returns the index of the pattern that decides about `path`, if it is matched.
     #[must_use]
     pub fn deciding(&self, path: &TreePath) -> Option<usize> {
         let mut state = self.at_root();
@@ -201,7 +202,7 @@ impl Patterns {
         deciding
     }
 
-    /// Whether something below the matched directory `dir` could be taken back by a `!` pattern.
+    /// Returns whether a `!` pattern may match something below the matched directory `dir`.
     #[must_use]
     pub fn may_hold_exceptions_below(&self, dir: &TreePath) -> bool {
         self.list.iter().any(|pattern| pattern.negated && pattern.reaches_below(dir))
@@ -209,7 +210,7 @@ impl Patterns {
 }
 
 impl Pattern {
-    /// Whether a path below `dir` could match.
+    /// Returns whether a path below `dir` may match.
     fn reaches_below(&self, dir: &TreePath) -> bool {
         let mut names = self.names.iter();
         for name in dir.names() {
@@ -224,7 +225,7 @@ impl Pattern {
     }
 }
 
-/// A pattern as a message shows it.
+/// Shortens a pattern for a message.
 fn shortened(pattern: &str) -> String {
     const MAX_CHARS: usize = 200;
     match pattern.char_indices().nth(MAX_CHARS) {
@@ -233,7 +234,8 @@ fn shortened(pattern: &str) -> String {
     }
 }
 
-/// Go's `filepath.Clean`, and the slash in front dropped.
+/// Cleans a pattern like Go's `filepath.Clean` (<https://pkg.go.dev/path/filepath#Clean>), and
+/// drops a leading slash.
 fn clean(pattern: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in pattern.split('/') {
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_are_looked_for_only_where_they_can_be() {
+    fn exceptions_are_searched_only_where_they_can_match() {
         let patterns = Patterns::new(["*", "!src/*/keep", "!docs/**/x", "!top"]).unwrap();
         for (dir, want) in [
             ("src", true),
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn last_pattern_that_matches_decides() {
+    fn last_matching_pattern_decides() {
         let patterns = Patterns::new(["*", "!src", "src/*.log", "docs"]).unwrap();
         for (name, want) in
             [("readme", Some(0)), ("src/main.c", None), ("src/a.log", Some(2)), ("docs/a", Some(0))]
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_share_what_matched_their_parents() {
+    fn directories_share_the_state_of_their_parents() {
         let texts: Vec<String> = (0..20_000).map(|at| format!("dir{at}/file")).collect();
         let texts = texts.iter().map(String::as_str).chain(["tmp", "last"]);
         let patterns = Patterns::new(texts).unwrap();
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_and_too_long_patterns_are_refused() {
+    fn too_many_or_too_long_patterns_are_refused() {
         let many = vec!["a"; MAX_PATTERNS + 1];
         assert_eq!(Patterns::new(many), Err(PatternError::TooMany));
         let long = vec!["b".repeat(4000); 600];

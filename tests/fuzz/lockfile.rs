@@ -1,4 +1,4 @@
-//! Lock files.
+//! Reads lock files.
 #![no_main]
 
 #[path = "../support/probe/lockfile.rs"]

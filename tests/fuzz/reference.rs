@@ -1,4 +1,4 @@
-//! Names of images.
+//! Reads names of images.
 #![no_main]
 
 #[path = "../support/probe/reference.rs"]

@@ -1,4 +1,4 @@
-//! `registries.toml`.
+//! Reads `registries.toml`.
 #![no_main]
 
 #[path = "../support/probe/registries.rs"]

@@ -1,4 +1,4 @@
-//! What registries, buckets and credential helpers say.
+//! Reads answers of registries, buckets and credential helpers.
 #![no_main]
 
 #[path = "../support/probe/registry.rs"]

@@ -1,4 +1,4 @@
-//! What the errors and warnings of a build say about names that have no use, or are not there.
+//! Errors and warnings of a build say about names that have no use, or are not there.
 
 use std::os::unix::net::UnixListener;
 

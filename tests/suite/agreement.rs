@@ -1,4 +1,4 @@
-//! Where the parsers say yes, the grammar must say yes too, and where they say no, it must say no:
+//! Parsers and grammar agree: where the parsers say yes, the grammar must say yes too, and where they say no, it must say no:
 //! sentences of the grammar, spoilt byte by byte and word by word, are given to both.
 #![expect(clippy::indexing_slicing, clippy::string_slice, reason = "a test stops where it fails")]
 
@@ -74,7 +74,7 @@ fn words_and_heredocs_are_those_of_the_grammar() {
     votes.assert_many();
 }
 
-/// What depends on values, or on what is left once quotes are gone, is not for the grammar.
+/// Texts whose validity depends on values, or on what is left once quotes are gone, is not for the grammar.
 fn said(result: Result<(), expand::ExpandError>) -> Option<bool> {
     match result.map_err(|error| error.kind) {
         Ok(()) => Some(true),

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use rbuild::archive::{ArchiveBounds, TarReader, TarWriter, write_listing};
 use rbuild::oci::{DiffId, Digest};
 use rbuild::store::layer_diff::{DiffOptions, diff_upper, write_layer};
-use rbuild::store::unpack::{UnpackOptions, Unpacked, Whiteouts, unpack};
+use rbuild::store::unpack::{UnpackOptions, UnpackedArchive, Whiteouts, unpack};
 use rbuild::tree::{
     ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs,
 };
@@ -91,13 +91,13 @@ fn raw_tar(entries: &[(&str, u8, &str)]) -> Vec<u8> {
     out.into_inner().unwrap()
 }
 
-fn unpack_to(at: &Path, tar: &[u8], options: &UnpackOptions) -> Result<Unpacked, String> {
+fn unpack_to(at: &Path, tar: &[u8], options: &UnpackOptions) -> Result<UnpackedArchive, String> {
     let layer = DiffId::new(Digest::of(tar));
     let origin = |path: &TreePath, tar_at: u64| FileOrigin::layer(layer, path.clone(), tar_at);
     unpack(&mut &*tar, open(at).as_fd(), options, &origin).map_err(|error| error.to_string())
 }
 
-/// What is written of changed files: the entries, and the tar.
+/// Returns the entries of changed files, and the tar that is written of them.
 fn written(changed: Vec<Entry>, upper: BorrowedFd<'_>) -> (LayerListing, Vec<u8>) {
     let (mut entries, mut tar) = (Vec::new(), Vec::new());
     let mut note = |entry: &Entry, _tar_at| {
@@ -263,27 +263,27 @@ fn archives_that_make_no_sense_are_refused_by_name() {
     };
     check(
         &[("a", b'1', "missing")],
-        "the archive's hard link /a leads to /missing, which is not a file of the archive",
+        "the archive's hard link /a points to /missing, which is not a file of the archive",
     );
     check(
         &[("d", b'5', ""), ("a", b'1', "d")],
-        "the archive's hard link /a leads to /d, which is not a file of the archive",
+        "the archive's hard link /a points to /d, which is not a file of the archive",
     );
     check(
         &[("l", b'2', "l"), ("l/x", b'0', "")],
-        "the archive's symbolic links on the way to /l/x go in a circle",
+        "the archive's symbolic links on the path to /l/x form a loop",
     );
     check(
         &[("f", b'0', ""), ("f/x", b'0', "")],
-        "the archive has /f/x, but /f, which came before, is not a directory",
+        "the archive has /f/x, but the earlier entry /f is not a directory",
     );
     check(
         &[("a/.wh...", b'0', "")],
-        "the archive has an entry named `a/.wh...`, which no file can be called",
+        "the archive has an entry named `a/.wh...`, which is not a valid file name",
     );
     check(
         &[("wh", b'3', "")],
-        "the archive has a character device 0, 0 at /wh, which overlayfs takes for the mark of a removed file",
+        "the archive has a character device 0/0 at /wh, which overlayfs treats as the mark of a removed file",
     );
 }
 
@@ -297,7 +297,7 @@ fn entries_without_a_name_and_content_are_passed_over() {
     assert_eq!(names, ["/f"]);
     let into = tempfile::tempdir().unwrap();
     let error = unpack_to(into.path(), &raw_tar(&[("", b'0', "x")]), &OPTIONS).unwrap_err();
-    assert_eq!(error, "the archive has an entry named ``, which no file can be called");
+    assert_eq!(error, "the archive has an entry named ``, which is not a valid file name");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What untrusted input may cost: archives, images, caches and steps that try to fill a disk, the
+//! Costs of untrusted input: archives, images, caches and steps that try to fill a disk, the
 //! memory or the day.
 #![expect(
     clippy::disallowed_methods,

@@ -23,10 +23,10 @@ const N_CASES: usize = 54;
 /// As long as the address of a registry on any port that the kernel chooses: carets stay in place.
 const SHOWN_REGISTRY: &str = "127.0.0.1:50000";
 const SHOWN_PRIVATE: &str = "127.0.0.1:50001";
-/// Nobody listens there.
+/// An address on which no server listens.
 const NOBODY: &str = "127.0.0.1:1";
 
-/// What Debian's apt-get says, without a network.
+/// Output of Debian's apt-get without a network.
 const APT_GET: &str = r#"#!/bin/sh
 if [ "$1" = update ]; then
   echo "Reading package lists..."
@@ -40,7 +40,7 @@ echo "E: Unable to locate package $3" >&2
 exit 100
 "#;
 
-/// What the cases need around them.
+/// Services that the cases use.
 struct World {
     env: Env,
     registry: DockerRegistry,

@@ -174,7 +174,7 @@ fn app_config() -> Value {
 /// Everything that makes builds differ, in one Dockerfile.
 const HARD: &str = include_str!("../../testdata/build/everything/Dockerfile");
 
-/// What its layers hold, base first, without the base image's.
+/// Returns the entries of its own layers, base first, without the base image's.
 const HARD_LAYERS: &str = include_str!("../../testdata/build/everything/layers.txt");
 
 fn hard_context(env: &Env) {

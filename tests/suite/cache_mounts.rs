@@ -44,7 +44,7 @@ const RESTORED: &str = "restore the cache mount";
 const FILL: &str = "cd /c && mkdir -p d/e && echo content > d/f && ln d/f hard && ln -s ../../etc up \
     && mkfifo pipe && echo x > .wh.gone && echo y > .wh..wh..opq && chown 5:6 d/f && chmod 2750 d \
     && chmod 4751 hard && chown 7:8 d/e && touch -d @1000000000 d/e && echo long > $(printf '%0200d' 7)";
-/// What of them there must be.
+/// The part of them that must exist.
 const LOOK: &str = "cd /c && test \"$(cat hard)\" = content && test $(stat -c '%a %u:%g %h' hard | tr ' ' _) = 4751_5:6_2 \
     && test $(stat -c '%a_%u:%g' d) = 2750_0:0 && test $(stat -c '%u:%g_%Y' d/e) = 7:8_1000000000 \
     && test $(readlink up) = ../../etc && test -p pipe && test $(cat .wh.gone .wh..wh..opq | tr '\\n' -) = x-y- \

@@ -191,7 +191,7 @@ fn caches_of_every_type_may_fail() {
     env.rbuild(&["build", "context", "--cache-from", &strict]).fails(3, &["without a cache in it"]);
 }
 
-/// Whether the layer is wanted by a step or by an output.
+/// True if an output wants the layer, false if a step does.
 #[test]
 fn damaged_layer_of_a_cache_is_made_again() {
     let registry = DockerRegistry::open();

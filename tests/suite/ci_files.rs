@@ -1,5 +1,5 @@
-//! The pipeline files of testdata/ci: their form, as far as it can be seen from here, and their
-//! commands, which are run against a registry that wants a password.
+//! The pipeline files of examples/ci: checks their members, and runs their commands against a
+//! registry that needs a password.
 #![expect(
     clippy::disallowed_methods,
     clippy::panic,
@@ -18,7 +18,7 @@ use crate::support::registry::DockerRegistry;
 use crate::support::source;
 
 fn pipeline(name: &str) -> Value {
-    let text = source::text_of(&format!("testdata/ci/{name}"));
+    let text = source::text_of(&format!("examples/ci/{name}"));
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -287,10 +287,10 @@ fn a_kubernetes_job_builds_what_it_checked_out() {
 
 #[test]
 fn the_pipelines_say_how_the_image_is_called_and_run() {
-    let dockerfile = source::text_of("testdata/image/Dockerfile");
+    let dockerfile = source::text_of("packaging/image/Dockerfile");
     for name in ["gitlab-ci.yml", "tekton-task.yaml", "kubernetes-job.yaml", "github-actions.yml"] {
-        let text = source::text_of(&format!("testdata/ci/{name}"));
+        let text = source::text_of(&format!("examples/ci/{name}"));
         assert!(text.contains("registry.example/rbuild:0.1.0"), "{name}");
     }
-    assert!(dockerfile.contains("testdata/ci/kubernetes-job.yaml"));
+    assert!(dockerfile.contains("examples/ci/kubernetes-job.yaml"));
 }

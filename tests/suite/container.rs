@@ -22,10 +22,10 @@ fn program() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_rbuild").into(), PathBuf::from)
 }
 
-/// Builds testdata/image; its config is in the directory `out`, its files in `rootfs`.
+/// Builds packaging/image; its config is in the directory `out`, its files in `rootfs`.
 fn build(env: &Env, more: &[&str]) {
     fs::write(env.path("certificates"), "-----BEGIN CERTIFICATE-----\n").unwrap();
-    let mut script = env.program(source::root().join("testdata/image/build").to_str().unwrap());
+    let mut script = env.program(source::root().join("packaging/image/build").to_str().unwrap());
     script.arg(program()).args(["--root", &env.shown("store")]).args(more);
     script.args(["-o", "type=oci,dest=out,tar=false,compression=uncompressed", "-o", "rootfs"]);
     script.env("CERTIFICATES", env.path("certificates"));
@@ -33,7 +33,7 @@ fn build(env: &Env, more: &[&str]) {
     libraries(env);
 }
 
-/// Where the program is not static, it finds its libraries in the rootfs all the same.
+/// A program that is not static finds its libraries in the rootfs all the same.
 fn libraries(env: &Env) {
     let listed = Command::new("ldd").arg(program()).output().unwrap();
     for word in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
@@ -68,7 +68,7 @@ fn contained(env: &Env, rights: &[&str], command: &[&str]) -> Done {
 
 /// Of an engine that masks nothing of /proc.
 const PLAIN_PROC: [&str; 3] = ["--dev-bind", "/proc", "/proc"];
-/// What docker leaves root of a container, as far as it matters here.
+/// The capabilities that docker leaves to root in a container, as far as they matter here.
 const USUAL_RIGHTS: [&str; 16] = [
     "--cap-drop",
     "ALL",

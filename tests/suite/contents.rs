@@ -1,4 +1,4 @@
-//! What steps put into an image: names that layers cannot hold, extended attributes, holes, and ids that
+//! Files that steps put into an image: names that layers cannot hold, extended attributes, holes, and ids that
 //! the builder does not have.
 #![expect(
     clippy::disallowed_methods,
@@ -217,7 +217,7 @@ fn an_attribute_that_no_tar_can_name_is_an_error() {
     let path = env.path("context/f");
     setxattr(&path, "user.a=b", b"", XattrFlags::empty()).unwrap();
     let failed = env.build("FROM scratch\nCOPY f /\n", &[]);
-    failed.fails(3, &["/f cannot stand in an archive", "extended attributes has a `=`"]);
+    failed.fails(3, &["cannot store /f in an archive", "extended attribute contains `=`"]);
 }
 
 fn numbers_are_ids_also_where_users_and_groups_are_called_so(who: Who) {
@@ -254,7 +254,7 @@ fn numbers_are_ids_also_where_users_and_groups_are_called_so(who: Who) {
         assert!(found[path].contains(&format!(" {want} ")), "{path}: {}", found[path]);
     }
     let too_large = dockerfile.replace("USER 1000", "USER 4294967295");
-    env.build(&too_large, &[]).fails(1, &["E0405", "there is no user `4294967295`"]);
+    env.build(&too_large, &[]).fails(1, &["E0405", "has no user `4294967295`"]);
     let mount = "FROM base:1\nRUN --mount=type=cache,target=/c,uid=4294967295 true\n";
     env.build(mount, &[]).fails(1, &["invalid value `4294967295`", "below 4294967295"]);
 }

@@ -15,7 +15,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rbuild::context::{Context, HashMemo, IgnoreRules, parse_ignore};
+use rbuild::context::{Context, HashCache, IgnoreRules, parse_ignore};
 use rbuild::tree::{FileOrigin, Node, Tree, TreeNode, TreePath};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 use tempfile::TempDir;
@@ -44,7 +44,7 @@ fn write(path: &Path, text: &str) {
 
 fn open(directory: &TempDir, ignore: &str) -> Context {
     let rules = parse_ignore(ignore).unwrap();
-    Context::open(directory.path(), rules, 3, HashMemo::none()).unwrap()
+    Context::open(directory.path(), rules, 3, HashCache::none()).unwrap()
 }
 
 fn path(text: &str) -> TreePath {
@@ -66,7 +66,7 @@ fn show(tree: &Tree) -> String {
     text.trim_end().to_owned()
 }
 
-/// What each list of sources brings along.
+/// Files that each list of sources selects.
 fn check(directory: &TempDir, ignore: &str, sources: &[&str], want: &str) {
     assert_eq!(show(&open(directory, ignore).tree(sources).unwrap()), want, "{sources:?}");
 }
@@ -229,17 +229,17 @@ fn a_remembered_file_is_read_again_only_after_a_change() {
     let at = directory.path().join("a");
     let spill = std::env::temp_dir();
     let open = |table: Option<&File>, now_ns| {
-        let memo = HashMemo::new(table.map(|file| file.try_clone().unwrap()), now_ns, &spill);
+        let memo = HashCache::new(table.map(|file| file.try_clone().unwrap()), now_ns, &spill);
         Context::open(directory.path(), IgnoreRules::default(), 0, memo).unwrap()
     };
     let first = open(None, later(10));
     let before = content(&first, "a");
     let mut table = tempfile::tempfile().unwrap();
-    first.memo().write(&mut table).unwrap();
+    first.hashes().write(&mut table).unwrap();
     // Nothing is learned when nothing has to be read.
     let second = open(Some(&table), later(10));
     assert_eq!(content(&second, "a"), before);
-    assert!(!second.memo().has_learned());
+    assert!(!second.hashes().has_new_entries());
     // Same size, and the time put back: only the ctime tells.
     let time = fs::metadata(&at).unwrap().modified().unwrap();
     std::thread::sleep(Duration::from_millis(20));
@@ -247,18 +247,18 @@ fn a_remembered_file_is_read_again_only_after_a_change() {
     File::options().write(true).open(&at).unwrap().set_modified(time).unwrap();
     let third = open(Some(&table), later(10));
     assert_ne!(content(&third, "a"), before);
-    assert!(third.memo().has_learned());
+    assert!(third.hashes().has_new_entries());
     // Hashed in the instant of the change: not remembered.
     let racy = open(Some(&table), later(0));
     content(&racy, "a");
-    assert!(!racy.memo().has_learned());
+    assert!(!racy.hashes().has_new_entries());
 }
 
 #[test]
 fn a_context_that_is_no_directory_is_named_in_the_error() {
     let directory = directory(&["file"]);
     let at = directory.path().join("file");
-    let error = Context::open(&at, IgnoreRules::default(), 0, HashMemo::none()).unwrap_err();
+    let error = Context::open(&at, IgnoreRules::default(), 0, HashCache::none()).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot open the build context {}", at.display()));
 }
 

@@ -79,7 +79,7 @@ fn index_of_a_later_version_is_refused(who: Who) {
     index.pragma_update(None, "user_version", 99).unwrap();
     drop(index);
     env.hand_over("store/index.db");
-    let known = format!("has version 99, and this rbuild knows {known}");
+    let known = format!("has version 99, but this rbuild supports version {known}");
     for args in [&["build", "context"][..], &["images"], &["prune", "--all"]] {
         env.write("Dockerfile", DOCKERFILE);
         let done = env.rbuild(args);

@@ -1,4 +1,4 @@
-//! What rbuild prints for programs is what the schemas in `testdata` say, no more and no less.
+//! Output for programs matches the schemas in `docs/schemas`, no more and no less.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -60,7 +60,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// What a command prints.
+/// Returns the standard output of a command.
 fn printed(env: &Env, args: &[&str]) -> String {
     env.rbuild(args).ok().stdout
 }
@@ -90,16 +90,16 @@ fn filled() -> Env {
 #[test]
 fn priv_documents_are_what_their_schemas_say() {
     let env = filled();
-    let images = Form::new("testdata/images.schema.json")
+    let images = Form::new("docs/schemas/images.schema.json")
         .check(&printed(&env, &["images", "--json", "--no-trunc"]));
     assert!(images.iter().any(|image| image["IsIndex"] == true));
-    let history = Form::new("testdata/image-history.schema.json");
+    let history = Form::new("docs/schemas/image-history.schema.json");
     history.check(&printed(&env, &["history", "--json", "app:1"]));
-    let inspect = Form::new("testdata/inspect.schema.json");
+    let inspect = Form::new("docs/schemas/inspect.schema.json");
     for args in [&["app:1"][..], &["both:1"], &["both:1", "--platform", "linux/arm64"]] {
         inspect.check(&printed(&env, &[&["inspect", "--json"], args].concat()));
     }
-    let diff = Form::new("testdata/diff.schema.json");
+    let diff = Form::new("docs/schemas/diff.schema.json");
     for (old, new) in [("base:1", "app:1"), ("app:1", "app:2"), ("app:2", "app:2")] {
         diff.check(&printed(&env, &["diff", "--json", old, new]));
     }
@@ -108,13 +108,14 @@ fn priv_documents_are_what_their_schemas_say() {
     env.build("FROM base:1\n", &["-t", &name, "--push"]).ok();
     env.rbuild(&["rmi", &name]).ok();
     env.build(&format!("FROM {name}\nADD http://{}/f /f\n", files.host()), &[]).ok();
-    let usage = &Form::new("testdata/du.schema.json").check(&printed(&env, &["du", "--json"]))[0];
+    let usage =
+        &Form::new("docs/schemas/du.schema.json").check(&printed(&env, &["du", "--json"]))[0];
     let kinds: Vec<&Value> =
         usage["Records"].as_array().unwrap().iter().map(|record| &record["Type"]).collect();
     for kind in ["image", "step", "cachemount", "base", "download"] {
         assert!(kinds.contains(&&json!(kind)), "{kind} in {kinds:?}");
     }
-    let metadata = Form::new("testdata/metadata.schema.json");
+    let metadata = Form::new("docs/schemas/metadata.schema.json");
     for (file, has_config) in [("metadata.json", true), ("index.json", false), ("m", true)] {
         let document = &metadata.check(&fs::read_to_string(env.path(file)).unwrap())[0];
         let config = &document["containerimage.config.digest"];
@@ -125,7 +126,7 @@ fn priv_documents_are_what_their_schemas_say() {
 #[test]
 fn priv_documents_about_builds_are_what_their_schemas_say() {
     let env = filled();
-    let plan = Form::new("testdata/plan.schema.json");
+    let plan = Form::new("docs/schemas/plan.schema.json");
     let planned = printed(&env, &["plan", "--json", "context"]);
     plan.check(&planned);
     env.write("Dockerfile", format!("{DOCKERFILE}RUN true\n"));
@@ -133,11 +134,11 @@ fn priv_documents_about_builds_are_what_their_schemas_say() {
     assert!(fates.contains("\"cached\"") && fates.contains("\"runs\""), "{fates}");
     let list = printed(&env, &["history", "--json"]);
     assert_eq!(list, printed(&env, &["history", "ls", "--json"]));
-    let builds = Form::new("testdata/builds.schema.json").check(&list);
+    let builds = Form::new("docs/schemas/builds.schema.json").check(&list);
     assert!(builds.iter().any(|build| build["status"] == "failed"), "{list}");
     let ids: String = builds.iter().map(|b| format!("{}\n", b["id"].as_str().unwrap())).collect();
     assert_eq!(printed(&env, &["history", "-q"]), ids);
-    let explain = Form::new("testdata/explain.schema.json");
+    let explain = Form::new("docs/schemas/explain.schema.json");
     for build in &builds {
         let id = build["id"].as_str().unwrap();
         let explained = &explain.check(&printed(&env, &["explain", "--json", id]))[0];
@@ -157,7 +158,7 @@ type Early<'a> = (&'a [&'a str], i32, &'a str);
 
 #[test]
 fn errors_before_a_build_are_json_too() {
-    let progress = Form::new("testdata/progress.schema.json");
+    let progress = Form::new("docs/schemas/progress.schema.json");
     let env = Env::new();
     env.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
     let cases: [Early<'_>; 7] = [

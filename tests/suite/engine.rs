@@ -24,7 +24,7 @@ const APP: &str = "FROM base:1\nRUN echo 1 > /one\n";
 
 as_root_and_as_user!(an_image_is_loaded_into_an_engine);
 
-/// What the engine knows, does, and got.
+/// State of the engine: images, behaviour, and what it received.
 #[derive(Default)]
 struct State {
     /// The layers of its only image.
@@ -103,7 +103,7 @@ fn serve(stream: UnixStream, state: &Mutex<State>, directory: &Path) -> std::io:
     )
 }
 
-/// A chunked body.
+/// Reads a chunked body (RFC 9112, 7.1).
 fn chunks(reader: &mut BufReader<UnixStream>) -> std::io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
@@ -178,7 +178,7 @@ fn an_image_is_loaded_into_an_engine(who: Who) {
     env.build(APP, &["--load", "--platform", "linux/amd64,linux/arm64"])
         .fails(2, &["--load take one platform"]);
     env.set("DOCKER_HOST", "unix:///nowhere/engine.sock");
-    env.build(APP, &["--load"]).fails(3, &["cannot speak to the engine at /nowhere/engine.sock"]);
+    env.build(APP, &["--load"]).fails(3, &["cannot connect to the engine at /nowhere/engine.sock"]);
     assert_eq!(env.leftovers("store"), "");
 }
 

@@ -29,7 +29,7 @@ as_root_and_as_user!(
 
 const SIZE: (u16, u16) = (100, 40);
 
-/// Types a line.
+/// Types a line into the terminal.
 fn enter(terminal: &Terminal<'_>, line: &str) {
     terminal.keys(line);
     terminal.keys("Enter");

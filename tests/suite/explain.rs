@@ -9,7 +9,7 @@ use crate::support::env::Env;
 const FILE: &str = "FROM base:1\nARG WHO=one\nENV A=$WHO\nCOPY src /src\n\
                     RUN cat /src/a > /all\nRUN touch /more\n";
 
-/// What `--explain` says of each step that was made, without the step's number.
+/// Returns the reasons that `--explain` gives for each step that ran, without the step's number.
 fn reasons(env: &Env, file: &str, args: &[&str]) -> Vec<String> {
     let done = env.build(file, &[&["--explain", "--progress=plain"], args].concat()).ok();
     let said = |line: &str| line.split_once(" not cached: ").map(|(_, why)| why.to_owned());

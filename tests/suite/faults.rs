@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rbuild::archive::Packing;
 use rbuild::executor::{
-    self, BuildError, Cancellation, LockedInputs, Provided, Services, StepNumbers,
+    self, BuildError, CancelSwitch, LockedInputs, Provided, Services, StepNumbers,
 };
 use rbuild::image::{self, ExportError, ExportOptions, Image};
 use rbuild::oci::{Descriptor, Digest, LayerCompression, Manifest, MediaType, Platform, Reference};
@@ -223,7 +223,7 @@ fn open(directory: &Path) -> Store {
 
 /// Pulls; the error is only its kind.
 fn pull(store: &Store, client: &Client, name: &Reference) -> Result<Digest, String> {
-    let stop = Cancellation::new().unwrap();
+    let stop = CancelSwitch::new().unwrap();
     let services = Services {
         store,
         registry: client,
@@ -257,7 +257,7 @@ fn check_store(directory: &Path) {
 
 /// That the store has the image, and all its layers unpack to what the config says.
 fn check_image(store: &Store, name: &Reference, want: Digest) {
-    assert_eq!(store.tag(name).unwrap(), Some(want));
+    assert_eq!(store.tags().get(name).unwrap(), Some(want));
     let image = Image::load(store, want).unwrap();
     for layer in image.layers() {
         let mut tar = Vec::new();
@@ -278,7 +278,7 @@ fn pulls(place: &Place, runs: std::ops::Range<usize>) -> Vec<String> {
         if pulled.is_ok() {
             check_image(&store, &name, want);
         } else {
-            assert_eq!(store.tag(&name).unwrap(), None);
+            assert_eq!(store.tags().get(&name).unwrap(), None);
         }
         drop(store);
         check_store(directory.path());

@@ -25,7 +25,7 @@ fn plan(env: &Env, args: &[&str]) -> Value {
     serde_json::from_str(&done.stdout).unwrap()
 }
 
-/// What becomes of each instruction.
+/// Returns the forecast of each instruction.
 fn fates(plan: &Value) -> BTreeMap<String, String> {
     let steps = plan["stages"].as_array().unwrap().iter().flat_map(|stage| {
         let steps = stage["steps"].as_array().unwrap();

@@ -117,7 +117,7 @@ fn random_words_expand_when_every_variable_is_set() {
     }
 }
 
-/// Whether it was read to its end; positional and special parameters are never set.
+/// Returns whether it was read to its end. Positional and special parameters are never set.
 fn is_good(expanded: Result<(), ExpandError>) -> bool {
     let error = expanded.err().map(|error| error.kind);
     let is_special = |name: &str| !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');

@@ -14,9 +14,9 @@ use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rbuild::archive::Packing;
-use rbuild::image::{self, ExportOptions, Image, Target};
+use rbuild::image::{self, ExportOptions, ExportTarget, Image};
 use rbuild::oci::{Digest, Reference};
-use rbuild::store::Form;
+use rbuild::store::Representation;
 use rbuild::tree::{Entry, Item, Meta, Node};
 use serde_json::Value;
 
@@ -46,7 +46,7 @@ fn reference(text: &str) -> Reference {
     text.parse().unwrap()
 }
 
-/// What a program that must succeed writes to its standard output.
+/// Returns the standard output of a program that must succeed.
 fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output();
     let output = output.unwrap_or_else(|error| panic!("these tests need `{program}`: {error}"));
@@ -68,10 +68,16 @@ fn shown(path: &Path) -> String {
 }
 
 /// Writes the image, and reads it back with `verify`.
-fn export(fixture: &Fixture, image: &Image, target: &Target, options: &ExportOptions) -> Digest {
+fn export(
+    fixture: &Fixture,
+    image: &Image,
+    target: &ExportTarget,
+    options: &ExportOptions,
+) -> Digest {
     let written = image::export(&fixture.store, image, target, options).unwrap();
-    let (Target::OciArchive(path) | Target::OciDirectory(path) | Target::DockerArchive(path)) =
-        target
+    let (ExportTarget::OciArchive(path)
+    | ExportTarget::OciDirectory(path)
+    | ExportTarget::DockerArchive(path)) = target
     else {
         panic!("{target:?} is no layout")
     };
@@ -99,7 +105,7 @@ fn an_oci_archive_is_read_by_skopeo() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
     let path = fixture.path("app.tar");
-    let written = export(&fixture, &image, &Target::OciArchive(path.clone()), &options());
+    let written = export(&fixture, &image, &ExportTarget::OciArchive(path.clone()), &options());
     let source = format!("oci-archive:{}:1", shown(&path));
     let inspected = skopeo(&["inspect", &source]);
     assert_eq!(inspected["Digest"], written.to_string());
@@ -116,7 +122,7 @@ fn the_entries_of_an_archive_are_sorted_and_say_nothing_of_who_made_it() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
     let path = fixture.path("app.tar");
-    image::export(&fixture.store, &image, &Target::DockerArchive(path.clone()), &options())
+    image::export(&fixture.store, &image, &ExportTarget::DockerArchive(path.clone()), &options())
         .unwrap();
     let listed = run("tar", &["--utc", "--numeric-owner", "-tvf", &shown(&path)]);
     let lines: Vec<Vec<&str>> =
@@ -137,7 +143,8 @@ fn the_same_image_gives_the_same_archive_with_any_number_of_threads() {
         let image = fixture.usual_image();
         let path = fixture.path("app.tar");
         let options = ExportOptions { jobs: jobs(n_jobs), ..options() };
-        image::export(&fixture.store, &image, &Target::OciArchive(path.clone()), &options).unwrap();
+        image::export(&fixture.store, &image, &ExportTarget::OciArchive(path.clone()), &options)
+            .unwrap();
         Digest::of(&std::fs::read(path).unwrap())
     };
     assert_eq!(bytes(1), bytes(8));
@@ -195,7 +202,7 @@ fn a_docker_archive_is_read_by_skopeo() {
     let names = ["app:1", "127.0.0.1:5000/team/app:2"].map(reference).to_vec();
     for docker_media_types in [false, true] {
         let options = ExportOptions { names: names.clone(), docker_media_types, ..options() };
-        let target = Target::DockerArchive(path.clone());
+        let target = ExportTarget::DockerArchive(path.clone());
         export(&fixture, &image, &target, &options);
         for (at, name) in ["", ":app:1", ":127.0.0.1:5000/team/app:2"].iter().enumerate() {
             let source = format!("docker-archive:{}{name}", shown(&path));
@@ -211,7 +218,7 @@ fn a_docker_archive_is_read_by_skopeo() {
 fn a_second_image_joins_the_layout_directory_and_takes_over_its_name() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
-    let empty = fixture.layer(Vec::new(), Form::Tar);
+    let empty = fixture.layer(Vec::new(), Representation::Tar);
     let small = Image::load(&fixture.store, fixture.image(&[(&empty, None)])).unwrap();
     let directory = fixture.path("layout");
     let names = |texts: &[&str]| ExportOptions {
@@ -223,7 +230,7 @@ fn a_second_image_joins_the_layout_directory_and_takes_over_its_name() {
         keeps_special: false,
         ..options()
     };
-    let target = Target::OciDirectory(directory.clone());
+    let target = ExportTarget::OciDirectory(directory.clone());
     let one = export(&fixture, &image, &target, &names(&["app:1", "app:2"]));
     let two = export(&fixture, &small, &target, &names(&["app:2"]));
     for (tag, want) in [("1", &one), ("2", &two)] {
@@ -245,7 +252,7 @@ fn layers_of_the_base_keep_their_bytes_unless_they_are_to_be_packed_anew() {
     let packed = |packing, force_packing| {
         let options = ExportOptions { packing, force_packing, ..options() };
         let packed = image::pack(&fixture.store, &image, &options).unwrap();
-        let archive = Target::OciArchive(fixture.path("app.tar"));
+        let archive = ExportTarget::OciArchive(fixture.path("app.tar"));
         assert_eq!(export(&fixture, &image, &archive, &options), packed.digest());
         let types: Vec<String> = packed
             .layers
@@ -267,7 +274,7 @@ fn an_image_without_layers_is_written() {
     let image = Image::load(&fixture.store, fixture.image(&[])).unwrap();
     let path = fixture.path("app.tar");
     let options = ExportOptions { names: Vec::new(), ..options() };
-    export(&fixture, &image, &Target::DockerArchive(path.clone()), &options);
+    export(&fixture, &image, &ExportTarget::DockerArchive(path.clone()), &options);
     let config = skopeo(&["inspect", "--config", &format!("oci-archive:{}", shown(&path))]);
     assert_eq!(diff_ids(&config), Vec::<String>::new());
 }
@@ -282,7 +289,7 @@ fn a_device_is_written_into_and_a_link_replaced() {
             std::fs::write(&kept, "old").unwrap();
             std::os::unix::fs::symlink(&kept, &path).unwrap();
         }
-        let target = Target::OciArchive(if link { path.clone() } else { "/dev/null".into() });
+        let target = ExportTarget::OciArchive(if link { path.clone() } else { "/dev/null".into() });
         image::export(&fixture.store, &image, &target, &options()).unwrap();
         assert!(!link || (!path.is_symlink() && path.metadata().unwrap().len() > 10_000));
         assert!(!link || std::fs::read(&kept).unwrap() == b"old");
@@ -291,14 +298,14 @@ fn a_device_is_written_into_and_a_link_replaced() {
     let error = image::export(
         &fixture.store,
         &image,
-        &Target::OciArchive(fixture.path("missing/app.tar")),
+        &ExportTarget::OciArchive(fixture.path("missing/app.tar")),
         &options(),
     );
     let want = format!("cannot open the directory of {}", shown(&fixture.path("missing/app.tar")));
     assert_eq!(error.unwrap_err().to_string(), want);
 }
 
-/// What a tree of the usual image is, as `find` and `tar` would print it.
+/// The tree of the usual image, as `find` and `tar` would print it.
 const USUAL_TREE: &str = "\
 app d 755 0:0 1600000000
 app/mine f 4750 1000:100 1600000005 2 4 6d696e65
@@ -364,8 +371,8 @@ fn the_files_of_an_image_come_out_as_a_directory() {
     let image = fixture.usual_image();
     let directory = fixture.path("rootfs");
     let mut warnings = Vec::new();
-    let target = Target::Directory(directory.clone());
-    let export = |warnings: &mut Vec<image::Warning>| {
+    let target = ExportTarget::Directory(directory.clone());
+    let export = |warnings: &mut Vec<image::ExportWarning>| {
         let options = ExportOptions { keeps_special: true, ..options() };
         image::export_all(&fixture.store, slice::from_ref(&image), &target, &options, &mut |w| {
             warnings.push(w);
@@ -396,7 +403,7 @@ fn devices_set_id_bits_and_capabilities_stay_out_of_a_directory_unless_asked_for
     let image = fixture.usual_image();
     let directory = fixture.path("rootfs");
     let mut warnings = Vec::new();
-    let target = Target::Directory(directory.clone());
+    let target = ExportTarget::Directory(directory.clone());
     image::export_all(&fixture.store, slice::from_ref(&image), &target, &options(), &mut |w| {
         warnings.push(w.to_string());
     })
@@ -404,7 +411,7 @@ fn devices_set_id_bits_and_capabilities_stay_out_of_a_directory_unless_asked_for
     let text =
         "1 devices, 1 set-user-ID and set-group-ID bits, 2 attributes such as file capabilities";
     let want =
-        format!("left out of {}: {text}; `--allow local.special` keeps them", shown(&directory));
+        format!("omitted from {}: {text}; `--allow local.special` keeps them", shown(&directory));
     assert!(warnings.contains(&want), "{warnings:?}");
     assert!(!directory.join("dev/null").exists());
     if is_root() {
@@ -422,7 +429,7 @@ fn a_link_in_the_target_directory_does_not_lead_out_of_it() {
     let fixture = Fixture::new();
     let layer = fixture.layer(
         vec![dir("etc"), file("etc/passwd", "evil"), dir("home"), file("home/x", "evil")],
-        Form::Tar,
+        Representation::Tar,
     );
     let image = Image::load(&fixture.store, fixture.image(&[(&layer, None)])).unwrap();
     let (directory, outside) = (fixture.path("rootfs"), fixture.path("outside"));
@@ -433,7 +440,7 @@ fn a_link_in_the_target_directory_does_not_lead_out_of_it() {
     std::os::unix::fs::symlink(outside.join("passwd"), directory.join("etc/passwd")).unwrap();
     std::os::unix::fs::symlink(&outside, directory.join("home")).unwrap();
     std::fs::write(directory.join("kept"), "kept").unwrap();
-    image::export(&fixture.store, &image, &Target::Directory(directory.clone()), &options())
+    image::export(&fixture.store, &image, &ExportTarget::Directory(directory.clone()), &options())
         .unwrap();
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     assert_eq!(read(&outside.join("passwd")), "good");
@@ -448,9 +455,9 @@ fn the_files_of_an_image_come_out_as_a_tar() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
     let path = fixture.path("rootfs.tar");
-    image::export(&fixture.store, &image, &Target::Tar(path.clone()), &options()).unwrap();
+    image::export(&fixture.store, &image, &ExportTarget::Tar(path.clone()), &options()).unwrap();
     let mut streamed = Vec::new();
-    let form = image::StreamForm::Tar;
+    let form = image::StreamFormat::Tar;
     image::export_stream(&fixture.store, &[image], form, &mut streamed, &options()).unwrap();
     assert_eq!(Digest::of(&streamed), Digest::of(&std::fs::read(&path).unwrap()));
     let listed = run("tar", &["--utc", "--numeric-owner", "-tvf", &shown(&path)]);
@@ -486,7 +493,7 @@ fn verdict(spoil: impl Fn(&Path, &mut Value)) -> String {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
     let directory = fixture.path("layout");
-    export(&fixture, &image, &Target::OciDirectory(directory.clone()), &options());
+    export(&fixture, &image, &ExportTarget::OciDirectory(directory.clone()), &options());
     let path = directory.join("index.json");
     let mut index = json(&std::fs::read_to_string(&path).unwrap());
     spoil(&directory, &mut index);
@@ -529,11 +536,11 @@ fn verify_finds_what_does_not_fit_together() {
     );
     check(
         &|_, index| index["manifests"][0]["size"] = 1.into(),
-        &format!("blobs/sha256/… has {} bytes, its descriptor says 1", manifest_bytes()),
+        &format!("blobs/sha256/… has {} bytes, but its descriptor says 1", manifest_bytes()),
     );
     check(
         &|_, index| index["manifests"][0]["platform"]["architecture"] = "arm64".into(),
-        "the index says linux/arm64, the config linux/amd64",
+        "the index says linux/arm64, but the config says linux/amd64",
     );
     check(
         &|directory, index| std::fs::remove_file(blob(directory, &index["manifests"][0])).unwrap(),
@@ -553,16 +560,16 @@ fn verify_finds_what_does_not_fit_together() {
     );
     check(
         &manifest(|_, manifest| manifest["layers"][1]["mediaType"] = "text/plain".into()),
-        "blobs/sha256/… has the media type `text/plain`, which does not fit",
+        "blobs/sha256/… has the media type `text/plain`, which is invalid here",
     );
     check(
         &manifest(|_, manifest| manifest["mediaType"] = "text/plain".into()),
-        "blobs/sha256/… has the media type `text/plain`, which does not fit",
+        "blobs/sha256/… has the media type `text/plain`, which is invalid here",
     );
     let swapped = verdict(manifest(|_, manifest| {
         manifest["layers"].as_array_mut().unwrap().swap(2, 3);
     }));
-    assert!(swapped.contains(" unpacks to sha256:"), "{swapped}");
+    assert!(swapped.contains(" has the DiffID sha256:"), "{swapped}");
     let first_gone = verdict(manifest(|directory, manifest| {
         drop(manifest["layers"].as_array_mut().unwrap().remove(0));
         rewrite(directory, &mut manifest["config"], |config| {
@@ -602,13 +609,13 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
             fifo("pipe"),
             null_device("null"),
         ],
-        Form::Tar,
+        Representation::Tar,
     );
     let image = Image::load(&fixture.store, fixture.image(&[(&layer, None)])).unwrap();
     let directory = fixture.path("rootfs");
-    let target = Target::Directory(directory.clone());
+    let target = ExportTarget::Directory(directory.clone());
     let mut warnings = Vec::new();
-    let mut warn = |warning: image::Warning| warnings.push(warning.to_string());
+    let mut warn = |warning: image::ExportWarning| warnings.push(warning.to_string());
     let options = ExportOptions { keeps_special: true, ..options() };
     image::export_all(&fixture.store, &[image], &target, &options, &mut warn).unwrap();
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -621,7 +628,7 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
     assert_eq!(list(&directory), (want, None));
     let lost = "/closed/same has lost its attribute security.capability: only root can set it, and \
                 not on every file system";
-    let device = "/null is a device, which only root can make: it was left out";
+    let device = "/null is a device, which only root can create: it was omitted";
     assert_eq!(warnings, [lost, device]);
     rustix::fs::chmod(directory.join("closed"), rustix::fs::Mode::RWXU).unwrap();
 }
@@ -630,19 +637,22 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
 fn images_for_several_platforms_go_out_under_an_index() {
     let fixture = Fixture::new();
     let registry = DockerRegistry::open();
-    let layer = fixture.layer(vec![dir("a"), file("a/b", "text"), link("a/c", "a/b")], Form::Tar);
+    let layer =
+        fixture.layer(vec![dir("a"), file("a/b", "text"), link("a/c", "a/b")], Representation::Tar);
     let platforms = ["linux/amd64", "linux/arm/v7"];
     let images = platforms.map(|platform| {
         let manifest = fixture.image_for(platform, &[(&layer, None)]);
         Image::load(&fixture.store, manifest).unwrap()
     });
-    let warn = &mut |warning: image::Warning| panic!("{warning}");
-    let mut export_all =
-        |target: Target| image::export_all(&fixture.store, &images, &target, &options(), warn);
+    let warn = &mut |warning: image::ExportWarning| panic!("{warning}");
+    let mut export_all = |target: ExportTarget| {
+        image::export_all(&fixture.store, &images, &target, &options(), warn)
+    };
     let archive = fixture.path("app.tar");
-    let written = export_all(Target::OciArchive(archive.clone())).unwrap();
+    let written = export_all(ExportTarget::OciArchive(archive.clone())).unwrap();
     let found = image::verify_layout(&archive).unwrap();
-    let named = |found: &image::Verified| (found.name.clone().unwrap(), found.platform.clone());
+    let named =
+        |found: &image::VerifiedImage| (found.name.clone().unwrap(), found.platform.clone());
     let name = "docker.io/library/app:1".to_owned();
     let want = [(name.clone(), "linux/amd64".to_owned()), (name, "linux/arm".to_owned())];
     assert_eq!(found.iter().map(named).collect::<Vec<_>>(), want);
@@ -660,11 +670,11 @@ fn images_for_several_platforms_go_out_under_an_index() {
     assert_eq!(skopeo(&remote)["variant"], "v7");
 
     let (directory, tar) = (fixture.path("files"), fixture.path("files.tar"));
-    export_all(Target::Directory(directory.clone())).unwrap();
+    export_all(ExportTarget::Directory(directory.clone())).unwrap();
     assert!(
         directory.join("linux_amd64/a/b").is_file() && directory.join("linux_arm_v7/a/c").is_file()
     );
-    export_all(Target::Tar(tar.clone())).unwrap();
+    export_all(ExportTarget::Tar(tar.clone())).unwrap();
     assert_eq!(
         run("tar", &["-tf", &shown(&tar)]).lines().collect::<Vec<_>>(),
         [
@@ -678,7 +688,7 @@ fn images_for_several_platforms_go_out_under_an_index() {
             "linux_arm_v7/a/c",
         ]
     );
-    let error = export_all(Target::DockerArchive(archive)).unwrap_err().to_string();
+    let error = export_all(ExportTarget::DockerArchive(archive)).unwrap_err().to_string();
     let want = "a docker archive takes one image, any other target at least one; there are 2";
     assert_eq!(error, want);
 }
@@ -696,7 +706,7 @@ fn a_base_layer_that_only_the_registry_has_as_a_blob_is_mounted_and_else_packed(
 
     // Another store has the same layer, but made it itself.
     let second = Fixture::new();
-    let made = second.layer(entries, Form::Tar);
+    let made = second.layer(entries, Representation::Tar);
     assert_eq!(made.diff_id, base.diff_id);
     let image = Image::load(&second.store, second.image(&[(&made, Some(blob.clone()))])).unwrap();
     let layer_in_registry = |to: &str, from: &[Reference]| {
@@ -725,7 +735,7 @@ fn a_registry_that_refuses_is_named_and_so_is_a_layer_that_is_gone() {
     };
     let error = push(&image, &name);
     assert_eq!(error.to_string(), format!("cannot push {name}"));
-    let elsewhere = Fixture::new().layer(vec![dir("a")], Form::Tar);
+    let elsewhere = Fixture::new().layer(vec![dir("a")], Representation::Tar);
     let image = Image::load(&fixture.store, fixture.image(&[(&elsewhere, None)])).unwrap();
     let error = image::pack(&fixture.store, &image, &options()).unwrap_err().to_string();
     let want = format!(
@@ -738,7 +748,7 @@ fn a_registry_that_refuses_is_named_and_so_is_a_layer_that_is_gone() {
 #[test]
 fn what_is_no_image_is_not_loaded() {
     let fixture = Fixture::new();
-    let layer = fixture.layer(Vec::new(), Form::Tar);
+    let layer = fixture.layer(Vec::new(), Representation::Tar);
     let check = |manifest: &str, want: &str| {
         let digest = fixture.store.put_blob(manifest.as_bytes()).unwrap();
         let error = Image::load(&fixture.store, digest).unwrap_err().to_string();
@@ -746,12 +756,12 @@ fn what_is_no_image_is_not_loaded() {
     };
     check("no JSON", "the image DIGEST cannot be read");
     let index = r#"{"schemaVersion":2,"manifests":[]}"#;
-    check(index, "DIGEST stands for several images; choose one by its platform");
+    check(index, "DIGEST is an index of several images; choose one by its platform");
     let good = fixture.image(&[(&layer, None)]);
     let good = String::from_utf8(fixture.store.read_blob(good, 1 << 20).unwrap()).unwrap();
     let mut manifest = json(&good);
     manifest["layers"][0]["mediaType"] = "text/plain".into();
-    let want = "the image DIGEST has a layer of type text/plain, which is no layer";
+    let want = "the image DIGEST has a layer of type text/plain, which is not a layer type";
     check(&manifest.to_string(), want);
     manifest["layers"] = Value::Array(Vec::new());
     check(&manifest.to_string(), "the manifest DIGEST has 0 layers, but its config 1");

@@ -34,13 +34,12 @@ fn in_store(env: &Env, store: &str, args: &[&str]) -> Done {
     Done::of(env.command_in(store, args).output().unwrap())
 }
 
-/// What is said when a push would drop arm64 or amd64.
-fn lost(left: &str, lost: &str) -> [String; 2] {
+/// Returns parts of the message of a push that would remove the platform `lost`.
+fn lost(left: &str, lost: &str) -> [String; 4] {
     [
-        format!(
-            "is an index for linux/amd64, linux/arm64 in its registry, and would be for {left} only: \
-             {lost} would be lost"
-        ),
+        format!("the push would remove {lost} from the index "),
+        ", which has linux/amd64, linux/arm64, ".to_owned(),
+        format!("and leave {left}; "),
         "--replace-index".to_owned(),
     ]
 }
@@ -51,8 +50,7 @@ fn a_push_of_one_platform_does_not_replace_an_index() {
     let (env, name) = with_index(&registry);
     let index = digest_of(&name);
     let pulled = env.rbuild(&["pull", &name, "--platform", "linux/arm64"]).ok();
-    let said = "was for linux/amd64, linux/arm64 and is now for linux/arm64 only; the earlier one \
-                keeps its id sha256:";
+    let said = "was for linux/amd64, linux/arm64 and is now for linux/arm64 only; the earlier image keeps its ID sha256:";
     assert!(pulled.stderr.contains(said), "{}", pulled.stderr);
     assert!(pulled.stderr.contains("--all-platforms"), "{}", pulled.stderr);
     let want = lost("linux/arm64", "linux/amd64");
@@ -202,7 +200,7 @@ fn an_image_of_a_registry_is_inspected_without_being_kept() {
         }
     }
     look(&["--platform", "linux/s390x", &name])
-        .fails(3, &["has nothing for linux/s390x, only linux/amd64"]);
+        .fails(3, &["has no image for linux/s390x, only for linux/amd64"]);
     look(&[&name.replace(":1", ":2")]).fails(3, &["cannot read", "does not exist"]);
     look(&["--pull", &name]).fails(2, &["cannot be used with"]);
     assert!(fs::symlink_metadata(env.path("none")).is_err(), "no store was made");
@@ -214,7 +212,7 @@ fn names_that_change_hands_are_said() {
     env.build(FILES, &["-t", "a:1", "-o", "type=docker,dest=a.tar"]).ok();
     env.build(&format!("{FILES}LABEL b=c\n"), &["-t", "b:1"]).ok();
     let tagged = env.rbuild(&["tag", "b:1", "a:1"]).ok();
-    let said = "a:1 was another image; the earlier one keeps its id sha256:";
+    let said = "a:1 was another image; the earlier image keeps its ID sha256:";
     assert!(tagged.stderr.contains(said), "{}", tagged.stderr);
     let loaded = env.rbuild(&["load", "-i", "a.tar"]).ok();
     assert!(loaded.stderr.contains(said), "{}", loaded.stderr);

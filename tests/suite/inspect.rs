@@ -54,7 +54,7 @@ fn priv_the_page_is_for_people() {
     assert_eq!(env.rbuild(&["inspect", &id]).ok().stdout, page);
 }
 
-/// What a layer does, as somebody finds out who knows only tars.
+/// Counts what a layer does from its tar alone.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Effect {
     n_entries: usize,

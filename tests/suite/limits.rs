@@ -96,7 +96,7 @@ fn many_stages(n_stages: usize, step: &str) -> String {
     dockerfile + &last
 }
 
-/// What 500 stages may take besides what five take.
+/// Memory that 500 stages may take beyond that of five.
 const MAX_BYTES: u64 = 36 << 20;
 
 #[test]

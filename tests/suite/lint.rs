@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use rbuild::diag::{Diagnostic, SourceFile, Style, render};
-use rbuild::dockerfile::lint::{self, BaseFacts, LintOptions, Wanted};
+use rbuild::dockerfile::lint::{self, BaseFacts, LintOptions, RuleSelection};
 use rbuild::dockerfile::syntax;
 use rbuild::oci::{Platform, Reference};
 
@@ -280,7 +280,7 @@ fn options<'a>(
         only_needed: false,
         ignored: Some(ignored),
         bases: Some(&facts),
-        wanted: Wanted::All,
+        selection: RuleSelection::All,
     }
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use rbuild::diag::Diagnostic;
 use rbuild::dockerfile::ir;
-use rbuild::dockerfile::lint::{self, Fixed, LintOptions, Wanted};
+use rbuild::dockerfile::lint::{self, FixedFile, LintOptions, RuleSelection};
 use rbuild::dockerfile::syntax;
 use rbuild::oci::{ImageConfig, Platform};
 use rbuild::plan::{self, BaseImage, Images, Outcome, Request};
@@ -30,7 +30,7 @@ as_root_and_as_user!(a_file_stays_its_owners);
 const AUTHORS: &str = "org.opencontainers.image.authors";
 
 /// The file after its fixes.
-fn fixed(text: &str) -> Fixed {
+fn fixed(text: &str) -> FixedFile {
     let platform = Platform::new("linux", "amd64", None);
     let options = LintOptions {
         build_args: &BTreeMap::new(),
@@ -40,7 +40,7 @@ fn fixed(text: &str) -> Fixed {
         only_needed: false,
         ignored: None,
         bases: None,
-        wanted: Wanted::All,
+        selection: RuleSelection::All,
     };
     lint::fix_all(text, &options, std::slice::from_ref(&platform))
 }

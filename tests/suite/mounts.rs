@@ -196,9 +196,7 @@ fn locked_cache_waits_and_private_cache_does_not() {
              FROM base:1\nRUN {mount} {script} && touch /2\nCOPY --from=one /1 /1\n"
         )
     };
-    let started = Instant::now();
     let done = env.build(&both("locked"), &[]).ok();
-    assert!(started.elapsed() >= Duration::from_secs(1));
     assert!(done.stderr.contains("waiting for the cache `c`"), "{}", done.stderr);
     env.build(&both("private"), &[]).ok();
     env.build(&both("shared"), &[]).fails(1, &["did not complete successfully"]);
@@ -212,7 +210,8 @@ fn waiting_for_a_cache_can_be_interrupted() {
         let mount = "--mount=type=cache,id=c,target=/c,sharing=locked";
         env.write(name, format!("FROM base:1\nRUN {mount} {script}\n"));
     };
-    dockerfile("holder", "echo held; sleep 30");
+    const HELD: Duration = Duration::from_secs(300);
+    dockerfile("holder", &format!("echo held; sleep {}", HELD.as_secs()));
     dockerfile("waiter", "true");
     let start = |name: &str| {
         let file = format!("context/{name}");
@@ -234,7 +233,7 @@ fn waiting_for_a_cache_can_be_interrupted() {
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(130));
     }
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < HELD, "it waited for the cache");
     assert_eq!(env.leftovers("store"), "");
 }
 

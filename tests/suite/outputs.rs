@@ -178,8 +178,8 @@ fn annotations_that_would_stand_nowhere_are_errors() {
     let env = env();
     for (args, want) in [
         (&["--annotation", "index:a=b"][..], "would stand in an index"),
-        (&["--annotation", "layer:a=b"], "`layer` is no level"),
-        (&["--annotation", "a"], "its form is [LEVEL:]KEY=VALUE"),
+        (&["--annotation", "layer:a=b"], "`layer` is not a level"),
+        (&["--annotation", "a"], "the format is [LEVEL:]KEY=VALUE"),
         (&["-o", "type=docker,dest=x,oci-mediatypes=false,annotation.a=b"], "have no annotations"),
         (&["-o", "type=local,dest=x,annotation.a=b"], "no documents that annotations"),
     ] {

@@ -43,11 +43,11 @@ fn trigger_with_a_heredoc_keeps_its_body() {
 #[test]
 fn trigger_that_is_bad_says_why() {
     for (trigger, want) in [
-        ("", "E0101 0..0 the trigger holds no instruction"),
+        ("", "E0101 0..0 the trigger has no instruction"),
         ("FROM x", "E0113 0..4 FROM is not allowed as an ONBUILD trigger"),
         ("RNU x", "E0103 0..3 unknown instruction `RNU`"),
-        ("RUN x\nRUN y", "E0113 6..11 a trigger is one instruction"),
-        ("RUN <<E\n", "E0106 4..7 unterminated heredoc: no line says `E`"),
+        ("RUN x\nRUN y", "E0113 6..11 a trigger must be one instruction"),
+        ("RUN <<E\n", "E0106 4..7 unterminated heredoc: no line consists of `E`"),
     ] {
         let (_, diagnostics) = syntax::parse_trigger(trigger);
         let got: Vec<String> = diagnostics
@@ -77,7 +77,7 @@ fn check(case: &Path, name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
-/// What a person sees, and the codes and spans that a program sees.
+/// Returns the report for people, and the codes and spans for programs.
 fn report(text: &str, diagnostics: &[Diagnostic]) -> String {
     let mut report = render(diagnostics, &SourceFile::new("Dockerfile", text), Style::Plain);
     for diagnostic in diagnostics {

@@ -1,4 +1,4 @@
-//! What a pipeline does: build, push, pull elsewhere, run. What others read of it is the same.
+//! A pipeline: build, push, pull elsewhere, run. What others read of it is the same.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -23,7 +23,7 @@ RUN rm -r /old && ln -s ../srv/f /bin/link && chown -h 5:6 /bin/link && ln f har
     chmod 4711 /bin/busybox && mkdir -p /long/$(head -c 120 /dev/zero | tr '\\0' a)/b
 CMD [\"/bin/cat\", \"/srv/f\"]
 ";
-/// What needs no emulator to be made for another machine.
+/// A Dockerfile that needs no emulator to be built for another platform.
 const TWO: &str = "FROM scratch
 ARG TARGETARCH
 COPY busybox /bin/cat
@@ -53,7 +53,7 @@ impl Scene {
         format!("{}/team/app:{tag}", self.registry.host())
     }
 
-    /// Builds and pushes.
+    /// Builds an image and pushes it.
     fn push(&self, tag: &str, compression: &str, platforms: &str) {
         let dockerfile = if platforms.contains(',') { TWO } else { ONE };
         let name = self.name(tag);

@@ -1,9 +1,10 @@
-//! Which steps run, when, and how often: seen from outside.
+//! Order and number of the steps that run, seen from outside.
 
 #![expect(clippy::unwrap_used, reason = "tests say what they mean with them")]
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::env::{Done, Env, Who};
 
@@ -48,14 +49,21 @@ fn targetstage_is_the_target_or_the_last_stage() {
 fn independent_stages_run_at_once() {
     let env = Env::new();
     env.base();
-    let dockerfile = "FROM base:1 AS one\nRUN sleep 1 && echo 1 > /1\n\
-                      FROM base:1 AS two\nRUN sleep 1 && echo 2 > /2\n\
-                      FROM base:1\nCOPY --from=one /1 /\nCOPY --from=two /2 /\nRUN cat /1 /2\n";
+    // Each stage waits until the other one has begun.
+    let stage = |own: u8, other: u8| {
+        format!(
+            "RUN --mount=type=cache,id=c,target=/c touch /c/{own} /{own}; \
+             n=0; until test -e /c/{other}; do n=$((n+1)); test $n -lt 6000; sleep 0.01; done\n"
+        )
+    };
+    let (one, two) = (stage(1, 2), stage(2, 1));
+    let dockerfile = format!(
+        "FROM base:1 AS one\nSHELL [\"/bin/sh\", \"-ec\"]\n{one}\
+         FROM base:1 AS two\nSHELL [\"/bin/sh\", \"-ec\"]\n{two}\
+         FROM base:1\nCOPY --from=one /1 /\nCOPY --from=two /2 /\n"
+    );
     env.write("Dockerfile", dockerfile);
-    let started = Instant::now();
     env.rbuild(&["build", "context", "--jobs", "1"]).ok();
-    let took = started.elapsed();
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(2), "{took:?}");
 }
 
 #[test]
@@ -82,14 +90,12 @@ fn equal_steps_of_several_stages_run_once() {
 fn failure_of_one_stage_ends_the_others_and_is_the_one_that_is_told() {
     let env = Env::new();
     env.base();
-    let dockerfile = "FROM base:1 AS slow\nRUN sleep 30\n\
+    let dockerfile = "FROM base:1 AS slow\nRUN sleep 1000\n\
                       FROM base:1 AS bad\nRUN sleep 0.1; echo oh no; exit 4\n\
                       FROM base:1\nCOPY --from=slow /etc /a\nCOPY --from=bad /etc /b\n";
-    let started = Instant::now();
     let done = env.build(dockerfile, &[]);
-    assert!(started.elapsed() < Duration::from_secs(10));
     done.fails(1, &["last lines of the failed step:\n  oh no\n", "exit code: 4\n", ":4:1\n"]);
-    done.ended(&["RUN sleep 30: CANCELED", "RUN sleep 0.1; echo oh no; exit 4: ERROR"]);
+    done.ended(&["RUN sleep 1000: CANCELED", "RUN sleep 0.1; echo oh no; exit 4: ERROR"]);
     assert_eq!(env.leftovers("store"), "");
 }
 
@@ -103,9 +109,9 @@ fn planning_that_takes_long_ends_with_the_first_signal() {
         std::thread::sleep(Duration::from_secs(3));
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let started = Instant::now();
-        assert!(!child.wait().unwrap().success());
-        assert!(started.elapsed() < Duration::from_secs(10), "{args:?}");
+        let status = child.wait().unwrap();
+        let is_ended = status.code() == Some(130) || status.signal() == Some(15);
+        assert!(is_ended, "{args:?}: {status:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is shown while rbuild works: lines, JSON, groups of CI systems, the step summary.
+//! Progress output: lines, JSON, groups of CI systems, the step summary.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -29,7 +29,7 @@ fn secret_env(dockerfile: &str) -> Env {
     env
 }
 
-/// Where a CI system reads commands: at the start of a line, blanks aside, or behind `##[`.
+/// Returns the lines that a CI system reads as commands: at the start of a line, blanks aside, or behind `##[`.
 fn commands(log: &str) -> Vec<&str> {
     let mut stopped: Option<&str> = None;
     let mut found = Vec::new();
@@ -51,7 +51,7 @@ fn commands(log: &str) -> Vec<&str> {
 
 fn schema() -> (jsonschema::Validator, BTreeSet<String>) {
     let mut schema: Value =
-        serde_json::from_str(&source::text_of("testdata/progress.schema.json")).unwrap();
+        serde_json::from_str(&source::text_of("docs/schemas/progress.schema.json")).unwrap();
     let kinds = schema["$defs"].as_object().unwrap().keys().cloned().collect();
     // Whoever reads it lets new members pass; here each has to be described.
     for kind in schema["$defs"].as_object_mut().unwrap().values_mut() {
@@ -90,7 +90,7 @@ impl Runs<'_> {
     }
 }
 
-/// What steps wrote to their standard output.
+/// Returns the standard output of the steps.
 fn printed(events: &[Value]) -> String {
     let told = events.iter().filter(|event| event["stream"] == "stdout");
     told.map(|event| event["text"].as_str().unwrap()).collect()
@@ -265,7 +265,7 @@ fn priv_github_folds_steps_and_marks_mistakes() {
     env.write("Dockerfile", "FROM base:1 as b\nRUN true\n");
     let warned = env.rbuild(&["build", "context", "--build-arg", "BUILDKIT_SYNTAX=a,b:c%d/e"]).ok();
     let found = commands(&warned.stderr);
-    assert!(found.contains(&"::warning title=rbuild::BUILDKIT_SYNTAX=a,b:c%25d/e is not used; the file is read as a Dockerfile"), "{found:?}");
+    assert!(found.contains(&"::warning title=rbuild::BUILDKIT_SYNTAX=a,b:c%25d/e is not used; the built-in Dockerfile frontend parses the file"), "{found:?}");
     assert!(
         found
             .iter()

@@ -1,4 +1,4 @@
-//! What helps at the prompt: completion, the manual.
+//! Help at the prompt: completion, the manual.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -10,7 +10,7 @@ use std::fs;
 
 use crate::support::env::{Done, Env};
 
-/// What bash offers after these words, of which the last is not finished.
+/// Returns bash's completions of these words, of which the last is not finished.
 fn offered(env: &Env, words: &[&str]) -> Vec<String> {
     let rbuild = env!("CARGO_BIN_EXE_rbuild");
     let (last, before) =

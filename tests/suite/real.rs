@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rbuild::diag::{Diagnostic, SourceFile, Style, render};
 use rbuild::dockerfile::ir;
-use rbuild::dockerfile::lint::{self, LintOptions, Wanted};
+use rbuild::dockerfile::lint::{self, LintOptions, RuleSelection};
 use rbuild::dockerfile::syntax;
 use rbuild::oci::{ImageConfig, Platform};
 use rbuild::plan::{self, BaseImage, Images, Outcome, Plan, Request};
@@ -70,7 +70,7 @@ fn real_files_give_the_recorded_warnings_and_no_other() {
             only_needed: false,
             ignored: None,
             bases: None,
-            wanted: Wanted::All,
+            selection: RuleSelection::All,
         };
         let (_, diagnostics) = syntax::parse(&text);
         let found = lint::check(&file, &text, &diagnostics, &options);

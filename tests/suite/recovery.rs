@@ -1,4 +1,4 @@
-//! What an earlier build or a killed one left, and builds that go on in spite of it.
+//! Leftovers of earlier and of killed builds, and builds that go on in spite of it.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -361,7 +361,10 @@ fn priv_full_disk_can_be_freed() {
     fill(&env, "filler");
     // Nothing else can be done, and the message says why.
     let failed = env.rbuild(&["tag", "app", "other"]);
-    failed.fails(3, &["file system is full", "the index needs", "more", "`rbuild prune` frees"]);
+    failed.fails(
+        3,
+        &["file system of the store is full", "the index needs", "more", "with `rbuild prune`"],
+    );
     for _ in 0..2 {
         env.rbuild(&["du"]).ok();
         env.rbuild(&["images"]).ok();

@@ -14,7 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rbuild::oci::{Descriptor, Digest, LayerCompression, MediaType, Reference};
-use rbuild::registry::{Client, Fetched, Options, Pushed, RegistryError, RegistryOptions};
+use rbuild::registry::{
+    Client, FetchedManifest, Options, PushOutcome, RegistryError, RegistryOptions,
+};
 
 use crate::support::registry::{Answer, DockerRegistry, Request, Scripted, client, options};
 
@@ -57,7 +59,7 @@ fn push(
     name: &Reference,
     bytes: &[u8],
     mount_from: Option<&str>,
-) -> Result<(Pushed, u64), RegistryError> {
+) -> Result<(PushOutcome, u64), RegistryError> {
     let moved = AtomicU64::new(0);
     let count = |n| {
         moved.fetch_add(n, Ordering::Relaxed);
@@ -105,17 +107,17 @@ fn what_is_pushed_is_pulled_back_byte_for_byte() {
     let (client, name) = (client(), name(registry.host(), "a/b:tag"));
     let bytes = some_bytes(5_000_000);
     assert!(!client.blob_exists(&name, Digest::of(&bytes)).unwrap());
-    assert_eq!(push(&client, &name, &bytes, None).unwrap(), (Pushed::Uploaded, 5_000_000));
+    assert_eq!(push(&client, &name, &bytes, None).unwrap(), (PushOutcome::Uploaded, 5_000_000));
     assert!(client.blob_exists(&name, Digest::of(&bytes)).unwrap());
-    assert_eq!(push(&client, &name, &bytes, None).unwrap(), (Pushed::AlreadyThere, 0));
+    assert_eq!(push(&client, &name, &bytes, None).unwrap(), (PushOutcome::AlreadyThere, 0));
     let (result, sink, moved) = pull(&client, &name, &layer(&bytes));
     assert_eq!((result, sink == bytes, moved), (Ok(()), true, 5_000_000));
 
-    assert_eq!(push(&client, &name, b"{}", None).unwrap(), (Pushed::Uploaded, 2));
+    assert_eq!(push(&client, &name, b"{}", None).unwrap(), (PushOutcome::Uploaded, 2));
     let manifest = manifest_of(b"{}");
     let digest = client.push_manifest(&name, &MediaType::OciManifest, &manifest).unwrap();
     assert_eq!(digest, Digest::of(&manifest));
-    let want = Fetched { digest, media_type: MediaType::OciManifest, bytes: manifest };
+    let want = FetchedManifest { digest, media_type: MediaType::OciManifest, bytes: manifest };
     for name in [name.clone(), name.with_digest(digest)] {
         assert_eq!(client.manifest(&name).unwrap(), want);
         assert_eq!(client.digest(&name).unwrap(), digest);
@@ -126,7 +128,7 @@ fn what_is_pushed_is_pulled_back_byte_for_byte() {
 fn empty_blobs_go_both_ways() {
     let registry = DockerRegistry::open();
     let (client, name) = (client(), name(registry.host(), "empty"));
-    assert_eq!(push(&client, &name, b"", None).unwrap(), (Pushed::Uploaded, 0));
+    assert_eq!(push(&client, &name, b"", None).unwrap(), (PushOutcome::Uploaded, 0));
     assert_eq!(pull(&client, &name, &layer(b"")), (Ok(()), Vec::new(), 0));
 }
 
@@ -137,10 +139,10 @@ fn blobs_are_mounted_from_the_repository_that_has_them() {
     let bytes = some_bytes(1000);
     push(&client, &name(registry.host(), "from"), &bytes, None).unwrap();
     let to = name(registry.host(), "to");
-    assert_eq!(push(&client, &to, &bytes, Some("from")).unwrap(), (Pushed::Mounted, 0));
+    assert_eq!(push(&client, &to, &bytes, Some("from")).unwrap(), (PushOutcome::Mounted, 0));
     assert!(client.blob_exists(&to, Digest::of(&bytes)).unwrap());
     let other = some_bytes(999);
-    assert_eq!(push(&client, &to, &other, Some("from")).unwrap(), (Pushed::Uploaded, 999));
+    assert_eq!(push(&client, &to, &other, Some("from")).unwrap(), (PushOutcome::Uploaded, 999));
     assert_eq!(pull(&client, &to, &layer(&other)), (Ok(()), other, 999));
 }
 
@@ -202,7 +204,7 @@ fn sources_that_lie_about_their_size_or_fail_are_told_apart() {
     for (n_bytes, got) in [(999, 999), (1001, 1001)] {
         let open = || Ok(reader(&some_bytes(n_bytes)));
         let error = client.push_blob(&name, &blob, None, &open, &|_| ()).unwrap_err();
-        let want = format!("{what} has the wrong size: want 1000 bytes, got {got}");
+        let want = format!("wrong size of {what}: expected 1000 bytes, got {got}");
         assert_eq!(error.to_string(), want);
     }
     let open = || Err(io::Error::other("gone"));
@@ -255,7 +257,7 @@ fn stored_passwords_open_the_registry() {
     );
     let (client, _directory) = client_with(&config);
     let name = name(registry.host(), "a");
-    assert_eq!(push(&client, &name, b"bytes", None).unwrap(), (Pushed::Uploaded, 5));
+    assert_eq!(push(&client, &name, b"bytes", None).unwrap(), (PushOutcome::Uploaded, 5));
     assert_eq!(pull(&client, &name, &layer(b"bytes")), (Ok(()), b"bytes".to_vec(), 5));
 }
 
@@ -270,8 +272,8 @@ fn wrong_and_missing_passwords_say_what_to_do() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{host} does not let us in for {host}/a:latest: authentication required \
-             (UNAUTHORIZED); it does not accept the stored credentials; log in with `rbuild login \
+            "{host} refused access to {host}/a:latest (401): authentication required \
+             (UNAUTHORIZED); it rejected the stored credentials; log in with `rbuild login \
              {host}`"
         )
     );
@@ -279,7 +281,7 @@ fn wrong_and_missing_passwords_say_what_to_do() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{host} does not let us in for blob {} of {host}/a: no credentials are stored; check \
+            "{host} refused access to blob {} of {host}/a (401): no credentials are stored; check \
              the name, or log in with `rbuild login {host}`",
             Digest::of(b"bytes")
         )
@@ -342,7 +344,7 @@ fn passwords_go_to_the_token_server_and_not_to_the_registry() {
     );
     let (client, _directory) = client_with(&passwords(&server.host(), "user", "geheim"));
     let pushed = push(&client, &name(&server.host(), "a/b"), b"bytes", None).unwrap();
-    assert_eq!(pushed, (Pushed::AlreadyThere, 0));
+    assert_eq!(pushed, (PushOutcome::AlreadyThere, 0));
     let sent: Vec<_> = server
         .requests()
         .iter()
@@ -444,7 +446,7 @@ fn uploads_whose_token_ends_on_the_way_start_anew_with_another() {
         }
     });
     let pushed = push(&client(), &name(&server.host(), "a"), b"bytes", None).unwrap();
-    assert_eq!(pushed, (Pushed::Uploaded, 5));
+    assert_eq!(pushed, (PushOutcome::Uploaded, 5));
     let methods: Vec<_> = server.requests().into_iter().map(|request| request.method).collect();
     assert_eq!(methods, ["HEAD", "GET", "HEAD", "POST", "PUT", "GET", "POST", "PUT"]);
 }
@@ -461,8 +463,7 @@ fn refused_tokens_show_the_token_servers_words_and_no_secret() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{host} does not let us in for repository:a:pull: incorrect username or password; it \
-             does not accept the stored credentials; log in with `rbuild login {host}`"
+            "{host} refused access to repository:a:pull (401): incorrect username or password; it rejected the stored credentials; log in with `rbuild login {host}`"
         )
     );
     assert!(!format!("{error:?}").contains("hunter2"));
@@ -478,7 +479,7 @@ fn tokens_that_do_not_help_are_no_endless_loop() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{host} does not let us in for {host}/a:latest: no credentials are stored; check the \
+            "{host} refused access to {host}/a:latest (401): no credentials are stored; check the \
              name, or log in with `rbuild login {host}`"
         )
     );
@@ -491,7 +492,7 @@ fn token_answers_without_end_are_refused() {
     let server =
         with_tokens(|_, _| Answer::new(200, vec![b' '; 2 << 20]), |_| Answer::new(500, ""));
     let error = client().manifest(&name(&server.host(), "a")).unwrap_err().to_string();
-    assert_eq!(error, "the answer of the token server is longer than the limit of 1048576 bytes");
+    assert_eq!(error, "the response of the token server is longer than the limit of 1048576 bytes");
 }
 
 #[test]
@@ -504,7 +505,7 @@ fn configs_that_docker_would_not_write_are_errors_when_needed() {
     assert_eq!(
         error,
         format!(
-            "cannot get the credentials for {}: {}: it is not as docker writes it (line 1, column \
+            "cannot get the credentials for {}: {}: invalid JSON (line 1, column \
              24)",
             server.host(),
             path.display()
@@ -553,7 +554,7 @@ fn credentials_are_not_given_to_a_storage_that_asks_for_them() {
     let (client, _directory) = client_with(&passwords(&server.host(), "user", "geheim"));
     let (result, ..) = pull(&client, &name(&server.host(), "a"), &layer(b"bytes"));
     let want = format!(
-        "{} does not let us in for blob {} of {}/a: it gives no reason",
+        "{} refused access to blob {} of {}/a (401): no reason given",
         storage.host(),
         Digest::of(b"bytes"),
         server.host()
@@ -576,10 +577,7 @@ fn redirects_within_the_registry_keep_the_credentials_and_end() {
     let error = self::client().manifest(&name(&circle.host(), "a")).unwrap_err().to_string();
     assert_eq!(
         error,
-        format!(
-            "{} does not speak the registry protocol as it should: it redirects more than 10 times",
-            circle.host()
-        )
+        format!("{} violates the registry protocol: more than 10 redirects", circle.host())
     );
 }
 
@@ -615,7 +613,7 @@ fn retry_after_may_be_a_date_by_the_servers_clock_and_too_long_a_time() {
     let error = client().manifest(&name(&server.host(), "a")).unwrap_err().to_string();
     let host = server.host();
     let want = format!(
-        "{host} answered 429 for {host}/a:latest: it gives no reason; it asks to be left alone for \
+        "{host} answered 429 for {host}/a:latest: no reason given; it asks for a pause of \
          3600 s"
     );
     assert_eq!((error, server.requests().len()), (want, 1));
@@ -636,7 +634,7 @@ fn retries_end_and_some_answers_are_final() {
             404 => {
                 format!("{host}/a:latest does not exist; check the name, and that it was pushed")
             }
-            403 => format!("{host} does not allow access to {host}/a:latest: no (X)"),
+            403 => format!("{host} denied access to {host}/a:latest (403): no (X)"),
             _ => format!("{host} answered {status} for {host}/a:latest: no (X)"),
         };
         assert_eq!((error, server.requests().len()), (want, n_requests));
@@ -711,8 +709,7 @@ fn ranges_that_start_elsewhere_are_refused() {
     });
     let (result, sink, _) = pull(&client(), &name(&server.host(), "a"), &layer(&bytes));
     let want = format!(
-        "{} does not speak the registry protocol as it should: it sent another part of the blob \
-         than it was asked for",
+        "{} violates the registry protocol: it sent another range of the blob than requested",
         server.host()
     );
     assert_eq!((result, sink), (Err(want), bytes[..500].to_vec()));
@@ -728,7 +725,7 @@ fn broken_uploads_start_anew_and_progress_is_told_once() {
     });
     let bytes = some_bytes(100_000);
     let pushed = push(&client(), &name(&server.host(), "a"), &bytes, None).unwrap();
-    assert_eq!(pushed, (Pushed::Uploaded, 100_000));
+    assert_eq!(pushed, (PushOutcome::Uploaded, 100_000));
     let digest = Digest::of(&bytes).to_string();
     let hex = digest.strip_prefix("sha256:").unwrap();
     assert_eq!(
@@ -764,12 +761,12 @@ fn mounting(answer: Answer) -> Scripted {
 fn mounts_ask_for_both_repositories_and_may_end_in_an_upload() {
     let uploading = Answer::new(202, "").header("Location", "/upload/mount?state=x");
     for (answer, pushed, put) in [
-        (Answer::new(201, ""), (Pushed::Mounted, 0), None),
-        (uploading, (Pushed::Uploaded, 5), Some("/upload/mount?state=x&digest=")),
-        (Answer::new(202, ""), (Pushed::Uploaded, 5), Some("/upload/own?digest=")),
-        (Answer::new(403, ""), (Pushed::Uploaded, 5), Some("/upload/own?digest=")),
-        (Answer::new(404, ""), (Pushed::Uploaded, 5), Some("/upload/own?digest=")),
-        (Answer::new(500, ""), (Pushed::Uploaded, 5), Some("/upload/own?digest=")),
+        (Answer::new(201, ""), (PushOutcome::Mounted, 0), None),
+        (uploading, (PushOutcome::Uploaded, 5), Some("/upload/mount?state=x&digest=")),
+        (Answer::new(202, ""), (PushOutcome::Uploaded, 5), Some("/upload/own?digest=")),
+        (Answer::new(403, ""), (PushOutcome::Uploaded, 5), Some("/upload/own?digest=")),
+        (Answer::new(404, ""), (PushOutcome::Uploaded, 5), Some("/upload/own?digest=")),
+        (Answer::new(500, ""), (PushOutcome::Uploaded, 5), Some("/upload/own?digest=")),
     ] {
         let server = mounting(answer);
         let got = push(&client(), &name(&server.host(), "to"), b"bytes", Some("from")).unwrap();
@@ -797,7 +794,7 @@ fn flipped_bytes_are_found() {
     let server = Scripted::new(move |_, _| Answer::new(200, &flipped));
     let (result, ..) = pull(&client(), &name(&server.host(), "a"), &layer(&bytes));
     let host = server.host();
-    let text = format!("blob {want} of {host}/a has wrong content: want {want}, got {got}");
+    let text = format!("wrong digest of blob {want} of {host}/a: expected {want}, got {got}");
     assert_eq!(result, Err(text));
     assert_eq!(server.requests().len(), 1);
 
@@ -828,7 +825,7 @@ fn wrong_sizes_are_found_before_too_much_is_written() {
         let blob = layer(&some_bytes(1000));
         let (result, sink, _) = pull(&client(), &name(&server.host(), "a"), &blob);
         let what = format!("blob {} of {}/a", blob.digest, server.host());
-        let want = format!("{what} has the wrong size: want 1000 bytes, got {got}");
+        let want = format!("wrong size of {what}: expected 1000 bytes, got {got}");
         assert_eq!((result, sink.len()), (Err(want), n_written));
     }
 }
@@ -939,7 +936,7 @@ fn every_place_that_was_asked_has_its_own_answer() {
         let starts = [
             format!("http://{dead} cannot be reached: "),
             format!("http://{} does not have it", without.host()),
-            format!("http://{} does not let us in: ", locked.host()),
+            format!("http://{} refused access (401): ", locked.host()),
             format!("http://{own} cannot be reached: "),
         ];
         assert_eq!(answers.len(), starts.len(), "{text}");
@@ -969,5 +966,5 @@ fn pushes_do_not_go_to_mirrors() {
     let registry = DockerRegistry::open();
     let client = client_with_mirrors(registry.host(), &[&mirror.host()]);
     let pushed = push(&client, &name(registry.host(), "a"), b"bytes", None).unwrap();
-    assert_eq!((pushed, mirror.requests().len()), ((Pushed::Uploaded, 5), 0));
+    assert_eq!((pushed, mirror.requests().len()), ((PushOutcome::Uploaded, 5), 0));
 }

@@ -1,4 +1,4 @@
-//! What comes from elsewhere: ADD of URLs and repositories, remote and named contexts.
+//! Remote inputs: ADD of URLs and repositories, remote and named contexts.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -25,7 +25,7 @@ as_root_and_as_user!(
 );
 
 const OCI: &str = "type=oci,dest=out,tar=false,compression=uncompressed";
-/// SHA-256 of `one`.
+/// SHA-256 of the text `one`.
 const ONE: &str = "sha256:7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
 
 const WITH_SUBMODULE: &str = "mkdir sub; echo one > file; echo sub > sub/s; echo x > run; \
@@ -168,7 +168,7 @@ fn mistakes_about_repositories_are_explained() {
         (format!("ADD --checksum={wrong} {url}#v1 /"), ["E0409", wrong, "Dockerfile:2:"]),
         (format!("ADD {url}?tag=v1#v2 /"), ["E0111", "ref conflicts", "Dockerfile:2:5"]),
         (format!("COPY {url} /"), ["E0111", "git ref for COPY", "ADD takes"]),
-        (format!("ADD --checksum=abc {url} /"), ["E0109", "is no commit", "7 hex digits"]),
+        (format!("ADD --checksum=abc {url} /"), ["E0109", "is not a commit", "7 hex digits"]),
         ("ADD ssh://git@127.0.0.1:1/x /".to_owned(), ["E0408", "no ssh agent", "--ssh"]),
     ] {
         env.build(&format!("FROM scratch\n{line}\n"), &[]).fails(1, &parts);

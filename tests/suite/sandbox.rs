@@ -759,7 +759,7 @@ fn what_cannot_be_executed_is_told_apart() {
     assert_eq!(error.to_string(), "cannot enter the working directory /nowhere");
 }
 
-/// Whether a process anywhere on the machine has `argument` on its command line.
+/// Returns whether a process anywhere on the machine has `argument` on its command line.
 fn runs_somewhere(argument: &str) -> bool {
     let directories = fs::read_dir("/proc").unwrap().flatten();
     directories
@@ -772,17 +772,14 @@ fn descendants_end_with_the_command() {
     let fixture = Fixture::new();
     let script =
         format!("sleep {marker} & setsid sleep {marker} & (sleep {marker} &) ; echo started");
-    let begun = Instant::now();
     let done = run_in(&fixture.overlay(), &shell(&script)).unwrap();
     assert_eq!(done.stdout, "started\n");
-    assert!(begun.elapsed() < Duration::from_secs(10));
     assert!(!runs_somewhere(&marker));
 }
 
 fn cancel_kills() {
     let fixture = Fixture::new();
     let (cancel, trigger) = rustix::pipe::pipe().unwrap();
-    let begun = Instant::now();
     let rootfs = fixture.overlay();
     let mut trigger = Some(trigger);
     let exit = sandbox::run(
@@ -795,7 +792,6 @@ fn cancel_kills() {
         },
     );
     assert_eq!(exit.unwrap(), Exit::Signal(9));
-    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 fn insecure_means_all_capabilities() {

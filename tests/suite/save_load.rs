@@ -156,7 +156,7 @@ fn priv_several_platforms_are_saved_and_loaded_as_an_index() {
         .fails(3, &["both.tar has no image for linux/s390x"]);
 }
 
-/// Names and contents.
+/// Names and contents of the archive.
 type Files<'a> = &'a [(&'a str, &'a [u8])];
 
 /// An archive of these files.
@@ -195,7 +195,7 @@ fn priv_bad_archives_are_refused_and_name_nothing() {
         (&[("manifest.json", b"{}")], "manifest.json in bad.tar cannot be used"),
         (
             &[("manifest.json", manifest.as_bytes())],
-            "bad.tar lacks c.json, which manifest.json names",
+            "bad.tar lacks c.json, which manifest.json refers to",
         ),
         (
             &[("manifest.json", manifest.as_bytes()), ("c.json", good.as_bytes())],

@@ -75,8 +75,8 @@ fn priv_a_digest_names_only_the_image_that_has_it() {
     assert_eq!(names(&env), ["app:1", "base:1"]);
     let options = OpenOptions { user_namespace: false, now_s: 0 };
     let store = Store::open(&env.path("store"), &options).unwrap();
-    let app = store.tag(&"app:1".parse().unwrap()).unwrap().unwrap();
-    store.set_tag(&other.parse().unwrap(), app).unwrap();
+    let app = store.tags().get(&"app:1".parse().unwrap()).unwrap().unwrap();
+    store.tags().set(&other.parse().unwrap(), app).unwrap();
     drop(store);
     let from = |name: &str| env.build(&format!("FROM {name}\nENV C=1\n"), &["--offline"]);
     from(&other).fails(3, &["cannot get the image", "--offline"]);

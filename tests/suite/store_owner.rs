@@ -1,4 +1,4 @@
-//! Whose a store is: it is for its owner alone, and one that others could write into is refused.
+//! Ownership of a store: it is for its owner alone, and one that others could write into is refused.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -87,7 +87,7 @@ fn store_that_others_can_write_to_is_refused(who: Who) {
     env.hand_over("open");
     set_mode(&env.path("open"), 0o777);
     let done = Done::of(env.command_in("open/store", &["build", "context"]).output().unwrap());
-    done.fails(3, &["it is below", "open, which everybody can write to"]);
+    done.fails(3, &["it is below", "open, which everyone can write to"]);
 }
 
 fn store_that_holds_links_is_refused_and_they_lead_nowhere(who: Who) {
@@ -239,7 +239,7 @@ fn priv_layers_of_other_ids_that_cannot_be_read_are_made_again() {
     let private = "&& chmod 700 /d";
     sees(&build(&first, &env, &owners(private, 1)), &["/c/1 7:8"], false);
     let second = Namespace::new(1_000_000, 2_100_000, 65_536);
-    let want = ["was made under other user and group ids", "build the image again"];
+    let want = ["was created under other user and group ids", "build the image again"];
     second.rbuild(&env, &["save", "a:1", "-o", "context/a.tar"]).fails(3, &want);
     sees(&build(&second, &env, &owners(private, 2)), &["/c/2 7:8"], false);
     // What this user cannot remove is named, when all else is gone; its owner can.

@@ -12,21 +12,21 @@ use std::process::Command;
 
 use rbuild::oci::{Descriptor, Digest, LayerCompression, MediaType, Reference};
 use rbuild::registry::{
-    Client, ClientCertificate, Options, Pushed, RegistryError, RegistryOptions, Security,
+    Client, ClientCertificate, Options, PushOutcome, RegistryError, RegistryOptions, Security,
 };
 
 use crate::support::certificates::{Authority, Certified, TokenServer, self_signed};
 use crate::support::env::Env;
 use crate::support::registry::{DockerRegistry, Setup, options};
 
-/// What certificates of registries here are for.
+/// Names in the certificates of the registries here.
 const NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
 
 /// An authority, a registry that it certifies, and a directory for their files.
 struct Place {
     directory: tempfile::TempDir,
     authority: Authority,
-    /// The authority's certificate.
+    /// Certificate of the authority, as PEM.
     ca: PathBuf,
     registry: DockerRegistry,
 }
@@ -62,7 +62,7 @@ impl Place {
     }
 }
 
-/// What a registry wants besides TLS.
+/// Demands of a registry besides TLS.
 #[derive(Default)]
 struct Wanted {
     password: bool,
@@ -84,7 +84,7 @@ fn round_trip(client: &Client, host: &str) -> Result<(), RegistryError> {
         Ok(Box::new(std::io::Cursor::new(bytes.clone())))
     };
     let pushed = client.push_blob(&name, &blob, None, &open, &|_| ())?;
-    assert!(matches!(pushed, Pushed::Uploaded | Pushed::AlreadyThere));
+    assert!(matches!(pushed, PushOutcome::Uploaded | PushOutcome::AlreadyThere));
     let mut pulled = Vec::new();
     client.pull_blob(&name, &blob, &mut pulled, &|_| ())?;
     assert_eq!(Digest::of(&pulled), blob.digest);
@@ -119,8 +119,7 @@ fn registries_are_believed_by_the_authority_that_is_given() {
 
     let text = failure(&client(host, verified), host);
     let want = format!(
-        "no secure connection to {host} is possible; if it speaks plain http, say --registry \
-         {host},http, and if its certificate or authority is your own, give that with --ca FILE: "
+        "cannot make a secure connection to {host}; for plain http use --registry {host},http; for a private certificate or authority use --ca FILE: "
     );
     assert!(text.starts_with(&want) && text.contains("UnknownIssuer"), "{text}");
 
@@ -175,7 +174,7 @@ fn clients_show_the_certificate_that_is_wanted() {
     });
     let host = place.host();
     let text = failure(&client(host, place.options()), host);
-    assert!(text.contains("no secure connection") || text.contains("broke"), "{text}");
+    assert!(text.contains("cannot make a secure connection") || text.contains("broke"), "{text}");
 
     let of = |certified: &Certified| ClientCertificate {
         certificate: certified.certificate.clone(),
@@ -190,7 +189,7 @@ fn clients_show_the_certificate_that_is_wanted() {
     let mixed = ClientCertificate { key: other.key.clone(), ..of(&own) };
     let text = failure(&client(host, showing(mixed)), host);
     let want = format!(
-        "cannot use {} for TLS: it does not go with {}: ",
+        "cannot use {} for TLS: it does not match {}: ",
         other.key.display(),
         own.certificate.display()
     );
@@ -207,12 +206,12 @@ fn files_that_hold_nothing_of_use_are_named() {
     let with = |ca: &Path| RegistryOptions { ca: vec![ca.to_owned()], ..place.options() };
     let keyless = ClientCertificate { certificate: place.ca.clone(), key: place.ca.clone() };
     for (of_registry, path, why) in [
-        (with(&text), &text, "it holds no certificate in PEM"),
+        (with(&text), &text, "it contains no PEM certificate"),
         (with(&missing), &missing, "No such file or directory (os error 2)"),
         (
             RegistryOptions { client: Some(keyless), ..place.options() },
             &place.ca,
-            "it holds no private key, or only an encrypted one",
+            "it contains no unencrypted private key",
         ),
     ] {
         let got = failure(&client(place.host(), of_registry), place.host());
@@ -240,7 +239,7 @@ fn passwords_and_tokens_work_under_tls() {
     round_trip(&client(place.host(), place.options()), place.host()).unwrap();
     let place = Place::new(|_, _| Wanted { tokens: Some(TokenServer::new()), ..Wanted::default() });
     let text = failure(&client(place.host(), place.options()), place.host());
-    assert!(text.contains("speaks plain http, which is not safe"), "{text}");
+    assert!(text.contains("uses plain http, which is not secure"), "{text}");
 }
 
 #[test]
@@ -270,7 +269,7 @@ fn images_pushed_over_tls_are_read_by_skopeo() {
     let file = format!("[registry.\"{host}\"]\nca = [\"own.pem\"]\n");
     fs::write(env.path("conf/r.toml"), file).unwrap();
     env.rbuild(&["pull", &name])
-        .fails(3, &[&format!("it speaks https: say --registry {host},http=false")]);
+        .fails(3, &[&format!("it requires https; use --registry {host},http=false")]);
     env.set("RBUILD_REGISTRIES", &env.shown("conf/r.toml"));
     env.rbuild(&["pull", &name]).ok();
     let built = env.build(&format!("FROM {name}\nLABEL a=b\n"), &["-t", "b", "--pull"]);
@@ -288,9 +287,9 @@ fn login_asks_the_registry_over_tls() {
         env.rbuild(&[flags, &args].concat())
     };
     login("geheim", &[&ca]).ok();
-    login("falsch", &[&ca]).fails(3, &["does not let us in"]);
+    login("falsch", &[&ca]).fails(3, &["refused access to"]);
     let verified = format!("--registry={host},http=false");
-    login("geheim", &[&verified]).fails(3, &["no secure connection", "--ca FILE"]);
+    login("geheim", &[&verified]).fails(3, &["cannot make a secure connection", "--ca FILE"]);
     login("geheim", &[&verified, "--ca", &place.ca.display().to_string()]).ok();
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rbuild::oci::{Descriptor, Digest, LayerCompression, MediaType, Reference};
-use rbuild::registry::{Client, Pushed, RegistryError};
+use rbuild::registry::{Client, PushOutcome, RegistryError};
 
 use crate::support::env::{Done, Env};
 use crate::support::proxy::{Fault, Head, Proxy};
@@ -29,7 +29,11 @@ fn n_bytes(bytes: &[u8]) -> u64 {
 }
 
 /// Pushes `bytes`; also how many the progress told of, and how often they were opened.
-fn push(client: &Client, host: &str, bytes: &[u8]) -> (Result<Pushed, RegistryError>, u64, usize) {
+fn push(
+    client: &Client,
+    host: &str,
+    bytes: &[u8],
+) -> (Result<PushOutcome, RegistryError>, u64, usize) {
     let (told, opened) = (AtomicU64::new(0), AtomicUsize::new(0));
     let open = || -> io::Result<Box<dyn Read + Send>> {
         opened.fetch_add(1, Ordering::Relaxed);
@@ -89,7 +93,7 @@ fn keeping() -> Keeping {
     Keeping { server, blobs }
 }
 
-/// Whether a request says that its bytes belong at `place`, or says nothing of that.
+/// Returns whether a request says that its bytes belong at `place`, or says nothing of that.
 fn starts_at(request: &Request, place: usize) -> bool {
     let range = request.header("content-range");
     range.is_none_or(|range| range.split('-').next() == Some(&place.to_string()))
@@ -114,7 +118,7 @@ fn large_uploads_go_on_where_they_broke() {
     let proxy = Proxy::new(&registry.server.host(), cutting(2, 5 * MIB));
     let bytes = some_bytes(20 * MIB);
     let (pushed, told, _) = push(&client(), &proxy.host(), &bytes);
-    assert_eq!((pushed.unwrap(), told), (Pushed::Uploaded, 20 * MIB));
+    assert_eq!((pushed.unwrap(), told), (PushOutcome::Uploaded, 20 * MIB));
     assert!(*registry.blobs.lock().unwrap() == [bytes]);
     let requests = registry.server.requests();
     let sent: Vec<(&str, u64)> = requests
@@ -145,7 +149,7 @@ fn registries_that_forget_broken_uploads_get_the_blob_anew() {
     let proxy = Proxy::new(registry.host(), cutting(2, 3 * MIB));
     let bytes = some_bytes(8 * MIB);
     let (pushed, told, opened) = push(&client(), &proxy.host(), &bytes);
-    assert_eq!((pushed.unwrap(), told, opened), (Pushed::Uploaded, 8 * MIB, 3));
+    assert_eq!((pushed.unwrap(), told, opened), (PushOutcome::Uploaded, 8 * MIB, 3));
     assert!(client().blob_exists(&name(registry.host()), Digest::of(&bytes)).unwrap());
     // Of a stream the start is gone by then, if it was long.
     let proxy = Proxy::new(registry.host(), cutting(1, 9 * MIB));
@@ -203,7 +207,7 @@ fn answers_that_are_lost_are_no_uploads_that_are_lost() {
         });
         let bytes = some_bytes(n_bytes);
         let (pushed, told, opened) = push(&client(), &proxy.host(), &bytes);
-        assert_eq!((pushed.unwrap(), told, opened), (Pushed::Uploaded, n_bytes, 1));
+        assert_eq!((pushed.unwrap(), told, opened), (PushOutcome::Uploaded, n_bytes, 1));
     }
 }
 
@@ -218,7 +222,7 @@ fn proxies_that_limit_requests_get_smaller_ones() {
     });
     for n_bytes in [2 * MIB, 5 * MIB] {
         let (pushed, ..) = push(&client(), &proxy.host(), &some_bytes(n_bytes));
-        assert_eq!(pushed.unwrap(), Pushed::Uploaded);
+        assert_eq!(pushed.unwrap(), PushOutcome::Uploaded);
     }
     stream(&client(), &proxy.host(), &some_bytes(6 * MIB + 5)).unwrap();
 }
@@ -279,7 +283,7 @@ fn proxies_that_cannot_be_asked_are_not_asked_again() {
     });
     for n_bytes in [2 * MIB, 5 * MIB] {
         let (pushed, told, _) = push(&client(), &proxy.host(), &some_bytes(n_bytes));
-        assert_eq!((pushed.unwrap(), told), (Pushed::Uploaded, n_bytes));
+        assert_eq!((pushed.unwrap(), told), (PushOutcome::Uploaded, n_bytes));
     }
     stream(&client(), &proxy.host(), &some_bytes(3 * MIB)).unwrap();
 }

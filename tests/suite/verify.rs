@@ -102,7 +102,7 @@ const HARMS: &[Harm] = &[
         let path = all.iter().find(|path| path.ends_with("fs/numbers")).unwrap();
         rustix::fs::setxattr(path, "user.note", b"x", rustix::fs::XattrFlags::empty()).unwrap();
     }),
-    ("numbers: it is not there", |env| {
+    ("numbers: it is missing", |env| {
         let all = files(env, "store/layers");
         fs::remove_file(all.iter().find(|path| path.ends_with("fs/numbers")).unwrap()).unwrap();
     }),
@@ -173,7 +173,7 @@ fn damaged_layer_without_archive_is_an_error(who: Who) {
     let more = format!("{DOCKERFILE}RUN wc -l < /numbers > /count\n");
     let done = env.build(&more, &["-t", "app", "--reproducible"]);
     let help = "run `rbuild store verify --repair`";
-    done.fails(done.code.unwrap(), &["numbers: its mode is 0606 and not 0644", help]);
+    done.fails(done.code.unwrap(), &["numbers: its mode is 0606 instead of 0644", help]);
     assert_ne!(done.code, Some(0));
     env.rbuild(&["store", "verify", "--repair"]).ok();
     env.build(&more, &["-t", "app", "--reproducible"]).ok();
@@ -190,7 +190,7 @@ fn damaged_content_does_not_leave(who: Who) {
         flip_unpacked(&env, "fs/numbers");
         let done = env.build(dockerfile, &args);
         let help = "run `rbuild store verify --repair`";
-        done.fails(done.code.unwrap(), &["numbers: its content is not what was stored", help]);
+        done.fails(done.code.unwrap(), &["numbers: its content has changed", help]);
         assert_ne!(done.code, Some(0));
         env.rbuild(&["store", "verify", "--repair"]).ok();
         env.build(dockerfile, &args).ok();
@@ -198,7 +198,7 @@ fn damaged_content_does_not_leave(who: Who) {
         env.rbuild(&["save", "app", "-o", "app.tar"]).ok();
         flip_unpacked(&env, "fs/numbers");
         let done = env.build(dockerfile, &args).ok();
-        assert!(done.stderr.contains("its content is not what was stored"), "{}", done.stderr);
+        assert!(done.stderr.contains("its content has changed"), "{}", done.stderr);
         env.build(dockerfile, &args).ok();
         env.rbuild(&["store", "verify", "--repair"]).ok();
         env.rbuild(&["prune", "--all"]).ok();

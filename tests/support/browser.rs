@@ -91,7 +91,7 @@ impl Browser {
         value(path, ureq::get(format!("{}{path}", self.session)).call().unwrap())
     }
 
-    /// Opens a file.
+    /// Opens a file in the browser.
     pub(crate) fn open(&self, path: &Path) {
         self.post("/url", &json!({ "url": format!("file://{}", path.display()) }));
     }
@@ -104,7 +104,7 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &sizes);
     }
 
-    /// What the system wants pages to be: `dark` or `light`.
+    /// Sets the system's colour scheme: `dark` or `light`.
     pub(crate) fn prefer(&self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.devtools("Emulation.setEmulatedMedia", &json!({ "features": features }));
@@ -148,17 +148,17 @@ impl Browser {
         self.post(&format!("/element/{}/value", self.element(selector)), &json!({ "text": text }));
     }
 
-    /// What can be seen, as PNG.
+    /// Returns a screenshot as PNG.
     pub(crate) fn screenshot(&self) -> Vec<u8> {
         STANDARD.decode(self.get("/screenshot").as_str().unwrap()).unwrap()
     }
 
-    /// What the console says.
+    /// Returns the messages of the console.
     pub(crate) fn console(&self) -> Vec<Value> {
         self.post("/se/log", &json!({ "type": "browser" })).as_array().unwrap().clone()
     }
 
-    /// What the page asked for since the last question: addresses.
+    /// Returns the addresses that the page requested since the last call.
     pub(crate) fn requests(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({ "type": "performance" }));
         let messages = log.as_array().unwrap().iter().map(|entry| {

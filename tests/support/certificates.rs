@@ -76,7 +76,7 @@ impl Authority {
     }
 }
 
-/// What `openssl req -x509` makes: a certificate that is its own authority.
+/// Makes what `openssl req -x509` makes: a certificate that is its own authority.
 pub(crate) fn self_signed(directory: &Path, name: &str, names: &[&str]) -> Certified {
     let mut params = params(names);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -92,7 +92,7 @@ pub(crate) struct TokenServer {
     realm: String,
 }
 
-/// Who gives the tokens, and whom they are for.
+/// Issuer and audience of the tokens.
 pub(crate) const ISSUER: &str = "tests";
 pub(crate) const SERVICE: &str = "registry.test";
 
@@ -123,7 +123,7 @@ impl TokenServer {
         Self { server, certificate: certificate.pem(), realm }
     }
 
-    /// Where it is.
+    /// Address of the token server.
     pub(crate) fn realm(&self) -> &str {
         &self.realm
     }

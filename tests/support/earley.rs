@@ -1,4 +1,4 @@
-//! Whether a text is a sentence of the grammar: Earley's algorithm over characters, all readings
+//! Recogniser for sentences of the grammar: Earley's algorithm over characters, all readings
 //! at once. It shares nothing with `src/dockerfile/syntax`.
 #![expect(clippy::indexing_slicing, reason = "a test stops where it fails")]
 
@@ -26,7 +26,7 @@ enum Symbol {
     Special(String),
 }
 
-/// Where the reading of an alternative stands, and where it began.
+/// Position in an alternative, and where its reading began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Item {
     rule: usize,
@@ -124,7 +124,7 @@ impl Recogniser {
         Symbol::Rule(self.rules.len() - 1)
     }
 
-    /// Whether `text` as a whole is an `entry`.
+    /// Returns whether `text` as a whole is an `entry`.
     pub(crate) fn accepts(&self, entry: &str, text: &str, terminal: &Terminal<'_>) -> bool {
         let entry = self.names[entry];
         let mut places: Vec<Place> = Vec::new();

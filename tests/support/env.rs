@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use super::sandbox::{TestUser, is_root, test_user};
 
-/// Who builds.
+/// The user that builds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Who {
     /// Whoever runs the tests.
@@ -103,7 +103,7 @@ impl Env {
         Self::of(Who::Caller)
     }
 
-    /// For somebody.
+    /// Makes an environment for a user.
     pub(crate) fn of(who: Who) -> Self {
         let directory =
             tempfile::Builder::new().prefix("rbuild-e2e.").tempdir_in(test_dir()).unwrap();
@@ -187,7 +187,7 @@ impl Env {
         command
     }
 
-    /// Runs rbuild.
+    /// Runs rbuild with these arguments.
     pub(crate) fn rbuild(&self, args: &[&str]) -> Done {
         Done::of(self.command(args).output().unwrap())
     }
@@ -198,7 +198,7 @@ impl Env {
         self.rbuild(&[&["build", "context"], args].concat())
     }
 
-    /// What builds leave behind if they do not clean up.
+    /// Returns what builds leave behind if they do not clean up.
     pub(crate) fn leftovers(&self, store: &str) -> String {
         let mut found = String::new();
         let root = self.path(store);
@@ -249,7 +249,7 @@ fn test_dir() -> PathBuf {
     if memory.metadata().is_ok_and(for_all) { memory.to_owned() } else { std::env::temp_dir() }
 }
 
-/// What a run of rbuild did.
+/// Result of a run of rbuild.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: Option<i32>,

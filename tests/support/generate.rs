@@ -22,7 +22,7 @@ const HEREDOC_NAMES: [(&str, &str); 6] = [
     ("\\Z", "Z"),
 ];
 
-/// `grammar/weights.toml`
+/// The weights of `grammar/weights.toml`.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Weights {
     pub(crate) limits: Limits,
@@ -233,7 +233,7 @@ pub(crate) fn argument(special: &str) -> Option<(&str, &str)> {
     special.strip_suffix(')')?.split_once('(')
 }
 
-/// Whether a literal stands for any mix of upper and lower case.
+/// Returns whether a literal stands for any mix of upper and lower case.
 pub(crate) fn is_keyword(text: &str) -> bool {
     text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }

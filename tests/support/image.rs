@@ -13,7 +13,7 @@ use rbuild::oci::{
     Descriptor, Digest, History, ImageConfig, LayerCompression, Manifest, MediaType, Platform,
     RootFs, pretty,
 };
-use rbuild::store::{Form, LayerDone, LayerOptions, OpenOptions, Store};
+use rbuild::store::{LayerOptions, OpenOptions, Representation, Store, StoredLayer};
 use rbuild::tree::{
     self, ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath,
     Xattrs,
@@ -55,7 +55,7 @@ pub(crate) fn file_with(at: &str, text: &str, meta: Meta) -> Entry {
     entry(at, meta, Node::File(File { size, content, origin: FileOrigin::Inline(bytes) }))
 }
 
-/// A symbolic link.
+/// A symbolic link and its target.
 pub(crate) fn symlink(at: &str, target: &str) -> Entry {
     entry(at, Meta::root(0o777, 1_600_000_002), Node::Symlink(target.as_bytes().into()))
 }
@@ -70,13 +70,13 @@ pub(crate) fn gone(at: &str) -> Entry {
     Entry { path: path(at), item: Item::Whiteout }
 }
 
-/// What `/dev/null` is.
+/// The device `/dev/null`.
 pub(crate) fn null_device(at: &str) -> Entry {
     let device = Device { major: 1, minor: 3 };
     entry(at, Meta::root(0o666, 1_600_000_003), Node::CharDevice(device))
 }
 
-/// A named pipe.
+/// A named pipe, fifo(7).
 pub(crate) fn fifo(at: &str) -> Entry {
     entry(at, Meta::root(0o600, 1_600_000_004), Node::Fifo)
 }
@@ -92,7 +92,7 @@ pub(crate) fn jobs(n: usize) -> NonZeroUsize {
 }
 
 impl Fixture {
-    /// An empty store.
+    /// Makes an empty store.
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = OpenOptions { user_namespace: false, now_s: 1_700_000_000 };
@@ -106,7 +106,7 @@ impl Fixture {
     }
 
     /// Makes a layer of `entries`.
-    pub(crate) fn layer(&self, entries: Vec<Entry>, form: Form) -> LayerDone {
+    pub(crate) fn layer(&self, entries: Vec<Entry>, form: Representation) -> StoredLayer {
         let open = |file: &File, _path: &TreePath| -> io::Result<Box<dyn Read>> {
             match &file.origin {
                 FileOrigin::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.to_vec()))),
@@ -122,9 +122,13 @@ impl Fixture {
     }
 
     /// Makes a layer that the store has only as a blob, as if a registry had given it.
-    pub(crate) fn pulled(&self, entries: Vec<Entry>, packing: Packing) -> (LayerDone, Descriptor) {
+    pub(crate) fn pulled(
+        &self,
+        entries: Vec<Entry>,
+        packing: Packing,
+    ) -> (StoredLayer, Descriptor) {
         let elsewhere = Self::new();
-        let made = elsewhere.layer(entries, Form::Tar);
+        let made = elsewhere.layer(entries, Representation::Tar);
         let mut tar = Vec::new();
         elsewhere.store.write_tar(made.diff_id, &mut tar).unwrap();
         let mut packer = archive::packer(Vec::new(), packing, jobs(1)).unwrap();
@@ -142,7 +146,7 @@ impl Fixture {
     }
 
     /// Puts config and manifest over `layers`, as a build does.
-    pub(crate) fn image(&self, layers: &[(&LayerDone, Option<Descriptor>)]) -> Digest {
+    pub(crate) fn image(&self, layers: &[(&StoredLayer, Option<Descriptor>)]) -> Digest {
         self.image_for("linux/amd64", layers)
     }
 
@@ -150,7 +154,7 @@ impl Fixture {
     pub(crate) fn image_for(
         &self,
         platform: &str,
-        layers: &[(&LayerDone, Option<Descriptor>)],
+        layers: &[(&StoredLayer, Option<Descriptor>)],
     ) -> Digest {
         let mut config = ImageConfig::scratch(&platform.parse::<Platform>().unwrap());
         config.created = Some("2023-11-14T22:13:20Z".to_owned());
@@ -166,7 +170,7 @@ impl Fixture {
         config.rootfs = RootFs { diff_ids, ..RootFs::default() };
         let bytes = config.to_json();
         self.store.put_blob(&bytes).unwrap();
-        let described = |(layer, pulled): &(&LayerDone, Option<Descriptor>)| {
+        let described = |(layer, pulled): &(&StoredLayer, Option<Descriptor>)| {
             let tar_type = MediaType::OciLayer(LayerCompression::None);
             let plain = Descriptor::new(tar_type, layer.diff_id.digest(), layer.record.tar_bytes);
             pulled.clone().unwrap_or(plain)
@@ -208,7 +212,7 @@ impl Fixture {
                 ),
                 link("app/same", "app/mine"),
             ],
-            Form::Tar,
+            Representation::Tar,
         );
         let directory = self.layer(
             vec![
@@ -220,9 +224,9 @@ impl Fixture {
                 file(&format!("{}/deep", "n".repeat(120)), "long name"),
                 dir(&"n".repeat(120)),
             ],
-            Form::Directory,
+            Representation::Directory,
         );
-        let empty = self.layer(Vec::new(), Form::Tar);
+        let empty = self.layer(Vec::new(), Representation::Tar);
         let layers =
             [(&base, Some(blob)), (&tar, None), (&directory, None), (&empty, None), (&empty, None)];
         let manifest = self.image(&layers);

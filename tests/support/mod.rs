@@ -1,4 +1,4 @@
-//! What tests share: fixtures and the programs that they need.
+//! Shared by all tests: fixtures and the programs that they need.
 
 pub(crate) mod browser;
 pub(crate) mod certificates;
@@ -9,6 +9,7 @@ pub(crate) mod generate;
 pub(crate) mod git;
 pub(crate) mod image;
 pub(crate) mod images;
+pub(crate) mod imports;
 pub(crate) mod mutate;
 pub(crate) mod namespace;
 pub(crate) mod normal;

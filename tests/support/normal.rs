@@ -1,4 +1,4 @@
-//! What differs from run to run or machine to machine in what people read, made the same.
+//! Normal forms of output: what differs from run to run or machine to machine is made the same.
 
 /// Text without digests, times, ages, and sizes of megabytes, which are those of the machine's own
 /// busybox.

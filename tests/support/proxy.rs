@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What happens to one request and its answer.
+/// Fault of one request and its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing.
+    /// No fault at all.
     None,
     /// The connection ends before the registry hears of it.
     Drop,
@@ -38,7 +38,7 @@ pub(crate) enum Fault {
     Expire,
 }
 
-/// What happens to a body.
+/// Fault of a body.
 #[derive(Debug, Clone, Copy, Default)]
 struct Damage {
     /// Only so many bytes of it come.
@@ -48,7 +48,7 @@ struct Damage {
 }
 
 impl Fault {
-    /// Its kind's name.
+    /// Returns the name of the fault's kind.
     pub(crate) fn kind(self) -> String {
         format!("{self:?}").split('(').next().unwrap().to_owned()
     }
@@ -181,12 +181,12 @@ impl Proxy {
         Self { address, shared }
     }
 
-    /// Host and port.
+    /// Host and port of the proxy.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// What came so far and what happened to it, in order.
+    /// Returns the requests so far with their faults, in order.
     pub(crate) fn log(&self) -> Vec<(String, Fault)> {
         self.shared.log.lock().unwrap().clone()
     }

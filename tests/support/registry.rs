@@ -100,13 +100,13 @@ impl DockerRegistry {
         Some(Self { child, host: address.to_string(), _directory: directory })
     }
 
-    /// Host and port.
+    /// Host and port, as in a reference.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 }
 
-/// What a registry wants of its clients.
+/// Demands of a registry on its clients.
 #[derive(Default)]
 pub(crate) struct Setup<'a> {
     /// User `user`, password `geheim`.
@@ -166,7 +166,7 @@ impl Drop for DockerRegistry {
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// Path and query.
+    /// Path and query of the request.
     pub(crate) target: String,
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
@@ -178,13 +178,13 @@ impl Request {
         self.headers.iter().find_map(|(key, value)| (key == name).then_some(value.as_str()))
     }
 
-    /// `METHOD target`.
+    /// Returns `METHOD target`, for assertions.
     pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
 }
 
-/// What a scripted server does.
+/// Behaviour of a scripted server.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     status: u16,
@@ -268,7 +268,7 @@ impl Scripted {
         self.address.to_string()
     }
 
-    /// What came so far, in order.
+    /// Returns the requests so far, in order.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }

@@ -22,7 +22,7 @@ pub(crate) struct S3Server {
     directory: tempfile::TempDir,
 }
 
-/// Where `tests/run` puts the program: beside what cargo makes.
+/// Path at which `tests/run` puts the program: beside what cargo makes.
 fn program() -> PathBuf {
     if let Some(given) = std::env::var_os("RBUILD_TEST_MOTO") {
         return given.into();
@@ -60,7 +60,7 @@ impl S3Server {
         Some(server)
     }
 
-    /// What rbuild is told of it.
+    /// Options of rbuild for this server.
     pub(crate) fn cache(&self) -> String {
         format!("type=s3,bucket=cache,endpoint_url=http://{},use_path_style=true", self.address)
     }
@@ -94,7 +94,7 @@ impl S3Server {
         fs::write(self.directory.path().join("log"), "").unwrap();
     }
 
-    /// What it was asked since then for keys that begin so, as in `PUT blobs/sha256:…`, without
+    /// Returns the requests since then for keys that begin so, as in `PUT blobs/sha256:…`, without
     /// queries; sorted.
     pub(crate) fn asked(&self, method: &str, prefix: &str) -> Vec<String> {
         let log = self.log();

@@ -14,8 +14,8 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use rbuild::sandbox::{
-    DEFAULT_SHM_BYTES, Exit, Mount, Network, Output, Rootfs, RunSpec, SandboxError, Streams, User,
-    View,
+    DEFAULT_SHM_BYTES, Exit, Mount, MountNamespace, Network, Output, Rootfs, RunSpec, SandboxError,
+    Streams, User,
 };
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
@@ -78,7 +78,7 @@ pub(crate) fn open(path: &Path) -> OwnedFd {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
-/// The same, shared.
+/// As above, but shared.
 pub(crate) fn share(path: &Path) -> Arc<OwnedFd> {
     Arc::new(open(path))
 }
@@ -102,11 +102,11 @@ pub(crate) fn command(argv: &[&str]) -> RunSpec {
         shm_bytes: DEFAULT_SHM_BYTES,
         limits: Vec::new(),
         streams: Streams::Output,
-        view: View::Own,
+        mount_namespace: MountNamespace::Own,
     }
 }
 
-/// What a command did.
+/// Result of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Done {
     pub(crate) exit: Exit,
@@ -166,7 +166,7 @@ pub(crate) fn skip(what: &str) {
     eprintln!("SKIP: {what}");
 }
 
-/// Whether this process may do everything itself.
+/// Returns whether this process may do everything itself.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

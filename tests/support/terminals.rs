@@ -1,4 +1,4 @@
-//! What the parts between question marks are in a text: the languages of which
+//! The parts between question marks: the languages of which
 //! `grammar/weights.toml` has samples. Each takes as much as it can.
 #![expect(clippy::panic, clippy::string_slice, reason = "a test stops where it fails")]
 
@@ -6,12 +6,12 @@ use serde::de::IgnoredAny;
 
 use super::generate::argument;
 
-/// What stands around the text that is read.
+/// Surroundings of the text that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scene {
-    /// The escape character.
+    /// The escape character in force.
     pub(crate) escape: char,
-    /// Whether `'` and `"` quote: not in a heredoc.
+    /// True if `'` and `"` quote: not in a heredoc.
     pub(crate) quotes: bool,
 }
 
@@ -62,7 +62,7 @@ impl Scene {
         }
     }
 
-    /// Those of `dockerfile.ebnf`.
+    /// Terminals of `dockerfile.ebnf`, by name.
     fn of_instruction(self, name: &str, rest: &str) -> Option<usize> {
         match name {
             "IMAGE" | "PATH" | "PORT" | "SHELL" | "FLAG_TEXT" => word(rest),
@@ -119,7 +119,7 @@ impl Scene {
     }
 }
 
-/// What separates words of an instruction.
+/// Matches what separates words of an instruction.
 pub(crate) const fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\x0b' | '\x0c' | '\r')
 }
@@ -161,7 +161,7 @@ fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether the first of several components of an image's name must be a host.
+/// Returns whether the first of several components of an image's name must be a host.
 fn begins_with_domain(rest: &str) -> bool {
     let looks_so = |first: &str| {
         first == "localhost" || first.contains(|c: char| c.is_ascii_uppercase() || ".:".contains(c))

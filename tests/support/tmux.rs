@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::env::Env;
 
-/// What does not happen within this time does not happen.
+/// Time limit of all waiting.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A terminal in which something runs.
@@ -55,7 +55,7 @@ impl<'a> Terminal<'a> {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What is on the screen, without blank lines at its end.
+    /// Returns the screen, without blank lines at its end.
     pub(crate) fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"]).trim_end().to_owned()
     }
@@ -70,7 +70,7 @@ impl<'a> Terminal<'a> {
         self.tmux(&["capture-pane", "-p", "-J", "-S", "-"]).trim_end().to_owned()
     }
 
-    /// Where the cursor is, from 0, or nothing when it is hidden.
+    /// Returns the cursor's position, from 0; nothing when it is hidden.
     pub(crate) fn cursor(&self) -> Option<(u16, u16)> {
         let text = self.tmux(&["display", "-p", "#{cursor_flag} #{cursor_x} #{cursor_y}"]);
         let numbers: Vec<u16> = text.split_whitespace().map(|n| n.parse().unwrap()).collect();

@@ -8,22 +8,25 @@ use super::build_options::{options, read_outputs};
 use super::check::{self, BaseImages, Look};
 use super::write_out::{Sent, WriteError, Writer};
 use super::{CliError, Environment, Exit, Global, existing_store, open_store, plan, report_file};
-use crate::cli::args::BuildArgs;
-use crate::cli::contexts::{self, Asked, Input};
-use crate::cli::lockfile::LockFile;
+use crate::cli::args::build::BuildArgs;
+use crate::cli::args::progress::Progress;
+use crate::cli::args::step_name;
+use crate::cli::debug_session::shell::{self, Host};
+use crate::cli::display::stdout::say;
+use crate::cli::inputs::contexts::{self, Asked, Input};
+use crate::cli::inputs::lockfile::LockFile;
+use crate::cli::inputs::secrets;
 use crate::cli::outputs::Outputs;
-use crate::cli::progress::{self, Progress, Reporter, Requested};
-use crate::cli::shell::{self, Host};
-use crate::cli::stdout::say;
-use crate::cli::{interrupt, registries, secrets, step_name};
+use crate::cli::progress::{self, Reporter, Requested};
+use crate::cli::{registries, signals};
 use crate::diag::{Diagnostic, SourceFile, Span, Style};
 use crate::dockerfile::ir;
 use crate::dockerfile::syntax;
 use crate::executor::{
-    self, BuildError, BuildOptions, Built, Cancellation, DebugSession, Event, LockRule,
+    self, BuildError, BuildOptions, Built, CancelSwitch, DebugSession, Event, LockRule,
     LockedInputs, Services, StepNumbers,
 };
-use crate::image::Patience;
+use crate::image::RegistryRetries;
 use crate::oci::Reference;
 use crate::pathio::output::write_output;
 use crate::plan::{ImageRequest, Images, redacted};
@@ -34,11 +37,7 @@ type Result<T> = std::result::Result<T, CliError>;
 /// The version of the metadata file; members may be added without a new one.
 const METADATA_VERSION: u32 = 1;
 
-pub(in crate::cli) fn run(
-    args: &BuildArgs,
-    global: &Global,
-    environment: &Environment,
-) -> Result<()> {
+pub(crate) fn run(args: &BuildArgs, global: &Global, environment: &Environment) -> Result<()> {
     report_file::check(args)?;
     if args.dry_run {
         return plan::dry_run(args, global, environment);
@@ -153,8 +152,8 @@ fn with_services(
     reporter.keep_in(&store);
     let registry = registries::client_for_build(environment, args.lock.offline)?;
     let stop =
-        Cancellation::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
-    let stop = stop.with_transfers(registry.halt());
+        CancelSwitch::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+    let stop = stop.with_transfers(registry.cancellation());
     let lent = secrets::lent(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
@@ -167,7 +166,7 @@ fn with_services(
         numbers: &StepNumbers::default(),
         events: &|event: Event| reporter.event(&event),
     };
-    let done = interrupt::watching(Some(&stop), registry.waiting(), reporter, || {
+    let done = signals::watching(Some(&stop), registry.pending_requests(), reporter, || {
         let input = asked.load(args, &services, environment.now_s)?;
         reporter.dockerfile(&input.path, input.dockerfile.text());
         match &given {
@@ -279,7 +278,7 @@ impl Work<'_> {
         let writer = Writer { services, environment, options: &options, outputs };
         // Before anything runs: the push asks again.
         let platforms = &options.request.platforms;
-        let early = writer.check_indexes(platforms, Patience::Once);
+        let early = writer.check_indexes(platforms, RegistryRetries::Once);
         early.map_err(|error| self.failed(&error, None))?;
         let mut session = None;
         let done = executor::with_retries(services, &options, || {

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{CliError, Environment, Exit};
-use crate::cli::args::{Allow, BuildArgs, NetworkArg};
-use crate::cli::contexts::{self, Input};
-use crate::cli::engine;
-use crate::cli::output::{self, Kind};
-use crate::cli::outputs::{self, Outputs};
-use crate::cli::shell::OnError;
-use crate::cli::{cache_options, epoch, run_options, unused};
+use crate::cli::args::build::{Allow, BuildArgs, NetworkArg, OnError};
+use crate::cli::args::{cache_options, run_options};
+use crate::cli::inputs::contexts::{self, Input};
+use crate::cli::inputs::{epoch, unused};
+use crate::cli::outputs::output::{self, Kind};
+use crate::cli::outputs::{self, Outputs, engine};
 use crate::diag::nearest;
 use crate::dockerfile::ir;
 use crate::dockerfile::syntax;
@@ -35,7 +34,7 @@ pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Resul
     Ok(outputs)
 }
 
-pub(in crate::cli) fn platform(text: &str) -> Result<Platform> {
+pub(crate) fn platform(text: &str) -> Result<Platform> {
     text.trim().parse().map_err(|error: crate::oci::PlatformError| {
         let near = error.unknown().and_then(|(name, known)| nearest(name, known.iter().copied()));
         let help = near.map(|name| format!("; did you mean {name}?")).unwrap_or_default();

@@ -8,13 +8,14 @@ use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 use super::images::ago;
 use super::report_file::Report;
 use super::{CliError, Environment, Exit, Global, open_store};
-use crate::cli::history_args::{
+use crate::cli::args::history::{
     ExplainArgs, HistoryCommand, ListArgs, RmArgs, ShowArgs, WhichBuild,
 };
-use crate::cli::progress::{shown, size};
-use crate::cli::record::{End, Logs, Outcome, Recorded, Step};
-use crate::cli::stdout::{self, say};
-use crate::cli::table::{self, row};
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::table::{self, row};
+use crate::cli::display::text::shown;
+use crate::cli::records::{End, Logs, Outcome, Recorded, Step};
+use crate::diag::size;
 use crate::pathio::PathError;
 use crate::store::{BuildRecord, Store};
 
@@ -28,7 +29,7 @@ pub(super) use logs::instruction;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-pub(in crate::cli) fn history(
+pub(crate) fn history(
     command: &HistoryCommand,
     global: &Global,
     environment: &Environment,
@@ -47,7 +48,7 @@ pub(in crate::cli) fn history(
 }
 
 /// `rbuild explain`
-pub(in crate::cli) fn explain(
+pub(crate) fn explain(
     args: &ExplainArgs,
     global: &Global,
     environment: &Environment,
@@ -88,7 +89,10 @@ fn unreadable(record: &BuildRecord, error: &io::Error) -> CliError {
 }
 
 fn records(store: &Store) -> Result<Vec<BuildRecord>> {
-    store.build_records().map_err(|error| CliError::from_error(&error, Exit::Environment))
+    store
+        .build_records()
+        .latest_first()
+        .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
 fn one(store: &Store, which: &WhichBuild) -> Result<BuildRecord> {
@@ -340,7 +344,7 @@ fn remove(store: &Store, args: &RmArgs) -> Result<()> {
             let text = format!("error: build {} still runs", record.id);
             return Err(CliError::new(text, Exit::Usage));
         }
-        let removed = store.remove_build_record(record);
+        let removed = store.build_records().remove(record);
         removed.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         say!("{}", record.id);
     }

@@ -9,18 +9,19 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 
 use super::{CliError, Environment, Exit, fix, sarif};
-use crate::cli::args::BuildArgs;
-use crate::cli::call::{Format, Inspection};
-use crate::cli::contexts::{self, Asked, Input, MAX_FILE_BYTES};
-use crate::cli::progress::redact;
-use crate::cli::stdout::{self, say};
+use crate::cli::args::build::BuildArgs;
+use crate::cli::args::call::{Format, Inspection};
+use crate::cli::display::redact;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::inputs::contexts::{self, Asked, Input};
+use crate::cli::inputs::dockerfile::{self, MAX_FILE_BYTES};
 use crate::diag::{self, Code, Diagnostic, SourceFile, Span, Style, codes};
 use crate::dockerfile::ir;
-use crate::dockerfile::lint::{self, Bases, LintOptions, Wanted};
+use crate::dockerfile::lint::{self, BaseLookup, LintOptions, RuleSelection};
 use crate::dockerfile::syntax;
 use crate::executor::{self, BuildOptions};
 use crate::oci::{Platform, Reference};
-use crate::plan::{self, ImagePlace, ImageRequest, Images};
+use crate::plan::{self, ImageLocation, ImageRequest, Images};
 use crate::store::Store;
 
 /// Documentation of BuildKit's rules.
@@ -78,7 +79,7 @@ pub(super) fn usage(args: &BuildArgs, asked: &Asked) -> Result<(), CliError> {
     if matches!(what, Some((_, Format::Sarif))) && !checks {
         return bad("SARIF has what --check finds: use format=json here".to_owned());
     }
-    let is_here = matches!(asked, Asked::Directory(_)) && !contexts::is_stdin(args);
+    let is_here = matches!(asked, Asked::Directory(_)) && !dockerfile::is_stdin(args);
     if args.checks.fix && !is_here {
         return bad(
             "--fix writes into a Dockerfile of this machine, and this one is read from elsewhere"
@@ -117,8 +118,8 @@ pub(super) fn after_failure(
     store: &Store,
 ) -> Vec<Diagnostic> {
     let bases = |name: &Reference, platform: &Platform| {
-        let (name_here, place) = (name.clone(), ImagePlace::Registry);
-        let request = ImageRequest { name: name_here, place, platform: platform.clone() };
+        let (name_here, place) = (name.clone(), ImageLocation::Registry);
+        let request = ImageRequest { name: name_here, location: place, platform: platform.clone() };
         let base = executor::known_base(store, &request, Span::default())?;
         plan::base_facts(&Images::from([(request, base)]))(name, platform)
     };
@@ -129,7 +130,7 @@ fn lint(
     options: &BuildOptions,
     source: &SourceFile,
     parsed: &[Diagnostic],
-    bases: Option<&Bases<'_>>,
+    bases: Option<&BaseLookup<'_>>,
 ) -> Vec<Diagnostic> {
     let ignored = |path: &str| options.context.ignore.hides(path);
     let request = &options.request;
@@ -141,7 +142,11 @@ fn lint(
         only_needed: true,
         ignored: Some(&ignored),
         bases,
-        wanted: if bases.is_some() { Wanted::WithImages } else { Wanted::BeforeImages },
+        selection: if bases.is_some() {
+            RuleSelection::WithImages
+        } else {
+            RuleSelection::BeforeImages
+        },
     };
     let (file, text) = (&options.dockerfile, source.text());
     lint::check_each(file, text, parsed, &lint_options, &request.platforms)
@@ -313,7 +318,7 @@ impl Look<'_> {
             only_needed: self.args.target.is_some(),
             ignored: Some(&ignored),
             bases: Some(&bases),
-            wanted: Wanted::All,
+            selection: RuleSelection::All,
         };
         Ok(look(&self.dockerfile, &options, &platforms))
     }

@@ -5,15 +5,15 @@ mod document;
 mod page;
 
 use super::{CliError, Environment, Exit, Global, find, inspect, open_store};
-use crate::cli::image_view::ImageView;
-use crate::cli::inspect_args::DiffArgs;
-use crate::cli::stdout::{self, say};
-use crate::image::{Image, Loaded};
+use crate::cli::args::inspect::DiffArgs;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::images::image_view::ImageView;
+use crate::image::{Image, StoredImages};
 use crate::store::Store;
 
 use compare::Difference;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &DiffArgs,
     global: &Global,
     environment: &Environment,
@@ -38,7 +38,7 @@ pub(in crate::cli) fn run(
 
 fn image(store: &Store, args: &DiffArgs, text: &str) -> Result<Image, CliError> {
     let chosen = find::image(store, text)?;
-    let loaded = Loaded::load(store, chosen.top)
+    let loaded = StoredImages::load(store, chosen.top)
         .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     find::one(&loaded, args.platform.as_deref(), text)
 }

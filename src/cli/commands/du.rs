@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 
 use super::images::{SHORT_ID, ago, known, unknown_size};
 use super::{CliError, Environment, Exit, Global, open_store_to_free};
-use crate::cli::image_size::ImageSize;
-use crate::cli::progress::{has_effect, size};
-use crate::cli::stdout::{self, say};
-use crate::cli::store_args::DuArgs;
-use crate::cli::table::{self, row};
-use crate::image::Loaded;
+use crate::cli::args::store::DuArgs;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::table::{self, row};
+use crate::cli::display::text::has_effect;
+use crate::cli::images::image_size::ImageSize;
+use crate::diag::size;
+use crate::image::StoredImages;
 use crate::oci::{Digest, Reference};
 use crate::plan::redacted;
-use crate::store::{Holder, HolderUse, LayerUse, Store, Usage, UsageKind};
+use crate::store::{DiskUsage, DiskUsageKind, GcRoot, GcRootUsage, LayerUsage, Store};
 
 /// The version of the JSON form; members may be added without a new one.
 const VERSION: u32 = 1;
@@ -24,17 +25,17 @@ const MAX_TEXT: usize = 60;
 
 /// The kinds in their order, with docker's names where it has them, and whether a plain `prune`
 /// frees their bytes.
-const KINDS: [(UsageKind, &str, bool); 7] = [
-    (UsageKind::Images, "Images", false),
-    (UsageKind::BuildCache, "Build Cache", true),
-    (UsageKind::CacheMounts, "Cache Mounts", false),
-    (UsageKind::Downloads, "Downloads", true),
-    (UsageKind::FileHashes, "File Hashes", true),
-    (UsageKind::Unneeded, "Unneeded", true),
-    (UsageKind::Index, "Index", false),
+const KINDS: [(DiskUsageKind, &str, bool); 7] = [
+    (DiskUsageKind::Images, "Images", false),
+    (DiskUsageKind::BuildCache, "Build Cache", true),
+    (DiskUsageKind::CacheMounts, "Cache Mounts", false),
+    (DiskUsageKind::Downloads, "Downloads", true),
+    (DiskUsageKind::FileHashes, "File Hashes", true),
+    (DiskUsageKind::Unreferenced, "Unneeded", true),
+    (DiskUsageKind::Index, "Index", false),
 ];
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &DuArgs,
     global: &Global,
     environment: &Environment,
@@ -59,11 +60,11 @@ pub(in crate::cli) fn run(
 /// The sizes of images by their manifest or index, as `inspect` has them.
 type Sizes = BTreeMap<Digest, ImageSize>;
 
-fn sizes(store: &Store, usage: &Usage) -> Sizes {
+fn sizes(store: &Store, usage: &DiskUsage) -> Sizes {
     let mut sizes = Sizes::new();
-    for one in &usage.holders {
-        let Holder::Image { name, top } = &one.holder else { continue };
-        sizes.entry(*top).or_insert_with(|| match Loaded::load(store, *top) {
+    for one in &usage.roots {
+        let GcRoot::Image { name, top } = &one.root else { continue };
+        sizes.entry(*top).or_insert_with(|| match StoredImages::load(store, *top) {
             Ok(loaded) => ImageSize::of(store, &loaded.images)
                 .unwrap_or_else(|error| unknown_size(name, &error)),
             Err(error) => unknown_size(name, &error),
@@ -76,7 +77,7 @@ fn print(rows: &[Vec<String>]) {
     table::lines(rows).iter().for_each(|line| say!("{line}"));
 }
 
-fn summary(usage: &Usage) -> Vec<Vec<String>> {
+fn summary(usage: &DiskUsage) -> Vec<Vec<String>> {
     let mut rows = vec![row([&"TYPE", &"TOTAL", &"ON DISK", &"RECLAIMABLE"])];
     let mut reclaimable_bytes = 0;
     for (kind, name, is_pruned) in KINDS {
@@ -90,39 +91,39 @@ fn summary(usage: &Usage) -> Vec<Vec<String>> {
 }
 
 /// One table for each kind of which there is something.
-fn details(usage: &Usage, sizes: &Sizes, now_s: i64) -> Vec<(&'static str, Vec<Vec<String>>)> {
+fn details(usage: &DiskUsage, sizes: &Sizes, now_s: i64) -> Vec<(&'static str, Vec<Vec<String>>)> {
     let used = |used_s: i64| ago(now_s.saturating_sub(used_s));
     let heads = ["NAME", "IMAGE ID", "LAST USED", "SIZE", "PACKED", "ON DISK", "SHARED"];
     let mut images = vec![heads.map(str::to_owned).to_vec()];
     let mut steps = vec![row([&"STEP", &"LAYER", &"LAST USED", &"ON DISK", &"SHARED"])];
     let mut others = vec![row([&"TYPE", &"WHAT", &"LAST USED", &"ON DISK"])];
-    for one in &usage.holders {
+    for one in &usage.roots {
         let shared_bytes = one.n_bytes.saturating_sub(one.own_bytes);
         let (used, bytes) = (used(one.used_s), size(one.n_bytes));
-        match &one.holder {
-            Holder::Image { name, top } => {
+        match &one.root {
+            GcRoot::Image { name, top } => {
                 let id = one.id.map_or(String::new(), |id| short(&id.hex()));
                 let all = sizes.get(top).copied().unwrap_or_default();
                 let (tar, packed) = (known(all.tar_bytes), known(all.packed_bytes));
                 let (name, shared) = (familiar(name), size(shared_bytes));
                 images.push(row([&name, &id, &used, &tar, &packed, &bytes, &shared]));
             }
-            Holder::Step { components, layer, .. } => {
+            GcRoot::Step { components, layer, .. } => {
                 let (text, layer) = (describe(components), short(&layer.digest().hex()));
                 steps.push(row([&text, &layer, &used, &bytes, &(shared_bytes > 0)]));
             }
-            Holder::Base { name, platform } => {
+            GcRoot::Base { name, platform } => {
                 let text = format!("FROM --platform={platform} {}", familiar(name));
                 steps.push(row([&shortened(&text), &"", &used, &bytes, &(shared_bytes > 0)]));
             }
-            Holder::Download { url } => {
+            GcRoot::Download { url } => {
                 others.push(row([&"download", &redacted(url), &used, &bytes]));
             }
-            Holder::CacheMount { key, id } => {
+            GcRoot::CacheMount { key, id } => {
                 let id = id.as_deref().map_or(short(key), shortened);
                 others.push(row([&"cache mount", &id, &used, &bytes]));
             }
-            Holder::Memo { name } => {
+            GcRoot::HashCache { name } => {
                 others.push(row([&"file hashes", &short(name), &used, &bytes]));
             }
         }
@@ -130,7 +131,7 @@ fn details(usage: &Usage, sizes: &Sizes, now_s: i64) -> Vec<(&'static str, Vec<V
     let mut layers = vec![row([&"LAYER", &"LAST USED", &"ON DISK", &"USED BY"])];
     layers.extend(usage.layers.iter().map(|layer| {
         let used = layer.used_s.map_or("never".to_owned(), used);
-        row([&short(&layer.diff_id.digest().hex()), &used, &size(layer.n_bytes), &layer.n_holders])
+        row([&short(&layer.diff_id.digest().hex()), &used, &size(layer.n_bytes), &layer.n_roots])
     }));
     let tables =
         [("Images", images), ("Layers", layers), ("Build Cache", steps), ("Others", others)];
@@ -176,7 +177,7 @@ fn time(seconds: i64) -> Option<String> {
     Some(humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string())
 }
 
-fn to_json(usage: &Usage, sizes: &Sizes) -> Value {
+fn to_json(usage: &DiskUsage, sizes: &Sizes) -> Value {
     let kinds = KINDS.iter().map(|(kind, name, is_pruned)| {
         let found = usage.kinds.get(kind).copied().unwrap_or_default();
         let reclaimable = if *is_pruned { found.n_bytes } else { 0 };
@@ -186,7 +187,7 @@ fn to_json(usage: &Usage, sizes: &Sizes) -> Value {
         })
     });
     let kinds: Vec<Value> = kinds.collect();
-    let records: Vec<Value> = usage.holders.iter().map(|one| record(one, sizes)).collect();
+    let records: Vec<Value> = usage.roots.iter().map(|one| record(one, sizes)).collect();
     let layers: Vec<Value> = usage.layers.iter().map(layer).collect();
     json!({
         "Version": VERSION, "Size": usage.n_bytes, "Types": kinds, "Records": records,
@@ -194,34 +195,34 @@ fn to_json(usage: &Usage, sizes: &Sizes) -> Value {
     })
 }
 
-fn layer(layer: &LayerUse) -> Value {
+fn layer(layer: &LayerUsage) -> Value {
     json!({
-        "ID": layer.diff_id, "Size": layer.n_bytes, "UsageCount": layer.n_holders,
-        "LastUsedAt": layer.used_s.and_then(time), "Shared": layer.n_holders > 1,
+        "ID": layer.diff_id, "Size": layer.n_bytes, "UsageCount": layer.n_roots,
+        "LastUsedAt": layer.used_s.and_then(time), "Shared": layer.n_roots > 1,
     })
 }
 
-fn record(one: &HolderUse, sizes: &Sizes) -> Value {
-    let mut record = match &one.holder {
-        Holder::Image { name, top } => {
+fn record(one: &GcRootUsage, sizes: &Sizes) -> Value {
+    let mut record = match &one.root {
+        GcRoot::Image { name, top } => {
             let size = sizes.get(top).copied().unwrap_or_default();
             json!({
                 "Type": "image", "Name": name, "ID": one.id, "Digest": top,
                 "Bytes": size.tar_bytes, "PackedBytes": size.packed_bytes,
             })
         }
-        Holder::Step { definition, components, layer } => json!({
+        GcRoot::Step { definition, components, layer } => json!({
             "Type": "step", "ID": definition.to_string(), "Description": describe(components),
             "Layer": layer,
         }),
-        Holder::Base { name, platform } => {
+        GcRoot::Base { name, platform } => {
             json!({ "Type": "base", "Name": name, "Platform": platform })
         }
-        Holder::Download { url } => json!({ "Type": "download", "Name": redacted(url) }),
-        Holder::CacheMount { key, id } => {
+        GcRoot::Download { url } => json!({ "Type": "download", "Name": redacted(url) }),
+        GcRoot::CacheMount { key, id } => {
             json!({ "Type": "cachemount", "ID": key, "Name": id })
         }
-        Holder::Memo { name } => json!({ "Type": "filehashes", "ID": name }),
+        GcRoot::HashCache { name } => json!({ "Type": "filehashes", "ID": name }),
     };
     let shared_bytes = one.n_bytes.saturating_sub(one.own_bytes);
     let members = json!({

@@ -3,23 +3,19 @@
 use super::build::{self, reporter, with_asked};
 use super::build_options::options;
 use super::{CliError, Environment, Exit, Global, builds, find};
-use crate::cli::contexts::{Asked, Input};
-use crate::cli::enter_args::EnterArgs;
+use crate::cli::args::enter::EnterArgs;
+use crate::cli::args::step_name::StepName;
+use crate::cli::debug_session::shell::Host;
+use crate::cli::inputs::contexts::{Asked, Input};
 use crate::cli::outputs::Outputs;
 use crate::cli::progress::Reporter;
-use crate::cli::shell::Host;
-use crate::cli::step_name::StepName;
 use crate::dockerfile::ir;
 use crate::executor::{self as builder, BuildError, DebugSession, EnterAt, Services};
 use crate::oci::Reference;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-pub(in crate::cli) fn run(
-    args: &EnterArgs,
-    global: &Global,
-    environment: &Environment,
-) -> Result<()> {
+pub(crate) fn run(args: &EnterArgs, global: &Global, environment: &Environment) -> Result<()> {
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     if let Some(useless) = args.useless() {
         return Err(usage(format!("{useless} is of no use to `rbuild enter`")));

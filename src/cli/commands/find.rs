@@ -1,7 +1,7 @@
 //! Which image of the store a word on the command line means.
 
 use super::{CliError, Exit};
-use crate::image::{Image, Loaded};
+use crate::image::{Image, StoredImages};
 use crate::oci::{Digest, Platform, Reference};
 use crate::store::{ImageId, Store, StoreError};
 
@@ -22,14 +22,14 @@ pub(super) fn image(store: &Store, text: &str) -> Result<Chosen, CliError> {
     let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
     let name = text.parse::<Reference>();
     if let Ok(name) = &name
-        && let Some(top) = store.tag(name).map_err(failed)?
+        && let Some(top) = store.tags().get(name).map_err(failed)?
     {
         return Ok(Chosen { top, name: Some(name.clone()) });
     }
     match (id(text), name) {
         (None, Err(error)) => Err(CliError::from_error(&error, Exit::Usage)),
         (None, Ok(_)) => Err(absent(text)),
-        (Some(hex), _) => match store.images_by_id(&hex).map_err(failed)?.as_slice() {
+        (Some(hex), _) => match store.images().by_id(&hex).map_err(failed)?.as_slice() {
             [ImageId { top, .. }] => Ok(Chosen { top: *top, name: None }),
             [] => Err(absent(text)),
             several => {
@@ -54,7 +54,11 @@ pub(super) fn id(text: &str) -> Option<String> {
 }
 
 /// Of an image for several platforms, the one that was asked for, or else this machine's.
-pub(super) fn one(loaded: &Loaded, asked: Option<&str>, shown: &str) -> Result<Image, CliError> {
+pub(super) fn one(
+    loaded: &StoredImages,
+    asked: Option<&str>,
+    shown: &str,
+) -> Result<Image, CliError> {
     let asked = asked.map(super::build_options::platform).transpose()?;
     if let (None, [only]) = (&asked, loaded.images.as_slice()) {
         return Ok(only.clone());

@@ -6,15 +6,15 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use super::{CliError, Exit};
-use crate::cli::config_text::one_line;
-use crate::cli::line_diff::line_diff;
-use crate::cli::stdout::{self, say};
-use crate::dockerfile::lint::Fixed;
+use crate::cli::display::line_diff::line_diff;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::images::config_text::one_line;
+use crate::dockerfile::lint::FixedFile;
 use crate::pathio::PathError;
 use crate::pathio::inside::FileInside;
 
 /// Says what was fixed, and in which lines.
-pub(super) fn show(name: &Path, old: &str, fixed: &Fixed) {
+pub(super) fn show(name: &Path, old: &str, fixed: &FixedFile) {
     let mut names: Vec<&str> = fixed.rules.iter().map(|rule| rule.as_str()).collect();
     let n_fixes = names.len();
     names.dedup();

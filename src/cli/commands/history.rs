@@ -6,13 +6,14 @@ use serde_json::json;
 
 use super::images::{SHORT_ID, ago, known};
 use super::{CliError, Environment, Exit, Global, builds, find, open_store};
-use crate::cli::config_text::one_line;
-use crate::cli::history_args::{HistoryArgs, HistoryCommand, ImageHistoryArgs, ListArgs};
-use crate::cli::image_size::ImageSize;
-use crate::cli::progress::{has_effect, size};
-use crate::cli::stdout::{self, say};
-use crate::cli::table::{self, row};
-use crate::image::{ExportError, Image, Loaded};
+use crate::cli::args::history::{HistoryArgs, HistoryCommand, ImageHistoryArgs, ListArgs};
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::table::{self, row};
+use crate::cli::display::text::has_effect;
+use crate::cli::images::config_text::one_line;
+use crate::cli::images::image_size::ImageSize;
+use crate::diag::size;
+use crate::image::{ExportError, Image, StoredImages};
 use crate::oci::History;
 use crate::store::{Store, StoreError};
 
@@ -33,7 +34,7 @@ struct Line<'a> {
     size: ImageSize,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &HistoryArgs,
     global: &Global,
     environment: &Environment,
@@ -59,7 +60,7 @@ fn of(
     let store = open_store(global, environment)?;
     let chosen = find::image(&store, name)?;
     let unreadable = |error: ExportError| CliError::from_error(&error, Exit::Environment);
-    let loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
+    let loaded = StoredImages::load(&store, chosen.top).map_err(unreadable)?;
     let image = find::one(&loaded, args.platform.as_deref(), name)?;
     let lines =
         lines(&store, &image).map_err(|error| CliError::from_error(&error, Exit::Environment))?;

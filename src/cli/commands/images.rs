@@ -6,15 +6,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{CliError, Environment, Exit, Global, open_store_to_free};
-use crate::cli::image_size::ImageSize;
-use crate::cli::image_view::time_s;
-use crate::cli::inspect_args::ImagesArgs;
-use crate::cli::progress::size;
-use crate::cli::report;
-use crate::cli::stdout::{self, say};
-use crate::cli::table::{self, row};
-use crate::cli::template::{self, Fields, Form};
-use crate::image::{Image, Loaded};
+use crate::cli::args::inspect::ImagesArgs;
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::table::{self, row};
+use crate::cli::display::template::{self, Fields, Form};
+use crate::cli::images::image_size::ImageSize;
+use crate::cli::images::image_view::time_s;
+use crate::diag::size;
+use crate::image::{Image, StoredImages};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError, Tag};
 use crate::tree::glob::{DoubleStar, Glob};
@@ -65,7 +65,7 @@ struct Facts {
     platforms: Vec<String>,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &ImagesArgs,
     global: &Global,
     environment: &Environment,
@@ -79,7 +79,7 @@ pub(in crate::cli) fn run(
     let wanted = args.name.as_deref().map(Wanted::parse).transpose().map_err(usage)?;
     let store = open_store_to_free(global, environment)?;
     let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
-    let mut tags = store.tags().map_err(failed)?;
+    let mut tags = store.tags().all().map_err(failed)?;
     tags.retain(|tag| wanted.as_ref().is_none_or(|wanted| wanted.is(tag)));
     let mut lines = Vec::with_capacity(tags.len());
     for Tag { name: text, manifest: top, .. } in tags {
@@ -116,7 +116,7 @@ fn table(lines: &[Line], no_trunc: bool, now_s: i64) {
 /// Says why an image has no size.
 pub(super) fn unknown_size(name: &str, error: &dyn Error) -> ImageSize {
     let why = crate::executor::chain(error);
-    report::remark(&format!("warning: the size of {name} is not known: {why}"));
+    stderr::remark(&format!("warning: the size of {name} is not known: {why}"));
     ImageSize::default()
 }
 
@@ -132,7 +132,7 @@ impl Facts {
     /// # Errors
     /// Damaged or missing documents of the image.
     fn of(store: &Store, top: Digest, name: &str) -> Result<Self, CliError> {
-        let loaded = Loaded::load(store, top)
+        let loaded = StoredImages::load(store, top)
             .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         let id = match loaded.images.as_slice() {
             [only] if !loaded.is_index => only.config_digest(),
@@ -202,7 +202,7 @@ impl Wanted {
             return pattern.map(Self::Pattern).map_err(|error| format!("{text}: {error}"));
         }
         let name = text.parse::<Reference>().map_err(|error| error.to_string())?;
-        let is_whole = name.digest().is_some() || crate::cli::output::has_tag(text);
+        let is_whole = name.digest().is_some() || crate::cli::outputs::output::has_tag(text);
         Ok(if is_whole { Self::Name(name.to_string()) } else { Self::Repository(name.name()) })
     }
 

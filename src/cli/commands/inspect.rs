@@ -4,12 +4,12 @@ mod document;
 mod page;
 
 use super::{CliError, Environment, Exit, Global, find, open_store, reference, with_services};
-use crate::cli::image_view::ImageView;
-use crate::cli::inspect_args::InspectArgs;
+use crate::cli::args::inspect::InspectArgs;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::images::image_view::ImageView;
 use crate::cli::registries;
-use crate::cli::stdout::{self, say};
 use crate::executor;
-use crate::image::{self, ExportError, Image, Loaded};
+use crate::image::{self, ExportError, Image, StoredImages};
 use crate::oci::{Digest, Reference};
 use crate::store::{Store, StoreError};
 
@@ -27,7 +27,7 @@ struct Subject {
     n_others: usize,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &InspectArgs,
     global: &Global,
     environment: &Environment,
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(
     let chosen = find::image(&store, &args.image)?;
     let unreadable = |error: ExportError| CliError::from_error(&error, Exit::Environment);
     let failed = |error: StoreError| CliError::from_error(&error, Exit::Environment);
-    let mut loaded = Loaded::load(&store, chosen.top).map_err(unreadable)?;
+    let mut loaded = StoredImages::load(&store, chosen.top).map_err(unreadable)?;
     if args.platform.is_some() {
         loaded.images = vec![find::one(&loaded, args.platform.as_deref(), &args.image)?];
     }
@@ -92,6 +92,6 @@ pub(super) fn fetch(
 
 /// The names of the image with this manifest or index.
 fn names_of(store: &Store, top: Digest) -> Result<Vec<Reference>, StoreError> {
-    let tags = store.tags()?.into_iter().filter(|tag| tag.manifest == top);
+    let tags = store.tags().all()?.into_iter().filter(|tag| tag.manifest == top);
     Ok(tags.filter_map(|tag| tag.name.parse().ok()).collect())
 }

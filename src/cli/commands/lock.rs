@@ -3,11 +3,11 @@
 use super::build::{read_dockerfile, reporter, with_input};
 use super::build_options::options;
 use super::{CliError, Environment, Exit, Global};
-use crate::cli::lockfile::LockArgs;
+use crate::cli::args::lock::LockArgs;
 use crate::cli::outputs::Outputs;
 use crate::executor::{self, LockRule};
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &LockArgs,
     global: &Global,
     environment: &Environment,

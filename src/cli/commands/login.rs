@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use rustix::termios::{LocalModes, OptionalActions};
 
 use super::{CliError, Environment, Exit};
-use crate::cli::progress::shown;
+use crate::cli::args::transfer::{LoginArgs, LogoutArgs};
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::say;
+use crate::cli::display::text::shown;
 use crate::cli::registries;
-use crate::cli::report;
-use crate::cli::stdout::say;
-use crate::cli::transfer_args::{LoginArgs, LogoutArgs};
-use crate::registry::{KeptIn, RegistryError, forget_login, keep_login};
+use crate::registry::{CredentialStore, RegistryError, check_login, erase_login, store_login};
 
 /// Longer than any password or token.
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Result<()> {
+pub(crate) fn login(args: &LoginArgs, environment: &Environment) -> Result<()> {
     let directory = config_directory(environment)?;
     let registry = registry(&args.registry);
     let user = match &args.username {
@@ -27,7 +27,7 @@ pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Resu
     };
     let password = match (&args.password, args.password_stdin) {
         (Some(password), _) => {
-            report::remark(
+            stderr::remark(
                 "warning: others can see a password on the command line; better use --password-stdin",
             );
             password.clone()
@@ -45,11 +45,11 @@ pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Resu
     }
     let failed = |error: RegistryError| CliError::from_error(&error, Exit::Environment);
     let client = registries::client_for(environment, registry, &user, &password)?;
-    client.check_login(registry).map_err(failed)?;
-    let kept = keep_login(&directory, registry, &user, &password).map_err(failed)?;
+    check_login(&client, registry).map_err(failed)?;
+    let kept = store_login(&directory, registry, &user, &password).map_err(failed)?;
     let place = match kept {
-        KeptIn::Helper(name) => format!("docker-credential-{name} has the password"),
-        KeptIn::File => {
+        CredentialStore::Helper(name) => format!("docker-credential-{name} has the password"),
+        CredentialStore::File => {
             let file = directory.join("config.json");
             format!("the password is in {}, unencrypted", file.display())
         }
@@ -58,10 +58,10 @@ pub(in crate::cli) fn login(args: &LoginArgs, environment: &Environment) -> Resu
     Ok(())
 }
 
-pub(in crate::cli) fn logout(args: &LogoutArgs, environment: &Environment) -> Result<()> {
+pub(crate) fn logout(args: &LogoutArgs, environment: &Environment) -> Result<()> {
     let directory = config_directory(environment)?;
     let registry = registry(&args.registry);
-    let forgot = forget_login(&directory, registry)
+    let forgot = erase_login(&directory, registry)
         .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let said = if forgot { "logged out of" } else { "there was no login to" };
     say!("{said} {registry}");

@@ -30,18 +30,17 @@ mod write_out;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::executor::{Cancellation, LockedInputs, Provided, Services, StepNumbers};
+use crate::cli::args::progress::Progress;
+use crate::cli::args::{Global, budget};
+use crate::cli::display::stderr;
+use crate::cli::environment::Environment;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::progress::Reporter;
+use crate::cli::{registries, signals};
+use crate::executor::{CancelSwitch, LockedInputs, Provided, Services, StepNumbers};
 use crate::oci::Reference;
-use crate::store::{OpenOptions, Store, StoreError, Users};
-
-use super::Exit;
-use super::args::Global;
-use super::budget_args;
-use super::environment::Environment;
-use super::interrupt;
-use super::progress::{Progress, Reporter};
-use super::registries;
-use super::report::{self, CliError};
+use crate::store::{LockHolders, OpenOptions, Store, StoreError};
 
 /// Time that `prune` and repairs wait for other processes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,9 +79,9 @@ fn open_store_by(
 
 /// Waits a moment until no other process uses the store, and says which do.
 fn wait_alone(store: &Store) -> Result<(), CliError> {
-    let waiting = |users: &Users| report::remark(&format!("waiting for the store: {users}"));
+    let waiting = |users: &LockHolders| stderr::remark(&format!("waiting for the store: {users}"));
     store
-        .wait_alone(PATIENCE, &waiting)
+        .wait_for_exclusive_use(PATIENCE, &waiting)
         .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
@@ -99,7 +98,7 @@ fn existing_store(global: &Global, environment: &Environment) -> Option<Store> {
 fn max_unpacked(global: &Global, environment: &Environment) -> Result<Option<u64>, CliError> {
     const NAME: &str = "RBUILD_MAX_UNPACKED_SIZE";
     let Some(text) = environment.get(NAME) else { return Ok(global.max_unpacked_size) };
-    let of_environment = budget_args::bytes(text)
+    let of_environment = budget::bytes(text)
         .map_err(|error| CliError::new(format!("error: {NAME}={text}: {error}"), Exit::Usage))?;
     Ok(Some(global.max_unpacked_size.unwrap_or(of_environment)))
 }
@@ -112,7 +111,7 @@ fn with_services<T>(
 ) -> Result<T, CliError> {
     let registry = registries::client(environment)?;
     let stop =
-        Cancellation::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+        CancelSwitch::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let reporter = Reporter::new(Progress::Auto, environment);
     let services = Services {
         store,
@@ -124,7 +123,7 @@ fn with_services<T>(
         numbers: &StepNumbers::default(),
         events: &|event| reporter.event(&event),
     };
-    interrupt::watching(None, registry.waiting(), &reporter, || work(&services))
+    signals::watching(None, registry.pending_requests(), &reporter, || work(&services))
 }
 
 /// Reads an image's name from the command line.

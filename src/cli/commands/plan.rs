@@ -8,18 +8,20 @@ use serde_json::{Value, json};
 use super::build::{complaint, read_dockerfile, reporter, with_asked};
 use super::build_options::{options, read_outputs};
 use super::{CliError, Environment, Exit, Global, check};
-use crate::cli::args::BuildArgs;
-use crate::cli::contexts::Asked;
-use crate::cli::plan_args::{self, PlanArgs};
-use crate::cli::progress::{shown, size};
-use crate::cli::reasons;
-use crate::cli::stdout::{self, say};
+use crate::cli::args::build::BuildArgs;
+use crate::cli::args::plan as plan_args;
+use crate::cli::args::plan::PlanArgs;
+use crate::cli::display::reasons;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::text::shown;
+use crate::cli::inputs::contexts::Asked;
+use crate::diag::size;
 use crate::executor::{self, Forecast, ForecastStage, ForecastStep, Reason, StepStatus};
 
 /// The version of the JSON form; members may be added without a new one.
 const VERSION: u32 = 1;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &PlanArgs,
     global: &Global,
     environment: &Environment,

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write as _};
 
-use crate::cli::Exit;
 use crate::cli::args;
-use crate::cli::prompt_args::{CompletionArgs, ManArgs};
-use crate::cli::report::CliError;
+use crate::cli::args::prompt::{CompletionArgs, ManArgs};
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::topics;
 use crate::pathio::output::write_output;
 use crate::pathio::{self, Context as _};
 
@@ -19,7 +20,7 @@ fn with_build_options() -> clap::Command {
     command.args(build.get_opts().cloned())
 }
 
-pub(in crate::cli) fn completion(args: &CompletionArgs) -> Result<(), CliError> {
+pub(crate) fn completion(args: &CompletionArgs) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut with_build_options(), "rbuild", &mut script);
     // Who reads only a part of it has what they want.
@@ -27,7 +28,7 @@ pub(in crate::cli) fn completion(args: &CompletionArgs) -> Result<(), CliError> 
     Ok(())
 }
 
-pub(in crate::cli) fn man(args: &ManArgs) -> Result<(), CliError> {
+pub(crate) fn man(args: &ManArgs) -> Result<(), CliError> {
     let written = pathio::create_dir_all(&args.directory).and_then(|()| {
         // The generator writes through links: it gets a directory of its own.
         let made = tempfile::tempdir().context("make a directory for", &args.directory)?;
@@ -38,7 +39,10 @@ pub(in crate::cli) fn man(args: &ManArgs) -> Result<(), CliError> {
             let text = pathio::read(&page.path(), MAX_PAGE_BYTES)?;
             write_output(&args.directory.join(page.file_name()), &text)?;
         }
-        Ok(())
+        topics::manual_pages(&args.directory).into_iter().try_for_each(|(path, text)| {
+            path.parent().map_or(Ok(()), pathio::create_dir_all)?;
+            write_output(&path, text.as_bytes())
+        })
     });
     written.map_err(|error| CliError::from_error(&error, Exit::Environment))
 }

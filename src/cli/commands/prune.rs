@@ -4,18 +4,18 @@ use std::io::{self, IsTerminal as _};
 use std::time::UNIX_EPOCH;
 
 use super::{CliError, Environment, Exit, Global, login, open_store_to_free, wait_alone};
-use crate::cli::progress::size;
-use crate::cli::report;
-use crate::cli::stdout::say;
-use crate::cli::store_args::PruneArgs;
+use crate::cli::args::store::PruneArgs;
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::say;
+use crate::diag::size;
 use crate::oci::Reference;
 use crate::plan;
-use crate::store::{Holder, PruneOptions, Pruned};
+use crate::store::{GcRoot, PruneOptions, Pruned};
 
 /// Names that a question shows at most.
 const MAX_ASKED_ABOUT: usize = 20;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &PruneArgs,
     global: &Global,
     environment: &Environment,
@@ -49,7 +49,7 @@ fn confirm(pruned: &Pruned) -> Result<(), CliError> {
     lost.truncate(MAX_ASKED_ABOUT);
     lost.extend((n_more > 0).then(|| format!("… and {n_more} more")));
     lost.push(summary(pruned, true));
-    report::remark(&lost.join("\n"));
+    stderr::remark(&lost.join("\n"));
     let answer = login::ask("Remove all this? [y/N] ", true)?;
     if ["y", "yes"].contains(&&*answer.trim().to_ascii_lowercase()) {
         return Ok(());
@@ -62,24 +62,24 @@ fn lost(pruned: &Pruned, dry_run: bool) -> Vec<String> {
     let (untag, remove) =
         if dry_run { ("Would untag", "Would remove") } else { ("Untagged", "Removed") };
     let lines = pruned.forgotten.iter().filter_map(|holder| match holder {
-        Holder::Image { name, .. } => {
+        GcRoot::Image { name, .. } => {
             let name = name.parse::<Reference>().map_or(name.clone(), |name| name.familiar());
             Some(format!("{untag}: {name}"))
         }
-        Holder::CacheMount { key, id } => {
+        GcRoot::CacheMount { key, id } => {
             Some(format!("{remove} cache: {}", id.as_deref().unwrap_or(key)))
         }
-        Holder::Step { .. }
-        | Holder::Base { .. }
-        | Holder::Download { .. }
-        | Holder::Memo { .. } => None,
+        GcRoot::Step { .. }
+        | GcRoot::Base { .. }
+        | GcRoot::Download { .. }
+        | GcRoot::HashCache { .. } => None,
     });
     lines.collect()
 }
 
 fn summary(pruned: &Pruned, dry_run: bool) -> String {
     let verb = if dry_run { "would remove" } else { "removed" };
-    let steps = pruned.forgotten.iter().filter(|holder| matches!(holder, Holder::Step { .. }));
+    let steps = pruned.forgotten.iter().filter(|holder| matches!(holder, GcRoot::Step { .. }));
     let steps = steps.count();
     let (layers, blobs) = (pruned.n_layers, pruned.n_blobs);
     let caches = match pruned.n_caches {
@@ -100,7 +100,7 @@ fn options(args: &PruneArgs, now_s: i64) -> Result<PruneOptions, String> {
             .ok_or_else(|| format!("--older-than {text}: expected a duration such as 24h or 7d"))
     });
     let max_bytes = args.keep_storage.as_deref().map(|text| {
-        let bytes = plan::bytes(text);
+        let bytes = plan::parse_binary_size(text);
         bytes.ok_or_else(|| format!("--keep-storage {text}: expected a size such as 10GB"))
     });
     Ok(PruneOptions {

@@ -1,12 +1,12 @@
 //! `rbuild pull NAME`
 
 use super::{CliError, Environment, Exit, Global, open_store, reference, with_services};
-use crate::cli::stdout::say;
-use crate::cli::transfer_args::PullArgs;
+use crate::cli::args::transfer::PullArgs;
+use crate::cli::display::stdout::say;
 use crate::executor;
 use crate::oci::Platform;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &PullArgs,
     global: &Global,
     environment: &Environment,

@@ -1,15 +1,15 @@
 //! `rbuild push NAME`
 
 use super::{CliError, Environment, Exit, Global, find, open_store, reference, with_services};
-use crate::cli::output;
-use crate::cli::stdout::say;
-use crate::cli::transfer_args::PushArgs;
+use crate::cli::args::transfer::PushArgs;
+use crate::cli::display::stdout::say;
+use crate::cli::outputs::output;
 use crate::executor::{self, Event};
-use crate::image::{self, ExportError, ExportOptions, Image, Loaded, Patience};
+use crate::image::{self, ExportError, ExportOptions, Image, RegistryRetries, StoredImages};
 use crate::oci::{Annotation, Digest, Platform, Reference};
 use crate::store::Store;
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &PushArgs,
     global: &Global,
     environment: &Environment,
@@ -25,22 +25,22 @@ pub(in crate::cli) fn run(
         return Err(CliError::new(text, Exit::Usage));
     }
     let top = exact.map_or_else(|| tagged(&store, &name), Ok)?;
-    let loaded = Loaded::load(&store, top).map_err(unreadable)?;
+    let loaded = StoredImages::load(&store, top).map_err(unreadable)?;
     let is_exact = exact.is_some()
         || (loaded.is_index
             && !compression.is_given()
-            && image::is_as_it_came(&store, top).map_err(unreadable)?);
+            && image::is_unmodified(&store, top).map_err(unreadable)?);
     let digest = with_services(&store, environment, |services| {
         let names = std::slice::from_ref(&name);
         if name.tag().is_some() && !args.replace_index {
             let platforms: Vec<Platform> = loaded.images.iter().map(Image::platform).collect();
-            executor::check_platforms(services, names, &platforms, Patience::Retries)
+            executor::check_platforms(services, names, &platforms, RegistryRetries::Retries)
                 .map_err(failed)?;
         }
         if is_exact {
-            return executor::push_exact(services, top, &name).map_err(failed);
+            return executor::push_verbatim(services, top, &name).map_err(failed);
         }
-        let Loaded { images, is_index, annotations, n_others } = loaded;
+        let StoredImages { images, is_index, annotations, n_others } = loaded;
         if n_others > 0 {
             (services.events)(Event::Warning { text: find::left_out(&name.familiar(), n_others) });
         }
@@ -75,7 +75,7 @@ fn failed(error: executor::Failure) -> CliError {
 
 /// The image that has this name in the store.
 fn tagged(store: &Store, name: &Reference) -> Result<Digest, CliError> {
-    let manifest = store.tag(name);
+    let manifest = store.tags().get(name);
     let manifest = manifest.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     manifest.ok_or_else(|| {
         let name = name.familiar();

@@ -5,10 +5,10 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::{CliError, Environment, Exit, Global, open_store};
-use crate::cli::args::BuildArgs;
-use crate::cli::page::{ImageFiles, Page};
+use crate::cli::args::build::BuildArgs;
+use crate::cli::html_report::{ImageFiles, Page};
 use crate::cli::progress::Reporter;
-use crate::cli::record::{End, Recorded, Status};
+use crate::cli::records::{End, Recorded, Status};
 use crate::pathio::PathError;
 use crate::pathio::output::write_output;
 use crate::store::Store;

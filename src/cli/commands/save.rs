@@ -4,12 +4,14 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use super::{CliError, Environment, Exit, Global, find, open_store, with_services};
-use crate::cli::stdout::say;
-use crate::cli::store_args::{LoadArgs, SaveArgs, SaveFormat};
-use crate::cli::{output, report};
+use crate::cli::args::store::{LoadArgs, SaveArgs, SaveFormat};
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::say;
+use crate::cli::outputs::output;
 use crate::executor;
 use crate::image::{
-    self, ExportError, ExportOptions, Group, Image, LoadOptions, LoadSource, Loaded, StreamForm,
+    self, ExportError, ExportOptions, Image, ImageGroup, LoadOptions, LoadSource, StoredImages,
+    StreamFormat,
 };
 use crate::oci::{Digest, Reference};
 use crate::pathio;
@@ -19,10 +21,10 @@ use crate::store::Store;
 struct Wanted {
     top: Digest,
     names: Vec<Reference>,
-    loaded: Loaded,
+    loaded: StoredImages,
 }
 
-pub(in crate::cli) fn save(
+pub(crate) fn save(
     args: &SaveArgs,
     global: &Global,
     environment: &Environment,
@@ -41,9 +43,9 @@ pub(in crate::cli) fn save(
     }
     let images: Vec<Image> = wanted.iter().flat_map(|one| one.loaded.images.clone()).collect();
     fetch(&store, environment, &images)?;
-    let groups: Vec<Group<'_>> = wanted
+    let groups: Vec<ImageGroup<'_>> = wanted
         .iter()
-        .map(|one| Group {
+        .map(|one| ImageGroup {
             images: &one.loaded.images,
             is_index: one.loaded.is_index,
             names: &one.names,
@@ -66,8 +68,8 @@ pub(in crate::cli) fn save(
         keeps_special: false,
     };
     let form = match args.format {
-        SaveFormat::Docker => StreamForm::DockerArchive,
-        SaveFormat::Oci => StreamForm::OciArchive,
+        SaveFormat::Docker => StreamFormat::DockerArchive,
+        SaveFormat::Oci => StreamFormat::OciArchive,
     };
     image::save(&store, &groups, form, &path, &options).map_err(failed)
 }
@@ -84,7 +86,7 @@ fn add(
         known.names.extend(chosen.name);
         return Ok(());
     }
-    let mut loaded = Loaded::load(store, chosen.top).map_err(failed)?;
+    let mut loaded = StoredImages::load(store, chosen.top).map_err(failed)?;
     // Docker's table of contents has no indexes.
     if args.platform.is_some() || (loaded.is_index && args.format == SaveFormat::Docker) {
         let only = match (loaded.images.as_slice(), &args.platform) {
@@ -100,10 +102,10 @@ fn add(
             }
             (_, asked) => find::one(&loaded, asked.as_deref(), text)?,
         };
-        loaded = Loaded { images: vec![only], is_index: false, ..loaded };
+        loaded = StoredImages { images: vec![only], is_index: false, ..loaded };
     }
     if loaded.is_index && loaded.n_others > 0 {
-        report::remark(&format!("warning: {}", find::left_out(text, loaded.n_others)));
+        stderr::remark(&format!("warning: {}", find::left_out(text, loaded.n_others)));
     }
     wanted.push(Wanted { top: chosen.top, names: chosen.name.into_iter().collect(), loaded });
     Ok(())
@@ -117,7 +119,7 @@ fn fetch(store: &Store, environment: &Environment, images: &[Image]) -> Result<(
     })
 }
 
-pub(in crate::cli) fn load(
+pub(crate) fn load(
     args: &LoadArgs,
     global: &Global,
     environment: &Environment,
@@ -148,13 +150,13 @@ pub(in crate::cli) fn load(
         return Ok(());
     }
     for image in &images {
-        image.replaced.iter().for_each(|replaced| report::remark(&replaced.to_string()));
+        image.replaced.iter().for_each(|replaced| stderr::remark(&replaced.to_string()));
         image.names.iter().for_each(|name| say!("Loaded image: {}", name.familiar()));
         if image.names.is_empty() {
-            let id = store.image_id(image.top);
+            let id = store.images().id_of(image.top);
             let id = id.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
             say!("Loaded image ID: {}", id.unwrap_or(image.top));
-            report::remark("it has no name in there: `rbuild tag ID NAME` gives it one");
+            stderr::remark("it has no name in there: `rbuild tag ID NAME` gives it one");
         }
     }
     Ok(())

@@ -1,12 +1,12 @@
 //! `rbuild store`
 
 use super::{CliError, Environment, Exit, Global, open_store_by, wait_alone};
-use crate::cli::stdout::say;
-use crate::cli::store_args::{StoreArgs, StoreCommand, VerifyArgs};
+use crate::cli::args::store::{StoreArgs, StoreCommand, VerifyArgs};
+use crate::cli::display::stdout::say;
 use crate::oci::Reference;
-use crate::store::{Finding, Store, Verified};
+use crate::store::{Store, VerifyFinding, VerifySummary};
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &StoreArgs,
     global: &Global,
     environment: &Environment,
@@ -23,9 +23,13 @@ fn verify(args: &VerifyArgs, global: &Global, environment: &Environment) -> Resu
     if args.repair {
         wait_alone(&store)?;
     }
-    let mut report = |finding: Finding| match finding {
-        Finding::Damaged(damage) => say!("damaged: {}: {}", shown(&damage.subject), damage.reason),
-        Finding::Repaired { subject, action } => say!("repaired: {}: {action}", shown(&subject)),
+    let mut report = |finding: VerifyFinding| match finding {
+        VerifyFinding::Damaged(damage) => {
+            say!("damaged: {}: {}", shown(&damage.subject), damage.reason);
+        }
+        VerifyFinding::Repaired { subject, action } => {
+            say!("repaired: {}: {action}", shown(&subject));
+        }
     };
     let verified = store
         .verify(args.repair, &mut report)
@@ -45,8 +49,8 @@ fn shown(subject: &str) -> String {
     name.map_or_else(|| subject.to_owned(), |name| name.familiar())
 }
 
-fn summary(verified: &Verified, is_repairing: bool) -> String {
-    let Verified { n_blobs, n_layers, n_files, n_images, n_damaged, n_repaired } = verified;
+fn summary(verified: &VerifySummary, is_repairing: bool) -> String {
+    let VerifySummary { n_blobs, n_layers, n_files, n_images, n_damaged, n_repaired } = verified;
     let checked = format!(
         "checked {n_blobs} blobs, {n_layers} layers with {n_files} files, {n_images} names"
     );

@@ -1,14 +1,14 @@
 //! `rbuild tag` and `rbuild rmi`: names of images.
 
 use super::{CliError, Environment, Exit, Global, find, open_store, open_store_to_free, reference};
-use crate::cli::report;
-use crate::cli::stdout::say;
-use crate::cli::store_args::{RmiArgs, TagArgs};
+use crate::cli::args::store::{RmiArgs, TagArgs};
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::say;
 use crate::image;
 use crate::oci::Reference;
 use crate::store::{Store, StoreError};
 
-pub(in crate::cli) fn tag(
+pub(crate) fn tag(
     args: &TagArgs,
     global: &Global,
     environment: &Environment,
@@ -23,14 +23,14 @@ pub(in crate::cli) fn tag(
     let chosen = find::image(&store, &args.source)?;
     for name in &names {
         if let Some(replaced) = image::replaced(&store, name, chosen.top).map_err(failed)? {
-            report::remark(&replaced.to_string());
+            stderr::remark(&replaced.to_string());
         }
-        store.set_tag(name, chosen.top).map_err(failed)?;
+        store.tags().set(name, chosen.top).map_err(failed)?;
     }
     Ok(())
 }
 
-pub(in crate::cli) fn rmi(
+pub(crate) fn rmi(
     args: &RmiArgs,
     global: &Global,
     environment: &Environment,
@@ -45,7 +45,7 @@ pub(in crate::cli) fn rmi(
         }
     }
     if n_removed > 0 {
-        report::remark("layers that no image and no cached step needs go with `rbuild prune`");
+        stderr::remark("layers that no image and no cached step needs go with `rbuild prune`");
     }
     match wrong.into_iter().reduce(CliError::and) {
         Some(complaint) => Err(complaint),
@@ -57,7 +57,7 @@ pub(in crate::cli) fn rmi(
 fn remove(store: &Store, text: &str, force: bool) -> Result<usize, CliError> {
     let chosen = match find::image(store, text) {
         Err(complaint) if force && complaint.exit() == Exit::Environment => {
-            report::remark(&format!("there is no image {text}"));
+            stderr::remark(&format!("there is no image {text}"));
             return Ok(0);
         }
         chosen => chosen?,
@@ -65,7 +65,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<usize, CliError> {
     let names = match chosen.name {
         Some(name) => vec![name.to_string()],
         None => {
-            let tags = store.tags().map_err(failed)?;
+            let tags = store.tags().all().map_err(failed)?;
             let its = tags.into_iter().filter(|tag| tag.manifest == chosen.top);
             its.map(|tag| tag.name).collect()
         }
@@ -85,7 +85,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<usize, CliError> {
     }
     for name in &names {
         let name = reference(name)?;
-        if store.remove_tag(&name).map_err(failed)? {
+        if store.tags().remove(&name).map_err(failed)? {
             say!("Untagged: {}", name.familiar());
         }
     }

@@ -1,9 +1,9 @@
 //! `rbuild version`
 
-use crate::cli::report::CliError;
-use crate::cli::stdout::say;
+use crate::cli::display::stdout::say;
+use crate::cli::error::CliError;
 
-pub(in crate::cli) fn run() -> Result<(), CliError> {
+pub(crate) fn run() -> Result<(), CliError> {
     say!("rbuild {}", env!("CARGO_PKG_VERSION"));
     Ok(())
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::cli::engine::{self, LoadError, Place};
 use crate::cli::environment::Environment;
-use crate::cli::output::{Kind, Output};
 use crate::cli::outputs::Outputs;
+use crate::cli::outputs::engine::{self, LoadError, Place};
+use crate::cli::outputs::output::{Kind, Output};
 use crate::dockerfile::ir;
 use crate::executor::{self, BuildError, BuildOptions, Built, Event, Services};
 use crate::image::{
-    self, ExportOptions, Group, Image, Loaded, Patience, StreamForm, Target, Warning,
+    self, ExportOptions, ExportTarget, ExportWarning, Image, ImageGroup, RegistryRetries,
+    StoredImages, StreamFormat,
 };
 use crate::oci::{Annotation, DiffId, Digest, Platform, Reference};
 use crate::store::{LayerOptions, Store};
@@ -54,7 +55,7 @@ impl Writer<'_> {
     pub(super) fn check_indexes(
         &self,
         platforms: &[Platform],
-        patience: Patience,
+        patience: RegistryRetries,
     ) -> std::result::Result<(), executor::Failure> {
         if self.outputs.replaces_index {
             return Ok(());
@@ -69,7 +70,7 @@ impl Writer<'_> {
             return Ok(sent);
         }
         let store = self.services.store;
-        let loaded = Loaded::load(store, built.top)?;
+        let loaded = StoredImages::load(store, built.top)?;
         let needs_layers = |output: &Output| {
             output.unpacked || !matches!(output.kind, Kind::Cache | Kind::Store | Kind::Registry)
         };
@@ -77,7 +78,7 @@ impl Writer<'_> {
             executor::fetch_images(self.services, &loaded.images).map_err(WriteError::Build)?;
         }
         let platforms: Vec<Platform> = loaded.images.iter().map(Image::platform).collect();
-        self.check_indexes(&platforms, Patience::Retries).map_err(WriteError::Build)?;
+        self.check_indexes(&platforms, RegistryRetries::Retries).map_err(WriteError::Build)?;
         for output in &self.outputs.all {
             let export = self.export_options(output, &loaded);
             let digest = self.write(output, &loaded.images, &export)?;
@@ -92,7 +93,7 @@ impl Writer<'_> {
         Ok(sent)
     }
 
-    fn export_options(&self, output: &Output, loaded: &Loaded) -> ExportOptions {
+    fn export_options(&self, output: &Output, loaded: &StoredImages) -> ExportOptions {
         let mut annotations = Annotation::of_index(&loaded.annotations);
         annotations.extend(self.outputs.annotations_of(output));
         ExportOptions {
@@ -121,13 +122,14 @@ impl Writer<'_> {
             Kind::Cache | Kind::Store => return Ok(None),
             Kind::Registry => return self.push(images, export),
             Kind::Engine => return self.load(images, export),
-            Kind::OciArchive(path) => Target::OciArchive(path.clone()),
-            Kind::OciDirectory(path) => Target::OciDirectory(path.clone()),
-            Kind::DockerArchive(path) => Target::DockerArchive(path.clone()),
-            Kind::Directory(path) => Target::Directory(path.clone()),
-            Kind::Tar(path) => Target::Tar(path.clone()),
+            Kind::OciArchive(path) => ExportTarget::OciArchive(path.clone()),
+            Kind::OciDirectory(path) => ExportTarget::OciDirectory(path.clone()),
+            Kind::DockerArchive(path) => ExportTarget::DockerArchive(path.clone()),
+            Kind::Directory(path) => ExportTarget::Directory(path.clone()),
+            Kind::Tar(path) => ExportTarget::Tar(path.clone()),
         };
-        let mut warn = |warning: Warning| self.tell(Event::Warning { text: warning.to_string() });
+        let mut warn =
+            |warning: ExportWarning| self.tell(Event::Warning { text: warning.to_string() });
         let written = image::export_all(self.services.store, images, &target, export, &mut warn)?;
         let path = output.kind.path().map_or(Path::new("-"), |path| path);
         self.tell(Event::Wrote { path: path.to_owned() });
@@ -157,7 +159,7 @@ impl Writer<'_> {
         let mut digest = None;
         let no_annotations = BTreeMap::new();
         let said = engine::load(place, self.environment, &mut |known, out| {
-            let group = Group {
+            let group = ImageGroup {
                 images,
                 is_index: false,
                 names: &export.names,
@@ -167,7 +169,7 @@ impl Writer<'_> {
             };
             let store = self.services.store;
             let written =
-                image::save_stream(store, &[group], StreamForm::DockerArchive, out, export)?;
+                image::save_stream(store, &[group], StreamFormat::DockerArchive, out, export)?;
             digest = Some(written.digest);
             Ok(())
         });
@@ -194,7 +196,7 @@ impl Writer<'_> {
             kept.extend(output.dangling_prefix.iter().map(|prefix| prefix.with_digest(top)));
         }
         if output.stored {
-            kept.iter().try_for_each(|name| self.services.store.set_tag(name, top))?;
+            kept.iter().try_for_each(|name| self.services.store.tags().set(name, top))?;
         }
         Ok(kept)
     }

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
+use crate::cli::display::text::shown;
+use crate::cli::environment::Environment;
 use crate::diag::{Diagnostic, Severity, SourceFile};
 use crate::oci::Digest;
 
-use super::super::environment::Environment;
 use super::Out;
-use super::text::shown;
 
 /// The language of a CI system.
 #[derive(Debug)]

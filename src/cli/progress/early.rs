@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::super::environment::Environment;
-use super::super::report::CliError;
+use crate::cli::environment::Environment;
+use crate::cli::error::CliError;
+
 use super::json::Json;
 use super::{Out, with_stderr};
 
@@ -21,7 +22,7 @@ pub(super) fn started(json: &Json, now_s: i64, out: &mut Out<'_>) {
 
 /// Returns whether the command line, right or wrong, asks for JSON. The last `--progress` counts, and
 /// nothing after `--`.
-pub(in crate::cli) fn asks_for_json(typed: &[OsString]) -> bool {
+pub(crate) fn asks_for_json(typed: &[OsString]) -> bool {
     let mut words = typed.iter().skip(1).map(|word| word.to_string_lossy());
     let mut is_json = false;
     while let Some(word) = words.next().filter(|word| word != "--") {
@@ -35,7 +36,7 @@ pub(in crate::cli) fn asks_for_json(typed: &[OsString]) -> bool {
 }
 
 /// Writes as JSON why a command failed that has not said so.
-pub(in crate::cli) fn failed_early(complaint: &CliError, environment: &Environment) {
+pub(crate) fn failed_early(complaint: &CliError, environment: &Environment) {
     let started_at = Instant::now();
     let json = Json::new(started_at);
     with_stderr(|out| {

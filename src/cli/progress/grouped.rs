@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::cli::display::text::{Lines, shown};
 use crate::executor::{Event, StepId};
 
-use super::super::rate::Rate;
 use super::ci_annotations::Marks;
 use super::plain::{end, output};
-use super::text::{Lines, shown};
+use super::rate::Rate;
 use super::{Out, said};
 
 /// What a step may print while another one is shown.

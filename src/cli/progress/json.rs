@@ -1,4 +1,4 @@
-//! Events as JSON, one a line. The form is described by `testdata/progress.schema.json`.
+//! Events as JSON, one a line. The form is described by `docs/schemas/progress.schema.json`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::cli::display::{reasons, redact, text};
+use crate::cli::error::{CliError, Findings};
 use crate::diag::{Diagnostic, Severity, SourceFile};
 use crate::executor::{Event, Outcome, StageOutline, StepId, Stream};
 use crate::plan::masked;
 
-use super::super::reasons;
-use super::super::report::{CliError, Findings};
 use super::totals::Totals;
-use super::{Out, Requested, Result, redact, text};
+use super::{Out, Requested, Result};
 
 /// The version of the form; members may be added without a new one.
 const VERSION: u32 = 1;
@@ -26,17 +26,17 @@ const MAX_DOCKERFILE_BYTES: usize = 1 << 20;
 
 /// The view.
 #[derive(Debug)]
-pub(super) struct Json {
+pub(crate) struct Json {
     started: Instant,
     /// The Dockerfile as it was typed.
-    pub(super) file: Option<String>,
+    pub(crate) file: Option<String>,
     /// Beginnings of characters of which the rest did not come yet.
     open: BTreeMap<(StepId, Stream), Vec<u8>>,
     told: BTreeMap<StepId, Instant>,
 }
 
 impl Json {
-    pub(super) const fn new(started: Instant) -> Self {
+    pub(crate) const fn new(started: Instant) -> Self {
         Self { started, file: None, open: BTreeMap::new(), told: BTreeMap::new() }
     }
 
@@ -49,7 +49,7 @@ impl Json {
         out.exact(&text::shown_json(&all.to_string()));
     }
 
-    pub(super) fn started(&self, now_s: i64, out: &mut Out<'_>) {
+    pub(crate) fn started(&self, now_s: i64, out: &mut Out<'_>) {
         let now = Duration::from_secs(u64::try_from(now_s).unwrap_or(0));
         let time = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + now).to_string();
         let rbuild = env!("CARGO_PKG_VERSION");
@@ -57,7 +57,7 @@ impl Json {
     }
 
     /// What the command line asked for.
-    pub(super) fn requested(&self, requested: &Requested, out: &mut Out<'_>) {
+    pub(crate) fn requested(&self, requested: &Requested, out: &mut Out<'_>) {
         let Requested { directory, context, dockerfile, target, platforms, names } = requested;
         let members = json!({
             "folder": directory,
@@ -71,7 +71,7 @@ impl Json {
     }
 
     /// The Dockerfile, if it is no longer than most are.
-    pub(super) fn dockerfile(&self, text: &str, out: &mut Out<'_>) {
+    pub(crate) fn dockerfile(&self, text: &str, out: &mut Out<'_>) {
         if text.len() <= MAX_DOCKERFILE_BYTES {
             let path = self.file.as_deref().unwrap_or("Dockerfile");
             let text = masked(text);
@@ -79,7 +79,7 @@ impl Json {
         }
     }
 
-    pub(super) fn event(&mut self, event: &Event, out: &mut Out<'_>) {
+    pub(crate) fn event(&mut self, event: &Event, out: &mut Out<'_>) {
         match event {
             Event::Planned { stages } => {
                 let stages: Vec<Value> = stages.iter().map(outline).collect();
@@ -172,7 +172,7 @@ impl Json {
         self.tell("output", members, out);
     }
 
-    pub(super) fn diagnostics(&self, found: &[Diagnostic], source: &SourceFile, out: &mut Out<'_>) {
+    pub(crate) fn diagnostics(&self, found: &[Diagnostic], source: &SourceFile, out: &mut Out<'_>) {
         for diagnostic in found {
             let severity = match diagnostic.severity {
                 Severity::Error => "error",
@@ -195,7 +195,7 @@ impl Json {
         }
     }
 
-    pub(super) fn built(
+    pub(crate) fn built(
         &self,
         result: &Result<'_>,
         totals: &Totals,
@@ -229,7 +229,7 @@ impl Json {
         self.tell("built", members, out);
     }
 
-    pub(super) fn failed(&self, complaint: &CliError, took: Duration, out: &mut Out<'_>) {
+    pub(crate) fn failed(&self, complaint: &CliError, took: Duration, out: &mut Out<'_>) {
         if let Some(Findings { diagnostics, source }) = complaint.findings() {
             self.diagnostics(diagnostics, source, out);
         }

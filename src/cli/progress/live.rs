@@ -14,16 +14,15 @@ mod terminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use crate::cli::display::text::shown;
 use crate::executor::Event;
-
-use super::text::shown;
 
 use look::{Look, Signs};
 use model::Model;
 use screen::Screen;
 
 /// The time from one frame to the next. What ends before the first is shown once, as it ended.
-pub(in crate::cli) const FRAME: Duration = Duration::from_millis(100);
+pub(crate) const FRAME: Duration = Duration::from_millis(100);
 
 /// The view.
 #[derive(Debug)]
@@ -116,12 +115,12 @@ impl Shared {
 
 /// Draws the view, and lets others use the terminal.
 #[derive(Debug, Clone)]
-pub(in crate::cli) struct TerminalHandle(Arc<Shared>);
+pub(crate) struct TerminalHandle(Arc<Shared>);
 
 impl TerminalHandle {
     /// Shows how it is now, unless somebody else has the terminal, or it is not done with what it had
     /// to show before.
-    pub(in crate::cli) fn draw(&self) {
+    pub(crate) fn draw(&self) {
         let mut output = match self.0.screen.try_lock() {
             Ok(output) => output,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
@@ -133,14 +132,14 @@ impl TerminalHandle {
     }
 
     /// Removes the live lines, runs `work`, and goes on.
-    pub(in crate::cli) fn aside<R>(&self, work: impl FnOnce() -> R) -> R {
+    pub(crate) fn aside<R>(&self, work: impl FnOnce() -> R) -> R {
         let mut output = self.0.output();
         self.0.write(&mut output, false);
         work()
     }
 
     /// Gives the terminal back at once, even if somebody is just writing to it.
-    pub(in crate::cli) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         terminal::leave();
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::cli::display::text::{Lines, shown};
 use crate::executor::{Event, Outcome, StepId};
 
-use super::super::rate::Rate;
-use super::text::{Lines, shown};
+use super::rate::Rate;
 use super::{Out, said};
 
 /// Lines of all steps, as they come.

@@ -5,13 +5,13 @@ use crate::oci::Digest;
 
 /// What came of a build.
 #[derive(Debug)]
-pub(in crate::cli) struct Result<'a> {
+pub(crate) struct Result<'a> {
     /// The image's id.
-    pub(in crate::cli) id: Digest,
+    pub(crate) id: Digest,
     /// The manifest or index that went out last.
-    pub(in crate::cli) digest: Digest,
-    pub(in crate::cli) names: &'a [String],
-    pub(in crate::cli) images: &'a [BuiltImage],
+    pub(crate) digest: Digest,
+    pub(crate) names: &'a [String],
+    pub(crate) images: &'a [BuiltImage],
 }
 
 impl Result<'_> {
@@ -23,12 +23,12 @@ impl Result<'_> {
 
 /// What a build was asked for, as it was typed.
 #[derive(Debug)]
-pub(in crate::cli) struct Requested {
+pub(crate) struct Requested {
     /// Where the process is.
-    pub(in crate::cli) directory: String,
-    pub(in crate::cli) context: String,
-    pub(in crate::cli) dockerfile: Option<String>,
-    pub(in crate::cli) target: Option<String>,
-    pub(in crate::cli) platforms: Vec<String>,
-    pub(in crate::cli) names: Vec<String>,
+    pub(crate) directory: String,
+    pub(crate) context: String,
+    pub(crate) dockerfile: Option<String>,
+    pub(crate) target: Option<String>,
+    pub(crate) platforms: Vec<String>,
+    pub(crate) names: Vec<String>,
 }

@@ -1,32 +1,16 @@
 //! `--progress`: what is asked for, and what there can be.
 
-use clap::ValueEnum;
-
-use super::super::environment::Environment;
-use super::super::exit::Exit;
-use super::super::report::CliError;
-
-/// `--progress`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum Progress {
-    /// What fits where the output goes
-    Auto,
-    /// What runs and how far it is, on a terminal
-    Tty,
-    /// Lines, for logs
-    Plain,
-    /// One JSON object a line, for programs; `testdata/progress.schema.json` describes them
-    Json,
-    /// Nothing
-    Quiet,
-}
+use crate::cli::args::progress::Progress;
+use crate::cli::environment::Environment;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
 
 impl Progress {
     /// Whether it can be had here.
     ///
     /// # Errors
     /// When it needs a terminal and there is none, as for docker.
-    pub(in crate::cli) fn check(self, environment: &Environment) -> Result<(), CliError> {
+    pub(crate) fn check(self, environment: &Environment) -> Result<(), CliError> {
         if self == Self::Tty && !environment.is_terminal {
             let text = "error: --progress=tty: standard error is no terminal; leave it away, or \
                         take --progress=plain";

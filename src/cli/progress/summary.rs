@@ -7,14 +7,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cli::display::text::shown;
 use crate::diag::{Diagnostic, SourceFile};
 use crate::executor::{Event, Outcome, StepId};
 use crate::pathio::PathError;
 
 use super::plain::end;
-use super::text::shown;
-use super::totals;
-use super::{Result, said};
+use super::{Result, said, totals};
 
 /// GitHub refuses a summary that is longer, all that a step writes together.
 const MAX_BYTES: u64 = 1 << 20;

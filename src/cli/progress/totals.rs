@@ -4,18 +4,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::cli::display::text::shown;
 use crate::diag::size;
 use crate::executor::{BuiltImage, BuiltLayer, Event, Outcome, StepId, StepPlace};
 use crate::oci::DiffId;
-
-use super::text::shown;
 
 /// Of an instruction so much is shown here: above, the log has all of it.
 const MAX_NAME_CHARS: usize = 100;
 
 /// Counts while the build goes on.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     steps: BTreeMap<StepId, Seen>,
 }
 
@@ -30,27 +29,27 @@ struct Seen {
 
 /// What came of the counting.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Totals {
+pub(crate) struct Totals {
     /// Instructions that have layers, in all stages that were needed.
-    pub(super) n_steps: usize,
-    pub(super) n_cached: usize,
+    pub(crate) n_steps: usize,
+    pub(crate) n_cached: usize,
     /// The layers of the image that this build made, base first.
-    pub(super) new: Vec<NewLayer>,
+    pub(crate) new: Vec<NewLayer>,
 }
 
 /// A layer that was made.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NewLayer {
-    pub(super) step: StepId,
+pub(crate) struct NewLayer {
+    pub(crate) step: StepId,
     /// As in `[build 2/5] RUN make`.
-    pub(super) name: String,
-    pub(super) diff_id: DiffId,
+    pub(crate) name: String,
+    pub(crate) diff_id: DiffId,
     /// Of its uncompressed tar.
-    pub(super) n_bytes: u64,
+    pub(crate) n_bytes: u64,
 }
 
 impl Tally {
-    pub(super) fn event(&mut self, event: &Event) {
+    pub(crate) fn event(&mut self, event: &Event) {
         match event {
             // Number 1 is FROM, which makes nothing.
             Event::Started { step, name, place: Some(place) } if !place.is_from() => {
@@ -82,7 +81,7 @@ impl Tally {
     }
 
     /// What it was, when these images are the result.
-    pub(super) fn totals(&self, images: &[BuiltImage]) -> Totals {
+    pub(crate) fn totals(&self, images: &[BuiltImage]) -> Totals {
         let ended = |outcome| self.steps.values().filter(move |s| s.outcome == Some(outcome));
         let mut new: Vec<NewLayer> = Vec::new();
         for layer in images.iter().flat_map(|image| &image.layers) {
@@ -115,7 +114,7 @@ impl Tally {
 
 impl Totals {
     /// For people.
-    pub(super) fn lines(&self, images: &[BuiltImage], took: Duration) -> Vec<String> {
+    pub(crate) fn lines(&self, images: &[BuiltImage], took: Duration) -> Vec<String> {
         let steps = match (self.n_steps, self.n_cached) {
             (0, _) => "no steps".to_owned(),
             (1, 0) => "1 step".to_owned(),
@@ -143,7 +142,7 @@ impl Totals {
 }
 
 /// An image in a few words: as in `image of 81.2MB in 2 layers`.
-pub(super) fn image(image: &BuiltImage) -> String {
+pub(crate) fn image(image: &BuiltImage) -> String {
     let n_layers = image.layers.len();
     let layers = match n_layers {
         0 => return "an image without layers".to_owned(),

@@ -1,4 +1,4 @@
-//! Runs `git`.
+//! Runs `git` isolated from the caller's configuration, with limits for time, output and space.
 #![expect(clippy::disallowed_methods, reason = "git knows its own protocols best")]
 
 use std::collections::BTreeMap;
@@ -17,15 +17,15 @@ use crate::pathio::{Context as _, PathError};
 
 use super::{GitError, GitRequest, Result};
 
-/// One call of git takes no longer.
+/// Time limit of one call of git.
 const TIME_LIMIT: Duration = Duration::from_secs(60 * 60);
-/// How often a running git is looked at: soon after its start, and later.
+/// Interval between checks of a running git: the first one, and the maximum.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
-/// Programs are looked for here when the caller names no PATH.
+/// PATH of git if the caller's environment has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What holds for every repository, instead of what config files say.
+/// Configuration of every call, in place of config files (git-config(1)).
 const CONFIG: [(&str, &str); 13] = [
     ("safe.directory", "*"),
     ("core.hooksPath", "/dev/null"),
@@ -42,26 +42,26 @@ const CONFIG: [(&str, &str); 13] = [
     ("http.lowSpeedTime", "120"),
 ];
 
-/// What git gets of the caller.
+/// Settings from the caller.
 #[derive(Clone, Copy)]
 pub struct GitSettings<'a> {
-    /// Environment variables: PATH, proxies, certificates.
+    /// Environment variables for git, such as PATH, proxies and certificates.
     pub environment: &'a BTreeMap<String, String>,
-    /// The value of the Authorization header for http.
+    /// The `Authorization` header for http and https.
     pub authorization: Option<&'a str>,
-    /// The socket of the ssh agent to use.
+    /// The socket of an ssh agent (ssh-agent(1)).
     pub ssh_agent: Option<&'a Path>,
-    /// Asked now and then; git is ended when it says no.
-    pub goes_on: &'a dyn Fn() -> bool,
-    /// Asked now and then whether there is space for as many bytes more where the files go, which a
-    /// repository decides about; git is ended when there is not.
-    pub space: &'a dyn Fn(u64) -> std::result::Result<(), Unfit>,
-    /// Bytes that the files of a commit may have.
+    /// Called regularly. Git is killed when it returns false.
+    pub should_continue: &'a dyn Fn() -> bool,
+    /// Called regularly to check that this many more bytes fit on the disk: the repository decides
+    /// about the size. Git is killed on an error.
+    pub space: &'a dyn Fn(u64) -> std::result::Result<(), SpaceError>,
+    /// Maximum total size of a commit's files in bytes.
     pub max_bytes: u64,
 }
 
-/// The reason why space is lacking.
-pub type Unfit = Box<dyn std::error::Error + Send + Sync>;
+/// The reason for a lack of disk space.
+pub type SpaceError = Box<dyn std::error::Error + Send + Sync>;
 
 impl fmt::Debug for GitSettings<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,15 +69,15 @@ impl fmt::Debug for GitSettings<'_> {
     }
 }
 
-/// git for one repository.
+/// Git for one repository.
 pub(super) struct Git<'a> {
     shown: &'a str,
     settings: &'a GitSettings<'a>,
-    /// The address without credentials.
+    /// The address, without credentials.
     address: String,
-    /// The part of the address before the host's path, with credentials and without.
+    /// The base of the address up to the host, with credentials and without.
     credentials: Option<(String, String)>,
-    /// What must not be shown.
+    /// Texts that messages must not contain.
     secrets: Vec<String>,
 }
 
@@ -109,28 +109,28 @@ impl<'a> Git<'a> {
         Ok(git)
     }
 
-    /// What git is told to speak to.
+    /// Returns the address for git's arguments.
     pub(super) fn address(&self) -> &str {
         &self.address
     }
 
-    /// The repository for people.
+    /// Returns the address for messages.
     pub(super) const fn shown(&self) -> &str {
         self.shown
     }
 
-    /// Runs git in `directory` and gives what it wrote.
+    /// Runs git in `directory` and returns its standard output.
     pub(super) fn output(
         &self,
         directory: Option<&Path>,
         what: &'static str,
         arguments: &[&str],
     ) -> Result<String> {
-        read_back(&mut self.written(directory, what, arguments)?)
+        read_back(&mut self.output_file(directory, what, arguments)?)
     }
 
-    /// The same as a file.
-    pub(super) fn written(
+    /// Runs git in `directory` and returns its standard output as a file.
+    pub(super) fn output_file(
         &self,
         directory: Option<&Path>,
         what: &'static str,
@@ -147,11 +147,19 @@ impl<'a> Git<'a> {
                 PathError::new("start", "git", error).into()
             }
         })?;
+        let started = Instant::now();
         let status = self.wait(child, what, [&out, &err])?;
+        tracing::debug!(
+            command = self.without_secrets(&arguments.join(" ")),
+            ?directory,
+            %status,
+            took = ?started.elapsed(),
+            "git"
+        );
         if status.success() {
             return Ok(out);
         }
-        let words = self.words(&read_back(&mut err)?, status);
+        let words = self.error_lines(&read_back(&mut err)?, status);
         Err(GitError::Failed { what, remote: self.shown.to_owned(), words })
     }
 
@@ -183,7 +191,7 @@ impl<'a> Git<'a> {
         }
         command.env("GIT_CONFIG_COUNT", self.config().len().to_string());
         command.current_dir(directory.unwrap_or(Path::new("/")));
-        // A group of its own: helpers of git end with it.
+        // A process group of its own, so that git's helpers are killed with it.
         command.process_group(0);
         command
     }
@@ -204,14 +212,14 @@ impl<'a> Git<'a> {
         config
     }
 
-    /// The reason to end git early.
-    fn trouble(
+    /// Returns the reason to kill git, if there is one.
+    fn reason_to_kill(
         &self,
         what: &'static str,
         started: Instant,
         outputs: [&File; 2],
     ) -> Option<GitError> {
-        if !(self.settings.goes_on)() {
+        if !(self.settings.should_continue)() {
             return Some(GitError::Stopped);
         }
         let remote = self.shown.to_owned();
@@ -239,33 +247,34 @@ impl<'a> Git<'a> {
             if let Some(status) = child.try_wait().context("wait for", Path::new("git"))? {
                 return Ok(status);
             }
-            if let Some(trouble) = self.trouble(what, started, outputs) {
-                // It may have ended just now; then there is nothing to end.
+            if let Some(reason_to_kill) = self.reason_to_kill(what, started, outputs) {
+                // Fails if it has just exited.
                 let _ended =
                     rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
                 child.wait().context("wait for", Path::new("git"))?;
-                return Err(trouble);
+                return Err(reason_to_kill);
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
-    /// Checks before the files of a commit are written that there is space for them: a tree that holds
-    /// another one many times multiplies with each level, and equal files take no space in a pack.
+    /// Checks before the checkout that the files fit: nested trees that repeat each other multiply
+    /// their size, and equal files take no space in a pack.
     pub(super) fn check_size(&self, directory: &Path, commit: &str) -> Result<()> {
         let what = "list the files of";
-        // First without sizes: to find them takes git many times as long, and of too many files
-        // there is no need to know more.
-        self.written(Some(directory), what, &["ls-tree", "-r", "--full-tree", commit])?;
+        // First without sizes, which take git many times as long. This fails early if there are too
+        // many files.
+        self.output_file(Some(directory), what, &["ls-tree", "-r", "--full-tree", commit])?;
         let list = ["ls-tree", "-r", "-l", "--full-tree", commit];
-        let mut listed = self.written(Some(directory), what, &list)?;
+        let mut listed = self.output_file(Some(directory), what, &list)?;
         let path = Path::new("the output of git");
         listed.rewind().context("read", path)?;
         let mut total = 0_u64;
         for line in io::BufReader::new(listed).split(b'\n') {
             let line = line.context("read", path)?;
-            // Mode, kind, object and size; submodules and trees have `-` for a size.
+            // Fields are mode, type, object and size (git-ls-tree(1)). The size of submodules and
+            // trees is `-`.
             let fields = line.split(|byte| *byte == b'\t').next().unwrap_or_default();
             let size = fields.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
             let size = std::str::from_utf8(size).ok().and_then(|text| text.parse::<u64>().ok());
@@ -283,25 +292,28 @@ impl<'a> Git<'a> {
         })
     }
 
-    /// The lines of git that say why, in one, without secrets.
-    fn words(&self, text: &str, status: ExitStatus) -> String {
+    /// Extracts the error lines of git's output, joined and without secrets.
+    fn error_lines(&self, text: &str, status: ExitStatus) -> String {
         let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let telling = |line: &&str| {
+        let is_error = |line: &&str| {
             ["fatal:", "error:", "remote:", "ERROR:", "ssh:"].iter().any(|at| line.starts_with(at))
         };
-        let mut words: Vec<&str> = lines().filter(telling).collect();
+        let mut words: Vec<&str> = lines().filter(is_error).collect();
         if words.is_empty() {
             words.extend(lines().next_back());
         }
-        let mut words = words.join("; ");
-        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
-            words = words.replace(secret, "xxxxx");
-        }
+        let words = self.without_secrets(&words.join("; "));
         if words.is_empty() { status.to_string() } else { words }
+    }
+
+    /// Returns `text` with the credentials of the address masked.
+    fn without_secrets(&self, text: &str) -> String {
+        let secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
+        secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "xxxxx"))
     }
 }
 
-/// A file without a name, for what git writes: a pipe could fill up.
+/// Creates an unnamed file for git's output: a pipe could fill up.
 fn scratch_file() -> Result<File> {
     Ok(tempfile::tempfile().context("make a file in", Path::new("/tmp"))?)
 }

@@ -1,103 +1,103 @@
-//! Why a repository gives no files.
+//! Errors of git operations. They contain no credentials.
 
 use crate::pathio::PathError;
 
-/// Why a repository gives no files. No variant holds a credential.
+/// The reason why a repository could not be checked out. No variant contains a credential.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    /// There is no `git`.
-    #[error("there is no program `git` here, which is needed to get {remote}")]
+    /// The program `git` is not installed.
+    #[error("cannot fetch {remote}: the program `git` is not installed")]
     NoProgram {
-        /// The repository.
+        /// The repository's address, without secrets.
         remote: String,
     },
-    /// ssh without an agent.
-    #[error("{remote} needs ssh, and the build has no ssh agent")]
+    /// The address requires ssh, but no agent is available.
+    #[error("{remote} requires ssh, but the build has no ssh agent")]
     NoAgent {
-        /// The repository.
+        /// The repository's address, without secrets.
         remote: String,
     },
-    /// git ended badly.
+    /// Git failed with an error.
     #[error("git cannot {what} {remote}: {words}")]
     Failed {
-        /// As in "fetch".
+        /// The operation, as in "fetch".
         what: &'static str,
-        /// The repository.
+        /// The repository's address, without secrets.
         remote: String,
-        /// What git said.
+        /// The error lines of git's output.
         words: String,
     },
-    /// git took too long.
+    /// Git exceeded the time limit.
     #[error("git did not {what} {remote} within {minutes} minutes")]
     TimedOut {
-        /// As in "fetch".
+        /// The operation, as in "fetch".
         what: &'static str,
-        /// The repository.
+        /// The repository's address, without secrets.
         remote: String,
-        /// The limit.
+        /// The limit, in the unit of the message.
         minutes: u64,
     },
-    /// git writes more than is read.
+    /// Git's output exceeded the limit.
     #[error(
-        "git was ended, which was to {what} {remote}: it wrote more than {limit} bytes of text; the repository has too many files or references"
+        "git was killed when asked to {what} {remote}: its output exceeds {limit} bytes; the repository has too many files or references"
     )]
     LongOutput {
-        /// As in "fetch".
+        /// The operation, as in "fetch".
         what: &'static str,
-        /// The repository.
+        /// The repository's address, without secrets.
         remote: String,
-        /// The limit.
+        /// The limit, in the unit of the message.
         limit: u64,
     },
-    /// The files are too many bytes.
+    /// The files exceed the size limit.
     #[error(
         "the files of {remote} have {total} bytes, more than the limit of {limit}; raise it with --max-unpacked-size"
     )]
     TooLarge {
-        /// The repository.
+        /// The repository's address, without secrets.
         remote: String,
-        /// Bytes of all files.
+        /// Total size of the files in bytes.
         total: u64,
-        /// The limit.
+        /// The limit, in the unit of the message.
         limit: u64,
     },
-    /// There is no space for the files.
-    #[error("there is no space to {what} {remote}")]
+    /// The disk lacks space for the files.
+    #[error("not enough disk space to {what} {remote}")]
     NoSpaceLeft {
-        /// As in "fetch".
+        /// The operation, as in "fetch".
         what: &'static str,
-        /// The repository.
+        /// The repository's address, without secrets.
         remote: String,
-        /// Why.
+        /// The error that caused this one.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The caller ended it.
-    #[error("the build was stopped")]
+    /// The caller cancelled the operation.
+    #[error("the build was cancelled")]
     Stopped,
-    /// There is no such reference.
+    /// The reference does not exist.
     #[error("the repository {remote} does not contain ref {reference}")]
     NoReference {
-        /// The repository.
+        /// The repository's address, without secrets.
         remote: String,
-        /// What was looked for.
+        /// The reference that was requested.
         reference: String,
-        /// One of a similar name.
+        /// A reference with a similar name.
         nearest: Option<String>,
     },
-    /// It is another commit.
+    /// The commit does not match the checksum.
     #[error("expected checksum of {remote} to match {want}, got {got}")]
     Checksum {
-        /// The repository.
+        /// The repository's address, without secrets.
         remote: String,
-        /// What it had to be.
+        /// The expected commit or prefix.
         want: String,
-        /// The kind of file.
+        /// The commit that was found.
         got: String,
     },
-    /// There is no such directory.
-    #[error("there is not a directory {directory} in the repository")]
+    /// The directory does not exist in the repository.
+    #[error("the repository has no directory {directory}")]
     NoDirectory {
-        /// The directory.
+        /// The directory that was requested.
         directory: String,
     },
     /// A file could not be read or written.

@@ -1,4 +1,4 @@
-//! The files of a checkout on disk.
+//! Normalizes the files of a checkout, and finds directories in it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -9,11 +9,11 @@ use crate::pathio::{self, Context as _, PathError};
 
 use super::{GitError, Result};
 
-/// The directory `subdir` of `root`, which is all of it when there is none. No link leads there: it
+/// Returns the directory `subdir` of `root`, or `root` itself for `None`. Refuses links, which
 /// could lead outside.
 ///
 /// # Errors
-/// [`GitError::NoDirectory`].
+/// [`GitError::NoDirectory`] if it does not exist or is not a directory.
 pub fn directory_in(root: &Path, subdir: Option<&str>) -> Result<PathBuf> {
     let subdir = subdir.unwrap_or_default();
     let no_directory = || GitError::NoDirectory { directory: subdir.to_owned() };
@@ -32,8 +32,8 @@ pub fn directory_in(root: &Path, subdir: Option<&str>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Gives every file the mode that git knows of it, whatever the umask was, and one time; removes
-/// `.git`, also of submodules, unless it is kept.
+/// Sets the mode that git stores for every file, regardless of the umask, and one modification
+/// time. Removes `.git`, also in submodules, unless it is kept.
 pub(super) fn normalize(root: &Path, keep_git_dir: bool, mtime_s: i64) -> Result<()> {
     let time = Timespec { tv_sec: mtime_s, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
@@ -60,7 +60,7 @@ pub(super) fn normalize(root: &Path, keep_git_dir: bool, mtime_s: i64) -> Result
             let meta = entry.metadata().map_err(|error| PathError::new("look at", path, error))?;
             let mode = match meta.permissions().mode() {
                 mode if mode & 0o100 != 0 => 0o755,
-                // Objects are read-only in a repository.
+                // Git's object files are read-only.
                 mode if mode & 0o200 == 0 => 0o444,
                 _ => 0o644,
             };
@@ -68,7 +68,7 @@ pub(super) fn normalize(root: &Path, keep_git_dir: bool, mtime_s: i64) -> Result
         }
         set_times(path, &times)?;
     }
-    // Last, since changes in a directory change its time.
+    // Directories last: changes in a directory update its time.
     for directory in directories.iter().rev() {
         set_mode(directory, 0o755)?;
         set_times(directory, &times)?;
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_of_a_repository_is_found_without_leaving_it() {
+    fn subdirectory_cannot_leave_the_repository() {
         let root = tempfile::tempdir().unwrap();
         pathio::create_dir_all(&root.path().join("a/b")).unwrap();
         std::os::unix::fs::symlink("/etc", root.path().join("link")).unwrap();

@@ -1,9 +1,9 @@
-//! The memo as a file: records of directories, then where each of them is.
+//! The cache file: records of directories, then their index.
 //!
-//! Magic and version; for each directory its files in order of their names, one after the other; the
-//! list of the directories, each with its path, and the place, length, number of files and checksum of its
-//! record; the place and the checksum of that list. Numbers are little endian, texts have their length
-//! in front. A record whose checksum is another counts as absent: its files are hashed again.
+//! Magic and version; for each directory its files in order of their names; the list of the
+//! directories, each with its path, and offset, length, number of files and checksum of its record;
+//! offset and checksum of that list. Numbers are little endian. Texts are preceded by their length.
+//! A record with a wrong checksum counts as missing: its files are hashed again.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,48 +13,49 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::tree::{ContentHash, Xattrs};
 
-use super::{Files, Learned, Stamp};
+use super::{FileContent, Files, Stamp};
 
-/// The first bytes of the file; its version is part of them.
+/// The first bytes of the file, with the format version.
 const MAGIC: &[u8] = b"rbuild/hash-memo/v3\n";
-/// The list of the directories is no longer than this.
+/// Maximum size of the list of directories in bytes.
 const MAX_LIST_BYTES: u64 = 1 << 30;
 
-/// Length of a checksum, bytes: it finds accidents, and nobody else can write into a store.
+/// Length of a checksum in bytes. It detects accidental damage; other users cannot write into a
+/// store.
 const CHECKSUM_BYTES: usize = 8;
-/// Length of what follows the list: where it begins, and its checksum.
+/// Length in bytes of the trailer: offset and checksum of the list.
 const END_BYTES: u64 = 16;
 
-/// Checksum of a directory's record, or of the list.
+/// Checksum of a directory's record, or of the list: a prefix of BLAKE3.
 type Checksum = [u8; CHECKSUM_BYTES];
 
-/// Where a directory's record is.
+/// Location of a directory's record in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RecordLocation {
     pub(super) at: u64,
     pub(super) n_bytes: u64,
     pub(super) n_files: u64,
 }
 
-/// The file of an earlier build.
+/// The cache file of an earlier build.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct CacheFile {
     file: Option<File>,
-    directories: HashMap<Box<[u8]>, Known>,
+    directories: HashMap<Box<[u8]>, DirectoryRecord>,
 }
 
 #[derive(Debug)]
-struct Known {
-    place: Place,
+struct DirectoryRecord {
+    place: RecordLocation,
     checksum: Checksum,
-    was_met: AtomicBool,
+    was_used: AtomicBool,
 }
 
-/// Directories with the places of their records.
-type Directories<'a> = Vec<(&'a [u8], Place)>;
+/// Directories and the locations of their records.
+type Directories<'a> = Vec<(&'a [u8], RecordLocation)>;
 
-impl Table {
-    /// Reads the list of the directories; `None` when the file is anything else.
+impl CacheFile {
+    /// Reads the list of directories. `None` if the file is damaged or has another format.
     pub(super) fn open(file: File) -> Option<Self> {
         let length = file.metadata().ok()?.len();
         let list_end = length.checked_sub(END_BYTES)?;
@@ -70,44 +71,45 @@ impl Table {
         let mut directories = HashMap::new();
         while !list.0.is_empty() {
             let directory = list.field()?;
-            let place = Place { at: list.u64()?, n_bytes: list.u64()?, n_files: list.u64()? };
+            let place =
+                RecordLocation { at: list.u64()?, n_bytes: list.u64()?, n_files: list.u64()? };
             if place.at.checked_add(place.n_bytes)? > list_at {
                 return None;
             }
-            let (checksum, was_met) = (list.array()?, AtomicBool::new(false));
-            directories.insert(directory.into(), Known { place, checksum, was_met });
+            let (checksum, was_used) = (list.array()?, AtomicBool::new(false));
+            directories.insert(directory.into(), DirectoryRecord { place, checksum, was_used });
         }
         Some(Self { file: Some(file), directories })
     }
 
-    /// The record of a directory; `None` when it is damaged.
+    /// Reads the record of a directory. `None` if it is missing or damaged.
     pub(super) fn read(&self, directory: &[u8]) -> Option<Vec<u8>> {
-        let Known { place, checksum, .. } = self.directories.get(directory)?;
+        let DirectoryRecord { place, checksum, .. } = self.directories.get(directory)?;
         read_at(self.file.as_ref()?, place.at, place.n_bytes)
             .filter(|record| checksum_of(record) == *checksum)
     }
 
-    /// The record of a directory, which from now on is one that was met.
-    pub(super) fn meet(&self, directory: &[u8]) -> Option<Vec<u8>> {
-        self.directories.get(directory)?.was_met.store(true, Ordering::Relaxed);
+    /// Reads the record of a directory and marks the directory as used.
+    pub(super) fn read_used(&self, directory: &[u8]) -> Option<Vec<u8>> {
+        self.directories.get(directory)?.was_used.store(true, Ordering::Relaxed);
         self.read(directory)
     }
 
-    /// The directories that `wanted` names: those that were met, and the others in order.
+    /// Returns the directories selected by `wanted`: the used ones, and the others, both sorted.
     pub(super) fn directories(
         &self,
         wanted: impl Fn(&[u8]) -> bool,
     ) -> (Directories<'_>, Directories<'_>) {
         let all = self.directories.iter().map(|(directory, known)| (&**directory, known));
-        let mut all: Vec<(&[u8], &Known)> =
+        let mut all: Vec<(&[u8], &DirectoryRecord)> =
             all.filter(|(directory, _)| wanted(directory)).collect();
         all.sort_unstable_by_key(|(directory, _)| *directory);
-        let (mut met, mut unmet) = (Vec::new(), Vec::new());
+        let (mut used, mut unused) = (Vec::new(), Vec::new());
         for (directory, known) in all {
-            let was_met = known.was_met.load(Ordering::Relaxed);
-            if was_met { &mut met } else { &mut unmet }.push((directory, known.place));
+            let was_used = known.was_used.load(Ordering::Relaxed);
+            if was_used { &mut used } else { &mut unused }.push((directory, known.place));
         }
-        (met, unmet)
+        (used, unused)
     }
 }
 
@@ -125,13 +127,13 @@ fn shortened(hash: &blake3::Hash) -> Checksum {
     hash.as_bytes().first_chunk().copied().unwrap_or_default()
 }
 
-/// A sink that hashes what is written into it.
-struct Summed<'a> {
+/// A writer that hashes its bytes.
+struct HashingWriter<'a> {
     sink: &'a mut dyn Write,
     hasher: blake3::Hasher,
 }
 
-impl Write for Summed<'_> {
+impl Write for HashingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n_written = self.sink.write(bytes)?;
         self.hasher.update(bytes.get(..n_written).unwrap_or(bytes));
@@ -143,7 +145,7 @@ impl Write for Summed<'_> {
     }
 }
 
-/// Writes the file for the next build.
+/// A writer of the cache file, for the next build.
 pub(super) struct Writer<'a> {
     sink: &'a mut dyn Write,
     at: u64,
@@ -158,7 +160,7 @@ impl<'a> Writer<'a> {
         Ok(Self { sink, at, list: Vec::new(), n_files: 0 })
     }
 
-    /// How many files there are so far.
+    /// Returns the number of files written so far.
     pub(super) const fn n_files(&self) -> u64 {
         self.n_files
     }
@@ -170,9 +172,9 @@ impl<'a> Writer<'a> {
         n_files: u64,
         record: &mut dyn Read,
     ) -> io::Result<()> {
-        let mut summed = Summed { sink: &mut *self.sink, hasher: blake3::Hasher::new() };
-        let n_bytes = io::copy(record, &mut summed)?;
-        let checksum = shortened(&summed.hasher.finalize());
+        let mut hashing = HashingWriter { sink: &mut *self.sink, hasher: blake3::Hasher::new() };
+        let n_bytes = io::copy(record, &mut hashing)?;
+        let checksum = shortened(&hashing.hasher.finalize());
         field(&mut self.list, directory);
         for number in [self.at, n_bytes, n_files] {
             self.list.extend(number.to_le_bytes());
@@ -191,7 +193,7 @@ impl<'a> Writer<'a> {
 }
 
 /// Appends a file to a directory's record.
-pub(super) fn write(record: &mut Vec<u8>, name: &[u8], stamp: &Stamp, learned: &Learned) {
+pub(super) fn write(record: &mut Vec<u8>, name: &[u8], stamp: &Stamp, file_content: &FileContent) {
     field(record, name);
     for number in [stamp.device, stamp.inode, stamp.size] {
         record.extend(number.to_le_bytes());
@@ -199,8 +201,8 @@ pub(super) fn write(record: &mut Vec<u8>, name: &[u8], stamp: &Stamp, learned: &
     for time in [stamp.mtime_ns, stamp.ctime_ns] {
         record.extend(time.to_le_bytes());
     }
-    record.extend(learned.content.as_bytes());
-    let xattrs = learned.xattrs.as_deref();
+    record.extend(file_content.content.as_bytes());
+    let xattrs = file_content.xattrs.as_deref();
     number(record, xattrs.map_or(0, Xattrs::len));
     for (name, value) in xattrs.into_iter().flatten() {
         field(record, name);
@@ -218,27 +220,27 @@ fn number(bytes: &mut Vec<u8>, number: usize) {
     bytes.extend(number.to_le_bytes());
 }
 
-/// The files of a record, up to the first that makes no sense.
+/// Parses the files of a record, up to the first invalid one.
 pub(super) fn files(record: &[u8]) -> Files {
     let mut reader = Reader(record);
     std::iter::from_fn(|| reader.file())
-        .map(|file| (file.name.into(), (file.stamp, file.learned)))
+        .map(|file| (file.name.into(), (file.stamp, file.file_content)))
         .collect()
 }
 
-/// A file of a record.
-pub(super) struct Remembered<'a> {
+/// An entry of a record: one file.
+pub(super) struct FileRecord<'a> {
     pub(super) name: &'a [u8],
     pub(super) stamp: Stamp,
-    pub(super) learned: Learned,
+    pub(super) file_content: FileContent,
 }
 
-/// What is left to be read.
+/// A parser of records.
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// The next file of a record; `None` at its end, or where it makes no sense.
-    pub(super) fn file(&mut self) -> Option<Remembered<'a>> {
+    /// Parses the next file of a record. `None` at its end, or if it is invalid.
+    pub(super) fn file(&mut self) -> Option<FileRecord<'a>> {
         let name = self.field()?;
         let stamp = Stamp {
             device: self.u64()?,
@@ -249,7 +251,7 @@ impl<'a> Reader<'a> {
         };
         let content = ContentHash::new(self.array()?);
         let xattrs = self.xattrs()?;
-        Some(Remembered { name, stamp, learned: Learned { content, xattrs } })
+        Some(FileRecord { name, stamp, file_content: FileContent { content, xattrs } })
     }
 
     fn xattrs(&mut self) -> Option<Option<Box<Xattrs>>> {

@@ -1,4 +1,4 @@
-//! What can be wrong with a word.
+//! Errors of expansion, and their diagnostics.
 
 use std::ops::Range;
 
@@ -8,24 +8,25 @@ use crate::diag::{Diagnostic, Span, codes};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}")]
 pub struct ExpandError {
-    /// The bytes of the word that are wrong.
+    /// Range of the word that caused the error.
     pub at: Range<usize>,
-    /// What is wrong.
+    /// The kind of error, which is also its message.
     pub kind: ExpandErrorKind,
-    /// Length of the word, to tell whether offsets in it are offsets in the source.
+    /// Length of the word in bytes. Offsets in the word are offsets in the source if it has the same
+    /// length there.
     pub(super) text_bytes: usize,
 }
 
-/// What is wrong with a word.
+/// The reason why a word cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExpandErrorKind {
-    /// `'…` or `"…`
+    /// A quote without its end: `'…` or `"…`
     #[error("a {} quote is not closed", if *.0 == '"' { "double" } else { "single" })]
     UnclosedQuote(char),
-    /// `${…` without `}`
+    /// A `${…` without its `}`
     #[error("missing `}}` after `{0}`")]
     UnclosedBrace(String),
-    /// `${}`, `${{x}}`, `${:…}`
+    /// An expression without a name: `${}`, `${{x}}`, `${:…}`
     #[error("bad substitution `{0}`")]
     BadSubstitution(String),
     /// `${x/pattern` without the second `/`
@@ -34,43 +35,43 @@ pub enum ExpandErrorKind {
     /// An operator that does not exist, such as `:=`
     #[error("unsupported modifier `{modifier}` in `${{{name}{modifier}…}}`")]
     BadModifier {
-        /// The variable.
+        /// Name of the variable.
         name: String,
-        /// The operator as written.
+        /// Operator as written.
         modifier: String,
     },
     /// `${x:?message}` of an unset or empty variable
     #[error("{name}: {message}")]
     Required {
-        /// The variable.
+        /// Name of the variable.
         name: String,
-        /// The message given, or why there is an error.
+        /// Message after `:?`, or a default one.
         message: String,
     },
-    /// A pattern that escapes an ordinary character
-    #[error("bad pattern `{pattern}`: `{escape}` escapes nothing that is special")]
+    /// A pattern with an escape that it does not support
+    #[error("bad pattern `{pattern}`: `{escape}` is not a valid escape")]
     BadPattern {
-        /// The pattern, variables replaced.
+        /// Pattern after its variables were replaced.
         pattern: String,
-        /// The escape character with what follows it.
+        /// Escape character and the character after it.
         escape: String,
     },
-    /// A pattern beyond any use
-    #[error("a pattern has more than {0} characters")]
+    /// A pattern longer than the limit, given in characters
+    #[error("the pattern is longer than {0} characters")]
     LongPattern(usize),
-    /// Expressions in expressions beyond any sense
+    /// Expressions nested deeper than the limit
     #[error("`${{…}}` is nested more than {0} deep")]
     TooDeep(usize),
-    /// Variables in variables that grow with every line
-    #[error("the value is more than {0} bytes longer than what is written")]
+    /// A result longer than the limit, given in bytes beyond the text
+    #[error("expansion makes the text longer by more than {0} bytes")]
     TooLong(usize),
 }
 
 impl ExpandError {
-    /// The error as a diagnostic that points into `word`, the place the text was written at.
+    /// Makes a diagnostic that points into `word`, the span of the text in the source.
     ///
-    /// When the word spans continued lines its bytes are not those of the source, and the whole
-    /// word is pointed at.
+    /// The bytes of a word across continued lines differ from the source; the diagnostic points to
+    /// the whole word then.
     #[must_use]
     pub fn diagnostic(&self, word: Span) -> Diagnostic {
         let exact = word.end - word.start == self.text_bytes;
@@ -105,9 +106,9 @@ impl ExpandError {
             ExpandErrorKind::UnclosedBrace(_) => Some("the brace opens here"),
             ExpandErrorKind::BadSubstitution(_) => Some("expected the name of a variable"),
             ExpandErrorKind::MissingSlash(_) => Some("expected `${name/pattern/replacement}`"),
-            ExpandErrorKind::BadModifier { .. } => Some("no such operator"),
+            ExpandErrorKind::BadModifier { .. } => Some("unknown operator"),
             ExpandErrorKind::Required { .. } => Some("required here"),
-            ExpandErrorKind::TooLong(_) => Some("too long from here on"),
+            ExpandErrorKind::TooLong(_) => Some("this exceeds the limit"),
             ExpandErrorKind::BadPattern { .. }
             | ExpandErrorKind::LongPattern(_)
             | ExpandErrorKind::TooDeep(_) => None,
@@ -120,7 +121,7 @@ impl ExpandError {
                 Some(format!("add the closing quote, or write `\\{quote}` for a literal one"))
             }
             ExpandErrorKind::BadModifier { .. } => Some(
-                "known operators are `:-`, `-`, `:+`, `+`, `:?`, `?`, `#`, `##`, `%`, `%%`, `/` \
+                "supported operators are `:-`, `-`, `:+`, `+`, `:?`, `?`, `#`, `##`, `%`, `%%`, `/` \
                  and `//`"
                     .to_owned(),
             ),
@@ -128,7 +129,7 @@ impl ExpandError {
                 Some(format!("set it with ARG or ENV before this line, or `--build-arg {name}=…`"))
             }
             ExpandErrorKind::BadPattern { .. } => {
-                Some("in patterns `*`, `?` and `\\` can be escaped".to_owned())
+                Some("only `*`, `?` and `\\` can be escaped in a pattern".to_owned())
             }
             ExpandErrorKind::UnclosedBrace(_)
             | ExpandErrorKind::BadSubstitution(_)

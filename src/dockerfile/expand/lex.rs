@@ -1,4 +1,4 @@
-//! Reads a word character by character and writes what it stands for.
+//! Reads a word character by character and produces its expansion.
 
 mod operation;
 
@@ -7,22 +7,22 @@ use std::ops::Range;
 
 use crate::dockerfile::ir::Escape;
 
-use super::output::Output;
+use super::output::ExpandedText;
 use super::{ExpandError, ExpandErrorKind, Lookup, MAX_GROWTH};
 
-/// How deep `${a:-${b:-…}}` may go: deeper ones are no one's intention and would use up the stack.
+/// Maximum nesting of `${a:-${b:-…}}`; without a limit, deep nesting overflows the stack.
 const MAX_DEPTH: usize = 100;
 
-/// Whether `'` and `"` quote.
+/// The role of `'` and `"`: they quote, or they are ordinary characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Quotes {
+pub(super) enum QuoteHandling {
     Special,
     Plain,
 }
 
-/// Whether an escape character vanishes or stays for a later reader (a pattern).
+/// The treatment of escape characters: removed, or kept for the parser of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Escapes {
+enum EscapeHandling {
     Removed,
     Kept,
 }
@@ -31,8 +31,8 @@ pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,
     escape: char,
-    quotes: Quotes,
-    escapes: Escapes,
+    quotes: QuoteHandling,
+    escapes: EscapeHandling,
     env: &'a Lookup<'a>,
     undefined: Vec<String>,
     known_undefined: BTreeSet<String>,
@@ -40,13 +40,18 @@ pub(super) struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a str, escape: Escape, quotes: Quotes, env: &'a Lookup<'_>) -> Self {
+    pub(super) fn new(
+        text: &'a str,
+        escape: Escape,
+        quotes: QuoteHandling,
+        env: &'a Lookup<'_>,
+    ) -> Self {
         Self {
             text,
             at: 0,
             escape: escape.char(),
             quotes,
-            escapes: Escapes::Removed,
+            escapes: EscapeHandling::Removed,
             env,
             undefined: Vec::new(),
             known_undefined: BTreeSet::new(),
@@ -54,10 +59,10 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The whole text's output, and the names that were undefined.
+    /// Expands the whole text, and returns the undefined names that it used.
     ///
     /// grammar: word
-    pub(super) fn run(mut self) -> Result<(Output, Vec<String>), ExpandError> {
+    pub(super) fn run(mut self) -> Result<(ExpandedText, Vec<String>), ExpandError> {
         let output = self.until(None)?;
         Ok((output, self.undefined))
     }
@@ -84,12 +89,12 @@ impl<'a> Lexer<'a> {
         Err(ExpandError { at, kind, text_bytes: self.text.len() })
     }
 
-    /// The longest output that is allowed.
+    /// Returns the maximum length of the output.
     const fn max_bytes(&self) -> usize {
         self.text.len().saturating_add(MAX_GROWTH)
     }
 
-    /// Complains about what was read since `start` if it makes the output too long.
+    /// Fails if the text read since `start` makes the output too long.
     fn check_length(&self, n_bytes: usize, start: usize) -> Result<(), ExpandError> {
         if n_bytes > self.max_bytes() {
             return self.error(start..self.at, ExpandErrorKind::TooLong(MAX_GROWTH));
@@ -105,8 +110,8 @@ impl<'a> Lexer<'a> {
     ///
     /// grammar: value
     /// grammar: word_part
-    fn until(&mut self, stop: Option<char>) -> Result<Output, ExpandError> {
-        let mut output = Output::default();
+    fn until(&mut self, stop: Option<char>) -> Result<ExpandedText, ExpandError> {
+        let mut output = ExpandedText::default();
         while let Some(char) = self.peek() {
             if Some(char) == stop {
                 self.next();
@@ -119,11 +124,11 @@ impl<'a> Lexer<'a> {
                     self.check_length(output.n_bytes() + value.len(), start)?;
                     output.push_split(&value);
                 }
-                '\'' if self.quotes == Quotes::Special => {
+                '\'' if self.quotes == QuoteHandling::Special => {
                     let value = self.single_quoted()?;
                     output.push_whole(&value);
                 }
-                '"' if self.quotes == Quotes::Special => {
+                '"' if self.quotes == QuoteHandling::Special => {
                     let start = self.at;
                     let value = self.double_quoted()?;
                     self.check_length(output.n_bytes() + value.len(), start)?;
@@ -137,23 +142,23 @@ impl<'a> Lexer<'a> {
         }
         match stop {
             None => Ok(output),
-            // The caller, who knows where the expression starts, makes a better error of it.
+            // The caller knows where the expression starts and replaces this error.
             Some(_) => {
                 self.error(self.at..self.at, ExpandErrorKind::UnclosedBrace(self.written_since(0)))
             }
         }
     }
 
-    fn plain(&mut self, char: char, output: &mut Output) {
+    fn plain(&mut self, char: char, output: &mut ExpandedText) {
         let mut buffer = [0; 4];
         if char != self.escape {
             output.push_split(char.encode_utf8(&mut buffer));
             return;
         }
-        if self.escapes == Escapes::Kept {
+        if self.escapes == EscapeHandling::Kept {
             output.push_whole(char.encode_utf8(&mut buffer));
         }
-        // An escape character at the very end escapes nothing and vanishes.
+        // An escape character at the end of the text is dropped.
         if let Some(escaped) = self.next() {
             output.push_whole(escaped.encode_utf8(&mut buffer));
         }
@@ -201,7 +206,7 @@ impl<'a> Lexer<'a> {
             value.push(char);
             return;
         }
-        if self.escapes == Escapes::Kept {
+        if self.escapes == EscapeHandling::Kept {
             value.push(char);
         }
         match self.peek() {
@@ -282,7 +287,8 @@ impl<'a> Lexer<'a> {
         self.error(start..self.text.len(), ExpandErrorKind::UnclosedBrace(written))
     }
 
-    /// The longest name from here; positional and special parameters are names too.
+    /// Reads the longest name at the current offset. Positional and special parameters count as names
+    /// (POSIX Shell Command Language, 2.5.1 and 2.5.2).
     ///
     /// grammar: variable_name
     fn name(&mut self) -> String {
@@ -305,7 +311,7 @@ impl<'a> Lexer<'a> {
         self.written_since(start)
     }
 
-    /// Special and positional parameters are never set.
+    /// Looks up a variable. Special and positional parameters are never set.
     fn lookup(&self, name: &str) -> Option<String> {
         is_variable(name).then(|| (self.env)(name)).flatten()
     }

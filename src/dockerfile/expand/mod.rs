@@ -1,7 +1,10 @@
-//! Quotes and variables: what a word of an instruction says once the environment is known.
+//! Expands the words of instructions: quotes, escapes and variables.
 //!
-//! The module knows the shell-like language inside words, and nothing of instructions, stages or
-//! where the environment comes from: it is asked for through a [`Lookup`].
+//! The language is a subset of POSIX "Parameter Expansion"
+//! (<https://pubs.opengroup.org/onlinepubs/9699919799/utilities/V3_chap02.html#tag_18_06_02>) with the
+//! patterns of the Dockerfile reference
+//! (<https://docs.docker.com/reference/dockerfile/#environment-replacement>). The module knows neither
+//! instructions nor stages; variables come from a [`Lookup`].
 
 mod error;
 mod lex;
@@ -12,56 +15,60 @@ pub use error::{ExpandError, ExpandErrorKind};
 
 use crate::dockerfile::ir::Escape;
 
-use lex::{Lexer, Quotes};
+use lex::{Lexer, QuoteHandling};
 
-/// How many bytes an expansion may be longer than its text. Variables of variables double with each
-/// line and nested `${x//…}` multiply, while Linux gives no program a variable of more than this.
+/// Maximum number of bytes by which an expansion may be longer than its text.
+///
+/// Variables made of variables double with each line, and nested `${x//…}` multiply. Linux limits one
+/// string of an environment to 128 KiB, `MAX_ARG_STRLEN` (execve(2)).
 pub const MAX_GROWTH: usize = 128 * 1024;
 
-/// Looks a variable up; `None` if it is unset.
+/// A lookup of variables; it returns `None` for an unset one.
 pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// What came out of an expansion.
+/// The result of an expansion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expanded<T> {
-    /// The text, quotes removed and variables replaced.
+    /// Text or words, with quotes removed and variables replaced.
     pub value: T,
-    /// Names that were used although unset, without an operator that provides for that; in order,
-    /// each once.
+    /// Unset names that were used without an operator for that case, such as `:-`; in order, each
+    /// once.
     pub undefined: Vec<String>,
 }
 
-/// Expands `text` as one word: blanks stay.
+/// Expands `text` as one word; blanks are kept.
 ///
 /// # Errors
-/// Any [`ExpandErrorKind`]; `at` is the place in `text`.
+/// Any [`ExpandErrorKind`]; `at` is a range of `text`.
 pub fn word(text: &str, escape: Escape, env: &Lookup<'_>) -> Result<Expanded<String>, ExpandError> {
-    let (output, undefined) = Lexer::new(text, escape, Quotes::Special, env).run()?;
+    let (output, undefined) = Lexer::new(text, escape, QuoteHandling::Special, env).run()?;
     Ok(Expanded { value: output.into_text(), undefined })
 }
 
-/// Expands `text` and splits the result at blanks outside of quotes, so that one variable may
-/// give several words; empty words are dropped.
+/// Expands `text` and splits the result at blanks outside of quotes.
+///
+/// One variable may give several words. Empty words are dropped.
 ///
 /// # Errors
-/// Any [`ExpandErrorKind`]; `at` is the place in `text`.
+/// Any [`ExpandErrorKind`]; `at` is a range of `text`.
 pub fn words(
     text: &str,
     escape: Escape,
     env: &Lookup<'_>,
 ) -> Result<Expanded<Vec<String>>, ExpandError> {
-    let (output, undefined) = Lexer::new(text, escape, Quotes::Special, env).run()?;
+    let (output, undefined) = Lexer::new(text, escape, QuoteHandling::Special, env).run()?;
     Ok(Expanded { value: output.into_words(), undefined })
 }
 
-/// Expands the body of a heredoc: quotes are ordinary characters and the escape character is
-/// always `\`.
+/// Expands the body of a heredoc, in which quotes are ordinary characters and `\` always escapes
+/// (POSIX Shell Command Language, 2.7.4 "Here-Document").
 ///
 /// # Errors
-/// Any [`ExpandErrorKind`] but `UnclosedQuote`; `at` is the place in `body`.
+/// Any [`ExpandErrorKind`] but `UnclosedQuote`; `at` is a range of `body`.
 ///
 /// grammar: heredoc_text
 pub fn heredoc(body: &str, env: &Lookup<'_>) -> Result<Expanded<String>, ExpandError> {
-    let (output, undefined) = Lexer::new(body, Escape::Backslash, Quotes::Plain, env).run()?;
+    let (output, undefined) =
+        Lexer::new(body, Escape::Backslash, QuoteHandling::Plain, env).run()?;
     Ok(Expanded { value: output.into_text(), undefined })
 }

@@ -1,15 +1,15 @@
-//! What a lexer writes: text, and the words it falls into.
+//! The output of the lexer: a text, and the words into which it is split.
 
-/// The text so far, whole and split into words.
+/// Expanded text so far, whole and split into words.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(super) struct ExpandedText {
     text: String,
     words: Vec<String>,
     word: String,
 }
 
-impl Output {
-    /// The length of the text so far.
+impl ExpandedText {
+    /// Returns the length of the text so far.
     pub(super) const fn n_bytes(&self) -> usize {
         self.text.len()
     }
@@ -23,7 +23,7 @@ impl Output {
         self.words
     }
 
-    /// Adds text whose blanks separate words.
+    /// Appends text in which blanks separate words.
     pub(super) fn push_split(&mut self, text: &str) {
         for char in text.chars() {
             self.text.push(char);
@@ -35,7 +35,7 @@ impl Output {
         }
     }
 
-    /// Adds text that belongs to one word.
+    /// Appends text that belongs to one word.
     pub(super) fn push_whole(&mut self, text: &str) {
         self.text.push_str(text);
         self.word.push_str(text);

@@ -1,54 +1,54 @@
-//! The patterns of `${x#p}`, `${x%p}` and `${x/p/r}`: `*` and `?`, no brackets.
+//! The patterns of `${x#p}`, `${x%p}` and `${x/p/r}`, with `*` and `?` but without brackets.
 //!
-//! A pattern is a list of segments with `*` between them. Each segment is searched for once, from
-//! where the one before it ended, so that a match takes time in proportion to the text: the first
-//! place where a segment fits is always as good as a later one, except for the last segment of a
-//! longest match. A search holds one bit for each character of the segment and handles 64 of them
-//! in one operation (the Shift-And algorithm of Baeza-Yates and Gonnet).
+//! A pattern is a list of segments with `*` between them. Each segment is searched once, from the end
+//! of the segment before it, so matching takes time in proportion to the text. The first match of a
+//! segment is as good as a later one, except for the last segment of a longest match. A search keeps
+//! one bit for each character of the segment and handles 64 of them in one operation: the Shift-And
+//! algorithm of Baeza-Yates and Gonnet, "A new approach to text searching" (CACM 35, 1992).
 
 use std::collections::HashMap;
 
 use crate::limits::MAX_PATTERN_CHARS;
 
-/// One step of a pattern.
+/// A pattern element that matches one character.
 ///
 /// grammar: pattern_part
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Atom {
+enum PatternAtom {
     Literal(char),
     AnyChar,
 }
 
-/// The reason why a pattern is refused.
+/// The reason why a pattern is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PatternError {
-    /// This escape makes no sense.
+    /// A backslash before a character that is not special.
     Escape(String),
-    /// It has more than [`MAX_PATTERN_CHARS`] characters.
+    /// More than [`MAX_PATTERN_CHARS`] characters.
     TooLong,
 }
 
-/// How much a pattern is to match.
+/// The preferred length among several possible matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum MatchLength {
     Shortest,
     Longest,
 }
 
-/// A pattern ready for matching.
+/// A parsed pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
-    first: Vec<Atom>,
-    /// Each after a `*`.
-    others: Vec<Vec<Atom>>,
+    first: Vec<PatternAtom>,
+    /// Segments after the first, each preceded by a `*`.
+    others: Vec<Vec<PatternAtom>>,
 }
 
 impl Pattern {
-    /// Reads a pattern. `\*`, `\?` and `\\` stand for the character; `\}` and `\/` too, because
-    /// those end parts of an expression.
+    /// Parses a pattern. A backslash makes `*`, `?` and `\` ordinary characters, and also `}` and `/`,
+    /// which would end a part of the expression.
     ///
     /// # Errors
-    /// [`PatternError`] for an escape that makes no sense, and for a pattern that is too long.
+    /// [`PatternError::Escape`] for any other escape, and [`PatternError::TooLong`].
     ///
     /// grammar: pattern
     pub(super) fn parse(text: &str) -> Result<Self, PatternError> {
@@ -62,38 +62,38 @@ impl Pattern {
             }
             let atom = match char {
                 '*' => {
-                    // Several in a row are one.
+                    // Several stars in a row match what one matches.
                     if pattern.others.last().is_none_or(|segment| !segment.is_empty()) {
                         pattern.others.push(Vec::new());
                     }
                     continue;
                 }
-                '?' => Atom::AnyChar,
+                '?' => PatternAtom::AnyChar,
                 '\\' => match chars.next() {
-                    Some(escaped @ ('*' | '?' | '\\' | '}' | '/')) => Atom::Literal(escaped),
+                    Some(escaped @ ('*' | '?' | '\\' | '}' | '/')) => PatternAtom::Literal(escaped),
                     Some(other) => return Err(PatternError::Escape(format!("\\{other}"))),
                     None => return Err(PatternError::Escape("\\".to_owned())),
                 },
-                other => Atom::Literal(other),
+                other => PatternAtom::Literal(other),
             };
             pattern.others.last_mut().unwrap_or(&mut pattern.first).push(atom);
         }
         Ok(pattern)
     }
 
-    /// Returns what is left of `value` without a matching prefix.
-    pub(super) fn trim_prefix<'a>(&self, value: &'a str, reach: Reach) -> &'a str {
+    /// Returns `value` without a matching prefix.
+    pub(super) fn trim_prefix<'a>(&self, value: &'a str, length: MatchLength) -> &'a str {
         let text: Vec<char> = value.chars().collect();
-        let end = self.match_at_start(&text, reach).unwrap_or(0);
+        let end = self.match_at_start(&text, length).unwrap_or(0);
         let n_bytes: usize = text.iter().take(end).map(|char| char.len_utf8()).sum();
         value.get(n_bytes..).unwrap_or(value)
     }
 
-    /// Returns what is left of `value` without a matching suffix.
-    pub(super) fn trim_suffix<'a>(&self, value: &'a str, reach: Reach) -> &'a str {
-        // A suffix is a prefix of the text read backwards.
+    /// Returns `value` without a matching suffix.
+    pub(super) fn trim_suffix<'a>(&self, value: &'a str, length: MatchLength) -> &'a str {
+        // A suffix is a prefix of the reversed text.
         let text: Vec<char> = value.chars().rev().collect();
-        let end = self.reversed().match_at_start(&text, reach).unwrap_or(0);
+        let end = self.reversed().match_at_start(&text, length).unwrap_or(0);
         let n_bytes: usize = text.iter().take(end).map(|char| char.len_utf8()).sum();
         value.get(..value.len().saturating_sub(n_bytes)).unwrap_or(value)
     }
@@ -104,10 +104,10 @@ impl Pattern {
         Self { first: segments.next().unwrap_or_default(), others: segments.collect() }
     }
 
-    /// Replaces the first match (the longest that starts there), or every one.
+    /// Replaces the first match, or all matches, each as long as possible.
     ///
-    /// An empty match right after another match does not count, so that `*` replaces once. `None`
-    /// when the result would be longer than `max_bytes`.
+    /// An empty match directly after another match does not count, so `*` replaces once. Returns
+    /// `None` if the result would be longer than `max_bytes`.
     pub(super) fn replace(
         &self,
         value: &str,
@@ -117,13 +117,13 @@ impl Pattern {
     ) -> Option<String> {
         let text: Vec<char> = value.chars().collect();
         let mut result = String::with_capacity(value.len());
-        let mut search = Search::new(&self.first);
+        let mut search = SegmentSearch::new(&self.first);
         let mut at = 0;
         while let Some((start, end)) = self.find(&mut search, &text, at) {
             result.extend(text.get(at..start).unwrap_or_default());
             result.push_str(with);
             at = end;
-            // No empty match follows directly on another match: the next one is after a character.
+            // No empty match follows another match directly, so the next one is after a character.
             if self.first.is_empty() {
                 let Some(char) = text.get(at) else { break };
                 result.push(*char);
@@ -140,36 +140,36 @@ impl Pattern {
         Some(result).filter(|result| result.len() <= max_bytes)
     }
 
-    /// The leftmost match at or after `at`, and of those that start there the longest.
-    fn find(&self, search: &mut Search, text: &[char], at: usize) -> Option<(usize, usize)> {
+    /// Finds the leftmost match at or after `at`, and among those the longest.
+    fn find(&self, search: &mut SegmentSearch, text: &[char], at: usize) -> Option<(usize, usize)> {
         let end = search.first(text, at)?;
-        // A later start leaves less text for the other segments: if they fail here, they fail there.
-        let end_of_all = self.rest_after(text, end, Reach::Longest)?;
+        // A later start leaves less text for the other segments, so if they fail here, they fail there.
+        let end_of_all = self.rest_after(text, end, MatchLength::Longest)?;
         Some((end - self.first.len(), end_of_all))
     }
 
-    /// The end of the shortest or longest match that starts where `text` starts.
-    fn match_at_start(&self, text: &[char], reach: Reach) -> Option<usize> {
+    /// Returns the end of the shortest or longest match at the start of `text`.
+    fn match_at_start(&self, text: &[char], length: MatchLength) -> Option<usize> {
         let start = text.get(..self.first.len())?;
-        let fits = self.first.iter().zip(start).all(|(atom, char)| atom.takes(*char));
-        fits.then(|| self.rest_after(text, self.first.len(), reach)).flatten()
+        let fits = self.first.iter().zip(start).all(|(atom, char)| atom.matches(*char));
+        fits.then(|| self.rest_after(text, self.first.len(), length)).flatten()
     }
 
-    /// The end of a match whose first segment ends at `at`.
-    fn rest_after(&self, text: &[char], mut at: usize, reach: Reach) -> Option<usize> {
+    /// Returns the end of a match whose first segment ends at `at`.
+    fn rest_after(&self, text: &[char], mut at: usize, length: MatchLength) -> Option<usize> {
         let Some((last, middle)) = self.others.split_last() else { return Some(at) };
         for segment in middle {
-            at = Search::new(segment).first(text, at)?;
+            at = SegmentSearch::new(segment).first(text, at)?;
         }
-        match reach {
-            Reach::Shortest => Search::new(last).first(text, at),
-            Reach::Longest => Search::new(last).last(text, at),
+        match length {
+            MatchLength::Shortest => SegmentSearch::new(last).first(text, at),
+            MatchLength::Longest => SegmentSearch::new(last).last(text, at),
         }
     }
 }
 
-impl Atom {
-    fn takes(self, char: char) -> bool {
+impl PatternAtom {
+    fn matches(self, char: char) -> bool {
         match self {
             Self::Literal(literal) => literal == char,
             Self::AnyChar => true,
@@ -177,38 +177,38 @@ impl Atom {
     }
 }
 
-/// A segment, ready to be searched for.
-struct Search {
+/// A search for one segment.
+struct SegmentSearch {
     n_atoms: usize,
-    /// For each character of the segment: a bit for each atom that takes it.
+    /// For each character of the segment, a bit for each atom that matches it.
     masks: HashMap<char, Vec<u64>>,
-    /// The same for all other characters.
+    /// The same bits for all other characters.
     others: Vec<u64>,
 }
 
-impl Search {
-    fn new(segment: &[Atom]) -> Self {
+impl SegmentSearch {
+    fn new(segment: &[PatternAtom]) -> Self {
         let mut others = vec![0; segment.len().div_ceil(64)];
         for (at, atom) in segment.iter().enumerate() {
-            if *atom == Atom::AnyChar {
+            if *atom == PatternAtom::AnyChar {
                 set(&mut others, at);
             }
         }
         let mut masks = HashMap::new();
         for (at, atom) in segment.iter().enumerate() {
-            if let Atom::Literal(char) = atom {
+            if let PatternAtom::Literal(char) = atom {
                 set(masks.entry(*char).or_insert_with(|| others.clone()), at);
             }
         }
         Self { n_atoms: segment.len(), masks, others }
     }
 
-    /// The end of the first place at or after `at` where the segment fits.
+    /// Returns the end of the first match at or after `at`.
     fn first(&self, text: &[char], at: usize) -> Option<usize> {
         self.ends(text, at).next()
     }
 
-    /// The end of the last such place.
+    /// Returns the end of the last match at or after `at`.
     fn last(&self, text: &[char], at: usize) -> Option<usize> {
         if self.n_atoms == 0 {
             return Some(text.len());
@@ -216,10 +216,10 @@ impl Search {
         self.ends(text, at).last()
     }
 
-    /// The end of each place at or after `at` where the segment fits, in order.
+    /// Iterates over the ends of all matches at or after `at`, in order.
     fn ends<'a>(&'a self, text: &'a [char], at: usize) -> impl Iterator<Item = usize> + 'a {
         let empty = (self.n_atoms == 0).then_some(at);
-        // Bit n: the last n + 1 characters fit the first n + 1 atoms.
+        // Bit n is set if the last n + 1 characters match the first n + 1 atoms.
         let mut states = vec![0_u64; self.others.len()];
         let found = text.iter().enumerate().skip(at).filter_map(move |(index, char)| {
             let mask = self.masks.get(char).unwrap_or(&self.others);
@@ -240,7 +240,6 @@ impl Search {
     }
 }
 
-/// Sets bit `at`.
 fn set(bits: &mut [u64], at: usize) {
     if let Some(word) = bits.get_mut(at / 64) {
         *word |= 1 << (at % 64);
@@ -255,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    /// The meaning of a pattern, written as simply as it can be: true if all of `text` matches.
+    /// Returns whether all of `text` matches; the simplest definition of a pattern.
     fn fits(pattern: &[char], text: &[char]) -> bool {
         match (pattern.split_first(), text.split_first()) {
             (None, None) => true,
@@ -268,7 +267,7 @@ mod tests {
         }
     }
 
-    /// The first or the last of these ends that fit.
+    /// Returns the first or the last of the given ends.
     fn chosen(fitting: impl DoubleEndedIterator<Item = usize>, last: bool) -> Option<usize> {
         let mut fitting = fitting;
         if last { fitting.next_back() } else { fitting.next() }
@@ -308,14 +307,14 @@ mod tests {
             let parsed = Pattern::parse(&pattern).unwrap();
             let pattern: Vec<char> = pattern.chars().collect();
             let text: Vec<char> = value.chars().collect();
-            for (reach, last) in [(Reach::Shortest, false), (Reach::Longest, true)] {
+            for (length, last) in [(MatchLength::Shortest, false), (MatchLength::Longest, true)] {
                 let ends = (0..=text.len()).filter(|end| fits(&pattern, &text[..*end]));
                 let want: String = text[chosen(ends, last).unwrap_or(0)..].iter().collect();
-                prop_assert_eq!(parsed.trim_prefix(&value, reach), want);
+                prop_assert_eq!(parsed.trim_prefix(&value, length), want);
                 let starts = (0..=text.len()).filter(|start| fits(&pattern, &text[*start..]));
                 let start = chosen(starts, !last).unwrap_or(text.len());
                 let want: String = text[..start].iter().collect();
-                prop_assert_eq!(parsed.trim_suffix(&value, reach), want);
+                prop_assert_eq!(parsed.trim_suffix(&value, length), want);
             }
             for all in [false, true] {
                 let want = replaced(&pattern, &text, all);
@@ -343,9 +342,9 @@ mod tests {
         let started = Instant::now();
         for pattern in [stars.as_str(), wild.as_str(), "*b*b", "?*b"] {
             let pattern = Pattern::parse(pattern).unwrap();
-            for reach in [Reach::Shortest, Reach::Longest] {
-                assert_eq!(pattern.trim_prefix(&value, reach), value);
-                assert_eq!(pattern.trim_suffix(&value, reach), value);
+            for length in [MatchLength::Shortest, MatchLength::Longest] {
+                assert_eq!(pattern.trim_prefix(&value, length), value);
+                assert_eq!(pattern.trim_suffix(&value, length), value);
             }
             for all in [false, true] {
                 assert_eq!(pattern.replace(&value, "-", all, 1 << 20).unwrap(), value);

@@ -1,16 +1,21 @@
-//! Instructions and what they are made of.
+//! Instructions and their arguments.
+//!
+//! Types follow the sections of the Dockerfile reference
+//! (<https://docs.docker.com/reference/dockerfile/>) and keep what the author wrote: values are
+//! expanded by `expand`, once the variables are known.
 
 use crate::diag::{Span, Spanned};
 
 use super::Mount;
 
-/// Text as written, quotes, escapes and variables still in it.
+/// Text as written, with its quotes, escapes and variables.
 pub type Word = Spanned<String>;
 
-/// The character that continues lines and escapes others, chosen by `# escape=`.
+/// The character that continues lines and escapes others, chosen by `# escape=`
+/// (<https://docs.docker.com/reference/dockerfile/#escape>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Escape {
-    /// `\`, the default.
+    /// `\`, used unless the file has a directive.
     #[default]
     Backslash,
     /// `` ` ``, for Windows paths.
@@ -18,7 +23,7 @@ pub enum Escape {
 }
 
 impl Escape {
-    /// The character.
+    /// Returns the character itself.
     #[must_use]
     pub const fn char(self) -> char {
         match self {
@@ -28,326 +33,353 @@ impl Escape {
     }
 }
 
-/// A `# check=` directive: which build checks are not wanted, and whether the rest are errors.
+/// A `# check=` directive: the build checks to skip, and whether the others are errors
+/// (<https://docs.docker.com/reference/dockerfile/#check>).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Check {
     /// Rules to skip; `all` skips every one.
     pub skip: Vec<String>,
     /// Experimental rules to run; `all` runs every one.
     pub experimental: Vec<String>,
-    /// Whether a violated rule fails the build.
+    /// True if a violated rule fails the build.
     pub error: bool,
 }
 
-/// The parser directives at the top of the file.
+/// The parser directives at the top of the file
+/// (<https://docs.docker.com/reference/dockerfile/#parser-directives>).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Directives {
-    /// `# syntax=`: which frontend the author expects.
+    /// Value of `# syntax=`: the frontend that the author expects.
     pub syntax: Option<Word>,
-    /// `# escape=`.
+    /// Value of `# escape=`.
     pub escape: Option<Spanned<Escape>>,
-    /// `# check=`.
+    /// Value of `# check=`.
     pub check: Option<Spanned<Check>>,
 }
 
-/// A whole Dockerfile.
+/// A Dockerfile after parsing: directives, global ARGs and stages.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dockerfile {
-    /// What stands at the top.
+    /// Parser directives, from the first lines of the file.
     pub directives: Directives,
     /// The ARGs before the first FROM.
     pub meta_args: Vec<Instruction>,
-    /// The stages, in order.
+    /// Stages, in source order.
     pub stages: Vec<Stage>,
 }
 
 impl Dockerfile {
+    /// Returns the file's escape character.
+    #[must_use]
+    pub fn escape(&self) -> Escape {
+        self.directives.escape.map_or_else(Escape::default, |escape| escape.value)
+    }
+
     /// Returns the value of `TARGETSTAGE`: `target` as given, else the name of the last stage, else
     /// `default` (BuildKit, `dockerfile2llb.toDispatchState`).
     #[must_use]
     pub fn target_stage(&self, target: Option<&str>) -> String {
-        let last = self.stages.last().and_then(|stage| stage.from.name.as_ref());
         let named = target.map(str::to_owned);
         named
-            .or_else(|| last.map(|(_, name)| name.value.to_ascii_lowercase()))
+            .or_else(|| self.stages.last().and_then(Stage::name))
             .unwrap_or_else(|| "default".to_owned())
     }
 }
 
-/// A FROM and all that follows it.
+/// A build stage: a FROM and the instructions up to the next one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
-    /// The FROM itself.
+    /// Arguments of its FROM.
     pub from: From,
-    /// Where the FROM stands.
+    /// Span of the FROM instruction.
     pub span: Span,
-    /// The FROM as a person would see it in a log: one line.
+    /// The FROM in one line, for logs.
     pub text: String,
-    /// Rules that a `# check=skip=` comment right above the FROM switches off there.
+    /// Rules that a `# check=skip=` comment directly above the FROM disables for it.
     pub skip_checks: Vec<String>,
-    /// The instructions after it.
+    /// Instructions after the FROM.
     pub instructions: Vec<Instruction>,
 }
 
-/// One instruction with its place.
+impl Stage {
+    /// Returns the stage's name in lower case, as names are compared.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        self.from.name.as_ref().map(|(_, name)| name.value.to_ascii_lowercase())
+    }
+}
+
+/// One instruction and its source location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instruction {
-    /// The whole instruction, heredoc bodies included, without the line ending.
+    /// Span of the instruction with its heredoc bodies, without the line ending.
     pub span: Span,
-    /// The keyword as written.
+    /// The keyword as written, in upper or lower case.
     pub keyword: Word,
-    /// The instruction as one line (continuations folded, heredoc bodies left out), for logs.
+    /// The instruction in one line, for logs: continuations folded, heredoc bodies left out.
     pub text: String,
-    /// Rules that a `# check=skip=` comment right above switches off here.
+    /// Rules that a `# check=skip=` comment directly above disables for this instruction.
     pub skip_checks: Vec<String>,
-    /// What it says.
+    /// The instruction itself with its arguments.
     pub kind: Kind,
 }
 
-/// What an instruction says.
+impl Instruction {
+    /// Iterates over the words that may name a stage or an image: `--from` of COPY and `from=` of
+    /// the mounts of a RUN.
+    pub fn from_words(&self) -> impl Iterator<Item = &Word> {
+        let copy = if let Kind::Copy(copy) = &self.kind { copy.from.as_ref() } else { None };
+        let mounts = if let Kind::Run(run) = &self.kind { run.mounts.as_slice() } else { &[] };
+        copy.into_iter().chain(mounts.iter().filter_map(|mount| mount.value.from.as_ref()))
+    }
+}
+
+/// An instruction's keyword and arguments; FROM begins a [`Stage`] instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// `ARG name[=default]…`
+    /// Declares variables: `ARG name[=default]…`
     Arg(Vec<Arg>),
-    /// `ENV name=value…` or `ENV name value`
+    /// Sets variables of the image: `ENV name=value…` or `ENV name value`
     Env(Vec<Pair>),
-    /// `LABEL name=value…`
+    /// Adds metadata to the image: `LABEL name=value…`
     Label(Vec<Pair>),
-    /// `RUN …`
+    /// Executes a command and keeps its changes: `RUN …`
     Run(Run),
-    /// `COPY …`
+    /// Copies files from a context, stage or image: `COPY …`
     Copy(Copy),
-    /// `ADD …`
+    /// Copies files, URLs and git repositories: `ADD …`
     Add(Add),
-    /// `WORKDIR path`
+    /// Sets and creates the working directory: `WORKDIR path`
     Workdir(Word),
-    /// `USER user[:group]`
+    /// Sets the user of later commands: `USER user[:group]`
     User(Word),
-    /// `EXPOSE port[/protocol]…`
+    /// Documents ports of the image: `EXPOSE port[/protocol]…`
     Expose(Expose),
-    /// `VOLUME path…`
+    /// Declares mount points of the image: `VOLUME path…`
     Volume(Vec<Word>),
-    /// `CMD …`
+    /// Sets the default command: `CMD …`
     Cmd(ShellOrExec),
-    /// `ENTRYPOINT …`
+    /// Sets the executable of the image: `ENTRYPOINT …`
     Entrypoint(ShellOrExec),
-    /// `SHELL ["…"]`
+    /// Sets the shell of later commands: `SHELL ["…"]`
     Shell(Vec<Word>),
-    /// `STOPSIGNAL signal`
+    /// Sets the signal that stops a container: `STOPSIGNAL signal`
     Stopsignal(Word),
-    /// `HEALTHCHECK …`
+    /// Sets or disables the health check: `HEALTHCHECK …`
     Healthcheck(Healthcheck),
-    /// `ONBUILD instruction`
+    /// Adds a trigger for builds on this image: `ONBUILD instruction`
     Onbuild(Onbuild),
-    /// `MAINTAINER text`
+    /// Names the author (deprecated): `MAINTAINER text`
     Maintainer(Word),
 }
 
-/// `FROM [--platform=P] image [AS name]`
+/// Arguments of `FROM [--platform=P] image [AS name]`
+/// (<https://docs.docker.com/reference/dockerfile/#from>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct From {
-    /// The keyword as written.
+    /// The keyword as written, in upper or lower case.
     pub keyword: Word,
-    /// The flag's value.
+    /// Value of `--platform`, if given.
     pub platform: Option<Word>,
-    /// Image, stage name or `scratch`.
+    /// Name of an image or earlier stage, or `scratch`.
     pub image: Word,
-    /// `AS` as written, and the name as written (names are compared in lower case).
+    /// `AS` and the stage name, both as written; [`Stage::name`] returns the name for comparison.
     pub name: Option<(Word, Word)>,
 }
 
-/// One declaration of an ARG.
+/// One variable that an ARG declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arg {
-    /// The name.
+    /// Name of the variable, which holds no `$`.
     pub name: Word,
-    /// The default; `Some("")` after `name=`.
+    /// Default value; empty, not `None`, after `name=`.
     pub default: Option<Word>,
 }
 
-/// One `name=value`, of ENV or LABEL.
+/// One `name=value` of ENV or LABEL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// The name, not expanded yet.
+    /// Name, not yet expanded.
     pub name: Word,
-    /// The value, not expanded yet.
+    /// Value, not yet expanded.
     pub value: Word,
-    /// Whether it was written `name value`.
+    /// True if written in the legacy form, `name value`.
     pub legacy: bool,
 }
 
-/// A synonym that reads better where labels are meant.
-pub type Label = Pair;
-
-/// A command as text for the shell, or as its arguments.
+/// A command in shell form or in exec form
+/// (<https://docs.docker.com/reference/dockerfile/#shell-and-exec-form>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShellOrExec {
-    /// Text for the shell, continuations folded.
+    /// Text for the shell, with continuations folded.
     Shell(Word),
-    /// A JSON array.
+    /// Arguments, from a JSON array.
     Exec(Vec<Word>),
 }
 
-/// A here-document: what stands between `<<NAME` and a line that says `NAME`.
+/// A here-document: the lines between `<<NAME` and a line that consists of `NAME`
+/// (<https://docs.docker.com/reference/dockerfile/#here-documents>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heredoc {
-    /// The name without quotes: the terminator.
+    /// Terminator: the name without its quotes.
     pub name: Word,
-    /// The opening token as written, file descriptor and dash included, as in `3<<-"EOF"`.
+    /// Opening token as written, with file descriptor and dash, as in `3<<-"EOF"`.
     pub opening: Word,
-    /// Whether the body is subject to expansion: no part of the name was quoted.
+    /// True if variables in the body are expanded: no part of the name was quoted.
     pub expand: bool,
-    /// Whether leading tabs are removed (`<<-`).
+    /// True if leading tabs are removed (`<<-`).
     pub strip_tabs: bool,
-    /// The lines, each with its newline, tabs already removed when `strip_tabs`.
+    /// Lines of the body, each with its newline; tabs are already removed if `strip_tabs`.
     pub body: Word,
 }
 
-/// What a RUN is to do.
+/// The command of a RUN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunForm {
-    /// Text for the shell. With heredocs in it (`cat <<A >f`), `text` is the first line, and each
-    /// heredoc's body and terminator follow it when the shell is called.
+    /// Text for the shell. With heredocs (`cat <<A >f`), `text` is the first line; bodies and
+    /// terminators follow it when the shell is called.
     Shell {
-        /// The command line.
+        /// Command line, with continuations folded.
         text: Word,
-        /// The heredocs that the command line opens, in order.
+        /// Heredocs that the command line opens, in order.
         heredocs: Vec<Heredoc>,
     },
-    /// `RUN <<NAME` and nothing else: the body is the script.
+    /// A heredoc alone (`RUN <<NAME`): its body is the script.
     Script(Heredoc),
-    /// A JSON array.
+    /// Arguments, from a JSON array.
     Exec(Vec<Word>),
 }
 
-/// `RUN [flags] …`
+/// Flags and command of a RUN (<https://docs.docker.com/reference/dockerfile/#run>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// `--mount=`, in order.
+    /// Values of `--mount`, in order.
     pub mounts: Vec<Spanned<Mount>>,
-    /// `--network=`.
+    /// Value of `--network`, if given.
     pub network: Option<Spanned<RunNetwork>>,
-    /// `--security=`.
+    /// Value of `--security`, if given.
     pub security: Option<Spanned<RunSecurity>>,
-    /// `--device=`, as written.
+    /// Values of `--device`, as written.
     pub devices: Vec<Word>,
-    /// The command.
+    /// Command in any of its forms.
     pub form: RunForm,
 }
 
-/// `RUN --network=`
+/// Value of `RUN --network` (<https://docs.docker.com/reference/dockerfile/#run---network>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunNetwork {
-    /// What the command line says.
+    /// The network of the build, set by the command line.
     Default,
-    /// Only a loopback interface.
+    /// No network but a loopback interface.
     None,
-    /// The host's.
+    /// The network of the host.
     Host,
 }
 
-/// `RUN --security=`
+/// Value of `RUN --security` (<https://docs.docker.com/reference/dockerfile/#run---security>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunSecurity {
-    /// The sandbox.
+    /// In the sandbox, as without the flag.
     Sandbox,
-    /// All capabilities, no filter.
+    /// With all capabilities and without a seccomp filter.
     Insecure,
 }
 
-/// What COPY and ADD have in common.
+/// Flags that COPY and ADD share.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CopyFlags {
-    /// `--chown=`.
+    /// Value of `--chown`, not yet expanded.
     pub chown: Option<Word>,
-    /// `--chmod=`.
+    /// Value of `--chmod`, not yet expanded.
     pub chmod: Option<Word>,
-    /// `--link[=bool]`.
+    /// Value of `--link`; true without a value.
     pub link: Option<Spanned<bool>>,
-    /// `--exclude=`, in order.
+    /// Patterns of `--exclude`, in order.
     pub exclude: Vec<Word>,
 }
 
 /// One source of COPY or ADD.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopySource {
-    /// A path, a pattern, or (ADD) a URL or git repository: variables still in it.
+    /// A path, a pattern or, for ADD, a URL or git repository; not yet expanded.
     Path(Word),
-    /// A file made on the spot.
+    /// A file whose content is in the Dockerfile.
     Heredoc(Heredoc),
 }
 
-/// `COPY [flags] source… destination`
+/// Arguments of `COPY [flags] source… destination`
+/// (<https://docs.docker.com/reference/dockerfile/#copy>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
-    /// The common flags.
+    /// Flags shared by COPY and ADD.
     pub flags: CopyFlags,
-    /// `--from=`.
+    /// Value of `--from`: a stage, image or named context.
     pub from: Option<Word>,
-    /// `--parents[=bool]`.
+    /// Value of `--parents`; true without a value.
     pub parents: Option<Spanned<bool>>,
-    /// At least one.
+    /// Sources in order, at least one.
     pub sources: Vec<CopySource>,
-    /// The last argument.
+    /// Destination, the last argument.
     pub destination: Word,
 }
 
-/// `ADD [flags] source… destination`
+/// Arguments of `ADD [flags] source… destination`
+/// (<https://docs.docker.com/reference/dockerfile/#add>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Add {
-    /// The common flags.
+    /// Flags shared by COPY and ADD.
     pub flags: CopyFlags,
-    /// `--keep-git-dir[=bool]`.
+    /// Value of `--keep-git-dir`; true without a value.
     pub keep_git_dir: Option<Spanned<bool>>,
-    /// `--checksum=`.
+    /// Value of `--checksum`, not yet expanded.
     pub checksum: Option<Word>,
-    /// `--unpack[=bool]`.
+    /// Value of `--unpack`; true without a value.
     pub unpack: Option<Spanned<bool>>,
-    /// At least one.
+    /// Sources in order, at least one.
     pub sources: Vec<CopySource>,
-    /// The last argument.
+    /// Destination, the last argument.
     pub destination: Word,
 }
 
-/// `EXPOSE …`: words, not expanded yet (one variable may hold several ports).
+/// Arguments of EXPOSE. One word can expand to several ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expose {
-    /// The words as written.
+    /// Words in order, not yet expanded.
     pub ports: Vec<Word>,
 }
 
-/// `HEALTHCHECK …`. Durations are nanoseconds.
+/// Arguments of HEALTHCHECK; durations are in nanoseconds, as in the image config
+/// (<https://docs.docker.com/reference/dockerfile/#healthcheck>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Healthcheck {
-    /// `--interval=`.
+    /// Time between two checks (`--interval`).
     pub interval: Option<i64>,
-    /// `--timeout=`.
+    /// Time after which a check has failed (`--timeout`).
     pub timeout: Option<i64>,
-    /// `--start-period=`.
+    /// Time in which failures do not count (`--start-period`).
     pub start_period: Option<i64>,
-    /// `--start-interval=`.
+    /// Time between two checks in the start period (`--start-interval`).
     pub start_interval: Option<i64>,
-    /// `--retries=`.
+    /// Failures in a row that make a container unhealthy (`--retries`).
     pub retries: Option<i64>,
-    /// What to run.
+    /// The check itself, or `NONE`.
     pub test: HealthcheckTest,
 }
 
-/// What a health check runs.
+/// The test of a HEALTHCHECK.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HealthcheckTest {
-    /// `NONE`: an inherited check is switched off.
+    /// `NONE`: disables an inherited check.
     None,
-    /// `CMD …`
+    /// `CMD …`: the command to run.
     Cmd(ShellOrExec),
 }
 
-/// `ONBUILD instruction`
+/// The trigger of an ONBUILD (<https://docs.docker.com/reference/dockerfile/#onbuild>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Onbuild {
-    /// The trigger as it is stored in the image's config: continuations folded, heredoc bodies
-    /// kept.
+    /// Trigger as stored in the image config: continuations folded, heredoc bodies kept.
     pub text: Word,
-    /// The trigger, parsed.
+    /// Trigger as a parsed instruction.
     pub instruction: Box<Instruction>,
 }

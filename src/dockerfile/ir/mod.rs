@@ -1,7 +1,7 @@
-//! What each instruction means: closed enums, every value with its span.
+//! The IR: a Dockerfile as data, in closed enums, with the span of every value.
 //!
-//! The IR is what `syntax` makes of bytes. Variables are not expanded yet (a [`Word`] is the text
-//! as written), and nothing here knows stages' images or files.
+//! `syntax` makes it from text. Variables are not yet expanded: a [`Word`] is text as written. Nothing
+//! here knows images or files.
 
 mod instruction;
 mod mount;
@@ -9,7 +9,7 @@ mod print;
 
 pub use instruction::{
     Add, Arg, Check, Copy, CopyFlags, CopySource, Directives, Dockerfile, Escape, Expose, From,
-    Healthcheck, HealthcheckTest, Heredoc, Instruction, Kind, Label, Onbuild, Pair, Run, RunForm,
+    Healthcheck, HealthcheckTest, Heredoc, Instruction, Kind, Onbuild, Pair, Run, RunForm,
     RunNetwork, RunSecurity, ShellOrExec, Stage, Word,
 };
 pub use mount::{Mount, MountType, Sharing};

@@ -1,64 +1,63 @@
-//! `RUN --mount=`.
+//! The options of `RUN --mount` (<https://docs.docker.com/reference/dockerfile/#run---mount>).
 
 use crate::diag::Spanned;
 
 use super::Word;
 
-/// One `--mount`; values are as written, variables not expanded yet, so numbers and booleans that
-/// hold no variable have been checked but are still text.
+/// One `--mount`, not yet expanded: numbers are checked only where they hold no variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// `type=`; bind when absent.
+    /// Value of `type`, by default `bind`.
     pub kind: MountType,
-    /// The value of `type=` when it holds a variable: `kind` is bind until that is expanded
-    /// ([`MountType::from_name`]), and keys have not been checked against the type.
+    /// Value of `type` if it holds a variable. Until that is expanded, `kind` is `bind` and the keys
+    /// are not checked against the type.
     pub kind_variable: Option<Word>,
-    /// `target=`, `dst=`, `destination=`.
+    /// Value of `target`, `dst` or `destination`.
     pub target: Option<Word>,
-    /// `source=`, `src=`.
+    /// Value of `source` or `src`.
     pub source: Option<Word>,
-    /// `from=`.
+    /// Value of `from`: a stage, image or named context.
     pub from: Option<Word>,
-    /// `readonly`/`ro` is true, `readwrite`/`rw` is false; absent: the type's own default.
+    /// True for `readonly` or `ro`, false for `readwrite` or `rw`; the default depends on the type.
     pub read_only: Option<Spanned<bool>>,
-    /// `id=`.
+    /// Value of `id`: name of a cache, secret or agent.
     pub id: Option<Word>,
-    /// `sharing=`.
+    /// Value of `sharing`, for caches.
     pub sharing: Option<Spanned<Sharing>>,
-    /// `required`.
+    /// True if the build fails without the secret or agent.
     pub required: Option<Spanned<bool>>,
-    /// `size=`, as written.
+    /// Value of `size`, for tmpfs.
     pub size: Option<Word>,
-    /// `mode=`, octal.
+    /// Value of `mode`, an octal number.
     pub mode: Option<Word>,
-    /// `uid=`.
+    /// Value of `uid`, by default 0.
     pub uid: Option<Word>,
-    /// `gid=`.
+    /// Value of `gid`, by default 0.
     pub gid: Option<Word>,
-    /// `env=`.
+    /// Value of `env`: the variable that receives a secret.
     pub env: Option<Word>,
 }
 
-/// `--mount=type=`
+/// The type of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MountType {
-    /// Files of the context, a stage or an image.
+    /// Files of the context, a stage or an image; writes are discarded.
     Bind,
-    /// A directory that survives the build.
+    /// A directory that persists between builds.
     Cache,
     /// An empty directory in memory.
     Tmpfs,
-    /// A file or variable that is in no layer.
+    /// A file or variable that never becomes part of a layer.
     Secret,
-    /// The caller's ssh agent.
+    /// The SSH agent of the caller.
     Ssh,
 }
 
 impl MountType {
-    /// Every type.
+    /// All types, for lookups and help texts.
     pub const ALL: [Self; 5] = [Self::Bind, Self::Cache, Self::Tmpfs, Self::Secret, Self::Ssh];
 
-    /// The name, as in `type=bind`.
+    /// Returns the name, as in `type=bind`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -70,29 +69,30 @@ impl MountType {
         }
     }
 
-    /// The type of that name, upper or lower case.
+    /// Finds the type with this name; ASCII case is ignored.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
     }
 }
 
-/// `sharing=` of a cache mount.
+/// The access of concurrent steps to a cache mount
+/// (<https://docs.docker.com/reference/dockerfile/#run---mounttypecache>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sharing {
-    /// Several steps write at once.
+    /// Several steps may write at the same time.
     Shared,
-    /// Each step at one time has its own.
+    /// Concurrent steps get a cache each.
     Private,
-    /// One step waits for the other.
+    /// A second step waits for the first.
     Locked,
 }
 
 impl Sharing {
-    /// Every mode.
+    /// All modes, for lookups and help texts.
     pub const ALL: [Self; 3] = [Self::Shared, Self::Private, Self::Locked];
 
-    /// The name, as in `sharing=shared`.
+    /// Returns the name, as in `sharing=shared`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -102,7 +102,7 @@ impl Sharing {
         }
     }
 
-    /// The mode of that name, upper or lower case.
+    /// Finds the mode with this name; ASCII case is ignored.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.name().eq_ignore_ascii_case(name))

@@ -1,4 +1,4 @@
-//! The IR as a Dockerfile that parses to the same IR, spans and log texts apart.
+//! Prints the IR as a Dockerfile that parses to the same IR, except for spans and log texts.
 
 use super::{
     Add, Arg, Check, Copy, CopyFlags, CopySource, Directives, Dockerfile, Escape, From,
@@ -6,7 +6,7 @@ use super::{
     RunNetwork, RunSecurity, ShellOrExec, Stage, Word,
 };
 
-/// Prints `file`, one instruction a line but for heredocs.
+/// Prints `file` with one instruction a line; heredoc bodies take lines of their own.
 #[must_use]
 pub fn print(file: &Dockerfile) -> String {
     let escape = file.directives.escape.map_or(Escape::default(), |escape| escape.value);
@@ -54,8 +54,8 @@ impl Printer {
         }
     }
 
-    /// The line so that the next one does not continue it: an escape character may stand at its end
-    /// if a blank follows that is neither space nor tab.
+    /// Keeps the next line from continuing `line`. An escape character at the end does not continue a
+    /// line if a blank other than space and tab follows it.
     fn ended(&self, mut line: String) -> String {
         let kept = line.trim_end_matches([' ', '\t']).strip_suffix(self.escape);
         if kept.is_some_and(|kept| !kept.ends_with(self.escape)) {
@@ -78,7 +78,7 @@ impl Printer {
 
     fn skip_checks(&mut self, rules: &[String]) {
         if !rules.is_empty() {
-            // The blank line keeps the comment from being a directive of the file.
+            // The blank line keeps the comment from being read as a directive of the file.
             self.line(&format!("\n# check=skip={}", rules.join(",")));
         }
     }
@@ -96,7 +96,7 @@ impl Printer {
         self.line(&line);
     }
 
-    /// What follows the keyword, and the heredocs whose bodies follow that.
+    /// Returns the text after the keyword, and the heredocs whose bodies follow.
     fn kind<'a>(&self, kind: &'a Kind) -> (String, Vec<&'a Heredoc>) {
         let text = match kind {
             Kind::Run(run) => return self.run(run),
@@ -116,7 +116,7 @@ impl Printer {
             Kind::Volume(words) | Kind::Shell(words) => arguments(&json(words)),
             Kind::Cmd(command) | Kind::Entrypoint(command) => arguments(&command_text(command)),
             Kind::Healthcheck(healthcheck) => self.healthcheck(healthcheck),
-            // The trigger's text has its heredocs in it.
+            // The text of a trigger includes its heredoc bodies.
             Kind::Onbuild(onbuild) => arguments(&onbuild.text.value),
         };
         (text, Vec::new())
@@ -181,7 +181,7 @@ impl Printer {
         (line + &arguments(&files), heredocs)
     }
 
-    /// Sources and destination: as JSON, which suits every path, unless there are heredocs.
+    /// Prints sources and destination: as JSON, which can express every path, unless there are heredocs.
     fn files<'a>(
         &self,
         sources: &'a [CopySource],
@@ -203,7 +203,7 @@ impl Printer {
             return (json(&words), heredocs);
         }
         let word = |word: Word| {
-            // Of two blanks the escape character may have one.
+            // The escape character at the end of the word takes one of two blanks.
             let blank = if word.value.ends_with(self.escape) { " " } else { "" };
             word.value + blank
         };
@@ -251,13 +251,13 @@ impl Printer {
         let (name, value) = (&pair.name.value, &pair.value.value);
         match pair.legacy {
             false => format!("{name}={value}"),
-            // Of two blanks the escape character may have one.
+            // The escape character at the end of the word takes one of two blanks.
             true if name.ends_with(self.escape) => format!("{name}  {value}"),
             true => format!("{name} {value}"),
         }
     }
 
-    /// A flag with the blank before it; what would end or change the value is escaped.
+    /// Prints a flag after a blank, with all characters escaped that would end or change its value.
     fn flag(&self, name: &str, value: &str) -> String {
         let mut flag = format!(" --{name}=");
         for char in value.chars() {
@@ -273,7 +273,7 @@ impl Printer {
     }
 }
 
-/// Arguments with the blank before them, and with `--` if they would look like a flag.
+/// Prints arguments after a blank, and after `--` if they would be read as a flag.
 fn arguments(text: &str) -> String {
     if text.starts_with("--") { format!(" -- {text}") } else { format!(" {text}") }
 }
@@ -282,7 +282,7 @@ fn joined(words: impl Iterator<Item = String>) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// As a comment; as JSON where a comment could not hold the value.
+/// Prints the directive as a comment, or as JSON if a comment cannot hold the value.
 fn syntax_directive(value: &str) -> String {
     let as_comment = !value.is_empty() && value.trim() == value && !value.contains('\n');
     if as_comment {
@@ -355,7 +355,7 @@ fn mount_options(mount: &Mount) -> String {
     fields.join(",")
 }
 
-/// An option of a mount, quoted as in CSV where needed.
+/// Prints an option of a mount, quoted as in CSV where needed (RFC 4180).
 fn option(key: &str, value: &str) -> String {
     if value.contains([',', '"']) {
         return format!("\"{key}={}\"", value.replace('"', "\"\""));

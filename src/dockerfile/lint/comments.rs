@@ -1,10 +1,11 @@
-//! Comments that describe an ARG or a stage.
+//! Finds the comments that describe an ARG or a stage in `--call=outline`.
 
 use crate::diag::Span;
 
-/// The comment lines right above the instruction at `span`, top first, without `#` and blanks.
+/// Returns the comment lines directly above the instruction at `span`, top first, without `#` and
+/// blanks.
 ///
-/// A blank line or an empty comment ends them; lines that are directives are left out.
+/// A blank line or an empty comment ends them. Directives are left out.
 pub(super) fn above(source: &str, span: Span) -> Vec<&str> {
     let before = source.get(..span.start).unwrap_or("");
     let before = before.rfind('\n').and_then(|end| before.get(..end)).unwrap_or("");
@@ -19,7 +20,7 @@ pub(super) fn above(source: &str, span: Span) -> Vec<&str> {
     lines
 }
 
-/// What the comments above `span` say about `name`: the text of the line that begins with it.
+/// Returns the description of `name`: the rest of a comment line above `span` that begins with it.
 pub(super) fn description<'a>(source: &'a str, span: Span, name: &str) -> Option<&'a str> {
     above(source, span)
         .into_iter()

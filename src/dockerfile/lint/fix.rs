@@ -1,5 +1,4 @@
-//! Fixing a whole file: the rules that have one safe fix say which, and here they are made until
-//! nothing is left to fix.
+//! Applies the fixes of a file (`--check --fix`) until no rule offers another one.
 
 use crate::diag::{self, Code, Diagnostic, Edit, Fix, Span, codes};
 use crate::dockerfile::expand;
@@ -9,24 +8,23 @@ use crate::oci::Platform;
 
 use super::{LintOptions, check_each};
 
-/// One fix may bring about another: that of FROM's case, that of its `as`; and of the blank lines in
-/// an instruction the first ones are told. Never so often.
+/// Maximum number of passes. One fix can cause another: that of FROM's case causes that of its `as`.
+/// Each pass fixes only the first group of blank lines in an instruction.
 const MAX_ROUNDS: usize = 64;
 
-/// A file after its fixes.
+/// A Dockerfile after its fixes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fixed {
-    /// The whole text.
+pub struct FixedFile {
+    /// Text of the whole file.
     pub text: String,
-    /// The rules whose fixes were made, one for each fix, sorted.
+    /// Rules whose fixes were applied, one entry for each fix, sorted.
     pub rules: Vec<Code>,
 }
 
-/// Makes every fix that the checks on `source` offer. A file with mistakes is left as it is: what
-/// it means is not known.
+/// Applies every fix that the checks on `source` offer. A file with errors is left unchanged.
 #[must_use]
-pub fn fix_all(source: &str, options: &LintOptions<'_>, platforms: &[Platform]) -> Fixed {
-    let mut fixed = Fixed { text: source.to_owned(), rules: Vec::new() };
+pub fn fix_all(source: &str, options: &LintOptions<'_>, platforms: &[Platform]) -> FixedFile {
+    let mut fixed = FixedFile { text: source.to_owned(), rules: Vec::new() };
     for _ in 0..MAX_ROUNDS {
         let (file, parsed) = syntax::parse(&fixed.text);
         if parsed.iter().any(Diagnostic::is_error) {
@@ -39,7 +37,7 @@ pub fn fix_all(source: &str, options: &LintOptions<'_>, platforms: &[Platform]) 
             break;
         }
         let (text, made) = diag::apply_fixes(&fixed.text, offered.iter().map(|(_, fix)| *fix));
-        // No fix makes a file that is none.
+        // Stop if the fixed Dockerfile would not parse.
         if syntax::parse(&text).1.iter().any(Diagnostic::is_error) {
             break;
         }
@@ -51,19 +49,20 @@ pub fn fix_all(source: &str, options: &LintOptions<'_>, platforms: &[Platform]) 
     fixed
 }
 
-/// Whether a word stands in the source as it is in the IR: in one piece, nothing folded away.
+/// Returns whether the source has a word exactly as in the IR, without a continuation in it.
 pub(super) fn is_verbatim(source: &str, word: &Word) -> bool {
     source.get(word.span.start..word.span.end) == Some(word.value.as_str())
 }
 
-/// The edit that writes `text` in place of a word, if that stands there in one piece.
+/// Replaces a word by `text`, if the source has the word without a continuation in it.
 pub(super) fn replace(source: &str, word: &Word, text: &str) -> Option<Edit> {
     is_verbatim(source, word).then(|| Edit::new(word.span, text))
 }
 
-/// How `value` is written behind `name=` so that it means what it does now: `None` if no way is
-/// sure. `reads` says what the value means now, given the variables.
-pub(super) fn joined(
+/// Quotes `value` so that it keeps its meaning after `name=`; returns `None` if no way is certain.
+///
+/// `reads` evaluates the present value for given variables.
+pub(super) fn quoted_for_pair(
     escape: Escape,
     keyword: &str,
     name: &str,
@@ -79,12 +78,11 @@ pub(super) fn joined(
         escaped.push(c);
     }
     let candidates = [value.to_owned(), format!("\"{value}\""), format!("\"{escaped}\"")];
-    candidates.into_iter().find(|text| means(escape, keyword, name, text, reads))
+    candidates.into_iter().find(|text| has_same_meaning(escape, keyword, name, text, reads))
 }
 
-/// Whether `keyword name=text` gives the one variable or label that `reads` gives, whatever the
-/// variables in it are.
-fn means(
+/// Returns whether `keyword name=text` evaluates to what `reads` returns, for several environments.
+fn has_same_meaning(
     escape: Escape,
     keyword: &str,
     name: &str,
@@ -109,8 +107,8 @@ fn means(
     })
 }
 
-/// The line of an instruction that is deleted with its end.
-pub(super) fn without_line(source: &str, at: usize) -> Option<Span> {
+/// Returns the span of the line at `at` with its ending, if the line is blank.
+pub(super) fn blank_line(source: &str, at: usize) -> Option<Span> {
     let start = source.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
     let rest = source.get(start..)?;
     let end = start + rest.find('\n')? + 1;
@@ -121,11 +119,11 @@ pub(super) fn without_line(source: &str, at: usize) -> Option<Span> {
         .then(|| Span::new(start, end))
 }
 
-/// The fix of a blank line inside an instruction: all blank lines from there on go.
-pub(super) fn of_blank_lines(source: &str, said: &Diagnostic) -> Option<Fix> {
-    let first = without_line(source, said.span.start)?;
+/// Removes a blank line inside an instruction, and the blank lines that follow it.
+pub(super) fn remove_blank_lines(source: &str, said: &Diagnostic) -> Option<Fix> {
+    let first = blank_line(source, said.span.start)?;
     let mut end = first.end;
-    while let Some(next) = without_line(source, end).filter(|next| next.start == end) {
+    while let Some(next) = blank_line(source, end).filter(|next| next.start == end) {
         end = next.end;
     }
     debug_assert_eq!(said.code, codes::EMPTY_CONTINUATION);

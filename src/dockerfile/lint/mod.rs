@@ -1,114 +1,124 @@
-//! Build checks: style and correctness of a Dockerfile beyond its grammar, under the names that
-//! `BuildKit` gives them.
+//! Build checks: style and correctness beyond the grammar, with the names of `BuildKit`
+//! (<https://docs.docker.com/reference/build-checks/>).
 //!
-//! One rule is one file in `rules`; each says why it is there, with a bad and a good example. The
-//! module is pure: what it has to know of images and ignore files is handed in, and what it does not
-//! know it takes to be right. A rule that cannot decide says nothing.
+//! Each rule is a file in `rules`, with its reason, a bad and a good example. The module is pure: facts
+//! about images and ignore files are passed in. A rule that cannot decide stays silent.
 
+mod analysis;
 mod comments;
 mod fix;
 mod named_inputs;
 mod outline;
 mod rules;
-mod scope;
 mod settings;
-mod stage_scopes;
+mod variable_use;
 
 use std::collections::BTreeMap;
 
 use crate::diag::{Code, Diagnostic, Span, codes};
 use crate::dockerfile::ir;
+use crate::dockerfile::scope::ArgInputs;
 use crate::oci::{Platform, Reference};
 
-pub use fix::{Fixed, fix_all};
-pub use named_inputs::{NamedInputs, Names, named_inputs};
-pub use outline::{Argument, Lending, Outline, StageSummary, outline, stages};
+pub use fix::{FixedFile, fix_all};
+pub use named_inputs::{InputNames, NamedInputs, named_inputs};
+pub use outline::{Outline, OutlineArg, OutlineMount, StageSummary, outline, stages};
 pub use rules::is_secret;
-pub use settings::Settings;
+pub use settings::CheckSettings;
 
-use stage_scopes::Scene;
+use analysis::Analysis;
 
-/// One build check.
+/// A build check with its requirements.
 #[derive(Debug)]
 pub struct Rule {
-    /// Its name, and what it is about in one line.
+    /// Name of the rule with its one-line summary.
     pub code: Code,
-    /// Whether it runs only when `experimental=` asks for it.
+    /// True if it runs only on request, by `experimental=`.
     pub experimental: bool,
-    /// Whether it has to know what the base images say.
+    /// True if it needs facts about base images.
     pub needs_bases: bool,
-    check: fn(&Scene<'_>, &mut Vec<Diagnostic>),
+    check: fn(&Analysis<'_>, &mut Vec<Diagnostic>),
 }
 
 impl Rule {
-    const fn new(code: Code, check: fn(&Scene<'_>, &mut Vec<Diagnostic>)) -> Self {
+    const fn new(code: Code, check: fn(&Analysis<'_>, &mut Vec<Diagnostic>)) -> Self {
         Self { code, experimental: false, needs_bases: false, check }
     }
 }
 
-/// Every rule.
+/// Returns all rules, in BuildKit's order.
 #[must_use]
 pub fn rules() -> &'static [Rule] {
     &rules::ALL
 }
 
-/// What is known of an image that a FROM names.
+/// The facts about a base image that rules need.
 #[derive(Debug, Clone)]
 pub struct BaseFacts {
-    /// Its variables.
+    /// Variables of its config, as names and values.
     pub env: Vec<(String, String)>,
-    /// What it was made for.
+    /// Platform of its config.
     pub platform: Platform,
-    /// The instructions that it runs after FROM.
+    /// Instructions of its ONBUILD triggers.
     pub triggers: Vec<ir::Instruction>,
 }
 
-/// Which rules to run, by what they need.
+/// A selection of rules by the facts that they need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// Every rule.
+pub enum RuleSelection {
+    /// All rules, whatever they need.
     All,
-    /// Those that can be decided before an image is asked for.
+    /// Rules that need no images, for the start of a build.
     BeforeImages,
-    /// Those that need images.
+    /// Rules that need images, for when they are known.
     WithImages,
 }
 
-/// Looks an image up by what FROM names and the platform it is wanted for.
-pub type Bases<'a> = dyn Fn(&Reference, &Platform) -> Option<BaseFacts> + 'a;
+/// A lookup of base images by name and platform; `None` for an unknown image.
+pub type BaseLookup<'a> = dyn Fn(&Reference, &Platform) -> Option<BaseFacts> + 'a;
 
-/// What a check has to know beside the Dockerfile.
+/// The inputs of a check apart from the Dockerfile.
 #[derive(Clone, Copy)]
 pub struct LintOptions<'a> {
-    /// `--build-arg`, by name; `BUILDKIT_DOCKERFILE_CHECK` takes the directive's place.
+    /// Values of `--build-arg`, by name. `BUILDKIT_DOCKERFILE_CHECK` overrides the directive.
     pub build_args: &'a BTreeMap<String, String>,
-    /// What the image is for.
+    /// Platform of the image.
     pub platform: &'a Platform,
-    /// What the build runs on.
+    /// Platform that the build runs on.
     pub build_platform: &'a Platform,
-    /// The stage to build, by name or number.
+    /// Stage to build, by name or number.
     pub target: Option<&'a str>,
-    /// Whether rules about the inside of stages look only at those that the target needs, as a
-    /// build does.
+    /// True if rules about the inside of stages only check the stages that the target needs.
     pub only_needed: bool,
-    /// Whether the ignore file keeps all that a source names, `.` for the whole context, out of
-    /// it; `None` when there is no ignore file.
+    /// Returns whether the ignore file excludes a path (`.` is the whole context); `None` without an
+    /// ignore file.
     pub ignored: Option<&'a dyn Fn(&str) -> bool>,
-    /// What is known of images.
-    pub bases: Option<&'a Bases<'a>>,
-    /// Which rules.
-    pub wanted: Wanted,
+    /// Lookup of base images; `None` if no image is known.
+    pub bases: Option<&'a BaseLookup<'a>>,
+    /// Selection of the rules to run.
+    pub selection: RuleSelection,
+}
+
+impl<'a> LintOptions<'a> {
+    fn arg_inputs(&self) -> ArgInputs<'a> {
+        ArgInputs {
+            build_args: self.build_args,
+            target: self.target,
+            platform: self.platform,
+            build_platform: self.build_platform,
+        }
+    }
 }
 
 impl std::fmt::Debug for LintOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LintOptions").field("wanted", &self.wanted).finish_non_exhaustive()
+        f.debug_struct("LintOptions").field("selection", &self.selection).finish_non_exhaustive()
     }
 }
 
-/// Runs the build checks on `file`, which `source` was parsed into with the remarks `parsed`.
+/// Runs the build checks on `file`, which was parsed from `source` with the diagnostics `parsed`.
 ///
-/// The result is in order of place. Rules that the file or the options skip are left out.
+/// Returns warnings in source order, without those of rules that the file or the options skip.
 #[must_use]
 pub fn check(
     file: &ir::Dockerfile,
@@ -116,28 +126,28 @@ pub fn check(
     parsed: &[Diagnostic],
     options: &LintOptions<'_>,
 ) -> Vec<Diagnostic> {
-    let settings = Settings::of(file, options.build_args);
-    let scene = Scene::new(file, source, parsed, options);
+    let settings = CheckSettings::of(file, options.build_args);
+    let analysis = Analysis::new(file, source, parsed, options);
     let mut found = Vec::new();
     for rule in rules() {
-        let wanted = match options.wanted {
-            Wanted::All => true,
-            Wanted::BeforeImages => !rule.needs_bases,
-            Wanted::WithImages => rule.needs_bases,
+        let is_selected = match options.selection {
+            RuleSelection::All => true,
+            RuleSelection::BeforeImages => !rule.needs_bases,
+            RuleSelection::WithImages => rule.needs_bases,
         };
-        if wanted && settings.runs(rule) {
-            (rule.check)(&scene, &mut found);
+        if is_selected && settings.runs(rule) {
+            (rule.check)(&analysis, &mut found);
         }
     }
     let skips = skips(file);
     found.retain(|warning| !is_skipped_at(&skips, warning));
     found.sort_by_key(|warning| (warning.span, warning.code));
-    // A trigger runs in each stage that starts from its own.
+    // A trigger runs in each stage that starts from its stage.
     found.dedup();
     found
 }
 
-/// As [`check`], for images for several platforms: what is found for any of them, once.
+/// Runs [`check`] for several platforms, and returns each warning once.
 #[must_use]
 pub fn check_each(
     file: &ir::Dockerfile,
@@ -158,8 +168,8 @@ pub fn check_each(
     found.into_values().flatten().collect()
 }
 
-/// The error that `error=true` makes of warnings: it names their rules; `None` when nothing was
-/// found or nothing asks for it.
+/// Returns the error that `error=true` makes of warnings; it names their rules. Returns `None` without
+/// warnings, or without `error=true`.
 #[must_use]
 pub fn violation(
     file: &ir::Dockerfile,
@@ -168,7 +178,7 @@ pub fn violation(
 ) -> Option<Diagnostic> {
     let is_rule = |warning: &&Diagnostic| rules().iter().any(|rule| rule.code == warning.code);
     let first = warnings.iter().find(is_rule)?;
-    let settings = Settings::of(file, build_args);
+    let settings = CheckSettings::of(file, build_args);
     if !settings.error {
         return None;
     }
@@ -180,15 +190,15 @@ pub fn violation(
     let asked = file.directives.check.as_ref().filter(|_| !settings.from_build_arg);
     let error = match asked {
         Some(check) => Diagnostic::error(codes::LINT_AS_ERROR, check.span, message)
-            .label(check.span, "asks to stop at warnings"),
+            .label(check.span, "makes warnings errors"),
         None => Diagnostic::error(codes::LINT_AS_ERROR, first.span, message)
-            .label(first.span, "the build argument BUILDKIT_DOCKERFILE_CHECK asks to stop here"),
+            .label(first.span, "the build argument BUILDKIT_DOCKERFILE_CHECK makes this an error"),
     };
     Some(error)
 }
 
-/// The places that `# check=skip=` comments are about and the rules that they name, in order of
-/// place.
+/// Returns the spans that `# check=skip=` comments apply to and the rules that they name, in source
+/// order.
 fn skips(file: &ir::Dockerfile) -> Vec<(Span, &[String])> {
     let of_stages = file.stages.iter().flat_map(|stage| &stage.instructions);
     let instructions = file.meta_args.iter().chain(of_stages);
@@ -200,7 +210,7 @@ fn skips(file: &ir::Dockerfile) -> Vec<(Span, &[String])> {
     skips
 }
 
-/// Whether a `# check=skip=` comment above the instruction at the warning's place names its rule.
+/// Returns whether a `# check=skip=` comment above the instruction of a warning names its rule.
 fn is_skipped_at(skips: &[(Span, &[String])], warning: &Diagnostic) -> bool {
     let at = warning.span.start;
     let n_before = skips.partition_point(|(span, _)| span.start <= at);

@@ -1,37 +1,37 @@
-//! Names of inputs that a command line gives: arguments, secrets, ssh agents and contexts.
+//! Collects the names of inputs from the command line: arguments, secrets, SSH agents and contexts.
 
 use crate::dockerfile::ir::{self, CopySource, Kind, MountType, Word};
 
-/// The names of a file for one kind of input.
+/// The names that a Dockerfile uses for one kind of input.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Names {
-    /// As they are written.
+pub struct InputNames {
+    /// InputNames as written, without quotes.
     pub words: Vec<String>,
-    /// True if a word has a variable in it, so that any name may be meant.
+    /// True if a word has a variable, so that any name may be used.
     pub is_open: bool,
 }
 
-/// The names of a file for each kind of input.
+/// The names that a Dockerfile uses for each kind of input.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NamedInputs {
-    /// Of its ARGs.
-    pub arguments: Names,
-    /// Of secrets in mounts of RUN.
-    pub secrets: Names,
-    /// Of ssh agents in mounts of RUN; any, if a source of ADD may be a repository behind ssh.
-    pub agents: Names,
-    /// Names that a named context can replace: images of FROM, stages, and those of `--from`.
-    pub contexts: Names,
+    /// InputNames of its ARGs.
+    pub arguments: InputNames,
+    /// Ids of secrets in mounts of RUN.
+    pub secrets: InputNames,
+    /// Ids of SSH agents in mounts of RUN; any id if a source of ADD may be fetched through SSH.
+    pub agents: InputNames,
+    /// InputNames that a named context can replace: images of FROM, stages, and those of `--from`.
+    pub contexts: InputNames,
 }
 
-impl Names {
+impl InputNames {
     fn add(&mut self, word: &str) {
         self.is_open |= word.contains('$');
         self.words.push(word.trim_matches(['"', '\'']).to_owned());
     }
 }
 
-/// Returns the names of all inputs in a file, in whatever stage they are.
+/// Returns the names of all inputs of all stages.
 #[must_use]
 pub fn named_inputs(file: &ir::Dockerfile) -> NamedInputs {
     let mut found = NamedInputs::default();
@@ -108,7 +108,7 @@ mod tests {
         let (file, diagnostics) = syntax::parse(file);
         assert_eq!(diagnostics, []);
         let found = named_inputs(&file);
-        let closed = |words: &[&str]| Names {
+        let closed = |words: &[&str]| InputNames {
             words: words.iter().map(|word| (*word).to_owned()).collect(),
             is_open: false,
         };
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_may_stand_for_any_name() {
+    fn variable_may_be_any_name() {
         let file = "ARG B\nFROM $B\nRUN --mount=type=secret,id=$B true\nADD git@h:a/b.git /b\n";
         let (file, _) = syntax::parse(file);
         let found = named_inputs(&file);

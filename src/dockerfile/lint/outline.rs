@@ -1,70 +1,71 @@
-//! What a Dockerfile offers to its caller: stages and build arguments, with their descriptions.
+//! The outline of a Dockerfile (`--call=outline`, `--call=targets`): stages, build arguments, secrets and
+//! SSH agents, with their descriptions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diag::Span;
 use crate::dockerfile::ir::{self, Kind, MountType};
+use crate::dockerfile::scope::StageScope;
 
 use super::LintOptions;
+use super::analysis::{Analysis, StageBase};
 use super::comments::description;
-use super::scope::Scope;
-use super::stage_scopes::{Origin, Scene, lower_name};
 
-/// A stage that may be built.
+/// A stage that can be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageSummary {
-    /// Its name in lower case; `None` when it has none.
+    /// Name in lower case, if it has one.
     pub name: Option<String>,
-    /// What its comment says.
+    /// Description from the comment above it.
     pub description: Option<String>,
-    /// What it starts from, as written.
+    /// Image or stage that it starts from, as written.
     pub base: String,
-    /// `--platform`, as written.
+    /// Value of `--platform`, as written.
     pub platform: Option<String>,
-    /// Whether it is built when no target is given.
+    /// True if it is built without `--target`.
     pub is_default: bool,
-    /// Where its FROM stands.
+    /// Span of its FROM.
     pub span: Span,
 }
 
-/// A build argument.
+/// A build argument of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Argument {
-    /// Its name.
+pub struct OutlineArg {
+    /// Name of the ARG.
     pub name: String,
-    /// What its comment says.
+    /// Description from the comment above it.
     pub description: Option<String>,
-    /// Its value in a build with the same arguments.
+    /// Value in a build with the same options.
     pub value: Option<String>,
-    /// Where it is declared.
+    /// Span of its declaration.
     pub span: Span,
 }
 
-/// A secret or an ssh agent.
+/// A secret or an SSH agent that a target mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lending {
-    /// Its id.
+pub struct OutlineMount {
+    /// Id given with `--secret` or `--ssh`.
     pub id: String,
     /// True if a RUN fails without it.
     pub required: bool,
-    /// The first RUN that mounts it.
+    /// Span of the first RUN that mounts it.
     pub span: Span,
 }
 
-/// Arguments, secrets and ssh agents of a target, each list in source order.
+/// The outline of a target; each list is in source order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outline {
-    /// The stage.
+    /// Stage that is built.
     pub target: StageSummary,
-    /// Its build arguments and those of the stages that it needs.
-    pub arguments: Vec<Argument>,
-    /// Secrets that its RUNs mount.
-    pub secrets: Vec<Lending>,
-    /// Agents that its RUNs mount.
-    pub ssh: Vec<Lending>,
+    /// Build arguments of the stages that it needs.
+    pub arguments: Vec<OutlineArg>,
+    /// Secrets that RUN steps mount.
+    pub secrets: Vec<OutlineMount>,
+    /// SSH agents that RUN steps mount.
+    pub ssh: Vec<OutlineMount>,
 }
 
-/// The stages of the file, in order.
+/// Returns the stages of a file, in order.
 #[must_use]
 pub fn stages(file: &ir::Dockerfile, source: &str) -> Vec<StageSummary> {
     let last = file.stages.len().saturating_sub(1);
@@ -72,7 +73,7 @@ pub fn stages(file: &ir::Dockerfile, source: &str) -> Vec<StageSummary> {
         let name = stage.from.name.as_ref().map(|(_, name)| name.value.as_str());
         let described = name.and_then(|name| description(source, stage.span, name));
         StageSummary {
-            name: lower_name(stage),
+            name: stage.name(),
             description: described.map(str::to_owned),
             base: stage.from.image.value.clone(),
             platform: stage.from.platform.as_ref().map(|platform| platform.value.clone()),
@@ -83,11 +84,11 @@ pub fn stages(file: &ir::Dockerfile, source: &str) -> Vec<StageSummary> {
     file.stages.iter().enumerate().map(summary).collect()
 }
 
-/// What the target, or the last stage, takes; `None` when there is no such stage.
+/// Returns the outline of the target, or of the last stage; `None` for an unknown target.
 #[must_use]
 pub fn outline(file: &ir::Dockerfile, source: &str, options: &LintOptions<'_>) -> Option<Outline> {
     let options = LintOptions { only_needed: true, ..*options };
-    let scene = Scene::new(file, source, &[], &options);
+    let analysis = Analysis::new(file, source, &[], &options);
     let summaries = stages(file, source);
     let target = match options.target {
         None => summaries.len().checked_sub(1),
@@ -99,61 +100,62 @@ pub fn outline(file: &ir::Dockerfile, source: &str, options: &LintOptions<'_>) -
     };
     let at = target?;
     let target = summaries.into_iter().nth(at)?;
-    let (secrets, ssh) = (lendings(&scene, MountType::Secret), lendings(&scene, MountType::Ssh));
-    Some(Outline { target, arguments: arguments(&scene, at), secrets, ssh })
+    let (secrets, ssh) =
+        (mounted_inputs(&analysis, MountType::Secret), mounted_inputs(&analysis, MountType::Ssh));
+    Some(Outline { target, arguments: arguments(&analysis, at), secrets, ssh })
 }
 
-/// The arguments of one stage and of those that it starts from, as BuildKit keeps them
-/// (`dockerfile2llb.outlineCapture`).
+/// The arguments of a stage and of those that it starts from, collected as in BuildKit's
+/// `dockerfile2llb.outlineCapture`.
 #[derive(Debug, Clone, Default)]
-struct Arguments {
-    /// The last declaration of each.
-    declared: BTreeMap<String, Argument>,
+struct StageArguments {
+    /// Last declaration of each argument.
+    declared: BTreeMap<String, OutlineArg>,
     used: BTreeSet<String>,
 }
 
-/// The target's declaration of an argument comes before that of any other stage.
-fn arguments(scene: &Scene<'_>, target: usize) -> Vec<Argument> {
-    let mut global = Arguments::default();
-    for (arg, span) in global_args(scene.file) {
-        let value = scene.globals.get(&arg.name.value).map(str::to_owned);
-        global.declared.insert(arg.name.value.clone(), argument(scene, arg, span, value));
+/// Collects the arguments. The target's declaration of an argument wins over that of other stages.
+fn arguments(analysis: &Analysis<'_>, target: usize) -> Vec<OutlineArg> {
+    let mut global = StageArguments::default();
+    for (arg, span) in global_args(analysis.file) {
+        let value = analysis.globals.get(&arg.name.value).map(str::to_owned);
+        global.declared.insert(arg.name.value.clone(), argument(analysis, arg, span, value));
     }
-    let mut stages = vec![global.clone(); scene.stages.len()];
-    // A stage takes over what an earlier one ends with.
+    let mut stages = vec![global.clone(); analysis.stages.len()];
+    // A stage inherits the arguments at the end of its parent.
     let mut begun = 0;
-    scene.walk_stages(|at, instruction, scope| {
-        (begun..=at).for_each(|at| begin(scene, &mut stages, at));
+    analysis.for_each_stage_instruction(|at, instruction, scope| {
+        (begun..=at).for_each(|at| begin_stage(analysis, &mut stages, at));
         begun = begun.max(at + 1);
         let (Kind::Arg(args), Some(stage)) = (&instruction.kind, stages.get_mut(at)) else {
             return;
         };
         let mut after = scope.clone();
-        after.apply(&instruction.kind, &scene.globals, scene.options.build_args);
+        after.apply(&instruction.kind, &analysis.globals, analysis.options.build_args);
         for arg in args {
-            stage.declare(scene, arg, instruction.span, after.get(&arg.name.value));
+            stage.declare(analysis, arg, instruction.span, after.get(&arg.name.value));
         }
     });
-    (begun..stages.len()).for_each(|at| begin(scene, &mut stages, at));
-    let is_needed = |at: &usize| scene.stages.get(*at).is_some_and(|view| scene.looks_at(view));
+    (begun..stages.len()).for_each(|at| begin_stage(analysis, &mut stages, at));
+    let is_needed = |at: &usize| analysis.stages.get(*at).is_some_and(|view| view.is_checked);
     let others = (0..stages.len()).rev().filter(|at| *at != target).filter(is_needed);
-    let mut found: BTreeMap<String, Argument> = BTreeMap::new();
+    let mut found: BTreeMap<String, OutlineArg> = BTreeMap::new();
     for stage in std::iter::once(target).chain(others).filter_map(|at| stages.get(at)) {
-        for argument in stage.used_with_defaults(scene.file) {
+        for argument in stage.used_with_defaults(analysis.file) {
             found.entry(argument.name.clone()).or_insert_with(|| argument.clone());
         }
     }
-    let mut found: Vec<Argument> = found.into_values().collect();
+    let mut found: Vec<OutlineArg> = found.into_values().collect();
     found.sort_by_key(|argument| argument.span);
     found
 }
 
-/// Gives a stage what the one that it starts from has, and the names in its FROM.
-fn begin(scene: &Scene<'_>, stages: &mut [Arguments], at: usize) {
-    let Some(view) = scene.stages.get(at) else { return };
-    let inherited = match view.origin {
-        Origin::Stage(parent) => stages.get(parent).cloned(),
-        Origin::Scratch | Origin::Image(..) | Origin::Unknown => None,
+/// Starts a stage with the arguments of its parent and the names in its FROM.
+fn begin_stage(analysis: &Analysis<'_>, stages: &mut [StageArguments], at: usize) {
+    let Some(view) = analysis.stages.get(at) else { return };
+    let inherited = match view.base {
+        StageBase::Stage(parent) => stages.get(parent).cloned(),
+        StageBase::Scratch | StageBase::Image(..) | StageBase::Unknown => None,
     };
     let Some(stage) = stages.get_mut(at) else { return };
     *stage = inherited.unwrap_or_else(|| stage.clone());
@@ -161,21 +163,21 @@ fn begin(scene: &Scene<'_>, stages: &mut [Arguments], at: usize) {
     stage.used.extend(words.flat_map(|word| names_in(&word.value)));
 }
 
-impl Arguments {
-    fn declare(&mut self, scene: &Scene<'_>, arg: &ir::Arg, span: Span, value: Option<&str>) {
+impl StageArguments {
+    fn declare(&mut self, analysis: &Analysis<'_>, arg: &ir::Arg, span: Span, value: Option<&str>) {
         let name = &arg.name.value;
         self.used.insert(name.clone());
-        let is_given = arg.default.is_some() || scene.options.build_args.contains_key(name);
-        // A global argument, which has a declaration of its own, or one that nobody declares:
-        // TARGETARCH and the like.
-        if is_given || scene.globals.get(name).is_none() {
-            let argument = argument(scene, arg, span, value.map(str::to_owned));
+        let is_given = arg.default.is_some() || analysis.options.build_args.contains_key(name);
+        // Otherwise it refers to a global argument, which has its own declaration, or to a platform
+        // argument, which has none.
+        if is_given || analysis.globals.get(name).is_none() {
+            let argument = argument(analysis, arg, span, value.map(str::to_owned));
             self.declared.insert(name.clone(), argument);
         }
     }
 
-    /// The arguments that are used, and the global ones that their defaults name.
-    fn used_with_defaults(&self, file: &ir::Dockerfile) -> impl Iterator<Item = &Argument> {
+    /// Iterates over the arguments that are used, and the global ones in their defaults.
+    fn used_with_defaults(&self, file: &ir::Dockerfile) -> impl Iterator<Item = &OutlineArg> {
         let mut used = BTreeSet::new();
         let mut queue: Vec<String> = self.used.iter().cloned().collect();
         while let Some(name) = queue.pop() {
@@ -189,7 +191,7 @@ impl Arguments {
     }
 }
 
-/// The ARGs before the first FROM.
+/// Iterates over the ARGs before the first FROM.
 fn global_args(file: &ir::Dockerfile) -> impl Iterator<Item = (&ir::Arg, Span)> {
     file.meta_args.iter().flat_map(|instruction| {
         let args = if let Kind::Arg(args) = &instruction.kind { args.as_slice() } else { &[] };
@@ -197,13 +199,18 @@ fn global_args(file: &ir::Dockerfile) -> impl Iterator<Item = (&ir::Arg, Span)> 
     })
 }
 
-fn argument(scene: &Scene<'_>, arg: &ir::Arg, span: Span, value: Option<String>) -> Argument {
+fn argument(
+    analysis: &Analysis<'_>,
+    arg: &ir::Arg,
+    span: Span,
+    value: Option<String>,
+) -> OutlineArg {
     let name = arg.name.value.clone();
-    let description = description(scene.source, span, &name).map(str::to_owned);
-    Argument { name, description, value, span }
+    let description = description(analysis.source, span, &name).map(str::to_owned);
+    OutlineArg { name, description, value, span }
 }
 
-/// The names after `$` and `${`.
+/// Returns the names after `$` and `${`.
 fn names_in(text: &str) -> Vec<String> {
     let name = |part: &str| {
         let part = part.trim_start_matches('{');
@@ -213,16 +220,16 @@ fn names_in(text: &str) -> Vec<String> {
     text.split('$').skip(1).map(name).filter(|name| !name.is_empty()).collect()
 }
 
-fn lendings(scene: &Scene<'_>, kind: MountType) -> Vec<Lending> {
-    let mut found: Vec<Lending> = Vec::new();
-    scene.walk(|instruction, scope| {
+fn mounted_inputs(analysis: &Analysis<'_>, kind: MountType) -> Vec<OutlineMount> {
+    let mut found: Vec<OutlineMount> = Vec::new();
+    analysis.for_each_instruction(|instruction, scope| {
         let Kind::Run(run) = &instruction.kind else { return };
         for mount in run.mounts.iter().map(|mount| &mount.value).filter(|m| m.kind == kind) {
-            let Some(id) = lent_id(mount, scope) else { continue };
+            let Some(id) = input_id(mount, scope) else { continue };
             let required = mount.required.is_some_and(|required| required.value);
             match found.iter_mut().find(|known| known.id == id) {
                 Some(known) => known.required |= required,
-                None => found.push(Lending { id, required, span: instruction.span }),
+                None => found.push(OutlineMount { id, required, span: instruction.span }),
             }
         }
     });
@@ -230,11 +237,10 @@ fn lendings(scene: &Scene<'_>, kind: MountType) -> Vec<Lending> {
     found
 }
 
-/// The id of the secret or agent that is mounted; `None` when there is none, which is an error of
-/// the build.
-fn lent_id(mount: &ir::Mount, scope: &Scope) -> Option<String> {
+/// Returns the id of the mounted secret or agent; `None` if it has none, which the build reports.
+fn input_id(mount: &ir::Mount, scope: &StageScope) -> Option<String> {
     let text = |word: &Option<ir::Word>| {
-        let text = word.as_ref().and_then(|word| scope.text(word));
+        let text = word.as_ref().and_then(|word| scope.expand(word).ok());
         text.filter(|text| !text.is_empty())
     };
     if mount.kind == MountType::Ssh {

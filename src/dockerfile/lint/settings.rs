@@ -1,4 +1,4 @@
-//! Which rules run, and whether they stop the build.
+//! Settings of the build checks: skipped rules, experimental rules, and whether violations are errors.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,27 @@ use crate::dockerfile::syntax;
 
 use super::Rule;
 
-/// The build argument that takes the directive's place.
+/// Build argument that overrides the directive.
 const BUILD_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
-/// What stands for every rule.
+/// Name that selects all rules.
 const ALL: &str = "all";
 
-/// What the `# check=` directive asks for, or the build argument `BUILDKIT_DOCKERFILE_CHECK` in
-/// its place.
+/// The settings of the `# check=` directive, or of the build argument `BUILDKIT_DOCKERFILE_CHECK`
+/// (<https://docs.docker.com/build/checks/>).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Settings {
-    /// Rules that are not wanted.
+pub struct CheckSettings {
+    /// Rules to skip; `all` skips every rule.
     pub skip: Vec<String>,
-    /// Experimental rules that are wanted.
+    /// Experimental rules to run.
     pub experimental: Vec<String>,
-    /// Whether warnings stop the build.
+    /// True if warnings stop the build.
     pub error: bool,
-    /// Whether the build argument said so.
+    /// True if the settings come from the build argument.
     pub from_build_arg: bool,
 }
 
-impl Settings {
-    /// The settings of a build.
+impl CheckSettings {
+    /// Returns the settings for a file and the arguments of a build.
     #[must_use]
     pub fn of(file: &ir::Dockerfile, build_args: &BTreeMap<String, String>) -> Self {
         let given = build_args.get(BUILD_ARG).map(|value| syntax::check_options(value).0);
@@ -38,7 +38,7 @@ impl Settings {
         Self { skip, experimental, error, from_build_arg }
     }
 
-    /// Whether the rule runs: `skip=all` does not reach what `experimental=` asks for.
+    /// Returns whether a rule runs. `skip=all` does not affect experimental rules.
     #[must_use]
     pub fn runs(&self, rule: &Rule) -> bool {
         let names =

@@ -1,9 +1,9 @@
-//! The smallest parsers: blanks and words between them.
+//! Parsers for blanks and for the words between them.
 
 use nom::bytes::complete::{take_till1, take_while, take_while1};
 use nom::{IResult, Parser as _};
 
-/// What separates words. A line feed is none: it never gets into a folded line.
+/// Returns whether a character separates words. A line feed does not: folded lines have none.
 ///
 /// grammar: space
 /// grammar: blank
@@ -21,17 +21,17 @@ pub(super) fn blanks1(input: &str) -> IResult<&str, &str> {
     take_while1(is_blank).parse(input)
 }
 
-/// A run of anything but blanks.
+/// Parses characters up to the next blank, at least one.
 pub(super) fn bare_word(input: &str) -> IResult<&str, &str> {
     take_till1(is_blank).parse(input)
 }
 
-/// `input` without blanks at its ends.
+/// Returns `input` without leading and trailing blanks.
 pub(super) fn trim(input: &str) -> &str {
     input.trim_matches(is_blank)
 }
 
-/// The words of `input`, separated by blanks alone.
+/// Splits `input` at blanks; quotes and escapes have no effect.
 pub(super) fn bare_words(input: &str) -> Vec<&str> {
     input.split(is_blank).filter(|word| !word.is_empty()).collect()
 }

@@ -1,4 +1,5 @@
-//! Parser directives: `# name=value` at the very top, and `# check=skip=…` above an instruction.
+//! Parser directives: `# name=value` at the top of the file, and `# check=skip=…` above an instruction
+//! (<https://docs.docker.com/reference/dockerfile/#parser-directives>).
 
 use nom::bytes::complete::{take_while, take_while1};
 use nom::character::complete::{char, satisfy};
@@ -11,37 +12,37 @@ use crate::dockerfile::ir::{Check, Directives, Escape};
 
 use super::blank::{blanks0, is_blank, trim};
 
-/// The byte order mark that some editors write.
+/// Byte order mark, which some editors write.
 const BOM: char = '\u{feff}';
 
-/// Images that hold the language that is built in.
+/// Frontend images whose language this parser implements.
 const OWN_FRONTENDS: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
 
-/// What was found at the top.
+/// The directives of a file, and where they end.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct FileHead {
     pub(super) directives: Directives,
-    /// Where the rest of the file starts.
+    /// Offset of the first byte after the directives.
     pub(super) end: usize,
 }
 
-/// Reads the directives of `source`.
+/// Parses the directives at the start of `source`.
 ///
 /// grammar: directives
-pub(super) fn head(source: &str, diagnostics: &mut Vec<Diagnostic>) -> Head {
+pub(super) fn head(source: &str, diagnostics: &mut Vec<Diagnostic>) -> FileHead {
     let directives = Directives::default();
-    let mut reader = HeadReader { source, directives, escape_counts: true, diagnostics };
+    let mut reader = DirectiveReader { source, directives, escape_counts: true, diagnostics };
     let end = reader.read();
-    Head { directives: reader.directives, end }
+    FileHead { directives: reader.directives, end }
 }
 
-/// Reads what stands behind `# check=`, as a build argument may say it too.
+/// Parses the value of `# check=`, or of the build argument `BUILDKIT_DOCKERFILE_CHECK`.
 ///
 /// grammar: check_directive
 #[must_use]
 pub fn check_options(value: &str) -> (Check, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
-    let mut reader = HeadReader {
+    let mut reader = DirectiveReader {
         source: value,
         directives: Directives::default(),
         escape_counts: true,
@@ -51,7 +52,7 @@ pub fn check_options(value: &str) -> (Check, Vec<Diagnostic>) {
     (check, diagnostics)
 }
 
-/// What comments ask to skip for the instruction below them; other comments say nothing.
+/// Returns the rules that the comments above an instruction disable for it.
 ///
 /// grammar: check_comment
 pub(super) fn skipped_checks(comments: &[&str]) -> Vec<String> {
@@ -61,7 +62,7 @@ pub(super) fn skipped_checks(comments: &[&str]) -> Vec<String> {
         if !name.eq_ignore_ascii_case("check") {
             continue;
         }
-        // Whatever follows the first word is for people.
+        // Text after the first word is an explanation.
         let value = value.split(is_blank).next().unwrap_or("");
         for option in value.split(';') {
             if let Some(list) = option.strip_prefix("skip=") {
@@ -72,7 +73,7 @@ pub(super) fn skipped_checks(comments: &[&str]) -> Vec<String> {
     rules
 }
 
-/// `# name = value`
+/// Parses `# name = value`.
 fn directive(line: &str) -> IResult<&str, (&str, &str)> {
     preceded(char('#'), assignment).parse(line)
 }
@@ -88,15 +89,15 @@ fn assignment(input: &str) -> IResult<&str, (&str, &str)> {
     Ok((rest, (name, value)))
 }
 
-struct HeadReader<'a> {
+struct DirectiveReader<'a> {
     source: &'a str,
     directives: Directives,
-    /// Behind a `#!` line there is no escape directive any more.
+    /// False after a `#!` line: BuildKit ignores an escape directive there.
     escape_counts: bool,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 
-impl<'a> HeadReader<'a> {
+impl<'a> DirectiveReader<'a> {
     fn read(&mut self) -> usize {
         let mut at = if self.source.starts_with(BOM) { BOM.len_utf8() } else { 0 };
         if self.source.get(at..).is_some_and(|rest| rest.starts_with("#!")) {
@@ -116,7 +117,7 @@ impl<'a> HeadReader<'a> {
         }
     }
 
-    /// The line at `at` and its length with its ending.
+    /// Returns the line at `at`, and its length including the line ending.
     fn line(&self, at: usize) -> (&'a str, usize) {
         let rest = self.source.get(at..).unwrap_or("");
         let line = rest.split_inclusive('\n').next().unwrap_or("");
@@ -128,7 +129,8 @@ impl<'a> HeadReader<'a> {
         Span::new(start, start + part.len())
     }
 
-    /// A first line that names the frontend in another language's comment, or as JSON.
+    /// Reads a first line that names the frontend in a `//` comment or as JSON, which BuildKit accepts
+    /// for files in other languages (`parser.DetectSyntax`).
     fn foreign_comment(&mut self, at: usize) -> Option<usize> {
         let (line, bytes) = self.line(at);
         let text = trim(line);
@@ -146,7 +148,7 @@ impl<'a> HeadReader<'a> {
         Some(at + bytes)
     }
 
-    /// Takes the directive in if there is one of that name.
+    /// Applies a directive and returns true, or returns false if it is not a directive.
     fn known(&mut self, name: &str, value: &str) -> bool {
         let span = self.span(value);
         let seen = match name.to_ascii_lowercase().as_str() {
@@ -193,7 +195,7 @@ impl<'a> HeadReader<'a> {
                 Diagnostic::warning(
                     codes::FOREIGN_FRONTEND,
                     span,
-                    format!("frontend `{value}` is not used; the file is read as a Dockerfile"),
+                    format!("frontend `{value}` is not used; the built-in Dockerfile frontend parses the file"),
                 )
                 .label(span, "another frontend"),
             );
@@ -259,7 +261,7 @@ fn names(list: &str) -> impl Iterator<Item = String> {
     list.split(',').map(trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Whether an image, as `# syntax` names it, is the frontend that this parser stands in for.
+/// Returns whether an image named by `# syntax` is a frontend that this parser replaces.
 #[must_use]
 pub fn is_own_frontend(image: &str) -> bool {
     let image = image.strip_prefix("docker.io/").unwrap_or(image);
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn frontend_of_another_name_is_foreign() {
+    fn frontend_with_another_name_is_foreign() {
         for own in
             ["docker/dockerfile", "docker/dockerfile:1", "docker.io/docker/dockerfile@sha256:0"]
         {

@@ -1,4 +1,5 @@
-//! The JSON form of arguments: an array of strings.
+//! Parses the JSON form of arguments, an array of strings (RFC 8259)
+//! (<https://docs.docker.com/reference/dockerfile/#exec-form>).
 
 use nom::branch::alt;
 use nom::bytes::complete::{is_a, take_till1, take_while_m_n};
@@ -9,30 +10,30 @@ use nom::sequence::{delimited, preceded};
 use nom::{IResult, Parser as _};
 use serde::de::IgnoredAny;
 
-/// What an instruction's arguments are as JSON.
+/// The result of parsing arguments as a JSON array.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Parsed<'a> {
-    /// No JSON array: to be read as text.
+pub(super) enum JsonForm<'a> {
+    /// Not a JSON array; the arguments are text.
     Text,
-    /// An array of strings: each as written with its quotes, and decoded.
+    /// An array of strings: each as written, with quotes, and decoded.
     Strings(Vec<(&'a str, String)>),
-    /// An array that holds something else.
+    /// An array with an element that is not a string.
     NotStrings,
 }
 
-/// Reads `arguments`, which must not have blanks around them.
+/// Parses `arguments`, which must not have leading or trailing blanks.
 ///
 /// grammar: exec_form
-pub(super) fn parse(arguments: &str) -> Parsed<'_> {
+pub(super) fn parse(arguments: &str) -> JsonForm<'_> {
     if !arguments.starts_with('[') {
-        return Parsed::Text;
+        return JsonForm::Text;
     }
     if let Ok((_, strings)) = all_consuming(array).parse(arguments) {
-        return Parsed::Strings(strings);
+        return JsonForm::Strings(strings);
     }
     match serde_json::from_str::<Vec<IgnoredAny>>(arguments) {
-        Ok(_) => Parsed::NotStrings,
-        Err(_) => Parsed::Text,
+        Ok(_) => JsonForm::NotStrings,
+        Err(_) => JsonForm::Text,
     }
 }
 
@@ -47,7 +48,7 @@ fn array(input: &str) -> IResult<&str, Vec<(&str, String)>> {
     .parse(input)
 }
 
-/// Blanks as JSON knows them.
+/// Parses JSON whitespace (RFC 8259, section 2).
 ///
 /// grammar: json_space
 fn space(input: &str) -> IResult<&str, Option<&str>> {
@@ -69,7 +70,7 @@ fn string(input: &str) -> IResult<&str, String> {
     delimited(char('"'), text, char('"')).parse(input)
 }
 
-/// What follows a backslash.
+/// Parses the characters after a backslash.
 ///
 /// grammar: json_escape
 fn escaped(input: &str) -> IResult<&str, char> {
@@ -84,7 +85,7 @@ fn escaped(input: &str) -> IResult<&str, char> {
             _ => None,
         }),
         surrogates,
-        // Half of a pair stands for no character.
+        // A lone surrogate is not a character.
         map(unit, |unit| char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER)),
     ))
     .parse(input)
@@ -127,11 +128,11 @@ mod tests {
             (r#"[["a"]]"#, "not strings"),
         ] {
             let got = match parse(text) {
-                Parsed::Strings(strings) => {
+                JsonForm::Strings(strings) => {
                     format!("{:?}", strings.into_iter().map(|(_, text)| text).collect::<Vec<_>>())
                 }
-                Parsed::NotStrings => "not strings".to_owned(),
-                Parsed::Text => "text".to_owned(),
+                JsonForm::NotStrings => "not strings".to_owned(),
+                JsonForm::Text => "text".to_owned(),
             };
             assert_eq!(got, want, "{text}");
         }

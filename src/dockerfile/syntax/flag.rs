@@ -1,4 +1,4 @@
-//! Flags: `--name=value` right after the keyword.
+//! Parses flags: `--name=value` directly after the keyword.
 
 use nom::Parser as _;
 use nom::branch::alt;
@@ -13,20 +13,20 @@ use crate::dockerfile::ir::Escape;
 
 use super::blank::{blanks0, is_blank};
 
-/// A flag as it stands in the line.
+/// A flag as written in the folded line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RawFlag<'a> {
-    /// The whole.
+    /// The whole flag: a slice of the line.
     pub(super) part: &'a str,
-    /// What follows the dashes, up to `=`.
+    /// Name between the dashes and `=`.
     pub(super) name: &'a str,
-    /// What follows `=`: as written, and without quotes and escapes.
+    /// Value after `=`: as written, and without quotes and escapes.
     pub(super) value: Option<(&'a str, String)>,
-    /// Whether a quote in it is not closed.
+    /// True if a quote in the value is not closed.
     pub(super) unclosed: bool,
 }
 
-/// Reads the flags at the start of `input`, and a bare `--` that ends them.
+/// Parses the flags at the start of `input`, up to a bare `--`.
 ///
 /// grammar: end_of_flags
 pub(super) fn flags(input: &str, escape: Escape) -> (&str, Vec<RawFlag<'_>>) {
@@ -64,7 +64,7 @@ fn raw_flag(input: &str, escape: Escape) -> IResult<&str, RawFlag<'_>> {
     ))
 }
 
-/// The value without quotes and escapes, and whether every quote is closed.
+/// Parses a value; returns it without quotes and escapes, and whether every quote is closed.
 ///
 /// grammar: flag_value
 /// grammar: flag_part
@@ -109,8 +109,8 @@ fn flag_value(input: &str, escape: Escape) -> IResult<&str, (String, bool)> {
     .parse(input)
 }
 
-/// Words of `NAME=value` lists: blanks separate them but in quotes and after the escape
-/// character; everything stays as written.
+/// Splits a list of `NAME=value` at blanks, except in quotes and after the escape character. The words
+/// stay as written.
 pub(super) fn quoted_words(input: &str, escape: Escape) -> Vec<&str> {
     let mut found = Vec::new();
     let mut rest = input;
@@ -132,7 +132,7 @@ fn quoted_word(input: &str, escape: Escape) -> IResult<&str, &str> {
     let escaped = |input| recognize((char(escape), opt(anychar))).parse(input);
     let plain =
         recognize(satisfy(|char| !is_blank(char) && !matches!(char, '\'' | '"') && char != escape));
-    // An unclosed quote goes on to the end; expansion will complain about it.
+    // An unclosed quote extends to the end; expansion reports it.
     let single = recognize(delimited(char('\''), many0_count(none_of("'")), opt(char('\''))));
     let double = recognize(delimited(
         char('"'),

@@ -1,30 +1,33 @@
-//! Text whose pieces come from several places of the source, as continued lines do.
+//! Text from several parts of the source, such as the lines of a continued instruction.
 
 use nom::Offset as _;
 
 use crate::diag::{Span, Spanned};
 use crate::dockerfile::ir::Word;
 
-/// Text with a map from its offsets to those of the source.
+/// Text with a map from its offsets to offsets of the source.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Folded {
+pub(super) struct FoldedText {
     text: String,
-    pieces: Vec<Piece>,
+    segments: Vec<Segment>,
 }
 
+/// A part of the text that is contiguous in the source.
 #[derive(Debug, Clone, Copy)]
-struct Piece {
+struct Segment {
+    /// Offset in the text.
     folded: usize,
+    /// Offset in the source.
     source: usize,
 }
 
-impl Folded {
-    /// Adds `text`, which stands at `source` there.
+impl FoldedText {
+    /// Appends `text`, which begins at offset `source` of the source.
     pub(super) fn push(&mut self, source: usize, text: &str) {
-        if text.is_empty() && !self.pieces.is_empty() {
+        if text.is_empty() && !self.segments.is_empty() {
             return;
         }
-        self.pieces.push(Piece { folded: self.text.len(), source });
+        self.segments.push(Segment { folded: self.text.len(), source });
         self.text.push_str(text);
     }
 
@@ -32,31 +35,33 @@ impl Folded {
         &self.text
     }
 
-    /// Where `part`, a slice of [`Self::text`], stands in the source.
+    /// Returns the source span of `part`, a slice of [`Self::text`].
     pub(super) fn span_of(&self, part: &str) -> Span {
         let start = self.text.offset(part);
         if part.is_empty() {
-            // What is missing is missing right after what is there.
-            return Span::at(self.past(start));
+            // Something missing is shown right after the text before it.
+            return Span::at(self.source_end(start));
         }
-        Span::new(self.place(start), self.past(start + part.len()))
+        Span::new(self.source_offset(start), self.source_end(start + part.len()))
     }
 
-    /// `part` as a word.
+    /// Makes a word of `part`, a slice of [`Self::text`].
     pub(super) fn word(&self, part: &str) -> Word {
         Spanned::new(part.to_owned(), self.span_of(part))
     }
 
-    fn place(&self, at: usize) -> usize {
-        let count = self.pieces.partition_point(|piece| piece.folded <= at);
-        let piece = count.checked_sub(1).and_then(|index| self.pieces.get(index));
-        piece.map_or(at, |piece| piece.source + (at - piece.folded))
+    /// Maps an offset of the text to the source.
+    fn source_offset(&self, at: usize) -> usize {
+        let count = self.segments.partition_point(|segment| segment.folded <= at);
+        let segment = count.checked_sub(1).and_then(|index| self.segments.get(index));
+        segment.map_or(at, |segment| segment.source + (at - segment.folded))
     }
 
-    fn past(&self, at: usize) -> usize {
+    /// Maps the end of a range to the source: right after the byte before it.
+    fn source_end(&self, at: usize) -> usize {
         match at.checked_sub(1) {
-            Some(last) => self.place(last) + 1,
-            None => self.place(0),
+            Some(last) => self.source_offset(last) + 1,
+            None => self.source_offset(0),
         }
     }
 }
@@ -67,7 +72,7 @@ mod tests {
 
     #[test]
     fn spans_of_folded_text_are_those_of_the_source() {
-        let mut folded = Folded::default();
+        let mut folded = FoldedText::default();
         folded.push(10, "RUN a ");
         folded.push(20, "  bc");
         let text = folded.text();

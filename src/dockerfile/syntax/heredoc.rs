@@ -1,4 +1,5 @@
-//! Heredoc openings: `<<NAME` in a line of RUN, COPY or ADD.
+//! Parses heredoc openings: `<<NAME` in a line of RUN, COPY or ADD
+//! (<https://docs.docker.com/reference/dockerfile/#here-documents>).
 
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_till, take_till1, take_while};
@@ -14,29 +15,31 @@ use super::blank::{bare_word, blanks0, is_blank, trim};
 use super::exec_form;
 use super::flag;
 
-/// An opening found in a folded line.
+/// The opening of a heredoc in a folded line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Opening<'a> {
-    /// The opening as written.
+pub(super) struct HeredocOpening<'a> {
+    /// Opening as written: a slice of the line.
     pub(super) part: &'a str,
-    /// Where it stands in the folded line.
+    /// Offset in the folded line.
     pub(super) at: usize,
-    /// The terminator.
+    /// Terminator: the name without quotes.
     pub(super) name: String,
-    /// Whether no part of the name is quoted.
+    /// True if no part of the name is quoted.
     pub(super) expand: bool,
-    /// `<<-`
+    /// True for `<<-`.
     pub(super) strip_tabs: bool,
-    /// Blanks stand before the name, so that it may be no heredoc but a shift, as in `$((1 << 2))`.
+    /// True if blanks precede the name: it may be a shift, as in `$((1 << 2))`.
     pub(super) spaced: bool,
 }
 
-/// The openings of a folded line, in order; none if its instruction takes none, if it is in JSON
-/// form, or if its quotes make no sense (the shell will complain).
-pub(super) fn openings(line: &str, escape: Escape) -> Vec<Opening<'_>> {
+/// Returns the openings of a folded line, in order.
+///
+/// There are none if the instruction does not take heredocs, if it is in JSON form, or if its quotes
+/// are unbalanced (the shell reports that).
+pub(super) fn openings(line: &str, escape: Escape) -> Vec<HeredocOpening<'_>> {
     let Some(arguments) = heredoc_arguments(line, escape) else { return Vec::new() };
     let (rest, _) = flag::flags(arguments, escape);
-    if matches!(exec_form::parse(trim(rest)), exec_form::Parsed::Strings(_)) {
+    if matches!(exec_form::parse(trim(rest)), exec_form::JsonForm::Strings(_)) {
         return Vec::new();
     }
     let mut found = Vec::new();
@@ -51,7 +54,7 @@ pub(super) fn openings(line: &str, escape: Escape) -> Vec<Opening<'_>> {
                 if let Some((name, expand)) = unquoted(name) {
                     let at = line.offset(part);
                     let (strip_tabs, spaced) = (gap == "-", gap.starts_with(is_blank));
-                    found.push(Opening { part, at, name, expand, strip_tabs, spaced });
+                    found.push(HeredocOpening { part, at, name, expand, strip_tabs, spaced });
                 }
                 input = after;
             }
@@ -63,19 +66,19 @@ pub(super) fn openings(line: &str, escape: Escape) -> Vec<Opening<'_>> {
     }
 }
 
-/// What follows the keyword if it is one of those that take heredocs, below ONBUILD too.
+/// Returns the text after the keyword if the instruction, or the trigger of an ONBUILD, takes heredocs.
 fn heredoc_arguments(line: &str, escape: Escape) -> Option<&str> {
     let mut word = preceded(blanks0, bare_word);
     let (mut rest, mut keyword) = word.parse(line).ok()?;
     if keyword.eq_ignore_ascii_case("ONBUILD") {
-        // Its own flags, of which there are none but the bare dashes, may stand between.
+        // ONBUILD has no flags, but a bare `--` may precede the trigger.
         (rest, keyword) = word.parse(flag::flags(rest, escape).0).ok()?;
     }
     let known = ["RUN", "COPY", "ADD"].iter().any(|name| keyword.eq_ignore_ascii_case(name));
     known.then_some(rest)
 }
 
-/// An opening: the whole, the dash or blanks before the name, and the name as written.
+/// Parses an opening: returns all of it, the dash or blanks before the name, and the name as written.
 ///
 /// grammar: heredoc_opening
 fn opening(input: &str) -> IResult<&str, (&str, &str, &str)> {
@@ -90,8 +93,8 @@ fn opening(input: &str) -> IResult<&str, (&str, &str, &str)> {
     Ok((rest, (part, gap, name)))
 }
 
-/// One word as a shell would split it, quotes and all. Inside it `\` always escapes, whatever
-/// the `escape` directive says.
+/// Parses a word as a shell splits it, with its quotes. `\` always escapes here, independent of the
+/// `escape` directive.
 fn shell_word(input: &str) -> IResult<&str, &str> {
     let plain = take_till1(|char| is_blank(char) || matches!(char, '\'' | '"' | '\\' | '$'));
     let single = recognize(delimited(char('\''), take_till(|char| char == '\''), char('\'')));
@@ -109,7 +112,7 @@ fn braced(input: &str) -> IResult<&str, &str> {
     recognize(delimited(tag("${"), take_till(|char| char == '}'), char('}'))).parse(input)
 }
 
-/// The name without quotes, and whether there were none; `None` if nothing is left of it.
+/// Removes the quotes of a name, and returns whether it had none. Returns `None` for an empty name.
 fn unquoted(written: &str) -> Option<(String, bool)> {
     let mut name = String::new();
     let mut quote = None;

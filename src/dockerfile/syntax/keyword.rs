@@ -1,4 +1,4 @@
-//! The keywords.
+//! The keywords of instructions.
 
 use crate::diag::nearest;
 
@@ -13,7 +13,7 @@ macro_rules! keywords {
         impl Keyword {
             const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The keyword in upper case.
+            /// Returns the keyword in upper case.
             pub(super) const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name),*
@@ -45,12 +45,12 @@ keywords! {
 }
 
 impl Keyword {
-    /// The keyword that `word` is, upper or lower case.
+    /// Finds the keyword that `word` is; ASCII case is ignored.
     pub(super) fn from_word(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|keyword| keyword.name().eq_ignore_ascii_case(word))
     }
 
-    /// The keyword that `word` may have been meant to be.
+    /// Finds the keyword that is most similar to `word`.
     pub(super) fn suggestion(word: &str) -> Option<&'static str> {
         nearest(word, Self::ALL.iter().map(|keyword| keyword.name()))
     }

@@ -1,4 +1,4 @@
-//! Physical lines made into logical ones: comments, continuations, heredoc bodies.
+//! Makes logical lines from source lines: comments, continuations and heredoc bodies.
 
 use std::collections::HashMap;
 
@@ -14,13 +14,13 @@ use crate::limits::MAX_DOCKERFILE_LINE_BYTES;
 
 use super::blank::is_blank;
 use super::directive;
-use super::folded::Folded;
-use super::heredoc::{self, Opening};
+use super::folded::FoldedText;
+use super::heredoc::{self, HeredocOpening};
 
-/// A line of the source.
+/// One line of the source text.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Physical<'a> {
-    /// Offset of its first byte.
+pub(super) struct SourceLine<'a> {
+    /// Offset of the first byte.
     pub(super) start: usize,
     /// The line without its ending.
     pub(super) text: &'a str,
@@ -28,53 +28,53 @@ pub(super) struct Physical<'a> {
     pub(super) whole: &'a str,
 }
 
-impl Physical<'_> {
+impl SourceLine<'_> {
     fn span(&self) -> Span {
         Span::new(self.start, self.start + self.text.len())
     }
 }
 
-/// A heredoc and where its opening stands in the folded line.
+/// A heredoc and the offset of its opening in the folded line.
 #[derive(Debug, Clone)]
-pub(super) struct Opened {
+pub(super) struct OpenedHeredoc {
     pub(super) at: usize,
     pub(super) heredoc: Heredoc,
 }
 
-/// One instruction's text.
+/// The text of one instruction.
 #[derive(Debug, Clone)]
-pub(super) struct Logical {
-    /// Continued lines joined, comments left out.
-    pub(super) folded: Folded,
-    /// The heredocs that it opens.
-    pub(super) heredocs: Vec<Opened>,
-    /// Offset past the last terminator, or past the last byte that is not blank.
+pub(super) struct LogicalLine {
+    /// Continued lines, joined, without comments.
+    pub(super) folded: FoldedText,
+    /// Heredocs that the line opens, in order.
+    pub(super) heredocs: Vec<OpenedHeredoc>,
+    /// Offset after the last terminator, or after the last byte that is not blank.
     pub(super) end: usize,
-    /// What comments right above ask to skip.
+    /// Rules that comments directly above disable.
     pub(super) skip_checks: Vec<String>,
 }
 
-/// Hands out logical lines.
+/// An iterator over the logical lines of a file.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct LineReader<'a> {
     source: &'a str,
     at: usize,
     escape: Escape,
-    /// Comments on the lines right above.
+    /// Comments on the lines directly above.
     comments: Vec<&'a str>,
-    /// Where each line stands last, once somebody asked: many `<< WORD` must not mean as many
-    /// looks at all that follows.
+    /// Offset of the last line with each text, built on first use. Without it, each `<< WORD` would
+    /// scan the rest of the file.
     last_lines: Option<HashMap<&'a str, usize>>,
 }
 
-impl<'a> Reader<'a> {
-    /// Reads `source` from the byte `at` on.
+impl<'a> LineReader<'a> {
+    /// Begins to read at byte `at` of `source`.
     pub(super) fn new(source: &'a str, at: usize, escape: Escape) -> Self {
         Self { source, at, escape, comments: Vec::new(), last_lines: None }
     }
 
     /// grammar: gap
-    pub(super) fn next(&mut self, diagnostics: &mut Vec<Diagnostic>) -> Option<Logical> {
+    pub(super) fn next(&mut self, diagnostics: &mut Vec<Diagnostic>) -> Option<LogicalLine> {
         loop {
             let line = self.advance(diagnostics)?;
             let text = line.text.trim_start_matches(is_blank);
@@ -92,10 +92,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn advance(&mut self, diagnostics: &mut Vec<Diagnostic>) -> Option<Physical<'a>> {
+    fn advance(&mut self, diagnostics: &mut Vec<Diagnostic>) -> Option<SourceLine<'a>> {
         let rest = self.source.get(self.at..).filter(|rest| !rest.is_empty())?;
         let (_, (whole, text)) = physical(rest).ok()?;
-        let line = Physical { start: self.at, text: text.trim_end_matches('\r'), whole };
+        let line = SourceLine { start: self.at, text: text.trim_end_matches('\r'), whole };
         self.at += whole.len();
         if text.len() > MAX_DOCKERFILE_LINE_BYTES {
             diagnostics.push(
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
                     line.span(),
                     format!("line is longer than {MAX_DOCKERFILE_LINE_BYTES} bytes"),
                 )
-                .help("continue it on another line, or COPY a file"),
+                .help("split it with line continuations, or COPY a file"),
             );
         }
         Some(line)
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
         start: usize,
         text: &'a str,
         diagnostics: &mut Vec<Diagnostic>,
-    ) -> Logical {
+    ) -> LogicalLine {
         let skip_checks = directive::skipped_checks(&self.comments);
         self.comments.clear();
         let folded = self.fold(start, text, diagnostics);
@@ -127,15 +127,20 @@ impl<'a> Reader<'a> {
             let span = folded.span_of(opening.part);
             if let Some((heredoc, past)) = self.body(&opening, span, diagnostics) {
                 end = past;
-                heredocs.push(Opened { at: opening.at, heredoc });
+                heredocs.push(OpenedHeredoc { at: opening.at, heredoc });
             }
         }
-        Logical { folded, heredocs, end, skip_checks }
+        LogicalLine { folded, heredocs, end, skip_checks }
     }
 
-    /// Joins a line with those that continue it.
-    fn fold(&mut self, start: usize, text: &'a str, diagnostics: &mut Vec<Diagnostic>) -> Folded {
-        let mut folded = Folded::default();
+    /// Joins a line with the lines that continue it.
+    fn fold(
+        &mut self,
+        start: usize,
+        text: &'a str,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> FoldedText {
+        let mut folded = FoldedText::default();
         let (mut at, mut part) = (start, text);
         let mut first_blank = None;
         while let Some(kept) = continued(part, self.escape) {
@@ -155,7 +160,7 @@ impl<'a> Reader<'a> {
                     span,
                     "empty line inside a continued instruction",
                 )
-                .label(span, "the instruction goes on below")
+                .label(span, "the instruction continues below")
                 .label(last, "and ends here")
                 .help("remove the line, or put a `#` on it"),
             );
@@ -163,12 +168,12 @@ impl<'a> Reader<'a> {
         folded
     }
 
-    /// The next line that is neither comment nor blank.
+    /// Returns the next line that is neither a comment nor blank.
     fn continuation(
         &mut self,
         first_blank: &mut Option<Span>,
         diagnostics: &mut Vec<Diagnostic>,
-    ) -> Option<Physical<'a>> {
+    ) -> Option<SourceLine<'a>> {
         loop {
             let line = self.advance(diagnostics)?;
             let text = line.text.trim_start_matches(is_blank);
@@ -180,7 +185,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a line from here on is `name`.
+    /// Returns whether one of the remaining lines consists of `name`.
     fn has_line_below(&mut self, name: &str) -> bool {
         let source = self.source;
         let last_lines = self.last_lines.get_or_insert_with(|| {
@@ -194,12 +199,13 @@ impl<'a> Reader<'a> {
         last_lines.get(name).is_some_and(|last| *last >= self.at)
     }
 
-    /// The lines up to the terminator, and the offset past it; `None` if it is no heredoc after all.
+    /// Reads the lines up to the terminator, and returns the offset after it. Returns `None` if the
+    /// opening turns out to be a shift.
     ///
     /// grammar: heredoc_bodies
     fn body(
         &mut self,
-        opening: &Opening<'_>,
+        opening: &HeredocOpening<'_>,
         span: Span,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Option<(Heredoc, usize)> {
@@ -239,8 +245,8 @@ fn physical(input: &str) -> IResult<&str, (&str, &str)> {
     consumed(terminated(take_till(|char| char == '\n'), opt(char('\n')))).parse(input)
 }
 
-/// What a line says if it goes on in the next one: its last character but blanks is the escape
-/// character, and that is not itself escaped.
+/// Returns the text of a line that continues on the next one: it ends with an escape character that
+/// is not itself escaped, and perhaps blanks.
 ///
 /// grammar: continuation
 fn continued(line: &str, escape: Escape) -> Option<&str> {
@@ -248,17 +254,17 @@ fn continued(line: &str, escape: Escape) -> Option<&str> {
     (!kept.ends_with(escape.char())).then_some(kept)
 }
 
-fn unterminated(opening: &Opening<'_>, span: Span) -> Diagnostic {
+fn unterminated(opening: &HeredocOpening<'_>, span: Span) -> Diagnostic {
     let name = &opening.name;
     Diagnostic::error(
         codes::UNTERMINATED_HEREDOC,
         span,
-        format!("unterminated heredoc: no line says `{name}`"),
+        format!("unterminated heredoc: no line consists of `{name}`"),
     )
     .label(span, "opened here")
     .help(if opening.strip_tabs {
-        format!("end it with a line that holds only `{name}`; tabs before it are fine")
+        format!("end it with a line that holds only `{name}`; leading tabs are allowed")
     } else {
-        format!("end it with a line that holds only `{name}`, without blanks before or after it")
+        format!("end it with a line that holds only `{name}`, without leading or trailing blanks")
     })
 }

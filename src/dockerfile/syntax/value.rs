@@ -1,4 +1,4 @@
-//! Values that flags and options take: booleans, durations, sizes.
+//! Parses values of flags and options: booleans, durations and sizes.
 
 use nom::branch::alt;
 use nom::bytes::complete::tag;
@@ -8,7 +8,8 @@ use nom::multi::many1;
 use nom::sequence::preceded;
 use nom::{IResult, Parser as _};
 
-/// The booleans of mount options and checks.
+/// Parses a boolean of a mount option or check, as Go's `strconv.ParseBool` does
+/// (<https://pkg.go.dev/strconv#ParseBool>).
 ///
 /// grammar: boolean
 pub(super) fn bool(text: &str) -> Option<bool> {
@@ -19,7 +20,8 @@ pub(super) fn bool(text: &str) -> Option<bool> {
     }
 }
 
-/// A duration such as `1m30s` or `1.5h`, in nanoseconds; `None` if it is none or does not fit.
+/// Parses a duration such as `1m30s` or `1.5h` into nanoseconds, as Go's `time.ParseDuration` does
+/// (<https://pkg.go.dev/time#ParseDuration>). Returns `None` if it is invalid or out of range.
 ///
 /// grammar: duration
 pub(super) fn duration(text: &str) -> Option<i64> {
@@ -34,7 +36,7 @@ pub(super) fn duration(text: &str) -> Option<i64> {
         total = total.checked_add(whole.checked_mul(unit)?)?;
         let mut scale = unit;
         for digit in fraction.chars() {
-            // Below a tenth of a nanosecond no digit counts.
+            // Digits below a nanosecond are dropped.
             scale /= 10;
             total = total.checked_add(i128::from(digit.to_digit(10)?) * scale)?;
         }
@@ -60,7 +62,7 @@ fn duration_part(input: &str) -> IResult<&str, (&str, &str, i128)> {
     Ok((rest, (whole, fraction.unwrap_or(""), unit)))
 }
 
-/// Whether `text` is a size such as `64m` or `1.5GiB`.
+/// Returns whether `text` is a size such as `64m` or `1.5GiB`.
 ///
 /// grammar: size
 pub(super) fn is_size(text: &str) -> bool {

@@ -28,12 +28,12 @@ pub(super) fn documents(
     services: &Services<'_>,
 ) -> Result<Vec<CacheDocument>> {
     let directory = Arc::new(cache.directory()?);
-    services.registry.know_directory(Arc::clone(&directory));
+    services.registry.add_bucket_directory(Arc::clone(&directory));
     let mut found = Vec::new();
     let mut missing = None;
     for name in &cache.names {
-        match services.registry.read_object(
-            &directory.bucket,
+        match directory.bucket.read_object(
+            services.registry,
             &key(cache, name),
             MAX_CACHE_DOCUMENT_BYTES,
         ) {
@@ -57,7 +57,7 @@ pub(super) fn write(
     now_s: i64,
 ) -> Result<()> {
     let directory = Arc::new(cache.directory()?);
-    services.registry.know_directory(Arc::clone(&directory));
+    services.registry.add_bucket_directory(Arc::clone(&directory));
     let (touch_after_s, uploads) = (cache.touch_after_s, cache.uploads);
     let upload = BucketUpload { now_s, touch_after_s, uploads };
     let (store, registry) = (services.store, services.registry);
@@ -65,7 +65,7 @@ pub(super) fn write(
         image::send_to_bucket(store, registry, &directory, artifact.layers, options, &upload)?;
     let document = (artifact.document)(&blobs);
     for name in &cache.names {
-        let written = registry.put_object(&directory.bucket, &key(cache, name), &document);
+        let written = directory.bucket.put_object(registry, &key(cache, name), &document);
         written.map_err(|source| cache.failed(source))?;
     }
     Ok(())

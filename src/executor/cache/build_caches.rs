@@ -53,7 +53,7 @@ impl BuildCaches {
 
     /// Records in the store that the steps of this build were used.
     pub(in crate::executor) fn note_steps_used(&self, store: &Store) -> Result<(), BuildError> {
-        Ok(store.note_steps_used(self.steps_used().into_iter().map(|step| step.definition))?)
+        Ok(store.steps().note_use(self.steps_used().into_iter().map(|step| step.definition))?)
     }
 
     /// Returns whether a layer is in the store, or at a location that still has it.

@@ -7,7 +7,8 @@ use crate::executor::inputs::image_table::ImageTable;
 use crate::executor::{BuildError, BuildOptions, Event, Reason, Services, StepId};
 use crate::oci::DiffId;
 use crate::plan::{
-    BASE, BELOW, Base, CacheKey, Component, Plan, closest, first_difference, part, says_work,
+    BASE, BELOW, Base, CacheKey, Component, Plan, closest_step, component_value, first_difference,
+    is_instruction_text,
 };
 use crate::tree::{Change, LayerEntries, changes};
 
@@ -66,8 +67,9 @@ impl SimilarityFilter {
     fn of(parts: &[Component]) -> Self {
         let pair = |part: &Component| json_of_parts(std::slice::from_ref(part));
         let bare = |pair: String| pair.trim_matches(['[', ']']).to_owned();
-        let below = part(parts, BELOW).unwrap_or_default().to_owned();
-        let work = parts.iter().filter(|part| says_work(part)).map(|part| bare(pair(part)));
+        let below = component_value(parts, BELOW).unwrap_or_default().to_owned();
+        let work =
+            parts.iter().filter(|part| is_instruction_text(part)).map(|part| bare(pair(part)));
         Self { below, work: work.collect() }
     }
 
@@ -156,7 +158,7 @@ impl<'a> Explainer<'a> {
         new: &dyn LayerEntries,
     ) -> Result<(), BuildError> {
         let Some(old) = self.copied().remove(&step) else { return Ok(()) };
-        let reason = match self.services.store.listing_if_there(old)? {
+        let reason = match self.services.store.listing_if_exists(old)? {
             Some(old) => changed_files(changes(&old, new)),
             None => changed_files([]),
         };
@@ -198,7 +200,7 @@ impl<'a> Explainer<'a> {
         let similar: Vec<&EarlierStep> =
             earlier.iter().filter(|step| filter.accepts(&step.parts)).collect();
         let parts: Vec<Vec<Component>> = similar.iter().map(|step| step.parts()).collect();
-        let at = closest(parts.iter().map(Vec::as_slice), &keys.parts);
+        let at = closest_step(parts.iter().map(Vec::as_slice), &keys.parts);
         Ok(at.and_then(|at| similar.get(at).copied()))
     }
 
@@ -207,7 +209,7 @@ impl<'a> Explainer<'a> {
         if let Some(step) = self.first_miss_below(keys.stage) {
             return Reason::Below { step };
         }
-        let base = |parts: &[Component]| part(parts, BASE).map(str::to_owned);
+        let base = |parts: &[Component]| component_value(parts, BASE).map(str::to_owned);
         let (old, new) = (base(&same.parts()), base(&keys.parts));
         if old == new { Reason::Other } else { Reason::Base { old, new } }
     }
@@ -226,7 +228,7 @@ impl<'a> Explainer<'a> {
         if let Some(earlier) = self.earlier.get() {
             return Ok(earlier);
         }
-        let steps = self.services.store.latest_steps(MAX_EARLIER)?;
+        let steps = self.services.store.steps().latest(MAX_EARLIER)?;
         let earlier = steps.into_iter().map(|step| EarlierStep {
             definition: step.definition,
             operation: step.operation,

@@ -126,7 +126,7 @@ fn export_one(
     if let Some(place) = store_place(&cache.place)? {
         for ImageLayer { diff_id, pulled, .. } in layers.iter().skip(n_layers) {
             let Some(blob) = pulled.clone() else { continue };
-            store.put_source(*diff_id, &LayerSource { blob, place: place.clone() })?;
+            store.layer_sources().record(*diff_id, &LayerSource { blob, place: place.clone() })?;
         }
     }
     Ok(())
@@ -154,7 +154,7 @@ fn fetch_missing(services: &Services<'_>, layers: &[ImageLayer]) -> Result<()> {
     for layer in layers {
         let fetched = match &layer.pulled {
             Some(blob) if store.has_blob(blob.digest) => Ok(()),
-            Some(blob) => image::fetch_for_now(store, registry, layer.diff_id, blob),
+            Some(blob) => image::fetch_temporarily(store, registry, layer.diff_id, blob),
             None if store.has_layer(layer.diff_id)? => Ok(()),
             None => image::fetch_layer(store, registry, layer.diff_id, &|_more| {}),
         };

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::image::{ExportError, LayoutReader};
 use crate::limits::MAX_CACHE_DOCUMENT_BYTES;
-use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, Parsed, Platform, Reference};
+use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference};
 use crate::registry::RegistryError;
 use crate::store::{LayerRecord, LayerSource, StepOrigin, StepRecord, Store};
 
@@ -145,17 +145,17 @@ fn manifests(
     let get = |name: &Reference| {
         let failed = |source| BuildError::Image { span: None, name: name.familiar(), source };
         let fetched = services.registry.manifest(name).map_err(failed)?;
-        Parsed::parse(&fetched.bytes).map_err(bad_cache)
+        ManifestOrIndex::parse(&fetched.bytes).map_err(bad_cache)
     };
     let index = match get(name)? {
-        Parsed::Manifest(manifest) => return Ok(vec![manifest]),
-        Parsed::Index(index) => index,
+        ManifestOrIndex::Manifest(manifest) => return Ok(vec![manifest]),
+        ManifestOrIndex::Index(index) => index,
     };
     let mut found = Vec::new();
     for entry in platforms.iter().filter_map(|platform| index.select(platform)) {
         match get(&name.with_digest(entry.digest))? {
-            Parsed::Manifest(manifest) => found.push(manifest),
-            Parsed::Index(_) => return Err(bad_cache("its index names another index")),
+            ManifestOrIndex::Manifest(manifest) => found.push(manifest),
+            ManifestOrIndex::Index(_) => return Err(bad_cache("its index names another index")),
         }
     }
     Ok(found)
@@ -176,7 +176,8 @@ fn from_directory(path: &Path, tag: &str, platform: &Platform) -> Result<(Manife
     let reader = LayoutReader::new(path);
     let failed = |error| BuildError::Export(ExportError::from(error));
     let (_, bytes) = reader.manifest(Some(tag), None, platform).map_err(failed)?;
-    let Parsed::Manifest(manifest) = Parsed::parse(&bytes).map_err(bad_cache)? else {
+    let ManifestOrIndex::Manifest(manifest) = ManifestOrIndex::parse(&bytes).map_err(bad_cache)?
+    else {
         return Err(bad_cache("its manifest is an index"));
     };
     let config = reader.document(manifest.config.digest).map_err(failed)?;
@@ -215,7 +216,7 @@ fn record_mounts(
             continue;
         }
         let source = LayerSource { blob: archive.blob.clone(), place: place.to_owned() };
-        store.put_source(archive.diff_id, &source)?;
+        store.layer_sources().record(archive.diff_id, &source)?;
         let offer = MountOffer { id: mount.id.clone(), archive: archive.clone(), is_required };
         offers.entry(mount.key()).or_insert(offer);
     }
@@ -237,13 +238,13 @@ fn record_document(
             continue;
         }
         let source = LayerSource { blob: blob.clone(), place: place.to_owned() };
-        store.put_source(layer.diff_id, &source)?;
-        store.learn_layer(layer.diff_id, &layer.record())?;
+        store.layer_sources().record(layer.diff_id, &source)?;
+        store.claim_layer(layer.diff_id, &layer.record())?;
         caches.layers.entry(layer.diff_id).or_insert_with(|| layer.record());
         known.insert(layer.diff_id);
     }
     for step in document.steps.iter().filter(|step| known.contains(&step.layer)) {
-        store.learn_step(&StepRecord { origin: origin.clone(), ..step.record() })?;
+        store.steps().import(&StepRecord { origin: origin.clone(), ..step.record() })?;
     }
     Ok(())
 }

@@ -101,7 +101,7 @@ pub(in crate::executor) fn store_place(place: &CacheLocation) -> Result<Option<S
     match place {
         CacheLocation::Registry(name) => Ok(Some(name.name())),
         CacheLocation::Directory(path, _) => layout_path::absolute(path).map(Some),
-        CacheLocation::Bucket(cache) => Ok(Some(cache.directory()?.place())),
+        CacheLocation::Bucket(cache) => Ok(Some(cache.directory()?.location())),
         CacheLocation::Inline => Ok(None),
     }
 }

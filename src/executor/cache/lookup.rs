@@ -9,7 +9,7 @@ use crate::executor::planned_step::PlannedStep;
 use crate::executor::stack::Stack;
 use crate::executor::{BuildError, BuildOptions, Failure, Services, StepId};
 use crate::plan::{CacheKey, Component, OperationKey, redacted};
-use crate::store::{LayerDone, StepLock, StepRecord};
+use crate::store::{StepRecord, StoreLock, StoredLayer};
 
 use super::build_caches::BuildCaches;
 use super::explain::Explainer;
@@ -41,7 +41,7 @@ pub(in crate::executor) enum Lookup {
 pub(in crate::executor) struct Claim {
     pub(in crate::executor) keys: StepKeys,
     duration_ms: AtomicU64,
-    _lock: StepLock,
+    _lock: StoreLock,
 }
 
 impl Claim {
@@ -106,14 +106,21 @@ impl<'a> StepCache<'a> {
         keys: &StepKeys,
         stack: &Stack,
     ) -> Result<Lookup> {
+        let log = |answer| {
+            let StepKeys { name, definition, operation, .. } = keys;
+            tracing::debug!(step = redacted(name), %definition, %operation, "cache {answer}");
+        };
         if let Some(found) = self.find(keys, stack)? {
+            log("hit");
             return Ok(Lookup::Cached(found));
         }
         let lock = self.services.store.lock_step(keys.definition).map_err(BuildError::from)?;
         // The previous holder of the lock may have executed the step.
         if let Some(found) = self.find(keys, stack)? {
+            log("hit of a step that another build made");
             return Ok(Lookup::Cached(found));
         }
+        log("miss");
         self.explainer.explain(keys)?;
         let keys = keys.clone();
         Ok(Lookup::Claimed(Claim { keys, duration_ms: AtomicU64::new(0), _lock: lock }))
@@ -132,17 +139,17 @@ impl<'a> StepCache<'a> {
         let error = BuildError::from;
         // Only a record of the same operation can match by content. Without one there is no need to
         // wait for the parent's content.
-        if self.options.no_cache || !store.has_operation(keys.operation).map_err(error)? {
+        if self.options.no_cache || !store.steps().has_operation(keys.operation).map_err(error)? {
             return Ok(None);
         }
         let content = keys.operation.on(stack.content()?);
-        for hit in store.steps_by_content(content).map_err(error)? {
+        for hit in store.steps().by_content(content).map_err(error)? {
             let StepKeys { definition, operation, .. } = *keys;
             let components = json_of_parts(&keys.parts);
             let origin = stack.origin().and(&hit.origin);
             let record = StepRecord { definition, content, operation, components, origin, ..hit };
             if let Some(found) = self.stack_of(&record, stack)? {
-                store.record_step(&record).map_err(error)?;
+                store.steps().record(&record).map_err(error)?;
                 return Ok(Some(found));
             }
         }
@@ -163,7 +170,9 @@ impl<'a> StepCache<'a> {
         if self.options.no_cache || is_fresh {
             return Ok(None);
         }
-        for hit in self.services.store.steps_by_definition(definition).map_err(BuildError::from)? {
+        for hit in
+            self.services.store.steps().by_definition(definition).map_err(BuildError::from)?
+        {
             if let Some(found) = self.stack_of(&hit, stack)? {
                 return Ok(Some(found));
             }
@@ -187,7 +196,7 @@ impl<'a> StepCache<'a> {
         }
         self.caches.note_use(hit);
         record.created_s = hit.created_s;
-        let done = LayerDone { diff_id: hit.layer, record };
+        let done = StoredLayer { diff_id: hit.layer, record };
         let next = stack.with_found(hit.definition.as_bytes(), done, &hit.origin);
         self.share(hit.definition, next.clone());
         Ok(Some(next))
@@ -198,7 +207,7 @@ impl<'a> StepCache<'a> {
         &self,
         claim: &Claim,
         below: &Stack,
-        layer: &LayerDone,
+        layer: &StoredLayer,
     ) -> Result<()> {
         let record = StepRecord {
             definition: claim.keys.definition,
@@ -211,6 +220,6 @@ impl<'a> StepCache<'a> {
             origin: below.origin(),
         };
         self.caches.note_use(&record);
-        Ok(self.services.store.record_step(&record).map_err(BuildError::from)?)
+        Ok(self.services.store.steps().record(&record).map_err(BuildError::from)?)
     }
 }

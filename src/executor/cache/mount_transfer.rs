@@ -14,7 +14,7 @@ use rustix::event::Timespec;
 use crate::image;
 use crate::oci::Digest;
 use crate::plan::CacheKey;
-use crate::store::{CacheArchive, HeldCache, Holding, WorkDirectory};
+use crate::store::{CacheArchive, HeldCache, HoldOutcome, WorkDirectory};
 
 use super::document::CachedMount;
 use crate::executor::{BuildError, Event, Outcome, Services, chain};
@@ -112,8 +112,8 @@ impl CacheMountTransfer {
             services.event(Event::Progress { step, done_bytes, total_bytes });
             !stop.is_set()
         };
-        let read = |packed| store.unpack_cache(archive, packed);
-        let restored = image::read_elsewhere(store, registry, archive.diff_id, &progress, &read);
+        let read = |packed| store.cache_mounts().unpack_archive(archive, packed);
+        let restored = image::read_remote_blob(store, registry, archive.diff_id, &progress, &read);
         let outcome = match &restored {
             Ok(_) => Outcome::Done,
             Err(_) if stop.is_set() => Outcome::Cancelled,
@@ -189,9 +189,9 @@ impl CacheMountTransfer {
             return Ok(offered.map(MountContent::Packed));
         }
         let mut held = match hold(services, key)? {
-            Holding::Held(held) => held,
-            Holding::Absent => return Ok(offered.map(MountContent::Packed)),
-            Holding::InUse => {
+            HoldOutcome::Held(held) => held,
+            HoldOutcome::Absent => return Ok(offered.map(MountContent::Packed)),
+            HoldOutcome::InUse => {
                 warn_not_exported(services, &mount.id, "another build uses it");
                 return Ok(offered.map(MountContent::Packed));
             }
@@ -222,16 +222,16 @@ fn warn_not_exported(services: &Services<'_>, id: &str, why: &str) {
     services.event(Event::Warning { text });
 }
 
-fn hold(services: &Services<'_>, key: CacheKey) -> Result<Holding> {
+fn hold(services: &Services<'_>, key: CacheKey) -> Result<HoldOutcome> {
     for _ in 0..TRIES {
-        let holding = services.store.hold_cache(key)?;
-        if !matches!(holding, Holding::InUse) {
+        let holding = services.store.cache_mounts().hold(key)?;
+        if !matches!(holding, HoldOutcome::InUse) {
             return Ok(holding);
         }
         // An interrupted wait only tries again sooner.
         let _woken = rustix::event::poll(&mut [], Some(&PAUSE));
     }
-    Ok(Holding::InUse)
+    Ok(HoldOutcome::InUse)
 }
 
 fn pack(
@@ -241,7 +241,7 @@ fn pack(
 ) -> Result<CacheArchive> {
     match content {
         MountContent::Packed(archive) => Ok(*archive),
-        MountContent::Directory(held) => Ok(services.store.archive_cache(*held, jobs)?),
+        MountContent::Directory(held) => Ok(services.store.cache_mounts().archive(*held, jobs)?),
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use crate::archive;
 use crate::diag::{Diagnostic, Span, codes};
-use crate::plan::{CopyOperation, CopyPart};
+use crate::plan::{CopyOperation, PlannedSource};
 use crate::store::unpack::{self, UnpackOptions, Whiteouts};
 use crate::store::{StoreError, WorkDirectory};
 use crate::tree::{self, CopyInput, File, FileOrigin, Tree, TreePath};
@@ -59,18 +59,18 @@ impl CopySources {
     ) -> Result<()> {
         for (at, part) in operation.parts.iter().enumerate() {
             let text = match part {
-                CopyPart::Path { text, .. } if operation.unpack => text,
-                CopyPart::Path { text, .. } => {
+                PlannedSource::Path { text, .. } if operation.unpack => text,
+                PlannedSource::Path { text, .. } => {
                     self.classified.push(AddInput::Path(text.clone()));
                     continue;
                 }
-                CopyPart::Inline { .. } | CopyPart::Remote(_) => {
+                PlannedSource::Inline { .. } | PlannedSource::Remote(_) => {
                     let input = self.unpacked_part(state, at, part)?;
                     self.classified.push(input);
                     continue;
                 }
             };
-            let paths = tree::files_meant(&self.tree, text)
+            let paths = tree::matched_files(&self.tree, text)
                 .map_err(|error| copy_error(state, operation, span, &error))?;
             let mut archives = Vec::new();
             for path in &paths {
@@ -100,9 +100,9 @@ impl CopySources {
         &mut self,
         state: &BuildState<'_>,
         at: usize,
-        part: &CopyPart,
+        part: &PlannedSource,
     ) -> Result<AddInput> {
-        let CopyPart::Remote(remote) = part else { return Ok(AddInput::Part(at)) };
+        let PlannedSource::Remote(remote) = part else { return Ok(AddInput::Part(at)) };
         let file = self.remotes.get(&at).and_then(RemoteFiles::file).filter(|_| remote.unpack);
         let Some((file, name)) = file else { return Ok(AddInput::Part(at)) };
         let archive =

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::diag::{Diagnostic, Span, codes};
-use crate::plan::{CopyFrom, CopyOperation, CopyPart};
+use crate::plan::{CopyFrom, CopyOperation, PlannedSource};
 use crate::tree::{CopyError, TreePath};
 
 use crate::executor::BuildError;
@@ -19,8 +19,8 @@ pub(in crate::executor) fn copy_error(
     match error {
         CopyError::NotFound { source_index, path, nearest } => {
             let at = operation.parts.get(*source_index).and_then(|part| match part {
-                CopyPart::Path { span, .. } => Some(*span),
-                CopyPart::Inline { .. } | CopyPart::Remote(_) => None,
+                PlannedSource::Path { span, .. } => Some(*span),
+                PlannedSource::Inline { .. } | PlannedSource::Remote(_) => None,
             });
             let span = at.unwrap_or(span);
             let message = format!("`{path}` does not exist");

@@ -4,10 +4,10 @@ use std::fs::File as OsFile;
 use std::io::Read as _;
 use std::sync::Arc;
 
-use crate::context::{Context, HashMemo, IgnoreRules};
+use crate::context::{Context, HashCache, IgnoreRules};
 use crate::oci::Digest;
 use crate::pathio::PathError;
-use crate::plan::{GitSource, Remote, RemotePart, UrlSource};
+use crate::plan::{GitSource, Remote, RemoteCopySource, UrlSource};
 use crate::tree::{ContentHash, CopyInput, File, FileOrigin, Meta, Tree, TreePath};
 
 use crate::executor::inputs::download;
@@ -41,7 +41,7 @@ enum FetchedFiles {
 /// lock file has it.
 pub(in crate::executor) fn find(
     state: &BuildState<'_>,
-    part: &RemotePart,
+    part: &RemoteCopySource,
 ) -> std::result::Result<RemoteFiles, BuildError> {
     let name = match &part.source {
         Remote::Url(url) => file_digest(state, url, part.checksum),
@@ -75,7 +75,7 @@ impl RemoteFiles {
     pub(in crate::executor) fn fetch(
         &mut self,
         state: &BuildState<'_>,
-        part: &RemotePart,
+        part: &RemoteCopySource,
     ) -> std::result::Result<(), BuildError> {
         let files = match &part.source {
             Remote::Url(url) => file(state, url, part.checksum),
@@ -139,7 +139,7 @@ fn directory(state: &BuildState<'_>, git: &GitSource) -> Result<FetchedFiles> {
         state.inputs.fetched.checkout(state.services, git, state.options.file_time_s())?;
     let path = checkout.directory(git.subdir.as_deref())?;
     let directory = state.inputs.next_directory();
-    let context = Context::open(&path, IgnoreRules::default(), directory, HashMemo::none())?
+    let context = Context::open(&path, IgnoreRules::default(), directory, HashCache::none())?
         .with_max_file(state.services.store.archive_bounds().max_bytes);
     let tree = context.tree(&["."])?;
     Ok(FetchedFiles::Directory { tree, context: Box::new(context), directory, _checkout: checkout })

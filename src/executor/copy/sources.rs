@@ -9,11 +9,11 @@ use std::sync::Arc;
 use crate::diag::{Diagnostic, Span, codes};
 use crate::limits::MAX_ACCOUNTS_BYTES;
 use crate::pathio::{PathError, interrupt};
-use crate::plan::{self, CopyFrom, CopyOperation, CopyPart};
+use crate::plan::{self, CopyFrom, CopyOperation, PlannedSource};
 use crate::store::OpenContent;
 use crate::tree::{
-    self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyInput, CopyRequest, File,
-    FileOrigin, Meta, Placed, Tree, TreePath,
+    self, Accounts, Chmod, ContentDigest, ContentHash, ContentWriter, CopyInput, CopyLayer,
+    CopyRequest, File, FileOrigin, Meta, Tree, TreePath,
 };
 
 use crate::executor::BuildError;
@@ -62,17 +62,17 @@ pub(in crate::executor) fn select(
     };
     let mut remotes = BTreeMap::new();
     for (at, part) in operation.parts.iter().enumerate() {
-        if let CopyPart::Remote(part) = part {
+        if let PlannedSource::Remote(part) = part {
             remotes.insert(at, remote::find(state, part)?);
         }
     }
     Ok(CopySources { tree, chmod, archives: Vec::new(), remotes, classified: Vec::new() })
 }
 
-fn path_of(part: &CopyPart) -> Option<&str> {
+fn path_of(part: &PlannedSource) -> Option<&str> {
     match part {
-        CopyPart::Path { text, .. } => Some(text),
-        CopyPart::Inline { .. } | CopyPart::Remote(_) => None,
+        PlannedSource::Path { text, .. } => Some(text),
+        PlannedSource::Inline { .. } | PlannedSource::Remote(_) => None,
     }
 }
 
@@ -112,13 +112,14 @@ impl CopySources {
         below: &Tree,
         accounts: &Accounts,
         span: Span,
-    ) -> Result<Placed> {
+    ) -> Result<CopyLayer> {
         for (at, part) in operation.parts.iter().enumerate() {
-            if let (CopyPart::Remote(part), Some(found)) = (part, self.remotes.get_mut(&at)) {
+            if let (PlannedSource::Remote(part), Some(found)) = (part, self.remotes.get_mut(&at)) {
                 found.fetch(state, part)?;
             }
         }
-        let unpacks = |part: &CopyPart| matches!(part, CopyPart::Remote(part) if part.unpack);
+        let unpacks =
+            |part: &PlannedSource| matches!(part, PlannedSource::Remote(part) if part.unpack);
         if operation.unpack || operation.parts.iter().any(unpacks) {
             self.unpack_archives(state, operation, span)?;
         }
@@ -136,7 +137,7 @@ impl CopySources {
         state: &BuildState<'_>,
         operation: &CopyOperation,
         span: Span,
-    ) -> Result<Placed> {
+    ) -> Result<CopyLayer> {
         let inputs = self.inputs(state, operation);
         let request = self.request(state, operation, &inputs, None);
         tree::copy(&self.tree, &Tree::default(), &request)
@@ -170,12 +171,12 @@ impl CopySources {
         state: &BuildState<'_>,
         operation: &'a CopyOperation,
     ) -> Vec<CopyInput<'a>> {
-        let part = |(at, part): (usize, &'a CopyPart)| match part {
-            CopyPart::Path { text, .. } => Some(CopyInput::Path(text)),
-            CopyPart::Inline { name, content } => {
+        let part = |(at, part): (usize, &'a PlannedSource)| match part {
+            PlannedSource::Path { text, .. } => Some(CopyInput::Path(text)),
+            PlannedSource::Inline { name, content } => {
                 Some(inline(name, content, state.options.file_time_s()))
             }
-            CopyPart::Remote(_) => self.remotes.get(&at).and_then(RemoteFiles::input),
+            PlannedSource::Remote(_) => self.remotes.get(&at).and_then(RemoteFiles::input),
         };
         if self.classified.is_empty() {
             return operation.parts.iter().enumerate().filter_map(part).collect();

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 
 use crate::plan::RunOperation;
-use crate::sandbox::{Attending, Exit, Mount, Output, SandboxError, Streams};
+use crate::sandbox::{AttachOptions, Exit, Mount, Output, SandboxError, Streams};
 
 use crate::executor::mounts::mount_point::IN_ROOT;
 use crate::executor::steps::step_root::{SessionCommand, StepRoot};
@@ -204,7 +204,7 @@ impl DebugSession {
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let streams = if resized.is_some() { Streams::Terminal } else { Streams::Pipes };
         let attending =
-            Attending { cancel: Some(services.cancel.as_fd()), input: Some(input), resized };
+            AttachOptions { cancel: Some(services.cancel.as_fd()), input: Some(input), resized };
         let command = SessionCommand { argv, env, mounts, streams };
         self.root.run_in_session(command, attending, &mut |output, bytes| match output {
             Output::Stdout => show(Stream::Stdout, bytes),

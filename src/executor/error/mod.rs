@@ -271,8 +271,8 @@ impl BuildError {
                 why = format!("cannot reach {host}: {cause}");
             }
             help = Some(format!("is the registry running at {host}, and is the network up?"));
-        } else if let RegistryError::Unauthorized { host, why: words, .. } = source {
-            why = format!("{host} does not let us in: {words}");
+        } else if let RegistryError::Unauthorized { host, status, why: words, .. } = source {
+            why = format!("{host} refused access ({status}): {words}");
         }
         Diagnostic::error(code, span, format!("{self}: {why}")).maybe_help(help)
     }

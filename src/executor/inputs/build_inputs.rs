@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::context::{Context, HashMemo, IgnoreRules};
+use crate::context::{Context, HashCache, IgnoreRules};
 use crate::executor::{
     BuildError, BuildOptions, ContextFiles, ContextSource, FetchError, FetchedContext, Services,
 };
@@ -115,9 +115,10 @@ impl<'a> BuildInputs<'a> {
             ContextFiles::Remote(source) => {
                 let now_s = self.options.file_time_s();
                 let fetched = fetch(self.services, &self.fetched, source, (number, now_s))?;
-                let memo = HashMemo::none();
-                let context = Context::open(fetched.path(), IgnoreRules::default(), number, memo)?
-                    .with_max_file(self.services.store.archive_bounds().max_bytes);
+                let hashes = HashCache::none();
+                let context =
+                    Context::open(fetched.path(), IgnoreRules::default(), number, hashes)?
+                        .with_max_file(self.services.store.archive_bounds().max_bytes);
                 Ok(NamedDirectory { context, number, directory: None, fetched: Some(fetched) })
             }
         }
@@ -126,13 +127,17 @@ impl<'a> BuildInputs<'a> {
     /// Opens a context's directory with the file hashes that the store remembers for it.
     fn open(&self, source: &ContextSource, number: u32) -> Result<Context> {
         let store = self.services.store;
-        let memo = if source.lasting {
+        let hashes = if source.lasting {
             let now_ns = self.options.now_s.saturating_mul(1_000_000_000);
-            HashMemo::new(store.memo(&source.path)?, now_ns, &store.spill_directory())
+            HashCache::new(
+                store.hash_caches().open(&source.path)?,
+                now_ns,
+                &store.spill_directory(),
+            )
         } else {
-            HashMemo::none()
+            HashCache::none()
         };
-        let context = Context::open(&source.path, source.ignore.clone(), number, memo)?;
+        let context = Context::open(&source.path, source.ignore.clone(), number, hashes)?;
         Ok(context.with_max_file(store.archive_bounds().max_bytes))
     }
 
@@ -162,10 +167,10 @@ impl<'a> BuildInputs<'a> {
         directory: &Path,
         context: &Context,
     ) -> std::result::Result<(), StoreError> {
-        let memo = context.memo();
-        if !memo.has_learned() {
+        let hashes = context.hashes();
+        if !hashes.has_new_entries() {
             return Ok(());
         }
-        self.services.store.set_memo(directory, |sink| memo.write(sink))
+        self.services.store.hash_caches().replace(directory, |sink| hashes.write(sink))
     }
 }

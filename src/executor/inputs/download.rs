@@ -7,7 +7,7 @@ use crate::limits::MAX_DOWNLOAD_BYTES;
 use crate::oci::Digest;
 use crate::plan::redacted;
 use crate::registry::{Download, Downloaded, parse_http_date};
-use crate::store::{DownloadRecord, Draft, StoreError};
+use crate::store::{BlobDraft, DownloadRecord, StoreError};
 
 use super::authorization::http_authorization;
 
@@ -37,10 +37,10 @@ pub(in crate::executor) fn download_exactly(
     by: ChecksumBy,
 ) -> Result<DownloadRecord> {
     let store = services.store;
-    let own = store.download(&key(services, url))?.filter(|record| record.blob == want);
+    let own = store.downloads().by_url(&key(services, url))?.filter(|record| record.blob == want);
     let known = match own {
         Some(record) => Some(record),
-        None => store.download_of(want)?,
+        None => store.downloads().by_blob(want)?,
     };
     if let Some(record) = known {
         return Ok(record);
@@ -56,7 +56,7 @@ pub(in crate::executor) fn download_exactly(
 fn ask(services: &Services<'_>, url: &str, shown: &str) -> Result<(DownloadRecord, Downloaded)> {
     let store = services.store;
     let key = key(services, url);
-    let known = store.download(&key)?;
+    let known = store.downloads().by_url(&key)?;
     if services.registry.is_offline()
         && let Some(known) = known
     {
@@ -71,9 +71,8 @@ fn ask(services: &Services<'_>, url: &str, shown: &str) -> Result<(DownloadRecor
         max_bytes: MAX_DOWNLOAD_BYTES,
     };
     let mut draft = |_length| store.bounded_draft().map_err(std::io::Error::other);
-    let answer = services
-        .registry
-        .download::<Draft>(&file, &mut draft, &|| !services.cancel.is_set())
+    let answer = file
+        .run::<BlobDraft>(services.registry, &mut draft, &|| !services.cancel.is_set())
         .map_err(|source| DownloadError::Fetch {
             shown: shown.to_owned(),
             source: source.into(),
@@ -87,7 +86,7 @@ fn ask(services: &Services<'_>, url: &str, shown: &str) -> Result<(DownloadRecor
             let (blob, n_bytes) = store.publish(draft)?;
             let (etag, last_modified) = (headers.etag.clone(), headers.last_modified.clone());
             let record = DownloadRecord { blob, n_bytes, etag, last_modified };
-            store.record_download(&key, &record)?;
+            store.downloads().record(&key, &record)?;
             Ok((record, Downloaded::New(headers)))
         }
         ((_, _), Some(known)) => Ok((known, Downloaded::Same)),

@@ -213,7 +213,7 @@ fn with_settings<T>(
         environment: services.environment,
         authorization: authorization.as_deref(),
         ssh_agent: agent.as_ref().map(GitAgent::socket),
-        goes_on: &|| !services.cancel.is_set(),
+        should_continue: &|| !services.cancel.is_set(),
         space: &|n_bytes| Ok(store.check_space(n_bytes)?),
         max_bytes: store.archive_bounds().max_bytes,
     };

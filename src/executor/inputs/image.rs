@@ -4,10 +4,12 @@
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::syntax;
 use crate::limits::MAX_DOCUMENT_BYTES;
-use crate::oci::{Descriptor, DiffId, Digest, ImageConfig, Manifest, Parsed, Platform, Reference};
-use crate::plan::{BaseImage, ImagePlace};
+use crate::oci::{
+    Descriptor, DiffId, Digest, ImageConfig, Manifest, ManifestOrIndex, Platform, Reference,
+};
+use crate::plan::{BaseImage, ImageLocation};
 use crate::registry::RegistryError;
-use crate::store::{LayerDone, LayerRecord, LayerSource, Store};
+use crate::store::{LayerRecord, LayerSource, Store, StoredLayer};
 use crate::tree::ContentDigest;
 
 use crate::executor::stack::Stack;
@@ -20,7 +22,7 @@ type Result<T> = std::result::Result<T, BuildError>;
 pub(in crate::executor) struct ResolvedImage {
     /// Name that its layers can be pulled under.
     pub(in crate::executor) name: Reference,
-    pub(in crate::executor) place: ImagePlace,
+    pub(in crate::executor) place: ImageLocation,
     /// Location of its first name in the Dockerfile.
     pub(in crate::executor) span: Option<Span>,
     /// Digest of the manifest.
@@ -42,7 +44,7 @@ impl ResolvedImage {
         self.layers().fold(Stack::default(), |stack, (diff_id, _)| {
             let content = ContentDigest::of_pulled(diff_id);
             let record = LayerRecord { content, tar_bytes: 0, created_s: 0 };
-            stack.with_pulled(LayerDone { diff_id, record })
+            stack.with_pulled(StoredLayer { diff_id, record })
         })
     }
 }
@@ -78,9 +80,9 @@ pub(in crate::executor) fn from_store(
     }
     let bytes = store.read_blob(digest, MAX_DOCUMENT_BYTES)?;
     let manifest = match parse_manifest(name, &bytes)? {
-        Parsed::Manifest(manifest) if store.has_blob(manifest.config.digest) => manifest,
-        Parsed::Manifest(_) => return Ok(None),
-        Parsed::Index(index) => {
+        ManifestOrIndex::Manifest(manifest) if store.has_blob(manifest.config.digest) => manifest,
+        ManifestOrIndex::Manifest(_) => return Ok(None),
+        ManifestOrIndex::Index(index) => {
             return match index.select(platform) {
                 // An index that names itself would cause an endless recursion.
                 Some(entry) if entry.media_type.is_manifest() => {
@@ -92,13 +94,17 @@ pub(in crate::executor) fn from_store(
     };
     let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
     let config = parse_config(name, &config)?;
-    let place = ImagePlace::Registry;
+    let place = ImageLocation::Registry;
     let name = name.clone();
     checked(ResolvedImage { name, place, span: None, digest, manifest, config }, None).map(Some)
 }
 
-pub(in crate::executor) fn parse_manifest(name: &Reference, bytes: &[u8]) -> Result<Parsed> {
-    Parsed::parse(bytes).map_err(|source| BuildError::Manifest { name: name.to_string(), source })
+pub(in crate::executor) fn parse_manifest(
+    name: &Reference,
+    bytes: &[u8],
+) -> Result<ManifestOrIndex> {
+    ManifestOrIndex::parse(bytes)
+        .map_err(|source| BuildError::Manifest { name: name.to_string(), source })
 }
 
 fn parse_config(name: &Reference, bytes: &[u8]) -> Result<ImageConfig> {
@@ -133,8 +139,8 @@ pub(in crate::executor) fn from_registry(
     let asked = at.map_or_else(|| name.clone(), |digest| name.with_digest(digest));
     let fetched = registry.manifest(&asked).map_err(failed)?;
     let (bytes, digest) = match parse_manifest(name, &fetched.bytes)? {
-        Parsed::Manifest(_) => (fetched.bytes, fetched.digest),
-        Parsed::Index(index) => {
+        ManifestOrIndex::Manifest(_) => (fetched.bytes, fetched.digest),
+        ManifestOrIndex::Index(index) => {
             let Some(entry) = index.select(platform) else {
                 let have: Vec<String> = index
                     .manifests
@@ -154,7 +160,7 @@ pub(in crate::executor) fn from_registry(
             (fetched.bytes, fetched.digest)
         }
     };
-    let Parsed::Manifest(manifest) = parse_manifest(name, &bytes)? else {
+    let ManifestOrIndex::Manifest(manifest) = parse_manifest(name, &bytes)? else {
         let reason = "its index names another index".to_owned();
         return Err(BuildError::BadImage { span, name: name.familiar(), reason });
     };
@@ -168,7 +174,7 @@ pub(in crate::executor) fn from_registry(
         services.event(Event::Warning { text });
     }
     if at.is_none() {
-        store.set_resolved(&resolved.name, platform, digest)?;
+        store.resolved_images().record(&resolved.name, platform, digest)?;
     }
     Ok(resolved)
 }
@@ -192,11 +198,11 @@ pub(in crate::executor) fn adopt(
     }
     let config = store.read_blob(manifest.config.digest, MAX_DOCUMENT_BYTES)?;
     let config = parse_config(name, &config)?;
-    let (name, place) = (name.clone(), ImagePlace::Registry);
+    let (name, place) = (name.clone(), ImageLocation::Registry);
     let resolved = checked(ResolvedImage { name, place, span, digest, manifest, config }, span)?;
     for (diff_id, blob) in resolved.layers() {
         let source = LayerSource { blob: blob.clone(), place: resolved.name.name() };
-        store.put_source(diff_id, &source)?;
+        store.layer_sources().record(diff_id, &source)?;
     }
     store.put_blob(bytes)?;
     Ok(resolved)

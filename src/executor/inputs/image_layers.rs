@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::executor::{BuildError, Event, Outcome, Services};
 use crate::image::{self, ExportError};
 use crate::oci::{Descriptor, DiffId};
-use crate::plan::ImagePlace;
+use crate::plan::ImageLocation;
 use crate::pool;
 use crate::store::{LayerSource, Store};
 
@@ -107,11 +107,11 @@ fn sources_of(
         let reason = format!("a layer is of type {}, which is not a layer type", layer.media_type);
         return Err(BuildError::BadImage { span: None, name, reason });
     }
-    let mut known = store.sources(diff_id)?;
+    let mut known = store.layer_sources().of_layer(diff_id)?;
     known.retain(|source| source.blob.digest == layer.digest);
     let place = match &resolved.place {
-        ImagePlace::Registry => resolved.name.name(),
-        ImagePlace::Layout(place) => layout_path::absolute(&place.path)?,
+        ImageLocation::Registry => resolved.name.name(),
+        ImageLocation::Layout(place) => layout_path::absolute(&place.path)?,
     };
     known.sort_by_key(|source| source.place != place);
     if known.is_empty() {
@@ -126,7 +126,8 @@ pub(in crate::executor) fn fetch_known(services: &Services<'_>, diff_id: DiffId)
     if store.has_layer(diff_id)? {
         return Ok(());
     }
-    let total_bytes = store.sources(diff_id)?.first().map_or(0, |source| source.blob.size);
+    let total_bytes =
+        store.layer_sources().of_layer(diff_id)?.first().map_or(0, |source| source.blob.size);
     let step = services.start(format!("[internal] pull layer {}", diff_id.digest()));
     let done_bytes = AtomicU64::new(0);
     let progress = |more: u64| {

@@ -3,8 +3,8 @@
 
 use crate::diag::Span;
 use crate::image::{LayoutError, LayoutReader};
-use crate::oci::{ImageConfig, Parsed, Platform};
-use crate::plan::{ImagePlace, ImageRequest};
+use crate::oci::{ImageConfig, ManifestOrIndex, Platform};
+use crate::plan::{ImageLocation, ImageRequest};
 use crate::store::LayerSource;
 
 use super::image::ResolvedImage;
@@ -19,13 +19,13 @@ pub(in crate::executor) fn resolve(
     request: &ImageRequest,
     span: Option<Span>,
 ) -> Result<Option<ResolvedImage>> {
-    let ImagePlace::Layout(place) = &request.place else { return Ok(None) };
+    let ImageLocation::Layout(place) = &request.location else { return Ok(None) };
     let bad = |reason: String| bad_image(request, span, reason);
     let failed = |error: LayoutError| bad(chain(&error));
     let reader = LayoutReader::new(&place.path);
     let (_, bytes) =
         reader.manifest(place.tag.as_deref(), place.digest, &request.platform).map_err(failed)?;
-    let Ok(Parsed::Manifest(manifest)) = Parsed::parse(&bytes) else {
+    let Ok(ManifestOrIndex::Manifest(manifest)) = ManifestOrIndex::parse(&bytes) else {
         return Err(bad("its manifest is an index".to_owned()));
     };
     let config_bytes = reader.document(manifest.config.digest).map_err(failed)?;
@@ -34,11 +34,11 @@ pub(in crate::executor) fn resolve(
     let layout = absolute(&place.path)?;
     for (diff_id, blob) in config.rootfs.diff_ids.iter().zip(&manifest.layers) {
         let source = LayerSource { blob: blob.clone(), place: layout.clone() };
-        services.store.put_source(*diff_id, &source)?;
+        services.store.layer_sources().record(*diff_id, &source)?;
     }
     services.store.put_blob(&config_bytes)?;
     let digest = services.store.put_blob(&bytes)?;
-    let (name, place) = (request.name.clone(), request.place.clone());
+    let (name, place) = (request.name.clone(), request.location.clone());
     Ok(Some(ResolvedImage { name, place, span, digest, manifest, config }))
 }
 

@@ -90,7 +90,7 @@ impl LockedInputs {
         let commit = || self.lock.commit(input).map(|name| LockedValue::Commit(name.to_owned()));
         let value = digest.or_else(commit);
         if value.is_none() && self.is_strict() {
-            let relative = self.lock.relative_of(input).cloned();
+            let relative = self.lock.other_version_of(input).cloned();
             return Err(Box::new(LockViolation::Missing {
                 file: self.file(),
                 input: input.clone(),

@@ -2,8 +2,9 @@
 //! registry.
 
 use crate::diag::{Span, nearest};
+use crate::dockerfile::ir::Instruction;
 use crate::oci::{Digest, Platform, Reference};
-use crate::plan::{self, BaseImage, ImagePlace, ImageRequest, LockInput, LockedValue};
+use crate::plan::{BaseImage, ImageLocation, ImageRequest, LockInput, LockedValue};
 use crate::registry::RegistryError;
 use crate::store::Store;
 
@@ -72,8 +73,8 @@ impl ImageQuery<'_> {
     fn resolve_locked(&self, want: Digest) -> Result<ResolvedImage> {
         let (store, locked) = (self.services.store, self.services.locked);
         let (name, platform) = (&self.request.name, &self.request.platform);
-        let has_tag = store.tag(name)?.is_some();
-        let is_only_here = has_tag && store.resolved(name, platform)?.is_none();
+        let has_tag = store.tags().get(name)?.is_some();
+        let is_only_here = has_tag && store.resolved_images().get(name, platform)?.is_none();
         if is_only_here && let Some(here) = self.in_store()? {
             return Ok(here);
         }
@@ -153,7 +154,7 @@ impl ImageQuery<'_> {
     fn word_of_from(&self) -> Option<&str> {
         let stages = &self.options.dockerfile.stages;
         let instructions = stages.iter().flat_map(|stage| &stage.instructions);
-        let mut words = instructions.flat_map(plan::froms);
+        let mut words = instructions.flat_map(Instruction::from_words);
         let word = words.find(|word| Some(word.span) == self.span)?;
         let word = word.value.trim_matches(['"', '\'']);
         (!word.contains(['/', '.', ':', '@'])).then_some(word)
@@ -177,7 +178,7 @@ impl ImageQuery<'_> {
         if let Some(near) = nearest(word, stages.map(|(_, name)| name.value.as_str())) {
             return Some(format!("did you mean the stage `{near}`?"));
         }
-        let tags = self.services.store.tags().ok()?;
+        let tags = self.services.store.tags().all().ok()?;
         let registry = self.request.name.registry();
         let names = tags.iter().filter_map(|tag| tag.name.parse::<Reference>().ok());
         let names = names.filter(|name| name.registry() == registry);
@@ -200,7 +201,7 @@ fn in_store(store: &Store, name: &Reference, platform: &Platform) -> Result<Opti
         return Ok(Some(found));
     }
     // Its own platform does not matter: the registry said that there is no other.
-    let known = store.resolved(name, platform)?;
+    let known = store.resolved_images().get(name, platform)?;
     let known = known.map(|manifest| from_store(store, name, platform, manifest));
     Ok(known.transpose()?.flatten())
 }
@@ -210,14 +211,14 @@ fn in_store(store: &Store, name: &Reference, platform: &Platform) -> Result<Opti
 fn tagged(store: &Store, name: &Reference, platform: &Platform) -> Result<Option<ResolvedImage>> {
     let top = match name.digest() {
         Some(digest) => Some(digest),
-        None => store.tag(name)?,
+        None => store.tags().get(name)?,
     };
     Ok(top.map(|top| from_store(store, name, platform, top)).transpose()?.flatten())
 }
 
 /// Returns what planning needs of an image, if the store has it. Asks no registry.
 pub fn known_base(store: &Store, request: &ImageRequest, span: Span) -> Option<BaseImage> {
-    if request.place != ImagePlace::Registry {
+    if request.location != ImageLocation::Registry {
         return None;
     }
     // An unreadable image counts as unknown: nothing is built from it.

@@ -11,8 +11,8 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::Sharing;
 use crate::pathio::{Context as _, ids};
-use crate::plan::{Access, CacheKey, RunMount, RunMountKind, RunOperation};
-use crate::store::{CacheMount, CacheRequest, CacheUse, WorkDirectory};
+use crate::plan::{CacheKey, MountAccess, RunMount, RunMountKind, RunOperation};
+use crate::store::{CacheMount, CacheRequest, CacheSharing, WorkDirectory};
 use crate::tree::ContentWriter;
 
 use crate::executor::active_step::ActiveStep;
@@ -38,8 +38,8 @@ pub(in crate::executor) struct StepCaches {
 /// A cache directory that a step needs.
 struct NeededCache<'a> {
     id: &'a str,
-    usage: CacheUse,
-    access: Access,
+    usage: CacheSharing,
+    access: MountAccess,
     mount: &'a RunMount,
     seed: Option<&'a SelectedFiles>,
 }
@@ -116,16 +116,16 @@ pub(in crate::executor) fn note(
     }
 }
 
-const fn usage(sharing: Sharing) -> CacheUse {
+const fn usage(sharing: Sharing) -> CacheSharing {
     match sharing {
-        Sharing::Shared => CacheUse::Shared,
-        Sharing::Private => CacheUse::AnyCopy,
-        Sharing::Locked => CacheUse::Alone,
+        Sharing::Shared => CacheSharing::Shared,
+        Sharing::Private => CacheSharing::Private,
+        Sharing::Locked => CacheSharing::Locked,
     }
 }
 
 /// Returns the key of a cache directory. Another owner, mode or initial content is another cache.
-fn key(id: &str, access: &Access, seed: Option<&SelectedFiles>) -> CacheKey {
+fn key(id: &str, access: &MountAccess, seed: Option<&SelectedFiles>) -> CacheKey {
     let mut key = ContentWriter::new("rbuild/cache-mount/v1");
     key.field(id.as_bytes());
     for number in [access.mode, access.uid, access.gid] {
@@ -145,7 +145,7 @@ impl NeededCache<'_> {
         let mut is_reported = false;
         loop {
             if let Some(taken) = self.try_take(state, key)? {
-                state.services.store.note_cache_id(key, self.id)?;
+                state.services.store.cache_mounts().note_id(key, self.id)?;
                 return Ok(taken);
             }
             if state.services.cancel.is_set() {
@@ -168,15 +168,15 @@ impl NeededCache<'_> {
     fn try_take(&self, state: &BuildState<'_>, key: CacheKey) -> Result<Option<CacheMount>> {
         let (store, usage) = (state.services.store, self.usage);
         if !state.options.no_cache {
-            let request = CacheRequest { key, usage, reset: false };
-            return store.try_cache_mount(&request, &|| {
+            let request = CacheRequest { key, sharing: usage, reset: false };
+            return store.cache_mounts().try_take(&request, &|| {
                 self.make(state, state.caches.mounts.restore(state.services, key)?)
             });
         }
         // Locked during the attempt, so that only one of two stages empties the cache.
         let mut emptied = state.emptied_caches.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = CacheRequest { key, usage, reset: !emptied.contains(&key) };
-        let taken = store.try_cache_mount(&request, &|| self.make(state, None))?;
+        let request = CacheRequest { key, sharing: usage, reset: !emptied.contains(&key) };
+        let taken = store.cache_mounts().try_take(&request, &|| self.make(state, None))?;
         if taken.is_some() {
             emptied.insert(key);
         }
@@ -200,7 +200,7 @@ impl NeededCache<'_> {
             }
         };
         let path = work.path().join("fs");
-        let Access { mode, uid, gid } = self.access;
+        let MountAccess { mode, uid, gid } = self.access;
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         rustix::fs::chown(&path, Some(uid), Some(gid))
             .map_err(|errno| ids::explained(errno, uid, gid))

@@ -1,7 +1,9 @@
 //! CopySources of the mounts of a RUN: selected for the key, written to disk when the step runs.
 
 use crate::diag::{Diagnostic, Span, codes};
-use crate::plan::{Access, CopyFrom, CopyOperation, CopyPart, RunMountKind, RunOperation};
+use crate::plan::{
+    CopyFrom, CopyOperation, MountAccess, PlannedSource, RunMountKind, RunOperation,
+};
 use crate::store::WorkDirectory;
 use crate::tree::{Meta, TreePath};
 
@@ -80,7 +82,7 @@ impl SelectedFiles {
         };
         if sources.tree().get(&resolved).is_some() {
             let text = sources::escaped(&String::from_utf8_lossy(resolved.as_bytes()));
-            operation.parts = vec![CopyPart::Path { text, span }];
+            operation.parts = vec![PlannedSource::Path { text, span }];
         }
         if !is_directory {
             operation.destination = format!("/{FILE_NAME}");
@@ -125,9 +127,9 @@ impl SelectedFiles {
     }
 
     /// Returns mode and owner of a source that is a directory.
-    pub(in crate::executor) fn directory_access(&self) -> Option<Access> {
+    pub(in crate::executor) fn directory_access(&self) -> Option<MountAccess> {
         let Meta { mode, uid, gid, .. } = self.meta;
-        self.is_directory.then_some(Access { mode, uid, gid })
+        self.is_directory.then_some(MountAccess { mode, uid, gid })
     }
 }
 
@@ -135,7 +137,7 @@ impl SelectedFiles {
 fn operation(from: &CopyFrom, text: String, span: Span) -> CopyOperation {
     CopyOperation {
         from: from.clone(),
-        parts: vec![CopyPart::Path { text, span }],
+        parts: vec![PlannedSource::Path { text, span }],
         destination: "/".to_owned(),
         workdir: "/".to_owned(),
         chown: None,

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use crate::diag::{Diagnostic, codes};
 use crate::pathio::{Context as _, PathError, ids};
-use crate::plan::{Access, CopyFrom, RunMount, RunMountKind, RunOperation};
+use crate::plan::{CopyFrom, MountAccess, RunMount, RunMountKind, RunOperation};
 use crate::sandbox::{self, Mount, MountSource, Rootfs};
 use crate::store::{LowerDirectory, WorkDirectory};
 use crate::tree::TreePath;
@@ -292,7 +292,7 @@ impl Drop for StepMounts {
 
 /// Sets the owner before the mode, because chown(2) clears set-id bits. An empty name stands for
 /// the directory itself.
-fn set_access(directory: BorrowedFd<'_>, name: &str, access: Access) -> std::io::Result<()> {
+fn set_access(directory: BorrowedFd<'_>, name: &str, access: MountAccess) -> std::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(access.uid), Gid::from_raw(access.gid));
     let name = if name.is_empty() { "." } else { name };
     rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
@@ -301,7 +301,11 @@ fn set_access(directory: BorrowedFd<'_>, name: &str, access: Access) -> std::io:
     Ok(rustix::fs::chmodat(directory, name, mode, AtFlags::empty())?)
 }
 
-fn write_secret(directory: BorrowedFd<'_>, value: &[u8], access: Access) -> std::io::Result<()> {
+fn write_secret(
+    directory: BorrowedFd<'_>,
+    value: &[u8],
+    access: MountAccess,
+) -> std::io::Result<()> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat2(directory, FILE_NAME, flags, Mode::RUSR | Mode::WUSR, IN_ROOT)?;
     let mut file = std::fs::File::from(file);

@@ -27,9 +27,9 @@ use crate::executor::{
 use crate::image;
 use crate::limits::MAX_STAGES_AT_ONCE;
 use crate::oci::{DiffId, Digest, Reference};
-use crate::plan::{self, Base, Forms, Operation, OperationKey, PlannedStage, Target};
+use crate::plan::{self, Base, MountedLayers, Operation, OperationKey, PlannedStage, Target};
 use crate::pool::{self, Scope};
-use crate::store::{Form, LowerDirectory};
+use crate::store::{LowerDirectory, Representation};
 
 use super::assemble::{self, AssembledImage};
 use super::pack_ahead::PackAhead;
@@ -111,7 +111,7 @@ fn build_images(
         set_tag(services, tag, top)?;
     }
     for image in state.images.resolved.keys() {
-        let noted = services.store.note_base_used(&image.name, &image.platform);
+        let noted = services.store.resolved_images().note_use(&image.name, &image.platform);
         noted.map_err(BuildError::from)?;
     }
     services.store.make_durable().map_err(BuildError::from)?;
@@ -127,14 +127,14 @@ fn set_tag(services: &Services<'_>, tag: &Reference, top: Digest) -> Result<()> 
     if let Some(replaced) = replaced.filter(image::Replaced::loses_platforms) {
         services.event(Event::Note { text: replaced.to_string() });
     }
-    Ok(services.store.set_tag(tag, top).map_err(BuildError::from)?)
+    Ok(services.store.tags().set(tag, top).map_err(BuildError::from)?)
 }
 
 /// Executes a plan.
 #[derive(Debug)]
 pub(in crate::executor) struct Driver<'a> {
     state: &'a BuildState<'a>,
-    forms: Forms,
+    forms: MountedLayers,
     pack_ahead: PackAhead,
     /// Rootfs of failed steps, by stage.
     sessions: Mutex<BTreeMap<usize, Box<DebugSession>>>,
@@ -144,7 +144,7 @@ impl<'a> Driver<'a> {
     pub(in crate::executor) fn new(state: &'a BuildState<'a>) -> Self {
         Self {
             state,
-            forms: plan::forms(state.plan),
+            forms: plan::mounted_layers(state.plan),
             pack_ahead: PackAhead::new(state.plan, state.options),
             sessions: Mutex::default(),
         }
@@ -358,7 +358,11 @@ impl<'a> Driver<'a> {
     }
 
     /// Returns the representation in which the layer of a COPY, ADD or WORKDIR is written.
-    fn form(&self, at: PlannedStep<'_>) -> Form {
-        if self.forms.is_mounted(at.stage, at.number) { Form::Directory } else { Form::Tar }
+    fn form(&self, at: PlannedStep<'_>) -> Representation {
+        if self.forms.is_mounted(at.stage, at.number) {
+            Representation::Directory
+        } else {
+            Representation::Tar
+        }
     }
 }

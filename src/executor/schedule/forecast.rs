@@ -326,7 +326,7 @@ impl Forecaster<'_> {
 
     /// Returns whether the operation was executed before, on any parent.
     fn was_executed(&self, keys: &StepKeys) -> Result<bool> {
-        let made = self.state.services.store.has_operation(keys.operation);
+        let made = self.state.services.store.steps().has_operation(keys.operation);
         Ok(made.map_err(BuildError::from)?)
     }
 
@@ -359,7 +359,7 @@ impl Forecaster<'_> {
         if !is_local || end.first_executed.is_some() || !self.is_available(&end.stack)? {
             return Ok(changed_files([]));
         }
-        match self.state.services.store.listing_if_there(old).map_err(BuildError::from)? {
+        match self.state.services.store.listing_if_exists(old).map_err(BuildError::from)? {
             Some(old) => self.reason_of_files(&old, copy, &end.stack, selection, at.step.span),
             None => Ok(changed_files([])),
         }

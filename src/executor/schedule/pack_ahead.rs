@@ -10,7 +10,7 @@ use crate::plan::{Base, Plan};
 use crate::pool::{self, Scope};
 
 use crate::executor::stack::Stack;
-use crate::executor::{BuildOptions, Cancellation, Outcome, Services};
+use crate::executor::{BuildOptions, CancelSwitch, Outcome, Services};
 
 /// Compresses layers, one after the other.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl PackAhead {
             let Ok(Some(layer)) = stack.top() else { continue };
             for packing in &self.packings {
                 let (store, jobs) = (services.store, self.jobs);
-                drop(store.pack_beside(layer.diff_id, *packing, jobs, &mut sink));
+                drop(store.pack_and_copy(layer.diff_id, *packing, jobs, &mut sink));
             }
         }
     }
@@ -109,7 +109,7 @@ impl PackAhead {
 }
 
 /// A sink whose writes fail once the build is cancelled.
-struct CancellableSink<'a>(&'a Cancellation);
+struct CancellableSink<'a>(&'a CancelSwitch);
 
 impl Write for CancellableSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -4,8 +4,8 @@
 use crate::diag::Span;
 use crate::dockerfile::ir;
 use crate::plan::{
-    self, CopyFrom, CopyPart, ImageRequest, Images, Lock, Operation, Outcome, Plan, Remote,
-    RemotePart, Request, RunMount,
+    self, CopyFrom, ImageRequest, Images, Lock, Operation, Outcome, Plan, PlannedSource, Remote,
+    RemoteCopySource, Request, RunMount,
 };
 
 use crate::executor::inputs::build_inputs::BuildInputs;
@@ -101,7 +101,7 @@ fn record_inputs(inputs: &BuildInputs<'_>, plan: &Plan) -> Result<()> {
             Some(Operation::Copy(copy)) => {
                 record_context(inputs, &copy.from).map_err(|error| error.at(Some(step.span)))?;
                 for part in &copy.parts {
-                    if let CopyPart::Remote(part) = part {
+                    if let PlannedSource::Remote(part) = part {
                         record_remote(inputs, part)?;
                     }
                 }
@@ -119,7 +119,7 @@ fn record_inputs(inputs: &BuildInputs<'_>, plan: &Plan) -> Result<()> {
 
 fn record_remote(
     inputs: &BuildInputs<'_>,
-    part: &RemotePart,
+    part: &RemoteCopySource,
 ) -> std::result::Result<(), BuildError> {
     let recorded = match &part.source {
         Remote::Url(url) => {

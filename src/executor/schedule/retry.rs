@@ -57,7 +57,7 @@ fn forget_hashes(services: &Services<'_>, options: &BuildOptions) -> Result<bool
     });
     let mut has_forgotten = false;
     for source in std::iter::once(&options.context).chain(named).filter(|source| source.lasting) {
-        let forgotten = services.store.forget_memo(&source.path);
+        let forgotten = services.store.hash_caches().remove(&source.path);
         has_forgotten |= forgotten.map_err(BuildError::from)?;
     }
     Ok(has_forgotten)
@@ -75,7 +75,7 @@ fn is_other_content(error: &(dyn std::error::Error + 'static)) -> bool {
 /// the layer, so that no step that needs it is found; or damaged data was removed.
 fn is_worth_retry(services: &Services<'_>, error: &BuildError) -> bool {
     let is_forgotten = if let BuildError::CachedLayer { layer, .. } = error {
-        services.store.sources(*layer).is_ok_and(|sources| sources.is_empty())
+        services.store.layer_sources().of_layer(*layer).is_ok_and(|sources| sources.is_empty())
     } else {
         is_damage(error)
     };

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use crate::diag::Span;
 use crate::plan::{self, CopyFrom, ImageRequest};
 use crate::pool::{self, Scope};
-use crate::store::{LayerDone, LowerDirectory};
+use crate::store::{LowerDirectory, StoredLayer};
 use crate::tree::Tree;
 
 use super::BuildState;
@@ -38,7 +38,7 @@ impl BuildState<'_> {
     }
 
     /// Reports that this is the step's layer.
-    pub(in crate::executor) fn report_made(&self, step: StepId, layer: &LayerDone) {
+    pub(in crate::executor) fn report_made(&self, step: StepId, layer: &StoredLayer) {
         let (layer, n_bytes) = (layer.diff_id, layer.record.tar_bytes);
         self.services.event(Event::Made { step, layer, n_bytes });
     }
@@ -75,11 +75,11 @@ impl BuildState<'_> {
         &self,
         stack: &Stack,
         span: Span,
-        begin: &dyn Fn(&LayerDone),
+        begin: &dyn Fn(&StoredLayer),
     ) -> Result<Vec<LowerDirectory>> {
         let options = self.options.layer_options();
         let store = self.services.store;
-        let unpack = |layer: &LayerDone, below: Option<&Stack>| {
+        let unpack = |layer: &StoredLayer, below: Option<&Stack>| {
             self.ensure_layer(layer)?;
             let unpacked = match below {
                 Some(below) => {
@@ -100,7 +100,7 @@ impl BuildState<'_> {
     }
 
     /// Starts the step that shows the unpacking of a base image, of which this is the first layer.
-    fn start_unpacking(&self, layer: &LayerDone) -> ActiveStep {
+    fn start_unpacking(&self, layer: &StoredLayer) -> ActiveStep {
         let image = self.images.image_of(layer.diff_id).map(|image| image.name.to_string());
         let image = image.unwrap_or_else(|| format!("layer {}", layer.diff_id.digest()));
         self.services.start(format!("[internal] unpack {image}"))
@@ -112,7 +112,7 @@ impl BuildState<'_> {
     }
 
     /// Pulls the base image that a layer belongs to, if the store lacks the layer.
-    fn ensure_layer(&self, layer: &LayerDone) -> std::result::Result<(), BuildError> {
+    fn ensure_layer(&self, layer: &StoredLayer) -> std::result::Result<(), BuildError> {
         if self.services.store.has_layer(layer.diff_id)? {
             return Ok(());
         }

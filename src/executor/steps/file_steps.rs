@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::plan::{self, CopyFrom, OperationKey};
-use crate::store::{Form, LayerDone, LowerDirectory};
+use crate::store::{LowerDirectory, Representation, StoredLayer};
 use crate::tree::Tree;
 
 use crate::executor::active_step::ActiveStep;
@@ -23,7 +23,7 @@ pub(in crate::executor) fn copy(
     operation: &plan::CopyOperation,
     stack: &Stack,
     active: &ActiveStep,
-    form: Form,
+    form: Representation,
 ) -> Result<(Stack, Outcome)> {
     let span = at.step.span;
     // If the definition of a stage or an image is known, its files need not be read.
@@ -75,7 +75,7 @@ pub(in crate::executor) fn workdir(
     operation: &plan::WorkdirOperation,
     stack: &Stack,
     active: &ActiveStep,
-    form: Form,
+    form: Representation,
 ) -> Result<(Stack, Outcome)> {
     let key = state.clamped(OperationKey::workdir(operation));
     let keys = state.steps.keys(at, active.id, &key, stack);
@@ -106,7 +106,7 @@ fn done(
     state: &BuildState<'_>,
     claim: &Claim,
     stack: &Stack,
-    (layer, directory): (LayerDone, Option<LowerDirectory>),
+    (layer, directory): (StoredLayer, Option<LowerDirectory>),
 ) -> Result<(Stack, Outcome)> {
     // A mount opens it again: a stage may have more layers than a process may open files.
     drop(directory);

@@ -102,7 +102,7 @@ pub(in crate::executor) fn commit(
     done: &RunDone,
     lowers: &[LowerDirectory],
     options: &LayerOptions,
-) -> Result<crate::store::LayerDone> {
+) -> Result<crate::store::StoredLayer> {
     let skip: [TreePath; 0] = [];
     Ok(store.layer_from_upper(&done.work, done.upper.as_fd(), lowers, &skip, options)?)
 }

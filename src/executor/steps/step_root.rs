@@ -13,8 +13,8 @@ use crate::diag::{Diagnostic, Span, codes};
 use crate::pathio::{self, Context as _, PathError};
 use crate::plan::{InlineFile, Network, RunOperation, Ulimit};
 use crate::sandbox::{
-    self, Attending, Exit, Kept, Limit, Mount, MountSource, Output, Resource, Rootfs, RunSpec,
-    SandboxError, Streams, User, View,
+    self, AttachOptions, Exit, KeptMounts, Limit, Mount, MountNamespace, MountSource, Output,
+    Resource, Rootfs, RunSpec, SandboxError, Streams, User,
 };
 use crate::store::{LowerDirectory, WorkDirectory};
 use crate::tree::{Accounts, ResolvedUser};
@@ -40,7 +40,7 @@ pub(in crate::executor) struct StepRoot {
     work: WorkDirectory,
     upper: LowerDirectory,
     /// Mount namespace of the first command that ran in it.
-    kept: OnceLock<Arc<Kept>>,
+    kept: OnceLock<Arc<KeptMounts>>,
 }
 
 /// A command of a debug session.
@@ -96,7 +96,7 @@ impl StepRoot {
             spec.network = sandbox::Network::None;
         }
         if state.options.keep_failed {
-            spec.view = View::Kept;
+            spec.mount_namespace = MountNamespace::Kept;
         }
         Ok(Self { rootfs, spec, points, own, work, upper, kept: OnceLock::new() })
     }
@@ -128,7 +128,7 @@ impl StepRoot {
         cancel: BorrowedFd<'_>,
         on_output: &mut dyn FnMut(Output, &[u8]),
     ) -> std::result::Result<Exit, SandboxError> {
-        let attending = Attending { cancel: Some(cancel), ..Attending::default() };
+        let attending = AttachOptions { cancel: Some(cancel), ..AttachOptions::default() };
         self.run_spec(&self.spec, attending, on_output)
     }
 
@@ -136,7 +136,7 @@ impl StepRoot {
     pub(in crate::executor) fn run_in_session(
         &self,
         command: SessionCommand,
-        attending: Attending<'_>,
+        attending: AttachOptions<'_>,
         on_output: &mut dyn FnMut(Output, &[u8]),
     ) -> std::result::Result<Exit, SandboxError> {
         let SessionCommand { argv, env, mounts, streams } = command;
@@ -144,9 +144,12 @@ impl StepRoot {
         spec.env.retain(|(name, _)| !env.iter().any(|(other, _)| other == name));
         spec.env.extend(env);
         match self.kept.get() {
-            Some(kept) => (spec.view, spec.mounts) = (View::Of(Arc::clone(kept)), mounts),
+            Some(kept) => {
+                (spec.mount_namespace, spec.mounts) =
+                    (MountNamespace::Join(Arc::clone(kept)), mounts)
+            }
             None => {
-                spec.view = View::Kept;
+                spec.mount_namespace = MountNamespace::Kept;
                 spec.mounts.extend(mounts);
             }
         }
@@ -156,10 +159,10 @@ impl StepRoot {
     fn run_spec(
         &self,
         spec: &RunSpec,
-        attending: Attending<'_>,
+        attending: AttachOptions<'_>,
         on_output: &mut dyn FnMut(Output, &[u8]),
     ) -> std::result::Result<Exit, SandboxError> {
-        let ran = sandbox::run_attended(&self.rootfs, spec, attending, on_output);
+        let ran = sandbox::run_attached(&self.rootfs, spec, attending, on_output);
         if let Some(kept) = ran.kept {
             // It is set once: later commands join these mounts and make none.
             let _new = self.kept.set(Arc::new(kept));
@@ -215,7 +218,7 @@ fn spec(
         shm_bytes: operation.settings.shm_bytes.unwrap_or(sandbox::DEFAULT_SHM_BYTES),
         limits: limits(&operation.settings.ulimits),
         streams: Streams::Output,
-        view: View::Own,
+        mount_namespace: MountNamespace::Own,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::image::{self, Image};
 use crate::limits::MAX_LAYERS;
-use crate::oci::{Descriptor, Digest, Index, Manifest, MediaType, Parsed, Platform, Reference};
+use crate::oci::{
+    Descriptor, Digest, Index, Manifest, ManifestOrIndex, MediaType, Platform, Reference,
+};
 
 use crate::executor::inputs::image::{adopt, from_registry, parse_manifest};
 use crate::executor::inputs::image_layers::{fetch_known, fetch_layers};
@@ -51,8 +53,10 @@ pub fn pull_all(services: &Services<'_>, name: &Reference) -> std::result::Resul
         let pull = IndexPull { services, name };
         let fetched = services.registry.manifest(name).map_err(|error| pull.failed(error))?;
         match parse_manifest(name, &fetched.bytes)? {
-            Parsed::Manifest(manifest) => pull.image(&fetched.bytes, fetched.digest, manifest)?,
-            Parsed::Index(index) => {
+            ManifestOrIndex::Manifest(manifest) => {
+                pull.image(&fetched.bytes, fetched.digest, manifest)?
+            }
+            ManifestOrIndex::Index(index) => {
                 pull.entries(&index)?;
                 services.store.put_blob(&fetched.bytes)?;
             }
@@ -83,7 +87,8 @@ impl IndexPull<'_> {
             let named = self.name.with_digest(entry.digest);
             let registry = self.services.registry;
             let fetched = registry.manifest(&named).map_err(|error| self.failed(error))?;
-            let Parsed::Manifest(manifest) = parse_manifest(self.name, &fetched.bytes)? else {
+            let ManifestOrIndex::Manifest(manifest) = parse_manifest(self.name, &fetched.bytes)?
+            else {
                 let reason = "its index names another index".to_owned();
                 let name = self.name.familiar();
                 return Err(BuildError::BadImage { span: None, name, reason });
@@ -140,5 +145,5 @@ fn set_tag(services: &Services<'_>, name: &Reference, top: Digest) -> Result<()>
         };
         services.event(Event::Note { text: format!("{replaced}{more}") });
     }
-    Ok(services.store.set_tag(name, top)?)
+    Ok(services.store.tags().set(name, top)?)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::image::{self, ExportError, ExportOptions, Image, Patience};
+use crate::image::{self, ExportError, ExportOptions, Image, RegistryRetries};
 use crate::oci::{Digest, Platform, Reference};
 
 use crate::executor::{BuildError, Event, Failure, Outcome, Services, chain};
@@ -44,21 +44,21 @@ pub fn push(
 }
 
 /// Checks that a push of images for `platforms` to `names` removes no platform from an index in the
-/// registry. With [`Patience::OnceMap`], a registry that does not answer is a warning, because the
+/// registry. With [`RegistryRetries::OnceMap`], a registry that does not answer is a warning, because the
 /// push asks again.
 ///
 /// # Errors
-/// [`ExportError::Dropped`]; with [`Patience::Retries`] also the registry's.
+/// [`ExportError::Dropped`]; with [`RegistryRetries::Retries`] also the registry's.
 pub fn check_platforms(
     services: &Services<'_>,
     names: &[Reference],
     platforms: &[Platform],
-    patience: Patience,
+    patience: RegistryRetries,
 ) -> Result<(), Failure> {
     for name in names {
         let checked = image::check_platforms(services.registry, name, platforms, patience);
         let Err(error) = checked else { continue };
-        if patience == Patience::Retries || matches!(error, ExportError::Dropped { .. }) {
+        if patience == RegistryRetries::Retries || matches!(error, ExportError::Dropped { .. }) {
             return Err(Failure::new(BuildError::Export(error)));
         }
         let text = format!("{}; the check is repeated after the build", chain(&error));
@@ -73,14 +73,14 @@ pub fn check_platforms(
 ///
 /// # Errors
 /// As [`push`].
-pub fn push_exact(
+pub fn push_verbatim(
     services: &Services<'_>,
     digest: Digest,
     name: &Reference,
 ) -> Result<Digest, Failure> {
     let (store, registry) = (services.store, services.registry);
     shown(&services, &name.to_string(), |progress| {
-        image::push_exact(store, registry, digest, name, progress).map(|()| digest)
+        image::push_verbatim(store, registry, digest, name, progress).map(|()| digest)
     })
 }
 

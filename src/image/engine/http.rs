@@ -1,4 +1,4 @@
-//! The little of HTTP/1.1 that an engine's socket needs (RFC 9112): one request a connection.
+//! Minimal HTTP/1.1 client (RFC 9112) for an engine's socket: one request per connection.
 
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write};
 use std::os::unix::net::UnixStream;
@@ -7,30 +7,30 @@ use std::time::Duration;
 
 use crate::limits::{MAX_ENGINE_BODY_BYTES, MAX_ENGINE_HEAD_BYTES};
 
-/// An engine may take so long to say something: it unpacks whole images first.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// Bytes that are sent as one chunk.
+/// Time limit for each read and write. The engine unpacks whole images before it responds.
+const IO_TIMEOUT: Duration = Duration::from_secs(600);
+/// Size of a chunk in bytes.
 const CHUNK_BYTES: usize = 128 << 10;
 
-/// What came back.
-pub(super) struct Answer {
+/// The status and body of the engine's response.
+pub(super) struct EngineResponse {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
 }
 
-/// Asks for a document.
-pub(super) fn get(socket: &Path, path: &str) -> io::Result<Answer> {
+/// Requests the document at `path`.
+pub(super) fn get(socket: &Path, path: &str) -> io::Result<EngineResponse> {
     let mut stream = connect(socket)?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")?;
-    answer(stream)
+    read_response(stream)
 }
 
-/// Sends a tar, whose length need not be known.
+/// Sends a tar of unknown length.
 pub(super) fn post_tar(
     socket: &Path,
     path: &str,
     fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<Answer> {
+) -> io::Result<EngineResponse> {
     let mut stream = connect(socket)?;
     write!(
         stream,
@@ -39,12 +39,14 @@ pub(super) fn post_tar(
     )?;
     let mut body = BufWriter::with_capacity(CHUNK_BYTES, Chunks(&stream));
     let sent = fill(&mut body).and_then(|()| body.flush());
-    // What is still in the buffer belongs to a body that is not complete.
+    // The rest of the buffer belongs to an incomplete body.
     let (_chunks, _rest) = body.into_parts();
     match sent.and_then(|()| stream.write_all(b"0\r\n\r\n")) {
-        Ok(()) => answer(stream),
-        // The engine may have said why it no longer listens.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => answer(stream).or(Err(error)),
+        Ok(()) => read_response(stream),
+        // The engine may have sent the reason before it closed the connection.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            read_response(stream).or(Err(error))
+        }
         Err(error) => {
             let said = stream.shutdown(std::net::Shutdown::Both);
             said.and(Err(error))
@@ -54,17 +56,17 @@ pub(super) fn post_tar(
 
 fn connect(socket: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
     Ok(stream)
 }
 
-/// Writes each piece as a chunk (RFC 9112, 7.1).
+/// Writes each buffer as a chunk (RFC 9112, section 7.1).
 struct Chunks<'a>(&'a UnixStream);
 
 impl Write for Chunks<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // An empty chunk would be the end.
+        // An empty chunk would end the body.
         if !bytes.is_empty() {
             write!(self.0, "{:x}\r\n", bytes.len())?;
             self.0.write_all(bytes)?;
@@ -78,14 +80,14 @@ impl Write for Chunks<'_> {
     }
 }
 
-fn answer(stream: UnixStream) -> io::Result<Answer> {
+fn read_response(stream: UnixStream) -> io::Result<EngineResponse> {
     let mut reader = BufReader::new(stream);
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut head = reader.by_ref().take(MAX_ENGINE_HEAD_BYTES);
     let mut line = String::new();
     head.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| bad("it does not speak HTTP"))?;
+    let status = status.ok_or_else(|| bad("its response is not HTTP"))?;
     let (mut length, mut is_chunked) = (None, false);
     loop {
         line.clear();
@@ -104,7 +106,7 @@ fn answer(stream: UnixStream) -> io::Result<Answer> {
         let limit = length.unwrap_or(MAX_ENGINE_BODY_BYTES).min(MAX_ENGINE_BODY_BYTES);
         reader.take(limit).read_to_end(&mut body)?;
     }
-    Ok(Answer { status, body })
+    Ok(EngineResponse { status, body })
 }
 
 fn read_chunks(reader: &mut BufReader<UnixStream>, body: &mut Vec<u8>) -> io::Result<()> {
@@ -119,7 +121,7 @@ fn read_chunks(reader: &mut BufReader<UnixStream>, body: &mut Vec<u8>) -> io::Re
         if size == 0 {
             return Ok(());
         }
-        left = left.checked_sub(size).ok_or_else(|| bad("its answer is too long"))?;
+        left = left.checked_sub(size).ok_or_else(|| bad("its response is too long"))?;
         reader.by_ref().take(size).read_to_end(body)?;
         line.clear();
         reader.by_ref().take(MAX_ENGINE_HEAD_BYTES).read_line(&mut line)?;

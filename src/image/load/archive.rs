@@ -1,4 +1,4 @@
-//! What an archive or a directory holds: its tables of contents, and files by name.
+//! The content of an untrusted archive or directory: tables of contents, and files by name.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -19,23 +19,23 @@ pub(super) const INDEX: &str = "index.json";
 pub(super) const MANIFEST: &str = "manifest.json";
 const BLOBS: &str = "blobs/sha256/";
 
-/// What is there.
-pub(super) struct Contents {
+/// The files of an archive or directory that is being loaded.
+pub(super) struct ImageArchive {
     pub(super) shown: String,
-    /// `index.json` (image-spec, image-layout.md).
+    /// The bytes of `index.json` (image-spec, image-layout.md).
     pub(super) index: Option<Vec<u8>>,
-    /// `manifest.json`, docker's own.
+    /// The bytes of docker's `manifest.json` (<https://github.com/moby/docker-image-spec>).
     pub(super) manifest: Option<Vec<u8>>,
-    /// Files that are blobs of the store now, by their names in the archive.
+    /// Files that were imported as blobs of the store, by their names in the archive.
     files: BTreeMap<String, Digest>,
-    /// Names that stand for others.
+    /// Symbolic and hard links: targets by name.
     links: BTreeMap<String, String>,
-    /// The directory that blobs are still in.
+    /// The directory that blobs are imported from on demand.
     directory: Option<PathBuf>,
 }
 
-impl Contents {
-    /// Reads a whole archive; its files become blobs.
+impl ImageArchive {
+    /// Reads a whole archive and imports its files as blobs.
     pub(super) fn of_archive(
         store: &Store,
         stream: Box<dyn Read + Send>,
@@ -76,7 +76,7 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Looks into a directory; its blobs are brought when they are needed.
+    /// Opens a directory. Its blobs are imported on demand.
     pub(super) fn of_directory(directory: &Path, shown: &str) -> Result<Self> {
         let index = match read_regular(directory, INDEX, MAX_DOCUMENT_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -100,7 +100,7 @@ impl Contents {
         match name.as_str() {
             INDEX => self.index = Some(self.document(&name, content)?),
             MANIFEST => self.manifest = Some(self.document(&name, content)?),
-            // Docker's oldest form; what they say is in the manifest as well.
+            // Files of docker's oldest format, whose content the manifest repeats.
             "oci-layout" | "repositories" | "VERSION" => {}
             old if old.ends_with("/VERSION") || old.ends_with("/json") => {}
             _ => {
@@ -123,7 +123,7 @@ impl Contents {
 
     fn add_blob(&self, store: &Store, name: &str, content: &mut dyn Read) -> Result<Digest> {
         let want = blob_of(name);
-        // What the store has already need not be read.
+        // An existing blob need not be read.
         if let Some(digest) = want.filter(|digest| store.has_blob(*digest)) {
             return Ok(digest);
         }
@@ -140,7 +140,7 @@ impl Contents {
         Ok(got)
     }
 
-    /// The blob that a file of the archive has become.
+    /// Returns the blob that a file of the archive was imported as.
     pub(super) fn file(&self, name: &str, by: &str) -> Result<Digest> {
         let mut at = resolved(name).unwrap_or_default();
         for _ in 0..MAX_LINKS_BETWEEN_BLOBS {
@@ -155,8 +155,8 @@ impl Contents {
         Err(self.missing(name, by))
     }
 
-    /// Sees to it that the store has a blob; false when it is nowhere.
-    pub(super) fn bring(&self, store: &Store, blob: &Descriptor) -> Result<bool> {
+    /// Imports a blob if the store lacks it. Returns false if the source lacks it, too.
+    pub(super) fn import_blob(&self, store: &Store, blob: &Descriptor) -> Result<bool> {
         let (digest, size) = (blob.digest, blob.size);
         if store.has_blob(digest) {
             return Ok(true);
@@ -177,9 +177,9 @@ impl Contents {
         self.add_blob(store, &name, &mut file.take(n_bytes)).map(|_digest| true)
     }
 
-    /// A document that is a blob, which must be there.
+    /// Reads a document that is a blob, which must exist.
     pub(super) fn blob(&self, store: &Store, entry: &Descriptor, by: &str) -> Result<Vec<u8>> {
-        if !self.bring(store, entry)? {
+        if !self.import_blob(store, entry)? {
             return Err(self.missing(&entry.digest.to_string(), by));
         }
         Ok(store.read_blob(entry.digest, MAX_DOCUMENT_BYTES)?)
@@ -203,17 +203,18 @@ impl Contents {
     }
 }
 
-/// The digest in the name of an OCI layout's blob.
+/// Returns the digest in the name of an OCI layout's blob.
 fn blob_of(name: &str) -> Option<Digest> {
     format!("sha256:{}", name.strip_prefix(BLOBS)?).parse().ok()
 }
 
-/// A name without `./` and doubled slashes; `None` when it leads out of the archive or is no text.
+/// Normalizes a name: no `./`, no doubled slashes. `None` if it leads out of the archive or is not
+/// UTF-8.
 fn plain_name(path: &[u8]) -> Option<String> {
     resolved(str::from_utf8(path).ok()?)
 }
 
-/// The same, with `..` taken back.
+/// Normalizes a name and resolves `..`.
 fn resolved(path: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -231,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stay_inside() {
+    fn names_cannot_leave_the_archive() {
         for (path, want) in [
             ("./blobs//sha256/x", Some("blobs/sha256/x")),
             ("a/../b", Some("b")),

@@ -1,4 +1,5 @@
-//! What `docker save` wrote, and others in its form: `manifest.json` names configs and layers.
+//! Archives of `docker save` and compatible tools: `manifest.json` lists configs and layers
+//! (<https://github.com/moby/docker-image-spec>).
 
 use serde::Deserialize;
 
@@ -6,14 +7,14 @@ use crate::limits::MAX_DOCUMENT_BYTES;
 use crate::oci::{Descriptor, DiffId, ImageConfig, Manifest, MediaType, Reference, pretty};
 use crate::store::Store;
 
-use super::archive::{Contents, MANIFEST};
-use super::layers::{self, Layer};
+use super::archive::{ImageArchive, MANIFEST};
+use super::layers::{self, UntrustedLayer};
 use super::{LoadOptions, LoadedImage, Result};
 
-/// One image of the table of contents.
+/// An entry of `manifest.json`: one image.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+struct DockerArchiveEntry {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
@@ -21,22 +22,23 @@ struct Entry {
     layers: Option<Vec<String>>,
 }
 
-/// Reads the table of contents of an archive as docker writes it: for fuzzing.
+/// Parses docker's `manifest.json`, for fuzzing.
 ///
 /// # Errors
-/// The reason, as text.
+/// The cause as text.
 #[doc(hidden)]
 pub fn probe_table(bytes: &[u8]) -> std::result::Result<usize, String> {
-    let entries: Vec<Entry> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let entries: Vec<DockerArchiveEntry> =
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let names = entries.iter().flat_map(|entry| entry.repo_tags.iter().flatten());
     let layers = entries.iter().filter_map(|entry| entry.layers.as_ref()).map(Vec::len);
     Ok(names.filter(|name| name.parse::<Reference>().is_ok()).count() + layers.sum::<usize>())
 }
 
-/// The images of an archive; each gets a manifest, which it has not in this form.
+/// Loads the images of an archive. Each gets a manifest, which this format lacks.
 pub(super) fn images(
     store: &Store,
-    contents: &Contents,
+    contents: &ImageArchive,
     manifest: &[u8],
     options: &LoadOptions,
 ) -> Result<Vec<LoadedImage>> {
@@ -63,17 +65,17 @@ pub(super) fn images(
     super::layout::some(images, contents, options)
 }
 
-/// Adds the names that the table of contents has for images of an index.
+/// Adds the names in `manifest.json` to images that were loaded from the index.
 pub(super) fn add_names(
     store: &Store,
-    contents: &Contents,
+    contents: &ImageArchive,
     manifest: &[u8],
     images: &mut [LoadedImage],
 ) -> Result<()> {
     for entry in entries(contents, manifest)? {
         let Ok(config) = contents.file(&entry.config, MANIFEST) else { continue };
         for image in images.iter_mut() {
-            if store.image_id(image.top)? == Some(config) {
+            if store.images().id_of(image.top)? == Some(config) {
                 let known = std::mem::take(&mut image.names);
                 let more = names(contents, &entry)?;
                 image.names = merged(known, more);
@@ -83,7 +85,7 @@ pub(super) fn add_names(
     Ok(())
 }
 
-/// Both, each once.
+/// Returns the names of both lists without duplicates.
 pub(super) fn merged(mut names: Vec<Reference>, more: Vec<Reference>) -> Vec<Reference> {
     for name in more {
         if !names.contains(&name) {
@@ -93,22 +95,22 @@ pub(super) fn merged(mut names: Vec<Reference>, more: Vec<Reference>) -> Vec<Ref
     names
 }
 
-fn entries(contents: &Contents, manifest: &[u8]) -> Result<Vec<Entry>> {
+fn entries(contents: &ImageArchive, manifest: &[u8]) -> Result<Vec<DockerArchiveEntry>> {
     serde_json::from_slice(manifest).map_err(|error| contents.bad(MANIFEST, error.to_string()))
 }
 
-fn names(contents: &Contents, entry: &Entry) -> Result<Vec<Reference>> {
+fn names(contents: &ImageArchive, entry: &DockerArchiveEntry) -> Result<Vec<Reference>> {
     let names = entry.repo_tags.iter().flatten().map(|name| {
         name.parse::<Reference>().map_err(|error| contents.bad(MANIFEST, error.to_string()))
     });
     names.collect()
 }
 
-/// The layers, whose files have any name and any packing.
+/// Imports the layers, whose files can have any name and compression.
 fn layers(
     store: &Store,
-    contents: &Contents,
-    entry: &Entry,
+    contents: &ImageArchive,
+    entry: &DockerArchiveEntry,
     config: &ImageConfig,
     options: &LoadOptions,
 ) -> Result<Vec<Descriptor>> {
@@ -119,13 +121,14 @@ fn layers(
         let reason = format!("it has {n_files} layers, but {} has {n_ids}", entry.config);
         return Err(contents.bad(MANIFEST, reason));
     }
-    let layer = |(file, diff_id): (&String, &DiffId)| -> Result<Layer> {
+    let layer = |(file, diff_id): (&String, &DiffId)| -> Result<UntrustedLayer> {
         let blob = contents.file(file, MANIFEST)?;
-        let (blob, compression, n_bytes) = layers::packed_form(store, contents, file, blob)?;
+        let (blob, compression, n_bytes) = layers::detect_compression(store, contents, file, blob)?;
         let media_type = MediaType::OciLayer(compression);
-        Ok(Layer { diff_id: *diff_id, blob: Descriptor::new(media_type, blob, n_bytes) })
+        Ok(UntrustedLayer { diff_id: *diff_id, blob: Descriptor::new(media_type, blob, n_bytes) })
     };
-    let found: Vec<Layer> = files.iter().zip(diff_ids).map(layer).collect::<Result<_>>()?;
+    let found: Vec<UntrustedLayer> =
+        files.iter().zip(diff_ids).map(layer).collect::<Result<_>>()?;
     layers::check(store, &found, options.jobs)?;
     Ok(found.into_iter().map(|layer| layer.blob).collect())
 }

@@ -1,4 +1,4 @@
-//! Layers that came from outside: how they are packed, and whether they are what they should be.
+//! Untrusted layers: detects their compression and verifies their DiffIDs.
 
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::num::NonZeroUsize;
@@ -11,22 +11,22 @@ use crate::pool;
 use crate::store::{Store, StoreError};
 
 use super::Result;
-use super::archive::Contents;
+use super::archive::ImageArchive;
 
-/// Bytes that tell how a file is packed.
+/// Number of bytes that identify a compression format.
 const MAGIC_BYTES: u64 = 6;
 
-/// A layer's blob, and what it should unpack to.
-pub(super) struct Layer {
+/// A layer's blob, and its DiffID according to the config.
+pub(super) struct UntrustedLayer {
     pub(super) diff_id: DiffId,
     pub(super) blob: Descriptor,
 }
 
-/// How a layer's file is packed, and its length. What no manifest has a type for becomes a plain
-/// tar.
-pub(super) fn packed_form(
+/// Detects the compression of a layer's file and its length. A format without a media type is
+/// converted to a plain tar.
+pub(super) fn detect_compression(
     store: &Store,
-    contents: &Contents,
+    contents: &ImageArchive,
     name: &str,
     blob: Digest,
 ) -> Result<(Digest, LayerCompression, u64)> {
@@ -53,20 +53,20 @@ pub(super) fn packed_form(
     Ok((blob, compression, n_bytes))
 }
 
-/// Checks that layers unpack to what their image says, and remembers that the store has them.
-pub(super) fn check(store: &Store, layers: &[Layer], jobs: NonZeroUsize) -> Result<()> {
+/// Verifies the DiffIDs of layers and records that the store has them.
+pub(super) fn check(store: &Store, layers: &[UntrustedLayer], jobs: NonZeroUsize) -> Result<()> {
     let checked = pool::map_in_order(layers, jobs, |layer| check_one(store, layer));
     checked.into_iter().collect()
 }
 
-fn check_one(store: &Store, layer: &Layer) -> Result<()> {
-    let Layer { diff_id, blob } = layer;
+fn check_one(store: &Store, layer: &UntrustedLayer) -> Result<()> {
+    let UntrustedLayer { diff_id, blob } = layer;
     let known = store.packed(*diff_id)?;
     if known.iter().any(|packed| packed.blob == blob.digest) {
         return Ok(());
     }
     let compression = blob.media_type.layer_compression().unwrap_or(LayerCompression::None);
-    // A plain tar's digest was checked when it was read.
+    // The digest of a plain tar was verified when it was read.
     let got =
         if compression == LayerCompression::None { blob.digest } else { unpacked(store, blob)? };
     if DiffId::new(got) != *diff_id {
@@ -76,7 +76,7 @@ fn check_one(store: &Store, layer: &Layer) -> Result<()> {
     Ok(store.record_pulled(*diff_id, blob, compression)?)
 }
 
-/// The digest of what the blob unpacks to.
+/// Returns the digest of the uncompressed blob.
 fn unpacked(store: &Store, blob: &Descriptor) -> Result<Digest> {
     let name = blob.digest.to_string();
     let path = Path::new(&name);

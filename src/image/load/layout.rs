@@ -1,28 +1,30 @@
-//! OCI layouts: what their `index.json` names.
+//! Loads the images that the `index.json` of an OCI layout lists (image-spec, image-layout.md).
 
 use std::collections::BTreeMap;
 
 use crate::limits::MAX_INDEX_DEPTH;
 use crate::oci::{
-    Descriptor, ImageConfig, Index, Manifest, MediaType, Parsed, Platform, Reference, pretty,
+    Descriptor, ImageConfig, Index, Manifest, ManifestOrIndex, MediaType, Platform, Reference,
+    pretty,
 };
 use crate::store::Store;
 
-use super::archive::{Contents, INDEX};
+use super::archive::{INDEX, ImageArchive};
 use super::docker::merged;
-use super::layers::{self, Layer};
+use super::layers::{self, UntrustedLayer};
 use super::{LoadError, LoadOptions, LoadedImage, Result};
 
-/// The full name, as containerd and docker write it.
+/// The full name: an annotation of containerd and docker.
 const FULL_NAME: &str = "io.containerd.image.name";
-/// The tag (image-spec, annotations.md); others put the full name there.
+/// The tag (image-spec, annotations.md). Some tools write the full name here.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// What an entry has that describes another one (BuildKit's attestations).
-const ABOUT_ANOTHER: &str = "vnd.docker.reference.type";
-/// The images that a layout's own index names, each once with all its names.
+/// Marks an entry that describes another one: BuildKit's attestations
+/// (<https://docs.docker.com/build/metadata/attestations/attestation-storage/>).
+const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+/// Loads the images of a layout's `index.json`, each once with all its names.
 pub(super) fn images(
     store: &Store,
-    contents: &Contents,
+    contents: &ImageArchive,
     index: &[u8],
     options: &LoadOptions,
 ) -> Result<Vec<LoadedImage>> {
@@ -43,10 +45,10 @@ pub(super) fn images(
     some(images, contents, options)
 }
 
-/// The images, if there are any.
+/// Returns the images, or an error if there are none.
 pub(super) fn some(
     images: Vec<LoadedImage>,
-    contents: &Contents,
+    contents: &ImageArchive,
     options: &LoadOptions,
 ) -> Result<Vec<LoadedImage>> {
     let shown = || contents.shown.clone();
@@ -57,10 +59,10 @@ pub(super) fn some(
     }
 }
 
-/// Brings the images below an entry that are there and for the platform that is wanted.
+/// Imports the images below an entry that exist and match the wanted platform.
 fn collect(
     store: &Store,
-    contents: &Contents,
+    contents: &ImageArchive,
     entry: &Descriptor,
     by: &str,
     options: &LoadOptions,
@@ -68,24 +70,24 @@ fn collect(
     found: &mut Vec<Descriptor>,
 ) -> Result<()> {
     if depth > MAX_INDEX_DEPTH {
-        return Err(contents.bad(by, "its indexes name each other".to_owned()));
+        return Err(contents.bad(by, "its indexes are nested too deep".to_owned()));
     }
     let bytes = contents.blob(store, entry, by)?;
     let name = entry.digest.to_string();
-    let parsed = Parsed::parse(&bytes);
+    let parsed = ManifestOrIndex::parse(&bytes);
     match parsed.map_err(|error| contents.bad(&name, error.to_string()))? {
-        Parsed::Manifest(manifest) => {
-            let platform = bring(store, contents, &name, &manifest, options)?;
+        ManifestOrIndex::Manifest(manifest) => {
+            let platform = import_image(store, contents, &name, &manifest, options)?;
             found.extend(platform.map(|platform| {
                 let platform = Some(entry.platform.clone().unwrap_or(platform));
                 Descriptor { platform, ..entry.clone() }
             }));
         }
-        Parsed::Index(index) => {
+        ManifestOrIndex::Index(index) => {
             for entry in index.manifests {
-                // An archive may hold some of the images only.
-                let is_there = contents.bring(store, &entry)?;
-                if is_there && !entry.annotations.contains_key(ABOUT_ANOTHER) {
+                // An archive may contain only some of the images.
+                let is_there = contents.import_blob(store, &entry)?;
+                if is_there && !entry.annotations.contains_key(REFERENCE_TYPE) {
                     collect(store, contents, &entry, &name, options, depth + 1, found)?;
                 }
             }
@@ -94,10 +96,11 @@ fn collect(
     Ok(())
 }
 
-/// Brings config and layers of an image; gives its platform, or nothing when another is wanted.
-fn bring(
+/// Imports config and layers of an image and returns its platform. `None` if another platform is
+/// wanted.
+fn import_image(
     store: &Store,
-    contents: &Contents,
+    contents: &ImageArchive,
     name: &str,
     manifest: &Manifest,
     options: &LoadOptions,
@@ -114,31 +117,32 @@ fn bring(
         let reason = format!("it has {n_layers} layers, but its config {n_ids}");
         return Err(contents.bad(name, reason));
     }
-    let mut brought = Vec::with_capacity(n_layers);
+    let mut imported = Vec::with_capacity(n_layers);
     for (blob, diff_id) in manifest.layers.iter().zip(config.rootfs.diff_ids) {
         if blob.media_type.layer_compression().is_none() {
-            let reason = format!("it has a layer of type {}, which is no layer", blob.media_type);
+            let reason =
+                format!("it has a layer of type {}, which is not a layer type", blob.media_type);
             return Err(contents.bad(name, reason));
         }
-        if !contents.bring(store, blob)? {
+        if !contents.import_blob(store, blob)? {
             return Err(contents.missing(&blob.digest.to_string(), name));
         }
-        brought.push(Layer { diff_id, blob: blob.clone() });
+        imported.push(UntrustedLayer { diff_id, blob: blob.clone() });
     }
-    layers::check(store, &brought, options.jobs)?;
+    layers::check(store, &imported, options.jobs)?;
     Ok(Some(platform))
 }
 
-/// What a name will stand for: the entry itself if all that it names is there, one image, or a new
-/// index over those that are.
+/// Returns the descriptor that a name will refer to: the entry itself if all its images exist, a
+/// single image, or a new index of the existing ones.
 fn top(
     store: &Store,
-    contents: &Contents,
+    contents: &ImageArchive,
     entry: &Descriptor,
     found: Vec<Descriptor>,
 ) -> Result<Option<Descriptor>> {
     let bytes = contents.blob(store, entry, INDEX)?;
-    let Ok(Parsed::Index(index)) = Parsed::parse(&bytes) else {
+    let Ok(ManifestOrIndex::Index(index)) = ManifestOrIndex::parse(&bytes) else {
         return Ok(found.into_iter().next());
     };
     let same = |one: &Descriptor, other: &Descriptor| one.digest == other.digest;
@@ -159,14 +163,14 @@ fn top(
     }
 }
 
-fn parse_index(contents: &Contents, name: &str, bytes: &[u8]) -> Result<Index> {
-    match Parsed::parse(bytes).map_err(|error| contents.bad(name, error.to_string()))? {
-        Parsed::Index(index) => Ok(index),
-        Parsed::Manifest(_) => Err(contents.bad(name, "it is no index".to_owned())),
+fn parse_index(contents: &ImageArchive, name: &str, bytes: &[u8]) -> Result<Index> {
+    match ManifestOrIndex::parse(bytes).map_err(|error| contents.bad(name, error.to_string()))? {
+        ManifestOrIndex::Index(index) => Ok(index),
+        ManifestOrIndex::Manifest(_) => Err(contents.bad(name, "it is not an index".to_owned())),
     }
 }
 
-/// The full name of an entry; a tag alone is none.
+/// Returns the full name of an entry. A tag alone is not a name.
 fn name_of(entry: &Descriptor) -> Option<Reference> {
     let annotation = |key| entry.annotations.get(key);
     let full = annotation(FULL_NAME).and_then(|name| name.parse().ok());

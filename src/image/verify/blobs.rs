@@ -1,4 +1,4 @@
-//! The files of a layout, in a directory or where they lie in a tar.
+//! The files of a layout, in a directory or at offsets of a tar.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -45,7 +45,7 @@ impl Blobs {
         }
     }
 
-    /// Opens a file of the layout; the reader ends with it.
+    /// Opens a file of the layout. The reader ends with the file.
     pub(super) fn open_file(&self, file: &str) -> Result<Box<dyn Read>> {
         let missing = || VerifyError::Missing { file: file.to_owned() };
         match self {
@@ -66,7 +66,7 @@ impl Blobs {
         }
     }
 
-    /// Reads a document.
+    /// Reads a document of limited size.
     pub(super) fn read(&self, file: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut source = self.open_file(file)?.take(MAX_DOCUMENT_BYTES + 1);
@@ -78,7 +78,7 @@ impl Blobs {
         Ok(bytes)
     }
 
-    /// Checks length and digest of a blob, and gives its path in the layout.
+    /// Checks length and digest of a blob, and returns its path in the layout.
     pub(super) fn checked(&self, blob: &Descriptor) -> Result<String> {
         let want = digest_of(blob)?;
         let file = format!("blobs/sha256/{}", want.hex());

@@ -1,11 +1,11 @@
-//! What may be wrong with a layout.
+//! Errors of the verification.
 
 use std::io;
 
 use crate::oci::Digest;
 use crate::pathio::PathError;
 
-/// What is wrong with a layout.
+/// A violation found in a layout.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The layout itself cannot be read.
@@ -14,136 +14,138 @@ pub enum VerifyError {
     /// A file of the layout cannot be read.
     #[error("cannot read {file}")]
     Read {
-        /// The file.
+        /// Path of the file in the layout.
         file: String,
-        /// Why not.
+        /// The error that caused this one.
         source: io::Error,
     },
-    /// A file that others name is not there.
+    /// A file that other documents refer to is missing.
     #[error("{file} is missing")]
     Missing {
-        /// The file.
+        /// Path of the file in the layout.
         file: String,
     },
-    /// A document is longer than anybody reads.
+    /// A document exceeds the size limit of readers.
     #[error("{file} is longer than the limit of {max_bytes} bytes")]
     TooLarge {
-        /// The file.
+        /// Path of the file in the layout.
         file: String,
-        /// The limit.
+        /// The limit in bytes.
         max_bytes: u64,
     },
-    /// A document is not what its place says.
+    /// A document is not valid JSON of its kind.
     #[error("{file} is not valid: {reason}")]
     Json {
-        /// The file.
+        /// Path of the file in the layout.
         file: String,
-        /// What is wrong.
+        /// The cause, as text for the message.
         reason: String,
     },
-    /// The layout is of another version.
+    /// The layout has an unsupported version.
     #[error("the layout has version {found}, not 1.0.0")]
     LayoutVersion {
-        /// The version.
+        /// The version in the file `oci-layout`.
         found: String,
     },
-    /// Indexes name indexes too often.
-    #[error("the index names indexes that name indexes, too deep")]
+    /// Indexes are nested too deep.
+    #[error("indexes are nested too deep")]
     Depth,
-    /// A digest that is no SHA-256.
+    /// A digest has an unsupported algorithm or format.
     #[error("`{digest}` is not a SHA-256 digest")]
     BadDigest {
-        /// The digest.
+        /// The invalid digest as text.
         digest: String,
     },
-    /// A blob has other bytes than its name says.
+    /// A blob does not match the digest in its name.
     #[error("{file} has the digest {got}")]
     Digest {
-        /// The file.
+        /// Path of the file in the layout.
         file: String,
-        /// What it has.
+        /// The digest or size found.
         got: Digest,
     },
-    /// A blob has another length than its descriptor says.
-    #[error("{file} has {got} bytes, its descriptor says {want}")]
+    /// A blob does not have the size in its descriptor.
+    #[error("{file} has {got} bytes, but its descriptor says {want}")]
     Size {
-        /// The file.
+        /// Path of the file in the layout.
         file: String,
-        /// What the descriptor says.
+        /// The size according to the descriptor.
         want: u64,
-        /// What it has.
+        /// The digest or size found.
         got: u64,
     },
-    /// A media type is not one for this place, or two places differ.
-    #[error("{file} has the media type `{media_type}`, which does not fit")]
+    /// A media type is invalid here, or two documents disagree.
+    #[error("{file} has the media type `{media_type}`, which is invalid here")]
     MediaType {
-        /// The file.
+        /// Path of the file in the layout.
         file: String,
-        /// The type.
+        /// The media type as text.
         media_type: String,
     },
-    /// Index and config differ.
-    #[error("the index says {stated}, the config {platform}")]
+    /// Index and config disagree about the platform.
+    #[error("the index says {stated}, but the config says {platform}")]
     Platform {
-        /// What the index says.
+        /// The platform in the index.
         stated: String,
-        /// What the config says.
+        /// The value in the config.
         platform: String,
     },
-    /// Layers, DiffIds and history do not add up.
+    /// The numbers of layers, DiffIDs and history entries differ.
     #[error(
         "{file} has {n_layers} layers, its config {n_diff_ids} and its history {n_history} of them"
     )]
     Counts {
-        /// The manifest.
+        /// Path of the manifest.
         file: String,
-        /// Its layers.
+        /// Number of layers in the manifest.
         n_layers: usize,
-        /// DiffIds in the config.
+        /// Number of DiffIDs in the config.
         n_diff_ids: usize,
-        /// Entries of the history that have a layer.
+        /// Number of history entries with a layer.
         n_history: usize,
     },
-    /// A layer is not the one that the config means.
-    #[error("{file} unpacks to {got}, the config says {want}")]
+    /// A layer does not have the DiffID in the config.
+    #[error("{file} has the DiffID {got}, but the config says {want}")]
     DiffId {
-        /// The layer.
+        /// Path of the layer's blob.
         file: String,
-        /// What the config says.
+        /// The value in the config.
         want: String,
-        /// What it is.
+        /// The digest of the uncompressed layer.
         got: Digest,
     },
-    /// A name in a layer leads out of the root.
+    /// The path of an entry leads out of the root.
     #[error("{file} has an entry named {name}")]
     Name {
-        /// The layer.
+        /// Path of the layer's blob.
         file: String,
-        /// The name.
+        /// The path of the entry.
         name: String,
     },
-    /// A whiteout has nothing to remove.
+    /// A whiteout removes a path that does not exist below.
     #[error("{file} removes {name}, which no layer below has")]
     Whiteout {
-        /// The layer.
+        /// Path of the layer's blob.
         file: String,
-        /// What it removes.
+        /// The path that it removes.
         name: String,
     },
-    /// A hard link leads nowhere.
+    /// The target of a hard link does not exist.
     #[error("{file} links {name} to {target}, which is not there")]
     HardLink {
-        /// The layer.
+        /// Path of the layer's blob.
         file: String,
-        /// The link.
+        /// The path of the link.
         name: String,
-        /// Its target.
+        /// The missing target of the link.
         target: String,
     },
-    /// `manifest.json` says something else than the index.
-    #[error("manifest.json names the config {config}, which has other layers or is no image's")]
+    /// `manifest.json` disagrees with the index.
+    #[error(
+        "manifest.json names the config {config}, which has other layers or does not belong to an image"
+    )]
     DockerEntry {
-        /// The config.
+        /// The config's path in `manifest.json`.
         config: String,
     },
 }

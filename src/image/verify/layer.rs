@@ -1,4 +1,4 @@
-//! A layer's tar, and the paths that it leaves when it is laid over those below.
+//! Applies a layer's tar to the set of paths of the layers below.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -8,17 +8,17 @@ use crate::oci::{Digest, Hasher, LayerCompression, MediaType};
 use super::blobs::unreadable;
 use super::{Result, VerifyError};
 
-/// The paths that are there, parents included.
+/// The existing paths, parents included.
 #[derive(Default)]
-pub(super) struct Tree(BTreeSet<Vec<u8>>);
+pub(super) struct LayerPaths(BTreeSet<Vec<u8>>);
 
-/// A hash of what is read through it.
-struct Hashing<R> {
+/// A reader that hashes its bytes.
+struct HashingReader<R> {
     source: R,
     hasher: Hasher,
 }
 
-impl<R: Read> Read for Hashing<R> {
+impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let n_read = self.source.read(to)?;
         self.hasher.update(to.get(..n_read).unwrap_or_default());
@@ -26,7 +26,7 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// How a layer of this type is packed; `None` when it is no layer's type.
+/// Returns the compression of a layer's media type. `None` if it is not a layer type.
 pub(super) fn compression_of(media_type: &str) -> Option<LayerCompression> {
     let media_type = MediaType::from(media_type.to_owned());
     let is_current = !matches!(media_type, MediaType::Other(_));
@@ -41,9 +41,8 @@ fn decoded(source: Box<dyn Read>, compression: LayerCompression) -> io::Result<B
     })
 }
 
-impl Tree {
-    /// Lays the layer that `open` opens over what is there. Gives the digest of its tar, and the
-    /// tar's length.
+impl LayerPaths {
+    /// Applies the layer that `open` opens. Returns the digest of its tar, and the tar's length.
     pub(super) fn apply(
         &mut self,
         file: &str,
@@ -52,14 +51,14 @@ impl Tree {
     ) -> Result<(Digest, u64)> {
         let failed = |error| unreadable(file, error);
         let source = decoded(open()?, compression).map_err(failed)?;
-        let mut archive = tar::Archive::new(Hashing { source, hasher: Hasher::new() });
+        let mut archive = tar::Archive::new(HashingReader { source, hasher: Hasher::new() });
         let mut added = Vec::new();
         let below = self.0.clone();
         for entry in archive.entries().map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let kind = entry.header().entry_type();
             let path = clean(file, &entry.path_bytes())?;
-            if let Some(removed) = removed_by(&path) {
+            if let Some(removed) = whiteout_of(&path) {
                 self.remove(file, &below, &removed)?;
                 continue;
             }
@@ -76,10 +75,10 @@ impl Tree {
         Ok((hashing.hasher.finish(), n_bytes))
     }
 
-    fn remove(&mut self, file: &str, below: &BTreeSet<Vec<u8>>, removed: &Removed) -> Result<()> {
+    fn remove(&mut self, file: &str, below: &BTreeSet<Vec<u8>>, removed: &Whiteout) -> Result<()> {
         match removed {
-            Removed::Content(directory) => self.remove_content(directory),
-            Removed::Path(path) => {
+            Whiteout::Content(directory) => self.remove_content(directory),
+            Whiteout::Path(path) => {
                 if !below.contains(path) {
                     return Err(VerifyError::Whiteout { file: file.to_owned(), name: shown(path) });
                 }
@@ -122,27 +121,27 @@ impl Tree {
     }
 }
 
-/// What a whiteout removes (image-spec, layer.md, "Whiteouts").
-enum Removed {
+/// The target of a whiteout (image-spec, layer.md, "Whiteouts").
+enum Whiteout {
     Path(Vec<u8>),
-    /// What lower layers have in this directory.
+    /// All content of this directory in lower layers ("Opaque Whiteout").
     Content(Vec<u8>),
 }
 
-fn removed_by(path: &[u8]) -> Option<Removed> {
+fn whiteout_of(path: &[u8]) -> Option<Whiteout> {
     let slash = path.iter().rposition(|byte| *byte == b'/');
     let (directory, name) = match slash {
         Some(at) => (path.get(..at)?, path.get(at + 1..)?),
         None => (&[][..], path),
     };
     match name.strip_prefix(b".wh.")? {
-        b".wh..opq" => Some(Removed::Content(directory.to_vec())),
-        hidden if directory.is_empty() => Some(Removed::Path(hidden.to_vec())),
-        hidden => Some(Removed::Path([directory, b"/", hidden].concat())),
+        b".wh..opq" => Some(Whiteout::Content(directory.to_vec())),
+        hidden if directory.is_empty() => Some(Whiteout::Path(hidden.to_vec())),
+        hidden => Some(Whiteout::Path([directory, b"/", hidden].concat())),
     }
 }
 
-/// The path without blank names; one that climbs is an error.
+/// Normalizes a path: no empty names and no `.`. `..` is an error.
 fn clean(file: &str, path: &[u8]) -> Result<Vec<u8>> {
     let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
     let names: Vec<&[u8]> = names.collect();

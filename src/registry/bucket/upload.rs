@@ -1,4 +1,5 @@
-//! Blobs into buckets: small ones in one request, large ones in parts, each with tries of its own.
+//! Uploads blobs to buckets: small ones in one request, large ones in parts. Each part is retried
+//! on its own.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -15,137 +16,142 @@ use crate::registry::http::{Body, Method, Request, protocol};
 use crate::registry::url::Url;
 use crate::registry::{Client, RegistryError};
 
-/// More than this goes up in parts: what breaks is sent again, and one request takes 5 GB at most.
+/// Size of a part, and the largest blob that is sent in one request. Only the failed part is sent
+/// again. S3 accepts at most 5 GB in one request
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
 const PART_BYTES: u64 = 64 << 20;
-/// An upload has no more parts than this.
+/// Maximum number of parts of a multipart upload
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
 const MAX_PARTS: u64 = 10_000;
 
-/// Opens the file that a blob is in.
-type Open<'a> = &'a (dyn Fn() -> io::Result<File> + Sync);
+/// Opens the file of a blob, once for each request.
+type OpenFile<'a> = &'a (dyn Fn() -> io::Result<File> + Sync);
 
-/// A blob on its way into a bucket.
-struct Upload<'a> {
+/// A blob to be uploaded, and its key.
+struct BlobUpload<'a> {
+    client: &'a Client,
     bucket: &'a Bucket,
     key: String,
     n_bytes: u64,
-    open: Open<'a>,
+    open: OpenFile<'a>,
 }
 
-impl Client {
-    /// Writes a blob, whose file `open` opens as often as it must be sent anew.
+impl BucketDirectory {
+    /// Uploads a blob. `open` opens its file, again for each attempt.
     ///
     /// # Errors
-    /// `Local` when the file cannot be read; else the server's.
-    pub fn push_object(
-        &self,
-        directory: &BucketDirectory,
-        blob: &Descriptor,
-        open: Open<'_>,
-    ) -> Result<()> {
-        let bucket = &directory.bucket;
-        let upload = Upload { bucket, key: directory.key(blob.digest), n_bytes: blob.size, open };
-        if blob.size <= PART_BYTES {
+    /// [`RegistryError::Local`] if the file cannot be read; otherwise the server's error.
+    pub fn push_blob(&self, client: &Client, blob: &Descriptor, open: OpenFile<'_>) -> Result<()> {
+        let bucket = &self.bucket;
+        let (key, n_bytes) = (self.key(blob.digest), blob.size);
+        let upload = BlobUpload { client, bucket, key, n_bytes, open };
+        if n_bytes <= PART_BYTES {
             let action = PutObject::new(&bucket.bucket, Some(&bucket.credentials), &upload.key);
-            return self.put_range(&upload, 0, blob.size, &|| bucket.sign(&action)).map(drop);
+            return upload.put_range(0, n_bytes, &|| bucket.sign(&action)).map(drop);
         }
-        let id = self.begin_parts(&upload)?;
-        let done =
-            self.put_parts(&upload, &id).and_then(|etags| self.end_parts(&upload, &id, &etags));
+        let id = upload.begin_parts()?;
+        let done = upload.put_parts(&id).and_then(|etags| upload.end_parts(&id, &etags));
         if done.is_err() {
-            self.abort_parts(&upload, &id);
+            upload.abort_parts(&id);
         }
         done
     }
+}
 
-    /// Sends part of the file; gives the ETag that it has there.
+impl BlobUpload<'_> {
+    /// Sends a range of the file and returns the ETag of the stored part.
     fn put_range(
         &self,
-        upload: &Upload<'_>,
         from: u64,
         n_bytes: u64,
         address: &dyn Fn() -> Result<Url>,
     ) -> Result<String> {
         let local = |source| {
-            let what = upload.bucket.what(&upload.key);
+            let what = self.bucket.shown_object(&self.key);
             RegistryError::Local { verb: "read", what, source }
         };
-        self.schedule.run(|| {
-            let mut file = (upload.open)().map_err(local)?;
+        self.client.retry_policy.run(|| {
+            let mut file = (self.open)().map_err(local)?;
             file.seek(SeekFrom::Start(from)).map_err(local)?;
             let mut reader = file.take(n_bytes);
             let mut request = Request::new(Method::Put, address()?);
             request.body = Body::Stream { reader: &mut reader, n_bytes: Some(n_bytes) };
-            let mut response = self.done(upload.bucket, &upload.key, &mut request)?;
+            let mut response = self.bucket.send_checked(self.client, &self.key, &mut request)?;
             response.discard();
             Ok(response.header("etag").unwrap_or_default().to_owned())
         })
     }
 
-    fn begin_parts(&self, upload: &Upload<'_>) -> Result<String> {
-        let Bucket { bucket, credentials } = upload.bucket;
-        let what = upload.bucket.what(&upload.key);
-        self.schedule.run(|| {
-            let action = CreateMultipartUpload::new(bucket, Some(credentials), &upload.key);
-            let mut request = Request::new(Method::Post, upload.bucket.sign(&action)?);
-            let mut response = self.done(upload.bucket, &upload.key, &mut request)?;
+    fn begin_parts(&self) -> Result<String> {
+        let Bucket { bucket, credentials } = self.bucket;
+        let what = self.bucket.shown_object(&self.key);
+        self.client.retry_policy.run(|| {
+            let action = CreateMultipartUpload::new(bucket, Some(credentials), &self.key);
+            let mut request = Request::new(Method::Post, self.bucket.sign(&action)?);
+            let mut response = self.bucket.send_checked(self.client, &self.key, &mut request)?;
             let text = response.read_all(&what, MAX_BUCKET_ANSWER_BYTES)?;
             let answer = CreateMultipartUpload::parse_response(&String::from_utf8_lossy(&text));
             let answer = answer.map_err(|_bad| {
-                protocol(response.url(), "it begins an upload without naming it".to_owned())
+                protocol(response.url(), "its response has no upload ID".to_owned())
             })?;
             Ok(answer.upload_id().to_owned())
         })
     }
 
-    fn put_parts(&self, upload: &Upload<'_>, id: &str) -> Result<Vec<String>> {
-        let Bucket { bucket, credentials } = upload.bucket;
-        let part_bytes = part_bytes(upload.n_bytes);
-        let starts = (0..).map(|n: u64| n * part_bytes).take_while(|from| *from < upload.n_bytes);
+    fn put_parts(&self, id: &str) -> Result<Vec<String>> {
+        let Bucket { bucket, credentials } = self.bucket;
+        let part_bytes = part_bytes(self.n_bytes);
+        let starts = (0..).map(|n: u64| n * part_bytes).take_while(|from| *from < self.n_bytes);
         let parts = (1_u16..).zip(starts).map(|(number, from)| {
-            let action = UploadPart::new(bucket, Some(credentials), &upload.key, number, id);
-            let n_bytes = part_bytes.min(upload.n_bytes - from);
-            self.put_range(upload, from, n_bytes, &|| upload.bucket.sign(&action))
+            let action = UploadPart::new(bucket, Some(credentials), &self.key, number, id);
+            let n_bytes = part_bytes.min(self.n_bytes - from);
+            self.put_range(from, n_bytes, &|| self.bucket.sign(&action))
         });
         parts.collect()
     }
 
-    fn end_parts(&self, upload: &Upload<'_>, id: &str, etags: &[String]) -> Result<()> {
-        let Bucket { bucket, credentials } = upload.bucket;
-        let what = upload.bucket.what(&upload.key);
-        let ended = self.schedule.run(|| {
+    fn end_parts(&self, id: &str, etags: &[String]) -> Result<()> {
+        let Bucket { bucket, credentials } = self.bucket;
+        let what = self.bucket.shown_object(&self.key);
+        let ended = self.client.retry_policy.run(|| {
             let etags = etags.iter().map(String::as_str);
             let action =
-                CompleteMultipartUpload::new(bucket, Some(credentials), &upload.key, id, etags);
-            let mut request = Request::new(Method::Post, upload.bucket.sign(&action)?);
+                CompleteMultipartUpload::new(bucket, Some(credentials), &self.key, id, etags);
+            let mut request = Request::new(Method::Post, self.bucket.sign(&action)?);
             let body = action.body();
             request.body = Body::Bytes(body.as_bytes());
-            let mut response = self.done(upload.bucket, &upload.key, &mut request)?;
+            let mut response = self.bucket.send_checked(self.client, &self.key, &mut request)?;
             let text = response.read_all(&what, MAX_BUCKET_ANSWER_BYTES)?;
-            upload.bucket.check_answer(&response, &upload.key, &text)?;
+            self.bucket.check_answer(&response, &self.key, &text)?;
             CompleteMultipartUploadResponse::parse(&String::from_utf8_lossy(&text))
                 .map(drop)
                 .map_err(|_bad| {
-                    protocol(response.url(), "it ends an upload with no result".to_owned())
+                    protocol(
+                        response.url(),
+                        "its response to a completed upload is invalid".to_owned(),
+                    )
                 })
         });
-        // A try whose answer was lost may have ended it: then the next one finds no upload.
-        ended.or_else(|error| match self.find_object(upload.bucket, &upload.key) {
-            Ok(Some(object)) if object.n_bytes == upload.n_bytes => Ok(()),
+        // An attempt whose response was lost may have completed the upload. The next one gets
+        // `NoSuchUpload`.
+        ended.or_else(|error| match self.bucket.find_object(self.client, &self.key) {
+            Ok(Some(object)) if object.n_bytes == self.n_bytes => Ok(()),
             _ => Err(error),
         })
     }
 
-    /// Lets the server forget the parts, which are paid for. If it does not, its rules must.
-    fn abort_parts(&self, upload: &Upload<'_>, id: &str) {
-        let Bucket { bucket, credentials } = upload.bucket;
-        let action = AbortMultipartUpload::new(bucket, Some(credentials), &upload.key, id);
-        let _gone = upload.bucket.sign(&action).and_then(|url| {
-            self.done(upload.bucket, &upload.key, &mut Request::new(Method::Delete, url))
+    /// Asks the server to delete the parts, which cost money. If that fails, a lifecycle rule must
+    /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpu-abort-incomplete-mpu-lifecycle-config.html>).
+    fn abort_parts(&self, id: &str) {
+        let Bucket { bucket, credentials } = self.bucket;
+        let action = AbortMultipartUpload::new(bucket, Some(credentials), &self.key, id);
+        let _gone = self.bucket.sign(&action).and_then(|url| {
+            self.bucket.send_checked(self.client, &self.key, &mut Request::new(Method::Delete, url))
         });
     }
 }
 
-/// How long a part is, so that there are not too many.
+/// Returns the size of a part, so that there are at most [`MAX_PARTS`].
 const fn part_bytes(n_bytes: u64) -> u64 {
     let least = n_bytes.div_ceil(MAX_PARTS);
     if least > PART_BYTES { least } else { PART_BYTES }
@@ -156,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_never_too_many_parts() {
+    fn number_of_parts_is_limited() {
         for (n_bytes, want) in
             [(1, PART_BYTES), (MAX_PARTS * PART_BYTES, PART_BYTES), (1 << 40, 109_951_163)]
         {

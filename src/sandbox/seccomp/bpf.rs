@@ -1,8 +1,9 @@
-//! Compiles rules to the kernel's filter language.
+//! Compiles rules to classic BPF, the language of seccomp filters (seccomp(2)).
 //!
-//! A filter reads 32-bit words of `struct seccomp_data` (number at 0, architecture at 4, then
-//! from 16 on six arguments of 64 bits) and only jumps forward. Conditional jumps reach 255
-//! instructions far, so that larger leaps go over an unconditional one.
+//! A filter reads 32-bit words of `struct seccomp_data`: the number at 0, the architecture at 4,
+//! and from 16 on six arguments of 64 bits. It only jumps forward. Conditional jumps reach 255
+//! instructions, so longer ones need an unconditional jump (Documentation/networking/filter.rst of
+//! Linux).
 
 use libc::sock_filter;
 
@@ -17,7 +18,7 @@ const RETURN: u16 = 0x06;
 
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
-/// The low half of the first argument, on little-endian machines.
+/// Offset of the low half of the first argument, on little-endian machines.
 const FIRST_LOW: u32 = 16;
 const FIRST_HIGH: u32 = 20;
 
@@ -26,21 +27,24 @@ const FAIL_EPERM: u32 = 0x0005_0000 | 1;
 const FAIL_ENOSYS: u32 = 0x0005_0000 | 38;
 const KILL: u32 = 0x8000_0000;
 
-/// The flags that make namespaces: NEWNS, CGROUP, UTS, IPC, USER, PID, NET.
+/// The flags of clone(2) that create namespaces: `NEWNS`, `NEWCGROUP`, `NEWUTS`, `NEWIPC`,
+/// `NEWUSER`, `NEWPID`, `NEWNET`.
 const NAMESPACES: u32 = 0x7E02_0000;
-/// `AF_VSOCK`.
+/// `AF_VSOCK`, sockets to the hypervisor (vsock(7)).
 const VSOCK: u32 = 40;
-/// `PER_LINUX`, `PER_LINUX32`, `UNAME26` with either, and "which one is it now?".
+/// The allowed arguments of personality(2): `PER_LINUX`, `PER_LINUX32`, `UNAME26` with either, and
+/// the query of the current one.
 const PERSONAS: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, u32::MAX];
-/// Set in the numbers of x32 calls, which otherwise are those of x86-64.
+/// Set in the numbers of x32 calls, which otherwise are those of x86-64 (syscall(2)).
 const X32_BIT: u32 = 0x4000_0000;
 
-/// The filter for the machine's architectures; calls of any other end the process.
+/// Returns the filter for the machine's architectures; a call of any other architecture kills the
+/// process.
 pub(super) fn program(architectures: &[(Arch, Table)]) -> Vec<sock_filter> {
     let mut program = vec![instruction(LOAD, ARCHITECTURE)];
     for (arch, table) in architectures {
         let body = body(*arch, table);
-        // Equal: over the leap and into the body. Else: the leap, over the body.
+        // Equal: over the jump and into the body. Otherwise: the jump, over the body.
         program.push(sock_filter { jt: 1, ..instruction(JUMP_IF_EQUAL, arch.audit()) });
         program.push(instruction(JUMP, len(&body)));
         program.extend(body);
@@ -58,20 +62,20 @@ fn body(arch: Arch, table: &Table) -> Vec<sock_filter> {
     body
 }
 
-/// Calls from this number on, up to the next range, have the same verdict.
+/// The calls from `from` up to the next range have the same verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Range {
+struct VerdictRange {
     from: u32,
     verdict: Verdict,
 }
 
-/// The table as ranges that cover all numbers; neighbours differ.
-fn ranges(table: &Table) -> Vec<Range> {
+/// Returns the table as ranges that cover all numbers; adjacent ranges differ in their verdict.
+fn ranges(table: &Table) -> Vec<VerdictRange> {
     let mut all = Vec::new();
     let mut next = 0;
     for (number, verdict) in &table.entries {
         all.extend(gap(next, *number, table.newest));
-        all.push(Range { from: *number, verdict: *verdict });
+        all.push(VerdictRange { from: *number, verdict: *verdict });
         next = number.saturating_add(1);
     }
     all.extend(gap(next, u32::MAX, table.newest));
@@ -79,18 +83,18 @@ fn ranges(table: &Table) -> Vec<Range> {
     all
 }
 
-/// The numbers from `next` up to `end` that no entry names: denied up to the newest, after that
-/// unknown.
-fn gap(next: u32, end: u32, newest: u32) -> impl Iterator<Item = Range> {
+/// Returns ranges for the numbers from `next` up to `end` that no entry names: denied up to
+/// `newest`, unknown above it.
+fn gap(next: u32, end: u32, newest: u32) -> impl Iterator<Item = VerdictRange> {
     let after = newest.saturating_add(1).max(next);
-    let denied = Range { from: next, verdict: Verdict::Deny };
-    let unknown = Range { from: after, verdict: Verdict::Unknown };
+    let denied = VerdictRange { from: next, verdict: Verdict::Deny };
+    let unknown = VerdictRange { from: after, verdict: Verdict::Unknown };
     let known = (next < end && next <= newest).then_some(denied);
     known.into_iter().chain((after < end).then_some(unknown))
 }
 
-/// Binary search over `ranges`, with the number in the accumulator.
-fn search(ranges: &[Range]) -> Vec<sock_filter> {
+/// Returns the code of a binary search over `ranges`, with the call's number in the accumulator.
+fn search(ranges: &[VerdictRange]) -> Vec<sock_filter> {
     let (low, high) = ranges.split_at(ranges.len() / 2);
     let (Some(_), Some(middle)) = (low.first(), high.first()) else {
         let only = high.first().map_or(Verdict::Deny, |range| range.verdict);
@@ -125,7 +129,7 @@ fn leaf(verdict: Verdict) -> Vec<sock_filter> {
             returns(ALLOW),
             returns(FAIL_EPERM),
         ],
-        // The kernel itself looks at the low half only.
+        // socket(2) takes an `int`, so the kernel itself only reads the low half.
         Verdict::NotVsock => vec![
             instruction(LOAD, FIRST_LOW),
             sock_filter { jt: 1, ..instruction(JUMP_IF_EQUAL, VSOCK) },
@@ -164,7 +168,7 @@ mod tests {
     use super::super::table;
     use super::*;
 
-    /// What the kernel would do: runs `program` on one call.
+    /// Interprets `program` for one call, as the kernel does.
     fn run(program: &[sock_filter], arch: u32, number: u32, first: u64) -> u32 {
         let mut accumulator = 0;
         let mut at = 0;

@@ -1,7 +1,8 @@
-//! Docker's default rules for system calls, as a filter for the kernel.
+//! The seccomp filter of a step: docker's default rules for system calls
+//! (<https://docs.docker.com/engine/security/seccomp/>).
 //!
-//! Calls by the numbers of the machine's 32-bit architecture are judged by the same rules, so
-//! that 32-bit programs work; on x86-64 x32 ones as well.
+//! The same rules judge calls by the numbers of the machine's 32-bit architecture, so 32-bit
+//! programs work; on x86-64 also x32 calls.
 
 mod bpf;
 mod table;
@@ -10,14 +11,14 @@ use std::sync::OnceLock;
 
 use table::Arch;
 
-/// The architectures whose programs this machine runs.
+/// The architectures whose programs this machine can execute.
 const NATIVE: [Arch; 2] = if cfg!(target_arch = "aarch64") {
     [Arch::Aarch64, Arch::Arm]
 } else {
     [Arch::X86_64, Arch::I386]
 };
 
-/// The compiled rules, the same for every step of this process.
+/// Returns the compiled rules, the same for every step of this process.
 pub(super) fn docker_default() -> &'static [libc::sock_filter] {
     static PROGRAM: OnceLock<Vec<libc::sock_filter>> = OnceLock::new();
     PROGRAM.get_or_init(|| bpf::program(&NATIVE.map(|arch| (arch, table::of(arch)))))

@@ -1,6 +1,6 @@
-//! Reads the list of allowed system calls.
+//! Parses the table of allowed system calls.
 
-/// The rules, as data: name, then a number for each architecture, then a condition.
+/// The rules as text: name, a number for each architecture, an optional condition.
 const CALLS: &str = include_str!("calls.tbl");
 
 /// An architecture with a column in the table.
@@ -8,16 +8,16 @@ const CALLS: &str = include_str!("calls.tbl");
 pub(super) enum Arch {
     /// 64-bit x86; x32 shares its numbers.
     X86_64,
-    /// 32-bit x86.
+    /// 32-bit x86 (`int 0x80`, syscall(2)).
     I386,
-    /// 64-bit arm.
+    /// 64-bit Arm (`svc #0`).
     Aarch64,
-    /// 32-bit arm.
+    /// 32-bit Arm, EABI (`swi 0x0`).
     Arm,
 }
 
 impl Arch {
-    /// Where its numbers stand, counted from the name's column.
+    /// Returns the index of its column; the name is in column 0.
     const fn column(self) -> usize {
         match self {
             Self::X86_64 => 1,
@@ -27,7 +27,7 @@ impl Arch {
         }
     }
 
-    /// The architecture's name to the kernel (`AUDIT_ARCH_*` of `linux/audit.h`).
+    /// Returns the kernel's number for the architecture (`AUDIT_ARCH_*` of `linux/audit.h`).
     pub(super) const fn audit(self) -> u32 {
         match self {
             Self::X86_64 => 0xC000_003E,
@@ -38,36 +38,37 @@ impl Arch {
     }
 }
 
-/// What happens to a call.
+/// The treatment of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is made.
+    /// Allowed without conditions.
     Allow,
-    /// It fails with EPERM.
+    /// Fails with `EPERM`.
     Deny,
-    /// It fails with ENOSYS, as if the kernel did not know it.
+    /// Fails with `ENOSYS`, as if the kernel did not know the call, so programs fall back to an
+    /// older one.
     Unknown,
-    /// Made when no namespace flag is set.
+    /// Allowed if no namespace flag is set (clone(2)).
     NoNewNamespace,
-    /// Made for any family but `AF_VSOCK`, which leads to the hypervisor.
+    /// Allowed for any address family but `AF_VSOCK`, which reaches the hypervisor (vsock(7)).
     NotVsock,
-    /// Made for the personalities that ordinary programs use.
+    /// Allowed for the personalities that ordinary programs use (personality(2)).
     KnownPersona,
 }
 
-/// A call that the table names: its number, and what happens to it.
+/// The number of a call in the table, and its verdict.
 pub(super) type Entry = (u32, Verdict);
 
-/// The table for one architecture.
+/// The rules for one architecture.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Sorted by number.
+    /// Calls with a verdict, sorted by number.
     pub(super) entries: Vec<Entry>,
-    /// Later calls than this are unknown rather than denied.
+    /// Calls with higher numbers are unknown rather than denied.
     pub(super) newest: u32,
 }
 
-/// The table for `arch`.
+/// Returns the rules for `arch`.
 pub(super) fn of(arch: Arch) -> Table {
     let lines = CALLS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut table = Table { entries: Vec::new(), newest: 0 };
@@ -93,7 +94,7 @@ fn verdict(condition: Option<&str>) -> Verdict {
         Some("no-such-call") => Verdict::Unknown,
         Some("not-vsock") => Verdict::NotVsock,
         Some("known-persona") => Verdict::KnownPersona,
-        // A slip of the pen must not open anything; a test finds it.
+        // A misspelt condition must not allow a call; a test finds it.
         Some(_) => Verdict::Deny,
     }
 }
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_stands_twice_in_a_column() {
+    fn no_number_occurs_twice_in_a_column() {
         for arch in ALL {
             let table = of(arch);
             assert_eq!(table.newest, 467);
@@ -131,9 +132,9 @@ mod tests {
         }
     }
 
-    /// The C library knows the numbers of the architecture that this is compiled for.
+    /// The C library defines the numbers of the target architecture.
     #[test]
-    fn the_numbers_are_those_of_the_c_library() {
+    fn numbers_match_the_c_library() {
         let native = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
         let table = of(native);
         let verdict_of = |number: libc::c_long| {

@@ -1,4 +1,4 @@
-//! Starts the child that becomes a step's pid 1.
+//! Starts the child that becomes a step's pid 1 (clone(2)).
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -6,7 +6,7 @@ use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
-/// Ends the child at once if something unwinds out of it: below lie its parent's frames.
+/// Exits the child at once if a panic unwinds out of it: below are its parent's stack frames.
 struct EndOnUnwind;
 
 impl Drop for EndOnUnwind {
@@ -18,20 +18,21 @@ impl Drop for EndOnUnwind {
 /// The exit code of a child whose code panicked, which it must not.
 const UNWOUND: i32 = 255;
 
-/// The child's stack, a part of its parent's: what it calls is not deep.
+/// The size of the child's stack, which is in its parent's stack frame; the child's calls do not
+/// nest deeply.
 const STACK_BYTES: usize = 128 << 10;
 
-/// Kept aligned as every ABI wants a stack to be.
+/// The child's stack, aligned as every ABI requires.
 #[repr(align(16))]
 struct Stack(MaybeUninit<[u8; STACK_BYTES]>);
 
-/// Makes a child in the new namespaces `flags` (of `CLONE_NEW*`) that runs `body`; returns its
+/// Starts a child in the new namespaces `flags` (of `CLONE_NEW*`) that runs `body`. Returns its
 /// pidfd once the child has executed a program or ended. clone(2) with `CLONE_PIDFD`, Linux 5.2.
 ///
-/// The child borrows the memory of the calling thread, which sleeps meanwhile (`CLONE_VM` and
-/// `CLONE_VFORK`): that spares the copying of rbuild's page tables, a fifth of what a step costs.
-/// Other threads go on, and locks that they hold may never be released for the child. `body`
-/// must therefore only make raw system calls, and change no memory that others look at.
+/// The child shares the memory of the calling thread, which sleeps until then (`CLONE_VM` and
+/// `CLONE_VFORK`). This avoids copying rbuild's page tables, a fifth of the cost of a step. Other
+/// threads continue, and locks that they hold may never be released for the child. `body` must
+/// therefore only make raw system calls, and change no memory that other threads read.
 pub(in crate::sandbox) fn clone_step(flags: u64, body: &dyn Fn()) -> rustix::io::Result<OwnedFd> {
     let flags = i32::try_from(flags).map_err(|_error| Errno::INVAL)?;
     let flags = flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
@@ -49,7 +50,7 @@ pub(in crate::sandbox) fn clone_step(flags: u64, body: &dyn Fn()) -> rustix::io:
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
 
-/// What the child runs.
+/// The entry function of the child.
 extern "C" fn start(body: *mut c_void) -> i32 {
     let _guard = EndOnUnwind;
     // SAFETY: `clone_step` passes a pointer to a reference that lives as long as the child needs.
@@ -58,7 +59,8 @@ extern "C" fn start(body: *mut c_void) -> i32 {
     exit_now(UNWOUND);
 }
 
-/// Ends the calling process without running any exit handler. `exit_group`(2).
+/// Exits the calling process without running exit handlers. exit_group(2), by `_exit` of the C
+/// library.
 pub(in crate::sandbox) fn exit_now(code: i32) -> ! {
     // SAFETY: takes an integer and does not return.
     unsafe { libc::_exit(code) }

@@ -1,4 +1,4 @@
-//! The descriptors that a child keeps until its command is executed.
+//! The descriptors that a child keeps until it executes its command.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 
@@ -8,16 +8,16 @@ use rustix::io::{Errno, FdFlags};
 const STATUS: RawFd = 3;
 /// The number of the launcher's file in the child.
 const LAUNCHER: RawFd = 4;
-/// From here on everything is closed.
+/// Descriptors from this number on are closed.
 const FIRST_CLOSED: RawFd = 5;
 
-/// Numbers that [`any_open_from_first_closed`] looks at. rbuild opens the lowest free ones, and a step's setup
-/// needs some dozens; each costs a system call.
+/// The highest number that [`any_open_from_first_closed`] checks. rbuild's descriptors have the
+/// lowest free numbers, and a step's setup needs a few dozen; each check costs a system call.
 const LAST_CHECKED: RawFd = 255;
 
-/// The two descriptors beside the streams that a child needs to execute its command.
+/// The two descriptors besides the streams that a child needs to execute its command.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::sandbox) struct Kept {
+pub(in crate::sandbox) struct KeptDescriptors {
     /// The status pipe. The launcher sets close-on-exec on it.
     pub(in crate::sandbox) status: BorrowedFd<'static>,
     /// The launcher's file, which exec closes.
@@ -25,14 +25,14 @@ pub(in crate::sandbox) struct Kept {
 }
 
 /// Closes every descriptor of the calling process but the three streams, `status` and `launcher`,
-/// which get new numbers. `close_range`(2), Linux 5.9. Allocates nothing.
+/// which get new numbers. close_range(2), Linux 5.9. Allocates nothing.
 ///
-/// Only for a child with a descriptor table of its own: it takes the descriptors from their owners
-/// without telling them.
+/// Only for a child with a descriptor table of its own: it closes descriptors without their owners'
+/// knowledge.
 pub(in crate::sandbox) fn keep_only(
     status: BorrowedFd<'_>,
     launcher: BorrowedFd<'_>,
-) -> rustix::io::Result<Kept> {
+) -> rustix::io::Result<KeptDescriptors> {
     // Numbers above both targets first: one may have the other's.
     let status = rustix::io::fcntl_dupfd_cloexec(status, FIRST_CLOSED)?;
     let launcher = rustix::io::fcntl_dupfd_cloexec(launcher, FIRST_CLOSED)?;
@@ -49,17 +49,17 @@ pub(in crate::sandbox) fn keep_only(
     let status = unsafe { BorrowedFd::borrow_raw(STATUS) };
     // SAFETY: likewise.
     let launcher = unsafe { BorrowedFd::borrow_raw(LAUNCHER) };
-    Ok(Kept { status, launcher })
+    Ok(KeptDescriptors { status, launcher })
 }
 
-/// `dup3`(2), to a number that may or may not be in use.
+/// Duplicates to a number that may be in use. dup3(2).
 fn duplicate(from: BorrowedFd<'_>, to: RawFd, flags: libc::c_int) -> rustix::io::Result<()> {
     // SAFETY: three integers. What `to` meant before belongs to the parent, as said above.
     super::checked(unsafe { libc::syscall(libc::SYS_dup3, from.as_raw_fd(), to, flags) })?;
     Ok(())
 }
 
-/// Returns whether a descriptor is open that [`keep_only`] would have closed. Allocates nothing.
+/// Returns whether a descriptor is open that [`keep_only`] should have closed. Allocates nothing.
 pub(in crate::sandbox) fn any_open_from_first_closed() -> bool {
     (FIRST_CLOSED..=LAST_CHECKED).any(|number| {
         // SAFETY: only asks for the flags of a number that may be closed; nothing is done to it.

@@ -1,4 +1,4 @@
-//! Replaces the child by the launcher.
+//! Executes the launcher in the child (execveat(2)).
 
 use std::ffi::{CString, c_char};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -6,16 +6,17 @@ use std::ptr;
 
 use rustix::io::Errno;
 
-/// Strings in the form that execve takes: an array of pointers with a null at its end.
+/// Strings in the representation that execve(2) takes: an array of pointers that ends with a null
+/// pointer.
 #[derive(Debug)]
 pub(in crate::sandbox) struct StringArray {
-    /// What `pointers` points into; never changed after construction.
+    /// The strings that `pointers` points into; never changed after construction.
     strings: Vec<CString>,
     pointers: Vec<*const c_char>,
 }
 
 impl StringArray {
-    /// Takes the strings, in order.
+    /// Builds the array from the strings, in order.
     pub(in crate::sandbox) fn new(strings: Vec<CString>) -> Self {
         let ends = std::iter::once(ptr::null());
         let pointers = strings.iter().map(|string| string.as_ptr()).chain(ends).collect();
@@ -23,8 +24,8 @@ impl StringArray {
     }
 }
 
-/// Executes `program`; returns only when that failed. execveat(2) with `AT_EMPTY_PATH`, Linux
-/// 3.19. Allocates nothing.
+/// Executes `program`; returns only if that failed. execveat(2) with `AT_EMPTY_PATH`, Linux 3.19.
+/// Allocates nothing.
 pub(in crate::sandbox) fn execveat(
     program: BorrowedFd<'_>,
     arguments: &StringArray,
@@ -45,7 +46,7 @@ pub(in crate::sandbox) fn execveat(
     };
     match super::checked(result) {
         Err(errno) => errno,
-        // It cannot be: success does not return.
+        // Unreachable: a successful exec does not return.
         Ok(_) => Errno::INVAL,
     }
 }

@@ -1,4 +1,4 @@
-//! Loads a seccomp filter.
+//! Loads a seccomp filter (seccomp(2)).
 
 use rustix::io::Errno;
 
@@ -6,7 +6,7 @@ use rustix::io::Errno;
 const SET_MODE_FILTER: libc::c_uint = 1;
 const NO_FLAGS: libc::c_uint = 0;
 
-/// Puts `program` in force for the calling thread and all that it starts, for ever. seccomp(2),
+/// Applies `program` to the calling thread and all its future children, irrevocably. seccomp(2),
 /// Linux 3.17. Needs `CAP_SYS_ADMIN` in the user namespace. Allocates nothing.
 pub(in crate::sandbox) fn load(program: &[libc::sock_filter]) -> rustix::io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_error| Errno::TOOBIG)?;

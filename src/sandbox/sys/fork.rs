@@ -1,19 +1,20 @@
-//! Forks the program, for its move into a user namespace.
+//! Forks the program for its move into a user namespace.
 
 use rustix::process::Pid;
 
-/// Which of the two processes goes on.
+/// The process in which [`fork`] returned.
 #[derive(Debug)]
 pub(in crate::sandbox) enum Forked {
-    /// The one that called; the other has this pid.
+    /// The calling process, with the pid of its child.
     Parent(Pid),
-    /// The new one.
+    /// The new child process.
     Child,
 }
 
-/// Duplicates the calling process. fork(2).
+/// Duplicates the calling process (fork(2)).
 ///
-/// The caller makes sure that the process has one thread: the child may then do anything.
+/// The caller must ensure that the process has a single thread: only then may the child call any
+/// function (signal-safety(7)).
 pub(in crate::sandbox) fn fork() -> rustix::io::Result<Forked> {
     // SAFETY: no arguments. By the C library's own fork, so that its notes about the thread are
     // right in the child.
@@ -22,7 +23,7 @@ pub(in crate::sandbox) fn fork() -> rustix::io::Result<Forked> {
     Ok(Pid::from_raw(pid).map_or(Forked::Child, Forked::Parent))
 }
 
-/// Moves the calling process into a new user namespace and a new mount namespace of it.
+/// Moves the calling process into a new user namespace and a new mount namespace owned by it.
 /// unshare(2), Linux 3.8.
 pub(in crate::sandbox) fn unshare_user_and_mounts() -> rustix::io::Result<()> {
     // SAFETY: one integer. Nothing here relies on sharing files or memory with a former self.
@@ -32,7 +33,7 @@ pub(in crate::sandbox) fn unshare_user_and_mounts() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Gives the calling thread a root and a working directory of its own. unshare(2), `CLONE_FS`.
+/// Gives the calling thread a root and a working directory of its own (unshare(2), `CLONE_FS`).
 #[cfg(test)]
 pub(in crate::sandbox) fn unshare_working_directory() -> rustix::io::Result<()> {
     // SAFETY: one integer. Nothing that the thread runs afterwards relies on the sharing.

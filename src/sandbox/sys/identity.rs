@@ -1,22 +1,22 @@
-//! Credentials and state of the calling process, read from the kernel without allocating.
+//! Reads credentials and state of the calling process without allocating (credentials(7)).
 
 use std::ffi::c_long;
 
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid};
 
-/// The kernel gives no longer path of a working directory (getcwd(2), `PATH_MAX`).
+/// Maximum length of a working directory's path that the kernel returns (getcwd(2), `PATH_MAX`).
 pub(in crate::sandbox) const MAX_PATH_BYTES: usize = 4096;
 
-/// Groups that are compared; a user with more is not looked at. The kernel allows 65,536
-/// (`NGROUPS_MAX`), which the child's stack cannot hold.
+/// Maximum number of groups that are compared; a user with more is not checked. The kernel allows
+/// 65,536 (`NGROUPS_MAX`), which do not fit on the child's stack.
 const MAX_GROUPS: usize = 4096;
 
 /// `SECCOMP_MODE_FILTER` of `linux/seccomp.h`.
 const MODE_FILTER: c_long = 2;
 
-/// Returns whether all user ids are `uid`, all group ids `gid`, and the supplementary groups
-/// `groups` in any order.
+/// Returns whether all user ids are `uid`, all group ids `gid`, and the supplementary groups are
+/// `groups` in any order (getresuid(2), getresgid(2), getgroups(2)).
 pub(in crate::sandbox) fn is(uid: Uid, gid: Gid, groups: &[Gid]) -> Result<bool> {
     let mut users = [u32::MAX; 3];
     let [real, effective, saved] = &mut users;
@@ -51,14 +51,15 @@ fn supplementary_groups_are(expected: &[Gid]) -> Result<bool> {
     Ok(groups.iter().all(is_expected) && expected.iter().all(|gid| groups.contains(&gid.as_raw())))
 }
 
-/// Returns whether a system call filter is in force. `prctl(PR_GET_SECCOMP)`.
+/// Returns whether a seccomp filter is in force (prctl(2), `PR_GET_SECCOMP`).
 pub(in crate::sandbox) fn is_filtered() -> Result<bool> {
     // SAFETY: one integer.
     let mode = super::checked(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_SECCOMP) })?;
     Ok(mode == MODE_FILTER)
 }
 
-/// The path of the working directory as the kernel gives it, without the null byte at its end.
+/// Returns the path of the working directory as the kernel reports it, without the null byte at its
+/// end (getcwd(2)).
 ///
 /// # Errors
 /// `NAMETOOLONG` for a path of more than [`MAX_PATH_BYTES`]; `NOENT` when it has been removed.

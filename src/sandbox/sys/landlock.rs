@@ -1,4 +1,4 @@
-//! Landlock, as far as it restricts abstract sockets.
+//! Landlock rulesets that block abstract sockets (landlock(7)).
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
@@ -15,8 +15,8 @@ struct RulesetAttributes {
     scoped: u64,
 }
 
-/// Makes rules under which a process cannot connect to abstract sockets of processes outside.
-/// `landlock_create_ruleset`(2), with scopes since Linux 6.12.
+/// Creates a ruleset that forbids connecting to abstract sockets of processes outside.
+/// landlock_create_ruleset(2), with scopes since Linux 6.12.
 ///
 /// # Errors
 /// `NOSYS`, `OPNOTSUPP`, `INVAL` or `TOOBIG` where the kernel lacks Landlock or its scopes.
@@ -41,8 +41,8 @@ pub(in crate::sandbox) fn scope_of_abstract_sockets() -> rustix::io::Result<Owne
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// Puts `rules` in force for the calling thread and all that it starts, for ever.
-/// `landlock_restrict_self`(2). Needs `CAP_SYS_ADMIN` in the user namespace. Allocates nothing.
+/// Applies `rules` to the calling thread and all its future children, irrevocably.
+/// landlock_restrict_self(2). Needs `CAP_SYS_ADMIN` in the user namespace. Allocates nothing.
 pub(in crate::sandbox) fn restrict_self(rules: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let no_flags = 0;
     // SAFETY: two integers.

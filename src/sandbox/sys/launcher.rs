@@ -1,9 +1,9 @@
-//! The machine code of the launcher: the program that a step's child becomes before the step's own
-//! command. [`launcher`](super::super::launcher) says why there is one.
+//! The machine code of the launcher: the program that a step's child executes before the step's own
+//! command. [`launcher`](super::super::launcher) explains why it exists.
 //!
-//! It is position-independent, has no data of its own and uses no stack but that of exec. Right
-//! behind it in memory lie the paths to try, each ending with a null byte, and one more null byte.
-//! It does what `execvp(3)` does with them, with its own arguments and environment:
+//! It is position-independent, has no data of its own and uses no stack but that of exec. Directly
+//! behind it in memory are the paths to try, each ending with a null byte, and one more null byte.
+//! It treats them like execvp(3), with its own arguments and environment:
 //!
 //! 1. Descriptor 3, the status pipe, gets close-on-exec; without that descriptor it exits with 126.
 //!    So a `#!` line or an ELF interpreter that names `/proc/self/exe` ends the step at once.
@@ -212,7 +212,7 @@ unsafe extern "C" {
     static rbuild_launcher_end: u8;
 }
 
-/// The launcher's instructions, as they stand in a program's file.
+/// Returns the launcher's instructions, as they are in its ELF file.
 pub(in crate::sandbox) fn code() -> &'static [u8] {
     let start = &raw const rbuild_launcher_start;
     let end = &raw const rbuild_launcher_end;

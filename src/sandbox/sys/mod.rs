@@ -1,8 +1,8 @@
 //! The system calls that rustix does not offer: the only unsafe code of rbuild.
 //!
-//! Each function is one operation with a safe face. What runs between clone and exec allocates
-//! nothing, takes no lock and cannot panic; such functions say so.
-#![allow(unsafe_code, reason = "rustix has no safe form of the calls that live here")]
+//! Each function is one operation with a safe interface. Functions that run between clone and exec
+//! allocate nothing, take no lock and cannot panic; their documentation says so (signal-safety(7)).
+#![allow(unsafe_code, reason = "rustix has no safe interface for these calls")]
 
 pub(super) mod clone;
 pub(super) mod descriptors;
@@ -18,7 +18,7 @@ pub(super) mod signal;
 
 use rustix::io::Errno;
 
-/// Turns the result of `libc::syscall` into the kernel's answer; allocates nothing.
+/// Converts the result of `libc::syscall`; allocates nothing.
 fn checked(result: libc::c_long) -> rustix::io::Result<libc::c_long> {
     if result == -1 {
         // SAFETY: takes nothing and only computes an address.

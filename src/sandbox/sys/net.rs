@@ -1,11 +1,11 @@
-//! Brings the loopback interface up.
+//! Brings the loopback interface of a network namespace up.
 
 use std::os::fd::AsRawFd as _;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-/// Sets the interface `lo` of the current network namespace up; the kernel then gives it its
-/// addresses. netdevice(7). Allocates nothing.
+/// Brings the interface `lo` of the current network namespace up; the kernel then assigns its
+/// addresses (netdevice(7), `SIOCSIFFLAGS`). Allocates nothing.
 pub(in crate::sandbox) fn loopback_up() -> rustix::io::Result<()> {
     let socket = rustix::net::socket_with(
         AddressFamily::INET,

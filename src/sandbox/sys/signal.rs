@@ -1,13 +1,14 @@
-//! Signal masks and dispositions, by the kernel's own calls: the C library hides two signals.
+//! Signal masks and dispositions, by the kernel's own calls: the C library reserves two signals
+//! (nptl(7)).
 
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 
-/// The size of the kernel's signal set in bytes: 64 signals.
+/// The size of the kernel's signal set in bytes: 64 signals (sigset_t, rt_sigprocmask(2)).
 const SET_BYTES: usize = 8;
-/// The highest signal number.
+/// The highest signal number, `SIGRTMAX` (signal(7)).
 const LAST: libc::c_int = 64;
-/// The kernel's `struct sigaction` is at most this long, in words of 8 bytes.
+/// An upper bound for the size of the kernel's `struct sigaction`, in words of 8 bytes.
 const ACTION_WORDS: usize = 8;
 
 /// The signal mask of a thread.
@@ -15,12 +16,12 @@ const ACTION_WORDS: usize = 8;
 pub(in crate::sandbox) struct Mask(u64);
 
 impl Mask {
-    /// No signal is blocked.
+    /// The mask that blocks no signal.
     pub(in crate::sandbox) const NONE: Self = Self(0);
-    /// All are.
+    /// The mask that blocks all signals; SIGKILL and SIGSTOP stay unblockable (signal(7)).
     pub(in crate::sandbox) const ALL: Self = Self(u64::MAX);
 
-    /// Exactly `signals` are blocked.
+    /// Returns the mask that blocks exactly `signals`.
     pub(in crate::sandbox) fn of(signals: &[libc::c_int]) -> Self {
         let bit = |signal: &libc::c_int| {
             u32::try_from(signal - 1).ok().and_then(|shift| 1_u64.checked_shl(shift)).unwrap_or(0)
@@ -29,7 +30,7 @@ impl Mask {
     }
 }
 
-/// Replaces the calling thread's mask; returns the one before. `rt_sigprocmask`(2). Allocates
+/// Replaces the calling thread's mask; returns the previous one. rt_sigprocmask(2). Allocates
 /// nothing.
 pub(in crate::sandbox) fn set_mask(mask: Mask) -> rustix::io::Result<Mask> {
     let mut before = 0_u64;
@@ -46,8 +47,8 @@ pub(in crate::sandbox) fn set_mask(mask: Mask) -> rustix::io::Result<Mask> {
     Ok(Mask(before))
 }
 
-/// Gives every signal its default action: exec alone would keep the ignored ones ignored.
-/// `rt_sigaction`(2). Allocates nothing.
+/// Resets every signal to its default action: exec alone keeps ignored signals ignored (execve(2)).
+/// rt_sigaction(2). Allocates nothing.
 pub(in crate::sandbox) fn reset_actions() {
     let default = [0_u64; ACTION_WORDS];
     for signal in 1..=LAST {
@@ -65,16 +66,17 @@ pub(in crate::sandbox) fn reset_actions() {
     }
 }
 
-/// A signal that was taken: its number, and whether a process sent it rather than the kernel.
+/// A signal that was read from a signalfd.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::sandbox) struct Taken {
-    /// Its number.
+pub(in crate::sandbox) struct PendingSignal {
+    /// The signal number, as in signal(7).
     pub(in crate::sandbox) signal: libc::c_int,
-    /// Sent by a process; a terminal's signals come from the kernel, to the whole process group.
+    /// True if a process sent it. A terminal's signals come from the kernel, and go to the whole
+    /// foreground process group.
     pub(in crate::sandbox) from_process: bool,
 }
 
-/// A descriptor that is readable while one of `signals`, which are blocked, is pending.
+/// Opens a descriptor that is readable while one of `signals`, which must be blocked, is pending.
 /// signalfd(2), Linux 2.6.22.
 pub(in crate::sandbox) fn descriptor(signals: Mask) -> rustix::io::Result<OwnedFd> {
     let new: libc::c_int = -1;
@@ -93,14 +95,14 @@ pub(in crate::sandbox) fn descriptor(signals: Mask) -> rustix::io::Result<OwnedF
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// Takes a pending signal from such a descriptor, if there is one.
-pub(in crate::sandbox) fn take(descriptor: &OwnedFd) -> Option<Taken> {
-    // `struct signalfd_siginfo` begins with the number, an errno and the code.
+/// Reads a pending signal from such a descriptor, if there is one.
+pub(in crate::sandbox) fn take(descriptor: &OwnedFd) -> Option<PendingSignal> {
+    // `struct signalfd_siginfo` begins with the number, an errno and the code (signalfd(2)).
     let mut about = [0; size_of::<libc::signalfd_siginfo>()];
     rustix::io::read(descriptor, &mut about).ok()?;
     let (number, rest) = about.split_first_chunk()?;
     let (_errno, rest) = rest.split_first_chunk::<4>()?;
     let (code, _) = rest.split_first_chunk()?;
     let from_process = i32::from_ne_bytes(*code) <= libc::SI_USER;
-    Some(Taken { signal: i32::from_ne_bytes(*number), from_process })
+    Some(PendingSignal { signal: i32::from_ne_bytes(*number), from_process })
 }

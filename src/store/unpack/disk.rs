@@ -1,4 +1,4 @@
-//! Makes the files of an archive on the disk, each with its owner, mode, attributes and time.
+//! Creates the files of an archive on the disk, each with its owner, mode, attributes and time.
 
 use std::fs;
 use std::io::Read;
@@ -10,29 +10,30 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::archive::{ArchiveEntry, ArchiveError, Piece};
-use crate::pathio::holes::{self, Run};
+use crate::archive::{ArchiveEntry, ArchiveError, ContentRun};
+use crate::pathio::holes::{self, ByteRun};
 use crate::pathio::{Context as _, ids};
-use crate::tree::{CAPABILITY_XATTR, ContentHash, Fitting, Meta, Node, TreePath};
+use crate::tree::{CAPABILITY_XATTR, ContentHash, Meta, Node, OverlayAdjustments, TreePath};
 
-use super::super::space::SpaceGuard;
-use super::directories::Directories;
-use super::{Place, Result, UnpackError, UnpackOptions};
+use super::super::free_space::SpaceGuard;
+use super::open_directories::OpenDirectories;
+use super::{Result, UnpackError, UnpackOptions, UnpackTarget};
 
-/// Files up to this size are read whole and written with one call.
+/// Size of the buffer for contents, bytes: smaller files are written with one call.
 const WHOLE_FILE_BYTES: u64 = 1024 * 1024;
 
-/// An empty directory in which files are made.
-pub(in crate::store) struct Disk<'a> {
+/// A directory, empty at first, in which the files are created.
+pub(in crate::store) struct DiskTarget<'a> {
     options: UnpackOptions,
-    directories: Directories<'a>,
+    directories: OpenDirectories<'a>,
     buffer: Vec<u8>,
     space: SpaceGuard,
-    /// Owner and group of new files, for which no chown is needed; `None` if not certain.
+    /// Owner and group of new files, which need no chown(2). `None` if the directory has the set-group-ID
+    /// bit, with which new files get its group (inode(7)).
     own_ids: Option<(u32, u32)>,
 }
 
-impl Place for Disk<'_> {
+impl UnpackTarget for DiskTarget<'_> {
     fn check_space(&mut self, path: &TreePath) -> Result<()> {
         self.need(path, 0)
     }
@@ -84,9 +85,9 @@ impl Place for Disk<'_> {
         let device = rustix::fs::makedev(major, minor);
         let (directory, name) = self.directories.parent(path)?;
         rustix::fs::mknodat(directory, name, kind, Mode::empty(), device)
-            .context("make a device at", path.as_path())?;
+            .context("create a device at", path.as_path())?;
         self.finish_node(path, meta)?;
-        // Not a link: it was made a moment ago, and nobody else can write here.
+        // fchmodat(2) follows links. This is none: it was just created where no other process writes.
         let (directory, name) = self.directories.parent(path)?;
         let mode = Mode::from_raw_mode(meta.mode);
         let changed = rustix::fs::chmodat(directory, name, mode, AtFlags::empty());
@@ -97,7 +98,7 @@ impl Place for Disk<'_> {
         let (directory, name) = self.directories.parent(path)?;
         let made =
             rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0);
-        Ok(made.context("make a whiteout at", path.as_path())?)
+        Ok(made.context("create a whiteout at", path.as_path())?)
     }
 
     fn remove(&mut self, path: &TreePath, is_directory: bool) -> Result<()> {
@@ -117,8 +118,8 @@ impl Place for Disk<'_> {
     }
 }
 
-impl<'a> Disk<'a> {
-    /// Makes files in `into`, which is empty.
+impl<'a> DiskTarget<'a> {
+    /// Returns a target that creates files in `into`, which is empty.
     pub(in crate::store) fn new(into: BorrowedFd<'a>, options: UnpackOptions) -> Result<Self> {
         let root = TreePath::root();
         let stat = rustix::fs::fstat(into).context("look at", root.as_path())?;
@@ -126,20 +127,20 @@ impl<'a> Disk<'a> {
         let ids = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Ok(Self {
             options,
-            directories: Directories::new(into),
+            directories: OpenDirectories::new(into),
             buffer: Vec::new(),
             space: SpaceGuard::default(),
             own_ids: (!passes_group_on).then(ids),
         })
     }
 
-    /// Makes the changes that a layer needs to fit on what is below it.
-    pub(in crate::store) fn fit(&mut self, fitting: &Fitting) -> Result<()> {
+    /// Makes the changes that a layer needs on the layers below it.
+    pub(in crate::store) fn fit(&mut self, fitting: &OverlayAdjustments) -> Result<()> {
         fitting.whiteouts_removed.iter().try_for_each(|path| self.remove(path, false))?;
         fitting.directories_removed.iter().try_for_each(|path| self.remove(path, true))?;
         fitting.whiteouts.iter().try_for_each(|path| self.whiteout(path))?;
         fitting.opaque.iter().try_for_each(|path| self.make_opaque(path))?;
-        // Those inside others first: a time is not changed again.
+        // Subdirectories first, because a change in a directory sets its time.
         let mut directories = fitting.directories.iter().rev();
         directories.try_for_each(|(path, meta)| self.set_directory(path, meta))
     }
@@ -156,6 +157,7 @@ impl<'a> Disk<'a> {
         Ok(marked.context("make opaque", path.as_path())?)
     }
 
+    /// Opens a directory that was created here; a symbolic link is an error.
     fn open_directory(&mut self, path: &TreePath) -> Result<OwnedFd> {
         let (parent, name) = self.directories.parent(path)?;
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -179,8 +181,8 @@ impl<'a> Disk<'a> {
         Ok(file.context("create", path.as_path())?.into())
     }
 
-    /// Writes the content of a file. Holes stay holes: a sparse file costs as much disk as the
-    /// archive holds of it.
+    /// Writes the content of a file; returns its hash. Holes stay holes: a sparse file uses as much of
+    /// the disk as the archive stores of it.
     pub(super) fn write_content<R: Read>(
         &mut self,
         path: &TreePath,
@@ -193,17 +195,17 @@ impl<'a> Disk<'a> {
         let mut hasher = blake3::Hasher::new();
         let (mut at, mut has_holes) = (0, false);
         loop {
-            match entry.next_piece() {
-                Piece::Hole(n_bytes) => {
+            match entry.next_run() {
+                ContentRun::Hole(n_bytes) => {
                     hash_zeros(&mut hasher, n_bytes);
                     at += n_bytes;
                     has_holes = true;
                 }
-                Piece::Stored(n_bytes) => {
+                ContentRun::Stored(n_bytes) => {
                     has_holes |= self.write_run(path, out, entry, (at, n_bytes), &mut hasher)?;
                     at += n_bytes;
                 }
-                Piece::End => break,
+                ContentRun::End => break,
             }
         }
         if has_holes {
@@ -212,9 +214,9 @@ impl<'a> Disk<'a> {
         Ok(ContentHash::new(hasher.finalize().into()))
     }
 
-    /// Writes bytes that the archive holds, with the offset and length that are given. Zeros are left
-    /// out, as holes: files that were sparse before an archive was made of them, and bombs. True if
-    /// there were any.
+    /// Writes a run of stored bytes, whose offset and length are given; returns whether it left holes.
+    /// Zeros become holes: they come from sparse files that were archived as plain ones, and from
+    /// decompression bombs.
     fn write_run<R: Read>(
         &mut self,
         path: &TreePath,
@@ -241,8 +243,8 @@ impl<'a> Disk<'a> {
         Ok(has_holes)
     }
 
-    /// Writes the first `n_piece` bytes of the buffer, whose offset and what is left of the file are
-    /// given, without the zeros.
+    /// Writes the first `n_piece` bytes of the buffer, without zeros. The offset, and the number of
+    /// bytes left in the run, are given.
     fn write_piece(
         &mut self,
         path: &TreePath,
@@ -254,11 +256,11 @@ impl<'a> Disk<'a> {
         while n_done < n_piece {
             let rest = self.buffer.get(n_done..n_piece).unwrap_or_default();
             let n_bytes = match holes::first_run(rest, at) {
-                Run::Hole(n_bytes) => {
+                ByteRun::Hole(n_bytes) => {
                     has_holes = true;
                     n_bytes
                 }
-                Run::Data(n_bytes) => {
+                ByteRun::Data(n_bytes) => {
                     if !has_space {
                         self.need(path, left)?;
                         has_space = true;
@@ -274,7 +276,8 @@ impl<'a> Disk<'a> {
         Ok(has_holes)
     }
 
-    /// Owner before mode: chown takes set-id bits and capabilities away.
+    /// Sets owner, mode, attributes and time, in this order: chown(2) clears set-user-ID bits and
+    /// capabilities.
     pub(super) fn finish_file(&self, path: &TreePath, file: impl AsFd, meta: &Meta) -> Result<()> {
         if let Some((uid, gid)) = self.owner(meta) {
             rustix::fs::fchown(&file, Some(uid), Some(gid))
@@ -288,6 +291,7 @@ impl<'a> Disk<'a> {
         Ok(())
     }
 
+    /// Returns the owner to set, if it differs from that of a new file.
     pub(super) fn owner(&self, meta: &Meta) -> Option<(Uid, Gid)> {
         let is_own = self.own_ids == Some((meta.uid, meta.gid));
         let change = self.options.ownership && !is_own;
@@ -297,7 +301,7 @@ impl<'a> Disk<'a> {
     pub(super) fn set_xattrs(&self, path: &TreePath, file: impl AsFd, meta: &Meta) -> Result<()> {
         for (name, value) in meta.xattrs() {
             let set = rustix::fs::fsetxattr(&file, name, value, XattrFlags::empty());
-            // The listing has it also where the disk cannot.
+            // The listing has the attribute even if the file system does not store it.
             let may_fail = name != CAPABILITY_XATTR || !self.options.ownership;
             match set {
                 Err(Errno::NOTSUP | Errno::PERM | Errno::NOSPC) if may_fail => {}
@@ -307,7 +311,7 @@ impl<'a> Disk<'a> {
         Ok(())
     }
 
-    /// Owner and time of what cannot be opened.
+    /// Sets owner and time of a file that cannot be opened, such as a symbolic link.
     pub(super) fn finish_node(&mut self, path: &TreePath, meta: &Meta) -> Result<()> {
         let owner = self.owner(meta);
         let (directory, name) = self.directories.parent(path)?;
@@ -322,7 +326,7 @@ impl<'a> Disk<'a> {
     }
 }
 
-/// Hashes a hole as the zeros that it is read as.
+/// Hashes the zeros that a hole reads as.
 fn hash_zeros(hasher: &mut blake3::Hasher, n_bytes: u64) {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut left = n_bytes;

@@ -9,61 +9,65 @@ use crate::tree::TreePath;
 /// An archive that cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// It cannot be read.
+    /// The archive cannot be read, or exceeds a bound.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// A file cannot be made.
+    /// A file cannot be created.
     #[error(transparent)]
     Io(#[from] PathError),
-    /// A name that no file can have.
-    #[error("the archive has an entry named `{name}`, which no file can be called")]
+    /// An entry has a name that is empty, contains a NUL byte, or leads out of the directory.
+    #[error("the archive has an entry named `{name}`, which is not a valid file name")]
     Name {
-        /// The name, bytes that are no UTF-8 replaced.
+        /// The name; bytes that are not UTF-8 are replaced.
         name: String,
     },
-    /// Links that lead in a circle.
-    #[error("the archive's symbolic links on the way to {path} go in a circle")]
+    /// Symbolic links form a loop.
+    #[error("the archive's symbolic links on the path to {path} form a loop")]
     LinkLoop {
-        /// The path at which they were found.
+        /// The path whose resolution failed.
         path: TreePath,
     },
-    /// A hard link to something that is not there, or cannot have two names.
-    #[error("the archive's hard link {path} leads to {target}, which is not a file of the archive")]
+    /// The target of a hard link is missing, or cannot have two names.
+    #[error(
+        "the archive's hard link {path} points to {target}, which is not a file of the archive"
+    )]
     LinkTarget {
         /// The link.
         path: TreePath,
         /// Its target, after resolution.
         target: TreePath,
     },
-    /// A file whose parent is not a directory.
-    #[error("the archive has {path}, but {parent}, which came before, is not a directory")]
+    /// The parent of a file is not a directory.
+    #[error("the archive has {path}, but the earlier entry {parent} is not a directory")]
     NotADirectory {
         /// The file.
         path: TreePath,
         /// The parent that is not a directory.
         parent: TreePath,
     },
-    /// A device that no layer can have.
+    /// A character device 0/0, which is a whiteout in an overlay
+    /// (<https://docs.kernel.org/filesystems/overlayfs.html#whiteouts-and-opaque-directories>).
     #[error(
-        "the archive has a character device 0, 0 at {path}, which overlayfs takes for the mark of a removed file"
+        "the archive has a character device 0/0 at {path}, which overlayfs treats as the mark of a removed file"
     )]
     WhiteoutDevice {
-        /// The entry.
+        /// Path of the device.
         path: TreePath,
     },
-    /// There is no space for an entry.
-    #[error("there is no space for {path}, which has {}", diag::size(*size))]
+    /// The file system has too little space for an entry.
+    #[error("not enough space for {path} ({})", diag::size(*size))]
     NoSpace {
-        /// The entry.
+        /// Path of the entry.
         path: TreePath,
-        /// The length of its content, holes not counted.
+        /// Length of its content without holes, bytes.
         size: u64,
-        /// The space that is free.
+        /// The free and the reserved space.
         source: NoSpace,
     },
-    /// Entries replace each other, again and again.
+    /// Entries replace each other so often that unpacking would take too long.
     #[error(
-        "the archive replaces its own entries so often that unpacking would take very long; pack it without the entries that are replaced"
+        "the archive replaces its own entries so often that unpacking would take very long; pack it again without \
+         the replaced entries"
     )]
     Replaces,
 }

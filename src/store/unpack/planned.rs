@@ -1,5 +1,5 @@
-//! The files of a layer whose entries are known beforehand: nothing has to be kept of what the
-//! archive has made so far.
+//! Creates the files of a layer whose entries are known in advance. Unlike for an untrusted archive,
+//! no state of the entries so far is kept in memory.
 
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
@@ -7,26 +7,26 @@ use std::os::fd::BorrowedFd;
 use crate::archive::{ArchiveEntry, ArchiveError, TarReader};
 use crate::tree::{Entry, Item, LayerEntries, Meta, Node, TreePath};
 
-use super::{Disk, Place as _, Result, UnpackOptions};
+use super::{DiskTarget, Result, UnpackOptions, UnpackTarget as _};
 
-/// Makes the files of `layer`, as layers of an overlay mount have them, in the empty directory `into`.
-/// `tar` is the layer's own, entry for entry; contents come from there, all else from `layer`.
+/// Creates the files of `layer` in the empty directory `into`, as a lower directory of an overlay.
+/// Contents are read from `tar`, which has the same entries; names and properties are from `layer`.
 ///
 /// # Errors
-/// [`super::UnpackError`]; what was made by then stays behind.
+/// [`super::UnpackError`]; files that were created before remain.
 pub fn unpack_planned(
     layer: &dyn LayerEntries,
     tar: &mut dyn Read,
     into: BorrowedFd<'_>,
     options: &UnpackOptions,
 ) -> Result<()> {
-    let mut planned = Planned { disk: Disk::new(into, *options)?, open: Vec::new() };
+    let mut planned = PlannedUnpack { disk: DiskTarget::new(into, *options)?, open: Vec::new() };
     let mut reader = TarReader::bounded(tar, options.bounds);
     for entry in layer.stream() {
         let mut content = next(&mut reader)?;
         planned.entry(&entry, &mut content)?;
         if let Item::Node(_, Node::Directory { opaque: true }) = &entry.item {
-            // Its marker.
+            // The tar has a marker entry after it.
             next(&mut reader)?;
         }
     }
@@ -39,20 +39,20 @@ fn next<R: Read>(reader: &mut TarReader<R>) -> Result<ArchiveEntry<'_, R>> {
     Ok(reader.next()?.ok_or_else(end)?)
 }
 
-/// A directory in which files are still made.
-struct Open {
+/// A directory in which more files may be created.
+struct UnfinishedDirectory {
     path: TreePath,
     meta: Meta,
     is_opaque: bool,
 }
 
-struct Planned<'a> {
-    disk: Disk<'a>,
-    /// From the root down.
-    open: Vec<Open>,
+struct PlannedUnpack<'a> {
+    disk: DiskTarget<'a>,
+    /// The path of the last entry, from the root down.
+    open: Vec<UnfinishedDirectory>,
 }
 
-impl Planned<'_> {
+impl PlannedUnpack<'_> {
     fn entry<R: Read>(&mut self, entry: &Entry, content: &mut ArchiveEntry<'_, R>) -> Result<()> {
         let path = &entry.path;
         self.leave(path)?;
@@ -68,9 +68,9 @@ impl Planned<'_> {
         }
     }
 
-    /// Gives the directories that `path` is not in their properties: nothing more is made in them.
+    /// Sets the properties of the directories that `path` is not in: no more files are created there.
     fn leave(&mut self, path: &TreePath) -> Result<()> {
-        while let Some(Open { path, meta, is_opaque }) =
+        while let Some(UnfinishedDirectory { path, meta, is_opaque }) =
             self.open.pop_if(|open| path.is_root() || path.below(&open.path).is_none())
         {
             self.disk.finish_directory(&path, &meta, is_opaque)?;
@@ -90,7 +90,7 @@ impl Planned<'_> {
 
     fn enter(&mut self, path: &TreePath, meta: &Meta, is_opaque: bool) -> Result<()> {
         self.disk.make_directory(path)?;
-        self.open.push(Open { path: path.clone(), meta: meta.clone(), is_opaque });
+        self.open.push(UnfinishedDirectory { path: path.clone(), meta: meta.clone(), is_opaque });
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Which files below a selected directory are copied.
+//! Selects the files below a source directory by the patterns of `--parents` and `--exclude`.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -7,52 +7,54 @@ use std::sync::Arc;
 use crate::tree::patterns::{DirectoryMatch, Patterns};
 use crate::tree::{ChildrenIter, Dir, TreeNode, TreePath};
 
-/// What patterns say of the contents of a directory.
+/// The patterns that select from the contents of a directory.
 #[derive(Debug)]
-pub(super) struct Filter {
-    /// What is copied; all when there is none.
+pub(super) struct PatternFilter {
+    /// The files to copy; `None` for all.
     pub(super) include: Option<Patterns>,
-    /// What of that is not.
+    /// The files to leave out.
     pub(super) exclude: Arc<Patterns>,
 }
 
-/// The contents of a directory, or a part of them.
+/// The contents of a source directory, or a part of them.
 #[derive(Debug)]
-pub(super) struct Contents<'a> {
-    /// The directory in the source, or one in which directories stand in for links to them.
+pub(super) struct DirectoryContents<'a> {
+    /// The directory in the source, or a copy in which symbolic links are replaced by the
+    /// directories that they lead to.
     pub(super) dir: Cow<'a, Dir>,
-    /// `None`: all is copied.
-    pub(super) filter: Option<Filter>,
+    /// `None` copies everything.
+    pub(super) filter: Option<PatternFilter>,
 }
 
-/// A file below a selected directory.
+/// A selected file below a source directory.
 #[derive(Debug)]
-pub(super) struct Chosen<'a> {
-    /// Relative to the directory.
+pub(super) struct ChosenFile<'a> {
+    /// The path relative to the directory.
     pub(super) path: TreePath,
     pub(super) node: &'a TreeNode,
-    /// A directory that was not chosen itself: only something in it.
+    /// True for a directory that is not selected itself but contains selected files.
     pub(super) on_the_way: bool,
 }
 
-impl<'a> Contents<'a> {
-    /// The contents of `dir`: all, or what `include` matches, without what `exclude` matches.
+impl<'a> DirectoryContents<'a> {
+    /// Selects the contents of `dir`: everything, or what `include` matches, without what `exclude`
+    /// matches.
     pub(super) fn new(
         dir: Cow<'a, Dir>,
         include: Option<Patterns>,
         exclude: &Arc<Patterns>,
     ) -> Self {
         let is_all = include.is_none() && exclude.is_empty();
-        let filter = (!is_all).then(|| Filter { include, exclude: Arc::clone(exclude) });
+        let filter = (!is_all).then(|| PatternFilter { include, exclude: Arc::clone(exclude) });
         Self { dir, filter }
     }
 
-    /// The chosen files. A directory comes before what it holds; one that is not chosen itself, only
-    /// if something in it is.
+    /// Iterates over the selected files. A directory comes before its contents; one that is not
+    /// selected itself only appears if something in it is.
     pub(super) fn iter(&self) -> ChosenIter<'_, '_> {
         let filter = self.filter.as_ref();
         let include = filter.and_then(|filter| filter.include.as_ref());
-        let top = Directory {
+        let top = OpenDirectory {
             path: TreePath::root(),
             children: self.dir.children.iter(),
             include: include.map(Patterns::at_root).unwrap_or_default(),
@@ -63,30 +65,30 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// Goes through the chosen files.
+/// The iterator of [`DirectoryContents::iter`].
 #[derive(Debug)]
 pub(super) struct ChosenIter<'a, 'f> {
-    filter: Option<&'f Filter>,
-    /// The directories on the way down.
-    open: Vec<Directory<'a>>,
-    /// What comes next.
-    ready: VecDeque<Chosen<'a>>,
+    filter: Option<&'f PatternFilter>,
+    /// The directories from the root down to the current one.
+    open: Vec<OpenDirectory<'a>>,
+    /// Selected files that come next.
+    ready: VecDeque<ChosenFile<'a>>,
 }
 
 #[derive(Debug)]
-struct Directory<'a> {
+struct OpenDirectory<'a> {
     path: TreePath,
     children: ChildrenIter<'a>,
     include: DirectoryMatch,
     exclude: DirectoryMatch,
-    /// Itself, if it is still to be chosen.
-    pending: Option<Chosen<'a>>,
+    /// The directory's own entry, emitted before the first selected file in it.
+    pending: Option<ChosenFile<'a>>,
 }
 
 impl<'a> Iterator for ChosenIter<'a, '_> {
-    type Item = Chosen<'a>;
+    type Item = ChosenFile<'a>;
 
-    fn next(&mut self) -> Option<Chosen<'a>> {
+    fn next(&mut self) -> Option<ChosenFile<'a>> {
         while self.ready.is_empty() {
             let Some((name, node)) = self.open.last_mut()?.children.next() else {
                 self.open.pop();
@@ -102,7 +104,7 @@ impl<'a> Iterator for ChosenIter<'a, '_> {
 }
 
 impl<'a> ChosenIter<'a, '_> {
-    /// Leaves out what the directory holds that came last.
+    /// Skips the contents of the directory that was returned last.
     pub(super) fn skip_contents(&mut self) {
         self.open.pop();
     }
@@ -116,7 +118,7 @@ impl<'a> ChosenIter<'a, '_> {
                 && !filter.exclude.matches(&path, &directory.exclude)
         });
         if is_chosen {
-            self.take(Chosen { path, node, on_the_way: false });
+            self.take(ChosenFile { path, node, on_the_way: false });
         }
     }
 
@@ -132,14 +134,14 @@ impl<'a> ChosenIter<'a, '_> {
             None => (false, DirectoryMatch::default()),
         };
         let on_the_way = !is_included || is_excluded;
-        let chosen = Chosen { path: path.clone(), node, on_the_way };
+        let chosen = ChosenFile { path: path.clone(), node, on_the_way };
         let pending = if on_the_way {
             Some(chosen)
         } else {
             self.take(chosen);
             None
         };
-        self.open.push(Directory {
+        self.open.push(OpenDirectory {
             path,
             children: dir.children.iter(),
             include,
@@ -148,8 +150,8 @@ impl<'a> ChosenIter<'a, '_> {
         });
     }
 
-    /// Takes a file, after the directories on the way to it.
-    fn take(&mut self, chosen: Chosen<'a>) {
+    /// Emits a file, after the pending directories above it.
+    fn take(&mut self, chosen: ChosenFile<'a>) {
         self.ready.extend(self.open.iter_mut().filter_map(|directory| directory.pending.take()));
         self.ready.push_back(chosen);
     }

@@ -1,53 +1,53 @@
-//! What can go wrong in a COPY.
+//! The errors of a COPY.
 
 use crate::tree::TreePath;
 use crate::tree::patterns::PatternError;
 
-/// Why a COPY cannot be done. `source` numbers count from 0 in the request's list.
+/// The reason why a COPY fails. A `source_index` counts from 0 in the request's list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CopyError {
-    /// A source is not there.
+    /// A source does not exist.
     #[error("`{path}` does not exist{}", hint(nearest.as_deref()))]
     NotFound {
-        /// Which source.
+        /// The index of the source.
         source_index: usize,
-        /// As written.
+        /// The source as written.
         path: String,
-        /// The name in the same directory that was meant, perhaps.
+        /// A similar name in the same directory, as a suggestion.
         nearest: Option<String>,
     },
-    /// A source is a symbolic link to nothing inside the tree.
+    /// A source is a symbolic link whose target does not exist in the tree.
     #[error("`{path}` is a symbolic link to {target}, which does not exist")]
     DanglingLink {
-        /// Which source.
+        /// The index of the source.
         source_index: usize,
-        /// As written.
+        /// The source as written.
         path: String,
-        /// Where it leads.
+        /// The target of the link.
         target: TreePath,
     },
-    /// A path leads through more links than the kernel would follow.
-    #[error("`{path}` leads through too many symbolic links")]
+    /// A path has more symbolic links than the kernel follows (path_resolution(7)).
+    #[error("too many symbolic links in `{path}`")]
     TooManyLinks {
-        /// As written.
+        /// The path as written.
         path: String,
     },
-    /// A pattern makes no sense.
+    /// A pattern of a source or of `--exclude` is invalid.
     #[error("{reason}")]
     BadPattern {
-        /// As written.
+        /// The pattern as written.
         pattern: String,
-        /// What is wrong.
+        /// The reason why it is invalid.
         reason: PatternError,
     },
     /// A directory would have to replace a file.
-    #[error("the directory cannot be copied over {path}, which is a file")]
+    #[error("cannot copy a directory over {path}, which is a file")]
     DirOverFile {
         /// The file in the image.
         path: TreePath,
     },
     /// A directory would have to replace a symbolic link.
-    #[error("the directory cannot be copied over {path}, which is a symbolic link to `{target}`")]
+    #[error("cannot copy a directory over {path}, which is a symbolic link to `{target}`")]
     DirOverLink {
         /// The link in the image.
         path: TreePath,
@@ -55,21 +55,21 @@ pub enum CopyError {
         target: String,
     },
     /// A file would have to replace a directory.
-    #[error("the file cannot be copied over {path}, which is a directory")]
+    #[error("cannot copy a file over {path}, which is a directory")]
     FileOverDir {
         /// The directory in the image.
         path: TreePath,
     },
-    /// Several files would have to become one.
-    #[error("several files cannot be copied to `{destination}`, which is not a directory")]
+    /// The sources select several files, but the destination is not a directory.
+    #[error("cannot copy several files to `{destination}`, which is not a directory")]
     SeveralToOne {
-        /// As written.
+        /// The destination as written.
         destination: String,
     },
     /// The destination is below something that is not a directory.
-    #[error("`{destination}` cannot be made: {path} is not a directory")]
+    #[error("cannot create `{destination}`: {path} is not a directory")]
     ThroughFile {
-        /// As written.
+        /// The destination as written.
         destination: String,
         /// The file in the image.
         path: TreePath,

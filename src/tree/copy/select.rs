@@ -1,4 +1,4 @@
-//! Which files of the source a COPY means.
+//! Resolves the sources of a COPY to files and directories.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,94 +8,97 @@ use crate::tree::glob::{self, DoubleStar, Glob};
 use crate::tree::patterns::{PatternError, Patterns};
 use crate::tree::{Dir, Leaf, LookupError, Tree, TreeNode, TreePath};
 
-use super::chosen::{Chosen, Contents};
+use super::chosen::{ChosenFile, DirectoryContents};
 use super::{CopyError, CopyInput, CopyRequest};
 
-/// What one source stands for.
+/// The files that one source selects.
 #[derive(Debug)]
-pub(super) struct Input<'a> {
+pub(super) struct SourceSelection<'a> {
     pub(super) items: Vec<Selected<'a>>,
 }
 
 /// One file, or one directory whose contents are copied.
 #[derive(Debug)]
 pub(super) struct Selected<'a> {
-    /// The name that it was found by; empty for a directory that stands for its contents only.
+    /// The name by which it was found; empty for a directory's contents.
     pub(super) name: &'a [u8],
-    pub(super) what: What<'a>,
-    /// Of an archive, the directories that it only implies. Its files replace what is in the way,
-    /// whatever it is.
+    pub(super) what: SelectedKind<'a>,
+    /// For an archive, the directories that it only implies. Files of an archive replace anything
+    /// at their path.
     pub(super) archive: Option<&'a [TreePath]>,
-    /// Whether `--parents` chose the entries: directories on the way are then made as in the source.
+    /// True for `--parents`: parent directories are created with the properties that they have in
+    /// the source.
     pub(super) keeps_parents: bool,
-    /// When a directory that stands for its contents was modified: the destination gets it.
+    /// The modification time of a source directory, which the destination gets.
     pub(super) modified_s: Option<i64>,
 }
 
-/// What was selected.
+/// The kind of a selection.
 #[derive(Debug)]
-pub(super) enum What<'a> {
-    /// A file, not a directory.
+pub(super) enum SelectedKind<'a> {
+    /// A single node that is not a directory.
     Leaf(TreeNode),
-    /// The chosen contents of a directory; of nothing, when there is no such directory.
-    Contents(Option<Contents<'a>>),
+    /// The selected contents of a directory; `None` if the directory does not exist.
+    Contents(Option<DirectoryContents<'a>>),
 }
 
 impl Selected<'_> {
     pub(super) const fn is_dir(&self) -> bool {
-        matches!(self.what, What::Contents(_))
+        matches!(self.what, SelectedKind::Contents(_))
     }
 
     pub(super) const fn is_archive(&self) -> bool {
         self.archive.is_some()
     }
 
-    /// Whether the archive has files in this directory, but no entry for it.
+    /// Returns whether the archive contains files in this directory but no entry for it.
     pub(super) fn only_implies(&self, path: &TreePath) -> bool {
         self.archive.is_some_and(|implied| implied.binary_search(path).is_ok())
     }
 
-    /// The chosen files; a single one has the root as its path.
-    pub(super) fn entries(&self) -> Box<dyn Iterator<Item = Chosen<'_>> + '_> {
+    /// Iterates over the selected files; a single file has the root as its path.
+    pub(super) fn entries(&self) -> Box<dyn Iterator<Item = ChosenFile<'_>> + '_> {
         match &self.what {
-            What::Leaf(node) => {
+            SelectedKind::Leaf(node) => {
                 let path = TreePath::root();
-                Box::new(std::iter::once(Chosen { path, node, on_the_way: false }))
+                Box::new(std::iter::once(ChosenFile { path, node, on_the_way: false }))
             }
-            What::Contents(contents) => Box::new(contents.iter().flat_map(Contents::iter)),
+            SelectedKind::Contents(contents) => {
+                Box::new(contents.iter().flat_map(DirectoryContents::iter))
+            }
         }
     }
 }
 
-/// What every source of the request stands for, in order.
+/// Resolves every source of the request, in order.
 pub(super) fn all<'a>(
     source: &'a Tree,
     request: &CopyRequest<'a>,
-) -> Result<Vec<Input<'a>>, CopyError> {
+) -> Result<Vec<SourceSelection<'a>>, CopyError> {
     let exclude = Arc::new(patterns(request.exclude.iter().map(String::as_str))?);
     let mut inputs = Vec::with_capacity(request.sources.len());
     for (index, input) in request.sources.iter().enumerate() {
-        let picker = Picker { source, exclude: &exclude, index };
+        let resolver = SourceResolver { source, exclude: &exclude, index };
         let items = match input {
-            CopyInput::Path(text) if request.parents => picker.with_parents(text)?,
-            CopyInput::Path(text) => picker.path(text)?,
+            CopyInput::Path(text) if request.parents => resolver.with_parents(text)?,
+            CopyInput::Path(text) => resolver.path(text)?,
             CopyInput::File { name, meta, file } => {
                 let leaf = Leaf::new(meta.clone(), crate::tree::Node::File(file.clone()));
-                vec![selected(name, What::Leaf(TreeNode::Leaf(leaf)))]
+                vec![selected(name, SelectedKind::Leaf(TreeNode::Leaf(leaf)))]
             }
             CopyInput::Directory(tree) => {
-                vec![picker.contents(tree.root(), None)]
+                vec![resolver.contents(tree.root(), None)]
             }
             CopyInput::Archive { tree, implied } => {
-                vec![Selected { archive: Some(implied), ..picker.contents(tree.root(), None) }]
+                vec![Selected { archive: Some(implied), ..resolver.contents(tree.root(), None) }]
             }
         };
-        inputs.push(Input { items });
+        inputs.push(SourceSelection { items });
     }
     Ok(inputs)
 }
 
-const fn selected<'a>(name: &'a [u8], what: What<'a>) -> Selected<'a> {
+const fn selected<'a>(name: &'a [u8], what: SelectedKind<'a>) -> Selected<'a> {
     Selected { name, what, archive: None, keeps_parents: false, modified_s: None }
 }
 
@@ -109,25 +112,25 @@ fn patterns<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Patterns, Co
     Ok(patterns)
 }
 
-/// Paths below a directory that a pattern matches, with the last name of each.
+/// The paths below a directory that a pattern matches, with the last name of each.
 type Matches<'a> = Vec<(TreePath, &'a [u8])>;
 
-/// Finds what one source means.
-struct Picker<'a, 'b> {
+/// Resolves one source of a COPY.
+struct SourceResolver<'a, 'b> {
     source: &'a Tree,
     exclude: &'b Arc<Patterns>,
     index: usize,
 }
 
-impl<'a> Picker<'a, '_> {
-    /// A path or pattern without `--parents`.
+impl<'a> SourceResolver<'a, '_> {
+    /// Resolves a path or pattern without `--parents`.
     fn path(&self, text: &'a str) -> Result<Vec<Selected<'a>>, CopyError> {
         if glob::has_wildcard(text) {
             return self.pattern(text);
         }
         match self.resolve(text, text) {
             Err(CopyError::NotFound { .. }) if text.contains('\\') => {
-                // `a\*` names the file `a*`, unless there is one with the backslash in its name.
+                // `a\*` selects the file `a*`, unless a file has the backslash in its name.
                 let plain = glob::unescape(text);
                 let at = self.resolve(&plain, text)?;
                 Ok(vec![self.at(&at, self.name_of(&plain))])
@@ -136,7 +139,7 @@ impl<'a> Picker<'a, '_> {
         }
     }
 
-    /// The last name of a path that exists, links in it not followed.
+    /// Returns the last name of a path, if it exists; links at the end are not followed.
     fn name_of(&self, text: &str) -> &'a [u8] {
         let clean = TreePath::clean(text.as_bytes());
         let at = self.source.resolve_parents(clean.as_bytes()).unwrap_or_default();
@@ -145,30 +148,33 @@ impl<'a> Picker<'a, '_> {
         name.map(|(name, _)| name).unwrap_or_default()
     }
 
-    /// The node at the resolved path `at`, found by `name`.
+    /// Selects the node at the resolved path `at`, found by `name`.
     fn at(&self, at: &TreePath, name: &'a [u8]) -> Selected<'a> {
         match self.source.get(at) {
             Some(TreeNode::Dir(dir)) => self.directory(dir),
-            Some(leaf @ TreeNode::Leaf(_)) => selected(name, What::Leaf(leaf.clone())),
+            Some(leaf @ TreeNode::Leaf(_)) => selected(name, SelectedKind::Leaf(leaf.clone())),
             None => self.directory(self.source.root()),
         }
     }
 
-    /// What `dir` holds: all, or what `include` matches.
-    /// A directory that is named: the destination gets its time.
+    /// Selects a directory that the source names: the destination gets its time.
     fn directory(&self, dir: &'a Dir) -> Selected<'a> {
         Selected { modified_s: Some(dir.meta.mtime_s), ..self.contents(dir, None) }
     }
 
+    /// Selects the contents of `dir`: everything, or what `include` matches.
     fn contents(&self, dir: &'a Dir, include: Option<Patterns>) -> Selected<'a> {
         self.contents_of(Cow::Borrowed(dir), include)
     }
 
     fn contents_of(&self, dir: Cow<'a, Dir>, include: Option<Patterns>) -> Selected<'a> {
-        selected(b"", What::Contents(Some(Contents::new(dir, include, self.exclude))))
+        selected(
+            b"",
+            SelectedKind::Contents(Some(DirectoryContents::new(dir, include, self.exclude))),
+        )
     }
 
-    /// Follows all links of `text`; `written` is what the error names.
+    /// Resolves all links of `text`; `written` is named in errors.
     fn resolve(&self, text: &str, written: &str) -> Result<TreePath, CopyError> {
         let clean = TreePath::clean(text.as_bytes());
         let at = self.follow(&clean, written)?;
@@ -197,7 +203,7 @@ impl<'a> Picker<'a, '_> {
         })
     }
 
-    /// The path as written with its last name replaced by the nearest one that exists.
+    /// Returns the path as written, with its last name replaced by the most similar existing one.
     fn nearest(&self, at: &TreePath, written: &str) -> Option<String> {
         let siblings = self.source.dir(&at.parent()?)?;
         let names = siblings.children.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok());
@@ -206,7 +212,7 @@ impl<'a> Picker<'a, '_> {
         Some(directory.map_or_else(|| name.to_owned(), |directory| format!("{directory}/{name}")))
     }
 
-    /// All that a pattern matches, in order; nothing is fine.
+    /// Selects everything that a pattern matches, in order; no match is not an error.
     fn pattern(&self, text: &'a str) -> Result<Vec<Selected<'a>>, CopyError> {
         let (directory, found) = self.matching(text)?;
         let mut items = Vec::with_capacity(found.len());
@@ -220,8 +226,8 @@ impl<'a> Picker<'a, '_> {
         Ok(items)
     }
 
-    /// Returns the directory of a pattern's plain part, and what the pattern matches below it with
-    /// the last name of each, links not followed.
+    /// Returns the directory of a pattern's literal prefix, and the paths below it that the pattern
+    /// matches, with the last name of each. Does not follow links.
     fn matching(&self, text: &str) -> Result<(TreePath, Matches<'a>), CopyError> {
         let names: Vec<&str> = clean_names(text);
         let n_plain = names.iter().take_while(|name| !glob::has_wildcard(name)).count();
@@ -248,14 +254,15 @@ impl<'a> Picker<'a, '_> {
         Err(CopyError::DanglingLink { source_index: self.index, path, target: at })
     }
 
-    /// Whether `--exclude` leaves out a file that a wildcard named: by its path below the
-    /// pattern's plain part, or by its name.
+    /// Returns whether `--exclude` leaves out a file that a wildcard matched: by its path below the
+    /// pattern's literal prefix, or by its name.
     fn excluded(&self, path: &TreePath) -> bool {
         let name = TreePath::clean(path.name().unwrap_or_default());
         self.exclude.matches_from_root(path) || self.exclude.matches_from_root(&name)
     }
 
-    /// `--parents`: the directories before `/./`, or the root, each with what the rest selects.
+    /// Resolves a source of `--parents`: the directories before `/./`, or else the root, each with
+    /// what the rest selects.
     fn with_parents(&self, text: &'a str) -> Result<Vec<Selected<'a>>, CopyError> {
         let (base, pattern) = text.split_once("/./").unwrap_or(("/", text));
         if glob::has_wildcard(base) {
@@ -272,7 +279,7 @@ impl<'a> Picker<'a, '_> {
         Ok(vec![selected])
     }
 
-    /// Returns what a pattern of `--parents` selects below the directory `base`.
+    /// Selects the files that a pattern of `--parents` matches below the directory `base`.
     fn below(&self, base: &TreePath, pattern: &str) -> Result<Selected<'a>, CopyError> {
         let names = clean_names(pattern);
         let selected = match self.source.dir(base) {
@@ -281,14 +288,14 @@ impl<'a> Picker<'a, '_> {
                 let dir = self.with_links_followed(base, dir, &names, pattern)?;
                 self.contents_of(dir, Some(patterns([names.join("/").as_str()])?))
             }
-            None => selected(b"", What::Contents(None)),
+            None => selected(b"", SelectedKind::Contents(None)),
         };
         Ok(Selected { keeps_parents: true, ..selected })
     }
 
-    /// The directory `dir` at `base` in which directories stand in for the links that the names
-    /// lead through, up to the first wildcard and without the last: `--parents` makes directories
-    /// there, as cp(1) does.
+    /// Returns the directory `dir` at `base`, with links replaced by their directories along
+    /// `names`, up to the first wildcard and without the last name. `--parents` creates directories
+    /// there, like `cp --parents` of cp(1).
     fn with_links_followed(
         &self,
         base: &TreePath,
@@ -317,7 +324,7 @@ impl<'a> Picker<'a, '_> {
         Ok(followed.map_or(Cow::Borrowed(dir), |dir| Cow::Owned(dir.clone())))
     }
 
-    /// A path without wildcards has to exist.
+    /// Checks that a path without wildcards exists.
     fn require(&self, base: &TreePath, clean: &str, text: &str) -> Result<(), CopyError> {
         let below = TreePath::clean(glob::unescape(clean).as_bytes());
         let at = self.follow(&base.join_path(&below), text)?;
@@ -336,7 +343,7 @@ fn compile(name: &str, text: &str) -> Result<Glob, CopyError> {
     })
 }
 
-/// The names of a source, `.` and `..` resolved.
+/// Splits a source into names, with `.` and `..` resolved.
 fn clean_names(text: &str) -> Vec<&str> {
     let mut names = Vec::new();
     for name in text.split('/') {
@@ -349,7 +356,7 @@ fn clean_names(text: &str) -> Vec<&str> {
     names
 }
 
-/// Collects paths below `dir` that match, name by name. Links are not followed on the way.
+/// Collects the paths below `dir` that match, name by name. Does not follow links.
 fn match_names<'a>(dir: &'a Dir, at: &TreePath, globs: &[Glob], found: &mut Matches<'a>) {
     let Some((glob, rest)) = globs.split_first() else { return };
     for (name, child) in dir.children.iter().filter(|(name, _)| glob.matches(name)) {

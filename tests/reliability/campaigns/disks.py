@@ -7,7 +7,7 @@ from lib import kernel
 from support.campaign import Campaign
 
 # Texts of which a message about a full disk has at least one.
-FULL = ("no space left", "disk is full", "disk full", "enospc", "file system is full", "out of space",
+FULL = ("no space left", "disk is full", "disk full", "enospc", "file system of the store is full", "out of space",
         "free some space", "inodes left")
 SCENARIOS = ("bytes", "bytes", "files", "filled later", "output", "step", "ext4", "ext4 files")
 

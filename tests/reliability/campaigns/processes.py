@@ -74,7 +74,7 @@ def _maintain(t, stop, command):
         ended = running.wait(120)
         if ended.is_crash:
             t.fail("P", "panic", f"{' '.join(command)} ended with {ended.status}", ended)
-        elif ended.status != 0 and not (command[0] == "prune" and ended.status == 3 and "uses the store" in ended.text):
+        elif ended.status != 0 and not (command[0] == "prune" and ended.status == 3 and "is in use by" in ended.text):
             t.fail("F", f"{command[0]} beside builds", f"{' '.join(command)} ended with {ended.status}", ended)
 
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rbuild::diag::{Diagnostic, SourceFile, Span, Style, render};
 use rbuild::dockerfile::ir;
-use rbuild::dockerfile::lint::{self, LintOptions, Wanted};
+use rbuild::dockerfile::lint::{self, LintOptions, RuleSelection};
 use rbuild::dockerfile::syntax;
 use rbuild::oci::{ImageConfig, Platform};
 use rbuild::plan::{
@@ -89,7 +89,7 @@ fn plan_and_lint(text: &str, file: &ir::Dockerfile, parsed: &[Diagnostic]) {
         only_needed: false,
         ignored: None,
         bases: None,
-        wanted: Wanted::All,
+        selection: RuleSelection::All,
     };
     let warnings = lint::check(file, text, parsed, &options);
     assert_places(text, &format!("{warnings:?}"));

@@ -1,21 +1,24 @@
 //! Documents of images: what is written again is the same.
 
-use rbuild::oci::{ImageConfig, Parsed, Platform, compact};
+use rbuild::oci::{ImageConfig, ManifestOrIndex, Platform, compact};
 
 /// Reads `bytes` as a manifest, an index and a config.
 pub(crate) fn probe(bytes: &[u8]) {
     let platform = Platform::new("linux", "arm64", Some("v8"));
-    match Parsed::parse(bytes) {
-        Ok(Parsed::Manifest(manifest)) => {
+    match ManifestOrIndex::parse(bytes) {
+        Ok(ManifestOrIndex::Manifest(manifest)) => {
             for layer in &manifest.layers {
                 let _ = layer.media_type.layer_compression();
             }
-            let again = Parsed::parse(&compact(&manifest));
-            assert_eq!(again.ok(), Some(Parsed::Manifest(manifest)));
+            let again = ManifestOrIndex::parse(&compact(&manifest));
+            assert_eq!(again.ok(), Some(ManifestOrIndex::Manifest(manifest)));
         }
-        Ok(Parsed::Index(index)) => {
+        Ok(ManifestOrIndex::Index(index)) => {
             let _ = index.select(&platform);
-            assert_eq!(Parsed::parse(&compact(&index)).ok(), Some(Parsed::Index(index)));
+            assert_eq!(
+                ManifestOrIndex::parse(&compact(&index)).ok(),
+                Some(ManifestOrIndex::Index(index))
+            );
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -1,4 +1,4 @@
-//! What must hold for any bytes at all. A file here is one fuzz target of `tests/fuzz`; the suite
+//! Properties that hold for any bytes at all. A file here is one fuzz target of `tests/fuzz`; the suite
 //! runs the same functions on what `testdata/corpus` keeps.
 
 pub(crate) mod accounts;

@@ -1,4 +1,4 @@
-//! `registries.toml`.
+//! Any bytes as `registries.toml`.
 
 use rbuild::cli::probes::registries;
 

@@ -1,4 +1,4 @@
-//! What registries, token servers, buckets, credential helpers and docker's `config.json` say.
+//! Any bytes as what registries, token servers, buckets, credential helpers and docker's `config.json` say.
 
 use rbuild::registry::probes;
 

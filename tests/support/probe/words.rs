@@ -4,7 +4,7 @@ use rbuild::diag::Span;
 use rbuild::dockerfile::expand::{self, ExpandError};
 use rbuild::dockerfile::ir::Escape;
 
-/// What a variable holds at most; see [`probe`].
+/// Maximum length of a variable; see [`probe`].
 const LONGEST_VALUE: usize = 12;
 
 /// Reads the first byte as settings (the escape character, and which variables are set), the rest

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::record::{End, Outcome};
+use crate::cli::records::{End, Outcome};
 
 use super::Build;
 

@@ -3,13 +3,14 @@
 use std::io::{self, IsTerminal as _};
 
 use super::{Build, Result, chosen, end, records};
+use crate::cli::args::history::{LogsArgs, WhichBuild};
+use crate::cli::args::step_name::StepName;
+use crate::cli::display::stderr;
+use crate::cli::display::stdout::{self, say};
+use crate::cli::display::text::{Lines, shown};
+use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::history_args::{LogsArgs, WhichBuild};
-use crate::cli::progress::{Lines, shown};
-use crate::cli::record::{Logs, Requested, Step};
-use crate::cli::report::{self, CliError};
-use crate::cli::stdout::{self, say};
-use crate::cli::step_name::StepName;
+use crate::cli::records::{Logs, Requested, Step};
 use crate::plan::redacted;
 use crate::store::Store;
 
@@ -78,7 +79,7 @@ pub(super) fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> 
     if let Some(word) = step {
         let (id, step) = build.step(word)?;
         if step.printed.pieces().is_empty() {
-            report::remark(&format!("step {} printed nothing", StepName::of(id, step)));
+            stderr::remark(&format!("step {} printed nothing", StepName::of(id, step)));
         }
         print(step, colours);
         return Ok(());

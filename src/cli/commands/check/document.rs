@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Look, rule_page};
 use crate::diag::{Diagnostic, Span, codes};
-use crate::dockerfile::lint::{Lending, Outline, StageSummary};
+use crate::dockerfile::lint::{Outline, OutlineMount, StageSummary};
 
 impl Look<'_> {
     fn place(&self, span: Span) -> Value {
@@ -89,8 +89,8 @@ impl Look<'_> {
                 "location": self.place(argument.span),
             })
         });
-        let lent = |lent: &[Lending]| {
-            let one = |one: &Lending| {
+        let lent = |lent: &[OutlineMount]| {
+            let one = |one: &OutlineMount| {
                 let location = self.place(one.span);
                 json!({ "name": one.id, "required": one.required, "location": location })
             };

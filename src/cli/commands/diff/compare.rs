@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cli::config_text::{Member, members, one_line};
-use crate::cli::image_view::ImageView;
+use crate::cli::images::config_text::{Member, members, one_line};
+use crate::cli::images::image_view::ImageView;
 use crate::oci::DiffId;
 use crate::tree::{
-    ChangeKind, Item, LayerEntries as _, Meta, Node, Pair, TreeNode, TreePath, pairs,
+    ChangeKind, Item, LayerEntries as _, Meta, Node, PathPair, TreeNode, TreePath, pairs,
 };
 
 /// What is different.
@@ -144,7 +144,7 @@ fn member(name: &str, old: Vec<String>, new: Vec<String>) -> Option<MemberChange
     Some(MemberChange { name: name.to_owned(), removed, added })
 }
 
-fn change(pair: Pair<'_>) -> Option<FileChange> {
+fn change(pair: PathPair<'_>) -> Option<FileChange> {
     let ways = pair.differences();
     let (old, new) = (pair.old.map(Side::of), pair.new.map(Side::of));
     (!ways.is_empty()).then_some(FileChange { path: pair.path, ways, old, new })

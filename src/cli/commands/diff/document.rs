@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::image_view::ImageView;
+use crate::cli::images::image_view::ImageView;
 use crate::tree::ChangeKind;
 
 use super::compare::{Difference, FileChange, Origin, Side};

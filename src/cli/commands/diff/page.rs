@@ -1,10 +1,10 @@
 //! The differences for people: plain text, every one of them, whatever the output is.
 
-use crate::cli::config_text::one_line;
-use crate::cli::image_view::ImageView;
-use crate::cli::inspect_args::DiffArgs;
-use crate::cli::progress::size;
-use crate::cli::table::{self, row};
+use crate::cli::args::inspect::DiffArgs;
+use crate::cli::display::table::{self, row};
+use crate::cli::images::config_text::one_line;
+use crate::cli::images::image_view::ImageView;
+use crate::diag::size;
 use crate::tree::ChangeKind;
 
 use super::compare::{Counts, Difference, FileChange, Origin, Side};

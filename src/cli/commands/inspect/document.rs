@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::image_view::{ImageView, LayerView};
+use crate::cli::images::image_view::{ImageView, LayerView};
 use crate::tree::LayerEntries as _;
 
 use super::Subject;
@@ -44,7 +44,7 @@ fn image(view: &ImageView) -> Map<String, Value> {
         let path = wasted.path.to_string();
         json!({ "Path": path, "Bytes": wasted.n_bytes, "Times": wasted.n_times })
     });
-    let biggest = view.survey.biggest(N_NAMED).into_iter().map(|(path, file)| {
+    let biggest = view.survey.largest(N_NAMED).into_iter().map(|(path, file)| {
         let layer = super::page::layer_of(view, file);
         json!({ "Path": path.to_string(), "Bytes": file.size, "Layer": layer })
     });

@@ -1,11 +1,11 @@
 //! The page for people: plain text, nothing shortened, whatever the output is.
 
+use crate::cli::args::inspect::InspectArgs;
 use crate::cli::commands::images::{ago, known};
-use crate::cli::config_text::{members, one_line};
-use crate::cli::image_view::{ImageView, LayerView, time_s};
-use crate::cli::inspect_args::InspectArgs;
-use crate::cli::progress::size;
-use crate::cli::table::{self, row};
+use crate::cli::display::table::{self, row};
+use crate::cli::images::config_text::{members, one_line};
+use crate::cli::images::image_view::{ImageView, LayerView, time_s};
+use crate::diag::size;
 use crate::tree::{File, FileOrigin, LayerEntries as _};
 
 use super::Subject;
@@ -142,7 +142,7 @@ fn files(layer: &LayerView) -> String {
 
 fn biggest(view: &ImageView) -> Vec<String> {
     let mut rows = vec![row([&"  SIZE", &"LAYER", &"PATH"])];
-    for (path, file) in view.survey.biggest(N_NAMED) {
+    for (path, file) in view.survey.largest(N_NAMED) {
         let layer = layer_of(view, file).map_or_else(String::new, |number| number.to_string());
         let bytes = format!("  {}", size(file.size));
         rows.push(row([&bytes, &layer, &one_line(&path.to_string())]));

@@ -158,8 +158,8 @@ fn share(steps: &[Block<'_>], mut left: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::look::{Look, Signs};
     use super::*;
+    use crate::cli::progress::live::look::{Look, Signs};
     use crate::executor::{Event, Outcome, StageOutline, StepPlace, Stream};
 
     fn at(tenths: u64) -> Duration {

@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthChar as _;
 
-use super::super::text::shown;
+use crate::cli::display::text::shown;
 
 /// How far apart a terminal's tab stops are.
 const TAB_COLUMNS: usize = 8;

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::cli::display::reasons;
+use crate::cli::display::text::{Lines, shown};
+use crate::cli::progress::rate::Speed;
+use crate::cli::progress::said;
 use crate::diag::size;
 use crate::executor::{Event, Outcome, StepId, StepPlace};
 
-use super::super::super::rate::Speed;
-use super::super::super::reasons;
-use super::super::said;
-use super::super::text::{Lines, shown};
 use super::line::{Line, Paint};
 use super::look::{self, Look};
 

@@ -101,9 +101,9 @@ impl Screen {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::Paint;
-    use super::super::look::Signs;
     use super::*;
+    use crate::cli::progress::live::line::Paint;
+    use crate::cli::progress::live::look::Signs;
 
     #[test]
     fn a_frame_is_one_write_that_ends_where_it_began() {

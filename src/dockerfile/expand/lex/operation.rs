@@ -1,19 +1,19 @@
-//! The operators of `${…}`: defaults, what is cut off at either end, what is replaced.
+//! The operators of `${…}`: defaults, removal of a prefix or suffix, and replacement.
 
-use crate::dockerfile::expand::pattern::{Pattern, PatternError, Reach};
+use crate::dockerfile::expand::pattern::{MatchLength, Pattern, PatternError};
 use crate::dockerfile::expand::{ExpandError, ExpandErrorKind, MAX_GROWTH};
 use crate::limits::MAX_PATTERN_CHARS;
 
-use super::{Escapes, Lexer};
+use super::{EscapeHandling, Lexer};
 
 impl Lexer<'_> {
-    /// Reads an operand up to `stop`; `missing` makes the error if the text ends before it.
+    /// Reads an operand up to `stop`; `missing` makes the error if the text ends first.
     ///
     /// grammar: operand
     fn operand(
         &mut self,
         stop: char,
-        escapes: Escapes,
+        escapes: EscapeHandling,
         missing: impl FnOnce(&Self) -> ExpandError,
     ) -> Result<String, ExpandError> {
         let outer = std::mem::replace(&mut self.escapes, escapes);
@@ -27,7 +27,11 @@ impl Lexer<'_> {
     }
 
     /// grammar: operation
-    fn operand_to_brace(&mut self, start: usize, escapes: Escapes) -> Result<String, ExpandError> {
+    fn operand_to_brace(
+        &mut self,
+        start: usize,
+        escapes: EscapeHandling,
+    ) -> Result<String, ExpandError> {
         self.operand('}', escapes, |lexer| {
             let written = lexer.text.get(start..).unwrap_or("").to_owned();
             ExpandError {
@@ -38,7 +42,7 @@ impl Lexer<'_> {
         })
     }
 
-    /// `-`, `+` and `?`, with a colon (`or_empty`) that makes empty count as unset.
+    /// Applies `-`, `+` or `?`. With a colon (`or_empty`), an empty value counts as unset.
     pub(super) fn conditional(
         &mut self,
         start: usize,
@@ -46,7 +50,7 @@ impl Lexer<'_> {
         operator: char,
         or_empty: bool,
     ) -> Result<String, ExpandError> {
-        let word = self.operand_to_brace(start, Escapes::Removed)?;
+        let word = self.operand_to_brace(start, EscapeHandling::Removed)?;
         let value = self.lookup(name);
         let unset = value.is_none();
         let usable = value.filter(|value| !(or_empty && value.is_empty()));
@@ -64,33 +68,33 @@ impl Lexer<'_> {
         }
     }
 
-    /// `#` and `%`, doubled for the longest match.
+    /// Applies `#` or `%`, or with the longest match `##` or `%%`.
     pub(super) fn trimmed(
         &mut self,
         start: usize,
         name: &str,
         side: char,
     ) -> Result<String, ExpandError> {
-        let word = self.operand_to_brace(start, Escapes::Kept)?;
-        let (text, reach) = match word.strip_prefix(side) {
-            Some(text) => (text, Reach::Longest),
-            None => (word.as_str(), Reach::Shortest),
+        let word = self.operand_to_brace(start, EscapeHandling::Kept)?;
+        let (text, length) = match word.strip_prefix(side) {
+            Some(text) => (text, MatchLength::Longest),
+            None => (word.as_str(), MatchLength::Shortest),
         };
         let pattern = self.pattern(text, start)?;
         let value = self.value_or_empty(name);
         Ok(match side {
-            '#' => pattern.trim_prefix(&value, reach),
-            _ => pattern.trim_suffix(&value, reach),
+            '#' => pattern.trim_prefix(&value, length),
+            _ => pattern.trim_suffix(&value, length),
         }
         .to_owned())
     }
 
-    /// `/pattern/replacement` and `//pattern/replacement`.
+    /// Applies `/pattern/replacement` or `//pattern/replacement`.
     ///
     /// grammar: replaced
     pub(super) fn replaced(&mut self, start: usize, name: &str) -> Result<String, ExpandError> {
         let all = self.skip('/');
-        let text = self.operand('/', Escapes::Kept, |lexer| {
+        let text = self.operand('/', EscapeHandling::Kept, |lexer| {
             let written = lexer.text.get(start..).unwrap_or("").to_owned();
             ExpandError {
                 at: start..lexer.text.len(),
@@ -98,7 +102,7 @@ impl Lexer<'_> {
                 text_bytes: lexer.text.len(),
             }
         })?;
-        let with = self.operand_to_brace(start, Escapes::Kept)?;
+        let with = self.operand_to_brace(start, EscapeHandling::Kept)?;
         let pattern = self.pattern(&text, start)?;
         let value = self.value_or_empty(name);
         match pattern.replace(&value, &with, all, self.max_bytes()) {

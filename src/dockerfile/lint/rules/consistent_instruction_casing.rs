@@ -1,5 +1,9 @@
-//! `ConsistentInstructionCasing`: keywords in one case, upper or lower, are found at a glance. The
-//! majority of the file decides which; when there is none it is upper case.
+//! `ConsistentInstructionCasing`: keywords should be all upper or all lower case.
+//!
+//! Keywords in one case are easy to find. The majority of the file decides which case; without a majority
+//! it is upper case.
+//!
+//! <https://docs.docker.com/reference/build-checks/consistent-instruction-casing/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -16,22 +20,19 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::analysis::Analysis;
 use crate::dockerfile::lint::fix::replace;
-use crate::dockerfile::lint::stage_scopes::Scene;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::CONSISTENT_INSTRUCTION_CASING, check);
 
-/// How a keyword is written.
+/// The letter case of a keyword.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Casing {
-    /// All upper case.
     Upper,
-    /// All lower case.
     Lower,
 }
 
-/// The keyword's casing, if it has one.
+/// Returns the casing of a keyword; `None` if it is mixed.
 pub(super) fn casing(keyword: &str) -> Option<Casing> {
     if keyword.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Some(Casing::Upper);
@@ -39,9 +40,9 @@ pub(super) fn casing(keyword: &str) -> Option<Casing> {
     keyword.bytes().all(|byte| byte.is_ascii_lowercase()).then_some(Casing::Lower)
 }
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
     let keywords = || {
-        scene.file.stages.iter().flat_map(|stage| {
+        analysis.file.stages.iter().flat_map(|stage| {
             let own = stage.instructions.iter().map(|instruction| &instruction.keyword);
             std::iter::once(&stage.from.keyword).chain(own)
         })
@@ -62,7 +63,7 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
             found.push(
                 Diagnostic::warning(codes::CONSISTENT_INSTRUCTION_CASING, keyword.span, message)
                     .label(keyword.span, format!("write `{want}`"))
-                    .maybe_fix([replace(scene.source, keyword, &want)]),
+                    .maybe_fix([replace(analysis.source, keyword, &want)]),
             );
         }
     }

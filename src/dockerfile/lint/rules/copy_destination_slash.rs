@@ -1,5 +1,10 @@
-//! `CopyDestinationSlash`: with several sources the destination is a directory, and the reference asks
-//! for a slash at its end. Without one it depends on the base image whether there is a directory.
+//! `CopyDestinationSlash`: the destination of several sources should end with a slash.
+//!
+//! With several sources the destination is a directory, and the reference requires a slash at its end.
+//! Without one, the result depends on whether the base image has that directory. `BuildKit` has no such
+//! rule.
+//!
+//! <https://docs.docker.com/reference/dockerfile/#copy>
 //!
 //! Bad:
 //! ```dockerfile
@@ -13,15 +18,14 @@
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::{CopySource, Instruction, Kind, Word};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::COPY_DESTINATION_SLASH, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    scene.walk(|instruction, scope| {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    analysis.for_each_instruction(|instruction, scope| {
         let Some((sources, destination)) = needs_directory(instruction) else { return };
-        let Some(text) = scope.known_text(destination) else { return };
+        let Some(text) = scope.expand_known(destination) else { return };
         if sources.len() < 2 || is_directory(&text) {
             return;
         }
@@ -37,7 +41,7 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
     });
 }
 
-/// Sources and destination, unless `--parents` makes that a directory anyway.
+/// Returns sources and destination, unless `--parents` makes the destination a directory.
 fn needs_directory(instruction: &Instruction) -> Option<(&[CopySource], &Word)> {
     if let Kind::Copy(copy) = &instruction.kind {
         let keeps_parents = copy.parents.as_ref().is_some_and(|parents| parents.value);

@@ -1,5 +1,9 @@
-//! `CopyIgnoredFile`: what the ignore file excludes is not in the context, so COPY will not find it. Not
-//! checked when the ignore file takes something back with `!`.
+//! `CopyIgnoredFile`: COPY and ADD should not name files that the ignore file excludes.
+//!
+//! Excluded files are not part of the context, so COPY does not find them. The rule is off if the ignore
+//! file includes paths again with `!`.
+//!
+//! <https://docs.docker.com/reference/build-checks/copy-ignored-file/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -14,17 +18,16 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
-use crate::dockerfile::lint::stage_scopes::context_sources;
+use crate::dockerfile::lint::analysis::Analysis;
+use crate::dockerfile::lint::analysis::context_sources;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::COPY_IGNORED_FILE, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    let Some(ignored) = scene.options.ignored else { return };
-    scene.walk(|instruction, scope| {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    let Some(ignored) = analysis.options.ignored else { return };
+    analysis.for_each_instruction(|instruction, scope| {
         for word in context_sources(instruction) {
-            let Some(text) = scope.known_text(word) else { continue };
+            let Some(text) = scope.expand_known(word) else { continue };
             if is_remote(&text) {
                 continue;
             }
@@ -36,7 +39,7 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
                 found.push(
                     Diagnostic::warning(codes::COPY_IGNORED_FILE, word.span, message)
                         .label(word.span, "not in the build context")
-                        .help("take the pattern out of .dockerignore, or do not copy the file"),
+                        .help("remove the pattern from .dockerignore, or do not copy the file"),
                 );
             }
         }
@@ -47,7 +50,7 @@ fn is_remote(source: &str) -> bool {
     source.contains("://") || source.starts_with("git@")
 }
 
-/// The path below the context, `.` for the context itself.
+/// Returns the path relative to the context; `.` is the context itself.
 fn clean(source: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in source.split('/') {

@@ -1,5 +1,8 @@
-//! `DuplicateStageName`: of two stages with one name the earlier cannot be reached any more from what
-//! follows the later.
+//! `DuplicateStageName`: stage names should be unique.
+//!
+//! If two stages have the same name, no later instruction can refer to the first one by name.
+//!
+//! <https://docs.docker.com/reference/build-checks/duplicate-stage-name/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -16,22 +19,21 @@ use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::DUPLICATE_STAGE_NAME, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
     let mut seen: BTreeMap<String, Span> = BTreeMap::new();
-    for (_, name) in scene.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
+    for (_, name) in analysis.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
         let lower = name.value.to_ascii_lowercase();
         if let Some(first) = seen.insert(lower, name.span) {
             let message = format!("duplicate stage name `{}`", name.value);
             found.push(
                 Diagnostic::warning(codes::DUPLICATE_STAGE_NAME, name.span, message)
-                    .label(name.span, "the name is taken")
+                    .label(name.span, "this name is already used")
                     .label(first, "by this stage")
-                    .help("give each stage a name of its own"),
+                    .help("give each stage a unique name"),
             );
         }
     }

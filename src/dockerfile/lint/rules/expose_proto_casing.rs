@@ -1,4 +1,8 @@
-//! `ExposeProtoCasing`: the image's config holds protocols in lower case, and so should the file.
+//! `ExposeProtoCasing`: protocols of EXPOSE should be lower case.
+//!
+//! The image config has protocols in lower case (image-spec, config.md, `ExposedPorts`).
+//!
+//! <https://docs.docker.com/reference/build-checks/expose-proto-casing/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -11,18 +15,17 @@
 
 use crate::diag::{Diagnostic, Edit, codes};
 use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::analysis::Analysis;
 use crate::dockerfile::lint::rules::expose_invalid_format::ports;
-use crate::dockerfile::lint::stage_scopes::Scene;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::EXPOSE_PROTO_CASING, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for (port, span) in ports(scene) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for (port, span) in ports(analysis) {
         let Some((number, protocol)) = port.split_once('/') else { continue };
         let lower = protocol.to_ascii_lowercase();
-        // A variable, or several ports in one, are not what stands there.
-        let written = scene.source.get(span.start..span.end) == Some(port.as_str());
+        // A word with a variable differs from the source, and cannot be replaced.
+        let written = analysis.source.get(span.start..span.end) == Some(port.as_str());
         if protocol != lower {
             let message = format!("protocol `{protocol}` in EXPOSE should be lower case");
             found.push(

@@ -1,5 +1,9 @@
-//! `FromAsCasing`: `FROM … as` reads as if the second word came from somewhere else.
-//! A `From` that is neither in upper nor in lower case is `ConsistentInstructionCasing`'s.
+//! `FromAsCasing`: `AS` should have the same case as its FROM.
+//!
+//! Mixed case makes the line harder to read. A keyword like `From`, neither upper nor lower case, is left
+//! to `ConsistentInstructionCasing`.
+//!
+//! <https://docs.docker.com/reference/build-checks/from-as-casing/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -12,15 +16,14 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::analysis::Analysis;
 use crate::dockerfile::lint::fix::replace;
 use crate::dockerfile::lint::rules::consistent_instruction_casing::{Casing, casing};
-use crate::dockerfile::lint::stage_scopes::Scene;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::FROM_AS_CASING, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for stage in &scene.file.stages {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for stage in &analysis.file.stages {
         let Some((as_word, _)) = &stage.from.name else { continue };
         let from = &stage.from.keyword.value;
         let want = match casing(from) {
@@ -34,7 +37,7 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
                 Diagnostic::warning(codes::FROM_AS_CASING, as_word.span, message)
                     .label(as_word.span, format!("write `{want}`"))
                     .label(stage.from.keyword.span, format!("because of this `{from}`"))
-                    .maybe_fix([replace(scene.source, as_word, want)]),
+                    .maybe_fix([replace(analysis.source, as_word, want)]),
             );
         }
     }

@@ -1,5 +1,9 @@
-//! `FromPlatformFlagConstDisallowed`: a constant platform makes the image the same for every target, which
-//! is seldom meant. A stage whose name says the system or the architecture means it.
+//! `FromPlatformFlagConstDisallowed`: `FROM --platform` should not be a constant.
+//!
+//! With a constant platform, the stage is the same for every target, which is seldom intended. A stage
+//! name with the operating system or the architecture in it shows that it is.
+//!
+//! <https://docs.docker.com/reference/build-checks/from-platform-flag-const-disallowed/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -12,28 +16,26 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
-use crate::dockerfile::lint::stage_scopes::lower_name;
+use crate::dockerfile::lint::analysis::Analysis;
 use crate::oci::Platform;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::FROM_PLATFORM_FLAG_CONST_DISALLOWED, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for stage in &scene.file.stages {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for stage in &analysis.file.stages {
         let Some(word) = &stage.from.platform else { continue };
         if word.value.contains('$') {
             continue;
         }
         let Ok(platform) = word.value.trim_matches('"').parse::<Platform>() else { continue };
-        let name = lower_name(stage).unwrap_or_default();
+        let name = stage.name().unwrap_or_default();
         if name.contains(&platform.os) || name.contains(&platform.architecture) {
             continue;
         }
         let message = format!("FROM --platform should not use the constant value `{}`", word.value);
         let help = format!(
             "use $BUILDPLATFORM, or remove the flag and build with `--platform {platform}`; \
-             a stage name with `{}` in it says that it is meant",
+             a stage name that contains `{}` shows that it is intended",
             platform.architecture
         );
         found.push(

@@ -1,5 +1,7 @@
-//! `InvalidBaseImagePlatform`: a base image for another machine makes an image that does not run, or runs
-//! slowly in an emulator. Known only once the image is.
+//! `InvalidBaseImagePlatform`: a base image should have the requested platform.
+//!
+//! A base image for another platform gives an image that fails to run, or runs slowly under emulation.
+//! The rule needs the config of the image (BuildKit, `dockerfile2llb.validateBaseImagePlatform`).
 //!
 //! Bad:
 //! ```dockerfile
@@ -11,38 +13,37 @@
 //! ```
 
 use crate::diag::{Diagnostic, codes};
-use crate::dockerfile::ir::Word;
+use crate::dockerfile::ir::{Instruction, Word};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
-use crate::dockerfile::lint::stage_scopes::{Origin, from_words};
+use crate::dockerfile::lint::analysis::Analysis;
+use crate::dockerfile::lint::analysis::StageBase;
 use crate::oci::{Platform, Reference};
 
-/// The rule.
 pub(super) const RULE: Rule =
     Rule { needs_bases: true, ..Rule::new(codes::INVALID_BASE_IMAGE_PLATFORM, check) };
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for view in scene.looked_at() {
-        if let Origin::Image(name, wanted) = &view.origin {
-            found.extend(warning(scene, &view.stage.from.image, name, wanted));
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for view in analysis.checked_stages() {
+        if let StageBase::Image(name, wanted) = &view.base {
+            found.extend(warning(analysis, &view.stage.from.image, name, wanted));
         }
-        for word in view.stage.instructions.iter().flat_map(|own| from_words(&own.kind)) {
-            // A stage's name is no image that anything is known of.
+        for word in view.stage.instructions.iter().flat_map(Instruction::from_words) {
+            // If the word names a stage, the lookup finds no image.
             if let Ok(name) = word.value.trim_matches(['"', '\'']).parse() {
-                found.extend(warning(scene, word, &name, scene.options.platform));
+                found.extend(warning(analysis, word, &name, analysis.options.platform));
             }
         }
     }
 }
 
 fn warning(
-    scene: &Scene<'_>,
+    analysis: &Analysis<'_>,
     word: &Word,
     name: &Reference,
     wanted: &Platform,
 ) -> Option<Diagnostic> {
-    let have = (scene.options.bases?)(name, wanted)?.platform;
-    // A variant is a matter of speed, not of running at all.
+    let have = (analysis.options.bases?)(name, wanted)?.platform;
+    // Another variant usually runs, so it is not reported.
     if (&have.os, &have.architecture) == (&wanted.os, &wanted.architecture) {
         return None;
     }

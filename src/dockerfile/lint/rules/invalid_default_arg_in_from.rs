@@ -1,5 +1,8 @@
-//! `InvalidDefaultArgInFrom`: a Dockerfile should build without `--build-arg`, so the defaults of the global
-//! ARGs have to give FROM an image name.
+//! `InvalidDefaultArgInFrom`: defaults of global ARGs should give a valid image name.
+//!
+//! A Dockerfile should build without `--build-arg`, so the defaults have to make every FROM valid.
+//!
+//! <https://docs.docker.com/reference/build-checks/invalid-default-arg-in-from/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -15,25 +18,26 @@
 use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, codes};
+use crate::dockerfile::ir;
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::scope::Globals;
-use crate::dockerfile::lint::stage_scopes::Scene;
-use crate::dockerfile::lint::stage_scopes::lower_name;
+use crate::dockerfile::lint::analysis::Analysis;
+use crate::dockerfile::scope::{ArgInputs, GlobalScope};
 use crate::oci::Reference;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::INVALID_DEFAULT_ARG_IN_FROM, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    let defaults = Globals::new(scene.file, scene.options, &BTreeMap::new());
-    for (at, stage) in scene.file.stages.iter().enumerate() {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    let no_build_args = BTreeMap::new();
+    let inputs = ArgInputs { build_args: &no_build_args, ..analysis.options.arg_inputs() };
+    let defaults = GlobalScope::new(analysis.file, &inputs, &mut Vec::new());
+    for (at, stage) in analysis.file.stages.iter().enumerate() {
         let image = &stage.from.image;
         if !image.value.contains('$') {
             continue;
         }
-        let Some(name) = defaults.expand(image).map(|expanded| expanded.value) else { continue };
+        let Ok(name) = defaults.expand(image) else { continue };
         let lower = name.to_ascii_lowercase();
-        let earlier = scene.file.stages.iter().take(at).filter_map(lower_name);
+        let earlier = analysis.file.stages.iter().take(at).filter_map(ir::Stage::name);
         if earlier.into_iter().any(|stage| stage == lower) || name.parse::<Reference>().is_ok() {
             continue;
         }

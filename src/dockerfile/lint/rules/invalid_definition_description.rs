@@ -1,5 +1,9 @@
-//! `InvalidDefinitionDescription`: a comment right above an ARG or a named stage is its description in
-//! `--call=outline` when it begins with the name. Experimental: other comments are common there.
+//! `InvalidDefinitionDescription`: a comment above an ARG or a named stage should begin with its name.
+//!
+//! Such a comment is the description that `--call=outline` shows. The rule is experimental because other
+//! comments are common there.
+//!
+//! <https://docs.docker.com/reference/build-checks/invalid-definition-description/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -15,36 +19,40 @@
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::ir::{Instruction, Kind};
 use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::analysis::Analysis;
 use crate::dockerfile::lint::comments;
-use crate::dockerfile::lint::stage_scopes::Scene;
 
-/// The rule.
 pub(super) const RULE: Rule =
     Rule { experimental: true, ..Rule::new(codes::INVALID_DEFINITION_DESCRIPTION, check) };
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for instruction in &scene.file.meta_args {
-        arg(scene, instruction, found);
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for instruction in &analysis.file.meta_args {
+        arg(analysis, instruction, found);
     }
-    for stage in &scene.file.stages {
+    for stage in &analysis.file.stages {
         if let Some((_, name)) = &stage.from.name {
-            found.extend(described(scene, "FROM", stage.span, &[name.value.as_str()]));
+            found.extend(described(analysis, "FROM", stage.span, &[name.value.as_str()]));
         }
         for instruction in &stage.instructions {
-            arg(scene, instruction, found);
+            arg(analysis, instruction, found);
         }
     }
 }
 
-fn arg(scene: &Scene<'_>, instruction: &Instruction, found: &mut Vec<Diagnostic>) {
+fn arg(analysis: &Analysis<'_>, instruction: &Instruction, found: &mut Vec<Diagnostic>) {
     if let Kind::Arg(args) = &instruction.kind {
         let names: Vec<&str> = args.iter().map(|arg| arg.name.value.as_str()).collect();
-        found.extend(described(scene, "ARG", instruction.span, &names));
+        found.extend(described(analysis, "ARG", instruction.span, &names));
     }
 }
 
-fn described(scene: &Scene<'_>, keyword: &str, span: Span, names: &[&str]) -> Option<Diagnostic> {
-    let comments = comments::above(scene.source, span);
+fn described(
+    analysis: &Analysis<'_>,
+    keyword: &str,
+    span: Span,
+    names: &[&str],
+) -> Option<Diagnostic> {
+    let comments = comments::above(analysis.source, span);
     let first_word = comments.last()?.split(' ').next()?;
     if names.contains(&first_word) {
         return None;
@@ -55,7 +63,8 @@ fn described(scene: &Scene<'_>, keyword: &str, span: Span, names: &[&str]) -> Op
     };
     let message =
         format!("the comment for {keyword} should follow the format `# {name} <description>`");
-    let help = "leave an empty line or an empty comment between, if it describes nothing";
+    let help =
+        "separate a comment that is not a description with an empty line or an empty comment";
     Some(
         Diagnostic::warning(codes::INVALID_DEFINITION_DESCRIPTION, span, message)
             .label(span, "the comment above does not begin with its name")

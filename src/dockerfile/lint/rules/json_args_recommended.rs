@@ -1,5 +1,9 @@
-//! `JSONArgsRecommended`: in the shell form a shell runs the program, and signals such as the SIGTERM of
-//! `docker stop` reach the shell only. Who sets SHELL in the file has chosen that.
+//! `JSONArgsRecommended`: CMD and ENTRYPOINT should be in JSON form.
+//!
+//! In shell form, a shell runs the program and receives signals such as the SIGTERM of `docker stop`. An
+//! explicit SHELL shows that a shell is intended.
+//!
+//! <https://docs.docker.com/reference/build-checks/json-args-recommended/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -15,15 +19,14 @@
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::ir::{Kind, ShellOrExec, Word};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::JSON_ARGS_RECOMMENDED, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    let inherited = scene.inherited(|kind| matches!(kind, Kind::Shell(_)));
-    for (view, inherited) in scene.stages.iter().zip(inherited) {
-        if !scene.looks_at(view) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    let inherited = analysis.inherits(|kind| matches!(kind, Kind::Shell(_)));
+    for (view, inherited) in analysis.stages.iter().zip(inherited) {
+        if !view.is_checked {
             continue;
         }
         let mut shell_set = inherited;
@@ -47,17 +50,17 @@ fn warning(keyword: &str, text: &Word, span: Span) -> Diagnostic {
         "JSON arguments are recommended for {keyword} to prevent unintended behaviour related to OS signals"
     );
     let warning = Diagnostic::warning(codes::JSON_ARGS_RECOMMENDED, span, message)
-        .label(text.span, "a shell will run this, and signals stop at the shell");
+        .label(text.span, "a shell runs this, and only the shell receives signals");
     warning.help(match json(&text.value) {
         Some(json) => format!("write `{keyword} {json}`"),
         None => format!(
             "write `{keyword} [\"program\", \"argument\"]`, or `exec program` in a script; \
-             an explicit SHELL says that a shell is wanted"
+             an explicit SHELL shows that a shell is intended"
         ),
     })
 }
 
-/// The command as a JSON array, if it has nothing in it for a shell.
+/// Returns the command as a JSON array, unless it has characters that a shell interprets.
 fn json(command: &str) -> Option<String> {
     let plain = |char: char| char.is_ascii_alphanumeric() || "/._-=:,+@% ".contains(char);
     let words: Vec<&str> = command.split_whitespace().collect();

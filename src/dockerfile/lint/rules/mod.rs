@@ -1,4 +1,4 @@
-//! The rules, one a file, in the order in which `BuildKit` lists them.
+//! The rules, one in each file.
 
 mod consistent_instruction_casing;
 mod copy_destination_slash;
@@ -28,7 +28,7 @@ use super::Rule;
 
 pub use secrets_used_in_arg_or_env::is_secret;
 
-/// Every rule.
+/// All rules, in the order of BuildKit's documentation.
 pub(super) static ALL: [Rule; 23] = [
     stage_name_casing::RULE,
     from_as_casing::RULE,
@@ -52,6 +52,6 @@ pub(super) static ALL: [Rule; 23] = [
     invalid_definition_description::RULE,
     expose_proto_casing::RULE,
     expose_invalid_format::RULE,
-    // Not one of BuildKit's.
+    // BuildKit does not have this rule.
     copy_destination_slash::RULE,
 ];

@@ -1,5 +1,8 @@
-//! `MultipleInstructionsDisallowed`: of several CMD, ENTRYPOINT or HEALTHCHECK in one stage only the last
-//! counts, so the others are leftovers.
+//! `MultipleInstructionsDisallowed`: a stage should have only one CMD, ENTRYPOINT and HEALTHCHECK.
+//!
+//! Of several, only the last has an effect, so the others are leftovers.
+//!
+//! <https://docs.docker.com/reference/build-checks/multiple-instructions-disallowed/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -16,13 +19,12 @@ use std::collections::BTreeMap;
 use crate::diag::{Diagnostic, Span, codes};
 use crate::dockerfile::ir::Kind;
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::MULTIPLE_INSTRUCTIONS_DISALLOWED, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for view in scene.looked_at() {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for view in analysis.checked_stages() {
         let mut last: BTreeMap<String, Span> = BTreeMap::new();
         for instruction in &view.stage.instructions {
             let once = matches!(

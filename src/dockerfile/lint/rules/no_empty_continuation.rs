@@ -1,5 +1,8 @@
-//! `NoEmptyContinuation`: an empty line inside a continued instruction is dropped today; `BuildKit` has
-//! announced that it will be an error.
+//! `NoEmptyContinuation`: a continued instruction should not contain empty lines.
+//!
+//! Such lines are ignored for now; `BuildKit` has announced that they will be errors.
+//!
+//! <https://docs.docker.com/reference/build-checks/no-empty-continuation/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -15,18 +18,17 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::fix::of_blank_lines;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
+use crate::dockerfile::lint::fix::remove_blank_lines;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::NO_EMPTY_CONTINUATION, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    // The parser alone still knows of lines.
-    let empty = scene.parsed.iter().filter(|said| said.code == codes::EMPTY_CONTINUATION);
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    // Only the parser sees lines, and it warns of each.
+    let empty = analysis.parsed.iter().filter(|said| said.code == codes::EMPTY_CONTINUATION);
     found.extend(empty.map(|said| Diagnostic {
         code: codes::NO_EMPTY_CONTINUATION,
-        fix: of_blank_lines(scene.source, said),
+        fix: remove_blank_lines(analysis.source, said),
         ..said.clone()
     }));
 }

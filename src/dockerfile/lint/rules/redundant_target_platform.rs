@@ -1,4 +1,8 @@
-//! `RedundantTargetPlatform`: without `--platform` FROM takes the image for the target platform anyway.
+//! `RedundantTargetPlatform`: `FROM --platform=$TARGETPLATFORM` is redundant.
+//!
+//! Without `--platform`, FROM uses the image for the target platform.
+//!
+//! <https://docs.docker.com/reference/build-checks/redundant-target-platform/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -11,15 +15,14 @@
 
 use crate::diag::{Diagnostic, Edit, Span, codes};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::REDUNDANT_TARGET_PLATFORM, check);
 
 const REDUNDANT: [&str; 2] = ["$TARGETPLATFORM", "${TARGETPLATFORM}"];
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for platform in scene.file.stages.iter().filter_map(|stage| stage.from.platform.as_ref()) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for platform in analysis.file.stages.iter().filter_map(|stage| stage.from.platform.as_ref()) {
         if REDUNDANT.contains(&platform.value.trim_matches('"')) {
             let message =
                 format!("setting the platform to {} is redundant in FROM", platform.value);
@@ -27,13 +30,13 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
                 Diagnostic::warning(codes::REDUNDANT_TARGET_PLATFORM, platform.span, message)
                     .label(platform.span, "this is the default")
                     .help("remove the flag")
-                    .maybe_fix([without_flag(scene.source, platform.span)]),
+                    .maybe_fix([without_flag(analysis.source, platform.span)]),
             );
         }
     }
 }
 
-/// The flag whose value is at `value`, and the blanks behind it, removed.
+/// Removes the flag whose value is at `value`, and the blanks after it.
 fn without_flag(source: &str, value: Span) -> Option<Edit> {
     let before = source.get(..value.start)?.strip_suffix("--platform=")?;
     let after = source.get(value.end..)?;

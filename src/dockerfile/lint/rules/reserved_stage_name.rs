@@ -1,5 +1,9 @@
-//! `ReservedStageName`: `scratch` is the empty image and `context` the build context: a stage of that
-//! name hides them, or is hidden by them.
+//! `ReservedStageName`: reserved words should not be stage names.
+//!
+//! `scratch` is the empty image and `context` the build context. A stage with such a name hides them or is
+//! hidden by them.
+//!
+//! <https://docs.docker.com/reference/build-checks/reserved-stage-name/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -12,20 +16,19 @@
 
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::RESERVED_STAGE_NAME, check);
 
 const RESERVED: [&str; 2] = ["context", "scratch"];
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for (_, name) in scene.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for (_, name) in analysis.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
         if RESERVED.contains(&name.value.to_ascii_lowercase().as_str()) {
             let message = format!("stage name `{}` is a reserved word", name.value);
             found.push(
                 Diagnostic::warning(codes::RESERVED_STAGE_NAME, name.span, message)
-                    .label(name.span, "means something else already")
+                    .label(name.span, "already has another meaning")
                     .help("give the stage another name"),
             );
         }

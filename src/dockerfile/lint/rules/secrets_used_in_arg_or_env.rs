@@ -1,6 +1,10 @@
-//! `SecretsUsedInArgOrEnv`: ARG and ENV stay in the image's config and history, where everybody who has the
-//! image can read them. A name with such a word in it, between `_`, holds a secret; with `public`,
-//! `file` or `version` beside it, it does not.
+//! `SecretsUsedInArgOrEnv`: secrets should not be in ARG or ENV.
+//!
+//! ARG and ENV stay in the config and history of the image, where anyone who has the image can read them.
+//! A name is suspicious if one of its parts between `_` is a word such as `password`, unless another part
+//! is `public`, `file` or `version`.
+//!
+//! <https://docs.docker.com/reference/build-checks/secrets-used-in-arg-or-env/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -14,9 +18,8 @@
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::{Kind, Word};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::SECRETS_USED_IN_ARG_OR_ENV, check);
 
 const SECRET: [&str; 10] = [
@@ -33,8 +36,8 @@ const SECRET: [&str; 10] = [
 ];
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for instruction in scene.instructions() {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for instruction in analysis.checked_instructions() {
         let names: Vec<&Word> = if let Kind::Arg(args) = &instruction.kind {
             args.iter().map(|arg| &arg.name).collect()
         } else if let Kind::Env(pairs) = &instruction.kind {
@@ -46,17 +49,17 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
         for name in names.into_iter().filter(|name| is_secret(&name.value)) {
             let message =
                 format!("do not use ARG or ENV for sensitive data ({keyword} \"{}\")", name.value);
-            let help = "mount it where it is needed: `RUN --mount=type=secret,id=…`";
+            let help = "mount the secret where it is needed: `RUN --mount=type=secret,id=…`";
             found.push(
                 Diagnostic::warning(codes::SECRETS_USED_IN_ARG_OR_ENV, name.span, message)
-                    .label(name.span, "everybody who has the image can read this")
+                    .label(name.span, "anyone who has the image can read this")
                     .help(help),
             );
         }
     }
 }
 
-/// Whether a variable of this name holds a secret.
+/// Returns whether a variable with this name is likely to be a secret.
 #[must_use]
 pub fn is_secret(name: &str) -> bool {
     let has = |words: &[&str]| {

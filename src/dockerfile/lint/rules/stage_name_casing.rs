@@ -1,5 +1,9 @@
-//! `StageNameCasing`: stage names are compared in lower case, and the places that name a stage
-//! look alike only when all are written so.
+//! `StageNameCasing`: stage names should be lower case.
+//!
+//! Names are compared in lower case, so references look like the name only if all of them are lower
+//! case.
+//!
+//! <https://docs.docker.com/reference/build-checks/stage-name-casing/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -13,30 +17,29 @@
 use crate::diag::{Diagnostic, Edit, codes};
 use crate::dockerfile::ir::{Instruction, Kind, Word};
 use crate::dockerfile::lint::Rule;
+use crate::dockerfile::lint::analysis::Analysis;
 use crate::dockerfile::lint::fix::replace;
-use crate::dockerfile::lint::stage_scopes::Scene;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::STAGE_NAME_CASING, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for (_, name) in scene.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for (_, name) in analysis.file.stages.iter().filter_map(|stage| stage.from.name.as_ref()) {
         let lower = name.value.to_ascii_lowercase();
         if name.value != lower {
             let message = format!("stage name `{}` should be lower case", name.value);
             found.push(
                 Diagnostic::warning(codes::STAGE_NAME_CASING, name.span, message)
-                    .label(name.span, "has upper case letters")
-                    .help(format!("write `{lower}`, here and where the stage is named"))
-                    .maybe_fix(everywhere(scene, name, &lower)),
+                    .label(name.span, "has upper-case letters")
+                    .help(format!("write `{lower}` here and in all references to the stage"))
+                    .maybe_fix(everywhere(analysis, name, &lower)),
             );
         }
     }
 }
 
-/// The name in lower case wherever it stands; no edit can be made if two stages have it.
-fn everywhere(scene: &Scene<'_>, name: &Word, lower: &str) -> Vec<Option<Edit>> {
-    let stages = &scene.file.stages;
+/// Replaces the name everywhere by lower case; returns `None` if two stages have it.
+fn everywhere(analysis: &Analysis<'_>, name: &Word, lower: &str) -> Vec<Option<Edit>> {
+    let stages = &analysis.file.stages;
     let is_name = |word: &&Word| word.value.eq_ignore_ascii_case(lower);
     let names = stages.iter().filter_map(|stage| stage.from.name.as_ref().map(|(_, name)| name));
     if names.filter(is_name).count() != 1 {
@@ -47,28 +50,13 @@ fn everywhere(scene: &Scene<'_>, name: &Word, lower: &str) -> Vec<Option<Edit>> 
         std::iter::once(&stage.from.image).chain(inside)
     });
     let words = std::iter::once(name).chain(uses.filter(is_name));
-    words.map(|word| replace(scene.source, word, lower)).collect()
+    words.map(|word| replace(analysis.source, word, lower)).collect()
 }
 
-/// The words of an instruction that may name a stage.
-fn named_stages(instruction: &Instruction) -> Vec<&Word> {
-    match &instruction.kind {
-        Kind::Copy(copy) => copy.from.iter().collect(),
-        Kind::Run(run) => run.mounts.iter().filter_map(|mount| mount.value.from.as_ref()).collect(),
-        Kind::Onbuild(onbuild) => named_stages(&onbuild.instruction),
-        Kind::Add(_)
-        | Kind::Arg(_)
-        | Kind::Cmd(_)
-        | Kind::Entrypoint(_)
-        | Kind::Env(_)
-        | Kind::Expose(_)
-        | Kind::Healthcheck(_)
-        | Kind::Label(_)
-        | Kind::Maintainer(_)
-        | Kind::Shell(_)
-        | Kind::Stopsignal(_)
-        | Kind::User(_)
-        | Kind::Volume(_)
-        | Kind::Workdir(_) => Vec::new(),
+/// Returns the words of an instruction, or of a trigger, that may name a stage.
+fn named_stages(instruction: &Instruction) -> impl Iterator<Item = &Word> {
+    if let Kind::Onbuild(onbuild) = &instruction.kind {
+        return onbuild.instruction.from_words();
     }
+    instruction.from_words()
 }

@@ -1,5 +1,8 @@
-//! `UndefinedArgInFrom`: FROM sees only the ARGs before the first FROM and the platform arguments; any
-//! other variable is empty there.
+//! `UndefinedArgInFrom`: FROM should use declared ARGs only.
+//!
+//! FROM sees the ARGs before the first FROM and the platform arguments. Any other variable is empty.
+//!
+//! <https://docs.docker.com/reference/build-checks/undefined-arg-in-from/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -12,24 +15,23 @@
 
 use crate::diag::{Diagnostic, codes, nearest};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::scope::use_of;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
+use crate::dockerfile::lint::variable_use::span_of_use;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::UNDEFINED_ARG_IN_FROM, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    for stage in &scene.file.stages {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    for stage in &analysis.file.stages {
         let words = stage.from.platform.iter().chain([&stage.from.image]);
         for word in words {
-            let undefined = scene.globals.expand(word).map(|expanded| expanded.undefined);
+            let undefined = analysis.globals.expansion(word).map(|expanded| expanded.undefined);
             for name in undefined.unwrap_or_default() {
-                if scene.globals.declares(&name) {
+                if analysis.globals.declares(&name) {
                     continue;
                 }
-                let span = use_of(scene.source, word.span, &name);
+                let span = span_of_use(analysis.source, word.span, &name);
                 let message = format!("FROM argument `{name}` is not declared");
-                let help = match nearest(&name, scene.globals.names()) {
+                let help = match nearest(&name, analysis.globals.names()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("declare it before the first FROM: `ARG {name}=…`"),
                 };

@@ -1,9 +1,13 @@
-//! `UndefinedVar`: a variable that nothing defines is empty, which is seldom meant; often it is a typing
-//! error, or a global ARG that the stage does not declare again.
+//! `UndefinedVar`: variables should be defined before their use.
 //!
-//! What the base image defines counts as defined. As long as it is not known (`--check` asks no
-//! registry), a name is reported only when something speaks for a mistake: it differs in one letter
-//! from a name in scope, or the file defines it, but not here.
+//! An undefined variable is empty, which is seldom intended. Often it is misspelt, or a global ARG that the
+//! stage does not declare again.
+//!
+//! Variables of the base image count as defined. While the image is not known (`--check` does not contact
+//! registries), a name is reported only if a mistake is likely: it differs in one letter from a name in
+//! scope, or the file defines it elsewhere.
+//!
+//! <https://docs.docker.com/reference/build-checks/undefined-var/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -22,22 +26,22 @@ use std::collections::BTreeSet;
 use crate::diag::{Diagnostic, MAX_SHOWN, Span, codes, nearest};
 use crate::dockerfile::ir::{Add, Copy, CopyFlags, CopySource, Heredoc, Kind, Word};
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::scope::{Scope, use_of};
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
+use crate::dockerfile::lint::variable_use::span_of_use;
+use crate::dockerfile::scope::StageScope;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule { needs_bases: true, ..Rule::new(codes::UNDEFINED_VAR, check) };
 
-/// Names that stand for other things than variables.
+/// Names that BuildKit reads from the Dockerfile, but that are not variables.
 const NO_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
-/// Names in scope that an undefined one is compared with: a Dockerfile of 10,000 variables would
-/// otherwise be compared a hundred million times.
+/// Maximum number of names that an undefined one is compared with. A Dockerfile with 10,000 variables
+/// would otherwise need a hundred million comparisons.
 const MAX_COMPARED: usize = 1000;
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    let elsewhere = defined_anywhere(scene);
-    scene.walk(|instruction, scope| {
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    let elsewhere = defined_anywhere(analysis);
+    analysis.for_each_instruction(|instruction, scope| {
         let mut uses: Vec<(String, Span)> = Vec::new();
         for word in words(&instruction.kind) {
             let mut undefined = scope.undefined(word);
@@ -50,7 +54,7 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
         }
         let mut seen = BTreeSet::new();
         for (name, span) in uses {
-            let suspicious = scope.complete
+            let suspicious = scope.is_complete()
                 || elsewhere.contains(&name)
                 || scope
                     .names()
@@ -59,9 +63,9 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
             if NO_VARIABLES.contains(&name.as_str()) || !suspicious || !seen.insert(name.clone()) {
                 continue;
             }
-            let place = use_of(scene.source, span, &name);
+            let span = span_of_use(analysis.source, span, &name);
             let names_near = found.len() < MAX_SHOWN;
-            found.push(warning(&name, place, scene, scope, &elsewhere, names_near));
+            found.push(warning(&name, span, analysis, scope, &elsewhere, names_near));
         }
     });
 }
@@ -69,8 +73,8 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
 fn warning(
     name: &str,
     span: Span,
-    scene: &Scene<'_>,
-    scope: &Scope,
+    analysis: &Analysis<'_>,
+    scope: &StageScope,
     elsewhere: &BTreeSet<String>,
     names_near: bool,
 ) -> Diagnostic {
@@ -83,19 +87,19 @@ fn warning(
     if names_near && let Some(near) = nearest(name, scope.names().take(MAX_COMPARED)) {
         return warning.help(format!("did you mean `${near}`?"));
     }
-    if scene.globals.declares(name) {
+    if analysis.globals.declares(name) {
         return warning.help(format!("add `ARG {name}` to this stage, above the line"));
     }
     if elsewhere.contains(name) {
-        return warning.help("it is defined further down or in another stage only");
+        return warning.help("it is only defined further down or in another stage");
     }
     warning.help(format!("define it above the line with `ARG {name}` or `ENV {name}=…`"))
 }
 
-/// Names that some ARG or ENV of the file defines, and the platform arguments.
-fn defined_anywhere(scene: &Scene<'_>) -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = scene.globals.names().map(str::to_owned).collect();
-    for instruction in scene.file.stages.iter().flat_map(|stage| &stage.instructions) {
+/// Returns the names that any ARG or ENV of the file defines, and the platform arguments.
+fn defined_anywhere(analysis: &Analysis<'_>) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = analysis.globals.names().map(str::to_owned).collect();
+    for instruction in analysis.file.stages.iter().flat_map(|stage| &stage.instructions) {
         if let Kind::Arg(args) = &instruction.kind {
             names.extend(args.iter().map(|arg| arg.name.value.clone()));
         } else if let Kind::Env(pairs) = &instruction.kind {
@@ -108,7 +112,8 @@ fn defined_anywhere(scene: &Scene<'_>) -> BTreeSet<String> {
     names
 }
 
-/// One letter more, less or other, or two neighbours swapped.
+/// Returns whether two names differ by one added, removed or replaced letter, or by two adjacent letters
+/// that are swapped.
 fn differs_in_one_letter(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let common = a.iter().zip(b).take_while(|(a, b)| a == b).count();
@@ -122,14 +127,14 @@ fn differs_in_one_letter(a: &str, b: &str) -> bool {
     swapped || (a.len() <= 1 && b.len() <= 1)
 }
 
-/// Whether the default `word` comes after the declaration of `name` in the same ARG.
+/// Returns whether the default `word` comes after the declaration of `name` in the same ARG.
 fn declared_before(kind: &Kind, word: &Word, name: &str) -> bool {
     let Kind::Arg(args) = kind else { return false };
     let mut before = args.iter().take_while(|arg| arg.default.as_ref() != Some(word));
     before.any(|arg| arg.name.value == name)
 }
 
-/// The words of an instruction in which variables are expanded.
+/// Returns the words of an instruction in which variables are expanded.
 fn words(kind: &Kind) -> Vec<&Word> {
     match kind {
         Kind::Arg(args) => args.iter().filter_map(|arg| arg.default.as_ref()).collect(),
@@ -169,7 +174,7 @@ fn copied<'a>(
     flags.chain(sources.iter().filter_map(path)).chain([destination]).collect()
 }
 
-/// The files made on the spot.
+/// Returns the heredocs of COPY and ADD.
 fn heredocs(kind: &Kind) -> Vec<&Heredoc> {
     let (Kind::Copy(Copy { sources, .. }) | Kind::Add(Add { sources, .. })) = kind else {
         return Vec::new();

@@ -1,5 +1,9 @@
-//! `WorkdirRelativePath`: a relative WORKDIR is below the one of the base image, and moves when that image
-//! changes. Only the first WORKDIR counts, and stages inherit it.
+//! `WorkdirRelativePath`: WORKDIR should be absolute.
+//!
+//! A relative WORKDIR is below that of the base image, and moves when the base image changes. The rule
+//! checks the first WORKDIR of a stage, unless the stage inherits one from another stage.
+//!
+//! <https://docs.docker.com/reference/build-checks/workdir-relative-path/>
 //!
 //! Bad:
 //! ```dockerfile
@@ -17,26 +21,25 @@ use std::collections::BTreeSet;
 use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::Kind;
 use crate::dockerfile::lint::Rule;
-use crate::dockerfile::lint::stage_scopes::Scene;
+use crate::dockerfile::lint::analysis::Analysis;
 
-/// The rule.
 pub(super) const RULE: Rule = Rule::new(codes::WORKDIR_RELATIVE_PATH, check);
 
-fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
-    let inherited = scene.inherited(|kind| matches!(kind, Kind::Workdir(_)));
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Diagnostic>) {
+    let inherited = analysis.inherits(|kind| matches!(kind, Kind::Workdir(_)));
     let mut firsts = BTreeSet::new();
-    for (view, inherited) in scene.stages.iter().zip(inherited) {
+    for (view, inherited) in analysis.stages.iter().zip(inherited) {
         let first = view.instructions.iter().find(|own| matches!(own.kind, Kind::Workdir(_)));
         firsts.extend(first.filter(|_| !inherited).map(|first| first.span));
     }
-    scene.walk_stages(|stage, instruction, scope| {
+    analysis.for_each_stage_instruction(|stage, instruction, scope| {
         let Kind::Workdir(word) = &instruction.kind else { return };
         if !firsts.contains(&instruction.span) {
             return;
         }
-        // What a variable of the base image says may well be absolute.
-        let Some(path) = scope.known_text(word) else { return };
-        if is_absolute(&path, scene.os(stage)) {
+        // A variable of an unknown base image may be absolute.
+        let Some(path) = scope.expand_known(word) else { return };
+        if is_absolute(&path, analysis.os(stage)) {
             return;
         }
         let message = format!(
@@ -44,14 +47,14 @@ fn check(scene: &Scene<'_>, found: &mut Vec<Diagnostic>) {
         );
         found.push(
             Diagnostic::warning(codes::WORKDIR_RELATIVE_PATH, instruction.span, message)
-                .label(word.span, "no WORKDIR above says below what")
-                .help(format!("write the whole path, such as `WORKDIR /{path}`")),
+                .label(word.span, "relative to the WORKDIR of the base image")
+                .help(format!("write an absolute path, such as `WORKDIR /{path}`")),
         );
     });
 }
 
-/// Returns whether the path begins at a root. Drives and backslashes mean something on Windows only
-/// (BuildKit, `util/system.IsAbs`).
+/// Returns whether a path is absolute. Drives and backslashes count on Windows only (BuildKit,
+/// `util/system.IsAbs`).
 fn is_absolute(path: &str, os: &str) -> bool {
     if os != "windows" {
         return path.starts_with('/');

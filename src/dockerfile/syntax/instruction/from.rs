@@ -1,4 +1,4 @@
-//! `FROM`
+//! Parses `FROM`, which begins a stage (<https://docs.docker.com/reference/dockerfile/#from>).
 
 use nom::Parser as _;
 use nom::bytes::complete::take_while;
@@ -9,46 +9,46 @@ use crate::diag::codes;
 use crate::dockerfile::ir;
 
 use crate::dockerfile::syntax::blank::bare_words;
-use crate::dockerfile::syntax::context::{Context, KnownFlag, Takes};
+use crate::dockerfile::syntax::reader::{FlagValue, InstructionReader, KnownFlag};
 
-const FLAGS: [KnownFlag; 1] = [("platform", Takes::Text)];
+const FLAGS: [KnownFlag; 1] = [("platform", FlagValue::Text)];
 
 /// grammar: from
-pub(super) fn from<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<ir::From> {
-    let (arguments, flags) = context.flags(rest, &FLAGS);
-    let platform = flags.first().and_then(|flag| context.flag_some(flag));
-    let keyword = context.word(context.keyword_part);
+pub(super) fn from<'a>(reader: &mut InstructionReader<'a>, rest: &'a str) -> Option<ir::From> {
+    let (arguments, flags) = reader.flags(rest, &FLAGS);
+    let platform = flags.first().and_then(|flag| reader.flag_some(flag));
+    let keyword = reader.word(reader.keyword_part);
     let words = bare_words(arguments);
     let (image, name) = match words.as_slice() {
         [] => {
-            context.missing(
+            reader.missing(
                 "FROM needs an image".to_owned(),
                 "expected an image or an earlier stage",
-                "write `FROM image`, `FROM image AS name`, or `FROM scratch` for an empty start",
+                "write `FROM image`, `FROM image AS name`, or `FROM scratch` for an empty root file system",
             );
             return None;
         }
         [image] => (image, None),
         [image, separator, name] if separator.eq_ignore_ascii_case("as") => {
-            (image, Some((context.word(separator), context.word(name))))
+            (image, Some((reader.word(separator), reader.word(name))))
         }
         [_, second, ..] => {
             let message = "FROM takes one word (the image) or three (`image AS name`)".to_owned();
-            context.error(codes::BAD_ARGUMENT, second, message, "expected `AS name` or nothing");
+            reader.error(codes::BAD_ARGUMENT, second, message, "expected `AS name` or nothing");
             return None;
         }
     };
     if let [_, _, name] = words.as_slice()
         && !is_stage_name(name)
     {
-        context.error(
+        reader.error(
             codes::BAD_STAGE_NAME,
             name,
             format!("`{name}` is not a valid stage name"),
             "expected a letter, then letters, digits, `-`, `_` and `.`",
         );
     }
-    Some(ir::From { keyword, platform, image: context.word(image), name })
+    Some(ir::From { keyword, platform, image: reader.word(image), name })
 }
 
 /// grammar: stage_name

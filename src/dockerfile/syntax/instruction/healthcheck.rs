@@ -1,4 +1,5 @@
-//! `HEALTHCHECK`
+//! Parses `HEALTHCHECK` and its durations
+//! (<https://docs.docker.com/reference/dockerfile/#healthcheck>).
 
 use nom::Parser as _;
 use nom::sequence::pair;
@@ -7,25 +8,25 @@ use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::{Healthcheck, HealthcheckTest, Kind, ShellOrExec};
 
 use crate::dockerfile::syntax::blank::{bare_word, blanks0};
-use crate::dockerfile::syntax::context::{Context, KnownFlag, Takes};
 use crate::dockerfile::syntax::flag::RawFlag;
+use crate::dockerfile::syntax::reader::{FlagValue, InstructionReader, KnownFlag};
 use crate::dockerfile::syntax::value;
 
 use super::run::command;
 use super::simple::needs;
 
 const FLAGS: [KnownFlag; 5] = [
-    ("interval", Takes::Text),
-    ("timeout", Takes::Text),
-    ("start-period", Takes::Text),
-    ("start-interval", Takes::Text),
-    ("retries", Takes::Text),
+    ("interval", FlagValue::Text),
+    ("timeout", FlagValue::Text),
+    ("start-period", FlagValue::Text),
+    ("start-interval", FlagValue::Text),
+    ("retries", FlagValue::Text),
 ];
 
-/// The shortest duration a runtime accepts.
+/// Minimum duration: Docker rejects less than a millisecond (`container.MinimumDuration`).
 const MIN_NS: i64 = 1_000_000;
 
-/// `HEALTHCHECK NONE`.
+/// The value of `HEALTHCHECK NONE`.
 const NO_CHECK: Healthcheck = Healthcheck {
     interval: None,
     timeout: None,
@@ -36,52 +37,52 @@ const NO_CHECK: Healthcheck = Healthcheck {
 };
 
 /// grammar: healthcheck
-pub(super) fn healthcheck<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {
-    let (arguments, flags) = context.flags(rest, &FLAGS);
+pub(super) fn healthcheck<'a>(reader: &mut InstructionReader<'a>, rest: &'a str) -> Option<Kind> {
+    let (arguments, flags) = reader.flags(rest, &FLAGS);
     let mut check = NO_CHECK;
     for flag in &flags {
         match flag.name {
-            "interval" => check.interval = duration(context, flag),
-            "timeout" => check.timeout = duration(context, flag),
-            "start-period" => check.start_period = duration(context, flag),
-            "start-interval" => check.start_interval = duration(context, flag),
-            _ => check.retries = retries(context, flag),
+            "interval" => check.interval = duration(reader, flag),
+            "timeout" => check.timeout = duration(reader, flag),
+            "start-period" => check.start_period = duration(reader, flag),
+            "start-interval" => check.start_interval = duration(reader, flag),
+            _ => check.retries = retries(reader, flag),
         }
     }
-    check.test = test(context, arguments)?;
+    check.test = test(reader, arguments)?;
     if check.test == HealthcheckTest::None {
-        // Options without a check say nothing.
+        // Options have no effect without a check.
         check = NO_CHECK;
     }
     Some(Kind::Healthcheck(check))
 }
 
-fn test<'a>(context: &mut Context<'a>, arguments: &'a str) -> Option<HealthcheckTest> {
+fn test<'a>(reader: &mut InstructionReader<'a>, arguments: &'a str) -> Option<HealthcheckTest> {
     let parsed: nom::IResult<&str, _> = pair(bare_word, blanks0).parse(arguments);
-    let Ok((rest, (kind, _))) = parsed else { return needs(context, "`CMD` or `NONE`") };
+    let Ok((rest, (kind, _))) = parsed else { return needs(reader, "`CMD` or `NONE`") };
     if kind.eq_ignore_ascii_case("NONE") {
         if !rest.is_empty() {
             let message = "HEALTHCHECK NONE takes no arguments".to_owned();
-            context.error(codes::BAD_HEALTHCHECK, rest, message, "not expected");
+            reader.error(codes::BAD_HEALTHCHECK, rest, message, "not expected");
             return None;
         }
         return Some(HealthcheckTest::None);
     }
     if !kind.eq_ignore_ascii_case("CMD") {
-        let message = format!("unknown type `{kind}` of HEALTHCHECK (try CMD)");
-        context.error(codes::BAD_HEALTHCHECK, kind, message, "expected `CMD` or `NONE`");
+        let message = format!("unknown type `{kind}` in HEALTHCHECK (try CMD)");
+        reader.error(codes::BAD_HEALTHCHECK, kind, message, "expected `CMD` or `NONE`");
         return None;
     }
-    match command(context, rest)? {
-        ShellOrExec::Exec(words) if words.is_empty() => needs(context, "a command"),
+    match command(reader, rest)? {
+        ShellOrExec::Exec(words) if words.is_empty() => needs(reader, "a command"),
         command @ (ShellOrExec::Exec(_) | ShellOrExec::Shell(_)) => {
             Some(HealthcheckTest::Cmd(command))
         }
     }
 }
 
-fn duration(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<i64> {
-    let word = context.flag_word(flag);
+fn duration(reader: &mut InstructionReader<'_>, flag: &RawFlag<'_>) -> Option<i64> {
+    let word = reader.flag_word(flag);
     let name = flag.name;
     if word.value.is_empty() {
         return None;
@@ -93,28 +94,30 @@ fn duration(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<i64> {
             (format!("`--{name}` is {}, but cannot be less than 1ms", word.value), "too short")
         }
         None => (
-            format!("`{}` is not a duration for `--{name}`", word.value),
+            format!("invalid duration `{}` for `--{name}`", word.value),
             "expected a duration such as `30s` or `1m30s`",
         ),
     };
-    context.diagnostics.push(
+    reader.diagnostics.push(
         Diagnostic::error(codes::BAD_HEALTHCHECK, word.span, message).label(word.span, label),
     );
     None
 }
 
 /// grammar: count
-fn retries(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<i64> {
-    let word = context.flag_word(flag);
+fn retries(reader: &mut InstructionReader<'_>, flag: &RawFlag<'_>) -> Option<i64> {
+    let word = reader.flag_word(flag);
     if word.value.is_empty() {
         return None;
     }
     let (message, label) = match word.value.parse::<i32>() {
         Ok(count) if count >= 0 => return Some(i64::from(count)),
         Ok(_) => (format!("`--retries` cannot be negative ({})", word.value), "negative"),
-        Err(_) => (format!("`--retries` is a number, not `{}`", word.value), "expected a number"),
+        Err(_) => {
+            (format!("`--retries` must be a number, not `{}`", word.value), "expected a number")
+        }
     };
-    context.diagnostics.push(
+    reader.diagnostics.push(
         Diagnostic::error(codes::BAD_HEALTHCHECK, word.span, message).label(word.span, label),
     );
     None

@@ -1,4 +1,4 @@
-//! One instruction: keyword, flags, arguments.
+//! Parses one instruction: keyword, flags and arguments.
 
 mod copy;
 mod from;
@@ -15,95 +15,95 @@ use crate::diag::{Diagnostic, MAX_SHOWN, Span, Spanned, codes};
 use crate::dockerfile::ir::{self, Escape, Instruction, Kind, Word};
 
 use super::blank::{bare_word, blanks0, is_blank, trim};
-use super::context::Context;
 use super::keyword::Keyword;
-use super::lines::Logical;
+use super::lines::LogicalLine;
+use super::reader::InstructionReader;
 
-/// What a line turned out to be.
+/// The result of parsing a logical line.
 #[derive(Debug)]
-pub(super) enum Parsed {
-    /// A FROM, and its one-line text.
+pub(super) enum ParsedLine {
+    /// A FROM, its span and its text in one line.
     From(ir::From, Span, String),
-    /// Anything else.
+    /// Any other instruction.
     Instruction(Instruction),
-    /// A FROM with errors, which have been reported.
+    /// A FROM with errors, which are reported.
     BadFrom,
-    /// Another instruction with errors, which have been reported; `true` for ARG.
+    /// Another instruction with errors, which are reported; `arg` is true for ARG.
     Bad { arg: bool },
-    /// No instruction, which has been reported.
+    /// An unknown keyword, which is reported.
     Unknown,
 }
 
-/// Reads the instruction of `line`.
+/// Parses the instruction in `line`.
 ///
 /// grammar: instruction
 pub(super) fn parse(
     source: &str,
-    line: &Logical,
+    line: &LogicalLine,
     escape: Escape,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Parsed {
+) -> ParsedLine {
     let text = trim(line.folded.text());
-    let Some((mut context, rest)) = start(source, line, escape, text, diagnostics) else {
-        return Parsed::Unknown;
+    let Some((mut reader, rest)) = start(source, line, escape, text, diagnostics) else {
+        return ParsedLine::Unknown;
     };
-    let span = Span::new(context.span(text).start, line.end);
-    if context.keyword == Keyword::From {
-        return match from::from(&mut context, rest) {
-            Some(from) => Parsed::From(from, span, text.to_owned()),
-            None => Parsed::BadFrom,
+    let span = Span::new(reader.span(text).start, line.end);
+    if reader.keyword == Keyword::From {
+        return match from::from(&mut reader, rest) {
+            Some(from) => ParsedLine::From(from, span, text.to_owned()),
+            None => ParsedLine::BadFrom,
         };
     }
-    let arg = context.keyword == Keyword::Arg;
-    let keyword = context.word(context.keyword_part);
-    match kind(&mut context, rest) {
-        Some(kind) => Parsed::Instruction(Instruction {
+    let arg = reader.keyword == Keyword::Arg;
+    let keyword = reader.word(reader.keyword_part);
+    match kind(&mut reader, rest) {
+        Some(kind) => ParsedLine::Instruction(Instruction {
             span,
             keyword,
             text: text.to_owned(),
             skip_checks: line.skip_checks.clone(),
             kind,
         }),
-        None => Parsed::Bad { arg },
+        None => ParsedLine::Bad { arg },
     }
 }
 
-/// Reads the trigger in `text`, a part of `line`: what stands behind ONBUILD.
+/// Parses the trigger in `text`, the part of `line` after ONBUILD.
 ///
 /// grammar: trigger
 pub(super) fn trigger(
     source: &str,
-    line: &Logical,
+    line: &LogicalLine,
     escape: Escape,
     text: &str,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Instruction> {
-    let (mut context, rest) = start(source, line, escape, text, diagnostics)?;
+    let (mut reader, rest) = start(source, line, escape, text, diagnostics)?;
     let forbidden = [Keyword::Onbuild, Keyword::From, Keyword::Maintainer];
-    if forbidden.contains(&context.keyword) {
-        let name = context.keyword.name();
-        let part = context.keyword_part;
-        let message = if context.keyword == Keyword::Onbuild {
+    if forbidden.contains(&reader.keyword) {
+        let name = reader.keyword.name();
+        let part = reader.keyword_part;
+        let message = if reader.keyword == Keyword::Onbuild {
             "chaining ONBUILD via `ONBUILD ONBUILD` is not allowed".to_owned()
         } else {
             format!("{name} is not allowed as an ONBUILD trigger")
         };
-        context.error(codes::BAD_ONBUILD, part, message, "not allowed here");
+        reader.error(codes::BAD_ONBUILD, part, message, "not allowed here");
         return None;
     }
-    let keyword = context.word(context.keyword_part);
-    let span = Span::new(context.span(text).start, line.end);
-    let kind = kind(&mut context, rest)?;
+    let keyword = reader.word(reader.keyword_part);
+    let span = Span::new(reader.span(text).start, line.end);
+    let kind = kind(&mut reader, rest)?;
     Some(Instruction { span, keyword, text: text.to_owned(), skip_checks: Vec::new(), kind })
 }
 
 fn start<'a>(
     source: &'a str,
-    line: &'a Logical,
+    line: &'a LogicalLine,
     escape: Escape,
     text: &'a str,
     diagnostics: &'a mut Vec<Diagnostic>,
-) -> Option<(Context<'a>, &'a str)> {
+) -> Option<(InstructionReader<'a>, &'a str)> {
     let (rest, (word, _)) = pair(bare_word, blanks0).parse(text).ok()?;
     let Some(keyword) = Keyword::from_word(word) else {
         let span = line.folded.span_of(word);
@@ -124,12 +124,15 @@ fn start<'a>(
         });
         return None;
     };
-    let context = Context { source, line, escape, keyword, keyword_part: word, diagnostics };
-    Some((context, rest))
+    let reader =
+        InstructionReader { source, line, escape, keyword, keyword_part: word, diagnostics };
+    Some((reader, rest))
 }
 
-/// The end of the line above, if what stands at `at` looks like its continuation: that line ends as
-/// no command does, or (where `indent_counts`) this one is indented.
+/// Returns the end of the line above if the line at `at` looks like its continuation.
+///
+/// That is so if the line above ends in the middle of a command, or if this line is indented and
+/// `indent_counts`.
 fn unfinished(source: &str, at: usize, indent_counts: bool) -> Option<Span> {
     let (above, indent) = source.get(..at)?.rsplit_once('\n')?;
     let above = above.trim_end();
@@ -144,51 +147,51 @@ fn unfinished(source: &str, at: usize, indent_counts: bool) -> Option<Span> {
     (goes_on || (indent_counts && is_indented)).then_some(end)
 }
 
-fn kind<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {
-    match context.keyword {
+fn kind<'a>(reader: &mut InstructionReader<'a>, rest: &'a str) -> Option<Kind> {
+    match reader.keyword {
         Keyword::From => None,
-        Keyword::Arg => pairs::arg(context, rest),
-        Keyword::Env => pairs::env(context, rest),
-        Keyword::Label => pairs::label(context, rest),
-        Keyword::Run => run::run(context, rest),
-        Keyword::Copy => copy::copy(context, rest),
-        Keyword::Add => copy::add(context, rest),
-        Keyword::Workdir => simple::workdir(context, rest),
-        Keyword::User => simple::user(context, rest),
-        Keyword::Stopsignal => simple::stopsignal(context, rest),
-        Keyword::Maintainer => simple::maintainer(context, rest),
-        Keyword::Expose => simple::expose(context, rest),
-        Keyword::Volume => simple::volume(context, rest),
-        Keyword::Shell => simple::shell(context, rest),
-        Keyword::Cmd => run::cmd(context, rest),
-        Keyword::Entrypoint => run::entrypoint(context, rest),
-        Keyword::Healthcheck => healthcheck::healthcheck(context, rest),
-        Keyword::Onbuild => onbuild(context, rest),
+        Keyword::Arg => pairs::arg(reader, rest),
+        Keyword::Env => pairs::env(reader, rest),
+        Keyword::Label => pairs::label(reader, rest),
+        Keyword::Run => run::run(reader, rest),
+        Keyword::Copy => copy::copy(reader, rest),
+        Keyword::Add => copy::add(reader, rest),
+        Keyword::Workdir => simple::workdir(reader, rest),
+        Keyword::User => simple::user(reader, rest),
+        Keyword::Stopsignal => simple::stopsignal(reader, rest),
+        Keyword::Maintainer => simple::maintainer(reader, rest),
+        Keyword::Expose => simple::expose(reader, rest),
+        Keyword::Volume => simple::volume(reader, rest),
+        Keyword::Shell => simple::shell(reader, rest),
+        Keyword::Cmd => run::cmd(reader, rest),
+        Keyword::Entrypoint => run::entrypoint(reader, rest),
+        Keyword::Healthcheck => healthcheck::healthcheck(reader, rest),
+        Keyword::Onbuild => onbuild(reader, rest),
     }
 }
 
 /// grammar: onbuild
-fn onbuild<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {
-    let arguments = context.no_flags(rest);
+fn onbuild<'a>(reader: &mut InstructionReader<'a>, rest: &'a str) -> Option<Kind> {
+    let arguments = reader.no_flags(rest);
     if arguments.is_empty() {
-        return simple::needs(context, "an instruction");
+        return simple::needs(reader, "an instruction");
     }
-    let line = context.line;
-    let inner = trigger(context.source, line, context.escape, arguments, context.diagnostics)?;
-    // As it is stored in the image: bodies follow with their tabs, as a later build reads them.
-    // The blanks at its end are kept, as BuildKit keeps them.
+    let line = reader.line;
+    let inner = trigger(reader.source, line, reader.escape, arguments, reader.diagnostics)?;
+    // The trigger is stored in the image, where a later build parses it: bodies follow with their
+    // tabs. Trailing blanks are kept, as BuildKit keeps them.
     let line_text = line.folded.text();
     let end = line_text.trim_end_matches(is_blank).len();
     let mut text = arguments.to_owned();
     text.push_str(line_text.get(end..).unwrap_or_default().trim_end_matches('\r'));
     for opened in &line.heredocs {
         let body = &opened.heredoc.body;
-        let raw = context.source.get(body.span.start..body.span.end).unwrap_or(&body.value);
+        let raw = reader.source.get(body.span.start..body.span.end).unwrap_or(&body.value);
         text.push('\n');
         text.push_str(raw);
         text.push_str(&opened.heredoc.name.value);
     }
-    let span = Span::new(context.span(arguments).start, line.end);
+    let span = Span::new(reader.span(arguments).start, line.end);
     let text: Word = Spanned::new(text, span);
     Some(Kind::Onbuild(ir::Onbuild { text, instruction: Box::new(inner) }))
 }

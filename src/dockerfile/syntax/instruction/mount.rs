@@ -1,4 +1,5 @@
-//! `RUN --mount=`: options separated by commas, as in CSV.
+//! Parses `RUN --mount`: options separated by commas, with the quotes of CSV (RFC 4180)
+//! (<https://docs.docker.com/reference/dockerfile/#run---mount>).
 
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_till, take_till1};
@@ -11,8 +12,8 @@ use nom::{IResult, Offset as _, Parser as _};
 use crate::diag::{Diagnostic, Span, Spanned, codes, nearest};
 use crate::dockerfile::ir::{Mount, MountType, Sharing, Word};
 
-use crate::dockerfile::syntax::context::Context;
 use crate::dockerfile::syntax::flag::RawFlag;
+use crate::dockerfile::syntax::reader::InstructionReader;
 use crate::dockerfile::syntax::value;
 
 const KEYS: [&str; 19] = [
@@ -37,28 +38,32 @@ const KEYS: [&str; 19] = [
     "env",
 ];
 
-/// Reads the value of a `--mount`; what is wrong is reported and left out.
+/// Parses the value of a `--mount`; a mount with errors is reported and left out.
 ///
 /// grammar: mount
-pub(super) fn mount(context: &mut Context<'_>, flag: &RawFlag<'_>) -> Option<Spanned<Mount>> {
-    let word = context.flag_word(flag);
+pub(super) fn mount(
+    reader: &mut InstructionReader<'_>,
+    flag: &RawFlag<'_>,
+) -> Option<Spanned<Mount>> {
+    let word = reader.flag_word(flag);
     let written = flag.value.as_ref().map_or("", |(part, _)| part);
     let parsed: IResult<&str, _> = all_consuming(fields).parse(word.value.as_str());
     let Ok((_, fields)) = parsed else {
-        let message = "a quote in `--mount` is not closed or not at an option's ends".to_owned();
-        context.error(codes::BAD_MOUNT, written, message, "expected `key=value` options");
+        let message =
+            "a quote in `--mount` is not closed or does not enclose a whole option".to_owned();
+        reader.error(codes::BAD_MOUNT, written, message, "expected `key=value` options");
         return None;
     };
-    // When nothing was quoted, offsets in the value are offsets in the source.
+    // Without quotes, offsets in the value are offsets in the source.
     let exact = (word.span.end - word.span.start == word.value.len() && written == word.value)
         .then_some(word.span.start);
-    let mut reader = MountReader { context, span: word.span, mount: empty(), good: true };
+    let mut options = MountReader { reader, span: word.span, mount: empty(), good: true };
     for (raw, field) in fields {
         let at = exact.filter(|_| raw == field).map(|start| start + word.value.offset(raw));
-        reader.option(&field, at);
+        options.option(&field, at);
     }
-    reader.check();
-    let MountReader { mount, good, .. } = reader;
+    options.check();
+    let MountReader { mount, good, .. } = options;
     good.then(|| Spanned::new(mount, word.span))
 }
 
@@ -99,26 +104,26 @@ fn empty() -> Mount {
 }
 
 struct MountReader<'c, 'a> {
-    context: &'c mut Context<'a>,
+    reader: &'c mut InstructionReader<'a>,
     span: Span,
     mount: Mount,
     good: bool,
 }
 
 impl MountReader<'_, '_> {
-    /// One option; `at` is where it stands in the source, if its bytes are those of the source.
+    /// Applies an option; `at` is its offset in the source if it has the same bytes there.
     fn option(&mut self, field: &str, at: Option<usize>) {
-        let place =
+        let span_at =
             |start: usize, end: usize| at.map_or(self.span, |at| Span::new(at + start, at + end));
-        let whole = place(0, field.len());
+        let whole = span_at(0, field.len());
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => {
-                let span = place(key.len() + 1, field.len());
+                let span = span_at(key.len() + 1, field.len());
                 (key, Some(Spanned::new(value.to_owned(), span)))
             }
             None => (field, None),
         };
-        let key_span = place(0, key.len());
+        let key_span = span_at(0, key.len());
         let key = key.to_ascii_lowercase();
         match (key.as_str(), value) {
             ("readonly" | "ro", value) => self.mount.read_only = self.flag(value, whole),
@@ -184,7 +189,7 @@ impl MountReader<'_, '_> {
         let Some(value) = value else { return Some(Spanned::new(true, whole)) };
         let parsed = value::bool(&value.value);
         if parsed.is_none() {
-            let message = format!("invalid value `{}` for a yes-or-no option", value.value);
+            let message = format!("invalid value `{}` for a boolean option", value.value);
             self.error(value.span, message, "expected `true` or `false`", None);
         }
         parsed.map(|parsed| Spanned::new(parsed, value.span))
@@ -204,7 +209,7 @@ impl MountReader<'_, '_> {
                 let names = MountType::ALL.map(MountType::name);
                 let message = format!("unsupported mount type `{}`", value.value);
                 let help = choice(&value.value, &names);
-                self.error(value.span, message, "no such type", Some(help));
+                self.error(value.span, message, "unknown type", Some(help));
             }
         }
     }
@@ -216,7 +221,7 @@ impl MountReader<'_, '_> {
                 let names = Sharing::ALL.map(Sharing::name);
                 let message = format!("unsupported sharing value `{}`", value.value);
                 let help = choice(&value.value, &names);
-                self.error(value.span, message, "no such value", Some(help));
+                self.error(value.span, message, "not a valid value", Some(help));
             }
         }
     }
@@ -224,17 +229,17 @@ impl MountReader<'_, '_> {
     fn unknown(&mut self, key: &str, span: Span) {
         let message = format!("unexpected key `{key}` in `--mount`");
         let help = choice(key, &KEYS);
-        self.error(span, message, "no such key", Some(help));
+        self.error(span, message, "unknown key", Some(help));
     }
 
     fn error(&mut self, span: Span, message: String, label: &str, help: Option<String>) {
         self.good = false;
-        self.context.diagnostics.push(
+        self.reader.diagnostics.push(
             Diagnostic::error(codes::BAD_MOUNT, span, message).label(span, label).maybe_help(help),
         );
     }
 
-    /// What holds between options.
+    /// Checks the options against each other and against the type.
     fn check(&mut self) {
         if self.mount.kind_variable.is_some() {
             return;
@@ -258,8 +263,8 @@ impl MountReader<'_, '_> {
                 let message = format!("unexpected key `{key}` for mount type `{}`", kind.name());
                 let fitting: Vec<String> =
                     kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
-                let help = format!("`{key}` is for {}", fitting.join(", "));
-                self.error(span, message, "does not fit the type", Some(help));
+                let help = format!("`{key}` is supported by {}", fitting.join(", "));
+                self.error(span, message, "not supported by this type", Some(help));
             }
         }
         match kind {
@@ -297,7 +302,7 @@ impl MountReader<'_, '_> {
         } else if !named && self.good {
             let message = "a secret mount needs `id` or `target`".to_owned();
             let help = "add `id=name`, the name given with `--secret id=name`".to_owned();
-            self.error(self.span, message, "which secret?", Some(help));
+            self.error(self.span, message, "`id` is missing", Some(help));
         }
     }
 }
@@ -305,6 +310,6 @@ impl MountReader<'_, '_> {
 fn choice(word: &str, names: &[&str]) -> String {
     match nearest(word, names.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known are {}", names.join(", ")),
+        None => format!("expected one of {}", names.join(", ")),
     }
 }

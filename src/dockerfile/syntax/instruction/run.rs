@@ -1,11 +1,12 @@
-//! `RUN`, `CMD`, `ENTRYPOINT`: commands.
+//! Parses `RUN`, `CMD` and `ENTRYPOINT`: commands
+//! (<https://docs.docker.com/reference/dockerfile/#shell-and-exec-form>).
 
 use crate::diag::{Diagnostic, Spanned, codes, nearest};
 use crate::dockerfile::ir::{Kind, Run, RunForm, RunNetwork, RunSecurity, ShellOrExec};
 
-use crate::dockerfile::syntax::context::{Context, KnownFlag, Takes};
 use crate::dockerfile::syntax::exec_form;
 use crate::dockerfile::syntax::flag::RawFlag;
+use crate::dockerfile::syntax::reader::{FlagValue, InstructionReader, KnownFlag};
 
 use super::mount;
 use super::simple::{needs, not_strings, words};
@@ -13,10 +14,10 @@ use super::simple::{needs, not_strings, words};
 /// grammar: run_flag
 /// grammar: run_once
 const FLAGS: [KnownFlag; 4] = [
-    ("mount", Takes::List),
-    ("network", Takes::Text),
-    ("security", Takes::Text),
-    ("device", Takes::List),
+    ("mount", FlagValue::List),
+    ("network", FlagValue::Text),
+    ("security", FlagValue::Text),
+    ("device", FlagValue::List),
 ];
 
 const NETWORKS: [(&str, RunNetwork); 3] =
@@ -26,72 +27,75 @@ const SECURITIES: [(&str, RunSecurity); 2] =
     [("sandbox", RunSecurity::Sandbox), ("insecure", RunSecurity::Insecure)];
 
 /// grammar: run
-pub(super) fn run<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {
-    let (arguments, flags) = context.flags(rest, &FLAGS);
+pub(super) fn run<'a>(reader: &mut InstructionReader<'a>, rest: &'a str) -> Option<Kind> {
+    let (arguments, flags) = reader.flags(rest, &FLAGS);
     let mut mounts = Vec::new();
     let mut devices = Vec::new();
     let (mut network, mut security) = (None, None);
     for flag in &flags {
         match flag.name {
-            "mount" => mounts.extend(mount::mount(context, flag)),
-            "network" => network = choice(context, flag, &NETWORKS),
-            "security" => security = choice(context, flag, &SECURITIES),
-            _ => devices.push(context.flag_word(flag)),
+            "mount" => mounts.extend(mount::mount(reader, flag)),
+            "network" => network = choice(reader, flag, &NETWORKS),
+            "security" => security = choice(reader, flag, &SECURITIES),
+            _ => devices.push(reader.flag_word(flag)),
         }
     }
-    let form = run_form(context, arguments)?;
+    let form = run_form(reader, arguments)?;
     Some(Kind::Run(Run { mounts, network, security, devices, form }))
 }
 
 /// grammar: heredoc_command
-fn run_form<'a>(context: &mut Context<'a>, arguments: &'a str) -> Option<RunForm> {
-    if context.line.heredocs.is_empty() {
-        return Some(match command(context, arguments)? {
-            ShellOrExec::Exec(words) if words.is_empty() => return needs(context, "a command"),
+fn run_form<'a>(reader: &mut InstructionReader<'a>, arguments: &'a str) -> Option<RunForm> {
+    if reader.line.heredocs.is_empty() {
+        return Some(match command(reader, arguments)? {
+            ShellOrExec::Exec(words) if words.is_empty() => return needs(reader, "a command"),
             ShellOrExec::Exec(words) => RunForm::Exec(words),
             ShellOrExec::Shell(text) => RunForm::Shell { text, heredocs: Vec::new() },
         });
     }
     let heredocs: Vec<_> =
-        context.line.heredocs.iter().map(|opened| opened.heredoc.clone()).collect();
+        reader.line.heredocs.iter().map(|opened| opened.heredoc.clone()).collect();
     match heredocs.as_slice() {
         [only] if only.opening.value == arguments => Some(RunForm::Script(only.clone())),
-        _ => Some(RunForm::Shell { text: context.word(arguments), heredocs }),
+        _ => Some(RunForm::Shell { text: reader.word(arguments), heredocs }),
     }
 }
 
 /// grammar: cmd
-pub(super) fn cmd<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {
-    let arguments = context.no_flags(rest);
-    command(context, arguments).map(Kind::Cmd)
+pub(super) fn cmd<'a>(reader: &mut InstructionReader<'a>, rest: &'a str) -> Option<Kind> {
+    let arguments = reader.no_flags(rest);
+    command(reader, arguments).map(Kind::Cmd)
 }
 
 /// grammar: entrypoint
-pub(super) fn entrypoint<'a>(context: &mut Context<'a>, rest: &'a str) -> Option<Kind> {
-    let arguments = context.no_flags(rest);
-    command(context, arguments).map(Kind::Entrypoint)
+pub(super) fn entrypoint<'a>(reader: &mut InstructionReader<'a>, rest: &'a str) -> Option<Kind> {
+    let arguments = reader.no_flags(rest);
+    command(reader, arguments).map(Kind::Entrypoint)
 }
 
-/// A JSON array, or text for the shell.
+/// Parses a command: a JSON array, or text for the shell.
 ///
 /// grammar: command
-pub(super) fn command<'a>(context: &mut Context<'a>, arguments: &'a str) -> Option<ShellOrExec> {
+pub(super) fn command<'a>(
+    reader: &mut InstructionReader<'a>,
+    arguments: &'a str,
+) -> Option<ShellOrExec> {
     if arguments.is_empty() {
-        return needs(context, "a command");
+        return needs(reader, "a command");
     }
     match exec_form::parse(arguments) {
-        exec_form::Parsed::Strings(strings) => Some(ShellOrExec::Exec(words(context, strings))),
-        exec_form::Parsed::NotStrings => not_strings(context, arguments),
-        exec_form::Parsed::Text => Some(ShellOrExec::Shell(context.word(arguments))),
+        exec_form::JsonForm::Strings(strings) => Some(ShellOrExec::Exec(words(reader, strings))),
+        exec_form::JsonForm::NotStrings => not_strings(reader, arguments),
+        exec_form::JsonForm::Text => Some(ShellOrExec::Shell(reader.word(arguments))),
     }
 }
 
 fn choice<T: Copy>(
-    context: &mut Context<'_>,
+    reader: &mut InstructionReader<'_>,
     flag: &RawFlag<'_>,
     choices: &[(&str, T)],
 ) -> Option<Spanned<T>> {
-    let word = context.flag_word(flag);
+    let word = reader.flag_word(flag);
     let found = choices.iter().find(|(name, _)| *name == word.value);
     if let Some((_, value)) = found {
         return Some(Spanned::new(*value, word.span));
@@ -100,15 +104,15 @@ fn choice<T: Copy>(
     let list: Vec<String> = names().map(|name| format!("`{name}`")).collect();
     let help = match nearest(&word.value, names()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("it can be {}", list.join(", ")),
+        None => format!("expected one of {}", list.join(", ")),
     };
-    context.diagnostics.push(
+    reader.diagnostics.push(
         Diagnostic::error(
             codes::BAD_FLAG,
             word.span,
-            format!("flag `--{}` has no value `{}`", flag.name, word.value),
+            format!("invalid value `{}` for flag `--{}`", word.value, flag.name),
         )
-        .label(word.span, "no such value")
+        .label(word.span, "not a valid value")
         .help(help),
     );
     None

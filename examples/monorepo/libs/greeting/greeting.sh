@@ -1,0 +1,2 @@
+# Prints a greeting for a name.
+greeting() { echo "good day, $1"; }

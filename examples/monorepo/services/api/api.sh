@@ -1,0 +1,2 @@
+. /usr/lib/greeting.sh
+greeting "${1:-api}"

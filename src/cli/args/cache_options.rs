@@ -1,0 +1,280 @@
+//! `--cache-from` and `--cache-to`: where builds on other machines find what this one made.
+
+use std::path::PathBuf;
+
+use crate::cli::outputs::output;
+use crate::executor::{CacheFrom, CacheLocation, CacheTo};
+use crate::oci::Reference;
+
+use super::bucket_options::{self, Variables};
+
+/// What is typed, before it makes sense.
+#[derive(Debug, Default)]
+struct Fields {
+    kind: Option<String>,
+    name: Option<String>,
+    directory: Option<String>,
+    tag: Option<String>,
+    mode: Option<String>,
+    compression: Option<String>,
+    level: Option<i32>,
+    mounts: Option<bool>,
+    mounts_max: Option<u64>,
+    ignore_error: Option<bool>,
+    /// What only some types have, in the order in which it is typed.
+    others: Vec<(String, String)>,
+}
+
+/// How many bytes of cache mounts, as tars, a cache takes when nobody says.
+const MOUNTS_MAX_BYTES: u64 = 2 << 30;
+
+/// The types.
+const KINDS: [&str; 4] = ["registry", "local", "s3", "inline"];
+/// BuildKit's others.
+const BUILDKITS: [&str; 2] = ["gha", "azblob"];
+/// What most types have.
+const EVERYWHERE: [&str; 6] =
+    ["type", "mode", "compression", "mounts", "mounts-max", "ignore-error"];
+
+fn kinds() -> String {
+    let [most @ .., last] = KINDS;
+    format!("{} or {last}", most.join(", "))
+}
+
+/// The text of an option without the values of keys, for messages.
+pub(crate) fn shown(text: &str) -> String {
+    let fields = text.split(',').map(|field| match field.split_once('=') {
+        Some((name, _)) if ["key", "secret", "token"].iter().any(|part| name.contains(part)) => {
+            format!("{name}=****")
+        }
+        _ => field.to_owned(),
+    });
+    fields.collect::<Vec<_>>().join(",")
+}
+
+/// Reads one `--cache-from`.
+pub(crate) fn from(text: &str, variables: Variables<'_>) -> Result<CacheFrom, String> {
+    let fields = Fields::read(text, "src")?;
+    if fields.mode.is_some() || fields.compression.is_some() || fields.level.is_some() {
+        return Err("mode and compression are for --cache-to".to_owned());
+    }
+    let place = fields.place("src", variables)?;
+    if place == CacheLocation::Inline {
+        return Err("an inline cache is read with type=registry,ref=IMAGE".to_owned());
+    }
+    if fields.mounts_max.is_some() {
+        return Err("mounts-max is for --cache-to".to_owned());
+    }
+    let mounts = fields.mounts.unwrap_or(true);
+    Ok(CacheFrom { place, mounts, ignore_error: fields.ignore_error.unwrap_or(true) })
+}
+
+/// Reads one `--cache-to`.
+pub(crate) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String> {
+    let fields = Fields::read(text, "dest")?;
+    let all_steps = match fields.mode.as_deref() {
+        None | Some("min") => false,
+        Some("max") => true,
+        Some(other) => return Err(format!("mode={other} must be min or max")),
+    };
+    let place = fields.place("dest", variables)?;
+    if all_steps && place == CacheLocation::Inline {
+        return Err("an inline cache has mode=min only: it knows the image's own layers".to_owned());
+    }
+    let mounts = match (fields.mounts, fields.mounts_max) {
+        (None | Some(false), Some(_)) => return Err("mounts-max needs mounts=true".to_owned()),
+        (None | Some(false), None) => None,
+        (Some(true), max_bytes) => Some(max_bytes.unwrap_or(MOUNTS_MAX_BYTES)),
+    };
+    if mounts.is_some() && place == CacheLocation::Inline {
+        return Err("an inline cache takes no mounts: it is in the image's config".to_owned());
+    }
+    let packing = output::packing(fields.compression.as_deref(), fields.level)?;
+    let ignore_error = fields.ignore_error.unwrap_or(true);
+    Ok(CacheTo { place, all_steps, mounts, packing, ignore_error })
+}
+
+impl Fields {
+    fn read(text: &str, directory: &'static str) -> Result<Self, String> {
+        let mut fields = Self::default();
+        if !text.contains('=') {
+            // As for docker: just a name is one in a registry.
+            fields.kind = Some("registry".to_owned());
+            fields.name = Some(text.to_owned());
+            return Ok(fields);
+        }
+        for field in text.split(',') {
+            let (name, value) = field.split_once('=').unwrap_or((field, "true"));
+            fields.set(name.trim(), value, directory)?;
+        }
+        Ok(fields)
+    }
+
+    fn set(&mut self, name: &str, value: &str, directory: &'static str) -> Result<(), String> {
+        match name {
+            "type" => self.kind = Some(value.to_owned()),
+            "ref" => self.name = Some(value.to_owned()),
+            "tag" => self.tag = Some(value.to_owned()),
+            "mode" => self.mode = Some(value.to_owned()),
+            "compression" => self.compression = Some(value.to_owned()),
+            "compression-level" => {
+                let level = value.parse().map_err(|_bad| format!("{name}={value} is no number"))?;
+                self.level = Some(level);
+            }
+            "mounts" => self.mounts = Some(output::boolean(name, value)?),
+            "mounts-max" => {
+                let bytes = crate::plan::parse_binary_size(value);
+                let bytes = bytes.ok_or_else(|| format!("{name}={value} is no size such as 2g"))?;
+                self.mounts_max = Some(bytes);
+            }
+            "ignore-error" => self.ignore_error = Some(output::boolean(name, value)?),
+            // What BuildKit can do otherwise, rbuild always does.
+            "oci-mediatypes" | "image-manifest" if output::boolean(name, value)? => {}
+            name if name == directory => self.directory = Some(value.to_owned()),
+            other => self.others.push((other.to_owned(), value.to_owned())),
+        }
+        Ok(())
+    }
+
+    /// What another type of cache has must not be taken and ignored.
+    fn refuse_strangers(&self, directory: &str) -> Result<(), String> {
+        let kind = self.kind.as_deref().unwrap_or_default();
+        let packed = self.compression.is_some() || self.level.is_some();
+        for (given, of, name) in [
+            (self.name.is_some(), ["registry", "", ""], "ref"),
+            (self.directory.is_some(), ["local", "", ""], directory),
+            (self.tag.is_some(), ["local", "", ""], "tag"),
+            (packed, ["registry", "local", "s3"], "compression"),
+        ] {
+            if given && !kind.is_empty() && !of.contains(&kind) {
+                return Err(format!("a cache of type={kind} has no {name}"));
+            }
+        }
+        // Without a type, that is what is wrong.
+        let may_have = matches!(kind, "s3" | "");
+        let is_known = |name: &str| may_have && bucket_options::NAMES.contains(&name);
+        let Some((unknown, _)) = self.others.iter().find(|(name, _)| !is_known(name)) else {
+            return Ok(());
+        };
+        if bucket_options::NAMES.contains(&unknown.as_str()) {
+            return Err(format!("a cache of type={kind} has no {unknown}"));
+        }
+        let own = ["ref", directory, "tag"];
+        let own = if kind == "s3" { &bucket_options::NAMES[..] } else { &own[..] };
+        let known = own.iter().copied().chain(EVERYWHERE);
+        let near = crate::diag::nearest(unknown, known);
+        let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        // The value is not shown: it may be a key.
+        Err(format!("a cache has no `{unknown}`{near}"))
+    }
+
+    fn place(&self, directory: &str, variables: Variables<'_>) -> Result<CacheLocation, String> {
+        let some = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        if let Some(other) = self.kind.as_deref().filter(|kind| !KINDS.contains(kind)) {
+            let why = if BUILDKITS.contains(&other) { "not supported" } else { "not known" };
+            return Err(format!("type={other} is {why}: use {}", kinds()));
+        }
+        self.refuse_strangers(directory)?;
+        match self.kind.as_deref() {
+            Some("registry") => {
+                let name = some(&self.name).ok_or("type=registry needs ref=NAME:TAG")?;
+                let name: Reference = name
+                    .parse()
+                    .map_err(|error: crate::oci::ReferenceError| format!("ref={name}: {error}"))?;
+                Ok(CacheLocation::Registry(name))
+            }
+            Some("local") => {
+                let path = some(&self.directory)
+                    .ok_or(format!("type=local needs {directory}=DIRECTORY"))?;
+                let tag = some(&self.tag).unwrap_or_else(|| "latest".to_owned());
+                Ok(CacheLocation::Directory(PathBuf::from(path), tag))
+            }
+            Some("s3") => {
+                let cache = bucket_options::cache(&self.others, variables)?;
+                Ok(CacheLocation::Bucket(Box::new(cache)))
+            }
+            Some(_) => Ok(CacheLocation::Inline),
+            None => Err(format!("a cache needs type={}", kinds())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Packing;
+
+    fn from(text: &str) -> Result<CacheFrom, String> {
+        super::from(text, &|_name| None)
+    }
+
+    fn to(text: &str) -> Result<CacheTo, String> {
+        super::to(text, &|_name| None)
+    }
+
+    #[test]
+    fn caches_are_read() {
+        let registry = |name: &str| CacheLocation::Registry(name.parse().unwrap());
+        assert_eq!(from("a.example/c").unwrap().place, registry("a.example/c:latest"));
+        let cache = from("type=registry,ref=a.example/c:1,ignore-error=false").unwrap();
+        let place = registry("a.example/c:1");
+        assert_eq!(cache, CacheFrom { place, mounts: true, ignore_error: false });
+        assert!(!from("type=local,src=c,mounts=false").unwrap().mounts);
+        let cache = to("type=local,dest=/c,mode=max,compression=zstd,tag=main").unwrap();
+        let place = CacheLocation::Directory("/c".into(), "main".to_owned());
+        let packing = Packing::ZSTD;
+        let (all_steps, ignore_error, mounts) = (true, true, None);
+        assert_eq!(cache, CacheTo { place, all_steps, mounts, packing, ignore_error });
+        for (text, want) in [
+            ("mounts=true", Some(MOUNTS_MAX_BYTES)),
+            ("mounts,mounts-max=1.5g", Some(3 << 29)),
+            ("mounts=false", None),
+        ] {
+            assert_eq!(to(&format!("type=local,dest=c,{text}")).unwrap().mounts, want, "{text}");
+        }
+        assert_eq!(to("type=inline").unwrap().place, CacheLocation::Inline);
+    }
+
+    #[test]
+    fn bad_caches_say_what_to_type() {
+        for (text, want) in [
+            ("type=registry", "type=registry needs ref=NAME:TAG"),
+            ("type=local,src=x", "a cache has no `src`"),
+            ("type=gha,scope=x", "type=gha is not supported: use registry, local, s3 or inline"),
+            (
+                "type=azblob,name=x",
+                "type=azblob is not supported: use registry, local, s3 or inline",
+            ),
+            ("type=local2,dest=x", "type=local2 is not known: use registry, local, s3 or inline"),
+            ("mode=max", "a cache needs type=registry, local, s3 or inline"),
+            ("type=local,dest=x,bucket=b", "a cache of type=local has no bucket"),
+            ("type=s3,dest=x", "a cache of type=s3 has no dest"),
+            (
+                "type=s3,secret_acces_key=x",
+                "a cache has no `secret_acces_key`; did you mean `secret_access_key`?",
+            ),
+            ("type=s3,region=r", "type=s3 needs bucket=NAME (or AWS_BUCKET)"),
+            ("bucket=b,region=r", "a cache needs type=registry, local, s3 or inline"),
+            ("type=local,dest=x,mode=all", "mode=all must be min or max"),
+            ("type=local,dets=x", "a cache has no `dets`; did you mean `dest`?"),
+            ("type=inline,compression=zstd", "a cache of type=inline has no compression"),
+            ("type=local,dest=x,mounts-max=1g", "mounts-max needs mounts=true"),
+            ("type=local,dest=x,mounts,mounts-max=big", "mounts-max=big is no size such as 2g"),
+            ("type=inline,mounts", "an inline cache takes no mounts: it is in the image's config"),
+            ("type=registry,ref=a,tag=b", "a cache of type=registry has no tag"),
+            ("type=local,dest=a,ref=b", "a cache of type=local has no ref"),
+            (
+                "type=inline,mode=max",
+                "an inline cache has mode=min only: it knows the image's own layers",
+            ),
+        ] {
+            assert_eq!(to(text), Err(want.to_owned()));
+        }
+        let text =
+            "type=s3,secret_access_key=x,access_key_id=y,session_token=z,secret_acess=w,bucket=b";
+        let want = "type=s3,secret_access_key=****,access_key_id=****,session_token=****,secret_acess=****,bucket=b";
+        assert_eq!(shown(text), want);
+        let inline = Err("an inline cache is read with type=registry,ref=IMAGE".to_owned());
+        assert_eq!(from("type=inline"), inline);
+    }
+}

@@ -1,0 +1,90 @@
+//! The word `build`, which may be left out.
+
+use std::ffi::OsString;
+
+/// Words after which `build` is not put in.
+const COMMANDS: &[&str] = &[
+    "build",
+    "lock",
+    "plan",
+    "enter",
+    "push",
+    "pull",
+    "login",
+    "logout",
+    "images",
+    "inspect",
+    "diff",
+    "history",
+    "explain",
+    "tag",
+    "rmi",
+    "save",
+    "load",
+    "du",
+    "prune",
+    "store",
+    "completion",
+    "man",
+    "version",
+    "help",
+];
+const GLOBAL: [&str; 4] = ["--root=", "--ca=", "--registry=", "--max-unpacked-size="];
+const OWN_FLAGS: [&str; 4] = ["-h", "--help", "-V", "--version"];
+
+/// Returns whether a word is a command, so that a directory of that name is written `./word`.
+pub(crate) fn is_command(word: &str) -> bool {
+    COMMANDS.contains(&word)
+}
+
+/// Puts in the word `build` where it was left out.
+pub(crate) fn with_default_command(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut typed: Vec<OsString> = typed.into_iter().collect();
+    if let Some(at) = default_command_at(&typed) {
+        typed.insert(at, "build".into());
+    }
+    typed
+}
+
+/// Where the word `build` was left out.
+pub(crate) fn default_command_at(typed: &[OsString]) -> Option<usize> {
+    let at = command_at(typed)?;
+    let word = typed.get(at)?.to_string_lossy();
+    let is_own = COMMANDS.contains(&&*word) || OWN_FLAGS.contains(&&*word);
+    (!is_own).then_some(at)
+}
+
+/// Where the command stands, or else what follows the options of all commands.
+pub(crate) fn command_at(typed: &[OsString]) -> Option<usize> {
+    let mut at = 1;
+    while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
+        match &*word {
+            "--root" | "--ca" | "--registry" | "--max-unpacked-size" => at += 2,
+            word if GLOBAL.iter().any(|flag| word.starts_with(flag)) => at += 1,
+            _ => return Some(at),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_is_put_in_where_no_command_is_typed() {
+        for (typed, want) in [
+            ("rbuild -t a .", "rbuild build -t a ."),
+            ("rbuild .", "rbuild build ."),
+            ("rbuild --root x images", "rbuild --root x images"),
+            ("rbuild --root=x -q .", "rbuild --root=x build -q ."),
+            ("rbuild --ca x --registry=y,http pull a", "rbuild --ca x --registry=y,http pull a"),
+            ("rbuild --max-unpacked-size 1TB .", "rbuild --max-unpacked-size 1TB build ."),
+            ("rbuild --help", "rbuild --help"),
+            ("rbuild", "rbuild"),
+        ] {
+            let words = with_default_command(typed.split(' ').map(OsString::from));
+            assert_eq!(words, want.split(' ').collect::<Vec<_>>(), "{typed}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Errors as people read them.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::cli::display::redact;
+use crate::cli::exit::Exit;
+use crate::diag::{self, Diagnostic, SourceFile, Style};
+use crate::executor::LAST_LINES;
+use crate::plan::redacted;
+
+/// What ends the program early: a text for the reader, and how to exit.
+#[derive(Debug)]
+pub(super) struct CliError {
+    text: String,
+    exit: Exit,
+    findings: Option<Box<Findings>>,
+    last_lines: Vec<String>,
+}
+
+/// Mistakes in a Dockerfile.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub(super) diagnostics: Vec<Diagnostic>,
+    pub(super) source: SourceFile,
+}
+
+impl CliError {
+    pub(super) fn new(text: impl Into<String>, exit: Exit) -> Self {
+        let text: String = text.into();
+        let text = redacted(&text);
+        Self { text, exit, findings: None, last_lines: Vec::new() }
+    }
+
+    /// How the program will exit.
+    pub(super) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Both, with the exit of the first.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self::new(format!("{}\n{}", self.text.trim_end(), other.text), self.exit)
+    }
+
+    /// An error with all that caused it.
+    pub(super) fn from_error(error: &dyn Error, exit: Exit) -> Self {
+        Self::new(format!("error: {}", crate::executor::chain(error)), exit)
+    }
+
+    /// Mistakes at their places.
+    pub(super) fn of_diagnostics(
+        diagnostics: Vec<Diagnostic>,
+        source: &SourceFile,
+        style: Style,
+        exit: Exit,
+    ) -> Self {
+        let (diagnostics, source) = (redact::diagnostics(&diagnostics), redact::source(source));
+        let text = diag::render(&diagnostics, &source, style);
+        let findings = Some(Box::new(Findings { diagnostics, source }));
+        Self { findings, ..Self::new(text, exit) }
+    }
+
+    /// The same, below what the step that failed printed last.
+    pub(super) fn with_last_lines(mut self, lines: &[String]) -> Self {
+        if !lines.is_empty() {
+            let all = lines.len() >= LAST_LINES;
+            let all = if all { " (`rbuild history logs` has all)" } else { "" };
+            let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+            let head = format!("------\nlast lines of the failed step{all}:\n");
+            self.text = format!("{head}{lines}------\n{}", self.text);
+        }
+        self.last_lines = lines.to_vec();
+        self
+    }
+
+    /// One of which everything was said.
+    pub(super) fn said(exit: Exit) -> Self {
+        Self::new(String::new(), exit)
+    }
+
+    /// Whether everything was said of it.
+    pub(super) const fn is_said(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    pub(super) fn findings(&self) -> Option<&Findings> {
+        self.findings.as_deref()
+    }
+
+    pub(super) fn last_lines(&self) -> &[String] {
+        &self.last_lines
+    }
+
+    /// What is wrong, without excerpts.
+    pub(super) fn summary(&self) -> String {
+        let first = self.findings.as_ref().and_then(|found| {
+            let errors = found.diagnostics.iter();
+            errors.clone().find(|found| found.is_error()).or_else(|| found.diagnostics.first())
+        });
+        let text = first.map_or(self.text.as_str(), |found| found.message.as_str());
+        text.trim_end().trim_start_matches("error: ").to_owned()
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

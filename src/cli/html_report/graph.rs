@@ -1,0 +1,160 @@
+//! The stages as boxes with their steps, and arrows for what they take from each other.
+
+mod layout;
+
+use crate::cli::records::{Outcome, Stage};
+
+use super::html::{Html, real, short};
+use super::{Page, StageSteps, class, outcome};
+
+use layout::{Layout, Size};
+
+/// Of a box, in pixels.
+const WIDTH: f64 = 300.0;
+const TITLE: f64 = 30.0;
+const ROW: f64 = 20.0;
+/// Below the last row.
+const FOOT: f64 = 8.0;
+/// Characters that fit into a row, and into the title.
+const ROW_CHARS: usize = 40;
+const TITLE_CHARS: usize = 34;
+/// A box with more rows than this shows neighbours that are alike as one.
+const MANY_ROWS: usize = 16;
+
+/// Something in a box.
+struct Row {
+    text: String,
+    class: &'static str,
+    about: String,
+    step: Option<u32>,
+    /// Of the first instruction in it.
+    number: usize,
+}
+
+/// Nothing when there is only one stage: its steps say all.
+pub(crate) fn section(page: &Page<'_>) -> Html {
+    let mut html = Html::default();
+    let planned = &page.recorded.stages;
+    if planned.len() < 2 {
+        return html;
+    }
+    let stages = page.stages();
+    let boxes: Vec<Vec<Row>> =
+        planned.iter().zip(&stages).map(|(plan, stage)| rows(plan, planned, stage)).collect();
+    let sizes: Vec<Size<'_>> = boxes
+        .iter()
+        .zip(planned)
+        .map(|(rows, stage)| {
+            let height = TITLE + real(rows.len()) * ROW + FOOT;
+            Size { height, needs: &stage.needs }
+        })
+        .collect();
+    let layout = Layout::of(&sizes, WIDTH);
+    html.put(
+        "<div class=\"graph\" tabindex=\"0\" role=\"group\" aria-label=\"Which stage needs which\">\n\
+         <svg width=\"{}\" height=\"{}\" viewBox=\"0 0 {} {}\">\n",
+        &[&layout.width, &layout.height, &layout.width, &layout.height],
+    );
+    html.raw(
+        "<defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" \
+              markerHeight=\"8\" orient=\"auto\"><path d=\"M0 0.5L8 4L0 7.5z\"/></marker></defs>\n",
+    );
+    for edge in &layout.edges {
+        let rows = boxes.get(edge.to).map_or(&[][..], Vec::as_slice);
+        let from = planned.get(edge.from).map_or("", |stage| stage.name.as_str());
+        let (at, kind) = taker(rows, from);
+        let y = TITLE + real(at) * ROW + ROW / 2.0;
+        html.put("<path class=\"edge {}\" d=\"{}\"/>\n", &[&kind, &edge.path(y)]);
+    }
+    for ((stage, rows), place) in stages.iter().zip(&boxes).zip(&layout.boxes) {
+        one(stage, rows, *place, &mut html);
+    }
+    html.raw("</svg>\n</div>\n");
+    html
+}
+
+/// The row that takes from this stage, and how: what names it nowhere starts from it.
+fn taker(rows: &[Row], from: &str) -> (usize, &'static str) {
+    let at = rows.iter().position(|row| takes_from(&row.about, from));
+    at.map_or((0, "from"), |at| (at, "copy"))
+}
+
+/// Whether one of these instructions has a `--from` or a mount of this stage.
+fn takes_from(instructions: &str, stage: &str) -> bool {
+    // Before its name may stand a platform.
+    let name = stage.rsplit(' ').next().unwrap_or(stage).to_lowercase();
+    let wanted = format!("from={name}");
+    let words = instructions.to_lowercase();
+    let mut words = words.split(|c: char| c.is_whitespace() || c == ',');
+    words.any(|word| word.trim_start_matches('-') == wanted)
+}
+
+fn rows(plan: &Stage, planned: &[Stage], stage: &StageSteps<'_>) -> Vec<Row> {
+    let parent = || Some(planned.get(plan.parent?)?.name.clone());
+    let base = plan.base.clone().or_else(parent);
+    let first = format!("FROM {}", base.unwrap_or_else(|| "scratch".to_owned()));
+    let texts = std::iter::once(first).chain(plan.instructions.iter().cloned());
+    let rows = (1..).zip(texts).map(|(number, about)| {
+        let step = stage.at(number);
+        // Another stage or scratch is no work.
+        let unknown = if number == 1 && !stage.steps.is_empty() { "cached" } else { "never" };
+        let class = step.map_or(unknown, |(_, step)| class(step));
+        let about = step.map_or(about.clone(), |(_, step)| format!("{about}\n{}", outcome(step)));
+        let text = about.lines().next().unwrap_or_default().to_owned();
+        Row { text, class, about, step: step.map(|(id, _)| id), number }
+    });
+    let rows: Vec<Row> = rows.collect();
+    if rows.len() <= MANY_ROWS { rows } else { folded(rows) }
+}
+
+/// Neighbours that were cached, or not reached, as one row.
+fn folded(rows: Vec<Row>) -> Vec<Row> {
+    let mut folded: Vec<(Row, usize)> = Vec::new();
+    for row in rows {
+        match folded.last_mut() {
+            Some((last, n))
+                if last.class == row.class && last.number > 1 && row.class != "failed" =>
+            {
+                last.about.push('\n');
+                last.about.push_str(&row.about);
+                *n += 1;
+            }
+            _ => folded.push((row, 1)),
+        }
+    }
+    let rows = folded.into_iter().map(|(mut row, n)| {
+        if n > 1 {
+            row.text = format!("{} … and {} more", short(&row.text, ROW_CHARS - 16), n - 1);
+        }
+        row
+    });
+    rows.collect()
+}
+
+fn one(stage: &StageSteps<'_>, rows: &[Row], (x, y): (f64, f64), html: &mut Html) {
+    let height = TITLE + real(rows.len()) * ROW + FOOT;
+    let has_failed =
+        stage.steps.iter().any(|(_, step)| matches!(step.end, Some((Outcome::Failed, _))));
+    let state = if has_failed { "failed" } else { "" };
+    html.put("<g class=\"box {}\" transform=\"translate({} {})\">", &[&state, &x, &y]);
+    html.put("<rect width=\"{}\" height=\"{}\" rx=\"6\"/>", &[&WIDTH, &height]);
+    html.put(
+        "<text class=\"title\" x=\"12\" y=\"20\">{}</text>\n",
+        &[&short(stage.name, TITLE_CHARS)],
+    );
+    for (at, row) in rows.iter().enumerate() {
+        let y = TITLE + real(at) * ROW;
+        match row.step {
+            Some(id) => html.put("<a href=\"#step-{}\" class=\"row {}\">", &[&id, &row.class]),
+            None => html.put("<g class=\"row {}\">", &[&row.class]),
+        }
+        html.put(
+            "<title>{}</title><rect x=\"4\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"3\"/>",
+            &[&row.about, &y, &(WIDTH - 8.0), &ROW],
+        );
+        html.put("<circle cx=\"17\" cy=\"{}\" r=\"4\"/>", &[&(y + ROW / 2.0)]);
+        html.put("<text x=\"29\" y=\"{}\">{}</text>", &[&(y + 14.0), &short(&row.text, ROW_CHARS)]);
+        html.raw(if row.step.is_some() { "</a>\n" } else { "</g>\n" });
+    }
+    html.raw("</g>\n");
+}

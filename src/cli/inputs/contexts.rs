@@ -1,0 +1,333 @@
+//! Where a build's files come from: the context, the Dockerfile, and named contexts.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::cli::args::build::BuildArgs;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::context::IgnoreRules;
+use crate::diag::SourceFile;
+use crate::executor::{
+    self, BuildError, ContextFiles, ContextSource, Event, FetchedContext, Services,
+};
+use crate::oci::Digest;
+use crate::pathio::inside::FileInside;
+use crate::pathio::{self, PathError, program};
+use crate::plan::{
+    ImageLocation, LayoutLocation, NamedContext, NamedContexts, Remote, parse_remote, redacted,
+};
+
+use super::dockerfile::{self, Found};
+use super::fetched::{dockerfile_in, lock_in};
+use super::lockfile::{self, Beside};
+use super::not_found;
+
+/// A commit's time is a number on a line.
+const MAX_TIME_BYTES: u64 = 1024;
+/// The build argument that keeps `.git` in a context that is a repository.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+type Result<T> = std::result::Result<T, CliError>;
+
+/// What the command line says of the context.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// A directory.
+    Directory(PathBuf),
+    /// A URL or repository.
+    Remote(Remote),
+    /// Standard input: an archive, or a Dockerfile without context.
+    Stdin,
+    /// None: nothing is built.
+    Nothing,
+}
+
+/// A context that is there, and the Dockerfile.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) dockerfile: SourceFile,
+    /// Where that is, as typed; inside the context if that was fetched.
+    pub(crate) path: PathBuf,
+    /// The Dockerfile of a context on this machine.
+    pub(crate) file: Option<FileInside>,
+    pub(crate) context: ContextSource,
+    /// The lock file beside the Dockerfile.
+    pub(crate) lock: Beside,
+    /// What was fetched has to live as long.
+    fetched: Option<FetchedContext>,
+}
+
+/// The named contexts.
+#[derive(Debug, Default)]
+pub(crate) struct Named {
+    pub(crate) names: NamedContexts,
+    pub(crate) files: BTreeMap<String, ContextFiles>,
+}
+
+fn usage(text: impl std::fmt::Display) -> CliError {
+    CliError::new(format!("error: {text}"), Exit::Usage)
+}
+
+impl Asked {
+    /// The context, if it is a directory of this machine.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) => Some(path),
+            Self::Remote(_) | Self::Stdin | Self::Nothing => None,
+        }
+    }
+
+    pub(crate) fn new(args: &BuildArgs) -> Result<Self> {
+        if args.context == "-" {
+            if dockerfile::is_stdin(args) {
+                let text = "standard input cannot be both the context and the Dockerfile";
+                return Err(usage(format!("{text}: name a directory, or leave out -f")));
+            }
+            return Ok(Self::Stdin);
+        }
+        // What is not UTF-8 can only be a directory.
+        let Some(context) = args.context.to_str().filter(|text| !Path::new(text).is_dir()) else {
+            return directory(&args.context).map(Self::Directory);
+        };
+        let Some(mut remote) = remote(context)? else {
+            return directory(&args.context).map(Self::Directory);
+        };
+        if let Remote::Git(git) = &mut remote {
+            let mut given = args.build_arg.iter().rev().filter_map(|arg| arg.split_once('='));
+            let keep = given.find(|(name, _)| *name == KEEP_GIT_DIR);
+            let keep = keep.is_some_and(|(_, value)| is_true(value));
+            git.keep_git_dir = git.keep_git_dir.or(keep.then_some(true));
+        }
+        Ok(Self::Remote(remote))
+    }
+
+    /// Gets the context and reads the Dockerfile.
+    pub(crate) fn load(
+        self,
+        args: &BuildArgs,
+        services: &Services<'_>,
+        now_s: i64,
+    ) -> Result<Input> {
+        let fetched = match self {
+            Self::Directory(path) => return local(args, path),
+            Self::Nothing => return Ok(Input::nothing()),
+            Self::Remote(remote) => {
+                let text = format!("fetching the context {}", redacted(&args.shown_context()));
+                (services.events)(Event::Note { text });
+                executor::fetch_context(services, &remote, now_s)
+            }
+            Self::Stdin => {
+                let mut stdin = std::io::stdin().lock();
+                executor::context_of_stream(services, &mut stdin, "standard input")
+            }
+        };
+        let fetched = fetched.map_err(|error| fetch_complaint(&error))?;
+        let path = fetched.path().to_owned();
+        let from_stdin = args.context == "-";
+        if from_stdin && fetched.single_file().is_some() && args.file.is_some() {
+            let text =
+                "standard input is no archive, so it is the Dockerfile, and -f names another";
+            return Err(usage(text));
+        }
+        let dockerfile = if dockerfile::is_stdin(args) {
+            dockerfile::of_stdin()?
+        } else {
+            dockerfile_in(args, &fetched)?
+        };
+        if let Some(name) = fetched.single_file().filter(|_| from_stdin) {
+            let single = path.join(name);
+            pathio::remove_file(&single)
+                .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+        }
+        let (ignore, tree) = (IgnoreRules::default(), fetched.tree());
+        let context = ContextSource { path, ignore, lasting: false, tree };
+        let lock = Beside::Fetched(lock_in(args, &fetched)?);
+        let path = args.file.clone().unwrap_or_else(|| PathBuf::from(dockerfile.name()));
+        Ok(Input { dockerfile, path, context, lock, file: None, fetched: Some(fetched) })
+    }
+}
+
+impl Input {
+    /// Neither a context nor a Dockerfile.
+    fn nothing() -> Self {
+        let (path, ignore) = (PathBuf::new(), IgnoreRules::default());
+        let context = ContextSource { path: path.clone(), ignore, lasting: false, tree: None };
+        let dockerfile = SourceFile::new("Dockerfile", "");
+        let lock = Beside::Fetched(None);
+        Self { dockerfile, path, context, lock, file: None, fetched: None }
+    }
+
+    /// When the context's newest git commit was made.
+    pub(crate) fn newest_commit(&self) -> Option<i64> {
+        match &self.fetched {
+            Some(fetched) => fetched.commit_s(),
+            None => newest_commit(&self.context.path),
+        }
+    }
+}
+
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+/// What is fetched, if the text means that.
+fn remote(text: &str) -> Result<Option<Remote>> {
+    // An old form, which is a repository unless there is a directory of this name.
+    let https = text.starts_with("github.com/").then(|| match text.split_once(['#', '?']) {
+        Some((address, _)) => full_github(text, address),
+        None => full_github(text, text),
+    });
+    parse_remote(https.as_deref().unwrap_or(text))
+        .map_err(|error| usage(format!("{}: {error}", redacted(text))))
+}
+
+fn full_github(text: &str, address: &str) -> String {
+    let rest = text.get(address.len()..).unwrap_or_default();
+    let dot_git = if address.ends_with(".git") { "" } else { ".git" };
+    format!("https://{address}{dot_git}{rest}")
+}
+
+fn fetch_complaint(error: &BuildError) -> CliError {
+    let help = if let BuildError::Fetch(source) = error { source.help() } else { None };
+    let help = help.map_or_else(String::new, |help| format!("; {help}"));
+    let exit = if error.is_cancelled() { Exit::Interrupted } else { Exit::Environment };
+    CliError::new(format!("error: {}{help}", executor::chain(error)), exit)
+}
+
+/// Reads the Dockerfile of a context that is a directory, and its ignore file.
+pub(crate) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
+    let Found { source: dockerfile, file } = dockerfile::find(args, &path)?;
+    let ignore = dockerfile::ignore_rules(Some(&file), &path)?;
+    let context = ContextSource { path, ignore, lasting: true, tree: None };
+    let lock = Beside::Here(file.sibling(lockfile::NAME));
+    let path = file.shown().to_owned();
+    Ok(Input { dockerfile, path, context, lock, file: Some(file), fetched: None })
+}
+
+fn directory(context: &OsStr) -> Result<PathBuf> {
+    let path = Path::new(context);
+    if !path.is_dir() {
+        return Err(not_found::directory(&context.to_string_lossy()));
+    }
+    std::path::absolute(path).map_err(|error| {
+        CliError::from_error(&PathError::new("resolve", path, error), Exit::Environment)
+    })
+}
+
+/// Reads the values of `--build-context`.
+pub(crate) fn named(values: &[String]) -> Result<Named> {
+    let mut named = Named::default();
+    for text in values {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(usage(format!("--build-context {text}: write NAME=VALUE")));
+        };
+        let (context, files) = named_value(name, value)?;
+        let Some(key) = named.names.add(name, context) else {
+            return Err(usage(format!(
+                "invalid context name {name}: it has the form of an image's name, in lower case"
+            )));
+        };
+        match files {
+            Some(files) => drop(named.files.insert(key, files)),
+            None => drop(named.files.remove(&key)),
+        }
+    }
+    Ok(named)
+}
+
+fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextFiles>)> {
+    let bad = |why: String| usage(format!("--build-context {name}: {why}"));
+    if let Some(image) = value.strip_prefix("docker-image://") {
+        let image = image.parse();
+        let name = image.map_err(|error: crate::oci::ReferenceError| bad(error.to_string()))?;
+        return Ok((NamedContext::Image { name, location: ImageLocation::Registry }, None));
+    }
+    if let Some(layout) = value.strip_prefix("oci-layout://") {
+        let place = layout_place(layout).map_err(bad)?;
+        let (image, _platform) = name.split_once("::").unwrap_or((name, ""));
+        let image = image.parse();
+        let name = image.map_err(|error: crate::oci::ReferenceError| bad(error.to_string()))?;
+        return Ok((NamedContext::Image { name, location: place }, None));
+    }
+    if !Path::new(value).is_dir()
+        && let Some(remote) = remote(value)?
+    {
+        return Ok((NamedContext::Directory, Some(ContextFiles::Remote(remote))));
+    }
+    if let Some((scheme, _)) = value.split_once("://").or_else(|| value.split_once(':'))
+        && ["target", "input"].contains(&scheme)
+    {
+        return Err(bad(format!("{scheme}: is known to bake files only")));
+    }
+    let path = directory(OsStr::new(value)).map_err(|complaint| bad(complaint.to_string()))?;
+    let ignore = dockerfile::ignore_rules(None, &path)?;
+    let source = ContextSource { path, ignore, lasting: true, tree: None };
+    Ok((NamedContext::Directory, Some(ContextFiles::Directory(source))))
+}
+
+/// `PATH[:TAG][@DIGEST]`.
+///
+/// A path may hold `@` and `:`, as in Jenkins's workspaces (`job@2`): only behind the last slash do
+/// they separate, and a directory that is called so as a whole is taken first.
+fn layout_place(text: &str) -> std::result::Result<ImageLocation, String> {
+    let is_layout = |path: &str| Path::new(path).join("index.json").is_file();
+    if is_layout(text) {
+        return layout_at(text, None, None);
+    }
+    let (rest, digest) = match split_last_name(text, '@') {
+        Some((rest, digest)) => (rest, Some(digest.parse::<Digest>())),
+        None => (text, None),
+    };
+    let tagged = split_last_name(rest, ':');
+    let (path, tag, digest) = match (tagged, digest) {
+        (_, Some(Ok(digest))) if is_layout(rest) => (rest, None, Some(digest)),
+        (Some((path, tag)), Some(Ok(digest))) => (path, Some(tag), Some(digest)),
+        (None, Some(Ok(digest))) => (rest, None, Some(digest)),
+        // What follows `@` is part of the directory's name, or a digest that is wrong.
+        (_, Some(Err(error))) => match split_last_name(text, ':') {
+            Some((path, tag)) if is_layout(path) => (path, Some(tag), None),
+            _ if is_layout(rest) || tagged.is_some_and(|(path, _)| is_layout(path)) => {
+                return Err(error.to_string());
+            }
+            _ => (text, None, None),
+        },
+        (Some((path, tag)), None) => (path, Some(tag), None),
+        (None, None) => (text, None, None),
+    };
+    if !is_layout(path) {
+        return Err(format!("{path} is not an OCI layout: it has no index.json"));
+    }
+    layout_at(path, tag, digest)
+}
+
+fn layout_at(
+    path: &str,
+    tag: Option<&str>,
+    digest: Option<Digest>,
+) -> std::result::Result<ImageLocation, String> {
+    let path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
+    let tag = tag.map(str::to_owned);
+    Ok(ImageLocation::Layout(Box::new(LayoutLocation { path, tag, digest })))
+}
+
+/// Splits at the last `separator` if that is in the last name of the path.
+fn split_last_name(text: &str, separator: char) -> Option<(&str, &str)> {
+    text.rsplit_once(separator).filter(|(_, after)| !after.contains('/'))
+}
+
+/// When the context's newest git commit was made.
+#[expect(clippy::disallowed_methods, reason = "git knows its own format best")]
+fn newest_commit(context: &Path) -> Option<i64> {
+    // The repository's own configuration may be hostile: nothing in it may start a program, as
+    // `gpg.program`, `core.fsmonitor` and the fetching of missing objects would (git-config(1)).
+    let mut git = std::process::Command::new("git");
+    git.env("GIT_ALLOW_PROTOCOL", "none")
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C"])
+        .arg(context)
+        .args(["--no-pager", "log", "-1", "--no-show-signature", "--no-mailmap", "--format=%ct"]);
+    let (_, said) = program::stdout_of(&mut git, MAX_TIME_BYTES).ok()?;
+    String::from_utf8(said).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,198 @@
+//! The Dockerfile of a context on this machine, and the files beside it.
+//!
+//! A context may be a checkout that somebody else wrote. What lies in it is found with the context
+//! as root, as BuildKit does: `Dockerfile -> /etc/passwd` means `etc/passwd` of the context. A path
+//! of `-f` that lies elsewhere is the caller's own choice and may be a pipe, as in
+//! `-f <(command)`.
+
+use std::io::Read as _;
+use std::path::{Component, Path, PathBuf};
+
+use crate::cli::args::build::BuildArgs;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::context::{IgnoreRules, parse_ignore};
+use crate::diag::SourceFile;
+use crate::pathio::inside::{FileInside, read_given};
+use crate::pathio::{self, PathError};
+
+use super::not_found;
+
+type Result<T> = std::result::Result<T, CliError>;
+
+/// A Dockerfile or ignore file is no longer than this.
+pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
+/// A Dockerfile of this machine.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) source: SourceFile,
+    /// Its place, for what lies beside it; `Dockerfile` in the context if it came from standard
+    /// input.
+    pub(crate) file: FileInside,
+}
+
+/// Location of a file that the command line names.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// In the context.
+    Inside(FileInside),
+    /// Elsewhere, where the caller chose it.
+    Elsewhere(PathBuf),
+}
+
+impl Place {
+    /// Finds out where `path` lies. `.` and `..` in it are taken away first, as by docker.
+    pub(crate) fn of(path: &Path, context: Option<&Path>) -> Self {
+        let inside = context.and_then(|context| {
+            let name = below(path, context)?;
+            Some(Self::Inside(FileInside::new(context, name, path)))
+        });
+        inside.unwrap_or_else(|| Self::Elsewhere(path.to_owned()))
+    }
+
+    /// Reads the file.
+    pub(crate) fn read(&self, max_bytes: u64) -> std::result::Result<Vec<u8>, PathError> {
+        match self {
+            Self::Inside(file) => file.read(max_bytes),
+            Self::Elsewhere(path) => read_given(path, max_bytes),
+        }
+    }
+
+    /// The file as one in a directory that it must not leave: the context, or else its own.
+    fn contained(self) -> FileInside {
+        match self {
+            Self::Inside(file) => file,
+            Self::Elsewhere(path) => {
+                let parent = path.parent().unwrap_or(Path::new("")).to_owned();
+                let name = path.file_name().unwrap_or_default().to_owned();
+                FileInside::new(parent, name, path)
+            }
+        }
+    }
+}
+
+/// The path of `path` relative to the context, if it lies in that.
+fn below(path: &Path, context: &Path) -> Option<PathBuf> {
+    let path = cleaned(&std::path::absolute(path).ok()?);
+    // The caller's own descriptors.
+    if ["/dev/fd", "/dev/stdin", "/proc"].iter().any(|top| path.starts_with(top)) {
+        return None;
+    }
+    if let Ok(name) = path.strip_prefix(cleaned(context)) {
+        return Some(name.to_owned()).filter(|name| name.file_name().is_some());
+    }
+    // The same directory by another name.
+    let parent = path.parent()?.canonicalize().ok()?;
+    let inside = parent.strip_prefix(context.canonicalize().ok()?).ok()?.to_owned();
+    Some(inside.join(path.file_name()?))
+}
+
+/// An absolute path without `.` and `..`, by its text alone.
+fn cleaned(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(clean.pop()),
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) | Component::Normal(_) => {
+                clean.push(component);
+            }
+        }
+    }
+    clean
+}
+
+/// Reads the Dockerfile of the context in the directory `context`.
+pub(crate) fn find(args: &BuildArgs, context: &Path) -> Result<Found> {
+    let usual = |name: &str| FileInside::new(context, name, Path::new(&args.context).join(name));
+    if is_stdin(args) {
+        return Ok(Found { source: of_stdin()?, file: usual("Dockerfile") });
+    }
+    let place = match &args.file {
+        Some(path) => Place::of(path, Some(context)),
+        None => Place::Inside(usual("Dockerfile")),
+    };
+    let (place, bytes) = match place.read(MAX_FILE_BYTES) {
+        Err(absent) if args.file.is_none() && absent.kind() == std::io::ErrorKind::NotFound => {
+            let lower = usual("dockerfile");
+            // If both are absent, the usual one is missed.
+            let bytes = lower.read(MAX_FILE_BYTES).map_err(|other| {
+                let is_absent = other.kind() == std::io::ErrorKind::NotFound;
+                let usual = || PathError::new("open", context.join("Dockerfile"), other.kind());
+                if is_absent { usual() } else { other }
+            });
+            (Place::Inside(lower), bytes)
+        }
+        bytes => (place, bytes),
+    };
+    let bytes = bytes.map_err(|error| {
+        not_found::dockerfile(&error, context, Some((Path::new(&args.context), args)))
+    })?;
+    let file = place.contained();
+    let shown = file.shown().file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy());
+    let source = SourceFile::new(shown, String::from_utf8_lossy(&bytes));
+    Ok(Found { source, file })
+}
+
+pub(crate) fn is_stdin(args: &BuildArgs) -> bool {
+    args.file.as_deref() == Some(Path::new("-"))
+}
+
+/// Reads the Dockerfile from standard input.
+pub(crate) fn of_stdin() -> Result<SourceFile> {
+    let failed = |error: PathError| CliError::from_error(&error, Exit::Environment);
+    let mut bytes = Vec::new();
+    let stdin = std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
+    stdin.map_err(|error| failed(PathError::new("read", "-", error)))?;
+    let bytes = pathio::bounded(bytes, MAX_FILE_BYTES, Path::new("-")).map_err(failed)?;
+    Ok(SourceFile::new("Dockerfile", String::from_utf8_lossy(&bytes)))
+}
+
+/// Reads the ignore file of a context: the Dockerfile's own one before that of the context.
+pub(crate) fn ignore_rules(dockerfile: Option<&FileInside>, context: &Path) -> Result<IgnoreRules> {
+    const NAME: &str = ".dockerignore";
+    let own = dockerfile.map(|file| file.with_suffix(NAME));
+    let common = FileInside::new(context, NAME, context.join(NAME));
+    for file in own.into_iter().chain([common]) {
+        match file.read(MAX_FILE_BYTES) {
+            Ok(bytes) => {
+                return parse_ignore(&String::from_utf8_lossy(&bytes)).map_err(|error| {
+                    let text = format!("error: {}: {error}", file.shown().display());
+                    CliError::new(text, Exit::Build)
+                });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(CliError::from_error(&error, Exit::Build)),
+        }
+    }
+    Ok(IgnoreRules::default())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests make their own files")]
+
+    use super::*;
+
+    #[test]
+    fn paths_below_the_context_are_told_from_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let context = directory.path().join("context");
+        std::fs::create_dir_all(context.join("sub")).unwrap();
+        std::os::unix::fs::symlink("context/sub", directory.path().join("alias")).unwrap();
+        for (path, want) in [
+            ("context/Dockerfile", Some("Dockerfile")),
+            ("context/sub/../x", Some("x")),
+            ("context/../context/x", Some("x")),
+            ("alias/x", Some("sub/x")),
+            ("context/../x", None),
+            ("contexts/x", None),
+            ("context", None),
+            ("x", None),
+        ] {
+            let found = below(&directory.path().join(path), &context);
+            assert_eq!(found.as_deref(), want.map(Path::new), "{path}");
+        }
+        assert_eq!(below(Path::new("/dev/stdin"), Path::new("/")), None);
+    }
+}

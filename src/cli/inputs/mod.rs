@@ -1,0 +1,11 @@
+//! What a build starts from: the context, the Dockerfile, the lock file, secrets.
+
+pub(super) mod contexts;
+pub(super) mod dockerfile;
+pub(super) mod epoch;
+mod fetched;
+pub(super) mod lock_text;
+pub(super) mod lockfile;
+pub(super) mod not_found;
+pub(super) mod secrets;
+pub(super) mod unused;

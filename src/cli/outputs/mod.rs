@@ -1,0 +1,340 @@
+//! All that a build writes out, and the names that it has there and in the store.
+
+pub(super) mod engine;
+pub(super) mod output;
+
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+
+use crate::cli::args::compression::CompressionArgs;
+use crate::cli::args::outputs::{OutputArgs, Wanted};
+use crate::cli::outputs::engine::Place;
+use crate::cli::outputs::output::{Kind, Output};
+use crate::oci::{Annotation, AnnotationLevel, Platform, Reference};
+
+/// What goes out, and under which names.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    pub(super) all: Vec<Output>,
+    /// The names of `-t`.
+    pub(super) tags: Vec<Reference>,
+    /// The annotations of every output.
+    pub(super) annotations: Vec<Annotation>,
+    /// Whom to load into.
+    pub(super) engine: Wanted,
+    /// Where that is, once it was found.
+    pub(super) place: Option<Place>,
+    /// True if directories of files get devices, set-id bits and file capabilities.
+    pub(super) keeps_special: bool,
+    /// True if a push may drop platforms from an index of a registry.
+    pub(super) replaces_index: bool,
+}
+
+/// Reads what was typed; `platforms` are those that are built, `is_index` says that there will be
+/// an index even over one.
+pub(super) fn read(
+    args: &OutputArgs,
+    tags: &[String],
+    platforms: &[Platform],
+    is_index: bool,
+) -> Result<Outputs, String> {
+    let mut all = Vec::with_capacity(args.output.len() + 2);
+    for text in &args.output {
+        all.push(output::parse(text, &args.compression)?);
+    }
+    if args.push {
+        let mut images = all.iter_mut().filter(|one| one.kind == Kind::Store).peekable();
+        if images.peek().is_none() {
+            all.push(output::parse("type=registry", &args.compression)?);
+        } else {
+            images.for_each(|one| one.kind = Kind::Registry);
+        }
+    }
+    if args.load.is_some() && !all.iter().any(|one| one.kind == Kind::Engine) {
+        all.push(output::parse("type=docker", &args.compression)?);
+    }
+    let mut annotations = Vec::new();
+    for text in &args.annotation {
+        annotations.extend(Annotation::parse(text).map_err(|error| error.to_string())?);
+    }
+    let names = tags.iter().map(|tag| tag.parse::<Reference>().map_err(|error| error.to_string()));
+    let tags_read: Vec<Reference> = names.collect::<Result<_, _>>()?;
+    let engine = args.load.unwrap_or(Wanted::Any);
+    let outputs = Outputs {
+        all,
+        tags: tags_read,
+        annotations,
+        engine,
+        place: None,
+        keeps_special: false,
+        replaces_index: args.replace_index,
+    };
+    outputs.check_names(tags)?;
+    outputs.check_forms(&args.compression, platforms.len())?;
+    outputs.check_annotations(platforms, is_index)?;
+    Ok(outputs)
+}
+
+impl Outputs {
+    /// Nothing at all.
+    pub(super) fn none() -> Self {
+        let (all, tags, annotations) = (Vec::new(), Vec::new(), Vec::new());
+        let (keeps_special, replaces_index) = (false, false);
+        let (engine, place) = (Wanted::Any, None);
+        Self { all, tags, annotations, engine, place, keeps_special, replaces_index }
+    }
+
+    /// The names that an output has.
+    pub(super) fn names_of<'a>(&'a self, output: &'a Output) -> &'a [Reference] {
+        if output.names.is_empty() { &self.tags } else { &output.names }
+    }
+
+    /// The names that the image gets in registries, with the tags that replace what is there.
+    pub(super) fn pushed_names(&self) -> Vec<Reference> {
+        let is_pushed = |one: &&Output| one.kind == Kind::Registry && !one.by_digest;
+        self.all.iter().filter(is_pushed).flat_map(|one| self.names_of(one)).cloned().collect()
+    }
+
+    /// Every name that the image gets anywhere, besides those with a digest.
+    pub(super) fn all_names(&self) -> Vec<Reference> {
+        let mut names = self.stored_names();
+        let is_named = |one: &&Output| one.kind.has_documents() && !one.by_digest;
+        for name in self.all.iter().filter(is_named).flat_map(|one| self.names_of(one)) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// The annotations that an output has.
+    pub(super) fn annotations_of(&self, output: &Output) -> Vec<Annotation> {
+        self.annotations.iter().chain(&output.annotations).cloned().collect()
+    }
+
+    /// The names that the image gets in the store: those of `-t`, unless nothing but the cache was
+    /// asked for, or outputs say `store=false`; and those that outputs for images have of their own.
+    pub(super) fn stored_names(&self) -> Vec<Reference> {
+        let mut names = Vec::new();
+        let is_image = |one: &&Output| matches!(one.kind, Kind::Store | Kind::Registry);
+        let mut images = self.all.iter().filter(is_image).peekable();
+        let is_kept = images.peek().is_none() || images.any(|one| one.stored && !one.by_digest);
+        let is_cache_only =
+            !self.all.is_empty() && self.all.iter().all(|one| one.kind == Kind::Cache);
+        if is_kept && !is_cache_only {
+            names.extend(self.tags.iter().cloned());
+        }
+        for one in self.all.iter().filter(is_image).filter(|one| one.stored && !one.by_digest) {
+            for name in &one.names {
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
+            }
+        }
+        names
+    }
+
+    fn check_names(&self, typed: &[String]) -> Result<(), String> {
+        let mut given = self.tags.iter().chain(self.all.iter().flat_map(|one| &one.names));
+        if let Some(name) = given.find(|name| name.digest().is_some()) {
+            return Err(format!(
+                "{} has a digest, which no image can be given by its name: leave out `@` and what \
+                 follows it",
+                name.familiar()
+            ));
+        }
+        for output in self.all.iter().filter(|one| one.kind == Kind::Registry) {
+            if self.names_of(output).is_empty() {
+                return Err("pushing needs a name: add -t REGISTRY/NAME:TAG".to_owned());
+            }
+            let has_tag = output.names.is_empty() && typed.iter().any(|tag| output::has_tag(tag));
+            if output.by_digest && has_tag {
+                return Err(
+                    "push-by-digest is for names without a tag: give -t without one".to_owned()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_forms(&self, compression: &CompressionArgs, n_platforms: usize) -> Result<(), String> {
+        let is_packed = |one: &Output| one.kind.has_documents() && one.kind != Kind::Store;
+        if compression.is_given() && !self.all.iter().any(is_packed) {
+            let text = "nothing goes out that could be compressed: add --push or -o type=…,dest=…";
+            return Err(text.to_owned());
+        }
+        let docker = |one: &Output| matches!(one.kind, Kind::DockerArchive(_) | Kind::Engine);
+        if self.replaces_index && self.pushed_names().is_empty() {
+            return Err("--replace-index is for pushes: add --push or -o type=registry".to_owned());
+        }
+        if n_platforms > 1 && self.all.iter().any(docker) {
+            let text =
+                "--output type=docker and --load take one platform: use type=oci for several";
+            return Err(text.to_owned());
+        }
+        let is_merged = |one: &Output| matches!(one.kind, Kind::Tar(_)) && one.split == Some(false);
+        if n_platforms > 1 && self.all.iter().any(is_merged) {
+            return Err("platform-split=false of several platforms is for type=local".to_owned());
+        }
+        let is_stdout = |one: &&Output| one.kind.path().is_some_and(|path| path == Path::new("-"));
+        match self.all.iter().filter(is_stdout).count() {
+            0 => Ok(()),
+            1 if io::stdout().is_terminal() => {
+                Err("an archive does not belong on a terminal: add dest=FILE, or use a pipe"
+                    .to_owned())
+            }
+            1 => Ok(()),
+            n => Err(format!("{n} outputs go to standard output: give all but one dest=FILE")),
+        }
+    }
+
+    /// Sees to it that each annotation will stand somewhere.
+    fn check_annotations(&self, platforms: &[Platform], is_index: bool) -> Result<(), String> {
+        let is_index = is_index || platforms.len() > 1;
+        let layouts: Vec<&Output> = self.all.iter().filter(|one| one.kind.is_layout()).collect();
+        for annotation in &self.annotations {
+            check_place(annotation, platforms, is_index, !layouts.is_empty())?;
+        }
+        for output in &self.all {
+            for annotation in &output.annotations {
+                check_place(annotation, platforms, is_index, output.kind.is_layout())?;
+            }
+            let has_some = !self.annotations.is_empty() || !output.annotations.is_empty();
+            if output.docker_media_types && has_some {
+                return Err(
+                    "docker's media types have no annotations: leave out oci-mediatypes=false"
+                        .to_owned(),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_place(
+    annotation: &Annotation,
+    platforms: &[Platform],
+    is_index: bool,
+    in_layout: bool,
+) -> Result<(), String> {
+    let Annotation { level, platform, key, .. } = annotation;
+    if let Some(platform) = platform.as_ref().filter(|wanted| !platforms.contains(wanted)) {
+        return Err(format!("the annotation {key} is for {platform}, which is not built"));
+    }
+    let lack = match level {
+        AnnotationLevel::Manifest => return Ok(()),
+        AnnotationLevel::Index if !is_index => {
+            "an index, which there is over several platforms only"
+        }
+        AnnotationLevel::IndexDescriptor if !is_index => {
+            "an index, which there is over several platforms only"
+        }
+        AnnotationLevel::IndexDescriptor if !in_layout => "the index.json of an -o type=oci",
+        AnnotationLevel::ManifestDescriptor if !is_index && !in_layout => {
+            "an index over several platforms, or the index.json of an -o type=oci"
+        }
+        AnnotationLevel::Index
+        | AnnotationLevel::ManifestDescriptor
+        | AnnotationLevel::IndexDescriptor => return Ok(()),
+    };
+    Err(format!("the annotation {level}:{key} would stand in {lack}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: OutputArgs,
+        #[arg(short)]
+        tag: Vec<String>,
+        #[arg(long)]
+        platform: Vec<Platform>,
+    }
+
+    fn read_line(line: &str) -> Result<Outputs, String> {
+        let line = Line::parse_from(["rbuild"].into_iter().chain(line.split_whitespace()));
+        let mut platforms = line.platform;
+        if platforms.is_empty() {
+            platforms.push("linux/amd64".parse().unwrap());
+        }
+        read(&line.args, &line.tag, &platforms, false)
+    }
+
+    #[test]
+    fn names_of_the_store() {
+        for (line, want) in [
+            ("-t a", "a:latest"),
+            ("-t a -o type=oci,dest=x,name=b", "a:latest"),
+            ("-t a -o type=cacheonly", ""),
+            ("-t a --push", "a:latest"),
+            ("-t a -o type=registry,store=false", ""),
+            ("-t a -o type=image,name=b:1", "a:latest b:1"),
+            ("-o type=image,name=b --push", "b:latest"),
+            ("-t a -o type=registry,push-by-digest=true", ""),
+        ] {
+            let outputs = read_line(line).unwrap();
+            let names: Vec<String> =
+                outputs.stored_names().iter().map(Reference::familiar).collect();
+            assert_eq!(names.join(" "), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let pinned = format!("a:1@sha256:{:064}", 0);
+        let with_digest = format!(
+            "{pinned} has a digest, which no image can be given by its name: leave out `@` and what \
+             follows it"
+        );
+        for line in [format!("-t {pinned}"), format!("-o type=registry,name={pinned}")] {
+            assert_eq!(read_line(&line).unwrap_err(), with_digest, "{line}");
+        }
+        for (line, want) in [
+            (
+                "--replace-index -o dir",
+                "--replace-index is for pushes: add --push or -o type=registry",
+            ),
+            ("--push", "pushing needs a name: add -t REGISTRY/NAME:TAG"),
+            (
+                "--compression zstd -o dir",
+                "nothing goes out that could be compressed: add --push or -o type=…,dest=…",
+            ),
+            (
+                "--load --platform linux/arm64 --platform linux/amd64",
+                "--output type=docker and --load take one platform: use type=oci for several",
+            ),
+            ("-o - -o type=oci", "2 outputs go to standard output: give all but one dest=FILE"),
+            (
+                "-t a:1 -o type=registry,push-by-digest=true",
+                "push-by-digest is for names without a tag: give -t without one",
+            ),
+            (
+                "--annotation index:a=b -o type=oci,dest=x",
+                "the annotation index:a would stand in an index, which there is over several platforms only",
+            ),
+            (
+                "--annotation index-descriptor:a=b --platform linux/arm64 --platform linux/amd64",
+                "the annotation index-descriptor:a would stand in the index.json of an -o type=oci",
+            ),
+            (
+                "--annotation manifest-descriptor:a=b",
+                "the annotation manifest-descriptor:a would stand in an index over several platforms, or the index.json of an -o type=oci",
+            ),
+            (
+                "--annotation manifest[linux/arm64]:a=b",
+                "the annotation a is for linux/arm64, which is not built",
+            ),
+            (
+                "--annotation a=b -o type=oci,dest=x,oci-mediatypes=false",
+                "docker's media types have no annotations: leave out oci-mediatypes=false",
+            ),
+        ] {
+            assert_eq!(read_line(line).unwrap_err(), want, "{line}");
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! `-o type=…,dest=…`: what is written out, and how.
+
+use std::path::PathBuf;
+
+use crate::archive::Packing;
+use crate::cli::args::compression::CompressionArgs;
+use crate::cli::args::csv;
+use crate::oci::{Annotation, Reference};
+
+/// One `--output`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) kind: Kind,
+    /// How new layers are packed.
+    pub(crate) packing: Packing,
+    /// Whether base layers are packed anew, too.
+    pub(crate) force_packing: bool,
+    /// Docker's media types instead of OCI's.
+    pub(crate) docker_media_types: bool,
+    /// Whether file times later than SOURCE_DATE_EPOCH become it.
+    pub(crate) rewrite_timestamp: bool,
+    /// Names of its own, instead of those of `-t`.
+    pub(crate) names: Vec<Reference>,
+    /// Of those names, whether one was given with a tag.
+    pub(crate) has_tag: bool,
+    /// Whether a registry gets the image without a tag.
+    pub(crate) by_digest: bool,
+    /// Whether the image also gets its names with its digest.
+    pub(crate) canonical: bool,
+    /// Whether the image gets its names in the store.
+    pub(crate) stored: bool,
+    /// What an image without a name is called in the store, before its digest.
+    pub(crate) dangling_prefix: Option<Reference>,
+    /// Whether the layers are unpacked in the store.
+    pub(crate) unpacked: bool,
+    /// Whether files have a directory for each platform; `None` when there are several.
+    pub(crate) split: Option<bool>,
+    /// Annotations of this output only.
+    pub(crate) annotations: Vec<Annotation>,
+}
+
+/// Where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The cache only: the image gets no name.
+    Cache,
+    /// The local store only.
+    Store,
+    /// The registry of every name.
+    Registry,
+    /// An OCI layout in one file.
+    OciArchive(PathBuf),
+    /// An OCI layout.
+    OciDirectory(PathBuf),
+    /// What `docker load` takes.
+    DockerArchive(PathBuf),
+    /// Docker or podman.
+    Engine,
+    /// The image's files.
+    Directory(PathBuf),
+    /// The image's files in one tar; `-` is standard output.
+    Tar(PathBuf),
+}
+
+impl Kind {
+    /// The file or directory that is written; `-` is standard output.
+    pub(crate) fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Cache | Self::Store | Self::Registry | Self::Engine => None,
+            Self::OciArchive(path)
+            | Self::OciDirectory(path)
+            | Self::DockerArchive(path)
+            | Self::Directory(path)
+            | Self::Tar(path) => Some(path),
+        }
+    }
+
+    /// Whether an OCI layout comes of it, with an `index.json`.
+    pub(crate) const fn is_layout(&self) -> bool {
+        matches!(self, Self::OciArchive(_) | Self::OciDirectory(_) | Self::DockerArchive(_))
+    }
+
+    /// Whether it has documents, and not only files.
+    pub(crate) const fn has_documents(&self) -> bool {
+        !matches!(self, Self::Cache | Self::Directory(_) | Self::Tar(_))
+    }
+}
+
+/// How new layers go out of a build, each way once.
+pub(crate) fn packings(outputs: &[Output]) -> Vec<Packing> {
+    let packs = |output: &&Output| match output.kind {
+        Kind::Registry | Kind::OciArchive(_) | Kind::OciDirectory(_) => true,
+        Kind::Cache
+        | Kind::Store
+        | Kind::Engine
+        | Kind::DockerArchive(_)
+        | Kind::Directory(_)
+        | Kind::Tar(_) => false,
+    };
+    let mut packings = Vec::new();
+    for output in outputs.iter().filter(packs) {
+        if !packings.contains(&output.packing) {
+            packings.push(output.packing);
+        }
+    }
+    packings
+}
+
+/// What is typed after `type=`.
+const TYPES: [&str; 7] = ["oci", "docker", "local", "tar", "image", "registry", "cacheonly"];
+
+/// The attributes, and the types that have them.
+const ATTRIBUTES: &[(&str, &[&str])] = &[
+    ("type", &TYPES),
+    ("dest", &["oci", "docker", "local", "tar"]),
+    ("tar", &["oci", "docker"]),
+    ("name", &["image", "registry", "oci", "docker"]),
+    ("push", IMAGES),
+    ("push-by-digest", IMAGES),
+    ("name-canonical", IMAGES),
+    ("store", IMAGES),
+    ("unpack", IMAGES),
+    ("dangling-name-prefix", IMAGES),
+    ("registry.insecure", IMAGES),
+    ("oci-artifact", IMAGES),
+    ("attestation-inline", IMAGES),
+    ("prefer-nondist-layers", PACKED),
+    ("oci-mediatypes", PACKED),
+    ("compression", PACKED),
+    ("compression-level", PACKED),
+    ("force-compression", PACKED),
+    ("rewrite-timestamp", &["image", "registry", "oci", "docker", "local", "tar"]),
+    ("platform-split", &["local", "tar"]),
+    ("mode", &["local"]),
+];
+const IMAGES: &[&str] = &["image", "registry"];
+const PACKED: &[&str] = &["image", "registry", "oci", "docker"];
+
+/// Attributes of BuildKit's that rbuild has not, and what to do instead.
+const REFUSED: &[(&str, &str)] = &[
+    ("source-date-epoch", "use --build-arg SOURCE_DATE_EPOCH=SECONDS, which is for all outputs"),
+    ("attestation-prefix", "rbuild makes no attestations yet"),
+    ("context", "set DOCKER_HOST, or use `-o type=docker,dest=- | docker --context NAME load`"),
+    ("danging-name-empty-only", "dangling-name-prefix names an image only if it has no other name"),
+];
+
+/// What is typed, before it makes sense.
+#[derive(Debug, Default)]
+struct Fields {
+    kind: Option<String>,
+    dest: Option<String>,
+    tar: Option<bool>,
+    push: bool,
+    level: Option<i32>,
+    compression: Option<String>,
+    /// The attributes that were given.
+    given: Vec<String>,
+}
+
+/// Reads one `--output`; what it does not say of compression, `compression` does.
+pub(crate) fn parse(text: &str, compression: &CompressionArgs) -> Result<Output, String> {
+    let mut output = Output {
+        kind: Kind::Store,
+        packing: packing(compression.kind.as_deref(), compression.level)?,
+        force_packing: compression.force,
+        docker_media_types: false,
+        rewrite_timestamp: false,
+        names: Vec::new(),
+        has_tag: false,
+        by_digest: false,
+        canonical: false,
+        stored: true,
+        dangling_prefix: None,
+        unpacked: false,
+        split: None,
+        annotations: Vec::new(),
+    };
+    if !text.contains('=') {
+        let path = PathBuf::from(text);
+        output.kind = if text == "-" { Kind::Tar(path) } else { Kind::Directory(path) };
+        return Ok(output);
+    }
+    let mut fields = Fields::default();
+    for field in csv::fields(text)? {
+        let (name, value) = field.split_once('=').unwrap_or((&field, "true"));
+        fields.set(name.trim(), value, &mut output)?;
+    }
+    match &fields.compression {
+        // The command line's level is for its own kind.
+        Some(kind) => output.packing = packing(Some(kind), fields.level)?,
+        None => {
+            let level = fields.level.or(compression.level);
+            output.packing = packing(compression.kind.as_deref(), level)?;
+        }
+    }
+    output.kind = kind(&fields)?;
+    // To pack what is unpacked again on the same machine would be for nothing.
+    if output.kind == Kind::Engine && fields.compression.is_none() && !compression.is_given() {
+        output.packing = Packing::None;
+    }
+    fields.check(&output)?;
+    Ok(output)
+}
+
+impl Fields {
+    fn set(&mut self, name: &str, value: &str, output: &mut Output) -> Result<(), String> {
+        let is_true = || boolean(name, value);
+        match name {
+            "type" => self.kind = Some(value.to_owned()),
+            "dest" => self.dest = Some(value.to_owned()),
+            "tar" => self.tar = Some(is_true()?),
+            "push" => self.push = is_true()?,
+            "compression" => self.compression = Some(value.to_owned()),
+            "compression-level" => {
+                let level = value
+                    .parse()
+                    .map_err(|_bad| format!("compression-level={value} is no number"))?;
+                self.level = Some(level);
+            }
+            "force-compression" => output.force_packing = is_true()?,
+            "oci-mediatypes" => output.docker_media_types = !is_true()?,
+            "rewrite-timestamp" => output.rewrite_timestamp = is_true()?,
+            "name" => output.set_names(value)?,
+            "push-by-digest" => output.by_digest = is_true()?,
+            "name-canonical" => output.canonical = is_true()?,
+            "store" => output.stored = is_true()?,
+            "unpack" => output.unpacked = is_true()?,
+            "dangling-name-prefix" => output.dangling_prefix = Some(name_of(value)?),
+            "platform-split" => output.split = Some(is_true()?),
+            "mode" if value == "copy" => {}
+            "mode" => {
+                return Err(format!(
+                    "mode={value} is not supported: files are written over what is there (mode=copy); remove the directory first"
+                ));
+            }
+            "registry.insecure"
+            | "oci-artifact"
+            | "attestation-inline"
+            | "prefer-nondist-layers" => {
+                refuse_true(name, is_true()?)?;
+            }
+            other => return output.set_annotation(other, value),
+        }
+        self.given.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Refuses attributes that this type has not.
+    fn check(&self, output: &Output) -> Result<(), String> {
+        let kind = self.kind.as_deref().unwrap_or_default();
+        for name in &self.given {
+            let types =
+                ATTRIBUTES.iter().find_map(|(known, types)| (known == name).then_some(*types));
+            if let Some(types) = types.filter(|types| !types.contains(&kind)) {
+                return Err(format!(
+                    "{name} is for type={}, not for type={kind}",
+                    types.join(", ")
+                ));
+            }
+        }
+        if !output.annotations.is_empty() && !output.kind.has_documents() {
+            return Err(format!("type={kind} has no documents that annotations could stand in"));
+        }
+        let is_pushed = output.kind == Kind::Registry;
+        if output.by_digest && !is_pushed {
+            return Err("push-by-digest needs push=true".to_owned());
+        }
+        if output.by_digest && output.has_tag {
+            return Err("push-by-digest is for names without a tag".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Output {
+    fn set_names(&mut self, value: &str) -> Result<(), String> {
+        for text in value.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+            self.has_tag |= has_tag(text);
+            self.names.push(name_of(text)?);
+        }
+        Ok(())
+    }
+
+    fn set_annotation(&mut self, name: &str, value: &str) -> Result<(), String> {
+        if let Some((_, advice)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+            return Err(format!("{name} is not supported: {advice}"));
+        }
+        if let Some(annotation) = Annotation::attribute(name, value) {
+            self.annotations.push(annotation.map_err(|error| error.to_string())?);
+            return Ok(());
+        }
+        let known = ATTRIBUTES.iter().map(|(known, _)| *known);
+        let near = crate::diag::nearest(name, known);
+        let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        Err(format!("--output has no `{name}`{near}"))
+    }
+}
+
+/// Whether a name was typed with a tag; one is added otherwise.
+pub(crate) fn has_tag(text: &str) -> bool {
+    text.rsplit('/').next().is_some_and(|last| last.contains(':'))
+}
+
+fn name_of(text: &str) -> Result<Reference, String> {
+    text.parse::<Reference>().map_err(|error| error.to_string())
+}
+
+fn refuse_true(name: &str, value: bool) -> Result<(), String> {
+    let why = match name {
+        _ if !value => return Ok(()),
+        "registry.insecure" => {
+            "add --registry NAME,insecure or NAME,http, or say it in registries.toml"
+        }
+        "prefer-nondist-layers" => "layers go to the registry, whatever their type was",
+        _ => "rbuild makes no attestations yet",
+    };
+    Err(format!("{name}=true is not supported: {why}"))
+}
+
+pub(crate) fn boolean(name: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("{name}={value} must be true or false")),
+    }
+}
+
+pub(crate) fn packing(compression: Option<&str>, level: Option<i32>) -> Result<Packing, String> {
+    let bad = || format!("compression-level={} is out of range", level.unwrap_or(0));
+    match compression.unwrap_or("gzip") {
+        "gzip" => match level.map(u32::try_from) {
+            None => Ok(Packing::GZIP),
+            Some(Ok(level @ 0..=9)) => Ok(Packing::Gzip { level }),
+            Some(_) => Err(bad()),
+        },
+        "zstd" => match level {
+            // zstd's own word for what it usually does.
+            None | Some(0) => Ok(Packing::ZSTD),
+            Some(level @ 1..=22) => Ok(Packing::Zstd { level }),
+            Some(_) => Err(bad()),
+        },
+        "uncompressed" => Ok(Packing::None),
+        other => Err(format!("compression={other} is not known: use gzip, zstd or uncompressed")),
+    }
+}
+
+fn kind(fields: &Fields) -> Result<Kind, String> {
+    let given = fields.dest.as_ref().filter(|dest| !dest.is_empty()).map(PathBuf::from);
+    let dest = |what: &str| {
+        let path = given.clone();
+        path.ok_or_else(|| format!("--output type={what} needs dest=PATH"))
+    };
+    let stdout = || given.clone().unwrap_or_else(|| PathBuf::from("-"));
+    let is_directory = fields.tar == Some(false);
+    match fields.kind.as_deref() {
+        Some("image") if fields.push => Ok(Kind::Registry),
+        Some("image") => Ok(Kind::Store),
+        Some("registry") => Ok(Kind::Registry),
+        Some("cacheonly") => Ok(Kind::Cache),
+        Some("oci") if is_directory => dest("oci,tar=false").map(Kind::OciDirectory),
+        Some("oci") => Ok(Kind::OciArchive(stdout())),
+        Some("docker") if is_directory => {
+            Err("type=docker is one file: use type=oci,tar=false for a directory".to_owned())
+        }
+        Some("docker") => Ok(given.map_or(Kind::Engine, Kind::DockerArchive)),
+        Some("local") => dest("local").map(Kind::Directory),
+        Some("tar") => Ok(Kind::Tar(stdout())),
+        Some(other) => {
+            Err(format!("--output type={other} is not known: use one of {}", TYPES.join(", ")))
+        }
+        None => Err("--output needs type=oci, docker, local or tar".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Output, String> {
+        parse(text, &CompressionArgs::default())
+    }
+
+    #[test]
+    fn outputs_are_read() {
+        for (text, want) in [
+            ("type=oci,dest=x.tar", Kind::OciArchive("x.tar".into())),
+            ("type=oci", Kind::OciArchive("-".into())),
+            ("type=oci,dest=x,tar=false", Kind::OciDirectory("x".into())),
+            ("type=docker,dest=-", Kind::DockerArchive("-".into())),
+            ("type=docker", Kind::Engine),
+            ("out", Kind::Directory("out".into())),
+            ("-", Kind::Tar("-".into())),
+            ("type=tar", Kind::Tar("-".into())),
+            ("type=registry", Kind::Registry),
+            ("type=image,push=true", Kind::Registry),
+            ("type=image", Kind::Store),
+            ("type=cacheonly", Kind::Cache),
+        ] {
+            assert_eq!(read(text).unwrap().kind, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_read() {
+        let text = r#"type=image,"name=a,b:2",store=false,unpack=true,annotation-index.k=v"#;
+        let output = read(text).unwrap();
+        let names: Vec<String> = output.names.iter().map(Reference::familiar).collect();
+        assert_eq!(names, ["a:latest", "b:2"]);
+        assert_eq!((output.stored, output.unpacked, output.has_tag), (false, true, true));
+        assert_eq!(output.annotations, Annotation::parse("index:k=v").unwrap());
+        let output = read("type=registry,name=a,push-by-digest=true,name-canonical=true").unwrap();
+        assert_eq!((output.by_digest, output.canonical, output.has_tag), (true, true, false));
+        assert_eq!(read("type=local,dest=x,platform-split=false").unwrap().split, Some(false));
+    }
+
+    #[test]
+    fn an_output_has_the_command_lines_compression_unless_it_has_its_own() {
+        let args = CompressionArgs { kind: Some("zstd".to_owned()), level: Some(7), force: true };
+        for (text, want, force) in [
+            ("type=docker,dest=d", Packing::Zstd { level: 7 }, true),
+            ("type=docker,dest=d,compression-level=9", Packing::Zstd { level: 9 }, true),
+            ("type=docker,dest=d,compression=gzip,force-compression=false", Packing::GZIP, false),
+            ("type=docker,dest=d,compression=uncompressed", Packing::None, true),
+            ("type=docker,dest=d,compression-level=0", Packing::ZSTD, true),
+        ] {
+            let output = parse(text, &args).unwrap();
+            assert_eq!((output.packing, output.force_packing), (want, force), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_outputs_say_what_to_type() {
+        for (text, want) in [
+            ("type=oci,tar=false", "--output type=oci,tar=false needs dest=PATH"),
+            ("type=local", "--output type=local needs dest=PATH"),
+            ("type=oci,dets=x", "--output has no `dets`; did you mean `dest`?"),
+            ("dest=x", "--output needs type=oci, docker, local or tar"),
+            ("type=oci,dest=x,tar=maybe", "tar=maybe must be true or false"),
+            (
+                "type=local,dest=x,name=a",
+                "name is for type=image, registry, oci, docker, not for type=local",
+            ),
+            (
+                "type=local,dest=x,annotation.a=b",
+                "type=local has no documents that annotations could stand in",
+            ),
+            (
+                "type=local,dest=x,mode=delete",
+                "mode=delete is not supported: files are written over what is there (mode=copy); remove the directory first",
+            ),
+            ("type=image,push-by-digest=true", "push-by-digest needs push=true"),
+            (
+                "type=registry,name=a:1,push-by-digest=true",
+                "push-by-digest is for names without a tag",
+            ),
+            (
+                "type=image,oci-artifact=true",
+                "oci-artifact=true is not supported: rbuild makes no attestations yet",
+            ),
+            (
+                "type=image,compression=estargz",
+                "compression=estargz is not known: use gzip, zstd or uncompressed",
+            ),
+        ] {
+            assert_eq!(read(text), Err(want.to_owned()), "{text}");
+        }
+    }
+}

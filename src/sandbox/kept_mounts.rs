@@ -1,0 +1,62 @@
+//! Keeps a command's mount namespace beyond its end: the child sends rbuild a descriptor of it.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Result;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use rustix::thread::LinkNameSpaceType;
+
+use super::pivot;
+use super::spec::KeptMounts;
+
+/// Returns a socket pair for the descriptor: rbuild's end, then the child's.
+pub(super) fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
+    let kind = SocketType::SEQPACKET;
+    rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+}
+
+/// Opens the mount namespace of this process; must be called while `/proc` is the host's. Allocates
+/// nothing.
+pub(super) fn own_namespace() -> Result<OwnedFd> {
+    rustix::fs::open(c"/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Sends `namespace` to rbuild (unix(7), `SCM_RIGHTS`). Only for a namespace without any mount of
+/// the host. Allocates nothing.
+pub(super) fn send(to: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result<()> {
+    let descriptors = [namespace];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = SendAncillaryBuffer::new(&mut space);
+    message.push(SendAncillaryMessage::ScmRights(&descriptors));
+    rustix::net::sendmsg(to, &[IoSlice::new(b".")], &mut message, SendFlags::empty()).map(drop)
+}
+
+/// Moves the calling process into the kept namespace (setns(2)). Its root directory becomes that of
+/// the namespace, which the first child never left, and must be `root`. Allocates nothing.
+pub(super) fn join(kept: &KeptMounts, root: BorrowedFd<'_>) -> Result<()> {
+    let namespace = kept.namespace.as_fd();
+    rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))?;
+    pivot::is_only_root(root)
+}
+
+/// Receives the namespace once the child has executed its command or ended; `None` if the child
+/// failed before sending it.
+pub(super) fn receive(from: BorrowedFd<'_>) -> Option<KeptMounts> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = RecvAncillaryBuffer::new(&mut space);
+    let mut word = [0];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    rustix::net::recvmsg(from, &mut [IoSliceMut::new(&mut word)], &mut message, flags).ok()?;
+    message.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => {
+            descriptors.next().map(|namespace| KeptMounts { namespace })
+        }
+        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
+    })
+}
