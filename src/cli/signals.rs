@@ -21,7 +21,7 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::cli::debug_session::raw;
 use crate::cli::progress::{FRAME, Reporter, TerminalHandle};
-use crate::executor::Stop;
+use crate::executor::CancelSwitch;
 use crate::pathio;
 use crate::pool;
 use crate::registry::PendingRequests;
@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Runs `work`; signals that would end the process throw `stop` instead, which is told. Where there is
 /// none, they end it. Servers that do not answer for long are named.
 pub(super) fn watching<R>(
-    stop: Option<&Stop>,
+    stop: Option<&CancelSwitch>,
     waiting: PendingRequests,
     reporter: &Reporter<'_>,
     work: impl FnOnce() -> R,
@@ -147,7 +147,7 @@ impl Signals {
 
 /// Who waits for signals.
 struct Watcher<'a> {
-    stop: Option<&'a Stop>,
+    stop: Option<&'a CancelSwitch>,
     reporter: &'a Reporter<'a>,
     terminal: Option<TerminalHandle>,
     waiting: PendingRequests,

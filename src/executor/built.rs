@@ -1,4 +1,4 @@
-//! What was built, layer by layer.
+//! The result of a build: its images, layer by layer.
 
 use std::sync::Arc;
 
@@ -7,40 +7,40 @@ use crate::oci::{DiffId, Digest, Platform};
 
 use super::StepPlace;
 
-/// An image that was built.
+/// A built image.
 #[derive(Debug, Clone)]
 pub struct BuiltImage {
-    /// For which machine.
+    /// Platform that the image is for.
     pub platform: Platform,
-    /// Its layers, base first.
+    /// The layers, base first.
     pub layers: Vec<BuiltLayer>,
 }
 
-/// A layer of an image that was built.
+/// A layer of a built image.
 #[derive(Debug, Clone)]
 pub struct BuiltLayer {
-    /// Its identity.
+    /// Digest of the uncompressed tar (image-spec, config.md, "Layer DiffID").
     pub diff_id: DiffId,
-    /// How long it is as the store's manifest has it: as it came, or as a plain tar.
+    /// Size in the store's manifest: of the blob that was pulled, or of the plain tar.
     pub stored_bytes: u64,
-    /// The length of its uncompressed tar; `None` for a base's that was never unpacked.
+    /// Size of the uncompressed tar; `None` for a layer of a base image that was never unpacked.
     pub tar_bytes: Option<u64>,
-    /// The instruction that made it; `None` for a base's.
+    /// The instruction that made the layer; `None` for a layer of a base image.
     pub made_by: Option<Arc<MadeBy>>,
 }
 
-/// An instruction that makes a layer.
+/// An instruction that made a layer.
 #[derive(Debug, Clone)]
 pub struct MadeBy {
-    /// Where it stands in the Dockerfile.
+    /// Location in the Dockerfile.
     pub span: Span,
-    /// Its place among the steps.
+    /// Its number and name among the steps.
     pub place: StepPlace,
 }
 
 impl BuiltImage {
-    /// Bytes of all layers, uncompressed, and those of layers of which only that is not known, as
-    /// they came.
+    /// Returns two sums: the uncompressed bytes of all layers that were measured, and the pulled
+    /// bytes of those that were not.
     #[must_use]
     pub fn known_and_other_bytes(&self) -> (u64, u64) {
         let known = self.layers.iter().filter_map(|layer| layer.tar_bytes).sum();
@@ -48,24 +48,24 @@ impl BuiltImage {
         (known, others.map(|layer| layer.stored_bytes).sum())
     }
 
-    /// Bytes of all layers, uncompressed; `None` when one of them was never measured.
+    /// Returns the uncompressed bytes of all layers; `None` if one was never measured.
     #[must_use]
     pub fn tar_bytes(&self) -> Option<u64> {
         self.layers.iter().map(|layer| layer.tar_bytes).sum()
     }
 }
 
-/// What was built, in the store.
+/// The result of a build in the store.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The image's manifest in the store, in which new layers are plain tars; for several platforms,
-    /// the index over those.
+    /// Digest of the manifest in the store, whose new layers are plain tars. For several platforms,
+    /// digest of the index over these manifests.
     pub top: Digest,
-    /// The image's id, the same whatever the layers' packing: the digest of its config; for several
-    /// platforms, that of the index.
+    /// The image's id, independent of the compression of its layers: the digest of its config. For
+    /// several platforms, the digest of the index.
     pub id: Digest,
     /// The image, or one for each platform.
     pub images: Vec<BuiltImage>,
-    /// What is odd about the Dockerfile.
+    /// Findings about the Dockerfile that did not stop the build.
     pub warnings: Vec<crate::diag::Diagnostic>,
 }

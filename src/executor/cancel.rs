@@ -1,4 +1,4 @@
-//! One switch that ends a build: thrown by the caller (Ctrl-C) or by the first step that fails.
+//! CancelSwitch of a build, by the caller (Ctrl-C) or by the first step that fails.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -11,73 +11,74 @@ const RUNNING: u8 = 0;
 const FAILED: u8 = 1;
 const INTERRUPTED: u8 = 2;
 
-/// A switch that is thrown once. Running commands watch its descriptor.
+/// A switch that cancels a build. Running commands watch its descriptor.
 #[derive(Debug)]
-pub struct Stop {
+pub struct CancelSwitch {
     state: AtomicU8,
-    watched: OwnedFd,
-    thrown: OwnedFd,
-    /// True while the build computes a plan, which never looks at the switch.
+    read_end: OwnedFd,
+    write_end: OwnedFd,
+    /// True while the build computes a plan, which never reads the switch.
     is_planning: AtomicBool,
-    /// Ends transfers when the caller wants it; for a failed step's sake they go on, since caches
-    /// are written then.
+    /// Cancels transfers if the caller interrupts. After a failed step they go on, since caches are
+    /// exported then.
     transfers: Option<Cancellation>,
 }
 
-impl Stop {
-    /// A switch that is not thrown.
+impl CancelSwitch {
+    /// Returns a switch of a build that runs.
     ///
     /// # Errors
-    /// When the process has too many open files.
+    /// The error of pipe2(2) if the process has too many open files.
     pub fn new() -> std::io::Result<Self> {
-        let (watched, thrown) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (read_end, write_end) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let (state, is_planning) = (AtomicU8::new(RUNNING), AtomicBool::new(false));
-        Ok(Self { state, watched, thrown, is_planning, transfers: None })
+        Ok(Self { state, read_end, write_end, is_planning, transfers: None })
     }
 
-    /// Has the caller's interrupt end the transfers of a client, too.
+    /// Makes an interrupt cancel the transfers of a client, too.
     #[must_use]
     pub fn with_transfers(self, transfers: Cancellation) -> Self {
         Self { transfers: Some(transfers), ..self }
     }
 
-    /// Ends the build because the caller wants it.
+    /// Cancels the build on behalf of the caller.
     pub fn interrupt(&self) {
-        self.throw(INTERRUPTED);
+        self.set(INTERRUPTED);
         if let Some(transfers) = &self.transfers {
             transfers.cancel();
         }
     }
 
-    /// Ends the build because a step failed.
+    /// Cancels the build because a step failed.
     pub fn fail(&self) {
-        self.throw(FAILED);
+        self.set(FAILED);
     }
 
-    fn throw(&self, state: u8) {
+    fn set(&self, state: u8) {
         let first = self.state.compare_exchange(RUNNING, state, Ordering::SeqCst, Ordering::SeqCst);
         if first.is_ok() || state == INTERRUPTED {
             self.state.store(state, Ordering::SeqCst);
-            // Nobody reads: the descriptor stays readable for every step that watches it.
-            let _written = rustix::io::write(&self.thrown, b"x");
+            // The byte is never read: the descriptor stays readable for every step that watches it.
+            let _written = rustix::io::write(&self.write_end, b"x");
         }
     }
 
-    /// Takes back that a step failed; false when the caller wants the end.
-    pub(super) fn take_back(&self) -> bool {
+    /// Undoes [`Self::fail`]. Returns false if the caller has interrupted the build.
+    pub(in crate::executor) fn undo_failure(&self) -> bool {
         let mut byte = [0; 1];
-        // What is not there need not be read.
-        let _read = rustix::io::read(&self.watched, &mut byte);
+        // Without a byte in the pipe there is nothing to undo.
+        let _read = rustix::io::read(&self.read_end, &mut byte);
         let state =
             self.state.compare_exchange(FAILED, RUNNING, Ordering::SeqCst, Ordering::SeqCst);
         if state == Err(INTERRUPTED) {
-            self.throw(INTERRUPTED);
+            self.set(INTERRUPTED);
             return false;
         }
         true
     }
 
-    /// Does work that neither looks at the switch nor leaves anything to clean up: a signal may end
+    /// Does work that neither reads the switch nor leaves anything to clean up: a signal may end
     /// the process meanwhile.
     pub fn planning<R>(&self, work: impl FnOnce() -> R) -> R {
         self.is_planning.store(true, Ordering::SeqCst);
@@ -86,27 +87,27 @@ impl Stop {
         done
     }
 
-    /// True while throwing the switch would have no effect, and ending the process does no harm.
+    /// True while a cancellation would have no effect, and the process can be ended without harm.
     #[must_use]
     pub fn is_planning(&self) -> bool {
         self.is_planning.load(Ordering::SeqCst)
     }
 
-    /// Whether it was thrown.
+    /// Returns whether the build is cancelled, for any reason.
     #[must_use]
-    pub fn is_thrown(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.state.load(Ordering::SeqCst) != RUNNING
     }
 
-    /// Whether the caller threw it.
+    /// Returns whether the caller has cancelled the build.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         self.state.load(Ordering::SeqCst) == INTERRUPTED
     }
 
-    /// Readable once it is thrown.
+    /// Returns a descriptor that is readable once the build is cancelled.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.watched.as_fd()
+        self.read_end.as_fd()
     }
 }

@@ -1,4 +1,4 @@
-//! What happens during a build, as it happens. Only `cli` turns it into text.
+//! Events of a build, in the order in which they happen. Only `cli` turns them into text.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,65 +9,69 @@ use crate::plan::{Base, Operation, Plan, PlannedStage};
 
 use super::Reason;
 
-/// Numbers what is shown as one step, in the order in which they start.
+/// Number of a step in the events of one command, in the order of start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub u32);
 
-/// Gives each step of one command its number.
+/// Numbers the steps of one command.
 #[derive(Debug, Default)]
 pub struct StepNumbers(AtomicU32);
 
 impl StepNumbers {
-    /// The next number, from 1.
-    pub(super) fn next(&self) -> StepId {
+    /// Returns the next number, beginning with 1.
+    pub(in crate::executor) fn next(&self) -> StepId {
         StepId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
 
-/// Which of a command's outputs.
+/// An output stream of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stream {
-    /// Its standard output.
+    /// Standard output of the command.
     Stdout,
-    /// Its standard error.
+    /// Standard error of the command.
     Stderr,
 }
 
-/// How a step ended.
+/// The end of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was made.
+    /// The step was executed.
     Done,
-    /// Its result was in the store.
+    /// The result of the step was in the store.
     Cached,
-    /// It failed; the build's error says why.
+    /// The step failed; the build's error has the cause.
     Failed,
-    /// It was stopped because another one failed, or by the caller.
+    /// The step was cancelled by the caller, or because another one failed.
     Cancelled,
 }
 
-/// Which instruction of the Dockerfile a step is.
+/// Number and name of an instruction that makes a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepPlace {
-    /// The stage, as logs call it.
+    /// Name of the stage in logs.
     pub stage: String,
-    /// The place among those of the stage that make layers, from 1, which is FROM.
+    /// Number among the instructions of the stage that make layers, from 1, which is FROM.
     pub number: usize,
-    /// How many of those there are.
+    /// Count of these instructions, FROM included.
     pub of: usize,
     /// The instruction in one line.
     pub instruction: String,
 }
 
 impl StepPlace {
-    /// Whether it is FROM, which makes nothing.
+    /// Returns whether it is FROM, which makes no layer.
     #[must_use]
     pub const fn is_from(&self) -> bool {
         self.number == 1
     }
 
-    /// Step number `at` of a stage, or its FROM.
-    pub(super) fn of(stage: &PlannedStage, at: Option<usize>, instruction: String) -> Self {
+    /// Returns step number `at` of a stage, or its FROM.
+    pub(in crate::executor) fn of(
+        stage: &PlannedStage,
+        at: Option<usize>,
+        instruction: String,
+    ) -> Self {
         let n_before = at.map_or(0, |at| {
             let before = stage.steps.iter().take(at);
             before.filter(|step| step.operation.is_some()).count() + 1
@@ -86,25 +90,25 @@ impl std::fmt::Display for StepPlace {
 /// A stage that will be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageOutline {
-    /// As in [`StepPlace::stage`].
+    /// Name as in [`StepPlace::stage`].
     pub name: String,
-    /// The image that it starts from; nothing if that is `scratch` or another stage.
+    /// The image that it starts from; `None` if that is `scratch` or another stage.
     pub base: Option<String>,
-    /// The stage that it starts from, by its place in the plan.
+    /// Index in the plan of the stage that it starts from.
     pub parent: Option<usize>,
-    /// The stages that it starts from, copies from or mounts, by their places in the plan.
+    /// Indexes in the plan of the stages that it starts from, copies from or mounts.
     pub needs: Vec<usize>,
-    /// The instructions that make layers, FROM not among them.
+    /// The instructions that make layers, without FROM.
     pub instructions: Vec<String>,
 }
 
 impl StageOutline {
-    /// Of every stage of a plan.
-    pub(super) fn all(plan: &Plan) -> Vec<Self> {
+    /// Returns the outlines of all stages of a plan.
+    pub(in crate::executor) fn all(plan: &Plan) -> Vec<Self> {
         plan.stages.iter().map(Self::of).collect()
     }
 
-    pub(super) fn of(stage: &PlannedStage) -> Self {
+    pub(in crate::executor) fn of(stage: &PlannedStage) -> Self {
         let (base, parent) = match &stage.base {
             Base::Scratch => (None, None),
             Base::Stage(parent) => (None, Some(*parent)),
@@ -121,93 +125,94 @@ impl StageOutline {
     }
 }
 
-/// One thing that happened.
+/// One event of a build.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// It is known what will be done, if it is not in the cache.
+    /// The plan is complete. Its steps are executed unless they are cached.
     Planned {
-        /// What is built, in an order in which each stage comes after those that it needs.
+        /// The stages, each after those that it needs.
         stages: Vec<StageOutline>,
     },
-    /// Work starts.
+    /// A step starts.
     Started {
-        /// Which.
+        /// The step that starts.
         step: StepId,
-        /// As in `[build 2/5] RUN make`.
+        /// Name as in `[build 2/5] RUN make`.
         name: String,
-        /// The instruction, if it is one.
+        /// The instruction; `None` for other work, such as a pull.
         place: Option<StepPlace>,
     },
-    /// The step was not in the cache, and all that it needs is there: its command runs. Its time
+    /// The step was not cached, and all that it needs is available: its command runs. Its time
     /// counts from here.
     Executing {
-        /// Which.
+        /// The step whose command runs.
         step: StepId,
     },
-    /// Why a step is made and not found.
+    /// A step is executed instead of found in the cache.
     Explained {
-        /// Which step.
+        /// The step that is executed.
         step: StepId,
-        /// Why.
+        /// Reason for the miss.
         reason: Reason,
     },
-    /// A command wrote something: any bytes, not cut at line ends.
+    /// A command wrote output: any bytes, not split at line ends.
     Output {
-        /// Whose.
+        /// The step of the command.
         step: StepId,
-        /// Where to.
+        /// The stream that was written to.
         stream: Stream,
-        /// What.
+        /// Output with secrets masked.
         bytes: Vec<u8>,
     },
-    /// Bytes were moved over the network or into a file.
+    /// Bytes were transferred over the network or into a file.
     Progress {
-        /// By which step.
+        /// The step that transfers.
         step: StepId,
-        /// How many so far.
+        /// Bytes transferred so far.
         done_bytes: u64,
-        /// Of how many; 0 when nobody knows yet.
+        /// Bytes to transfer; 0 if not known yet.
         total_bytes: u64,
     },
-    /// The layer of a step is known, made or found: once for each instruction that has one. After a
-    /// RUN that may be later than its end, since a layer is hashed while the next step runs.
+    /// The layer of a step is known: once for each instruction that makes a layer, cached or not.
+    /// After a RUN this may come later than its end, since a layer is hashed while the next step
+    /// runs.
     Made {
-        /// Which step.
+        /// The step that has the layer.
         step: StepId,
-        /// Its layer.
+        /// DiffID of the layer.
         layer: DiffId,
-        /// The length of that layer's uncompressed tar.
+        /// Size of the layer's uncompressed tar.
         n_bytes: u64,
     },
-    /// Work ended.
+    /// A step has ended.
     Finished {
-        /// Which.
+        /// The step that ended.
         step: StepId,
-        /// How.
+        /// Its result.
         outcome: Outcome,
-        /// How long it took.
+        /// Duration, without the time that other steps account for.
         took: Duration,
     },
-    /// Something odd that stops nothing.
+    /// A problem that does not stop the build.
     Warning {
-        /// What.
+        /// Message for the user.
         text: String,
     },
-    /// Something that people want to know.
+    /// Information for the user.
     Note {
-        /// What.
+        /// Message for the user.
         text: String,
     },
     /// An output was written.
     Wrote {
-        /// Where to.
+        /// Path of the output.
         path: PathBuf,
     },
-    /// The image is in a registry.
+    /// The image was pushed.
     Pushed {
-        /// Its full name.
+        /// Full name with registry and tag.
         name: String,
-        /// Its manifest or index there.
+        /// Digest of its manifest or index in the registry.
         digest: Digest,
     },
 }

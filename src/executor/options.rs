@@ -1,4 +1,4 @@
-//! What a build is given.
+//! The options of a build, and the services that it uses.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -8,90 +8,119 @@ use crate::archive::Packing;
 use crate::context::IgnoreRules;
 use crate::dockerfile::ir;
 use crate::oci::{Annotation, Reference};
-use crate::plan;
+use crate::plan::{self, Remote};
 use crate::registry::Client;
-use crate::store::Store;
+use crate::store::{LayerOptions, Store};
 use crate::tree::Tree;
 
-use super::contexts::ContextFiles;
-use super::provided::Lent;
-use super::remote_cache::{CacheFrom, CacheTo};
-use super::{Budget, Event, LockedInputs, StepNumbers, Stop};
+use super::{CacheFrom, CacheTo, CancelSwitch, Event, LockedInputs, Provided, StepNumbers};
 
-/// Where the sources of COPY are.
+/// A directory that COPY takes its sources from.
 #[derive(Debug, Clone)]
 pub struct ContextSource {
-    /// The directory.
+    /// Path of the directory.
     pub path: PathBuf,
-    /// What of it is not there for the build.
+    /// Files that the build does not see.
     pub ignore: IgnoreRules,
-    /// Whether the directory is the same in the next build, so that its files' hashes are remembered.
+    /// True if the next build uses the same directory, so that file hashes are worth storing.
     pub lasting: bool,
-    /// The files with their owners, if it is an archive's and not simply a directory.
+    /// The files with their owners, if the context is an unpacked archive.
     pub tree: Option<Tree>,
 }
 
-/// What a build is to do.
+/// The files of a named context.
+#[derive(Debug, Clone)]
+pub enum ContextFiles {
+    /// A directory on this machine.
+    Directory(ContextSource),
+    /// A URL or a repository, to which no ignore file applies.
+    Remote(Remote),
+}
+
+/// Limits on the size of a build's result, in uncompressed bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Budget {
+    /// Maximum size of all layers together, including the base image.
+    pub image_bytes: Option<u64>,
+    /// Maximum size of each layer that an instruction of the Dockerfile makes.
+    pub layer_bytes: Option<u64>,
+}
+
+/// The options of a build.
 #[derive(Debug)]
 pub struct BuildOptions {
-    /// The Dockerfile.
+    /// The parsed Dockerfile.
     pub dockerfile: ir::Dockerfile,
-    /// The context.
+    /// The build context.
     pub context: ContextSource,
-    /// The named contexts that are files, by the names in the request.
+    /// Named contexts that consist of files, by their names in the request.
     pub contexts: BTreeMap<String, ContextFiles>,
-    /// Arguments, target, platform, labels.
+    /// Arguments, target, platforms and labels.
     pub request: plan::Request,
     /// Names for the result.
     pub tags: Vec<Reference>,
-    /// Annotations of its documents in the store, and so of all that goes out.
+    /// Annotations of the documents in the store, and so of all outputs.
     pub annotations: Vec<Annotation>,
-    /// Whether the result is an index even for a single platform.
+    /// True to write an index even for a single platform.
     pub always_index: bool,
-    /// Caches elsewhere that are read first.
+    /// Caches to import before the build.
     pub cache_from: Vec<CacheFrom>,
-    /// Caches elsewhere that are written last.
+    /// Caches to export to after the build.
     pub cache_to: Vec<CacheTo>,
-    /// Whether earlier results are not used.
+    /// True to ignore earlier results.
     pub no_cache: bool,
-    /// Whether what a failed RUN leaves is kept with the error, for others to look at.
+    /// True to return the rootfs of a failed RUN for a debug session.
     pub keep_failed: bool,
-    /// Whether registries are asked even for images that are in the store.
+    /// True to ask registries even for images that are in the store.
     pub pull: bool,
-    /// SOURCE_DATE_EPOCH: the time in config and history.
+    /// SOURCE_DATE_EPOCH: the time in config and history
+    /// (<https://reproducible-builds.org/specs/source-date-epoch/>).
     pub epoch_s: Option<i64>,
-    /// Whether later file times in new layers become the epoch too.
+    /// True to set later file times in new layers to the epoch, too.
     pub clamp: bool,
     /// Secrets and agents for `RUN --mount`.
-    pub lent: Lent,
-    /// Seconds since 1970.
+    pub provided: Provided,
+    /// Current time, in seconds since 1970.
     pub now_s: i64,
-    /// How many threads may work at once.
+    /// Maximum number of threads that work at once.
     pub jobs: NonZeroUsize,
-    /// How large the image and its layers may be.
+    /// Maximum size of the image and its layers.
     pub budget: Budget,
-    /// How new layers of the image will go out: they are packed so while later steps run.
+    /// Compressions of the outputs. New layers are compressed accordingly while later steps run.
     pub pack_ahead: Vec<Packing>,
 }
 
-/// What a build works with.
+impl BuildOptions {
+    /// Returns the time of files that rbuild itself makes, in seconds since 1970.
+    pub(in crate::executor) fn file_time_s(&self) -> i64 {
+        self.epoch_s.unwrap_or(self.now_s)
+    }
+
+    /// Returns how new layers are written.
+    pub(in crate::executor) fn layer_options(&self) -> LayerOptions {
+        let clamp_s = self.epoch_s.filter(|_epoch| self.clamp);
+        LayerOptions { clamp_s, created_s: self.now_s }
+    }
+}
+
+/// The services that a build uses.
 #[derive(Clone, Copy)]
 pub struct Services<'a> {
-    /// The store.
+    /// The store for images, layers and records.
     pub store: &'a Store,
-    /// The registries.
+    /// Client for all registries and downloads.
     pub registry: &'a Client,
-    /// Ends the build.
-    pub stop: &'a Stop,
+    /// Cancels the build.
+    pub cancel: &'a CancelSwitch,
     /// Variables for programs of the host, such as git: PATH, proxies, certificates.
     pub environment: &'a BTreeMap<String, String>,
-    /// Secrets and agents.
-    pub lent: &'a Lent,
-    /// What inputs from elsewhere have to be.
+    /// Secrets and ssh agents from the command line.
+    pub provided: &'a Provided,
+    /// Requirements of the lock file.
     pub locked: &'a LockedInputs,
-    /// Numbers what is shown.
+    /// Numbers of the steps in events.
     pub numbers: &'a StepNumbers,
-    /// Learns what happens.
+    /// Receives all events.
     pub events: &'a (dyn Fn(Event) + Sync),
 }
 

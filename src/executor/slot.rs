@@ -4,14 +4,14 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::{BuildError, Failure};
 
-/// A place for a result that is set once.
+/// A result that is set once.
 #[derive(Debug)]
-pub(super) struct Slot<T> {
+pub(in crate::executor) struct Slot<T> {
     value: Mutex<Option<Result<T, Failure>>>,
     set: Condvar,
 }
 
-/// Sets the result when it is dropped, if only because of a panic.
+/// Sets the result when it is dropped, also by a panic.
 struct Filling<'a, T: Clone> {
     slot: &'a Slot<T>,
     value: Result<T, Failure>,
@@ -26,29 +26,32 @@ impl<T: Clone> Drop for Filling<'_, T> {
 }
 
 impl<T: Clone> Slot<T> {
-    pub(super) const fn new() -> Self {
+    pub(in crate::executor) const fn new() -> Self {
         Self { value: Mutex::new(None), set: Condvar::new() }
     }
 
-    pub(super) const fn filled(value: T) -> Self {
+    pub(in crate::executor) const fn filled(value: T) -> Self {
         Self { value: Mutex::new(Some(Ok(value))), set: Condvar::new() }
     }
 
-    /// Sets the result to what `work` gives; everybody who waits goes on. A panic of `work` passes
-    /// through, and those who wait get [`BuildError::Stopped`].
-    pub(super) fn fill(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    /// Sets the result to that of `work`, and wakes all threads that wait. A panic of `work` passes
+    /// through; the waiting threads get [`BuildError::Stopped`].
+    pub(in crate::executor) fn fill(
+        &self,
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let mut filling = Filling { slot: self, value: Err(Failure::new(BuildError::Stopped)) };
         filling.value = work();
         filling.value.clone()
     }
 
-    /// The result, if it is there already.
-    pub(super) fn peek(&self) -> Option<Result<T, Failure>> {
+    /// Returns the result if it is set already.
+    pub(in crate::executor) fn peek(&self) -> Option<Result<T, Failure>> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for the result.
-    pub(super) fn wait(&self) -> Result<T, Failure> {
+    /// Waits for the result and returns it.
+    pub(in crate::executor) fn wait(&self) -> Result<T, Failure> {
         let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(value) = &*value {
@@ -65,7 +68,7 @@ mod tests {
     use crate::pool;
 
     #[test]
-    fn who_waits_goes_on_after_a_panic() {
+    fn waiting_threads_continue_after_a_panic() {
         let slot: Slot<u32> = Slot::new();
         pool::scope(|scope| {
             let filling = scope.spawn(|| slot.fill(|| panic!("on purpose")));

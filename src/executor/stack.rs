@@ -1,5 +1,5 @@
-//! The layers of a stage so far, as a list that stages share: what each holds may still be in
-//! the making while the next step runs on it.
+//! The layers of a stage so far, as a list that stages share. A layer may still be hashed while the
+//! next step runs on it.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,16 +13,18 @@ use crate::tree::{ContentDigest, Tree};
 use super::slot::Slot;
 use super::{BuildError, Failure};
 
-/// So many directories are put together to one. A step's mount costs the more the more directories there
-/// are, and so does each look for a name: at 300 layers a step took three times as long as at ten.
+/// Number of lower directories collapsed into one read-only overlay. A mount costs more with each
+/// directory, and so does each lookup of a name: at 300 layers a step took three times as long as
+/// at ten.
 const MERGED_AT: usize = 24;
-/// Layers of a stack that are mounted one by one; the kernel takes 500 lower directories.
+/// Maximum number of layers that are mounted one by one; overlayfs takes 500 lower directories
+/// (`OVL_MAX_STACK`).
 const MAX_PLAIN: usize = 448;
-/// Layers of a higher stack that become one directory.
+/// Number of layers in a higher stack that become one directory of hard links.
 const FLAT_LAYERS: usize = 256;
 
-/// The layers as one directory; `None` where the kernel does not stack overlays: then each is used.
-fn merged(layers: &[Directory]) -> Option<LowerDirectory> {
+/// Returns the layers as one directory; `None` if the kernel does not stack overlays.
+fn merged(layers: &[LayerDirectory]) -> Option<LowerDirectory> {
     let mut each = Vec::new();
     layers.iter().for_each(|layer| put_on_top(&mut each, layer));
     let layers: Vec<BorrowedFd<'_>> = each.iter().map(|layer| layer.open.as_fd()).collect();
@@ -31,71 +33,72 @@ fn merged(layers: &[Directory]) -> Option<LowerDirectory> {
 
 /// A layer's unpacked form.
 #[derive(Debug, Clone)]
-struct Directory {
+struct LayerDirectory {
     open: LowerDirectory,
-    /// Device and inode: layers that are equal have one directory.
+    /// Device and inode. Equal layers have the same directory.
     id: Option<(u64, u64)>,
 }
 
-impl Directory {
+impl LayerDirectory {
     fn new(open: LowerDirectory) -> Self {
         let id = rustix::fs::fstat(&open).ok().map(|stat| (stat.st_dev, stat.st_ino));
         Self { open, id }
     }
 }
 
-/// Puts a directory on top of others. If it is among them already, it goes from there: overlayfs takes no
-/// directory twice, and what is on top hides all that it would show further down.
-fn put_on_top(directories: &mut Vec<Directory>, directory: &Directory) {
+/// Puts a directory on top of others, and removes it further down. Overlayfs refuses a directory
+/// that is listed twice, and the top one hides the other.
+fn put_on_top(directories: &mut Vec<LayerDirectory>, directory: &LayerDirectory) {
     directories.retain(|below| below.id.is_none() || below.id != directory.id);
     directories.push(directory.clone());
 }
 
-/// Unpacks a layer; of a base image's, the layers below it are given, on which it has to fit.
+/// Unpacks a layer. For a layer of a base image, gets the layers below, which decide how it is
+/// unpacked.
 type Unpack<'a> = dyn Fn(&StoredLayer, Option<&Stack>) -> Result<LowerDirectory, Failure> + 'a;
 
-/// Puts unpacked layers, base first, together into one directory.
+/// Flattens unpacked layers, base first, into one directory.
 type Flatten<'a> = dyn Fn(&[LowerDirectory]) -> Result<FlatDirectory, Failure> + 'a;
 
 /// One layer on top of others.
 #[derive(Debug)]
-pub(super) struct StackLayer {
+pub(in crate::executor) struct StackLayer {
     parent: Stack,
-    /// What made this stack, without a look at what came of it.
+    /// Chain of the operations that made this stack, independent of their results.
     definition: Chain,
     done: Slot<StoredLayer>,
     mounted: Mutex<Mounted>,
     content: OnceLock<Chain>,
     tree: OnceLock<Tree>,
-    /// A layer of a base image has a name by content that needs no look into it.
+    /// True for a layer of a base image, whose name by content is its DiffID.
     pulled: bool,
-    /// Whether it, or one below it, was made in this build.
+    /// True if it, or a layer below it, was made in this build.
     is_fresh: bool,
-    /// The caches that it, or one below it, comes from.
+    /// The caches that it, or a layer below it, comes from.
     origin: StepOrigin,
 }
 
 /// The representations of a layer that were made for mounts.
 #[derive(Debug, Default)]
 struct Mounted {
-    /// The unpacked form, once a mount has needed it.
-    directory: Option<Directory>,
-    /// This layer and all below it as one directory, where the stack is high; `Some(None)` where the
-    /// kernel does not make it.
+    /// The unpacked layer, once a mount has needed it.
+    directory: Option<LayerDirectory>,
+    /// This layer and all below it as one directory, if the stack is high; `Some(None)` if the
+    /// kernel cannot make it.
     merged: Option<Option<LowerDirectory>>,
-    /// This layer and [`FLAT_LAYERS`] - 1 below it as one directory, where the stack is very high.
+    /// This layer and [`FLAT_LAYERS`] - 1 below it as one directory, if the stack is very high.
     flat: Option<Arc<FlatDirectory>>,
 }
 
 /// A part of a stack that is mounted as one directory.
-enum Part<'a> {
+enum MountPart<'a> {
     Layer(&'a Arc<StackLayer>),
-    Flat(&'a Arc<StackLayer>, Directory),
+    Flat(&'a Arc<StackLayer>, LayerDirectory),
 }
 
-/// Where a layer is from.
+/// The origin of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum LayerOrigin {
     Pulled,
     Found,
     Made,
@@ -103,40 +106,50 @@ enum Kind {
 
 /// A stack of layers; cloning shares it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stack {
+pub(in crate::executor) struct Stack {
     top: Option<Arc<StackLayer>>,
 }
 
 impl Stack {
-    /// The stack with a layer on top that a record from `origin` names.
-    pub(super) fn with_found(
+    /// Returns the stack with a cached layer on top, whose record is from `origin`.
+    pub(in crate::executor) fn with_found(
         &self,
         definition: &[u8; 32],
         done: StoredLayer,
         origin: &StepOrigin,
     ) -> Self {
-        self.with(definition, Slot::filled(done), None, Kind::Found, origin)
+        self.with(definition, Slot::filled(done), None, LayerOrigin::Found, origin)
     }
 
-    /// The stack with a layer on top that was just made.
-    pub(super) fn with_done(&self, definition: &[u8; 32], done: StoredLayer) -> Self {
-        self.with(definition, Slot::filled(done), None, Kind::Made, &StepOrigin::default())
+    /// Returns the stack with a new layer on top.
+    pub(in crate::executor) fn with_done(&self, definition: &[u8; 32], done: StoredLayer) -> Self {
+        self.with(definition, Slot::filled(done), None, LayerOrigin::Made, &StepOrigin::default())
     }
 
-    /// The stack with a base image's layer on top.
-    pub(super) fn with_pulled(&self, done: StoredLayer) -> Self {
+    /// Returns the stack with a base image's layer on top.
+    pub(in crate::executor) fn with_pulled(&self, done: StoredLayer) -> Self {
         let name = *ContentDigest::of_pulled(done.diff_id).as_bytes();
-        self.with(&name, Slot::filled(done), None, Kind::Pulled, &StepOrigin::default())
+        self.with(&name, Slot::filled(done), None, LayerOrigin::Pulled, &StepOrigin::default())
     }
 
-    /// The stack with a layer on top that is listed and hashed while the next step runs.
-    pub(super) fn with_pending(&self, definition: &[u8; 32], directory: LowerDirectory) -> Self {
-        self.with(definition, Slot::new(), Some(directory), Kind::Made, &StepOrigin::default())
+    /// Returns the stack with a layer on top that is listed and hashed while the next step runs.
+    pub(in crate::executor) fn with_pending(
+        &self,
+        definition: &[u8; 32],
+        directory: LowerDirectory,
+    ) -> Self {
+        self.with(
+            definition,
+            Slot::new(),
+            Some(directory),
+            LayerOrigin::Made,
+            &StepOrigin::default(),
+        )
     }
 
-    /// The stack with a layer on top that nobody makes: only its definition may be asked for.
-    pub(super) fn with_unknown(&self, definition: &[u8; 32]) -> Self {
-        self.with(definition, Slot::new(), None, Kind::Made, &StepOrigin::default())
+    /// Returns the stack with a layer on top that is never made: only its definition may be used.
+    pub(in crate::executor) fn with_unknown(&self, definition: &[u8; 32]) -> Self {
+        self.with(definition, Slot::new(), None, LayerOrigin::Made, &StepOrigin::default())
     }
 
     fn with(
@@ -144,7 +157,7 @@ impl Stack {
         definition: &[u8; 32],
         done: Slot<StoredLayer>,
         directory: Option<LowerDirectory>,
-        kind: Kind,
+        kind: LayerOrigin,
         origin: &StepOrigin,
     ) -> Self {
         let layer = StackLayer {
@@ -152,43 +165,46 @@ impl Stack {
             definition: self.definition().push(definition),
             done,
             mounted: Mutex::new(Mounted {
-                directory: directory.map(Directory::new),
+                directory: directory.map(LayerDirectory::new),
                 ..Mounted::default()
             }),
             content: OnceLock::new(),
             tree: OnceLock::new(),
-            pulled: kind == Kind::Pulled,
-            is_fresh: kind == Kind::Made || self.is_fresh(),
+            pulled: kind == LayerOrigin::Pulled,
+            is_fresh: kind == LayerOrigin::Made || self.is_fresh(),
             origin: self.origin().and(origin),
         };
         Self { top: Some(Arc::new(layer)) }
     }
 
-    /// Fills in the top layer. That it failed, those learn who wait for it.
-    pub(super) fn finish_top(&self, work: impl FnOnce() -> Result<StoredLayer, Failure>) {
+    /// Sets the top layer to the result of `work`. Threads that wait for it receive the error, too.
+    pub(in crate::executor) fn finish_top(
+        &self,
+        work: impl FnOnce() -> Result<StoredLayer, Failure>,
+    ) {
         if let Some(top) = &self.top {
             drop(top.done.fill(work));
         }
     }
 
-    /// The name of the stack by what made it.
-    pub(super) fn definition(&self) -> Chain {
+    /// Returns the name of the stack by the operations that made it.
+    pub(in crate::executor) fn definition(&self) -> Chain {
         self.top.as_ref().map_or_else(Chain::empty, |top| top.definition)
     }
 
-    /// Whether a layer of it was made in this build: then what the store remembers by definition
-    /// may lie on another layer of the same definition, and only its content counts.
-    pub(super) fn is_fresh(&self) -> bool {
+    /// Returns whether a layer of it was made in this build. Then the store's record of a
+    /// definition may belong to other layers of the same definition, and only their content counts.
+    pub(in crate::executor) fn is_fresh(&self) -> bool {
         self.top.as_ref().is_some_and(|top| top.is_fresh)
     }
 
-    /// The caches that a layer of it comes from: a step on top of it relies on them, too.
-    pub(super) fn origin(&self) -> StepOrigin {
+    /// Returns the caches that its layers come from: a step on top of it depends on them, too.
+    pub(in crate::executor) fn origin(&self) -> StepOrigin {
         self.top.as_ref().map(|top| top.origin.clone()).unwrap_or_default()
     }
 
-    /// The name of the stack by what it holds; waits for layers in the making.
-    pub(super) fn content(&self) -> Result<Chain, Failure> {
+    /// Returns the name of the stack by content; waits for unfinished layers.
+    pub(in crate::executor) fn content(&self) -> Result<Chain, Failure> {
         let (mut chain, mut unknown) = (Chain::empty(), Vec::new());
         let mut next = &self.top;
         while let Some(layer) = next {
@@ -207,23 +223,23 @@ impl Stack {
         Ok(chain)
     }
 
-    /// The layer on top; waits for it.
-    pub(super) fn top(&self) -> Result<Option<StoredLayer>, Failure> {
+    /// Returns the top layer; waits for it.
+    pub(in crate::executor) fn top(&self) -> Result<Option<StoredLayer>, Failure> {
         self.top.as_ref().map(|top| top.done.wait()).transpose()
     }
 
-    /// The layer on top, if it is not still in the making.
-    pub(super) fn ready_top(&self) -> Option<StoredLayer> {
+    /// Returns the top layer if it is finished.
+    pub(in crate::executor) fn ready_top(&self) -> Option<StoredLayer> {
         self.top.as_ref()?.done.peek()?.ok()
     }
 
-    /// The layers, base first; waits for those in the making.
-    pub(super) fn layers(&self) -> Result<Vec<StoredLayer>, Failure> {
+    /// Returns the layers, base first; waits for unfinished ones.
+    pub(in crate::executor) fn layers(&self) -> Result<Vec<StoredLayer>, Failure> {
         self.list().iter().map(|layer| layer.done.wait()).collect()
     }
 
-    /// Their identities, base first.
-    pub(super) fn diff_ids(&self) -> Result<Vec<DiffId>, Failure> {
+    /// Returns the DiffIDs of the layers, base first.
+    pub(in crate::executor) fn diff_ids(&self) -> Result<Vec<DiffId>, Failure> {
         Ok(self.layers()?.into_iter().map(|layer| layer.diff_id).collect())
     }
 
@@ -238,20 +254,20 @@ impl Stack {
         layers
     }
 
-    /// Directories that together hold the layers, base first; layers that are not unpacked yet are now.
-    /// In a high stack the first of them stands for many layers.
-    pub(super) fn directories(
+    /// Returns the directories that together hold the layers, base first, and unpacks layers if
+    /// needed. In a high stack the first directory stands for many layers.
+    pub(in crate::executor) fn directories(
         &self,
         unpack: &Unpack<'_>,
         flatten: &Flatten<'_>,
     ) -> Result<Vec<LowerDirectory>, Failure> {
-        let mut each: Vec<Directory> = Vec::new();
-        let mut directories: Vec<Directory> = Vec::new();
+        let mut each: Vec<LayerDirectory> = Vec::new();
+        let mut directories: Vec<LayerDirectory> = Vec::new();
         let list = self.list();
         for part in parts(&list, unpack, flatten)? {
             let (layer, directory) = match part {
-                Part::Layer(layer) => (layer, layer.directory(unpack)?),
-                Part::Flat(layer, directory) => (layer, directory),
+                MountPart::Layer(layer) => (layer, layer.directory(unpack)?),
+                MountPart::Flat(layer, directory) => (layer, directory),
             };
             put_on_top(&mut directories, &directory);
             each.push(directory);
@@ -260,15 +276,15 @@ impl Stack {
             }
             let mut mounted = layer.mounted();
             if let Some(merged) = mounted.merged.get_or_insert_with(|| merged(&each)) {
-                directories = vec![Directory { open: Arc::clone(merged), id: None }];
+                directories = vec![LayerDirectory { open: Arc::clone(merged), id: None }];
             }
         }
         Ok(directories.into_iter().map(|directory| directory.open).collect())
     }
 
-    /// The merged file tree; waits for layers in the making. `prepare` sees that a layer's listing
-    /// can be read.
-    pub(super) fn tree(
+    /// Returns the merged file tree; waits for unfinished layers. `prepare` makes sure that a
+    /// layer's listing can be read.
+    pub(in crate::executor) fn tree(
         &self,
         store: &Store,
         prepare: &dyn Fn(&StoredLayer) -> Result<(), BuildError>,
@@ -289,21 +305,21 @@ impl Stack {
     }
 }
 
-/// The parts in which these layers, base first, are mounted: one by one, unless they are too many for
-/// the kernel.
+/// Splits layers, base first, into parts to mount: one by one, unless they are too many for the
+/// kernel.
 fn parts<'a>(
     list: &[&'a Arc<StackLayer>],
     unpack: &Unpack<'_>,
     flatten: &Flatten<'_>,
-) -> Result<Vec<Part<'a>>, Failure> {
+) -> Result<Vec<MountPart<'a>>, Failure> {
     if list.len() <= MAX_PLAIN {
-        return Ok(list.iter().map(|layer| Part::Layer(layer)).collect());
+        return Ok(list.iter().map(|layer| MountPart::Layer(layer)).collect());
     }
     // Base images have few layers and many files.
     let n_pulled = list.iter().take_while(|layer| layer.pulled).count();
     let n_plain = if n_pulled <= MAX_PLAIN - FLAT_LAYERS { n_pulled } else { 0 };
     let (plain, rest) = list.split_at_checked(n_plain).unwrap_or((&[], list));
-    let mut parts: Vec<Part<'_>> = plain.iter().map(|layer| Part::Layer(layer)).collect();
+    let mut parts: Vec<MountPart<'_>> = plain.iter().map(|layer| MountPart::Layer(layer)).collect();
     let mut chunks = rest.chunks_exact(FLAT_LAYERS);
     for chunk in chunks.by_ref() {
         let Some(top) = chunk.last() else { continue };
@@ -314,10 +330,10 @@ fn parts<'a>(
             flat = Some(Arc::clone(top.mounted().flat.get_or_insert(made)));
             chunk.iter().for_each(|layer| layer.close());
         }
-        let directory = flat.map(|flat| Directory::new(Arc::clone(flat.directory())));
-        parts.extend(directory.map(|directory| Part::Flat(top, directory)));
+        let directory = flat.map(|flat| LayerDirectory::new(Arc::clone(flat.directory())));
+        parts.extend(directory.map(|directory| MountPart::Flat(top, directory)));
     }
-    parts.extend(chunks.remainder().iter().map(|layer| Part::Layer(layer)));
+    parts.extend(chunks.remainder().iter().map(|layer| MountPart::Layer(layer)));
     Ok(parts)
 }
 
@@ -339,19 +355,19 @@ impl StackLayer {
         self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The unpacked form; unpacks it if needed.
-    fn directory(&self, unpack: &Unpack<'_>) -> Result<Directory, Failure> {
-        // Held meanwhile: another stage may want the same.
+    /// Returns the unpacked layer; unpacks it if needed.
+    fn directory(&self, unpack: &Unpack<'_>) -> Result<LayerDirectory, Failure> {
+        // Locked meanwhile: another stage may need the same layer.
         let mut mounted = self.mounted();
         if let Some(directory) = &mounted.directory {
             return Ok(directory.clone());
         }
         let below = self.pulled.then_some(&self.parent);
-        let directory = Directory::new(unpack(&self.done.wait()?, below)?);
+        let directory = LayerDirectory::new(unpack(&self.done.wait()?, below)?);
         Ok(mounted.directory.insert(directory).clone())
     }
 
-    /// Gives up what only a mount of a lower stack needs: it can be opened again.
+    /// Closes the descriptors that only a mount of a lower stack needs. They can be opened again.
     fn close(&self) {
         let mut mounted = self.mounted();
         mounted.merged = None;
@@ -362,8 +378,8 @@ impl StackLayer {
 }
 
 impl Drop for StackLayer {
-    /// Drops the layers below one by one: as many calls in each other as a stack is high would not fit
-    /// on a thread's stack.
+    /// Drops the layers below in a loop: a recursion as deep as a stack is high would overflow the
+    /// thread's stack.
     fn drop(&mut self) {
         let mut next = self.parent.top.take();
         while let Some(layer) = next {
@@ -379,7 +395,7 @@ mod tests {
     use crate::store::LayerRecord;
 
     #[test]
-    fn stack_of_100000_layers_has_a_name_and_ends() {
+    fn stack_of_100000_layers_has_a_name_and_can_be_dropped() {
         let layer = |number: u32| StoredLayer {
             diff_id: DiffId::new(Digest::of(&number.to_le_bytes())),
             record: LayerRecord {

@@ -252,7 +252,8 @@ fn cache_mount_that_another_build_uses_stays_as_the_cache_has_it() {
     let args = ["--cache-from", FROM, "--cache-to", TO];
     let done = run(&env, "one", "target=/c", "echo 3 > /c/f", &args).ok();
     assert!(started.elapsed() >= Duration::from_secs(5));
-    let warning = "the cache mount `/c` is not exported as it is now: another build uses it";
+    let warning =
+        "the cache mount `/c` is not exported in its current state: another build uses it";
     assert!(done.stderr.contains(warning), "{}", done.stderr);
     assert_eq!(mounts(&env), before);
     drop(lock);

@@ -67,7 +67,7 @@ fn failed_run_shows_its_exit_code_last_lines_and_place() {
     let parts = ["exit code: 127", "help: the image has no `/bin/none`"];
     fails_whole(&env, "RUN [\"/bin/none\"]\n", 1, &parts);
     let parts =
-        ["error[E0405]: cannot run as USER nobody", "help: make the user in an earlier RUN"];
+        ["error[E0405]: cannot run as USER nobody", "help: create the user in an earlier RUN"];
     fails_whole(&env, "USER nobody\nRUN true\n", 1, &parts);
 }
 

@@ -27,8 +27,8 @@ fn env() -> Env {
 
 #[test]
 fn each_step_that_is_made_has_its_reason() {
-    const NEW: &str = "no step like it was made here before";
-    let below = |step: &str| format!("what it stands on was made anew, first by {step}");
+    const NEW: &str = "first time this step has run here";
+    let below = |step: &str| format!("an earlier step was rebuilt: {step}");
     let env = env();
     assert_eq!(reasons(&env, FILE, &[]), [NEW; 3]);
     assert_eq!(reasons(&env, FILE, &[]), [""; 0]);

@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rbuild::archive::Packing;
-use rbuild::executor::{self, BuildError, Lent, LockedInputs, Services, StepNumbers, Stop};
+use rbuild::executor::{
+    self, BuildError, CancelSwitch, LockedInputs, Provided, Services, StepNumbers,
+};
 use rbuild::image::{self, ExportError, ExportOptions, Image};
 use rbuild::oci::{Descriptor, Digest, LayerCompression, Manifest, MediaType, Platform, Reference};
 use rbuild::pool;
@@ -221,13 +223,13 @@ fn open(directory: &Path) -> Store {
 
 /// Pulls; the error is only its kind.
 fn pull(store: &Store, client: &Client, name: &Reference) -> Result<Digest, String> {
-    let stop = Stop::new().unwrap();
+    let stop = CancelSwitch::new().unwrap();
     let services = Services {
         store,
         registry: client,
-        stop: &stop,
+        cancel: &stop,
         environment: &BTreeMap::new(),
-        lent: &Lent::default(),
+        provided: &Provided::default(),
         locked: &LockedInputs::none(),
         numbers: &StepNumbers::default(),
         events: &|_| {},

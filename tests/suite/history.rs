@@ -62,7 +62,7 @@ fn builds_are_remembered_with_steps_logs_and_reasons(who: Who) {
     for part in [
         "Steps: 3, 1 cached\n",
         "COPY f /f\n        not cached: /f changed\n",
-        "not cached: what it stands on was made anew, first by [b 3/4] COPY f /f\n",
+        "not cached: an earlier step was rebuilt: [b 3/4] COPY f /f\n",
         "context/Dockerfile:1: casing of `as` and `FROM` does not match [FromAsCasing]\n",
         "last lines of the failed step:\n  content\n",
         "error[E0404]",
@@ -75,7 +75,7 @@ fn builds_are_remembered_with_steps_logs_and_reasons(who: Who) {
     assert!(explained.contains("1 of 3 steps cached\n"), "{explained}");
     assert!(explained.contains(" [b 3/4] COPY f /f\n    /f changed\n"), "{explained}");
     let earlier = env.rbuild(&["explain", "^1"]).ok().stdout;
-    assert!(earlier.contains("    no step like it was made here before\n"), "{earlier}");
+    assert!(earlier.contains("    first time this step has run here\n"), "{earlier}");
 
     let logs = env.rbuild(&["history", "logs", built["id"].as_str().unwrap()]).ok().stdout;
     let lines: Vec<&str> = logs.lines().filter(|line| !line.contains("[internal]")).collect();
@@ -225,7 +225,7 @@ fn priv_steps_have_one_name_everywhere() {
     }
     for name in ["made:2", &*number[0]] {
         let explained = env.rbuild(&["explain", "--step", name]).ok().stdout;
-        let want = format!("{} [made 2/3] RUN echo hello\n    no step like it", number[0]);
+        let want = format!("{} [made 2/3] RUN echo hello\n    first time this step", number[0]);
         assert!(explained.starts_with(&want), "{explained}");
         assert_eq!(env.rbuild(&["explain", name]).ok().stdout, explained);
         let json = env.rbuild(&["explain", "--json", "--step", name]).ok().stdout;

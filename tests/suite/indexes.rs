@@ -236,7 +236,7 @@ fn a_registry_that_does_not_answer_is_said_before_the_build() {
     let (before, after) = done.stderr.split_once("COPY Dockerfile").unwrap();
     let warning = "warning: cannot push 127.0.0.1:1/a:1: cannot reach 127.0.0.1:1;";
     assert!(before.contains(warning) && !before.contains("a:2"), "{before}");
-    assert!(before.contains("that is tried again after the build"), "{before}");
+    assert!(before.contains("the check is repeated after the build"), "{before}");
     assert!(after.contains("error: cannot push 127.0.0.1:1/a:1"), "{after}");
     done.fails(3, &["cannot reach 127.0.0.1:1"]);
 }

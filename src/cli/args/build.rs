@@ -52,7 +52,7 @@ pub(crate) struct BuildArgs {
     /// image's own; mounts=true for the directories of RUN --mount=type=cache, too; may be repeated
     #[arg(long, value_name = "type=TYPE,…")]
     pub(crate) cache_to: Vec<String>,
-    /// Make every step anew
+    /// Rebuild every step
     #[arg(long)]
     pub(crate) no_cache: bool,
     /// Say of each step that was not found in the cache why: which file, argument, image is another

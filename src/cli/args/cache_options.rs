@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::outputs::output;
-use crate::executor::{CacheFrom, CachePlace, CacheTo};
+use crate::executor::{CacheFrom, CacheLocation, CacheTo};
 use crate::oci::Reference;
 
 use super::bucket_options::{self, Variables};
@@ -59,7 +59,7 @@ pub(crate) fn from(text: &str, variables: Variables<'_>) -> Result<CacheFrom, St
         return Err("mode and compression are for --cache-to".to_owned());
     }
     let place = fields.place("src", variables)?;
-    if place == CachePlace::Inline {
+    if place == CacheLocation::Inline {
         return Err("an inline cache is read with type=registry,ref=IMAGE".to_owned());
     }
     if fields.mounts_max.is_some() {
@@ -78,7 +78,7 @@ pub(crate) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String
         Some(other) => return Err(format!("mode={other} must be min or max")),
     };
     let place = fields.place("dest", variables)?;
-    if all_steps && place == CachePlace::Inline {
+    if all_steps && place == CacheLocation::Inline {
         return Err("an inline cache has mode=min only: it knows the image's own layers".to_owned());
     }
     let mounts = match (fields.mounts, fields.mounts_max) {
@@ -86,7 +86,7 @@ pub(crate) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String
         (None | Some(false), None) => None,
         (Some(true), max_bytes) => Some(max_bytes.unwrap_or(MOUNTS_MAX_BYTES)),
     };
-    if mounts.is_some() && place == CachePlace::Inline {
+    if mounts.is_some() && place == CacheLocation::Inline {
         return Err("an inline cache takes no mounts: it is in the image's config".to_owned());
     }
     let packing = output::packing(fields.compression.as_deref(), fields.level)?;
@@ -168,7 +168,7 @@ impl Fields {
         Err(format!("a cache has no `{unknown}`{near}"))
     }
 
-    fn place(&self, directory: &str, variables: Variables<'_>) -> Result<CachePlace, String> {
+    fn place(&self, directory: &str, variables: Variables<'_>) -> Result<CacheLocation, String> {
         let some = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
         if let Some(other) = self.kind.as_deref().filter(|kind| !KINDS.contains(kind)) {
             let why = if BUILDKITS.contains(&other) { "not supported" } else { "not known" };
@@ -181,19 +181,19 @@ impl Fields {
                 let name: Reference = name
                     .parse()
                     .map_err(|error: crate::oci::ReferenceError| format!("ref={name}: {error}"))?;
-                Ok(CachePlace::Registry(name))
+                Ok(CacheLocation::Registry(name))
             }
             Some("local") => {
                 let path = some(&self.directory)
                     .ok_or(format!("type=local needs {directory}=DIRECTORY"))?;
                 let tag = some(&self.tag).unwrap_or_else(|| "latest".to_owned());
-                Ok(CachePlace::Directory(PathBuf::from(path), tag))
+                Ok(CacheLocation::Directory(PathBuf::from(path), tag))
             }
             Some("s3") => {
                 let cache = bucket_options::cache(&self.others, variables)?;
-                Ok(CachePlace::Bucket(Box::new(cache)))
+                Ok(CacheLocation::Bucket(Box::new(cache)))
             }
-            Some(_) => Ok(CachePlace::Inline),
+            Some(_) => Ok(CacheLocation::Inline),
             None => Err(format!("a cache needs type={}", kinds())),
         }
     }
@@ -214,14 +214,14 @@ mod tests {
 
     #[test]
     fn caches_are_read() {
-        let registry = |name: &str| CachePlace::Registry(name.parse().unwrap());
+        let registry = |name: &str| CacheLocation::Registry(name.parse().unwrap());
         assert_eq!(from("a.example/c").unwrap().place, registry("a.example/c:latest"));
         let cache = from("type=registry,ref=a.example/c:1,ignore-error=false").unwrap();
         let place = registry("a.example/c:1");
         assert_eq!(cache, CacheFrom { place, mounts: true, ignore_error: false });
         assert!(!from("type=local,src=c,mounts=false").unwrap().mounts);
         let cache = to("type=local,dest=/c,mode=max,compression=zstd,tag=main").unwrap();
-        let place = CachePlace::Directory("/c".into(), "main".to_owned());
+        let place = CacheLocation::Directory("/c".into(), "main".to_owned());
         let packing = Packing::ZSTD;
         let (all_steps, ignore_error, mounts) = (true, true, None);
         assert_eq!(cache, CacheTo { place, all_steps, mounts, packing, ignore_error });
@@ -232,7 +232,7 @@ mod tests {
         ] {
             assert_eq!(to(&format!("type=local,dest=c,{text}")).unwrap().mounts, want, "{text}");
         }
-        assert_eq!(to("type=inline").unwrap().place, CachePlace::Inline);
+        assert_eq!(to("type=inline").unwrap().place, CacheLocation::Inline);
     }
 
     #[test]

@@ -39,7 +39,7 @@ const LINES: &[Line] = &[
     (OUTPUT, "max-layer-size", "Fail if it adds a larger layer to its base"),
     (CACHE, "cache-from", "Find steps in a registry, a directory or a bucket"),
     (CACHE, "cache-to", "Let others find the steps of this build"),
-    (CACHE, "no-cache", "Make every step anew"),
+    (CACHE, "no-cache", "Rebuild every step"),
     (CACHE, "explain", "Say why each step was not found in the cache"),
     (CACHE, "pull", "Ask registries for base images that the store has"),
     (STEPS, "network", "Their network: default, none, host"),

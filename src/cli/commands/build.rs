@@ -23,8 +23,8 @@ use crate::diag::{Diagnostic, SourceFile, Span, Style};
 use crate::dockerfile::ir;
 use crate::dockerfile::syntax;
 use crate::executor::{
-    self, BuildError, BuildOptions, Built, Event, LockRule, LockedInputs, Services, StepNumbers,
-    Stop,
+    self, BuildError, BuildOptions, Built, CancelSwitch, DebugSession, Event, LockRule,
+    LockedInputs, Services, StepNumbers,
 };
 use crate::image::RegistryRetries;
 use crate::oci::Reference;
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &BuildArgs, global: &Global, environment: &Environment) 
         }
         let command = BuildCommand { args, environment, services, input, reporter: &reporter };
         command.build(&outputs)?;
-        if args.lock.locked { Ok(()) } else { file.complete(&services.locked.met()) }
+        if args.lock.locked { Ok(()) } else { file.complete(&services.locked.used()) }
     });
     match &args.report {
         Some(path) => report_file::at_end(path, done, &reporter, global, environment),
@@ -153,16 +153,17 @@ fn with_services(
     let store = open_store(global, environment)?;
     reporter.keep_in(&store);
     let registry = registries::client_for_build(environment, args.lock.offline)?;
-    let stop = Stop::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+    let stop =
+        CancelSwitch::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let stop = stop.with_transfers(registry.cancellation());
     let lent = secrets::lent(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
         store: &store,
         registry: &registry,
-        stop: &stop,
+        cancel: &stop,
         environment: &programs,
-        lent: &lent,
+        provided: &lent,
         locked: &first,
         numbers: &StepNumbers::default(),
         events: &|event: Event| reporter.event(&event),
@@ -269,7 +270,7 @@ impl BuildCommand<'_> {
     fn build(&self, outputs: &Outputs) -> Result<()> {
         let Self { args, environment, services, input, reporter } = self;
         let (source, style) = (&input.dockerfile, environment.style());
-        let stop = services.stop;
+        let stop = services.cancel;
         let (dockerfile, diagnostics) = stop.planning(|| read_dockerfile(input, environment))?;
         let options = options(args, environment, services, input, dockerfile, outputs)?;
         let mut warnings = stop.planning(|| check::before_build(&options, source, diagnostics));
@@ -281,9 +282,14 @@ impl BuildCommand<'_> {
         // the index may change during the build.
         let platforms = &options.request.platforms;
         let early = writer.check_indexes(platforms, RegistryRetries::Once);
-        early.map_err(|error| self.failed(&error))?;
+        early.map_err(|error| self.failed(&error, None))?;
+        let mut session = None;
         let done = executor::with_retries(services, &options, || {
-            let built = executor::build(services, &options)?;
+            session = None;
+            let built = executor::build(services, &options).map_err(|failed| {
+                session = failed.session;
+                failed.error
+            })?;
             match writer.all(&built) {
                 Ok(written) => Ok(Ok((built, written))),
                 Err(WriteError::Build(error)) => Err(error),
@@ -298,7 +304,7 @@ impl BuildCommand<'_> {
                 .extend(stop.planning(|| check::after_failure(&options, source, services.store))),
         }
         reporter.warnings(&warnings, source);
-        let done = done.map_err(|error| self.failed(&error))?;
+        let done = done.map_err(|error| self.failed(&error, session.as_deref()))?;
         let failed = |error| CliError::from_error(&error, Exit::Environment);
         let (built, written) = done.map_err(failed)?;
         self.finish(&built, &written, &outputs.all_names())
@@ -306,7 +312,7 @@ impl BuildCommand<'_> {
 
     /// Returns the error of a failed build. With `--on-error=shell`, first reports it and opens a shell
     /// in the failed step.
-    fn failed(&self, error: &BuildError) -> CliError {
+    fn failed(&self, error: &BuildError, session: Option<&DebugSession>) -> CliError {
         let style = self.environment.style();
         let mut diagnostics = error.diagnostics();
         if let BuildError::Run { step, .. } = error {
@@ -314,10 +320,10 @@ impl BuildCommand<'_> {
             diagnostics.iter_mut().for_each(|found| found.helps.push(help.clone()));
         }
         let cli_error = cli_error_of(error, diagnostics, &self.input.dockerfile, style);
-        let Some(entrance) = error.entrance() else { return cli_error };
+        let Some(session) = session else { return cli_error };
         let reported = self.reporter.failed(&cli_error);
         let Self { services, environment, reporter, .. } = self;
-        Host { services, environment, reporter }.after_failure(entrance);
+        Host { services, environment, reporter }.after_failure(session);
         reported
     }
 

@@ -12,7 +12,7 @@ use crate::cli::outputs::{self, Outputs, engine};
 use crate::diag::nearest;
 use crate::dockerfile::ir;
 use crate::dockerfile::syntax;
-use crate::executor::{BuildOptions, CachePlace, CacheTo, Event, Services};
+use crate::executor::{BuildOptions, CacheLocation, CacheTo, Event, Services};
 use crate::oci::Platform;
 use crate::plan::{NamedContexts, Network, Request};
 
@@ -84,7 +84,7 @@ fn cache_to(
     let read =
         |text: &str| cache_options::to(text, &|name| environment.get(name).map(str::to_owned));
     let mut to = caches("--cache-to", &args.cache_to, read)?;
-    let has_inline = to.iter().any(|cache| cache.place == CachePlace::Inline);
+    let has_inline = to.iter().any(|cache| cache.place == CacheLocation::Inline);
     if is_on(build_args, "BUILDKIT_INLINE_CACHE")? && !has_inline {
         to.extend(caches("--cache-to", &["type=inline".to_owned()], read)?);
     }
@@ -189,7 +189,7 @@ pub(super) fn options(
         pull: args.pull,
         epoch_s,
         clamp: args.reproducible || rewrite,
-        lent: services.lent.clone(),
+        provided: services.provided.clone(),
         now_s: environment.now_s,
         jobs: args.jobs.unwrap_or(environment.processors),
         budget: args.budget.budget(),

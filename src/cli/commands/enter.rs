@@ -11,7 +11,7 @@ use crate::cli::inputs::contexts::{Asked, Input};
 use crate::cli::outputs::Outputs;
 use crate::cli::progress::Reporter;
 use crate::dockerfile::ir;
-use crate::executor::{self as builder, BuildError, EnterAt, Entrance, Services};
+use crate::executor::{self as builder, BuildError, DebugSession, EnterAt, Services};
 use crate::oci::Reference;
 
 type Result<T> = std::result::Result<T, CliError>;
@@ -116,7 +116,7 @@ impl EnterCommand<'_> {
         self.attach(&entrance)
     }
 
-    fn attach(&self, entrance: &Entrance) -> Result<()> {
+    fn attach(&self, entrance: &DebugSession) -> Result<()> {
         let host = Host {
             services: self.services,
             environment: self.environment,

@@ -38,7 +38,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::progress::Reporter;
 use crate::cli::{registries, signals};
-use crate::executor::{Lent, LockedInputs, Services, StepNumbers, Stop};
+use crate::executor::{CancelSwitch, LockedInputs, Provided, Services, StepNumbers};
 use crate::oci::Reference;
 use crate::store::{LockHolders, OpenOptions, Store, StoreError};
 
@@ -113,14 +113,15 @@ fn with_services<T>(
     work: impl FnOnce(&Services<'_>) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
     let registry = registries::client(environment)?;
-    let stop = Stop::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
+    let stop =
+        CancelSwitch::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let reporter = Reporter::new(Progress::Auto, environment);
     let services = Services {
         store,
         registry: &registry,
-        stop: &stop,
+        cancel: &stop,
         environment: &environment.for_programs(),
-        lent: &Lent::default(),
+        provided: &Provided::default(),
         locked: &LockedInputs::none(),
         numbers: &StepNumbers::default(),
         events: &|event| reporter.event(&event),

@@ -17,7 +17,7 @@ use crate::cli::display::stdout::{self, say};
 use crate::cli::display::text::shown;
 use crate::cli::inputs::contexts::Asked;
 use crate::diag::size;
-use crate::executor::{self, Fate, Foreseen, ForeseenStage, ForeseenStep, Reason};
+use crate::executor::{self, Forecast, ForecastStage, ForecastStep, Reason, StepStatus};
 
 /// The format version of `--json`. New members do not change it.
 const VERSION: u32 = 1;
@@ -46,7 +46,7 @@ fn forecast(
     args: &BuildArgs,
     global: &Global,
     environment: &Environment,
-) -> Result<Foreseen, CliError> {
+) -> Result<Forecast, CliError> {
     if let Some(useless) = plan_args::useless(args) {
         let text = format!("error: {useless} cannot be used here: nothing is built");
         return Err(CliError::new(text, Exit::Usage));
@@ -67,7 +67,7 @@ fn forecast(
         |services, input, _file| {
             let dockerfile = read_dockerfile(input, environment)?.0;
             let options = options(args, environment, services, input, dockerfile, &outputs)?;
-            let found = executor::foresee(services, &options)
+            let found = executor::forecast(services, &options)
                 .map_err(|error| cli_error(&error, &input.dockerfile, environment.style()))?;
             forecast = Some(found);
             Ok(())
@@ -76,19 +76,19 @@ fn forecast(
     Ok(forecast.expect("`with_asked` succeeds only if the closure ran"))
 }
 
-fn show(forecast: &Foreseen) {
+fn show(forecast: &Forecast) {
     text(forecast).iter().for_each(|line| say!("{}", shown(line, false)));
 }
 
 /// Returns a paragraph for each stage with a line for each step, and a summary.
-fn text(forecast: &Foreseen) -> Vec<String> {
+fn text(forecast: &Forecast) -> Vec<String> {
     let mut lines = Vec::new();
     for stage in &forecast.stages {
         lines.push(head(stage, forecast));
         for step in &stage.steps {
-            let (fate, why) = words(&step.fate);
+            let (status, why) = words(&step.status);
             let took = estimate(step).map(|took| format!("~{}", seconds(took))).unwrap_or_default();
-            lines.push(format!("  {fate:<7} {took:>7}  {}", step.place));
+            lines.push(format!("  {status:<7} {took:>7}  {}", step.place));
             lines.extend(why.map(|why| format!("                     {why}")));
         }
         lines.push(String::new());
@@ -98,7 +98,7 @@ fn text(forecast: &Foreseen) -> Vec<String> {
 }
 
 /// Returns the title of a stage, such as `app: from debian:12, with files from build`.
-fn head(stage: &ForeseenStage, forecast: &Foreseen) -> String {
+fn head(stage: &ForecastStage, forecast: &Forecast) -> String {
     let name = |number: &usize| {
         forecast.stages.get(*number).map_or_else(String::new, |stage| stage.outline.name.clone())
     };
@@ -118,45 +118,45 @@ fn head(stage: &ForeseenStage, forecast: &Foreseen) -> String {
 }
 
 /// Returns the status of a step as a word, and the reason for it.
-fn words(fate: &Fate) -> (&'static str, Option<String>) {
-    match fate {
-        Fate::Cached => ("cached", None),
-        Fate::Made(Reason::Below { step }) => ("runs", Some(format!("depends on {step}"))),
-        Fate::Made(reason) => ("runs", Some(reasons::text(reason))),
-        Fate::Perhaps { after } => {
+fn words(status: &StepStatus) -> (&'static str, Option<String>) {
+    match status {
+        StepStatus::Cached => ("cached", None),
+        StepStatus::Runs(Reason::Below { step }) => ("runs", Some(format!("depends on {step}"))),
+        StepStatus::Runs(reason) => ("runs", Some(reasons::text(reason))),
+        StepStatus::Unknown { after } => {
             ("perhaps", Some(format!("cached if {after} produces the same files as before")))
         }
     }
 }
 
 /// Returns the expected duration of a step that may run.
-fn estimate(step: &ForeseenStep) -> Option<Duration> {
-    step.took.filter(|_| step.fate != Fate::Cached)
+fn estimate(step: &ForecastStep) -> Option<Duration> {
+    step.took.filter(|_| step.status != StepStatus::Cached)
 }
 
 fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
 }
 
-fn count(forecast: &Foreseen, is_one: impl Fn(&Fate) -> bool) -> usize {
+fn count(forecast: &Forecast, is_one: impl Fn(&StepStatus) -> bool) -> usize {
     let steps = forecast.stages.iter().flat_map(|stage| &stage.steps);
-    steps.filter(|step| is_one(&step.fate)).count()
+    steps.filter(|step| is_one(&step.status)).count()
 }
 
 /// Returns the summary, such as `3 of 5 steps cached, 1 to run, 1 perhaps: about 12.4s`.
-fn sum(forecast: &Foreseen) -> String {
+fn sum(forecast: &Forecast) -> String {
     let n_steps = count(forecast, |_| true);
-    let n_cached = count(forecast, |fate| *fate == Fate::Cached);
-    let n_made = count(forecast, |fate| matches!(fate, Fate::Made(_)));
-    let n_perhaps = count(forecast, |fate| matches!(fate, Fate::Perhaps { .. }));
+    let n_cached = count(forecast, |status| *status == StepStatus::Cached);
+    let n_runs = count(forecast, |status| matches!(status, StepStatus::Runs(_)));
+    let n_perhaps = count(forecast, |status| matches!(status, StepStatus::Unknown { .. }));
     let mut sum =
         format!("{n_cached} of {n_steps} {} cached", if n_steps == 1 { "step" } else { "steps" });
-    let counts = [(n_made, "to run"), (n_perhaps, "perhaps")];
+    let counts = [(n_runs, "to run"), (n_perhaps, "perhaps")];
     for (n, what) in counts.into_iter().filter(|(n, _)| *n > 0) {
         sum = format!("{sum}, {n} {what}");
     }
     if n_cached < n_steps {
-        sum = format!("{sum}: {}", time(forecast, n_made + n_perhaps));
+        sum = format!("{sum}: {}", time(forecast, n_runs + n_perhaps));
     }
     match forecast.pull_bytes {
         0 => sum,
@@ -165,7 +165,7 @@ fn sum(forecast: &Foreseen) -> String {
 }
 
 /// Returns the expected duration of the steps that may run.
-fn time(forecast: &Foreseen, n_steps: usize) -> String {
+fn time(forecast: &Forecast, n_steps: usize) -> String {
     let (took, n_unknown) = forecast.estimate();
     let about = format!("about {}", seconds(took));
     match n_unknown {
@@ -176,7 +176,7 @@ fn time(forecast: &Foreseen, n_steps: usize) -> String {
     }
 }
 
-fn to_json(forecast: &Foreseen) -> Value {
+fn to_json(forecast: &Forecast) -> Value {
     let (took, n_unknown) = forecast.estimate();
     let stages: Vec<Value> = forecast.stages.iter().map(stage_json).collect();
     json!({
@@ -188,16 +188,16 @@ fn to_json(forecast: &Foreseen) -> Value {
     })
 }
 
-fn stage_json(stage: &ForeseenStage) -> Value {
-    let step = |step: &ForeseenStep| {
-        let fate = words(&step.fate);
+fn stage_json(stage: &ForecastStage) -> Value {
+    let step = |step: &ForecastStep| {
+        let status = words(&step.status);
         json!({
             "name": step.place.to_string(),
             "instruction": step.place.instruction,
             "number": step.place.number,
             "needs": step.needs,
-            "fate": fate.0,
-            "reason": fate.1,
+            "fate": status.0,
+            "reason": status.1,
             "estimate_seconds": estimate(step).map(|took| took.as_secs_f64()),
         })
     };

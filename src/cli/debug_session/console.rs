@@ -9,7 +9,7 @@ use signal_hook::SigId;
 use signal_hook::consts::SIGWINCH;
 
 use crate::cli::environment::Environment;
-use crate::executor::{Stop, Stream, Visit};
+use crate::executor::{CancelSwitch, SessionIo, Stream};
 
 use super::raw::Raw;
 
@@ -36,7 +36,7 @@ const KNOWN: [&str; 12] = [
 pub(crate) fn lend<T>(
     environment: &Environment,
     shown: &mut dyn Write,
-    enter: impl FnOnce(Visit<'_>) -> T,
+    enter: impl FnOnce(SessionIo<'_>) -> T,
 ) -> io::Result<T> {
     let stdin = io::stdin();
     let sizes = SizeChanges::watch()?;
@@ -49,7 +49,7 @@ pub(crate) fn lend<T>(
     };
     let env = vec![("TERM".to_owned(), term(environment).to_owned())];
     let resized = Some(sizes.woken.as_fd());
-    let done = enter(Visit { input: stdin.as_fd(), resized, env, show: &mut show });
+    let done = enter(SessionIo { input: stdin.as_fd(), resized, env, show: &mut show });
     drop(raw);
     if last != b'\n' {
         let _shown = shown.write_all(b"\n");
@@ -58,7 +58,7 @@ pub(crate) fn lend<T>(
 }
 
 /// Passes standard input, output and error on. When nobody reads the output any more the command ends.
-pub(crate) fn pipe<T>(stop: &Stop, enter: impl FnOnce(Visit<'_>) -> T) -> T {
+pub(crate) fn pipe<T>(stop: &CancelSwitch, enter: impl FnOnce(SessionIo<'_>) -> T) -> T {
     let stdin = io::stdin();
     let mut show = |stream, bytes: &[u8]| {
         let written = match stream {
@@ -69,7 +69,7 @@ pub(crate) fn pipe<T>(stop: &Stop, enter: impl FnOnce(Visit<'_>) -> T) -> T {
             stop.interrupt();
         }
     };
-    enter(Visit { input: stdin.as_fd(), resized: None, env: Vec::new(), show: &mut show })
+    enter(SessionIo { input: stdin.as_fd(), resized: None, env: Vec::new(), show: &mut show })
 }
 
 /// What programs take the terminal for.

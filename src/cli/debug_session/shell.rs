@@ -10,7 +10,7 @@ use crate::cli::environment::Environment;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::progress::Reporter;
-use crate::executor::{CommandExit, Entrance, SandboxError, Services, Shell, Visit};
+use crate::executor::{CommandExit, DebugSession, SandboxError, Services, SessionIo, Shell};
 
 use super::console;
 
@@ -41,7 +41,7 @@ pub(crate) struct Host<'a> {
 
 impl Host<'_> {
     /// Opens a shell in what a failed step left, and waits until it is left.
-    pub(crate) fn after_failure(self, entrance: &Entrance) {
+    pub(crate) fn after_failure(self, entrance: &DebugSession) {
         let banner = || self.reporter.aside(&banner(entrance, Why::Failed));
         let done = self.shell(entrance, banner, &|enter| {
             console::lend(self.environment, &mut io::stderr(), enter)
@@ -53,13 +53,17 @@ impl Host<'_> {
     }
 
     /// Runs a command, or a shell where there is none; gives its exit status.
-    pub(crate) fn visit(self, entrance: &Entrance, command: &[OsString]) -> Result<u8, CliError> {
+    pub(crate) fn visit(
+        self,
+        entrance: &DebugSession,
+        command: &[OsString],
+    ) -> Result<u8, CliError> {
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         let through: &Through<'_> = &|enter| {
             if is_terminal {
                 console::lend(self.environment, &mut io::stdout(), enter)
             } else {
-                Ok(console::pipe(self.services.stop, enter))
+                Ok(console::pipe(self.services.cancel, enter))
             }
         };
         if command.is_empty() {
@@ -78,7 +82,7 @@ impl Host<'_> {
     /// Opens the first shell that can be started.
     fn shell(
         self,
-        entrance: &Entrance,
+        entrance: &DebugSession,
         greet: impl FnOnce(),
         through: &Through<'_>,
     ) -> Result<u8, CliError> {
@@ -89,7 +93,7 @@ impl Host<'_> {
         greet();
         let mut refused = CliError::said(Exit::Environment);
         for shell in &shells {
-            if let Shell::Lent(busybox) = shell {
+            if let Shell::Fallback(busybox) = shell {
                 let busybox = busybox.display();
                 let text = format!("no shell of the image: {busybox} is lent, in /dev/rbuild");
                 self.reporter.aside(&text);
@@ -102,7 +106,7 @@ impl Host<'_> {
                 Ok(status) => return Ok(status),
                 Err(complaint) => refused = complaint,
             }
-            if shells.len() > 1 && matches!(shell, Shell::Own(_)) {
+            if shells.len() > 1 && matches!(shell, Shell::Image(_)) {
                 self.reporter.aside(&refused.to_string());
             }
         }
@@ -113,7 +117,7 @@ impl Host<'_> {
     fn status(self, done: Result<CommandExit, SandboxError>) -> Result<u8, CliError> {
         match done {
             Ok(CommandExit::Code(code)) => Ok(code),
-            Ok(CommandExit::Signal(_)) if self.services.stop.is_interrupted() => {
+            Ok(CommandExit::Signal(_)) if self.services.cancel.is_interrupted() => {
                 Ok(Exit::Interrupted.code())
             }
             Ok(CommandExit::Signal(signal)) => {
@@ -140,7 +144,7 @@ impl Host<'_> {
 }
 
 /// What a command is let in with.
-type Enter<'a> = dyn FnMut(Visit<'_>) -> Result<CommandExit, SandboxError> + 'a;
+type Enter<'a> = dyn FnMut(SessionIo<'_>) -> Result<CommandExit, SandboxError> + 'a;
 /// Connects a command with the caller.
 type Through<'a> = dyn Fn(&mut Enter<'_>) -> io::Result<Result<CommandExit, SandboxError>> + 'a;
 
@@ -156,7 +160,7 @@ enum Why {
 }
 
 /// Where it is, how to go on, and how to leave.
-fn banner(entrance: &Entrance, why: Why) -> String {
+fn banner(entrance: &DebugSession, why: Why) -> String {
     let user = match entrance.user() {
         "" => "root",
         user => user,
@@ -196,7 +200,7 @@ fn first_line(text: &str) -> String {
 }
 
 /// A prompt that says where one is, in shells that read it from their environment.
-fn prompt(entrance: &Entrance) -> String {
+fn prompt(entrance: &DebugSession) -> String {
     let user = entrance.user().split(':').next().unwrap_or_default();
     let sign = if matches!(user, "" | "0" | "root") { '#' } else { '$' };
     format!("(rbuild) $PWD {sign} ")

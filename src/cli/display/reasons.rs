@@ -1,17 +1,17 @@
-//! Why a step was made and not found, in words.
+//! Text for the reasons that a step is executed instead of found in the cache.
 
 use crate::dockerfile::lint;
 use crate::executor::Reason;
 use crate::plan::{Difference, redacted};
 use crate::tree::{Change, ChangeKind};
 
-/// A value is shown up to this length, in characters.
+/// Maximum number of characters of a value that are shown.
 const MAX_SHOWN: usize = 120;
 
-/// What is said of what nothing is known about.
-pub(crate) const NEW: &str = "no step like it was made here before";
+/// Text for a step that no earlier one is similar to.
+pub(crate) const NEW: &str = "first time this step has run here";
 
-/// One line, as in `src/main.c changed, and 2 more files`.
+/// Returns one line, as in `src/main.c changed, and 2 more files`.
 pub(crate) fn text(reason: &Reason) -> String {
     redacted(&unredacted(reason))
 }
@@ -20,14 +20,14 @@ fn unredacted(reason: &Reason) -> String {
     match reason {
         Reason::NotAsked => "--no-cache was given".to_owned(),
         Reason::New => NEW.to_owned(),
-        Reason::Gone => "its layer is in the store no more".to_owned(),
-        Reason::Below { step } => format!("what it stands on was made anew, first by {step}"),
+        Reason::Gone => "its layer is no longer in the store".to_owned(),
+        Reason::Below { step } => format!("an earlier step was rebuilt: {step}"),
         Reason::Base { old, new } => {
             let shown =
                 |base: &Option<String>| base.clone().unwrap_or_else(|| "scratch".to_owned());
-            format!("the base image is another one: {} → {}", shown(old), shown(new))
+            format!("the base image changed: {} → {}", shown(old), shown(new))
         }
-        Reason::Other => "it was never finished on the layers that it stands on".to_owned(),
+        Reason::Other => "it has never finished on the layers below it".to_owned(),
         Reason::Part(difference) => part(difference),
         Reason::Files { changes, n_more } => files(changes, *n_more),
     }
@@ -44,7 +44,7 @@ fn part(Difference { name, old, new }: &Difference) -> String {
         _ => name.clone(),
     };
     let is_secret = name.strip_prefix("environment variable ").is_some_and(lint::is_secret);
-    // That it is there is no secret.
+    // The name of a secret variable may be shown.
     let hidden = |value: &Option<String>| value.as_ref().map(|_| "****".to_owned());
     let (old, new) =
         if is_secret { (hidden(old), hidden(new)) } else { (old.clone(), new.clone()) };
@@ -57,7 +57,7 @@ fn part(Difference { name, old, new }: &Difference) -> String {
     }
 }
 
-/// A value in one line that is no longer than a line.
+/// Returns a value in one line of bounded length.
 fn value(text: &str) -> String {
     if text.is_empty() {
         return "nothing".to_owned();
@@ -71,7 +71,7 @@ fn value(text: &str) -> String {
 
 fn files(changes: &[Change], n_more: usize) -> String {
     if changes.is_empty() {
-        return "the files that it copies changed".to_owned();
+        return "the copied files changed".to_owned();
     }
     let named: Vec<String> = changes.iter().map(change).collect();
     let more = match n_more {
@@ -86,7 +86,7 @@ fn change(Change { path, kind }: &Change) -> String {
     let how = match kind {
         ChangeKind::Added => "is new",
         ChangeKind::Removed => "is gone",
-        ChangeKind::Type => "is of another type",
+        ChangeKind::Type => "has another type",
         ChangeKind::Content => "changed",
         ChangeKind::Mode => "has another mode",
         ChangeKind::Owner => "has another owner",

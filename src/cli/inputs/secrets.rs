@@ -7,7 +7,7 @@ use crate::cli::args::build::BuildArgs;
 use crate::cli::environment::Environment;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::executor::{AgentSource, Lent, SshKey};
+use crate::executor::{AgentSource, Provided, SshKey};
 use crate::pathio;
 
 /// A secret is no longer than this, as for BuildKit.
@@ -19,8 +19,8 @@ const MAX_KEY_BYTES: u64 = 100 << 10;
 type Result<T> = std::result::Result<T, CliError>;
 
 /// Reads the values of all secrets and finds the agents.
-pub(crate) fn lent(args: &BuildArgs, environment: &Environment) -> Result<Lent> {
-    let mut lent = Lent::default();
+pub(crate) fn lent(args: &BuildArgs, environment: &Environment) -> Result<Provided> {
+    let mut lent = Provided::default();
     for text in &args.secret {
         let (id, value) = secret(text, environment)?;
         if let Some(value) = value {

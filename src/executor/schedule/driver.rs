@@ -1,0 +1,368 @@
+//! Execution of a plan: one thread for each stage, up to a maximum, and one step after the other in
+//! each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::diag::Span;
+use crate::executor::active_step::ActiveStep;
+use crate::executor::cache::build_caches::BuildCaches;
+use crate::executor::cache::lookup::{Claim, Lookup};
+use crate::executor::cache::{export, import};
+use crate::executor::debug::session::DebugSession;
+use crate::executor::inputs::build_inputs::BuildInputs;
+use crate::executor::mounts::cache_mount;
+use crate::executor::mounts::source::MountInputs;
+use crate::executor::planned_step::PlannedStep;
+use crate::executor::stack::Stack;
+use crate::executor::state::BuildState;
+use crate::executor::state::stage_result::{StageHistory, StageLayer, StageResult};
+use crate::executor::steps::file_steps;
+use crate::executor::steps::run::{self, FailedRun, RunDone};
+use crate::executor::{
+    BuildError, BuildOptions, Built, Event, Failure, MadeBy, Outcome, Services, StageOutline,
+    StepPlace,
+};
+use crate::image;
+use crate::limits::MAX_STAGES_AT_ONCE;
+use crate::oci::{DiffId, Digest, Reference};
+use crate::plan::{self, Base, MountedLayers, Operation, OperationKey, PlannedStage, Target};
+use crate::pool::{self, Scope};
+use crate::store::{LowerDirectory, Representation};
+
+use super::assemble::{self, AssembledImage};
+use super::pack_ahead::PackAhead;
+use super::{budget, planning};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// A build that ended with an error.
+#[derive(Debug)]
+pub struct FailedBuild {
+    /// The first error in the order of the stages.
+    pub error: Failure,
+    /// Rootfs of the RUN that failed, if `BuildOptions::keep_failed` asks for it.
+    pub session: Option<Box<DebugSession>>,
+}
+
+impl From<Failure> for FailedBuild {
+    fn from(error: Failure) -> Self {
+        Self { error, session: None }
+    }
+}
+
+impl From<BuildError> for FailedBuild {
+    fn from(error: BuildError) -> Self {
+        Failure::new(error).into()
+    }
+}
+
+/// Builds an image into the store. Imports `--cache-from` first and exports to `--cache-to` afterwards,
+/// also after a build that failed.
+///
+/// # Errors
+/// The first error in the order of the stages; the other steps are cancelled. [`BuildError::Cache`] for
+/// a cache that has to be read or written.
+pub fn build(
+    services: &Services<'_>,
+    options: &BuildOptions,
+) -> std::result::Result<Built, FailedBuild> {
+    let imported = import::import(services, &options.cache_from, &options.request.platforms)?;
+    let inputs = BuildInputs::new(services, options);
+    let caches = BuildCaches::new(imported);
+    let built = build_images(&inputs, &caches);
+    let noted = caches.note_steps_used(services.store);
+    let exported = match &built {
+        Err(failed) if matches!(*failed.error, BuildError::Interrupted) => Ok(()),
+        built => {
+            let layers = built.as_ref().ok().map(|(_, layers)| layers);
+            export::export(services, options, &caches, layers)
+        }
+    };
+    let (built, _layers) = built?;
+    exported?;
+    Ok(noted.map(|()| built)?)
+}
+
+/// Builds the images of all targets; returns their layers, too.
+fn build_images(
+    inputs: &BuildInputs<'_>,
+    caches: &BuildCaches,
+) -> std::result::Result<(Built, BTreeSet<DiffId>), FailedBuild> {
+    let (services, options) = (inputs.services, inputs.options);
+    let (plan, images) = planning::plan(inputs)?;
+    services.event(Event::Planned { stages: StageOutline::all(&plan) });
+    let state = BuildState::new(inputs, caches, &plan, &images);
+    Driver::new(&state).all_stages()?;
+    let image =
+        |target: &Target| assemble::image(&state, &state.stage(target.stage)?, &target.platform);
+    let images = plan.targets.iter().map(image);
+    let mut images: Vec<AssembledImage> = images.collect::<Result<_>>()?;
+    budget::check(&state, &mut images)?;
+    let (top, id) = match images.as_slice() {
+        [only] if !options.always_index => (only.manifest.digest, only.config),
+        several => {
+            let index = assemble::index(services.store, several, &options.annotations)?;
+            (index, index)
+        }
+    };
+    for tag in &options.tags {
+        set_tag(services, tag, top)?;
+    }
+    for image in state.images.resolved.keys() {
+        let noted = services.store.resolved_images().note_use(&image.name, &image.platform);
+        noted.map_err(BuildError::from)?;
+    }
+    services.store.make_durable().map_err(BuildError::from)?;
+    let layers = images.iter().flat_map(AssembledImage::layers).collect();
+    let images = images.into_iter().map(|image| image.built).collect();
+    Ok((Built { top, id, images, warnings: plan.warnings }, layers))
+}
+
+/// Tags the image. Reports it if the tag stood for more platforms; that a build replaces the image of an
+/// earlier one needs no message.
+fn set_tag(services: &Services<'_>, tag: &Reference, top: Digest) -> Result<()> {
+    let replaced = image::replaced(services.store, tag, top).map_err(BuildError::from)?;
+    if let Some(replaced) = replaced.filter(image::Replaced::loses_platforms) {
+        services.event(Event::Note { text: replaced.to_string() });
+    }
+    Ok(services.store.tags().set(tag, top).map_err(BuildError::from)?)
+}
+
+/// Executes a plan.
+#[derive(Debug)]
+pub(in crate::executor) struct Driver<'a> {
+    state: &'a BuildState<'a>,
+    forms: MountedLayers,
+    pack_ahead: PackAhead,
+    /// Rootfs of failed steps, by stage.
+    sessions: Mutex<BTreeMap<usize, Box<DebugSession>>>,
+}
+
+impl<'a> Driver<'a> {
+    pub(in crate::executor) fn new(state: &'a BuildState<'a>) -> Self {
+        Self {
+            state,
+            forms: plan::mounted_layers(state.plan),
+            pack_ahead: PackAhead::new(state.plan, state.options),
+            sessions: Mutex::default(),
+        }
+    }
+
+    /// Runs all stages.
+    ///
+    /// # Errors
+    /// That of the first stage, in order, which failed by itself.
+    pub(in crate::executor) fn all_stages(&self) -> std::result::Result<(), FailedBuild> {
+        let results = pool::scope(|scope| {
+            let _ending = self.pack_ahead.start(scope, self.state.services);
+            // A stage needs only stages before it, and stages are started in order: of those that
+            // are running, the first one never waits for another.
+            let plan = self.state.plan;
+            let stages: Vec<(usize, &PlannedStage)> = plan.stages.iter().enumerate().collect();
+            pool::map_in_order(&stages, MAX_STAGES_AT_ONCE, |(number, stage)| {
+                self.run_stage(scope, *number, stage)
+            })
+        });
+        self.state.inputs.save_hashes()?;
+        let failed = results.into_iter().enumerate();
+        let failed = failed.filter_map(|(number, result)| Some((Some(number), result.err()?)));
+        let late = self.state.late_failure().map(|error| (None, error));
+        let mut errors: Vec<(Option<usize>, Failure)> = failed.chain(late).collect();
+        let own = errors.iter().position(|(_, error)| !error.is_consequence()).unwrap_or(0);
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let (stage, error) = errors.swap_remove(own);
+        let session = stage.and_then(|stage| self.sessions().remove(&stage));
+        Err(FailedBuild { error, session })
+    }
+
+    fn sessions(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Box<DebugSession>>> {
+        // Each use is one call on the map.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run_stage<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        number: usize,
+        stage: &'scope PlannedStage,
+    ) -> Result<()> {
+        let done = self.state.stage_slot(number).fill(|| {
+            let done = self.stage_steps(scope, number, stage);
+            done.inspect_err(|_error| self.state.services.cancel.fail())
+        });
+        done.map(drop)
+    }
+
+    fn stage_steps<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        number: usize,
+        stage: &'scope PlannedStage,
+    ) -> Result<StageResult> {
+        let services = self.state.services;
+        let (mut stack, mut history) = self.base(stage)?;
+        for (at, step) in stage.steps.iter().enumerate() {
+            if services.cancel.is_set() {
+                return Err(Failure::new(services.stopped()));
+            }
+            let at = PlannedStep { stage: number, number: at, step };
+            if let Some(operation) = &step.operation {
+                stack = self.operation(scope, at, operation, &stack)?;
+            }
+            if let Some(line) = &step.history {
+                let layer = step.operation.is_some().then(|| self.stage_layer(at, &stack));
+                history.push(StageHistory { line: line.clone(), layer });
+            }
+        }
+        Ok(StageResult { number, stack, history: Arc::new(history) })
+    }
+
+    fn stage_layer(&self, at: PlannedStep<'_>, stack: &Stack) -> StageLayer {
+        let made_by = MadeBy { span: at.step.span, place: at.place(self.state.plan) };
+        StageLayer { stack: stack.clone(), made_by: Arc::new(made_by) }
+    }
+
+    /// Returns the layers and the history that a stage starts with.
+    fn base(&self, stage: &PlannedStage) -> Result<(Stack, Vec<StageHistory>)> {
+        match &stage.base {
+            Base::Scratch => Ok((Stack::default(), Vec::new())),
+            Base::Stage(parent) => {
+                let parent = self.state.stage(*parent)?;
+                Ok((parent.stack, parent.history.to_vec()))
+            }
+            Base::Image(request) => {
+                let services = self.state.services;
+                let from = format!("FROM {}", request.name);
+                let step = services.start_at(StepPlace::of(stage, None, from));
+                services.finish(step, Outcome::Cached);
+                Ok((self.state.images.stack(request), Vec::new()))
+            }
+        }
+    }
+
+    /// Finds or executes one step; returns the stack with its layer on top.
+    fn operation<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        at: PlannedStep<'scope>,
+        operation: &'scope Operation,
+        stack: &Stack,
+    ) -> Result<Stack> {
+        let state = self.state;
+        // The step starts when the stages that it copies or mounts are finished.
+        for source in operation.stages() {
+            state.stage(source)?;
+        }
+        let active = state.services.start_at(at.place(state.plan));
+        let made = match operation {
+            Operation::Run(run) => self.run_step(scope, at, run, stack, &active),
+            Operation::Copy(copy) => {
+                file_steps::copy(state, at, copy, stack, &active, self.form(at))
+            }
+            Operation::Workdir(workdir) => {
+                file_steps::workdir(state, at, workdir, stack, &active, self.form(at))
+            }
+        };
+        let outcome = match &made {
+            Ok((_, outcome)) => *outcome,
+            Err(error) if error.is_cancelled() => Outcome::Cancelled,
+            Err(_) => Outcome::Failed,
+        };
+        match &made {
+            // `finish_run` reports the layer of a RUN once it is hashed.
+            Ok((_, Outcome::Done)) if matches!(operation, Operation::Run(_)) => {}
+            Ok((stack, _)) => state.report_layer(scope, active.id, stack),
+            Err(_) => {}
+        }
+        state.services.finish(active, outcome);
+        let (stack, outcome) = made?;
+        self.pack_ahead.offer(at.stage, outcome, &stack);
+        Ok(stack)
+    }
+
+    fn run_step<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        at: PlannedStep<'scope>,
+        operation: &'scope plan::RunOperation,
+        stack: &Stack,
+        active: &ActiveStep,
+    ) -> Result<(Stack, Outcome)> {
+        let state = self.state;
+        let inputs = MountInputs::find(state, operation)?;
+        cache_mount::note(state, operation, &inputs);
+        let key = state.clamped(OperationKey::run(operation, &inputs.digests()));
+        let keys = state.steps.keys(at, active.id, &key, stack);
+        let claim = match state.steps.find_or_claim(&keys, stack)? {
+            Lookup::Cached(stack) => return Ok((stack, Outcome::Cached)),
+            Lookup::Claimed(claim) => claim,
+        };
+        let span = at.step.span;
+        let lowers = state.shown_directories(stack, span)?;
+        let started = Instant::now();
+        let done = run::run(state, active, span, operation, &inputs, &lowers)
+            .map_err(|failed| self.keep_session(at.stage, active, operation, failed).at(span))?;
+        claim.note_duration(started);
+        let next = stack.with_pending(claim.keys.definition.as_bytes(), Arc::clone(&done.upper));
+        state.steps.share(claim.keys.definition, next.clone());
+        let finish = {
+            let (stack, next) = (stack.clone(), next.clone());
+            move || self.finish_run((&stack, &next), span, &done, &lowers, &claim)
+        };
+        // Clamped times are set on the files: the next step must not run before.
+        if state.options.clamp || state.options.jobs.get() == 1 {
+            finish();
+            next.top()?;
+        } else {
+            pool::start_or_run(scope, finish);
+        }
+        Ok((next, Outcome::Done))
+    }
+
+    /// Keeps the rootfs of a failed step, if it has one; returns the error.
+    fn keep_session(
+        &self,
+        stage: usize,
+        active: &ActiveStep,
+        operation: &plan::RunOperation,
+        failed: FailedRun,
+    ) -> BuildError {
+        if let Some(root) = failed.root {
+            let session = DebugSession::new(active.name.clone(), operation, *root);
+            self.sessions().insert(stage, session);
+        }
+        failed.error
+    }
+
+    /// Lists, hashes and records the layer of a RUN, while the next step is running already.
+    fn finish_run(
+        &self,
+        (below, next): (&Stack, &Stack),
+        span: Span,
+        done: &RunDone,
+        lowers: &[LowerDirectory],
+        claim: &Claim,
+    ) {
+        let state = self.state;
+        next.finish_top(|| {
+            run::commit(state.services.store, done, lowers, &state.options.layer_options())
+                .map_err(|error| Failure::new(error.at(span)))
+                .and_then(|layer| state.steps.record(claim, below, &layer).map(|()| layer))
+                .inspect(|layer| state.report_made(claim.keys.step, layer))
+                .inspect_err(|error| state.fail_late(error))
+        });
+    }
+
+    /// Returns the representation in which the layer of a COPY, ADD or WORKDIR is written.
+    fn form(&self, at: PlannedStep<'_>) -> Representation {
+        if self.forms.is_mounted(at.stage, at.number) {
+            Representation::Directory
+        } else {
+            Representation::Tar
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The driver and what surrounds it: planning, assembly of the image, forecasts and retries.
+
+pub(super) mod assemble;
+pub(super) mod budget;
+pub(super) mod driver;
+pub(super) mod forecast;
+pub(super) mod pack_ahead;
+pub(super) mod planning;
+pub(super) mod retry;

@@ -1,0 +1,148 @@
+//! Layers of the build's stacks: reports of finished layers, and access to them as directories and
+//! trees.
+
+use std::cell::OnceCell;
+
+use crate::diag::Span;
+use crate::plan::{self, CopyFrom, ImageRequest};
+use crate::pool::{self, Scope};
+use crate::store::{LowerDirectory, StoredLayer};
+use crate::tree::Tree;
+
+use super::BuildState;
+use crate::executor::active_step::ActiveStep;
+use crate::executor::error::unshared;
+use crate::executor::stack::Stack;
+use crate::executor::{BuildError, Event, Failure, Outcome, StepId};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl BuildState<'_> {
+    /// Reports the layer of a step. An equal step of another stage may still be making it.
+    pub(in crate::executor) fn report_layer<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        step: StepId,
+        stack: &Stack,
+    ) {
+        if let Some(layer) = stack.ready_top() {
+            return self.report_made(step, &layer);
+        }
+        let stack = stack.clone();
+        pool::start_or_run(scope, move || {
+            // The step that makes the layer reports its error.
+            if let Ok(Some(layer)) = stack.top() {
+                self.report_made(step, &layer);
+            }
+        });
+    }
+
+    /// Reports that this is the step's layer.
+    pub(in crate::executor) fn report_made(&self, step: StepId, layer: &StoredLayer) {
+        let (layer, n_bytes) = (layer.diff_id, layer.record.tar_bytes);
+        self.services.event(Event::Made { step, layer, n_bytes });
+    }
+
+    /// Returns the directories to mount, base first, and unpacks layers if needed. `span` is the
+    /// instruction that needs them.
+    pub(in crate::executor) fn directories(
+        &self,
+        stack: &Stack,
+        span: Span,
+    ) -> Result<Vec<LowerDirectory>> {
+        self.directories_with(stack, span, &|_layer| {})
+    }
+
+    /// As [`Self::directories`], and shows a step if a base image is unpacked.
+    pub(in crate::executor) fn shown_directories(
+        &self,
+        stack: &Stack,
+        span: Span,
+    ) -> Result<Vec<LowerDirectory>> {
+        let unpacking = OnceCell::new();
+        let directories = self.directories_with(stack, span, &|layer| {
+            unpacking.get_or_init(|| self.start_unpacking(layer));
+        });
+        if let Some(step) = unpacking.into_inner() {
+            self.services
+                .finish(step, if directories.is_ok() { Outcome::Done } else { Outcome::Failed });
+        }
+        directories
+    }
+
+    /// Returns the directories; calls `begin` before a base image's layer is unpacked.
+    fn directories_with(
+        &self,
+        stack: &Stack,
+        span: Span,
+        begin: &dyn Fn(&StoredLayer),
+    ) -> Result<Vec<LowerDirectory>> {
+        let options = self.options.layer_options();
+        let store = self.services.store;
+        let unpack = |layer: &StoredLayer, below: Option<&Stack>| {
+            self.ensure_layer(layer)?;
+            let unpacked = match below {
+                Some(below) => {
+                    let below = below.diff_ids()?;
+                    store.unpacked_on(layer.diff_id, &below, &options, &|| begin(layer))
+                }
+                None => store.unpacked(layer.diff_id, &options),
+            };
+            let span =
+                self.images.image_of(layer.diff_id).and_then(|image| image.span).unwrap_or(span);
+            Ok(unpacked.map_err(|error| BuildError::from(error).at(span))?)
+        };
+        let flatten = |layers: &[LowerDirectory]| {
+            let flat = store.flat_directory(layers);
+            Ok(flat.map_err(|error| BuildError::from(error).at(span))?)
+        };
+        stack.directories(&unpack, &flatten)
+    }
+
+    /// Starts the step that shows the unpacking of a base image, of which this is the first layer.
+    fn start_unpacking(&self, layer: &StoredLayer) -> ActiveStep {
+        let image = self.images.image_of(layer.diff_id).map(|image| image.name.to_string());
+        let image = image.unwrap_or_else(|| format!("layer {}", layer.diff_id.digest()));
+        self.services.start(format!("[internal] unpack {image}"))
+    }
+
+    /// Returns the merged file tree of a stack.
+    pub(in crate::executor) fn tree(&self, stack: &Stack) -> Result<Tree> {
+        stack.tree(self.services.store, &|layer| self.ensure_layer(layer))
+    }
+
+    /// Pulls the base image that a layer belongs to, if the store lacks the layer.
+    fn ensure_layer(&self, layer: &StoredLayer) -> std::result::Result<(), BuildError> {
+        if self.services.store.has_layer(layer.diff_id)? {
+            return Ok(());
+        }
+        self.images.fetch_layer(self.services, layer.diff_id)
+    }
+
+    /// Returns the layers that a COPY takes its sources from; `None` for a context.
+    pub(in crate::executor) fn source_stack(
+        &self,
+        operation: &plan::CopyOperation,
+    ) -> Result<Option<Stack>> {
+        Ok(match &operation.from {
+            CopyFrom::Context | CopyFrom::Named(_) => None,
+            CopyFrom::Stage(number) => Some(self.stage(*number)?.stack),
+            CopyFrom::Image(request) => Some(self.images.stack(request)),
+        })
+    }
+
+    pub(in crate::executor) fn stage_tree(
+        &self,
+        number: usize,
+    ) -> std::result::Result<Tree, BuildError> {
+        let tree = self.stage(number).and_then(|done| self.tree(&done.stack));
+        tree.map_err(unshared)
+    }
+
+    pub(in crate::executor) fn image_tree(
+        &self,
+        request: &ImageRequest,
+    ) -> std::result::Result<Tree, BuildError> {
+        self.tree(&self.images.stack(request)).map_err(unshared)
+    }
+}

@@ -1,0 +1,117 @@
+//! Steps that run no command: COPY, ADD and WORKDIR.
+
+use std::time::Instant;
+
+use crate::plan::{self, CopyFrom, OperationKey};
+use crate::store::{LowerDirectory, Representation, StoredLayer};
+use crate::tree::Tree;
+
+use crate::executor::active_step::ActiveStep;
+use crate::executor::cache::lookup::{Claim, Lookup};
+use crate::executor::copy::sources;
+use crate::executor::planned_step::PlannedStep;
+use crate::executor::stack::Stack;
+use crate::executor::state::BuildState;
+use crate::executor::{BuildError, Failure, Outcome};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Finds or makes the layer of a COPY or ADD; returns the stack with it on top.
+pub(in crate::executor) fn copy(
+    state: &BuildState<'_>,
+    at: PlannedStep<'_>,
+    operation: &plan::CopyOperation,
+    stack: &Stack,
+    active: &ActiveStep,
+    form: Representation,
+) -> Result<(Stack, Outcome)> {
+    let span = at.step.span;
+    // If the definition of a stage or an image is known, its files need not be read.
+    let source = state.source_stack(operation)?;
+    let by_source = source.as_ref().map(|source| {
+        let made_by = source.definition().as_content();
+        state.clamped(OperationKey::copy(operation, &made_by)).key().on(stack.definition())
+    });
+    let is_fresh = stack.is_fresh() || source.as_ref().is_some_and(Stack::is_fresh);
+    if let Some(definition) = by_source
+        && !is_fresh
+        && let Some(found) = state.steps.find_by_definition(definition, is_fresh, stack)?
+    {
+        return Ok((found, Outcome::Cached));
+    }
+    let look_up = || sources::select(state, operation, span);
+    let mut selection = match operation.from {
+        // The image may have to be pulled first.
+        CopyFrom::Image(_) => active.beside(look_up),
+        CopyFrom::Context | CopyFrom::Named(_) | CopyFrom::Stage(_) => look_up(),
+    }?;
+    let selected = selection.digest(state, operation, span)?;
+    let key = state.clamped(OperationKey::copy(operation, &selected));
+    let mut keys = state.steps.keys(at, active.id, &key, stack);
+    keys.definition = by_source.unwrap_or(keys.definition);
+    keys.is_fresh = is_fresh;
+    let claim = match state.steps.find_or_claim(&keys, stack)? {
+        Lookup::Cached(stack) => return Ok((stack, Outcome::Cached)),
+        Lookup::Claimed(claim) => claim,
+    };
+    let started = Instant::now();
+    let depends = sources::depends_on_what_is_below(operation);
+    let below = if depends { active.beside(|| state.tree(stack))? } else { Tree::default() };
+    let accounts = sources::accounts_for(state, &below, operation)?;
+    let layer = selection.layer(state, operation, &below, &accounts, span)?;
+    state.steps.explainer.explain_files(active.id, &layer)?;
+    let store = state.services.store;
+    let options = state.options.layer_options();
+    let written = selection
+        .with_contents(state, |open| store.layer_from_entries(&layer, open, form, &options));
+    claim.note_duration(started);
+    done(state, &claim, stack, written.map_err(|error| BuildError::from(error).at(span))?)
+}
+
+/// Finds or makes the layer of a WORKDIR; returns the stack with it on top.
+pub(in crate::executor) fn workdir(
+    state: &BuildState<'_>,
+    at: PlannedStep<'_>,
+    operation: &plan::WorkdirOperation,
+    stack: &Stack,
+    active: &ActiveStep,
+    form: Representation,
+) -> Result<(Stack, Outcome)> {
+    let key = state.clamped(OperationKey::workdir(operation));
+    let keys = state.steps.keys(at, active.id, &key, stack);
+    let claim = match state.steps.find_or_claim(&keys, stack)? {
+        Lookup::Cached(stack) => return Ok((stack, Outcome::Cached)),
+        Lookup::Claimed(claim) => claim,
+    };
+    let below = active.beside(|| state.tree(stack))?;
+    let accounts = sources::accounts(state, &below)?;
+    let layer = super::workdir::layer(
+        operation,
+        &below,
+        &accounts,
+        at.step.span,
+        state.options.file_time_s(),
+    )?;
+    let none = |_file: &crate::tree::File, _path: &crate::tree::TreePath| {
+        Err(std::io::Error::from(std::io::ErrorKind::NotFound))
+    };
+    let store = state.services.store;
+    let written = store.layer_from_entries(&layer, &none, form, &state.options.layer_options());
+    let written = written.map_err(|error| BuildError::from(error).at(at.step.span))?;
+    done(state, &claim, stack, written)
+}
+
+/// Puts a new layer on the stack and records the step.
+fn done(
+    state: &BuildState<'_>,
+    claim: &Claim,
+    stack: &Stack,
+    (layer, directory): (StoredLayer, Option<LowerDirectory>),
+) -> Result<(Stack, Outcome)> {
+    // A mount opens it again: a stage may have more layers than a process may open files.
+    drop(directory);
+    let next = stack.with_done(claim.keys.definition.as_bytes(), layer.clone());
+    state.steps.share(claim.keys.definition, next.clone());
+    state.steps.record(claim, stack, &layer)?;
+    Ok((next, Outcome::Done))
+}

@@ -1,0 +1,340 @@
+//! The rootfs of a RUN with its mounts: prepared, used by the command, and kept for a debug session
+//! if it failed.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::diag::{Diagnostic, Span, codes};
+use crate::pathio::{self, Context as _, PathError};
+use crate::plan::{InlineFile, Network, RunOperation, Ulimit};
+use crate::sandbox::{
+    self, AttachOptions, Exit, KeptMounts, Limit, Mount, MountNamespace, MountSource, Output,
+    Resource, Rootfs, RunSpec, SandboxError, Streams, User,
+};
+use crate::store::{LowerDirectory, WorkDirectory};
+use crate::tree::{Accounts, ResolvedUser};
+
+use crate::executor::BuildError;
+use crate::executor::active_step::ActiveStep;
+use crate::executor::copy::sources::read_accounts;
+use crate::executor::mounts::mask::Mask;
+use crate::executor::mounts::mount_point::{self, MountPoints};
+use crate::executor::mounts::source::MountInputs;
+use crate::executor::mounts::step_mounts::StepMounts;
+use crate::executor::state::BuildState;
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// The rootfs of a RUN: its layers below an empty directory, and its mounts.
+#[derive(Debug)]
+pub(in crate::executor) struct StepRoot {
+    rootfs: Rootfs,
+    spec: RunSpec,
+    points: MountPoints,
+    own: StepMounts,
+    work: WorkDirectory,
+    upper: LowerDirectory,
+    /// Mount namespace of the first command that ran in it.
+    kept: OnceLock<Arc<KeptMounts>>,
+}
+
+/// A command of a debug session.
+#[derive(Debug)]
+pub(in crate::executor) struct SessionCommand {
+    pub(in crate::executor) argv: Vec<OsString>,
+    /// Variables in addition to those of the step.
+    pub(in crate::executor) env: Vec<(OsString, OsString)>,
+    /// Mounts in addition to those of the step.
+    pub(in crate::executor) mounts: Vec<Mount>,
+    pub(in crate::executor) streams: Streams,
+}
+
+/// The changes of a finished RUN: the upper directory, and the work directory that contains it.
+#[derive(Debug)]
+pub(in crate::executor) struct RunDone {
+    pub(in crate::executor) work: WorkDirectory,
+    pub(in crate::executor) upper: LowerDirectory,
+}
+
+impl StepRoot {
+    /// Mounts the layers and prepares everything that the step mounts.
+    pub(in crate::executor) fn prepare(
+        state: &BuildState<'_>,
+        step: &ActiveStep,
+        span: Span,
+        operation: &RunOperation,
+        inputs: &MountInputs,
+        lowers: &[LowerDirectory],
+    ) -> Result<Self> {
+        let work = state.services.store.work_directory()?;
+        let upper = Arc::new(work.directory("fs")?);
+        let scratch = work.directory("work")?;
+        let sandbox_error = |source| BuildError::Sandbox { span, source };
+        let mut lower_fds: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
+        let empty;
+        if lower_fds.is_empty() {
+            empty = work.directory("empty")?;
+            lower_fds.push(empty.as_fd());
+        }
+        let overlay =
+            if operation.insecure { Rootfs::overlay_with_devices } else { Rootfs::overlay };
+        let rootfs = overlay(&lower_fds, upper.as_fd(), scratch.as_fd()).map_err(sandbox_error)?;
+        let user = resolve_user(rootfs.as_fd(), &operation.user, span)?;
+        mount_point::make_directories(rootfs.as_fd(), &operation.cwd, (user.uid, user.gid))?;
+        let mut points = MountPoints::default();
+        let mut mounts = mounts(state, &work, operation, rootfs.as_fd(), &mut points)?;
+        let own = StepMounts::prepare(state, step, operation, inputs, rootfs.as_fd(), &mut points)?;
+        mounts.extend(own.mounts.iter().cloned());
+        let mut spec = spec(operation, &user, &own.env, mounts);
+        // Offline or not, the key is the same: the network of a step may be down at any time.
+        if state.services.registry.is_offline() {
+            spec.network = sandbox::Network::None;
+        }
+        if state.options.keep_failed {
+            spec.mount_namespace = MountNamespace::Kept;
+        }
+        Ok(Self { rootfs, spec, points, own, work, upper, kept: OnceLock::new() })
+    }
+
+    /// Returns the values to mask in its output.
+    pub(in crate::executor) const fn mask(&self) -> &Mask {
+        &self.own.mask
+    }
+
+    /// Returns the root, for lookups of paths.
+    pub(in crate::executor) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.rootfs.as_fd()
+    }
+
+    /// Returns a variable of the step.
+    pub(in crate::executor) fn variable(&self, name: &str) -> Option<String> {
+        let found = self.spec.env.iter().rev().find(|(known, _)| known == name);
+        found.and_then(|(_, value)| value.to_str().map(str::to_owned))
+    }
+
+    /// Returns whether a debug session can join the mounts of the command.
+    pub(in crate::executor) fn is_kept(&self) -> bool {
+        self.kept.get().is_some()
+    }
+
+    /// Runs the step's command.
+    pub(in crate::executor) fn run(
+        &self,
+        cancel: BorrowedFd<'_>,
+        on_output: &mut dyn FnMut(Output, &[u8]),
+    ) -> std::result::Result<Exit, SandboxError> {
+        let attending = AttachOptions { cancel: Some(cancel), ..AttachOptions::default() };
+        self.run_spec(&self.spec, attending, on_output)
+    }
+
+    /// Runs a command of a debug session, in the mounts of the step's command if that has run.
+    pub(in crate::executor) fn run_in_session(
+        &self,
+        command: SessionCommand,
+        attending: AttachOptions<'_>,
+        on_output: &mut dyn FnMut(Output, &[u8]),
+    ) -> std::result::Result<Exit, SandboxError> {
+        let SessionCommand { argv, env, mounts, streams } = command;
+        let mut spec = RunSpec { argv, streams, ..self.spec.clone() };
+        spec.env.retain(|(name, _)| !env.iter().any(|(other, _)| other == name));
+        spec.env.extend(env);
+        match self.kept.get() {
+            Some(kept) => {
+                (spec.mount_namespace, spec.mounts) =
+                    (MountNamespace::Join(Arc::clone(kept)), mounts)
+            }
+            None => {
+                spec.mount_namespace = MountNamespace::Kept;
+                spec.mounts.extend(mounts);
+            }
+        }
+        self.run_spec(&spec, attending, on_output)
+    }
+
+    fn run_spec(
+        &self,
+        spec: &RunSpec,
+        attending: AttachOptions<'_>,
+        on_output: &mut dyn FnMut(Output, &[u8]),
+    ) -> std::result::Result<Exit, SandboxError> {
+        let ran = sandbox::run_attached(&self.rootfs, spec, attending, on_output);
+        if let Some(kept) = ran.kept {
+            // It is set once: later commands join these mounts and make none.
+            let _new = self.kept.set(Arc::new(kept));
+        }
+        ran.exit
+    }
+
+    /// Returns the changes of the command, without mounts and mount points.
+    pub(in crate::executor) fn done(self) -> Result<RunDone> {
+        let Self { rootfs, spec, points, own, work, upper, kept } = self;
+        drop((kept, spec, own));
+        points.remove()?;
+        drop(rootfs);
+        Ok(RunDone { work, upper })
+    }
+}
+
+fn spec(
+    operation: &RunOperation,
+    user: &ResolvedUser,
+    provided: &[(String, String)],
+    mounts: Vec<Mount>,
+) -> RunSpec {
+    let is_in = |list: &[(String, String)], name: &str| list.iter().any(|(known, _)| known == name);
+    // A variable of a mount overrides a proxy argument, and that overrides one of the image. An
+    // empty HOME counts as unset.
+    let is_hidden = |name: &str, value: &str| {
+        is_in(&operation.proxy, name) || (name == "HOME" && value.is_empty())
+    };
+    let own = operation.env.iter().filter(|(name, value)| !is_hidden(name, value));
+    let mut env: Vec<(OsString, OsString)> = own
+        .chain(&operation.proxy)
+        .filter(|(name, _)| !is_in(provided, name))
+        .chain(provided)
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        let home = user.home.clone().unwrap_or_else(|| "/".to_owned());
+        env.push(("HOME".into(), home.into()));
+    }
+    RunSpec {
+        argv: operation.argv.iter().map(OsString::from).collect(),
+        env,
+        cwd: PathBuf::from(&operation.cwd),
+        user: User { uid: user.uid, gid: user.gid, groups: user.groups.clone() },
+        hostname: operation.hostname.clone(),
+        network: match operation.network {
+            Network::Host => sandbox::Network::Host,
+            Network::None => sandbox::Network::None,
+        },
+        mounts,
+        insecure: operation.insecure,
+        shm_bytes: operation.settings.shm_bytes.unwrap_or(sandbox::DEFAULT_SHM_BYTES),
+        limits: limits(&operation.settings.ulimits),
+        streams: Streams::Output,
+        mount_namespace: MountNamespace::Own,
+    }
+}
+
+/// Soft and hard limit on open files: systemd's defaults for services, docker among them
+/// (systemd.exec(5), `DefaultLimitNOFILE`). The caller's limit would make a step depend on the
+/// shell that starts the build.
+const OPEN_FILES: (u64, u64) = (1024, 524_288);
+
+fn limits(ulimits: &[Ulimit]) -> Vec<Limit> {
+    let mut limits: Vec<Limit> = ulimits.iter().filter_map(limit).collect();
+    if !limits.iter().any(|limit| limit.resource == Resource::Nofile) {
+        let (soft, hard) = OPEN_FILES;
+        // Only root may raise the hard limit.
+        let most = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(hard);
+        let (soft, hard) = (Some(soft.min(most)), Some(hard.min(most)));
+        limits.push(Limit { resource: Resource::Nofile, soft, hard });
+    }
+    limits
+}
+
+/// Converts a limit; its name was checked with the command line.
+fn limit(limit: &Ulimit) -> Option<Limit> {
+    let number = |value: u64| Some(value).filter(|value| *value != u64::MAX);
+    let resource = resource(&limit.name)?;
+    Some(Limit { resource, soft: number(limit.soft), hard: number(limit.hard) })
+}
+
+/// Returns the resource with this name in `--ulimit` (getrlimit(2)).
+#[must_use]
+pub fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "as" => Resource::As,
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return None,
+    })
+}
+
+/// Resolves USER with the accounts of the rootfs.
+fn resolve_user(root: BorrowedFd<'_>, user: &str, span: Span) -> Result<ResolvedUser> {
+    let read = |path: &str| -> std::result::Result<Vec<u8>, PathError> {
+        let error = |error| PathError::new("read the image's", Path::new("/").join(path), error);
+        match mount_point::open_regular(root, path.as_ref()) {
+            Ok(file) => file.map_or(Ok(Vec::new()), read_accounts).map_err(error),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Vec::new()),
+            Err(errno) => Err(error(errno.into())),
+        }
+    };
+    let accounts = Accounts::parse(&read("etc/passwd")?, &read("etc/group")?);
+    accounts.user(user).map_err(|error| {
+        let message = format!("cannot run as USER {user}: {error}");
+        let help = "create the user in an earlier RUN (`RUN useradd NAME`; on Alpine and busybox \
+                    `adduser -D NAME`), or give a number";
+        Diagnostic::error(codes::BAD_USER, span, message).help(help).into()
+    })
+}
+
+/// Returns the mounts of every step: name resolution, and the scripts of heredocs.
+fn mounts(
+    state: &BuildState<'_>,
+    work: &WorkDirectory,
+    operation: &RunOperation,
+    root: BorrowedFd<'_>,
+    points: &mut MountPoints,
+) -> Result<Vec<Mount>> {
+    let hosts = hosts_file(&operation.hostname, &operation.settings.hosts);
+    let resolv = state.resolv_conf();
+    let mut mounts = Vec::new();
+    for (name, target, content) in
+        [("hosts", "/etc/hosts", hosts.as_bytes()), ("resolv", "/etc/resolv.conf", resolv)]
+    {
+        points.ensure(root, target.as_bytes(), false)?;
+        let path = work.path().join(name);
+        pathio::write(&path, content)?;
+        mounts.push(file_mount(&path, target, false)?);
+    }
+    if let Some(InlineFile { target, .. }) = operation.files.first() {
+        let directory = PathBuf::from(target).parent().map(PathBuf::from).unwrap_or_default();
+        let scripts = work.path().join("scripts");
+        pathio::create_dir_all(&scripts)?;
+        for file in &operation.files {
+            let name =
+                PathBuf::from(&file.target).file_name().map(PathBuf::from).unwrap_or_default();
+            let path = scripts.join(name);
+            pathio::write(&path, file.content.as_bytes())?;
+            rustix::fs::chmod(&path, Mode::from_raw_mode(0o755))
+                .context("change the mode of", &path)?;
+        }
+        mounts.push(file_mount(&scripts, &directory.to_string_lossy(), true)?);
+    }
+    Ok(mounts)
+}
+
+fn file_mount(path: &Path, target: &str, read_only: bool) -> Result<Mount> {
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .context("open", path)?;
+    let source = MountSource::Path { directory: Arc::new(file) };
+    Ok(Mount { target: PathBuf::from(target), source, read_only })
+}
+
+fn hosts_file(hostname: &str, more: &[(String, String)]) -> String {
+    let more: String = more.iter().map(|(name, address)| format!("{address}\t{name}\n")).collect();
+    format!(
+        "127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n{more}"
+    )
+}

@@ -1,0 +1,110 @@
+//! Pushes to registries, shown as steps.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::image::{self, ExportError, ExportOptions, Image, RegistryRetries};
+use crate::oci::{Digest, Platform, Reference};
+
+use crate::executor::{BuildError, Event, Failure, Outcome, Services, chain};
+
+/// Pushes images under all of `names`, in order, and returns the digest of the manifest or index
+/// for each.
+///
+/// Layers are uploaded once for each repository, however many tags it gets, and mounted into other
+/// repositories of the same registry (distribution-spec, "Mounting a blob from another
+/// repository"). `bases` are repositories that have some of the layers.
+///
+/// # Errors
+/// [`BuildError::Export`] with the error of the registry or the store.
+pub fn push(
+    services: &Services<'_>,
+    images: &[Image],
+    names: &[Reference],
+    bases: &[Reference],
+    options: &ExportOptions,
+) -> Result<Vec<Digest>, Failure> {
+    let mut known = bases.to_vec();
+    let mut pushed: Vec<(&Reference, Digest)> = Vec::with_capacity(names.len());
+    for name in names {
+        let there = pushed.iter().find(|(other, _)| other.name() == name.name());
+        let to = if options.by_digest { name.name() } else { name.to_string() };
+        let result = shown(services, &to, |progress| match there {
+            Some((_, digest)) => tag(services, name, *digest),
+            None => {
+                let (store, registry) = (services.store, services.registry);
+                image::push_all(store, registry, images, name, &known, options, progress)
+            }
+        });
+        let digest = result?;
+        pushed.push((name, digest));
+        // The latest first: it has all layers.
+        known.insert(0, name.clone());
+    }
+    Ok(pushed.into_iter().map(|(_, digest)| digest).collect())
+}
+
+/// Checks that a push of images for `platforms` to `names` removes no platform from an index in the
+/// registry. With [`RegistryRetries::OnceMap`], a registry that does not answer is a warning, because the
+/// push asks again.
+///
+/// # Errors
+/// [`ExportError::Dropped`]; with [`RegistryRetries::Retries`] also the registry's.
+pub fn check_platforms(
+    services: &Services<'_>,
+    names: &[Reference],
+    platforms: &[Platform],
+    patience: RegistryRetries,
+) -> Result<(), Failure> {
+    for name in names {
+        let checked = image::check_platforms(services.registry, name, platforms, patience);
+        let Err(error) = checked else { continue };
+        if patience == RegistryRetries::Retries || matches!(error, ExportError::Dropped { .. }) {
+            return Err(Failure::new(BuildError::Export(error)));
+        }
+        let text = format!("{}; the check is repeated after the build", chain(&error));
+        services.event(Event::Warning { text });
+        // The others are usually in the same registry, and each may take as long.
+        break;
+    }
+    Ok(())
+}
+
+/// Pushes the manifest or index with this digest from the store, unchanged.
+///
+/// # Errors
+/// As [`push`].
+pub fn push_verbatim(
+    services: &Services<'_>,
+    digest: Digest,
+    name: &Reference,
+) -> Result<Digest, Failure> {
+    let (store, registry) = (services.store, services.registry);
+    shown(&services, &name.to_string(), |progress| {
+        image::push_verbatim(store, registry, digest, name, progress).map(|()| digest)
+    })
+}
+
+/// Shows a push to `name` as a step.
+fn shown(
+    services: &Services<'_>,
+    name: &str,
+    push: impl FnOnce(&(dyn Fn(u64) + Sync)) -> Result<Digest, ExportError>,
+) -> Result<Digest, Failure> {
+    let step = services.start(format!("[internal] push {name}"));
+    let done_bytes = AtomicU64::new(0);
+    let progress = |more: u64| {
+        let done_bytes = done_bytes.fetch_add(more, Ordering::Relaxed) + more;
+        // The size of a layer that is not compressed yet is not known.
+        services.event(Event::Progress { step: step.id, done_bytes, total_bytes: 0 });
+    };
+    let result = push(&progress);
+    services.finish(step, if result.is_ok() { Outcome::Done } else { Outcome::Failed });
+    result.map_err(|error| Failure::new(BuildError::Export(error)))
+}
+
+/// Adds a tag to an image that is in the repository already.
+fn tag(services: &Services<'_>, name: &Reference, digest: Digest) -> Result<Digest, ExportError> {
+    let tagged = services.registry.push_tag(name, digest);
+    tagged.map_err(|source| ExportError::Registry { name: name.familiar(), source })?;
+    Ok(digest)
+}
