@@ -51,15 +51,20 @@ pub(super) fn start(
 /// `rbuild::registry=trace`. `--debug` alone logs everything of rbuild but `trace`.
 fn filter(args: &DebugArgs, variable: Option<&str>) -> Result<Option<Targets>, CliError> {
     let is_wanted = args.debug || args.debug_log.is_some();
-    match variable {
-        Some(text) => text.parse().map(Some).map_err(|error| {
+    let Some(text) = variable else {
+        return Ok(is_wanted.then(|| Targets::new().with_target("rbuild", LevelFilter::DEBUG)));
+    };
+    // `Targets` takes a misspelt level for the name of a module.
+    let is_known = |part: &str| part.contains("rbuild") || part.parse::<LevelFilter>().is_ok();
+    match text.parse() {
+        Ok(targets) if text.split(',').all(is_known) => Ok(Some(targets)),
+        Ok(_) | Err(_) => {
             let text = format!(
-                "error: {FILTER}={text}: {error}\n  = help: a level (error, warn, info, debug, trace), or \
+                "error: invalid {FILTER} {text:?}\n  = help: a level (error, warn, info, debug, trace), or \
                  levels of modules such as rbuild::registry=debug"
             );
-            CliError::new(text, Exit::Usage)
-        }),
-        None => Ok(is_wanted.then(|| Targets::new().with_target("rbuild", LevelFilter::DEBUG))),
+            Err(CliError::new(text, Exit::Usage))
+        }
     }
 }
 

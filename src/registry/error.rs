@@ -42,7 +42,7 @@ pub enum RegistryError {
         why: String,
     },
     /// No connection could be made.
-    #[error("cannot reach {host}; is the registry running there, and is the network up?")]
+    #[error("cannot reach {host}; is a server running there, and is the network up?")]
     Unreachable {
         /// Host and port of the server.
         host: String,

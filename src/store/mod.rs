@@ -201,6 +201,7 @@ impl Store {
         reserve: fn(&Path) -> reserve::Reserve,
     ) -> Result<Self, StoreError> {
         let root = root_checks::prepare(root)?;
+        tracing::debug!(root = %root.display(), "store");
         version::check(&root)?;
         let in_use = locks::FileLock::shared(&lock_holders::in_use_path(&root))?;
         // Before the index is opened: on a full disk it needs the space that is freed here.

@@ -66,7 +66,7 @@ fn variable_selects_what_is_logged() {
     assert!(done.stderr.contains("DEBUG rbuild::store"), "{}", done.stderr);
     assert!(!done.stderr.contains("DEBUG rbuild::sandbox"), "{}", done.stderr);
     env.set("RBUILD_LOG", "verbose");
-    env.build(DOCKERFILE, &[]).fails(2, &["RBUILD_LOG=verbose", "error, warn, info, debug, trace"]);
+    env.build(DOCKERFILE, &[]).fails(2, &["invalid RBUILD_LOG \"verbose\"", "error, warn, info, debug, trace"]);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn debug_log_holds_no_secret() {
     let args =
         ["--secret", "id=s,src=context/secret", "--build-arg", "TOKEN=hunter2-of-an-argument"];
     let args = [&args[..], &["--debug-log", "log"]].concat();
-    env.build(dockerfile, &args).fails(3, &["127.0.0.1"]);
+    env.build(dockerfile, &args).fails(1, &["127.0.0.1"]);
     let log = fs::read_to_string(env.path("log")).unwrap();
     assert!(log.contains("rbuild::sandbox"), "{log}");
     assert!(!log.contains("hunter2"), "{log}");

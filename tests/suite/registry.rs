@@ -234,7 +234,7 @@ fn hosts_where_nobody_listens_are_unreachable() {
     let error = client().manifest(&name(&address, "a")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("cannot reach {address}; is the registry running there, and is the network up?")
+        format!("cannot reach {address}; is a server running there, and is the network up?")
     );
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("refused"), "{source}");
