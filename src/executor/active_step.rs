@@ -1,8 +1,10 @@
 //! Steps that are running, and their events: every operation that a user sees as a step starts and
 //! finishes here.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::pool;
 
 use super::{BuildError, Event, Outcome, Services, StepId, StepPlace};
 
@@ -80,7 +82,7 @@ impl ActiveStep {
 
     fn left_out(&self) -> MutexGuard<'_, Duration> {
         // A duration is whole at any time.
-        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.left_out)
     }
 
     fn leave_out(&self, time: Duration) {

@@ -1,6 +1,8 @@
 //! A value that one thread makes and others wait for.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
+
+use crate::pool;
 
 use super::{BuildError, Failure};
 
@@ -20,7 +22,7 @@ struct Filling<'a, T: Clone> {
 impl<T: Clone> Drop for Filling<'_, T> {
     fn drop(&mut self) {
         let value = Some(self.value.clone());
-        *self.slot.value.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        *pool::lock(&self.slot.value) = value;
         self.slot.set.notify_all();
     }
 }
@@ -47,17 +49,17 @@ impl<T: Clone> Slot<T> {
 
     /// Returns the result if it is set already.
     pub(in crate::executor) fn peek(&self) -> Option<Result<T, Failure>> {
-        self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        pool::lock(&self.value).clone()
     }
 
     /// Waits for the result and returns it.
     pub(in crate::executor) fn wait(&self) -> Result<T, Failure> {
-        let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut value = pool::lock(&self.value);
         loop {
             if let Some(value) = &*value {
                 return value.clone();
             }
-            value = self.set.wait(value).unwrap_or_else(PoisonError::into_inner);
+            value = pool::wait(&self.set, value);
         }
     }
 }

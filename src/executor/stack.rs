@@ -2,10 +2,11 @@
 //! next step runs on it.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::oci::DiffId;
 use crate::plan::Chain;
+use crate::pool;
 use crate::sandbox;
 use crate::store::{FlatDirectory, LowerDirectory, StepOrigin, Store, StoredLayer};
 use crate::tree::{ContentDigest, Tree};
@@ -352,7 +353,7 @@ fn flat_directory(
 impl StackLayer {
     fn mounted(&self) -> MutexGuard<'_, Mounted> {
         // Each use sets one member to a whole value.
-        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.mounted)
     }
 
     /// Returns the unpacked layer; unpacks it if needed.

@@ -66,7 +66,8 @@ fn variable_selects_what_is_logged() {
     assert!(done.stderr.contains("DEBUG rbuild::store"), "{}", done.stderr);
     assert!(!done.stderr.contains("DEBUG rbuild::sandbox"), "{}", done.stderr);
     env.set("RBUILD_LOG", "verbose");
-    env.build(DOCKERFILE, &[]).fails(2, &["invalid RBUILD_LOG \"verbose\"", "error, warn, info, debug, trace"]);
+    env.build(DOCKERFILE, &[])
+        .fails(2, &["invalid RBUILD_LOG \"verbose\"", "error, warn, info, debug, trace"]);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The build caches elsewhere that one build names, and the steps that it used or made for them.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::executor::{BuildError, Event, Services, chain};
 use crate::image;
 use crate::oci::DiffId;
 use crate::plan::CacheKey;
+use crate::pool;
 use crate::store::{StepRecord, Store};
 
 use super::import::{ImportedCaches, KnownCaches};
@@ -41,13 +42,13 @@ impl BuildCaches {
     /// Notes a step that this build executed or found.
     pub(in crate::executor) fn note_use(&self, step: &StepRecord) {
         // Each use is one call on the map.
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = pool::lock(&self.used);
         used.insert(step.definition, step.clone());
     }
 
     /// Returns the steps that were executed or found so far.
     pub(in crate::executor) fn steps_used(&self) -> Vec<StepRecord> {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = pool::lock(&self.used);
         used.values().cloned().collect()
     }
 

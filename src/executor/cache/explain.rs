@@ -1,7 +1,7 @@
 //! Reasons for cache misses, found by comparing a step with the most similar earlier step in the store.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use crate::executor::inputs::image_table::ImageTable;
 use crate::executor::{BuildError, BuildOptions, Event, Reason, Services, StepId};
@@ -10,6 +10,7 @@ use crate::plan::{
     BASE, BELOW, Base, CacheKey, Component, Plan, closest_step, component_value, first_difference,
     is_instruction_text,
 };
+use crate::pool;
 use crate::tree::{Change, LayerEntries, changes};
 
 use super::step_keys::{StepKeys, json_of_parts, parts_of_json};
@@ -113,12 +114,12 @@ impl<'a> Explainer<'a> {
 
     fn first_misses(&self) -> MutexGuard<'_, BTreeMap<usize, String>> {
         // Each use is one call on the map.
-        self.first_misses.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.first_misses)
     }
 
     fn copied(&self) -> MutexGuard<'_, BTreeMap<StepId, DiffId>> {
         // Each use is one call on the map.
-        self.copied.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.copied)
     }
 
     /// Returns name and digest of the base image of a stage.

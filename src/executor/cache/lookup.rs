@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::executor::planned_step::PlannedStep;
 use crate::executor::stack::Stack;
 use crate::executor::{BuildError, BuildOptions, Failure, Services, StepId};
 use crate::plan::{CacheKey, Component, OperationKey, redacted};
+use crate::pool;
 use crate::store::{StepRecord, StoreLock, StoredLayer};
 
 use super::build_caches::BuildCaches;
@@ -91,7 +92,7 @@ impl<'a> StepCache<'a> {
 
     fn finished(&self) -> MutexGuard<'_, BTreeMap<CacheKey, Stack>> {
         // Each use is one call on the map: a panic elsewhere leaves it whole.
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.finished)
     }
 
     /// Makes the result of a step available to equal steps of other stages.

@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::event::Timespec;
 
 use crate::image;
 use crate::oci::Digest;
 use crate::plan::CacheKey;
+use crate::pool;
 use crate::store::{CacheArchive, HeldCache, HoldOutcome, WorkDirectory};
 
 use super::document::CachedMount;
@@ -89,7 +90,7 @@ impl CacheMountTransfer {
 
     fn mounted(&self) -> std::sync::MutexGuard<'_, BTreeMap<CacheKey, MountedCache>> {
         // Each use is one call on the map: a panic elsewhere leaves it whole.
-        self.mounted.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.mounted)
     }
 
     /// Downloads the content of a directory that this store does not have, if a cache offers it. A

@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::context::{Context, HashCache, IgnoreRules};
 use crate::executor::{
     BuildError, BuildOptions, ContextFiles, ContextSource, FetchError, FetchedContext, Services,
 };
 use crate::pathio::PathError;
+use crate::pool;
 use crate::store::StoreError;
 use crate::tree::Tree;
 
@@ -96,7 +97,7 @@ impl<'a> BuildInputs<'a> {
         self.named.get(name.to_owned(), || {
             let opened = Arc::new(self.open_named(name)?);
             // A push that was interrupted leaves the list as it was.
-            let mut all = self.all_named.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = pool::lock(&self.all_named);
             all.push(Arc::clone(&opened));
             Ok(opened)
         })
@@ -143,7 +144,7 @@ impl<'a> BuildInputs<'a> {
 
     /// Returns the opened named context whose directory has this number.
     pub(in crate::executor) fn named_directory(&self, number: u32) -> Option<Arc<NamedDirectory>> {
-        let all = self.all_named.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = pool::lock(&self.all_named);
         all.iter().find(|named| named.number == number).cloned()
     }
 
@@ -152,7 +153,7 @@ impl<'a> BuildInputs<'a> {
         if let Some(context) = self.context.get() {
             self.save_hashes_of(&self.options.context.path, context)?;
         }
-        let all = self.all_named.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = pool::lock(&self.all_named);
         for named in all.iter() {
             if let Some(directory) = &named.directory {
                 self.save_hashes_of(directory, &named.context)?;

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::context::git::{self, CheckoutOptions, GitError, GitRequest, GitSettings, Revision};
 use crate::oci::Digest;
 use crate::plan::{GitSource, LockInput, LockedValue, UrlSource};
+use crate::pool;
 use crate::store::{DownloadRecord, WorkDirectory};
 
 use super::authorization::git_authorization;
@@ -238,10 +239,10 @@ impl<K: Ord, V: Clone> OnceMap<K, V> {
         make: impl FnOnce() -> std::result::Result<V, E>,
     ) -> std::result::Result<V, E> {
         // A panic elsewhere leaves both the map and the slots as good as they were.
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = pool::lock(&self.0);
         let slot = Arc::clone(slots.entry(key).or_default());
         drop(slots);
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = pool::lock(&slot);
         if let Some(value) = &*slot {
             return Ok(value.clone());
         }

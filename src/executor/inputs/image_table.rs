@@ -1,7 +1,7 @@
 //! The table of all images that a build names.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::diag::Span;
 use crate::executor::stack::Stack;
@@ -34,7 +34,7 @@ impl ImageTable {
 
     /// Returns the stack of an image's layers.
     pub(in crate::executor) fn stack(&self, request: &ImageRequest) -> Stack {
-        let mut stacks = self.shared_stacks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stacks = pool::lock(&self.shared_stacks);
         stacks.entry(request.clone()).or_insert_with(|| self.get(request).stack()).clone()
     }
 
@@ -72,7 +72,7 @@ impl ImageTable {
         diff_id: DiffId,
     ) -> Result<()> {
         // A panic while it was locked says nothing about the store.
-        let _alone = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = pool::lock(&self.layers);
         match self.image_of(diff_id) {
             Some(resolved) => fetch_layers(services, resolved),
             None => fetch_known(services, diff_id),

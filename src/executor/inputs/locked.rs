@@ -1,10 +1,11 @@
 //! The lock file in a build: what `rbuild.lock` requires of inputs from outside, and what they
 //! were, for the next lock file.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::oci::Platform;
 use crate::plan::{Lock, LockInput, LockedValue};
+use crate::pool;
 
 use crate::executor::LockViolation;
 
@@ -57,7 +58,7 @@ impl LockedInputs {
 
     fn lock_used(&self) -> std::sync::MutexGuard<'_, Lock> {
         // Each use is one call on the value: a panic elsewhere leaves it whole.
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.used)
     }
 
     /// Returns the name of the lock file for messages.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::PoisonError;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -12,6 +11,7 @@ use crate::diag::{Diagnostic, codes};
 use crate::dockerfile::ir::Sharing;
 use crate::pathio::{Context as _, ids};
 use crate::plan::{CacheKey, MountAccess, RunMount, RunMountKind, RunOperation};
+use crate::pool;
 use crate::store::{CacheMount, CacheRequest, CacheSharing, WorkDirectory};
 use crate::tree::ContentWriter;
 
@@ -174,7 +174,7 @@ impl NeededCache<'_> {
             });
         }
         // Locked during the attempt, so that only one of two stages empties the cache.
-        let mut emptied = state.emptied_caches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut emptied = pool::lock(&state.emptied_caches);
         let request = CacheRequest { key, sharing: usage, reset: !emptied.contains(&key) };
         let taken = store.cache_mounts().try_take(&request, &|| self.make(state, None))?;
         if taken.is_some() {

@@ -1,12 +1,13 @@
 //! Files of contexts that were written to directories, so that steps can mount them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::executor::BuildError;
 use crate::pathio::Context as _;
+use crate::pool;
 use crate::store::{LowerDirectory, WorkDirectory};
 
 /// A directory of files, and the work directory that contains it.
@@ -28,7 +29,7 @@ impl ContextDirectories {
         write: impl FnOnce() -> Result<WorkDirectory, BuildError>,
     ) -> Result<ContextDirectory, BuildError> {
         // An entry is whole once it is there: a panic while one is made leaves none.
-        let mut directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut directories = pool::lock(&self.directories);
         if let Some(known) = directories.get(digest) {
             return Ok(Arc::clone(known));
         }

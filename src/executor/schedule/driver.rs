@@ -2,7 +2,7 @@
 //! each.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::diag::Span;
@@ -181,7 +181,7 @@ impl<'a> Driver<'a> {
 
     fn sessions(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Box<DebugSession>>> {
         // Each use is one call on the map.
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.sessions)
     }
 
     fn run_stage<'scope>(

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::archive::Packing;
 use crate::plan::{Base, Plan};
@@ -98,13 +98,13 @@ impl PackAhead {
             if let Some(stack) = queue.waiting.pop_front() {
                 return Some(stack);
             }
-            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = pool::wait(&self.changed, queue);
         }
     }
 
     fn queue(&self) -> MutexGuard<'_, PackQueue> {
         // A queue is whole between calls.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.queue)
     }
 }
 

@@ -5,10 +5,11 @@ pub(super) mod stage_result;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::pathio;
 use crate::plan::{CacheKey, OperationKey, Plan};
+use crate::pool;
 
 use super::cache::build_caches::BuildCaches;
 use super::cache::explain::Explainer;
@@ -99,16 +100,13 @@ impl<'a> BuildState<'a> {
 
     /// Cancels the build because of an error that no stage returns by itself.
     pub(in crate::executor) fn fail_late(&self, error: &Failure) {
-        self.late
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(Failure::clone(error));
+        pool::lock(&self.late).get_or_insert(Failure::clone(error));
         self.services.cancel.fail();
     }
 
     /// Returns the first error that [`Self::fail_late`] was given.
     pub(in crate::executor) fn late_failure(&self) -> Option<Failure> {
-        self.late.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        pool::lock(&self.late).clone()
     }
 
     /// Returns the content of the host's `/etc/resolv.conf`, empty if it cannot be read.
