@@ -1,4 +1,4 @@
-//! What is read from around the process, once: environment variables, the clock, processors.
+//! The environment of the process, read once: variables, clock, processors, terminals.
 #![expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
 
 use std::collections::BTreeMap;
@@ -10,31 +10,31 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::cli::args::registry::RegistryArgs;
 use crate::diag::Style;
 
-/// What is around the process.
+/// The environment of the process.
 #[derive(Debug, Clone)]
 pub(super) struct Environment {
     variables: BTreeMap<String, String>,
-    /// Seconds since 1970.
+    /// Unix time in seconds.
     pub(super) now_s: i64,
-    /// A number that another process has otherwise.
+    /// A number that differs between processes.
     pub(super) seed: u64,
-    /// What the command line says of registries.
+    /// `--ca` and `--registry`.
     pub(super) registry_flags: RegistryArgs,
-    /// Processors that may be used.
+    /// Number of processors that may be used.
     pub(super) processors: NonZeroUsize,
-    /// Whether messages go to a terminal.
+    /// True if standard error is a terminal.
     pub(super) is_terminal: bool,
-    /// Whether it is one on which nothing can be written over.
+    /// True if the terminal cannot move its cursor (`TERM=dumb`).
     pub(super) is_dumb: bool,
-    /// Whether somebody sits at a terminal, types, and reads the messages.
+    /// True if standard input and standard error are terminals.
     pub(super) is_attended: bool,
-    /// Whether messages go to a terminal that shows colours.
+    /// True if messages may have colours (<https://no-color.org>).
     pub(super) colour: bool,
-    /// Whether what steps print may have colours: on such a terminal, or in the log of a CI system.
+    /// True if output of steps may have colours: also in logs of CI systems.
     pub(super) shows_colours: bool,
 }
 
-/// A CI system whose logs have a language of their own.
+/// A CI system with log commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CiSystem {
     /// GitHub Actions.
@@ -52,6 +52,7 @@ fn ci_system(variables: &BTreeMap<String, String>) -> Option<CiSystem> {
 }
 
 impl Environment {
+    /// Reads the environment of this process.
     pub(super) fn of_process() -> Self {
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -77,8 +78,8 @@ impl Environment {
         }
     }
 
-    /// Whether the terminal shows more than ASCII: unless the locale has another character set, or it
-    /// is Linux's own, whose font has few signs.
+    /// Returns whether the terminal shows more than ASCII. Not if the locale has another character set,
+    /// and not on the Linux console, whose font has at most 512 glyphs (console_codes(4)).
     pub(super) fn shows_unicode(&self) -> bool {
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| self.get(name));
         let is_utf8 = |name: &str| {
@@ -88,27 +89,27 @@ impl Environment {
         locale.is_none_or(is_utf8) && self.get("TERM") != Some("linux")
     }
 
-    /// Whose log the output goes to.
+    /// Returns the CI system that runs this process.
     pub(super) fn ci_system(&self) -> Option<CiSystem> {
         ci_system(&self.variables)
     }
 
-    /// How messages look.
+    /// Returns the style of messages.
     pub(super) const fn style(&self) -> Style {
         if self.colour { Style::Colour } else { Style::Plain }
     }
 
-    /// A variable that is set and not empty.
+    /// Returns a variable, unless it is unset or empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// A variable that is set.
+    /// Returns a variable, unless it is unset.
     pub(super) fn get_or_empty(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// All variables whose names begin so, with the rest of their names.
+    /// Returns all variables with this prefix, by the rest of their names.
     pub(super) fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
         let of = move |(name, value)| {
             let (name, value): (&String, &String) = (name, value);
@@ -117,12 +118,12 @@ impl Environment {
         self.variables.iter().filter_map(of)
     }
 
-    /// All variables, for programs of the caller's own such as docker's client.
+    /// Returns all variables, for programs of the user such as docker's client.
     pub(super) const fn all(&self) -> &BTreeMap<String, String> {
         &self.variables
     }
 
-    /// The variables that programs get which rbuild runs on the host.
+    /// Returns the variables for programs that rbuild runs on the host, such as git.
     pub(super) fn for_programs(&self) -> BTreeMap<String, String> {
         const NAMES: [&str; 7] = [
             "PATH",
@@ -142,7 +143,7 @@ impl Environment {
         self.get("HOME").map(PathBuf::from)
     }
 
-    /// Where the store is when nobody says.
+    /// Returns the default directory of the store.
     pub(super) fn store_root(&self, user_namespace: bool) -> Option<PathBuf> {
         if let Some(root) = self.get("RBUILD_ROOT") {
             return Some(root.into());
@@ -155,13 +156,13 @@ impl Environment {
         data.map(|data| data.join("rbuild"))
     }
 
-    /// The directory of docker's `config.json`.
+    /// Returns the directory of docker's `config.json`.
     pub(super) fn docker_config(&self) -> Option<PathBuf> {
         let given = self.get("DOCKER_CONFIG").map(PathBuf::from);
         given.or_else(|| self.home().map(|home| home.join(".docker")))
     }
 
-    /// Where `registries.toml` may be, the caller's own first.
+    /// Returns the paths of `registries.toml`, the user's own first.
     pub(super) fn config_files(&self) -> Vec<PathBuf> {
         let own = self.get("XDG_CONFIG_HOME").map(PathBuf::from);
         let own = own.or_else(|| self.home().map(|home| home.join(".config")));

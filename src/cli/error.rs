@@ -1,4 +1,4 @@
-//! Errors as people read them.
+//! The error of a command: text for people, and an exit code.
 
 use std::error::Error;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::executor::LAST_LINES;
 use crate::plan::redacted;
 
-/// What ends the program early: a text for the reader, and how to exit.
+/// The error that ends a command.
 #[derive(Debug)]
 pub(super) struct CliError {
     text: String,
@@ -18,7 +18,7 @@ pub(super) struct CliError {
     last_lines: Vec<String>,
 }
 
-/// Mistakes in a Dockerfile.
+/// Diagnostics of a Dockerfile.
 #[derive(Debug)]
 pub(super) struct Findings {
     pub(super) diagnostics: Vec<Diagnostic>,
@@ -26,28 +26,29 @@ pub(super) struct Findings {
 }
 
 impl CliError {
+    /// Returns an error with this text. Credentials in URLs are hidden.
     pub(super) fn new(text: impl Into<String>, exit: Exit) -> Self {
         let text: String = text.into();
         let text = redacted(&text);
         Self { text, exit, findings: None, last_lines: Vec::new() }
     }
 
-    /// How the program will exit.
+    /// Returns the exit code.
     pub(super) const fn exit(&self) -> Exit {
         self.exit
     }
 
-    /// Both, with the exit of the first.
+    /// Appends the text of another error.
     pub(super) fn and(self, other: Self) -> Self {
         Self::new(format!("{}\n{}", self.text.trim_end(), other.text), self.exit)
     }
 
-    /// An error with all that caused it.
+    /// Returns an error with its chain of sources.
     pub(super) fn from_error(error: &dyn Error, exit: Exit) -> Self {
         Self::new(format!("error: {}", crate::executor::chain(error)), exit)
     }
 
-    /// Mistakes at their places.
+    /// Returns diagnostics with excerpts of the source.
     pub(super) fn of_diagnostics(
         diagnostics: Vec<Diagnostic>,
         source: &SourceFile,
@@ -60,7 +61,7 @@ impl CliError {
         Self { findings, ..Self::new(text, exit) }
     }
 
-    /// The same, below what the step that failed printed last.
+    /// Puts the last output of the failed step above the text.
     pub(super) fn with_last_lines(mut self, lines: &[String]) -> Self {
         if !lines.is_empty() {
             let all = lines.len() >= LAST_LINES;
@@ -73,25 +74,27 @@ impl CliError {
         self
     }
 
-    /// One of which everything was said.
-    pub(super) fn said(exit: Exit) -> Self {
+    /// Returns an error whose text was shown already.
+    pub(super) fn reported(exit: Exit) -> Self {
         Self::new(String::new(), exit)
     }
 
-    /// Whether everything was said of it.
-    pub(super) const fn is_said(&self) -> bool {
+    /// Returns whether the text was shown already.
+    pub(super) const fn is_reported(&self) -> bool {
         self.text.is_empty()
     }
 
+    /// Returns the diagnostics, if the error has some.
     pub(super) fn findings(&self) -> Option<&Findings> {
         self.findings.as_deref()
     }
 
+    /// Returns the last output of the failed step.
     pub(super) fn last_lines(&self) -> &[String] {
         &self.last_lines
     }
 
-    /// What is wrong, without excerpts.
+    /// Returns the message of the first error, without excerpts.
     pub(super) fn summary(&self) -> String {
         let first = self.findings.as_ref().and_then(|found| {
             let errors = found.diagnostics.iter();

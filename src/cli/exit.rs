@@ -1,26 +1,26 @@
-//! Exit codes. They are part of the interface: scripts depend on them.
+//! Exit codes. They are a stable interface: scripts depend on them.
 
 use std::process::ExitCode;
 
-/// How the program ended.
+/// Outcome of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: all was done.
+    /// 0: success.
     Success,
-    /// 1: the Dockerfile has a mistake, or a step failed.
+    /// 1: the Dockerfile has an error, or a step failed.
     Build,
-    /// 2: the command line makes no sense.
+    /// 2: usage error.
     Usage,
-    /// 3: something around the build failed: the store, a registry, the disk, the kernel.
+    /// 3: the store, a registry, the disk or the kernel failed.
     Environment,
-    /// 130: interrupted, as shells say it for SIGINT.
+    /// 130: interrupted, the status that shells give for SIGINT.
     Interrupted,
-    /// As a command ended that `enter` ran.
+    /// The exit code of the command that `enter` ran.
     Command(u8),
 }
 
 impl Exit {
-    /// The number that the caller sees.
+    /// Returns the exit code.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -45,7 +45,7 @@ mod tests {
     use super::Exit;
 
     #[test]
-    fn exit_codes_are_those_that_the_readme_gives() {
+    fn exit_codes_are_as_documented() {
         let all = [Exit::Success, Exit::Build, Exit::Usage, Exit::Environment, Exit::Interrupted];
         assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 130]);
     }

@@ -1,5 +1,15 @@
-//! The rim: arguments and environment become options, events and errors become text, results
-//! become exit codes. Nothing else in rbuild prints, or reads the environment or the clock.
+//! The command line: arguments and environment become options of the executor; events, errors and
+//! results become text and exit codes. No other module prints, or reads the environment or the clock.
+//!
+//! - `args`: the command line as clap reads it, and options that have a syntax of their own
+//! - `commands`: one file for each command
+//! - `inputs`, `outputs`: the context, Dockerfile and lock file of a build, and where its image goes
+//! - `progress`: displays of a running build, all of them `Sink`s
+//! - `records`: the build event, and the records of builds in the store
+//! - `html_report`: the page of `--report`
+//! - `debug_session`: shells and commands in a step's root file system
+//! - `images`: images of the store, as lists and comparisons show them
+//! - `display`: text for terminals, tables, standard output
 
 mod args;
 mod commands;
@@ -30,63 +40,64 @@ use environment::Environment;
 use error::CliError;
 use inputs::not_found;
 
-/// Runs the program with the process's own arguments.
+/// Runs rbuild with the arguments of the process.
 #[must_use]
 pub fn main() -> Exit {
     match process::prepare() {
-        Ok(()) => with_arguments(),
-        Err(text) => stderr::complaint(&CliError::new(text, Exit::Environment), false),
+        Ok(()) => run_arguments(),
+        Err(text) => stderr::show(&CliError::new(text, Exit::Environment), false),
     }
 }
 
-fn with_arguments() -> Exit {
+fn run_arguments() -> Exit {
     let mut environment = Environment::of_process();
-    let typed: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    let is_json = progress::asks_for_json(&typed);
-    if typed.len() <= 1 {
-        return stderr::complaint(&not_found::first_run(), environment.colour);
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let is_json = progress::asks_for_json(&words);
+    if words.len() <= 1 {
+        return stderr::show(&not_found::first_run(), environment.colour);
     }
-    if let Some(complaint) = args::suggestions::command(&typed) {
-        return failed(&complaint, is_json, &environment);
+    if let Some(error) = args::suggestions::command(&words) {
+        return failed(&error, is_json, &environment);
     }
-    if let Some(shown) = topics::help(&typed, &environment) {
+    if let Some(shown) = topics::help(&words, &environment) {
         let result = shown.and_then(|()| stdout::result());
         return result
             .map_or_else(|error| failed(&error, is_json, &environment), |()| Exit::Success);
     }
-    let arguments = match args::parse(typed) {
+    let arguments = match args::parse(words) {
         Ok(arguments) => arguments,
         Err(error) if is_json && error.use_stderr() => {
-            let complaint = CliError::new(error.render().to_string(), Exit::Usage);
-            return failed(&complaint, is_json, &environment);
+            let error = CliError::new(error.render().to_string(), Exit::Usage);
+            return failed(&error, is_json, &environment);
         }
         Err(error) => return stderr::usage(&error, environment.colour),
     };
     environment.registry_flags = arguments.global.registries.clone();
     if environment.registry_flags.is_given() && !arguments.command.asks_registries() {
-        let text = "error: --ca and --registry are of no use here: no registry is asked";
+        let text =
+            "error: --ca and --registry have no effect: this command does not use a registry";
         return failed(&CliError::new(text, Exit::Usage), is_json, &environment);
     }
     match debug_log::start(&arguments.global.debug, is_json, &environment) {
-        // The live view writes over lines, and would write over those of the log.
+        // The live view would overwrite the lines of the log.
         Ok(shares_stderr) => environment.is_dumb |= shares_stderr,
         Err(error) => return failed(&error, is_json, &environment),
     }
-    // Before any thread: in a user namespace a child goes on from here.
+    // Before any thread starts: a forked child continues from here (user_namespaces(7)).
     if arguments.command.needs_privileges()
         && let Err(error) = crate::sandbox::enter_user_namespace()
     {
-        let complaint = CliError::from_error(&error, Exit::Environment);
-        return failed(&complaint, is_json, &environment);
+        let error = CliError::from_error(&error, Exit::Environment);
+        return failed(&error, is_json, &environment);
     }
     let result = run(&arguments, &environment);
     match result.and_then(|()| stdout::result()) {
         Ok(()) => Exit::Success,
-        Err(complaint) => failed(&complaint, is_json, &environment),
+        Err(error) => failed(&error, is_json, &environment),
     }
 }
 
-/// Runs the command.
+/// Runs the command that was parsed.
 fn run(arguments: &args::Arguments, environment: &Environment) -> Result<(), CliError> {
     let global = &arguments.global;
     match &arguments.command {
@@ -116,11 +127,11 @@ fn run(arguments: &args::Arguments, environment: &Environment) -> Result<(), Cli
     }
 }
 
-/// Says why there is no result, as JSON if progress is shown so; gives the exit code.
-fn failed(complaint: &CliError, is_json: bool, environment: &Environment) -> Exit {
-    if is_json && !complaint.is_said() {
-        progress::failed_early(complaint, environment);
-        return complaint.exit();
+/// Shows an error, as JSON if that is the progress display. Returns the exit code.
+fn failed(error: &CliError, is_json: bool, environment: &Environment) -> Exit {
+    if is_json && !error.is_reported() {
+        progress::failed_early(error, environment);
+        return error.exit();
     }
-    stderr::complaint(complaint, environment.colour)
+    stderr::show(error, environment.colour)
 }

@@ -1,4 +1,4 @@
-//! What the process is started with and cannot work with: low limits.
+//! Prepares the process: resource limits, and a check for random numbers.
 
 use std::collections::hash_map::RandomState;
 use std::panic;
@@ -6,9 +6,8 @@ use std::panic;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
 
-/// Returns whether there are random numbers, which tables of names and drafts of files need: where a
-/// system call filter refuses getrandom(2), the standard library reads `/dev/urandom`, and panics if
-/// that is not there either.
+/// Returns whether the system has random numbers, for hash tables and temporary file names. If
+/// getrandom(2) fails, the standard library reads `/dev/urandom`, and panics without that.
 fn has_random_numbers() -> bool {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_silent| {}));
@@ -17,27 +16,26 @@ fn has_random_numbers() -> bool {
     made.is_ok()
 }
 
-/// Raises the soft limit on open files to the hard one, and has a write beyond the limit on the length
-/// of files (`ulimit -f`) fail with an error that names the file, in place of a signal that ends the
-/// process (setrlimit(2), `RLIMIT_FSIZE`).
+/// Raises the soft limit on open files to the hard one. Makes writes beyond `RLIMIT_FSIZE` fail with
+/// an error that names the file, instead of a signal that ends the process (setrlimit(2)).
 ///
 /// Steps get limits of their own; see [`crate::executor`].
 ///
 /// # Errors
-/// A message, where the process cannot work at all.
+/// A message, if the system has no random numbers.
 pub(super) fn prepare() -> Result<(), &'static str> {
     if !has_random_numbers() {
         return Err(
-            "error: the system gives no random numbers: getrandom(2) fails, and /dev/urandom \
-                    cannot be read; allow the one, or mount the other",
+            "error: no random numbers: getrandom(2) fails, and /dev/urandom cannot be read; \
+                    allow the system call, or mount /dev",
         );
     }
     let files = getrlimit(Resource::Nofile);
     if files.current != files.maximum {
-        // Where it is refused, the limit stays as it was.
-        let _as_it_was = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files });
+        // If it is refused, the limit remains.
+        let _unchanged = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files });
     }
-    // A handler, for a step that is executed must not find the signal ignored.
+    // A handler, not SIG_IGN: execve(2) keeps ignored signals ignored, also for steps.
     let _never_read = signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default());
     Ok(())
 }

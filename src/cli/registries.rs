@@ -1,4 +1,4 @@
-//! How to speak to registries: `registries.toml`, flags and environment variables.
+//! Settings of registries: `registries.toml`, options and environment variables.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,28 +15,30 @@ use crate::pathio::inside::read_regular;
 use crate::pathio::{Context as _, PathError};
 use crate::registry::{Client, ClientCertificate, Options, RegistryOptions, Security};
 
-/// Longer than any list of registries.
+/// Maximum length of `registries.toml`.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// Number of retries of a request.
 const RETRIES: u32 = 4;
+/// Time before the first retry. It doubles with each.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
-/// As many as BuildKit.
+/// Number of parallel transfers, as in BuildKit.
 const TRANSFERS_PER_HOST: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 
-/// `registries.toml`.
+/// The content of `registries.toml`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct RegistriesFile {
     #[serde(default)]
     ca: Vec<PathBuf>,
     transfers: Option<NonZeroUsize>,
     #[serde(default)]
-    registry: BTreeMap<String, Registry>,
+    registry: BTreeMap<String, RegistrySettings>,
 }
 
-/// What it says of one registry; `--registry` says the same.
+/// Settings of one registry, from the file or from `--registry`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Registry {
+struct RegistrySettings {
     #[serde(default)]
     mirrors: Vec<String>,
     http: Option<bool>,
@@ -48,30 +50,30 @@ struct Registry {
     key: Option<PathBuf>,
 }
 
-impl File {
-    /// The same, with paths that are relative to `directory` made whole.
+impl RegistriesFile {
+    /// Resolves relative paths against `directory`.
     fn relative_to(mut self, directory: &Path) -> Self {
         let whole = |path: &mut PathBuf| *path = directory.join(&*path);
         self.ca.iter_mut().for_each(whole);
         for registry in self.registry.values_mut() {
-            let Registry { ca, cert, key, .. } = registry;
+            let RegistrySettings { ca, cert, key, .. } = registry;
             ca.iter_mut().chain(cert).chain(key).for_each(whole);
         }
         self
     }
 }
 
-impl Registry {
+impl RegistrySettings {
     fn options(self) -> Result<RegistryOptions, &'static str> {
         let client = match (self.cert, self.key) {
             (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
             (None, None) => None,
-            _ => return Err("`cert` and `key` go together"),
+            _ => return Err("`cert` and `key` must be given together"),
         };
         let is_secured = self.insecure || !self.ca.is_empty() || client.is_some();
         let security = match (self.http, self.insecure) {
             (Some(true), _) if is_secured => {
-                return Err("with plain http there is no `insecure`, `ca`, `cert` or `key`");
+                return Err("`http` cannot be combined with `insecure`, `ca`, `cert` or `key`");
             }
             (Some(true), _) => Some(Security::Http),
             (_, true) => Some(Security::Unverified),
@@ -82,13 +84,13 @@ impl Registry {
     }
 }
 
-/// A client as flags, file and environment want it.
+/// Returns a client with these settings.
 pub(super) fn client(environment: &Environment) -> Result<Client, CliError> {
     let made = Client::new(options(environment)?);
     made.map_err(|error| CliError::from_error(&error, Exit::Usage))
 }
 
-/// A client for a build, which may have to do without network.
+/// Returns a client for a build, which may be `--offline`.
 pub(super) fn client_for_build(
     environment: &Environment,
     offline: bool,
@@ -97,7 +99,7 @@ pub(super) fn client_for_build(
     made.map_err(|error| CliError::from_error(&error, Exit::Usage))
 }
 
-/// The same with this login and no other.
+/// Returns a client with this login only.
 pub(super) fn client_for(
     environment: &Environment,
     registry: &str,
@@ -145,8 +147,8 @@ fn options(environment: &Environment) -> Result<Options, CliError> {
     })
 }
 
-/// The config file that is named, or else the first that is there.
-fn read(environment: &Environment) -> Result<(PathBuf, File), CliError> {
+/// Reads the file of `RBUILD_REGISTRIES`, or else the first that exists.
+fn read(environment: &Environment) -> Result<(PathBuf, RegistriesFile), CliError> {
     let unreadable = |error| CliError::from_error(&error, Exit::Usage);
     if let Some(path) = environment.get("RBUILD_REGISTRIES").map(PathBuf::from) {
         let text = read_text(&path).map_err(unreadable)?;
@@ -164,7 +166,7 @@ fn read(environment: &Environment) -> Result<(PathBuf, File), CliError> {
             Err(error) => return Err(unreadable(error)),
         }
     }
-    Ok((PathBuf::new(), File::default()))
+    Ok((PathBuf::new(), RegistriesFile::default()))
 }
 
 fn read_text(path: &Path) -> Result<String, PathError> {
@@ -173,29 +175,31 @@ fn read_text(path: &Path) -> Result<String, PathError> {
     String::from_utf8(bytes).map_err(not_utf8).context("read", path)
 }
 
-fn parse(path: &Path, text: &str) -> Result<File, CliError> {
-    let file: File = toml::from_str(text).map_err(|error| {
+fn parse(path: &Path, text: &str) -> Result<RegistriesFile, CliError> {
+    let file: RegistriesFile = toml::from_str(text).map_err(|error| {
         CliError::new(format!("{} is not valid: {error}", path.display()), Exit::Usage)
     })?;
     Ok(file.relative_to(path.parent().unwrap_or(Path::new(""))))
 }
 
-/// Reads a file without using it.
+/// Checks a file.
 pub(super) fn check(path: &Path, text: &str) -> Result<(), String> {
     let file = parse(path, text).map_err(|complaint| complaint.to_string())?;
     let mut registries = file.registry.into_values();
     registries.try_for_each(|registry| registry.options().map(drop).map_err(|why| why.to_string()))
 }
 
-/// `HOST[,http][,insecure][,mirror=URL][,ca=FILE][,cert=FILE,key=FILE]`; what it says takes the
-/// place of what the file says of that host.
+/// Parses `HOST[,http][,insecure][,mirror=URL][,ca=FILE][,cert=FILE,key=FILE]`. It replaces the
+/// settings of the file for that host.
 fn parse_flag(text: &str) -> Result<(String, RegistryOptions), String> {
     let mut words = text.split(',');
     let name = words.next().unwrap_or_default();
     if name.is_empty() || name.contains(['=', '/']) {
-        return Err("it begins with the registry's name, such as registry.example:5000".to_owned());
+        return Err(
+            "expected the name of a registry first, such as registry.example:5000".to_owned()
+        );
     }
-    let mut registry = Registry::default();
+    let mut registry = RegistrySettings::default();
     for word in words {
         match word.split_once('=').unwrap_or((word, "true")) {
             ("http", value) => registry.http = Some(switch(word, value)?),
@@ -206,8 +210,8 @@ fn parse_flag(text: &str) -> Result<(String, RegistryOptions), String> {
             ("key", path) => registry.key = Some(path.into()),
             _ => {
                 return Err(format!(
-                    "there is no `{word}`: after the name come http, insecure, mirror=URL, \
-                     ca=FILE, cert=FILE and key=FILE"
+                    "unknown setting `{word}`: use http, insecure, mirror=URL, ca=FILE, \
+                     cert=FILE or key=FILE"
                 ));
             }
         }
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn config_file_names_mirrors_and_ways_to_connect() {
+    fn config_file_sets_mirrors_and_security() {
         let of = |text: &str| options_of(&format!("[registry.\"a:1\"]\n{text}\n"));
         let plain = RegistryOptions::default();
         let client = ClientCertificate { certificate: "/conf/c".into(), key: "/k".into() };
@@ -259,10 +263,10 @@ mod tests {
                 }),
             ),
             ("cert = \"c\"\nkey = \"/k\"", Ok(RegistryOptions { client: Some(client), ..plain })),
-            ("cert = \"c\"", Err("`cert` and `key` go together")),
+            ("cert = \"c\"", Err("`cert` and `key` must be given together")),
             (
                 "http = true\ninsecure = true",
-                Err("with plain http there is no `insecure`, `ca`, `cert` or `key`"),
+                Err("`http` cannot be combined with `insecure`, `ca`, `cert` or `key`"),
             ),
         ] {
             assert_eq!(of(text), want, "{text}");
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn config_file_with_an_unknown_key_is_refused_with_its_place() {
+    fn config_file_with_an_unknown_key_is_refused_with_its_location() {
         for (text, want) in [
             ("[registry.x]\nmirror = []\n", "line 2, column 1"),
             ("ca = []\n  timeout = 1\n", "line 2, column 3"),
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_say_the_same_as_the_file() {
+    fn options_have_the_settings_of_the_file() {
         let (name, options) = parse_flag("a:1,insecure,mirror=http://m,ca=x,ca=y").unwrap();
         let (mirrors, ca) = (vec!["http://m".to_owned()], vec!["x".into(), "y".into()]);
         let security = Some(Security::Unverified);
@@ -298,14 +302,14 @@ mod tests {
             [Some(Security::Http), Some(Security::Verified), None]
         );
         for (text, want) in [
-            ("http=true", "it begins with the registry's name, such as registry.example:5000"),
-            ("https://a", "it begins with the registry's name, such as registry.example:5000"),
+            ("http=true", "expected the name of a registry first, such as registry.example:5000"),
+            ("https://a", "expected the name of a registry first, such as registry.example:5000"),
             ("a,http=no", "`http=no` must be true or false"),
-            ("a,cert=x", "`cert` and `key` go together"),
+            ("a,cert=x", "`cert` and `key` must be given together"),
             (
                 "a,tls",
-                "there is no `tls`: after the name come http, insecure, mirror=URL, ca=FILE, \
-                 cert=FILE and key=FILE",
+                "unknown setting `tls`: use http, insecure, mirror=URL, ca=FILE, \
+                 cert=FILE or key=FILE",
             ),
         ] {
             assert_eq!(parse_flag(text), Err(want.to_owned()), "{text}");

@@ -1,8 +1,8 @@
-//! Ctrl-C: the first one ends the build in order, the second one at once. A terminal is as it was before
-//! when the process ends or is stopped.
+//! Signals: the first Ctrl-C cancels the build, the second one ends the process. The terminal is restored
+//! whenever the process ends or stops.
 //!
-//! The thread that waits for signals draws the live view, too: a build that ends at once has no use for
-//! another one.
+//! The thread that waits for signals also draws the live view: a second thread would cost a cached build
+//! more than it does itself.
 
 use std::io::{self, IsTerminal as _};
 use std::os::unix::net::UnixStream;
@@ -19,27 +19,27 @@ use signal_hook::iterator::backend::{Handle, SignalDelivery};
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::cli::debug_session::raw;
+use crate::cli::debug_session::raw_mode;
 use crate::cli::progress::{FRAME, Reporter, TerminalHandle};
 use crate::executor::CancelSwitch;
 use crate::pathio;
 use crate::pool;
 use crate::registry::PendingRequests;
 
-/// Those that would end the process.
+/// Signals that end the process by default, and cancel the build here.
 const ENDS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
-/// What comes from a terminal besides: it matters where something is drawn on it, or its keys may be lent
-/// to a command.
+/// Other signals of a terminal. They matter if a live view is drawn on it, or if it may be attached to a
+/// command.
 const OTHERS: [i32; 4] = [SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH];
 
-/// Time within which a second signal counts as the first.
+/// Time in which a repeated signal is ignored.
 const REPETITION: Duration = Duration::from_millis(200);
 
-/// The time after which is looked again for servers that do not answer, without a live view.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval of the search for slow servers, without a live view.
+const SLOW_SERVER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs `work`; signals that would end the process throw `stop` instead, which is told. Where there is
-/// none, they end it. Servers that do not answer for long are named.
+/// Runs `work`. Signals that would end the process cancel `stop` instead, with a note; without `stop`,
+/// they end it. Also reports servers that do not answer.
 pub(super) fn watching<R>(
     stop: Option<&CancelSwitch>,
     waiting: PendingRequests,
@@ -52,20 +52,20 @@ pub(super) fn watching<R>(
     let others = OTHERS.iter().filter(|_| has_terminal);
     let watched: Vec<i32> = ENDS.iter().filter(|_| ends).chain(others).copied().collect();
     let is_catching = !watched.is_empty();
-    let told = OnceLock::new();
-    let mut watcher = Watcher { stop, reporter, terminal, waiting, told: &told };
+    let cancelled = OnceLock::new();
+    let mut watcher = Watcher { stop, reporter, terminal, waiting, cancelled: &cancelled };
     let (give, take) = mpsc::sync_channel(1);
     pool::scope(|scope| {
-        // The thread first: signals that are caught with nobody to wait for them would be lost.
+        // The thread starts first: without it, caught signals would be lost.
         let started = pool::start(scope, move || take.recv().map(|signals| watcher.run(signals)));
         let signals = started.ok().and_then(|_thread| Signals::new(watched).ok());
-        // However `work` ends, the watch does.
+        // Dropped also if `work` panics.
         let _watch = signals.as_ref().map(|signals| {
             if is_catching {
                 N_WATCHES.fetch_add(1, Ordering::SeqCst);
-                by_default(false);
+                set_default_action(false);
             }
-            Watch { handle: signals.delivery.handle(), is_catching, told: &told }
+            Watch { handle: signals.delivery.handle(), is_catching, cancelled: &cancelled }
         });
         let _taken = signals.map(|signals| give.send(signals));
         drop(give);
@@ -73,11 +73,11 @@ pub(super) fn watching<R>(
     })
 }
 
-/// Ends when it goes: it would be waited for.
+/// Ends the watcher when dropped: the scope waits for its thread.
 struct Watch<'a> {
     handle: Handle,
     is_catching: bool,
-    told: &'a OnceLock<Instant>,
+    cancelled: &'a OnceLock<Instant>,
 }
 
 impl Drop for Watch<'_> {
@@ -88,33 +88,32 @@ impl Drop for Watch<'_> {
         }
         let number = N_WATCHES.load(Ordering::SeqCst);
         let left = self
-            .told
+            .cancelled
             .get()
-            .map_or(Duration::ZERO, |told| REPETITION.saturating_sub(told.elapsed()));
-        // What ended in order so soon is not to be killed by the same signal, which comes once more.
+            .map_or(Duration::ZERO, |at| REPETITION.saturating_sub(at.elapsed()));
+        // A repeated signal must not kill a process that has been cancelled and is ending.
         let later = move || {
             thread::sleep(left);
             if N_WATCHES.load(Ordering::SeqCst) == number {
-                by_default(true);
+                set_default_action(true);
             }
         };
         if left.is_zero() || pool::background(later).is_err() {
-            by_default(true);
+            set_default_action(true);
         }
     }
 }
 
-/// Number of watches that have begun.
+/// Number of watches that were started.
 static N_WATCHES: AtomicUsize = AtomicUsize::new(0);
 
-/// Has signals that end the process do so, or not while somebody waits for them. Once one was caught,
-/// it would do nothing at all for the rest of the process, which may still wait for the reader of
-/// a FIFO.
-fn by_default(is_so: bool) {
+/// Sets whether signals end the process by default. After a watch they must: a caught signal would
+/// otherwise have no effect, while the process may still wait for the reader of a FIFO.
+fn set_default_action(is_so: bool) {
     static IS_SO: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
         let is_so = Arc::new(AtomicBool::new(false));
         for signal in ENDS {
-            // It fails only for signals that cannot be caught.
+            // Fails only for signals that cannot be caught.
             let _id = register_conditional_default(signal, Arc::clone(&is_so));
         }
         is_so
@@ -122,7 +121,7 @@ fn by_default(is_so: bool) {
     IS_SO.store(is_so, Ordering::SeqCst);
 }
 
-/// Signals that arrive.
+/// Receives signals.
 struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
 }
@@ -134,43 +133,43 @@ impl Signals {
         Ok(Self { delivery })
     }
 
-    /// Waits, no longer than this; gives what arrived, or nothing once the watch has ended.
+    /// Waits for signals, at most `no_longer`. Returns `None` once the watch has ended.
     fn wait(&mut self, no_longer: Option<Timespec>) -> Option<Vec<i32>> {
         let mut read = [PollFd::new(self.delivery.get_read(), PollFlags::IN)];
         retry_on_intr(|| poll(&mut read, no_longer.as_ref())).ok()?;
-        // This order: reading what arrived also takes the byte that the end of the watch wrote.
+        // In this order: reading pending signals also consumes the byte that `close` writes.
         let arrived = self.delivery.pending().collect();
         let has_ended = self.delivery.handle().is_closed();
         (!has_ended).then_some(arrived)
     }
 }
 
-/// Who waits for signals.
+/// The thread that waits for signals.
 struct Watcher<'a> {
     stop: Option<&'a CancelSwitch>,
     reporter: &'a Reporter<'a>,
     terminal: Option<TerminalHandle>,
     waiting: PendingRequests,
-    /// When the build was told to end.
-    told: &'a OnceLock<Instant>,
+    /// Time of the first signal.
+    cancelled: &'a OnceLock<Instant>,
 }
 
 impl Watcher<'_> {
     fn run(&mut self, mut signals: Signals) {
-        let pause = if self.terminal.is_some() { FRAME } else { LOOK };
+        let pause = if self.terminal.is_some() { FRAME } else { SLOW_SERVER_INTERVAL };
         while let Some(arrived) = signals.wait(Timespec::try_from(pause).ok()) {
             for host in self.waiting.take_slow() {
                 self.reporter.note(format!("waiting for {host}, which has not answered for 5 s"));
             }
-            arrived.into_iter().for_each(|signal| self.take(signal));
+            arrived.into_iter().for_each(|signal| self.handle(signal));
             self.terminal.iter().for_each(TerminalHandle::draw);
         }
     }
 
-    fn take(&mut self, signal: i32) {
+    fn handle(&mut self, signal: i32) {
         match (signal, &self.terminal) {
             (SIGWINCH, _) => {}
-            (SIGCONT, _) => raw::again(),
+            (SIGCONT, _) => raw_mode::set_again(),
             (SIGTSTP, Some(terminal)) => terminal.aside(stop_here),
             (SIGTSTP, None) => stop_here(),
             _ if ENDS.contains(&signal) && self.is_repetition() => {}
@@ -178,15 +177,15 @@ impl Watcher<'_> {
                 match self.stop.take().filter(|stop| ENDS.contains(&signal) && !stop.is_planning())
                 {
                     Some(stop) => {
-                        let _first = self.told.set(Instant::now());
-                        self.tell();
+                        let _first = self.cancelled.set(Instant::now());
+                        self.report();
                         pathio::interrupt::ask();
                         stop.interrupt();
                     }
-                    // What is unfinished lies in a directory that the next rbuild sweeps.
+                    // Unfinished files are in a directory that the next rbuild removes.
                     None => {
                         self.terminal.iter().for_each(TerminalHandle::leave);
-                        raw::give_back();
+                        raw_mode::restore();
                         let _never = emulate_default_handler(signal);
                     }
                 }
@@ -194,16 +193,18 @@ impl Watcher<'_> {
         }
     }
 
-    /// Returns whether the signal is the one before, once more: timeout(1) sends it to the process and
-    /// to its group, and a closed terminal sends several.
+    /// Returns whether the signal repeats the last one: timeout(1) sends it to the process and to its
+    /// group, and a closed terminal sends several.
     fn is_repetition(&self) -> bool {
-        self.told.get().is_some_and(|told| told.elapsed() < REPETITION)
+        self.cancelled.get().is_some_and(|at| at.elapsed() < REPETITION)
     }
 
-    /// Says what the first signal does; to a command that has the terminal, below what it shows.
-    fn tell(&self) {
-        if raw::is_set() {
-            raw::aside(|| self.reporter.aside("\ninterrupted: ending it (again to stop at once)"));
+    /// Reports the first signal.
+    fn report(&self) {
+        if raw_mode::is_set() {
+            raw_mode::without_raw_mode(|| {
+                self.reporter.aside("\ninterrupted: ending it (again to stop at once)")
+            });
         } else {
             self.reporter.note("interrupted: ending the running steps (again to stop at once)");
         }
@@ -212,7 +213,7 @@ impl Watcher<'_> {
 
 /// Stops this process until it is continued.
 fn stop_here() {
-    raw::aside(|| {
+    raw_mode::without_raw_mode(|| {
         let _continued = emulate_default_handler(SIGTSTP);
     });
 }
@@ -228,7 +229,7 @@ mod tests {
         clippy::disallowed_methods,
         reason = "the test needs no thread that may fail to start"
     )]
-    fn watch_that_ends_as_a_signal_arrives_is_noticed() {
+    fn end_of_watch_is_noticed_while_a_signal_arrives() {
         const LONG: Duration = Duration::from_secs(2);
         // The end comes sooner or later after the signal.
         for n_spins in (0..3000).map(|nth| nth % 1000) {

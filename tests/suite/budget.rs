@@ -115,7 +115,7 @@ fn priv_a_base_that_was_never_needed_is_measured_for_a_budget() {
     };
     env.write("Dockerfile", format!("FROM {base}\nENV A=1\n"));
     let lazy = fresh(&[]).ok();
-    assert!(lazy.stderr.contains("packed in 1 layer\n"), "{}", lazy.stderr);
+    assert!(lazy.stderr.contains("compressed in 1 layer\n"), "{}", lazy.stderr);
     fresh(&["--max-size", "1kB"]).fails(1, &["E0413", "Dockerfile:1:1", "of the base image"]);
     let fits = fresh(&["--max-size", "1GB"]).ok();
     assert!(fits.stderr.contains("MB in 1 layer\n"), "{}", fits.stderr);

@@ -162,9 +162,9 @@ fn wrong_usage_says_what_to_type() {
     env.write("a", "");
     env.write("docker/Dockerfile.app", "FROM scratch\n");
     let check = |args: &[&str], code, part: &str| env.rbuild(args).fails(code, &[part]);
-    check(&["build", "none"], 2, "error: the context none does not exist: give the directory");
-    check(&["build", "context/a"], 2, "error: the context context/a is not a directory");
-    check(&["build", "-t", "good", "context"], 1, "error: there is no Dockerfile: ");
+    check(&["build", "none"], 2, "error: context \"none\" does not exist: give the directory");
+    check(&["build", "context/a"], 2, "error: context \"context/a\" is not a directory");
+    check(&["build", "-t", "good", "context"], 1, "error: no Dockerfile found: ");
     check(&["build", "context"], 1, "help: did you mean -f context/docker/Dockerfile.app?\n");
     env.write("app/Dockerfile", "FROM scratch\n");
     let own =
@@ -175,7 +175,7 @@ fn wrong_usage_says_what_to_type() {
     let both = "error: --quiet and --progress cannot be used together";
     check(&["build", "-q", "--progress=json", "context"], 2, both);
     check(&["build", "--push", "context"], 2, "error: pushing needs a name: add -t REGISTRY/NAME");
-    let known = "error: --output type=nix is not known: use one of oci, docker, local, tar";
+    let known = "error: unknown --output type=nix: use one of oci, docker, local, tar";
     check(&["build", "-o", "type=nix,dest=x", "context"], 2, known);
     check(&["build", "-o", "type=local", "context"], 2, "type=local needs dest=PATH");
     check(&["build", "-o", "type=oci,dets=x", "context"], 2, "did you mean `dest`?");

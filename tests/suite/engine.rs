@@ -211,5 +211,5 @@ fn priv_podman_reads_the_archive_from_its_standard_input() {
     script("/bin/busybox cat > /dev/null; echo no room for it >&2; exit 125");
     run(&env, &["--load=podman"]).fails(3, &["`podman load` failed: no room for it"]);
     fs::remove_file(env.path("bin/podman")).unwrap();
-    run(&env, &["--load=podman"]).fails(3, &["podman is not here", "-o type=docker,dest=FILE"]);
+    run(&env, &["--load=podman"]).fails(3, &["podman was not found", "-o type=docker,dest=FILE"]);
 }

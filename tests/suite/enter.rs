@@ -128,7 +128,7 @@ fn an_image_without_a_shell_is_lent_one(who: Who) {
         "FROM scratch\nCOPY --chmod=755 tool /busybox\nRUN [\"/busybox\", \"false\"]\n";
     env.write("Dockerfile", dockerfile);
     let terminal = Terminal::rbuild(&env, SIZE, &["build", "--on-error=shell", "context"]);
-    terminal.until_shown(&["busybox is lent", "(rbuild) / #"]);
+    terminal.until_shown(&["the image has no shell: using", "(rbuild) / #"]);
     enter(
         &terminal,
         "clear; which ls; ls /; echo > /dev/rbuild/x; eval $RBUILD_COMMAND || echo no=$?",

@@ -206,8 +206,8 @@ fn priv_steps_have_one_name_everywhere() {
     let file = "FROM base:1 AS made\nRUN echo hello\nRUN true\nFROM base:1\nCOPY --from=made /old /o\n\
                 RUN echo out && false\n";
     let failed = env.build(file, &["-t", "app:1"]);
-    let last = "  = help: step stage-1:3: `rbuild history logs --step stage-1:3` has its output, \
-                `rbuild enter --step stage-1:3 context` opens a shell before it\n";
+    let last = "  = help: step stage-1:3: `rbuild history logs --step stage-1:3` shows its output, \
+                `rbuild enter --step stage-1:3 context` opens a shell before it runs\n";
     assert!(failed.stderr.ends_with(last), "{}", failed.stderr);
     let number = |part: &str| {
         let line = failed.stderr.lines().find(|line| line.contains(part)).unwrap();

@@ -203,7 +203,7 @@ fn without_random_numbers_an_error_says_so() {
     ]);
     command.args([env!("CARGO_BIN_EXE_rbuild"), "--root", "store", "images"]);
     match command.output() {
-        Ok(done) => Done::of(done).fails(3, &["the system gives no random numbers"]),
+        Ok(done) => Done::of(done).fails(3, &["no random numbers: getrandom(2) fails"]),
         Err(missing) => skip("strace", &missing.to_string()),
     }
 }

@@ -231,7 +231,7 @@ fn priv_the_kind_of_terminal_is_respected() {
     assert!(ascii.contains("building ") && ascii.is_ascii(), "{ascii}");
 
     env.rbuild(&["build", "context", "--progress=tty"])
-        .fails(2, &["--progress=tty: standard error is no terminal", "--progress=plain"]);
+        .fails(2, &["--progress=tty: standard error is not a terminal", "--progress=plain"]);
 }
 
 #[test]

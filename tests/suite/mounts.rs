@@ -337,9 +337,9 @@ fn options_of_the_command_line_reach_run() {
     let done = env.build(dockerfile, &[args, more].concat()).ok();
     assert!(done.stderr.contains("10.1.2.3"), "{}", done.stderr);
     for (args, part) in [
-        (["--add-host", "a:host-gateway"], "no gateway"),
+        (["--add-host", "a:host-gateway"], "host-gateway is not supported"),
         (["--add-host", "a"], "expected NAME:IP"),
-        (["--ulimit", "files=1"], "no such limit"),
+        (["--ulimit", "files=1"], "unknown limit"),
         (["--ulimit", "nofile=2:1"], "above the hard one"),
         (["--shm-size", "big"], "expected a size"),
     ] {

@@ -77,7 +77,7 @@ fn short_help_is_a_line_an_option_and_long_help_says_more() {
     assert!(wide.is_empty(), "{wide:#?}");
     let options: Vec<&str> = short.lines().filter(|line| line.contains(" --")).collect();
     assert!(options.len() > 40, "{short}");
-    for heading in ["What to build:", "Cache:", "What steps may use:", "For every command:"] {
+    for heading in ["Inputs:", "Cache:", "RUN steps:", "Global options:"] {
         assert!(short.contains(&format!("\n{heading}\n")), "{short}");
     }
     assert_eq!(env.rbuild(&["-h"]).ok().stdout.lines().filter(|l| l.len() > 100).count(), 0);

@@ -191,7 +191,7 @@ fn a_repository_is_a_context(who: Who) {
     let found = files(&env);
     assert!(found.contains_key("src/a") && found.contains_key("src/My.Dockerfile"), "{found:?}");
     let missing = env.rbuild(&["build", &context]);
-    missing.fails(1, &["there is no Dockerfile", "did you mean -f My.Dockerfile?"]);
+    missing.fails(1, &["no Dockerfile found", "did you mean -f My.Dockerfile?"]);
 }
 
 /// Runs rbuild with this on its standard input.

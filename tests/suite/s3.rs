@@ -137,7 +137,10 @@ fn secrets_of_a_bucket_are_shown_nowhere_and_kept_nowhere() {
     let done = scene.run("one", &["--cache-to", &to, "--cache-from", &to]).ok();
     let wrong = scene.cache(&format!("{keys},regoin=x"));
     let wrong = scene.run("one", &["--cache-to", &wrong]);
-    wrong.fails(2, &["secret_access_key=****", "a cache has no `regoin`; did you mean `region`?"]);
+    wrong.fails(
+        2,
+        &["secret_access_key=****", "unknown attribute `regoin`; did you mean `region`?"],
+    );
     let absent = to.replace("bucket=cache", "bucket=absent");
     let failed = scene.run("one", &["--cache-to", &absent]).ok();
     for secret in ["hidden-", "top-secret", "X-Amz-Signature"] {

@@ -183,6 +183,6 @@ fn images_are_chosen_and_printed_as_asked_for() {
     assert_eq!(line, listed(&env, "store", &["app:1"])[0]);
     assert_eq!((&line["ID"], &line["Repository"]), (&json!(short), &json!("app")));
     env.rbuild(&["images", "--format", "{{.Nmae}}"])
-        .fails(2, &["does not know the field .Nmae", "Repository"]);
+        .fails(2, &["has no field .Nmae", "Repository"]);
     env.rbuild(&["images", "-q", "--json"]).fails(2, &["cannot be used with"]);
 }

@@ -302,13 +302,13 @@ fn settings_that_make_no_sense_are_usage_errors() {
     for command in [&["images"][..], &["history", "a"], &["tag", "a", "b"], &["rmi", "a"], &["du"]]
     {
         let typed = [command, &["--ca", "x"]].concat();
-        env.rbuild(&typed).fails(2, &["--ca and --registry are of no use here"]);
+        env.rbuild(&typed).fails(2, &["--ca and --registry have no effect"]);
     }
     env.set("RBUILD_REGISTRIES", &env.shown("none.toml"));
     env.rbuild(&pull).fails(2, &["none.toml"]);
     fs::write(env.path("none.toml"), "[registry.\"a:1\"]\nmirors = []\n").unwrap();
     env.rbuild(&pull).fails(2, &["none.toml is not valid: TOML parse error at line 2, column 1"]);
     fs::write(env.path("none.toml"), "[registry.\"a:1\"]\nkey = \"k\"\n").unwrap();
-    let why = "none.toml is not valid: registry.\"a:1\": `cert` and `key` go together";
+    let why = "none.toml is not valid: registry.\"a:1\": `cert` and `key` must be given together";
     env.rbuild(&pull).fails(2, &[why]);
 }

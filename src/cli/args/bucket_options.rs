@@ -1,21 +1,22 @@
-//! `type=s3` of `--cache-from` and `--cache-to`, with BuildKit's names for what it says.
+//! `type=s3` of `--cache-from` and `--cache-to`, with the attributes of BuildKit
+//! (<https://docs.docker.com/build/cache/backends/s3/>).
 
 use std::num::NonZeroUsize;
 
 use crate::executor::BucketCache;
 use crate::registry::{Bucket, BucketKeys, BucketOptions, RegistryError};
 
-/// Reads a variable of the environment.
+/// Reads an environment variable.
 pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// How old a blob may be before it is written anew when it is used again, in seconds.
+/// Age in seconds after which a blob that is used again is rewritten.
 const TOUCH_AFTER_S: i64 = 24 * 3600;
-/// How many blobs go up at once.
+/// Number of parallel uploads.
 const UPLOADS: NonZeroUsize = NonZeroUsize::new(4).unwrap();
-/// More at once would only wait.
+/// Maximum number of parallel uploads. More would only wait.
 const MAX_UPLOADS: usize = 64;
 
-/// What can be said of a bucket.
+/// The attributes of `type=s3`.
 pub(crate) const NAMES: [&str; 13] = [
     "region",
     "bucket",
@@ -32,7 +33,7 @@ pub(crate) const NAMES: [&str; 13] = [
     "upload_parallelism",
 ];
 
-/// Reads fields (name, value), all of them of [`NAMES`].
+/// Parses fields (name, value), all of them of [`NAMES`].
 pub(crate) fn cache(
     fields: &[(String, String)],
     variables: Variables<'_>,
@@ -47,7 +48,7 @@ pub(crate) fn cache(
     let endpoint =
         given("endpoint_url").or_else(|| variable(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
     let region = given("region").or_else(|| variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]));
-    // Servers other than AWS's seldom care.
+    // Most servers other than AWS ignore the region.
     let region = region.or_else(|| endpoint.is_some().then(|| "us-east-1".to_owned()));
     let region = region.ok_or("type=s3 needs region=REGION (or AWS_REGION)")?;
     let path_style = match given("use_path_style") {
@@ -82,7 +83,7 @@ fn keys(
     given: &dyn Fn(&str) -> Option<String>,
     variables: Variables<'_>,
 ) -> Result<BucketKeys, String> {
-    // Half of them from here and half from there would be somebody else's.
+    // Keys from two sources would not belong together.
     if let Some(access_key_id) = given("access_key_id") {
         let secret = given("secret_access_key");
         let secret_access_key = secret.ok_or("access_key_id needs secret_access_key=KEY")?;
@@ -109,7 +110,8 @@ fn keys(
     Ok(BucketKeys { access_key_id, secret_access_key, session_token })
 }
 
-/// A key that an address can have: `..` and the like would lead to another one.
+/// Checks a key. URLs normalize `..` and the like, which would address another object
+/// (RFC 3986, section 5.2.4).
 fn good_key(name: &str, key: String) -> Result<String, String> {
     let bad = |part: &str| matches!(part, "." | "..");
     let bytes = key.bytes().any(|byte| byte.is_ascii_control());
@@ -120,14 +122,14 @@ fn good_key(name: &str, key: String) -> Result<String, String> {
         || key.split('/').any(bad)
     {
         let shown = key.escape_debug();
-        return Err(format!("{name}: {shown} cannot be (part of) the key of an object"));
+        return Err(format!("{name}: {shown} is not valid in the key of an object"));
     }
     Ok(key)
 }
 
-/// A time as Go writes it, such as `24h` or `1h30m`, or as a number of seconds.
+/// Parses a time as Go does, such as `24h` or `1h30m`, or a number of seconds.
 fn seconds(text: &str) -> Result<i64, String> {
-    let bad = || format!("touch_refresh={text} is no time such as 24h");
+    let bad = || format!("touch_refresh={text} is not a time such as 24h");
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(seconds.into());
     }
@@ -137,7 +139,8 @@ fn seconds(text: &str) -> Result<i64, String> {
 
 fn uploads(text: &str) -> Result<NonZeroUsize, String> {
     let number = text.parse::<NonZeroUsize>().ok().filter(|number| number.get() <= MAX_UPLOADS);
-    number.ok_or_else(|| format!("upload_parallelism={text} is no number from 1 to {MAX_UPLOADS}"))
+    number
+        .ok_or_else(|| format!("upload_parallelism={text} is not a number from 1 to {MAX_UPLOADS}"))
 }
 
 #[cfg(test)]
@@ -158,7 +161,7 @@ mod tests {
         [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret")];
 
     #[test]
-    fn buckets_are_read_from_fields_and_environment() {
+    fn buckets_are_parsed_from_fields_and_environment() {
         let cache = read("region=r,bucket=b", &KEYS).unwrap();
         assert_eq!(cache.to_string(), "s3://b/manifests/latest");
         assert_eq!((cache.blobs.as_str(), cache.touch_after_s), ("blobs/", 86_400));
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_buckets_say_what_to_type() {
+    fn invalid_buckets_are_refused_with_a_hint() {
         let role = [("AWS_ROLE_ARN", "arn")];
         for (text, variables, want) in [
             ("region=r", &KEYS[..], "type=s3 needs bucket=NAME (or AWS_BUCKET)"),
@@ -216,18 +219,18 @@ mod tests {
             (
                 "region=r,bucket=b,prefix=../",
                 &KEYS,
-                "blobs_prefix: ../blobs/ cannot be (part of) the key of an object",
+                "blobs_prefix: ../blobs/ is not valid in the key of an object",
             ),
-            ("region=r,bucket=b,name=a;", &KEYS, "name:  cannot be (part of) the key of an object"),
+            ("region=r,bucket=b,name=a;", &KEYS, "name:  is not valid in the key of an object"),
             (
                 "region=r,bucket=b,touch_refresh=soon",
                 &KEYS,
-                "touch_refresh=soon is no time such as 24h",
+                "touch_refresh=soon is not a time such as 24h",
             ),
             (
                 "region=r,bucket=b,upload_parallelism=0",
                 &KEYS,
-                "upload_parallelism=0 is no number from 1 to 64",
+                "upload_parallelism=0 is not a number from 1 to 64",
             ),
             (
                 "bucket=b,endpoint_url=h",

@@ -1,4 +1,4 @@
-//! The options of a build.
+//! The options of `build`.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -10,148 +10,257 @@ use clap::{Args, ValueEnum};
 use super::budget::BudgetArgs;
 use super::call::{Call, Format, Inspection};
 use super::check::{CheckArgs, CheckedBases};
+use super::heading::{CACHE, CHECKS, INPUTS, OUTPUT, REPRODUCIBLE, STEPS};
 use super::lock::LockOptions;
 use super::outputs::OutputArgs;
 use super::progress::Progress;
 
+/// The options of `build`, which `lock`, `plan` and `enter` take, too.
+///
+/// The first paragraph of a doc comment is the line of `-h`; `--help` shows all of it.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// The directory that COPY and ADD take files from; or the URL of an archive or of a git
-    /// repository (URL.git#REF:DIRECTORY); or `-` for an archive or a Dockerfile on standard input
+    /// Directory that COPY and ADD read from, a URL, or `-`
+    ///
+    /// The build context: a directory, the URL of an archive or of a git repository
+    /// (URL.git#REF:DIRECTORY), or `-` for an archive or a Dockerfile on standard input.
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: OsString,
-    /// Give the image this name; may be repeated
-    #[arg(short, long, value_name = "NAME[:TAG]")]
-    pub(crate) tag: Vec<String>,
-    /// The Dockerfile, inside the context if that is a URL; `-` reads it from standard input
-    /// [default: CONTEXT/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
+    /// Dockerfile [default: CONTEXT/Dockerfile]
+    ///
+    /// The path is relative to the working directory, or to the context if that is a URL. `-` reads
+    /// standard input.
+    #[arg(short, long, value_name = "FILE", help_heading = INPUTS)]
     pub(crate) file: Option<PathBuf>,
-    /// Build this stage, by name or number, instead of the last one
-    #[arg(long, value_name = "STAGE")]
+    /// Build this stage instead of the last one
+    ///
+    /// The stage is given by name or number.
+    #[arg(long, value_name = "STAGE", help_heading = INPUTS)]
     pub(crate) target: Option<String>,
-    /// More files or images, for FROM and --from: NAME=DIRECTORY, NAME=docker-image://IMAGE,
-    /// NAME=oci-layout://DIRECTORY, NAME=URL; may be repeated
-    #[arg(long, value_name = "NAME=CONTEXT")]
-    pub(crate) build_context: Vec<String>,
-    /// Set an ARG; without a value it is taken from the environment; may be repeated
-    #[arg(long, value_name = "NAME[=VALUE]")]
+    /// Set a build argument (ARG)
+    ///
+    /// Without a value, the environment variable of that name is used. May be repeated.
+    #[arg(long, value_name = "NAME[=VALUE]", help_heading = INPUTS)]
     pub(crate) build_arg: Vec<String>,
-    /// Add a label to the image; may be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) label: Vec<String>,
-    /// Build for these platforms, such as linux/amd64,linux/arm64; several make one index
-    #[arg(long, value_name = "OS/ARCH[,…]", value_delimiter = ',')]
+    /// Add a named context for FROM and --from
+    ///
+    /// One of NAME=DIRECTORY, NAME=docker-image://IMAGE, NAME=oci-layout://DIRECTORY and NAME=URL.
+    /// May be repeated.
+    #[arg(long, value_name = "NAME=CONTEXT", help_heading = INPUTS)]
+    pub(crate) build_context: Vec<String>,
+    /// Build for these platforms
+    ///
+    /// For instance linux/amd64,linux/arm64. Several platforms make one image index.
+    #[arg(
+        long,
+        value_name = "OS/ARCH[,…]",
+        value_delimiter = ',',
+        help_heading = INPUTS
+    )]
     pub(crate) platform: Vec<String>,
-    /// Find steps that were made elsewhere: type=registry,ref=NAME, type=local,src=DIRECTORY or
-    /// type=s3,region=REGION,bucket=NAME; may be repeated
-    #[arg(long, value_name = "type=TYPE,…")]
+    /// Name the image
+    ///
+    /// May be repeated.
+    #[arg(short, long, value_name = "NAME[:TAG]", help_heading = OUTPUT)]
+    pub(crate) tag: Vec<String>,
+    #[command(flatten)]
+    pub(crate) outputs: OutputArgs,
+    /// Add a label to the image
+    ///
+    /// May be repeated.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = OUTPUT)]
+    pub(crate) label: Vec<String>,
+    /// Write the image id to FILE
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write digests and names to FILE as JSON
+    ///
+    /// The members are those of docker's metadata file, such as `containerimage.digest`.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(crate) metadata_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArgs,
+    /// Import a build cache
+    ///
+    /// One of type=registry,ref=NAME, type=local,src=DIRECTORY and
+    /// type=s3,region=REGION,bucket=NAME. Steps that are in the cache do not run. May be repeated.
+    #[arg(long, value_name = "type=TYPE,…", help_heading = CACHE)]
     pub(crate) cache_from: Vec<String>,
-    /// Let others find the steps of this build: type=registry,ref=NAME, type=local,dest=DIRECTORY,
-    /// type=s3,region=REGION,bucket=NAME or type=inline; mode=max for all of them, not only the
-    /// image's own; mounts=true for the directories of RUN --mount=type=cache, too; may be repeated
-    #[arg(long, value_name = "type=TYPE,…")]
+    /// Export the build cache
+    ///
+    /// One of type=registry,ref=NAME, type=local,dest=DIRECTORY, type=s3,region=REGION,bucket=NAME
+    /// and type=inline. mode=max exports all steps, not only those of the image;
+    /// mounts=true for the directories of RUN --mount=type=cache, too. May be repeated.
+    #[arg(long, value_name = "type=TYPE,…", help_heading = CACHE)]
     pub(crate) cache_to: Vec<String>,
     /// Rebuild every step
-    #[arg(long)]
+    #[arg(long, help_heading = CACHE)]
     pub(crate) no_cache: bool,
-    /// Say of each step that was not found in the cache why: which file, argument, image is another
-    #[arg(long)]
+    /// Show why steps are not cached
+    ///
+    /// Names the file, the argument or the image that has changed.
+    #[arg(long, help_heading = CACHE)]
     pub(crate) explain: bool,
-    /// Build nothing, show what would be built: what is cached, what would run, why, for how long
-    #[arg(long, conflicts_with_all = ["check", "call"])]
-    pub(crate) dry_run: bool,
-    /// Ask registries for base images even if they are in the store
-    #[arg(long)]
+    /// Look for newer base images in registries
+    ///
+    /// Asks registries for base images even if they are in the store.
+    #[arg(long, help_heading = CACHE)]
     pub(crate) pull: bool,
-    /// The network of RUN steps
-    #[arg(long, value_enum, default_value_t = NetworkArg::Default, value_name = "NETWORK")]
+    /// Network of RUN steps
+    ///
+    /// `default` and `host` are the network of the machine; `none` has only a loopback interface.
+    ///
+    /// [possible values: default, none, host]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = NetworkArg::Default,
+        value_name = "default|none|host",
+        hide_possible_values = true,
+        help_heading = STEPS
+    )]
     pub(crate) network: NetworkArg,
-    /// Give RUN --mount=type=secret a value: id=ID,src=FILE or id=ID,env=NAME; may be repeated
-    #[arg(long, value_name = "id=ID[,src=FILE|,env=NAME]")]
+    /// Provide a secret for RUN --mount=type=secret
+    ///
+    /// id=ID,src=FILE reads a file, id=ID,env=NAME an environment variable. May be repeated.
+    #[arg(long, value_name = "id=ID,…", help_heading = STEPS)]
     pub(crate) secret: Vec<String>,
-    /// Give RUN --mount=type=ssh an agent, $SSH_AUTH_SOCK when no path is given; may be repeated
-    #[arg(long, value_name = "default|ID[=SOCKET|KEY[,KEY]]")]
+    /// Provide an SSH agent or keys for RUN --mount=type=ssh
+    ///
+    /// default|ID[=SOCKET|KEY[,KEY]]: the socket of an agent, or files of private keys. Without a
+    /// path, $SSH_AUTH_SOCK is used. May be repeated.
+    #[arg(long, value_name = "ID[=PATH,…]", help_heading = STEPS)]
     pub(crate) ssh: Vec<String>,
-    /// Permit what a Dockerfile cannot do by itself; may be repeated
-    #[arg(long, value_enum, value_name = "network.host|security.insecure|local.special")]
+    /// Grant a permission to the build
+    ///
+    /// network.host permits RUN --network=host, security.insecure permits RUN --security=insecure,
+    /// and local.special writes devices, set-id bits and file capabilities to -o type=local. May be
+    /// repeated.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "PERMISSION",
+        hide_possible_values = true,
+        help_heading = STEPS
+    )]
     pub(crate) allow: Vec<Allow>,
-    /// Add a line to /etc/hosts of RUN steps; may be repeated
-    #[arg(long, value_name = "NAME:IP")]
+    /// Add a host to /etc/hosts
+    ///
+    /// May be repeated.
+    #[arg(long, value_name = "NAME:IP", help_heading = STEPS)]
     pub(crate) add_host: Vec<String>,
-    /// The size of /dev/shm in RUN steps, such as 128m
-    #[arg(long, value_name = "BYTES")]
+    /// Size of /dev/shm, such as 128m
+    #[arg(long, value_name = "BYTES", help_heading = STEPS)]
     pub(crate) shm_size: Option<String>,
-    /// Set a limit of RUN steps, such as nofile=1024:4096; may be repeated
-    #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
+    /// Set a resource limit, such as nofile=1024:4096
+    ///
+    /// May be repeated.
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]", help_heading = STEPS)]
     pub(crate) ulimit: Vec<String>,
-    /// What to do when a RUN fails: end, or open a shell first in what it left, on a terminal
-    #[arg(long, value_enum, default_value_t = OnError::Fail, value_name = "fail|shell")]
-    pub(crate) on_error: OnError,
-    /// Look for mistakes in the Dockerfile instead of building: the same as --call=check; base images
-    /// are looked up in the store only, or with pull also in registries
+    /// Leave the clock out of the image
+    ///
+    /// The same inputs give the same digest. Times come from SOURCE_DATE_EPOCH, or from the newest
+    /// commit of the context.
+    #[arg(long, help_heading = REPRODUCIBLE)]
+    pub(crate) reproducible: bool,
+    #[command(flatten)]
+    pub(crate) lock: LockOptions,
+    /// Check the Dockerfile instead of building
+    ///
+    /// The same as --call=check. Base images are looked up in the store only; --check=pull also asks
+    /// registries.
     #[arg(
         long,
         value_enum,
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "store",
-        value_name = "pull"
+        value_name = "pull",
+        hide_possible_values = true,
+        help_heading = CHECKS
     )]
     pub(crate) check: Option<CheckedBases>,
-    /// What to do: build, check, or show what the Dockerfile offers
-    #[arg(long, value_name = "build|check|outline|targets[,format=json|sarif]")]
-    pub(crate) call: Option<Call>,
     #[command(flatten)]
     pub(crate) checks: CheckArgs,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t = Progress::Auto, value_name = "STYLE")]
+    /// Build, check, or list arguments or stages
+    ///
+    /// One of build, check, outline and targets. outline lists the arguments of the target, targets
+    /// the stages. format=json and format=sarif are for programs.
+    #[arg(long, value_name = "METHOD[,format=…]", help_heading = CHECKS)]
+    pub(crate) call: Option<Call>,
+    /// Show what would be built, and build nothing
+    ///
+    /// Shows which steps are cached, which would run, why, and for how long.
+    #[arg(long, conflicts_with_all = ["check", "call"], help_heading = CHECKS)]
+    pub(crate) dry_run: bool,
+    /// When a RUN fails: exit, or open a shell
+    ///
+    /// `shell` opens a shell in the file system that the step left. It needs a terminal.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = OnError::Fail,
+        value_name = "fail|shell",
+        hide_possible_values = true,
+        help_heading = CHECKS
+    )]
+    pub(crate) on_error: OnError,
+    /// Progress display: auto, tty, plain, json, quiet
+    ///
+    /// tty is a live view, plain prints lines, json one object a line
+    /// (docs/schemas/progress.schema.json), and quiet only errors. auto chooses what suits standard
+    /// error.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = Progress::Auto,
+        value_name = "STYLE",
+        hide_possible_values = true,
+        help_heading = CHECKS
+    )]
     pub(crate) progress: Progress,
-    /// Print the image's id and nothing else
-    #[arg(short, long)]
+    /// Print only the image id
+    #[arg(short, long, help_heading = CHECKS)]
     pub(crate) quiet: bool,
-    /// Write the image's id into FILE
-    #[arg(long, value_name = "FILE")]
-    pub(crate) iidfile: Option<PathBuf>,
-    /// Write what docker's metadata file says of the image, digests and names, into FILE as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) metadata_file: Option<PathBuf>,
-    /// Write one HTML page about the build into FILE, also when it fails: times, logs, layers,
-    /// why steps were made; it needs nothing else to be read
-    #[arg(long, value_name = "FILE")]
+    /// Write an HTML report to FILE
+    ///
+    /// A self-contained page with times, logs, layers and the reasons why steps ran. It is written
+    /// even if the build fails.
+    #[arg(long, value_name = "FILE", help_heading = CHECKS)]
     pub(crate) report: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) budget: BudgetArgs,
-    #[command(flatten)]
-    pub(crate) outputs: OutputArgs,
-    #[command(flatten)]
-    pub(crate) lock: LockOptions,
-    /// Take the clock out of the image: equal steps give equal digests
-    #[arg(long)]
-    pub(crate) reproducible: bool,
-    /// How many threads may work at once [default: one a processor]
-    #[arg(long, value_name = "N")]
+    /// Maximum number of worker threads
+    ///
+    /// [default: one per processor]
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = CHECKS)]
     pub(crate) jobs: Option<NonZeroUsize>,
 }
 
+/// Reads a number of at least 1.
+///
+/// The error of [`NonZeroUsize`] is "number would be zero for non-zero type".
+fn positive(text: &str) -> Result<NonZeroUsize, String> {
+    let number: usize = text.parse().map_err(|error| format!("{error}"))?;
+    NonZeroUsize::new(number).ok_or_else(|| "must be at least 1".to_owned())
+}
+
 impl BuildArgs {
-    /// The context for people and for records: what is not UTF-8 in it is replaced.
+    /// Returns the context for people and for records. Invalid UTF-8 is replaced.
     pub(crate) fn shown_context(&self) -> Cow<'_, str> {
         self.context.to_string_lossy()
     }
 
-    /// Whether the context may have to be fetched.
+    /// Returns whether the context may have to be fetched.
     pub(crate) fn is_remote(&self) -> bool {
         let context = self.shown_context();
         context == "-" || context.contains("://") || context.contains('@')
     }
 
-    /// Image lookup of `--check`: `pull` may ask registries.
+    /// Returns whether `--check` may ask registries for base images.
     pub(crate) fn check_pulls(&self) -> bool {
         self.check == Some(CheckedBases::Pull)
     }
 
-    /// What is asked for in place of a build.
+    /// Returns the check or listing that was requested instead of a build, and its format.
     pub(crate) fn inspection(&self) -> Option<(Inspection, Format)> {
         let call = self.call.unwrap_or(Call { what: None, format: Format::Text });
         let checked = self.check.map(|_bases| Inspection::Check);
@@ -159,22 +268,24 @@ impl BuildArgs {
     }
 }
 
+/// Values of `--network`, as in docker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NetworkArg {
-    /// That of the machine
+    /// The network of the machine
     Default,
-    /// Only loopback
+    /// A loopback interface only
     None,
-    /// That of the machine
+    /// The network of the machine
     Host,
 }
 
+/// Permissions of `--allow`, with the names of BuildKit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Allow {
-    /// `RUN --network=host`
+    /// Permit `RUN --network=host` in the Dockerfile
     #[value(name = "network.host")]
     NetworkHost,
-    /// `RUN --security=insecure`
+    /// Permit `RUN --security=insecure` in the Dockerfile
     #[value(name = "security.insecure")]
     SecurityInsecure,
     /// Devices, set-id bits and file capabilities in -o type=local
@@ -182,11 +293,11 @@ pub(crate) enum Allow {
     LocalSpecial,
 }
 
-/// `--on-error`
+/// Reactions to a failed RUN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnError {
-    /// The build ends
+    /// Exit without a shell
     Fail,
-    /// A shell is opened where the step failed; the build ends when it is left
+    /// Open a shell where the step failed, then exit
     Shell,
 }

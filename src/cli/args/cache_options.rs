@@ -1,4 +1,4 @@
-//! `--cache-from` and `--cache-to`: where builds on other machines find what this one made.
+//! `--cache-from` and `--cache-to`: build caches that machines share.
 
 use std::path::PathBuf;
 
@@ -8,9 +8,9 @@ use crate::oci::Reference;
 
 use super::bucket_options::{self, Variables};
 
-/// What is typed, before it makes sense.
+/// Attributes as they were typed.
 #[derive(Debug, Default)]
-struct Fields {
+struct CacheFields {
     kind: Option<String>,
     name: Option<String>,
     directory: Option<String>,
@@ -21,18 +21,18 @@ struct Fields {
     mounts: Option<bool>,
     mounts_max: Option<u64>,
     ignore_error: Option<bool>,
-    /// What only some types have, in the order in which it is typed.
+    /// Attributes that only some types have, in the order of the command line.
     others: Vec<(String, String)>,
 }
 
-/// How many bytes of cache mounts, as tars, a cache takes when nobody says.
+/// Default of `mounts-max`: bytes of cache mounts, as tars.
 const MOUNTS_MAX_BYTES: u64 = 2 << 30;
 
-/// The types.
+/// Values of `type` that rbuild supports.
 const KINDS: [&str; 4] = ["registry", "local", "s3", "inline"];
-/// BuildKit's others.
+/// Types that only BuildKit supports.
 const BUILDKITS: [&str; 2] = ["gha", "azblob"];
-/// What most types have.
+/// Attributes that most types have.
 const EVERYWHERE: [&str; 6] =
     ["type", "mode", "compression", "mounts", "mounts-max", "ignore-error"];
 
@@ -41,7 +41,7 @@ fn kinds() -> String {
     format!("{} or {last}", most.join(", "))
 }
 
-/// The text of an option without the values of keys, for messages.
+/// Returns an option for messages, without the values of keys.
 pub(crate) fn shown(text: &str) -> String {
     let fields = text.split(',').map(|field| match field.split_once('=') {
         Some((name, _)) if ["key", "secret", "token"].iter().any(|part| name.contains(part)) => {
@@ -52,15 +52,15 @@ pub(crate) fn shown(text: &str) -> String {
     fields.collect::<Vec<_>>().join(",")
 }
 
-/// Reads one `--cache-from`.
+/// Parses the value of one `--cache-from`.
 pub(crate) fn from(text: &str, variables: Variables<'_>) -> Result<CacheFrom, String> {
-    let fields = Fields::read(text, "src")?;
+    let fields = CacheFields::read(text, "src")?;
     if fields.mode.is_some() || fields.compression.is_some() || fields.level.is_some() {
         return Err("mode and compression are for --cache-to".to_owned());
     }
     let place = fields.place("src", variables)?;
     if place == CacheLocation::Inline {
-        return Err("an inline cache is read with type=registry,ref=IMAGE".to_owned());
+        return Err("import an inline cache with type=registry,ref=IMAGE".to_owned());
     }
     if fields.mounts_max.is_some() {
         return Err("mounts-max is for --cache-to".to_owned());
@@ -69,9 +69,9 @@ pub(crate) fn from(text: &str, variables: Variables<'_>) -> Result<CacheFrom, St
     Ok(CacheFrom { place, mounts, ignore_error: fields.ignore_error.unwrap_or(true) })
 }
 
-/// Reads one `--cache-to`.
+/// Parses the value of one `--cache-to`.
 pub(crate) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String> {
-    let fields = Fields::read(text, "dest")?;
+    let fields = CacheFields::read(text, "dest")?;
     let all_steps = match fields.mode.as_deref() {
         None | Some("min") => false,
         Some("max") => true,
@@ -79,7 +79,9 @@ pub(crate) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String
     };
     let place = fields.place("dest", variables)?;
     if all_steps && place == CacheLocation::Inline {
-        return Err("an inline cache has mode=min only: it knows the image's own layers".to_owned());
+        return Err(
+            "type=inline supports mode=min only: it describes the layers of the image".to_owned()
+        );
     }
     let mounts = match (fields.mounts, fields.mounts_max) {
         (None | Some(false), Some(_)) => return Err("mounts-max needs mounts=true".to_owned()),
@@ -87,18 +89,20 @@ pub(crate) fn to(text: &str, variables: Variables<'_>) -> Result<CacheTo, String
         (Some(true), max_bytes) => Some(max_bytes.unwrap_or(MOUNTS_MAX_BYTES)),
     };
     if mounts.is_some() && place == CacheLocation::Inline {
-        return Err("an inline cache takes no mounts: it is in the image's config".to_owned());
+        return Err(
+            "type=inline does not support mounts: the cache is in the image config".to_owned()
+        );
     }
     let packing = output::packing(fields.compression.as_deref(), fields.level)?;
     let ignore_error = fields.ignore_error.unwrap_or(true);
     Ok(CacheTo { place, all_steps, mounts, packing, ignore_error })
 }
 
-impl Fields {
+impl CacheFields {
     fn read(text: &str, directory: &'static str) -> Result<Self, String> {
         let mut fields = Self::default();
         if !text.contains('=') {
-            // As for docker: just a name is one in a registry.
+            // As in docker, a plain name is one of a registry.
             fields.kind = Some("registry".to_owned());
             fields.name = Some(text.to_owned());
             return Ok(fields);
@@ -118,17 +122,19 @@ impl Fields {
             "mode" => self.mode = Some(value.to_owned()),
             "compression" => self.compression = Some(value.to_owned()),
             "compression-level" => {
-                let level = value.parse().map_err(|_bad| format!("{name}={value} is no number"))?;
+                let level =
+                    value.parse().map_err(|_bad| format!("{name}={value} is not a number"))?;
                 self.level = Some(level);
             }
             "mounts" => self.mounts = Some(output::boolean(name, value)?),
             "mounts-max" => {
                 let bytes = crate::plan::parse_binary_size(value);
-                let bytes = bytes.ok_or_else(|| format!("{name}={value} is no size such as 2g"))?;
+                let bytes =
+                    bytes.ok_or_else(|| format!("{name}={value} is not a size such as 2g"))?;
                 self.mounts_max = Some(bytes);
             }
             "ignore-error" => self.ignore_error = Some(output::boolean(name, value)?),
-            // What BuildKit can do otherwise, rbuild always does.
+            // rbuild always does this; BuildKit only on request.
             "oci-mediatypes" | "image-manifest" if output::boolean(name, value)? => {}
             name if name == directory => self.directory = Some(value.to_owned()),
             other => self.others.push((other.to_owned(), value.to_owned())),
@@ -136,8 +142,8 @@ impl Fields {
         Ok(())
     }
 
-    /// What another type of cache has must not be taken and ignored.
-    fn refuse_strangers(&self, directory: &str) -> Result<(), String> {
+    /// Refuses attributes of other types, which would be ignored.
+    fn refuse_unsupported(&self, directory: &str) -> Result<(), String> {
         let kind = self.kind.as_deref().unwrap_or_default();
         let packed = self.compression.is_some() || self.level.is_some();
         for (given, of, name) in [
@@ -147,17 +153,17 @@ impl Fields {
             (packed, ["registry", "local", "s3"], "compression"),
         ] {
             if given && !kind.is_empty() && !of.contains(&kind) {
-                return Err(format!("a cache of type={kind} has no {name}"));
+                return Err(format!("type={kind} does not support {name}"));
             }
         }
-        // Without a type, that is what is wrong.
+        // A missing type is reported by the caller.
         let may_have = matches!(kind, "s3" | "");
         let is_known = |name: &str| may_have && bucket_options::NAMES.contains(&name);
         let Some((unknown, _)) = self.others.iter().find(|(name, _)| !is_known(name)) else {
             return Ok(());
         };
         if bucket_options::NAMES.contains(&unknown.as_str()) {
-            return Err(format!("a cache of type={kind} has no {unknown}"));
+            return Err(format!("type={kind} does not support {unknown}"));
         }
         let own = ["ref", directory, "tag"];
         let own = if kind == "s3" { &bucket_options::NAMES[..] } else { &own[..] };
@@ -165,16 +171,16 @@ impl Fields {
         let near = crate::diag::nearest(unknown, known);
         let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         // The value is not shown: it may be a key.
-        Err(format!("a cache has no `{unknown}`{near}"))
+        Err(format!("unknown attribute `{unknown}`{near}"))
     }
 
     fn place(&self, directory: &str, variables: Variables<'_>) -> Result<CacheLocation, String> {
         let some = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
         if let Some(other) = self.kind.as_deref().filter(|kind| !KINDS.contains(kind)) {
-            let why = if BUILDKITS.contains(&other) { "not supported" } else { "not known" };
+            let why = if BUILDKITS.contains(&other) { "not supported" } else { "unknown" };
             return Err(format!("type={other} is {why}: use {}", kinds()));
         }
-        self.refuse_strangers(directory)?;
+        self.refuse_unsupported(directory)?;
         match self.kind.as_deref() {
             Some("registry") => {
                 let name = some(&self.name).ok_or("type=registry needs ref=NAME:TAG")?;
@@ -213,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn caches_are_read() {
+    fn caches_are_parsed() {
         let registry = |name: &str| CacheLocation::Registry(name.parse().unwrap());
         assert_eq!(from("a.example/c").unwrap().place, registry("a.example/c:latest"));
         let cache = from("type=registry,ref=a.example/c:1,ignore-error=false").unwrap();
@@ -236,36 +242,39 @@ mod tests {
     }
 
     #[test]
-    fn bad_caches_say_what_to_type() {
+    fn invalid_caches_are_refused_with_a_hint() {
         for (text, want) in [
             ("type=registry", "type=registry needs ref=NAME:TAG"),
-            ("type=local,src=x", "a cache has no `src`"),
+            ("type=local,src=x", "unknown attribute `src`"),
             ("type=gha,scope=x", "type=gha is not supported: use registry, local, s3 or inline"),
             (
                 "type=azblob,name=x",
                 "type=azblob is not supported: use registry, local, s3 or inline",
             ),
-            ("type=local2,dest=x", "type=local2 is not known: use registry, local, s3 or inline"),
+            ("type=local2,dest=x", "type=local2 is unknown: use registry, local, s3 or inline"),
             ("mode=max", "a cache needs type=registry, local, s3 or inline"),
-            ("type=local,dest=x,bucket=b", "a cache of type=local has no bucket"),
-            ("type=s3,dest=x", "a cache of type=s3 has no dest"),
+            ("type=local,dest=x,bucket=b", "type=local does not support bucket"),
+            ("type=s3,dest=x", "type=s3 does not support dest"),
             (
                 "type=s3,secret_acces_key=x",
-                "a cache has no `secret_acces_key`; did you mean `secret_access_key`?",
+                "unknown attribute `secret_acces_key`; did you mean `secret_access_key`?",
             ),
             ("type=s3,region=r", "type=s3 needs bucket=NAME (or AWS_BUCKET)"),
             ("bucket=b,region=r", "a cache needs type=registry, local, s3 or inline"),
             ("type=local,dest=x,mode=all", "mode=all must be min or max"),
-            ("type=local,dets=x", "a cache has no `dets`; did you mean `dest`?"),
-            ("type=inline,compression=zstd", "a cache of type=inline has no compression"),
+            ("type=local,dets=x", "unknown attribute `dets`; did you mean `dest`?"),
+            ("type=inline,compression=zstd", "type=inline does not support compression"),
             ("type=local,dest=x,mounts-max=1g", "mounts-max needs mounts=true"),
-            ("type=local,dest=x,mounts,mounts-max=big", "mounts-max=big is no size such as 2g"),
-            ("type=inline,mounts", "an inline cache takes no mounts: it is in the image's config"),
-            ("type=registry,ref=a,tag=b", "a cache of type=registry has no tag"),
-            ("type=local,dest=a,ref=b", "a cache of type=local has no ref"),
+            ("type=local,dest=x,mounts,mounts-max=big", "mounts-max=big is not a size such as 2g"),
+            (
+                "type=inline,mounts",
+                "type=inline does not support mounts: the cache is in the image config",
+            ),
+            ("type=registry,ref=a,tag=b", "type=registry does not support tag"),
+            ("type=local,dest=a,ref=b", "type=local does not support ref"),
             (
                 "type=inline,mode=max",
-                "an inline cache has mode=min only: it knows the image's own layers",
+                "type=inline supports mode=min only: it describes the layers of the image",
             ),
         ] {
             assert_eq!(to(text), Err(want.to_owned()));
@@ -274,7 +283,7 @@ mod tests {
             "type=s3,secret_access_key=x,access_key_id=y,session_token=z,secret_acess=w,bucket=b";
         let want = "type=s3,secret_access_key=****,access_key_id=****,session_token=****,secret_acess=****,bucket=b";
         assert_eq!(shown(text), want);
-        let inline = Err("an inline cache is read with type=registry,ref=IMAGE".to_owned());
+        let inline = Err("import an inline cache with type=registry,ref=IMAGE".to_owned());
         assert_eq!(from("type=inline"), inline);
     }
 }

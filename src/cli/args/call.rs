@@ -1,33 +1,33 @@
-//! `--call`: what to do with a Dockerfile in place of a build.
+//! `--call`: checks and listings of a Dockerfile instead of a build.
 
 use std::str::FromStr;
 
-/// What can be learned of a Dockerfile without building it.
+/// A method of `--call` that builds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Inspection {
-    /// Its mistakes.
+    /// `check`: errors and warnings.
     Check,
-    /// A target's arguments.
+    /// `outline`: arguments of the target.
     Outline,
-    /// Its stages.
+    /// `targets`: the stages.
     Targets,
 }
 
-/// How that is shown.
+/// Output format of a check or listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// For people.
+    /// Text for people, with excerpts.
     Text,
-    /// For programs.
+    /// One JSON object for programs.
     Json,
-    /// For code scanning.
+    /// SARIF 2.1.0, for code scanning.
     Sarif,
 }
 
-/// `--call`
+/// The value of `--call`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call {
-    /// `None`: build.
+    /// `None` for a normal build.
     pub(crate) what: Option<Inspection>,
     pub(crate) format: Format,
 }
@@ -42,7 +42,7 @@ impl FromStr for Call {
             "check" | "lint" => Some(Inspection::Check),
             "outline" => Some(Inspection::Outline),
             "targets" => Some(Inspection::Targets),
-            other => return Err(format!("`{other}` is none of build, check, outline, targets")),
+            other => return Err(format!("`{other}` is not one of build, check, outline, targets")),
         };
         let mut format = Format::Text;
         for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -50,7 +50,11 @@ impl FromStr for Call {
                 option if option.starts_with("format=") => {
                     option.trim_start_matches("format=").parse()?
                 }
-                other => return Err(format!("`{other}` is none of format=text, json, sarif")),
+                other => {
+                    return Err(format!(
+                        "`{other}` is not one of format=text, format=json, format=sarif"
+                    ));
+                }
             };
         }
         Ok(Self { what, format })
@@ -65,7 +69,7 @@ impl FromStr for Format {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
             "sarif" => Ok(Self::Sarif),
-            other => Err(format!("`{other}` is none of text, json, sarif")),
+            other => Err(format!("`{other}` is not one of text, json, sarif")),
         }
     }
 }

@@ -1,32 +1,36 @@
-//! What goes with `--check`.
+//! `--fix` and `--format`, which go with `--check`.
 
 use clap::{Args, ValueEnum};
 
 use super::call::Format;
+use super::heading::CHECKS;
 
-/// Lookup of base images by `--check`.
+/// Values of `--check`: the sources of base images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckedBases {
-    /// In the store
+    /// The local store
     Store,
-    /// In the store and in registries
+    /// The store, then registries
     Pull,
 }
 
-/// What goes with `--check`.
+/// Options that go with `--check`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct CheckArgs {
-    /// With --check: write into the Dockerfile what the warnings ask for, where that is one safe
-    /// thing, and show what was changed
-    #[arg(long)]
+    /// With --check: apply safe fixes to the Dockerfile
+    ///
+    /// Fixes warnings that have one safe fix, and shows the changes.
+    #[arg(long, help_heading = CHECKS)]
     pub(crate) fix: bool,
-    /// With --check or --call: how that is shown; sarif is what code scanning reads (SARIF 2.1.0)
-    #[arg(long, value_name = "text|json|sarif")]
+    /// With --check or --call: text, json or sarif
+    ///
+    /// sarif is for code scanning (SARIF 2.1.0).
+    #[arg(long, value_name = "FORMAT", help_heading = CHECKS)]
     pub(crate) format: Option<Format>,
 }
 
 impl CheckArgs {
-    /// Which of the two was typed.
+    /// Returns the name of an option that was given.
     pub(crate) const fn given(&self) -> Option<&'static str> {
         if self.fix {
             return Some("--fix");

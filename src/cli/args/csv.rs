@@ -1,9 +1,9 @@
-//! Fields between commas, as docker's flags have them (RFC 4180): `type=image,"name=a,b"`.
+//! Comma-separated fields, as in docker's options (RFC 4180, section 2): `type=image,"name=a,b"`.
 
-/// The fields of one line; a quoted field may hold commas, and quotes as two of them.
+/// Splits a line into fields. A quoted field may contain commas, and quotes if they are doubled.
 ///
 /// # Errors
-/// A text that says which quote is wrong.
+/// If a quote is not closed, or followed by text.
 pub(crate) fn fields(text: &str) -> Result<Vec<String>, String> {
     let mut fields = Vec::new();
     let mut field = String::new();
@@ -15,11 +15,11 @@ pub(crate) fn fields(text: &str) -> Result<Vec<String>, String> {
                     Some('"') if chars.next_if_eq(&'"').is_some() => field.push('"'),
                     Some('"') => break,
                     Some(other) => field.push(other),
-                    None => return Err(format!("`{text}` has a quote that does not end")),
+                    None => return Err(format!("`{text}` has an unclosed quote")),
                 }
             }
             if chars.peek().is_some_and(|next| *next != ',') {
-                return Err(format!("`{text}` goes on after a quote that ends"));
+                return Err(format!("`{text}` has text after a closing quote"));
             }
         }
         while let Some(next) = chars.next_if(|next| *next != ',') {
@@ -47,7 +47,7 @@ mod tests {
         ] {
             assert_eq!(fields(text).unwrap(), want, "{text}");
         }
-        assert!(fields(r#""a"#).unwrap_err().contains("does not end"));
-        assert!(fields(r#""a"b"#).unwrap_err().contains("goes on"));
+        assert!(fields(r#""a"#).unwrap_err().contains("unclosed quote"));
+        assert!(fields(r#""a"b"#).unwrap_err().contains("after a closing quote"));
     }
 }

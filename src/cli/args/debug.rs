@@ -1,16 +1,22 @@
-//! Options of the debug log.
+//! The options `--debug` and `--debug-log`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// Switch and destination of the debug log.
+use super::heading::GLOBAL;
+
+/// Options of the debug log.
 #[derive(Debug, Args)]
 pub(crate) struct DebugArgs {
-    /// Write what rbuild does to standard error: requests, cache lookups, mounts, git commands, times
-    #[arg(long, global = true)]
+    /// Write a debug log to standard error
+    ///
+    /// Logs requests, cache lookups, mounts, git commands and times.
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) debug: bool,
-    /// Write it to FILE instead; implies --debug
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Write the debug log to FILE
+    ///
+    /// Implies --debug.
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) debug_log: Option<PathBuf>,
 }

@@ -1,9 +1,9 @@
-//! The word `build`, which may be left out.
+//! The default command: the word `build` may be left out.
 
 use std::ffi::OsString;
 
-/// Words after which `build` is not put in.
-const COMMANDS: &[&str] = &[
+/// Names of commands. Any other first word belongs to `build`.
+pub(super) const COMMANDS: &[&str] = &[
     "build",
     "lock",
     "plan",
@@ -38,7 +38,7 @@ pub(crate) fn is_command(word: &str) -> bool {
     COMMANDS.contains(&word)
 }
 
-/// Puts in the word `build` where it was left out.
+/// Inserts the word `build` where it was left out.
 pub(crate) fn with_default_command(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut typed: Vec<OsString> = typed.into_iter().collect();
     if let Some(at) = default_command_at(&typed) {
@@ -47,7 +47,7 @@ pub(crate) fn with_default_command(typed: impl IntoIterator<Item = OsString>) ->
     typed
 }
 
-/// Where the word `build` was left out.
+/// Returns the position at which `build` was left out.
 pub(crate) fn default_command_at(typed: &[OsString]) -> Option<usize> {
     let at = command_at(typed)?;
     let word = typed.get(at)?.to_string_lossy();
@@ -55,7 +55,7 @@ pub(crate) fn default_command_at(typed: &[OsString]) -> Option<usize> {
     (!is_own).then_some(at)
 }
 
-/// Where the command stands, or else what follows the options of all commands.
+/// Returns the position of the first word after the global options.
 pub(crate) fn command_at(typed: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = typed.get(at).map(|word| word.to_string_lossy()) {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn build_is_put_in_where_no_command_is_typed() {
+    fn build_is_inserted_if_there_is_no_command() {
         for (typed, want) in [
             ("rbuild -t a .", "rbuild build -t a ."),
             ("rbuild .", "rbuild build ."),

@@ -1,18 +1,17 @@
-//! Commands of docker, podman and buildah that rbuild calls otherwise, or does not have.
+//! Commands of docker, podman and buildah that rbuild names differently, or does not have.
 
-/// Commands that have the same name behind a group: `docker image push`.
+/// Commands that rbuild has under the same name, without a group: `docker image push`.
 const SAME: [&str; 8] = ["push", "pull", "save", "load", "tag", "inspect", "build", "diff"];
-/// Docker's groups of commands.
+/// Groups of commands in docker's command line.
 const GROUPS: [&str; 8] =
     ["image", "container", "builder", "buildx", "system", "volume", "network", "compose"];
-/// Commands for containers.
+/// Commands that manage containers.
 const CONTAINERS: [&str; 16] = [
     "run", "exec", "ps", "start", "stop", "restart", "kill", "rm", "wait", "attach", "create",
     "cp", "top", "stats", "commit", "export",
 ];
 
-/// Returns what to do in rbuild, for the words of a command line of docker; `None` for words that
-/// docker does not have either.
+/// Returns a hint for a command line of docker, or `None` if docker does not have the command.
 pub(crate) fn tip(words: &[&str]) -> Option<String> {
     let (first, second) = (*words.first()?, words.get(1).copied().unwrap_or_default());
     let is_group = GROUPS.contains(&first);
@@ -26,33 +25,34 @@ pub(crate) fn tip(words: &[&str]) -> Option<String> {
         ("bud", _) => "rbuild build",
         (_, "logs") => {
             return Some(
-                "rbuild has no containers yet; what the steps of a build printed is shown by \
-                 `rbuild history logs`"
+                "rbuild does not run containers; `rbuild history logs` shows the output of a \
+                 build's steps"
                     .to_owned(),
             );
         }
         (_, "run" | "exec") => {
             return Some(
-                "rbuild has no containers yet; `rbuild enter IMAGE -- COMMAND` runs a command in an \
-                 image"
+                "rbuild does not run containers; `rbuild enter IMAGE -- COMMAND` runs a command \
+                 in an image"
                     .to_owned(),
             );
         }
         ("image" | "buildx" | "builder", same) if SAME.contains(&same) => {
-            return Some(format!("it is called `rbuild {same}`"));
+            return Some(format!("use `rbuild {same}`"));
         }
         (_, word) if CONTAINERS.contains(&word) => {
             return Some(
-                "rbuild has no containers yet: it builds, keeps and moves images".to_owned(),
+                "rbuild does not run containers: it builds, stores and transfers images".to_owned(),
             );
         }
         _ if is_group => {
-            let text = format!("rbuild has no group `{first}`: `rbuild -h` lists its commands");
+            let text =
+                format!("rbuild has no command group `{first}`; `rbuild -h` lists its commands");
             return Some(text);
         }
         _ => return None,
     };
-    Some(format!("it is called `{instead}`"))
+    Some(format!("use `{instead}`"))
 }
 
 #[cfg(test)]
@@ -60,13 +60,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_docker_have_docker_s_meaning() {
+    fn docker_commands_have_hints() {
         for (words, part) in [
             (&["run", "app"][..], "rbuild enter"),
             (&["exec"], "rbuild enter"),
             (&["container", "run"], "rbuild enter"),
-            (&["ps"], "no containers yet"),
-            (&["container", "ls"], "no group `container`"),
+            (&["ps"], "does not run containers"),
+            (&["container", "ls"], "no command group `container`"),
             (&["logs"], "history logs"),
             (&["image", "ls"], "`rbuild images`"),
             (&["image", "rm", "x"], "`rbuild rmi`"),
@@ -75,7 +75,7 @@ mod tests {
             (&["system", "df"], "`rbuild du`"),
             (&["buildx", "du"], "`rbuild du`"),
             (&["image", "push"], "`rbuild push`"),
-            (&["compose", "up"], "no group `compose`"),
+            (&["compose", "up"], "no command group `compose`"),
         ] {
             let tip = tip(words);
             assert!(tip.as_ref().is_some_and(|tip| tip.contains(part)), "{words:?}: {tip:?}");

@@ -1,4 +1,4 @@
-//! What may be typed after `enter`. No IO here.
+//! The arguments of `enter`.
 
 use std::ffi::OsString;
 
@@ -9,29 +9,33 @@ use super::step_name::StepName;
 
 const AFTER_HELP: &str = "\
 Examples:
-  rbuild enter debian:bookworm              a shell in an image of the store, or else of its registry
-  rbuild enter app -- ls -l /srv            one command; its exit status is passed on
-  rbuild enter --target test .              where the stage `test` of ./Dockerfile ends
-  rbuild enter --step test:3 .              where `[test 3/7]` of a build's log begins: in its mounts,
-                                            variables, directory and rights, before its command runs
-Whatever is changed there is thrown away.";
+  rbuild enter debian:bookworm              open a shell in an image; pull it if necessary
+  rbuild enter app -- ls -l /srv            run one command, and exit with its status
+  rbuild enter --target test .              start at the end of the stage `test` of ./Dockerfile
+  rbuild enter --step test:3 .              start before step `[test 3/7]` runs, with its mounts,
+                                            variables, working directory and user
+Changes are discarded.";
 
-/// It takes the options of a build, where they mean something.
+/// The arguments of `enter`: options of a build, where they have an effect.
 #[derive(Debug, Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(
+    after_help = "See `rbuild enter --help` for examples and details.",
+    after_long_help = AFTER_HELP
+)]
 pub(crate) struct EnterArgs {
-    /// Enter a step of a build before it runs: by stage and number as logs show it, or #N for that of
-    /// the last build of the context
+    /// Enter a step of a build before it runs
+    ///
+    /// Stage and number as in logs, or #N for step N of the last build of the context.
     #[arg(long, value_name = "[STAGE:]N|#N")]
     pub(crate) step: Option<String>,
     #[command(flatten)]
     pub(crate) build: BuildArgs,
-    /// What to run in place of a shell
+    /// Command to run instead of a shell
     #[arg(index = 2, last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
 
-/// Options of a build that `enter` has no use for, by their names in the definitions.
+/// Ids of options of a build that have no effect on `enter`.
 const OF_BUILD: [&str; 26] = [
     "tag",
     "label",
@@ -61,17 +65,18 @@ const OF_BUILD: [&str; 26] = [
     "no_cache",
 ];
 
-/// The options of a build as `enter` shows them.
+/// Hides the options that have no effect, and describes the context.
 pub(crate) fn define(command: clap::Command) -> clap::Command {
     let command = command.mut_arg("context", |context| {
-        let help = "An image, or with --step, --target or -f the context of a build";
-        context.index(1).value_name("IMAGE|CONTEXT").help(help).long_help(help)
+        let help = "Image, or context of a build";
+        let long = "An image; or, with --step, --target or -f, the context of a build.";
+        context.index(1).value_name("IMAGE|CONTEXT").help(help).long_help(long)
     });
     OF_BUILD.into_iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
 }
 
 impl EnterArgs {
-    /// Whether what is entered is made by a build.
+    /// Returns whether a build is entered, not an image.
     pub(crate) fn is_build(&self) -> bool {
         let BuildArgs { file, target, .. } = &self.build;
         let context = self.build.shown_context();
@@ -79,8 +84,8 @@ impl EnterArgs {
         self.step.is_some() || target.is_some() || file.is_some() || is_path
     }
 
-    /// An option that was given and means nothing here.
-    pub(crate) fn useless(&self) -> Option<&'static str> {
+    /// Returns an option that was given and has no effect.
+    pub(crate) fn unused_option(&self) -> Option<&'static str> {
         let build = &self.build;
         let outputs = &build.outputs;
         let given = [
@@ -122,7 +127,7 @@ impl EnterArgs {
         given.into_iter().chain(of_context).find(|(is_given, _)| *is_given).map(|(_, name)| name)
     }
 
-    /// The step.
+    /// Returns the step that was given.
     pub(crate) fn step_name(&self) -> Result<Option<StepName>, String> {
         self.step.as_deref().map(StepName::read).transpose()
     }

@@ -1,22 +1,19 @@
-//! Options of docker, buildah, podman and kaniko that rbuild calls otherwise, does not need, or does
+//! Options of docker, buildah, podman and kaniko that rbuild names differently, does not need, or does
 //! not have.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Options with one meaning, and what to do in rbuild.
+/// Options with one meaning, and the hint for them.
 type Row = (&'static [&'static str], &'static str);
 
-/// Options that change nothing here.
+/// Options that have no effect here, and the reason.
 const UNNEEDED: &[Row] = &[
     (&["--rm", "--force-rm"], "a build leaves no containers behind"),
-    (&["--layers", "--cache"], "steps are always cached; `--no-cache` builds them all again"),
-    (
-        &["--isolation", "--runtime", "--runtime-flag"],
-        "a RUN always runs in a sandbox of rbuild's own",
-    ),
+    (&["--layers", "--cache"], "steps are always cached; `--no-cache` rebuilds all of them"),
+    (&["--isolation", "--runtime", "--runtime-flag"], "RUN always runs in the sandbox of rbuild"),
     (
         &["--snapshot-mode", "--snapshotMode", "--use-new-run"],
-        "the layer of a RUN is what it wrote, found without a snapshot",
+        "the layer of a RUN is what it wrote, found without snapshots",
     ),
     (
         &[
@@ -30,18 +27,18 @@ const UNNEEDED: &[Row] = &[
     ),
     (
         &["--push-retry", "--image-download-retry", "--retry", "--retry-delay"],
-        "transfers that fail are tried again anyway",
+        "failed transfers are always retried",
     ),
     (
         &["--cache-copy-layers", "--cache-run-layers", "--compressed-caching", "--no-push-cache"],
-        "every step is cached in the store; a cache for others is --cache-to",
+        "every step is cached in the store; use --cache-to to share the cache",
     ),
-    (&["--compress"], "the context is read where it is, and goes nowhere"),
-    (&["--builder"], "there is no daemon to choose"),
+    (&["--compress"], "the context is read in place, and not sent to a daemon"),
+    (&["--builder"], "rbuild has no daemon"),
     (&["--disable-content-trust"], "digests are always checked"),
-    (&["--stdin"], "a RUN reads nothing from standard input"),
-    (&["--no-prune"], "`rbuild rmi` takes names away and removes nothing else"),
-    (&["--tmpdir"], "what is temporary lies in the store: --root DIR"),
+    (&["--stdin"], "RUN has no standard input"),
+    (&["--no-prune"], "`rbuild rmi` removes names only"),
+    (&["--tmpdir"], "temporary files are in the store: --root DIR"),
     (&["--no-push"], "nothing is pushed without --push"),
 ];
 
@@ -61,7 +58,7 @@ const RENAMED: &[Row] = &[
     ),
     (
         &["--registry-certificate", "--cert-dir", "--registry-client-cert"],
-        "--registry HOST,ca=FILE, or with cert=FILE and key=FILE for a client's",
+        "--registry HOST,ca=FILE, with cert=FILE and key=FILE for a client certificate",
     ),
     (
         &["--registry-mirror", "--registry-map"],
@@ -72,7 +69,7 @@ const RENAMED: &[Row] = &[
     (&["-D"], "--debug"),
     (&["--dockerfile"], "-f FILE"),
     (&["--destination", "-d"], "-t NAME with --push"),
-    (&["--context", "-c", "--context-sub-path"], "the directory or URL behind all options"),
+    (&["--context", "-c", "--context-sub-path"], "the directory or URL after all options"),
     (&["--digest-file"], "--metadata-file FILE, as `containerimage.digest`"),
     (
         &["--image-name-with-digest-file", "--image-name-tag-with-digest-file"],
@@ -101,15 +98,15 @@ const RENAMED: &[Row] = &[
     (&["--volume", "-v"], "RUN --mount=type=bind in the Dockerfile (the version is `-V`)"),
 ];
 
-/// Options without a counterpart.
+/// Options without a counterpart, and the reason.
 const ABSENT: &[Row] = &[
     (
         &["--provenance", "--sbom", "--attest", "--sbom-output", "--sign-by"],
-        "it makes no attestations and signs nothing; leave it out, also with `=false`",
+        "rbuild does not create attestations or signatures; leave it out, also with `=false`",
     ),
     (
         &["--squash", "--squash-all", "--single-snapshot"],
-        "an image keeps a layer for each step; copy from one stage into another for fewer",
+        "each step has a layer; copy from one stage to another for fewer",
     ),
     (
         &[
@@ -124,47 +121,46 @@ const ABSENT: &[Row] = &[
             "--cgroup-parent",
             "--resource",
         ],
-        "limits of memory and processors are those of rbuild itself: start it in a cgroup, as by \
+        "run rbuild itself in a cgroup to limit memory and processors, as with \
          `systemd-run --scope -p MemoryMax=2G`; --ulimit limits each process",
     ),
     (
         &["--cap-add", "--cap-drop", "--security-opt", "--device"],
-        "a RUN has docker's usual rights; `RUN --security=insecure` with --allow security.insecure \
-         has all",
+        "RUN has docker's default capabilities; `RUN --security=insecure` with --allow \
+         security.insecure has all of them",
     ),
-    (&["--dns", "--dns-search", "--dns-option"], "steps use the machine's name servers"),
+    (&["--dns", "--dns-search", "--dns-option"], "steps use the name servers of the machine"),
     (
         &["--env", "--unsetenv", "--unsetlabel", "--inherit-labels", "--from"],
-        "what the Dockerfile does not say stays; write ENV, LABEL or FROM there",
+        "use ENV, LABEL or FROM in the Dockerfile",
     ),
-    (&["--no-cache-filter"], "`--no-cache` builds all steps again"),
-    (&["--policy", "--source-policy-file"], "`rbuild lock` fixes what a build fetches"),
-    (&["--userns", "--uts", "--ipc", "--pid", "--cgroupns"], "namespaces of a RUN are its own"),
+    (&["--no-cache-filter"], "`--no-cache` rebuilds all steps"),
+    (&["--policy", "--source-policy-file"], "`rbuild lock` pins what a build fetches"),
+    (&["--userns", "--uts", "--ipc", "--pid", "--cgroupns"], "RUN has its own namespaces"),
     (
         &["--ignore-path", "--ignore-var-run"],
-        "what a step writes is in the image; remove it in the same RUN",
+        "files that a step writes are in the image; remove them in the same RUN",
     ),
     (
         &["--skip-push-permission-check", "--push-ignore-immutable-tag-errors"],
-        "a push that is refused is an error",
+        "a refused push is an error",
     ),
-    (&["--skip-default-registry-fallback"], "--offline asks no registry at all"),
-    (&["--credential-helpers"], "helpers of docker's config.json are used"),
+    (&["--skip-default-registry-fallback"], "--offline uses no registry at all"),
+    (&["--credential-helpers"], "the credential helpers of docker's config.json are used"),
 ];
 
-/// Returns what to do in place of an option that rbuild does not know.
+/// Returns a hint for an option of another tool.
 fn tip(option: &str) -> Option<String> {
     let find = |rows: &[Row]| {
         rows.iter().find_map(|(names, text)| names.contains(&option).then_some(*text))
     };
     find(UNNEEDED)
         .map(|why| format!("rbuild does not need `{option}`, leave it out: {why}"))
-        .or_else(|| find(RENAMED).map(|name| format!("for `{option}`, rbuild has: {name}")))
+        .or_else(|| find(RENAMED).map(|name| format!("instead of `{option}`, use: {name}")))
         .or_else(|| find(ABSENT).map(|why| format!("rbuild has no `{option}`: {why}")))
 }
 
-/// Lets an error about an option of another tool say what rbuild has in its place, and not which
-/// option is spelt like it.
+/// Adds a hint to an error about an option of another tool, in place of similarly spelled options.
 pub(crate) fn explained(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
         return error;
@@ -174,7 +170,7 @@ pub(crate) fn explained(mut error: clap::Error) -> clap::Error {
     else {
         return error;
     };
-    // The usage would be that of the option which is spelt like it.
+    // The usage line would be that of a similarly spelled option.
     for kind in [ContextKind::SuggestedArg, ContextKind::Suggested, ContextKind::Usage] {
         error.remove(kind);
     }
@@ -216,8 +212,11 @@ mod tests {
     fn error_names_what_rbuild_has() {
         for (typed, part) in [
             ("--rm", "rbuild does not need `--rm`, leave it out"),
-            ("--provenance=false", "rbuild has no `--provenance`: it makes no attestations"),
-            ("--insecure", "for `--insecure`, rbuild has: --registry HOST,insecure"),
+            (
+                "--provenance=false",
+                "rbuild has no `--provenance`: rbuild does not create attestations",
+            ),
+            ("--insecure", "instead of `--insecure`, use: --registry HOST,insecure"),
             ("--layers", "rbuild does not need `--layers`"),
             ("--isolation=chroot", "rbuild does not need `--isolation`"),
             ("-d", "-t NAME with --push"),

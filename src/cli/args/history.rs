@@ -1,9 +1,10 @@
-//! What may be typed after `history` and `explain`. No IO here.
+//! The arguments of `history` and `explain`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+/// The arguments of `history`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct HistoryArgs {
@@ -14,7 +15,7 @@ pub(crate) struct HistoryArgs {
 }
 
 impl HistoryArgs {
-    /// Whether layers may have to be listed.
+    /// Returns whether layers may have to be listed.
     pub(crate) const fn looks_into_layers(&self) -> bool {
         match &self.builds {
             None => self.of_image.image.is_some(),
@@ -24,99 +25,116 @@ impl HistoryArgs {
     }
 }
 
-/// How an image came to be, as docker has it.
+/// The arguments of `history IMAGE`, as docker has them.
 #[derive(Debug, Args)]
 pub(crate) struct ImageHistoryArgs {
-    /// An image, by name or id, to show how it came to be; without one, builds are listed
+    /// Image to show the history of
+    ///
+    /// A name or an id. Without an image, builds are listed.
     #[arg(value_name = "IMAGE")]
     pub(crate) image: Option<String>,
-    /// Of an image for several platforms, this one [default: this machine's]
+    /// Show this platform of the image
+    ///
+    /// [default: that of the machine]
     #[arg(long, value_name = "OS/ARCH", requires = "image")]
     pub(crate) platform: Option<String>,
-    /// Do not shorten what is long
+    /// Do not shorten ids and instructions
     #[arg(long, requires = "image")]
     pub(crate) no_trunc: bool,
-    /// One JSON object a line; of an image with docker's names
+    /// Print one JSON object a line
+    ///
+    /// For an image, members have docker's names.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print ids only
+    /// Print only the ids
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) quiet: bool,
 }
 
+/// The subcommands of `history`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum HistoryCommand {
-    /// List the builds of this store, the latest first
+    /// List builds, latest first
     Ls(ListArgs),
-    /// Show a build: its steps, what they took, why they were made, what went wrong
+    /// Show a build: its steps, their times, why they ran, and errors
     Show(ShowArgs),
-    /// Print what the steps of a build printed
+    /// Print the output of the steps of a build
     Logs(LogsArgs),
-    /// Forget builds; images and the cache stay
+    /// Remove builds from the history (images and cache are kept)
     Rm(RmArgs),
 }
 
+/// The arguments of `history ls`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ListArgs {
-    /// No more than these
+    /// List at most N builds
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// One JSON object a line
+    /// Print one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print ids only
+    /// Print only the ids
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) quiet: bool,
 }
 
 /// A build of the history.
 #[derive(Debug, Args)]
-pub(crate) struct WhichBuild {
-    /// The build: its id or how that begins, or ^1 for the one before the last, ^2 for the one before
-    /// that [default: the last]
+pub(crate) struct BuildSelector {
+    /// Build [default: the last one]
+    ///
+    /// An id or its beginning, or ^N for the Nth build before the last.
     #[arg(value_name = "BUILD")]
     pub(crate) build: Option<String>,
 }
 
+/// The arguments of `history show`.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     #[command(flatten)]
-    pub(crate) which: WhichBuild,
-    /// Its events, as --progress=json has them
+    pub(crate) which: BuildSelector,
+    /// Print the events of --progress=json
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write the page that --report of a build writes into FILE
+    /// Write the HTML report to FILE
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(crate) report: Option<PathBuf>,
 }
 
+/// The arguments of `history logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
-    pub(crate) which: WhichBuild,
-    /// Only what this step printed, as it printed it: by stage and number as logs show it, or #N
+    pub(crate) which: BuildSelector,
+    /// Print only the output of this step, unchanged
+    ///
+    /// Stage and number as in logs, or #N.
     #[arg(long, value_name = "STAGE:N|#N")]
     pub(crate) step: Option<String>,
 }
 
+/// The arguments of `history rm`.
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
-    /// The builds
+    /// Builds to remove, by id
     #[arg(value_name = "BUILD", required_unless_present = "all")]
     pub(crate) builds: Vec<String>,
-    /// All that have ended
+    /// Remove all builds that have ended
     #[arg(long, conflicts_with = "builds")]
     pub(crate) all: bool,
 }
 
+/// The arguments of `explain`.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
-    pub(crate) which: WhichBuild,
-    /// One JSON object: the build, and the steps that were not found
+    pub(crate) which: BuildSelector,
+    /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// Only this step: by stage and number as logs show it, or #N
+    /// Explain only this step
+    ///
+    /// Stage and number as in logs, or #N.
     #[arg(long, value_name = "STAGE:N|#N")]
     pub(crate) step: Option<String>,
 }

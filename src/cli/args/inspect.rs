@@ -1,64 +1,75 @@
-//! What may be typed after the commands that look into images. No IO here.
+//! The arguments of `images`, `inspect` and `diff`.
 
 use clap::Args;
 
+/// The arguments of `images`.
 #[derive(Debug, Args)]
 pub(crate) struct ImagesArgs {
-    /// Only these: a repository, NAME:TAG, or a pattern such as 'team/*'
+    /// List only images with this name
+    ///
+    /// A repository, NAME:TAG, or a pattern such as 'team/*'.
     #[arg(value_name = "NAME[:TAG]")]
     pub(crate) name: Option<String>,
-    /// Print ids only
+    /// Print only the ids
     #[arg(short, long, conflicts_with_all = ["json", "format"])]
     pub(crate) quiet: bool,
     /// Do not shorten ids
     #[arg(long)]
     pub(crate) no_trunc: bool,
-    /// One JSON object a line, with docker's names
+    /// Print one JSON object a line
+    ///
+    /// Members have docker's names.
     #[arg(long)]
     pub(crate) json: bool,
-    /// How each image is shown: `json`, `table`, or a template such as '{{.Repository}}:{{.Tag}}', with
-    /// `table ` before it for headings; --json shows the fields
+    /// Print `json`, `table` or a template
+    ///
+    /// A template is text with fields, such as '{{.Repository}}:{{.Tag}}'. With `table ` before it, it
+    /// gets headings. --json shows the fields.
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     pub(crate) format: Option<String>,
 }
 
+/// The arguments of `inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The image: a name or an id
+    /// Name or id of the image
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
-    /// Of an image for several platforms, this one
+    /// Inspect this platform of the image
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
-    /// Read the image in its registry: nothing of it is kept
+    /// Read the image from its registry, and keep nothing
     #[arg(long, conflicts_with = "pull")]
     pub(crate) remote: bool,
-    /// Fetch layers that the store lacks, to look into them, too
+    /// Pull layers that are missing from the store
     #[arg(long)]
     pub(crate) pull: bool,
-    /// One JSON object with the config and all that the page shows, sizes in bytes
+    /// Print one JSON object, sizes in bytes
     #[arg(long)]
     pub(crate) json: bool,
 }
 
+/// The arguments of `diff`.
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The old image: a name or an id
+    /// Name or id of the old image
     #[arg(value_name = "A")]
     pub(crate) old: String,
-    /// The new one
+    /// Name or id of the new image
     #[arg(value_name = "B")]
     pub(crate) new: String,
-    /// Of images for several platforms, this one [default: this machine's]
+    /// Compare this platform of the images
+    ///
+    /// [default: that of the machine]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
-    /// Fetch layers that the store lacks
+    /// Pull layers that are missing from the store
     #[arg(long)]
     pub(crate) pull: bool,
-    /// Exit with 1 if they differ
+    /// Exit with status 1 if the images differ
     #[arg(long)]
     pub(crate) exit_code: bool,
-    /// One JSON object with all differences, sizes in bytes
+    /// Print one JSON object, sizes in bytes
     #[arg(long)]
     pub(crate) json: bool,
 }

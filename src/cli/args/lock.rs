@@ -7,34 +7,42 @@ use clap::Args;
 use crate::executor::LockRule;
 
 use super::build::BuildArgs;
+use super::heading::REPRODUCIBLE;
 
-/// What a build takes its inputs for.
+/// Options about the lock file.
 #[derive(Debug, Args)]
 pub(crate) struct LockOptions {
-    /// The file that says what images, downloads and git references were
-    /// [default: rbuild.lock beside the Dockerfile, if it is there]
-    #[arg(long, value_name = "FILE")]
+    /// Lock file [default: rbuild.lock beside the Dockerfile]
+    ///
+    /// The file that pins images, downloads and git references. By default, an existing rbuild.lock
+    /// beside the Dockerfile is used.
+    #[arg(long, value_name = "FILE", help_heading = REPRODUCIBLE)]
     pub(crate) lockfile: Option<PathBuf>,
-    /// Fail if an input from elsewhere is not in the lock file, or not what it says
-    #[arg(long)]
+    /// Fail if an input differs from the lock file
+    ///
+    /// Fails also if an image, a download or a git reference is not in the lock file.
+    #[arg(long, help_heading = REPRODUCIBLE)]
     pub(crate) locked: bool,
-    /// Never use the network: fail if something is not in the store; RUN steps have no network
-    #[arg(long, conflicts_with_all = ["pull", "push"])]
+    /// Do not use the network
+    ///
+    /// Fails if an input is not in the store. RUN steps have no network.
+    #[arg(long, conflicts_with_all = ["pull", "push"], help_heading = REPRODUCIBLE)]
     pub(crate) offline: bool,
 }
 
 impl LockOptions {
-    /// What the entries mean to a build.
+    /// Returns how a build uses the entries.
     pub(crate) const fn rule(&self) -> LockRule {
         if self.locked { LockRule::Strict } else { LockRule::Follow }
     }
 }
 
-/// It takes the options of the build that is to be locked; what comes out of one does not matter.
+/// The options of `lock`: those of the build that is to be locked.
 #[derive(Debug, Args)]
 pub(crate) struct LockArgs {
-    /// Ask again for what is in the lock file already; for all its platforms unless --platform says
-    /// for which
+    /// Update entries that are in the lock file
+    ///
+    /// Without --platform, for all platforms of the file.
     #[arg(long)]
     pub(crate) update: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What may be typed. No IO here: arguments are only told apart.
+//! The command line, as clap reads it. No IO here.
 
 pub(super) mod bucket_options;
 pub(super) mod budget;
@@ -13,6 +13,7 @@ pub(super) mod default_command;
 mod docker_commands;
 pub(super) mod enter;
 mod foreign_options;
+mod heading;
 pub(super) mod history;
 pub(super) mod inspect;
 pub(super) mod lock;
@@ -22,7 +23,6 @@ pub(super) mod progress;
 pub(super) mod prompt;
 pub(super) mod registry;
 pub(super) mod run_options;
-mod short_help;
 pub(super) mod step_name;
 pub(super) mod store;
 pub(super) mod suggestions;
@@ -37,6 +37,7 @@ use build::BuildArgs;
 use debug::DebugArgs;
 use default_command::with_default_command;
 use enter::EnterArgs;
+use heading::GLOBAL;
 use history::{ExplainArgs, HistoryArgs};
 use inspect::{DiffArgs, ImagesArgs, InspectArgs};
 use lock::LockArgs;
@@ -46,22 +47,24 @@ use registry::RegistryArgs;
 use store::{DuArgs, LoadArgs, PruneArgs, RmiArgs, SaveArgs, StoreArgs, TagArgs};
 use transfer::{LoginArgs, LogoutArgs, PullArgs, PushArgs};
 
+const BUILD_AFTER_HELP: &str = "See `rbuild build --help` for examples and details.";
+
 const AFTER_HELP: &str = "\
 Examples:
   rbuild -t app .                                   build ./Dockerfile into the local store
   rbuild -t registry.example/app:1 --push .         build and push
   rbuild -f docker/Dockerfile --target test .       another file, one stage
   rbuild -o type=oci,dest=app.tar .                 write an OCI archive
-  rbuild -t app --load .                            build, and load into docker or podman
-  rbuild -o rootfs .                                write the image's files into ./rootfs
-  rbuild --check .                                  look for mistakes, build nothing
-  rbuild --reproducible -t app .                    the same bytes every time
+  rbuild -t app --load .                            build and load into docker or podman
+  rbuild -o rootfs .                                write the files of the image to ./rootfs
+  rbuild --check .                                  check the Dockerfile, build nothing
+  rbuild --reproducible -t app .                    get the same digest every time
 
-The word `build` may be left out. `rbuild COMMAND --help` says more.
-Exit status: 0 done, 1 the build failed, 2 wrong usage, 3 the store, a registry, the disk or the
+The word `build` may be left out. `rbuild COMMAND --help` has details.
+Exit status: 0 success, 1 the build failed, 2 usage error, 3 the store, a registry, the disk or the
 kernel failed, 130 interrupted.";
 
-/// Turns a Dockerfile and a directory into an OCI image: no daemon, no root.
+/// Build OCI images from Dockerfiles, without a daemon and without root
 #[derive(Debug, Parser)]
 #[command(name = "rbuild", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub(super) struct Arguments {
@@ -71,17 +74,25 @@ pub(super) struct Arguments {
     pub(super) command: Command,
 }
 
-/// What every command takes.
+/// The options of every command.
 #[derive(Debug, Args)]
 pub(super) struct Global {
-    /// Where images, layers and the cache are kept
-    /// [default: $RBUILD_ROOT, /var/lib/rbuild for root, ~/.local/share/rbuild for others]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// Directory of images, layers and cache
+    ///
+    /// [default: $RBUILD_ROOT, or /var/lib/rbuild for root, or ~/.local/share/rbuild]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub(super) root: Option<PathBuf>,
-    /// Bytes that one layer or archive may unpack to, holes of sparse files included, such as 300GB
-    /// [default: $RBUILD_MAX_UNPACKED_SIZE, 128GiB]; if given, an archive may also expand to any
-    /// multiple of its packed size
-    #[arg(long, global = true, value_name = "SIZE", value_parser = budget::bytes)]
+    /// Maximum unpacked size of a layer or archive
+    ///
+    /// Such as 300GB, with the holes of sparse files [default: $RBUILD_MAX_UNPACKED_SIZE, or 128GiB].
+    /// If given, the compression ratio of archives is not limited.
+    #[arg(
+        long,
+        global = true,
+        value_name = "SIZE",
+        value_parser = budget::bytes,
+        help_heading = GLOBAL
+    )]
     pub(super) max_unpacked_size: Option<u64>,
     #[command(flatten)]
     pub(super) registries: RegistryArgs,
@@ -89,59 +100,60 @@ pub(super) struct Global {
     pub(super) debug: DebugArgs,
 }
 
+/// The commands of rbuild.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Build an image from a Dockerfile (the word `build` may be left out)
-    #[command(after_help = AFTER_HELP)]
+    #[command(after_help = BUILD_AFTER_HELP, after_long_help = AFTER_HELP)]
     Build(Box<BuildArgs>),
-    /// Write down what the base images, downloads and git references of a Dockerfile are
+    /// Pin the base images, downloads and git references of a Dockerfile
     Lock(Box<LockArgs>),
-    /// Show what a build would do: what is cached, what would run, why, and for how long
+    /// Show what a build would do: which steps are cached, which would run, why, and for how long
     Plan(Box<PlanArgs>),
-    /// Open a shell in an image, or in a step of a build before it runs
+    /// Open a shell in an image, or before a step of a build
     Enter(Box<EnterArgs>),
-    /// Push an image of the local store to its registry
+    /// Push an image to its registry
     Push(PushArgs),
     /// Pull an image into the local store
     Pull(PullArgs),
-    /// Log in to a registry; the password is kept where docker keeps it
+    /// Log in to a registry (the password is stored where docker stores it)
     Login(LoginArgs),
-    /// Forget the login to a registry
+    /// Log out from a registry
     Logout(LogoutArgs),
-    /// List the images of the local store
+    /// List the images of the store
     Images(ImagesArgs),
-    /// Show what an image is made of: config, layers, biggest files, wasted bytes
+    /// Show an image: config, layers, biggest files, wasted bytes
     Inspect(InspectArgs),
-    /// Show what is different between two images: config, layers, files
+    /// Compare two images: config, layers, files
     Diff(DiffArgs),
-    /// List builds, show what happened in one; or how an image came to be, as docker does
+    /// List builds, show one of them, or show the history of an image
     History(HistoryArgs),
-    /// Say why steps of the last build were made anew and not found in the cache
+    /// Explain why steps of a build were not cached
     Explain(ExplainArgs),
-    /// Give an image of the store further names
+    /// Add names to an image
     Tag(TagArgs),
-    /// Take names away from images of the store
+    /// Remove names of images
     Rmi(RmiArgs),
-    /// Write images of the store into one archive
+    /// Write images to an archive
     Save(SaveArgs),
-    /// Read images from an archive or an OCI layout into the store
+    /// Load images from an archive or an OCI layout
     Load(LoadArgs),
-    /// Show what the store holds and how much of the disk it takes
+    /// Show the disk usage of the store
     Du(DuArgs),
-    /// Forget the build cache and remove what no tagged image needs
+    /// Remove the build cache and data that no tagged image needs
     Prune(PruneArgs),
-    /// Check the store itself, and repair it
+    /// Check and repair the store
     Store(StoreArgs),
-    /// Print what completes commands at a shell's prompt: `source <(rbuild completion bash)`
+    /// Print a completion script for a shell: `source <(rbuild completion bash)`
     Completion(CompletionArgs),
-    /// Write the manual's pages into a directory
+    /// Write the manual pages to a directory
     Man(ManArgs),
-    /// Print the version
+    /// Print the version of rbuild
     Version,
 }
 
 impl Command {
-    /// Whether it may speak to a registry.
+    /// Returns whether the command may send requests to a registry.
     pub(super) const fn asks_registries(&self) -> bool {
         !matches!(
             self,
@@ -161,13 +173,14 @@ impl Command {
         )
     }
 
-    /// Whether it handles layers, and so needs to be root at least of a user namespace.
+    /// Returns whether the command handles layers, and so needs root, at least of a user namespace
+    /// (user_namespaces(7)).
     pub(super) fn needs_privileges(&self) -> bool {
         match self {
             Self::Build(build) => {
                 build.inspection().is_none() || build.is_remote() || build.check_pulls()
             }
-            // To look into a layer that was never listed lists it.
+            // These list layers that were never listed before.
             Self::Save(_)
             | Self::Load(_)
             | Self::Lock(_)
@@ -194,23 +207,21 @@ impl Command {
     }
 }
 
-/// Reads what was typed, the program's name included.
+/// Parses the command line, which starts with the name of the program.
 pub(super) fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let words = with_default_command(typed);
     if let Some(build) = build_alone(&words) {
         return Ok(build);
     }
-    // Only who reads the help waits until it is arranged.
-    let is_read = words.iter().any(|word| word == "-h" || word == "--help" || word == "help");
-    let mut command = if is_read { command() } else { plain_command() };
+    let mut command = command();
     let mut matches = command
         .try_get_matches_from_mut(&words)
         .map_err(|error| suggestions::context(error, &words))?;
     Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// A build, read without the definitions of all other commands: those take longer than all that a
-/// rebuild of a small project does besides. What is no good is read again with all of them.
+/// Parses a `build` without the definitions of other commands, which would take longer than a cached
+/// build of a small project. Invalid arguments are parsed again with all definitions.
 fn build_alone(words: &[OsString]) -> Option<Arguments> {
     let build = BuildArgs::augment_args(clap::Command::new("build"));
     let matches = Global::augment_args(clap::Command::new("rbuild"))
@@ -222,12 +233,8 @@ fn build_alone(words: &[OsString]) -> Option<Arguments> {
     Some(Arguments { global: Global::from_arg_matches(&matches).ok()?, command })
 }
 
-/// The definitions of all that may be typed, with a short help for each option.
+/// Returns the definitions of all commands.
 pub(super) fn command() -> clap::Command {
-    short_help::arranged(plain_command())
-}
-
-fn plain_command() -> clap::Command {
     let here = |command: clap::Command| {
         command.mut_arg("context", |context| context.required(false).default_value("."))
     };
@@ -246,8 +253,24 @@ mod tests {
         command().debug_assert();
     }
 
+    /// Maximum length of a line of `-h` beside the longest option, in characters.
+    const MAX_HELP_CHARS: usize = 54;
+
     #[test]
-    fn a_build_is_read_alone_as_among_all_commands() {
+    fn short_help_of_every_option_fits_on_a_line() {
+        let command = command();
+        for command in command.get_subcommands().chain([&command]) {
+            for arg in command.get_arguments() {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                let name = command.get_name();
+                assert!(help.chars().count() <= MAX_HELP_CHARS, "{name} {}: {help}", arg.get_id());
+                assert!(!help.is_empty(), "{name} {} has no help", arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn build_is_parsed_alone_as_among_all_commands() {
         for typed in [
             "rbuild build .",
             "rbuild --root a build -t b --build-arg C=d --platform linux/amd64,linux/arm64 -o e f",
@@ -256,7 +279,7 @@ mod tests {
             "rbuild build --load=podman --progress plain --report r.html --on-error=shell .",
         ] {
             let words: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
-            let matches = plain_command().try_get_matches_from(&words).unwrap();
+            let matches = command().try_get_matches_from(&words).unwrap();
             let full = Arguments::from_arg_matches(&matches).unwrap();
             let alone = build_alone(&words).expect(typed);
             assert_eq!(format!("{alone:?}"), format!("{full:?}"));

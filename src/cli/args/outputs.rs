@@ -1,48 +1,62 @@
-//! `--output` and what goes with it, as it is typed.
+//! `--output`, `--push`, `--load` and other options about outputs.
 
 use clap::{Args, ValueEnum};
 
 use super::compression::CompressionArgs;
+use super::heading::OUTPUT;
 
-/// What may be typed about outputs.
+/// Options about the outputs of a build.
 #[derive(Debug, Args)]
 pub(crate) struct OutputArgs {
-    /// Write the image out: type=oci|docker|local|tar|image|registry|cacheonly,dest=PATH,…; `-` or a
-    /// directory alone are its files; may be repeated
-    #[arg(short, long, value_name = "type=TYPE,dest=PATH")]
+    /// Export: type=oci|docker|local|tar|…, or a directory
+    ///
+    /// type=oci|docker|local|tar|image|registry|cacheonly,dest=PATH,… A path alone is a directory for
+    /// the files of the image; `-` alone writes them to standard output as tar. May be repeated.
+    #[arg(short, long, value_name = "type=TYPE,…", help_heading = OUTPUT)]
     pub(crate) output: Vec<String>,
-    /// Push every name of -t to its registry: the same as -o type=registry
-    #[arg(long)]
+    /// Push every name of -t to its registry
+    ///
+    /// The same as -o type=registry.
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) push: bool,
-    /// Let a push replace an index of the registry by one for fewer platforms, or by one image
-    #[arg(long)]
+    /// Let a push remove platforms from an index
+    ///
+    /// Permits a push to replace an index of the registry by one for fewer platforms, or by a single
+    /// image.
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) replace_index: bool,
-    /// Load the image into docker or podman: the same as -o type=docker
+    /// Load the image into docker or podman
+    ///
+    /// The same as -o type=docker.
     #[arg(
         long,
         value_enum,
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "any",
-        value_name = "docker|podman"
+        value_name = "docker|podman",
+        hide_possible_values = true,
+        help_heading = OUTPUT
     )]
-    pub(crate) load: Option<Wanted>,
-    /// Add an annotation to the manifest, or to what LEVEL names: manifest, index,
-    /// manifest-descriptor or index-descriptor, several with commas; may be repeated
-    #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
+    pub(crate) load: Option<EngineChoice>,
+    /// Add an annotation to the manifest or the index
+    ///
+    /// [LEVEL:]KEY=VALUE, where LEVEL is a comma-separated list of manifest, index,
+    /// manifest-descriptor and index-descriptor [default: manifest]. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", help_heading = OUTPUT)]
     pub(crate) annotation: Vec<String>,
     #[command(flatten)]
     pub(crate) compression: CompressionArgs,
 }
 
-/// Which of them is wanted.
+/// The engine that `--load` selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Wanted {
-    /// Docker if it is there, or else podman
+pub(crate) enum EngineChoice {
+    /// Docker if it is available, or else podman
     #[value(hide = true)]
     Any,
-    /// Docker
+    /// The engine of docker
     Docker,
-    /// Podman
+    /// The engine of podman
     Podman,
 }

@@ -1,30 +1,30 @@
-//! What may be typed after `plan`. No IO here.
+//! The arguments of `plan`.
 
 use clap::Args;
 
 use super::build::{BuildArgs, OnError};
 
-/// It takes the options of the build that it looks ahead to.
+/// The arguments of `plan`: those of the build that is planned.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
-    /// One JSON object, for programs
+    /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) build: BuildArgs,
 }
 
-/// Options of a build that are of no use where nothing is built, by their names in the definitions.
+/// Ids of options of a build that have no effect on a plan.
 const OF_BUILD: [&str; 9] =
     ["dry_run", "on_error", "check", "call", "fix", "format", "iidfile", "metadata_file", "report"];
 
-/// The options of a build as `plan` shows them.
+/// Hides the options that have no effect.
 pub(crate) fn define(command: clap::Command) -> clap::Command {
     OF_BUILD.into_iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
 }
 
-/// An option that was given, and has nothing to do or to tell where nothing is built.
-pub(crate) fn useless(build: &BuildArgs) -> Option<&'static str> {
+/// Returns an option that was given and has no effect on a plan.
+pub(crate) fn unused_option(build: &BuildArgs) -> Option<&'static str> {
     let given = [
         (build.report.is_some(), "--report"),
         (build.iidfile.is_some(), "--iidfile"),

@@ -1,18 +1,18 @@
-//! `--progress`.
+//! The values of `--progress`.
 
 use clap::ValueEnum;
 
-/// `--progress`
+/// The way in which progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Progress {
-    /// What fits where the output goes
+    /// The live view on terminals, groups in logs of CI systems, plain lines elsewhere
     Auto,
-    /// What runs and how far it is, on a terminal
+    /// The live view, on terminals
     Tty,
-    /// Lines, for logs
+    /// Lines of text, for logs
     Plain,
-    /// One JSON object a line, for programs; `docs/schemas/progress.schema.json` describes them
+    /// One JSON object a line, for programs
     Json,
-    /// Nothing
+    /// Nothing but errors and results
     Quiet,
 }

@@ -1,19 +1,23 @@
-//! What helps at the prompt, as it is typed.
+//! The arguments of `completion` and `man`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
+/// The arguments of `completion`.
 #[derive(Debug, Args)]
 pub(crate) struct CompletionArgs {
-    /// The shell
+    /// Shell to write the script for
     #[arg(value_enum, value_name = "SHELL")]
     pub(crate) shell: clap_complete::Shell,
 }
 
+/// The arguments of `man`.
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// The directory, such as ~/.local/share/man/man1; it is made if it is not there
+    /// Directory, created if it does not exist
+    ///
+    /// For instance ~/.local/share/man/man1.
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 }

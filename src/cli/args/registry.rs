@@ -1,23 +1,29 @@
-//! How registries are spoken to, as it is typed.
+//! The options `--ca` and `--registry`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// How registries are spoken to, beside what `registries.toml` says.
+use super::heading::GLOBAL;
+
+/// Settings of registries, which take precedence over `registries.toml`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RegistryArgs {
-    /// Believe these certificates (PEM) besides the system's; may be repeated
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Trust these CA certificates (PEM), too
+    ///
+    /// Additional trusted CA certificates, for all registries. May be repeated.
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub(crate) ca: Vec<PathBuf>,
-    /// How to speak to one registry: its name, then any of http, insecure, mirror=URL, ca=FILE,
-    /// and cert=FILE with key=FILE, separated by commas; may be repeated
-    #[arg(long = "registry", global = true, value_name = "HOST[,…]")]
+    /// Connection settings of a registry: http, mirror=URL, …
+    ///
+    /// The name of the registry, then any of http, insecure, mirror=URL, ca=FILE, and cert=FILE with
+    /// key=FILE, separated by commas. May be repeated.
+    #[arg(long = "registry", global = true, value_name = "HOST[,…]", help_heading = GLOBAL)]
     pub(crate) settings: Vec<String>,
 }
 
 impl RegistryArgs {
-    /// Whether anything was said.
+    /// Returns whether any of the options was given.
     pub(crate) const fn is_given(&self) -> bool {
         !self.ca.is_empty() || !self.settings.is_empty()
     }

@@ -1,4 +1,4 @@
-//! `--add-host`, `--ulimit`, `--shm-size`: what RUN steps find.
+//! `--add-host`, `--ulimit` and `--shm-size`.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::plan::{self, RunSettings, Ulimit};
 
 use super::build::BuildArgs;
 
-/// Checks what was typed.
+/// Parses the options, and checks limits against those of this process.
 pub(crate) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     let hosts = args.add_host.iter().map(|text| host(text)).collect::<Result<_, _>>();
@@ -24,7 +24,7 @@ pub(crate) fn settings(args: &BuildArgs) -> Result<RunSettings, CliError> {
     Ok(RunSettings { hosts: hosts.map_err(usage)?, ulimits, shm_bytes })
 }
 
-/// `NAME:IP` or `NAME=IP`; an IPv6 address may stand in brackets.
+/// Parses `NAME:IP` or `NAME=IP`. An IPv6 address may be in brackets.
 fn host(text: &str) -> Result<(String, String), String> {
     let bad = |why: &str| format!("--add-host {text}: {why}");
     let at = text.find('=').or_else(|| text.find(':'));
@@ -32,10 +32,12 @@ fn host(text: &str) -> Result<(String, String), String> {
         .and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?)))
         .ok_or_else(|| bad("expected NAME:IP"))?;
     if name.is_empty() || name.contains(char::is_whitespace) {
-        return Err(bad("a host needs a name without spaces"));
+        return Err(bad("expected a host name without spaces"));
     }
     if address == "host-gateway" {
-        return Err(bad("there is no gateway to the host: steps share its network, use 127.0.0.1"));
+        return Err(bad(
+            "host-gateway is not supported: steps share the network of the host, use 127.0.0.1",
+        ));
     }
     let inner = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
     let address: IpAddr =
@@ -43,11 +45,11 @@ fn host(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), address.to_string()))
 }
 
-/// `TYPE=SOFT[:HARD]`; -1 and `unlimited` are no limit.
+/// Parses `TYPE=SOFT[:HARD]`. -1 and `unlimited` mean no limit.
 fn ulimit(text: &str) -> Result<Ulimit, String> {
     let bad = |why: &str| format!("--ulimit {text}: {why}");
     let (name, limits) = text.split_once('=').ok_or_else(|| bad("expected TYPE=SOFT[:HARD]"))?;
-    let resource = executor::resource(name).ok_or_else(|| bad("no such limit"))?;
+    let resource = executor::resource(name).ok_or_else(|| bad("unknown limit"))?;
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
     let number = |text: &str| match text {
         "-1" | "unlimited" => Ok(u64::MAX),
@@ -59,7 +61,7 @@ fn ulimit(text: &str) -> Result<Ulimit, String> {
     }
     let own = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
     if hard > own && !executor::may_raise_limits() {
-        let why = format!("this machine allows no more than {own} without more rights");
+        let why = format!("an unprivileged process may set at most {own}");
         return Err(bad(&why));
     }
     Ok(Ulimit { name: name.to_owned(), soft, hard })
@@ -78,12 +80,14 @@ mod tests {
             ("a=[2001:db8::1]", Ok(("a", "2001:db8::1"))),
             ("a", Err("--add-host a: expected NAME:IP")),
             ("a:b", Err("--add-host a:b: expected an IP address")),
-            (":1.2.3.4", Err("--add-host :1.2.3.4: a host needs a name without spaces")),
+            (":1.2.3.4", Err("--add-host :1.2.3.4: expected a host name without spaces")),
         ] {
             let want = want.map(|(name, address)| (name.to_owned(), address.to_owned()));
             assert_eq!(host(text), want.map_err(str::to_owned), "{text}");
         }
-        assert!(host("a:host-gateway").is_err_and(|why| why.contains("no gateway")));
+        assert!(
+            host("a:host-gateway").is_err_and(|why| why.contains("host-gateway is not supported"))
+        );
     }
 
     #[test]
@@ -95,7 +99,7 @@ mod tests {
             ("core=1:0", Err("the soft limit is above the hard one")),
             ("core", Err("expected TYPE=SOFT[:HARD]")),
             ("core=x", Err("expected numbers")),
-            ("cores=1", Err("no such limit")),
+            ("cores=1", Err("unknown limit")),
         ] {
             let want = want.map_err(|why: &str| format!("--ulimit {text}: {why}"));
             assert_eq!(ulimit(text), want, "{text}");

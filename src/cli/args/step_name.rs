@@ -1,25 +1,25 @@
-//! Names of steps, as logs show them: `build:3` for `[build 3/5] RUN make`, and `#8` in one build.
+//! Names of steps as in logs: `build:3` for `[build 3/5] RUN make`, and `#8` within a build.
 
 use std::fmt;
 
 use crate::cli::images::config_text::one_line;
-use crate::cli::records::{Recorded, Step};
+use crate::cli::records::{Recorded, RecordedStep};
 use crate::plan::redacted;
 
 use super::build::BuildArgs;
 
-/// A step that the command line names.
+/// The name of a step on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StepName {
-    /// `#8`: its number in one build.
+    /// `#8`: its number in a build.
     Number(u32),
-    /// Its stage, and its place among those of the stage, from 1, which is FROM. A number alone is
-    /// one of the only stage, or of a build that is over.
+    /// Its stage, and its position there, from 1, which is FROM. A number alone belongs to the only
+    /// stage, or to a recorded build.
     Place(Option<String>, usize),
 }
 
 impl StepName {
-    /// Reads `build:3` and `#8`, or what a log shows: `build 3/5`, `[build 3/5] RUN make`.
+    /// Parses `build:3` and `#8`, or text copied from a log: `build 3/5`, `[build 3/5] RUN make`.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let expected = || {
             format!(
@@ -42,7 +42,7 @@ impl StepName {
     }
 
     /// Returns the step of a build with this name.
-    pub(crate) fn find<'a>(&self, build: &'a Recorded) -> Option<(u32, &'a Step)> {
+    pub(crate) fn find<'a>(&self, build: &'a Recorded) -> Option<(u32, &'a RecordedStep)> {
         let by_number = |number: u32| build.steps.get_key_value(&number);
         let found = match self {
             Self::Number(number) => by_number(*number),
@@ -55,8 +55,8 @@ impl StepName {
         found.map(|(number, step)| (*number, step))
     }
 
-    /// Returns the name of a step of a build: by its place if it is an instruction.
-    pub(crate) fn of(number: u32, step: &Step) -> Self {
+    /// Returns the name of a step of a build, by its position if it is an instruction.
+    pub(crate) fn of(number: u32, step: &RecordedStep) -> Self {
         match &step.place {
             Some((stage, number)) => Self::Place(Some(stage.clone()), *number),
             None => Self::Number(number),
@@ -74,17 +74,17 @@ impl fmt::Display for StepName {
     }
 }
 
-/// Returns how to look at a step that failed, for the command line of its build.
-pub(crate) fn look_at(step: &str, args: &BuildArgs) -> String {
-    // Several platforms cannot be entered at once.
+/// Returns a hint on how to inspect a failed step.
+pub(crate) fn inspection_hint(step: &str, args: &BuildArgs) -> String {
+    // A name with a platform cannot be passed to `enter`.
     if step.contains(' ') {
-        return format!("step {step}: `rbuild history logs --step '{step}'` has its output");
+        return format!("step {step}: `rbuild history logs --step '{step}'` shows its output");
     }
     let file = args.file.as_ref().map(|file| format!("-f {} ", one_line(&file.to_string_lossy())));
     let (file, context) = (file.unwrap_or_default(), one_line(&redacted(&args.shown_context())));
     format!(
-        "step {step}: `rbuild history logs --step {step}` has its output, `rbuild enter --step \
-         {step} {file}{context}` opens a shell before it"
+        "step {step}: `rbuild history logs --step {step}` shows its output, `rbuild enter --step \
+         {step} {file}{context}` opens a shell before it runs"
     )
 }
 
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_read_as_logs_show_them() {
+    fn steps_are_parsed_as_logs_show_them() {
         let place = |stage: &str, number| StepName::Place(Some(stage.to_owned()), number);
         for (text, want) in [
             ("build:3", place("build", 3)),
@@ -118,9 +118,9 @@ mod tests {
 
     #[test]
     fn steps_of_a_build_are_found_by_number_and_by_place() {
-        let step = |place: Option<(&str, usize)>| Step {
+        let step = |place: Option<(&str, usize)>| RecordedStep {
             place: place.map(|(stage, number)| (stage.to_owned(), number)),
-            ..Step::default()
+            ..RecordedStep::default()
         };
         let steps = [(1, step(None)), (2, step(Some(("build", 1)))), (3, step(Some(("build", 2))))];
         let build = Recorded { steps: steps.into(), ..Recorded::default() };

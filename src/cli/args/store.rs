@@ -1,4 +1,4 @@
-//! What may be typed after the commands about images of the store. No IO here.
+//! The arguments of `tag`, `rmi`, `du`, `prune`, `store`, `save` and `load`.
 
 use std::path::PathBuf;
 
@@ -6,121 +6,145 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::compression::CompressionArgs;
 
+/// The arguments of `tag`.
 #[derive(Debug, Args)]
 pub(crate) struct TagArgs {
-    /// The image: a name or an id
+    /// Name or id of the image
     #[arg(value_name = "IMAGE")]
     pub(crate) source: String,
-    /// Its further names
+    /// Names to add to it
     #[arg(value_name = "NAME[:TAG]", required = true)]
     pub(crate) names: Vec<String>,
 }
 
+/// The arguments of `rmi`.
 #[derive(Debug, Args)]
 pub(crate) struct RmiArgs {
-    /// Names, or ids of images with one name
+    /// Names to remove, or ids of images that have one name
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
-    /// By id, take all names away; and what is not there is no error
+    /// Remove all names of an id, and ignore missing images
     #[arg(short, long)]
     pub(crate) force: bool,
 }
 
+/// The arguments of `du`.
 #[derive(Debug, Args)]
 pub(crate) struct DuArgs {
-    /// Every image, layer, cached step, cache and download
+    /// List every image, layer, cached step, cache and download
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// All of it as one JSON object, sizes in bytes
+    /// Print one JSON object, sizes in bytes
     #[arg(long, conflicts_with = "verbose")]
     pub(crate) json: bool,
 }
 
+/// The arguments of `prune`.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
-    /// Remove tagged images, and the caches of RUN --mount, too
+    /// Also remove tagged images and RUN cache mounts
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// Only what was not used for so long, or since then: until=24h, unused-for=7d,
-    /// until=2026-01-31T12:00:00
+    /// Remove only what was not used since TIME
+    ///
+    /// until=24h, unused-for=7d, or until=2026-01-31T12:00:00.
     #[arg(long, value_name = "until=TIME", conflicts_with = "older_than")]
     pub(crate) filter: Option<String>,
-    /// Only what was not used for so long, such as 24h or 7d
+    /// Remove only what was unused for DURATION, such as 7d
+    ///
+    /// Such as 24h or 7d.
     #[arg(long, value_name = "DURATION")]
     pub(crate) older_than: Option<String>,
-    /// Only so much, the least recently used first, that the store takes no more than this of the
-    /// disk, such as 10GB
+    /// Remove least recently used data down to SIZE
+    ///
+    /// Stops once the store uses at most this much of the disk, such as 10GB.
     #[arg(long, visible_aliases = ["max-storage", "max-used-space"], value_name = "SIZE")]
     pub(crate) keep_storage: Option<String>,
-    /// Remove nothing, say what would go
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// With --all on a terminal, do not ask first
+    /// Do not ask for confirmation of --all
     #[arg(short, long)]
     pub(crate) force: bool,
 }
 
+/// The arguments of `store`.
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
     #[command(subcommand)]
     pub(crate) command: StoreCommand,
 }
 
+/// The subcommands of `store`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Check all that the store holds: blobs, listings, unpacked layers, names of images, the index
+    /// Check blobs, listings, unpacked layers, image names and the index
     #[command(after_help = "\
-Exit status: 0 nothing is damaged, or all damage was repaired; 1 something is damaged; 3 the check
+Exit status: 0 nothing is damaged, or all damage was repaired; 1 damage was found; 3 the check
 failed, or --repair was given while another rbuild uses the store.")]
     Verify(VerifyArgs),
 }
 
+/// The arguments of `store verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Remove what is damaged: it is made again from the layer's archive, by pulling, or by the next
-    /// build. An index that cannot be read is rebuilt
+    /// Remove what is damaged, and rebuild the index
+    ///
+    /// Removed data is restored from the archive of the layer, by a pull, or by the next build. An
+    /// unreadable index is rebuilt.
     #[arg(long)]
     pub(crate) repair: bool,
 }
 
+/// The arguments of `save`.
 #[derive(Debug, Args)]
 pub(crate) struct SaveArgs {
-    /// Names or ids; several images share layers in the archive
+    /// Names or ids of the images
+    ///
+    /// Images in one archive share layers.
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
-    /// The archive; `-` is standard output, as is nothing
+    /// Archive [default: standard output]
+    ///
+    /// `-` is standard output, too.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// `docker` for `docker load`, which is an OCI layout as well; `oci` keeps several platforms
-    #[arg(long, value_enum, default_value_t = SaveFormat::Docker, value_name = "docker|oci")]
+    /// Format: docker or oci
+    ///
+    /// `docker` is for `docker load`, and also an OCI layout. `oci` keeps several platforms.
+    #[arg(long, value_enum, default_value_t = SaveFormat::Docker, value_name = "docker|oci", hide_possible_values = true)]
     pub(crate) format: SaveFormat,
-    /// Of images for several platforms, this one
+    /// Save this platform of the images
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
     #[command(flatten)]
     pub(crate) compression: CompressionArgs,
 }
 
+/// Values of `save --format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SaveFormat {
-    /// What `docker save` writes
+    /// Archive of `docker save`
     #[value(alias = "docker-archive")]
     Docker,
-    /// An OCI layout
+    /// OCI layout as a tar archive
     #[value(alias = "oci-archive")]
     Oci,
 }
 
+/// The arguments of `load`.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// An archive that `docker save`, podman or skopeo wrote, or an OCI layout, packed in any way;
-    /// or the directory of an OCI layout; `-` is standard input, as is nothing
+    /// Archive or OCI layout [default: standard input]
+    ///
+    /// An archive of `docker save`, podman or skopeo, or an OCI layout as an archive or a directory.
+    /// Archives may be compressed. `-` is standard input, too.
     #[arg(short, long, value_name = "FILE|DIR")]
     pub(crate) input: Option<PathBuf>,
-    /// Only images for this platform
+    /// Load only images for this platform
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
-    /// Do not say what was loaded
+    /// Do not print the names of loaded images
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }

@@ -1,30 +1,38 @@
-//! What may be typed after the commands about registries. No IO here.
+//! The arguments of `push`, `pull`, `login` and `logout`.
 
 use clap::Args;
 
 use super::compression::CompressionArgs;
 
+/// The arguments of `push`.
 #[derive(Debug, Args)]
 pub(crate) struct PushArgs {
-    /// The image; with a digest, what the store has under that, unchanged
+    /// Image to push
+    ///
+    /// With a digest, the manifest or index of the store is pushed unchanged.
     #[arg(value_name = "NAME[:TAG][@DIGEST]")]
     pub(crate) name: String,
-    /// Drop platforms of an index there: replace it by one for fewer platforms, or by one image
+    /// Permit removing platforms from an index
+    ///
+    /// Permits replacing an index of the registry by one for fewer platforms, or by a single image.
     #[arg(long)]
     pub(crate) replace_index: bool,
     #[command(flatten)]
     pub(crate) compression: CompressionArgs,
 }
 
+/// The arguments of `login`.
 #[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
-    /// The registry
+    /// Host name of the registry
     #[arg(value_name = "REGISTRY", default_value = "docker.io")]
     pub(crate) registry: String,
-    /// Who; asked for on a terminal when it is not given
+    /// User name (prompted for if omitted)
     #[arg(short, long, value_name = "USER")]
     pub(crate) username: Option<String>,
-    /// The password or token; others can see it here
+    /// Password or token
+    ///
+    /// Other users of the machine can see it on the command line: prefer --password-stdin.
     #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
     pub(crate) password: Option<String>,
     /// Read the password or token from standard input
@@ -32,22 +40,26 @@ pub(crate) struct LoginArgs {
     pub(crate) password_stdin: bool,
 }
 
+/// The arguments of `logout`.
 #[derive(Debug, Args)]
 pub(crate) struct LogoutArgs {
-    /// The registry
+    /// Host name of the registry
     #[arg(value_name = "REGISTRY", default_value = "docker.io")]
     pub(crate) registry: String,
 }
 
+/// The arguments of `pull`.
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
-    /// The image
+    /// Name of the image to pull
     #[arg(value_name = "NAME[:TAG]")]
     pub(crate) name: String,
-    /// For this platform, such as linux/arm64
+    /// Pull this platform, such as linux/arm64
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
-    /// For all platforms that it has: with the index over them, unchanged
+    /// Pull all platforms
+    ///
+    /// Keeps the index over them unchanged.
     #[arg(long, conflicts_with = "platform")]
     pub(crate) all_platforms: bool,
 }

@@ -11,13 +11,14 @@ use super::{CliError, Environment, Exit, Global, existing_store, open_store, pla
 use crate::cli::args::build::BuildArgs;
 use crate::cli::args::progress::Progress;
 use crate::cli::args::step_name;
-use crate::cli::debug_session::shell::{self, Host};
+use crate::cli::debug_session::shell::{self, SessionRunner};
 use crate::cli::display::stdout::say;
-use crate::cli::inputs::contexts::{self, Asked, Input};
+use crate::cli::inputs::contexts::{self, ContextArg, Input};
 use crate::cli::inputs::lockfile::LockFile;
 use crate::cli::inputs::secrets;
 use crate::cli::outputs::Outputs;
-use crate::cli::progress::{self, Reporter, Requested};
+use crate::cli::progress::{BuildResult, Reporter};
+use crate::cli::records::Requested;
 use crate::cli::{registries, signals};
 use crate::diag::{Diagnostic, SourceFile, Span, Style};
 use crate::dockerfile::ir;
@@ -45,9 +46,9 @@ pub(crate) fn run(args: &BuildArgs, global: &Global, environment: &Environment) 
     }
     let outputs = read_outputs(args, environment)?;
     shell::check(args, environment)?;
-    let asked = Asked::new(args)?;
+    let asked = ContextArg::new(args)?;
     check::usage(args, &asked)?;
-    if let (Asked::Directory(directory), true) = (&asked, args.inspection().is_some())
+    if let (ContextArg::Directory(directory), true) = (&asked, args.inspection().is_some())
         && !args.check_pulls()
     {
         // An inspection needs neither a store nor a registry.
@@ -91,13 +92,13 @@ pub(super) fn with_input(
     reporter: &Reporter<'_>,
     work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
 ) -> Result<()> {
-    let asked = Asked::new(args).map_err(|error| reporter.failed(&error))?;
+    let asked = ContextArg::new(args).map_err(|error| reporter.failed(&error))?;
     with_asked(asked, args, global, environment, rule, reporter, work)
 }
 
 /// Does the same as [`with_input`] for a context argument that is already parsed.
 pub(super) fn with_asked(
-    asked: Asked,
+    asked: ContextArg,
     args: &BuildArgs,
     global: &Global,
     environment: &Environment,
@@ -106,7 +107,7 @@ pub(super) fn with_asked(
     work: impl FnOnce(&Services<'_>, &Input, &LockFile) -> Result<()>,
 ) -> Result<()> {
     with_services(asked, args, global, environment, rule, reporter, work)
-        .map_err(|error| if error.is_said() { error } else { reporter.failed(&error) })
+        .map_err(|error| if error.is_reported() { error } else { reporter.failed(&error) })
 }
 
 /// Returns the reporter of `--progress`, `--quiet` and `--explain`.
@@ -139,7 +140,7 @@ fn requested(args: &BuildArgs) -> Requested {
 }
 
 fn with_services(
-    asked: Asked,
+    asked: ContextArg,
     args: &BuildArgs,
     global: &Global,
     environment: &Environment,
@@ -156,7 +157,7 @@ fn with_services(
     let stop =
         CancelSwitch::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let stop = stop.with_transfers(registry.cancellation());
-    let lent = secrets::lent(args, environment)?;
+    let lent = secrets::read_all(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
         store: &store,
@@ -316,14 +317,14 @@ impl BuildCommand<'_> {
         let style = self.environment.style();
         let mut diagnostics = error.diagnostics();
         if let BuildError::Run { step, .. } = error {
-            let help = step_name::look_at(step, self.args);
+            let help = step_name::inspection_hint(step, self.args);
             diagnostics.iter_mut().for_each(|found| found.helps.push(help.clone()));
         }
         let cli_error = cli_error_of(error, diagnostics, &self.input.dockerfile, style);
         let Some(session) = session else { return cli_error };
         let reported = self.reporter.failed(&cli_error);
         let Self { services, environment, reporter, .. } = self;
-        Host { services, environment, reporter }.after_failure(session);
+        SessionRunner { services, environment, reporter }.after_failure(session);
         reported
     }
 
@@ -344,7 +345,7 @@ impl BuildCommand<'_> {
         }
         let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
         let (id, digest) = (built.id, written.digest.unwrap_or(built.top));
-        self.reporter.built(&progress::Result { id, digest, names: &names, images: &built.images });
+        self.reporter.built(&BuildResult { id, digest, names: &names, images: &built.images });
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::args::build::{Allow, BuildArgs, NetworkArg, OnError};
 use crate::cli::args::{cache_options, run_options};
 use crate::cli::inputs::contexts::{self, Input};
 use crate::cli::inputs::{epoch, unused};
-use crate::cli::outputs::output::{self, Kind};
+use crate::cli::outputs::output::{self, OutputKind};
 use crate::cli::outputs::{self, Outputs, engine};
 use crate::diag::nearest;
 use crate::dockerfile::ir;
@@ -29,7 +29,7 @@ pub(super) fn read_outputs(args: &BuildArgs, environment: &Environment) -> Resul
     let platforms = platforms(&args.platform)?;
     let mut outputs =
         outputs::read(&args.outputs, &args.tag, &platforms, is_index).map_err(usage)?;
-    if outputs.all.iter().any(|one| one.kind == Kind::Engine) {
+    if outputs.all.iter().any(|one| one.kind == OutputKind::Engine) {
         let place = engine::find(outputs.engine, environment, crate::sandbox::in_user_namespace());
         let place = place.map_err(|error| CliError::from_error(&error, Exit::Environment))?;
         outputs.place = Some(place);

@@ -9,12 +9,12 @@ use super::images::ago;
 use super::report_file::BuildReport;
 use super::{CliError, Environment, Exit, Global, open_store};
 use crate::cli::args::history::{
-    ExplainArgs, HistoryCommand, ListArgs, RmArgs, ShowArgs, WhichBuild,
+    ExplainArgs, HistoryCommand, ListArgs, RmArgs, ShowArgs, BuildSelector,
 };
 use crate::cli::display::stdout::{self, say};
 use crate::cli::display::table::{self, row};
 use crate::cli::display::text::shown;
-use crate::cli::records::{End, Logs, Outcome, Recorded, Step};
+use crate::cli::records::{BuildEnd, Logs, StepOutcome, Recorded, RecordedStep, BuiltSummary, FailureSummary};
 use crate::diag::size;
 use crate::pathio::PathError;
 use crate::store::{BuildRecord, Store};
@@ -64,7 +64,7 @@ pub(crate) fn explain(
     }
     if let Some((id, step)) = step {
         let why = match step.end {
-            Some((Outcome::Cached, _)) => "found in the cache",
+            Some((StepOutcome::Cached, _)) => "found in the cache",
             _ => step.reason.as_deref().unwrap_or(UNEXPLAINED),
         };
         say!("#{id} {}\n    {}", shown(&step.name, false), shown(why, false));
@@ -97,7 +97,7 @@ fn records(store: &Store) -> Result<Vec<BuildRecord>> {
         .map_err(|error| CliError::from_error(&error, Exit::Environment))
 }
 
-fn selected_record(store: &Store, which: &WhichBuild) -> Result<BuildRecord> {
+fn selected_record(store: &Store, which: &BuildSelector) -> Result<BuildRecord> {
     selected(records(store)?, which.build.as_deref())
 }
 
@@ -179,8 +179,8 @@ impl RecordedBuild {
     }
 
     /// Returns the instructions that were not found in the cache.
-    fn rebuilt(&self) -> impl Iterator<Item = (u32, &Step)> {
-        let is_rebuilt = |step: &Step| !matches!(step.end, Some((Outcome::Cached, _)));
+    fn rebuilt(&self) -> impl Iterator<Item = (u32, &RecordedStep)> {
+        let is_rebuilt = |step: &RecordedStep| !matches!(step.end, Some((StepOutcome::Cached, _)));
         self.recorded.instructions().filter(move |(_, step)| is_rebuilt(step))
     }
 
@@ -189,7 +189,7 @@ impl RecordedBuild {
         let requested = &self.recorded.requested;
         let target = requested.target.as_ref().map(|target| format!(" --target {target}"));
         let what = match requested.names.as_slice() {
-            [] => self.recorded.requested.place(),
+            [] => self.recorded.requested.location(),
             names => names.join(", "),
         };
         format!("{what}{}", target.unwrap_or_default())
@@ -270,14 +270,14 @@ fn events(record: &BuildRecord) -> Result<()> {
 impl RecordedBuild {
     fn facts(&self) -> Vec<String> {
         let requested = &self.recorded.requested;
-        let mut facts = vec![("context", self.recorded.requested.place())];
+        let mut facts = vec![("context", self.recorded.requested.location())];
         let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
         add("Dockerfile", requested.dockerfile.clone());
         add("target", requested.target.clone());
         let joined = |list: &[String]| (!list.is_empty()).then(|| list.join(", "));
         add("platforms", joined(&requested.platforms));
         add("names", joined(&requested.names));
-        if let Some(End::Built { id, layer_bytes, .. }) = &self.recorded.end {
+        if let Some(BuildEnd::Built(BuiltSummary { id, layer_bytes, .. })) = &self.recorded.end {
             let n_bytes =
                 layer_bytes.map_or(String::new(), |n_bytes| format!(", {}", size(n_bytes)));
             add("image", Some(format!("{id}{n_bytes}")));
@@ -320,7 +320,7 @@ impl RecordedBuild {
             lines.extend([String::new(), "Warnings:".to_owned()]);
             lines.extend(warnings.iter().flat_map(|text| text.lines()).map(str::to_owned));
         }
-        if let Some(End::Failed { text, message, .. }) = &self.recorded.end {
+        if let Some(BuildEnd::Failed(FailureSummary { text, message, .. })) = &self.recorded.end {
             lines.push(String::new());
             let text = if text.is_empty() { message } else { text };
             lines.extend(text.lines().map(str::to_owned));
@@ -330,17 +330,17 @@ impl RecordedBuild {
 }
 
 /// Returns the uncompressed size of the step's layer, or nothing if it has none.
-fn layer_size(step: &Step) -> String {
+fn layer_size(step: &RecordedStep) -> String {
     step.layer.as_ref().map(|(_, bytes)| size(*bytes)).unwrap_or_default()
 }
 
 /// Returns the outcome of a step in the words of the log, with its duration.
-fn end(step: &Step) -> String {
+fn end(step: &RecordedStep) -> String {
     match step.end {
-        Some((Outcome::Done, took)) => seconds(took),
-        Some((Outcome::Cached, _)) => "CACHED".to_owned(),
-        Some((Outcome::Failed, took)) => format!("ERROR {}", seconds(took)),
-        Some((Outcome::Cancelled, _)) => "CANCELED".to_owned(),
+        Some((StepOutcome::Done, took)) => seconds(took),
+        Some((StepOutcome::Cached, _)) => "CACHED".to_owned(),
+        Some((StepOutcome::Failed, took)) => format!("ERROR {}", seconds(took)),
+        Some((StepOutcome::Cancelled, _)) => "CANCELED".to_owned(),
         None => "…".to_owned(),
     }
 }

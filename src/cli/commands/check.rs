@@ -13,7 +13,7 @@ use crate::cli::args::build::BuildArgs;
 use crate::cli::args::call::{Format, Inspection};
 use crate::cli::display::redact;
 use crate::cli::display::stdout::{self, say};
-use crate::cli::inputs::contexts::{self, Asked, Input};
+use crate::cli::inputs::contexts::{self, ContextArg, Input};
 use crate::cli::inputs::dockerfile::{self, MAX_FILE_BYTES};
 use crate::diag::{self, Code, Diagnostic, SourceFile, Span, Style, codes};
 use crate::dockerfile::ir;
@@ -70,7 +70,7 @@ struct CheckedPlan {
 ///
 /// # Errors
 /// A usage error.
-pub(super) fn usage(args: &BuildArgs, asked: &Asked) -> Result<(), CliError> {
+pub(super) fn usage(args: &BuildArgs, asked: &ContextArg) -> Result<(), CliError> {
     let bad = |text: String| Err(CliError::new(format!("error: {text}"), Exit::Usage));
     let inspection = args.inspection();
     if let (Some(flag), None) = (args.checks.given(), inspection) {
@@ -83,7 +83,7 @@ pub(super) fn usage(args: &BuildArgs, asked: &Asked) -> Result<(), CliError> {
     if matches!(inspection, Some((_, Format::Sarif))) && !is_check {
         return bad("SARIF output is only available with --check: use format=json".to_owned());
     }
-    let is_here = matches!(asked, Asked::Directory(_)) && !dockerfile::is_stdin(args);
+    let is_here = matches!(asked, ContextArg::Directory(_)) && !dockerfile::is_stdin(args);
     if args.checks.fix && !is_here {
         return bad("--fix needs a Dockerfile in a local directory".to_owned());
     }

@@ -32,7 +32,7 @@ pub(crate) fn run(
         page::lines(&diff, args).iter().for_each(|line| say!("{line}"));
     }
     if args.exit_code && !diff.is_empty() {
-        return Err(CliError::said(Exit::Build));
+        return Err(CliError::reported(Exit::Build));
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use super::build_options::options;
 use super::{CliError, Environment, Exit, Global, builds, find};
 use crate::cli::args::enter::EnterArgs;
 use crate::cli::args::step_name::StepName;
-use crate::cli::debug_session::shell::Host;
-use crate::cli::inputs::contexts::{Asked, Input};
+use crate::cli::debug_session::shell::SessionRunner;
+use crate::cli::inputs::contexts::{ContextArg, Input};
 use crate::cli::outputs::Outputs;
 use crate::cli::progress::Reporter;
 use crate::dockerfile::ir;
@@ -19,7 +19,7 @@ type Result<T> = std::result::Result<T, CliError>;
 /// Opens a shell or runs a command. The exit status of the command is passed on.
 pub(crate) fn run(args: &EnterArgs, global: &Global, environment: &Environment) -> Result<()> {
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
-    if let Some(useless) = args.useless() {
+    if let Some(useless) = args.unused_option() {
         return Err(usage(format!("{useless} has no effect with `rbuild enter`")));
     }
     if args.build.platform.len() > 1 {
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &EnterArgs, global: &Global, environment: &Environment) 
     let name = args.step_name().map_err(usage)?;
     let reporter = reporter(&args.build, environment)?;
     let rule = args.build.lock.rule();
-    let asked = if args.is_build() { Asked::new(&args.build)? } else { Asked::Nothing };
+    let asked = if args.is_build() { ContextArg::new(&args.build)? } else { ContextArg::Nothing };
     with_asked(asked, &args.build, global, environment, rule, &reporter, |services, input, _| {
         let command = EnterCommand { args, environment, services, input, reporter: &reporter };
         if args.is_build() { command.step(name.as_ref()) } else { command.image() }
@@ -117,14 +117,14 @@ impl EnterCommand<'_> {
     }
 
     fn attach(&self, entrance: &DebugSession) -> Result<()> {
-        let host = Host {
+        let host = SessionRunner {
             services: self.services,
             environment: self.environment,
             reporter: self.reporter,
         };
-        match host.visit(entrance, &self.args.command)? {
+        match host.run(entrance, &self.args.command)? {
             0 => Ok(()),
-            code => Err(CliError::said(Exit::Command(code))),
+            code => Err(CliError::reported(Exit::Command(code))),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::args::inspect::ImagesArgs;
 use crate::cli::display::stderr;
 use crate::cli::display::stdout::{self, say};
 use crate::cli::display::table::{self, row};
-use crate::cli::display::template::{self, Fields, Form};
+use crate::cli::display::template::{self, Fields, ListFormat};
 use crate::cli::images::image_size::ImageSize;
 use crate::cli::images::image_view::time_s;
 use crate::diag::size;
@@ -73,9 +73,9 @@ pub(crate) fn run(
 ) -> Result<(), CliError> {
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     let form = match &args.format {
-        _ if args.json => Form::Json,
-        Some(text) => Form::parse(text, &FIELDS).map_err(usage)?,
-        None => Form::Table,
+        _ if args.json => ListFormat::Json,
+        Some(text) => ListFormat::parse(text, &FIELDS).map_err(usage)?,
+        None => ListFormat::Table,
     };
     let filter = args.name.as_deref().map(NameFilter::parse).transpose().map_err(usage)?;
     let store = open_store_to_free(global, environment)?;
@@ -93,9 +93,9 @@ pub(crate) fn run(
     }
     let fields = || rows.iter().map(|row| row.fields(args.no_trunc, environment.now_s));
     match form {
-        Form::Json => fields().for_each(|fields| stdout::json_line(&Value::Object(fields))),
-        Form::Table => table(&rows, args.no_trunc, environment.now_s),
-        Form::Template { parts, has_head } => {
+        ListFormat::Json => fields().for_each(|fields| stdout::json_line(&Value::Object(fields))),
+        ListFormat::Table => table(&rows, args.no_trunc, environment.now_s),
+        ListFormat::Template { parts, has_head } => {
             let fields: Vec<Fields> = fields().collect();
             template::lines(&parts, has_head, &fields).iter().for_each(|line| say!("{line}"));
         }

@@ -15,7 +15,7 @@ use crate::cli::args::plan::PlanArgs;
 use crate::cli::display::reasons;
 use crate::cli::display::stdout::{self, say};
 use crate::cli::display::text::shown;
-use crate::cli::inputs::contexts::Asked;
+use crate::cli::inputs::contexts::ContextArg;
 use crate::diag::size;
 use crate::executor::{self, Forecast, ForecastStage, ForecastStep, Reason, StepStatus};
 
@@ -47,11 +47,11 @@ fn forecast(
     global: &Global,
     environment: &Environment,
 ) -> Result<Forecast, CliError> {
-    if let Some(useless) = plan_args::useless(args) {
+    if let Some(useless) = plan_args::unused_option(args) {
         let text = format!("error: {useless} cannot be used here: nothing is built");
         return Err(CliError::new(text, Exit::Usage));
     }
-    let asked = Asked::new(args)?;
+    let asked = ContextArg::new(args)?;
     check::usage(args, &asked)?;
     // A build checks its outputs first: an error in them must not be missed here.
     let outputs = read_outputs(args, environment)?;

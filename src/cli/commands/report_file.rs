@@ -8,7 +8,7 @@ use super::{CliError, Environment, Exit, Global, open_store};
 use crate::cli::args::build::BuildArgs;
 use crate::cli::html_report::{ReportPage, ReportedImage};
 use crate::cli::progress::Reporter;
-use crate::cli::records::{End, Recorded, Status};
+use crate::cli::records::{BuildEnd, Recorded, BuildStatus, BuiltSummary};
 use crate::pathio::PathError;
 use crate::pathio::output::write_output;
 use crate::store::Store;
@@ -18,7 +18,7 @@ use crate::store::Store;
 pub(super) struct BuildReport<'a> {
     /// Id of the build record, if the store has one.
     pub(super) id: Option<&'a str>,
-    pub(super) status: Status,
+    pub(super) status: BuildStatus,
     pub(super) recorded: &'a Recorded,
     /// The store with the layers of the image, if it could be opened.
     pub(super) store: Option<&'a Store>,
@@ -40,7 +40,7 @@ impl BuildReport<'_> {
 
     /// Returns the built images, or an explanation why the store cannot show them.
     fn images(&self) -> (Vec<ReportedImage>, Option<String>) {
-        let (Some(store), Some(End::Built { id, .. })) = (self.store, &self.recorded.end) else {
+        let (Some(store), Some(BuildEnd::Built(BuiltSummary { id, .. }))) = (self.store, &self.recorded.end) else {
             return (Vec::new(), None);
         };
         match ReportedImage::all(store, id) {

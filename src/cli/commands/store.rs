@@ -37,7 +37,7 @@ fn verify(args: &VerifyArgs, global: &Global, environment: &Environment) -> Resu
         .map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     say!("{}", summary(&verified, args.repair));
     if verified.n_damaged > verified.n_repaired {
-        return Err(CliError::said(Exit::Build));
+        return Err(CliError::reported(Exit::Build));
     }
     Ok(())
 }

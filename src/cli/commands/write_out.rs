@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::cli::environment::Environment;
 use crate::cli::outputs::Outputs;
-use crate::cli::outputs::engine::{self, LoadError, Place};
-use crate::cli::outputs::output::{Kind, Output};
+use crate::cli::outputs::engine::{self, LoadError, EngineLocation};
+use crate::cli::outputs::output::{OutputKind, Output};
 use crate::dockerfile::ir;
 use crate::executor::{self, BuildError, BuildOptions, Built, Event, Services};
 use crate::image::{
@@ -74,7 +74,7 @@ impl OutputWriter<'_> {
         let store = self.services.store;
         let loaded = StoredImages::load(store, built.top)?;
         let needs_layers = |output: &Output| {
-            output.unpacked || !matches!(output.kind, Kind::Cache | Kind::Store | Kind::Registry)
+            output.unpacked || !matches!(output.kind, OutputKind::Cache | OutputKind::Store | OutputKind::Registry)
         };
         if self.outputs.all.iter().any(needs_layers) {
             executor::fetch_images(self.services, &loaded.images).map_err(WriteError::Build)?;
@@ -85,7 +85,7 @@ impl OutputWriter<'_> {
             let export = self.export_options(output, &loaded);
             let digest = self.write(output, &loaded.images, &export)?;
             written.digest = digest.or(written.digest);
-            if matches!(output.kind, Kind::Store | Kind::Registry) {
+            if matches!(output.kind, OutputKind::Store | OutputKind::Registry) {
                 written.canonical.extend(self.keep(output, built.top, digest)?);
             }
             if output.unpacked {
@@ -121,14 +121,14 @@ impl OutputWriter<'_> {
         export: &ExportOptions,
     ) -> Result<Option<Digest>> {
         let target = match &output.kind {
-            Kind::Cache | Kind::Store => return Ok(None),
-            Kind::Registry => return self.push(images, export),
-            Kind::Engine => return self.load(images, export),
-            Kind::OciArchive(path) => ExportTarget::OciArchive(path.clone()),
-            Kind::OciDirectory(path) => ExportTarget::OciDirectory(path.clone()),
-            Kind::DockerArchive(path) => ExportTarget::DockerArchive(path.clone()),
-            Kind::Directory(path) => ExportTarget::Directory(path.clone()),
-            Kind::Tar(path) => ExportTarget::Tar(path.clone()),
+            OutputKind::Cache | OutputKind::Store => return Ok(None),
+            OutputKind::Registry => return self.push(images, export),
+            OutputKind::Engine => return self.load(images, export),
+            OutputKind::OciArchive(path) => ExportTarget::OciArchive(path.clone()),
+            OutputKind::OciDirectory(path) => ExportTarget::OciDirectory(path.clone()),
+            OutputKind::DockerArchive(path) => ExportTarget::DockerArchive(path.clone()),
+            OutputKind::Directory(path) => ExportTarget::Directory(path.clone()),
+            OutputKind::Tar(path) => ExportTarget::Tar(path.clone()),
         };
         let mut warn =
             |warning: ExportWarning| self.emit(Event::Warning { text: warning.to_string() });
@@ -157,7 +157,7 @@ impl OutputWriter<'_> {
 
     /// Loads an image into docker or podman.
     fn load(&self, images: &[Image], export: &ExportOptions) -> Result<Option<Digest>> {
-        let place = self.outputs.place.as_ref().unwrap_or(&Place::Program("docker"));
+        let place = self.outputs.place.as_ref().unwrap_or(&EngineLocation::Program("docker"));
         let mut digest = None;
         let no_annotations = BTreeMap::new();
         let lines = engine::load(place, self.environment, &mut |known, out| {
@@ -177,7 +177,7 @@ impl OutputWriter<'_> {
         });
         let lines = lines.map_err(|error| match error {
             LoadError::Export(error) => error.into(),
-            other @ (LoadError::Nowhere(_)
+            other @ (LoadError::NotFound(_)
             | LoadError::Program { .. }
             | LoadError::Io { .. }
             | LoadError::Engine(_)) => WriteError::Load(other),

@@ -1,5 +1,5 @@
-//! The caller's terminal, lent to a command that has one of its own: keys go there as they are typed,
-//! and what it shows comes here.
+//! Attaches the user's terminal, or standard streams, to a command in a step's root file system. The
+//! command has a terminal of its own: keys are passed there, and its output here.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
@@ -9,11 +9,11 @@ use signal_hook::SigId;
 use signal_hook::consts::SIGWINCH;
 
 use crate::cli::environment::Environment;
-use crate::executor::{CancelSwitch, SessionIo, Stream};
+use crate::executor::{CancelSwitch, Stream, SessionIo};
 
-use super::raw::Raw;
+use super::raw_mode::RawMode;
 
-/// Terminals that every image's programs know how to draw on.
+/// Values of TERM that programs of most images support.
 const KNOWN: [&str; 12] = [
     "dumb",
     "linux",
@@ -29,22 +29,22 @@ const KNOWN: [&str; 12] = [
     "xterm-256color",
 ];
 
-/// Lends standard input, and `shown` for output, to what `enter` does.
+/// Attaches standard input, and `shown` for output, while `enter` runs.
 ///
 /// # Errors
-/// When standard input is no terminal.
-pub(crate) fn lend<T>(
+/// If standard input is not a terminal.
+pub(crate) fn attach_terminal<T>(
     environment: &Environment,
     shown: &mut dyn Write,
     enter: impl FnOnce(SessionIo<'_>) -> T,
 ) -> io::Result<T> {
     let stdin = io::stdin();
     let sizes = SizeChanges::watch()?;
-    let raw = Raw::set()?;
+    let raw = RawMode::set()?;
     let mut last = b'\n';
     let mut show = |_stream, bytes: &[u8]| {
         last = bytes.last().copied().unwrap_or(last);
-        // Whoever does not want to see it has closed the terminal, which ends the command.
+        // The terminal was closed: that ends the command, too.
         let _shown = shown.write_all(bytes).and_then(|()| shown.flush());
     };
     let env = vec![("TERM".to_owned(), term(environment).to_owned())];
@@ -57,8 +57,8 @@ pub(crate) fn lend<T>(
     Ok(done)
 }
 
-/// Passes standard input, output and error on. When nobody reads the output any more the command ends.
-pub(crate) fn pipe<T>(stop: &CancelSwitch, enter: impl FnOnce(SessionIo<'_>) -> T) -> T {
+/// Attaches standard input, output and error while `enter` runs. A closed output ends the command.
+pub(crate) fn attach_streams<T>(stop: &CancelSwitch, enter: impl FnOnce(SessionIo<'_>) -> T) -> T {
     let stdin = io::stdin();
     let mut show = |stream, bytes: &[u8]| {
         let written = match stream {
@@ -72,13 +72,13 @@ pub(crate) fn pipe<T>(stop: &CancelSwitch, enter: impl FnOnce(SessionIo<'_>) -> 
     enter(SessionIo { input: stdin.as_fd(), resized: None, env: Vec::new(), show: &mut show })
 }
 
-/// What programs take the terminal for.
+/// Returns the value of TERM for the command.
 fn term(environment: &Environment) -> &str {
     let term = environment.get("TERM").filter(|term| KNOWN.contains(term));
     term.unwrap_or("xterm-256color")
 }
 
-/// Becomes readable whenever the terminal has another size.
+/// Becomes readable whenever the size of the terminal changes.
 struct SizeChanges {
     woken: UnixStream,
     handler: SigId,

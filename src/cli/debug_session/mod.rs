@@ -1,5 +1,5 @@
-//! Shells and commands in a step's root file system, and the terminal that they use.
+//! Shells and commands in the root file system of a step, attached to the user's terminal.
 
 pub(super) mod console;
-pub(super) mod raw;
+pub(super) mod raw_mode;
 pub(super) mod shell;

@@ -1,5 +1,5 @@
-//! Shells and commands in a step's rootfs: where it has failed (`--on-error=shell`), or where somebody
-//! wants to look (`rbuild enter`).
+//! Shells and commands in the root file system of a step: after a failure (`--on-error=shell`), and for
+//! `rbuild enter`.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -10,97 +10,93 @@ use crate::cli::environment::Environment;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::progress::Reporter;
-use crate::executor::{CommandExit, DebugSession, SandboxError, Services, SessionIo, Shell};
+use crate::executor::{CommandExit, DebugSession, SandboxError, Services, Shell, SessionIo};
 
 use super::console;
 
-/// So much of a command is shown.
+/// Maximum length of a command that is shown.
 const MAX_SHOWN: usize = 60;
 
-/// What to do where nothing can be lent.
-const NO_SHELL: &str = "the image has no shell, and this machine no busybox to lend: \
-`apt-get install busybox-static` (Debian, Ubuntu) or `apk add busybox-static` (Alpine) has one";
+/// The message if there is neither a shell nor a static busybox.
+const NO_SHELL: &str = "the image has no shell, and this machine has no static busybox to use instead: \
+    install one with `apt-get install busybox-static` (Debian, Ubuntu) or `apk add busybox-static` (Alpine)";
 
-/// Refuses a shell that nobody could type at.
+/// Refuses `--on-error=shell` without a terminal.
 pub(crate) fn check(args: &BuildArgs, environment: &Environment) -> Result<(), CliError> {
     if args.on_error == OnError::Fail || environment.is_attended {
         return Ok(());
     }
-    let text = "error: --on-error=shell needs a terminal, and standard input or standard error is \
-                none: leave it out here; on a terminal, `rbuild enter --step STAGE:N CONTEXT` gets to the same step";
+    let text = "error: --on-error=shell needs a terminal as standard input and standard error: \
+                leave it out here; on a terminal, `rbuild enter --step STAGE:N CONTEXT` enters the same step";
     Err(CliError::new(text, Exit::Usage))
 }
 
-/// Who lets others in: to look around, or to run a command.
+/// Runs shells and commands in a debug session.
 #[derive(Clone, Copy)]
-pub(crate) struct Host<'a> {
+pub(crate) struct SessionRunner<'a> {
     pub(crate) services: &'a Services<'a>,
     pub(crate) environment: &'a Environment,
     pub(crate) reporter: &'a Reporter<'a>,
 }
 
-impl Host<'_> {
-    /// Opens a shell in what a failed step left, and waits until it is left.
-    pub(crate) fn after_failure(self, entrance: &DebugSession) {
-        let banner = || self.reporter.aside(&banner(entrance, Why::Failed));
-        let done = self.shell(entrance, banner, &|enter| {
-            console::lend(self.environment, &mut io::stderr(), enter)
+impl SessionRunner<'_> {
+    /// Opens a shell in the file system of a failed step, and waits for its end.
+    pub(crate) fn after_failure(self, session: &DebugSession) {
+        let banner = || self.reporter.aside(&banner(session, SessionKind::AfterFailure));
+        let done = self.shell(session, banner, &|enter| {
+            console::attach_terminal(self.environment, &mut io::stderr(), enter)
         });
         match done {
-            Ok(_left) => self.reporter.aside("left the shell; the build has failed, see above"),
+            Ok(_left) => self.reporter.aside("shell closed; the build has failed, see above"),
             Err(complaint) => self.reporter.aside(&complaint.to_string()),
         }
     }
 
-    /// Runs a command, or a shell where there is none; gives its exit status.
-    pub(crate) fn visit(
-        self,
-        entrance: &DebugSession,
-        command: &[OsString],
-    ) -> Result<u8, CliError> {
+    /// Runs a command, or a shell without one. Returns the exit status.
+    pub(crate) fn run(self, session: &DebugSession, command: &[OsString]) -> Result<u8, CliError> {
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-        let through: &Through<'_> = &|enter| {
+        let attach: &AttachAndStart<'_> = &|enter| {
             if is_terminal {
-                console::lend(self.environment, &mut io::stdout(), enter)
+                console::attach_terminal(self.environment, &mut io::stdout(), enter)
             } else {
-                Ok(console::pipe(self.services.cancel, enter))
+                Ok(console::attach_streams(self.services.cancel, enter))
             }
         };
         if command.is_empty() {
             let greet = || {
                 if is_terminal {
-                    self.reporter.aside(&banner(entrance, Why::Asked));
+                    self.reporter.aside(&banner(session, SessionKind::Enter));
                 }
             };
-            return self.shell(entrance, greet, through);
+            return self.shell(session, greet, attach);
         }
         let argv = command.to_vec();
-        let done = through(&mut |visit| entrance.run(self.services, argv.clone(), visit));
+        let done = attach(&mut |visit| session.run(self.services, argv.clone(), visit));
         self.status(done.map_err(no_terminal)?)
     }
 
-    /// Opens the first shell that can be started.
+    /// Runs the first shell that can be started.
     fn shell(
         self,
-        entrance: &DebugSession,
+        session: &DebugSession,
         greet: impl FnOnce(),
-        through: &Through<'_>,
+        attach: &AttachAndStart<'_>,
     ) -> Result<u8, CliError> {
-        let shells = entrance.shells(self.services);
+        let shells = session.shells(self.services);
         if shells.is_empty() {
             return Err(CliError::new(format!("error: {NO_SHELL}"), Exit::Environment));
         }
         greet();
-        let mut refused = CliError::said(Exit::Environment);
+        let mut refused = CliError::reported(Exit::Environment);
         for shell in &shells {
             if let Shell::Fallback(busybox) = shell {
                 let busybox = busybox.display();
-                let text = format!("no shell of the image: {busybox} is lent, in /dev/rbuild");
+                let text = format!("the image has no shell: using {busybox}, as /dev/rbuild");
                 self.reporter.aside(&text);
             }
-            let done = through(&mut |mut visit| {
-                visit.env.push(("PS1".to_owned(), prompt(entrance)));
-                entrance.shell(self.services, shell, visit)
+            let done = attach(&mut |mut visit| {
+                visit.env.push(("PS1".to_owned(), prompt(session)));
+                session.shell(self.services, shell, visit)
             });
             match self.status(done.map_err(no_terminal)?) {
                 Ok(status) => return Ok(status),
@@ -113,7 +109,8 @@ impl Host<'_> {
         Err(refused)
     }
 
-    /// The exit status that a shell would give; and what it would say of what cannot be started.
+    /// Returns the exit status as shells define it: 127 and 126 for commands that cannot be started, 128
+    /// plus the number of a signal (POSIX.1-2024, XCU 2.8.2).
     fn status(self, done: Result<CommandExit, SandboxError>) -> Result<u8, CliError> {
         match done {
             Ok(CommandExit::Code(code)) => Ok(code),
@@ -143,34 +140,35 @@ impl Host<'_> {
     }
 }
 
-/// What a command is let in with.
-type Enter<'a> = dyn FnMut(SessionIo<'_>) -> Result<CommandExit, SandboxError> + 'a;
-/// Connects a command with the caller.
-type Through<'a> = dyn Fn(&mut Enter<'_>) -> io::Result<Result<CommandExit, SandboxError>> + 'a;
+/// Starts a command with an attached terminal or streams.
+type StartCommand<'a> = dyn FnMut(SessionIo<'_>) -> Result<CommandExit, SandboxError> + 'a;
+/// Attaches a terminal or streams, and starts a command with them.
+type AttachAndStart<'a> =
+    dyn Fn(&mut StartCommand<'_>) -> io::Result<Result<CommandExit, SandboxError>> + 'a;
 
 fn no_terminal(error: io::Error) -> CliError {
     CliError::new(format!("error: cannot use the terminal: {error}"), Exit::Environment)
 }
 
-/// Why somebody is there.
+/// The reason for a shell.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
-    Failed,
-    Asked,
+enum SessionKind {
+    AfterFailure,
+    Enter,
 }
 
-/// Where it is, how to go on, and how to leave.
-fn banner(entrance: &DebugSession, why: Why) -> String {
-    let user = match entrance.user() {
+/// Returns the lines above the prompt: where the shell is, how to run the command, how to leave.
+fn banner(session: &DebugSession, kind: SessionKind) -> String {
+    let user = match session.user() {
         "" => "root",
         user => user,
     };
-    let name = first_line(entrance.name());
-    let command = entrance.command();
-    let head = match (why, &command) {
-        (Why::Failed, _) => format!("a shell in {name}, as the step left it"),
-        (Why::Asked, Some(_)) => format!("a shell in {name}, before it runs"),
-        (Why::Asked, None) => format!("a shell in {name}"),
+    let name = first_line(session.name());
+    let command = session.command();
+    let head = match (kind, &command) {
+        (SessionKind::AfterFailure, _) => format!("a shell in {name}, as the step left it"),
+        (SessionKind::Enter, Some(_)) => format!("a shell in {name}, before it runs"),
+        (SessionKind::Enter, None) => format!("a shell in {name}"),
     };
     let mut text = format!("------\n{head}\n");
     let mut line = |name: &str, what: &str| {
@@ -178,18 +176,18 @@ fn banner(entrance: &DebugSession, why: Why) -> String {
     };
     let with =
         if command.is_some() { ", with the step's mounts, variables and rights" } else { "" };
-    line("where", &format!("{}, as {user}{with}", entrance.cwd()));
+    line("where", &format!("{}, as {user}{with}", session.cwd()));
     if let Some(command) = command {
-        let run = if why == Why::Failed { "again" } else { "run" };
+        let run = if kind == SessionKind::AfterFailure { "again" } else { "run" };
         line(run, &format!("eval \"$RBUILD_COMMAND\" runs {}", first_line(&command)));
     }
-    let end = if why == Why::Failed { ", and the build has failed" } else { "" };
-    line("leave", &format!("`exit` or Ctrl-D; what is changed here is thrown away{end}"));
+    let end = if kind == SessionKind::AfterFailure { ", and the build has failed" } else { "" };
+    line("leave", &format!("`exit` or Ctrl-D; changes are discarded{end}"));
     text.push_str("------");
     text
 }
 
-/// The beginning of a text, in one line.
+/// Returns the first line of a text, truncated.
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(MAX_SHOWN) {
@@ -199,9 +197,9 @@ fn first_line(text: &str) -> String {
     }
 }
 
-/// A prompt that says where one is, in shells that read it from their environment.
-fn prompt(entrance: &DebugSession) -> String {
-    let user = entrance.user().split(':').next().unwrap_or_default();
+/// Returns a prompt (PS1) with the working directory.
+fn prompt(session: &DebugSession) -> String {
+    let user = session.user().split(':').next().unwrap_or_default();
     let sign = if matches!(user, "" | "0" | "root") { '#' } else { '$' };
     format!("(rbuild) $PWD {sign} ")
 }

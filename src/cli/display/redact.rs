@@ -1,4 +1,4 @@
-//! Events and warnings without the credentials of URLs.
+//! Hides credentials of URLs in events and diagnostics.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use crate::diag::{Diagnostic, SourceFile};
 use crate::executor::{Event, StageOutline, StepPlace};
 use crate::plan::{masked, redacted, redacted_text};
 
-/// The event as it may be shown and kept. What a command prints is its own business.
+/// Returns the event without credentials. Output of commands is not changed.
 pub(crate) fn event(event: &Event) -> Cow<'_, Event> {
     Cow::Owned(match event {
         Event::Planned { stages } => Event::Planned { stages: stages.iter().map(stage).collect() },
@@ -21,7 +21,7 @@ pub(crate) fn event(event: &Event) -> Cow<'_, Event> {
         }
         Event::Warning { text } => Event::Warning { text: redacted(text) },
         Event::Note { text } => Event::Note { text: redacted(text) },
-        // Its text is made later, and redacted there.
+        // The text of a reason is made, and redacted, later.
         Event::Explained { .. }
         | Event::Executing { .. }
         | Event::Output { .. }
@@ -38,12 +38,12 @@ fn stage(stage: &StageOutline) -> StageOutline {
     StageOutline { instructions, ..stage.clone() }
 }
 
-/// The Dockerfile as it may be shown: every place in it is where it was.
+/// Returns the Dockerfile with masked credentials. Spans remain valid.
 pub(crate) fn source(source: &SourceFile) -> SourceFile {
     SourceFile::new(source.name(), masked(source.text()))
 }
 
-/// Diagnostics as they may be shown.
+/// Returns diagnostics without credentials.
 pub(crate) fn diagnostics(found: &[Diagnostic]) -> Vec<Diagnostic> {
     let mut found = found.to_vec();
     for said in &mut found {
@@ -55,7 +55,7 @@ pub(crate) fn diagnostics(found: &[Diagnostic]) -> Vec<Diagnostic> {
     found
 }
 
-/// Redacts every text in a document.
+/// Hides credentials in every string of a JSON document.
 pub(crate) fn value(value: &mut Value) {
     match value {
         Value::String(text) => {

@@ -7,38 +7,38 @@ use crate::cli::exit::Exit;
 
 use super::text::shown;
 
-/// Shows a complaint, in colours where it has some and the terminal too; gives its exit code.
-pub(crate) fn complaint(complaint: &CliError, colours: bool) -> Exit {
-    let text = complaint.to_string();
+/// Shows an error. Returns its exit code.
+pub(crate) fn show(error: &CliError, colours: bool) -> Exit {
+    let text = error.to_string();
     let text = text.trim_end();
     if !text.is_empty() {
         lines(text, colours);
     }
-    complaint.exit()
+    error.exit()
 }
 
-/// Shows what clap has to say: help and version go to standard output and are no error.
+/// Shows a result of clap. Help and version go to standard output, and are a success.
 pub(crate) fn usage(error: &clap::Error, colours: bool) -> Exit {
     if !error.use_stderr() {
-        // That nobody reads is no reason to fail.
+        // A closed pipe must not turn success into failure.
         let _shown = error.print();
         return Exit::Success;
     }
-    // It repeats arguments, which in a script may be others' words.
+    // The text repeats arguments, which in a script may be untrusted.
     let text = error.render();
     let text = if colours { text.ansi().to_string() } else { text.to_string() };
     lines(text.trim_end_matches('\n'), colours);
     Exit::Usage
 }
 
-/// Shows a remark.
+/// Shows a remark, which is not an error.
 pub(crate) fn remark(text: &str) {
     lines(text, false);
 }
 
-/// Names and excerpts in it may be anybody's: a terminal is to obey none of them.
+/// Writes lines. They may quote untrusted text, so control characters are removed.
 fn lines(text: &str, colours: bool) {
     let lines: Vec<_> = text.split('\n').map(|line| shown(line, colours)).collect();
-    // That nobody reads is no reason to fail.
-    let _nobody_reads = writeln!(std::io::stderr().lock(), "{}", lines.join("\n"));
+    // There is no way left to report an error.
+    let _ignored = writeln!(std::io::stderr().lock(), "{}", lines.join("\n"));
 }

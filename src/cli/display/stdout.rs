@@ -1,4 +1,4 @@
-//! Standard output, where results go that were asked for.
+//! Standard output: the results of commands.
 
 use std::fmt::Arguments;
 use std::io::{self, Write as _};
@@ -11,19 +11,18 @@ use crate::cli::exit::Exit;
 
 use super::text::{shown, shown_json};
 
-/// Why not all was printed.
+/// The first error of a write.
 static ERROR: OnceLock<io::Error> = OnceLock::new();
 
-/// Prints lines for people, as `println!` does; but without what has an effect on a terminal, whoever's
-/// words they are. That nobody reads any more, as behind `| head`, is no reason to fail, and other
-/// errors are told at the end.
+/// Prints lines for people, as `println!` does, without control characters. Ignores a closed pipe, as
+/// behind `| head`; other errors are reported by [`result`].
 macro_rules! say {
     () => { $crate::cli::display::stdout::print(format_args!("")) };
     ($($text:tt)*) => { $crate::cli::display::stdout::print(format_args!($($text)*)) };
 }
 pub(crate) use say;
 
-/// Prints lines without colours.
+/// Prints lines, without colours.
 pub(crate) fn print(text: Arguments<'_>) {
     text.to_string().split('\n').for_each(|text| line(text, false));
 }
@@ -38,29 +37,29 @@ pub(crate) fn lines(text: &str, colours: bool) {
     text.lines().for_each(|text| line(text, colours));
 }
 
-/// Prints a document over several lines.
+/// Prints JSON with indentation.
 pub(crate) fn json(document: &Value) {
     exact(&shown_json(&format!("{document:#}")));
 }
 
-/// Prints a document in one line.
+/// Prints JSON on one line.
 pub(crate) fn json_line(document: &Value) {
     exact(&shown_json(&document.to_string()));
 }
 
-/// Prints a line as it is.
+/// Prints a line unchanged.
 fn exact(line: &str) {
     bytes(format!("{line}\n").as_bytes());
 }
 
-/// Prints bytes as they are; says whether more could be printed. What is wrong is told at the end.
+/// Prints bytes unchanged. Returns whether more can be printed.
 pub(crate) fn bytes(bytes: &[u8]) -> bool {
     let mut stdout = io::stdout().lock();
-    done(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    note_error(stdout.write_all(bytes).and_then(|()| stdout.flush()))
 }
 
-/// Keeps an error for the end.
-fn done(result: io::Result<()>) -> bool {
+/// Keeps an error for [`result`]. Returns whether there was none.
+fn note_error(result: io::Result<()>) -> bool {
     let is_done = result.is_ok();
     if let Err(error) = result
         && error.kind() != io::ErrorKind::BrokenPipe
@@ -70,7 +69,10 @@ fn done(result: io::Result<()>) -> bool {
     is_done
 }
 
-/// Whether all was printed that somebody wanted to read.
+/// Returns the first error of a write.
+///
+/// # Errors
+/// A [`CliError`] with [`Exit::Environment`].
 pub(crate) fn result() -> Result<(), CliError> {
     ERROR.get().map_or(Ok(()), |error| {
         let text = format!("error: cannot write to standard output: {error}");

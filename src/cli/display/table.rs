@@ -1,11 +1,12 @@
-//! Columns of text, as docker's lists have them.
+//! Tables of text, in the style of docker's lists.
 
 use super::text::shown;
 
-/// Blanks between two columns.
+/// Number of blanks between two columns.
 const GAP: usize = 3;
 
-/// Rows of cells, each column as wide as its widest cell; one line each, without blanks at its end.
+/// Returns one line for each row. Columns are as wide as their widest cell; lines have no trailing
+/// blanks.
 pub(crate) fn lines(rows: &[Vec<String>]) -> Vec<String> {
     let length = |text: &String| text.chars().count();
     let n_columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -21,7 +22,7 @@ pub(crate) fn lines(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// A row out of anything that can be shown. What will not be seen takes no space.
+/// Returns a row of cells, without control characters.
 pub(crate) fn row<const N: usize>(cells: [&dyn ToString; N]) -> Vec<String> {
     cells.iter().map(|cell| shown(&cell.to_string(), false).into_owned()).collect()
 }
@@ -31,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_they_must_be() {
+    fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [row([&"A", &"B"]), row([&"longer…", &1]), row([&"x"])];
         assert_eq!(lines(&rows), ["A         B", "longer…   1", "x"]);
         let rows = [row([&"a\u{202e}\u{1b}[1mb", &"c"]), row([&"xyz", &"d"])];

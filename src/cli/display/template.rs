@@ -1,38 +1,39 @@
-//! `--format`: JSON lines, or a template of fields in docker's notation.
+//! `--format`: JSON lines, a table, or a template of fields in the syntax of docker
+//! (<https://docs.docker.com/engine/cli/formatting/>).
 
 use serde_json::{Map, Value};
 
 use super::table;
 
-/// The fields of one line.
+/// Fields of a list entry by name.
 pub(crate) type Fields = Map<String, Value>;
 
-/// The form of a list.
+/// Output format of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum ListFormat {
     /// One JSON object a line.
     Json,
     /// The table that is shown without `--format`.
     Table,
-    /// One line for each entry; with headings if `has_head`, in columns between tabs.
-    Template { parts: Vec<Part>, has_head: bool },
+    /// One line for each entry; with headings, and columns at tabs, if `has_head`.
+    Template { parts: Vec<TemplatePart>, has_head: bool },
 }
 
-/// A part of a template.
+/// Text or a field of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum TemplatePart {
     Text(String),
     /// `{{.Name}}`
     Field(String),
-    /// `{{json .Name}}`; all fields for `{{json .}}`.
+    /// `{{json .Name}}`, or `{{json .}}` for all fields.
     Json(Option<String>),
 }
 
-impl Form {
-    /// Reads the value of `--format`; `fields` are the names that an entry has.
+impl ListFormat {
+    /// Parses the value of `--format`; `fields` are the names of the fields.
     ///
     /// # Errors
-    /// A sentence: what is not understood, and what there is.
+    /// If the template has no fields, unknown ones, or unsupported actions.
     pub(crate) fn parse(text: &str, fields: &[&str]) -> Result<Self, String> {
         match text.trim() {
             "json" => return Ok(Self::Json),
@@ -47,20 +48,20 @@ impl Form {
     }
 }
 
-fn parts(text: &str, fields: &[&str]) -> Result<Vec<Part>, String> {
+fn parts(text: &str, fields: &[&str]) -> Result<Vec<TemplatePart>, String> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {
         let Some((inner, behind)) = after.split_once("}}") else {
             return Err(format!("--format `{text}` has `{{{{` without `}}}}`"));
         };
-        parts.push(Part::Text(unescaped(before)));
+        parts.push(TemplatePart::Text(unescaped(before)));
         parts.push(field(inner, fields)?);
         rest = behind;
     }
-    parts.push(Part::Text(unescaped(rest)));
-    parts.retain(|part| *part != Part::Text(String::new()));
-    if parts.iter().all(|part| matches!(part, Part::Text(_))) {
+    parts.push(TemplatePart::Text(unescaped(rest)));
+    parts.retain(|part| *part != TemplatePart::Text(String::new()));
+    if parts.iter().all(|part| matches!(part, TemplatePart::Text(_))) {
         return Err(format!(
             "--format `{text}` names no field: use json, table, or a template such as `{{{{.{}}}}}`",
             fields.first().copied().unwrap_or_default()
@@ -69,44 +70,44 @@ fn parts(text: &str, fields: &[&str]) -> Result<Vec<Part>, String> {
     Ok(parts)
 }
 
-fn field(inner: &str, fields: &[&str]) -> Result<Part, String> {
+fn field(inner: &str, fields: &[&str]) -> Result<TemplatePart, String> {
     let words: Vec<&str> = inner.split_whitespace().collect();
     let (word, is_json) = match words.as_slice() {
-        ["json", "."] => return Ok(Part::Json(None)),
+        ["json", "."] => return Ok(TemplatePart::Json(None)),
         ["json", word] => (*word, true),
         [word] => (*word, false),
         _ => ("", false),
     };
     let Some(name) = word.strip_prefix('.') else {
         return Err(format!(
-            "--format does not know `{{{{{inner}}}}}`: write {{{{.NAME}}}} or {{{{json .NAME}}}}"
+            "--format does not support `{{{{{inner}}}}}`: use {{{{.NAME}}}} or {{{{json .NAME}}}}"
         ));
     };
     if !fields.contains(&name) {
         let all = fields.join(", ");
-        return Err(format!("--format does not know the field .{name}: there are {all}"));
+        return Err(format!("--format has no field .{name}: use one of {all}"));
     }
     let name = name.to_owned();
-    Ok(if is_json { Part::Json(Some(name)) } else { Part::Field(name) })
+    Ok(if is_json { TemplatePart::Json(Some(name)) } else { TemplatePart::Field(name) })
 }
 
-/// Turns `\t` and `\n`, which shells leave as they are, into a tab and a line end.
+/// Replaces `\t` and `\n`, which shells do not interpret, by a tab and a line end.
 fn unescaped(text: &str) -> String {
     text.replace("\\t", "\t").replace("\\n", "\n")
 }
 
 /// Returns the lines of a template for all entries.
-pub(crate) fn lines(parts: &[Part], has_head: bool, entries: &[Fields]) -> Vec<String> {
+pub(crate) fn lines(parts: &[TemplatePart], has_head: bool, entries: &[Fields]) -> Vec<String> {
     let texts = entries.iter().map(|fields| parts.iter().map(|part| part.text(fields)).collect());
     if !has_head {
         return texts.collect();
     }
-    let head: String = parts.iter().map(Part::heading).collect();
+    let head: String = parts.iter().map(TemplatePart::heading).collect();
     let row = |line: String| line.split('\t').map(str::to_owned).collect::<Vec<String>>();
     table::lines(&[head].into_iter().chain(texts).map(row).collect::<Vec<_>>())
 }
 
-impl Part {
+impl TemplatePart {
     fn text(&self, fields: &Fields) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -120,7 +121,7 @@ impl Part {
         }
     }
 
-    /// The heading of a field, as docker has it: `CREATED SINCE` for `CreatedSince`.
+    /// Returns the heading of a field as in docker: `CREATED AT` for `CreatedAt`.
     fn heading(&self) -> String {
         let (Self::Field(name) | Self::Json(Some(name))) = self else {
             return if let Self::Text(text) = self { text.clone() } else { String::new() };
@@ -150,7 +151,8 @@ mod tests {
     const FIELDS: [&str; 3] = ["ID", "Tag", "CreatedAt"];
 
     fn shown(format: &str) -> Vec<String> {
-        let Form::Template { parts, has_head } = Form::parse(format, &FIELDS).unwrap() else {
+        let ListFormat::Template { parts, has_head } = ListFormat::parse(format, &FIELDS).unwrap()
+        else {
             panic!("{format} is not a template");
         };
         let entry = |id: &str| {
@@ -167,14 +169,14 @@ mod tests {
         assert_eq!(shown(r"{{.ID}}\t{{json .Tag}}"), ["a\t\"1\"", "bcd\t\"1\""]);
         assert_eq!(shown(r"table {{.ID}}\t{{.CreatedAt}}"), ["IMAGE ID   CREATED AT", "a", "bcd"]);
         assert_eq!(shown("{{json .}}")[0], r#"{"CreatedAt":null,"ID":"a","Tag":"1"}"#);
-        assert_eq!(Form::parse("json", &FIELDS), Ok(Form::Json));
-        assert_eq!(Form::parse("table", &FIELDS), Ok(Form::Table));
+        assert_eq!(ListFormat::parse("json", &FIELDS), Ok(ListFormat::Json));
+        assert_eq!(ListFormat::parse("table", &FIELDS), Ok(ListFormat::Table));
     }
 
     #[test]
-    fn other_templates_are_refused_with_what_there_is() {
+    fn other_templates_are_refused_with_a_hint() {
         for (text, want) in [
-            ("{{.Id}}", "--format does not know the field .Id: there are ID, Tag, CreatedAt"),
+            ("{{.Id}}", "--format has no field .Id: use one of ID, Tag, CreatedAt"),
             ("{{.ID", "--format `{{.ID` has `{{` without `}}`"),
             (
                 "pretty",
@@ -182,10 +184,10 @@ mod tests {
             ),
             (
                 "{{range .}}",
-                "--format does not know `{{range .}}`: write {{.NAME}} or {{json .NAME}}",
+                "--format does not support `{{range .}}`: use {{.NAME}} or {{json .NAME}}",
             ),
         ] {
-            assert_eq!(Form::parse(text, &FIELDS), Err(want.to_owned()));
+            assert_eq!(ListFormat::parse(text, &FIELDS), Err(want.to_owned()));
         }
     }
 }

@@ -1,22 +1,22 @@
-//! What commands print, as lines that a log can show.
+//! Untrusted text, made safe for terminals and logs.
 
 use std::borrow::Cow;
 
-/// A line is shown in pieces when it is longer: what never ends is not kept.
+/// Maximum length of a line. A longer one is shown in pieces.
 const MAX_LINE_BYTES: usize = 64 << 10;
-/// Makes text look as the terminal has it (ECMA-48, 8.3.117).
+/// SGR 0 (ECMA-48, 8.3.117): resets colours.
 const COLOURS_END: &str = "\u{1b}[0m";
 
-/// The output of one step, cut into lines.
+/// Splits the output of a step into lines.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    /// What does not end its line yet.
+    /// The unfinished line.
     open: Vec<u8>,
 }
 
 impl Lines {
-    /// Takes what came; gives each line that it ends to `show`. Of a line that was written over, as
-    /// progress bars do it, only what was there last is shown.
+    /// Adds output, and passes each finished line to `show`. Of a line that was overwritten, as by
+    /// progress bars, only the last text is shown.
     pub(crate) fn push(&mut self, bytes: &[u8], mut show: impl FnMut(&str)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut rest = piece;
@@ -35,14 +35,14 @@ impl Lines {
         }
     }
 
-    /// What stands in the line that did not end yet, as a terminal would have it: after a carriage
-    /// return the old text stays until there is a new one.
+    /// Returns the unfinished line as a terminal shows it: after a carriage return, the old text stays
+    /// until new text arrives.
     pub(crate) fn open(&self) -> Cow<'_, str> {
         let last = self.open.rsplit(|byte| *byte == b'\r').find(|text| !text.is_empty());
         String::from_utf8_lossy(last.unwrap_or_default())
     }
 
-    /// Shows what is there although its line did not end.
+    /// Passes the unfinished line to `show`.
     pub(crate) fn end(&mut self, mut show: impl FnMut(&str)) {
         if self.open.is_empty() {
             return;
@@ -53,13 +53,13 @@ impl Lines {
         self.open.clear();
     }
 
-    /// Drops what was written over, or else shows the piece that there is.
+    /// Drops overwritten text, or else shows the unfinished line.
     fn make_space(&mut self, show: impl FnMut(&str)) {
         let over = self.open.iter().rposition(|byte| *byte == b'\r').filter(|at| *at > 0);
         match over {
             Some(at) => drop(self.open.drain(..at)),
             None => {
-                // A character is not cut in two.
+                // Cut between characters.
                 let is_first = |byte: &u8| byte & 0xc0 != 0x80;
                 let end = self.open.len();
                 let cut = self.open.iter().rposition(is_first).filter(|at| *at + 4 > end);
@@ -71,10 +71,10 @@ impl Lines {
     }
 }
 
-/// Returns whether `c` has an effect where text is shown, instead of a shape: control characters, C1 among
-/// them; those that change the direction of text (Unicode, UAX #9, the property `Bidi_Control`), which
-/// show source code in another order than it has (CVE-2021-42574); and the separators that some
-/// viewers take for line ends.
+/// Returns whether `c` controls the display instead of having a shape: control characters, C1
+/// included; characters that change the direction of text (Unicode, UAX #9, property
+/// `Bidi_Control`), which can show source code in another order (CVE-2021-42574); and separators
+/// that some viewers treat as line ends.
 pub(crate) fn has_effect(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -83,8 +83,8 @@ pub(crate) fn has_effect(c: char) -> bool {
         )
 }
 
-/// Returns a line as people may see it, whoever wrote it: without characters that have an effect, but
-/// for tabs, and for colours if `colours`. A line that went through it stays as it is.
+/// Returns a line without characters that [have an effect](has_effect), except tabs, and except
+/// colours if `colours`. Idempotent.
 pub(crate) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
     let is_dropped = |c: char| has_effect(c) && c != '\t';
     if !line.contains(is_dropped) {
@@ -111,14 +111,15 @@ pub(crate) fn shown(line: &str, colours: bool) -> Cow<'_, str> {
         rest = after;
     }
     if is_coloured && !text.ends_with(COLOURS_END) {
-        // A colour ends with its line: what stands below is not the step's.
+        // A colour must not leak into the lines below.
         text.push_str(COLOURS_END);
     }
     Cow::Owned(text)
 }
 
-/// Returns a JSON document in which characters that have an effect are escaped: it says the same to
-/// programs and can be shown on a terminal. Outside of strings, JSON has none of them but line ends.
+/// Returns JSON in which characters that [have an effect](has_effect) are escaped, so that it means the
+/// same and can be shown on a terminal. Outside of strings, JSON has none of them but line ends
+/// (RFC 8259, section 2).
 pub(crate) fn shown_json(document: &str) -> Cow<'_, str> {
     let is_escaped = |c: char| has_effect(c) && c != '\n';
     if !document.contains(is_escaped) {
@@ -135,14 +136,14 @@ pub(crate) fn shown_json(document: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Several such lines without colours.
+/// Returns several lines, each as by [`shown`] without colours.
 pub(crate) fn shown_lines(text: &str) -> String {
     let lines: Vec<_> = text.trim_end().split('\n').map(|line| shown(line, false)).collect();
     lines.join("\n")
 }
 
-/// What follows an escape character, and what comes after (ECMA-48, 5.4 and 8.3.89): a control
-/// sequence, or a string up to its end, such as a window's title.
+/// Splits text after an escape character (ECMA-48, 5.4 and 8.3.89): a control sequence or a string,
+/// such as a window title, and the rest.
 fn escape_sequence(text: &str) -> Option<(&str, &str)> {
     let mut chars = text.char_indices();
     let (_, first) = chars.next()?;
@@ -162,7 +163,7 @@ fn escape_sequence(text: &str) -> Option<(&str, &str)> {
     text.split_at_checked(end.unwrap_or(text.len()))
 }
 
-/// `[…m`: colour, weight and the like, with numbers only.
+/// Returns whether a sequence is SGR, `[…m` with numbers only: colour, weight and the like.
 fn is_colour(sequence: &str) -> bool {
     let numbers = sequence.strip_prefix('[').and_then(|rest| rest.strip_suffix('m'));
     numbers.is_some_and(|text| text.bytes().all(|b| b.is_ascii_digit() || b";:".contains(&b)))

@@ -17,7 +17,7 @@ pub(crate) fn source(page: &ReportPage<'_>) -> Html {
     );
     let found = &page.recorded.diagnostics;
     let n_lines = u32::try_from(dockerfile.text.lines().count()).unwrap_or(u32::MAX);
-    let mut ends: BTreeMap<u32, Vec<&Found>> = BTreeMap::new();
+    let mut ends: BTreeMap<u32, Vec<&LocatedDiagnostic>> = BTreeMap::new();
     let mut classes: BTreeMap<u32, &str> = BTreeMap::new();
     for one in found {
         let end = one.end_line.max(one.line);
@@ -63,11 +63,11 @@ fn instruction(line: &str, html: &mut Html) {
 }
 
 /// Returns the CSS class of a diagnostic. `source` relies on `error` sorting before `warning`.
-fn severity(found: &Found) -> &'static str {
+fn severity(found: &LocatedDiagnostic) -> &'static str {
     if found.severity == "warning" { "warning" } else { "error" }
 }
 
-fn code(found: &Found, html: &mut Html) {
+fn code(found: &LocatedDiagnostic, html: &mut Html) {
     html.put(" <span class=\"code\">{}</span>", &[&found.code]);
     for help in &found.helps {
         html.put("<br><span class=\"help\">help: {}</span>", &[help]);
@@ -78,7 +78,7 @@ fn code(found: &Found, html: &mut Html) {
 pub(crate) fn warnings(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
     let has_source = page.recorded.dockerfile.is_some();
-    let mut found: Vec<&Found> = page.recorded.found_warnings().collect();
+    let mut found: Vec<&LocatedDiagnostic> = page.recorded.found_warnings().collect();
     found.sort_by_key(|found| found.line);
     if found.is_empty() && page.recorded.warnings.is_empty() {
         return html;

@@ -2,7 +2,7 @@
 
 mod layout;
 
-use crate::cli::records::{Outcome, Stage};
+use crate::cli::records::{StepOutcome, PlannedStage};
 
 use super::html::{Html, real, short};
 use super::{ReportPage, StageSteps, class, outcome};
@@ -51,7 +51,7 @@ pub(crate) fn section(page: &ReportPage<'_>) -> Html {
         .collect();
     let layout = GraphLayout::of(&sizes, WIDTH);
     html.put(
-        "<div class=\"graph\" tabindex=\"0\" role=\"group\" aria-label=\"Stage dependencies\">\n\
+        "<div class=\"graph\" tabindex=\"0\" role=\"group\" aria-label=\"PlannedStage dependencies\">\n\
          <svg width=\"{}\" height=\"{}\" viewBox=\"0 0 {} {}\">\n",
         &[&layout.width, &layout.height, &layout.width, &layout.height],
     );
@@ -90,7 +90,7 @@ fn reads_from(instructions: &str, stage: &str) -> bool {
     words.any(|word| word.trim_start_matches('-') == flag)
 }
 
-fn rows(plan: &Stage, planned: &[Stage], stage: &StageSteps<'_>) -> Vec<GraphRow> {
+fn rows(plan: &PlannedStage, planned: &[PlannedStage], stage: &StageSteps<'_>) -> Vec<GraphRow> {
     let parent = || Some(planned.get(plan.parent?)?.name.clone());
     let base = plan.base.clone().or_else(parent);
     let first = format!("FROM {}", base.unwrap_or_else(|| "scratch".to_owned()));
@@ -135,7 +135,7 @@ fn folded(rows: Vec<GraphRow>) -> Vec<GraphRow> {
 fn stage_box(stage: &StageSteps<'_>, rows: &[GraphRow], (x, y): (f64, f64), html: &mut Html) {
     let height = TITLE + real(rows.len()) * ROW + FOOT;
     let has_failed =
-        stage.steps.iter().any(|(_, step)| matches!(step.end, Some((Outcome::Failed, _))));
+        stage.steps.iter().any(|(_, step)| matches!(step.end, Some((StepOutcome::Failed, _))));
     let state = if has_failed { "failed" } else { "" };
     html.put("<g class=\"box {}\" transform=\"translate({} {})\">", &[&state, &x, &y]);
     html.put("<rect width=\"{}\" height=\"{}\" rx=\"6\"/>", &[&WIDTH, &height]);

@@ -3,27 +3,27 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::html::{Html, span};
-use super::{ReportPage, Status};
+use super::{ReportPage, BuildStatus};
 use crate::cli::display::text::shown;
-use crate::cli::records::{End, Outcome};
+use crate::cli::records::{BuildEnd, StepOutcome, BuiltSummary, FailureSummary};
 use crate::diag::size;
 
 /// Returns the symbol of an outcome.
-pub(crate) const fn mark(status: Status) -> &'static str {
+pub(crate) const fn mark(status: BuildStatus) -> &'static str {
     match status {
-        Status::Built => "✓",
-        Status::Failed => "✕",
-        Status::Interrupted | Status::Killed => "■",
-        Status::Running => "…",
+        BuildStatus::Built => "✓",
+        BuildStatus::Failed => "✕",
+        BuildStatus::Interrupted | BuildStatus::Killed => "■",
+        BuildStatus::Running => "…",
     }
 }
 
 /// Returns the colour of the page icon, as six hex digits.
-pub(crate) const fn icon_colour(status: Status) -> &'static str {
+pub(crate) const fn icon_colour(status: BuildStatus) -> &'static str {
     match status {
-        Status::Built => "2e9e63",
-        Status::Failed => "d8392b",
-        Status::Interrupted | Status::Killed | Status::Running => "8a919c",
+        BuildStatus::Built => "2e9e63",
+        BuildStatus::Failed => "d8392b",
+        BuildStatus::Interrupted | BuildStatus::Killed | BuildStatus::Running => "8a919c",
     }
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn subject(page: &ReportPage<'_>) -> String {
     let requested = &page.recorded.requested;
     match requested.names.as_slice() {
         [] => {
-            let place = requested.place();
+            let place = requested.location();
             let last = place.trim_end_matches('/').rsplit('/').next();
             last.filter(|name| !name.is_empty()).unwrap_or(&place).to_owned()
         }
@@ -71,11 +71,11 @@ pub(crate) fn head(page: &ReportPage<'_>) -> Html {
 fn verdict(page: &ReportPage<'_>) -> String {
     let took = page.recorded.took_s().map(span);
     match (page.status, took) {
-        (Status::Built, Some(took)) => format!("Built in {took}"),
-        (Status::Failed, Some(took)) => format!("Failed after {took}"),
-        (Status::Interrupted, Some(took)) => format!("Interrupted after {took}"),
-        (Status::Running, _) => "Still running".to_owned(),
-        (Status::Killed, _) => "Killed before it finished".to_owned(),
+        (BuildStatus::Built, Some(took)) => format!("Built in {took}"),
+        (BuildStatus::Failed, Some(took)) => format!("Failed after {took}"),
+        (BuildStatus::Interrupted, Some(took)) => format!("Interrupted after {took}"),
+        (BuildStatus::Running, _) => "Still running".to_owned(),
+        (BuildStatus::Killed, _) => "Killed before it finished".to_owned(),
         (status, None) => status.word().to_owned(),
     }
 }
@@ -106,7 +106,7 @@ fn facts(page: &ReportPage<'_>, html: &mut Html) {
     if requested.names.len() > 1 {
         facts.push(("Names", requested.names.join(", ")));
     }
-    facts.push(("Context", requested.place()));
+    facts.push(("Context", requested.location()));
     facts.extend(requested.dockerfile.iter().map(|file| ("Dockerfile", file.clone())));
     facts.extend(requested.target.iter().map(|target| ("Target", target.clone())));
     let platforms: Vec<String> = if requested.platforms.is_empty() {
@@ -117,7 +117,7 @@ fn facts(page: &ReportPage<'_>, html: &mut Html) {
     if !platforms.is_empty() {
         facts.push(("Platform", platforms.join(", ")));
     }
-    if let Some(End::Built { id, digest, layer_bytes, .. }) = &page.recorded.end {
+    if let Some(BuildEnd::Built(BuiltSummary { id, digest, layer_bytes, .. })) = &page.recorded.end {
         facts.push(("Image id", id.clone()));
         facts.push(("Digest", digest.clone()));
         facts.extend(layer_bytes.map(|n_bytes| ("Size", size(n_bytes))));
@@ -134,12 +134,12 @@ fn facts(page: &ReportPage<'_>, html: &mut Html) {
 /// Dockerfile. Empty if the build did not fail.
 pub(crate) fn failure(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
-    let Some(End::Failed { message, text, last_lines, .. }) = &page.recorded.end else {
+    let Some(BuildEnd::Failed(FailureSummary { message, text, last_lines, .. })) = &page.recorded.end else {
         return html;
     };
     html.put("<div class=\"failure\">\n<p class=\"message\">{}</p>\n", &[&brief(message)]);
     let steps = page.recorded.steps.iter();
-    let failed = steps.filter(|(_, step)| matches!(step.end, Some((Outcome::Failed, _))));
+    let failed = steps.filter(|(_, step)| matches!(step.end, Some((StepOutcome::Failed, _))));
     for (id, step) in failed {
         html.put("<p>in <a href=\"#step-{}\"><code>{}</code></a></p>\n", &[id, &step.name]);
     }

@@ -75,7 +75,7 @@ pub(crate) fn section(page: &ReportPage<'_>) -> Html {
     if page.images.is_empty() {
         if let Some(why) = page.no_images {
             html.put("<p class=\"quiet\">The layers cannot be shown: {}</p>\n", &[&why]);
-        } else if matches!(page.recorded.end, Some(End::Built { .. })) {
+        } else if matches!(page.recorded.end, Some(BuildEnd::Built(_))) {
             html.raw("<p class=\"quiet\">The image is no longer in the store.</p>\n");
         }
         return html;

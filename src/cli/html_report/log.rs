@@ -1,7 +1,7 @@
 //! The output of a step as HTML: colours become CSS classes, other control sequences are removed.
 
 use crate::cli::display::text::{Lines, shown};
-use crate::cli::records::{Piece, Step};
+use crate::cli::records::{OutputChunk, RecordedStep};
 
 use super::html::{Html, count, span};
 
@@ -9,15 +9,15 @@ use super::html::{Html, count, span};
 const LONG_PAUSE: f64 = 1.0;
 
 /// Returns the log of a step; empty if it has no output.
-pub(crate) fn log(id: u32, step: &Step, build: Option<&str>) -> Html {
+pub(crate) fn log(id: u32, step: &RecordedStep, build: Option<&str>) -> Html {
     let mut html = Html::default();
-    if step.printed.is_empty() {
+    if step.output.is_empty() {
         return html;
     }
     html.put("<pre class=\"log\" tabindex=\"0\" aria-label=\"Log of step {}\">", &[&id]);
     let mut writer = LogWriter { html, last: 0.0 };
-    writer.pieces(step.printed.pieces().iter());
-    let n_bytes = step.printed.n_left_out();
+    writer.pieces(step.output.chunks().iter());
+    let n_bytes = step.output.n_left_out();
     if n_bytes > 0 {
         let html = &mut writer.html;
         let omitted = count(usize::try_from(n_bytes).unwrap_or(usize::MAX), "byte");
@@ -28,7 +28,7 @@ pub(crate) fn log(id: u32, step: &Step, build: Option<&str>) -> Html {
         }
         html.raw(".</p>\n<pre class=\"log\" tabindex=\"0\" aria-label=\"The end of the log\">");
     }
-    writer.pieces(step.printed.tail());
+    writer.pieces(step.output.tail());
     writer.html.raw("</pre>\n");
     writer.html
 }
@@ -41,7 +41,7 @@ struct LogWriter {
 }
 
 impl LogWriter {
-    fn pieces<'a>(&mut self, pieces: impl Iterator<Item = &'a Piece>) {
+    fn pieces<'a>(&mut self, pieces: impl Iterator<Item = &'a OutputChunk>) {
         let mut lines = Lines::default();
         for (at, bytes) in pieces {
             lines.push(bytes, |text| self.line(*at, text));
@@ -184,13 +184,13 @@ mod tests {
 
     #[test]
     fn pauses_are_marked_and_overwritten_text_is_dropped() {
-        let mut step = Step::default();
+        let mut step = RecordedStep::default();
         for (at, text) in [(0.1, "a\n"), (0.2, "10%\r"), (3.2, "100%\nb")] {
-            step.printed.push(at, text.as_bytes().to_vec());
+            step.output.push(at, text.as_bytes().to_vec());
         }
         let want = "<pre class=\"log\" tabindex=\"0\" aria-label=\"Log of step 3\">a\n\
                     <i data-after=\"3.1 s later\"></i>100%\nb\n</pre>\n";
         assert_eq!(log(3, &step, None).into_string(), want);
-        assert!(log(3, &Step::default(), None).is_empty());
+        assert!(log(3, &RecordedStep::default(), None).is_empty());
     }
 }

@@ -17,7 +17,7 @@ mod tests;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::cli::records::{Outcome, Recorded, Status, Step};
+use crate::cli::records::{StepOutcome, Recorded, BuildStatus, RecordedStep};
 use crate::oci::Digest;
 
 use html::Html;
@@ -32,7 +32,7 @@ const SCRIPT: &str = include_str!("script.js");
 pub(super) struct ReportPage<'a> {
     /// Id of the build record, if the store has one.
     pub(super) id: Option<&'a str>,
-    pub(super) status: Status,
+    pub(super) status: BuildStatus,
     pub(super) recorded: &'a Recorded,
     /// The built images in the store, one for each platform.
     pub(super) images: &'a [ReportedImage],
@@ -133,7 +133,7 @@ impl ReportPage<'_> {
     }
 
     /// Returns the steps that are not instructions: pulls, pushes, contexts.
-    fn others(&self) -> Vec<(u32, &Step)> {
+    fn others(&self) -> Vec<(u32, &RecordedStep)> {
         let steps = self.recorded.steps.iter().filter(|(_, step)| step.place.is_none());
         steps.map(|(id, step)| (*id, step)).collect()
     }
@@ -151,47 +151,47 @@ impl ReportPage<'_> {
 struct StageSteps<'a> {
     name: &'a str,
     /// Sorted by their numbers in the stage.
-    steps: Vec<(u32, &'a Step)>,
+    steps: Vec<(u32, &'a RecordedStep)>,
     /// The planned instructions that make layers. They are numbered from 2, since FROM is 1.
     planned: Vec<&'a str>,
 }
 
 impl StageSteps<'_> {
     /// Returns the step with this number. Number 1 is FROM.
-    fn at(&self, number: usize) -> Option<(u32, &Step)> {
-        let is_it = |step: &Step| step.place.as_ref().is_some_and(|(_, at)| *at == number);
+    fn at(&self, number: usize) -> Option<(u32, &RecordedStep)> {
+        let is_it = |step: &RecordedStep| step.place.as_ref().is_some_and(|(_, at)| *at == number);
         self.steps.iter().find(|(_, step)| is_it(step)).map(|(id, step)| (*id, *step))
     }
 }
 
-fn took(step: &Step) -> Option<f64> {
+fn took(step: &RecordedStep) -> Option<f64> {
     step.end.map(|(_, took)| took)
 }
 
 /// Returns the CSS class of a step, which sets its colour.
-const fn class(step: &Step) -> &'static str {
+const fn class(step: &RecordedStep) -> &'static str {
     match step.end {
-        Some((Outcome::Done, _)) => "done",
-        Some((Outcome::Cached, _)) => "cached",
-        Some((Outcome::Failed, _)) => "failed",
-        Some((Outcome::Cancelled, _)) => "cancelled",
+        Some((StepOutcome::Done, _)) => "done",
+        Some((StepOutcome::Cached, _)) => "cached",
+        Some((StepOutcome::Failed, _)) => "failed",
+        Some((StepOutcome::Cancelled, _)) => "cancelled",
         None => "open",
     }
 }
 
 /// Returns the outcome of a step as text.
-const fn outcome(step: &Step) -> &'static str {
+const fn outcome(step: &RecordedStep) -> &'static str {
     match step.end {
-        Some((Outcome::Done, _)) => "done",
-        Some((Outcome::Cached, _)) => "cached",
-        Some((Outcome::Failed, _)) => "failed",
-        Some((Outcome::Cancelled, _)) => "cancelled",
+        Some((StepOutcome::Done, _)) => "done",
+        Some((StepOutcome::Cached, _)) => "cached",
+        Some((StepOutcome::Failed, _)) => "failed",
+        Some((StepOutcome::Cancelled, _)) => "cancelled",
         None => "not finished",
     }
 }
 
 /// Returns the instruction, or the name of a step that has none.
-fn title(step: &Step) -> &str {
+fn title(step: &RecordedStep) -> &str {
     step.instruction.as_deref().unwrap_or_else(|| step.name.trim_start_matches("[internal] "))
 }
 

@@ -3,7 +3,7 @@
 use super::html::{Html, count, span};
 use super::{ReportPage, StageSteps, class, log, outcome, title, took};
 use crate::cli::display::reasons::NEW;
-use crate::cli::records::{Outcome, Step};
+use crate::cli::records::{StepOutcome, RecordedStep};
 use crate::diag::size;
 
 /// Writes the section, with buttons that expand and collapse all steps.
@@ -52,7 +52,7 @@ fn stage(page: &ReportPage<'_>, stage: &StageSteps<'_>, html: &mut Html) {
 
 /// Summarizes a stage: `5 steps, 2 cached, 3.4 s`.
 fn summary(stage: &StageSteps<'_>) -> String {
-    let is_cached = |step: &Step| matches!(step.end, Some((Outcome::Cached, _)));
+    let is_cached = |step: &RecordedStep| matches!(step.end, Some((StepOutcome::Cached, _)));
     let instructions = stage.steps.iter().filter(|(_, step)| !step.is_from());
     let n_cached = instructions.clone().filter(|(_, step)| is_cached(step)).count();
     let time: f64 = stage.steps.iter().filter_map(|(_, step)| took(step)).sum();
@@ -65,9 +65,9 @@ fn summary(stage: &StageSteps<'_>) -> String {
     format!("{}{cached}, {}", count(n_steps, "step"), span(time))
 }
 
-fn step(page: &ReportPage<'_>, id: u32, step: &Step, number: &str, html: &mut Html) {
+fn step(page: &ReportPage<'_>, id: u32, step: &RecordedStep, number: &str, html: &mut Html) {
     let class = class(step);
-    let is_failed = matches!(step.end, Some((Outcome::Failed, _)));
+    let is_failed = matches!(step.end, Some((StepOutcome::Failed, _)));
     html.put("<details class=\"step {}\" id=\"step-{}\"", &[&class, &id]);
     html.raw(if is_failed { " open>" } else { ">" });
     html.put(
@@ -86,7 +86,7 @@ fn step(page: &ReportPage<'_>, id: u32, step: &Step, number: &str, html: &mut Ht
     html.raw("</div>\n</details>\n");
 }
 
-fn body(page: &ReportPage<'_>, id: u32, step: &Step, html: &mut Html) {
+fn body(page: &ReportPage<'_>, id: u32, step: &RecordedStep, html: &mut Html) {
     html.put(
         "<pre class=\"instruction\" tabindex=\"0\">{}</pre>\n<dl class=\"facts\">\n",
         &[&title(step)],
@@ -95,8 +95,8 @@ fn body(page: &ReportPage<'_>, id: u32, step: &Step, html: &mut Html) {
         html.put("<dt>{}</dt><dd>{}</dd>\n", &[&name, &value]);
     };
     match took(step) {
-        Some(took) => fact("Outcome", &format!("{} in {}", outcome(step), span(took))),
-        None => fact("Outcome", outcome(step)),
+        Some(took) => fact("StepOutcome", &format!("{} in {}", outcome(step), span(took))),
+        None => fact("StepOutcome", outcome(step)),
     }
     fact("Started", &format!("{} after the start of the build", span(step.started)));
     if let Some(reason) = &step.reason {
@@ -119,22 +119,22 @@ fn body(page: &ReportPage<'_>, id: u32, step: &Step, html: &mut Html) {
     html.append(&log);
 }
 
-const fn mark(step: &Step) -> &'static str {
+const fn mark(step: &RecordedStep) -> &'static str {
     match step.end {
-        Some((Outcome::Done, _)) => "✓",
-        Some((Outcome::Cached, _)) => "≡",
-        Some((Outcome::Failed, _)) => "✕",
-        Some((Outcome::Cancelled, _)) => "■",
+        Some((StepOutcome::Done, _)) => "✓",
+        Some((StepOutcome::Cached, _)) => "≡",
+        Some((StepOutcome::Failed, _)) => "✕",
+        Some((StepOutcome::Cancelled, _)) => "■",
         None => "…",
     }
 }
 
 /// Returns the duration of a step, or its outcome if that says more.
-fn end(step: &Step) -> String {
+fn end(step: &RecordedStep) -> String {
     match step.end {
-        Some((Outcome::Done | Outcome::Failed, took)) => span(took),
-        Some((Outcome::Cached, _)) => "cached".to_owned(),
-        Some((Outcome::Cancelled, took)) => format!("cancelled, {}", span(took)),
+        Some((StepOutcome::Done | StepOutcome::Failed, took)) => span(took),
+        Some((StepOutcome::Cached, _)) => "cached".to_owned(),
+        Some((StepOutcome::Cancelled, took)) => format!("cancelled, {}", span(took)),
         None => "not finished".to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! The timeline: a lane for each stage, a bar for each step that ran, a tick for each cached step.
 
-use crate::cli::records::{Outcome, Step};
+use crate::cli::records::{StepOutcome, RecordedStep};
 
 use super::html::{Html, real, short, span, whole};
 use super::{ReportPage, class, outcome, title, took};
@@ -39,7 +39,7 @@ pub(crate) fn section(page: &ReportPage<'_>) -> Html {
     html
 }
 
-fn lane(name: &str, kind: &str, steps: &[(u32, &Step)], total: f64, html: &mut Html) {
+fn lane(name: &str, kind: &str, steps: &[(u32, &RecordedStep)], total: f64, html: &mut Html) {
     let rows = rows(steps, total);
     let height = real(rows.iter().max().map_or(1, |row| row + 1)) * ROW;
     html.put(
@@ -63,17 +63,17 @@ fn lane(name: &str, kind: &str, steps: &[(u32, &Step)], total: f64, html: &mut H
 }
 
 /// Returns the start and the end of a step in seconds. A step without an end lasts to the end.
-fn extent(step: &Step, total: f64) -> (f64, f64) {
+fn extent(step: &RecordedStep, total: f64) -> (f64, f64) {
     let end = took(step).map_or(total, |took| step.started + took);
     (step.started.min(total), end.min(total))
 }
 
-fn is_tick(step: &Step) -> bool {
-    matches!(step.end, Some((Outcome::Cached, _)))
+fn is_tick(step: &RecordedStep) -> bool {
+    matches!(step.end, Some((StepOutcome::Cached, _)))
 }
 
 /// Assigns each step to a row, so that no bars overlap.
-fn rows(steps: &[(u32, &Step)], total: f64) -> Vec<usize> {
+fn rows(steps: &[(u32, &RecordedStep)], total: f64) -> Vec<usize> {
     let mut ends: Vec<f64> = Vec::new();
     let rows = steps.iter().map(|(_, step)| {
         let (from, to) = extent(step, total);
@@ -92,7 +92,7 @@ fn rows(steps: &[(u32, &Step)], total: f64) -> Vec<usize> {
     rows.collect()
 }
 
-fn bar(id: u32, step: &Step, y: f64, total: f64, html: &mut Html) {
+fn bar(id: u32, step: &RecordedStep, y: f64, total: f64, html: &mut Html) {
     let (from, to) = extent(step, total);
     let x = (from / total * 100.0).min(100.0 - MIN_WIDTH);
     let (class, text) = (class(step), title(step));
@@ -177,18 +177,18 @@ mod tests {
 
     #[test]
     fn concurrent_steps_are_in_separate_rows() {
-        let step = |started: f64, took: f64, outcome| Step {
+        let step = |started: f64, took: f64, outcome| RecordedStep {
             started,
             end: Some((outcome, took)),
-            ..Step::default()
+            ..RecordedStep::default()
         };
         let steps = [
-            step(0.0, 2.0, Outcome::Done),
-            step(1.0, 2.0, Outcome::Done),
-            step(1.5, 0.0, Outcome::Cached),
-            step(2.0, 1.0, Outcome::Failed),
+            step(0.0, 2.0, StepOutcome::Done),
+            step(1.0, 2.0, StepOutcome::Done),
+            step(1.5, 0.0, StepOutcome::Cached),
+            step(2.0, 1.0, StepOutcome::Failed),
         ];
-        let steps: Vec<(u32, &Step)> = (1..).zip(&steps).collect();
+        let steps: Vec<(u32, &RecordedStep)> = (1..).zip(&steps).collect();
         assert_eq!(rows(&steps, 4.0), [0, 1, 0, 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! An image's config member by member, as people read it.
+//! The config of an image as text (image-spec, config.md).
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use serde_json::{Map, Value, json};
 use crate::cli::display::text::has_effect;
 use crate::oci::{Healthcheck, ImageConfig};
 
-/// A member of the config that says something.
+/// A member of the config that is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
-    /// As in `Stop signal`.
+pub(crate) struct ConfigMember {
+    /// For instance `Stop signal`.
     pub(crate) name: String,
-    /// A line each; control characters are written as in Rust's strings.
+    /// One line each; control characters are escaped as in Rust strings.
     pub(crate) values: Vec<String>,
 }
 
-/// All members that are set, in one order; those that rbuild does not know as JSON.
-pub(crate) fn members(config: &ImageConfig) -> Vec<Member> {
+/// Returns all members that are set, in a fixed order; unknown ones as JSON.
+pub(crate) fn members(config: &ImageConfig) -> Vec<ConfigMember> {
     let run = &config.config;
     let list = |values: &Option<Vec<String>>| values.iter().map(|v| json!(v).to_string()).collect();
     let ports = run.exposed_ports.keys().cloned().collect();
@@ -42,28 +42,28 @@ pub(crate) fn members(config: &ImageConfig) -> Vec<Member> {
     ];
     let author = ("Author", config.author.iter().cloned().collect());
     let known = known.into_iter().chain([author]);
-    let known = known.map(|(name, values)| Member { name: name.to_owned(), values });
+    let known = known.map(|(name, values)| ConfigMember { name: name.to_owned(), values });
     let all = known.chain(others(&run.extra)).chain(others(&config.extra));
     all.filter_map(shown).collect()
 }
 
-fn others(members: &Map<String, Value>) -> impl Iterator<Item = Member> {
+fn others(members: &Map<String, Value>) -> impl Iterator<Item = ConfigMember> {
     let said = members.iter().filter(|(_, value)| !matches!(value, Value::Null));
-    said.map(|(name, value)| Member { name: name.clone(), values: vec![value.to_string()] })
+    said.map(|(name, value)| ConfigMember { name: name.clone(), values: vec![value.to_string()] })
 }
 
-/// The member, if it says anything.
-fn shown(mut member: Member) -> Option<Member> {
+/// Returns the member with escaped text, unless it is empty.
+fn shown(mut member: ConfigMember) -> Option<ConfigMember> {
     member.values.retain(|value| !value.is_empty());
     let shown: Vec<String> = member.values.iter().map(|value| one_line(value)).collect();
-    (!shown.is_empty()).then(|| Member { name: one_line(&member.name), values: shown })
+    (!shown.is_empty()).then(|| ConfigMember { name: one_line(&member.name), values: shown })
 }
 
 fn healthcheck(check: &Healthcheck) -> String {
     let test = match check.test.as_slice() {
         [kind, command] if kind == "CMD-SHELL" => command.clone(),
         [kind] if kind == "NONE" => return "none".to_owned(),
-        [] => "that of the base".to_owned(),
+        [] => "inherited from the base image".to_owned(),
         [kind, words @ ..] if kind == "CMD" => json!(words).to_string(),
         other => json!(other).to_string(),
     };
@@ -82,7 +82,7 @@ fn healthcheck(check: &Healthcheck) -> String {
     if details.is_empty() { test } else { format!("{test} ({})", details.join(", ")) }
 }
 
-/// Text of others in one line from which nothing is missing: what has an effect is escaped.
+/// Returns untrusted text on one line. Nothing is left out: control characters are escaped.
 pub(crate) fn one_line(text: &str) -> String {
     if !text.contains(has_effect) {
         return text.to_owned();
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_whole_and_have_no_control_characters() {
+    fn members_are_complete_and_have_no_control_characters() {
         let text = br#"{"os":"linux","architecture":"amd64","author":"me","moby.x":{"a":1},
             "config":{"Env":["A=1\u001b[2J","B=x\ny"],"Cmd":["sh","-c","a b"],"Labels":{"l":"v"},
             "Healthcheck":{"Test":["CMD-SHELL","true"],"Interval":30000000000,"Retries":3},

@@ -1,22 +1,22 @@
-//! The size of an image, which means the same everywhere: the bytes of its layers' uncompressed tars.
+//! The size of an image. Everywhere in rbuild it is the sum of its layers' uncompressed tars.
 
 use crate::image::{Image, ImageLayer};
 use crate::store::{Store, StoreError};
 
-/// Bytes of a layer, or of all layers of an image.
+/// Size of a layer, or of all layers of an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ImageSize {
-    /// Uncompressed; `None` when a layer is elsewhere and was never measured.
+    /// Uncompressed; `None` if a layer is not in the store and was never measured.
     pub(crate) tar_bytes: Option<u64>,
-    /// As compressed blobs that are here or came from a registry; `None` when a layer has none.
+    /// Of the compressed blobs; `None` if a layer has none, here or in a registry.
     pub(crate) packed_bytes: Option<u64>,
 }
 
 impl ImageSize {
-    /// Measures the layers of `images`. A layer that is here and has no listing yet gets one.
+    /// Measures the layers of `images`. Lists layers that have no listing yet.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`], if the store cannot be read.
     pub(crate) fn of(store: &Store, images: &[Image]) -> Result<Self, StoreError> {
         let mut all = Self { tar_bytes: Some(0), packed_bytes: Some(0) };
         for layer in images.iter().flat_map(Image::layers) {
@@ -27,15 +27,15 @@ impl ImageSize {
         Ok(all)
     }
 
-    /// Measures a layer.
+    /// Measures a layer. Lists it if it has no listing yet.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`], if the store cannot be read.
     pub(crate) fn of_layer(store: &Store, layer: &ImageLayer) -> Result<Self, StoreError> {
         let packed_bytes = packed_bytes(store, layer)?;
         let mut tar_bytes = store.tar_bytes(layer.diff_id)?;
         if tar_bytes.is_none() && store.has_layer(layer.diff_id)? {
-            // To list a layer measures it.
+            // Listing a layer measures it.
             store.listing(layer.diff_id)?;
             tar_bytes = store.tar_bytes(layer.diff_id)?;
         }
@@ -46,7 +46,7 @@ impl ImageSize {
 /// Returns the length of the layer's compressed blob.
 ///
 /// # Errors
-/// The index's.
+/// [`StoreError`], if the index cannot be read.
 pub(crate) fn packed_bytes(store: &Store, layer: &ImageLayer) -> Result<Option<u64>, StoreError> {
     let plain = layer.diff_id.digest();
     let pulled = layer.pulled.as_ref().filter(|blob| blob.digest != plain);

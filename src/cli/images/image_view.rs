@@ -1,4 +1,4 @@
-//! An image of the store with what its layers hold: what `inspect` and `diff` look at.
+//! An image and the contents of its layers, for `inspect` and `diff`.
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -12,13 +12,13 @@ use crate::tree::{LayerEffect, LayerStats};
 use super::config_text::one_line;
 use super::image_size;
 
-/// An image and its layers.
+/// An image with its layers.
 #[derive(Debug)]
 pub(crate) struct ImageView {
     pub(crate) image: Image,
     /// Base first.
     pub(crate) layers: Vec<LayerView>,
-    /// What the layers that are here do, and hold together.
+    /// Statistics of the layers that are in the store.
     pub(crate) survey: LayerStats,
 }
 
@@ -26,31 +26,31 @@ pub(crate) struct ImageView {
 #[derive(Debug)]
 pub(crate) struct LayerView {
     pub(crate) diff_id: DiffId,
-    /// What made it, if the history says so.
+    /// Its entry of the history, if there is one.
     pub(crate) history: Option<History>,
-    /// The length of its uncompressed tar; `None` when nobody knows.
+    /// Length of the uncompressed tar; `None` if it was never measured.
     pub(crate) tar_bytes: Option<u64>,
-    /// The length of a packed form that is here or came from a registry.
+    /// Length of the compressed blob, here or in a registry.
     pub(crate) packed_bytes: Option<u64>,
-    /// What it holds; `None` when it is not in the store.
+    /// Its contents; `None` if it is not in the store.
     pub(crate) files: Option<LayerFiles>,
 }
 
-/// What a layer holds.
+/// The contents of a layer.
 #[derive(Debug)]
 pub(crate) struct LayerFiles {
     pub(crate) listing: Arc<PackedListing>,
-    /// As far as it can be known: what is not here below it counts as empty.
+    /// Its effect. Missing layers below count as empty.
     pub(crate) effect: LayerEffect,
-    /// Whether all layers below are here.
+    /// True if all layers below are in the store.
     pub(crate) is_exact: bool,
 }
 
 impl ImageView {
-    /// Looks into the layers that are here.
+    /// Reads the layers that are in the store.
     ///
     /// # Errors
-    /// The store's.
+    /// [`StoreError`], if the store cannot be read.
     pub(crate) fn of(store: &Store, image: Image) -> Result<Self, StoreError> {
         let mut history = image.config().history.iter().filter(|entry| !entry.empty_layer);
         let (mut layers, mut survey) = (Vec::new(), LayerStats::default());
@@ -62,7 +62,7 @@ impl ImageView {
                 survey.push(&*listing);
                 let effect = survey.layers().last().copied().unwrap_or_default();
                 view.files = Some(LayerFiles { listing, effect, is_exact });
-                // Listing a layer for the first time measures it, too.
+                // Listing a layer for the first time measures it.
                 view.tar_bytes = store.tar_bytes(layer.diff_id)?;
             } else {
                 is_exact = false;
@@ -72,12 +72,12 @@ impl ImageView {
         Ok(Self { image, layers, survey })
     }
 
-    /// An image of a registry, of whose layers nothing is here.
+    /// Returns an image of a registry, without contents of layers.
     pub(crate) fn remote(image: Image) -> Self {
         let mut history = image.config().history.iter().filter(|entry| !entry.empty_layer);
         let layers = image.layers().iter().map(|layer| {
             let blob = layer.pulled.as_ref().filter(|blob| blob.digest != layer.diff_id.digest());
-            // A layer that is not packed keeps its length.
+            // An uncompressed blob has the length of the tar.
             let tar_bytes = if blob.is_none() { Some(layer.size) } else { None };
             let packed_bytes = blob.map(|blob| blob.size);
             let (diff_id, history) = (layer.diff_id, history.next().cloned());
@@ -87,22 +87,22 @@ impl ImageView {
         Self { image, layers, survey: LayerStats::default() }
     }
 
-    /// The layers that are not in the store.
+    /// Returns the number of layers that are not in the store.
     pub(crate) fn n_missing(&self) -> usize {
         self.layers.iter().filter(|layer| layer.files.is_none()).count()
     }
 
-    /// Bytes of all layers, uncompressed; `None` when one of them is not known.
+    /// Returns the bytes of all layers, uncompressed; `None` if one is unknown.
     pub(crate) fn tar_bytes(&self) -> Option<u64> {
         self.layers.iter().map(|layer| layer.tar_bytes).sum()
     }
 
-    /// Bytes of all layers, packed; `None` when one of them never was.
+    /// Returns the bytes of all layers, compressed; `None` if one was never compressed.
     pub(crate) fn packed_bytes(&self) -> Option<u64> {
         self.layers.iter().map(|layer| layer.packed_bytes).sum()
     }
 
-    /// The place of a layer, from 1; that of the highest if it is there several times.
+    /// Returns the position of a layer, from 1; the highest one of a repeated layer.
     pub(crate) fn number_of(&self, diff_id: DiffId) -> Option<usize> {
         self.layers.iter().rposition(|layer| layer.diff_id == diff_id).map(|at| at + 1)
     }
@@ -116,14 +116,14 @@ impl LayerView {
         Ok(Self { diff_id, history, tar_bytes, packed_bytes, files: None })
     }
 
-    /// What made it, in a line.
+    /// Returns the instruction that created it, on one line; empty if it is unknown.
     pub(crate) fn instruction(&self) -> String {
         let text = self.history.as_ref().and_then(|entry| entry.created_by.as_deref());
         text.map_or_else(String::new, instruction)
     }
 }
 
-/// An entry of the history without what builders put around the instruction.
+/// Returns the instruction of a history entry, without the decorations of builders.
 fn instruction(created_by: &str) -> String {
     let text = created_by.trim().trim_end_matches("# buildkit").trim();
     let text = &without_arguments(text);
@@ -137,7 +137,7 @@ fn instruction(created_by: &str) -> String {
     one_line(&text)
 }
 
-/// A RUN without the values of its build arguments, `|N NAME=VALUE…`, which stand before its command.
+/// Removes the build arguments of a RUN, `|N NAME=VALUE…` before its command.
 fn without_arguments(text: &str) -> String {
     let Some((n, words)) = text.strip_prefix("RUN |").and_then(|rest| rest.split_once(' ')) else {
         return text.to_owned();
@@ -145,13 +145,13 @@ fn without_arguments(text: &str) -> String {
     if let Some((_, command)) = words.split_once("/bin/sh -c ") {
         return format!("RUN {command}");
     }
-    // Another shell, or none: values with blanks cannot be told from the command.
+    // With another shell or none, values with blanks cannot be distinguished from the command.
     let n_arguments = n.parse().unwrap_or(0);
     let command: Vec<&str> = words.split(' ').skip(n_arguments).collect();
     format!("RUN {}", command.join(" "))
 }
 
-/// Seconds since 1970 of a time as configs write it.
+/// Returns the Unix time of an RFC 3339 time, as configs have it (image-spec, config.md).
 pub(crate) fn time_s(text: &str) -> Option<i64> {
     let time = humantime::parse_rfc3339_weak(text).ok()?;
     i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
@@ -162,7 +162,7 @@ mod tests {
     use super::instruction;
 
     #[test]
-    fn instructions_are_as_they_were_typed() {
+    fn instructions_are_shown_as_they_were_typed() {
         for (text, want) in [
             ("RUN /bin/sh -c make # buildkit", "RUN make"),
             ("COPY a b # buildkit", "COPY a b"),

@@ -1,4 +1,4 @@
-//! Where a build's files come from: the context, the Dockerfile, and named contexts.
+//! The files of a build: the context, the Dockerfile, and named contexts.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -19,47 +19,47 @@ use crate::plan::{
     ImageLocation, LayoutLocation, NamedContext, NamedContexts, Remote, parse_remote, redacted,
 };
 
-use super::dockerfile::{self, Found};
+use super::dockerfile::{self, LocatedDockerfile};
 use super::fetched::{dockerfile_in, lock_in};
-use super::lockfile::{self, Beside};
+use super::lockfile::{self, DefaultLockFile};
 use super::not_found;
 
-/// A commit's time is a number on a line.
+/// Maximum length of the output of `git log`: a number on a line.
 const MAX_TIME_BYTES: u64 = 1024;
-/// The build argument that keeps `.git` in a context that is a repository.
+/// Build argument that keeps `.git` in a context that is a repository, as for BuildKit.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 type Result<T> = std::result::Result<T, CliError>;
 
-/// What the command line says of the context.
+/// The context as the command line gives it.
 #[derive(Debug)]
-pub(crate) enum Asked {
-    /// A directory.
+pub(crate) enum ContextArg {
+    /// A directory of this machine.
     Directory(PathBuf),
     /// A URL or repository.
     Remote(Remote),
     /// Standard input: an archive, or a Dockerfile without context.
     Stdin,
-    /// None: nothing is built.
+    /// No context, since nothing is built.
     Nothing,
 }
 
-/// A context that is there, and the Dockerfile.
+/// A context that can be read, and the Dockerfile.
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) dockerfile: SourceFile,
-    /// Where that is, as typed; inside the context if that was fetched.
+    /// Path of the Dockerfile as it was typed; inside of a fetched context.
     pub(crate) path: PathBuf,
-    /// The Dockerfile of a context on this machine.
+    /// The Dockerfile, if the context is on this machine.
     pub(crate) file: Option<FileInside>,
     pub(crate) context: ContextSource,
     /// The lock file beside the Dockerfile.
-    pub(crate) lock: Beside,
-    /// What was fetched has to live as long.
+    pub(crate) lock: DefaultLockFile,
+    /// Keeps the directory of a fetched context.
     fetched: Option<FetchedContext>,
 }
 
-/// The named contexts.
+/// The values of `--build-context`.
 #[derive(Debug, Default)]
 pub(crate) struct Named {
     pub(crate) names: NamedContexts,
@@ -70,8 +70,8 @@ fn usage(text: impl std::fmt::Display) -> CliError {
     CliError::new(format!("error: {text}"), Exit::Usage)
 }
 
-impl Asked {
-    /// The context, if it is a directory of this machine.
+impl ContextArg {
+    /// Returns the context, if it is a directory of this machine.
     pub(crate) fn directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(path) => Some(path),
@@ -79,15 +79,16 @@ impl Asked {
         }
     }
 
+    /// Reads the argument. Fetches nothing.
     pub(crate) fn new(args: &BuildArgs) -> Result<Self> {
         if args.context == "-" {
             if dockerfile::is_stdin(args) {
                 let text = "standard input cannot be both the context and the Dockerfile";
-                return Err(usage(format!("{text}: name a directory, or leave out -f")));
+                return Err(usage(format!("{text}: give a directory, or leave out -f")));
             }
             return Ok(Self::Stdin);
         }
-        // What is not UTF-8 can only be a directory.
+        // An argument that is not UTF-8 can only be a directory.
         let Some(context) = args.context.to_str().filter(|text| !Path::new(text).is_dir()) else {
             return directory(&args.context).map(Self::Directory);
         };
@@ -103,7 +104,7 @@ impl Asked {
         Ok(Self::Remote(remote))
     }
 
-    /// Gets the context and reads the Dockerfile.
+    /// Fetches the context if necessary, and reads the Dockerfile.
     pub(crate) fn load(
         self,
         args: &BuildArgs,
@@ -123,12 +124,11 @@ impl Asked {
                 executor::context_of_stream(services, &mut stdin, "standard input")
             }
         };
-        let fetched = fetched.map_err(|error| fetch_complaint(&error))?;
+        let fetched = fetched.map_err(|error| fetch_error(&error))?;
         let path = fetched.path().to_owned();
         let from_stdin = args.context == "-";
         if from_stdin && fetched.single_file().is_some() && args.file.is_some() {
-            let text =
-                "standard input is no archive, so it is the Dockerfile, and -f names another";
+            let text = "standard input is not an archive, so it is the Dockerfile: leave out -f";
             return Err(usage(text));
         }
         let dockerfile = if dockerfile::is_stdin(args) {
@@ -143,23 +143,23 @@ impl Asked {
         }
         let (ignore, tree) = (IgnoreRules::default(), fetched.tree());
         let context = ContextSource { path, ignore, lasting: false, tree };
-        let lock = Beside::Fetched(lock_in(args, &fetched)?);
+        let lock = DefaultLockFile::Fetched(lock_in(args, &fetched)?);
         let path = args.file.clone().unwrap_or_else(|| PathBuf::from(dockerfile.name()));
         Ok(Input { dockerfile, path, context, lock, file: None, fetched: Some(fetched) })
     }
 }
 
 impl Input {
-    /// Neither a context nor a Dockerfile.
+    /// Returns an empty input, for commands that build nothing.
     fn nothing() -> Self {
         let (path, ignore) = (PathBuf::new(), IgnoreRules::default());
         let context = ContextSource { path: path.clone(), ignore, lasting: false, tree: None };
         let dockerfile = SourceFile::new("Dockerfile", "");
-        let lock = Beside::Fetched(None);
+        let lock = DefaultLockFile::Fetched(None);
         Self { dockerfile, path, context, lock, file: None, fetched: None }
     }
 
-    /// When the context's newest git commit was made.
+    /// Returns the Unix time of the newest commit of the context.
     pub(crate) fn newest_commit(&self) -> Option<i64> {
         match &self.fetched {
             Some(fetched) => fetched.commit_s(),
@@ -172,9 +172,9 @@ fn is_true(value: &str) -> bool {
     matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
-/// What is fetched, if the text means that.
+/// Returns the URL or repository that the text names, if any.
 fn remote(text: &str) -> Result<Option<Remote>> {
-    // An old form, which is a repository unless there is a directory of this name.
+    // As in docker, a repository unless a directory has this name.
     let https = text.starts_with("github.com/").then(|| match text.split_once(['#', '?']) {
         Some((address, _)) => full_github(text, address),
         None => full_github(text, text),
@@ -189,19 +189,19 @@ fn full_github(text: &str, address: &str) -> String {
     format!("https://{address}{dot_git}{rest}")
 }
 
-fn fetch_complaint(error: &BuildError) -> CliError {
+fn fetch_error(error: &BuildError) -> CliError {
     let help = if let BuildError::Fetch(source) = error { source.help() } else { None };
     let help = help.map_or_else(String::new, |help| format!("; {help}"));
     let exit = if error.is_cancelled() { Exit::Interrupted } else { Exit::Environment };
     CliError::new(format!("error: {}{help}", executor::chain(error)), exit)
 }
 
-/// Reads the Dockerfile of a context that is a directory, and its ignore file.
+/// Reads the Dockerfile and the ignore file of a context that is a directory.
 pub(crate) fn local(args: &BuildArgs, path: PathBuf) -> Result<Input> {
-    let Found { source: dockerfile, file } = dockerfile::find(args, &path)?;
+    let LocatedDockerfile { source: dockerfile, file } = dockerfile::find(args, &path)?;
     let ignore = dockerfile::ignore_rules(Some(&file), &path)?;
     let context = ContextSource { path, ignore, lasting: true, tree: None };
-    let lock = Beside::Here(file.sibling(lockfile::NAME));
+    let lock = DefaultLockFile::Here(file.sibling(lockfile::NAME));
     let path = file.shown().to_owned();
     Ok(Input { dockerfile, path, context, lock, file: Some(file), fetched: None })
 }
@@ -216,17 +216,17 @@ fn directory(context: &OsStr) -> Result<PathBuf> {
     })
 }
 
-/// Reads the values of `--build-context`.
+/// Parses the values of `--build-context`.
 pub(crate) fn named(values: &[String]) -> Result<Named> {
     let mut named = Named::default();
     for text in values {
         let Some((name, value)) = text.split_once('=') else {
-            return Err(usage(format!("--build-context {text}: write NAME=VALUE")));
+            return Err(usage(format!("--build-context {text}: expected NAME=VALUE")));
         };
         let (context, files) = named_value(name, value)?;
         let Some(key) = named.names.add(name, context) else {
             return Err(usage(format!(
-                "invalid context name {name}: it has the form of an image's name, in lower case"
+                "invalid context name {name}: it must be a valid image name, in lower case"
             )));
         };
         match files {
@@ -259,18 +259,18 @@ fn named_value(name: &str, value: &str) -> Result<(NamedContext, Option<ContextF
     if let Some((scheme, _)) = value.split_once("://").or_else(|| value.split_once(':'))
         && ["target", "input"].contains(&scheme)
     {
-        return Err(bad(format!("{scheme}: is known to bake files only")));
+        return Err(bad(format!("{scheme}: is supported by bake files only")));
     }
-    let path = directory(OsStr::new(value)).map_err(|complaint| bad(complaint.to_string()))?;
+    let path = directory(OsStr::new(value)).map_err(|error| bad(error.to_string()))?;
     let ignore = dockerfile::ignore_rules(None, &path)?;
     let source = ContextSource { path, ignore, lasting: true, tree: None };
     Ok((NamedContext::Directory, Some(ContextFiles::Directory(source))))
 }
 
-/// `PATH[:TAG][@DIGEST]`.
+/// Parses `PATH[:TAG][@DIGEST]`.
 ///
-/// A path may hold `@` and `:`, as in Jenkins's workspaces (`job@2`): only behind the last slash do
-/// they separate, and a directory that is called so as a whole is taken first.
+/// A path may contain `@` and `:`, as workspaces of Jenkins do (`job@2`). They are separators only
+/// after the last slash, and only if no directory has the whole name.
 fn layout_place(text: &str) -> std::result::Result<ImageLocation, String> {
     let is_layout = |path: &str| Path::new(path).join("index.json").is_file();
     if is_layout(text) {
@@ -285,7 +285,7 @@ fn layout_place(text: &str) -> std::result::Result<ImageLocation, String> {
         (_, Some(Ok(digest))) if is_layout(rest) => (rest, None, Some(digest)),
         (Some((path, tag)), Some(Ok(digest))) => (path, Some(tag), Some(digest)),
         (None, Some(Ok(digest))) => (rest, None, Some(digest)),
-        // What follows `@` is part of the directory's name, or a digest that is wrong.
+        // The text after `@` is part of the directory's name, or an invalid digest.
         (_, Some(Err(error))) => match split_last_name(text, ':') {
             Some((path, tag)) if is_layout(path) => (path, Some(tag), None),
             _ if is_layout(rest) || tagged.is_some_and(|(path, _)| is_layout(path)) => {
@@ -312,16 +312,16 @@ fn layout_at(
     Ok(ImageLocation::Layout(Box::new(LayoutLocation { path, tag, digest })))
 }
 
-/// Splits at the last `separator` if that is in the last name of the path.
+/// Splits at the last `separator`, if that is in the last component of the path.
 fn split_last_name(text: &str, separator: char) -> Option<(&str, &str)> {
     text.rsplit_once(separator).filter(|(_, after)| !after.contains('/'))
 }
 
-/// When the context's newest git commit was made.
-#[expect(clippy::disallowed_methods, reason = "git knows its own format best")]
+/// Returns the Unix time of the newest commit of the repository at `context`.
+#[expect(clippy::disallowed_methods, reason = "git reads its own format")]
 fn newest_commit(context: &Path) -> Option<i64> {
-    // The repository's own configuration may be hostile: nothing in it may start a program, as
-    // `gpg.program`, `core.fsmonitor` and the fetching of missing objects would (git-config(1)).
+    // The configuration of the repository is untrusted: it must not start a program, as `gpg.program`,
+    // `core.fsmonitor` and the fetching of missing objects would (git-config(1)).
     let mut git = std::process::Command::new("git");
     git.env("GIT_ALLOW_PROTOCOL", "none")
         .env("GIT_NO_LAZY_FETCH", "1")

@@ -1,9 +1,8 @@
 //! The Dockerfile of a context on this machine, and the files beside it.
 //!
-//! A context may be a checkout that somebody else wrote. What lies in it is found with the context
-//! as root, as BuildKit does: `Dockerfile -> /etc/passwd` means `etc/passwd` of the context. A path
-//! of `-f` that lies elsewhere is the caller's own choice and may be a pipe, as in
-//! `-f <(command)`.
+//! A context may be an untrusted checkout. Paths in it are resolved with the context as root, as by
+//! BuildKit: `Dockerfile -> /etc/passwd` means `etc/passwd` of the context. A path of `-f` outside of
+//! the context is the user's choice, and may be a pipe, as in `-f <(command)`.
 
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -20,28 +19,28 @@ use super::not_found;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-/// A Dockerfile or ignore file is no longer than this.
+/// Maximum length of a Dockerfile or an ignore file.
 pub(crate) const MAX_FILE_BYTES: u64 = 16 << 20;
 /// A Dockerfile of this machine.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct LocatedDockerfile {
     pub(crate) source: SourceFile,
-    /// Its place, for what lies beside it; `Dockerfile` in the context if it came from standard
+    /// Its location, for files beside it; `Dockerfile` in the context if it was read from standard
     /// input.
     pub(crate) file: FileInside,
 }
 
 /// Location of a file that the command line names.
 #[derive(Debug)]
-pub(crate) enum Place {
-    /// In the context.
+pub(crate) enum FileLocation {
+    /// A path in the context.
     Inside(FileInside),
-    /// Elsewhere, where the caller chose it.
+    /// A path outside of the context.
     Elsewhere(PathBuf),
 }
 
-impl Place {
-    /// Finds out where `path` lies. `.` and `..` in it are taken away first, as by docker.
+impl FileLocation {
+    /// Returns the location of `path`. Removes `.` and `..` first, as docker does.
     pub(crate) fn of(path: &Path, context: Option<&Path>) -> Self {
         let inside = context.and_then(|context| {
             let name = below(path, context)?;
@@ -58,7 +57,7 @@ impl Place {
         }
     }
 
-    /// The file as one in a directory that it must not leave: the context, or else its own.
+    /// Returns the file in a directory that it must not leave: the context, or else its own.
     fn contained(self) -> FileInside {
         match self {
             Self::Inside(file) => file,
@@ -71,23 +70,23 @@ impl Place {
     }
 }
 
-/// The path of `path` relative to the context, if it lies in that.
+/// Returns `path` relative to the context, if it is inside of that.
 fn below(path: &Path, context: &Path) -> Option<PathBuf> {
     let path = cleaned(&std::path::absolute(path).ok()?);
-    // The caller's own descriptors.
+    // Descriptors of the caller (proc_pid_fd(5)).
     if ["/dev/fd", "/dev/stdin", "/proc"].iter().any(|top| path.starts_with(top)) {
         return None;
     }
     if let Ok(name) = path.strip_prefix(cleaned(context)) {
         return Some(name.to_owned()).filter(|name| name.file_name().is_some());
     }
-    // The same directory by another name.
+    // The same directory through a symbolic link.
     let parent = path.parent()?.canonicalize().ok()?;
     let inside = parent.strip_prefix(context.canonicalize().ok()?).ok()?.to_owned();
     Some(inside.join(path.file_name()?))
 }
 
-/// An absolute path without `.` and `..`, by its text alone.
+/// Removes `.` and `..` from an absolute path, without following links.
 fn cleaned(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
@@ -103,25 +102,25 @@ fn cleaned(path: &Path) -> PathBuf {
 }
 
 /// Reads the Dockerfile of the context in the directory `context`.
-pub(crate) fn find(args: &BuildArgs, context: &Path) -> Result<Found> {
+pub(crate) fn find(args: &BuildArgs, context: &Path) -> Result<LocatedDockerfile> {
     let usual = |name: &str| FileInside::new(context, name, Path::new(&args.context).join(name));
     if is_stdin(args) {
-        return Ok(Found { source: of_stdin()?, file: usual("Dockerfile") });
+        return Ok(LocatedDockerfile { source: of_stdin()?, file: usual("Dockerfile") });
     }
     let place = match &args.file {
-        Some(path) => Place::of(path, Some(context)),
-        None => Place::Inside(usual("Dockerfile")),
+        Some(path) => FileLocation::of(path, Some(context)),
+        None => FileLocation::Inside(usual("Dockerfile")),
     };
     let (place, bytes) = match place.read(MAX_FILE_BYTES) {
         Err(absent) if args.file.is_none() && absent.kind() == std::io::ErrorKind::NotFound => {
             let lower = usual("dockerfile");
-            // If both are absent, the usual one is missed.
+            // If both are missing, the error names the usual one.
             let bytes = lower.read(MAX_FILE_BYTES).map_err(|other| {
                 let is_absent = other.kind() == std::io::ErrorKind::NotFound;
                 let usual = || PathError::new("open", context.join("Dockerfile"), other.kind());
                 if is_absent { usual() } else { other }
             });
-            (Place::Inside(lower), bytes)
+            (FileLocation::Inside(lower), bytes)
         }
         bytes => (place, bytes),
     };
@@ -131,9 +130,10 @@ pub(crate) fn find(args: &BuildArgs, context: &Path) -> Result<Found> {
     let file = place.contained();
     let shown = file.shown().file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy());
     let source = SourceFile::new(shown, String::from_utf8_lossy(&bytes));
-    Ok(Found { source, file })
+    Ok(LocatedDockerfile { source, file })
 }
 
+/// Returns whether the Dockerfile is read from standard input.
 pub(crate) fn is_stdin(args: &BuildArgs) -> bool {
     args.file.as_deref() == Some(Path::new("-"))
 }
@@ -148,7 +148,8 @@ pub(crate) fn of_stdin() -> Result<SourceFile> {
     Ok(SourceFile::new("Dockerfile", String::from_utf8_lossy(&bytes)))
 }
 
-/// Reads the ignore file of a context: the Dockerfile's own one before that of the context.
+/// Reads the ignore file: that of the Dockerfile, such as `Dockerfile.dockerignore`, or else that of
+/// the context.
 pub(crate) fn ignore_rules(dockerfile: Option<&FileInside>, context: &Path) -> Result<IgnoreRules> {
     const NAME: &str = ".dockerignore";
     let own = dockerfile.map(|file| file.with_suffix(NAME));
@@ -175,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_below_the_context_are_told_from_others() {
+    fn paths_in_the_context_are_recognized() {
         let directory = tempfile::tempdir().unwrap();
         let context = directory.path().join("context");
         std::fs::create_dir_all(context.join("sub")).unwrap();

@@ -1,4 +1,5 @@
-//! SOURCE_DATE_EPOCH: the time that an image gets instead of the clock's.
+//! SOURCE_DATE_EPOCH: the time that an image gets instead of that of the clock
+//! (<https://reproducible-builds.org/specs/source-date-epoch/>).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use super::contexts::Input;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-/// The time that the image gets, if it is not the clock's.
+/// Returns the Unix time for the image; `None` for that of the clock.
 pub(crate) fn epoch(
     args: &BuildArgs,
     build_args: &BTreeMap<String, String>,
@@ -21,14 +22,14 @@ pub(crate) fn epoch(
     let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| default_epoch(dockerfile));
     if let Some(text) = given.filter(|text| !text.is_empty()) {
         return text.parse().map(Some).map_err(|_bad| {
-            let text = format!("error: SOURCE_DATE_EPOCH={text} is no number of seconds");
+            let text = format!("error: SOURCE_DATE_EPOCH={text} is not a number of seconds");
             CliError::new(text, Exit::Usage)
         });
     }
     Ok(args.reproducible.then(|| input.newest_commit().unwrap_or(0)))
 }
 
-/// `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
+/// Returns the value of `ARG SOURCE_DATE_EPOCH=…` before the first FROM.
 fn default_epoch(dockerfile: &ir::Dockerfile) -> Option<String> {
     dockerfile.meta_args.iter().rev().find_map(|instruction| {
         let ir::Kind::Arg(args) = &instruction.kind else {

@@ -1,4 +1,4 @@
-//! Files inside a context that was fetched, read without following a link out of it.
+//! Files in a fetched context, read without following links out of it.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::{lockfile, not_found};
 
 type Result<T> = std::result::Result<T, CliError>;
 
-/// The Dockerfile inside a context that was fetched; no link leads out of it.
+/// Reads the Dockerfile of a fetched context.
 pub(crate) fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<SourceFile> {
     let names: Vec<String> = match (&args.file, fetched.single_file()) {
         (Some(file), _) => vec![file.to_string_lossy().into_owned()],
@@ -34,14 +34,14 @@ pub(crate) fn dockerfile_in(args: &BuildArgs, fetched: &FetchedContext) -> Resul
     Err(not_found::dockerfile(&error, fetched.path(), None))
 }
 
-/// The lock file beside the Dockerfile inside a context that was fetched.
+/// Reads the lock file beside the Dockerfile of a fetched context, if there is one.
 pub(crate) fn lock_in(args: &BuildArgs, fetched: &FetchedContext) -> Result<Option<String>> {
     let beside = args.file.clone().unwrap_or_default().with_file_name(lockfile::NAME);
     let bytes = file_in(fetched, &beside.to_string_lossy())?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// A file inside a context that was fetched; no link leads out of it.
+/// Reads a file of a fetched context, if it exists there.
 fn file_in(fetched: &FetchedContext, name: &str) -> Result<Option<Vec<u8>>> {
     let failed = |error: PathError| CliError::from_error(&error, Exit::Build);
     let rules = IgnoreRules::default();

@@ -26,47 +26,47 @@ use serde::{Deserialize, Serialize};
 use crate::oci::{Digest, Platform};
 use crate::plan::{Lock, LockInput, LockedValue};
 
-/// The version of the format that is written, and the only one that is read.
+/// Version of the format. Others are refused.
 const VERSION: u32 = 1;
-/// Stands above the entries.
+/// Comment above the entries.
 const HEAD: &str = "# What the inputs of the Dockerfile were. Written by `rbuild lock`; \
                     `rbuild lock --update` renews it.\n";
 
-/// A text that is no lock file.
+/// The reason why a text is not a valid lock file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
-    /// It is not of the form that is documented above.
+    /// Not TOML, or with other members than those above.
     #[error("line {line}: {reason}")]
     Form {
-        /// The line, from 1.
+        /// From 1.
         line: usize,
-        /// The reason; the line itself is not quoted.
+        /// Does not quote the line.
         reason: String,
     },
-    /// It is of another version.
-    #[error("it has version {found}, and this rbuild reads version {VERSION}: use a newer rbuild")]
+    /// Another version.
+    #[error("version {found} is not supported, only version {VERSION}: use a newer rbuild")]
     Version {
-        /// Which.
+        /// The version of the file.
         found: u32,
     },
-    /// A commit that is none.
-    #[error("`{text}` is not the full name of a commit")]
+    /// Not a commit id.
+    #[error("`{text}` is not a full commit id")]
     Commit {
-        /// The text.
+        /// The invalid text.
         text: String,
     },
-    /// A platform that is none.
+    /// Not a platform.
     #[error(transparent)]
     Platform(#[from] crate::oci::PlatformError),
-    /// Two values for one input.
-    #[error("there are two values for {input}; was it merged by hand?")]
+    /// Two entries for one input.
+    #[error("{input} has two entries; was the file merged by hand?")]
     Twice {
-        /// Which.
+        /// The input of both entries.
         input: LockInput,
     },
 }
 
-/// Reads a lock file.
+/// Parses a lock file.
 ///
 /// # Errors
 /// [`LockError`], which does not name the file.
@@ -76,7 +76,7 @@ pub(crate) fn parse(text: &str) -> Result<Lock, LockError> {
         let line = before.matches('\n').count() + 1;
         LockError::Form { line, reason: error.message().to_owned() }
     };
-    // The version first: another one may have other members.
+    // The version first: another version may have other members.
     let Version { version } = toml::from_str(text).map_err(form)?;
     if version != VERSION {
         return Err(LockError::Version { found: version });
@@ -111,7 +111,7 @@ fn add(lock: &mut Lock, input: LockInput, value: LockedValue) -> Result<(), Lock
     Ok(())
 }
 
-/// The text of a lock file.
+/// Returns the text of a lock file.
 pub(crate) fn text(lock: &Lock) -> String {
     let platforms = lock.platforms.iter().map(Platform::to_string).collect();
     let mut document = Document { version: VERSION, platforms, ..Document::default() };
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_sorted_text_that_reads_back() {
+    fn lock_file_is_sorted_and_reads_back() {
         let lock = example();
         let text = super::text(&lock);
         insta::assert_snapshot!(text, @r#"
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_lock_is_refused_and_says_why() {
+    fn invalid_lock_files_are_refused_with_a_reason() {
         let image = "[[image]]\nname = \"a\"\nplatform = \"b\"\ndigest = ";
         let hex = "0".repeat(64);
         for (text, want) in [
@@ -252,11 +252,11 @@ mod tests {
             (format!("version = 1\n{image}\"sha256:0\"\n"), "sha256"),
             (
                 format!("version = 1\n{image}\"sha256:{hex}\"\n{image}\"sha256:{hex}\"\n"),
-                "two values for a for b",
+                "a for b has two entries",
             ),
             (
                 "version = 1\n[[git]]\nrepository = \"a\"\ncommit = \"--upload\"\n".to_owned(),
-                "`--upload` is not the full name",
+                "`--upload` is not a full commit id",
             ),
             ("version = 1\nplatforms = [\"x/y/z/w\"]\n".to_owned(), "x/y/z/w"),
         ] {

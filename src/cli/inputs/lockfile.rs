@@ -1,4 +1,4 @@
-//! `rbuild.lock`: which one counts, what it means to a command, and writing it.
+//! `rbuild.lock`: finding, reading and writing it.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,47 +12,50 @@ use crate::pathio::output::Output;
 use crate::pathio::{Context as _, PathError};
 use crate::plan::Lock;
 
-use super::dockerfile::Place;
+use super::dockerfile::FileLocation;
 use super::lock_text;
 
-/// What a lock file is called when nobody says.
+/// Default name of the lock file.
 pub(crate) const NAME: &str = "rbuild.lock";
-/// Longer than any list of inputs.
+/// Maximum length of a lock file.
 const MAX_BYTES: u64 = 16 << 20;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-/// Where a lock file is that nobody named.
+/// The lock file beside the Dockerfile, used without `--lockfile`.
 #[derive(Debug, Clone)]
-pub(crate) enum Beside {
-    /// On this machine.
+pub(crate) enum DefaultLockFile {
+    /// A path on this machine.
     Here(FileInside),
-    /// In a context that was fetched: its text, if it is there. It cannot be written.
+    /// Its text in a fetched context, if it exists there. It cannot be written.
     Fetched(Option<String>),
 }
 
-/// The lock file that counts.
+/// The lock file of a command.
 #[derive(Debug)]
 pub(crate) struct LockFile {
-    /// Where it is written; nowhere if it came with a context that was fetched.
-    place: Option<Place>,
+    /// Location to write to; `None` in a fetched context.
+    place: Option<FileLocation>,
+    /// Name for people.
     shown: String,
-    /// What it said; nothing if it is not there.
+    /// Its content, if it exists.
     lock: Option<Lock>,
 }
 
 impl LockFile {
-    /// The one that the command line names, if it does; `context` is the directory of the context.
+    /// Reads the file of `--lockfile`, if that is given; `context` is the directory of the context.
     pub(crate) fn given(options: &LockOptions, context: Option<&Path>) -> Result<Option<Self>> {
         let given = options.lockfile.as_deref();
-        given.map(|path| Self::at(Place::of(path, context), path)).transpose()
+        given.map(|path| Self::at(FileLocation::of(path, context), path)).transpose()
     }
 
-    /// The one beside the Dockerfile.
-    pub(crate) fn beside(place: &Beside) -> Result<Self> {
+    /// Reads the file beside the Dockerfile.
+    pub(crate) fn beside(place: &DefaultLockFile) -> Result<Self> {
         match place {
-            Beside::Here(file) => Self::at(Place::Inside(file.clone()), file.shown()),
-            Beside::Fetched(text) => {
+            DefaultLockFile::Here(file) => {
+                Self::at(FileLocation::Inside(file.clone()), file.shown())
+            }
+            DefaultLockFile::Fetched(text) => {
                 let shown = format!("{NAME} of the context");
                 let lock = text.as_deref().map(|text| parse(&shown, text)).transpose()?;
                 Ok(Self { place: None, shown, lock })
@@ -60,7 +63,7 @@ impl LockFile {
         }
     }
 
-    fn at(place: Place, path: &Path) -> Result<Self> {
+    fn at(place: FileLocation, path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let lock = match place.read(MAX_BYTES) {
             Ok(bytes) => Some(parse(&shown, &String::from_utf8_lossy(&bytes))?),
@@ -70,7 +73,7 @@ impl LockFile {
         Ok(Self { place: Some(place), shown, lock })
     }
 
-    /// What it means to a build under `rule`.
+    /// Returns the pinned inputs for a build under `rule`.
     pub(crate) fn inputs(&self, rule: LockRule) -> Result<LockedInputs> {
         match (&self.lock, rule) {
             (Some(lock), rule) => Ok(LockedInputs::new(self.shown.clone(), rule, lock.clone())),
@@ -80,8 +83,8 @@ impl LockFile {
             (None, LockRule::Follow) => Ok(LockedInputs::none()),
             (None, LockRule::Strict) => {
                 let text = format!(
-                    "error: --locked needs a lock file, and there is no {}; `rbuild lock` writes \
-                     it, and takes the options of the build",
+                    "error: --locked needs a lock file, and {} does not exist: create it with \
+                     `rbuild lock` and the options of the build",
                     self.shown
                 );
                 Err(CliError::new(text, Exit::Usage))
@@ -89,34 +92,33 @@ impl LockFile {
         }
     }
 
-    /// What it says so far.
+    /// Returns the content, if the file exists.
     pub(crate) const fn lock(&self) -> Option<&Lock> {
         self.lock.as_ref()
     }
 
-    /// Its name for people.
+    /// Returns the name for people.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// After a build that may do so: adds what the build met that was not in it. A build does not
-    /// make one where there is none.
-    pub(crate) fn complete(&self, met: &Lock) -> Result<()> {
+    /// Adds the inputs of a build that were missing. A build does not create a lock file.
+    pub(crate) fn complete(&self, used: &Lock) -> Result<()> {
         if self.lock.is_some() && self.place.is_some() {
-            return self.write(met).map(drop);
+            return self.write(used).map(drop);
         }
         Ok(())
     }
 
-    /// Writes what it said, brought up to date with `met`; gives what it says now.
-    pub(crate) fn write(&self, met: &Lock) -> Result<Lock> {
+    /// Writes the file with the entries of `used` added or replaced. Returns the new content.
+    pub(crate) fn write(&self, used: &Lock) -> Result<Lock> {
         let Some(place) = &self.place else {
             let text =
-                "error: the context is not on this machine: name a lock file with --lockfile";
+                "error: the context is not on this machine: give a lock file with --lockfile";
             return Err(CliError::new(text, Exit::Usage));
         };
         let mut lock = self.lock.clone().unwrap_or_default();
-        lock.extend(met);
+        lock.extend(used);
         if self.lock.as_ref() == Some(&lock) {
             return Ok(lock);
         }
@@ -126,10 +128,10 @@ impl LockFile {
     }
 }
 
-fn replace(place: &Place, text: &[u8]) -> std::result::Result<(), PathError> {
+fn replace(place: &FileLocation, text: &[u8]) -> std::result::Result<(), PathError> {
     let (mut output, shown) = match place {
-        Place::Inside(file) => (file.replace()?, file.shown()),
-        Place::Elsewhere(path) => (Output::create(path)?, path.as_path()),
+        FileLocation::Inside(file) => (file.replace()?, file.shown()),
+        FileLocation::Elsewhere(path) => (Output::create(path)?, path.as_path()),
     };
     output.write_all(text).context("write", shown)?;
     output.finish_synced()

@@ -1,4 +1,4 @@
-//! What a build starts from: the context, the Dockerfile, the lock file, secrets.
+//! The inputs of a build: context, Dockerfile, lock file, secrets.
 
 pub(super) mod contexts;
 pub(super) mod dockerfile;

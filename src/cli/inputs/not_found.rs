@@ -1,5 +1,4 @@
-//! Directories and Dockerfiles that are not there: what may have been meant, and what was found
-//! instead.
+//! Errors for missing directories and Dockerfiles, with suggestions of similar ones.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,17 +13,17 @@ use crate::oci::Reference;
 use crate::pathio::PathError;
 use crate::plan::redacted;
 
-/// Found files that a message names at most.
+/// Maximum number of files that a message names.
 const MAX_NAMED: usize = 4;
-/// Entries of a directory that are looked at.
+/// Maximum number of directory entries that are read.
 const MAX_ENTRIES: usize = 10_000;
-/// Directories whose Dockerfiles are somebody else's.
+/// Directories whose Dockerfiles are not the user's.
 const FOREIGN: [&str; 4] = ["node_modules", "vendor", "target", "testdata"];
 
-/// What a Dockerfile looks like, for those who have none.
+/// A minimal Dockerfile, shown if there is none.
 pub(crate) const SMALLEST: &str = "  FROM busybox\n  COPY . /app\n  CMD [\"sh\", \"/app/run.sh\"]";
 
-/// What to say to somebody who typed nothing but `rbuild`.
+/// Returns the message for `rbuild` without arguments.
 pub(crate) fn first_run() -> CliError {
     let here = Path::new(".");
     let cwd = std::path::absolute(here).unwrap_or_default();
@@ -52,13 +51,13 @@ pub(crate) fn first_run() -> CliError {
         ),
     };
     let text = format!(
-        "rbuild turns a Dockerfile and a directory into an image. {what}\n\n  rbuild -t {name}{rest}\n\n\
-         `rbuild -h` lists the commands, `rbuild build -h` the options, `--help` says more of each."
+        "rbuild builds an image from a Dockerfile and a directory. {what}\n\n  rbuild -t {name}{rest}\n\n\
+         `rbuild -h` lists the commands, `rbuild build -h` the options; `--help` has details."
     );
     CliError::new(text, Exit::Usage)
 }
 
-/// A context that is not a directory.
+/// Returns the error for a context that is not a directory.
 pub(crate) fn directory(context: &str) -> CliError {
     let (shown, path) = (redacted(context), Path::new(context));
     let (what, help) = if path.exists() {
@@ -68,30 +67,28 @@ pub(crate) fn directory(context: &str) -> CliError {
     };
     let help = help.map_or_else(String::new, |help| format!("\nhelp: {help}"));
     CliError::new(
-        format!(
-            "error: the context {shown} {what}: give the directory that COPY takes files from{help}"
-        ),
+        format!("error: context \"{shown}\" {what}: give the directory that COPY reads from{help}"),
         Exit::Usage,
     )
 }
 
-/// How a file is given that stands where the context should.
+/// Returns how to pass a file that was given as the context.
 fn instead_of_file(path: &Path) -> Option<String> {
     let shown = path.display();
     let name = path.file_name()?.to_string_lossy().to_lowercase();
     if is_dockerfile(&name) {
         let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new(".")).display();
-        return Some(format!("a Dockerfile is given with -f: `rbuild -f {shown} {directory}`"));
+        return Some(format!("pass a Dockerfile with -f: `rbuild -f {shown} {directory}`"));
     }
     let archives = [".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2"];
     archives
         .iter()
         .any(|end| name.ends_with(end))
-        .then(|| format!("an archive is read from standard input: `rbuild - < {shown}`"))
+        .then(|| format!("pass an archive on standard input: `rbuild - < {shown}`"))
 }
 
-/// The directory beside it with the nearest name.
+/// Returns the sibling directory with the most similar name.
 fn near_directory(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -117,8 +114,7 @@ fn is_dockerfile(name: &str) -> bool {
         && !name.ends_with(".dockerignore")
 }
 
-/// Files of a directory and of the directories in it that look like Dockerfiles, nearest ones first;
-/// relative to it.
+/// Returns paths of Dockerfiles in a directory and its subdirectories, relative to it, nearest first.
 pub(crate) fn dockerfiles(directory: &Path) -> Vec<PathBuf> {
     let is_ours = |entry: &walkdir::DirEntry| {
         let name = entry.file_name().to_string_lossy();
@@ -143,7 +139,7 @@ pub(crate) fn dockerfiles(directory: &Path) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// A directory with a Dockerfile of its own, as the context of a build.
+/// Returns the command that builds a directory which has a Dockerfile.
 fn build_of(directory: &Path, tags: &[String]) -> String {
     let tags: String = tags.iter().map(|tag| format!("-t {} ", one_line(tag))).collect();
     let directory = one_line(&directory.to_string_lossy());
@@ -151,15 +147,17 @@ fn build_of(directory: &Path, tags: &[String]) -> String {
     format!("rbuild {tags}{here}{directory}")
 }
 
-/// Returns the directory of a Dockerfile that is found without `-f` if that is the context.
+/// Returns the directory of a Dockerfile, if that is found without `-f` there.
 fn own_context(path: &Path) -> Option<&Path> {
     let is_usual =
         path.file_name().is_some_and(|name| name == "Dockerfile" || name == "dockerfile");
     path.parent().filter(|parent| is_usual && !parent.as_os_str().is_empty())
 }
 
-/// The error of a Dockerfile that does not exist, or cannot be read. `typed` is the context as it was
-/// typed, if that is a directory of this machine: then -f is relative to where rbuild was started.
+/// Returns the error for a Dockerfile that does not exist or cannot be read.
+///
+/// `typed` is the context as it was typed, if that is a directory of this machine: then `-f` is relative
+/// to the working directory.
 pub(crate) fn dockerfile(
     error: &PathError,
     context: &Path,
@@ -183,10 +181,10 @@ pub(crate) fn dockerfile(
     };
     let named: Vec<String> = found.iter().take(MAX_NAMED).map(shown).collect();
     let help = if named.is_empty() {
-        format!("name another file with -f FILE, or write one; a small one is\n\n{SMALLEST}")
+        format!("give another file with -f FILE, or create one; a small one is\n\n{SMALLEST}")
     } else {
         format!("did you mean {}?", named.join(" or "))
     };
     let why = if is_directory { "is a directory" } else { "does not exist" };
-    CliError::new(format!("error: there is no Dockerfile: {path} {why}\nhelp: {help}"), Exit::Build)
+    CliError::new(format!("error: no Dockerfile found: {path} {why}\nhelp: {help}"), Exit::Build)
 }

@@ -1,4 +1,4 @@
-//! `--secret` and `--ssh`: what is lent to steps.
+//! `--secret` and `--ssh`: secrets and SSH agents for RUN steps.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use crate::cli::exit::Exit;
 use crate::executor::{AgentSource, Provided, SshKey};
 use crate::pathio;
 
-/// A secret is no longer than this, as for BuildKit.
+/// Maximum length of a secret, as in BuildKit.
 const MAX_SECRET_BYTES: u64 = 500 << 10;
 
-/// A key file is no longer than this: the longest keys have a few thousand bytes.
+/// Maximum length of a key file. The longest keys have a few thousand bytes.
 const MAX_KEY_BYTES: u64 = 100 << 10;
 
 type Result<T> = std::result::Result<T, CliError>;
 
-/// Reads the values of all secrets and finds the agents.
-pub(crate) fn lent(args: &BuildArgs, environment: &Environment) -> Result<Provided> {
+/// Reads the values of all secrets, and finds the agents.
+pub(crate) fn read_all(args: &BuildArgs, environment: &Environment) -> Result<Provided> {
     let mut lent = Provided::default();
     for text in &args.secret {
         let (id, value) = secret(text, environment)?;
@@ -34,7 +34,7 @@ pub(crate) fn lent(args: &BuildArgs, environment: &Environment) -> Result<Provid
     Ok(lent)
 }
 
-/// Returns the id of a `--secret` that can be read.
+/// Returns the id of a `--secret`, if it is valid.
 pub(crate) fn secret_id(text: &str) -> Option<String> {
     secret_spec(text).ok().map(|spec| spec.id)
 }
@@ -51,7 +51,7 @@ fn usage(text: impl std::fmt::Display) -> CliError {
     CliError::new(format!("error: {text}"), Exit::Usage)
 }
 
-/// The keys of `--secret`.
+/// A parsed `--secret`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SecretSpec {
     id: String,
@@ -59,7 +59,7 @@ struct SecretSpec {
     env: Option<String>,
 }
 
-/// One `--secret`; no value where it is to come from a variable that is not set.
+/// Reads one `--secret`. The value is `None` if its environment variable is not set.
 fn secret(text: &str, environment: &Environment) -> Result<(String, Option<Arc<[u8]>>)> {
     let spec = secret_spec(text).map_err(|why| usage(format!("--secret {text}: {why}")))?;
     let variable = |name: &str| environment.get_or_empty(name).map(|value| value.as_bytes().into());
@@ -85,18 +85,18 @@ fn secret_spec(text: &str) -> std::result::Result<SecretSpec, String> {
     let mut kind = None;
     for field in text.split(',') {
         let (key, value) =
-            field.split_once('=').ok_or_else(|| format!("`{field}` is no `key=value`"))?;
+            field.split_once('=').ok_or_else(|| format!("`{field}` is not `key=value`"))?;
         match key.to_ascii_lowercase().as_str() {
             "id" => value.clone_into(&mut spec.id),
             "source" | "src" => spec.source = Some(value.to_owned()),
             "env" => spec.env = Some(value.to_owned()),
             "type" if matches!(value, "file" | "env") => kind = Some(value),
             "type" => return Err(format!("type `{value}` is not `file` or `env`")),
-            _ => return Err(format!("unexpected key `{key}`: known are id, src, env and type")),
+            _ => return Err(format!("unknown key `{key}`: use id, src, env or type")),
         }
     }
     if spec.id.is_empty() {
-        return Err("it needs an id, as in id=token,src=token.txt".to_owned());
+        return Err("an id is required, as in id=token,src=token.txt".to_owned());
     }
     if kind == Some("env") && spec.env.is_none() {
         spec.env = Some(spec.source.take().unwrap_or_else(|| spec.id.clone()));
@@ -105,12 +105,12 @@ fn secret_spec(text: &str) -> std::result::Result<SecretSpec, String> {
         spec.source = Some(spec.id.clone());
     }
     if spec.source.is_some() && spec.env.is_some() {
-        return Err("it can have src or env, not both".to_owned());
+        return Err("src and env cannot be combined".to_owned());
     }
     Ok(spec)
 }
 
-/// One `--ssh`: `ID`, `ID=SOCKET` or `ID=KEY,KEY`.
+/// Reads one `--ssh`: `ID`, `ID=SOCKET` or `ID=KEY,KEY`.
 fn agent(text: &str, environment: &Environment) -> Result<(String, AgentSource)> {
     let (_, paths) = text.split_once('=').unwrap_or((text, ""));
     let paths: Vec<PathBuf> =
@@ -120,7 +120,7 @@ fn agent(text: &str, environment: &Environment) -> Result<(String, AgentSource)>
     let source = match paths.as_slice() {
         [] => {
             let socket = environment.get("SSH_AUTH_SOCK").ok_or_else(|| {
-                bad("there is no agent: SSH_AUTH_SOCK is not set; name a socket or a key file"
+                bad("SSH_AUTH_SOCK is not set: start an agent, or give a socket or a key file"
                     .to_owned())
             })?;
             AgentSource::Socket(socket.into())
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_read_key_by_key() {
+    fn secrets_are_parsed() {
         let spec = |id: &str, source: Option<&str>, env: Option<&str>| {
             let text = |text: Option<&str>| text.map(str::to_owned);
             Ok(SecretSpec { id: id.to_owned(), source: text(source), env: text(env) })
@@ -163,14 +163,11 @@ mod tests {
             ("id=a,env=B", spec("a", None, Some("B"))),
             ("type=env,id=a", spec("a", None, Some("a"))),
             ("type=env,id=a,src=B", spec("a", None, Some("B"))),
-            ("src=f", Err("it needs an id, as in id=token,src=token.txt".to_owned())),
-            ("a", Err("`a` is no `key=value`".to_owned())),
-            ("id=a,src=f,env=B", Err("it can have src or env, not both".to_owned())),
+            ("src=f", Err("an id is required, as in id=token,src=token.txt".to_owned())),
+            ("a", Err("`a` is not `key=value`".to_owned())),
+            ("id=a,src=f,env=B", Err("src and env cannot be combined".to_owned())),
             ("id=a,type=x", Err("type `x` is not `file` or `env`".to_owned())),
-            (
-                "id=a,mode=1",
-                Err("unexpected key `mode`: known are id, src, env and type".to_owned()),
-            ),
+            ("id=a,mode=1", Err("unknown key `mode`: use id, src, env or type".to_owned())),
         ] {
             assert_eq!(secret_spec(text), want, "{text}");
         }

@@ -1,4 +1,4 @@
-//! Warnings for options of a build that no instruction of the Dockerfile uses.
+//! Warnings for options of a build that no instruction uses.
 
 use crate::cli::args::build::BuildArgs;
 use crate::diag::nearest;
@@ -9,19 +9,19 @@ use crate::plan;
 
 use super::secrets;
 
-/// Secrets that authorize downloads of ADD and of contexts, whatever mounts there are.
+/// Secrets that authorize downloads of ADD and of contexts. They need no mount.
 const FOR_DOWNLOADS: [&str; 4] =
     ["GIT_AUTH_TOKEN", "GIT_AUTH_HEADER", "HTTP_AUTH_TOKEN_", "HTTP_AUTH_HEADER_"];
 
-/// A kind of input.
-struct Kind<'a> {
+/// A kind of option.
+struct OptionKind<'a> {
     flag: &'a str,
     known: &'a InputNames,
-    /// The reason why it is unused.
+    /// The sentence after "is unused"; `{}` stands for the name.
     why: &'a str,
 }
 
-/// Returns a warning for each input without a use.
+/// Returns a warning for each unused option.
 pub(crate) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<String> {
     let named = lint::named_inputs(dockerfile);
     let arguments = args.build_arg.iter().map(|arg| before(arg, "="));
@@ -32,20 +32,26 @@ pub(crate) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<Str
     let agents: Vec<&str> = args.ssh.iter().map(|text| secrets::agent_id(text)).collect();
     let agents = agents.into_iter().filter(|_| !may_fetch_by_ssh(args));
     let contexts = args.build_context.iter().map(|text| before(before(text, "="), "::"));
-    let argument = Kind {
+    let argument = OptionKind {
         flag: "--build-arg",
         known: &named.arguments,
-        why: "no ARG of the Dockerfile declares it",
+        why: "the Dockerfile has no ARG {}",
     };
-    let secret =
-        Kind { flag: "--secret", known: &named.secrets, why: "no RUN of the Dockerfile mounts it" };
-    let agent =
-        Kind { flag: "--ssh", known: &named.agents, why: "no RUN of the Dockerfile mounts it" };
+    let secret = OptionKind {
+        flag: "--secret",
+        known: &named.secrets,
+        why: "no RUN of the Dockerfile mounts it",
+    };
+    let agent = OptionKind {
+        flag: "--ssh",
+        known: &named.agents,
+        why: "no RUN of the Dockerfile mounts it",
+    };
     let names = named.contexts.words.iter().map(|word| compared(word)).collect();
-    let context = Kind {
+    let context = OptionKind {
         flag: "--build-context",
         known: &InputNames { words: names, is_open: named.contexts.is_open },
-        why: "no FROM and no --from of the Dockerfile names it",
+        why: "no FROM or --from of the Dockerfile names it",
     };
     let mut found: Vec<String> = arguments.filter_map(|name| argument.warning(name)).collect();
     found.extend(ids.filter_map(|id| secret.warning(id)));
@@ -54,7 +60,7 @@ pub(crate) fn warnings(args: &BuildArgs, dockerfile: &ir::Dockerfile) -> Vec<Str
     found
 }
 
-impl Kind<'_> {
+impl OptionKind<'_> {
     fn warning(&self, name: &str) -> Option<String> {
         let Self { flag, known, why } = self;
         if known.is_open || known.words.iter().any(|word| word == name) {
@@ -62,6 +68,7 @@ impl Kind<'_> {
         }
         let near = nearest(name, known.words.iter().map(String::as_str));
         let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        let why = why.replace("{}", name);
         Some(format!("{flag} {name} is unused: {why}{near}"))
     }
 }
@@ -70,7 +77,7 @@ fn before<'a>(text: &'a str, separator: &str) -> &'a str {
     text.split_once(separator).map_or(text, |(before, _)| before)
 }
 
-/// The name of a context, a stage or an image in one form.
+/// Returns the normalized name of a context, a stage or an image.
 fn compared(name: &str) -> String {
     plan::context_name(&name.to_ascii_lowercase()).unwrap_or_else(|| name.to_owned())
 }

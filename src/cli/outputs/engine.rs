@@ -1,4 +1,4 @@
-//! `--load`: where docker or podman is, and how an image gets into it.
+//! `--load`: finds docker or podman, and loads an image into it.
 #![expect(clippy::disallowed_methods, reason = "docker and podman are programs")]
 
 use std::collections::BTreeSet;
@@ -9,51 +9,51 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::cli::args::outputs::Wanted;
+use crate::cli::args::outputs::EngineChoice;
 use crate::cli::environment::Environment;
 use crate::image::{Engine, EngineError, ExportError};
 use crate::oci::ChainId;
 use crate::pathio::{self, PathError};
 
-/// Where docker listens when nobody says.
+/// Default socket of docker.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
-/// What is kept of what a program says.
+/// Maximum length of a program's output that is kept.
 const MAX_SAID_BYTES: u64 = 64 << 10;
-/// Docker's settings are no longer than this.
+/// Maximum length of docker's `config.json`.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// Where an image is loaded into.
+/// Location of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// An engine behind a socket.
+pub(crate) enum EngineLocation {
+    /// The socket of an engine.
     Socket(PathBuf),
-    /// A program that reads the archive from its standard input.
+    /// A client that reads the archive from standard input.
     Program(&'static str),
 }
 
-/// Why there is no place.
+/// Failure to load an image into an engine.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    /// Nobody is there.
+    /// No engine was found.
     #[error("{0}")]
-    Nowhere(String),
-    /// A program failed.
-    #[error("`{program} load` failed: {said}")]
+    NotFound(String),
+    /// The client failed.
+    #[error("`{program} load` failed: {message}")]
     Program {
-        /// Which.
+        /// `docker` or `podman`.
         program: &'static str,
-        /// What it said last.
-        said: String,
+        /// The last line of its standard error.
+        message: String,
     },
-    /// A program could not be started, or no longer listens.
-    #[error("cannot speak to `{program} load`")]
+    /// The client could not be started, or a pipe to it failed.
+    #[error("cannot run `{program} load`")]
     Io {
-        /// Which.
+        /// `docker` or `podman`.
         program: &'static str,
-        /// The kernel's answer.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// An engine did not take it.
+    /// The engine refused the image.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The image cannot be written.
@@ -61,52 +61,52 @@ pub(crate) enum LoadError {
     Export(#[from] ExportError),
 }
 
-/// Finds docker or podman.
+/// Finds the engine.
 pub(crate) fn find(
-    wanted: Wanted,
+    wanted: EngineChoice,
     environment: &Environment,
     in_user_namespace: bool,
-) -> Result<Place, LoadError> {
+) -> Result<EngineLocation, LoadError> {
     let path = environment.get("PATH").unwrap_or_default();
     let has = |program: &str| {
         path.split(':').any(|directory| Path::new(directory).join(program).is_file())
     };
-    if wanted != Wanted::Podman {
+    if wanted != EngineChoice::Podman {
         if let Some(socket) = docker_socket(environment) {
-            return Ok(Place::Socket(socket));
+            return Ok(EngineLocation::Socket(socket));
         }
-        // It knows contexts, ssh and TLS.
+        // The client supports contexts, ssh and TLS.
         if has("docker") {
-            return Ok(Place::Program("docker"));
+            return Ok(EngineLocation::Program("docker"));
         }
     }
-    if wanted != Wanted::Docker {
+    if wanted != EngineChoice::Docker {
         if !in_user_namespace && has("podman") {
-            return Ok(Place::Program("podman"));
+            return Ok(EngineLocation::Program("podman"));
         }
         let runtime = environment.get("XDG_RUNTIME_DIR").map(PathBuf::from);
         let socket = runtime.map(|directory| directory.join("podman/podman.sock"));
         if let Some(socket) = socket.filter(|socket| is_socket(socket)) {
-            return Ok(Place::Socket(socket));
+            return Ok(EngineLocation::Socket(socket));
         }
         if has("podman") {
-            // Inside rbuild's user namespace it would use another storage than outside.
-            return Err(LoadError::Nowhere(
-                "podman cannot be called from an ordinary user's build, and its socket is not there: use `-o type=docker,dest=- … | podman load`, or `systemctl --user start podman.socket`".to_owned(),
+            // In the user namespace of rbuild, podman would use another storage than outside.
+            return Err(LoadError::NotFound(
+                "podman cannot be run from a rootless build, and its socket does not exist: use `-o type=docker,dest=- … | podman load`, or `systemctl --user start podman.socket`".to_owned(),
             ));
         }
     }
     let what = match wanted {
-        Wanted::Any => "neither docker nor podman is here",
-        Wanted::Docker => "docker is not here",
-        Wanted::Podman => "podman is not here",
+        EngineChoice::Any => "neither docker nor podman was found",
+        EngineChoice::Docker => "docker was not found",
+        EngineChoice::Podman => "podman was not found",
     };
-    Err(LoadError::Nowhere(format!(
-        "{what} to load the image into: set DOCKER_HOST, or write a file with -o type=docker,dest=FILE"
+    Err(LoadError::NotFound(format!(
+        "{what} to load the image: set DOCKER_HOST, or write a file with -o type=docker,dest=FILE"
     )))
 }
 
-/// Docker's socket, unless the client has to be asked where its engine is.
+/// Returns the socket of docker, unless only the client knows where the engine is.
 fn docker_socket(environment: &Environment) -> Option<PathBuf> {
     if let Some(host) = environment.get("DOCKER_HOST") {
         return host.strip_prefix("unix://").map(PathBuf::from);
@@ -117,7 +117,7 @@ fn docker_socket(environment: &Environment) -> Option<PathBuf> {
     (!is_elsewhere && is_socket(&socket)).then_some(socket)
 }
 
-/// Whether docker's settings choose an engine.
+/// Returns whether docker's `config.json` selects a context.
 fn has_context(directory: &Path) -> bool {
     let bytes = pathio::inside::read_regular(&directory.join("config.json"), MAX_CONFIG_BYTES)
         .unwrap_or_default();
@@ -130,29 +130,29 @@ fn is_socket(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.file_type().is_socket())
 }
 
-/// Writes an image, without the layers below these stacks, into a stream.
+/// Writes an image to a stream, without layers that the engine has.
 pub(crate) type WriteImage<'a> =
     dyn FnMut(&BTreeSet<ChainId>, &mut dyn Write) -> Result<(), ExportError> + 'a;
 
-/// Loads the image that `write` writes; gives what docker or podman say.
+/// Loads the image that `write` writes. Returns the messages of the engine.
 pub(crate) fn load(
-    place: &Place,
+    place: &EngineLocation,
     environment: &Environment,
     write: &mut WriteImage<'_>,
 ) -> Result<Vec<String>, LoadError> {
     match place {
-        Place::Socket(socket) => {
+        EngineLocation::Socket(socket) => {
             let engine = Engine::new(socket);
             let known = engine.known_layers();
             match engine.load(&mut |out| write(&known, out)) {
-                // An image may have gone since it was listed: then everything is sent.
+                // An image may have been removed since it was listed: send everything.
                 Err(EngineError::Refused { .. }) if !known.is_empty() => {
                     Ok(engine.load(&mut |out| write(&BTreeSet::new(), out))?)
                 }
                 said => Ok(said?),
             }
         }
-        Place::Program(program) => load_by(program, environment, write),
+        EngineLocation::Program(program) => load_by(program, environment, write),
     }
 }
 
@@ -180,13 +180,13 @@ fn load_by(
     let status = child.wait().map_err(failed)?;
     if !status.success() {
         let said = wrong.lines().last().unwrap_or_default().to_owned();
-        return Err(LoadError::Program { program, said });
+        return Err(LoadError::Program { program, message: said });
     }
     written?;
     Ok(said.lines().map(str::to_owned).collect())
 }
 
-/// What a program says, without control characters.
+/// Reads text from a program, without control characters.
 fn text(stream: impl io::Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     stream.take(MAX_SAID_BYTES).read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! All that a build writes out, and the names that it has there and in the store.
+//! The outputs of a build, and the names of the image there and in the store.
 
 pub(super) mod engine;
 pub(super) mod output;
@@ -7,31 +7,32 @@ use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use crate::cli::args::compression::CompressionArgs;
-use crate::cli::args::outputs::{OutputArgs, Wanted};
-use crate::cli::outputs::engine::Place;
-use crate::cli::outputs::output::{Kind, Output};
+use crate::cli::args::outputs::{EngineChoice, OutputArgs};
 use crate::oci::{Annotation, AnnotationLevel, Platform, Reference};
+use engine::EngineLocation;
+use output::{Output, OutputKind};
 
-/// What goes out, and under which names.
+/// The outputs of a build.
 #[derive(Debug)]
 pub(super) struct Outputs {
     pub(super) all: Vec<Output>,
-    /// The names of `-t`.
+    /// The values of `--tag`.
     pub(super) tags: Vec<Reference>,
-    /// The annotations of every output.
+    /// The annotations that all outputs get.
     pub(super) annotations: Vec<Annotation>,
-    /// Whom to load into.
-    pub(super) engine: Wanted,
-    /// Where that is, once it was found.
-    pub(super) place: Option<Place>,
-    /// True if directories of files get devices, set-id bits and file capabilities.
+    /// The value of `--load`.
+    pub(super) engine: EngineChoice,
+    /// The engine to load into, once it was found.
+    pub(super) place: Option<EngineLocation>,
+    /// True if exported directories get devices, set-id bits and file capabilities.
     pub(super) keeps_special: bool,
-    /// True if a push may drop platforms from an index of a registry.
+    /// True if a push may remove platforms from an index of a registry.
     pub(super) replaces_index: bool,
 }
 
-/// Reads what was typed; `platforms` are those that are built, `is_index` says that there will be
-/// an index even over one.
+/// Parses the options about outputs.
+///
+/// `platforms` are those that are built. With `is_index`, there is an index even over one platform.
 pub(super) fn read(
     args: &OutputArgs,
     tags: &[String],
@@ -43,14 +44,14 @@ pub(super) fn read(
         all.push(output::parse(text, &args.compression)?);
     }
     if args.push {
-        let mut images = all.iter_mut().filter(|one| one.kind == Kind::Store).peekable();
+        let mut images = all.iter_mut().filter(|one| one.kind == OutputKind::Store).peekable();
         if images.peek().is_none() {
             all.push(output::parse("type=registry", &args.compression)?);
         } else {
-            images.for_each(|one| one.kind = Kind::Registry);
+            images.for_each(|one| one.kind = OutputKind::Registry);
         }
     }
-    if args.load.is_some() && !all.iter().any(|one| one.kind == Kind::Engine) {
+    if args.load.is_some() && !all.iter().any(|one| one.kind == OutputKind::Engine) {
         all.push(output::parse("type=docker", &args.compression)?);
     }
     let mut annotations = Vec::new();
@@ -59,7 +60,7 @@ pub(super) fn read(
     }
     let names = tags.iter().map(|tag| tag.parse::<Reference>().map_err(|error| error.to_string()));
     let tags_read: Vec<Reference> = names.collect::<Result<_, _>>()?;
-    let engine = args.load.unwrap_or(Wanted::Any);
+    let engine = args.load.unwrap_or(EngineChoice::Any);
     let outputs = Outputs {
         all,
         tags: tags_read,
@@ -70,32 +71,32 @@ pub(super) fn read(
         replaces_index: args.replace_index,
     };
     outputs.check_names(tags)?;
-    outputs.check_forms(&args.compression, platforms.len())?;
+    outputs.check_kinds(&args.compression, platforms.len())?;
     outputs.check_annotations(platforms, is_index)?;
     Ok(outputs)
 }
 
 impl Outputs {
-    /// Nothing at all.
+    /// Returns no outputs and no names.
     pub(super) fn none() -> Self {
         let (all, tags, annotations) = (Vec::new(), Vec::new(), Vec::new());
         let (keeps_special, replaces_index) = (false, false);
-        let (engine, place) = (Wanted::Any, None);
+        let (engine, place) = (EngineChoice::Any, None);
         Self { all, tags, annotations, engine, place, keeps_special, replaces_index }
     }
 
-    /// The names that an output has.
+    /// Returns the names that an output has.
     pub(super) fn names_of<'a>(&'a self, output: &'a Output) -> &'a [Reference] {
         if output.names.is_empty() { &self.tags } else { &output.names }
     }
 
-    /// The names that the image gets in registries, with the tags that replace what is there.
+    /// Returns the names that a push sets in registries.
     pub(super) fn pushed_names(&self) -> Vec<Reference> {
-        let is_pushed = |one: &&Output| one.kind == Kind::Registry && !one.by_digest;
+        let is_pushed = |one: &&Output| one.kind == OutputKind::Registry && !one.by_digest;
         self.all.iter().filter(is_pushed).flat_map(|one| self.names_of(one)).cloned().collect()
     }
 
-    /// Every name that the image gets anywhere, besides those with a digest.
+    /// Returns every name that the image gets anywhere, without names by digest.
     pub(super) fn all_names(&self) -> Vec<Reference> {
         let mut names = self.stored_names();
         let is_named = |one: &&Output| one.kind.has_documents() && !one.by_digest;
@@ -107,20 +108,20 @@ impl Outputs {
         names
     }
 
-    /// The annotations that an output has.
+    /// Returns the annotations of an output.
     pub(super) fn annotations_of(&self, output: &Output) -> Vec<Annotation> {
         self.annotations.iter().chain(&output.annotations).cloned().collect()
     }
 
-    /// The names that the image gets in the store: those of `-t`, unless nothing but the cache was
-    /// asked for, or outputs say `store=false`; and those that outputs for images have of their own.
+    /// Returns the names that the image gets in the store: those of `--tag`, unless all outputs are
+    /// `type=cacheonly` or `store=false`, and the `name`s of image outputs.
     pub(super) fn stored_names(&self) -> Vec<Reference> {
         let mut names = Vec::new();
-        let is_image = |one: &&Output| matches!(one.kind, Kind::Store | Kind::Registry);
+        let is_image = |one: &&Output| matches!(one.kind, OutputKind::Store | OutputKind::Registry);
         let mut images = self.all.iter().filter(is_image).peekable();
         let is_kept = images.peek().is_none() || images.any(|one| one.stored && !one.by_digest);
         let is_cache_only =
-            !self.all.is_empty() && self.all.iter().all(|one| one.kind == Kind::Cache);
+            !self.all.is_empty() && self.all.iter().all(|one| one.kind == OutputKind::Cache);
         if is_kept && !is_cache_only {
             names.extend(self.tags.iter().cloned());
         }
@@ -138,57 +139,58 @@ impl Outputs {
         let mut given = self.tags.iter().chain(self.all.iter().flat_map(|one| &one.names));
         if let Some(name) = given.find(|name| name.digest().is_some()) {
             return Err(format!(
-                "{} has a digest, which no image can be given by its name: leave out `@` and what \
-                 follows it",
+                "{} has a digest, which cannot be chosen: leave out `@` and the text after it",
                 name.familiar()
             ));
         }
-        for output in self.all.iter().filter(|one| one.kind == Kind::Registry) {
+        for output in self.all.iter().filter(|one| one.kind == OutputKind::Registry) {
             if self.names_of(output).is_empty() {
                 return Err("pushing needs a name: add -t REGISTRY/NAME:TAG".to_owned());
             }
             let has_tag = output.names.is_empty() && typed.iter().any(|tag| output::has_tag(tag));
             if output.by_digest && has_tag {
                 return Err(
-                    "push-by-digest is for names without a tag: give -t without one".to_owned()
+                    "push-by-digest needs names without a tag: give -t without one".to_owned()
                 );
             }
         }
         Ok(())
     }
 
-    fn check_forms(&self, compression: &CompressionArgs, n_platforms: usize) -> Result<(), String> {
-        let is_packed = |one: &Output| one.kind.has_documents() && one.kind != Kind::Store;
+    fn check_kinds(&self, compression: &CompressionArgs, n_platforms: usize) -> Result<(), String> {
+        let is_packed = |one: &Output| one.kind.has_documents() && one.kind != OutputKind::Store;
         if compression.is_given() && !self.all.iter().any(is_packed) {
-            let text = "nothing goes out that could be compressed: add --push or -o type=…,dest=…";
+            let text = "--compression has no effect: no output has compressed layers; add --push or -o type=…,dest=…";
             return Err(text.to_owned());
         }
-        let docker = |one: &Output| matches!(one.kind, Kind::DockerArchive(_) | Kind::Engine);
+        let docker =
+            |one: &Output| matches!(one.kind, OutputKind::DockerArchive(_) | OutputKind::Engine);
         if self.replaces_index && self.pushed_names().is_empty() {
             return Err("--replace-index is for pushes: add --push or -o type=registry".to_owned());
         }
         if n_platforms > 1 && self.all.iter().any(docker) {
             let text =
-                "--output type=docker and --load take one platform: use type=oci for several";
+                "--output type=docker and --load support one platform: use type=oci for several";
             return Err(text.to_owned());
         }
-        let is_merged = |one: &Output| matches!(one.kind, Kind::Tar(_)) && one.split == Some(false);
+        let is_merged =
+            |one: &Output| matches!(one.kind, OutputKind::Tar(_)) && one.split == Some(false);
         if n_platforms > 1 && self.all.iter().any(is_merged) {
-            return Err("platform-split=false of several platforms is for type=local".to_owned());
+            return Err("platform-split=false with several platforms needs type=local".to_owned());
         }
         let is_stdout = |one: &&Output| one.kind.path().is_some_and(|path| path == Path::new("-"));
         match self.all.iter().filter(is_stdout).count() {
             0 => Ok(()),
             1 if io::stdout().is_terminal() => {
-                Err("an archive does not belong on a terminal: add dest=FILE, or use a pipe"
+                Err("refusing to write an archive to a terminal: add dest=FILE, or use a pipe"
                     .to_owned())
             }
             1 => Ok(()),
-            n => Err(format!("{n} outputs go to standard output: give all but one dest=FILE")),
+            n => Err(format!("{n} outputs go to standard output: add dest=FILE to all but one")),
         }
     }
 
-    /// Sees to it that each annotation will stand somewhere.
+    /// Checks that each annotation has a document to go to.
     fn check_annotations(&self, platforms: &[Platform], is_index: bool) -> Result<(), String> {
         let is_index = is_index || platforms.len() > 1;
         let layouts: Vec<&Output> = self.all.iter().filter(|one| one.kind.is_layout()).collect();
@@ -202,7 +204,7 @@ impl Outputs {
             let has_some = !self.annotations.is_empty() || !output.annotations.is_empty();
             if output.docker_media_types && has_some {
                 return Err(
-                    "docker's media types have no annotations: leave out oci-mediatypes=false"
+                    "docker's media types do not support annotations: leave out oci-mediatypes=false"
                         .to_owned(),
                 );
             }
@@ -224,10 +226,10 @@ fn check_place(
     let lack = match level {
         AnnotationLevel::Manifest => return Ok(()),
         AnnotationLevel::Index if !is_index => {
-            "an index, which there is over several platforms only"
+            "an index, which only builds for several platforms have"
         }
         AnnotationLevel::IndexDescriptor if !is_index => {
-            "an index, which there is over several platforms only"
+            "an index, which only builds for several platforms have"
         }
         AnnotationLevel::IndexDescriptor if !in_layout => "the index.json of an -o type=oci",
         AnnotationLevel::ManifestDescriptor if !is_index && !in_layout => {
@@ -237,7 +239,7 @@ fn check_place(
         | AnnotationLevel::ManifestDescriptor
         | AnnotationLevel::IndexDescriptor => return Ok(()),
     };
-    Err(format!("the annotation {level}:{key} would stand in {lack}"))
+    Err(format!("the annotation {level}:{key} needs {lack}"))
 }
 
 #[cfg(test)]
@@ -247,7 +249,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
-    struct Line {
+    struct TestArgs {
         #[command(flatten)]
         args: OutputArgs,
         #[arg(short)]
@@ -257,7 +259,7 @@ mod tests {
     }
 
     fn read_line(line: &str) -> Result<Outputs, String> {
-        let line = Line::parse_from(["rbuild"].into_iter().chain(line.split_whitespace()));
+        let line = TestArgs::parse_from(["rbuild"].into_iter().chain(line.split_whitespace()));
         let mut platforms = line.platform;
         if platforms.is_empty() {
             platforms.push("linux/amd64".parse().unwrap());
@@ -285,11 +287,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_said() {
+    fn what_cannot_be_is_reported() {
         let pinned = format!("a:1@sha256:{:064}", 0);
         let with_digest = format!(
-            "{pinned} has a digest, which no image can be given by its name: leave out `@` and what \
-             follows it"
+            "{pinned} has a digest, which cannot be chosen: leave out `@` and the text after it"
         );
         for line in [format!("-t {pinned}"), format!("-o type=registry,name={pinned}")] {
             assert_eq!(read_line(&line).unwrap_err(), with_digest, "{line}");
@@ -302,28 +303,28 @@ mod tests {
             ("--push", "pushing needs a name: add -t REGISTRY/NAME:TAG"),
             (
                 "--compression zstd -o dir",
-                "nothing goes out that could be compressed: add --push or -o type=…,dest=…",
+                "--compression has no effect: no output has compressed layers; add --push or -o type=…,dest=…",
             ),
             (
                 "--load --platform linux/arm64 --platform linux/amd64",
-                "--output type=docker and --load take one platform: use type=oci for several",
+                "--output type=docker and --load support one platform: use type=oci for several",
             ),
-            ("-o - -o type=oci", "2 outputs go to standard output: give all but one dest=FILE"),
+            ("-o - -o type=oci", "2 outputs go to standard output: add dest=FILE to all but one"),
             (
                 "-t a:1 -o type=registry,push-by-digest=true",
-                "push-by-digest is for names without a tag: give -t without one",
+                "push-by-digest needs names without a tag: give -t without one",
             ),
             (
                 "--annotation index:a=b -o type=oci,dest=x",
-                "the annotation index:a would stand in an index, which there is over several platforms only",
+                "the annotation index:a needs an index, which only builds for several platforms have",
             ),
             (
                 "--annotation index-descriptor:a=b --platform linux/arm64 --platform linux/amd64",
-                "the annotation index-descriptor:a would stand in the index.json of an -o type=oci",
+                "the annotation index-descriptor:a needs the index.json of an -o type=oci",
             ),
             (
                 "--annotation manifest-descriptor:a=b",
-                "the annotation manifest-descriptor:a would stand in an index over several platforms, or the index.json of an -o type=oci",
+                "the annotation manifest-descriptor:a needs an index over several platforms, or the index.json of an -o type=oci",
             ),
             (
                 "--annotation manifest[linux/arm64]:a=b",
@@ -331,7 +332,7 @@ mod tests {
             ),
             (
                 "--annotation a=b -o type=oci,dest=x,oci-mediatypes=false",
-                "docker's media types have no annotations: leave out oci-mediatypes=false",
+                "docker's media types do not support annotations: leave out oci-mediatypes=false",
             ),
         ] {
             assert_eq!(read_line(line).unwrap_err(), want, "{line}");

@@ -1,4 +1,4 @@
-//! `-o type=…,dest=…`: what is written out, and how.
+//! Parses `--output type=…,dest=…`.
 
 use std::path::PathBuf;
 
@@ -10,60 +10,60 @@ use crate::oci::{Annotation, Reference};
 /// One `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Output {
-    pub(crate) kind: Kind,
-    /// How new layers are packed.
+    pub(crate) kind: OutputKind,
+    /// Compression of new layers.
     pub(crate) packing: Packing,
-    /// Whether base layers are packed anew, too.
+    /// True if base layers are recompressed, too.
     pub(crate) force_packing: bool,
-    /// Docker's media types instead of OCI's.
+    /// True for docker's media types, false for those of OCI.
     pub(crate) docker_media_types: bool,
-    /// Whether file times later than SOURCE_DATE_EPOCH become it.
+    /// True if file times are limited to SOURCE_DATE_EPOCH.
     pub(crate) rewrite_timestamp: bool,
-    /// Names of its own, instead of those of `-t`.
+    /// Names that replace those of `--tag`.
     pub(crate) names: Vec<Reference>,
-    /// Of those names, whether one was given with a tag.
+    /// True if one of these names was given with a tag.
     pub(crate) has_tag: bool,
-    /// Whether a registry gets the image without a tag.
+    /// True if the image is pushed without a tag.
     pub(crate) by_digest: bool,
-    /// Whether the image also gets its names with its digest.
+    /// True if the image also gets names with its digest.
     pub(crate) canonical: bool,
-    /// Whether the image gets its names in the store.
+    /// True if the image is named in the store, too.
     pub(crate) stored: bool,
-    /// What an image without a name is called in the store, before its digest.
+    /// Prefix of the name of an image without a name in the store; its digest follows.
     pub(crate) dangling_prefix: Option<Reference>,
-    /// Whether the layers are unpacked in the store.
+    /// True if the layers are unpacked in the store.
     pub(crate) unpacked: bool,
-    /// Whether files have a directory for each platform; `None` when there are several.
+    /// True for one directory a platform; `None`: if there are several platforms.
     pub(crate) split: Option<bool>,
-    /// Annotations of this output only.
+    /// Annotations of this output alone.
     pub(crate) annotations: Vec<Annotation>,
 }
 
-/// Where to.
+/// Destination of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The cache only: the image gets no name.
+pub(crate) enum OutputKind {
+    /// `cacheonly`: the image gets no name.
     Cache,
     /// The local store only.
     Store,
-    /// The registry of every name.
+    /// The registries of all names.
     Registry,
     /// An OCI layout in one file.
     OciArchive(PathBuf),
     /// An OCI layout.
     OciDirectory(PathBuf),
-    /// What `docker load` takes.
+    /// An archive for `docker load`.
     DockerArchive(PathBuf),
-    /// Docker or podman.
+    /// The engine of docker or podman.
     Engine,
-    /// The image's files.
+    /// A directory with the files of the image.
     Directory(PathBuf),
-    /// The image's files in one tar; `-` is standard output.
+    /// A tar with the files of the image; `-` is standard output.
     Tar(PathBuf),
 }
 
-impl Kind {
-    /// The file or directory that is written; `-` is standard output.
+impl OutputKind {
+    /// Returns the file or directory that is written; `-` is standard output.
     pub(crate) fn path(&self) -> Option<&PathBuf> {
         match self {
             Self::Cache | Self::Store | Self::Registry | Self::Engine => None,
@@ -75,27 +75,27 @@ impl Kind {
         }
     }
 
-    /// Whether an OCI layout comes of it, with an `index.json`.
+    /// Returns whether the output is an OCI layout, with an `index.json`.
     pub(crate) const fn is_layout(&self) -> bool {
         matches!(self, Self::OciArchive(_) | Self::OciDirectory(_) | Self::DockerArchive(_))
     }
 
-    /// Whether it has documents, and not only files.
+    /// Returns whether the output has image documents, and not only files.
     pub(crate) const fn has_documents(&self) -> bool {
         !matches!(self, Self::Cache | Self::Directory(_) | Self::Tar(_))
     }
 }
 
-/// How new layers go out of a build, each way once.
+/// Returns the compressions of new layers that outputs need, without duplicates.
 pub(crate) fn packings(outputs: &[Output]) -> Vec<Packing> {
     let packs = |output: &&Output| match output.kind {
-        Kind::Registry | Kind::OciArchive(_) | Kind::OciDirectory(_) => true,
-        Kind::Cache
-        | Kind::Store
-        | Kind::Engine
-        | Kind::DockerArchive(_)
-        | Kind::Directory(_)
-        | Kind::Tar(_) => false,
+        OutputKind::Registry | OutputKind::OciArchive(_) | OutputKind::OciDirectory(_) => true,
+        OutputKind::Cache
+        | OutputKind::Store
+        | OutputKind::Engine
+        | OutputKind::DockerArchive(_)
+        | OutputKind::Directory(_)
+        | OutputKind::Tar(_) => false,
     };
     let mut packings = Vec::new();
     for output in outputs.iter().filter(packs) {
@@ -106,10 +106,10 @@ pub(crate) fn packings(outputs: &[Output]) -> Vec<Packing> {
     packings
 }
 
-/// What is typed after `type=`.
+/// Values of `type`.
 const TYPES: [&str; 7] = ["oci", "docker", "local", "tar", "image", "registry", "cacheonly"];
 
-/// The attributes, and the types that have them.
+/// Attributes, and the types that support them.
 const ATTRIBUTES: &[(&str, &[&str])] = &[
     ("type", &TYPES),
     ("dest", &["oci", "docker", "local", "tar"]),
@@ -136,31 +136,31 @@ const ATTRIBUTES: &[(&str, &[&str])] = &[
 const IMAGES: &[&str] = &["image", "registry"];
 const PACKED: &[&str] = &["image", "registry", "oci", "docker"];
 
-/// Attributes of BuildKit's that rbuild has not, and what to do instead.
+/// Attributes of BuildKit that rbuild does not support, and alternatives.
 const REFUSED: &[(&str, &str)] = &[
     ("source-date-epoch", "use --build-arg SOURCE_DATE_EPOCH=SECONDS, which is for all outputs"),
-    ("attestation-prefix", "rbuild makes no attestations yet"),
+    ("attestation-prefix", "rbuild does not create attestations"),
     ("context", "set DOCKER_HOST, or use `-o type=docker,dest=- | docker --context NAME load`"),
     ("danging-name-empty-only", "dangling-name-prefix names an image only if it has no other name"),
 ];
 
-/// What is typed, before it makes sense.
+/// Attributes as they were typed.
 #[derive(Debug, Default)]
-struct Fields {
+struct OutputFields {
     kind: Option<String>,
     dest: Option<String>,
     tar: Option<bool>,
     push: bool,
     level: Option<i32>,
     compression: Option<String>,
-    /// The attributes that were given.
+    /// Names of all attributes that were given.
     given: Vec<String>,
 }
 
-/// Reads one `--output`; what it does not say of compression, `compression` does.
+/// Parses one `--output`. `compression` applies where the value does not set it.
 pub(crate) fn parse(text: &str, compression: &CompressionArgs) -> Result<Output, String> {
     let mut output = Output {
-        kind: Kind::Store,
+        kind: OutputKind::Store,
         packing: packing(compression.kind.as_deref(), compression.level)?,
         force_packing: compression.force,
         docker_media_types: false,
@@ -177,16 +177,16 @@ pub(crate) fn parse(text: &str, compression: &CompressionArgs) -> Result<Output,
     };
     if !text.contains('=') {
         let path = PathBuf::from(text);
-        output.kind = if text == "-" { Kind::Tar(path) } else { Kind::Directory(path) };
+        output.kind = if text == "-" { OutputKind::Tar(path) } else { OutputKind::Directory(path) };
         return Ok(output);
     }
-    let mut fields = Fields::default();
+    let mut fields = OutputFields::default();
     for field in csv::fields(text)? {
         let (name, value) = field.split_once('=').unwrap_or((&field, "true"));
         fields.set(name.trim(), value, &mut output)?;
     }
     match &fields.compression {
-        // The command line's level is for its own kind.
+        // `--compression-level` belongs to `--compression`.
         Some(kind) => output.packing = packing(Some(kind), fields.level)?,
         None => {
             let level = fields.level.or(compression.level);
@@ -194,15 +194,16 @@ pub(crate) fn parse(text: &str, compression: &CompressionArgs) -> Result<Output,
         }
     }
     output.kind = kind(&fields)?;
-    // To pack what is unpacked again on the same machine would be for nothing.
-    if output.kind == Kind::Engine && fields.compression.is_none() && !compression.is_given() {
+    // The engine is on this machine and would only decompress the layers again.
+    if output.kind == OutputKind::Engine && fields.compression.is_none() && !compression.is_given()
+    {
         output.packing = Packing::None;
     }
     fields.check(&output)?;
     Ok(output)
 }
 
-impl Fields {
+impl OutputFields {
     fn set(&mut self, name: &str, value: &str, output: &mut Output) -> Result<(), String> {
         let is_true = || boolean(name, value);
         match name {
@@ -214,7 +215,7 @@ impl Fields {
             "compression-level" => {
                 let level = value
                     .parse()
-                    .map_err(|_bad| format!("compression-level={value} is no number"))?;
+                    .map_err(|_bad| format!("compression-level={value} is not a number"))?;
                 self.level = Some(level);
             }
             "force-compression" => output.force_packing = is_true()?,
@@ -230,7 +231,7 @@ impl Fields {
             "mode" if value == "copy" => {}
             "mode" => {
                 return Err(format!(
-                    "mode={value} is not supported: files are written over what is there (mode=copy); remove the directory first"
+                    "mode={value} is not supported, only mode=copy, which overwrites files: remove the directory first"
                 ));
             }
             "registry.insecure"
@@ -245,7 +246,7 @@ impl Fields {
         Ok(())
     }
 
-    /// Refuses attributes that this type has not.
+    /// Refuses attributes that the type does not support.
     fn check(&self, output: &Output) -> Result<(), String> {
         let kind = self.kind.as_deref().unwrap_or_default();
         for name in &self.given {
@@ -259,14 +260,14 @@ impl Fields {
             }
         }
         if !output.annotations.is_empty() && !output.kind.has_documents() {
-            return Err(format!("type={kind} has no documents that annotations could stand in"));
+            return Err(format!("type={kind} does not support annotations"));
         }
-        let is_pushed = output.kind == Kind::Registry;
+        let is_pushed = output.kind == OutputKind::Registry;
         if output.by_digest && !is_pushed {
             return Err("push-by-digest needs push=true".to_owned());
         }
         if output.by_digest && output.has_tag {
-            return Err("push-by-digest is for names without a tag".to_owned());
+            return Err("push-by-digest needs names without a tag".to_owned());
         }
         Ok(())
     }
@@ -292,11 +293,11 @@ impl Output {
         let known = ATTRIBUTES.iter().map(|(known, _)| *known);
         let near = crate::diag::nearest(name, known);
         let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        Err(format!("--output has no `{name}`{near}"))
+        Err(format!("--output has no attribute `{name}`{near}"))
     }
 }
 
-/// Whether a name was typed with a tag; one is added otherwise.
+/// Returns whether a name has a tag. Parsing adds `latest` otherwise.
 pub(crate) fn has_tag(text: &str) -> bool {
     text.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }
@@ -308,15 +309,14 @@ fn name_of(text: &str) -> Result<Reference, String> {
 fn refuse_true(name: &str, value: bool) -> Result<(), String> {
     let why = match name {
         _ if !value => return Ok(()),
-        "registry.insecure" => {
-            "add --registry NAME,insecure or NAME,http, or say it in registries.toml"
-        }
-        "prefer-nondist-layers" => "layers go to the registry, whatever their type was",
-        _ => "rbuild makes no attestations yet",
+        "registry.insecure" => "use --registry NAME,insecure or NAME,http, or registries.toml",
+        "prefer-nondist-layers" => "all layers are pushed, whatever their media type",
+        _ => "rbuild does not create attestations",
     };
     Err(format!("{name}=true is not supported: {why}"))
 }
 
+/// Parses the value of an attribute that is true or false.
 pub(crate) fn boolean(name: &str, value: &str) -> Result<bool, String> {
     match value {
         "true" | "1" => Ok(true),
@@ -325,6 +325,7 @@ pub(crate) fn boolean(name: &str, value: &str) -> Result<bool, String> {
     }
 }
 
+/// Returns the compression of a kind and a level.
 pub(crate) fn packing(compression: Option<&str>, level: Option<i32>) -> Result<Packing, String> {
     let bad = || format!("compression-level={} is out of range", level.unwrap_or(0));
     match compression.unwrap_or("gzip") {
@@ -334,17 +335,17 @@ pub(crate) fn packing(compression: Option<&str>, level: Option<i32>) -> Result<P
             Some(_) => Err(bad()),
         },
         "zstd" => match level {
-            // zstd's own word for what it usually does.
+            // 0 is the default level in zstd(1), too.
             None | Some(0) => Ok(Packing::ZSTD),
             Some(level @ 1..=22) => Ok(Packing::Zstd { level }),
             Some(_) => Err(bad()),
         },
         "uncompressed" => Ok(Packing::None),
-        other => Err(format!("compression={other} is not known: use gzip, zstd or uncompressed")),
+        other => Err(format!("unknown compression={other}: use gzip, zstd or uncompressed")),
     }
 }
 
-fn kind(fields: &Fields) -> Result<Kind, String> {
+fn kind(fields: &OutputFields) -> Result<OutputKind, String> {
     let given = fields.dest.as_ref().filter(|dest| !dest.is_empty()).map(PathBuf::from);
     let dest = |what: &str| {
         let path = given.clone();
@@ -353,20 +354,20 @@ fn kind(fields: &Fields) -> Result<Kind, String> {
     let stdout = || given.clone().unwrap_or_else(|| PathBuf::from("-"));
     let is_directory = fields.tar == Some(false);
     match fields.kind.as_deref() {
-        Some("image") if fields.push => Ok(Kind::Registry),
-        Some("image") => Ok(Kind::Store),
-        Some("registry") => Ok(Kind::Registry),
-        Some("cacheonly") => Ok(Kind::Cache),
-        Some("oci") if is_directory => dest("oci,tar=false").map(Kind::OciDirectory),
-        Some("oci") => Ok(Kind::OciArchive(stdout())),
+        Some("image") if fields.push => Ok(OutputKind::Registry),
+        Some("image") => Ok(OutputKind::Store),
+        Some("registry") => Ok(OutputKind::Registry),
+        Some("cacheonly") => Ok(OutputKind::Cache),
+        Some("oci") if is_directory => dest("oci,tar=false").map(OutputKind::OciDirectory),
+        Some("oci") => Ok(OutputKind::OciArchive(stdout())),
         Some("docker") if is_directory => {
-            Err("type=docker is one file: use type=oci,tar=false for a directory".to_owned())
+            Err("type=docker is a single file: use type=oci,tar=false for a directory".to_owned())
         }
-        Some("docker") => Ok(given.map_or(Kind::Engine, Kind::DockerArchive)),
-        Some("local") => dest("local").map(Kind::Directory),
-        Some("tar") => Ok(Kind::Tar(stdout())),
+        Some("docker") => Ok(given.map_or(OutputKind::Engine, OutputKind::DockerArchive)),
+        Some("local") => dest("local").map(OutputKind::Directory),
+        Some("tar") => Ok(OutputKind::Tar(stdout())),
         Some(other) => {
-            Err(format!("--output type={other} is not known: use one of {}", TYPES.join(", ")))
+            Err(format!("unknown --output type={other}: use one of {}", TYPES.join(", ")))
         }
         None => Err("--output needs type=oci, docker, local or tar".to_owned()),
     }
@@ -381,27 +382,27 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_read() {
+    fn outputs_are_parsed() {
         for (text, want) in [
-            ("type=oci,dest=x.tar", Kind::OciArchive("x.tar".into())),
-            ("type=oci", Kind::OciArchive("-".into())),
-            ("type=oci,dest=x,tar=false", Kind::OciDirectory("x".into())),
-            ("type=docker,dest=-", Kind::DockerArchive("-".into())),
-            ("type=docker", Kind::Engine),
-            ("out", Kind::Directory("out".into())),
-            ("-", Kind::Tar("-".into())),
-            ("type=tar", Kind::Tar("-".into())),
-            ("type=registry", Kind::Registry),
-            ("type=image,push=true", Kind::Registry),
-            ("type=image", Kind::Store),
-            ("type=cacheonly", Kind::Cache),
+            ("type=oci,dest=x.tar", OutputKind::OciArchive("x.tar".into())),
+            ("type=oci", OutputKind::OciArchive("-".into())),
+            ("type=oci,dest=x,tar=false", OutputKind::OciDirectory("x".into())),
+            ("type=docker,dest=-", OutputKind::DockerArchive("-".into())),
+            ("type=docker", OutputKind::Engine),
+            ("out", OutputKind::Directory("out".into())),
+            ("-", OutputKind::Tar("-".into())),
+            ("type=tar", OutputKind::Tar("-".into())),
+            ("type=registry", OutputKind::Registry),
+            ("type=image,push=true", OutputKind::Registry),
+            ("type=image", OutputKind::Store),
+            ("type=cacheonly", OutputKind::Cache),
         ] {
             assert_eq!(read(text).unwrap().kind, want, "{text}");
         }
     }
 
     #[test]
-    fn attributes_are_read() {
+    fn attributes_are_parsed() {
         let text = r#"type=image,"name=a,b:2",store=false,unpack=true,annotation-index.k=v"#;
         let output = read(text).unwrap();
         let names: Vec<String> = output.names.iter().map(Reference::familiar).collect();
@@ -433,33 +434,30 @@ mod tests {
         for (text, want) in [
             ("type=oci,tar=false", "--output type=oci,tar=false needs dest=PATH"),
             ("type=local", "--output type=local needs dest=PATH"),
-            ("type=oci,dets=x", "--output has no `dets`; did you mean `dest`?"),
+            ("type=oci,dets=x", "--output has no attribute `dets`; did you mean `dest`?"),
             ("dest=x", "--output needs type=oci, docker, local or tar"),
             ("type=oci,dest=x,tar=maybe", "tar=maybe must be true or false"),
             (
                 "type=local,dest=x,name=a",
                 "name is for type=image, registry, oci, docker, not for type=local",
             ),
-            (
-                "type=local,dest=x,annotation.a=b",
-                "type=local has no documents that annotations could stand in",
-            ),
+            ("type=local,dest=x,annotation.a=b", "type=local does not support annotations"),
             (
                 "type=local,dest=x,mode=delete",
-                "mode=delete is not supported: files are written over what is there (mode=copy); remove the directory first",
+                "mode=delete is not supported, only mode=copy, which overwrites files: remove the directory first",
             ),
             ("type=image,push-by-digest=true", "push-by-digest needs push=true"),
             (
                 "type=registry,name=a:1,push-by-digest=true",
-                "push-by-digest is for names without a tag",
+                "push-by-digest needs names without a tag",
             ),
             (
                 "type=image,oci-artifact=true",
-                "oci-artifact=true is not supported: rbuild makes no attestations yet",
+                "oci-artifact=true is not supported: rbuild does not create attestations",
             ),
             (
                 "type=image,compression=estargz",
-                "compression=estargz is not known: use gzip, zstd or uncompressed",
+                "unknown compression=estargz: use gzip, zstd or uncompressed",
             ),
         ] {
             assert_eq!(read(text), Err(want.to_owned()), "{text}");

@@ -1,56 +1,59 @@
-//! What makes a CI system fold lines of a log, and show mistakes beside the code.
+//! Log commands of CI systems: foldable groups, and annotations beside the code.
 
 use std::fmt::Write as _;
 
 use crate::cli::display::text::shown;
 use crate::cli::environment::Environment;
+use crate::cli::error::{CliError, Findings};
 use crate::diag::{Diagnostic, Severity, SourceFile};
 use crate::oci::Digest;
 
-use super::Out;
+use super::out::Out;
 
-/// The language of a CI system.
+/// The log commands of a CI system.
 #[derive(Debug)]
-pub(super) enum Marks {
-    /// GitHub's: commands on lines of their own. Whatever else is printed must not be taken for
-    /// one: between commands they are stopped, until a line with a token that nobody can guess.
+pub(super) enum CiCommands {
+    /// GitHub's workflow commands, each on a line of its own. Output of steps must not be taken for
+    /// commands, so they are stopped in between, with a random token
+    /// (<https://docs.github.com/en/actions/using-workflows/workflow-commands-for-github-actions>).
     GitHub {
-        /// The token.
+        /// The token that resumes commands.
         token: String,
-        /// What annotations call the Dockerfile: from the top of the repository.
+        /// Path of the Dockerfile in annotations, from the top of the repository.
         dockerfile: String,
     },
-    /// GitLab's: sections. They begin after a carriage return, which no other line has here.
+    /// GitLab's collapsible sections
+    /// (<https://docs.gitlab.com/ci/jobs/job_logs/#custom-collapsible-sections>). Only these lines have a carriage return here.
     GitLab {
-        /// Seconds since 1970 when rbuild started, and the clock for how long ago that was.
+        /// Unix time of the start, and a clock that started then.
         now_s: i64,
         clock: std::time::Instant,
     },
 }
 
-impl Marks {
-    /// Before anything else is printed.
+impl CiCommands {
+    /// Stops workflow commands. Called before anything else is printed.
     pub(super) fn begin(&self, out: &mut Out<'_>) {
         if let Self::GitHub { token, .. } = self {
             out.line(&format!("::stop-commands::{token}"));
         }
     }
 
-    /// After all.
+    /// Resumes workflow commands. Called last.
     pub(super) fn end(&self, out: &mut Out<'_>) {
         if let Self::GitHub { token, .. } = self {
             out.line(&format!("::{token}::"));
         }
     }
 
-    /// A command of our own.
+    /// Writes a command.
     fn command(&self, command: &str, out: &mut Out<'_>) {
         self.end(out);
         out.line(command);
         self.begin(out);
     }
 
-    /// What follows can be folded under `title`.
+    /// Opens a group with this title.
     pub(super) fn open(&self, name: &str, title: &str, out: &mut Out<'_>) {
         let title = shown(title, false);
         match self {
@@ -64,7 +67,7 @@ impl Marks {
         }
     }
 
-    /// What follows is shown again.
+    /// Closes the group.
     pub(super) fn close(&self, name: &str, out: &mut Out<'_>) {
         match self {
             Self::GitHub { .. } => self.command("::endgroup::", out),
@@ -75,21 +78,21 @@ impl Marks {
         }
     }
 
-    /// Something odd that has no place.
+    /// Annotates a warning without location.
     pub(super) fn warning(&self, text: &str, out: &mut Out<'_>) {
         if let Self::GitHub { .. } = self {
             self.command(&format!("::warning title=rbuild::{}", data(text)), out);
         }
     }
 
-    /// An error that has no place.
+    /// Annotates an error without location.
     pub(super) fn error(&self, text: &str, out: &mut Out<'_>) {
         if let Self::GitHub { .. } = self {
             self.command(&format!("::error title=rbuild::{}", data(text)), out);
         }
     }
 
-    /// Mistakes and oddities at their places.
+    /// Annotates diagnostics at their locations.
     pub(super) fn diagnostics(&self, found: &[Diagnostic], source: &SourceFile, out: &mut Out<'_>) {
         if let Self::GitHub { dockerfile, .. } = self {
             for diagnostic in found {
@@ -98,6 +101,22 @@ impl Marks {
         }
     }
 
+    /// Annotates the error that ended the command.
+    pub(super) fn failure(&self, error: &CliError, out: &mut Out<'_>) {
+        match error.findings() {
+            Some(Findings { diagnostics, source }) => self.diagnostics(diagnostics, source, out),
+            None => self.error(&error.summary(), out),
+        }
+    }
+
+    /// Sets the path of the Dockerfile in annotations.
+    pub(super) fn set_dockerfile(&mut self, name: &str) {
+        if let Self::GitHub { dockerfile, .. } = self {
+            name.clone_into(dockerfile);
+        }
+    }
+
+    /// Returns the Unix time in seconds.
     fn at_s(&self) -> i64 {
         match self {
             Self::GitHub { .. } => 0,
@@ -108,7 +127,7 @@ impl Marks {
     }
 }
 
-/// `::error file=…,line=…::…` (GitHub, "Workflow commands", "Setting an error message").
+/// Returns `::error file=…,line=…::…` (GitHub, "Workflow commands", "Setting an error message").
 fn annotation(diagnostic: &Diagnostic, source: &SourceFile, file: &str) -> String {
     let kind = match diagnostic.severity {
         Severity::Error => "error",
@@ -123,7 +142,7 @@ fn annotation(diagnostic: &Diagnostic, source: &SourceFile, file: &str) -> Strin
         from.line,
         to.line
     );
-    // Columns of several lines mean nothing there.
+    // GitHub ignores columns of an annotation over several lines.
     if from.line == to.line {
         write!(text, ",col={},endColumn={}", from.column, to.column).expect("a string takes all");
     }
@@ -132,8 +151,8 @@ fn annotation(diagnostic: &Diagnostic, source: &SourceFile, file: &str) -> Strin
     format!("{text}::{}", data(&message))
 }
 
-/// Returns a command's text as people may see it. The text would end with its line: of what has an
-/// effect, the runner has line ends back, which are in its words (actions/toolkit, `escapeData`).
+/// Returns the text of a command without control characters. Line ends, which would end the
+/// command, are escaped as the runner expects it (actions/toolkit, `escapeData`).
 fn data(text: &str) -> String {
     let encoded = text.replace('%', "%25");
     let line = |line: &str| {
@@ -144,15 +163,15 @@ fn data(text: &str) -> String {
     lines.join("%0A")
 }
 
-/// A value before the text: it also ends with a comma or colon.
+/// Returns a property of a command. Commas and colons would end it.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// A word that nobody who sees no log can guess.
+/// Returns a token that output of steps cannot contain, since it is random.
 pub(super) fn token(environment: &Environment) -> String {
     let mut bytes = [0; 20];
-    // Where the system has no random numbers, that is still another word each time.
+    // Without random numbers, the token still differs from run to run.
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
         return format!("rbuild-{}", Digest::of(&environment.seed.to_le_bytes()).hex());
     }

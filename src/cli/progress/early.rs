@@ -1,29 +1,19 @@
-//! `--progress=json` where a command ends before it has a view: then, too, a program reads JSON.
+//! `--progress=json` for a command that ends before its display starts: programs read JSON then, too.
 
 use std::ffi::OsString;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::cli::environment::Environment;
 use crate::cli::error::CliError;
 
-use super::json::Json;
-use super::{Out, with_stderr};
+use super::json::JsonSink;
+use super::out::with_stderr;
+use super::sink::{Failure, Sink as _};
 
-/// True once the first event was written.
-static IS_STARTED: AtomicBool = AtomicBool::new(false);
-
-/// Writes the first event, once in a process.
-pub(super) fn started(json: &Json, now_s: i64, out: &mut Out<'_>) {
-    if !IS_STARTED.swap(true, Ordering::Relaxed) {
-        json.started(now_s, out);
-    }
-}
-
-/// Returns whether the command line, right or wrong, asks for JSON. The last `--progress` counts, and
-/// nothing after `--`.
-pub(crate) fn asks_for_json(typed: &[OsString]) -> bool {
-    let mut words = typed.iter().skip(1).map(|word| word.to_string_lossy());
+/// Returns whether the command line, valid or not, asks for JSON. The last `--progress` counts;
+/// arguments after `--` do not.
+pub(crate) fn asks_for_json(arguments: &[OsString]) -> bool {
+    let mut words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
     let mut is_json = false;
     while let Some(word) = words.next().filter(|word| word != "--") {
         if word == "--progress" {
@@ -35,13 +25,13 @@ pub(crate) fn asks_for_json(typed: &[OsString]) -> bool {
     is_json
 }
 
-/// Writes as JSON why a command failed that has not said so.
-pub(crate) fn failed_early(complaint: &CliError, environment: &Environment) {
-    let started_at = Instant::now();
-    let json = Json::new(started_at);
+/// Writes an error as JSON that no display has shown.
+pub(crate) fn failed_early(error: &CliError, environment: &Environment) {
+    let started = Instant::now();
+    let mut json = JsonSink::new(started, environment.now_s);
     with_stderr(|out| {
-        started(&json, environment.now_s, out);
-        json.failed(complaint, started_at.elapsed(), out);
+        json.begin(out);
+        json.failed(&Failure { error, text: String::new(), took: started.elapsed() }, out);
     });
 }
 
@@ -50,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_asked_for_by_the_last_word() {
+    fn last_progress_option_counts() {
         for (line, want) in [
             ("rbuild --progress=json .", true),
             ("rbuild build . --progress json --bad", true),
@@ -59,8 +49,8 @@ mod tests {
             ("rbuild enter x -- y --progress=json", false),
             ("rbuild .", false),
         ] {
-            let typed: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            assert_eq!(asks_for_json(&typed), want, "{line}");
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(asks_for_json(&arguments), want, "{line}");
         }
     }
 }

@@ -1,107 +1,70 @@
-//! Lines in groups that a CI system folds: one step after the other, though several run at once.
+//! Lines in groups that a CI system folds, one group for each step.
 //!
-//! One step at a time is shown as it goes; what others print meanwhile is held until it ends. So much
-//! is held and no more: a step that prints more is shown in its place, and the other one goes on later.
+//! One step is shown while it runs. Output of others is held until it ends, up to a limit: a step that
+//! prints more than that takes its place, and the first one continues later in another group.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::cli::display::text::{Lines, shown};
+use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::executor::{Event, StepId};
 
-use super::ci_annotations::Marks;
-use super::plain::{end, output};
+use super::ci_annotations::CiCommands;
+use super::event_text::event_text;
+use super::out::Out;
+use super::plain::{outcome_text, output_line};
 use super::rate::Rate;
-use super::{Out, said};
+use super::sink::{Failure, Sink, Success};
 
-/// What a step may print while another one is shown.
+/// Maximum length of a step's output that is held while another one is shown.
 const MAX_HELD_BYTES: usize = 4 << 20;
 
-/// The view.
+/// Shows each step in a group.
 #[derive(Debug)]
 pub(super) struct Grouped {
-    pub(super) marks: Marks,
+    ci: CiCommands,
+    /// Style of our own messages.
+    style: Style,
+    /// True if output of steps may have colours.
     colours: bool,
-    steps: BTreeMap<StepId, Held>,
+    steps: BTreeMap<StepId, GroupedStep>,
     /// The step that is shown.
     front: Option<StepId>,
-    /// Lines of others, that belong to no group.
+    /// Lines outside of groups, held until the group is closed.
     loose: Vec<String>,
 }
 
 /// A step of which not everything was shown.
 #[derive(Debug)]
-struct Held {
+struct GroupedStep {
     name: String,
     started: Instant,
     lines: Lines,
     rate: Rate,
-    /// Whether it has a group.
+    /// True if it has a group.
     executes: bool,
     held: Vec<String>,
     n_held_bytes: usize,
     n_groups: u32,
-    /// Its last line, once it ended.
+    /// Its last line, if it has ended.
     end: Option<String>,
 }
 
 impl Grouped {
-    pub(super) const fn new(marks: Marks, colours: bool) -> Self {
-        Self { marks, colours, steps: BTreeMap::new(), front: None, loose: Vec::new() }
+    pub(super) const fn new(ci: CiCommands, style: Style, colours: bool) -> Self {
+        Self { ci, style, colours, steps: BTreeMap::new(), front: None, loose: Vec::new() }
     }
 
-    pub(super) fn event(&mut self, event: &Event, out: &mut Out<'_>) {
-        match event {
-            Event::Planned { .. } => {}
-            Event::Started { step, name, .. } => {
-                self.steps.insert(*step, Held::new(shown(name, false).into_owned()));
-            }
-            Event::Explained { step, .. } => {
-                // It comes before the step is shown.
-                if let Some(held) = self.steps.get_mut(step) {
-                    held.held.push(said(event));
-                }
-            }
-            Event::Executing { step } => {
-                if let Some(held) = self.steps.get_mut(step) {
-                    held.started = Instant::now();
-                }
-                self.execute(*step, out);
-            }
-            Event::Made { .. } => {}
-            Event::Output { step, bytes, .. } => {
-                self.execute(*step, out);
-                self.output(*step, Some(bytes), out);
-            }
-            Event::Progress { step, done_bytes, total_bytes } => {
-                let Some(held) = self.steps.get_mut(step).filter(|_| self.front.is_none()) else {
-                    return;
-                };
-                let line = held.rate.line(Instant::now(), *done_bytes, *total_bytes);
-                line.iter().for_each(|line| out.line(&format!("#{} {line}", step.0)));
-            }
-            Event::Finished { step, outcome, took } => {
-                self.finish(*step, end(*outcome, *took), out);
-            }
-            Event::Warning { text } => {
-                self.loosely(said(event), out);
-                self.marks.warning(text, out);
-            }
-            Event::Note { .. } | Event::Wrote { .. } | Event::Pushed { .. } => {
-                self.loosely(said(event), out);
-            }
-        }
-    }
-
-    /// Ends the group that is open; whatever is held is shown.
-    pub(super) fn end(&mut self, out: &mut Out<'_>) {
+    /// Shows all that is held, and closes the open group.
+    fn end_all(&mut self, out: &mut Out<'_>) {
         for held in self.steps.values_mut().filter(|held| held.executes) {
             held.end.get_or_insert_with(|| "did not end".to_owned());
         }
         self.next(out);
     }
 
-    /// A line outside of all groups.
+    /// Shows a line outside of groups, now or when the open group is closed.
     fn loosely(&mut self, line: String, out: &mut Out<'_>) {
         match self.front {
             Some(_) => self.loose.push(line),
@@ -117,13 +80,13 @@ impl Grouped {
         }
     }
 
-    /// Takes what a step printed; or shows what has no line end, when nothing more will come.
+    /// Adds output of a step. Without `bytes`, the step has ended: shows its last, unfinished line.
     fn output(&mut self, step: StepId, bytes: Option<&[u8]>, out: &mut Out<'_>) {
         let Some(held) = self.steps.get_mut(&step) else { return };
         let (is_front, colours) = (self.front == Some(step), self.colours);
-        let Held { started, lines, held: kept, n_held_bytes, .. } = held;
+        let GroupedStep { started, lines, held: kept, n_held_bytes, .. } = held;
         let mut take = |text: &str| {
-            let line = output(step, *started, text, colours);
+            let line = output_line(step, *started, text, colours);
             if is_front {
                 out.coloured(&line);
             } else {
@@ -141,7 +104,7 @@ impl Grouped {
         }
     }
 
-    fn finish(&mut self, step: StepId, how: String, out: &mut Out<'_>) {
+    fn end_step(&mut self, step: StepId, how: String, out: &mut Out<'_>) {
         self.output(step, None, out);
         let Some(held) = self.steps.get_mut(&step) else { return };
         if !held.executes {
@@ -155,8 +118,7 @@ impl Grouped {
         self.next(out);
     }
 
-    /// Goes on when the step that is shown has ended: with those that ended meanwhile, and then with
-    /// the first that still runs.
+    /// If the shown step has ended, shows those that ended meanwhile, and then the first that runs.
     fn next(&mut self, out: &mut Out<'_>) {
         loop {
             if let Some(front) = self.front {
@@ -180,7 +142,7 @@ impl Grouped {
         held.n_groups += 1;
         let again = if held.n_groups > 1 { " (continued)" } else { "" };
         let title = format!("#{} {}{again}", step.0, held.name);
-        self.marks.open(&group_name(step, held.n_groups), &title, out);
+        self.ci.open(&group_name(step, held.n_groups), &title, out);
         held.held.drain(..).for_each(|line| out.coloured(&line));
         held.n_held_bytes = 0;
         self.front = Some(step);
@@ -189,8 +151,86 @@ impl Grouped {
     fn hide(&mut self, out: &mut Out<'_>) {
         if let Some(held) = self.front.take().and_then(|step| Some((step, self.steps.get(&step)?)))
         {
-            self.marks.close(&group_name(held.0, held.1.n_groups), out);
+            self.ci.close(&group_name(held.0, held.1.n_groups), out);
         }
+    }
+}
+
+impl Sink for Grouped {
+    fn begin(&mut self, out: &mut Out<'_>) {
+        self.ci.begin(out);
+    }
+
+    fn dockerfile(&mut self, name: &str, _text: &str, _out: &mut Out<'_>) {
+        self.ci.set_dockerfile(name);
+    }
+
+    fn event(&mut self, event: &Event, out: &mut Out<'_>) {
+        match event {
+            Event::Planned { .. } => {}
+            Event::Started { step, name, .. } => {
+                self.steps.insert(*step, GroupedStep::new(shown(name, false).into_owned()));
+            }
+            Event::Explained { step, .. } => {
+                if let Some(held) = self.steps.get_mut(step) {
+                    held.held.push(event_text(event));
+                }
+            }
+            Event::Executing { step } => {
+                if let Some(held) = self.steps.get_mut(step) {
+                    held.started = Instant::now();
+                }
+                self.execute(*step, out);
+            }
+            Event::Made { .. } => {}
+            Event::Output { step, bytes, .. } => {
+                self.execute(*step, out);
+                self.output(*step, Some(bytes), out);
+            }
+            Event::Progress { step, done_bytes, total_bytes } => {
+                let Some(held) = self.steps.get_mut(step).filter(|_| self.front.is_none()) else {
+                    return;
+                };
+                let line = held.rate.line(Instant::now(), *done_bytes, *total_bytes);
+                line.iter().for_each(|line| out.line(&format!("#{} {line}", step.0)));
+            }
+            Event::Finished { step, outcome, took } => {
+                self.end_step(*step, outcome_text(*outcome, *took), out);
+            }
+            Event::Warning { text } => {
+                self.loosely(event_text(event), out);
+                self.ci.warning(text, out);
+            }
+            Event::Note { .. } | Event::Wrote { .. } | Event::Pushed { .. } => {
+                self.loosely(event_text(event), out);
+            }
+        }
+    }
+
+    fn warnings(&mut self, found: &[Diagnostic], source: &SourceFile, out: &mut Out<'_>) {
+        self.end_all(out);
+        out.lines(&diag::render(found, source, self.style), self.style == Style::Colour);
+        self.ci.diagnostics(found, source, out);
+    }
+
+    fn built(&mut self, success: &Success<'_>, out: &mut Out<'_>) {
+        self.end_all(out);
+        success.lines().iter().for_each(|line| out.line(line));
+    }
+
+    fn failed(&mut self, failure: &Failure<'_>, out: &mut Out<'_>) {
+        self.end_all(out);
+        out.lines(&failure.text, self.style == Style::Colour);
+        self.ci.failure(failure.error, out);
+    }
+
+    fn hand_over(&mut self, out: &mut Out<'_>) {
+        self.end_all(out);
+    }
+
+    fn finish(&mut self, out: &mut Out<'_>) {
+        self.end_all(out);
+        self.ci.end(out);
     }
 }
 
@@ -198,7 +238,7 @@ fn group_name(step: StepId, n_groups: u32) -> String {
     format!("rbuild_{}_{}_{n_groups}", std::process::id(), step.0)
 }
 
-impl Held {
+impl GroupedStep {
     fn new(name: String) -> Self {
         let started = Instant::now();
         Self {
@@ -238,17 +278,17 @@ mod tests {
         Event::Finished { step: StepId(step), outcome, took }
     }
 
-    /// The lines, without times and without what stops commands.
+    /// Returns the lines without times and without those that stop commands.
     fn lines(events: &[Event]) -> Vec<String> {
         let mut bytes = Vec::new();
         let mut out = Out::new(&mut bytes);
         let dockerfile = "Dockerfile".to_owned();
-        let marks = Marks::GitHub { token: TOKEN.to_owned(), dockerfile };
-        let mut view = Grouped::new(marks, false);
+        let ci = CiCommands::GitHub { token: TOKEN.to_owned(), dockerfile };
+        let mut view = Grouped::new(ci, Style::Plain, false);
         for event in events {
             view.event(event, &mut out);
         }
-        view.end(&mut out);
+        view.finish(&mut out);
         let text = String::from_utf8(bytes).unwrap();
         let without_time = |line: &str| {
             let words = line.split(' ').enumerate();
@@ -291,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn who_prints_too_much_to_be_held_is_shown() {
+    fn step_that_prints_too_much_to_be_held_is_shown() {
         let much = "x".repeat(1 << 20) + "\n";
         let mut events = vec![started(1, "one"), output(1, "a\n"), started(2, "two")];
         events.extend((0..5).map(|_| output(2, &much)));

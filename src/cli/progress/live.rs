@@ -1,8 +1,8 @@
-//! The live view on a terminal: what runs, with its time and its last lines, below what is over.
+//! The live view on a terminal: running steps with their time and last lines, below finished ones.
 //!
-//! What is shown is a pure function of the events, the time and the terminal's size ([`frame`]). Whoever
-//! has its [`TerminalHandle`] draws it some times a second. Events only change the state: they never
-//! wait for the terminal.
+//! A frame is a pure function of the events, the time and the size of the terminal ([`frame`]). The
+//! owner of a [`TerminalHandle`] draws several frames a second. Events only change the model: they
+//! never wait for the terminal.
 
 mod frame;
 mod line;
@@ -15,22 +15,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::cli::display::text::shown;
+use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::executor::Event;
+
+use super::out::Out;
+use super::sink::{Failure, Sink, Success};
 
 use look::{Look, Signs};
 use model::Model;
 use screen::Screen;
 
-/// The time from one frame to the next. What ends before the first is shown once, as it ended.
+/// Interval between frames. A step that ends before the first one is drawn once, as ended.
 pub(crate) const FRAME: Duration = Duration::from_millis(100);
 
-/// The view.
+/// Shows steps while they run.
 #[derive(Debug)]
 pub(super) struct Live {
     shared: Arc<Shared>,
+    /// Style of our own messages.
+    style: Style,
 }
 
-/// What the one who draws has in common with those that tell.
+/// State shared by the thread that draws and those that report events.
 #[derive(Debug)]
 struct Shared {
     started: Instant,
@@ -46,27 +52,23 @@ struct Output {
 }
 
 impl Live {
-    pub(super) fn new(started: Instant, colours: bool, unicode: bool) -> Self {
+    pub(super) fn new(started: Instant, style: Style, unicode: bool) -> Self {
+        let colours = style == Style::Colour;
         let look = Look { signs: if unicode { Signs::Unicode } else { Signs::Ascii } };
         let screen = Mutex::new(Output { screen: Screen::new(colours), has_ended: false });
         let shared = Arc::new(Shared { started, model: Mutex::new(Model::new(look)), screen });
-        Self { shared }
+        Self { shared, style }
     }
 
-    /// Takes what happened.
-    pub(super) fn event(&self, event: &Event) {
-        self.shared.model().event(event, self.shared.started.elapsed());
-    }
-
-    /// Adds lines that stay, some of which may be what a step printed or a Dockerfile holds.
-    pub(super) fn lines(&self, text: &str, colours: bool) {
+    /// Adds lines that stay. They may quote output or a Dockerfile, so they are filtered.
+    fn lines(&self, text: &str, colours: bool) {
         let mut model = self.shared.model();
         let lines = text.trim_end().split('\n');
-        lines.for_each(|line| model.say(shown(line, colours).into_owned()));
+        lines.for_each(|line| model.add_text(shown(line, colours).into_owned()));
     }
 
-    /// Ends the view: steps that run are canceled ones, what is over is shown, the cursor is back.
-    pub(super) fn end_with(&self, text: &str, colours: bool) {
+    /// Ends the view: shows running steps as canceled, then `text`, and the cursor.
+    fn end_with(&self, text: &str, colours: bool) {
         self.shared.model().end(self.shared.started.elapsed());
         if !text.is_empty() {
             self.lines(text, colours);
@@ -75,16 +77,41 @@ impl Live {
         output.has_ended = true;
         self.shared.write(&mut output, false);
     }
+}
 
-    /// For the one who draws it.
-    pub(super) fn handle(&self) -> TerminalHandle {
-        TerminalHandle(Arc::clone(&self.shared))
+impl Sink for Live {
+    fn event(&mut self, event: &Event, _out: &mut Out<'_>) {
+        self.shared.model().event(event, self.shared.started.elapsed());
+    }
+
+    fn warnings(&mut self, found: &[Diagnostic], source: &SourceFile, _out: &mut Out<'_>) {
+        self.lines(&diag::render(found, source, self.style), self.style == Style::Colour);
+    }
+
+    fn built(&mut self, success: &Success<'_>, _out: &mut Out<'_>) {
+        self.end_with(&success.lines().join("\n"), false);
+    }
+
+    fn failed(&mut self, failure: &Failure<'_>, _out: &mut Out<'_>) {
+        self.end_with(&failure.text, self.style == Style::Colour);
+    }
+
+    fn hand_over(&mut self, _out: &mut Out<'_>) {
+        self.end_with("", false);
+    }
+
+    fn finish(&mut self, _out: &mut Out<'_>) {
+        self.end_with("", false);
+    }
+
+    fn terminal(&self) -> Option<TerminalHandle> {
+        Some(TerminalHandle(Arc::clone(&self.shared)))
     }
 }
 
 impl Shared {
     fn model(&self) -> MutexGuard<'_, Model> {
-        // After a panic elsewhere, a line may be missing: the rest is as good as it was.
+        // After a panic in another thread, a line may be missing; the state is still consistent.
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,13 +140,12 @@ impl Shared {
     }
 }
 
-/// Draws the view, and lets others use the terminal.
+/// Access to the terminal of a live view: draws frames, and lets others write in between.
 #[derive(Debug, Clone)]
 pub(crate) struct TerminalHandle(Arc<Shared>);
 
 impl TerminalHandle {
-    /// Shows how it is now, unless somebody else has the terminal, or it is not done with what it had
-    /// to show before.
+    /// Draws a frame, unless the terminal is in use or has not taken the last one yet.
     pub(crate) fn draw(&self) {
         let mut output = match self.0.screen.try_lock() {
             Ok(output) => output,
@@ -131,14 +157,14 @@ impl TerminalHandle {
         }
     }
 
-    /// Removes the live lines, runs `work`, and goes on.
+    /// Runs `work` without live lines on the screen.
     pub(crate) fn aside<R>(&self, work: impl FnOnce() -> R) -> R {
         let mut output = self.0.output();
         self.0.write(&mut output, false);
         work()
     }
 
-    /// Gives the terminal back at once, even if somebody is just writing to it.
+    /// Restores the terminal at once, even while another thread writes to it.
     pub(crate) fn leave(&self) {
         terminal::leave();
     }

@@ -1,13 +1,14 @@
-//! The outlet of lines for people: none holds characters that have an effect, whoever wrote it.
+//! The one way to write progress for people. No line that leaves here can control a terminal.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use crate::cli::display::text::shown;
 
-/// Takes lines; that nobody reads them is no reason to fail.
+/// A writer of lines. Ignores errors: a reader that went away must not fail the build.
 pub(crate) struct Out<'a>(&'a mut dyn Write);
 
 impl<'a> Out<'a> {
+    /// Writes to `to`.
     pub(crate) fn new(to: &'a mut dyn Write) -> Self {
         Self(to)
     }
@@ -22,14 +23,20 @@ impl<'a> Out<'a> {
         self.exact(&shown(text, false));
     }
 
-    /// Writes a line that has colours only if it may have them.
+    /// Writes a line with its colours, which the caller has filtered.
     pub(crate) fn coloured(&mut self, text: &str) {
         self.exact(&shown(text, true));
     }
 
-    /// Writes a line as it is: JSON, and sequences of our own that a CI system asks for.
+    /// Writes a line unchanged: JSON, or control sequences for a CI system.
     pub(crate) fn exact(&mut self, text: &str) {
-        // In one piece, so that other processes' lines do not come between.
-        let _nobody_reads = self.0.write_all(format!("{text}\n").as_bytes());
+        // One write, so that lines of other processes are not mixed in.
+        let _ignored = self.0.write_all(format!("{text}\n").as_bytes());
     }
+}
+
+/// Calls `write` with standard error.
+pub(crate) fn with_stderr(write: impl FnOnce(&mut Out<'_>)) {
+    let mut stderr = io::stderr().lock();
+    write(&mut Out::new(&mut stderr));
 }

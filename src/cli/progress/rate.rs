@@ -1,32 +1,32 @@
-//! How far a transfer is, and how fast.
+//! Progress and speed of transfers.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::diag::size;
 
-/// A transfer that is done within this time is not worth a line.
+/// Time before the first line of a transfer.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest time without one.
+/// Maximum time between two lines.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Tells when a transfer is worth another line, and what that says. Lines become rarer, so that a
-/// long transfer does not fill a log.
+/// Decides when a transfer gets another line in a log. Lines become rarer with time, so that a long
+/// transfer does not fill the log.
 #[derive(Debug)]
-pub(crate) struct Rate {
+pub(super) struct Rate {
     started: Instant,
-    /// When the last line was, and how many bytes there were then.
+    /// Time and bytes of the last line.
     shown: (Instant, u64),
 }
 
 impl Rate {
-    /// Of a transfer that starts at `now`.
-    pub(crate) const fn new(now: Instant) -> Self {
+    /// Starts a transfer at `now`.
+    pub(super) const fn new(now: Instant) -> Self {
         Self { started: now, shown: (now, 0) }
     }
 
-    /// `12.3MB / 57.0MB 31.0MB/s`, if it is time; the total is left out when it is 0.
-    pub(crate) fn line(
+    /// Returns `12.3MB / 57.0MB 31.0MB/s` if a line is due; without the total if that is 0.
+    pub(super) fn line(
         &mut self,
         now: Instant,
         done_bytes: u64,
@@ -39,7 +39,7 @@ impl Rate {
             return None;
         }
         self.shown = (now, done_bytes);
-        // Several threads tell: a later number may be overtaken by an earlier one.
+        // Several threads report: numbers may arrive out of order.
         let more = u128::from(done_bytes.saturating_sub(last_bytes));
         let per_second = more * 1000 / since.as_millis().max(1);
         let rate = size(u64::try_from(per_second).unwrap_or(u64::MAX));
@@ -49,44 +49,43 @@ impl Rate {
     }
 }
 
-/// What is older tells nothing of how fast it goes now.
+/// Time over which the speed is measured.
 const WINDOW: Duration = Duration::from_secs(3);
-/// Two places nearer than this are one.
+/// Minimum time between two samples.
 const STEP: Duration = Duration::from_millis(250);
 
-/// How fast a transfer goes, over its last seconds. Times count from any one moment.
+/// Speed of a transfer over its last seconds. Times count from any fixed moment.
 #[derive(Debug)]
-pub(crate) struct Speed {
-    /// When it was where, oldest first.
-    places: VecDeque<(Duration, u64)>,
+pub(super) struct Speed {
+    /// Time and bytes of each sample, oldest first.
+    samples: VecDeque<(Duration, u64)>,
 }
 
 impl Speed {
-    /// Of a transfer that starts at `now`.
-    pub(crate) fn new(now: Duration) -> Self {
-        Self { places: VecDeque::from([(now, 0)]) }
+    /// Starts a transfer at `now`.
+    pub(super) fn new(now: Duration) -> Self {
+        Self { samples: VecDeque::from([(now, 0)]) }
     }
 
-    /// It has moved so many bytes by now.
-    pub(crate) fn at(&mut self, now: Duration, done_bytes: u64) {
+    /// Adds a sample: bytes transferred by `now`.
+    pub(super) fn at(&mut self, now: Duration, done_bytes: u64) {
         let is_due = |(last, _): &(Duration, u64)| now.saturating_sub(*last) >= STEP;
-        if self.places.back().is_none_or(is_due) {
-            self.places.push_back((now, done_bytes));
+        if self.samples.back().is_none_or(is_due) {
+            self.samples.push_back((now, done_bytes));
         }
-        // The last place before the window is where the window's bytes count from.
-        let is_old = |place: Option<&(Duration, u64)>| {
-            place.is_some_and(|(at, _)| now.saturating_sub(*at) >= WINDOW)
+        // The last sample before the window is kept as its start.
+        let is_old = |sample: Option<&(Duration, u64)>| {
+            sample.is_some_and(|(at, _)| now.saturating_sub(*at) >= WINDOW)
         };
-        while is_old(self.places.get(1)) {
-            self.places.pop_front();
+        while is_old(self.samples.get(1)) {
+            self.samples.pop_front();
         }
     }
 
-    /// Bytes in a second, of a transfer that has moved so many by now; nothing when it is too
-    /// early to say.
-    pub(crate) fn per_second(&self, now: Duration, done_bytes: u64) -> Option<u64> {
+    /// Returns bytes per second; `None` while it is too early to say.
+    pub(super) fn per_second(&self, now: Duration, done_bytes: u64) -> Option<u64> {
         let is_old = |(at, _): &&(Duration, u64)| now.saturating_sub(*at) >= WINDOW;
-        let from = self.places.iter().rev().find(is_old).or_else(|| self.places.front());
+        let from = self.samples.iter().rev().find(is_old).or_else(|| self.samples.front());
         let (at, bytes) = from.copied()?;
         let since = now.checked_sub(at).filter(|since| *since >= STEP)?;
         let more = u128::from(done_bytes.saturating_sub(bytes));
@@ -125,14 +124,14 @@ mod tests {
         for n in 6..100 {
             done_bytes += if n < 50 { 1000 } else { 100 };
             speed.at(tenth(n), done_bytes);
-            assert!(speed.places.len() < 15);
+            assert!(speed.samples.len() < 15);
             match n {
                 20 => assert_eq!(speed.per_second(tenth(n), done_bytes), Some(10_000)),
                 99 => assert_eq!(speed.per_second(tenth(n), done_bytes), Some(1000)),
                 _ => {}
             }
         }
-        // It stands.
+        // The transfer has stalled.
         assert!(speed.per_second(tenth(140), done_bytes).is_some_and(|speed| speed < 100));
     }
 }

@@ -1,4 +1,4 @@
-//! `--progress`: what is asked for, and what there can be.
+//! Checks `--progress` against what standard error is.
 
 use crate::cli::args::progress::Progress;
 use crate::cli::environment::Environment;
@@ -6,20 +6,20 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 
 impl Progress {
-    /// Whether it can be had here.
+    /// Checks that the display is possible here.
     ///
     /// # Errors
-    /// When it needs a terminal and there is none, as for docker.
+    /// If it needs a terminal and standard error is not one, as for docker.
     pub(crate) fn check(self, environment: &Environment) -> Result<(), CliError> {
         if self == Self::Tty && !environment.is_terminal {
-            let text = "error: --progress=tty: standard error is no terminal; leave it away, or \
-                        take --progress=plain";
+            let text = "error: --progress=tty: standard error is not a terminal; leave it out, or \
+                        use --progress=plain";
             return Err(CliError::new(text, Exit::Usage));
         }
         Ok(())
     }
 
-    /// Whether lines are written over.
+    /// Returns whether the display is the live view.
     pub(super) fn is_live(self, environment: &Environment) -> bool {
         match self {
             Self::Tty => environment.is_terminal,

@@ -1,5 +1,4 @@
-//! The few lines after a build: how many steps, how long, how large the image is, and what is new
-//! in it.
+//! The last lines of a build: number of steps, time, size of the image, and its new layers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,52 +8,51 @@ use crate::diag::size;
 use crate::executor::{BuiltImage, BuiltLayer, Event, Outcome, StepId, StepPlace};
 use crate::oci::DiffId;
 
-/// Of an instruction so much is shown here: above, the log has all of it.
+/// Maximum length of an instruction in these lines. The log above has all of it.
 const MAX_NAME_CHARS: usize = 100;
 
-/// Counts while the build goes on.
+/// Counts steps while the build runs.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
-    steps: BTreeMap<StepId, Seen>,
+pub(super) struct TotalsCounter {
+    steps: BTreeMap<StepId, CountedStep>,
 }
 
 /// An instruction that can have a layer.
 #[derive(Debug)]
-struct Seen {
+struct CountedStep {
     name: String,
     place: StepPlace,
     outcome: Option<Outcome>,
     layer: Option<(DiffId, u64)>,
 }
 
-/// What came of the counting.
+/// Totals of a build.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Totals {
-    /// Instructions that have layers, in all stages that were needed.
+    /// Number of instructions that have layers, in all stages that were needed.
     pub(crate) n_steps: usize,
     pub(crate) n_cached: usize,
-    /// The layers of the image that this build made, base first.
+    /// Layers of the image that this build created, base first.
     pub(crate) new: Vec<NewLayer>,
 }
 
-/// A layer that was made.
+/// A layer that the build created.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NewLayer {
     pub(crate) step: StepId,
-    /// As in `[build 2/5] RUN make`.
+    /// The step as logs show it: `[build 2/5] RUN make`.
     pub(crate) name: String,
     pub(crate) diff_id: DiffId,
-    /// Of its uncompressed tar.
+    /// Length of the uncompressed tar.
     pub(crate) n_bytes: u64,
 }
 
-impl Tally {
+impl TotalsCounter {
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
-            // Number 1 is FROM, which makes nothing.
             Event::Started { step, name, place: Some(place) } if !place.is_from() => {
                 let (name, place) = (name.clone(), place.clone());
-                let seen = Seen { name, place, outcome: None, layer: None };
+                let seen = CountedStep { name, place, outcome: None, layer: None };
                 self.steps.insert(*step, seen);
             }
             Event::Made { step, layer, n_bytes } => {
@@ -80,7 +78,7 @@ impl Tally {
         }
     }
 
-    /// What it was, when these images are the result.
+    /// Returns the totals of a build with these images.
     pub(crate) fn totals(&self, images: &[BuiltImage]) -> Totals {
         let ended = |outcome| self.steps.values().filter(move |s| s.outcome == Some(outcome));
         let mut new: Vec<NewLayer> = Vec::new();
@@ -93,15 +91,15 @@ impl Tally {
         Totals { n_steps: n_cached + ended(Outcome::Done).count(), n_cached, new }
     }
 
-    /// Returns a layer under the image's own step, if this build made it. Steps of other stages may
-    /// have equal layers, so that the digest alone does not say which step it is.
+    /// Returns the layer with the step of the image, if this build created it. Steps of other stages
+    /// may have equal layers, so the digest alone does not identify the step.
     fn new_layer(&self, layer: &BuiltLayer) -> Option<NewLayer> {
         let place = &layer.made_by.as_ref()?.place;
         let (step, own) = self.steps.iter().find(|(_, seen)| {
             let is_same = (&seen.place.stage, seen.place.number) == (&place.stage, place.number);
             is_same && seen.layer.is_some_and(|(diff_id, _)| diff_id == layer.diff_id)
         })?;
-        // A step that is found may have been made by the same step of another stage a moment ago.
+        // A cached step may be the same as one of another stage that ran a moment ago.
         let is_made = self.steps.values().any(|seen| {
             seen.outcome == Some(Outcome::Done)
                 && seen.layer == own.layer
@@ -113,7 +111,7 @@ impl Tally {
 }
 
 impl Totals {
-    /// For people.
+    /// Returns the lines: totals, and one for each new layer.
     pub(crate) fn lines(&self, images: &[BuiltImage], took: Duration) -> Vec<String> {
         let steps = match (self.n_steps, self.n_cached) {
             (0, _) => "no steps".to_owned(),
@@ -141,20 +139,24 @@ impl Totals {
     }
 }
 
-/// An image in a few words: as in `image of 81.2MB in 2 layers`.
+/// Returns an image in a few words: `image: 81.2MB in 2 layers`.
+///
+/// A base layer that was never unpacked is known by its compressed size only.
 pub(crate) fn image(image: &BuiltImage) -> String {
     let n_layers = image.layers.len();
     let layers = match n_layers {
-        0 => return "an image without layers".to_owned(),
+        0 => return "image without layers".to_owned(),
         1 => "1 layer".to_owned(),
         n => format!("{n} layers"),
     };
     match image.known_and_other_bytes() {
-        (known, 0) => format!("image of {} in {layers}", size(known)),
-        (0, packed) => format!("image of {} packed in {layers}", size(packed)),
-        (known, packed) => {
-            format!("image of {} and {} packed in {layers}", size(known), size(packed))
-        }
+        (known, 0) => format!("image: {} in {layers}", size(known)),
+        (0, compressed) => format!("image: {} compressed in {layers}", size(compressed)),
+        (known, compressed) => format!(
+            "image: {} local, {} compressed in the registry, {layers}",
+            size(known),
+            size(compressed)
+        ),
     }
 }
 
@@ -175,24 +177,24 @@ mod tests {
     use crate::executor::MadeBy;
     use crate::oci::{Digest, Platform};
 
-    /// A step: its stage, its text, how it ended and its layer.
-    type Told<'a> = (&'a str, &'a str, Outcome, &'a str);
+    /// A step: its stage, its text, its outcome and its layer.
+    type TestStep<'a> = (&'a str, &'a str, Outcome, &'a str);
 
     /// A layer: its content, the length of its tar, and the step that made it, by its number.
-    type Layer<'a> = (&'a str, Option<u64>, Option<(usize, &'a Told<'a>)>);
+    type TestLayer<'a> = (&'a str, Option<u64>, Option<(usize, &'a TestStep<'a>)>);
 
     fn id(name: &str) -> DiffId {
         DiffId::new(Digest::of(name.as_bytes()))
     }
 
-    fn place((stage, text, ..): &Told<'_>, number: usize) -> StepPlace {
+    fn place((stage, text, ..): &TestStep<'_>, number: usize) -> StepPlace {
         let number = if text.starts_with("FROM") { 1 } else { number };
         let (stage, instruction) = ((*stage).to_owned(), (*text).to_owned());
         StepPlace { stage, number, of: 9, instruction }
     }
 
-    /// An image of layers; a layer of a base, or of a step and its number.
-    fn built(layers: &[Layer<'_>]) -> BuiltImage {
+    /// Returns an image of layers, each of a base, or of a step and its number.
+    fn built(layers: &[TestLayer<'_>]) -> BuiltImage {
         let layers = layers.iter().map(|(name, tar_bytes, step)| BuiltLayer {
             diff_id: id(name),
             stored_bytes: 5_000_000,
@@ -207,22 +209,22 @@ mod tests {
         }
     }
 
-    /// Counts steps, numbered from 1 as they come.
-    fn tally(steps: &[Told<'_>]) -> Tally {
-        let mut tally = Tally::default();
+    /// Counts steps, numbered from 1.
+    fn counted(steps: &[TestStep<'_>]) -> TotalsCounter {
+        let mut tally = TotalsCounter::default();
         for (id_number, (number, told)) in (1..).zip((1..).zip(steps)) {
             let (step, place) = (StepId(id_number), place(told, number));
             tally.event(&Event::Started { step, name: place.to_string(), place: Some(place) });
             let (_, _, outcome, layer) = told;
             let took = Duration::ZERO;
-            // A RUN's layer is told of after its end.
+            // The layer of a RUN is reported after its end.
             tally.event(&Event::Finished { step, outcome: *outcome, took });
             tally.event(&Event::Made { step, layer: id(layer), n_bytes: 1_200_000 });
         }
         tally
     }
 
-    fn check(tally: &Tally, images: &[BuiltImage], want: &[&str]) {
+    fn check(tally: &TotalsCounter, images: &[BuiltImage], want: &[&str]) {
         let lines = tally.totals(images).lines(images, Duration::from_millis(4_210));
         assert_eq!(lines, want);
     }
@@ -237,14 +239,14 @@ mod tests {
         ];
         let two = [("a", Some(80_000_000), None), ("b", Some(1_200_000), Some((2, &steps[1])))];
         check(
-            &tally(&steps),
+            &counted(&steps),
             &[built(&two)],
             &[
-                "3 steps, 1 cached, 4.2s; image of 81.2MB in 2 layers, 1 new:",
+                "3 steps, 1 cached, 4.2s; image: 81.2MB in 2 layers, 1 new:",
                 "    1.2MB  [s 2/9] RUN make",
             ],
         );
-        let again = tally(&[
+        let again = counted(&[
             ("s", "FROM x", Outcome::Cached, "none"),
             ("s", "RUN make", Outcome::Cached, "b"),
             ("s", "RUN x", Outcome::Cached, "c"),
@@ -252,14 +254,14 @@ mod tests {
         check(
             &again,
             &[built(&two), built(&[("a", None, None)])],
-            &["2 steps, all cached, 4.2s; image of 81.2MB in 2 layers for linux/amd64, image of \
-               5.0MB packed in 1 layer for linux/amd64"],
+            &["2 steps, all cached, 4.2s; image: 81.2MB in 2 layers for linux/amd64, image: \
+               5.0MB compressed in 1 layer for linux/amd64"],
         );
-        check(&tally(&[]), &[built(&[])], &["no steps, 4.2s; an image without layers"]);
+        check(&counted(&[]), &[built(&[])], &["no steps, 4.2s; image without layers"]);
         let text = format!("RUN {}", "x".repeat(200));
         let long = [("s", "FROM x", Outcome::Cached, "none"), ("s", &text, Outcome::Done, "b")];
         let image = [built(&[("b", Some(1), Some((2, &long[1])))])];
-        let lines = tally(&long).totals(&image).lines(&image, Duration::ZERO);
+        let lines = counted(&long).totals(&image).lines(&image, Duration::ZERO);
         assert_eq!(lines[1].chars().count(), 11 + MAX_NAME_CHARS);
     }
 
@@ -274,10 +276,10 @@ mod tests {
         ];
         let layers = [3, 4, 5].map(|n| ("empty", Some(1000), Some((n, &steps[n - 1]))));
         check(
-            &tally(&steps),
+            &counted(&steps),
             &[built(&layers)],
             &[
-                "4 steps, 1 cached, 4.2s; image of 3.0kB in 3 layers, 2 new:",
+                "4 steps, 1 cached, 4.2s; image: 3.0kB in 3 layers, 2 new:",
                 "    1.2MB  [app 3/9] RUN sleep 1",
                 "    1.2MB  [app 4/9] RUN sleep 2",
             ],
@@ -289,7 +291,7 @@ mod tests {
             ("app", "RUN make", Outcome::Cached, "b"),
         ];
         let image = || built(&[("b", Some(1_200_000), Some((3, &shared[2])))]);
-        let totals = tally(&shared).totals(&[image(), image()]);
+        let totals = counted(&shared).totals(&[image(), image()]);
         let new: Vec<&str> = totals.new.iter().map(|layer| layer.name.as_str()).collect();
         assert_eq!(new, ["[app 3/9] RUN make"]);
     }

@@ -1,5 +1,5 @@
-//! The part of the steps' output that a build record keeps: the beginning and the end of each, and of
-//! all together no more than a bound.
+//! The output that a build record keeps: beginning and end of each step's, and a limited amount of
+//! all together.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,39 +8,39 @@ use crate::limits::{
     MAX_RECORDED_OUTPUT_BYTES, RECORDED_END_BYTES, RECORDED_HEAD_BYTES, RECORDED_SHORT_BYTES,
 };
 
-/// Decides which lines of the record go in now, later or never.
+/// Lines of a record about output, and which of them are kept.
 #[derive(Debug, Default)]
 pub(crate) struct KeptOutput {
     steps: BTreeMap<StepId, Ends>,
-    /// Bytes of lines that went in, of all steps.
+    /// Bytes of lines that were kept, of all steps.
     n_written: usize,
 }
 
-/// The output of a step.
+/// Lines about the output of a step.
 #[derive(Debug, Default)]
 struct Ends {
     n_head: usize,
-    /// Lines of the record that may be its end, each with the bytes of output in it.
+    /// Lines that may be the end, each with its number of bytes of output.
     tail: VecDeque<(usize, Vec<u8>)>,
     n_tail: usize,
     n_left_out: usize,
 }
 
-/// The end of a step's output.
+/// Lines about the end of a step's output.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct End {
-    /// Bytes of output between the beginning and this.
+    /// Bytes of output that are left out before it.
     pub(crate) n_left_out: usize,
-    /// Lines of the record.
+    /// JSON, with line ends.
     pub(crate) lines: Vec<u8>,
 }
 
 impl KeptOutput {
-    /// Takes a line of the record about `n_bytes` of output. Appends it to `lines` if it belongs to
-    /// the beginning, or keeps it for the end.
-    pub(crate) fn take(&mut self, step: StepId, n_bytes: usize, line: &[u8], lines: &mut Vec<u8>) {
-        let is_much = self.n_written > MAX_RECORDED_OUTPUT_BYTES;
-        let (head, end) = match is_much {
+    /// Adds a line about `n_bytes` of output: to `lines` if it belongs to the beginning, or to the
+    /// possible end.
+    pub(crate) fn add(&mut self, step: StepId, n_bytes: usize, line: &[u8], lines: &mut Vec<u8>) {
+        let is_over = self.n_written > MAX_RECORDED_OUTPUT_BYTES;
+        let (head, end) = match is_over {
             _ if self.n_written > 2 * MAX_RECORDED_OUTPUT_BYTES => (0, 0),
             true => (RECORDED_SHORT_BYTES, RECORDED_SHORT_BYTES),
             false => (RECORDED_HEAD_BYTES, RECORDED_END_BYTES),
@@ -62,7 +62,7 @@ impl KeptOutput {
         }
     }
 
-    /// The end of a step's output, if it was not all written yet.
+    /// Returns the end of a step's output, unless all of it belonged to the beginning.
     pub(crate) fn end(&mut self, step: StepId) -> Option<End> {
         let ends = self.steps.remove(&step)?;
         if ends.tail.is_empty() && ends.n_left_out == 0 {
@@ -73,7 +73,7 @@ impl KeptOutput {
         Some(End { n_left_out: ends.n_left_out, lines })
     }
 
-    /// The steps whose output may have an end.
+    /// Returns the steps that have output and did not end.
     pub(crate) fn steps(&self) -> Vec<StepId> {
         self.steps.keys().copied().collect()
     }
@@ -84,12 +84,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn record_of_endless_output_has_its_beginning_and_its_end() {
+    fn record_of_endless_output_has_its_beginning_and_end() {
         let mut kept = KeptOutput::default();
         let mut lines = Vec::new();
         let n_lines = 200_000;
         for at in 0..n_lines {
-            kept.take(StepId(1), 50, format!("{at:0100}").as_bytes(), &mut lines);
+            kept.add(StepId(1), 50, format!("{at:0100}").as_bytes(), &mut lines);
         }
         let n_head = RECORDED_HEAD_BYTES / 100;
         assert_eq!(lines.len(), n_head * 100);
@@ -109,7 +109,7 @@ mod tests {
         for step in 0..200 {
             let mut lines = Vec::new();
             for _ in 0..1000 {
-                kept.take(StepId(step), line.len(), &line, &mut lines);
+                kept.add(StepId(step), line.len(), &line, &mut lines);
             }
             n_bytes += lines.len() + kept.end(StepId(step)).map_or(0, |end| end.lines.len());
         }
@@ -118,10 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn little_output_is_written_at_once() {
+    fn short_output_is_written_at_once() {
         let mut kept = KeptOutput::default();
         let mut lines = Vec::new();
-        kept.take(StepId(1), 5, b"line\n", &mut lines);
+        kept.add(StepId(1), 5, b"line\n", &mut lines);
         assert_eq!((&*lines, kept.end(StepId(1))), (&b"line\n"[..], None));
     }
 }

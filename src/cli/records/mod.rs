@@ -1,8 +1,10 @@
-//! A build as its events tell it: what the store keeps of it, read again.
+//! Records of builds in the store: one [`BuildEvent`] a line, written by [`recorder`] and read here.
 
+pub(super) mod build_event;
+pub(super) mod encoder;
 mod kept_output;
-mod printed;
 pub(super) mod recorder;
+mod step_output;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
@@ -12,143 +14,80 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-pub(super) use printed::{Piece, Printed};
+use build_event::BuildEvent;
 
-/// What happened in a build.
+pub(super) use build_event::{
+    BuiltSummary, DockerfileText, FailureSummary, LocatedDiagnostic, PlannedStage, Requested,
+    StepOutcome,
+};
+pub(super) use step_output::{OutputChunk, StepOutput};
+
+/// A build, read from its record.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
-    /// Seconds since 1970.
+    /// Unix time in seconds.
     pub(super) started_s: i64,
     /// The version of the rbuild that ran.
     pub(super) rbuild: String,
     pub(super) requested: Requested,
-    pub(super) dockerfile: Option<Dockerfile>,
-    /// The stages that it needed, each after those that it needs itself.
-    pub(super) stages: Vec<Stage>,
-    /// By number.
-    pub(super) steps: BTreeMap<u32, Step>,
+    pub(super) dockerfile: Option<DockerfileText>,
+    /// The stages that the target needed, each after those that it needs itself.
+    pub(super) stages: Vec<PlannedStage>,
+    /// Steps by number, in the order in which they started.
+    pub(super) steps: BTreeMap<u32, RecordedStep>,
     pub(super) warnings: Vec<String>,
-    pub(super) diagnostics: Vec<Found>,
-    /// Where the image went.
+    pub(super) diagnostics: Vec<LocatedDiagnostic>,
+    /// Files that were written and images that were pushed.
     pub(super) sent: Vec<String>,
-    /// Nothing if it did not come to an end.
-    pub(super) end: Option<End>,
+    /// Missing while the build runs, and if rbuild was killed.
+    pub(super) end: Option<BuildEnd>,
 }
 
-/// What the command line asked for.
-#[derive(Debug, Default, Clone, Deserialize)]
-pub(super) struct Requested {
-    #[serde(rename = "folder")]
-    pub(super) directory: String,
-    pub(super) context: String,
-    pub(super) dockerfile: Option<String>,
-    pub(super) target: Option<String>,
-    #[serde(default)]
-    pub(super) platforms: Vec<String>,
-    #[serde(default)]
-    pub(super) names: Vec<String>,
-}
-
-impl Requested {
-    /// Where the context is.
-    pub(super) fn place(&self) -> String {
-        let is_elsewhere = self.context == "-" || self.context.contains("://");
-        match self.context.as_str() {
-            context if is_elsewhere || context.starts_with('/') => context.to_owned(),
-            "." => self.directory.clone(),
-            context => format!("{}/{}", self.directory.trim_end_matches('/'), context),
-        }
-    }
-}
-
-/// The Dockerfile, as it was read.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Dockerfile {
-    pub(super) path: String,
-    pub(super) text: String,
-}
-
-/// A stage that the result needs.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Stage {
-    pub(super) name: String,
-    /// The image that it starts from, if it does.
-    pub(super) base: Option<String>,
-    /// Places of the stages that it starts from, copies from or mounts.
-    pub(super) parent: Option<usize>,
-    pub(super) needs: Vec<usize>,
-    /// Those that make layers, FROM not among them.
-    pub(super) instructions: Vec<String>,
-}
-
-/// One step.
+/// A step of a recorded build.
 #[derive(Debug, Default)]
-pub(super) struct Step {
-    /// As logs show it.
+pub(super) struct RecordedStep {
+    /// The step as logs show it: `[build 2/5] RUN make`.
     pub(super) name: String,
-    /// In one line, if it is one.
+    /// The instruction on one line, if the step is one.
     pub(super) instruction: Option<String>,
-    /// Of an instruction: its stage, and its place among those of it, from 1.
+    /// Stage of an instruction, and its position there, from 1.
     pub(super) place: Option<(String, usize)>,
-    /// Since the start of the build.
+    /// Seconds since the start of the build.
     pub(super) started: f64,
-    /// Whether its command ran.
+    /// True if a command ran.
     pub(super) executed: bool,
-    /// Why it was not found in the cache.
+    /// The reason why the step was not cached.
     pub(super) reason: Option<String>,
-    /// The digest of its layer, and the bytes of that.
+    /// DiffId of its layer, and the length of the uncompressed tar.
     pub(super) layer: Option<(String, u64)>,
-    /// Bytes that it moved.
+    /// Bytes that it transferred.
     pub(super) n_bytes: u64,
-    /// How it ended, and how many seconds it took.
-    pub(super) end: Option<(Outcome, f64)>,
-    pub(super) printed: Printed,
+    /// Its outcome, and the seconds it took.
+    pub(super) end: Option<(StepOutcome, f64)>,
+    pub(super) output: StepOutput,
 }
 
-/// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Outcome {
-    Done,
-    Cached,
-    Failed,
-    Cancelled,
-}
-
-/// A mistake in the Dockerfile, or something odd.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Found {
-    pub(super) severity: String,
-    pub(super) code: String,
-    pub(super) message: String,
-    pub(super) file: String,
-    pub(super) line: u32,
-    #[serde(default)]
-    pub(super) end_line: u32,
-    #[serde(default)]
-    pub(super) helps: Vec<String>,
-}
-
-/// How a build ended.
+/// The end of a build.
 #[derive(Debug)]
-pub(super) enum End {
-    Built { id: String, digest: String, layer_bytes: Option<u64>, took: f64 },
-    Failed { message: String, text: String, last_lines: Vec<String>, exit_status: u8, took: f64 },
+pub(super) enum BuildEnd {
+    Built(BuiltSummary),
+    Failed(FailureSummary),
 }
 
-/// What became of a build.
+/// State of a build in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub(super) enum BuildStatus {
     Built,
     Failed,
     Interrupted,
-    /// It has no end yet.
+    /// The record has no end, and its writer is alive.
     Running,
-    /// It never came to its end.
+    /// The record has no end, and nobody writes it.
     Killed,
 }
 
-impl Status {
+impl BuildStatus {
+    /// Returns the word that lists and JSON show.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Built => "built",
@@ -160,105 +99,41 @@ impl Status {
     }
 }
 
-/// Whether what steps printed is read, too.
+/// The amount of step output that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Logs {
     Read,
-    /// Of each step the beginning and the end, if it is much.
+    /// The beginning and the end of each step's output.
     Ends,
     Skip,
 }
 
-/// One line of the file; what is not told apart here is `Other`.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Line {
-    Started {
-        time: String,
-        #[serde(default)]
-        rbuild: String,
-    },
-    Requested(Requested),
-    Dockerfile(Dockerfile),
-    Planned {
-        stages: Vec<Stage>,
-    },
-    StepStarted {
-        step: u32,
-        seconds: f64,
-        name: String,
-        stage: Option<String>,
-        number: Option<usize>,
-        instruction: Option<String>,
-    },
-    StepExecuting {
-        step: u32,
-        seconds: f64,
-    },
-    StepExplained {
-        step: u32,
-        reason: String,
-    },
-    Output {
-        step: u32,
-        seconds: f64,
-        text: Option<String>,
-        base64: Option<String>,
-    },
-    Progress {
-        step: u32,
-        done_bytes: u64,
-    },
-    StepLayer {
-        step: u32,
-        layer: String,
-        bytes: u64,
-    },
-    StepFinished {
-        step: u32,
-        outcome: Outcome,
-        took_seconds: f64,
-    },
-    Warning {
-        text: String,
-    },
-    Wrote {
-        path: String,
-    },
-    Pushed {
-        name: String,
-        digest: String,
-    },
-    Diagnostic(Found),
-    Built {
-        id: String,
-        #[serde(default)]
-        digest: String,
-        layer_bytes: Option<u64>,
-        took_seconds: f64,
-    },
-    Failed {
-        message: String,
-        #[serde(default)]
-        text: String,
-        #[serde(default)]
-        last_lines: Vec<String>,
-        exit_status: u8,
-        took_seconds: f64,
-    },
-    #[serde(other)]
-    Other,
-}
-
-impl Step {
-    /// Whether it is a FROM, which makes nothing.
+impl RecordedStep {
+    /// Returns whether the step is a FROM, which makes no layer.
     pub(super) fn is_from(&self) -> bool {
         self.place.as_ref().is_some_and(|(_, number)| *number == 1)
     }
+
+    /// Notes that the command starts: the step's time counts from here.
+    const fn execute(&mut self, seconds: f64) {
+        (self.executed, self.started) = (true, seconds);
+    }
+}
+
+/// The time of a line, in seconds since the start of the build.
+#[derive(Deserialize)]
+struct LineTime {
+    #[serde(default)]
+    seconds: f64,
+}
+
+/// Returns the time of a line. Most lines are read without it.
+fn seconds_of(line: &[u8]) -> f64 {
+    serde_json::from_slice(line).map_or(0.0, |LineTime { seconds }| seconds)
 }
 
 impl Recorded {
-    /// Reads what a build left; lines that cannot be read, such as one that was cut short, tell nothing.
+    /// Reads a record. Skips lines that cannot be read, such as a truncated last one.
     ///
     /// # Errors
     /// If `from` cannot be read.
@@ -268,103 +143,103 @@ impl Recorded {
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
         while from.read_until(b'\n', &mut line)? > 0 {
-            if let Ok(line) = serde_json::from_slice(&line) {
-                recorded.take(line, logs, &mut n_kept);
+            if let Ok(event) = serde_json::from_slice(&line) {
+                recorded.add(event, &line, logs, &mut n_kept);
             }
             line.clear();
         }
         Ok(recorded)
     }
 
-    fn take(&mut self, line: Line, logs: Logs, n_kept: &mut usize) {
-        match line {
-            Line::Started { time, rbuild } => {
+    fn add(&mut self, event: BuildEvent, line: &[u8], logs: Logs, n_kept: &mut usize) {
+        match event {
+            BuildEvent::Started { time, rbuild, .. } => {
                 self.started_s = unix_s(&time);
                 self.rbuild = rbuild;
             }
-            Line::Requested(requested) => self.requested = requested,
-            Line::Dockerfile(dockerfile) => self.dockerfile = Some(dockerfile),
-            Line::Planned { stages } => self.stages = stages,
-            Line::StepStarted { step, seconds, name, stage, number, instruction } => {
-                let (place, started) = (stage.zip(number), seconds);
-                let this = Step { name, instruction, place, started, ..Step::default() };
+            BuildEvent::Requested(requested) => self.requested = requested,
+            BuildEvent::Dockerfile(dockerfile) => self.dockerfile = Some(dockerfile),
+            BuildEvent::Planned { stages } => self.stages = stages,
+            BuildEvent::StepStarted { step, name, stage, number, instruction, .. } => {
+                let (place, started) = (stage.zip(number), seconds_of(line));
+                let this = RecordedStep { name, instruction, place, started, ..Default::default() };
                 self.steps.insert(step, this);
             }
-            Line::StepExecuting { step, seconds } => self.step(step).execute(seconds),
-            Line::StepExplained { step, reason } => self.step(step).reason = Some(reason),
-            Line::Output { step, seconds, text, base64 } if logs != Logs::Skip => {
+            BuildEvent::StepExecuting { step } => self.step(step).execute(seconds_of(line)),
+            BuildEvent::StepExplained { step, reason } => self.step(step).reason = Some(reason),
+            BuildEvent::Output { step, text, base64, .. } if logs != Logs::Skip => {
                 let bytes = || STANDARD.decode(base64.unwrap_or_default()).unwrap_or_default();
                 let bytes = text.map_or_else(bytes, String::into_bytes);
                 let step = self.step(step);
-                let at = seconds - step.started;
+                let at = seconds_of(line) - step.started;
                 match logs {
-                    Logs::Ends => step.printed.push_end(at, bytes, n_kept),
-                    Logs::Read | Logs::Skip => step.printed.push(at, bytes),
+                    Logs::Ends => step.output.push_end(at, bytes, n_kept),
+                    Logs::Read | Logs::Skip => step.output.push(at, bytes),
                 }
             }
-            Line::Progress { step, done_bytes } => self.step(step).n_bytes = done_bytes,
-            Line::StepLayer { step, layer, bytes } => self.step(step).layer = Some((layer, bytes)),
-            Line::StepFinished { step, outcome, took_seconds } => {
+            BuildEvent::Progress { step, done_bytes, .. } => self.step(step).n_bytes = done_bytes,
+            BuildEvent::StepLayer { step, layer, bytes } => {
+                self.step(step).layer = Some((layer, bytes));
+            }
+            BuildEvent::StepFinished { step, outcome, took_seconds } => {
                 self.step(step).end = Some((outcome, took_seconds));
             }
-            Line::Warning { text } => self.warnings.push(text),
-            Line::Wrote { path } => self.sent.push(path),
-            Line::Pushed { name, digest } => self.sent.push(format!("{name}@{digest}")),
-            Line::Diagnostic(found) => self.diagnostics.push(found),
-            Line::Built { id, digest, layer_bytes, took_seconds } => {
-                let took = took_seconds;
-                self.end = Some(End::Built { id, digest, layer_bytes, took });
-            }
-            Line::Failed { message, text, last_lines, exit_status, took_seconds } => {
-                let took = took_seconds;
-                self.end = Some(End::Failed { message, text, last_lines, exit_status, took });
-            }
-            Line::Output { .. } | Line::Other => {}
+            BuildEvent::Warning { text } => self.warnings.push(text),
+            BuildEvent::Wrote { path } => self.sent.push(path),
+            BuildEvent::Pushed { name, digest } => self.sent.push(format!("{name}@{digest}")),
+            BuildEvent::Diagnostic(found) => self.diagnostics.push(found),
+            BuildEvent::Built(summary) => self.end = Some(BuildEnd::Built(summary)),
+            BuildEvent::Failed(failure) => self.end = Some(BuildEnd::Failed(failure)),
+            BuildEvent::Output { .. } | BuildEvent::Note { .. } | BuildEvent::Unknown => {}
         }
     }
 
-    fn step(&mut self, number: u32) -> &mut Step {
+    fn step(&mut self, number: u32) -> &mut RecordedStep {
         self.steps.entry(number).or_default()
     }
 
-    /// The instructions, in the order in which they started.
-    pub(super) fn instructions(&self) -> impl Iterator<Item = (u32, &Step)> + Clone {
+    /// Returns the instructions in the order in which they started.
+    pub(super) fn instructions(&self) -> impl Iterator<Item = (u32, &RecordedStep)> + Clone {
         self.steps.iter().filter(|(_, step)| step.place.is_some()).map(|(id, step)| (*id, step))
     }
 
-    /// What became of it, in a word.
-    pub(super) const fn status(&self, is_running: bool) -> Status {
+    /// Returns the state of the build; `is_running` if another process writes the record.
+    pub(super) const fn status(&self, is_running: bool) -> BuildStatus {
         match &self.end {
-            Some(End::Built { .. }) => Status::Built,
-            Some(End::Failed { exit_status: 130, .. }) => Status::Interrupted,
-            Some(End::Failed { .. }) => Status::Failed,
-            None if is_running => Status::Running,
-            None => Status::Killed,
+            Some(BuildEnd::Built(_)) => BuildStatus::Built,
+            // The status that shells give for SIGINT, as in [`crate::cli::Exit`].
+            Some(BuildEnd::Failed(FailureSummary { exit_status: 130, .. })) => {
+                BuildStatus::Interrupted
+            }
+            Some(BuildEnd::Failed(_)) => BuildStatus::Failed,
+            None if is_running => BuildStatus::Running,
+            None => BuildStatus::Killed,
         }
     }
 
-    /// The complaints about the Dockerfile that stop nothing.
-    pub(super) fn found_warnings(&self) -> impl Iterator<Item = &Found> {
+    /// Returns the warnings about the Dockerfile.
+    pub(super) fn found_warnings(&self) -> impl Iterator<Item = &LocatedDiagnostic> {
         self.diagnostics.iter().filter(|found| found.severity == "warning")
     }
 
-    /// How many seconds it took, if it came to an end.
+    /// Returns the duration in seconds, if the build ended.
     pub(super) const fn took_s(&self) -> Option<f64> {
-        match self.end {
-            Some(End::Built { took, .. } | End::Failed { took, .. }) => Some(took),
+        match &self.end {
+            Some(BuildEnd::Built(summary)) => Some(summary.took_seconds),
+            Some(BuildEnd::Failed(failure)) => Some(failure.took_seconds),
             None => None,
         }
     }
 
-    /// How many instructions were met, FROM not among them, and how many of them were in the cache.
+    /// Returns the number of instructions without FROM, and how many of them were cached.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let is_cached = |step: &Step| matches!(step.end, Some((Outcome::Cached, _)));
+        let is_cached = |step: &RecordedStep| matches!(step.end, Some((StepOutcome::Cached, _)));
         let made = self.instructions().filter(|(_, step)| !step.is_from());
         (made.clone().count(), made.filter(|(_, step)| is_cached(step)).count())
     }
 }
 
-/// Seconds since 1970; 0 for what is no time.
+/// Returns the Unix time in seconds, 0 if the text is not an RFC 3339 time.
 fn unix_s(time: &str) -> i64 {
     let time = humantime::parse_rfc3339_weak(time).ok();
     let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -386,16 +261,19 @@ mod tests {
 {"event":"cut"#;
 
     #[test]
-    fn events_are_read_again_and_what_is_unknown_tells_nothing() {
+    fn record_is_read_and_unknown_events_are_skipped() {
         let recorded = Recorded::read(LINES.as_bytes(), Logs::Read).unwrap();
         assert_eq!(recorded.started_s, 1_769_860_800);
         assert_eq!(recorded.requested.names, ["app"]);
         let step = &recorded.steps[&1];
-        assert_eq!(step.printed.pieces(), [(0.25, b"out\n".to_vec()), (1.0, b"\xff".to_vec())]);
-        assert_eq!(step.end, Some((Outcome::Done, 2.0)));
-        assert!(matches!(recorded.end, Some(End::Built { layer_bytes: Some(7), .. })));
+        assert_eq!(step.output.chunks(), [(0.25, b"out\n".to_vec()), (1.0, b"\xff".to_vec())]);
+        assert_eq!(step.end, Some((StepOutcome::Done, 2.0)));
+        assert!(matches!(
+            recorded.end,
+            Some(BuildEnd::Built(BuiltSummary { layer_bytes: Some(7), .. }))
+        ));
         assert_eq!(recorded.counts(), (1, 0));
         let without = Recorded::read(LINES.as_bytes(), Logs::Skip).unwrap();
-        assert!(without.steps[&1].printed.is_empty());
+        assert!(without.steps[&1].output.is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::records::{End, Outcome};
+use crate::cli::records::{BuildEnd, BuiltSummary, FailureSummary, StepOutcome};
 
 use super::RecordedBuild;
 
@@ -14,8 +14,8 @@ pub(super) fn to_json(build: &RecordedBuild) -> Value {
     let (n_steps, n_cached) = build.recorded.counts();
     let requested = &build.recorded.requested;
     let (image, message) = match &build.recorded.end {
-        Some(End::Built { id, .. }) => (Some(id), None),
-        Some(End::Failed { message, .. }) => (None, Some(message)),
+        Some(BuildEnd::Built(BuiltSummary { id, .. })) => (Some(id), None),
+        Some(BuildEnd::Failed(FailureSummary { message, .. })) => (None, Some(message)),
         None => (None, None),
     };
     json!({
@@ -26,7 +26,7 @@ pub(super) fn to_json(build: &RecordedBuild) -> Value {
         "took_seconds": build.took_s(),
         "steps": n_steps,
         "cached": n_cached,
-        "context": build.recorded.requested.place(),
+        "context": build.recorded.requested.location(),
         "dockerfile": requested.dockerfile,
         "target": requested.target,
         "platforms": requested.platforms,
@@ -56,11 +56,11 @@ pub(super) fn explained(build: &RecordedBuild, only: Option<u32>) -> Value {
     explained
 }
 
-const fn word(outcome: Outcome) -> &'static str {
+const fn word(outcome: StepOutcome) -> &'static str {
     match outcome {
-        Outcome::Done => "done",
-        Outcome::Cached => "cached",
-        Outcome::Failed => "failed",
-        Outcome::Cancelled => "cancelled",
+        StepOutcome::Done => "done",
+        StepOutcome::Cached => "cached",
+        StepOutcome::Failed => "failed",
+        StepOutcome::Cancelled => "cancelled",
     }
 }

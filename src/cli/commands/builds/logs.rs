@@ -3,14 +3,14 @@
 use std::io::{self, IsTerminal as _};
 
 use super::{RecordedBuild, Result, end, records, selected};
-use crate::cli::args::history::{LogsArgs, WhichBuild};
+use crate::cli::args::history::{LogsArgs, BuildSelector};
 use crate::cli::args::step_name::StepName;
 use crate::cli::display::stderr;
 use crate::cli::display::stdout::{self, say};
 use crate::cli::display::text::{Lines, shown};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::records::{Logs, Requested, Step};
+use crate::cli::records::{Logs, Requested, RecordedStep};
 use crate::plan::redacted;
 use crate::store::Store;
 
@@ -23,10 +23,10 @@ pub(in crate::cli::commands) fn instruction(
     let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
     let directory = std::path::absolute(".").unwrap_or_default().to_string_lossy().into_owned();
     let context = redacted(context);
-    let place = Requested { directory, context, ..Requested::default() }.place();
+    let place = Requested { directory, context, ..Requested::default() }.location();
     for record in records(store)? {
         let Some(build) = RecordedBuild::read_if_there(&record, Logs::Skip)? else { continue };
-        if build.recorded.requested.place() != place {
+        if build.recorded.requested.location() != place {
             continue;
         }
         let (_, step) = build.step(&format!("#{number}"))?;
@@ -45,7 +45,7 @@ pub(in crate::cli::commands) fn instruction(
 /// Returns the words that name a build and a step of it. A first word with `:` or `#` names a step of
 /// the latest build, because build ids contain neither.
 pub(super) fn build_and_step<'a>(
-    which: &'a WhichBuild,
+    which: &'a BuildSelector,
     step: Option<&'a str>,
 ) -> (Option<&'a str>, Option<&'a str>) {
     match which.build.as_deref() {
@@ -59,7 +59,7 @@ impl RecordedBuild {
     ///
     /// # Errors
     /// A usage error if the name cannot be parsed or the build has no such step.
-    pub(super) fn step(&self, word: &str) -> Result<(u32, &Step)> {
+    pub(super) fn step(&self, word: &str) -> Result<(u32, &RecordedStep)> {
         let usage = |text: String| CliError::new(format!("error: {text}"), Exit::Usage);
         let name = StepName::read(word).map_err(usage)?;
         name.find(&self.recorded).ok_or_else(|| {
@@ -81,7 +81,7 @@ pub(super) fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> 
     let steps = &build.recorded.steps;
     if let Some(word) = step {
         let (id, step) = build.step(word)?;
-        if step.printed.pieces().is_empty() {
+        if step.output.chunks().is_empty() {
             stderr::remark(&format!("step {} has no output", StepName::of(id, step)));
         }
         print(step, colours);
@@ -91,7 +91,7 @@ pub(super) fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> 
         say!("#{id} {}", shown(&step.name, false));
         let mut lines = Lines::default();
         let mut last = 0.0;
-        for (at, bytes) in step.printed.pieces() {
+        for (at, bytes) in step.output.chunks() {
             last = *at;
             lines.push(bytes, |line| stdout::line(&format!("#{id} {at:.3} {line}"), colours));
         }
@@ -102,8 +102,8 @@ pub(super) fn logs(store: &Store, args: &LogsArgs, colours: bool) -> Result<()> 
 }
 
 /// Prints the output of a step: with control sequences removed on a terminal, unchanged otherwise.
-fn print(step: &Step, colours: bool) {
-    let mut pieces = step.printed.pieces().iter().map(|(_, bytes)| bytes);
+fn print(step: &RecordedStep, colours: bool) {
+    let mut pieces = step.output.chunks().iter().map(|(_, bytes)| bytes);
     if !io::stdout().is_terminal() {
         pieces.all(|bytes| stdout::bytes(bytes));
         return;

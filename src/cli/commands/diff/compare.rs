@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cli::images::config_text::{Member, members, one_line};
+use crate::cli::images::config_text::{ConfigMember, members, one_line};
 use crate::cli::images::image_view::ImageView;
 use crate::oci::DiffId;
 use crate::tree::{
@@ -112,9 +112,9 @@ impl ChangeCounts {
 }
 
 fn config(old: &ImageView, new: &ImageView) -> Vec<MemberChange> {
-    let members = |view: &ImageView| -> Vec<Member> {
+    let members = |view: &ImageView| -> Vec<ConfigMember> {
         let platform = one_line(&view.image.platform().to_string());
-        let mut all = vec![Member { name: "Platform".to_owned(), values: vec![platform] }];
+        let mut all = vec![ConfigMember { name: "Platform".to_owned(), values: vec![platform] }];
         all.extend(members(view.image.config()));
         all
     };
@@ -122,7 +122,7 @@ fn config(old: &ImageView, new: &ImageView) -> Vec<MemberChange> {
     let names = old.iter().chain(&new).map(|member| &member.name);
     let mut seen = BTreeSet::new();
     let names: Vec<&String> = names.filter(|name| seen.insert(*name)).collect();
-    let values = |all: &[Member], name: &str| -> Vec<String> {
+    let values = |all: &[ConfigMember], name: &str| -> Vec<String> {
         all.iter().find(|member| member.name == name).map_or(Vec::new(), |m| m.values.clone())
     };
     names

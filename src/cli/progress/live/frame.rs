@@ -1,40 +1,41 @@
-//! What the screen shows at one moment: state, time and size become lines.
+//! The lines of a frame, from the model, the time and the size of the terminal.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::executor::StepId;
 
-use super::line::{Line, Paint};
-use super::model::{Model, Running, elapsed};
+use super::line::{Paint, PaintedLine};
+use super::model::{Model, RunningStep, elapsed};
 
-/// A terminal's columns and rows.
+/// Size of a terminal in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Size {
+pub(super) struct TerminalSize {
     pub(super) columns: usize,
     pub(super) rows: usize,
 }
 
-/// Lines of output below one step.
+/// Maximum number of lines of output below a step.
 const MAX_OUTPUT_ROWS: usize = 6;
-/// Below this width the numbers of steps are left out.
+/// Width in columns below which step numbers are left out.
 const NARROW_COLUMNS: usize = 40;
-/// The columns that a name keeps beside numbers.
+/// Minimum width of a name in columns beside a transfer.
 const NAME_COLUMNS: usize = 24;
 
-/// The lines that are on the screen now, from the top; no more than fit with a line of what was before.
-pub(super) fn lines(model: &Model, now: Duration, size: Size) -> Vec<Line> {
-    // The last column stays free: a terminal that stands behind it is about to wrap.
+/// Returns the live lines from the top. They leave one row for the finished lines above.
+pub(super) fn lines(model: &Model, now: Duration, size: TerminalSize) -> Vec<PaintedLine> {
+    // The last column stays free: a cursor behind it is about to wrap.
     let space = size.columns.saturating_sub(1);
     let rows = size.rows.saturating_sub(1).max(1);
     let header = header(model, now);
     let n_steps = model.running.len();
     let has_header = header.columns() > 0 && (rows > 1 || n_steps != 1);
     let left = rows.saturating_sub(usize::from(has_header));
-    // Where not all fit, the last row says how many more there are.
+    // If not all fit, the last row says how many more there are.
     let n_shown = if n_steps > left { left.saturating_sub(1) } else { n_steps };
     let all = model.running.iter().take(n_shown);
-    let steps: Vec<Block<'_>> = all.map(|(step, running)| Block::new(*step, running)).collect();
+    let steps: Vec<StepBlock<'_>> =
+        all.map(|(step, running)| StepBlock::new(*step, running)).collect();
     let n_output = share(&steps, left.saturating_sub(n_steps));
 
     let mut lines = Vec::with_capacity(rows);
@@ -44,18 +45,18 @@ pub(super) fn lines(model: &Model, now: Duration, size: Size) -> Vec<Line> {
     }
     if n_steps > n_shown && left > 0 {
         let text = format!("{} {} more", model.look.more(), n_steps - n_shown);
-        lines.push(Line::default().with(Paint::Dim, &text));
+        lines.push(PaintedLine::default().with(Paint::Dim, &text));
     }
     lines.into_iter().map(|line| line.clipped(space, model.look.more())).collect()
 }
 
-/// `building 12.4s · 5/12 steps · 3 cached`; nothing where a single step tells as much.
-fn header(model: &Model, now: Duration) -> Line {
+/// Returns `building 12.4s · 5/12 steps · 3 cached`, or nothing if a single step says as much.
+fn header(model: &Model, now: Duration) -> PaintedLine {
     let (n_ended, n_all, n_cached) = model.counts();
     let and = model.look.and();
     let time = super::look::clock(now);
     if n_all == 0 {
-        let line = Line::default();
+        let line = PaintedLine::default();
         return if model.running.len() == 1 {
             line
         } else {
@@ -63,49 +64,52 @@ fn header(model: &Model, now: Duration) -> Line {
         };
     }
     let steps = format!("{and}{n_ended}/{n_all} steps");
-    let line = Line::default().with(Paint::Bold, &format!("building {time}"));
+    let line = PaintedLine::default().with(Paint::Bold, &format!("building {time}"));
     let mut line = line.with(Paint::Plain, &steps);
     if n_cached > 0 {
         line = line.with(Paint::Plain, &format!("{and}{n_cached} cached"));
     }
-    // Layers are packed and synced, documents written: of that there are no steps.
+    // Layers are compressed and synced, and documents are written, outside of steps.
     let is_closing = n_ended == n_all && model.running.is_empty();
-    if is_closing {
-        line.with(Paint::Plain, &format!("{and}putting the image together"))
-    } else {
-        line
-    }
+    if is_closing { line.with(Paint::Plain, &format!("{and}finishing the image")) } else { line }
 }
 
-/// A step and what stands below it.
-struct Block<'a> {
+/// A step and the lines below it.
+struct StepBlock<'a> {
     step: StepId,
-    running: &'a Running,
+    running: &'a RunningStep,
     reason: Option<String>,
     output: Vec<Cow<'a, str>>,
 }
 
-impl<'a> Block<'a> {
-    fn new(step: StepId, running: &'a Running) -> Self {
+impl<'a> StepBlock<'a> {
+    fn new(step: StepId, running: &'a RunningStep) -> Self {
         Self { step, running, reason: running.reason_text(), output: running.last_lines() }
     }
 
-    /// Rows that it could use below its own.
+    /// Returns the number of rows that it could use below its own.
     fn n_wanted(&self) -> usize {
         usize::from(self.reason.is_some()) + self.output.len().min(MAX_OUTPUT_ROWS)
     }
 
-    fn show(&self, model: &Model, now: Duration, space: usize, n_rows: usize, to: &mut Vec<Line>) {
+    fn show(
+        &self,
+        model: &Model,
+        now: Duration,
+        space: usize,
+        n_rows: usize,
+        to: &mut Vec<PaintedLine>,
+    ) {
         to.push(self.first(model, now, space));
         let look = model.look;
         let below = |text: &str| {
             if space < NARROW_COLUMNS {
-                Line::default().with(Paint::Plain, "  ").with(Paint::Dim, text)
+                PaintedLine::default().with(Paint::Plain, "  ").with(Paint::Dim, text)
             } else {
                 look.below(text)
             }
         };
-        // Output says more than a reason.
+        // Output matters more than a reason.
         let n_output = n_rows.min(self.output.len()).min(MAX_OUTPUT_ROWS);
         if n_rows > n_output
             && let Some(reason) = &self.reason
@@ -116,11 +120,11 @@ impl<'a> Block<'a> {
         to.extend(self.output.iter().skip(skipped).map(|line| below(line)));
     }
 
-    fn first(&self, model: &Model, now: Duration, space: usize) -> Line {
+    fn first(&self, model: &Model, now: Duration, space: usize) -> PaintedLine {
         let look = model.look;
         let time = elapsed(self.running, now);
         let line = if space < NARROW_COLUMNS {
-            let start = Line::default().with(Paint::Plain, &format!("{time} "));
+            let start = PaintedLine::default().with(Paint::Plain, &format!("{time} "));
             start.with(Paint::Plain, &self.running.name)
         } else {
             look.step(look.running(now, &time), self.step, &self.running.name)
@@ -139,8 +143,8 @@ impl<'a> Block<'a> {
     }
 }
 
-/// How many rows each may have below its own, of `left` in all: one for each in turn.
-fn share(steps: &[Block<'_>], mut left: usize) -> Vec<usize> {
+/// Returns the number of rows below each step: `left` rows are dealt out one by one.
+fn share(steps: &[StepBlock<'_>], mut left: usize) -> Vec<usize> {
     let mut given = vec![0; steps.len()];
     loop {
         let before = left;
@@ -235,7 +239,7 @@ mod tests {
 
     #[track_caller]
     fn check(model: &Model, columns: usize, rows: usize, want: &[&str]) {
-        let lines = lines(model, at(32), Size { columns, rows });
+        let lines = lines(model, at(32), TerminalSize { columns, rows });
         assert!(lines.len() < rows.max(2), "{lines:?}");
         assert!(lines.iter().all(|line| line.columns() < columns), "{lines:?}");
         let texts: Vec<String> = lines.iter().map(|line| line.text(false)).collect();
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_last_step_has_a_name() {
+    fn work_after_the_last_step_is_shown() {
         let mut model = model();
         let (name, instructions) = ("one".to_owned(), vec!["RUN".to_owned()]);
         let stages =
@@ -321,7 +325,7 @@ mod tests {
         model.event(&Event::Planned { stages }, at(0));
         model.event(&started(1, "one", 2, "RUN"), at(0));
         model.event(&finished(1, Outcome::Done, at(1)), at(1));
-        check(&model, 80, 24, &["building 3.2s · 1/1 steps · putting the image together"]);
+        check(&model, 80, 24, &["building 3.2s · 1/1 steps · finishing the image"]);
     }
 
     #[test]

@@ -1,33 +1,33 @@
-//! Lines of a screen: painted text that is measured and clipped in columns.
+//! Lines of the live view: painted text, measured and clipped in columns.
 
 use unicode_width::UnicodeWidthChar as _;
 
 use crate::cli::display::text::shown;
 
-/// How far apart a terminal's tab stops are.
+/// Distance between tab stops.
 const TAB_COLUMNS: usize = 8;
 
-/// How a piece of text looks.
+/// Colour or weight of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Paint {
-    /// As the terminal has it.
+    /// The default of the terminal.
     Plain,
-    /// What is to be seen first.
+    /// For the header.
     Bold,
-    /// What is there beside the rest.
+    /// For output and other secondary text.
     Dim,
-    /// It went well.
+    /// For success.
     Green,
-    /// It was there already, or goes on.
+    /// For cached and running steps.
     Cyan,
-    /// It failed.
+    /// For failures.
     Red,
-    /// It was stopped.
+    /// For canceled steps.
     Yellow,
 }
 
 impl Paint {
-    /// The numbers that switch it on (ECMA-48, 8.3.117).
+    /// Returns the parameter of SGR (ECMA-48, 8.3.117).
     const fn code(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -41,24 +41,24 @@ impl Paint {
     }
 }
 
-/// One line, in pieces. What it holds cannot move a cursor.
+/// A line of painted text. Nothing in it can move the cursor.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Line(Vec<(Paint, String)>);
+pub(super) struct PaintedLine(Vec<(Paint, String)>);
 
-impl Line {
-    /// The same, with more at its end.
+impl PaintedLine {
+    /// Appends text.
     #[must_use]
     pub(super) fn with(mut self, paint: Paint, text: &str) -> Self {
         self.0.push((paint, settled(text)));
         self
     }
 
-    /// How many columns it takes.
+    /// Returns its width in columns.
     pub(super) fn columns(&self) -> usize {
         self.0.iter().map(|(_, text)| columns(text)).sum()
     }
 
-    /// The same in `space` columns at most; `more` stands for what is left out.
+    /// Clips the line to `space` columns; `more` marks the cut.
     #[must_use]
     pub(super) fn clipped(self, space: usize, more: &str) -> Self {
         if self.columns() <= space {
@@ -81,7 +81,7 @@ impl Line {
         Self(kept)
     }
 
-    /// The same with `after` behind it, which is not clipped while there is space for it.
+    /// Clips the line so that `after`, which is appended, fits as a whole if it can.
     #[must_use]
     pub(super) fn clipped_before(self, after: Self, space: usize, more: &str) -> Self {
         let mut all = self.clipped(space.saturating_sub(after.columns()), more);
@@ -89,7 +89,7 @@ impl Line {
         all.clipped(space, more)
     }
 
-    /// As a terminal gets it.
+    /// Returns the bytes for the terminal.
     pub(super) fn text(&self, colours: bool) -> String {
         let mut all = String::new();
         for (paint, text) in &self.0 {
@@ -103,7 +103,7 @@ impl Line {
     }
 }
 
-/// Text in which each character stands where it is written: what [`shown`] leaves, without tabs.
+/// Returns filtered text in which tabs are expanded.
 fn settled(text: &str) -> String {
     let text = shown(text, false);
     let mut settled = String::with_capacity(text.len());
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_line_is_clipped_in_columns() {
-        let line = || Line::default().with(Paint::Bold, "ab").with(Paint::Plain, "日本c");
+        let line = || PaintedLine::default().with(Paint::Bold, "ab").with(Paint::Plain, "日本c");
         assert_eq!(line().columns(), 7);
         for (space, want) in [
             (9, "ab日本c"),
@@ -175,8 +175,12 @@ mod tests {
             ("a\u{202e}b\u{2066}c", "abc"),
             ("e\u{301}x", "e\u{301}x"),
         ] {
-            assert_eq!(Line::default().with(Paint::Plain, text).text(false), want, "{text:?}");
+            assert_eq!(
+                PaintedLine::default().with(Paint::Plain, text).text(false),
+                want,
+                "{text:?}"
+            );
         }
-        assert_eq!(Line::default().with(Paint::Plain, "e\u{301}x").columns(), 2);
+        assert_eq!(PaintedLine::default().with(Paint::Plain, "e\u{301}x").columns(), 2);
     }
 }

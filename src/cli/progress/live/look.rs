@@ -1,33 +1,33 @@
-//! How things look: signs, columns, times.
+//! The look of the live view: symbols, columns, times.
 
 use std::time::Duration;
 
 use crate::executor::{Outcome, StepId};
 
-use super::line::{Line, Paint};
+use super::line::{Paint, PaintedLine};
 
-/// What the terminal can show.
+/// Characters that the terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signs {
-    /// Any character.
+    /// All of Unicode.
     Unicode,
-    /// Those of ASCII.
+    /// ASCII only.
     Ascii,
 }
 
-/// Signs and the space there is for them.
+/// The look of the live view.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) signs: Signs,
 }
 
-/// The columns of a time or of `CACHED`, before the step.
+/// Width in columns of a time or of `CACHED`.
 const TIME_COLUMNS: usize = 6;
-/// A picture of the wheel is shown so long.
+/// Milliseconds for which a picture of the spinner is shown.
 const TURN_MS: u128 = 100;
 
 impl Look {
-    /// What stands for text that was clipped.
+    /// Returns the mark of clipped text.
     pub(super) const fn more(self) -> &'static str {
         match self.signs {
             Signs::Unicode => "…",
@@ -35,7 +35,7 @@ impl Look {
         }
     }
 
-    /// What stands between things of one line.
+    /// Returns the separator of items on a line.
     pub(super) const fn and(self) -> &'static str {
         match self.signs {
             Signs::Unicode => " · ",
@@ -43,8 +43,8 @@ impl Look {
         }
     }
 
-    /// The beginning of a step's line: a sign, and how long it took or how it ended.
-    pub(super) fn end(self, outcome: Outcome, took: Duration) -> Line {
+    /// Returns the beginning of a finished step's line: a symbol, and its duration or outcome.
+    pub(super) fn end(self, outcome: Outcome, took: Duration) -> PaintedLine {
         let (paint, unicode, ascii, text) = match outcome {
             Outcome::Done => (Paint::Green, "✔", "+", clock(took)),
             Outcome::Cached => (Paint::Cyan, "✔", "+", "CACHED".to_owned()),
@@ -55,35 +55,37 @@ impl Look {
         self.start(paint, sign, if outcome == Outcome::Done { Paint::Plain } else { paint }, &text)
     }
 
-    /// The beginning of a running step's line: a wheel that turns, and its time.
-    pub(super) fn running(self, now: Duration, elapsed: &str) -> Line {
-        let wheel: &[&str] = match self.signs {
+    /// Returns the beginning of a running step's line: a spinner and its time.
+    pub(super) fn running(self, now: Duration, elapsed: &str) -> PaintedLine {
+        let spinner: &[&str] = match self.signs {
             Signs::Unicode => &["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"],
             Signs::Ascii => &["|", "/", "-", "\\"],
         };
         let turns = usize::try_from(now.as_millis() / TURN_MS).unwrap_or(0);
-        let at = turns.checked_rem(wheel.len()).unwrap_or(0);
-        self.start(Paint::Cyan, wheel.get(at).unwrap_or(&" "), Paint::Plain, elapsed)
+        let at = turns.checked_rem(spinner.len()).unwrap_or(0);
+        self.start(Paint::Cyan, spinner.get(at).unwrap_or(&" "), Paint::Plain, elapsed)
     }
 
-    fn start(self, sign_paint: Paint, sign: &str, paint: Paint, text: &str) -> Line {
-        Line::default().with(sign_paint, sign).with(paint, &format!(" {text:>TIME_COLUMNS$} "))
+    fn start(self, sign_paint: Paint, sign: &str, paint: Paint, text: &str) -> PaintedLine {
+        PaintedLine::default()
+            .with(sign_paint, sign)
+            .with(paint, &format!(" {text:>TIME_COLUMNS$} "))
     }
 
-    /// A step's line.
-    pub(super) fn step(self, start: Line, step: StepId, name: &str) -> Line {
+    /// Returns a step's line.
+    pub(super) fn step(self, start: PaintedLine, step: StepId, name: &str) -> PaintedLine {
         start.with(Paint::Dim, &format!("#{} ", step.0)).with(Paint::Plain, name)
     }
 
-    /// A line that belongs to the step above.
-    pub(super) fn below(self, text: &str) -> Line {
+    /// Returns a line below a step's.
+    pub(super) fn below(self, text: &str) -> PaintedLine {
         let indent = " ".repeat(TIME_COLUMNS + 3);
-        // Blanks before the text, so that its own tabs are where it has them.
-        Line::default().with(Paint::Plain, &indent).with(Paint::Dim, text)
+        // The indent is a piece of its own, so that tabs in the text keep their width.
+        PaintedLine::default().with(Paint::Plain, &indent).with(Paint::Dim, text)
     }
 }
 
-/// A time in six columns: `3.2s`, `2m05s`, `1h07m`.
+/// Returns a time in six columns: `3.2s`, `2m05s`, `1h07m`.
 pub(super) fn clock(time: Duration) -> String {
     let whole_s = time.as_secs();
     match whole_s {

@@ -1,51 +1,51 @@
-//! What a live view knows: the steps that run, how far all is, and what is over and was not shown yet.
-//! Pure; times count from the start.
+//! State of the live view: running steps, totals, and finished lines that were not drawn yet. Pure;
+//! times count from the start of the command.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::super::event_text::event_text;
+use super::super::rate::Speed;
 use crate::cli::display::reasons;
 use crate::cli::display::text::{Lines, shown};
-use crate::cli::progress::rate::Speed;
-use crate::cli::progress::said;
 use crate::diag::size;
 use crate::executor::{Event, Outcome, StepId, StepPlace};
 
-use super::line::{Line, Paint};
+use super::line::{Paint, PaintedLine};
 use super::look::{self, Look};
 
-/// Lines of a step's output that are kept.
+/// Maximum number of lines of a step's output that are kept.
 pub(super) const MAX_TAIL: usize = 12;
-/// The columns of a screen that is wider than any: more of a line is never seen.
+/// Maximum length of a kept line. No screen is wider.
 const MAX_LINE_CHARS: usize = 1000;
 
-/// The state of a view.
+/// State of the live view.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) look: Look,
-    pub(super) running: BTreeMap<StepId, Running>,
-    /// How each instruction that makes a layer ended.
+    pub(super) running: BTreeMap<StepId, RunningStep>,
+    /// Outcome of each instruction that makes a layer, by stage and number.
     ended: BTreeMap<(String, usize), Outcome>,
-    /// How many there are.
+    /// Number of such instructions in the plan.
     n_planned: usize,
-    past: Vec<Past>,
+    past: Vec<FinishedLine>,
 }
 
-/// What stays when the view is gone.
+/// A line that stays on the screen.
 #[derive(Debug)]
-pub(super) enum Past {
-    /// One line, which is clipped, and what is to be seen at its end.
-    Line(Line, Line),
+pub(super) enum FinishedLine {
+    /// A line that is clipped, and its end, which is not.
+    Clipped(PaintedLine, PaintedLine),
     /// A line that wraps.
-    Whole(Line),
-    /// Text that wraps.
+    Wrapped(PaintedLine),
+    /// Unpainted text that wraps.
     Text(String),
 }
 
-/// A step that did not end yet.
+/// A step that runs.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningStep {
     pub(super) name: String,
     pub(super) started: Duration,
     place: Option<StepPlace>,
@@ -55,11 +55,11 @@ pub(super) struct Running {
     transfer: Option<Transfer>,
 }
 
-/// Bytes that a step moves.
+/// Bytes that a step transfers.
 #[derive(Debug)]
 struct Transfer {
     done_bytes: u64,
-    /// 0 when nobody knows.
+    /// 0 while the total is unknown.
     total_bytes: u64,
     speed: Speed,
 }
@@ -75,11 +75,11 @@ impl Model {
         }
     }
 
-    /// Takes what happened.
+    /// Applies an event.
     pub(super) fn event(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Started { step, name, place } => {
-                self.running.insert(*step, Running::new(name, place.clone(), now));
+                self.running.insert(*step, RunningStep::new(name, place.clone(), now));
             }
             Event::Planned { stages } => {
                 self.n_planned = stages.iter().map(|stage| stage.instructions.len()).sum();
@@ -92,7 +92,7 @@ impl Model {
             Event::Made { .. } => {}
             Event::Explained { step, reason } => match self.running.get_mut(step) {
                 Some(running) => running.reason = Some(reasons::text(reason)),
-                None => self.say(said(event)),
+                None => self.add_text(event_text(event)),
             },
             Event::Output { step, bytes, .. } => {
                 if let Some(running) = self.running.get_mut(step) {
@@ -101,7 +101,7 @@ impl Model {
             }
             Event::Progress { step, done_bytes, total_bytes } => {
                 if let Some(running) = self.running.get_mut(step) {
-                    running.moved(*done_bytes, *total_bytes, now);
+                    running.transferred(*done_bytes, *total_bytes, now);
                 }
             }
             Event::Finished { step, outcome, took } => self.finish(*step, *outcome, *took),
@@ -109,17 +109,17 @@ impl Model {
             | Event::Note { .. }
             | Event::Wrote { .. }
             | Event::Pushed { .. } => {
-                self.say(said(event));
+                self.add_text(event_text(event));
             }
         }
     }
 
-    /// Adds text that stays.
-    pub(super) fn say(&mut self, text: String) {
-        self.past.push(Past::Text(text));
+    /// Adds a line that stays.
+    pub(super) fn add_text(&mut self, text: String) {
+        self.past.push(FinishedLine::Text(text));
     }
 
-    /// Ends what did not end by itself.
+    /// Ends the steps that still run, as canceled.
     pub(super) fn end(&mut self, now: Duration) {
         let running: Vec<(StepId, Duration)> =
             self.running.iter().map(|(step, running)| (*step, running.started)).collect();
@@ -128,12 +128,12 @@ impl Model {
         }
     }
 
-    /// What is over since this was last asked.
-    pub(super) fn take_past(&mut self) -> Vec<Past> {
+    /// Removes and returns the lines that finished since the last call.
+    pub(super) fn take_past(&mut self) -> Vec<FinishedLine> {
         std::mem::take(&mut self.past)
     }
 
-    /// Instructions that ended, all that are known, and those that were found made.
+    /// Returns the numbers of instructions that ended, that are planned, and that were cached.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         let n_cached = self.ended.values().filter(|how| **how == Outcome::Cached).count();
         (self.ended.len(), self.n_planned, n_cached)
@@ -141,25 +141,25 @@ impl Model {
 
     fn finish(&mut self, step: StepId, outcome: Outcome, took: Duration) {
         let Some(running) = self.running.remove(&step) else { return };
-        // FROM is none that is made.
+        // Number 1 is FROM, which makes no layer.
         if let Some(StepPlace { stage, number, .. }) = &running.place
             && *number > 1
         {
             self.ended.insert((stage.clone(), *number), outcome);
         }
         let line = self.look.step(self.look.end(outcome, took), step, &running.name);
-        let after = running.moved_in_all(took).map_or_else(Line::default, |text| {
-            Line::default().with(Paint::Dim, &format!("  {text}"))
+        let after = running.transfer_summary(took).map_or_else(PaintedLine::default, |text| {
+            PaintedLine::default().with(Paint::Dim, &format!("  {text}"))
         });
-        self.past.push(Past::Line(line, after));
+        self.past.push(FinishedLine::Clipped(line, after));
         if let Some(reason) = running.reason_text() {
-            // It may name many files: nothing of it is left out.
-            self.past.push(Past::Whole(self.look.below(&reason)));
+            // A reason may name many files, and must be readable as a whole.
+            self.past.push(FinishedLine::Wrapped(self.look.below(&reason)));
         }
     }
 }
 
-impl Running {
+impl RunningStep {
     fn new(name: &str, place: Option<StepPlace>, now: Duration) -> Self {
         Self {
             name: shown(&name.replace('\n', " "), false).into_owned(),
@@ -175,7 +175,7 @@ impl Running {
     fn output(&mut self, bytes: &[u8]) {
         let Self { lines, tail, .. } = self;
         lines.push(bytes, |line| {
-            // There is little space: what is empty takes none.
+            // Space is scarce: empty lines are left out.
             if !line.trim().is_empty() {
                 tail.push_back(line.chars().take(MAX_LINE_CHARS).collect());
                 if tail.len() > MAX_TAIL {
@@ -185,30 +185,30 @@ impl Running {
         });
     }
 
-    fn moved(&mut self, done_bytes: u64, total_bytes: u64, now: Duration) {
+    fn transferred(&mut self, done_bytes: u64, total_bytes: u64, now: Duration) {
         let transfer = self.transfer.get_or_insert_with(|| {
             let speed = Speed::new(self.started);
             Transfer { done_bytes, total_bytes, speed }
         });
-        // Several threads tell: a later number may be overtaken by an earlier one.
+        // Several threads report: numbers may arrive out of order.
         transfer.done_bytes = transfer.done_bytes.max(done_bytes);
         transfer.total_bytes = total_bytes;
         transfer.speed.at(now, transfer.done_bytes);
     }
 
-    /// The last lines of its output, oldest first; what stands in an open line is one.
+    /// Returns the last lines of output, oldest first, with the unfinished one.
     pub(super) fn last_lines(&self) -> Vec<Cow<'_, str>> {
         let open = self.lines.open();
         let open = (!open.trim().is_empty()).then_some(open);
         self.tail.iter().map(|line| Cow::Borrowed(line.as_str())).chain(open).collect()
     }
 
-    /// Why it is made.
+    /// Returns why the step was not cached, if that is shown.
     pub(super) fn reason_text(&self) -> Option<String> {
         self.reason.as_ref().map(|reason| format!("not cached: {reason}"))
     }
 
-    /// How far its transfer is, from the longest way to say it to the shortest.
+    /// Returns texts about its transfer, longest first.
     pub(super) fn transfer_texts(&self, now: Duration) -> Vec<String> {
         let Some(Transfer { done_bytes, total_bytes, speed }) = &self.transfer else {
             return Vec::new();
@@ -225,8 +225,8 @@ impl Running {
         texts
     }
 
-    /// What a transfer moved, and how fast on the whole.
-    fn moved_in_all(&self, took: Duration) -> Option<String> {
+    /// Returns how much was transferred, and the average speed.
+    fn transfer_summary(&self, took: Duration) -> Option<String> {
         let done_bytes = self.transfer.as_ref()?.done_bytes;
         let per_second = u128::from(done_bytes) * 1000 / took.as_millis().max(1);
         let per_second = u64::try_from(per_second).ok()?;
@@ -234,7 +234,7 @@ impl Running {
     }
 }
 
-/// For the frame: the time since a step started.
-pub(super) fn elapsed(running: &Running, now: Duration) -> String {
+/// Returns the time since a step started.
+pub(super) fn elapsed(running: &RunningStep, now: Duration) -> String {
     look::clock(now.saturating_sub(running.started))
 }

@@ -1,33 +1,33 @@
-//! Bytes that bring a frame onto a terminal: what is over scrolls up and stays, the lines that live are
-//! written over.
+//! The bytes that draw a frame: finished lines scroll up and stay, live lines are overwritten.
 //!
-//! Between frames the cursor stands at the start of the first live line. When the terminal is resized,
-//! and what it shows is wrapped anew, it keeps the cursor with what it stands on: so no count of wrapped
-//! rows can be wrong. Everything of one frame is one write.
+//! Between frames the cursor stands at the start of the first live line. A terminal that is resized and
+//! wraps its lines again keeps the cursor at the same text, so wrapped rows need not be counted. A
+//! frame is one write.
 
-use super::line::Line;
+use super::line::PaintedLine;
 use super::look::Look;
-use super::model::Past;
+use super::model::FinishedLine;
 
-/// Begins and ends what a terminal shows at once (DEC mode 2026; others pass over it).
+/// Begins a synchronized update (DEC private mode 2026). Other terminals ignore it
+/// (<https://gist.github.com/christianparpart/d8a62cc1ab659194337d73e399004036>).
 const BEGIN: &str = "\u{1b}[?2026h";
 const END: &str = "\u{1b}[?2026l";
 const HIDE_CURSOR: &str = "\u{1b}[?25l";
 const SHOW_CURSOR: &str = "\u{1b}[?25h";
-/// A line that is wider than we think is cut by the terminal, and not wrapped.
+/// Disables wrapping (DECAWM): the terminal may find a line wider than we do.
 const NO_WRAP: &str = "\u{1b}[?7l";
 const WRAP: &str = "\u{1b}[?7h";
 const CLEAR_LINE: &str = "\u{1b}[K";
 const CLEAR_BELOW: &str = "\u{1b}[J";
 
-/// What brings the terminal back from wherever a frame may have left it.
+/// Restores the terminal from any point of a frame.
 pub(super) const LEAVE: &str = "\u{1b}[?2026l\u{1b}[?7h\r\u{1b}[J\u{1b}[?25h";
 
-/// What is on the screen.
+/// State of the screen.
 #[derive(Debug)]
 pub(super) struct Screen {
     colours: bool,
-    /// Whether live lines are there, and no cursor.
+    /// True if live lines are shown and the cursor is hidden.
     pub(super) is_live: bool,
 }
 
@@ -36,12 +36,12 @@ impl Screen {
         Self { colours, is_live: false }
     }
 
-    /// What is to be written so that `past` stays, with `lines` below it in place of those that were
-    /// there. With none, the cursor is where the next line begins, and is seen.
+    /// Returns the bytes that add `past`, and replace the live lines by `lines`. Without `lines`, the
+    /// cursor is shown at the start of the next line.
     pub(super) fn frame(
         &mut self,
-        past: &[Past],
-        lines: &[Line],
+        past: &[FinishedLine],
+        lines: &[PaintedLine],
         look: Look,
         columns: usize,
     ) -> String {
@@ -59,9 +59,9 @@ impl Screen {
         }
         for line in past {
             match line {
-                Past::Text(text) => bytes.push_str(text),
-                Past::Whole(line) => bytes.push_str(&line.text(self.colours)),
-                Past::Line(line, after) => {
+                FinishedLine::Text(text) => bytes.push_str(text),
+                FinishedLine::Wrapped(line) => bytes.push_str(&line.text(self.colours)),
+                FinishedLine::Clipped(line, after) => {
                     let space = columns.saturating_sub(1);
                     let line = line.clone().clipped_before(after.clone(), space, look.more());
                     bytes.push_str(&line.text(self.colours));
@@ -78,7 +78,7 @@ impl Screen {
         bytes
     }
 
-    fn live(&self, lines: &[Line], bytes: &mut String) {
+    fn live(&self, lines: &[PaintedLine], bytes: &mut String) {
         if lines.is_empty() {
             return;
         }
@@ -107,19 +107,22 @@ mod tests {
 
     #[test]
     fn a_frame_is_one_write_that_ends_where_it_began() {
-        let line = |text: &str| Line::default().with(Paint::Green, text);
+        let line = |text: &str| PaintedLine::default().with(Paint::Green, text);
         let look = Look { signs: Signs::Unicode };
         let mut screen = Screen::new(false);
-        let mut frame = |past: &[Past], lines: &[Line]| {
+        let mut frame = |past: &[FinishedLine], lines: &[PaintedLine]| {
             let bytes = screen.frame(past, lines, look, 6);
             bytes.replace('\u{1b}', "^").replace("^[?2026h", "{").replace("^[?2026l", "}")
         };
         assert_eq!(frame(&[], &[]), "");
-        assert_eq!(frame(&[Past::Text("x".into())], &[]), "{x\r\n}");
+        assert_eq!(frame(&[FinishedLine::Text("x".into())], &[]), "{x\r\n}");
         assert_eq!(frame(&[], &[line("a")]), "{^[?25l^[?7la^[K^[J^[?7h\r}");
         let two = [line("a"), line("b")];
         assert_eq!(frame(&[], &two), "{\r^[?7la^[K\r\nb^[K^[J^[?7h\r^[1A}");
-        let past = [Past::Line(line("wide line"), line("!")), Past::Text("long text".into())];
+        let past = [
+            FinishedLine::Clipped(line("wide line"), line("!")),
+            FinishedLine::Text("long text".into()),
+        ];
         let want = "{\r^[Jwid…!\r\nlong text\r\n^[?7la^[K^[J^[?7h\r}";
         assert_eq!(frame(&past, &[line("a")]), want);
         assert_eq!(frame(&[], &[]), "{\r^[J^[?25h}");

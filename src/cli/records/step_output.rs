@@ -1,48 +1,39 @@
-//! What a step printed: all of it, or where that is much, its beginning and its end.
+//! The output of a step, read from a record: all of it, or its beginning and its end.
 
 use std::collections::VecDeque;
 
-use super::Step;
-
-/// Where only ends are kept, each is about so long;
+/// Length of the beginning and of the end, where only these are kept.
 const END_BYTES: usize = 512 << 10;
-/// and when those of all steps together are longer than this, those of later steps
+/// Total length from which [`SHORT_END_BYTES`] applies to later steps.
 const MAX_ENDS_BYTES: usize = 24 << 20;
-/// have only this.
+/// Length of the beginning and of the end of later steps.
 const SHORT_END_BYTES: usize = 32 << 10;
 
-/// A piece, with seconds since the step's start.
-pub(crate) type Piece = (f64, Vec<u8>);
+/// Output, with its time in seconds since the start of the step.
+pub(crate) type OutputChunk = (f64, Vec<u8>);
 
-/// What was printed, piece by piece.
+/// The output of a step in chunks.
 #[derive(Debug, Default)]
-pub(crate) struct Printed {
-    pieces: Vec<Piece>,
+pub(crate) struct StepOutput {
+    chunks: Vec<OutputChunk>,
     n_bytes: usize,
-    tail: VecDeque<Piece>,
+    tail: VecDeque<OutputChunk>,
     n_tail_bytes: usize,
     n_left_out: usize,
 }
 
-impl Step {
-    /// Its command starts: its time counts from here.
-    pub(crate) const fn execute(&mut self, seconds: f64) {
-        (self.executed, self.started) = (true, seconds);
-    }
-}
-
-impl Printed {
-    /// All of it, or the beginning.
-    pub(crate) fn pieces(&self) -> &[Piece] {
-        &self.pieces
+impl StepOutput {
+    /// Returns all chunks, or those of the beginning.
+    pub(crate) fn chunks(&self) -> &[OutputChunk] {
+        &self.chunks
     }
 
-    /// The end, if something was left out or could have been.
-    pub(crate) fn tail(&self) -> impl Iterator<Item = &Piece> {
+    /// Returns the chunks of the end. Chunks before it may be missing.
+    pub(crate) fn tail(&self) -> impl Iterator<Item = &OutputChunk> {
         self.tail.iter()
     }
 
-    /// Bytes between the beginning and the end.
+    /// Returns the number of bytes left out between the beginning and the end.
     pub(crate) const fn n_left_out(&self) -> usize {
         self.n_left_out
     }
@@ -55,13 +46,13 @@ impl Printed {
         self.n_bytes + self.n_tail_bytes
     }
 
-    /// Adds what came.
+    /// Appends output.
     pub(crate) fn push(&mut self, at: f64, bytes: Vec<u8>) {
         self.n_bytes += bytes.len();
-        self.pieces.push((at, bytes));
+        self.chunks.push((at, bytes));
     }
 
-    /// Adds what came, and lets go of what is far from both ends; `n_kept` is what all steps keep.
+    /// Appends output, and drops the middle. `n_kept` counts the bytes that all steps keep.
     pub(crate) fn push_end(&mut self, at: f64, bytes: Vec<u8>, n_kept: &mut usize) {
         let max = if *n_kept > MAX_ENDS_BYTES { SHORT_END_BYTES } else { END_BYTES };
         let n_before = self.n_kept();
@@ -91,19 +82,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_much_the_ends_are_kept() {
-        let mut printed = Printed::default();
+    fn both_ends_of_long_output_are_kept() {
+        let mut output = StepOutput::default();
         let mut n_kept = 0;
-        let n_pieces = 30_000;
-        for _ in 0..n_pieces {
-            printed.push_end(0.0, vec![b'x'; 100], &mut n_kept);
+        let n_chunks = 30_000;
+        for _ in 0..n_chunks {
+            output.push_end(0.0, vec![b'x'; 100], &mut n_kept);
         }
-        assert_eq!(n_kept, printed.n_kept());
+        assert_eq!(n_kept, output.n_kept());
         assert!((2 * END_BYTES - 200..=2 * END_BYTES).contains(&n_kept), "{n_kept}");
-        assert_eq!(n_kept + printed.n_left_out(), n_pieces * 100);
-        let mut other = Printed::default();
+        assert_eq!(n_kept + output.n_left_out(), n_chunks * 100);
+        let mut other = StepOutput::default();
         n_kept = MAX_ENDS_BYTES + 1;
-        (0..n_pieces).for_each(|_| other.push_end(0.0, vec![b'x'; 100], &mut n_kept));
+        (0..n_chunks).for_each(|_| other.push_end(0.0, vec![b'x'; 100], &mut n_kept));
         assert!(other.n_kept() <= 2 * SHORT_END_BYTES, "{}", other.n_kept());
     }
 }
