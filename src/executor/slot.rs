@@ -67,7 +67,6 @@ impl<T: Clone> Slot<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool;
 
     #[test]
     fn waiting_threads_continue_after_a_panic() {

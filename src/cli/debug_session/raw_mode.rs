@@ -4,7 +4,9 @@
 //! them.
 
 use std::io::{self, stdin};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::pool;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
@@ -103,7 +105,7 @@ pub(crate) fn set_again() {
 }
 
 fn settings() -> MutexGuard<'static, Option<SavedSettings>> {
-    SETTINGS.lock().unwrap_or_else(PoisonError::into_inner)
+    pool::lock(&SETTINGS)
 }
 
 /// Applies settings at once: pending output may be stopped. Not in the background, where the terminal

@@ -11,12 +11,13 @@ mod model;
 mod screen;
 mod terminal;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::cli::display::text::shown;
 use crate::diag::{self, Diagnostic, SourceFile, Style};
 use crate::executor::Event;
+use crate::pool;
 
 use super::out::Out;
 use super::sink::{Failure, Sink, Success};
@@ -112,11 +113,11 @@ impl Sink for Live {
 impl Shared {
     fn model(&self) -> MutexGuard<'_, Model> {
         // After a panic in another thread, a line may be missing; the state is still consistent.
-        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.model)
     }
 
     fn output(&self) -> MutexGuard<'_, Output> {
-        self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.screen)
     }
 
     fn write(&self, output: &mut Output, with_live_lines: bool) {

@@ -18,7 +18,7 @@ mod summary;
 pub(super) mod totals;
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::cli::args::progress::Progress;
@@ -30,6 +30,7 @@ use crate::cli::records::{Recorded, Requested};
 use crate::diag::{Diagnostic, SourceFile};
 use crate::executor::Event;
 use crate::oci::Digest;
+use crate::pool;
 use crate::store::Store;
 
 use ci_annotations::{CiCommands, token};
@@ -124,7 +125,7 @@ impl<'a> Reporter<'a> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // After a panic in another thread, a line may be missing; the state is still consistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        pool::lock(&self.state)
     }
 
     /// Returns whether only results and errors are shown.
