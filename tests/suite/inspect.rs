@@ -160,7 +160,7 @@ fn priv_what_is_not_fetched_is_fetched_only_when_that_is_asked_for() {
     fresh(&["build", "context", "-t", "app:1"]).ok();
     let page = fresh(&["inspect", "app:1"]).ok().stdout;
     assert!(page.contains("not fetched") && page.contains("inspect --pull app:1"), "{page}");
-    assert!(page.contains("packed, in 1 layer") && !page.contains("Biggest"), "{page}");
+    assert!(page.contains("compressed, in 1 layer") && !page.contains("Largest"), "{page}");
     let text = fresh(&["inspect", "--json", "app:1"]).ok().stdout;
     let shown: Value = serde_json::from_str(&text).unwrap();
     let layer = &shown["LayerDetails"][0];
@@ -188,5 +188,5 @@ fn priv_an_image_for_several_platforms_is_listed_and_one_is_chosen() {
     let shown = document(&env, &["both:1", "--platform", "linux/arm64"]);
     assert_eq!(shown["Images"].as_array().unwrap().len(), 1);
     env.rbuild(&["inspect", "both:1", "--platform", "linux/s390x"])
-        .fails(2, &["nothing for linux/s390x", "--platform"]);
+        .fails(2, &["not available for linux/s390x", "--platform"]);
 }
