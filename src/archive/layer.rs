@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
-use crate::tree::{ContentHash, Entry, File, Item, LayerEntries, Meta, Node, TreePath};
+use crate::tree::{ContentHash, Entry, File, LayerEntries, LayerItem, Meta, Node, TreePath};
 
 use super::{ArchiveError, TarWriter};
 
@@ -46,13 +46,13 @@ impl LinkMetas {
     pub(crate) fn of(entries: &dyn LayerEntries) -> Self {
         let mut metas: HashMap<TreePath, Option<Meta>> = HashMap::new();
         for entry in entries.stream() {
-            if let Item::HardLink(target) = &entry.item {
+            if let LayerItem::HardLink(target) = &entry.item {
                 metas.insert(target.clone(), None);
             }
         }
         if !metas.is_empty() {
             for entry in entries.stream() {
-                if let Item::Node(meta, _) = &entry.item
+                if let LayerItem::Node(meta, _) = &entry.item
                     && let Some(slot) = metas.get_mut(&entry.path)
                 {
                     *slot = Some(meta.clone());
@@ -94,10 +94,10 @@ pub fn write_listing<W: Write>(
     for entry in entries.stream() {
         let Entry { path, item } = &*entry;
         match item {
-            Item::Whiteout => tar.whiteout(path)?,
-            Item::Opaque => tar.opaque(path)?,
-            Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
-            Item::Node(meta, node) => {
+            LayerItem::Whiteout => tar.whiteout(path)?,
+            LayerItem::Opaque => tar.opaque(path)?,
+            LayerItem::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
+            LayerItem::Node(meta, node) => {
                 let mut content: Box<dyn Read> = match item.file() {
                     Some(file) if file.size > 0 => open(file, path)
                         .map_err(|source| ArchiveError::Content { path: path.clone(), source })?,
@@ -127,10 +127,10 @@ pub fn write_listing_checked<W: Write>(
     for entry in entries.stream() {
         let Entry { path, item } = &*entry;
         let at = match item {
-            Item::Whiteout => tar.whiteout(path)?,
-            Item::Opaque => tar.opaque(path)?,
-            Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
-            Item::Node(meta, node @ Node::File(file)) => {
+            LayerItem::Whiteout => tar.whiteout(path)?,
+            LayerItem::Opaque => tar.opaque(path)?,
+            LayerItem::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
+            LayerItem::Node(meta, node @ Node::File(file)) => {
                 let content = open(file, path)
                     .map_err(|source| ArchiveError::Content { path: path.clone(), source })?;
                 let mut content = HashingReader::new(content);
@@ -140,7 +140,7 @@ pub fn write_listing_checked<W: Write>(
                 }
                 at
             }
-            Item::Node(meta, node) => tar.node(path, meta, node, &mut io::empty())?,
+            LayerItem::Node(meta, node) => tar.node(path, meta, node, &mut io::empty())?,
         };
         written(&entry, at).map_err(ArchiveError::Write)?;
     }

@@ -12,7 +12,8 @@ use std::io::{self, Write};
 use crate::limits::MAX_LISTING_FIELD_BYTES;
 use crate::oci::DiffId;
 use crate::tree::{
-    ContentHash, Device, Entry, File, FileOrigin, Item, LayerEntries, Meta, Node, TreePath, Xattrs,
+    ContentHash, Device, Entry, File, FileOrigin, LayerEntries, LayerItem, Meta, Node, TreePath,
+    Xattrs,
 };
 
 use super::{ListingError, NOT_IN_ONE_PIECE};
@@ -137,7 +138,7 @@ impl PackedListing {
         let n_entries = entries.n_left;
         let mut last: Option<TreePath> = None;
         let in_order = entries.all(|entry| {
-            let is_allowed = !entry.path.is_root() || entry.item == Item::Opaque;
+            let is_allowed = !entry.path.is_root() || entry.item == LayerItem::Opaque;
             let in_order = is_allowed && last.as_ref().is_none_or(|last| entry.path > *last);
             last = Some(entry.path);
             in_order
@@ -224,15 +225,15 @@ impl ListingEncoder {
         self.0.extend_from_slice(bytes);
     }
 
-    fn item(&mut self, item: &Item, tar_at: u64) {
+    fn item(&mut self, item: &LayerItem, tar_at: u64) {
         match item {
-            Item::Whiteout => self.0.push(WHITEOUT),
-            Item::Opaque => self.0.push(OPAQUE),
-            Item::HardLink(target) => {
+            LayerItem::Whiteout => self.0.push(WHITEOUT),
+            LayerItem::Opaque => self.0.push(OPAQUE),
+            LayerItem::HardLink(target) => {
                 self.0.push(HARD_LINK);
                 self.field(target.as_bytes());
             }
-            Item::Node(meta, node) => {
+            LayerItem::Node(meta, node) => {
                 self.0.push(kind(node));
                 self.meta(meta);
                 self.node(node, tar_at);
@@ -379,12 +380,12 @@ impl<'a> ListingDecoder<'a> {
         self.take(n_bytes)
     }
 
-    fn item(&mut self, layer: DiffId, path: &TreePath) -> Option<Item> {
+    fn item(&mut self, layer: DiffId, path: &TreePath) -> Option<LayerItem> {
         let kind = self.byte()?;
         match kind {
-            WHITEOUT => return Some(Item::Whiteout),
-            OPAQUE => return Some(Item::Opaque),
-            HARD_LINK => return exact_path(self.field()?).map(Item::HardLink),
+            WHITEOUT => return Some(LayerItem::Whiteout),
+            OPAQUE => return Some(LayerItem::Opaque),
+            HARD_LINK => return exact_path(self.field()?).map(LayerItem::HardLink),
             _ => {}
         }
         let meta = self.meta()?;
@@ -398,7 +399,7 @@ impl<'a> ListingDecoder<'a> {
             FIFO => Node::Fifo,
             _ => return None,
         };
-        Some(Item::Node(meta, node))
+        Some(LayerItem::Node(meta, node))
     }
 
     fn meta(&mut self) -> Option<Meta> {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::oci::{DiffId, Digest};
 use crate::tree::{
-    CAPABILITY_XATTR, ContentHash, Device, Entry, File, FileOrigin, Item, LayerEntries as _,
+    CAPABILITY_XATTR, ContentHash, Device, Entry, File, FileOrigin, LayerEntries as _, LayerItem,
     LayerListing, Meta, Node, TreePath, Xattrs,
 };
 
@@ -25,7 +25,7 @@ fn file(bytes: &[u8]) -> Node {
 }
 
 fn node(at: &str, meta: Meta, node: Node) -> Entry {
-    Entry { path: path(at), item: Item::Node(meta, node) }
+    Entry { path: path(at), item: LayerItem::Node(meta, node) }
 }
 
 fn open_inline(file: &File, _: &TreePath) -> io::Result<Box<dyn io::Read>> {
@@ -52,7 +52,7 @@ fn read_back(tar: &[u8]) -> Result<LayerListing, ArchiveError> {
         let at = TreePath::clean(&entry.path);
         let name = at.name().unwrap_or_default().to_vec();
         if name == OPAQUE_NAME {
-            let Some(Item::Node(_, Node::Directory { opaque })) =
+            let Some(LayerItem::Node(_, Node::Directory { opaque })) =
                 entries.last_mut().map(|entry| &mut entry.item)
             else {
                 panic!("an opaque marker stands behind its directory")
@@ -62,20 +62,20 @@ fn read_back(tar: &[u8]) -> Result<LayerListing, ArchiveError> {
         }
         if let Some(name) = name.strip_prefix(WHITEOUT_PREFIX) {
             let path = at.parent().unwrap_or_default().join(name);
-            entries.push(Entry { path, item: Item::Whiteout });
+            entries.push(Entry { path, item: LayerItem::Whiteout });
             continue;
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(ArchiveError::Read)?;
         let meta = entry.meta.clone();
         let item = match entry.kind.clone() {
-            EntryKind::File => Item::Node(meta, file(&bytes)),
-            EntryKind::Directory => Item::Node(meta, Node::Directory { opaque: false }),
-            EntryKind::HardLink(target) => Item::HardLink(TreePath::clean(&target)),
-            EntryKind::Symlink(target) => Item::Node(meta, Node::Symlink(target.into())),
-            EntryKind::CharDevice(device) => Item::Node(meta, Node::CharDevice(device)),
-            EntryKind::BlockDevice(device) => Item::Node(meta, Node::BlockDevice(device)),
-            EntryKind::Fifo => Item::Node(meta, Node::Fifo),
+            EntryKind::File => LayerItem::Node(meta, file(&bytes)),
+            EntryKind::Directory => LayerItem::Node(meta, Node::Directory { opaque: false }),
+            EntryKind::HardLink(target) => LayerItem::HardLink(TreePath::clean(&target)),
+            EntryKind::Symlink(target) => LayerItem::Node(meta, Node::Symlink(target.into())),
+            EntryKind::CharDevice(device) => LayerItem::Node(meta, Node::CharDevice(device)),
+            EntryKind::BlockDevice(device) => LayerItem::Node(meta, Node::BlockDevice(device)),
+            EntryKind::Fifo => LayerItem::Node(meta, Node::Fifo),
         };
         entries.push(Entry { path: at, item });
     }
@@ -113,7 +113,7 @@ fn meta() -> impl Strategy<Value = Meta> {
     })
 }
 
-fn item() -> impl Strategy<Value = Item> {
+fn item() -> impl Strategy<Value = LayerItem> {
     let device = (0_u32..4096, 0_u32..1 << 20).prop_map(|(major, minor)| Device { major, minor });
     let target = prop_oneof![4 => "[a-z./]{1,20}", 1 => "[a-zé/]{99,130}"];
     let node = prop_oneof![
@@ -125,8 +125,8 @@ fn item() -> impl Strategy<Value = Item> {
         1 => Just(Node::Fifo),
     ];
     prop_oneof![
-        9 => (meta(), node).prop_map(|(meta, node)| Item::Node(meta, node)),
-        1 => Just(Item::Whiteout),
+        9 => (meta(), node).prop_map(|(meta, node)| LayerItem::Node(meta, node)),
+        1 => Just(LayerItem::Whiteout),
     ]
 }
 
@@ -140,15 +140,15 @@ fn listing() -> impl Strategy<Value = LayerListing> {
             && entries.iter().all(|entry| entry.path != path)
         {
             let target = index.get(&entries).clone();
-            if matches!(target.item, Item::Node(_, Node::File(_))) {
-                entries.push(Entry { path, item: Item::HardLink(target.path) });
+            if matches!(target.item, LayerItem::Node(_, Node::File(_))) {
+                entries.push(Entry { path, item: LayerItem::HardLink(target.path) });
             }
         }
         let by_last = LayerListing::new(entries);
         let is_file = |at: &TreePath| by_last.get(at).is_some_and(|item| item.file().is_some());
         let kept = by_last.entries().iter().filter(|entry| match &entry.item {
-            Item::HardLink(target) => is_file(target),
-            Item::Node(..) | Item::Whiteout | Item::Opaque => true,
+            LayerItem::HardLink(target) => is_file(target),
+            LayerItem::Node(..) | LayerItem::Whiteout | LayerItem::Opaque => true,
         });
         LayerListing::new(kept.cloned().collect())
     })
@@ -187,7 +187,7 @@ proptest! {
         let layer = DiffId::new(Digest::of(b"layer"));
         let mut want = listing;
         for (at, entry) in want.entries_mut().enumerate() {
-            let Entry { path, item: Item::Node(_, Node::File(file)) } = entry else { continue };
+            let Entry { path, item: LayerItem::Node(_, Node::File(file)) } = entry else { continue };
             let tar_at = u64::try_from(at).unwrap() << (at % 40);
             file.origin = FileOrigin::layer(layer, path.clone(), tar_at);
         }
@@ -277,8 +277,8 @@ fn sample() -> LayerListing {
         node("bin", Meta::root(0o755, 5), Node::Directory { opaque: false }),
         node("bin/ping", with_capability, file(b"elf")),
         node("bin/sh", Meta::root(0o777, 5), Node::Symlink(b"ping"[..].into())),
-        Entry { path: path("bin/pong"), item: Item::HardLink(path("bin/ping")) },
-        Entry { path: path("bin/old"), item: Item::Whiteout },
+        Entry { path: path("bin/pong"), item: LayerItem::HardLink(path("bin/ping")) },
+        Entry { path: path("bin/old"), item: LayerItem::Whiteout },
         node("dev", Meta::root(0o1777, 5), Node::Directory { opaque: true }),
         node("dev/null", Meta::root(0o666, 5), Node::CharDevice(Device { major: 1, minor: 3 })),
         node("dev/pipe", Meta::root(0o600, 5), Node::Fifo),
@@ -418,7 +418,7 @@ fn unrepresentable_entries_are_errors() {
         "cannot store / in an archive: the root has no entry in a layer",
     );
     check(
-        Entry { path: path("l"), item: Item::HardLink(path("m")) },
+        Entry { path: path("l"), item: LayerItem::HardLink(path("m")) },
         "cannot store /l in an archive: it is a hard link to a file that does not precede it",
     );
 }

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Read, Write};
 use tar::Header;
 
 use crate::limits::MAX_NAME_BYTES_OF_ARCHIVE;
-use crate::tree::{Device, Item, Meta, Node, TreePath, is_kept_xattr};
+use crate::tree::{Device, LayerItem, Meta, Node, TreePath, is_kept_xattr};
 
 use super::fields::{ascii, cut_name, is_ascii, split_name};
 use super::header::{BLOCK, ZERO_BLOCK, octal_limit, put_bytes, put_octal, seal};
@@ -80,19 +80,19 @@ impl<W: Write> TarWriter<W> {
     pub fn entry(
         &mut self,
         path: &TreePath,
-        item: &Item,
+        item: &LayerItem,
         content: &mut dyn Read,
     ) -> Result<u64, ArchiveError> {
         match item {
-            Item::Whiteout => self.whiteout(path),
-            Item::Opaque => self.opaque(path),
-            Item::HardLink(target) => {
+            LayerItem::Whiteout => self.whiteout(path),
+            LayerItem::Opaque => self.opaque(path),
+            LayerItem::HardLink(target) => {
                 let unknown =
                     || unwritable(path, "it is a hard link to a file that does not precede it");
                 let meta = self.metas.get(target).ok_or_else(unknown)?.clone();
                 self.hard_link(path, target, &meta)
             }
-            Item::Node(meta, node) => {
+            LayerItem::Node(meta, node) => {
                 if !item.is_directory() {
                     self.metas.insert(path.clone(), meta.clone());
                 }

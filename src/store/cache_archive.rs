@@ -15,7 +15,7 @@ use crate::archive::{self, ArchiveBounds, DigestWriter, Packing, ReadAhead};
 use crate::oci::{Descriptor, DiffId, LayerCompression, MediaType};
 use crate::pathio::{self, Context as _, PathError};
 use crate::plan::CacheKey;
-use crate::tree::{Entry, FileOrigin, Item, Node, TreePath};
+use crate::tree::{Entry, FileOrigin, LayerItem, Node, TreePath};
 
 use super::cache_mounts::{ARCHIVED, CacheMounts, MAX_COPIES};
 use super::layer_diff::{self, DiffOptions};
@@ -81,8 +81,11 @@ impl HeldCache {
             return known.tar_bytes;
         }
         let content = |entry: &Entry| match &entry.item {
-            Item::Node(_, Node::File(file)) => file.size.next_multiple_of(TAR_BLOCK),
-            Item::Node(..) | Item::HardLink(_) | Item::Whiteout | Item::Opaque => 0,
+            LayerItem::Node(_, Node::File(file)) => file.size.next_multiple_of(TAR_BLOCK),
+            LayerItem::Node(..)
+            | LayerItem::HardLink(_)
+            | LayerItem::Whiteout
+            | LayerItem::Opaque => 0,
         };
         let sizes = self.entries.iter().map(|entry| content(entry).saturating_add(TAR_BLOCK));
         sizes.fold(2 * TAR_BLOCK, u64::saturating_add)
@@ -105,13 +108,14 @@ impl HeldCache {
 /// a cache directory, which is mounted without lower directories.
 fn archived_entry(mut entry: Entry) -> Option<Entry> {
     match &mut entry.item {
-        Item::Node(_, Node::CharDevice(_) | Node::BlockDevice(_))
-        | Item::Whiteout
-        | Item::Opaque => {
+        LayerItem::Node(_, Node::CharDevice(_) | Node::BlockDevice(_))
+        | LayerItem::Whiteout
+        | LayerItem::Opaque => {
             return None;
         }
-        Item::Node(_, Node::Directory { opaque }) => *opaque = false,
-        Item::Node(_, Node::File(_) | Node::Symlink(_) | Node::Fifo) | Item::HardLink(_) => {}
+        LayerItem::Node(_, Node::Directory { opaque }) => *opaque = false,
+        LayerItem::Node(_, Node::File(_) | Node::Symlink(_) | Node::Fifo)
+        | LayerItem::HardLink(_) => {}
     }
     Some(entry)
 }

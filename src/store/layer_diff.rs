@@ -21,7 +21,7 @@ use crate::archive::{ArchiveError, HashingReader, LinkMetas, TarWriter};
 use crate::limits::{MAX_DIRECTORY_DEPTH, MAX_NAME_BYTES_OF_ARCHIVE};
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{
-    ContentHash, Device, Entry, File, FileOrigin, Item, Meta, Node, TreePath, Xattrs,
+    ContentHash, Device, Entry, File, FileOrigin, LayerItem, Meta, Node, TreePath, Xattrs,
 };
 
 use super::unpack::open_directories::OpenDirectories;
@@ -99,7 +99,7 @@ fn changed(mut found: Vec<UpperEntry>) -> Vec<Entry> {
     for found in found.iter_mut().filter(|found| !found.is_same) {
         let Some(inode) = found.inode else { continue };
         if let Some(first) = first_names.get(&inode) {
-            found.entry.item = Item::HardLink(TreePath::clone(first));
+            found.entry.item = LayerItem::HardLink(TreePath::clone(first));
         } else {
             first_names.insert(inode, found.entry.path.clone());
         }
@@ -187,7 +187,7 @@ impl UpperWalk<'_> {
         for name in directory.lowers.names(&directory.at)? {
             let path = directory.at.join(&name);
             if directory.names.binary_search(&name).is_err() && !self.options.skip.contains(&path) {
-                self.add(path, Item::Whiteout, false, None);
+                self.add(path, LayerItem::Whiteout, false, None);
             }
         }
         Ok(())
@@ -210,7 +210,7 @@ impl UpperWalk<'_> {
             }
             FileType::CharacterDevice if stat.st_rdev == 0 => {
                 if lowers.find(name, &path)?.is_some() {
-                    self.add(path, Item::Whiteout, false, None);
+                    self.add(path, LayerItem::Whiteout, false, None);
                 }
                 return Ok(None);
             }
@@ -237,7 +237,7 @@ impl UpperWalk<'_> {
             None => false,
         };
         let inode = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
-        self.add(path, Item::Node(meta(&stat), node), same, inode);
+        self.add(path, LayerItem::Node(meta(&stat), node), same, inode);
         Ok(None)
     }
 
@@ -260,7 +260,7 @@ impl UpperWalk<'_> {
         };
         let xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
         let meta = Meta { xattrs, ..meta(stat) };
-        let item = Item::Node(meta, Node::Directory { opaque: false });
+        let item = LayerItem::Node(meta, Node::Directory { opaque: false });
         self.add(path.clone(), item, same, None);
         UpperDirectory::new(opened, path, below, hides).map(Some)
     }
@@ -279,7 +279,7 @@ impl UpperWalk<'_> {
         Err(PathError::new("keep the extended attributes of", path.as_path(), Errno::TOOBIG))
     }
 
-    fn add(&mut self, path: TreePath, item: Item, is_same: bool, inode: Option<(u64, u64)>) {
+    fn add(&mut self, path: TreePath, item: LayerItem, is_same: bool, inode: Option<(u64, u64)>) {
         self.found.push(UpperEntry { entry: Entry { path, item }, is_same, inode });
     }
 }
@@ -368,10 +368,10 @@ pub fn write_layer(
     for mut entry in entries {
         let Entry { path, item } = &mut entry;
         let at = match item {
-            Item::Whiteout => tar.whiteout(path)?,
-            Item::Opaque => tar.opaque(path)?,
-            Item::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
-            Item::Node(meta, Node::File(file)) => {
+            LayerItem::Whiteout => tar.whiteout(path)?,
+            LayerItem::Opaque => tar.opaque(path)?,
+            LayerItem::HardLink(target) => tar.hard_link(path, target, links.get(path, target)?)?,
+            LayerItem::Node(meta, Node::File(file)) => {
                 let (directory, name) = directories.parent(path)?;
                 let opened = open_file(directory, name, path.as_path())?;
                 let xattrs = read_xattrs(opened.as_fd(), path)?;
@@ -385,7 +385,7 @@ pub fn write_layer(
                 file.content = content.hash();
                 at
             }
-            Item::Node(meta, node) => tar.node(path, meta, node, &mut io::empty())?,
+            LayerItem::Node(meta, node) => tar.node(path, meta, node, &mut io::empty())?,
         };
         written(&entry, at).map_err(ArchiveError::Write)?;
     }

@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use crate::archive::HashingReader;
 use crate::pathio::{Context as _, PathError};
 use crate::tree::{
-    CAPABILITY_XATTR, ContentHash, Device, Entry, File, Item, LayerEntries, Meta, Node, TreePath,
-    Xattrs,
+    CAPABILITY_XATTR, ContentHash, Device, Entry, File, LayerEntries, LayerItem, Meta, Node,
+    TreePath, Xattrs,
 };
 
 use super::layer_diff::read_xattrs;
@@ -219,11 +219,11 @@ impl ListingComparison<'_, '_> {
 
     fn entry(&mut self, entry: &Entry) -> Result<ControlFlow<()>> {
         let path = &entry.path;
-        if entry.item.is_directory() || entry.item == Item::Opaque {
+        if entry.item.is_directory() || entry.item == LayerItem::Opaque {
             self.open.push(ListedDirectory::new(path.clone()));
         }
         self.n_files += 1;
-        let is_optional = matches!(entry.item, Item::Whiteout | Item::Opaque);
+        let is_optional = matches!(entry.item, LayerItem::Whiteout | LayerItem::Opaque);
         let Some(stat) = self.stat(path)? else {
             if is_optional && (self.rules.is_fitted || self.is_below_opaque()?) {
                 return Ok(ControlFlow::Continue(()));
@@ -231,11 +231,11 @@ impl ListingComparison<'_, '_> {
             return Ok((self.report)(path, "it is missing"));
         };
         let difference = match &entry.item {
-            Item::Whiteout => (!is_device(&stat, FileType::CharacterDevice, (0, 0)))
+            LayerItem::Whiteout => (!is_device(&stat, FileType::CharacterDevice, (0, 0)))
                 .then(|| "it is not a whiteout".to_owned()),
-            Item::Opaque => (!is_kind(&stat, FileType::Directory)).then(other_file_type),
-            Item::HardLink(target) => self.hard_link(&stat, target)?,
-            Item::Node(meta, node) => self.node(path, &stat, meta, node)?,
+            LayerItem::Opaque => (!is_kind(&stat, FileType::Directory)).then(other_file_type),
+            LayerItem::HardLink(target) => self.hard_link(&stat, target)?,
+            LayerItem::Node(meta, node) => self.node(path, &stat, meta, node)?,
         };
         Ok(difference.map_or(ControlFlow::Continue(()), |text| (self.report)(path, &text)))
     }

@@ -12,7 +12,7 @@ use crate::oci::DiffId;
 use crate::pathio::{Context as _, PathError};
 use crate::pool;
 use crate::tree::{
-    Entry, File, FileOrigin, Item, LayerEntries, Meta, Node, TreePath, is_kept_xattr,
+    Entry, File, FileOrigin, LayerEntries, LayerItem, Meta, Node, TreePath, is_kept_xattr,
 };
 
 use super::layer_diff::{self, DiffOptions};
@@ -206,11 +206,11 @@ struct PlannedLayer<'a> {
 impl LayerEntries for PlannedLayer<'_> {
     fn stream(&self) -> Box<dyn Iterator<Item = Cow<'_, Entry>> + '_> {
         Box::new(self.layer.stream().map(|mut entry| {
-            let Item::Node(meta, _) = &entry.item else { return entry };
+            let LayerItem::Node(meta, _) = &entry.item else { return entry };
             if meta.xattrs.is_none() && self.clamp_s.is_none_or(|clamp_s| meta.mtime_s <= clamp_s) {
                 return entry;
             }
-            if let Item::Node(meta, _) = &mut entry.to_mut().item {
+            if let LayerItem::Node(meta, _) = &mut entry.to_mut().item {
                 meta.mtime_s = meta.mtime_s.min(self.clamp_s.unwrap_or(i64::MAX));
                 keep_layer_xattrs(meta);
             }
@@ -244,8 +244,8 @@ fn keep_layer_xattrs(meta: &mut Meta) {
 /// [`StoreError::ReservedName`] or [`StoreError::LayerTooLarge`].
 fn check_entries<'a>(entries: impl Iterator<Item = Cow<'a, Entry>>, limit: u64) -> Result<()> {
     let size = |entry: &Entry| match &entry.item {
-        Item::Node(_, Node::File(file)) => file.size,
-        Item::Node(..) | Item::HardLink(_) | Item::Whiteout | Item::Opaque => 0,
+        LayerItem::Node(_, Node::File(file)) => file.size,
+        LayerItem::Node(..) | LayerItem::HardLink(_) | LayerItem::Whiteout | LayerItem::Opaque => 0,
     };
     let (mut total, mut largest) = (0_u64, (TreePath::root(), 0));
     for entry in entries {
@@ -271,7 +271,7 @@ fn check_entries<'a>(entries: impl Iterator<Item = Cow<'a, Entry>>, limit: u64) 
 fn clamp(entries: &mut [Entry], clamp_s: Option<i64>, upper: BorrowedFd<'_>) -> Result<()> {
     let Some(clamp_s) = clamp_s else { return Ok(()) };
     for entry in entries {
-        let Item::Node(meta, _) = &mut entry.item else { continue };
+        let LayerItem::Node(meta, _) = &mut entry.item else { continue };
         if meta.mtime_s <= clamp_s {
             continue;
         }

@@ -23,8 +23,8 @@ use crate::archive::{
     WHITEOUT_META_PREFIX, WHITEOUT_PREFIX,
 };
 use crate::tree::{
-    ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs,
-    is_kept_xattr,
+    ContentHash, Device, Entry, File, FileOrigin, LayerItem, LayerListing, Meta, Node, TreePath,
+    Xattrs, is_kept_xattr,
 };
 
 pub(super) use disk::DiskTarget;
@@ -197,7 +197,7 @@ impl<P: UnpackTarget> Unpacker<'_, P> {
         path: &TreePath,
         meta: Meta,
         entry: &mut ArchiveEntry<'_, R>,
-    ) -> Result<Item> {
+    ) -> Result<LayerItem> {
         let node = match entry.kind.clone() {
             EntryKind::File => {
                 let (size, content_at) = (entry.size, entry.content_at);
@@ -207,7 +207,7 @@ impl<P: UnpackTarget> Unpacker<'_, P> {
             EntryKind::HardLink(target) => {
                 let (target, first) = self.link_target(path, &target)?;
                 self.target.hard_link(path, &target)?;
-                return Ok(Item::HardLink(first));
+                return Ok(LayerItem::HardLink(first));
             }
             EntryKind::Symlink(target) => {
                 self.target.symlink(path, &meta, &target)?;
@@ -225,7 +225,7 @@ impl<P: UnpackTarget> Unpacker<'_, P> {
         if let Node::CharDevice(_) | Node::BlockDevice(_) | Node::Fifo = node {
             self.target.special(path, &meta, &node)?;
         }
-        Ok(Item::Node(meta, node))
+        Ok(LayerItem::Node(meta, node))
     }
 
     /// Returns the resolved target of a hard link at `path`, and the first name of that file.
@@ -270,7 +270,7 @@ impl<P: UnpackTarget> Unpacker<'_, P> {
             self.state.make_opaque(&path, true);
         } else if !self.state.is_other(&path) {
             self.target.whiteout(&path)?;
-            self.state.add(Entry { path, item: Item::Whiteout });
+            self.state.add(Entry { path, item: LayerItem::Whiteout });
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::archive::PackedListing;
 use crate::limits::MAX_LISTING_BYTES;
 use crate::oci::{DiffId, Digest, Hasher};
 use crate::pathio::{self, Context as _};
-use crate::tree::{FileOrigin, Item, LayerContent, LayerEntries as _, Node, TreePath};
+use crate::tree::{FileOrigin, LayerContent, LayerEntries as _, LayerItem, Node, TreePath};
 
 use super::layer_tar::LayerTarReader;
 use super::listing_comparison::{self, ComparisonRules};
@@ -320,9 +320,12 @@ impl Verifier<'_> {
 
 /// Returns whether a listed and a scanned item are equal. The offset in the archive may be missing in
 /// the listing.
-fn is_same_item(listed: &Item, scanned: &Item) -> bool {
+fn is_same_item(listed: &LayerItem, scanned: &LayerItem) -> bool {
     match (listed, scanned) {
-        (Item::Node(meta, Node::File(file)), Item::Node(other_meta, Node::File(other))) => {
+        (
+            LayerItem::Node(meta, Node::File(file)),
+            LayerItem::Node(other_meta, Node::File(other)),
+        ) => {
             let tar_at = file.origin.tar_at();
             let is_at = tar_at.is_none_or(|at| at == crate::archive::NOT_IN_ONE_PIECE)
                 || tar_at == other.origin.tar_at();

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::iter::Peekable;
 
-use super::{Entry, Item, LayerEntries, Meta, Node, TreePath};
+use super::{Entry, LayerEntries, LayerItem, Meta, Node, TreePath};
 
 /// The way in which a path differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,11 +72,13 @@ fn next_change(
     }
 }
 
-fn difference(old: &Item, new: &Item) -> Option<ChangeKind> {
+fn difference(old: &LayerItem, new: &LayerItem) -> Option<ChangeKind> {
     match (old, new) {
-        (Item::Whiteout, Item::Whiteout) | (Item::Opaque, Item::Opaque) => None,
-        (Item::HardLink(old), Item::HardLink(new)) => (old != new).then_some(ChangeKind::Content),
-        (Item::Node(old_meta, old), Item::Node(new_meta, new)) => {
+        (LayerItem::Whiteout, LayerItem::Whiteout) | (LayerItem::Opaque, LayerItem::Opaque) => None,
+        (LayerItem::HardLink(old), LayerItem::HardLink(new)) => {
+            (old != new).then_some(ChangeKind::Content)
+        }
+        (LayerItem::Node(old_meta, old), LayerItem::Node(new_meta, new)) => {
             content(old, new).or_else(|| properties(old_meta, new_meta))
         }
         _ => Some(ChangeKind::Type),
@@ -84,8 +86,9 @@ fn difference(old: &Item, new: &Item) -> Option<ChangeKind> {
 }
 
 /// Returns all differences between two items. After a change of type nothing else is compared.
-pub(super) fn differences(old: &Item, new: &Item) -> Vec<ChangeKind> {
-    let (Item::Node(old_meta, old_node), Item::Node(new_meta, new_node)) = (old, new) else {
+pub(super) fn differences(old: &LayerItem, new: &LayerItem) -> Vec<ChangeKind> {
+    let (LayerItem::Node(old_meta, old_node), LayerItem::Node(new_meta, new_node)) = (old, new)
+    else {
         return difference(old, new).into_iter().collect();
     };
     let content = content(old_node, new_node);
@@ -129,13 +132,16 @@ mod tests {
         let content = ContentHash::of(content.as_bytes());
         let file = File { size: 1, content, origin: FileOrigin::directory(0, TreePath::root()) };
         let meta = Meta { uid, ..Meta::root(mode, i64::from(uid)) };
-        Entry { path: TreePath::clean(path.as_bytes()), item: Item::Node(meta, Node::File(file)) }
+        Entry {
+            path: TreePath::clean(path.as_bytes()),
+            item: LayerItem::Node(meta, Node::File(file)),
+        }
     }
 
     #[test]
     fn each_difference_has_its_kind_and_times_are_ignored() {
         let item = |path: &str, item| Entry { path: TreePath::clean(path.as_bytes()), item };
-        let fifo = || Item::Node(Meta::root(0o644, 0), Node::Fifo);
+        let fifo = || LayerItem::Node(Meta::root(0o644, 0), Node::Fifo);
         let old = vec![
             file("content", 0o644, 0, "a"),
             file("gone", 0o644, 0, "a"),
@@ -143,7 +149,7 @@ mod tests {
             file("owner", 0o644, 0, "a"),
             file("same", 0o644, 0, "a"),
             file("type", 0o644, 0, "a"),
-            item("whiteout", Item::Whiteout),
+            item("whiteout", LayerItem::Whiteout),
         ];
         let new = vec![
             file("content", 0o600, 0, "b"),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::changes::differences;
-use super::{ChangeKind, Dir, Item, Node, Tree, TreeNode, TreePath};
+use super::{ChangeKind, Dir, LayerItem, Node, Tree, TreeNode, TreePath};
 
 /// A path that may differ between two trees, of which at least one has it.
 #[derive(Debug, Clone)]
@@ -31,10 +31,10 @@ impl PathPair<'_> {
 }
 
 /// Returns the layer entry that would create this node.
-fn item_of(node: &TreeNode) -> Item {
+fn item_of(node: &TreeNode) -> LayerItem {
     match node {
-        TreeNode::Dir(dir) => Item::Node(dir.meta.clone(), Node::Directory { opaque: false }),
-        TreeNode::Leaf(leaf) => Item::Node(leaf.meta().clone(), leaf.node().clone()),
+        TreeNode::Dir(dir) => LayerItem::Node(dir.meta.clone(), Node::Directory { opaque: false }),
+        TreeNode::Leaf(leaf) => LayerItem::Node(leaf.meta().clone(), leaf.node().clone()),
     }
 }
 
@@ -87,17 +87,17 @@ mod tests {
     use crate::tree::{Entry, LayerListing, Meta};
 
     fn dir(path: &str, mode: u32) -> Entry {
-        let item = Item::Node(Meta::root(mode, 0), Node::Directory { opaque: false });
+        let item = LayerItem::Node(Meta::root(mode, 0), Node::Directory { opaque: false });
         Entry { path: TreePath::clean(path.as_bytes()), item }
     }
 
     fn fifo(path: &str, mode: u32, uid: u32) -> Entry {
-        let item = Item::Node(Meta { uid, ..Meta::root(mode, 0) }, Node::Fifo);
+        let item = LayerItem::Node(Meta { uid, ..Meta::root(mode, 0) }, Node::Fifo);
         Entry { path: TreePath::clean(path.as_bytes()), item }
     }
 
     fn gone(path: &str) -> Entry {
-        Entry { path: TreePath::clean(path.as_bytes()), item: Item::Whiteout }
+        Entry { path: TreePath::clean(path.as_bytes()), item: LayerItem::Whiteout }
     }
 
     fn with(tree: &Tree, entries: Vec<Entry>) -> Tree {

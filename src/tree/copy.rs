@@ -16,7 +16,7 @@ pub use error::CopyError;
 use super::glob::{DoubleStar, Glob};
 use super::mode::Chmod;
 use super::patterns::PatternError;
-use super::{ContentDigest, ContentWriter, File, Item, Meta, Node, Tree, TreePath};
+use super::{ContentDigest, ContentWriter, File, LayerItem, Meta, Node, Tree, TreePath};
 
 use copy_layer::LinkNames;
 use placement::Placement;
@@ -149,7 +149,7 @@ fn write_item(key: &mut ContentWriter, item: &Selected<'_>, request: &CopyReques
         key.field(path.as_bytes());
         key.number(u64::from(entry.on_the_way) | u64::from(item.only_implies(path)) << 1);
         if let Some(first) = links.first_name(node, path) {
-            key.item(&Item::HardLink(first.clone()));
+            key.item(&LayerItem::HardLink(first.clone()));
             continue;
         }
         // A directory whose contents are copied contributes no properties of its own.

@@ -190,7 +190,7 @@ impl LostFiles {
 mod tests {
     use super::*;
     use crate::oci::{DiffId, Digest};
-    use crate::tree::{ContentHash, Entry, FileOrigin, Item, LayerListing, Meta};
+    use crate::tree::{ContentHash, Entry, FileOrigin, LayerItem, LayerListing, Meta};
 
     fn path(text: &str) -> TreePath {
         TreePath::clean(text.as_bytes())
@@ -199,15 +199,15 @@ mod tests {
     fn file(layer: u8, at: &str, size: u64) -> Entry {
         let origin = FileOrigin::layer(DiffId::new(Digest::of(&[layer])), path(at), 0);
         let file = File { size, content: ContentHash::of(&[layer]), origin };
-        Entry { path: path(at), item: Item::Node(Meta::root(0o644, 0), Node::File(file)) }
+        Entry { path: path(at), item: LayerItem::Node(Meta::root(0o644, 0), Node::File(file)) }
     }
 
     fn directory(at: &str, opaque: bool) -> Entry {
-        let item = Item::Node(Meta::root(0o755, 0), Node::Directory { opaque });
+        let item = LayerItem::Node(Meta::root(0o755, 0), Node::Directory { opaque });
         Entry { path: path(at), item }
     }
 
-    fn item(at: &str, item: Item) -> Entry {
+    fn item(at: &str, item: LayerItem) -> Entry {
         Entry { path: path(at), item }
     }
 
@@ -228,7 +228,7 @@ mod tests {
     fn overwritten_and_removed_files_count_as_wasted() {
         let base = vec![directory("d", false), file(1, "d/a", 10), file(1, "d/b", 20)];
         let again = vec![directory("d", false), file(2, "d/a", 11), file(2, "d/c", 1)];
-        let gone = vec![item("d", Item::Whiteout)];
+        let gone = vec![item("d", LayerItem::Whiteout)];
         let want = [(3, 0, 0, 0), (1, 1, 0, 10), (0, 0, 4, 32)];
         let stats = check(vec![base.clone(), again, gone], &want);
         assert_eq!((stats.wasted_bytes(), stats.file_bytes()), (42, 42));
@@ -245,9 +245,9 @@ mod tests {
 
     #[test]
     fn hard_linked_file_is_wasted_when_its_last_name_is_removed() {
-        let base = vec![file(1, "a", 10), item("b", Item::HardLink(path("a")))];
-        let one = vec![item("a", Item::Whiteout)];
-        let other = vec![item("b", Item::Whiteout)];
+        let base = vec![file(1, "a", 10), item("b", LayerItem::HardLink(path("a")))];
+        let one = vec![item("a", LayerItem::Whiteout)];
+        let other = vec![item("b", LayerItem::Whiteout)];
         let want = [(2, 0, 0, 0), (0, 0, 1, 0), (0, 0, 1, 10)];
         check(vec![base.clone(), one, other], &want);
         let stats = check(vec![base], &[(2, 0, 0, 0)]);
@@ -261,7 +261,7 @@ mod tests {
         let many = (0..300_u64).map(|n| file(1, &format!("f{n:03}"), n % 7)).collect();
         let mut stats = LayerStats::default();
         stats.push(&LayerListing::new(many));
-        stats.push(&LayerListing::new(vec![item("f006", Item::Whiteout), file(2, "z", 99)]));
+        stats.push(&LayerListing::new(vec![item("f006", LayerItem::Whiteout), file(2, "z", 99)]));
         let largest: Vec<String> = stats.largest(3).iter().map(|(p, _)| p.to_string()).collect();
         assert_eq!(largest, ["/z", "/f013", "/f020"]);
     }

@@ -7,7 +7,7 @@ use super::{ContentDigest, ContentWriter, File, Meta, Node, TreePath};
 
 /// The content of a layer at one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
+pub enum LayerItem {
     /// A file of any type with its properties.
     Node(Meta, Node),
     /// A further name of the file at this path, which comes earlier in the layer.
@@ -22,10 +22,10 @@ pub enum Item {
 /// One path of a layer and its item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The path; the root only for [`Item::Opaque`].
+    /// The path; the root only for [`LayerItem::Opaque`].
     pub path: TreePath,
     /// The content at the path.
-    pub item: Item,
+    pub item: LayerItem,
 }
 
 /// A layer's entries in the order of its tar: depth-first, names in byte order, each path once, a
@@ -76,7 +76,7 @@ impl LayerListing {
     /// path.
     #[must_use]
     pub fn new(mut entries: Vec<Entry>) -> Self {
-        entries.retain(|entry| !entry.path.is_root() || entry.item == Item::Opaque);
+        entries.retain(|entry| !entry.path.is_root() || entry.item == LayerItem::Opaque);
         // A stable sort keeps the order of equal paths, so the last of them can be kept.
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         entries.reverse();
@@ -100,7 +100,7 @@ impl LayerListing {
 
     /// Returns the item at `path`.
     #[must_use]
-    pub fn get(&self, path: &TreePath) -> Option<&Item> {
+    pub fn get(&self, path: &TreePath) -> Option<&LayerItem> {
         let at = self.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
         self.entries.get(at).map(|entry| &entry.item)
     }
@@ -126,7 +126,7 @@ fn link_forward(entries: &mut [Entry]) {
     for at in 0..entries.len() {
         let Some((done, rest)) = entries.split_at_mut_checked(at) else { return };
         let Some((entry, later)) = rest.split_first_mut() else { return };
-        let Item::HardLink(target) = &mut entry.item else { continue };
+        let LayerItem::HardLink(target) = &mut entry.item else { continue };
         if let Some(first) = moved.get(target) {
             *target = first.clone();
         }
@@ -141,12 +141,12 @@ fn link_forward(entries: &mut [Entry]) {
         if let Some(file) = later.get_mut(found) {
             moved.insert(file.path.clone(), entry.path.clone());
             std::mem::swap(&mut file.item, &mut entry.item);
-            file.item = Item::HardLink(entry.path.clone());
+            file.item = LayerItem::HardLink(entry.path.clone());
         }
     }
 }
 
-impl Item {
+impl LayerItem {
     /// Returns the regular file, if it is one.
     #[must_use]
     pub const fn file(&self) -> Option<&File> {
@@ -206,15 +206,15 @@ mod tests {
         TreePath::new(text.as_bytes()).unwrap()
     }
 
-    fn file(text: &str, mtime_s: i64) -> Item {
+    fn file(text: &str, mtime_s: i64) -> LayerItem {
         let bytes: Arc<[u8]> = text.as_bytes().into();
         let content = ContentHash::of(&bytes);
         let origin = FileOrigin::Inline(bytes);
         let size = u64::try_from(text.len()).unwrap();
-        Item::Node(Meta::root(0o644, mtime_s), Node::File(File { size, content, origin }))
+        LayerItem::Node(Meta::root(0o644, mtime_s), Node::File(File { size, content, origin }))
     }
 
-    fn entry(at: &str, item: Item) -> Entry {
+    fn entry(at: &str, item: LayerItem) -> Entry {
         Entry { path: path(at), item }
     }
 
@@ -232,13 +232,13 @@ mod tests {
     fn listing_puts_a_hard_linked_file_at_its_first_path() {
         let listing = LayerListing::new(vec![
             entry("z", file("1", 0)),
-            entry("a", Item::HardLink(path("z"))),
-            entry("m", Item::HardLink(path("z"))),
+            entry("a", LayerItem::HardLink(path("z"))),
+            entry("m", LayerItem::HardLink(path("z"))),
         ]);
         let want = [
             entry("a", file("1", 0)),
-            entry("m", Item::HardLink(path("a"))),
-            entry("z", Item::HardLink(path("a"))),
+            entry("m", LayerItem::HardLink(path("a"))),
+            entry("z", LayerItem::HardLink(path("a"))),
         ];
         assert_eq!(listing.entries(), want);
     }

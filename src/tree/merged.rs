@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::limits::MAX_LINKS_FOLLOWED;
 
-use super::{Children, ChildrenIter, File, Item, LayerEntries, Meta, Node, TreePath};
+use super::{Children, ChildrenIter, File, LayerEntries, LayerItem, Meta, Node, TreePath};
 
 /// A merged file tree. Cloning is cheap: unchanged directories are shared.
 #[derive(Debug, Clone)]
@@ -167,17 +167,17 @@ impl Tree {
     pub fn apply(&mut self, layer: &dyn LayerEntries) {
         for entry in layer.stream() {
             match &entry.item {
-                Item::Whiteout => self.remove(&entry.path),
-                Item::Opaque => self.empty(&entry.path),
-                Item::HardLink(target) => {
+                LayerItem::Whiteout => self.remove(&entry.path),
+                LayerItem::Opaque => self.empty(&entry.path),
+                LayerItem::HardLink(target) => {
                     if let Some(leaf) = self.link(target) {
                         self.insert(&entry.path, TreeNode::Leaf(leaf));
                     }
                 }
-                Item::Node(meta, Node::Directory { opaque }) => {
+                LayerItem::Node(meta, Node::Directory { opaque }) => {
                     self.apply_directory(&entry.path, meta, *opaque);
                 }
-                Item::Node(meta, node) => {
+                LayerItem::Node(meta, node) => {
                     let leaf = Leaf::new(meta.clone(), node.clone());
                     self.insert(&entry.path, TreeNode::Leaf(leaf));
                 }
@@ -397,20 +397,20 @@ mod tests {
 
     fn dir(at: &str, opaque: bool) -> Entry {
         let node = Node::Directory { opaque };
-        Entry { path: path(at), item: Item::Node(Meta::root(0o755, 0), node) }
+        Entry { path: path(at), item: LayerItem::Node(Meta::root(0o755, 0), node) }
     }
 
     fn link(at: &str, target: &str) -> Entry {
         let node = Node::Symlink(target.as_bytes().into());
-        Entry { path: path(at), item: Item::Node(Meta::root(0o777, 0), node) }
+        Entry { path: path(at), item: LayerItem::Node(Meta::root(0o777, 0), node) }
     }
 
     fn fifo(at: &str) -> Entry {
-        Entry { path: path(at), item: Item::Node(Meta::root(0o644, 0), Node::Fifo) }
+        Entry { path: path(at), item: LayerItem::Node(Meta::root(0o644, 0), Node::Fifo) }
     }
 
     fn gone(at: &str) -> Entry {
-        Entry { path: path(at), item: Item::Whiteout }
+        Entry { path: path(at), item: LayerItem::Whiteout }
     }
 
     fn merged<const N: usize>(layers: [Vec<Entry>; N]) -> Tree {

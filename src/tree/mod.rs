@@ -27,7 +27,7 @@ pub use compare::{PathPair, pairs};
 pub use copy::{CopyError, CopyInput, CopyLayer, CopyRequest, copy, matched_files, select_digest};
 pub use file_in_directory::FileInDirectory;
 pub use layer_stats::{LayerEffect, LayerStats, WastedPath};
-pub use listing::{Entry, Item, Layer, LayerContent, LayerEntries, LayerListing};
+pub use listing::{Entry, Layer, LayerContent, LayerEntries, LayerItem, LayerListing};
 pub use merged::{Dir, Leaf, LookupError, Tree, TreeNode, TreeWalk};
 pub use mode::{Chmod, ModeError, parse_chmod};
 pub use node::{

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::oci::DiffId;
 
-use super::{FileInDirectory, Item, TreePath};
+use super::{FileInDirectory, LayerItem, TreePath};
 
 /// The BLAKE3 hash of a file's content. Used by rbuild only, in cache keys and listings, never in
 /// an image.
@@ -237,18 +237,18 @@ impl ContentWriter {
     }
 
     /// Appends an item of a layer.
-    pub fn item(&mut self, item: &Item) {
+    pub fn item(&mut self, item: &LayerItem) {
         match item {
-            Item::Node(meta, node) => {
+            LayerItem::Node(meta, node) => {
                 self.meta(meta);
                 self.node(node);
             }
-            Item::HardLink(target) => {
+            LayerItem::HardLink(target) => {
                 self.field(b"link");
                 self.field(target.as_bytes());
             }
-            Item::Whiteout => self.field(b"whiteout"),
-            Item::Opaque => self.field(b"opaque"),
+            LayerItem::Whiteout => self.field(b"whiteout"),
+            LayerItem::Opaque => self.field(b"opaque"),
         }
     }
 

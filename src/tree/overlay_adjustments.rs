@@ -8,7 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ContentDigest, ContentWriter, Entry, Item, LayerEntries, Meta, Node, Tree, TreePath};
+use super::{
+    ContentDigest, ContentWriter, Entry, LayerEntries, LayerItem, Meta, Node, Tree, TreePath,
+};
 
 /// The changes that make an unpacked layer correct on top of the layers below.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,7 +61,7 @@ impl OverlayAdjustments {
             if item.is_directory() {
                 open.push(path.clone());
             }
-            is_listed && !matches!(item, Item::Whiteout | Item::Opaque)
+            is_listed && !matches!(item, LayerItem::Whiteout | LayerItem::Opaque)
         })
     }
 
@@ -116,18 +118,18 @@ impl AdjustmentScan<'_> {
             self.open.pop();
         }
         self.open_parents(path);
-        let is_directory = item.is_directory() || *item == Item::Opaque;
+        let is_directory = item.is_directory() || *item == LayerItem::Opaque;
         if self.open.is_empty() && !is_directory {
             self.at_top.extend(path.name().map(Into::into));
         }
         match item {
-            Item::Node(_, Node::Directory { opaque }) => self.enter(path, *opaque),
-            Item::Opaque => {
+            LayerItem::Node(_, Node::Directory { opaque }) => self.enter(path, *opaque),
+            LayerItem::Opaque => {
                 self.inherit(path);
                 self.enter(path, true);
             }
-            Item::Whiteout => self.whiteout(path),
-            Item::Node(..) | Item::HardLink(_) => {}
+            LayerItem::Whiteout => self.whiteout(path),
+            LayerItem::Node(..) | LayerItem::HardLink(_) => {}
         }
     }
 
@@ -207,7 +209,7 @@ mod tests {
     }
 
     fn node(at: &str, meta: Meta, node: Node) -> Entry {
-        Entry { path: path(at), item: Item::Node(meta, node) }
+        Entry { path: path(at), item: LayerItem::Node(meta, node) }
     }
 
     fn dir(at: &str, mode: u32) -> Entry {
@@ -222,7 +224,7 @@ mod tests {
         node(at, Meta::root(0o777, 0), Node::Symlink(b"elsewhere".as_slice().into()))
     }
 
-    fn item(at: &str, item: Item) -> Entry {
+    fn item(at: &str, item: LayerItem) -> Entry {
         Entry { path: path(at), item }
     }
 
@@ -239,7 +241,8 @@ mod tests {
     #[test]
     fn layer_that_lists_its_directories_needs_no_changes() {
         let below = vec![dir("d", 0o700), fifo("d/gone"), link("l")];
-        let layer = vec![dir("d", 0o711), item("d/gone", Item::Whiteout), fifo("d/new"), fifo("l")];
+        let layer =
+            vec![dir("d", 0o711), item("d/gone", LayerItem::Whiteout), fifo("d/new"), fifo("l")];
         assert!(adjustments(below, layer).is_empty());
         let listing = |entries| LayerListing::new(entries);
         let full = vec![dir("d", 0o711), dir("d/e", 0o711), fifo("d/e/f"), fifo("d/x"), fifo("l")];
@@ -248,7 +251,10 @@ mod tests {
             dir("d", 0o711),
             fifo("d/e/f")
         ])));
-        assert!(!OverlayAdjustments::are_never_needed(&listing(vec![item("d", Item::Whiteout)])));
+        assert!(!OverlayAdjustments::are_never_needed(&listing(vec![item(
+            "d",
+            LayerItem::Whiteout
+        )])));
     }
 
     #[test]
@@ -271,10 +277,10 @@ mod tests {
         let below = vec![dir("d", 0o755), fifo("d/here"), link("l")];
         let layer = vec![
             dir("d", 0o755),
-            item("d/here", Item::Whiteout),
-            item("d/nothing", Item::Whiteout),
-            item("l/x", Item::Whiteout),
-            item("new/deep/x", Item::Whiteout),
+            item("d/here", LayerItem::Whiteout),
+            item("d/nothing", LayerItem::Whiteout),
+            item("l/x", LayerItem::Whiteout),
+            item("new/deep/x", LayerItem::Whiteout),
         ];
         let adjustments = adjustments(below, layer);
         assert_eq!(paths(&adjustments.whiteouts_removed), ["/d/nothing", "/l/x", "/new/deep/x"]);
@@ -287,7 +293,8 @@ mod tests {
     #[test]
     fn whiteouts_in_an_opaque_directory_are_removed() {
         let below = vec![dir("d", 0o700), fifo("d/here")];
-        let layer = vec![item("d", Item::Opaque), item("d/here", Item::Whiteout), fifo("d/x")];
+        let layer =
+            vec![item("d", LayerItem::Opaque), item("d/here", LayerItem::Whiteout), fifo("d/x")];
         let adjustments = adjustments(below, layer);
         assert_eq!(paths(&adjustments.whiteouts_removed), ["/d/here"]);
         assert_eq!(adjustments.directories.get(&path("d")).map(|meta| meta.mode), Some(0o700));
@@ -298,13 +305,13 @@ mod tests {
         let directories = ["a", "b", "e"].map(|at| dir(at, 0o755)).into_iter();
         let below = directories.chain(["a/x", "c", "d", "f"].map(fifo)).collect();
         let layer = vec![
-            item("", Item::Opaque),
+            item("", LayerItem::Opaque),
             dir("a", 0o755),
             fifo("a/y"),
             fifo("c"),
-            item("d", Item::Whiteout),
-            item("e/x", Item::Whiteout),
-            item("f", Item::Opaque),
+            item("d", LayerItem::Whiteout),
+            item("e/x", LayerItem::Whiteout),
+            item("f", LayerItem::Opaque),
         ];
         let adjustments = adjustments(below, layer);
         assert_eq!(paths(&adjustments.opaque), ["/a"]);

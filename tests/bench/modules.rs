@@ -16,8 +16,8 @@ use rbuild::archive::{Packing, packer, write_listing};
 use rbuild::dockerfile::{ir, syntax};
 use rbuild::plan::{self, Network, OperationKey, RunOperation, RunSettings};
 use rbuild::tree::{
-    ContentHash, CopyInput, CopyRequest, Entry, File, FileOrigin, Item, LayerListing, Meta, Node,
-    Tree, TreePath, select_digest,
+    ContentHash, CopyInput, CopyRequest, Entry, File, FileOrigin, LayerItem, LayerListing, Meta,
+    Node, Tree, TreePath, select_digest,
 };
 
 #[path = "../support/ebnf.rs"]
@@ -71,12 +71,12 @@ fn layer(n_files: usize) -> LayerListing {
     for at in 0..n_files {
         let directory = format!("src/d{:04}", at / 100);
         if at % 100 == 0 {
-            let item = Item::Node(Meta::root(0o755, 0), Node::Directory { opaque: false });
+            let item = LayerItem::Node(Meta::root(0o755, 0), Node::Directory { opaque: false });
             entries.push(Entry { path: TreePath::new(directory.as_bytes()).unwrap(), item });
         }
         let path = TreePath::new(format!("{directory}/f{at}").as_bytes()).unwrap();
         let file = File { size: 100, content, origin: FileOrigin::Inline(Arc::clone(&bytes)) };
-        entries.push(Entry { path, item: Item::Node(Meta::root(0o644, 0), Node::File(file)) });
+        entries.push(Entry { path, item: LayerItem::Node(Meta::root(0o644, 0), Node::File(file)) });
     }
     LayerListing::new(entries)
 }

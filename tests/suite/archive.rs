@@ -19,7 +19,8 @@ use rbuild::oci::{DiffId, Digest};
 use rbuild::store::layer_diff::{DiffOptions, diff_upper, write_layer};
 use rbuild::store::unpack::{UnpackOptions, UnpackedArchive, Whiteouts, unpack};
 use rbuild::tree::{
-    ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath, Xattrs,
+    ContentHash, Device, Entry, File, FileOrigin, LayerItem, LayerListing, Meta, Node, TreePath,
+    Xattrs,
 };
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 
@@ -45,7 +46,7 @@ fn inline(bytes: &[u8]) -> Node {
 }
 
 fn node(at: &str, meta: Meta, node: Node) -> Entry {
-    Entry { path: path(at), item: Item::Node(meta, node) }
+    Entry { path: path(at), item: LayerItem::Node(meta, node) }
 }
 
 fn directory(at: &str, mode: u32) -> Entry {
@@ -142,7 +143,7 @@ fn dump(at: &Path) -> Vec<String> {
 fn without_origins(listing: &LayerListing) -> LayerListing {
     let mut listing = listing.clone();
     for entry in listing.entries_mut() {
-        if let Item::Node(_, Node::File(file)) = &mut entry.item {
+        if let LayerItem::Node(_, Node::File(file)) = &mut entry.item {
             file.origin = FileOrigin::Inline(Arc::from(&b""[..]));
         }
     }
@@ -160,13 +161,13 @@ fn sample() -> Vec<Entry> {
         node("a", owned(0o2750), Node::Directory { opaque: true }),
         node("a/ping", capable, inline(b"elf")),
         node("a/set", owned(0o6755), inline(b"#!")),
-        Entry { path: path("a/zing"), item: Item::HardLink(path("a/ping")) },
+        Entry { path: path("a/zing"), item: LayerItem::HardLink(path("a/ping")) },
         directory("b", 0o500),
         node("b/big", Meta::root(0o600, 13), inline(&[b'x'; 5000])),
         link("b/l", "../nowhere"),
         node("b/null", owned(0o666), Node::CharDevice(Device { major: 1, minor: 3 })),
         node("b/p", owned(0o640), Node::Fifo),
-        Entry { path: path("gone"), item: Item::Whiteout },
+        Entry { path: path("gone"), item: LayerItem::Whiteout },
     ]
 }
 
@@ -337,7 +338,7 @@ fn priv_of_two_entries_for_one_path_the_later_counts() {
     let want = LayerListing::new(vec![
         node("a", meta(), inline(b"second")),
         node("b", meta(), inline(b"first")),
-        Entry { path: path("c"), item: Item::HardLink(path("b")) },
+        Entry { path: path("c"), item: LayerItem::HardLink(path("b")) },
         node("d", meta(), Node::Symlink(b"b"[..].into())),
         node("g", meta(), Node::Directory { opaque: false }),
         node("h", meta(), Node::Directory { opaque: true }),
@@ -378,10 +379,10 @@ fn tree() -> impl Strategy<Value = LayerListing> {
             let is_link = matches!(node, Some(Node::Symlink(_)));
             let mode = if is_link { 0o777 } else { mode };
             let meta = Meta { uid: id, gid: id / 2, ..Meta::root(mode, i64::from(time)) };
-            let item = node.map_or(Item::Whiteout, |node| Item::Node(meta, node));
+            let item = node.map_or(LayerItem::Whiteout, |node| LayerItem::Node(meta, node));
             Entry { path, item }
         });
-        let mut tree: BTreeMap<TreePath, Item> =
+        let mut tree: BTreeMap<TreePath, LayerItem> =
             entries.map(|entry| (entry.path, entry.item)).collect();
         let files: Vec<TreePath> = tree
             .iter()
@@ -390,7 +391,7 @@ fn tree() -> impl Strategy<Value = LayerListing> {
             .collect();
         for (path, target) in links {
             if !files.is_empty() && !tree.contains_key(&path) {
-                tree.insert(path, Item::HardLink(target.get(&files).clone()));
+                tree.insert(path, LayerItem::HardLink(target.get(&files).clone()));
             }
         }
         consistent(tree)
@@ -398,15 +399,15 @@ fn tree() -> impl Strategy<Value = LayerListing> {
 }
 
 /// Every parent becomes a directory, and links whose target was lost on the way go.
-fn consistent(mut tree: BTreeMap<TreePath, Item>) -> LayerListing {
+fn consistent(mut tree: BTreeMap<TreePath, LayerItem>) -> LayerListing {
     let paths: Vec<TreePath> = tree.keys().cloned().collect();
     for path in paths {
         let mut above = path.parent();
         while let Some(directory) = above.filter(|directory| !directory.is_root()) {
-            let item = tree.entry(directory.clone()).or_insert(Item::Whiteout);
+            let item = tree.entry(directory.clone()).or_insert(LayerItem::Whiteout);
             if !item.is_directory() {
                 let node = Node::Directory { opaque: false };
-                *item = Item::Node(Meta::root(0o755, 3), node);
+                *item = LayerItem::Node(Meta::root(0o755, 3), node);
             }
             above = directory.parent();
         }
@@ -417,8 +418,8 @@ fn consistent(mut tree: BTreeMap<TreePath, Item>) -> LayerListing {
         .map(|(path, _)| path.clone())
         .collect();
     tree.retain(|_, item| match item {
-        Item::HardLink(target) => files.contains(target),
-        Item::Node(..) | Item::Whiteout | Item::Opaque => true,
+        LayerItem::HardLink(target) => files.contains(target),
+        LayerItem::Node(..) | LayerItem::Whiteout | LayerItem::Opaque => true,
     });
     LayerListing::new(tree.into_iter().map(|(path, item)| Entry { path, item }).collect())
 }
@@ -438,10 +439,10 @@ proptest! {
         let options = DiffOptions { user_xattr: false, skip: &[] };
         let changed = diff_upper(at.as_fd(), &[], &options).unwrap();
         let (found, again) = written(changed, at.as_fd());
-        let shown = listing.entries().iter().filter(|entry| entry.item != Item::Whiteout);
+        let shown = listing.entries().iter().filter(|entry| entry.item != LayerItem::Whiteout);
         let mut want = LayerListing::new(shown.cloned().collect());
         for entry in want.entries_mut() {
-            if let Item::Node(_, Node::Directory { opaque }) = &mut entry.item {
+            if let LayerItem::Node(_, Node::Directory { opaque }) = &mut entry.item {
                 *opaque = false;
             }
         }
@@ -469,7 +470,7 @@ fn directories_deeper_than_the_descriptors_that_are_kept_are_reached() {
     let mut tar = TarWriter::new(Vec::new());
     for n_names in [120, 60, 119, 3] {
         let at = path(&names[..n_names].join("/")).join(b"file");
-        let item = Item::Node(Meta::root(0o644, 7), inline(b"x"));
+        let item = LayerItem::Node(Meta::root(0o644, 7), inline(b"x"));
         tar.entry(&at, &item, &mut &b"x"[..]).unwrap();
     }
     let unpacked = unpack_to(into.path(), &tar.finish().unwrap(), &OPTIONS).unwrap();
@@ -508,10 +509,10 @@ impl Stack {
 
 fn describe(entry: &Entry) -> String {
     match &entry.item {
-        Item::Whiteout => format!("{} gone", entry.path),
-        Item::Opaque => format!("{} opaque", entry.path),
-        Item::HardLink(target) => format!("{} = {target}", entry.path),
-        Item::Node(meta, node) => {
+        LayerItem::Whiteout => format!("{} gone", entry.path),
+        LayerItem::Opaque => format!("{} opaque", entry.path),
+        LayerItem::HardLink(target) => format!("{} = {target}", entry.path),
+        LayerItem::Node(meta, node) => {
             let kind = match node {
                 Node::Directory { .. } => "dir",
                 Node::File(_) => "file",
@@ -529,7 +530,7 @@ fn file(at: &str, text: &str) -> Entry {
 }
 
 fn gone(at: &str) -> Entry {
-    Entry { path: path(at), item: Item::Whiteout }
+    Entry { path: path(at), item: LayerItem::Whiteout }
 }
 
 #[test]
@@ -617,7 +618,7 @@ fn priv_hard_links_are_found_among_what_changed() {
     let pair = |text| {
         vec![
             file("a", text),
-            Entry { path: path("z"), item: Item::HardLink(path("a")) },
+            Entry { path: path("z"), item: LayerItem::HardLink(path("a")) },
             file("other", "1"),
         ]
     };

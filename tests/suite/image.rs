@@ -17,7 +17,7 @@ use rbuild::archive::Packing;
 use rbuild::image::{self, ExportOptions, ExportTarget, Image};
 use rbuild::oci::{Digest, Reference};
 use rbuild::store::Representation;
-use rbuild::tree::{Entry, Item, Meta, Node};
+use rbuild::tree::{Entry, LayerItem, Meta, Node};
 use serde_json::Value;
 
 use crate::support::image::{
@@ -599,7 +599,7 @@ fn an_ordinary_user_gets_the_files_without_their_owners() {
     let read_only = Meta { mode: 0o555, ..Meta::root(0, 1_600_000_000) };
     let closed = Entry {
         path: path("closed"),
-        item: Item::Node(read_only, Node::Directory { opaque: false }),
+        item: LayerItem::Node(read_only, Node::Directory { opaque: false }),
     };
     let layer = fixture.layer(
         vec![

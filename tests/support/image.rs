@@ -15,8 +15,8 @@ use rbuild::oci::{
 };
 use rbuild::store::{LayerOptions, OpenOptions, Representation, Store, StoredLayer};
 use rbuild::tree::{
-    self, ContentHash, Device, Entry, File, FileOrigin, Item, LayerListing, Meta, Node, TreePath,
-    Xattrs,
+    self, ContentHash, Device, Entry, File, FileOrigin, LayerItem, LayerListing, Meta, Node,
+    TreePath, Xattrs,
 };
 
 /// A capability set as `setcap cap_net_raw=ep` writes it.
@@ -34,7 +34,7 @@ pub(crate) fn path(text: &str) -> TreePath {
 }
 
 fn entry(at: &str, meta: Meta, node: Node) -> Entry {
-    Entry { path: path(at), item: Item::Node(meta, node) }
+    Entry { path: path(at), item: LayerItem::Node(meta, node) }
 }
 
 /// A directory of root's.
@@ -62,12 +62,12 @@ pub(crate) fn symlink(at: &str, target: &str) -> Entry {
 
 /// Another name of an earlier file.
 pub(crate) fn link(at: &str, target: &str) -> Entry {
-    Entry { path: path(at), item: Item::HardLink(path(target)) }
+    Entry { path: path(at), item: LayerItem::HardLink(path(target)) }
 }
 
 /// Something that is gone.
 pub(crate) fn gone(at: &str) -> Entry {
-    Entry { path: path(at), item: Item::Whiteout }
+    Entry { path: path(at), item: LayerItem::Whiteout }
 }
 
 /// The device `/dev/null`.

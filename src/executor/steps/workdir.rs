@@ -2,7 +2,7 @@
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::plan::WorkdirOperation;
-use crate::tree::{Accounts, Entry, Item, Layer, Meta, Node, Tree, TreeNode, TreePath};
+use crate::tree::{Accounts, Entry, Layer, LayerItem, Meta, Node, Tree, TreeNode, TreePath};
 
 use crate::executor::BuildError;
 
@@ -40,7 +40,7 @@ pub(in crate::executor) fn layer(
             Some(TreeNode::Dir(dir)) => dir.meta.clone(),
             Some(TreeNode::Leaf(_)) | None => Meta { uid, gid, ..Meta::root(0o755, now_s) },
         };
-        let item = Item::Node(meta, Node::Directory { opaque: false });
+        let item = LayerItem::Node(meta, Node::Directory { opaque: false });
         entries.push(Entry { path: at.clone(), item });
     }
     Ok(Layer::new(entries))

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 
 use crate::archive::{ArchiveEntry, ArchiveError, TarReader};
-use crate::tree::{Entry, Item, LayerEntries, Meta, Node, TreePath};
+use crate::tree::{Entry, LayerEntries, LayerItem, Meta, Node, TreePath};
 
 use super::{DiskTarget, Result, UnpackOptions, UnpackTarget as _};
 
@@ -25,7 +25,7 @@ pub fn unpack_planned(
     for entry in layer.stream() {
         let mut content = next(&mut reader)?;
         planned.entry(&entry, &mut content)?;
-        if let Item::Node(_, Node::Directory { opaque: true }) = &entry.item {
+        if let LayerItem::Node(_, Node::Directory { opaque: true }) = &entry.item {
             // The tar has a marker entry after it.
             next(&mut reader)?;
         }
@@ -58,13 +58,13 @@ impl PlannedUnpack<'_> {
         self.leave(path)?;
         self.make_parents(path)?;
         match &entry.item {
-            Item::Whiteout => self.disk.whiteout(path),
-            Item::HardLink(target) => self.disk.hard_link(path, target),
-            Item::Opaque => self.enter(path, &Meta::root(0o755, 0), true),
-            Item::Node(meta, Node::Directory { opaque }) => self.enter(path, meta, *opaque),
-            Item::Node(meta, Node::File(_)) => self.disk.file(path, meta, content).map(drop),
-            Item::Node(meta, Node::Symlink(target)) => self.disk.symlink(path, meta, target),
-            Item::Node(meta, node) => self.disk.special(path, meta, node),
+            LayerItem::Whiteout => self.disk.whiteout(path),
+            LayerItem::HardLink(target) => self.disk.hard_link(path, target),
+            LayerItem::Opaque => self.enter(path, &Meta::root(0o755, 0), true),
+            LayerItem::Node(meta, Node::Directory { opaque }) => self.enter(path, meta, *opaque),
+            LayerItem::Node(meta, Node::File(_)) => self.disk.file(path, meta, content).map(drop),
+            LayerItem::Node(meta, Node::Symlink(target)) => self.disk.symlink(path, meta, target),
+            LayerItem::Node(meta, node) => self.disk.special(path, meta, node),
         }
     }
 

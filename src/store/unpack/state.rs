@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::limits::{MAX_LINKS_FOLLOWED, MAX_REPLACE_WORK};
-use crate::tree::{Entry, Item, Meta, Node, TreePath};
+use crate::tree::{Entry, LayerItem, Meta, Node, TreePath};
 
 use super::UnpackError;
 
@@ -48,10 +48,10 @@ impl UnpackState {
     }
 
     pub(super) fn is_whiteout(&self, path: &TreePath) -> bool {
-        matches!(self.item(path), Some(Item::Whiteout))
+        matches!(self.item(path), Some(LayerItem::Whiteout))
     }
 
-    fn item(&self, path: &TreePath) -> Option<&Item> {
+    fn item(&self, path: &TreePath) -> Option<&LayerItem> {
         let entry = self.entries.get(*self.at.get(path)?)?.as_ref()?;
         Some(&entry.item)
     }
@@ -59,7 +59,7 @@ impl UnpackState {
     /// Adds an entry other than a directory.
     pub(super) fn add(&mut self, entry: Entry) {
         self.at.insert(entry.path.clone(), self.entries.len());
-        self.n_hard_links += usize::from(matches!(entry.item, Item::HardLink(_)));
+        self.n_hard_links += usize::from(matches!(entry.item, LayerItem::HardLink(_)));
         self.entries.push(Some(entry));
     }
 
@@ -107,7 +107,7 @@ impl UnpackState {
                 continue;
             }
             let path = at.join(&next);
-            let Some(Item::Node(_, Node::Symlink(target))) = self.item_of(&path) else {
+            let Some(LayerItem::Node(_, Node::Symlink(target))) = self.item_of(&path) else {
                 at = path;
                 continue;
             };
@@ -124,14 +124,14 @@ impl UnpackState {
     }
 
     /// Returns the item at `path`; for a hard link, its target.
-    fn item_of(&self, path: &TreePath) -> Option<&Item> {
+    fn item_of(&self, path: &TreePath) -> Option<&LayerItem> {
         let item = self.item(path)?;
-        if let Item::HardLink(target) = item { self.item(target) } else { Some(item) }
+        if let LayerItem::HardLink(target) = item { self.item(target) } else { Some(item) }
     }
 
     /// Returns the first name of the file at `target`, for a new link at `path`.
     pub(super) fn first_name(&self, path: &TreePath, target: TreePath) -> TreePath {
-        if let Some(Item::HardLink(first)) = self.item(&target)
+        if let Some(LayerItem::HardLink(first)) = self.item(&target)
             && first != path
         {
             return first.clone();
@@ -178,19 +178,19 @@ impl UnpackState {
 
     /// Turns the first remaining link to each dropped file into the file itself.
     fn promote_links(&mut self, dropped: &[Entry]) {
-        let files: BTreeMap<&TreePath, &Item> = dropped
+        let files: BTreeMap<&TreePath, &LayerItem> = dropped
             .iter()
-            .filter(|entry| matches!(entry.item, Item::Node(..)))
+            .filter(|entry| matches!(entry.item, LayerItem::Node(..)))
             .map(|entry| (&entry.path, &entry.item))
             .collect();
         let mut heirs: BTreeMap<TreePath, TreePath> = BTreeMap::new();
         for entry in self.entries.iter_mut().flatten() {
-            let Item::HardLink(target) = &mut entry.item else { continue };
+            let LayerItem::HardLink(target) = &mut entry.item else { continue };
             if let Some(heir) = heirs.get(target) {
                 *target = heir.clone();
             } else if let Some(item) = files.get(target) {
                 heirs.insert(target.clone(), entry.path.clone());
-                entry.item = Item::clone(item);
+                entry.item = LayerItem::clone(item);
             }
         }
     }
@@ -215,13 +215,13 @@ impl UnpackState {
     pub(super) fn into_entries(self) -> Vec<Entry> {
         let full = self.full_directories();
         let root =
-            self.is_root_opaque.then(|| Entry { path: TreePath::root(), item: Item::Opaque });
+            self.is_root_opaque.then(|| Entry { path: TreePath::root(), item: LayerItem::Opaque });
         let directories = self.directories.into_iter().filter_map(|(path, directory)| {
             let DirectoryState { meta, opaque, is_new } = directory;
             let is_made = is_new || full.contains(&path);
             let item = match meta.or_else(|| is_made.then(|| Meta::root(0o755, 0))) {
-                Some(meta) => Item::Node(meta, Node::Directory { opaque }),
-                None if opaque => Item::Opaque,
+                Some(meta) => LayerItem::Node(meta, Node::Directory { opaque }),
+                None if opaque => LayerItem::Opaque,
                 None => return None,
             };
             Some(Entry { path, item })
@@ -233,7 +233,8 @@ impl UnpackState {
     fn full_directories(&self) -> HashSet<TreePath> {
         let mut full = HashSet::new();
         let files = self.entries.iter().flatten();
-        let files = files.filter(|entry| entry.item != Item::Whiteout).map(|entry| &entry.path);
+        let files =
+            files.filter(|entry| entry.item != LayerItem::Whiteout).map(|entry| &entry.path);
         let listed = self
             .directories
             .iter()

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::tree::{Entry, Item, LayerEntries, Node, Tree, TreeNode, TreePath};
+use crate::tree::{Entry, LayerEntries, LayerItem, Node, Tree, TreeNode, TreePath};
 
 /// The part of the subtree at a path that belongs to the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,15 +83,15 @@ impl CopyLayer {
         })
     }
 
-    fn item(&self, path: &TreePath, node: &TreeNode, names: &mut LinkNames) -> Item {
+    fn item(&self, path: &TreePath, node: &TreeNode, names: &mut LinkNames) -> LayerItem {
         match node {
             TreeNode::Dir(dir) => {
                 let opaque = self.hidden.contains(path);
-                Item::Node(dir.meta.clone(), Node::Directory { opaque })
+                LayerItem::Node(dir.meta.clone(), Node::Directory { opaque })
             }
             TreeNode::Leaf(leaf) => match names.first_name(node, path) {
-                Some(first) => Item::HardLink(first.clone()),
-                None => Item::Node(leaf.meta().clone(), leaf.node().clone()),
+                Some(first) => LayerItem::HardLink(first.clone()),
+                None => LayerItem::Node(leaf.meta().clone(), leaf.node().clone()),
             },
         }
     }

@@ -6,7 +6,7 @@ use crate::cli::images::config_text::{ConfigMember, members, one_line};
 use crate::cli::images::image_view::ImageView;
 use crate::oci::DiffId;
 use crate::tree::{
-    ChangeKind, Item, LayerEntries as _, Meta, Node, PathPair, TreeNode, TreePath, pairs,
+    ChangeKind, LayerEntries as _, LayerItem, Meta, Node, PathPair, TreeNode, TreePath, pairs,
 };
 
 /// The differences between two images.
@@ -209,12 +209,16 @@ impl PathIndex {
             for entry in files.listing.stream() {
                 let path = entry.path.clone();
                 match &entry.item {
-                    Item::Whiteout | Item::Opaque => drop(index.removed.insert(path, number)),
-                    Item::Node(_, Node::Directory { opaque: true }) => {
+                    LayerItem::Whiteout | LayerItem::Opaque => {
+                        index.removed.insert(path, number);
+                    }
+                    LayerItem::Node(_, Node::Directory { opaque: true }) => {
                         index.removed.insert(path.clone(), number);
                         index.written.insert(path, number);
                     }
-                    Item::Node(..) | Item::HardLink(_) => drop(index.written.insert(path, number)),
+                    LayerItem::Node(..) | LayerItem::HardLink(_) => {
+                        index.written.insert(path, number);
+                    }
                 }
             }
         }
