@@ -174,7 +174,7 @@ fn an_image_is_loaded_into_an_engine(who: Who) {
         state.layers.clear();
         state.refusals.push((500, "no space\u{1b}[31m left".to_owned()));
     }
-    env.build(APP, &["--load"]).fails(3, &["engine.sock answers: no space[31m left"]);
+    env.build(APP, &["--load"]).fails(3, &["engine.sock refused the image: no space[31m left"]);
     env.build(APP, &["--load", "--platform", "linux/amd64,linux/arm64"])
         .fails(2, &["--load take one platform"]);
     env.set("DOCKER_HOST", "unix:///nowhere/engine.sock");
