@@ -2,6 +2,7 @@
 //! crates that are compiled on Linux.
 #![expect(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "tests run cargo, and end by a panic"
 )]
