@@ -140,7 +140,7 @@ fn start(level: u32, n_threads: usize) -> Option<GzipWorkers> {
 }
 
 fn next_job(inbox: &Mutex<Receiver<CompressJob>>) -> Option<CompressJob> {
-    pool::lock(&inbox).recv().ok()
+    pool::lock(inbox).recv().ok()
 }
 
 /// Compresses members, each independent of the others.

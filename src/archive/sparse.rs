@@ -57,7 +57,7 @@ impl SparseMap {
         for field in fields.iter().filter(|field| !field.is_empty()) {
             match (unsigned(&field.offset), unsigned(&field.numbytes)) {
                 (Some(start), Some(n_bytes)) => {
-                    self.push(SparseSegment { at: start, n_bytes }, at)?
+                    self.push(SparseSegment { at: start, n_bytes }, at)?;
                 }
                 _ => return Err(wrong(at)),
             }

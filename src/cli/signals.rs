@@ -203,7 +203,7 @@ impl Watcher<'_> {
     fn report(&self) {
         if raw_mode::is_set() {
             raw_mode::without_raw_mode(|| {
-                self.reporter.aside("\ninterrupted: ending it (again to stop at once)")
+                self.reporter.aside("\ninterrupted: ending it (again to stop at once)");
             });
         } else {
             self.reporter.note("interrupted: ending the running steps (again to stop at once)");

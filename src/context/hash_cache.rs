@@ -236,7 +236,7 @@ impl HashCache {
     }
 
     fn lock_new(&self) -> Option<MutexGuard<'_, NewHashes>> {
-        self.new.as_ref().map(|new| pool::lock(&new))
+        self.new.as_ref().map(|new| pool::lock(new))
     }
 }
 

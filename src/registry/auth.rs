@@ -360,7 +360,7 @@ fn read_token(answer: &[u8], now: Instant) -> Option<Token> {
 
 /// Locks `mutex`. A panic elsewhere leaves these maps consistent.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    pool::lock(&mutex)
+    pool::lock(mutex)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Makes everything that the child needs, while allocating is still allowed: C strings,
 //! descriptors, arrays.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +15,7 @@ use super::error::SandboxError;
 use super::ops::{self, DEV_PTS, MountFlags, SetupOp};
 use super::prepared::{MountTarget, NewFilesystem, PreparedChild, PreparedOp};
 use super::rootfs::Rootfs;
-use super::spec::{Limit, Mount, MountNamespace, MountSource, RunSpec};
+use super::spec::{Limit, Mount, MountNamespace, MountSource, RunSpec, User};
 use super::sys::exec::StringArray;
 use super::sys::{landlock, mount};
 use super::terminal::Terminal;
@@ -77,12 +78,9 @@ fn prepare<'a>(
         SetupOp::JoinMounts => join(&inputs.spec.mount_namespace)?,
         SetupOp::Terminals => terminals(inputs.terminal)?,
         SetupOp::Filesystem { kind, options, flags, target } => {
-            let options = options.iter().filter(|(key, value)| ops::can_be_given(key, value));
-            let options = options
-                .map(|(key, value)| Ok((c_strings::try_new(key)?, c_strings::try_new(value)?)));
             PreparedOp::Filesystem(NewFilesystem {
                 kind: c_strings::try_new(kind)?,
-                options: options.collect::<rustix::io::Result<_>>()?,
+                options: filesystem_options(options)?,
                 attributes: attributes(*flags),
                 target: MountTarget::new(Path::new(target))?,
             })
@@ -123,11 +121,7 @@ fn prepare<'a>(
         SetupOp::Limit(limit) => PreparedOp::Limit(limit.resource, rlimit(*limit)),
         SetupOp::Seccomp => PreparedOp::Seccomp(seccomp::docker_default()),
         SetupOp::BoundingSet(set) => PreparedOp::BoundingSet(*set),
-        SetupOp::Become(who) => PreparedOp::Become {
-            uid: user(who.uid)?,
-            gid: group(who.gid)?,
-            groups: who.groups.iter().map(|gid| group(*gid)).collect::<rustix::io::Result<_>>()?,
-        },
+        SetupOp::Become(who) => become_user(who)?,
         SetupOp::Capabilities(set) => PreparedOp::Capabilities(*set),
         SetupOp::DieWithParent => PreparedOp::DieWithParent,
         SetupOp::RenewDieWithParent => PreparedOp::RenewDieWithParent,
@@ -135,6 +129,18 @@ fn prepare<'a>(
         SetupOp::CloseDescriptors => PreparedOp::CloseDescriptors,
         SetupOp::Verify => PreparedOp::Verify(expected(inputs.spec)?),
     })
+}
+
+/// Checks the ids: the value -1 means "unchanged" in system calls (setresuid(2)).
+fn become_user<'a>(who: &User) -> rustix::io::Result<PreparedOp<'a>> {
+    let groups = who.groups.iter().map(|gid| group(*gid)).collect::<rustix::io::Result<_>>()?;
+    Ok(PreparedOp::Become { uid: user(who.uid)?, gid: group(who.gid)?, groups })
+}
+
+/// Returns the options that can be given to the kernel, as C strings.
+fn filesystem_options(options: &[(&str, String)]) -> rustix::io::Result<Vec<(CString, CString)>> {
+    let given = options.iter().filter(|(key, value)| ops::can_be_given(key, value));
+    given.map(|(key, value)| Ok((c_strings::try_new(key)?, c_strings::try_new(value)?))).collect()
 }
 
 /// Returns the ruleset that blocks the host's abstract sockets. It is made once per process.

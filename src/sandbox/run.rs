@@ -98,7 +98,7 @@ pub(super) fn start_and_attach(
     let keep = keep.map_err(|errno| SandboxError::setup("create a socket pair", errno))?;
     let ends = streams.ends(status.write.as_fd(), keep.as_ref().map(|(_, child)| child.as_fd()));
     let step = StepProcess::start_with_retries(*namespaces, attach.cancel, &|| {
-        child::main(&prepared, ends)
+        child::main(&prepared, ends);
     })?;
     *kept = keep.and_then(|(own, _)| kept_mounts::receive(own.as_fd()));
     // The child has its own copies. While these are open, the pipes would not reach end of file.

@@ -195,7 +195,7 @@ fn image_objects(
     let bytes = store.read_blob(top, MAX_DOCUMENT_BYTES)?;
     match ManifestOrIndex::parse(&bytes) {
         Ok(ManifestOrIndex::Manifest(manifest)) => {
-            add_image(store, &manifest, packed, &mut objects)?
+            add_image(store, &manifest, packed, &mut objects)?;
         }
         Ok(ManifestOrIndex::Index(index)) => {
             for entry in &index.manifests {

@@ -20,7 +20,7 @@ pub(crate) fn log(id: u32, step: &RecordedStep, build: Option<&str>) -> Html {
     let n_bytes = step.output.n_left_out();
     if n_bytes > 0 {
         let html = &mut writer.html;
-        let omitted = count(usize::try_from(n_bytes).unwrap_or(usize::MAX), "byte");
+        let omitted = count(n_bytes, "byte");
         html.put("</pre>\n<p class=\"left-out\">{} omitted here", &[&omitted]);
         if let Some(build) = build {
             let command = format!("rbuild history logs {build} --step {id}");

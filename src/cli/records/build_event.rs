@@ -302,20 +302,6 @@ mod tests {
             let (step, stream) = (1, OutputStream::Stderr);
             BuildEvent::Output { step, stream, text, base64 }
         };
-        let image = BuiltImageSummary { platform: text("p"), layers: 1, bytes: Some(1) };
-        let built = BuiltSummary {
-            id: text("i"),
-            digest: text("d"),
-            names: Vec::new(),
-            layer_bytes: Some(1),
-            took_seconds: 0.5,
-            steps: 1,
-            cached: 0,
-            images: vec![image.clone()],
-            new_layers: vec![NewLayerSummary { step: 1, layer: text("l"), bytes: 1 }],
-        };
-        let images = vec![BuiltImageSummary { bytes: None, ..image }];
-        let unknown_size = BuiltSummary { layer_bytes: None, images, ..built.clone() };
         vec![
             twice(BuildEvent::Started { version: 1, rbuild: text("0"), time: text("t") }),
             [BuildEvent::Requested(whole), BuildEvent::Requested(requested)],
@@ -339,18 +325,8 @@ mod tests {
             twice(BuildEvent::Note { text: text("t") }),
             twice(BuildEvent::Wrote { path: text("p") }),
             twice(BuildEvent::Pushed { name: text("n"), digest: text("d") }),
-            twice(BuildEvent::Diagnostic(LocatedDiagnostic {
-                severity: text("error"),
-                code: text("E0001"),
-                message: text("m"),
-                file: text("f"),
-                line: 1,
-                column: 1,
-                end_line: 1,
-                end_column: 1,
-                helps: Vec::new(),
-            })),
-            [BuildEvent::Built(built), BuildEvent::Built(unknown_size)],
+            twice(BuildEvent::Diagnostic(diagnostic_example())),
+            built_examples().map(BuildEvent::Built),
             twice(BuildEvent::Failed(FailureSummary {
                 message: text("m"),
                 exit_status: 1,
@@ -359,6 +335,39 @@ mod tests {
                 text: text("t"),
             })),
         ]
+    }
+
+    /// Returns a summary with all of its members, and one with as few as possible.
+    fn built_examples() -> [BuiltSummary; 2] {
+        let image = BuiltImageSummary { platform: text("p"), layers: 1, bytes: Some(1) };
+        let built = BuiltSummary {
+            id: text("i"),
+            digest: text("d"),
+            names: Vec::new(),
+            layer_bytes: Some(1),
+            took_seconds: 0.5,
+            steps: 1,
+            cached: 0,
+            images: vec![image.clone()],
+            new_layers: vec![NewLayerSummary { step: 1, layer: text("l"), bytes: 1 }],
+        };
+        let images = vec![BuiltImageSummary { bytes: None, ..image }];
+        let unknown_size = BuiltSummary { layer_bytes: None, images, ..built.clone() };
+        [built, unknown_size]
+    }
+
+    fn diagnostic_example() -> LocatedDiagnostic {
+        LocatedDiagnostic {
+            severity: text("error"),
+            code: text("E0001"),
+            message: text("m"),
+            file: text("f"),
+            line: 1,
+            column: 1,
+            end_line: 1,
+            end_column: 1,
+            helps: Vec::new(),
+        }
     }
 
     /// Returns the members of an object, all levels deep, as in `stages.name`.

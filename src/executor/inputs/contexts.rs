@@ -88,7 +88,7 @@ pub fn fetch_context(
 ) -> std::result::Result<FetchedContext, Failure> {
     let silent = Services { events: &|_event| {}, ..*services };
     let fetched = FetchedInputs::default();
-    let context = fetch(&&silent, &fetched, source, (CONTEXT_DIRECTORY, now_s));
+    let context = fetch(&silent, &fetched, source, (CONTEXT_DIRECTORY, now_s));
     context.map_err(|error| Failure::new(error.at(None)))
 }
 

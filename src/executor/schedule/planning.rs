@@ -48,7 +48,7 @@ fn complete(
         match outcome {
             Outcome::Ready(plan) => return Ok(*plan),
             Outcome::Needs(needs) => {
-                table.resolve(inputs.services, inputs.options, &needs, known)?
+                table.resolve(inputs.services, inputs.options, &needs, known)?;
             }
         }
     }

@@ -146,7 +146,7 @@ impl StepRoot {
         match self.kept.get() {
             Some(kept) => {
                 (spec.mount_namespace, spec.mounts) =
-                    (MountNamespace::Join(Arc::clone(kept)), mounts)
+                    (MountNamespace::Join(Arc::clone(kept)), mounts);
             }
             None => {
                 spec.mount_namespace = MountNamespace::Kept;

@@ -54,7 +54,7 @@ pub fn pull_all(services: &Services<'_>, name: &Reference) -> std::result::Resul
         let fetched = services.registry.manifest(name).map_err(|error| pull.failed(error))?;
         match parse_manifest(name, &fetched.bytes)? {
             ManifestOrIndex::Manifest(manifest) => {
-                pull.image(&fetched.bytes, fetched.digest, manifest)?
+                pull.image(&fetched.bytes, fetched.digest, manifest)?;
             }
             ManifestOrIndex::Index(index) => {
                 pull.entries(&index)?;

@@ -79,7 +79,7 @@ pub fn push_verbatim(
     name: &Reference,
 ) -> Result<Digest, Failure> {
     let (store, registry) = (services.store, services.registry);
-    shown(&services, &name.to_string(), |progress| {
+    shown(services, &name.to_string(), |progress| {
         image::push_verbatim(store, registry, digest, name, progress).map(|()| digest)
     })
 }
