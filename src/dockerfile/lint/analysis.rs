@@ -86,7 +86,24 @@ impl<'a> Analysis<'a> {
     /// Calls `visit` as [`Analysis::for_each_instruction`] does, with the number of the stage.
     pub(super) fn for_each_stage_instruction(
         &self,
-        mut visit: impl FnMut(usize, &'a Instruction, &StageScope),
+        visit: impl FnMut(usize, &'a Instruction, &StageScope),
+    ) {
+        self.walk(visit, |_, _, _| {});
+    }
+
+    /// Calls `visit` with every instruction of the checked stages and the scope right after it.
+    pub(super) fn for_each_evaluated_instruction(
+        &self,
+        visit: impl FnMut(usize, &'a Instruction, &StageScope),
+    ) {
+        self.walk(|_, _, _| {}, visit);
+    }
+
+    /// Evaluates all stages; calls `before` and `after` around each instruction of the checked ones.
+    fn walk(
+        &self,
+        mut before: impl FnMut(usize, &'a Instruction, &StageScope),
+        mut after: impl FnMut(usize, &'a Instruction, &StageScope),
     ) {
         let build_args = self.options.build_args;
         let mut final_scopes: Vec<StageScope> = Vec::new();
@@ -97,9 +114,12 @@ impl<'a> Analysis<'a> {
             }
             for &instruction in &stage.instructions {
                 if stage.is_checked {
-                    visit(at, instruction, &scope);
+                    before(at, instruction, &scope);
                 }
                 scope.apply(&instruction.kind, &self.globals, build_args);
+                if stage.is_checked {
+                    after(at, instruction, &scope);
+                }
             }
             final_scopes.push(scope);
         }

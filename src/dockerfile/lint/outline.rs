@@ -124,16 +124,14 @@ fn arguments(analysis: &Analysis<'_>, target: usize) -> Vec<OutlineArg> {
     let mut stages = vec![global.clone(); analysis.stages.len()];
     // A stage inherits the arguments at the end of its parent.
     let mut begun = 0;
-    analysis.for_each_stage_instruction(|at, instruction, scope| {
+    analysis.for_each_evaluated_instruction(|at, instruction, scope| {
         (begun..=at).for_each(|at| begin_stage(analysis, &mut stages, at));
         begun = begun.max(at + 1);
         let (Kind::Arg(args), Some(stage)) = (&instruction.kind, stages.get_mut(at)) else {
             return;
         };
-        let mut after = scope.clone();
-        after.apply(&instruction.kind, &analysis.globals, analysis.options.build_args);
         for arg in args {
-            stage.declare(analysis, arg, instruction.span, after.get(&arg.name.value));
+            stage.declare(analysis, arg, instruction.span, scope.get(&arg.name.value));
         }
     });
     (begun..stages.len()).for_each(|at| begin_stage(analysis, &mut stages, at));
