@@ -189,7 +189,7 @@ impl OperationKey {
             match part {
                 PlannedSource::Path { text, .. } => key.add(format!("source {at}"), text),
                 PlannedSource::Inline { name, content } => {
-                    key.add(format!("heredoc {name}"), content)
+                    key.add(format!("heredoc {name}"), content);
                 }
                 PlannedSource::Remote(part) => key.add_remote(at, part),
             }
