@@ -9,12 +9,14 @@ use super::images::ago;
 use super::report_file::BuildReport;
 use super::{CliError, Environment, Exit, Global, open_store};
 use crate::cli::args::history::{
-    ExplainArgs, HistoryCommand, ListArgs, RmArgs, ShowArgs, BuildSelector,
+    BuildSelector, ExplainArgs, HistoryCommand, ListArgs, RmArgs, ShowArgs,
 };
 use crate::cli::display::stdout::{self, say};
 use crate::cli::display::table::{self, row};
 use crate::cli::display::text::shown;
-use crate::cli::records::{BuildEnd, Logs, StepOutcome, Recorded, RecordedStep, BuiltSummary, FailureSummary};
+use crate::cli::records::{
+    BuildEnd, BuiltSummary, FailureSummary, Logs, Recorded, RecordedStep, StepOutcome,
+};
 use crate::diag::size;
 use crate::pathio::PathError;
 use crate::store::{BuildRecord, Store};

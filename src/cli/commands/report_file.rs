@@ -8,7 +8,7 @@ use super::{CliError, Environment, Exit, Global, open_store};
 use crate::cli::args::build::BuildArgs;
 use crate::cli::html_report::{ReportPage, ReportedImage};
 use crate::cli::progress::Reporter;
-use crate::cli::records::{BuildEnd, Recorded, BuildStatus, BuiltSummary};
+use crate::cli::records::{BuildEnd, BuildStatus, BuiltSummary, Recorded};
 use crate::pathio::PathError;
 use crate::pathio::output::write_output;
 use crate::store::Store;
@@ -40,7 +40,9 @@ impl BuildReport<'_> {
 
     /// Returns the built images, or an explanation why the store cannot show them.
     fn images(&self) -> (Vec<ReportedImage>, Option<String>) {
-        let (Some(store), Some(BuildEnd::Built(BuiltSummary { id, .. }))) = (self.store, &self.recorded.end) else {
+        let (Some(store), Some(BuildEnd::Built(BuiltSummary { id, .. }))) =
+            (self.store, &self.recorded.end)
+        else {
             return (Vec::new(), None);
         };
         match ReportedImage::all(store, id) {

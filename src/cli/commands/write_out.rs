@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::cli::environment::Environment;
 use crate::cli::outputs::Outputs;
-use crate::cli::outputs::engine::{self, LoadError, EngineLocation};
-use crate::cli::outputs::output::{OutputKind, Output};
+use crate::cli::outputs::engine::{self, EngineLocation, LoadError};
+use crate::cli::outputs::output::{Output, OutputKind};
 use crate::dockerfile::ir;
 use crate::executor::{self, BuildError, BuildOptions, Built, Event, Services};
 use crate::image::{
@@ -74,7 +74,11 @@ impl OutputWriter<'_> {
         let store = self.services.store;
         let loaded = StoredImages::load(store, built.top)?;
         let needs_layers = |output: &Output| {
-            output.unpacked || !matches!(output.kind, OutputKind::Cache | OutputKind::Store | OutputKind::Registry)
+            output.unpacked
+                || !matches!(
+                    output.kind,
+                    OutputKind::Cache | OutputKind::Store | OutputKind::Registry
+                )
         };
         if self.outputs.all.iter().any(needs_layers) {
             executor::fetch_images(self.services, &loaded.images).map_err(WriteError::Build)?;

@@ -9,7 +9,7 @@ use signal_hook::SigId;
 use signal_hook::consts::SIGWINCH;
 
 use crate::cli::environment::Environment;
-use crate::executor::{CancelSwitch, Stream, SessionIo};
+use crate::executor::{CancelSwitch, SessionIo, Stream};
 
 use super::raw_mode::RawMode;
 

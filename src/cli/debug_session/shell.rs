@@ -10,7 +10,7 @@ use crate::cli::environment::Environment;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::progress::Reporter;
-use crate::executor::{CommandExit, DebugSession, SandboxError, Services, Shell, SessionIo};
+use crate::executor::{CommandExit, DebugSession, SandboxError, Services, SessionIo, Shell};
 
 use super::console;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::records::Found;
+use crate::cli::records::LocatedDiagnostic;
 
 use super::ReportPage;
 use super::html::Html;

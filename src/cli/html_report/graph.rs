@@ -2,7 +2,7 @@
 
 mod layout;
 
-use crate::cli::records::{StepOutcome, PlannedStage};
+use crate::cli::records::{PlannedStage, StepOutcome};
 
 use super::html::{Html, real, short};
 use super::{ReportPage, StageSteps, class, outcome};

@@ -3,9 +3,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::html::{Html, span};
-use super::{ReportPage, BuildStatus};
+use super::{BuildStatus, ReportPage};
 use crate::cli::display::text::shown;
-use crate::cli::records::{BuildEnd, StepOutcome, BuiltSummary, FailureSummary};
+use crate::cli::records::{BuildEnd, BuiltSummary, FailureSummary, StepOutcome};
 use crate::diag::size;
 
 /// Returns the symbol of an outcome.
@@ -117,7 +117,8 @@ fn facts(page: &ReportPage<'_>, html: &mut Html) {
     if !platforms.is_empty() {
         facts.push(("Platform", platforms.join(", ")));
     }
-    if let Some(BuildEnd::Built(BuiltSummary { id, digest, layer_bytes, .. })) = &page.recorded.end {
+    if let Some(BuildEnd::Built(BuiltSummary { id, digest, layer_bytes, .. })) = &page.recorded.end
+    {
         facts.push(("Image id", id.clone()));
         facts.push(("Digest", digest.clone()));
         facts.extend(layer_bytes.map(|n_bytes| ("Size", size(n_bytes))));
@@ -134,7 +135,9 @@ fn facts(page: &ReportPage<'_>, html: &mut Html) {
 /// Dockerfile. Empty if the build did not fail.
 pub(crate) fn failure(page: &ReportPage<'_>) -> Html {
     let mut html = Html::default();
-    let Some(BuildEnd::Failed(FailureSummary { message, text, last_lines, .. })) = &page.recorded.end else {
+    let Some(BuildEnd::Failed(FailureSummary { message, text, last_lines, .. })) =
+        &page.recorded.end
+    else {
         return html;
     };
     html.put("<div class=\"failure\">\n<p class=\"message\">{}</p>\n", &[&brief(message)]);

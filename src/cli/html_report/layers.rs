@@ -2,7 +2,7 @@
 
 use super::ReportPage;
 use super::html::{Html, count};
-use crate::cli::records::End;
+use crate::cli::records::BuildEnd;
 use crate::diag::size;
 
 /// An image with its layers and wasted bytes.

@@ -17,7 +17,7 @@ mod tests;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::cli::records::{StepOutcome, Recorded, BuildStatus, RecordedStep};
+use crate::cli::records::{BuildStatus, Recorded, RecordedStep, StepOutcome};
 use crate::oci::Digest;
 
 use html::Html;

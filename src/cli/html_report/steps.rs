@@ -3,7 +3,7 @@
 use super::html::{Html, count, span};
 use super::{ReportPage, StageSteps, class, log, outcome, title, took};
 use crate::cli::display::reasons::NEW;
-use crate::cli::records::{StepOutcome, RecordedStep};
+use crate::cli::records::{RecordedStep, StepOutcome};
 use crate::diag::size;
 
 /// Writes the section, with buttons that expand and collapse all steps.

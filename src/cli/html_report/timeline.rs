@@ -1,6 +1,6 @@
 //! The timeline: a lane for each stage, a bar for each step that ran, a tick for each cached step.
 
-use crate::cli::records::{StepOutcome, RecordedStep};
+use crate::cli::records::{RecordedStep, StepOutcome};
 
 use super::html::{Html, real, short, span, whole};
 use super::{ReportPage, class, outcome, title, took};

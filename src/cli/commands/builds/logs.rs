@@ -3,14 +3,14 @@
 use std::io::{self, IsTerminal as _};
 
 use super::{RecordedBuild, Result, end, records, selected};
-use crate::cli::args::history::{LogsArgs, BuildSelector};
+use crate::cli::args::history::{BuildSelector, LogsArgs};
 use crate::cli::args::step_name::StepName;
 use crate::cli::display::stderr;
 use crate::cli::display::stdout::{self, say};
 use crate::cli::display::text::{Lines, shown};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::records::{Logs, Requested, RecordedStep};
+use crate::cli::records::{Logs, RecordedStep, Requested};
 use crate::plan::redacted;
 use crate::store::Store;
 
