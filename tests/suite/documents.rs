@@ -167,7 +167,7 @@ fn errors_before_a_build_are_json_too() {
         (&["build", "context", "-o", "type=unknown"], 2, "--output type=unknown"),
         (&["build", "context", "--push"], 2, "pushing needs a name"),
         (&["build", "context", "--platform", "linus/amd64"], 2, "linus"),
-        (&["bild", "context"], 2, "there is no command `bild`"),
+        (&["bild", "context"], 2, "unknown command `bild`"),
         (
             &["plan", "context", "--check"],
             2,

@@ -115,9 +115,9 @@ fn priv_a_plan_pulls_and_makes_nothing() {
     let size = text.split_once(" (").and_then(|(_, rest)| rest.split_once(" of it")).unwrap().0;
     let want = format!(
         "b: from {base} ({size} not in the store)\n  runs             [b 2/2] RUN true\n\
-         \x20                    no step like it was made here before\n\n\
+         \x20                    first time this step has run here\n\n\
          c: from scratch, with files from b\n  runs             [c 2/3] COPY f /\n\
-         \x20                    no step like it was made here before\n\
+         \x20                    first time this step has run here\n\
          \x20 runs             [c 3/3] COPY --from=b /bin/busybox /b\n\
          \x20                    depends on [c 2/3] COPY f /\n\n\
          0 of 3 steps cached, 3 to run: no estimate yet; up to {size} to pull\n"
@@ -153,7 +153,7 @@ fn priv_a_plan_pulls_and_makes_nothing() {
     env.write("Dockerfile", "FROM base:1\nCOPY absent /\n");
     env.rbuild(&["plan", "context"]).fails(1, &["absent", "Dockerfile:2:6"]);
     fs::remove_file(env.path("context/Dockerfile")).unwrap();
-    env.rbuild(&["plan", "context"]).fails(1, &["there is no Dockerfile"]);
+    env.rbuild(&["plan", "context"]).fails(1, &["no Dockerfile found"]);
 }
 
 #[test]

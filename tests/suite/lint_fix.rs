@@ -259,7 +259,7 @@ fn fix_leaves_alone_what_it_cannot_know() {
             &["--check", "--fix", "https://127.0.0.1:1/x.tar"],
             "--fix needs a Dockerfile in a local directory",
         ),
-        (&["--check", "--format=xml", "context"], "`xml` is none of text, json, sarif"),
+        (&["--check", "--format=xml", "context"], "`xml` is not one of text, json, sarif"),
     ] {
         env.rbuild(args).fails(2, &[part]);
     }

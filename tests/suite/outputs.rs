@@ -67,7 +67,7 @@ fn priv_an_image_is_pushed_without_a_tag() {
     env.rbuild(&["rmi", &pinned]).ok();
 
     let tagged = format!("type=registry,name={name}:1,push-by-digest=true");
-    env.build(APP, &["-o", &tagged]).fails(2, &["push-by-digest is for names without a tag"]);
+    env.build(APP, &["-o", &tagged]).fails(2, &["push-by-digest needs names without a tag"]);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn annotations_stand_where_they_were_asked_for() {
 fn annotations_that_would_stand_nowhere_are_errors() {
     let env = env();
     for (args, want) in [
-        (&["--annotation", "index:a=b"][..], "would stand in an index"),
+        (&["--annotation", "index:a=b"][..], "needs an index"),
         (&["--annotation", "layer:a=b"], "`layer` is not a level"),
         (&["--annotation", "a"], "the format is [LEVEL:]KEY=VALUE"),
         (&["-o", "type=docker,dest=x,oci-mediatypes=false,annotation.a=b"], "have no annotations"),
