@@ -1,10 +1,6 @@
 //! The debug log: what it holds, where it goes, and what it never holds.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "tests say what they mean with them"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests say what they mean with them")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

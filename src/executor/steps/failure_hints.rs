@@ -49,7 +49,7 @@ const KNOWN_MESSAGES: &[KnownMessage] = &[
     },
     KnownMessage {
         any: &["No space left on device"],
-        help: "a disk is full: `rbuild du` shows what the store uses, `rbuild prune` makes space; a tmpfs mount is limited by its `size=`, and /dev/shm by --shm-size",
+        help: "a disk is full: `rbuild du` shows what the store uses, `rbuild prune` frees space; a tmpfs mount is limited by its `size=`, and /dev/shm by --shm-size",
     },
     KnownMessage {
         any: &["Read-only file system"],
