@@ -295,7 +295,7 @@ fn priv_layer_without_room_leaves_space_unused() {
     env.write("large.tar.gz", gzip.finish().unwrap());
     let done = guarded_build(&env, "FROM scratch\nADD large.tar.gz /x/\n", &[]);
     let parts =
-        ["large.tar.gz", "there is no room for /a/large, which has 100.0MB", "rbuild prune"];
+        ["large.tar.gz", "not enough space for /a/large (100.0MB)", "rbuild prune"];
     done.fails(1, &parts);
     let found = rustix::fs::statvfs(env.path("store")).unwrap();
     let (free, total) = (found.f_bavail, found.f_blocks);

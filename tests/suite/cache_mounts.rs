@@ -228,7 +228,7 @@ fn damaged_archives_leave_a_cache_empty(who: Who) {
         let store = format!("store{n}");
         let script = "ls -A /c; test -z \"$(ls -A /c)\"";
         let done = run(&env, &store, "target=/c", script, &["--cache-from", FROM]).ok();
-        let warning = "the cache mount `/c` begins empty: it cannot be restored";
+        let warning = "the cache mount `/c` starts empty: it cannot be restored";
         assert!(done.stderr.contains(warning), "{n}: {}", done.stderr);
         assert_eq!(env.leftovers(&store), "");
         let (strict, store) = (format!("{FROM},ignore-error=false"), format!("strict{n}"));
@@ -335,5 +335,5 @@ fn archives_stay_in_the_directory(who: Who) {
 fn inline_cache_takes_no_mounts() {
     let env = Env::new();
     let args = ["--cache-to", "type=inline,mounts=true"];
-    run(&env, "one", "target=/c", "true", &args).fails(2, &["an inline cache takes no mounts"]);
+    run(&env, "one", "target=/c", "true", &args).fails(2, &["type=inline does not support mounts"]);
 }

@@ -414,7 +414,7 @@ fn priv_an_id_that_is_not_granted_is_named_with_its_place() {
     env.hand_over("context");
     fails("COPY --chown=205001:5 f /x", 2, "chown x");
     fails("USER 205001\nWORKDIR /w", 3, "chown w");
-    fails("USER 205001\nRUN true", 3, "become the user 205001:0");
+    fails("USER 205001\nRUN true", 3, "switch to user 205001:0");
     fails("RUN --mount=type=cache,target=/c,uid=205001 true", 2, "the owner of");
     let secret = "FROM base:1\nRUN --mount=type=secret,id=s,target=/c,uid=205001 true\n";
     let failed = env.build(secret, &["--secret", "id=s,src=context/f"]);

@@ -20,7 +20,7 @@ fn debug_log_holds_requests_lookups_mounts_and_times() {
     let log = fs::read_to_string(env.path("log")).unwrap();
     for part in [
         "DEBUG rbuild::store: store root=",
-        "step=\"[2/3] COPY Dockerfile /a\"",
+        "step=\"[stage-0 2/3] COPY Dockerfile /a\"",
         "cache miss",
         "sandbox op=mount proc on /proc",
         "command ended program=Some(\"/bin/sh\") exit=Code(0) took=",

@@ -176,7 +176,7 @@ fn an_image_is_loaded_into_an_engine(who: Who) {
     }
     env.build(APP, &["--load"]).fails(3, &["engine.sock refused the image: no space[31m left"]);
     env.build(APP, &["--load", "--platform", "linux/amd64,linux/arm64"])
-        .fails(2, &["--load take one platform"]);
+        .fails(2, &["--load support one platform"]);
     env.set("DOCKER_HOST", "unix:///nowhere/engine.sock");
     env.build(APP, &["--load"]).fails(3, &["cannot connect to the engine at /nowhere/engine.sock"]);
     assert_eq!(env.leftovers("store"), "");

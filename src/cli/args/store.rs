@@ -31,7 +31,7 @@ pub(crate) struct RmiArgs {
 /// The arguments of `du`.
 #[derive(Debug, Args)]
 pub(crate) struct DuArgs {
-    /// List every image, layer, cached step, cache and download
+    /// List each image, layer, cached step, cache, download
     #[arg(short, long)]
     pub(crate) verbose: bool,
     /// Print one JSON object, sizes in bytes
