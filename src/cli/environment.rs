@@ -18,7 +18,7 @@ pub(super) struct Environment {
     pub(super) now_s: i64,
     /// A number that differs between processes.
     pub(super) seed: u64,
-    /// `--ca` and `--registry`.
+    /// The options `--ca` and `--registry`.
     pub(super) registry_flags: RegistryArgs,
     /// Number of processors that may be used.
     pub(super) processors: NonZeroUsize,
@@ -37,9 +37,9 @@ pub(super) struct Environment {
 /// A CI system with log commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CiSystem {
-    /// GitHub Actions.
+    /// GitHub Actions (`GITHUB_ACTIONS=true`).
     GitHub,
-    /// GitLab CI.
+    /// GitLab CI (`GITLAB_CI=true`).
     GitLab,
 }
 

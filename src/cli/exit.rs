@@ -5,11 +5,11 @@ use std::process::ExitCode;
 /// Outcome of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: success.
+    /// 0: the command succeeded.
     Success,
     /// 1: the Dockerfile has an error, or a step failed.
     Build,
-    /// 2: usage error.
+    /// 2: the command line is wrong.
     Usage,
     /// 3: the store, a registry, the disk or the kernel failed.
     Environment,

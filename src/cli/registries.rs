@@ -182,7 +182,7 @@ fn parse(path: &Path, text: &str) -> Result<RegistriesFile, CliError> {
     Ok(file.relative_to(path.parent().unwrap_or(Path::new(""))))
 }
 
-/// Checks a file.
+/// Checks a file without using it.
 pub(super) fn check(path: &Path, text: &str) -> Result<(), String> {
     let file = parse(path, text).map_err(|complaint| complaint.to_string())?;
     let mut registries = file.registry.into_values();

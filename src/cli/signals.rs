@@ -121,7 +121,7 @@ fn set_default_action(is_so: bool) {
     IS_SO.store(is_so, Ordering::SeqCst);
 }
 
-/// Receives signals.
+/// Receives signals through a socket.
 struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
 }

@@ -23,7 +23,7 @@ pub(crate) enum ListFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TemplatePart {
     Text(String),
-    /// `{{.Name}}`
+    /// The value of a field: `{{.Name}}`.
     Field(String),
     /// `{{json .Name}}`, or `{{json .}}` for all fields.
     Json(Option<String>),

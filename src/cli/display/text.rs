@@ -10,7 +10,7 @@ const COLOURS_END: &str = "\u{1b}[0m";
 /// Splits the output of a step into lines.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    /// The unfinished line.
+    /// The line that has no end yet.
     open: Vec<u8>,
 }
 

@@ -16,7 +16,7 @@ use super::image_size;
 #[derive(Debug)]
 pub(crate) struct ImageView {
     pub(crate) image: Image,
-    /// Base first.
+    /// From base to top.
     pub(crate) layers: Vec<LayerView>,
     /// Statistics of the layers that are in the store.
     pub(crate) survey: LayerStats,

@@ -49,7 +49,7 @@ impl FileLocation {
         inside.unwrap_or_else(|| Self::Elsewhere(path.to_owned()))
     }
 
-    /// Reads the file.
+    /// Reads the file, up to a maximum length.
     pub(crate) fn read(&self, max_bytes: u64) -> std::result::Result<Vec<u8>, PathError> {
         match self {
             Self::Inside(file) => file.read(max_bytes),

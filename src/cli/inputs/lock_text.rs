@@ -38,12 +38,12 @@ pub(crate) enum LockError {
     /// Not TOML, or with other members than those above.
     #[error("line {line}: {reason}")]
     Form {
-        /// From 1.
+        /// Counts from 1.
         line: usize,
         /// Does not quote the line.
         reason: String,
     },
-    /// Another version.
+    /// A version that this rbuild does not support.
     #[error("version {found} is not supported, only version {VERSION}: use a newer rbuild")]
     Version {
         /// The version of the file.
@@ -52,10 +52,10 @@ pub(crate) enum LockError {
     /// Not a commit id.
     #[error("`{text}` is not a full commit id")]
     Commit {
-        /// The invalid text.
+        /// The text of the entry.
         text: String,
     },
-    /// Not a platform.
+    /// A text that is not a platform.
     #[error(transparent)]
     Platform(#[from] crate::oci::PlatformError),
     /// Two entries for one input.

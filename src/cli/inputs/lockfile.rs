@@ -36,7 +36,7 @@ pub(crate) enum DefaultLockFile {
 pub(crate) struct LockFile {
     /// Location to write to; `None` in a fetched context.
     place: Option<FileLocation>,
-    /// Name for people.
+    /// Name that messages show.
     shown: String,
     /// Its content, if it exists.
     lock: Option<Lock>,

@@ -51,7 +51,7 @@ fn usage(text: impl std::fmt::Display) -> CliError {
     CliError::new(format!("error: {text}"), Exit::Usage)
 }
 
-/// A parsed `--secret`.
+/// The parsed value of a `--secret`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SecretSpec {
     id: String,

@@ -37,10 +37,10 @@ pub(crate) enum LoadError {
     /// No engine was found.
     #[error("{0}")]
     NotFound(String),
-    /// The client failed.
+    /// The client of docker or podman failed.
     #[error("`{program} load` failed: {message}")]
     Program {
-        /// `docker` or `podman`.
+        /// The client: `docker` or `podman`.
         program: &'static str,
         /// The last line of its standard error.
         message: String,
@@ -48,7 +48,7 @@ pub(crate) enum LoadError {
     /// The client could not be started, or a pipe to it failed.
     #[error("cannot run `{program} load`")]
     Io {
-        /// `docker` or `podman`.
+        /// The client: `docker` or `podman`.
         program: &'static str,
         /// The error of the system call.
         source: io::Error,
@@ -61,7 +61,7 @@ pub(crate) enum LoadError {
     Export(#[from] ExportError),
 }
 
-/// Finds the engine.
+/// Finds the engine that `--load` selects.
 pub(crate) fn find(
     wanted: EngineChoice,
     environment: &Environment,

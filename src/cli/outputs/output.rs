@@ -1,4 +1,4 @@
-//! Parses `--output type=…,dest=…`.
+//! Parses the value of `--output`: `type=…,dest=…`.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::cli::args::compression::CompressionArgs;
 use crate::cli::args::csv;
 use crate::oci::{Annotation, Reference};
 
-/// One `--output`.
+/// The parsed value of one `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Output {
     pub(crate) kind: OutputKind,
@@ -50,7 +50,7 @@ pub(crate) enum OutputKind {
     Registry,
     /// An OCI layout in one file.
     OciArchive(PathBuf),
-    /// An OCI layout.
+    /// An OCI layout in a directory (image-spec, image-layout.md).
     OciDirectory(PathBuf),
     /// An archive for `docker load`.
     DockerArchive(PathBuf),
@@ -106,7 +106,7 @@ pub(crate) fn packings(outputs: &[Output]) -> Vec<Packing> {
     packings
 }
 
-/// Values of `type`.
+/// Values of the attribute `type`.
 const TYPES: [&str; 7] = ["oci", "docker", "local", "tar", "image", "registry", "cacheonly"];
 
 /// Attributes, and the types that support them.

@@ -46,7 +46,7 @@ impl CiCommands {
         }
     }
 
-    /// Writes a command.
+    /// Writes a command between those that resume and stop commands.
     fn command(&self, command: &str, out: &mut Out<'_>) {
         self.end(out);
         out.line(command);
@@ -67,7 +67,7 @@ impl CiCommands {
         }
     }
 
-    /// Closes the group.
+    /// Closes the group that is open.
     pub(super) fn close(&self, name: &str, out: &mut Out<'_>) {
         match self {
             Self::GitHub { .. } => self.command("::endgroup::", out),

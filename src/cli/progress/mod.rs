@@ -107,7 +107,7 @@ fn display(style: Progress, started: Instant, environment: &Environment) -> Box<
 }
 
 impl<'a> Reporter<'a> {
-    /// Starts the display.
+    /// Starts the display and the step summary.
     pub(super) fn new(style: Progress, environment: &'a Environment) -> Self {
         let started = Instant::now();
         let mut state = State {
@@ -193,7 +193,7 @@ impl<'a> Reporter<'a> {
         });
     }
 
-    /// Shows a note.
+    /// Reports a note, which is for people.
     pub(super) fn note(&self, text: impl Into<String>) {
         self.event(&Event::Note { text: text.into() });
     }

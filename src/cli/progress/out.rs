@@ -8,7 +8,7 @@ use crate::cli::display::text::shown;
 pub(crate) struct Out<'a>(&'a mut dyn Write);
 
 impl<'a> Out<'a> {
-    /// Writes to `to`.
+    /// Returns a writer of lines to `to`.
     pub(crate) fn new(to: &'a mut dyn Write) -> Self {
         Self(to)
     }

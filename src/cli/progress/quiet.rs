@@ -7,7 +7,7 @@ use super::ci_annotations::CiCommands;
 use super::out::Out;
 use super::sink::{Failure, Sink};
 
-/// Shows errors only.
+/// The display that shows errors only.
 #[derive(Debug)]
 pub(super) struct Quiet {
     pub(super) ci: Option<CiCommands>,

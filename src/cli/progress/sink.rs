@@ -48,10 +48,10 @@ pub(crate) struct Failure<'a> {
 /// The reporter calls one method at a time. `out` is standard error; sinks that go elsewhere ignore
 /// it. Most sinks need only some of the methods.
 pub(crate) trait Sink: fmt::Debug + Send {
-    /// Called once, first.
+    /// Called once, before all others.
     fn begin(&mut self, _out: &mut Out<'_>) {}
 
-    /// A build starts.
+    /// A build starts; these are its arguments.
     fn requested(&mut self, _requested: &Requested, _out: &mut Out<'_>) {}
 
     /// The Dockerfile was read. Diagnostics call it `name`.
@@ -63,16 +63,16 @@ pub(crate) trait Sink: fmt::Debug + Send {
     /// Warnings about the Dockerfile were found, at least one.
     fn warnings(&mut self, _found: &[Diagnostic], _source: &SourceFile, _out: &mut Out<'_>) {}
 
-    /// The build succeeded.
+    /// The build succeeded, with this result.
     fn built(&mut self, _success: &Success<'_>, _out: &mut Out<'_>) {}
 
-    /// The command failed.
+    /// The command failed with this error.
     fn failed(&mut self, _failure: &Failure<'_>, _out: &mut Out<'_>) {}
 
     /// Another program takes the terminal: nothing is shown from here on.
     fn hand_over(&mut self, _out: &mut Out<'_>) {}
 
-    /// Called once, last.
+    /// Called once, after all others.
     fn finish(&mut self, _out: &mut Out<'_>) {}
 
     /// Returns whether reasons for cache misses are wanted although `--explain` is not given.

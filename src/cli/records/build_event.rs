@@ -32,7 +32,7 @@ pub(crate) enum BuildEvent {
         /// The stages that the target needs, each after those that it needs itself.
         stages: Vec<PlannedStage>,
     },
-    /// A step started.
+    /// A step started: an instruction, or for instance a pull.
     StepStarted {
         step: u32,
         /// The step as logs show it: `[build 2/5] RUN make`.
@@ -77,12 +77,12 @@ pub(crate) enum BuildEvent {
     /// The layer of a step is known.
     StepLayer {
         step: u32,
-        /// The DiffId.
+        /// The DiffId (image-spec, config.md, "Layer DiffID").
         layer: String,
         /// Length of the uncompressed tar.
         bytes: u64,
     },
-    /// A step ended.
+    /// A step ended in this way.
     StepFinished { step: u32, outcome: StepOutcome, took_seconds: f64 },
     /// A problem that does not stop the build.
     Warning { text: String },
@@ -94,9 +94,9 @@ pub(crate) enum BuildEvent {
     Pushed { name: String, digest: String },
     /// A problem in the Dockerfile.
     Diagnostic(LocatedDiagnostic),
-    /// The build succeeded.
+    /// The build succeeded, with this result.
     Built(BuiltSummary),
-    /// The command failed.
+    /// The command failed with this error.
     Failed(FailureSummary),
     /// An event of a later version. Read, never written.
     #[serde(other, skip_serializing)]
@@ -182,7 +182,7 @@ pub(crate) enum StepOutcome {
 /// An error or a warning at its location in the Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LocatedDiagnostic {
-    /// `error` or `warning`.
+    /// Either `error` or `warning`.
     pub(crate) severity: String,
     pub(crate) code: String,
     pub(crate) message: String,
@@ -213,7 +213,7 @@ pub(crate) struct BuiltSummary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) layer_bytes: Option<u64>,
     pub(crate) took_seconds: f64,
-    /// Number of steps.
+    /// Number of steps without FROM.
     #[serde(default)]
     pub(crate) steps: usize,
     /// Number of steps that were cached.
@@ -229,7 +229,7 @@ pub(crate) struct BuiltSummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BuiltImageSummary {
     pub(crate) platform: String,
-    /// Number of layers.
+    /// Number of its layers.
     pub(crate) layers: usize,
     /// Bytes of its layers, uncompressed; absent if one of them was never unpacked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,7 +240,7 @@ pub(crate) struct BuiltImageSummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NewLayerSummary {
     pub(crate) step: u32,
-    /// The DiffId.
+    /// The DiffId of the layer.
     pub(crate) layer: String,
     /// Length of the uncompressed tar.
     pub(crate) bytes: u64,

@@ -45,7 +45,7 @@ impl EventEncoder {
         Self { started, file: None, partial: BTreeMap::new(), reported: BTreeMap::new() }
     }
 
-    /// Writes one line.
+    /// Writes one line, without credentials.
     fn write(&self, event: &BuildEvent, out: &mut Out<'_>) {
         let mut line = serde_json::to_value(event).expect("events always serialize");
         redact::value(&mut line);

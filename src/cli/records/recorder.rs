@@ -59,7 +59,7 @@ impl Recorder {
         self.journal = Some((journal, id));
     }
 
-    /// Appends lines.
+    /// Appends lines that `encode` writes.
     fn encode(&mut self, encode: impl FnOnce(&mut EventEncoder, &mut Out<'_>)) {
         encode(&mut self.encoder, &mut Out::new(&mut self.lines));
     }

@@ -46,7 +46,7 @@ impl StepOutput {
         self.n_bytes + self.n_tail_bytes
     }
 
-    /// Appends output.
+    /// Appends output without limit.
     pub(crate) fn push(&mut self, at: f64, bytes: Vec<u8>) {
         self.n_bytes += bytes.len();
         self.chunks.push((at, bytes));

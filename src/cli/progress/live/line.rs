@@ -12,17 +12,17 @@ const TAB_COLUMNS: usize = 8;
 pub(super) enum Paint {
     /// The default of the terminal.
     Plain,
-    /// For the header.
+    /// For the header line.
     Bold,
     /// For output and other secondary text.
     Dim,
-    /// For success.
+    /// For steps that succeeded.
     Green,
     /// For cached and running steps.
     Cyan,
-    /// For failures.
+    /// For steps that failed.
     Red,
-    /// For canceled steps.
+    /// For steps that were canceled.
     Yellow,
 }
 
@@ -46,7 +46,7 @@ impl Paint {
 pub(super) struct PaintedLine(Vec<(Paint, String)>);
 
 impl PaintedLine {
-    /// Appends text.
+    /// Appends text of this colour.
     #[must_use]
     pub(super) fn with(mut self, paint: Paint, text: &str) -> Self {
         self.0.push((paint, settled(text)));

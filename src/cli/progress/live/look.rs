@@ -9,9 +9,9 @@ use super::line::{Paint, PaintedLine};
 /// Characters that the terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signs {
-    /// All of Unicode.
+    /// All characters of Unicode.
     Unicode,
-    /// ASCII only.
+    /// Those of ASCII only.
     Ascii,
 }
 

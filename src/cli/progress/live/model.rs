@@ -75,7 +75,7 @@ impl Model {
         }
     }
 
-    /// Applies an event.
+    /// Applies an event to the state.
     pub(super) fn event(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Started { step, name, place } => {
