@@ -294,8 +294,7 @@ fn priv_layer_without_room_leaves_space_unused() {
     gzip.write_all(&tar.into_inner().unwrap()).unwrap();
     env.write("large.tar.gz", gzip.finish().unwrap());
     let done = guarded_build(&env, "FROM scratch\nADD large.tar.gz /x/\n", &[]);
-    let parts =
-        ["large.tar.gz", "not enough space for /a/large (100.0MB)", "rbuild prune"];
+    let parts = ["large.tar.gz", "not enough space for /a/large (100.0MB)", "rbuild prune"];
     done.fails(1, &parts);
     let found = rustix::fs::statvfs(env.path("store")).unwrap();
     let (free, total) = (found.f_bavail, found.f_blocks);

@@ -239,7 +239,8 @@ fn fix_does_not_rewrite_a_file_outside_of_the_context() {
     let old = "FROM scratch as base\n";
     fs::write(env.path("victim"), old).unwrap();
     symlink("../victim", env.path("context/Dockerfile")).unwrap();
-    env.rbuild(&["--check", "--fix", "context"]).fails(1, &["it is a symbolic link to a path that does not exist"]);
+    env.rbuild(&["--check", "--fix", "context"])
+        .fails(1, &["it is a symbolic link to a path that does not exist"]);
     // Named on purpose it is read, but not written through the link.
     fs::create_dir(env.path("other")).unwrap();
     symlink("../victim", env.path("other/Dockerfile")).unwrap();

@@ -65,8 +65,8 @@ fn another_base_image_is_named_with_both_digests() {
     env.build(file, &[]).ok();
     env.build("FROM base:1\nRUN echo 2 > /f\n", &["-t", "own:1"]).ok();
     let found = reasons(&env, file, &[]);
-    let (why, digests) = found.first().unwrap().split_once("one: ").unwrap();
-    assert_eq!(why, "the base image is another ");
+    let (why, digests) = found.first().unwrap().split_once("changed: ").unwrap();
+    assert_eq!(why, "the base image ");
     let (old, new) = digests.split_once(" → ").unwrap();
     assert!(old.starts_with("own:1@sha256:") && new.starts_with("own:1@sha256:"), "{digests}");
     assert_ne!(old, new);

@@ -112,7 +112,8 @@ fn priv_a_plan_pulls_and_makes_nothing() {
     let of = |args: &[&str]| env.command_in("other", args).output().unwrap();
     let done = of(&["--dry-run", "context", "-t", "app:1"]);
     let text = String::from_utf8(done.stdout).unwrap();
-    let size = text.split_once(" (").and_then(|(_, rest)| rest.split_once(" of it")).unwrap().0;
+    let size =
+        text.split_once(" (").and_then(|(_, rest)| rest.split_once(" not in the store")).unwrap().0;
     let want = format!(
         "b: from {base} ({size} not in the store)\n  runs             [b 2/2] RUN true\n\
          \x20                    first time this step has run here\n\n\

@@ -171,9 +171,9 @@ fn an_index_is_pulled_and_pushed_whole() {
     in_store(&env, "fresh", &["pull", "--all-platforms", &copy]).ok();
     // Attestations are about the manifests that they name.
     let zstd = in_store(&env, "pulled", &["push", &copy, "--compression", "zstd"]).ok();
-    assert!(zstd.stderr.contains("without 1 entries of its index"), "{}", zstd.stderr);
+    assert!(zstd.stderr.contains("without 1 entry of its index"), "{}", zstd.stderr);
     let saved = in_store(&env, "pulled", &["save", "--format", "oci", "-o", "saved.tar", &name]);
-    assert!(saved.ok().stderr.contains("without 1 entries of its index"));
+    assert!(saved.ok().stderr.contains("without 1 entry of its index"));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn an_image_of_a_registry_is_inspected_without_being_kept() {
         assert!(page.contains(part), "{page}");
     }
     let page = look(&["--platform", "linux/arm64", &name]).ok().stdout;
-    for part in ["Platform   linux/arm64", "COPY Dockerfile /arm64", " packed, in 1 layer"] {
+    for part in ["Platform   linux/arm64", "COPY Dockerfile /arm64", " compressed, in 1 layer"] {
         assert!(page.contains(part), "{page}");
     }
     let document: Value = serde_json::from_str(&look(&["--json", &name]).ok().stdout).unwrap();

@@ -191,7 +191,7 @@ fn what_was_locked_and_is_gone_is_said() {
     let zeros = format!("sha256:{}", "0".repeat(64));
     env.write("rbuild.lock", lock_of(&env).replace(&first, &zeros));
     let gone = env.rbuild(&["build", "context"]);
-    gone.fails(1, &["E0411", &zeros, "no longer be had", &first, "Dockerfile:1:6"]);
+    gone.fails(1, &["E0411", &zeros, "no longer available", &first, "Dockerfile:1:6"]);
 
     // A base that was only ever built here is what its tag says.
     env.write("base/Dockerfile", "FROM scratch\nLABEL version=1\n");
@@ -247,8 +247,10 @@ fn an_offline_build_asks_nobody() {
         world.files.host()
     );
     let offline = env.build(&dockerfile, &["--offline"]);
-    offline
-        .fails(3, &["E0412", "base:1 for linux/amd64 would have to be fetched", "Dockerfile:1:6"]);
+    offline.fails(
+        3,
+        &["E0412", "base:1 for linux/amd64: --offline forbids network access", "Dockerfile:1:6"],
+    );
     env.build(&dockerfile, &["-o", OCI]).ok();
     let n_asked = world.files.requests().len();
     let again = env.build(&dockerfile, &["--offline", "-o", OCI]).ok();
@@ -331,5 +333,5 @@ fn every_place_that_was_asked_is_listed_and_the_lock_file_named() {
         ),
     );
     env.rbuild(&["build", "--registry", &option, "context"])
-        .fails(1, &["E0411", "context/rbuild.lock has", "no longer be had", &asked]);
+        .fails(1, &["E0411", "context/rbuild.lock has", "no longer available", &asked]);
 }

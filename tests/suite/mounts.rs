@@ -310,7 +310,7 @@ fn agents_answer_at_their_socket(who: Who) {
     let required = "FROM base:1\nRUN --mount=type=ssh,id=other,required true\n";
     env.build(required, &[]).fails(1, &["E0410", "`other` is required", ":2:1"]);
     let bad = env.build(required, &["--ssh", &format!("other={key}.pub")]);
-    bad.fails(2, &["key.pub", "no OpenSSH private key"]);
+    bad.fails(2, &["key.pub", "not an OpenSSH private key"]);
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn files_of_platforms_are_apart_or_together() {
     let piped = env.build(ANY, &["-o", "type=tar"]).ok();
     assert!(piped.stdout.contains("content"));
     env.build(ANY, &["--platform", BOTH, "-o", "type=tar,platform-split=false"])
-        .fails(2, &["is for type=local"]);
+        .fails(2, &["needs type=local"]);
     env.build(ANY, &["-o", "type=local,dest=x,mode=delete"])
         .fails(2, &["mode=delete", "mode=copy"]);
 }
@@ -180,7 +180,10 @@ fn annotations_that_would_stand_nowhere_are_errors() {
         (&["--annotation", "index:a=b"][..], "needs an index"),
         (&["--annotation", "layer:a=b"], "`layer` is not a level"),
         (&["--annotation", "a"], "the format is [LEVEL:]KEY=VALUE"),
-        (&["-o", "type=docker,dest=x,oci-mediatypes=false,annotation.a=b"], "have no annotations"),
+        (
+            &["-o", "type=docker,dest=x,oci-mediatypes=false,annotation.a=b"],
+            "do not support annotations",
+        ),
         (&["-o", "type=local,dest=x,annotation.a=b"], "no documents that annotations"),
     ] {
         env.build(ANY, args).fails(2, &[want]);

@@ -234,7 +234,7 @@ fn docker_archive_takes_one_platform() {
     let env = Env::new();
     let args = [&BOTH, ["-o", "type=docker,dest=x.tar"].as_slice()].concat();
     env.build("FROM scratch\nCOPY Dockerfile /\n", &args)
-        .fails(2, &["type=docker and --load take one platform: use type=oci"]);
+        .fails(2, &["type=docker and --load support one platform: use type=oci"]);
 }
 
 #[test]

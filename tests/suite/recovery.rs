@@ -429,6 +429,6 @@ fn context_need_not_be_utf8(who: Who) {
     let build = |more: &[&OsStr]| Done::of(env.command(&["build"]).args(more).output().unwrap());
     build(&[name]).ok();
     build(&[name, "--check".as_ref()]).ok();
-    build(&[OsStr::from_bytes(b"no\xff")]).fails(2, &["the context no", "does not exist"]);
+    build(&[OsStr::from_bytes(b"no\xff")]).fails(2, &["context \"no", "does not exist"]);
     env.rbuild(&["history"]).ok();
 }

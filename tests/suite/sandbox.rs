@@ -749,7 +749,7 @@ fn what_cannot_be_executed_is_told_apart() {
     assert_eq!(why(&["/etc/passwd/x"]), "`/etc/passwd/x` was not found in the image");
     assert!(why(&["script"]).contains("the interpreter that it names is not"));
     assert!(why(&["text"]).contains("without a `#!` line"));
-    assert!(why(&["secret"]).contains("permission denied"));
+    assert!(why(&["secret"]).contains("no permission to execute"));
     assert_eq!(why(&[]), "`` was not found in the image");
 
     let fixture = Fixture::new();

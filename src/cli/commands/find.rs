@@ -88,10 +88,13 @@ pub(crate) fn for_platform(
 
 /// Returns the warning for an index that loses entries because its manifests are rewritten.
 pub(super) fn omitted_entries(name: &str, n_others: usize) -> String {
-    let entries = if n_others == 1 { "1 entry" } else { &format!("{n_others} entries") };
+    let entries = match n_others {
+        1 => "1 entry of its index that describes".to_owned(),
+        n => format!("{n} entries of its index that describe"),
+    };
     format!(
-        "{name} is exported without {entries} of its index that describe other manifests, such as \
-         attestations: this export rewrites these manifests"
+        "{name} is exported without {entries} other manifests, such as attestations: this export \
+         rewrites those manifests"
     )
 }
 
