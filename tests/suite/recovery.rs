@@ -414,7 +414,7 @@ fn long_path_of_a_store_works_or_is_an_error_at_once(who: Who) {
     at(480).1.ok();
     for n_bytes in [482, 600, 3500, 4080, 5000] {
         let (root, done) = at(n_bytes);
-        done.fails(3, &["the store's path is", "bytes long", "more than 480", "--root DIR"]);
+        done.fails(3, &["the path of the store has", "bytes", "up to 480", "--root DIR"]);
         assert!(!PathBuf::from(root).exists());
     }
 }

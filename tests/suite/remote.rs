@@ -177,7 +177,7 @@ fn mistakes_about_repositories_are_explained() {
     let mut command = env.command(&["build", "context"]);
     env.write("Dockerfile", format!("FROM scratch\nADD {url} /\n"));
     let done = Done::of(command.env("PATH", empty).output().unwrap());
-    done.fails(1, &["E0408", "there is no program `git`", "install git"]);
+    done.fails(1, &["E0408", "the program `git` is not installed", "install git"]);
 }
 
 fn a_repository_is_a_context(who: Who) {
@@ -341,5 +341,5 @@ fn login_is_tried_kept_used_and_forgotten() {
     env.build("FROM scratch\nCOPY Dockerfile /\n", &push).ok();
     env.rbuild(&["logout", host]).ok();
     assert!(!config().contains(host), "{}", config());
-    env.rbuild(&["login", host]).fails(2, &["give --username and --password-stdin"]);
+    env.rbuild(&["login", host]).fails(2, &["use --username and --password-stdin"]);
 }

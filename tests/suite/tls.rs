@@ -298,7 +298,7 @@ fn settings_that_make_no_sense_are_usage_errors() {
     let mut env = Env::new();
     let pull = ["pull", "127.0.0.1:1/a"];
     env.rbuild(&["--registry=a,tls", "pull", "b"])
-        .fails(2, &["--registry a,tls: there is no `tls`"]);
+        .fails(2, &["--registry a,tls: unknown setting `tls`"]);
     for command in [&["images"][..], &["history", "a"], &["tag", "a", "b"], &["rmi", "a"], &["du"]]
     {
         let typed = [command, &["--ca", "x"]].concat();
