@@ -20,6 +20,8 @@ import urllib.parse
 import urllib.request
 import zlib
 
+sys.dont_write_bytecode = True
+
 import base
 import compare
 import imgdump
