@@ -184,7 +184,7 @@ fn annotations_that_would_stand_nowhere_are_errors() {
             &["-o", "type=docker,dest=x,oci-mediatypes=false,annotation.a=b"],
             "do not support annotations",
         ),
-        (&["-o", "type=local,dest=x,annotation.a=b"], "no documents that annotations"),
+        (&["-o", "type=local,dest=x,annotation.a=b"], "type=local does not support annotations"),
     ] {
         env.build(ANY, args).fails(2, &[want]);
     }

@@ -131,8 +131,14 @@ fn priv_several_platforms_are_saved_and_loaded_as_an_index() {
     env.write("f", "content");
     let both = ["--platform", "linux/amd64,linux/arm64", "-t", "both:1"];
     env.build(TWO_PLATFORMS, &both).ok();
-    env.rbuild(&["save", "both:1", "-o", "x.tar"])
-        .fails(2, &["both:1 is for several platforms (linux/amd64, linux/arm64)", "--platform", "--format oci"]);
+    env.rbuild(&["save", "both:1", "-o", "x.tar"]).fails(
+        2,
+        &[
+            "both:1 is for several platforms (linux/amd64, linux/arm64)",
+            "--platform",
+            "--format oci",
+        ],
+    );
     env.rbuild(&["save", "both:1", "--format", "oci", "-o", "both.tar"]).ok();
     in_store(&env, "second", &["load", "-i", "both.tar"]).ok();
     let shown = |store: &str| -> Value {
