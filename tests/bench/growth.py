@@ -86,7 +86,7 @@ def layer_bytes(args):
 
 
 def stages(args):
-    """So many stages that nobody waits for, and a COPY from each."""
+    """Stages without dependencies, and a COPY from each."""
     for n in [1, 4, 16, 64]:
         parts = [f"FROM base AS s{i}\nRUN echo {i} > /o{i}\n" for i in range(n)]
         copies = "".join(f"COPY --from=s{i} /o{i} /\n" for i in range(n))

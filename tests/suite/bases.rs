@@ -1,4 +1,4 @@
-//! A base image is one tree, whoever looks at it and whatever was built before: random bases whose
+//! A base image is one tree for every reader and after any earlier build: random bases whose
 //! layers do what other tools' layers do (directories that are not listed, links over directories
 //! and back, whiteouts of nothing and through links, opaque directories, hard links), seen by RUN,
 //! by `RUN --mount`, by `COPY --from` and in outputs, before and after they are unpacked.
@@ -122,7 +122,7 @@ fn random_layers(seed: u64) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A layer that has busybox, which steps are lent: the bases have no files but the random ones.
+/// A layer with busybox, which steps mount: the bases have only random files.
 fn busybox_layer() -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.set_mode(0o755);
@@ -239,13 +239,13 @@ fn directory_view(at: &Path) -> View {
     seen.collect()
 }
 
-/// A step that lists the random files below `prefix`, with busybox lent to it.
+/// A step that lists the random files below `prefix`, with a mounted busybox.
 fn listing_step(mount: &str, prefix: &str) -> String {
     let tops = NAMES.map(|top| format!("{prefix}{top}")).join(" ");
-    let stat = "/lent/busybox stat -c '%n|%f|%u|%g|%Y|%s|%i|%N' {} +";
-    let list = format!("/lent/busybox find {tops} -exec {stat} > /seen 2>/dev/null || true");
+    let stat = "/tools/busybox stat -c '%n|%f|%u|%g|%Y|%s|%i|%N' {} +";
+    let list = format!("/tools/busybox find {tops} -exec {stat} > /seen 2>/dev/null || true");
     format!(
-        "RUN {mount} --mount=from=lent,target=/lent [\"/lent/busybox\", \"sh\", \"-c\", \"{list}\"]\n"
+        "RUN {mount} --mount=from=tools,target=/tools [\"/tools/busybox\", \"sh\", \"-c\", \"{list}\"]\n"
     )
 }
 
@@ -278,14 +278,14 @@ impl Bases<'_> {
     }
 
     fn names(&self) -> impl Iterator<Item = &String> {
-        self.contexts.keys().filter(|name| *name != "lent")
+        self.contexts.keys().filter(|name| *name != "tools")
     }
 
     /// Some of the bases, written by rbuild as images and given to another store, as if they had been
     /// pushed and pulled.
     fn elsewhere(&self) -> Bases<'_> {
         let mut contexts = BTreeMap::new();
-        contexts.insert("lent".to_owned(), self.contexts["lent"].clone());
+        contexts.insert("tools".to_owned(), self.contexts["tools"].clone());
         for name in self.names().filter(|name| is_written(name)) {
             let path = self.env.path(&format!("image-{name}")).display().to_string();
             let output = format!("type=oci,tar=false,dest={path}");
@@ -359,7 +359,7 @@ fn text_in(tar: &[u8], name: &str) -> String {
 fn random_bases(env: &Env, seeds: std::ops::Range<u64>) -> Bases<'_> {
     let busybox = busybox_layer();
     let mut contexts = BTreeMap::new();
-    contexts.insert("lent".to_owned(), env.write_layout("bases/lent", &[&busybox]));
+    contexts.insert("tools".to_owned(), env.write_layout("bases/tools", &[&busybox]));
     for seed in seeds.clone() {
         let layers = random_layers(seed);
         let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
@@ -418,7 +418,7 @@ fn check_batch(env: &Env, seeds: std::ops::Range<u64>) -> usize {
             }
         }
     }
-    for path in elsewhere.contexts.iter().filter(|(name, _)| *name != "lent").map(|(_, path)| path)
+    for path in elsewhere.contexts.iter().filter(|(name, _)| *name != "tools").map(|(_, path)| path)
     {
         fs::remove_dir_all(path).unwrap();
     }

@@ -129,7 +129,7 @@ impl World {
     }
 }
 
-/// A proxy behind which there is one server, whoever is asked for. It ends with the process.
+/// A proxy that connects every host to one server. It ends with the process.
 fn tunnel_to(host: &str) -> SocketAddr {
     let host = host.to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -201,7 +201,7 @@ fn cases() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_broken_build_says_how_to_mend_it() {
+fn every_broken_build_says_how_to_fix_it() {
     let cases = cases();
     assert_eq!(cases.len(), N_CASES);
     let world = World::new();

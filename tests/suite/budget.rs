@@ -51,7 +51,7 @@ fn priv_a_build_ends_with_what_it_made() {
 }
 
 #[test]
-fn priv_equal_steps_of_two_stages_both_tell_their_layer() {
+fn priv_equal_steps_of_two_stages_both_report_their_layer() {
     let env = env();
     let text = "FROM base:1 AS a\nRUN sleep 0.3; echo 1 > /x\nFROM base:1 AS b\n\
                 RUN sleep 0.3; echo 1 > /x\nFROM base:1\nCOPY --from=a /x /a\nCOPY --from=b /x /b\n";
@@ -98,7 +98,7 @@ fn priv_a_layer_that_outgrows_its_budget_is_named_with_its_biggest_files() {
     let lines: Vec<&Value> = found.iter().map(|event| &event["line"]).collect();
     assert_eq!(lines, [4, 7], "{found:?}");
     assert_eq!(names(&env), 1);
-    // The base's layers are nobody's fault here.
+    // The base's layers do not count here.
     env.build("FROM base:1\nRUN true\n", &["--max-layer-size", "2kB"]).ok();
     env.build(APP, &["--max-size", "much"]).fails(2, &["--max-size", "500MB or 1.5GiB"]);
 }

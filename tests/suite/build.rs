@@ -26,9 +26,9 @@ as_root_and_as_user!(
     two_stages_make_an_image_that_runs,
     reproducible_builds_are_equal_to_the_byte,
     layers_say_what_changed,
-    lent_files_are_in_no_layer,
+    provided_files_are_not_in_layers,
     deep_directories_are_a_layer_or_an_error,
-    equal_layers_are_no_obstacle_to_the_next_step,
+    steps_run_on_equal_layers,
     high_stacks_show_what_low_ones_show,
     debian_two_stages,
 );
@@ -36,7 +36,7 @@ as_root_and_as_user!(
 /// More layers than are mounted one by one.
 const N_LAYERS: usize = 60;
 
-fn equal_layers_are_no_obstacle_to_the_next_step(who: Who) {
+fn steps_run_on_equal_layers(who: Who) {
     let env = Env::of(who);
     env.base();
     let file = |n_steps: usize, last: &str| {
@@ -270,7 +270,7 @@ fn layers_say_what_changed(who: Who) {
     assert_eq!(found, HARD_LAYERS);
 }
 
-fn lent_files_are_in_no_layer(who: Who) {
+fn provided_files_are_not_in_layers(who: Who) {
     let env = Env::of(who);
     env.base();
     let dockerfile = "FROM base:1\nRUN cat /etc/hosts /etc/resolv.conf > /dev/null; test -d /proc/1 \

@@ -59,7 +59,7 @@ fn filled_cache_mount_goes_to_a_store_that_has_none(who: Who) {
     let fill = format!("{FILL} && if test $(id -u) = 0; then mknod null c 1 3 || true; fi");
     run(&env, "one", mount, &fill, &["--cache-to", &to]).ok();
 
-    // The step is found, so nobody needs the directory.
+    // The step is cached, so nothing needs the directory.
     let found = run(&env, "two", mount, &fill, &["--cache-from", &from]).ok();
     assert!(found.steps()[0].ends_with(": CACHED"), "{}", found.stderr);
     assert!(!found.stderr.contains(RESTORED), "{}", found.stderr);
@@ -78,7 +78,7 @@ fn filled_cache_mount_goes_to_a_store_that_has_none(who: Who) {
     // What the first step did with it is there for the next.
     let again = run(&env, "three", mount, "test -e /c/seen", &["--cache-from", &from]).ok();
     assert!(!again.stderr.contains(RESTORED), "{}", again.stderr);
-    // Another owner is another cache, and `--no-cache` begins anew.
+    // Another owner is another cache, and `--no-cache` starts empty.
     run(&env, "four", "target=/c", "! test -e /c/hard", &["--cache-from", &from]).ok();
     let anew = ["--no-cache", "--cache-from", &from];
     run(&env, "four", mount, "! test -e /c/hard", &anew).ok();
@@ -281,7 +281,7 @@ fn replace_archive(env: &Env, tar: &[u8]) {
     fs::write(env.path("cache/index.json"), index.to_string()).unwrap();
 }
 
-/// A tar of entries (name, type, link target or content), as nobody honest writes it.
+/// A tar of entries (name, type, link target or content), as only an attacker writes it.
 fn hostile_tar(entries: &[(&str, u8, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, kind, text) in entries {

@@ -91,7 +91,7 @@ fn smaller_caches_know_the_image_and_not_what_it_was_made_with() {
         [("two", format!("type=registry,ref={name}")), ("three", "type=local,src=cache".to_owned())]
     {
         let done = scene.run(store, &["--cache-from", &from, "-o", store]).ok();
-        // The tool's stage is made anew; its file is another one then, and what is copied, too.
+        // The tool's stage is rebuilt. Its file differs then, and so does the copy.
         let want = [
             "COPY --from=tools /tool /copied: DONE",
             "RUN cat /proc/sys/kernel/random/uuid > /own: DONE",

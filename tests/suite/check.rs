@@ -169,7 +169,7 @@ fn empty_continuation_stands_in_json_where_buildkit_has_it() {
 }
 
 #[test]
-fn outline_has_the_last_declaration_and_the_places_of_what_is_lent() {
+fn outline_has_the_last_declaration_and_the_mounts_of_secrets() {
     let env = Env::new();
     let file = "ARG VERSION=1\nARG NAME=x$VERSION\nARG UNUSED=$NAME\n\
                 FROM scratch AS first\nARG TARGETARCH\nARG FLAGS=-O1\n\

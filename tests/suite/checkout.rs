@@ -1,4 +1,4 @@
-//! A checkout that somebody else wrote: links, FIFOs and names planted in it must neither lead
+//! A checkout by another author: links, FIFOs and names planted in it must neither lead
 //! rbuild out of it nor make it wait.
 #![expect(
     clippy::disallowed_methods,
@@ -33,7 +33,7 @@ fn script(env: &Env, text: &str) -> Done {
     Done::of(command.output().unwrap())
 }
 
-/// A file that nobody may write to, and its content.
+/// A file that must not change, and its content.
 fn victim(env: &Env) -> PathBuf {
     let path = env.path("victim");
     fs::write(&path, "precious\n").unwrap();

@@ -199,7 +199,7 @@ fn a_progress_bar_is_one_line_and_a_long_log_says_where_the_rest_is() {
 
 /// Standard output that fails: `head` that has seen enough, and a full disk.
 #[test]
-fn output_that_nobody_reads_is_no_failure_and_one_that_is_lost_is() {
+fn a_closed_pipe_is_not_a_failure_but_lost_output_is() {
     let env = Env::new();
     env.base();
     for args in [

@@ -21,7 +21,7 @@ use crate::support::registry::DockerRegistry;
 
 as_root_and_as_user!(
     names_that_mark_removals_are_refused,
-    such_names_are_no_fault_where_no_layer_is_made,
+    such_names_are_accepted_where_no_layer_is_written,
     user_attributes_are_kept_from_every_step,
     user_attributes_are_kept_in_caches,
     numbers_are_ids_also_where_users_and_groups_are_called_so,
@@ -73,7 +73,7 @@ fn names_that_mark_removals_are_refused(who: Who) {
     env.build("FROM base:1\nCOPY --exclude=.wh.* top /d/\nRUN rm /old/file\n", &[]).ok();
 }
 
-fn such_names_are_no_fault_where_no_layer_is_made(who: Who) {
+fn such_names_are_accepted_where_no_layer_is_written(who: Who) {
     let env = Env::of(who);
     env.base();
     env.write("top/.wh.gone", "text");

@@ -240,7 +240,7 @@ fn a_remembered_file_is_read_again_only_after_a_change() {
     let second = open(Some(&table), later(10));
     assert_eq!(content(&second, "a"), before);
     assert!(!second.hashes().has_new_entries());
-    // Same size, and the time put back: only the ctime tells.
+    // Same size, and the time put back: only the ctime differs.
     let time = fs::metadata(&at).unwrap().modified().unwrap();
     std::thread::sleep(Duration::from_millis(20));
     fs::write(&at, "b").unwrap();
@@ -255,7 +255,7 @@ fn a_remembered_file_is_read_again_only_after_a_change() {
 }
 
 #[test]
-fn a_context_that_is_no_directory_is_named_in_the_error() {
+fn a_context_that_is_not_a_directory_is_named_in_the_error() {
     let directory = directory(&["file"]);
     let at = directory.path().join("file");
     let error = Context::open(&at, IgnoreRules::default(), 0, HashCache::none()).unwrap_err();

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal};
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
 
 as_root_and_as_user!(
-    damaged_blob_does_not_leave_and_is_made_anew,
+    damaged_blob_is_not_exported_and_is_rebuilt,
     index_of_a_later_version_is_refused,
     layer_that_others_unpack_at_the_same_time_stays,
     limit_on_the_length_of_files_is_an_error,
@@ -46,7 +46,7 @@ fn damage(env: &Env) {
     }
 }
 
-fn damaged_blob_does_not_leave_and_is_made_anew(who: Who) {
+fn damaged_blob_is_not_exported_and_is_rebuilt(who: Who) {
     let env = Env::of(who);
     env.base();
     let archive = |name: &str| format!("type=oci,dest={name}");

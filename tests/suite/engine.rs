@@ -49,7 +49,7 @@ impl Engine {
         let (shared, directory) = (Arc::clone(&state), directory.to_owned());
         thread::spawn(move || {
             for stream in listener.incoming() {
-                // A client that hangs up is no fault of the engine.
+                // A client that hangs up is not a fault of the engine.
                 drop(stream.and_then(|stream| serve(stream, &shared, &directory)));
             }
         });

@@ -1,4 +1,4 @@
-//! Ways into a step: a shell where a RUN failed, as somebody at a terminal sees it.
+//! Debug sessions in a step, as a user at a terminal sees them.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -18,8 +18,8 @@ use crate::support::tmux::Terminal;
 
 as_root_and_as_user!(
     a_shell_opens_where_a_step_failed,
-    an_image_without_a_shell_is_lent_one,
-    nobody_gets_out_of_what_a_step_left,
+    an_image_without_a_shell_gets_a_fallback_shell,
+    a_debug_shell_cannot_leave_the_rootfs,
     a_signal_ends_the_shell_and_leaves_the_terminal_as_it_was,
     a_command_runs_in_an_image_as_in_a_pipeline,
     a_step_is_entered_before_it_runs,
@@ -62,7 +62,7 @@ fn until_nothing_is_left(env: &Env) {
     }
 }
 
-/// Arguments of `sleep` that nobody else has.
+/// Unique arguments of `sleep`.
 fn seconds(who: Who, n: u32) -> String {
     let n = if matches!(who, Who::User(_)) { n + 5 } else { n };
     format!("{}", 1_000_000 + std::process::id() * 10 + n)
@@ -121,7 +121,7 @@ fn a_shell_opens_where_a_step_failed(who: Who) {
     until_nothing_is_left(&env);
 }
 
-fn an_image_without_a_shell_is_lent_one(who: Who) {
+fn an_image_without_a_shell_gets_a_fallback_shell(who: Who) {
     let env = Env::of(who);
     env.write("tool", fs::read("/bin/busybox").unwrap());
     let dockerfile =
@@ -143,7 +143,7 @@ fn an_image_without_a_shell_is_lent_one(who: Who) {
     until_nothing_is_left(&env);
 }
 
-fn nobody_gets_out_of_what_a_step_left(who: Who) {
+fn a_debug_shell_cannot_leave_the_rootfs(who: Who) {
     let env = Env::of(who);
     env.base();
     for name in ["word", "mark"] {
@@ -239,7 +239,7 @@ fn late_answers_of_the_terminal_are_not_left_for_the_shell_of_the_caller(who: Wh
     let env = Env::of(who);
     env.base();
     env.hand_over("context");
-    // Each `ESC [ 6 n` asks where the cursor is. The terminal answers as if somebody typed it.
+    // Each `ESC [ 6 n` asks where the cursor is. The terminal answers as if it were typed.
     let ask = "i=0; while test $i -lt 300; do printf \"\\033[6n\"; i=$((i + 1)); done";
     let script = format!(
         "'{}' --root store enter base:1 -- sh -c '{ask}'\necho \"exit=$?\"\nstty -icanon min 0 time 10\n\

@@ -133,7 +133,7 @@ fn priv_a_plan_pulls_and_makes_nothing() {
     let images = String::from_utf8(of(&["images"]).stdout).unwrap();
     assert!(!images.contains("app"), "{images}");
 
-    // A mount wants files, too; where they are not, nobody knows.
+    // A mount needs files, too. Without them, its step is unknown.
     env.write(
         "Dockerfile",
         format!("FROM scratch\nRUN --mount=from={base},target=/m /m/bin/busybox true\n"),

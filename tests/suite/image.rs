@@ -245,7 +245,7 @@ fn a_second_image_joins_the_layout_directory_and_takes_over_its_name() {
 }
 
 #[test]
-fn layers_of_the_base_keep_their_bytes_unless_they_are_to_be_packed_anew() {
+fn layers_of_the_base_keep_their_bytes_unless_recompressed() {
     let fixture = Fixture::new();
     let image = fixture.usual_image();
     let base = image.layers()[0].pulled.clone().unwrap();
@@ -746,7 +746,7 @@ fn a_registry_that_refuses_is_named_and_so_is_a_layer_that_is_gone() {
 }
 
 #[test]
-fn what_is_no_image_is_not_loaded() {
+fn other_files_are_not_loaded_as_images() {
     let fixture = Fixture::new();
     let layer = fixture.layer(Vec::new(), Representation::Tar);
     let check = |manifest: &str, want: &str| {

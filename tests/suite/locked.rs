@@ -238,7 +238,7 @@ fn a_context_can_be_locked_and_can_bring_its_lock() {
 }
 
 #[test]
-fn an_offline_build_asks_nobody() {
+fn an_offline_build_sends_no_requests() {
     let (env, world) = (Env::new(), World::new());
     world.push_base(&env, "1", &[]);
     let dockerfile = format!(
@@ -313,7 +313,7 @@ fn every_place_that_was_asked_is_listed_and_the_lock_file_named() {
     env.write("rbuild.lock", lock);
     let from = format!("context/rbuild.lock has {zeros} for {name} for linux/amd64");
     build().fails(3, &["E0401", &asked, &from]);
-    // A digest that nobody has: both places say so.
+    // A digest that does not exist: both registries say so.
     let own = Scripted::new(|_, _| Answer::new(404, ""));
     let name = format!("{}/app:1", own.host());
     let option = format!("{},mirror=http://{}", own.host(), mirror.host());

@@ -21,7 +21,7 @@ as_root_and_as_user!(
     links_of_a_cache_mount_lead_no_mount_point_into_the_image,
     mount_points_are_removed_where_they_were_made,
     caches_survive_builds,
-    secrets_are_lent_and_not_kept,
+    secrets_are_mounted_and_not_stored,
     agents_answer_at_their_socket,
 );
 
@@ -237,7 +237,7 @@ fn waiting_for_a_cache_can_be_interrupted() {
     assert_eq!(env.leftovers("store"), "");
 }
 
-fn secrets_are_lent_and_not_kept(who: Who) {
+fn secrets_are_mounted_and_not_stored(who: Who) {
     let mut env = Env::of(who);
     env.base();
     env.write("token", "top-secret-value\n");

@@ -92,7 +92,7 @@ fn priv_outputs_say_which_names_the_store_keeps() {
     env.build(APP, &["-o", "type=image,dangling-name-prefix=built,unpack=true"]).ok();
     let found = names(&env);
     assert!(found.len() == 1 && found[0].starts_with("built@sha256:"), "{found:?}");
-    // A layer whose directory nobody else needed.
+    // A layer whose directory nothing else needed.
     let config: Value =
         serde_json::from_str(&env.rbuild(&["inspect", "--json", &found[0]]).ok().stdout).unwrap();
     for layer in config["Layers"].as_array().unwrap() {

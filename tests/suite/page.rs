@@ -114,7 +114,7 @@ fn priv_an_interrupted_build_has_a_page() {
     assert!(page.contains("Interrupted after") && page.contains("begun\n"), "{page}");
 }
 
-/// Shows a page; keeps what it looks like if somebody wants to see it.
+/// Shows a page; keeps a screenshot on request.
 fn shots(browser: &Browser, path: &Path, name: &str) {
     let kept = std::env::var_os("RBUILD_TEST_SCREENSHOTS");
     let mut seen = Vec::new();

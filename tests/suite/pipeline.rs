@@ -104,7 +104,7 @@ fn config(shown: &str) -> Value {
 }
 
 #[test]
-fn priv_what_was_pushed_is_pulled_and_read_by_others_as_it_is() {
+fn priv_pushed_images_are_pulled_and_read_unchanged_by_other_tools() {
     let Some(scene) = Scene::new() else { return };
     for compression in ["gzip", "zstd"] {
         for (kind, platforms) in [("one", "linux/amd64"), ("two", "linux/amd64,linux/arm64")] {

@@ -146,7 +146,7 @@ fn priv_many_stages_need_few_threads() {
 }
 
 #[test]
-fn priv_threads_that_cannot_start_are_no_panic() {
+fn priv_threads_that_cannot_start_do_not_cause_a_panic() {
     let Some(who) = Who::user() else { return };
     let env = Env::of(who);
     env.base();

@@ -306,7 +306,7 @@ fn priv_gitlab_folds_steps_and_nothing_else_can() {
 }
 
 #[test]
-fn priv_the_step_summary_tells_what_came_of_it() {
+fn priv_the_step_summary_reports_the_result() {
     let registry = DockerRegistry::open();
     let mut env = secret_env("FROM base:1 as b\nRUN echo '<b>|`x`' > /f\n");
     env.set("GITHUB_STEP_SUMMARY", "summary.md");

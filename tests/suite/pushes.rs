@@ -51,7 +51,7 @@ fn layers_go_up_once_however_many_names_an_image_has() {
 }
 
 #[test]
-fn what_has_a_digest_is_pushed_as_it_is() {
+fn images_named_by_digest_are_pushed_unchanged() {
     let registry = DockerRegistry::open();
     let (env, host) = (Env::new(), registry.host());
     env.base();

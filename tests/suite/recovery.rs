@@ -26,14 +26,14 @@ use crate::support::env::{Done, Env, Who, as_root_and_as_user, skip};
 as_root_and_as_user!(
     damaged_hash_is_forgotten_and_the_file_hashed_again,
     draft_of_a_killed_build_goes_with_the_next_write,
-    failing_poll_is_no_panic,
+    failing_poll_does_not_cause_a_panic,
     failing_stat_makes_no_other_image,
     closed_terminal_ends_the_build,
     context_need_not_be_utf8,
     locks_of_a_killed_build_go_with_the_next_command,
     long_path_of_a_store_works_or_is_an_error_at_once,
     signal_to_the_whole_group_ends_the_build_in_order,
-    signal_while_a_build_begins_is_no_failure,
+    signal_while_a_build_starts_ends_it_cleanly,
 );
 
 /// The only file of a directory.
@@ -216,7 +216,7 @@ fn failing_stat_makes_no_other_image(who: Who) {
     assert!(n_failed > 0);
 }
 
-fn failing_poll_is_no_panic(who: Who) {
+fn failing_poll_does_not_cause_a_panic(who: Who) {
     let env = Env::of(who);
     env.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /a\n");
     let git = |args: &[&str]| {
@@ -267,7 +267,7 @@ fn signal_to_the_whole_group_ends_the_build_in_order(who: Who) {
     }
 }
 
-fn signal_while_a_build_begins_is_no_failure(who: Who) {
+fn signal_while_a_build_starts_ends_it_cleanly(who: Who) {
     let env = Env::of(who);
     env.base();
     env.write("Dockerfile", "FROM base:1\nRUN sleep 79\n");
@@ -387,7 +387,7 @@ fn priv_disk_full_of_leftovers_is_freed_by_any_command() {
     let env = Env::of(who);
     let store = SmallStore::new(&env);
     env.base();
-    // As a killed process leaves it: nobody holds its lock.
+    // As a killed process leaves it: its lock is free.
     fs::create_dir(env.path("store/tmp/999999.abcdef")).unwrap();
     fs::write(env.path("store/tmp/999999.abcdef/lock"), "").unwrap();
     fill(&env, "tmp/999999.abcdef/0");

@@ -83,7 +83,7 @@ fn pull(
     (result.map_err(|error| error.to_string()), sink, moved.into_inner())
 }
 
-/// A loopback address that was free a moment ago, and where nobody listens.
+/// A loopback address that was free a moment ago, without a server.
 fn unused_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
@@ -229,7 +229,7 @@ fn sinks_that_fail_end_the_pull_at_once() {
 }
 
 #[test]
-fn hosts_where_nobody_listens_are_unreachable() {
+fn hosts_without_a_server_are_unreachable() {
     let address = unused_address();
     let error = client().manifest(&name(&address, "a")).unwrap_err();
     assert_eq!(
@@ -426,7 +426,7 @@ fn tokens_that_ended_are_renewed_once() {
 }
 
 #[test]
-fn uploads_whose_token_ends_on_the_way_start_anew_with_another() {
+fn uploads_restart_when_their_token_expires() {
     let n_tokens = AtomicU64::new(0);
     let server = Scripted::new(move |request, _| {
         let challenge =
@@ -471,7 +471,7 @@ fn refused_tokens_show_the_token_servers_words_and_no_secret() {
 }
 
 #[test]
-fn tokens_that_do_not_help_are_no_endless_loop() {
+fn useless_tokens_do_not_cause_an_endless_loop() {
     let server =
         with_tokens(|_, _| Answer::new(200, r#"{"token":"bad"}"#), |_| Answer::new(500, ""));
     let error = client().manifest(&name(&server.host(), "a")).unwrap_err();
@@ -716,7 +716,7 @@ fn ranges_that_start_elsewhere_are_refused() {
 }
 
 #[test]
-fn broken_uploads_start_anew_and_progress_is_told_once() {
+fn broken_uploads_restart_and_report_progress_once() {
     let server = Scripted::new(|request, n_before| match (request.method.as_str(), n_before) {
         ("HEAD", _) => Answer::new(404, ""),
         ("POST", _) => Answer::new(202, "").header("Location", format!("/upload/{n_before}?s=1")),

@@ -149,7 +149,7 @@ fn a_repository_is_checked_out_at_what_its_reference_names(who: Who) {
     env.build(&only_commit, &[]).ok();
     let n_requests = git.n_requests();
     env.build(&only_commit, &[]).ok();
-    assert_eq!(git.n_requests(), n_requests, "a commit that is cached asks nobody");
+    assert_eq!(git.n_requests(), n_requests, "a cached commit sends no request");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn second_store_finds_every_step_in_the_bucket_and_reads_only_what_goes_out() {
     assert_eq!(scene.server.asked("PUT", "p/blobs/sha256:").len(), 4);
     assert_eq!(scene.server.asked("PUT", "p/manifests/"), ["p/manifests/latest.rbuild.json"]);
 
-    // What is there is not sent again, whoever made it.
+    // Existing objects are not sent again, whoever sent them first.
     scene.server.forget();
     scene.run("one", &["--cache-to", &to]).ok();
     let second = scene.run("two", &["--cache-from", &from, "--cache-to", &to]).ok();
@@ -78,7 +78,7 @@ fn second_store_finds_every_step_in_the_bucket_and_reads_only_what_goes_out() {
     for file in ["copied", "own", "file"] {
         assert_eq!(files(&format!("first/{file}")), files(&format!("third/{file}")));
     }
-    // Without the option, nobody knows how to ask the bucket: the steps are made.
+    // Without the option, the bucket cannot be asked: the steps run.
     let fourth = scene.run("two", &["-o", "fourth"]).ok();
     assert_eq!(made(&fourth).len(), 4, "{}", fourth.stderr);
 }

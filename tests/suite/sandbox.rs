@@ -78,7 +78,7 @@ scenarios!(
     mounts_appear_where_asked,
     missing_mount_points_are_made,
     parts_of_mounts_without_a_place_are_mounted,
-    nobody_gets_out_of_the_rootfs,
+    no_step_leaves_the_rootfs,
     limits_are_as_given,
     hostile_links_do_not_redirect_mounts,
     changes_appear_in_the_upper_directory,
@@ -609,7 +609,7 @@ fn parts_of_mounts_without_a_place_are_mounted() {
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
 }
 
-fn nobody_gets_out_of_the_rootfs() {
+fn no_step_leaves_the_rootfs() {
     for n_parts in 0..=4 {
         let (fixture, others) = (Fixture::new(), [(); 2].map(|()| Fixture::new()));
         let [one, other] = others.each_ref().map(|other| Arc::new(other.overlay().into_mount()));

@@ -116,7 +116,7 @@ fn priv_archives_of_others_are_loaded_in_any_packing() {
         let path = path.display().to_string();
         let done = in_store(&env, &store, &["load", "--input", &path]).ok();
         assert_eq!(done.stdout, "Loaded image: app:1\n", "{name}");
-        // Skopeo writes the config of an OCI image anew.
+        // Skopeo rewrites the config of an OCI image.
         if kind == "docker-archive" {
             assert_eq!(id(&env, &store, "app:1"), app, "{name}");
         }

@@ -1,4 +1,4 @@
-//! The cache: what is made anew, and what is not; one store and many processes.
+//! The cache: what is rebuilt and what is not; one store and many processes.
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
@@ -44,7 +44,7 @@ fn id(done: &Done) -> String {
 }
 
 #[test]
-fn only_what_depends_on_a_change_is_made_anew() {
+fn only_what_depends_on_a_change_is_rebuilt() {
     let env = Env::new();
     env.base();
     env.write("a", "a");

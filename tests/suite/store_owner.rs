@@ -220,7 +220,7 @@ fn priv_layers_and_caches_of_other_ids_are_not_mounted() {
     let done = build(&second, &env, &owners("", 2));
     sees(&done, &["/c/2 7:8"], true);
     assert!(!done.stderr.contains("/c/1"), "{}", done.stderr);
-    // The first ones were left alone, and are used by whoever has at least their ids.
+    // The first ones were left alone, and are used by processes that have at least their ids.
     for (number, ids) in [(3, first), (4, Namespace::new(1_000_000, 1_100_000, 70_000))] {
         let own = format!("/c/{number} 7:8");
         sees(&build(&ids, &env, &owners("", number)), &["/c/1 7:8", &own], true);

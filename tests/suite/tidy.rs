@@ -169,7 +169,7 @@ fn every_case_and_table_is_read() {
 
 #[test]
 fn no_file_knows_the_machine_it_was_written_on() {
-    // Steps have a /dev/shm and may well have a /work; what is below them is somebody's machine.
+    // Steps have a /dev/shm and may well have a /work; paths below them belong to one machine.
     let places = [concat!("/dev/", "shm/"), concat!("/wo", "rk/"), concat!("/ro", "ot/.")];
     let mut texts = all_texts();
     // The paths in the other files there are those of images.

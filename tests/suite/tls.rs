@@ -1,4 +1,4 @@
-//! Registries that speak TLS: whom rbuild believes, what it shows of itself, and how it is told.
+//! TLS: which registries rbuild trusts, which certificate it presents, and how both are configured.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -104,7 +104,7 @@ fn failure(client: &Client, host: &str) -> String {
 }
 
 #[test]
-fn registries_are_believed_by_the_authority_that_is_given() {
+fn registries_are_trusted_by_the_given_authority() {
     let place = Place::open();
     let host = place.host();
     round_trip(&client(host, place.options()), host).unwrap();
@@ -143,12 +143,12 @@ fn certificates_of_another_authority_or_for_another_name_are_refused() {
 }
 
 #[test]
-fn certificates_that_sign_themselves_are_believed_when_given() {
+fn self_signed_certificates_are_trusted_when_given() {
     let directory = tempfile::tempdir().unwrap();
     let of = |name, names: &[&str]| self_signed(directory.path(), name, names);
     let (own, other) = (of("own", &NAMES), of("other", &NAMES));
     let elsewhere = of("elsewhere", &["else.test"]);
-    let believing = |certified: &Certified| RegistryOptions {
+    let trusting = |certified: &Certified| RegistryOptions {
         ca: vec![certified.certificate.clone()],
         ..RegistryOptions::default()
     };
@@ -156,7 +156,7 @@ fn certificates_that_sign_themselves_are_believed_when_given() {
         [(&own, &own, true), (&own, &other, false), (&elsewhere, &elsewhere, false)]
     {
         let registry = DockerRegistry::start(&Setup { tls: Some(shown), ..Setup::default() });
-        let result = round_trip(&client(registry.host(), believing(given)), registry.host());
+        let result = round_trip(&client(registry.host(), trusting(given)), registry.host());
         match result {
             Ok(()) => assert!(is_good),
             Err(error) => {
@@ -231,7 +231,7 @@ fn passwords_and_tokens_work_under_tls() {
     let error = round_trip(&with("falsch").unwrap(), place.host()).unwrap_err();
     assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error}");
 
-    // The token server is another host, and believed as the registry is.
+    // The token server is another host, trusted as the registry is.
     let place = Place::new(|directory, authority| {
         let certified = authority.certify(directory, "tokens", &NAMES);
         Wanted { tokens: Some(TokenServer::with_tls(&certified)), ..Wanted::default() }

@@ -1,4 +1,4 @@
-//! Uploads that break on the way, of blobs and of streams whose length nobody knows yet.
+//! Uploads that break midway, of blobs and of streams of unknown length.
 #![expect(clippy::unwrap_used, reason = "a test ends by a panic")]
 
 use std::io::{self, Cursor, Read};
@@ -40,10 +40,10 @@ fn push(
         Ok(Box::new(Cursor::new(bytes.to_vec())))
     };
     let blob = Descriptor::of(MediaType::OciLayer(LayerCompression::None), bytes);
-    let tell = |n| {
+    let report = |n| {
         told.fetch_add(n, Ordering::Relaxed);
     };
-    let result = client.push_blob(&name(host), &blob, None, &open, &tell);
+    let result = client.push_blob(&name(host), &blob, None, &open, &report);
     (result, told.into_inner(), opened.into_inner())
 }
 
@@ -144,7 +144,7 @@ fn streams_go_on_where_they_broke() {
 }
 
 #[test]
-fn registries_that_forget_broken_uploads_get_the_blob_anew() {
+fn registries_that_forget_broken_uploads_get_the_blob_again() {
     let registry = DockerRegistry::open();
     let proxy = Proxy::new(registry.host(), cutting(2, 3 * MIB));
     let bytes = some_bytes(8 * MIB);
@@ -196,7 +196,7 @@ fn uploads_that_are_given_up_are_ended_at_the_registry() {
 }
 
 #[test]
-fn answers_that_are_lost_are_no_uploads_that_are_lost() {
+fn lost_answers_do_not_lose_uploads() {
     for n_bytes in [MIB, 5 * MIB] {
         let registry = DockerRegistry::open();
         let lost = AtomicUsize::new(0);
@@ -253,9 +253,9 @@ fn refusing_one() -> impl Fn(&Head) -> Fault + Send + Sync + 'static {
 #[test]
 fn large_layers_go_up_while_they_are_packed() {
     let registry = DockerRegistry::open();
-    let as_it_is = Proxy::new(registry.host(), |_| Fault::None);
+    let unchanged = Proxy::new(registry.host(), |_| Fault::None);
     let refusing = Proxy::new(registry.host(), refusing_one());
-    for (at, (proxy, n_streams)) in [(as_it_is, 1), (refusing, 2)].iter().enumerate() {
+    for (at, (proxy, n_streams)) in [(unchanged, 1), (refusing, 2)].iter().enumerate() {
         let env = Env::new();
         env.write("large", some_bytes(12 * MIB + u64::try_from(at).unwrap()));
         let name = format!("{}/large:1", proxy.host());
@@ -318,7 +318,7 @@ fn manifest_that_a_proxy_accepts_by_itself_is_not_pushed() {
     let push = |host: &str| client().push_manifest(&name(host), &MediaType::OciIndex, index);
     let error = push(&proxy.host()).unwrap_err();
     assert!(matches!(error, RegistryError::NotStored { status: 200, .. }), "{error}");
-    // What is there counts, whoever answers.
+    // An existing blob counts, whichever server answers.
     assert_eq!(push(registry.host()).unwrap(), Digest::of(index));
     assert_eq!(push(&proxy.host()).unwrap(), Digest::of(index));
 }

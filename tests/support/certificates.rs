@@ -85,7 +85,7 @@ pub(crate) fn self_signed(directory: &Path, name: &str, names: &[&str]) -> Certi
     write(directory, name, &certificate.pem(), &key.serialize_pem())
 }
 
-/// A token server as docker's registry believes it: whoever asks gets what he asks for.
+/// A token server that docker's registry trusts: every request is granted.
 pub(crate) struct TokenServer {
     server: Scripted,
     certificate: String,
@@ -163,7 +163,7 @@ fn token(request: &Request, number: usize, chain: &str, signer: &EcdsaKeyPair) -
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// Takes requests without a body by TLS, and passes them on to `upstream`; tells where. It ends with
+/// Takes requests without a body by TLS, and passes them on to `upstream`; returns its address. It ends with
 /// the process.
 fn front(certified: &Certified, upstream: String) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -184,7 +184,7 @@ fn front(certified: &Certified, upstream: String) -> SocketAddr {
         for stream in listener.incoming() {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = StreamOwned::new(connection, stream.unwrap());
-            // Whoever does not believe the certificate goes away.
+            // A client that does not trust the certificate disconnects.
             drop(pass_on(&mut stream, &upstream));
         }
     });

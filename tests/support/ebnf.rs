@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-/// Nodes of a production's right side. The number of a branching node tells it from the
+/// Nodes of a production's right side. The number of a branching node distinguishes it from the
 /// others of its production.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expr {

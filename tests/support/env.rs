@@ -89,7 +89,7 @@ macro_rules! as_root_and_as_user {
 }
 pub(crate) use as_root_and_as_user;
 
-/// A directory with a context, a store and a home, and somebody who builds there.
+/// A directory with a context, a store and a home, and a user who builds there.
 #[derive(Debug)]
 pub(crate) struct Env {
     directory: TempDir,
@@ -98,7 +98,7 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    /// For whoever runs the tests.
+    /// Makes an environment for the user that runs the tests.
     pub(crate) fn new() -> Self {
         Self::of(Who::Caller)
     }

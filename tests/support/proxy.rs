@@ -20,7 +20,7 @@ pub(crate) enum Fault {
     None,
     /// The connection ends before the registry hears of it.
     Drop,
-    /// The registry does what it was asked to, but nobody hears of that.
+    /// The registry handles the request, but its answer is lost.
     LoseAnswer,
     /// The registry gets so many bytes of the request's body.
     CutRequest(u64),
@@ -229,7 +229,7 @@ impl Shared {
         client.shutdown(Shutdown::Both)
     }
 
-    /// One request; tells whether the connection goes on.
+    /// Handles one request; returns whether the connection stays open.
     fn pass(
         &self,
         head: &Head,
@@ -323,7 +323,7 @@ fn proceed(head: &Head, mut client: &TcpStream) -> io::Result<()> {
     client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
 }
 
-/// Copies a body as its head announces it; tells whether all of it.
+/// Copies a body as its head announces it; returns whether it was complete.
 fn relay(
     head: &Head,
     from: &mut impl BufRead,

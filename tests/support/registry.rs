@@ -256,7 +256,7 @@ impl Scripted {
                     return;
                 }
                 let (requests, script) = (Arc::clone(&requests), Arc::clone(&script));
-                // A client that goes away in the middle is no fault of the server.
+                // A client that goes away in the middle is not a fault of the server.
                 thread::spawn(move || stream.and_then(|stream| serve(stream, &requests, &*script)));
             }
         });

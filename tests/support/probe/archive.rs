@@ -9,7 +9,7 @@ use rbuild::tree::LayerEntries as _;
 /// How much of a stream is looked at: holes and good compression make any length of a few bytes.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
-/// How much tells that there is a tar, as ADD does it.
+/// Number of bytes by which ADD recognises a tar.
 const SNIFF_BYTES: u64 = 512;
 
 /// Reads `bytes` as a compressed or plain tar, and as a stored listing.
