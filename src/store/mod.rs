@@ -17,7 +17,7 @@
 //! id-maps/              user and group ids under which processes saw the store; see `id_maps`
 //! reserve-1, reserve-2  space that is freed on a full disk; see `reserve`
 //! locks/in-use          held shared by every process that uses the store
-//! locks/index           held while the index is opened, or an id map is recorded
+//! locks/index           held while tables of the index are created, or an id map is recorded
 //! locks/<key>           held while a step runs
 //! locks/unpack-<hex>    held while a layer is unpacked
 //! locks/publish-<hex>   held while a layer gets its final name and its record

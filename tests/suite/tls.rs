@@ -1,4 +1,4 @@
-//! Registries that speak TLS: whom rbuild believes, what it shows of itself, and how it is told.
+//! Registries that speak TLS: the certificates that rbuild trusts and sends, and its settings for them.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -44,7 +44,7 @@ impl Place {
             tls: Some(&tls),
             clients: wanted.clients.as_deref(),
         });
-        // Its address is known to the registry; its tokens are still to be had.
+        // The registry knows its address: the server must keep running.
         std::mem::forget(wanted.tokens);
         Self { directory, authority, ca, registry }
     }
