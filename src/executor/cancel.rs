@@ -1,4 +1,4 @@
-//! CancelSwitch of a build, by the caller (Ctrl-C) or by the first step that fails.
+//! Cancellation of a build, by the caller (Ctrl-C) or by the first step that fails.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};

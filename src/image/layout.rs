@@ -186,7 +186,7 @@ impl LayoutBuilder {
         Ok(())
     }
 
-    /// Adds the images, compressed. Several, for as many platforms, get an index. Returns the
+    /// Adds the images, compressed. Several, one for each platform, get an index. Returns the
     /// descriptor that a name refers to.
     fn add(
         &mut self,

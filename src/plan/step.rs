@@ -132,7 +132,7 @@ pub enum RunMountKind {
     Cache {
         /// Id of the cache, after its namespace if there is one.
         id: String,
-        /// MountAccess of concurrent steps.
+        /// Access of concurrent steps.
         sharing: ir::Sharing,
         /// Initial content; the cache starts empty if `None`.
         from: Option<CopyFrom>,

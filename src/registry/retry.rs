@@ -2,7 +2,7 @@
 //!
 //! Every request of this module can be repeated with the same result. Reads are harmless. Blobs and
 //! manifests are stored under their digests, or under a tag that is meant to have just this
-//! content. A second open upload leaves one behind that the registry expires. The one exception are
+//! content. A second open upload leaves one behind that the registry expires. The one exception is
 //! bytes sent into an open upload: before more are sent, the registry is asked for its offset
 //! (`upload`).
 //!

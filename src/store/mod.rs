@@ -8,13 +8,16 @@
 //! layers/<hex>/fs       the unpacked layer with that DiffID, a lower directory of overlayfs
 //! layers/<hex>/tree     its listing: paths, modes, owners, content hashes
 //! layers/<hex>/fs-<digest>   the layer adapted to certain layers below it; see `fitted_layer`
+//! layers/<hex>/fs.<n>   the layer unpacked under other user and group ids; see `id_maps`
 //! layers/<hex>/damaged-<n>   a damaged directory that a process may still have mounted
 //! tags/<hex>            a name of an image; the index is rebuilt from these files
 //! memo/<hex>            file hashes of a context, by the SHA-256 of its path
 //! builds/               events of builds, a file for each
 //! cache-mounts/<key>/   directories of RUN --mount=type=cache; see `cache_mounts`
 //! id-maps/              user and group ids under which processes saw the store; see `id_maps`
+//! reserve-1, reserve-2  space that is freed on a full disk; see `reserve`
 //! locks/in-use          held shared by every process that uses the store
+//! locks/index           held while tables of the index are created, or an id map is recorded
 //! locks/<key>           held while a step runs
 //! locks/unpack-<hex>    held while a layer is unpacked
 //! locks/publish-<hex>   held while a layer gets its final name and its record

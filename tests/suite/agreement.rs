@@ -182,7 +182,7 @@ fn flag_order(grammar: &Grammar) -> Vec<String> {
             }
         });
     }
-    // These stand behind the common ones.
+    // These come after the common ones.
     order.sort_by_key(|name| {
         ["--parents", "--keep-git-dir", "--checksum", "--unpack"].contains(&&**name)
     });
@@ -222,7 +222,7 @@ fn ordered(line: &str, order: &[String]) -> Option<String> {
     Some(front.to_owned() + &flags.join(" "))
 }
 
-/// Past the first word and the blanks behind it.
+/// Returns the position after the first word and the blanks that follow it.
 fn word_end(text: &str) -> usize {
     let word = text.find(is_blank).unwrap_or(text.len());
     text.len() - text[word..].trim_start_matches(is_blank).len()

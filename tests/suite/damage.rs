@@ -28,7 +28,7 @@ as_root_and_as_user!(
 
 const DOCKERFILE: &str = "FROM base:1\nRUN seq 20000 > /numbers\n";
 
-/// The packed layers of the store: the documents are no gzip, and neither are plain tars.
+/// The packed layers of the store: documents and plain tars are not gzip.
 fn packed_layers(env: &Env) -> Vec<PathBuf> {
     let entries = fs::read_dir(env.path("store/blobs/sha256")).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());

@@ -171,7 +171,7 @@ fn priv_the_page_of_a_build_is_clicked_through() {
     let eval = |expression: &str| browser.eval(expression);
     let count = |selector: &str| eval(&format!("document.querySelectorAll({selector:?}).length"));
     assert_eq!(eval("document.title"), json!("✓ app:1 – built"));
-    // FROM twice, and five more; the end of a stage is no FROM.
+    // FROM twice, and five more; the end of a stage is not a FROM.
     assert_eq!(count("#steps .step:has(.number:not(:empty))"), json!(7));
     assert_eq!(count(".step.cached"), json!(4));
     assert_eq!(count("#graph .box"), json!(3));

@@ -29,7 +29,7 @@ fn secret_env(dockerfile: &str) -> Env {
     env
 }
 
-/// Returns the lines that a CI system reads as commands: at the start of a line, blanks aside, or behind `##[`.
+/// Returns the lines that a CI system reads as commands: at the start of a line, blanks aside, or after `##[`.
 fn commands(log: &str) -> Vec<&str> {
     let mut stopped: Option<&str> = None;
     let mut found = Vec::new();
@@ -96,7 +96,7 @@ fn printed(events: &[Value]) -> String {
     told.map(|event| event["text"].as_str().unwrap()).collect()
 }
 
-/// The layers that are told of, each with its length.
+/// Returns the layers that events name, each with its length.
 fn layers(events: &[Value]) -> BTreeSet<String> {
     let told = events.iter().filter(|event| event["event"] == "step_layer");
     told.map(|event| format!("{} {}", event["layer"], event["bytes"])).collect()
@@ -295,7 +295,7 @@ fn priv_gitlab_folds_steps_and_nothing_else_can() {
     assert!(time > 1_600_000_000);
     assert!(done.stderr.contains("section_end:1:rbuild") || done.stderr.contains(" x\n"));
     assert!(!done.stderr.contains("\u{1b}[31m"), "NO_COLOR");
-    // What a step printed last is shown once more, and is no mark then either.
+    // What a step printed last is shown once more, and is not a mark then either.
     let last = env.build(
         &format!("{HOSTILE}RUN printf 'section_end:1:x\\r\\033[0K\\033[2Jend'; false\n"),
         &[],

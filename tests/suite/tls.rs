@@ -1,4 +1,4 @@
-//! TLS: which registries rbuild trusts, which certificate it presents, and how both are configured.
+//! Registries that speak TLS: the certificates that rbuild trusts and sends, and its settings for them.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -44,7 +44,7 @@ impl Place {
             tls: Some(&tls),
             clients: wanted.clients.as_deref(),
         });
-        // Its address is known to the registry; its tokens are still to be had.
+        // The registry knows its address: the server must keep running.
         std::mem::forget(wanted.tokens);
         Self { directory, authority, ca, registry }
     }

@@ -28,7 +28,8 @@ fn n_bytes(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap()
 }
 
-/// Pushes `bytes`; also how many the progress told of, and how often they were opened.
+/// Pushes `bytes`. Returns the result, the number of bytes that progress reported, and how often they
+/// were opened.
 fn push(
     client: &Client,
     host: &str,

@@ -49,7 +49,7 @@ impl Scene {
             "PATTERN_CHAR" => one(rest, |c| !matches!(c, '\\' | '[' | '*' | '?' | '/' | '\n')),
             "OTHER_BLANK" => one(rest, |c| matches!(c, '\r' | '\x0b' | '\x0c')),
             "NOT_BLANK" => looks(!rest.starts_with(is_blank)),
-            // Blanks at the end of a line are no part of it.
+            // Blanks at the end of a line are not part of it.
             "PATTERN_ESCAPABLE" => {
                 let line = rest.split('\n').next().unwrap_or(rest);
                 one(line, |_| !line.trim().is_empty())

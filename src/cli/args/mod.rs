@@ -122,7 +122,7 @@ pub(super) enum Command {
     Logout(LogoutArgs),
     /// List the images of the store
     Images(ImagesArgs),
-    /// Show an image: config, layers, biggest files, wasted bytes
+    /// Show an image: config, layers, largest files, wasted bytes
     Inspect(InspectArgs),
     /// Compare two images: config, layers, files
     Diff(DiffArgs),

@@ -5,7 +5,7 @@ use crate::dockerfile::ir::{self, CopySource, Kind, MountType, Word};
 /// The names that a Dockerfile uses for one kind of input.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InputNames {
-    /// InputNames as written, without quotes.
+    /// Names as written, without quotes.
     pub words: Vec<String>,
     /// True if a word has a variable, so that any name may be used.
     pub is_open: bool,
@@ -14,7 +14,7 @@ pub struct InputNames {
 /// The names that a Dockerfile uses for each kind of input.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NamedInputs {
-    /// InputNames of its ARGs.
+    /// Names of its ARGs.
     pub arguments: InputNames,
     /// Ids of secrets in mounts of RUN.
     pub secrets: InputNames,

@@ -35,7 +35,7 @@ pub(in crate::executor) struct MountOffer {
     pub(in crate::executor) is_required: bool,
 }
 
-/// MountOffers by the directory's key.
+/// Offers by the key of the directory.
 pub(in crate::executor) type MountOffers = BTreeMap<CacheKey, MountOffer>;
 
 /// The directories that a build mounts, and the offers for them.

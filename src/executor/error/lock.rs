@@ -1,4 +1,4 @@
-//! MountInputs that differ from the lock file.
+//! Inputs that differ from the lock file.
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::plan::{LockInput, LockedValue};

@@ -12,7 +12,7 @@ use crate::executor::LockViolation;
 /// The effect of a lock file's entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockRule {
-    /// MountInputs are those of the lock file. An input without an entry gets one.
+    /// Inputs are those of the lock file. An input without an entry gets one.
     Follow,
     /// As [`Self::Follow`], but an input that differs or has no entry ends the build.
     Strict,

@@ -1,4 +1,4 @@
-//! MountInputs of a build from outside: contexts, base images, downloads, repositories, secrets and keys.
+//! Inputs of a build from outside: contexts, base images, downloads, repositories, secrets and keys.
 
 pub(super) mod authorization;
 pub(super) mod build_inputs;

@@ -1,4 +1,4 @@
-//! CopySources of the mounts of a RUN: selected for the key, written to disk when the step runs.
+//! Sources of the mounts of a RUN: selected for the key, written to disk when the step runs.
 
 use crate::diag::{Diagnostic, Span, codes};
 use crate::plan::{

@@ -2,7 +2,7 @@
 //! command. [`launcher`](super::super::launcher) explains why it exists.
 //!
 //! It is position-independent, has no data of its own and uses no stack but that of exec. Directly
-//! behind it in memory are the paths to try, each ending with a null byte, and one more null byte.
+//! after it in memory are the paths to try, each ending with a null byte, and one more null byte.
 //! It treats them like execvp(3), with its own arguments and environment:
 //!
 //! 1. Descriptor 3, the status pipe, gets close-on-exec; without that descriptor it exits with 126.
@@ -79,7 +79,7 @@ global_asm!(
     "40:",
     "mov r15d, eax",
     "mov ebp, 1",
-    // To the byte behind the null byte.
+    // To the byte after the null byte.
     "50:",
     "cmp byte ptr [r14], 0",
     "lea r14, [r14 + 1]",
@@ -173,7 +173,7 @@ global_asm!(
     "40:",
     "mov w23, w9",
     "mov w24, #1",
-    // To the byte behind the null byte.
+    // To the byte after the null byte.
     "50:",
     "ldrb w9, [x22], #1",
     "cbnz w9, 50b",
@@ -199,7 +199,7 @@ global_asm!(
     "mov x8, #94",
     "svc #0",
     "brk #0",
-    // The paths behind it need no alignment.
+    // The paths after it need no alignment.
     "rbuild_launcher_end:",
     ".popsection",
 );

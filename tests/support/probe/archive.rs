@@ -23,7 +23,7 @@ pub(crate) fn probe(bytes: &[u8]) {
     if decoded.by_ref().take(SNIFF_BYTES).read_to_end(&mut first).is_err() {
         return;
     }
-    // What is no tar for ADD may be a layer for a registry.
+    // What is not a tar for ADD may be a layer for a registry.
     let _ = archive::is_tar(&first);
     let stream = Cursor::new(first).chain(decoded).take(MAX_BYTES);
     drop(read(&mut TarReader::new(stream)));

@@ -9,7 +9,7 @@ use super::RecordedBuild;
 /// The format version of both documents. New members do not change it.
 const VERSION: u32 = 1;
 
-/// Returns the object of one build, as in `testdata/builds.schema.json`.
+/// Returns the object of one build, as in `docs/schemas/builds.schema.json`.
 pub(super) fn to_json(build: &RecordedBuild) -> Value {
     let (n_steps, n_cached) = build.recorded.counts();
     let requested = &build.recorded.requested;
@@ -37,7 +37,7 @@ pub(super) fn to_json(build: &RecordedBuild) -> Value {
 }
 
 /// Returns the object of one build with the reasons why its steps, or `only` one of them, were not
-/// found in the cache, as in `testdata/explain.schema.json`.
+/// found in the cache, as in `docs/schemas/explain.schema.json`.
 pub(super) fn explained(build: &RecordedBuild, only: Option<u32>) -> Value {
     let rebuilt = build.rebuilt().filter(|(id, _)| only.is_none_or(|only| only == *id));
     let rebuilt = rebuilt.map(|(id, step)| {

@@ -1,4 +1,4 @@
-//! The JSON of `rbuild diff --json`, as in `testdata/diff.schema.json`.
+//! The JSON of `rbuild diff --json`, as in `docs/schemas/diff.schema.json`.
 
 use serde_json::{Value, json};
 

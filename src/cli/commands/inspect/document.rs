@@ -1,4 +1,4 @@
-//! The JSON of `rbuild inspect --json`, as in `testdata/inspect.schema.json`.
+//! The JSON of `rbuild inspect --json`, as in `docs/schemas/inspect.schema.json`.
 
 use serde_json::{Map, Value, json};
 

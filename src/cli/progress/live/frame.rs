@@ -24,7 +24,7 @@ const NAME_COLUMNS: usize = 24;
 
 /// Returns the live lines from the top. They leave one row for the finished lines above.
 pub(super) fn lines(model: &Model, now: Duration, size: TerminalSize) -> Vec<PaintedLine> {
-    // The last column stays free: a cursor behind it is about to wrap.
+    // The last column stays free: a cursor after it is about to wrap.
     let space = size.columns.saturating_sub(1);
     let rows = size.rows.saturating_sub(1).max(1);
     let header = header(model, now);
