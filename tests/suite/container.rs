@@ -149,7 +149,7 @@ fn priv_it_builds_in_a_container_with_and_without_privileges() {
     let masked = [&["--proc", "/proc"], &USUAL_RIGHTS[..]].concat();
     contained(&env, &masked, &["--no-cache", "."]).fails(3, &["systempaths=unconfined"]);
     let none = [&PLAIN_PROC[..], &["--cap-drop", "ALL"]].concat();
-    contained(&env, &none, &["."]).fails(3, &["lacks the capabilities SETUID and SETGID"]);
+    contained(&env, &none, &["."]).fails(3, &["lacks the capabilities CAP_SETUID and CAP_SETGID"]);
 }
 
 #[test]
