@@ -127,8 +127,8 @@ pub(crate) struct BuildArgs {
     pub(crate) secret: Vec<String>,
     /// Provide an SSH agent or keys for RUN --mount=type=ssh
     ///
-    /// default|ID[=SOCKET|KEY[,KEY]]: the socket of an agent, or files of private keys. Without a
-    /// path, $SSH_AUTH_SOCK is used. May be repeated.
+    /// default or ID uses the agent of $SSH_AUTH_SOCK, ID=SOCKET another agent, and ID=KEY,KEY,…
+    /// files of private keys. May be repeated.
     #[arg(long, value_name = "ID[=PATH,…]", help_heading = STEPS)]
     pub(crate) ssh: Vec<String>,
     /// Grant a permission to the build

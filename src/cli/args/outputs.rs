@@ -41,8 +41,8 @@ pub(crate) struct OutputArgs {
     pub(crate) load: Option<EngineChoice>,
     /// Add an annotation to the manifest or the index
     ///
-    /// [LEVEL:]KEY=VALUE, where LEVEL is a comma-separated list of manifest, index,
-    /// manifest-descriptor and index-descriptor [default: manifest]. May be repeated.
+    /// KEY=VALUE, or LEVEL:KEY=VALUE, where LEVEL is a comma-separated list of manifest (the
+    /// default), index, manifest-descriptor and index-descriptor. May be repeated.
     #[arg(long, value_name = "KEY=VALUE", help_heading = OUTPUT)]
     pub(crate) annotation: Vec<String>,
     #[command(flatten)]

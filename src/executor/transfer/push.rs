@@ -44,7 +44,7 @@ pub fn push(
 }
 
 /// Checks that a push of images for `platforms` to `names` removes no platform from an index in the
-/// registry. With [`RegistryRetries::OnceMap`], a registry that does not answer is a warning, because the
+/// registry. With [`RegistryRetries::Once`], a registry that does not answer is a warning, because the
 /// push asks again.
 ///
 /// # Errors
