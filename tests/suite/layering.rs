@@ -31,8 +31,10 @@ const HOMES: &[(&str, &str)] = &[
     ("sha2", "src/oci/"),
     ("signal_hook", "src/cli/"),
     ("oci_spec", "src/image/verify"),
+    ("similar", "src/cli/"),
     ("tar", "src/archive/"),
     ("toml", "src/cli/"),
+    ("tracing_subscriber", "src/cli/"),
     ("ureq", "src/registry/"),
     ("url", "src/registry/"),
 ];
