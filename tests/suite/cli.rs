@@ -210,6 +210,9 @@ fn a_closed_pipe_is_not_a_failure_but_lost_output_is() {
         &["history", "base:1"],
         &["history", "show", "--json"],
         &["version"],
+        &["--version"],
+        &["build", "--help"],
+        &["help", "store"],
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

@@ -157,14 +157,14 @@ fn with_services(
     let stop =
         CancelSwitch::new().map_err(|error| CliError::from_error(&error, Exit::Environment))?;
     let stop = stop.with_transfers(registry.cancellation());
-    let lent = secrets::read_all(args, environment)?;
+    let provided = secrets::read_all(args, environment)?;
     let programs = environment.for_programs();
     let services = Services {
         store: &store,
         registry: &registry,
         cancel: &stop,
         environment: &programs,
-        provided: &lent,
+        provided: &provided,
         locked: &first,
         numbers: &StepNumbers::default(),
         events: &|event: Event| reporter.event(&event),

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 
+use super::stdout;
 use super::text::shown;
 
 /// Shows an error. Returns its exit code.
@@ -20,9 +21,8 @@ pub(crate) fn show(error: &CliError, colours: bool) -> Exit {
 /// Shows a result of clap. Help and version go to standard output, and are a success.
 pub(crate) fn usage(error: &clap::Error, colours: bool) -> Exit {
     if !error.use_stderr() {
-        // A closed pipe must not turn success into failure.
-        let _shown = error.print();
-        return Exit::Success;
+        stdout::help(error);
+        return stdout::result().map_or_else(|error| show(&error, colours), |()| Exit::Success);
     }
     // The text repeats arguments, which in a script may be untrusted.
     let text = error.render();
@@ -39,6 +39,6 @@ pub(crate) fn remark(text: &str) {
 /// Writes lines. They may quote untrusted text, so control characters are removed.
 fn lines(text: &str, colours: bool) {
     let lines: Vec<_> = text.split('\n').map(|line| shown(line, colours)).collect();
-    // There is no way left to report an error.
+    // An error of standard error cannot be reported anywhere.
     let _ignored = writeln!(std::io::stderr().lock(), "{}", lines.join("\n"));
 }

@@ -58,6 +58,11 @@ pub(crate) fn bytes(bytes: &[u8]) -> bool {
     note_error(stdout.write_all(bytes).and_then(|()| stdout.flush()))
 }
 
+/// Prints a help text or the version.
+pub(crate) fn help(text: &clap::Error) {
+    note_error(text.print());
+}
+
 /// Keeps an error for [`result`]. Returns whether there was none.
 fn note_error(result: io::Result<()>) -> bool {
     let is_done = result.is_ok();

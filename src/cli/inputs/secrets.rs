@@ -20,18 +20,18 @@ type Result<T> = std::result::Result<T, CliError>;
 
 /// Reads the values of all secrets, and finds the agents.
 pub(crate) fn read_all(args: &BuildArgs, environment: &Environment) -> Result<Provided> {
-    let mut lent = Provided::default();
+    let mut provided = Provided::default();
     for text in &args.secret {
         let (id, value) = secret(text, environment)?;
         if let Some(value) = value {
-            lent.secrets.insert(id, value);
+            provided.secrets.insert(id, value);
         }
     }
     for text in &args.ssh {
         let (id, source) = agent(text, environment)?;
-        lent.agents.insert(id, source);
+        provided.agents.insert(id, source);
     }
-    Ok(lent)
+    Ok(provided)
 }
 
 /// Returns the id of a `--secret`, if it is valid.

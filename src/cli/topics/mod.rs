@@ -12,8 +12,8 @@ use crate::diag::nearest;
 
 use super::args;
 use super::args::default_command::command_at;
+use super::display::stdout;
 use super::display::stdout::say;
-use super::display::{stderr, stdout};
 use super::environment::Environment;
 use super::error::CliError;
 use super::exit::Exit;
@@ -74,7 +74,7 @@ pub(super) fn help(typed: &[OsString], environment: &Environment) -> Option<Resu
         return (!is_command && !is_option).then(|| Err(unknown(word, &commands)));
     };
     if is_command && let Err(command_help) = args::parse(typed.iter().cloned()) {
-        let _success = stderr::usage(&command_help, environment.colour);
+        stdout::help(&command_help);
         say!();
     }
     let colours = environment.colour && io::stdout().is_terminal();
