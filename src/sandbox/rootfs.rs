@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags};
 use rustix::thread::CapabilitySet;
@@ -57,9 +57,9 @@ impl Rootfs {
         upper: BorrowedFd<'_>,
         work: BorrowedFd<'_>,
     ) -> Result<Self, SandboxError> {
-        let root =
-            overlay(lowers, Some(UpperDirectories { upper, work })).map_err(overlay_error)?;
-        Ok(Self { root })
+        let root = overlay(lowers, Some(UpperDirectories { upper, work }))
+            .and_then(|root| check_writable(root.as_fd(), upper).map(|()| root));
+        Ok(Self { root: root.map_err(overlay_error)? })
     }
 
     /// Uses a plain directory as root, without a copy: changes by a command are made in it.
@@ -106,6 +106,23 @@ pub fn memory_directory() -> Result<OwnedFd, SandboxError> {
     detached_mount::new_tmpfs()
         .map_err(|errno| SandboxError::setup("make a directory in memory", errno))
 }
+
+/// Checks that the mount is writable: where overlayfs cannot create its work directory, it mounts
+/// read-only and reports that in the kernel log alone (`ovl_get_workdir`, fs/overlayfs/super.c).
+///
+/// # Errors
+/// `NOSPC` if the file system of `upper` has neither space nor inodes left, else `ROFS`.
+fn check_writable(root: BorrowedFd<'_>, upper: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    if !rustix::fs::fstatvfs(root)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(());
+    }
+    let disk = rustix::fs::fstatvfs(upper)?;
+    let is_full = disk.f_bavail < MIN_FREE || disk.f_files > 0 && disk.f_favail < MIN_FREE;
+    Err(if is_full { Errno::NOSPC } else { Errno::ROFS })
+}
+
+/// Number of blocks and of inodes that the work directory takes: two directories and a file.
+const MIN_FREE: u64 = 3;
 
 /// The writable directories of an overlay.
 #[derive(Clone, Copy)]

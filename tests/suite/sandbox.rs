@@ -84,6 +84,7 @@ scenarios!(
     changes_appear_in_the_upper_directory,
     a_plain_directory_is_a_root_too,
     many_lowers_are_stacked_in_order,
+    a_disk_without_inodes_is_named_as_full,
     what_cannot_be_executed_is_told_apart,
     descendants_end_with_the_command,
     cancel_kills,
@@ -554,6 +555,25 @@ fn mounts_appear_where_asked() {
     assert!(done.stderr.contains("Read-only file system"), "{}", done.stderr);
     assert_eq!(fs::read_to_string(fixture.path("source/written")).unwrap(), "new\n");
     assert_eq!(fs::read_dir(fixture.path("upper/data")).map_or(0, Iterator::count), 0);
+}
+
+/// Where overlayfs cannot create its work directory, it mounts read-only.
+fn a_disk_without_inodes_is_named_as_full() {
+    let fixture = Fixture::new();
+    let disk = fixture.path("empty");
+    // One inode each for the root, the upper and the work directory.
+    let (kind, flags) = (c"tmpfs", rustix::mount::MountFlags::empty());
+    rustix::mount::mount(kind, &disk, kind, flags, c"nr_inodes=3").unwrap();
+    for name in ["upper", "work"] {
+        fs::create_dir(disk.join(name)).unwrap();
+    }
+    let [base, upper, work] =
+        ["base", "empty/upper", "empty/work"].map(|name| open(&fixture.path(name)));
+    let error = Rootfs::overlay(&[base.as_fd()], upper.as_fd(), work.as_fd()).map(drop);
+    drop((upper, work));
+    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
+    let error = error.expect_err("the mount is read-only").to_string();
+    assert!(error.contains("the disk of the store is full"), "{error}");
 }
 
 fn missing_mount_points_are_made() {
