@@ -57,13 +57,6 @@ impl MountedLayers {
         self.mounted_by_other.get(stage).copied().unwrap_or(false)
             || self.last_run.get(stage).copied().flatten().is_some_and(|last| step < last)
     }
-
-    /// Returns whether the layers that stage `stage` starts from will be mounted.
-    #[must_use]
-    pub fn base_is_mounted(&self, stage: usize) -> bool {
-        self.mounted_by_other.get(stage).copied().unwrap_or(false)
-            || self.last_run.get(stage).is_some_and(Option::is_some)
-    }
 }
 
 impl PlannedStage {

@@ -105,12 +105,6 @@ impl LayerListing {
         self.entries.get(at).map(|entry| &entry.item)
     }
 
-    /// Returns the total size of the regular files in bytes.
-    #[must_use]
-    pub fn content_bytes(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.item.file().map_or(0, |file| file.size)).sum()
-    }
-
     /// Returns the digest of the layer's content.
     #[must_use]
     pub fn content_digest(&self) -> ContentDigest {
