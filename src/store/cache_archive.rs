@@ -18,7 +18,7 @@ use crate::plan::CacheKey;
 use crate::tree::{Entry, FileOrigin, LayerItem, Node, TreePath};
 
 use super::cache_mounts::{ARCHIVED, CacheMounts, MAX_COPIES};
-use super::layer_diff::{self, DiffOptions};
+use super::layer_diff;
 use super::layer_tar::LayerTarReader;
 use super::locks::FileLock;
 use super::private_files::open_directory;
@@ -96,8 +96,7 @@ impl HeldCache {
     /// # Errors
     /// [`StoreError::Io`] if a directory cannot be read.
     pub fn list(&mut self) -> Result<()> {
-        let options = DiffOptions { user_xattr: false, skip: &[] };
-        let entries = layer_diff::diff_upper(self.directory.as_fd(), &[], &options)?;
+        let entries = layer_diff::diff_upper(self.directory.as_fd(), &[], false)?;
         self.entries = entries.into_iter().filter_map(archived_entry).collect();
         self.known = None;
         Ok(())

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use rustix::fs::fstatvfs;
 
@@ -12,8 +11,6 @@ use crate::limits::{
     MAX_RESERVED_BYTES, MAX_RESERVED_INODES, RESERVED_HUNDREDTHS, SPACE_CHECK_BYTES,
     SPACE_CHECK_FILES,
 };
-
-use super::reserve;
 
 /// A file system with too little space for a file that is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +30,7 @@ pub enum NoSpace {
     /// The space is too small even for the index.
     #[error(
         "the file system of the store is full: {} left, and the index needs {} more; free some space, for example \
-         with `rbuild prune`",
+         with `rbuild prune`, or use a larger file system with --root DIR",
         size(*free), size(*missing)
     )]
     Full {
@@ -58,19 +55,6 @@ pub enum NoSpace {
         /// Inodes that rbuild leaves free.
         reserved: u64,
     },
-}
-
-impl NoSpace {
-    /// Returns what the file system of `directory` lacks for the index, if lack of space may be why
-    /// the index cannot be used.
-    pub(super) fn of_index(directory: &Path) -> Option<Self> {
-        if !reserve::has_inodes(directory) {
-            return Some(Self::NoInodes);
-        }
-        let free = reserve::free_bytes(directory)?;
-        let missing = reserve::INDEX_BYTES.checked_sub(free).filter(|missing| *missing > 0)?;
-        Some(Self::Full { free, missing })
-    }
 }
 
 /// Checks the free space of one file system now and then: one fstatvfs(3) call for many small files.

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::oci::Digest;
 
-use super::{NoSpace, StoreError};
+use super::{StoreError, reserve};
 
 /// Times of last use younger than this are not updated: most rebuilds then only read the index.
 pub(super) const LAST_USE_RESOLUTION_S: i64 = 60;
@@ -43,7 +43,7 @@ fn index_error(path: &Path, source: rusqlite::Error) -> StoreError {
     let code = source.sqlite_error_code();
     let may_be_full = matches!(code, Some(CannotOpen | DiskFull | SystemIoFailure));
     let directory = path.parent().filter(|_| may_be_full);
-    match directory.and_then(NoSpace::of_index) {
+    match directory.and_then(reserve::missing_for_index) {
         Some(full) => StoreError::NoSpace(full),
         None => StoreError::Index { path: path.to_owned(), source },
     }

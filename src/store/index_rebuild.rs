@@ -40,7 +40,7 @@ pub(super) fn open_to_verify(
         checked => checked.map(|()| None)?,
     };
     let in_use = FileLock::shared(&in_use_path(&root))?;
-    let reserve = Reserve::keep(&root);
+    let reserve = Reserve::keep(&root)?;
     let (path, lock) = (root.join("index.db"), root.join("locks/index"));
     let opened = Index::open(&path, &lock, options.now_s);
     let damage = match opened.and_then(|index| index.check_integrity().map(|()| index)) {

@@ -36,33 +36,19 @@ const NAMES_BYTES: usize = 32 * 1024;
 /// it, and its origin is not set.
 pub type ChangedEntry = Entry;
 
-/// Options for reading an upper directory.
-#[derive(Debug, Clone, Copy)]
-pub struct DiffOptions<'a> {
-    /// True if the overlay was mounted with `userxattr`.
-    pub user_xattr: bool,
-    /// Paths that are left out with everything below them, as rbuild created them for mounts.
-    pub skip: &'a [TreePath],
-}
-
-impl DiffOptions<'_> {
-    const fn opaque_xattr(&self) -> &'static str {
-        opaque_xattr(self.user_xattr)
-    }
-}
-
 /// Returns the attribute that marks opaque directories: `user.` with the mount option `userxattr`
 /// (<https://docs.kernel.org/filesystems/overlayfs.html#user-xattr>), else `trusted.`.
 pub(super) const fn opaque_xattr(user_xattr: bool) -> &'static str {
     if user_xattr { "user.overlay.opaque" } else { "trusted.overlay.opaque" }
 }
 
-/// Lists the changes in `upper` on top of `lowers` (base first), sorted as in a layer.
+/// Compares `upper` with `lowers` (base first). `user_xattr` is true if the overlay was mounted with the
+/// option `userxattr`.
 ///
 /// Unchanged entries are left out: copied-up files with the same size, mtime, mode, owner, attributes
-/// and, if the mtime has no nanoseconds, content; directories with nothing changed but their mtime;
-/// whiteouts of files that do not exist; sockets. Parent directories of changed entries are listed. If
-/// one name of a hard-linked file changed, all its names in `upper` are listed.
+/// and content; directories with nothing changed but their mtime; whiteouts of files that do not exist;
+/// sockets. Parent directories of changed entries are listed. If one name of a hard-linked file changed,
+/// all its names in `upper` are listed.
 ///
 /// # Errors
 /// [`PathError`] if a directory or file cannot be read, or with `ENAMETOOLONG` if directories are
@@ -70,13 +56,14 @@ pub(super) const fn opaque_xattr(user_xattr: bool) -> &'static str {
 pub fn diff_upper(
     upper: BorrowedFd<'_>,
     lowers: &[BorrowedFd<'_>],
-    options: &DiffOptions<'_>,
+    user_xattr: bool,
 ) -> Result<Vec<ChangedEntry>, PathError> {
+    let opaque_xattr = opaque_xattr(user_xattr);
     let no_origin = FileOrigin::directory(0, TreePath::root());
-    let mut walk = UpperWalk { options, no_origin, found: Vec::new(), n_xattr_bytes: 0 };
+    let mut walk = UpperWalk { opaque_xattr, no_origin, found: Vec::new(), n_xattr_bytes: 0 };
     let root = TreePath::root();
     let opened = open_directory(upper, b".", &root)?;
-    let lowers = LowerDirectories::roots(lowers, options.opaque_xattr())?;
+    let lowers = LowerDirectories::roots(lowers, opaque_xattr)?;
     walk.run(UpperDirectory::new(opened, root, lowers, false)?)?;
     let mut found = walk.found;
     found.sort_unstable_by(|a, b| a.entry.path.cmp(&b.entry.path));
@@ -116,8 +103,9 @@ fn changed(mut found: Vec<UpperEntry>) -> Vec<Entry> {
     found.into_iter().filter(|found| !found.is_same).map(|found| found.entry).collect()
 }
 
-struct UpperWalk<'a> {
-    options: &'a DiffOptions<'a>,
+struct UpperWalk {
+    /// Name of the attribute of opaque directories.
+    opaque_xattr: &'static str,
     /// Origin for files, which are read at their own path.
     no_origin: FileOrigin,
     found: Vec<UpperEntry>,
@@ -150,7 +138,7 @@ impl UpperDirectory {
     }
 }
 
-impl UpperWalk<'_> {
+impl UpperWalk {
     /// Lists everything below `root`. Parent directories are kept in a vector and not on the thread's
     /// stack, which deeply nested directories could overflow.
     fn run(&mut self, root: UpperDirectory) -> Result<(), PathError> {
@@ -163,9 +151,6 @@ impl UpperWalk<'_> {
             };
             directory.n_done += 1;
             let path = directory.at.join(name);
-            if self.options.skip.contains(&path) {
-                continue;
-            }
             let UpperDirectory { upper, lowers, hides, .. } = &*directory;
             let Some(sub_directory) = self.file(upper, name, path, lowers, *hides)? else {
                 continue;
@@ -186,7 +171,7 @@ impl UpperWalk<'_> {
         }
         for name in directory.lowers.names(&directory.at)? {
             let path = directory.at.join(&name);
-            if directory.names.binary_search(&name).is_err() && !self.options.skip.contains(&path) {
+            if directory.names.binary_search(&name).is_err() {
                 self.add(path, LayerItem::Whiteout, false, None);
             }
         }
@@ -253,7 +238,7 @@ impl UpperWalk<'_> {
         let opened = open_directory(upper.as_fd(), name, &path)?;
         let xattrs = self.directory_xattrs(opened.as_fd(), &path)?;
         let below = lowers.descend(name, &path)?;
-        let hides = hides || is_opaque(opened.as_fd(), self.options.opaque_xattr(), &path)?;
+        let hides = hides || is_opaque(opened.as_fd(), self.opaque_xattr, &path)?;
         let same = match below.top() {
             Some(lower) => unchanged::is_unchanged_directory(stat, &xattrs, lower, &path)?,
             None => false,

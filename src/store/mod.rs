@@ -201,7 +201,7 @@ impl Store {
     fn open_with(
         root: &Path,
         options: &OpenOptions,
-        reserve: fn(&Path) -> reserve::Reserve,
+        reserve: fn(&Path) -> Result<reserve::Reserve, NoSpace>,
     ) -> Result<Self, StoreError> {
         let root = root_checks::prepare(root)?;
         tracing::debug!(root = %root.display(), "store");
@@ -210,7 +210,7 @@ impl Store {
         // Before the index is opened: on a full disk it needs the space that is freed here.
         work_directory::sweep(&root.join("tmp"));
         locks::sweep(&root.join("locks"));
-        let reserve = reserve(&root);
+        let reserve = reserve(&root)?;
         let index =
             index::Index::open(&root.join("index.db"), &root.join("locks/index"), options.now_s)?;
         Self::with_index_of(root, in_use, index, reserve, options)

@@ -15,7 +15,7 @@ use crate::tree::{
     Entry, File, FileOrigin, LayerEntries, LayerItem, Meta, Node, TreePath, is_kept_xattr,
 };
 
-use super::layer_diff::{self, DiffOptions};
+use super::layer_diff;
 use super::listing_draft::ListingDraft;
 use super::private_files::open_directory;
 use super::{
@@ -48,7 +48,7 @@ const PIPE_BYTES: usize = 64 << 10;
 
 impl Store {
     /// Creates a layer from the upper directory `fs` of `work`, which a RUN left over `lowers`, base
-    /// first. The paths `skip` are left out.
+    /// first.
     ///
     /// # Errors
     /// [`StoreError::ReservedName`] or [`StoreError::LayerTooLarge`] if a layer cannot hold the files;
@@ -58,12 +58,10 @@ impl Store {
         work: &WorkDirectory,
         upper: BorrowedFd<'_>,
         lowers: &[LowerDirectory],
-        skip: &[TreePath],
         options: &LayerOptions,
     ) -> Result<StoredLayer> {
         let lowers: Vec<BorrowedFd<'_>> = lowers.iter().map(|lower| lower.as_fd()).collect();
-        let diff_options = DiffOptions { user_xattr: self.user_namespace, skip };
-        let mut changed = layer_diff::diff_upper(upper, &lowers, &diff_options)?;
+        let mut changed = layer_diff::diff_upper(upper, &lowers, self.user_namespace)?;
         check_entries(changed.iter().map(Cow::Borrowed), self.archive_bounds().max_bytes)?;
         clamp(&mut changed, options.clamp_s, upper)?;
         let mut listing = ListingDraft::new(&self.work, changed.len())?;

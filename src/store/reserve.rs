@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, fallocate, statvfs, unlink};
 
+use super::free_space::NoSpace;
 use super::private_files;
 
 /// Names of the reserve files. There are two because SQLite creates two files, `-wal` and `-shm`,
@@ -13,9 +14,9 @@ const FILES: [&str; 2] = ["reserve-1", "reserve-2"];
 /// Length of each reserve file, bytes.
 const FILE_BYTES: u64 = 256 * 1024;
 /// Maximum number of bytes that the index needs while a few records are removed.
-pub(super) const INDEX_BYTES: u64 = 512 * 1024;
-/// Minimum free space, bytes, at which the reserve files are created.
-const ENOUGH_BYTES: u64 = 8 << 20;
+const INDEX_BYTES: u64 = 512 * 1024;
+/// Minimum free space, bytes, at which the reserve files are created: they and the index fit.
+const ENOUGH_BYTES: u64 = 2 * FILE_BYTES + INDEX_BYTES;
 
 /// The reserve files of an open store.
 #[derive(Debug)]
@@ -26,24 +27,43 @@ pub(super) struct Reserve {
 
 impl Reserve {
     /// Creates the files in the store at `root` unless they exist or the disk is nearly full.
+    ///
     /// Errors are ignored: only a later command that frees space needs them.
-    pub(super) fn keep(root: &Path) -> Self {
-        if !is_there(root) && free_bytes(root).is_none_or(|free| free >= ENOUGH_BYTES) {
-            make(root);
+    ///
+    /// # Errors
+    /// [`NoSpace`] if the store has no index yet and the disk is nearly full. An index that fills the
+    /// disk could not be opened again, so `prune` could free nothing.
+    pub(super) fn keep(root: &Path) -> Result<Self, NoSpace> {
+        if !is_there(root) {
+            let missing = free_bytes(root).and_then(|free| missing_bytes(ENOUGH_BYTES, free));
+            match missing {
+                None => make(root),
+                Some(full) if !has_index(root) => return Err(full),
+                Some(_full) => {}
+            }
         }
-        Self { taken: None }
+        Ok(Self { taken: None })
     }
 
     /// Removes the files if the disk is nearly full, until the value is dropped.
-    pub(super) fn take(root: &Path) -> Self {
-        if free_bytes(root).is_none_or(|free| free >= INDEX_BYTES) && has_inodes(root) {
+    ///
+    /// # Errors
+    /// The errors of [`Reserve::keep`].
+    pub(super) fn take(root: &Path) -> Result<Self, NoSpace> {
+        if missing_for_index(root).is_none() || !has_index(root) {
             return Self::keep(root);
         }
         for name in FILES {
             let _gone = unlink(root.join(name));
         }
-        Self { taken: Some(root.to_owned()) }
+        Ok(Self { taken: Some(root.to_owned()) })
     }
+}
+
+/// Returns the error of a disk with `free` bytes of the `needed` ones; `None` if they suffice.
+fn missing_bytes(needed: u64, free: u64) -> Option<NoSpace> {
+    let missing = needed.checked_sub(free).filter(|missing| *missing > 0)?;
+    Some(NoSpace::Full { free, missing })
 }
 
 impl Drop for Reserve {
@@ -56,13 +76,26 @@ impl Drop for Reserve {
 
 /// Returns how many bytes the caller may still write to the file system of `root`; `None` if the file
 /// system reports no size (statvfs(3)).
-pub(super) fn free_bytes(root: &Path) -> Option<u64> {
+fn free_bytes(root: &Path) -> Option<u64> {
     let found = statvfs(root).ok().filter(|found| found.f_blocks > 0)?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Returns whether the store has an index. [`super::root_checks`] creates an empty file.
+fn has_index(root: &Path) -> bool {
+    root.join("index.db").metadata().is_ok_and(|found| found.len() > 0)
+}
+
+/// Returns what the file system of `root` lacks for an existing index.
+pub(super) fn missing_for_index(root: &Path) -> Option<NoSpace> {
+    if !has_inodes(root) {
+        return Some(NoSpace::NoInodes);
+    }
+    missing_bytes(INDEX_BYTES, free_bytes(root)?)
+}
+
 /// Returns whether the file system of `root` has enough inodes for the files of the index.
-pub(super) fn has_inodes(root: &Path) -> bool {
+fn has_inodes(root: &Path) -> bool {
     let needed = u64::try_from(FILES.len()).unwrap_or(u64::MAX);
     statvfs(root).is_ok_and(|found| found.f_files == 0 || found.f_favail >= needed)
 }

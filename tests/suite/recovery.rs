@@ -382,6 +382,48 @@ fn priv_full_disk_can_be_freed() {
 }
 
 #[test]
+fn priv_store_of_a_nearly_full_disk_can_be_freed_or_is_not_created() {
+    let Some(who) = Who::root() else { return };
+    for (kib, is_created) in [(60, false), (900, false), (1100, true), (4000, true)] {
+        let env = Env::of(who);
+        let store = SmallStore::new(&env);
+        fill(&env, "filler");
+        let filler = fs::File::options().write(true).open(env.path("store/filler")).unwrap();
+        filler.set_len(filler.metadata().unwrap().len() - (kib << 10)).unwrap();
+        drop(filler);
+        let built = env.build("FROM scratch\nCOPY Dockerfile /a\n", &["-t", "app"]);
+        let index_bytes = fs::metadata(env.path("store/index.db")).unwrap().len();
+        assert_eq!(index_bytes > 0, is_created, "{kib} KiB: {}", built.stderr);
+        if is_created {
+            fill(&env, "second");
+            for command in [&["du"][..], &["images"], &["prune"], &["prune", "--all"]] {
+                env.rbuild(command).ok();
+            }
+            fs::remove_file(env.path("store/second")).unwrap();
+        } else {
+            built.fails(3, &["file system of the store is full", "more", "--root DIR"]);
+        }
+        fs::remove_file(env.path("store/filler")).unwrap();
+        env.build("FROM scratch\nCOPY Dockerfile /a\n", &["-t", "app"]).ok();
+        drop(store);
+    }
+}
+
+/// The writer of a layer that is unpacked at once gets EPIPE when the unpacker finds the disk full.
+#[test]
+fn priv_full_disk_is_not_reported_as_a_broken_pipe() {
+    let Some(who) = Who::root() else { return };
+    let env = Env::of(who);
+    let store = SmallStore::new(&env);
+    env.base();
+    fs::File::create(env.path("context/large")).unwrap().set_len(30 << 20).unwrap();
+    let built = env.build("FROM base:1\nCOPY large /\nRUN true\n", &[]);
+    built.fails(3, &["free some space"]);
+    assert!(!built.stderr.contains("roken pipe"), "{}", built.stderr);
+    drop(store);
+}
+
+#[test]
 fn priv_disk_full_of_leftovers_is_freed_by_any_command() {
     let Some(who) = Who::root() else { return };
     let env = Env::of(who);

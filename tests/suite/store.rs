@@ -7,13 +7,18 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::DirEntryExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
+use rbuild::store::{OpenOptions, Representation, Store};
+
 use crate::support::env::{Done, Env, Who, as_root_and_as_user};
 use crate::support::generate::Random;
+use crate::support::image::{Fixture, dir, file};
 use crate::support::registry::DockerRegistry;
+use crate::support::sandbox::is_root;
 
 const TWO_STAGES: &str = "FROM base:1 AS one\nCOPY a /a\nRUN cat /a > /made\n\
                           FROM base:1\nARG WHO=me\nCOPY b /b\nENV E=1\nRUN echo $WHO $E > /who\n\
@@ -269,4 +274,47 @@ fn store_is_its_owners_alone(who: Who) {
         let mode = path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o700, "{}", path.display());
     }
+}
+
+/// The process that publishes a layer first may have mounted its directory before it can record it: the
+/// index may be busy for as long as another process writes to it.
+#[test]
+fn priv_directory_that_waits_for_the_index_is_not_replaced() {
+    if !is_root() {
+        return;
+    }
+    let entries = || vec![dir("d"), file("d/f", "text")];
+    let diff_id = Fixture::new().layer(entries(), Representation::Tar).diff_id;
+    let first = Fixture::new();
+    let options = OpenOptions { user_namespace: false, now_s: 1_700_000_000 };
+    let root = first.path("store");
+    let second = Fixture {
+        store: Store::open(&root, &options).unwrap(),
+        directory: tempfile::tempdir().unwrap(),
+    };
+    let layer = root.join("layers").join(diff_id.digest().hex());
+    let directory = || {
+        let entries = fs::read_dir(&layer).into_iter().flatten().map(|entry| entry.unwrap());
+        let mut directories = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+        directories.next().map(|entry| entry.ino())
+    };
+    let mut index = rusqlite::Connection::open(root.join("index.db")).unwrap();
+    let held = index.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| first.layer(entries(), Representation::Directory));
+        let until = Instant::now() + Duration::from_secs(20);
+        let published = loop {
+            if let Some(inode) = directory() {
+                break inode;
+            }
+            assert!(Instant::now() < until, "no directory is published");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        scope.spawn(|| second.layer(entries(), Representation::Directory));
+        // Time for the second one to unpack the layer, and to come to where the first one waits.
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(directory(), Some(published));
+        held.rollback().unwrap();
+    });
+    assert_eq!(fs::read_dir(&layer).unwrap().count(), 2, "a listing and a directory");
 }

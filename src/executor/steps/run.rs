@@ -11,7 +11,6 @@ use crate::store::{LayerOptions, LowerDirectory, Store};
 use super::run_failure::FailedStep;
 pub(in crate::executor) use super::step_root::RunDone;
 use super::step_root::StepRoot;
-use crate::tree::TreePath;
 
 use crate::executor::active_step::ActiveStep;
 use crate::executor::mounts::mask::MaskedStream;
@@ -103,8 +102,7 @@ pub(in crate::executor) fn commit(
     lowers: &[LowerDirectory],
     options: &LayerOptions,
 ) -> Result<crate::store::StoredLayer> {
-    let skip: [TreePath; 0] = [];
-    Ok(store.layer_from_upper(&done.work, done.upper.as_fd(), lowers, &skip, options)?)
+    Ok(store.layer_from_upper(&done.work, done.upper.as_fd(), lowers, options)?)
 }
 
 /// The last lines of an output of any length.

@@ -101,8 +101,9 @@ def _build_on_full(t, disk, free="filler"):
     if t.right_image(ended, "app", " on a full disk"):
         return
     _says_so(t, ended)
-    # Where not even an empty store found space, there is nothing to clean up.
-    if t.random.random() < 0.5 and os.path.exists(f"{t.store}/index.db"):
+    # Where not even an empty store found space, the index is an empty file, and there is nothing to clean up.
+    index = f"{t.store}/index.db"
+    if t.random.random() < 0.5 and os.path.exists(index) and os.path.getsize(index) > 0:
         _maintain(t, disk, free)
     else:
         _again(t, disk, free)
