@@ -416,7 +416,7 @@ fn priv_full_disk_is_not_reported_as_a_broken_pipe() {
     let env = Env::of(who);
     let store = SmallStore::new(&env);
     env.base();
-    fs::File::create(env.path("context/large")).unwrap().set_len(30 << 20).unwrap();
+    env.write("large", vec![7_u8; 40 << 20]);
     let built = env.build("FROM base:1\nCOPY large /\nRUN true\n", &[]);
     built.fails(3, &["free some space"]);
     assert!(!built.stderr.contains("roken pipe"), "{}", built.stderr);
