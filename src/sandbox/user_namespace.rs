@@ -227,8 +227,12 @@ fn namespace_help(
 
 /// Returns whether a system call filter is in force for this process (proc_pid_status(5)).
 fn is_filtered() -> Option<bool> {
-    let text = pathio::read_to_string(Path::new("/proc/self/status"), 64 << 10).ok()?;
-    let mode = text.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
+    filtered_in(&pathio::read_to_string(Path::new("/proc/self/status"), 64 << 10).ok()?)
+}
+
+/// Returns what a text of `/proc/PID/status` says of system call filters: mode 0 is none.
+fn filtered_in(status: &str) -> Option<bool> {
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
     Some(mode.trim() != "0")
 }
 
@@ -424,6 +428,13 @@ mod tests {
         let off = namespace_help(Errno::PERM, Some(true), &|_name| Some(0));
         assert!(off.contains("disabled"), "{off}");
         assert!(namespace_help(Errno::NOSPC, None, &|_name| None).contains("limit"));
+    }
+
+    #[test]
+    fn filter_is_in_force_if_the_mode_is_not_0() {
+        assert_eq!(filtered_in("NoNewPrivs:\t0\nSeccomp:\t0\nSeccomp_filters:\t0\n"), Some(false));
+        assert_eq!(filtered_in("NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n"), Some(true));
+        assert_eq!(filtered_in("NoNewPrivs:\t0\n"), None);
     }
 
     #[test]

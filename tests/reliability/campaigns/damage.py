@@ -251,4 +251,4 @@ def _is_usable(t):
     return t.right_image(ended, "app", " after an error" + t.what)
 
 
-CAMPAIGN = Campaign("damage", "one file of the store is damaged", run, weight=30)
+CAMPAIGN = Campaign("damage", "one file of the store is damaged", run, weight=22)

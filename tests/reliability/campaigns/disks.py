@@ -208,4 +208,4 @@ def _has_loop(t):
     return t.world.remember("loop", ask)
 
 
-CAMPAIGN = Campaign("disks", "disks without space or without files", run, weight=10)
+CAMPAIGN = Campaign("disks", "disks without space or without files", run, weight=8)

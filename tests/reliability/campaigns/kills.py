@@ -92,4 +92,4 @@ def _length(t, command, start):
     return ended.seconds
 
 
-CAMPAIGN = Campaign("kills", "builds ended by signals at random instants", run, weight=22)
+CAMPAIGN = Campaign("kills", "builds ended by signals at random instants", run, weight=36)

@@ -113,4 +113,4 @@ def _cache(t, registry):
     t.right_image(ended, "app", t.where)
 
 
-CAMPAIGN = Campaign("transfers", "a registry that misbehaves", run, weight=12)
+CAMPAIGN = Campaign("transfers", "a registry that misbehaves", run, weight=10)
