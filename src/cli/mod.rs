@@ -85,7 +85,7 @@ fn run_arguments() -> Exit {
     }
     // Before any thread starts: a forked child continues from here (user_namespaces(7)).
     if arguments.command.needs_privileges()
-        && let Err(error) = crate::sandbox::enter_user_namespace()
+        && let Err(error) = crate::sandbox::enter_or_continue()
     {
         let error = CliError::from_error(&error, Exit::Environment);
         return failed(&error, is_json, &environment);

@@ -73,8 +73,10 @@ pub fn enter_user_namespace() -> Result<Entered, SandboxError> {
         }
         fork::Forked::Parent(child) => {
             drop((moved.1, mapped.0));
-            let never = serve_child(child, &maps, &moved.0, mapped.1)?;
-            match never {}
+            let Err(error) = serve_child(child, &maps, &moved.0, mapped.1);
+            // The caller may continue without a namespace.
+            signal::set_mask(before).map_err(failed)?;
+            Err(error)
         }
     }
 }

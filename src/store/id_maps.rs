@@ -94,9 +94,16 @@ impl IdMap {
         self.may_unpack
     }
 
-    /// Returns the suffix of the names of directories that are created under this map.
+    /// Returns the suffix of the names of directories that are created under this map. A process that
+    /// cannot unpack creates none, and cannot compare owners in those of others.
     pub(super) fn suffix(self) -> String {
-        if self.number == 0 { String::new() } else { format!(".{}", self.number) }
+        if !self.may_unpack {
+            ".none".to_owned()
+        } else if self.number == 0 {
+            String::new()
+        } else {
+            format!(".{}", self.number)
+        }
     }
 
     /// Returns the number as bytes, for keys of the index.

@@ -7,9 +7,9 @@ use std::path::Path;
 use crate::archive::{self, DigestWriter, PipelinedHasher, ReadAhead};
 use crate::oci::DiffId;
 use crate::pathio::Context as _;
-use crate::tree::{File, TreePath};
+use crate::tree::{File, FileOrigin, TreePath};
 
-use super::unpack::{UnpackOptions, Whiteouts};
+use super::unpack::{self, UnpackOptions, Whiteouts};
 use super::{LayerOptions, Store, StoreError, other_ids, private_files};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -36,6 +36,9 @@ impl Store {
             return Ok(Box::new(self.open_blob(diff_id.digest())?));
         }
         let Some(packed) = self.packed(diff_id)?.into_iter().next() else {
+            if !self.may_set_owners() && other_ids::write_tar(self, diff_id)? {
+                return Ok(Box::new(self.open_blob(diff_id.digest())?));
+            }
             return Err(other_ids::missing_layer(self, diff_id));
         };
         let blob = self.open_blob(packed.blob)?;
@@ -114,11 +117,30 @@ impl Store {
             tar.seek(SeekFrom::Start(tar_at)).context("read", self.root())?;
             return Ok(Box::new(tar.take(size)));
         }
+        if !self.may_set_owners() {
+            return Ok(Box::new(self.unpack_layer_file(layer, path)?));
+        }
         let directory = self.unpacked(layer, &LayerOptions { clamp_s: None, created_s: 0 })?;
         Ok(Box::new(
             private_files::open_layer_file(directory.as_fd(), path)
                 .context("open", path.as_path())?,
         ))
+    }
+
+    /// Unpacks a layer into a work directory, with the owners of this process, and opens one file.
+    fn unpack_layer_file(&self, layer: DiffId, path: &TreePath) -> Result<std::fs::File> {
+        let work = self.work_directory()?;
+        let into = work.directory("fs")?;
+        let options = UnpackOptions {
+            ownership: false,
+            devices: false,
+            whiteouts: Whiteouts::Keep,
+            bounds: self.archive_bounds,
+        };
+        let origin = |path: &TreePath, tar_at| FileOrigin::layer(layer, path.clone(), tar_at);
+        unpack::unpack(&mut self.open_tar(layer)?, into.as_fd(), &options, &origin)
+            .map_err(|source| StoreError::UnpackLayer { layer, source })?;
+        Ok(private_files::open_layer_file(into.as_fd(), path).context("open", path.as_path())?)
     }
 
     /// Stores the plain tar of a compressed layer.

@@ -284,6 +284,19 @@ impl Store {
         self
     }
 
+    /// Returns whether this process can give files to other users, and so unpack layers.
+    #[must_use]
+    pub const fn may_set_owners(&self) -> bool {
+        self.id_map.may_unpack()
+    }
+
+    /// Returns whether this process can create device files, which no user namespace permits
+    /// (user_namespaces(7)).
+    #[must_use]
+    pub const fn may_create_devices(&self) -> bool {
+        self.may_set_owners() && !self.user_namespace
+    }
+
     /// Returns the bounds on an archive that is unpacked into the store.
     #[must_use]
     pub const fn archive_bounds(&self) -> ArchiveBounds {

@@ -29,14 +29,25 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// [`StoreError::Record`], [`StoreError::NoSpace`] or [`StoreError::Io`]; files that this process
 /// may not read are not an error.
 pub(super) fn repack(store: &Store, diff_id: DiffId) -> Result<bool> {
-    let others = other_directories(store, diff_id)?;
-    if others.is_empty() || pool::lock(&store.unreadable).contains(&diff_id) {
+    if other_directories(store, diff_id)?.is_empty()
+        || pool::lock(&store.unreadable).contains(&diff_id)
+    {
         return Ok(false);
     }
-    // A process that unpacks nothing does not need the tar.
+    // A process that unpacks nothing may not need the tar: it is written when it is opened.
     if !store.id_map.may_unpack() {
         return Ok(true);
     }
+    write_tar(store, diff_id)
+}
+
+/// Writes the tar of a layer from any directory that this process can read. Returns whether that
+/// was possible.
+///
+/// # Errors
+/// The errors of [`repack`].
+pub(super) fn write_tar(store: &Store, diff_id: DiffId) -> Result<bool> {
+    let others = other_directories(store, diff_id)?;
     let _lock = StoreLock::of_unpacking(store.root(), diff_id)?;
     for other in others {
         if store.has_blob(diff_id.digest()) || repack_directory(store, diff_id, &other)? {

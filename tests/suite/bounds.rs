@@ -64,7 +64,7 @@ fn header(name: &str, kind: tar::EntryType, size: u64) -> tar::Header {
 }
 
 /// A tar whose only file is a hole but for its first bytes.
-fn sparse_tar(name: &str, size: u64, begin: &[u8]) -> Vec<u8> {
+pub(crate) fn sparse_tar(name: &str, size: u64, begin: &[u8]) -> Vec<u8> {
     let mut block = begin.to_vec();
     block.resize(512, b'\n');
     let mut header = header(name, tar::EntryType::GNUSparse, 512);

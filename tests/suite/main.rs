@@ -1,4 +1,4 @@
-//! The one integration binary; its modules mirror the rooms.
+//! The one integration binary; its modules follow those of the crate.
 #![expect(clippy::tests_outside_test_module, reason = "this whole crate is tests")]
 
 #[path = "../support/mod.rs"]
@@ -74,5 +74,6 @@ mod store_owner;
 mod tidy;
 mod tls;
 mod topics;
+mod unprivileged;
 mod uploads;
 mod verify;

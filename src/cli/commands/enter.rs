@@ -13,6 +13,7 @@ use crate::cli::progress::Reporter;
 use crate::dockerfile::ir;
 use crate::executor::{self as builder, BuildError, DebugSession, EnterAt, Services};
 use crate::oci::Reference;
+use crate::sandbox;
 
 type Result<T> = std::result::Result<T, CliError>;
 
@@ -26,6 +27,9 @@ pub(crate) fn run(args: &EnterArgs, global: &Global, environment: &Environment) 
         return Err(usage("--platform: `rbuild enter` takes a single platform".to_owned()));
     }
     let name = args.step_name().map_err(usage)?;
+    if let Some(refusal) = sandbox::refusal() {
+        return Err(CliError::from_error(&refusal, Exit::Environment));
+    }
     let reporter = reporter(&args.build, environment)?;
     let rule = args.build.lock.rule();
     let asked = if args.is_build() { ContextArg::new(&args.build)? } else { ContextArg::Nothing };

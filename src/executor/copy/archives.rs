@@ -142,11 +142,12 @@ impl CopySources {
         if !archive::is_tar(&first) {
             return Ok(None);
         }
-        let work = state.services.store.work_directory()?;
+        let store = state.services.store;
+        let work = store.work_directory()?;
         let into = work.directory("fs").map_err(StoreError::from)?;
         let options = UnpackOptions {
-            ownership: true,
-            devices: !crate::sandbox::in_user_namespace(),
+            ownership: store.may_set_owners(),
+            devices: store.may_create_devices(),
             whiteouts: Whiteouts::Keep,
             bounds,
         };

@@ -158,7 +158,7 @@ fn unpack_file(
     if let Some(mut tar) = tar {
         let options = UnpackOptions {
             ownership: false,
-            devices: !crate::sandbox::in_user_namespace(),
+            devices: store.may_create_devices(),
             whiteouts: Whiteouts::Keep,
             bounds: store.archive_bounds(),
         };

@@ -29,6 +29,7 @@ use crate::limits::MAX_STAGES_AT_ONCE;
 use crate::oci::{DiffId, Digest, Reference};
 use crate::plan::{self, Base, MountedLayers, Operation, OperationKey, PlannedStage, Target};
 use crate::pool::{self, Scope};
+use crate::sandbox;
 use crate::store::{LowerDirectory, Representation};
 
 use super::assemble::{self, AssembledImage};
@@ -302,6 +303,9 @@ impl<'a> Driver<'a> {
             Lookup::Claimed(claim) => claim,
         };
         let span = at.step.span;
+        if let Some(source) = sandbox::refusal() {
+            return Err(Failure::new(BuildError::Sandbox { span, source }));
+        }
         let lowers = state.shown_directories(stack, span)?;
         let started = Instant::now();
         let done = run::run(state, active, span, operation, &inputs, &lowers)
@@ -359,7 +363,7 @@ impl<'a> Driver<'a> {
 
     /// Returns the representation in which the layer of a COPY, ADD or WORKDIR is written.
     fn form(&self, at: PlannedStep<'_>) -> Representation {
-        if self.forms.is_mounted(at.stage, at.number) {
+        if self.forms.is_mounted(at.stage, at.number) && sandbox::refusal().is_none() {
             Representation::Directory
         } else {
             Representation::Tar

@@ -9,6 +9,7 @@ use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
 };
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use crate::archive::{ArchiveEntry, ArchiveError, ContentRun};
 use crate::pathio::holes::{self, ByteRun};
@@ -31,6 +32,9 @@ pub(in crate::store) struct DiskTarget<'a> {
     /// Owner and group of new files, which need no chown(2). `None` if the directory has the set-group-ID
     /// bit, with which new files get its group (inode(7)).
     own_ids: Option<(u32, u32)>,
+    /// Mode bits of every file and directory, in addition to those of the archive: without them an
+    /// ordinary user could not read what was unpacked. The listing has the archive's mode.
+    own_mode: u32,
 }
 
 impl UnpackTarget for DiskTarget<'_> {
@@ -131,6 +135,7 @@ impl<'a> DiskTarget<'a> {
             buffer: Vec::new(),
             space: SpaceGuard::default(),
             own_ids: (!passes_group_on).then(ids),
+            own_mode: if may_override_modes() { 0 } else { Mode::RWXU.bits() },
         })
     }
 
@@ -284,7 +289,7 @@ impl<'a> DiskTarget<'a> {
                 .map_err(|errno| ids::explained(errno, uid, gid))
                 .context("chown", path.as_path())?;
         }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(meta.mode))
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(meta.mode | self.own_mode))
             .context("chmod", path.as_path())?;
         self.set_xattrs(path, &file, meta)?;
         rustix::fs::futimens(file, &times(meta)).context("set the time of", path.as_path())?;
@@ -324,6 +329,13 @@ impl<'a> DiskTarget<'a> {
             .context("set the time of", path.as_path())?;
         Ok(())
     }
+}
+
+/// Returns whether this process can read files whatever their mode (`CAP_DAC_OVERRIDE`,
+/// capabilities(7)).
+fn may_override_modes() -> bool {
+    let held = rustix::thread::capabilities(None);
+    held.is_ok_and(|held| held.effective.contains(CapabilitySet::DAC_OVERRIDE))
 }
 
 /// Hashes the zeros that a hole reads as.

@@ -1,0 +1,45 @@
+//! The isolation of steps that this process found at its start: namespaces, or none.
+//!
+//! Only steps of RUN need isolation. Everything else reads and writes archives and listings, so a
+//! process that the system refuses namespaces builds images without RUN all the same.
+
+use std::sync::OnceLock;
+
+use super::error::SandboxError;
+use super::user_namespace::{self, Entered};
+
+/// The refusal of a namespace, if there was one. It is set once, before any thread starts.
+static REFUSAL: OnceLock<Refusal> = OnceLock::new();
+
+/// Why this process can run no step.
+#[derive(Debug)]
+struct Refusal {
+    reason: String,
+    help: String,
+}
+
+/// Gets this process the right to run steps if the system grants it; see
+/// [`super::enter_user_namespace`]. If not, the process continues as it is, and [`refusal`] returns
+/// the error for each step.
+///
+/// # Errors
+/// [`SandboxError::Setup`] if a system call fails unexpectedly.
+pub fn enter_or_continue() -> Result<(), SandboxError> {
+    match user_namespace::enter_user_namespace() {
+        Ok(Entered::AlreadyPrivileged | Entered::Child) => Ok(()),
+        Err(SandboxError::NoUserNamespace { reason, help }) => {
+            REFUSAL.get_or_init(|| Refusal { reason, help });
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the error of a step, if this process cannot run any.
+#[must_use]
+pub fn refusal() -> Option<SandboxError> {
+    REFUSAL.get().map(|Refusal { reason, help }| SandboxError::NoUserNamespace {
+        reason: reason.clone(),
+        help: help.clone(),
+    })
+}
