@@ -2,7 +2,8 @@
 //!
 //! A process with several threads cannot enter another user namespace (unshare(2), `EINVAL`), so
 //! the program forks before it starts any. The child continues inside. The parent stays outside: it
-//! writes the id maps, forwards signals, and returns the child's exit status to its own caller.
+//! writes the id maps, forwards signals, and returns the child's exit status to its own caller. If
+//! the child cannot enter, it reports the error to the parent and ends, and the parent continues.
 #![expect(clippy::disallowed_methods, reason = "newuidmap and newgidmap are programs")]
 
 use std::convert::Infallible;
@@ -29,6 +30,56 @@ pub enum Entered {
     AlreadyPrivileged,
     /// A child in a new user and mount namespace, as user 0 there.
     Child,
+}
+
+/// What the child reports to its parent, after each of its two attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Report {
+    /// It is in its new namespaces, or it is user 0 there and may mount.
+    Done,
+    /// The system refuses the namespace, or refuses rights in it.
+    Refused(Errno),
+    /// Another system call failed.
+    Failed(Errno),
+}
+
+impl Report {
+    /// Number of bytes of a report in the pipe.
+    const N_BYTES: usize = 5;
+
+    fn to_bytes(self) -> [u8; Self::N_BYTES] {
+        let (kind, errno) = match self {
+            Self::Done => (0, 0),
+            Self::Refused(errno) => (1, errno.raw_os_error()),
+            Self::Failed(errno) => (2, errno.raw_os_error()),
+        };
+        let [a, b, c, d] = errno.to_ne_bytes();
+        [kind, a, b, c, d]
+    }
+
+    /// Reads a report; `None` if the child ended without one.
+    fn read(pipe: &OwnedFd) -> Option<Self> {
+        let mut bytes = [0; Self::N_BYTES];
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut bytes));
+        if read != Ok(Self::N_BYTES) {
+            return None;
+        }
+        let [kind, a, b, c, d] = bytes;
+        let errno = || Errno::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]));
+        Some(match kind {
+            0 => Self::Done,
+            1 => Self::Refused(errno()),
+            _ => Self::Failed(errno()),
+        })
+    }
+
+    fn result(self) -> Result<(), SandboxError> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Refused(errno) => Err(no_namespace(errno)),
+            Self::Failed(errno) => Err(SandboxError::setup("enter the user namespace", errno)),
+        }
+    }
 }
 
 /// The inode number of the initial user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
@@ -58,8 +109,8 @@ pub fn enter_user_namespace() -> Result<Entered, SandboxError> {
     }
     let maps = IdMaps::of_caller()?;
     let failed = |errno| SandboxError::setup("start a process in a user namespace", errno);
-    // `moved` reports that the child is in its namespace, `mapped` that its id maps are written.
-    let moved = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    // The child writes to `reports`; `mapped` tells it that its id maps are written.
+    let reports = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let mapped = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let parent = rustix::process::getpid();
     let before = signal::set_mask(forwarded_mask()).map_err(failed)?;
@@ -67,13 +118,13 @@ pub fn enter_user_namespace() -> Result<Entered, SandboxError> {
     match fork::fork().map_err(failed_fork)? {
         fork::Forked::Child => {
             signal::set_mask(before).map_err(failed)?;
-            drop((moved.0, mapped.1));
-            enter(parent, moved.1, &mapped.0)?;
+            drop((reports.0, mapped.1));
+            enter(parent, &reports.1, &mapped.0);
             Ok(Entered::Child)
         }
         fork::Forked::Parent(child) => {
-            drop((moved.1, mapped.0));
-            let Err(error) = serve_child(child, &maps, &moved.0, mapped.1);
+            drop((reports.1, mapped.0));
+            let Err(error) = serve_child(child, &maps, &reports.0, mapped.1);
             // The caller may continue without a namespace.
             signal::set_mask(before).map_err(failed)?;
             Err(error)
@@ -88,64 +139,73 @@ fn forwarded_mask() -> signal::Mask {
     signal::Mask::of(&FORWARDED)
 }
 
-/// Runs in the child: enters the namespaces and becomes user 0 there.
-fn enter(parent: Pid, moved: OwnedFd, mapped: &OwnedFd) -> Result<(), SandboxError> {
-    fork::unshare_user_and_mounts().map_err(no_namespace)?;
-    let failed = |errno| SandboxError::setup("enter the user namespace", errno);
-    rustix::io::write(&moved, b".").map_err(failed)?;
-    drop(moved);
+/// Runs in the child: enters the namespaces and becomes user 0 there. Ends the process if that fails.
+fn enter(parent: Pid, reports: &OwnedFd, mapped: &OwnedFd) {
+    report(reports, fork::unshare_user_and_mounts().map_err(Report::Refused));
     let mut answer = [0];
     let mapped_well = rustix::io::retry_on_intr(|| rustix::io::read(mapped, &mut answer));
-    if mapped_well.map_err(failed)? == 0 {
-        // The parent has failed, and reports the reason itself.
+    if mapped_well != Ok(1) {
+        // The parent could not write the maps.
         clone::exit_now(1);
     }
-    let root = rustix::process::Uid::ROOT;
-    let group = rustix::process::Gid::ROOT;
-    rustix::thread::set_thread_res_gid(group, group, group).map_err(failed)?;
-    rustix::thread::set_thread_res_uid(root, root, root).map_err(failed)?;
+    report(reports, become_root(parent));
+}
+
+/// Reports to the parent how an attempt ended. Ends the process if it failed.
+fn report(reports: &OwnedFd, result: Result<(), Report>) {
+    let report = result.err().unwrap_or(Report::Done);
+    let written = rustix::io::write(reports, &report.to_bytes());
+    if report != Report::Done || written != Ok(Report::N_BYTES) {
+        clone::exit_now(1);
+    }
+}
+
+fn become_root(parent: Pid) -> Result<(), Report> {
+    let (root, group) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    rustix::thread::set_thread_res_gid(group, group, group).map_err(Report::Failed)?;
+    rustix::thread::set_thread_res_uid(root, root, root).map_err(Report::Failed)?;
     // After the change of credentials, which clears it (prctl(2), `PR_SET_PDEATHSIG`).
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+    let signal = Some(Signal::KILL);
+    rustix::process::set_parent_process_death_signal(signal).map_err(Report::Failed)?;
     if rustix::process::getppid() != Some(parent) {
         clone::exit_now(1);
     }
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     // The first call that needs a right in the namespace: some systems let every user create one
     // and then grant no rights in it (AppArmor's restriction of unprivileged user namespaces).
-    rustix::mount::mount_change(c"/", private).map_err(no_namespace)
+    rustix::mount::mount_change(c"/", private).map_err(Report::Refused)
 }
 
-/// Runs in the parent: writes the maps and waits. Returns only if the child cannot continue.
+/// Runs in the parent: writes the maps and waits. Returns only if the child cannot enter.
 fn serve_child(
     child: Pid,
     maps: &IdMaps,
-    moved: &OwnedFd,
+    reports: &OwnedFd,
     mapped: OwnedFd,
 ) -> Result<Infallible, SandboxError> {
-    let mut word = [0];
-    let moved_well = rustix::io::retry_on_intr(|| rustix::io::read(moved, &mut word));
-    // End of file: the child could not create its namespace, and reports the reason as it ends.
-    if moved_well.is_ok_and(|len| len == 1) {
-        if let Err(error) = maps.write(child) {
-            drop(mapped);
-            exit_if_killed(child);
-            return Err(error);
-        }
-        match rustix::io::write(&mapped, b".") {
-            // The child was killed by a signal, which its exit status reports below.
-            Ok(_) | Err(Errno::PIPE) => {}
-            Err(errno) => {
-                return Err(SandboxError::setup("wake the process in the namespace", errno));
-            }
-        }
-    }
+    let entered = take_report(reports).and_then(|()| {
+        maps.write(child)?;
+        // EPIPE: the child was killed by a signal, so there is no report either.
+        let _ = rustix::io::write(&mapped, b".");
+        take_report(reports)
+    });
+    // Without an answer, a child that waits for its maps ends.
     drop(mapped);
+    if let Err(error) = entered {
+        exit_if_killed(child);
+        return Err(error);
+    }
     forward_signals(child)
         .map_err(|errno| SandboxError::setup("wait for the process in the namespace", errno))
 }
 
-/// Waits for the child, and exits like it if a signal killed it: that is then why its maps could
-/// not be written.
+/// Waits for a report of the child.
+fn take_report(reports: &OwnedFd) -> Result<(), SandboxError> {
+    let report = Report::read(reports);
+    report.unwrap_or(Report::Failed(Errno::PIPE)).result()
+}
+
+/// Waits for the child, and exits like it if a signal killed it: that is then why it did not enter.
 fn exit_if_killed(child: Pid) {
     let ended =
         rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(child), WaitOptions::empty()));

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use crate::bounds::{layout, sparse_tar};
 use crate::support::env::{Done, Env};
+use crate::support::namespace::Namespace;
 use crate::support::registry::DockerRegistry;
 
 /// Returns the command of rbuild as the user `id`, who has no right that a container could lack.
@@ -174,11 +175,33 @@ fn priv_run_without_rights_says_what_is_missing() {
     entered.fails(3, &["user namespace", "no subordinate ids in /etc/subuid"]);
 }
 
+/// As in docker's default profile: root may give files away, but may neither mount nor create namespaces.
+#[test]
+fn priv_root_of_a_container_builds_without_namespaces() {
+    let Some((env, id)) = env_of_nobody() else { return };
+    let ids = Namespace::new(id, id + 1, 65_536);
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && \
+                  exec setpriv --bounding-set=-sys_admin \"$0\" --root store \"$@\"";
+    let contained = |args: &[&str]| {
+        let mut command = ids.program(&env, "sh");
+        command.args(["-c", forbid, env!("CARGO_BIN_EXE_rbuild")]).args(args);
+        Done::of(command.output().unwrap())
+    };
+    env.write("files.tar", archive());
+    env.write("Dockerfile", WITHOUT_RUN);
+    contained(&["build", "base", "-t", "base:1", "--reproducible"]).ok();
+    let args = ["build", "context", "--reproducible", "--quiet"];
+    let own = contained(&args).ok().stdout;
+    env.command_in("roots", &["build", "base", "-t", "base:1", "--reproducible"]).output().unwrap();
+    assert_eq!(own, Done::of(env.command_in("roots", &args).output().unwrap()).ok().stdout);
+    env.write("Dockerfile", "FROM base:1\nRUN true\n");
+    contained(&["build", "context"])
+        .fails(3, &["cannot create a user namespace", "max_user_namespaces"]);
+}
+
 /// Layers that a user's rbuild unpacked under subordinate ids are read if their modes permit it.
 #[test]
 fn priv_store_of_a_namespace_is_used_without_one() {
-    use crate::support::namespace::Namespace;
-
     let Some((env, id)) = env_of_nobody() else { return };
     let ids = Namespace::new(id, id + 1, 65_536);
     ids.rbuild(&env, &["build", "base", "-t", "base:1"]).ok();
